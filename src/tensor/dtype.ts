@@ -1,0 +1,106 @@
+/**
+ * The number types, in one table: on disk (safetensors' names), in JavaScript and on the GPU. Everything else about a
+ * dtype is derived from this table.
+ */
+
+/** One row of the table. `array` is how a host sees the bytes; `f16` and `bf16` have no JavaScript type and stay bits. */
+interface DTypeInfo {
+  readonly bytes: number;
+  readonly safetensors: string;
+  readonly array:
+    | typeof Float32Array
+    | typeof Float64Array
+    | typeof Uint32Array
+    | typeof Int32Array
+    | typeof Uint16Array
+    | typeof Int16Array
+    | typeof Uint8Array
+    | typeof Int8Array
+    | typeof BigInt64Array
+    | typeof BigUint64Array;
+}
+
+export const DTYPES = {
+  f64: { bytes: 8, safetensors: "F64", array: Float64Array },
+  f32: { bytes: 4, safetensors: "F32", array: Float32Array },
+  f16: { bytes: 2, safetensors: "F16", array: Uint16Array },
+  bf16: { bytes: 2, safetensors: "BF16", array: Uint16Array },
+  i64: { bytes: 8, safetensors: "I64", array: BigInt64Array },
+  u64: { bytes: 8, safetensors: "U64", array: BigUint64Array },
+  i32: { bytes: 4, safetensors: "I32", array: Int32Array },
+  u32: { bytes: 4, safetensors: "U32", array: Uint32Array },
+  i16: { bytes: 2, safetensors: "I16", array: Int16Array },
+  u16: { bytes: 2, safetensors: "U16", array: Uint16Array },
+  i8: { bytes: 1, safetensors: "I8", array: Int8Array },
+  u8: { bytes: 1, safetensors: "U8", array: Uint8Array },
+  bool: { bytes: 1, safetensors: "BOOL", array: Uint8Array },
+} as const satisfies Record<string, DTypeInfo>;
+
+/** Every number type a file may hold. */
+export type DType = keyof typeof DTYPES;
+
+/** What an activation may be on the GPU: floats, and unsigned integers for token ids, masks and positions. */
+export type ActivationDType = "f32" | "u32";
+
+/** What a weight may be stored as on the GPU; the matmul's loader widens it to f32. */
+export type WeightDType = "f32" | "f16" | "bf16";
+
+/** safetensors' name of a dtype to ours: `"BF16"` -> `"bf16"`. */
+export const FROM_SAFETENSORS: ReadonlyMap<string, DType> = new Map(
+  (Object.keys(DTYPES) as DType[]).map((name) => [DTYPES[name].safetensors, name]),
+);
+
+/** bf16 bits -> number. bf16 is the upper half of an f32. */
+export function bf16ToNumber(bits: number): number {
+  word[0] = bits << 16;
+  return float[0];
+}
+
+/** f16 bits -> number, exactly (every f16 is an f32), subnormals and infinities included. */
+export function f16ToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** number -> f16 bits, rounding to nearest, ties to even; overflow gives infinity. */
+export function numberToF16(value: number): number {
+  if (Number.isNaN(value)) return 0x7e00;
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+  const magnitude = Math.abs(value);
+  if (magnitude >= 65520) return sign | 0x7c00;
+  if (magnitude < 2 ** -14) return sign | roundEven(magnitude * 2 ** 24); // subnormal; 1024 carries into the exponent
+  const exponent = Math.floor(Math.log2(magnitude));
+  // log2 may round up just below a power of two: let the mantissa decide.
+  const e = magnitude < 2 ** exponent ? exponent - 1 : exponent;
+  return sign | (((e + 15) << 10) + roundEven((magnitude / 2 ** e - 1) * 1024));
+}
+
+/** number -> bf16 bits, rounding to nearest, ties to even. */
+export function numberToBf16(value: number): number {
+  if (Number.isNaN(value)) return 0x7fc0;
+  float[0] = value;
+  const bits = word[0];
+  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
+}
+
+/** Widens raw little-endian f32, f16 or bf16 bytes to a Float32Array. */
+export function widen(bytes: Uint8Array, dtype: WeightDType): Float32Array {
+  const aligned = bytes.byteOffset % DTYPES[dtype].bytes === 0 ? bytes : bytes.slice();
+  if (dtype === "f32") return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4).slice();
+  const bits = new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2);
+  return Float32Array.from(bits, dtype === "f16" ? f16ToNumber : bf16ToNumber);
+}
+
+function roundEven(x: number): number {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  if (rest !== 0.5) return Math.round(x);
+  return floor % 2 === 0 ? floor : floor + 1;
+}
+
+const word = new Uint32Array(1);
+const float = new Float32Array(word.buffer);

@@ -1,0 +1,78 @@
+/**
+ * The errors this project throws. Each class carries a stable `code` for programs and a message for people: where, what
+ * must hold, what was given, and a hint when there is a likely cause. The command line prints the message alone.
+ */
+
+/** Base of every error thrown on purpose. `code` is stable across versions; `message` is not. */
+export class EngineError extends Error {
+  /** Stable, upper-case, for programs: `SHAPE`, `MISSING_TENSORS`, `NO_ADAPTER`, … */
+  readonly code: string;
+  /** A likely cause or remedy, shown on a line of its own. */
+  readonly hint: string | undefined;
+
+  constructor(code: string, message: string, options: { hint?: string | undefined; cause?: unknown } = {}) {
+    super(
+      options.hint ? `${message}\n    hint: ${options.hint}` : message,
+      options.cause ? { cause: options.cause } : {},
+    );
+    this.name = new.target.name;
+    this.code = code;
+    this.hint = options.hint;
+  }
+}
+
+/** A tensor has another shape than the operation needs. */
+export class ShapeError extends EngineError {
+  constructor(message: string, hint?: string) {
+    super("SHAPE", message, { hint });
+  }
+}
+
+/** A tensor holds another type of number than the operation needs. */
+export class DTypeError extends EngineError {
+  constructor(message: string, hint?: string) {
+    super("DTYPE", message, { hint });
+  }
+}
+
+/** A checkpoint file is damaged, or does not hold what the model needs. */
+export class WeightError extends EngineError {}
+
+/** A config file is damaged, or says something impossible or unsupported. */
+export class ConfigError extends EngineError {}
+
+/** A WGSL kernel does not compile or was launched wrongly; the message starts with `kernels/NAME.wgsl:line:column`. */
+export class KernelError extends EngineError {}
+
+/** No adapter, a lost device, a limit or the memory budget exceeded. */
+export class DeviceError extends EngineError {}
+
+/** What the caller passed cannot be used: an image, a prompt, an option. */
+export class InputError extends EngineError {}
+
+/** The closest of `candidates` to a mistyped `name`, if any is close enough to be worth suggesting. */
+export function nearest(name: string, candidates: Iterable<string>): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(name, candidate);
+    if (distance < bestDistance) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+/** Levenshtein distance, one row at a time. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(next[j - 1] + 1, row[j] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length];
+}
