@@ -1,0 +1,50 @@
+// Functions whose WGSL builtins are missing or not accurate enough on every driver (exp is up to 17 ULP off on software
+// drivers, tanh loses relative accuracy near 0 and is NaN beyond 88 on one). Coefficients: our own Chebyshev fits in 40
+// digits, the errors measured in f32 over the whole range.
+
+// e^x within 2 ULP where the result is a normal number; 0 below, +max above.
+fn exp_accurate(x: f32) -> f32 {
+  let clamped = clamp(x, -87.3, 88.7);
+  let k = round(clamped * 1.4426950408889634);
+  // ln 2 in two parts: k times the first is exact.
+  let r = (clamped - k * 0.693145751953125) - k * 1.428606765330187e-6;
+  let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.16666416 + r * (0.04166635 + r * (0.008375126 + r * 0.0013941108)))));
+  // 2^k in two factors, because k = 128 has no f32 of its own.
+  let half = i32(k) / 2;
+  let y = p * power_of_two(half) * power_of_two(i32(k) - half);
+  return select(y, 0.0, x < -87.3);
+}
+
+fn power_of_two(k: i32) -> f32 {
+  return bitcast<f32>(u32(k + 127) << 23u);
+}
+
+// 1 - erf(z) for z >= 0, relative error below 4e-7 up to z = 9, where it is 0 in f32 anyway.
+// erfc(z) = exp(-z²) t P(t), t = 1 / (1 + z/2).
+fn erfc_positive(z: f32) -> f32 {
+  let t = 1.0 / (1.0 + 0.5 * z);
+  let p = 0.28208268 + t * (0.28244504 + t * (0.24257289 + t * (0.20485365 + t * (-0.03184176 + t * (0.2856977
+    + t * (-0.49386364 + t * (0.28776830 + t * -0.05971492)))))));
+  return exp_accurate(-z * z) * t * p;
+}
+
+// x Φ(x), the exact GELU of ViT, BERT and InstructBLIP's T5.
+fn gelu(x: f32) -> f32 {
+  let tail = 0.5 * erfc_positive(abs(x) * 0.7071067811865476);
+  return x * select(tail, 1.0 - tail, x >= 0.0);
+}
+
+// 1 / (1 + e^-x)
+fn sigmoid(x: f32) -> f32 {
+  let e = exp_accurate(-abs(x));
+  return select(e, 1.0, x >= 0.0) / (1.0 + e);
+}
+
+// The tanh approximation, "gelu_new": 0.5x(1 + tanh u) = x σ(2u).
+fn gelu_tanh(x: f32) -> f32 {
+  return x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x));
+}
+
+fn silu(x: f32) -> f32 {
+  return x * sigmoid(x);
+}

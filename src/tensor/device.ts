@@ -1,0 +1,585 @@
+/**
+ * The one door to the GPU: adapter and limits, `launch`, upload and read-back, errors, loss.
+ *
+ * Launches are recorded and submitted in batches. Nothing here waits, and nothing throws what the GPU finds wrong: the
+ * first failure is kept and thrown, typed, by the next `await` (`read` or `sync`).
+ */
+import type { ActivationDType } from "./dtype.ts";
+import { env, parseBytes } from "./env.ts";
+import { DeviceError, type EngineError, KernelError, ShapeError } from "./errors.ts";
+import { type Caps, capsOf, requestAdapter } from "./gpu.ts";
+import { Memory, type Storage } from "./memory.ts";
+import { type Shape, sizeOf } from "./shape.ts";
+import { type HostArray, Tensor } from "./tensor.ts";
+import { assemble, type Uses, type Wgsl } from "./wgsl.ts";
+
+/** One run of a kernel. */
+export interface Launch {
+  /** Stem of the file in kernels/. */
+  readonly kernel: string;
+  /** Fills the kernel's `// @use slot = …` lines. */
+  readonly uses?: Uses;
+  /** Values of `override` constants. */
+  readonly overrides?: Readonly<Record<string, number>>;
+  /** Tensors by the names the shader gives them. */
+  readonly bindings: Readonly<Record<string, Tensor<ActivationDType>>>;
+  /** Every field of the shader's Params, by name. */
+  readonly params?: Readonly<Record<string, number>>;
+  /** Workgroups: a count, folded into two dimensions where it exceeds 65,535, or the exact grid. */
+  readonly workgroups: number | readonly [number, number, number];
+}
+
+/** Sees each module's output under its checkpoint path; what it returns, if anything, is used in its place. */
+export type Tracer = (path: string, output: Tensor<ActivationDType>) => Tensor<ActivationDType> | undefined;
+
+/** GPU time of one kernel over a `profile` call, in nanoseconds. */
+export interface KernelTime {
+  readonly kernel: string;
+  launches: number;
+  nanoseconds: number;
+}
+
+export interface DeviceOptions {
+  /** Bytes all buffers together may take. Default: INSTRUCTBLIP_MEMORY_BUDGET, else unlimited. */
+  memory_budget?: number;
+  /** Bytes one binding may span; larger weights are split. Default: INSTRUCTBLIP_MAX_BINDING, else the adapter's limit. */
+  max_binding?: number;
+  /** Ask for WebGPU's default limits rather than the adapter's. Default: INSTRUCTBLIP_DEFAULT_LIMITS. */
+  default_limits?: boolean;
+  /** An adapter to use instead of the best one. A device consumes it. */
+  adapter?: GPUAdapter;
+}
+
+interface Pipeline {
+  readonly id: number;
+  readonly wgsl: Wgsl;
+  readonly handle: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+  readonly layoutId: number;
+}
+
+interface Recorded {
+  readonly pipeline: Pipeline;
+  readonly group: GPUBindGroup;
+  readonly params: GPUBindGroup | undefined;
+  readonly paramsOffset: number;
+  readonly grid: readonly [number, number, number];
+}
+
+/** Launches recorded before they are handed to the driver, so that it works while we still encode (kernels.md, d.3). */
+const BATCH = 32;
+const PARAMS_SLOT = 256; // WebGPU's largest minUniformBufferOffsetAlignment
+const PARAMS_SLOTS = 1024;
+const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "subgroups", "timestamp-query"];
+const WANTED_LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupStorageSize",
+] as const;
+
+/** Opens the best adapter (see gpu.ts) as a Device. Throws NO_WEBGPU, NO_ADAPTER. */
+export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const adapter = options.adapter ?? (await requestAdapter());
+  const byDefault = options.default_limits ?? env("INSTRUCTBLIP_DEFAULT_LIMITS") === "1";
+  const requiredLimits: Record<string, number> = {};
+  if (!byDefault) for (const name of WANTED_LIMITS) requiredLimits[name] = Number(adapter.limits[name]);
+  const requiredFeatures = WANTED_FEATURES.filter((feature) => adapter.features.has(feature));
+  const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures }).catch((cause: unknown) => {
+    throw new DeviceError("NO_DEVICE", "the adapter gave no device", { cause });
+  });
+  const bytes = (given: number | undefined, name: "INSTRUCTBLIP_MEMORY_BUDGET" | "INSTRUCTBLIP_MAX_BINDING") =>
+    given ?? (env(name) === undefined ? undefined : parseBytes(name, env(name)!));
+  const caps = capsOf(adapter.info, handle.features, handle.limits);
+  const maxBinding = bytes(options.max_binding, "INSTRUCTBLIP_MAX_BINDING") ?? Number.POSITIVE_INFINITY;
+  return new Device(
+    handle,
+    { ...caps, maxBindingBytes: Math.min(caps.maxBindingBytes, caps.maxBufferBytes, maxBinding) },
+    bytes(options.memory_budget, "INSTRUCTBLIP_MEMORY_BUDGET") ?? Number.POSITIVE_INFINITY,
+  );
+}
+
+export class Device {
+  readonly handle: GPUDevice;
+  readonly caps: Caps;
+  readonly memory: Memory;
+  /** Set for the length of a call to see, or replace, every module's output. */
+  tracer: Tracer | undefined;
+
+  readonly #pipelines = new Map<string, Pipeline>();
+  readonly #layouts = new Map<string, { id: number; layout: GPUBindGroupLayout }>();
+  readonly #groups = new Map<string, GPUBindGroup>();
+  readonly #paramsLayout: GPUBindGroupLayout;
+  readonly #paramsBuffer: GPUBuffer;
+  readonly #paramsGroup: GPUBindGroup;
+  readonly #paramsSlots = new Map<string, number>();
+  readonly #staging = new Map<number, GPUBuffer[]>();
+  readonly #checks = new Set<Promise<void>>();
+  readonly #lost: Promise<never>;
+  #recorded: Recorded[] = [];
+  #failure: EngineError | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+  #profile: Profile | undefined;
+  #destroyed = false;
+  /** Launches and submits since the device was opened. */
+  readonly counts = { launches: 0, submits: 0, bindGroups: 0 };
+
+  constructor(handle: GPUDevice, caps: Caps, budget: number) {
+    this.handle = handle;
+    this.caps = caps;
+    this.memory = new Memory(handle, { ...caps, budget }, () => this.#groups.clear());
+    this.#paramsLayout = handle.createBindGroupLayout({
+      entries: [{ binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform", hasDynamicOffset: true } }],
+    });
+    this.#paramsBuffer = handle.createBuffer({
+      label: "params",
+      size: PARAMS_SLOT * PARAMS_SLOTS,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    this.#paramsGroup = handle.createBindGroup({
+      layout: this.#paramsLayout,
+      entries: [{ binding: 0, resource: { buffer: this.#paramsBuffer, size: PARAMS_SLOT } }],
+    });
+    handle.addEventListener("uncapturederror", (event) => this.#fail(translate((event as GPUUncapturedErrorEvent).error)));
+    this.#lost = handle.lost.then((info) => {
+      const error = this.#destroyed
+        ? new DeviceError("DISPOSED", "the device has been destroyed")
+        : new DeviceError("DEVICE_LOST", `the GPU device was lost: ${info.message || info.reason}`, {
+            hint: "often the driver ran out of memory or a watchdog ended a long kernel; open a new device",
+          });
+      this.#failure = error;
+      throw error;
+    });
+    this.#lost.catch(() => {}); // raced against by every await; on its own it is no error
+  }
+
+  // --- tensors ---------------------------------------------------------------------------------------------------
+
+  /** A tensor whose elements are whatever the memory held. */
+  empty<D extends ActivationDType = "f32">(shape: Shape, dtype?: D, label = "activation"): Tensor<D> {
+    const storage = this.memory.allocate(sizeOf(shape) * 4, label);
+    return new Tensor(this, (dtype ?? "f32") as D, shape, storage);
+  }
+
+  /** A tensor holding `data`. f32 from numbers or a Float32Array; a Uint32Array gives u32. */
+  tensor(data: Uint32Array, shape: Shape): Tensor<"u32">;
+  tensor(data: Float32Array | readonly number[], shape: Shape): Tensor<"f32">;
+  tensor(data: Float32Array | Uint32Array | readonly number[], shape: Shape): Tensor<ActivationDType> {
+    const array = data instanceof Uint32Array || data instanceof Float32Array ? data : Float32Array.from(data);
+    const tensor = this.empty<ActivationDType>(shape, array instanceof Uint32Array ? "u32" : "f32");
+    this.write(tensor, array);
+    return tensor;
+  }
+
+  /** A tensor that outlives scopes, for weights and caches: `bytes` bytes, zero-filled by WebGPU. */
+  persistent<D extends ActivationDType = "f32">(shape: Shape, dtype?: D, label = "weight"): Tensor<D> {
+    return new Tensor(this, (dtype ?? "f32") as D, shape, this.memory.allocate(sizeOf(shape) * 4, label, true));
+  }
+
+  /** Overwrites a contiguous tensor from the host. Launches recorded before see the old elements. */
+  write(tensor: Tensor<ActivationDType>, data: Float32Array | Uint32Array): void {
+    if (data.length !== tensor.size) {
+      throw new ShapeError(`write: ${data.length} numbers for a tensor of ${tensor.size} elements`);
+    }
+    this.writeBytes(tensor.storage, tensor.offset * 4, data);
+  }
+
+  /** Overwrites bytes of a storage from the host; offset and length must be multiples of 4. */
+  writeBytes(storage: Storage, offset: number, data: Uint8Array | Float32Array | Uint32Array): void {
+    this.flush();
+    if (data.byteLength) this.handle.queue.writeBuffer(storage.buffer, offset, data as BufferSource);
+  }
+
+  /**
+   * Runs `fn` and gives back every activation made in it that its result does not contain. `fn` may be async; calls that
+   * overlap in time must go through `exclusive`.
+   */
+  scope<T>(fn: () => T): T {
+    const scope = this.memory.enter();
+    const leave = (result: unknown) => this.memory.leave(scope, storagesIn(result));
+    let result: T;
+    try {
+      result = fn();
+    } catch (error) {
+      leave(undefined);
+      throw error;
+    }
+    if (result instanceof Promise) {
+      return result.then(
+        (value) => {
+          leave(value);
+          return value;
+        },
+        (error) => {
+          leave(undefined);
+          throw error;
+        },
+      ) as T;
+    }
+    leave(result);
+    return result;
+  }
+
+  /** Runs async work after all earlier `exclusive` work: one model call at a time uses the device. */
+  exclusive<T>(fn: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(fn, fn);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  // --- launching -------------------------------------------------------------------------------------------------
+
+  /** Records one run of a kernel. */
+  launch(launch: Launch): void {
+    if (this.#destroyed) throw new DeviceError("DISPOSED", "the device has been destroyed");
+    const pipeline = this.#pipeline(launch);
+    const grid = this.#grid(launch);
+    if (grid[0] * grid[1] * grid[2] === 0) return;
+    const params = this.#params(pipeline.wgsl, launch);
+    this.#recorded.push({
+      pipeline,
+      group: this.#group(pipeline, launch),
+      params: params < 0 ? undefined : this.#paramsGroup,
+      paramsOffset: params,
+      grid,
+    });
+    this.counts.launches++;
+    if (this.#recorded.length >= BATCH) this.flush();
+  }
+
+  /** Hands what has been recorded to the driver. Does not wait. */
+  flush(): void {
+    if (this.#recorded.length > 0) this.#submit(undefined);
+  }
+
+  /** Waits until everything recorded has run; throws the first thing that went wrong. */
+  async sync(): Promise<void> {
+    this.flush();
+    await Promise.race([this.handle.queue.onSubmittedWorkDone(), this.#lost]);
+    await this.#throwFailure();
+  }
+
+  /** Copies a contiguous tensor to the host. */
+  async read<D extends ActivationDType>(tensor: Tensor<D>): Promise<HostArray<D>> {
+    if (this.#destroyed) throw new DeviceError("DISPOSED", "the device has been destroyed");
+    if (!tensor.storage.alive) throw new DeviceError("DISPOSED", "read: the tensor has been disposed");
+    if (!tensor.isContiguous) throw new ShapeError("read: a strided view must be made contiguous first");
+    const bytes = Math.max(4, tensor.bytes);
+    const capacity = 2 ** Math.ceil(Math.log2(bytes));
+    const staging =
+      this.#staging.get(capacity)?.pop() ??
+      this.handle.createBuffer({ size: capacity, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST, label: "read" });
+    this.#submit((encoder) => encoder.copyBufferToBuffer(tensor.storage.buffer, 0, staging, 0, bytes));
+    try {
+      await Promise.race([staging.mapAsync(GPUMapMode.READ, 0, bytes), this.#lost]);
+    } catch (cause) {
+      await this.#throwFailure();
+      throw new DeviceError("READ", "the GPU gave nothing back", { cause });
+    }
+    const copy = staging.getMappedRange(0, bytes).slice(0, tensor.bytes);
+    staging.unmap();
+    const list = this.#staging.get(capacity);
+    if (list) list.push(staging);
+    else this.#staging.set(capacity, [staging]);
+    await this.#throwFailure();
+    return (tensor.dtype === "f32" ? new Float32Array(copy) : new Uint32Array(copy)) as HostArray<D>;
+  }
+
+  /** Compiles kernels ahead of use, in parallel. */
+  async prepare(kernels: Iterable<Pick<Launch, "kernel" | "uses" | "overrides">>): Promise<void> {
+    await Promise.all(
+      [...kernels].map(async (kernel) => {
+        const key = pipelineKey(kernel);
+        if (this.#pipelines.has(key)) return;
+        const { wgsl, descriptor, layout, layoutId } = this.#describe(kernel);
+        try {
+          const handle = await this.handle.createComputePipelineAsync(descriptor);
+          this.#pipelines.set(key, { id: this.#pipelines.size, wgsl, handle, layout, layoutId });
+        } catch (cause) {
+          await this.#throwFailure();
+          throw new KernelError("PIPELINE", `kernels/${kernel.kernel}.wgsl: ${(cause as Error).message}`, { cause });
+        }
+      }),
+    );
+    await this.#throwFailure();
+  }
+
+  /** Runs `fn` with a GPU timestamp around every launch and gives the time per kernel. Slower; needs `timestamp-query`. */
+  async profile(fn: () => unknown): Promise<KernelTime[]> {
+    if (!this.caps.timestamps) throw new DeviceError("FEATURE", "this adapter has no timestamp-query: kernels cannot be timed");
+    await this.sync();
+    const profile: Profile = { times: new Map(), pending: [] };
+    this.#profile = profile;
+    try {
+      await fn();
+      await this.sync();
+      await Promise.all(profile.pending);
+    } finally {
+      this.#profile = undefined;
+    }
+    return [...profile.times.values()].sort((a, b) => b.nanoseconds - a.nanoseconds);
+  }
+
+  /** Frees everything at once. Later calls throw DISPOSED. Harmless when repeated. */
+  destroy(): void {
+    if (this.#destroyed) return;
+    this.#destroyed = true;
+    this.#recorded = [];
+    this.handle.destroy();
+  }
+
+  // --- inside ----------------------------------------------------------------------------------------------------
+
+  #pipeline(launch: Pick<Launch, "kernel" | "uses" | "overrides">): Pipeline {
+    const key = pipelineKey(launch);
+    const cached = this.#pipelines.get(key);
+    if (cached) return cached;
+    const { wgsl, descriptor, layout, layoutId } = this.#describe(launch);
+    const handle = this.handle.createComputePipeline(descriptor);
+    const pipeline = { id: this.#pipelines.size, wgsl, handle, layout, layoutId };
+    this.#pipelines.set(key, pipeline);
+    return pipeline;
+  }
+
+  #describe(launch: Pick<Launch, "kernel" | "uses" | "overrides">) {
+    const wgsl = assemble(launch.kernel, launch.uses);
+    for (const feature of wgsl.features) {
+      if (!this.handle.features.has(feature)) {
+        throw new KernelError("FEATURE", `kernels/${launch.kernel}.wgsl needs the feature ${feature}, which this adapter lacks`);
+      }
+    }
+    for (const name of Object.keys(launch.overrides ?? {})) {
+      if (!wgsl.overrides.has(name)) throw new KernelError("OVERRIDE", `kernels/${launch.kernel}.wgsl has no override ${name}`);
+    }
+    const module = this.handle.createShaderModule({ code: wgsl.code, label: wgsl.label });
+    this.#check(this.#compileErrors(module, wgsl));
+    const signature = wgsl.bindings.map((b) => (b.writable ? "w" : "r")).join("") + (wgsl.params.length ? "p" : "");
+    let entry = this.#layouts.get(signature);
+    if (!entry) {
+      const layout = this.handle.createBindGroupLayout({
+        entries: wgsl.bindings.map((b) => ({
+          binding: b.binding,
+          visibility: GPUShaderStage.COMPUTE,
+          buffer: { type: b.writable ? "storage" : "read-only-storage" },
+        })),
+      });
+      entry = { id: this.#layouts.size, layout };
+      this.#layouts.set(signature, entry);
+    }
+    const descriptor: GPUComputePipelineDescriptor = {
+      label: wgsl.label,
+      layout: this.handle.createPipelineLayout({
+        bindGroupLayouts: wgsl.params.length ? [entry.layout, this.#paramsLayout] : [entry.layout],
+      }),
+      compute: { module, entryPoint: "main", constants: launch.overrides ?? {} },
+    };
+    return { wgsl, descriptor, layout: entry.layout, layoutId: entry.id };
+  }
+
+  async #compileErrors(module: GPUShaderModule, wgsl: Wgsl): Promise<void> {
+    const info = await module.getCompilationInfo();
+    const first = info.messages.find((message) => message.type === "error");
+    if (first) {
+      this.#failure = new KernelError("SHADER_COMPILE", `${wgsl.locate(first.lineNum)}:${first.linePos}: ${first.message}`);
+    }
+  }
+
+  #group(pipeline: Pipeline, launch: Launch): GPUBindGroup {
+    const { bindings } = pipeline.wgsl;
+    const given = Object.keys(launch.bindings).length;
+    let key = `${pipeline.layoutId}`;
+    for (const { name, writable } of bindings) {
+      const tensor = launch.bindings[name];
+      if (!tensor) throw new KernelError("BINDINGS", `kernels/${launch.kernel}.wgsl: binding ${name} is missing`);
+      if (!tensor.storage.alive) throw new DeviceError("DISPOSED", `${launch.kernel}: ${name} has been disposed`);
+      if (tensor.device !== this) throw new DeviceError("OTHER_DEVICE", `${launch.kernel}: ${name} is on another device`);
+      if (writable) {
+        for (const other of bindings) {
+          if (other.name !== name && launch.bindings[other.name]?.storage === tensor.storage) {
+            throw new KernelError("ALIAS", `kernels/${launch.kernel}.wgsl: ${name} and ${other.name} share memory`);
+          }
+        }
+      }
+      key += `,${tensor.storage.id}:${tensor.storage.bytes}`;
+    }
+    if (given !== bindings.length) {
+      const extra = Object.keys(launch.bindings).filter((name) => !bindings.some((b) => b.name === name));
+      throw new KernelError("BINDINGS", `kernels/${launch.kernel}.wgsl has no binding ${extra.join(", ")}`);
+    }
+    let group = this.#groups.get(key);
+    if (!group) {
+      group = this.handle.createBindGroup({
+        label: pipeline.wgsl.label,
+        layout: pipeline.layout,
+        entries: bindings.map(({ name, binding }) => {
+          const { buffer, bytes } = launch.bindings[name].storage;
+          return { binding, resource: { buffer, size: bytes } };
+        }),
+      });
+      this.counts.bindGroups++;
+      if (this.#groups.size > 16384) this.#groups.clear();
+      this.#groups.set(key, group);
+    }
+    return group;
+  }
+
+  /** Puts the params into the uniform buffer, each distinct set once, and gives its byte offset; -1 if there are none. */
+  #params(wgsl: Wgsl, launch: Launch): number {
+    const given = launch.params ?? {};
+    if (wgsl.params.length === 0) return -1;
+    for (const name of Object.keys(given)) {
+      if (!wgsl.params.some((field) => field.name === name)) {
+        throw new KernelError("PARAMS", `kernels/${launch.kernel}.wgsl has no param ${name}`);
+      }
+    }
+    let key = "";
+    wgsl.params.forEach(({ name, type }, i) => {
+      const value = given[name];
+      if (value === undefined) throw new KernelError("PARAMS", `kernels/${launch.kernel}.wgsl: param ${name} is missing`);
+      if (type === "f32") {
+        paramFloats[i] = value;
+      } else {
+        const low = type === "u32" ? 0 : -(2 ** 31);
+        if (!Number.isInteger(value) || value < low || value >= low + 2 ** 32) {
+          throw new KernelError("PARAMS", `kernels/${launch.kernel}.wgsl: param ${name} = ${value} is not a ${type}`);
+        }
+        paramWords[i] = value;
+      }
+      key += `${paramWords[i]},`;
+    });
+    let offset = this.#paramsSlots.get(key);
+    if (offset === undefined) {
+      if (this.#paramsSlots.size === PARAMS_SLOTS) {
+        this.flush(); // recorded launches still point at the old contents
+        this.#paramsSlots.clear();
+      }
+      offset = this.#paramsSlots.size * PARAMS_SLOT;
+      this.#paramsSlots.set(key, offset);
+      this.handle.queue.writeBuffer(this.#paramsBuffer, offset, paramWords, 0, wgsl.params.length);
+    }
+    return offset;
+  }
+
+  #grid({ kernel, workgroups }: Launch): readonly [number, number, number] {
+    const most = this.caps.maxWorkgroupsPerDimension;
+    if (typeof workgroups === "number") {
+      if (workgroups <= most) return [workgroups, 1, 1];
+      const rows = Math.ceil(workgroups / most);
+      if (rows > most) throw new KernelError("GRID", `kernels/${kernel}.wgsl: ${workgroups} workgroups are too many`);
+      return [Math.ceil(workgroups / rows), rows, 1];
+    }
+    if (workgroups.some((n) => n > most)) {
+      throw new KernelError("GRID", `kernels/${kernel}.wgsl: a grid of [${workgroups.join(", ")}] exceeds ${most}`);
+    }
+    return workgroups;
+  }
+
+  #submit(tail: ((encoder: GPUCommandEncoder) => void) | undefined): void {
+    const { handle } = this;
+    handle.pushErrorScope("validation");
+    const encoder = handle.createCommandEncoder();
+    if (this.#profile) this.#encodeTimed(encoder, this.#profile);
+    else if (this.#recorded.length) this.#encode(encoder.beginComputePass(), this.#recorded);
+    tail?.(encoder);
+    handle.queue.submit([encoder.finish()]);
+    this.counts.submits++;
+    this.#recorded = [];
+    this.#check(
+      handle.popErrorScope().then((error) => {
+        if (error) this.#fail(translate(error));
+      }),
+    );
+  }
+
+  #encode(pass: GPUComputePassEncoder, launches: readonly Recorded[]): void {
+    let current: Pipeline | undefined;
+    for (const { pipeline, group, params, paramsOffset, grid } of launches) {
+      if (pipeline !== current) pass.setPipeline(pipeline.handle);
+      current = pipeline;
+      pass.setBindGroup(0, group);
+      if (params) pass.setBindGroup(1, params, [paramsOffset]);
+      pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
+    }
+    pass.end();
+  }
+
+  #encodeTimed(encoder: GPUCommandEncoder, profile: Profile): void {
+    const launches = this.#recorded;
+    if (launches.length === 0) return;
+    const { handle } = this;
+    const querySet = handle.createQuerySet({ type: "timestamp", count: launches.length * 2 });
+    launches.forEach((launch, i) => {
+      const timestampWrites = { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+      this.#encode(encoder.beginComputePass({ timestampWrites }), [launch]);
+    });
+    const size = launches.length * 16;
+    const resolved = handle.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
+    const staging = handle.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    encoder.resolveQuerySet(querySet, 0, launches.length * 2, resolved, 0);
+    encoder.copyBufferToBuffer(resolved, 0, staging, 0, size);
+    const names = launches.map((launch) => launch.pipeline.wgsl.label);
+    const collect = async () => {
+      await staging.mapAsync(GPUMapMode.READ);
+      const stamps = new BigInt64Array(staging.getMappedRange().slice(0));
+      for (const object of [staging, resolved, querySet]) object.destroy();
+      names.forEach((kernel, i) => {
+        const time = profile.times.get(kernel) ?? { kernel, launches: 0, nanoseconds: 0 };
+        time.launches++;
+        time.nanoseconds += Number(stamps[2 * i + 1] - stamps[2 * i]);
+        profile.times.set(kernel, time);
+      });
+    };
+    // The map must be asked for after the submit; a microtask is late enough.
+    profile.pending.push(Promise.resolve().then(collect));
+  }
+
+  #check(promise: Promise<void>): void {
+    const tracked: Promise<void> = promise.catch(() => {}).finally(() => this.#checks.delete(tracked));
+    this.#checks.add(tracked);
+  }
+
+  async #throwFailure(): Promise<void> {
+    while (this.#checks.size > 0) await Promise.race([Promise.all(this.#checks), this.#lost]);
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** Keeps the first failure, except that a compile error, which says more, replaces what it caused. */
+  #fail(error: EngineError): void {
+    this.#failure ??= error;
+  }
+}
+
+interface Profile {
+  readonly times: Map<string, KernelTime>;
+  readonly pending: Promise<void>[];
+}
+
+const paramWords = new Uint32Array(PARAMS_SLOT / 4);
+const paramFloats = new Float32Array(paramWords.buffer);
+
+function pipelineKey({ kernel, uses, overrides }: Pick<Launch, "kernel" | "uses" | "overrides">): string {
+  let key = kernel;
+  for (const name in uses) key += `|${name}=${uses[name]}`;
+  for (const name in overrides) key += `|${name}:${overrides[name]}`;
+  return key;
+}
+
+function translate(error: GPUError): EngineError {
+  if (error instanceof GPUOutOfMemoryError) {
+    return new DeviceError("GPU_OOM", `the GPU ran out of memory: ${error.message}`, {
+      hint: "set INSTRUCTBLIP_MEMORY_BUDGET to what the GPU has, so that this is noticed before it happens",
+    });
+  }
+  return new KernelError("GPU_VALIDATION", `the GPU refused a command: ${error.message}`);
+}
+
+/** The storages of every tensor inside a result: a tensor, or arrays and plain objects of tensors. */
+function storagesIn(result: unknown, found = new Set<Storage>()): Set<Storage> {
+  if (result instanceof Tensor) found.add(result.storage);
+  else if (Array.isArray(result)) for (const item of result) storagesIn(item, found);
+  else if (result !== null && typeof result === "object" && Object.getPrototypeOf(result) === Object.prototype) {
+    for (const item of Object.values(result)) storagesIn(item, found);
+  }
+  return found;
+}

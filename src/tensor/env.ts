@@ -1,0 +1,23 @@
+/** Every environment variable the engine reads, in one table. Options given in code win over these. */
+import { InputError } from "./errors.ts";
+
+export const ENV = {
+  INSTRUCTBLIP_MEMORY_BUDGET: "GPU memory the engine may use: bytes, or 512MiB, 12GiB (default: no limit of our own)",
+  INSTRUCTBLIP_MAX_BINDING: "largest binding to use: bytes, or 1MiB; larger weights are split (default: the adapter's limit)",
+  INSTRUCTBLIP_DEFAULT_LIMITS: "1 asks for WebGPU's default limits instead of the adapter's, as a small browser device would have",
+  INSTRUCTBLIP_PLAN: "forces kernel variants, for tests and benchmarks: linear=tile,attention=composed",
+} as const;
+
+/** The value of a variable, or undefined where there is no environment (a browser) or it is empty. */
+export function env(name: keyof typeof ENV): string | undefined {
+  const value = globalThis.process?.env?.[name];
+  return value === "" ? undefined : value;
+}
+
+/** `1048576`, `1MiB`, `1.5 GiB` -> bytes. */
+export function parseBytes(name: string, text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?$/i.exec(text.trim());
+  if (!match) throw new InputError("ENV", `${name}: "${text}" is not a size; write 1048576, 1MiB or 12GiB`);
+  const power = ["b", "kib", "mib", "gib", "tib"].indexOf((match[2] ?? "B").toLowerCase());
+  return Math.floor(Number(match[1]) * 1024 ** power);
+}

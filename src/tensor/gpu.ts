@@ -1,0 +1,79 @@
+/**
+ * Where an adapter comes from: the browser's `navigator.gpu`, or whatever a platform file (`gpu.node.ts`) has registered.
+ * Also what is worth knowing about an adapter when a kernel is chosen.
+ */
+import { DeviceError } from "./errors.ts";
+
+/** Gives the adapter to use, or null if the machine has none. Each call gives a fresh one: a device consumes its adapter. */
+export type AdapterProvider = () => Promise<GPUAdapter | null>;
+
+let provider: AdapterProvider | undefined;
+
+/** Registers where adapters come from. The last registration wins. */
+export function setAdapterProvider(next: AdapterProvider): void {
+  provider = next;
+}
+
+/** The best adapter there is. Throws NO_WEBGPU or NO_ADAPTER with what to do about it. */
+export async function requestAdapter(): Promise<GPUAdapter> {
+  if (!provider && !globalThis.navigator?.gpu) {
+    throw new DeviceError("NO_WEBGPU", "this program has no WebGPU", {
+      hint: "in a browser use one with WebGPU over https or localhost; in Node import the package's Node entry",
+    });
+  }
+  const adapter = provider
+    ? await provider()
+    : await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) {
+    throw new DeviceError("NO_ADAPTER", "no WebGPU adapter: Vulkan, Metal or Direct3D 12 found no driver", {
+      hint: "run `npm run setup`, which finds or installs one (on Linux without a GPU: Mesa's lavapipe)",
+    });
+  }
+  return adapter;
+}
+
+/** What a kernel choice may depend on. Plain data, so that `plan` is tested without a GPU. */
+export interface Caps {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly description: string;
+  /** The adapter computes on the CPU (lavapipe, SwiftShader, WARP). */
+  readonly isSoftware: boolean;
+  readonly subgroups: boolean;
+  readonly subgroupMinSize: number;
+  readonly subgroupMaxSize: number;
+  readonly f16: boolean;
+  readonly timestamps: boolean;
+  /** Bytes one binding may span: the adapter's limit, or a smaller one set to test splitting. */
+  readonly maxBindingBytes: number;
+  readonly maxBufferBytes: number;
+  readonly maxInvocations: number;
+  readonly maxWorkgroupStorageBytes: number;
+  readonly maxWorkgroupsPerDimension: number;
+}
+
+/** Reads the caps off a device. */
+export function capsOf(info: GPUAdapterInfo, features: GPUSupportedFeatures, limits: GPUSupportedLimits): Caps {
+  return {
+    vendor: info.vendor,
+    architecture: info.architecture,
+    description: info.description || info.device || info.vendor || "unknown adapter",
+    isSoftware: isSoftwareAdapter(info),
+    subgroups: features.has("subgroups"),
+    subgroupMinSize: info.subgroupMinSize ?? 4,
+    subgroupMaxSize: info.subgroupMaxSize ?? 128,
+    f16: features.has("shader-f16"),
+    timestamps: features.has("timestamp-query"),
+    maxBindingBytes: Number(limits.maxStorageBufferBindingSize),
+    maxBufferBytes: Number(limits.maxBufferSize),
+    maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
+    maxWorkgroupStorageBytes: limits.maxComputeWorkgroupStorageSize,
+    maxWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
+  };
+}
+
+/** True for adapters that run on the CPU. Mesa's lavapipe does not always say so through `isFallbackAdapter`. */
+export function isSoftwareAdapter(info: GPUAdapterInfo): boolean {
+  const text = `${info.vendor} ${info.architecture} ${info.device} ${info.description}`;
+  return Boolean(info.isFallbackAdapter) || /llvmpipe|lavapipe|swiftshader|software|basic render|warp/i.test(text);
+}

@@ -1,0 +1,63 @@
+/**
+ * plan(op, shape, caps): which variant of a kernel runs. Pure, so that it is tested without a GPU; tests and benchmarks
+ * force a variant by an argument or by INSTRUCTBLIP_PLAN=linear=tile,attention=composed.
+ */
+import { env } from "./env.ts";
+import { InputError, nearest } from "./errors.ts";
+import type { Caps } from "./gpu.ts";
+
+/** Every op that has more than one kernel, and its kernels. */
+export const VARIANTS = {
+  /** [M, K] x [N, K]ᵀ, M > 8. */
+  linear: ["naive", "tile", "register"],
+  /** The same for few rows, as in decoding. */
+  matvec: ["workgroup", "invocation"],
+  attention: ["composed", "fused"],
+} as const;
+
+export type Op = keyof typeof VARIANTS;
+export type Variant<O extends Op> = (typeof VARIANTS)[O][number];
+
+/** A choice made by hand. */
+export type PlanOverride = { readonly [O in Op]?: Variant<O> };
+
+/** The variant that runs: `override`'s if it names one, else what the rules below say for this adapter. */
+export function plan<O extends Op>(op: O, caps: Caps, override: PlanOverride = environmentOverride()): Variant<O> {
+  return (override[op] ?? DEFAULTS[op](caps)) as Variant<O>;
+}
+
+/**
+ * Software drivers run a workgroup's threads one after the other on vector units and turn each barrier into a loop
+ * split: register tiles without barriers are 2 to 3 times as fast there, shared-memory tiles on GPUs.
+ */
+const DEFAULTS: { [O in Op]: (caps: Caps) => Variant<O> } = {
+  linear: (caps) => (caps.isSoftware ? "register" : "tile"),
+  matvec: (caps) => (caps.isSoftware ? "invocation" : "workgroup"),
+  attention: () => "fused",
+};
+
+/** Reads INSTRUCTBLIP_PLAN. Throws ENV for an op or variant that does not exist. */
+export function parseOverride(text: string): PlanOverride {
+  const override: Record<string, string> = {};
+  for (const part of text.split(",").filter(Boolean)) {
+    const [op, variant] = part.split("=").map((s) => s.trim());
+    if (!(op in VARIANTS)) {
+      throw new InputError("ENV", `INSTRUCTBLIP_PLAN: there is no op "${op}"`, { hint: `ops: ${Object.keys(VARIANTS).join(", ")}` });
+    }
+    const variants: readonly string[] = VARIANTS[op as Op];
+    if (!variants.includes(variant)) {
+      throw new InputError("ENV", `INSTRUCTBLIP_PLAN: ${op} has no variant "${variant}"`, {
+        hint: nearest(variant ?? "", variants) ?? variants.join(", "),
+      });
+    }
+    override[op] = variant;
+  }
+  return override;
+}
+
+let fromEnvironment: PlanOverride | undefined;
+
+function environmentOverride(): PlanOverride {
+  fromEnvironment ??= parseOverride(env("INSTRUCTBLIP_PLAN") ?? "");
+  return fromEnvironment;
+}

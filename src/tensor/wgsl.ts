@@ -1,0 +1,125 @@
+/**
+ * Reads out of a .wgsl file what a launch must know (bindings, Params, overrides, features), so that the shader is the
+ * only place where these are written. It understands the order and form that kernels/README.md prescribes, not all of WGSL.
+ */
+import { KernelError } from "./errors.ts";
+import { KERNELS } from "./kernels.gen.ts";
+
+/** A storage binding of group 0. */
+export interface Binding {
+  readonly name: string;
+  readonly binding: number;
+  readonly writable: boolean;
+}
+
+/** A field of the Params struct: scalars only, so field i lies at byte 4·i. */
+export interface ParamField {
+  readonly name: string;
+  readonly type: "u32" | "i32" | "f32";
+}
+
+/** A kernel's whole text and its interface. */
+export interface Wgsl {
+  /** `layer_norm`, or `matmul_tile(weight_f16)` with its chosen library parts. */
+  readonly label: string;
+  readonly code: string;
+  readonly bindings: readonly Binding[];
+  readonly params: readonly ParamField[];
+  readonly overrides: ReadonlySet<string>;
+  readonly features: readonly GPUFeatureName[];
+  /** Maps a line of `code` back to `kernels/FILE.wgsl:LINE`. */
+  locate(line: number): string;
+}
+
+/** What `// @use` slots are filled with: `{ weight: "weight_f16" }`. */
+export type Uses = Readonly<Record<string, string>>;
+
+const ENABLE_FEATURES: Readonly<Record<string, GPUFeatureName>> = {
+  f16: "shader-f16",
+  subgroups: "subgroups",
+  subgroup_size_control: "subgroup-size-control" as GPUFeatureName,
+  chromium_experimental_subgroup_matrix: "chromium-experimental-subgroup-matrix" as GPUFeatureName,
+};
+
+/**
+ * The text of kernel `name` with its library parts behind it, and its interface.
+ *
+ * A kernel asks for a part by a line `// @use math`; a line `// @use weight = weight_f32` names a slot with its default,
+ * which `uses` may fill with another part. Parts follow the kernel's own text, so the kernel's line numbers stay true.
+ */
+export function assemble(name: string, uses: Uses = {}): Wgsl {
+  const files: { file: string; text: string }[] = [];
+  const chosen: string[] = [];
+  const slots = new Set<string>();
+  const visit = (file: string) => {
+    if (files.some((f) => f.file === file)) return;
+    const text = KERNELS[file];
+    if (text === undefined) throw new KernelError("NO_KERNEL", `kernels/${file}.wgsl does not exist`);
+    files.push({ file, text: text.endsWith("\n") ? text : text + "\n" });
+    for (const [, slot, fallback] of text.matchAll(/^\/\/ @use (\w+)(?: = (\w+))?$/gm)) {
+      const part = fallback === undefined ? slot : (uses[slot] ?? fallback);
+      if (fallback !== undefined) {
+        slots.add(slot);
+        if (part !== fallback) chosen.push(part);
+      }
+      visit(`lib/${part}`);
+    }
+  };
+  visit(name);
+  for (const slot of Object.keys(uses)) {
+    if (!slots.has(slot)) throw new KernelError("NO_SLOT", `kernels/${name}.wgsl has no line "// @use ${slot} = …"`);
+  }
+  const code = files.map((f) => f.text).join("");
+  const label = chosen.length ? `${name}(${chosen.join(", ")})` : name;
+  return {
+    label,
+    code,
+    bindings: readBindings(name, code),
+    params: readParams(name, code),
+    overrides: new Set([...code.matchAll(/^override (\w+)/gm)].map((m) => m[1])),
+    features: [...code.matchAll(/^enable ([\w, ]+);/gm)]
+      .flatMap((m) => m[1].split(/,\s*/))
+      .map((word) => {
+        const feature = ENABLE_FEATURES[word];
+        if (!feature) throw new KernelError("FEATURE", `kernels/${name}.wgsl: unknown feature "${word}"`);
+        return feature;
+      }),
+    locate(line) {
+      let first = 1;
+      for (const { file, text } of files) {
+        const lines = text.split("\n").length - 1;
+        if (line < first + lines) return `kernels/${file}.wgsl:${line - first + 1}`;
+        first += lines;
+      }
+      return `kernels/${name}.wgsl`;
+    },
+  };
+}
+
+function readBindings(name: string, code: string): Binding[] {
+  const pattern = /@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)/g;
+  const bindings = [...code.matchAll(pattern)].map((m) => ({
+    name: m[3],
+    binding: Number(m[1]),
+    writable: m[2] === "read_write",
+  }));
+  bindings.sort((a, b) => a.binding - b.binding);
+  if (bindings.some((b, i) => b.binding !== i)) {
+    throw new KernelError("BINDINGS", `kernels/${name}.wgsl: bindings of group 0 must be numbered 0, 1, 2, …`);
+  }
+  return bindings;
+}
+
+function readParams(name: string, code: string): ParamField[] {
+  const body = /struct Params \{([^}]*)\}/.exec(code)?.[1];
+  if (body === undefined) return [];
+  const fields: ParamField[] = [];
+  for (const line of body.replace(/\/\/.*$/gm, "").split(",")) {
+    const field = line.trim();
+    if (!field) continue;
+    const [, key, type] = /^(\w+)\s*:\s*(u32|i32|f32)$/.exec(field) ?? [];
+    if (!key) throw new KernelError("PARAMS", `kernels/${name}.wgsl: Params may hold u32, i32 and f32 only: "${field}"`);
+    fields.push({ name: key, type: type as ParamField["type"] });
+  }
+  return fields;
+}
