@@ -1,5 +1,35 @@
 // Generated from kernels/**/*.wgsl by `npm run kernels`. Do not edit.
 export const KERNELS: Readonly<Record<string, string>> = {
+  "activation": `// y = activate(x), element by element.
+//
+// x: f32[n]  ->  y: f32[n]
+// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
+// Dispatch: ceil(n / 4 / WG), folded. Needs: nothing.
+// @use activation
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // ceil(n / 4)
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.groups) {
+    return;
+  }
+  let v = x[i];
+  y[i] = vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
+}
+`,
   "copy": `// y[dst(i)] = x[src(i)]: moves a strided view of up to five dimensions into a strided place. Bits are moved, not numbers,
 // so it serves f32 and u32 alike and keeps NaN payloads.
 //
@@ -121,6 +151,35 @@ fn main(
 
   for (var i = lane; i < params.D; i += WG) {
     y[start + i] = (x[start + i] - mean) * scale * weight[i] + bias[i];
+  }
+}
+`,
+  "lib/activation": `// The activation of a feed-forward layer: a kernel asks for it by "@use activation" and calls activate(x). ACTIVATION is
+// a code of src/tensor/activation.ts; as an override, it leaves only the branch taken in the pipeline. NaN in, NaN out
+// (where the driver computes with NaN).
+// @use math
+override ACTIVATION: u32 = 0;
+
+fn activate(x: f32) -> f32 {
+  switch ACTIVATION {
+    case 1u: {
+      return gelu(x);
+    }
+    case 2u: {
+      return gelu_tanh(x);
+    }
+    case 3u: {
+      return select(x, 0.0, x < 0.0); // max(x, 0) would turn NaN into 0
+    }
+    case 4u: {
+      return silu(x);
+    }
+    case 5u: {
+      return x * sigmoid(1.702 * x);
+    }
+    default: {
+      return x;
+    }
   }
 }
 `,

@@ -1,0 +1,24 @@
+/** y = activate(x), element by element. */
+import { type Activation, activationCode } from "../activation.ts";
+import type { Tensor } from "../tensor.ts";
+import { contiguous } from "./copy.ts";
+
+const WG = 64;
+
+/**
+ * @param x f32[...]
+ * @returns f32[...]; `x` itself for "none"
+ */
+export function activation(x: Tensor, kind: Activation): Tensor {
+  if (kind === "none") return x;
+  const y = x.device.empty(x.shape);
+  const groups = Math.ceil(x.size / 4);
+  x.device.launch({
+    kernel: "activation",
+    overrides: { ACTIVATION: activationCode(kind) },
+    bindings: { x: contiguous(x), y },
+    params: { groups },
+    workgroups: Math.ceil(groups / WG),
+  });
+  return y;
+}
