@@ -1,0 +1,573 @@
+"""Small random InstructBLIP composites: what the goldens are made of.
+
+A composite is a model with Hugging Face's own classes, its processor with two freshly trained tokenizers, its prompts
+and its pictures. A *spec*, a plain dictionary, says everything about one but its random numbers: NAMED holds those of
+the committed goldens, `random_spec` draws any number of others, `build` makes the composite. Nothing is downloaded and
+nothing is read from the disk. Running a composite and recording what comes out is make.py's work, not this file's.
+
+A new language model is one more entry in BACKBONES and in `draw_text`.
+"""
+
+import copy
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import nn
+from transformers import (
+    BertTokenizer,
+    InstructBlipConfig,
+    InstructBlipForConditionalGeneration,
+    InstructBlipProcessor,
+    LlamaConfig,
+    LlamaTokenizer,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Text
+
+CORPUS = """
+What is unusual about this image? The unusual aspect of this image is that a man is ironing clothes on a yellow car.
+Question: how many shapes are there? Short answer: three. Question: which colour is the circle? Short answer: red.
+Describe the image in details. Write a short description for the image. Write a detailed description of the picture.
+A red circle and two blue squares stand on a grey field. The green triangle is above the yellow square, to the left.
+Is there a person in the picture? Yes, there is. No, there is not. Where is the dog? The dog is on the beach.
+A woman sits on the sand with her dog; the sun is low, the sea is calm. It's 12:45 and the shop isn't open yet.
+What colour are the clouds? White, grey and a little orange. How many windows can you count? I count 24 windows.
+The image features a busy street with cars, taxis and people walking. Choose one: (a) cat (b) dog (c) neither.
+"""
+
+PROMPTS = [
+    "What is unusual about this image?",
+    "Describe the image in details.",
+    "Write a short description for the image.",
+    "Question: how many shapes are there? Short answer:",
+    "a photo of",
+    "Is the CIRCLE above the Square?",
+    "Where's the dog?  (two spaces)",
+    "What does the sign say? “CAFÉ à côté”",  # accents, curly quotes: stripped by BERT, bytes for Llama
+    "图片里有什么？",  # CJK: single characters for BERT, byte fallback for Llama
+    "smile 😀 or not?",  # outside the basic plane: four byte tokens
+    " leading space",
+    "line one\nline two",
+    "1, 2, 3... 17 + 4 = ?",
+    "colour",
+    "?",
+    "Zürich, naïve, ﬁn, №5",  # characters that NFD and NFKC treat differently
+    "Does the text <s> or [SEP] matter?",  # special tokens spelled out in a prompt
+    "glued</s>together",
+]
+
+
+def learn_pieces(pre_tokenizer, normalizer, size):
+    """The vocabulary (single characters first) and the merges of a byte-pair encoding learned on CORPUS."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizer
+    if normalizer is not None:
+        trained.normalizer = normalizer
+    trained.train_from_iterator(CORPUS.strip().split("\n"), trainers.BpeTrainer(vocab_size=size, show_progress=False))
+    model = json.loads(trained.to_str())["model"]
+    return sorted(model["vocab"], key=model["vocab"].get), [tuple(pair) for pair in model["merges"]]
+
+
+def train_language_tokenizer(spec):
+    """A Llama-type byte-fallback BPE: 3 special ids, 256 bytes, the learned pieces, then [PAD] and <image>.
+
+    `form` "llama" is what transformers 5 writes: spaces by a Metaspace pre-tokenizer. "normalizer" and "converted" have
+    the tokenizer.json of files made before: spaces by a normalizer, no pre-tokenizer. See `respell_processor`.
+    """
+    pieces, merges = learn_pieces(pre_tokenizers.Metaspace(prepend_scheme="first"), None, spec["pieces"])
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *pieces]
+    vocab = {token: i for i, token in enumerate(tokens)}
+
+    # Vicuna's three special tokens are all </s>, so that its prompts start with 2 rather than 1.
+    bos, unk = spec["bos"], "<unk>" if spec["bos"] == "<s>" else "</s>"
+    saved = {
+        "bos_token": bos, "eos_token": "</s>", "unk_token": unk, "pad_token": "[PAD]", "truncation_side": "left",
+        "clean_up_tokenization_spaces": False,
+    }
+    if spec["padding_side"] is not None:
+        saved["padding_side"] = spec["padding_side"]  # presence of the key matters: the processor passes it to BERT too
+    if spec["form"] == "llama":
+        # Without add_bos_token=True the fast Llama class of transformers 5 adds no BOS at all.
+        return LlamaTokenizer(vocab=vocab, merges=merges, add_bos_token=True, **saved)
+
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=unk, fuse_unk=True, byte_fallback=True))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, vocab[bos])]
+    )
+    names = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_input_names=names, **saved)
+
+
+def train_qformer_tokenizer(words):
+    """BERT's lower-casing WordPiece with `words` entries and one added token, [DEC].
+
+    The library's own WordPiece trainer gives other ids at every run; its BPE trainer does not, so the pieces are BPE's.
+    """
+    normalizer, split = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    pieces, _ = learn_pieces(split, normalizer, words)
+    seen = {word for word, _ in split.pre_tokenize_str(normalizer.normalize_str(CORPUS))}
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    for piece in pieces:
+        if any(word.startswith(piece) for word in seen):
+            tokens.append(piece)
+        if any(piece in word[1:] for word in seen):
+            tokens.append(f"##{piece}")
+    vocab = {token: i for i, token in enumerate(tokens[:words])}
+    return BertTokenizer(vocab=vocab, bos_token="[DEC]", truncation_side="left")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pictures
+
+
+def draw_picture(rng, mode):
+    """A PIL image of an odd size: coarse colour noise, a few shapes, fine noise. `mode` is PIL's (RGB, RGBA, L, P)."""
+    width, height = (int(n) for n in rng.integers(9, 80, 2))
+    coarse = rng.integers(0, 256, (int(rng.integers(1, 5)), int(rng.integers(1, 5)), 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(int(rng.integers(1, 5))):
+        x, y = int(rng.integers(-5, width)), int(rng.integers(-5, height))
+        box = [x, y, x + int(rng.integers(3, width)), y + int(rng.integers(3, height))]
+        colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+        getattr(draw, ("ellipse", "rectangle")[int(rng.integers(2))])(box, fill=colour)
+    noise = rng.integers(-20, 21, (height, width, 3))
+    pixels = np.clip(np.asarray(picture).astype(int) + noise, 0, 255).astype(np.uint8)
+    if mode == "RGBA":  # transparent places keep their colour: Hugging Face drops alpha without compositing
+        alpha = rng.integers(0, 256, (height, width, 1), dtype=np.uint8)
+        return Image.fromarray(np.concatenate([pixels, alpha], axis=2))
+    return Image.fromarray(pixels).convert(mode)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Specs
+
+DEFAULTS = {
+    "description": "",
+    "backbone": "llama",
+    "vision": {
+        "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 44, "num_hidden_layers": 2,
+        "image_size": 28, "patch_size": 7, "hidden_act": "gelu", "layer_norm_eps": 1e-6, "qkv_bias": True,
+    },
+    "qformer": {
+        "hidden_size": 28, "num_attention_heads": 4, "intermediate_size": 40, "num_hidden_layers": 3,
+        "cross_attention_frequency": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "max_position_embeddings": 48,
+    },
+    "text": {
+        "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8, "intermediate_size": 48,
+        "num_hidden_layers": 2, "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+        "max_position_embeddings": 2048, "attention_bias": False, "mlp_bias": False,
+    },
+    "num_query_tokens": 5,
+    # pieces: learned BPE pieces and letters; words: WordPiece entries; form: see train_language_tokenizer;
+    # legacy: a key of tokenizer_config.json that LlamaTokenizer heeds; padding_side: null leaves the key out
+    "tokenizer": {"pieces": 96, "words": 130, "form": "llama", "bos": "<s>", "legacy": None, "padding_side": None},
+    "extra_rows": 0,  # embedding rows beyond the tokenizer's ids, as padded vocabularies have
+    "extra_qformer_rows": 0,
+    "position_room": None,  # text max_position_embeddings = prompt length + this many
+    "pad": True,  # text_config.pad_token_id: the tokenizer's, or null (then generate() fills with the first eos)
+    "eos": "call",  # an eos in the middle of a row through text_config ("config", "list") or generate() ("call")
+    "prompts": ["What is unusual about this image?"],
+    "modes": ["RGB"],
+    "dtype": "float32",  # of the file
+    "max_shard_size": None,
+    "spelling": "v5",  # of config.json and the processor's files: transformers 5 or 4
+    "misleading_generation_config": False,
+    "weight_scale": 1.3,  # of every matrix, over sqrt(fan in)
+    "logit_scale": 4.0,  # the logits' standard deviation, but for the ids of single bytes: times byte_scale
+    "byte_scale": 0.4,  # 1: mostly bytes, and mostly not UTF-8, are generated
+}
+
+NAMED = {
+    "plain_f32": {
+        "description": "One picture, one prompt, nothing odd: the first golden to look at. No padding_side key, "
+        "transformers 5 files.",
+    },
+    "grouped_heads_bf16": {
+        "description": "Grouped key/value heads (6 over 2), bf16 weights, three prompts under left padding with the "
+        "padding_side key, so that BERT pads left too; the eos of text_config ends a row early.",
+        "vision": {"hidden_size": 24, "intermediate_size": 32, "image_size": 21},
+        "qformer": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2},
+        "text": {"hidden_size": 36, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 10,
+                 "intermediate_size": 38, "rope_theta": 500000.0},
+        "num_query_tokens": 4,
+        "tokenizer": {"padding_side": "left"},
+        "extra_rows": 3,
+        "eos": "config",
+        "prompts": ["Is the CIRCLE above?", "a photo of", "colour"],
+        "modes": ["RGB", "RGBA", "RGB"],
+        "dtype": "bfloat16",
+        "misleading_generation_config": True,
+    },
+    "head_dim_88_f16": {
+        "description": "The real ViT's head dimension, 88, in two heads, with f16 weights; two prompts, no "
+        "padding_side key: Llama pads left and BERT right.",
+        "vision": {"hidden_size": 176, "num_attention_heads": 2, "intermediate_size": 30, "num_hidden_layers": 1,
+                   "image_size": 12, "patch_size": 4},
+        "qformer": {"hidden_size": 24, "num_hidden_layers": 2, "intermediate_size": 32},
+        "text": {"hidden_size": 24, "num_hidden_layers": 1, "intermediate_size": 40},
+        "prompts": ["What is unusual about this image?", "a photo of"],
+        "modes": ["RGB", "RGB"],
+        "dtype": "float16",
+    },
+    "odd_widths": {
+        "description": "No width is a multiple of 4 where it need not be: ff 37 and 41, odd vocabularies, a head_dim "
+        "that is not hidden/heads, 9 patches and pixels beyond the last; epsilons large enough to matter; too few "
+        "positions for the default 20 tokens.",
+        "vision": {"hidden_size": 35, "num_attention_heads": 5, "intermediate_size": 37, "image_size": 17,
+                   "patch_size": 5, "layer_norm_eps": 3e-3},
+        "qformer": {"hidden_size": 39, "num_attention_heads": 3, "intermediate_size": 29, "num_hidden_layers": 2,
+                    "layer_norm_eps": 2e-3},
+        "text": {"hidden_size": 27, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 10,
+                 "intermediate_size": 41, "rms_norm_eps": 5e-3, "rope_theta": 1000.0},
+        "num_query_tokens": 7,
+        "tokenizer": {"pieces": 100, "words": 131},
+        "extra_rows": 2,
+        "extra_qformer_rows": 1,
+        "position_room": 9,
+        "pad": False,
+        "eos": "config",
+        "prompts": ["colour", "Where's the dog?  (two spaces)"],
+        "modes": ["L", "RGB"],
+    },
+    "bias_variants": {
+        "description": "Every optional bias turned about (no qkv bias in the ViT, biases in the language model), other "
+        "activations, one query token, right padding, f16, transformers 4 files; generates many lone bytes.",
+        "vision": {"qkv_bias": False, "hidden_act": "gelu_new", "hidden_size": 40, "num_attention_heads": 5,
+                   "image_size": 21},
+        "qformer": {"hidden_act": "relu", "hidden_size": 36, "num_attention_heads": 3, "num_hidden_layers": 2,
+                    "intermediate_size": 29},
+        "text": {"attention_bias": True, "mlp_bias": True, "hidden_act": "gelu", "hidden_size": 24,
+                 "num_key_value_heads": 2, "head_dim": 6, "intermediate_size": 31},
+        "num_query_tokens": 1,
+        "tokenizer": {"padding_side": "right", "form": "normalizer"},
+        "prompts": ["smile 😀 or not?", "colour", " leading space"],
+        "modes": ["RGB", "P", "RGB"],
+        "dtype": "float16",
+        "spelling": "v4",
+        "byte_scale": 1.0,
+    },
+    "cross_frequency_1": {
+        "description": "Cross-attention in every Q-Former layer, 32 query tokens, 49 patches of 5 pixels, Vicuna's "
+        "special tokens (prompts start with </s>) in an old tokenizer.json, a list of eos ids, transformers 4 files.",
+        "vision": {"hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 37, "image_size": 35,
+                   "patch_size": 5, "layer_norm_eps": 1e-5},
+        "qformer": {"cross_attention_frequency": 1, "hidden_size": 36, "num_attention_heads": 3,
+                    "num_hidden_layers": 2},
+        "text": {"hidden_size": 24, "num_attention_heads": 3, "num_key_value_heads": 3, "intermediate_size": 41},
+        "num_query_tokens": 32,
+        "tokenizer": {"bos": "</s>", "form": "converted", "legacy": True},
+        "eos": "list",
+        "prompts": [" CAFÉ à côté?"],
+        "spelling": "v4",
+        "misleading_generation_config": True,
+    },
+    "cross_frequency_3_sharded": {
+        "description": "Cross-attention in layers 0 and 3 of four, bf16 weights in several files with an index, three "
+        "pictures under left padding with no padding_side key.",
+        "vision": {"hidden_size": 24, "intermediate_size": 32, "image_size": 15, "patch_size": 5},
+        "qformer": {"cross_attention_frequency": 3, "num_hidden_layers": 4, "hidden_size": 24, "intermediate_size": 30},
+        "text": {"num_key_value_heads": 1, "rope_theta": 25000.0, "intermediate_size": 40, "num_hidden_layers": 1},
+        "num_query_tokens": 4,
+        "prompts": ["Where's the dog?", "?", "a photo of"],
+        "modes": ["RGB", "RGB", "RGB"],
+        "dtype": "bfloat16",
+        "max_shard_size": "40KB",
+    },
+}
+
+
+def named_spec(name):
+    """The spec of a committed golden: DEFAULTS with its differences laid over, one level deep."""
+    spec = copy.deepcopy(DEFAULTS)
+    for key, value in NAMED[name].items():
+        spec[key] = {**spec[key], **value} if isinstance(value, dict) else value
+    return spec
+
+
+def random_spec(rng):
+    """A spec with every size and every choice drawn from `rng`."""
+    spec = copy.deepcopy(DEFAULTS)
+
+    def pick(*options):
+        return options[int(rng.integers(len(options)))]
+
+    def between(low, high):
+        return int(rng.integers(low, high + 1))
+
+    def chance(probability):
+        return bool(rng.random() < probability)
+
+    heads = between(1, 5)
+    head_dim = 88 if chance(0.1) else between(4, 20)
+    patch = pick(4, 5, 7, 14)
+    grid = between(1, 3 if patch == 14 else 7)
+    spec["vision"] = {
+        "hidden_size": heads * head_dim, "num_attention_heads": heads, "intermediate_size": between(9, 90),
+        "num_hidden_layers": between(1, 3), "patch_size": patch,
+        "image_size": patch * grid + (between(1, patch - 1) if chance(0.25) else 0),
+        "hidden_act": pick("gelu", "gelu", "gelu", "gelu_new", "relu", "silu"),
+        "layer_norm_eps": pick(1e-6, 1e-5, 1e-2), "qkv_bias": chance(0.7),
+    }
+    heads = between(1, 4)
+    spec["qformer"] = {
+        "hidden_size": heads * between(4, 16), "num_attention_heads": heads, "intermediate_size": between(9, 90),
+        "num_hidden_layers": between(1, 4), "cross_attention_frequency": between(1, 3),
+        "hidden_act": pick("gelu", "gelu", "gelu", "gelu_new", "relu", "silu"),
+        "layer_norm_eps": pick(1e-12, 1e-5, 1e-2), "max_position_embeddings": between(72, 130),
+    }
+    spec["backbone"] = pick(*BACKBONES)
+    spec["text"] = BACKBONES[spec["backbone"]].draw_text(pick, between, chance)
+    spec["num_query_tokens"] = pick(1, 2, 5, 8, 17, 32)
+    spec["tokenizer"] = {
+        "pieces": between(70, 160), "words": between(90, 220), "form": pick("llama", "normalizer", "converted"),
+        "bos": pick("<s>", "</s>"), "legacy": pick(None, True, False), "padding_side": pick(None, "left", "right"),
+    }
+    spec["extra_rows"] = pick(0, 1, 2, 5, 9)
+    spec["extra_qformer_rows"] = pick(0, 0, 1, 3)
+    spec["position_room"] = between(3, 15) if chance(0.15) else None
+    spec["pad"] = chance(0.6)
+    spec["eos"] = pick("config", "list", "call")
+    batch = pick(1, 2, 3)
+    spec["prompts"] = [PROMPTS[i] for i in rng.permutation(len(PROMPTS))[:batch]]
+    spec["modes"] = [pick("RGB", "RGB", "RGB", "RGBA", "L", "P") for _ in range(batch)]
+    spec["dtype"] = pick("float32", "bfloat16", "float16")
+    spec["max_shard_size"] = "40KB" if chance(0.2) else None
+    spec["spelling"] = pick("v5", "v4")
+    spec["misleading_generation_config"] = chance(0.5)
+    spec["weight_scale"] = 1 + 0.5 * float(rng.random())
+    spec["logit_scale"] = 3.2 + 1.6 * float(rng.random())
+    spec["byte_scale"] = pick(0.4, 0.4, 0.4, 1.0)
+    return spec
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Language models
+
+
+class Llama:
+    """Everything that is particular to a Llama language model."""
+
+    @staticmethod
+    def draw_text(pick, between, chance):
+        """The text part of a random spec."""
+        kv_heads = between(1, 3)
+        heads = kv_heads * between(1, 3)
+        head_dim = 2 * between(2, 9)  # rotary pairs: even
+        width = head_dim if chance(0.4) else between(4, 16)
+        return {
+            "hidden_size": heads * width, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+            "head_dim": head_dim, "intermediate_size": between(9, 90), "num_hidden_layers": between(1, 3),
+            "hidden_act": pick("silu", "silu", "silu", "gelu"), "rms_norm_eps": pick(1e-6, 1e-5, 1e-2),
+            "rope_theta": pick(10000.0, 1000.0, 500000.0), "max_position_embeddings": 2048,
+            "attention_bias": chance(0.3), "mlp_bias": chance(0.3),
+        }
+
+    @staticmethod
+    def config(text, **ids):
+        """LlamaConfig with the rotary base under its transformers 5 name."""
+        text = dict(text)
+        rope = {"rope_type": "default", "rope_theta": text.pop("rope_theta")}
+        return LlamaConfig(**text, rope_parameters=rope, **ids)
+
+    @staticmethod
+    def respell(text):
+        """The JSON of `text_config` as transformers 4 and the converted Vicuna checkpoints write it."""
+        rope = text.pop("rope_parameters")
+        text["rope_theta"] = rope["rope_theta"]
+        text["rope_scaling"] = None
+        text["architectures"] = ["LLaMAForCausalLM"]
+
+
+BACKBONES = {"llama": Llama}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Composites
+
+
+@dataclass
+class Composite:
+    """A model in f32 whose weights are already rounded to the file's dtype, and what it is to be asked."""
+
+    spec: dict
+    model: InstructBlipForConditionalGeneration
+    processor: InstructBlipProcessor
+    pictures: list
+
+    def inputs(self):
+        """The processor's output for all prompts and pictures, as tensors."""
+        return encode(self.processor, self.pictures, self.spec["prompts"])
+
+
+def encode(processor, pictures, prompts):
+    """The one way the goldens call a processor. Returns its BatchFeature of PyTorch tensors."""
+    return processor(images=pictures, text=list(prompts), padding=True, return_tensors="pt")
+
+
+def build(spec, rng, folder):
+    """Makes the composite of a spec and writes its processor to `folder`; randomness comes from `rng` (numpy) only."""
+    processor = write_processor(spec, folder)
+    tokenizer, qformer_tokenizer = processor.tokenizer, processor.qformer_tokenizer
+    pictures = [draw_picture(rng, mode) for mode in spec["modes"]]
+    text = dict(spec["text"])
+    if spec["position_room"] is not None:
+        length = encode(processor, pictures, spec["prompts"])["input_ids"].shape[1]
+        text["max_position_embeddings"] = length + spec["position_room"]
+    config = InstructBlipConfig(
+        vision_config=dict(spec["vision"]),
+        qformer_config={**spec["qformer"], "vocab_size": len(qformer_tokenizer) + spec["extra_qformer_rows"]},
+        text_config=BACKBONES[spec["backbone"]].config(
+            text,
+            vocab_size=len(tokenizer) + spec["extra_rows"],
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id if spec["pad"] else None,
+        ).to_dict(),
+        num_query_tokens=spec["num_query_tokens"],
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    model = InstructBlipForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
+    return Composite(spec, model, processor, pictures)
+
+
+@torch.no_grad()
+def redraw(composite, rng):
+    """Draws every parameter anew, at sizes at which it matters, and rounds it to the file's dtype.
+
+    Hugging Face's own start (1e-10 in the vision tower, zero query tokens, unit gains, zero biases) hides mistakes: a
+    wrong norm, a lost bias or a swapped activation would change nothing that a test could see.
+    """
+    spec, model = composite.spec, composite.model
+    dtype = getattr(torch, spec["dtype"])
+    drawn = set()
+
+    def draw(parameter, mean, std, keep=False):
+        values = mean + std * rng.standard_normal(tuple(parameter.shape), dtype=np.float32)
+        parameter.copy_(torch.from_numpy(values))
+        if not keep:
+            parameter.copy_(parameter.to(dtype))
+        drawn.add(parameter)
+
+    for path, module in model.named_modules():
+        if isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm"):
+            draw(module.weight, 1, 0.1)
+        elif path.endswith("lm_head"):
+            sizes = np.full((module.out_features, 1), spec["logit_scale"], np.float32)
+            for token, i in composite.processor.tokenizer.get_vocab().items():
+                if token.startswith("<0x"):
+                    sizes[i] *= spec["byte_scale"]
+            draw(module.weight, 0, sizes / np.float32(math.sqrt(module.in_features)))
+        elif isinstance(module, (nn.Linear, nn.Conv2d)):
+            draw(module.weight, 0, spec["weight_scale"] / math.sqrt(module.weight[0].numel()))
+        elif isinstance(module, nn.Embedding):
+            draw(module.weight, 0, 0.5 if "position" in path else 1)
+        else:
+            continue
+        if getattr(module, "bias", None) is not None:
+            draw(module.bias, 0, 0.1)
+    draw(model.vision_model.embeddings.class_embedding, 0, 1)
+    draw(model.vision_model.embeddings.position_embedding, 0, 0.7)
+    draw(model.query_tokens, 0, 1, keep=True)  # Hugging Face keeps this one in f32 in half-precision models
+
+    forgotten = [name for name, parameter in model.named_parameters() if parameter not in drawn]
+    assert not forgotten, f"parameters without a rule: {forgotten}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checkpoint folders
+
+
+def write_processor(spec, folder):
+    """Writes the processor's files and returns the processor that transformers reads back from them."""
+    size = spec["vision"]["image_size"]
+    processor = InstructBlipProcessor(
+        BlipImageProcessorPil(size={"height": size, "width": size}),
+        train_language_tokenizer(spec["tokenizer"]),
+        train_qformer_tokenizer(spec["tokenizer"]["words"]),
+        num_query_tokens=spec["num_query_tokens"],
+    )  # adds <image> to the tokenizer
+    processor.save_pretrained(folder)
+    respell_processor(spec, folder)
+    return InstructBlipProcessor.from_pretrained(folder)
+
+
+def write_model(composite, folder):
+    """Writes config.json, generation_config.json and the weights. Afterwards the model is in the file's dtype."""
+    spec, model = composite.spec, composite.model
+    query_tokens = model.query_tokens.detach().clone()
+    model.to(getattr(torch, spec["dtype"]))
+    model.query_tokens.data = query_tokens
+    model.save_pretrained(folder, **({"max_shard_size": spec["max_shard_size"]} if spec["max_shard_size"] else {}))
+    if spec["spelling"] == "v4":
+        edit(folder / "config.json", lambda config: respell_config(config, BACKBONES[spec["backbone"]]))
+    if spec["misleading_generation_config"]:
+        # generate() takes its defaults from text_config; a reader that believes this file gets other tokens.
+        unused = {"num_beams": 3, "max_length": 3, "repetition_penalty": 2.5, "eos_token_id": 7, "pad_token_id": 9}
+        edit(folder / "generation_config.json", lambda old: [old.clear(), old.update(unused)])
+
+
+def edit(path, change):
+    """Applies `change` to the content of a JSON file, {} if there is none yet."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    change(content)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def respell_config(config, backbone):
+    """Rewrites config.json as transformers 4 wrote it, with the dead keys that old files carry."""
+    config["torch_dtype"] = config.pop("dtype")
+    parts = [config[key] for key in ("vision_config", "qformer_config", "text_config")]
+    for part in parts:
+        part.pop("dtype", None)
+        part["torch_dtype"] = config["torch_dtype"]
+    for part in (config, *parts):
+        part.update(is_encoder_decoder=False, tie_word_embeddings=False)
+    for part in parts:
+        part.update(num_beams=4, length_penalty=1.0, min_length=0)  # base-class dumps: not generation settings
+    config.update(transformers_version="4.57.6", use_decoder_only_language_model=True)
+    config["vision_config"].update(dropout=0.0, projection_dim=512, num_channels=3)
+    config["qformer_config"].update(position_embedding_type="absolute", classifier_dropout=None)
+    config["qformer_config"]["encoder_hidden_size"] = 1408  # stale: transformers recomputes it from vision_config
+    backbone.respell(config["text_config"])
+
+
+def respell_processor(spec, folder):
+    """Rewrites the processor's small files: the tokenizer's class for "converted", everything for transformers 4."""
+    if spec["tokenizer"]["form"] == "converted":
+        # What the converted Vicuna checkpoints have. transformers 5 then rebuilds the tokenizer from vocabulary and
+        # merges with a Metaspace pre-tokenizer: the normalizer in tokenizer.json is not used, as it was in version 4.
+        edit(folder / "tokenizer_config.json", lambda config: config.update(tokenizer_class="LlamaTokenizer"))
+    if spec["tokenizer"]["legacy"] is not None:
+        edit(folder / "tokenizer_config.json", lambda config: config.update(legacy=spec["tokenizer"]["legacy"]))
+    if spec["spelling"] != "v4":
+        return
+
+    processor = json.loads((folder / "processor_config.json").read_text())
+    images = processor.pop("image_processor")
+    edit(folder / "preprocessor_config.json", lambda new: new.update(images, processor_class="InstructBlipProcessor"))
+    edit(folder / "processor_config.json", lambda old: old.pop("image_processor"))
+    for place in (folder, folder / "qformer_tokenizer"):
+        config = json.loads((place / "tokenizer_config.json").read_text())
+        config.pop("backend")
+        if config["tokenizer_class"] == "TokenizersBackend":
+            config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        config["added_tokens_decoder"] = {
+            str(token.pop("id")): token for token in json.loads((place / "tokenizer.json").read_text())["added_tokens"]
+        }
+        special = {key: config[key] for key in config if key.endswith("_token") and isinstance(config[key], str)}
+        edit(place / "tokenizer_config.json", lambda old, config=config: [old.clear(), old.update(config)])
+        edit(place / "special_tokens_map.json", lambda new, special=special: new.update(special))

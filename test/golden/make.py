@@ -1,0 +1,347 @@
+"""Makes and checks goldens: what PyTorch and Hugging Face's own classes compute for small random composites.
+
+    python make.py named  --out data                    the committed goldens, again
+    python make.py random --seed 7 --count 20 --out DIR  fresh composites for a live parity run
+    python make.py verify DIR                            reload every folder under DIR and compare
+
+One golden is one checkpoint folder plus its pictures, golden.safetensors and golden.json; README.md says what is in
+them. The model is reloaded from that folder before anything is recorded, so a golden never rests on what was in memory.
+Not a test of ours: nothing here knows the TypeScript side.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+import composites
+
+NAMED_SEED = 1
+ATTEMPTS = 200
+MIN_MARGIN = 1e-3  # below this an honest f32 implementation may pick another token
+LOGIT_STD = (1.5, 6.0)  # outside, a golden says too little or saturates
+DEFAULT_NEW_TOKENS = 20  # what generate() does when no maximum is given
+TOLERANCE = 1e-4  # of verify, on logits, as a part of their standard deviation: other processors sum in another order
+
+
+def note(message):
+    """One line of progress."""
+    print(message, file=sys.stderr, flush=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Running
+
+
+def load(folder):
+    """The model (f32, eager attention) and the processor (PIL images) of a checkpoint folder."""
+    model = InstructBlipForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    processor = InstructBlipProcessor.from_pretrained(folder)
+    assert isinstance(processor.image_processor, BlipImageProcessorPil), "goldens need the PIL image processor"
+    return model, processor
+
+
+def tensor_of(output):
+    """The tensor that stands for a module's output: itself, a tuple's first, .logits or .last_hidden_state."""
+    if isinstance(output, torch.Tensor):
+        return output
+    for name in ("logits", "last_hidden_state"):
+        if getattr(output, name, None) is not None:
+            return getattr(output, name)
+    return tensor_of(output[0])
+
+
+@torch.no_grad()
+def record_forward(model, inputs):
+    """One forward(): its tensors by name, and the module paths in the order in which they finished."""
+    tensors, order, runs = {}, [], {}
+
+    def after(path):
+        def hook(_module, _args, output):
+            runs[path] = runs.get(path, 0) + 1
+            name = path if runs[path] == 1 else f"{path}#{runs[path]}"
+            tensors[f"output:{name}"] = tensor_of(output).detach().clone()
+            order.append(name)
+
+        return hook
+
+    def before_language_model(_module, _args, kwargs):
+        tensors["inputs_embeds"] = kwargs["inputs_embeds"].detach().clone()
+
+    hooks = [module.register_forward_hook(after(path)) for path, module in model.named_modules() if path]
+    hooks.append(model.language_model.register_forward_pre_hook(before_language_model, with_kwargs=True))
+    try:
+        outputs = model(**inputs, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    tensors["vision_outputs.last_hidden_state"] = outputs.vision_outputs.last_hidden_state
+    tensors["qformer_outputs.last_hidden_state"] = outputs.qformer_outputs.last_hidden_state
+    tensors["image_features"] = tensors["output:language_projection"]
+    tensors["logits"] = outputs.logits
+    return tensors, order
+
+
+def generate(model, inputs, kwargs):
+    """generate() with its raw logits. Returns sequences i64[B, P + steps] and logits f32[steps, B, V]."""
+    result = model.generate(**inputs, **kwargs, return_dict_in_generate=True, output_logits=True)
+    return result.sequences, torch.stack(result.logits)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Choosing weights and an end of sequence
+
+
+def explore(model, inputs):
+    """Greedy decoding with no end: new ids i64[B, 20], the smallest top1 - top2 margin, the logits' deviation."""
+    config = model.language_model.generation_config
+    saved = config.eos_token_id, config.pad_token_id
+    config.eos_token_id, config.pad_token_id = None, 0
+    try:
+        sequences, logits = generate(model, inputs, {"max_new_tokens": DEFAULT_NEW_TOKENS})
+    finally:
+        config.eos_token_id, config.pad_token_id = saved
+    top = logits.topk(2).values
+    return sequences[:, -DEFAULT_NEW_TOKENS:], float((top[..., 0] - top[..., 1]).min()), float(logits.std())
+
+
+def choose_eos(path):
+    """An id that some row reaches at its 3rd to 10th new token and that no row reaches sooner; None if there is none.
+
+    With several rows at least one other must go on for two tokens longer, so that the filling of a finished row shows.
+    """
+    rows = path.tolist()
+    for step in range(2, 10):
+        for row in rows:
+            token = row[step]
+            first = [r.index(token) if token in r else len(r) for r in rows]
+            if min(first) == step and (len(rows) == 1 or max(first) >= step + 2):
+                return token
+    return None
+
+
+def settle(composite, rng):
+    """Redraws the weights until greedy decoding is clear-cut, then sets text_config's eos as the spec wants it.
+
+    Returns the generate() calls to record, the greedy path they go along, and how many redraws it took.
+    """
+    model, spec, inputs = composite.model, composite.spec, composite.inputs()
+    text_config, tokenizer = model.config.text_config, composite.processor.tokenizer
+    for attempt in range(1, ATTEMPTS + 1):
+        composites.redraw(composite, rng)
+        path, margin, deviation = explore(model, inputs)
+        eos = choose_eos(path)
+        # Ids beyond the tokenizer (padding rows of the vocabulary) decode to nothing: no use for an expected text.
+        unusable = margin < MIN_MARGIN or eos is None or int(path.max()) >= len(tokenizer)
+        if not unusable and LOGIT_STD[0] < deviation < LOGIT_STD[1]:
+            break
+    else:
+        raise RuntimeError(f"no usable weights in {ATTEMPTS} draws: margin {margin}, logits' deviation {deviation}")
+    unreached = [i for i in range(3, len(tokenizer)) if i not in set(path.flatten().tolist())]
+    never, other = unreached[int(rng.integers(len(unreached)))], unreached[int(rng.integers(len(unreached)))]
+    text_config.eos_token_id = {"config": eos, "list": [never, eos], "call": never}[spec["eos"]]
+    given = eos if spec["eos"] == "call" else other
+    prompt_length = inputs["input_ids"].shape[1]
+    calls = {
+        "greedy": {"max_new_tokens": 12, "do_sample": False},
+        "greedy_default": {},
+        "greedy_max_length": {"max_length": prompt_length + 5},
+        "greedy_eos_given": {"max_new_tokens": 12, "eos_token_id": given, "pad_token_id": tokenizer.pad_token_id},
+    }
+    return calls, path, attempt
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One golden
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def digest(tensor):
+    """What makes two recorded tensors the same: dtype, shape and bytes."""
+    return tensor.dtype, tuple(tensor.shape), tensor.numpy().tobytes()
+
+
+def make_golden(folder, name, spec, seed):
+    """Writes one golden folder. `seed` is a list of integers; the same seed gives the same bytes."""
+    started = time.monotonic()
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    composite = composites.build(spec, rng, folder)
+    calls, path, draws = settle(composite, rng)
+    composites.write_model(composite, folder)
+    pictures = []
+    for i, picture in enumerate(composite.pictures):
+        pictures.append(f"picture_{i}.png")
+        picture.save(folder / pictures[-1])
+
+    model, processor = load(folder)
+    inputs = composites.encode(processor, [Image.open(folder / file) for file in pictures], spec["prompts"])
+    for key, expected in composite.inputs().items():
+        assert torch.equal(inputs[key], expected), f"{folder}: {key} differ once config.json stands by"
+    tensors, order = record_forward(model, inputs)
+    tensors = {**inputs, **tensors}
+    generations = []
+    for call, kwargs in calls.items():
+        sequences, logits = generate(model, inputs, kwargs)
+        tensors[f"{call}.sequences"] = sequences
+        if call == "greedy":
+            tensors["greedy.logits"] = logits
+        answers = processor.batch_decode(sequences, skip_special_tokens=True)
+        generations.append({"name": call, "kwargs": kwargs, "answers": answers})
+    reloaded_path, margin, deviation = explore(model, inputs)
+    assert torch.equal(reloaded_path, path), f"{folder}: the files do not say what the model in memory was"
+
+    stored, same_as, seen = {}, {}, {}
+    for key, tensor in tensors.items():
+        tensor = tensor.contiguous()
+        first = seen.setdefault(digest(tensor), key)
+        if first == key:
+            stored[key] = tensor
+        else:
+            same_as[key] = first
+    versions = {
+        "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
+        "numpy": np.__version__,
+    }
+    weights = sorted(path.name for path in folder.glob("model*.safetensors"))
+    about = {
+        "name": name, "description": spec["description"], "seed": seed, "draws": draws, "versions": versions,
+        "spec": spec, "prompts": spec["prompts"], "pictures": pictures, "parameters": model.num_parameters(),
+        "min_margin": margin, "logits_std": deviation, "generations": generations,
+        "model_sha256": {file: sha256(folder / file) for file in weights},
+        "modules": order, "same_as": same_as,
+    }
+    # One metadata key only: safetensors writes several in an order that changes from run to run.
+    metadata = {"golden": json.dumps({"seed": seed, "versions": versions, "model_sha256": about["model_sha256"]})}
+    save_file(stored, folder / "golden.safetensors", metadata=metadata)
+    (folder / "golden.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    note(
+        f"{folder}: {about['parameters']} parameters, draw {draws}, margin {margin:.4f}, logits' deviation "
+        f"{deviation:.2f}, {size / 1000:.0f} kB, {time.monotonic() - started:.1f} s"
+    )
+
+
+def make_named(out, names):
+    for name in names:
+        make_golden(out / name, name, composites.named_spec(name), [NAMED_SEED, zlib.crc32(name.encode())])
+
+
+def make_random(out, seed, count):
+    for i in range(count):
+        rng = np.random.default_rng([seed, i, 0])
+        make_golden(out / f"random_{seed}_{i}", f"random_{seed}_{i}", composites.random_spec(rng), [seed, i, 1])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Verifying
+
+
+def verify_golden(folder, remake):
+    """Reloads one golden and recomputes it. Returns a list of complaints, empty if all agrees."""
+    about = json.loads((folder / "golden.json").read_text())
+    stored = load_file(folder / "golden.safetensors")
+    complaints = [
+        f"{file} has changed" for file, expected in about["model_sha256"].items() if sha256(folder / file) != expected
+    ]
+    model, processor = load(folder)
+    inputs = composites.encode(processor, [Image.open(folder / file) for file in about["pictures"]], about["prompts"])
+    tensors, order = record_forward(model, inputs)
+    tensors = {**inputs, **tensors}
+    if order != about["modules"]:
+        complaints.append("modules run in another order")
+    for generation in about["generations"]:
+        sequences, logits = generate(model, inputs, generation["kwargs"])
+        tensors[f"{generation['name']}.sequences"] = sequences
+        if generation["name"] == "greedy":
+            tensors["greedy.logits"] = logits
+        if processor.batch_decode(sequences, skip_special_tokens=True) != generation["answers"]:
+            complaints.append(f"{generation['name']}: other answers")
+    expected = {key: stored[about["same_as"].get(key, key)] for key in [*stored, *about["same_as"]]}
+    if expected.keys() != tensors.keys():
+        complaints.append(f"other tensors: {sorted(expected.keys() ^ tensors.keys())}")
+    worst = 0.0
+    for key in expected.keys() & tensors.keys():
+        if expected[key].shape != tensors[key].shape:
+            complaints.append(f"{key}: {tuple(tensors[key].shape)}, stored {tuple(expected[key].shape)}")
+        elif expected[key].dtype == torch.int64 or key == "pixel_values":
+            if not torch.equal(expected[key], tensors[key]):
+                complaints.append(f"{key} differs")
+        else:
+            deviation = float(expected[key].std()) or 1.0  # 0 if, say, a ReLU let nothing through
+            difference = float((expected[key] - tensors[key]).abs().max()) / deviation
+            worst = max(worst, difference)
+            if not difference <= TOLERANCE:
+                complaints.append(f"{key} differs by {difference:.1e} of its deviation")
+    if remake:
+        with tempfile.TemporaryDirectory() as scratch:
+            again = Path(scratch) / folder.name
+            make_golden(again, about["name"], about["spec"], about["seed"])
+            old = {path.relative_to(folder): sha256(path) for path in folder.rglob("*") if path.is_file()}
+            new = {path.relative_to(again): sha256(path) for path in again.rglob("*") if path.is_file()}
+            complaints += [f"{path} came out otherwise when remade" for path in old if old[path] != new.get(path)]
+            complaints += [f"{path} is new when remade" for path in new.keys() - old.keys()]
+    note(f"{folder}: {'; '.join(complaints) or 'agrees'} (largest difference {worst:.1e} of a deviation)")
+    return complaints
+
+
+def verify(root, remake):
+    folders = sorted(path.parent for path in root.rglob("golden.json"))
+    if not folders:
+        sys.exit(f"{root}: no golden.json in it")
+    failed = [folder for folder in folders if verify_golden(folder, remake)]
+    note(f"{len(folders) - len(failed)} of {len(folders)} goldens agree")
+    return len(failed) == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    named = commands.add_parser("named", help="make the committed goldens")
+    named.add_argument("--out", type=Path, required=True, help="folder for the golden folders")
+    named.add_argument("--only", choices=list(composites.NAMED), nargs="+", help="only these")
+    drawn = commands.add_parser("random", help="draw fresh composites and make their goldens")
+    drawn.add_argument("--seed", type=int, required=True)
+    drawn.add_argument("--count", type=int, default=1)
+    drawn.add_argument("--out", type=Path, required=True, help="folder for the golden folders")
+    check = commands.add_parser("verify", help="reload and recompute every golden under a folder")
+    check.add_argument("root", type=Path)
+    check.add_argument("--remake", action="store_true", help="also make each again and compare every file's bytes")
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(1)  # the sums' order, and so the last bits, would hang on the number of cores
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore")
+    if arguments.command == "named":
+        make_named(arguments.out, arguments.only or composites.NAMED)
+    elif arguments.command == "random":
+        make_random(arguments.out, arguments.seed, arguments.count)
+    elif not verify(arguments.root, arguments.remake):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
