@@ -2,7 +2,7 @@
 //
 // x: f32[n]  ->  y: f32[n]
 // One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
-// Dispatch: ceil(n / 4 / WG), folded. Needs: nothing.
+// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
 // @use activation
 override WG: u32 = 64;
 

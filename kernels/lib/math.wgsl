@@ -4,7 +4,8 @@
 
 // e^x within 2 ULP where the result is a normal number; 0 below, +max above.
 fn exp_accurate(x: f32) -> f32 {
-  let clamped = clamp(x, -87.3, 88.7);
+  // Not clamp(), which turns NaN into a number and so hides a fault.
+  let clamped = select(select(x, -87.3, x < -87.3), 88.7, x > 88.7);
   let k = round(clamped * 1.4426950408889634);
   // ln 2 in two parts: k times the first is exact.
   let r = (clamped - k * 0.693145751953125) - k * 1.428606765330187e-6;

@@ -4,7 +4,7 @@ export const KERNELS: Readonly<Record<string, string>> = {
 //
 // x: f32[n]  ->  y: f32[n]
 // One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
-// Dispatch: ceil(n / 4 / WG), folded. Needs: nothing.
+// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
 // @use activation
 override WG: u32 = 64;
 
@@ -28,6 +28,113 @@ fn main(
   }
   let v = x[i];
   y[i] = vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
+}
+`,
+  "add": `// y = a + b, element by element; b begins anew wherever it ends, which repeats it over a's leading dimensions.
+//
+// a: f32[n]  b: f32[m], n a multiple of m  ->  y: f32[n]
+// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes. b is loaded one by
+// one, as m need not be a multiple of four: no slower than four at a time even where it is.
+// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // ceil(n / 4)
+  m: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+fn after(j: u32) -> u32 {
+  return select(j + 1u, 0u, j + 1u == params.m);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.groups) {
+    return;
+  }
+  let j0 = (i * 4u) % params.m;
+  let j1 = after(j0);
+  let j2 = after(j1);
+  let j3 = after(j2);
+  y[i] = a[i] + vec4<f32>(b[j0], b[j1], b[j2], b[j3]);
+}
+`,
+  "argmax": `// y = the index of the row's largest element, the lowest index if several are largest.
+//
+// x: f32[R, V], compared as bits  ->  y: u32[R]
+// One workgroup a row; its threads stride over V. Floats are mapped to integers of the same order, so that minus
+// infinity, subnormals and NaN are told apart on every driver. NaN never wins; a row of nothing else gives 0.
+// Dispatch: R workgroups, folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  rows: u32,
+  V: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> keys: array<u32, WG>;
+var<workgroup> indices: array<u32, WG>;
+
+// Grows with the float that has these bits, is the same for -0 and 0, and 0 for NaN alone.
+fn key(bits: u32) -> u32 {
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return 0u;
+  }
+  return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  var best = 0u;
+  var index = lane; // a thread that finds nothing loses to thread 0
+  for (var i = lane; i < params.V; i += WG) {
+    let candidate = key(x[row * params.V + i]);
+    if (candidate > best) {
+      best = candidate;
+      index = i;
+    }
+  }
+
+  keys[lane] = best;
+  indices[lane] = index;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      let other = lane + half;
+      let tie_won = keys[other] == keys[lane] && indices[other] < indices[lane];
+      if (keys[other] > keys[lane] || tie_won) {
+        keys[lane] = keys[other];
+        indices[lane] = indices[other];
+      }
+    }
+    workgroupBarrier();
+  }
+  if (lane == 0u) {
+    y[row] = indices[0];
+  }
 }
 `,
   "copy": `// y[dst(i)] = x[src(i)]: moves a strided view of up to five dimensions into a strided place. Bits are moved, not numbers,
@@ -83,6 +190,136 @@ fn main(
   let src = params.x_offset + i0 * params.x0 + i1 * params.x1 + i2 * params.x2 + i3 * params.x3 + i4 * params.x4;
   let dst = params.y_offset + i0 * params.y0 + i1 * params.y1 + i2 * params.y2 + i3 * params.y3 + i4 * params.y4;
   y[dst] = x[src];
+}
+`,
+  "embedding": `// y[t] = weight[ids[t]]: looks token ids up in a table, or in some of its rows.
+//
+// ids: u32[n]  weight: [V, D] by a loader, rows first_row … first_row + rows - 1 of it  ->  y: f32[n, D]
+// One invocation four numbers of a row. Each shard of the table has a launch of its own, which writes only the ids it
+// holds; the one with row 0 writes zeros for an id beyond the table.
+// Dispatch: ceil(n · ceil(D / 4) / WG), folded. Needs: nothing.
+// @use weight = weight_f32
+override WG: u32 = 64;
+
+struct Params {
+  n: u32,
+  V: u32,
+  D: u32,
+  first_row: u32,
+  rows: u32,
+}
+
+@group(0) @binding(0) var<storage, read> ids: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  let K4 = (params.D + 3u) / 4u;
+  let t = i / K4;
+  if (t >= params.n) {
+    return;
+  }
+  let id = ids[t];
+  let row = id - params.first_row; // below first_row this wraps to more than any number of rows
+  let unknown = id >= params.V;
+  if (select(row >= params.rows, params.first_row != 0u, unknown)) {
+    return;
+  }
+  let k = i % K4;
+  var values = vec4<f32>(0.0);
+  if (!unknown) {
+    values = load_weight(row * K4 + k);
+  }
+  for (var c = 0u; c < min(4u, params.D - k * 4u); c++) {
+    y[t * params.D + k * 4u + c] = values[c];
+  }
+}
+`,
+  "gated_activation": `// y = activate(gate) * up, element by element.
+//
+// gate, up: f32[n]  ->  y: f32[n]
+// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+// Source: Shazeer 2020, GLU Variants Improve Transformer; transformers' LlamaMLP and T5DenseGatedActDense.
+// @use activation
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // ceil(n / 4)
+}
+
+@group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> up: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.groups) {
+    return;
+  }
+  let g = gate[i];
+  y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
+}
+`,
+  "kv_append": `// cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds. Bits are moved.
+//
+// x: u32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: u32[B, Hkv, C, d], of which T places are written
+// One invocation an element. The number of places taken is read from a buffer, so that the launch is the same at every
+// step of decoding. Nothing is written beyond C.
+// Dispatch: ceil(B·T·Hkv·d / WG), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // B·T·Hkv·d
+  T: u32,
+  Hkv: u32,
+  C: u32,
+  d: u32,
+  x_offset: u32,
+  x_b: u32,
+  x_t: u32,
+  x_h: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> past: array<u32>;
+@group(0) @binding(2) var<storage, read_write> cache: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  let k = i % params.d;
+  let head = i / params.d;
+  let h = head % params.Hkv;
+  let token = head / params.Hkv;
+  let t = token % params.T;
+  let b = token / params.T;
+  let place = past[0] + t;
+  if (place >= params.C) {
+    return;
+  }
+  let src = params.x_offset + b * params.x_b + t * params.x_t + h * params.x_h + k;
+  cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = x[src];
 }
 `,
   "layer_norm": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
@@ -154,6 +391,61 @@ fn main(
   }
 }
 `,
+  "layer_norm_invocation": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
+//
+// x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
+// One invocation a row, four numbers at a time: for software drivers, which run barriers at a loss (layer_norm.wgsl needs
+// 4 times as long there) and take seconds to compile them.
+// Dispatch: ceil(R / WG), folded. Needs: nothing.
+override WG: u32 = 8;
+
+struct Params {
+  rows: u32,
+  D4: u32, // D / 4
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+// Mean of the numbers that sums adds up, four columns of them.
+fn mean_of(sums: vec4<f32>) -> f32 {
+  return (sums.x + sums.y + sums.z + sums.w) / f32(params.D4 * 4u);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = (group.x + group.y * groups.x) * WG + lane;
+  if (row >= params.rows) {
+    return;
+  }
+  let start = row * params.D4;
+
+  var sums = vec4<f32>(0.0);
+  for (var i = 0u; i < params.D4; i++) {
+    sums += x[start + i];
+  }
+  let mean = mean_of(sums);
+
+  var squares = vec4<f32>(0.0);
+  for (var i = 0u; i < params.D4; i++) {
+    let distance = x[start + i] - mean;
+    squares += distance * distance;
+  }
+  let scale = 1.0 / sqrt(mean_of(squares) + params.eps);
+
+  for (var i = 0u; i < params.D4; i++) {
+    y[start + i] = (x[start + i] - mean) * scale * weight[i] + bias[i];
+  }
+}
+`,
   "lib/activation": `// The activation of a feed-forward layer: a kernel asks for it by "@use activation" and calls activate(x). ACTIVATION is
 // a code of src/tensor/activation.ts; as an override, it leaves only the branch taken in the pipeline. NaN in, NaN out
 // (where the driver computes with NaN).
@@ -183,13 +475,35 @@ fn activate(x: f32) -> f32 {
   }
 }
 `,
+  "lib/input_scalar": `// Input loader for rows of any length. Behind the end of a row come zeros: what lies there is the next row, and its NaN
+// times a padded weight's 0 would be NaN.
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+
+// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K].
+fn load_input(row: u32, group: u32) -> vec4<f32> {
+  let start = row * params.K;
+  let k = vec4<u32>(0u, 1u, 2u, 3u) + 4u * group;
+  let at = start + min(k, vec4<u32>(params.K - 1u));
+  let numbers = vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]);
+  return select(numbers, vec4<f32>(), k >= vec4<u32>(params.K));
+}
+`,
+  "lib/input_vec4": `// Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+
+// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K].
+fn load_input(row: u32, group: u32) -> vec4<f32> {
+  return x[row * (params.K / 4u) + group];
+}
+`,
   "lib/math": `// Functions whose WGSL builtins are missing or not accurate enough on every driver (exp is up to 17 ULP off on software
 // drivers, tanh loses relative accuracy near 0 and is NaN beyond 88 on one). Coefficients: our own Chebyshev fits in 40
 // digits, the errors measured in f32 over the whole range.
 
 // e^x within 2 ULP where the result is a normal number; 0 below, +max above.
 fn exp_accurate(x: f32) -> f32 {
-  let clamped = clamp(x, -87.3, 88.7);
+  // Not clamp(), which turns NaN into a number and so hides a fault.
+  let clamped = select(select(x, -87.3, x < -87.3), 88.7, x > 88.7);
   let k = round(clamped * 1.4426950408889634);
   // ln 2 in two parts: k times the first is exact.
   let r = (clamped - k * 0.693145751953125) - k * 1.428606765330187e-6;
@@ -234,6 +548,42 @@ fn silu(x: f32) -> f32 {
   return x * sigmoid(x);
 }
 `,
+  "lib/matmul": `// What every product y = activate(x Wᵀ + bias) shares: its Params, and how a sum becomes an element of y.
+// A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
+// @use input = input_vec4
+// @use weight = weight_f32
+// @use activation
+
+struct Params {
+  M: u32,
+  N: u32,
+  K: u32,
+  column0: u32, // where this shard's columns begin
+  y_stride: u32, // columns of y
+  has_bias: u32, // else bias is a tensor of one element
+}
+
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+// Groups of four numbers in a row of W, the last filled up with zeros.
+fn groups_of_four() -> u32 {
+  return (params.K + 3u) / 4u;
+}
+
+fn store(row: u32, column: u32, sum: f32) {
+  if (row >= params.M || column >= params.N) {
+    return;
+  }
+  let n = params.column0 + column;
+  var value = sum;
+  if (params.has_bias != 0u) {
+    value += bias[n];
+  }
+  y[row * params.y_stride + n] = activate(value);
+}
+`,
   "lib/weight_bf16": `// Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
@@ -255,6 +605,714 @@ fn load_weight(i: u32) -> vec4<f32> {
 
 fn load_weight(i: u32) -> vec4<f32> {
   return weight[i];
+}
+`,
+  "masked_scatter": `// y[l] = features[source[l] - 1] where source[l] > 0, else x[l]: puts image features in the places kept for them. Bits are
+// moved.
+//
+// x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]
+// One invocation an element. A source beyond n leaves x.
+// Dispatch: ceil(R·D / WG), folded. Needs: nothing.
+// Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // R·D
+  D: u32,
+  n: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> features: array<u32>;
+@group(0) @binding(2) var<storage, read> source: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  let chosen = source[i / params.D];
+  if (chosen > 0u && chosen <= params.n) {
+    y[i] = features[(chosen - 1u) * params.D + i % params.D];
+  } else {
+    y[i] = x[i];
+  }
+}
+`,
+  "matmul_naive": `// y[m, n] = activate(Σₖ x[m, k] W[n, k] + bias[n]), as torch.nn.Linear. This is the explanation; the other matmul_* and
+// matvec_* kernels compute the same, each for another kind of hardware.
+//
+// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// One invocation an element of y.
+// Dispatch: ceil(M·N / WG), folded. Needs: nothing.
+// @use matmul
+override WG: u32 = 64;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  let row = i / params.N;
+  let column = i % params.N;
+  if (row >= params.M) {
+    return;
+  }
+  let K4 = groups_of_four();
+  var sum = 0.0;
+  for (var k = 0u; k < K4; k++) {
+    sum += dot(load_input(row, k), load_weight(column * K4 + k));
+  }
+  store(row, column, sum);
+}
+`,
+  "matmul_register": `// y = activate(x Wᵀ + bias) without shared memory or barriers, for software drivers: to them shared memory is memory like
+// any other, and a barrier splits the loop around it.
+//
+// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// An invocation computes TM rows (neighbours) by TN columns (WX apart), its sums in registers.
+// Dispatch: ceil(M / (TM·WY)) · ceil(N / (TN·WX)), folded; tiles below each other are neighbours and share W in the cache.
+// Needs: nothing.
+// @use matmul
+override WX: u32 = 8;
+override WY: u32 = 8;
+override TM: u32 = 4; // at most 8
+override TN: u32 = 4; // at most 8
+
+@compute @workgroup_size(WX, WY)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_id) local: vec3<u32>,
+) {
+  let tiles_down = (params.M + TM * WY - 1u) / (TM * WY);
+  let tile = group.x + group.y * groups.x;
+  let row0 = ((tile % tiles_down) * WY + local.y) * TM;
+  let column0 = (tile / tiles_down) * WX * TN + local.x;
+  let K4 = groups_of_four();
+
+  var sums: array<array<f32, 8>, 8>;
+  for (var k = 0u; k < K4; k++) {
+    var w: array<vec4<f32>, 8>;
+    for (var n = 0u; n < TN; n++) {
+      w[n] = load_weight(min(column0 + n * WX, params.N - 1u) * K4 + k);
+    }
+    for (var m = 0u; m < TM; m++) {
+      let a = load_input(min(row0 + m, params.M - 1u), k);
+      for (var n = 0u; n < TN; n++) {
+        sums[m][n] += dot(a, w[n]);
+      }
+    }
+  }
+
+  for (var m = 0u; m < TM; m++) {
+    for (var n = 0u; n < TN; n++) {
+      store(row0 + m, column0 + n * WX, sums[m][n]);
+    }
+  }
+}
+`,
+  "matmul_subgroup": `// y = activate(x Wᵀ + bias) for software drivers with subgroups. To them every load of a vector register is a gather of its
+// lanes one by one, though all want the same number; so the lanes load different groups of a row of x and shuffle them.
+//
+// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN columns, SG apart.
+// Dispatch: ceil(M / TM) · ceil(N / (TN·SG)), folded; tiles below each other are neighbours and share W in the cache.
+// Needs: subgroups of exactly SG lanes.
+enable subgroups;
+// @use matmul
+override SG: u32 = 8;
+override TM: u32 = 8; // at most 8
+const TN = 4u;
+
+@compute @workgroup_size(SG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let tiles_down = (params.M + TM - 1u) / TM;
+  let tile = group.x + group.y * groups.x;
+  let row0 = (tile % tiles_down) * TM;
+  let column0 = (tile / tiles_down) * SG * TN + lane;
+  let K4 = groups_of_four();
+
+  var sums: array<array<f32, TN>, 8>;
+  for (var k0 = 0u; k0 < K4; k0 += SG) {
+    var a: array<vec4<f32>, 8>;
+    for (var m = 0u; m < TM; m++) {
+      a[m] = load_input(min(row0 + m, params.M - 1u), min(k0 + lane, K4 - 1u));
+    }
+    // Counting k, not k - k0, keeps Mesa from unrolling this loop, which costs more in code than it saves.
+    let end = min(k0 + SG, K4);
+    for (var k = k0; k < end; k++) {
+      var w: array<vec4<f32>, TN>;
+      for (var n = 0u; n < TN; n++) {
+        w[n] = load_weight(min(column0 + n * SG, params.N - 1u) * K4 + k);
+      }
+      for (var m = 0u; m < TM; m++) {
+        let shared_by_all = subgroupShuffle(a[m], k - k0);
+        for (var n = 0u; n < TN; n++) {
+          sums[m][n] += dot(shared_by_all, w[n]);
+        }
+      }
+    }
+  }
+
+  for (var m = 0u; m < TM; m++) {
+    for (var n = 0u; n < TN; n++) {
+      store(row0 + m, column0 + n * SG, sums[m][n]);
+    }
+  }
+}
+`,
+  "matmul_tile": `// y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, each number loaded once a workgroup.
+//
+// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// A workgroup of WX·WY threads computes TM·WY rows by TN·WX columns of y, walking along K by BK4 groups of four; a thread
+// computes TM rows by TN columns. Its rows lie WY and its columns WX apart, so that neighbours read neighbours.
+// Dispatch: ceil(M / (TM·WY)) · ceil(N / (TN·WX)), folded; tiles below each other are neighbours and share W in the cache.
+// Needs: 16·(BK4 + 1)·(TM·WY + TN·WX) bytes of shared memory; 10 KiB as it stands.
+// @use matmul
+override WX: u32 = 16;
+override WY: u32 = 16;
+override BK4: u32 = 4;
+const TM = 4u;
+const TN = 4u;
+
+// One group more than needed in a row: it spreads the rows over the memory's banks.
+var<workgroup> x_tile: array<vec4<f32>, TM * WY * (BK4 + 1u)>;
+var<workgroup> weight_tile: array<vec4<f32>, TN * WX * (BK4 + 1u)>;
+
+@compute @workgroup_size(WX, WY)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_id) local: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let BM = TM * WY;
+  let BN = TN * WX;
+  let tiles_down = (params.M + BM - 1u) / BM;
+  let tile = group.x + group.y * groups.x;
+  let row0 = (tile % tiles_down) * BM;
+  let column0 = (tile / tiles_down) * BN;
+  if (column0 >= params.N) {
+    return;
+  }
+  let K4 = groups_of_four();
+
+  var sums: array<array<f32, TN>, TM>;
+  for (var k0 = 0u; k0 < K4; k0 += BK4) {
+    for (var i = lane; i < BM * BK4; i += WX * WY) {
+      let row = min(row0 + i / BK4, params.M - 1u);
+      let k = k0 + i % BK4;
+      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = select(vec4<f32>(), load_input(row, min(k, K4 - 1u)), k < K4);
+    }
+    for (var i = lane; i < BN * BK4; i += WX * WY) {
+      let column = min(column0 + i / BK4, params.N - 1u);
+      let k = k0 + i % BK4;
+      weight_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = select(vec4<f32>(), load_weight(column * K4 + min(k, K4 - 1u)), k < K4);
+    }
+    workgroupBarrier();
+    for (var k = 0u; k < BK4; k++) {
+      var w: array<vec4<f32>, TN>;
+      for (var n = 0u; n < TN; n++) {
+        w[n] = weight_tile[(local.x + n * WX) * (BK4 + 1u) + k];
+      }
+      for (var m = 0u; m < TM; m++) {
+        let a = x_tile[(local.y + m * WY) * (BK4 + 1u) + k];
+        for (var n = 0u; n < TN; n++) {
+          sums[m][n] += dot(a, w[n]);
+        }
+      }
+    }
+    workgroupBarrier(); // before the next tile overwrites this one
+  }
+
+  for (var m = 0u; m < TM; m++) {
+    for (var n = 0u; n < TN; n++) {
+      store(row0 + local.y + m * WY, column0 + local.x + n * WX, sums[m][n]);
+    }
+  }
+}
+`,
+  "matvec_subgroup": `// y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
+//
+// x: f32[M, K], M at most 2  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// A workgroup is one subgroup of SG lanes. It computes TN columns of y for all M rows: its lanes stride over K, then add up.
+// Dispatch: ceil(N / TN), folded. Needs: subgroups of exactly SG lanes.
+enable subgroups;
+// @use matmul
+override SG: u32 = 8;
+override TM: u32 = 2; // M as a constant, at most 2
+const TN = 4u;
+
+@compute @workgroup_size(SG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let column0 = TN * (group.x + group.y * groups.x);
+  let K4 = groups_of_four();
+
+  var sums: array<array<f32, TN>, 2>;
+  for (var k = lane; k < K4; k += SG) {
+    var a: array<vec4<f32>, 2>;
+    for (var m = 0u; m < TM; m++) {
+      a[m] = load_input(m, k);
+    }
+    for (var n = 0u; n < TN; n++) {
+      let w = load_weight(min(column0 + n, params.N - 1u) * K4 + k);
+      for (var m = 0u; m < TM; m++) {
+        sums[m][n] += dot(a[m], w);
+      }
+    }
+  }
+
+  for (var m = 0u; m < TM; m++) {
+    for (var n = 0u; n < TN; n++) {
+      let sum = subgroupAdd(sums[m][n]);
+      if (lane == 0u) {
+        store(m, column0 + n, sum);
+      }
+    }
+  }
+}
+`,
+  "matvec_workgroup": `// y = activate(x Wᵀ + bias) for the few rows of x that decoding has, on GPUs: the time is that of reading W once.
+//
+// x: f32[M, K], M at most 8  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// A workgroup computes four columns of y for all M rows: its threads stride over K, then add their sums up.
+// Dispatch: ceil(N / 4), folded. Needs: 16·WG·TM bytes of shared memory.
+// @use matmul
+override WG: u32 = 256; // a power of two
+override TM: u32 = 8; // M as a constant, at most 8
+
+var<workgroup> partial: array<vec4<f32>, WG * TM>;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let column0 = 4u * (group.x + group.y * groups.x);
+  if (column0 >= params.N) {
+    return;
+  }
+  let K4 = groups_of_four();
+  // Where four rows of W begin; behind the last they all are the last, and their sums are thrown away.
+  let start = min(column0 + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.N - 1u)) * K4;
+
+  var sums: array<vec4<f32>, 8>;
+  for (var k = lane; k < K4; k += WG) {
+    let w0 = load_weight(start.x + k);
+    let w1 = load_weight(start.y + k);
+    let w2 = load_weight(start.z + k);
+    let w3 = load_weight(start.w + k);
+    for (var m = 0u; m < TM; m++) {
+      let a = load_input(m, k);
+      sums[m] += vec4<f32>(dot(a, w0), dot(a, w1), dot(a, w2), dot(a, w3));
+    }
+  }
+
+  for (var m = 0u; m < TM; m++) {
+    partial[m * WG + lane] = sums[m];
+  }
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      for (var m = 0u; m < TM; m++) {
+        partial[m * WG + lane] += partial[m * WG + lane + half];
+      }
+    }
+    workgroupBarrier();
+  }
+  if (lane < 4u * TM) {
+    store(lane / 4u, column0 + lane % 4u, partial[(lane / 4u) * WG][lane % 4u]);
+  }
+}
+`,
+  "rms_norm": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
+//
+// x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
+// One workgroup a row; its threads stride over D.
+// Dispatch: R workgroups, folded. Needs: nothing.
+// Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
+override WG: u32 = 64;
+
+struct Params {
+  rows: u32,
+  D: u32,
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> weight: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> partial: array<f32, WG>;
+
+// Sum of value over the workgroup's threads. WG is a power of two.
+fn sum_over_threads(lane: u32, value: f32) -> f32 {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      partial[lane] += partial[lane + half];
+    }
+    workgroupBarrier();
+  }
+  return partial[0];
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let start = row * params.D;
+
+  var squares = 0.0;
+  for (var i = lane; i < params.D; i += WG) {
+    squares += x[start + i] * x[start + i];
+  }
+  let scale = 1.0 / sqrt(sum_over_threads(lane, squares) / f32(params.D) + params.eps);
+
+  for (var i = lane; i < params.D; i += WG) {
+    y[start + i] = x[start + i] * scale * weight[i];
+  }
+}
+`,
+  "rms_norm_invocation": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
+//
+// x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D], D a multiple of 4
+// One invocation a row, four numbers at a time: for software drivers, as layer_norm_invocation.wgsl.
+// Dispatch: ceil(R / WG), folded. Needs: nothing.
+override WG: u32 = 8;
+
+struct Params {
+  rows: u32,
+  D4: u32, // D / 4
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = (group.x + group.y * groups.x) * WG + lane;
+  if (row >= params.rows) {
+    return;
+  }
+  let start = row * params.D4;
+
+  var squares = vec4<f32>(0.0);
+  for (var i = 0u; i < params.D4; i++) {
+    squares += x[start + i] * x[start + i];
+  }
+  let mean = (squares.x + squares.y + squares.z + squares.w) / f32(params.D4 * 4u);
+  let scale = 1.0 / sqrt(mean + params.eps);
+
+  for (var i = 0u; i < params.D4; i++) {
+    y[start + i] = x[start + i] * scale * weight[i];
+  }
+}
+`,
+  "rope": `// Rotary position embedding: turns the pair (x[j], x[j + d/2]) by the angle that the table holds for its position and j.
+//
+// x: f32[B, T, H, d], strided, last stride 1  table: f32[P, d], cosines then sines of d/2 angles
+// positions: u32[B, T], a position of P or more counting as P - 1  ->  y: f32[B, T, H, d]
+// One invocation a pair. The pairs are HF's "rotate_half": the first half against the second, not even against odd.
+// Dispatch: ceil(B·T·H·d/2 / WG), folded. Needs: nothing.
+// Source: Su et al. 2021, RoFormer; transformers' apply_rotary_pos_emb.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // B·T·H·d/2
+  T: u32,
+  H: u32,
+  half: u32, // d/2
+  P: u32,
+  x_offset: u32,
+  x_b: u32,
+  x_t: u32,
+  x_h: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> table: array<f32>;
+@group(0) @binding(2) var<storage, read> positions: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  let j = i % params.half;
+  let head = i / params.half; // of all B·T·H
+  let h = head % params.H;
+  let token = head / params.H; // of all B·T
+  let t = token % params.T;
+  let b = token / params.T;
+
+  let angle = min(positions[token], params.P - 1u) * 2u * params.half + j;
+  let cosine = table[angle];
+  let sine = table[angle + params.half];
+  let src = params.x_offset + b * params.x_b + t * params.x_t + h * params.x_h + j;
+  let first = x[src];
+  let second = x[src + params.half];
+  let dst = head * 2u * params.half + j;
+  y[dst] = first * cosine - second * sine;
+  y[dst + params.half] = second * cosine + first * sine;
+}
+`,
+  "softmax": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
+//
+// x: f32[R, S]  ->  y: f32[R, S]
+// One workgroup a row; its threads stride over S. The exponentials wait in y while their sum is made.
+// Minus infinity counts as the lowest finite number, so that a row of nothing else comes out uniform rather than 0 / 0.
+// A NaN makes its whole row NaN, on drivers that compute with NaN.
+// Dispatch: R workgroups, folded. Needs: nothing.
+// Source: torch.softmax, but for rows of minus infinity.
+// @use math
+override WG: u32 = 64;
+
+const LOWEST = -3.4028234663852886e38;
+
+struct Params {
+  rows: u32,
+  S: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> partial: array<f32, WG>;
+
+// Largest value over the workgroup's threads. WG is a power of two.
+fn max_over_threads(lane: u32, value: f32) -> f32 {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      partial[lane] = max(partial[lane], partial[lane + half]);
+    }
+    workgroupBarrier();
+  }
+  let largest = partial[0];
+  workgroupBarrier(); // before the sum overwrites it
+  return largest;
+}
+
+// Sum of value over the workgroup's threads.
+fn sum_over_threads(lane: u32, value: f32) -> f32 {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      partial[lane] += partial[lane + half];
+    }
+    workgroupBarrier();
+  }
+  return partial[0];
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let start = row * params.S;
+
+  var largest = LOWEST;
+  for (var i = lane; i < params.S; i += WG) {
+    largest = max(largest, x[start + i]);
+  }
+  largest = max_over_threads(lane, largest);
+
+  var sum = 0.0;
+  for (var i = lane; i < params.S; i += WG) {
+    let value = x[start + i];
+    let e = exp_accurate(select(value, LOWEST, value < LOWEST) - largest); // not max(): that may lose a NaN
+    y[start + i] = e;
+    sum += e;
+  }
+  sum = sum_over_threads(lane, sum);
+
+  for (var i = lane; i < params.S; i += WG) {
+    y[start + i] = y[start + i] / sum;
+  }
+}
+`,
+  "softmax_invocation": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
+//
+// x: f32[R, S]  ->  y: f32[R, S]
+// One invocation a row: for software drivers, which run barriers at a loss (softmax.wgsl needs 5 times as long there).
+// Infinities and NaN as in softmax.wgsl.
+// Dispatch: ceil(R / WG), folded. Needs: nothing.
+// @use math
+override WG: u32 = 8;
+
+const LOWEST = -3.4028234663852886e38;
+
+struct Params {
+  rows: u32,
+  S: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = (group.x + group.y * groups.x) * WG + lane;
+  if (row >= params.rows) {
+    return;
+  }
+  let start = row * params.S;
+
+  var largest = LOWEST;
+  for (var i = 0u; i < params.S; i++) {
+    largest = max(largest, x[start + i]);
+  }
+
+  var sum = 0.0;
+  for (var i = 0u; i < params.S; i++) {
+    let value = x[start + i];
+    let e = exp_accurate(select(value, LOWEST, value < LOWEST) - largest);
+    y[start + i] = e;
+    sum += e;
+  }
+
+  for (var i = 0u; i < params.S; i++) {
+    y[start + i] = y[start + i] / sum;
+  }
+}
+`,
+  "take_rows": `// y[i] = x[rows[i]]: picks rows in any order. Bits are moved.
+//
+// x: u32[R, D]  rows: u32[n]  ->  y: u32[n, D]
+// One invocation an element. A row beyond R comes out as zeros.
+// Dispatch: ceil(n·D / WG), folded. Needs: nothing.
+// Source: torch.index_select along dimension 0.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // n·D
+  D: u32,
+  R: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> rows: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  let row = rows[i / params.D];
+  if (row < params.R) {
+    y[i] = x[row * params.D + i % params.D];
+  } else {
+    y[i] = 0u;
+  }
+}
+`,
+  "unfold": `// y[b, n, (c, dy, dx)] = pixels[b, c, py·P + dy, px·P + dx], n = py·NX + px: cuts images into patches. Bits are moved.
+//
+// pixels: u32[B, C, H, W]  ->  y: u32[B, NY·NX, C·P·P], NY = floor(H / P), NX = floor(W / P)
+// One invocation an element of y. What does not fill a patch at the right and at the bottom is left out. A linear layer
+// on the patches is a convolution whose stride equals its kernel.
+// Dispatch: ceil(B·NY·NX·C·P·P / WG), folded. Needs: nothing.
+// Source: torch.nn.Unfold and Conv2d; the order inside a patch is that of a Conv2d weight.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32,
+  C: u32,
+  H: u32,
+  W: u32,
+  P: u32,
+  NY: u32,
+  NX: u32,
+}
+
+@group(0) @binding(0) var<storage, read> pixels: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  let dx = i % params.P;
+  let r1 = i / params.P;
+  let dy = r1 % params.P;
+  let r2 = r1 / params.P;
+  let c = r2 % params.C;
+  let r3 = r2 / params.C;
+  let px = r3 % params.NX;
+  let r4 = r3 / params.NX;
+  let py = r4 % params.NY;
+  let b = r4 / params.NY;
+  y[i] = pixels[((b * params.C + c) * params.H + py * params.P + dy) * params.W + px * params.P + dx];
 }
 `,
 };

@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
+import { Device } from "../../src/tensor/device.ts";
 import { layerNorm } from "../../src/tensor/ops/layer_norm.ts";
+import { VARIANTS } from "../../src/tensor/plan.ts";
 import { layerNorm as reference } from "../../src/tensor/reference/layer_norm.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
@@ -7,50 +9,90 @@ import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
 const device = await testDevice();
+const folding = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 4 }, Number.POSITIVE_INFINITY);
 
-/** One element, primes, below, at and above the workgroup size, the model's widths; each eps the model uses. */
+/** One element, primes, below, at and above the workgroup size, the model's widths. */
+// biome-ignore format: a table
 const SIZES = [
-  [1, 1], [1, 2], [3, 7], [5, 63], [5, 64], [5, 65], [2, 131], [7, 768], [3, 1408],
+  [1, 1], [1, 2], [3, 7], [9, 4], [5, 63], [5, 64], [5, 65], [17, 68], [2, 131], [7, 768], [3, 1408],
 ] as const;
 
-for (const [R, D] of SIZES) {
-  for (const eps of [1e-6, 1e-12]) {
-    test(`layer_norm [${R}, ${D}] eps ${eps}`, async () => {
+for (const row of VARIANTS.row) {
+  /** f32[R, D] normalised on the GPU; the invocation variant needs D % 4 = 0, and gives way to the other without. */
+  const run = (
+    x: Float32Array,
+    weight: Float32Array,
+    bias: Float32Array,
+    eps: number,
+    on = device,
+  ): Promise<Float32Array> => {
+    const D = weight.length;
+    const [w, b] = [on.tensor(weight, [D]), on.tensor(bias, [D])];
+    return layerNorm(on.tensor(x, [x.length / D, D]), w, b, eps, { row }).read();
+  };
+
+  for (const [R, D] of SIZES) {
+    // Each eps the model uses. With one element the distance from the mean is 0 exactly: no special case is needed.
+    test.each([1e-6, 1e-12])(`layer_norm ${row} [${R}, ${D}] eps %d`, async (eps) => {
       const random = new Random(R * 1000 + D);
       const [x, weight, bias] = [random.normal(R * D), random.normal(D, 1, 0.1), random.normal(D)];
-      const y = layerNorm(device.tensor(x, [R, D]), device.tensor(weight, [D]), device.tensor(bias, [D]), eps);
-      // With one element the distance from the mean is 0 exactly: no special case is needed.
-      expectClose(await y.read(), reference(x, weight, bias, eps), TOLERANCES.layer_norm, `layer_norm ${R}x${D}`);
+      const y = await run(x, weight, bias, eps);
+      expectClose(y, reference(x, weight, bias, eps), TOLERANCES.layer_norm, `layer_norm ${row} ${R}x${D}`);
     });
   }
+
+  test.each([256, 257])(`layer_norm ${row}: a large mean does not eat the variance of %i elements`, async (D) => {
+    const x = new Random(1).normal(3 * D, 1000, 1);
+    const [ones, zeros] = [new Float32Array(D).fill(1), new Float32Array(D)];
+    // f32 near 1000 has steps of 6e-5, and the mean's rounding shifts a whole row by as much.
+    expectClose(await run(x, ones, zeros, 1e-6), reference(x, ones, zeros, 1e-6), { abs: 2e-4 }, "large mean");
+  });
+
+  test.each([0, 3.25, -1e4, 1e-40])(`layer_norm ${row}: elements all %d give the bias, not NaN`, async (value) => {
+    const x = new Float32Array(2 * 96).fill(value);
+    const [ones, bias] = [new Float32Array(96).fill(1), new Random(2).normal(96)];
+    expectClose(await run(x, ones, bias, 1e-12), [...bias, ...bias], TOLERANCES.exact, "equal rows");
+  });
+
+  test(`layer_norm ${row}: elements of ±1e4 and 1e-20`, async () => {
+    const random = new Random(4);
+    const [ones, zeros] = [new Float32Array(64).fill(1), new Float32Array(64)];
+    const x = Float32Array.from([...random.normal(64, 0, 1e4), ...random.normal(64, 0, 1e-20)]);
+    expectClose(await run(x, ones, zeros, 1e-12), reference(x, ones, zeros, 1e-12), TOLERANCES.layer_norm, "scales");
+  });
+
+  test(`layer_norm ${row}: more rows than one grid dimension`, async () => {
+    // The second device folds a grid of more than 4 workgroups: of 8 rows each in the invocation variant.
+    for (const [on, R] of [
+      [device, 65_540],
+      [folding, row === "invocation" ? 83 : 11],
+    ] as const) {
+      const x = new Random(3).normal(R * 4);
+      const [ones, zeros] = [new Float32Array(4).fill(1), new Float32Array(4)];
+      expectClose(
+        await run(x, ones, zeros, 1e-2, on),
+        reference(x, ones, zeros, 1e-2),
+        TOLERANCES.layer_norm,
+        `${R} rows`,
+      );
+    }
+  });
+
+  test(`layer_norm ${row}: a NaN stays in its row`, async () => {
+    const x = new Random(5).normal(3 * 8);
+    x[9] = Number.NaN;
+    const y = await run(x, new Float32Array(8).fill(1), new Float32Array(8), 1e-6);
+    expect([...y].map(Number.isNaN)).toEqual(Array.from({ length: 24 }, (_, i) => i >= 8 && i < 16));
+  });
 }
 
-test("a large mean does not eat the variance", async () => {
-  const random = new Random(1);
-  const [R, D] = [3, 257];
-  const x = random.normal(R * D, 1000, 1);
-  const ones = new Float32Array(D).fill(1);
-  const zeros = new Float32Array(D);
-  const y = await layerNorm(device.tensor(x, [R, D]), device.tensor(ones, [D]), device.tensor(zeros, [D]), 1e-6).read();
-  // f32 near 1000 has steps of 6e-5, and the mean's rounding shifts a whole row by as much.
-  expectClose(y, reference(x, ones, zeros, 1e-6), { abs: 2e-4 }, "large mean");
-});
-
-test("equal elements give the bias, not NaN", async () => {
-  const x = new Float32Array(2 * 96).fill(3.25);
-  const ones = new Float32Array(96).fill(1);
-  const bias = new Random(2).normal(96);
-  const y = await layerNorm(device.tensor(x, [2, 96]), device.tensor(ones, [96]), device.tensor(bias, [96]), 1e-12).read();
-  expectClose(y, [...bias, ...bias], TOLERANCES.exact, "equal rows");
-});
-
-test("more rows than one grid dimension", async () => {
-  const [R, D] = [65_537 + 3, 2];
-  const x = new Random(3).normal(R * D);
-  const ones = new Float32Array(D).fill(1);
-  const zeros = new Float32Array(D);
-  const y = await layerNorm(device.tensor(x, [R, D]), device.tensor(ones, [D]), device.tensor(zeros, [D]), 1e-2).read();
-  expectClose(y, reference(x, ones, zeros, 1e-2), TOLERANCES.layer_norm, "65,540 rows");
+test("a strided view is read in its own order", async () => {
+  const x = new Random(6).normal(6 * 8);
+  const [ones, zeros] = [device.tensor(new Float32Array(6).fill(1), [6]), device.tensor(new Float32Array(6), [6])];
+  const view = device.tensor(x, [6, 8]).permute([1, 0]);
+  const rows = Float32Array.from({ length: 48 }, (_, i) => x[(i % 6) * 8 + Math.floor(i / 6)]);
+  const expected = reference(rows, new Float32Array(6).fill(1), new Float32Array(6), 1e-6);
+  expectClose(await layerNorm(view, ones, zeros, 1e-6).read(), expected, TOLERANCES.layer_norm, "strided");
 });
 
 test("weight of another width is refused by name", () => {

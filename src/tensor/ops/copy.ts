@@ -2,7 +2,7 @@
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { axis, formatShape } from "../shape.ts";
-import { Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
 
 const WG = 64;
 const RANK = 5;
@@ -23,7 +23,25 @@ export function copy<D extends ActivationDType>(x: Tensor<D>, y: Tensor<D>): voi
   x.device.launch({
     kernel: "copy",
     bindings: { x, y },
-    params: { size: x.size, n1, n2, n3, n4, x_offset: x.offset, x0, x1, x2, x3, x4, y_offset: y.offset, y0, y1, y2, y3, y4 },
+    params: {
+      size: x.size,
+      n1,
+      n2,
+      n3,
+      n4,
+      x_offset: x.offset,
+      x0,
+      x1,
+      x2,
+      x3,
+      x4,
+      y_offset: y.offset,
+      y0,
+      y1,
+      y2,
+      y3,
+      y4,
+    },
     workgroups: Math.ceil(x.size / WG),
   });
 }
@@ -46,7 +64,9 @@ export function cat<D extends ActivationDType>(tensors: readonly Tensor<D>[], di
   const d = axis("cat", first.rank, dim);
   for (const t of tensors) {
     if (t.rank !== first.rank || t.shape.some((n, i) => i !== d && n !== first.shape[i])) {
-      throw new ShapeError(`cat: ${formatShape(t.shape)} does not join ${formatShape(first.shape)} along dimension ${d}`);
+      throw new ShapeError(
+        `cat: ${formatShape(t.shape)} does not join ${formatShape(first.shape)} along dimension ${d}`,
+      );
     }
   }
   const total = tensors.reduce((sum, t) => sum + t.shape[d], 0);

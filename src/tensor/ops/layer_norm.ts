@@ -1,7 +1,10 @@
 /** y = (x - mean) / sqrt(variance + eps) * weight + bias over the last dimension. */
+import { type PlanOverride, plan } from "../plan.ts";
 import { expectShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
+
+const WG_INVOCATION = 8;
 
 /**
  * @param x f32[..., D]
@@ -11,17 +14,22 @@ import { contiguous } from "./copy.ts";
  * @throws ShapeError if weight or bias is not [D]
  * Source: torch.nn.LayerNorm over the last dimension; biased variance.
  */
-export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
+export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number, override?: PlanOverride): Tensor {
   const D = x.shape[x.rank - 1];
   expectShape("layerNorm", "weight", weight.shape, [D]);
   expectShape("layerNorm", "bias", bias.shape, [D]);
   const y = x.device.empty(x.shape);
   const rows = x.size / D;
-  x.device.launch({
-    kernel: "layer_norm",
-    bindings: { x: contiguous(x), weight, bias, y },
-    params: { rows, D, eps },
-    workgroups: rows,
-  });
+  const bindings = { x: contiguous(x), weight, bias, y };
+  if (D % 4 === 0 && plan("row", x.device.caps, override) === "invocation") {
+    x.device.launch({
+      kernel: "layer_norm_invocation",
+      bindings,
+      params: { rows, D4: D / 4, eps },
+      workgroups: Math.ceil(rows / WG_INVOCATION),
+    });
+  } else {
+    x.device.launch({ kernel: "layer_norm", bindings, params: { rows, D, eps }, workgroups: rows });
+  }
   return y;
 }

@@ -1,0 +1,48 @@
+// cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds. Bits are moved.
+//
+// x: u32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: u32[B, Hkv, C, d], of which T places are written
+// One invocation an element. The number of places taken is read from a buffer, so that the launch is the same at every
+// step of decoding. Nothing is written beyond C.
+// Dispatch: ceil(B·T·Hkv·d / WG), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // B·T·Hkv·d
+  T: u32,
+  Hkv: u32,
+  C: u32,
+  d: u32,
+  x_offset: u32,
+  x_b: u32,
+  x_t: u32,
+  x_h: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> past: array<u32>;
+@group(0) @binding(2) var<storage, read_write> cache: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  let k = i % params.d;
+  let head = i / params.d;
+  let h = head % params.Hkv;
+  let token = head / params.Hkv;
+  let t = token % params.T;
+  let b = token / params.T;
+  let place = past[0] + t;
+  if (place >= params.C) {
+    return;
+  }
+  let src = params.x_offset + b * params.x_b + t * params.x_t + h * params.x_h + k;
+  cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = x[src];
+}

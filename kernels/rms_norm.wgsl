@@ -1,0 +1,56 @@
+// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
+//
+// x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
+// One workgroup a row; its threads stride over D.
+// Dispatch: R workgroups, folded. Needs: nothing.
+// Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
+override WG: u32 = 64;
+
+struct Params {
+  rows: u32,
+  D: u32,
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> weight: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> partial: array<f32, WG>;
+
+// Sum of value over the workgroup's threads. WG is a power of two.
+fn sum_over_threads(lane: u32, value: f32) -> f32 {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      partial[lane] += partial[lane + half];
+    }
+    workgroupBarrier();
+  }
+  return partial[0];
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let start = row * params.D;
+
+  var squares = 0.0;
+  for (var i = lane; i < params.D; i += WG) {
+    squares += x[start + i] * x[start + i];
+  }
+  let scale = 1.0 / sqrt(sum_over_threads(lane, squares) / f32(params.D) + params.eps);
+
+  for (var i = lane; i < params.D; i += WG) {
+    y[start + i] = x[start + i] * scale * weight[i];
+  }
+}

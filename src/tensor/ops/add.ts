@@ -1,0 +1,30 @@
+/** y = a + b, b repeated over a's leading dimensions where it has fewer. */
+import { ShapeError } from "../errors.ts";
+import { formatShape, sameShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { contiguous } from "./copy.ts";
+
+const WG = 64;
+
+/**
+ * @param a f32[...]
+ * @param b f32[...]: a's shape or its last dimensions, ones in front allowed
+ * @returns f32[...], a's shape
+ * @throws ShapeError if b is anything else; other broadcasts are not supported
+ */
+export function add(a: Tensor, b: Tensor): Tensor {
+  const ones = b.shape.findIndex((n) => n !== 1);
+  const trailing = ones < 0 ? [] : b.shape.slice(ones);
+  if (b.rank > a.rank || !sameShape(trailing, a.shape.slice(a.rank - trailing.length))) {
+    throw new ShapeError(`add: b must be ${formatShape(a.shape)} or its last dimensions, got ${formatShape(b.shape)}`);
+  }
+  const y = a.device.empty(a.shape);
+  const groups = Math.ceil(a.size / 4);
+  a.device.launch({
+    kernel: "add",
+    bindings: { a: contiguous(a), b: contiguous(b), y },
+    params: { groups, m: b.size },
+    workgroups: Math.ceil(groups / WG),
+  });
+  return y;
+}

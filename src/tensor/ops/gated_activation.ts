@@ -1,0 +1,27 @@
+/** y = activate(gate) * up, the middle of a gated feed-forward layer. */
+import { type Activation, activationCode } from "../activation.ts";
+import { expectShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { contiguous } from "./copy.ts";
+
+const WG = 64;
+
+/**
+ * @param gate f32[...]
+ * @param up f32[...], shaped like gate
+ * @returns f32[...]
+ * @throws ShapeError if the shapes differ
+ */
+export function gatedActivation(gate: Tensor, up: Tensor, kind: Activation): Tensor {
+  expectShape("gatedActivation", "up", up.shape, gate.shape);
+  const y = gate.device.empty(gate.shape);
+  const groups = Math.ceil(gate.size / 4);
+  gate.device.launch({
+    kernel: "gated_activation",
+    overrides: { ACTIVATION: activationCode(kind) },
+    bindings: { gate: contiguous(gate), up: contiguous(up), y },
+    params: { groups },
+    workgroups: Math.ceil(groups / WG),
+  });
+  return y;
+}

@@ -1,0 +1,30 @@
+/** Putting image features in the places that a prompt keeps for them. */
+import { ShapeError } from "../errors.ts";
+import { expectShape, formatShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { contiguous } from "./copy.ts";
+
+const WG = 64;
+
+/**
+ * @param x f32[B, L, D]
+ * @param features f32[n, D]
+ * @param source u32[B, L]: 1 + the row of features that goes there, 0 where x stays
+ * @returns f32[B, L, D]
+ * @throws ShapeError
+ */
+export function maskedScatter(x: Tensor, features: Tensor, source: Tensor<"u32">): Tensor {
+  if (x.rank !== 3) throw new ShapeError(`maskedScatter: x must be [B, L, D], got ${formatShape(x.shape)}`);
+  const [B, L, D] = x.shape;
+  const [n] = features.shape;
+  expectShape("maskedScatter", "features", features.shape, [n, D]);
+  expectShape("maskedScatter", "source", source.shape, [B, L]);
+  const y = x.device.empty(x.shape);
+  x.device.launch({
+    kernel: "masked_scatter",
+    bindings: { x: contiguous(x), features: contiguous(features), source: contiguous(source), y },
+    params: { size: x.size, D, n },
+    workgroups: Math.ceil(x.size / WG),
+  });
+  return y;
+}

@@ -1,0 +1,33 @@
+/** y = x / sqrt(mean(x²) + eps) * weight over the last dimension. */
+import { type PlanOverride, plan } from "../plan.ts";
+import { expectShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { contiguous } from "./copy.ts";
+
+const WG_INVOCATION = 8;
+
+/**
+ * @param x f32[..., D]
+ * @param weight f32[D]
+ * @returns f32[..., D]
+ * @throws ShapeError if weight is not [D]
+ * Source: transformers' LlamaRMSNorm and T5LayerNorm, in f32 throughout.
+ */
+export function rmsNorm(x: Tensor, weight: Tensor, eps: number, override?: PlanOverride): Tensor {
+  const D = x.shape[x.rank - 1];
+  expectShape("rmsNorm", "weight", weight.shape, [D]);
+  const y = x.device.empty(x.shape);
+  const rows = x.size / D;
+  const bindings = { x: contiguous(x), weight, y };
+  if (D % 4 === 0 && plan("row", x.device.caps, override) === "invocation") {
+    x.device.launch({
+      kernel: "rms_norm_invocation",
+      bindings,
+      params: { rows, D4: D / 4, eps },
+      workgroups: Math.ceil(rows / WG_INVOCATION),
+    });
+  } else {
+    x.device.launch({ kernel: "rms_norm", bindings, params: { rows, D, eps }, workgroups: rows });
+  }
+  return y;
+}

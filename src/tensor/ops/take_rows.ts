@@ -1,0 +1,31 @@
+/** Rows of a tensor in any order: the last token of every sample, or the beams that go on. */
+import type { ActivationDType } from "../dtype.ts";
+import { ShapeError } from "../errors.ts";
+import { formatShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { contiguous } from "./copy.ts";
+
+const WG = 64;
+
+/**
+ * @param x f32 or u32[R, D]
+ * @param rows u32[n]; a row of R or more gives zeros
+ * @returns [n, D]
+ * @throws ShapeError
+ */
+export function takeRows<D extends ActivationDType>(x: Tensor<D>, rows: Tensor<"u32">): Tensor<D> {
+  if (x.rank !== 2 || rows.rank !== 1) {
+    throw new ShapeError(
+      `takeRows: x must be [R, D] and rows [n], got ${formatShape(x.shape)} and ${formatShape(rows.shape)}`,
+    );
+  }
+  const [R, D] = x.shape;
+  const y = x.device.empty([rows.size, D], x.dtype);
+  x.device.launch({
+    kernel: "take_rows",
+    bindings: { x: contiguous(x), rows: contiguous(rows), y },
+    params: { size: y.size, D, R },
+    workgroups: Math.ceil(y.size / WG),
+  });
+  return y;
+}

@@ -1,0 +1,56 @@
+import { expect, test } from "vitest";
+import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
+import { Device } from "../../src/tensor/device.ts";
+import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
+import { activation } from "../../src/tensor/reference/activation.ts";
+import { gatedActivation as reference } from "../../src/tensor/reference/gated_activation.ts";
+import { expectClose } from "../compare.ts";
+import { testDevice } from "../device.ts";
+import { Random } from "../random.ts";
+import { TOLERANCES } from "../tolerances.ts";
+
+const device = await testDevice();
+
+for (const kind of Object.keys(ACTIVATIONS) as Activation[]) {
+  test.each([1, 3, 255, 256, 257, 2 * 131])(`gated_activation ${kind}, %i elements`, async (n) => {
+    const random = new Random(n);
+    const [gate, up] = [random.normal(n, 0, 3), random.normal(n)];
+    const y = await gatedActivation(device.tensor(gate, [n]), device.tensor(up, [n]), kind).read();
+    expectClose(y, reference(gate, up, activation[kind]), TOLERANCES.activation, `${kind} ${n}`);
+  });
+}
+
+test("extreme gates", async () => {
+  const gate = Float32Array.of(88, -88, 1e4, -1e4, 1e-40, 0);
+  const up = Float32Array.of(2, 2, -3, -3, 1, -0);
+  const y = await gatedActivation(device.tensor(gate, [6]), device.tensor(up, [6]), "silu").read();
+  expectClose(y, reference(gate, up, activation.silu), TOLERANCES.activation, "extremes");
+});
+
+test("NaN in either comes out", async () => {
+  const gate = device.tensor([Number.NaN, 1, 1], [3]);
+  const up = device.tensor([1, Number.NaN, 1], [3]);
+  const y = await gatedActivation(gate, up, "gelu_tanh").read();
+  expect([...y].map(Number.isNaN)).toEqual([true, true, false]);
+});
+
+test("strided halves of one tensor", async () => {
+  const x = new Random(1).normal(5 * 14);
+  const both = device.tensor(x, [5, 14]);
+  const y = await gatedActivation(both.narrow(1, 0, 7), both.narrow(1, 7, 7), "silu").read();
+  const half = (from: number) => Array.from({ length: 35 }, (_, i) => x[Math.floor(i / 7) * 14 + from + (i % 7)]);
+  expectClose(y, reference(half(0), half(7), activation.silu), TOLERANCES.activation, "halves");
+});
+
+test("a folded grid reaches every element", async () => {
+  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const x = Float32Array.from({ length: 6 * 64 * 4 + 5 }, (_, i) => i + 1);
+  const ones = new Float32Array(x.length).fill(1);
+  const y = gatedActivation(folded.tensor(x, [x.length]), folded.tensor(ones, [x.length]), "relu");
+  expect([...(await y.read())]).toEqual([...x]);
+});
+
+test("up of another shape is refused by name", () => {
+  const [gate, up] = [device.tensor([1, 2], [2]), device.tensor([1, 2, 3], [3])];
+  expect(() => gatedActivation(gate, up, "silu")).toThrow("gatedActivation: up must be [2], got [3]");
+});
