@@ -1,0 +1,159 @@
+/** gpu.node.ts: which adapter is chosen, what keeps the process alive, and the way without a driver. */
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+// @ts-expect-error: plain JavaScript.
+import { unpackSwiftShader } from "../../scripts/setup.mjs";
+import { createGPU, requestBestAdapter, swiftShaderFolder } from "../../src/tensor/gpu.node.ts";
+
+const ROOT = join(import.meta.dirname, "../..");
+
+/** `code` as a module of its own, run by Node in the repository, after `engine` was imported. */
+const script = (code: string) => `import * as engine from "./src/tensor/gpu.node.ts";\n${code}`;
+
+const COMPUTE = script(`
+const adapter = await engine.requestBestAdapter(engine.createGPU());
+if (!adapter) throw new Error("no adapter");
+globalThis.gc?.();
+const device = await adapter.requestDevice();
+const size = 4 * 1000;
+const y = device.createBuffer({ size, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC });
+const out = device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+const module = device.createShaderModule({ code: \`
+  @group(0) @binding(0) var<storage, read_write> y: array<u32>;
+  @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
+    if (id.x < arrayLength(&y)) { y[id.x] = id.x * id.x; }
+  }\` });
+const pipeline = device.createComputePipeline({ layout: "auto", compute: { module } });
+const encoder = device.createCommandEncoder();
+const pass = encoder.beginComputePass();
+pass.setPipeline(pipeline);
+const entries = [{ binding: 0, resource: { buffer: y } }];
+pass.setBindGroup(0, device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }));
+pass.dispatchWorkgroups(16);
+pass.end();
+encoder.copyBufferToBuffer(y, 0, out, 0, size);
+device.queue.submit([encoder.finish()]);
+globalThis.gc?.();
+await out.mapAsync(GPUMapMode.READ);
+const wrong = [...new Uint32Array(out.getMappedRange())].findIndex((value, i) => value !== i * i);
+console.log(JSON.stringify({ wrong, architecture: adapter.info.architecture, drivers: process.env.VK_DRIVER_FILES }));
+`);
+
+/** A child that hangs instead of crashing must fail its test, which vitest's own limit cannot end. */
+const OPTIONS = { cwd: ROOT, encoding: "utf8", timeout: 60_000, killSignal: "SIGKILL" } as const;
+
+/** Arguments to Node for running TypeScript given as text. */
+const TSX = ["--import", "tsx", "--input-type=module", "-e"];
+
+test.each<[NodeJS.ProcessEnv, string]>([
+  [{}, "/home/me/.cache/instructblip-webgpu/swiftshader-147.0.0"],
+  [{ XDG_CACHE_HOME: "/x" }, "/x/instructblip-webgpu/swiftshader-147.0.0"],
+  [{ XDG_CACHE_HOME: "relative" }, "/home/me/.cache/instructblip-webgpu/swiftshader-147.0.0"],
+  [{ XDG_CACHE_HOME: "" }, "/home/me/.cache/instructblip-webgpu/swiftshader-147.0.0"],
+  [{ XDG_CACHE_HOME: "/x", INSTRUCTBLIP_CACHE: "/own" }, "/own/swiftshader-147.0.0"],
+])("with %j SwiftShader's folder is %s", (env, folder) => {
+  expect(swiftShaderFolder(env, "/home/me")).toBe(folder);
+});
+
+describe("requestBestAdapter", () => {
+  const hardware = { info: { isFallbackAdapter: false } } as GPUAdapter;
+  const software = { info: { isFallbackAdapter: true } } as GPUAdapter;
+
+  /** A GPU that answers each power preference with an adapter. */
+  const fakeGPU = (preferred: GPUAdapter, first: GPUAdapter) =>
+    ({
+      requestAdapter: async (options?: GPURequestAdapterOptions) =>
+        options?.powerPreference === "high-performance" ? preferred : first,
+    }) as GPU;
+
+  test("takes hardware wherever Dawn ranks it", async () => {
+    expect(await requestBestAdapter(fakeGPU(hardware, software))).toBe(hardware);
+    // A virtual GPU: ranked after llvmpipe, yet first in the driver's order.
+    expect(await requestBestAdapter(fakeGPU(software, hardware))).toBe(hardware);
+    expect(await requestBestAdapter(fakeGPU(software, software))).toBe(software);
+  });
+
+  test("names the adapters there are when none has the name asked for", async () => {
+    const found = await requestBestAdapter(createGPU());
+    const named = requestBestAdapter(createGPU({ adapter: "no such adapter" }));
+    await expect(named).rejects.toMatchObject({
+      code: "NO_ADAPTER",
+      message: expect.stringMatching(/"no such adapter".*there are: \w/),
+    });
+    expect(found).not.toBeNull();
+  });
+
+  test("gives the null back end, which validates WGSL without a driver", async () => {
+    const adapter = await requestBestAdapter(createGPU({ backend: "null", toggles: ["allow_unsafe_apis"] }));
+    const device = await adapter!.requestDevice();
+    const compile = async (code: string) => (await device.createShaderModule({ code }).getCompilationInfo()).messages;
+    expect(await compile("const a: u32 = 1u;")).toEqual([]);
+    device.pushErrorScope("validation");
+    expect((await compile("const a: u32 = 1.5;")).map((message) => message.type)).toEqual(["error"]);
+    expect(await device.popErrorScope()).not.toBeNull();
+    device.destroy();
+  });
+});
+
+test("createGPU makes the WebGPU globals", () => {
+  createGPU({ backend: "null" });
+  expect(GPUBufferUsage.STORAGE).toBe(0x80);
+  expect(GPUMapMode.READ).toBe(1);
+});
+
+test("the GPU object outlives every garbage collection, and the process ends by itself", () => {
+  const output = execFileSync(process.execPath, ["--expose-gc", ...TSX, COMPUTE], OPTIONS);
+  expect(JSON.parse(output).wrong).toBe(-1);
+});
+
+describe.runIf(process.platform === "linux")("stderr", () => {
+  // The shell makes the pipe: Node's own "pipe" is a socket, which cannot be silenced.
+  const throughPipe = (code: string) =>
+    spawnSync("sh", ["-c", `"$0" "$@" 2>&1 >/dev/null | cat`, process.execPath, ...TSX, code], OPTIONS).stdout;
+
+  test("Dawn's warnings do not reach it, and it works as before afterwards", () => {
+    const written = throughPipe(
+      script(`
+        import { writeSync } from "node:fs";
+        process.stderr.write("one\\n");
+        await engine.requestBestAdapter(engine.createGPU());
+        process.stderr.write("two\\n");
+        writeSync(2, "three\\n");
+        console.error("four");
+        const { execFileSync } = await import("node:child_process");
+        execFileSync("sh", ["-c", "echo five >&2"], { stdio: "inherit" });
+      `),
+    );
+    expect(written).toBe("one\ntwo\nthree\nfour\nfive\n");
+  });
+});
+
+// SwiftShader's build is for this platform alone.
+describe.runIf(process.platform === "linux" && process.arch === "x64")("without a driver", () => {
+  const run = (cache: string) => {
+    const env = { ...process.env, INSTRUCTBLIP_CACHE: cache, VK_DRIVER_FILES: "/nonexistent" };
+    return spawnSync(process.execPath, [...TSX, COMPUTE], { ...OPTIONS, env });
+  };
+
+  test("SwiftShader is loaded from the cache folder and computes; children still look for a driver first", () => {
+    const cache = mkdtempSync(join(tmpdir(), "swiftshader-test-"));
+    try {
+      expect(run(cache)).toMatchObject({ status: 1, stderr: expect.stringContaining("no adapter") });
+      unpackSwiftShader(
+        join(ROOT, "node_modules/@sparticuz/chromium/bin/swiftshader.tar.br"),
+        swiftShaderFolder({ INSTRUCTBLIP_CACHE: cache }),
+      );
+      expect(JSON.parse(run(cache).stdout)).toEqual({
+        wrong: -1,
+        architecture: "swiftshader",
+        drivers: "/nonexistent",
+      });
+    } finally {
+      rmSync(cache, { recursive: true, force: true });
+    }
+  });
+});
