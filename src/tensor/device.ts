@@ -9,7 +9,7 @@ import { env, parseBytes } from "./env.ts";
 import { DeviceError, type EngineError, KernelError, ShapeError } from "./errors.ts";
 import { type Caps, capsOf, requestAdapter } from "./gpu.ts";
 import { Memory, type Storage } from "./memory.ts";
-import { type Shape, sizeOf } from "./shape.ts";
+import { formatShape, isDense, type Shape, sizeOf } from "./shape.ts";
 import { type HostArray, Tensor } from "./tensor.ts";
 import { assemble, type Uses, type Wgsl } from "./wgsl.ts";
 
@@ -116,7 +116,9 @@ export class Device {
   readonly #paramsSlots = new Map<string, number>();
   readonly #staging = new Map<number, GPUBuffer[]>();
   readonly #checks = new Set<Promise<void>>();
-  readonly #lost: Promise<never>;
+  /** Ends the waits that are under way; see #orLost. */
+  readonly #waiting = new Set<(error: EngineError) => void>();
+  #lost: EngineError | undefined;
   #recorded: Recorded[] = [];
   #failure: EngineError | undefined;
   #turn: Promise<unknown> = Promise.resolve();
@@ -128,9 +130,14 @@ export class Device {
   constructor(handle: GPUDevice, caps: Caps, budget: number) {
     this.handle = handle;
     this.caps = caps;
-    this.memory = new Memory(handle, { ...caps, budget }, () => this.#groups.clear());
+    this.memory = new Memory(handle, { ...caps, budget }, () => {
+      this.flush(); // what is recorded still needs the buffers
+      this.#groups.clear();
+    });
     this.#paramsLayout = handle.createBindGroupLayout({
-      entries: [{ binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform", hasDynamicOffset: true } }],
+      entries: [
+        { binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform", hasDynamicOffset: true } },
+      ],
     });
     this.#paramsBuffer = handle.createBuffer({
       label: "params",
@@ -141,24 +148,26 @@ export class Device {
       layout: this.#paramsLayout,
       entries: [{ binding: 0, resource: { buffer: this.#paramsBuffer, size: PARAMS_SLOT } }],
     });
-    handle.addEventListener("uncapturederror", (event) => this.#fail(translate((event as GPUUncapturedErrorEvent).error)));
-    this.#lost = handle.lost.then((info) => {
-      const error = this.#destroyed
+    handle.addEventListener("uncapturederror", (event) => {
+      event.preventDefault(); // it is thrown by the next await: no need to print it too
+      this.#fail(translate((event as GPUUncapturedErrorEvent).error));
+    });
+    void handle.lost.then((info) => {
+      this.#lost = this.#destroyed
         ? new DeviceError("DISPOSED", "the device has been destroyed")
         : new DeviceError("DEVICE_LOST", `the GPU device was lost: ${info.message || info.reason}`, {
             hint: "often the driver ran out of memory or a watchdog ended a long kernel; open a new device",
           });
-      this.#failure = error;
-      throw error;
+      this.#failure = this.#lost;
+      for (const reject of this.#waiting) reject(this.#lost);
     });
-    this.#lost.catch(() => {}); // raced against by every await; on its own it is no error
   }
 
   // --- tensors ---------------------------------------------------------------------------------------------------
 
   /** A tensor whose elements are whatever the memory held. */
   empty<D extends ActivationDType = "f32">(shape: Shape, dtype?: D, label = "activation"): Tensor<D> {
-    const storage = this.memory.allocate(sizeOf(shape) * 4, label);
+    const storage = this.memory.allocate(this.#bytes(shape), label);
     return new Tensor(this, (dtype ?? "f32") as D, shape, storage);
   }
 
@@ -167,6 +176,9 @@ export class Device {
   tensor(data: Float32Array | readonly number[], shape: Shape): Tensor<"f32">;
   tensor(data: Float32Array | Uint32Array | readonly number[], shape: Shape): Tensor<ActivationDType> {
     const array = data instanceof Uint32Array || data instanceof Float32Array ? data : Float32Array.from(data);
+    if (array.length !== sizeOf(shape)) {
+      throw new ShapeError(`tensor: ${array.length} numbers do not fill ${formatShape(shape)}`);
+    }
     const tensor = this.empty<ActivationDType>(shape, array instanceof Uint32Array ? "u32" : "f32");
     this.write(tensor, array);
     return tensor;
@@ -174,11 +186,14 @@ export class Device {
 
   /** A tensor that outlives scopes, for weights and caches: `bytes` bytes, zero-filled by WebGPU. */
   persistent<D extends ActivationDType = "f32">(shape: Shape, dtype?: D, label = "weight"): Tensor<D> {
-    return new Tensor(this, (dtype ?? "f32") as D, shape, this.memory.allocate(sizeOf(shape) * 4, label, true));
+    return new Tensor(this, (dtype ?? "f32") as D, shape, this.memory.allocate(this.#bytes(shape), label, true));
   }
 
-  /** Overwrites a contiguous tensor from the host. Launches recorded before see the old elements. */
+  /** Overwrites a tensor without gaps from the host. Launches recorded before see the old elements. */
   write(tensor: Tensor<ActivationDType>, data: Float32Array | Uint32Array): void {
+    if (!isDense(tensor.shape, tensor.strides)) {
+      throw new ShapeError(`write: ${formatShape(tensor.shape)} with strides ${formatShape(tensor.strides)} has gaps`);
+    }
     if (data.length !== tensor.size) {
       throw new ShapeError(`write: ${data.length} numbers for a tensor of ${tensor.size} elements`);
     }
@@ -187,6 +202,8 @@ export class Device {
 
   /** Overwrites bytes of a storage from the host; offset and length must be multiples of 4. */
   writeBytes(storage: Storage, offset: number, data: Uint8Array | Float32Array | Uint32Array): void {
+    this.#alive();
+    if (!storage.alive) throw new DeviceError("DISPOSED", "write: the tensor has been disposed");
     this.flush();
     if (data.byteLength) this.handle.queue.writeBuffer(storage.buffer, offset, data as BufferSource);
   }
@@ -232,7 +249,7 @@ export class Device {
 
   /** Records one run of a kernel. */
   launch(launch: Launch): void {
-    if (this.#destroyed) throw new DeviceError("DISPOSED", "the device has been destroyed");
+    this.#alive();
     const pipeline = this.#pipeline(launch);
     const grid = this.#grid(launch);
     if (grid[0] * grid[1] * grid[2] === 0) return;
@@ -255,24 +272,29 @@ export class Device {
 
   /** Waits until everything recorded has run; throws the first thing that went wrong. */
   async sync(): Promise<void> {
+    this.#alive();
     this.flush();
-    await Promise.race([this.handle.queue.onSubmittedWorkDone(), this.#lost]);
+    await this.#orLost(this.handle.queue.onSubmittedWorkDone());
     await this.#throwFailure();
   }
 
   /** Copies a contiguous tensor to the host. */
   async read<D extends ActivationDType>(tensor: Tensor<D>): Promise<HostArray<D>> {
-    if (this.#destroyed) throw new DeviceError("DISPOSED", "the device has been destroyed");
+    this.#alive();
     if (!tensor.storage.alive) throw new DeviceError("DISPOSED", "read: the tensor has been disposed");
     if (!tensor.isContiguous) throw new ShapeError("read: a strided view must be made contiguous first");
     const bytes = Math.max(4, tensor.bytes);
     const capacity = 2 ** Math.ceil(Math.log2(bytes));
     const staging =
       this.#staging.get(capacity)?.pop() ??
-      this.handle.createBuffer({ size: capacity, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST, label: "read" });
+      this.handle.createBuffer({
+        size: capacity,
+        usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+        label: "read",
+      });
     this.#submit((encoder) => encoder.copyBufferToBuffer(tensor.storage.buffer, 0, staging, 0, bytes));
     try {
-      await Promise.race([staging.mapAsync(GPUMapMode.READ, 0, bytes), this.#lost]);
+      await this.#orLost(staging.mapAsync(GPUMapMode.READ, 0, bytes));
     } catch (cause) {
       await this.#throwFailure();
       throw new DeviceError("READ", "the GPU gave nothing back", { cause });
@@ -288,6 +310,7 @@ export class Device {
 
   /** Compiles kernels ahead of use, in parallel. */
   async prepare(kernels: Iterable<Pick<Launch, "kernel" | "uses" | "overrides">>): Promise<void> {
+    this.#alive();
     await Promise.all(
       [...kernels].map(async (kernel) => {
         const key = pipelineKey(kernel);
@@ -307,7 +330,8 @@ export class Device {
 
   /** Runs `fn` with a GPU timestamp around every launch and gives the time per kernel. Slower; needs `timestamp-query`. */
   async profile(fn: () => unknown): Promise<KernelTime[]> {
-    if (!this.caps.timestamps) throw new DeviceError("FEATURE", "this adapter has no timestamp-query: kernels cannot be timed");
+    if (!this.caps.timestamps)
+      throw new DeviceError("FEATURE", "this adapter has no timestamp-query: kernels cannot be timed");
     await this.sync();
     const profile: Profile = { times: new Map(), pending: [] };
     this.#profile = profile;
@@ -331,6 +355,19 @@ export class Device {
 
   // --- inside ----------------------------------------------------------------------------------------------------
 
+  /** After destroy() Dawn accepts every call and drops it, so it must be asked here. */
+  #alive(): void {
+    if (this.#destroyed) throw new DeviceError("DISPOSED", "the device has been destroyed");
+  }
+
+  #bytes(shape: Shape): number {
+    this.#alive();
+    if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0)) {
+      throw new ShapeError(`a tensor cannot have the shape ${formatShape(shape)}`);
+    }
+    return sizeOf(shape) * 4;
+  }
+
   #pipeline(launch: Pick<Launch, "kernel" | "uses" | "overrides">): Pipeline {
     const key = pipelineKey(launch);
     const cached = this.#pipelines.get(key);
@@ -346,11 +383,15 @@ export class Device {
     const wgsl = assemble(launch.kernel, launch.uses);
     for (const feature of wgsl.features) {
       if (!this.handle.features.has(feature)) {
-        throw new KernelError("FEATURE", `kernels/${launch.kernel}.wgsl needs the feature ${feature}, which this adapter lacks`);
+        throw new KernelError(
+          "FEATURE",
+          `kernels/${launch.kernel}.wgsl needs the feature ${feature}, which this adapter lacks`,
+        );
       }
     }
     for (const name of Object.keys(launch.overrides ?? {})) {
-      if (!wgsl.overrides.has(name)) throw new KernelError("OVERRIDE", `kernels/${launch.kernel}.wgsl has no override ${name}`);
+      if (!wgsl.overrides.has(name))
+        throw new KernelError("OVERRIDE", `kernels/${launch.kernel}.wgsl has no override ${name}`);
     }
     const module = this.handle.createShaderModule({ code: wgsl.code, label: wgsl.label });
     this.#check(this.#compileErrors(module, wgsl));
@@ -381,7 +422,10 @@ export class Device {
     const info = await module.getCompilationInfo();
     const first = info.messages.find((message) => message.type === "error");
     if (first) {
-      this.#failure = new KernelError("SHADER_COMPILE", `${wgsl.locate(first.lineNum)}:${first.linePos}: ${first.message}`);
+      this.#failure = new KernelError(
+        "SHADER_COMPILE",
+        `${wgsl.locate(first.lineNum)}:${first.linePos}: ${first.message}`,
+      );
     }
   }
 
@@ -393,7 +437,8 @@ export class Device {
       const tensor = launch.bindings[name];
       if (!tensor) throw new KernelError("BINDINGS", `kernels/${launch.kernel}.wgsl: binding ${name} is missing`);
       if (!tensor.storage.alive) throw new DeviceError("DISPOSED", `${launch.kernel}: ${name} has been disposed`);
-      if (tensor.device !== this) throw new DeviceError("OTHER_DEVICE", `${launch.kernel}: ${name} is on another device`);
+      if (tensor.device !== this)
+        throw new DeviceError("OTHER_DEVICE", `${launch.kernel}: ${name} is on another device`);
       if (writable) {
         for (const other of bindings) {
           if (other.name !== name && launch.bindings[other.name]?.storage === tensor.storage) {
@@ -436,7 +481,8 @@ export class Device {
     let key = "";
     wgsl.params.forEach(({ name, type }, i) => {
       const value = given[name];
-      if (value === undefined) throw new KernelError("PARAMS", `kernels/${launch.kernel}.wgsl: param ${name} is missing`);
+      if (value === undefined)
+        throw new KernelError("PARAMS", `kernels/${launch.kernel}.wgsl: param ${name} is missing`);
       if (type === "f32") {
         paramFloats[i] = value;
       } else {
@@ -463,6 +509,9 @@ export class Device {
 
   #grid({ kernel, workgroups }: Launch): readonly [number, number, number] {
     const most = this.caps.maxWorkgroupsPerDimension;
+    if (![workgroups].flat().every((n) => Number.isSafeInteger(n) && n >= 0)) {
+      throw new KernelError("GRID", `kernels/${kernel}.wgsl: ${workgroups} is not a number of workgroups`);
+    }
     if (typeof workgroups === "number") {
       if (workgroups <= most) return [workgroups, 1, 1];
       const rows = Math.ceil(workgroups / most);
@@ -531,7 +580,9 @@ export class Device {
       });
     };
     // The map must be asked for after the submit; a microtask is late enough.
-    profile.pending.push(Promise.resolve().then(collect));
+    const collected = Promise.resolve().then(collect);
+    collected.catch(() => {}); // profile() may have thrown before it comes to wait for this
+    profile.pending.push(collected);
   }
 
   #check(promise: Promise<void>): void {
@@ -540,8 +591,20 @@ export class Device {
   }
 
   async #throwFailure(): Promise<void> {
-    while (this.#checks.size > 0) await Promise.race([Promise.all(this.#checks), this.#lost]);
+    while (this.#checks.size > 0) await this.#orLost(Promise.all(this.#checks));
     if (this.#failure) throw this.#failure;
+  }
+
+  /**
+   * What `promise` gives, or the loss of the device if that comes first: some promises of a lost device never settle. Not
+   * by Promise.race, which would leave something on the promise of the loss at every call, for the life of the device.
+   */
+  #orLost<T>(promise: Promise<T>): Promise<T> {
+    if (this.#lost) return Promise.reject(this.#lost);
+    return new Promise((resolve, reject) => {
+      this.#waiting.add(reject);
+      promise.then(resolve, reject).finally(() => this.#waiting.delete(reject));
+    });
   }
 
   /** Keeps the first failure, except that a compile error, which says more, replaces what it caused. */

@@ -89,7 +89,8 @@ export function numberToBf16(value: number): number {
 
 /** Widens raw little-endian f32, f16 or bf16 bytes to a Float32Array. */
 export function widen(bytes: Uint8Array, dtype: WeightDType): Float32Array {
-  const aligned = bytes.byteOffset % DTYPES[dtype].bytes === 0 ? bytes : bytes.slice();
+  // Not slice(): that of a Node Buffer copies nothing.
+  const aligned = bytes.byteOffset % DTYPES[dtype].bytes === 0 ? bytes : new Uint8Array(bytes);
   if (dtype === "f32") return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4).slice();
   const bits = new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2);
   return Float32Array.from(bits, dtype === "f16" ? f16ToNumber : bf16ToNumber);

@@ -88,7 +88,12 @@ export class Memory {
       this.#created++;
     }
     const buffer = reused ?? this.#device.createBuffer({ size: capacity, usage: USAGE, label: what });
-    const storage = new Storage(reused ? (ids.get(buffer) ?? this.#nextId++) : this.#nextId++, buffer, needed, persistent);
+    const storage = new Storage(
+      reused ? (ids.get(buffer) ?? this.#nextId++) : this.#nextId++,
+      buffer,
+      needed,
+      persistent,
+    );
     ids.set(buffer, storage.id);
     this.#buffers.set(storage, capacity);
     this.#live += capacity;
@@ -128,7 +133,8 @@ export class Memory {
     const at = this.#scopes.lastIndexOf(scope);
     if (at >= 0) this.#scopes.splice(at, 1);
     const outer = this.#scopes.at(-1);
-    for (const storage of scope) {
+    // Last in, first out: the same work then gets the same buffers again, and finds its bind groups.
+    for (const storage of [...scope].reverse()) {
       if (kept.has(storage)) outer?.add(storage);
       else this.release(storage);
     }
@@ -149,7 +155,10 @@ export class Memory {
 
   #makeRoom(bytes: number, what: string): void {
     if (bytes > this.#maxBufferBytes) {
-      throw new DeviceError("LIMIT", `${what} needs ${formatBytes(bytes)}; this adapter's largest buffer is ${formatBytes(this.#maxBufferBytes)}`);
+      throw new DeviceError(
+        "LIMIT",
+        `${what} needs ${formatBytes(bytes)}; this adapter's largest buffer is ${formatBytes(this.#maxBufferBytes)}`,
+      );
     }
     if (this.#live + this.#pooled + bytes <= this.#budget) return;
     this.trim();

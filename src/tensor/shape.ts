@@ -21,6 +21,12 @@ export function stridesOf(shape: Shape): number[] {
   return strides;
 }
 
+/** Whether elements at these strides lie one after the other. */
+export function isDense(shape: Shape, strides: Shape): boolean {
+  const dense = stridesOf(shape);
+  return shape.every((n, i) => n === 1 || strides[i] === dense[i]);
+}
+
 /** `[2, 3]`, as errors print it. */
 export function formatShape(shape: Shape): string {
   return `[${shape.join(", ")}]`;

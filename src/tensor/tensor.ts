@@ -3,7 +3,7 @@ import type { Device } from "./device.ts";
 import { type ActivationDType, DTYPES } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
 import type { Storage } from "./memory.ts";
-import { axis, formatShape, resolveShape, type Shape, sameShape, sizeOf, stridesOf } from "./shape.ts";
+import { axis, formatShape, isDense, resolveShape, type Shape, sameShape, sizeOf, stridesOf } from "./shape.ts";
 
 /** What `read()` gives for a dtype. */
 export type HostArray<D extends ActivationDType> = D extends "f32" ? Float32Array : Uint32Array;
@@ -42,13 +42,7 @@ export class Tensor<D extends ActivationDType = "f32"> {
 
   /** Whether the elements lie one after the other from the start of the storage, as most kernels want them. */
   get isContiguous(): boolean {
-    if (this.offset !== 0) return false;
-    let expected = 1;
-    for (let i = this.rank - 1; i >= 0; i--) {
-      if (this.shape[i] !== 1 && this.strides[i] !== expected) return false;
-      expected *= this.shape[i];
-    }
-    return true;
+    return this.offset === 0 && isDense(this.shape, this.strides);
   }
 
   /** The same elements under another shape; one size may be -1. A strided view must be made contiguous first. */
@@ -56,7 +50,9 @@ export class Tensor<D extends ActivationDType = "f32"> {
     const resolved = resolveShape(this.size, shape);
     if (sameShape(resolved, this.shape)) return this;
     if (!this.isContiguous) {
-      throw new ShapeError(`reshape: ${formatShape(this.shape)} with strides ${formatShape(this.strides)} is not contiguous`);
+      throw new ShapeError(
+        `reshape: ${formatShape(this.shape)} with strides ${formatShape(this.strides)} is not contiguous`,
+      );
     }
     return new Tensor(this.device, this.dtype, resolved, this.storage);
   }
@@ -65,10 +61,19 @@ export class Tensor<D extends ActivationDType = "f32"> {
   narrow(dim: number, start: number, length: number): Tensor<D> {
     const d = axis("narrow", this.rank, dim);
     if (start < 0 || length < 0 || start + length > this.shape[d]) {
-      throw new ShapeError(`narrow: ${start} … ${start + length} lies outside dimension ${d} of ${formatShape(this.shape)}`);
+      throw new ShapeError(
+        `narrow: ${start} … ${start + length} lies outside dimension ${d} of ${formatShape(this.shape)}`,
+      );
     }
     const shape = this.shape.with(d, length);
-    return new Tensor(this.device, this.dtype, shape, this.storage, this.strides, this.offset + start * this.strides[d]);
+    return new Tensor(
+      this.device,
+      this.dtype,
+      shape,
+      this.storage,
+      this.strides,
+      this.offset + start * this.strides[d],
+    );
   }
 
   /** Splits dimension `dim` into `sizes`: `[B, T, H·d]` -> `[B, T, H, d]`. */

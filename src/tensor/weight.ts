@@ -8,7 +8,7 @@ import type { Device } from "./device.ts";
 import { bf16ToNumber, DTYPES, f16ToNumber, numberToBf16, numberToF16, type WeightDType } from "./dtype.ts";
 import { DeviceError, ShapeError } from "./errors.ts";
 import { formatBytes } from "./memory.ts";
-import { Tensor } from "./tensor.ts";
+import type { Tensor } from "./tensor.ts";
 import type { Uses } from "./wgsl.ts";
 
 /** Some rows of a weight in a buffer of their own. */
@@ -27,7 +27,9 @@ export class Weight {
   readonly shards: readonly Shard[];
   /** Groups of four numbers in a padded row. */
   readonly K4: number;
-  #unaligned: Uint8Array | undefined;
+  /** Bytes of the file written so far, and those of them that wait for the rest of their group. */
+  #written = 0;
+  #rest: Uint8Array = NOTHING;
 
   /** Allocates a weight of zeros. `label` names it in errors. */
   constructor(device: Device, [N, K]: readonly [number, number], dtype: WeightDType, label = "weight") {
@@ -51,7 +53,12 @@ export class Weight {
   }
 
   /** A weight holding `data`, [N, K] row after row. */
-  static from(device: Device, data: Float32Array, shape: readonly [number, number], dtype: WeightDType = "f32"): Weight {
+  static from(
+    device: Device,
+    data: Float32Array,
+    shape: readonly [number, number],
+    dtype: WeightDType = "f32",
+  ): Weight {
     const weight = new Weight(device, shape, dtype);
     weight.write(0, new Uint8Array(data.buffer, data.byteOffset, data.byteLength), "f32");
     return weight;
@@ -68,37 +75,46 @@ export class Weight {
   }
 
   /**
-   * Writes a part of the matrix as it lies in a file. Parts must come in order.
+   * Writes a part of the matrix as it lies in a file. Parts may be cut anywhere, but must come in order.
    *
-   * @param byteOffset of the part in the file's tensor, a multiple of 4
+   * @param byteOffset of the part in the file's tensor; 0 begins anew
    * @param bytes little-endian numbers of dtype `from`
+   * @throws ShapeError if the part does not follow the last one, or exceeds the matrix
    */
   write(byteOffset: number, bytes: Uint8Array, from: WeightDType): void {
     const [N, K] = this.shape;
-    const fileBytes = N * K * DTYPES[from].bytes;
-    if (byteOffset + bytes.byteLength > fileBytes) {
-      throw new ShapeError(`write: ${byteOffset + bytes.byteLength} bytes do not fit a weight of ${fileBytes}`);
+    const size = DTYPES[from].bytes;
+    const end = byteOffset + bytes.byteLength;
+    if (end > N * K * size) throw new ShapeError(`write: ${end} bytes do not fit a weight of ${N * K * size}`);
+    if (byteOffset !== 0 && byteOffset !== this.#written) {
+      throw new ShapeError(`write: a part at byte ${byteOffset} where byte ${this.#written} is next`);
     }
-    if (K % 4 === 0) {
-      this.#place((byteOffset / DTYPES[from].bytes) * DTYPES[this.dtype].bytes, convert(bytes, from, this.dtype));
-      return;
-    }
-    // Rows must be padded. No published checkpoint needs this, so the simple way will do: gather, pad, write.
-    this.#unaligned ??= new Uint8Array(fileBytes);
-    this.#unaligned.set(bytes, byteOffset);
-    if (byteOffset + bytes.byteLength < fileBytes) return;
-    const packed = convert(this.#unaligned, from, this.dtype);
-    this.#unaligned = undefined;
-    const size = DTYPES[this.dtype].bytes;
-    const padded = new Uint8Array(N * this.K4 * 4 * size);
-    for (let row = 0; row < N; row++) {
-      padded.set(packed.subarray(row * K * size, (row + 1) * K * size), row * this.K4 * 4 * size);
-    }
-    this.#place(0, padded);
+    if (byteOffset === 0) this.#rest = NOTHING;
+    this.#written = end;
+    // What the GPU takes is whole rows where rows are padded, else groups of four numbers: writes are multiples of 4 bytes.
+    const unit = (K % 4 === 0 ? 4 : K) * size;
+    const known = this.#rest.byteLength === 0 ? bytes : join(this.#rest, bytes);
+    const whole = known.byteLength - (known.byteLength % unit);
+    const start = (end - known.byteLength) / size; // in numbers
+    this.#rest = new Uint8Array(known.subarray(whole));
+    const numbers = convert(known.subarray(0, whole), from, this.dtype);
+    if (K % 4 === 0) this.#place(start * DTYPES[this.dtype].bytes, numbers);
+    else this.#place((start / K) * this.K4 * 4 * DTYPES[this.dtype].bytes, this.#pad(numbers));
   }
 
   dispose(): void {
     for (const shard of this.shards) shard.bits.dispose();
+  }
+
+  /** Whole rows as they lie on the device, with zeros behind each. */
+  #pad(rows: Uint8Array): Uint8Array {
+    const rowBytes = this.shape[1] * DTYPES[this.dtype].bytes;
+    const paddedBytes = this.K4 * 4 * DTYPES[this.dtype].bytes;
+    const padded = new Uint8Array((rows.byteLength / rowBytes) * paddedBytes);
+    for (let at = 0, to = 0; at < rows.byteLength; at += rowBytes, to += paddedBytes) {
+      padded.set(rows.subarray(at, at + rowBytes), to);
+    }
+    return padded;
   }
 
   /** Writes bytes at an offset counted over all shards. */
@@ -107,7 +123,7 @@ export class Weight {
       const start = firstRow * bits.shape[1] * 4;
       const from = Math.max(offset, start);
       const to = Math.min(offset + bytes.byteLength, start + bits.bytes);
-      if (from < to) this.device.writeBytes(bits.storage, from - start, wholeWords(bytes.subarray(from - offset, to - offset)));
+      if (from < to) this.device.writeBytes(bits.storage, from - start, bytes.subarray(from - offset, to - offset));
     }
   }
 }
@@ -116,7 +132,7 @@ export class Weight {
 export function convert(bytes: Uint8Array, from: WeightDType, to: WeightDType): Uint8Array {
   if (from === to) return bytes;
   const count = bytes.byteLength / DTYPES[from].bytes;
-  const source = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  const source = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes); // slice() of a Node Buffer copies nothing
   const input =
     from === "f32"
       ? new Float32Array(source.buffer, source.byteOffset, count)
@@ -131,10 +147,11 @@ export function convert(bytes: Uint8Array, from: WeightDType, to: WeightDType): 
   return new Uint8Array(output.buffer);
 }
 
-/** writeBuffer takes multiples of 4 bytes; only the end of a tensor can be odd, where the padding is ours to write. */
-function wholeWords(bytes: Uint8Array): Uint8Array {
-  if (bytes.byteLength % 4 === 0) return bytes;
-  const padded = new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);
-  padded.set(bytes);
-  return padded;
+const NOTHING = new Uint8Array(0);
+
+function join(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const joined = new Uint8Array(a.byteLength + b.byteLength);
+  joined.set(a);
+  joined.set(b, a.byteLength);
+  return joined;
 }
