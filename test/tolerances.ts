@@ -24,7 +24,11 @@ export const TOLERANCES = {
   rope: { abs: 2e-6, rel: 1e-6 },
   /** Sequential f32 accumulation: measured 4e-12 at K = 11,008 (another order may be two decades worse). */
   linear: { nmse: 1e-10 },
+  /** One element of a product, `rel` to Σ|x·w|, to which rounding is proportional, as the sum itself may cancel. */
+  linear_element: { abs: 1e-6, rel: 4e-7 },
   attention: { abs: 1e-5, rel: 1e-4, nmse: 1e-10 },
+  /** (u8 · factor - mean) / std: three f32 roundings, values up to 2.7. */
+  pixels: { abs: 1e-6 },
   /** A module given PyTorch's own input: two f32 programs that add in another order. */
   module: { nmse: 1e-10 },
   /** A module at the end of a free-running f32 forward pass: errors of all modules before it add up. */

@@ -137,6 +137,126 @@ fn main(
   }
 }
 `,
+  "bench/copy": `// y = x, four numbers an invocation: how fast memory is.
+//
+// x: f32[n]  ->  y: f32[n], n a multiple of four
+// Dispatch: ceil(n / 4 / WG), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // n / 4
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.groups) {
+    return;
+  }
+  y[i] = x[i];
+}
+`,
+  "bench/multiply_add": `// y = s after steps of s = a s + b, in CHAINS chains of four: how fast arithmetic is when nothing is in its way.
+//
+// x: f32[4], of which a, b and the first s are made, so that nothing is known before the kernel runs  ->  y: f32[WG · workgroups]
+// The chains do not depend on each other, so that a processor can work on all at once: as many as hide the latency of one
+// multiply-add and still fit into registers. UNROLL steps run between two turns of the loop, which costs something too.
+// Dispatch: any. Needs: nothing.
+override WG: u32 = 64;
+const CHAINS = 4u;
+const UNROLL = 4u;
+
+struct Params {
+  turns: u32, // of UNROLL steps each
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
+  let a = vec4(x[0]);
+  let b = vec4(x[1]);
+  var s: array<vec4<f32>, CHAINS>;
+  for (var c = 0u; c < CHAINS; c++) {
+    s[c] = vec4(x[2]) + f32(c) * x[3];
+  }
+  for (var turn = 0u; turn < params.turns; turn++) {
+    for (var step = 0u; step < UNROLL; step++) {
+      for (var c = 0u; c < CHAINS; c++) {
+        s[c] = fma(s[c], a, b);
+      }
+    }
+  }
+  var sum = vec4(0.0);
+  for (var c = 0u; c < CHAINS; c++) {
+    sum += s[c];
+  }
+  y[invocation.x] = dot(sum, vec4(1.0));
+}
+`,
+  "bench/noop": `// Nothing: what a launch costs by itself.
+//
+// One workgroup of one invocation, which leaves y alone unless told otherwise; a driver cannot know, and must run it.
+// y: f32[1]
+// Dispatch: 1. Needs: nothing.
+struct Params {
+  write: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(1)
+fn main() {
+  if (params.write > 0u) {
+    y[0] = 1.0;
+  }
+}
+`,
+  "bench/read": `// y = the sum of TURNS numbers of x, four at a time: how fast memory can be read, which is what a matrix times a vector does.
+//
+// x: f32[n], n = 4 · TURNS · WG · workgroups  ->  y: f32[n / TURNS]
+// Neighbours read neighbours: each turn of the loop a workgroup reads WG · 16 bytes in a row.
+// Dispatch: n / (4 · TURNS · WG), folded. Needs: nothing.
+override WG: u32 = 64;
+const TURNS = 64u;
+
+struct Params {
+  groups: u32, // n / (4 · TURNS)
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let workgroup = group.x + group.y * groups.x;
+  let i = workgroup * WG + lane;
+  if (i >= params.groups) {
+    return;
+  }
+  var sum = vec4(0.0);
+  for (var turn = 0u; turn < TURNS; turn++) {
+    sum += x[(workgroup * TURNS + turn) * WG + lane];
+  }
+  y[i] = sum;
+}
+`,
   "copy": `// y[dst(i)] = x[src(i)]: moves a strided view of up to five dimensions into a strided place. Bits are moved, not numbers,
 // so it serves f32 and u32 alike and keeps NaN payloads.
 //
@@ -572,16 +692,17 @@ fn groups_of_four() -> u32 {
   return (params.K + 3u) / 4u;
 }
 
+fn bias_of(column: u32) -> f32 {
+  if (params.has_bias == 0u) {
+    return 0.0;
+  }
+  return bias[params.column0 + min(column, params.N - 1u)];
+}
+
 fn store(row: u32, column: u32, sum: f32) {
-  if (row >= params.M || column >= params.N) {
-    return;
+  if (row < params.M && column < params.N) {
+    y[row * params.y_stride + params.column0 + column] = activate(sum);
   }
-  let n = params.column0 + column;
-  var value = sum;
-  if (params.has_bias != 0u) {
-    value += bias[n];
-  }
-  y[row * params.y_stride + n] = activate(value);
 }
 `,
   "lib/weight_bf16": `// Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
@@ -668,7 +789,7 @@ fn main(
     return;
   }
   let K4 = groups_of_four();
-  var sum = 0.0;
+  var sum = bias_of(column);
   for (var k = 0u; k < K4; k++) {
     sum += dot(load_input(row, k), load_weight(column * K4 + k));
   }
@@ -679,32 +800,37 @@ fn main(
 // any other, and a barrier splits the loop around it.
 //
 // x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
-// An invocation computes TM rows (neighbours) by TN columns (WX apart), its sums in registers.
-// Dispatch: ceil(M / (TM·WY)) · ceil(N / (TN·WX)), folded; tiles below each other are neighbours and share W in the cache.
+// An invocation computes TM rows (neighbours) by TN columns (WG apart), its sums in registers.
+// Dispatch: ceil(M / TM) · ceil(N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: nothing.
 // @use matmul
-override WX: u32 = 8;
-override WY: u32 = 8;
-override TM: u32 = 4; // at most 8
-override TN: u32 = 4; // at most 8
+override WG: u32 = 8;
+override TM: u32 = 8; // at most 8
+const TN = 4u;
 
-@compute @workgroup_size(WX, WY)
+@compute @workgroup_size(WG)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_id) local: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
 ) {
-  let tiles_down = (params.M + TM * WY - 1u) / (TM * WY);
+  let tiles_down = (params.M + TM - 1u) / TM;
   let tile = group.x + group.y * groups.x;
-  let row0 = ((tile % tiles_down) * WY + local.y) * TM;
-  let column0 = (tile / tiles_down) * WX * TN + local.x;
+  let row0 = (tile % tiles_down) * TM;
+  let column0 = (tile / tiles_down) * WG * TN + lane;
   let K4 = groups_of_four();
 
-  var sums: array<array<f32, 8>, 8>;
+  var sums: array<array<f32, TN>, 8>;
+  for (var n = 0u; n < TN; n++) {
+    let b = bias_of(column0 + n * WG);
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] = b;
+    }
+  }
   for (var k = 0u; k < K4; k++) {
-    var w: array<vec4<f32>, 8>;
+    var w: array<vec4<f32>, TN>;
     for (var n = 0u; n < TN; n++) {
-      w[n] = load_weight(min(column0 + n * WX, params.N - 1u) * K4 + k);
+      w[n] = load_weight(min(column0 + n * WG, params.N - 1u) * K4 + k);
     }
     for (var m = 0u; m < TM; m++) {
       let a = load_input(min(row0 + m, params.M - 1u), k);
@@ -716,7 +842,7 @@ fn main(
 
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n++) {
-      store(row0 + m, column0 + n * WX, sums[m][n]);
+      store(row0 + m, column0 + n * WG, sums[m][n]);
     }
   }
 }
@@ -747,6 +873,12 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 8>;
+  for (var n = 0u; n < TN; n++) {
+    let b = bias_of(column0 + n * SG);
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] = b;
+    }
+  }
   for (var k0 = 0u; k0 < K4; k0 += SG) {
     var a: array<vec4<f32>, 8>;
     for (var m = 0u; m < TM; m++) {
@@ -812,6 +944,12 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, TM>;
+  for (var n = 0u; n < TN; n++) {
+    let b = bias_of(column0 + local.x + n * WX);
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] = b;
+    }
+  }
   for (var k0 = 0u; k0 < K4; k0 += BK4) {
     for (var i = lane; i < BM * BK4; i += WX * WY) {
       let row = min(row0 + i / BK4, params.M - 1u);
@@ -884,7 +1022,7 @@ fn main(
     for (var n = 0u; n < TN; n++) {
       let sum = subgroupAdd(sums[m][n]);
       if (lane == 0u) {
-        store(m, column0 + n, sum);
+        store(m, column0 + n, sum + bias_of(column0 + n));
       }
     }
   }
@@ -933,14 +1071,15 @@ fn main(
   workgroupBarrier();
   for (var half = WG / 2u; half > 0u; half /= 2u) {
     if (lane < half) {
-      for (var m = 0u; m < TM; m++) {
+      for (var m = 0u; m < params.M; m++) {
         partial[m * WG + lane] += partial[m * WG + lane + half];
       }
     }
     workgroupBarrier();
   }
   if (lane < 4u * TM) {
-    store(lane / 4u, column0 + lane % 4u, partial[(lane / 4u) * WG][lane % 4u]);
+    let column = column0 + lane % 4u;
+    store(lane / 4u, column, partial[(lane / 4u) * WG][lane % 4u] + bias_of(column));
   }
 }
 `,

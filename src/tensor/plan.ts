@@ -51,7 +51,9 @@ export function parseOverride(text: string): PlanOverride {
   for (const part of text.split(",").filter(Boolean)) {
     const [op, variant] = part.split("=").map((s) => s.trim());
     if (!(op in VARIANTS)) {
-      throw new InputError("ENV", `INSTRUCTBLIP_PLAN: there is no op "${op}"`, { hint: `ops: ${Object.keys(VARIANTS).join(", ")}` });
+      throw new InputError("ENV", `INSTRUCTBLIP_PLAN: there is no op "${op}"`, {
+        hint: `ops: ${Object.keys(VARIANTS).join(", ")}`,
+      });
     }
     const variants: readonly string[] = VARIANTS[op as Op];
     if (!variants.includes(variant)) {

@@ -1,0 +1,36 @@
+// What every product y = activate(x Wᵀ + bias) shares: its Params, and how a sum becomes an element of y.
+// A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
+// @use input = input_vec4
+// @use weight = weight_f32
+// @use activation
+
+struct Params {
+  M: u32,
+  N: u32,
+  K: u32,
+  column0: u32, // where this shard's columns begin
+  y_stride: u32, // columns of y
+  has_bias: u32, // else bias is a tensor of one element
+}
+
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+// Groups of four numbers in a row of W, the last filled up with zeros.
+fn groups_of_four() -> u32 {
+  return (params.K + 3u) / 4u;
+}
+
+fn bias_of(column: u32) -> f32 {
+  if (params.has_bias == 0u) {
+    return 0.0;
+  }
+  return bias[params.column0 + min(column, params.N - 1u)];
+}
+
+fn store(row: u32, column: u32, sum: f32) {
+  if (row < params.M && column < params.N) {
+    y[row * params.y_stride + params.column0 + column] = activate(sum);
+  }
+}

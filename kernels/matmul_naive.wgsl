@@ -1,0 +1,28 @@
+// y[m, n] = activate(Σₖ x[m, k] W[n, k] + bias[n]), as torch.nn.Linear. This is the explanation; the other matmul_* and
+// matvec_* kernels compute the same, each for another kind of hardware.
+//
+// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// One invocation an element of y.
+// Dispatch: ceil(M·N / WG), folded. Needs: nothing.
+// @use matmul
+override WG: u32 = 64;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  let row = i / params.N;
+  let column = i % params.N;
+  if (row >= params.M) {
+    return;
+  }
+  let K4 = groups_of_four();
+  var sum = bias_of(column);
+  for (var k = 0u; k < K4; k++) {
+    sum += dot(load_input(row, k), load_weight(column * K4 + k));
+  }
+  store(row, column, sum);
+}

@@ -1,0 +1,50 @@
+// y = activate(x Wᵀ + bias) without shared memory or barriers, for software drivers: to them shared memory is memory like
+// any other, and a barrier splits the loop around it.
+//
+// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// An invocation computes TM rows (neighbours) by TN columns (WG apart), its sums in registers.
+// Dispatch: ceil(M / TM) · ceil(N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
+// Needs: nothing.
+// @use matmul
+override WG: u32 = 8;
+override TM: u32 = 8; // at most 8
+const TN = 4u;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let tiles_down = (params.M + TM - 1u) / TM;
+  let tile = group.x + group.y * groups.x;
+  let row0 = (tile % tiles_down) * TM;
+  let column0 = (tile / tiles_down) * WG * TN + lane;
+  let K4 = groups_of_four();
+
+  var sums: array<array<f32, TN>, 8>;
+  for (var n = 0u; n < TN; n++) {
+    let b = bias_of(column0 + n * WG);
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] = b;
+    }
+  }
+  for (var k = 0u; k < K4; k++) {
+    var w: array<vec4<f32>, TN>;
+    for (var n = 0u; n < TN; n++) {
+      w[n] = load_weight(min(column0 + n * WG, params.N - 1u) * K4 + k);
+    }
+    for (var m = 0u; m < TM; m++) {
+      let a = load_input(min(row0 + m, params.M - 1u), k);
+      for (var n = 0u; n < TN; n++) {
+        sums[m][n] += dot(a, w[n]);
+      }
+    }
+  }
+
+  for (var m = 0u; m < TM; m++) {
+    for (var n = 0u; n < TN; n++) {
+      store(row0 + m, column0 + n * WG, sums[m][n]);
+    }
+  }
+}

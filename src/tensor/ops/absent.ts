@@ -1,0 +1,15 @@
+/** What is bound where a kernel has room for a tensor that the caller does not give; its params say so. */
+import type { Device } from "../device.ts";
+import type { Tensor } from "../tensor.ts";
+
+const zeros = new WeakMap<Device, Tensor<"u32">>();
+
+/** u32[1] holding 0 (which is also f32's 0), made once per device. */
+export function absent(device: Device): Tensor<"u32"> {
+  let zero = zeros.get(device);
+  if (!zero) {
+    zero = device.persistent([1], "u32", "absent");
+    zeros.set(device, zero);
+  }
+  return zero;
+}

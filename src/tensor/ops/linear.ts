@@ -1,0 +1,85 @@
+/** y = activate(x Wᵀ + bias): PyTorch's Linear with the activation that follows it, for every weight dtype. */
+import { type Activation, activationCode } from "../activation.ts";
+import type { Launch } from "../device.ts";
+import { ShapeError } from "../errors.ts";
+import type { Caps } from "../gpu.ts";
+import { type PlanOverride, plan } from "../plan.ts";
+import { expectShape, formatShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import type { Weight } from "../weight.ts";
+import { absent } from "./absent.ts";
+import { contiguous } from "./copy.ts";
+
+/** Rows of x up to which the matvec kernels, which read the weight once for all of them, are used. */
+const FEW_ROWS = 8;
+
+/**
+ * @param x f32[..., K]
+ * @param weight [N, K], sharded or not
+ * @param bias f32[N]
+ * @returns f32[..., N]
+ * @throws ShapeError if x does not end in K or bias is not [N]
+ * Source: torch.nn.Linear; y = x Wᵀ + b.
+ */
+export function linear(
+  x: Tensor,
+  weight: Weight,
+  bias?: Tensor,
+  activation: Activation = "none",
+  override?: PlanOverride,
+): Tensor {
+  const [N, K] = weight.shape;
+  if (x.shape.at(-1) !== K) {
+    throw new ShapeError(`linear: x must be [..., ${K}] for a weight of [${N}, ${K}], got ${formatShape(x.shape)}`);
+  }
+  if (bias) expectShape("linear", "bias", bias.shape, [N]);
+  const { device } = x;
+  const M = x.size / K;
+  const y = device.empty(x.shape.with(-1, N));
+  if (M === 0) return y;
+  const bound = { x: contiguous(x), bias: bias ? contiguous(bias) : absent(device), y };
+  for (const { firstRow, rows, bits } of weight.shards) {
+    const { kernel, overrides, workgroups } = choose(device.caps, M, rows, override);
+    device.launch({
+      kernel,
+      uses: { ...weight.uses, input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
+      overrides: { ...overrides, ACTIVATION: activationCode(activation) },
+      bindings: { ...bound, weight: bits },
+      params: { M, N: rows, K, column0: firstRow, y_stride: N, has_bias: bias ? 1 : 0 },
+      workgroups,
+    });
+  }
+  return y;
+}
+
+type Choice = Pick<Launch, "kernel" | "overrides" | "workgroups">;
+
+/** The kernel for M rows of x and N of the weight, its tile and its number of workgroups. */
+function choose(caps: Caps, M: number, N: number, override: PlanOverride | undefined): Choice {
+  const variant = M <= FEW_ROWS ? plan("matvec", caps, override) : plan("linear", caps, override);
+  const tiles = (rows: number, columns: number) => Math.ceil(M / rows) * Math.ceil(N / columns);
+  switch (variant) {
+    case "naive": {
+      return { kernel: "matmul_naive", overrides: {}, workgroups: Math.ceil((M * N) / 64) };
+    }
+    case "tile": {
+      // 64 x 64 outputs; half as high for the few rows of a prompt or of the Q-Former, where half would be empty.
+      const WY = M <= 32 ? 8 : 16;
+      return { kernel: "matmul_tile", overrides: { WX: 16, WY }, workgroups: tiles(4 * WY, 64) };
+    }
+    case "register": {
+      const TM = Math.min(M, 8);
+      return { kernel: "matmul_register", overrides: { WG: 8, TM }, workgroups: tiles(TM, 32) };
+    }
+    case "workgroup": {
+      // 16 KiB of shared memory at most, which every adapter has.
+      return { kernel: "matvec_workgroup", overrides: { WG: M <= 4 ? 256 : 128, TM: M }, workgroups: Math.ceil(N / 4) };
+    }
+    case "subgroup": {
+      const SG = caps.subgroupMinSize;
+      if (M <= 2) return { kernel: "matvec_subgroup", overrides: { SG, TM: M }, workgroups: Math.ceil(N / 4) };
+      const TM = Math.min(M, 8);
+      return { kernel: "matmul_subgroup", overrides: { SG, TM }, workgroups: tiles(TM, 4 * SG) };
+    }
+  }
+}

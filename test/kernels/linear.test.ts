@@ -1,0 +1,174 @@
+import { expect, test } from "vitest";
+import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
+import { Device } from "../../src/tensor/device.ts";
+import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16, type WeightDType } from "../../src/tensor/dtype.ts";
+import { linear } from "../../src/tensor/ops/linear.ts";
+import { hasFixedSubgroups, type PlanOverride, VARIANTS } from "../../src/tensor/plan.ts";
+import { activation as activations } from "../../src/tensor/reference/activation.ts";
+import { linear as reference } from "../../src/tensor/reference/linear.ts";
+import { Weight } from "../../src/tensor/weight.ts";
+import { expectClose } from "../compare.ts";
+import { otherDevice, testDevice } from "../device.ts";
+import { Random } from "../random.ts";
+import { TOLERANCES } from "../tolerances.ts";
+
+const device = await testDevice();
+const limited = (caps: Partial<Device["caps"]>) =>
+  new Device(device.handle, { ...device.caps, ...caps }, Number.POSITIVE_INFINITY);
+const runnable = (variant: string) => variant !== "subgroup" || hasFixedSubgroups(device.caps);
+
+/** Each kernel with numbers of rows it may get: around the 8 that matvec ends at, around tiles of 8, 32 and 64. */
+const FEW: [string, PlanOverride, number[]][] = VARIANTS.matvec
+  .filter(runnable)
+  .map((matvec) => [`matvec ${matvec}`, { matvec }, [1, 2, 3, 5, 8]]);
+const MANY: [string, PlanOverride, number[]][] = VARIANTS.linear
+  .filter(runnable)
+  .map((variant) => [`linear ${variant}`, { linear: variant }, [9, 17, 33, 65]]);
+
+/** Shorter than one load, around a tile, the model's own; then those whose rows are not whole groups of four. */
+const VEC4 = [[1, 4], [5, 8], [67, 60], [70, 64], [33, 588], [4, 1408]] as const; // biome-ignore format: a table
+const SCALAR = [[1, 1], [3, 2], [7, 3], [66, 5], [35, 63], [2, 65], [37, 131]] as const; // biome-ignore format: a table
+
+const ROUND: Record<WeightDType, (value: number) => number> = {
+  f32: (value) => value,
+  f16: (value) => f16ToNumber(numberToF16(value)),
+  bf16: (value) => bf16ToNumber(numberToBf16(value)),
+};
+
+interface Case {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly override: PlanOverride;
+  readonly dtype?: WeightDType;
+  readonly bias?: boolean;
+  readonly activation?: Activation;
+  readonly on?: Device;
+}
+
+/** Runs one case on random numbers and holds every element against a bound that follows Σ|x·w|. */
+async function check(
+  label: string,
+  { M, N, K, override, dtype = "f32", bias = true, activation = "none", on = device }: Case,
+) {
+  const random = new Random(M * 1_000_003 + N * 1009 + K);
+  const [x, w, b] = [random.normal(M * K), random.normal(N * K), random.normal(N)];
+  const weight = Weight.from(on, w, [N, K], dtype);
+  const y = await linear(
+    on.tensor(x, [M, K]),
+    weight,
+    bias ? on.tensor(b, [N]) : undefined,
+    activation,
+    override,
+  ).read();
+  weight.dispose();
+
+  const rounded = w.map(ROUND[dtype]);
+  const size = [M, N, K] as const;
+  const sums = reference(x, rounded, bias ? b : undefined, size);
+  const expected = sums.map(activations[activation]);
+  const terms = reference(x.map(Math.abs), rounded.map(Math.abs), bias ? b.map(Math.abs) : undefined, size);
+  const { abs, rel } = TOLERANCES.linear_element;
+  // No activation is steeper than 1.13, and each has an error of its own.
+  const own = activation === "none" ? { abs: 0, rel: 0 } : TOLERANCES.activation;
+  const bounds = terms.map((t, i) => 1.13 * (abs + rel * t) + own.abs + own.rel * Math.abs(expected[i]));
+  const inBounds = (values: ArrayLike<number>) => bounds.map((bound, i) => values[i] / bound);
+  expectClose(inBounds(y), inBounds(expected), { abs: 1 }, label);
+  expectClose(y, expected, TOLERANCES.linear, label);
+}
+
+for (const [name, override, rows] of [...FEW, ...MANY]) {
+  for (const M of rows) {
+    const sizes = [3, 9].includes(M) ? [...VEC4, ...SCALAR] : VEC4;
+    test(`${name} M = ${M}`, async () => {
+      for (const [N, K] of sizes) {
+        await check(`${name} ${M}x${N}x${K}`, { M, N, K, override });
+      }
+    });
+  }
+
+  const M = rows[0] === 1 ? 3 : 9;
+
+  // The loaders are the same text in all: one of them with each, both with the explanation.
+  for (const dtype of name === "linear naive" ? (["f16", "bf16"] as const) : (["f16"] as const)) {
+    test(`${name}: ${dtype} weights`, async () => {
+      for (const K of [60, 8]) await check(`${name} ${dtype}`, { M, N: 67, K, dtype, override });
+    });
+  }
+
+  test(`${name}: no bias`, () => check(`${name} no bias`, { M, N: 67, K: 60, bias: false, override }));
+
+  test(`${name}: a NaN in a row of x or of the weight stays there`, async () => {
+    const [N, random] = [37, new Random(3)];
+    for (const K of [5, 8]) {
+      const [x, w] = [random.normal(M * K), random.normal(N * K)];
+      x.fill(Number.NaN, K, 2 * K);
+      w.fill(Number.NaN, 2 * K, 3 * K);
+      const y = await linear(
+        device.tensor(x, [M, K]),
+        Weight.from(device, w, [N, K]),
+        undefined,
+        "none",
+        override,
+      ).read();
+      const found = Array.from(y, Number.isNaN);
+      expect(found).toEqual(Array.from(y, (_, i) => Math.floor(i / N) === 1 || i % N === 2));
+    }
+  });
+
+  test(`${name}: a sharded weight, and more workgroups than one dimension holds`, async () => {
+    // 4 KiB hold 16 rows of 64 numbers.
+    const on = limited({ maxBindingBytes: 4096, maxWorkgroupsPerDimension: 4 });
+    await check(`${name} sharded`, { M, N: 67, K: 64, override, on });
+  });
+}
+
+for (const activation of Object.keys(ACTIVATIONS) as Activation[]) {
+  // The end is the same text in all kernels: the quickest to compile takes them all, the slowest the longest.
+  test(`ends in ${activation}`, async () => {
+    await check(activation, { M: 1, N: 133, K: 12, activation, override: {} });
+    if (activation === "gelu") await check(activation, { M: 9, N: 37, K: 12, activation, override: {} });
+  });
+}
+
+test("the kernels meant for GPUs fit WebGPU's default limits", async () => {
+  const small = await otherDevice({ default_limits: true });
+  const override = { linear: "tile", matvec: "workgroup" } as const;
+  for (const M of [4, 8, 33]) await check(`default limits ${M}`, { M, N: 67, K: 60, override, on: small });
+  small.destroy();
+});
+
+test("rows permuted give rows permuted; rows alone give what they give together", async () => {
+  const [M, N, K, random] = [11, 37, 64, new Random(5)];
+  const [x, weight] = [random.normal(M * K), Weight.from(device, random.normal(N * K), [N, K])];
+  const y = await linear(device.tensor(x, [M, K]), weight).read();
+  const row = (m: number, of: Float32Array, width: number) => of.subarray(m * width, (m + 1) * width);
+  const permuted = Float32Array.from({ length: M * K }, (_, i) => x[((Math.floor(i / K) * 4) % M) * K + (i % K)]);
+  const z = await linear(device.tensor(permuted, [M, K]), weight).read();
+  for (let m = 0; m < M; m++) {
+    expect(row(m, z, N)).toEqual(row((m * 4) % M, y, N));
+    const alone = await linear(device.tensor(row(m, x, K).slice(), [K]), weight).read();
+    // Another kernel, another order of summation.
+    expectClose(alone, row(m, y, N), TOLERANCES.linear, `row ${m}`);
+  }
+});
+
+test("a strided x, leading dimensions, no rows", async () => {
+  const random = new Random(6);
+  const [wide, w] = [random.normal(3 * 10), random.normal(4 * 6)];
+  const weight = Weight.from(device, w, [4, 6]);
+  const y = linear(device.tensor(wide, [1, 3, 10]).narrow(2, 2, 6), weight);
+  expect(y.shape).toEqual([1, 3, 4]);
+  const x = wide.filter((_, i) => i % 10 >= 2 && i % 10 < 8);
+  expectClose(await y.read(), reference(x, w, undefined, [3, 4, 6]), TOLERANCES.linear, "strided");
+  expect((await linear(device.empty([0, 6]), weight).read()).length).toBe(0);
+});
+
+test("wrong shapes are refused by name", () => {
+  const weight = Weight.from(device, new Float32Array(6), [2, 3]);
+  expect(() => linear(device.tensor([1, 2], [1, 2]), weight)).toThrow(
+    "linear: x must be [..., 3] for a weight of [2, 3], got [1, 2]",
+  );
+  const bias = device.tensor([1, 2, 3], [3]);
+  expect(() => linear(device.tensor([1, 2, 3], [3]), weight, bias)).toThrow("linear: bias must be [2], got [3]");
+});
