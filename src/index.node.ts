@@ -1,0 +1,16 @@
+/** The package in Node: files from the file system, pictures through sharp, WebGPU from Dawn (npm `webgpu`). */
+
+import { nodePlatform } from "./instructblip/platform.node.ts";
+import { setPlatform } from "./instructblip/platform.ts";
+import { createGPU, requestBestAdapter } from "./tensor/gpu.node.ts";
+import { setAdapterProvider } from "./tensor/gpu.ts";
+
+let gpu: GPU | undefined;
+setAdapterProvider(() => {
+  gpu ??= createGPU();
+  return requestBestAdapter(gpu);
+});
+setPlatform(nodePlatform);
+
+export * from "./index.ts";
+export { NodeFolder, openCheckpoint, saveSafetensors } from "./tensor/source.node.ts";

@@ -1,0 +1,23 @@
+/** What the package offers, whatever the platform; index.node.ts and index.browser.ts add where files and adapters come from. */
+export {
+  InstructBlipConfig,
+  InstructBlipQFormerConfig,
+  InstructBlipVisionConfig,
+  LlamaConfig,
+} from "./instructblip/config.ts";
+export type { GenerationOptions } from "./instructblip/generation/configuration.ts";
+export { type Streamer, TextIteratorStreamer } from "./instructblip/generation/streamer.ts";
+export {
+  type FromPretrainedOptions,
+  type GenerateOptions,
+  type HostTensor,
+  InstructBlipForConditionalGeneration,
+  type InstructBlipInputs,
+  type InstructBlipOutput,
+} from "./instructblip/instructblip.ts";
+export { InstructBlipProcessor } from "./instructblip/processor.ts";
+export { traceOutputs } from "./modules/trace.ts";
+export { type Device, type DeviceOptions, type KernelTime, openDevice } from "./tensor/device.ts";
+export * from "./tensor/errors.ts";
+export { Checkpoint, SafetensorsFile } from "./tensor/safetensors.ts";
+export { Tensor } from "./tensor/tensor.ts";

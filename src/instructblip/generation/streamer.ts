@@ -1,0 +1,88 @@
+/**
+ * Text as it is made. Same names as in Hugging Face: give a streamer to generate(), iterate over it elsewhere.
+ *
+ * Source: transformers 5.18, generation/streamers.py.
+ */
+import { InputError } from "../../tensor/errors.ts";
+
+/** What generate() hands tokens to. */
+export interface Streamer {
+  /** New tokens of every row: first the prompt's ids, then one id a row a step. */
+  put(ids: readonly (readonly number[])[]): void;
+  /** Nothing more will come. */
+  end(error?: unknown): void;
+  /** Whether the reader has lost interest; generate() then stops. */
+  readonly cancelled?: boolean;
+}
+
+/** Turns ids into text piece by piece, never splitting a character. */
+export interface IncrementalDecoder {
+  push(id: number): string;
+  flush(): string;
+}
+
+export interface TextIteratorStreamerOptions {
+  /** Leave the prompt's text out. Default false, as in HF. */
+  skip_prompt?: boolean;
+  skip_special_tokens?: boolean;
+}
+
+/** An async iterable of the answer's text pieces, for one row. Leaving the loop early stops generate(). */
+export class TextIteratorStreamer implements Streamer, AsyncIterable<string> {
+  readonly #decoder: IncrementalDecoder;
+  readonly #skipPrompt: boolean;
+  readonly #pieces: string[] = [];
+  #prompt = true;
+  #ended = false;
+  #error: unknown;
+  #wake: (() => void) | undefined;
+  cancelled = false;
+
+  constructor(
+    tokenizer: { stream(options: { skip_special_tokens?: boolean }): IncrementalDecoder },
+    { skip_prompt = false, skip_special_tokens = false }: TextIteratorStreamerOptions = {},
+  ) {
+    this.#decoder = tokenizer.stream({ skip_special_tokens });
+    this.#skipPrompt = skip_prompt;
+  }
+
+  put(ids: readonly (readonly number[])[]): void {
+    if (ids.length !== 1)
+      throw new InputError("BATCH", "a text streamer follows one row; generate one prompt at a time");
+    const skip = this.#prompt && this.#skipPrompt;
+    this.#prompt = false;
+    if (skip) return;
+    for (const id of ids[0]) this.#add(this.#decoder.push(id));
+  }
+
+  end(error?: unknown): void {
+    if (this.#ended) return;
+    if (error === undefined) this.#add(this.#decoder.flush());
+    this.#error = error;
+    this.#ended = true;
+    this.#wake?.();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
+    try {
+      for (;;) {
+        const piece = this.#pieces.shift();
+        if (piece !== undefined) yield piece;
+        else if (this.#error !== undefined) throw this.#error;
+        else if (this.#ended) return;
+        else {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+        }
+      }
+    } finally {
+      this.cancelled = true;
+    }
+  }
+
+  #add(piece: string): void {
+    if (piece) this.#pieces.push(piece);
+    this.#wake?.();
+  }
+}

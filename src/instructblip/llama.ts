@@ -1,0 +1,206 @@
+/**
+ * LLaMA and Vicuna: a causal pre-norm transformer with rotary positions, RMS norms and a gated feed-forward.
+ *
+ * B rows, T tokens of this call, S tokens with those in the cache, D wide, H heads, Hkv key/value heads, d a head.
+ * Source: Touvron et al. 2023; transformers modeling_llama.py.
+ */
+import { Embedding } from "../modules/embedding.ts";
+import type { KVCache } from "../modules/kv_cache.ts";
+import { Linear } from "../modules/linear.ts";
+import { Module } from "../modules/module.ts";
+import { RMSNorm } from "../modules/norm.ts";
+import type { Weights } from "../modules/weights.ts";
+import type { Activation } from "../tensor/activation.ts";
+import type { Device } from "../tensor/device.ts";
+import { activation } from "../tensor/ops/activation.ts";
+import { add } from "../tensor/ops/add.ts";
+import { attention } from "../tensor/ops/attention.ts";
+import { gatedActivation } from "../tensor/ops/gated_activation.ts";
+import { rope, ropeTable } from "../tensor/ops/rope.ts";
+import { takeRows } from "../tensor/ops/take_rows.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { HIDDEN_ACTS, type LlamaConfig } from "./config.ts";
+
+/** What every layer of one call needs besides its input. */
+export interface LlamaStep {
+  /** u32[B, T]: each token's position */
+  readonly positions: Tensor<"u32">;
+  /** f32[P, d]: cosines and sines of position p in row p */
+  readonly rope: Tensor;
+  /** u32[B, S], 1 = visible */
+  readonly mask: Tensor<"u32"> | undefined;
+  /** Keys and values of earlier tokens; without one, T is the whole sequence. */
+  readonly cache: KVCache | undefined;
+}
+
+/** Causal self-attention. f32[B, T, D] -> f32[B, T, D] */
+export class LlamaAttention extends Module {
+  readonly q_proj: Linear;
+  readonly k_proj: Linear;
+  readonly v_proj: Linear;
+  readonly o_proj: Linear;
+  readonly head_dim: number;
+  readonly layer: number;
+
+  constructor(weights: Weights, config: LlamaConfig, layer: number) {
+    super(weights);
+    const {
+      hidden_size: D,
+      num_attention_heads: H,
+      key_value_heads: Hkv,
+      dim_of_head: d,
+      attention_bias: bias,
+    } = config;
+    this.q_proj = new Linear(weights.at("q_proj"), [H * d, D], { bias });
+    this.k_proj = new Linear(weights.at("k_proj"), [Hkv * d, D], { bias });
+    this.v_proj = new Linear(weights.at("v_proj"), [Hkv * d, D], { bias });
+    this.o_proj = new Linear(weights.at("o_proj"), [D, H * d], { bias });
+    this.head_dim = d;
+    this.layer = layer;
+  }
+
+  forward(x: Tensor, { positions, rope: table, mask, cache }: LlamaStep): Tensor {
+    const [B, T] = x.shape;
+    const d = this.head_dim;
+    const q = rope(this.q_proj.forward(x).unflatten(2, [-1, d]), table, positions); // [B, T, H, d]
+    let k = rope(this.k_proj.forward(x).unflatten(2, [-1, d]), table, positions); // [B, T, Hkv, d]
+    let v = this.v_proj.forward(x).unflatten(2, [-1, d]); // [B, T, Hkv, d]
+    if (cache) [k, v] = cache.append(this.layer, k, v); // [B, capacity, Hkv, d]
+    const heads = attention(q, k, v, { scale: d ** -0.5, causal: true, mask, past: cache?.past }); // [B, T, H, d]
+    return this.note(this.o_proj.forward(heads.reshape([B, T, -1])));
+  }
+}
+
+/** down(silu(gate(x)) * up(x)). f32[B, T, D] -> f32[B, T, D] */
+export class LlamaMLP extends Module {
+  readonly gate_proj: Linear;
+  readonly up_proj: Linear;
+  readonly down_proj: Linear;
+  readonly activation: Activation;
+
+  constructor(weights: Weights, { hidden_size: D, intermediate_size: F, hidden_act, mlp_bias: bias }: LlamaConfig) {
+    super(weights);
+    this.gate_proj = new Linear(weights.at("gate_proj"), [F, D], { bias });
+    this.up_proj = new Linear(weights.at("up_proj"), [F, D], { bias });
+    this.down_proj = new Linear(weights.at("down_proj"), [D, F], { bias });
+    this.activation = HIDDEN_ACTS[hidden_act];
+  }
+
+  forward(x: Tensor): Tensor {
+    const gate = this.gate_proj.forward(x); // [B, T, F]
+    if (x.device.tracer) this.note(activation(gate, this.activation), "act_fn");
+    const up = this.up_proj.forward(x); // [B, T, F]
+    return this.note(this.down_proj.forward(gatedActivation(gate, up, this.activation)));
+  }
+}
+
+/** Pre-norm transformer block. f32[B, T, D] -> f32[B, T, D] */
+export class LlamaDecoderLayer extends Module {
+  readonly input_layernorm: RMSNorm;
+  readonly self_attn: LlamaAttention;
+  readonly post_attention_layernorm: RMSNorm;
+  readonly mlp: LlamaMLP;
+
+  constructor(weights: Weights, config: LlamaConfig, layer: number) {
+    super(weights);
+    const { hidden_size: D, rms_norm_eps: eps } = config;
+    this.input_layernorm = new RMSNorm(weights.at("input_layernorm"), D, eps);
+    this.self_attn = new LlamaAttention(weights.at("self_attn"), config, layer);
+    this.post_attention_layernorm = new RMSNorm(weights.at("post_attention_layernorm"), D, eps);
+    this.mlp = new LlamaMLP(weights.at("mlp"), config);
+  }
+
+  forward(x: Tensor, step: LlamaStep): Tensor {
+    x = add(x, this.self_attn.forward(this.input_layernorm.forward(x), step));
+    x = add(x, this.mlp.forward(this.post_attention_layernorm.forward(x)));
+    return this.note(x);
+  }
+}
+
+/** The stack of blocks between embeddings and head. */
+export class LlamaModel extends Module {
+  readonly embed_tokens: Embedding;
+  readonly layers: readonly LlamaDecoderLayer[];
+  readonly norm: RMSNorm;
+  readonly config: LlamaConfig;
+  readonly #device: Device;
+  /** Cosines and sines of every position so far needed: f32[P, d]. */
+  #rope: Tensor;
+
+  constructor(weights: Weights, config: LlamaConfig) {
+    super(weights);
+    this.config = config;
+    this.#device = weights.device;
+    this.embed_tokens = new Embedding(weights.at("embed_tokens"), config.hidden_size);
+    this.layers = Array.from(
+      { length: config.num_hidden_layers },
+      (_, i) => new LlamaDecoderLayer(weights.at("layers").at(i), config, i),
+    );
+    this.norm = new RMSNorm(weights.at("norm"), config.hidden_size, config.rms_norm_eps);
+    this.#rope = this.#rotations(config.max_position_embeddings);
+  }
+
+  /**
+   * @param inputs_embeds f32[B, T, D]
+   * @param positions u32[B, T]
+   * @param mask u32[B, S]: 1 for every token that may be attended to, in the cache or in this call
+   */
+  forward(inputs_embeds: Tensor, { positions, mask, cache }: Omit<LlamaStep, "rope">): Tensor {
+    this.#reach(cache?.capacity ?? inputs_embeds.shape[1]);
+    const step = { positions, mask, cache, rope: this.#rope };
+    let x = inputs_embeds;
+    for (const layer of this.layers) x = x.device.scope(() => layer.forward(x, step));
+    return this.note(this.norm.forward(x));
+  }
+
+  /** HF lets a sequence run past max_position_embeddings: rotations exist for every position, trained or not. */
+  #reach(positions: number): void {
+    if (positions <= this.#rope.shape[0]) return;
+    const old = this.#rope;
+    this.#rope = this.#rotations(2 ** Math.ceil(Math.log2(positions)));
+    this.#device.flush(); // recorded launches may still read the old table
+    old.dispose();
+  }
+
+  #rotations(positions: number): Tensor {
+    const d = this.config.dim_of_head;
+    const table = this.#device.persistent([positions, d], "f32", "rotary table");
+    this.#device.write(table, ropeTable(positions, d, this.config.rope.theta));
+    return table;
+  }
+}
+
+/** LLaMA with its head. */
+export class LlamaForCausalLM extends Module {
+  readonly model: LlamaModel;
+  readonly lm_head: Linear;
+  readonly config: LlamaConfig;
+
+  constructor(weights: Weights, config: LlamaConfig) {
+    super(weights);
+    this.config = config;
+    this.model = new LlamaModel(weights.at("model"), config);
+    const { embed_tokens } = this.model;
+    const tied = config.tie_word_embeddings && !weights.has("lm_head.weight");
+    this.lm_head = new Linear(weights.at("lm_head"), [embed_tokens.num_embeddings, config.hidden_size], {
+      bias: false,
+      weight: tied ? embed_tokens.weight : undefined,
+    });
+  }
+
+  /** @returns logits f32[B, T, V] */
+  forward(inputs_embeds: Tensor, step: Omit<LlamaStep, "rope">): Tensor {
+    return this.note(this.lm_head.forward(this.model.forward(inputs_embeds, step)));
+  }
+
+  /** As forward, for the last token of every row only. @returns logits f32[B, V] */
+  forwardLast(inputs_embeds: Tensor, step: Omit<LlamaStep, "rope">): Tensor {
+    const hidden = this.model.forward(inputs_embeds, step); // [B, T, D]
+    const [B, T, D] = hidden.shape;
+    const last = hidden.device.tensor(
+      Uint32Array.from({ length: B }, (_, b) => b * T + T - 1),
+      [B],
+    );
+    return this.lm_head.forward(takeRows(hidden.reshape([B * T, D]), last));
+  }
+}

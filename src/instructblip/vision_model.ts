@@ -1,0 +1,189 @@
+/**
+ * The image encoder: ViT-g/14, a pre-norm transformer over image patches.
+ *
+ * B images, N patches + 1 class token, D wide, H heads.
+ * Source: InstructBLIP 2.4 (Dai et al. 2023); EVA-CLIP's ViT-g, second last layer; transformers modeling_instructblip.py.
+ */
+import { Linear } from "../modules/linear.ts";
+import { Module } from "../modules/module.ts";
+import { LayerNorm } from "../modules/norm.ts";
+import type { Weights } from "../modules/weights.ts";
+import type { Activation } from "../tensor/activation.ts";
+import { InputError } from "../tensor/errors.ts";
+import { add } from "../tensor/ops/add.ts";
+import { attention } from "../tensor/ops/attention.ts";
+import { cat, contiguous } from "../tensor/ops/copy.ts";
+import { linear } from "../tensor/ops/linear.ts";
+import { unfold } from "../tensor/ops/unfold.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { Weight } from "../tensor/weight.ts";
+import { HIDDEN_ACTS, type InstructBlipVisionConfig } from "./config.ts";
+
+/** A convolution whose stride is its kernel, which is a matrix product over cut-out patches. */
+class PatchEmbedding extends Module {
+  readonly weight: Weight;
+  readonly bias: Tensor;
+  readonly patch_size: number;
+
+  constructor(weights: Weights, { hidden_size: D, patch_size: P }: InstructBlipVisionConfig) {
+    super(weights);
+    this.weight = weights.matrix("weight", [D, 3 * P * P], true); // [D, 3, P, P] in the file
+    this.bias = weights.get("bias", [D]);
+    this.patch_size = P;
+  }
+
+  /** f32[B, 3, h, w] -> f32[B, N, D], patches row by row */
+  forward(pixels: Tensor): Tensor {
+    const [B, , h, w] = pixels.shape;
+    const patches = unfold(pixels, this.patch_size); // [B, N, 3·P·P]
+    const x = linear(patches, this.weight, this.bias); // [B, N, D]
+    if (x.device.tracer === undefined) return x;
+    // PyTorch's convolution gives [B, D, rows, columns]; the trace shows it so.
+    const grid = [Math.floor(h / this.patch_size), Math.floor(w / this.patch_size)];
+    const noted = this.note(contiguous(x.permute([0, 2, 1])).reshape([B, x.shape[2], ...grid]));
+    return contiguous(noted.reshape([B, x.shape[2], x.shape[1]]).permute([0, 2, 1]));
+  }
+}
+
+/** Patches behind a class token, with learned positions. f32[B, 3, h, w] -> f32[B, N + 1, D] */
+export class InstructBlipVisionEmbeddings extends Module {
+  readonly class_embedding: Tensor;
+  readonly position_embedding: Tensor;
+  readonly patch_embedding: PatchEmbedding;
+  readonly image_size: number;
+
+  constructor(weights: Weights, config: InstructBlipVisionConfig) {
+    super(weights);
+    const D = config.hidden_size;
+    this.class_embedding = weights.get("class_embedding", [1, 1, D]);
+    this.position_embedding = weights.get("position_embedding", [1, config.num_patches + 1, D]);
+    this.patch_embedding = new PatchEmbedding(weights.at("patch_embedding"), config);
+    this.image_size = config.image_size;
+  }
+
+  forward(pixels: Tensor): Tensor {
+    const [B, , height, width] = pixels.shape;
+    // HF lets a smaller image through and silently gives its patches the wrong positions (spec 3.1).
+    if (height !== this.image_size || width !== this.image_size) {
+      const size = this.image_size;
+      throw new InputError("IMAGE_SIZE", `pixel_values: images must be ${size} x ${size}, got ${height} x ${width}`);
+    }
+    const patches = this.patch_embedding.forward(pixels); // [B, N, D]
+    const class_token = this.class_embedding.expand([B, 1, patches.shape[2]]);
+    return this.note(add(cat([class_token, patches], 1), this.position_embedding)); // [B, N + 1, D]
+  }
+}
+
+/** Every token attends to every token. f32[B, N, D] -> f32[B, N, D] */
+export class InstructBlipAttention extends Module {
+  readonly qkv: Linear;
+  readonly projection: Linear;
+  readonly num_heads: number;
+
+  constructor(weights: Weights, { hidden_size: D, num_attention_heads, qkv_bias }: InstructBlipVisionConfig) {
+    super(weights);
+    this.qkv = new Linear(weights.at("qkv"), [3 * D, D], { bias: qkv_bias });
+    this.projection = new Linear(weights.at("projection"), [D, D]);
+    this.num_heads = num_attention_heads;
+  }
+
+  forward(x: Tensor): Tensor {
+    const [B, N, D] = x.shape;
+    const d = D / this.num_heads;
+    const qkv = this.qkv.forward(x); // [B, N, 3D]: all queries, all keys, all values
+    const [q, k, v] = [0, D, 2 * D].map((start) => qkv.narrow(2, start, D).unflatten(2, [this.num_heads, d])); // [B, N, H, d]
+    const heads = attention(q, k, v, { scale: d ** -0.5 }); // [B, N, H, d]
+    return this.note(this.projection.forward(heads.reshape([B, N, D])));
+  }
+}
+
+/** fc2(gelu(fc1(x))). f32[B, N, D] -> f32[B, N, D] */
+export class InstructBlipMLP extends Module {
+  readonly fc1: Linear;
+  readonly fc2: Linear;
+  readonly activation: Activation;
+
+  constructor(weights: Weights, { hidden_size: D, intermediate_size: F, hidden_act }: InstructBlipVisionConfig) {
+    super(weights);
+    this.fc1 = new Linear(weights.at("fc1"), [F, D]);
+    this.fc2 = new Linear(weights.at("fc2"), [D, F]);
+    this.activation = HIDDEN_ACTS[hidden_act];
+  }
+
+  forward(x: Tensor): Tensor {
+    const hidden = this.note(this.fc1.forward(x, this.activation), "activation_fn"); // [B, N, F]
+    return this.note(this.fc2.forward(hidden));
+  }
+}
+
+/** Pre-norm transformer block. f32[B, N, D] -> f32[B, N, D] */
+export class InstructBlipEncoderLayer extends Module {
+  readonly layer_norm1: LayerNorm;
+  readonly self_attn: InstructBlipAttention;
+  readonly layer_norm2: LayerNorm;
+  readonly mlp: InstructBlipMLP;
+
+  constructor(weights: Weights, config: InstructBlipVisionConfig) {
+    super(weights);
+    const { hidden_size: D, layer_norm_eps: eps } = config;
+    this.layer_norm1 = new LayerNorm(weights.at("layer_norm1"), D, eps);
+    this.self_attn = new InstructBlipAttention(weights.at("self_attn"), config);
+    this.layer_norm2 = new LayerNorm(weights.at("layer_norm2"), D, eps);
+    this.mlp = new InstructBlipMLP(weights.at("mlp"), config);
+  }
+
+  forward(x: Tensor): Tensor {
+    x = add(x, this.self_attn.forward(this.layer_norm1.forward(x)));
+    x = add(x, this.mlp.forward(this.layer_norm2.forward(x)));
+    return this.note(x);
+  }
+}
+
+/** The stack of blocks. f32[B, N, D] -> f32[B, N, D] */
+export class InstructBlipEncoder extends Module {
+  readonly layers: readonly InstructBlipEncoderLayer[];
+
+  constructor(weights: Weights, config: InstructBlipVisionConfig) {
+    super(weights);
+    this.layers = Array.from(
+      { length: config.num_hidden_layers },
+      (_, i) => new InstructBlipEncoderLayer(weights.at("layers").at(i), config),
+    );
+  }
+
+  forward(x: Tensor): Tensor {
+    for (const layer of this.layers) x = x.device.scope(() => layer.forward(x));
+    return this.note(x);
+  }
+}
+
+export interface VisionOutput {
+  /** f32[B, N + 1, D], after the final norm */
+  readonly last_hidden_state: Tensor;
+  /** f32[B, D]: the class token, normalised a second time, as HF has it. Nothing in InstructBLIP reads it. */
+  readonly pooler_output: Tensor;
+}
+
+/** Pixels to image states. */
+export class InstructBlipVisionModel extends Module {
+  readonly embeddings: InstructBlipVisionEmbeddings;
+  readonly encoder: InstructBlipEncoder;
+  readonly post_layernorm: LayerNorm;
+
+  constructor(weights: Weights, config: InstructBlipVisionConfig) {
+    super(weights);
+    this.embeddings = new InstructBlipVisionEmbeddings(weights.at("embeddings"), config);
+    this.encoder = new InstructBlipEncoder(weights.at("encoder"), config);
+    this.post_layernorm = new LayerNorm(weights.at("post_layernorm"), config.hidden_size, config.layer_norm_eps);
+  }
+
+  /** @param pixels f32[B, 3, image_size, image_size], normalised */
+  forward(pixels: Tensor): VisionOutput {
+    const x = this.encoder.forward(this.embeddings.forward(pixels)); // [B, N + 1, D]
+    const last_hidden_state = this.post_layernorm.forward(x);
+    const [B, , D] = x.shape;
+    const class_token = contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]);
+    const pooler_output = this.post_layernorm.forward(class_token);
+    return { last_hidden_state: this.note(last_hidden_state), pooler_output };
+  }
+}

@@ -1,0 +1,24 @@
+/** A table of vectors looked up by id. */
+import { embedding } from "../tensor/ops/embedding.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { Weight } from "../tensor/weight.ts";
+import { Module } from "./module.ts";
+import type { Weights } from "./weights.ts";
+
+/** u32[...] -> f32[..., D]. The number of rows is the file's, which may exceed the config's vocab_size. */
+export class Embedding extends Module {
+  readonly weight: Weight;
+
+  constructor(weights: Weights, D: number) {
+    super(weights);
+    this.weight = weights.matrix("weight", [weights.shapeOf("weight")[0], D]);
+  }
+
+  get num_embeddings(): number {
+    return this.weight.shape[0];
+  }
+
+  forward(ids: Tensor<"u32">): Tensor {
+    return this.note(embedding(ids, this.weight));
+  }
+}

@@ -1,0 +1,33 @@
+/** A fully connected layer, with the activation that follows it folded in where nobody looks in between. */
+import type { Activation } from "../tensor/activation.ts";
+import { activation as activate } from "../tensor/ops/activation.ts";
+import { linear } from "../tensor/ops/linear.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { Weight } from "../tensor/weight.ts";
+import { Module } from "./module.ts";
+import type { Weights } from "./weights.ts";
+
+/** y = x Wᵀ + b. f32[..., K] -> f32[..., N] */
+export class Linear extends Module {
+  readonly weight: Weight;
+  readonly bias: Tensor | undefined;
+
+  /** `weight` is given where the matrix is another module's, as in a head tied to the token embedding. */
+  constructor(
+    weights: Weights,
+    [N, K]: readonly [number, number],
+    { bias = true, weight }: { bias?: boolean; weight?: Weight | undefined } = {},
+  ) {
+    super(weights);
+    this.weight = weight ?? weights.matrix("weight", [N, K]);
+    this.bias = bias ? weights.get("bias", [N]) : undefined;
+  }
+
+  forward(x: Tensor, activation: Activation = "none"): Tensor {
+    // A tracer wants what PyTorch's Linear gives, before the activation.
+    if (x.device.tracer && activation !== "none") {
+      return activate(this.note(linear(x, this.weight, this.bias)), activation);
+    }
+    return this.note(linear(x, this.weight, this.bias, activation));
+  }
+}

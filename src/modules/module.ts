@@ -1,0 +1,19 @@
+/** What every layer is: parameters under a path of the checkpoint, and an output that is noted under the same path. */
+import type { ActivationDType } from "../tensor/dtype.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+export abstract class Module {
+  /** `vision_model.encoder.layers.3.self_attn`: the checkpoint's name, and PyTorch's in `named_modules()`. */
+  readonly path: string;
+
+  constructor({ path }: { readonly path: string }) {
+    this.path = path;
+  }
+
+  /** Shows an output to the device's tracer, if one is set, which may put another in its place. */
+  note<D extends ActivationDType>(output: Tensor<D>, name?: string): Tensor<D> {
+    const { tracer } = output.device;
+    if (tracer === undefined) return output;
+    return (tracer(name === undefined ? this.path : `${this.path}.${name}`, output) as Tensor<D> | undefined) ?? output;
+  }
+}

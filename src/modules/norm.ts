@@ -1,0 +1,40 @@
+/** The two normalisations over the last dimension. */
+import { layerNorm } from "../tensor/ops/layer_norm.ts";
+import { rmsNorm } from "../tensor/ops/rms_norm.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { Module } from "./module.ts";
+import type { Weights } from "./weights.ts";
+
+/** (x - mean) / sqrt(variance + eps) * weight + bias. f32[..., D] -> f32[..., D] */
+export class LayerNorm extends Module {
+  readonly weight: Tensor;
+  readonly bias: Tensor;
+  readonly eps: number;
+
+  constructor(weights: Weights, D: number, eps: number) {
+    super(weights);
+    this.weight = weights.get("weight", [D]);
+    this.bias = weights.get("bias", [D]);
+    this.eps = eps;
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.note(layerNorm(x, this.weight, this.bias, this.eps));
+  }
+}
+
+/** x / sqrt(mean(x²) + eps) * weight. f32[..., D] -> f32[..., D] */
+export class RMSNorm extends Module {
+  readonly weight: Tensor;
+  readonly eps: number;
+
+  constructor(weights: Weights, D: number, eps: number) {
+    super(weights);
+    this.weight = weights.get("weight", [D]);
+    this.eps = eps;
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.note(rmsNorm(x, this.weight, this.eps));
+  }
+}

@@ -1,0 +1,44 @@
+/** Collecting every module's output of one call, under its checkpoint path, as PyTorch's forward hooks would. */
+import type { Device, Tracer } from "../tensor/device.ts";
+import type { ActivationDType } from "../tensor/dtype.ts";
+import { contiguous } from "../tensor/ops/copy.ts";
+import type { Shape } from "../tensor/shape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/** One module's output. */
+export interface TracedOutput {
+  readonly shape: Shape;
+  readonly data: Float32Array | Uint32Array;
+}
+
+/**
+ * Runs `fn` with a tracer and gives the outputs in call order. A module that runs twice appears a second time as
+ * `path#2`. Outputs stay on the GPU until `fn` is done.
+ *
+ * @param also sees each output as well, and may put another in its place
+ */
+export async function traceOutputs<T>(
+  device: Device,
+  fn: () => T | Promise<T>,
+  also?: Tracer,
+): Promise<{ result: T; outputs: Map<string, TracedOutput> }> {
+  const kept = new Map<string, Tensor<ActivationDType>>();
+  const before = device.tracer;
+  device.tracer = (path, output) => {
+    let key = path;
+    for (let n = 2; kept.has(key); n++) key = `${path}#${n}`;
+    const copy = contiguous(output);
+    device.memory.keep(copy.storage);
+    kept.set(key, copy);
+    return also?.(key, output);
+  };
+  try {
+    const result = await fn();
+    const outputs = new Map<string, TracedOutput>();
+    for (const [path, tensor] of kept) outputs.set(path, { shape: tensor.shape, data: await tensor.read() });
+    return { result, outputs };
+  } finally {
+    device.tracer = before;
+    for (const tensor of kept.values()) tensor.dispose();
+  }
+}

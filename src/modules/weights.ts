@@ -1,0 +1,197 @@
+/**
+ * Walking into a checkpoint one name at a time. Modules ask for their parameters while they are constructed, which checks
+ * every name and shape against the file's header and allocates; `load` then streams the numbers in file order through one
+ * small buffer. Strict both ways: what is missing throws, what is left over is listed.
+ */
+import type { Device } from "../tensor/device.ts";
+import { DTYPES, type WeightDType } from "../tensor/dtype.ts";
+import { nearest, WeightError } from "../tensor/errors.ts";
+import type { Checkpoint } from "../tensor/safetensors.ts";
+import { formatShape, type Shape, sameShape, sizeOf } from "../tensor/shape.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { convert, Weight } from "../tensor/weight.ts";
+
+/** How far a load has come. */
+export interface LoadProgress {
+  readonly loadedBytes: number;
+  readonly totalBytes: number;
+  /** The tensor at hand. */
+  readonly name: string;
+}
+
+export interface LoadOptions {
+  on_progress?: (progress: LoadProgress) => void;
+  signal?: AbortSignal | undefined;
+}
+
+/** What matrices are stored as on the GPU: as in the file, or one dtype for all. Arithmetic is f32 whatever it is. */
+export type StorageDType = "auto" | WeightDType;
+
+type Sink = (byteOffset: number, bytes: Uint8Array) => void;
+
+/** What all walkers over one checkpoint share. */
+interface Ledger {
+  readonly checkpoint: Checkpoint;
+  readonly device: Device;
+  readonly dtype: StorageDType;
+  readonly sinks: Map<string, Sink>;
+  readonly parameters: Map<string, Weight | Tensor>;
+}
+
+/** Bytes uploaded between waits, so that the driver's staging memory is given back (kernels.md d.7). */
+const UPLOAD_WINDOW = 256 * 2 ** 20;
+
+export class Weights {
+  /** Where in the checkpoint this walker stands; `""` at the root. */
+  readonly path: string;
+  readonly #ledger: Ledger;
+
+  private constructor(path: string, ledger: Ledger) {
+    this.path = path;
+    this.#ledger = ledger;
+  }
+
+  /** A walker at the root of `checkpoint`, allocating on `device`. */
+  static open(checkpoint: Checkpoint, device: Device, dtype: StorageDType = "auto"): Weights {
+    return new Weights("", { checkpoint, device, dtype, sinks: new Map(), parameters: new Map() });
+  }
+
+  get device(): Device {
+    return this.#ledger.device;
+  }
+
+  /** One or more names further in: `weights.at("encoder.layer").at(3)`. */
+  at(name: string | number): Weights {
+    return new Weights(this.#key(name), this.#ledger);
+  }
+
+  /** Whether the checkpoint has `name` here. */
+  has(name: string): boolean {
+    return this.#ledger.checkpoint.tensors.has(this.#key(name));
+  }
+
+  /** The shape the file gives for `name`: vocabularies are taken from here, not from the config (spec 1.5). */
+  shapeOf(name: string): Shape {
+    return this.#info(name).shape;
+  }
+
+  /** A parameter used element by element, widened to f32: norms, biases, learned embeddings added whole. */
+  get(name: string, shape: Shape): Tensor {
+    const key = this.#key(name);
+    const known = this.#ledger.parameters.get(key);
+    if (known) return known as Tensor;
+    const dtype = this.#expect(name, shape);
+    const tensor = this.device.persistent(shape, "f32", key);
+    const factor = 4 / DTYPES[dtype].bytes;
+    this.#register(key, tensor, (byteOffset, bytes) => {
+      this.device.writeBytes(tensor.storage, byteOffset * factor, convert(bytes, dtype, "f32"));
+    });
+    return tensor;
+  }
+
+  /** A matrix [N, K] for `linear` or `embedding`, stored as the walker's dtype says. */
+  matrix(name: string, shape: readonly [number, number], flatten = false): Weight {
+    const key = this.#key(name);
+    const known = this.#ledger.parameters.get(key);
+    if (known) return known as Weight;
+    const dtype = flatten ? this.#expectSize(name, sizeOf(shape)) : this.#expect(name, shape);
+    const weight = new Weight(this.device, shape, this.#ledger.dtype === "auto" ? dtype : this.#ledger.dtype, key);
+    this.#register(key, weight, (byteOffset, bytes) => weight.write(byteOffset, bytes, dtype));
+    return weight;
+  }
+
+  /** Names in the checkpoint that no module has asked for. */
+  leftovers(ignored: readonly RegExp[] = []): string[] {
+    const { checkpoint, sinks } = this.#ledger;
+    return [...checkpoint.tensors.keys()].filter(
+      (key) => !sinks.has(key) && !ignored.some((pattern) => pattern.test(key)),
+    );
+  }
+
+  /** Every parameter asked for, by its full name. */
+  get parameters(): ReadonlyMap<string, Weight | Tensor> {
+    return this.#ledger.parameters;
+  }
+
+  /** Reads everything that was asked for. @throws WeightError as Checkpoint.stream; DeviceError; the signal's reason */
+  async load({ on_progress, signal }: LoadOptions = {}): Promise<void> {
+    const { checkpoint, sinks, device } = this.#ledger;
+    const names = [...sinks.keys()];
+    const totalBytes = names.reduce((sum, name) => {
+      const info = checkpoint.tensors.get(name)!;
+      return sum + info.end - info.begin;
+    }, 0);
+    let loadedBytes = 0;
+    let waited = 0;
+    for await (const { name, byteOffset, bytes } of checkpoint.stream(names, signal ? { signal } : {})) {
+      sinks.get(name)!(byteOffset, bytes);
+      loadedBytes += bytes.byteLength;
+      if (loadedBytes - waited > UPLOAD_WINDOW) {
+        await device.sync();
+        waited = loadedBytes;
+      }
+      on_progress?.({ loadedBytes, totalBytes, name });
+    }
+    await device.sync();
+  }
+
+  /** Frees every parameter that was asked for. */
+  dispose(): void {
+    for (const parameter of this.#ledger.parameters.values()) parameter.dispose();
+  }
+
+  #key(name: string | number): string {
+    return this.path ? `${this.path}.${name}` : `${name}`;
+  }
+
+  #register(key: string, parameter: Weight | Tensor, sink: Sink): void {
+    this.#ledger.parameters.set(key, parameter);
+    this.#ledger.sinks.set(key, sink);
+  }
+
+  #info(name: string) {
+    const key = this.#key(name);
+    const { checkpoint } = this.#ledger;
+    const info = checkpoint.tensors.get(key);
+    if (info) return info;
+    const close = nearest(key, checkpoint.tensors.keys());
+    throw new WeightError("MISSING_TENSORS", `${key}: the checkpoint has no such tensor`, {
+      hint: close ? `it has ${close}` : "is this an InstructBLIP checkpoint?",
+    });
+  }
+
+  #expect(name: string, shape: Shape): WeightDType {
+    const { shape: found } = this.#info(name);
+    if (!sameShape(found, shape)) {
+      const transposed = found.length === 2 && shape.length === 2 && found[0] === shape[1] && found[1] === shape[0];
+      throw new WeightError(
+        "SHAPE_EXPECTED",
+        `${this.#key(name)}: expected ${formatShape(shape)}, the checkpoint has ${formatShape(found)}`,
+        { hint: transposed ? "this looks transposed; PyTorch Linear weights are [out, in]" : undefined },
+      );
+    }
+    return this.#floating(name);
+  }
+
+  #expectSize(name: string, size: number): WeightDType {
+    const { shape } = this.#info(name);
+    if (sizeOf(shape) !== size) {
+      throw new WeightError(
+        "SHAPE_EXPECTED",
+        `${this.#key(name)}: expected ${size} numbers, the checkpoint has ${formatShape(shape)}`,
+      );
+    }
+    return this.#floating(name);
+  }
+
+  #floating(name: string): WeightDType {
+    const { dtype } = this.#info(name);
+    if (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16") {
+      throw new WeightError(
+        "DTYPE_EXPECTED",
+        `${this.#key(name)}: expected F32, F16 or BF16, the checkpoint has ${dtype}`,
+      );
+    }
+    return dtype;
+  }
+}

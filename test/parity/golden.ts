@@ -1,0 +1,221 @@
+/**
+ * Climbing one golden, stage by stage: image, ids, every module, vision, Q-Former, projection, logits, tokens, text.
+ *
+ * A golden is an ordinary checkpoint folder with PyTorch's numbers beside it (test/golden/README.md). Modules are checked
+ * twice: teacher-forced, where each module's output is compared and then replaced by PyTorch's, so that every module
+ * works on PyTorch's own input and errors neither hide nor add up; and free-running, without a tracer, so that the fused
+ * paths which a tracer would take apart are the ones compared.
+ */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { InstructBlipForConditionalGeneration } from "../../src/instructblip/instructblip.ts";
+import { InstructBlipProcessor } from "../../src/instructblip/processor.ts";
+import { traceOutputs } from "../../src/modules/trace.ts";
+import type { Device } from "../../src/tensor/device.ts";
+import { SafetensorsFile } from "../../src/tensor/safetensors.ts";
+import { FileSource } from "../../src/tensor/source.node.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
+import { compare } from "../compare.ts";
+import { TOLERANCES, type Tolerance } from "../tolerances.ts";
+
+/** One comparison: how much of the tolerance was used. Above 1, or with a note, it failed. */
+export interface ParityRow {
+  readonly stage: "image" | "ids" | "module" | "vision" | "qformer" | "projection" | "logits" | "tokens" | "text";
+  readonly name: string;
+  readonly share: number;
+  readonly maxAbs: number;
+  readonly nmse: number;
+  /** What differs, where numbers do not say it. */
+  readonly note?: string;
+}
+
+interface Generation {
+  readonly name: string;
+  readonly kwargs: Record<string, unknown>;
+  readonly answers: readonly string[];
+}
+
+interface GoldenJson {
+  readonly description: string;
+  readonly prompts: readonly string[];
+  readonly pictures: readonly string[];
+  readonly generations: readonly Generation[];
+  readonly modules: readonly string[];
+  readonly same_as: Readonly<Record<string, string>>;
+  readonly min_margin: number;
+}
+
+/** Modules of PyTorch's that have no counterpart, and why. */
+const NO_COUNTERPART = [
+  /dropout$/, // the identity when not training
+  /rotary_emb$/, // our table is made once, on the host
+];
+
+/** The numbers of a golden, read once each. */
+export class Golden {
+  readonly folder: string;
+  readonly json: GoldenJson;
+  readonly #file: SafetensorsFile;
+
+  private constructor(folder: string, json: GoldenJson, file: SafetensorsFile) {
+    this.folder = folder;
+    this.json = json;
+    this.#file = file;
+  }
+
+  static async open(folder: string): Promise<Golden> {
+    const json = JSON.parse(await readFile(join(folder, "golden.json"), "utf8")) as GoldenJson;
+    return new Golden(
+      folder,
+      json,
+      await SafetensorsFile.open(await FileSource.open(join(folder, "golden.safetensors"))),
+    );
+  }
+
+  has(name: string): boolean {
+    return this.#file.tensors.has(this.json.same_as[name] ?? name);
+  }
+
+  async floats(name: string): Promise<{ data: Float32Array; shape: readonly number[] }> {
+    const key = this.json.same_as[name] ?? name;
+    const bytes = await this.#file.read(key);
+    return { data: new Float32Array(bytes.slice().buffer), shape: this.#file.tensors.get(key)!.shape };
+  }
+
+  /** An i64[B, T] as rows of numbers. */
+  async rows(name: string): Promise<number[][]> {
+    const key = this.json.same_as[name] ?? name;
+    const flat = [...new BigInt64Array((await this.#file.read(key)).slice().buffer)].map(Number);
+    const [B, T] = this.#file.tensors.get(key)!.shape;
+    return Array.from({ length: B }, (_, b) => flat.slice(b * T, (b + 1) * T));
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+}
+
+/** Runs every stage on `device` and gives a row for each comparison. */
+export async function climb(golden: Golden, device: Device): Promise<ParityRow[]> {
+  const rows: ParityRow[] = [];
+  const numbers = (
+    stage: ParityRow["stage"],
+    name: string,
+    actual: ArrayLike<number>,
+    expected: ArrayLike<number>,
+    tolerance: Tolerance,
+  ) => {
+    try {
+      rows.push({ stage, name, ...compare(actual, expected, tolerance, name) });
+    } catch (error) {
+      rows.push({
+        stage,
+        name,
+        share: Number.POSITIVE_INFINITY,
+        maxAbs: Number.NaN,
+        nmse: Number.NaN,
+        note: (error as Error).message,
+      });
+    }
+  };
+  const equal = (stage: ParityRow["stage"], name: string, actual: unknown, expected: unknown) => {
+    const [a, e] = [JSON.stringify(actual), JSON.stringify(expected)];
+    rows.push({
+      stage,
+      name,
+      share: a === e ? 0 : Number.POSITIVE_INFINITY,
+      maxAbs: 0,
+      nmse: 0,
+      ...(a === e ? {} : { note: `got ${a}, expected ${e}` }),
+    });
+  };
+
+  const { prompts, pictures, generations, modules } = golden.json;
+  const processor = await InstructBlipProcessor.from_pretrained(golden.folder);
+  const made = await processor({
+    images: pictures.map((file) => join(golden.folder, file)),
+    text: [...prompts],
+    padding: true,
+  });
+  const pixel_values = await golden.floats("pixel_values");
+  numbers("image", "pixel_values", made.pixel_values!.data, pixel_values.data, TOLERANCES.pixels);
+  const ids: Record<string, number[][]> = {};
+  for (const name of ["qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask"] as const) {
+    ids[name] = await golden.rows(name);
+    equal("ids", name, made[name], ids[name]);
+  }
+
+  // From here on PyTorch's own inputs, so that a tokenizer's mistake does not spread.
+  const inputs = {
+    pixel_values,
+    ...(ids as Record<"qformer_input_ids" | "qformer_attention_mask" | "input_ids" | "attention_mask", number[][]>),
+  };
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device });
+  try {
+    const expected = new Map<string, Float32Array>();
+    for (const path of modules)
+      if (golden.has(`output:${path}`)) expected.set(path, (await golden.floats(`output:${path}`)).data);
+    const { outputs } = await traceOutputs(
+      device,
+      () => model.forward(inputs),
+      (path, output) => {
+        const numbers = expected.get(path);
+        return numbers && numbers.length === output.size
+          ? (device.tensor(numbers, output.shape) as Tensor<"f32">)
+          : undefined;
+      },
+    );
+    for (const path of modules) {
+      if (NO_COUNTERPART.some((pattern) => pattern.test(path)) || path === "") continue;
+      const theirs = expected.get(path);
+      const ours = outputs.get(path);
+      if (!theirs) continue;
+      if (!ours) {
+        rows.push({
+          stage: "module",
+          name: path,
+          share: Number.POSITIVE_INFINITY,
+          maxAbs: 0,
+          nmse: 0,
+          note: "our model does not have this module",
+        });
+        continue;
+      }
+      // PyTorch looks positions up once and broadcasts over the batch.
+      const data = path.endsWith("position_embeddings") ? ours.data.subarray(0, theirs.length) : ours.data;
+      numbers("module", path, data, theirs, TOLERANCES.module);
+    }
+
+    const output = await model.forward(inputs);
+    const free = [
+      ["vision", "vision_outputs.last_hidden_state", output.vision_outputs.last_hidden_state],
+      ["qformer", "qformer_outputs.last_hidden_state", output.qformer_outputs.last_hidden_state],
+      ["projection", "image_features", output.image_features],
+      ["logits", "logits", output.logits],
+    ] as const;
+    for (const [stage, name, tensor] of free) {
+      numbers(stage, name, await tensor.read(), (await golden.floats(name)).data, TOLERANCES.free_running);
+      tensor.dispose();
+    }
+
+    for (const { name, kwargs, answers } of generations) {
+      const sequences = await model.generate({ ...inputs, ...kwargs });
+      equal("tokens", name, sequences, await golden.rows(`${name}.sequences`));
+      const theirs = await golden.rows(`${name}.sequences`);
+      equal("text", name, processor.batch_decode(theirs, { skip_special_tokens: true }), answers);
+    }
+  } finally {
+    model.dispose();
+  }
+  return rows;
+}
+
+/** The rows that failed, in words. */
+export function failures(rows: readonly ParityRow[]): string[] {
+  return rows
+    .filter((row) => !(row.share <= 1))
+    .map(
+      ({ stage, name, share, nmse, note }) =>
+        `${stage} ${name}: ${note ?? `${(100 * share).toFixed(0)} % of the tolerance, NMSE ${nmse.toExponential(1)}`}`,
+    );
+}

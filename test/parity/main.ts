@@ -1,0 +1,154 @@
+/**
+ * `npm run parity`: draws fresh random composites with PyTorch, runs them here, and prints a table module by module with
+ * the share of each tolerance that was used. Every run takes a new seed unless one is given.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { openDevice } from "../../src/index.node.ts";
+import { climb, failures, Golden, type ParityRow } from "./golden.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const requirements = join(root, "test/golden/requirements.txt");
+const HELP = `usage: npm run parity -- [options]
+
+Draws random InstructBLIPs with PyTorch and compares every module, the logits and the generated tokens.
+
+  --count N     composites to draw (default 8)
+  --seed N      seed of the drawing (default: the clock)
+  --goldens     compare the committed goldens instead; needs no Python
+  --modules     print a row for every module, not one for every kind of module
+  --keep        keep the drawn folders and say where they are
+  --json FILE   also write every row as JSON
+
+Python: INSTRUCTBLIP_PYTHON if set, else an environment made in .venv from test/golden/requirements.txt.`;
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      count: { type: "string", default: "8" },
+      seed: { type: "string" },
+      goldens: { type: "boolean", default: false },
+      modules: { type: "boolean", default: false },
+      keep: { type: "boolean", default: false },
+      json: { type: "string" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  const seed = values.seed ?? String(Date.now() % 2 ** 31);
+  const folder = values.goldens
+    ? join(root, "test/golden/data")
+    : await mkdtemp(join(tmpdir(), "instructblip-parity-"));
+  try {
+    if (!values.goldens) {
+      const python = pythonWithPackages();
+      if (!python) return 1;
+      console.error(`drawing ${values.count} composites from seed ${seed} …`);
+      const made = run(python, [
+        join(root, "test/golden/make.py"),
+        "random",
+        "--seed",
+        seed,
+        "--count",
+        values.count,
+        "--out",
+        folder,
+      ]);
+      if (!made) return 1;
+    }
+    const device = await openDevice();
+    console.log(`adapter ${device.caps.description}${values.goldens ? "" : `, seed ${seed}`}`);
+    const rows: (ParityRow & { golden: string })[] = [];
+    const names = (await readdir(folder)).filter((name) => existsSync(join(folder, name, "golden.json"))).sort();
+    for (const name of names) {
+      const golden = await Golden.open(join(folder, name));
+      const climbed = await climb(golden, device);
+      await golden.close();
+      rows.push(...climbed.map((row) => ({ golden: name, ...row })));
+      const failed = failures(climbed);
+      console.log(
+        `${failed.length ? "FAIL" : "ok  "} ${name}: ${climbed.length} comparisons, smallest greedy margin ${golden.json.min_margin.toPrecision(2)}`,
+      );
+      for (const line of failed) console.log(`       ${line.slice(0, 400)}`);
+    }
+    console.log(`\n${table(rows, values.modules)}`);
+    if (values.json)
+      await writeFile(values.json, `${JSON.stringify({ seed, adapter: device.caps.description, rows }, null, 1)}\n`);
+    device.destroy();
+    const failed = rows.filter((row) => !(row.share <= 1)).length;
+    console.log(`\n${names.length} composites, ${rows.length} comparisons, ${failed} failed`);
+    return failed ? 1 : 0;
+  } finally {
+    if (!values.goldens && values.keep) console.log(`kept ${folder}`);
+    else if (!values.goldens) await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** The worst row of every kind of module: layers of one stack count as one kind. */
+function table(rows: readonly (ParityRow & { golden: string })[], everyModule: boolean): string {
+  const kinds = new Map<string, { row: ParityRow & { golden: string }; count: number }>();
+  for (const row of rows) {
+    const kind = everyModule ? `${row.golden} ${row.name}` : row.name.replace(/\.\d+\b/g, ".*").replace(/#2$/, "");
+    const key = `${row.stage.padEnd(10)} ${kind}`;
+    const known = kinds.get(key);
+    if (!known) kinds.set(key, { row, count: 1 });
+    else kinds.set(key, { row: row.share > known.row.share ? row : known.row, count: known.count + 1 });
+  }
+  const width = Math.max(...[...kinds.keys()].map((key) => key.length));
+  const line = (key: string, n: string, nmse: string, abs: string, share: string) =>
+    `${key.padEnd(width)}  ${n.padStart(5)}  ${nmse.padStart(9)}  ${abs.padStart(9)}  ${share.padStart(9)}`;
+  const body = [...kinds].map(([key, { row, count }]) => {
+    const exact = ["ids", "tokens", "text"].includes(row.stage);
+    const number = (x: number) => (exact ? "equal" : x.toExponential(1));
+    const share =
+      row.share === Number.POSITIVE_INFINITY ? "FAILED" : exact ? "equal" : `${(100 * row.share).toFixed(2)} %`;
+    return line(key, String(count), number(row.nmse), number(row.maxAbs), share);
+  });
+  return [line("stage      worst of every kind", "count", "NMSE", "max |Δ|", "tolerance"), ...body].join("\n");
+}
+
+/** A Python that has the pinned packages: the given one, or .venv, made when it is missing or its requirements changed. */
+function pythonWithPackages(): string | undefined {
+  const given = process.env.INSTRUCTBLIP_PYTHON;
+  if (given) return given;
+  const venv = join(root, ".venv");
+  const python = join(venv, process.platform === "win32" ? "Scripts/python.exe" : "bin/python");
+  const stamp = join(venv, "requirements.txt");
+  const wanted = readFileOrEmpty(requirements);
+  if (existsSync(python) && readFileOrEmpty(stamp) === wanted) return python;
+  const system = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
+  if (!system) {
+    console.error("error: live parity needs Python 3.10 or later\n    hint: `npm run parity -- --goldens` needs none");
+    return undefined;
+  }
+  console.error("making .venv with PyTorch and transformers (once; some minutes) …");
+  const ok =
+    run(system, ["-m", "venv", "--clear", venv]) &&
+    run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]);
+  if (!ok) return undefined;
+  writeFileSync(stamp, wanted);
+  return python;
+}
+
+function readFileOrEmpty(path: string): string {
+  return existsSync(path) ? readFileSync(path, "utf8") : "";
+}
+
+function run(command: string, args: string[]): boolean {
+  const { status, error } = spawnSync(command, args, { stdio: ["ignore", 2, "inherit"] });
+  if (status !== 0) console.error(`error: ${command} ${args[0]} … failed${error ? `: ${error.message}` : ""}`);
+  return status === 0;
+}
+
+process.exitCode = await main().catch((error: Error & { code?: string }) => {
+  console.error(`error: ${error.message}`);
+  return 1;
+});
