@@ -1,0 +1,419 @@
+/**
+ * Where weights come from: bytes read at an offset, and folders of named files. Memory, Blob, HTTP ranges and a browser's
+ * file list are here; the Node file system is in source.node.ts. Nothing here knows what a tensor is, and nothing holds
+ * more of a file than was asked for.
+ */
+import { EngineError, WeightError } from "./errors.ts";
+import { quote } from "./strict_json.ts";
+
+/** Random access to a file of known size. */
+export interface ByteSource {
+  /** For messages; never a whole path. */
+  readonly name: string;
+  /** In bytes. */
+  readonly size: number;
+  /** Fills `into` with the bytes from `offset`. @throws WeightError IO, FILE_CHANGED and the source's own codes */
+  read(offset: number, into: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A place that holds a checkpoint's files. File names are relative, with `/`; see {@link checkFileName}. */
+export interface Folder {
+  readonly name: string;
+  has(file: string): Promise<boolean>;
+  /** The whole file as strict UTF-8. @throws WeightError FILE_TOO_LARGE over `maxBytes`, BAD_UTF8 */
+  text(file: string, maxBytes?: number): Promise<string>;
+  open(file: string): Promise<ByteSource>;
+}
+
+/** Where a writer's bytes go, in order. The bytes may be reused by the caller once the promise has resolved. */
+export interface ByteSink {
+  write(bytes: Uint8Array): Promise<void>;
+}
+
+/** Enough for the largest tokenizer.json, and little enough to hold. */
+export const MAX_TEXT_BYTES = 64 * 2 ** 20;
+
+/**
+ * The one gate for file names that a file gives: no way out of the folder, on any platform.
+ *
+ * @throws WeightError BAD_SHARD_PATH
+ */
+export function checkFileName(file: string): void {
+  const outside = file.split("/").some((part) => part === "" || part === "." || part === "..");
+  // A colon is a URL, a Windows drive or an NTFS stream; a backslash is a separator on Windows.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  if (outside || file.length > 200 || /[\\:\x00-\x1f\x7f]/.test(file)) {
+    throw new WeightError("BAD_SHARD_PATH", `${quote(file)} is not a plain file name inside the folder`);
+  }
+}
+
+/** Reads a whole source as strict UTF-8; a byte order mark stays, so that JSON parsers refuse it. */
+export async function readText(source: ByteSource, maxBytes = MAX_TEXT_BYTES): Promise<string> {
+  if (source.size > maxBytes) throw tooLarge(source.name, maxBytes);
+  const bytes = new Uint8Array(source.size);
+  await source.read(0, bytes);
+  return decodeUtf8(bytes, source.name);
+}
+
+/** Strict UTF-8: an invalid byte is refused instead of becoming U+FFFD, and a byte order mark is kept. */
+export function decodeUtf8(bytes: Uint8Array, name: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new WeightError("BAD_UTF8", `${name}: the text is not valid UTF-8`);
+  }
+}
+
+function tooLarge(name: string, maxBytes: number): WeightError {
+  return new WeightError("FILE_TOO_LARGE", `${name}: larger than the limit of ${maxBytes} bytes`);
+}
+
+/** Every read stays inside the file as it was when opened. */
+export function checkRange(source: ByteSource, offset: number, length: number): void {
+  if (!Number.isSafeInteger(offset) || offset < 0 || offset + length > source.size) {
+    throw new WeightError("IO", `${source.name}: cannot read ${length} bytes at ${offset} of ${source.size}`);
+  }
+}
+
+/** Bytes that are already in memory. */
+export class MemorySource implements ByteSource {
+  readonly name: string;
+  readonly size: number;
+  readonly #bytes: Uint8Array;
+
+  constructor(name: string, bytes: Uint8Array) {
+    this.name = name;
+    this.#bytes = bytes;
+    this.size = bytes.length;
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    checkRange(this, offset, into.length);
+    into.set(this.#bytes.subarray(offset, offset + into.length));
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** Collects what is written in memory. */
+export class MemorySink implements ByteSink {
+  readonly #chunks: Uint8Array[] = [];
+  #size = 0;
+
+  async write(bytes: Uint8Array): Promise<void> {
+    this.#chunks.push(bytes.slice());
+    this.#size += bytes.length;
+  }
+
+  /** Everything written so far. */
+  bytes(): Uint8Array {
+    const all = new Uint8Array(this.#size);
+    let offset = 0;
+    for (const chunk of this.#chunks) {
+      all.set(chunk, offset);
+      offset += chunk.length;
+    }
+    return all;
+  }
+}
+
+/** A browser's File or Blob; only the slice that is read is loaded. */
+export class BlobSource implements ByteSource {
+  readonly name: string;
+  readonly size: number;
+  readonly #blob: Blob;
+
+  constructor(name: string, blob: Blob) {
+    this.name = name;
+    this.#blob = blob;
+    this.size = blob.size;
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    checkRange(this, offset, into.length);
+    let bytes: ArrayBuffer;
+    try {
+      bytes = await this.#blob.slice(offset, offset + into.length).arrayBuffer();
+    } catch (cause) {
+      // A File whose file on disk has changed cannot be read any more (File API, snapshot state).
+      throw new WeightError("FILE_CHANGED", `${this.name}: the file can no longer be read`, { cause });
+    }
+    if (bytes.byteLength !== into.length)
+      throw new WeightError("FILE_CHANGED", `${this.name}: the file became shorter`);
+    into.set(new Uint8Array(bytes));
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** What an HttpSource may be given. */
+export interface HttpOptions {
+  /** Default: the global `fetch`. */
+  fetch?: typeof fetch;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+  /** Give up on a request that has been silent for so long. Default 60,000 ms. */
+  silenceMs?: number;
+}
+
+/** A cut connection is resumed where it stopped, this often per read, before the read fails. */
+const HTTP_REQUESTS_PER_READ = 4;
+
+/** A file behind a URL, read by HTTP ranges; a server that ignores `Range` is refused, never downloaded whole. */
+export class HttpSource implements ByteSource {
+  readonly name: string;
+  readonly size: number;
+  readonly #url: string;
+  readonly #options: HttpOptions;
+  readonly #etag: string | null;
+
+  private constructor(url: string, options: HttpOptions, size: number, etag: string | null) {
+    this.name = nameOf(url);
+    this.#url = url;
+    this.#options = options;
+    this.size = size;
+    this.#etag = etag;
+  }
+
+  /**
+   * Asks for one byte, to learn the size and whether ranges work.
+   *
+   * @throws WeightError NOT_FOUND (404, 410), HTTP_STATUS, HTTP_NO_RANGE, IO
+   */
+  static async open(url: string, options: HttpOptions = {}): Promise<HttpSource> {
+    const request = await ask(url, { Range: "bytes=0-0" }, options);
+    const { response } = request;
+    await request.end();
+    // An empty file has no byte 0: 416 with its size (RFC 9110, 15.5.17).
+    if (response.status === 416 && response.headers.get("content-range") === "bytes */0") {
+      return new HttpSource(url, options, 0, null);
+    }
+    const { size } = rangeOf(response, nameOf(url), 0);
+    return new HttpSource(url, options, size, strongTag(response));
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    checkRange(this, offset, into.length);
+    let done = 0;
+    let cause: unknown;
+    for (let requests = 0; done < into.length; requests++) {
+      if (requests === HTTP_REQUESTS_PER_READ) {
+        throw new WeightError("IO", `${this.name}: the connection broke ${requests} times during one read`, { cause });
+      }
+      try {
+        done += await this.#readOnce(offset + done, into.subarray(done));
+      } catch (error) {
+        if (!(error instanceof EngineError && error.code === "IO")) throw error;
+        cause = error;
+      }
+    }
+  }
+
+  /** One request: how many bytes arrived before its end, or before the connection broke. */
+  async #readOnce(offset: number, into: Uint8Array): Promise<number> {
+    const range = `bytes=${offset}-${offset + into.length - 1}`;
+    const request = await ask(this.#url, { Range: range }, this.#options);
+    let done = 0;
+    try {
+      const { size } = rangeOf(request.response, this.name, offset);
+      const tag = strongTag(request.response);
+      if (size !== this.size || (tag !== null && this.#etag !== null && tag !== this.#etag)) {
+        throw new WeightError("FILE_CHANGED", `${this.name}: the file on the server has changed`);
+      }
+      for await (const chunk of request.chunks()) {
+        if (chunk.length > into.length - done) {
+          throw new WeightError("HTTP_NO_RANGE", `${this.name}: the server sent more bytes than were asked for`);
+        }
+        into.set(chunk, done);
+        done += chunk.length;
+      }
+    } catch (error) {
+      if (error instanceof EngineError && error.code !== "IO") throw error;
+      this.#options.signal?.throwIfAborted();
+      if (done === 0) throw broken(this.name, error);
+    } finally {
+      await request.end();
+    }
+    return done;
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** One request that cannot hang: its `chunks` are the body, `end` lets go of the connection. */
+async function ask(url: string, headers: Record<string, string>, options: HttpOptions, method = "GET") {
+  const name = nameOf(url);
+  options.signal?.throwIfAborted();
+  const controller = new AbortController();
+  const abort = () => controller.abort(options.signal?.reason);
+  options.signal?.addEventListener("abort", abort);
+  const silence = options.silenceMs ?? 60_000;
+  const giveUp = () => controller.abort(new WeightError("IO", `${name}: the server was silent for ${silence} ms`));
+  let timer = setTimeout(giveUp, silence);
+  const release = () => {
+    clearTimeout(timer);
+    options.signal?.removeEventListener("abort", abort);
+  };
+  let response: Response;
+  try {
+    // Globals must be called as functions: browsers throw on `options.fetch(…)`, "Illegal invocation".
+    const send = options.fetch ?? fetch;
+    response = await send(url, { method, headers: { ...options.headers, ...headers }, signal: controller.signal });
+  } catch (cause) {
+    release();
+    options.signal?.throwIfAborted();
+    if (cause instanceof EngineError) throw cause;
+    throw new WeightError("IO", `${name}: the server cannot be reached`, { cause });
+  }
+  const reader = response.body?.getReader();
+  return {
+    response,
+    async *chunks(): AsyncGenerator<Uint8Array> {
+      while (reader) {
+        const { done, value } = await reader.read();
+        if (done) return;
+        clearTimeout(timer);
+        timer = setTimeout(giveUp, silence);
+        yield value;
+      }
+    },
+    async end(): Promise<void> {
+      release();
+      await reader?.cancel().catch(() => undefined); // an aborted body refuses to be cancelled
+    },
+  };
+}
+
+/** Checks a partial answer: it must start at `begin`. Returns the size of the whole file. */
+function rangeOf(response: Response, name: string, begin: number): { size: number } {
+  if (response.status === 200) {
+    throw new WeightError("HTTP_NO_RANGE", `${name}: the server ignores HTTP ranges`, {
+      hint: "weights are read piece by piece; serve them with a server that answers 206 to a Range request",
+    });
+  }
+  if (response.status !== 206) throw badStatus(response, name);
+  const match = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.headers.get("content-range") ?? "");
+  const size = Number(match?.[2]);
+  if (!match || Number(match[1]) !== begin || !Number.isSafeInteger(size)) {
+    throw new WeightError(
+      "HTTP_NO_RANGE",
+      `${name}: the server answers a Range request without a usable Content-Range`,
+      {
+        hint: "across origins the server must also send Access-Control-Expose-Headers: Content-Range",
+      },
+    );
+  }
+  return { size };
+}
+
+function badStatus(response: Response, name: string): WeightError {
+  const missing = response.status === 404 || response.status === 410;
+  return new WeightError(missing ? "NOT_FOUND" : "HTTP_STATUS", `${name}: the server answers ${response.status}`);
+}
+
+function broken(name: string, cause: unknown): WeightError {
+  return new WeightError("IO", `${name}: the connection broke`, { cause });
+}
+
+/** A strong ETag; a weak one does not promise equal bytes. */
+function strongTag(response: Response): string | null {
+  const tag = response.headers.get("etag");
+  return tag?.startsWith("W/") ? null : tag;
+}
+
+/** The last part of a URL's path: the query may hold a token, and is never shown. */
+function nameOf(url: string): string {
+  return (
+    url
+      .replace(/[?#].*$/s, "")
+      .split("/")
+      .at(-1) || "the URL"
+  );
+}
+
+/** A folder behind a URL, such as `https://host/model/resolve/main`. Text needs no ranges, weights do. */
+export class HttpFolder implements Folder {
+  readonly name: string;
+  readonly #base: string;
+  readonly #options: HttpOptions;
+
+  constructor(url: string, options: HttpOptions = {}) {
+    this.#base = url.replace(/\/+$/, "");
+    this.name = nameOf(this.#base);
+    this.#options = options;
+  }
+
+  async has(file: string): Promise<boolean> {
+    const { response, end } = await ask(this.#urlOf(file), {}, this.#options, "HEAD");
+    await end();
+    if (response.ok) return true;
+    const error = badStatus(response, file);
+    if (error.code === "NOT_FOUND") return false;
+    throw error;
+  }
+
+  async text(file: string, maxBytes = MAX_TEXT_BYTES): Promise<string> {
+    const request = await ask(this.#urlOf(file), {}, this.#options);
+    try {
+      if (!request.response.ok) throw badStatus(request.response, file);
+      const body = new MemorySink();
+      let size = 0;
+      for await (const chunk of request.chunks()) {
+        size += chunk.length;
+        if (size > maxBytes) throw tooLarge(file, maxBytes);
+        await body.write(chunk);
+      }
+      return decodeUtf8(body.bytes(), file);
+    } catch (cause) {
+      if (cause instanceof EngineError) throw cause;
+      this.#options.signal?.throwIfAborted();
+      throw broken(file, cause);
+    } finally {
+      await request.end();
+    }
+  }
+
+  async open(file: string): Promise<ByteSource> {
+    return HttpSource.open(this.#urlOf(file), this.#options);
+  }
+
+  #urlOf(file: string): string {
+    checkFileName(file);
+    return `${this.#base}/${file.split("/").map(encodeURIComponent).join("/")}`;
+  }
+}
+
+/** The files a user picked or dropped in a browser: one folder (`webkitdirectory`) or a handful of files. */
+export class FileListFolder implements Folder {
+  readonly name: string;
+  readonly #files = new Map<string, File>();
+
+  constructor(files: Iterable<File>) {
+    let top: string | undefined;
+    for (const file of files) {
+      // "folder/sub/file" for a picked folder, "" (absent in Node) for single files.
+      const path = file.webkitRelativePath || file.name;
+      const slash = file.webkitRelativePath ? path.indexOf("/") : -1;
+      if (slash >= 0) top = path.slice(0, slash);
+      this.#files.set(path.slice(slash + 1), file);
+    }
+    this.name = top ?? "the chosen files";
+  }
+
+  async has(file: string): Promise<boolean> {
+    checkFileName(file);
+    return this.#files.has(file);
+  }
+
+  async text(file: string, maxBytes = MAX_TEXT_BYTES): Promise<string> {
+    return readText(await this.open(file), maxBytes);
+  }
+
+  async open(file: string): Promise<ByteSource> {
+    checkFileName(file);
+    const found = this.#files.get(file);
+    if (!found) throw new WeightError("NOT_FOUND", `${this.name}: no file ${quote(file)}`);
+    return new BlobSource(file, found);
+  }
+}
