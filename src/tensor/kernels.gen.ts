@@ -1035,7 +1035,7 @@ fn main(
 // Dispatch: ceil(N / 4), folded. Needs: 16·WG·TM bytes of shared memory.
 // @use matmul
 override WG: u32 = 256; // a power of two
-override TM: u32 = 8; // M as a constant, at most 8
+override TM: u32 = 4; // M as a constant, at most 8, and at most 1024 / WG by default limits
 
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
 

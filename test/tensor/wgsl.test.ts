@@ -1,0 +1,162 @@
+/**
+ * Every kernel in every choice of its library parts, through a full WGSL validator that needs no driver: Dawn's null
+ * back end. Also the order of a kernel file that kernels/README.md prescribes, and the reader that relies on it.
+ */
+import { execFileSync } from "node:child_process";
+import { afterAll, afterEach, describe, expect, test } from "vitest";
+import { ACTIVATIONS } from "../../src/tensor/activation.ts";
+import { openDevice } from "../../src/tensor/device.ts";
+import { createGPU } from "../../src/tensor/gpu.node.ts";
+import { KERNELS } from "../../src/tensor/kernels.gen.ts";
+import { assemble, type Uses } from "../../src/tensor/wgsl.ts";
+
+const gpu = createGPU({ backend: "null" });
+const device = await openDevice({ adapter: (await gpu.requestAdapter())! });
+afterAll(() => device.destroy());
+
+const kernels = KERNELS as Record<string, string>;
+const NAMES = Object.keys(KERNELS).filter((name) => !name.startsWith("lib/"));
+
+/** Every way to fill the slots of a kernel, those of its parts included: a slot `weight` takes any `lib/weight_*`. */
+function choices(name: string): Uses[] {
+  const slots = new Set<string>();
+  const visited = new Set<string>();
+  const visit = (file: string) => {
+    if (visited.has(file)) return;
+    visited.add(file);
+    for (const [, part, fallback] of KERNELS[file].matchAll(/^\/\/ @use (\w+)(?: = (\w+))?$/gm)) {
+      if (fallback !== undefined) slots.add(part);
+      visit(`lib/${fallback ?? part}`);
+    }
+  };
+  visit(name);
+  let all: Uses[] = [{}];
+  for (const slot of slots) {
+    const parts = Object.keys(KERNELS).flatMap((file) => new RegExp(`^lib/(${slot}_\\w+)$`).exec(file)?.[1] ?? []);
+    all = all.flatMap((uses) => parts.map((part) => ({ ...uses, [slot]: part })));
+  }
+  return all;
+}
+
+for (const name of NAMES) {
+  test(`kernels/${name}.wgsl compiles with every choice of its parts, and its interface is read whole`, async () => {
+    const all = choices(name);
+    for (const uses of all) {
+      const { code, bindings, params } = assemble(name, uses);
+      // Were one written in a form that the reader does not know, it would be missing.
+      expect(bindings.length + (params.length > 0 ? 1 : 0)).toBe(code.match(/@binding\(/g)?.length);
+      expect(bindings.filter(({ writable }) => writable).length).toBeGreaterThan(0);
+    }
+    const activations = assemble(name).overrides.has("ACTIVATION") ? Object.values(ACTIVATIONS) : [];
+    await device.prepare([
+      ...all.map((uses) => ({ kernel: name, uses })),
+      ...activations.map((ACTIVATION) => ({ kernel: name, overrides: { ACTIVATION } })),
+    ]);
+  });
+
+  test(`kernels/${name}.wgsl keeps the order of kernels/README.md`, () => {
+    const lines = KERNELS[name].split("\n");
+    const header = lines.slice(
+      0,
+      lines.findIndex((line) => !line.startsWith("//") || line.startsWith("// @use")),
+    );
+    expect(header.length, "a header").toBeGreaterThan(1);
+    expect(header.join("\n")).toMatch(/^\/\/ Dispatch: .*$/m);
+    expect(header.join("\n")).toMatch(/Needs: /);
+    for (const [, binding] of KERNELS[name].matchAll(/^@group\(0\).*> (\w+):/gm)) {
+      expect(header.join("\n"), `the header gives ${binding}'s shape`).toMatch(new RegExp(`\\b${binding}\\b[^\n]*:`));
+    }
+
+    let last = 0;
+    for (const [i, line] of lines.entries()) {
+      const place = ORDER.findIndex(([, pattern]) => pattern.test(line));
+      if (place < 0) continue;
+      expect(place, `line ${i + 1}: ${ORDER[place][0]} after ${ORDER[last][0]}`).toBeGreaterThanOrEqual(last);
+      last = place;
+    }
+    expect(ORDER[last][0]).toBe("main");
+    expect(lines.filter((line) => /^fn main\(/.test(line))).toHaveLength(1);
+  });
+}
+
+/** What a line at the left margin begins, in the order in which they stand. */
+const ORDER: readonly [string, RegExp][] = [
+  ["enable", /^(enable|requires|diagnostic)\b/],
+  ["@use", /^\/\/ @use /],
+  ["overrides and constants", /^(override|const|alias)\b/],
+  ["Params", /^struct Params\b/],
+  ["an input", /^@group\(0\).*var<storage, read>/],
+  ["an output", /^@group\(0\).*var<storage, read_write>/],
+  ["the binding of Params", /^@group\(1\)/],
+  ["shared memory", /^var<(workgroup|private)>/],
+  ["a helper", /^fn (?!main\()/],
+  ["main", /^(@compute|fn main\()/],
+];
+
+test("src/tensor/kernels.gen.ts is fresh", () => {
+  execFileSync(process.execPath, ["scripts/build_kernels.mjs", "--check"], { stdio: "pipe" }); // throws if it is not
+});
+
+describe("the reader", () => {
+  const MAIN = "@compute @workgroup_size(1)\nfn main() {\n}\n";
+  const Y = "@group(0) @binding(0) var<storage, read_write> y: array<f32>;\n";
+  afterEach(() => {
+    for (const name of ["sample", "lib/part_a", "lib/part_b"]) delete kernels[name];
+  });
+
+  test("gives bindings, params, overrides and features", () => {
+    kernels.sample =
+      "enable f16, subgroups;\noverride WG: u32 = 64;\noverride TILE = 4;\n" +
+      "struct Params {\n  rows: u32, // many, it says\n  shift: i32,\n  eps: f32\n}\n" +
+      "@group(0) @binding(1) var<storage, read_write> y: array<f32>;\n" +
+      "@group(0)\n@binding(0) var<storage, read> x: array<f32>;\n" +
+      MAIN;
+    const wgsl = assemble("sample");
+    expect(wgsl.bindings).toEqual([
+      { name: "x", binding: 0, writable: false },
+      { name: "y", binding: 1, writable: true },
+    ]);
+    expect(wgsl.params).toEqual([
+      { name: "rows", type: "u32" },
+      { name: "shift", type: "i32" },
+      { name: "eps", type: "f32" },
+    ]);
+    expect([...wgsl.overrides]).toEqual(["WG", "TILE"]);
+    expect(wgsl.features).toEqual(["shader-f16", "subgroups"]);
+  });
+
+  test("appends parts once, fills slots, and finds every line again", () => {
+    kernels.sample = `// A sample.\n// @use part = part_a\n// @use math\n${Y}${MAIN}`;
+    kernels["lib/part_a"] = "// a\n// @use math\n";
+    kernels["lib/part_b"] = "// b"; // no newline at the end
+    const plain = assemble("sample");
+    expect(plain.label).toBe("sample");
+    expect(plain.code.match(/fn exp_accurate/g)).toHaveLength(1);
+    const chosen = assemble("sample", { part: "part_b" });
+    expect(chosen.label).toBe("sample(part_b)");
+    expect([1, 7, 8, 9, 99_999].map(chosen.locate)).toEqual([
+      "kernels/sample.wgsl:1",
+      "kernels/sample.wgsl:7",
+      "kernels/lib/part_b.wgsl:1",
+      "kernels/lib/math.wgsl:1",
+      "kernels/sample.wgsl",
+    ]);
+  });
+
+  test.each([
+    ["a hole in the numbers", Y.replace("binding(0)", "binding(1)"), "BINDINGS", "must be numbered 0, 1, 2, …"],
+    ["a vector in Params", `struct Params {\n  size: vec2<u32>,\n}\n${Y}`, "PARAMS", 'f32 only: "size: vec2<u32>"'],
+    ["a feature nobody knows", `enable magic;\n${Y}`, "FEATURE", 'unknown feature "magic"'],
+    [
+      "a part that does not exist",
+      `// @use absent_part\n${Y}`,
+      "NO_KERNEL",
+      "kernels/lib/absent_part.wgsl does not exist",
+    ],
+  ])("refuses %s", (_name, text, code, message) => {
+    kernels.sample = text + MAIN;
+    expect(() => assemble("sample")).toThrow(
+      expect.objectContaining({ code, message: expect.stringContaining(message) }),
+    );
+  });
+});
