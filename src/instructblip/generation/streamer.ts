@@ -18,7 +18,7 @@ export interface Streamer {
 /** Turns ids into text piece by piece, never splitting a character. */
 export interface IncrementalDecoder {
   push(id: number): string;
-  flush(): string;
+  finish(): string;
 }
 
 export interface TextIteratorStreamerOptions {
@@ -39,10 +39,10 @@ export class TextIteratorStreamer implements Streamer, AsyncIterable<string> {
   cancelled = false;
 
   constructor(
-    tokenizer: { stream(options: { skip_special_tokens?: boolean }): IncrementalDecoder },
+    tokenizer: { decodeStream(options: { skip_special_tokens?: boolean }): IncrementalDecoder },
     { skip_prompt = false, skip_special_tokens = false }: TextIteratorStreamerOptions = {},
   ) {
-    this.#decoder = tokenizer.stream({ skip_special_tokens });
+    this.#decoder = tokenizer.decodeStream({ skip_special_tokens });
     this.#skipPrompt = skip_prompt;
   }
 
@@ -57,7 +57,7 @@ export class TextIteratorStreamer implements Streamer, AsyncIterable<string> {
 
   end(error?: unknown): void {
     if (this.#ended) return;
-    if (error === undefined) this.#add(this.#decoder.flush());
+    if (error === undefined) this.#add(this.#decoder.finish());
     this.#error = error;
     this.#ended = true;
     this.#wake?.();
