@@ -62,16 +62,11 @@ test.each([0, 1, -1])("cat along dimension %i", async (dim) => {
   expect([...(await y.read())]).toEqual(expected);
 });
 
-test("more elements than one grid dimension, and a folded grid", async () => {
-  const n = 64 * 65_535 + 2;
-  const x = new Float32Array(n);
-  x[n - 2] = 5;
-  const y = await contiguous(device.tensor(x, [2, n / 2]).permute([1, 0])).read();
-  expect([y.indexOf(5), y.lastIndexOf(5)]).toEqual([n - 3, n - 3]); // row 1, column n / 2 - 2 before
+test("a folded grid reaches every element", async () => {
   const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
-  const small = Float32Array.from({ length: 386 }, (_, i) => i);
-  const z = await contiguous(folded.tensor(small, [2, 193]).permute([1, 0])).read();
-  expect([...z]).toEqual(reference(small, [193, 2], [1, 193], 0));
+  const x = Float32Array.from({ length: 386 }, (_, i) => i);
+  const y = await contiguous(folded.tensor(x, [2, 193]).permute([1, 0])).read();
+  expect([...y]).toEqual(reference(x, [193, 2], [1, 193], 0));
 });
 
 test("more than five dimensions and other shapes are refused", () => {

@@ -44,8 +44,8 @@ test("strided views are read in their own order", async () => {
   expect([...(await takeRows(x, rows).read())]).toEqual([3, 6, 1, 4]);
 });
 
-test("more rows than one grid dimension", async () => {
-  const n = 64 * 65_535 + 1;
+test("more rows than 16 bits count", async () => {
+  const n = 65_536;
   const rows = new Uint32Array(n).fill(1);
   rows[n - 1] = 2;
   const y = await takeRows(device.tensor([10, 11, 12], [3, 1]), device.tensor(rows, [n])).read();
