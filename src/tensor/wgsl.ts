@@ -118,7 +118,8 @@ function readParams(name: string, code: string): ParamField[] {
     const field = line.trim();
     if (!field) continue;
     const [, key, type] = /^(\w+)\s*:\s*(u32|i32|f32)$/.exec(field) ?? [];
-    if (!key) throw new KernelError("PARAMS", `kernels/${name}.wgsl: Params may hold u32, i32 and f32 only: "${field}"`);
+    if (!key)
+      throw new KernelError("PARAMS", `kernels/${name}.wgsl: Params may hold u32, i32 and f32 only: "${field}"`);
     fields.push({ name: key, type: type as ParamField["type"] });
   }
   return fields;

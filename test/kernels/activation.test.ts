@@ -21,7 +21,8 @@ for (const kind of KINDS) {
     const magnitudes = Array.from({ length: 36 }, (_, i) => 10 ** -(i + 1));
     const x = Float32Array.from([0, -0, ...magnitudes, ...magnitudes.map((m) => -m)]);
     const y = await activation(device.tensor(x, [x.length]), kind).read();
-    expectClose(y, Float64Array.from(x, reference[kind]), { abs: 1e-37, rel: 2e-6 }, kind);
+    // The relative part of TOLERANCES.activation alone; below the smallest normal number a driver may give 0.
+    expectClose(y, Float64Array.from(x, reference[kind]), { abs: 1.2e-38, rel: 2e-6 }, kind);
   });
 
   test(`${kind} at ±88, ±1e4, ±3e38 is finite and right`, async () => {
