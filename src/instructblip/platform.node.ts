@@ -1,0 +1,41 @@
+/** The platform in Node: the file system, and pictures through sharp. */
+import { stat } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { InputError, WeightError } from "../tensor/errors.ts";
+import { formatBytes } from "../tensor/memory.ts";
+import { FileSource, NodeFolder } from "../tensor/source.node.ts";
+import { decodeImage } from "./image.node.ts";
+import type { Platform } from "./platform.ts";
+
+/** Larger than any photograph's file, small enough to hold. */
+const MAX_IMAGE_BYTES = 256 * 2 ** 20;
+
+export const nodePlatform: Platform = {
+  async openFolder(path) {
+    const found = await stat(path).catch(() => undefined);
+    if (!found?.isDirectory()) {
+      throw new WeightError("NOT_FOUND", `${path}: ${found ? "is not a folder" : "no such folder"}`, {
+        hint: "give the folder that holds config.json and model.safetensors",
+      });
+    }
+    return new NodeFolder(path);
+  },
+
+  async readImage(image, name) {
+    if (image instanceof Uint8Array) return decodeImage(image, name);
+    const source = await FileSource.open(image instanceof URL ? fileURLToPath(image) : image, String(image));
+    try {
+      if (source.size > MAX_IMAGE_BYTES) {
+        throw new InputError(
+          "IMAGE_TOO_LARGE",
+          `${source.name}: ${formatBytes(source.size)}; the limit is ${formatBytes(MAX_IMAGE_BYTES)}`,
+        );
+      }
+      const bytes = new Uint8Array(source.size);
+      await source.read(0, bytes);
+      return await decodeImage(bytes, source.name);
+    } finally {
+      await source.close();
+    }
+  },
+};

@@ -1,0 +1,31 @@
+/**
+ * What differs between Node and a browser: opening a checkpoint folder and decoding a picture. An entry point
+ * (index.node.ts, index.browser.ts) sets the platform; nothing else here or below knows which one it is.
+ */
+import { EngineError } from "../tensor/errors.ts";
+import type { Folder } from "../tensor/source.ts";
+import type { RgbImage } from "./image_processor.ts";
+
+export interface Platform {
+  /** A checkpoint folder by its path (Node) or URL (browser). */
+  openFolder(where: string): Promise<Folder>;
+  /** A picture by its path or URL, or from its file's bytes. `name` is for messages. */
+  readImage(image: string | URL | Uint8Array, name: string): Promise<RgbImage>;
+}
+
+let current: Platform | undefined;
+
+/** Sets the platform. The last call wins. */
+export function setPlatform(next: Platform): void {
+  current = next;
+}
+
+/** The platform in force. */
+export function platform(): Platform {
+  if (!current) {
+    throw new EngineError("NO_PLATFORM", "no platform is set", {
+      hint: "import from the package's entry point, or call setPlatform first",
+    });
+  }
+  return current;
+}

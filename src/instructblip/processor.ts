@@ -1,0 +1,193 @@
+/**
+ * Pictures and text to what the model takes: pixels, the instruction in the Q-Former's vocabulary, and the prompt in the
+ * language model's with a placeholder for every query in front.
+ *
+ * Source: transformers 5.18, models/instructblip/processing_instructblip.py and processing_utils.py (_merge_kwargs).
+ */
+import { ConfigError, InputError } from "../tensor/errors.ts";
+import type { Folder } from "../tensor/source.ts";
+import {
+  BlipImageProcessor,
+  type ImageOptions,
+  type PixelTensor,
+  type PixelValues,
+  type RgbImage,
+} from "./image_processor.ts";
+import { readJson } from "./json_file.ts";
+import { platform } from "./platform.ts";
+import { type DecodeOptions, type EncodeOptions, Tokenizer } from "./tokenizer.ts";
+
+/** A picture: a path or URL, a file's bytes, decoded pixels, or a tensor of them. */
+export type ImageInput = string | URL | Uint8Array | RgbImage | PixelTensor;
+
+/** Options by Hugging Face's names. Those of the text go to both tokenizers. */
+export interface ProcessorInput extends EncodeOptions, ImageOptions {
+  images?: ImageInput | readonly ImageInput[];
+  /** One prompt, or one for each picture. */
+  text?: string | readonly string[];
+  /** Takes text that spells the placeholder token as that token, as HF does; otherwise it is refused. */
+  allow_image_token?: boolean;
+}
+
+/** In Hugging Face's order; text or pixels are absent where none were given. Rows differ in length unless padded. */
+export interface BatchFeature {
+  qformer_input_ids: number[][];
+  qformer_attention_mask: number[][];
+  input_ids: number[][];
+  attention_mask: number[][];
+  /** f32[B, 3, H, W] */
+  pixel_values: PixelValues;
+}
+
+/** A processor is called: `await processor({ images: ["photo.jpg"], text: ["What is this?"] })`. */
+export interface InstructBlipProcessor {
+  (input: ProcessorInput & { images: object | string; text: string | readonly string[] }): Promise<BatchFeature>;
+  (input: ProcessorInput): Promise<Partial<BatchFeature>>;
+  readonly image_processor: BlipImageProcessor;
+  /** The language model's. */
+  readonly tokenizer: Tokenizer;
+  readonly qformer_tokenizer: Tokenizer;
+  /** Placeholders a picture takes; null in files older than transformers 4.45. */
+  readonly num_query_tokens: number | null;
+  /** The placeholder's text, `<image>`. */
+  readonly image_token: string;
+  decode(ids: Iterable<number | bigint>, options?: DecodeOptions): string;
+  batch_decode(rows: Iterable<Iterable<number | bigint>>, options?: DecodeOptions): string[];
+}
+
+const TEXT_OPTIONS = [
+  "add_special_tokens",
+  "padding",
+  "truncation",
+  "max_length",
+  "pad_to_multiple_of",
+  "padding_side",
+  "truncation_side",
+] as const satisfies readonly (keyof EncodeOptions)[];
+
+export const InstructBlipProcessor = {
+  /**
+   * Reads the processor's files of a checkpoint folder: transformers 5's (processor_config.json) or 4's
+   * (preprocessor_config.json beside it), tokenizer.json and qformer_tokenizer/.
+   *
+   * @param from a path, or a Folder
+   * @throws ConfigError, WeightError
+   */
+  async from_pretrained(from: string | Folder): Promise<InstructBlipProcessor> {
+    const folder = typeof from === "string" ? await platform().openFolder(from) : from;
+    const config = (await readJson(folder, "processor_config.json")) ?? {};
+    const num_query_tokens = config.num_query_tokens ?? null;
+    if (num_query_tokens !== null && !(Number.isInteger(num_query_tokens) && (num_query_tokens as number) > 0)) {
+      throw new ConfigError(
+        "CONFIG_RANGE",
+        `processor_config.json: num_query_tokens must be a whole number from 1, got ${JSON.stringify(num_query_tokens)}`,
+      );
+    }
+    return makeProcessor(
+      await BlipImageProcessor.from_pretrained(folder),
+      await Tokenizer.from_pretrained(folder),
+      await Tokenizer.from_pretrained(folder, "qformer_tokenizer"),
+      num_query_tokens as number | null,
+    );
+  },
+};
+
+/** Puts a processor together from its parts. */
+export function makeProcessor(
+  image_processor: BlipImageProcessor,
+  tokenizer: Tokenizer,
+  qformer_tokenizer: Tokenizer,
+  num_query_tokens: number | null,
+): InstructBlipProcessor {
+  const image_token = tokenizer.special_tokens_map.image_token ?? "<image>";
+  if (!tokenizer.hasAddedToken(image_token)) tokenizer.addSpecialToken(image_token);
+
+  const process = async (input: ProcessorInput): Promise<Partial<BatchFeature>> => {
+    const { images, text, allow_image_token = false, ...options } = input;
+    if (images === undefined && text === undefined) {
+      throw new InputError("NO_INPUT", "give the processor images, text, or both");
+    }
+    const [textOptions, imageOptions] = divide(options);
+    const feature: Partial<BatchFeature> = {};
+    if (text !== undefined) {
+      const prompts = typeof text === "string" ? [text] : text;
+      if (!Array.isArray(prompts) || prompts.length === 0 || !prompts.every((prompt) => typeof prompt === "string")) {
+        throw new InputError("BAD_PROMPT", "text must be a string or a list of strings");
+      }
+      if (!allow_image_token) refuseImageToken(prompts, image_token);
+      // What tokenizer_config.json says of padding_side and the like is passed on to both tokenizers, so that the
+      // Q-Former's text may come out padded on the left, which changes its positions (spec 4.3).
+      const defaults = tokenizer.processor_defaults as EncodeOptions;
+      const shared: EncodeOptions = { padding: false, ...defaults, ...textOptions };
+      if ("padding_side" in defaults) shared.padding_side = textOptions.padding_side ?? tokenizer.padding_side;
+      const qformer = qformer_tokenizer.encode_batch(prompts, shared);
+      // The queries count towards the language model's max_length, not towards the Q-Former's.
+      const room = shared.max_length === undefined ? {} : { max_length: shared.max_length - (num_query_tokens ?? 0) };
+      const prompt = tokenizer.encode_batch(prompts, { ...shared, ...room });
+      feature.qformer_input_ids = qformer.input_ids;
+      feature.qformer_attention_mask = qformer.attention_mask;
+      const queries = images === undefined ? 0 : (num_query_tokens ?? noQueries());
+      const placeholder = tokenizer.convert_tokens_to_ids(image_token)!;
+      // In front of everything, the beginning-of-sequence token and left padding included.
+      feature.input_ids = prompt.input_ids.map((row) => [...new Array<number>(queries).fill(placeholder), ...row]);
+      feature.attention_mask = prompt.attention_mask.map((row) => [...new Array<number>(queries).fill(1), ...row]);
+    }
+    if (images !== undefined) {
+      const list = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
+      const decoded = await Promise.all(list.map(decodeInput));
+      feature.pixel_values = image_processor.preprocess(decoded, imageOptions);
+    }
+    return feature;
+  };
+
+  return Object.assign(process as InstructBlipProcessor, {
+    image_processor,
+    tokenizer,
+    qformer_tokenizer,
+    num_query_tokens,
+    image_token,
+    decode: (ids: Iterable<number | bigint>, options?: DecodeOptions) => tokenizer.decode(ids, options),
+    batch_decode: (rows: Iterable<Iterable<number | bigint>>, options?: DecodeOptions) =>
+      tokenizer.batch_decode(rows, options),
+  });
+}
+
+async function decodeInput(image: ImageInput, index: number): Promise<RgbImage | PixelTensor> {
+  if (typeof image === "string" || image instanceof URL || image instanceof Uint8Array) {
+    return platform().readImage(image, `image ${index}`);
+  }
+  return image;
+}
+
+/** The tokenizers' options, and the rest, which the image processor knows or refuses. */
+function divide(options: EncodeOptions & ImageOptions): [EncodeOptions, ImageOptions] {
+  const text: Record<string, unknown> = {};
+  const image: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined || name === "return_tensors") continue;
+    ((TEXT_OPTIONS as readonly string[]).includes(name) ? text : image)[name] = value;
+  }
+  return [text, image];
+}
+
+function refuseImageToken(prompts: readonly string[], image_token: string): void {
+  const at = prompts.findIndex((prompt) => prompt.includes(image_token));
+  if (at < 0) return;
+  throw new InputError(
+    "IMAGE_TOKEN_IN_TEXT",
+    `text ${at} contains "${image_token}", which stands for the picture itself`,
+    {
+      hint: "the processor puts the placeholders in; leave them out of the text",
+    },
+  );
+}
+
+function noQueries(): never {
+  throw new ConfigError(
+    "CONFIG_MISSING",
+    "processor_config.json has no num_query_tokens, so the image's placeholders cannot be counted",
+    {
+      hint: "add it, with config.json's value (32 in the published checkpoints)",
+    },
+  );
+}
