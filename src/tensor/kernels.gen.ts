@@ -137,6 +137,336 @@ fn main(
   }
 }
 `,
+  "attention_fused": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h']) v[b, s, h'] over the keys that query t sees, in one pass over them, for
+// GPUs. A query that sees no key gets zeros.
+//
+// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, T, H, d]
+// A workgroup takes BT queries of one head and walks along the keys in tiles of BS. Of each query it keeps the largest score
+// so far, the sum of e^(score - largest) and the sum of the values so weighted; when a tile brings a larger score, the sums
+// shrink by e^(old - new). For the scores a thread takes one key and TT queries; for the values, four numbers of a head (of
+// which D4 = ceil(d / 4) make a head) and every (WG / D4)-th query, so that each key and each value is loaded for several.
+// Dispatch: B · H · ceil(T / BT), folded. Needs: 4·(BT·(4·D4 + BS + 3)) bytes of shared memory, d at most 4·WG.
+// Source: Milakov and Gimelshein 2018, Online normalizer calculation for softmax; Dao et al. 2022, FlashAttention.
+// @use attention
+// @use heads = heads_vec4
+// @use math
+override WG: u32 = 64;
+override TT: u32 = 4; // at most 4
+override BS: u32 = 32; // divides WG
+override BT: u32 = 8; // TT · WG / BS, at most 8
+override D4: u32 = 16;
+const LOWEST = -3.4028234e38;
+
+@group(0) @binding(3) var<storage, read> mask: array<u32>;
+@group(0) @binding(4) var<storage, read> past: array<u32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+
+var<workgroup> q_tile: array<vec4<f32>, BT * D4>;
+var<workgroup> scores: array<f32, BT * BS>; // then e^(score - largest)
+var<workgroup> largest: array<f32, BT>;
+var<workgroup> shrink: array<f32, BT>;
+var<workgroup> total: array<f32, BT>;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = group.x + group.y * groups.x;
+  let tiles = (params.T + BT - 1u) / BT;
+  let t0 = (i % tiles) * BT;
+  let h = (i / tiles) % params.H;
+  let b = i / (tiles * params.H);
+  if (b >= params.B) {
+    return;
+  }
+  let t_last = min(t0 + BT, params.T) - 1u;
+
+  for (var j = lane; j < BT * D4; j += WG) {
+    q_tile[j] = load_q(q_start(b, min(t0 + j / D4, t_last), h), j % D4) * params.scale;
+  }
+  if (lane < BT) {
+    largest[lane] = LOWEST;
+    total[lane] = 0.0;
+  }
+  workgroupBarrier();
+
+  // Of the scores, this thread's key and first query; of the values, its four numbers and its queries.
+  let key = lane % BS;
+  let row0 = lane / BS;
+  let rows_apart = WG / BS;
+  let chunk = lane % D4;
+  let value_row0 = lane / D4;
+  let value_rows_apart = WG / D4;
+  let has_values = value_row0 < value_rows_apart;
+
+  var sums: array<vec4<f32>, 8>;
+  let end = key_end(t_last);
+  // Loops count to what the compiler does not know (d, s_end): some unroll all they can, and take half a minute.
+  for (var s0 = 0u; s0 < end; s0 += BS) {
+    let s = s0 + key;
+    let s_end = min(s0 + BS, end);
+    let k0 = k_start(b, min(s, end - 1u), h);
+    var score = array<f32, 4>(); // written out: see README
+    for (var c = 0u; 4u * c < params.d; c++) {
+      let numbers = load_k(k0, c);
+      for (var r = 0u; r < TT; r++) {
+        score[r] += dot(q_tile[(row0 + r * rows_apart) * D4 + c], numbers);
+      }
+    }
+    for (var r = 0u; r < TT; r++) {
+      let row = row0 + r * rows_apart;
+      let sees = s < end && is_visible(b, t0 + row, s);
+      scores[row * BS + key] = select(LOWEST, score[r], sees);
+    }
+    workgroupBarrier();
+    if (lane < BT) {
+      var new_largest = largest[lane];
+      for (var j = s0; j < s_end; j++) {
+        new_largest = max(new_largest, scores[lane * BS + j - s0]);
+      }
+      shrink[lane] = exp_accurate(largest[lane] - new_largest);
+      largest[lane] = new_largest;
+    }
+    workgroupBarrier();
+    for (var r = 0u; r < TT; r++) {
+      let row = row0 + r * rows_apart;
+      let at = row * BS + key;
+      scores[at] = select(exp_accurate(scores[at] - largest[row]), 0.0, scores[at] == LOWEST);
+    }
+    workgroupBarrier();
+    if (lane < BT) {
+      var sum = total[lane] * shrink[lane];
+      for (var j = s0; j < s_end; j++) {
+        sum += scores[lane * BS + j - s0];
+      }
+      total[lane] = sum;
+    }
+    if (has_values) {
+      for (var r = 0u; r < 8u; r++) {
+        let row = value_row0 + r * value_rows_apart;
+        if (row < BT) {
+          sums[r] *= shrink[row];
+        }
+      }
+      for (var j = s0; j < s_end; j++) {
+        let numbers = load_v(v_start(b, j, h), chunk);
+        for (var r = 0u; r < 8u; r++) {
+          let row = value_row0 + r * value_rows_apart;
+          if (row < BT) {
+            sums[r] += scores[row * BS + j - s0] * numbers;
+          }
+        }
+      }
+    }
+    workgroupBarrier(); // before the next tile overwrites the scores
+  }
+
+  if (has_values) {
+    for (var r = 0u; r < 8u; r++) {
+      let row = value_row0 + r * value_rows_apart;
+      if (row < BT && t0 + row < params.T) {
+        let numbers = select(sums[r] / total[row], vec4<f32>(), total[row] == 0.0);
+        let at = ((b * params.T + t0 + row) * params.H + h) * params.d;
+        for (var c = 0u; c < 4u; c++) {
+          if (4u * chunk + c < params.d) {
+            y[at + 4u * chunk + c] = numbers[c];
+          }
+        }
+      }
+    }
+  }
+}
+`,
+  "attention_scores": `// y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i], or the lowest f32 where query t does not see key s. The first of
+// the three steps of composed attention: scores, softmax, values.
+//
+// q: f32[B, T, H, d]  k: f32[B, S, Hkv, d], both strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, H, T, S]
+// One invocation a score. The floor is finite because WGSL lets a driver assume that there are no infinities.
+// Dispatch: ceil(B·H·T·S / WG), folded. Needs: nothing.
+// Source: Vaswani et al. 2017, Attention Is All You Need.
+// @use attention
+override WG: u32 = 64;
+
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> mask: array<u32>;
+@group(0) @binding(3) var<storage, read> past: array<u32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  let s = i % params.S;
+  let t = (i / params.S) % params.T;
+  let h = (i / (params.S * params.T)) % params.H;
+  let b = i / (params.S * params.T * params.H);
+  if (b >= params.B) {
+    return;
+  }
+  var score = -3.4028234e38;
+  if (is_visible(b, t, s)) {
+    let q0 = q_start(b, t, h);
+    let k0 = k_start(b, s, h);
+    score = 0.0;
+    for (var c = 0u; c < params.d; c++) {
+      score += q[q0 + c] * k[k0 + c];
+    }
+    score *= params.scale;
+  }
+  y[i] = score;
+}
+`,
+  "attention_subgroup": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h']) v[b, s, h'] over the keys that query t sees, in one pass over them, for
+// software drivers with subgroups. A query that sees no key gets zeros.
+//
+// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, T, H, d]
+// A workgroup is one subgroup of SG lanes. It takes TT queries of one head and walks along SG keys at a time, keeping what
+// attention_fused.wgsl keeps. For the scores a lane is a key, for the values it is a number of the head, of which a lane has
+// CHUNKS, SG apart. What all lanes need is loaded by one lane each and shuffled: loads are slow on these drivers.
+// Dispatch: B · H · ceil(T / TT), folded. Needs: subgroups of exactly SG lanes.
+enable subgroups;
+// @use attention
+// @use math
+override SG: u32 = 8;
+override TT: u32 = 8; // at most 8
+override CHUNKS: u32 = 8; // ceil(d / SG), at most 32
+const LOWEST = -3.4028234e38;
+
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(3) var<storage, read> mask: array<u32>;
+@group(0) @binding(4) var<storage, read> past: array<u32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(SG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let i = group.x + group.y * groups.x;
+  let tiles = (params.T + TT - 1u) / TT;
+  let t0 = (i % tiles) * TT;
+  let h = (i / tiles) % params.H;
+  let b = i / (tiles * params.H);
+  if (b >= params.B) {
+    return;
+  }
+  let t_last = min(t0 + TT, params.T) - 1u;
+
+  var sums: array<array<f32, 32>, 8>;
+  var largest: array<f32, 8>;
+  var total: array<f32, 8>; // this lane's share of it
+  for (var r = 0u; r < TT; r++) {
+    largest[r] = LOWEST;
+  }
+  let end = key_end(t_last);
+  for (var s0 = 0u; s0 < end; s0 += SG) {
+    let s = s0 + lane;
+    let k0 = k_start(b, min(s, end - 1u), h);
+    var scores = array<f32, 8>(); // written out: see README
+    for (var c0 = 0u; c0 < params.d; c0 += SG) {
+      var numbers: array<f32, 8>;
+      for (var r = 0u; r < TT; r++) {
+        numbers[r] = q[q_start(b, min(t0 + r, t_last), h) + min(c0 + lane, params.d - 1u)];
+      }
+      let c_end = min(c0 + SG, params.d);
+      for (var c = c0; c < c_end; c++) {
+        let of_key = k[k0 + c];
+        for (var r = 0u; r < TT; r++) {
+          scores[r] += subgroupShuffle(numbers[r], c - c0) * of_key;
+        }
+      }
+    }
+
+    for (var r = 0u; r < TT; r++) {
+      let sees = s < end && is_visible(b, t0 + r, s);
+      let score = select(LOWEST, scores[r] * params.scale, sees);
+      let new_largest = max(largest[r], subgroupMax(score));
+      let shrink = exp_accurate(largest[r] - new_largest);
+      largest[r] = new_largest;
+      scores[r] = select(0.0, exp_accurate(score - new_largest), sees);
+      total[r] = total[r] * shrink + scores[r];
+      for (var c = 0u; c < CHUNKS; c++) {
+        sums[r][c] *= shrink;
+      }
+    }
+
+    let s_end = min(s0 + SG, end);
+    for (var j = s0; j < s_end; j++) {
+      let v0 = v_start(b, j, h);
+      var weight: array<f32, 8>;
+      for (var r = 0u; r < TT; r++) {
+        weight[r] = subgroupShuffle(scores[r], j - s0);
+      }
+      for (var c = 0u; c < CHUNKS; c++) {
+        let of_value = v[v0 + min(c * SG + lane, params.d - 1u)];
+        for (var r = 0u; r < TT; r++) {
+          sums[r][c] += weight[r] * of_value;
+        }
+      }
+    }
+  }
+
+  for (var r = 0u; r < TT; r++) {
+    let sum = subgroupAdd(total[r]);
+    let inverse = select(1.0 / sum, 0.0, sum == 0.0);
+    let at = ((b * params.T + t0 + r) * params.H + h) * params.d;
+    for (var c = 0u; c < CHUNKS; c++) {
+      if (t0 + r < params.T && c * SG + lane < params.d) {
+        y[at + c * SG + lane] = sums[r][c] * inverse;
+      }
+    }
+  }
+}
+`,
+  "attention_values": `// y[b, t, h, i] = Σₛ p[b, h, t, s] v[b, s, h', i] over the keys that query t sees. The last of the three steps of composed
+// attention. The sum is over visible keys, not over all, so that a query that sees none gets zeros.
+//
+// p: f32[B, H, T, S]  v: f32[B, S, Hkv, d], strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, T, H, d]
+// One invocation an element of y.
+// Dispatch: ceil(B·T·H·d / WG), folded. Needs: nothing.
+// @use attention
+override WG: u32 = 64;
+
+@group(0) @binding(0) var<storage, read> p: array<f32>;
+@group(0) @binding(1) var<storage, read> v: array<f32>;
+@group(0) @binding(2) var<storage, read> mask: array<u32>;
+@group(0) @binding(3) var<storage, read> past: array<u32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  let c = i % params.d;
+  let h = (i / params.d) % params.H;
+  let t = (i / (params.d * params.H)) % params.T;
+  let b = i / (params.d * params.H * params.T);
+  if (b >= params.B) {
+    return;
+  }
+  let p0 = ((b * params.H + h) * params.T + t) * params.S;
+  let end = key_end(t);
+  var sum = 0.0;
+  for (var s = 0u; s < end; s++) {
+    if (is_visible(b, t, s)) {
+      sum += p[p0 + s] * v[v_start(b, s, h) + c];
+    }
+  }
+  y[i] = sum;
+}
+`,
   "bench/copy": `// y = x, four numbers an invocation: how fast memory is.
 //
 // x: f32[n]  ->  y: f32[n], n a multiple of four
@@ -593,6 +923,112 @@ fn activate(x: f32) -> f32 {
       return x;
     }
   }
+}
+`,
+  "lib/attention": `// What every attention kernel shares: its Params, and which keys a query sees. The kernel binds mask and past.
+// q, k and v are views; their strides count numbers, those of the head dimension are 1.
+
+struct Params {
+  B: u32,
+  T: u32, // queries
+  S: u32, // keys
+  H: u32,
+  heads_per_key: u32, // H / Hkv: so many neighbouring query heads share a key head
+  d: u32,
+  scale: f32,
+  causal: u32, // query t sees the keys up to past + t
+  has_mask: u32, // else mask is a tensor of one element
+  q_offset: u32,
+  q_b: u32,
+  q_t: u32,
+  q_h: u32,
+  k_offset: u32,
+  k_b: u32,
+  k_s: u32,
+  k_h: u32,
+  v_offset: u32,
+  v_b: u32,
+  v_s: u32,
+  v_h: u32,
+}
+
+@group(1) @binding(0) var<uniform> params: Params;
+
+// No query up to t sees this key or any behind it. Keys behind are never read: a cache is not filled up there.
+fn key_end(t: u32) -> u32 {
+  if (params.causal == 0u) {
+    return params.S;
+  }
+  return min(params.S, past[0] + t + 1u);
+}
+
+// Whether query t of batch b sees key s, for s < S.
+fn is_visible(b: u32, t: u32, s: u32) -> bool {
+  if (params.causal != 0u && s > past[0] + t) {
+    return false;
+  }
+  return params.has_mask == 0u || mask[b * params.S + s] != 0u;
+}
+
+// Where the numbers of a head begin.
+fn q_start(b: u32, t: u32, h: u32) -> u32 {
+  return params.q_offset + b * params.q_b + t * params.q_t + h * params.q_h;
+}
+
+fn k_start(b: u32, s: u32, h: u32) -> u32 {
+  return params.k_offset + b * params.k_b + s * params.k_s + (h / params.heads_per_key) * params.k_h;
+}
+
+fn v_start(b: u32, s: u32, h: u32) -> u32 {
+  return params.v_offset + b * params.v_b + s * params.v_s + (h / params.heads_per_key) * params.v_h;
+}
+`,
+  "lib/heads_scalar": `// Loader for heads of any size and strides. Behind the end of a head come zeros.
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
+
+// Where numbers 4·group … 4·group + 3 of a head lie, not beyond its last.
+fn places(start: u32, group: u32) -> vec4<u32> {
+  return start + min(vec4<u32>(0u, 1u, 2u, 3u) + 4u * group, vec4<u32>(params.d - 1u));
+}
+
+fn without_tail(numbers: vec4<f32>, group: u32) -> vec4<f32> {
+  return select(numbers, vec4<f32>(), vec4<u32>(0u, 1u, 2u, 3u) + 4u * group >= vec4<u32>(params.d));
+}
+
+// Numbers 4·group … 4·group + 3 of the head that begins at start.
+fn load_q(start: u32, group: u32) -> vec4<f32> {
+  let at = places(start, group);
+  return without_tail(vec4<f32>(q[at.x], q[at.y], q[at.z], q[at.w]), group);
+}
+
+fn load_k(start: u32, group: u32) -> vec4<f32> {
+  let at = places(start, group);
+  return without_tail(vec4<f32>(k[at.x], k[at.y], k[at.z], k[at.w]), group);
+}
+
+fn load_v(start: u32, group: u32) -> vec4<f32> {
+  let at = places(start, group);
+  return without_tail(vec4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]), group);
+}
+`,
+  "lib/heads_vec4": `// Loader for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers in one load.
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
+
+// Numbers 4·group … 4·group + 3 of the head that begins at start.
+fn load_q(start: u32, group: u32) -> vec4<f32> {
+  return q[start / 4u + group];
+}
+
+fn load_k(start: u32, group: u32) -> vec4<f32> {
+  return k[start / 4u + group];
+}
+
+fn load_v(start: u32, group: u32) -> vec4<f32> {
+  return v[start / 4u + group];
 }
 `,
   "lib/input_scalar": `// Input loader for rows of any length. Behind the end of a row come zeros: what lies there is the next row, and its NaN

@@ -46,6 +46,13 @@ test("rows go to a workgroup on a GPU, to an invocation on a software driver", (
   expect(plan("row", SOFTWARE, {})).toBe("invocation");
 });
 
+test("products and attention take subgroups on software that has them fixed, shared memory on a GPU", () => {
+  const choices = (caps: Caps) => (["linear", "matvec", "attention"] as const).map((op) => plan(op, caps, {}));
+  expect(choices(GPU)).toEqual(["tile", "workgroup", "fused"]);
+  expect(choices(SOFTWARE)).toEqual(["subgroup", "subgroup", "subgroup"]);
+  expect(choices({ ...SOFTWARE, subgroups: false })).toEqual(["register", "register", "composed"]);
+});
+
 test("an override wins, for its op alone", () => {
   for (const op of OPS) {
     for (const variant of VARIANTS[op]) {

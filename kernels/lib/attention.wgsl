@@ -1,0 +1,57 @@
+// What every attention kernel shares: its Params, and which keys a query sees. The kernel binds mask and past.
+// q, k and v are views; their strides count numbers, those of the head dimension are 1.
+
+struct Params {
+  B: u32,
+  T: u32, // queries
+  S: u32, // keys
+  H: u32,
+  heads_per_key: u32, // H / Hkv: so many neighbouring query heads share a key head
+  d: u32,
+  scale: f32,
+  causal: u32, // query t sees the keys up to past + t
+  has_mask: u32, // else mask is a tensor of one element
+  q_offset: u32,
+  q_b: u32,
+  q_t: u32,
+  q_h: u32,
+  k_offset: u32,
+  k_b: u32,
+  k_s: u32,
+  k_h: u32,
+  v_offset: u32,
+  v_b: u32,
+  v_s: u32,
+  v_h: u32,
+}
+
+@group(1) @binding(0) var<uniform> params: Params;
+
+// No query up to t sees this key or any behind it. Keys behind are never read: a cache is not filled up there.
+fn key_end(t: u32) -> u32 {
+  if (params.causal == 0u) {
+    return params.S;
+  }
+  return min(params.S, past[0] + t + 1u);
+}
+
+// Whether query t of batch b sees key s, for s < S.
+fn is_visible(b: u32, t: u32, s: u32) -> bool {
+  if (params.causal != 0u && s > past[0] + t) {
+    return false;
+  }
+  return params.has_mask == 0u || mask[b * params.S + s] != 0u;
+}
+
+// Where the numbers of a head begin.
+fn q_start(b: u32, t: u32, h: u32) -> u32 {
+  return params.q_offset + b * params.q_b + t * params.q_t + h * params.q_h;
+}
+
+fn k_start(b: u32, s: u32, h: u32) -> u32 {
+  return params.k_offset + b * params.k_b + s * params.k_s + (h / params.heads_per_key) * params.k_h;
+}
+
+fn v_start(b: u32, s: u32, h: u32) -> u32 {
+  return params.v_offset + b * params.v_b + s * params.v_s + (h / params.heads_per_key) * params.v_h;
+}

@@ -1,0 +1,117 @@
+/** Scaled dot-product attention with grouped heads, causal and padding masks, over views and key/value caches. */
+import { ShapeError } from "../errors.ts";
+import { type PlanOverride, plan, type Variant } from "../plan.ts";
+import { expectShape, formatShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { absent } from "./absent.ts";
+import { contiguous } from "./copy.ts";
+import { softmax } from "./softmax.ts";
+
+export interface AttentionOptions {
+  /** What q·k is multiplied by. */
+  readonly scale: number;
+  /** Query t sees the keys up to past + t only. */
+  readonly causal?: boolean;
+  /** u32[B, S], 1 = the key may be seen. */
+  readonly mask?: Tensor<"u32"> | undefined;
+  /** u32[1], the number of keys before that of the first query; 0 if absent. Without `causal` it says nothing. */
+  readonly past?: Tensor<"u32"> | undefined;
+}
+
+/**
+ * softmax(scale · q kᵀ) v for every head. Query head h reads key head floor(h / (H / Hkv)). A query that sees no key gives
+ * zeros (Hugging Face's finite mask gives the mean of all values there; such a query is padding, and nobody reads it).
+ *
+ * @param q f32[B, T, H, d]; like k and v a view with any strides, except that the last dimension's is 1
+ * @param k f32[B, S, Hkv, d]; with `causal`, S may be a cache's capacity: keys behind the last query's are never read
+ * @param v f32[B, S, Hkv, d]
+ * @returns f32[B, T, H, d], contiguous
+ * @throws ShapeError
+ * Source: Vaswani et al. 2017; torch.nn.functional.scaled_dot_product_attention.
+ */
+export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, override?: PlanOverride): Tensor {
+  for (const [name, x] of Object.entries({ q, k, v })) {
+    if (x.rank !== 4 || (x.strides[3] !== 1 && x.shape[3] !== 1)) {
+      throw new ShapeError(
+        `attention: ${name} must have four dimensions, the last of stride 1, got ${formatShape(x.shape)} with strides ${formatShape(x.strides)}`,
+      );
+    }
+  }
+  const [B, T, H, d] = q.shape;
+  const [, S, Hkv] = k.shape;
+  expectShape("attention", "k", k.shape, [B, S, Hkv, d]);
+  expectShape("attention", "v", v.shape, [B, S, Hkv, d]);
+  if (H % Hkv !== 0) throw new ShapeError(`attention: ${H} query heads are no multiple of ${Hkv} key heads`);
+  const { scale, causal = false, mask, past } = options;
+  if (mask) expectShape("attention", "mask", mask.shape, [B, S]);
+  if (past) expectShape("attention", "past", past.shape, [1]);
+
+  const { device } = q;
+  const bound = {
+    mask: mask ? contiguous(mask) : absent(device),
+    past: past ? contiguous(past) : absent(device),
+  };
+  const [q_b, q_t, q_h] = q.strides;
+  const [k_b, k_s, k_h] = k.strides;
+  const [v_b, v_s, v_h] = v.strides;
+  const params = {
+    ...{ B, T, S, H, heads_per_key: H / Hkv, d, scale, causal: causal ? 1 : 0, has_mask: mask ? 1 : 0 },
+    ...{ q_offset: q.offset, q_b, q_t, q_h, k_offset: k.offset, k_b, k_s, k_h, v_offset: v.offset, v_b, v_s, v_h },
+  };
+  const y = device.empty([B, T, H, d]);
+
+  switch (choose(d, q, override)) {
+    case "composed": {
+      const scores = device.empty([B, H, T, S]);
+      device.launch({
+        kernel: "attention_scores",
+        bindings: { ...bound, q, k, y: scores },
+        params,
+        workgroups: Math.ceil(scores.size / 64),
+      });
+      const p = softmax(scores, override);
+      device.launch({
+        kernel: "attention_values",
+        bindings: { ...bound, p, v, y },
+        params,
+        workgroups: Math.ceil(y.size / 64),
+      });
+      for (const part of [scores, p]) part.dispose();
+      return y;
+    }
+    case "fused": {
+      // Four queries share each key; a single one, as in decoding, has all threads look at keys of its own.
+      const tile = T === 1 ? { TT: 1, BS: 64, BT: 1 } : { TT: 4, BS: 32, BT: 8 };
+      const inFours = [q, k, v].every((x) => [d, x.offset, ...x.strides.slice(0, 3)].every((n) => n % 4 === 0));
+      device.launch({
+        kernel: "attention_fused",
+        uses: { heads: inFours ? "heads_vec4" : "heads_scalar" },
+        overrides: { WG: 64, ...tile, D4: Math.ceil(d / 4) },
+        bindings: { ...bound, q, k, v, y },
+        params,
+        workgroups: B * H * Math.ceil(T / tile.BT),
+      });
+      return y;
+    }
+    case "subgroup": {
+      const SG = device.caps.subgroupMinSize;
+      const TT = T === 1 ? 1 : 8;
+      device.launch({
+        kernel: "attention_subgroup",
+        overrides: { SG, TT, CHUNKS: Math.ceil(d / SG) },
+        bindings: { ...bound, q, k, v, y },
+        params,
+        workgroups: B * H * Math.ceil(T / TT),
+      });
+      return y;
+    }
+  }
+}
+
+/** The planned variant, except that heads too large for a fused kernel's registers are composed whatever the plan says. */
+function choose(d: number, { device }: Tensor, override: PlanOverride | undefined): Variant<"attention"> {
+  const variant = plan("attention", device.caps, override);
+  if (variant === "fused" && d > 256) return "composed";
+  if (variant === "subgroup" && d > 32 * device.caps.subgroupMinSize) return "composed";
+  return variant;
+}

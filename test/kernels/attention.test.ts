@@ -1,0 +1,223 @@
+import { expect, test } from "vitest";
+import { Device } from "../../src/tensor/device.ts";
+import { attention } from "../../src/tensor/ops/attention.ts";
+import { hasFixedSubgroups, VARIANTS } from "../../src/tensor/plan.ts";
+import { type AttentionSizes, attention as reference } from "../../src/tensor/reference/attention.ts";
+import { expectClose } from "../compare.ts";
+import { otherDevice, testDevice } from "../device.ts";
+import { Random } from "../random.ts";
+import { TOLERANCES } from "../tolerances.ts";
+
+const device = await testDevice();
+const folding = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 30 }, Number.POSITIVE_INFINITY);
+const variants = VARIANTS.attention.filter((variant) => variant !== "subgroup" || hasFixedSubgroups(device.caps));
+
+/** One of everything; partial tiles of queries and keys; grouped heads; the model's heads; heads too large to fuse. */
+// biome-ignore format: a table
+const SIZES: AttentionSizes[] = [
+  { B: 1, T: 1, S: 1, H: 1, Hkv: 1, d: 1 },
+  { B: 2, T: 3, S: 7, H: 2, Hkv: 2, d: 5 },
+  { B: 1, T: 9, S: 9, H: 4, Hkv: 2, d: 5 },
+  { B: 2, T: 8, S: 33, H: 6, Hkv: 3, d: 8 },
+  { B: 1, T: 17, S: 65, H: 8, Hkv: 1, d: 8 },
+  { B: 1, T: 33, S: 31, H: 3, Hkv: 3, d: 12 },
+  { B: 1, T: 5, S: 70, H: 2, Hkv: 1, d: 64 },
+  { B: 1, T: 19, S: 40, H: 2, Hkv: 2, d: 88 },
+  { B: 2, T: 1, S: 67, H: 4, Hkv: 2, d: 128 },
+  { B: 1, T: 3, S: 4, H: 1, Hkv: 1, d: 300 },
+];
+
+interface Options {
+  scale: number;
+  causal?: boolean;
+  mask?: Uint32Array;
+  past?: number;
+}
+
+const random = (sizes: AttentionSizes) => {
+  const { B, T, S, H, Hkv, d } = sizes;
+  const source = new Random(T * 1009 + S * 31 + d);
+  return [source.normal(B * T * H * d), source.normal(B * S * Hkv * d), source.normal(B * S * Hkv * d)] as const;
+};
+
+/** Batch b of B is padded on the left by (B - b) quarters of the keys. */
+function leftPadded({ B, S }: AttentionSizes): Uint32Array {
+  return Uint32Array.from({ length: B * S }, (_, i) => (i % S >= (B - Math.floor(i / S)) * Math.floor(S / 4) ? 1 : 0));
+}
+
+for (const variant of variants) {
+  const run = (
+    inputs: readonly Float32Array[],
+    { B, T, S, H, Hkv, d }: AttentionSizes,
+    options: Options,
+    on = device,
+  ) => {
+    const [q, k, v] = inputs;
+    const { scale, causal, mask, past } = options;
+    return attention(
+      on.tensor(q, [B, T, H, d]),
+      on.tensor(k, [B, S, Hkv, d]),
+      on.tensor(v, [B, S, Hkv, d]),
+      {
+        scale,
+        causal,
+        mask: mask && on.tensor(mask, [B, S]),
+        past: past === undefined ? undefined : on.tensor(Uint32Array.of(past), [1]),
+      },
+      { attention: variant },
+    ).read();
+  };
+
+  for (const sizes of SIZES) {
+    const { B, T, S, H, Hkv, d } = sizes;
+    const label = `attention ${variant} B${B} T${T} S${S} H${H}/${Hkv} d${d}`;
+    test(label, async () => {
+      const inputs = random(sizes);
+      const past = Math.max(0, S - T);
+      const scale = 3 / Math.sqrt(d); // sharper than the model's, so that the largest score matters
+      const ways: [string, Options][] = [
+        ["plain", { scale }],
+        ["masked", { scale, mask: leftPadded(sizes) }],
+        ["causal", { scale, causal: true }],
+        ["causal, past, masked", { scale, causal: true, past, mask: leftPadded(sizes) }],
+      ];
+      for (const [way, options] of ways) {
+        expectClose(
+          await run(inputs, sizes, options),
+          reference(...inputs, sizes, options),
+          TOLERANCES.attention,
+          `${label} ${way}`,
+        );
+      }
+    });
+  }
+
+  test(`attention ${variant}: a query that sees no key gives zeros, its neighbours what they should`, async () => {
+    const sizes = { B: 2, T: 9, S: 9, H: 2, Hkv: 2, d: 8 };
+    const inputs = random(sizes);
+    const mask = new Uint32Array(18).fill(1, 5); // batch 0: five keys of padding; queries 0 to 4 see none but these
+    const options = { scale: 1, causal: true, mask };
+    const y = await run(inputs, sizes, options);
+    expect(y.subarray(0, 5 * 16)).toEqual(new Float32Array(5 * 16));
+    expectClose(y, reference(...inputs, sizes, options), TOLERANCES.attention, `${variant} padded queries`);
+    const none = await run(inputs, sizes, { scale: 1, mask: new Uint32Array(18) });
+    expect(none).toEqual(new Float32Array(none.length));
+  });
+
+  test(`attention ${variant}: scores far apart, rising from tile to tile, and low ones alone`, async () => {
+    const sizes = { B: 1, T: 2, S: 80, H: 1, Hkv: 1, d: 8 };
+    const [, , v] = random(sizes);
+    // All are sums that f32 holds exactly, so that the scores have no error of their own.
+    for (const [from, step] of [
+      [0, 1],
+      [0, -1],
+      [-1e4, 1 / 64],
+      [1e30, 0],
+    ]) {
+      const q = new Float32Array(16).fill(1 / 8);
+      const k = Float32Array.from({ length: 80 * 8 }, (_, i) => from + step * Math.floor(i / 8));
+      const y = await run([q, k, v], sizes, { scale: 1 });
+      expectClose(y, reference(q, k, v, sizes, { scale: 1 }), TOLERANCES.attention, `${variant} ${from} + ${step}s`);
+    }
+  });
+
+  test(`attention ${variant}: a NaN in a query makes its row NaN, and no other`, async () => {
+    const sizes = { B: 1, T: 9, S: 9, H: 2, Hkv: 2, d: 8 };
+    const [q, k, v] = random(sizes);
+    q[3 * 16 + 8 + 2] = Number.NaN; // query 3, head 1
+    const y = await run([q, k, v], sizes, { scale: 1 });
+    expect(Array.from(y, Number.isNaN)).toEqual(Array.from(y, (_, i) => Math.floor(i / 8) === 3 * 2 + 1));
+  });
+
+  test.each([5, 8])(`attention ${variant}: q, k and v as views of one tensor, d = %d`, async (d) => {
+    const sizes = { B: 2, T: 9, S: 9, H: 2, Hkv: 2, d };
+    const { B, T, H } = sizes;
+    const D = H * d;
+    const data = new Random(d).normal(B * T * 3 * D);
+    const qkv = device.tensor(data, [B, T, 3 * D]);
+    const views = [0, 1, 2].map((i) => qkv.narrow(2, i * D, D).unflatten(2, [H, d]));
+    const arrays = [0, 1, 2].map((part) => data.filter((_, i) => Math.floor(i / D) % 3 === part));
+    const y = await attention(views[0], views[1], views[2], { scale: 0.4 }, { attention: variant }).read();
+    const expected = reference(arrays[0], arrays[1], arrays[2], sizes, { scale: 0.4 });
+    expectClose(y, expected, TOLERANCES.attention, `${variant} views`);
+  });
+
+  test.each([1, 3, 9])(`attention ${variant}: a cache with room left, T = %d`, async (T) => {
+    const [C, past] = [80, 37];
+    const sizes = { B: 2, T, S: past + T, H: 4, Hkv: 2, d: 8 };
+    const { B, S, H, Hkv, d } = sizes;
+    const [q, k, v] = random(sizes);
+    // [B, S, Hkv, d] -> [B, Hkv, C, d], NaN where nothing has been written.
+    const cache = (x: Float32Array) => {
+      const data = new Float32Array(B * Hkv * C * d).fill(Number.NaN);
+      x.forEach((value, i) => {
+        const [c, h, s, b] = [
+          i % d,
+          Math.floor(i / d) % Hkv,
+          Math.floor(i / (d * Hkv)) % S,
+          Math.floor(i / (d * Hkv * S)),
+        ];
+        data[((b * Hkv + h) * C + s) * d + c] = value;
+      });
+      return device.tensor(data, [B, Hkv, C, d]).permute([0, 2, 1, 3]);
+    };
+    const mask = Uint32Array.from({ length: B * C }, (_, i) => (i >= 4 ? 1 : 0));
+    const options = {
+      scale: 1,
+      causal: true,
+      mask: device.tensor(mask, [B, C]),
+      past: device.tensor(Uint32Array.of(past), [1]),
+    };
+    const y = await attention(device.tensor(q, [B, T, H, d]), cache(k), cache(v), options, {
+      attention: variant,
+    }).read();
+    const visible = Uint32Array.from({ length: B * S }, (_, i) => (i >= 4 ? 1 : 0));
+    const expected = reference(q, k, v, sizes, { scale: 1, causal: true, mask: visible, past });
+    expectClose(y, expected, TOLERANCES.attention, `${variant} cache`);
+  });
+
+  test(`attention ${variant}: more workgroups than one dimension holds`, async () => {
+    const sizes = { B: 3, T: 9, S: 9, H: 6, Hkv: 6, d: 8 };
+    const inputs = random(sizes);
+    const y = await run(inputs, sizes, { scale: 1 }, folding);
+    expectClose(y, reference(...inputs, sizes, { scale: 1 }), TOLERANCES.attention, `${variant} folded`);
+  });
+}
+
+test("fused attention errs at most twice as much as composed attention", async () => {
+  const sizes = { B: 1, T: 19, S: 40, H: 2, Hkv: 2, d: 88 };
+  const [q, k, v] = random(sizes);
+  const expected = reference(q, k, v, sizes, { scale: 0.1 });
+  const errors: Record<string, number> = {};
+  for (const variant of variants) {
+    const of = (x: Float32Array, length: number) => device.tensor(x, [1, length, 2, 88]);
+    const y = await attention(of(q, 19), of(k, 40), of(v, 40), { scale: 0.1 }, { attention: variant }).read();
+    errors[variant] = Math.sqrt(expectClose(y, expected, TOLERANCES.attention, variant).nmse);
+  }
+  for (const variant of variants) expect(errors[variant]).toBeLessThanOrEqual(2 * errors.composed);
+});
+
+test("the largest fused head fits WebGPU's default limits", async () => {
+  const small = await otherDevice({ default_limits: true });
+  const sizes = { B: 1, T: 9, S: 5, H: 1, Hkv: 1, d: 256 };
+  const [q, k, v] = random(sizes);
+  const of = (x: Float32Array, length: number) => small.tensor(x, [1, length, 1, 256]);
+  const y = await attention(of(q, 9), of(k, 5), of(v, 5), { scale: 0.1 }, { attention: "fused" }).read();
+  expectClose(y, reference(q, k, v, sizes, { scale: 0.1 }), TOLERANCES.attention, "d = 256");
+  small.destroy();
+});
+
+test("wrong shapes are refused by name", () => {
+  const of = (...shape: number[]) => device.empty(shape);
+  const q = of(1, 3, 4, 8);
+  const k = of(1, 5, 2, 8);
+  expect(() => attention(q, k, of(1, 5, 2, 7), { scale: 1 })).toThrow(
+    "attention: v must be [1, 5, 2, 8], got [1, 5, 2, 7]",
+  );
+  expect(() => attention(q, of(1, 5, 3, 8), of(1, 5, 3, 8), { scale: 1 })).toThrow(
+    "4 query heads are no multiple of 3 key heads",
+  );
+  expect(() => attention(q.permute([0, 1, 3, 2]), k, k, { scale: 1 })).toThrow("the last of stride 1");
+  const mask = device.empty([1, 4], "u32");
+  expect(() => attention(q, k, k, { scale: 1, mask })).toThrow("attention: mask must be [1, 5], got [1, 4]");
+});
