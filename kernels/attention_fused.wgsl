@@ -1,7 +1,8 @@
-// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h']) v[b, s, h'] over the keys that query t sees, in one pass over them, for
-// GPUs. A query that sees no key gets zeros.
+// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
+// pass over them, for GPUs. A query that sees no key gets zeros.
 //
-// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, T, H, d]
+// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
 // A workgroup takes BT queries of one head and walks along the keys in tiles of BS. Of each query it keeps the largest score
 // so far, the sum of e^(score - largest) and the sum of the values so weighted; when a tile brings a larger score, the sums
 // shrink by e^(old - new). For the scores a thread takes one key and TT queries; for the values, four numbers of a head (of
@@ -20,7 +21,8 @@ const LOWEST = -3.4028234e38;
 
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
 @group(0) @binding(4) var<storage, read> past: array<u32>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 var<workgroup> q_tile: array<vec4<f32>, BT * D4>;
 var<workgroup> scores: array<f32, BT * BS>; // then e^(score - largest)
@@ -79,6 +81,9 @@ fn main(
     for (var r = 0u; r < TT; r++) {
       let row = row0 + r * rows_apart;
       let sees = s < end && is_visible(b, t0 + row, s);
+      if (sees && params.has_bias != 0u) {
+        score[r] += bias[bias_place(b, min(t0 + row, t_last), s, h)];
+      }
       scores[row * BS + key] = select(LOWEST, score[r], sees);
     }
     workgroupBarrier();

@@ -1,7 +1,8 @@
-// y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i], or the lowest f32 where query t does not see key s. The first of
-// the three steps of composed attention: scores, softmax, values.
+// y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i] + bias[b, h, t, s], or the lowest f32 where query t does not see
+// key s. The first of the three steps of composed attention: scores, softmax, values.
 //
-// q: f32[B, T, H, d]  k: f32[B, S, Hkv, d], both strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, H, T, S]
+// q: f32[B, T, H, d]  k: f32[B, S, Hkv, d], both strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// bias: f32[B, H, T, S], strided  ->  y: f32[B, H, T, S]
 // One invocation a score. The floor is finite because WGSL lets a driver assume that there are no infinities.
 // Dispatch: ceil(B·H·T·S / WG), folded. Needs: nothing.
 // Source: Vaswani et al. 2017, Attention Is All You Need.
@@ -12,7 +13,8 @@ override WG: u32 = 64;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> mask: array<u32>;
 @group(0) @binding(3) var<storage, read> past: array<u32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -37,6 +39,9 @@ fn main(
       score += q[q0 + c] * k[k0 + c];
     }
     score *= params.scale;
+    if (params.has_bias != 0u) {
+      score += bias[bias_place(b, t, s, h)];
+    }
   }
   y[i] = score;
 }

@@ -1,7 +1,8 @@
-// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h']) v[b, s, h'] over the keys that query t sees, in one pass over them, for
-// software drivers with subgroups. A query that sees no key gets zeros.
+// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
+// pass over them, for software drivers with subgroups. A query that sees no key gets zeros.
 //
-// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, T, H, d]
+// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
 // A workgroup is one subgroup of SG lanes. It takes TT queries of one head and walks along SG keys at a time, keeping what
 // attention_fused.wgsl keeps. For the scores a lane is a key, for the values it is a number of the head, of which a lane has
 // CHUNKS, SG apart. What all lanes need is loaded by one lane each and shuffled: loads are slow on these drivers.
@@ -19,7 +20,8 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(2) var<storage, read> v: array<f32>;
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
 @group(0) @binding(4) var<storage, read> past: array<u32>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(SG)
 fn main(
@@ -64,7 +66,10 @@ fn main(
 
     for (var r = 0u; r < TT; r++) {
       let sees = s < end && is_visible(b, t0 + r, s);
-      let score = select(LOWEST, scores[r] * params.scale, sees);
+      var score = select(LOWEST, scores[r] * params.scale, sees);
+      if (sees && params.has_bias != 0u) {
+        score += bias[bias_place(b, min(t0 + r, t_last), s, h)];
+      }
       let new_largest = max(largest[r], subgroupMax(score));
       let shrink = exp_accurate(largest[r] - new_largest);
       largest[r] = new_largest;

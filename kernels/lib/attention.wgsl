@@ -11,6 +11,7 @@ struct Params {
   scale: f32,
   causal: u32, // query t sees the keys up to past + t
   has_mask: u32, // else mask is a tensor of one element
+  has_bias: u32, // else bias is one too
   q_offset: u32,
   q_b: u32,
   q_t: u32,
@@ -23,6 +24,11 @@ struct Params {
   v_b: u32,
   v_s: u32,
   v_h: u32,
+  bias_offset: u32,
+  bias_b: u32,
+  bias_h: u32,
+  bias_t: u32,
+  bias_s: u32,
 }
 
 @group(1) @binding(0) var<uniform> params: Params;
@@ -54,4 +60,9 @@ fn k_start(b: u32, s: u32, h: u32) -> u32 {
 
 fn v_start(b: u32, s: u32, h: u32) -> u32 {
   return params.v_offset + b * params.v_b + s * params.v_s + (h / params.heads_per_key) * params.v_h;
+}
+
+// Where the bias of query t and key s lies.
+fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
+  return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
 }

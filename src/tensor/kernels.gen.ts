@@ -137,10 +137,11 @@ fn main(
   }
 }
 `,
-  "attention_fused": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h']) v[b, s, h'] over the keys that query t sees, in one pass over them, for
-// GPUs. A query that sees no key gets zeros.
+  "attention_fused": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
+// pass over them, for GPUs. A query that sees no key gets zeros.
 //
-// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, T, H, d]
+// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
 // A workgroup takes BT queries of one head and walks along the keys in tiles of BS. Of each query it keeps the largest score
 // so far, the sum of e^(score - largest) and the sum of the values so weighted; when a tile brings a larger score, the sums
 // shrink by e^(old - new). For the scores a thread takes one key and TT queries; for the values, four numbers of a head (of
@@ -159,7 +160,8 @@ const LOWEST = -3.4028234e38;
 
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
 @group(0) @binding(4) var<storage, read> past: array<u32>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 var<workgroup> q_tile: array<vec4<f32>, BT * D4>;
 var<workgroup> scores: array<f32, BT * BS>; // then e^(score - largest)
@@ -218,6 +220,9 @@ fn main(
     for (var r = 0u; r < TT; r++) {
       let row = row0 + r * rows_apart;
       let sees = s < end && is_visible(b, t0 + row, s);
+      if (sees && params.has_bias != 0u) {
+        score[r] += bias[bias_place(b, min(t0 + row, t_last), s, h)];
+      }
       scores[row * BS + key] = select(LOWEST, score[r], sees);
     }
     workgroupBarrier();
@@ -279,10 +284,11 @@ fn main(
   }
 }
 `,
-  "attention_scores": `// y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i], or the lowest f32 where query t does not see key s. The first of
-// the three steps of composed attention: scores, softmax, values.
+  "attention_scores": `// y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i] + bias[b, h, t, s], or the lowest f32 where query t does not see
+// key s. The first of the three steps of composed attention: scores, softmax, values.
 //
-// q: f32[B, T, H, d]  k: f32[B, S, Hkv, d], both strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, H, T, S]
+// q: f32[B, T, H, d]  k: f32[B, S, Hkv, d], both strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// bias: f32[B, H, T, S], strided  ->  y: f32[B, H, T, S]
 // One invocation a score. The floor is finite because WGSL lets a driver assume that there are no infinities.
 // Dispatch: ceil(B·H·T·S / WG), folded. Needs: nothing.
 // Source: Vaswani et al. 2017, Attention Is All You Need.
@@ -293,7 +299,8 @@ override WG: u32 = 64;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> mask: array<u32>;
 @group(0) @binding(3) var<storage, read> past: array<u32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -318,14 +325,18 @@ fn main(
       score += q[q0 + c] * k[k0 + c];
     }
     score *= params.scale;
+    if (params.has_bias != 0u) {
+      score += bias[bias_place(b, t, s, h)];
+    }
   }
   y[i] = score;
 }
 `,
-  "attention_subgroup": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h']) v[b, s, h'] over the keys that query t sees, in one pass over them, for
-// software drivers with subgroups. A query that sees no key gets zeros.
+  "attention_subgroup": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
+// pass over them, for software drivers with subgroups. A query that sees no key gets zeros.
 //
-// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, T, H, d]
+// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
 // A workgroup is one subgroup of SG lanes. It takes TT queries of one head and walks along SG keys at a time, keeping what
 // attention_fused.wgsl keeps. For the scores a lane is a key, for the values it is a number of the head, of which a lane has
 // CHUNKS, SG apart. What all lanes need is loaded by one lane each and shuffled: loads are slow on these drivers.
@@ -343,7 +354,8 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(2) var<storage, read> v: array<f32>;
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
 @group(0) @binding(4) var<storage, read> past: array<u32>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 @compute @workgroup_size(SG)
 fn main(
@@ -388,7 +400,10 @@ fn main(
 
     for (var r = 0u; r < TT; r++) {
       let sees = s < end && is_visible(b, t0 + r, s);
-      let score = select(LOWEST, scores[r] * params.scale, sees);
+      var score = select(LOWEST, scores[r] * params.scale, sees);
+      if (sees && params.has_bias != 0u) {
+        score += bias[bias_place(b, min(t0 + r, t_last), s, h)];
+      }
       let new_largest = max(largest[r], subgroupMax(score));
       let shrink = exp_accurate(largest[r] - new_largest);
       largest[r] = new_largest;
@@ -938,6 +953,7 @@ struct Params {
   scale: f32,
   causal: u32, // query t sees the keys up to past + t
   has_mask: u32, // else mask is a tensor of one element
+  has_bias: u32, // else bias is one too
   q_offset: u32,
   q_b: u32,
   q_t: u32,
@@ -950,6 +966,11 @@ struct Params {
   v_b: u32,
   v_s: u32,
   v_h: u32,
+  bias_offset: u32,
+  bias_b: u32,
+  bias_h: u32,
+  bias_t: u32,
+  bias_s: u32,
 }
 
 @group(1) @binding(0) var<uniform> params: Params;
@@ -981,6 +1002,11 @@ fn k_start(b: u32, s: u32, h: u32) -> u32 {
 
 fn v_start(b: u32, s: u32, h: u32) -> u32 {
   return params.v_offset + b * params.v_b + s * params.v_s + (h / params.heads_per_key) * params.v_h;
+}
+
+// Where the bias of query t and key s lies.
+fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
+  return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
 }
 `,
   "lib/heads_scalar": `// Loader for heads of any size and strides. Behind the end of a head come zeros.

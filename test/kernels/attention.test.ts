@@ -32,6 +32,8 @@ interface Options {
   causal?: boolean;
   mask?: Uint32Array;
   past?: number;
+  /** [H, T, S] or [B, H, T, S] */
+  bias?: Float32Array;
 }
 
 const random = (sizes: AttentionSizes) => {
@@ -53,7 +55,7 @@ for (const variant of variants) {
     on = device,
   ) => {
     const [q, k, v] = inputs;
-    const { scale, causal, mask, past } = options;
+    const { scale, causal, mask, past, bias } = options;
     return attention(
       on.tensor(q, [B, T, H, d]),
       on.tensor(k, [B, S, Hkv, d]),
@@ -63,6 +65,7 @@ for (const variant of variants) {
         causal,
         mask: mask && on.tensor(mask, [B, S]),
         past: past === undefined ? undefined : on.tensor(Uint32Array.of(past), [1]),
+        bias: bias && on.tensor(bias, [bias.length / (H * T * S), H, T, S]),
       },
       { attention: variant },
     ).read();
@@ -75,11 +78,14 @@ for (const variant of variants) {
       const inputs = random(sizes);
       const past = Math.max(0, S - T);
       const scale = 3 / Math.sqrt(d); // sharper than the model's, so that the largest score matters
+      const masked = { scale, causal: true, past, mask: leftPadded(sizes) };
       const ways: [string, Options][] = [
         ["plain", { scale }],
         ["masked", { scale, mask: leftPadded(sizes) }],
         ["causal", { scale, causal: true }],
-        ["causal, past, masked", { scale, causal: true, past, mask: leftPadded(sizes) }],
+        ["causal, past, masked", masked],
+        ["bias", { scale, bias: new Random(S).normal(H * T * S) }],
+        ["bias of each row, causal, past, masked", { ...masked, bias: new Random(S).normal(B * H * T * S) }],
       ];
       for (const [way, options] of ways) {
         expectClose(
@@ -140,6 +146,26 @@ for (const variant of variants) {
     const y = await attention(views[0], views[1], views[2], { scale: 0.4 }, { attention: variant }).read();
     const expected = reference(arrays[0], arrays[1], arrays[2], sizes, { scale: 0.4 });
     expectClose(y, expected, TOLERANCES.attention, `${variant} views`);
+  });
+
+  test(`attention ${variant}: a bias that is a view, rows of a table with the heads last`, async () => {
+    const sizes = { B: 2, T: 9, S: 11, H: 3, Hkv: 3, d: 8 };
+    const { B, T, S, H, d } = sizes;
+    const [q, k, v] = random(sizes);
+    const table = new Random(5).normal((T + 4) * S * H);
+    const bias = Float32Array.from({ length: H * T * S }, (_, i) => {
+      const [s, t, h] = [i % S, Math.floor(i / S) % T, Math.floor(i / (S * T))];
+      return table[((t + 4) * S + s) * H + h];
+    });
+    const view = device
+      .tensor(table, [1, T + 4, S, H])
+      .narrow(1, 4, T)
+      .permute([0, 3, 1, 2]);
+    const of = (x: Float32Array, length: number) => device.tensor(x, [B, length, H, d]);
+    const options = { scale: 1, bias: view };
+    const y = await attention(of(q, T), of(k, S), of(v, S), options, { attention: variant }).read();
+    const expected = reference(q, k, v, sizes, { scale: 1, bias });
+    expectClose(y, expected, TOLERANCES.attention, `${variant} bias view`);
   });
 
   test.each([1, 3, 9])(`attention ${variant}: a cache with room left, T = %d`, async (T) => {
@@ -220,4 +246,6 @@ test("wrong shapes are refused by name", () => {
   expect(() => attention(q.permute([0, 1, 3, 2]), k, k, { scale: 1 })).toThrow("the last of stride 1");
   const mask = device.empty([1, 4], "u32");
   expect(() => attention(q, k, k, { scale: 1, mask })).toThrow("attention: mask must be [1, 5], got [1, 4]");
+  const bias = of(2, 4, 3, 5);
+  expect(() => attention(q, k, k, { scale: 1, bias })).toThrow("bias must be [1, 4, 3, 5], got [2, 4, 3, 5]");
 });

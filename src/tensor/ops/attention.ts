@@ -16,10 +16,12 @@ export interface AttentionOptions {
   readonly mask?: Tensor<"u32"> | undefined;
   /** u32[1], the number of keys before that of the first query; 0 if absent. Without `causal` it says nothing. */
   readonly past?: Tensor<"u32"> | undefined;
+  /** f32[1 or B, H, T, S], added to the scaled scores; a view with any strides. */
+  readonly bias?: Tensor | undefined;
 }
 
 /**
- * softmax(scale · q kᵀ) v for every head. Query head h reads key head floor(h / (H / Hkv)). A query that sees no key gives
+ * softmax(scale · q kᵀ + bias) v for every head. Query head h reads key head floor(h / (H / Hkv)). A query that sees no key gives
  * zeros (Hugging Face's finite mask gives the mean of all values there; such a query is padding, and nobody reads it).
  *
  * @param q f32[B, T, H, d]; like k and v a view with any strides, except that the last dimension's is 1
@@ -42,21 +44,36 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   expectShape("attention", "k", k.shape, [B, S, Hkv, d]);
   expectShape("attention", "v", v.shape, [B, S, Hkv, d]);
   if (H % Hkv !== 0) throw new ShapeError(`attention: ${H} query heads are no multiple of ${Hkv} key heads`);
-  const { scale, causal = false, mask, past } = options;
+  const { scale, causal = false, mask, past, bias } = options;
   if (mask) expectShape("attention", "mask", mask.shape, [B, S]);
   if (past) expectShape("attention", "past", past.shape, [1]);
+  if (bias) expectShape("attention", "bias", bias.shape, [bias.shape[0] === 1 ? 1 : B, H, T, S]);
 
   const { device } = q;
   const bound = {
     mask: mask ? contiguous(mask) : absent(device),
     past: past ? contiguous(past) : absent(device),
   };
+  const scoreBias = bias ?? absent(device);
   const [q_b, q_t, q_h] = q.strides;
   const [k_b, k_s, k_h] = k.strides;
   const [v_b, v_s, v_h] = v.strides;
+  const [bias_b, bias_h, bias_t, bias_s] = bias ? bias.expand([B, H, T, S]).strides : [0, 0, 0, 0];
   const params = {
-    ...{ B, T, S, H, heads_per_key: H / Hkv, d, scale, causal: causal ? 1 : 0, has_mask: mask ? 1 : 0 },
+    ...{
+      B,
+      T,
+      S,
+      H,
+      heads_per_key: H / Hkv,
+      d,
+      scale,
+      causal: causal ? 1 : 0,
+      has_mask: mask ? 1 : 0,
+      has_bias: bias ? 1 : 0,
+    },
     ...{ q_offset: q.offset, q_b, q_t, q_h, k_offset: k.offset, k_b, k_s, k_h, v_offset: v.offset, v_b, v_s, v_h },
+    ...{ bias_offset: bias?.offset ?? 0, bias_b, bias_h, bias_t, bias_s },
   };
   const y = device.empty([B, T, H, d]);
 
@@ -65,7 +82,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       const scores = device.empty([B, H, T, S]);
       device.launch({
         kernel: "attention_scores",
-        bindings: { ...bound, q, k, y: scores },
+        bindings: { ...bound, q, k, bias: scoreBias, y: scores },
         params,
         workgroups: Math.ceil(scores.size / 64),
       });
@@ -87,7 +104,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
         kernel: "attention_fused",
         uses: { heads: inFours ? "heads_vec4" : "heads_scalar" },
         overrides: { WG: 64, ...tile, D4: Math.ceil(d / 4) },
-        bindings: { ...bound, q, k, v, y },
+        bindings: { ...bound, q, k, v, bias: scoreBias, y },
         params,
         workgroups: B * H * Math.ceil(T / tile.BT),
       });
@@ -99,7 +116,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       device.launch({
         kernel: "attention_subgroup",
         overrides: { SG, TT, CHUNKS: Math.ceil(d / SG) },
-        bindings: { ...bound, q, k, v, y },
+        bindings: { ...bound, q, k, v, bias: scoreBias, y },
         params,
         workgroups: B * H * Math.ceil(T / TT),
       });

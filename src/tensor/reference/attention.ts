@@ -10,16 +10,16 @@ export interface AttentionSizes {
 
 /**
  * q: [B, T, H, d], k and v: [B, S, Hkv, d], mask: [B, S], 1 = visible. With `causal`, query t sees the keys up to past + t.
- * A query that sees no key gives zeros.
+ * A query that sees no key gives zeros. bias: [B, H, T, S], or [H, T, S] for all of them.
  */
 export function attention(
   q: ArrayLike<number>,
   k: ArrayLike<number>,
   v: ArrayLike<number>,
   { B, T, S, H, Hkv, d }: AttentionSizes,
-  options: { scale: number; causal?: boolean; mask?: ArrayLike<number>; past?: number },
+  options: { scale: number; causal?: boolean; mask?: ArrayLike<number>; past?: number; bias?: ArrayLike<number> },
 ): Float64Array {
-  const { scale, causal = false, mask, past = 0 } = options;
+  const { scale, causal = false, mask, past = 0, bias } = options;
   const y = new Float64Array(B * T * H * d);
   for (let b = 0; b < B; b++) {
     for (let t = 0; t < T; t++) {
@@ -32,7 +32,7 @@ export function attention(
           if ((causal && s > past + t) || (mask && !mask[b * S + s])) continue;
           let dot = 0;
           for (let i = 0; i < d; i++) dot += q[query + i] * k[key(s) + i];
-          scores.push([s, scale * dot]);
+          scores.push([s, scale * dot + (bias ? bias[(((b * H + h) * T + t) * S + s) % bias.length] : 0)]);
         }
         const largest = Math.max(...scores.map(([, score]) => score));
         const total = scores.reduce((sum, [, score]) => sum + Math.exp(score - largest), 0);
