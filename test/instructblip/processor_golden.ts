@@ -24,3 +24,25 @@ export function memoryFolder(files: Record<string, string>): Folder {
     open,
   };
 }
+
+/** A file of one tokenizer: its JSON value, its text, or another tokenizer's with some keys replaced. */
+type TokenizerFile = string | Record<string, unknown> | { from: string; set: Record<string, unknown> };
+const TOKENIZERS = golden<Record<string, Record<string, TokenizerFile>>>("tokenizers.json.gz");
+
+/** The files of a tokenizer that make.py trained, by the names they have on disk. */
+export function tokenizerFiles(name: string): Record<string, string> {
+  const values = (which: string): Record<string, unknown> =>
+    Object.fromEntries(
+      Object.entries(TOKENIZERS[which]).map(([file, value]) => {
+        if (typeof value === "string" || !("from" in value)) return [file, value];
+        const { from, set } = value as { from: string; set: Record<string, unknown> };
+        return [file, { ...(values(from)[file] as Record<string, unknown>), ...set }];
+      }),
+    );
+  return Object.fromEntries(
+    Object.entries(values(name)).map(([file, value]) => [
+      file,
+      typeof value === "string" ? value : JSON.stringify(value),
+    ]),
+  );
+}

@@ -14,6 +14,8 @@ import warnings
 from pathlib import Path
 
 import pictures
+import texts
+import vocabularies
 
 
 def write(path, value):
@@ -33,7 +35,44 @@ def make_pictures(out):
     )
 
 
-PARTS = {"pictures": make_pictures}
+def make_tokenizers(out):
+    files = vocabularies.tokenizers()
+    write(out / "tokenizers.json.gz", files)
+    lines = texts.texts()
+    golden = {"texts": lines, "option_texts": texts.ROWS, "tokenizers": {}}
+    for name in files:
+        tokenizer = vocabularies.loaded(files, name)
+        ids = tokenizer(lines, return_token_type_ids=False)["input_ids"]
+        rows = texts.id_rows(len(tokenizer))
+        golden["tokenizers"][name] = {
+            "class": type(tokenizer).__name__,
+            "length": len(tokenizer),
+            "padding_side": tokenizer.padding_side,
+            "truncation_side": tokenizer.truncation_side,
+            "special_tokens_map": tokenizer.special_tokens_map,
+            "special_ids": {k: getattr(tokenizer, k + "_id") for k in tokenizer.special_tokens_map},
+            "ids": ids,
+            "options": [[o, outcome(lambda o=o: tokenizer(texts.ROWS, return_token_type_ids=False, **o))] for o in texts.OPTIONS],
+            "plain": tokenizer(lines[:40], add_special_tokens=False)["input_ids"],
+            "text": tokenizer.batch_decode(ids),
+            "text_without_special": tokenizer.batch_decode(ids, skip_special_tokens=True),
+            "rows": rows,
+            "row_text": [tokenizer.decode(r) for r in rows],
+            "row_text_cleaned": [tokenizer.decode(r, skip_special_tokens=True, clean_up_tokenization_spaces=True) for r in rows],
+            "row_text_raw": [tokenizer.decode(r, skip_special_tokens=True, clean_up_tokenization_spaces=False) for r in rows],
+        }
+    write(out / "encodings.json.gz", golden)
+
+
+def outcome(call):
+    """What a call returns, or that it raises: messages are not compared."""
+    try:
+        return dict(call())
+    except Exception as error:
+        return {"error": type(error).__name__}
+
+
+PARTS = {"pictures": make_pictures, "tokenizers": make_tokenizers}
 
 
 def main():
