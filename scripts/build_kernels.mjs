@@ -14,9 +14,13 @@ export function generate() {
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
   const entries = files.map((file) => {
-    const name = relative(join(root, "kernels"), file).split(sep).join("/").replace(/\.wgsl$/, "");
+    const name = relative(join(root, "kernels"), file)
+      .split(sep)
+      .join("/")
+      .replace(/\.wgsl$/, "");
     const text = readFileSync(file, "utf8");
-    if (/[`\\]|\$\{/.test(text)) throw new Error(`kernels/${name}.wgsl: backquotes, backslashes and \${ cannot be embedded`);
+    if (/[`\\]|\$\{/.test(text))
+      throw new Error(`kernels/${name}.wgsl: backquotes, backslashes and \${ cannot be embedded`);
     return `  ${JSON.stringify(name)}: \`${text}\`,\n`;
   });
   return (

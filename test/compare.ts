@@ -14,7 +14,12 @@ export interface Comparison {
   readonly worstIndex: number;
 }
 
-export function compare(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: Tolerance, label = ""): Comparison {
+export function compare(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: Tolerance,
+  label = "",
+): Comparison {
   if (actual.length !== expected.length) {
     throw new Error(`${label}: ${actual.length} numbers where ${expected.length} are expected`);
   }
@@ -50,10 +55,17 @@ export function compare(actual: ArrayLike<number>, expected: ArrayLike<number>, 
 }
 
 /** Throws, with the worst element, unless `actual` is within `tolerance` of `expected`. */
-export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: Tolerance, label = ""): Comparison {
+export function expectClose(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: Tolerance,
+  label = "",
+): Comparison {
   const result = compare(actual, expected, tolerance, label);
   if (process.env.TOLERANCE_REPORT) {
-    console.log(`${label}: ${(100 * result.share).toFixed(1)} % of the tolerance, max |Δ| ${result.maxAbs.toExponential(1)}`);
+    console.log(
+      `${label}: ${(100 * result.share).toFixed(1)} % of the tolerance, max |Δ| ${result.maxAbs.toExponential(1)}`,
+    );
   }
   if (!(result.share <= 1)) {
     const { worstIndex: i, maxAbs, nmse, share } = result;

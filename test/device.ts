@@ -1,11 +1,10 @@
-/** The device the tests of one file share, and small ways to use it. */
+/** The device the tests of one file share, and a way to open others. */
 import { type Device, type DeviceOptions, openDevice } from "../src/tensor/device.ts";
-import { create, globals } from "webgpu";
+import { createGPU, requestBestAdapter } from "../src/tensor/gpu.node.ts";
 import { setAdapterProvider } from "../src/tensor/gpu.ts";
 
-Object.assign(globalThis, globals);
-const gpu = create([]);
-setAdapterProvider(() => gpu.requestAdapter());
+const gpu = createGPU();
+setAdapterProvider(() => requestBestAdapter(gpu));
 
 let shared: Promise<Device> | undefined;
 

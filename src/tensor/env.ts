@@ -3,8 +3,10 @@ import { InputError } from "./errors.ts";
 
 export const ENV = {
   INSTRUCTBLIP_MEMORY_BUDGET: "GPU memory the engine may use: bytes, or 512MiB, 12GiB (default: no limit of our own)",
-  INSTRUCTBLIP_MAX_BINDING: "largest binding to use: bytes, or 1MiB; larger weights are split (default: the adapter's limit)",
-  INSTRUCTBLIP_DEFAULT_LIMITS: "1 asks for WebGPU's default limits instead of the adapter's, as a small browser device would have",
+  INSTRUCTBLIP_MAX_BINDING:
+    "largest binding to use: bytes, or 1MiB; larger weights are split (default: the adapter's limit)",
+  INSTRUCTBLIP_DEFAULT_LIMITS:
+    "1 asks for WebGPU's default limits instead of the adapter's, as a small browser device would have",
   INSTRUCTBLIP_PLAN: "forces kernel variants, for tests and benchmarks: linear=tile,attention=composed",
 } as const;
 
