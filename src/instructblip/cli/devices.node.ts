@@ -1,0 +1,114 @@
+/** `devices`: the WebGPU adapters of this machine, what they can do, and which one a model would run on. */
+import { EngineError } from "../../tensor/errors.ts";
+import { createGPU, requestBestAdapter } from "../../tensor/gpu.node.ts";
+import { isSoftwareAdapter } from "../../tensor/gpu.ts";
+import { formatBytes } from "../../tensor/memory.ts";
+import { formatTable } from "./format.ts";
+import type { Terminal } from "./terminal.node.ts";
+
+/** The object `devices --json` prints. */
+export interface Devices {
+  readonly adapters: readonly AdapterReport[];
+  /** The name of the one in use; null where there is none. */
+  readonly used: string | null;
+  readonly why: string;
+}
+
+export interface AdapterReport {
+  readonly name: string;
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly software: boolean;
+  readonly features: readonly string[];
+  /** The limits that decide how models are laid out and which kernels run; bytes and counts. */
+  readonly limits: Readonly<Record<(typeof LIMITS)[number], number>>;
+  readonly used: boolean;
+}
+
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupsPerDimension",
+  "maxStorageBuffersPerShaderStage",
+] as const;
+/** Features this program makes use of where they are. */
+const FEATURES = ["shader-f16", "subgroups", "timestamp-query"] as const;
+
+export async function runDevices({ json }: { json?: boolean }, terminal: Terminal): Promise<void> {
+  const devices = await listDevices();
+  await terminal.out(json ? `${JSON.stringify(devices)}\n` : formatDevices(devices));
+}
+
+async function listDevices(): Promise<Devices> {
+  const best = await requestBestAdapter(createGPU());
+  if (!best) {
+    const why = "no driver was found (Vulkan, Metal or Direct3D 12); `npm run setup` finds or installs one";
+    return { adapters: [], used: null, why };
+  }
+  const reports = [report(best, true)];
+  for (const name of await adapterNames()) {
+    const adapter = await requestBestAdapter(createGPU({ adapter: name }));
+    if (!adapter) continue;
+    const other = report(adapter, false);
+    if (!reports.some(({ name, vendor }) => name === other.name && vendor === other.vendor)) reports.push(other);
+  }
+  return { adapters: reports, used: reports[0].name, why: reason(reports) };
+}
+
+/** Dawn lists its adapters only when it is asked for one that does not exist. */
+async function adapterNames(): Promise<string[]> {
+  try {
+    await requestBestAdapter(createGPU({ adapter: "no adapter has this name" }));
+    return [];
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    return [...String(error.cause).matchAll(/name: '(.*)'$/gm)].map((match) => match[1]);
+  }
+}
+
+function report({ info, features, limits }: GPUAdapter, used: boolean): AdapterReport {
+  return {
+    name: info.description || info.device || info.vendor || "unknown adapter",
+    vendor: info.vendor,
+    architecture: info.architecture,
+    software: isSoftwareAdapter(info),
+    features: [...features].sort(),
+    limits: Object.fromEntries(LIMITS.map((name) => [name, Number(limits[name])])) as AdapterReport["limits"],
+    used,
+  };
+}
+
+/** Why the first of `reports` is the one in use. */
+export function reason(reports: readonly Pick<AdapterReport, "software">[]): string {
+  const [used, ...others] = reports;
+  if (used.software) return "it computes on the CPU: no GPU was found";
+  if (others.length === 0) return "it is the only one";
+  return others.every((other) => other.software) ? "it is the only GPU" : "of several GPUs it is the most powerful";
+}
+
+/** The list for people. */
+export function formatDevices({ adapters, used, why }: Devices): string {
+  if (used === null) return `no WebGPU adapter: ${why}\n`;
+  return adapters.map((adapter) => formatAdapter(adapter, why)).join("\n");
+}
+
+function formatAdapter(
+  { name, vendor, architecture, software, features, limits, used }: AdapterReport,
+  why: string,
+): string {
+  const has = (feature: string) => (features.includes(feature) ? "yes" : "no");
+  return (
+    `${name}${used ? `\n  used: ${why}` : "\n  not used"}\n` +
+    formatTable([
+      ["  kind", software ? "software: computes on the CPU" : "hardware"],
+      ["  vendor, architecture", [vendor, architecture].filter(Boolean).join(", ") || "unknown"],
+      ...FEATURES.map((feature) => [`  ${feature}`, has(feature)]),
+      ["  largest buffer", formatBytes(limits.maxBufferSize)],
+      ["  largest binding", `${formatBytes(limits.maxStorageBufferBindingSize)} (larger weights are split)`],
+      ["  workgroup memory", formatBytes(limits.maxComputeWorkgroupStorageSize)],
+      ["  workgroup invocations", String(limits.maxComputeInvocationsPerWorkgroup)],
+    ])
+  );
+}

@@ -1,0 +1,116 @@
+/** How the command line writes numbers, tables and errors. Pure: nothing here knows a terminal. */
+import { DeviceError, DTypeError, EngineError, KernelError, ShapeError } from "../../tensor/errors.ts";
+
+/** Exit codes, as `--help` lists them. */
+export const EXIT = {
+  ok: 0,
+  /** The model, an image, a prompt or an option cannot be used. */
+  refused: 1,
+  /** The command line itself is wrong. */
+  usage: 2,
+  /** Some of `--requests` failed; each of them has said so on its line. */
+  someFailed: 3,
+  /** A mistake of the program (sysexits.h, EX_SOFTWARE). */
+  internal: 70,
+  sigint: 130,
+  sigpipe: 141,
+  sigterm: 143,
+} as const;
+
+/** The reason a run was asked to stop. */
+export class Interrupted extends Error {
+  readonly exitCode: number;
+
+  constructor(exitCode: number) {
+    super("interrupted");
+    this.exitCode = exitCode;
+  }
+}
+
+/** What to print for an error, and how to exit. An interruption prints nothing. */
+export interface Description {
+  readonly message: string | undefined;
+  /** The error's stable code. */
+  readonly code: string;
+  readonly exitCode: number;
+}
+
+/** An error in words for the person at the terminal. */
+export function describeError(error: unknown): Description {
+  if (error instanceof Interrupted) return { message: undefined, code: "INTERRUPTED", exitCode: error.exitCode };
+  if (error instanceof EngineError && !isInternal(error)) {
+    return { message: `error: ${error.message}`, code: error.code, exitCode: EXIT.refused };
+  }
+  const code = error instanceof EngineError ? error.code : "INTERNAL";
+  const text = error instanceof Error ? error.message : String(error);
+  const message =
+    `error: something went wrong inside the program (${code}): ${text}\n` +
+    "    please report this, with the command and the lines printed by INSTRUCTBLIP_DEBUG=1";
+  return { message, code, exitCode: EXIT.internal };
+}
+
+/** Whether an error is the program's own fault: the caller could not have known better. */
+function isInternal(error: EngineError): boolean {
+  return error instanceof KernelError || error instanceof ShapeError || error instanceof DTypeError;
+}
+
+/** Whether nothing can be computed any more: the device is gone, or no longer to be trusted. */
+export function endsRun(error: unknown): boolean {
+  if (error instanceof Interrupted || error instanceof KernelError) return true;
+  return error instanceof DeviceError && ["DEVICE_LOST", "DISPOSED", "GPU_OOM"].includes(error.code);
+}
+
+/** `850 ms`, `12.3 s`, `4 min 05 s`, `1 h 02 min`. */
+export function formatDuration(ms: number): string {
+  if (ms < 999.5) return `${Math.round(ms)} ms`;
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  const two = (n: number) => String(Math.floor(n)).padStart(2, "0");
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${two((seconds % 3600) / 60)} min`;
+}
+
+/** `12 of 100  1.5/s  59 s left  2 failed` */
+export function progressText(
+  { done, failed }: { done: number; failed: number },
+  total: number | undefined,
+  ms: number,
+): string {
+  const rate = (done / ms) * 1000;
+  const parts = [total === undefined ? `${done} done` : `${done} of ${total}`];
+  parts.push(rate >= 0.1 ? `${rate.toFixed(1)}/s` : `${formatDuration(ms / done)} each`);
+  if (total !== undefined) parts.push(`${formatDuration((ms / done) * (total - done))} left`);
+  if (failed) parts.push(`${failed} failed`);
+  return parts.join("  ");
+}
+
+/** `7.91 B`, `97.6 k`: for parameters. */
+export function formatCount(count: number): string {
+  for (const [unit, size] of [
+    ["B", 1e9],
+    ["M", 1e6],
+    ["k", 1e3],
+  ] as const) {
+    // Three digits; 999.95 M would print as 1000.0 M, so the next unit takes over a little early.
+    if (count >= size * 0.9995) return `${(count / size).toPrecision(3)} ${unit}`;
+  }
+  return String(count);
+}
+
+/** Rows of cells in columns two spaces apart; columns named in `right` are aligned to the right. */
+export function formatTable(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((cell, i) => {
+      widths[i] = Math.max(widths[i] ?? 0, cell.length);
+    });
+  }
+  const padded = (cell: string, i: number) => (right.includes(i) ? cell.padStart(widths[i]) : cell.padEnd(widths[i]));
+  return rows.map((row) => `${row.map(padded).join("  ").trimEnd()}\n`).join("");
+}
+
+/** Text without the control characters that a terminal would obey: a file name or an answer may hold any. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  return text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "\ufffd");
+}

@@ -1,0 +1,209 @@
+/** `generate`: one answer as text or JSON, or many from a file of requests with the model loaded once. */
+import { constants, createReadStream } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { performance } from "node:perf_hooks";
+import type { StorageDType } from "../../modules/weights.ts";
+import { InputError } from "../../tensor/errors.ts";
+import type { GenerationOptions } from "../generation/configuration.ts";
+import { TextIteratorStreamer } from "../generation/streamer.ts";
+import type { InstructBlipForConditionalGeneration, InstructBlipInputs } from "../instructblip.ts";
+import { InstructBlipProcessor } from "../processor.ts";
+import { openModelFolder } from "./folder.node.ts";
+import { describeError, EXIT, endsRun, formatDuration, progressText } from "./format.ts";
+import { parseLine, type Request, type RequestId, splitLines } from "./requests.ts";
+import { loadModel, prepareInputs, type Run, readImage } from "./session.node.ts";
+import { Progress, say, sayStack } from "./terminal.node.ts";
+import { Stopwatch, type Timing } from "./timing.ts";
+
+interface Common {
+  readonly model: string;
+  readonly dtype: StorageDType;
+}
+
+export interface Question extends Common {
+  readonly image: string;
+  readonly prompt: string;
+  readonly generation: GenerationOptions;
+  readonly json?: boolean;
+}
+
+export interface Questions extends Common {
+  /** A file of JSON lines, or `-`. */
+  readonly requests: string;
+}
+
+/** A line of `--json`. */
+export interface Result {
+  readonly id: RequestId;
+  /** As Hugging Face's generate() returns them: image tokens and prompt first. */
+  readonly sequences: number[][];
+  /** `batch_decode(sequences, skip_special_tokens=True)` */
+  readonly text: string[];
+  readonly timing: Timing;
+}
+
+/** A line of `--json` for a request that failed. */
+export interface Failure {
+  readonly id: RequestId;
+  readonly error: { readonly code: string; readonly message: string };
+}
+
+/** Answers one question, as text while it is made or as one line of JSON. */
+export async function runGenerate(question: Question, run: Run): Promise<void> {
+  const { terminal, signal } = run;
+  let start = performance.now();
+  const folder = await openModelFolder(question.model);
+  const processor = await InstructBlipProcessor.from_pretrained(folder);
+  let load_ms = performance.now() - start;
+  // A mistake in the picture or the prompt shows before the weights are loaded, not minutes later.
+  const watch = new Stopwatch(1);
+  const inputs = await prepareInputs(processor, [await readImage(question.image)], [question.prompt]);
+  watch.preprocessed();
+  start = performance.now();
+  const model = await loadModel(folder, question.dtype, run);
+  load_ms += performance.now() - start;
+  try {
+    if (question.json) {
+      const result = await answer({ model, processor, load_ms }, null, inputs, question.generation, watch, signal);
+      return await terminal.out(`${JSON.stringify(result)}\n`);
+    }
+    const streamer = new TextIteratorStreamer(processor.tokenizer, { skip_prompt: true, skip_special_tokens: true });
+    const generated = model.generate({ ...inputs, ...question.generation, streamer, signal });
+    generated.catch(() => {}); // said by the streamer
+    let started = false;
+    try {
+      for await (const piece of streamer) {
+        const text: string = started ? piece : piece.trimStart();
+        if (text) await terminal.out(text);
+        started ||= text !== "";
+      }
+    } catch (error) {
+      await generated.catch(() => {}); // it may still be at work on the model that is about to be disposed of
+      if (started && terminal.outIsTerminal) await terminal.out("\n").catch(() => {});
+      throw error;
+    }
+    await generated;
+    await terminal.out("\n");
+  } finally {
+    model.dispose();
+  }
+}
+
+interface Loaded {
+  readonly model: InstructBlipForConditionalGeneration;
+  readonly processor: InstructBlipProcessor;
+  readonly load_ms: number;
+}
+
+async function answer(
+  { model, processor, load_ms }: Loaded,
+  id: RequestId,
+  inputs: InstructBlipInputs,
+  generation: GenerationOptions,
+  watch: Stopwatch,
+  signal: AbortSignal,
+): Promise<Result> {
+  watch.generating();
+  const sequences = await model.generate({ ...inputs, ...generation, signal, on_token: () => watch.token() });
+  const timing = watch.read(load_ms);
+  return { id, sequences, text: processor.batch_decode(sequences, { skip_special_tokens: true }), timing };
+}
+
+// --- many requests -------------------------------------------------------------------------------------------------
+
+/** Answers every request, one line for each. @returns the exit code */
+export async function runRequests({ requests: path, model: modelPath, dtype }: Questions, run: Run): Promise<number> {
+  const { terminal, signal } = run;
+  const isFile = path !== "-" && (await isRegularFile(path));
+  const total = isFile ? await countLines(path) : undefined;
+  const start = performance.now();
+  const folder = await openModelFolder(modelPath);
+  const processor = await InstructBlipProcessor.from_pretrained(folder);
+  const model = await loadModel(folder, dtype, run);
+  const loaded = { model, processor, load_ms: performance.now() - start };
+  const base = isFile ? dirname(path) : process.cwd();
+  const input = path === "-" ? process.stdin : createReadStream(path);
+  const progress = new Progress(terminal);
+  const begun = performance.now();
+  const counts = { done: 0, failed: 0 };
+  let exit: number = EXIT.ok;
+  const stop = () => input.destroy();
+  signal.addEventListener("abort", stop);
+  progress.show(total === undefined ? "waiting for requests …" : `0 of ${total}`);
+  try {
+    for await (const line of splitLines(input)) {
+      signal.throwIfAborted();
+      const parsed = parseLine(line);
+      if (!parsed) continue;
+      let result: Result | Failure;
+      let fatal: unknown;
+      try {
+        if (parsed.error) throw parsed.error;
+        result = await answerRequest(loaded, parsed.id, parsed.request, base, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (endsRun(error)) fatal = error;
+        else sayStack(terminal, error);
+        const { code, message, exitCode } = describeError(error);
+        result = { id: parsed.id, error: { code, message: (message ?? code).replace(/^error: /, "") } };
+        counts.failed++;
+        if (exitCode === EXIT.internal) exit = EXIT.internal;
+        else if (exit === EXIT.ok) exit = EXIT.someFailed;
+      }
+      counts.done++;
+      if (terminal.outIsTerminal) progress.clear();
+      await terminal.out(`${JSON.stringify(result)}\n`);
+      if (fatal) throw fatal;
+      progress.show(progressText(counts, total, performance.now() - begun));
+    }
+    signal.throwIfAborted();
+  } catch (error) {
+    signal.throwIfAborted(); // the aborted stream's own error says less
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", stop);
+    progress.clear();
+    input.destroy();
+    model.dispose();
+  }
+  if (counts.failed) say(terminal, `${counts.failed} of ${counts.done} requests failed; their lines say why`);
+  else if (terminal.errIsTerminal)
+    say(terminal, `${counts.done} answered in ${formatDuration(performance.now() - begun)}`);
+  return exit;
+}
+
+async function answerRequest(
+  loaded: Loaded,
+  id: RequestId,
+  { images, prompts, generation }: Request,
+  base: string,
+  signal: AbortSignal,
+): Promise<Result> {
+  const watch = new Stopwatch(prompts.length);
+  const pictures = [];
+  for (const image of images) pictures.push(await readImage(resolve(base, image), image));
+  const inputs = await prepareInputs(loaded.processor, pictures, prompts);
+  watch.preprocessed();
+  return answer(loaded, id, inputs, generation, watch, signal);
+}
+
+/** False for a pipe, such as the shell's `<(…)`. @throws InputError for what is not there or a folder */
+async function isRegularFile(path: string): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found) throw new InputError("NOT_FOUND", `--requests ${path}: no such file`);
+  if (found.isDirectory()) throw new InputError("NOT_FOUND", `--requests ${path}: this is a folder`);
+  await access(path, constants.R_OK).catch(() => {
+    throw new InputError("IO", `--requests ${path}: no permission to read it`);
+  });
+  return found.isFile();
+}
+
+/** Lines with something on them, for the progress. */
+async function countLines(path: string): Promise<number> {
+  let lines = 0;
+  for await (const { bytes } of splitLines(createReadStream(path))) {
+    if (!bytes || bytes.some((byte) => byte > 32)) lines++;
+  }
+  return lines;
+}

@@ -1,0 +1,46 @@
+/** `inspect`: reads a checkpoint's config and headers, asks for an adapter, and prints inspection.ts. No weight is read. */
+import { openDevice } from "../../tensor/device.ts";
+import { EngineError } from "../../tensor/errors.ts";
+import type { Caps } from "../../tensor/gpu.ts";
+import { Checkpoint } from "../../tensor/safetensors.ts";
+import { openModelFolder, readConfig } from "./folder.node.ts";
+import "./adapter.node.ts";
+import { formatInspection, inspect } from "./inspection.ts";
+import { say, type Terminal } from "./terminal.node.ts";
+
+export interface InspectOptions {
+  json?: boolean;
+  tensors?: boolean;
+}
+
+export async function runInspect(path: string, { json, tensors }: InspectOptions, terminal: Terminal): Promise<void> {
+  const folder = await openModelFolder(path);
+  const config = await readConfig(folder);
+  const checkpoint = await Checkpoint.open(folder);
+  const files: { name: string; bytes: number }[] = [];
+  try {
+    for (const name of new Set([...checkpoint.tensors.values()].map(({ file }) => file))) {
+      const source = await folder.open(name);
+      files.push({ name, bytes: source.size });
+      await source.close();
+    }
+  } finally {
+    await checkpoint.close();
+  }
+  const caps = await adapterCaps();
+  const report = inspect({ name: folder.name, config, checkpoint, files, caps, withTensors: Boolean(tensors) });
+  if (!json) for (const warning of report.warnings) say(terminal, `warning: ${warning}`);
+  await terminal.out(json ? `${JSON.stringify(report)}\n` : formatInspection(report));
+}
+
+/** What a model would be given, undefined where there is no adapter. */
+async function adapterCaps(): Promise<Caps | undefined> {
+  try {
+    const device = await openDevice();
+    device.destroy();
+    return device.caps;
+  } catch (error) {
+    if (error instanceof EngineError && (error.code === "NO_ADAPTER" || error.code === "NO_WEBGPU")) return undefined;
+    throw error;
+  }
+}

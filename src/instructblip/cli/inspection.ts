@@ -1,0 +1,195 @@
+/** What `inspect` says of a checkpoint, as data for `--json` and as text for people. Pure: it is handed what was read. */
+import type { Caps } from "../../tensor/gpu.ts";
+import { formatBytes } from "../../tensor/memory.ts";
+import type { Checkpoint, CheckpointTensor } from "../../tensor/safetensors.ts";
+import { formatShape, sizeOf } from "../../tensor/shape.ts";
+import type { InstructBlipConfig } from "../config.ts";
+import { formatCount, formatTable } from "./format.ts";
+import { DEFAULT_LIMITS, type MemoryPlan, planMemory } from "./memory_plan.ts";
+
+/** The object `inspect --json` prints. Sizes in bytes. */
+export interface Inspection {
+  readonly name: string;
+  readonly model: string;
+  readonly config: {
+    readonly num_query_tokens: number;
+    readonly image_token_index: number | null;
+    readonly vision: Summary;
+    readonly qformer: Summary;
+    readonly language: Summary;
+  };
+  readonly files: readonly { readonly name: string; readonly bytes: number }[];
+  readonly tensors: Group;
+  /** By what the names begin with. */
+  readonly parts: readonly (Group & { readonly prefix: string })[];
+  readonly dtypes: readonly (Group & { readonly dtype: string })[];
+  readonly warnings: readonly string[];
+  /** Null where there is none; the plan is then for the least that WebGPU guarantees. */
+  readonly adapter: { readonly name: string; readonly software: boolean } | null;
+  readonly memory: MemoryPlan;
+  /** With `--tensors`. */
+  readonly list?: readonly Listed[];
+}
+
+type Summary = Readonly<Record<string, string | number | boolean | readonly number[] | null>>;
+
+interface Group {
+  readonly count: number;
+  readonly parameters: number;
+  readonly bytes: number;
+}
+
+interface Listed {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly file: string;
+}
+
+/** What is known when a checkpoint's headers have been read. */
+export interface Inspected {
+  readonly name: string;
+  readonly config: InstructBlipConfig;
+  readonly checkpoint: Pick<Checkpoint, "tensors" | "warnings">;
+  readonly files: readonly { readonly name: string; readonly bytes: number }[];
+  readonly caps: Caps | undefined;
+  readonly withTensors: boolean;
+}
+
+/** In the order in which a picture passes through them; anything else follows. */
+const PARTS = ["vision_model", "query_tokens", "qformer", "language_projection", "language_model"];
+
+export function inspect({ name, config, checkpoint, files, caps, withTensors }: Inspected): Inspection {
+  const { vision_config: vision, qformer_config: qformer, text_config: text } = config;
+  const tensors = [...checkpoint.tensors.values()];
+  const rank = (prefix: string) => (PARTS.includes(prefix) ? PARTS.indexOf(prefix) : PARTS.length);
+  const by = (key: (info: CheckpointTensor) => string) => {
+    const groups = new Map<string, CheckpointTensor[]>();
+    for (const info of tensors) {
+      const group = groups.get(key(info));
+      if (group) group.push(info);
+      else groups.set(key(info), [info]);
+    }
+    return [...groups];
+  };
+  const inspection: Inspection = {
+    name,
+    model: "InstructBlipForConditionalGeneration",
+    config: {
+      num_query_tokens: config.num_query_tokens,
+      image_token_index: config.image_token,
+      vision: {
+        num_hidden_layers: vision.num_hidden_layers,
+        hidden_size: vision.hidden_size,
+        intermediate_size: vision.intermediate_size,
+        num_attention_heads: vision.num_attention_heads,
+        image_size: vision.image_size,
+        patch_size: vision.patch_size,
+        hidden_act: vision.hidden_act,
+      },
+      qformer: {
+        num_hidden_layers: qformer.num_hidden_layers,
+        hidden_size: qformer.hidden_size,
+        intermediate_size: qformer.intermediate_size,
+        num_attention_heads: qformer.num_attention_heads,
+        cross_attention_frequency: qformer.cross_attention_frequency,
+        max_position_embeddings: qformer.max_position_embeddings,
+        hidden_act: qformer.hidden_act,
+      },
+      language: {
+        model_type: text.model_type,
+        num_hidden_layers: text.num_hidden_layers,
+        hidden_size: text.hidden_size,
+        intermediate_size: text.intermediate_size,
+        num_attention_heads: text.num_attention_heads,
+        num_key_value_heads: text.key_value_heads,
+        head_dim: text.dim_of_head,
+        vocab_size: text.vocab_size,
+        max_position_embeddings: text.max_position_embeddings,
+        hidden_act: text.hidden_act,
+        eos_token_id: text.eos_token_id,
+        pad_token_id: text.pad_token_id,
+      },
+    },
+    files,
+    tensors: groupOf(tensors),
+    parts: by((info) => info.name.split(".", 1)[0])
+      .sort(([a], [b]) => rank(a) - rank(b))
+      .map(([prefix, infos]) => ({ prefix, ...groupOf(infos) })),
+    dtypes: by((info) => info.dtype).map(([dtype, infos]) => ({ dtype, ...groupOf(infos) })),
+    warnings: checkpoint.warnings,
+    adapter: caps ? { name: caps.description, software: caps.isSoftware } : null,
+    memory: planMemory(checkpoint.tensors, config, caps ?? DEFAULT_LIMITS),
+  };
+  if (!withTensors) return inspection;
+  return { ...inspection, list: tensors.map(({ name, dtype, shape, file }) => ({ name, dtype, shape, file })) };
+}
+
+function groupOf(tensors: readonly CheckpointTensor[]): Group {
+  return {
+    count: tensors.length,
+    parameters: tensors.reduce((sum, { shape }) => sum + sizeOf(shape), 0),
+    bytes: tensors.reduce((sum, { begin, end }) => sum + end - begin, 0),
+  };
+}
+
+/** The report for people. */
+export function formatInspection(it: Inspection): string {
+  const { config, memory } = it;
+  const row = (name: string, group: Group) => [
+    `  ${name}`,
+    `${group.count} ${group.count === 1 ? "tensor" : "tensors"}`,
+    `${formatCount(group.parameters)} parameters`,
+    formatBytes(group.bytes),
+  ];
+  const sections = [
+    `${it.name}: ${it.model}, ${config.language.model_type} language model\n`,
+    section("image encoder", config.vision),
+    section("Q-Former", { num_query_tokens: config.num_query_tokens, ...config.qformer }),
+    section("language model", { ...config.language, image_token_index: config.image_token_index }),
+    `parts\n${formatTable([...it.parts.map((part) => row(part.prefix, part)), row("all", it.tensors)], [1, 2, 3])}`,
+    `number types\n${formatTable(
+      it.dtypes.map((group) => row(group.dtype, group)),
+      [1, 2, 3],
+    )}`,
+    `files\n${formatTable(
+      it.files.map(({ name, bytes }) => [`  ${name}`, formatBytes(bytes)]),
+      [1],
+    )}`,
+    formatMemory(it, memory),
+  ];
+  if (it.list) {
+    sections.push(
+      `tensors\n${formatTable(it.list.map(({ name, dtype, shape }) => [`  ${name}`, dtype, formatShape(shape)]))}`,
+    );
+  }
+  return sections.join("\n");
+}
+
+function section(title: string, summary: Summary): string {
+  const value = (x: Summary[string]) => (x === null ? "none" : typeof x === "object" ? x.join(", ") : String(x));
+  return `${title}\n${formatTable(Object.entries(summary).map(([name, x]) => [`  ${name}`, value(x)]))}`;
+}
+
+function formatMemory({ adapter }: Inspection, { binding_limit, weights, kv_cache, activations }: MemoryPlan): string {
+  const where = adapter
+    ? `on ${adapter.name}${adapter.software ? " (software)" : ""}`
+    : "no WebGPU adapter was found: this is for the least that WebGPU guarantees";
+  const pieces = ({ split, pieces }: MemoryPlan["weights"][number]) =>
+    split ? `${split} ${split === 1 ? "matrix" : "matrices"} in ${pieces} pieces` : "none split";
+  const rows = [
+    ...weights.map((plan) => [`  weights, --dtype ${plan.dtype}`, formatBytes(plan.bytes), pieces(plan)]),
+    [
+      "  key/value cache",
+      `${formatBytes(kv_cache.bytes_per_token)}`,
+      `per token; at most ${kv_cache.max_tokens} tokens in a row`,
+    ],
+    [
+      "  activations",
+      `${formatBytes(activations.bytes_estimated)}`,
+      `about, for one image and ${activations.prompt_tokens} tokens`,
+    ],
+    ["  largest binding", formatBytes(binding_limit), ""],
+  ];
+  return `GPU memory (${where})\n${formatTable(rows, [1])}`;
+}

@@ -1,0 +1,123 @@
+/**
+ * How much GPU memory a checkpoint will take, from its headers and config alone: nothing is loaded. Weights and cache
+ * are what the engine will allocate to the byte (test/cli/inspect.test.ts compares); activations are an estimate.
+ */
+import { DTYPES, type WeightDType } from "../../tensor/dtype.ts";
+import type { CheckpointTensor } from "../../tensor/safetensors.ts";
+import { sizeOf } from "../../tensor/shape.ts";
+import type { InstructBlipConfig } from "../config.ts";
+
+/** WebGPU's defaults, which every adapter has at least (specification, section 3.6.2). */
+export const DEFAULT_LIMITS: Limits = { maxBindingBytes: 128 * 2 ** 20, maxBufferBytes: 256 * 2 ** 20 };
+
+/** The part of an adapter's limits that decides how a model is laid out. */
+export interface Limits {
+  /** One binding may span this much; larger weights are split by rows. */
+  readonly maxBindingBytes: number;
+  readonly maxBufferBytes: number;
+}
+
+/** All sizes in bytes. */
+export interface MemoryPlan {
+  readonly binding_limit: number;
+  /** For each `--dtype`. */
+  readonly weights: readonly WeightsPlan[];
+  readonly kv_cache: {
+    /** For each token of a row: prompt, image tokens and answer. */
+    readonly bytes_per_token: number;
+    /** Tokens in a row before one layer's keys exceed the binding limit, with a batch of 1. */
+    readonly max_tokens: number;
+  };
+  /** One image and one prompt of `prompt_tokens`, image tokens included. */
+  readonly activations: { readonly bytes_estimated: number; readonly prompt_tokens: number };
+}
+
+export interface WeightsPlan {
+  readonly dtype: "auto" | WeightDType;
+  readonly bytes: number;
+  /** Matrices larger than the binding limit, and the pieces they are split into. */
+  readonly split: number;
+  readonly pieces: number;
+}
+
+/** Plans for every storage dtype. */
+export function planMemory(
+  tensors: ReadonlyMap<string, CheckpointTensor>,
+  config: InstructBlipConfig,
+  limits: Limits,
+): MemoryPlan {
+  const binding_limit = Math.min(limits.maxBindingBytes, limits.maxBufferBytes);
+  const text = config.text_config;
+  const headBytes = text.key_value_heads * text.dim_of_head * 4; // keys and values are f32
+  const prompt_tokens = config.num_query_tokens + 32;
+  return {
+    binding_limit,
+    weights: (["auto", "f32", "f16", "bf16"] as const).map((dtype) =>
+      planWeights(tensors, config, binding_limit, dtype),
+    ),
+    kv_cache: {
+      bytes_per_token: 2 * text.num_hidden_layers * headBytes,
+      max_tokens: Math.floor(binding_limit / headBytes),
+    },
+    activations: { bytes_estimated: estimateActivations(config, prompt_tokens), prompt_tokens },
+  };
+}
+
+function planWeights(
+  tensors: ReadonlyMap<string, CheckpointTensor>,
+  { text_config }: InstructBlipConfig,
+  limit: number,
+  dtype: "auto" | WeightDType,
+): WeightsPlan {
+  let bytes = allocated(text_config.max_position_embeddings * text_config.dim_of_head * 4); // the rotary table
+  let split = 0;
+  let pieces = 0;
+  for (const info of tensors.values()) {
+    if (info.dtype !== "f32" && info.dtype !== "f16" && info.dtype !== "bf16") continue; // ids and masks of old files
+    if (info.name.endsWith("rotary_emb.inv_freq")) continue;
+    if (!info.name.endsWith(".weight") || info.shape.length < 2) {
+      bytes += allocated(sizeOf(info.shape) * 4); // used element by element, so kept as f32
+      continue;
+    }
+    // As in tensor/weight.ts: rows are padded to four numbers and split evenly over as few pieces as will do.
+    const [N] = info.shape;
+    const size = sizeOf(info.shape);
+    if (size === 0) continue;
+    const rowBytes = Math.ceil(size / N / 4) * 4 * DTYPES[dtype === "auto" ? info.dtype : dtype].bytes;
+    const most = Math.max(1, Math.floor(limit / rowBytes)); // where not even a row fits, loading will say so
+    const rows = Math.ceil(N / Math.ceil(N / most));
+    const full = Math.floor(N / rows);
+    bytes += full * allocated(rows * rowBytes);
+    if (N % rows) bytes += allocated((N % rows) * rowBytes);
+    if (rows < N) {
+      split++;
+      pieces += Math.ceil(N / rows);
+    }
+  }
+  return { dtype, bytes, split, pieces };
+}
+
+/** A buffer's size: tensor/memory.ts rounds up to whole vec4s. */
+function allocated(bytes: number): number {
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
+}
+
+/**
+ * The activations of one layer of each part: they are alive until the layer ends, and since the parts' sizes differ,
+ * the pool keeps one set for each.
+ */
+function estimateActivations({ vision_config, qformer_config, text_config }: InstructBlipConfig, L: number): number {
+  const { hidden_size: Dv, intermediate_size: Fv, num_patches: N } = vision_config;
+  const { hidden_size: Dq, intermediate_size: Fq } = qformer_config;
+  const {
+    hidden_size: D,
+    intermediate_size: F,
+    num_attention_heads: H,
+    key_value_heads: Hkv,
+    dim_of_head: d,
+  } = text_config;
+  const vision = (N + 1) * (11 * Dv + Fv);
+  const qformer = L * (20 * Dq + 2 * Fq) + (N + 1) * 2 * Dq;
+  const language = L * (7 * D + 3 * H * d + 3 * Hkv * d + 3 * F) + text_config.vocab_size;
+  return 4 * (vision + qformer + language);
+}

@@ -1,0 +1,293 @@
+/**
+ * The command line's grammar: commands, options, help, exit codes. What a command does is in its own file, imported only
+ * when it runs, so that `--help` and mistyped options answer at once.
+ */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { ENV } from "../../tensor/env.ts";
+import type { GenerationOptions } from "../generation/configuration.ts";
+import { describeError, EXIT } from "./format.ts";
+import type { Run } from "./session.node.ts";
+import { say, sayStack } from "./terminal.node.ts";
+
+const EXIT_CODES = `
+Exit codes:
+  ${EXIT.ok}    everything asked for was done
+  ${EXIT.refused}    the model, an image, a prompt or an option cannot be used; stderr says why
+  ${EXIT.usage}    the command line is wrong
+  ${EXIT.someFailed}    generate --requests: it ran to the end, and some requests failed; their lines say why
+  ${EXIT.internal}   a mistake of this program; please report it
+  ${EXIT.sigint}, ${EXIT.sigterm}, ${EXIT.sigpipe}  interrupted, terminated, or the reader of stdout has gone`;
+
+const ENVIRONMENT = `
+Environment:
+${[
+  ...Object.entries(ENV),
+  ["INSTRUCTBLIP_DEBUG", "1 prints the stack of an error"],
+  ["NO_COLOR", "no colours on a terminal"],
+]
+  .map(([name, what]) => `  ${name}\n      ${what}`)
+  .join("\n")}`;
+
+const EXAMPLES = {
+  top: `
+Examples:
+  $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is unusual about this image?"
+  $ instructblip inspect vicuna-7b
+  $ instructblip devices
+
+An option of a command is explained by the command's own help: instructblip generate --help
+In the repository write npm run -s instructblip -- in place of instructblip; installed as a package, npx instructblip.`,
+  generate: `
+Examples:
+  One answer, as it is made:
+    $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --max-new-tokens 64
+
+  One answer as JSON, on one line: {"id", "sequences", "text", "timing"}
+    $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --json
+  sequences   token ids as Hugging Face's generate() returns them, image tokens and prompt first
+  text        the sequences decoded without special tokens
+  timing      load_ms: model and processor; preprocess_ms: pictures and prompts; time_to_first_token_ms and total_ms:
+              since the request began, without loading; new_tokens: added to each row;
+              tokens_per_second: of all rows, after the first token
+
+  Many requests, the model loaded once; one line of JSON in, one line out, in the same order:
+    $ instructblip generate --model vicuna-7b --requests questions.jsonl --json > answers.jsonl
+  A request: {"id": "q1", "images": ["cat.jpg"], "prompts": ["What is this?"], "generation": {"max_new_tokens": 64}}
+  Several images and prompts make one batch: the first prompt is asked about the first image, and so on. "generation"
+  takes generate()'s options by Hugging Face's names. File names are relative to the folder of the requests (to the
+  working directory when they come from a pipe). Blank lines are skipped. A request that cannot be answered gives
+  {"id", "error": {"code", "message"}}, the run goes on, and the exit code is ${EXIT.someFailed} at the end.
+${EXIT_CODES}`,
+  trace: `
+Writes float32 tensors under Hugging Face's names: pixel_values, vision_outputs.last_hidden_state,
+qformer_outputs.last_hidden_state, image_features (projected into the language model) and logits; with --all also
+the output of every module under its path in the checkpoint (a second run of a module in the pass as PATH#2).
+The file appears whole or not at all.
+
+Examples:
+  $ instructblip trace --model vicuna-7b --image cat.jpg --prompt "What is this?" --out trace.safetensors
+  $ instructblip trace --model vicuna-7b --image cat.jpg --prompt "What is this?" --out trace.safetensors --all
+${EXIT_CODES}`,
+  inspect: `
+Reads the config and the headers of the weights, not the weights. The memory plan is for the adapter that would be used;
+without one it is for the least that WebGPU guarantees.
+
+Examples:
+  $ instructblip inspect vicuna-7b
+  $ instructblip inspect vicuna-7b --json --tensors
+${EXIT_CODES}`,
+  devices: `
+Examples:
+  $ instructblip devices
+  $ instructblip devices --json
+${EXIT_CODES}`,
+};
+
+/** An option's value is read once: a second one would silently win over the first. */
+function once<T>(read: (text: string) => T): (text: string, previous: T | undefined) => T {
+  return (text, previous) => {
+    if (previous !== undefined) throw new InvalidArgumentError("It is given twice.");
+    return read(text);
+  };
+}
+
+const text = once((value) => value);
+
+const fileName = once((value) => {
+  if (value === "") throw new InvalidArgumentError("It must not be empty.");
+  return value;
+});
+
+const whole = (low: number) =>
+  once((value) => {
+    const number = Number(value);
+    if (/^[0-9]+$/.test(value) && Number.isSafeInteger(number) && number >= low) return number;
+    throw new InvalidArgumentError(`It must be a whole number of at least ${low}.`);
+  });
+
+const positive = once((value) => {
+  const number = Number(value);
+  if (value.trim() !== "" && Number.isFinite(number) && number > 0) return number;
+  throw new InvalidArgumentError("It must be a number above 0.");
+});
+
+const ids = once((value) => {
+  if (/^[0-9]+(,[0-9]+)*$/.test(value)) {
+    const list = value.split(",").map(Number);
+    if (list.every(Number.isSafeInteger)) return list;
+  }
+  throw new InvalidArgumentError("It must be token ids, separated by commas: 2 or 2,29871.");
+});
+
+/** Generation options: flag, commander's name for it, Hugging Face's, value, meaning. */
+const GENERATION = [
+  ["--max-new-tokens <n>", "maxNewTokens", "max_new_tokens", whole(1), "tokens in the answer, at most (default: 20)"],
+  ["--min-new-tokens <n>", "minNewTokens", "min_new_tokens", whole(0), "tokens before the answer may end"],
+  ["--max-length <n>", "maxLength", "max_length", whole(1), "tokens of image, prompt and answer together, at most"],
+  ["--min-length <n>", "minLength", "min_length", whole(0), "tokens of all three before the answer may end"],
+  [
+    "--repetition-penalty <x>",
+    "repetitionPenalty",
+    "repetition_penalty",
+    positive,
+    "above 1: tokens already there become less likely",
+  ],
+  ["--eos-token-id <ids>", "eosTokenId", "eos_token_id", ids, "token ids that end the answer (default: the config's)"],
+  ["--pad-token-id <id>", "padTokenId", "pad_token_id", whole(0), "fills rows of a batch that ended early"],
+] as const;
+
+const dtypeOption = () =>
+  new Option("--dtype <type>", "how weights are stored on the GPU; arithmetic is f32")
+    .choices(["auto", "f32", "f16", "bf16"])
+    .default("auto", "auto: as in the checkpoint");
+
+const modelOption = () => new Option("--model <folder>", "folder of a checkpoint").argParser(fileName);
+
+/** Options that must be there. Not commander's mandatory options, which hide a mistyped `--modl` behind a missing `--model`. */
+function needs(command: Command, ...names: readonly string[]): void {
+  for (const option of command.options) {
+    if (names.includes(option.attributeName()) && command.getOptionValue(option.attributeName()) === undefined) {
+      command.error(`error: required option '${option.flags}' not specified`, { exitCode: EXIT.usage });
+    }
+  }
+}
+
+/** What a program hands back besides what it throws. */
+export interface Handlers {
+  /** Help and version. */
+  readonly print: (text: string) => void;
+  /** The exit code of a command that ran, if it is not 0. */
+  readonly done: (exitCode: number) => void;
+}
+
+/** The program. It never exits the process: errors are thrown, and help is a CommanderError with exit code 0. */
+export function createProgram(run: Run, { print, done }: Handlers): Command {
+  const { terminal } = run;
+  const program = new Command("instructblip")
+    .description("Answers questions about images with InstructBLIP, on WebGPU.")
+    .version(version(), "--version", "print the version")
+    .helpOption("--help", "print this help")
+    .helpCommand(false)
+    .showHelpAfterError("    hint: --help explains the options and shows examples")
+    .exitOverride()
+    .configureOutput({
+      writeOut: print,
+      writeErr: (message) => say(terminal, message.trimEnd()),
+      getOutHelpWidth: () => (terminal.outIsTerminal ? terminal.columns : 120),
+      getErrHelpWidth: () => (terminal.errIsTerminal ? terminal.columns : 120),
+    })
+    .addHelpText("after", EXAMPLES.top + "\n" + EXIT_CODES + "\n" + ENVIRONMENT);
+
+  const generate = program
+    .command("generate")
+    .description("answer a question about an image, or many")
+    .helpOption("--help", "print this help")
+    .addOption(modelOption())
+    .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
+    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
+    .addOption(
+      new Option("--requests <file.jsonl>", "many requests, one a line; - for stdin; with --json")
+        .argParser(fileName)
+        .conflicts(["image", "prompt", ...GENERATION.map(([, name]) => name)]),
+    )
+    .option("--json", "print JSON instead of text");
+  for (const [flags, , , parse, meaning] of GENERATION) {
+    generate.addOption(new Option(flags, meaning).argParser(parse as (value: string, previous: unknown) => unknown));
+  }
+  generate
+    .addOption(dtypeOption())
+    .addHelpText("after", EXAMPLES.generate)
+    .action(async (options, command) => {
+      if (options.requests !== undefined) {
+        needs(command, "model", "json");
+        const { runRequests } = await import("./generate.node.ts");
+        return done(await runRequests(options, run));
+      }
+      needs(command, "model", "image", "prompt");
+      const generation: GenerationOptions = {};
+      for (const [, name, key] of GENERATION) if (options[name] !== undefined) generation[key] = options[name];
+      const { runGenerate } = await import("./generate.node.ts");
+      await runGenerate({ ...options, generation }, run);
+    });
+
+  program
+    .command("trace")
+    .description("run one forward pass and write its tensors to a file")
+    .helpOption("--help", "print this help")
+    .addOption(modelOption())
+    .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
+    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
+    .addOption(new Option("--out <file.safetensors>", "the file to write").argParser(fileName))
+    .addOption(new Option("--decoder-input-ids <ids>", "for encoder-decoder language models").argParser(ids))
+    .option("--all", "also write every module's output")
+    .addOption(dtypeOption())
+    .addHelpText("after", EXAMPLES.trace)
+    .action(async (options, command) => {
+      needs(command, "model", "image", "prompt", "out");
+      const { runTrace } = await import("./trace.node.ts");
+      await runTrace(options, run);
+    });
+
+  program
+    .command("inspect")
+    .description("describe a checkpoint: sizes, number types, memory needed")
+    .helpOption("--help", "print this help")
+    .argument("<folder>", "folder of a checkpoint")
+    .option("--json", "print one JSON object")
+    .option("--tensors", "list all tensors")
+    .addHelpText("after", EXAMPLES.inspect)
+    .action(async (folder: string, options) => {
+      const { runInspect } = await import("./inspect.node.ts");
+      await runInspect(folder, options, terminal);
+    });
+
+  program
+    .command("devices")
+    .description("list WebGPU adapters and say which one is used")
+    .helpOption("--help", "print this help")
+    .option("--json", "print one JSON object")
+    .addHelpText("after", EXAMPLES.devices)
+    .action(async (options) => {
+      const { runDevices } = await import("./devices.node.ts");
+      await runDevices(options, terminal);
+    });
+
+  return program;
+}
+
+/** Runs a command line (without node and script) and says what went wrong. @returns the exit code; never throws */
+export async function runCommandLine(args: readonly string[], run: Run): Promise<number> {
+  let exitCode: number = EXIT.ok;
+  let help = "";
+  const handlers: Handlers = {
+    print: (text) => {
+      help += text;
+    },
+    done: (code) => {
+      exitCode = code;
+    },
+  };
+  try {
+    try {
+      await createProgram(run, handlers).parseAsync(args, { from: "user" });
+    } catch (error) {
+      if (!(error instanceof CommanderError)) throw error;
+      if (error.exitCode !== 0) return EXIT.usage; // commander has said why
+      await run.terminal.out(help);
+    }
+    return exitCode;
+  } catch (error) {
+    // After an interruption whatever failed because of it is beside the point.
+    const cause = run.signal.aborted ? run.signal.reason : error;
+    const { message, exitCode: code } = describeError(cause);
+    if (message) say(run.terminal, message);
+    if (message) sayStack(run.terminal, cause);
+    return code;
+  }
+}
+
+function version(): string {
+  // The same path from src/instructblip/cli and from dist/instructblip/cli.
+  return JSON.parse(readFileSync(new URL("../../../package.json", import.meta.url), "utf8")).version;
+}

@@ -1,0 +1,162 @@
+/**
+ * The lines of `generate --requests`: JSON in, a checked request or an error out. Text only: no file is opened here, and
+ * what generate() itself checks (the range of an option) is left to it.
+ */
+import { InputError, nearest } from "../../tensor/errors.ts";
+import { type GenerationOptions, refuseUnknownOptions } from "../generation/configuration.ts";
+
+/** As the caller gave it, for finding the answer again; null where there was none. */
+export type RequestId = string | number | null;
+
+/** One batch: the i-th prompt is asked about the i-th image. */
+export interface Request {
+  readonly images: readonly string[];
+  readonly prompts: readonly string[];
+  readonly generation: GenerationOptions;
+}
+
+/** A line as far as it could be understood. */
+export type ParsedLine = { readonly id: RequestId } & (
+  | { readonly request: Request; readonly error?: undefined }
+  | { readonly request?: undefined; readonly error: InputError }
+);
+
+/** Longer lines are refused before they fill the memory. */
+export const MAX_LINE_BYTES = 2 ** 20;
+
+const FIELDS = ["id", "images", "prompts", "generation"];
+const FIELD_HINTS: Readonly<Record<string, string>> = {
+  image: 'write "images": ["picture.png"]',
+  prompt: 'write "prompts": ["What is this?"]',
+  text: 'write "prompts": ["What is this?"]',
+};
+
+/** What would make generate() return something other than sequences. */
+const NOT_IN_A_LINE = ["return_dict_in_generate", "output_scores", "output_logits"];
+
+/** Understands one line. Codes: BAD_JSON, BAD_REQUEST, UNKNOWN_FIELD, BAD_PROMPT, BATCH_MISMATCH, UNKNOWN_OPTION, UNSUPPORTED_OPTION. */
+export function parseRequest(text: string): ParsedLine {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return { id: null, error: new InputError("BAD_JSON", "the line is not valid JSON") };
+  }
+  if (!isObject(value)) {
+    return { id: null, error: new InputError("BAD_REQUEST", `a request must be an object, got ${kindOf(value)}`) };
+  }
+  const id = Object.hasOwn(value, "id") ? value.id : null;
+  const idFits = id === null || typeof id === "string" || (typeof id === "number" && Number.isFinite(id));
+  try {
+    if (!idFits) throw new InputError("BAD_REQUEST", `id must be a string or a number, got ${kindOf(id)}`);
+    return { id: id as RequestId, request: check(value) };
+  } catch (error) {
+    return { id: idFits ? (id as RequestId) : null, error: error as InputError };
+  }
+}
+
+function check(value: Record<string, unknown>): Request {
+  for (const name of Object.keys(value)) {
+    if (FIELDS.includes(name)) continue;
+    const close = nearest(name, FIELDS);
+    const hint = Object.hasOwn(FIELD_HINTS, name) ? FIELD_HINTS[name] : close && `did you mean "${close}"?`;
+    throw new InputError("UNKNOWN_FIELD", `a request has no field "${name}"`, {
+      hint: hint ?? `fields: ${FIELDS.join(", ")}`,
+    });
+  }
+  const images = strings("BAD_REQUEST", "images", value.images, "of file names");
+  const prompts = strings("BAD_PROMPT", "prompts", value.prompts, "of texts");
+  if (images.length !== prompts.length) {
+    const message = `${images.length} images for ${prompts.length} prompts; each prompt is asked about one image`;
+    throw new InputError("BATCH_MISMATCH", message);
+  }
+  if (images.includes("")) throw new InputError("BAD_REQUEST", "images: a file name is empty");
+  const generation = Object.hasOwn(value, "generation") ? value.generation : {};
+  if (!isObject(generation)) {
+    throw new InputError(
+      "BAD_REQUEST",
+      `generation must be an object of generate()'s options, got ${kindOf(generation)}`,
+    );
+  }
+  for (const name of NOT_IN_A_LINE) {
+    if (Object.hasOwn(generation, name) && generation[name]) {
+      throw new InputError("UNSUPPORTED_OPTION", `${name}: a line of --json has sequences and text, nothing else`);
+    }
+  }
+  refuseUnknownOptions(generation);
+  return { images, prompts, generation };
+}
+
+function strings(code: string, name: string, value: unknown, what: string): string[] {
+  if (Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === "string")) return value;
+  throw new InputError(code, `${name} must be an array ${what} with at least one, got ${kindOf(value)}`);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function kindOf(value: unknown): string {
+  if (value === undefined) return "nothing";
+  if (value === null) return "null";
+  if (!Array.isArray(value)) return typeof value === "object" ? "an object" : `a ${typeof value}`;
+  const odd = value.find((item) => typeof item !== "string");
+  return value.length === 0 ? "an empty array" : odd === undefined ? "an array" : `an array with ${kindOf(odd)} in it`;
+}
+
+/** A line of bytes with its number, counted from 1; undefined where it was too long to be kept. */
+export interface Line {
+  readonly number: number;
+  readonly bytes: Uint8Array | undefined;
+}
+
+/** Cuts a stream into lines at `\n`. A last line without one counts; what is too long is dropped but still counted. */
+export async function* splitLines(chunks: AsyncIterable<Uint8Array>, most = MAX_LINE_BYTES): AsyncGenerator<Line> {
+  let number = 1;
+  let parts: Uint8Array[] = [];
+  let size = 0;
+  const add = (bytes: Uint8Array) => {
+    size += bytes.length;
+    if (size <= most) parts.push(bytes.slice());
+    else parts = [];
+  };
+  const line = (): Line => {
+    const bytes = new Uint8Array(size <= most ? size : 0);
+    let at = 0;
+    for (const part of parts) {
+      bytes.set(part, at);
+      at += part.length;
+    }
+    const complete = { number: number++, bytes: size <= most ? bytes : undefined };
+    parts = [];
+    size = 0;
+    return complete;
+  };
+  for await (const chunk of chunks) {
+    let start = 0;
+    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+      add(chunk.subarray(start, end));
+      yield line();
+      start = end + 1;
+    }
+    add(chunk.subarray(start));
+  }
+  if (size > 0) yield line();
+}
+
+/** Understands a line of bytes; undefined for a blank one. Codes: LINE_TOO_LONG, BAD_UTF8 and those of {@link parseRequest}. */
+export function parseLine({ number, bytes }: Line): ParsedLine | undefined {
+  const at = (error: InputError) => new InputError(error.code, `line ${number}: ${error.message}`);
+  if (!bytes) {
+    return { id: null, error: at(new InputError("LINE_TOO_LONG", `longer than ${MAX_LINE_BYTES} bytes`)) };
+  }
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: number > 1 }).decode(bytes).trim();
+  } catch {
+    return { id: null, error: at(new InputError("BAD_UTF8", "the line is not valid UTF-8")) };
+  }
+  if (text === "") return undefined;
+  const parsed = parseRequest(text);
+  return parsed.error ? { id: parsed.id, error: at(parsed.error) } : parsed;
+}

@@ -1,0 +1,104 @@
+/**
+ * Where the command line writes: results to stdout and nothing else there; messages and, on a terminal only, progress to
+ * stderr. A closed stdout (`| head`) ends the run quietly.
+ */
+import { InputError } from "../../tensor/errors.ts";
+import { EXIT, Interrupted, printable } from "./format.ts";
+
+/** What commands write to; tests give one of their own. */
+export interface Terminal {
+  /** A result, handed to the system when the promise resolves. @throws Interrupted when nobody reads any more; InputError IO */
+  out(text: string): Promise<void>;
+  /** A message. */
+  err(text: string): void;
+  readonly outIsTerminal: boolean;
+  readonly errIsTerminal: boolean;
+  /** Characters in a line of stderr's terminal. */
+  readonly columns: number;
+  /** Whether stderr may be coloured; NO_COLOR and TERM=dumb say no. */
+  readonly color: boolean;
+}
+
+/** The process's own stdout and stderr. `onClosed` is called once when stdout is closed by its reader. */
+export function processTerminal(onClosed: (reason: Interrupted) => void): Terminal {
+  const { stdout, stderr } = process;
+  let failed: Error | undefined;
+  const fail = (error: NodeJS.ErrnoException): Error => {
+    if (failed) return failed;
+    const interrupted = error.code === "EPIPE" ? new Interrupted(EXIT.sigpipe) : undefined;
+    failed = interrupted ?? new InputError("IO", `stdout cannot be written: the system reports ${error.code}`);
+    if (interrupted) onClosed(interrupted);
+    return failed;
+  };
+  stdout.on("error", fail);
+  stderr.on("error", () => {}); // nobody is left to be told
+  return {
+    out: (text) =>
+      new Promise((resolve, reject) => {
+        if (failed) return reject(failed);
+        stdout.write(stdout.isTTY ? printable(text) : text, (error) => (error ? reject(fail(error)) : resolve()));
+      }),
+    err: (text) => {
+      stderr.write(text);
+    },
+    outIsTerminal: Boolean(stdout.isTTY),
+    errIsTerminal: Boolean(stderr.isTTY) && process.env.TERM !== "dumb",
+    get columns() {
+      return stderr.columns || 80;
+    },
+    color: Boolean(stderr.isTTY) && stderr.hasColors(),
+  };
+}
+
+const COLORS = { red: 31, yellow: 33 } as const;
+
+/** Says something on stderr: `error: …`, `warning: …`, `note: …`; the first word is coloured where that is wanted. */
+export function say(terminal: Terminal, message: string): void {
+  const text = printable(message);
+  const word = /^(error|warning):/.exec(text)?.[0];
+  const color = word === "error:" ? COLORS.red : COLORS.yellow;
+  const shown = terminal.color && word ? `\x1b[${color}m${word}\x1b[0m${text.slice(word.length)}` : text;
+  terminal.err(`${shown}\n`);
+}
+
+/** Says where an error came from, and its causes, if INSTRUCTBLIP_DEBUG asks for it. */
+export function sayStack(terminal: Terminal, error: unknown): void {
+  if (process.env.INSTRUCTBLIP_DEBUG !== "1") return;
+  const stackOf = (thrown: unknown): string => {
+    if (!(thrown instanceof Error)) return String(thrown);
+    return `${thrown.stack}${thrown.cause ? `\ncaused by: ${stackOf(thrown.cause)}` : ""}`;
+  };
+  say(terminal, stackOf(error));
+}
+
+/** How often a progress line is rewritten. */
+const INTERVAL_MS = 100;
+
+/** One line of progress, rewritten in place on a terminal and never written anywhere else. */
+export class Progress {
+  readonly #terminal: Terminal;
+  readonly #now: () => number;
+  #shown = 0;
+  #at = Number.NEGATIVE_INFINITY;
+
+  constructor(terminal: Terminal, now: () => number = () => performance.now()) {
+    this.#terminal = terminal;
+    this.#now = now;
+  }
+
+  /** Shows a line in place of the last one, unless that one is very recent. */
+  show(text: string): void {
+    if (!this.#terminal.errIsTerminal || this.#now() - this.#at < INTERVAL_MS) return;
+    this.#at = this.#now();
+    const line = printable(text).slice(0, this.#terminal.columns - 1); // a full line would wrap, and then stay
+    this.#terminal.err(`\r${line.padEnd(this.#shown)}`);
+    this.#shown = line.length;
+  }
+
+  /** Wipes the line: before anything else is written, and at the end. */
+  clear(): void {
+    if (this.#shown) this.#terminal.err(`\r${" ".repeat(this.#shown)}\r`);
+    this.#shown = 0;
+    this.#at = Number.NEGATIVE_INFINITY;
+  }
+}

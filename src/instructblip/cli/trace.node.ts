@@ -1,0 +1,82 @@
+/** `trace`: one forward pass, its tensors written to a .safetensors file under the names that Hugging Face gives them. */
+import { constants } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { traceOutputs } from "../../modules/trace.ts";
+import { InputError } from "../../tensor/errors.ts";
+import type { TensorEntry } from "../../tensor/safetensors.ts";
+import { formatShape } from "../../tensor/shape.ts";
+import { saveSafetensors } from "../../tensor/source.node.ts";
+import { InstructBlipProcessor } from "../processor.ts";
+import { openModelFolder, readConfig } from "./folder.node.ts";
+import { formatTable } from "./format.ts";
+import { loadModel, prepareInputs, type Run, readImage } from "./session.node.ts";
+
+export interface TraceOptions {
+  model: string;
+  image: string;
+  prompt: string;
+  out: string;
+  decoderInputIds?: readonly number[];
+  all?: boolean;
+  dtype: "auto" | "f32" | "f16" | "bf16";
+}
+
+export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
+  await checkOut(options.out);
+  const folder = await openModelFolder(options.model);
+  const config = await readConfig(folder);
+  if (options.decoderInputIds) {
+    const message = `--decoder-input-ids: the language model (${config.text_config.model_type}) has no decoder of its own`;
+    throw new InputError("DECODER_INPUT_IDS", message, {
+      hint: "it is for encoder-decoder models such as T5; leave it out",
+    });
+  }
+  const processor = await InstructBlipProcessor.from_pretrained(folder);
+  const inputs = await prepareInputs(processor, [await readImage(options.image)], [options.prompt]);
+  const model = await loadModel(folder, options.dtype, run);
+  try {
+    const entries: TensorEntry[] = [];
+    const add = (name: string, shape: readonly number[], data: Float32Array | Uint32Array) => {
+      entries.push({ name, dtype: data instanceof Float32Array ? "f32" : "u32", shape, data });
+    };
+    add("pixel_values", inputs.pixel_values.shape, inputs.pixel_values.data);
+    // Read before traceOutputs ends: it disposes of what it has seen, these tensors included.
+    const forward = async () => {
+      const { vision_outputs, qformer_outputs, image_features, logits } = await model.forward(inputs);
+      for (const [name, tensor] of [
+        ["vision_outputs.last_hidden_state", vision_outputs.last_hidden_state],
+        ["qformer_outputs.last_hidden_state", qformer_outputs.last_hidden_state],
+        ["image_features", image_features],
+        ["logits", logits],
+      ] as const) {
+        add(name, tensor.shape, await tensor.read());
+      }
+    };
+    const modules = options.all ? (await traceOutputs(model.device, forward)).outputs : await forward();
+    // The model's own path is empty; its output is the logits.
+    for (const [path, { shape, data }] of modules ?? []) if (path !== "") add(path, shape, data);
+
+    run.signal.throwIfAborted();
+    await saveSafetensors(options.out, entries);
+    await run.terminal.out(
+      formatTable(entries.map(({ name, dtype, shape }) => [name, `${dtype}${formatShape(shape)}`])),
+    );
+  } finally {
+    model.dispose();
+  }
+}
+
+/** Refuses an --out that cannot be written before minutes of work, not after. */
+async function checkOut(path: string): Promise<void> {
+  if ((await stat(path).catch(() => undefined))?.isDirectory()) {
+    throw new InputError("OUT", `--out ${path}: this is a folder; give a file name`);
+  }
+  const folder = dirname(path);
+  if (!(await stat(folder).catch(() => undefined))?.isDirectory()) {
+    throw new InputError("OUT", `--out ${path}: there is no folder ${folder}`);
+  }
+  await access(folder, constants.W_OK).catch(() => {
+    throw new InputError("OUT", `--out ${path}: no permission to write into ${folder}`);
+  });
+}

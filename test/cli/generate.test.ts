@@ -1,0 +1,262 @@
+/** `generate` on the golden models: PyTorch's ids and texts, the lines of `--json`, and what is said of bad requests. */
+import { readdirSync } from "node:fs";
+import { appendFile, copyFile, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it, vi } from "vitest";
+import { EXIT, Interrupted } from "../../src/instructblip/cli/format.ts";
+import type { Failure, Result } from "../../src/instructblip/cli/generate.node.ts";
+import { InstructBlipForConditionalGeneration } from "../../src/instructblip/instructblip.ts";
+import { DeviceError } from "../../src/tensor/errors.ts";
+import { Golden } from "../parity/golden.ts";
+import { cli, GOLDENS, json, temporaryFolder } from "./cli.ts";
+
+const PLAIN = join(GOLDENS, "plain_f32");
+const PICTURE = join(PLAIN, "picture_0.png");
+const PROMPT = "What is unusual about this image?";
+const ONE = ["generate", "--model", PLAIN, "--image", PICTURE, "--prompt", PROMPT];
+
+async function requestsFile(lines: readonly (string | object)[], folder?: string): Promise<string> {
+  const file = join(folder ?? (await temporaryFolder()), "requests.jsonl");
+  await writeFile(file, lines.map((line) => (typeof line === "string" ? line : JSON.stringify(line))).join("\n"));
+  return file;
+}
+
+describe.each(readdirSync(GOLDENS))("golden %s", (name) => {
+  it("gives PyTorch's sequences and texts, in order", async () => {
+    const folder = join(GOLDENS, name);
+    const golden = await Golden.open(folder);
+    const { prompts, pictures, generations } = golden.json;
+    const images = pictures.map((file) => join(folder, file));
+    const requests = generations.map(({ name, kwargs }) => ({ id: name, images, prompts, generation: kwargs }));
+    const results = await json<Result>([
+      "generate",
+      "--model",
+      folder,
+      "--requests",
+      await requestsFile(requests),
+      "--json",
+    ]);
+    expect(results.map(({ id }) => id)).toEqual(generations.map(({ name }) => name));
+    for (const [i, { name, answers }] of generations.entries()) {
+      expect(results[i].sequences, name).toEqual(await golden.rows(`${name}.sequences`));
+      expect(results[i].text, name).toEqual(answers);
+    }
+    await golden.close();
+  });
+});
+
+describe("one question", () => {
+  it("prints the answer alone", async () => {
+    const golden = await Golden.open(PLAIN);
+    const { answers } = golden.json.generations.find(({ name }) => name === "greedy")!;
+    await golden.close();
+    expect(answers[0].startsWith(PROMPT)).toBe(true);
+    const pieces: string[] = [];
+    const { code, stdout, stderr } = await cli([...ONE, "--max-new-tokens", "12"], {
+      onOut: (text) => void pieces.push(text),
+    });
+    expect(stdout).toBe(`${answers[0].slice(PROMPT.length).trimStart()}\n`);
+    expect(pieces.length).toBeGreaterThan(5); // piece by piece, not all at the end
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  });
+
+  it("prints one line of JSON with exactly the fields that are documented", async () => {
+    const options = ["--max-length", "31", "--repetition-penalty", "1.0", "--dtype", "f32", "--json"];
+    const [result, ...more] = await json<Result>([...ONE, ...options]);
+    const golden = await Golden.open(PLAIN);
+    expect(more).toEqual([]);
+    expect(Object.keys(result)).toEqual(["id", "sequences", "text", "timing"]);
+    expect(result.id).toBeNull();
+    expect(result.sequences).toEqual(await golden.rows("greedy_max_length.sequences"));
+    const { timing } = result;
+    expect(Object.keys(timing).sort()).toEqual([
+      "load_ms",
+      "new_tokens",
+      "preprocess_ms",
+      "time_to_first_token_ms",
+      "tokens_per_second",
+      "total_ms",
+    ]);
+    expect(timing.new_tokens).toBe(result.sequences[0].length - (await golden.rows("input_ids"))[0].length);
+    for (const value of Object.values(timing)) expect(value).toBeGreaterThan(0);
+    expect(timing.preprocess_ms).toBeLessThan(timing.time_to_first_token_ms!);
+    expect(timing.time_to_first_token_ms!).toBeLessThan(timing.total_ms);
+    await golden.close();
+  });
+
+  it("hands every option to generate()", async () => {
+    const golden = await Golden.open(PLAIN);
+    const given = golden.json.generations.find(({ name }) => name === "greedy_eos_given")!.kwargs;
+    const options = [
+      "--max-new-tokens",
+      "12",
+      "--eos-token-id",
+      String(given.eos_token_id),
+      "--pad-token-id",
+      String(given.pad_token_id),
+    ];
+    const [result] = await json<Result>([...ONE, ...options, "--json"]);
+    expect(result.sequences).toEqual(await golden.rows("greedy_eos_given.sequences"));
+    // An end that may not come yet, and a penalty: other tokens than without.
+    const [[changed], [row]] = [
+      (await json<Result>([...ONE, ...options, "--min-new-tokens", "12", "--repetition-penalty", "5", "--json"]))[0]
+        .sequences,
+      result.sequences,
+    ];
+    const prompt = (await golden.rows("input_ids"))[0].length;
+    expect(changed.length).toBe(prompt + 12);
+    expect(changed.slice(prompt)).not.toContain(given.eos_token_id);
+    expect(new Set(changed.slice(prompt)).size).toBe(12); // a penalty of 5 lets nothing come twice
+    expect(row.slice(prompt)).not.toEqual(changed.slice(prompt));
+    await golden.close();
+  });
+
+  it("stops at once when interrupted, and ends the line on a terminal only", async () => {
+    const onOut = () => new Interrupted(EXIT.sigint);
+    const piped = await cli([...ONE, "--max-new-tokens", "40"], { onOut });
+    expect(piped).toMatchObject({ code: EXIT.sigint, stderr: "" });
+    expect(piped.stdout).not.toMatch(/\n/);
+    const shown = await cli([...ONE, "--max-new-tokens", "40"], { onOut, terminal: true });
+    expect(shown.code).toBe(EXIT.sigint);
+    expect(shown.stdout.slice(0, -1)).toBe(piped.stdout);
+  });
+
+  it("shows progress and notes on a terminal's stderr", async () => {
+    const { code, stdout, stderr } = await cli([...ONE, "--max-new-tokens", "1"], { terminal: true });
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^\rloading the model …/);
+    expect(stdout).not.toContain("\r");
+  });
+});
+
+describe("many requests", () => {
+  it("answers good lines between bad ones, in order, with paths relative to the file", async () => {
+    const folder = await temporaryFolder();
+    await mkdir(join(folder, "pictures"));
+    await copyFile(PICTURE, join(folder, "pictures", "a b.png"));
+    await writeFile(join(folder, "page.png"), "<!doctype html><title>404</title>");
+    await writeFile(join(folder, "empty.png"), "");
+    const good = (id: string, more: object = {}) => ({
+      id,
+      images: ["pictures/a b.png"],
+      prompts: [PROMPT],
+      generation: { max_new_tokens: 2, ...more },
+    });
+    const file = await requestsFile(
+      [
+        good("first"),
+        "{broken",
+        "",
+        { ...good("lost"), images: ["pictures/none.png"] },
+        { ...good("page"), images: ["page.png"] },
+        { ...good("empty"), images: ["empty.png"] },
+        { ...good("folder"), images: ["pictures"] },
+        good("absolute"),
+        { ...good("uneven"), prompts: ["a", "b"] },
+        good("typo", { max_new_token: 3 }),
+        good("sampling", { do_sample: true }),
+        good("range", { max_new_tokens: 0 }),
+        good("vocabulary", { eos_token_id: 1e6 }),
+        { ...good("long"), prompts: ["what ".repeat(200)] },
+        { ...good("batch"), images: [PICTURE, "pictures/a b.png"], prompts: [PROMPT, "a"] },
+        good("last"),
+      ],
+      folder,
+    );
+    await appendFile(file, "\n\n");
+    const { code, stdout, stderr } = await cli(["generate", "--model", PLAIN, "--requests", file, "--json"]);
+    const results = stdout
+      .split("\n")
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as Result & Failure);
+    expect(results.map(({ id, error }) => [id, error?.code])).toEqual([
+      ["first", undefined],
+      [null, "BAD_JSON"],
+      ["lost", "NOT_FOUND"],
+      ["page", "IMAGE_FORMAT"],
+      ["empty", "IMAGE_TRUNCATED"],
+      ["folder", "NOT_REGULAR_FILE"],
+      ["absolute", undefined],
+      ["uneven", "BATCH_MISMATCH"],
+      ["typo", "UNKNOWN_OPTION"],
+      ["sampling", "UNSUPPORTED_OPTION"],
+      ["range", "PARAM_RANGE"],
+      ["vocabulary", "PARAM_RANGE"],
+      ["long", "PROMPT_TOO_LONG"],
+      ["batch", undefined],
+      ["last", undefined],
+    ]);
+    expect(code).toBe(EXIT.someFailed);
+    expect(stderr).toBe("11 of 15 requests failed; their lines say why\n");
+    for (const { error } of results) {
+      if (!error) continue;
+      expect(Object.keys(error)).toEqual(["code", "message"]);
+      expect(error.message).not.toMatch(/^error:| at .*:\d+:\d+/);
+    }
+    expect(results[2].error.message).toContain("pictures/none.png");
+    // Errors in between have not changed anything.
+    expect(results.at(-1)!.sequences).toEqual(results[0].sequences);
+    expect(results.at(-2)!.sequences[0].length).toBe(results.at(-2)!.sequences[1].length);
+    expect(results.at(-2)!.text).toHaveLength(2);
+  });
+
+  it("shows how far it is on a terminal", async () => {
+    const request = { images: [PICTURE], prompts: [PROMPT], generation: { max_new_tokens: 1 } };
+    const file = await requestsFile([request, request]);
+    const { stdout, stderr } = await cli(["generate", "--model", PLAIN, "--requests", file, "--json"], {
+      terminal: true,
+    });
+    expect(stderr).toMatch(/\r1 of 2 .* left/);
+    expect(
+      stdout
+        .trimEnd()
+        .split("\n")
+        .every((line) => JSON.parse(line).text.length === 1),
+    ).toBe(true);
+  });
+
+  it("goes on after a mistake of its own, but not without a device", async () => {
+    const requests = ["a", "b", "c"].map((id) => ({ id, images: [PICTURE], prompts: ["x"] }));
+    const file = await requestsFile(requests);
+    const outcomeOf = async (error: Error) => {
+      const generate = vi.spyOn(InstructBlipForConditionalGeneration.prototype, "generate");
+      generate
+        .mockResolvedValueOnce([[1]])
+        .mockRejectedValueOnce(error)
+        .mockResolvedValueOnce([[3]]);
+      const { code, stdout, stderr } = await cli(["generate", "--model", PLAIN, "--requests", file, "--json"]);
+      generate.mockRestore();
+      const lines = stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line) as Result & Failure);
+      return { code, stderr, lines: lines.map(({ id, error }) => [id, error?.code]) };
+    };
+    expect(await outcomeOf(new TypeError("x is not a function"))).toEqual({
+      code: EXIT.internal,
+      stderr: "1 of 3 requests failed; their lines say why\n",
+      lines: [
+        ["a", undefined],
+        ["b", "INTERNAL"],
+        ["c", undefined],
+      ],
+    });
+    expect(await outcomeOf(new DeviceError("DEVICE_LOST", "the GPU device was lost"))).toEqual({
+      code: EXIT.refused,
+      stderr: "error: the GPU device was lost\n",
+      lines: [
+        ["a", undefined],
+        ["b", "DEVICE_LOST"],
+      ],
+    });
+  });
+
+  it("refuses a file of requests that is not there", async () => {
+    const { code, stdout, stderr } = await cli(["generate", "--model", PLAIN, "--requests", "no.jsonl", "--json"]);
+    expect({ code, stdout, stderr }).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: "error: --requests no.jsonl: no such file\n",
+    });
+  });
+});
