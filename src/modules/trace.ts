@@ -1,6 +1,7 @@
 /** Collecting every module's output of one call, under its checkpoint path, as PyTorch's forward hooks would. */
-import type { Device, Tracer } from "../tensor/device.ts";
+import { type Device, storagesIn, type Tracer } from "../tensor/device.ts";
 import type { ActivationDType } from "../tensor/dtype.ts";
+import type { Storage } from "../tensor/memory.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import type { Shape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -23,6 +24,7 @@ export async function traceOutputs<T>(
   also?: Tracer,
 ): Promise<{ result: T; outputs: Map<string, TracedOutput> }> {
   const kept = new Map<string, Tensor<ActivationDType>>();
+  const results = new Set<Storage>();
   const before = device.tracer;
   device.tracer = (path, output) => {
     let key = path;
@@ -34,11 +36,12 @@ export async function traceOutputs<T>(
   };
   try {
     const result = await fn();
+    for (const storage of storagesIn(result)) results.add(storage);
     const outputs = new Map<string, TracedOutput>();
     for (const [path, tensor] of kept) outputs.set(path, { shape: tensor.shape, data: await tensor.read() });
     return { result, outputs };
   } finally {
     device.tracer = before;
-    for (const tensor of kept.values()) tensor.dispose();
+    for (const tensor of kept.values()) if (!results.has(tensor.storage)) tensor.dispose();
   }
 }

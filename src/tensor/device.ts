@@ -638,7 +638,7 @@ function translate(error: GPUError): EngineError {
 }
 
 /** The storages of every tensor inside a result: a tensor, or arrays and plain objects of tensors. */
-function storagesIn(result: unknown, found = new Set<Storage>()): Set<Storage> {
+export function storagesIn(result: unknown, found = new Set<Storage>()): Set<Storage> {
   if (result instanceof Tensor) found.add(result.storage);
   else if (Array.isArray(result)) for (const item of result) storagesIn(item, found);
   else if (result !== null && typeof result === "object" && Object.getPrototypeOf(result) === Object.prototype) {
