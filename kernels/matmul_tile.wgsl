@@ -45,7 +45,7 @@ fn main(
     for (var i = lane; i < BM * BK4; i += WX * WY) {
       let row = min(row0 + i / BK4, params.M - 1u);
       let k = k0 + i % BK4;
-      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = select(vec4<f32>(), load_input(row, min(k, K4 - 1u)), k < K4);
+      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(row, min(k, K4 - 1u)); // meets zeros behind K4
     }
     for (var i = lane; i < BN * BK4; i += WX * WY) {
       let column = min(column0 + i / BK4, params.N - 1u);

@@ -1057,8 +1057,8 @@ fn load_v(start: u32, group: u32) -> vec4<f32> {
   return v[start / 4u + group];
 }
 `,
-  "lib/input_scalar": `// Input loader for rows of any length. Behind the end of a row come zeros: what lies there is the next row, and its NaN
-// times a padded weight's 0 would be NaN.
+  "lib/input_scalar": `// Input loader for rows of any length. Behind its end a row's last number is repeated, where padded weights are 0; what lies
+// there in memory is the next row, and its NaN times 0 would be NaN.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 
 // Numbers 4·group … 4·group + 3 of a row of x: f32[M, K].
@@ -1066,8 +1066,7 @@ fn load_input(row: u32, group: u32) -> vec4<f32> {
   let start = row * params.K;
   let k = vec4<u32>(0u, 1u, 2u, 3u) + 4u * group;
   let at = start + min(k, vec4<u32>(params.K - 1u));
-  let numbers = vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]);
-  return select(numbers, vec4<f32>(), k >= vec4<u32>(params.K));
+  return vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]);
 }
 `,
   "lib/input_vec4": `// Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
@@ -1416,7 +1415,7 @@ fn main(
     for (var i = lane; i < BM * BK4; i += WX * WY) {
       let row = min(row0 + i / BK4, params.M - 1u);
       let k = k0 + i % BK4;
-      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = select(vec4<f32>(), load_input(row, min(k, K4 - 1u)), k < K4);
+      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(row, min(k, K4 - 1u)); // meets zeros behind K4
     }
     for (var i = lane; i < BN * BK4; i += WX * WY) {
       let column = min(column0 + i / BK4, params.N - 1u);
@@ -1697,6 +1696,35 @@ fn main(
   let dst = head * 2u * params.half + j;
   y[dst] = first * cosine - second * sine;
   y[dst + params.half] = second * cosine + first * sine;
+}
+`,
+  "scale": `// y = factor · x.
+//
+// x: f32[n]  ->  y: f32[n]
+// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // ceil(n / 4)
+  factor: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.groups) {
+    return;
+  }
+  y[i] = params.factor * x[i];
 }
 `,
   "softmax": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
