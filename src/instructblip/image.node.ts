@@ -8,11 +8,7 @@ import sharp from "sharp";
 import { InputError } from "../tensor/errors.ts";
 import { endsEarly, MAX_PIXELS, opaqueGif, readImageHeader } from "./image_format.ts";
 import type { RgbImage } from "./image_processor.ts";
-
-export interface DecodeOptions {
-  /** Turn the picture upright by its EXIF orientation, as Pillow's `ImageOps.exif_transpose`. Default false, as in Hugging Face. */
-  exif_transpose?: boolean;
-}
+import type { DecodeOptions } from "./platform.ts";
 
 /**
  * Decodes PNG, JPEG, WebP or the first frame of a GIF to u8[H, W, 3].

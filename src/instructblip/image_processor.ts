@@ -75,7 +75,7 @@ const DEFAULTS: JsonRecord = {
   image_mean: [0.48145466, 0.4578275, 0.40821073],
   image_std: [0.26862954, 0.26130258, 0.27577711],
 };
-const OPTIONS = [...Object.keys(DEFAULTS), "input_data_format"];
+export const IMAGE_OPTIONS: readonly string[] = [...Object.keys(DEFAULTS), "input_data_format"];
 /** No vision tower is larger; it bounds what a config can make us allocate. */
 const MAX_SIZE = 8192;
 /** More pictures than any device takes at once; at 224 x 224 their pixel_values are 308 MB. */
@@ -129,7 +129,7 @@ export class BlipImageProcessor {
   preprocess(images: readonly (RgbImage | PixelTensor)[], options: ImageOptions = {}): PixelValues {
     const fail = (message: string, hint?: string) => new InputError("IMAGE_OPTION", message, { hint });
     for (const key of Object.keys(options)) {
-      if (!OPTIONS.includes(key)) throw fail(`unknown image option ${key}`, suggestion(key));
+      if (!IMAGE_OPTIONS.includes(key)) throw fail(`unknown image option ${key}`, suggestion(key));
     }
     const given = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
     const settings = settingsOf({ ...this.config, ...Object.fromEntries(given) }, fail);
@@ -138,24 +138,40 @@ export class BlipImageProcessor {
       throw new InputError("BATCH_LIMIT", `${images.length} images in one batch, the limit is ${MAX_IMAGES}`);
     }
 
-    let data: Float32Array | undefined;
-    let shape: PixelValues["shape"] | undefined;
-    images.forEach((image, index) => {
-      const planes = preprocessOne(image, settings, options.input_data_format, `image ${index}`);
-      shape ??= [images.length, 3, planes.height, planes.width];
-      data ??= new Float32Array(images.length * planes.data.length);
-      if (planes.height !== shape[2] || planes.width !== shape[3]) {
-        const sizes = `${shape[3]} x ${shape[2]} and ${planes.width} x ${planes.height}`;
-        throw new InputError("BAD_PIXELS", `image ${index}: without do_resize all must have one size, got ${sizes}`);
-      }
-      data.set(planes.data, index * planes.data.length);
+    const values = images.map((image, i): PixelValues => {
+      const { height, width, data } = preprocessOne(image, settings, options.input_data_format, `image ${i}`);
+      return { data, shape: [1, 3, height, width] };
     });
-    return { data: data!, shape: shape! };
+    return stack(values);
   }
 }
 
+/**
+ * Joins batches into one.
+ *
+ * @throws InputError BAD_PIXELS if they are not of one size, which only pictures that were not resized are
+ */
+export function stack(parts: readonly PixelValues[]): PixelValues {
+  const [, , height, width] = parts[0].shape;
+  const other = parts.find(({ shape }) => shape[2] !== height || shape[3] !== width);
+  if (other) {
+    const sizes = `${width} x ${height} and ${other.shape[3]} x ${other.shape[2]}`;
+    throw new InputError("BAD_PIXELS", `images of one batch must have one size, got ${sizes}`, {
+      hint: "do_resize: true makes them equal",
+    });
+  }
+  if (parts.length === 1) return parts[0];
+  const data = new Float32Array(parts.reduce((sum, part) => sum + part.data.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    data.set(part.data, at);
+    at += part.data.length;
+  }
+  return { data, shape: [parts.reduce((sum, part) => sum + part.shape[0], 0), 3, height, width] };
+}
+
 function suggestion(key: string): string | undefined {
-  const name = nearest(key, OPTIONS);
+  const name = nearest(key, IMAGE_OPTIONS);
   return name && `did you mean ${name}?`;
 }
 

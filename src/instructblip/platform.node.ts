@@ -21,9 +21,15 @@ export const nodePlatform: Platform = {
     return new NodeFolder(path);
   },
 
-  async readImage(image, name) {
-    if (image instanceof Uint8Array) return decodeImage(image, name);
-    const source = await FileSource.open(image instanceof URL ? fileURLToPath(image) : image, String(image));
+  async readImage(image, name, options) {
+    if (image instanceof Uint8Array) return decodeImage(image, name, options);
+    const isUrl = image instanceof URL || /^[a-z][a-z0-9+.-]+:\/\//i.test(image);
+    if (isUrl && new URL(image).protocol !== "file:") {
+      throw new InputError("IMAGE_SOURCE", `${name}: a picture must be a file, got a URL`, {
+        hint: "fetch it, and give the bytes",
+      });
+    }
+    const source = await FileSource.open(isUrl ? fileURLToPath(image) : (image as string), String(image));
     try {
       if (source.size > MAX_IMAGE_BYTES) {
         throw new InputError(
@@ -33,7 +39,7 @@ export const nodePlatform: Platform = {
       }
       const bytes = new Uint8Array(source.size);
       await source.read(0, bytes);
-      return await decodeImage(bytes, source.name);
+      return await decodeImage(bytes, source.name, options);
     } finally {
       await source.close();
     }

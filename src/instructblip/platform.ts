@@ -10,7 +10,12 @@ export interface Platform {
   /** A checkpoint folder by its path (Node) or URL (browser). */
   openFolder(where: string): Promise<Folder>;
   /** A picture by its path or URL, or from its file's bytes. `name` is for messages. */
-  readImage(image: string | URL | Uint8Array, name: string): Promise<RgbImage>;
+  readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage>;
+}
+
+export interface DecodeOptions {
+  /** Turn the picture upright by its EXIF orientation, as Pillow's `ImageOps.exif_transpose`. Default false, as in Hugging Face. */
+  exif_transpose?: boolean;
 }
 
 let current: Platform | undefined;

@@ -76,7 +76,7 @@ export interface TokenizerFiles {
 }
 
 /** Keys of tokenizer_config.json that Hugging Face's processor takes as its own defaults, for both tokenizers. */
-const PROCESSOR_KEYS = ["padding", "truncation", "max_length", "stride", "pad_to_multiple_of", "padding_side"] as const;
+const PROCESSOR_KEYS = ["padding", "truncation", "max_length", "pad_to_multiple_of", "padding_side"] as const;
 const NAMED_TOKENS = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"].map((name) => `${name}_token`);
 /** transformers' LARGE_INTEGER: a model_max_length above it means there is none. */
 const NO_LENGTH = 1e20;
@@ -93,7 +93,7 @@ export class Tokenizer {
   readonly model_max_length: number;
   readonly clean_up_tokenization_spaces: boolean;
   /** What the files say of {@link PROCESSOR_KEYS}: the processor passes it on to both tokenizers. */
-  readonly processor_defaults: Readonly<Partial<Record<(typeof PROCESSOR_KEYS)[number], unknown>>>;
+  readonly processor_defaults: Readonly<Pick<EncodeOptions, (typeof PROCESSOR_KEYS)[number]>>;
   /** bos_token, pad_token, image_token, … as far as there are any. */
   readonly special_tokens_map: Readonly<Record<string, string>>;
 
@@ -157,7 +157,7 @@ export class Tokenizer {
       modelType(parts.model as JsonRecord) !== "BPE" ||
       init.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output === true;
     this.processor_defaults = Object.fromEntries(
-      PROCESSOR_KEYS.filter((key) => key in init).map((key) => [key, init[key]]),
+      PROCESSOR_KEYS.filter((key) => (init[key] ?? null) !== null).map((key) => [key, init[key]]),
     );
   }
 

@@ -492,12 +492,7 @@ describe("files", () => {
       delete f.config.truncation_side;
     });
     expect(tokenizer.encode("What is unusual about this image?").length).toBeGreaterThan(5);
-    expect(tokenizer.processor_defaults).toEqual({
-      max_length: 5,
-      stride: 0,
-      padding_side: "right",
-      pad_to_multiple_of: null,
-    });
+    expect(tokenizer.processor_defaults).toEqual({ max_length: 5, padding_side: "right" });
     expect([tokenizer.truncation_side, tokenizer.padding_side]).toEqual(["right", "right"]);
   });
 });

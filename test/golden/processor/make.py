@@ -1,9 +1,10 @@
 """Makes the goldens of the processor: what Pillow, tokenizers and Hugging Face's InstructBlipProcessor return.
 
-    python make.py --out data            all of it
-    python make.py --out data pictures   one part: pictures, tokenizers or processor
+    python make.py --out data             all goldens, with the tokenizers that are there
+    python make.py --out data pictures    one part: pictures, encodings or processors
+    python make.py --out data train       new tokenizers first: training breaks ties at random, so that their ids change
 
-Needs ../requirements.txt. The tokenizers are real ones, trained here on a small text. Nothing here knows the TypeScript side.
+Needs ../requirements.txt. The tokenizers are real ones, trained on a small text. Nothing here knows the TypeScript side.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import warnings
 from pathlib import Path
 
 import pictures
+import processors
 import texts
 import vocabularies
 
@@ -35,9 +37,16 @@ def make_pictures(out):
     )
 
 
-def make_tokenizers(out):
-    files = vocabularies.tokenizers()
-    write(out / "tokenizers.json.gz", files)
+def read(path):
+    return json.loads(gzip.decompress(path.read_bytes()))
+
+
+def make_vocabularies(out):
+    write(out / "tokenizers.json.gz", vocabularies.tokenizers())
+
+
+def make_encodings(out):
+    files = read(out / "tokenizers.json.gz")
     lines = texts.texts()
     golden = {"texts": lines, "option_texts": texts.ROWS, "tokenizers": {}}
     for name in files:
@@ -72,18 +81,24 @@ def outcome(call):
         return {"error": type(error).__name__}
 
 
-PARTS = {"pictures": make_pictures, "tokenizers": make_tokenizers}
+def make_processors(out):
+    files = read(out / "tokenizers.json.gz")
+    write(out / "processors.json.gz", processors.goldens(files, outcome))
+
+
+PARTS = {"train": make_vocabularies, "pictures": make_pictures, "encodings": make_encodings, "processors": make_processors}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="default: all")
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="default: all but train")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    for part in args.part or PARTS:
-        PARTS[part](args.out)
+    for part in PARTS:
+        if part in args.part or (not args.part and part != "train"):
+            PARTS[part](args.out)
     print(sum(f.stat().st_size for f in args.out.rglob("*") if f.is_file()), "bytes in", args.out)
 
 

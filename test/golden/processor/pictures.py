@@ -83,6 +83,7 @@ def packed(values, depth):
 def swapped_profile():
     """The sRGB profile with red and blue exchanged: nothing looks right to who honours it."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = bytes(12)  # the time it was made
     tags = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 136 + 12 * i for i in range(struct.unpack(">I", profile[128:132])[0])}
     red, blue = tags[b"rXYZ"], tags[b"bXYZ"]
     profile[red : red + 8], profile[blue : blue + 8] = profile[blue : blue + 8], profile[red : red + 8]
