@@ -7,12 +7,12 @@ import type { Platform } from "./platform.ts";
 export const browserPlatform: Platform = {
   openFolder: async (url) => new HttpFolder(new URL(url, globalThis.location?.href).href),
 
-  async readImage(image, name) {
-    if (image instanceof Uint8Array) return decodeImage(image, name);
+  async readImage(image, name, options) {
+    if (image instanceof Uint8Array) return decodeImage(image, name, options);
     const response = await fetch(image).catch((cause: unknown) => {
       throw new InputError("IMAGE_NOT_FOUND", `${image}: cannot be fetched`, { cause });
     });
     if (!response.ok) throw new InputError("IMAGE_NOT_FOUND", `${image}: HTTP status ${response.status}`);
-    return decodeImage(new Uint8Array(await response.arrayBuffer()), String(image));
+    return decodeImage(new Uint8Array(await response.arrayBuffer()), String(image), options);
   },
 };
