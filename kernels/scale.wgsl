@@ -1,0 +1,28 @@
+// y = factor · x.
+//
+// x: f32[n]  ->  y: f32[n]
+// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // ceil(n / 4)
+  factor: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.groups) {
+    return;
+  }
+  y[i] = params.factor * x[i];
+}
