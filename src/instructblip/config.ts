@@ -5,104 +5,22 @@
  * Source: transformers 5.18, models/instructblip/configuration_instructblip.py and models/llama/configuration_llama.py.
  */
 
-import type { Activation } from "../tensor/activation.ts";
 import { ConfigError } from "../tensor/errors.ts";
+import {
+  configOf,
+  count,
+  countOrNull,
+  epsilon,
+  expectDivides,
+  flag,
+  hiddenAct,
+  number,
+  refuse,
+  tokenId,
+  tokenIds,
+} from "./config_fields.ts";
 
-/** Reads one field: the value given (undefined: use the default) -> the value to keep. */
-type Field<T> = (value: unknown, where: string) => T;
-type Fields = Readonly<Record<string, Field<unknown>>>;
-type ValuesOf<F extends Fields> = { readonly [K in keyof F]: ReturnType<F[K]> };
-
-/** Activations by Hugging Face's names (transformers, activations.py). */
-export const HIDDEN_ACTS: Readonly<Record<string, Activation>> = {
-  gelu: "gelu",
-  gelu_new: "gelu_tanh",
-  gelu_pytorch_tanh: "gelu_tanh",
-  quick_gelu: "quick_gelu",
-  relu: "relu",
-  silu: "silu",
-  swish: "silu",
-};
-
-function refuse(where: string, must: string, value: unknown): never {
-  throw new ConfigError("CONFIG_RANGE", `${where} must be ${must}, got ${JSON.stringify(value) ?? String(value)}`);
-}
-
-const count =
-  (fallback: number, most = 2 ** 20): Field<number> =>
-  (value = fallback, where) =>
-    Number.isInteger(value) && (value as number) >= 1 && (value as number) <= most
-      ? (value as number)
-      : refuse(where, `a whole number from 1 to ${most}`, value);
-
-const countOrNull =
-  (most = 2 ** 20): Field<number | null> =>
-  (value = null, where) =>
-    value === null ? null : count(1, most)(value, where);
-
-const number =
-  (fallback: number, low = Number.NEGATIVE_INFINITY, high = Number.POSITIVE_INFINITY): Field<number> =>
-  (value = fallback, where) =>
-    typeof value === "number" && value >= low && value <= high
-      ? value
-      : refuse(where, `a number from ${low} to ${high}`, value);
-
-const epsilon =
-  (fallback: number): Field<number> =>
-  (value = fallback, where) =>
-    typeof value === "number" && value > 0 && value < 1 ? value : refuse(where, "a number between 0 and 1", value);
-
-const flag =
-  (fallback: boolean): Field<boolean> =>
-  (value = fallback, where) =>
-    typeof value === "boolean" ? value : refuse(where, "true or false", value);
-
-const hiddenAct =
-  (fallback: string): Field<string> =>
-  (value = fallback, where) => {
-    if (typeof value === "string" && Object.hasOwn(HIDDEN_ACTS, value)) return value;
-    throw new ConfigError("UNSUPPORTED_ACT", `${where}: "${value}" is not an activation this project has`, {
-      hint: `it has ${Object.keys(HIDDEN_ACTS).join(", ")}`,
-    });
-  };
-
-/** A token id, or null. Published Vicuna configs carry -1 for "none" (spec 1.5); it is kept as it is, as HF does. */
-const tokenId =
-  (fallback: number | null): Field<number | null> =>
-  (value = fallback, where) =>
-    value === null || (Number.isInteger(value) && (value as number) >= -1)
-      ? (value as number | null)
-      : refuse(where, "a token id or null", value);
-
-const tokenIds =
-  (fallback: number | null): Field<number | readonly number[] | null> =>
-  (value = fallback, where) => {
-    if (!Array.isArray(value)) return tokenId(fallback)(value, where);
-    return value.every((id) => Number.isInteger(id) && id >= 0)
-      ? (value as number[])
-      : refuse(where, "token ids", value);
-  };
-
-/** A base class that reads `fields` out of a plain object. */
-function configOf<F extends Fields>(name: string, fields: F): new (given?: unknown) => ValuesOf<F> {
-  return class {
-    constructor(given: unknown = {}) {
-      if (given === null || typeof given !== "object" || Array.isArray(given)) {
-        throw new ConfigError("CONFIG_TYPE", `${name} must be an object, got ${JSON.stringify(given)}`);
-      }
-      const values = new Map<string, unknown>(Object.entries(given));
-      for (const [key, read] of Object.entries(fields)) {
-        Object.defineProperty(this, key, { value: read(values.get(key), `${name}.${key}`), enumerable: true });
-      }
-    }
-  } as new (
-    given?: unknown,
-  ) => ValuesOf<F>;
-}
-
-function expectDivides(where: string, whole: number, part: number): void {
-  if (whole % part !== 0) throw new ConfigError("CONFIG_RANGE", `${where}: ${part} does not divide ${whole}`);
-}
+export { HIDDEN_ACTS } from "./config_fields.ts";
 
 /** The ViT-g/14 image encoder. */
 export class InstructBlipVisionConfig extends configOf("vision_config", {

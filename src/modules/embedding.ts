@@ -9,9 +9,10 @@ import type { Weights } from "./weights.ts";
 export class Embedding extends Module {
   readonly weight: Weight;
 
-  constructor(weights: Weights, D: number) {
+  /** `weight` is given where the table has another name in the checkpoint, or another shape than [any, D]. */
+  constructor(weights: Weights, D: number, { weight }: { weight?: Weight } = {}) {
     super(weights);
-    this.weight = weights.matrix("weight", [weights.shapeOf("weight")[0], D]);
+    this.weight = weight ?? weights.matrix("weight", [weights.shapeOf("weight")[0], D]);
   }
 
   get num_embeddings(): number {

@@ -4,6 +4,7 @@
  */
 import type { Device } from "../tensor/device.ts";
 import { kvAppend } from "../tensor/ops/kv_append.ts";
+import { takeRows } from "../tensor/ops/take_rows.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 export interface KVCacheShape {
@@ -21,9 +22,9 @@ export class KVCache {
   /** Tokens held, on the GPU where kernels read it: u32[1]. */
   readonly past: Tensor<"u32">;
   /** 1 where a token may be attended to: u32[B, capacity]. */
-  readonly mask: Tensor<"u32">;
-  readonly #keys: readonly Tensor[];
-  readonly #values: readonly Tensor[];
+  mask: Tensor<"u32">;
+  #keys: readonly Tensor[];
+  #values: readonly Tensor[];
   #length = 0;
 
   constructor(device: Device, { layers, batch, heads, head_dim, capacity }: KVCacheShape) {
@@ -67,6 +68,22 @@ export class KVCache {
       all.set(row, b * this.capacity);
     });
     this.mask.device.write(this.mask, all);
+  }
+
+  /** Row i goes on from what row `rows[i]` holds. There may be more rows than before. */
+  reorder(rows: readonly number[]): void {
+    const { device } = this.past;
+    const index = device.tensor(Uint32Array.from(rows), [rows.length]);
+    const move = <D extends "f32" | "u32">(old: Tensor<D>): Tensor<D> => {
+      const moved = takeRows(old.reshape([old.shape[0], -1]), index).reshape([rows.length, ...old.shape.slice(1)]);
+      device.memory.keep(moved.storage);
+      old.dispose();
+      return moved;
+    };
+    this.#keys = this.#keys.map(move);
+    this.#values = this.#values.map(move);
+    this.mask = move(this.mask);
+    index.dispose();
   }
 
   dispose(): void {

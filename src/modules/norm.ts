@@ -5,16 +5,22 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { Module } from "./module.ts";
 import type { Weights } from "./weights.ts";
 
-/** (x - mean) / sqrt(variance + eps) * weight + bias. f32[..., D] -> f32[..., D] */
+/** (x - mean) / sqrt(variance + eps) * weight + bias, or 1 and 0 for these two. f32[..., D] -> f32[..., D] */
 export class LayerNorm extends Module {
   readonly weight: Tensor;
   readonly bias: Tensor;
   readonly eps: number;
 
-  constructor(weights: Weights, D: number, eps: number) {
+  constructor(weights: Weights, D: number, eps: number, { elementwise_affine = true } = {}) {
     super(weights);
-    this.weight = weights.get("weight", [D]);
-    this.bias = weights.get("bias", [D]);
+    if (elementwise_affine) {
+      this.weight = weights.get("weight", [D]);
+      this.bias = weights.get("bias", [D]);
+    } else {
+      this.weight = weights.device.persistent([D]);
+      this.bias = weights.device.persistent([D]);
+      weights.device.write(this.weight, new Float32Array(D).fill(1));
+    }
     this.eps = eps;
   }
 

@@ -5,7 +5,7 @@ and its pictures. A *spec*, a plain dictionary, says everything about one but it
 the committed goldens, `random_spec` draws any number of others, `build` makes the composite. Nothing is downloaded and
 nothing is read from the disk. Running a composite and recording what comes out is make.py's work, not this file's.
 
-A new language model is one more entry in BACKBONES and in `draw_text`.
+A new language model is one more entry in BACKBONES.
 """
 
 import copy
@@ -17,16 +17,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
     BertTokenizer,
+    GPT2Tokenizer,
     InstructBlipConfig,
     InstructBlipForConditionalGeneration,
     InstructBlipProcessor,
     LlamaConfig,
     LlamaTokenizer,
+    OPTConfig,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5Tokenizer,
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
@@ -78,6 +84,37 @@ def learn_pieces(pre_tokenizer, normalizer, size):
 
 
 def train_language_tokenizer(spec):
+    """The tokenizer of the language model, by its `form`: see the three below."""
+    return {"t5": train_t5_tokenizer, "gpt2": train_gpt2_tokenizer}.get(spec["form"], train_llama_tokenizer)(spec)
+
+
+def with_padding_side(spec, saved):
+    """Adds the key where the spec has it. Its presence matters: the processor passes it to BERT too."""
+    return saved if spec["padding_side"] is None else {**saved, "padding_side": spec["padding_side"]}
+
+
+def train_t5_tokenizer(spec):
+    """T5's Unigram: <pad>, </s>, <unk>, the learned pieces, T5's hundred sentinels, <image>. Ends each text by </s>.
+
+    The library's Unigram trainer gives other ids at every run, so the pieces are a BPE's; longer ones score higher.
+    """
+    pieces, _ = learn_pieces(pre_tokenizers.Metaspace(prepend_scheme="always"), None, spec["pieces"])
+    scores = [(piece, -8.0 + 2.0 * len(piece) - 0.01 * i) for i, piece in enumerate(pieces)]
+    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -30.0), *scores]
+    return T5Tokenizer(vocab=vocab, **with_padding_side(spec, {"truncation_side": "left"}))
+
+
+def train_gpt2_tokenizer(spec):
+    """OPT's tokenizer: a byte-level BPE with <s>, <pad> and </s> in front, then <image>. Adds nothing to a text."""
+    pieces, merges = learn_pieces(pre_tokenizers.ByteLevel(add_prefix_space=False), None, spec["pieces"])
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<s>", "<pad>", "</s>", *letters, *(piece for piece in pieces if piece not in letters)]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    saved = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"}
+    return GPT2Tokenizer(vocab=vocab, merges=merges, **with_padding_side(spec, saved))
+
+
+def train_llama_tokenizer(spec):
     """A Llama-type byte-fallback BPE: 3 special ids, 256 bytes, the learned pieces, then [PAD] and <image>.
 
     `form` "llama" is what transformers 5 writes: spaces by a Metaspace pre-tokenizer. "normalizer" and "converted" have
@@ -93,8 +130,7 @@ def train_language_tokenizer(spec):
         "bos_token": bos, "eos_token": "</s>", "unk_token": unk, "pad_token": "[PAD]", "truncation_side": "left",
         "clean_up_tokenization_spaces": False,
     }
-    if spec["padding_side"] is not None:
-        saved["padding_side"] = spec["padding_side"]  # presence of the key matters: the processor passes it to BERT too
+    saved = with_padding_side(spec, saved)
     if spec["form"] == "llama":
         # Without add_bos_token=True the fast Llama class of transformers 5 adds no BOS at all.
         return LlamaTokenizer(vocab=vocab, merges=merges, add_bos_token=True, **saved)
@@ -287,18 +323,98 @@ NAMED = {
         "dtype": "bfloat16",
         "max_shard_size": "40KB",
     },
+    "t5_flan": {
+        "description": "Flan-T5 as InstructBLIP has it: gated feed-forward with erf GELU, a head of its own that is not "
+        "scaled; heads wider together than the model, fewer decoder than encoder layers; two prompts, padded right.",
+        "backbone": "t5",
+        "vision": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "image_size": 21},
+        "qformer": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2},
+        "text": {"num_layers": 3, "num_decoder_layers": 2},
+        "eos": "config",
+        "prompts": ["What is unusual about this image?", "a photo of"],
+        "modes": ["RGB", "RGB"],
+    },
+    "t5_plain_tied_bf16": {
+        "description": "The first T5: plain feed-forward with ReLU, the embedding as the head, its input scaled; stored "
+        "under the decoder's name, bf16; three prompts padded left, where pads count as positions; version 4 files.",
+        "backbone": "t5",
+        "vision": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "image_size": 21},
+        "qformer": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2},
+        "text": {"d_model": 36, "num_heads": 3, "d_kv": 10, "num_layers": 2, "num_decoder_layers": 1,
+                 "feed_forward_proj": "relu", "dense_act_fn": None, "scale_decoder_outputs": True},
+        "num_query_tokens": 4,
+        "tokenizer": {"padding_side": "left"},
+        "tied": True,
+        "alias": "decoder.embed_tokens",
+        "prompts": ["Where's the dog?  (two spaces)", "?", "colour"],
+        "modes": ["RGB", "L", "RGB"],
+        "dtype": "bfloat16",
+        "spelling": "v4",
+    },
+    "t5_odd_f16": {
+        "description": "No width a multiple of 4, tanh GELU by feed_forward_proj alone, a tied head that is not scaled, "
+        "stored under the encoder's name, few buckets over a short distance, a large epsilon, 17 query tokens, f16.",
+        "backbone": "t5",
+        "vision": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "image_size": 21},
+        "qformer": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2},
+        "text": {"d_model": 27, "num_heads": 3, "d_kv": 7, "d_ff": 41, "relative_attention_num_buckets": 10,
+                 "relative_attention_max_distance": 19, "layer_norm_epsilon": 5e-3, "dense_act_fn": None},
+        "num_query_tokens": 17,
+        "extra_rows": 2,
+        "tied": True,
+        "alias": "encoder.embed_tokens",
+        "eos": "list",
+        "prompts": ["Question: how many shapes are there? Short answer:"],
+        "dtype": "float16",
+    },
+    "opt_plain": {
+        "description": "OPT as most are: norms before, ReLU, biases, a tied head that the file lacks; two prompts padded "
+        "left, which shifts no position.",
+        "backbone": "opt",
+        "vision": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "image_size": 21},
+        "qformer": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2},
+        "tokenizer": {"padding_side": "left"},
+        "eos": "config",
+        "prompts": ["Is the CIRCLE above?", "a photo of"],
+        "modes": ["RGB", "RGB"],
+    },
+    "opt_post_norm_f16": {
+        "description": "OPT-350M: norms after, embeddings half as wide as the model and projected in and out, f16; two "
+        "prompts padded right. The image features are wider than the embeddings: Hugging Face fills them in regardless.",
+        "backbone": "opt",
+        "vision": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "image_size": 21},
+        "qformer": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2},
+        "text": {"do_layer_norm_before": False, "word_embed_proj_dim": 16},
+        "num_query_tokens": 4,
+        "prompts": ["Is the CIRCLE above?", "a photo of"],
+        "modes": ["RGB", "RGB"],
+        "dtype": "float16",
+        "spelling": "v4",
+    },
+    "opt_bare": {
+        "description": "OPT without biases, without weights in its norms, without a last norm, with a head of its own; "
+        "odd widths, GELU.",
+        "backbone": "opt",
+        "vision": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "image_size": 21},
+        "qformer": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2},
+        "text": {"hidden_size": 27, "num_attention_heads": 3, "ffn_dim": 41, "activation_function": "gelu",
+                 "enable_bias": False, "layer_norm_elementwise_affine": False, "_remove_final_layer_norm": True,
+                 "tie_word_embeddings": False},
+        "extra_rows": 3,
+    },
 }
 
 
 def named_spec(name):
-    """The spec of a committed golden: DEFAULTS with its differences laid over, one level deep."""
-    spec = copy.deepcopy(DEFAULTS)
+    """The spec of a committed golden: DEFAULTS, its backbone's and its own differences laid over, one level deep."""
+    backbone = BACKBONES[NAMED[name].get("backbone", DEFAULTS["backbone"])]
+    spec = copy.deepcopy({**DEFAULTS, **backbone.DEFAULTS})
     for key, value in NAMED[name].items():
         spec[key] = {**spec[key], **value} if isinstance(value, dict) else value
     return spec
 
 
-def random_spec(rng):
+def random_spec(rng, backbones):
     """A spec with every size and every choice drawn from `rng`."""
     spec = copy.deepcopy(DEFAULTS)
 
@@ -329,16 +445,17 @@ def random_spec(rng):
         "hidden_act": pick("gelu", "gelu", "gelu", "gelu_new", "relu", "silu"),
         "layer_norm_eps": pick(1e-12, 1e-5, 1e-2), "max_position_embeddings": between(72, 130),
     }
-    spec["backbone"] = pick(*BACKBONES)
-    spec["text"] = BACKBONES[spec["backbone"]].draw_text(pick, between, chance)
+    spec["backbone"] = pick(*backbones)
+    backbone = BACKBONES[spec["backbone"]]
+    spec["text"] = backbone.draw_text(pick, between, chance)
     spec["num_query_tokens"] = pick(1, 2, 5, 8, 17, 32)
     spec["tokenizer"] = {
-        "pieces": between(70, 160), "words": between(90, 220), "form": pick("llama", "normalizer", "converted"),
+        "pieces": between(70, 160), "words": between(90, 220), "form": pick(*backbone.TOKENIZERS),
         "bos": pick("<s>", "</s>"), "legacy": pick(None, True, False), "padding_side": pick(None, "left", "right"),
     }
     spec["extra_rows"] = pick(0, 1, 2, 5, 9)
     spec["extra_qformer_rows"] = pick(0, 0, 1, 3)
-    spec["position_room"] = between(3, 15) if chance(0.15) else None
+    spec["position_room"] = between(3, 15) if chance(0.15) and backbone.RUNS_PAST_POSITIONS else None
     spec["pad"] = chance(0.6)
     spec["eos"] = pick("config", "list", "call")
     batch = pick(1, 2, 3)
@@ -351,6 +468,7 @@ def random_spec(rng):
     spec["weight_scale"] = 1 + 0.5 * float(rng.random())
     spec["logit_scale"] = 3.2 + 1.6 * float(rng.random())
     spec["byte_scale"] = pick(0.4, 0.4, 0.4, 1.0)
+    spec.update(backbone.draw_more(pick, chance))
     return spec
 
 
@@ -360,6 +478,10 @@ def random_spec(rng):
 
 class Llama:
     """Everything that is particular to a Llama language model."""
+
+    DEFAULTS = {}
+    TOKENIZERS = ("llama", "normalizer", "converted")
+    RUNS_PAST_POSITIONS = True  # rotary: more tokens than max_position_embeddings are no error
 
     @staticmethod
     def draw_text(pick, between, chance):
@@ -377,6 +499,11 @@ class Llama:
         }
 
     @staticmethod
+    def draw_more(_pick, _chance):
+        """What a random spec of this language model has besides."""
+        return {}
+
+    @staticmethod
     def config(text, **ids):
         """LlamaConfig with the rotary base under its transformers 5 name."""
         text = dict(text)
@@ -392,7 +519,100 @@ class Llama:
         text["architectures"] = ["LLaMAForCausalLM"]
 
 
-BACKBONES = {"llama": Llama}
+class T5:
+    """Everything that is particular to a T5 language model: encoder and decoder, no positions but relative ones."""
+
+    DEFAULTS = {
+        "text": {
+            "d_model": 24, "num_heads": 4, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_decoder_layers": None,
+            "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-6,
+            # dense_act_fn: null leaves the key out; scale_decoder_outputs: null leaves it to tie_word_embeddings
+            "feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu", "scale_decoder_outputs": False,
+        },
+        "tokenizer": {"pieces": 96, "words": 130, "form": "t5", "bos": None, "legacy": None, "padding_side": None},
+        "tied": False,  # whether the head is the embedding
+        "alias": "shared",  # the name the embedding has in the file: HF writes one of three
+    }
+    TOKENIZERS = ("t5",)
+    RUNS_PAST_POSITIONS = False
+
+    @staticmethod
+    def draw_text(pick, between, chance):
+        """The text part of a random spec."""
+        layers = between(1, 3)  # the decoder has no more: generate() of transformers 5.18 makes a cache for these only
+        return {
+            "d_model": between(9, 48), "num_heads": between(1, 5), "d_kv": between(3, 14), "d_ff": between(9, 90),
+            "num_layers": layers, "num_decoder_layers": pick(None, between(1, layers)),
+            "relative_attention_num_buckets": pick(32, 32, 8, 20), "layer_norm_epsilon": pick(1e-6, 1e-2),
+            "relative_attention_max_distance": pick(128, 128, 30, 51),
+            "feed_forward_proj": pick("gated-gelu", "gated-gelu", "relu", "gelu", "gated-silu"),
+            "dense_act_fn": pick(None, "gelu", "relu"), "scale_decoder_outputs": pick(None, False, True),
+        }
+
+    @staticmethod
+    def draw_more(pick, chance):
+        """What a random spec of this language model has besides."""
+        return {"tied": chance(0.5), "alias": pick("shared", "encoder.embed_tokens", "decoder.embed_tokens")}
+
+    @staticmethod
+    def config(text, *, bos_token_id, pad_token_id, **ids):
+        """T5Config; generation starts from the pad token, and there is no beginning of a text."""
+        text = {key: value for key, value in text.items() if value is not None}
+        assert bos_token_id is None
+        return T5Config(**text, **ids, pad_token_id=pad_token_id, decoder_start_token_id=0)
+
+    @staticmethod
+    def respell(text):
+        """The JSON of `text_config` as transformers 4 writes it: scaling the head's input goes by the tying."""
+        text.update(is_encoder_decoder=True, tie_word_embeddings=text.pop("scale_decoder_outputs"))
+
+
+class OPT:
+    """Everything that is particular to an OPT language model."""
+
+    DEFAULTS = {
+        "text": {
+            "hidden_size": 32, "num_attention_heads": 4, "ffn_dim": 48, "num_hidden_layers": 2,
+            "max_position_embeddings": 96, "activation_function": "relu", "do_layer_norm_before": True,
+            "word_embed_proj_dim": None, "enable_bias": True, "layer_norm_elementwise_affine": True,
+            "_remove_final_layer_norm": False, "tie_word_embeddings": True,
+        },
+        "tokenizer": {"pieces": 96, "words": 130, "form": "gpt2", "bos": None, "legacy": None, "padding_side": None},
+    }
+    TOKENIZERS = ("gpt2",)
+    RUNS_PAST_POSITIONS = False  # Hugging Face fails at a position beyond the table
+
+    @staticmethod
+    def draw_text(pick, between, chance):
+        """The text part of a random spec."""
+        heads, head_dim = between(1, 4), 2 * between(2, 8)
+        width = heads * head_dim
+        return {
+            "hidden_size": width, "num_attention_heads": heads, "ffn_dim": between(9, 90),
+            "num_hidden_layers": between(1, 3), "max_position_embeddings": between(110, 200),
+            "activation_function": pick("relu", "relu", "gelu", "silu"), "do_layer_norm_before": chance(0.6),
+            "word_embed_proj_dim": width // 2 if chance(0.3) else None, "enable_bias": chance(0.7),
+            "layer_norm_elementwise_affine": chance(0.7), "_remove_final_layer_norm": chance(0.3),
+            "tie_word_embeddings": chance(0.7),
+        }
+
+    @staticmethod
+    def draw_more(_pick, _chance):
+        """What a random spec of this language model has besides."""
+        return {}
+
+    @staticmethod
+    def config(text, **ids):
+        """OPTConfig as it is."""
+        return OPTConfig(**text, **ids)
+
+    @staticmethod
+    def respell(text):
+        """The JSON of `text_config` as transformers 4 writes it; tied heads go without saying."""
+        text.pop("tie_word_embeddings")
+
+
+BACKBONES = {"llama": Llama, "t5": T5, "opt": OPT}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -441,6 +661,9 @@ def build(spec, rng, folder):
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
     model = InstructBlipForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
+    if not spec.get("tied", True):
+        head = model.language_model.lm_head
+        head.weight = nn.Parameter(head.weight.detach().clone())
     return Composite(spec, model, processor, pictures)
 
 
@@ -453,6 +676,18 @@ def redraw(composite, rng):
     """
     spec, model = composite.spec, composite.model
     dtype = getattr(torch, spec["dtype"])
+    language_model, text_config = model.language_model, model.config.text_config
+    tied = language_model.lm_head.weight is language_model.get_input_embeddings().weight
+    # T5 may scale the head's input by 1 / sqrt(d_model). A tied head that does so needs large inputs for large logits: a
+    # large embedding would drown what the layers add to it, and one token would follow itself for ever.
+    scaled = getattr(text_config, "scale_decoder_outputs", False)
+    head_scale = spec["logit_scale"]
+    if text_config.model_type == "opt":
+        if text_config.do_layer_norm_before and text_config._remove_final_layer_norm:
+            head_scale /= math.sqrt(1 + 2 * text_config.num_hidden_layers)  # about what its unnormalised inputs measure
+        if text_config.word_embed_proj_dim != text_config.hidden_size:
+            head_scale /= spec["weight_scale"]  # project_out's
+    head_std = head_scale if scaled else head_scale / math.sqrt(language_model.lm_head.in_features)
     drawn = set()
 
     def draw(parameter, mean, std, keep=False):
@@ -463,16 +698,25 @@ def redraw(composite, rng):
         drawn.add(parameter)
 
     for path, module in model.named_modules():
-        if isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm"):
-            draw(module.weight, 1, 0.1)
+        if isinstance(module, nn.LayerNorm) or type(module).__name__.endswith(("RMSNorm", "T5LayerNorm")):
+            if module.weight is None:  # OPT without layer_norm_elementwise_affine
+                continue
+            large = tied and scaled and path.endswith("decoder.final_layer_norm")
+            draw(module.weight, head_scale if large else 1, 0.1)
+        elif getattr(module, "weight", None) is not None and module.weight in drawn:
+            continue  # a tied one's other name
         elif path.endswith("lm_head"):
-            sizes = np.full((module.out_features, 1), spec["logit_scale"], np.float32)
+            sizes = np.full((module.out_features, 1), head_scale, np.float32)
             for token, i in composite.processor.tokenizer.get_vocab().items():
                 if token.startswith("<0x"):
                     sizes[i] *= spec["byte_scale"]
-            draw(module.weight, 0, sizes / np.float32(math.sqrt(module.in_features)))
+            draw(module.weight, 0, sizes if scaled else sizes / np.float32(math.sqrt(module.in_features)))
+        elif path.endswith("Attention.q"):  # T5 does not scale its scores; its queries are small instead
+            draw(module.weight, 0, spec["weight_scale"] / math.sqrt(module.in_features * text_config.d_kv))
         elif isinstance(module, (nn.Linear, nn.Conv2d)):
             draw(module.weight, 0, spec["weight_scale"] / math.sqrt(module.weight[0].numel()))
+        elif tied and module is language_model.get_input_embeddings():
+            draw(module.weight, 0, 1 if scaled else head_std)
         elif isinstance(module, nn.Embedding):
             draw(module.weight, 0, 0.5 if "position" in path else 1)
         else:
@@ -512,12 +756,26 @@ def write_model(composite, folder):
     model.to(getattr(torch, spec["dtype"]))
     model.query_tokens.data = query_tokens
     model.save_pretrained(folder, **({"max_shard_size": spec["max_shard_size"]} if spec["max_shard_size"] else {}))
+    if spec.get("alias", "shared") != "shared":
+        rename_tensor(folder, "language_model.shared.weight", f"language_model.{spec['alias']}.weight")
     if spec["spelling"] == "v4":
         edit(folder / "config.json", lambda config: respell_config(config, BACKBONES[spec["backbone"]]))
     if spec["misleading_generation_config"]:
         # generate() takes its defaults from text_config; a reader that believes this file gets other tokens.
         unused = {"num_beams": 3, "max_length": 3, "repetition_penalty": 2.5, "eos_token_id": 7, "pad_token_id": 9}
         edit(folder / "generation_config.json", lambda old: [old.clear(), old.update(unused)])
+
+
+def rename_tensor(folder, old, new):
+    """Gives a tensor another name, in the file that has it and in the index."""
+    for path in folder.glob("model*.safetensors"):
+        with safe_open(path, "pt") as file:
+            tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
+        if old in tensors:
+            save_file({new if key == old else key: tensor for key, tensor in tensors.items()}, path, metadata)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        edit(index, lambda content: content["weight_map"].update({new: content["weight_map"].pop(old)}))
 
 
 def edit(path, change):
@@ -538,7 +796,8 @@ def respell_config(config, backbone):
         part.update(is_encoder_decoder=False, tie_word_embeddings=False)
     for part in parts:
         part.update(num_beams=4, length_penalty=1.0, min_length=0)  # base-class dumps: not generation settings
-    config.update(transformers_version="4.57.6", use_decoder_only_language_model=True)
+    decoder_only = config["text_config"]["model_type"] != "t5"
+    config.update(transformers_version="4.57.6", use_decoder_only_language_model=decoder_only)
     config["vision_config"].update(dropout=0.0, projection_dim=512, num_channels=3)
     config["qformer_config"].update(position_embedding_type="absolute", classifier_dropout=None)
     config["qformer_config"]["encoder_hidden_size"] = 1408  # stale: transformers recomputes it from vision_config

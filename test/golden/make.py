@@ -36,6 +36,7 @@ ATTEMPTS = 200
 MIN_MARGIN = 1e-3  # below this an honest f32 implementation may pick another token
 LOGIT_STD = (1.5, 6.0)  # outside, a golden says too little or saturates
 DEFAULT_NEW_TOKENS = 20  # what generate() does when no maximum is given
+DECODER_INPUTS = 6  # tokens of the answer that forward() is given, if the language model has a decoder
 TOLERANCE = 1e-4  # of verify, on logits, as a part of their standard deviation: other processors sum in another order
 
 
@@ -99,6 +100,15 @@ def record_forward(model, inputs):
     return tensors, order
 
 
+def decoder_input_ids(model, path):
+    """What forward() is given besides where the language model has a decoder of its own: the start of the greedy path."""
+    config = model.config.text_config
+    if not config.is_encoder_decoder:
+        return {}
+    first = torch.full_like(path[:, :1], config.decoder_start_token_id)
+    return {"decoder_input_ids": torch.cat([first, path[:, :DECODER_INPUTS]], 1)}
+
+
 def generate(model, inputs, kwargs):
     """generate() with its raw logits. Returns sequences i64[B, P + steps] and logits f32[steps, B, V]."""
     result = model.generate(**inputs, **kwargs, return_dict_in_generate=True, output_logits=True)
@@ -158,7 +168,8 @@ def settle(composite, rng):
     never, other = unreached[int(rng.integers(len(unreached)))], unreached[int(rng.integers(len(unreached)))]
     text_config.eos_token_id = {"config": eos, "list": [never, eos], "call": never}[spec["eos"]]
     given = eos if spec["eos"] == "call" else other
-    prompt_length = inputs["input_ids"].shape[1]
+    # What max_length counts besides new tokens: a decoder of its own has only its start token.
+    prompt_length = 1 if text_config.is_encoder_decoder else inputs["input_ids"].shape[1]
     calls = {
         "greedy": {"max_new_tokens": 12, "do_sample": False},
         "greedy_default": {},
@@ -200,8 +211,9 @@ def make_golden(folder, name, spec, seed):
     inputs = composites.encode(processor, [Image.open(folder / file) for file in pictures], spec["prompts"])
     for key, expected in composite.inputs().items():
         assert torch.equal(inputs[key], expected), f"{folder}: {key} differ once config.json stands by"
-    tensors, order = record_forward(model, inputs)
-    tensors = {**inputs, **tensors}
+    start = decoder_input_ids(model, path)
+    tensors, order = record_forward(model, {**inputs, **start})
+    tensors = {**inputs, **start, **tensors}
     generations = []
     for call, kwargs in calls.items():
         sequences, logits = generate(model, inputs, kwargs)
@@ -249,10 +261,10 @@ def make_named(out, names):
         make_golden(out / name, name, composites.named_spec(name), [NAMED_SEED, zlib.crc32(name.encode())])
 
 
-def make_random(out, seed, count):
+def make_random(out, seed, count, backbones):
     for i in range(count):
-        rng = np.random.default_rng([seed, i, 0])
-        make_golden(out / f"random_{seed}_{i}", f"random_{seed}_{i}", composites.random_spec(rng), [seed, i, 1])
+        spec = composites.random_spec(np.random.default_rng([seed, i, 0]), backbones)
+        make_golden(out / f"random_{seed}_{i}", f"random_{seed}_{i}", spec, [seed, i, 1])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -268,8 +280,9 @@ def verify_golden(folder, remake):
     ]
     model, processor = load(folder)
     inputs = composites.encode(processor, [Image.open(folder / file) for file in about["pictures"]], about["prompts"])
-    tensors, order = record_forward(model, inputs)
-    tensors = {**inputs, **tensors}
+    start = {key: stored[key] for key in ("decoder_input_ids",) if key in stored}
+    tensors, order = record_forward(model, {**inputs, **start})
+    tensors = {**inputs, **start, **tensors}
     if order != about["modules"]:
         complaints.append("modules run in another order")
     for generation in about["generations"]:
@@ -326,6 +339,7 @@ def main():
     drawn.add_argument("--seed", type=int, required=True)
     drawn.add_argument("--count", type=int, default=1)
     drawn.add_argument("--out", type=Path, required=True, help="folder for the golden folders")
+    drawn.add_argument("--backbone", action="append", choices=composites.BACKBONES, help="default: any")
     check = commands.add_parser("verify", help="reload and recompute every golden under a folder")
     check.add_argument("root", type=Path)
     check.add_argument("--remake", action="store_true", help="also make each again and compare every file's bytes")
@@ -338,7 +352,7 @@ def main():
     if arguments.command == "named":
         make_named(arguments.out, arguments.only or composites.NAMED)
     elif arguments.command == "random":
-        make_random(arguments.out, arguments.seed, arguments.count)
+        make_random(arguments.out, arguments.seed, arguments.count, arguments.backbone or list(composites.BACKBONES))
     elif not verify(arguments.root, arguments.remake):
         sys.exit(1)
 

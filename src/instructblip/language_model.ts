@@ -1,0 +1,182 @@
+/**
+ * What InstructBLIP asks of a language model, whichever it is: embed a prompt, run once over it, write an answer. Models
+ * without an encoder (LLaMA, OPT) go on from the prompt; those with one (T5) read the prompt and write from a start token.
+ *
+ * B prompts of L tokens, R rows (prompts, or the beams of all prompts), D wide, V rows of the head.
+ */
+import type { Embedding } from "../modules/embedding.ts";
+import { KVCache, type KVCacheShape } from "../modules/kv_cache.ts";
+import type { Linear } from "../modules/linear.ts";
+import { Module } from "../modules/module.ts";
+import type { Device } from "../tensor/device.ts";
+import { takeRows } from "../tensor/ops/take_rows.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/** Token ids, masks or positions, [B][T]. */
+export type Ids = readonly (readonly number[])[];
+
+/** A prompt with its image features put in. */
+export interface EmbeddedPrompt {
+  /** f32[B, L, D] */
+  readonly inputs_embeds: Tensor;
+  /** [B][L], 1 = not padding */
+  readonly attention_mask: Ids;
+}
+
+export interface LanguageModel extends Module {
+  /** Whether the prompt is read by an encoder: answers then begin with a start token instead of the prompt. */
+  readonly is_encoder_decoder: boolean;
+  /** Rows of the token embedding, as the checkpoint has them: ids at or above it cannot be looked up. */
+  readonly num_embeddings: number;
+  /** Rows of the head: ids at or above it cannot be written. */
+  readonly vocabulary: number;
+
+  /** Token embeddings. u32[B, T] -> f32[B, T, D] */
+  embed(ids: Tensor<"u32">): Tensor;
+
+  /**
+   * One pass, as Hugging Face's forward().
+   *
+   * @param decoder_input_ids [B][T], needed with an encoder and ignored without
+   * @returns logits f32[B, L, V] of the prompt's tokens; with an encoder f32[B, T, V] of decoder_input_ids
+   * @throws InputError NO_DECODER_IDS, TOKEN_ID, TOO_MANY_POSITIONS
+   */
+  forward(prompt: EmbeddedPrompt, decoder_input_ids?: Ids): Tensor;
+
+  /** An answer to write, of at most `capacity` tokens, the prompt's (or the start token) included. */
+  begin(batch: number, capacity: number): Decoding;
+}
+
+/** One answer under way, or a batch of them: the memory of what has been read and written. */
+export interface Decoding {
+  /** Reads the prompt; once, before any step. @returns logits f32[B, V] of the answer's first token */
+  prefill(prompt: EmbeddedPrompt): Tensor;
+  /** @param tokens u32[R] @returns logits f32[R, V] of the token after these */
+  step(tokens: Tensor<"u32">): Tensor;
+  /** Row i goes on from what row `rows[i]` has seen. There may be more rows than before. */
+  reorder(rows: readonly number[]): void;
+  dispose(): void;
+}
+
+/** What every layer of a decoder-only model needs besides its input, T tokens of S with those in the cache. */
+export interface CausalStep {
+  /** u32[B, T]: each token's position, or its row in the table of positions */
+  readonly positions: Tensor<"u32">;
+  /** u32[B, S], 1 = visible */
+  readonly mask: Tensor<"u32"> | undefined;
+  /** Keys and values of earlier tokens; without one, T is the whole sequence. */
+  readonly cache: KVCache | undefined;
+}
+
+/** A model without an encoder. */
+export abstract class CausalLanguageModel extends Module implements LanguageModel {
+  readonly is_encoder_decoder = false;
+  abstract readonly embed_tokens: Embedding;
+  abstract readonly lm_head: Linear;
+  abstract readonly cache_shape: Pick<KVCacheShape, "layers" | "heads" | "head_dim">;
+
+  /** Everything before the head. f32[B, T, D] -> f32[B, T, D] */
+  abstract states(inputs_embeds: Tensor, step: CausalStep): Tensor;
+
+  /** The positions of a prompt in forward(); generation has its own (spec 3.4, 3.5). By slot, whatever the padding. */
+  promptPositions(attention_mask: Ids): Ids {
+    return attention_mask.map((row) => row.map((_, slot) => slot));
+  }
+
+  /** Positions on the GPU as `states` wants them. [B][T] -> u32[B, T] */
+  positionTensor(positions: Ids): Tensor<"u32"> {
+    return upload(this.lm_head.weight.device, positions);
+  }
+
+  get num_embeddings(): number {
+    return this.embed_tokens.num_embeddings;
+  }
+
+  get vocabulary(): number {
+    return this.lm_head.weight.shape[0];
+  }
+
+  embed(ids: Tensor<"u32">): Tensor {
+    return this.embed_tokens.forward(ids);
+  }
+
+  forward({ inputs_embeds, attention_mask }: EmbeddedPrompt): Tensor {
+    const positions = this.positionTensor(this.promptPositions(attention_mask));
+    const mask = maskTensor(inputs_embeds.device, attention_mask);
+    return this.note(this.lm_head.forward(this.states(inputs_embeds, { positions, mask, cache: undefined })));
+  }
+
+  /** Logits of every row's last token. @returns f32[B, V] */
+  forwardLast(inputs_embeds: Tensor, step: CausalStep): Tensor {
+    const states = this.states(inputs_embeds, step); // [B, T, D]
+    const [B, T, D] = states.shape;
+    const last = Uint32Array.from({ length: B }, (_, b) => b * T + T - 1);
+    return this.lm_head.forward(takeRows(states.reshape([B * T, D]), states.device.tensor(last, [B])));
+  }
+
+  begin(batch: number, capacity: number): Decoding {
+    return new CausalDecoding(this, new KVCache(this.lm_head.weight.device, { ...this.cache_shape, batch, capacity }));
+  }
+}
+
+/** The answer of a model that goes on from its prompt. */
+class CausalDecoding implements Decoding {
+  readonly #model: CausalLanguageModel;
+  readonly #cache: KVCache;
+  /** Position of every row's next token. */
+  #next: readonly number[] = [];
+
+  constructor(model: CausalLanguageModel, cache: KVCache) {
+    this.#model = model;
+    this.#cache = cache;
+  }
+
+  prefill({ inputs_embeds, attention_mask }: EmbeddedPrompt): Tensor {
+    // Positions count visible tokens only, so that left padding does not shift them, and pads get 0. The answer goes on
+    // from the last column: after right padding from 0 + 1, as in HF (which is why prompts are padded left).
+    const positions = attention_mask.map((row) => {
+      let seen = 0;
+      return row.map((visible) => (visible ? seen++ : 0));
+    });
+    this.#next = positions.map((row) => row[row.length - 1] + 1);
+    this.#cache.setPromptMask(attention_mask);
+    return this.#run(inputs_embeds, positions);
+  }
+
+  step(tokens: Tensor<"u32">): Tensor {
+    const embeds = this.#model.embed(tokens.reshape([tokens.size, 1])); // [R, 1, D]
+    const logits = this.#run(
+      embeds,
+      this.#next.map((position) => [position]),
+    );
+    this.#next = this.#next.map((position) => position + 1);
+    return logits;
+  }
+
+  reorder(rows: readonly number[]): void {
+    this.#cache.reorder(rows);
+    this.#next = rows.map((row) => this.#next[row]);
+  }
+
+  dispose(): void {
+    this.#cache.dispose();
+  }
+
+  #run(embeds: Tensor, positions: Ids): Tensor {
+    const { mask } = this.#cache;
+    const step = { positions: this.#model.positionTensor(positions), mask, cache: this.#cache };
+    const logits = this.#model.forwardLast(embeds, step);
+    this.#cache.advance(positions[0].length);
+    return logits;
+  }
+}
+
+/** [B][T] -> u32[B, T] */
+export function upload(device: Device, rows: Ids): Tensor<"u32"> {
+  return device.tensor(Uint32Array.from(rows.flat()), [rows.length, rows[0].length]);
+}
+
+/** A mask for attention, or none where nothing is hidden. [B][S] -> u32[B, S] */
+export function maskTensor(device: Device, mask: Ids): Tensor<"u32"> | undefined {
+  return mask.every((row) => row.every((visible) => visible === 1)) ? undefined : upload(device, mask);
+}

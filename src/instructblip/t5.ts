@@ -1,0 +1,431 @@
+/**
+ * T5 and Flan-T5: an encoder that reads the prompt and a decoder that writes the answer while it looks at what was read.
+ * Pre-norm with RMS norms, no biases; where a token stands shows only in a bias on the attention scores.
+ *
+ * B rows, L prompt tokens, T decoder tokens of this call, S keys, D wide, H heads, d a head (H·d need not be D).
+ *
+ *   inputs_embeds ─ encoder ─► states ─ k, v of every decoder layer, once
+ *   start, answer ─ shared ─► decoder: self-attention ─ cross-attention to the states ─ feed-forward ─► lm_head ─► logits
+ *
+ * Source: Raffel et al. 2020; Chung et al. 2022 (Flan); transformers 5.18, modeling_t5.py.
+ */
+import { Embedding } from "../modules/embedding.ts";
+import { KVCache } from "../modules/kv_cache.ts";
+import { Linear } from "../modules/linear.ts";
+import { Module } from "../modules/module.ts";
+import { RMSNorm } from "../modules/norm.ts";
+import type { Weights } from "../modules/weights.ts";
+import type { Activation } from "../tensor/activation.ts";
+import type { Device } from "../tensor/device.ts";
+import { ConfigError, InputError } from "../tensor/errors.ts";
+import { activation } from "../tensor/ops/activation.ts";
+import { add } from "../tensor/ops/add.ts";
+import { type AttentionOptions, attention } from "../tensor/ops/attention.ts";
+import { gatedActivation } from "../tensor/ops/gated_activation.ts";
+import { scale } from "../tensor/ops/scale.ts";
+import { takeRows } from "../tensor/ops/take_rows.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { HIDDEN_ACTS } from "./config_fields.ts";
+import {
+  type Decoding,
+  type EmbeddedPrompt,
+  type Ids,
+  type LanguageModel,
+  maskTensor,
+  upload,
+} from "./language_model.ts";
+import type { T5Config } from "./t5_config.ts";
+
+export interface RelativePositions {
+  /** Whether queries also see keys behind them, as in the encoder. */
+  readonly bidirectional: boolean;
+  readonly num_buckets: number;
+  readonly max_distance: number;
+}
+
+/**
+ * The bucket of every query's distance to every key: u32[T, S], the queries standing at past … past + T - 1.
+ *
+ * Near keys have a bucket each, far ones share buckets that grow with the logarithm of the distance; all from max_distance
+ * on share the last. Keys behind the query share bucket 0 in the decoder, and have half of the buckets in the encoder.
+ * Source: T5Attention._relative_position_bucket.
+ */
+export function relativePositionBuckets(
+  T: number,
+  S: number,
+  past: number,
+  { bidirectional, num_buckets, max_distance }: RelativePositions,
+): Uint32Array {
+  const buckets = bidirectional ? Math.floor(num_buckets / 2) : num_buckets;
+  const exact = Math.floor(buckets / 2);
+  const span = Math.fround(Math.log(max_distance / exact));
+  const byDistance = Uint32Array.from({ length: Math.max(past + T, S) }, (_, distance) => {
+    if (distance < exact) return distance;
+    // Rounded to f32 where PyTorch rounds: at powers of the ratio the exact result is a whole number, and a bit decides.
+    const part = Math.fround(Math.fround(Math.log(Math.fround(distance / exact))) / span);
+    return Math.min(buckets - 1, exact + Math.trunc(Math.fround(part * (buckets - exact))));
+  });
+  return Uint32Array.from({ length: T * S }, (_, i) => {
+    const relative = (i % S) - (past + Math.floor(i / S)); // key - query
+    if (relative <= 0) return byDistance[-relative];
+    return bidirectional ? buckets + byDistance[relative] : 0;
+  });
+}
+
+/** What every layer of a stack needs besides its input. */
+export interface T5Step {
+  /** f32[1, H, T, S] */
+  readonly position_bias: Tensor;
+  /** u32[B, S], 1 = visible: the padding of an encoder's prompt */
+  readonly mask?: Tensor<"u32"> | undefined;
+  /** Keys and values of earlier tokens; without one, T is the whole sequence. */
+  readonly cache?: KVCache | undefined;
+  /** Of a decoder: the prompt, as each layer sees it. */
+  readonly cross?: CrossKeys | undefined;
+}
+
+/** What a decoder looks at while it writes. */
+export interface CrossKeys {
+  /** Of every layer: keys and values f32[B, L, H, d] */
+  readonly layers: readonly (readonly [Tensor, Tensor])[];
+  /** u32[B, L], 1 = not padding */
+  readonly mask: Tensor<"u32"> | undefined;
+}
+
+/** Attention to the stack's own tokens, or to the encoder's. The scores are not scaled. f32[B, T, D] -> f32[B, T, D] */
+export class T5Attention extends Module {
+  readonly q: Linear;
+  readonly k: Linear;
+  readonly v: Linear;
+  readonly o: Linear;
+  readonly d_kv: number;
+  /** In the first block of a stack, which all its blocks use. */
+  readonly relative_attention_bias: Embedding | undefined;
+
+  constructor(weights: Weights, config: T5Config, { has_relative_attention_bias = false } = {}) {
+    super(weights);
+    const { d_model: D, num_heads: H, d_kv: d, relative_attention_num_buckets: buckets } = config;
+    this.q = new Linear(weights.at("q"), [H * d, D], { bias: false });
+    this.k = new Linear(weights.at("k"), [H * d, D], { bias: false });
+    this.v = new Linear(weights.at("v"), [H * d, D], { bias: false });
+    this.o = new Linear(weights.at("o"), [D, H * d], { bias: false });
+    this.d_kv = d;
+    if (has_relative_attention_bias) {
+      const table = weights.at("relative_attention_bias");
+      this.relative_attention_bias = new Embedding(table, H, { weight: table.matrix("weight", [buckets, H]) });
+    }
+  }
+
+  /** Keys and values of all heads. f32[B, S, D] -> two of f32[B, S, H, d] */
+  keys(states: Tensor): [Tensor, Tensor] {
+    return [this.#heads(this.k.forward(states)), this.#heads(this.v.forward(states))];
+  }
+
+  /**
+   * @param k f32[B, S, H, d]
+   * @param v f32[B, S, H, d]
+   */
+  forward(x: Tensor, [k, v]: readonly [Tensor, Tensor], options: Omit<AttentionOptions, "scale">): Tensor {
+    const [B, T] = x.shape;
+    const heads = attention(this.#heads(this.q.forward(x)), k, v, { ...options, scale: 1 }); // [B, T, H, d]
+    return this.note(this.o.forward(heads.reshape([B, T, -1])));
+  }
+
+  #heads(x: Tensor): Tensor {
+    return x.unflatten(2, [-1, this.d_kv]);
+  }
+}
+
+/** x + SelfAttention(layer_norm(x)). f32[B, T, D] -> f32[B, T, D] */
+export class T5LayerSelfAttention extends Module {
+  readonly SelfAttention: T5Attention;
+  readonly layer_norm: RMSNorm;
+  readonly index: number;
+  readonly causal: boolean;
+
+  constructor(weights: Weights, config: T5Config, index: number, causal: boolean) {
+    super(weights);
+    const has_relative_attention_bias = index === 0;
+    this.SelfAttention = new T5Attention(weights.at("SelfAttention"), config, { has_relative_attention_bias });
+    this.layer_norm = new RMSNorm(weights.at("layer_norm"), config.d_model, config.layer_norm_epsilon);
+    this.index = index;
+    this.causal = causal;
+  }
+
+  forward(x: Tensor, { position_bias, mask, cache }: T5Step): Tensor {
+    const normed = this.layer_norm.forward(x);
+    let keys = this.SelfAttention.keys(normed); // f32[B, T, H, d]
+    if (cache) keys = cache.append(this.index, ...keys); // f32[B, capacity, H, d]
+    const options = { bias: position_bias, mask, causal: this.causal, past: cache?.past };
+    return this.note(add(x, this.SelfAttention.forward(normed, keys, options)));
+  }
+}
+
+/** x + EncDecAttention(layer_norm(x), encoder states). f32[B, T, D] -> f32[B, T, D] */
+export class T5LayerCrossAttention extends Module {
+  readonly EncDecAttention: T5Attention;
+  readonly layer_norm: RMSNorm;
+
+  constructor(weights: Weights, config: T5Config) {
+    super(weights);
+    this.EncDecAttention = new T5Attention(weights.at("EncDecAttention"), config);
+    this.layer_norm = new RMSNorm(weights.at("layer_norm"), config.d_model, config.layer_norm_epsilon);
+  }
+
+  forward(x: Tensor, keys: readonly [Tensor, Tensor], mask: Tensor<"u32"> | undefined): Tensor {
+    return this.note(add(x, this.EncDecAttention.forward(this.layer_norm.forward(x), keys, { mask })));
+  }
+}
+
+/** wo(act(wi_0(x)) * wi_1(x)), or wo(act(wi(x))) without a gate. f32[B, T, D] -> f32[B, T, D] */
+export class T5DenseActDense extends Module {
+  /** wi_0 if there is a gate */
+  readonly wi: Linear;
+  readonly wi_1: Linear | undefined;
+  readonly wo: Linear;
+  readonly activation: Activation;
+
+  constructor(weights: Weights, { d_model: D, d_ff: F, gated, activation }: T5Config) {
+    super(weights);
+    this.wi = new Linear(weights.at(gated ? "wi_0" : "wi"), [F, D], { bias: false });
+    this.wi_1 = gated ? new Linear(weights.at("wi_1"), [F, D], { bias: false }) : undefined;
+    this.wo = new Linear(weights.at("wo"), [D, F], { bias: false });
+    this.activation = HIDDEN_ACTS[activation];
+  }
+
+  forward(x: Tensor): Tensor {
+    if (!this.wi_1) return this.note(this.wo.forward(this.note(this.wi.forward(x, this.activation), "act")));
+    const gate = this.wi.forward(x); // [B, T, F]
+    if (x.device.tracer) this.note(activation(gate, this.activation), "act");
+    return this.note(this.wo.forward(gatedActivation(gate, this.wi_1.forward(x), this.activation)));
+  }
+}
+
+/** x + DenseReluDense(layer_norm(x)), whatever the activation. f32[B, T, D] -> f32[B, T, D] */
+export class T5LayerFF extends Module {
+  readonly DenseReluDense: T5DenseActDense;
+  readonly layer_norm: RMSNorm;
+
+  constructor(weights: Weights, config: T5Config) {
+    super(weights);
+    this.DenseReluDense = new T5DenseActDense(weights.at("DenseReluDense"), config);
+    this.layer_norm = new RMSNorm(weights.at("layer_norm"), config.d_model, config.layer_norm_epsilon);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.note(add(x, this.DenseReluDense.forward(this.layer_norm.forward(x))));
+  }
+}
+
+/** Transformer block; the checkpoint counts its sublayers. f32[B, T, D] -> f32[B, T, D] */
+export class T5Block extends Module {
+  readonly self_attention: T5LayerSelfAttention;
+  readonly cross_attention: T5LayerCrossAttention | undefined;
+  readonly feed_forward: T5LayerFF;
+  readonly index: number;
+
+  constructor(weights: Weights, config: T5Config, index: number, is_decoder: boolean) {
+    super(weights);
+    const layer = weights.at("layer");
+    this.self_attention = new T5LayerSelfAttention(layer.at(0), config, index, is_decoder);
+    this.cross_attention = is_decoder ? new T5LayerCrossAttention(layer.at(1), config) : undefined;
+    this.feed_forward = new T5LayerFF(layer.at(is_decoder ? 2 : 1), config);
+    this.index = index;
+  }
+
+  forward(x: Tensor, step: T5Step): Tensor {
+    x = this.self_attention.forward(x, step);
+    if (this.cross_attention) x = this.cross_attention.forward(x, step.cross!.layers[this.index], step.cross!.mask);
+    return this.note(this.feed_forward.forward(x));
+  }
+}
+
+/** Encoder or decoder. f32[B, T, D] -> f32[B, T, D] */
+export class T5Stack extends Module {
+  readonly block: readonly T5Block[];
+  readonly final_layer_norm: RMSNorm;
+  readonly positions: RelativePositions;
+
+  constructor(weights: Weights, config: T5Config, { is_decoder }: { is_decoder: boolean }) {
+    super(weights);
+    this.block = Array.from(
+      { length: is_decoder ? config.decoder_layers : config.num_layers },
+      (_, i) => new T5Block(weights.at("block").at(i), config, i, is_decoder),
+    );
+    this.final_layer_norm = new RMSNorm(weights.at("final_layer_norm"), config.d_model, config.layer_norm_epsilon);
+    this.positions = {
+      bidirectional: !is_decoder,
+      num_buckets: config.relative_attention_num_buckets,
+      max_distance: config.relative_attention_max_distance,
+    };
+  }
+
+  forward(x: Tensor, step: Omit<T5Step, "position_bias">): Tensor {
+    const T = x.shape[1];
+    const { cache } = step;
+    const position_bias = this.positionBias(x.device, T, cache?.capacity ?? T, cache?.length ?? 0);
+    for (const block of this.block) x = x.device.scope(() => block.forward(x, { ...step, position_bias }));
+    return this.note(this.final_layer_norm.forward(x));
+  }
+
+  /** What distance adds to the scores of queries past … past + T - 1, a view of one lookup. f32[1, H, T, S] */
+  positionBias(device: Device, T: number, S: number, past: number): Tensor {
+    const buckets = device.tensor(relativePositionBuckets(T, S, past, this.positions), [T, S]);
+    const table = this.block[0].self_attention.SelfAttention.relative_attention_bias!;
+    return table.forward(buckets).permute([2, 0, 1]).unflatten(0, [1, -1]);
+  }
+}
+
+/** T5 with its head, which is the token embedding unless the checkpoint has one. */
+export class T5ForConditionalGeneration extends Module implements LanguageModel {
+  readonly is_encoder_decoder = true;
+  readonly shared: Embedding;
+  readonly encoder: T5Stack;
+  readonly decoder: T5Stack;
+  /** `decoder.embed_tokens`: shared's table, under another name. */
+  readonly decoder_embed_tokens: Embedding;
+  readonly lm_head: Linear;
+  readonly config: T5Config;
+
+  constructor(weights: Weights, config: T5Config) {
+    super(weights);
+    this.config = config;
+    const D = config.d_model;
+    // One table has three names, and which of them a file keeps depends on its writer. Where it has several, HF ties only
+    // those that are equal; the encoder's is never looked up, as prompts come embedded (spec 2.6).
+    const embedding = (name: string, ...aliases: string[]) => {
+      const found = weights.at([name, ...aliases].find((alias) => weights.has(`${alias}.weight`)) ?? name);
+      return new Embedding(weights.at(name), D, {
+        weight: found.matrix("weight", [found.shapeOf("weight")[0], D]),
+      });
+    };
+    this.shared = embedding("shared", "encoder.embed_tokens", "decoder.embed_tokens");
+    this.decoder_embed_tokens = embedding("decoder.embed_tokens", "shared", "encoder.embed_tokens");
+    this.encoder = new T5Stack(weights.at("encoder"), config, { is_decoder: false });
+    this.decoder = new T5Stack(weights.at("decoder"), config, { is_decoder: true });
+    const head = weights.at("lm_head");
+    this.lm_head = weights.has("lm_head.weight")
+      ? new Linear(head, [head.shapeOf("weight")[0], D], { bias: false })
+      : new Linear(head, [this.num_embeddings, D], { bias: false, weight: this.shared.weight });
+  }
+
+  get num_embeddings(): number {
+    return this.shared.num_embeddings;
+  }
+
+  get vocabulary(): number {
+    return this.lm_head.weight.shape[0];
+  }
+
+  /** What an answer begins with. @throws ConfigError NO_DECODER_START */
+  get decoder_start_token_id(): number {
+    const id = this.config.decoder_start;
+    if (id !== null && id >= 0 && id < this.num_embeddings) return id;
+    throw new ConfigError("NO_DECODER_START", "text_config has no decoder_start_token_id: an answer cannot begin", {
+      hint: "T5's is 0",
+    });
+  }
+
+  embed(ids: Tensor<"u32">): Tensor {
+    return this.shared.forward(ids);
+  }
+
+  forward(prompt: EmbeddedPrompt, decoder_input_ids?: Ids): Tensor {
+    const ids = this.#checkIds(decoder_input_ids, prompt.inputs_embeds.shape[0]);
+    const cross = this.encode(prompt);
+    return this.note(this.decode(upload(prompt.inputs_embeds.device, ids), { cross }));
+  }
+
+  begin(batch: number, capacity: number): Decoding {
+    return new T5Decoding(this, batch, capacity);
+  }
+
+  /** Reads the prompt. Padding is not seen, but counts as positions: pads between image and text shift them. */
+  encode({ inputs_embeds, attention_mask }: EmbeddedPrompt): CrossKeys {
+    const mask = maskTensor(inputs_embeds.device, attention_mask);
+    const states = this.encoder.forward(inputs_embeds, { mask }); // [B, L, D]
+    return { layers: this.decoder.block.map((block) => block.cross_attention!.EncDecAttention.keys(states)), mask };
+  }
+
+  /** @param ids u32[B, T] @returns logits f32[B, T, V] */
+  decode(ids: Tensor<"u32">, step: Pick<T5Step, "cross" | "cache">): Tensor {
+    const states = this.decoder.forward(this.decoder_embed_tokens.forward(ids), step); // [B, T, D]
+    return this.lm_head.forward(this.config.scales_head_input ? scale(states, this.config.d_model ** -0.5) : states);
+  }
+
+  #checkIds(ids: Ids | undefined, B: number): Ids {
+    if (!ids) {
+      throw new InputError("NO_DECODER_IDS", "T5's forward needs decoder_input_ids: what the answer is to begin with", {
+        hint: "[[0], …] for one start token a row",
+      });
+    }
+    const rows = this.decoder_embed_tokens.num_embeddings;
+    const whole = ids.length === B && ids[0].length > 0 && ids.every((row) => row.length === ids[0].length);
+    if (!whole) throw new InputError("BAD_INPUT", `decoder_input_ids must be ${B} rows of one length, of 1 or more`);
+    const wrong = ids.flat().find((id) => !Number.isInteger(id) || id < 0 || id >= rows);
+    if (wrong !== undefined) {
+      throw new InputError("TOKEN_ID", `decoder_input_ids: ${wrong} is not a token id below ${rows}`);
+    }
+    return ids;
+  }
+}
+
+/** An answer under way: the decoder's own cache, and the prompt's keys and values, computed once. */
+class T5Decoding implements Decoding {
+  readonly #model: T5ForConditionalGeneration;
+  readonly #cache: KVCache;
+  #cross: CrossKeys | undefined;
+  /** The prompt of every row. */
+  #prompts: readonly number[];
+
+  constructor(model: T5ForConditionalGeneration, batch: number, capacity: number) {
+    const { decoder_layers: layers, num_heads: heads, d_kv: head_dim } = model.config;
+    this.#model = model;
+    this.#cache = new KVCache(model.lm_head.weight.device, { layers, heads, head_dim, batch, capacity });
+    this.#prompts = Array.from({ length: batch }, (_, b) => b);
+  }
+
+  prefill(prompt: EmbeddedPrompt): Tensor {
+    this.#keep(this.#model.encode(prompt));
+    const start = this.#prompts.map(() => this.#model.decoder_start_token_id);
+    return this.step(prompt.inputs_embeds.device.tensor(Uint32Array.from(start), [start.length]));
+  }
+
+  step(tokens: Tensor<"u32">): Tensor {
+    const step = { cache: this.#cache, cross: this.#cross };
+    const logits = this.#model.decode(tokens.reshape([tokens.size, 1]), step); // [R, 1, V]
+    this.#cache.advance(1);
+    return logits.reshape([tokens.size, -1]);
+  }
+
+  reorder(rows: readonly number[]): void {
+    this.#cache.reorder(rows);
+    const prompts = rows.map((row) => this.#prompts[row]);
+    // Beams of one prompt look at the same keys: most reorderings leave these as they are.
+    const same = prompts.length === this.#prompts.length && prompts.every((prompt, i) => prompt === this.#prompts[i]);
+    this.#prompts = prompts;
+    if (same || !this.#cross) return;
+    const old = this.#cross;
+    const index = this.#cache.past.device.tensor(Uint32Array.from(rows), [rows.length]);
+    const move = <D extends "f32" | "u32">(x: Tensor<D>): Tensor<D> =>
+      takeRows(x.reshape([x.shape[0], -1]), index).reshape([rows.length, ...x.shape.slice(1)]);
+    this.#keep({ layers: old.layers.map(([k, v]) => [move(k), move(v)] as const), mask: old.mask && move(old.mask) });
+    for (const tensor of tensorsOf(old)) tensor.dispose();
+    index.dispose();
+  }
+
+  dispose(): void {
+    this.#cache.dispose();
+    if (this.#cross) for (const tensor of tensorsOf(this.#cross)) tensor.dispose();
+  }
+
+  /** Takes the keys out of the scopes they were made in: they serve every step. */
+  #keep(cross: CrossKeys): void {
+    for (const tensor of tensorsOf(cross)) tensor.device.memory.keep(tensor.storage);
+    this.#cross = cross;
+  }
+}
+
+function tensorsOf({ layers, mask }: CrossKeys): (Tensor | Tensor<"u32">)[] {
+  return [...layers.flat(), ...(mask ? [mask] : [])];
+}
