@@ -1,145 +1,503 @@
 /**
  * What `generate()` may be told, what it takes as default, and what it refuses.
  *
- * Defaults come from `text_config`, because Hugging Face's composite generate() calls the language model's, whose own
- * generation config was derived from text_config at construction; generation_config.json is never consulted (spec 5.2).
- * Source: transformers 5.18, generation/configuration_utils.py.
+ * Hugging Face's names and meanings. Defaults are global, but for the special token ids, which come from `text_config`:
+ * the composite's generate() calls the language model's, whose own generation config was derived from text_config at
+ * construction. generation_config.json is never consulted (spec 5.2), and v5 drops other generation keys (`num_beams`,
+ * `max_length`, …) that old text_configs carry.
+ * Source: transformers 5.18, generation/configuration_utils.py and _prepare_generated_length in generation/utils.py.
  */
 import { InputError, nearest } from "../../tensor/errors.ts";
 import type { TextConfig } from "../config.ts";
 
-/** Options of generate(), by Hugging Face's names. */
+/** Options of generate(), by Hugging Face's names. `null` switches an option off, as `None` does there. */
 export interface GenerationOptions {
   /** Tokens to add, at most. Default 20. */
-  max_new_tokens?: number;
+  max_new_tokens?: number | null;
   /** Tokens of a whole row, at most: image tokens, prompt and answer. Ignored when max_new_tokens is given. */
-  max_length?: number;
+  max_length?: number | null;
   /** End-of-sequence ids are not chosen before a row has this many tokens, image tokens and prompt included. */
-  min_length?: number;
-  /** End-of-sequence ids are not chosen before a row has this many new tokens. */
-  min_new_tokens?: number;
-  /** Above 1 makes every token that is already in the row, image and prompt ids included, less likely. */
-  repetition_penalty?: number;
+  min_length?: number | null;
+  /** End-of-sequence ids are not chosen before a row has this many new tokens. Overrides min_length. */
+  min_new_tokens?: number | null;
+  /** Seconds after which no further token is begun. */
+  max_time?: number | null;
+  /** Texts that end an answer; they need `tokenizer`, as in HF. */
+  stop_strings?: string | readonly string[] | null;
   eos_token_id?: number | readonly number[] | null;
   pad_token_id?: number | null;
   bos_token_id?: number | null;
-  do_sample?: boolean;
-  num_beams?: number;
+
+  /** Draw tokens by their probability. Default false: take the likeliest. */
+  do_sample?: boolean | null;
+  /** Sequences followed side by side. Default 1. */
+  num_beams?: number | null;
+  /** Answers for each prompt: at most num_beams with beams, any number with do_sample. Default 1. */
+  num_return_sequences?: number | null;
+  /** Beams: true stops at num_beams finished sequences, false when none is likely to beat them, "never" when none can. */
+  early_stopping?: boolean | "never" | null;
+  /** Beams: scores are divided by (new tokens)^length_penalty; above 0 favours long answers. Default 1. */
+  length_penalty?: number | null;
+  /** Makes do_sample repeatable; not in HF, whose generator is PyTorch's. Default: another one each time. */
+  seed?: number | null;
+
+  /** [[ids, bias], …]: added to the score of the last id wherever the ids before it have just occurred. */
+  sequence_bias?: readonly (readonly [ids: readonly number[], bias: number])[] | null;
+  /** Above 1 makes every token that is already in the row, image and prompt ids included, less likely. */
+  repetition_penalty?: number | null;
+  /** No run of this many tokens occurs twice in a row, prompt included. */
+  no_repeat_ngram_size?: number | null;
+  bad_words_ids?: readonly (readonly number[])[] | null;
+  /** The ids that may follow the row so far. */
+  prefix_allowed_tokens_fn?: ((batch: number, ids: readonly number[]) => readonly number[]) | null;
+  forced_bos_token_id?: number | null;
+  forced_eos_token_id?: number | readonly number[] | null;
+  remove_invalid_values?: boolean | null;
+  /** [start, factor]: after `start` new tokens the end of the sequence grows likelier by powers of `factor`. */
+  exponential_decay_length_penalty?: readonly [start: number, factor: number] | null;
+  suppress_tokens?: readonly number[] | null;
+  /** Ids that may not come first. */
+  begin_suppress_tokens?: readonly number[] | null;
+  renormalize_logits?: boolean | null;
+
+  temperature?: number | null;
+  top_h?: number | null;
+  /** Default 50; 0 is off. */
+  top_k?: number | null;
+  top_p?: number | null;
+  min_p?: number | null;
+  typical_p?: number | null;
+  epsilon_cutoff?: number | null;
+  eta_cutoff?: number | null;
+  /** Of the prompt as ids; here the language model is given embeddings, and HF ignores it with a warning. */
+  encoder_repetition_penalty?: number | null;
+  encoder_no_repeat_ngram_size?: number | null;
+
+  return_dict_in_generate?: boolean | null;
+  /** With return_dict_in_generate: the processed scores of every step. */
+  output_scores?: boolean | null;
+  /** With return_dict_in_generate: the raw logits of every step. */
+  output_logits?: boolean | null;
+  /** False: the answers alone, without image ids and prompt. Default true, as in HF. */
+  return_full_text?: boolean | null;
+  /** Always on; false changes nothing but speed in HF, and nothing here. */
+  use_cache?: boolean | null;
 }
 
 /** Options after defaults and checks; lengths count whole rows. */
 export interface GenerationConfig {
+  /** Ids are below it, though prompts may have others. */
+  readonly vocabulary: number;
+  readonly prompt_length: number;
   readonly max_length: number;
+  /** min_new_tokens, where given, has become this. */
   readonly min_length: number;
-  readonly min_new_tokens: number;
-  readonly repetition_penalty: number;
+  readonly max_time: number | null;
+  readonly stop_strings: readonly string[];
   readonly eos_token_id: readonly number[];
-  readonly pad_token_id: number;
+  /** Fills rows that ended early. Null where neither it nor an eos id is known: no row ends early then. */
+  readonly pad_token_id: number | null;
+
+  readonly do_sample: boolean;
+  readonly num_beams: number;
+  readonly num_return_sequences: number;
+  readonly early_stopping: boolean | "never";
+  readonly length_penalty: number;
+  readonly seed: number | null;
+
+  readonly sequence_bias: NonNullable<GenerationOptions["sequence_bias"]>;
+  readonly repetition_penalty: number;
+  readonly no_repeat_ngram_size: number;
+  readonly bad_words_ids: readonly (readonly number[])[];
+  readonly prefix_allowed_tokens_fn: GenerationOptions["prefix_allowed_tokens_fn"];
+  readonly forced_bos_token_id: number | null;
+  readonly forced_eos_token_id: readonly number[];
+  readonly remove_invalid_values: boolean;
+  readonly exponential_decay_length_penalty: readonly [start: number, factor: number] | null;
+  readonly suppress_tokens: readonly number[];
+  readonly begin_suppress_tokens: readonly number[];
+  readonly renormalize_logits: boolean;
+  readonly temperature: number;
+  readonly top_h: number | null;
+  readonly top_k: number;
+  readonly top_p: number;
+  readonly min_p: number | null;
+  readonly typical_p: number;
+  readonly epsilon_cutoff: number;
+  readonly eta_cutoff: number;
+
+  readonly return_dict_in_generate: boolean;
+  readonly output_scores: boolean;
+  readonly output_logits: boolean;
+  readonly return_full_text: boolean;
+  /** What was ignored, and why. */
+  readonly warnings: readonly string[];
 }
 
-const KNOWN: Readonly<Record<keyof GenerationOptions, true>> = {
-  max_new_tokens: true,
-  max_length: true,
-  min_length: true,
-  min_new_tokens: true,
-  repetition_penalty: true,
-  eos_token_id: true,
-  pad_token_id: true,
-  bos_token_id: true,
-  do_sample: true,
-  num_beams: true,
-};
+/** What the options are checked against. */
+export interface GenerationSetting {
+  /** Tokens in the rows to be continued: image tokens and prompt; for an encoder-decoder the start token alone. */
+  readonly promptLength: number;
+  /** Rows of the language model's head: ids at or above it cannot occur. */
+  readonly vocabulary: number;
+  /** Of the language model; where the default length stops. */
+  readonly max_position_embeddings?: number | undefined;
+  readonly eos_token_id: number | readonly number[] | null;
+  readonly pad_token_id: number | null;
+  /** Keys and values of one token of one row, for the message that refuses too many beams. */
+  readonly cacheBytesPerToken?: number | undefined;
+}
 
 /** HF's default when neither max_length nor max_new_tokens is given. */
 const DEFAULT_NEW_TOKENS = 20;
+/** Of a row. Far beyond the language models here; a slip (1e9) should not end in an allocation failure. */
+const MOST_TOKENS = 65536;
+/** Each beam has keys and values of its own. */
+const MOST_BEAMS = 64;
+/** Each is searched for after every token. */
+const MOST_STOP_STRINGS = 1000;
+
+// --- one check an option -----------------------------------------------------------------------------------------------
+
+/** Throws unless `value` may be given for `name`. */
+type Check = (name: string, value: unknown, vocabulary: number) => void;
 
 function refuse(name: string, must: string, value: unknown, hint?: string): never {
-  const given = typeof value === "number" ? String(value) : JSON.stringify(value);
-  throw new InputError("PARAM_RANGE", `${name} must be ${must}, got ${given}`, { hint });
+  const given = typeof value === "number" ? String(value) : (JSON.stringify(value) ?? typeof value);
+  throw new InputError("PARAM_RANGE", `${name} must be ${must}, got ${given.slice(0, 200)}`, { hint });
 }
 
-function whole(name: string, value: unknown, low: number): number {
-  return Number.isSafeInteger(value) && (value as number) >= low
-    ? (value as number)
-    : refuse(name, `a whole number of at least ${low}`, value);
-}
+const whole =
+  (low: number, high = Number.MAX_SAFE_INTEGER): Check =>
+  (name, value) => {
+    if (Number.isSafeInteger(value) && (value as number) >= low && (value as number) <= high) return;
+    refuse(
+      name,
+      high === Number.MAX_SAFE_INTEGER ? `a whole number of at least ${low}` : `a whole number from ${low} to ${high}`,
+      value,
+    );
+  };
+
+const number =
+  (must: string, holds: (value: number) => boolean, hint?: string): Check =>
+  (name, value) => {
+    if (!(typeof value === "number" && Number.isFinite(value) && holds(value))) refuse(name, must, value, hint);
+  };
+
+const flag: Check = (name, value) => {
+  if (typeof value !== "boolean") refuse(name, "true or false", value);
+};
+
+const isId = (value: unknown, vocabulary: number) =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) < vocabulary;
+
+const id: Check = (name, value, vocabulary) => {
+  if (!isId(value, vocabulary)) refuse(name, `a token id below ${vocabulary}`, value);
+};
+
+const ids: Check = (name, value, vocabulary) => {
+  if (!Array.isArray(value)) refuse(name, "a list of token ids", value);
+  for (const one of value as unknown[]) id(name, one, vocabulary);
+};
+
+const idOrIds: Check = (name, value, vocabulary) => (Array.isArray(value) ? ids : id)(name, value, vocabulary);
+
+const someIds: Check = (name, value, vocabulary) => {
+  if (!Array.isArray(value) || value.length === 0) refuse(name, "lists of at least one token id", value);
+  ids(name, value, vocabulary);
+};
+
+/** Neutral values as in HF's defaults pass; `null` always does. */
+const unsupported =
+  (why: string, ...neutral: unknown[]): Check =>
+  (name, value) => {
+    if (!neutral.includes(value)) throw new InputError("UNSUPPORTED_OPTION", `${name}: ${why}`);
+  };
+
+const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
+  max_new_tokens: whole(1, MOST_TOKENS),
+  max_length: whole(1, MOST_TOKENS),
+  min_length: whole(0),
+  min_new_tokens: whole(0),
+  max_time: number("seconds, above 0", (value) => value > 0),
+  stop_strings: (name, value) => {
+    const list = typeof value === "string" ? [value] : value;
+    const fits = Array.isArray(list) && list.length > 0 && list.length <= MOST_STOP_STRINGS;
+    if (!fits || !list.every((text) => typeof text === "string" && text !== "")) {
+      refuse(name, `a text or 1 to ${MOST_STOP_STRINGS} texts, none of them empty`, value);
+    }
+  },
+  eos_token_id: idOrIds,
+  pad_token_id: id,
+  bos_token_id: id,
+
+  do_sample: flag,
+  num_beams: whole(1),
+  num_return_sequences: whole(1, 1024),
+  early_stopping: (name, value) => {
+    if (typeof value !== "boolean" && value !== "never") refuse(name, 'true, false or "never"', value);
+  },
+  length_penalty: number("a number", () => true),
+  seed: whole(0),
+
+  sequence_bias: (name, value, vocabulary) => {
+    const pairs = value as readonly (readonly [unknown, unknown])[];
+    const must = "[[ids, bias], …] with at least one pair";
+    if (!Array.isArray(value) || value.length === 0) refuse(name, must, value);
+    for (const pair of pairs) {
+      if (!Array.isArray(pair) || pair.length !== 2) refuse(name, must, value);
+      someIds(name, pair[0], vocabulary);
+      if (typeof pair[1] !== "number" || Number.isNaN(pair[1])) refuse(name, must, value);
+    }
+  },
+  repetition_penalty: number("a number above 0", (value) => value > 0),
+  no_repeat_ngram_size: whole(0),
+  bad_words_ids: (name, value, vocabulary) => {
+    if (!Array.isArray(value) || value.length === 0) refuse(name, "a list of lists of token ids", value);
+    for (const word of value as unknown[]) someIds(name, word, vocabulary);
+  },
+  prefix_allowed_tokens_fn: (name, value) => {
+    if (typeof value !== "function") refuse(name, "a function of (batch, ids)", value);
+  },
+  forced_bos_token_id: id,
+  forced_eos_token_id: (name, value, vocabulary) => (Array.isArray(value) ? someIds : id)(name, value, vocabulary),
+  remove_invalid_values: flag,
+  exponential_decay_length_penalty: (name, value) => {
+    const [start, factor] = Array.isArray(value) && value.length === 2 ? value : [];
+    if (!Number.isSafeInteger(start) || typeof factor !== "number" || !Number.isFinite(factor)) {
+      refuse(name, "[start, factor], a whole number and a number", value);
+    }
+  },
+  suppress_tokens: ids,
+  begin_suppress_tokens: ids,
+  renormalize_logits: flag,
+
+  temperature: number("a number above 0", (value) => value >= 0), // 0 is refused below, where it would be used
+  top_h: number("a number above 0, at most 1", (value) => value > 0 && value <= 1),
+  top_k: whole(0),
+  top_p: number("a number above 0, at most 1", (value) => value > 0 && value <= 1, "do_sample: false takes the best"),
+  min_p: number("a number from 0 to 1", (value) => value >= 0 && value <= 1),
+  typical_p: number("a number above 0, at most 1", (value) => value > 0 && value <= 1),
+  epsilon_cutoff: number("a number from 0 to below 1", (value) => value >= 0 && value < 1),
+  eta_cutoff: number("a number from 0 to below 1", (value) => value >= 0 && value < 1),
+  encoder_repetition_penalty: number("a number above 0", (value) => value > 0),
+  encoder_no_repeat_ngram_size: whole(0),
+
+  return_dict_in_generate: flag,
+  output_scores: flag,
+  output_logits: flag,
+  return_full_text: flag,
+  use_cache: flag,
+};
+
+/** HF's own names for what this project does not do. Listed so that they are refused for what they are, not as typos. */
+const UNSUPPORTED: Readonly<Record<string, Check>> = {
+  guidance_scale: unsupported("classifier-free guidance needs a second prompt without the image", 1),
+  watermarking_config: unsupported("answers are not watermarked"),
+  num_beam_groups: unsupported("group beam search was removed from transformers", 1),
+  diversity_penalty: unsupported("group beam search was removed from transformers", 0),
+  constraints: unsupported("constrained beam search was removed from transformers"),
+  force_words_ids: unsupported("constrained beam search was removed from transformers"),
+  penalty_alpha: unsupported("contrastive search was removed from transformers", 0),
+  dola_layers: unsupported("DoLa was removed from transformers"),
+  low_memory: unsupported("transformers' beam search no longer has it", false),
+  token_healing: unsupported("the prompt is taken as it is", false),
+  assistant_model: unsupported("there is no assisted decoding"),
+  prompt_lookup_num_tokens: unsupported("there is no assisted decoding"),
+  assistant_early_exit: unsupported("there is no assisted decoding"),
+  cache_implementation: unsupported("the cache is as long as the longest row and stays on the device"),
+  output_attentions: unsupported("generate() does not return attentions", false),
+  output_hidden_states: unsupported("generate() does not return hidden states", false),
+  logits_processor: unsupported("only the processors named by options are run"),
+  stopping_criteria: unsupported("give stop_strings, max_time, eos_token_id or a signal"),
+};
 
 /** Names in `given` that generate() does not know. Throws UNKNOWN_OPTION with the nearest right one. */
 export function refuseUnknownOptions(given: object, alsoKnown: readonly string[] = []): void {
+  const names = Object.keys(OPTIONS);
   for (const name of Object.keys(given)) {
-    if (Object.hasOwn(KNOWN, name) || alsoKnown.includes(name)) continue;
-    const close = nearest(name, [...Object.keys(KNOWN), ...alsoKnown]);
+    if (Object.hasOwn(OPTIONS, name) || Object.hasOwn(UNSUPPORTED, name) || alsoKnown.includes(name)) continue;
+    const close = nearest(name, [...names, ...alsoKnown]);
     throw new InputError("UNKNOWN_OPTION", `generate has no option "${name}"`, {
-      hint: close ? `did you mean ${close}?` : `options: ${Object.keys(KNOWN).join(", ")}`,
+      hint: close ? `did you mean ${close}?` : `options: ${names.join(", ")}`,
     });
   }
 }
 
+// --- all of them -------------------------------------------------------------------------------------------------------
+
 /**
  * Checks options and fills in defaults.
  *
- * @param promptLength tokens in the prompt's rows, image tokens included
- * @param vocabulary rows of the language model's head: ids at or above it cannot occur
  * A length beyond max_position_embeddings is let through where it is asked for, as HF does; the default stops there.
  *
- * @throws InputError PARAM_RANGE, UNSUPPORTED_OPTION
+ * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, PARAM_RANGE, BEAM_LIMIT, naming the option
  */
+export function decodingConfig(options: GenerationOptions, setting: GenerationSetting): GenerationConfig {
+  refuseUnknownOptions(options);
+  const given = new Map(Object.entries(options).filter(([, value]) => value !== undefined && value !== null));
+  for (const [name, value] of given) {
+    const check = Object.hasOwn(OPTIONS, name) ? OPTIONS[name as keyof GenerationOptions] : UNSUPPORTED[name];
+    check(name, value, setting.vocabulary);
+  }
+  const { promptLength } = setting;
+  const warnings: string[] = [];
+  const eos = options.eos_token_id === undefined ? setting.eos_token_id : options.eos_token_id;
+  const eos_token_id = eos === null ? [] : typeof eos === "number" ? [eos] : [...eos];
+  const pad = options.pad_token_id === undefined ? setting.pad_token_id : options.pad_token_id;
+
+  const config: GenerationConfig = {
+    vocabulary: setting.vocabulary,
+    prompt_length: promptLength,
+    ...lengths(options, setting, warnings),
+    max_time: options.max_time ?? null,
+    stop_strings: typeof options.stop_strings === "string" ? [options.stop_strings] : (options.stop_strings ?? []),
+    eos_token_id,
+    pad_token_id: pad ?? eos_token_id[0] ?? null,
+
+    do_sample: options.do_sample ?? false,
+    num_beams: options.num_beams ?? 1,
+    num_return_sequences: options.num_return_sequences ?? 1,
+    early_stopping: options.early_stopping ?? false,
+    length_penalty: options.length_penalty ?? 1,
+    seed: options.seed ?? null,
+
+    sequence_bias: options.sequence_bias ?? [],
+    repetition_penalty: options.repetition_penalty ?? 1,
+    no_repeat_ngram_size: options.no_repeat_ngram_size ?? 0,
+    bad_words_ids: options.bad_words_ids ?? [],
+    prefix_allowed_tokens_fn: options.prefix_allowed_tokens_fn ?? null,
+    forced_bos_token_id: options.forced_bos_token_id ?? null,
+    forced_eos_token_id: [options.forced_eos_token_id ?? []].flat(),
+    remove_invalid_values: options.remove_invalid_values ?? false,
+    exponential_decay_length_penalty: options.exponential_decay_length_penalty ?? null,
+    suppress_tokens: options.suppress_tokens ?? [],
+    begin_suppress_tokens: options.begin_suppress_tokens ?? [],
+    renormalize_logits: options.renormalize_logits ?? false,
+
+    temperature: options.temperature ?? 1,
+    top_h: options.top_h ?? null,
+    top_k: options.top_k === undefined ? 50 : (options.top_k ?? 0),
+    top_p: options.top_p ?? 1,
+    min_p: options.min_p ?? null,
+    typical_p: options.typical_p ?? 1,
+    epsilon_cutoff: options.epsilon_cutoff ?? 0,
+    eta_cutoff: options.eta_cutoff ?? 0,
+
+    return_dict_in_generate: options.return_dict_in_generate ?? false,
+    output_scores: options.output_scores ?? false,
+    output_logits: options.output_logits ?? false,
+    return_full_text: options.return_full_text ?? true,
+    warnings,
+  };
+  checkTogether(config, setting);
+  warnings.push(...ignored(config, given));
+  return config;
+}
+
+/** HF's rules: max_new_tokens beats max_length, min_new_tokens beats min_length, and neither maximum is 20 new tokens. */
+function lengths(
+  options: GenerationOptions,
+  { promptLength, max_position_embeddings = Number.POSITIVE_INFINITY }: GenerationSetting,
+  warnings: string[],
+): Pick<GenerationConfig, "max_length" | "min_length"> {
+  const { max_new_tokens, min_new_tokens } = options;
+  if (max_new_tokens != null && options.max_length != null)
+    warnings.push("max_length is ignored: max_new_tokens is given");
+  if (min_new_tokens != null && options.min_length != null)
+    warnings.push("min_length is ignored: min_new_tokens is given");
+  let max_length: number;
+  if (max_new_tokens != null) max_length = promptLength + max_new_tokens;
+  else if (options.max_length != null) max_length = options.max_length;
+  else max_length = Math.min(promptLength + DEFAULT_NEW_TOKENS, max_position_embeddings);
+  if (max_length <= promptLength) {
+    const hint = "max_new_tokens counts the answer alone";
+    refuse(
+      "max_length",
+      `more than the ${promptLength} tokens of image and prompt, which it includes`,
+      max_length,
+      hint,
+    );
+  }
+  const min_length = min_new_tokens != null ? promptLength + min_new_tokens : (options.min_length ?? 0);
+  if (min_length > max_length) {
+    const name = min_new_tokens != null ? "min_new_tokens" : "min_length";
+    const most = max_length - (min_new_tokens != null ? promptLength : 0);
+    refuse(name, `within the maximum length, at most ${most}`, options[name]);
+  }
+  return { max_length, min_length };
+}
+
+function checkTogether(config: GenerationConfig, { cacheBytesPerToken }: GenerationSetting): void {
+  const { do_sample, num_beams, num_return_sequences, suppress_tokens } = config;
+  if (num_beams > MOST_BEAMS) {
+    const bytes = (cacheBytesPerToken ?? 0) * num_beams * config.max_length;
+    const size = bytes ? `: keys and values for each prompt would take ${(bytes / 2 ** 30).toFixed(1)} GiB` : "";
+    throw new InputError("BEAM_LIMIT", `num_beams is ${num_beams}, at most ${MOST_BEAMS} are followed${size}`);
+  }
+  if (num_beams > 1 && num_return_sequences > num_beams) {
+    refuse("num_return_sequences", `at most num_beams, ${num_beams}`, num_return_sequences);
+  }
+  if (num_beams === 1 && !do_sample && num_return_sequences > 1) {
+    const hint = "greedy search has one answer; set do_sample: true or num_beams";
+    refuse("num_return_sequences", "1 without do_sample and without beams", num_return_sequences, hint);
+  }
+  if (do_sample && config.temperature === 0) {
+    refuse("temperature", "a number above 0", 0, "do_sample: false takes the likeliest token");
+  }
+  if (config.exponential_decay_length_penalty && config.eos_token_id.length === 0) {
+    throw new InputError("PARAM_RANGE", "exponential_decay_length_penalty needs an eos_token_id to make likelier");
+  }
+  for (const name of ["forced_bos_token_id", "forced_eos_token_id"] as const) {
+    const forced = [config[name] ?? []].flat();
+    if (forced.length > 0 && forced.every((one) => suppress_tokens.includes(one))) {
+      refuse("suppress_tokens", `without ${name}: no token would be left`, suppress_tokens);
+    }
+  }
+}
+
+/** Options that have no effect beside the others; HF warns of the same ones. */
+function ignored(config: GenerationConfig, given: ReadonlyMap<string, unknown>): string[] {
+  const lines: string[] = [];
+  const warn = (names: readonly string[], why: string) => {
+    for (const name of names) if (given.has(name)) lines.push(`${name} has no effect: ${why}`);
+  };
+  const sampling = ["temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"];
+  if (!config.do_sample) warn([...sampling, "seed"], "do_sample is not true");
+  if (config.num_beams === 1) warn(["early_stopping", "length_penalty"], "num_beams is 1");
+  if (!config.return_dict_in_generate) warn(["output_scores", "output_logits"], "return_dict_in_generate is not true");
+  const embeds = "the language model is given embeddings, not ids";
+  warn(["encoder_repetition_penalty", "encoder_no_repeat_ngram_size"], embeds);
+  return lines;
+}
+
+// --- what the model does today -----------------------------------------------------------------------------------------
+
+const WIRED: ReadonlySet<string> = new Set([
+  "max_new_tokens",
+  "max_length",
+  "min_length",
+  "min_new_tokens",
+  "repetition_penalty",
+  "eos_token_id",
+  "pad_token_id",
+  "bos_token_id",
+] satisfies (keyof GenerationOptions)[]);
+
+/** {@link decodingConfig} for a model that decodes greedily only. @throws InputError UNSUPPORTED_OPTION besides */
 export function generationConfig(
   options: GenerationOptions,
   textConfig: TextConfig,
   promptLength: number,
   vocabulary: number,
 ): GenerationConfig {
-  if (options.do_sample) throw new InputError("UNSUPPORTED_OPTION", "do_sample: this version decodes greedily only");
-  if (options.num_beams !== undefined && options.num_beams !== 1) {
-    whole("num_beams", options.num_beams, 1);
-    throw new InputError("UNSUPPORTED_OPTION", "num_beams: this version decodes greedily only, with 1 beam");
+  const { max_position_embeddings, eos_token_id, pad_token_id } = textConfig;
+  const setting = { promptLength, vocabulary, max_position_embeddings, eos_token_id, pad_token_id };
+  const config = decodingConfig(options, setting);
+  for (const [name, value] of Object.entries(options)) {
+    const neutral = value == null || (name === "do_sample" && value === false) || (name === "num_beams" && value === 1);
+    if (neutral || WIRED.has(name)) continue;
+    throw new InputError("UNSUPPORTED_OPTION", `${name}: this version decodes greedily only`);
   }
-  const penalty = options.repetition_penalty ?? 1;
-  if (!(typeof penalty === "number" && penalty > 0 && Number.isFinite(penalty))) {
-    refuse("repetition_penalty", "a number above 0", penalty);
-  }
-  let max_length: number;
-  if (options.max_new_tokens !== undefined)
-    max_length = promptLength + whole("max_new_tokens", options.max_new_tokens, 1);
-  else if (options.max_length !== undefined) max_length = whole("max_length", options.max_length, 1);
-  else max_length = Math.min(promptLength + DEFAULT_NEW_TOKENS, textConfig.max_position_embeddings);
-  if (max_length <= promptLength) {
-    refuse(
-      "max_length",
-      `more than the ${promptLength} tokens of image and prompt, which it includes`,
-      max_length,
-      "max_new_tokens counts the answer alone",
-    );
-  }
-  const min_length = whole("min_length", options.min_length ?? 0, 0);
-  const min_new_tokens = whole("min_new_tokens", options.min_new_tokens ?? 0, 0);
-  if (min_length > max_length || promptLength + min_new_tokens > max_length) {
-    refuse(
-      min_length > max_length ? "min_length" : "min_new_tokens",
-      "within the maximum length",
-      Math.max(min_length, min_new_tokens),
-    );
-  }
-  const eos = options.eos_token_id === undefined ? textConfig.eos_token_id : options.eos_token_id;
-  const eos_token_id = eos === null ? [] : typeof eos === "number" ? [eos] : [...eos];
-  for (const id of eos_token_id) {
-    if (options.eos_token_id !== undefined) checkId("eos_token_id", id, vocabulary);
-  }
-  const pad = options.pad_token_id === undefined ? textConfig.pad_token_id : options.pad_token_id;
-  if (options.pad_token_id != null) checkId("pad_token_id", options.pad_token_id, vocabulary);
-  return {
-    max_length,
-    min_length,
-    min_new_tokens,
-    repetition_penalty: penalty,
-    eos_token_id,
-    pad_token_id: pad ?? eos_token_id[0] ?? 0,
-  };
-}
-
-function checkId(name: string, id: unknown, vocabulary: number): void {
-  if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= vocabulary) {
-    refuse(name, `a token id below ${vocabulary}`, id);
-  }
+  return config;
 }

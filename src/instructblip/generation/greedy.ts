@@ -1,28 +1,24 @@
-/** Greedy search: the likeliest token, again and again, for every row of a batch. Source: spec 5.4. */
+/**
+ * One token after another for every row of a batch: the likeliest (greedy search), or one drawn (sampling), which differ
+ * in nothing else. Source: transformers 5.18, _sample in generation/utils.py; spec 5.4.
+ */
 import type { Tensor } from "../../tensor/tensor.ts";
+import { argmaxOf } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
-import { argmaxOf, type LogitsProcessor } from "./logits_process.ts";
+import type { Decoder, Tokens } from "./decoder.ts";
+import { editsOf, type LogitsProcessor } from "./logits_process.ts";
+import { type GenerateOutput, repeatRows, rowsOf, type StepScores } from "./output.ts";
+import { multinomial, RandomNumbers } from "./sampling.ts";
+import { type StoppingCriterion, stoppingCriterion } from "./stopping.ts";
 import type { Streamer } from "./streamer.ts";
-
-/** The model, as far as a search needs it. */
-export interface Decoder {
-  /** Logits f32[B, V] of the token after the prompt. */
-  prefill(): Tensor;
-  /** Logits f32[B, V] of the token after `tokens` u32[B]. */
-  step(tokens: Tensor<"u32">): Tensor;
-  /** The likeliest id of every row: f32[B, V] -> u32[B]. */
-  argmax(logits: Tensor): Tensor<"u32">;
-  /** u32[B] from the host. */
-  upload(tokens: readonly number[]): Tensor<"u32">;
-  /** Frees what `fn` allocated and does not return. */
-  scope<T>(fn: () => T): T;
-}
 
 export interface SearchOptions {
   readonly config: GenerationConfig;
   readonly processors: readonly LogitsProcessor[];
+  readonly stops: StoppingCriterion;
   readonly streamer?: Streamer | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Called after every token of the batch, counted from 0. */
   readonly on_token?: ((step: number) => void) | undefined;
 }
 
@@ -30,54 +26,87 @@ export interface SearchOptions {
  * @param prompt ids of every row, all of one length
  * @returns prompt and answer of every row; rows that ended early are filled with pad_token_id
  */
-export async function greedySearch(
+export async function tokenByToken(
   decoder: Decoder,
   prompt: readonly (readonly number[])[],
-  { config, processors, streamer, signal, on_token }: SearchOptions,
-): Promise<number[][]> {
-  const rows = prompt.map((row) => [...row]);
-  const unfinished = rows.map(() => true);
-  streamer?.put(prompt);
+  { config, processors, stops, streamer, signal, on_token }: SearchOptions,
+): Promise<GenerateOutput> {
+  const { do_sample, num_return_sequences: copies, pad_token_id: pad } = config;
+  const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
+  const raw: StepScores[] | undefined = config.return_dict_in_generate && config.output_logits ? [] : undefined;
+  const random = do_sample ? new RandomNumbers(config.seed) : undefined;
+  const inMemory = random || scores || raw; // needs the scores themselves
 
-  let tokens: Tensor<"u32"> | undefined;
+  const rows = prompt.flatMap((ids) => Array.from({ length: copies }, () => [...ids]));
+  const unfinished = rows.map(() => true);
+  streamer?.put(rows);
+
+  let tokens: Tokens | undefined;
   for (let step = 0; ; step++) {
     signal?.throwIfAborted();
     const previous = tokens;
     const choice = await decoder.scope(async () => {
-      const logits = previous ? decoder.step(previous) : decoder.prefill(); // [B, V]
-      if (processors.length === 0) {
-        const best = decoder.argmax(logits);
-        return { ids: [...(await best.read())], tensor: best };
+      const logits = previous ? decoder.step(previous) : decoder.prefill(); // [R, V], or [B, V] at first
+      const edits = inMemory ? undefined : editsOf(processors, previous ? rows : prompt, config.vocabulary);
+      if (edits && (processors.length === 0 || decoder.edit)) {
+        const best = decoder.argmax(processors.length === 0 ? logits : decoder.edit!(logits, edits));
+        return { ids: fill([...(await best.read())]), tensor: best };
       }
-      const ids = chooseOnHost(await logits.read(), rows, processors);
-      return { ids, tensor: decoder.upload(ids) };
+      const data = repeatRows(await logits.read(), previous ? rows.length : prompt.length, previous ? 1 : copies);
+      const shape = [rows.length, data.length / rows.length] as const;
+      raw?.push({ data: data.slice(), shape });
+      const views = rowsOf(data, rows.length);
+      for (const process of processors) process(rows, views);
+      scores?.push({ data, shape });
+      const chosen = views.map((row, b) => (random ? multinomial(row, random.at(b, step)) : argmaxOf(row)));
+      const ids = fill(chosen);
+      // Rows do not see each other, so what a finished one is fed shows in its own scores alone: HF feeds the filler.
+      return { ids, tensor: decoder.upload(ids.map((id, b) => (id >= 0 && id < shape[1] ? id : chosen[b]))) };
     });
     previous?.dispose();
     tokens = choice.tensor;
 
-    // A finished row emits pad. What the model is fed in its place does not matter: rows do not see each other.
-    const next = choice.ids.map((id, row) => (unfinished[row] ? id : config.pad_token_id));
-    next.forEach((id, row) => {
-      rows[row].push(id);
-      if (config.eos_token_id.includes(id)) unfinished[row] = false;
-    });
-    streamer?.put(next.map((id) => [id]));
+    for (const [b, id] of choice.ids.entries()) {
+      rows[b].push(id);
+      if (unfinished[b] && stops(rows[b])) unfinished[b] = false;
+    }
+    streamer?.put(choice.ids.map((id) => [id]));
     on_token?.(step);
-    if (!unfinished.includes(true) || rows[0].length >= config.max_length || streamer?.cancelled) break;
+    if (!unfinished.includes(true) || streamer?.cancelled) break;
+    if (!previous && copies > 1) expand(decoder, prompt.length, copies);
   }
   tokens?.dispose();
-  return rows;
+  return {
+    sequences: rows,
+    ...(scores && { scores }),
+    ...(raw && { logits: raw }),
+    ...(random && { seed: random.seed }),
+  };
+
+  /** A finished row emits pad; without any eos id it goes on, as in HF, until all rows are finished. */
+  function fill(chosen: number[]): number[] {
+    if (config.eos_token_id.length === 0 || pad === null) return chosen;
+    return chosen.map((id, b) => (unfinished[b] ? id : pad));
+  }
 }
 
-function chooseOnHost(
-  logits: Float32Array,
-  rows: readonly number[][],
-  processors: readonly LogitsProcessor[],
-): number[] {
-  const V = logits.length / rows.length;
-  return rows.map((ids, b) => {
-    const scores = logits.subarray(b * V, (b + 1) * V);
-    for (const process of processors) process(ids, scores);
-    return argmaxOf(scores);
-  });
+/** The rows of `prompts` prompts become `copies` rows each. */
+export function expand(decoder: Decoder, prompts: number, copies: number): void {
+  if (!decoder.reorder) throw new Error("this decoder cannot have more rows than prompts");
+  decoder.reorder(Array.from({ length: prompts * copies }, (_, i) => Math.floor(i / copies)));
+}
+
+/** The decoder of {@link greedySearch}'s caller. */
+export type { GpuDecoder as Decoder };
+
+type GpuDecoder = Decoder<Tensor, Tensor<"u32">>;
+
+/** {@link tokenByToken} for a caller that has no stopping criteria and wants the rows alone. */
+export async function greedySearch(
+  decoder: GpuDecoder,
+  prompt: readonly (readonly number[])[],
+  options: Omit<SearchOptions, "stops">,
+): Promise<number[][]> {
+  const output = await tokenByToken(decoder, prompt, { ...options, stops: stoppingCriterion(options.config) });
+  return output.sequences;
 }

@@ -1,44 +1,354 @@
 /**
- * What changes the scores before a token is chosen, one row [V] at a time, in Hugging Face's order.
+ * What changes the scores before a token is chosen, in Hugging Face's order. Greedy search and sampling feed raw logits,
+ * beam search log probabilities: there a repetition penalty always multiplies (spec 5.5). Arithmetic is f32 where
+ * PyTorch's is, since a threshold decides by the last bit.
  *
- * Source: transformers 5.18, generation/logits_process.py; spec 5.5.
+ * Source: transformers 5.18, generation/logits_process.py and _get_logits_processor in generation/utils.py.
  */
+import { InputError } from "../../tensor/errors.ts";
+import { cumsum, finiteIndices, logSoftmaxInPlace, maximum, softmax, topIndices } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
+import type { Edits } from "./decoder.ts";
 
-/** Changes `scores` (f32[V], raw logits) in place, given the ids of the row so far. */
-export type LogitsProcessor = (ids: readonly number[], scores: Float32Array) => void;
+/** Changes `scores` (f32[V] of every row) in place, given the ids of every row so far. */
+export interface LogitsProcessor {
+  (rows: readonly (readonly number[])[], scores: readonly Float32Array[]): void;
+  /** Set if all it does is a repetition penalty. */
+  readonly penalty?: number;
+  /** Set if all it does is to forbid these ids after a row. */
+  readonly bans?: Bans;
+}
+
+type Bans = (ids: readonly number[]) => Iterable<number>;
+
+/** One that looks at one row at a time. */
+type RowProcessor = (ids: readonly number[], scores: Float32Array) => void;
+
+const each =
+  (process: RowProcessor): LogitsProcessor =>
+  (rows, scores) => {
+    for (const [i, ids] of rows.entries()) process(ids, scores[i]);
+  };
+
+/** One that forbids ids. Those that no score has are passed over. */
+const ban = (bans: Bans): LogitsProcessor =>
+  Object.assign(
+    each((ids, scores) => {
+      for (const id of bans(ids)) scores[id] = NEVER; // out of range, an element of a typed array is not set
+    }),
+    { bans },
+  );
+
+/** What a row has, as far as scores have it. */
+const distinct = (ids: readonly number[], vocabulary: number): number[] =>
+  [...new Set(ids)].filter((id) => id >= 0 && id < vocabulary);
+
+/**
+ * What the processors do to each row, if that is a penalty and bans and nothing else: the common ones, and few ids.
+ *
+ * @returns undefined where the scores themselves are needed
+ */
+export function editsOf(
+  processors: readonly LogitsProcessor[],
+  rows: readonly (readonly number[])[],
+  vocabulary: number,
+): Edits | undefined {
+  // Several penalties, or a ban before one, cannot come out of logitsProcessors(): its order is fixed.
+  if (!processors.every(({ penalty, bans }) => penalty !== undefined || bans !== undefined)) return undefined;
+  const penalty = processors.find((processor) => processor.penalty !== undefined)?.penalty ?? 1;
+  const penalised = rows.map((ids) => (penalty === 1 ? [] : distinct(ids, vocabulary)));
+  const banned = rows.map((ids) =>
+    distinct(
+      processors.flatMap(({ bans }) => (bans ? [...bans(ids)] : [])),
+      vocabulary,
+    ),
+  );
+  return { penalty, penalised, banned };
+}
+
+const f = Math.fround;
+const NEVER = Number.NEGATIVE_INFINITY;
+const F32_MAX = 3.4028234663852886e38;
+
+// --- processors --------------------------------------------------------------------------------------------------------
+
+/** Adds a bias to the last id of a sequence where the ids before it have just occurred. */
+export function sequenceBias(biases: NonNullable<GenerationConfig["sequence_bias"]>): LogitsProcessor {
+  // Of two biases for one sequence the later counts, at the earlier's place, as in a Python dict.
+  const unique = [...new Map(biases.map(([ids, bias]) => [ids.join(), { ids, bias: f(bias) }])).values()];
+  const ordered = [...unique.filter(({ ids }) => ids.length === 1), ...unique.filter(({ ids }) => ids.length > 1)];
+  return each((row, scores) => {
+    const sums = new Map<number, number>();
+    for (const { ids, bias } of ordered) {
+      const last = ids[ids.length - 1];
+      if (endsWith(row, ids)) sums.set(last, f((sums.get(last) ?? 0) + bias));
+    }
+    for (const [id, bias] of sums) scores[id] += bias;
+  });
+}
 
 /** Divides positive and multiplies negative scores of every id in the row: prompt and image ids count too. */
-export function repetitionPenalty(penalty: number): LogitsProcessor {
-  const p = Math.fround(penalty);
-  return (ids, scores) => {
-    for (const id of new Set(ids)) {
-      if (id < scores.length) scores[id] = scores[id] < 0 ? scores[id] * p : scores[id] / p;
+export function repetitionPenalty(value: number): LogitsProcessor {
+  const penalty = f(value);
+  return Object.assign(
+    each((ids, scores) => {
+      for (const id of distinct(ids, scores.length)) {
+        scores[id] = scores[id] < 0 ? scores[id] * penalty : scores[id] / penalty;
+      }
+    }),
+    { penalty },
+  );
+}
+
+/** Forbids what would make the last n ids a run that the row already has. */
+export function noRepeatNgram(n: number): LogitsProcessor {
+  return ban((ids) => {
+    const found: number[] = [];
+    const suffix = ids.length + 1 - n;
+    for (let start = 0; start + n <= ids.length; start++) {
+      let same = true;
+      for (let i = 0; i < n - 1 && same; i++) same = ids[start + i] === ids[suffix + i];
+      if (same) found.push(ids[start + n - 1]);
     }
-  };
+    return found;
+  });
+}
+
+/** Forbids the last id of each sequence where the ids before it have just occurred. */
+export function badWords(words: readonly (readonly number[])[]): LogitsProcessor {
+  return ban((row) => words.filter((ids) => endsWith(row, ids)).map((ids) => ids[ids.length - 1]));
+}
+
+/** Whether a row ends with all of `ids` but the last. */
+function endsWith(row: readonly number[], ids: readonly number[]): boolean {
+  const start = row.length - (ids.length - 1);
+  for (let i = 0; i < ids.length - 1; i++) if (row[start + i] !== ids[i]) return false;
+  return true;
 }
 
 /** Forbids the end of the sequence while the row is shorter than `length`. */
 export function minLength(length: number, eos: readonly number[]): LogitsProcessor {
-  return (ids, scores) => {
-    if (ids.length < length) for (const id of eos) scores[id] = Number.NEGATIVE_INFINITY;
+  return ban((ids) => (ids.length < length ? eos : []));
+}
+
+/** Leaves the ids that `allowed` names. Where no beam of a prompt has one left, they get score 0 instead. */
+export function prefixConstrained(
+  allowed: (batch: number, ids: readonly number[]) => readonly number[],
+  beams: number,
+): LogitsProcessor {
+  return (rows, scores) => {
+    for (let first = 0; first < rows.length; first += beams) {
+      const batch = first / beams;
+      const lists = rows.slice(first, first + beams).map((ids) => {
+        const list = allowed(batch, ids);
+        if (list.length === 0) {
+          throw new InputError("PARAM_RANGE", `prefix_allowed_tokens_fn allows no token for prompt ${batch}`);
+        }
+        return list;
+      });
+      const hopeless = lists.every((list, beam) => list.every((id) => scores[first + beam][id] === NEVER));
+      for (const [beam, list] of lists.entries()) {
+        const row = scores[first + beam];
+        const kept = list.map((id) => (hopeless ? 0 : row[id]));
+        row.fill(NEVER);
+        for (const [i, id] of list.entries()) row[id] = kept[i];
+      }
+    }
   };
 }
 
-/** The processors a greedy search needs; none in the common case, and then the logits never leave the GPU. */
-export function logitsProcessors(config: GenerationConfig, promptLength: number): LogitsProcessor[] {
-  const { repetition_penalty, min_length, min_new_tokens, eos_token_id } = config;
-  const processors: LogitsProcessor[] = [];
-  if (repetition_penalty !== 1) processors.push(repetitionPenalty(repetition_penalty));
-  if (min_length > promptLength && eos_token_id.length) processors.push(minLength(min_length, eos_token_id));
-  if (min_new_tokens > 0 && eos_token_id.length)
-    processors.push(minLength(promptLength + min_new_tokens, eos_token_id));
-  return processors;
+/** Leaves `forced` alone, with score 0, when the row has `length` ids. */
+export function forcedAt(length: number, forced: readonly number[]): LogitsProcessor {
+  return each((ids, scores) => {
+    if (ids.length !== length) return;
+    scores.fill(NEVER);
+    for (const id of forced) scores[id] = 0;
+  });
 }
 
-/** Index of the largest score, the lowest on ties. */
-export function argmaxOf(scores: ArrayLike<number>): number {
-  let best = 0;
-  for (let i = 1; i < scores.length; i++) if (scores[i] > scores[best]) best = i;
-  return best;
+/** NaN becomes 0, an infinity the largest number of its sign. */
+export const removeInvalid: LogitsProcessor = each((_, scores) => {
+  for (let i = 0; i < scores.length; i++) {
+    if (Number.isNaN(scores[i])) scores[i] = 0;
+    else if (Math.abs(scores[i]) === Number.POSITIVE_INFINITY) scores[i] = Math.sign(scores[i]) * F32_MAX;
+  }
+});
+
+/** Makes the end of the sequence likelier with every token beyond `start`. */
+export function exponentialDecay(start: number, factor: number, eos: readonly number[]): LogitsProcessor {
+  return each((ids, scores) => {
+    const beyond = ids.length - start;
+    if (beyond <= 0) return;
+    const growth = f(factor ** beyond - 1);
+    for (const id of new Set(eos)) scores[id] += f(Math.abs(scores[id]) * growth);
+  });
+}
+
+export function suppress(forbidden: readonly number[]): LogitsProcessor {
+  return ban(() => forbidden);
+}
+
+/** {@link suppress} when the row has `length` ids. */
+export function suppressAt(length: number, forbidden: readonly number[]): LogitsProcessor {
+  return ban((ids) => (ids.length === length ? forbidden : []));
+}
+
+/** Scores become log probabilities. */
+export const renormalize: LogitsProcessor = each((_, scores) => logSoftmaxInPlace(scores));
+
+// --- warpers: only when sampling ---------------------------------------------------------------------------------------
+// `keep` tokens always stay, so that beams have something besides the end of the sequence to go on with.
+
+export function temperature(T: number): LogitsProcessor {
+  const t = f(T);
+  return each((_, scores) => {
+    for (let i = 0; i < scores.length; i++) scores[i] /= t;
+  });
+}
+
+/** Keeps the likeliest tokens while their share of the entropy of the best 100 stays within `share`. */
+export function topH(share: number): LogitsProcessor {
+  const h = f(share);
+  return each((_, scores) => {
+    const top = topIndices(scores, 100);
+    const probabilities = softmax(top.map((i) => scores[i]));
+    const terms = probabilities.map((p) => -p * f(Math.log(p))); // NaN for 0, and NaN is not within
+    const entropy = f(probabilities.reduce((sum, p, i) => sum + (p > 0 ? terms[i] : 0), 0));
+    const most = f(entropy * h);
+    const spent = cumsum(terms);
+    const kept = top.filter((_, rank) => rank === 0 || spent[rank] <= most);
+    keepOnly(scores, kept);
+  });
+}
+
+/** Drops scores below the k-th largest; ties with it stay. */
+export function topK(k: number, keep: number): LogitsProcessor {
+  return each((_, scores) => {
+    const n = Math.min(Math.max(k, keep), scores.length);
+    // Insertion is quadratic in n: beyond some hundreds sorting all is faster.
+    const least = n <= 256 ? scores[topIndices(scores, n)[n - 1]] : scores.slice().sort()[scores.length - n];
+    dropWhere(scores, (i) => scores[i] < least);
+  });
+}
+
+/** Drops the least likely tokens whose probabilities together are at most 1 - p. */
+export function topP(p: number, keep: number): LogitsProcessor {
+  const most = f(1 - p);
+  return each((_, scores) => {
+    const rising = finiteIndices(scores).sort((a, b) => scores[a] - scores[b] || a - b);
+    const mass = cumsum(softmax(rising.map((i) => scores[i])));
+    for (const [rank, i] of rising.entries()) {
+      if (mass[rank] <= most && rank < rising.length - keep) scores[i] = NEVER;
+    }
+  });
+}
+
+/** Drops probabilities below `p` times the largest. */
+export function minP(p: number, keep: number): LogitsProcessor {
+  return each((_, scores) => {
+    const probabilities = softmax(scores);
+    const least = f(maximum(probabilities) * f(p));
+    const kept = new Set(topIndices(probabilities, keep));
+    dropWhere(scores, (i) => probabilities[i] < least && !kept.has(i));
+  });
+}
+
+/** Keeps the tokens whose information is nearest to the entropy, until their probabilities together reach `mass`. */
+export function typicalP(mass: number, keep: number): LogitsProcessor {
+  const most = f(mass);
+  return each((_, scores) => {
+    const left = finiteIndices(scores);
+    const logs = Float32Array.from(left, (i) => scores[i]);
+    logSoftmaxInPlace(logs);
+    const entropy = f(-logs.reduce((sum, log) => sum + f(log * f(Math.exp(log))), 0));
+    const distance = logs.map((log) => Math.abs(-log - entropy));
+    const order = [...left.keys()].sort((a, b) => distance[a] - distance[b] || a - b);
+    const sums = cumsum(softmax(order.map((j) => scores[left[j]])));
+    const below = sums.filter((sum) => sum < most).length;
+    if (below >= order.length && order.length < scores.length) return; // HF's threshold is a dropped token's infinity
+    const farthest = distance[order[Math.min(below, order.length - 1)]];
+    for (const [rank, j] of order.entries()) {
+      if (rank >= keep && distance[j] > farthest) scores[left[j]] = NEVER;
+    }
+  });
+}
+
+/** Drops probabilities below `epsilon`. */
+export function epsilonCutoff(epsilon: number, keep: number): LogitsProcessor {
+  return each((_, scores) => dropBelow(scores, softmax(scores), f(epsilon), keep));
+}
+
+/** Drops probabilities below `epsilon` or √epsilon·exp(-entropy), whichever is less. */
+export function etaCutoff(epsilon: number, keep: number): LogitsProcessor {
+  const e = f(epsilon);
+  return each((_, scores) => {
+    const probabilities = softmax(scores);
+    const logs = scores.slice();
+    logSoftmaxInPlace(logs);
+    const entropy = f(-logs.reduce((sum, log, i) => sum + (log === NEVER ? 0 : f(log * probabilities[i])), 0));
+    const eta = Math.min(e, f(f(Math.sqrt(e)) * f(Math.exp(-entropy))));
+    dropBelow(scores, probabilities, eta, keep);
+  });
+}
+
+function dropBelow(scores: Float32Array, probabilities: Float32Array, least: number, keep: number): void {
+  const n = Math.min(keep, scores.length);
+  const kept = scores[topIndices(scores, n)[n - 1]];
+  dropWhere(scores, (i) => probabilities[i] < least && scores[i] < kept);
+}
+
+function dropWhere(scores: Float32Array, drops: (i: number) => boolean): void {
+  for (let i = 0; i < scores.length; i++) if (drops(i)) scores[i] = NEVER;
+}
+
+function keepOnly(scores: Float32Array, kept: readonly number[]): void {
+  const values = kept.map((i) => scores[i]);
+  scores.fill(NEVER);
+  for (const [n, i] of kept.entries()) scores[i] = values[n];
+}
+
+// --- which, and in which order -----------------------------------------------------------------------------------------
+
+/** None in the common case, and then the logits never leave the GPU. */
+export function logitsProcessors(config: GenerationConfig, _promptLength?: number): LogitsProcessor[] {
+  const { eos_token_id: eos, prompt_length, max_length, num_beams } = config;
+  const list: LogitsProcessor[] = [];
+  const words = config.bad_words_ids.filter((word) => !(word.length === 1 && eos.includes(word[0])));
+
+  if (config.sequence_bias.length) list.push(sequenceBias(config.sequence_bias));
+  if (config.repetition_penalty !== 1) list.push(repetitionPenalty(config.repetition_penalty));
+  if (config.no_repeat_ngram_size > 0) list.push(noRepeatNgram(config.no_repeat_ngram_size));
+  if (words.length) list.push(badWords(words));
+  if (config.min_length > prompt_length && eos.length) list.push(minLength(config.min_length, eos));
+  if (config.prefix_allowed_tokens_fn) list.push(prefixConstrained(config.prefix_allowed_tokens_fn, num_beams));
+  if (config.forced_bos_token_id !== null) list.push(forcedAt(1, [config.forced_bos_token_id]));
+  if (config.forced_eos_token_id.length) list.push(forcedAt(max_length - 1, config.forced_eos_token_id));
+  if (config.remove_invalid_values) list.push(removeInvalid);
+  if (config.exponential_decay_length_penalty) {
+    const [start, factor] = config.exponential_decay_length_penalty;
+    list.push(exponentialDecay(start + prompt_length, factor, eos));
+  }
+  if (config.suppress_tokens.length) list.push(suppress(config.suppress_tokens));
+  if (config.begin_suppress_tokens.length) {
+    // A forced first token is passed over: the one after it is the answer's first.
+    const begin = prompt_length > 1 || config.forced_bos_token_id === null ? prompt_length : prompt_length + 1;
+    list.push(suppressAt(begin, config.begin_suppress_tokens));
+  }
+  if (config.do_sample) list.push(...warpers(config));
+  if (config.renormalize_logits) list.push(renormalize);
+  return list;
+}
+
+function warpers(config: GenerationConfig): LogitsProcessor[] {
+  const keep = config.num_beams === 1 ? 1 : Math.max(2, config.eos_token_id.length + 1);
+  const list: LogitsProcessor[] = [];
+  if (config.temperature !== 1) list.push(temperature(config.temperature));
+  if (config.top_h !== null) list.push(topH(config.top_h));
+  if (config.top_k !== 0) list.push(topK(config.top_k, keep));
+  if (config.top_p < 1) list.push(topP(config.top_p, keep));
+  if (config.min_p !== null) list.push(minP(config.min_p, keep));
+  if (config.typical_p < 1) list.push(typicalP(config.typical_p, keep));
+  if (config.epsilon_cutoff > 0) list.push(epsilonCutoff(config.epsilon_cutoff, keep));
+  if (config.eta_cutoff > 0) list.push(etaCutoff(config.eta_cutoff, keep));
+  return list;
 }

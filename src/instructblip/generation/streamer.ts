@@ -9,6 +9,8 @@ import { InputError } from "../../tensor/errors.ts";
 export interface Streamer {
   /** New tokens of every row: first the prompt's ids, then one id a row a step. */
   put(ids: readonly (readonly number[])[]): void;
+  /** Beam search, which has no token to give until its end: every prompt's best answer so far, prompt left out. */
+  best?(answers: readonly (readonly number[])[]): void;
   /** Nothing more will come. */
   end(error?: unknown): void;
   /** Whether the reader has lost interest; generate() then stops. */

@@ -1,0 +1,203 @@
+/**
+ * Beam search and beam sampling, to the letter of transformers 5.18 (`_beam_search`): sums, masks of -1e9 and divisions
+ * are rounded to f32 where PyTorch's are, because they decide ties. Among equal scores the lowest index comes first,
+ * where PyTorch leaves the order open.
+ *
+ * B prompts, n beams, K candidates for each prompt, P prompt tokens, c tokens in a row so far. Source: spec 5.6.
+ */
+import { logSoftmaxInPlace, topIndices } from "./arithmetic.ts";
+import type { Candidates, Decoder, Logits, Tokens } from "./decoder.ts";
+import type { SearchOptions } from "./greedy.ts";
+import { editsOf } from "./logits_process.ts";
+import { type GenerateOutput, repeatRows, rowsOf, type StepScores } from "./output.ts";
+import { multinomialWithoutReplacement, RandomNumbers } from "./sampling.ts";
+
+const f = Math.fround;
+/** Out of the running; exact in f32. */
+const OUT = -1e9;
+
+/** One sequence, running or finished. */
+interface Beam {
+  readonly ids: readonly number[];
+  readonly score: number;
+  /** The beam that each new token came from. */
+  readonly from: readonly number[];
+  readonly done: boolean;
+}
+
+/** A running beam with one more token. */
+interface Candidate extends Omit<Beam, "done"> {
+  /** Whether it goes no further. */
+  readonly hit: boolean;
+}
+
+/** One prompt's search. */
+interface Item {
+  running: readonly Beam[];
+  finished: readonly Beam[];
+  /** Whether a running beam may still beat a finished one. */
+  open: boolean;
+}
+
+const isFull = ({ finished }: Item) => finished.every(({ done }) => done);
+
+/**
+ * @param prompt ids of every prompt, all of one length P
+ * @returns num_return_sequences sequences for each prompt, best first, cropped to the longest, filled with pad_token_id
+ */
+export async function beamSearch(
+  decoder: Decoder,
+  prompt: readonly (readonly number[])[],
+  { config, processors, stops, streamer, signal, on_token }: SearchOptions,
+): Promise<GenerateOutput> {
+  const { num_beams: n, length_penalty, early_stopping, max_length, do_sample, eos_token_id } = config;
+  const B = prompt.length;
+  const { prompt_length: P, vocabulary: V } = config;
+  // Enough for n that go on, even if every beam's best continuations all end the sequence.
+  const K = Math.max(2, 1 + eos_token_id.length) * n;
+  const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
+  const raw: StepScores[] | undefined = config.return_dict_in_generate && config.output_logits ? [] : undefined;
+  const random = do_sample ? new RandomNumbers(config.seed) : undefined;
+  const inMemory = random || scores || raw || !decoder.topK || !decoder.logSoftmax; // needs the scores themselves
+
+  // All beams start alike, so all but the first start out of the running.
+  const items = prompt.map((ids): Item => {
+    const beam = (score: number): Beam => ({ ids, score, from: [], done: false });
+    const running = Array.from({ length: n }, (_, i) => beam(i === 0 ? 0 : OUT));
+    return { running, finished: running.map(() => beam(OUT)), open: true };
+  });
+  streamer?.put(prompt);
+
+  let tokens: Tokens | undefined;
+  for (let step = 0; ; step++) {
+    signal?.throwIfAborted();
+    const previous = tokens;
+    const found = await decoder.scope(async () => {
+      const logits = previous ? decoder.step(previous) : decoder.prefill(); // [B * n, V], or [B, V] at first
+      return onTheDevice(logits, previous !== undefined) ?? onTheHost(logits, previous !== undefined, step);
+    });
+    previous?.dispose();
+
+    let allHit = true;
+    for (const [b, item] of items.entries()) {
+      const candidates = candidatesOf(item, b, found);
+      const goingOn = candidates.map(({ score, hit }) => f(score + (hit ? OUT : 0)));
+      item.finished = finish(item, candidates);
+      item.running = topIndices(goingOn, n).map((j) => ({ ...candidates[j], score: goingOn[j], done: false }));
+      item.open = item.open && canImprove(item);
+      allHit = allHit && candidates.every(({ hit }) => hit);
+    }
+    streamer?.best?.(items.map(bestSoFar));
+    on_token?.(step);
+    if (allHit || !items.some(({ open }) => open) || (early_stopping === true && items.every(isFull))) break;
+
+    const rows = items.flatMap(({ running }) => running.map(({ from }) => from[from.length - 1]));
+    if (!previous)
+      decoder.reorder!(rows.map((row) => Math.floor(row / n))); // the cache has a row for each prompt
+    else if (rows.some((row, i) => row !== i)) decoder.reorder!(rows);
+    tokens = decoder.upload(items.flatMap(({ running }) => running.map(({ ids }) => ids[ids.length - 1])));
+  }
+  return output();
+
+  /** The K best of every prompt from f32[B, V] or f32[B * n, V] in the host's memory. */
+  async function onTheHost(logits: Logits, expanded: boolean, step: number): Promise<Candidates> {
+    const data = repeatRows(await logits.read(), expanded ? B * n : B, expanded ? 1 : n);
+    const shape = [B * n, V] as const;
+    raw?.push({ data: data.slice(), shape });
+    const views = rowsOf(data, B * n);
+    for (const row of views) logSoftmaxInPlace(row);
+    const rows = items.flatMap(({ running }) => running.map(({ ids }) => ids));
+    for (const process of processors) process(rows, views);
+    scores?.push({ data: data.slice(), shape });
+
+    const best: Candidates = { scores: new Float32Array(B * K), indices: new Uint32Array(B * K) };
+    for (const [b, { running }] of items.entries()) {
+      const sums = data.subarray(b * n * V, (b + 1) * n * V);
+      for (let i = 0; i < sums.length; i++) sums[i] += running[Math.floor(i / V)].score;
+      const chosen = random
+        ? multinomialWithoutReplacement(sums, K, (draw) => random.at(b, step, draw))
+        : topIndices(sums, K);
+      for (const [j, index] of chosen.entries()) {
+        best.scores[b * K + j] = sums[index];
+        best.indices[b * K + j] = index;
+      }
+    }
+    return best;
+  }
+
+  /** The same by the device, which reads K numbers back, if it can. At first only one beam is in the running. */
+  function onTheDevice(logits: Logits, expanded: boolean): Promise<Candidates> | undefined {
+    if (inMemory) return undefined;
+    const beams = items.flatMap(({ running }) => running.slice(0, expanded ? n : 1));
+    const edits = editsOf(
+      processors,
+      beams.map(({ ids }) => ids),
+      V,
+    );
+    if (!edits || (processors.length > 0 && !decoder.edit)) return undefined;
+    if (edits.banned.some((ids) => V - ids.length < K)) return undefined; // beams out of the running would be candidates
+    const logProbs = decoder.logSoftmax!(logits);
+    const edited = processors.length === 0 ? logProbs : decoder.edit!(logProbs, edits);
+    const sums = Float32Array.from(beams, ({ score }) => score);
+    return decoder.topK!(edited, sums, expanded ? n : 1, K);
+  }
+
+  function candidatesOf({ running }: Item, b: number, { scores: found, indices }: Candidates): Candidate[] {
+    return Array.from({ length: K }, (_, j) => {
+      const index = indices[b * K + j];
+      const beam = Math.floor(index / V);
+      const ids = [...running[beam].ids, index % V];
+      const from = [...running[beam].from, b * n + beam];
+      const hit = stops(ids) || streamer?.cancelled === true;
+      return { ids, from, score: found[b * K + j], hit };
+    });
+  }
+
+  /** Old and new finished sequences, the best n. Only the first n candidates count: the others are reserves. */
+  function finish(item: Item, candidates: readonly Candidate[]): Beam[] {
+    const closed = early_stopping === true && isFull(item);
+    const length = f((candidates[0].ids.length - P) ** length_penalty);
+    const added = candidates.map((one, j): Beam => {
+      const eligible = one.hit && j < n;
+      let score = f(one.score / length);
+      score = f(score + (closed ? OUT : 0));
+      score = f(score + (item.open ? 0 : OUT));
+      score = f(score + (eligible ? 0 : OUT));
+      return { ids: one.ids, from: one.from, score, done: eligible };
+    });
+    const merged = [...item.finished, ...added];
+    return topIndices(
+      merged.map(({ score }) => score),
+      n,
+    ).map((i) => merged[i]);
+  }
+
+  /** Whether the best running beam could still beat a finished one. For "never" at its best possible length. */
+  function canImprove({ running, finished }: Item): boolean {
+    const length = early_stopping === "never" && length_penalty > 0 ? max_length : running[0].ids.length;
+    const bound = f(running[0].score / f((length - P) ** length_penalty));
+    const worst = finished.reduce((least, { score }) => Math.min(least, score), Number.POSITIVE_INFINITY);
+    return finished.some(({ done }) => bound > (done ? worst : OUT));
+  }
+
+  function bestSoFar({ running, finished }: Item): readonly number[] {
+    const score = f(running[0].score / f((running[0].ids.length - P) ** length_penalty));
+    const best = finished[0].done && finished[0].score >= score ? finished[0] : running[0];
+    return best.ids.slice(P);
+  }
+
+  function output(): GenerateOutput {
+    const returned = items.flatMap(({ finished }) => finished.slice(0, config.num_return_sequences));
+    const longest = Math.max(...returned.map(({ from }) => from.length));
+    // HF's rule, and not greedy search's: pad, or the first eos id if pad is 0.
+    const filler = eos_token_id.length === 0 ? -1 : config.pad_token_id || eos_token_id[0];
+    return {
+      sequences: returned.map(({ ids }) => [...ids, ...new Array<number>(P + longest - ids.length).fill(filler)]),
+      sequences_scores: returned.map(({ score }) => score),
+      beam_indices: returned.map(({ from }) => [...from, ...new Array<number>(longest - from.length).fill(-1)]),
+      ...(scores && { scores }),
+      ...(raw && { logits: raw }),
+      ...(random && { seed: random.seed }),
+    };
+  }
+}

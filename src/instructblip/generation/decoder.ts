@@ -1,0 +1,65 @@
+/**
+ * The model as far as a search needs it: rows of logits for rows of tokens, and a memory of each row that can be
+ * copied to another. Nothing here knows a GPU, so that tests can put a table in its place.
+ */
+
+/** f32[R, V], wherever it is. A Tensor is one. */
+export interface Logits {
+  /** A copy on the host, the caller's to change. */
+  read(): Promise<Float32Array>;
+}
+
+/** u32[R], wherever it is. A Tensor<"u32"> is one. */
+export interface Tokens {
+  read(): Promise<Uint32Array>;
+  dispose(): void;
+}
+
+/** The best continuations of all beams of a prompt, best first: [prompts][K]. */
+export interface Candidates {
+  /** f32[prompts * K]: log probability of the token plus score of its beam. */
+  readonly scores: Float32Array;
+  /** u32[prompts * K]: beam * V + token, beams counted from 0 for each prompt. */
+  readonly indices: Uint32Array;
+}
+
+/** Changes to a few scores of every row: first the penalty, then the bans. */
+export interface Edits {
+  /** Divides what is positive and multiplies what is negative; 1 does nothing. */
+  readonly penalty: number;
+  /** Distinct ids below V, [R][…]. */
+  readonly penalised: readonly (readonly number[])[];
+  /** Ids that become -Infinity, [R][…]. */
+  readonly banned: readonly (readonly number[])[];
+}
+
+/** Prefill, then steps. Rows are prompts at first; {@link Decoder.reorder} makes them beams or samples. */
+export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
+  /** Logits f32[B, V] of the token after the prompt, one row a prompt. */
+  prefill(): L;
+  /** Logits f32[R, V] of the token after `tokens` u32[R]. */
+  step(tokens: T): L;
+  /** u32[R] from the host. */
+  upload(tokens: readonly number[]): T;
+  /** The likeliest id of every row, the lowest on ties: f32[R, V] -> u32[R]. */
+  argmax(logits: L): T;
+  /** Row i goes on from what row `rows[i]` has seen. There may be more rows than before, never fewer. */
+  reorder?(rows: readonly number[]): void;
+
+  // What spares searches from reading f32[R, V] back. A decoder without them is slower, and gives the same.
+
+  /** Log probabilities f32[R, V]. */
+  logSoftmax?(logits: L): L;
+  /** Changes a few scores of every row: f32[R, V] -> f32[R, V], perhaps in place. */
+  edit?(logits: L, edits: Edits): L;
+  /**
+   * The K best of logProbs + scores over all beams of each prompt, lowest index first on ties.
+   *
+   * @param scores of the beams, f32[R]
+   * @param beams of each prompt, R / prompts
+   */
+  topK?(logProbs: L, scores: Float32Array, beams: number, K: number): Promise<Candidates>;
+
+  /** Frees what `fn` allocated and does not return. */
+  scope<T>(fn: () => T): T;
+}

@@ -1,0 +1,39 @@
+/** From checked options to answers: the search that they name, over any decoder. */
+import { InputError } from "../../tensor/errors.ts";
+import { beamSearch } from "./beam_search.ts";
+import type { GenerationConfig } from "./configuration.ts";
+import type { Decoder } from "./decoder.ts";
+import { type SearchOptions, tokenByToken } from "./greedy.ts";
+import { logitsProcessors } from "./logits_process.ts";
+import type { GenerateOutput } from "./output.ts";
+import { stoppingCriterion, type TokenTexts } from "./stopping.ts";
+
+export interface SearchInputs extends Pick<SearchOptions, "streamer" | "signal" | "on_token"> {
+  /** What stop_strings are looked up with. */
+  readonly tokenizer?: TokenTexts | undefined;
+}
+
+/**
+ * Greedy search, sampling, beam search or beam sampling.
+ *
+ * @param prompt ids of every row, all of one length; for an encoder-decoder the start token
+ * @throws InputError NO_TOKENIZER, STREAM_BEAMS; the signal's reason
+ */
+export async function search(
+  decoder: Decoder,
+  prompt: readonly (readonly number[])[],
+  config: GenerationConfig,
+  { tokenizer, ...inputs }: SearchInputs = {},
+): Promise<GenerateOutput> {
+  const beams = config.num_beams > 1;
+  if (beams && inputs.streamer && !inputs.streamer.best) {
+    throw new InputError("STREAM_BEAMS", "this streamer cannot follow beams, whose best answer changes as they go", {
+      hint: "set num_beams to 1, or give a streamer with best()",
+    });
+  }
+  const stops = stoppingCriterion(config, tokenizer);
+  const options = { ...inputs, config, processors: logitsProcessors(config), stops };
+  const output = await (beams ? beamSearch : tokenByToken)(decoder, prompt, options);
+  if (!config.return_full_text) output.sequences = output.sequences.map((ids) => ids.slice(config.prompt_length));
+  return output;
+}

@@ -1,0 +1,113 @@
+/**
+ * What ends a row: its length, an end-of-sequence id, a text, or time. Beam search asks for every candidate, the others
+ * for every new token.
+ *
+ * Source: transformers 5.18, generation/stopping_criteria.py.
+ */
+import { InputError } from "../../tensor/errors.ts";
+import type { GenerationConfig } from "./configuration.ts";
+
+/** Whether a row that now reads `ids`, its last one new, goes no further. */
+export type StoppingCriterion = (ids: readonly number[]) => boolean;
+
+/** What stop_strings need of a tokenizer. */
+export interface TokenTexts {
+  encode(text: string, options: { add_special_tokens?: boolean }): number[];
+  decode(ids: number[], options: { skip_special_tokens?: boolean; clean_up_tokenization_spaces?: boolean }): string;
+  convert_ids_to_tokens(id: number): string | undefined;
+}
+
+/**
+ * The criteria that `config` asks for, as one.
+ *
+ * @param now milliseconds; time counts from this call
+ * @throws InputError NO_TOKENIZER if there are stop_strings and no tokenizer
+ */
+export function stoppingCriterion(
+  config: GenerationConfig,
+  tokenizer?: TokenTexts | undefined,
+  now: () => number = () => performance.now(),
+): StoppingCriterion {
+  const { max_length, max_time, eos_token_id, stop_strings } = config;
+  const eos = new Set(eos_token_id);
+  const criteria: StoppingCriterion[] = [(ids) => ids.length >= max_length, (ids) => eos.has(ids[ids.length - 1])];
+  if (stop_strings.length) {
+    if (!tokenizer) {
+      throw new InputError("NO_TOKENIZER", "stop_strings need the tokenizer", { hint: "give generate() a tokenizer" });
+    }
+    criteria.push(stopStrings(stop_strings, tokenizer));
+  }
+  if (max_time !== null) {
+    const end = now() + max_time * 1000;
+    criteria.push(() => now() > end);
+  }
+  return (ids) => criteria.some((stops) => stops(ids));
+}
+
+/**
+ * True when the last token completes one of `strings`, wherever in that token it ends. Compares UTF-8 bytes, so that a
+ * character made of byte tokens counts.
+ */
+export function stopStrings(strings: readonly string[], tokenizer: TokenTexts): StoppingCriterion {
+  const wanted = strings.map(utf8);
+  const longest = Math.max(...wanted.map((text) => text.length));
+  const pieces = new TokenPieces(tokenizer);
+  return (ids) => {
+    const recent = ids.slice(-longest).map((id) => pieces.of(id)); // a token has at least one byte
+    const last = recent[recent.length - 1] ?? "";
+    const before = recent.slice(0, -1).join("");
+    const text = before + last;
+    return wanted.some((bytes) => text.indexOf(bytes, Math.max(0, before.length - bytes.length + 1)) >= 0);
+  };
+}
+
+/** A character for each byte of the text. */
+function utf8(text: string): string {
+  return Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("");
+}
+
+/** What a token adds in the middle of a text, as {@link utf8}. */
+class TokenPieces {
+  /** An id without a token: no byte, so no stop string reaches across. */
+  static readonly #GAP = "\u{100}";
+  /** Any text: a tokenizer may add or strip spaces at the start of a text, which this takes upon itself. */
+  static readonly #PREFIX = "abcdef";
+  readonly #tokenizer: TokenTexts;
+  readonly #prefix: number[];
+  readonly #known = new Map<number, string>();
+
+  constructor(tokenizer: TokenTexts) {
+    this.#tokenizer = tokenizer;
+    this.#prefix = tokenizer.encode(TokenPieces.#PREFIX, { add_special_tokens: false });
+  }
+
+  of(id: number): string {
+    const known = this.#known.get(id);
+    if (known !== undefined) return known;
+    const piece = this.#make(id);
+    this.#known.set(id, piece);
+    return piece;
+  }
+
+  #make(id: number): string {
+    const token = id >= 0 ? this.#tokenizer.convert_ids_to_tokens(id) : undefined;
+    if (token === undefined) return TokenPieces.#GAP;
+    const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
+    if (byte) return String.fromCharCode(Number.parseInt(byte[1], 16));
+    const decoded = this.#tokenizer.decode([...this.#prefix, id], { clean_up_tokenization_spaces: false });
+    const text = decoded.slice(decoded.indexOf(TokenPieces.#PREFIX) + TokenPieces.#PREFIX.length);
+    // A byte-level token that is part of a character has no text of its own, but its letters stand for bytes.
+    const bytes = text.includes("\ufffd") ? Array.from(token, (letter) => BYTE_OF_LETTER.get(letter)) : [undefined];
+    if (bytes.every((value) => value !== undefined)) return String.fromCharCode(...bytes);
+    return utf8(text);
+  }
+}
+
+/** GPT-2's letters for bytes: printable ones are themselves, the others follow U+0100 in order. */
+const BYTE_OF_LETTER: ReadonlyMap<string, number> = (() => {
+  const printable = (byte: number) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
+  let others = 0;
+  return new Map(
+    Array.from({ length: 256 }, (_, byte) => [String.fromCharCode(printable(byte) ? byte : 256 + others++), byte]),
+  );
+})();
