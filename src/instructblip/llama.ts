@@ -137,7 +137,7 @@ export class LlamaModel extends Module {
       (_, i) => new LlamaDecoderLayer(weights.at("layers").at(i), config, i),
     );
     this.norm = new RMSNorm(weights.at("norm"), config.hidden_size, config.rms_norm_eps);
-    this.#rope = this.#rotations(config.max_position_embeddings);
+    this.#rope = this.#rotations(Math.min(256, config.max_position_embeddings));
   }
 
   /**
@@ -153,7 +153,7 @@ export class LlamaModel extends Module {
     return this.note(this.norm.forward(x));
   }
 
-  /** HF lets a sequence run past max_position_embeddings: rotations exist for every position, trained or not. */
+  /** Makes the table longer. Not only up to max_position_embeddings: HF lets a sequence run past it, trained or not. */
   #reach(positions: number): void {
     if (positions <= this.#rope.shape[0]) return;
     const old = this.#rope;

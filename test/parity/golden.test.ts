@@ -1,16 +1,25 @@
 /** Every committed golden, climbed stage by stage, on the ordinary device and on two that are harder to please. */
 import { readdirSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
+import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
+import type { Device } from "../../src/tensor/device.ts";
 import { otherDevice, testDevice } from "../device.ts";
 import { climb, failures, Golden } from "./golden.ts";
 
 const data = new URL("../golden/data/", import.meta.url);
 const names = readdirSync(data);
 
+/** A device on which weights, but not activations, see a small binding limit: the goldens' matrices are below 1 MiB. */
+async function splittingDevice(bytes: number): Promise<Device> {
+  const device = await otherDevice({});
+  Object.defineProperty(device, "caps", { value: { ...device.caps, maxBindingBytes: bytes } });
+  return device;
+}
+
 const devices = {
   "the adapter as it is": await testDevice(),
-  // Weights above the limit are split by rows.
   "a binding limit of 1 MiB": await otherDevice({ max_binding: 2 ** 20 }),
+  "weights split at 4 KiB": await splittingDevice(4096),
   "default WebGPU limits": await otherDevice({ default_limits: true }),
 };
 
@@ -33,6 +42,15 @@ for (const [title, device] of Object.entries(devices)) {
     }
   });
 }
+
+test("4 KiB does split the weights", async () => {
+  const folder = new URL("plain_f32/", data).pathname;
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(folder, {
+    device: devices["weights split at 4 KiB"],
+  });
+  expect(model.language_model.lm_head.weight.shards.length).toBeGreaterThan(5);
+  model.dispose();
+});
 
 afterAll(() => {
   for (const device of Object.values(devices)) device.destroy();

@@ -8,9 +8,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { InstructBlipForConditionalGeneration } from "../../src/instructblip/instructblip.ts";
-import { InstructBlipProcessor } from "../../src/instructblip/processor.ts";
-import { traceOutputs } from "../../src/modules/trace.ts";
+import { InstructBlipForConditionalGeneration, InstructBlipProcessor, traceOutputs } from "../../src/index.node.ts";
 import type { Device } from "../../src/tensor/device.ts";
 import { SafetensorsFile } from "../../src/tensor/safetensors.ts";
 import { FileSource } from "../../src/tensor/source.node.ts";
