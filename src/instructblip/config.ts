@@ -14,11 +14,14 @@ import {
   expectDivides,
   flag,
   hiddenAct,
+  type LanguageModelSizes,
   number,
   refuse,
   tokenId,
   tokenIds,
 } from "./config_fields.ts";
+import { OPTConfig } from "./opt_config.ts";
+import { T5Config } from "./t5_config.ts";
 
 export { HIDDEN_ACTS } from "./config_fields.ts";
 
@@ -138,6 +141,19 @@ export class LlamaConfig extends configOf("text_config", {
     return this.head_dim ?? this.hidden_size / this.num_attention_heads;
   }
 
+  get sizes(): LanguageModelSizes {
+    return {
+      num_hidden_layers: this.num_hidden_layers,
+      num_encoder_layers: 0,
+      hidden_size: this.hidden_size,
+      intermediate_size: this.intermediate_size,
+      num_attention_heads: this.num_attention_heads,
+      num_key_value_heads: this.key_value_heads,
+      head_dim: this.dim_of_head,
+      hidden_act: this.hidden_act,
+    };
+  }
+
   /** The rotary base, from v5's `rope_parameters` or the older `rope_theta` and `rope_scaling`. */
   get rope(): { theta: number } {
     const parameters = (this.rope_parameters ?? this.rope_scaling ?? {}) as Record<string, unknown>;
@@ -153,17 +169,18 @@ export class LlamaConfig extends configOf("text_config", {
 }
 
 /** The language models this project has, by `model_type`. */
-export type TextConfig = LlamaConfig;
+const TEXT_CONFIGS = { llama: LlamaConfig, opt: OPTConfig, t5: T5Config } as const;
+export type TextConfig = InstanceType<(typeof TEXT_CONFIGS)[keyof typeof TEXT_CONFIGS]>;
 
 function textConfig(given: unknown): TextConfig {
-  if (given instanceof LlamaConfig) return given;
+  for (const known of Object.values(TEXT_CONFIGS)) if (given instanceof known) return given;
   const type = (given as { model_type?: unknown } | null | undefined)?.model_type ?? "opt"; // HF's default class
-  if (type !== "llama") {
+  if (typeof type !== "string" || !Object.hasOwn(TEXT_CONFIGS, type)) {
     throw new ConfigError("UNSUPPORTED_BACKBONE", `text_config.model_type "${type}" is not supported`, {
-      hint: 'this version runs "llama" (LLaMA and Vicuna); "t5" and "opt" are to come',
+      hint: `this version runs ${Object.keys(TEXT_CONFIGS).join(", ")}`,
     });
   }
-  return new LlamaConfig(given);
+  return new TEXT_CONFIGS[type as keyof typeof TEXT_CONFIGS](given);
 }
 
 /** Vision, Q-Former and language model together. Each nested config may be an instance, a plain object or left out. */

@@ -104,3 +104,17 @@ export function configOf<F extends Fields>(name: string, fields: F): new (given?
 export function expectDivides(where: string, whole: number, part: number): void {
   if (whole % part !== 0) throw new ConfigError("CONFIG_RANGE", `${where}: ${part} does not divide ${whole}`);
 }
+
+/** A language model's sizes under LLaMA's names, whichever model it is: for those who print or plan, not compute. */
+export interface LanguageModelSizes {
+  /** Layers that write: the decoder's. */
+  readonly num_hidden_layers: number;
+  /** Layers that only read, T5's encoder; 0 without one. */
+  readonly num_encoder_layers: number;
+  readonly hidden_size: number;
+  readonly intermediate_size: number;
+  readonly num_attention_heads: number;
+  readonly num_key_value_heads: number;
+  readonly head_dim: number;
+  readonly hidden_act: string;
+}

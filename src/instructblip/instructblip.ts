@@ -9,7 +9,6 @@
  * B rows, Q queries, T instruction tokens, L = prompt tokens with the Q placeholders, D hidden size, V vocabulary.
  * Source: Dai et al. 2023, InstructBLIP, figure 3; transformers 5.18, modeling_instructblip.py.
  */
-import { KVCache } from "../modules/kv_cache.ts";
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { type LoadOptions, type StorageDType, Weights } from "../modules/weights.ts";
@@ -22,24 +21,26 @@ import { Checkpoint } from "../tensor/safetensors.ts";
 import { formatShape } from "../tensor/shape.ts";
 import type { Folder } from "../tensor/source.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { InstructBlipConfig } from "./config.ts";
+import { InstructBlipConfig, type TextConfig } from "./config.ts";
 import { type GenerationOptions, generationConfig, refuseUnknownOptions } from "./generation/configuration.ts";
 import { type Decoder, greedySearch } from "./generation/greedy.ts";
 import { logitsProcessors } from "./generation/logits_process.ts";
 import type { Streamer } from "./generation/streamer.ts";
+import type { Decoding, Ids, LanguageModel } from "./language_model.ts";
 import { LlamaForCausalLM } from "./llama.ts";
+import { OPTForCausalLM } from "./opt.ts";
 import { platform } from "./platform.ts";
 import { InstructBlipQFormerModel, type QFormerOutput } from "./qformer.ts";
+import { T5ForConditionalGeneration } from "./t5.ts";
 import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
+
+export type { Ids } from "./language_model.ts";
 
 /** Numbers on the host with their shape, as the processor gives them. */
 export interface HostTensor {
   readonly data: Float32Array;
   readonly shape: readonly number[];
 }
-
-/** Token ids or masks, [B][T]. */
-export type Ids = readonly (readonly number[])[];
 
 /** What the processor makes of images and text. */
 export interface InstructBlipInputs {
@@ -53,9 +54,15 @@ export interface InstructBlipInputs {
   attention_mask?: Ids;
 }
 
+/** With a language model that has a decoder of its own (T5), what forward() is to give the logits of. */
+export interface ForwardInputs extends InstructBlipInputs {
+  /** [B][T], decoder_start_token_id first */
+  decoder_input_ids?: Ids;
+}
+
 /** Tensors live until disposed, or until the `device.scope` they were made in ends. */
 export interface InstructBlipOutput {
-  /** f32[B, L, V] */
+  /** f32[B, L, V]; with T5 f32[B, T, V] */
   readonly logits: Tensor;
   readonly vision_outputs: VisionOutput;
   readonly qformer_outputs: QFormerOutput;
@@ -81,7 +88,12 @@ export interface FromPretrainedOptions extends LoadOptions {
 }
 
 /** Names that old checkpoints carry and nothing reads. */
-const IGNORED = [/^qformer\.embeddings\.position_ids$/, /\.rotary_emb\.inv_freq$/];
+const IGNORED = [
+  /^qformer\.embeddings\.position_ids$/,
+  /\.rotary_emb\.inv_freq$/,
+  /^language_model\.encoder\.embed_tokens\.weight$/, // shared's, if that is there too
+  /^language_model\.decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$/,
+];
 const INPUT_NAMES = ["pixel_values", "qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask"];
 
 export class InstructBlipForConditionalGeneration extends Module {
@@ -92,7 +104,7 @@ export class InstructBlipForConditionalGeneration extends Module {
   readonly vision_model: InstructBlipVisionModel;
   readonly qformer: InstructBlipQFormerModel;
   readonly language_projection: Linear;
-  readonly language_model: LlamaForCausalLM;
+  readonly language_model: LanguageModel;
   /** What was odd but harmless about the checkpoint. */
   readonly warnings: string[] = [];
   readonly #weights: Weights;
@@ -112,7 +124,7 @@ export class InstructBlipForConditionalGeneration extends Module {
       text_config.hidden_size,
       qformer_config.hidden_size,
     ]);
-    this.language_model = new LlamaForCausalLM(weights.at("language_model"), text_config);
+    this.language_model = languageModel(weights.at("language_model"), text_config);
   }
 
   /**
@@ -148,23 +160,19 @@ export class InstructBlipForConditionalGeneration extends Module {
   /**
    * One pass over prompt and image.
    *
-   * Positions are 0 … L-1 whatever the padding, as in HF's forward(); generate() derives them from the mask (spec 3.4).
+   * LLaMA's positions are 0 … L-1 whatever the padding, as in HF's forward(); generate() derives them from the mask.
    *
    * @param tracer sees every module's output under its checkpoint path
    */
-  async forward(inputs: InstructBlipInputs, { tracer }: { tracer?: Tracer } = {}): Promise<InstructBlipOutput> {
+  async forward(inputs: ForwardInputs, { tracer }: { tracer?: Tracer } = {}): Promise<InstructBlipOutput> {
     return this.device.exclusive(() =>
       this.#traced(tracer, () =>
         this.device.scope(() => {
           const prompt = this.#checkInputs(inputs);
           const features = this.#imageFeatures(inputs);
-          const embeds = this.#embed(prompt.ids, features.image_features); // [B, L, D]
-          const positions = this.device.tensor(
-            Uint32Array.from({ length: prompt.B * prompt.L }, (_, i) => i % prompt.L),
-            [prompt.B, prompt.L],
-          );
-          const mask = this.#maskTensor(prompt.mask);
-          const logits = this.language_model.forward(embeds, { positions, mask, cache: undefined }); // [B, L, V]
+          const inputs_embeds = this.#embed(prompt.ids, features.image_features); // [B, L, D]
+          const embedded = { inputs_embeds, attention_mask: prompt.mask };
+          const logits = this.language_model.forward(embedded, inputs.decoder_input_ids); // [B, L, V], or [B, T, V]
           return { logits: this.note(logits), ...features };
         }),
       ),
@@ -193,24 +201,19 @@ export class InstructBlipForConditionalGeneration extends Module {
     refuseUnknownOptions(generation, INPUT_NAMES);
     try {
       const prompt = this.#checkInputs(inputs);
-      const config = generationConfig(generation, this.config.text_config, prompt.L, this.#vocabulary);
+      const start = this.#startOfRows(prompt);
+      const L = start[0].length;
+      const config = generationConfig(generation, this.config.text_config, L, this.language_model.vocabulary);
       signal?.throwIfAborted();
       const rows = await this.device.exclusive(() =>
         this.device.scope(async () => {
-          const { text_config } = this.config;
-          const cache = new KVCache(this.device, {
-            layers: text_config.num_hidden_layers,
-            batch: prompt.B,
-            heads: text_config.key_value_heads,
-            head_dim: text_config.dim_of_head,
-            capacity: config.max_length,
-          });
+          const decoding = this.language_model.begin(prompt.B, config.max_length);
           try {
-            const decoder = this.#decoder(inputs, prompt, cache);
-            const processors = logitsProcessors(config, prompt.L);
-            return await greedySearch(decoder, prompt.ids, { config, processors, streamer, signal, on_token });
+            const decoder = this.#decoder(inputs, prompt, decoding);
+            const processors = logitsProcessors(config, L);
+            return await greedySearch(decoder, start, { config, processors, streamer, signal, on_token });
           } finally {
-            cache.dispose();
+            decoding.dispose();
           }
         }),
       );
@@ -264,51 +267,37 @@ export class InstructBlipForConditionalGeneration extends Module {
     const { image_token } = this.config;
     let found = 0;
     const source = Uint32Array.from(ids.flat(), (id) => (id === image_token ? ++found : 0));
-    const embeds = this.language_model.model.embed_tokens.forward(this.#idTensor(ids)); // [B, L, D]
+    const embeds = this.language_model.embed(this.#idTensor(ids)); // [B, L, D]
     const [, , D] = embeds.shape;
     return maskedScatter(embeds, image_features.reshape([-1, D]), this.device.tensor(source, [B, L]));
   }
 
-  /** Prefill and decode steps over a cache, for a search. */
-  #decoder(inputs: InstructBlipInputs, prompt: Prompt, cache: KVCache): Decoder {
-    const { device, language_model } = this;
-    // Positions count visible tokens only, so that left padding does not shift them, and pads get 0. The answer goes on
-    // from the last column: after right padding from 0 + 1, as in HF (which is why prompts are padded left).
-    const positions = prompt.mask.map((row) => {
-      let seen = 0;
-      return row.map((visible) => (visible ? seen++ : 0));
-    });
-    const next = positions.map((row) => row[row.length - 1] + 1);
+  /** What rows of ids begin with: the prompt, or the start token of a model whose encoder reads the prompt. */
+  #startOfRows({ ids }: Prompt): Ids {
+    const { language_model } = this;
+    return language_model instanceof T5ForConditionalGeneration
+      ? ids.map(() => [language_model.decoder_start_token_id])
+      : ids;
+  }
+
+  /** Prefill and decode steps, for a search. */
+  #decoder(inputs: InstructBlipInputs, prompt: Prompt, decoding: Decoding): Decoder {
+    const { device } = this;
     return {
       prefill: () => {
-        cache.setPromptMask(prompt.mask);
-        const embeds = this.#embed(prompt.ids, this.#imageFeatures(inputs).image_features); // [B, L, D]
-        const at = device.tensor(Uint32Array.from(positions.flat()), [prompt.B, prompt.L]);
-        const logits = language_model.forwardLast(embeds, { positions: at, mask: cache.mask, cache });
-        cache.advance(prompt.L);
-        return logits;
+        const inputs_embeds = this.#embed(prompt.ids, this.#imageFeatures(inputs).image_features); // [B, L, D]
+        return decoding.prefill({ inputs_embeds, attention_mask: prompt.mask });
       },
-      step: (tokens) => {
-        const embeds = language_model.model.embed_tokens.forward(tokens.reshape([prompt.B, 1])); // [B, 1, D]
-        const at = device.tensor(Uint32Array.from(next), [prompt.B, 1]);
-        const logits = language_model.forwardLast(embeds, { positions: at, mask: cache.mask, cache });
-        cache.advance(1);
-        for (let b = 0; b < prompt.B; b++) next[b]++;
-        return logits;
-      },
+      step: (tokens) => decoding.step(tokens),
+      reorder: (rows) => decoding.reorder(rows),
       argmax,
-      upload: (tokens) => device.tensor(Uint32Array.from(tokens), [prompt.B]),
+      upload: (tokens) => device.tensor(Uint32Array.from(tokens), [tokens.length]),
       scope: (fn) => device.scope(fn),
     };
   }
 
   #idTensor(ids: Ids): Tensor<"u32"> {
     return this.device.tensor(Uint32Array.from(ids.flat()), [ids.length, ids[0].length]);
-  }
-
-  /** Nothing when every token is visible: plain causal attention. */
-  #maskTensor(mask: Ids): Tensor<"u32"> | undefined {
-    return mask.every((row) => row.every((visible) => visible === 1)) ? undefined : this.#idTensor(mask);
   }
 
   async #traced<T>(tracer: Tracer | undefined, fn: () => T): Promise<T> {
@@ -323,10 +312,6 @@ export class InstructBlipForConditionalGeneration extends Module {
 
   // --- checks ----------------------------------------------------------------------------------------------------
 
-  get #vocabulary(): number {
-    return this.language_model.lm_head.weight.shape[0];
-  }
-
   #check(): string[] {
     const warnings: string[] = [];
     const leftovers = this.#weights.leftovers(IGNORED);
@@ -336,7 +321,7 @@ export class InstructBlipForConditionalGeneration extends Module {
       );
     }
     const { image_token } = this.config;
-    const rows = this.language_model.model.embed_tokens.num_embeddings;
+    const rows = this.language_model.num_embeddings;
     if (image_token !== null && image_token >= rows) {
       throw new WeightError(
         "VOCAB_MISMATCH",
@@ -349,7 +334,7 @@ export class InstructBlipForConditionalGeneration extends Module {
   #checkInputs({ input_ids, attention_mask, qformer_input_ids }: InstructBlipInputs): Prompt {
     const L = expectRectangle("input_ids", input_ids);
     const B = input_ids.length;
-    expectIds("input_ids", input_ids, this.language_model.model.embed_tokens.num_embeddings);
+    expectIds("input_ids", input_ids, this.language_model.num_embeddings);
     if (qformer_input_ids?.length !== B) {
       throw new InputError(
         "BATCH_MISMATCH",
@@ -377,6 +362,17 @@ export class InstructBlipForConditionalGeneration extends Module {
       }
     });
     return { B, L, ids: input_ids, mask };
+  }
+}
+
+function languageModel(weights: Weights, config: TextConfig): LanguageModel {
+  switch (config.model_type) {
+    case "llama":
+      return new LlamaForCausalLM(weights, config);
+    case "opt":
+      return new OPTForCausalLM(weights, config);
+    case "t5":
+      return new T5ForConditionalGeneration(weights, config);
   }
 }
 

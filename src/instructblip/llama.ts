@@ -5,7 +5,6 @@
  * Source: Touvron et al. 2023; transformers modeling_llama.py.
  */
 import { Embedding } from "../modules/embedding.ts";
-import type { KVCache } from "../modules/kv_cache.ts";
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { RMSNorm } from "../modules/norm.ts";
@@ -17,20 +16,14 @@ import { add } from "../tensor/ops/add.ts";
 import { attention } from "../tensor/ops/attention.ts";
 import { gatedActivation } from "../tensor/ops/gated_activation.ts";
 import { rope, ropeTable } from "../tensor/ops/rope.ts";
-import { takeRows } from "../tensor/ops/take_rows.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { HIDDEN_ACTS, type LlamaConfig } from "./config.ts";
+import { CausalLanguageModel, type CausalStep } from "./language_model.ts";
 
 /** What every layer of one call needs besides its input. */
-export interface LlamaStep {
-  /** u32[B, T]: each token's position */
-  readonly positions: Tensor<"u32">;
+export interface LlamaStep extends CausalStep {
   /** f32[P, d]: cosines and sines of position p in row p */
   readonly rope: Tensor;
-  /** u32[B, S], 1 = visible */
-  readonly mask: Tensor<"u32"> | undefined;
-  /** Keys and values of earlier tokens; without one, T is the whole sequence. */
-  readonly cache: KVCache | undefined;
 }
 
 /** Causal self-attention. f32[B, T, D] -> f32[B, T, D] */
@@ -145,7 +138,7 @@ export class LlamaModel extends Module {
    * @param positions u32[B, T]
    * @param mask u32[B, S]: 1 for every token that may be attended to, in the cache or in this call
    */
-  forward(inputs_embeds: Tensor, { positions, mask, cache }: Omit<LlamaStep, "rope">): Tensor {
+  forward(inputs_embeds: Tensor, { positions, mask, cache }: CausalStep): Tensor {
     this.#reach(cache?.capacity ?? inputs_embeds.shape[1]);
     const step = { positions, mask, cache, rope: this.#rope };
     let x = inputs_embeds;
@@ -171,7 +164,7 @@ export class LlamaModel extends Module {
 }
 
 /** LLaMA with its head. */
-export class LlamaForCausalLM extends Module {
+export class LlamaForCausalLM extends CausalLanguageModel {
   readonly model: LlamaModel;
   readonly lm_head: Linear;
   readonly config: LlamaConfig;
@@ -188,19 +181,16 @@ export class LlamaForCausalLM extends Module {
     });
   }
 
-  /** @returns logits f32[B, T, V] */
-  forward(inputs_embeds: Tensor, step: Omit<LlamaStep, "rope">): Tensor {
-    return this.note(this.lm_head.forward(this.model.forward(inputs_embeds, step)));
+  get embed_tokens(): Embedding {
+    return this.model.embed_tokens;
   }
 
-  /** As forward, for the last token of every row only. @returns logits f32[B, V] */
-  forwardLast(inputs_embeds: Tensor, step: Omit<LlamaStep, "rope">): Tensor {
-    const hidden = this.model.forward(inputs_embeds, step); // [B, T, D]
-    const [B, T, D] = hidden.shape;
-    const last = hidden.device.tensor(
-      Uint32Array.from({ length: B }, (_, b) => b * T + T - 1),
-      [B],
-    );
-    return this.lm_head.forward(takeRows(hidden.reshape([B * T, D]), last));
+  get cache_shape() {
+    const { num_hidden_layers: layers, key_value_heads: heads, dim_of_head: head_dim } = this.config;
+    return { layers, heads, head_dim };
+  }
+
+  states(inputs_embeds: Tensor, step: CausalStep): Tensor {
+    return this.model.forward(inputs_embeds, step);
   }
 }

@@ -10,6 +10,7 @@ import {
   expectDivides,
   flag,
   hiddenAct,
+  type LanguageModelSizes,
   number,
   tokenId,
   tokenIds,
@@ -54,6 +55,19 @@ export class OPTConfig extends configOf("text_config", {
   /** Width of the token embeddings: that of the model, but for OPT-350M. */
   get embedding_width(): number {
     return this.word_embed_proj_dim ?? this.hidden_size;
+  }
+
+  get sizes(): LanguageModelSizes {
+    return {
+      num_hidden_layers: this.num_hidden_layers,
+      num_encoder_layers: 0,
+      hidden_size: this.hidden_size,
+      intermediate_size: this.ffn_dim,
+      num_attention_heads: this.num_attention_heads,
+      num_key_value_heads: this.num_attention_heads,
+      head_dim: this.dim_of_head,
+      hidden_act: this.activation_function,
+    };
   }
 
   get dim_of_head(): number {

@@ -12,6 +12,7 @@ import {
   flag,
   flagOrNull,
   hiddenAct,
+  type LanguageModelSizes,
   number,
   refuse,
   tokenId,
@@ -62,6 +63,19 @@ export class T5Config extends configOf("text_config", {
       refuse("text_config.relative_attention_max_distance", `above ${buckets / 2}, half the buckets`, distance);
     }
     this.activation; // refuses what it does not know
+  }
+
+  get sizes(): LanguageModelSizes {
+    return {
+      num_hidden_layers: this.decoder_layers,
+      num_encoder_layers: this.num_layers,
+      hidden_size: this.d_model,
+      intermediate_size: this.d_ff,
+      num_attention_heads: this.num_heads,
+      num_key_value_heads: this.num_heads,
+      head_dim: this.d_kv,
+      hidden_act: this.activation,
+    };
   }
 
   get hidden_size(): number {

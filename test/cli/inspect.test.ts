@@ -94,9 +94,13 @@ async function planned(name: string, dtype: StorageDType, options: DeviceOptions
 describe.each(readdirSync(GOLDENS))("the memory plan of %s", (name) => {
   it("is what is allocated", async () => {
     const { config, device, model, plan, weights, use } = await planned(name, "auto");
-    expect(weights.bytes).toBe(use.live);
+    // The plan counts what is in the file; norms that have no parameters there get ones and zeros, here below a kilobyte.
+    const { text_config } = config;
+    const constants = text_config.model_type === "opt" && !text_config.layer_norm_elementwise_affine ? 1024 : 0;
+    expect(use.live - weights.bytes).toBeGreaterThanOrEqual(0);
+    expect(use.live - weights.bytes).toBeLessThanOrEqual(constants);
 
-    const { num_hidden_layers: layers, key_value_heads: heads, dim_of_head: head_dim } = config.text_config;
+    const { num_hidden_layers: layers, num_key_value_heads: heads, head_dim } = text_config.sizes;
     const capacity = 100;
     const cache = new KVCache(device, { layers, batch: 1, heads, head_dim, capacity });
     const others = 4 * capacity + 16; // its mask and its length
@@ -144,7 +148,7 @@ describe("the memory plan", () => {
     const name = "language_model.lm_head.weight";
     const info: CheckpointTensor = { name, dtype: "f16", shape: [32001, 4096], begin: 0, end: 0, file: "f" };
     const plan = planMemory(new Map([[name, info]]), config, DEFAULT_LIMITS);
-    const table = 2048 * 128 * 4;
+    const table = 256 * 128 * 4; // rotations, made for 256 positions until more are needed
     // 250 MiB of f16 in bindings of 128 MiB; as f32 500 MiB.
     expect(plan.weights).toEqual([
       { dtype: "auto", bytes: 32001 * 4096 * 2 + table, split: 1, pieces: 2 },

@@ -4,7 +4,7 @@ import { OPTConfig } from "../../src/instructblip/opt_config.ts";
 import { testDevice } from "../device.ts";
 import { LanguageModelGolden } from "./language_model_golden.ts";
 
-const data = new URL("../golden/data_next/", import.meta.url);
+const data = new URL("../golden/data/", import.meta.url);
 const device = await testDevice();
 
 describe.each(["opt_plain", "opt_post_norm_f16", "opt_bare"])("%s", async (name) => {

@@ -4,7 +4,7 @@ import { T5Config } from "../../src/instructblip/t5_config.ts";
 import { testDevice } from "../device.ts";
 import { LanguageModelGolden } from "./language_model_golden.ts";
 
-const data = new URL("../golden/data_next/", import.meta.url);
+const data = new URL("../golden/data/", import.meta.url);
 const device = await testDevice();
 
 const open = (name: string) =>

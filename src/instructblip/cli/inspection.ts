@@ -61,6 +61,7 @@ const PARTS = ["vision_model", "query_tokens", "qformer", "language_projection",
 
 export function inspect({ name, config, checkpoint, files, caps, withTensors }: Inspected): Inspection {
   const { vision_config: vision, qformer_config: qformer, text_config: text } = config;
+  const { sizes } = text;
   const tensors = [...checkpoint.tensors.values()];
   const rank = (prefix: string) => (PARTS.includes(prefix) ? PARTS.indexOf(prefix) : PARTS.length);
   const by = (key: (info: CheckpointTensor) => string) => {
@@ -98,15 +99,19 @@ export function inspect({ name, config, checkpoint, files, caps, withTensors }: 
       },
       language: {
         model_type: text.model_type,
-        num_hidden_layers: text.num_hidden_layers,
-        hidden_size: text.hidden_size,
-        intermediate_size: text.intermediate_size,
-        num_attention_heads: text.num_attention_heads,
-        num_key_value_heads: text.key_value_heads,
-        head_dim: text.dim_of_head,
+        ...(sizes.num_encoder_layers > 0 ? { num_encoder_layers: sizes.num_encoder_layers } : {}),
+        num_hidden_layers: sizes.num_hidden_layers,
+        hidden_size: sizes.hidden_size,
+        intermediate_size: sizes.intermediate_size,
+        num_attention_heads: sizes.num_attention_heads,
+        num_key_value_heads: sizes.num_key_value_heads,
+        head_dim: sizes.head_dim,
         vocab_size: text.vocab_size,
-        max_position_embeddings: text.max_position_embeddings,
-        hidden_act: text.hidden_act,
+        // T5's positions are relative and have no end.
+        ...(Number.isFinite(text.max_position_embeddings)
+          ? { max_position_embeddings: text.max_position_embeddings }
+          : {}),
+        hidden_act: sizes.hidden_act,
         eos_token_id: text.eos_token_id,
         pad_token_id: text.pad_token_id,
       },

@@ -47,8 +47,8 @@ export function planMemory(
   limits: Limits,
 ): MemoryPlan {
   const binding_limit = Math.min(limits.maxBindingBytes, limits.maxBufferBytes);
-  const text = config.text_config;
-  const headBytes = text.key_value_heads * text.dim_of_head * 4; // keys and values are f32
+  const { num_hidden_layers, num_key_value_heads, head_dim } = config.text_config.sizes;
+  const headBytes = num_key_value_heads * head_dim * 4; // keys and values are f32
   const prompt_tokens = config.num_query_tokens + 32;
   return {
     binding_limit,
@@ -56,7 +56,7 @@ export function planMemory(
       planWeights(tensors, config, binding_limit, dtype),
     ),
     kv_cache: {
-      bytes_per_token: 2 * text.num_hidden_layers * headBytes,
+      bytes_per_token: 2 * num_hidden_layers * headBytes,
       max_tokens: Math.floor(binding_limit / headBytes),
     },
     activations: { bytes_estimated: estimateActivations(config, prompt_tokens), prompt_tokens },
@@ -69,7 +69,7 @@ function planWeights(
   limit: number,
   dtype: "auto" | WeightDType,
 ): WeightsPlan {
-  let bytes = allocated(text_config.max_position_embeddings * text_config.dim_of_head * 4); // the rotary table
+  let bytes = text_config.model_type === "llama" ? allocated(rotaryRows(text_config) * text_config.dim_of_head * 4) : 0;
   let split = 0;
   let pieces = 0;
   for (const info of tensors.values()) {
@@ -97,6 +97,11 @@ function planWeights(
   return { dtype, bytes, split, pieces };
 }
 
+/** Positions the rotary table has before it is asked for more; as in llama.ts. */
+function rotaryRows({ max_position_embeddings }: { max_position_embeddings: number }): number {
+  return Math.min(256, max_position_embeddings);
+}
+
 /** A buffer's size: tensor/memory.ts rounds up to whole vec4s. */
 function allocated(bytes: number): number {
   return Math.max(16, Math.ceil(bytes / 16) * 16);
@@ -113,9 +118,9 @@ function estimateActivations({ vision_config, qformer_config, text_config }: Ins
     hidden_size: D,
     intermediate_size: F,
     num_attention_heads: H,
-    key_value_heads: Hkv,
-    dim_of_head: d,
-  } = text_config;
+    num_key_value_heads: Hkv,
+    head_dim: d,
+  } = text_config.sizes;
   const vision = (N + 1) * (11 * Dv + Fv);
   const qformer = L * (20 * Dq + 2 * Fq) + (N + 1) * 2 * Dq;
   const language = L * (7 * D + 3 * H * d + 3 * Hkv * d + 3 * F) + text_config.vocab_size;
