@@ -22,9 +22,11 @@ import { formatShape } from "../tensor/shape.ts";
 import type { Folder } from "../tensor/source.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { InstructBlipConfig, type TextConfig } from "./config.ts";
-import { type GenerationOptions, generationConfig, refuseUnknownOptions } from "./generation/configuration.ts";
-import { type Decoder, greedySearch } from "./generation/greedy.ts";
-import { logitsProcessors } from "./generation/logits_process.ts";
+import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./generation/configuration.ts";
+import type { Decoder } from "./generation/decoder.ts";
+import type { GenerateOutput } from "./generation/output.ts";
+import { search } from "./generation/search.ts";
+import type { TokenTexts } from "./generation/stopping.ts";
 import type { Streamer } from "./generation/streamer.ts";
 import type { Decoding, Ids, LanguageModel } from "./language_model.ts";
 import { LlamaForCausalLM } from "./llama.ts";
@@ -74,6 +76,8 @@ export interface ImageFeatures extends Omit<InstructBlipOutput, "logits"> {}
 
 export interface GenerateOptions extends GenerationOptions {
   streamer?: Streamer;
+  /** What stop_strings are looked up with. */
+  tokenizer?: TokenTexts;
   /** Stops at the next token; generate() then rejects with the signal's reason. */
   signal?: AbortSignal;
   /** Called after every token of the batch, counted from 0. */
@@ -194,31 +198,43 @@ export class InstructBlipForConditionalGeneration extends Module {
    *
    * @throws InputError for inputs and options that cannot be used; DeviceError; the signal's reason
    */
-  async generate(options: InstructBlipInputs & GenerateOptions): Promise<number[][]> {
+  async generate(
+    options: InstructBlipInputs & GenerateOptions & { return_dict_in_generate: true },
+  ): Promise<GenerateOutput>;
+  async generate(
+    options: InstructBlipInputs & GenerateOptions & { return_dict_in_generate?: false | null },
+  ): Promise<number[][]>;
+  async generate(options: InstructBlipInputs & GenerateOptions): Promise<number[][] | GenerateOutput> {
     const { pixel_values, qformer_input_ids, qformer_attention_mask, input_ids, attention_mask, ...rest } = options;
     const inputs = { pixel_values, qformer_input_ids, qformer_attention_mask, input_ids, attention_mask };
-    const { streamer, signal, on_token, ...generation } = rest;
+    const { streamer, signal, on_token, tokenizer, ...generation } = rest;
     refuseUnknownOptions(generation, INPUT_NAMES);
     try {
       const prompt = this.#checkInputs(inputs);
       const start = this.#startOfRows(prompt);
-      const L = start[0].length;
-      const config = generationConfig(generation, this.config.text_config, L, this.language_model.vocabulary);
+      const { max_position_embeddings, eos_token_id, pad_token_id, sizes } = this.config.text_config;
+      const config = decodingConfig(generation, {
+        promptLength: start[0].length,
+        vocabulary: this.language_model.vocabulary,
+        max_position_embeddings,
+        eos_token_id,
+        pad_token_id,
+        cacheBytesPerToken: 8 * sizes.num_hidden_layers * sizes.num_key_value_heads * sizes.head_dim,
+      });
       signal?.throwIfAborted();
-      const rows = await this.device.exclusive(() =>
+      const output = await this.device.exclusive(() =>
         this.device.scope(async () => {
           const decoding = this.language_model.begin(prompt.B, config.max_length);
           try {
             const decoder = this.#decoder(inputs, prompt, decoding);
-            const processors = logitsProcessors(config, L);
-            return await greedySearch(decoder, start, { config, processors, streamer, signal, on_token });
+            return await search(decoder, start, config, { tokenizer, streamer, signal, on_token });
           } finally {
             decoding.dispose();
           }
         }),
       );
       streamer?.end();
-      return rows;
+      return config.return_dict_in_generate ? output : output.sequences;
     } catch (error) {
       streamer?.end(error);
       throw error;
@@ -281,7 +297,7 @@ export class InstructBlipForConditionalGeneration extends Module {
   }
 
   /** Prefill and decode steps, for a search. */
-  #decoder(inputs: InstructBlipInputs, prompt: Prompt, decoding: Decoding): Decoder {
+  #decoder(inputs: InstructBlipInputs, prompt: Prompt, decoding: Decoding): Decoder<Tensor, Tensor<"u32">> {
     const { device } = this;
     return {
       prefill: () => {

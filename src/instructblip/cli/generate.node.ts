@@ -16,6 +16,9 @@ import { loadModel, prepareInputs, type Run, readImage } from "./session.node.ts
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch, type Timing } from "./timing.ts";
 
+/** The command line prints rows of ids and takes the prompt off by itself. */
+const ROWS = { return_dict_in_generate: false, return_full_text: true } as const;
+
 interface Common {
   readonly model: string;
   readonly dtype: StorageDType;
@@ -69,7 +72,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
       return await terminal.out(`${JSON.stringify(result)}\n`);
     }
     const streamer = new TextIteratorStreamer(processor.tokenizer, { skip_prompt: true, skip_special_tokens: true });
-    const generated = model.generate({ ...inputs, ...question.generation, streamer, signal });
+    const generated = model.generate({ ...inputs, ...question.generation, ...ROWS, streamer, signal });
     generated.catch(() => {}); // said by the streamer
     let started = false;
     try {
@@ -105,7 +108,7 @@ async function answer(
   signal: AbortSignal,
 ): Promise<Result> {
   watch.generating();
-  const sequences = await model.generate({ ...inputs, ...generation, signal, on_token: () => watch.token() });
+  const sequences = await model.generate({ ...inputs, ...generation, ...ROWS, signal, on_token: () => watch.token() });
   const timing = watch.read(load_ms);
   return { id, sequences, text: processor.batch_decode(sequences, { skip_special_tokens: true }), timing };
 }

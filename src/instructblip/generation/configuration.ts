@@ -8,7 +8,6 @@
  * Source: transformers 5.18, generation/configuration_utils.py and _prepare_generated_length in generation/utils.py.
  */
 import { InputError, nearest } from "../../tensor/errors.ts";
-import type { TextConfig } from "../config.ts";
 
 /** Options of generate(), by Hugging Face's names. `null` switches an option off, as `None` does there. */
 export interface GenerationOptions {
@@ -469,35 +468,4 @@ function ignored(config: GenerationConfig, given: ReadonlyMap<string, unknown>):
   const embeds = "the language model is given embeddings, not ids";
   warn(["encoder_repetition_penalty", "encoder_no_repeat_ngram_size"], embeds);
   return lines;
-}
-
-// --- what the model does today -----------------------------------------------------------------------------------------
-
-const WIRED: ReadonlySet<string> = new Set([
-  "max_new_tokens",
-  "max_length",
-  "min_length",
-  "min_new_tokens",
-  "repetition_penalty",
-  "eos_token_id",
-  "pad_token_id",
-  "bos_token_id",
-] satisfies (keyof GenerationOptions)[]);
-
-/** {@link decodingConfig} for a model that decodes greedily only. @throws InputError UNSUPPORTED_OPTION besides */
-export function generationConfig(
-  options: GenerationOptions,
-  textConfig: TextConfig,
-  promptLength: number,
-  vocabulary: number,
-): GenerationConfig {
-  const { max_position_embeddings, eos_token_id, pad_token_id } = textConfig;
-  const setting = { promptLength, vocabulary, max_position_embeddings, eos_token_id, pad_token_id };
-  const config = decodingConfig(options, setting);
-  for (const [name, value] of Object.entries(options)) {
-    const neutral = value == null || (name === "do_sample" && value === false) || (name === "num_beams" && value === 1);
-    if (neutral || WIRED.has(name)) continue;
-    throw new InputError("UNSUPPORTED_OPTION", `${name}: this version decodes greedily only`);
-  }
-  return config;
 }

@@ -2,14 +2,13 @@
  * One token after another for every row of a batch: the likeliest (greedy search), or one drawn (sampling), which differ
  * in nothing else. Source: transformers 5.18, _sample in generation/utils.py; spec 5.4.
  */
-import type { Tensor } from "../../tensor/tensor.ts";
 import { argmaxOf } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder, Tokens } from "./decoder.ts";
 import { editsOf, type LogitsProcessor } from "./logits_process.ts";
 import { type GenerateOutput, repeatRows, rowsOf, type StepScores } from "./output.ts";
 import { multinomial, RandomNumbers } from "./sampling.ts";
-import { type StoppingCriterion, stoppingCriterion } from "./stopping.ts";
+import type { StoppingCriterion } from "./stopping.ts";
 import type { Streamer } from "./streamer.ts";
 
 export interface SearchOptions {
@@ -94,19 +93,4 @@ export async function tokenByToken(
 export function expand(decoder: Decoder, prompts: number, copies: number): void {
   if (!decoder.reorder) throw new Error("this decoder cannot have more rows than prompts");
   decoder.reorder(Array.from({ length: prompts * copies }, (_, i) => Math.floor(i / copies)));
-}
-
-/** The decoder of {@link greedySearch}'s caller. */
-export type { GpuDecoder as Decoder };
-
-type GpuDecoder = Decoder<Tensor, Tensor<"u32">>;
-
-/** {@link tokenByToken} for a caller that has no stopping criteria and wants the rows alone. */
-export async function greedySearch(
-  decoder: GpuDecoder,
-  prompt: readonly (readonly number[])[],
-  options: Omit<SearchOptions, "stops">,
-): Promise<number[][]> {
-  const output = await tokenByToken(decoder, prompt, { ...options, stops: stoppingCriterion(options.config) });
-  return output.sequences;
 }

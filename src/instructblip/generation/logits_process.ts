@@ -310,7 +310,7 @@ function keepOnly(scores: Float32Array, kept: readonly number[]): void {
 // --- which, and in which order -----------------------------------------------------------------------------------------
 
 /** None in the common case, and then the logits never leave the GPU. */
-export function logitsProcessors(config: GenerationConfig, _promptLength?: number): LogitsProcessor[] {
+export function logitsProcessors(config: GenerationConfig): LogitsProcessor[] {
   const { eos_token_id: eos, prompt_length, max_length, num_beams } = config;
   const list: LogitsProcessor[] = [];
   const words = config.bad_words_ids.filter((word) => !(word.length === 1 && eos.includes(word[0])));
