@@ -1,0 +1,81 @@
+/**
+ * What the benchmarks compute with: random weights of any size that cost little to make, and samples of rows, so that the
+ * results of large shapes are checked in part (a sample of rows, the first and the last always among them) and in no time.
+ */
+import type { Device } from "../src/tensor/device.ts";
+import { DTYPES, numberToBf16, numberToF16, type WeightDType } from "../src/tensor/dtype.ts";
+import { Weight } from "../src/tensor/weight.ts";
+import { Random } from "../test/random.ts";
+
+/** Numbers in the block that weights repeat. Prime, so that no row begins where another does. */
+const BLOCK = 1_000_003;
+
+/**
+ * Random multiples of 1/4096 in (-1/32, 1/32), of the size that weights have: exact in f32, f16 and bf16, so that every
+ * storage computes with the same numbers.
+ */
+let block: Float32Array | undefined;
+const blocks = new Map<WeightDType, Uint8Array>();
+
+/** The block as bytes of a dtype. */
+function blockBytes(dtype: WeightDType): Uint8Array {
+  let bytes = blocks.get(dtype);
+  if (!bytes) {
+    const random = new Random(1);
+    block ??= Float32Array.from({ length: BLOCK }, () => random.int(-127, 128) / 4096);
+    const bits = dtype === "f32" ? block : Uint16Array.from(block, dtype === "f16" ? numberToF16 : numberToBf16);
+    bytes = new Uint8Array(bits.buffer);
+    blocks.set(dtype, bytes);
+  }
+  return bytes;
+}
+
+/** Fills `into` with the numbers `first`, `first + 1`, … of an endless random sequence, as bytes of a dtype. */
+export function fillRandom(into: Uint8Array, first: number, dtype: WeightDType): void {
+  const bytes = blockBytes(dtype);
+  let at = (first % BLOCK) * DTYPES[dtype].bytes;
+  for (let done = 0; done < into.length; ) {
+    const part = bytes.subarray(at, at + into.length - done);
+    into.set(part, done);
+    done += part.length;
+    at = 0;
+  }
+}
+
+/** Numbers `first` … of the same sequence, as f32. */
+export function randomNumbers(n: number, first = 0): Float32Array {
+  const numbers = new Float32Array(n);
+  fillRandom(new Uint8Array(numbers.buffer), first, "f32");
+  return numbers;
+}
+
+/** A weight [N, K] of random numbers; row n holds the sequence from n·K on. K must be a multiple of 4. */
+export function randomWeight(device: Device, [N, K]: readonly [number, number], dtype: WeightDType): Weight {
+  const weight = new Weight(device, [N, K], dtype);
+  const rows = Math.max(1, Math.floor((16 * 2 ** 20) / (K * DTYPES[dtype].bytes)));
+  const bytes = new Uint8Array(rows * K * DTYPES[dtype].bytes);
+  for (let n = 0; n < N; n += rows) {
+    const part = bytes.subarray(0, Math.min(rows, N - n) * K * DTYPES[dtype].bytes);
+    fillRandom(part, n * K, dtype);
+    weight.write(n * K * DTYPES[dtype].bytes, part, dtype);
+  }
+  return weight;
+}
+
+/** Up to `count` different rows of R in ascending order, the first and the last always, the others at random. */
+export function sampleRows(R: number, count = 16): number[] {
+  if (R <= count) return Array.from({ length: R }, (_, row) => row);
+  const random = new Random(R);
+  const rows = new Set([0, R - 1]);
+  while (rows.size < count) rows.add(random.int(0, R));
+  return [...rows].sort((a, b) => a - b);
+}
+
+/** Those rows of x, which has D numbers in each. */
+export function takeSample(x: ArrayLike<number>, rows: readonly number[], D: number): Float64Array {
+  const sample = new Float64Array(rows.length * D);
+  rows.forEach((row, i) => {
+    for (let k = 0; k < D; k++) sample[i * D + k] = x[row * D + k];
+  });
+  return sample;
+}

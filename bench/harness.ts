@@ -1,0 +1,315 @@
+/**
+ * How a case is measured: its result is checked first, and a wrong one is not timed; then all cases of a kernel take turns,
+ * round after round, so that whatever else the machine does meets all of them alike.
+ *
+ * A round runs a case so often, without waiting in between, that it lasts as long as SETTINGS says. Three clocks: wall
+ * time; CPU time of all threads of the process, the one to trust on a software adapter; GPU timestamps around every launch
+ * where the adapter has them, in a pass of their own because they slow launches down.
+ */
+import type { Device } from "../src/tensor/device.ts";
+import type { ActivationDType } from "../src/tensor/dtype.ts";
+import { EngineError } from "../src/tensor/errors.ts";
+import type { Caps } from "../src/tensor/gpu.ts";
+import type { Tensor } from "../src/tensor/tensor.ts";
+import type { Comparison } from "../test/compare.ts";
+import {
+  type Basis,
+  type CheckResult,
+  type Limits,
+  type Machine,
+  median,
+  type Row,
+  roofline,
+  type Work,
+} from "./rows.ts";
+import type { Shapes } from "./shapes.ts";
+
+/** What every bench file exports as `groups`. */
+export type Groups = (shapes: Shapes, caps: Caps) => readonly Group[];
+
+/** The variants of a kernel at one shape: they share inputs and the check. */
+export interface Group {
+  readonly kernel: string;
+  readonly shape: string;
+  readonly variants: readonly string[];
+  /** The variant that plan() picks here. */
+  readonly planned: string;
+  open(device: Device): Opened | Promise<Opened>;
+}
+
+/** For kernels that have one variant. */
+export const ONLY = { variants: ["-"], planned: "-" } as const;
+
+/** A group with its inputs on the device. */
+export interface Opened extends Pick<Work, "flops" | "bytes"> {
+  /** Where runs after each other touch different memory: how much of it. */
+  readonly footprint?: number;
+  /** Records one run of a variant and gives its output. */
+  run(variant: string): Tensor<ActivationDType>;
+  /** Compares what `run` gave with the f64 reference; of large outputs, a sample of rows. */
+  check(output: Float32Array | Uint32Array): Comparison | Promise<Comparison>;
+  /** Frees what scopes do not: weights. */
+  dispose?(): void;
+}
+
+/** One thing to time. */
+export interface Case extends Omit<Work, "launches"> {
+  readonly kernel: string;
+  readonly variant: string;
+  readonly planned: boolean;
+  readonly shape: string;
+  /** Records one run. */
+  launch(): void;
+  /** Runs once, calls `ran` when that is over, and compares the result with the reference. */
+  check(ran?: () => void): Promise<Comparison>;
+}
+
+export interface Settings {
+  readonly rounds: number;
+  /** How long one case's turn lasts at least, in milliseconds. */
+  readonly turnMs: number;
+  /** A variant that plan() does not pick is not timed if one run takes longer; nor run, once that is foreseen. */
+  readonly slowMs: number;
+}
+
+export const SETTINGS: Readonly<Record<"full" | "quick", Settings>> = {
+  full: { rounds: 5, turnMs: 50, slowMs: 700 },
+  quick: { rounds: 3, turnMs: 20, slowMs: 300 },
+};
+
+/** GPU timestamps cost time of their own: as many launches get them in a round at most. */
+const TIMESTAMPED = 256;
+
+/** Opens groups and gives their cases to `use`, in a scope of their own. */
+export async function withCases<T>(
+  device: Device,
+  groups: readonly Group[],
+  wanted: (name: string) => boolean,
+  use: (cases: readonly Case[]) => Promise<T>,
+): Promise<T> {
+  const opened: Opened[] = [];
+  try {
+    return await device.scope(async () => {
+      const cases: Case[] = [];
+      for (const group of groups) {
+        const variants = group.variants.filter((variant) => wanted(caseName({ ...group, variant })));
+        if (variants.length === 0) continue;
+        const open = await group.open(device);
+        opened.push(open);
+        cases.push(...variants.map((variant) => makeCase(device, group, open, variant)));
+      }
+      return await use(cases);
+    });
+  } finally {
+    for (const open of opened) open.dispose?.();
+    device.memory.trim();
+  }
+}
+
+/** What `--filter` is matched against. */
+export function caseName({ kernel, variant, shape }: Pick<Case, "kernel" | "variant" | "shape">): string {
+  return `${kernel} ${variant} ${shape}`.replace(/ {2,}/g, " ");
+}
+
+function makeCase(device: Device, group: Group, opened: Opened, variant: string): Case {
+  const { kernel, shape } = group;
+  const { flops, bytes, footprint = bytes } = opened;
+  return {
+    ...{ kernel, shape, variant, flops, bytes, footprint },
+    planned: variant === group.planned,
+    launch: () => {
+      device.scope(() => {
+        opened.run(variant);
+      });
+    },
+    check: (ran) =>
+      device.scope(async () => {
+        const output = opened.run(variant);
+        await device.sync();
+        ran?.();
+        return await opened.check(await output.read());
+      }),
+  };
+}
+
+/** Everything of a row that is measured or follows from it. */
+export type Measured = Omit<Row, keyof Machine | "share" | "bound">;
+
+/** A measured row with the share of the limits that was reached. */
+export type Shared = Omit<Row, keyof Machine>;
+
+interface Prepared {
+  readonly item: Case;
+  readonly check: CheckResult | null;
+  readonly firstMs: number | null;
+  readonly launches: number;
+  /** In a turn; 0: not timed, for the reason in `note`. */
+  readonly repetitions: number;
+  readonly note?: string;
+  readonly turns: Turn[];
+}
+
+interface Turn {
+  readonly wall: number;
+  readonly cpu: number;
+  readonly gpu: number | null;
+}
+
+/**
+ * Checks every case, times those that passed, and gives a row for each in order.
+ *
+ * @throws EngineError whatever makes the device unusable
+ */
+export async function measure(
+  device: Device,
+  cases: readonly Case[],
+  { rounds, turnMs, slowMs }: Settings,
+  progress: (text: string) => void = () => {},
+): Promise<Measured[]> {
+  const prepared: Prepared[] = [];
+  /** Milliseconds for each operation, by kernel and variant, of what has run so far. */
+  const pace = new Map<string, number>();
+  for (const item of cases) {
+    const name = `${item.kernel} ${item.variant}`;
+    const foreseen = item.flops * (pace.get(name) ?? 0);
+    if (!item.planned && foreseen > 2 * slowMs) {
+      const note = `not run: about ${(foreseen / 1000).toFixed(1)} s`;
+      prepared.push({ item, check: null, firstMs: null, launches: 0, repetitions: 0, note, turns: [] });
+      continue;
+    }
+    progress(`checking ${caseName(item)}`);
+    const before = device.counts.launches;
+    const { check, firstMs } = await firstRun(item);
+    const launches = device.counts.launches - before;
+    const common = { item, check, firstMs, launches, turns: [] };
+    if (check.share === null || check.share > 1) {
+      prepared.push({ ...common, repetitions: 0, note: "not timed" });
+      continue;
+    }
+    // The first run compiled; this one tells how long it is going to take.
+    const { wall } = await time(device, item, 1);
+    if (item.flops > 0) pace.set(name, wall / item.flops);
+    if (wall > slowMs && !item.planned) {
+      prepared.push({ ...common, repetitions: 0, note: `not timed: ${(wall / 1000).toFixed(1)} s` });
+    } else {
+      prepared.push({ ...common, repetitions: await calibrate(device, item, wall, turnMs) });
+    }
+  }
+  for (let round = 0; round < rounds; round++) {
+    for (const { item, repetitions, turns } of prepared) {
+      if (repetitions === 0) continue;
+      progress(`round ${round + 1} of ${rounds}: ${caseName(item)}`);
+      const turn = await time(device, item, repetitions);
+      // On a software adapter timestamps read the wall clock: one round of them is for the record.
+      const timestamps = device.caps.timestamps && (!device.caps.isSoftware || round === 0);
+      turns.push({ ...turn, gpu: timestamps ? await gpuTime(device, item, repetitions) : null });
+    }
+  }
+  const basis = basisOf(device.caps);
+  return prepared.map(({ item, check, firstMs, launches, note, repetitions, turns }) => {
+    const { kernel, variant, planned, shape, flops, bytes, footprint } = item;
+    const wall = turns.map((turn) => turn.wall);
+    const cpu = turns.map((turn) => turn.cpu);
+    const gpu = turns.flatMap((turn) => turn.gpu ?? []);
+    const times = {
+      ms: middle(wall),
+      ms_min: least(wall),
+      cpu_ms: middle(cpu),
+      cpu_ms_min: least(cpu),
+      gpu_ms: middle(gpu),
+      gpu_ms_min: least(gpu),
+    };
+    const row = {
+      kernel,
+      variant,
+      planned,
+      shape,
+      check,
+      first_ms: firstMs,
+      ...times,
+      rounds: turns.length,
+      repetitions,
+    };
+    const ms = basisTime({ basis, ...times });
+    const rates = { gflops: rate(flops, ms), gbs: rate(bytes, ms) };
+    return { ...row, basis, launches, flops, bytes, footprint, ...rates, ...(note && { note }) };
+  });
+}
+
+/** Adds the share of the limits that was reached. */
+export function withShare<R extends Measured>(row: R, limits: Limits): R & Pick<Row, "share" | "bound"> {
+  const ms = basisTime(row);
+  if (!ms) return { ...row, share: null, bound: null };
+  const best = roofline(row, limits);
+  return { ...row, share: best.ms / ms, bound: best.bound };
+}
+
+/** The time that rates are made of: GPU time if there is any, but CPU time where the CPU does the GPU's work. */
+export function basisOf(caps: Pick<Caps, "isSoftware" | "timestamps">): Basis {
+  if (caps.isSoftware) return "cpu";
+  return caps.timestamps ? "gpu" : "wall";
+}
+
+/** A row's median time on its basis, in milliseconds. */
+export function basisTime(row: Pick<Row, "basis" | "ms" | "cpu_ms" | "gpu_ms">): number | null {
+  return { wall: row.ms, cpu: row.cpu_ms, gpu: row.gpu_ms ?? row.ms }[row.basis];
+}
+
+/** The check, and the time of the run that it checks: the very first. */
+async function firstRun(item: Case): Promise<{ check: CheckResult; firstMs: number | null }> {
+  let firstMs: number | null = null;
+  const start = performance.now();
+  try {
+    const { share } = await item.check(() => {
+      firstMs = performance.now() - start;
+    });
+    return { check: Number.isNaN(share) ? { share: null, note: "not a number" } : { share }, firstMs };
+  } catch (error) {
+    if (error instanceof EngineError) throw error;
+    return { check: { share: null, note: (error as Error).message }, firstMs };
+  }
+}
+
+/** Wall and CPU milliseconds of one run, out of `repetitions` recorded one after the other. */
+async function time(device: Device, item: Case, repetitions: number): Promise<{ wall: number; cpu: number }> {
+  const cpu = process.cpuUsage();
+  const start = performance.now();
+  for (let i = 0; i < repetitions; i++) item.launch();
+  await device.sync();
+  const wall = performance.now() - start;
+  const { user, system } = process.cpuUsage(cpu);
+  return { wall: wall / repetitions, cpu: (user + system) / 1000 / repetitions };
+}
+
+/** Milliseconds of one run by GPU timestamps; null if it launches no kernel. */
+async function gpuTime(device: Device, item: Case, repetitions: number): Promise<number | null> {
+  const runs = Math.min(repetitions, TIMESTAMPED);
+  const times = await device.profile(() => {
+    for (let i = 0; i < runs; i++) item.launch();
+  });
+  return times.length ? times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0) / 1e6 / runs : null;
+}
+
+/** Repetitions that last `turnMs`; finding them out warms everything up. */
+async function calibrate(device: Device, item: Case, onceMs: number, turnMs: number): Promise<number> {
+  let repetitions = 1;
+  // The wait at the end weighs less with every repetition, so the estimate must be made anew as they grow.
+  for (let ms = onceMs; ms * repetitions < turnMs; ms = (await time(device, item, repetitions)).wall) {
+    const wanted = Math.ceil((1.1 * turnMs) / ms);
+    if (wanted <= repetitions) break;
+    repetitions = Math.min(wanted, 10 * repetitions);
+  }
+  return repetitions;
+}
+
+function rate(amount: number, ms: number | null): number | null {
+  return amount && ms ? amount / ms / 1e6 : null;
+}
+
+function middle(numbers: readonly number[]): number | null {
+  return numbers.length ? median(numbers) : null;
+}
+
+function least(numbers: readonly number[]): number | null {
+  return numbers.length ? Math.min(...numbers) : null;
+}

@@ -1,0 +1,32 @@
+/** Layer normalisation: memory-bound, one read and one write of x. */
+import { layerNorm } from "../../src/tensor/ops/layer_norm.ts";
+import { plan, VARIANTS, type Variant } from "../../src/tensor/plan.ts";
+import { layerNorm as reference } from "../../src/tensor/reference/layer_norm.ts";
+import { compare } from "../../test/compare.ts";
+import { Random } from "../../test/random.ts";
+import { TOLERANCES } from "../../test/tolerances.ts";
+import { sampleRows, takeSample } from "../data.ts";
+import type { Groups } from "../harness.ts";
+
+export const groups: Groups = ({ layer_norm }, caps) =>
+  layer_norm.map(({ name, R, D }) => ({
+    kernel: "layer_norm",
+    shape: `${name} R${R} D${D}`,
+    variants: VARIANTS.row,
+    planned: plan("row", caps),
+    open(device) {
+      const random = new Random(1);
+      const [x, weight, bias] = [random.normal(R * D), random.normal(D, 1, 0.1), random.normal(D)];
+      const [xs, w, b] = [device.tensor(x, [R, D]), device.tensor(weight, [D]), device.tensor(bias, [D])];
+      const rows = sampleRows(R);
+      return {
+        flops: 0,
+        bytes: 4 * (2 * R * D + 2 * D),
+        run: (variant) => layerNorm(xs, w, b, 1e-6, { row: variant as Variant<"row"> }),
+        check(y) {
+          const expected = reference(takeSample(x, rows, D), weight, bias, 1e-6);
+          return compare(takeSample(y, rows, D), expected, TOLERANCES.layer_norm, "layer_norm");
+        },
+      };
+    },
+  }));

@@ -1,0 +1,66 @@
+/**
+ * Matrix products with a weight. Many rows are bound by arithmetic; one row, as in decoding, by reading the weight once,
+ * so it is measured over several copies of the weight that together are larger than caches.
+ */
+import { DTYPES } from "../../src/tensor/dtype.ts";
+import type { Caps } from "../../src/tensor/gpu.ts";
+import { linear } from "../../src/tensor/ops/linear.ts";
+import { hasFixedSubgroups, plan, VARIANTS } from "../../src/tensor/plan.ts";
+import { linear as reference } from "../../src/tensor/reference/linear.ts";
+import { compare } from "../../test/compare.ts";
+import { Random } from "../../test/random.ts";
+import { TOLERANCES } from "../../test/tolerances.ts";
+import { randomNumbers, randomWeight, sampleRows, takeSample } from "../data.ts";
+import type { Group, Groups } from "../harness.ts";
+import type { MatmulShape } from "../shapes.ts";
+
+/** More than the caches of large GPUs hold (an H100's L2: 50 MiB). */
+const BEYOND_CACHES = 256 * 2 ** 20;
+const COPIES = { least: 3, most: 16 };
+
+export const groups: Groups = ({ matmul, matvec }, caps) => [
+  ...matmul.map((shape) => group("linear", shape, caps)),
+  ...matvec.map((shape) => group("matvec", shape, caps)),
+];
+
+function group(op: "linear" | "matvec", { name, M, N, K, dtype }: MatmulShape, caps: Caps): Group {
+  return {
+    kernel: "linear",
+    shape: `${name} M${M} K${K} N${N} ${dtype}`,
+    variants: VARIANTS[op].filter((variant) => variant !== "subgroup" || hasFixedSubgroups(caps)),
+    planned: plan(op, caps),
+    open(device) {
+      const x = new Random(1).normal(M * K);
+      const bias = new Random(2).normal(N);
+      const [xs, b] = [device.tensor(x, [M, K]), device.tensor(bias, [N])];
+      const bytes = N * K * DTYPES[dtype].bytes;
+      const copies =
+        op === "linear" ? 1 : Math.min(COPIES.most, Math.max(COPIES.least, Math.ceil(BEYOND_CACHES / bytes)));
+      const weights = Array.from({ length: copies }, () => randomWeight(device, [N, K], dtype));
+      let turn = 0;
+      return {
+        flops: 2 * M * N * K,
+        bytes: bytes + 4 * (M * K + N + M * N),
+        footprint: copies * bytes,
+        run: (variant) => linear(xs, weights[turn++ % copies], b, "none", { [op]: variant }),
+        check(y) {
+          const [rows, columns] = [sampleRows(M, 8), sampleRows(N, 128)];
+          const weight = new Float32Array(columns.length * K);
+          columns.forEach((n, i) => {
+            weight.set(randomNumbers(K, n * K), i * K);
+          });
+          const expected = reference(takeSample(x, rows, K), weight, takeSample(bias, columns, 1), [
+            rows.length,
+            columns.length,
+            K,
+          ]);
+          const actual = rows.flatMap((m) => columns.map((n) => y[m * N + n]));
+          return compare(actual, expected, TOLERANCES.linear, "linear");
+        },
+        dispose() {
+          for (const weight of weights) weight.dispose();
+        },
+      };
+    },
+  };
+}

@@ -1,0 +1,31 @@
+/** Softmax of rows: memory-bound, though the exponential costs some arithmetic. */
+import { softmax } from "../../src/tensor/ops/softmax.ts";
+import { plan, VARIANTS, type Variant } from "../../src/tensor/plan.ts";
+import { softmax as reference } from "../../src/tensor/reference/softmax.ts";
+import { compare } from "../../test/compare.ts";
+import { Random } from "../../test/random.ts";
+import { TOLERANCES } from "../../test/tolerances.ts";
+import { sampleRows, takeSample } from "../data.ts";
+import type { Groups } from "../harness.ts";
+
+export const groups: Groups = (shapes, caps) =>
+  shapes.softmax.map(({ name, R, D }) => ({
+    kernel: "softmax",
+    shape: `${name} R${R} S${D}`,
+    variants: VARIANTS.row,
+    planned: plan("row", caps),
+    open(device) {
+      const x = new Random(1).normal(R * D, 0, 3);
+      const xs = device.tensor(x, [R, D]);
+      const rows = sampleRows(R, 64);
+      return {
+        flops: 0,
+        bytes: 4 * 2 * R * D,
+        run: (variant) => softmax(xs, { row: variant as Variant<"row"> }),
+        check(y) {
+          const expected = reference(takeSample(x, rows, D), D);
+          return compare(takeSample(y, rows, D), expected, TOLERANCES.softmax, "softmax");
+        },
+      };
+    },
+  }));

@@ -1,0 +1,64 @@
+/** Where a run takes place: the device it uses, opened so that GPU timestamps are exact, and what is worth noting down. */
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { cpus, release, type } from "node:os";
+import { fileURLToPath } from "node:url";
+import { create, globals } from "webgpu";
+import { type Device, openDevice } from "../src/tensor/device.ts";
+import { requestBestAdapter } from "../src/tensor/gpu.node.ts";
+import { setAdapterProvider } from "../src/tensor/gpu.ts";
+import type { Machine } from "./rows.ts";
+
+export const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** Held for life: Dawn ends the process if it is collected while a device is open. */
+let gpu: GPU | undefined;
+
+/** Opens the best adapter as a device. */
+export function openBenchDevice(): Promise<Device> {
+  if (!gpu) {
+    // Mesa keeps compiled kernels on disk; without that, the time of a first run is the time of a first run.
+    process.env.MESA_SHADER_CACHE_DISABLE ??= "true";
+    Object.assign(globalThis, globals);
+    // Dawn rounds timestamps to 65.5 µs unless told otherwise, which is longer than most kernels take on a GPU.
+    const made = create(["disable-dawn-features=timestamp_quantization"]);
+    gpu = made;
+    setAdapterProvider(() => requestBestAdapter(made));
+  }
+  return openDevice();
+}
+
+/** What a row says about the machine. */
+export function describeMachine({ caps }: Device): Machine {
+  return {
+    adapter: caps.description,
+    vendor: caps.vendor,
+    architecture: caps.architecture,
+    software: caps.isSoftware,
+    cpu: cpus()[0]?.model.trim() ?? "unknown",
+    cores: cpus().length,
+    os: `${type()} ${release()}`,
+    node: process.version,
+    webgpu: packageVersion("webgpu"),
+    commit: commit(),
+    date: new Date().toISOString(),
+  };
+}
+
+function packageVersion(name: string): string {
+  const text = readFileSync(new URL(`../node_modules/${name}/package.json`, import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+function commit(): string {
+  const git = (...args: string[]) =>
+    execFileSync("git", args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  try {
+    return (
+      git("rev-parse", "--short", "HEAD").trim() +
+      (git("status", "--porcelain", "--untracked-files=no").trim() ? "+" : "")
+    );
+  } catch {
+    return "unknown";
+  }
+}

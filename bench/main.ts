@@ -1,0 +1,206 @@
+/**
+ * `npm run bench`: measures every kernel and the model on this machine, prints a table and keeps the rows as JSON lines.
+ * Progress goes to stderr, and only on a terminal.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { parseArgs } from "node:util";
+import { Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
+import {
+  caseName,
+  type Group,
+  type Groups,
+  type Measured,
+  measure,
+  SETTINGS,
+  type Settings,
+  type Shared,
+  withCases,
+  withShare,
+} from "./harness.ts";
+import { betterOf, groups as limitGroups, limitsOf } from "./kernels/limits.bench.ts";
+import { groups as layerGroups } from "./layers.bench.ts";
+import { describeMachine, openBenchDevice, root } from "./machine.ts";
+import { MODEL_STEPS, measureModel, modelFolder, modelStepName } from "./model.bench.ts";
+import { renderReport, replaceInReadme } from "./report.ts";
+import { formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
+import { MODEL_SHAPES, QUICK_SHAPES } from "./shapes.ts";
+
+const HELP = `usage: npm run bench -- [options]
+
+Measures this machine's limits, then every kernel at the shapes of InstructBLIP-Vicuna-7B, then the model. Every result is
+checked before it is timed; a wrong one is not timed, and the exit code is 1.
+
+  --filter REGEX   only cases whose "kernel variant shape" matches: --filter "linear.*vicuna"
+  --quick          small shapes and fewer rounds: under a minute on two cores
+  --rounds N       rounds of every case (default ${SETTINGS.full.rounds}; ${SETTINGS.quick.rounds} with --quick)
+  --json FILE      where rows are kept (default bench/results/ADAPTER.jsonl); a row measured again replaces its older self
+  --list           print the names of all cases, measure nothing
+
+  --table FILE     print the table of a file of rows, measure nothing
+  --markdown       with --table: in Markdown
+  --readme FILE    put the planned variants of a file of rows into README.md, between its bench markers
+  --help           this text`;
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      filter: { type: "string", default: "" },
+      quick: { type: "boolean", default: false },
+      rounds: { type: "string" },
+      json: { type: "string" },
+      list: { type: "boolean", default: false },
+      table: { type: "string" },
+      markdown: { type: "boolean", default: false },
+      readme: { type: "string" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  if (values.table !== undefined) {
+    console.log(renderReport(readRows(values.table), values.markdown));
+    return 0;
+  }
+  if (values.readme !== undefined) {
+    const path = join(root, "README.md");
+    writeWhole(path, replaceInReadme(readFileSync(path, "utf8"), readRows(values.readme)));
+    return 0;
+  }
+  const settings = { ...SETTINGS[values.quick ? "quick" : "full"] };
+  if (values.rounds !== undefined) settings.rounds = wholeNumber("--rounds", values.rounds);
+  return run({ ...values, settings, filter: regularExpression(values.filter) });
+}
+
+interface RunOptions {
+  readonly quick: boolean;
+  readonly list: boolean;
+  readonly filter: RegExp;
+  readonly settings: Settings;
+  readonly json?: string | undefined;
+}
+
+/** Measures what is asked for, kernel by kernel; rows are kept as soon as a kernel is done, and with their shares in the end. */
+async function run({ quick, list, filter, settings, json }: RunOptions): Promise<number> {
+  const started = performance.now();
+  const wanted = (name: string) => filter.test(name);
+  const progress = new Progress(processTerminal(({ exitCode }) => process.exit(exitCode)));
+  const show = (text: string) => progress.show(text);
+  const device = await openBenchDevice();
+  try {
+    const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
+    const benches = (await groupsOfAllKernels()).map((groups) => groups(shapes, device.caps));
+    const folder = modelFolder();
+    const steps = MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
+    const wantedBenches = benches.filter((bench) => bench.flatMap(namesOf).some(wanted));
+    if (wantedBenches.length === 0 && steps.length === 0) {
+      throw new UsageError(`--filter: no case matches ${filter}; --list prints their names`);
+    }
+    if (list) {
+      for (const name of benches.flat().flatMap(namesOf).filter(wanted)) console.log(name);
+      for (const step of steps) console.log(modelStepName(folder, step));
+      return 0;
+    }
+
+    const machine = describeMachine(device);
+    const file = json ?? join(root, "bench/results", `${slug(machine.adapter)}.jsonl`);
+    const older = existsSync(file) ? readRows(file) : [];
+    const keep = (rows: readonly Shared[]) => {
+      const whole = rows.map((row) => ({ ...row, ...machine }));
+      writeWhole(file, formatRows(mergeRows(older, whole)));
+      return whole;
+    };
+
+    const measureLimits = () =>
+      withCases(
+        device,
+        limitGroups(shapes, device.caps),
+        () => true,
+        (cases) => measure(device, cases, settings, show),
+      );
+    const unshared = (row: Measured): Shared => ({ ...row, share: null, bound: null });
+    const before = await measureLimits();
+    const kernels: Measured[] = [];
+    for (const groups of wantedBenches) {
+      kernels.push(...(await withCases(device, groups, wanted, (cases) => measure(device, cases, settings, show))));
+      keep([...before, ...kernels].map(unshared));
+    }
+    const model = steps.length ? await measureModel(folder, steps, settings, show) : [];
+    // Other programs slow a limit down, never up: the better of two that lie far apart in time is nearer the truth.
+    const limitRows = betterOf(before, await measureLimits());
+    const limits = limitsOf(limitRows, shapes);
+    const rows = keep([...limitRows.map(unshared), ...kernels.map((row) => withShare(row, limits)), ...model]);
+
+    progress.clear();
+    console.log(renderReport(rows));
+    const wrong = rows.filter(isWrong).length;
+    const seconds = ((performance.now() - started) / 1000).toFixed(0);
+    console.log(`\n${rows.length} rows in ${seconds} s, ${wrong} wrong; kept in ${relative(process.cwd(), file)}`);
+    return wrong ? 1 : 0;
+  } finally {
+    progress.clear();
+    device.destroy();
+  }
+}
+
+/** `groups` of every file in bench/kernels but the limits, then of the layers. */
+async function groupsOfAllKernels(): Promise<Groups[]> {
+  const folder = new URL("kernels/", import.meta.url);
+  const files = readdirSync(folder).filter((name) => name.endsWith(".bench.ts") && name !== "limits.bench.ts");
+  const modules = await Promise.all(
+    files.sort().map(async (name) => (await import(new URL(name, folder).href)) as { groups: Groups }),
+  );
+  return [...modules.map(({ groups }) => groups), layerGroups];
+}
+
+function namesOf({ kernel, shape, variants }: Group): string[] {
+  return variants.map((variant) => caseName({ kernel, shape, variant }));
+}
+
+function readRows(path: string): Row[] {
+  try {
+    return parseRows(readFileSync(path, "utf8"));
+  } catch (cause) {
+    throw new Error(`${path}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** Writes beside the file and renames, so that the old one stays whole if the disk is full. */
+function writeWhole(path: string, text: string): void {
+  mkdirSync(dirname(path), { recursive: true });
+  const fresh = `${path}.${process.pid}.tmp`;
+  try {
+    writeFileSync(fresh, text);
+    renameSync(fresh, path);
+  } catch (error) {
+    rmSync(fresh, { force: true });
+    throw error;
+  }
+}
+
+class UsageError extends Error {}
+
+function wholeNumber(option: string, text: string): number {
+  if (!/^[1-9]\d{0,3}$/.test(text))
+    throw new UsageError(`${option} must be a whole number from 1 to 9999, got "${text}"`);
+  return Number(text);
+}
+
+function regularExpression(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (cause) {
+    throw new UsageError(`--filter: ${(cause as Error).message}`, { cause });
+  }
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  const { message, code } = error as Error & { code?: string };
+  const usage = error instanceof UsageError || code?.startsWith("ERR_PARSE_ARGS");
+  console.error(`error: ${message}${usage ? "\n    hint: --help lists the options" : ""}`);
+  process.exitCode = usage ? 2 : 1;
+}

@@ -1,0 +1,89 @@
+/**
+ * A safetensors file that nobody has written: names and shapes are given, the numbers are random and made as they are
+ * read. So a layer of a 7-billion-parameter model is loaded just as from a disk, and a reference sees the same weights.
+ */
+import { DTYPES, f16ToNumber, numberToF16 } from "../src/tensor/dtype.ts";
+import { WeightError } from "../src/tensor/errors.ts";
+import { type Shape, sizeOf } from "../src/tensor/shape.ts";
+import { type ByteSource, checkRange } from "../src/tensor/source.ts";
+import { fillRandom, randomNumbers } from "./data.ts";
+
+const BYTES = DTYPES.f16.bytes;
+
+/** Norm weights lie around 1, everything else around 0 (fillRandom). */
+const isNormWeight = (name: string) => /norm\d?\.weight$/i.test(name);
+
+interface Entry {
+  readonly name: string;
+  readonly shape: Shape;
+  readonly size: number;
+  /** Of its first number, in the file's random sequence. */
+  readonly first: number;
+}
+
+/** All tensors are f16. */
+export class RandomCheckpoint implements ByteSource {
+  readonly name = "random weights";
+  readonly size: number;
+  readonly #header: Uint8Array;
+  readonly #entries: readonly Entry[];
+
+  constructor(shapes: Readonly<Record<string, Shape>>) {
+    const header: Record<string, unknown> = {};
+    const entries: Entry[] = [];
+    let first = 0;
+    for (const [name, shape] of Object.entries(shapes)) {
+      const size = sizeOf(shape);
+      entries.push({ name, shape, size, first });
+      header[name] = { dtype: "F16", shape, data_offsets: [first * BYTES, (first + size) * BYTES] };
+      first += size;
+    }
+    const json = JSON.stringify(header);
+    const text = new TextEncoder().encode(json.padEnd(Math.ceil(json.length / 8) * 8));
+    this.#header = new Uint8Array(8 + text.length);
+    new DataView(this.#header.buffer).setBigUint64(0, BigInt(text.length), true);
+    this.#header.set(text, 8);
+    this.#entries = entries;
+    this.size = this.#header.length + first * BYTES;
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    checkRange(this, offset, into.length);
+    const end = offset + into.length;
+    into.set(this.#header.subarray(offset, end));
+    for (const entry of this.#entries) {
+      const begin = this.#header.length + entry.first * BYTES;
+      const from = Math.max(offset, begin);
+      const to = Math.min(end, begin + entry.size * BYTES);
+      if (from >= to) continue;
+      if ((from - begin) % BYTES || (to - begin) % BYTES) {
+        throw new WeightError("IO", `${this.name}: a read that cuts a number in two`);
+      }
+      this.#fill(entry, (from - begin) / BYTES, into.subarray(from - offset, to - offset));
+    }
+  }
+
+  /** A tensor as a reference wants it; undefined if there is no such tensor. */
+  tensor(name: string): { data: Float32Array; shape: Shape } | undefined {
+    const entry = this.#entries.find((candidate) => candidate.name === name);
+    if (!entry) return undefined;
+    const data = randomNumbers(entry.size, entry.first);
+    return { data: isNormWeight(name) ? data.map((x) => f16ToNumber(aroundOne(x))) : data, shape: entry.shape };
+  }
+
+  async close(): Promise<void> {}
+
+  #fill({ name, first }: Entry, skip: number, into: Uint8Array): void {
+    if (isNormWeight(name)) {
+      const bits = Uint16Array.from(randomNumbers(into.length / BYTES, first + skip), aroundOne);
+      into.set(new Uint8Array(bits.buffer));
+    } else {
+      fillRandom(into, first + skip, "f16");
+    }
+  }
+}
+
+/** f16 bits of 1 + 8 x. */
+function aroundOne(x: number): number {
+  return numberToF16(1 + 8 * x);
+}

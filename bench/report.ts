@@ -1,0 +1,177 @@
+/** How rows are shown: a table for the terminal, one in Markdown, and the part of the README that is made of it. Pure. */
+import { isWrong, type Row } from "./rows.ts";
+
+const BEGIN = "<!-- bench:begin -->";
+const END = "<!-- bench:end -->";
+
+interface Column {
+  readonly title: string;
+  readonly left?: boolean;
+  readonly cell: (row: Row) => string;
+}
+
+const KERNEL_COLUMNS: readonly Column[] = [
+  { title: "kernel", left: true, cell: (row) => row.kernel },
+  {
+    title: "variant",
+    left: true,
+    cell: (row) => row.variant + (row.planned && row.variant !== "-" && row.kernel !== "limit" ? "*" : ""),
+  },
+  { title: "shape", left: true, cell: (row) => row.shape },
+  { title: "check", cell: check },
+  { title: "first", cell: (row) => formatTime(row.first_ms) },
+  { title: "median", cell: (row) => formatTime(row.ms) },
+  { title: "min", cell: (row) => formatTime(row.ms_min) },
+  { title: "cpu", cell: (row) => formatTime(row.cpu_ms) },
+  // On a software adapter timestamps say what the wall clock says; the rows keep them.
+  { title: "gpu", cell: (row) => (row.basis === "cpu" ? "" : formatTime(row.gpu_ms)) },
+  { title: "GFLOP/s", cell: (row) => formatRate(row.gflops) },
+  { title: "GB/s", cell: (row) => formatRate(row.gbs) },
+  { title: "of limit", left: true, cell: limit },
+];
+
+const MODEL_COLUMNS: readonly Column[] = [
+  { title: "model", left: true, cell: (row) => row.shape },
+  { title: "step", left: true, cell: (row) => row.variant },
+  { title: "check", cell: check },
+  { title: "first", cell: (row) => formatTime(row.first_ms) },
+  { title: "median", cell: (row) => formatTime(row.ms) },
+  { title: "min", cell: (row) => formatTime(row.ms_min) },
+  { title: "cpu", cell: (row) => formatTime(row.cpu_ms) },
+  { title: "tokens/s", cell: (row) => formatRate(row.tokens_per_second ?? null) },
+  { title: "launches", cell: (row) => perToken(row, "launches") },
+  { title: "submits", cell: (row) => perToken(row, "submits") },
+  { title: "bind groups", cell: (row) => perToken(row, "bind_groups") },
+  { title: "buffers", cell: (row) => perToken(row, "buffers") },
+];
+
+/** What the columns mean, in lines. */
+function kernelLegend(rows: readonly Row[]): string[] {
+  const basis = {
+    cpu: "CPU time, for on a software adapter the clock shows what else runs",
+    gpu: "GPU time",
+    wall: "wall time, for this adapter has no timestamps",
+  }[rows[0].basis];
+  return [
+    "variant: * is the one plan() picks here. check: share of the tolerance used, against f64 loops (of large results a sample of rows).",
+    "first: the very first run, compiling included. median, min: wall time of one run. cpu: of all threads. gpu: by timestamps.",
+    `GFLOP/s, GB/s: by the median ${basis}.`,
+    "of limit: the time this machine's limits (the rows above the others) allow, by the time taken; and the limit that binds.",
+  ];
+}
+
+const MODEL_LEGEND = [
+  "check: tokens generated over the cache, against one pass without a cache. first: on a fresh device, compiling included.",
+  "prefill: the language model alone. first token: image, Q-Former and prefill. tokens/s: by the wall clock.",
+  "launches, submits, bind groups made, buffers created: for one decoded token.",
+];
+
+/** Machine, tables and legends. */
+export function renderReport(rows: readonly Row[], markdown = false): string {
+  const blocks: string[] = [];
+  const lines = (texts: readonly string[]) => texts.map((text) => (markdown ? `- ${text}` : text)).join("\n");
+  for (const group of byMachine(rows)) {
+    const [first] = group;
+    const kernels = group.filter((row) => row.kernel !== "model");
+    const models = group.filter((row) => row.kernel === "model");
+    const header = `${first.adapter} · ${first.cpu}, ${first.cores} cores · ${first.os} · Node ${first.node} · webgpu ${first.webgpu}`;
+    const commits = [...new Set(group.map((row) => row.commit))].join(", ");
+    const dates = group.map((row) => row.date.slice(0, 10)).sort();
+    const when = dates[0] === dates.at(-1) ? dates[0] : `${dates[0]} to ${dates.at(-1)}`;
+    blocks.push(`${header} · commit ${commits} · ${when}`);
+    if (kernels.length) blocks.push(renderTable(kernels, KERNEL_COLUMNS, markdown), lines(kernelLegend(kernels)));
+    if (models.length) blocks.push(renderTable(models, MODEL_COLUMNS, markdown), lines(MODEL_LEGEND));
+    const wrong = group.filter(isWrong);
+    if (wrong.length) blocks.push(lines(wrong.map(complaint)));
+  }
+  return blocks.join("\n\n");
+}
+
+/**
+ * `readme` with what stands between its markers replaced by the report on the variants that are planned.
+ *
+ * @throws Error if the markers are missing
+ */
+export function replaceInReadme(readme: string, rows: readonly Row[]): string {
+  const begin = readme.indexOf(BEGIN);
+  const end = readme.indexOf(END);
+  if (begin < 0 || end < begin || readme.indexOf(BEGIN, begin + 1) >= 0 || readme.indexOf(END, end + 1) >= 0) {
+    throw new Error(`the file must have one line ${BEGIN} and, behind it, one line ${END}`);
+  }
+  const report = renderReport(
+    rows.filter(({ planned }) => planned),
+    true,
+  );
+  return `${readme.slice(0, begin + BEGIN.length)}\n\n${report}\n\n${readme.slice(end)}`;
+}
+
+/** `870 ns`, `34.5 µs`, `1.25 ms`, `2.34 s`: three digits. */
+export function formatTime(ms: number | null): string {
+  if (ms === null) return "";
+  for (const [unit, size] of [
+    ["s", 1000],
+    ["ms", 1],
+    ["µs", 1e-3],
+  ] as const) {
+    if (ms >= size * 0.9995) return `${threeDigits(ms / size)} ${unit}`;
+  }
+  return `${threeDigits(ms * 1e6)} ns`;
+}
+
+/** Three digits. */
+export function formatRate(rate: number | null): string {
+  return rate === null ? "" : threeDigits(rate);
+}
+
+function threeDigits(value: number): string {
+  if (value >= 99.95) return value.toFixed(0);
+  return value.toFixed(value >= 9.995 ? 1 : 2);
+}
+
+function check(row: Row): string {
+  if (isWrong(row)) return "WRONG";
+  if (row.check === null) return "";
+  return row.check.share === 0 ? "exact" : percent(row.check.share!);
+}
+
+/** The share of the limit and which it is; in its place, why there are no times. */
+function limit(row: Row): string {
+  return row.share === null ? (row.note ?? "") : `${percent(row.share).padStart(5)} ${row.bound}`;
+}
+
+function percent(share: number): string {
+  return share < 0.01 ? "<1 %" : `${Math.round(100 * share)} %`;
+}
+
+function perToken(row: Row, what: "launches" | "submits" | "bind_groups" | "buffers"): string {
+  const count = row.per_token?.[what];
+  return count === undefined ? "" : Number.isInteger(count) ? String(count) : count.toFixed(1);
+}
+
+function complaint({ kernel, variant, shape, check }: Row): string {
+  return `WRONG: ${kernel} ${variant} ${shape}: ${check?.note ?? `${percent(check!.share!)} of the tolerance`}`;
+}
+
+/** Rows of one adapter and processor, in the order they come. */
+function byMachine(rows: readonly Row[]): Row[][] {
+  const machines = new Map<string, Row[]>();
+  for (const row of rows) {
+    const key = `${row.adapter}|${row.cpu}`;
+    const known = machines.get(key);
+    if (known) known.push(row);
+    else machines.set(key, [row]);
+  }
+  return [...machines.values()];
+}
+
+function renderTable(rows: readonly Row[], columns: readonly Column[], markdown: boolean): string {
+  const shown = columns.filter(({ cell }) => rows.some((row) => cell(row) !== ""));
+  const cells = [shown.map(({ title }) => title), ...rows.map((row) => shown.map(({ cell }) => cell(row)))];
+  const widths = shown.map((_, i) => Math.max(...cells.map((line) => line[i].length)));
+  const pad = (line: readonly string[]) =>
+    line.map((text, i) => (shown[i].left ? text.padEnd(widths[i]) : text.padStart(widths[i])));
+  if (!markdown) return cells.map((line) => pad(line).join("  ").trimEnd()).join("\n");
+  const rule = shown.map(({ left }, i) => (left ? "-".repeat(widths[i]) : `${"-".repeat(widths[i] - 1)}:`));
+  const [head, ...body] = cells.map((line) => pad(line.map((text) => text.replaceAll("|", "\\|"))));
+  return [head, rule, ...body].map((line) => `| ${line.join(" | ")} |`).join("\n");
+}

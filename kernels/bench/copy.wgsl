@@ -1,0 +1,26 @@
+// y = x, four numbers an invocation: how fast memory is.
+//
+// x: f32[n]  ->  y: f32[n], n a multiple of four
+// Dispatch: ceil(n / 4 / WG), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // n / 4
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.groups) {
+    return;
+  }
+  y[i] = x[i];
+}

@@ -1,0 +1,18 @@
+// Nothing: what a launch costs by itself.
+//
+// One workgroup of one invocation, which leaves y alone unless told otherwise; a driver cannot know, and must run it.
+// y: f32[1]
+// Dispatch: 1. Needs: nothing.
+struct Params {
+  write: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(1)
+fn main() {
+  if (params.write > 0u) {
+    y[0] = 1.0;
+  }
+}

@@ -1,0 +1,55 @@
+/** Every op has its bench, which uses the op and its reference, and measures every variant that the plan knows. */
+import { readdirSync, readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import type { Groups } from "../../bench/harness.ts";
+import { MODEL_SHAPES, QUICK_SHAPES, type Shapes } from "../../bench/shapes.ts";
+import { hasFixedSubgroups, VARIANTS } from "../../src/tensor/plan.ts";
+import { testDevice } from "../device.ts";
+
+const { caps } = await testDevice();
+const stems = (folder: string, ending: string) =>
+  readdirSync(new URL(folder, import.meta.url))
+    .filter((name) => name.endsWith(ending))
+    .map((name) => name.slice(0, -ending.length));
+
+/** Not ops: what is bound in the place of an absent tensor. */
+const NO_OPS = ["absent"];
+const OPS = stems("../../src/tensor/ops/", ".ts").filter((stem) => !NO_OPS.includes(stem));
+const BENCHES = stems("../../bench/kernels/", ".bench.ts").filter((stem) => stem !== "limits");
+
+test("as many benches as ops", () => {
+  expect(BENCHES.sort()).toEqual(OPS.sort());
+});
+
+async function groupsOf(stem: string, shapes: Shapes) {
+  const { groups } = (await import(`../../bench/kernels/${stem}.bench.ts`)) as { groups: Groups };
+  return groups(shapes, caps);
+}
+
+test.each(BENCHES)("bench/kernels/%s.bench.ts measures its op against its reference", async (stem) => {
+  const text = readFileSync(new URL(`../../bench/kernels/${stem}.bench.ts`, import.meta.url), "utf8");
+  expect(text).toContain(`ops/${stem}.ts`);
+  expect(text).toContain(`reference/${stem}.ts`);
+  for (const shapes of [MODEL_SHAPES, QUICK_SHAPES]) {
+    const groups = await groupsOf(stem, shapes);
+    expect(groups.length).toBeGreaterThan(0);
+    expect(new Set(groups.map(({ shape }) => shape)).size).toBe(groups.length);
+    for (const { kernel, variants, planned } of groups) {
+      expect(kernel).toBe(stem);
+      expect(variants).toContain(planned);
+    }
+  }
+});
+
+test("every variant of every op is measured, as far as the adapter can run it", async () => {
+  const runs = (variants: readonly string[]) =>
+    variants.filter((v) => v !== "subgroup" || hasFixedSubgroups(caps)).sort();
+  for (const shapes of [MODEL_SHAPES, QUICK_SHAPES]) {
+    const variantsOf = async (stem: string) =>
+      [...new Set((await groupsOf(stem, shapes)).flatMap((g) => g.variants))].sort();
+    for (const stem of ["layer_norm", "rms_norm", "softmax"])
+      expect(await variantsOf(stem)).toEqual(runs(VARIANTS.row));
+    expect(await variantsOf("attention")).toEqual(runs(VARIANTS.attention));
+    expect(await variantsOf("linear")).toEqual(runs([...new Set([...VARIANTS.linear, ...VARIANTS.matvec])]));
+  }
+});

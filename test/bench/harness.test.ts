@@ -1,0 +1,171 @@
+import { expect, test } from "vitest";
+import { type Case, caseName, type Group, measure, type Settings, withCases, withShare } from "../../bench/harness.ts";
+import { betterOf, groups as limitGroups, limitsOf } from "../../bench/kernels/limits.bench.ts";
+import { QUICK_SHAPES } from "../../bench/shapes.ts";
+import { Device } from "../../src/tensor/device.ts";
+import { KernelError } from "../../src/tensor/errors.ts";
+import type { Comparison } from "../../test/compare.ts";
+import { testDevice } from "../device.ts";
+
+const device = await testDevice();
+/** No case is slow, however busy the machine. */
+const SETTINGS: Settings = { rounds: 3, turnMs: 2, slowMs: 1e9 };
+const right: Comparison = { maxAbs: 0, nmse: 0, share: 0.5, worstIndex: 0 };
+
+/** A case that computes nothing and lasts `ms`, on whatever clock; it notes its runs in `log`. */
+function fake(variant: string, log: string[], changes: Partial<Case> & { ms?: number } = {}): Case {
+  const { ms = 0, ...rest } = changes;
+  const launch = () => {
+    log.push(variant);
+    for (const end = performance.now() + ms; performance.now() < end; );
+  };
+  return {
+    ...{ kernel: "fake", shape: "any", variant, planned: false, flops: 0, bytes: 8, footprint: 8, launch, ...rest },
+    async check(ran) {
+      launch();
+      ran?.();
+      return rest.check ? rest.check() : right;
+    },
+  };
+}
+
+test("cases take turns, round after round, after all have been checked", async () => {
+  const log: string[] = [];
+  const rows = await measure(device, [fake("a", log, { ms: 3 }), fake("b", log, { ms: 3 })], SETTINGS);
+  // A check and a warm run of each, then three rounds of one run; timestamps add a run in the first or in all of them.
+  const turns = log.join("").replace(/(.)\1+/g, "$1");
+  expect(log.slice(0, 4).join("")).toBe("aabb");
+  expect(turns).toBe("abababab");
+  for (const row of rows) {
+    expect(row).toMatchObject({ check: { share: 0.5 }, rounds: 3, repetitions: 1, launches: 0, gflops: null });
+    expect(row.first_ms).toBeGreaterThanOrEqual(3);
+    expect(row.ms_min).toBeGreaterThanOrEqual(2.9);
+    expect(row.ms).toBeGreaterThanOrEqual(row.ms_min!);
+    expect(row.cpu_ms).toBeGreaterThan(0);
+  }
+});
+
+test("a short case is repeated until its turn is over", async () => {
+  const [row] = await measure(device, [fake("a", [], { ms: 0.1 })], { ...SETTINGS, turnMs: 100 });
+  expect(row.repetitions).toBeGreaterThanOrEqual(4);
+  expect(row.repetitions).toBeLessThanOrEqual(1100);
+  expect(row.ms_min).toBeGreaterThanOrEqual(0.09);
+});
+
+test.each([
+  ["beyond its tolerance", async () => ({ ...right, share: 1.5 }), { share: 1.5 }],
+  ["not a number", async () => ({ ...right, share: Number.NaN }), { share: null, note: "not a number" }],
+  [
+    "an infinity",
+    () => Promise.reject(new Error("element 3 is Infinity, expected 1")),
+    { share: null, note: "element 3 is Infinity, expected 1" },
+  ],
+])("a result that is %s is not timed", async (_, check, expected) => {
+  const log: string[] = [];
+  const [row, other] = await measure(device, [fake("a", log, { check }), fake("b", log)], SETTINGS);
+  expect(row).toMatchObject({ check: expected, ms: null, cpu_ms: null, repetitions: 0, note: "not timed" });
+  expect(log.filter((variant) => variant === "a")).toHaveLength(1);
+  expect(other.ms).not.toBeNull();
+});
+
+test("what the engine throws ends the run", async () => {
+  const check = () => Promise.reject(new KernelError("SHADER_COMPILE", "kernels/fake.wgsl:1:1: no"));
+  await expect(measure(device, [fake("a", [], { check })], SETTINGS)).rejects.toThrow("kernels/fake.wgsl:1:1");
+});
+
+test("a slow variant is not timed unless it is the planned one, and not run once that is foreseen", async () => {
+  const log: string[] = [];
+  const cases = [
+    fake("slow", log, { ms: 60, flops: 1000 }),
+    fake("slow", log, { ms: 60, flops: 10_000, shape: "ten times as large" }),
+    fake("best", log, { ms: 60, flops: 1000, planned: true }),
+  ];
+  const [small, large, planned] = await measure(device, cases, { ...SETTINGS, rounds: 1, slowMs: 50 });
+  expect(small).toMatchObject({
+    check: { share: 0.5 },
+    ms: null,
+    note: expect.stringMatching(/^not timed: \d\.\d s$/),
+  });
+  expect(large).toMatchObject({
+    check: null,
+    first_ms: null,
+    ms: null,
+    note: expect.stringMatching(/^not run: about \d+\.\d s$/),
+  });
+  expect(planned.ms).toBeGreaterThanOrEqual(59);
+  expect(log.filter((variant) => variant === "slow")).toHaveLength(2);
+});
+
+test("groups open only for wanted variants, and are disposed of though a run fails", async () => {
+  const opened: string[] = [];
+  const group = (kernel: string): Group => ({
+    ...{ kernel, shape: "s", variants: ["x", "y"], planned: "x" },
+    open: (on) => {
+      opened.push(kernel);
+      return {
+        ...{ flops: 0, bytes: 4 },
+        run: () => on.tensor([1, 2], [2]),
+        check: (output) => ({ ...right, share: output[1] === 2 ? 0.25 : 9 }),
+        dispose: () => opened.push(`${kernel} disposed`),
+      };
+    },
+  });
+  const before = device.memory.use.live;
+  const failed = withCases(
+    device,
+    [group("one"), group("two")],
+    (name) => name === "two y s",
+    async (cases) => {
+      expect(cases.map(caseName)).toEqual(["two y s"]);
+      expect(cases[0].planned).toBe(false);
+      cases[0].launch();
+      expect((await cases[0].check()).share).toBe(0.25);
+      throw new Error("stop");
+    },
+  );
+  await expect(failed).rejects.toThrow("stop");
+  expect(opened).toEqual(["two", "two disposed"]);
+  expect(device.memory.use.live).toBe(before);
+});
+
+test.runIf(device.caps.timestamps)("on hardware every round has timestamps, and rates are of GPU time", async () => {
+  const hardware = new Device(device.handle, { ...device.caps, isSoftware: false }, Number.POSITIVE_INFINITY);
+  const copy = limitGroups(QUICK_SHAPES, hardware.caps)
+    .filter(({ variants }) => variants.includes("copy"))
+    .slice(0, 1);
+  const [row] = await withCases(
+    hardware,
+    copy,
+    () => true,
+    (cases) => measure(hardware, cases, SETTINGS),
+  );
+  expect(row.basis).toBe("gpu");
+  expect(row.gpu_ms).toBeGreaterThan(0);
+  expect(row.gpu_ms_min).toBeLessThanOrEqual(row.gpu_ms!);
+  expect(row.gbs).toBeCloseTo(row.bytes / row.gpu_ms! / 1e6, 6);
+});
+
+test("this machine's limits are right, finite and positive; a share is the limit's time by the time taken", async () => {
+  const shapes = { ...QUICK_SHAPES, memory: { cached: 2 ** 17, main: 2 ** 18 } };
+  const rows = await withCases(
+    device,
+    limitGroups(shapes, device.caps),
+    () => true,
+    (cases) => measure(device, cases, { rounds: 1, turnMs: 1, slowMs: 1e9 }),
+  );
+  expect(rows.map(({ variant, check }) => [variant, check!.share! <= 1])).toEqual(
+    ["launch", "multiply-add", "copy", "read", "copy", "read", "driver's copy"].map((variant) => [variant, true]),
+  );
+  expect(rows[0].launches).toBe(1);
+  const limits = limitsOf(rows, shapes);
+  for (const value of Object.values(limits)) expect(value > 0 && Number.isFinite(value)).toBe(true);
+
+  const row = { ...rows[1], ms: 8, cpu_ms: 8, gpu_ms: 8 };
+  const twice = withShare(row, { ...limits, ms_per_flop: 4 / row.flops, ms_per_launch: 1 });
+  expect(twice).toMatchObject({ share: 0.5, bound: "arithmetic" });
+  expect(() => limitsOf(rows.slice(1), shapes)).toThrow("could not be measured");
+
+  const [slower, faster] = [{ ...rows[0], ms_min: 5, cpu_ms_min: 5, gpu_ms_min: 5 }, rows[0]];
+  expect(betterOf([slower], [faster])[0].cpu_ms_min).toBe(faster.cpu_ms_min);
+  expect(betterOf([faster], [slower])[0].cpu_ms_min).toBe(faster.cpu_ms_min);
+});

@@ -1,0 +1,79 @@
+/** `npm run bench` as a user runs it, on one kernel. */
+import { execFile } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterAll, expect, test } from "vitest";
+import { formatRows, parseRows } from "../../bench/rows.ts";
+import { row } from "./row.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "instructblip-bench-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function bench(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
+  const command = promisify(execFile)(process.execPath, ["--import", "tsx", "bench/main.ts", ...args], { cwd: root });
+  return command.then(
+    ({ stdout, stderr }) => ({ stdout, stderr, code: 0 }),
+    (error: { stdout: string; stderr: string; code: number }) => error,
+  );
+}
+
+test("--quick --filter layer_norm: checked, timed, printed, kept; an older row of the same name is replaced", async () => {
+  const file = join(folder, "rows.jsonl");
+  const old = row({ adapter: "An older machine", shape: "kept" });
+  await writeFile(file, formatRows([old]));
+  const { stdout, stderr, code } = await bench("--quick", "--rounds", "1", "--filter", "layer_norm", "--json", file);
+  expect(stderr.replace(/^Warning: maxDynamic.*\n/gm, "")).toBe(""); // Dawn's, see scripts/test.mjs
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^layer_norm +workgroup\*? +small R33 D352 +\d+ %/m);
+  expect(stdout).toMatch(/^limit +multiply-add +in registers/m);
+  expect(stdout).toMatch(/^\d+ rows in \d+ s, 0 wrong; kept in .*rows\.jsonl$/m);
+
+  const rows = parseRows(await readFile(file, "utf8"));
+  expect(rows[0]).toEqual(old);
+  const measured = rows.filter(({ kernel }) => kernel === "layer_norm").slice(1);
+  expect(measured.map(({ variant }) => variant)).toEqual(["workgroup", "invocation"]);
+  for (const { check, ms, cpu_ms, gbs, share, launches, adapter, rounds } of measured) {
+    expect(check!.share).toBeGreaterThan(0);
+    expect(check!.share).toBeLessThanOrEqual(1);
+    for (const number of [ms, cpu_ms, gbs, share]) expect(number).toBeGreaterThan(0);
+    expect({ launches, rounds }).toEqual({ launches: 1, rounds: 1 });
+    expect(adapter).not.toBe("");
+  }
+  expect(measured.filter(({ planned }) => planned)).toHaveLength(1);
+
+  // Once more: the rows are replaced, and no other file is left behind.
+  await bench("--quick", "--rounds", "1", "--filter", "layer_norm inv", "--json", file);
+  expect(parseRows(await readFile(file, "utf8"))).toHaveLength(rows.length);
+  expect(readdirSync(folder)).toEqual(["rows.jsonl"]);
+
+  const { stdout: table } = await bench("--table", file, "--markdown");
+  expect(table).toContain("| layer_norm | workgroup");
+  expect(table).toContain("An older machine");
+});
+
+test("--list names every case and measures nothing", async () => {
+  const { stdout, code } = await bench("--quick", "--list", "--filter", "layer_norm|decode");
+  expect(code).toBe(0);
+  const lines = stdout.trimEnd().split("\n");
+  expect(lines).toContain("layer_norm invocation small R33 D352");
+  expect(lines.at(-1)).toMatch(/^model decode /);
+});
+
+test.each([
+  [["--rounds", "0"], '--rounds must be a whole number from 1 to 9999, got "0"', 2],
+  [["--filter", "("], "--filter: Invalid regular expression", 2],
+  [["--filter", "layernorm"], "--filter: no case matches /layernorm/", 2],
+  [["--fast"], "Unknown option '--fast'", 2],
+  [["--table", join(folder, "absent.jsonl")], "absent.jsonl: ENOENT", 1],
+])("%s is refused", async (args, message, expected) => {
+  const { stdout, stderr, code } = await bench(...args);
+  expect(stderr).toContain(`error: `);
+  expect(stderr).toContain(message);
+  expect(stderr).not.toContain("    at ");
+  expect({ stdout, code }).toEqual({ stdout: "", code: expected });
+});
