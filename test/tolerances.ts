@@ -33,4 +33,6 @@ export const TOLERANCES = {
   module: { nmse: 1e-10 },
   /** A module at the end of a free-running f32 forward pass: errors of all modules before it add up. */
   free_running: { nmse: 1e-9 },
+  /** Sums of log-probabilities of a dozen tokens, of logits that differ by some 1e-6. */
+  beam_scores: { abs: 1e-4 },
 } as const satisfies Record<string, Tolerance>;

@@ -11,6 +11,7 @@ Not a test of ours: nothing here knows the TypeScript side.
 
 import argparse
 import hashlib
+import itertools
 import json
 import platform
 import shutil
@@ -115,6 +116,60 @@ def generate(model, inputs, kwargs):
     return result.sequences, torch.stack(result.logits)
 
 
+def record_calls(model, inputs, calls):
+    """Runs generate() for each of `calls`: sequences, beams' scores, and the raw logits of the call named greedy."""
+    tensors = {}
+    for call, kwargs in calls.items():
+        beams = kwargs.get("num_beams", 1) > 1
+        wanted = {"return_dict_in_generate": True, "output_logits": call == "greedy", "output_scores": beams}
+        result = model.generate(**inputs, **kwargs, **wanted)
+        tensors[f"{call}.sequences"] = result.sequences
+        if beams:
+            tensors[f"{call}.sequences_scores"] = result.sequences_scores
+        if call == "greedy":
+            tensors["greedy.logits"] = torch.stack(result.logits)
+    return tensors
+
+
+def answer(processor, sequences):
+    """The rows as text. Beams of models without any end id are filled with -1, which no tokenizer reads."""
+    rows = [[token for token in row if token >= 0] for row in sequences.tolist()]
+    return processor.batch_decode(rows, skip_special_tokens=True)
+
+
+def draw_call(rng, ids):
+    """Decoding options drawn at random, without sampling. `ids` are ordinary token ids to forbid."""
+    def some(chance):
+        return rng.random() < chance
+
+    def pick(*values):
+        return values[int(rng.integers(len(values)))]
+
+    beams = pick(1, 1, 2, 3, 4, 5)
+    kwargs = {"max_new_tokens": int(rng.integers(3, 11)), "do_sample": False, "num_beams": beams}
+    if beams > 1:
+        kwargs["length_penalty"] = pick(1.0, 0.0, -1.0, 2.0)
+        kwargs["early_stopping"] = pick(False, True, "never")
+        kwargs["num_return_sequences"] = int(rng.integers(1, beams + 1))
+    if some(0.5):
+        kwargs["repetition_penalty"] = pick(0.8, 1.2, 1.5)
+    if some(0.3):
+        kwargs["no_repeat_ngram_size"] = pick(1, 2, 3)
+    if some(0.3):
+        kwargs["min_new_tokens"] = int(rng.integers(1, 4))
+    if some(0.3):
+        kwargs["suppress_tokens"] = [int(i) for i in rng.choice(ids, 3, replace=False)]
+    if some(0.2):
+        kwargs["bad_words_ids"] = [[int(i)] for i in rng.choice(ids, 2, replace=False)]
+    if some(0.2):
+        kwargs["forced_eos_token_id"] = int(rng.choice(ids))
+    # Where another option has forbidden the end, transformers adds infinity to minus infinity and chooses the NaN.
+    forbids = {"no_repeat_ngram_size", "min_new_tokens", "suppress_tokens", "bad_words_ids", "forced_eos_token_id"}
+    if some(0.4) and not forbids & kwargs.keys():
+        kwargs["exponential_decay_length_penalty"] = [1, 1.5]
+    return kwargs
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Choosing weights and an end of sequence
 
@@ -147,6 +202,10 @@ def choose_eos(path):
     return None
 
 
+class Unsettled(RuntimeError):
+    """A composite whose greedy decoding no weights make clear-cut; rare (a vocabulary of few ids it likes too well)."""
+
+
 def settle(composite, rng):
     """Redraws the weights until greedy decoding is clear-cut, then sets text_config's eos as the spec wants it.
 
@@ -163,7 +222,7 @@ def settle(composite, rng):
         if not unusable and LOGIT_STD[0] < deviation < LOGIT_STD[1]:
             break
     else:
-        raise RuntimeError(f"no usable weights in {ATTEMPTS} draws: margin {margin}, logits' deviation {deviation}")
+        raise Unsettled(f"no usable weights in {ATTEMPTS} draws: margin {margin}, logits' deviation {deviation}")
     unreached = [i for i in range(3, len(tokenizer)) if i not in set(path.flatten().tolist())]
     never, other = unreached[int(rng.integers(len(unreached)))], unreached[int(rng.integers(len(unreached)))]
     text_config.eos_token_id = {"config": eos, "list": [never, eos], "call": never}[spec["eos"]]
@@ -175,7 +234,14 @@ def settle(composite, rng):
         "greedy_default": {},
         "greedy_max_length": {"max_length": prompt_length + 5},
         "greedy_eos_given": {"max_new_tokens": 12, "eos_token_id": given, "pad_token_id": tokenizer.pad_token_id},
+        "beams": {"num_beams": 3, "max_new_tokens": 8},
+        "beams_penalised": {
+            "num_beams": 5, "repetition_penalty": 1.5, "length_penalty": -1.0, "num_return_sequences": 2,
+            "max_new_tokens": 8,
+        },
     }
+    for i in range(spec.get("drawn_calls", 0)):
+        calls[f"drawn_{i}"] = draw_call(rng, unreached)
     return calls, path, attempt
 
 
@@ -214,14 +280,12 @@ def make_golden(folder, name, spec, seed):
     start = decoder_input_ids(model, path)
     tensors, order = record_forward(model, {**inputs, **start})
     tensors = {**inputs, **start, **tensors}
-    generations = []
-    for call, kwargs in calls.items():
-        sequences, logits = generate(model, inputs, kwargs)
-        tensors[f"{call}.sequences"] = sequences
-        if call == "greedy":
-            tensors["greedy.logits"] = logits
-        answers = processor.batch_decode(sequences, skip_special_tokens=True)
-        generations.append({"name": call, "kwargs": kwargs, "answers": answers})
+    recorded = record_calls(model, inputs, calls)
+    tensors |= recorded
+    generations = [
+        {"name": call, "kwargs": kwargs, "answers": answer(processor, recorded[f"{call}.sequences"])}
+        for call, kwargs in calls.items()
+    ]
     reloaded_path, margin, deviation = explore(model, inputs)
     assert torch.equal(reloaded_path, path), f"{folder}: the files do not say what the model in memory was"
 
@@ -263,8 +327,15 @@ def make_named(out, names):
 
 def make_random(out, seed, count, backbones):
     for i in range(count):
-        spec = composites.random_spec(np.random.default_rng([seed, i, 0]), backbones)
-        make_golden(out / f"random_{seed}_{i}", f"random_{seed}_{i}", spec, [seed, i, 1])
+        name = f"random_{seed}_{i}"
+        for redraw in itertools.count():
+            spec = composites.random_spec(np.random.default_rng([seed, i, 2 * redraw]), backbones)
+            spec["drawn_calls"] = 3
+            try:
+                make_golden(out / name, name, spec, [seed, i, 2 * redraw + 1])
+                break
+            except Unsettled as error:
+                note(f"{out / name}: {error}; drawing another")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -285,12 +356,9 @@ def verify_golden(folder, remake):
     tensors = {**inputs, **start, **tensors}
     if order != about["modules"]:
         complaints.append("modules run in another order")
+    tensors |= record_calls(model, inputs, {call["name"]: call["kwargs"] for call in about["generations"]})
     for generation in about["generations"]:
-        sequences, logits = generate(model, inputs, generation["kwargs"])
-        tensors[f"{generation['name']}.sequences"] = sequences
-        if generation["name"] == "greedy":
-            tensors["greedy.logits"] = logits
-        if processor.batch_decode(sequences, skip_special_tokens=True) != generation["answers"]:
+        if answer(processor, tensors[f"{generation['name']}.sequences"]) != generation["answers"]:
             complaints.append(f"{generation['name']}: other answers")
     expected = {key: stored[about["same_as"].get(key, key)] for key in [*stored, *about["same_as"]]}
     if expected.keys() != tensors.keys():

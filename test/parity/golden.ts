@@ -18,7 +18,17 @@ import { TOLERANCES, type Tolerance } from "../tolerances.ts";
 
 /** One comparison: how much of the tolerance was used. Above 1, or with a note, it failed. */
 export interface ParityRow {
-  readonly stage: "image" | "ids" | "module" | "vision" | "qformer" | "projection" | "logits" | "tokens" | "text";
+  readonly stage:
+    | "image"
+    | "ids"
+    | "module"
+    | "vision"
+    | "qformer"
+    | "projection"
+    | "logits"
+    | "tokens"
+    | "scores"
+    | "text";
   readonly name: string;
   readonly share: number;
   readonly maxAbs: number;
@@ -41,6 +51,7 @@ interface GoldenJson {
   readonly modules: readonly string[];
   readonly same_as: Readonly<Record<string, string>>;
   readonly min_margin: number;
+  readonly spec: { readonly backbone: string };
 }
 
 /** Modules of PyTorch's that have no counterpart, and why. */
@@ -198,11 +209,23 @@ export async function climb(golden: Golden, device: Device): Promise<ParityRow[]
     }
 
     for (const { name, kwargs, answers } of generations) {
-      const { decoder_input_ids: _, ...asked } = inputs;
-      const sequences = await model.generate({ ...asked, ...kwargs });
-      equal("tokens", name, sequences, await golden.rows(`${name}.sequences`));
+      const { decoder_input_ids: _, ...prompt } = inputs as typeof inputs & { decoder_input_ids?: number[][] };
+      const output = await model.generate({ ...prompt, ...kwargs, return_dict_in_generate: true });
       const theirs = await golden.rows(`${name}.sequences`);
-      equal("text", name, processor.batch_decode(theirs, { skip_special_tokens: true }), answers);
+      equal("tokens", name, output.sequences, theirs);
+      const scores = `${name}.sequences_scores`;
+      if (golden.has(scores)) {
+        // The bar holds for sums of log-probabilities; a negative length penalty multiplies these, errors and all.
+        const longest =
+          Math.max(...theirs.map((row) => row.length)) -
+          (golden.json.spec.backbone === "t5" ? 1 : inputs.input_ids[0].length);
+        const factor = Math.max(1, longest ** -Number(kwargs.length_penalty ?? 1));
+        const tolerance = { abs: TOLERANCES.beam_scores.abs * factor };
+        numbers("scores", scores, output.sequences_scores ?? [], (await golden.floats(scores)).data, tolerance);
+      }
+      // Beams of a model without any end id are filled with -1, which no tokenizer reads.
+      const rows = theirs.map((row) => row.filter((id) => id >= 0));
+      equal("text", name, processor.batch_decode(rows, { skip_special_tokens: true }), answers);
     }
   } finally {
     model.dispose();
