@@ -1,0 +1,141 @@
+/**
+ * A file of predictions: a line with the settings of the run, then a line for each question. Parts of one data set are
+ * joined here, and refused unless together they are the whole.
+ */
+import { InputError } from "../../tensor/errors.ts";
+import { METRICS } from "./metrics.ts";
+import type { Row } from "./summary.ts";
+import { isObject, parseObject, type Task } from "./task.ts";
+
+/** The `i`-th of `n` interleaved parts, from 0. */
+export interface Shard {
+  readonly i: number;
+  readonly n: number;
+}
+
+/** The first line, under "evaluation". What figures depend on, besides the hardware. */
+export interface Settings {
+  readonly version: string;
+  readonly task: Task;
+  /** The folder's name. */
+  readonly model: string;
+  /** SHA-256 of the config and of the list of weights, not of the weights. */
+  readonly model_sha256: string;
+  readonly dtype: string;
+  readonly data: string;
+  readonly data_sha256: string;
+  /** Questions in the whole data. */
+  readonly questions: number;
+  readonly shard: Shard;
+}
+
+export interface Part {
+  readonly settings: Settings;
+  readonly rows: readonly Row[];
+}
+
+/** Which settings must agree between parts, and between a run and what it goes on with: all but names of files. */
+const SAME = ["version", "task", "model_sha256", "dtype", "data_sha256", "questions"] as const;
+
+/** The first line of a part. */
+export function headerLine(settings: Settings): string {
+  return `${JSON.stringify({ evaluation: settings })}\n`;
+}
+
+/** Reads a part's lines one after the other. @throws InputError BAD_PART */
+export class PartReader {
+  readonly #name: string;
+  readonly #rows: Row[] = [];
+  readonly #seen = new Set<number>();
+  #settings: Settings | undefined;
+  #line = 0;
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  add(text: string): void {
+    const where = `${this.#name}: line ${++this.#line}`;
+    const value = parseObject(text, "BAD_PART", where);
+    if (!this.#settings) {
+      this.#settings = settingsOf(value.evaluation, where);
+      return;
+    }
+    const row = value as unknown as Row;
+    const { i, n } = this.#settings.shard;
+    const fits =
+      Number.isSafeInteger(row.index) &&
+      row.index >= 0 &&
+      row.index < this.#settings.questions &&
+      (typeof row.prediction === "string") !== isObject(row.error) &&
+      Array.isArray(row.answers) &&
+      row.answers.every((answer) => typeof answer === "string") &&
+      (row.kind === null || typeof row.kind === "string");
+    if (!fits) throw new InputError("BAD_PART", `${where}: this is not a prediction written by evaluate`);
+    if (row.index % n !== i)
+      throw new InputError("BAD_PART", `${where}: question ${row.index} is not in part ${i}/${n}`);
+    if (this.#seen.has(row.index)) throw new InputError("BAD_PART", `${where}: question ${row.index} is there twice`);
+    this.#seen.add(row.index);
+    this.#rows.push(row);
+  }
+
+  /** Undefined for a file without a line. */
+  part(): Part | undefined {
+    return this.#settings && { settings: this.#settings, rows: this.#rows };
+  }
+}
+
+function settingsOf(value: unknown, where: string): Settings {
+  const shard = isObject(value) && isObject(value.shard) ? value.shard : { i: -1, n: 0 };
+  const task = isObject(value) && isObject(value.task) ? value.task : {};
+  const counts = isObject(value) ? [shard.i, shard.n, value.questions] : [];
+  const fits =
+    counts.length > 0 &&
+    counts.every((count) => Number.isSafeInteger(count) && (count as number) >= 0) &&
+    (shard.i as number) < (shard.n as number) &&
+    typeof task.metric === "string" &&
+    Object.hasOwn(METRICS, task.metric);
+  if (fits) return value as unknown as Settings;
+  throw new InputError("BAD_PART", `${where}: not the settings that evaluate --out writes first`);
+}
+
+/** What differs between two runs that must be alike, if anything. */
+export function difference(a: Settings, b: Settings): string | undefined {
+  return SAME.find((name) => JSON.stringify(a[name]) !== JSON.stringify(b[name]));
+}
+
+/** How many of `questions` a shard has. */
+export function sizeOf({ i, n }: Shard, questions: number): number {
+  return Math.max(0, Math.ceil((questions - i) / n));
+}
+
+/** Parts to the whole. @throws InputError PARTS_DIFFER, PARTS_MISSING, PART_UNFINISHED */
+export function joinParts(parts: ReadonlyMap<string, Part>): Part {
+  const [[firstName, first], ...others] = parts;
+  const { n } = first.settings.shard;
+  const names = new Map([[first.settings.shard.i, firstName]]);
+  for (const [name, { settings }] of others) {
+    const other = settings.shard.n === n ? difference(first.settings, settings) : "shard";
+    if (other)
+      throw new InputError("PARTS_DIFFER", `${name} and ${firstName} are not of one run: they differ in ${other}`);
+    const twin = names.get(settings.shard.i);
+    if (twin !== undefined) {
+      throw new InputError("PARTS_DIFFER", `${name} and ${twin} are the same part, ${settings.shard.i}/${n}`);
+    }
+    names.set(settings.shard.i, name);
+  }
+  const missing = Array.from({ length: n }, (_, i) => i).filter((i) => !names.has(i));
+  if (missing.length > 0) {
+    throw new InputError("PARTS_MISSING", `parts are missing: ${missing.map((i) => `${i}/${n}`).join(", ")}`);
+  }
+  for (const [name, { settings, rows }] of parts) {
+    const size = sizeOf(settings.shard, settings.questions);
+    if (rows.length === size) continue;
+    const message = `${name}: ${rows.length} of ${size} questions are done`;
+    throw new InputError("PART_UNFINISHED", message, { hint: "evaluate --resume goes on with it" });
+  }
+  return {
+    settings: { ...first.settings, shard: { i: 0, n: 1 } },
+    rows: [...parts.values()].flatMap(({ rows }) => rows),
+  };
+}
