@@ -53,6 +53,15 @@ describe("a wrong command line", () => {
       /cannot be used with .*--max-length/,
     ],
     [["trace", "--model", "m", "--image", "i", "--prompt", "p"], /required option '--out <file.safetensors>'/],
+    [ask("m", "i", "--shard", "0/2"), /required option '--requests <file.jsonl>' not specified/],
+    [ask("m", "i", "--out", "o"), /required option '--requests <file.jsonl>' not specified/],
+    [["generate", "--model", "m", "--requests", "r", "--json", "--resume"], /required option '--out <file.jsonl>'/],
+    ...["2/2", "1", "1/0", "-1/2", "1/2/3", "0.5/2", ""].map(
+      (shard) => [["generate", "--shard", shard], /It must be i\/n with i from 0 to n-1/] as [string[], RegExp],
+    ),
+    [["evaluate", "--model", "m", "--task", "t"], /required option '--data <file.jsonl>' not specified/],
+    [["evaluate", "--model", "m", "--task", "t", "--data", "d", "--resume"], /required option '--out <file.jsonl>'/],
+    [["merge"], /missing required argument 'parts'/],
     [["inspect"], /missing required argument 'folder'/],
     [["inspect", "a", "b"], /too many arguments/],
     [["devices", "--jsn"], /unknown option '--jsn'\n\(Did you mean --json\?\)/],
@@ -76,19 +85,24 @@ describe("a wrong command line", () => {
 });
 
 describe("help", () => {
-  it.each(["generate", "trace", "inspect", "devices"])("explains %s with examples and exit codes", async (command) => {
-    const { code, stdout, stderr } = await cli([command, "--help"]);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    expect(stdout).toContain(`Usage: instructblip ${command}`);
-    expect(stdout).toContain(`$ instructblip ${command}`);
-    expect(stdout).toMatch(/Exit codes:\n {2}0 /);
-    for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(120);
-  });
+  it.each(["generate", "evaluate", "merge", "trace", "inspect", "devices"])(
+    "explains %s with examples and exit codes",
+    async (command) => {
+      const { code, stdout, stderr } = await cli([command, "--help"]);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(stdout).toContain(`Usage: instructblip ${command}`);
+      expect(stdout).toContain(`$ instructblip ${command}`);
+      expect(stdout).toMatch(/Exit codes:\n {2}0 /);
+      for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(120);
+    },
+  );
 
   it("names every command and environment variable at the top", async () => {
     const { stdout } = await cli(["--help"]);
     for (const word of [
       "generate",
+      "evaluate",
+      "merge",
       "trace",
       "inspect",
       "devices",

@@ -3,15 +3,18 @@ import { constants, createReadStream } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
+import type { Readable } from "node:stream";
 import type { StorageDType } from "../../modules/weights.ts";
 import { InputError } from "../../tensor/errors.ts";
+import { type Shard, sizeOf } from "../evaluation/part.ts";
 import type { GenerationOptions } from "../generation/configuration.ts";
 import { TextIteratorStreamer } from "../generation/streamer.ts";
 import type { InstructBlipForConditionalGeneration, InstructBlipInputs } from "../instructblip.ts";
 import { InstructBlipProcessor } from "../processor.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, progressText } from "./format.ts";
-import { parseLine, type Request, type RequestId, splitLines } from "./requests.ts";
+import { OutFile } from "./out_file.node.ts";
+import { Earlier, parseLine, type Request, type RequestId, splitLines } from "./requests.ts";
 import { loadModel, prepareInputs, type Run, readImage } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch, type Timing } from "./timing.ts";
@@ -34,6 +37,12 @@ export interface Question extends Common {
 export interface Questions extends Common {
   /** A file of JSON lines, or `-`. */
   readonly requests: string;
+  /** Only these of the requests. */
+  readonly shard?: Shard;
+  /** Instead of stdout. */
+  readonly out?: string;
+  /** Go on with `out`. */
+  readonly resume?: boolean;
 }
 
 /** A line of `--json`. */
@@ -116,36 +125,52 @@ async function answer(
 // --- many requests -------------------------------------------------------------------------------------------------
 
 /** Answers every request, one line for each. @returns the exit code */
-export async function runRequests({ requests: path, model: modelPath, dtype }: Questions, run: Run): Promise<number> {
+export async function runRequests(questions: Questions, run: Run): Promise<number> {
+  const { requests: path, model: modelPath, dtype, shard = { i: 0, n: 1 }, resume = false } = questions;
   const { terminal, signal } = run;
   const isFile = path !== "-" && (await isRegularFile(path));
-  const total = isFile ? await countLines(path) : undefined;
+  const lines = isFile ? await countLines(path) : undefined;
   const start = performance.now();
   const folder = await openModelFolder(modelPath);
   const processor = await InstructBlipProcessor.from_pretrained(folder);
-  const model = await loadModel(folder, dtype, run);
-  const loaded = { model, processor, load_ms: performance.now() - start };
+  const earlier = new Earlier(`--out ${questions.out}`);
+  const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, earlier.add);
+  const total = lines === undefined ? undefined : Math.max(0, sizeOf(shard, lines) - earlier.done);
+  let model: InstructBlipForConditionalGeneration | undefined;
+  let loaded: Loaded | undefined;
+  const load = async () => {
+    model = await loadModel(folder, dtype, run);
+    loaded = { model, processor, load_ms: performance.now() - start };
+    return loaded;
+  };
   const base = isFile ? dirname(path) : process.cwd();
-  const input = path === "-" ? process.stdin : createReadStream(path);
   const progress = new Progress(terminal);
-  const begun = performance.now();
   const counts = { done: 0, failed: 0 };
-  let exit: number = EXIT.ok;
-  const stop = () => input.destroy();
-  signal.addEventListener("abort", stop);
-  progress.show(total === undefined ? "waiting for requests …" : `0 of ${total}`);
+  let exit: number = earlier.failed ? EXIT.someFailed : EXIT.ok;
+  let input: Readable | undefined;
+  const stop = () => input?.destroy();
+  let begun = performance.now();
   try {
+    // A run that has nothing left to do needs no model; any other shows at once what is wrong with it.
+    if (!resume) await load();
+    begun = performance.now();
+    input = path === "-" ? process.stdin : createReadStream(path);
+    signal.addEventListener("abort", stop);
+    progress.show(total === undefined ? "waiting for requests …" : `0 of ${total}`);
+    let position = 0;
     for await (const line of splitLines(input)) {
       signal.throwIfAborted();
       const parsed = parseLine(line);
       if (!parsed) continue;
+      if (position++ % shard.n !== shard.i || earlier.take(parsed.id)) continue;
       let result: Result | Failure;
       let fatal: unknown;
       try {
         if (parsed.error) throw parsed.error;
-        result = await answerRequest(loaded, parsed.id, parsed.request, base, signal);
+        result = await answerRequest(loaded ?? (await load()), parsed.id, parsed.request, base, signal);
       } catch (error) {
         signal.throwIfAborted();
+        if (!loaded && !parsed.error) throw error; // the model's fault, not the request's
         if (endsRun(error)) fatal = error;
         else sayStack(terminal, error);
         const { code, message, exitCode } = describeError(error);
@@ -154,9 +179,15 @@ export async function runRequests({ requests: path, model: modelPath, dtype }: Q
         if (exitCode === EXIT.internal) exit = EXIT.internal;
         else if (exit === EXIT.ok) exit = EXIT.someFailed;
       }
+      // A request that the device did not live through is left for the run that goes on.
+      if (fatal && out) throw fatal;
       counts.done++;
-      if (terminal.outIsTerminal) progress.clear();
-      await terminal.out(`${JSON.stringify(result)}\n`);
+      const text = `${JSON.stringify(result)}\n`;
+      if (out) await out.write(text);
+      else {
+        if (terminal.outIsTerminal) progress.clear();
+        await terminal.out(text);
+      }
       if (fatal) throw fatal;
       progress.show(progressText(counts, total, performance.now() - begun));
     }
@@ -167,12 +198,15 @@ export async function runRequests({ requests: path, model: modelPath, dtype }: Q
   } finally {
     signal.removeEventListener("abort", stop);
     progress.clear();
-    input.destroy();
-    model.dispose();
+    input?.destroy();
+    model?.dispose();
+    await out?.close();
   }
-  if (counts.failed) say(terminal, `${counts.failed} of ${counts.done} requests failed; their lines say why`);
+  const failed = counts.failed + earlier.failed;
+  const before = earlier.done ? `, ${earlier.done} before` : "";
+  if (failed) say(terminal, `${failed} of ${counts.done + earlier.done} requests failed; their lines say why`);
   else if (terminal.errIsTerminal)
-    say(terminal, `${counts.done} answered in ${formatDuration(performance.now() - begun)}`);
+    say(terminal, `${counts.done} answered in ${formatDuration(performance.now() - begun)}${before}`);
   return exit;
 }
 

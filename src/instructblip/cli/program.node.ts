@@ -5,6 +5,9 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { ENV } from "../../tensor/env.ts";
+import { METRICS } from "../evaluation/metrics.ts";
+import type { Shard } from "../evaluation/part.ts";
+import { PRESETS } from "../evaluation/presets.ts";
 import type { GenerationOptions } from "../generation/configuration.ts";
 import { describeError, EXIT } from "./format.ts";
 import type { Run } from "./session.node.ts";
@@ -15,7 +18,7 @@ Exit codes:
   ${EXIT.ok}    everything asked for was done
   ${EXIT.refused}    the model, an image, a prompt or an option cannot be used; stderr says why
   ${EXIT.usage}    the command line is wrong
-  ${EXIT.someFailed}    generate --requests: it ran to the end, and some requests failed; their lines say why
+  ${EXIT.someFailed}    it ran to the end, and some of many requests or questions failed; their lines say why
   ${EXIT.internal}   a mistake of this program; please report it
   ${EXIT.sigint}, ${EXIT.sigterm}, ${EXIT.sigpipe}  interrupted, terminated, or the reader of stdout has gone`;
 
@@ -29,10 +32,26 @@ ${[
   .map(([name, what]) => `  ${name}\n      ${what}`)
   .join("\n")}`;
 
+const SHARDS = `  --shard i/n is the i-th of n interleaved parts, i from 0 to n-1: as $SLURM_ARRAY_TASK_ID of an array 0-7, as
+  $JOB_COMPLETION_INDEX of a Kubernetes Indexed Job, or by GNU parallel:
+    $ seq 0 7 | parallel instructblip … --shard {}/8 --out part-{}.jsonl --resume`;
+
+/** Of names, in lines of help. */
+const wrapped = (names: readonly string[]) =>
+  names
+    .join(", ")
+    .replace(/(.{1,100})(?:, |$)/g, "$1,\n              ")
+    .replace(/,\s*$/, "");
+const METRICS_HELP = Object.entries(METRICS)
+  .map(([name, { meaning }]) => `${name}: ${meaning}`)
+  .join("\n              ");
+const PRESETS_HELP = wrapped(Object.keys(PRESETS));
+
 const EXAMPLES = {
   top: `
 Examples:
   $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is unusual about this image?"
+  $ instructblip evaluate --model vicuna-7b --task gqa.json --data gqa.jsonl
   $ instructblip inspect vicuna-7b
   $ instructblip devices
 
@@ -58,6 +77,48 @@ Examples:
   takes generate()'s options by Hugging Face's names. File names are relative to the folder of the requests (to the
   working directory when they come from a pipe). Blank lines are skipped. A request that cannot be answered gives
   {"id", "error": {"code", "message"}}, the run goes on, and the exit code is ${EXIT.someFailed} at the end.
+
+  Spread over machines, and gone on with after an interruption:
+    $ instructblip generate --model vicuna-7b --requests questions.jsonl --json --shard 2/8 --out part-2.jsonl --resume
+${SHARDS}
+  --out never overwrites a file; with --resume it adds to it the requests whose ids are not there yet. A last line that
+  was torn is done again, a failed request is not: remove its line to have it tried once more.
+${EXIT_CODES}`,
+  evaluate: `
+Examples:
+  Accuracy over a set of questions, in figures for people or (--json) as one line of JSON:
+    $ instructblip evaluate --model vicuna-7b --task gqa.json --data gqa.jsonl --images gqa/images
+  In parts, kept as they come, and added up:
+    $ instructblip evaluate --model vicuna-7b --task gqa.json --data gqa.jsonl --shard 2/8 --out part-2.jsonl --resume
+    $ instructblip merge part-*.jsonl
+${SHARDS}
+
+A task is a file such as
+  {"prompt": "Question: {question} Short answer:", "generation": {"max_new_tokens": 10}, "metric": "exact_match_vqa"}
+  prompt      {field} is a question's field; of an array {field} is all joined by commas, {field:30} the first 30,
+              {field:letters} (a) one (b) two; {{ and }} are braces
+  generation  generate()'s options by Hugging Face's names
+  metric      ${METRICS_HELP}
+  preset      prompt, generation and metric as published, each of which the task may replace:
+              ${PRESETS_HELP}
+  name        for the report
+
+A line of data: {"id": 1, "image": "1.jpg", "question": "What is this?", "answers": ["a cat"], "kind": "what"}
+  image       a file in --images (default: beside the data)
+  answers     what counts as right: one or more, for VQA accuracy every annotator's
+  kind        may be absent; questions of a kind are scored together as well
+  All lines are checked before the model is loaded.
+
+A question that cannot be answered is not scored but counted as failed, and makes the exit code ${EXIT.someFailed}.
+--out takes the settings and every prediction as JSON lines, for any other evaluation to score.
+${EXIT_CODES}`,
+  merge: `
+The parts that evaluate --out has written, all of them and complete, give the figures that one run would have given.
+Parts of generate --out need no merging: cat joins them.
+
+Examples:
+  $ instructblip merge part-0.jsonl part-1.jsonl part-2.jsonl
+  $ instructblip merge part-*.jsonl --json
 ${EXIT_CODES}`,
   trace: `
 Writes float32 tensors under Hugging Face's names: pixel_values, vision_outputs.last_hidden_state,
@@ -120,6 +181,12 @@ const ids = once((value) => {
   throw new InvalidArgumentError("It must be token ids, separated by commas: 2 or 2,29871.");
 });
 
+const shard = once((value): Shard => {
+  const [i, n] = /^[0-9]+\/[0-9]+$/.test(value) ? value.split("/").map(Number) : [];
+  if (Number.isSafeInteger(n) && i < n) return { i, n };
+  throw new InvalidArgumentError("It must be i/n with i from 0 to n-1: 0/8 is the first of eight.");
+});
+
 /** Generation options: flag, commander's name for it, Hugging Face's, value, meaning. */
 const GENERATION = [
   ["--max-new-tokens <n>", "maxNewTokens", "max_new_tokens", whole(1), "tokens in the answer, at most (default: 20)"],
@@ -141,6 +208,10 @@ const dtypeOption = () =>
   new Option("--dtype <type>", "how weights are stored on the GPU; arithmetic is f32")
     .choices(["auto", "f32", "f16", "bf16"])
     .default("auto", "auto: as in the checkpoint");
+
+const shardOption = () => new Option("--shard <i/n>", "only the i-th of n parts, counted from 0").argParser(shard);
+const outOption = () => new Option("--out <file.jsonl>", "add the lines to a file as they come").argParser(fileName);
+const resumeOption = () => new Option("--resume", "go on with --out where an earlier run stopped");
 
 const modelOption = () => new Option("--model <folder>", "folder of a checkpoint").argParser(fileName);
 
@@ -191,6 +262,9 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
         .argParser(fileName)
         .conflicts(["image", "prompt", ...GENERATION.map(([, name]) => name)]),
     )
+    .addOption(shardOption())
+    .addOption(outOption())
+    .addOption(resumeOption())
     .option("--json", "print JSON instead of text");
   for (const [flags, , , parse, meaning] of GENERATION) {
     generate.addOption(new Option(flags, meaning).argParser(parse as (value: string, previous: unknown) => unknown));
@@ -199,8 +273,10 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(dtypeOption())
     .addHelpText("after", EXAMPLES.generate)
     .action(async (options, command) => {
+      if (["shard", "out", "resume"].some((name) => options[name] !== undefined)) needs(command, "requests");
       if (options.requests !== undefined) {
         needs(command, "model", "json");
+        if (options.resume) needs(command, "out");
         const { runRequests } = await import("./generate.node.ts");
         return done(await runRequests(options, run));
       }
@@ -209,6 +285,39 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       for (const [, name, key] of GENERATION) if (options[name] !== undefined) generation[key] = options[name];
       const { runGenerate } = await import("./generate.node.ts");
       await runGenerate({ ...options, generation }, run);
+    });
+
+  program
+    .command("evaluate")
+    .description("score a model on a set of questions")
+    .helpOption("--help", "print this help")
+    .addOption(modelOption())
+    .addOption(new Option("--task <file.json>", "prompt, decoding and metric").argParser(fileName))
+    .addOption(new Option("--data <file.jsonl>", "questions with their answers, one a line").argParser(fileName))
+    .addOption(new Option("--images <folder>", "where the pictures are (default: beside the data)").argParser(fileName))
+    .addOption(shardOption())
+    .addOption(outOption())
+    .addOption(resumeOption())
+    .option("--json", "print one JSON object")
+    .addOption(dtypeOption())
+    .addHelpText("after", EXAMPLES.evaluate)
+    .action(async (options, command) => {
+      needs(command, "model", "task", "data");
+      if (options.resume) needs(command, "out");
+      const { runEvaluate } = await import("./evaluate.node.ts");
+      done(await runEvaluate({ ...options, version: version() }, run));
+    });
+
+  program
+    .command("merge")
+    .description("add up the parts of an evaluation")
+    .helpOption("--help", "print this help")
+    .argument("<parts...>", "files that evaluate --out has written")
+    .option("--json", "print one JSON object")
+    .addHelpText("after", EXAMPLES.merge)
+    .action(async (files: string[], options) => {
+      const { runMerge } = await import("./evaluate.node.ts");
+      done(await runMerge(files, options, run));
     });
 
   program

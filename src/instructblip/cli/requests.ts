@@ -144,19 +144,62 @@ export async function* splitLines(chunks: AsyncIterable<Uint8Array>, most = MAX_
   if (size > 0) yield line();
 }
 
-/** Understands a line of bytes; undefined for a blank one. Codes: LINE_TOO_LONG, BAD_UTF8 and those of {@link parseRequest}. */
-export function parseLine({ number, bytes }: Line): ParsedLine | undefined {
-  const at = (error: InputError) => new InputError(error.code, `line ${number}: ${error.message}`);
-  if (!bytes) {
-    return { id: null, error: at(new InputError("LINE_TOO_LONG", `longer than ${MAX_LINE_BYTES} bytes`)) };
-  }
-  let text: string;
+/** A line's text without surrounding blanks; undefined for a blank one. @throws InputError LINE_TOO_LONG, BAD_UTF8 */
+export function lineText({ number, bytes }: Line): string | undefined {
+  if (!bytes) throw new InputError("LINE_TOO_LONG", `longer than ${MAX_LINE_BYTES} bytes`);
   try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: number > 1 }).decode(bytes).trim();
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: number > 1 }).decode(bytes).trim() || undefined;
   } catch {
-    return { id: null, error: at(new InputError("BAD_UTF8", "the line is not valid UTF-8")) };
+    throw new InputError("BAD_UTF8", "the line is not valid UTF-8");
   }
-  if (text === "") return undefined;
-  const parsed = parseRequest(text);
-  return parsed.error ? { id: parsed.id, error: at(parsed.error) } : parsed;
+}
+
+/** Understands a line of bytes; undefined for a blank one. Codes: LINE_TOO_LONG, BAD_UTF8 and those of {@link parseRequest}. */
+export function parseLine(line: Line): ParsedLine | undefined {
+  const at = (error: InputError) => new InputError(error.code, `line ${line.number}: ${error.message}`);
+  try {
+    const text = lineText(line);
+    if (text === undefined) return undefined;
+    const parsed = parseRequest(text);
+    return parsed.error ? { id: parsed.id, error: at(parsed.error) } : parsed;
+  } catch (error) {
+    return { id: null, error: at(error as InputError) };
+  }
+}
+
+/** The answers that an earlier run has written: each excuses one request of its id. */
+export class Earlier {
+  readonly #name: string;
+  /** By the id's JSON, since 7 is not "7"; lines without an id excuse requests without one, in order. */
+  readonly #left = new Map<string, number>();
+  done = 0;
+  failed = 0;
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /** A line of the earlier run. @throws InputError BAD_PART */
+  readonly add = (text: string): void => {
+    let line: unknown;
+    try {
+      line = JSON.parse(text);
+    } catch {}
+    this.done++;
+    if (!isObject(line) || !Object.hasOwn(line, "id") || !("sequences" in line || "error" in line)) {
+      const hint = "only a file that generate --requests --out has written can be gone on with";
+      throw new InputError("BAD_PART", `${this.#name}: line ${this.done} is not an answer`, { hint });
+    }
+    if ("error" in line) this.failed++;
+    const key = JSON.stringify(line.id);
+    this.#left.set(key, (this.#left.get(key) ?? 0) + 1);
+  };
+
+  /** Whether a request is answered already. */
+  take(id: RequestId): boolean {
+    const key = JSON.stringify(id);
+    const left = this.#left.get(key) ?? 0;
+    if (left > 0) this.#left.set(key, left - 1);
+    return left > 0;
+  }
 }

@@ -1,0 +1,97 @@
+/** `--out` and `--resume`: a file that lines are added to, and that a later run goes on with. Never overwrites one. */
+import { constants } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { EngineError, InputError } from "../../tensor/errors.ts";
+import { splitLines } from "./requests.ts";
+
+/** How much is looked at a time for the end of the last whole line. */
+const CHUNK = 2 ** 16;
+
+export class OutFile {
+  readonly #name: string;
+  readonly #handle: FileHandle;
+
+  private constructor(name: string, handle: FileHandle) {
+    this.#name = name;
+    this.#handle = handle;
+  }
+
+  /**
+   * Opens or makes a file. With `resume`, its lines are handed to `onLine` first; a last line that was torn is removed.
+   * @throws InputError OUT_EXISTS (there is something in it, and no `resume`), NOT_REGULAR_FILE, IO, BAD_UTF8
+   */
+  static async open(name: string, resume: boolean, onLine: (text: string) => void): Promise<OutFile> {
+    let handle: FileHandle | undefined;
+    try {
+      // Not to wait for the reader of a pipe; on Windows there is no such flag.
+      const flags = constants.O_APPEND | constants.O_CREAT | constants.O_RDWR | (constants.O_NONBLOCK ?? 0);
+      handle = await open(name, flags, 0o666);
+      const found = await handle.stat();
+      if (!found.isFile()) throw new InputError("NOT_REGULAR_FILE", `--out ${name}: not a regular file`);
+      if (found.size > 0 && !resume) {
+        const hint = "--resume goes on with it; remove it to begin again";
+        throw new InputError("OUT_EXISTS", `--out ${name}: there is something in it already`, { hint });
+      }
+      const end = await endOfLines(handle, found.size);
+      await readLines(handle, end, name, onLine);
+      // Last, so that a file that is no output of ours is left as it is.
+      if (end < found.size) await handle.truncate(end);
+      return new OutFile(name, handle);
+    } catch (cause) {
+      await handle?.close();
+      throw ioError(cause, name);
+    }
+  }
+
+  /** Adds whole lines; they are with the system when the promise resolves. @throws InputError IO */
+  async write(text: string): Promise<void> {
+    try {
+      await this.#handle.appendFile(text);
+    } catch (cause) {
+      throw ioError(cause, this.#name);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+}
+
+/** The offset behind the last newline. */
+async function endOfLines(handle: FileHandle, size: number): Promise<number> {
+  const chunk = new Uint8Array(CHUNK);
+  for (let end = size; end > 0; ) {
+    const start = Math.max(0, end - CHUNK);
+    const { bytesRead } = await handle.read(chunk, 0, end - start, start);
+    const at = chunk.subarray(0, bytesRead).lastIndexOf(10);
+    if (at >= 0) return start + at + 1;
+    end = start;
+  }
+  return 0;
+}
+
+async function readLines(handle: FileHandle, end: number, name: string, onLine: (text: string) => void): Promise<void> {
+  async function* chunks() {
+    const chunk = new Uint8Array(CHUNK);
+    for (let at = 0; at < end; ) {
+      const { bytesRead } = await handle.read(chunk, 0, Math.min(CHUNK, end - at), at);
+      if (bytesRead === 0) return;
+      at += bytesRead;
+      yield chunk.subarray(0, bytesRead);
+    }
+  }
+  for await (const { number, bytes } of splitLines(chunks(), Number.POSITIVE_INFINITY)) {
+    try {
+      onLine(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    } catch (cause) {
+      if (!(cause instanceof TypeError)) throw cause;
+      throw new InputError("BAD_UTF8", `--out ${name}: line ${number} is not valid UTF-8`);
+    }
+  }
+}
+
+function ioError(cause: unknown, name: string): Error {
+  if (cause instanceof EngineError || !(cause instanceof Error)) return cause as Error;
+  const { code } = cause as NodeJS.ErrnoException;
+  return code === undefined ? cause : new InputError("IO", `--out ${name}: the system reports ${code}`, { cause });
+}

@@ -1,0 +1,89 @@
+/** Files of `evaluate` and `merge`: tasks, data and parts of predictions. */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
+import { InputError } from "../../tensor/errors.ts";
+import type { Folder } from "../../tensor/source.ts";
+import { type Part, PartReader } from "../evaluation/part.ts";
+import { type Item, parseItem, parseTask, type Task } from "../evaluation/task.ts";
+import { lineText, splitLines } from "./requests.ts";
+
+/** A larger task file is none. */
+const MAX_TASK_BYTES = 2 ** 20;
+const MAX_CONFIG_BYTES = 2 ** 20;
+
+/** @throws InputError NOT_FOUND, BAD_TASK and those of {@link parseTask} */
+export async function readTask(path: string): Promise<Task> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found?.isFile()) throw new InputError("NOT_FOUND", `--task ${path}: ${found ? "not a file" : "no such file"}`);
+  if (found.size > MAX_TASK_BYTES) throw new InputError("BAD_TASK", `--task ${path}: too large for a task file`);
+  return parseTask(await readFile(path, "utf8"), path);
+}
+
+export interface Data {
+  readonly items: readonly Item[];
+  readonly sha256: string;
+}
+
+/** All questions, checked. @throws InputError NOT_FOUND, BAD_DATA, LINE_TOO_LONG, BAD_UTF8, naming file and line */
+export async function readData(path: string, task: Task): Promise<Data> {
+  const hash = createHash("sha256");
+  const items: Item[] = [];
+  const lineOf = new Map<string, number>();
+  for await (const line of splitLines(chunksOf(path, (chunk) => hash.update(chunk)))) {
+    try {
+      const text = lineText(line);
+      if (text === undefined) continue;
+      const item = parseItem(text, task);
+      const key = JSON.stringify(item.id);
+      const twin = lineOf.get(key);
+      if (twin !== undefined) throw new InputError("BAD_DATA", `the id ${key} is on line ${twin} already`);
+      lineOf.set(key, line.number);
+      items.push(item);
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      throw new InputError(error.code, `${path}: line ${line.number}: ${error.message}`);
+    }
+  }
+  if (items.length === 0) throw new InputError("BAD_DATA", `${path}: there are no questions in it`);
+  return { items, sha256: hash.digest("hex") };
+}
+
+/** @throws InputError NOT_FOUND, BAD_PART */
+export async function readPart(path: string): Promise<Part> {
+  const reader = new PartReader(path);
+  let last: number | undefined;
+  const chunks = chunksOf(path, (chunk) => {
+    last = chunk.at(-1) ?? last;
+  });
+  for await (const { bytes } of splitLines(chunks, Number.POSITIVE_INFINITY))
+    reader.add(new TextDecoder().decode(bytes));
+  const part = reader.part();
+  if (!part) throw new InputError("BAD_PART", `${path}: there is nothing in it`);
+  if (last !== 10) throw new InputError("BAD_PART", `${path}: the last line is not complete`);
+  return part;
+}
+
+async function* chunksOf(path: string, onChunk: (chunk: Uint8Array) => void): AsyncGenerator<Uint8Array> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found || found.isDirectory()) {
+    throw new InputError("NOT_FOUND", `${path}: ${found ? "this is a folder" : "no such file"}`);
+  }
+  for await (const chunk of createReadStream(path) as AsyncIterable<Uint8Array>) {
+    onChunk(chunk);
+    yield chunk;
+  }
+}
+
+/** SHA-256 of the config and of the list of weights or their file's size: the weights are too large to be read for this. */
+export async function identityOf(folder: Folder): Promise<string> {
+  const hash = createHash("sha256").update(await folder.text("config.json", MAX_CONFIG_BYTES));
+  const index = "model.safetensors.index.json";
+  if (await folder.has(index)) return hash.update(await folder.text(index)).digest("hex");
+  const weights = await folder.open("model.safetensors");
+  try {
+    return hash.update(String(weights.size)).digest("hex");
+  } finally {
+    await weights.close();
+  }
+}

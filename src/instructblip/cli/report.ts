@@ -1,0 +1,32 @@
+/** What `evaluate` and `merge` print: figures and what they hold for. */
+import type { Settings } from "../evaluation/part.ts";
+import type { Figure, Summary } from "../evaluation/summary.ts";
+import { formatTable } from "./format.ts";
+
+/** One line of JSON. */
+export function reportJson(summary: Summary, settings: Settings): string {
+  return `${JSON.stringify({ ...summary, settings })}\n`;
+}
+
+/** For people. */
+export function reportText(summary: Summary, settings: Settings): string {
+  const { task, shard } = settings;
+  const kinds = Object.entries(summary.kinds);
+  const rows = [["", "score", "95 % interval", "answered", "failed"], cells("all", summary)];
+  for (const [kind, figure] of kinds) rows.push(cells(kind, figure));
+  const facts = [
+    ["task", task.preset && task.preset !== task.name ? `${task.name} (${task.preset})` : task.name],
+    ["metric", `${summary.metric}, times 100, of answered questions`],
+    ["prompt", JSON.stringify(task.prompt)],
+    ["generation", JSON.stringify(task.generation)],
+    ["model", `${settings.model}, weights as ${settings.dtype}`],
+    ["data", `${settings.data}, ${settings.questions} questions`],
+  ];
+  if (shard.n > 1) facts.push(["part", `${shard.i}/${shard.n}: figures of this part alone`]);
+  return `${formatTable(rows, [1, 2, 3, 4])}\n${formatTable(facts)}`;
+}
+
+function cells(name: string, { score, interval, count, failed }: Figure): string[] {
+  const range = interval ? interval.map((end) => end.toFixed(2)).join(" … ") : "-";
+  return [name, score === null ? "-" : score.toFixed(2), range, String(count), String(failed)];
+}
