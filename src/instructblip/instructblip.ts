@@ -31,7 +31,7 @@ import type { Streamer } from "./generation/streamer.ts";
 import type { Decoding, Ids, LanguageModel } from "./language_model.ts";
 import { LlamaForCausalLM } from "./llama.ts";
 import { OPTForCausalLM } from "./opt.ts";
-import { platform } from "./platform.ts";
+import { type OpenFolderOptions, platform } from "./platform.ts";
 import { InstructBlipQFormerModel, type QFormerOutput } from "./qformer.ts";
 import { T5ForConditionalGeneration } from "./t5.ts";
 import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
@@ -84,7 +84,7 @@ export interface GenerateOptions extends GenerationOptions {
   on_token?: (step: number) => void;
 }
 
-export interface FromPretrainedOptions extends LoadOptions {
+export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   /** Default: a device opened for this model, and destroyed with it. */
   device?: Device;
   /** What matrices are stored as; arithmetic is f32 always. Default "auto": as in the checkpoint. */
@@ -134,14 +134,15 @@ export class InstructBlipForConditionalGeneration extends Module {
   /**
    * Loads a Hugging Face checkpoint folder as it lies on disk: config.json and safetensors, in one file or many.
    *
-   * @param from a path, or a Folder (a browser's files, HTTP)
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder (a browser's files, HTTP)
    * @throws ConfigError, WeightError, DeviceError; the signal's reason
    */
   static async from_pretrained(
     from: string | Folder,
-    { device, dtype = "auto", ...load }: FromPretrainedOptions = {},
+    { device, dtype = "auto", on_download, ...load }: FromPretrainedOptions = {},
   ): Promise<InstructBlipForConditionalGeneration> {
-    const folder = typeof from === "string" ? await platform().openFolder(from) : from;
+    const folder =
+      typeof from === "string" ? await platform().openFolder(from, { on_download, signal: load.signal }) : from;
     const config = InstructBlipConfig.parse(await folder.text("config.json", 2 ** 20));
     const checkpoint = await Checkpoint.open(folder);
     const opened = device ?? (await openDevice());

@@ -1,9 +1,11 @@
-/** The platform in Node: the file system, and pictures through sharp. */
+/** The platform in Node: the file system, models of the Hugging Face Hub, and pictures through sharp. */
 import { stat } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { InputError, WeightError } from "../tensor/errors.ts";
 import { formatBytes } from "../tensor/memory.ts";
 import { FileSource, NodeFolder } from "../tensor/source.node.ts";
+import { HubFolder } from "./hub.node.ts";
+import { parseHubId } from "./hub.ts";
 import { decodeImage } from "./image.node.ts";
 import type { Platform } from "./platform.ts";
 
@@ -11,14 +13,15 @@ import type { Platform } from "./platform.ts";
 const MAX_IMAGE_BYTES = 256 * 2 ** 20;
 
 export const nodePlatform: Platform = {
-  async openFolder(path) {
+  /** A folder if there is one of that name, else `owner/name[@revision]` of the Hub. */
+  async openFolder(path, options) {
     const found = await stat(path).catch(() => undefined);
-    if (!found?.isDirectory()) {
-      throw new WeightError("NOT_FOUND", `${path}: ${found ? "is not a folder" : "no such folder"}`, {
-        hint: "give the folder that holds config.json and model.safetensors",
-      });
-    }
-    return new NodeFolder(path);
+    if (found?.isDirectory()) return new NodeFolder(path);
+    const id = found ? undefined : parseHubId(path);
+    if (id) return HubFolder.open(id, options);
+    throw new WeightError("NOT_FOUND", `${path}: ${found ? "is not a folder" : "no such folder"}`, {
+      hint: "give the folder that holds config.json and model.safetensors, or a model of the Hugging Face Hub: owner/name",
+    });
   },
 
   async readImage(image, name, options) {

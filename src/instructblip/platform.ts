@@ -7,10 +7,25 @@ import type { Folder } from "../tensor/source.ts";
 import type { RgbImage } from "./image_processor.ts";
 
 export interface Platform {
-  /** A checkpoint folder by its path (Node) or URL (browser). */
-  openFolder(where: string): Promise<Folder>;
+  /** A checkpoint folder by its path or Hugging Face Hub id (Node), or its URL (browser). */
+  openFolder(where: string, options?: OpenFolderOptions): Promise<Folder>;
   /** A picture by its path or URL, or from its file's bytes. `name` is for messages. */
   readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage>;
+}
+
+/** How far one file is. */
+export interface DownloadProgress {
+  readonly file: string;
+  /** What an earlier run had fetched counts. */
+  readonly loadedBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface OpenFolderOptions {
+  /** Called while a file of the Hugging Face Hub is downloaded. */
+  on_download?: ((progress: DownloadProgress) => void) | undefined;
+  /** Stops a download. */
+  signal?: AbortSignal | undefined;
 }
 
 export interface DecodeOptions {

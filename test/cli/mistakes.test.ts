@@ -1,7 +1,7 @@
 /** Mistakes at the command line: one clear message, the right exit code, nothing on stdout, never a stack. */
 import { readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { EXIT } from "../../src/instructblip/cli/format.ts";
 import { cli, copyOfGolden, GOLDENS, temporaryFolder } from "./cli.ts";
 
@@ -121,7 +121,11 @@ describe("help", () => {
 
 describe("a model that is not there", () => {
   it("names the folder, and says where models come from", async () => {
-    expect(await refused(ask("nowhere/at-all"), EXIT.refused)).toMatch(/nowhere\/at-all: no such folder\n.*download/);
+    vi.stubEnv("HF_HUB_OFFLINE", "1");
+    expect(await refused(ask("nowhere/at-all"), EXIT.refused)).toMatch(
+      /nowhere\/at-all: no such folder, and .* not wholly, in the cache at .*\n.*HF_HUB_OFFLINE/,
+    );
+    vi.unstubAllEnvs();
     expect(await refused(ask(PICTURE), EXIT.refused)).toMatch(/this is a file, not a folder/);
     expect(await refused(["inspect", await temporaryFolder()], EXIT.refused)).toMatch(/there is no config\.json/);
   });

@@ -53,7 +53,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const { dtype, version, shard = { i: 0, n: 1 } } = evaluation;
   const task = await readTask(evaluation.task);
   const { items, sha256 } = await readData(evaluation.data, task);
-  const folder = await openModelFolder(evaluation.model);
+  const folder = await openModelFolder(evaluation.model, run);
   const processor = await InstructBlipProcessor.from_pretrained(folder);
   const settings: Settings = {
     version,

@@ -65,7 +65,7 @@ export interface Failure {
 export async function runGenerate(question: Question, run: Run): Promise<void> {
   const { terminal, signal } = run;
   let start = performance.now();
-  const folder = await openModelFolder(question.model);
+  const folder = await openModelFolder(question.model, run);
   const processor = await InstructBlipProcessor.from_pretrained(folder);
   let load_ms = performance.now() - start;
   // A mistake in the picture or the prompt shows before the weights are loaded, not minutes later.
@@ -131,7 +131,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   const isFile = path !== "-" && (await isRegularFile(path));
   const lines = isFile ? await countLines(path) : undefined;
   const start = performance.now();
-  const folder = await openModelFolder(modelPath);
+  const folder = await openModelFolder(modelPath, run);
   const processor = await InstructBlipProcessor.from_pretrained(folder);
   const earlier = new Earlier(`--out ${questions.out}`);
   const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, earlier.add);

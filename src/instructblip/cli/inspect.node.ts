@@ -14,7 +14,7 @@ export interface InspectOptions {
 }
 
 export async function runInspect(path: string, { json, tensors }: InspectOptions, terminal: Terminal): Promise<void> {
-  const folder = await openModelFolder(path);
+  const folder = await openModelFolder(path, { terminal });
   const config = await readConfig(folder);
   const checkpoint = await Checkpoint.open(folder);
   const files: { name: string; bytes: number }[] = [];

@@ -24,7 +24,7 @@ export interface TraceOptions {
 
 export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   await checkOut(options.out);
-  const folder = await openModelFolder(options.model);
+  const folder = await openModelFolder(options.model, run);
   const config = await readConfig(folder);
   if (options.decoderInputIds) {
     const message = `--decoder-input-ids: the language model (${config.text_config.model_type}) has no decoder of its own`;
