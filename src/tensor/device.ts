@@ -110,6 +110,8 @@ export class Device {
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #layouts = new Map<string, { id: number; layout: GPUBindGroupLayout }>();
   readonly #groups = new Map<string, GPUBindGroup>();
+  /** Keys of the bind groups on a persistent storage, so that disposing one cache leaves the others' groups alone. */
+  readonly #groupsOn = new WeakMap<Storage, string[]>();
   readonly #paramsLayout: GPUBindGroupLayout;
   readonly #paramsBuffer: GPUBuffer;
   readonly #paramsGroup: GPUBindGroup;
@@ -130,9 +132,10 @@ export class Device {
   constructor(handle: GPUDevice, caps: Caps, budget: number) {
     this.handle = handle;
     this.caps = caps;
-    this.memory = new Memory(handle, { ...caps, budget }, () => {
+    this.memory = new Memory(handle, { ...caps, budget }, (storage) => {
       this.flush(); // what is recorded still needs the buffers
-      this.#groups.clear();
+      if (storage === undefined) this.#groups.clear();
+      else for (const key of this.#groupsOn.get(storage) ?? []) this.#groups.delete(key);
     });
     this.#paramsLayout = handle.createBindGroupLayout({
       entries: [
@@ -465,6 +468,13 @@ export class Device {
       this.counts.bindGroups++;
       if (this.#groups.size > 16384) this.#groups.clear();
       this.#groups.set(key, group);
+      for (const { name } of bindings) {
+        const { storage } = launch.bindings[name];
+        if (!storage.persistent) continue;
+        const keys = this.#groupsOn.get(storage);
+        if (keys) keys.push(key);
+        else this.#groupsOn.set(storage, [key]);
+      }
     }
     return group;
   }

@@ -40,7 +40,7 @@ export class Memory {
   readonly #maxBindingBytes: number;
   readonly #maxBufferBytes: number;
   readonly #budget: number;
-  readonly #onDestroy: () => void;
+  readonly #onDestroy: (storage?: Storage) => void;
   readonly #free = new Map<number, GPUBuffer[]>();
   readonly #scopes: Set<Storage>[] = [];
   readonly #buffers = new Map<Storage, number>();
@@ -50,11 +50,11 @@ export class Memory {
   #created = 0;
   #nextId = 1;
 
-  /** `onDestroy` is called before pooled buffers are destroyed, so that nobody keeps a bind group on one. */
+  /** `onDestroy` is called before a persistent storage, or all pooled buffers, are destroyed: bind groups hold them. */
   constructor(
     device: GPUDevice,
     limits: { maxBindingBytes: number; maxBufferBytes: number; budget: number },
-    onDestroy: () => void,
+    onDestroy: (storage?: Storage) => void,
   ) {
     this.#device = device;
     this.#maxBindingBytes = limits.maxBindingBytes;
@@ -111,7 +111,7 @@ export class Memory {
     this.#buffers.delete(storage);
     this.#live -= capacity;
     if (storage.persistent) {
-      this.#onDestroy();
+      this.#onDestroy(storage);
       storage.buffer.destroy();
       return;
     }
