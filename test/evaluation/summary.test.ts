@@ -49,6 +49,7 @@ describe("figures", () => {
     );
     expect(interval![0]).toBeCloseTo(72.2467, 3); // n / (n + z²), by hand
     expect(interval![1]).toBeCloseTo(100, 10);
+    expect(interval![1]).toBeLessThanOrEqual(100);
     const half = summarize(
       "exact_match",
       Array.from({ length: 100 }, (_, i) => row(i, i % 2 ? "yes" : "no")),
@@ -69,7 +70,14 @@ describe("figures", () => {
     const error = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / 2 / 3);
     expect(score).toBeCloseTo(100 * mean, 10);
     expect(interval![0]).toBeCloseTo(Math.max(0, 100 * (mean - 1.959963984540054 * error)), 10);
-    expect(interval![1]).toBeCloseTo(100 * (mean + 1.959963984540054 * error), 10);
+    expect(mean + 1.959963984540054 * error).toBeGreaterThan(1);
+    expect(interval![1]).toBe(100); // mean + 1.96 errors is above what can be
+    const narrow = summarize("vqa_accuracy", Array.from({ length: 20 }, (_, i) => rows[i % 3]) as Row[]);
+    const spread = Array.from({ length: 20 }, (_, i) => values[i % 3]);
+    const middle = spread.reduce((sum, value) => sum + value, 0) / 20;
+    const half = 1.959963984540054 * Math.sqrt(spread.reduce((sum, value) => sum + (value - middle) ** 2, 0) / 19 / 20);
+    expect(narrow.interval![0]).toBeCloseTo(100 * (middle - half), 10);
+    expect(narrow.interval![1]).toBeCloseTo(100 * (middle + half), 10);
   });
 
   it("do not depend on the order of rows", () => {

@@ -36,16 +36,13 @@ const SHARDS = `  --shard i/n is the i-th of n interleaved parts, i from 0 to n-
   $JOB_COMPLETION_INDEX of a Kubernetes Indexed Job, or by GNU parallel:
     $ seq 0 7 | parallel instructblip … --shard {}/8 --out part-{}.jsonl --resume`;
 
-/** Of names, in lines of help. */
-const wrapped = (names: readonly string[]) =>
-  names
-    .join(", ")
-    .replace(/(.{1,100})(?:, |$)/g, "$1,\n              ")
-    .replace(/,\s*$/, "");
+const COLUMN = "\n              ";
 const METRICS_HELP = Object.entries(METRICS)
   .map(([name, { meaning }]) => `${name}: ${meaning}`)
-  .join("\n              ");
-const PRESETS_HELP = wrapped(Object.keys(PRESETS));
+  .join(COLUMN);
+const PRESETS_HELP = Object.keys(PRESETS)
+  .map((name, i) => (i === 0 ? "" : i % 5 === 0 ? `,${COLUMN}` : ", ") + name)
+  .join("");
 
 const EXAMPLES = {
   top: `

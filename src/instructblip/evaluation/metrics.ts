@@ -17,7 +17,9 @@ export interface Metric {
   readonly leastAnswers: number;
   /** Each score is 0 or 1. */
   readonly binary: boolean;
-  /** A score for each, in order: 0 … 1, of CIDEr-D 0 … 10. Of CIDEr-D it depends on all of them. */
+  /** The best score; the worst is 0. */
+  readonly best: number;
+  /** A score for each, in order. Of CIDEr-D it depends on all of them. */
   scores(answered: readonly Answered[]): number[];
 }
 
@@ -31,30 +33,35 @@ export const METRICS = {
     meaning: "the prediction is one of the answers, letter for letter",
     leastAnswers: 1,
     binary: true,
+    best: 1,
     scores: each((prediction, answers) => exactMatch(prediction, answers, "none")),
   },
   exact_match_vqa: {
     meaning: "the same after the VQA evaluation's spelling of both (GQA, VSR)",
     leastAnswers: 1,
     binary: true,
+    best: 1,
     scores: each((prediction, answers) => exactMatch(prediction, answers, "vqa")),
   },
   vqa_accuracy: {
     meaning: "VQA accuracy by the official evaluation: agreement with 10 annotators",
     leastAnswers: LEAST_ANSWERS,
     binary: false,
+    best: 1,
     scores: each((prediction, answers) => vqaAccuracy(prediction, answers, "official")),
   },
   vqa_accuracy_lavis: {
     meaning: "VQA accuracy as LAVIS computes it",
     leastAnswers: LEAST_ANSWERS,
     binary: false,
+    best: 1,
     scores: each((prediction, answers) => vqaAccuracy(prediction, answers, "lavis")),
   },
   cider: {
     meaning: "CIDEr-D of captions against references, document frequencies from all of them",
     leastAnswers: 1,
     binary: false,
+    best: 10,
     scores: (answered) =>
       ciderD(
         answered.map(({ prediction, answers }) => ({

@@ -1,5 +1,5 @@
 /** From answered and failed questions to figures. The same rows give the same figures, however they were come by. */
-import { METRICS, type MetricName } from "./metrics.ts";
+import { METRICS, type Metric, type MetricName } from "./metrics.ts";
 import type { Item } from "./task.ts";
 
 /** What became of a question: an answer or an error, never an empty answer for an error. */
@@ -33,13 +33,12 @@ export interface Summary extends Figure {
 export function summarize(metric: MetricName, rows: readonly Row[]): Summary {
   const ordered = [...rows].sort((a, b) => a.index - b.index);
   const answered = ordered.filter((row) => row.error === undefined);
-  const { binary } = METRICS[metric];
   const scores = METRICS[metric].scores(answered);
   const kinds = new Set(ordered.map((row) => row.kind).filter((kind) => kind !== null));
   const figureOf = (kind?: string): Figure => {
     const mine = scores.filter((_, i) => kind === undefined || answered[i].kind === kind);
     const asked = ordered.filter((row) => kind === undefined || row.kind === kind).length;
-    return { ...estimate(mine, binary), count: mine.length, failed: asked - mine.length };
+    return { ...estimate(mine, METRICS[metric]), count: mine.length, failed: asked - mine.length };
   };
   return { metric, ...figureOf(), kinds: Object.fromEntries([...kinds].sort().map((kind) => [kind, figureOf(kind)])) };
 }
@@ -47,7 +46,7 @@ export function summarize(metric: MetricName, rows: readonly Row[]): Summary {
 /** Of 95 % of a normal distribution. */
 const Z = 1.959963984540054;
 
-function estimate(scores: readonly number[], binary: boolean): Pick<Figure, "score" | "interval"> {
+function estimate(scores: readonly number[], { binary, best }: Metric): Pick<Figure, "score" | "interval"> {
   const n = scores.length;
   if (n === 0) return { score: null, interval: null };
   const mean = scores.reduce((sum, score) => sum + score, 0) / n;
@@ -61,5 +60,5 @@ function estimate(scores: readonly number[], binary: boolean): Pick<Figure, "sco
     const squares = scores.reduce((sum, score) => sum + (score - mean) ** 2, 0);
     half = Z * Math.sqrt(squares / (n - 1) / n);
   }
-  return { score: 100 * mean, interval: [100 * Math.max(0, middle - half), 100 * (middle + half)] };
+  return { score: 100 * mean, interval: [100 * Math.max(0, middle - half), 100 * Math.min(best, middle + half)] };
 }
