@@ -57,14 +57,14 @@ function countNgrams(words: readonly string[]): Counts {
 interface Vector {
   readonly weights: readonly ReadonlyMap<string, number>[];
   readonly norms: readonly number[];
-  /** Pairs of words, not words: so in pycocoevalcap, and only the difference of two lengths is used. */
+  /** Words. pycocoevalcap counts pairs of them, and only uses the difference of two lengths. */
   readonly length: number;
 }
 
 function weigh(counts: Counts, idf: (ngram: string) => number): Vector {
   const weights = counts.map((some) => new Map([...some].map(([ngram, count]) => [ngram, count * idf(ngram)])));
   const norms = weights.map((some) => Math.sqrt([...some.values()].reduce((sum, weight) => sum + weight ** 2, 0)));
-  return { weights, norms, length: [...counts[1].values()].reduce((sum, count) => sum + count, 0) };
+  return { weights, norms, length: [...counts[0].values()].reduce((sum, count) => sum + count, 0) };
 }
 
 /** For n = 1 … 4 */

@@ -25,7 +25,7 @@ from pathlib import Path
 OUT = Path(__file__).parent / "data" / "metrics.json.gz"
 FILES = ["vqaEval.py", "vqa_eval.py", "cider_scorer.py"]
 PUNCTUATION = list(";/[]\"{}()=+\\_-><@`,?!") + [".", "'", ":", "%", "$", "&"]
-BLANKS = [" ", "  ", "\t", "\n", "\u00a0", "\u2003", "\u0085"]
+BLANKS = [" ", "  ", "\t", "\n", "\v", "\x1c", "\x1f", "\u00a0", "\u2003", "\u0085", "\ufeff"]  # the last is none to Python
 WORDS = """yes no a an the red blue dog dogs 2 3 10 1,000 2.5 .5 5. 3,4 none zero one two three four five six seven eight nine
 ten eleven None TWO The A An it's its don't dont cant can't couldnt've couldn'tve wheres theyre y'all'dve yall'll ow's'at
 'ows'at Im I'dve somebody'd lets twas o'clock oclock left-handed t-shirt black/white u.s. U.S. a.m. 7:30 50% $5 #1 @home
@@ -77,7 +77,7 @@ def phrase(rng):
 
 def variant(rng, text):
     """The same answer as another annotator might write it."""
-    how = rng.randrange(8)
+    how = rng.randrange(9)
     if how == 0:
         return text.upper()
     if how == 1:
@@ -88,11 +88,14 @@ def variant(rng, text):
         return text.replace(" ", "-")
     if how == 4:
         return f" {text}\n"
+    if how == 5:
+        return f"{rng.choice(BLANKS)}{text}{rng.choice(BLANKS)}"
     return text
 
 
 def texts(rng):
     made = ["", " ", "." * 31, "." * 32, "." * 33, ". " * 40, "a.b" * 40, "1.2.3", "1,2", "a,b 1,2", "the", "a a the"]
+    made += [f"{blank}two{blank}the" for blank in BLANKS]
     made += WORDS + [f"x{p}y" for p in PUNCTUATION] + [f"x {p}y" for p in PUNCTUATION] + [f"x{p} y 1,2" for p in PUNCTUATION]
     return made + [phrase(rng) for _ in range(300)]
 
