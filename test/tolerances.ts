@@ -17,6 +17,8 @@ export const TOLERANCES = {
   activation: { abs: 2e-6, rel: 2e-6 },
   /** exp within 2 ULP, and the sum of the row. */
   softmax: { abs: 1e-6, rel: 1e-5, nmse: 1e-10 },
+  /** x - max and the result are rounded, the sum is within some 1e-7 and the logarithm within 1 ULP. */
+  log_softmax: { abs: 4e-7, rel: 1.8e-7 },
   /** f32 sums of up to some thousand terms, mean removed first. */
   layer_norm: { abs: 1e-5, rel: 1e-5, nmse: 1e-11 },
   rms_norm: { abs: 5e-6, rel: 1e-5, nmse: 1e-11 },

@@ -1,6 +1,6 @@
 // Functions whose WGSL builtins are missing or not accurate enough on every driver (exp is up to 17 ULP off on software
-// drivers, tanh loses relative accuracy near 0 and is NaN beyond 88 on one). Coefficients: our own Chebyshev fits in 40
-// digits, the errors measured in f32 over the whole range.
+// drivers, tanh loses relative accuracy near 0 and is NaN beyond 88 on one, log may be off by 2^-21 near 1). Coefficients:
+// our own Chebyshev fits in 40 digits, the errors measured in f32 over the whole range.
 
 // e^x within 2 ULP where the result is a normal number; 0 below, +max above.
 fn exp_accurate(x: f32) -> f32 {
@@ -14,6 +14,19 @@ fn exp_accurate(x: f32) -> f32 {
   let half = i32(k) / 2;
   let y = p * power_of_two(half) * power_of_two(i32(k) - half);
   return select(y, 0.0, x < -87.3);
+}
+
+// ln x within 1 ULP for normal x > 0; nothing useful for other x.
+fn log_accurate(x: f32) -> f32 {
+  // x = (1 + f) 2^k with 1 + f from √½ to √2: 0x3f3504f3 is √½.
+  let k = (bitcast<i32>(x) - 0x3f3504f3) >> 23u;
+  let f = bitcast<f32>(bitcast<i32>(x) - (k << 23u)) - 1.0;
+  // ln(1 + f) = 2 artanh s = 2s + s R, ordered so that f alone is exact and the rest corrects it.
+  let s = f / (2.0 + f);
+  let z = s * s;
+  let R = z * (0.66666687 + z * (0.39988756 + z * 0.29580986));
+  let h = 0.5 * f * f;
+  return f32(k) * 0.693145751953125 + (f - (h - (s * (h + R) + f32(k) * 1.428606765330187e-6)));
 }
 
 fn power_of_two(k: i32) -> f32 {

@@ -16,7 +16,10 @@ import { type Device, openDevice, type Tracer } from "../tensor/device.ts";
 import { InputError, WeightError } from "../tensor/errors.ts";
 import { argmax } from "../tensor/ops/argmax.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
+import { editScores } from "../tensor/ops/edit_scores.ts";
+import { logSoftmax } from "../tensor/ops/log_softmax.ts";
 import { maskedScatter } from "../tensor/ops/masked_scatter.ts";
+import { topK } from "../tensor/ops/top_k.ts";
 import { Checkpoint } from "../tensor/safetensors.ts";
 import { formatShape } from "../tensor/shape.ts";
 import type { Folder } from "../tensor/source.ts";
@@ -308,6 +311,12 @@ export class InstructBlipForConditionalGeneration extends Module {
       step: (tokens) => decoding.step(tokens),
       reorder: (rows) => decoding.reorder(rows),
       argmax,
+      logSoftmax,
+      edit: editScores,
+      topK: async (logProbs, scores, beams, K) => {
+        const best = await topK(logProbs, device.tensor(scores, [scores.length]), beams, K).read();
+        return { scores: new Float32Array(best.buffer, 0, best.length / 2), indices: best.subarray(best.length / 2) };
+      },
       upload: (tokens) => device.tensor(Uint32Array.from(tokens), [tokens.length]),
       scope: (fn) => device.scope(fn),
     };

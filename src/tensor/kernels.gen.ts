@@ -657,6 +657,45 @@ fn main(
   y[dst] = x[src];
 }
 `,
+  "edit_scores": `// y = y penalty where y < 0, y / penalty elsewhere, at the first params.penalised places named; -∞ at the others.
+//
+// places: u32[n], all different, into y laid flat  ->  y: f32[R, V], as bits, changed in place
+// One invocation a place. Infinities and NaN are not penalised: multiplying would leave them what they are.
+// Dispatch: ceil(n / WG), folded. Needs: nothing.
+// Source: transformers 5.18, RepetitionPenaltyLogitsProcessor in generation/logits_process.py.
+override WG: u32 = 64;
+
+struct Params {
+  n: u32,
+  penalised: u32,
+  size: u32,
+  penalty: f32,
+}
+
+@group(0) @binding(0) var<storage, read> places: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.n || places[i] >= params.size) {
+    return;
+  }
+  let place = places[i];
+  let bits = y[place];
+  if (i >= params.penalised) {
+    y[place] = 0xff800000u;
+  } else if ((bits & 0x7f800000u) != 0x7f800000u) {
+    let score = bitcast<f32>(bits);
+    y[place] = bitcast<u32>(select(score / params.penalty, score * params.penalty, score < 0.0));
+  }
+}
+`,
   "embedding": `// y[t] = weight[ids[t]]: looks token ids up in a table, or in some of its rows.
 //
 // ids: u32[n]  weight: [V, D] by a loader, rows first_row … first_row + rows - 1 of it  ->  y: f32[n, D]
@@ -1078,8 +1117,8 @@ fn load_input(row: u32, group: u32) -> vec4<f32> {
 }
 `,
   "lib/math": `// Functions whose WGSL builtins are missing or not accurate enough on every driver (exp is up to 17 ULP off on software
-// drivers, tanh loses relative accuracy near 0 and is NaN beyond 88 on one). Coefficients: our own Chebyshev fits in 40
-// digits, the errors measured in f32 over the whole range.
+// drivers, tanh loses relative accuracy near 0 and is NaN beyond 88 on one, log may be off by 2^-21 near 1). Coefficients:
+// our own Chebyshev fits in 40 digits, the errors measured in f32 over the whole range.
 
 // e^x within 2 ULP where the result is a normal number; 0 below, +max above.
 fn exp_accurate(x: f32) -> f32 {
@@ -1093,6 +1132,19 @@ fn exp_accurate(x: f32) -> f32 {
   let half = i32(k) / 2;
   let y = p * power_of_two(half) * power_of_two(i32(k) - half);
   return select(y, 0.0, x < -87.3);
+}
+
+// ln x within 1 ULP for normal x > 0; nothing useful for other x.
+fn log_accurate(x: f32) -> f32 {
+  // x = (1 + f) 2^k with 1 + f from √½ to √2: 0x3f3504f3 is √½.
+  let k = (bitcast<i32>(x) - 0x3f3504f3) >> 23u;
+  let f = bitcast<f32>(bitcast<i32>(x) - (k << 23u)) - 1.0;
+  // ln(1 + f) = 2 artanh s = 2s + s R, ordered so that f alone is exact and the rest corrects it.
+  let s = f / (2.0 + f);
+  let z = s * s;
+  let R = z * (0.66666687 + z * (0.39988756 + z * 0.29580986));
+  let h = 0.5 * f * f;
+  return f32(k) * 0.693145751953125 + (f - (h - (s * (h + R) + f32(k) * 1.428606765330187e-6)));
 }
 
 fn power_of_two(k: i32) -> f32 {
@@ -1187,6 +1239,104 @@ fn load_weight(i: u32) -> vec4<f32> {
 
 fn load_weight(i: u32) -> vec4<f32> {
   return weight[i];
+}
+`,
+  "log_softmax": `// y = x - max(x) - ln Σ e^(x - max(x)), each row by itself.
+//
+// x: f32[R, V], also compared as bits  ->  y: f32[R, V], as bits
+// One workgroup a row; its threads stride over V. Each adds up runs of 32 numbers, then the runs: the sum's error is the
+// logarithm's, and one long f32 sum would lose digits that count.
+// Minus infinity stays what it is. A row with a NaN or plus infinity, or of nothing but minus infinity, becomes NaN. All
+// this is told from bits, on every driver alike.
+// Dispatch: R workgroups, folded. Needs: nothing.
+// Source: torch.log_softmax.
+// @use math
+override WG: u32 = 64;
+
+const RUN = 32u;
+const MINUS_INFINITY = 0xff800000u;
+const NAN = 0x7fc00000u;
+
+struct Params {
+  rows: u32,
+  V: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> keys: array<u32, WG>;
+var<workgroup> partial: array<f32, WG>;
+
+// Grows with the float that has these bits; largest for NaN.
+fn key(bits: u32) -> u32 {
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return 0xffffffffu;
+  }
+  return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
+}
+
+// The float whose key this is.
+fn float_of(key: u32) -> f32 {
+  return bitcast<f32>(select((0x80000000u - key) | 0x80000000u, key - 0x80000000u, key >= 0x80000000u));
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let start = row * params.V;
+
+  var largest = 0u;
+  for (var i = lane; i < params.V; i += WG) {
+    largest = max(largest, key(x[start + i]));
+  }
+  keys[lane] = largest;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      keys[lane] = max(keys[lane], keys[lane + half]);
+    }
+    workgroupBarrier();
+  }
+  let top = keys[0];
+  let finite = top > key(MINUS_INFINITY) && top < key(0x7f800000u);
+  let shift = select(0.0, float_of(top), finite);
+
+  var sum = 0.0;
+  for (var first = lane; first < params.V; first += RUN * WG) {
+    var run = 0.0;
+    for (var i = first; i < min(first + RUN * WG, params.V); i += WG) {
+      let bits = x[start + i];
+      if (finite && bits != MINUS_INFINITY) {
+        run += exp_accurate(bitcast<f32>(bits) - shift);
+      }
+    }
+    sum += run;
+  }
+  partial[lane] = sum;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      partial[lane] += partial[lane + half];
+    }
+    workgroupBarrier();
+  }
+  let log_sum = log_accurate(partial[0]);
+
+  for (var i = lane; i < params.V; i += WG) {
+    let bits = x[start + i];
+    let value = bitcast<u32>((bitcast<f32>(bits) - shift) - log_sum);
+    y[start + i] = select(NAN, select(value, MINUS_INFINITY, bits == MINUS_INFINITY), finite);
+  }
 }
 `,
   "masked_scatter": `// y[l] = features[source[l] - 1] where source[l] > 0, else x[l]: puts image features in the places kept for them. Bits are
@@ -1895,6 +2045,125 @@ fn main(
     y[i] = x[row * params.D + i % params.D];
   } else {
     y[i] = 0u;
+  }
+}
+`,
+  "top_k": `// The K largest of x + scores over the n rows of each prompt, largest first, the lowest place first on ties.
+//
+// x: f32[P, N], N = n V, as bits; or, to merge, what an earlier launch gave: bits and, from params.ids on, places [P, N]
+// scores: f32[P, n]; not read when merging
+// y: bits of the sums, then places: u32[2, P, chunks, K], a place being row · V + column. Where there are fewer than K
+// numbers, -∞ at 0xffffffff follows.
+//
+// One workgroup a chunk of N; its threads stride over it and each keeps its largest. K rounds take the largest of these,
+// and only the thread that had it looks for its next one: cheap while K is small against the chunk. The launcher merges
+// the chunks' winners in a second launch.
+// Floats are mapped to integers of the same order, as in argmax.wgsl; NaN counts as minus infinity, but stays NaN in y.
+// Dispatch: P · chunks workgroups, folded. Needs: nothing.
+override WG: u32 = 64;
+
+const NOTHING = 0u; // no number has this key
+const MINUS_INFINITY = 0xff800000u;
+
+struct Params {
+  P: u32,
+  N: u32,
+  V: u32,
+  K: u32,
+  chunk: u32,
+  chunks: u32,
+  ids: u32, // where x's places begin; 0 if x is numbers
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> scores: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+struct Candidate {
+  key: u32,
+  at: u32, // 0 … N - 1
+}
+
+var<workgroup> best: array<Candidate, WG>;
+
+// Grows with the float that has these bits, is the same for -0 and 0, and for NaN and -∞; never 0.
+fn key(bits: u32) -> u32 {
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return 0x00800000u;
+  }
+  return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
+}
+
+// x + score of element at of a prompt, as bits. What is not finite stays what it is.
+fn sum_bits(prompt: u32, at: u32) -> u32 {
+  let bits = x[prompt * params.N + at];
+  if (params.ids != 0u || (bits & 0x7f800000u) == 0x7f800000u) {
+    return bits;
+  }
+  return bitcast<u32>(bitcast<f32>(bits) + scores[(prompt * params.N + at) / params.V]);
+}
+
+fn is_before(a: Candidate, b: Candidate) -> bool {
+  return a.key > b.key || (a.key == b.key && a.at < b.at);
+}
+
+// The first in order of the elements first, first + WG, … below end that come after last.
+fn next(prompt: u32, first: u32, end: u32, last: Candidate) -> Candidate {
+  var found = Candidate(NOTHING, 0xffffffffu);
+  for (var at = first; at < end; at += WG) {
+    let candidate = Candidate(key(sum_bits(prompt, at)), at);
+    if (candidate.key > found.key && is_before(last, candidate)) {
+      found = candidate;
+    }
+  }
+  return found;
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let index = group.x + group.y * groups.x;
+  if (index >= params.P * params.chunks) {
+    return;
+  }
+  let prompt = index / params.chunks;
+  let start = (index % params.chunks) * params.chunk;
+  let end = min(start + params.chunk, params.N);
+
+  var mine = next(prompt, start + lane, end, Candidate(0xffffffffu, 0u));
+  for (var k = 0u; k < params.K; k++) {
+    best[lane] = mine;
+    workgroupBarrier();
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+      if (lane < half && is_before(best[lane + half], best[lane])) {
+        best[lane] = best[lane + half];
+      }
+      workgroupBarrier();
+    }
+    let winner = best[0];
+    workgroupBarrier(); // before the next round overwrites it
+
+    if (mine.at == winner.at && winner.key != NOTHING) {
+      mine = next(prompt, start + lane, end, winner);
+    }
+    if (lane == 0u) {
+      var bits = MINUS_INFINITY;
+      var place = 0xffffffffu;
+      if (winner.key != NOTHING) {
+        bits = sum_bits(prompt, winner.at);
+        place = winner.at;
+        if (params.ids != 0u) {
+          place = x[params.ids + prompt * params.N + winner.at];
+        }
+      }
+      y[index * params.K + k] = bits;
+      y[(params.P * params.chunks + index) * params.K + k] = place;
+    }
   }
 }
 `,

@@ -1,0 +1,34 @@
+/** The best continuations of all rows, as beams of one prompt: one read of the log probabilities, and a merge. */
+import { topK } from "../../src/tensor/ops/top_k.ts";
+import { topK as reference } from "../../src/tensor/reference/top_k.ts";
+import { compare } from "../../test/compare.ts";
+import { Random } from "../../test/random.ts";
+import { TOLERANCES } from "../../test/tolerances.ts";
+import { type Groups, ONLY } from "../harness.ts";
+
+export const groups: Groups = ({ logits }) =>
+  logits.map(({ name, R, D }) => {
+    const K = 2 * R;
+    return {
+      kernel: "top_k",
+      shape: `${name} R${R} V${D} K${K}`,
+      ...ONLY,
+      open(device) {
+        const random = new Random(1);
+        const x = random.normal(R * D, -10, 3);
+        const scores = random.uniform(R, -5, 0);
+        const xs = device.tensor(x, [R, D]);
+        const scoreTensor = device.tensor(scores, [R]);
+        return {
+          flops: 0,
+          bytes: 4 * (R * D + 2 * K),
+          run: () => topK(xs, scoreTensor, R, K),
+          check(y) {
+            const { sums, places } = reference(x, scores, D, R, K);
+            const bits = new Uint32Array(sums.buffer);
+            return compare(y, [...bits, ...places], TOLERANCES.exact, "top_k");
+          },
+        };
+      },
+    };
+  });

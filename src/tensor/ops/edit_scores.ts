@@ -1,0 +1,50 @@
+/** A repetition penalty and bans: changes to a few scores of each row. */
+import { ShapeError } from "../errors.ts";
+import { formatShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { copy } from "./copy.ts";
+
+const WG = 64;
+
+/** What changes: first the penalty, then the bans. Ids are distinct in each row. */
+export interface ScoreEdits {
+  /** Above 0. Divides what is positive and multiplies what is negative. */
+  readonly penalty: number;
+  /** [R][…], ids below V */
+  readonly penalised: readonly (readonly number[])[];
+  /** [R][…], ids below V that become -Infinity */
+  readonly banned: readonly (readonly number[])[];
+}
+
+/**
+ * @param x f32[R, V], which stays as it is
+ * @returns f32[R, V]; x itself if nothing changes
+ * @throws ShapeError
+ * Source: transformers 5.18, RepetitionPenaltyLogitsProcessor in generation/logits_process.py.
+ */
+export function editScores(x: Tensor, { penalty, penalised, banned }: ScoreEdits): Tensor {
+  const [R, V] = x.shape;
+  if (x.rank !== 2 || penalised.length !== R || banned.length !== R) {
+    throw new ShapeError(
+      `editScores: x must be [R, V], with R lists of each kind, got ${formatShape(x.shape)}, ${penalised.length} and ` +
+        `${banned.length} lists`,
+    );
+  }
+  const placesOf = (lists: readonly (readonly number[])[]) =>
+    lists.flatMap((ids, row) => ids.map((id) => row * V + id));
+  // A place is written by one invocation only: a ban overrides the penalty.
+  const bans = new Set(placesOf(banned));
+  const penalties = penalty === 1 ? [] : placesOf(penalised).filter((place) => !bans.has(place));
+  const n = penalties.length + bans.size;
+  if (n === 0) return x;
+  const places = x.device.tensor(Uint32Array.from([...penalties, ...bans]), [n]);
+  const y = x.device.empty(x.shape);
+  copy(x, y);
+  x.device.launch({
+    kernel: "edit_scores",
+    bindings: { places, y },
+    params: { n, penalised: penalties.length, size: y.size, penalty },
+    workgroups: Math.ceil(n / WG),
+  });
+  return y;
+}
