@@ -131,6 +131,7 @@ export class LlamaModel extends Module {
     );
     this.norm = new RMSNorm(weights.at("norm"), config.hidden_size, config.rms_norm_eps);
     this.#rope = this.#rotations(Math.min(256, config.max_position_embeddings));
+    weights.onDispose(() => this.#rope.dispose());
   }
 
   /**

@@ -38,7 +38,7 @@ export class InstructBlipQFormerEmbeddings extends Module {
     this.word_embeddings = new Embedding(weights.at("word_embeddings"), config.hidden_size);
     this.position_embeddings = new Embedding(weights.at("position_embeddings"), config.hidden_size);
     this.layernorm = new LayerNorm(weights.at("layernorm"), config.hidden_size, config.layer_norm_eps);
-    this.max_position_embeddings = config.max_position_embeddings;
+    this.max_position_embeddings = Math.min(config.max_position_embeddings, this.position_embeddings.num_embeddings);
   }
 
   /**

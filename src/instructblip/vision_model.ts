@@ -27,7 +27,7 @@ class PatchEmbedding extends Module {
 
   constructor(weights: Weights, { hidden_size: D, patch_size: P }: InstructBlipVisionConfig) {
     super(weights);
-    this.weight = weights.matrix("weight", [D, 3 * P * P], true); // [D, 3, P, P] in the file
+    this.weight = weights.matrix("weight", [D, 3 * P * P], [D, 3, P, P]);
     this.bias = weights.get("bias", [D]);
     this.patch_size = P;
   }

@@ -7,7 +7,7 @@ import type { Device } from "../tensor/device.ts";
 import { DTYPES, type WeightDType } from "../tensor/dtype.ts";
 import { nearest, WeightError } from "../tensor/errors.ts";
 import type { Checkpoint } from "../tensor/safetensors.ts";
-import { formatShape, type Shape, sameShape, sizeOf } from "../tensor/shape.ts";
+import { formatShape, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { convert, Weight } from "../tensor/weight.ts";
 
@@ -36,6 +36,7 @@ interface Ledger {
   readonly dtype: StorageDType;
   readonly sinks: Map<string, Sink>;
   readonly parameters: Map<string, Weight | Tensor>;
+  readonly others: (() => void)[];
 }
 
 /** Bytes uploaded between waits, so that the driver's staging memory is given back (kernels.md d.7). */
@@ -53,7 +54,7 @@ export class Weights {
 
   /** A walker at the root of `checkpoint`, allocating on `device`. */
   static open(checkpoint: Checkpoint, device: Device, dtype: StorageDType = "auto"): Weights {
-    return new Weights("", { checkpoint, device, dtype, sinks: new Map(), parameters: new Map() });
+    return new Weights("", { checkpoint, device, dtype, sinks: new Map(), parameters: new Map(), others: [] });
   }
 
   get device(): Device {
@@ -89,12 +90,12 @@ export class Weights {
     return tensor;
   }
 
-  /** A matrix [N, K] for `linear` or `embedding`, stored as the walker's dtype says. */
-  matrix(name: string, shape: readonly [number, number], flatten = false): Weight {
+  /** A matrix [N, K] for `linear` or `embedding`; `stored` is its shape in the file where that has more dimensions. */
+  matrix(name: string, shape: readonly [number, number], stored: Shape = shape): Weight {
     const key = this.#key(name);
     const known = this.#ledger.parameters.get(key);
     if (known) return known as Weight;
-    const dtype = flatten ? this.#expectSize(name, sizeOf(shape)) : this.#expect(name, shape);
+    const dtype = this.#expect(name, stored);
     const weight = new Weight(this.device, shape, this.#ledger.dtype === "auto" ? dtype : this.#ledger.dtype, key);
     this.#register(key, weight, (byteOffset, bytes) => weight.write(byteOffset, bytes, dtype));
     return weight;
@@ -138,6 +139,12 @@ export class Weights {
   /** Frees every parameter that was asked for. */
   dispose(): void {
     for (const parameter of this.#ledger.parameters.values()) parameter.dispose();
+    for (const free of this.#ledger.others) free();
+  }
+
+  /** Has `free` called when the parameters are freed: for what a module makes besides them. */
+  onDispose(free: () => void): void {
+    this.#ledger.others.push(free);
   }
 
   #key(name: string | number): string {
@@ -168,17 +175,6 @@ export class Weights {
         "SHAPE_EXPECTED",
         `${this.#key(name)}: expected ${formatShape(shape)}, the checkpoint has ${formatShape(found)}`,
         { hint: transposed ? "this looks transposed; PyTorch Linear weights are [out, in]" : undefined },
-      );
-    }
-    return this.#floating(name);
-  }
-
-  #expectSize(name: string, size: number): WeightDType {
-    const { shape } = this.#info(name);
-    if (sizeOf(shape) !== size) {
-      throw new WeightError(
-        "SHAPE_EXPECTED",
-        `${this.#key(name)}: expected ${size} numbers, the checkpoint has ${formatShape(shape)}`,
       );
     }
     return this.#floating(name);

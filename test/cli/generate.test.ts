@@ -40,12 +40,32 @@ describe.each(readdirSync(GOLDENS))("golden %s", (name) => {
     for (const [i, { name, answers }] of generations.entries()) {
       expect(results[i].sequences, name).toEqual(await golden.rows(`${name}.sequences`));
       expect(results[i].text, name).toEqual(answers);
+      expect(results[i].sequences_scores !== undefined, name).toBe(golden.has(`${name}.sequences_scores`));
     }
     await golden.close();
   });
 });
 
 describe("one question", () => {
+  it("prints the best of the beams, or as many as are asked for", async () => {
+    const golden = await Golden.open(PLAIN);
+    const { kwargs, answers } = golden.json.generations.find(({ name }) => name === "beams_penalised")!;
+    await golden.close();
+    const flags = Object.entries(kwargs).flatMap(([key, value]) => [`--${key.replaceAll("_", "-")}`, String(value)]);
+    const { code, stdout, stderr } = await cli([...ONE, ...flags]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toBe(answers.map((answer) => `${answer.slice(PROMPT.length).trim()}\n`).join(""));
+    expect(answers).toHaveLength(2);
+  });
+
+  it("repeats what it samples from a seed", async () => {
+    const sample = async (seed: string) =>
+      (await cli([...ONE, "--do-sample", "--temperature", "2", "--seed", seed, "--max-new-tokens", "8"])).stdout;
+    const [a, again, b] = [await sample("1"), await sample("1"), await sample("2")];
+    expect(again).toBe(a);
+    expect(b).not.toBe(a);
+  });
+
   it("prints the answer alone", async () => {
     const golden = await Golden.open(PLAIN);
     const { answers } = golden.json.generations.find(({ name }) => name === "greedy")!;
@@ -221,9 +241,9 @@ describe("many requests", () => {
     const outcomeOf = async (error: Error) => {
       const generate = vi.spyOn(InstructBlipForConditionalGeneration.prototype, "generate");
       generate
-        .mockResolvedValueOnce([[1]])
+        .mockResolvedValueOnce({ sequences: [[1]] } as never)
         .mockRejectedValueOnce(error)
-        .mockResolvedValueOnce([[3]]);
+        .mockResolvedValueOnce({ sequences: [[3]] } as never);
       const { code, stdout, stderr } = await cli(["generate", "--model", PLAIN, "--requests", file, "--json"]);
       generate.mockRestore();
       const lines = stdout

@@ -19,9 +19,6 @@ import { loadModel, prepareInputs, type Run, readImage } from "./session.node.ts
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch, type Timing } from "./timing.ts";
 
-/** The command line prints rows of ids and takes the prompt off by itself. */
-const ROWS = { return_dict_in_generate: false, return_full_text: true } as const;
-
 interface Common {
   readonly model: string;
   readonly dtype: StorageDType;
@@ -50,6 +47,8 @@ export interface Result {
   readonly id: RequestId;
   /** As Hugging Face's generate() returns them: image tokens and prompt first. */
   readonly sequences: number[][];
+  /** With beams, as Hugging Face gives them: one score for each sequence. */
+  readonly sequences_scores?: readonly number[];
   /** `batch_decode(sequences, skip_special_tokens=True)` */
   readonly text: string[];
   readonly timing: Timing;
@@ -80,8 +79,17 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
       const result = await answer({ model, processor, load_ms }, null, inputs, question.generation, watch, signal);
       return await terminal.out(`${JSON.stringify(result)}\n`);
     }
-    const streamer = new TextIteratorStreamer(processor.tokenizer, { skip_prompt: true, skip_special_tokens: true });
-    const generated = model.generate({ ...inputs, ...question.generation, ...ROWS, streamer, signal });
+    const { tokenizer } = processor;
+    const options = { ...inputs, ...question.generation, tokenizer, signal, return_dict_in_generate: false } as const;
+    const { num_beams, num_return_sequences } = question.generation;
+    if ((num_beams ?? 1) > 1 || (num_return_sequences ?? 1) > 1) {
+      // Which answer is best is known at the end only.
+      const answers = await model.generate({ ...options, return_full_text: false });
+      const texts = processor.batch_decode(answers, { skip_special_tokens: true });
+      return await terminal.out(texts.map((text) => `${text.trim()}\n`).join(""));
+    }
+    const streamer = new TextIteratorStreamer(tokenizer, { skip_prompt: true, skip_special_tokens: true });
+    const generated = model.generate({ ...options, streamer });
     generated.catch(() => {}); // said by the streamer
     let started = false;
     try {
@@ -117,9 +125,23 @@ async function answer(
   signal: AbortSignal,
 ): Promise<Result> {
   watch.generating();
-  const sequences = await model.generate({ ...inputs, ...generation, ...ROWS, signal, on_token: () => watch.token() });
+  const { sequences, sequences_scores } = await model.generate({
+    ...inputs,
+    ...generation,
+    tokenizer: processor.tokenizer,
+    signal,
+    on_token: () => watch.token(),
+    return_dict_in_generate: true,
+    return_full_text: true,
+  });
   const timing = watch.read(load_ms);
-  return { id, sequences, text: processor.batch_decode(sequences, { skip_special_tokens: true }), timing };
+  const text = processor.batch_decode(readable(sequences), { skip_special_tokens: true });
+  return { id, sequences, ...(sequences_scores ? { sequences_scores: [...sequences_scores] } : {}), text, timing };
+}
+
+/** Beams of a model that has no end id are filled with -1, as in Hugging Face; no tokenizer reads that. */
+function readable(sequences: readonly (readonly number[])[]): number[][] {
+  return sequences.map((ids) => ids.filter((id) => id >= 0));
 }
 
 // --- many requests -------------------------------------------------------------------------------------------------

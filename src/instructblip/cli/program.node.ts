@@ -59,7 +59,10 @@ Examples:
   One answer, as it is made:
     $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --max-new-tokens 64
 
-  One answer as JSON, on one line: {"id", "sequences", "text", "timing"}
+  The best of five beams, as InstructBLIP's authors ask; with --num-return-sequences 3 the three best, one a line:
+    $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --num-beams 5 --length-penalty -1
+
+  One answer as JSON, on one line: {"id", "sequences", "text", "timing"}, and with beams "sequences_scores"
     $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --json
   sequences   token ids as Hugging Face's generate() returns them, image tokens and prompt first
   text        the sequences decoded without special tokens
@@ -170,6 +173,18 @@ const positive = once((value) => {
   throw new InvalidArgumentError("It must be a number above 0.");
 });
 
+const real = once((value) => {
+  const number = Number(value);
+  if (value.trim() !== "" && Number.isFinite(number)) return number;
+  throw new InvalidArgumentError("It must be a number.");
+});
+
+const earlyStopping = once((value) => {
+  if (value === "never") return value;
+  if (value === "true" || value === "false") return value === "true";
+  throw new InvalidArgumentError("It must be true, false or never.");
+});
+
 const ids = once((value) => {
   if (/^[0-9]+(,[0-9]+)*$/.test(value)) {
     const list = value.split(",").map(Number);
@@ -199,6 +214,38 @@ const GENERATION = [
   ],
   ["--eos-token-id <ids>", "eosTokenId", "eos_token_id", ids, "token ids that end the answer (default: the config's)"],
   ["--pad-token-id <id>", "padTokenId", "pad_token_id", whole(0), "fills rows of a batch that ended early"],
+  ["--num-beams <n>", "numBeams", "num_beams", whole(1), "sequences followed side by side (default: 1)"],
+  ["--length-penalty <x>", "lengthPenalty", "length_penalty", real, "beams: above 0 favours long answers (default: 1)"],
+  [
+    "--early-stopping <when>",
+    "earlyStopping",
+    "early_stopping",
+    earlyStopping,
+    "beams: true, false or never (default: false)",
+  ],
+  [
+    "--num-return-sequences <n>",
+    "numReturnSequences",
+    "num_return_sequences",
+    whole(1),
+    "answers, one a line (default: 1)",
+  ],
+  [
+    "--no-repeat-ngram-size <n>",
+    "noRepeatNgramSize",
+    "no_repeat_ngram_size",
+    whole(0),
+    "no run of n tokens comes twice",
+  ],
+  ["--do-sample", "doSample", "do_sample", undefined, "draw tokens by their probability"],
+  ["--seed <n>", "seed", "seed", whole(0), "makes --do-sample repeatable"],
+  ["--temperature <x>", "temperature", "temperature", positive, "sampling: below 1 bolder, above 1 more varied"],
+  ["--top-k <n>", "topK", "top_k", whole(0), "sampling: only the n likeliest tokens (default: 50; 0: all)"],
+  ["--top-p <x>", "topP", "top_p", positive, "sampling: only the likeliest tokens that make up x of the whole"],
+  ["--min-p <x>", "minP", "min_p", positive, "sampling: only tokens at least x times as likely as the likeliest"],
+  ["--typical-p <x>", "typicalP", "typical_p", positive, "sampling: only the most typical tokens that make up x"],
+  ["--stop-string <text>", "stopString", "stop_strings", text, "ends the answer where this text appears"],
+  ["--max-time <seconds>", "maxTime", "max_time", positive, "begin no further token after this"],
 ] as const;
 
 const dtypeOption = () =>
@@ -210,7 +257,8 @@ const shardOption = () => new Option("--shard <i/n>", "only the i-th of n parts,
 const outOption = () => new Option("--out <file.jsonl>", "add the lines to a file as they come").argParser(fileName);
 const resumeOption = () => new Option("--resume", "go on with --out where an earlier run stopped");
 
-const modelOption = () => new Option("--model <folder>", "folder of a checkpoint").argParser(fileName);
+const modelOption = () =>
+  new Option("--model <folder>", "folder of a checkpoint, or owner/name on the Hugging Face Hub").argParser(fileName);
 
 /** Options that must be there. Not commander's mandatory options, which hide a mistyped `--modl` behind a missing `--model`. */
 function needs(command: Command, ...names: readonly string[]): void {
@@ -264,7 +312,8 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(resumeOption())
     .option("--json", "print JSON instead of text");
   for (const [flags, , , parse, meaning] of GENERATION) {
-    generate.addOption(new Option(flags, meaning).argParser(parse as (value: string, previous: unknown) => unknown));
+    const option = new Option(flags, meaning);
+    generate.addOption(parse ? option.argParser(parse as (value: string, previous: unknown) => unknown) : option);
   }
   generate
     .addOption(dtypeOption())
@@ -278,8 +327,8 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
         return done(await runRequests(options, run));
       }
       needs(command, "model", "image", "prompt");
-      const generation: GenerationOptions = {};
-      for (const [, name, key] of GENERATION) if (options[name] !== undefined) generation[key] = options[name];
+      const given = GENERATION.filter(([, name]) => options[name] !== undefined);
+      const generation: GenerationOptions = Object.fromEntries(given.map(([, name, key]) => [key, options[name]]));
       const { runGenerate } = await import("./generate.node.ts");
       await runGenerate({ ...options, generation }, run);
     });
