@@ -55,6 +55,25 @@ describe("trace", () => {
     await golden.close();
   });
 
+  it("gives a T5's decoder the ids it is told", async () => {
+    const out = join(await temporaryFolder(), "trace.safetensors");
+    const golden = await Golden.open(join(GOLDENS, "t5_odd_f16"));
+    const [ids] = await golden.rows("decoder_input_ids");
+    expect(await trace(golden, out, "--decoder-input-ids", ids.join(","))).toMatchObject({ code: 0, stderr: "" });
+    const { data, shape } = await golden.floats("logits");
+    let file = await openCheckpoint(out);
+    expect(file.tensors.get("logits")!.shape).toEqual(shape);
+    expectClose(new Float32Array((await file.read("logits")).slice().buffer), data, TOLERANCES.free_running, "logits");
+    await file.close();
+    // Without ids the start token alone: the first row of the same logits.
+    expect(await trace(golden, out)).toMatchObject({ code: 0, stderr: "" });
+    file = await openCheckpoint(out);
+    const first = data.subarray(0, shape[2]);
+    expectClose(new Float32Array((await file.read("logits")).slice().buffer), first, TOLERANCES.free_running, "start");
+    await file.close();
+    await golden.close();
+  });
+
   it("writes every module with --all", async () => {
     const out = join(await temporaryFolder(), "trace.safetensors");
     const golden = await Golden.open(join(GOLDENS, "cross_frequency_1"));

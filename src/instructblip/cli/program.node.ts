@@ -374,7 +374,9 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
     .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
     .addOption(new Option("--out <file.safetensors>", "the file to write").argParser(fileName))
-    .addOption(new Option("--decoder-input-ids <ids>", "for encoder-decoder language models").argParser(ids))
+    .addOption(
+      new Option("--decoder-input-ids <ids>", "T5: what the decoder reads (default: its start token)").argParser(ids),
+    )
     .option("--all", "also write every module's output")
     .addOption(dtypeOption())
     .addHelpText("after", EXAMPLES.trace)

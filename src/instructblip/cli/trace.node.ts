@@ -7,6 +7,7 @@ import { InputError } from "../../tensor/errors.ts";
 import type { TensorEntry } from "../../tensor/safetensors.ts";
 import { formatShape } from "../../tensor/shape.ts";
 import { saveSafetensors } from "../../tensor/source.node.ts";
+import type { TextConfig } from "../config.ts";
 import { InstructBlipProcessor } from "../processor.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
 import { formatTable } from "./format.ts";
@@ -26,12 +27,7 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   await checkOut(options.out);
   const folder = await openModelFolder(options.model, run);
   const config = await readConfig(folder);
-  if (options.decoderInputIds) {
-    const message = `--decoder-input-ids: the language model (${config.text_config.model_type}) has no decoder of its own`;
-    throw new InputError("DECODER_INPUT_IDS", message, {
-      hint: "it is for encoder-decoder models such as T5; leave it out",
-    });
-  }
+  const decoder_input_ids = decoderIds(options.decoderInputIds, config.text_config);
   const processor = await InstructBlipProcessor.from_pretrained(folder);
   const inputs = await prepareInputs(processor, [await readImage(options.image)], [options.prompt]);
   const model = await loadModel(folder, options.dtype, run);
@@ -43,7 +39,10 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
     add("pixel_values", inputs.pixel_values.shape, inputs.pixel_values.data);
     // Read before traceOutputs ends: it disposes of what it has seen, these tensors included.
     const forward = async () => {
-      const { vision_outputs, qformer_outputs, image_features, logits } = await model.forward(inputs);
+      const { vision_outputs, qformer_outputs, image_features, logits } = await model.forward({
+        ...inputs,
+        decoder_input_ids,
+      });
       for (const [name, tensor] of [
         ["vision_outputs.last_hidden_state", vision_outputs.last_hidden_state],
         ["qformer_outputs.last_hidden_state", qformer_outputs.last_hidden_state],
@@ -65,6 +64,17 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   } finally {
     model.dispose();
   }
+}
+
+/** What a T5's decoder reads: the ids given, else the start token alone. Nothing for a model without a decoder of its own. */
+function decoderIds(given: readonly number[] | undefined, text: TextConfig): number[][] | undefined {
+  if (text.model_type === "t5") return [[...(given ?? [text.decoder_start ?? 0])]];
+  if (given === undefined) return undefined;
+  throw new InputError(
+    "DECODER_INPUT_IDS",
+    `--decoder-input-ids: the language model (${text.model_type}) has no decoder of its own`,
+    { hint: "it is for encoder-decoder models such as T5; leave it out" },
+  );
 }
 
 /** Refuses an --out that cannot be written before minutes of work, not after. */
