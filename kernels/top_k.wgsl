@@ -1,27 +1,27 @@
-// The K largest of x + scores over the n rows of each prompt, largest first, the lowest place first on ties.
+// The K largest of x + scores over the n rows of each prompt, largest first, the lowest place first on ties: two launches.
 //
-// x: f32[P, N], N = n V, as bits; or, to merge, what an earlier launch gave: bits and, from params.ids on, places [P, N]
-// scores: f32[P, n]; not read when merging
-// y: bits of the sums, then places: u32[2, P, chunks, K], a place being row · V + column. Where there are fewer than K
-// numbers, -∞ at 0xffffffff follows.
+// x: f32[R, N], R = P n, as bits; or, to merge, [P, N] of what the first launch gave: bits, and from params.ids on places
+// scores: f32[R]; not used when merging
+// y: bits of the sums, then places, row · N + column with rows counted from 0 for each prompt: u32[2, R, chunks, K]. Where
+// a chunk has fewer than K numbers, minus infinity at 0xffffffff follows.
 //
-// One workgroup a chunk of N; its threads stride over it and each keeps its largest. K rounds take the largest of these,
-// and only the thread that had it looks for its next one: cheap while K is small against the chunk. The launcher merges
-// the chunks' winners in a second launch.
+// One workgroup a chunk of a row; its threads stride over it and each keeps its largest. K rounds take the largest of
+// these, and only the thread that had it looks for its next one: cheap while K is small against the chunk.
 // Floats are mapped to integers of the same order, as in argmax.wgsl; NaN counts as minus infinity, but stays NaN in y.
-// Dispatch: P · chunks workgroups, folded. Needs: nothing.
+// Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing.
 override WG: u32 = 64;
 
 const NOTHING = 0u; // no number has this key
 const MINUS_INFINITY = 0xff800000u;
+const NO_PLACE = 0xffffffffu;
 
 struct Params {
-  P: u32,
+  rows: u32,
   N: u32,
-  V: u32,
   K: u32,
+  n: u32, // rows of a prompt
   chunk: u32,
-  chunks: u32,
+  chunks: u32, // of a row
   ids: u32, // where x's places begin; 0 if x is numbers
 }
 
@@ -32,7 +32,7 @@ struct Params {
 
 struct Candidate {
   key: u32,
-  at: u32, // 0 … N - 1
+  at: u32, // in x
 }
 
 var<workgroup> best: array<Candidate, WG>;
@@ -46,13 +46,11 @@ fn key(bits: u32) -> u32 {
   return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
 }
 
-// x + score of element at of a prompt, as bits. What is not finite stays what it is.
-fn sum_bits(prompt: u32, at: u32) -> u32 {
-  let bits = x[prompt * params.N + at];
-  if (params.ids != 0u || (bits & 0x7f800000u) == 0x7f800000u) {
-    return bits;
-  }
-  return bitcast<u32>(bitcast<f32>(bits) + scores[(prompt * params.N + at) / params.V]);
+// x + score, as bits. What is not finite stays what it is.
+fn sum_bits(at: u32, score: f32) -> u32 {
+  let bits = x[at];
+  let sum = bitcast<u32>(bitcast<f32>(bits) + score);
+  return select(sum, bits, params.ids != 0u || (bits & 0x7f800000u) == 0x7f800000u);
 }
 
 fn is_before(a: Candidate, b: Candidate) -> bool {
@@ -60,12 +58,14 @@ fn is_before(a: Candidate, b: Candidate) -> bool {
 }
 
 // The first in order of the elements first, first + WG, … below end that come after last.
-fn next(prompt: u32, first: u32, end: u32, last: Candidate) -> Candidate {
-  var found = Candidate(NOTHING, 0xffffffffu);
+fn next(first: u32, end: u32, score: f32, last: Candidate) -> Candidate {
+  var found = Candidate(NOTHING, NO_PLACE);
   for (var at = first; at < end; at += WG) {
-    let candidate = Candidate(key(sum_bits(prompt, at)), at);
+    let candidate = Candidate(key(sum_bits(at, score)), at);
     if (candidate.key > found.key && is_before(last, candidate)) {
-      found = candidate;
+      if (params.ids == 0u || x[params.ids + at] != NO_PLACE) {
+        found = candidate;
+      }
     }
   }
   return found;
@@ -78,14 +78,15 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let index = group.x + group.y * groups.x;
-  if (index >= params.P * params.chunks) {
+  if (index >= params.rows * params.chunks) {
     return;
   }
-  let prompt = index / params.chunks;
-  let start = (index % params.chunks) * params.chunk;
-  let end = min(start + params.chunk, params.N);
+  let row = index / params.chunks;
+  let start = row * params.N + (index % params.chunks) * params.chunk;
+  let end = min(start + params.chunk, (row + 1u) * params.N);
+  let score = select(scores[row], 0.0, params.ids != 0u);
 
-  var mine = next(prompt, start + lane, end, Candidate(0xffffffffu, 0u));
+  var mine = next(start + lane, end, score, Candidate(0xffffffffu, 0u));
   for (var k = 0u; k < params.K; k++) {
     best[lane] = mine;
     workgroupBarrier();
@@ -99,20 +100,21 @@ fn main(
     workgroupBarrier(); // before the next round overwrites it
 
     if (mine.at == winner.at && winner.key != NOTHING) {
-      mine = next(prompt, start + lane, end, winner);
+      mine = next(start + lane, end, score, winner);
     }
     if (lane == 0u) {
       var bits = MINUS_INFINITY;
-      var place = 0xffffffffu;
+      var place = NO_PLACE;
       if (winner.key != NOTHING) {
-        bits = sum_bits(prompt, winner.at);
-        place = winner.at;
-        if (params.ids != 0u) {
-          place = x[params.ids + prompt * params.N + winner.at];
+        bits = sum_bits(winner.at, score);
+        if (params.ids == 0u) {
+          place = winner.at - (row - row % params.n) * params.N;
+        } else {
+          place = x[params.ids + winner.at];
         }
       }
       y[index * params.K + k] = bits;
-      y[(params.P * params.chunks + index) * params.K + k] = place;
+      y[(params.rows * params.chunks + index) * params.K + k] = place;
     }
   }
 }
