@@ -8,6 +8,7 @@ import { afterEach } from "vitest";
 import type { Interrupted } from "../../src/instructblip/cli/format.ts";
 import { runCommandLine } from "../../src/instructblip/cli/program.node.ts";
 import type { Terminal } from "../../src/instructblip/cli/terminal.node.ts";
+import { withoutDawn } from "../dawn.ts";
 
 export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const GOLDENS = join(ROOT, "test/golden/data");
@@ -57,9 +58,6 @@ export async function json<T>(args: readonly string[]): Promise<T[]> {
     .map((line) => JSON.parse(line) as T);
 }
 
-/** What Dawn says on a stderr that is a socket, as a Node parent's is; gpu.node.ts silences it elsewhere. */
-const DAWN = /^Warning: maxDynamic\w+ artificially reduced from \d+ to \d+.*\n/gm;
-
 export interface Child {
   readonly process: ChildProcess;
   readonly ended: Promise<Outcome & { readonly signal: NodeJS.Signals | null }>;
@@ -96,9 +94,7 @@ function start(command: string, args: readonly string[], env: Readonly<Record<st
     process: child,
     ended: new Promise((resolve, reject) => {
       child.on("error", reject);
-      child.on("close", (code, signal) =>
-        resolve({ code: code ?? -1, signal, stdout, stderr: stderr.replace(DAWN, "") }),
-      );
+      child.on("close", (code, signal) => resolve({ code: code ?? -1, signal, stdout, stderr: withoutDawn(stderr) }));
     }),
     lines: (count) =>
       new Promise((resolve, reject) => {

@@ -22,6 +22,7 @@ Draws random InstructBLIPs with PyTorch and compares every module, the logits an
   --seed N      seed of the drawing (default: the clock)
   --goldens     compare the committed goldens instead; needs no Python
   --modules     print a row for every module, not one for every kind of module
+  --summary     print one row for all modules of a part
   --keep        keep the drawn folders and say where they are
   --json FILE   also write every row as JSON
 
@@ -34,6 +35,7 @@ async function main(): Promise<number> {
       seed: { type: "string" },
       goldens: { type: "boolean", default: false },
       modules: { type: "boolean", default: false },
+      summary: { type: "boolean", default: false },
       keep: { type: "boolean", default: false },
       json: { type: "string" },
       help: { type: "boolean", short: "h", default: false },
@@ -66,7 +68,7 @@ async function main(): Promise<number> {
     }
     const device = await openDevice();
     console.log(`adapter ${device.caps.description}${values.goldens ? "" : `, seed ${seed}`}`);
-    const rows: (ParityRow & { golden: string })[] = [];
+    const rows: NamedRow[] = [];
     const names = (await readdir(folder)).filter((name) => existsSync(join(folder, name, "golden.json"))).sort();
     for (const name of names) {
       const golden = await Golden.open(join(folder, name));
@@ -79,7 +81,7 @@ async function main(): Promise<number> {
       );
       for (const line of failed) console.log(`       ${line.slice(0, 400)}`);
     }
-    console.log(`\n${table(rows, values.modules)}`);
+    console.log(`\n${table(rows, values.modules ? everyModule : values.summary ? part : kindOfModule)}`);
     if (values.json)
       await writeFile(values.json, `${JSON.stringify({ seed, adapter: device.caps.description, rows }, null, 1)}\n`);
     device.destroy();
@@ -92,11 +94,20 @@ async function main(): Promise<number> {
   }
 }
 
-/** The worst row of every kind of module: layers of one stack count as one kind. */
-function table(rows: readonly (ParityRow & { golden: string })[], everyModule: boolean): string {
-  const kinds = new Map<string, { row: ParityRow & { golden: string }; count: number }>();
+type NamedRow = ParityRow & { golden: string };
+
+const everyModule = (row: NamedRow) => `${row.golden} ${row.name}`;
+
+/** Layers of one stack count as one kind. */
+const kindOfModule = (row: NamedRow) => row.name.replace(/\.\d+\b/g, ".*").replace(/#\d+$/, "");
+
+const part = (row: NamedRow) => (row.stage === "module" ? `every module of ${row.name.split(".")[0]}` : row.name);
+
+/** The worst row of every group, in the order they come. */
+function table(rows: readonly NamedRow[], groupOf: (row: NamedRow) => string): string {
+  const kinds = new Map<string, { row: NamedRow; count: number }>();
   for (const row of rows) {
-    const kind = everyModule ? `${row.golden} ${row.name}` : row.name.replace(/\.\d+\b/g, ".*").replace(/#2$/, "");
+    const kind = groupOf(row);
     const key = `${row.stage.padEnd(10)} ${kind}`;
     const known = kinds.get(key);
     if (!known) kinds.set(key, { row, count: 1 });
