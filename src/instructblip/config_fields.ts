@@ -67,7 +67,7 @@ export const hiddenAct =
     });
   };
 
-/** A token id, or null. Published Vicuna configs carry -1 for "none" (spec 1.5); it is kept as it is, as HF does. */
+/** A token id, or null. Published Vicuna configs carry -1 for "none"; it is kept as it is, as HF does. */
 export const tokenId =
   (fallback: number | null): Field<number | null> =>
   (value = fallback, where) =>

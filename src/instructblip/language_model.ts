@@ -78,7 +78,7 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   /** Everything before the head. f32[B, T, D] -> f32[B, T, D] */
   abstract states(inputs_embeds: Tensor, step: CausalStep): Tensor;
 
-  /** The positions of a prompt in forward(); generation has its own (spec 3.4, 3.5). By slot, whatever the padding. */
+  /** The positions of a prompt in forward(); generation has its own. By slot, whatever the padding. */
   promptPositions(attention_mask: Ids): Ids {
     return attention_mask.map((row) => row.map((_, slot) => slot));
   }

@@ -57,7 +57,7 @@ export class InstructBlipQFormerEmbeddings extends Module {
         },
       );
     }
-    // By slot, whatever the padding: left-padded instructions get other positions, in HF too (spec 3.2).
+    // By slot, whatever the padding: left-padded instructions get other positions, in HF too.
     const positions = input_ids.device.tensor(
       Uint32Array.from({ length: B * T }, (_, i) => i % T),
       [B, T],

@@ -292,7 +292,7 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     this.config = config;
     const D = config.d_model;
     // One table has three names, and which of them a file keeps depends on its writer. Where it has several, HF ties only
-    // those that are equal; the encoder's is never looked up, as prompts come embedded (spec 2.6).
+    // those that are equal; the encoder's is never looked up, as prompts come embedded.
     const embedding = (name: string, ...aliases: string[]) => {
       const found = weights.at([name, ...aliases].find((alias) => weights.has(`${alias}.weight`)) ?? name);
       return new Embedding(weights.at(name), D, {

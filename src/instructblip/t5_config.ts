@@ -98,7 +98,7 @@ export class T5Config extends configOf("text_config", {
 
   /**
    * The feed-forward's activation by Hugging Face's name. An explicit `dense_act_fn` wins: InstructBLIP's checkpoints have
-   * "gelu", while "gated-gelu" by itself means "gelu_new", as in Flan-T5 (spec 1.4).
+   * "gelu", while "gated-gelu" by itself means "gelu_new", as in Flan-T5.
    */
   get activation(): string {
     if (this.dense_act_fn !== null) return this.dense_act_fn;
@@ -108,7 +108,7 @@ export class T5Config extends configOf("text_config", {
 
   /**
    * Whether the head's input is scaled by d_model^-0.5. T5 1.1 and Flan-T5 say `tie_word_embeddings: false` and do not;
-   * without the key it is scaled. In version 5 that key no longer says anything about tying (spec 3.6).
+   * without the key it is scaled. In version 5 that key no longer says anything about tying.
    */
   get scales_head_input(): boolean {
     return this.scale_decoder_outputs ?? this.tie_word_embeddings !== false;

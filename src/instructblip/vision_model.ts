@@ -63,7 +63,7 @@ export class InstructBlipVisionEmbeddings extends Module {
 
   forward(pixels: Tensor): Tensor {
     const [B, , height, width] = pixels.shape;
-    // HF lets a smaller image through and silently gives its patches the wrong positions (spec 3.1).
+    // HF lets a smaller image through and silently gives its patches the wrong positions.
     if (height !== this.image_size || width !== this.image_size) {
       const size = this.image_size;
       throw new InputError("IMAGE_SIZE", `pixel_values: images must be ${size} x ${size}, got ${height} x ${width}`);

@@ -39,7 +39,7 @@ interface Ledger {
   readonly others: (() => void)[];
 }
 
-/** Bytes uploaded between waits, so that the driver's staging memory is given back (kernels.md d.7). */
+/** Bytes uploaded between waits, so that the driver's staging memory is given back. */
 const UPLOAD_WINDOW = 256 * 2 ** 20;
 
 export class Weights {
@@ -71,7 +71,7 @@ export class Weights {
     return this.#ledger.checkpoint.tensors.has(this.#key(name));
   }
 
-  /** The shape the file gives for `name`: vocabularies are taken from here, not from the config (spec 1.5). */
+  /** The shape the file gives for `name`: vocabularies are taken from here, not from the config. */
   shapeOf(name: string): Shape {
     return this.#info(name).shape;
   }

@@ -66,7 +66,7 @@ interface Recorded {
   readonly grid: readonly [number, number, number];
 }
 
-/** Launches recorded before they are handed to the driver, so that it works while we still encode (kernels.md, d.3). */
+/** Launches recorded before they are handed to the driver, so that it works while we still encode. */
 const BATCH = 32;
 const PARAMS_SLOT = 256; // WebGPU's largest minUniformBufferOffsetAlignment
 const PARAMS_SLOTS = 1024;

@@ -3,7 +3,7 @@
  *
  * Hugging Face's names and meanings. Defaults are global, but for the special token ids, which come from `text_config`:
  * the composite's generate() calls the language model's, whose own generation config was derived from text_config at
- * construction. generation_config.json is never consulted (spec 5.2), and v5 drops other generation keys (`num_beams`,
+ * construction. generation_config.json is never consulted, and v5 drops other generation keys (`num_beams`,
  * `max_length`, …) that old text_configs carry.
  * Source: transformers 5.18, generation/configuration_utils.py and _prepare_generated_length in generation/utils.py.
  */

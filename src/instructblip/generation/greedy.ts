@@ -1,6 +1,6 @@
 /**
  * One token after another for every row of a batch: the likeliest (greedy search), or one drawn (sampling), which differ
- * in nothing else. Source: transformers 5.18, _sample in generation/utils.py; spec 5.4.
+ * in nothing else. Source: transformers 5.18, _sample in generation/utils.py.
  */
 import { argmaxOf } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";

@@ -1,6 +1,6 @@
 /**
  * What changes the scores before a token is chosen, in Hugging Face's order. Greedy search and sampling feed raw logits,
- * beam search log probabilities: there a repetition penalty always multiplies (spec 5.5). Arithmetic is f32 where
+ * beam search log probabilities: there a repetition penalty always multiplies. Arithmetic is f32 where
  * PyTorch's is, since a threshold decides by the last bit.
  *
  * Source: transformers 5.18, generation/logits_process.py and _get_logits_processor in generation/utils.py.
