@@ -3,7 +3,8 @@
  * are rounded to f32 where PyTorch's are, because they decide ties. Among equal scores the lowest index comes first,
  * where PyTorch leaves the order open.
  *
- * B prompts, n beams, K candidates for each prompt, P prompt tokens, c tokens in a row so far. Source: transformers 5.18, _beam_search in generation/utils.py.
+ * B prompts, n beams, K candidates for each prompt, P prompt tokens, c tokens in a row so far.
+ * Source: transformers 5.18, _beam_search in generation/utils.py.
  */
 import { logSoftmaxInPlace, topIndices } from "./arithmetic.ts";
 import type { Candidates, Decoder, Logits, Tokens } from "./decoder.ts";
