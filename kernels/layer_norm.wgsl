@@ -5,6 +5,7 @@
 // E[x²] - E[x]² loses everything when the mean is large.
 // Dispatch: R workgroups, folded. Needs: nothing.
 // Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
+// @use sum_over_threads
 override WG: u32 = 64;
 
 struct Params {
@@ -18,23 +19,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
-
-var<workgroup> partial: array<f32, WG>;
-
-// Sum of value over the workgroup's threads. WG is a power of two.
-fn sum_over_threads(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] += partial[lane + half];
-    }
-    workgroupBarrier();
-  }
-  let total = partial[0];
-  workgroupBarrier(); // before the next sum overwrites it
-  return total;
-}
 
 @compute @workgroup_size(WG)
 fn main(

@@ -4,6 +4,7 @@
 // One workgroup a row; its threads stride over D.
 // Dispatch: R workgroups, folded. Needs: nothing.
 // Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
+// @use sum_over_threads
 override WG: u32 = 64;
 
 struct Params {
@@ -16,21 +17,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
-
-var<workgroup> partial: array<f32, WG>;
-
-// Sum of value over the workgroup's threads. WG is a power of two.
-fn sum_over_threads(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] += partial[lane + half];
-    }
-    workgroupBarrier();
-  }
-  return partial[0];
-}
 
 @compute @workgroup_size(WG)
 fn main(

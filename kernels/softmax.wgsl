@@ -7,6 +7,7 @@
 // Dispatch: R workgroups, folded. Needs: nothing.
 // Source: torch.softmax, but for rows of minus infinity.
 // @use math
+// @use sum_over_threads
 override WG: u32 = 64;
 
 const LOWEST = -3.4028234663852886e38;
@@ -19,8 +20,6 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
-
-var<workgroup> partial: array<f32, WG>;
 
 // Largest value over the workgroup's threads. WG is a power of two.
 fn max_over_threads(lane: u32, value: f32) -> f32 {
@@ -35,19 +34,6 @@ fn max_over_threads(lane: u32, value: f32) -> f32 {
   let largest = partial[0];
   workgroupBarrier(); // before the sum overwrites it
   return largest;
-}
-
-// Sum of value over the workgroup's threads.
-fn sum_over_threads(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] += partial[lane + half];
-    }
-    workgroupBarrier();
-  }
-  return partial[0];
 }
 
 @compute @workgroup_size(WG)

@@ -833,6 +833,7 @@ fn main(
 // E[x²] - E[x]² loses everything when the mean is large.
 // Dispatch: R workgroups, folded. Needs: nothing.
 // Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
+// @use sum_over_threads
 override WG: u32 = 64;
 
 struct Params {
@@ -846,23 +847,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
-
-var<workgroup> partial: array<f32, WG>;
-
-// Sum of value over the workgroup's threads. WG is a power of two.
-fn sum_over_threads(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] += partial[lane + half];
-    }
-    workgroupBarrier();
-  }
-  let total = partial[0];
-  workgroupBarrier(); // before the next sum overwrites it
-  return total;
-}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -1216,6 +1200,23 @@ fn store(row: u32, column: u32, sum: f32) {
   if (row < params.M && column < params.N) {
     y[row * params.y_stride + params.column0 + column] = activate(sum);
   }
+}
+`,
+  "lib/sum_over_threads": `// Sum of a number over the workgroup's threads; every thread gets it. WG is a power of two, and all threads call it.
+var<workgroup> partial: array<f32, WG>;
+
+fn sum_over_threads(lane: u32, value: f32) -> f32 {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      partial[lane] += partial[lane + half];
+    }
+    workgroupBarrier();
+  }
+  let total = partial[0];
+  workgroupBarrier(); // before the next sum overwrites it
+  return total;
 }
 `,
   "lib/weight_bf16": `// Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
@@ -1700,6 +1701,7 @@ fn main(
 // One workgroup a row; its threads stride over D.
 // Dispatch: R workgroups, folded. Needs: nothing.
 // Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
+// @use sum_over_threads
 override WG: u32 = 64;
 
 struct Params {
@@ -1712,21 +1714,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
-
-var<workgroup> partial: array<f32, WG>;
-
-// Sum of value over the workgroup's threads. WG is a power of two.
-fn sum_over_threads(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] += partial[lane + half];
-    }
-    workgroupBarrier();
-  }
-  return partial[0];
-}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -1886,6 +1873,7 @@ fn main(
 // Dispatch: R workgroups, folded. Needs: nothing.
 // Source: torch.softmax, but for rows of minus infinity.
 // @use math
+// @use sum_over_threads
 override WG: u32 = 64;
 
 const LOWEST = -3.4028234663852886e38;
@@ -1898,8 +1886,6 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
-
-var<workgroup> partial: array<f32, WG>;
 
 // Largest value over the workgroup's threads. WG is a power of two.
 fn max_over_threads(lane: u32, value: f32) -> f32 {
@@ -1914,19 +1900,6 @@ fn max_over_threads(lane: u32, value: f32) -> f32 {
   let largest = partial[0];
   workgroupBarrier(); // before the sum overwrites it
   return largest;
-}
-
-// Sum of value over the workgroup's threads.
-fn sum_over_threads(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] += partial[lane + half];
-    }
-    workgroupBarrier();
-  }
-  return partial[0];
 }
 
 @compute @workgroup_size(WG)
