@@ -44,6 +44,8 @@ describe("defaults", () => {
   test("20 new tokens, or as many as there are positions", () => {
     expect(config({}, { max_position_embeddings: 50 }).max_length).toBe(50);
     expect(config({ max_new_tokens: 20 }, { max_position_embeddings: 50 }).max_length).toBe(60);
+    // Nobody spoke of max_length, so it is not max_length that is wrong.
+    expect(() => config({}, { max_position_embeddings: 30 })).toThrow(/take 40 tokens; this model was trained for 30/);
   });
 });
 

@@ -409,6 +409,13 @@ function lengths(
   if (max_new_tokens != null) max_length = promptLength + max_new_tokens;
   else if (options.max_length != null) max_length = options.max_length;
   else max_length = Math.min(promptLength + DEFAULT_NEW_TOKENS, max_position_embeddings);
+  if (max_length <= promptLength && options.max_length == null) {
+    throw new InputError(
+      "CONTEXT_OVERFLOW",
+      `image and prompt take ${promptLength} tokens; this model was trained for ${max_position_embeddings}, answer included`,
+      { hint: "shorten the prompt; max_new_tokens lets the model go on beyond, untrained" },
+    );
+  }
   if (max_length <= promptLength) {
     const hint = "max_new_tokens counts the answer alone";
     refuse(
