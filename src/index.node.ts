@@ -2,14 +2,8 @@
 
 import { nodePlatform } from "./instructblip/platform.node.ts";
 import { setPlatform } from "./instructblip/platform.ts";
-import { createGPU, requestBestAdapter } from "./tensor/gpu.node.ts";
-import { setAdapterProvider } from "./tensor/gpu.ts";
+import "./tensor/adapter.node.ts";
 
-let gpu: GPU | undefined;
-setAdapterProvider(() => {
-  gpu ??= createGPU();
-  return requestBestAdapter(gpu);
-});
 setPlatform(nodePlatform);
 
 export * from "./index.ts";

@@ -1,10 +1,6 @@
 /** The device the tests of one file share, and a way to open others. */
 import { type Device, type DeviceOptions, openDevice } from "../src/tensor/device.ts";
-import { createGPU, requestBestAdapter } from "../src/tensor/gpu.node.ts";
-import { setAdapterProvider } from "../src/tensor/gpu.ts";
-
-const gpu = createGPU();
-setAdapterProvider(() => requestBestAdapter(gpu));
+import "../src/tensor/adapter.node.ts";
 
 let shared: Promise<Device> | undefined;
 

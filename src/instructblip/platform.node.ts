@@ -7,7 +7,8 @@ import { FileSource, NodeFolder } from "../tensor/source.node.ts";
 import { HubFolder } from "./hub.node.ts";
 import { parseHubId } from "./hub.ts";
 import { decodeImage } from "./image.node.ts";
-import type { Platform } from "./platform.ts";
+import type { RgbImage } from "./image_processor.ts";
+import type { DecodeOptions, Platform } from "./platform.ts";
 
 /** Larger than any photograph's file, small enough to hold. */
 const MAX_IMAGE_BYTES = 256 * 2 ** 20;
@@ -32,19 +33,24 @@ export const nodePlatform: Platform = {
         hint: "fetch it, and give the bytes",
       });
     }
-    const source = await FileSource.open(isUrl ? fileURLToPath(image) : (image as string), String(image));
-    try {
-      if (source.size > MAX_IMAGE_BYTES) {
-        throw new InputError(
-          "IMAGE_TOO_LARGE",
-          `${source.name}: ${formatBytes(source.size)}; the limit is ${formatBytes(MAX_IMAGE_BYTES)}`,
-        );
-      }
-      const bytes = new Uint8Array(source.size);
-      await source.read(0, bytes);
-      return await decodeImage(bytes, source.name, options);
-    } finally {
-      await source.close();
-    }
+    return readImageFile(isUrl ? fileURLToPath(image) : (image as string), String(image), options);
   },
 };
+
+/** Reads and decodes a picture file; messages say `name`. @throws InputError; WeightError NOT_FOUND, NOT_REGULAR_FILE, IO */
+export async function readImageFile(path: string, name = path, options?: DecodeOptions): Promise<RgbImage> {
+  const source = await FileSource.open(path, name);
+  try {
+    if (source.size > MAX_IMAGE_BYTES) {
+      throw new InputError(
+        "IMAGE_TOO_LARGE",
+        `${name}: ${formatBytes(source.size)}; the limit is ${formatBytes(MAX_IMAGE_BYTES)}`,
+      );
+    }
+    const bytes = new Uint8Array(source.size);
+    await source.read(0, bytes);
+    return await decodeImage(bytes, name, options);
+  } finally {
+    await source.close();
+  }
+}

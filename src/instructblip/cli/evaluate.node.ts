@@ -15,13 +15,14 @@ import {
 import { type Row, summarize } from "../evaluation/summary.ts";
 import type { Item, Task } from "../evaluation/task.ts";
 import type { InstructBlipForConditionalGeneration } from "../instructblip.ts";
+import { readImageFile } from "../platform.node.ts";
 import { InstructBlipProcessor } from "../processor.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
 import { identityOf, readData, readPart, readTask } from "./predictions.node.ts";
 import { reportJson, reportText } from "./report.ts";
-import { loadModel, prepareInputs, type Run, readImage } from "./session.node.ts";
+import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 
 export interface Evaluation {
@@ -168,7 +169,7 @@ async function answer(
   base: string,
   signal: AbortSignal,
 ): Promise<string> {
-  const inputs = await prepareInputs(processor, [await readImage(resolve(base, image), image)], [prompt]);
+  const inputs = await prepareInputs(processor, [await readImageFile(resolve(base, image), image)], [prompt]);
   const [row] = await model.generate({ ...inputs, ...generation, ...ANSWER, signal });
   return processor.tokenizer.decode(row, { skip_special_tokens: true }).trim();
 }

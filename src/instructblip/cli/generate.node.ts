@@ -10,12 +10,13 @@ import { type Shard, sizeOf } from "../evaluation/part.ts";
 import type { GenerationOptions } from "../generation/configuration.ts";
 import { TextIteratorStreamer } from "../generation/streamer.ts";
 import type { InstructBlipForConditionalGeneration, InstructBlipInputs } from "../instructblip.ts";
+import { readImageFile } from "../platform.node.ts";
 import { InstructBlipProcessor } from "../processor.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
 import { Earlier, parseLine, type Request, type RequestId, splitLines } from "./requests.ts";
-import { loadModel, prepareInputs, type Run, readImage } from "./session.node.ts";
+import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch, type Timing } from "./timing.ts";
 
@@ -69,7 +70,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   let load_ms = performance.now() - start;
   // A mistake in the picture or the prompt shows before the weights are loaded, not minutes later.
   const watch = new Stopwatch(1);
-  const inputs = await prepareInputs(processor, [await readImage(question.image)], [question.prompt]);
+  const inputs = await prepareInputs(processor, [await readImageFile(question.image)], [question.prompt]);
   watch.preprocessed();
   start = performance.now();
   const model = await loadModel(folder, question.dtype, run);
@@ -241,7 +242,7 @@ async function answerRequest(
 ): Promise<Result> {
   const watch = new Stopwatch(prompts.length);
   const pictures = [];
-  for (const image of images) pictures.push(await readImage(resolve(base, image), image));
+  for (const image of images) pictures.push(await readImageFile(resolve(base, image), image));
   const inputs = await prepareInputs(loaded.processor, pictures, prompts);
   watch.preprocessed();
   return answer(loaded, id, inputs, generation, watch, signal);

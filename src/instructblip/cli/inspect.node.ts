@@ -4,7 +4,7 @@ import { EngineError } from "../../tensor/errors.ts";
 import type { Caps } from "../../tensor/gpu.ts";
 import { Checkpoint } from "../../tensor/safetensors.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
-import "./adapter.node.ts";
+import "../../tensor/adapter.node.ts";
 import { formatInspection, inspect } from "./inspection.ts";
 import { say, type Terminal } from "./terminal.node.ts";
 

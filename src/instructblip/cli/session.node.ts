@@ -1,15 +1,12 @@
 /** What `generate` and `trace` have in common: pictures from files, the processor, and the model itself. */
 import { performance } from "node:perf_hooks";
 import type { StorageDType } from "../../modules/weights.ts";
-import { InputError } from "../../tensor/errors.ts";
 import { formatBytes } from "../../tensor/memory.ts";
-import { FileSource } from "../../tensor/source.node.ts";
 import type { Folder } from "../../tensor/source.ts";
-import { decodeImage } from "../image.node.ts";
 import type { RgbImage } from "../image_processor.ts";
 import { InstructBlipForConditionalGeneration, type InstructBlipInputs } from "../instructblip.ts";
 import type { InstructBlipProcessor } from "../processor.ts";
-import "./adapter.node.ts";
+import "../../tensor/adapter.node.ts";
 import { formatDuration } from "./format.ts";
 import { Progress, say, type Terminal } from "./terminal.node.ts";
 
@@ -18,27 +15,6 @@ export interface Run {
   readonly terminal: Terminal;
   /** Aborted by SIGINT and SIGTERM, and when nobody reads stdout any more. */
   readonly signal: AbortSignal;
-}
-
-/** A file larger than this is no picture that anybody asks about. */
-const MAX_IMAGE_BYTES = 256 * 2 ** 20;
-
-/** Reads and decodes a picture; messages name it as it was given. @throws InputError, WeightError NOT_FOUND, IO */
-export async function readImage(path: string, name = path): Promise<RgbImage> {
-  const source = await FileSource.open(path, name);
-  try {
-    if (source.size > MAX_IMAGE_BYTES) {
-      throw new InputError(
-        "IMAGE_TOO_LARGE",
-        `${name}: ${formatBytes(source.size)}; the limit is ${formatBytes(MAX_IMAGE_BYTES)}`,
-      );
-    }
-    const bytes = new Uint8Array(source.size);
-    await source.read(0, bytes);
-    return await decodeImage(bytes, name);
-  } finally {
-    await source.close();
-  }
 }
 
 /** What the model is given for pictures and prompts, the i-th prompt about the i-th picture. @throws InputError */

@@ -8,10 +8,11 @@ import type { TensorEntry } from "../../tensor/safetensors.ts";
 import { formatShape } from "../../tensor/shape.ts";
 import { saveSafetensors } from "../../tensor/source.node.ts";
 import type { TextConfig } from "../config.ts";
+import { readImageFile } from "../platform.node.ts";
 import { InstructBlipProcessor } from "../processor.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
 import { formatTable } from "./format.ts";
-import { loadModel, prepareInputs, type Run, readImage } from "./session.node.ts";
+import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 
 export interface TraceOptions {
   model: string;
@@ -29,7 +30,7 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   const config = await readConfig(folder);
   const decoder_input_ids = decoderIds(options.decoderInputIds, config.text_config);
   const processor = await InstructBlipProcessor.from_pretrained(folder);
-  const inputs = await prepareInputs(processor, [await readImage(options.image)], [options.prompt]);
+  const inputs = await prepareInputs(processor, [await readImageFile(options.image)], [options.prompt]);
   const model = await loadModel(folder, options.dtype, run);
   try {
     const entries: TensorEntry[] = [];
@@ -37,24 +38,20 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
       entries.push({ name, dtype: data instanceof Float32Array ? "f32" : "u32", shape, data });
     };
     add("pixel_values", inputs.pixel_values.shape, inputs.pixel_values.data);
-    // Read before traceOutputs ends: it disposes of what it has seen, these tensors included.
-    const forward = async () => {
-      const { vision_outputs, qformer_outputs, image_features, logits } = await model.forward({
-        ...inputs,
-        decoder_input_ids,
-      });
-      for (const [name, tensor] of [
-        ["vision_outputs.last_hidden_state", vision_outputs.last_hidden_state],
-        ["qformer_outputs.last_hidden_state", qformer_outputs.last_hidden_state],
-        ["image_features", image_features],
-        ["logits", logits],
-      ] as const) {
-        add(name, tensor.shape, await tensor.read());
-      }
-    };
-    const modules = options.all ? (await traceOutputs(model.device, forward)).outputs : await forward();
+    const forward = () => model.forward({ ...inputs, decoder_input_ids });
+    const { result, outputs } = options.all
+      ? await traceOutputs(model.device, forward)
+      : { result: await forward(), outputs: [] };
+    for (const [name, tensor] of [
+      ["vision_outputs.last_hidden_state", result.vision_outputs.last_hidden_state],
+      ["qformer_outputs.last_hidden_state", result.qformer_outputs.last_hidden_state],
+      ["image_features", result.image_features],
+      ["logits", result.logits],
+    ] as const) {
+      add(name, tensor.shape, await tensor.read());
+    }
     // The model's own path is empty; its output is the logits.
-    for (const [path, { shape, data }] of modules ?? []) if (path !== "") add(path, shape, data);
+    for (const [path, { shape, data }] of outputs) if (path !== "") add(path, shape, data);
 
     run.signal.throwIfAborted();
     await saveSafetensors(options.out, entries);

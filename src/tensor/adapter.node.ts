@@ -1,6 +1,6 @@
 /** Importing this file gives the engine its adapters in Node. One GPU object serves the whole process. */
-import { createGPU, requestBestAdapter } from "../../tensor/gpu.node.ts";
-import { setAdapterProvider } from "../../tensor/gpu.ts";
+import { createGPU, requestBestAdapter } from "./gpu.node.ts";
+import { setAdapterProvider } from "./gpu.ts";
 
 let gpu: GPU | undefined;
 
