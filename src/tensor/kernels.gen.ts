@@ -657,6 +657,57 @@ fn main(
   y[dst] = x[src];
 }
 `,
+  "cross_entropy": `// y = ln Σ e^(x - max(x)) - (x[label] - max(x)), each row by itself: the negative log probability of its label.
+//
+// x: f32[R, V], compared as bits; labels: u32[R]  ->  y: f32[R], as bits
+// One workgroup a row; its threads stride over V. A row whose label is IGNORED is 0 and is not read.
+// The loss of a label at minus infinity is infinity. NaN for a label of V or above, and for a row with a NaN or plus infinity,
+// or of nothing but minus infinity.
+// Dispatch: R workgroups, folded. Needs: nothing.
+// Source: torch.nn.functional.cross_entropy with reduction "none" and ignore_index -100.
+// @use math
+// @use log_sum_exp
+override WG: u32 = 64;
+
+const IGNORED = 0xffffff9cu; // -100 as a u32
+const INFINITY = 0x7f800000u;
+
+struct Params {
+  rows: u32,
+  V: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> labels: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let label = labels[row];
+  if (label == IGNORED) {
+    if (lane == 0u) {
+      y[row] = 0u;
+    }
+    return;
+  }
+  let start = row * params.V;
+  let of_row = log_sum_exp(start, params.V, lane);
+  if (lane == 0u) {
+    let bits = x[start + min(label, params.V - 1u)];
+    let value = bitcast<u32>(of_row.log_sum - (bitcast<f32>(bits) - of_row.largest));
+    y[row] = select(NAN, select(value, INFINITY, bits == MINUS_INFINITY), of_row.finite && label < params.V);
+  }
+}
+`,
   "edit_scores": `// y = y penalty where y < 0, y / penalty elsewhere, at the first params.penalised places named; -∞ at the others.
 //
 // places: u32[n], all different, into y laid flat  ->  y: f32[R, V], as bits, changed in place
@@ -1100,6 +1151,77 @@ fn load_input(row: u32, group: u32) -> vec4<f32> {
   return x[row * (params.K / 4u) + group];
 }
 `,
+  "lib/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with part math.
+// Each thread adds up runs of 32 numbers, then the runs: the sum's error is the logarithm's, and one long f32 sum would lose
+// digits that count. WG is a power of two.
+// Minus infinity adds nothing. All comparisons are of bits, and so the same on every driver.
+const RUN = 32u;
+const MINUS_INFINITY = 0xff800000u;
+const NAN = 0x7fc00000u;
+
+struct RowSum {
+  finite: bool, // else the row has a NaN or plus infinity, or nothing but minus infinity, and the rest means nothing
+  largest: f32,
+  log_sum: f32,
+}
+
+var<workgroup> keys: array<u32, WG>;
+var<workgroup> partial: array<f32, WG>;
+
+// Grows with the float that has these bits; largest for NaN.
+fn key(bits: u32) -> u32 {
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return 0xffffffffu;
+  }
+  return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
+}
+
+// The float whose key this is.
+fn float_of(key: u32) -> f32 {
+  return bitcast<f32>(select((0x80000000u - key) | 0x80000000u, key - 0x80000000u, key >= 0x80000000u));
+}
+
+// Of x[start … start + V - 1]. All threads call it, once.
+fn log_sum_exp(start: u32, V: u32, lane: u32) -> RowSum {
+  var largest = 0u;
+  for (var i = lane; i < V; i += WG) {
+    largest = max(largest, key(x[start + i]));
+  }
+  keys[lane] = largest;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      keys[lane] = max(keys[lane], keys[lane + half]);
+    }
+    workgroupBarrier();
+  }
+  let top = keys[0];
+  let finite = top > key(MINUS_INFINITY) && top < key(0x7f800000u);
+  let shift = select(0.0, float_of(top), finite);
+
+  var sum = 0.0;
+  for (var first = lane; first < V; first += RUN * WG) {
+    var run = 0.0;
+    for (var i = first; i < min(first + RUN * WG, V); i += WG) {
+      let bits = x[start + i];
+      if (finite && bits != MINUS_INFINITY) {
+        run += exp_accurate(bitcast<f32>(bits) - shift);
+      }
+    }
+    sum += run;
+  }
+  partial[lane] = sum;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      partial[lane] += partial[lane + half];
+    }
+    workgroupBarrier();
+  }
+  return RowSum(finite, shift, log_accurate(partial[0]));
+}
+`,
   "lib/math": `// Functions whose WGSL builtins are missing or not accurate enough on every driver (exp is up to 17 ULP off on software
 // drivers, tanh loses relative accuracy near 0 and is NaN beyond 88 on one, log may be off by 2^-21 near 1). Coefficients:
 // our own Chebyshev fits in 40 digits, the errors measured in f32 over the whole range.
@@ -1245,18 +1367,14 @@ fn load_weight(i: u32) -> vec4<f32> {
   "log_softmax": `// y = x - max(x) - ln Σ e^(x - max(x)), each row by itself.
 //
 // x: f32[R, V], also compared as bits  ->  y: f32[R, V], as bits
-// One workgroup a row; its threads stride over V. Each adds up runs of 32 numbers, then the runs: the sum's error is the
-// logarithm's, and one long f32 sum would lose digits that count.
+// One workgroup a row; its threads stride over V.
 // Minus infinity stays what it is. A row with a NaN or plus infinity, or of nothing but minus infinity, becomes NaN. All
 // this is told from bits, on every driver alike.
 // Dispatch: R workgroups, folded. Needs: nothing.
 // Source: torch.log_softmax.
 // @use math
+// @use log_sum_exp
 override WG: u32 = 64;
-
-const RUN = 32u;
-const MINUS_INFINITY = 0xff800000u;
-const NAN = 0x7fc00000u;
 
 struct Params {
   rows: u32,
@@ -1266,23 +1384,6 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
 @group(1) @binding(0) var<uniform> params: Params;
-
-var<workgroup> keys: array<u32, WG>;
-var<workgroup> partial: array<f32, WG>;
-
-// Grows with the float that has these bits; largest for NaN.
-fn key(bits: u32) -> u32 {
-  let magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) {
-    return 0xffffffffu;
-  }
-  return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
-}
-
-// The float whose key this is.
-fn float_of(key: u32) -> f32 {
-  return bitcast<f32>(select((0x80000000u - key) | 0x80000000u, key - 0x80000000u, key >= 0x80000000u));
-}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -1295,48 +1396,12 @@ fn main(
     return;
   }
   let start = row * params.V;
-
-  var largest = 0u;
-  for (var i = lane; i < params.V; i += WG) {
-    largest = max(largest, key(x[start + i]));
-  }
-  keys[lane] = largest;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      keys[lane] = max(keys[lane], keys[lane + half]);
-    }
-    workgroupBarrier();
-  }
-  let top = keys[0];
-  let finite = top > key(MINUS_INFINITY) && top < key(0x7f800000u);
-  let shift = select(0.0, float_of(top), finite);
-
-  var sum = 0.0;
-  for (var first = lane; first < params.V; first += RUN * WG) {
-    var run = 0.0;
-    for (var i = first; i < min(first + RUN * WG, params.V); i += WG) {
-      let bits = x[start + i];
-      if (finite && bits != MINUS_INFINITY) {
-        run += exp_accurate(bitcast<f32>(bits) - shift);
-      }
-    }
-    sum += run;
-  }
-  partial[lane] = sum;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] += partial[lane + half];
-    }
-    workgroupBarrier();
-  }
-  let log_sum = log_accurate(partial[0]);
+  let of_row = log_sum_exp(start, params.V, lane);
 
   for (var i = lane; i < params.V; i += WG) {
     let bits = x[start + i];
-    let value = bitcast<u32>((bitcast<f32>(bits) - shift) - log_sum);
-    y[start + i] = select(NAN, select(value, MINUS_INFINITY, bits == MINUS_INFINITY), finite);
+    let value = bitcast<u32>((bitcast<f32>(bits) - of_row.largest) - of_row.log_sum);
+    y[start + i] = select(NAN, select(value, MINUS_INFINITY, bits == MINUS_INFINITY), of_row.finite);
   }
 }
 `,

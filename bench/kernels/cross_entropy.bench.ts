@@ -1,0 +1,25 @@
+/** What candidate answers are scored by: a row of logits a token, read twice. */
+import { crossEntropy } from "../../src/tensor/ops/cross_entropy.ts";
+import { crossEntropy as reference } from "../../src/tensor/reference/cross_entropy.ts";
+import { compare } from "../../test/compare.ts";
+import { Random } from "../../test/random.ts";
+import { TOLERANCES } from "../../test/tolerances.ts";
+import { type Groups, ONLY } from "../harness.ts";
+
+export const groups: Groups = ({ logits }) =>
+  logits.map(({ name, R, D }) => ({
+    kernel: "cross_entropy",
+    shape: `${name} R${R} V${D}`,
+    ...ONLY,
+    open(device) {
+      const x = new Random(1).normal(R * D, 0, 3);
+      const labels = Uint32Array.from({ length: R }, (_, row) => (row * 7919) % D);
+      const [xs, ys] = [device.tensor(x, [R, D]), device.tensor(labels, [R])];
+      return {
+        flops: 0,
+        bytes: 4 * R * D,
+        run: () => crossEntropy(xs, ys),
+        check: (y) => compare(y, reference(x, labels, D), TOLERANCES.log_softmax, "cross_entropy"),
+      };
+    },
+  }));
