@@ -1,0 +1,117 @@
+/**
+ * What models are given, and what is wrong with it: every check reads host data alone and says which input, what must
+ * hold and what was given. Nothing here is computed.
+ */
+import { InputError } from "../tensor/errors.ts";
+import { formatShape } from "../tensor/shape.ts";
+import type { Ids } from "./language_model.ts";
+
+/** Numbers on the host with their shape, as the processor gives them. */
+export interface HostTensor {
+  readonly data: Float32Array;
+  readonly shape: readonly number[];
+}
+
+/** What every model takes; some take more, and need it. */
+export interface ModelInputs {
+  /** f32[B, 3, H, W], normalised */
+  pixel_values: HostTensor;
+  /** [B][L], with placeholders where image features go */
+  input_ids: Ids;
+  attention_mask?: Ids;
+}
+
+/** The instruction in the Q-Former's vocabulary. */
+export interface QFormerInputs {
+  /** [B][T] */
+  qformer_input_ids: Ids;
+  qformer_attention_mask?: Ids;
+}
+
+/** What the language model is to read, checked. */
+export interface Prompt {
+  readonly B: number;
+  readonly L: number;
+  /** [B][L] */
+  readonly ids: Ids;
+  /** [B][L], 1 = not padding */
+  readonly mask: Ids;
+}
+
+/** The rows' common length. @throws InputError BAD_INPUT, RAGGED */
+export function expectRectangle(name: string, rows: Ids | undefined): number {
+  if (!Array.isArray(rows) || rows.length === 0 || !rows.every(Array.isArray)) {
+    throw new InputError("BAD_INPUT", `${name} must be a list of rows of token ids`);
+  }
+  const length = rows[0].length;
+  if (length === 0) throw new InputError("BAD_INPUT", `${name} must have at least one token`);
+  if (rows.some((row) => row.length !== length)) {
+    throw new InputError("RAGGED", `${name}: rows have ${rows.map((row) => row.length).join(", ")} tokens`, {
+      hint: "pass padding: true to the processor",
+    });
+  }
+  return length;
+}
+
+/** @throws InputError TOKEN_ID */
+export function expectIds(name: string, rows: Ids, vocabulary: number): void {
+  for (const row of rows) {
+    for (const id of row) {
+      if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
+        throw new InputError("TOKEN_ID", `${name}: ${id} is not a token id below ${vocabulary}`);
+      }
+    }
+  }
+}
+
+/** The mask of `rows`, or ones where there is none. @throws InputError BAD_MASK */
+export function maskOf(name: string, mask: Ids | undefined, rows: Ids): Ids {
+  if (mask === undefined) return rows.map((row) => row.map(() => 1));
+  const fits = mask.length === rows.length && mask.every((row, b) => row.length === rows[b].length);
+  if (!fits || mask.some((row) => row.some((visible) => visible !== 0 && visible !== 1))) {
+    throw new InputError("BAD_MASK", `${name} must have a 0 or 1 for every token`);
+  }
+  return mask;
+}
+
+/** @param layout what the shape's dimensions are called, `[B, 3, H, W]` @throws InputError BAD_PIXELS, BATCH_MISMATCH */
+export function expectPixels(pixels: HostTensor | undefined, B: number, layout: readonly string[]): void {
+  const shape = pixels?.shape;
+  const fits = shape?.length === layout.length && shape[layout.indexOf("3")] === 3;
+  if (!pixels || !shape || !fits || !(pixels.data instanceof Float32Array)) {
+    throw new InputError(
+      "BAD_PIXELS",
+      `pixel_values must be a Float32Array of shape [${layout.join(", ")}], got ${shape ? formatShape(shape) : "none"}`,
+    );
+  }
+  if (shape[0] !== B) {
+    throw new InputError("BATCH_MISMATCH", `${shape[0]} images for ${B} prompts; give one image for each prompt`);
+  }
+  if (pixels.data.length !== shape.reduce((size, n) => size * n, 1)) {
+    throw new InputError(
+      "BAD_PIXELS",
+      `pixel_values has ${pixels.data.length} numbers for shape ${formatShape(shape)}`,
+    );
+  }
+  if (!pixels.data.every(Number.isFinite)) throw new InputError("BAD_PIXELS", "pixel_values has a NaN or an infinity");
+}
+
+/** One row of instruction for every row of the prompt. @throws InputError BATCH_MISMATCH */
+export function expectSameRows(input_ids: Ids, qformer_input_ids: Ids | undefined): void {
+  if (qformer_input_ids?.length === input_ids.length) return;
+  const given = qformer_input_ids?.length ?? "none";
+  throw new InputError("BATCH_MISMATCH", `input_ids has ${input_ids.length} rows, qformer_input_ids ${given}`);
+}
+
+/** `count` placeholders in every row. @throws InputError IMAGE_TOKENS */
+export function expectPlaceholders(rows: Ids, placeholder: number, count: number): void {
+  rows.forEach((row, b) => {
+    const found = row.reduce((sum, id) => sum + Number(id === placeholder), 0);
+    if (found === count) return;
+    throw new InputError(
+      "IMAGE_TOKENS",
+      `input_ids row ${b} has ${found} image tokens (id ${placeholder}); it must have ${count}`,
+      { hint: found === 0 ? "the processor puts them there when it is given images" : undefined },
+    );
+  });
+}

@@ -1,0 +1,326 @@
+/**
+ * What InstructBLIP and its siblings share: loading a checkpoint, putting image features into a prompt, and writing an
+ * answer. How a picture becomes image features, and what is given besides it, is each model's own; so is its forward().
+ *
+ * B rows, Q image features a row, L prompt tokens with the placeholders, D hidden size, V vocabulary.
+ * Source: Li et al. 2023, BLIP-2, figure 3; transformers 5.18, modeling_instructblip.py.
+ */
+import { Linear } from "../modules/linear.ts";
+import { Module } from "../modules/module.ts";
+import { type LoadOptions, type StorageDType, Weights } from "../modules/weights.ts";
+import { type Device, openDevice, type Tracer } from "../tensor/device.ts";
+import { InputError, WeightError } from "../tensor/errors.ts";
+import { argmax } from "../tensor/ops/argmax.ts";
+import { editScores } from "../tensor/ops/edit_scores.ts";
+import { logSoftmax } from "../tensor/ops/log_softmax.ts";
+import { maskedScatter } from "../tensor/ops/masked_scatter.ts";
+import { topK } from "../tensor/ops/top_k.ts";
+import { Checkpoint } from "../tensor/safetensors.ts";
+import type { Folder } from "../tensor/source.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { InstructBlipConfig, TextConfig } from "./config.ts";
+import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./generation/configuration.ts";
+import type { Decoder } from "./generation/decoder.ts";
+import type { GenerateOutput } from "./generation/output.ts";
+import { search } from "./generation/search.ts";
+import type { TokenTexts } from "./generation/stopping.ts";
+import type { Streamer } from "./generation/streamer.ts";
+import { expectIds, expectPlaceholders, expectRectangle, type ModelInputs, maskOf, type Prompt } from "./inputs.ts";
+import { type Decoding, type Ids, type LanguageModel, upload } from "./language_model.ts";
+import { LlamaForCausalLM } from "./llama.ts";
+import { OPTForCausalLM } from "./opt.ts";
+import { type OpenFolderOptions, platform } from "./platform.ts";
+import type { QFormerOutput } from "./qformer.ts";
+import { T5ForConditionalGeneration } from "./t5.ts";
+import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
+
+/** Tensors live until disposed, or until the `device.scope` they were made in ends. */
+export interface ImageFeatures {
+  readonly vision_outputs: VisionOutput;
+  readonly qformer_outputs: QFormerOutput;
+  /** f32[B, Q, D]: the query outputs, projected into the language model's embeddings */
+  readonly image_features: Tensor;
+}
+
+/** Tensors live until disposed, or until the `device.scope` they were made in ends. */
+export interface VisionLanguageOutput extends ImageFeatures {
+  /** f32[B, L, V]; with T5 f32[B, T, V] */
+  readonly logits: Tensor;
+}
+
+/** With a language model that has a decoder of its own (T5), what forward() is to give the logits of. */
+export interface DecoderInputs {
+  /** [B][T], decoder_start_token_id first */
+  decoder_input_ids?: Ids;
+}
+
+export interface ForwardOptions {
+  /** Sees every module's output under its checkpoint path. */
+  tracer?: Tracer;
+}
+
+export interface GenerateOptions extends GenerationOptions {
+  streamer?: Streamer;
+  /** What stop_strings are looked up with. */
+  tokenizer?: TokenTexts;
+  /** Stops at the next token; generate() then rejects with the signal's reason. */
+  signal?: AbortSignal;
+  /** Called after every token of the batch, counted from 0. */
+  on_token?: (step: number) => void;
+}
+
+export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
+  /** Default: a device opened for this model, and destroyed with it. */
+  device?: Device;
+  /** What matrices are stored as; arithmetic is f32 always. Default "auto": as in the checkpoint. */
+  dtype?: StorageDType;
+}
+
+/** The config of any of the models. */
+export type VisionLanguageConfig = InstructBlipConfig;
+
+/** A model's class, as far as from_pretrained() needs it. */
+interface ModelClass<C extends VisionLanguageConfig, M> {
+  readonly config_class: { parse(text: string): C };
+  new (weights: Weights, config: C): M;
+}
+
+/** Names that old checkpoints carry and nothing reads. */
+const IGNORED = [
+  /^qformer\.embeddings\.position_ids$/,
+  /\.rotary_emb\.inv_freq$/,
+  /^language_model\.encoder\.embed_tokens\.weight$/, // shared's, if that is there too
+  /^language_model\.decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$/,
+];
+
+/** @typeParam C its config @typeParam I what a processor makes of images and text for it */
+export abstract class VisionLanguageModel<
+  C extends VisionLanguageConfig = VisionLanguageConfig,
+  I extends ModelInputs = ModelInputs,
+> extends Module {
+  readonly config: C;
+  readonly device: Device;
+  /** f32[1, Q, Dq], learned */
+  readonly query_tokens: Tensor;
+  readonly vision_model: InstructBlipVisionModel;
+  abstract readonly qformer: Module;
+  readonly language_projection: Linear;
+  readonly language_model: LanguageModel;
+  /** What was odd but harmless about the checkpoint. */
+  readonly warnings: string[] = [];
+  /** The names of `I`; what else generate() is given must be an option. */
+  protected abstract readonly input_names: readonly (keyof I & string)[];
+  readonly #weights: Weights;
+  #ownsDevice = false;
+
+  /** Binds every parameter to the checkpoint by name and shape; `Weights.load` brings the numbers. */
+  constructor(weights: Weights, config: C) {
+    super(weights);
+    this.config = config;
+    this.device = weights.device;
+    this.#weights = weights;
+    const { num_query_tokens: Q, qformer_config, text_config } = config;
+    this.vision_model = new InstructBlipVisionModel(weights.at("vision_model"), config.vision_config);
+    this.query_tokens = weights.get("query_tokens", [1, Q, qformer_config.hidden_size]);
+    this.language_projection = new Linear(weights.at("language_projection"), [
+      text_config.hidden_size,
+      qformer_config.hidden_size,
+    ]);
+    this.language_model = languageModel(weights.at("language_model"), text_config);
+  }
+
+  /**
+   * Loads a Hugging Face checkpoint folder as it lies on disk: config.json and safetensors, in one file or many.
+   *
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder (a browser's files, HTTP)
+   * @throws ConfigError, WeightError, DeviceError; the signal's reason
+   */
+  static async from_pretrained<C extends VisionLanguageConfig, M extends VisionLanguageModel<C, never>>(
+    this: ModelClass<C, M>,
+    from: string | Folder,
+    options: FromPretrainedOptions = {},
+  ): Promise<M> {
+    // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
+    return VisionLanguageModel.#load(this, from, options);
+  }
+
+  static async #load<C extends VisionLanguageConfig, M extends VisionLanguageModel<C, never>>(
+    Model: ModelClass<C, M>,
+    from: string | Folder,
+    { device, dtype = "auto", on_download, ...load }: FromPretrainedOptions,
+  ): Promise<M> {
+    const folder =
+      typeof from === "string" ? await platform().openFolder(from, { on_download, signal: load.signal }) : from;
+    const config = Model.config_class.parse(await folder.text("config.json", 2 ** 20));
+    const checkpoint = await Checkpoint.open(folder);
+    const opened = device ?? (await openDevice());
+    const weights = Weights.open(checkpoint, opened, dtype);
+    try {
+      const model = new Model(weights, config);
+      model.#ownsDevice = device === undefined;
+      model.warnings.push(...checkpoint.warnings, ...model.#check());
+      await weights.load(load);
+      return model;
+    } catch (error) {
+      weights.dispose();
+      if (!device) opened.destroy();
+      throw error;
+    } finally {
+      await checkpoint.close();
+    }
+  }
+
+  /** Pictures to image features, inside a scope that frees the rest. @throws InputError */
+  protected abstract imageFeatures(inputs: I): ImageFeatures;
+
+  /** Checks what imageFeatures() does not. @throws InputError */
+  protected readPrompt({ input_ids, attention_mask }: I): Prompt {
+    const L = expectRectangle("input_ids", input_ids);
+    expectIds("input_ids", input_ids, this.language_model.num_embeddings);
+    const mask = maskOf("attention_mask", attention_mask, input_ids);
+    const { image_token, num_query_tokens: Q } = this.config;
+    if (image_token === null) {
+      throw new InputError("LEGACY_CHECKPOINT", "config.json has no image_token_index: this version needs one", {
+        hint: "add image_token_index to config.json and the <image> token to the tokenizer, as transformers' migration note says",
+      });
+    }
+    expectPlaceholders(input_ids, image_token, Q);
+    return { B: input_ids.length, L, ids: input_ids, mask };
+  }
+
+  /** Token embeddings with the placeholders' rows replaced, in row-major order, by image features. f32[B, L, D] */
+  protected embed({ B, L, ids }: Prompt, image_features: Tensor): Tensor {
+    const { image_token } = this.config;
+    let found = 0;
+    const source = Uint32Array.from(ids.flat(), (id) => (id === image_token ? ++found : 0));
+    const embeds = this.language_model.embed(upload(this.device, ids)); // [B, L, D]
+    const [, , D] = embeds.shape;
+    return maskedScatter(embeds, image_features.reshape([-1, D]), this.device.tensor(source, [B, L]));
+  }
+
+  /** Has the device to itself for `fn`, and frees what that allocates and does not return. */
+  protected run<T>(tracer: Tracer | undefined, fn: () => T): Promise<T> {
+    return this.device.exclusive(async () => {
+      const before = this.device.tracer;
+      this.device.tracer = tracer ?? before;
+      try {
+        return this.device.scope(fn);
+      } finally {
+        this.device.tracer = before;
+      }
+    });
+  }
+
+  /**
+   * Answers: rows of token ids as Hugging Face's generate() returns them, prompt and image placeholders included.
+   *
+   * @throws InputError for inputs and options that cannot be used; DeviceError; the signal's reason
+   */
+  async generate(options: I & GenerateOptions & { return_dict_in_generate: true }): Promise<GenerateOutput>;
+  async generate(options: I & GenerateOptions & { return_dict_in_generate?: false | null }): Promise<number[][]>;
+  async generate(options: I & GenerateOptions): Promise<number[][] | GenerateOutput>;
+  async generate(options: I & GenerateOptions): Promise<number[][] | GenerateOutput> {
+    const { streamer, signal, on_token, tokenizer, ...rest } = options as GenerateOptions;
+    const isInput = ([name]: [string, unknown]) => this.input_names.some((known) => known === name);
+    const inputs = Object.fromEntries(Object.entries(rest).filter(isInput)) as unknown as I;
+    const generation = Object.fromEntries(Object.entries(rest).filter((entry) => !isInput(entry))) as GenerationOptions;
+    refuseUnknownOptions(generation, this.input_names);
+    try {
+      const prompt = this.readPrompt(inputs);
+      const start = this.#startOfRows(prompt);
+      const { max_position_embeddings, eos_token_id, pad_token_id, sizes } = this.config.text_config;
+      const config = decodingConfig(generation, {
+        promptLength: start[0].length,
+        vocabulary: this.language_model.vocabulary,
+        max_position_embeddings,
+        eos_token_id,
+        pad_token_id,
+        cacheBytesPerToken: 8 * sizes.num_hidden_layers * sizes.num_key_value_heads * sizes.head_dim,
+      });
+      signal?.throwIfAborted();
+      const output = await this.device.exclusive(() =>
+        this.device.scope(async () => {
+          const decoding = this.language_model.begin(prompt.B, config.max_length);
+          try {
+            const decoder = this.#decoder(inputs, prompt, decoding);
+            return await search(decoder, start, config, { tokenizer, streamer, signal, on_token });
+          } finally {
+            decoding.dispose();
+          }
+        }),
+      );
+      streamer?.end();
+      return config.return_dict_in_generate ? output : output.sequences;
+    } catch (error) {
+      streamer?.end(error);
+      throw error;
+    }
+  }
+
+  /** Frees the weights, and the device if the model opened it. */
+  dispose(): void {
+    if (this.#ownsDevice) this.device.destroy();
+    else this.#weights.dispose();
+  }
+
+  /** What rows of ids begin with: the prompt, or the start token of a model whose encoder reads the prompt. */
+  #startOfRows({ ids }: Prompt): Ids {
+    const { language_model } = this;
+    return language_model instanceof T5ForConditionalGeneration
+      ? ids.map(() => [language_model.decoder_start_token_id])
+      : ids;
+  }
+
+  /** Prefill and decode steps, for a search. */
+  #decoder(inputs: I, prompt: Prompt, decoding: Decoding): Decoder<Tensor, Tensor<"u32">> {
+    const { device } = this;
+    return {
+      prefill: () => {
+        const inputs_embeds = this.embed(prompt, this.imageFeatures(inputs).image_features); // [B, L, D]
+        return decoding.prefill({ inputs_embeds, attention_mask: prompt.mask });
+      },
+      step: (tokens) => decoding.step(tokens),
+      reorder: (rows) => decoding.reorder(rows),
+      argmax,
+      logSoftmax,
+      edit: editScores,
+      topK: async (logProbs, scores, beams, K) => {
+        const best = await topK(logProbs, device.tensor(scores, [scores.length]), beams, K).read();
+        return { scores: new Float32Array(best.buffer, 0, best.length / 2), indices: best.subarray(best.length / 2) };
+      },
+      upload: (tokens) => device.tensor(Uint32Array.from(tokens), [tokens.length]),
+      scope: (fn) => device.scope(fn),
+    };
+  }
+
+  /** What can only be known once every parameter was asked for. @returns warnings @throws WeightError VOCAB_MISMATCH */
+  #check(): string[] {
+    const warnings: string[] = [];
+    const leftovers = this.#weights.leftovers(IGNORED);
+    if (leftovers.length) {
+      warnings.push(
+        `${leftovers.length} tensors of the checkpoint are not used: ${leftovers.slice(0, 5).join(", ")}${leftovers.length > 5 ? ", …" : ""}`,
+      );
+    }
+    const { image_token } = this.config;
+    const rows = this.language_model.num_embeddings;
+    if (image_token !== null && image_token >= rows) {
+      throw new WeightError(
+        "VOCAB_MISMATCH",
+        `image_token_index is ${image_token}, but the embedding has ${rows} rows`,
+      );
+    }
+    return warnings;
+  }
+}
+
+function languageModel(weights: Weights, config: TextConfig): LanguageModel {
+  switch (config.model_type) {
+    case "llama":
+      return new LlamaForCausalLM(weights, config);
+    case "opt":
+      return new OPTForCausalLM(weights, config);
+    case "t5":
+      return new T5ForConditionalGeneration(weights, config);
+  }
+}
