@@ -13,7 +13,7 @@ import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
 import { activation } from "../tensor/ops/activation.ts";
 import { add } from "../tensor/ops/add.ts";
-import { attention } from "../tensor/ops/attention.ts";
+import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { gatedActivation } from "../tensor/ops/gated_activation.ts";
 import { rope, ropeTable } from "../tensor/ops/rope.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -59,7 +59,9 @@ export class LlamaAttention extends Module {
     let k = rope(this.k_proj.forward(x).unflatten(2, [-1, d]), table, positions); // [B, T, Hkv, d]
     let v = this.v_proj.forward(x).unflatten(2, [-1, d]); // [B, T, Hkv, d]
     if (cache) [k, v] = cache.append(this.layer, k, v); // [B, capacity, Hkv, d]
-    const heads = attention(q, k, v, { scale: d ** -0.5, causal: true, mask, past: cache?.past }); // [B, T, H, d]
+    const options = { scale: d ** -0.5, causal: true, mask, past: cache?.past };
+    const heads = attention(q, k, v, options); // [B, T, H, d]
+    this.record("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T));
     return this.note(this.o_proj.forward(heads.reshape([B, T, -1])));
   }
 }
@@ -143,8 +145,13 @@ export class LlamaModel extends Module {
     this.#reach(cache?.capacity ?? inputs_embeds.shape[1]);
     const step = { positions, mask, cache, rope: this.#rope };
     let x = inputs_embeds;
-    for (const layer of this.layers) x = x.device.scope(() => layer.forward(x, step));
-    return this.note(this.norm.forward(x));
+    for (const layer of this.layers) {
+      this.record("hidden_states", x);
+      x = x.device.scope(() => layer.forward(x, step));
+    }
+    x = this.norm.forward(x);
+    this.record("hidden_states", x);
+    return this.note(x);
   }
 
   /** Makes the table longer. Not only up to max_position_embeddings: HF lets a sequence run past it, trained or not. */

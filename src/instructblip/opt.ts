@@ -13,7 +13,7 @@ import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import { InputError } from "../tensor/errors.ts";
 import { add } from "../tensor/ops/add.ts";
-import { attention } from "../tensor/ops/attention.ts";
+import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { HIDDEN_ACTS } from "./config_fields.ts";
 import { CausalLanguageModel, type CausalStep, type Ids, upload } from "./language_model.ts";
@@ -51,7 +51,9 @@ export class OPTAttention extends Module {
     let v = this.v_proj.forward(x).unflatten(2, [-1, d]); // [B, T, H, d]
     if (cache) [k, v] = cache.append(this.layer, k, v); // [B, capacity, H, d]
     // HF scales the queries rather than the scores, which in f32 differs by their rounding alone.
-    const heads = attention(q, k, v, { scale: d ** -0.5, causal: true, mask, past: cache?.past }); // [B, T, H, d]
+    const options = { scale: d ** -0.5, causal: true, mask, past: cache?.past };
+    const heads = attention(q, k, v, options); // [B, T, H, d]
+    this.record("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T));
     return this.note(this.out_proj.forward(heads.reshape([B, T, -1])));
   }
 }
@@ -127,9 +129,13 @@ export class OPTDecoder extends Module {
   forward(inputs_embeds: Tensor, step: CausalStep): Tensor {
     const embeds = this.project_in ? this.project_in.forward(inputs_embeds) : inputs_embeds; // [B, T, D]
     let x = add(embeds, this.embed_positions.forward(step.positions));
-    for (const layer of this.layers) x = x.device.scope(() => layer.forward(x, step));
+    for (const layer of this.layers) {
+      this.record("hidden_states", x);
+      x = x.device.scope(() => layer.forward(x, step));
+    }
     if (this.final_layer_norm) x = this.final_layer_norm.forward(x);
     if (this.project_out) x = this.project_out.forward(x);
+    this.record("hidden_states", x);
     return this.note(x);
   }
 }

@@ -20,7 +20,7 @@ import type { Device } from "../tensor/device.ts";
 import { ConfigError, InputError } from "../tensor/errors.ts";
 import { activation } from "../tensor/ops/activation.ts";
 import { add } from "../tensor/ops/add.ts";
-import { type AttentionOptions, attention } from "../tensor/ops/attention.ts";
+import { type AttentionOptions, attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { gatedActivation } from "../tensor/ops/gated_activation.ts";
 import { scale } from "../tensor/ops/scale.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
@@ -124,10 +124,19 @@ export class T5Attention extends Module {
   /**
    * @param k f32[B, S, H, d]
    * @param v f32[B, S, H, d]
+   * @param record as what the probabilities are recorded, and of how many keys: S may be a cache's capacity
    */
-  forward(x: Tensor, [k, v]: readonly [Tensor, Tensor], options: Omit<AttentionOptions, "scale">): Tensor {
+  forward(
+    x: Tensor,
+    [k, v]: readonly [Tensor, Tensor],
+    given: Omit<AttentionOptions, "scale">,
+    record: { kind: "attentions" | "cross_attentions"; keys: number },
+  ): Tensor {
     const [B, T] = x.shape;
-    const heads = attention(this.#heads(this.q.forward(x)), k, v, { ...options, scale: 1 }); // [B, T, H, d]
+    const options = { ...given, scale: 1 };
+    const q = this.#heads(this.q.forward(x)); // [B, T, H, d]
+    const heads = attention(q, k, v, options); // [B, T, H, d]
+    this.record(record.kind, x, () => attentionProbabilities(q, k, options).narrow(3, 0, record.keys));
     return this.note(this.o.forward(heads.reshape([B, T, -1])));
   }
 
@@ -157,7 +166,8 @@ export class T5LayerSelfAttention extends Module {
     let keys = this.SelfAttention.keys(normed); // f32[B, T, H, d]
     if (cache) keys = cache.append(this.index, ...keys); // f32[B, capacity, H, d]
     const options = { bias: position_bias, mask, causal: this.causal, past: cache?.past };
-    return this.note(add(x, this.SelfAttention.forward(normed, keys, options)));
+    const record = { kind: "attentions", keys: (cache?.length ?? 0) + x.shape[1] } as const;
+    return this.note(add(x, this.SelfAttention.forward(normed, keys, options, record)));
   }
 }
 
@@ -173,7 +183,8 @@ export class T5LayerCrossAttention extends Module {
   }
 
   forward(x: Tensor, keys: readonly [Tensor, Tensor], mask: Tensor<"u32"> | undefined): Tensor {
-    return this.note(add(x, this.EncDecAttention.forward(this.layer_norm.forward(x), keys, { mask })));
+    const record = { kind: "cross_attentions", keys: keys[0].shape[1] } as const;
+    return this.note(add(x, this.EncDecAttention.forward(this.layer_norm.forward(x), keys, { mask }, record)));
   }
 }
 
@@ -264,8 +275,13 @@ export class T5Stack extends Module {
     const T = x.shape[1];
     const { cache } = step;
     const position_bias = this.positionBias(x.device, T, cache?.capacity ?? T, cache?.length ?? 0);
-    for (const block of this.block) x = x.device.scope(() => block.forward(x, { ...step, position_bias }));
-    return this.note(this.final_layer_norm.forward(x));
+    for (const block of this.block) {
+      this.record("hidden_states", x);
+      x = x.device.scope(() => block.forward(x, { ...step, position_bias }));
+    }
+    x = this.final_layer_norm.forward(x);
+    this.record("hidden_states", x);
+    return this.note(x);
   }
 
   /** What distance adds to the scores of queries past … past + T - 1, a view of one lookup. f32[1, H, T, S] */

@@ -1,6 +1,7 @@
 /** What every layer is: parameters under a path of the checkpoint, and an output that is noted under the same path. */
 import type { ActivationDType } from "../tensor/dtype.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { RecordedKind } from "./record.ts";
 
 export abstract class Module {
   /** `vision_model.encoder.layers.3.self_attn`: the checkpoint's name, and PyTorch's in `named_modules()`. */
@@ -15,5 +16,11 @@ export abstract class Module {
     const { tracer } = output.device;
     if (tracer === undefined) return output;
     return (tracer(name === undefined ? this.path : `${this.path}.${name}`, output) as Tensor<D> | undefined) ?? output;
+  }
+
+  /** Shows a state, or what is computed for it, to the device's recorder, if one is set that wants its kind. */
+  record(kind: RecordedKind, x: Tensor, compute: () => Tensor = () => x): void {
+    const { recorder } = x.device;
+    if (recorder?.wants(kind)) recorder.keep(kind, this.path, compute());
   }
 }

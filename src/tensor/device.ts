@@ -8,7 +8,7 @@ import type { ActivationDType } from "./dtype.ts";
 import { env, parseBytes } from "./env.ts";
 import { DeviceError, type EngineError, KernelError, ShapeError } from "./errors.ts";
 import { type Caps, capsOf, requestAdapter } from "./gpu.ts";
-import { Memory, type Storage } from "./memory.ts";
+import { Arena, Memory, type Storage } from "./memory.ts";
 import { formatShape, isDense, type Shape, sizeOf } from "./shape.ts";
 import { type HostArray, Tensor } from "./tensor.ts";
 import { assemble, type Uses, type Wgsl } from "./wgsl.ts";
@@ -31,6 +31,24 @@ export interface Launch {
 
 /** Sees each module's output under its checkpoint path; what it returns, if anything, is used in its place. */
 export type Tracer = (path: string, output: Tensor<ActivationDType>) => Tensor<ActivationDType> | undefined;
+
+/** Keeps what modules show of a call besides its results; modules/record.ts has one. */
+export interface Recorder {
+  wants(kind: string): boolean;
+  /** @param path of the module in the checkpoint */
+  keep(kind: string, path: string, tensor: Tensor): void;
+}
+
+/** Launches that run again as they are; see `capture`. */
+export interface Recording<T> {
+  /** What the recorded function gave; its tensors hold the newest run's numbers. */
+  readonly result: T;
+  readonly launches: number;
+  /** Has everything run once more, before what is launched next. Does not wait, and allocates nothing. */
+  replay(): void;
+  /** Frees the result's tensors and everything between. */
+  dispose(): void;
+}
 
 /** GPU time of one kernel over a `profile` call, in nanoseconds. */
 export interface KernelTime {
@@ -61,9 +79,15 @@ interface Pipeline {
 interface Recorded {
   readonly pipeline: Pipeline;
   readonly group: GPUBindGroup;
-  readonly params: GPUBindGroup | undefined;
-  readonly paramsOffset: number;
+  readonly params: ParamsSlot | undefined;
   readonly grid: readonly [number, number, number];
+}
+
+/** One set of params in a uniform buffer. */
+interface ParamsSlot {
+  readonly group: GPUBindGroup;
+  readonly offsets: readonly [number];
+  readonly words: Uint32Array<ArrayBuffer>;
 }
 
 /** Launches recorded before they are handed to the driver, so that it works while we still encode. */
@@ -106,6 +130,8 @@ export class Device {
   readonly memory: Memory;
   /** Set for the length of a call to see, or replace, every module's output. */
   tracer: Tracer | undefined;
+  /** Set for the length of a call to keep some of its intermediates. */
+  recorder: Recorder | undefined;
 
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #layouts = new Map<string, { id: number; layout: GPUBindGroupLayout }>();
@@ -113,15 +139,18 @@ export class Device {
   /** Keys of the bind groups on a persistent storage, so that disposing one cache leaves the others' groups alone. */
   readonly #groupsOn = new WeakMap<Storage, string[]>();
   readonly #paramsLayout: GPUBindGroupLayout;
-  readonly #paramsBuffer: GPUBuffer;
-  readonly #paramsGroup: GPUBindGroup;
-  readonly #paramsSlots = new Map<string, number>();
+  readonly #params: { readonly buffer: GPUBuffer; readonly group: GPUBindGroup };
+  readonly #paramsSlots = new Map<string, ParamsSlot>();
   readonly #staging = new Map<number, GPUBuffer[]>();
   readonly #checks = new Set<Promise<void>>();
   /** Ends the waits that are under way; see #orLost. */
   readonly #waiting = new Set<(error: EngineError) => void>();
   #lost: EngineError | undefined;
-  #recorded: Recorded[] = [];
+  /** What the next submit runs, and how many of it were launched rather than replayed. */
+  readonly #recorded: Recorded[] = [];
+  #launched = 0;
+  /** Sees every launch of a recording in the making. */
+  #capturing: Recorded[] | undefined;
   #failure: EngineError | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #profile: Profile | undefined;
@@ -142,15 +171,7 @@ export class Device {
         { binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform", hasDynamicOffset: true } },
       ],
     });
-    this.#paramsBuffer = handle.createBuffer({
-      label: "params",
-      size: PARAMS_SLOT * PARAMS_SLOTS,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    });
-    this.#paramsGroup = handle.createBindGroup({
-      layout: this.#paramsLayout,
-      entries: [{ binding: 0, resource: { buffer: this.#paramsBuffer, size: PARAMS_SLOT } }],
-    });
+    this.#params = this.#paramsOf(PARAMS_SLOTS);
     handle.addEventListener("uncapturederror", (event) => {
       event.preventDefault(); // it is thrown by the next await: no need to print it too
       this.#fail(translate((event as GPUUncapturedErrorEvent).error));
@@ -207,6 +228,7 @@ export class Device {
   writeBytes(storage: Storage, offset: number, data: Uint8Array | Float32Array | Uint32Array): void {
     this.#alive();
     if (!storage.alive) throw new DeviceError("DISPOSED", "write: the tensor has been disposed");
+    if (this.#capturing) throw new KernelError("CAPTURE", "write: a recording would not repeat what the host writes");
     this.flush();
     if (data.byteLength) this.handle.queue.writeBuffer(storage.buffer, offset, data as BufferSource);
   }
@@ -256,16 +278,52 @@ export class Device {
     const pipeline = this.#pipeline(launch);
     const grid = this.#grid(launch);
     if (grid[0] * grid[1] * grid[2] === 0) return;
-    const params = this.#params(pipeline.wgsl, launch);
-    this.#recorded.push({
-      pipeline,
-      group: this.#group(pipeline, launch),
-      params: params < 0 ? undefined : this.#paramsGroup,
-      paramsOffset: params,
-      grid,
-    });
+    const params = this.#paramsSlot(pipeline.wgsl, launch);
+    const recorded = { pipeline, group: this.#group(pipeline, launch), params, grid };
+    this.#recorded.push(recorded);
+    this.#capturing?.push(recorded);
     this.counts.launches++;
-    if (this.#recorded.length >= BATCH) this.flush();
+    if (++this.#launched >= BATCH) this.flush();
+  }
+
+  /**
+   * Runs `fn` and keeps its launches, to be run again as they are: the same kernels on the same buffers, without asking
+   * what to run. What changes from run to run must therefore lie in tensors made before, and be changed by launches; a
+   * write from the host inside `fn` throws. Tensors in the result stay, and hold the newest run's numbers.
+   */
+  capture<T>(fn: () => T): Recording<T> {
+    if (this.#capturing) throw new KernelError("CAPTURE", "capture: a recording is being made already");
+    const arena = new Arena();
+    const launches: Recorded[] = [];
+    this.#capturing = launches;
+    let result: T;
+    try {
+      result = this.memory.within(arena, () => this.scope(fn));
+    } catch (error) {
+      this.memory.dissolve(arena);
+      throw error;
+    } finally {
+      this.#capturing = undefined;
+    }
+    const kept = storagesIn(result);
+    for (const storage of kept) this.memory.keep(storage);
+    const params = this.#pin(launches);
+    return {
+      result,
+      launches: launches.length,
+      replay: () => {
+        this.#alive();
+        for (const launch of launches) this.#recorded.push(launch);
+        this.counts.launches += launches.length;
+      },
+      dispose: () => {
+        this.flush();
+        launches.length = 0;
+        for (const storage of kept) this.memory.release(storage);
+        this.memory.dissolve(arena);
+        params?.destroy();
+      },
+    };
   }
 
   /** Hands what has been recorded to the driver. Does not wait. */
@@ -352,7 +410,7 @@ export class Device {
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
-    this.#recorded = [];
+    this.#recorded.length = 0;
     this.handle.destroy();
   }
 
@@ -479,10 +537,24 @@ export class Device {
     return group;
   }
 
-  /** Puts the params into the uniform buffer, each distinct set once, and gives its byte offset; -1 if there are none. */
-  #params(wgsl: Wgsl, launch: Launch): number {
+  /** A uniform buffer for `slots` sets of params. */
+  #paramsOf(slots: number): { buffer: GPUBuffer; group: GPUBindGroup } {
+    const buffer = this.handle.createBuffer({
+      label: "params",
+      size: PARAMS_SLOT * slots,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    const group = this.handle.createBindGroup({
+      layout: this.#paramsLayout,
+      entries: [{ binding: 0, resource: { buffer, size: PARAMS_SLOT } }],
+    });
+    return { buffer, group };
+  }
+
+  /** Puts the params into the uniform buffer, each distinct set once. */
+  #paramsSlot(wgsl: Wgsl, launch: Launch): ParamsSlot | undefined {
     const given = launch.params ?? {};
-    if (wgsl.params.length === 0) return -1;
+    if (wgsl.params.length === 0) return undefined;
     for (const name of Object.keys(given)) {
       if (!wgsl.params.some((field) => field.name === name)) {
         throw new KernelError("PARAMS", `kernels/${launch.kernel}.wgsl has no param ${name}`);
@@ -504,17 +576,36 @@ export class Device {
       }
       key += `${paramWords[i]},`;
     });
-    let offset = this.#paramsSlots.get(key);
-    if (offset === undefined) {
+    let slot = this.#paramsSlots.get(key);
+    if (slot === undefined) {
       if (this.#paramsSlots.size === PARAMS_SLOTS) {
         this.flush(); // recorded launches still point at the old contents
         this.#paramsSlots.clear();
       }
-      offset = this.#paramsSlots.size * PARAMS_SLOT;
-      this.#paramsSlots.set(key, offset);
-      this.handle.queue.writeBuffer(this.#paramsBuffer, offset, paramWords, 0, wgsl.params.length);
+      const offset = this.#paramsSlots.size * PARAMS_SLOT;
+      slot = { group: this.#params.group, offsets: [offset], words: paramWords.slice(0, wgsl.params.length) };
+      this.#paramsSlots.set(key, slot);
+      this.handle.queue.writeBuffer(this.#params.buffer, offset, slot.words);
     }
-    return offset;
+    return slot;
+  }
+
+  /** Gives a recording's launches params that nobody overwrites: those of `launch` are recycled. */
+  #pin(launches: Recorded[]): GPUBuffer | undefined {
+    const slots = new Map<ParamsSlot, ParamsSlot>();
+    for (const { params } of launches) if (params) slots.set(params, params);
+    if (slots.size === 0) return undefined;
+    const { buffer, group } = this.#paramsOf(slots.size);
+    let offset = 0;
+    for (const slot of slots.keys()) {
+      this.handle.queue.writeBuffer(buffer, offset, slot.words);
+      slots.set(slot, { ...slot, group, offsets: [offset] });
+      offset += PARAMS_SLOT;
+    }
+    launches.forEach((launch, i) => {
+      if (launch.params) launches[i] = { ...launch, params: slots.get(launch.params)! };
+    });
+    return buffer;
   }
 
   #grid({ kernel, workgroups }: Launch): readonly [number, number, number] {
@@ -543,7 +634,8 @@ export class Device {
     tail?.(encoder);
     handle.queue.submit([encoder.finish()]);
     this.counts.submits++;
-    this.#recorded = [];
+    this.#recorded.length = 0;
+    this.#launched = 0;
     this.#check(
       handle.popErrorScope().then((error) => {
         if (error) this.#fail(translate(error));
@@ -553,18 +645,18 @@ export class Device {
 
   #encode(pass: GPUComputePassEncoder, launches: readonly Recorded[]): void {
     let current: Pipeline | undefined;
-    for (const { pipeline, group, params, paramsOffset, grid } of launches) {
+    for (const { pipeline, group, params, grid } of launches) {
       if (pipeline !== current) pass.setPipeline(pipeline.handle);
       current = pipeline;
       pass.setBindGroup(0, group);
-      if (params) pass.setBindGroup(1, params, [paramsOffset]);
+      if (params) pass.setBindGroup(1, params.group, params.offsets);
       pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     }
     pass.end();
   }
 
   #encodeTimed(encoder: GPUCommandEncoder, profile: Profile): void {
-    const launches = this.#recorded;
+    const launches = [...this.#recorded];
     if (launches.length === 0) return;
     const { handle } = this;
     const querySet = handle.createQuerySet({ type: "timestamp", count: launches.length * 2 });

@@ -33,6 +33,27 @@ export interface MemoryUse {
   readonly created: number;
 }
 
+/** Buffers kept for reuse, by capacity. */
+class Pool {
+  readonly free = new Map<number, GPUBuffer[]>();
+
+  take(capacity: number): GPUBuffer | undefined {
+    return this.free.get(capacity)?.pop();
+  }
+
+  put(capacity: number, buffer: GPUBuffer): void {
+    const list = this.free.get(capacity);
+    if (list) list.push(buffer);
+    else this.free.set(capacity, [buffer]);
+  }
+}
+
+/** A pool of a recording's own: what it wrote between its launches must not be lent to others while it may run again. */
+export class Arena extends Pool {
+  /** Where its buffers go once nobody needs them together. */
+  heir: Pool | undefined;
+}
+
 const USAGE = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC; the globals are missing in Node until a device is open
 
 export class Memory {
@@ -41,9 +62,11 @@ export class Memory {
   readonly #maxBufferBytes: number;
   readonly #budget: number;
   readonly #onDestroy: (storage?: Storage) => void;
-  readonly #free = new Map<number, GPUBuffer[]>();
+  readonly #pool = new Pool();
   readonly #scopes: Set<Storage>[] = [];
-  readonly #buffers = new Map<Storage, number>();
+  readonly #buffers = new Map<Storage, { capacity: number; pool: Pool }>();
+  /** What activations come from while a recording is made, instead of the pool. */
+  #arena: Arena | undefined;
   #live = 0;
   #pooled = 0;
   #peak = 0;
@@ -80,7 +103,8 @@ export class Memory {
       );
     }
     const capacity = persistent ? needed : Math.min(sizeClass(needed), this.#maxBindingBytes);
-    const reused = persistent ? undefined : this.#free.get(capacity)?.pop();
+    const pool = this.#arena ?? this.#pool;
+    const reused = persistent ? undefined : pool.take(capacity);
     if (reused) {
       this.#pooled -= capacity;
     } else {
@@ -95,7 +119,7 @@ export class Memory {
       persistent,
     );
     ids.set(buffer, storage.id);
-    this.#buffers.set(storage, capacity);
+    this.#buffers.set(storage, { capacity, pool });
     this.#live += capacity;
     this.#peak = Math.max(this.#peak, this.#live + this.#pooled);
     if (!persistent) this.#scopes.at(-1)?.add(storage);
@@ -107,7 +131,7 @@ export class Memory {
     if (!storage.alive) return;
     storage.alive = false;
     for (const scope of this.#scopes) scope.delete(storage);
-    const capacity = this.#buffers.get(storage)!;
+    const { capacity, pool } = this.#buffers.get(storage)!;
     this.#buffers.delete(storage);
     this.#live -= capacity;
     if (storage.persistent) {
@@ -116,9 +140,25 @@ export class Memory {
       return;
     }
     this.#pooled += capacity;
-    const list = this.#free.get(capacity);
-    if (list) list.push(storage.buffer);
-    else this.#free.set(capacity, [storage.buffer]);
+    ((pool instanceof Arena && pool.heir) || pool).put(capacity, storage.buffer);
+  }
+
+  /** Has activations come from `arena` until `fn` is done. */
+  within<T>(arena: Arena, fn: () => T): T {
+    const before = this.#arena;
+    this.#arena = arena;
+    try {
+      return fn();
+    } finally {
+      this.#arena = before;
+    }
+  }
+
+  /** Gives an arena's buffers to the pool, those still in use as soon as they are released. */
+  dissolve(arena: Arena): void {
+    arena.heir = this.#pool;
+    for (const [capacity, list] of arena.free) for (const buffer of list) this.#pool.put(capacity, buffer);
+    arena.free.clear();
   }
 
   /** Opens a scope: what is allocated until `leave` is released there unless kept. */
@@ -145,12 +185,19 @@ export class Memory {
     for (const scope of this.#scopes) scope.delete(storage);
   }
 
+  /** The opposite of `keep`: the innermost open scope, if there is one, releases the storage at its end. */
+  adopt(storage: Storage): void {
+    if (storage.alive && !storage.persistent) this.#scopes.at(-1)?.add(storage);
+  }
+
   /** Destroys the buffers kept for reuse. */
   trim(): void {
     this.#onDestroy();
-    for (const list of this.#free.values()) for (const buffer of list) buffer.destroy();
-    this.#free.clear();
-    this.#pooled = 0;
+    for (const [capacity, list] of this.#pool.free) {
+      for (const buffer of list) buffer.destroy();
+      this.#pooled -= capacity * list.length;
+    }
+    this.#pool.free.clear();
   }
 
   #makeRoom(bytes: number, what: string): void {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { Device } from "../../src/tensor/device.ts";
-import { attention } from "../../src/tensor/ops/attention.ts";
+import { attention, attentionProbabilities } from "../../src/tensor/ops/attention.ts";
 import { hasFixedSubgroups, VARIANTS } from "../../src/tensor/plan.ts";
 import { type AttentionSizes, attention as reference } from "../../src/tensor/reference/attention.ts";
 import { expectClose } from "../compare.ts";
@@ -221,6 +221,32 @@ test("fused attention errs at most twice as much as composed attention", async (
     errors[variant] = Math.sqrt(expectClose(y, expected, TOLERANCES.attention, variant).nmse);
   }
   for (const variant of variants) expect(errors[variant]).toBeLessThanOrEqual(2 * errors.composed);
+});
+
+test("probabilities are what the values are weighed with, and 0 at keys that a query does not see", async () => {
+  const sizes = { B: 2, T: 4, S: 11, H: 4, Hkv: 2, d: 11 };
+  const { B, T, S, H, Hkv, d } = sizes;
+  const [q, k] = random(sizes);
+  // Value s is the s-th unit vector, so that what comes out of attention are its weights.
+  const v = Float32Array.from({ length: B * S * Hkv * d }, (_, i) => (Math.floor(i / (Hkv * d)) % S === i % d ? 1 : 0));
+  const given = { scale: 0.4, causal: true, past: S - T, mask: leftPadded(sizes) };
+  const bias = new Random(3).normal(H * T * S);
+  const y = reference(q, k, v, sizes, { ...given, bias }); // [B, T, H, S]
+  const expected = Float64Array.from({ length: B * H * T * S }, (_, i) => {
+    const [s, t, h, b] = [i % S, Math.floor(i / S) % T, Math.floor(i / (S * T)) % H, Math.floor(i / (S * T * H))];
+    return y[((b * T + t) * H + h) * S + s];
+  });
+  const p = attentionProbabilities(device.tensor(q, [B, T, H, d]), device.tensor(k, [B, S, Hkv, d]), {
+    ...given,
+    mask: device.tensor(given.mask, [B, S]),
+    past: device.tensor(Uint32Array.of(given.past), [1]),
+    bias: device.tensor(bias, [1, H, T, S]),
+  });
+  expect(p.shape).toEqual([B, H, T, S]);
+  const actual = await p.read();
+  expectClose(actual, expected, TOLERANCES.attention, "probabilities");
+  expect(actual.filter((_, i) => expected[i] === 0).every((weight) => weight === 0)).toBe(true);
+  expect(expected.filter((weight) => weight === 0).length).toBeGreaterThan(0);
 });
 
 test("the largest fused head fits WebGPU's default limits", async () => {

@@ -32,6 +32,73 @@ export interface AttentionOptions {
  * Source: Vaswani et al. 2017; torch.nn.functional.scaled_dot_product_attention.
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, override?: PlanOverride): Tensor {
+  const prepared = prepare(q, k, v, options);
+  const { device, bindings, params } = prepared;
+  const { B, T, H, d } = params;
+  const y = device.empty([B, T, H, d]);
+
+  switch (choose(d, q, override)) {
+    case "composed": {
+      const p = probabilities(prepared, override);
+      const { mask, past } = bindings;
+      device.launch({
+        kernel: "attention_values",
+        bindings: { mask, past, p, v, y },
+        params,
+        workgroups: Math.ceil(y.size / 64),
+      });
+      p.dispose();
+      return y;
+    }
+    case "fused": {
+      // Four queries share each key; a single one, as in decoding, has all threads look at keys of its own.
+      const tile = T === 1 ? { TT: 1, BS: 64, BT: 1 } : { TT: 4, BS: 32, BT: 8 };
+      const inFours = [q, k, v].every((x) => [d, x.offset, ...x.strides.slice(0, 3)].every((n) => n % 4 === 0));
+      device.launch({
+        kernel: "attention_fused",
+        uses: { heads: inFours ? "heads_vec4" : "heads_scalar" },
+        overrides: { WG: 64, ...tile, D4: Math.ceil(d / 4) },
+        bindings: { ...bindings, v, y },
+        params,
+        workgroups: B * H * Math.ceil(T / tile.BT),
+      });
+      return y;
+    }
+    case "subgroup": {
+      const SG = device.caps.subgroupMinSize;
+      const TT = T === 1 ? 1 : 8;
+      device.launch({
+        kernel: "attention_subgroup",
+        overrides: { SG, TT, CHUNKS: Math.ceil(d / SG) },
+        bindings: { ...bindings, v, y },
+        params,
+        workgroups: B * H * Math.ceil(T / TT),
+      });
+      return y;
+    }
+  }
+}
+
+/**
+ * softmax(scale · q kᵀ + bias): what `attention` weighs the values with, for who wants to look at it. A key that a query
+ * does not see has 0; a query that sees none has 1 / S everywhere, as in Hugging Face.
+ *
+ * @param q f32[B, T, H, d]
+ * @param k f32[B, S, Hkv, d]; with `causal`, S may be a cache's capacity
+ * @returns f32[B, H, T, S], contiguous; rows add up to 1
+ * @throws ShapeError
+ */
+export function attentionProbabilities(
+  q: Tensor,
+  k: Tensor,
+  options: AttentionOptions,
+  override?: PlanOverride,
+): Tensor {
+  return probabilities(prepare(q, k, k, options), override);
+}
+
+/** The checked operands of a launch; where something optional is missing, a tensor that no kernel reads. */
+function prepare(q: Tensor, k: Tensor, v: Tensor, { scale, causal = false, mask, past, bias }: AttentionOptions) {
   for (const [name, x] of Object.entries({ q, k, v })) {
     if (x.rank !== 4 || (x.strides[3] !== 1 && x.shape[3] !== 1)) {
       throw new ShapeError(
@@ -44,17 +111,18 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   expectShape("attention", "k", k.shape, [B, S, Hkv, d]);
   expectShape("attention", "v", v.shape, [B, S, Hkv, d]);
   if (H % Hkv !== 0) throw new ShapeError(`attention: ${H} query heads are no multiple of ${Hkv} key heads`);
-  const { scale, causal = false, mask, past, bias } = options;
   if (mask) expectShape("attention", "mask", mask.shape, [B, S]);
   if (past) expectShape("attention", "past", past.shape, [1]);
   if (bias) expectShape("attention", "bias", bias.shape, [bias.shape[0] === 1 ? 1 : B, H, T, S]);
 
   const { device } = q;
-  const bound = {
+  const bindings = {
+    q,
+    k,
     mask: mask ? contiguous(mask) : absent(device),
     past: past ? contiguous(past) : absent(device),
+    bias: bias ?? absent(device),
   };
-  const scoreBias = bias ?? absent(device);
   const [q_b, q_t, q_h] = q.strides;
   const [k_b, k_s, k_h] = k.strides;
   const [v_b, v_s, v_h] = v.strides;
@@ -75,54 +143,22 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     ...{ q_offset: q.offset, q_b, q_t, q_h, k_offset: k.offset, k_b, k_s, k_h, v_offset: v.offset, v_b, v_s, v_h },
     ...{ bias_offset: bias?.offset ?? 0, bias_b, bias_h, bias_t, bias_s },
   };
-  const y = device.empty([B, T, H, d]);
+  return { device, bindings, params };
+}
 
-  switch (choose(d, q, override)) {
-    case "composed": {
-      const scores = device.empty([B, H, T, S]);
-      device.launch({
-        kernel: "attention_scores",
-        bindings: { ...bound, q, k, bias: scoreBias, y: scores },
-        params,
-        workgroups: Math.ceil(scores.size / 64),
-      });
-      const p = softmax(scores, override);
-      device.launch({
-        kernel: "attention_values",
-        bindings: { ...bound, p, v, y },
-        params,
-        workgroups: Math.ceil(y.size / 64),
-      });
-      for (const part of [scores, p]) part.dispose();
-      return y;
-    }
-    case "fused": {
-      // Four queries share each key; a single one, as in decoding, has all threads look at keys of its own.
-      const tile = T === 1 ? { TT: 1, BS: 64, BT: 1 } : { TT: 4, BS: 32, BT: 8 };
-      const inFours = [q, k, v].every((x) => [d, x.offset, ...x.strides.slice(0, 3)].every((n) => n % 4 === 0));
-      device.launch({
-        kernel: "attention_fused",
-        uses: { heads: inFours ? "heads_vec4" : "heads_scalar" },
-        overrides: { WG: 64, ...tile, D4: Math.ceil(d / 4) },
-        bindings: { ...bound, q, k, v, bias: scoreBias, y },
-        params,
-        workgroups: B * H * Math.ceil(T / tile.BT),
-      });
-      return y;
-    }
-    case "subgroup": {
-      const SG = device.caps.subgroupMinSize;
-      const TT = T === 1 ? 1 : 8;
-      device.launch({
-        kernel: "attention_subgroup",
-        overrides: { SG, TT, CHUNKS: Math.ceil(d / SG) },
-        bindings: { ...bound, q, k, v, bias: scoreBias, y },
-        params,
-        workgroups: B * H * Math.ceil(T / TT),
-      });
-      return y;
-    }
-  }
+/** f32[B, H, T, S], by the first two of the three steps of composed attention. */
+function probabilities({ device, bindings, params }: ReturnType<typeof prepare>, override?: PlanOverride): Tensor {
+  const { B, H, T, S } = params;
+  const scores = device.empty([B, H, T, S]);
+  device.launch({
+    kernel: "attention_scores",
+    bindings: { ...bindings, y: scores },
+    params,
+    workgroups: Math.ceil(scores.size / 64),
+  });
+  const p = softmax(scores, override);
+  scores.dispose();
+  return p;
 }
 
 /** The planned variant, except that heads too large for a fused kernel's registers are composed whatever the plan says. */
