@@ -8,7 +8,9 @@ import type { Embedding } from "../modules/embedding.ts";
 import { KVCache, type KVCacheShape } from "../modules/kv_cache.ts";
 import type { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
+import { ReplayedStep } from "../modules/replay.ts";
 import type { Device } from "../tensor/device.ts";
+import { increment } from "../tensor/ops/increment.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
@@ -83,7 +85,10 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
     return attention_mask.map((row) => row.map((_, slot) => slot));
   }
 
-  /** Positions on the GPU as `states` wants them. [B][T] -> u32[B, T] */
+  /** Refuses positions that the model cannot take. [B][T] @throws InputError */
+  checkPositions(_positions: Ids): void {}
+
+  /** Positions on the GPU as `states` wants them, one more for one more. [B][T] -> u32[B, T] */
   positionTensor(positions: Ids): Tensor<"u32"> {
     return upload(this.lm_head.weight.device, positions);
   }
@@ -110,6 +115,7 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   forwardLast(inputs_embeds: Tensor, step: CausalStep): Tensor {
     const states = this.states(inputs_embeds, step); // [B, T, D]
     const [B, T, D] = states.shape;
+    if (T === 1) return this.lm_head.forward(states.reshape([B, D]));
     const last = Uint32Array.from({ length: B }, (_, b) => b * T + T - 1);
     return this.lm_head.forward(takeRows(states.reshape([B * T, D]), states.device.tensor(last, [B])));
   }
@@ -123,12 +129,16 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
 class CausalDecoding implements Decoding {
   readonly #model: CausalLanguageModel;
   readonly #cache: KVCache;
+  readonly #replayed: ReplayedStep;
   /** Position of every row's next token. */
   #next: readonly number[] = [];
+  /** The same on the GPU, as `states` wants them: u32[R, 1]. */
+  #positions: Tensor<"u32"> | undefined;
 
   constructor(model: CausalLanguageModel, cache: KVCache) {
     this.#model = model;
     this.#cache = cache;
+    this.#replayed = new ReplayedStep(cache.past.device, (tokens) => this.#step(tokens));
   }
 
   prefill({ inputs_embeds, attention_mask }: EmbeddedPrompt): Tensor {
@@ -140,34 +150,50 @@ class CausalDecoding implements Decoding {
     });
     this.#next = positions.map((row) => row[row.length - 1] + 1);
     this.#cache.setPromptMask(attention_mask);
-    return this.#run(inputs_embeds, positions);
+    const { mask } = this.#cache;
+    const step = { positions: this.#model.positionTensor(positions), mask, cache: this.#cache };
+    const logits = this.#model.forwardLast(inputs_embeds, step);
+    this.#cache.advance(positions[0].length);
+    return logits;
   }
 
   step(tokens: Tensor<"u32">): Tensor {
-    const embeds = this.#model.embed(tokens.reshape([tokens.size, 1])); // [R, 1, D]
-    const logits = this.#run(
-      embeds,
-      this.#next.map((position) => [position]),
-    );
+    this.#model.checkPositions(this.#next.map((position) => [position]));
+    this.#positions ??= this.#upload();
+    const logits = this.#replayed.run(tokens);
+    this.#cache.advanceOnHost(1);
     this.#next = this.#next.map((position) => position + 1);
     return logits;
   }
 
   reorder(rows: readonly number[]): void {
+    this.#replayed.forget();
     this.#cache.reorder(rows);
     this.#next = rows.map((row) => this.#next[row]);
+    this.#positions?.dispose();
+    this.#positions = undefined;
   }
 
   dispose(): void {
+    this.#replayed.forget();
+    this.#positions?.dispose();
     this.#cache.dispose();
   }
 
-  #run(embeds: Tensor, positions: Ids): Tensor {
+  /** u32[R] -> f32[R, V], by launches alone. */
+  #step(tokens: Tensor<"u32">): Tensor {
+    const embeds = this.#model.embed(tokens.reshape([tokens.size, 1])); // [R, 1, D]
     const { mask } = this.#cache;
-    const step = { positions: this.#model.positionTensor(positions), mask, cache: this.#cache };
-    const logits = this.#model.forwardLast(embeds, step);
-    this.#cache.advance(positions[0].length);
+    const logits = this.#model.forwardLast(embeds, { positions: this.#positions!, mask, cache: this.#cache });
+    increment(this.#positions!, 1);
+    this.#cache.advanceOnDevice(1);
     return logits;
+  }
+
+  #upload(): Tensor<"u32"> {
+    const positions = this.#model.positionTensor(this.#next.map((position) => [position]));
+    positions.device.memory.keep(positions.storage);
+    return positions;
   }
 }
 

@@ -179,7 +179,7 @@ export class OPTForCausalLM extends CausalLanguageModel {
     });
   }
 
-  override positionTensor(positions: Ids): Tensor<"u32"> {
+  override checkPositions(positions: Ids): void {
     const most = this.config.max_position_embeddings;
     const last = Math.max(...positions.map((row) => Math.max(...row)));
     if (last >= most) {
@@ -191,6 +191,10 @@ export class OPTForCausalLM extends CausalLanguageModel {
         },
       );
     }
+  }
+
+  override positionTensor(positions: Ids): Tensor<"u32"> {
+    this.checkPositions(positions);
     return upload(
       this.lm_head.weight.device,
       positions.map((row) => row.map((position) => position + POSITION_OFFSET)),

@@ -3,6 +3,7 @@
  * buffers cost other engines up to 70 % of their decode speed (transformers.js #1741).
  */
 import type { Device } from "../tensor/device.ts";
+import { increment } from "../tensor/ops/increment.ts";
 import { kvAppend } from "../tensor/ops/kv_append.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -57,8 +58,17 @@ export class KVCache {
 
   /** Counts `tokens` as held, once every layer has appended them. */
   advance(tokens: number): void {
+    this.advanceOnDevice(tokens);
+    this.advanceOnHost(tokens);
+  }
+
+  /** The launch in `advance`, which a replayed step repeats by itself. */
+  advanceOnDevice(tokens: number): void {
+    increment(this.past, tokens);
+  }
+
+  advanceOnHost(tokens: number): void {
     this.#length += tokens;
-    this.past.device.write(this.past, Uint32Array.of(this.#length));
   }
 
   /** Says which of the prompt's tokens may be attended to; tokens appended later always may. */

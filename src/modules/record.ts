@@ -18,7 +18,7 @@ export interface RecordOptions {
 }
 
 /** Keeps tensors on the device until they are taken, whatever scope they were made in. */
-class Recording implements Recorder {
+class StateRecorder implements Recorder {
   readonly #device: Device;
   readonly #kinds: readonly string[];
   #kept: { readonly kind: string; readonly path: string; readonly tensor: Tensor }[] = [];
@@ -59,7 +59,7 @@ class Recording implements Recorder {
 export function recording<T>(device: Device, options: RecordOptions, fn: () => T): T {
   if (!options.output_hidden_states && !options.output_attentions) return fn();
   const before = device.recorder;
-  const recorder = new Recording(device, options);
+  const recorder = new StateRecorder(device, options);
   device.recorder = recorder;
   try {
     return fn();
@@ -72,5 +72,5 @@ export function recording<T>(device: Device, options: RecordOptions, fn: () => T
 /** What modules at or below `path` have recorded of a kind so far; undefined where nobody asked for it. */
 export function recorded(device: Device, kind: RecordedKind, path: string): Tensor[] | undefined {
   const { recorder } = device;
-  return recorder instanceof Recording && recorder.wants(kind) ? recorder.take(kind, path) : undefined;
+  return recorder instanceof StateRecorder && recorder.wants(kind) ? recorder.take(kind, path) : undefined;
 }

@@ -40,7 +40,7 @@ export interface Recorder {
 }
 
 /** Launches that run again as they are; see `capture`. */
-export interface Recording<T> {
+export interface Captured<T> {
   /** What the recorded function gave; its tensors hold the newest run's numbers. */
   readonly result: T;
   readonly launches: number;
@@ -291,7 +291,7 @@ export class Device {
    * what to run. What changes from run to run must therefore lie in tensors made before, and be changed by launches; a
    * write from the host inside `fn` throws. Tensors in the result stay, and hold the newest run's numbers.
    */
-  capture<T>(fn: () => T): Recording<T> {
+  capture<T>(fn: () => T): Captured<T> {
     if (this.#capturing) throw new KernelError("CAPTURE", "capture: a recording is being made already");
     const arena = new Arena();
     const launches: Recorded[] = [];

@@ -828,6 +828,34 @@ fn main(
   y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
 }
 `,
+  "increment": `// x += by, in place: how counters that live on the GPU go on from step to step without the host.
+//
+// x: u32[n]
+// One invocation an element.
+// Dispatch: ceil(n / WG), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // n
+  by: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  x[i] += params.by;
+}
+`,
   "kv_append": `// cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds. Bits are moved.
 //
 // x: u32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: u32[B, Hkv, C, d], of which T places are written

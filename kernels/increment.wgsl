@@ -1,0 +1,27 @@
+// x += by, in place: how counters that live on the GPU go on from step to step without the host.
+//
+// x: u32[n]
+// One invocation an element.
+// Dispatch: ceil(n / WG), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // n
+  by: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  x[i] += params.by;
+}
