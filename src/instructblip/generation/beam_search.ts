@@ -10,7 +10,7 @@ import { logSoftmaxInPlace, topIndices } from "./arithmetic.ts";
 import type { Candidates, Decoder, Logits, Tokens } from "./decoder.ts";
 import type { SearchOptions } from "./greedy.ts";
 import { editsOf } from "./logits_process.ts";
-import { type GenerateOutput, repeatRows, rowsOf, type StepScores } from "./output.ts";
+import { type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import { multinomialWithoutReplacement, RandomNumbers } from "./sampling.ts";
 
 const f = Math.fround;
@@ -58,6 +58,7 @@ export async function beamSearch(
   const K = Math.max(2, 1 + eos_token_id.length) * n;
   const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
   const raw: StepScores[] | undefined = config.return_dict_in_generate && config.output_logits ? [] : undefined;
+  const records = new StepRecords();
   const random = do_sample ? new RandomNumbers(config.seed) : undefined;
   const inMemory = random || scores || raw || !decoder.topK || !decoder.logSoftmax; // needs the scores themselves
 
@@ -75,6 +76,7 @@ export async function beamSearch(
     const previous = tokens;
     const found = await decoder.scope(async () => {
       const logits = previous ? decoder.step(previous) : decoder.prefill(); // [B * n, V], or [B, V] at first
+      await records.add(decoder, previous ? 1 : n);
       return onTheDevice(logits, previous !== undefined) ?? onTheHost(logits, previous !== undefined, step);
     });
     previous?.dispose();
@@ -198,6 +200,7 @@ export async function beamSearch(
       beam_indices: returned.map(({ from }) => [...from, ...new Array<number>(longest - from.length).fill(-1)]),
       ...(scores && { scores }),
       ...(raw && { logits: raw }),
+      ...records.steps,
       ...(random && { seed: random.seed }),
     };
   }

@@ -77,6 +77,10 @@ export interface GenerationOptions {
   output_scores?: boolean | null;
   /** With return_dict_in_generate: the raw logits of every step. */
   output_logits?: boolean | null;
+  /** With return_dict_in_generate: the language model's attention probabilities of every step and layer. */
+  output_attentions?: boolean | null;
+  /** With return_dict_in_generate: the language model's states of every step, between all layers. */
+  output_hidden_states?: boolean | null;
   /** False: the answers alone, without image ids and prompt. Default true, as in HF. */
   return_full_text?: boolean | null;
   /** Always on; false changes nothing but speed in HF, and nothing here. */
@@ -128,6 +132,8 @@ export interface GenerationConfig {
   readonly return_dict_in_generate: boolean;
   readonly output_scores: boolean;
   readonly output_logits: boolean;
+  readonly output_attentions: boolean;
+  readonly output_hidden_states: boolean;
   readonly return_full_text: boolean;
   /** What was ignored, and why. */
   readonly warnings: readonly string[];
@@ -285,6 +291,8 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
   return_dict_in_generate: flag,
   output_scores: flag,
   output_logits: flag,
+  output_attentions: flag,
+  output_hidden_states: flag,
   return_full_text: flag,
   use_cache: flag,
 };
@@ -305,8 +313,6 @@ const UNSUPPORTED: Readonly<Record<string, Check>> = {
   prompt_lookup_num_tokens: unsupported("there is no assisted decoding"),
   assistant_early_exit: unsupported("there is no assisted decoding"),
   cache_implementation: unsupported("the cache is as long as the longest row and stays on the device"),
-  output_attentions: unsupported("generate() does not return attentions", false),
-  output_hidden_states: unsupported("generate() does not return hidden states", false),
   logits_processor: unsupported("only the processors named by options are run"),
   stopping_criteria: unsupported("give stop_strings, max_time, eos_token_id or a signal"),
 };
@@ -386,6 +392,8 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
     return_dict_in_generate: options.return_dict_in_generate ?? false,
     output_scores: options.output_scores ?? false,
     output_logits: options.output_logits ?? false,
+    output_attentions: options.output_attentions ?? false,
+    output_hidden_states: options.output_hidden_states ?? false,
     return_full_text: options.return_full_text ?? true,
     warnings,
   };
@@ -471,7 +479,8 @@ function ignored(config: GenerationConfig, given: ReadonlyMap<string, unknown>):
   const sampling = ["temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"];
   if (!config.do_sample) warn([...sampling, "seed"], "do_sample is not true");
   if (config.num_beams === 1) warn(["early_stopping", "length_penalty"], "num_beams is 1");
-  if (!config.return_dict_in_generate) warn(["output_scores", "output_logits"], "return_dict_in_generate is not true");
+  const outputs = ["output_scores", "output_logits", "output_attentions", "output_hidden_states"];
+  if (!config.return_dict_in_generate) warn(outputs, "return_dict_in_generate is not true");
   const embeds = "the language model is given embeddings, not ids";
   warn(["encoder_repetition_penalty", "encoder_no_repeat_ngram_size"], embeds);
   return lines;

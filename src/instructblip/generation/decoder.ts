@@ -2,6 +2,7 @@
  * The model as far as a search needs it: rows of logits for rows of tokens, and a memory of each row that can be
  * copied to another. Nothing here knows a GPU, so that tests can put a table in its place.
  */
+import type { LayerStates, StepStates } from "./output.ts";
 
 /** f32[R, V], wherever it is. A Tensor is one. */
 export interface Logits {
@@ -33,6 +34,9 @@ export interface Edits {
   readonly banned: readonly (readonly number[])[];
 }
 
+/** What one prefill or step recorded, layer by layer, under the names that the search's output has. */
+export type Recorded = { readonly [name in keyof StepStates]: readonly LayerStates[] };
+
 /** Prefill, then steps. Rows are prompts at first; {@link Decoder.reorder} makes them beams or samples. */
 export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
   /** Logits f32[B, V] of the token after the prompt, one row a prompt. */
@@ -45,6 +49,8 @@ export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
   argmax(logits: L): T;
   /** Row i goes on from what row `rows[i]` has seen. There may be more rows than before, never fewer. */
   reorder?(rows: readonly number[]): void;
+  /** What the last prefill or step recorded besides its logits; asked for in the scope that it ran in. */
+  recorded?(): Promise<Recorded>;
 
   // What spares searches from reading f32[R, V] back. A decoder without them is slower, and gives the same.
 

@@ -6,7 +6,7 @@ import { argmaxOf } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder, Tokens } from "./decoder.ts";
 import { editsOf, type LogitsProcessor } from "./logits_process.ts";
-import { type GenerateOutput, repeatRows, rowsOf, type StepScores } from "./output.ts";
+import { type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import { multinomial, RandomNumbers } from "./sampling.ts";
 import type { StoppingCriterion } from "./stopping.ts";
 import type { Streamer } from "./streamer.ts";
@@ -33,6 +33,7 @@ export async function tokenByToken(
   const { do_sample, num_return_sequences: copies, pad_token_id: pad } = config;
   const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
   const raw: StepScores[] | undefined = config.return_dict_in_generate && config.output_logits ? [] : undefined;
+  const records = new StepRecords();
   const random = do_sample ? new RandomNumbers(config.seed) : undefined;
   const inMemory = random || scores || raw; // needs the scores themselves
 
@@ -46,6 +47,7 @@ export async function tokenByToken(
     const previous = tokens;
     const choice = await decoder.scope(async () => {
       const logits = previous ? decoder.step(previous) : decoder.prefill(); // [R, V], or [B, V] at first
+      await records.add(decoder, previous ? 1 : copies);
       const edits = inMemory ? undefined : editsOf(processors, previous ? rows : prompt, config.vocabulary);
       if (edits && (processors.length === 0 || decoder.edit)) {
         const best = decoder.argmax(processors.length === 0 ? logits : decoder.edit!(logits, edits));
@@ -79,6 +81,7 @@ export async function tokenByToken(
     sequences: rows,
     ...(scores && { scores }),
     ...(raw && { logits: raw }),
+    ...records.steps,
     ...(random && { seed: random.seed }),
   };
 

@@ -1,4 +1,5 @@
-/** What a search returns, by Hugging Face's names (GenerateDecoderOnlyOutput, GenerateBeamDecoderOnlyOutput). */
+/** What a search returns, by Hugging Face's names (GenerateDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput, …). */
+import type { Decoder } from "./decoder.ts";
 
 /** f32[R, V] of one step; R counts prompts times beams or samples. */
 export interface StepScores {
@@ -6,7 +7,29 @@ export interface StepScores {
   readonly shape: readonly [rows: number, vocabulary: number];
 }
 
-export interface GenerateOutput {
+/** f32 of one layer, on the host: the device's memory is needed for the next step. */
+export interface LayerStates {
+  readonly data: Float32Array;
+  readonly shape: readonly number[];
+}
+
+/**
+ * What happened inside, [step][layer]; R rows as in StepScores, before beams are reordered. T, the tokens of a step, is
+ * the prompt's length at the first and 1 at the others; S counts all tokens so far.
+ */
+export interface StepStates {
+  /** With output_attentions: f32[R, H, T, S]. */
+  attentions?: LayerStates[][];
+  /** With output_hidden_states: f32[R, T, D], what enters each layer and leaves the last one's norm. */
+  hidden_states?: LayerStates[][];
+  // Under other names where an encoder has read the prompt.
+  decoder_attentions?: LayerStates[][];
+  decoder_hidden_states?: LayerStates[][];
+  /** f32[R, H, 1, L]: where in the prompt the decoder looked. */
+  cross_attentions?: LayerStates[][];
+}
+
+export interface GenerateOutput extends StepStates {
   /** Token ids, [prompts * num_return_sequences][length], best first for each prompt. */
   sequences: number[][];
   /** Beams: summed log probabilities over (new tokens)^length_penalty. */
@@ -19,6 +42,27 @@ export interface GenerateOutput {
   beam_indices?: number[][];
   /** Sampling: what makes it happen again. */
   seed?: number;
+  /** Of the encoder, if there is one, [layer]: f32[B, H, L, L], rows are prompts. */
+  encoder_attentions?: LayerStates[];
+  /** [layer]: f32[B, L, D] */
+  encoder_hidden_states?: LayerStates[];
+}
+
+/** Collects what a decoder recorded, step by step. */
+export class StepRecords {
+  readonly steps: StepStates = {};
+
+  /** @param copies rows that each of the decoder's rows stands for */
+  async add(decoder: Decoder, copies: number): Promise<void> {
+    for (const [name, layers] of Object.entries((await decoder.recorded?.()) ?? {})) {
+      const rows = layers.map(({ data, shape: [B, ...rest] }) => ({
+        data: repeatRows(data, B, copies),
+        shape: [B * copies, ...rest],
+      }));
+      const key = name as keyof StepStates;
+      this.steps[key] = [...(this.steps[key] ?? []), rows];
+    }
+  }
 }
 
 /** Rows repeated `n` times each: [a, b] -> [a, a, b, b]. */
