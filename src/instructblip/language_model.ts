@@ -57,6 +57,14 @@ export interface Decoding {
   step(tokens: Tensor<"u32">): Tensor;
   /** Row i goes on from what row `rows[i]` has seen. There may be more rows than before. */
   reorder(rows: readonly number[]): void;
+  /**
+   * What would follow each token of R given continuations of T tokens; what this answer has seen stays as it is.
+   *
+   * @param rows continuation i goes on from what row `rows[i]` has seen
+   * @param tokens u32[R, T]; a row may end in padding, which tokens before it do not see
+   * @returns logits f32[R, T, V] of the token after each
+   */
+  lookAhead(rows: readonly number[], tokens: Tensor<"u32">): Tensor;
   dispose(): void;
 }
 
@@ -172,6 +180,20 @@ class CausalDecoding implements Decoding {
     this.#next = rows.map((row) => this.#next[row]);
     this.#positions?.dispose();
     this.#positions = undefined;
+  }
+
+  lookAhead(rows: readonly number[], tokens: Tensor<"u32">): Tensor {
+    const [, T] = tokens.shape;
+    const positions = this.#model.positionTensor(
+      rows.map((row) => Array.from({ length: T }, (_, t) => this.#next[row] + t)),
+    );
+    const cache = this.#cache.fork(rows);
+    try {
+      const step = { positions, mask: cache.mask, cache };
+      return this.#model.lm_head.forward(this.#model.states(this.#model.embed(tokens), step));
+    } finally {
+      cache.dispose();
+    }
   }
 
   dispose(): void {

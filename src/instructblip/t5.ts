@@ -422,12 +422,26 @@ class T5Decoding implements Decoding {
     this.#prompts = prompts;
     if (same || !this.#cross) return;
     const old = this.#cross;
-    const index = this.#cache.past.device.tensor(Uint32Array.from(rows), [rows.length]);
-    const move = <D extends "f32" | "u32">(x: Tensor<D>): Tensor<D> =>
-      takeRows(x.reshape([x.shape[0], -1]), index).reshape([rows.length, ...x.shape.slice(1)]);
-    this.#keep({ layers: old.layers.map(([k, v]) => [move(k), move(v)] as const), mask: old.mask && move(old.mask) });
+    const index = old.layers[0][0].device.tensor(Uint32Array.from(rows), [rows.length]);
+    this.#keep(mapTensors(old, (x) => pick(x, index)));
     for (const tensor of tensorsOf(old)) tensor.dispose();
     index.dispose();
+  }
+
+  lookAhead(rows: readonly number[], tokens: Tensor<"u32">): Tensor {
+    const { device } = tokens;
+    const [row] = rows;
+    const index = device.tensor(Uint32Array.from(rows), [rows.length]);
+    // Continuations of one prompt share its keys, which are many times larger than their own.
+    const cross = rows.every((other) => other === row)
+      ? mapTensors(this.#cross!, (x) => x.narrow(0, row, 1).expand([rows.length, ...x.shape.slice(1)]))
+      : mapTensors(this.#cross!, (x) => pick(x, index));
+    const cache = this.#cache.fork(rows);
+    try {
+      return this.#model.decode(tokens, { cache, cross });
+    } finally {
+      cache.dispose();
+    }
   }
 
   dispose(): void {
@@ -440,6 +454,15 @@ class T5Decoding implements Decoding {
     for (const tensor of tensorsOf(cross)) tensor.device.memory.keep(tensor.storage);
     this.#cross = cross;
   }
+}
+
+/** Rows of a tensor's first dimension. */
+function pick<D extends "f32" | "u32">(x: Tensor<D>, rows: Tensor<"u32">): Tensor<D> {
+  return takeRows(x.reshape([x.shape[0], -1]), rows).reshape([rows.size, ...x.shape.slice(1)]);
+}
+
+function mapTensors({ layers, mask }: CrossKeys, fn: <D extends "f32" | "u32">(x: Tensor<D>) => Tensor<D>): CrossKeys {
+  return { layers: layers.map(([k, v]) => [fn(k), fn(v)] as const), mask: mask && fn(mask) };
 }
 
 function tensorsOf({ layers, mask }: CrossKeys): (Tensor | Tensor<"u32">)[] {

@@ -96,6 +96,26 @@ export class KVCache {
     index.dispose();
   }
 
+  /** A cache of its own whose row i holds what row `rows[i]` of this one does. */
+  fork(rows: readonly number[]): KVCache {
+    const { device } = this.past;
+    const { capacity } = this;
+    const fork = new KVCache(device, { layers: 0, batch: rows.length, heads: 0, head_dim: 0, capacity });
+    const index = device.tensor(Uint32Array.from(rows), [rows.length]);
+    const copied = <D extends "f32" | "u32">(old: Tensor<D>): Tensor<D> => {
+      const copy = takeRows(old.reshape([old.shape[0], -1]), index).reshape([rows.length, ...old.shape.slice(1)]);
+      device.memory.keep(copy.storage);
+      return copy;
+    };
+    fork.mask.dispose();
+    fork.mask = copied(this.mask);
+    fork.#keys = this.#keys.map(copied);
+    fork.#values = this.#values.map(copied);
+    fork.advance(this.#length);
+    index.dispose();
+    return fork;
+  }
+
   dispose(): void {
     for (const tensor of [this.past, this.mask, ...this.#keys, ...this.#values]) tensor.dispose();
   }
