@@ -1,8 +1,10 @@
 /**
- * The configs, with Hugging Face's fields and defaults. Each table below is one config class: a field, its default and
- * what it may be. Unknown keys are ignored (old files carry dozens); impossible values are refused by name.
+ * The configs of InstructBLIP and its siblings, with Hugging Face's fields and defaults. Each table below is one config
+ * class: a field, its default and what it may be. Unknown keys are ignored (old files carry dozens); impossible values
+ * are refused by name.
  *
- * Source: transformers 5.18, models/instructblip/configuration_instructblip.py and models/llama/configuration_llama.py.
+ * Source: transformers 5.18, configuration_instructblip.py, configuration_blip_2.py, configuration_instructblipvideo.py
+ * and configuration_llama.py.
  */
 
 import { ConfigError } from "../tensor/errors.ts";
@@ -12,6 +14,7 @@ import {
   countOrNull,
   epsilon,
   expectDivides,
+  type Fields,
   flag,
   hiddenAct,
   type LanguageModelSizes,
@@ -19,6 +22,7 @@ import {
   refuse,
   tokenId,
   tokenIds,
+  type ValuesOf,
 } from "./config_fields.ts";
 import { OPTConfig } from "./opt_config.ts";
 import { T5Config } from "./t5_config.ts";
@@ -76,7 +80,7 @@ export class InstructBlipQFormerConfig extends configOf("qformer_config", {
   position_embedding_type: (value = "absolute", where): "absolute" =>
     value === "absolute" ? value : refuse(where, '"absolute" (the relative kinds were never trained)', value),
 }) {
-  static readonly model_type = "instructblip_qformer";
+  static readonly model_type: string = "instructblip_qformer";
 
   constructor(given: unknown = {}) {
     super(given);
@@ -85,6 +89,27 @@ export class InstructBlipQFormerConfig extends configOf("qformer_config", {
       this.hidden_size,
       this.num_attention_heads,
     );
+  }
+
+  /** Whether its layers have a feed-forward for text. */
+  get has_text(): boolean {
+    return true;
+  }
+}
+
+/** BLIP-2's Q-Former, which by default knows queries only. */
+export class Blip2QFormerConfig extends InstructBlipQFormerConfig {
+  static override readonly model_type = "blip_2_qformer";
+  readonly use_qformer_text_input: boolean;
+
+  constructor(given: unknown = {}) {
+    super(given);
+    const { use_qformer_text_input } = given as { use_qformer_text_input?: unknown };
+    this.use_qformer_text_input = flag(false)(use_qformer_text_input, "qformer_config.use_qformer_text_input");
+  }
+
+  override get has_text(): boolean {
+    return this.use_qformer_text_input;
   }
 }
 
@@ -183,51 +208,139 @@ function textConfig(given: unknown): TextConfig {
   return new TEXT_CONFIGS[type as keyof typeof TEXT_CONFIGS](given);
 }
 
-/** Vision, Q-Former and language model together. Each nested config may be an instance, a plain object or left out. */
-export class InstructBlipConfig extends configOf("config", {
+const COMPOSITE_FIELDS = {
   num_query_tokens: count(32, 4096),
-  image_token_index: tokenId(null),
-  image_token_id: tokenId(null),
   initializer_factor: number(1),
   initializer_range: number(0.02, 0),
-}) {
-  static readonly model_type = "instructblip";
+};
+
+interface NestedConfigs<Q extends InstructBlipQFormerConfig> {
   readonly vision_config: InstructBlipVisionConfig;
-  readonly qformer_config: InstructBlipQFormerConfig;
+  readonly qformer_config: Q;
   readonly text_config: TextConfig;
+}
 
-  constructor(given: unknown = {}) {
-    super(given);
-    const nested = given as { vision_config?: unknown; qformer_config?: unknown; text_config?: unknown };
-    this.vision_config =
-      nested.vision_config instanceof InstructBlipVisionConfig
-        ? nested.vision_config
-        : new InstructBlipVisionConfig(nested.vision_config ?? {});
-    // HF overwrites encoder_hidden_size by the vision width, whatever the file says.
-    this.qformer_config = new InstructBlipQFormerConfig({
-      ...(nested.qformer_config ?? {}),
-      encoder_hidden_size: this.vision_config.hidden_size,
-    });
-    this.text_config = textConfig(nested.text_config);
+/** What the configs of all models have. */
+export interface VisionLanguageConfig
+  extends ValuesOf<typeof COMPOSITE_FIELDS>,
+    NestedConfigs<InstructBlipQFormerConfig> {
+  /** What is shown to the model, and the word in `image_token_index`. */
+  readonly modality: "image" | "video";
+  /** The id that stands for one query output in a prompt. Null in legacy checkpoints, whose prompts have none. */
+  readonly image_token: number | null;
+}
+
+/** A config's class, as far as its own static functions need it. */
+interface ConfigClass<C> {
+  readonly model_type: string;
+  new (given?: unknown): C;
+}
+
+interface CompositeClass<F extends Fields, Q extends InstructBlipQFormerConfig> {
+  new (given?: unknown): ValuesOf<typeof COMPOSITE_FIELDS & F> & NestedConfigs<Q>;
+  /** Of three configs, each an instance or a plain object; `more` are fields of the composite itself. */
+  from_vision_qformer_text_configs<C>(
+    this: ConfigClass<C>,
+    vision_config: unknown,
+    qformer_config: unknown,
+    text_config: unknown,
+    more?: object,
+  ): C;
+  /** Reads a config.json. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL and those of the constructor */
+  parse<C>(this: ConfigClass<C>, text: string, name?: string): C;
+}
+
+/** A base class with `fields` and the nested configs, each of which may be an instance, a plain object or left out. */
+function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfig>(
+  fields: F,
+  QFormerConfig: new (given: unknown) => Q,
+): CompositeClass<F, Q> {
+  return class extends configOf("config", { ...COMPOSITE_FIELDS, ...(fields as Fields) }) {
+    readonly vision_config: InstructBlipVisionConfig;
+    readonly qformer_config: Q;
+    readonly text_config: TextConfig;
+
+    constructor(given: unknown = {}) {
+      super(given);
+      const { vision_config, qformer_config, text_config } = given as Record<keyof NestedConfigs<Q>, unknown>;
+      this.vision_config =
+        vision_config instanceof InstructBlipVisionConfig
+          ? vision_config
+          : new InstructBlipVisionConfig(vision_config ?? {});
+      // HF overwrites encoder_hidden_size by the vision width, whatever the file says.
+      const encoder_hidden_size = this.vision_config.hidden_size;
+      this.qformer_config = new QFormerConfig({ ...((qformer_config as object | null) ?? {}), encoder_hidden_size });
+      this.text_config = textConfig(text_config);
+    }
+
+    static from_vision_qformer_text_configs<C>(
+      this: ConfigClass<C>,
+      vision_config: unknown,
+      qformer_config: unknown,
+      text_config: unknown,
+      more: object = {},
+    ): C {
+      return new this({ ...more, vision_config, qformer_config, text_config });
+    }
+
+    static parse<C>(this: ConfigClass<C>, text: string, name = "config.json"): C {
+      // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
+      const { model_type } = this;
+      return new this(readConfigJson(text, name, [model_type]));
+    }
+  } as unknown as CompositeClass<F, Q>;
+}
+
+/** A config.json's object. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL unless its model_type is one of `types` */
+export function readConfigJson(text: string, name: string, types: readonly string[]): { readonly model_type: string } {
+  let given: { readonly model_type: string } | null;
+  try {
+    given = JSON.parse(text);
+  } catch (cause) {
+    throw new ConfigError("CONFIG_JSON", `${name} is not JSON: ${(cause as Error).message}`, { cause });
   }
+  const type: unknown = given?.model_type;
+  if (!given || !types.includes(type as string)) {
+    const known = types.map((one) => `"${one}"`).join(", ");
+    const not = types.length > 1 ? `none of ${known}` : `not ${known}`;
+    throw new ConfigError("UNSUPPORTED_MODEL", `${name}: model_type is ${JSON.stringify(type)}, ${not}`);
+  }
+  return given;
+}
 
-  /** The id that stands for one query output in a prompt; HF reads either spelling. Null in legacy checkpoints. */
+/** HF reads either spelling. */
+const IMAGE_TOKEN = { image_token_index: tokenId(null), image_token_id: tokenId(null) };
+const VIDEO_TOKEN = { video_token_index: tokenId(null), video_token_id: tokenId(null) };
+
+/** Vision, Q-Former and language model together. */
+export class InstructBlipConfig extends compositeOf(IMAGE_TOKEN, InstructBlipQFormerConfig) {
+  static readonly model_type = "instructblip";
+  readonly modality = "image";
+
   get image_token(): number | null {
     return this.image_token_index ?? this.image_token_id;
   }
+}
 
-  /** Reads a config.json. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL and those of the constructor */
-  static parse(text: string, name = "config.json"): InstructBlipConfig {
-    let given: unknown;
-    try {
-      given = JSON.parse(text);
-    } catch (cause) {
-      throw new ConfigError("CONFIG_JSON", `${name} is not JSON: ${(cause as Error).message}`, { cause });
-    }
-    const type = (given as { model_type?: unknown } | null)?.model_type;
-    if (type !== InstructBlipConfig.model_type) {
-      throw new ConfigError("UNSUPPORTED_MODEL", `${name}: model_type is ${JSON.stringify(type)}, not "instructblip"`);
-    }
-    return new InstructBlipConfig(given);
+/** BLIP-2: as InstructBLIP, with a Q-Former that is not told what is asked. */
+export class Blip2Config extends compositeOf(
+  { ...IMAGE_TOKEN, image_text_hidden_size: count(256) },
+  Blip2QFormerConfig,
+) {
+  static readonly model_type = "blip-2";
+  readonly modality = "image";
+
+  get image_token(): number | null {
+    return this.image_token_index ?? this.image_token_id;
+  }
+}
+
+/** InstructBLIP for videos: the same parts, and a placeholder of another name. */
+export class InstructBlipVideoConfig extends compositeOf(VIDEO_TOKEN, InstructBlipQFormerConfig) {
+  static readonly model_type = "instructblipvideo";
+  readonly modality = "video";
+
+  get image_token(): number | null {
+    return this.video_token_index ?? this.video_token_id;
   }
 }

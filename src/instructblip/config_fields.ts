@@ -8,8 +8,8 @@ import { ConfigError } from "../tensor/errors.ts";
 
 /** Reads one field: the value given (undefined: use the default) -> the value to keep. */
 export type Field<T> = (value: unknown, where: string) => T;
-type Fields = Readonly<Record<string, Field<unknown>>>;
-type ValuesOf<F extends Fields> = { readonly [K in keyof F]: ReturnType<F[K]> };
+export type Fields = Readonly<Record<string, Field<unknown>>>;
+export type ValuesOf<F extends Fields> = { readonly [K in keyof F]: ReturnType<F[K]> };
 
 /** Activations by Hugging Face's names (transformers, activations.py). */
 export const HIDDEN_ACTS: Readonly<Record<string, Activation>> = {

@@ -18,7 +18,7 @@ import { topK } from "../tensor/ops/top_k.ts";
 import { Checkpoint } from "../tensor/safetensors.ts";
 import type { Folder } from "../tensor/source.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { InstructBlipConfig, TextConfig } from "./config.ts";
+import type { TextConfig, VisionLanguageConfig } from "./config.ts";
 import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./generation/configuration.ts";
 import type { Decoder } from "./generation/decoder.ts";
 import type { GenerateOutput } from "./generation/output.ts";
@@ -31,6 +31,7 @@ import { LlamaForCausalLM } from "./llama.ts";
 import { OPTForCausalLM } from "./opt.ts";
 import { type OpenFolderOptions, platform } from "./platform.ts";
 import type { QFormerOutput } from "./qformer.ts";
+import { padLeft, type RankedAnswers, type RankOptions, rankAnswers, readRankOptions } from "./ranking.ts";
 import { T5ForConditionalGeneration } from "./t5.ts";
 import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
 
@@ -75,9 +76,6 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   /** What matrices are stored as; arithmetic is f32 always. Default "auto": as in the checkpoint. */
   dtype?: StorageDType;
 }
-
-/** The config of any of the models. */
-export type VisionLanguageConfig = InstructBlipConfig;
 
 /** A model's class, as far as from_pretrained() needs it. */
 interface ModelClass<C extends VisionLanguageConfig, M> {
@@ -255,6 +253,27 @@ export abstract class VisionLanguageModel<
       streamer?.end(error);
       throw error;
     }
+  }
+
+  /**
+   * Candidate answers by their likelihood after the prompt, as LAVIS's predict_class ranks them. Hugging Face has none.
+   *
+   * @returns one for each prompt
+   * @throws InputError for inputs and options that cannot be used; DeviceError; the signal's reason
+   */
+  async rank_answers(options: I & RankOptions): Promise<RankedAnswers[]> {
+    const isInput = ([name]: [string, unknown]) => this.input_names.some((known) => known === name);
+    const inputs = Object.fromEntries(Object.entries(options).filter(isInput)) as unknown as I;
+    const rest = Object.fromEntries(Object.entries(options).filter((entry) => !isInput(entry)));
+    const given = this.readPrompt(inputs);
+    const { language_model } = this;
+    const prompt = language_model.is_encoder_decoder ? given : padLeft(given);
+    const ranking = readRankOptions(rest as unknown as RankOptions, prompt.B, language_model);
+    const embed = () => ({
+      inputs_embeds: this.embed(prompt, this.imageFeatures(inputs).image_features), // [B, L, D]
+      attention_mask: prompt.mask,
+    });
+    return this.device.exclusive(() => rankAnswers(language_model, this.device, prompt.L, embed, ranking));
   }
 
   /** Frees the weights, and the device if the model opened it. */
