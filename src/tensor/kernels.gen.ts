@@ -3,13 +3,15 @@ export const KERNELS: Readonly<Record<string, string>> = {
   "activation": `// y = activate(x), element by element.
 //
 // x: f32[n]  ->  y: f32[n]
-// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
 // @use activation
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
+  turns: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -22,24 +24,25 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.groups) {
-    return;
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    let v = x[i];
+    y[i] = vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
   }
-  let v = x[i];
-  y[i] = vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
 }
 `,
   "add": `// y = a + b, element by element; b begins anew wherever it ends, which repeats it over a's leading dimensions.
 //
 // a: f32[n]  b: f32[m], n a multiple of m  ->  y: f32[n]
-// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes. b is loaded one by
-// one, as m need not be a multiple of four: no slower than four at a time even where it is.
-// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes. b is loaded one by one, as m need not be a multiple of four.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
+  turns: u32,
   m: u32,
 }
 
@@ -58,15 +61,15 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.groups) {
-    return;
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    let j0 = (i * 4u) % params.m;
+    let j1 = after(j0);
+    let j2 = after(j1);
+    let j3 = after(j2);
+    y[i] = a[i] + vec4<f32>(b[j0], b[j1], b[j2], b[j3]);
   }
-  let j0 = (i * 4u) % params.m;
-  let j1 = after(j0);
-  let j2 = after(j1);
-  let j3 = after(j2);
-  y[i] = a[i] + vec4<f32>(b[j0], b[j1], b[j2], b[j3]);
 }
 `,
   "argmax": `// y = the index of the row's largest element, the lowest index if several are largest.
@@ -482,11 +485,13 @@ fn main(
   y[i] = sum;
 }
 `,
-  "bench/copy": `// y = x, four numbers an invocation: how fast memory is.
+  "bench/copy": `// y = x, four numbers at a time: how fast memory is.
 //
 // x: f32[n]  ->  y: f32[n], n a multiple of four
-// Dispatch: ceil(n / 4 / WG), folded. Needs: nothing.
+// Neighbours move neighbours, TURNS times: eight threads of a software driver cost as much as moving some hundred numbers.
+// Dispatch: ceil(n / (4 · TURNS · WG)), folded. Needs: nothing.
 override WG: u32 = 64;
+const TURNS = 16u;
 
 struct Params {
   groups: u32, // n / 4
@@ -502,11 +507,11 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.groups) {
-    return;
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * TURNS, params.groups);
+  for (var i = workgroup * WG * TURNS + lane; i < end; i += WG) {
+    y[i] = x[i];
   }
-  y[i] = x[i];
 }
 `,
   "bench/multiply_add": `// y = s after steps of s = a s + b, in CHAINS chains of four: how fast arithmetic is when nothing is in its way.
@@ -602,16 +607,25 @@ fn main(
   y[i] = sum;
 }
 `,
-  "copy": `// y[dst(i)] = x[src(i)]: moves a strided view of up to five dimensions into a strided place. Bits are moved, not numbers,
-// so it serves f32 and u32 alike and keeps NaN payloads.
+  "copy": `// y[dst(i)] = x[src(i)]: moves a strided view into a strided place. Bits are moved, not numbers, so it serves f32 and u32
+// alike and keeps NaN payloads.
 //
 // x: u32[any]  ->  y: u32[any], of which only the destination is written
-// One invocation an element of shape [n0, n1, n2, n3, n4]; strides and offsets count elements.
-// Dispatch: ceil(n0·n1·n2·n3·n4 / WG), folded. Needs: nothing.
+// To the kernel both are rows of n elements, in up to five dimensions [n0, n1, n2, n3, n4]; an element is a number or, where
+// the op finds them in order, four of them. Long rows are cut into pieces. So many threads as params.lanes move a piece
+// together, then the next, up to params.turns: where a piece lies costs divisions, and is counted up after the first.
+// Strides and offsets count elements.
+// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// @use element = element_vec4
 override WG: u32 = 64;
 
 struct Params {
-  size: u32,
+  units: u32, // n0·n1·n2·n3·n4·pieces
+  turns: u32,
+  lanes: u32, // divides WG
+  n: u32,
+  piece: u32, // elements
+  pieces: u32, // of a row
   n1: u32,
   n2: u32,
   n3: u32,
@@ -622,16 +636,18 @@ struct Params {
   x2: u32,
   x3: u32,
   x4: u32,
+  x_step: u32, // between the elements of a row
   y_offset: u32,
   y0: u32,
   y1: u32,
   y2: u32,
   y3: u32,
   y4: u32,
+  y_step: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
+@group(0) @binding(1) var<storage, read_write> y: array<Element>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -640,21 +656,41 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.size) {
-    return;
-  }
-  let i4 = i % params.n4;
-  let r3 = i / params.n4;
-  let i3 = r3 % params.n3;
+  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let first = team * params.turns;
+  let end = min(first + params.turns, params.units);
+
+  var piece = first % params.pieces;
+  let r4 = first / params.pieces;
+  var i4 = r4 % params.n4;
+  let r3 = r4 / params.n4;
+  var i3 = r3 % params.n3;
   let r2 = r3 / params.n3;
-  let i2 = r2 % params.n2;
+  var i2 = r2 % params.n2;
   let r1 = r2 / params.n2;
-  let i1 = r1 % params.n1;
-  let i0 = r1 / params.n1;
-  let src = params.x_offset + i0 * params.x0 + i1 * params.x1 + i2 * params.x2 + i3 * params.x3 + i4 * params.x4;
-  let dst = params.y_offset + i0 * params.y0 + i1 * params.y1 + i2 * params.y2 + i3 * params.y3 + i4 * params.y4;
-  y[dst] = x[src];
+  var i1 = r1 % params.n1;
+  var i0 = r1 / params.n1;
+
+  for (var unit = first; unit < end; unit++) {
+    let src = params.x_offset + i0 * params.x0 + i1 * params.x1 + i2 * params.x2 + i3 * params.x3 + i4 * params.x4;
+    let dst = params.y_offset + i0 * params.y0 + i1 * params.y1 + i2 * params.y2 + i3 * params.y3 + i4 * params.y4;
+    let stop = min((piece + 1u) * params.piece, params.n);
+    for (var c = piece * params.piece + lane % params.lanes; c < stop; c += params.lanes) {
+      y[dst + c * params.y_step] = x[src + c * params.x_step];
+    }
+
+    piece++;
+    i4 += u32(piece == params.pieces);
+    piece = select(piece, 0u, piece == params.pieces);
+    i3 += u32(i4 == params.n4);
+    i4 = select(i4, 0u, i4 == params.n4);
+    i2 += u32(i3 == params.n3);
+    i3 = select(i3, 0u, i3 == params.n3);
+    i1 += u32(i2 == params.n2);
+    i2 = select(i2, 0u, i2 == params.n2);
+    i0 += u32(i1 == params.n1);
+    i1 = select(i1, 0u, i1 == params.n1);
+  }
 }
 `,
   "cross_entropy": `// y = ln Σ e^(x - max(x)) - (x[label] - max(x)), each row by itself: the negative log probability of its label.
@@ -799,14 +835,16 @@ fn main(
   "gated_activation": `// y = activate(gate) * up, element by element.
 //
 // gate, up: f32[n]  ->  y: f32[n]
-// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
 // Source: Shazeer 2020, GLU Variants Improve Transformer; transformers' LlamaMLP and T5DenseGatedActDense.
 // @use activation
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
+  turns: u32,
 }
 
 @group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>;
@@ -820,12 +858,12 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.groups) {
-    return;
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    let g = gate[i];
+    y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
   }
-  let g = gate[i];
-  y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
 }
 `,
   "increment": `// x += by, in place: how counters that live on the GPU go on from step to step without the host.
@@ -1110,6 +1148,12 @@ fn v_start(b: u32, s: u32, h: u32) -> u32 {
 fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
   return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
 }
+`,
+  "lib/element_scalar": `// What a kernel that moves bits moves at a time: one number. Serves any width, offset and stride.
+alias Element = u32;
+`,
+  "lib/element_vec4": `// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
+alias Element = vec4<u32>;
 `,
   "lib/heads_scalar": `// Loader for heads of any size and strides. Behind the end of a head come zeros.
 @group(0) @binding(0) var<storage, read> q: array<f32>;
@@ -1436,22 +1480,27 @@ fn main(
   "masked_scatter": `// y[l] = features[source[l] - 1] where source[l] > 0, else x[l]: puts image features in the places kept for them. Bits are
 // moved.
 //
-// x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]
-// One invocation an element. A source beyond n leaves x.
-// Dispatch: ceil(R·D / WG), folded. Needs: nothing.
+// x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]; an element is a number or, where D allows it, four
+// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A source beyond n leaves x.
+// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
+// @use element = element_vec4
 override WG: u32 = 64;
 
 struct Params {
-  size: u32, // R·D
-  D: u32,
+  units: u32, // R·pieces
+  turns: u32,
+  lanes: u32, // divides WG
+  D: u32, // elements
+  piece: u32, // elements
+  pieces: u32, // of a row
   n: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read> features: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
+@group(0) @binding(1) var<storage, read> features: array<Element>;
 @group(0) @binding(2) var<storage, read> source: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<Element>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -1460,15 +1509,22 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.size) {
-    return;
-  }
-  let chosen = source[i / params.D];
-  if (chosen > 0u && chosen <= params.n) {
-    y[i] = features[(chosen - 1u) * params.D + i % params.D];
-  } else {
-    y[i] = x[i];
+  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let end = min((team + 1u) * params.turns, params.units);
+  for (var unit = team * params.turns; unit < end; unit++) {
+    let row = unit / params.pieces;
+    let first = (unit % params.pieces) * params.piece;
+    let stop = min(first + params.piece, params.D);
+    let chosen = source[row];
+    if (chosen > 0u && chosen <= params.n) {
+      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
+        y[row * params.D + c] = features[(chosen - 1u) * params.D + c];
+      }
+    } else {
+      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
+        y[row * params.D + c] = x[row * params.D + c];
+      }
+    }
   }
 }
 `,
@@ -1788,6 +1844,47 @@ fn main(
   }
 }
 `,
+  "relative_bias": `// y[h, t, s] = table[P - 1 + s - (past + t), h]: what the distance from query past + t to key s adds to a score, for every
+// head. A distance beyond the table's counts as its last.
+//
+// table: f32[2P - 1, H], by distance from -(P - 1) to P - 1  past: u32[1]  ->  y: f32[H, T, S]
+// One invocation an element. The queries' place is read from a buffer, so that the launch is the same at every step.
+// Dispatch: ceil(H·T·S / WG), folded. Needs: nothing.
+// Source: Raffel et al. 2020, section 2.1; transformers' T5Attention.compute_bias.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // H·T·S
+  H: u32,
+  T: u32,
+  S: u32,
+  P: u32,
+}
+
+@group(0) @binding(0) var<storage, read> table: array<f32>;
+@group(0) @binding(1) var<storage, read> past: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  let s = i % params.S;
+  let row = i / params.S;
+  let t = row % params.T;
+  let h = row / params.T;
+  let furthest = i32(params.P) - 1;
+  let distance = clamp(i32(s) - i32(past[0] + t), -furthest, furthest);
+  y[i] = table[u32(distance + furthest) * params.H + h];
+}
+`,
   "rms_norm": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
@@ -1931,12 +2028,14 @@ fn main(
   "scale": `// y = factor · x.
 //
 // x: f32[n]  ->  y: f32[n]
-// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
+  turns: u32,
   factor: f32,
 }
 
@@ -1950,11 +2049,11 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.groups) {
-    return;
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    y[i] = params.factor * x[i];
   }
-  y[i] = params.factor * x[i];
 }
 `,
   "softmax": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
@@ -2079,21 +2178,27 @@ fn main(
 `,
   "take_rows": `// y[i] = x[rows[i]]: picks rows in any order. Bits are moved.
 //
-// x: u32[R, D]  rows: u32[n]  ->  y: u32[n, D]
-// One invocation an element. A row beyond R comes out as zeros.
-// Dispatch: ceil(n·D / WG), folded. Needs: nothing.
+// x: u32[R, D]  rows: u32[rows]  ->  y: u32[rows, D]; an element is a number or, where D allows it, four of them
+// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A row beyond R comes out as
+// zeros.
+// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.index_select along dimension 0.
+// @use element = element_vec4
 override WG: u32 = 64;
 
 struct Params {
-  size: u32, // n·D
-  D: u32,
+  units: u32, // rows·pieces
+  turns: u32,
+  lanes: u32, // divides WG
+  D: u32, // elements
+  piece: u32, // elements
+  pieces: u32, // of a row
   R: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<Element>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -2102,15 +2207,22 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.size) {
-    return;
-  }
-  let row = rows[i / params.D];
-  if (row < params.R) {
-    y[i] = x[row * params.D + i % params.D];
-  } else {
-    y[i] = 0u;
+  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let end = min((team + 1u) * params.turns, params.units);
+  for (var unit = team * params.turns; unit < end; unit++) {
+    let i = unit / params.pieces;
+    let first = (unit % params.pieces) * params.piece;
+    let stop = min(first + params.piece, params.D);
+    let row = rows[i];
+    if (row < params.R) {
+      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
+        y[i * params.D + c] = x[row * params.D + c];
+      }
+    } else {
+      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
+        y[i * params.D + c] = Element();
+      }
+    }
   }
 }
 `,
@@ -2233,52 +2345,6 @@ fn main(
       y[(params.rows * params.chunks + index) * params.K + k] = place;
     }
   }
-}
-`,
-  "unfold": `// y[b, n, (c, dy, dx)] = pixels[b, c, py·P + dy, px·P + dx], n = py·NX + px: cuts images into patches. Bits are moved.
-//
-// pixels: u32[B, C, H, W]  ->  y: u32[B, NY·NX, C·P·P], NY = floor(H / P), NX = floor(W / P)
-// One invocation an element of y. What does not fill a patch at the right and at the bottom is left out. A linear layer
-// on the patches is a convolution whose stride equals its kernel.
-// Dispatch: ceil(B·NY·NX·C·P·P / WG), folded. Needs: nothing.
-// Source: torch.nn.Unfold and Conv2d; the order inside a patch is that of a Conv2d weight.
-override WG: u32 = 64;
-
-struct Params {
-  size: u32,
-  C: u32,
-  H: u32,
-  W: u32,
-  P: u32,
-  NY: u32,
-  NX: u32,
-}
-
-@group(0) @binding(0) var<storage, read> pixels: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
-@group(1) @binding(0) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.size) {
-    return;
-  }
-  let dx = i % params.P;
-  let r1 = i / params.P;
-  let dy = r1 % params.P;
-  let r2 = r1 / params.P;
-  let c = r2 % params.C;
-  let r3 = r2 / params.C;
-  let px = r3 % params.NX;
-  let r4 = r3 / params.NX;
-  let py = r4 % params.NY;
-  let b = r4 / params.NY;
-  y[i] = pixels[((b * params.C + c) * params.H + py * params.P + dy) * params.W + px * params.P + dx];
 }
 `,
 };

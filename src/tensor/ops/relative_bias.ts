@@ -1,0 +1,42 @@
+/** T5's relative position bias: what the distance between query and key adds to a score. */
+import { ShapeError } from "../errors.ts";
+import { expectShape, formatShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { absent } from "./absent.ts";
+import { contiguous } from "./copy.ts";
+
+const WG = 64;
+
+export interface RelativeBiasOptions {
+  /** Queries. */
+  readonly T: number;
+  /** Keys, the first of which stands at 0. */
+  readonly S: number;
+  /** u32[1], where the first query stands; 0 if absent. */
+  readonly past?: Tensor<"u32"> | undefined;
+}
+
+/**
+ * y[0, h, t, s] = table[P - 1 + s - (past + t), h].
+ *
+ * @param table f32[2P - 1, H], by the key's distance behind the query, from -(P - 1) to P - 1; larger ones count as those
+ * @returns f32[1, H, T, S]
+ * @throws ShapeError
+ * Source: transformers' T5Attention.compute_bias.
+ */
+export function relativeBias(table: Tensor, { T, S, past }: RelativeBiasOptions): Tensor {
+  if (table.rank !== 2 || table.shape[0] % 2 !== 1) {
+    throw new ShapeError(`relativeBias: table must be [2P - 1, H], got ${formatShape(table.shape)}`);
+  }
+  if (past) expectShape("relativeBias", "past", past.shape, [1]);
+  const [distances, H] = table.shape;
+  const { device } = table;
+  const y = device.empty([1, H, T, S]);
+  device.launch({
+    kernel: "relative_bias",
+    bindings: { table: contiguous(table), past: past ? contiguous(past) : absent(device), y },
+    params: { size: y.size, H, T, S, P: (distances + 1) / 2 },
+    workgroups: Math.ceil(y.size / WG),
+  });
+  return y;
+}
