@@ -1,13 +1,15 @@
 // y = activate(x), element by element.
 //
 // x: f32[n]  ->  y: f32[n]
-// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
 // @use activation
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
+  turns: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -20,10 +22,10 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.groups) {
-    return;
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    let v = x[i];
+    y[i] = vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
   }
-  let v = x[i];
-  y[i] = vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
 }

@@ -1,13 +1,14 @@
 // y = a + b, element by element; b begins anew wherever it ends, which repeats it over a's leading dimensions.
 //
 // a: f32[n]  b: f32[m], n a multiple of m  ->  y: f32[n]
-// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes. b is loaded one by
-// one, as m need not be a multiple of four: no slower than four at a time even where it is.
-// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes. b is loaded one by one, as m need not be a multiple of four.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
+  turns: u32,
   m: u32,
 }
 
@@ -26,13 +27,13 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.groups) {
-    return;
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    let j0 = (i * 4u) % params.m;
+    let j1 = after(j0);
+    let j2 = after(j1);
+    let j3 = after(j2);
+    y[i] = a[i] + vec4<f32>(b[j0], b[j1], b[j2], b[j3]);
   }
-  let j0 = (i * 4u) % params.m;
-  let j1 = after(j0);
-  let j2 = after(j1);
-  let j3 = after(j2);
-  y[i] = a[i] + vec4<f32>(b[j0], b[j1], b[j2], b[j3]);
 }

@@ -1,13 +1,22 @@
-// y[dst(i)] = x[src(i)]: moves a strided view of up to five dimensions into a strided place. Bits are moved, not numbers,
-// so it serves f32 and u32 alike and keeps NaN payloads.
+// y[dst(i)] = x[src(i)]: moves a strided view into a strided place. Bits are moved, not numbers, so it serves f32 and u32
+// alike and keeps NaN payloads.
 //
 // x: u32[any]  ->  y: u32[any], of which only the destination is written
-// One invocation an element of shape [n0, n1, n2, n3, n4]; strides and offsets count elements.
-// Dispatch: ceil(n0·n1·n2·n3·n4 / WG), folded. Needs: nothing.
+// To the kernel both are rows of n elements, in up to five dimensions [n0, n1, n2, n3, n4]; an element is a number or, where
+// the op finds them in order, four of them. Long rows are cut into pieces. So many threads as params.lanes move a piece
+// together, then the next, up to params.turns: where a piece lies costs divisions, and is counted up after the first.
+// Strides and offsets count elements.
+// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// @use element = element_vec4
 override WG: u32 = 64;
 
 struct Params {
-  size: u32,
+  units: u32, // n0·n1·n2·n3·n4·pieces
+  turns: u32,
+  lanes: u32, // divides WG
+  n: u32,
+  piece: u32, // elements
+  pieces: u32, // of a row
   n1: u32,
   n2: u32,
   n3: u32,
@@ -18,16 +27,18 @@ struct Params {
   x2: u32,
   x3: u32,
   x4: u32,
+  x_step: u32, // between the elements of a row
   y_offset: u32,
   y0: u32,
   y1: u32,
   y2: u32,
   y3: u32,
   y4: u32,
+  y_step: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
+@group(0) @binding(1) var<storage, read_write> y: array<Element>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -36,19 +47,39 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.size) {
-    return;
-  }
-  let i4 = i % params.n4;
-  let r3 = i / params.n4;
-  let i3 = r3 % params.n3;
+  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let first = team * params.turns;
+  let end = min(first + params.turns, params.units);
+
+  var piece = first % params.pieces;
+  let r4 = first / params.pieces;
+  var i4 = r4 % params.n4;
+  let r3 = r4 / params.n4;
+  var i3 = r3 % params.n3;
   let r2 = r3 / params.n3;
-  let i2 = r2 % params.n2;
+  var i2 = r2 % params.n2;
   let r1 = r2 / params.n2;
-  let i1 = r1 % params.n1;
-  let i0 = r1 / params.n1;
-  let src = params.x_offset + i0 * params.x0 + i1 * params.x1 + i2 * params.x2 + i3 * params.x3 + i4 * params.x4;
-  let dst = params.y_offset + i0 * params.y0 + i1 * params.y1 + i2 * params.y2 + i3 * params.y3 + i4 * params.y4;
-  y[dst] = x[src];
+  var i1 = r1 % params.n1;
+  var i0 = r1 / params.n1;
+
+  for (var unit = first; unit < end; unit++) {
+    let src = params.x_offset + i0 * params.x0 + i1 * params.x1 + i2 * params.x2 + i3 * params.x3 + i4 * params.x4;
+    let dst = params.y_offset + i0 * params.y0 + i1 * params.y1 + i2 * params.y2 + i3 * params.y3 + i4 * params.y4;
+    let stop = min((piece + 1u) * params.piece, params.n);
+    for (var c = piece * params.piece + lane % params.lanes; c < stop; c += params.lanes) {
+      y[dst + c * params.y_step] = x[src + c * params.x_step];
+    }
+
+    piece++;
+    i4 += u32(piece == params.pieces);
+    piece = select(piece, 0u, piece == params.pieces);
+    i3 += u32(i4 == params.n4);
+    i4 = select(i4, 0u, i4 == params.n4);
+    i2 += u32(i3 == params.n3);
+    i3 = select(i3, 0u, i3 == params.n3);
+    i1 += u32(i2 == params.n2);
+    i2 = select(i2, 0u, i2 == params.n2);
+    i0 += u32(i1 == params.n1);
+    i1 = select(i1, 0u, i1 == params.n1);
+  }
 }

@@ -1,22 +1,27 @@
 // y[l] = features[source[l] - 1] where source[l] > 0, else x[l]: puts image features in the places kept for them. Bits are
 // moved.
 //
-// x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]
-// One invocation an element. A source beyond n leaves x.
-// Dispatch: ceil(R·D / WG), folded. Needs: nothing.
+// x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]; an element is a number or, where D allows it, four
+// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A source beyond n leaves x.
+// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
+// @use element = element_vec4
 override WG: u32 = 64;
 
 struct Params {
-  size: u32, // R·D
-  D: u32,
+  units: u32, // R·pieces
+  turns: u32,
+  lanes: u32, // divides WG
+  D: u32, // elements
+  piece: u32, // elements
+  pieces: u32, // of a row
   n: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read> features: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
+@group(0) @binding(1) var<storage, read> features: array<Element>;
 @group(0) @binding(2) var<storage, read> source: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<Element>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -25,14 +30,21 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.size) {
-    return;
-  }
-  let chosen = source[i / params.D];
-  if (chosen > 0u && chosen <= params.n) {
-    y[i] = features[(chosen - 1u) * params.D + i % params.D];
-  } else {
-    y[i] = x[i];
+  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let end = min((team + 1u) * params.turns, params.units);
+  for (var unit = team * params.turns; unit < end; unit++) {
+    let row = unit / params.pieces;
+    let first = (unit % params.pieces) * params.piece;
+    let stop = min(first + params.piece, params.D);
+    let chosen = source[row];
+    if (chosen > 0u && chosen <= params.n) {
+      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
+        y[row * params.D + c] = features[(chosen - 1u) * params.D + c];
+      }
+    } else {
+      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
+        y[row * params.D + c] = x[row * params.D + c];
+      }
+    }
   }
 }

@@ -1,12 +1,14 @@
 // y = factor · x.
 //
 // x: f32[n]  ->  y: f32[n]
-// One invocation four elements; the last may reach into the padding every buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / WG), folded. Needs: nothing.
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
+  turns: u32,
   factor: f32,
 }
 
@@ -20,9 +22,9 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.groups) {
-    return;
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    y[i] = params.factor * x[i];
   }
-  y[i] = params.factor * x[i];
 }

@@ -15,8 +15,9 @@ const WG = 64;
 /** As kernels/bench/multiply_add.wgsl has them. */
 const CHAINS = 4;
 const UNROLL = 4;
-/** As kernels/bench/read.wgsl has it. */
+/** As kernels/bench/read.wgsl and copy.wgsl have them. */
 const READ_TURNS = 64;
+const COPY_TURNS = 16;
 
 const one = (variant: string) => ({ kernel: KERNEL, variants: [variant], planned: variant });
 
@@ -84,7 +85,7 @@ const copy = (bytes: number): Group => ({
           kernel: "bench/copy",
           bindings: { x, y },
           params: { groups: n / 4 },
-          workgroups: Math.ceil(n / 4 / WG),
+          workgroups: Math.ceil(n / 4 / COPY_TURNS / WG),
         });
         return y;
       },

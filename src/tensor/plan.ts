@@ -45,6 +45,44 @@ export function hasFixedSubgroups(caps: Caps): boolean {
   return caps.subgroups && caps.subgroupMinSize === caps.subgroupMaxSize;
 }
 
+/** Threads in a workgroup of the kernels that go through elements one by one. */
+export const ELEMENTWISE_WG = 64;
+
+/** How rows of n elements are shared out among threads; the names are those of kernels/copy.wgsl. */
+export interface RowShares {
+  /** Neighbouring threads that work on a piece together. A power of two. */
+  readonly lanes: number;
+  /** Elements. */
+  readonly piece: number;
+  /** Pieces of a row. */
+  readonly pieces: number;
+  /** Pieces of all rows. */
+  readonly units: number;
+  /** Pieces that the same threads take, one after the other. */
+  readonly turns: number;
+  readonly workgroups: number;
+}
+
+/**
+ * A GPU hides what a thread costs behind other threads, which are to read what lies side by side. On a software driver eight
+ * threads cost as much as moving some hundred elements: a few of them work long there.
+ */
+export function shareRows(rows: number, n: number, { isSoftware }: Pick<Caps, "isSoftware">): RowShares {
+  const [most, piece] = isSoftware ? [8, 1024] : [ELEMENTWISE_WG, 4 * ELEMENTWISE_WG];
+  const lanes = Math.min(most, 2 ** Math.ceil(Math.log2(Math.max(1, n))));
+  const pieces = Math.ceil(n / piece);
+  const units = rows * pieces;
+  // 512 elements for each team of threads, but work for 32 teams first.
+  const turns = isSoftware ? Math.max(1, Math.min(Math.floor(512 / Math.min(n, piece)), Math.ceil(units / 32))) : 1;
+  const teams = ELEMENTWISE_WG / lanes;
+  return { lanes, piece, pieces, units, turns, workgroups: Math.ceil(units / turns / teams) };
+}
+
+/** Elements that each thread of an element-wise kernel takes, for the same reasons. */
+export function turnsOf(elements: number, { isSoftware }: Pick<Caps, "isSoftware">): number {
+  return isSoftware ? Math.max(1, Math.min(32, Math.ceil(elements / (8 * ELEMENTWISE_WG)))) : 1;
+}
+
 /** Reads INSTRUCTBLIP_PLAN. Throws ENV for an op or variant that does not exist. */
 export function parseOverride(text: string): PlanOverride {
   const override: Record<string, string> = {};

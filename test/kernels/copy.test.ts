@@ -1,12 +1,17 @@
 import { expect, test } from "vitest";
 import { Device } from "../../src/tensor/device.ts";
-import { cat, contiguous, copy } from "../../src/tensor/ops/copy.ts";
+import { cat, contiguous, copy, rowsOf } from "../../src/tensor/ops/copy.ts";
 import { copy as reference } from "../../src/tensor/reference/copy.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { testDevice } from "../device.ts";
 import { Random } from "../random.ts";
 
 const device = await testDevice();
+/** The same adapter with the work shared out as on a GPU, and on a software driver. */
+const DEVICES = [false, true].map(
+  (isSoftware) =>
+    [isSoftware, new Device(device.handle, { ...device.caps, isSoftware }, Number.POSITIVE_INFINITY)] as const,
+);
 
 /** Random bits: every payload of NaN must arrive as it is. */
 function randomBits(n: number, seed: number): Uint32Array {
@@ -24,18 +29,46 @@ const VIEWS: [string, number[], View][] = [
   ["a part of a fused projection", [2, 3, 24], (x) => x.narrow(2, 8, 8).unflatten(2, [2, 4]).permute([0, 2, 1, 3])],
   ["expanded", [3, 1, 2], (x) => x.expand([3, 4, 2])],
   ["expanded and narrowed", [1, 65], (x) => x.expand([3, 65]).narrow(1, 1, 64)],
+  ["rows in fours", [3, 5, 12], (x) => x.permute([1, 0, 2]).narrow(2, 4, 8)],
+  ["rows in fours, repeated", [1, 3, 8], (x) => x.expand([4, 3, 8])],
+  ["rows not in fours by their offset", [3, 12], (x) => x.narrow(1, 2, 8)],
+  ["rows not in fours by their stride", [3, 5, 6], (x) => x.narrow(2, 0, 4)],
+  ["a row longer than a piece", [2, 4100], (x) => x.narrow(0, 1, 1).narrow(1, 4, 4095)],
+  ["rows in fours longer than a piece", [3, 4108], (x) => x.narrow(0, 1, 2).narrow(1, 4, 4104)],
+  ["many short rows", [3, 700, 2], (x) => x.permute([1, 0, 2])],
+  ["rows in fours, several to a team", [3, 90, 8], (x) => x.permute([1, 0, 2])],
+  [
+    "patches: rows in five dimensions",
+    [2, 3, 4, 9],
+    (x) => x.narrow(3, 1, 6).unflatten(3, [2, 3]).unflatten(2, [2, 2]).permute([0, 2, 4, 1, 3, 5]),
+  ],
 ];
 
-test.each(VIEWS)("contiguous: %s", async (_, shape, view) => {
-  const bits = randomBits(
-    shape.reduce((a, b) => a * b),
-    1,
-  );
-  const x = view(device.tensor(bits, shape));
-  const y = contiguous(x);
-  expect(y.shape).toEqual(x.shape);
-  expect(y.isContiguous).toBe(true);
-  expect([...(await y.read())]).toEqual(reference(bits, x.shape, x.strides, x.offset));
+for (const [isSoftware, on] of DEVICES) {
+  test.each(VIEWS)(`contiguous, ${isSoftware ? "software" : "GPU"}: %s`, async (_, shape, view) => {
+    const bits = randomBits(
+      shape.reduce((a, b) => a * b),
+      1,
+    );
+    const x = view(on.tensor(bits, shape));
+    const y = contiguous(x);
+    expect(y.shape).toEqual(x.shape);
+    expect(y.isContiguous).toBe(true);
+    expect([...(await y.read())]).toEqual(reference(bits, x.shape, x.strides, x.offset));
+  });
+}
+
+test("dimensions in order become one row, moved in fours where all allows it", () => {
+  const [x, y] = [device.empty([2, 3, 4]), device.empty([2, 3, 4])];
+  expect(rowsOf(x, y)).toMatchObject({ inFours: true, shape: [], n: 6, x_step: 1, y_step: 1 });
+  expect(rowsOf(device.empty([5]), device.empty([5]))).toMatchObject({ inFours: false, shape: [], n: 5 });
+  expect(rowsOf(device.empty([1, 1]), device.empty([1, 1]))).toMatchObject({ inFours: false, shape: [], n: 1 });
+  const heads = rowsOf(device.empty([2, 7, 3, 8]).permute([0, 2, 1, 3]), device.empty([2, 3, 7, 8]));
+  expect(heads).toMatchObject({ inFours: true, shape: [2, 3, 7], n: 2, xs: [42, 2, 6], ys: [42, 14, 2] });
+  const transposed = rowsOf(device.empty([8, 4]).permute([1, 0]), device.empty([4, 8]));
+  expect(transposed).toMatchObject({ inFours: false, shape: [4], n: 8, xs: [1], ys: [8], x_step: 4, y_step: 1 });
+  const offset = rowsOf(device.empty([3, 12]).narrow(1, 2, 8), device.empty([3, 8]));
+  expect(offset).toMatchObject({ inFours: false, shape: [3], n: 8, x_offset: 2 });
 });
 
 test("contiguous leaves alone what is contiguous", () => {
@@ -63,15 +96,16 @@ test.each([0, 1, -1])("cat along dimension %i", async (dim) => {
 });
 
 test("a folded grid reaches every element", async () => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const caps = { ...device.caps, isSoftware: false, maxWorkgroupsPerDimension: 3 };
+  const folded = new Device(device.handle, caps, Number.POSITIVE_INFINITY);
   const x = Float32Array.from({ length: 386 }, (_, i) => i);
   const y = await contiguous(folded.tensor(x, [2, 193]).permute([1, 0])).read();
   expect([...y]).toEqual(reference(x, [193, 2], [1, 193], 0));
 });
 
-test("more than five dimensions and other shapes are refused", () => {
-  const six = device.empty([1, 2, 1, 2, 1, 2]);
-  expect(() => copy(six, six)).toThrow("copy: rank 6 exceeds 5");
+test("more than six dimensions and other shapes are refused", () => {
+  const seven = device.empty([2, 3, 2, 3, 2, 3, 2]);
+  expect(() => contiguous(seven.permute([6, 5, 4, 3, 2, 1, 0]))).toThrow("copy: rank 7 exceeds 6");
   expect(() => copy(device.empty([2, 3]), device.empty([3, 2]))).toThrow("copy: y must be [2, 3], got [3, 2]");
   expect(() => cat([device.empty([2, 3]), device.empty([2, 4])], 0)).toThrow("cat: [2, 4] does not join [2, 3]");
 });

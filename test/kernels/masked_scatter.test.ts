@@ -18,6 +18,9 @@ test.each([
   [2, 5, 3, 4],
   [1, 64, 32, 7],
   [3, 11, 32, 65],
+  [2, 200, 32, 8],
+  [1, 5, 3, 4100],
+  [1, 3, 2, 1027],
 ])("masked_scatter [%i, %i, %i features of %i]", async (B, L, n, D) => {
   const random = new Random(B * L * D);
   const [x, features] = [randomBits(B * L * D, 1), randomBits(n * D, 2)];
@@ -46,7 +49,8 @@ test("strided views are read in their own order", async () => {
 });
 
 test("a folded grid reaches every element", async () => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const caps = { ...device.caps, isSoftware: false, maxWorkgroupsPerDimension: 3 };
+  const folded = new Device(device.handle, caps, Number.POSITIVE_INFINITY);
   const x = Float32Array.from({ length: 64 * 6 + 1 }, (_, i) => i);
   const L = x.length;
   const y = maskedScatter(

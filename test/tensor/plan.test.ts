@@ -1,6 +1,6 @@
 import { afterEach, expect, test, vi } from "vitest";
 import type { Caps } from "../../src/tensor/gpu.ts";
-import { type Op, parseOverride, plan, VARIANTS } from "../../src/tensor/plan.ts";
+import { type Op, parseOverride, plan, shareRows, turnsOf, VARIANTS } from "../../src/tensor/plan.ts";
 
 const GPU: Caps = {
   vendor: "nvidia",
@@ -51,6 +51,34 @@ test("products and attention take subgroups on software that has them fixed, sha
   expect(choices(GPU)).toEqual(["tile", "workgroup", "fused"]);
   expect(choices(SOFTWARE)).toEqual(["subgroup", "subgroup", "subgroup"]);
   expect(choices({ ...SOFTWARE, subgroups: false })).toEqual(["register", "register", "composed"]);
+});
+
+test("rows are shared out so that every element has its thread, and few threads work long on a software driver", () => {
+  for (const caps of [GPU, SOFTWARE]) {
+    for (const [rows, n] of [
+      [1, 1],
+      [1, 3],
+      [7, 64],
+      [2048, 32],
+      [43_008, 14],
+      [3, 1025],
+      [1, 160_005],
+    ]) {
+      const { lanes, piece, pieces, units, turns, workgroups } = shareRows(rows, n, caps);
+      expect(64 % lanes).toBe(0);
+      expect(piece * pieces).toBeGreaterThanOrEqual(n);
+      expect(units).toBe(rows * pieces);
+      expect(workgroups * turns * (64 / lanes)).toBeGreaterThanOrEqual(units);
+      expect((workgroups - 1) * turns * (64 / lanes)).toBeLessThan(units);
+    }
+  }
+  expect(shareRows(2048, 32, GPU)).toMatchObject({ lanes: 32, pieces: 1, turns: 1, workgroups: 1024 });
+  expect(shareRows(2048, 32, SOFTWARE)).toMatchObject({ lanes: 8, pieces: 1, turns: 16, workgroups: 16 });
+  expect(shareRows(1, 160_005, SOFTWARE)).toMatchObject({ pieces: 157, turns: 1, workgroups: 20 });
+  expect(shareRows(0, 5, SOFTWARE).workgroups).toBe(0);
+  expect(shareRows(5, 0, SOFTWARE).workgroups).toBe(0);
+  expect(turnsOf(1_000_000, GPU)).toBe(1);
+  expect([1, 512, 513, 1_000_000].map((elements) => turnsOf(elements, SOFTWARE))).toEqual([1, 1, 2, 32]);
 });
 
 test("an override wins, for its op alone", () => {

@@ -1,9 +1,8 @@
 /** y = activate(x), element by element. */
 import { type Activation, activationCode } from "../activation.ts";
+import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
-
-const WG = 64;
 
 /**
  * @param x f32[...]
@@ -13,12 +12,13 @@ export function activation(x: Tensor, kind: Activation): Tensor {
   if (kind === "none") return x;
   const y = x.device.empty(x.shape);
   const groups = Math.ceil(x.size / 4);
+  const turns = turnsOf(groups, x.device.caps);
   x.device.launch({
     kernel: "activation",
     overrides: { ACTIVATION: activationCode(kind) },
     bindings: { x: contiguous(x), y },
-    params: { groups },
-    workgroups: Math.ceil(groups / WG),
+    params: { groups, turns },
+    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * turns)),
   });
   return y;
 }

@@ -1,10 +1,9 @@
 /** y = a + b, b repeated over a's leading dimensions where it has fewer. */
 import { ShapeError } from "../errors.ts";
+import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
 import { formatShape, sameShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
-
-const WG = 64;
 
 /**
  * @param a f32[...]
@@ -20,11 +19,12 @@ export function add(a: Tensor, b: Tensor): Tensor {
   }
   const y = a.device.empty(a.shape);
   const groups = Math.ceil(a.size / 4);
+  const turns = turnsOf(groups, a.device.caps);
   a.device.launch({
     kernel: "add",
     bindings: { a: contiguous(a), b: contiguous(b), y },
-    params: { groups, m: b.size },
-    workgroups: Math.ceil(groups / WG),
+    params: { groups, turns, m: b.size },
+    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * turns)),
   });
   return y;
 }

@@ -1,49 +1,79 @@
 /** Moving elements: making a view contiguous, and joining tensors. */
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { axis, formatShape } from "../shape.ts";
+import { shareRows } from "../plan.ts";
+import { axis, formatShape, type Shape, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
-const WG = 64;
-const RANK = 5;
+/** Dimensions around the rows that the kernel moves. */
+const AROUND = 5;
 
 /** Copies every element of `x` to the same place of `y`; both may be strided views of the same shape. */
 export function copy<D extends ActivationDType>(x: Tensor<D>, y: Tensor<D>): void {
-  if (x.rank > RANK) throw new ShapeError(`copy: rank ${x.rank} exceeds ${RANK}`);
   if (formatShape(x.shape) !== formatShape(y.shape)) {
     throw new ShapeError(`copy: y must be ${formatShape(x.shape)}, got ${formatShape(y.shape)}`);
   }
-  const padding = new Array<number>(RANK - x.rank);
-  const shape = [...padding.fill(1), ...x.shape];
-  const xs = [...padding.fill(0), ...x.strides];
-  const ys = [...padding, ...y.strides];
-  const [, n1, n2, n3, n4] = shape;
-  const [x0, x1, x2, x3, x4] = xs;
-  const [y0, y1, y2, y3, y4] = ys;
+  const { inFours, shape, n, xs, ys, x_offset, y_offset, x_step, y_step } = rowsOf(x, y);
+  if (shape.length > AROUND) throw new ShapeError(`copy: rank ${shape.length + 1} exceeds ${AROUND + 1}`);
+  const missing = new Array<number>(AROUND - shape.length);
+  const [, n1, n2, n3, n4] = [...missing.fill(1), ...shape];
+  const [x0, x1, x2, x3, x4] = [...missing.fill(0), ...xs];
+  const [y0, y1, y2, y3, y4] = [...missing, ...ys];
+  const { workgroups, ...shares } = shareRows(sizeOf(shape), n, x.device.caps);
   x.device.launch({
     kernel: "copy",
+    uses: { element: inFours ? "element_vec4" : "element_scalar" },
     bindings: { x, y },
     params: {
-      size: x.size,
-      n1,
-      n2,
-      n3,
-      n4,
-      x_offset: x.offset,
-      x0,
-      x1,
-      x2,
-      x3,
-      x4,
-      y_offset: y.offset,
-      y0,
-      y1,
-      y2,
-      y3,
-      y4,
+      ...{ ...shares, n, n1, n2, n3, n4 },
+      ...{ x_offset, x0, x1, x2, x3, x4, x_step },
+      ...{ y_offset, y0, y1, y2, y3, y4, y_step },
     },
-    workgroups: Math.ceil(x.size / WG),
+    workgroups,
   });
+}
+
+/** Two views as rows of `n` elements, `shape` of them; see kernels/copy.wgsl. */
+export interface Rows {
+  /** An element is four numbers, not one; all sizes, strides and offsets count elements. */
+  readonly inFours: boolean;
+  readonly shape: Shape;
+  readonly n: number;
+  readonly xs: Shape;
+  readonly ys: Shape;
+  readonly x_offset: number;
+  readonly y_offset: number;
+  readonly x_step: number;
+  readonly y_step: number;
+}
+
+type View = Pick<Tensor<ActivationDType>, "shape" | "strides" | "offset">;
+
+/** Joins dimensions that lie one after the other in both views, so that rows become as long as possible. Pure. */
+export function rowsOf(x: View, y: View): Rows {
+  const dims: { n: number; x: number; y: number }[] = [];
+  x.shape.forEach((n, i) => {
+    const next = { n, x: x.strides[i], y: y.strides[i] };
+    const last = dims.at(-1);
+    if (n === 1) return;
+    if (last && last.x === n * next.x && last.y === n * next.y) dims[dims.length - 1] = { ...next, n: last.n * n };
+    else dims.push(next);
+  });
+  const row = dims.pop() ?? { n: 1, x: 1, y: 1 };
+  const numbers = [x.offset, y.offset, row.n, ...dims.flatMap((dim) => [dim.x, dim.y])];
+  const inFours = row.x === 1 && row.y === 1 && numbers.every((number) => number % 4 === 0);
+  const size = inFours ? 4 : 1;
+  return {
+    inFours,
+    shape: dims.map((dim) => dim.n),
+    n: row.n / size,
+    xs: dims.map((dim) => dim.x / size),
+    ys: dims.map((dim) => dim.y / size),
+    x_offset: x.offset / size,
+    y_offset: y.offset / size,
+    x_step: row.x,
+    y_step: row.y,
+  };
 }
 
 /** `x` itself if its elements lie one after the other, else a copy of which they do. */

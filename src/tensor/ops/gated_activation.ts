@@ -1,10 +1,9 @@
 /** y = activate(gate) * up, the middle of a gated feed-forward layer. */
 import { type Activation, activationCode } from "../activation.ts";
+import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
 import { expectShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
-
-const WG = 64;
 
 /**
  * @param gate f32[...]
@@ -16,12 +15,13 @@ export function gatedActivation(gate: Tensor, up: Tensor, kind: Activation): Ten
   expectShape("gatedActivation", "up", up.shape, gate.shape);
   const y = gate.device.empty(gate.shape);
   const groups = Math.ceil(gate.size / 4);
+  const turns = turnsOf(groups, gate.device.caps);
   gate.device.launch({
     kernel: "gated_activation",
     overrides: { ACTIVATION: activationCode(kind) },
     bindings: { gate: contiguous(gate), up: contiguous(up), y },
-    params: { groups },
-    workgroups: Math.ceil(groups / WG),
+    params: { groups, turns },
+    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * turns)),
   });
   return y;
 }

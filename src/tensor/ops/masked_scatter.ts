@@ -1,10 +1,9 @@
 /** Putting image features in the places that a prompt keeps for them. */
 import { ShapeError } from "../errors.ts";
+import { shareRows } from "../plan.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
-
-const WG = 64;
 
 /**
  * @param x f32[B, L, D]
@@ -20,11 +19,14 @@ export function maskedScatter(x: Tensor, features: Tensor, source: Tensor<"u32">
   expectShape("maskedScatter", "features", features.shape, [n, D]);
   expectShape("maskedScatter", "source", source.shape, [B, L]);
   const y = x.device.empty(x.shape);
+  const size = D % 4 === 0 ? 4 : 1;
+  const { workgroups, ...shares } = shareRows(B * L, D / size, x.device.caps);
   x.device.launch({
     kernel: "masked_scatter",
+    uses: { element: size === 4 ? "element_vec4" : "element_scalar" },
     bindings: { x: contiguous(x), features: contiguous(features), source: contiguous(source), y },
-    params: { size: x.size, D, n },
-    workgroups: Math.ceil(x.size / WG),
+    params: { ...shares, D: D / size, n },
+    workgroups,
   });
   return y;
 }

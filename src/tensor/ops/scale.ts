@@ -1,8 +1,8 @@
 /** y = factor · x, element by element. */
+
+import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
-
-const WG = 64;
 
 /**
  * @param x f32[...]
@@ -12,11 +12,12 @@ const WG = 64;
 export function scale(x: Tensor, factor: number): Tensor {
   const y = x.device.empty(x.shape);
   const groups = Math.ceil(x.size / 4);
+  const turns = turnsOf(groups, x.device.caps);
   x.device.launch({
     kernel: "scale",
     bindings: { x: contiguous(x), y },
-    params: { groups, factor },
-    workgroups: Math.ceil(groups / WG),
+    params: { groups, turns, factor },
+    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * turns)),
   });
   return y;
 }

@@ -1,11 +1,10 @@
 /** Rows of a tensor in any order: the last token of every sample, or the beams that go on. */
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
+import { shareRows } from "../plan.ts";
 import { formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
-
-const WG = 64;
 
 /**
  * @param x f32 or u32[R, D]
@@ -21,11 +20,14 @@ export function takeRows<D extends ActivationDType>(x: Tensor<D>, rows: Tensor<"
   }
   const [R, D] = x.shape;
   const y = x.device.empty([rows.size, D], x.dtype);
+  const size = D % 4 === 0 ? 4 : 1;
+  const { workgroups, ...shares } = shareRows(rows.size, D / size, x.device.caps);
   x.device.launch({
     kernel: "take_rows",
+    uses: { element: size === 4 ? "element_vec4" : "element_scalar" },
     bindings: { x: contiguous(x), rows: contiguous(rows), y },
-    params: { size: y.size, D, R },
-    workgroups: Math.ceil(y.size / WG),
+    params: { ...shares, D: D / size, R },
+    workgroups,
   });
   return y;
 }

@@ -1,10 +1,8 @@
-/** Cutting images into patches that do not overlap. */
+/** Cutting images into patches that do not overlap: a view whose elements the copy kernel moves. */
 import { ShapeError } from "../errors.ts";
 import { formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { contiguous } from "./copy.ts";
-
-const WG = 64;
+import { copy } from "./copy.ts";
 
 /**
  * @param pixels f32[B, C, H, W]
@@ -21,12 +19,13 @@ export function unfold(pixels: Tensor, patch: number): Tensor {
     );
   }
   const [NY, NX] = [Math.floor(H / patch), Math.floor(W / patch)];
-  const y = pixels.device.empty([B, NY * NX, C * patch * patch]);
-  pixels.device.launch({
-    kernel: "unfold",
-    bindings: { pixels: contiguous(pixels), y },
-    params: { size: y.size, C, H, W, P: patch, NY, NX },
-    workgroups: Math.ceil(y.size / WG),
-  });
-  return y;
+  const patches = pixels
+    .narrow(2, 0, NY * patch)
+    .narrow(3, 0, NX * patch)
+    .unflatten(3, [NX, patch])
+    .unflatten(2, [NY, patch])
+    .permute([0, 2, 4, 1, 3, 5]); // [B, NY, NX, C, P, P]
+  const y = pixels.device.empty(patches.shape);
+  copy(patches, y);
+  return y.reshape([B, NY * NX, C * patch * patch]);
 }

@@ -1,0 +1,2 @@
+// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
+alias Element = vec4<u32>;
