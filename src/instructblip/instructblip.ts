@@ -70,7 +70,8 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
       const features = this.imageFeatures(inputs);
       const inputs_embeds = this.embed(prompt, features.image_features); // [B, L, D]
       const embedded = { inputs_embeds, attention_mask: prompt.mask };
-      const logits = this.language_model.forward(embedded, inputs.decoder_input_ids); // [B, L, V], or [B, T, V]
+      const { decoder_input_ids } = inputs;
+      const { logits } = this.language_model.forward(embedded, { decoder_input_ids }); // [B, L, V], or [B, T, V]
       return { logits: this.note(logits), ...features };
     });
   }

@@ -8,8 +8,10 @@ import type { Embedding } from "../modules/embedding.ts";
 import { KVCache, type KVCacheShape } from "../modules/kv_cache.ts";
 import type { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
+import { recorded } from "../modules/record.ts";
 import { ReplayedStep } from "../modules/replay.ts";
 import type { Device } from "../tensor/device.ts";
+import { contiguous } from "../tensor/ops/copy.ts";
 import { increment } from "../tensor/ops/increment.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -25,6 +27,35 @@ export interface EmbeddedPrompt {
   readonly attention_mask: Ids;
 }
 
+/** What happened inside, layer by layer, by Hugging Face's names: what a recorder on the device kept (modules/record.ts). */
+export interface LanguageModelStates {
+  /** f32[B, L, D]: what enters each layer, and what leaves the last one's norm */
+  readonly hidden_states?: readonly Tensor[] | undefined;
+  /** f32[B, H, L, L] */
+  readonly attentions?: readonly Tensor[] | undefined;
+  // With an encoder, which reads the prompt's L tokens, and a decoder of T tokens:
+  readonly encoder_hidden_states?: readonly Tensor[] | undefined;
+  readonly encoder_attentions?: readonly Tensor[] | undefined;
+  readonly decoder_hidden_states?: readonly Tensor[] | undefined;
+  readonly decoder_attentions?: readonly Tensor[] | undefined;
+  /** f32[B, H, T, L] */
+  readonly cross_attentions?: readonly Tensor[] | undefined;
+}
+
+export interface LanguageModelOutput extends LanguageModelStates {
+  /** f32[B, L, V]; with an encoder f32[B, T, V] */
+  readonly logits: Tensor;
+  /** With an encoder: f32[B, L, D] */
+  readonly encoder_last_hidden_state?: Tensor;
+}
+
+export interface LanguageModelInputs {
+  /** [B][T], needed with an encoder and ignored without */
+  readonly decoder_input_ids?: Ids | undefined;
+  /** Logits of so many last tokens only; 0, or more than there are: of all */
+  readonly logits_to_keep?: number | undefined;
+}
+
 export interface LanguageModel extends Module {
   /** Whether the prompt is read by an encoder: answers then begin with a start token instead of the prompt. */
   readonly is_encoder_decoder: boolean;
@@ -37,13 +68,14 @@ export interface LanguageModel extends Module {
   embed(ids: Tensor<"u32">): Tensor;
 
   /**
-   * One pass, as Hugging Face's forward().
+   * One pass, as Hugging Face's forward(): logits of the prompt's tokens, with an encoder of decoder_input_ids.
    *
-   * @param decoder_input_ids [B][T], needed with an encoder and ignored without
-   * @returns logits f32[B, L, V] of the prompt's tokens; with an encoder f32[B, T, V] of decoder_input_ids
    * @throws InputError NO_DECODER_IDS, TOKEN_ID, TOO_MANY_POSITIONS
    */
-  forward(prompt: EmbeddedPrompt, decoder_input_ids?: Ids): Tensor;
+  forward(prompt: EmbeddedPrompt, inputs?: LanguageModelInputs): LanguageModelOutput;
+
+  /** Hands out what the device's recorder, if there is one, kept of the model since it was last asked. */
+  recorded(): LanguageModelStates;
 
   /** An answer to write, of at most `capacity` tokens, the prompt's (or the start token) included. */
   begin(batch: number, capacity: number): Decoding;
@@ -113,10 +145,23 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
     return this.embed_tokens.forward(ids);
   }
 
-  forward({ inputs_embeds, attention_mask }: EmbeddedPrompt): Tensor {
+  forward(
+    { inputs_embeds, attention_mask }: EmbeddedPrompt,
+    { logits_to_keep }: LanguageModelInputs = {},
+  ): LanguageModelOutput {
     const positions = this.positionTensor(this.promptPositions(attention_mask));
     const mask = maskTensor(inputs_embeds.device, attention_mask);
-    return this.note(this.lm_head.forward(this.states(inputs_embeds, { positions, mask, cache: undefined })));
+    const states = this.states(inputs_embeds, { positions, mask, cache: undefined }); // [B, L, D]
+    const logits = this.note(this.lm_head.forward(lastTokens(states, logits_to_keep)));
+    return { logits, ...this.recorded() };
+  }
+
+  recorded(): LanguageModelStates {
+    const { device } = this.lm_head.weight;
+    return {
+      hidden_states: recorded(device, "hidden_states", this.path),
+      attentions: recorded(device, "attentions", this.path),
+    };
   }
 
   /** Logits of every row's last token. @returns f32[B, V] */
@@ -222,6 +267,12 @@ class CausalDecoding implements Decoding {
 /** [B][T] -> u32[B, T] */
 export function upload(device: Device, rows: Ids): Tensor<"u32"> {
   return device.tensor(Uint32Array.from(rows.flat()), [rows.length, rows[0].length]);
+}
+
+/** The last `keep` tokens, or all where that is 0 or more than there are. f32[B, T, D] -> f32[B, keep, D] */
+export function lastTokens(states: Tensor, keep = 0): Tensor {
+  const T = states.shape[1];
+  return keep === 0 || keep >= T ? states : contiguous(states.narrow(1, T - keep, keep));
 }
 
 /** A mask for attention, or none where nothing is hidden. [B][S] -> u32[B, S] */

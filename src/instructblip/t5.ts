@@ -14,6 +14,7 @@ import { KVCache } from "../modules/kv_cache.ts";
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { RMSNorm } from "../modules/norm.ts";
+import { recorded } from "../modules/record.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
@@ -31,6 +32,10 @@ import {
   type EmbeddedPrompt,
   type Ids,
   type LanguageModel,
+  type LanguageModelInputs,
+  type LanguageModelOutput,
+  type LanguageModelStates,
+  lastTokens,
   maskTensor,
   upload,
 } from "./language_model.ts";
@@ -346,10 +351,26 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     return this.shared.forward(ids);
   }
 
-  forward(prompt: EmbeddedPrompt, decoder_input_ids?: Ids): Tensor {
+  forward(
+    prompt: EmbeddedPrompt,
+    { decoder_input_ids, logits_to_keep }: LanguageModelInputs = {},
+  ): LanguageModelOutput {
     const ids = this.#checkIds(decoder_input_ids, prompt.inputs_embeds.shape[0]);
-    const cross = this.encode(prompt);
-    return this.note(this.decode(upload(prompt.inputs_embeds.device, ids), { cross }));
+    const { states, cross } = this.encode(prompt);
+    const logits = this.note(this.decode(upload(prompt.inputs_embeds.device, ids), { cross }, logits_to_keep));
+    return { logits, encoder_last_hidden_state: states, ...this.recorded() };
+  }
+
+  recorded(): LanguageModelStates {
+    const { device } = this.lm_head.weight;
+    const { encoder, decoder } = this;
+    return {
+      encoder_hidden_states: recorded(device, "hidden_states", encoder.path),
+      encoder_attentions: recorded(device, "attentions", encoder.path),
+      decoder_hidden_states: recorded(device, "hidden_states", decoder.path),
+      decoder_attentions: recorded(device, "attentions", decoder.path),
+      cross_attentions: recorded(device, "cross_attentions", decoder.path),
+    };
   }
 
   begin(batch: number, capacity: number): Decoding {
@@ -357,15 +378,17 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
   }
 
   /** Reads the prompt. Padding is not seen, but counts as positions: pads between image and text shift them. */
-  encode({ inputs_embeds, attention_mask }: EmbeddedPrompt): CrossKeys {
+  encode({ inputs_embeds, attention_mask }: EmbeddedPrompt): { states: Tensor; cross: CrossKeys } {
     const mask = maskTensor(inputs_embeds.device, attention_mask);
     const states = this.encoder.forward(inputs_embeds, { mask }); // [B, L, D]
-    return { layers: this.decoder.block.map((block) => block.cross_attention!.EncDecAttention.keys(states)), mask };
+    const layers = this.decoder.block.map((block) => block.cross_attention!.EncDecAttention.keys(states));
+    return { states, cross: { layers, mask } };
   }
 
-  /** @param ids u32[B, T] @returns logits f32[B, T, V] */
-  decode(ids: Tensor<"u32">, step: Pick<T5Step, "cross" | "cache">): Tensor {
-    const states = this.decoder.forward(this.decoder_embed_tokens.forward(ids), step); // [B, T, D]
+  /** @param ids u32[B, T] @returns logits f32[B, T, V], or of the last tokens only */
+  decode(ids: Tensor<"u32">, step: Pick<T5Step, "cross" | "cache">, logits_to_keep?: number): Tensor {
+    const all = this.decoder.forward(this.decoder_embed_tokens.forward(ids), step); // [B, T, D]
+    const states = lastTokens(all, logits_to_keep);
     return this.lm_head.forward(this.config.scales_head_input ? scale(states, this.config.d_model ** -0.5) : states);
   }
 
@@ -402,7 +425,7 @@ class T5Decoding implements Decoding {
   }
 
   prefill(prompt: EmbeddedPrompt): Tensor {
-    this.#keep(this.#model.encode(prompt));
+    this.#keep(this.#model.encode(prompt).cross);
     const start = this.#prompts.map(() => this.#model.decoder_start_token_id);
     return this.step(prompt.inputs_embeds.device.tensor(Uint32Array.from(start), [start.length]));
   }

@@ -73,7 +73,7 @@ export class LanguageModelGolden {
       this.device,
       () => {
         this.model.embed(this.device.tensor(Uint32Array.from(ids.flat()), [ids.length, ids[0].length]));
-        this.model.forward(prompt, decoder_input_ids);
+        this.model.forward(prompt, { decoder_input_ids });
       },
       (path, output) => {
         const theirs = expected.get(path);
@@ -90,7 +90,8 @@ export class LanguageModelGolden {
 
   /** Compares the logits of an untraced pass. */
   async climbLogits(): Promise<void> {
-    const logits = this.model.forward(await this.prompt(), await this.decoderInputIds());
+    const decoder_input_ids = await this.decoderInputIds();
+    const { logits } = this.model.forward(await this.prompt(), { decoder_input_ids });
     expectClose(await logits.read(), (await this.golden.floats("logits")).data, TOLERANCES.free_running, "logits");
   }
 

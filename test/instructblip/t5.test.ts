@@ -50,8 +50,8 @@ test("forward asks for decoder_input_ids, and checks them", async () => {
   const golden = await open("t5_flan");
   const prompt = await golden.prompt();
   expect(() => golden.model.forward(prompt)).toThrow("T5's forward needs decoder_input_ids");
-  expect(() => golden.model.forward(prompt, [[0]])).toThrow("must be 2 rows");
-  expect(() => golden.model.forward(prompt, [[0], [-1]])).toThrow("-1 is not a token id below");
+  expect(() => golden.model.forward(prompt, { decoder_input_ids: [[0]] })).toThrow("must be 2 rows");
+  expect(() => golden.model.forward(prompt, { decoder_input_ids: [[0], [-1]] })).toThrow("-1 is not a token id below");
   await golden.close();
 });
 
