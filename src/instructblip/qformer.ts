@@ -17,11 +17,12 @@ import { Embedding } from "../modules/embedding.ts";
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { LayerNorm } from "../modules/norm.ts";
+import { recorded } from "../modules/record.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import { InputError } from "../tensor/errors.ts";
 import { add } from "../tensor/ops/add.ts";
-import { attention } from "../tensor/ops/attention.ts";
+import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { cat, contiguous } from "../tensor/ops/copy.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { HIDDEN_ACTS, type InstructBlipQFormerConfig } from "./config.ts";
@@ -97,7 +98,10 @@ export class InstructBlipQFormerMultiHeadAttention extends Module {
     const q = this.query.forward(x).unflatten(2, [this.num_heads, d]); // [B, T, H, d]
     const k = this.key.forward(encoder_hidden_states).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
     const v = this.value.forward(encoder_hidden_states).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
-    return this.note(attention(q, k, v, { scale: d ** -0.5, mask }).reshape([B, T, D]));
+    const options = { scale: d ** -0.5, mask };
+    const kind = encoder_hidden_states === x ? "attentions" : "cross_attentions";
+    this.record(kind, x, () => attentionProbabilities(q, k, options));
+    return this.note(attention(q, k, v, options).reshape([B, T, D]));
   }
 }
 
@@ -204,7 +208,11 @@ class InstructBlipQFormerEncoder extends Module {
   }
 
   forward(x: Tensor, mask: Tensor<"u32">, image: Tensor, Q: number): Tensor {
-    for (const layer of this.layer) x = x.device.scope(() => layer.forward(x, mask, image, Q));
+    for (const layer of this.layer) {
+      this.record("hidden_states", x);
+      x = x.device.scope(() => layer.forward(x, mask, image, Q));
+    }
+    this.record("hidden_states", x);
     return this.note(x);
   }
 }
@@ -214,6 +222,12 @@ export interface QFormerOutput {
   readonly last_hidden_state: Tensor;
   /** f32[B, D]: the first query's output, as HF has it */
   readonly pooler_output: Tensor;
+  /** f32[B, Q + T, D]: the embeddings, then what leaves each layer */
+  readonly hidden_states?: readonly Tensor[] | undefined;
+  /** f32[B, H, Q + T, Q + T] of each layer. Without the cross-attentions, which HF 5.18 mixes in. */
+  readonly attentions?: readonly Tensor[] | undefined;
+  /** f32[B, H, Q, N + 1] of each layer that looks at the image: which image states each query looked at */
+  readonly cross_attentions?: readonly Tensor[] | undefined;
 }
 
 /** Instruction and image to query outputs. */
@@ -243,6 +257,12 @@ export class InstructBlipQFormerModel extends Module {
     const x = this.embeddings.forward(input_ids, query_embeds); // [B, Q + T, D]
     const last_hidden_state = this.note(this.encoder.forward(x, attention_mask, encoder_hidden_states, Q));
     const [B, , D] = x.shape;
-    return { last_hidden_state, pooler_output: contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]) };
+    return {
+      last_hidden_state,
+      pooler_output: contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]),
+      hidden_states: recorded(x.device, "hidden_states", this.path),
+      attentions: recorded(x.device, "attentions", this.path),
+      cross_attentions: recorded(x.device, "cross_attentions", this.path),
+    };
   }
 }

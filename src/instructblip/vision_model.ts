@@ -7,11 +7,12 @@
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { LayerNorm } from "../modules/norm.ts";
+import { recorded } from "../modules/record.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import { InputError } from "../tensor/errors.ts";
 import { add } from "../tensor/ops/add.ts";
-import { attention } from "../tensor/ops/attention.ts";
+import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { cat, contiguous } from "../tensor/ops/copy.ts";
 import { linear } from "../tensor/ops/linear.ts";
 import { unfold } from "../tensor/ops/unfold.ts";
@@ -92,7 +93,9 @@ export class InstructBlipAttention extends Module {
     const d = D / this.num_heads;
     const qkv = this.qkv.forward(x); // [B, N, 3D]: all queries, all keys, all values
     const [q, k, v] = [0, D, 2 * D].map((start) => qkv.narrow(2, start, D).unflatten(2, [this.num_heads, d])); // [B, N, H, d]
-    const heads = attention(q, k, v, { scale: d ** -0.5 }); // [B, N, H, d]
+    const options = { scale: d ** -0.5 };
+    const heads = attention(q, k, v, options); // [B, N, H, d]
+    this.record("attentions", x, () => attentionProbabilities(q, k, options));
     return this.note(this.projection.forward(heads.reshape([B, N, D])));
   }
 }
@@ -152,7 +155,11 @@ export class InstructBlipEncoder extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    for (const layer of this.layers) x = x.device.scope(() => layer.forward(x));
+    for (const layer of this.layers) {
+      this.record("hidden_states", x);
+      x = x.device.scope(() => layer.forward(x));
+    }
+    this.record("hidden_states", x);
     return this.note(x);
   }
 }
@@ -162,6 +169,10 @@ export interface VisionOutput {
   readonly last_hidden_state: Tensor;
   /** f32[B, D]: the class token, normalised a second time, as HF has it. Nothing in InstructBLIP reads it. */
   readonly pooler_output: Tensor;
+  /** f32[B, N + 1, D]: the embeddings, then what leaves each layer; the last one not yet normalised, as in HF */
+  readonly hidden_states?: readonly Tensor[] | undefined;
+  /** f32[B, H, N + 1, N + 1] of each layer */
+  readonly attentions?: readonly Tensor[] | undefined;
 }
 
 /** Pixels to image states. */
@@ -184,6 +195,11 @@ export class InstructBlipVisionModel extends Module {
     const [B, , D] = x.shape;
     const class_token = contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]);
     const pooler_output = this.post_layernorm.forward(class_token);
-    return { last_hidden_state: this.note(last_hidden_state), pooler_output };
+    return {
+      last_hidden_state: this.note(last_hidden_state),
+      pooler_output,
+      hidden_states: recorded(x.device, "hidden_states", this.path),
+      attentions: recorded(x.device, "attentions", this.path),
+    };
   }
 }
