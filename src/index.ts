@@ -1,4 +1,6 @@
 /** What the package offers, whatever the platform; index.node.ts and index.browser.ts add where files and adapters come from. */
+export { type AnyProcessor, AutoProcessor } from "./instructblip/auto_processor.ts";
+export { Blip2Processor } from "./instructblip/blip_2_processor.ts";
 export {
   InstructBlipConfig,
   InstructBlipQFormerConfig,
@@ -15,8 +17,10 @@ export {
   type InstructBlipInputs,
   type InstructBlipOutput,
 } from "./instructblip/instructblip.ts";
+export { InstructBlipVideoProcessor } from "./instructblip/instructblip_video_processor.ts";
 export { InstructBlipProcessor } from "./instructblip/processor.ts";
 export { traceOutputs } from "./modules/trace.ts";
+export type { WritableFolder } from "./tensor/checkpoint_writer.ts";
 export { type Device, type DeviceOptions, type KernelTime, openDevice } from "./tensor/device.ts";
 export * from "./tensor/errors.ts";
 export { Checkpoint, SafetensorsFile } from "./tensor/safetensors.ts";

@@ -1,4 +1,7 @@
-/** Reads the small JSON files beside a checkpoint. The config classes say what the values must be; this says only: an object. */
+/**
+ * Reads and writes the small JSON files beside a checkpoint. The config classes say what the values must be; this says
+ * only: an object, and which numbers Python has to see as floats.
+ */
 import { ConfigError } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
 
@@ -31,4 +34,42 @@ export async function readJson(
     throw new ConfigError(`${code}_JSON`, `${file}: must be a JSON object`);
   }
   return value as JsonRecord;
+}
+
+/**
+ * Numbers that transformers takes as floats only: its configs refuse `1` where they want `1.0`, a difference that JavaScript
+ * does not keep. The last row is what version 4 wrote into every config.
+ */
+const FLOATS = new Set(
+  `initializer_factor initializer_range init_std layer_norm_eps layer_norm_epsilon rms_norm_eps rope_theta
+  attention_dropout activation_dropout dropout dropout_rate layerdrop hidden_dropout_prob attention_probs_dropout_prob
+  classifier_dropout logit_scale_init_value image_mean image_std rescale_factor
+  length_penalty repetition_penalty encoder_repetition_penalty diversity_penalty temperature top_p typical_p`.split(
+    /\s+/,
+  ),
+);
+
+/** A value as Python's `json.dumps(value, indent=2)` writes it, `sorted` with sort_keys; ends with a newline. */
+export function jsonText(value: unknown, { sorted = false } = {}): string {
+  const write = (item: unknown, indent: string, isFloat: boolean): string => {
+    if (typeof item === "number") return numberText(item, isFloat);
+    if (typeof item !== "object" || item === null) return JSON.stringify(item);
+    const inner = `${indent}  `;
+    const list = Array.isArray(item);
+    const keys = list ? [] : Object.keys(item).filter((key) => (item as JsonRecord)[key] !== undefined);
+    if (sorted) keys.sort((a, b) => (a < b ? -1 : 1));
+    const entries = list
+      ? item.map((element) => write(element ?? null, inner, isFloat))
+      : keys.map((key) => `${JSON.stringify(key)}: ${write((item as JsonRecord)[key], inner, FLOATS.has(key))}`);
+    const [open, close] = list ? "[]" : "{}";
+    return entries.length ? `${open}\n${inner}${entries.join(`,\n${inner}`)}\n${indent}${close}` : open + close;
+  };
+  return `${write(value, "", false)}\n`;
+}
+
+function numberText(value: number, isFloat: boolean): string {
+  if (!Number.isFinite(value)) throw new ConfigError("CONFIG_RANGE", `JSON has no number ${value}`);
+  // transformers' "no limit" is the integer 10^30, which JavaScript would write with an exponent, as Python does a float.
+  const text = Number.isInteger(value) && Math.abs(value) >= 1e21 ? BigInt(value).toString() : JSON.stringify(value);
+  return isFloat && /^-?\d+$/.test(text) ? `${text}.0` : text;
 }

@@ -7,6 +7,12 @@ import type { Platform } from "./platform.ts";
 export const browserPlatform: Platform = {
   openFolder: async (url) => new HttpFolder(new URL(url, globalThis.location?.href).href),
 
+  async createFolder(path) {
+    throw new InputError("NO_FILES", `${path}: a browser has no folders to write to by name`, {
+      hint: "give a WritableFolder",
+    });
+  },
+
   async readImage(image, name, options) {
     if (image instanceof Uint8Array) return decodeImage(image, name, options);
     const response = await fetch(image).catch((cause: unknown) => {

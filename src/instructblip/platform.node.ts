@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { InputError, WeightError } from "../tensor/errors.ts";
 import { formatBytes } from "../tensor/memory.ts";
 import { FileSource, NodeFolder } from "../tensor/source.node.ts";
+import { NodeWritableFolder } from "../tensor/writable_folder.node.ts";
 import { HubFolder } from "./hub.node.ts";
 import { parseHubId } from "./hub.ts";
 import { decodeImage } from "./image.node.ts";
@@ -24,6 +25,8 @@ export const nodePlatform: Platform = {
       hint: "give the folder that holds config.json and model.safetensors, or a model of the Hugging Face Hub: owner/name",
     });
   },
+
+  createFolder: (path) => NodeWritableFolder.create(path),
 
   async readImage(image, name, options) {
     if (image instanceof Uint8Array) return decodeImage(image, name, options);

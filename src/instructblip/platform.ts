@@ -2,6 +2,7 @@
  * What differs between Node and a browser: opening a checkpoint folder and decoding a picture. An entry point
  * (index.node.ts, index.browser.ts) sets the platform; nothing else here or below knows which one it is.
  */
+import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { EngineError } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
 import type { RgbImage } from "./image_processor.ts";
@@ -9,6 +10,8 @@ import type { RgbImage } from "./image_processor.ts";
 export interface Platform {
   /** A checkpoint folder by its path or Hugging Face Hub id (Node), or its URL (browser). */
   openFolder(where: string, options?: OpenFolderOptions): Promise<Folder>;
+  /** A folder to write to, made if it is not there (Node). */
+  createFolder(where: string): Promise<WritableFolder>;
   /** A picture by its path or URL, or from its file's bytes. `name` is for messages. */
   readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage>;
 }

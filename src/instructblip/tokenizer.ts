@@ -6,10 +6,12 @@
  * Source: transformers 5.18 tokenization_utils_base.py, tokenization_utils_tokenizers.py, models/{bert,llama,t5,gpt2}/
  * tokenization_*.py; tokenizers 0.23.
  */
+import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError, InputError } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
 import { quote } from "../tensor/strict_json.ts";
-import { type JsonRecord, readJson } from "./json_file.ts";
+import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
+import { platform } from "./platform.ts";
 import {
   type AddedToken,
   AddedTokenFinder,
@@ -97,6 +99,9 @@ export class Tokenizer {
   /** bos_token, pad_token, image_token, … as far as there are any. */
   readonly special_tokens_map: Readonly<Record<string, string>>;
 
+  /** What it was made of, for {@link save_pretrained}, and the tokens that came later. */
+  private readonly files: TokenizerFiles;
+  private readonly later: (AddedToken & { id: number })[] = [];
   private readonly model: Model;
   private readonly cleans: boolean;
   private readonly normalize: Normalizer;
@@ -116,6 +121,7 @@ export class Tokenizer {
    */
   constructor(files: TokenizerFiles, where = "tokenizer") {
     const { family, name, init, json } = resolveFiles(files, where);
+    this.files = files;
     this.tokenizer_class = name;
     const parts = family ? { ...json, ...family.parts(json, init) } : json;
     this.model = makeModel(parts.model);
@@ -235,7 +241,47 @@ export class Tokenizer {
     const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
     this.add({ content, ...flags });
     this.refresh();
-    return this.addedIds.get(content)!;
+    const id = this.addedIds.get(content)!;
+    this.later.push({ content, ...flags, id });
+    return id;
+  }
+
+  /**
+   * Writes the files it was read from, with the tokens and settings that have changed since: both transformers 4 and 5
+   * read them, as they read the originals.
+   *
+   * @param to a path (Node), made if it is not there, or a WritableFolder
+   * @param options `processor_class` is noted in tokenizer_config.json; `subfolder` is where in `to` they go
+   * @throws WeightError IO; InputError NO_FILES
+   */
+  async save_pretrained(
+    to: string | WritableFolder,
+    { processor_class, subfolder = "" }: { processor_class?: string; subfolder?: string } = {},
+  ): Promise<void> {
+    const folder = typeof to === "string" ? await platform().createFolder(to) : to;
+    const { tokenizer, config = {}, special_tokens_map, added_tokens, vocab } = this.files;
+    const current: JsonRecord = { ...config, ...(processor_class !== undefined && { processor_class }) };
+    // As in Hugging Face, a side that no file named is not written: the processor would pass it on to both tokenizers.
+    for (const key of ["padding_side", "truncation_side"] as const) if (key in config) current[key] = this[key];
+    const flagsOf = ({ id: _, ...flags }: AddedToken & { id: number }) => flags;
+    if (config.added_tokens_decoder !== undefined) {
+      const listed = this.later.map((token) => [String(token.id), flagsOf(token)]);
+      current.added_tokens_decoder = { ...(config.added_tokens_decoder as JsonRecord), ...Object.fromEntries(listed) };
+    }
+    const write = async (file: string, value: unknown, sorted = false) => {
+      if (value === undefined) return;
+      const text = typeof value === "string" ? value : jsonText(value, { sorted });
+      await folder.writeText(subfolder === "" ? file : `${subfolder}/${file}`, text);
+    };
+    const later = this.later.map((token) => ({ id: token.id, ...flagsOf(token) }));
+    await write(
+      "tokenizer.json",
+      tokenizer && { ...tokenizer, added_tokens: [...addedTokensOf(tokenizer), ...later].sort((a, b) => a.id - b.id) },
+    );
+    await write("tokenizer_config.json", current, true);
+    await write("special_tokens_map.json", special_tokens_map, true);
+    await write("added_tokens.json", added_tokens);
+    await write("vocab.txt", vocab);
   }
 
   /**

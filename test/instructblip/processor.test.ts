@@ -5,22 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { RgbImage } from "../../src/instructblip/image_processor.ts";
 import { nodePlatform } from "../../src/instructblip/platform.node.ts";
 import { platform, setPlatform } from "../../src/instructblip/platform.ts";
 import { type BatchFeature, InstructBlipProcessor, type ProcessorInput } from "../../src/instructblip/processor.ts";
 import { EngineError } from "../../src/tensor/errors.ts";
-import { golden, memoryFolder, path, tokenizerFiles } from "./processor_golden.ts";
+import { type FolderFiles, filesOf, golden, image, memoryFolder, path } from "./processor_golden.ts";
 
 type Feature = Record<string, number[][]> & { pixel_values?: [number[], string] };
 type Outcome = Feature | { error: string };
 type Call = [text: string | string[] | null, images: number, options: ProcessorInput];
-interface FolderFiles extends Record<string, unknown> {
-  tokenizer: string;
-  qformer?: string;
-  config?: object;
-  json?: object;
-}
 const GOLDEN = golden<{
   folders: Record<string, FolderFiles>;
   saved: Record<string, Record<string, string>>;
@@ -43,32 +36,6 @@ function isKnownDifference([, images, options]: Call, outcome: Outcome, error: s
   // No room for queries and special tokens: tokenizers 0.23 returns more tokens than were asked for.
   const asked = options.max_length ?? 0;
   return error === "TOKENIZER_LENGTH" && Math.max(...lengths(outcome.input_ids)) > asked - (images > 0 ? 0 : 4);
-}
-
-/** The files of a folder of processors.py, its tokenizers looked up. */
-function filesOf(folder: FolderFiles): Record<string, string> {
-  const files: Record<string, string> = tokenizerFiles(folder.tokenizer);
-  const merge = (file: string, changes: object = {}) => {
-    files[file] = JSON.stringify({ ...JSON.parse(files[file]), ...changes });
-  };
-  merge("tokenizer_config.json", folder.config);
-  merge("tokenizer.json", folder.json);
-  for (const [file, text] of Object.entries(tokenizerFiles(folder.qformer ?? "bert"))) {
-    files[`qformer_tokenizer/${file}`] = text;
-  }
-  for (const [file, value] of Object.entries(folder)) if (file.endsWith(".json")) files[file] = JSON.stringify(value);
-  return files;
-}
-
-/** pictures.py's image(seed). */
-function image(seed: number): RgbImage {
-  const data = new Uint8Array(90);
-  let state = seed;
-  for (let i = 0; i < 90; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    data[i] = state >>> 24;
-  }
-  return { width: 5, height: 6, data };
 }
 
 function plain(feature: Partial<BatchFeature>): Feature {

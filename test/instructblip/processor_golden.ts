@@ -2,7 +2,9 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
-import { type Folder, MemorySource, readText } from "../../src/tensor/source.ts";
+import type { RgbImage } from "../../src/instructblip/image_processor.ts";
+import type { WritableFolder } from "../../src/tensor/checkpoint_writer.ts";
+import { type Folder, MemorySink, MemorySource, readText } from "../../src/tensor/source.ts";
 
 const DATA = new URL("../golden/processor/data/", import.meta.url);
 
@@ -25,6 +27,27 @@ export function memoryFolder(files: Record<string, string>): Folder {
   };
 }
 
+/** A folder to write to, and the text files that were written. */
+export function writableMemory(): { folder: WritableFolder; files: Record<string, string> } {
+  const files: Record<string, string> = {};
+  const folder: WritableFolder = {
+    name: "memory",
+    list: async () => Object.keys(files),
+    writeText: async (file, text) => {
+      files[file] = text;
+    },
+    write: async (file, fill) => {
+      const sink = new MemorySink();
+      await fill(sink);
+      files[file] = new TextDecoder().decode(sink.bytes());
+    },
+    delete: async (file) => {
+      delete files[file];
+    },
+  };
+  return { folder, files };
+}
+
 /** A file of one tokenizer: its JSON value, its text, or another tokenizer's with some keys replaced. */
 type TokenizerFile = string | Record<string, unknown> | { from: string; set: Record<string, unknown> };
 const TOKENIZERS = golden<Record<string, Record<string, TokenizerFile>>>("tokenizers.json.gz");
@@ -45,4 +68,38 @@ export function tokenizerFiles(name: string): Record<string, string> {
       typeof value === "string" ? value : JSON.stringify(value),
     ]),
   );
+}
+
+/** A folder of processors.py: files, and tokenizers by name. */
+export interface FolderFiles extends Record<string, unknown> {
+  tokenizer: string;
+  qformer?: string;
+  config?: object;
+  json?: object;
+}
+
+/** The files of a folder of processors.py, its tokenizers looked up. */
+export function filesOf(folder: FolderFiles): Record<string, string> {
+  const files: Record<string, string> = tokenizerFiles(folder.tokenizer);
+  const merge = (file: string, changes: object = {}) => {
+    files[file] = JSON.stringify({ ...JSON.parse(files[file]), ...changes });
+  };
+  merge("tokenizer_config.json", folder.config);
+  merge("tokenizer.json", folder.json);
+  for (const [file, text] of Object.entries(tokenizerFiles(folder.qformer ?? "bert"))) {
+    files[`qformer_tokenizer/${file}`] = text;
+  }
+  for (const [file, value] of Object.entries(folder)) if (file.endsWith(".json")) files[file] = JSON.stringify(value);
+  return files;
+}
+
+/** pictures.py's image(seed). */
+export function image(seed: number): RgbImage {
+  const data = new Uint8Array(90);
+  let state = seed;
+  for (let i = 0; i < 90; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    data[i] = state >>> 24;
+  }
+  return { width: 5, height: 6, data };
 }

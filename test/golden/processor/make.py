@@ -1,7 +1,7 @@
 """Makes the goldens of the processor: what Pillow, tokenizers and Hugging Face's InstructBlipProcessor return.
 
     python make.py --out data             all goldens, with the tokenizers that are there
-    python make.py --out data pictures    one part: pictures, encodings or processors
+    python make.py --out data pictures    one part: pictures, encodings, processors or siblings
     python make.py --out data train       new tokenizers first: training breaks ties at random, so that their ids change
 
 Needs ../requirements.txt. The tokenizers are real ones, trained on a small text. Nothing here knows the TypeScript side.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pictures
 import processors
+import siblings
 import texts
 import vocabularies
 
@@ -86,7 +87,18 @@ def make_processors(out):
     write(out / "processors.json.gz", processors.goldens(files, outcome))
 
 
-PARTS = {"train": make_vocabularies, "pictures": make_pictures, "encodings": make_encodings, "processors": make_processors}
+def make_siblings(out):
+    files = read(out / "tokenizers.json.gz")
+    write(out / "siblings.json.gz", siblings.goldens(files, outcome))
+
+
+PARTS = {
+    "train": make_vocabularies,
+    "pictures": make_pictures,
+    "encodings": make_encodings,
+    "processors": make_processors,
+    "siblings": make_siblings,
+}
 
 
 def main():

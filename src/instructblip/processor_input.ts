@@ -1,0 +1,236 @@
+/**
+ * What the processors of InstructBLIP, InstructBLIP-Video and BLIP-2 share: their options and how these divide, the prompt
+ * with its placeholders in front, and pictures of every kind made into pixels. Which parts a processor has is its own file.
+ *
+ * Source: transformers 5.18, processing_utils.py (_merge_kwargs).
+ */
+import { InputError, nearest } from "../tensor/errors.ts";
+import {
+  type BlipImageProcessor,
+  IMAGE_OPTIONS,
+  type ImageOptions,
+  MAX_IMAGES,
+  type PixelTensor,
+  type PixelValues,
+  type RgbImage,
+  stack,
+} from "./image_processor.ts";
+import { platform } from "./platform.ts";
+import type { EncodeOptions, Encoding, Tokenizer } from "./tokenizer.ts";
+
+/** A picture: a path (Node) or URL (browser), a file's bytes, decoded pixels, or a tensor of them. */
+export type ImageInput = string | URL | Blob | Uint8Array | RgbImage | PixelTensor;
+
+/** Options by Hugging Face's names. Those of the text go to both tokenizers. */
+export interface ProcessorOptions extends EncodeOptions, ImageOptions {
+  /** One prompt, or one for each picture. */
+  text?: string | readonly string[];
+  /** Options of the text by themselves; an option may not be given both here and beside it. */
+  text_kwargs?: EncodeOptions;
+  /** Options of the pictures by themselves. */
+  images_kwargs?: ImageOptions;
+  /** Options of both, which any other overrides. */
+  common_kwargs?: { return_tensors?: string };
+  /** Takes text that spells the placeholder token as that token, as HF does; otherwise it is refused. */
+  allow_image_token?: boolean;
+  /** Turn pictures upright by their EXIF orientation, which HF ignores. Default false. */
+  exif_transpose?: boolean;
+  /** Ignored: rows are always arrays of numbers. */
+  return_tensors?: string;
+}
+
+const TEXT_OPTIONS: readonly string[] = [
+  "add_special_tokens",
+  "padding",
+  "truncation",
+  "max_length",
+  "pad_to_multiple_of",
+  "padding_side",
+  "truncation_side",
+] satisfies (keyof EncodeOptions)[];
+
+/** Hugging Face's options of which we have one value only, so that a call with all of them spelt out still runs. */
+const FIXED: Readonly<Record<string, unknown>> = {
+  stride: 0,
+  is_split_into_words: false,
+  return_attention_mask: true,
+  return_token_type_ids: false,
+  return_overflowing_tokens: false,
+  return_special_tokens_mask: false,
+  return_offsets_mapping: false,
+  return_length: false,
+  return_mm_token_type_ids: false,
+  default_to_square: true,
+  do_center_crop: false,
+  do_pad: false,
+  data_format: "channels_first",
+};
+/** Options that decide how the result is wrapped, or what is printed, but not what it is. */
+const WITHOUT_EFFECT = ["return_tensors", "verbose", "device", "disable_grouping"];
+const OTHER_OPTIONS = ["images", "text", "text_kwargs", "images_kwargs", "allow_image_token", "exif_transpose"];
+
+/** What a call asks for, checked. */
+export interface Request<Pictures> {
+  readonly pictures: readonly Pictures[] | undefined;
+  readonly prompts: readonly string[] | undefined;
+  readonly text: EncodeOptions;
+  readonly image: ImageOptions;
+  readonly exif_transpose: boolean;
+  readonly allow_image_token: boolean;
+}
+
+/**
+ * Divides what a processor was called with.
+ *
+ * @param picturesOf makes a list of whatever `images` may be
+ * @throws InputError NO_INPUT, BAD_PROMPT, BAD_PIXELS, BATCH_MISMATCH, UNKNOWN_OPTION
+ */
+export function requestOf<Pictures>(
+  input: ProcessorOptions & { images?: unknown },
+  picturesOf: (images: unknown) => readonly Pictures[],
+): Request<Pictures> {
+  const { images, text, allow_image_token = false, exif_transpose = false, ...options } = input;
+  const pictures = images === undefined || images === null ? undefined : picturesOf(images);
+  const prompts = text === undefined || text === null ? undefined : listOf<string>(text);
+  if (!pictures && !prompts) throw new InputError("NO_INPUT", "give the processor images, text, or both");
+  const [textOptions, imageOptions] = divide(options);
+  if (prompts && (prompts.length === 0 || !prompts.every((prompt) => typeof prompt === "string"))) {
+    throw new InputError("BAD_PROMPT", "text must be a string or a list of strings");
+  }
+  if (pictures?.length === 0) throw new InputError("BAD_PIXELS", "the list of images is empty");
+  if (pictures && prompts && pictures.length !== prompts.length) {
+    throw new InputError("BATCH_MISMATCH", `${pictures.length} images but ${prompts.length} texts`, {
+      hint: "the model takes one text for each image",
+    });
+  }
+  return { pictures, prompts, text: textOptions, image: imageOptions, exif_transpose, allow_image_token };
+}
+
+/**
+ * Prompts in the language model's vocabulary, with `count` placeholders in front of everything, the
+ * beginning-of-sequence token and left padding included.
+ *
+ * @param queries what a max_length counts besides the text
+ * @throws InputError TOKENIZER_LENGTH and those of {@link Tokenizer.encode_batch}
+ */
+export function encodePrompts(
+  tokenizer: Tokenizer,
+  prompts: readonly string[],
+  options: EncodeOptions,
+  { queries, token, count }: { queries: number; token: string; count: number },
+): Encoding {
+  const max_length = options.max_length == null ? undefined : options.max_length - queries;
+  if (max_length !== undefined && max_length < 0) {
+    throw new InputError(
+      "TOKENIZER_LENGTH",
+      `max_length ${options.max_length} leaves no room for the ${queries} queries of the image`,
+    );
+  }
+  const prompt = tokenizer.encode_batch(prompts, { ...options, max_length });
+  const placeholder = tokenizer.convert_tokens_to_ids(token)!;
+  return {
+    input_ids: prompt.input_ids.map((row) => [...new Array<number>(count).fill(placeholder), ...row]),
+    attention_mask: prompt.attention_mask.map((row) => [...new Array<number>(count).fill(1), ...row]),
+  };
+}
+
+/** The placeholder's text, which the tokenizer knows from now on if it did not. `kind` is `image` or `video`. */
+export function placeholderOf(tokenizer: Tokenizer, kind: "image" | "video"): string {
+  const token = tokenizer.special_tokens_map[`${kind}_token`] ?? `<${kind}>`;
+  if (!tokenizer.hasAddedToken(token)) tokenizer.addSpecialToken(token);
+  return token;
+}
+
+/** Pixels of pictures, decoded one after the other so that only one is held at a time. @throws InputError BATCH_LIMIT, … */
+export async function pixelsOf(
+  image_processor: BlipImageProcessor,
+  pictures: readonly ImageInput[],
+  options: ImageOptions,
+  exif_transpose: boolean,
+): Promise<PixelValues> {
+  if (pictures.length > MAX_IMAGES) {
+    throw new InputError("BATCH_LIMIT", `${pictures.length} images in one batch, the limit is ${MAX_IMAGES}`);
+  }
+  const values: PixelValues[] = [];
+  for (const [i, picture] of pictures.entries()) {
+    const decoded = await decodeInput(picture, i, exif_transpose);
+    values.push(image_processor.preprocess([decoded], options));
+  }
+  return stack(values);
+}
+
+export function listOf<T>(value: unknown): readonly T[] {
+  return Array.isArray(value) ? value : [value as T];
+}
+
+async function decodeInput(image: ImageInput, index: number, exif_transpose: boolean): Promise<RgbImage | PixelTensor> {
+  const name = `image ${index}`;
+  if (image instanceof Blob) {
+    return platform().readImage(new Uint8Array(await image.arrayBuffer()), name, { exif_transpose });
+  }
+  if (typeof image === "string" || image instanceof URL || image instanceof Uint8Array) {
+    return platform().readImage(image, name, { exif_transpose });
+  }
+  if (typeof image === "object" && image !== null && "data" in image) return image;
+  throw new InputError("BAD_PIXELS", `${name} must be a path, a URL, the bytes of a file or pixels`);
+}
+
+/** The tokenizers' options and the image processor's; any other is refused, for it would have no effect. */
+function divide(options: Record<string, unknown>): [EncodeOptions, ImageOptions] {
+  const { text_kwargs, images_kwargs, common_kwargs, ...flat } = options;
+  const parts: Record<"text" | "image", Record<string, unknown>> = { text: {}, image: {} };
+  const take = (name: string, value: unknown, where: readonly ("text" | "image")[]) => {
+    if (value === undefined || value === null || WITHOUT_EFFECT.includes(name)) return;
+    const part = where.find((kind) => (kind === "text" ? TEXT_OPTIONS : IMAGE_OPTIONS).includes(name));
+    if (part) parts[part][name] = value;
+    else if (!Object.hasOwn(FIXED, name) || FIXED[name] !== value) throw unknownOption(name, value);
+  };
+  for (const [nested, where] of [
+    [common_kwargs, ["text", "image"]],
+    [text_kwargs, ["text"]],
+    [images_kwargs, ["image"]],
+  ] as const) {
+    for (const [name, value] of Object.entries(nested ?? {})) {
+      if (nested !== common_kwargs && (flat[name] ?? null) !== null && !WITHOUT_EFFECT.includes(name)) {
+        throw new InputError("UNKNOWN_OPTION", `${name} was given twice: by itself and in ${where[0]}'s options`);
+      }
+      take(name, value, where);
+    }
+  }
+  for (const [name, value] of Object.entries(flat)) take(name, value, ["text", "image"]);
+  return [parts.text, parts.image];
+}
+
+function unknownOption(name: string, value: unknown): InputError {
+  if (Object.hasOwn(FIXED, name)) {
+    const only = JSON.stringify(FIXED[name]);
+    return new InputError("UNKNOWN_OPTION", `${name} can only be ${only} here, got ${JSON.stringify(value)}`);
+  }
+  const meant = nearest(name, [...TEXT_OPTIONS, ...IMAGE_OPTIONS, ...OTHER_OPTIONS]);
+  return new InputError("UNKNOWN_OPTION", `the processor has no option ${name}`, {
+    hint: meant && `did you mean ${meant}?`,
+  });
+}
+
+/** A batch is one array for the model, so its rows must have one length. */
+export function refuseRagged(...batches: readonly number[][][]): void {
+  for (const rows of batches) {
+    const lengths = rows.map((row) => row.length);
+    if (lengths.every((length) => length === lengths[0])) continue;
+    throw new InputError(
+      "RAGGED_BATCH",
+      `the texts have ${lengths.join(", ").slice(0, 60)} tokens, must be as many in each`,
+      {
+        hint: "padding: true makes them equal",
+      },
+    );
+  }
+}
+
+export function refusePlaceholder(prompts: readonly string[], token: string): void {
+  const at = prompts.findIndex((prompt) => prompt.includes(token));
+  if (at < 0) return;
+  throw new InputError("IMAGE_TOKEN_IN_TEXT", `text ${at} contains "${token}", which stands for the picture itself`, {
+    hint: "the processor puts the placeholders in; leave them out of the text",
+  });
+}
