@@ -14,10 +14,10 @@ export interface HostTensor {
 
 /** What every model takes; some take more, and need it. */
 export interface ModelInputs {
-  /** f32[B, 3, H, W], normalised */
+  /** f32[B, 3, H, W], normalised; of a video f32[B, F, 3, H, W] */
   pixel_values: HostTensor;
-  /** [B][L], with placeholders where image features go */
-  input_ids: Ids;
+  /** [B][L], with placeholders where image features go. Default: the placeholders and the language model's BOS. */
+  input_ids?: Ids;
   attention_mask?: Ids;
 }
 
@@ -28,11 +28,14 @@ export interface QFormerInputs {
   qformer_attention_mask?: Ids;
 }
 
+/** Stands for an image feature in the prompts of legacy checkpoints, which have no id for it. */
+export const NO_ID = -1;
+
 /** What the language model is to read, checked. */
 export interface Prompt {
   readonly B: number;
   readonly L: number;
-  /** [B][L] */
+  /** [B][L], with placeholders where image features go */
   readonly ids: Ids;
   /** [B][L], 1 = not padding */
   readonly mask: Ids;
@@ -97,21 +100,21 @@ export function expectPixels(pixels: HostTensor | undefined, B: number, layout: 
 }
 
 /** One row of instruction for every row of the prompt. @throws InputError BATCH_MISMATCH */
-export function expectSameRows(input_ids: Ids, qformer_input_ids: Ids | undefined): void {
-  if (qformer_input_ids?.length === input_ids.length) return;
+export function expectSameRows({ B }: Prompt, qformer_input_ids: Ids | undefined): void {
+  if (qformer_input_ids?.length === B) return;
   const given = qformer_input_ids?.length ?? "none";
-  throw new InputError("BATCH_MISMATCH", `input_ids has ${input_ids.length} rows, qformer_input_ids ${given}`);
+  throw new InputError("BATCH_MISMATCH", `input_ids has ${B} rows, qformer_input_ids ${given}`);
 }
 
 /** `count` placeholders in every row. @throws InputError IMAGE_TOKENS */
-export function expectPlaceholders(rows: Ids, placeholder: number, count: number): void {
+export function expectPlaceholders(rows: Ids, placeholder: number, count: number, modality: "image" | "video"): void {
   rows.forEach((row, b) => {
     const found = row.reduce((sum, id) => sum + Number(id === placeholder), 0);
     if (found === count) return;
     throw new InputError(
       "IMAGE_TOKENS",
-      `input_ids row ${b} has ${found} image tokens (id ${placeholder}); it must have ${count}`,
-      { hint: found === 0 ? "the processor puts them there when it is given images" : undefined },
+      `input_ids row ${b} has ${found} ${modality} tokens (id ${placeholder}); it must have ${count}`,
+      { hint: found === 0 ? `the processor puts them there when it is given ${modality}s` : undefined },
     );
   });
 }

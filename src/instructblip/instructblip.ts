@@ -22,7 +22,7 @@ import {
   type Prompt,
   type QFormerInputs,
 } from "./inputs.ts";
-import { upload } from "./language_model.ts";
+import { type Ids, upload } from "./language_model.ts";
 import { InstructBlipQFormerModel } from "./qformer.ts";
 import {
   type DecoderInputs,
@@ -37,7 +37,9 @@ export type { Ids } from "./language_model.ts";
 export type { FromPretrainedOptions, GenerateOptions, ImageFeatures } from "./vision_language_model.ts";
 
 /** What the processor makes of images and text. */
-export interface InstructBlipInputs extends ModelInputs, QFormerInputs {}
+export interface InstructBlipInputs extends ModelInputs, QFormerInputs {
+  input_ids: Ids;
+}
 export interface InstructBlipOutput extends VisionLanguageOutput {}
 
 export class InstructBlipForConditionalGeneration extends VisionLanguageModel<InstructBlipConfig, InstructBlipInputs> {
@@ -113,7 +115,7 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
 
   protected override readPrompt(inputs: InstructBlipInputs): Prompt {
     const prompt = super.readPrompt(inputs);
-    expectSameRows(inputs.input_ids, inputs.qformer_input_ids);
+    expectSameRows(prompt, inputs.qformer_input_ids);
     return prompt;
   }
 }

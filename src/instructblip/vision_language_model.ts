@@ -25,7 +25,15 @@ import type { GenerateOutput } from "./generation/output.ts";
 import { search } from "./generation/search.ts";
 import type { TokenTexts } from "./generation/stopping.ts";
 import type { Streamer } from "./generation/streamer.ts";
-import { expectIds, expectPlaceholders, expectRectangle, type ModelInputs, maskOf, type Prompt } from "./inputs.ts";
+import {
+  expectIds,
+  expectPlaceholders,
+  expectRectangle,
+  type ModelInputs,
+  maskOf,
+  NO_ID,
+  type Prompt,
+} from "./inputs.ts";
 import { type Decoding, type Ids, type LanguageModel, upload } from "./language_model.ts";
 import { LlamaForCausalLM } from "./llama.ts";
 import { OPTForCausalLM } from "./opt.ts";
@@ -171,27 +179,47 @@ export abstract class VisionLanguageModel<
   /** Pictures to image features, inside a scope that frees the rest. @throws InputError */
   protected abstract imageFeatures(inputs: I): ImageFeatures;
 
-  /** Checks what imageFeatures() does not. @throws InputError */
-  protected readPrompt({ input_ids, attention_mask }: I): Prompt {
-    const L = expectRectangle("input_ids", input_ids);
-    expectIds("input_ids", input_ids, this.language_model.num_embeddings);
-    const mask = maskOf("attention_mask", attention_mask, input_ids);
-    const { image_token, num_query_tokens: Q } = this.config;
+  /**
+   * Checks what imageFeatures() does not.
+   *
+   * @param features image features a row
+   * @throws InputError
+   */
+  protected readPrompt(
+    { pixel_values, input_ids, attention_mask }: I,
+    features = this.config.num_query_tokens,
+  ): Prompt {
+    const { image_token, modality } = this.config;
+    const ids = input_ids ?? this.#emptyPrompt(pixel_values?.shape?.[0] ?? 1, features);
+    const T = expectRectangle("input_ids", ids);
+    expectIds("input_ids", ids, this.language_model.num_embeddings);
+    const mask = maskOf("attention_mask", attention_mask, ids);
     if (image_token === null) {
-      throw new InputError("LEGACY_CHECKPOINT", "config.json has no image_token_index: this version needs one", {
-        hint: "add image_token_index to config.json and the <image> token to the tokenizer, as transformers' migration note says",
-      });
+      const inFront = (value: number, rows: Ids) =>
+        rows.map((row) => [...new Array<number>(features).fill(value), ...row]);
+      return { B: ids.length, L: features + T, ids: inFront(NO_ID, ids), mask: inFront(1, mask) };
     }
-    expectPlaceholders(input_ids, image_token, Q);
-    return { B: input_ids.length, L, ids: input_ids, mask };
+    expectPlaceholders(ids, image_token, features, modality);
+    return { B: ids.length, L: T, ids, mask };
+  }
+
+  /** What a model is given to go on from when nothing is said: placeholders, and the beginning of a text. */
+  #emptyPrompt(B: number, features: number): Ids {
+    const { image_token, text_config } = this.config;
+    if (text_config.bos_token_id === null) {
+      throw new InputError("BAD_INPUT", "input_ids are needed: text_config has no bos_token_id to go on from");
+    }
+    const placeholders = image_token === null ? [] : new Array<number>(features).fill(image_token);
+    return Array.from({ length: B }, () => [...placeholders, text_config.bos_token_id as number]);
   }
 
   /** Token embeddings with the placeholders' rows replaced, in row-major order, by image features. f32[B, L, D] */
   protected embed({ B, L, ids }: Prompt, image_features: Tensor): Tensor {
-    const { image_token } = this.config;
+    const placeholder = this.config.image_token ?? NO_ID;
     let found = 0;
-    const source = Uint32Array.from(ids.flat(), (id) => (id === image_token ? ++found : 0));
-    const embeds = this.language_model.embed(upload(this.device, ids)); // [B, L, D]
+    const source = Uint32Array.from(ids.flat(), (id) => (id === placeholder ? ++found : 0));
+    const known = ids.map((row) => row.map((id) => (id === NO_ID ? 0 : id))); // which row is replaced does not matter
+    const embeds = this.language_model.embed(upload(this.device, known)); // [B, L, D]
     const [, , D] = embeds.shape;
     return maskedScatter(embeds, image_features.reshape([-1, D]), this.device.tensor(source, [B, L]));
   }
@@ -212,6 +240,11 @@ export abstract class VisionLanguageModel<
   /**
    * Answers: rows of token ids as Hugging Face's generate() returns them, prompt and image placeholders included.
    *
+   * Legacy checkpoints (no image_token_index in config.json) have no placeholders: image features stand in front of the
+   * prompt, and without an encoder the rows are new tokens alone, as HF's are where a language model is given embeddings
+   * and no ids. max_length and min_length count features and prompt all the same; what looks at the row so far
+   * (repetition_penalty, no_repeat_ngram_size, …) sees the new tokens.
+   *
    * @throws InputError for inputs and options that cannot be used; DeviceError; the signal's reason
    */
   async generate(options: I & GenerateOptions & { return_dict_in_generate: true }): Promise<GenerateOutput>;
@@ -226,9 +259,11 @@ export abstract class VisionLanguageModel<
     try {
       const prompt = this.readPrompt(inputs);
       const start = this.#startOfRows(prompt);
+      const embeddedLength = this.language_model.is_encoder_decoder ? 0 : prompt.L - start[0].length;
       const { max_position_embeddings, eos_token_id, pad_token_id, sizes } = this.config.text_config;
       const config = decodingConfig(generation, {
         promptLength: start[0].length,
+        embeddedLength,
         vocabulary: this.language_model.vocabulary,
         max_position_embeddings,
         eos_token_id,
@@ -238,7 +273,7 @@ export abstract class VisionLanguageModel<
       signal?.throwIfAborted();
       const output = await this.device.exclusive(() =>
         this.device.scope(async () => {
-          const decoding = this.language_model.begin(prompt.B, config.max_length);
+          const decoding = this.language_model.begin(prompt.B, embeddedLength + config.max_length);
           try {
             const decoder = this.#decoder(inputs, prompt, decoding);
             return await search(decoder, start, config, { tokenizer, streamer, signal, on_token });
@@ -285,9 +320,10 @@ export abstract class VisionLanguageModel<
   /** What rows of ids begin with: the prompt, or the start token of a model whose encoder reads the prompt. */
   #startOfRows({ ids }: Prompt): Ids {
     const { language_model } = this;
-    return language_model instanceof T5ForConditionalGeneration
-      ? ids.map(() => [language_model.decoder_start_token_id])
-      : ids;
+    if (language_model instanceof T5ForConditionalGeneration) {
+      return ids.map(() => [language_model.decoder_start_token_id]);
+    }
+    return this.config.image_token === null ? ids.map(() => []) : ids;
   }
 
   /** Prefill and decode steps, for a search. */
@@ -321,12 +357,12 @@ export abstract class VisionLanguageModel<
         `${leftovers.length} tensors of the checkpoint are not used: ${leftovers.slice(0, 5).join(", ")}${leftovers.length > 5 ? ", …" : ""}`,
       );
     }
-    const { image_token } = this.config;
+    const { image_token, modality } = this.config;
     const rows = this.language_model.num_embeddings;
     if (image_token !== null && image_token >= rows) {
       throw new WeightError(
         "VOCAB_MISMATCH",
-        `image_token_index is ${image_token}, but the embedding has ${rows} rows`,
+        `${modality}_token_index is ${image_token}, but the embedding has ${rows} rows`,
       );
     }
     return warnings;

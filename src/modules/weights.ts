@@ -33,7 +33,6 @@ type Sink = (byteOffset: number, bytes: Uint8Array) => void;
 interface Ledger {
   readonly checkpoint: Checkpoint;
   readonly device: Device;
-  readonly dtype: StorageDType;
   readonly sinks: Map<string, Sink>;
   readonly parameters: Map<string, Weight | Tensor>;
   readonly others: (() => void)[];
@@ -45,16 +44,19 @@ const UPLOAD_WINDOW = 256 * 2 ** 20;
 export class Weights {
   /** Where in the checkpoint this walker stands; `""` at the root. */
   readonly path: string;
+  /** What matrices are stored as from here on. */
+  readonly dtype: StorageDType;
   readonly #ledger: Ledger;
 
-  private constructor(path: string, ledger: Ledger) {
+  private constructor(path: string, dtype: StorageDType, ledger: Ledger) {
     this.path = path;
+    this.dtype = dtype;
     this.#ledger = ledger;
   }
 
   /** A walker at the root of `checkpoint`, allocating on `device`. */
   static open(checkpoint: Checkpoint, device: Device, dtype: StorageDType = "auto"): Weights {
-    return new Weights("", { checkpoint, device, dtype, sinks: new Map(), parameters: new Map(), others: [] });
+    return new Weights("", dtype, { checkpoint, device, sinks: new Map(), parameters: new Map(), others: [] });
   }
 
   get device(): Device {
@@ -63,7 +65,12 @@ export class Weights {
 
   /** One or more names further in: `weights.at("encoder.layer").at(3)`. */
   at(name: string | number): Weights {
-    return new Weights(this.#key(name), this.#ledger);
+    return new Weights(this.#key(name), this.dtype, this.#ledger);
+  }
+
+  /** The same place, where no number loses precision: stored as in the file, or as f32 if another dtype was asked for. */
+  lossless(): Weights {
+    return new Weights(this.path, this.dtype === "auto" ? "auto" : "f32", this.#ledger);
   }
 
   /** Whether the checkpoint has `name` here. */
@@ -96,7 +103,7 @@ export class Weights {
     const known = this.#ledger.parameters.get(key);
     if (known) return known as Weight;
     const dtype = this.#expect(name, stored);
-    const weight = new Weight(this.device, shape, this.#ledger.dtype === "auto" ? dtype : this.#ledger.dtype, key);
+    const weight = new Weight(this.device, shape, this.dtype === "auto" ? dtype : this.dtype, key);
     this.#register(key, weight, (byteOffset, bytes) => weight.write(byteOffset, bytes, dtype));
     return weight;
   }

@@ -143,6 +143,11 @@ export interface GenerationConfig {
 export interface GenerationSetting {
   /** Tokens in the rows to be continued: image tokens and prompt; for an encoder-decoder the start token alone. */
   readonly promptLength: number;
+  /**
+   * Tokens that the language model is given as embeddings only, so that the rows do not have them: max_length and
+   * min_length count them nevertheless. Default 0.
+   */
+  readonly embeddedLength?: number | undefined;
   /** Rows of the language model's head: ids at or above it cannot occur. */
   readonly vocabulary: number;
   /** Of the language model; where the default length stops. */
@@ -405,7 +410,7 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
 /** HF's rules: max_new_tokens beats max_length, min_new_tokens beats min_length, and neither maximum is 20 new tokens. */
 function lengths(
   options: GenerationOptions,
-  { promptLength, max_position_embeddings = Number.POSITIVE_INFINITY }: GenerationSetting,
+  { promptLength, embeddedLength = 0, max_position_embeddings = Number.POSITIVE_INFINITY }: GenerationSetting,
   warnings: string[],
 ): Pick<GenerationConfig, "max_length" | "min_length"> {
   const { max_new_tokens, min_new_tokens } = options;
@@ -415,7 +420,7 @@ function lengths(
     warnings.push("min_length is ignored: min_new_tokens is given");
   let max_length: number;
   if (max_new_tokens != null) max_length = promptLength + max_new_tokens;
-  else if (options.max_length != null) max_length = options.max_length;
+  else if (options.max_length != null) max_length = options.max_length - embeddedLength;
   else max_length = Math.min(promptLength + DEFAULT_NEW_TOKENS, max_position_embeddings);
   if (max_length <= promptLength && options.max_length == null) {
     throw new InputError(
@@ -428,15 +433,16 @@ function lengths(
     const hint = "max_new_tokens counts the answer alone";
     refuse(
       "max_length",
-      `more than the ${promptLength} tokens of image and prompt, which it includes`,
-      max_length,
+      `more than the ${promptLength + embeddedLength} tokens of image and prompt, which it includes`,
+      options.max_length,
       hint,
     );
   }
-  const min_length = min_new_tokens != null ? promptLength + min_new_tokens : (options.min_length ?? 0);
+  const given_min_length = Math.max(0, (options.min_length ?? 0) - embeddedLength);
+  const min_length = min_new_tokens != null ? promptLength + min_new_tokens : given_min_length;
   if (min_length > max_length) {
     const name = min_new_tokens != null ? "min_new_tokens" : "min_length";
-    const most = max_length - (min_new_tokens != null ? promptLength : 0);
+    const most = max_length + (min_new_tokens != null ? -promptLength : embeddedLength);
     refuse(name, `within the maximum length, at most ${most}`, options[name]);
   }
   return { max_length, min_length };
