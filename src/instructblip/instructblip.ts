@@ -9,6 +9,7 @@
  * B rows, Q queries, T instruction tokens, L = prompt tokens with the Q placeholders, D hidden size, V vocabulary.
  * Source: Dai et al. 2023, InstructBLIP, figure 3; transformers 5.18, modeling_instructblip.py.
  */
+import { type RecordOptions, recording } from "../modules/record.ts";
 import type { Weights } from "../modules/weights.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { InstructBlipConfig } from "./config.ts";
@@ -23,9 +24,8 @@ import {
   type QFormerInputs,
 } from "./inputs.ts";
 import { type Ids, upload } from "./language_model.ts";
-import { InstructBlipQFormerModel } from "./qformer.ts";
+import { InstructBlipQFormerModel, type QFormerOutput } from "./qformer.ts";
 import {
-  type DecoderInputs,
   type ForwardOptions,
   type ImageFeatures,
   VisionLanguageModel,
@@ -34,7 +34,7 @@ import {
 
 export type { HostTensor } from "./inputs.ts";
 export type { Ids } from "./language_model.ts";
-export type { FromPretrainedOptions, GenerateOptions, ImageFeatures } from "./vision_language_model.ts";
+export type { ForwardInputs, FromPretrainedOptions, GenerateOptions, ImageFeatures } from "./vision_language_model.ts";
 
 /** What the processor makes of images and text. */
 export interface InstructBlipInputs extends ModelInputs, QFormerInputs {
@@ -58,32 +58,20 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
     this.qformer = new InstructBlipQFormerModel(weights.at("qformer"), config.qformer_config);
   }
 
-  /**
-   * One pass over prompt and image.
-   *
-   * LLaMA's positions are 0 … L-1 whatever the padding, as in HF's forward(); generate() derives them from the mask.
-   */
-  async forward(
-    inputs: InstructBlipInputs & DecoderInputs,
-    { tracer }: ForwardOptions = {},
-  ): Promise<InstructBlipOutput> {
-    return this.run(tracer, () => {
-      const prompt = this.readPrompt(inputs);
-      const features = this.imageFeatures(inputs);
-      const inputs_embeds = this.embed(prompt, features.image_features); // [B, L, D]
-      const embedded = { inputs_embeds, attention_mask: prompt.mask };
-      const { decoder_input_ids } = inputs;
-      const { logits } = this.language_model.forward(embedded, { decoder_input_ids }); // [B, L, V], or [B, T, V]
-      return { logits: this.note(logits), ...features };
-    });
-  }
-
   /** Image features for an instruction: vision, Q-Former and projection alone. */
   async get_image_features(
-    inputs: Pick<InstructBlipInputs, "pixel_values"> & QFormerInputs,
+    inputs: Pick<InstructBlipInputs, "pixel_values"> & QFormerInputs & RecordOptions,
     { tracer }: ForwardOptions = {},
   ): Promise<ImageFeatures> {
-    return this.run(tracer, () => this.imageFeatures(inputs));
+    return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs)));
+  }
+
+  /** What the Q-Former brings back from an image for an instruction. Hugging Face has this in BLIP-2 alone. */
+  async get_qformer_features(
+    inputs: Pick<InstructBlipInputs, "pixel_values"> & QFormerInputs & RecordOptions,
+    { tracer }: ForwardOptions = {},
+  ): Promise<QFormerOutput> {
+    return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs).qformer_outputs));
   }
 
   protected imageFeatures({

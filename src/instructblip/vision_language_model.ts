@@ -7,6 +7,7 @@
  */
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
+import { type RecordOptions, recording } from "../modules/record.ts";
 import { type LoadOptions, type StorageDType, Weights } from "../modules/weights.ts";
 import { type Device, openDevice, type Tracer } from "../tensor/device.ts";
 import { InputError, WeightError } from "../tensor/errors.ts";
@@ -20,7 +21,7 @@ import type { Folder } from "../tensor/source.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { TextConfig, VisionLanguageConfig } from "./config.ts";
 import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./generation/configuration.ts";
-import type { Decoder } from "./generation/decoder.ts";
+import type { Decoder, Recorded } from "./generation/decoder.ts";
 import type { GenerateOutput } from "./generation/output.ts";
 import { search } from "./generation/search.ts";
 import type { TokenTexts } from "./generation/stopping.ts";
@@ -34,8 +35,16 @@ import {
   NO_ID,
   type Prompt,
 } from "./inputs.ts";
-import { type Decoding, type Ids, type LanguageModel, upload } from "./language_model.ts";
+import {
+  type Decoding,
+  type Ids,
+  type LanguageModel,
+  type LanguageModelOutput,
+  type LanguageModelStates,
+  upload,
+} from "./language_model.ts";
 import { LlamaForCausalLM } from "./llama.ts";
+import { expectLabels, meanLoss, nextTokens, shiftRight, tokenLosses } from "./loss.ts";
 import { OPTForCausalLM } from "./opt.ts";
 import { type OpenFolderOptions, platform } from "./platform.ts";
 import type { QFormerOutput } from "./qformer.ts";
@@ -53,14 +62,21 @@ export interface ImageFeatures {
 
 /** Tensors live until disposed, or until the `device.scope` they were made in ends. */
 export interface VisionLanguageOutput extends ImageFeatures {
-  /** f32[B, L, V]; with T5 f32[B, T, V] */
+  /** With labels: the mean of what each costs, in nats; a number on the host, as nothing is trained with it. */
+  readonly loss?: number;
+  /** f32[B, L, V]; with T5 f32[B, T, V]; with logits_to_keep fewer tokens */
   readonly logits: Tensor;
+  readonly language_model_outputs: LanguageModelOutput;
 }
 
-/** With a language model that has a decoder of its own (T5), what forward() is to give the logits of. */
-export interface DecoderInputs {
-  /** [B][T], decoder_start_token_id first */
+/** What forward() takes besides what the processor makes, by Hugging Face's names. */
+export interface ForwardInputs extends RecordOptions {
+  /** With a language model that has a decoder of its own (T5): [B][T], decoder_start_token_id first. Default: from labels. */
   decoder_input_ids?: Ids;
+  /** [B][L], -100 for what does not count: image, prompt, padding. Fewer are of the last tokens. T5: [B][T], the answer. */
+  labels?: Ids;
+  /** Logits of so many last tokens only; 0 (default): of all. */
+  logits_to_keep?: number;
 }
 
 export interface ForwardOptions {
@@ -224,6 +240,65 @@ export abstract class VisionLanguageModel<
     return maskedScatter(embeds, image_features.reshape([-1, D]), this.device.tensor(source, [B, L]));
   }
 
+  /**
+   * One pass over prompt and image.
+   *
+   * LLaMA's positions are 0 … L-1 whatever the padding, as in HF's forward(); generate() derives them from the mask.
+   * output_hidden_states and output_attentions are for all parts; in HF's composite they reach the language model alone.
+   *
+   * @throws InputError for inputs that cannot be used
+   */
+  async forward(inputs: I & ForwardInputs, { tracer }: ForwardOptions = {}): Promise<VisionLanguageOutput> {
+    const { output, targets, losses } = await this.run(tracer, () =>
+      recording(this.device, inputs, () => this.#pass(inputs)),
+    );
+    if (!targets || !losses) return output;
+    const loss = meanLoss(await losses.read(), targets);
+    losses.dispose();
+    return { loss, ...output };
+  }
+
+  #pass(inputs: I & ForwardInputs): {
+    output: VisionLanguageOutput;
+    targets?: Ids | undefined;
+    losses?: Tensor | undefined;
+  } {
+    const { labels, logits_to_keep } = inputs;
+    const prompt = this.readPrompt(inputs);
+    this.#checkForward(inputs, prompt.B);
+    const decoder_input_ids = inputs.decoder_input_ids ?? (labels && this.#decoderInputs(labels));
+    const features = this.imageFeatures(inputs);
+    const inputs_embeds = this.embed(prompt, features.image_features); // [B, L, D]
+    const embedded = { inputs_embeds, attention_mask: prompt.mask };
+    const answered = this.language_model.forward(embedded, { decoder_input_ids, logits_to_keep });
+    const logits = this.note(answered.logits); // [B, L, V], or [B, T, V]
+    const output = { logits, ...features, language_model_outputs: { ...answered, logits } };
+    if (!labels) return { output };
+    const targets = this.language_model.is_encoder_decoder ? labels : nextTokens(labels, logits.shape[1]);
+    return { output, targets, losses: tokenLosses(logits, targets) };
+  }
+
+  #checkForward({ labels, logits_to_keep = 0, decoder_input_ids }: ForwardInputs, B: number): void {
+    if (!Number.isSafeInteger(logits_to_keep) || logits_to_keep < 0) {
+      throw new InputError("PARAM_RANGE", `logits_to_keep must be a whole number of at least 0, got ${logits_to_keep}`);
+    }
+    if (!labels) return;
+    expectLabels(labels, B, this.language_model.vocabulary);
+    if (logits_to_keep > 0) throw new InputError("LABELS", "labels need all logits: leave logits_to_keep out");
+    const T = decoder_input_ids?.[0]?.length ?? labels[0].length;
+    if (this.language_model.is_encoder_decoder && labels[0].length !== T) {
+      throw new InputError("LABELS", `labels have ${labels[0].length} tokens, decoder_input_ids ${T}`);
+    }
+  }
+
+  /** What a decoder of its own reads to predict the labels; nothing for a model without one. */
+  #decoderInputs(labels: Ids): Ids | undefined {
+    const { language_model } = this;
+    if (!(language_model instanceof T5ForConditionalGeneration)) return undefined;
+    const start = language_model.decoder_start_token_id;
+    return shiftRight(labels, start, this.config.text_config.pad_token_id ?? start);
+  }
+
   /** Has the device to itself for `fn`, and frees what that allocates and does not return. */
   protected run<T>(tracer: Tracer | undefined, fn: () => T): Promise<T> {
     return this.device.exclusive(async () => {
@@ -275,7 +350,7 @@ export abstract class VisionLanguageModel<
         this.device.scope(async () => {
           const decoding = this.language_model.begin(prompt.B, embeddedLength + config.max_length);
           try {
-            const decoder = this.#decoder(inputs, prompt, decoding);
+            const decoder = this.#decoder(inputs, prompt, decoding, config.return_dict_in_generate ? config : {});
             return await search(decoder, start, config, { tokenizer, streamer, signal, on_token });
           } finally {
             decoding.dispose();
@@ -327,14 +402,22 @@ export abstract class VisionLanguageModel<
   }
 
   /** Prefill and decode steps, for a search. */
-  #decoder(inputs: I, prompt: Prompt, decoding: Decoding): Decoder<Tensor, Tensor<"u32">> {
+  #decoder(inputs: I, prompt: Prompt, decoding: Decoding, record: RecordOptions): Decoder<Tensor, Tensor<"u32">> {
     const { device } = this;
+    let states: LanguageModelStates = {};
+    const recordingStates = (fn: () => Tensor): Tensor =>
+      recording(device, record, () => {
+        const logits = fn();
+        states = this.language_model.recorded();
+        return logits;
+      });
     return {
       prefill: () => {
         const inputs_embeds = this.embed(prompt, this.imageFeatures(inputs).image_features); // [B, L, D]
-        return decoding.prefill({ inputs_embeds, attention_mask: prompt.mask });
+        return recordingStates(() => decoding.prefill({ inputs_embeds, attention_mask: prompt.mask }));
       },
-      step: (tokens) => decoding.step(tokens),
+      step: (tokens) => recordingStates(() => decoding.step(tokens)),
+      recorded: () => readStates(states),
       reorder: (rows) => decoding.reorder(rows),
       argmax,
       logSoftmax,
@@ -367,6 +450,18 @@ export abstract class VisionLanguageModel<
     }
     return warnings;
   }
+}
+
+/** Copies recorded tensors to the host. */
+async function readStates(states: LanguageModelStates): Promise<Recorded> {
+  const read: Recorded = {};
+  for (const [name, layers] of Object.entries(states) as [keyof Recorded, readonly Tensor[] | undefined][]) {
+    if (!layers?.length) continue;
+    const onTheHost = [];
+    for (const tensor of layers) onTheHost.push({ data: await tensor.read(), shape: tensor.shape });
+    read[name] = onTheHost;
+  }
+  return read;
 }
 
 function languageModel(weights: Weights, config: TextConfig): LanguageModel {

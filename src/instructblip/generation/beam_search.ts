@@ -200,7 +200,7 @@ export async function beamSearch(
       beam_indices: returned.map(({ from }) => [...from, ...new Array<number>(longest - from.length).fill(-1)]),
       ...(scores && { scores }),
       ...(raw && { logits: raw }),
-      ...records.steps,
+      ...records.states,
       ...(random && { seed: random.seed }),
     };
   }

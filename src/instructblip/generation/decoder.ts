@@ -2,7 +2,7 @@
  * The model as far as a search needs it: rows of logits for rows of tokens, and a memory of each row that can be
  * copied to another. Nothing here knows a GPU, so that tests can put a table in its place.
  */
-import type { LayerStates, StepStates } from "./output.ts";
+import type { EncoderStates, LayerStates, StepStates } from "./output.ts";
 
 /** f32[R, V], wherever it is. A Tensor is one. */
 export interface Logits {
@@ -35,7 +35,7 @@ export interface Edits {
 }
 
 /** What one prefill or step recorded, layer by layer, under the names that the search's output has. */
-export type Recorded = { readonly [name in keyof StepStates]: readonly LayerStates[] };
+export type Recorded = { [name in keyof StepStates]: LayerStates[] } & EncoderStates;
 
 /** Prefill, then steps. Rows are prompts at first; {@link Decoder.reorder} makes them beams or samples. */
 export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {

@@ -81,7 +81,7 @@ export async function tokenByToken(
     sequences: rows,
     ...(scores && { scores }),
     ...(raw && { logits: raw }),
-    ...records.steps,
+    ...records.states,
     ...(random && { seed: random.seed }),
   };
 

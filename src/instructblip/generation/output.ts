@@ -29,7 +29,15 @@ export interface StepStates {
   cross_attentions?: LayerStates[][];
 }
 
-export interface GenerateOutput extends StepStates {
+/** Of an encoder, which runs once: [layer]. */
+export interface EncoderStates {
+  /** f32[B, H, L, L], a row a prompt, whatever comes of it */
+  encoder_attentions?: LayerStates[];
+  /** f32[B, L, D] */
+  encoder_hidden_states?: LayerStates[];
+}
+
+export interface GenerateOutput extends StepStates, EncoderStates {
   /** Token ids, [prompts * num_return_sequences][length], best first for each prompt. */
   sequences: number[][];
   /** Beams: summed log probabilities over (new tokens)^length_penalty. */
@@ -42,25 +50,24 @@ export interface GenerateOutput extends StepStates {
   beam_indices?: number[][];
   /** Sampling: what makes it happen again. */
   seed?: number;
-  /** Of the encoder, if there is one, [layer]: f32[B, H, L, L], rows are prompts. */
-  encoder_attentions?: LayerStates[];
-  /** [layer]: f32[B, L, D] */
-  encoder_hidden_states?: LayerStates[];
 }
 
 /** Collects what a decoder recorded, step by step. */
 export class StepRecords {
-  readonly steps: StepStates = {};
+  readonly states: StepStates & EncoderStates = {};
 
   /** @param copies rows that each of the decoder's rows stands for */
   async add(decoder: Decoder, copies: number): Promise<void> {
-    for (const [name, layers] of Object.entries((await decoder.recorded?.()) ?? {})) {
+    const { encoder_attentions, encoder_hidden_states, ...steps } = (await decoder.recorded?.()) ?? {};
+    if (encoder_attentions) this.states.encoder_attentions = encoder_attentions;
+    if (encoder_hidden_states) this.states.encoder_hidden_states = encoder_hidden_states;
+    for (const [name, layers] of Object.entries(steps)) {
       const rows = layers.map(({ data, shape: [B, ...rest] }) => ({
         data: repeatRows(data, B, copies),
         shape: [B * copies, ...rest],
       }));
       const key = name as keyof StepStates;
-      this.steps[key] = [...(this.steps[key] ?? []), rows];
+      this.states[key] = [...(this.states[key] ?? []), rows];
     }
   }
 }
