@@ -10,7 +10,7 @@ struct Params {
   d: u32,
   scale: f32,
   causal: u32, // query t sees the keys up to past + t
-  has_mask: u32, // else mask is a tensor of one element
+  has_mask: u32, // 1: mask says which keys are visible; 2: also in which row of k and v they lie; 0: it is one element
   has_bias: u32, // else bias is one too
   q_offset: u32,
   q_b: u32,
@@ -49,17 +49,25 @@ fn is_visible(b: u32, t: u32, s: u32) -> bool {
   return params.has_mask == 0u || mask[b * params.S + s] != 0u;
 }
 
+// The row of k and v in which key s of batch b lies. A key that is not visible lies in some row.
+fn key_row(b: u32, s: u32) -> u32 {
+  if (params.has_mask != 2u) {
+    return b;
+  }
+  return max(mask[b * params.S + s], 1u) - 1u;
+}
+
 // Where the numbers of a head begin.
 fn q_start(b: u32, t: u32, h: u32) -> u32 {
   return params.q_offset + b * params.q_b + t * params.q_t + h * params.q_h;
 }
 
 fn k_start(b: u32, s: u32, h: u32) -> u32 {
-  return params.k_offset + b * params.k_b + s * params.k_s + (h / params.heads_per_key) * params.k_h;
+  return params.k_offset + key_row(b, s) * params.k_b + s * params.k_s + (h / params.heads_per_key) * params.k_h;
 }
 
 fn v_start(b: u32, s: u32, h: u32) -> u32 {
-  return params.v_offset + b * params.v_b + s * params.v_s + (h / params.heads_per_key) * params.v_h;
+  return params.v_offset + key_row(b, s) * params.v_b + s * params.v_s + (h / params.heads_per_key) * params.v_h;
 }
 
 // Where the bias of query t and key s lies.

@@ -104,8 +104,8 @@ export interface Decoding {
 export interface CausalStep {
   /** u32[B, T]: each token's position, or its row in the table of positions */
   readonly positions: Tensor<"u32">;
-  /** u32[B, S], 1 = visible */
-  readonly mask: Tensor<"u32"> | undefined;
+  /** u32[B, S], 1 = visible; a cache has its own */
+  readonly mask?: Tensor<"u32"> | undefined;
   /** Keys and values of earlier tokens; without one, T is the whole sequence. */
   readonly cache: KVCache | undefined;
 }
@@ -128,9 +128,14 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   /** Refuses positions that the model cannot take. [B][T] @throws InputError */
   checkPositions(_positions: Ids): void {}
 
-  /** Positions on the GPU as `states` wants them, one more for one more. [B][T] -> u32[B, T] */
+  /** What a position's row in the table of positions is counted from. */
+  readonly position_offset: number = 0;
+
+  /** Positions on the GPU as `states` wants them. [B][T] -> u32[B, T] */
   positionTensor(positions: Ids): Tensor<"u32"> {
-    return upload(this.lm_head.weight.device, positions);
+    this.checkPositions(positions);
+    const rows = positions.map((row) => row.map((position) => position + this.position_offset));
+    return upload(this.lm_head.weight.device, rows);
   }
 
   get num_embeddings(): number {
@@ -203,8 +208,7 @@ class CausalDecoding implements Decoding {
     });
     this.#next = positions.map((row) => row[row.length - 1] + 1);
     this.#cache.setPromptMask(attention_mask);
-    const { mask } = this.#cache;
-    const step = { positions: this.#model.positionTensor(positions), mask, cache: this.#cache };
+    const step = { positions: this.#model.positionTensor(positions), cache: this.#cache };
     const logits = this.#model.forwardLast(inputs_embeds, step);
     this.#cache.advance(positions[0].length);
     return logits;
@@ -220,9 +224,12 @@ class CausalDecoding implements Decoding {
   }
 
   reorder(rows: readonly number[]): void {
-    this.#replayed.forget();
     this.#cache.reorder(rows);
-    this.#next = rows.map((row) => this.#next[row]);
+    const before = this.#next;
+    this.#next = rows.map((row) => before[row]);
+    // Beams of one prompt stand at the same position: most reorderings change nothing but the cache's table.
+    if (rows.length === before.length && this.#next.every((position, i) => position === before[i])) return;
+    this.#replayed.forget();
     this.#positions?.dispose();
     this.#positions = undefined;
   }
@@ -234,7 +241,7 @@ class CausalDecoding implements Decoding {
     );
     const cache = this.#cache.fork(rows);
     try {
-      const step = { positions, mask: cache.mask, cache };
+      const step = { positions, cache };
       return this.#model.lm_head.forward(this.#model.states(this.#model.embed(tokens), step));
     } finally {
       cache.dispose();
@@ -250,8 +257,7 @@ class CausalDecoding implements Decoding {
   /** u32[R] -> f32[R, V], by launches alone. */
   #step(tokens: Tensor<"u32">): Tensor {
     const embeds = this.#model.embed(tokens.reshape([tokens.size, 1])); // [R, 1, D]
-    const { mask } = this.#cache;
-    const logits = this.#model.forwardLast(embeds, { positions: this.#positions!, mask, cache: this.#cache });
+    const logits = this.#model.forwardLast(embeds, { positions: this.#positions!, cache: this.#cache });
     increment(this.#positions!, 1);
     this.#cache.advanceOnDevice(1);
     return logits;

@@ -59,7 +59,7 @@ export class LlamaAttention extends Module {
     let k = rope(this.k_proj.forward(x).unflatten(2, [-1, d]), table, positions); // [B, T, Hkv, d]
     let v = this.v_proj.forward(x).unflatten(2, [-1, d]); // [B, T, Hkv, d]
     if (cache) [k, v] = cache.append(this.layer, k, v); // [B, capacity, Hkv, d]
-    const options = { scale: d ** -0.5, causal: true, mask, past: cache?.past };
+    const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.seen : { mask }) };
     const heads = attention(q, k, v, options); // [B, T, H, d]
     this.record("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T));
     return this.note(this.o_proj.forward(heads.reshape([B, T, -1])));

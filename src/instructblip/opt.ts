@@ -16,7 +16,7 @@ import { add } from "../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { HIDDEN_ACTS } from "./config_fields.ts";
-import { CausalLanguageModel, type CausalStep, type Ids, upload } from "./language_model.ts";
+import { CausalLanguageModel, type CausalStep, type Ids } from "./language_model.ts";
 import type { OPTConfig } from "./opt_config.ts";
 
 /** PyTorch's default, which Hugging Face's OPT does not let be configured. */
@@ -51,7 +51,7 @@ export class OPTAttention extends Module {
     let v = this.v_proj.forward(x).unflatten(2, [-1, d]); // [B, T, H, d]
     if (cache) [k, v] = cache.append(this.layer, k, v); // [B, capacity, H, d]
     // HF scales the queries rather than the scores, which in f32 differs by their rounding alone.
-    const options = { scale: d ** -0.5, causal: true, mask, past: cache?.past };
+    const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.seen : { mask }) };
     const heads = attention(q, k, v, options); // [B, T, H, d]
     this.record("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T));
     return this.note(this.out_proj.forward(heads.reshape([B, T, -1])));
@@ -171,6 +171,8 @@ export class OPTForCausalLM extends CausalLanguageModel {
     return this.model.decoder.forward(inputs_embeds, step);
   }
 
+  override readonly position_offset = POSITION_OFFSET;
+
   /** Padding is skipped, unlike in LLaMA, and has position -1 itself. */
   override promptPositions(attention_mask: Ids): Ids {
     return attention_mask.map((row) => {
@@ -191,13 +193,5 @@ export class OPTForCausalLM extends CausalLanguageModel {
         },
       );
     }
-  }
-
-  override positionTensor(positions: Ids): Tensor<"u32"> {
-    this.checkPositions(positions);
-    return upload(
-      this.lm_head.weight.device,
-      positions.map((row) => row.map((position) => position + POSITION_OFFSET)),
-    );
   }
 }

@@ -15,6 +15,7 @@ import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { RMSNorm } from "../modules/norm.ts";
 import { recorded } from "../modules/record.ts";
+import { ReplayedStep } from "../modules/replay.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
@@ -23,6 +24,7 @@ import { activation } from "../tensor/ops/activation.ts";
 import { add } from "../tensor/ops/add.ts";
 import { type AttentionOptions, attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { gatedActivation } from "../tensor/ops/gated_activation.ts";
+import { relativeBias } from "../tensor/ops/relative_bias.ts";
 import { scale } from "../tensor/ops/scale.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -75,6 +77,12 @@ export function relativePositionBuckets(
     if (relative <= 0) return byDistance[-relative];
     return bidirectional ? buckets + byDistance[relative] : 0;
   });
+}
+
+/** What a stack needs besides its input. */
+export interface T5StackStep extends Omit<T5Step, "position_bias"> {
+  /** f32[2P - 1, H], P at least the positions there can be; looked up anew if not given. See T5Stack.distances. */
+  readonly distances?: Tensor | undefined;
 }
 
 /** What every layer of a stack needs besides its input. */
@@ -170,7 +178,7 @@ export class T5LayerSelfAttention extends Module {
     const normed = this.layer_norm.forward(x);
     let keys = this.SelfAttention.keys(normed); // f32[B, T, H, d]
     if (cache) keys = cache.append(this.index, ...keys); // f32[B, capacity, H, d]
-    const options = { bias: position_bias, mask, causal: this.causal, past: cache?.past };
+    const options = { bias: position_bias, causal: this.causal, ...(cache ? cache.seen : { mask }) };
     const record = { kind: "attentions", keys: (cache?.length ?? 0) + x.shape[1] } as const;
     return this.note(add(x, this.SelfAttention.forward(normed, keys, options, record)));
   }
@@ -276,10 +284,8 @@ export class T5Stack extends Module {
     };
   }
 
-  forward(x: Tensor, step: Omit<T5Step, "position_bias">): Tensor {
-    const T = x.shape[1];
-    const { cache } = step;
-    const position_bias = this.positionBias(x.device, T, cache?.capacity ?? T, cache?.length ?? 0);
+  forward(x: Tensor, { distances, ...step }: T5StackStep): Tensor {
+    const position_bias = this.positionBias(x.device, x.shape[1], step.cache, distances);
     for (const block of this.block) {
       this.record("hidden_states", x);
       x = x.device.scope(() => block.forward(x, { ...step, position_bias }));
@@ -289,11 +295,26 @@ export class T5Stack extends Module {
     return this.note(x);
   }
 
-  /** What distance adds to the scores of queries past … past + T - 1, a view of one lookup. f32[1, H, T, S] */
-  positionBias(device: Device, T: number, S: number, past: number): Tensor {
-    const buckets = device.tensor(relativePositionBuckets(T, S, past, this.positions), [T, S]);
+  /** What distance adds to the scores of T queries behind a cache's tokens. f32[1, H, T, S] */
+  positionBias(device: Device, T: number, cache: KVCache | undefined, distances: Tensor | undefined): Tensor {
+    const S = cache?.capacity ?? T;
+    if (device.tracer) {
+      // It wants what PyTorch's Embedding gives: a row for every pair of tokens.
+      const buckets = relativePositionBuckets(T, S, cache?.length ?? 0, this.positions);
+      const table = this.block[0].self_attention.SelfAttention.relative_attention_bias!;
+      return table
+        .forward(device.tensor(buckets, [T, S]))
+        .permute([2, 0, 1])
+        .unflatten(0, [1, -1]);
+    }
+    return relativeBias(distances ?? this.distances(device, S), { T, S, past: cache?.past });
+  }
+
+  /** What each distance adds to a score, of keys up to P - 1 before and behind the query. f32[2P - 1, H] */
+  distances(device: Device, P: number): Tensor {
+    const buckets = relativePositionBuckets(1, 2 * P - 1, P - 1, this.positions);
     const table = this.block[0].self_attention.SelfAttention.relative_attention_bias!;
-    return table.forward(buckets).permute([2, 0, 1]).unflatten(0, [1, -1]);
+    return table.forward(device.tensor(buckets, [2 * P - 1]));
   }
 }
 
@@ -386,7 +407,7 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
   }
 
   /** @param ids u32[B, T] @returns logits f32[B, T, V], or of the last tokens only */
-  decode(ids: Tensor<"u32">, step: Pick<T5Step, "cross" | "cache">, logits_to_keep?: number): Tensor {
+  decode(ids: Tensor<"u32">, step: T5StackStep, logits_to_keep?: number): Tensor {
     const all = this.decoder.forward(this.decoder_embed_tokens.forward(ids), step); // [B, T, D]
     const states = lastTokens(all, logits_to_keep);
     return this.lm_head.forward(this.config.scales_head_input ? scale(states, this.config.d_model ** -0.5) : states);
@@ -413,7 +434,10 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
 class T5Decoding implements Decoding {
   readonly #model: T5ForConditionalGeneration;
   readonly #cache: KVCache;
+  readonly #replayed: ReplayedStep;
   #cross: CrossKeys | undefined;
+  /** What each distance adds to a score: f32[2·capacity - 1, H]. */
+  #distances: Tensor | undefined;
   /** The prompt of every row. */
   #prompts: readonly number[];
 
@@ -421,20 +445,25 @@ class T5Decoding implements Decoding {
     const { decoder_layers: layers, num_heads: heads, d_kv: head_dim } = model.config;
     this.#model = model;
     this.#cache = new KVCache(model.lm_head.weight.device, { layers, heads, head_dim, batch, capacity });
+    this.#replayed = new ReplayedStep(this.#cache.past.device, (tokens) => this.#step(tokens));
     this.#prompts = Array.from({ length: batch }, (_, b) => b);
   }
 
   prefill(prompt: EmbeddedPrompt): Tensor {
+    const { device } = prompt.inputs_embeds;
     this.#keep(this.#model.encode(prompt).cross);
+    if (!device.tracer) {
+      this.#distances = this.#model.decoder.distances(device, this.#cache.capacity);
+      device.memory.keep(this.#distances.storage);
+    }
     const start = this.#prompts.map(() => this.#model.decoder_start_token_id);
-    return this.step(prompt.inputs_embeds.device.tensor(Uint32Array.from(start), [start.length]));
+    return this.step(device.tensor(Uint32Array.from(start), [start.length]));
   }
 
   step(tokens: Tensor<"u32">): Tensor {
-    const step = { cache: this.#cache, cross: this.#cross };
-    const logits = this.#model.decode(tokens.reshape([tokens.size, 1]), step); // [R, 1, V]
-    this.#cache.advance(1);
-    return logits.reshape([tokens.size, -1]);
+    const logits = this.#replayed.run(tokens);
+    this.#cache.advanceOnHost(1);
+    return logits;
   }
 
   reorder(rows: readonly number[]): void {
@@ -444,6 +473,7 @@ class T5Decoding implements Decoding {
     const same = prompts.length === this.#prompts.length && prompts.every((prompt, i) => prompt === this.#prompts[i]);
     this.#prompts = prompts;
     if (same || !this.#cross) return;
+    this.#replayed.forget();
     const old = this.#cross;
     const index = old.layers[0][0].device.tensor(Uint32Array.from(rows), [rows.length]);
     this.#keep(mapTensors(old, (x) => pick(x, index)));
@@ -468,8 +498,18 @@ class T5Decoding implements Decoding {
   }
 
   dispose(): void {
+    this.#replayed.forget();
+    this.#distances?.dispose();
     this.#cache.dispose();
     if (this.#cross) for (const tensor of tensorsOf(this.#cross)) tensor.dispose();
+  }
+
+  /** u32[R] -> f32[R, V], by launches alone. */
+  #step(tokens: Tensor<"u32">): Tensor {
+    const step = { cache: this.#cache, cross: this.#cross, distances: this.#distances };
+    const logits = this.#model.decode(tokens.reshape([tokens.size, 1]), step); // [R, 1, V]
+    this.#cache.advanceOnDevice(1);
+    return logits.reshape([tokens.size, -1]);
   }
 
   /** Takes the keys out of the scopes they were made in: they serve every step. */

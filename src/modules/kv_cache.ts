@@ -3,6 +3,7 @@
  * buffers cost other engines up to 70 % of their decode speed (transformers.js #1741).
  */
 import type { Device } from "../tensor/device.ts";
+import { copy } from "../tensor/ops/copy.ts";
 import { increment } from "../tensor/ops/increment.ts";
 import { kvAppend } from "../tensor/ops/kv_append.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
@@ -18,12 +19,19 @@ export interface KVCacheShape {
   readonly capacity: number;
 }
 
+/**
+ * A row of the batch writes where its own keys belong and reads where a table says, token by token: beams that change places
+ * swap rows of the table, and what two of them have in common lies there once. Nothing that is written is ever moved.
+ */
 export class KVCache {
   readonly capacity: number;
   /** Tokens held, on the GPU where kernels read it: u32[1]. */
   readonly past: Tensor<"u32">;
-  /** 1 where a token may be attended to: u32[B, capacity]. */
-  mask: Tensor<"u32">;
+  /** Where each row's tokens lie: u32[R, capacity], n + 1 = in row n of the keys and values, 0 = not to be attended to. */
+  #rows: Tensor<"u32">;
+  /** The same on the host. */
+  #table: Uint32Array;
+  /** Of each layer: f32[rows, Hkv, capacity, d] */
   #keys: readonly Tensor[];
   #values: readonly Tensor[];
   #length = 0;
@@ -32,10 +40,10 @@ export class KVCache {
     const buffer = () => device.persistent([batch, heads, capacity, head_dim], "f32", "key/value cache");
     this.capacity = capacity;
     this.past = device.persistent([1], "u32", "cache length");
-    this.mask = device.persistent([batch, capacity], "u32", "cache mask");
     this.#keys = Array.from({ length: layers }, buffer);
     this.#values = Array.from({ length: layers }, buffer);
-    device.write(this.mask, new Uint32Array(batch * capacity).fill(1));
+    this.#table = Uint32Array.from({ length: batch * capacity }, (_, i) => Math.floor(i / capacity) + 1);
+    this.#rows = this.#upload(batch);
   }
 
   /** Tokens held. */
@@ -43,17 +51,23 @@ export class KVCache {
     return this.#length;
   }
 
+  /** What attention to the cache's keys needs besides them. */
+  get seen(): { readonly rows: Tensor<"u32">; readonly past: Tensor<"u32"> } {
+    return { rows: this.#rows, past: this.past };
+  }
+
   /**
    * Stores the keys and values of layer `layer` behind those it holds, and gives views of all of them.
    *
-   * @param k f32[B, T, Hkv, d]
-   * @param v f32[B, T, Hkv, d]
-   * @returns views f32[B, capacity, Hkv, d]; positions from `length + T` on hold nothing yet
+   * @param k f32[R, T, Hkv, d]
+   * @param v f32[R, T, Hkv, d]
+   * @returns views f32[rows, capacity, Hkv, d]; positions from `length + T` on hold nothing yet
    */
   append(layer: number, k: Tensor, v: Tensor): [Tensor, Tensor] {
-    kvAppend(k, this.#keys[layer], this.past);
-    kvAppend(v, this.#values[layer], this.past);
-    return [this.#keys[layer].permute([0, 2, 1, 3]), this.#values[layer].permute([0, 2, 1, 3])];
+    const places = [this.#keys[layer], this.#values[layer]] as const;
+    kvAppend(k, places[0].narrow(0, 0, k.shape[0]), this.past);
+    kvAppend(v, places[1].narrow(0, 0, v.shape[0]), this.past);
+    return [places[0].permute([0, 2, 1, 3]), places[1].permute([0, 2, 1, 3])];
   }
 
   /** Counts `tokens` as held, once every layer has appended them. */
@@ -73,27 +87,35 @@ export class KVCache {
 
   /** Says which of the prompt's tokens may be attended to; tokens appended later always may. */
   setPromptMask(mask: readonly (readonly number[])[]): void {
-    const all = new Uint32Array(mask.length * this.capacity).fill(1);
     mask.forEach((row, b) => {
-      all.set(row, b * this.capacity);
+      row.forEach((visible, s) => {
+        this.#table[b * this.capacity + s] = visible ? b + 1 : 0;
+      });
     });
-    this.mask.device.write(this.mask, all);
+    this.past.device.write(this.#rows, this.#table);
   }
 
   /** Row i goes on from what row `rows[i]` holds. There may be more rows than before. */
   reorder(rows: readonly number[]): void {
-    const { device } = this.past;
-    const index = device.tensor(Uint32Array.from(rows), [rows.length]);
-    const move = <D extends "f32" | "u32">(old: Tensor<D>): Tensor<D> => {
-      const moved = takeRows(old.reshape([old.shape[0], -1]), index).reshape([rows.length, ...old.shape.slice(1)]);
-      device.memory.keep(moved.storage);
-      old.dispose();
-      return moved;
-    };
-    this.#keys = this.#keys.map(move);
-    this.#values = this.#values.map(move);
-    this.mask = move(this.mask);
-    index.dispose();
+    const before = this.#rows.shape[0];
+    this.#table = this.#reordered(rows);
+    if (rows.length === before) {
+      this.past.device.write(this.#rows, this.#table);
+      return;
+    }
+    const places = this.#keys[0]?.shape[0] ?? rows.length;
+    if (rows.length > places) {
+      const grow = (old: Tensor): Tensor => {
+        const more = this.past.device.persistent([rows.length, ...old.shape.slice(1)], "f32", "key/value cache");
+        copy(old, more.narrow(0, 0, places));
+        old.dispose();
+        return more;
+      };
+      this.#keys = this.#keys.map(grow);
+      this.#values = this.#values.map(grow);
+    }
+    this.#rows.dispose();
+    this.#rows = this.#upload(rows.length);
   }
 
   /** A cache of its own whose row i holds what row `rows[i]` of this one does. */
@@ -101,22 +123,51 @@ export class KVCache {
     const { device } = this.past;
     const { capacity } = this;
     const fork = new KVCache(device, { layers: 0, batch: rows.length, heads: 0, head_dim: 0, capacity });
-    const index = device.tensor(Uint32Array.from(rows), [rows.length]);
-    const copied = <D extends "f32" | "u32">(old: Tensor<D>): Tensor<D> => {
-      const copy = takeRows(old.reshape([old.shape[0], -1]), index).reshape([rows.length, ...old.shape.slice(1)]);
-      device.memory.keep(copy.storage);
-      return copy;
+    const table = this.#reordered(rows);
+    const [, heads, , d] = this.#keys[0].shape;
+    // Of every key of the fork, the one it copies; what is not to be attended to may be any.
+    const sources = new Uint32Array(rows.length * heads * capacity);
+    for (let i = 0, at = 0; i < rows.length; i++) {
+      for (let h = 0; h < heads; h++) {
+        for (let s = 0; s < capacity; s++) {
+          const row = s < this.#length ? Math.max(table[i * capacity + s], 1) - 1 : 0;
+          sources[at++] = (row * heads + h) * capacity + s;
+        }
+      }
+    }
+    const index = device.tensor(sources, [sources.length]);
+    const copied = (old: Tensor): Tensor => {
+      const gathered = takeRows(old.reshape([-1, d]), index).reshape([rows.length, heads, capacity, d]);
+      device.memory.keep(gathered.storage);
+      return gathered;
     };
-    fork.mask.dispose();
-    fork.mask = copied(this.mask);
     fork.#keys = this.#keys.map(copied);
     fork.#values = this.#values.map(copied);
+    fork.#table = table.map((row, i) => (row === 0 ? 0 : Math.floor(i / capacity) + 1));
+    device.write(fork.#rows, fork.#table);
     fork.advance(this.#length);
     index.dispose();
     return fork;
   }
 
   dispose(): void {
-    for (const tensor of [this.past, this.mask, ...this.#keys, ...this.#values]) tensor.dispose();
+    for (const tensor of [this.past, this.#rows, ...this.#keys, ...this.#values]) tensor.dispose();
+  }
+
+  /** The table of rows that go on from others: their past is shared, what comes is their own. */
+  #reordered(rows: readonly number[]): Uint32Array {
+    const { capacity } = this;
+    const table = new Uint32Array(rows.length * capacity);
+    rows.forEach((row, i) => {
+      table.fill(i + 1, i * capacity + this.#length, (i + 1) * capacity);
+      table.set(this.#table.subarray(row * capacity, row * capacity + this.#length), i * capacity);
+    });
+    return table;
+  }
+
+  #upload(rows: number): Tensor<"u32"> {
+    const tensor = this.past.device.persistent([rows, this.capacity], "u32", "cache rows");
+    this.past.device.write(tensor, this.#table);
+    return tensor;
   }
 }

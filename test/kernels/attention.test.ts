@@ -98,6 +98,39 @@ for (const variant of variants) {
     });
   }
 
+  test.each([
+    { B: 5, T: 1, S: 67, H: 4, Hkv: 2, d: 16 },
+    { B: 3, T: 9, S: 33, H: 2, Hkv: 2, d: 5 },
+    { B: 2, T: 3, S: 20, H: 2, Hkv: 1, d: 88 },
+  ])(`attention ${variant}: keys in rows of their own choice, as beams have them: %o`, async (sizes) => {
+    const { B, T, S, H, Hkv, d } = sizes;
+    const [q] = random(sizes);
+    const stored = 7; // rows of the cache
+    const source = new Random(S);
+    const [k, v] = [source.normal(stored * S * Hkv * d), source.normal(stored * S * Hkv * d)];
+    // Left-padded, then a row by chance for every key; the last row's keys all lie in the cache's last.
+    const rows = Uint32Array.from({ length: B * S }, (_, i) => {
+      const [b, s] = [Math.floor(i / S), i % S];
+      return s < b ? 0 : b === B - 1 ? stored : 1 + source.int(0, stored);
+    });
+    const gathered = (x: Float32Array) =>
+      Float32Array.from({ length: B * S * Hkv * d }, (_, i) => {
+        const key = Math.floor(i / (Hkv * d)); // b * S + s
+        return rows[key] === 0 ? Number.NaN : x[((rows[key] - 1) * S + (key % S)) * Hkv * d + (i % (Hkv * d))];
+      });
+    const past = S - T;
+    const y = await attention(
+      device.tensor(q, [B, T, H, d]),
+      device.tensor(k, [stored, S, Hkv, d]),
+      device.tensor(v, [stored, S, Hkv, d]),
+      { scale: 0.7, causal: true, rows: device.tensor(rows, [B, S]), past: device.tensor(Uint32Array.of(past), [1]) },
+      { attention: variant },
+    ).read();
+    const options = { scale: 0.7, causal: true, mask: rows.map((row) => Math.min(row, 1)), past };
+    const expected = reference(q, gathered(k), gathered(v), sizes, options);
+    expectClose(y, expected, TOLERANCES.attention, `${variant} rows ${JSON.stringify(sizes)}`);
+  });
+
   test(`attention ${variant}: a query that sees no key gives zeros, its neighbours what they should`, async () => {
     const sizes = { B: 2, T: 9, S: 9, H: 2, Hkv: 2, d: 8 };
     const inputs = random(sizes);

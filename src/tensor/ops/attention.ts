@@ -14,6 +14,11 @@ export interface AttentionOptions {
   readonly causal?: boolean;
   /** u32[B, S], 1 = the key may be seen. */
   readonly mask?: Tensor<"u32"> | undefined;
+  /**
+   * Instead of a mask, where the keys lie that may be seen: u32[B, S], n + 1 = in row n of k and v, 0 = not to be seen. So
+   * beams share what they have in common, and change places without a copy.
+   */
+  readonly rows?: Tensor<"u32"> | undefined;
   /** u32[1], the number of keys before that of the first query; 0 if absent. Without `causal` it says nothing. */
   readonly past?: Tensor<"u32"> | undefined;
   /** f32[1 or B, H, T, S], added to the scaled scores; a view with any strides. */
@@ -25,7 +30,8 @@ export interface AttentionOptions {
  * zeros (Hugging Face's finite mask gives the mean of all values there; such a query is padding, and nobody reads it).
  *
  * @param q f32[B, T, H, d]; like k and v a view with any strides, except that the last dimension's is 1
- * @param k f32[B, S, Hkv, d]; with `causal`, S may be a cache's capacity: keys behind the last query's are never read
+ * @param k f32[B, S, Hkv, d]; with `causal`, S may be a cache's capacity: keys behind the last query's are never read. With
+ *   `rows` there may be another number of rows than B
  * @param v f32[B, S, Hkv, d]
  * @returns f32[B, T, H, d], contiguous
  * @throws ShapeError
@@ -98,7 +104,7 @@ export function attentionProbabilities(
 }
 
 /** The checked operands of a launch; where something optional is missing, a tensor that no kernel reads. */
-function prepare(q: Tensor, k: Tensor, v: Tensor, { scale, causal = false, mask, past, bias }: AttentionOptions) {
+function prepare(q: Tensor, k: Tensor, v: Tensor, { scale, causal = false, mask, rows, past, bias }: AttentionOptions) {
   for (const [name, x] of Object.entries({ q, k, v })) {
     if (x.rank !== 4 || (x.strides[3] !== 1 && x.shape[3] !== 1)) {
       throw new ShapeError(
@@ -107,11 +113,13 @@ function prepare(q: Tensor, k: Tensor, v: Tensor, { scale, causal = false, mask,
     }
   }
   const [B, T, H, d] = q.shape;
-  const [, S, Hkv] = k.shape;
-  expectShape("attention", "k", k.shape, [B, S, Hkv, d]);
-  expectShape("attention", "v", v.shape, [B, S, Hkv, d]);
+  const [Bk, S, Hkv] = k.shape;
+  expectShape("attention", "k", k.shape, [rows ? Bk : B, S, Hkv, d]);
+  expectShape("attention", "v", v.shape, k.shape);
   if (H % Hkv !== 0) throw new ShapeError(`attention: ${H} query heads are no multiple of ${Hkv} key heads`);
-  if (mask) expectShape("attention", "mask", mask.shape, [B, S]);
+  if (mask && rows) throw new ShapeError("attention: give mask or rows, not both: rows says what may be seen");
+  const visible = mask ?? rows;
+  if (visible) expectShape("attention", mask ? "mask" : "rows", visible.shape, [B, S]);
   if (past) expectShape("attention", "past", past.shape, [1]);
   if (bias) expectShape("attention", "bias", bias.shape, [bias.shape[0] === 1 ? 1 : B, H, T, S]);
 
@@ -119,7 +127,7 @@ function prepare(q: Tensor, k: Tensor, v: Tensor, { scale, causal = false, mask,
   const bindings = {
     q,
     k,
-    mask: mask ? contiguous(mask) : absent(device),
+    mask: visible ? contiguous(visible) : absent(device),
     past: past ? contiguous(past) : absent(device),
     bias: bias ?? absent(device),
   };
@@ -137,7 +145,7 @@ function prepare(q: Tensor, k: Tensor, v: Tensor, { scale, causal = false, mask,
       d,
       scale,
       causal: causal ? 1 : 0,
-      has_mask: mask ? 1 : 0,
+      has_mask: rows ? 2 : mask ? 1 : 0,
       has_bias: bias ? 1 : 0,
     },
     ...{ q_offset: q.offset, q_b, q_t, q_h, k_offset: k.offset, k_b, k_s, k_h, v_offset: v.offset, v_b, v_s, v_h },
