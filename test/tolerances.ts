@@ -24,6 +24,8 @@ export const TOLERANCES = {
   rms_norm: { abs: 5e-6, rel: 1e-5, nmse: 1e-11 },
   /** Table made in f64; two products and a sum in f32. */
   rope: { abs: 2e-6, rel: 1e-6 },
+  /** Places on the grid are rounded to some 1e-6 of a step for grids of up to some ten; sums of 16 products of N(0, 1). */
+  bicubic: { abs: 1e-5, nmse: 1e-11 },
   /** Sequential f32 accumulation: measured 4e-12 at K = 11,008 (another order may be two decades worse). */
   linear: { nmse: 1e-10 },
   /** One element of a product, `rel` to Σ|x·w|, to which rounding is proportional, as the sum itself may cancel. */
