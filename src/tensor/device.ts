@@ -149,8 +149,11 @@ export class Device {
   /** What the next submit runs, and how many of it were launched rather than replayed. */
   readonly #recorded: Recorded[] = [];
   #launched = 0;
-  /** Sees every launch of a recording in the making. */
-  #capturing: Recorded[] | undefined;
+  /** The buffers that they read and write: a write from the host to any other need not wait for them. */
+  readonly #pending = new Set<GPUBuffer>();
+  readonly #replayed = new Set<ReadonlySet<GPUBuffer>>();
+  /** What is being captured. */
+  #capturing: { readonly launches: Recorded[]; readonly buffers: Set<GPUBuffer> } | undefined;
   #failure: EngineError | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #profile: Profile | undefined;
@@ -229,7 +232,7 @@ export class Device {
     this.#alive();
     if (!storage.alive) throw new DeviceError("DISPOSED", "write: the tensor has been disposed");
     if (this.#capturing) throw new KernelError("CAPTURE", "write: a recording would not repeat what the host writes");
-    this.flush();
+    if (this.#isPending(storage.buffer)) this.flush();
     if (data.byteLength) this.handle.queue.writeBuffer(storage.buffer, offset, data as BufferSource);
   }
 
@@ -281,7 +284,8 @@ export class Device {
     const params = this.#paramsSlot(pipeline.wgsl, launch);
     const recorded = { pipeline, group: this.#group(pipeline, launch), params, grid };
     this.#recorded.push(recorded);
-    this.#capturing?.push(recorded);
+    for (const { name } of pipeline.wgsl.bindings) this.#touch(launch.bindings[name].storage.buffer);
+    this.#capturing?.launches.push(recorded);
     this.counts.launches++;
     if (++this.#launched >= BATCH) this.flush();
   }
@@ -295,7 +299,8 @@ export class Device {
     if (this.#capturing) throw new KernelError("CAPTURE", "capture: a recording is being made already");
     const arena = new Arena();
     const launches: Recorded[] = [];
-    this.#capturing = launches;
+    const buffers = new Set<GPUBuffer>();
+    this.#capturing = { launches, buffers };
     let result: T;
     try {
       result = this.memory.within(arena, () => this.scope(fn));
@@ -314,6 +319,7 @@ export class Device {
       replay: () => {
         this.#alive();
         for (const launch of launches) this.#recorded.push(launch);
+        this.#replayed.add(buffers);
         this.counts.launches += launches.length;
       },
       dispose: () => {
@@ -537,6 +543,17 @@ export class Device {
     return group;
   }
 
+  #touch(buffer: GPUBuffer): void {
+    this.#pending.add(buffer);
+    this.#capturing?.buffers.add(buffer);
+  }
+
+  #isPending(buffer: GPUBuffer): boolean {
+    if (this.#pending.has(buffer)) return true;
+    for (const buffers of this.#replayed) if (buffers.has(buffer)) return true;
+    return false;
+  }
+
   /** A uniform buffer for `slots` sets of params. */
   #paramsOf(slots: number): { buffer: GPUBuffer; group: GPUBindGroup } {
     const buffer = this.handle.createBuffer({
@@ -636,6 +653,8 @@ export class Device {
     this.counts.submits++;
     this.#recorded.length = 0;
     this.#launched = 0;
+    this.#pending.clear();
+    this.#replayed.clear();
     this.#check(
       handle.popErrorScope().then((error) => {
         if (error) this.#fail(translate(error));
