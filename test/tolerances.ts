@@ -39,4 +39,8 @@ export const TOLERANCES = {
   free_running: { nmse: 1e-9 },
   /** Sums of log-probabilities of a dozen tokens, of logits that differ by some 1e-6. */
   beam_scores: { abs: 1e-4 },
+  /** Sums of up to six of them, of either program. */
+  ranking: { abs: 1e-4 },
+  /** The same by other rows at once, and so by kernels that add in another order; sums are up to 80. */
+  ranking_twin: { abs: 1e-5, rel: 1e-6 },
 } as const satisfies Record<string, Tolerance>;

@@ -1,0 +1,261 @@
+/**
+ * Candidates ranked from a shared prompt cost what PyTorch says they cost, and what our own forward() says of each alone;
+ * nothing else in a batch, a segment or a row of padding changes that.
+ */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { InstructBlipForConditionalGeneration, InstructBlipProcessor } from "../../src/index.node.ts";
+import type { InstructBlipInputs } from "../../src/instructblip/instructblip.ts";
+import { candidateIds, type RankedAnswers } from "../../src/instructblip/ranking.ts";
+import { Tokenizer } from "../../src/instructblip/tokenizer.ts";
+import { NodeFolder } from "../../src/tensor/source.node.ts";
+import { expectClose } from "../compare.ts";
+import { testDevice } from "../device.ts";
+import { Golden } from "../parity/golden.ts";
+import { TOLERANCES } from "../tolerances.ts";
+
+const goldens = new URL("../golden/", import.meta.url).pathname;
+const device = await testDevice();
+
+interface Ranked {
+  readonly candidates: number[][][];
+  readonly sums: number[][];
+}
+
+async function open(name: string) {
+  const folder = join(goldens, "data", name);
+  const golden = await Golden.open(folder);
+  const { data, shape } = await golden.floats("pixel_values");
+  const inputs: InstructBlipInputs = {
+    pixel_values: { data, shape },
+    qformer_input_ids: await golden.rows("qformer_input_ids"),
+    qformer_attention_mask: await golden.rows("qformer_attention_mask"),
+    input_ids: await golden.rows("input_ids"),
+    attention_mask: await golden.rows("attention_mask"),
+  };
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(folder, { device });
+  const expected = JSON.parse(readFileSync(join(goldens, "ranking/data", `${name}.json`), "utf8")) as Ranked;
+  await golden.close();
+  return { model, inputs, ...expected };
+}
+
+/** Row b by itself. */
+function rowOf({ pixel_values, ...ids }: InstructBlipInputs, b: number): InstructBlipInputs {
+  const [, ...shape] = pixel_values.shape;
+  const size = shape.reduce((product, n) => product * n, 1);
+  const row: unknown = Object.fromEntries(Object.entries(ids).map(([name, rows]) => [name, [rows[b]]]));
+  const data = pixel_values.data.slice(b * size, (b + 1) * size);
+  return { ...(row as typeof ids), pixel_values: { data, shape: [1, ...shape] } };
+}
+
+/** NLL by the long way: one whole forward() for one candidate, the prompt without padding where there is one decoder. */
+async function bruteForce(
+  model: InstructBlipForConditionalGeneration,
+  inputs: InstructBlipInputs,
+  b: number,
+  ids: readonly number[],
+): Promise<number> {
+  const row = rowOf(inputs, b);
+  const { language_model } = model;
+  let given = row;
+  let decoder_input_ids: number[][] | undefined;
+  let first = 0;
+  if (language_model.is_encoder_decoder) {
+    const start = (language_model as unknown as { decoder_start_token_id: number }).decoder_start_token_id;
+    decoder_input_ids = [[start, ...ids.slice(0, -1)]];
+  } else {
+    const prompt = row.input_ids[0].filter((_, i) => row.attention_mask![0][i] === 1);
+    given = { ...row, input_ids: [[...prompt, ...ids]], attention_mask: undefined } as unknown as InstructBlipInputs;
+    first = prompt.length - 1;
+  }
+  return device.scope(async () => {
+    const { logits } = await model.forward({ ...given, ...(decoder_input_ids ? { decoder_input_ids } : {}) });
+    const V = logits.shape[2];
+    const all = await logits.read();
+    return ids.reduce((sum, id, t) => {
+      const scores = Float64Array.from(all.subarray((first + t) * V, (first + t + 1) * V));
+      const most = scores.reduce((a, x) => Math.max(a, x));
+      return sum + most - scores[id] + Math.log(scores.reduce((a, x) => a + Math.exp(x - most), 0));
+    }, 0);
+  });
+}
+
+const sumsOf = (ranked: readonly RankedAnswers[]) => ranked.flatMap(({ sums }) => sums);
+
+const NAMES = ["grouped_heads_bf16", "bias_variants", "opt_plain", "t5_flan", "t5_plain_tied_bf16"];
+describe.each(NAMES)("%s", async (name) => {
+  const { model, inputs, candidates, sums } = await open(name);
+  afterAll(() => model.dispose());
+  const B = candidates.length;
+
+  test("sums are PyTorch's, means are theirs by token, ranks are their order; nothing stays allocated", async () => {
+    await model.rank_answers({ ...inputs, candidates }); // what the device keeps for all its life is there now
+    const before = device.memory.use.live;
+    const ranked = await model.rank_answers({ ...inputs, candidates });
+    expect(device.memory.use.live).toBe(before);
+    expectClose(sumsOf(ranked), sums.flat(), TOLERANCES.ranking, name);
+    ranked.forEach(({ sums, means, ranks }, b) => {
+      expect(means).toEqual(sums.map((sum, c) => sum / candidates[b][c].length));
+      expect(ranks.map((c) => sums[c])).toEqual([...sums].sort((x, y) => x - y));
+      expect([...ranks].sort((x, y) => x - y)).toEqual(sums.map((_, c) => c));
+    });
+    const byMean = await model.rank_answers({ ...inputs, candidates, reduction: "mean" });
+    byMean.forEach(({ means, ranks }) => {
+      expect(ranks.map((c) => means[c])).toEqual([...means].sort((x, y) => x - y));
+    });
+  });
+
+  test("each costs what forward() says of it alone", async () => {
+    const ranked = await model.rank_answers({ ...inputs, candidates });
+    for (const [b, list] of candidates.entries()) {
+      const alone: number[] = [];
+      for (const ids of list) alone.push(await bruteForce(model, inputs, b, ids));
+      expectClose(ranked[b].sums, alone, TOLERANCES.ranking_twin, `${name} row ${b}`);
+    }
+  });
+
+  test("no matter how many at once, in which order, with which others, or on which side the padding is", async () => {
+    const expected = sumsOf(await model.rank_answers({ ...inputs, candidates }));
+    const same = (ranked: readonly RankedAnswers[], what: string) =>
+      expectClose(sumsOf(ranked), expected, TOLERANCES.ranking_twin, `${name}: ${what}`);
+    for (const segment_size of [1, 2, 3, 5, 1000]) {
+      same(await model.rank_answers({ ...inputs, candidates, segment_size }), `segments of ${segment_size}`);
+    }
+    const backwards = await model.rank_answers({
+      ...inputs,
+      candidates: candidates.map((list) => [...list].reverse()),
+    });
+    same(
+      backwards.map((row) => ({ ...row, sums: [...row.sums].reverse() })),
+      "backwards",
+    );
+    const alone = await Promise.all(
+      candidates.map((list, b) => model.rank_answers({ ...rowOf(inputs, b), candidates: list })),
+    );
+    same(alone.flat(), "prompts alone, candidates for all prompts");
+    const few = await model.rank_answers({ ...inputs, candidates: candidates.map((list, b) => list.slice(0, b + 1)) });
+    few.forEach(({ sums }, b) => {
+      expect(sums.length).toBe(b + 1);
+      expectClose(sums, expected.slice(b * 7, b * 7 + b + 1), TOLERANCES.ranking_twin, "not as many for each");
+    });
+    if (model.language_model.is_encoder_decoder) return; // there, padding before the text shifts its positions, as in HF
+    const turned = (rows: readonly (readonly number[])[]) =>
+      rows.map((row, b) => {
+        const text = row.filter((_, i) => inputs.attention_mask![b][i] === 1);
+        return { text, pads: row.filter((_, i) => inputs.attention_mask![b][i] === 0) };
+      });
+    for (const side of ["left", "right"]) {
+      const padded = (rows: readonly (readonly number[])[]) =>
+        turned(rows).map(({ text, pads }) => (side === "left" ? [...pads, ...text] : [...text, ...pads]));
+      const moved = { ...inputs, input_ids: padded(inputs.input_ids), attention_mask: padded(inputs.attention_mask!) };
+      same(await model.rank_answers({ ...moved, candidates }), `padding on the ${side}`);
+    }
+  });
+
+  test("picture and prompt are read once, whatever the number of segments", async () => {
+    const finished: string[] = [];
+    device.tracer = (path) => {
+      finished.push(path);
+      return undefined;
+    };
+    try {
+      await model.rank_answers({ ...inputs, candidates, segment_size: 2 });
+    } finally {
+      device.tracer = undefined;
+    }
+    const runs = (path: string) => finished.filter((other) => other === path).length;
+    const segments = Math.ceil((B * 7) / 2);
+    expect(runs("vision_model")).toBe(1);
+    expect(runs("qformer")).toBe(1);
+    const path = name.startsWith("opt") ? "model.decoder" : name.startsWith("t5") ? "decoder" : "model";
+    expect(runs("language_model.encoder")).toBe(path === "decoder" ? 1 : 0);
+    // One pass over the prompt, or T5's start token, and one for each segment with a candidate of two tokens or more.
+    const longer = Array.from({ length: segments }, (_, s) => candidates.flat().slice(2 * s, 2 * s + 2)).filter(
+      (some) => some.some((ids) => ids.length > 1),
+    );
+    expect(runs(`language_model.${path}.${path === "decoder" ? "final_layer_norm" : "layers.0"}`)).toBe(
+      1 + longer.length,
+    );
+  });
+});
+
+test("groups add up the probabilities of their candidates", async () => {
+  const { model, inputs, candidates } = await open("t5_flan");
+  const plain = await model.rank_answers({ ...inputs, candidates });
+  const groups = [0, 1, 0, 2, 1, 2, 0];
+  const joined = await model.rank_answers({ ...inputs, candidates, groups });
+  joined.forEach(({ sums, ranks }, b) => {
+    const expected = [0, 1, 2].map(
+      (g) => -Math.log(plain[b].sums.reduce((p, nll, c) => p + (groups[c] === g ? Math.exp(-nll) : 0), 0)),
+    );
+    expectClose(sums, expected, TOLERANCES.ranking_twin, "groups");
+    expect(ranks.map((g) => sums[g])).toEqual([...sums].sort((x, y) => x - y));
+  });
+  const single = await model.rank_answers({ ...inputs, candidates, groups: [6, 5, 4, 3, 2, 1, 0] });
+  expectClose(single[0].sums, [...plain[0].sums].reverse(), TOLERANCES.ranking_twin, "groups of one");
+  model.dispose();
+});
+
+test("wrong candidates are refused by name, and an aborted ranking stops", async () => {
+  const { model, inputs } = await open("t5_flan");
+  const refused = (options: object) => expect(model.rank_answers({ ...inputs, candidates: [[5]], ...options })).rejects;
+  await refused({ candidates: [] }).toMatchObject({ code: "BAD_CANDIDATES" });
+  await refused({ candidates: [5] }).toMatchObject({ code: "BAD_CANDIDATES" });
+  await refused({ candidates: [[5], []] }).toThrow("candidate 1 of prompt 0 has no tokens");
+  await refused({ candidates: [[[5]]] }).toThrow("candidates has 1 lists for 2 prompts");
+  await refused({ candidates: [[[5]], []] }).toThrow("prompt 1 has no candidates");
+  await refused({ candidates: [[5, 1e6]] }).toMatchObject({ code: "TOKEN_ID" });
+  await refused({ candidates: [[5], [0.5]] }).toMatchObject({ code: "TOKEN_ID" });
+  await refused({ groups: [1] }).toMatchObject({ code: "BAD_CANDIDATES" });
+  await refused({ groups: [0, 0] }).toMatchObject({ code: "BAD_CANDIDATES" });
+  await refused({ reduction: "max" }).toMatchObject({ code: "PARAM_RANGE" });
+  await refused({ segment_size: 0 }).toMatchObject({ code: "PARAM_RANGE" });
+  await refused({ segment: 3 }).toThrow("rank_answers has no option segment");
+  const reason = new Error("enough");
+  await refused({ signal: AbortSignal.abort(reason) }).toBe(reason);
+  model.dispose();
+});
+
+test("texts become what the tokenizer makes of them, without a first token of its own", async () => {
+  const llama = await Tokenizer.from_pretrained(new NodeFolder(join(goldens, "data/plain_f32")));
+  const t5 = await Tokenizer.from_pretrained(new NodeFolder(join(goldens, "data/t5_flan")));
+  const bare = (tokenizer: Tokenizer, text: string) => tokenizer.encode(text, { add_special_tokens: false });
+  const [a, b] = candidateIds(llama, ["a dog", "colour"]);
+  expect([a, b]).toEqual([bare(llama, "a dog"), bare(llama, "colour")]);
+  expect(candidateIds(llama, ["a dog"], true)).toEqual([[...a, llama.eos_token_id]]);
+  expect(candidateIds(llama, ["a dog"], false)).toEqual([a]);
+  const [c] = candidateIds(t5, ["a dog"]);
+  expect(c).toEqual([...bare(t5, "a dog"), t5.eos_token_id]);
+  expect(candidateIds(t5, ["a dog"], true)).toEqual([c]);
+  expect(candidateIds(t5, ["a dog"], false)).toEqual([c.slice(0, -1)]);
+});
+
+test("the embedded checkpoint ranks the right colour first", async () => {
+  const folder = new URL("../../examples/shapes/", import.meta.url);
+  const checkpoint = new URL("checkpoint/", folder).pathname;
+  const processor = await InstructBlipProcessor.from_pretrained(checkpoint);
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(checkpoint, { device });
+  const lines = readFileSync(new URL("eval/expected.jsonl", folder), "utf8").trimEnd().split("\n");
+  const colours = lines
+    .map((line) => JSON.parse(line) as { id: string; kind: string; answer: string })
+    .filter(({ kind }) => kind === "color")
+    .slice(0, 8);
+  const requests = new Map(
+    readFileSync(new URL("eval/requests.jsonl", folder), "utf8")
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { id: string; images: string[]; prompts: string[] })
+      .map((request) => [request.id, request]),
+  );
+  const texts = ["red", "green", "blue", "yellow", "purple", "orange"];
+  const asked = colours.map(({ id }) => requests.get(id)!);
+  const inputs = await processor({
+    images: asked.map(({ images }) => new URL(`eval/${images[0]}`, folder).pathname),
+    text: asked.map(({ prompts }) => prompts[0]),
+    padding: true,
+  });
+  const ranked = await model.rank_answers({ ...inputs, candidates: candidateIds(processor.tokenizer, texts, true) });
+  expect(ranked.map(({ ranks }) => texts[ranks[0]])).toEqual(colours.map(({ answer }) => answer));
+  model.dispose();
+});
