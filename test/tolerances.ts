@@ -43,4 +43,6 @@ export const TOLERANCES = {
   ranking: { abs: 1e-4 },
   /** The same by other rows at once, and so by kernels that add in another order; sums are up to 80. */
   ranking_twin: { abs: 1e-5, rel: 1e-6 },
+  /** A mean of negative log-probabilities of some ten, of logits that differ by some 1e-6. */
+  loss: { rel: 2e-6 },
 } as const satisfies Record<string, Tolerance>;
