@@ -20,6 +20,7 @@ export {
 export { InstructBlipVideoProcessor } from "./instructblip/instructblip_video_processor.ts";
 export { InstructBlipProcessor } from "./instructblip/processor.ts";
 export { candidateIds, type RankedAnswers, type RankOptions } from "./instructblip/ranking.ts";
+export type { SavePretrainedOptions, SaveProgress } from "./instructblip/save_pretrained.ts";
 export { traceOutputs } from "./modules/trace.ts";
 export type { WritableFolder } from "./tensor/checkpoint_writer.ts";
 export { type Device, type DeviceOptions, type KernelTime, openDevice } from "./tensor/device.ts";

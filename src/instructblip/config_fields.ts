@@ -84,9 +84,17 @@ export const tokenIds =
       : refuse(where, "token ids", value);
   };
 
-/** A base class that reads `fields` out of a plain object. */
+/** Older files' names for a field, and what transformers 5 has no field for. */
+const NOT_WRITTEN = new Set(["image_token_id", "video_token_id", "position_embedding_type"]);
+
+/**
+ * A base class that reads `fields` out of a plain object. `toJSON` gives that object back with every field set, keys that
+ * are no fields kept as they were.
+ */
 export function configOf<F extends Fields>(name: string, fields: F): new (given?: unknown) => ValuesOf<F> {
   return class {
+    readonly #given: object;
+
     constructor(given: unknown = {}) {
       if (given === null || typeof given !== "object" || Array.isArray(given)) {
         throw new ConfigError("CONFIG_TYPE", `${name} must be an object, got ${JSON.stringify(given)}`);
@@ -95,6 +103,17 @@ export function configOf<F extends Fields>(name: string, fields: F): new (given?
       for (const [key, read] of Object.entries(fields)) {
         Object.defineProperty(this, key, { value: read(values.get(key), `${name}.${key}`), enumerable: true });
       }
+      this.#given = given;
+    }
+
+    toJSON(): object {
+      const isNested = (value: unknown) => typeof (value as { toJSON?: unknown } | null)?.toJSON === "function";
+      // A field that is null unless given stays away: to HF null may mean something other than nothing.
+      const own = Object.entries(this).filter(([key, value]) =>
+        Object.hasOwn(fields, key) ? value !== null && !NOT_WRITTEN.has(key) : isNested(value),
+      );
+      const { model_type } = this.constructor as { model_type?: string };
+      return { ...this.#given, ...Object.fromEntries(own), model_type };
     }
   } as new (
     given?: unknown,

@@ -67,9 +67,13 @@ export function jsonText(value: unknown, { sorted = false } = {}): string {
   return `${write(value, "", false)}\n`;
 }
 
+/** As Python prints it: where it takes an exponent, and with two digits in that. */
 function numberText(value: number, isFloat: boolean): string {
   if (!Number.isFinite(value)) throw new ConfigError("CONFIG_RANGE", `JSON has no number ${value}`);
-  // transformers' "no limit" is the integer 10^30, which JavaScript would write with an exponent, as Python does a float.
-  const text = Number.isInteger(value) && Math.abs(value) >= 1e21 ? BigInt(value).toString() : JSON.stringify(value);
-  return isFloat && /^-?\d+$/.test(text) ? `${text}.0` : text;
+  if (Number.isInteger(value) && !isFloat) return BigInt(value).toString();
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-4 || size >= 1e16)) {
+    return value.toExponential().replace(/e([+-])(\d)$/, "e$10$2");
+  }
+  return Number.isInteger(value) ? `${value}.0` : String(value);
 }

@@ -9,6 +9,7 @@ import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { type RecordOptions, recording } from "../modules/record.ts";
 import { type LoadOptions, type StorageDType, Weights } from "../modules/weights.ts";
+import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { type Device, openDevice, type Tracer } from "../tensor/device.ts";
 import { InputError, WeightError } from "../tensor/errors.ts";
 import { argmax } from "../tensor/ops/argmax.ts";
@@ -49,6 +50,7 @@ import { OPTForCausalLM } from "./opt.ts";
 import { type OpenFolderOptions, platform } from "./platform.ts";
 import type { QFormerOutput } from "./qformer.ts";
 import { padLeft, type RankedAnswers, type RankOptions, rankAnswers, readRankOptions } from "./ranking.ts";
+import { type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
 import { T5ForConditionalGeneration } from "./t5.ts";
 import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
 
@@ -384,6 +386,18 @@ export abstract class VisionLanguageModel<
       attention_mask: prompt.mask,
     });
     return this.device.exclusive(() => rankAnswers(language_model, this.device, prompt.L, embed, ranking));
+  }
+
+  /**
+   * Saves config.json and the weights as transformers does, for from_pretrained here and there: the numbers as they are
+   * stored, read back from the device piece by piece. The processor saves itself.
+   *
+   * @param to a path (Node), made if it is not there, or a WritableFolder
+   * @throws WeightError QUANTIZED, SHARD_SIZE, IO; InputError NO_FILES; DeviceError; the signal's reason
+   */
+  save_pretrained(to: string | WritableFolder, options?: SavePretrainedOptions): Promise<void> {
+    const saved = { config: this.config, weights: this.#weights };
+    return this.device.exclusive(() => saveModel(to, saved, options));
   }
 
   /** Frees the weights, and the device if the model opened it. */

@@ -6,7 +6,7 @@
 import type { Device } from "../tensor/device.ts";
 import { DTYPES, type WeightDType } from "../tensor/dtype.ts";
 import { nearest, WeightError } from "../tensor/errors.ts";
-import type { Checkpoint } from "../tensor/safetensors.ts";
+import type { Checkpoint, TensorEntry } from "../tensor/safetensors.ts";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { convert, Weight } from "../tensor/weight.ts";
@@ -37,6 +37,9 @@ interface Ledger {
   readonly parameters: Map<string, Weight | Tensor>;
   readonly others: (() => void)[];
 }
+
+/** What a checkpoint may hold; a matrix stored otherwise is not what it was loaded from. */
+const SAVED: readonly string[] = ["f32", "f16", "bf16"];
 
 /** Bytes uploaded between waits, so that the driver's staging memory is given back. */
 const UPLOAD_WINDOW = 256 * 2 ** 20;
@@ -119,6 +122,33 @@ export class Weights {
   /** Every parameter asked for, by its full name. */
   get parameters(): ReadonlyMap<string, Weight | Tensor> {
     return this.#ledger.parameters;
+  }
+
+  /**
+   * Every parameter under its name, in the shape the checkpoint had, read back from the device as it is written: matrices
+   * in the dtype they are stored as, all else in the checkpoint's.
+   *
+   * @throws WeightError QUANTIZED
+   */
+  stored(): TensorEntry[] {
+    return [...this.#ledger.parameters].map(([name, parameter]): TensorEntry => {
+      const { shape, dtype: loaded } = this.#ledger.checkpoint.tensors.get(name)!;
+      if (parameter instanceof Weight) {
+        const { dtype } = parameter;
+        if (!SAVED.includes(dtype)) {
+          throw new WeightError("QUANTIZED", `${name}: ${dtype} numbers cannot be saved in Hugging Face's format`, {
+            hint: "load the model with dtype f32, f16, bf16 or auto to save it",
+          });
+        }
+        return { name, dtype, shape, data: () => parameter.read() };
+      }
+      const dtype = loaded as WeightDType;
+      const read = async function* () {
+        const { buffer, byteOffset, byteLength } = await parameter.read();
+        yield convert(new Uint8Array(buffer, byteOffset, byteLength), "f32", dtype);
+      };
+      return { name, dtype, shape, data: read };
+    });
   }
 
   /** Reads everything that was asked for. @throws WeightError as Checkpoint.stream; DeviceError; the signal's reason */

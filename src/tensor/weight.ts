@@ -8,6 +8,7 @@ import type { Device } from "./device.ts";
 import { bf16ToNumber, DTYPES, f16ToNumber, numberToBf16, numberToF16, type WeightDType } from "./dtype.ts";
 import { DeviceError, ShapeError } from "./errors.ts";
 import { formatBytes } from "./memory.ts";
+import { contiguous } from "./ops/copy.ts";
 import type { Tensor } from "./tensor.ts";
 import type { Uses } from "./wgsl.ts";
 
@@ -102,6 +103,27 @@ export class Weight {
     else this.#place((start / K) * this.K4 * 4 * DTYPES[this.dtype].bytes, this.#pad(numbers));
   }
 
+  /**
+   * The matrix as {@link write} took it, but in the dtype it is stored as: rows without their padding, in pieces of about
+   * `pieceBytes`. Each piece is read when it is asked for.
+   *
+   * @throws DeviceError
+   */
+  async *read(pieceBytes = 16 * 2 ** 20): AsyncGenerator<Uint8Array, void, undefined> {
+    const rowBytes = this.shape[1] * DTYPES[this.dtype].bytes;
+    const paddedBytes = this.K4 * 4 * DTYPES[this.dtype].bytes;
+    const most = Math.max(1, Math.floor(pieceBytes / paddedBytes));
+    for (const { rows, bits } of this.shards) {
+      for (let row = 0; row < rows; row += most) {
+        const count = Math.min(most, rows - row);
+        const words = await this.device.scope(() => contiguous(bits.narrow(0, row, count)).read());
+        const piece = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+        if (rowBytes === paddedBytes) yield piece;
+        else yield unpad(piece, rowBytes, paddedBytes);
+      }
+    }
+  }
+
   dispose(): void {
     for (const shard of this.shards) shard.bits.dispose();
   }
@@ -126,6 +148,14 @@ export class Weight {
       if (from < to) this.device.writeBytes(bits.storage, from - start, bytes.subarray(from - offset, to - offset));
     }
   }
+}
+
+function unpad(padded: Uint8Array, rowBytes: number, paddedBytes: number): Uint8Array {
+  const rows = new Uint8Array((padded.byteLength / paddedBytes) * rowBytes);
+  for (let at = 0, to = 0; at < padded.byteLength; at += paddedBytes, to += rowBytes) {
+    rows.set(padded.subarray(at, at + rowBytes), to);
+  }
+  return rows;
 }
 
 /** Bytes of one dtype as bytes of another; exact when widening, rounding to nearest even when narrowing. */
