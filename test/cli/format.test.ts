@@ -146,6 +146,16 @@ describe("progress", () => {
     expect(written).toEqual([]);
   });
 
+  it("shows the end of a text that is longer than the line", () => {
+    const { written, terminal } = fake({});
+    let now = 0;
+    const progress = new Progress(terminal, () => now);
+    progress.showEnd(" a short\none ");
+    now = 200;
+    progress.showEnd("a longer 😀 text: 😀");
+    expect(written).toEqual(["\ra short one", "\r… text: 😀 "]);
+  });
+
   it("rewrites one line, wipes it, and never fills the terminal's width", () => {
     const { written, terminal } = fake({});
     let now = 0;

@@ -56,6 +56,14 @@ describe("one question", () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toBe(answers.map((answer) => `${answer.slice(PROMPT.length).trim()}\n`).join(""));
     expect(answers).toHaveLength(2);
+
+    // On a terminal the best answer so far is shown while it is sought, and wiped.
+    const waited = await cli([...ONE, ...flags], { terminal: true });
+    expect(waited.stdout).toBe(stdout);
+    const shown = waited.stderr.split("\r").filter((line) => !/^ *$|loading|computing/.test(line));
+    expect(shown.length).toBeGreaterThan(0);
+    expect(answers.some((answer) => answer.slice(PROMPT.length).trim().startsWith(shown[0].trim()))).toBe(true);
+    expect(waited.stderr).toMatch(/\r +\r$/);
   });
 
   it("repeats what it samples from a seed", async () => {

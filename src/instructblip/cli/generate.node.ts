@@ -8,7 +8,7 @@ import type { StorageDType } from "../../modules/weights.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type Shard, sizeOf } from "../evaluation/part.ts";
 import type { GenerationOptions } from "../generation/configuration.ts";
-import { TextIteratorStreamer } from "../generation/streamer.ts";
+import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
 import type { InstructBlipForConditionalGeneration, InstructBlipInputs } from "../instructblip.ts";
 import { readImageFile } from "../platform.node.ts";
 import { InstructBlipProcessor } from "../processor.ts";
@@ -84,8 +84,16 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
     const options = { ...inputs, ...question.generation, tokenizer, signal, return_dict_in_generate: false } as const;
     const { num_beams, num_return_sequences } = question.generation;
     if ((num_beams ?? 1) > 1 || (num_return_sequences ?? 1) > 1) {
-      // Which answer is best is known at the end only.
-      const answers = await model.generate({ ...options, return_full_text: false });
+      // Which answer is best is known at the end only; who waits at a terminal sees the best one so far.
+      const progress = new Progress(terminal);
+      const decode = (ids: readonly number[]) => processor.batch_decode([[...ids]], { skip_special_tokens: true })[0];
+      const streamer: Streamer = {
+        put: () => {},
+        best: ([ids]) => progress.showEnd(decode(ids)),
+        end: () => progress.clear(),
+      };
+      const shown = terminal.errIsTerminal && (num_beams ?? 1) > 1 ? { streamer } : {};
+      const answers = await model.generate({ ...options, ...shown, return_full_text: false });
       const texts = processor.batch_decode(answers, { skip_special_tokens: true });
       return await terminal.out(texts.map((text) => `${text.trim()}\n`).join(""));
     }

@@ -95,6 +95,14 @@ export class Progress {
     this.#shown = line.length;
   }
 
+  /** Shows a text that grows, on one line: its end, if there is no room for all of it. */
+  showEnd(text: string): void {
+    const line = text.replace(/\s+/g, " ").trim();
+    const room = this.#terminal.columns - 1;
+    const end = line.slice(1 - room).replace(/^[\udc00-\udfff]/, ""); // half of a character
+    this.show(line.length > room ? `…${end}` : line);
+  }
+
   /** Wipes the line: before anything else is written, and at the end. */
   clear(): void {
     if (this.#shown) this.#terminal.err(`\r${" ".repeat(this.#shown)}\r`);
