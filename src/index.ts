@@ -1,9 +1,14 @@
 /** What the package offers, whatever the platform; index.node.ts and index.browser.ts add where files and adapters come from. */
+export { AutoConfig, AutoModelForImageTextToText } from "./instructblip/auto_model.ts";
 export { type AnyProcessor, AutoProcessor } from "./instructblip/auto_processor.ts";
+export { Blip2ForConditionalGeneration, type Blip2Inputs } from "./instructblip/blip_2.ts";
 export { Blip2Processor } from "./instructblip/blip_2_processor.ts";
 export {
+  Blip2Config,
+  Blip2QFormerConfig,
   InstructBlipConfig,
   InstructBlipQFormerConfig,
+  InstructBlipVideoConfig,
   InstructBlipVisionConfig,
   LlamaConfig,
 } from "./instructblip/config.ts";
@@ -17,10 +22,15 @@ export {
   type InstructBlipInputs,
   type InstructBlipOutput,
 } from "./instructblip/instructblip.ts";
+export {
+  InstructBlipVideoForConditionalGeneration,
+  type InstructBlipVideoInputs,
+} from "./instructblip/instructblip_video.ts";
 export { InstructBlipVideoProcessor } from "./instructblip/instructblip_video_processor.ts";
 export { InstructBlipProcessor } from "./instructblip/processor.ts";
 export { candidateIds, type RankedAnswers, type RankOptions } from "./instructblip/ranking.ts";
 export type { SavePretrainedOptions, SaveProgress } from "./instructblip/save_pretrained.ts";
+export type { ImageFeatures, VisionLanguageModel, VisionLanguageOutput } from "./instructblip/vision_language_model.ts";
 export { traceOutputs } from "./modules/trace.ts";
 export type { WritableFolder } from "./tensor/checkpoint_writer.ts";
 export { type Device, type DeviceOptions, type KernelTime, openDevice } from "./tensor/device.ts";

@@ -12,10 +12,16 @@ export interface HostTensor {
   readonly shape: readonly number[];
 }
 
-/** What every model takes; some take more, and need it. */
-export interface ModelInputs {
+/** What is looked at. */
+export interface VisionInputs {
   /** f32[B, 3, H, W], normalised; of a video f32[B, F, 3, H, W] */
   pixel_values: HostTensor;
+  /** Takes images of other sizes than the model was made for, square or not. Default false. */
+  interpolate_pos_encoding?: boolean;
+}
+
+/** What every model takes; some take more, and need it. */
+export interface ModelInputs extends VisionInputs {
   /** [B][L], with placeholders where image features go. Default: the placeholders and the language model's BOS. */
   input_ids?: Ids;
   attention_mask?: Ids;
@@ -77,8 +83,12 @@ export function maskOf(name: string, mask: Ids | undefined, rows: Ids): Ids {
   return mask;
 }
 
-/** @param layout what the shape's dimensions are called, `[B, 3, H, W]` @throws InputError BAD_PIXELS, BATCH_MISMATCH */
-export function expectPixels(pixels: HostTensor | undefined, B: number, layout: readonly string[]): void {
+/**
+ * @param layout what the shape's dimensions are called, `[B, 3, H, W]`
+ * @param B default: any
+ * @throws InputError BAD_PIXELS, BATCH_MISMATCH
+ */
+export function expectPixels(pixels: HostTensor | undefined, layout: readonly string[], B?: number): void {
   const shape = pixels?.shape;
   const fits = shape?.length === layout.length && shape[layout.indexOf("3")] === 3;
   if (!pixels || !shape || !fits || !(pixels.data instanceof Float32Array)) {
@@ -87,8 +97,9 @@ export function expectPixels(pixels: HostTensor | undefined, B: number, layout: 
       `pixel_values must be a Float32Array of shape [${layout.join(", ")}], got ${shape ? formatShape(shape) : "none"}`,
     );
   }
-  if (shape[0] !== B) {
-    throw new InputError("BATCH_MISMATCH", `${shape[0]} images for ${B} prompts; give one image for each prompt`);
+  if (B !== undefined && shape[0] !== B) {
+    const what = layout.includes("F") ? "video" : "image";
+    throw new InputError("BATCH_MISMATCH", `${shape[0]} ${what}s for ${B} prompts; give one ${what} for each prompt`);
   }
   if (pixels.data.length !== shape.reduce((size, n) => size * n, 1)) {
     throw new InputError(

@@ -22,6 +22,7 @@ import {
   maskOf,
   type Prompt,
   type QFormerInputs,
+  type VisionInputs,
 } from "./inputs.ts";
 import { type Ids, upload } from "./language_model.ts";
 import { InstructBlipQFormerModel, type QFormerOutput } from "./qformer.ts";
@@ -51,7 +52,8 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
     "qformer_attention_mask",
     "input_ids",
     "attention_mask",
-  ] as const;
+    "interpolate_pos_encoding",
+  ];
 
   constructor(weights: Weights, config: InstructBlipConfig) {
     super(weights, config);
@@ -60,7 +62,7 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
 
   /** Image features for an instruction: vision, Q-Former and projection alone. */
   async get_image_features(
-    inputs: Pick<InstructBlipInputs, "pixel_values"> & QFormerInputs & RecordOptions,
+    inputs: VisionInputs & QFormerInputs & RecordOptions,
     { tracer }: ForwardOptions = {},
   ): Promise<ImageFeatures> {
     return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs)));
@@ -68,37 +70,14 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
 
   /** What the Q-Former brings back from an image for an instruction. Hugging Face has this in BLIP-2 alone. */
   async get_qformer_features(
-    inputs: Pick<InstructBlipInputs, "pixel_values"> & QFormerInputs & RecordOptions,
+    inputs: VisionInputs & QFormerInputs & RecordOptions,
     { tracer }: ForwardOptions = {},
   ): Promise<QFormerOutput> {
     return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs).qformer_outputs));
   }
 
-  protected imageFeatures({
-    pixel_values,
-    qformer_input_ids,
-    qformer_attention_mask,
-  }: Pick<InstructBlipInputs, "pixel_values"> & QFormerInputs): ImageFeatures {
-    const { num_query_tokens: Q, qformer_config } = this.config;
-    const T = expectRectangle("qformer_input_ids", qformer_input_ids);
-    const B = qformer_input_ids.length;
-    expectIds("qformer_input_ids", qformer_input_ids, this.qformer.embeddings.word_embeddings.num_embeddings);
-    const text_mask = maskOf("qformer_attention_mask", qformer_attention_mask, qformer_input_ids);
-    expectPixels(pixel_values, B, ["B", "3", "H", "W"]);
-
-    const pixels = this.device.tensor(pixel_values.data, pixel_values.shape); // [B, 3, H, W]
-    const vision_outputs = this.vision_model.forward(pixels);
-    const image_states = vision_outputs.last_hidden_state; // [B, N + 1, Dv]
-
-    const queries = contiguous(this.query_tokens.expand([B, Q, qformer_config.hidden_size])); // [B, Q, Dq]
-    const ids = upload(this.device, qformer_input_ids); // [B, T]
-    const mask = text_mask.map((row) => [...new Array<number>(Q).fill(1), ...row]);
-    const attention_mask = this.device.tensor(Uint32Array.from(mask.flat()), [B, Q + T]);
-    const qformer_outputs = this.qformer.forward(ids, attention_mask, queries, image_states);
-
-    const query_output = contiguous(qformer_outputs.last_hidden_state.narrow(1, 0, Q)); // [B, Q, Dq]
-    const image_features = this.language_projection.forward(query_output); // [B, Q, D]
-    return { vision_outputs, qformer_outputs, image_features };
+  protected imageFeatures(inputs: VisionInputs & QFormerInputs): ImageFeatures {
+    return instructedFeatures(this, inputs);
   }
 
   protected override readPrompt(inputs: InstructBlipInputs): Prompt {
@@ -106,4 +85,37 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
     expectSameRows(prompt, inputs.qformer_input_ids);
     return prompt;
   }
+}
+
+/** The parts of a model that looks at images with an instruction in mind: InstructBLIP, and the same for videos. */
+type InstructedModel = Pick<
+  InstructBlipForConditionalGeneration,
+  "device" | "vision_model" | "query_tokens" | "qformer" | "language_projection"
+>;
+
+/** Images, each with a row of instruction, to image features. @throws InputError */
+export function instructedFeatures(
+  { device, vision_model, query_tokens, qformer, language_projection }: InstructedModel,
+  { pixel_values, interpolate_pos_encoding, qformer_input_ids, qformer_attention_mask }: VisionInputs & QFormerInputs,
+): ImageFeatures {
+  const T = expectRectangle("qformer_input_ids", qformer_input_ids);
+  const B = qformer_input_ids.length;
+  expectIds("qformer_input_ids", qformer_input_ids, qformer.embeddings.word_embeddings.num_embeddings);
+  const text_mask = maskOf("qformer_attention_mask", qformer_attention_mask, qformer_input_ids);
+  expectPixels(pixel_values, ["B", "3", "H", "W"], B);
+
+  const pixels = device.tensor(pixel_values.data, pixel_values.shape); // [B, 3, H, W]
+  const vision_outputs = vision_model.forward(pixels, interpolate_pos_encoding);
+  const image_states = vision_outputs.last_hidden_state; // [B, N + 1, Dv]
+
+  const [, Q, Dq] = query_tokens.shape;
+  const queries = contiguous(query_tokens.expand([B, Q, Dq])); // [B, Q, Dq]
+  const ids = upload(device, qformer_input_ids); // [B, T]
+  const mask = text_mask.map((row) => [...new Array<number>(Q).fill(1), ...row]);
+  const attention_mask = device.tensor(Uint32Array.from(mask.flat()), [B, Q + T]);
+  const qformer_outputs = qformer.forward(ids, attention_mask, queries, image_states);
+
+  const query_output = contiguous(qformer_outputs.last_hidden_state.narrow(1, 0, Q)); // [B, Q, Dq]
+  const image_features = language_projection.forward(query_output); // [B, Q, D]
+  return { vision_outputs, qformer_outputs, image_features };
 }

@@ -25,7 +25,7 @@ import { add } from "../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { cat, contiguous } from "../tensor/ops/copy.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { HIDDEN_ACTS, type InstructBlipQFormerConfig } from "./config.ts";
+import { type Blip2QFormerConfig, HIDDEN_ACTS, type InstructBlipQFormerConfig } from "./config.ts";
 
 /** Queries as they are, then words with positions; one norm over both. Queries get no position. */
 export class InstructBlipQFormerEmbeddings extends Module {
@@ -160,8 +160,8 @@ export class InstructBlipQFormerLayer extends Module {
   readonly crossattention: InstructBlipQFormerAttention | undefined;
   readonly intermediate_query: InstructBlipQFormerIntermediate;
   readonly output_query: InstructBlipQFormerOutput;
-  readonly intermediate: InstructBlipQFormerIntermediate;
-  readonly output: InstructBlipQFormerOutput;
+  readonly intermediate: InstructBlipQFormerIntermediate | undefined;
+  readonly output: InstructBlipQFormerOutput | undefined;
 
   constructor(weights: Weights, config: InstructBlipQFormerConfig, index: number) {
     super(weights);
@@ -173,22 +173,23 @@ export class InstructBlipQFormerLayer extends Module {
         : undefined;
     this.intermediate_query = new InstructBlipQFormerIntermediate(weights.at("intermediate_query"), config);
     this.output_query = new InstructBlipQFormerOutput(weights.at("output_query"), config, F);
+    if (!config.has_text) return;
     this.intermediate = new InstructBlipQFormerIntermediate(weights.at("intermediate"), config);
     this.output = new InstructBlipQFormerOutput(weights.at("output"), config, F);
   }
 
   /**
    * @param x f32[B, Q + T, D]
-   * @param mask u32[B, Q + T]
+   * @param mask u32[B, Q + T]; absent: everything is visible
    * @param image f32[B, N + 1, encoder_hidden_size]
    */
-  forward(x: Tensor, mask: Tensor<"u32">, image: Tensor, Q: number): Tensor {
+  forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor, Q: number): Tensor {
     const T = x.shape[1] - Q;
     x = this.attention.forward(x, { mask }); // [B, Q + T, D]
     let queries = contiguous(x.narrow(1, 0, Q)); // [B, Q, D]
     if (this.crossattention) queries = this.crossattention.forward(queries, { encoder_hidden_states: image });
     queries = this.output_query.forward(this.intermediate_query.forward(queries), queries);
-    if (T === 0) return this.note(queries);
+    if (!this.intermediate || !this.output || T === 0) return this.note(queries);
     let text = contiguous(x.narrow(1, Q, T)); // [B, T, D]
     text = this.output.forward(this.intermediate.forward(text), text);
     return this.note(cat([queries, text], 1)); // [B, Q + T, D]
@@ -196,7 +197,7 @@ export class InstructBlipQFormerLayer extends Module {
 }
 
 /** The stack of layers. */
-class InstructBlipQFormerEncoder extends Module {
+export class InstructBlipQFormerEncoder extends Module {
   readonly layer: readonly InstructBlipQFormerLayer[];
 
   constructor(weights: Weights, config: InstructBlipQFormerConfig) {
@@ -207,7 +208,7 @@ class InstructBlipQFormerEncoder extends Module {
     );
   }
 
-  forward(x: Tensor, mask: Tensor<"u32">, image: Tensor, Q: number): Tensor {
+  forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor, Q: number): Tensor {
     for (const layer of this.layer) {
       this.record("hidden_states", x);
       x = x.device.scope(() => layer.forward(x, mask, image, Q));
@@ -255,14 +256,41 @@ export class InstructBlipQFormerModel extends Module {
   ): QFormerOutput {
     const Q = query_embeds.shape[1];
     const x = this.embeddings.forward(input_ids, query_embeds); // [B, Q + T, D]
-    const last_hidden_state = this.note(this.encoder.forward(x, attention_mask, encoder_hidden_states, Q));
-    const [B, , D] = x.shape;
-    return {
-      last_hidden_state,
-      pooler_output: contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]),
-      hidden_states: recorded(x.device, "hidden_states", this.path),
-      attentions: recorded(x.device, "attentions", this.path),
-      cross_attentions: recorded(x.device, "cross_attentions", this.path),
-    };
+    return outputOf(this.note(this.encoder.forward(x, attention_mask, encoder_hidden_states, Q)), this.path);
   }
+}
+
+/** BLIP-2's, which is not told what is asked: queries go in as they are, under a norm that is its own. */
+export class Blip2QFormerModel extends Module {
+  readonly layernorm: LayerNorm;
+  readonly encoder: InstructBlipQFormerEncoder;
+
+  constructor(weights: Weights, config: Blip2QFormerConfig) {
+    super(weights);
+    this.layernorm = new LayerNorm(weights.at("layernorm"), config.hidden_size, config.layer_norm_eps);
+    this.encoder = new InstructBlipQFormerEncoder(weights.at("encoder"), config);
+  }
+
+  /**
+   * @param query_embeds f32[B, Q, D]
+   * @param encoder_hidden_states f32[B, N + 1, encoder_hidden_size], the image states
+   */
+  forward(query_embeds: Tensor, encoder_hidden_states: Tensor): QFormerOutput {
+    const x = this.layernorm.forward(query_embeds); // [B, Q, D]
+    const Q = x.shape[1];
+    return outputOf(this.note(this.encoder.forward(x, undefined, encoder_hidden_states, Q)), this.path);
+  }
+}
+
+/** With what was recorded on the way, if anything. */
+function outputOf(last_hidden_state: Tensor, path: string): QFormerOutput {
+  const [B, , D] = last_hidden_state.shape;
+  const { device } = last_hidden_state;
+  return {
+    last_hidden_state,
+    pooler_output: contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]),
+    hidden_states: recorded(device, "hidden_states", path),
+    attentions: recorded(device, "attentions", path),
+    cross_attentions: recorded(device, "cross_attentions", path),
+  };
 }

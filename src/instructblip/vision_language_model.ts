@@ -58,7 +58,7 @@ import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
 export interface ImageFeatures {
   readonly vision_outputs: VisionOutput;
   readonly qformer_outputs: QFormerOutput;
-  /** f32[B, Q, D]: the query outputs, projected into the language model's embeddings */
+  /** f32[B, Q, D]: the query outputs, projected into the language model's embeddings; of a video f32[B, F·Q, D] */
   readonly image_features: Tensor;
 }
 
@@ -133,7 +133,7 @@ export abstract class VisionLanguageModel<
   /** What was odd but harmless about the checkpoint. */
   readonly warnings: string[] = [];
   /** The names of `I`; what else generate() is given must be an option. */
-  protected abstract readonly input_names: readonly (keyof I & string)[];
+  protected abstract readonly input_names: readonly string[];
   readonly #weights: Weights;
   #ownsDevice = false;
 

@@ -13,6 +13,7 @@ import type { Activation } from "../tensor/activation.ts";
 import { InputError } from "../tensor/errors.ts";
 import { add } from "../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
+import { bicubic } from "../tensor/ops/bicubic.ts";
 import { cat, contiguous } from "../tensor/ops/copy.ts";
 import { linear } from "../tensor/ops/linear.ts";
 import { unfold } from "../tensor/ops/unfold.ts";
@@ -46,12 +47,17 @@ class PatchEmbedding extends Module {
   }
 }
 
-/** Patches behind a class token, with learned positions. f32[B, 3, h, w] -> f32[B, N + 1, D] */
+/**
+ * Patches behind a class token, with learned positions. f32[B, 3, h, w] -> f32[B, N + 1, D]
+ *
+ * Positions were learned for one size of image; for another one the grid of them is resized, if that is asked for.
+ */
 export class InstructBlipVisionEmbeddings extends Module {
   readonly class_embedding: Tensor;
   readonly position_embedding: Tensor;
   readonly patch_embedding: PatchEmbedding;
   readonly image_size: number;
+  readonly patch_size: number;
 
   constructor(weights: Weights, config: InstructBlipVisionConfig) {
     super(weights);
@@ -60,18 +66,36 @@ export class InstructBlipVisionEmbeddings extends Module {
     this.position_embedding = weights.get("position_embedding", [1, config.num_patches + 1, D]);
     this.patch_embedding = new PatchEmbedding(weights.at("patch_embedding"), config);
     this.image_size = config.image_size;
+    this.patch_size = config.patch_size;
   }
 
-  forward(pixels: Tensor): Tensor {
+  /** @throws InputError IMAGE_SIZE */
+  forward(pixels: Tensor, interpolate_pos_encoding: boolean): Tensor {
     const [B, , height, width] = pixels.shape;
     // HF lets a smaller image through and silently gives its patches the wrong positions.
-    if (height !== this.image_size || width !== this.image_size) {
-      const size = this.image_size;
-      throw new InputError("IMAGE_SIZE", `pixel_values: images must be ${size} x ${size}, got ${height} x ${width}`);
+    const [size, least] = [this.image_size, this.patch_size];
+    if (!interpolate_pos_encoding && (height !== size || width !== size)) {
+      throw new InputError("IMAGE_SIZE", `pixel_values: images must be ${size} x ${size}, got ${height} x ${width}`, {
+        hint: "interpolate_pos_encoding: true takes any size",
+      });
+    }
+    if (height < least || width < least) {
+      throw new InputError("IMAGE_SIZE", `pixel_values: a patch has ${least} x ${least}, got ${height} x ${width}`);
     }
     const patches = this.patch_embedding.forward(pixels); // [B, N, D]
     const class_token = this.class_embedding.expand([B, 1, patches.shape[2]]);
-    return this.note(add(cat([class_token, patches], 1), this.position_embedding)); // [B, N + 1, D]
+    return this.note(add(cat([class_token, patches], 1), this.#positions(height, width))); // [B, N + 1, D]
+  }
+
+  /** The learned positions, their grid resized to the patches of an image unless it has that many. f32[1, N + 1, D] */
+  #positions(height: number, width: number): Tensor {
+    const [, learned, D] = this.position_embedding.shape;
+    const n = Math.floor(this.image_size / this.patch_size);
+    const [rows, columns] = [height, width].map((side) => Math.floor(side / this.patch_size));
+    if (height === width && rows === n) return this.position_embedding;
+    const grid = contiguous(this.position_embedding.narrow(1, 1, learned - 1)).reshape([n, n, D]);
+    const resized = bicubic(grid, [rows, columns]).reshape([1, rows * columns, D]);
+    return cat([this.position_embedding.narrow(1, 0, 1), resized], 1); // the class token keeps its own
   }
 }
 
@@ -188,9 +212,13 @@ export class InstructBlipVisionModel extends Module {
     this.post_layernorm = new LayerNorm(weights.at("post_layernorm"), config.hidden_size, config.layer_norm_eps);
   }
 
-  /** @param pixels f32[B, 3, image_size, image_size], normalised */
-  forward(pixels: Tensor): VisionOutput {
-    const x = this.encoder.forward(this.embeddings.forward(pixels)); // [B, N + 1, D]
+  /**
+   * @param pixels f32[B, 3, image_size, image_size], normalised
+   * @param interpolate_pos_encoding takes f32[B, 3, h, w] of any size of at least a patch
+   * @throws InputError IMAGE_SIZE
+   */
+  forward(pixels: Tensor, interpolate_pos_encoding = false): VisionOutput {
+    const x = this.encoder.forward(this.embeddings.forward(pixels, interpolate_pos_encoding)); // [B, N + 1, D]
     const last_hidden_state = this.post_layernorm.forward(x);
     const [B, , D] = x.shape;
     const class_token = contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]);

@@ -44,7 +44,7 @@ async function open(name: string) {
 function rowOf({ pixel_values, ...ids }: InstructBlipInputs, b: number): InstructBlipInputs {
   const [, ...shape] = pixel_values.shape;
   const size = shape.reduce((product, n) => product * n, 1);
-  const row: unknown = Object.fromEntries(Object.entries(ids).map(([name, rows]) => [name, [rows[b]]]));
+  const row: unknown = Object.fromEntries(Object.entries(ids).map(([name, rows]) => [name, [(rows as number[][])[b]]]));
   const data = pixel_values.data.slice(b * size, (b + 1) * size);
   return { ...(row as typeof ids), pixel_values: { data, shape: [1, ...shape] } };
 }

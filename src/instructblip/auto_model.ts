@@ -1,0 +1,47 @@
+/** The model that a checkpoint is: the class is picked by config.json's model_type. Source: transformers, models/auto. */
+import type { Folder } from "../tensor/source.ts";
+import { Blip2ForConditionalGeneration } from "./blip_2.ts";
+import { readConfigJson, type VisionLanguageConfig } from "./config.ts";
+import { InstructBlipForConditionalGeneration } from "./instructblip.ts";
+import { InstructBlipVideoForConditionalGeneration } from "./instructblip_video.ts";
+import { platform } from "./platform.ts";
+import type { FromPretrainedOptions, VisionLanguageModel } from "./vision_language_model.ts";
+
+const MODELS = {
+  instructblip: InstructBlipForConditionalGeneration,
+  "blip-2": Blip2ForConditionalGeneration,
+  instructblipvideo: InstructBlipVideoForConditionalGeneration,
+} as const;
+
+/** A checkpoint's class. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL */
+function modelClass(text: string, name?: string): (typeof MODELS)[keyof typeof MODELS] {
+  const { model_type } = readConfigJson(text, name ?? "config.json", Object.keys(MODELS));
+  return MODELS[model_type as keyof typeof MODELS];
+}
+
+export const AutoConfig = {
+  /** Reads a config.json. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL and those of the config */
+  parse(text: string, name?: string): VisionLanguageConfig {
+    return modelClass(text, name).config_class.parse<VisionLanguageConfig>(text, name);
+  },
+
+  /** The name of the class that AutoModelForImageTextToText takes. */
+  architecture(text: string): string {
+    return modelClass(text).name;
+  },
+};
+
+export const AutoModelForImageTextToText = {
+  /**
+   * Loads a checkpoint folder, whichever of the models it is.
+   *
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder (a browser's files, HTTP)
+   * @throws ConfigError, WeightError, DeviceError; the signal's reason
+   */
+  async from_pretrained(from: string | Folder, options: FromPretrainedOptions = {}): Promise<VisionLanguageModel> {
+    const { on_download, signal } = options;
+    const folder = typeof from === "string" ? await platform().openFolder(from, { on_download, signal }) : from;
+    const Model = modelClass(await folder.text("config.json", 2 ** 20));
+    return (Model as typeof InstructBlipForConditionalGeneration).from_pretrained(folder, options);
+  },
+};

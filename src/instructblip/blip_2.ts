@@ -1,0 +1,69 @@
+/**
+ * BLIP-2: InstructBLIP's elder, whose Q-Former has queries only. It brings back the same of an image whatever is asked.
+ *
+ *   pixels ─ vision_model ─► image states ─┐
+ *   query_tokens ───────────────────────► qformer ─ language_projection ─► image features
+ *   [<image> x Q][prompt] ─ embed_tokens ─ <image> rows replaced by image features ─► language_model ─► logits
+ *
+ * B rows, Q queries, D hidden size.
+ * Source: Li et al. 2023, BLIP-2; transformers 5.18, modeling_blip_2.py.
+ */
+import { type RecordOptions, recording } from "../modules/record.ts";
+import type { Weights } from "../modules/weights.ts";
+import { contiguous } from "../tensor/ops/copy.ts";
+import { Blip2Config } from "./config.ts";
+import { expectPixels, type ModelInputs, type Prompt, type VisionInputs } from "./inputs.ts";
+import { Blip2QFormerModel, type QFormerOutput } from "./qformer.ts";
+import { type ForwardOptions, type ImageFeatures, VisionLanguageModel } from "./vision_language_model.ts";
+
+/** What the processor makes of images and text; of images alone there are no ids. */
+export interface Blip2Inputs extends ModelInputs {}
+
+export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Config, Blip2Inputs> {
+  static readonly config_class = Blip2Config;
+  /** Keeps its precision in a model of lower precision, as in HF. */
+  readonly qformer: Blip2QFormerModel;
+  protected readonly input_names = ["pixel_values", "input_ids", "attention_mask", "interpolate_pos_encoding"];
+
+  constructor(weights: Weights, config: Blip2Config) {
+    super(weights, config);
+    this.qformer = new Blip2QFormerModel(weights.at("qformer").lossless(), config.qformer_config);
+  }
+
+  /** Image features: vision, Q-Former and projection alone. */
+  async get_image_features(
+    inputs: VisionInputs & RecordOptions,
+    { tracer }: ForwardOptions = {},
+  ): Promise<ImageFeatures> {
+    return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs)));
+  }
+
+  /** What the Q-Former brings back from an image. */
+  async get_qformer_features(
+    inputs: VisionInputs & RecordOptions,
+    { tracer }: ForwardOptions = {},
+  ): Promise<QFormerOutput> {
+    return this.run(tracer, () => recording(this.device, inputs, () => this.#look(inputs).qformer_outputs));
+  }
+
+  protected imageFeatures(inputs: VisionInputs): ImageFeatures {
+    const outputs = this.#look(inputs);
+    const image_features = this.language_projection.forward(outputs.qformer_outputs.last_hidden_state); // [B, Q, D]
+    return { ...outputs, image_features };
+  }
+
+  #look({ pixel_values, interpolate_pos_encoding }: VisionInputs): Omit<ImageFeatures, "image_features"> {
+    expectPixels(pixel_values, ["B", "3", "H", "W"]);
+    const pixels = this.device.tensor(pixel_values.data, pixel_values.shape); // [B, 3, H, W]
+    const vision_outputs = this.vision_model.forward(pixels, interpolate_pos_encoding);
+    const [, Q, Dq] = this.query_tokens.shape;
+    const queries = contiguous(this.query_tokens.expand([pixels.shape[0], Q, Dq])); // [B, Q, Dq]
+    return { vision_outputs, qformer_outputs: this.qformer.forward(queries, vision_outputs.last_hidden_state) };
+  }
+
+  protected override readPrompt(inputs: Blip2Inputs): Prompt {
+    const prompt = super.readPrompt(inputs);
+    expectPixels(inputs.pixel_values, ["B", "3", "H", "W"], prompt.B);
+    return prompt;
+  }
+}
