@@ -3,6 +3,7 @@
     python make.py named  --out data                    the committed goldens, again
     python make.py random --seed 7 --count 20 --out DIR  fresh composites for a live parity run
     python make.py verify DIR                            reload every folder under DIR and compare
+    python make.py saved DIR                             compare every folder under DIR with its subfolder saved/
 
 One golden is one checkpoint folder plus its pictures, golden.safetensors and golden.json; README.md says what is in
 them. The model is reloaded from that folder before anything is recorded, so a golden never rests on what was in memory.
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
@@ -397,6 +399,84 @@ def verify(root, remake):
     return len(failed) == 0
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# What another program saved
+
+
+def auto_model(folder):
+    """The model of a folder, whichever class it is, in f32, and what from_pretrained had to say about it."""
+    return transformers.AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+
+
+def stored_dtypes(folder):
+    """Tensor name -> dtype, of all weight files of a folder."""
+    dtypes = {}
+    for path in folder.glob("model*.safetensors"):
+        with safe_open(path, "pt") as file:
+            dtypes |= {name: file.get_slice(name).get_dtype() for name in file.keys()}
+    return dtypes
+
+
+@torch.no_grad()
+def compare_saved(folder):
+    """Loads a golden and its copy in saved/. Returns a list of complaints, empty if nothing tells them apart."""
+    about = json.loads((folder / "golden.json").read_text())
+    (ours, info), (theirs, _) = auto_model(folder / "saved"), auto_model(folder)
+    complaints = [f"{kind}: {sorted(map(str, names))[:3]}" for kind, names in info.items() if names]
+    if type(ours) is not type(theirs):
+        complaints.append(f"is a {type(ours).__name__}")
+
+    def said(model):
+        return {k: v for k, v in model.config.to_dict().items() if k not in ("transformers_version", "_name_or_path")}
+
+    if said(ours) != said(theirs):
+        complaints.append(f"config.json: {[k for k in said(theirs) | said(ours) if said(ours).get(k) != said(theirs).get(k)]}")
+    expected, actual = theirs.state_dict(), ours.state_dict()
+    if expected.keys() != actual.keys():
+        complaints.append(f"other tensors: {sorted(expected.keys() ^ actual.keys())[:3]}")
+    complaints += [
+        f"{key} differs" for key in expected.keys() & actual.keys()
+        if digest(expected[key].contiguous()) != digest(actual[key].contiguous())
+    ]
+    before, after = stored_dtypes(folder), stored_dtypes(folder / "saved")
+    complaints += [f"{key} is {after[key]}, was {before[key]}" for key in before.keys() & after.keys() if before[key] != after[key]]
+
+    pictures = [Image.open(folder / file) for file in about["pictures"]]
+    processors = [transformers.AutoProcessor.from_pretrained(path) for path in (folder, folder / "saved")]
+    inputs, again = [
+        processor(images=pictures, text=about["prompts"], padding=True, return_tensors="pt") for processor in processors
+    ]
+    if list(inputs) != list(again) or not all(torch.equal(inputs[key], again[key]) for key in inputs):
+        complaints.append("the processors differ")
+    first, second = [processor.tokenizer for processor in processors]
+    ids = list(range(len(first)))
+    if first.get_vocab() != second.get_vocab() or first.batch_decode(ids, skip_special_tokens=True) != second.batch_decode(
+        ids, skip_special_tokens=True
+    ):
+        complaints.append("the tokenizers differ")
+
+    start = {}
+    if theirs.config.text_config.is_encoder_decoder:
+        start["decoder_input_ids"] = torch.full_like(inputs["input_ids"][:, :1], theirs.config.text_config.decoder_start_token_id)
+    logits, copied = [model.eval()(**inputs, **start).logits for model in (theirs, ours)]
+    difference = float((logits - copied).abs().max() / logits.abs().max())
+    if not difference <= 1e-6:
+        complaints.append(f"logits differ by {difference:.1e}")
+    note(f"{folder / 'saved'}: {'; '.join(complaints) or 'loads as the original does'} (logits differ by {difference:.1e})")
+    return complaints
+
+
+def compare_all_saved(root):
+    folders = sorted(path.parent.parent for path in root.rglob("saved/config.json"))
+    if not folders:
+        sys.exit(f"{root}: nothing was saved in it")
+    failed = [folder for folder in folders if compare_saved(folder)]
+    note(f"{len(folders) - len(failed)} of {len(folders)} saved folders load as their originals do")
+    return len(failed) == 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -411,6 +491,8 @@ def main():
     check = commands.add_parser("verify", help="reload and recompute every golden under a folder")
     check.add_argument("root", type=Path)
     check.add_argument("--remake", action="store_true", help="also make each again and compare every file's bytes")
+    saved = commands.add_parser("saved", help="compare every golden under a folder with what was saved of it")
+    saved.add_argument("root", type=Path)
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)  # the sums' order, and so the last bits, would hang on the number of cores
@@ -421,6 +503,8 @@ def main():
         make_named(arguments.out, arguments.only or composites.NAMED)
     elif arguments.command == "random":
         make_random(arguments.out, arguments.seed, arguments.count, arguments.backbone or list(composites.BACKBONES))
+    elif arguments.command == "saved":
+        sys.exit(0 if compare_all_saved(arguments.root) else 1)
     elif not verify(arguments.root, arguments.remake):
         sys.exit(1)
 

@@ -9,14 +9,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { openDevice } from "../../src/index.node.ts";
+import { type Device, openDevice } from "../../src/index.node.ts";
 import { climb, failures, Golden, type ParityRow } from "./golden.ts";
+import { saveCopies } from "./saved.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const requirements = join(root, "test/golden/requirements.txt");
 const HELP = `usage: npm run parity -- [options]
 
-Draws random InstructBLIPs with PyTorch and compares every module, the logits and the generated tokens.
+Draws random InstructBLIPs with PyTorch and compares every module, the logits and the generated tokens. Then saves each
+and has transformers load the copy.
 
   --count N     composites to draw (default 8)
   --seed N      seed of the drawing (default: the clock)
@@ -50,8 +52,8 @@ async function main(): Promise<number> {
     ? join(root, "test/golden/data")
     : await mkdtemp(join(tmpdir(), "instructblip-parity-"));
   try {
+    const python = values.goldens ? undefined : pythonWithPackages();
     if (!values.goldens) {
-      const python = pythonWithPackages();
       if (!python) return 1;
       console.error(`drawing ${values.count} composites from seed ${seed} …`);
       const made = run(python, [
@@ -84,14 +86,22 @@ async function main(): Promise<number> {
     console.log(`\n${table(rows, values.modules ? everyModule : values.summary ? part : kindOfModule)}`);
     if (values.json)
       await writeFile(values.json, `${JSON.stringify({ seed, adapter: device.caps.description, rows }, null, 1)}\n`);
+    const loads = python === undefined || (await loadsSaved(python, folder, names, device));
     device.destroy();
     const failed = rows.filter((row) => !(row.share <= 1)).length;
     console.log(`\n${names.length} composites, ${rows.length} comparisons, ${failed} failed`);
-    return failed ? 1 : 0;
+    return failed || !loads ? 1 : 0;
   } finally {
     if (!values.goldens && values.keep) console.log(`kept ${folder}`);
     else if (!values.goldens) await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Whether transformers loads what is saved here as it loads the original. Says so itself. */
+async function loadsSaved(python: string, folder: string, names: readonly string[], device: Device): Promise<boolean> {
+  console.error("saving each composite and loading it with transformers …");
+  await saveCopies(folder, names, device);
+  return run(python, [join(root, "test/golden/make.py"), "saved", folder]);
 }
 
 type NamedRow = ParityRow & { golden: string };
