@@ -70,6 +70,23 @@ describe.each(["plain_f32", "opt_plain", "t5_flan"])("%s", async (name) => {
     expectClose(output.sequences_scores!, host.output.sequences_scores!, TOLERANCES.beam_scores, "scores");
   });
 
+  test.each([
+    [{ top_k: 5, temperature: 0.7, top_p: 0.9 }, 6],
+    [{ top_k: 9, typical_p: 0.8, min_p: 0.01, num_return_sequences: 3, ...processed }, 10],
+    [{ top_k: 1, epsilon_cutoff: 1e-4, temperature: 3 }, 2],
+    [{ top_k: 7, eta_cutoff: 0.02, repetition_penalty: 0.8, renormalize_logits: true }, 8],
+  ])("sampling with %o reads %i scores and ids of each row, and draws what it would from all", async (ways, K) => {
+    const options = { do_sample: true, seed: 11, max_new_tokens: 9, eos_token_id: 2, ...ways };
+    const { output, reads } = await run(options);
+    const R = B * ("num_return_sequences" in ways ? ways.num_return_sequences! : 1);
+    expect(reads[0]).toBe(8 * K * B);
+    expect(new Set(reads.slice(1))).toEqual(new Set([8 * K * R]));
+    const host = await run({ ...options, output_scores: true });
+    expect(host.reads[0]).toBe(4 * B * V);
+    expect(output.sequences).toEqual(host.output.sequences);
+    expect(output.sequences).not.toEqual((await run({ ...options, seed: 12, top_k: 20 })).output.sequences);
+  });
+
   test("greedy search with a penalty and bans reads an id of each row", async () => {
     const options = { max_new_tokens: 7, eos_token_id: 2, ...processed };
     const { output, reads } = await run(options);

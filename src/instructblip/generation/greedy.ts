@@ -4,8 +4,8 @@
  */
 import { argmaxOf } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
-import type { Decoder, Tokens } from "./decoder.ts";
-import { editsOf, type LogitsProcessor } from "./logits_process.ts";
+import type { Decoder, Logits, Tokens } from "./decoder.ts";
+import { editsOf, type LogitsProcessor, shortlistOf } from "./logits_process.ts";
 import { type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import { multinomial, RandomNumbers } from "./sampling.ts";
 import type { StoppingCriterion } from "./stopping.ts";
@@ -36,6 +36,7 @@ export async function tokenByToken(
   const records = new StepRecords();
   const random = do_sample ? new RandomNumbers(config.seed) : undefined;
   const inMemory = random || scores || raw; // needs the scores themselves
+  const shortlist = random && !scores && !raw && decoder.topK ? shortlistOf(processors) : undefined;
 
   const rows = prompt.flatMap((ids) => Array.from({ length: copies }, () => [...ids]));
   const unfinished = rows.map(() => true);
@@ -53,11 +54,26 @@ export async function tokenByToken(
         const best = decoder.argmax(processors.length === 0 ? logits : decoder.edit!(logits, edits));
         return { ids: fill([...(await best.read())]), tensor: best };
       }
-      const data = repeatRows(await logits.read(), previous ? rows.length : prompt.length, previous ? 1 : copies);
+      let scored = logits;
+      let left = processors;
+      if (shortlist && (shortlist.edits.length === 0 || decoder.edit)) {
+        const changes = editsOf(shortlist.edits, previous ? rows : prompt, config.vocabulary);
+        if (shortlist.edits.length) scored = decoder.edit!(logits, changes!);
+        left = shortlist.rest;
+        const drawn = await drawFromShortlist(scored, previous ? rows.length : prompt.length, step);
+        if (drawn) {
+          const ids = fill(drawn);
+          return {
+            ids,
+            tensor: decoder.upload(ids.map((id, b) => (id >= 0 && id < config.vocabulary ? id : drawn[b]))),
+          };
+        }
+      }
+      const data = repeatRows(await scored.read(), previous ? rows.length : prompt.length, previous ? 1 : copies);
       const shape = [rows.length, data.length / rows.length] as const;
       raw?.push({ data: data.slice(), shape });
       const views = rowsOf(data, rows.length);
-      for (const process of processors) process(rows, views);
+      for (const process of left) process(rows, views);
       scores?.push({ data, shape });
       const chosen = views.map((row, b) => (random ? multinomial(row, random.at(b, step)) : argmaxOf(row)));
       const ids = fill(chosen);
@@ -84,6 +100,34 @@ export async function tokenByToken(
     ...records.states,
     ...(random && { seed: random.seed }),
   };
+
+  /**
+   * A draw for every row from the best k of its R scores, which alone leave the device; undefined where a tie with the
+   * last of them means that more belong to them.
+   */
+  async function drawFromShortlist(scored: Logits, R: number, step: number): Promise<number[] | undefined> {
+    const { k, rest } = shortlist!;
+    const K = Math.min(k + 1, config.vocabulary);
+    const best = await decoder.topK!(scored, new Float32Array(R), 1, K);
+    const drawn: number[] = [];
+    for (const [b, ids] of rows.entries()) {
+      const at = K * Math.floor((b * R) / rows.length);
+      // By id, as in a whole row: sums then add up in the same order.
+      const list = Array.from({ length: K }, (_, i) => ({ id: best.indices[at + i], score: best.scores[at + i] }));
+      const last = rest.slice(
+        0,
+        rest.findIndex((process) => process.best !== undefined),
+      );
+      const ends = Float32Array.from(list.slice(-2), ({ score }) => score);
+      for (const process of last) process([ids], [ends]); // unequal scores may become equal
+      if (K === k + 1 && ends[0] === ends[1] && ends[0] > Number.NEGATIVE_INFINITY) return undefined;
+      list.sort((one, other) => one.id - other.id);
+      const values = Float32Array.from(list, ({ score }) => score);
+      for (const process of rest) process([ids], [values]);
+      drawn.push(list[multinomial(values, random!.at(b, step))].id);
+    }
+    return drawn;
+  }
 
   /** A finished row emits pad; without any eos id it goes on, as in HF, until all rows are finished. */
   function fill(chosen: number[]): number[] {

@@ -17,6 +17,10 @@ export interface LogitsProcessor {
   readonly penalty?: number;
   /** Set if all it does is to forbid these ids after a row. */
   readonly bans?: Bans;
+  /** Set if it keeps the order of scores. */
+  readonly ordered?: true;
+  /** Set if all it does is to keep this many of the best scores, and ties with the last of them. */
+  readonly best?: number;
 }
 
 type Bans = (ids: readonly number[]) => Iterable<number>;
@@ -65,6 +69,26 @@ export function editsOf(
   );
   return { penalty, penalised, banned };
 }
+
+/**
+ * A chain that edits, then keeps the best of what may be scaled in between: what follows needs to see no other scores.
+ *
+ * @returns how many those are, the processors that edit, and the rest, which still begins by keeping them
+ */
+export function shortlistOf(
+  processors: readonly LogitsProcessor[],
+): { k: number; edits: LogitsProcessor[]; rest: LogitsProcessor[] } | undefined {
+  const edits = processors.filter(({ penalty, bans }) => penalty !== undefined || bans !== undefined);
+  const rest = processors.slice(edits.length);
+  const at = rest.findIndex(({ best }) => best !== undefined);
+  const clean = processors.slice(0, edits.length).every((processor, i) => processor === edits[i]);
+  if (!clean || at < 0 || rest[at].best! > LONGEST_SHORTLIST || !rest.slice(0, at).every(({ ordered }) => ordered))
+    return undefined;
+  return { k: rest[at].best!, edits, rest };
+}
+
+/** Finding the best takes a round for each on the GPU: from some hundreds on, the whole row is read faster. */
+const LONGEST_SHORTLIST = 256;
 
 const f = Math.fround;
 const NEVER = Number.NEGATIVE_INFINITY;
@@ -201,9 +225,12 @@ export const renormalize: LogitsProcessor = each((_, scores) => logSoftmaxInPlac
 
 export function temperature(T: number): LogitsProcessor {
   const t = f(T);
-  return each((_, scores) => {
-    for (let i = 0; i < scores.length; i++) scores[i] /= t;
-  });
+  return Object.assign(
+    each((_, scores) => {
+      for (let i = 0; i < scores.length; i++) scores[i] /= t;
+    }),
+    { ordered: true as const },
+  );
 }
 
 /** Keeps the likeliest tokens while their share of the entropy of the best 100 stays within `share`. */
@@ -223,12 +250,14 @@ export function topH(share: number): LogitsProcessor {
 
 /** Drops scores below the k-th largest; ties with it stay. */
 export function topK(k: number, keep: number): LogitsProcessor {
-  return each((_, scores) => {
-    const n = Math.min(Math.max(k, keep), scores.length);
+  const best = Math.max(k, keep);
+  const process = each((_, scores) => {
+    const n = Math.min(best, scores.length);
     // Insertion is quadratic in n: beyond some hundreds sorting all is faster.
     const least = n <= 256 ? scores[topIndices(scores, n)[n - 1]] : scores.slice().sort()[scores.length - n];
     dropWhere(scores, (i) => scores[i] < least);
   });
+  return Object.assign(process, { best });
 }
 
 /** Drops the least likely tokens whose probabilities together are at most 1 - p. */
