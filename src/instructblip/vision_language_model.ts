@@ -433,6 +433,8 @@ export abstract class VisionLanguageModel<
       step: (tokens) => recordingStates(() => decoding.step(tokens)),
       recorded: () => readStates(states),
       reorder: (rows) => decoding.reorder(rows),
+      // A GPU has the next step at hand while the last one's ids travel; a software driver would only work for nothing.
+      lead: device.caps.isSoftware ? 0 : 3,
       argmax,
       logSoftmax,
       edit: editScores,

@@ -90,6 +90,7 @@ export class TableDecoder implements Decoder<HostLogits, HostTokens> {
   readonly logSoftmax?: (logits: HostLogits) => HostLogits;
   readonly edit?: (logits: HostLogits, edits: Edits) => HostLogits;
   readonly topK?: NonNullable<Decoder<HostLogits, HostTokens>["topK"]>;
+  lead?: number;
 
   /** @param shortcuts offer what a GPU does */
   constructor(prompt: readonly (readonly number[])[], shortcuts = false) {

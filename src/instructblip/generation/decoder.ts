@@ -52,6 +52,9 @@ export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
   /** What the last prefill or step recorded besides its logits; asked for in the scope that it ran in. */
   recorded?(): Promise<Recorded>;
 
+  /** Steps that are worth launching before the ids of the first of them are read. Default: 0 */
+  readonly lead?: number;
+
   // What spares searches from reading f32[R, V] back. A decoder without them is slower, and gives the same.
 
   /** Log probabilities f32[R, V]. */

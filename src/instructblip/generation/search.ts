@@ -1,5 +1,6 @@
 /** From checked options to answers: the search that they name, over any decoder. */
 import { InputError } from "../../tensor/errors.ts";
+import { canRunAhead, greedyAhead } from "./ahead.ts";
 import { beamSearch } from "./beam_search.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder } from "./decoder.ts";
@@ -33,7 +34,11 @@ export async function search(
   }
   const stops = stoppingCriterion(config, tokenizer);
   const options = { ...inputs, config, processors: logitsProcessors(config), stops };
-  const output = await (beams ? beamSearch : tokenByToken)(decoder, prompt, options);
+  const lead = decoder.lead ?? 0;
+  const output =
+    lead > 0 && canRunAhead(options)
+      ? await greedyAhead(decoder, prompt, options, lead)
+      : await (beams ? beamSearch : tokenByToken)(decoder, prompt, options);
   if (!config.return_full_text) output.sequences = output.sequences.map((ids) => ids.slice(config.prompt_length));
   return output;
 }

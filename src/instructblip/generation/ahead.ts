@@ -1,0 +1,65 @@
+/**
+ * Greedy search whose ids stay on the GPU: each step is fed what the one before chose, and the ids are read some steps
+ * late, for stopping and for whoever listens. Steps beyond an answer's end are thrown away. The same as `tokenByToken`,
+ * which waits for every id.
+ */
+import type { Decoder, Tokens } from "./decoder.ts";
+import type { SearchOptions } from "./greedy.ts";
+import type { GenerateOutput } from "./output.ts";
+
+/** Whether nothing needs the scores, or the ids before the next step: then `greedyAhead` will do. */
+export function canRunAhead({ config, processors }: Pick<SearchOptions, "config" | "processors">): boolean {
+  const { do_sample, num_beams, num_return_sequences, return_dict_in_generate: whole } = config;
+  const records =
+    config.output_scores || config.output_logits || config.output_attentions || config.output_hidden_states;
+  return !do_sample && num_beams === 1 && num_return_sequences === 1 && processors.length === 0 && !(whole && records);
+}
+
+/**
+ * @param prompt ids of every row, all of one length
+ * @param lead steps that may be launched before the ids of the first of them are read, 1 or more
+ * @returns prompt and answer of every row; rows that ended early are filled with pad_token_id
+ */
+export async function greedyAhead(
+  decoder: Decoder,
+  prompt: readonly (readonly number[])[],
+  { config, stops, streamer, signal, on_token }: SearchOptions,
+  lead: number,
+): Promise<GenerateOutput> {
+  const { pad_token_id: pad, eos_token_id, max_length } = config;
+  const rows = prompt.map((ids) => [...ids]);
+  const unfinished = rows.map(() => true);
+  streamer?.put(rows);
+
+  const launches = max_length - rows[0].length;
+  const waiting: Promise<Uint32Array>[] = [];
+  let tokens: Tokens | undefined;
+  try {
+    for (let launched = 0, step = 0; unfinished.includes(true) && !streamer?.cancelled; ) {
+      signal?.throwIfAborted();
+      if (launched < launches && waiting.length <= lead) {
+        const previous = tokens;
+        tokens = decoder.scope(() => decoder.argmax(previous ? decoder.step(previous) : decoder.prefill()));
+        previous?.dispose();
+        const ids = tokens.read();
+        ids.catch(() => {}); // thrown when its turn comes
+        waiting.push(ids);
+        launched++;
+        continue;
+      }
+      const chosen = [...(await waiting.shift()!)];
+      const fills = eos_token_id.length > 0 && pad !== null;
+      const ids = fills ? chosen.map((id, b) => (unfinished[b] ? id : pad)) : chosen;
+      for (const [b, id] of ids.entries()) {
+        rows[b].push(id);
+        if (unfinished[b] && stops(rows[b])) unfinished[b] = false;
+      }
+      streamer?.put(ids.map((id) => [id]));
+      on_token?.(step++);
+    }
+  } finally {
+    await Promise.allSettled(waiting); // the cache is in use until then
+    tokens?.dispose();
+  }
+  return { sequences: rows };
+}
