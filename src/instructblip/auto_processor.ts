@@ -6,21 +6,15 @@
 import { ConfigError } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
 import { type Blip2BatchFeature, Blip2Processor } from "./blip_2_processor.ts";
-import {
-  InstructBlipVideoProcessor,
-  type InstructBlipVideoProcessorInput,
-  type VideoBatchFeature,
-} from "./instructblip_video_processor.ts";
+import { InstructBlipVideoProcessor, type VideoBatchFeature } from "./instructblip_video_processor.ts";
 import { readJson } from "./json_file.ts";
 import type { OpenFolderOptions } from "./platform.ts";
 import { type BatchFeature, InstructBlipProcessor, type ProcessorBase, type ProcessorInput } from "./processor.ts";
 import { folderOf } from "./processor_files.ts";
 
-/** Any processor, called alike; `processor_class` says which it is. Only a video's takes lists of frames. */
+/** Any processor, called alike, a video's with the frames of one video; `processor_class` says which it is. */
 export interface AnyProcessor extends ProcessorBase {
-  (
-    input: ProcessorInput | InstructBlipVideoProcessorInput,
-  ): Promise<Partial<BatchFeature> | Partial<Blip2BatchFeature> | Partial<VideoBatchFeature>>;
+  (input: ProcessorInput): Promise<Partial<BatchFeature> | Partial<Blip2BatchFeature> | Partial<VideoBatchFeature>>;
   readonly processor_class: "InstructBlipProcessor" | "Blip2Processor" | "InstructBlipVideoProcessor";
   readonly model_input_names: readonly string[];
 }
@@ -48,7 +42,7 @@ export const AutoProcessor = {
         hint: `there are ${Object.keys(PROCESSORS).join(", ")}`,
       });
     }
-    return (await PROCESSORS[name as keyof typeof PROCESSORS].from_pretrained(folder)) as AnyProcessor;
+    return PROCESSORS[name as keyof typeof PROCESSORS].from_pretrained(folder);
   },
 };
 

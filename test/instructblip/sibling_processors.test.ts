@@ -16,6 +16,7 @@ import {
 } from "../../src/instructblip/instructblip_video_processor.ts";
 import { nodePlatform } from "../../src/instructblip/platform.node.ts";
 import { setPlatform } from "../../src/instructblip/platform.ts";
+import type { ProcessorInput } from "../../src/instructblip/processor.ts";
 import { EngineError } from "../../src/tensor/errors.ts";
 import { type FolderFiles, filesOf, golden, image, memoryFolder, writableMemory } from "./processor_golden.ts";
 
@@ -46,7 +47,7 @@ function inputOf([text, count, options]: Call, processor: AnyProcessor): Instruc
 /** A feature as the goldens have it, or the code of the error. */
 async function outcomeOf(processor: AnyProcessor, input: InstructBlipVideoProcessorInput): Promise<unknown> {
   try {
-    const { pixel_values, ...rows } = await processor(input);
+    const { pixel_values, ...rows } = await processor(input as ProcessorInput);
     if (!pixel_values) return rows;
     const { data, shape } = pixel_values;
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

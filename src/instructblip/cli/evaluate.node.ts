@@ -3,6 +3,7 @@ import { basename, dirname, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { StorageDType } from "../../modules/weights.ts";
 import { InputError } from "../../tensor/errors.ts";
+import { type AnyProcessor, AutoProcessor } from "../auto_processor.ts";
 import {
   difference,
   headerLine,
@@ -16,7 +17,6 @@ import { type Row, summarize } from "../evaluation/summary.ts";
 import type { Item, Task } from "../evaluation/task.ts";
 import type { InstructBlipForConditionalGeneration } from "../instructblip.ts";
 import { readImageFile } from "../platform.node.ts";
-import { InstructBlipProcessor } from "../processor.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
@@ -55,7 +55,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const task = await readTask(evaluation.task);
   const { items, sha256 } = await readData(evaluation.data, task);
   const folder = await openModelFolder(evaluation.model, run);
-  const processor = await InstructBlipProcessor.from_pretrained(folder);
+  const processor = await AutoProcessor.from_pretrained(folder);
   const settings: Settings = {
     version,
     task,
@@ -163,7 +163,7 @@ async function openOut(
 
 async function answer(
   model: InstructBlipForConditionalGeneration,
-  processor: InstructBlipProcessor,
+  processor: AnyProcessor,
   { generation }: Task,
   { image, prompt }: Item,
   base: string,

@@ -6,12 +6,12 @@ import { performance } from "node:perf_hooks";
 import type { Readable } from "node:stream";
 import type { StorageDType } from "../../modules/weights.ts";
 import { InputError } from "../../tensor/errors.ts";
+import { type AnyProcessor, AutoProcessor } from "../auto_processor.ts";
 import { type Shard, sizeOf } from "../evaluation/part.ts";
 import type { GenerationOptions } from "../generation/configuration.ts";
 import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
 import type { InstructBlipForConditionalGeneration, InstructBlipInputs } from "../instructblip.ts";
 import { readImageFile } from "../platform.node.ts";
-import { InstructBlipProcessor } from "../processor.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
@@ -66,7 +66,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   const { terminal, signal } = run;
   let start = performance.now();
   const folder = await openModelFolder(question.model, run);
-  const processor = await InstructBlipProcessor.from_pretrained(folder);
+  const processor = await AutoProcessor.from_pretrained(folder);
   let load_ms = performance.now() - start;
   // A mistake in the picture or the prompt shows before the weights are loaded, not minutes later.
   const watch = new Stopwatch(1);
@@ -121,7 +121,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
 
 interface Loaded {
   readonly model: InstructBlipForConditionalGeneration;
-  readonly processor: InstructBlipProcessor;
+  readonly processor: AnyProcessor;
   readonly load_ms: number;
 }
 
@@ -163,7 +163,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   const lines = isFile ? await countLines(path) : undefined;
   const start = performance.now();
   const folder = await openModelFolder(modelPath, run);
-  const processor = await InstructBlipProcessor.from_pretrained(folder);
+  const processor = await AutoProcessor.from_pretrained(folder);
   const earlier = new Earlier(`--out ${questions.out}`);
   const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, earlier.add);
   const total = lines === undefined ? undefined : Math.max(0, sizeOf(shard, lines) - earlier.done);

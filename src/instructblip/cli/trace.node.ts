@@ -1,17 +1,15 @@
 /** `trace`: one forward pass, its tensors written to a .safetensors file under the names that Hugging Face gives them. */
-import { constants } from "node:fs";
-import { access, stat } from "node:fs/promises";
-import { dirname } from "node:path";
 import { traceOutputs } from "../../modules/trace.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { TensorEntry } from "../../tensor/safetensors.ts";
 import { formatShape } from "../../tensor/shape.ts";
 import { saveSafetensors } from "../../tensor/source.node.ts";
+import { AutoProcessor } from "../auto_processor.ts";
 import type { TextConfig } from "../config.ts";
 import { readImageFile } from "../platform.node.ts";
-import { InstructBlipProcessor } from "../processor.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
 import { formatTable } from "./format.ts";
+import { checkOut } from "./out_file.node.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 
 export interface TraceOptions {
@@ -29,7 +27,7 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   const folder = await openModelFolder(options.model, run);
   const config = await readConfig(folder);
   const decoder_input_ids = decoderIds(options.decoderInputIds, config.text_config);
-  const processor = await InstructBlipProcessor.from_pretrained(folder);
+  const processor = await AutoProcessor.from_pretrained(folder);
   const inputs = await prepareInputs(processor, [await readImageFile(options.image)], [options.prompt]);
   const model = await loadModel(folder, options.dtype, run);
   try {
@@ -72,18 +70,4 @@ function decoderIds(given: readonly number[] | undefined, text: TextConfig): num
     `--decoder-input-ids: the language model (${text.model_type}) has no decoder of its own`,
     { hint: "it is for encoder-decoder models such as T5; leave it out" },
   );
-}
-
-/** Refuses an --out that cannot be written before minutes of work, not after. */
-async function checkOut(path: string): Promise<void> {
-  if ((await stat(path).catch(() => undefined))?.isDirectory()) {
-    throw new InputError("OUT", `--out ${path}: this is a folder; give a file name`);
-  }
-  const folder = dirname(path);
-  if (!(await stat(folder).catch(() => undefined))?.isDirectory()) {
-    throw new InputError("OUT", `--out ${path}: there is no folder ${folder}`);
-  }
-  await access(folder, constants.W_OK).catch(() => {
-    throw new InputError("OUT", `--out ${path}: no permission to write into ${folder}`);
-  });
 }
