@@ -1,11 +1,11 @@
-"""Small random InstructBLIP composites: what the goldens are made of.
+"""Small random composites, InstructBLIP's and its siblings': what the goldens are made of.
 
 A composite is a model with Hugging Face's own classes, its processor with two freshly trained tokenizers, its prompts
 and its pictures. A *spec*, a plain dictionary, says everything about one but its random numbers: NAMED holds those of
 the committed goldens, `random_spec` draws any number of others, `build` makes the composite. Nothing is downloaded and
 nothing is read from the disk. Running a composite and recording what comes out is make.py's work, not this file's.
 
-A new language model is one more entry in BACKBONES.
+A new language model is one more entry in BACKBONES, another sibling one more in MODELS.
 """
 
 import copy
@@ -22,11 +22,18 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
+    AddedToken,
+    AutoTokenizer,
     BertTokenizer,
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
     GPT2Tokenizer,
     InstructBlipConfig,
     InstructBlipForConditionalGeneration,
     InstructBlipProcessor,
+    InstructBlipVideoConfig,
+    InstructBlipVideoForConditionalGeneration,
     LlamaConfig,
     LlamaTokenizer,
     OPTConfig,
@@ -405,11 +412,118 @@ NAMED = {
 }
 
 
+# What is small in all of the siblings' goldens.
+SMALL = {
+    "vision": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "image_size": 21},
+    "qformer": {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2},
+    "num_query_tokens": 3,
+}
+TWO = {"prompts": ["Is the CIRCLE above?", "a photo of"], "modes": ["RGB", "RGB"]}
+
+# Keys that only these have. model: one of MODELS, "instructblip" if absent; frames: pictures a prompt, of a video;
+# pixels: [height, width] of images that the positions are resized for; legacy: no placeholders, features in front.
+SIBLINGS = {
+    "blip2_opt": {
+        **SMALL, **TWO,
+        "description": "BLIP-2 with OPT: queries only in the Q-Former; two prompts padded left, and no prompt at all.",
+        "model": "blip-2",
+        "backbone": "opt",
+        "qformer": {**SMALL["qformer"], "num_hidden_layers": 3},
+        "tokenizer": {"padding_side": "left"},
+        "eos": "config",
+    },
+    "blip2_t5_f16": {
+        **SMALL, **TWO,
+        "description": "BLIP-2 with Flan-T5 in f16, where the Q-Former stays in f32; its layers have the feed-forward for "
+        "text that use_qformer_text_input asks for and nothing runs.",
+        "model": "blip-2",
+        "backbone": "t5",
+        "qformer": {**SMALL["qformer"], "use_qformer_text_input": True},
+        "dtype": "float16",
+    },
+    "blip2_llama_wide": {
+        **SMALL,
+        "description": "BLIP-2 with Llama on an image twice as wide as high, with pixels beyond the last patches.",
+        "model": "blip-2",
+        "pixels": [23, 44],
+        "eos": "config",
+    },
+    "video_1_frame": {
+        **SMALL,
+        "description": "A video of one frame, Llama.",
+        "model": "instructblipvideo",
+        "frames": 1,
+    },
+    "video_3_frames_t5": {
+        **SMALL, **TWO,
+        "description": "Two videos of three frames, Flan-T5, prompts padded right.",
+        "model": "instructblipvideo",
+        "frames": 3,
+        "modes": ["RGB"] * 6,
+        "backbone": "t5",
+        "eos": "config",
+    },
+    "video_4_frames": {
+        **SMALL, **TWO,
+        "description": "Two videos of four frames, as many as Hugging Face's processor gives; Llama, padded left, BERT too.",
+        "model": "instructblipvideo",
+        "frames": 4,
+        "modes": ["RGB"] * 8,
+        "tokenizer": {"padding_side": "left"},
+        "eos": "config",
+    },
+    "larger_image": {
+        **SMALL, **TWO,
+        "description": "Images of 42 pixels for positions learned at 21.",
+        "pixels": [42, 42],
+    },
+    "smaller_image": {
+        **SMALL,
+        "description": "An image of 16 pixels, two patches a side, for positions learned at 21; OPT.",
+        "backbone": "opt",
+        "pixels": [16, 16],
+    },
+    "tall_image_t5": {
+        **SMALL,
+        "description": "An image of as many patches as there are positions, 9 by 1 instead of 3 by 3; Flan-T5.",
+        "backbone": "t5",
+        "pixels": [65, 9],
+    },
+    "legacy_llama": {
+        **SMALL, **TWO,
+        "description": "No image_token_index: features in front of the prompt. Llama, padded left.",
+        "tokenizer": {"padding_side": "left"},
+        "legacy": True,
+        "eos": "config",
+    },
+    "legacy_blip2_opt": {
+        **SMALL, **TWO,
+        "description": "BLIP-2 without image_token_index, OPT, prompts padded right.",
+        "model": "blip-2",
+        "backbone": "opt",
+        "tokenizer": {"padding_side": "right"},
+        "legacy": True,
+        "eos": "list",
+    },
+    "legacy_video_t5": {
+        **SMALL, **TWO,
+        "description": "Two videos of two frames without video_token_index, Flan-T5.",
+        "model": "instructblipvideo",
+        "frames": 2,
+        "modes": ["RGB"] * 4,
+        "backbone": "t5",
+        "legacy": True,
+        "eos": "config",
+    },
+}
+
+
 def named_spec(name):
     """The spec of a committed golden: DEFAULTS, its backbone's and its own differences laid over, one level deep."""
-    backbone = BACKBONES[NAMED[name].get("backbone", DEFAULTS["backbone"])]
+    named = {**NAMED, **SIBLINGS}[name]
+    backbone = BACKBONES[named.get("backbone", DEFAULTS["backbone"])]
     spec = copy.deepcopy({**DEFAULTS, **backbone.DEFAULTS})
-    for key, value in NAMED[name].items():
+    for key, value in named.items():
         spec[key] = {**spec[key], **value} if isinstance(value, dict) else value
     return spec
 
@@ -616,6 +730,142 @@ BACKBONES = {"llama": Llama, "t5": T5, "opt": OPT}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Siblings
+
+
+class InstructBlip:
+    """Everything that is particular to InstructBLIP itself."""
+
+    CONFIG, MODEL = InstructBlipConfig, InstructBlipForConditionalGeneration
+    PLACEHOLDER = "image"
+    KEPT_IN_F32 = ("query_tokens",)
+
+    @staticmethod
+    def processor(images, tokenizer, spec):
+        """The processor, which adds its placeholder to the tokenizer."""
+        qformer_tokenizer = train_qformer_tokenizer(spec["tokenizer"]["words"])
+        return InstructBlipProcessor(images, tokenizer, qformer_tokenizer, num_query_tokens=spec["num_query_tokens"])
+
+    @staticmethod
+    def load_processor(folder):
+        """The processor of a folder."""
+        return InstructBlipProcessor.from_pretrained(folder)
+
+    @staticmethod
+    def features(model, inputs, **options):
+        """What get_image_features() gives for a processor's output."""
+        names = ("pixel_values", "qformer_input_ids", "qformer_attention_mask")
+        return model.get_image_features(**{name: inputs[name] for name in names}, **options)
+
+
+class Blip2(InstructBlip):
+    """BLIP-2: one tokenizer, and a Q-Former that stays in f32."""
+
+    CONFIG, MODEL = Blip2Config, Blip2ForConditionalGeneration
+    KEPT_IN_F32 = ("query_tokens", "qformer.")
+
+    @staticmethod
+    def processor(images, tokenizer, spec):
+        return Blip2Processor(images, tokenizer, num_query_tokens=spec["num_query_tokens"])
+
+    @staticmethod
+    def load_processor(folder):
+        return Blip2Processor.from_pretrained(folder)
+
+    @staticmethod
+    def features(model, inputs, **options):
+        return model.get_image_features(inputs["pixel_values"], **options)
+
+
+@dataclass
+class VideoProcessor:
+    """The parts of Hugging Face's, whose own class needs torchvision and counts four frames whatever it is given."""
+
+    image_processor: BlipImageProcessorPil
+    tokenizer: object
+    qformer_tokenizer: object
+    num_query_tokens: int
+
+    def save_pretrained(self, folder):
+        self.tokenizer.save_pretrained(folder)
+        self.qformer_tokenizer.save_pretrained(folder / "qformer_tokenizer")
+        about = {
+            "video_processor": self.image_processor.to_dict(), "num_query_tokens": self.num_query_tokens,
+            "processor_class": "InstructBlipVideoProcessor",
+        }
+        edit(folder / "processor_config.json", lambda new: new.update(about))
+
+    def batch_decode(self, *arguments, **options):
+        return self.tokenizer.batch_decode(*arguments, **options)
+
+
+class InstructBlipVideo(InstructBlip):
+    """InstructBLIP for videos."""
+
+    CONFIG, MODEL = InstructBlipVideoConfig, InstructBlipVideoForConditionalGeneration
+    PLACEHOLDER = "video"
+
+    @staticmethod
+    def processor(images, tokenizer, spec):
+        tokenizer.add_tokens([AddedToken("<video>", normalized=False, special=True)], special_tokens=True)
+        qformer_tokenizer = train_qformer_tokenizer(spec["tokenizer"]["words"])
+        return VideoProcessor(images, tokenizer, qformer_tokenizer, spec["num_query_tokens"])
+
+    @staticmethod
+    def load_processor(folder):
+        about = json.loads((folder / "processor_config.json").read_text())
+        return VideoProcessor(
+            BlipImageProcessorPil(**about["video_processor"]),
+            AutoTokenizer.from_pretrained(folder),
+            AutoTokenizer.from_pretrained(folder / "qformer_tokenizer"),
+            about["num_query_tokens"],
+        )
+
+    @staticmethod
+    def features(model, inputs, **options):
+        names = ("pixel_values", "qformer_input_ids", "qformer_attention_mask")
+        return model.get_video_features(**{name: inputs[name] for name in names}, **options)
+
+
+MODELS = {"instructblip": InstructBlip, "blip-2": Blip2, "instructblipvideo": InstructBlipVideo}
+
+
+def placeholder_of(model):
+    """The id of one image feature in a prompt, None in a legacy model."""
+    config = model.config
+    return getattr(config, f"{MODELS[config.model_type].PLACEHOLDER}_token_index")
+
+
+@torch.no_grad()
+def forward(model, inputs, *, options, **more):
+    """model(**inputs), or what that was before there were placeholders: [features; text] for the language model."""
+    if placeholder_of(model) is not None:
+        return model(**inputs, **options, **more, use_cache=False)
+    outputs, embedded = concatenate(model, inputs, options)
+    outputs.logits = model.language_model(**embedded, **more, use_cache=False).logits
+    return outputs
+
+
+@torch.no_grad()
+def generate(model, inputs, *, options, **kwargs):
+    """model.generate(**inputs), or what remains of that without placeholders: embeddings and no ids."""
+    if placeholder_of(model) is not None:
+        return model.generate(**inputs, **options, **kwargs)
+    return model.language_model.generate(**concatenate(model, inputs, options)[1], **kwargs)
+
+
+def concatenate(model, inputs, options):
+    """What get_image_features() gives, and a language model's input: features in front of the text, visible."""
+    features = MODELS[model.config.model_type].features(model, inputs, **options)
+    text = model.get_input_embeddings()(inputs["input_ids"])
+    mask = torch.ones(features.pooler_output.shape[:2], dtype=torch.int64)
+    return features, {
+        "inputs_embeds": torch.cat([features.pooler_output, text], 1),
+        "attention_mask": torch.cat([mask, inputs["attention_mask"]], 1),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Composites
 
 
@@ -630,26 +880,52 @@ class Composite:
 
     def inputs(self):
         """The processor's output for all prompts and pictures, as tensors."""
-        return encode(self.processor, self.pictures, self.spec["prompts"])
+        return encode(self.spec, self.processor, self.pictures)
 
 
-def encode(processor, pictures, prompts):
-    """The one way the goldens call a processor. Returns its BatchFeature of PyTorch tensors."""
-    return processor(images=pictures, text=list(prompts), padding=True, return_tensors="pt")
+def encode(spec, processor, pictures):
+    """The one way the goldens call a processor. Returns PyTorch tensors by name."""
+    prompts, frames, legacy = list(spec["prompts"]), spec.get("frames"), spec.get("legacy")
+    if not frames and not legacy:
+        return processor(images=pictures, text=prompts, padding=True, return_tensors="pt")
+    inputs = {}
+    if hasattr(processor, "qformer_tokenizer"):
+        read = processor.qformer_tokenizer(prompts, padding=True, return_tensors="pt")
+        inputs |= {"qformer_input_ids": read["input_ids"], "qformer_attention_mask": read["attention_mask"]}
+    text = processor.tokenizer(prompts, padding=True, return_tensors="pt")
+    inputs |= {"input_ids": text["input_ids"], "attention_mask": text["attention_mask"]}
+    pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    inputs["pixel_values"] = pixels.unflatten(0, (len(prompts), frames)) if frames else pixels
+    if not legacy:
+        count = (len(prompts), frames * spec["num_query_tokens"])
+        placeholders = torch.full(count, processor.tokenizer.convert_tokens_to_ids("<video>"))
+        inputs["input_ids"] = torch.cat([placeholders, inputs["input_ids"]], 1)
+        inputs["attention_mask"] = torch.cat([torch.ones_like(placeholders), inputs["attention_mask"]], 1)
+    return inputs
+
+
+def options_of(spec):
+    """What forward() and generate() are given besides the processor's output."""
+    return {"interpolate_pos_encoding": True} if spec.get("pixels") else {}
 
 
 def build(spec, rng, folder):
     """Makes the composite of a spec and writes its processor to `folder`; randomness comes from `rng` (numpy) only."""
+    sibling = MODELS[spec.get("model", "instructblip")]
     processor = write_processor(spec, folder)
-    tokenizer, qformer_tokenizer = processor.tokenizer, processor.qformer_tokenizer
+    tokenizer = processor.tokenizer
     pictures = [draw_picture(rng, mode) for mode in spec["modes"]]
     text = dict(spec["text"])
     if spec["position_room"] is not None:
-        length = encode(processor, pictures, spec["prompts"])["input_ids"].shape[1]
+        length = encode(spec, processor, pictures)["input_ids"].shape[1]
         text["max_position_embeddings"] = length + spec["position_room"]
-    config = InstructBlipConfig(
+    qformer = dict(spec["qformer"])
+    if hasattr(processor, "qformer_tokenizer"):
+        qformer["vocab_size"] = len(processor.qformer_tokenizer) + spec["extra_qformer_rows"]
+    placeholder = None if spec.get("legacy") else tokenizer.convert_tokens_to_ids(f"<{sibling.PLACEHOLDER}>")
+    config = sibling.CONFIG(
         vision_config=dict(spec["vision"]),
-        qformer_config={**spec["qformer"], "vocab_size": len(qformer_tokenizer) + spec["extra_qformer_rows"]},
+        qformer_config=qformer,
         text_config=BACKBONES[spec["backbone"]].config(
             text,
             vocab_size=len(tokenizer) + spec["extra_rows"],
@@ -658,9 +934,9 @@ def build(spec, rng, folder):
             pad_token_id=tokenizer.pad_token_id if spec["pad"] else None,
         ).to_dict(),
         num_query_tokens=spec["num_query_tokens"],
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        **{f"{sibling.PLACEHOLDER}_token_index": placeholder},
     )
-    model = InstructBlipForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
+    model = sibling.MODEL._from_config(config, attn_implementation="eager").eval()
     if not spec.get("tied", True):
         head = model.language_model.lm_head
         head.weight = nn.Parameter(head.weight.detach().clone())
@@ -688,12 +964,12 @@ def redraw(composite, rng):
         if text_config.word_embed_proj_dim != text_config.hidden_size:
             head_scale /= spec["weight_scale"]  # project_out's
     head_std = head_scale if scaled else head_scale / math.sqrt(language_model.lm_head.in_features)
-    drawn = set()
+    drawn, kept = set(), set(kept_in_f32(model).values())
 
-    def draw(parameter, mean, std, keep=False):
+    def draw(parameter, mean, std):
         values = mean + std * rng.standard_normal(tuple(parameter.shape), dtype=np.float32)
         parameter.copy_(torch.from_numpy(values))
-        if not keep:
+        if parameter not in kept:
             parameter.copy_(parameter.to(dtype))
         drawn.add(parameter)
 
@@ -725,10 +1001,16 @@ def redraw(composite, rng):
             draw(module.bias, 0, 0.1)
     draw(model.vision_model.embeddings.class_embedding, 0, 1)
     draw(model.vision_model.embeddings.position_embedding, 0, 0.7)
-    draw(model.query_tokens, 0, 1, keep=True)  # Hugging Face keeps this one in f32 in half-precision models
+    draw(model.query_tokens, 0, 1)
 
     forgotten = [name for name, parameter in model.named_parameters() if parameter not in drawn]
     assert not forgotten, f"parameters without a rule: {forgotten}"
+
+
+def kept_in_f32(model):
+    """The parameters, by name, that Hugging Face keeps in f32 in half-precision models."""
+    prefixes = MODELS[model.config.model_type].KEPT_IN_F32
+    return {name: parameter for name, parameter in model.named_parameters() if name.startswith(prefixes)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -737,24 +1019,21 @@ def redraw(composite, rng):
 
 def write_processor(spec, folder):
     """Writes the processor's files and returns the processor that transformers reads back from them."""
-    size = spec["vision"]["image_size"]
-    processor = InstructBlipProcessor(
-        BlipImageProcessorPil(size={"height": size, "width": size}),
-        train_language_tokenizer(spec["tokenizer"]),
-        train_qformer_tokenizer(spec["tokenizer"]["words"]),
-        num_query_tokens=spec["num_query_tokens"],
-    )  # adds <image> to the tokenizer
-    processor.save_pretrained(folder)
+    sibling = MODELS[spec.get("model", "instructblip")]
+    height, width = spec.get("pixels", [spec["vision"]["image_size"]] * 2)
+    images = BlipImageProcessorPil(size={"height": height, "width": width})
+    sibling.processor(images, train_language_tokenizer(spec["tokenizer"]), spec).save_pretrained(folder)
     respell_processor(spec, folder)
-    return InstructBlipProcessor.from_pretrained(folder)
+    return sibling.load_processor(folder)
 
 
 def write_model(composite, folder):
     """Writes config.json, generation_config.json and the weights. Afterwards the model is in the file's dtype."""
     spec, model = composite.spec, composite.model
-    query_tokens = model.query_tokens.detach().clone()
+    kept = {name: parameter.detach().clone() for name, parameter in kept_in_f32(model).items()}
     model.to(getattr(torch, spec["dtype"]))
-    model.query_tokens.data = query_tokens
+    for name, values in kept.items():
+        model.get_parameter(name).data = values
     model.save_pretrained(folder, **({"max_shard_size": spec["max_shard_size"]} if spec["max_shard_size"] else {}))
     if spec.get("alias", "shared") != "shared":
         rename_tensor(folder, "language_model.shared.weight", f"language_model.{spec['alias']}.weight")

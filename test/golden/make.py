@@ -1,6 +1,7 @@
 """Makes and checks goldens: what PyTorch and Hugging Face's own classes compute for small random composites.
 
     python make.py named  --out data                    the committed goldens, again
+    python make.py siblings --out siblings               those of BLIP-2, videos, other image sizes, legacy files
     python make.py random --seed 7 --count 20 --out DIR  fresh composites for a live parity run
     python make.py verify DIR                            reload every folder under DIR and compare
     python make.py saved DIR                             compare every folder under DIR with its subfolder saved/
@@ -29,7 +30,6 @@ import transformers
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import InstructBlipForConditionalGeneration, InstructBlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 import composites
@@ -54,10 +54,9 @@ def note(message):
 
 def load(folder):
     """The model (f32, eager attention) and the processor (PIL images) of a checkpoint folder."""
-    model = InstructBlipForConditionalGeneration.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    processor = InstructBlipProcessor.from_pretrained(folder)
+    sibling = composites.MODELS[json.loads((folder / "config.json").read_text())["model_type"]]
+    model = sibling.MODEL.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    processor = sibling.load_processor(folder)
     assert isinstance(processor.image_processor, BlipImageProcessorPil), "goldens need the PIL image processor"
     return model, processor
 
@@ -72,8 +71,7 @@ def tensor_of(output):
     return tensor_of(output[0])
 
 
-@torch.no_grad()
-def record_forward(model, inputs):
+def record_forward(model, inputs, options, **start):
     """One forward(): its tensors by name, and the module paths in the order in which they finished."""
     tensors, order, runs = {}, [], {}
 
@@ -92,7 +90,7 @@ def record_forward(model, inputs):
     hooks = [module.register_forward_hook(after(path)) for path, module in model.named_modules() if path]
     hooks.append(model.language_model.register_forward_pre_hook(before_language_model, with_kwargs=True))
     try:
-        outputs = model(**inputs, use_cache=False)
+        outputs = composites.forward(model, inputs, options=options, **start)
     finally:
         for hook in hooks:
             hook.remove()
@@ -112,19 +110,24 @@ def decoder_input_ids(model, path):
     return {"decoder_input_ids": torch.cat([first, path[:, :DECODER_INPUTS]], 1)}
 
 
-def generate(model, inputs, kwargs):
+def generate(model, inputs, options, kwargs):
     """generate() with its raw logits. Returns sequences i64[B, P + steps] and logits f32[steps, B, V]."""
-    result = model.generate(**inputs, **kwargs, return_dict_in_generate=True, output_logits=True)
+    wanted = {"return_dict_in_generate": True, "output_logits": True}
+    result = composites.generate(model, inputs, options=options, **kwargs, **wanted)
     return result.sequences, torch.stack(result.logits)
 
 
-def record_calls(model, inputs, calls):
-    """Runs generate() for each of `calls`: sequences, beams' scores, and the raw logits of the call named greedy."""
+def record_calls(model, inputs, options, calls):
+    """Runs generate() for each of `calls`: sequences, beams' scores, and the raw logits of the call named greedy.
+
+    The call named no_prompt gets the pictures alone.
+    """
     tensors = {}
     for call, kwargs in calls.items():
         beams = kwargs.get("num_beams", 1) > 1
         wanted = {"return_dict_in_generate": True, "output_logits": call == "greedy", "output_scores": beams}
-        result = model.generate(**inputs, **kwargs, **wanted)
+        given = {"pixel_values": inputs["pixel_values"]} if call == "no_prompt" else inputs
+        result = composites.generate(model, given, options=options, **kwargs, **wanted)
         tensors[f"{call}.sequences"] = result.sequences
         if beams:
             tensors[f"{call}.sequences_scores"] = result.sequences_scores
@@ -176,13 +179,13 @@ def draw_call(rng, ids):
 # Choosing weights and an end of sequence
 
 
-def explore(model, inputs):
+def explore(model, inputs, options):
     """Greedy decoding with no end: new ids i64[B, 20], the smallest top1 - top2 margin, the logits' deviation."""
     config = model.language_model.generation_config
     saved = config.eos_token_id, config.pad_token_id
     config.eos_token_id, config.pad_token_id = None, 0
     try:
-        sequences, logits = generate(model, inputs, {"max_new_tokens": DEFAULT_NEW_TOKENS})
+        sequences, logits = generate(model, inputs, options, {"max_new_tokens": DEFAULT_NEW_TOKENS})
     finally:
         config.eos_token_id, config.pad_token_id = saved
     top = logits.topk(2).values
@@ -217,7 +220,7 @@ def settle(composite, rng):
     text_config, tokenizer = model.config.text_config, composite.processor.tokenizer
     for attempt in range(1, ATTEMPTS + 1):
         composites.redraw(composite, rng)
-        path, margin, deviation = explore(model, inputs)
+        path, margin, deviation = explore(model, inputs, composites.options_of(spec))
         eos = choose_eos(path)
         # Ids beyond the tokenizer (padding rows of the vocabulary) decode to nothing: no use for an expected text.
         unusable = margin < MIN_MARGIN or eos is None or int(path.max()) >= len(tokenizer)
@@ -230,7 +233,8 @@ def settle(composite, rng):
     text_config.eos_token_id = {"config": eos, "list": [never, eos], "call": never}[spec["eos"]]
     given = eos if spec["eos"] == "call" else other
     # What max_length counts besides new tokens: a decoder of its own has only its start token.
-    prompt_length = 1 if text_config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    in_front = spec["num_query_tokens"] * spec.get("frames", 1) if spec.get("legacy") else 0
+    prompt_length = 1 if text_config.is_encoder_decoder else in_front + inputs["input_ids"].shape[1]
     calls = {
         "greedy": {"max_new_tokens": 12, "do_sample": False},
         "greedy_default": {},
@@ -242,6 +246,10 @@ def settle(composite, rng):
             "max_new_tokens": 8,
         },
     }
+    if spec.get("model") == "blip-2" and getattr(text_config, "bos_token_id", None) is not None and not spec.get("legacy"):
+        calls["no_prompt"] = {"max_new_tokens": 6}
+    if spec.get("legacy"):
+        calls["min_length"] = {"max_length": prompt_length + 11, "min_length": prompt_length + 8}
     for i in range(spec.get("drawn_calls", 0)):
         calls[f"drawn_{i}"] = draw_call(rng, unreached)
     return calls, path, attempt
@@ -276,19 +284,20 @@ def make_golden(folder, name, spec, seed):
         picture.save(folder / pictures[-1])
 
     model, processor = load(folder)
-    inputs = composites.encode(processor, [Image.open(folder / file) for file in pictures], spec["prompts"])
+    inputs = dict(composites.encode(spec, processor, [Image.open(folder / file) for file in pictures]))
+    options = composites.options_of(spec)
     for key, expected in composite.inputs().items():
         assert torch.equal(inputs[key], expected), f"{folder}: {key} differ once config.json stands by"
     start = decoder_input_ids(model, path)
-    tensors, order = record_forward(model, {**inputs, **start})
+    tensors, order = record_forward(model, inputs, options, **start)
     tensors = {**inputs, **start, **tensors}
-    recorded = record_calls(model, inputs, calls)
+    recorded = record_calls(model, inputs, options, calls)
     tensors |= recorded
     generations = [
         {"name": call, "kwargs": kwargs, "answers": answer(processor, recorded[f"{call}.sequences"])}
         for call, kwargs in calls.items()
     ]
-    reloaded_path, margin, deviation = explore(model, inputs)
+    reloaded_path, margin, deviation = explore(model, inputs, options)
     assert torch.equal(reloaded_path, path), f"{folder}: the files do not say what the model in memory was"
 
     stored, same_as, seen = {}, {}, {}
@@ -307,6 +316,7 @@ def make_golden(folder, name, spec, seed):
     about = {
         "name": name, "description": spec["description"], "seed": seed, "draws": draws, "versions": versions,
         "spec": spec, "prompts": spec["prompts"], "pictures": pictures, "parameters": model.num_parameters(),
+        **({"options": options} if options else {}),
         "min_margin": margin, "logits_std": deviation, "generations": generations,
         "model_sha256": {file: sha256(folder / file) for file in weights},
         "modules": order, "same_as": same_as,
@@ -352,13 +362,16 @@ def verify_golden(folder, remake):
         f"{file} has changed" for file, expected in about["model_sha256"].items() if sha256(folder / file) != expected
     ]
     model, processor = load(folder)
-    inputs = composites.encode(processor, [Image.open(folder / file) for file in about["pictures"]], about["prompts"])
+    spec = about["spec"]
+    inputs = dict(composites.encode(spec, processor, [Image.open(folder / file) for file in about["pictures"]]))
+    options = composites.options_of(spec)
     start = {key: stored[key] for key in ("decoder_input_ids",) if key in stored}
-    tensors, order = record_forward(model, {**inputs, **start})
+    tensors, order = record_forward(model, inputs, options, **start)
     tensors = {**inputs, **start, **tensors}
     if order != about["modules"]:
         complaints.append("modules run in another order")
-    tensors |= record_calls(model, inputs, {call["name"]: call["kwargs"] for call in about["generations"]})
+    calls = {call["name"]: call["kwargs"] for call in about["generations"]}
+    tensors |= record_calls(model, inputs, options, calls)
     for generation in about["generations"]:
         if answer(processor, tensors[f"{generation['name']}.sequences"]) != generation["answers"]:
             complaints.append(f"{generation['name']}: other answers")
@@ -373,7 +386,7 @@ def verify_golden(folder, remake):
             if not torch.equal(expected[key], tensors[key]):
                 complaints.append(f"{key} differs")
         else:
-            deviation = float(expected[key].std()) or 1.0  # 0 if, say, a ReLU let nothing through
+            deviation = float(expected[key].std(correction=0)) or 1.0  # 0 of one number, or if a ReLU let nothing through
             difference = float((expected[key] - tensors[key]).abs().max()) / deviation
             worst = max(worst, difference)
             if not difference <= TOLERANCE:
@@ -483,6 +496,9 @@ def main():
     named = commands.add_parser("named", help="make the committed goldens")
     named.add_argument("--out", type=Path, required=True, help="folder for the golden folders")
     named.add_argument("--only", choices=list(composites.NAMED), nargs="+", help="only these")
+    siblings = commands.add_parser("siblings", help="make the committed goldens of the siblings")
+    siblings.add_argument("--out", type=Path, required=True, help="folder for the golden folders")
+    siblings.add_argument("--only", choices=list(composites.SIBLINGS), nargs="+", help="only these")
     drawn = commands.add_parser("random", help="draw fresh composites and make their goldens")
     drawn.add_argument("--seed", type=int, required=True)
     drawn.add_argument("--count", type=int, default=1)
@@ -501,6 +517,8 @@ def main():
     warnings.filterwarnings("ignore")
     if arguments.command == "named":
         make_named(arguments.out, arguments.only or composites.NAMED)
+    elif arguments.command == "siblings":
+        make_named(arguments.out, arguments.only or composites.SIBLINGS)
     elif arguments.command == "random":
         make_random(arguments.out, arguments.seed, arguments.count, arguments.backbone or list(composites.BACKBONES))
     elif arguments.command == "saved":
