@@ -12,7 +12,14 @@ import { type RecordOptions, recording } from "../modules/record.ts";
 import type { Weights } from "../modules/weights.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { Blip2Config } from "./config.ts";
-import { expectPixels, type ModelInputs, type Prompt, type VisionInputs } from "./inputs.ts";
+import {
+  blankImages,
+  examplePrompt,
+  expectPixels,
+  type ModelInputs,
+  type Prompt,
+  type VisionInputs,
+} from "./inputs.ts";
 import { Blip2QFormerModel, type QFormerOutput } from "./qformer.ts";
 import { type ForwardOptions, type ImageFeatures, VisionLanguageModel } from "./vision_language_model.ts";
 
@@ -59,6 +66,10 @@ export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Conf
     const [, Q, Dq] = this.query_tokens.shape;
     const queries = contiguous(this.query_tokens.expand([pixels.shape[0], Q, Dq])); // [B, Q, Dq]
     return { vision_outputs, qformer_outputs: this.qformer.forward(queries, vision_outputs.last_hidden_state) };
+  }
+
+  protected exampleInputs(): Blip2Inputs {
+    return { pixel_values: blankImages(this.config, 1), input_ids: [examplePrompt(this.config)] };
   }
 
   protected override readPrompt(inputs: Blip2Inputs): Prompt {

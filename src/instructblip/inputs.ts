@@ -3,7 +3,7 @@
  * hold and what was given. Nothing here is computed.
  */
 import { InputError } from "../tensor/errors.ts";
-import { formatShape } from "../tensor/shape.ts";
+import { formatShape, sizeOf } from "../tensor/shape.ts";
 import type { Ids } from "./language_model.ts";
 
 /** Numbers on the host with their shape, as the processor gives them. */
@@ -128,4 +128,26 @@ export function expectPlaceholders(rows: Ids, placeholder: number, count: number
       { hint: found === 0 ? `the processor puts them there when it is given ${modality}s` : undefined },
     );
   });
+}
+
+/** Ids that every vocabulary has; more than a matrix product takes for few rows. */
+export const EXAMPLE_TEXT: readonly number[] = new Array<number>(9).fill(0);
+
+/** An image's placeholders, if there are any, and a text. */
+export function examplePrompt({ num_query_tokens, image_token }: ExampleSizes): number[] {
+  const word = image_token === 0 ? 1 : 0;
+  const placeholders = image_token === null ? [] : new Array<number>(num_query_tokens).fill(image_token);
+  return [...placeholders, ...EXAMPLE_TEXT.map(() => word)];
+}
+
+/** Black images of the model's own size. f32[n, 3, H, W] */
+export function blankImages({ vision_config: { image_size } }: ExampleSizes, n: number): HostTensor {
+  const shape = [n, 3, image_size, image_size];
+  return { data: new Float32Array(sizeOf(shape)), shape };
+}
+
+interface ExampleSizes {
+  readonly num_query_tokens: number;
+  readonly image_token: number | null;
+  readonly vision_config: { readonly image_size: number };
 }

@@ -14,6 +14,9 @@ import type { Weights } from "../modules/weights.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { InstructBlipConfig } from "./config.ts";
 import {
+  blankImages,
+  EXAMPLE_TEXT,
+  examplePrompt,
   expectIds,
   expectPixels,
   expectRectangle,
@@ -78,6 +81,11 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
 
   protected imageFeatures(inputs: VisionInputs & QFormerInputs): ImageFeatures {
     return instructedFeatures(this, inputs);
+  }
+
+  protected exampleInputs(): InstructBlipInputs {
+    const pixel_values = blankImages(this.config, 1);
+    return { pixel_values, qformer_input_ids: [EXAMPLE_TEXT], input_ids: [examplePrompt(this.config)] };
   }
 
   protected override readPrompt(inputs: InstructBlipInputs): Prompt {

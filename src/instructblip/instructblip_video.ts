@@ -9,6 +9,9 @@ import { type RecordOptions, recording } from "../modules/record.ts";
 import type { Weights } from "../modules/weights.ts";
 import { InstructBlipVideoConfig } from "./config.ts";
 import {
+  blankImages,
+  EXAMPLE_TEXT,
+  examplePrompt,
   expectPixels,
   expectSameRows,
   type ModelInputs,
@@ -71,6 +74,12 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
     });
     const [, Q, D] = features.image_features.shape;
     return { ...features, image_features: features.image_features.reshape([B, F * Q, D]) };
+  }
+
+  protected exampleInputs(): InstructBlipVideoInputs {
+    const { data, shape } = blankImages(this.config, 1);
+    const pixel_values = { data, shape: [1, ...shape] };
+    return { pixel_values, qformer_input_ids: [EXAMPLE_TEXT], input_ids: [examplePrompt(this.config)] };
   }
 
   protected override readPrompt(inputs: InstructBlipVideoInputs): Prompt {

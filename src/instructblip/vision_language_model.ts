@@ -101,6 +101,8 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   device?: Device;
   /** What matrices are stored as; arithmetic is f32 always. Default "auto": as in the checkpoint. */
   dtype?: StorageDType;
+  /** Compiles what a first answer needs while the weights are read, rather than when it is asked for. Default true. */
+  compile?: boolean;
 }
 
 /** A model's class, as far as from_pretrained() needs it. */
@@ -171,7 +173,7 @@ export abstract class VisionLanguageModel<
   static async #load<C extends VisionLanguageConfig, M extends VisionLanguageModel<C, never>>(
     Model: ModelClass<C, M>,
     from: string | Folder,
-    { device, dtype = "auto", on_download, ...load }: FromPretrainedOptions,
+    { device, dtype = "auto", on_download, compile = true, ...load }: FromPretrainedOptions,
   ): Promise<M> {
     const folder =
       typeof from === "string" ? await platform().openFolder(from, { on_download, signal: load.signal }) : from;
@@ -183,7 +185,7 @@ export abstract class VisionLanguageModel<
       const model = new Model(weights, config);
       model.#ownsDevice = device === undefined;
       model.warnings.push(...checkpoint.warnings, ...model.#check());
-      await weights.load(load);
+      await Promise.all([weights.load(load), compile ? model.#compile() : undefined]);
       return model;
     } catch (error) {
       weights.dispose();
@@ -445,6 +447,27 @@ export abstract class VisionLanguageModel<
       upload: (tokens) => device.tensor(Uint32Array.from(tokens), [tokens.length]),
       scope: (fn) => device.scope(fn),
     };
+  }
+
+  /** Inputs of one row, as short as they may be: for what a pass does, not for what comes out. */
+  protected abstract exampleInputs(): ModelInputs;
+
+  /** Compiles the kernels of a greedy answer of one row. Others are compiled when they are first launched. */
+  async #compile(): Promise<void> {
+    const answer = () => {
+      const inputs = this.exampleInputs() as I;
+      const prompt = this.readPrompt(inputs);
+      const inputs_embeds = this.embed(prompt, this.imageFeatures(inputs).image_features);
+      const decoding = this.language_model.begin(1, prompt.L + 1);
+      argmax(decoding.prefill({ inputs_embeds, attention_mask: prompt.mask }));
+      argmax(decoding.step(upload(this.device, [[0]]).reshape([1])));
+      decoding.dispose();
+    };
+    try {
+      await this.device.prepare(this.device.kernelsOf(answer));
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error; // a model too small for the example has time enough later
+    }
   }
 
   /** What can only be known once every parameter was asked for. @returns warnings @throws WeightError VOCAB_MISMATCH */

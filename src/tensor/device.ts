@@ -39,6 +39,9 @@ export interface Recorder {
   keep(kind: string, path: string, tensor: Tensor): void;
 }
 
+/** A kernel as it is compiled. */
+export type Kernel = Pick<Launch, "kernel" | "uses" | "overrides">;
+
 /** Launches that run again as they are; see `capture`. */
 export interface Captured<T> {
   /** What the recorded function gave; its tensors hold the newest run's numbers. */
@@ -137,6 +140,8 @@ export class Device {
   readonly #groups = new Map<string, GPUBindGroup>();
   /** Keys of the bind groups on a persistent storage, so that disposing one cache leaves the others' groups alone. */
   readonly #groupsOn = new WeakMap<Storage, string[]>();
+  /** Kernels that would be launched, by their pipelines' keys; see `kernelsOf`. */
+  #foreseen: Map<string, Kernel> | undefined;
   readonly #paramsLayout: GPUBindGroupLayout;
   readonly #params: GPUBuffer;
   readonly #paramsSlots = new Map<string, ParamsSlot>();
@@ -231,6 +236,7 @@ export class Device {
   writeBytes(storage: Storage, offset: number, data: Uint8Array | Float32Array | Uint32Array): void {
     this.#alive();
     if (!storage.alive) throw new DeviceError("DISPOSED", "write: the tensor has been disposed");
+    if (this.#foreseen) return;
     if (this.#capturing) throw new KernelError("CAPTURE", "write: a recording would not repeat what the host writes");
     if (this.#isPending(storage.buffer)) this.flush();
     if (data.byteLength) this.handle.queue.writeBuffer(storage.buffer, offset, data as BufferSource);
@@ -278,6 +284,10 @@ export class Device {
   /** Records one run of a kernel. */
   launch(launch: Launch): void {
     this.#alive();
+    if (this.#foreseen) {
+      this.#foreseen.set(pipelineKey(launch), launch);
+      return;
+    }
     const pipeline = this.#pipeline(launch);
     const grid = this.#grid(launch);
     if (grid[0] * grid[1] * grid[2] === 0) return;
@@ -375,8 +385,26 @@ export class Device {
     return (tensor.dtype === "f32" ? new Float32Array(copy) : new Uint32Array(copy)) as HostArray<D>;
   }
 
+  /** The kernels that `fn` would launch. None is, nothing is written, and what `fn` allocates is freed again. */
+  kernelsOf(fn: () => unknown): Kernel[] {
+    const foreseen = new Map<string, Kernel>();
+    this.#foreseen = foreseen;
+    const scope = this.memory.enter();
+    try {
+      fn();
+    } finally {
+      this.#foreseen = undefined;
+      this.memory.leave(scope, new Set());
+    }
+    return [...foreseen.values()].map(({ kernel, uses, overrides }) => ({
+      kernel,
+      uses: uses ?? {},
+      overrides: overrides ?? {},
+    }));
+  }
+
   /** Compiles kernels ahead of use, in parallel. */
-  async prepare(kernels: Iterable<Pick<Launch, "kernel" | "uses" | "overrides">>): Promise<void> {
+  async prepare(kernels: Iterable<Kernel>): Promise<void> {
     this.#alive();
     await Promise.all(
       [...kernels].map(async (kernel) => {
@@ -435,7 +463,7 @@ export class Device {
     return sizeOf(shape) * 4;
   }
 
-  #pipeline(launch: Pick<Launch, "kernel" | "uses" | "overrides">): Pipeline {
+  #pipeline(launch: Kernel): Pipeline {
     const key = pipelineKey(launch);
     const cached = this.#pipelines.get(key);
     if (cached) return cached;
@@ -446,7 +474,7 @@ export class Device {
     return pipeline;
   }
 
-  #describe(launch: Pick<Launch, "kernel" | "uses" | "overrides">) {
+  #describe(launch: Kernel) {
     const wgsl = assemble(launch.kernel, launch.uses);
     for (const feature of wgsl.features) {
       if (!this.handle.features.has(feature)) {
@@ -742,7 +770,7 @@ interface Profile {
 const paramWords = new Uint32Array(PARAMS_SLOT / 4);
 const paramFloats = new Float32Array(paramWords.buffer);
 
-function pipelineKey({ kernel, uses, overrides }: Pick<Launch, "kernel" | "uses" | "overrides">): string {
+function pipelineKey({ kernel, uses, overrides }: Kernel): string {
   let key = kernel;
   for (const name in uses) key += `|${name}=${uses[name]}`;
   for (const name in overrides) key += `|${name}:${overrides[name]}`;

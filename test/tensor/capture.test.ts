@@ -111,3 +111,25 @@ test("a write waits for launches on the same buffer alone", async () => {
   expect([...(await captured.result.read())]).toEqual([12]);
   captured.dispose();
 });
+
+test("kernels are foreseen without a launch, a write or a byte kept", async () => {
+  const x = device.tensor([3, 4], [2]);
+  await device.sync();
+  const [counts, live] = [{ ...device.counts }, device.memory.use.live];
+  const kernels = device.kernelsOf(() => {
+    device.write(x, Float32Array.of(0, 0));
+    copy(scale(scale(x, 2), 3), x);
+    increment(device.tensor(Uint32Array.of(1), [1]), 1);
+  });
+  expect(kernels.map(({ kernel }) => kernel)).toEqual(["scale", "copy", "increment"]);
+  await device.prepare(kernels);
+  expect(device.counts).toEqual(counts);
+  expect(device.memory.use.live).toBe(live);
+  expect([...(await x.read())]).toEqual([3, 4]);
+  expect(() =>
+    device.kernelsOf(() => {
+      throw new Error("half-way");
+    }),
+  ).toThrow("half-way");
+  expect([...(await scale(x, 2).read())]).toEqual([6, 8]); // launches run again
+});
