@@ -164,7 +164,6 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
 @group(0) @binding(4) var<storage, read> past: array<u32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 var<workgroup> q_tile: array<vec4<f32>, BT * D4>;
 var<workgroup> scores: array<f32, BT * BS>; // then e^(score - largest)
@@ -276,12 +275,7 @@ fn main(
       let row = value_row0 + r * value_rows_apart;
       if (row < BT && t0 + row < params.T) {
         let numbers = select(sums[r] / total[row], vec4<f32>(), total[row] == 0.0);
-        let at = ((b * params.T + t0 + row) * params.H + h) * params.d;
-        for (var c = 0u; c < 4u; c++) {
-          if (4u * chunk + c < params.d) {
-            y[at + 4u * chunk + c] = numbers[c];
-          }
-        }
+        store_y(((b * params.T + t0 + row) * params.H + h) * params.d, chunk, numbers);
       }
     }
   }
@@ -340,25 +334,44 @@ fn main(
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
-// A workgroup is one subgroup of SG lanes. It takes TT queries of one head and walks along SG keys at a time, keeping what
-// attention_fused.wgsl keeps. For the scores a lane is a key, for the values it is a number of the head, of which a lane has
-// CHUNKS, SG apart. What all lanes need is loaded by one lane each and shuffled: loads are slow on these drivers.
+// A workgroup is one subgroup of SG lanes. It takes TT queries of one head and walks along blocks of KB·SG keys, keeping what
+// attention_fused.wgsl keeps. For the scores a lane is a key of each SG in a block; for the values it is four numbers of the
+// head, of which a lane has CHUNKS, SG apart. To these drivers a load costs as much as some ten multiply-adds, of one number
+// or of four, for all lanes or for each; a shuffle costs no more than one. So all is loaded in fours, by the lane whose turn
+// it is, and shuffled; and Params, which are loads too, are read before the loops.
 // Dispatch: B · H · ceil(T / TT), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use attention
+// @use heads = heads_vec4
 // @use math
 override SG: u32 = 8;
 override TT: u32 = 8; // at most 8
-override CHUNKS: u32 = 8; // ceil(d / SG), at most 32
+override CHUNKS: u32 = 3; // ceil(d / 4 / SG), at most 8
+override MASK: u32 = 0; // as params.has_mask
+override BIAS: u32 = 0; // as params.has_bias
+const KB = 4u;
+const QUERIES = 8u; // most there may be
 const LOWEST = -3.4028234e38;
 
-@group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> k: array<f32>;
-@group(0) @binding(2) var<storage, read> v: array<f32>;
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
 @group(0) @binding(4) var<storage, read> past: array<u32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+
+fn max_over_lanes(value: f32) -> f32 {
+  var largest = value;
+  for (var apart = 1u; apart < SG; apart *= 2u) {
+    largest = max(largest, subgroupShuffleXor(largest, apart));
+  }
+  return largest;
+}
+
+fn sum_over_lanes(value: f32) -> f32 {
+  var sum = value;
+  for (var apart = 1u; apart < SG; apart *= 2u) {
+    sum += subgroupShuffleXor(sum, apart);
+  }
+  return sum;
+}
 
 @compute @workgroup_size(SG)
 fn main(
@@ -375,73 +388,146 @@ fn main(
     return;
   }
   let t_last = min(t0 + TT, params.T) - 1u;
+  let end = key_end(t_last);
+  let first_end = key_end(t0);
+  let causal_step = min(params.causal, 1u);
+  let S = params.S;
+  let D4 = (params.d + 3u) / 4u;
+  let scale = params.scale;
+  let k0 = params.k_offset + (h / params.heads_per_key) * params.k_h;
+  let k_b = params.k_b;
+  let k_s = params.k_s;
+  let v0 = params.v_offset + (h / params.heads_per_key) * params.v_h;
+  let v_b = params.v_b;
+  let v_s = params.v_s;
+  let bias0 = bias_place(b, t0, 0u, h);
+  let bias_t = params.bias_t;
+  let bias_s = params.bias_s;
 
-  var sums: array<array<f32, 32>, 8>;
-  var largest: array<f32, 8>;
-  var total: array<f32, 8>; // this lane's share of it
+  var query: array<u32, QUERIES>; // where those begin that this lane loads
+  for (var n = 0u; n * SG < TT; n++) {
+    query[n] = q_start(b, min(t0 + n * SG + lane, t_last), h);
+  }
+  var sums: array<array<vec4<f32>, 8>, QUERIES>;
+  var largest: array<f32, QUERIES>;
+  var total: array<f32, QUERIES>; // this lane's share of it
   for (var r = 0u; r < TT; r++) {
     largest[r] = LOWEST;
   }
-  let end = key_end(t_last);
-  for (var s0 = 0u; s0 < end; s0 += SG) {
-    let s = s0 + lane;
-    let k0 = k_start(b, min(s, end - 1u), h);
-    var scores = array<f32, 8>(); // written out: see README
-    for (var c0 = 0u; c0 < params.d; c0 += SG) {
-      var numbers: array<f32, 8>;
-      for (var r = 0u; r < TT; r++) {
-        numbers[r] = q[q_start(b, min(t0 + r, t_last), h) + min(c0 + lane, params.d - 1u)];
+  for (var s0 = 0u; s0 < end; s0 += KB * SG) {
+    var key: array<u32, KB>; // where this lane's begin
+    var value: array<u32, KB>;
+    var open: array<bool, KB>; // whether this lane's keys may be seen at all
+    for (var n = 0u; n < KB; n++) {
+      let s = min(s0 + n * SG + lane, end - 1u);
+      var row = b;
+      open[n] = s0 + n * SG + lane < end;
+      if (MASK != 0u) {
+        let visible = mask[b * S + s];
+        open[n] = open[n] && visible != 0u;
+        if (MASK == 2u) {
+          row = max(visible, 1u) - 1u;
+        }
       }
-      let c_end = min(c0 + SG, params.d);
-      for (var c = c0; c < c_end; c++) {
-        let of_key = k[k0 + c];
-        for (var r = 0u; r < TT; r++) {
-          scores[r] += subgroupShuffle(numbers[r], c - c0) * of_key;
+      key[n] = k0 + row * k_b + s * k_s;
+      value[n] = v0 + row * v_b + s * v_s;
+    }
+    var scores = array<array<f32, KB>, QUERIES>(); // written out: see README
+    for (var c = 0u; c < D4; c++) {
+      var of_queries: array<vec4<f32>, QUERIES>;
+      for (var n = 0u; n * SG < TT; n++) {
+        of_queries[n] = load_q(query[n], c);
+      }
+      var of_keys: array<vec4<f32>, KB>;
+      for (var n = 0u; n < KB; n++) {
+        of_keys[n] = load_k(key[n], c);
+      }
+      for (var r = 0u; r < TT; r++) {
+        let a = subgroupShuffle(of_queries[r / SG], r % SG);
+        for (var n = 0u; n < KB; n++) {
+          scores[r][n] = fma(a.x, of_keys[n].x, scores[r][n]);
+          scores[r][n] = fma(a.y, of_keys[n].y, scores[r][n]);
+          scores[r][n] = fma(a.z, of_keys[n].z, scores[r][n]);
+          scores[r][n] = fma(a.w, of_keys[n].w, scores[r][n]);
         }
       }
     }
 
     for (var r = 0u; r < TT; r++) {
-      let sees = s < end && is_visible(b, t0 + r, s);
-      var score = select(LOWEST, scores[r] * params.scale, sees);
-      if (sees && params.has_bias != 0u) {
-        score += bias[bias_place(b, min(t0 + r, t_last), s, h)];
+      let t_end = min(first_end + r * causal_step, S);
+      var new_largest = largest[r];
+      for (var n = 0u; n < KB; n++) {
+        let s = s0 + n * SG + lane;
+        var score = scores[r][n] * scale;
+        if (BIAS != 0u) {
+          score += bias[bias0 + (min(t0 + r, t_last) - t0) * bias_t + min(s, end - 1u) * bias_s];
+        }
+        scores[r][n] = select(LOWEST, score, open[n] && s < t_end);
+        new_largest = max(new_largest, scores[r][n]);
       }
-      let new_largest = max(largest[r], subgroupMax(score));
+      new_largest = max_over_lanes(new_largest);
       let shrink = exp_accurate(largest[r] - new_largest);
       largest[r] = new_largest;
-      scores[r] = select(0.0, exp_accurate(score - new_largest), sees);
-      total[r] = total[r] * shrink + scores[r];
+      total[r] *= shrink;
+      for (var n = 0u; n < KB; n++) {
+        let weight = exp_accurate(scores[r][n] - new_largest);
+        scores[r][n] = select(weight, 0.0, scores[r][n] == LOWEST);
+        total[r] += scores[r][n];
+      }
       for (var c = 0u; c < CHUNKS; c++) {
         sums[r][c] *= shrink;
       }
     }
 
-    let s_end = min(s0 + SG, end);
-    for (var j = s0; j < s_end; j++) {
-      let v0 = v_start(b, j, h);
-      var weight: array<f32, 8>;
+    let block_end = min(s0 + KB * SG, end);
+    for (var s1 = s0; s1 < block_end; s1 += SG) {
+      var of_keys: array<f32, QUERIES>;
       for (var r = 0u; r < TT; r++) {
-        weight[r] = subgroupShuffle(scores[r], j - s0);
+        of_keys[r] = scores[r][0];
+        for (var n = 1u; n < KB; n++) {
+          of_keys[r] = select(of_keys[r], scores[r][n], s1 == s0 + n * SG);
+        }
       }
-      for (var c = 0u; c < CHUNKS; c++) {
-        let of_value = v[v0 + min(c * SG + lane, params.d - 1u)];
+      var of_values = value[0];
+      for (var n = 1u; n < KB; n++) {
+        of_values = select(of_values, value[n], s1 == s0 + n * SG);
+      }
+      let s_end = min(s1 + SG, end);
+      for (var s = s1; s < s_end; s++) {
+        let at = subgroupShuffle(of_values, s - s1);
+        var weights: array<f32, QUERIES>;
         for (var r = 0u; r < TT; r++) {
-          sums[r][c] += weight[r] * of_value;
+          weights[r] = subgroupShuffle(of_keys[r], s - s1);
+        }
+        for (var c = 0u; c < CHUNKS; c++) {
+          let numbers = load_v(at, min(c * SG + lane, D4 - 1u));
+          for (var r = 0u; r < TT; r++) {
+            sums[r][c] = fma(vec4<f32>(weights[r]), numbers, sums[r][c]);
+          }
         }
       }
     }
   }
 
   for (var r = 0u; r < TT; r++) {
-    let sum = subgroupAdd(total[r]);
+    let sum = sum_over_lanes(total[r]);
     let inverse = select(1.0 / sum, 0.0, sum == 0.0);
-    let at = ((b * params.T + t0 + r) * params.H + h) * params.d;
     for (var c = 0u; c < CHUNKS; c++) {
-      if (t0 + r < params.T && c * SG + lane < params.d) {
-        y[at + c * SG + lane] = sums[r][c] * inverse;
+      sums[r][c] *= inverse;
+    }
+  }
+  // One store for all queries, past which they move up one by one: a store for each would have to be compiled as often.
+  var at = ((b * params.T + t0) * params.H + h) * params.d;
+  for (var t = t0; t <= t_last; t++) {
+    for (var c = 0u; c < CHUNKS; c++) {
+      if (c * SG + lane < D4) {
+        store_y(at, c * SG + lane, sums[0][c]);
+      }
+      for (var r = 1u; r < TT; r++) {
+        sums[r - 1u][c] = sums[r][c];
       }
     }
+    at += params.H * params.d;
   }
 }
 `,
@@ -1243,10 +1329,11 @@ alias Element = u32;
   "lib/element_vec4": `// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
 alias Element = vec4<u32>;
 `,
-  "lib/heads_scalar": `// Loader for heads of any size and strides. Behind the end of a head come zeros.
+  "lib/heads_scalar": `// Loader and storer for heads of any size and strides. Behind the end of a head come zeros, and nothing is stored.
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 // Where numbers 4·group … 4·group + 3 of a head lie, not beyond its last.
 fn places(start: u32, group: u32) -> vec4<u32> {
@@ -1272,11 +1359,20 @@ fn load_v(start: u32, group: u32) -> vec4<f32> {
   let at = places(start, group);
   return without_tail(vec4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]), group);
 }
+
+fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
+  for (var c = 0u; c < 4u; c++) {
+    if (4u * group + c < params.d) {
+      y[start + 4u * group + c] = numbers[c];
+    }
+  }
+}
 `,
-  "lib/heads_vec4": `// Loader for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers in one load.
+  "lib/heads_vec4": `// Loader and storer for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers at once.
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
 
 // Numbers 4·group … 4·group + 3 of the head that begins at start.
 fn load_q(start: u32, group: u32) -> vec4<f32> {
@@ -1289,6 +1385,10 @@ fn load_k(start: u32, group: u32) -> vec4<f32> {
 
 fn load_v(start: u32, group: u32) -> vec4<f32> {
   return v[start / 4u + group];
+}
+
+fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
+  y[start / 4u + group] = numbers;
 }
 `,
   "lib/input_scalar": `// Input loader for rows of any length. Behind its end a row's last number is repeated, where padded weights are 0; what lies
@@ -1483,6 +1583,12 @@ fn store(row: u32, column: u32, sum: f32) {
     y[row * params.y_stride + params.column0 + column] = activate(sum);
   }
 }
+`,
+  "lib/real_scalar": `// What a kernel computes with at a time: one number. Serves any width.
+alias Real = f32;
+`,
+  "lib/real_vec4": `// What a kernel computes with at a time: four neighbouring numbers, where widths allow it.
+alias Real = vec4<f32>;
 `,
   "lib/sum_over_threads": `// Sum of a number over the workgroup's threads; every thread gets it. WG is a power of two, and all threads call it.
 var<workgroup> partial: array<f32, WG>;
@@ -2111,6 +2217,82 @@ fn main(
   let dst = head * 2u * params.half + j;
   y[dst] = first * cosine - second * sine;
   y[dst + params.half] = second * cosine + first * sine;
+}
+`,
+  "rope_append": `// What a fused projection gives, where attention over a cache wants it: queries turned to their positions, keys turned and
+// stored behind those that the cache holds, values stored as they are. The same as rope on two parts and kv_append on two.
+//
+// qkv: f32[B, T, (H + 2Hkv)·d], the heads of queries, keys and values  table: f32[P, d], as rope.wgsl's
+// positions: u32[B, T], P or more counting as P - 1  past: u32[1]
+// ->  q: f32[B, T, H, d]  keys, values: f32[≥ B, Hkv, C, d], of which T places of B rows are written
+// One invocation two numbers of a head, half a head apart, or four times two where d is divisible by eight.
+// Dispatch: ceil(units / WG), folded. Needs: nothing.
+// @use real = real_vec4
+override WG: u32 = 64;
+
+struct Params {
+  units: u32, // B·T·(H + 2Hkv)·half
+  T: u32,
+  H: u32,
+  Hkv: u32,
+  half: u32, // d/2, in what an invocation takes
+  P: u32,
+  C: u32,
+}
+
+@group(0) @binding(0) var<storage, read> qkv: array<Real>;
+@group(0) @binding(1) var<storage, read> table: array<Real>;
+@group(0) @binding(2) var<storage, read> positions: array<u32>;
+@group(0) @binding(3) var<storage, read> past: array<u32>;
+@group(0) @binding(4) var<storage, read_write> q: array<Real>;
+@group(0) @binding(5) var<storage, read_write> keys: array<Real>;
+@group(0) @binding(6) var<storage, read_write> values: array<Real>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.units) {
+    return;
+  }
+  let half = params.half;
+  let heads = params.H + 2u * params.Hkv;
+  let j = i % half;
+  let head = (i / half) % heads;
+  let token = i / (half * heads); // of all B·T
+  let src = (i / half) * 2u * half + j;
+  let first = qkv[src];
+  let second = qkv[src + half];
+
+  let angle = min(positions[token], params.P - 1u) * 2u * half + j;
+  let cosine = table[angle];
+  let sine = table[angle + half];
+  let turned_first = first * cosine - second * sine;
+  let turned_second = second * cosine + first * sine;
+  if (head < params.H) {
+    let dst = (token * params.H + head) * 2u * half + j;
+    q[dst] = turned_first;
+    q[dst + half] = turned_second;
+    return;
+  }
+
+  let place = past[0] + token % params.T;
+  if (place >= params.C) {
+    return;
+  }
+  let stored = (head - params.H) % params.Hkv;
+  let dst = (((token / params.T) * params.Hkv + stored) * params.C + place) * 2u * half + j;
+  if (head < params.H + params.Hkv) {
+    keys[dst] = turned_first;
+    keys[dst + half] = turned_second;
+  } else {
+    values[dst] = first;
+    values[dst + half] = second;
+  }
 }
 `,
   "scale": `// y = factor · x.

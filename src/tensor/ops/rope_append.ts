@@ -1,0 +1,57 @@
+/** Rotary positions and the key/value cache in one launch, for what a fused projection of queries, keys and values gives. */
+import { ShapeError } from "../errors.ts";
+import { expectShape, formatShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { contiguous } from "./copy.ts";
+
+const WG = 64;
+
+export interface RopeAppendOptions {
+  /** f32[P, d], from `ropeTable` */
+  readonly table: Tensor;
+  /** u32[B, T]; what is P or more counts as P - 1 */
+  readonly positions: Tensor<"u32">;
+  /** f32[rows, Hkv, C, d], rows at least B; row b takes what batch b has */
+  readonly keys: Tensor;
+  readonly values: Tensor;
+  /** u32[1], places of the cache that are taken already */
+  readonly past: Tensor<"u32">;
+}
+
+/**
+ * rope() of queries and keys and kvAppend() of keys and values. Nothing is written beyond the cache's C places.
+ *
+ * @param qkv f32[B, T, (H + 2 Hkv) d]: queries, keys, values
+ * @returns the queries, turned: f32[B, T, H, d]
+ * @throws ShapeError
+ */
+export function ropeAppend(qkv: Tensor, { table, positions, keys, values, past }: RopeAppendOptions): Tensor {
+  const [B, T, width] = qkv.shape;
+  const [rows, Hkv, C, d] = keys.shape;
+  const H = width / d - 2 * Hkv;
+  if (qkv.rank !== 3 || keys.rank !== 4 || d % 2 !== 0 || !Number.isInteger(H) || H < 1 || rows < B) {
+    throw new ShapeError(
+      `ropeAppend: qkv must be [B, T, (H + 2 Hkv) d] for keys [≥ B, Hkv, C, d], d even, got ${formatShape(qkv.shape)} and ${formatShape(keys.shape)}`,
+    );
+  }
+  const [P] = table.shape;
+  expectShape("ropeAppend", "values", values.shape, keys.shape);
+  expectShape("ropeAppend", "table", table.shape, [P, d]);
+  expectShape("ropeAppend", "positions", positions.shape, [B, T]);
+  expectShape("ropeAppend", "past", past.shape, [1]);
+  if (!keys.isContiguous || !values.isContiguous) throw new ShapeError("ropeAppend: the cache must be contiguous");
+  const { device } = qkv;
+  const q = device.empty([B, T, H, d]);
+  const size = d % 8 === 0 ? 4 : 1;
+  const half = d / 2 / size;
+  const units = B * T * (H + 2 * Hkv) * half;
+  const read = { qkv: contiguous(qkv), table: contiguous(table), positions: contiguous(positions) };
+  device.launch({
+    kernel: "rope_append",
+    uses: { real: size === 4 ? "real_vec4" : "real_scalar" },
+    bindings: { ...read, past: contiguous(past), q, keys, values },
+    params: { units, T, H, Hkv, half, P, C },
+    workgroups: Math.ceil(units / WG),
+  });
+  return q;
+}
