@@ -1,6 +1,10 @@
-/** `--out` and `--resume`: a file that lines are added to, and that a later run goes on with. Never overwrites one. */
+/**
+ * `--out`: a file that lines are added to, and that a later run goes on with (`--resume`), never overwriting one; and
+ * whether a file of another kind can be written at all.
+ */
 import { constants } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { access, type FileHandle, open, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import { EngineError, InputError } from "../../tensor/errors.ts";
 import { splitLines } from "./requests.ts";
 
@@ -94,4 +98,18 @@ function ioError(cause: unknown, name: string): Error {
   if (cause instanceof EngineError || !(cause instanceof Error)) return cause as Error;
   const { code } = cause as NodeJS.ErrnoException;
   return code === undefined ? cause : new InputError("IO", `--out ${name}: the system reports ${code}`, { cause });
+}
+
+/** Refuses an --out that cannot be written before minutes of work, not after. @throws InputError OUT */
+export async function checkOut(path: string): Promise<void> {
+  if ((await stat(path).catch(() => undefined))?.isDirectory()) {
+    throw new InputError("OUT", `--out ${path}: this is a folder; give a file name`);
+  }
+  const folder = dirname(path);
+  if (!(await stat(folder).catch(() => undefined))?.isDirectory()) {
+    throw new InputError("OUT", `--out ${path}: there is no folder ${folder}`);
+  }
+  await access(folder, constants.W_OK).catch(() => {
+    throw new InputError("OUT", `--out ${path}: no permission to write into ${folder}`);
+  });
 }

@@ -130,6 +130,22 @@ Examples:
   $ instructblip trace --model vicuna-7b --image cat.jpg --prompt "What is this?" --out trace.safetensors
   $ instructblip trace --model vicuna-7b --image cat.jpg --prompt "What is this?" --out trace.safetensors --all
 ${EXIT_CODES}`,
+  attention: `
+The Q-Former's queries look at the picture in every second of its layers. A sheet shows how much weight each query gives
+to each patch, all in one colour scale, and says what it gives to the class token, which lies nowhere in the picture.
+Layers, heads and queries are counted from 0. With one --query, its layers (and with --head all its heads) are on one
+sheet. A --scale-max makes sheets comparable, and shows what else there is beside one patch that gets nearly everything.
+
+Examples:
+  sheet.layer-0.png, sheet.layer-2.png, …:
+    $ instructblip attention --model vicuna-7b --image cat.jpg --prompt "What is this?" --out sheet.png
+  One layer, with labels that can be searched, and heads apart:
+    $ instructblip attention --model vicuna-7b --image cat.jpg --prompt "What is this?" --layer 10 --out sheet.svg
+    $ instructblip attention --model vicuna-7b --image cat.jpg --prompt "What is this?" --query 7 --head all --out q7.png
+  The numbers: {"image", "prompt", "grid": [rows, columns], "layers": [{"layer", "head", "queries": [{"query",
+  "class_token", "patches"}]}]}, patches row by row, "head" "mean" unless --head is given:
+    $ instructblip attention --model vicuna-7b --image cat.jpg --prompt "What is this?" --json
+${EXIT_CODES}`,
   inspect: `
 Reads the config and the headers of the weights, not the weights. The memory plan is for the adapter that would be used;
 without one it is for the least that WebGPU guarantees.
@@ -191,6 +207,12 @@ const ids = once((value) => {
     if (list.every(Number.isSafeInteger)) return list;
   }
   throw new InvalidArgumentError("It must be token ids, separated by commas: 2 or 2,29871.");
+});
+
+const headChoice = once((value): number | "all" => {
+  if (value === "all") return value;
+  if (/^[0-9]{1,6}$/.test(value)) return Number(value);
+  throw new InvalidArgumentError("It must be a whole number of at least 0, or all.");
 });
 
 const shard = once((value): Shard => {
@@ -384,6 +406,34 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       needs(command, "model", "image", "prompt", "out");
       const { runTrace } = await import("./trace.node.ts");
       await runTrace(options, run);
+    });
+
+  program
+    .command("attention")
+    .description("show where in a picture the Q-Former's queries look")
+    .helpOption("--help", "print this help")
+    .addOption(modelOption())
+    .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
+    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
+    .addOption(new Option("--out <file>", "a .png or .svg to draw to; one for each layer").argParser(fileName))
+    .option("--json", "print the weights as JSON")
+    .addOption(new Option("--layer <n>", "one layer (default: every one that has cross-attention)").argParser(whole(0)))
+    .addOption(
+      new Option("--head <n>", "one head, or all, each on its own (default: their mean)").argParser(headChoice),
+    )
+    .addOption(
+      new Option("--query <n>", "one query, all layers on one sheet (default: all queries)").argParser(whole(0)),
+    )
+    .option("--blocks", "show patches as blocks, not interpolated")
+    .addOption(
+      new Option("--scale-max <x>", "the weight drawn brightest (default: the sheet's largest)").argParser(positive),
+    )
+    .addOption(dtypeOption())
+    .addHelpText("after", EXAMPLES.attention)
+    .action(async (options, command) => {
+      needs(command, "model", "image", "prompt", ...(options.json ? [] : ["out"]));
+      const { runAttention } = await import("./attention.node.ts");
+      await runAttention(options, run);
     });
 
   program

@@ -1,7 +1,4 @@
 /** `trace`: one forward pass, its tensors written to a .safetensors file under the names that Hugging Face gives them. */
-import { constants } from "node:fs";
-import { access, stat } from "node:fs/promises";
-import { dirname } from "node:path";
 import { traceOutputs } from "../../modules/trace.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { TensorEntry } from "../../tensor/safetensors.ts";
@@ -12,6 +9,7 @@ import type { TextConfig } from "../config.ts";
 import { readImageFile } from "../platform.node.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
 import { formatTable } from "./format.ts";
+import { checkOut } from "./out_file.node.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 
 export interface TraceOptions {
@@ -72,18 +70,4 @@ function decoderIds(given: readonly number[] | undefined, text: TextConfig): num
     `--decoder-input-ids: the language model (${text.model_type}) has no decoder of its own`,
     { hint: "it is for encoder-decoder models such as T5; leave it out" },
   );
-}
-
-/** Refuses an --out that cannot be written before minutes of work, not after. */
-async function checkOut(path: string): Promise<void> {
-  if ((await stat(path).catch(() => undefined))?.isDirectory()) {
-    throw new InputError("OUT", `--out ${path}: this is a folder; give a file name`);
-  }
-  const folder = dirname(path);
-  if (!(await stat(folder).catch(() => undefined))?.isDirectory()) {
-    throw new InputError("OUT", `--out ${path}: there is no folder ${folder}`);
-  }
-  await access(folder, constants.W_OK).catch(() => {
-    throw new InputError("OUT", `--out ${path}: no permission to write into ${folder}`);
-  });
 }

@@ -1,0 +1,203 @@
+/**
+ * `attention`: where each of the Q-Former's queries looked in a picture, for an instruction: its cross-attention, drawn over
+ * the picture as contact sheets or printed as numbers.
+ */
+import { writeFile } from "node:fs/promises";
+import { basename, extname } from "node:path";
+import sharp from "sharp";
+import type { StorageDType } from "../../modules/weights.ts";
+import { InputError } from "../../tensor/errors.ts";
+import type { InstructBlipConfig } from "../config.ts";
+import { readImageFile } from "../platform.node.ts";
+import { InstructBlipProcessor } from "../processor.ts";
+import { drawSheet, type PatchGrid, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
+import { openModelFolder, readConfig } from "./folder.node.ts";
+import { checkOut } from "./out_file.node.ts";
+import { loadModel, prepareInputs, type Run } from "./session.node.ts";
+import { say } from "./terminal.node.ts";
+
+export interface AttentionOptions {
+  readonly model: string;
+  readonly image: string;
+  readonly prompt: string;
+  /** A .png or .svg; with several sheets their names are put in front of the ending. */
+  readonly out?: string;
+  readonly json?: boolean;
+  readonly layer?: number;
+  /** One head, or all of them apart; default: their mean. */
+  readonly head?: number | "all";
+  readonly query?: number;
+  readonly blocks?: boolean;
+  readonly scaleMax?: number;
+  readonly dtype: StorageDType;
+}
+
+/** One layer's cross-attention by one head, or by the mean of all. */
+interface LayerMaps {
+  readonly layer: number;
+  readonly head: number | "mean";
+  readonly queries: readonly { readonly query: number; readonly class_token: number; readonly patches: Float32Array }[];
+}
+
+export async function runAttention(options: AttentionOptions, run: Run): Promise<void> {
+  const { out } = options;
+  if (out !== undefined) {
+    if (![".png", ".svg"].includes(extname(out).toLowerCase())) {
+      throw new InputError("OUT", `--out ${out}: the name must end in .png or .svg`);
+    }
+    await checkOut(out);
+  }
+  const folder = await openModelFolder(options.model, run);
+  const config = await readConfig(folder);
+  checkChoice(options, config);
+  const processor = await InstructBlipProcessor.from_pretrained(folder);
+  const picture = await readImageFile(options.image);
+  const { pixel_values, qformer_input_ids, qformer_attention_mask } = await prepareInputs(
+    processor,
+    [picture],
+    [options.prompt],
+  );
+  const [, , H, W] = pixel_values.shape;
+  const P = config.vision_config.patch_size;
+  const grid = { rows: Math.floor(H / P), columns: Math.floor(W / P), height: H / P, width: W / P };
+
+  const model = await loadModel(folder, options.dtype, run);
+  let maps: LayerMaps[];
+  try {
+    const inputs = { pixel_values, qformer_input_ids, qformer_attention_mask };
+    const { cross_attentions } = await model.get_qformer_features({ ...inputs, output_attentions: true });
+    maps = [];
+    for (const [i, tensor] of cross_attentions!.entries()) {
+      const layer = crossLayers(config)[i];
+      if (layer !== (options.layer ?? layer)) continue;
+      maps.push(...mapsOf(layer, await tensor.read(), tensor.shape, options));
+    }
+  } finally {
+    model.dispose();
+  }
+  run.signal.throwIfAborted();
+  if (out !== undefined) {
+    const title = `${basename(options.image)}: “${options.prompt.replace(/\s+/g, " ").trim()}”`;
+    const { blocks, scaleMax: scale_max } = options;
+    const sheets = sheetsOf(maps, options, { title, picture, grid, blocks, scale_max });
+    if (extname(out).toLowerCase() === ".png" && !(await hasFont())) {
+      say(
+        run.terminal,
+        "warning: there is no font on this machine, so the labels cannot be read; --out sheet.svg has them",
+      );
+    }
+    for (const { name, content } of sheets) {
+      const file = name === "" ? out : out.slice(0, -extname(out).length) + name + extname(out);
+      await writeSheet(file, drawSheet(content));
+      if (!options.json) await run.terminal.out(`${file}\n`);
+    }
+  }
+  if (options.json) await run.terminal.out(`${JSON.stringify(numbersOf(options, grid, maps))}\n`);
+}
+
+/** The layers in which queries look at the image. */
+function crossLayers({
+  qformer_config: { num_hidden_layers, cross_attention_frequency },
+}: InstructBlipConfig): number[] {
+  return Array.from({ length: num_hidden_layers }, (_, i) => i).filter((i) => i % cross_attention_frequency === 0);
+}
+
+/** Before the weights are loaded: what is asked for must exist. @throws InputError PARAM_RANGE */
+function checkChoice({ layer, head, query }: AttentionOptions, config: InstructBlipConfig): void {
+  const layers = crossLayers(config);
+  if (layer !== undefined && !layers.includes(layer)) {
+    throw new InputError("PARAM_RANGE", `--layer ${layer}: queries look at the image in layers ${layers.join(", ")}`);
+  }
+  const { num_attention_heads: heads } = config.qformer_config;
+  if (typeof head === "number" && head >= heads) {
+    throw new InputError("PARAM_RANGE", `--head ${head}: there are heads 0 to ${heads - 1}`);
+  }
+  if (query !== undefined && query >= config.num_query_tokens) {
+    throw new InputError("PARAM_RANGE", `--query ${query}: there are queries 0 to ${config.num_query_tokens - 1}`);
+  }
+}
+
+/** @param data f32[1, H, Q, N + 1], the class token first */
+function mapsOf(
+  layer: number,
+  data: Float32Array,
+  [, H, Q, S]: readonly number[],
+  { head, query }: AttentionOptions,
+): LayerMaps[] {
+  const row = (h: number, q: number) => data.subarray((h * Q + q) * S, (h * Q + q + 1) * S);
+  const mean = (q: number) => Float32Array.from({ length: S }, (_, s) => average(H, (h) => row(h, q)[s]));
+  const queries = (weights: (q: number) => Float32Array) =>
+    Array.from({ length: Q }, (_, q) => q)
+      .filter((q) => q === (query ?? q))
+      .map((q) => ({ query: q, class_token: weights(q)[0], patches: weights(q).slice(1) }));
+  if (head === undefined) return [{ layer, head: "mean", queries: queries(mean) }];
+  const heads = head === "all" ? Array.from({ length: H }, (_, h) => h) : [head];
+  return heads.map((h) => ({ layer, head: h, queries: queries((q) => row(h, q)) }));
+}
+
+/** One sheet for each layer and head, a map for each query; for one query a single sheet, a map for each layer and head. */
+function sheetsOf(
+  maps: readonly LayerMaps[],
+  options: AttentionOptions,
+  common: Pick<SheetContent, "title" | "picture" | "grid" | "blocks" | "scale_max">,
+): { name: string; content: SheetContent }[] {
+  const headText = (head: number | "mean") => (head === "mean" ? "mean of all heads" : `head ${head}`);
+  const allHeads = options.head === "all";
+  if (options.query !== undefined) {
+    const heads = allHeads ? "every head" : headText((options.head as number | undefined) ?? "mean");
+    const subtitle = `Q-Former cross-attention of query ${options.query}, ${heads}`;
+    const ofLayers = maps.map(({ layer, head, queries: [map] }) => {
+      return { ...map, caption: allHeads ? `layer ${layer}, head ${head}` : `layer ${layer}` };
+    });
+    const columns = allHeads ? maps.filter(({ layer }) => layer === maps[0].layer).length : undefined;
+    return [{ name: "", content: { ...common, subtitle, maps: ofLayers, columns } }];
+  }
+  return maps.map(({ layer, head, queries }) => {
+    const mean = {
+      caption: "mean",
+      patches: queries[0].patches.map((_, i) => average(queries.length, (q) => queries[q].patches[i])),
+      class_token: average(queries.length, (q) => queries[q].class_token),
+    };
+    const subtitle = `Q-Former cross-attention, layer ${layer}, ${headText(head)}: where each query looked`;
+    const ofQueries = queries.map((map) => ({ ...map, caption: `query ${map.query}` }));
+    const parts = [...(options.layer === undefined ? [`.layer-${layer}`] : []), ...(allHeads ? [`.head-${head}`] : [])];
+    return { name: parts.join(""), content: { ...common, subtitle, maps: ofQueries, mean } };
+  });
+}
+
+function average(count: number, value: (i: number) => number): number {
+  let sum = 0;
+  for (let i = 0; i < count; i++) sum += value(i);
+  return sum / count;
+}
+
+async function writeSheet(file: string, sheet: Sheet): Promise<void> {
+  const { width, height, data } = sheet.canvas;
+  const canvas = sharp(data, { raw: { width, height, channels: 3 } });
+  const svg = extname(file).toLowerCase() === ".svg";
+  const content = svg
+    ? sheetSvg(sheet, `data:image/png;base64,${(await canvas.png().toBuffer()).toString("base64")}`)
+    : await canvas
+        .composite([{ input: Buffer.from(sheetSvg(sheet)) }])
+        .png()
+        .toBuffer();
+  await writeFile(file, content).catch((cause: NodeJS.ErrnoException) => {
+    throw new InputError("IO", `--out ${file}: the system reports ${cause.code}`, { cause });
+  });
+}
+
+/** Whether texts can be drawn: without any font all characters are the same box. */
+async function hasFont(): Promise<boolean> {
+  const widthOf = async (text: string) => (await sharp({ text: { text, font: "sans-serif 40" } }).metadata()).width;
+  const [narrow, wide] = await Promise.all([widthOf("iiii"), widthOf("WWWW")]);
+  return narrow !== wide;
+}
+
+/** What --json prints. Patches come row by row. */
+function numbersOf({ image, prompt }: AttentionOptions, { rows, columns }: PatchGrid, maps: readonly LayerMaps[]) {
+  const layers = maps.map(({ queries, ...one }) => ({
+    ...one,
+    queries: queries.map(({ query, class_token, patches }) => ({ query, class_token, patches: [...patches] })),
+  }));
+  return { image, prompt, grid: [rows, columns], layers };
+}
