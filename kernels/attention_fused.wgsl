@@ -22,7 +22,6 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
 @group(0) @binding(4) var<storage, read> past: array<u32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 var<workgroup> q_tile: array<vec4<f32>, BT * D4>;
 var<workgroup> scores: array<f32, BT * BS>; // then e^(score - largest)
@@ -134,12 +133,7 @@ fn main(
       let row = value_row0 + r * value_rows_apart;
       if (row < BT && t0 + row < params.T) {
         let numbers = select(sums[r] / total[row], vec4<f32>(), total[row] == 0.0);
-        let at = ((b * params.T + t0 + row) * params.H + h) * params.d;
-        for (var c = 0u; c < 4u; c++) {
-          if (4u * chunk + c < params.d) {
-            y[at + 4u * chunk + c] = numbers[c];
-          }
-        }
+        store_y(((b * params.T + t0 + row) * params.H + h) * params.d, chunk, numbers);
       }
     }
   }

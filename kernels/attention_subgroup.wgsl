@@ -3,25 +3,44 @@
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
-// A workgroup is one subgroup of SG lanes. It takes TT queries of one head and walks along SG keys at a time, keeping what
-// attention_fused.wgsl keeps. For the scores a lane is a key, for the values it is a number of the head, of which a lane has
-// CHUNKS, SG apart. What all lanes need is loaded by one lane each and shuffled: loads are slow on these drivers.
+// A workgroup is one subgroup of SG lanes. It takes TT queries of one head and walks along blocks of KB·SG keys, keeping what
+// attention_fused.wgsl keeps. For the scores a lane is a key of each SG in a block; for the values it is four numbers of the
+// head, of which a lane has CHUNKS, SG apart. To these drivers a load costs as much as some ten multiply-adds, of one number
+// or of four, for all lanes or for each; a shuffle costs no more than one. So all is loaded in fours, by the lane whose turn
+// it is, and shuffled; and Params, which are loads too, are read before the loops.
 // Dispatch: B · H · ceil(T / TT), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use attention
+// @use heads = heads_vec4
 // @use math
 override SG: u32 = 8;
 override TT: u32 = 8; // at most 8
-override CHUNKS: u32 = 8; // ceil(d / SG), at most 32
+override CHUNKS: u32 = 3; // ceil(d / 4 / SG), at most 8
+override MASK: u32 = 0; // as params.has_mask
+override BIAS: u32 = 0; // as params.has_bias
+const KB = 4u;
+const QUERIES = 8u; // most there may be
 const LOWEST = -3.4028234e38;
 
-@group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> k: array<f32>;
-@group(0) @binding(2) var<storage, read> v: array<f32>;
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
 @group(0) @binding(4) var<storage, read> past: array<u32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+
+fn max_over_lanes(value: f32) -> f32 {
+  var largest = value;
+  for (var apart = 1u; apart < SG; apart *= 2u) {
+    largest = max(largest, subgroupShuffleXor(largest, apart));
+  }
+  return largest;
+}
+
+fn sum_over_lanes(value: f32) -> f32 {
+  var sum = value;
+  for (var apart = 1u; apart < SG; apart *= 2u) {
+    sum += subgroupShuffleXor(sum, apart);
+  }
+  return sum;
+}
 
 @compute @workgroup_size(SG)
 fn main(
@@ -38,72 +57,145 @@ fn main(
     return;
   }
   let t_last = min(t0 + TT, params.T) - 1u;
+  let end = key_end(t_last);
+  let first_end = key_end(t0);
+  let causal_step = min(params.causal, 1u);
+  let S = params.S;
+  let D4 = (params.d + 3u) / 4u;
+  let scale = params.scale;
+  let k0 = params.k_offset + (h / params.heads_per_key) * params.k_h;
+  let k_b = params.k_b;
+  let k_s = params.k_s;
+  let v0 = params.v_offset + (h / params.heads_per_key) * params.v_h;
+  let v_b = params.v_b;
+  let v_s = params.v_s;
+  let bias0 = bias_place(b, t0, 0u, h);
+  let bias_t = params.bias_t;
+  let bias_s = params.bias_s;
 
-  var sums: array<array<f32, 32>, 8>;
-  var largest: array<f32, 8>;
-  var total: array<f32, 8>; // this lane's share of it
+  var query: array<u32, QUERIES>; // where those begin that this lane loads
+  for (var n = 0u; n * SG < TT; n++) {
+    query[n] = q_start(b, min(t0 + n * SG + lane, t_last), h);
+  }
+  var sums: array<array<vec4<f32>, 8>, QUERIES>;
+  var largest: array<f32, QUERIES>;
+  var total: array<f32, QUERIES>; // this lane's share of it
   for (var r = 0u; r < TT; r++) {
     largest[r] = LOWEST;
   }
-  let end = key_end(t_last);
-  for (var s0 = 0u; s0 < end; s0 += SG) {
-    let s = s0 + lane;
-    let k0 = k_start(b, min(s, end - 1u), h);
-    var scores = array<f32, 8>(); // written out: see README
-    for (var c0 = 0u; c0 < params.d; c0 += SG) {
-      var numbers: array<f32, 8>;
-      for (var r = 0u; r < TT; r++) {
-        numbers[r] = q[q_start(b, min(t0 + r, t_last), h) + min(c0 + lane, params.d - 1u)];
+  for (var s0 = 0u; s0 < end; s0 += KB * SG) {
+    var key: array<u32, KB>; // where this lane's begin
+    var value: array<u32, KB>;
+    var open: array<bool, KB>; // whether this lane's keys may be seen at all
+    for (var n = 0u; n < KB; n++) {
+      let s = min(s0 + n * SG + lane, end - 1u);
+      var row = b;
+      open[n] = s0 + n * SG + lane < end;
+      if (MASK != 0u) {
+        let visible = mask[b * S + s];
+        open[n] = open[n] && visible != 0u;
+        if (MASK == 2u) {
+          row = max(visible, 1u) - 1u;
+        }
       }
-      let c_end = min(c0 + SG, params.d);
-      for (var c = c0; c < c_end; c++) {
-        let of_key = k[k0 + c];
-        for (var r = 0u; r < TT; r++) {
-          scores[r] += subgroupShuffle(numbers[r], c - c0) * of_key;
+      key[n] = k0 + row * k_b + s * k_s;
+      value[n] = v0 + row * v_b + s * v_s;
+    }
+    var scores = array<array<f32, KB>, QUERIES>(); // written out: see README
+    for (var c = 0u; c < D4; c++) {
+      var of_queries: array<vec4<f32>, QUERIES>;
+      for (var n = 0u; n * SG < TT; n++) {
+        of_queries[n] = load_q(query[n], c);
+      }
+      var of_keys: array<vec4<f32>, KB>;
+      for (var n = 0u; n < KB; n++) {
+        of_keys[n] = load_k(key[n], c);
+      }
+      for (var r = 0u; r < TT; r++) {
+        let a = subgroupShuffle(of_queries[r / SG], r % SG);
+        for (var n = 0u; n < KB; n++) {
+          scores[r][n] = fma(a.x, of_keys[n].x, scores[r][n]);
+          scores[r][n] = fma(a.y, of_keys[n].y, scores[r][n]);
+          scores[r][n] = fma(a.z, of_keys[n].z, scores[r][n]);
+          scores[r][n] = fma(a.w, of_keys[n].w, scores[r][n]);
         }
       }
     }
 
     for (var r = 0u; r < TT; r++) {
-      let sees = s < end && is_visible(b, t0 + r, s);
-      var score = select(LOWEST, scores[r] * params.scale, sees);
-      if (sees && params.has_bias != 0u) {
-        score += bias[bias_place(b, min(t0 + r, t_last), s, h)];
+      let t_end = min(first_end + r * causal_step, S);
+      var new_largest = largest[r];
+      for (var n = 0u; n < KB; n++) {
+        let s = s0 + n * SG + lane;
+        var score = scores[r][n] * scale;
+        if (BIAS != 0u) {
+          score += bias[bias0 + (min(t0 + r, t_last) - t0) * bias_t + min(s, end - 1u) * bias_s];
+        }
+        scores[r][n] = select(LOWEST, score, open[n] && s < t_end);
+        new_largest = max(new_largest, scores[r][n]);
       }
-      let new_largest = max(largest[r], subgroupMax(score));
+      new_largest = max_over_lanes(new_largest);
       let shrink = exp_accurate(largest[r] - new_largest);
       largest[r] = new_largest;
-      scores[r] = select(0.0, exp_accurate(score - new_largest), sees);
-      total[r] = total[r] * shrink + scores[r];
+      total[r] *= shrink;
+      for (var n = 0u; n < KB; n++) {
+        let weight = exp_accurate(scores[r][n] - new_largest);
+        scores[r][n] = select(weight, 0.0, scores[r][n] == LOWEST);
+        total[r] += scores[r][n];
+      }
       for (var c = 0u; c < CHUNKS; c++) {
         sums[r][c] *= shrink;
       }
     }
 
-    let s_end = min(s0 + SG, end);
-    for (var j = s0; j < s_end; j++) {
-      let v0 = v_start(b, j, h);
-      var weight: array<f32, 8>;
+    let block_end = min(s0 + KB * SG, end);
+    for (var s1 = s0; s1 < block_end; s1 += SG) {
+      var of_keys: array<f32, QUERIES>;
       for (var r = 0u; r < TT; r++) {
-        weight[r] = subgroupShuffle(scores[r], j - s0);
+        of_keys[r] = scores[r][0];
+        for (var n = 1u; n < KB; n++) {
+          of_keys[r] = select(of_keys[r], scores[r][n], s1 == s0 + n * SG);
+        }
       }
-      for (var c = 0u; c < CHUNKS; c++) {
-        let of_value = v[v0 + min(c * SG + lane, params.d - 1u)];
+      var of_values = value[0];
+      for (var n = 1u; n < KB; n++) {
+        of_values = select(of_values, value[n], s1 == s0 + n * SG);
+      }
+      let s_end = min(s1 + SG, end);
+      for (var s = s1; s < s_end; s++) {
+        let at = subgroupShuffle(of_values, s - s1);
+        var weights: array<f32, QUERIES>;
         for (var r = 0u; r < TT; r++) {
-          sums[r][c] += weight[r] * of_value;
+          weights[r] = subgroupShuffle(of_keys[r], s - s1);
+        }
+        for (var c = 0u; c < CHUNKS; c++) {
+          let numbers = load_v(at, min(c * SG + lane, D4 - 1u));
+          for (var r = 0u; r < TT; r++) {
+            sums[r][c] = fma(vec4<f32>(weights[r]), numbers, sums[r][c]);
+          }
         }
       }
     }
   }
 
   for (var r = 0u; r < TT; r++) {
-    let sum = subgroupAdd(total[r]);
+    let sum = sum_over_lanes(total[r]);
     let inverse = select(1.0 / sum, 0.0, sum == 0.0);
-    let at = ((b * params.T + t0 + r) * params.H + h) * params.d;
     for (var c = 0u; c < CHUNKS; c++) {
-      if (t0 + r < params.T && c * SG + lane < params.d) {
-        y[at + c * SG + lane] = sums[r][c] * inverse;
+      sums[r][c] *= inverse;
+    }
+  }
+  // One store for all queries, past which they move up one by one: a store for each would have to be compiled as often.
+  var at = ((b * params.T + t0) * params.H + h) * params.d;
+  for (var t = t0; t <= t_last; t++) {
+    for (var c = 0u; c < CHUNKS; c++) {
+      if (c * SG + lane < D4) {
+        store_y(at, c * SG + lane, sums[0][c]);
+      }
+      for (var r = 1u; r < TT; r++) {
+        sums[r - 1u][c] = sums[r][c];
       }
     }
+    at += params.H * params.d;
   }
 }

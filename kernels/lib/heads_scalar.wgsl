@@ -1,7 +1,8 @@
-// Loader for heads of any size and strides. Behind the end of a head come zeros.
+// Loader and storer for heads of any size and strides. Behind the end of a head come zeros, and nothing is stored.
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 // Where numbers 4·group … 4·group + 3 of a head lie, not beyond its last.
 fn places(start: u32, group: u32) -> vec4<u32> {
@@ -26,4 +27,12 @@ fn load_k(start: u32, group: u32) -> vec4<f32> {
 fn load_v(start: u32, group: u32) -> vec4<f32> {
   let at = places(start, group);
   return without_tail(vec4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]), group);
+}
+
+fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
+  for (var c = 0u; c < 4u; c++) {
+    if (4u * group + c < params.d) {
+      y[start + 4u * group + c] = numbers[c];
+    }
+  }
 }

@@ -1,7 +1,8 @@
-// Loader for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers in one load.
+// Loader and storer for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers at once.
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
 
 // Numbers 4·group … 4·group + 3 of the head that begins at start.
 fn load_q(start: u32, group: u32) -> vec4<f32> {
@@ -14,4 +15,8 @@ fn load_k(start: u32, group: u32) -> vec4<f32> {
 
 fn load_v(start: u32, group: u32) -> vec4<f32> {
   return v[start / 4u + group];
+}
+
+fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
+  y[start / 4u + group] = numbers;
 }

@@ -59,10 +59,9 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     case "fused": {
       // Four queries share each key; a single one, as in decoding, has all threads look at keys of its own.
       const tile = T === 1 ? { TT: 1, BS: 64, BT: 1 } : { TT: 4, BS: 32, BT: 8 };
-      const inFours = [q, k, v].every((x) => [d, x.offset, ...x.strides.slice(0, 3)].every((n) => n % 4 === 0));
       device.launch({
         kernel: "attention_fused",
-        uses: { heads: inFours ? "heads_vec4" : "heads_scalar" },
+        uses: { heads: loaderOf(q, k, v) },
         overrides: { WG: 64, ...tile, D4: Math.ceil(d / 4) },
         bindings: { ...bindings, v, y },
         params,
@@ -75,7 +74,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       const TT = T === 1 ? 1 : 8;
       device.launch({
         kernel: "attention_subgroup",
-        overrides: { SG, TT, CHUNKS: Math.ceil(d / SG) },
+        uses: { heads: loaderOf(q, k, v) },
+        overrides: { SG, TT, CHUNKS: Math.ceil(d / 4 / SG), MASK: params.has_mask, BIAS: params.has_bias },
         bindings: { ...bindings, v, y },
         params,
         workgroups: B * H * Math.ceil(T / TT),
@@ -167,6 +167,12 @@ function probabilities({ device, bindings, params }: ReturnType<typeof prepare>,
   const p = softmax(scores, override);
   scores.dispose();
   return p;
+}
+
+/** The part of a kernel that loads heads: four numbers at once where all lies in fours. */
+function loaderOf(...views: readonly Tensor[]): string {
+  const inFours = (x: Tensor) => [x.shape[3], x.offset, ...x.strides.slice(0, 3)].every((n) => n % 4 === 0);
+  return views.every(inFours) ? "heads_vec4" : "heads_scalar";
 }
 
 /** The planned variant, except that heads too large for a fused kernel's registers are composed whatever the plan says. */
