@@ -13,6 +13,7 @@ export {
   LlamaConfig,
 } from "./instructblip/config.ts";
 export type { GenerationOptions } from "./instructblip/generation/configuration.ts";
+export type { GenerateOutput, LayerStates, StepScores } from "./instructblip/generation/output.ts";
 export { type Streamer, TextIteratorStreamer } from "./instructblip/generation/streamer.ts";
 export {
   type FromPretrainedOptions,
@@ -27,10 +28,19 @@ export {
   type InstructBlipVideoInputs,
 } from "./instructblip/instructblip_video.ts";
 export { InstructBlipVideoProcessor } from "./instructblip/instructblip_video_processor.ts";
+export type { LanguageModelOutput } from "./instructblip/language_model.ts";
 export { InstructBlipProcessor } from "./instructblip/processor.ts";
+export type { QFormerOutput } from "./instructblip/qformer.ts";
 export { candidateIds, type RankedAnswers, type RankOptions } from "./instructblip/ranking.ts";
 export type { SavePretrainedOptions, SaveProgress } from "./instructblip/save_pretrained.ts";
-export type { ImageFeatures, VisionLanguageModel, VisionLanguageOutput } from "./instructblip/vision_language_model.ts";
+export type {
+  ForwardInputs,
+  ForwardOptions,
+  ImageFeatures,
+  VisionLanguageModel,
+  VisionLanguageOutput,
+} from "./instructblip/vision_language_model.ts";
+export type { VisionOutput } from "./instructblip/vision_model.ts";
 export { traceOutputs } from "./modules/trace.ts";
 export type { WritableFolder } from "./tensor/checkpoint_writer.ts";
 export { type Device, type DeviceOptions, type KernelTime, openDevice } from "./tensor/device.ts";
