@@ -3,8 +3,10 @@
  * results of large shapes are checked in part (a sample of rows, the first and the last always among them) and in no time.
  */
 import type { Device } from "../src/tensor/device.ts";
-import { DTYPES, numberToBf16, numberToF16, type WeightDType } from "../src/tensor/dtype.ts";
+import { DTYPES, type FloatDType, numberToBf16, numberToF16, type WeightDType } from "../src/tensor/dtype.ts";
+import { isQuantized } from "../src/tensor/quantize.ts";
 import { Weight } from "../src/tensor/weight.ts";
+import { stored } from "../test/quantized.ts";
 import { Random } from "../test/random.ts";
 
 /** Numbers in the block that weights repeat. Prime, so that no row begins where another does. */
@@ -15,10 +17,10 @@ const BLOCK = 1_000_003;
  * storage computes with the same numbers.
  */
 let block: Float32Array | undefined;
-const blocks = new Map<WeightDType, Uint8Array>();
+const blocks = new Map<FloatDType, Uint8Array>();
 
 /** The block as bytes of a dtype. */
-function blockBytes(dtype: WeightDType): Uint8Array {
+function blockBytes(dtype: FloatDType): Uint8Array {
   let bytes = blocks.get(dtype);
   if (!bytes) {
     const random = new Random(1);
@@ -31,7 +33,7 @@ function blockBytes(dtype: WeightDType): Uint8Array {
 }
 
 /** Fills `into` with the numbers `first`, `first + 1`, … of an endless random sequence, as bytes of a dtype. */
-export function fillRandom(into: Uint8Array, first: number, dtype: WeightDType): void {
+export function fillRandom(into: Uint8Array, first: number, dtype: FloatDType): void {
   const bytes = blockBytes(dtype);
   let at = (first % BLOCK) * DTYPES[dtype].bytes;
   for (let done = 0; done < into.length; ) {
@@ -52,14 +54,20 @@ export function randomNumbers(n: number, first = 0): Float32Array {
 /** A weight [N, K] of random numbers; row n holds the sequence from n·K on. K must be a multiple of 4. */
 export function randomWeight(device: Device, [N, K]: readonly [number, number], dtype: WeightDType): Weight {
   const weight = new Weight(device, [N, K], dtype);
-  const rows = Math.max(1, Math.floor((16 * 2 ** 20) / (K * DTYPES[dtype].bytes)));
-  const bytes = new Uint8Array(rows * K * DTYPES[dtype].bytes);
+  const from = isQuantized(dtype) ? "f32" : dtype;
+  const rows = Math.max(1, Math.floor((16 * 2 ** 20) / (K * DTYPES[from].bytes)));
+  const bytes = new Uint8Array(rows * K * DTYPES[from].bytes);
   for (let n = 0; n < N; n += rows) {
-    const part = bytes.subarray(0, Math.min(rows, N - n) * K * DTYPES[dtype].bytes);
-    fillRandom(part, n * K, dtype);
-    weight.write(n * K * DTYPES[dtype].bytes, part, dtype);
+    const part = bytes.subarray(0, Math.min(rows, N - n) * K * DTYPES[from].bytes);
+    fillRandom(part, n * K, from);
+    weight.write(n * K * DTYPES[from].bytes, part, from);
   }
   return weight;
+}
+
+/** Row n of such a weight, as it is stored. */
+export function storedRow(n: number, K: number, dtype: WeightDType): Float32Array {
+  return stored(randomNumbers(K, n * K), K, dtype);
 }
 
 /** Up to `count` different rows of R in ascending order, the first and the last always, the others at random. */

@@ -108,14 +108,22 @@ export const MODEL_SHAPES: Shapes = {
     { name: "q-former feed-forward", M: QFORMER.Q, K: QFORMER.D, N: QFORMER.F, dtype: "bf16" },
     { name: "vicuna q_proj", M: VICUNA.T, K: VICUNA.D, N: VICUNA.D, dtype: "f16" },
     { name: "vicuna up_proj", M: VICUNA.T, K: VICUNA.D, N: VICUNA.F, dtype: "f16" },
+    { name: "vicuna up_proj", M: VICUNA.T, K: VICUNA.D, N: VICUNA.F, dtype: "int8" },
+    { name: "vicuna up_proj", M: VICUNA.T, K: VICUNA.D, N: VICUNA.F, dtype: "int4" },
   ],
   matvec: [
     { name: "vicuna q_proj", M: 1, K: VICUNA.D, N: VICUNA.D, dtype: "f16" },
     { name: "vicuna q_proj", M: 1, K: VICUNA.D, N: VICUNA.D, dtype: "f32" },
     { name: "vicuna q_proj", M: 1, K: VICUNA.D, N: VICUNA.D, dtype: "bf16" },
+    { name: "vicuna q_proj", M: 1, K: VICUNA.D, N: VICUNA.D, dtype: "int8" },
+    { name: "vicuna q_proj", M: 1, K: VICUNA.D, N: VICUNA.D, dtype: "int4" },
     { name: "vicuna q_proj, 4 rows", M: 4, K: VICUNA.D, N: VICUNA.D, dtype: "f16" },
     { name: "vicuna up_proj", M: 1, K: VICUNA.D, N: VICUNA.F, dtype: "f16" },
+    { name: "vicuna up_proj", M: 1, K: VICUNA.D, N: VICUNA.F, dtype: "int8" },
+    { name: "vicuna up_proj", M: 1, K: VICUNA.D, N: VICUNA.F, dtype: "int4" },
     { name: "vicuna down_proj", M: 1, K: VICUNA.F, N: VICUNA.D, dtype: "f16" },
+    { name: "vicuna down_proj", M: 1, K: VICUNA.F, N: VICUNA.D, dtype: "int8" },
+    { name: "vicuna down_proj", M: 1, K: VICUNA.F, N: VICUNA.D, dtype: "int4" },
     { name: "vicuna lm_head", M: 1, K: VICUNA.D, N: VICUNA.V, dtype: "f16" },
   ],
   attention: [
@@ -157,6 +165,7 @@ export const MODEL_SHAPES: Shapes = {
   ],
   tables: [
     { name: "vicuna prompt", T: VICUNA.T, V: VICUNA.V, D: VICUNA.D, dtype: "f16" },
+    { name: "vicuna prompt", T: VICUNA.T, V: VICUNA.V, D: VICUNA.D, dtype: "int8" },
     { name: "q-former", T: QFORMER.T, V: QFORMER.V, D: QFORMER.D, dtype: "f32" },
   ],
   tokens: [{ name: "vicuna prompt", R: VICUNA.T, D: VICUNA.D }],
@@ -174,8 +183,15 @@ export const MODEL_SHAPES: Shapes = {
 };
 
 export const QUICK_SHAPES: Shapes = {
-  matmul: [{ name: "small", M: 33, K: 352, N: 260, dtype: "f16" }],
-  matvec: [{ name: "small", M: 1, K: 512, N: 1001, dtype: "f16" }],
+  matmul: [
+    { name: "small", M: 33, K: 352, N: 260, dtype: "f16" },
+    { name: "small", M: 33, K: 352, N: 260, dtype: "int8" },
+  ],
+  matvec: [
+    { name: "small", M: 1, K: 512, N: 1001, dtype: "f16" },
+    { name: "small", M: 1, K: 512, N: 1001, dtype: "int8" },
+    { name: "small", M: 1, K: 512, N: 1001, dtype: "int4" },
+  ],
   attention: [
     { name: "small", T: 33, S: 33, H: 4, d: 88 },
     { name: "small decode", T: 1, S: 65, H: 4, d: 32, cached: true },

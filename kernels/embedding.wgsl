@@ -40,7 +40,7 @@ fn main(
   let k = i % K4;
   var values = vec4<f32>(0.0);
   if (!unknown) {
-    values = load_weight(row * K4 + k);
+    values = load_weight(row, k, K4);
   }
   for (var c = 0u; c < min(4u, params.D - k * 4u); c++) {
     y[t * params.D + k * 4u + c] = values[c];

@@ -1,7 +1,7 @@
 // y[m, n] = activate(Σₖ x[m, k] W[n, k] + bias[n]), as torch.nn.Linear. This is the explanation; the other matmul_* and
 // matvec_* kernels compute the same, each for another kind of hardware.
 //
-// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // One invocation an element of y.
 // Dispatch: ceil(M·N / WG), folded. Needs: nothing.
 // @use matmul
@@ -22,7 +22,7 @@ fn main(
   let K4 = groups_of_four();
   var sum = bias_of(column);
   for (var k = 0u; k < K4; k++) {
-    sum += dot(load_input(row, k), load_weight(column * K4 + k));
+    sum += dot(load_input(row, k), load_weight(column, k, K4));
   }
   store(row, column, sum);
 }

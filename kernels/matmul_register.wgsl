@@ -1,7 +1,7 @@
 // y = activate(x Wᵀ + bias) without shared memory or barriers, for software drivers: to them shared memory is memory like
 // any other, and a barrier splits the loop around it.
 //
-// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // An invocation computes TM rows (neighbours) by TN columns (WG apart), its sums in registers.
 // Dispatch: ceil(M / TM) · ceil(N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: nothing.
@@ -32,7 +32,7 @@ fn main(
   for (var k = 0u; k < K4; k++) {
     var w: array<vec4<f32>, TN>;
     for (var n = 0u; n < TN; n++) {
-      w[n] = load_weight(min(column0 + n * WG, params.N - 1u) * K4 + k);
+      w[n] = load_weight(min(column0 + n * WG, params.N - 1u), k, K4);
     }
     for (var m = 0u; m < TM; m++) {
       let a = load_input(min(row0 + m, params.M - 1u), k);

@@ -1,7 +1,7 @@
 // y = activate(x Wᵀ + bias) for software drivers with subgroups. To them every load of a vector register is a gather of its
 // lanes one by one, though all want the same number; so the lanes load different groups of a row of x and shuffle them.
 //
-// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN columns, SG apart.
 // Dispatch: ceil(M / TM) · ceil(N / (TN·SG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: subgroups of exactly SG lanes.
@@ -33,14 +33,14 @@ fn main(
   for (var k0 = 0u; k0 < K4; k0 += SG) {
     var a: array<vec4<f32>, 8>;
     for (var m = 0u; m < TM; m++) {
-      a[m] = load_input(min(row0 + m, params.M - 1u), min(k0 + lane, K4 - 1u));
+      a[m] = load_input(min(row0 + m, params.M - 1u), k0 + lane);
     }
     // Counting k, not k - k0, keeps Mesa from unrolling this loop, which costs more in code than it saves.
     let end = min(k0 + SG, K4);
     for (var k = k0; k < end; k++) {
       var w: array<vec4<f32>, TN>;
       for (var n = 0u; n < TN; n++) {
-        w[n] = load_weight(min(column0 + n * SG, params.N - 1u) * K4 + k);
+        w[n] = load_weight(min(column0 + n * SG, params.N - 1u), k, K4);
       }
       for (var m = 0u; m < TM; m++) {
         let shared_by_all = subgroupShuffle(a[m], k - k0);

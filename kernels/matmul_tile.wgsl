@@ -1,6 +1,6 @@
 // y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, each number loaded once a workgroup.
 //
-// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup of WX·WY threads computes TM·WY rows by TN·WX columns of y, walking along K by BK4 groups of four; a thread
 // computes TM rows by TN columns. Its rows lie WY and its columns WX apart, so that neighbours read neighbours.
 // Dispatch: ceil(M / (TM·WY)) · ceil(N / (TN·WX)), folded; tiles below each other are neighbours and share W in the cache.
@@ -45,12 +45,12 @@ fn main(
     for (var i = lane; i < BM * BK4; i += WX * WY) {
       let row = min(row0 + i / BK4, params.M - 1u);
       let k = k0 + i % BK4;
-      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(row, min(k, K4 - 1u)); // meets zeros behind K4
+      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(row, k);
     }
     for (var i = lane; i < BN * BK4; i += WX * WY) {
       let column = min(column0 + i / BK4, params.N - 1u);
       let k = k0 + i % BK4;
-      weight_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = select(vec4<f32>(), load_weight(column * K4 + min(k, K4 - 1u)), k < K4);
+      weight_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_weight(column, min(k, K4 - 1u), K4); // meets zeros behind K4;
     }
     workgroupBarrier();
     for (var k = 0u; k < BK4; k++) {

@@ -1,13 +1,13 @@
 // y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
 //
-// x: f32[M, K], M at most 2  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TN columns of y for all M rows: its lanes stride over K, then add up.
+// x: f32[M, K], M at most 2  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
+// A workgroup is one subgroup of SG lanes. It computes TN columns of y for all M rows: its lanes stride over K by blocks, then add up.
 // Dispatch: ceil(N / TN), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
 override SG: u32 = 8;
 override TM: u32 = 2; // M as a constant, at most 2
-const TN = 4u;
+const TN = select(4u, 8u, BLOCK > 1u); // f32 rows are so long that eight at once are no gain
 
 @compute @workgroup_size(SG)
 fn main(
@@ -19,15 +19,33 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 2>;
-  for (var k = lane; k < K4; k += SG) {
-    var a: array<vec4<f32>, 2>;
-    for (var m = 0u; m < TM; m++) {
-      a[m] = load_input(m, k);
+  let words = words_of_row();
+  for (var block = lane; block * BLOCK < words; block += SG) {
+    var by_codes = array<array<f32, TN>, 2>();
+    var by_ones = vec2<f32>();
+    // Mesa unrolls what has a constant count: right for one word, while eight cost more in code than they save.
+    let count = select(1u, min(BLOCK, words - block * BLOCK), BLOCK > 1u);
+    for (var i = 0u; i < count; i++) {
+      let word = block * BLOCK + i;
+      var a: array<array<vec4<f32>, WORD>, 2>;
+      for (var m = 0u; m < TM; m++) {
+        for (var j = 0u; j < WORD; j++) {
+          a[m][j] = load_input(m, word * WORD + j);
+          by_ones[m] += dot(a[m][j], vec4<f32>(1.0));
+        }
+      }
+      for (var n = 0u; n < TN; n++) {
+        let codes = load_codes(min(column0 + n, params.N - 1u), word, K4);
+        for (var m = 0u; m < TM; m++) {
+          for (var j = 0u; j < WORD; j++) {
+            by_codes[m][n] += dot(a[m][j], codes[j]);
+          }
+        }
+      }
     }
     for (var n = 0u; n < TN; n++) {
-      let w = load_weight(min(column0 + n, params.N - 1u) * K4 + k);
       for (var m = 0u; m < TM; m++) {
-        sums[m][n] += dot(a[m], w);
+        sums[m][n] += weigh(min(column0 + n, params.N - 1u), block, K4, by_codes[m][n], by_ones[m]);
       }
     }
   }

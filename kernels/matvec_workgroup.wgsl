@@ -1,6 +1,6 @@
 // y = activate(x Wᵀ + bias) for the few rows of x that decoding has, on GPUs: the time is that of reading W once.
 //
-// x: f32[M, K], M at most 8  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes four columns of y for all M rows: its threads stride over K, then add their sums up.
 // Dispatch: ceil(N / 4), folded. Needs: 16·WG·TM bytes of shared memory.
 // @use matmul
@@ -20,18 +20,30 @@ fn main(
     return;
   }
   let K4 = groups_of_four();
-  // Where four rows of W begin; behind the last they all are the last, and their sums are thrown away.
-  let start = min(column0 + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.N - 1u)) * K4;
+  // Four rows of W; behind the last they all are the last, and their sums are thrown away.
+  let rows = min(column0 + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.N - 1u));
 
   var sums: array<vec4<f32>, 8>;
-  for (var k = lane; k < K4; k += WG) {
-    let w0 = load_weight(start.x + k);
-    let w1 = load_weight(start.y + k);
-    let w2 = load_weight(start.z + k);
-    let w3 = load_weight(start.w + k);
+  let words = words_of_row();
+  for (var word = lane; word < words; word += WG) {
+    let w0 = load_codes(rows.x, word, K4);
+    let w1 = load_codes(rows.y, word, K4);
+    let w2 = load_codes(rows.z, word, K4);
+    let w3 = load_codes(rows.w, word, K4);
     for (var m = 0u; m < TM; m++) {
-      let a = load_input(m, k);
-      sums[m] += vec4<f32>(dot(a, w0), dot(a, w1), dot(a, w2), dot(a, w3));
+      var by_codes = vec4<f32>();
+      var by_ones = 0.0;
+      for (var j = 0u; j < WORD; j++) {
+        let a = load_input(m, word * WORD + j);
+        by_codes += vec4<f32>(dot(a, w0[j]), dot(a, w1[j]), dot(a, w2[j]), dot(a, w3[j]));
+        by_ones += dot(a, vec4<f32>(1.0));
+      }
+      sums[m] += vec4<f32>(
+        weigh(rows.x, word / BLOCK, K4, by_codes.x, by_ones),
+        weigh(rows.y, word / BLOCK, K4, by_codes.y, by_ones),
+        weigh(rows.z, word / BLOCK, K4, by_codes.z, by_ones),
+        weigh(rows.w, word / BLOCK, K4, by_codes.w, by_ones),
+      );
     }
   }
 

@@ -1,11 +1,11 @@
 /** Looking tokens up: as many rows of the table read as there are tokens. */
-import { DTYPES } from "../../src/tensor/dtype.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
+import { rowBytes } from "../../src/tensor/quantize.ts";
 import { embedding as reference } from "../../src/tensor/reference/embedding.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
-import { randomNumbers, randomWeight } from "../data.ts";
+import { randomWeight, storedRow } from "../data.ts";
 import { type Groups, ONLY } from "../harness.ts";
 
 export const groups: Groups = ({ tables }) =>
@@ -21,13 +21,13 @@ export const groups: Groups = ({ tables }) =>
       const idsOnDevice = device.tensor(ids, [T]);
       return {
         flops: 0,
-        bytes: T * D * (DTYPES[dtype].bytes + 4),
+        bytes: T * (rowBytes(dtype, D) + 4 * D),
         run: () => embedding(idsOnDevice, table),
         check(y) {
           // The rows looked up stand for the table, which would take half a gigabyte as f64.
           const rows = new Float32Array(T * D);
           ids.forEach((id, t) => {
-            rows.set(randomNumbers(D, id * D), t * D);
+            rows.set(storedRow(id, D, dtype), t * D);
           });
           const expected = reference(Uint32Array.from(ids.keys()), rows, D);
           return compare(y, expected, TOLERANCES.exact, "embedding");

@@ -2,15 +2,15 @@
  * Matrix products with a weight. Many rows are bound by arithmetic; one row, as in decoding, by reading the weight once,
  * so it is measured over several copies of the weight that together are larger than caches.
  */
-import { DTYPES } from "../../src/tensor/dtype.ts";
 import type { Caps } from "../../src/tensor/gpu.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";
 import { hasFixedSubgroups, plan, VARIANTS } from "../../src/tensor/plan.ts";
+import { rowBytes } from "../../src/tensor/quantize.ts";
 import { linear as reference } from "../../src/tensor/reference/linear.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
-import { randomNumbers, randomWeight, sampleRows, takeSample } from "../data.ts";
+import { randomWeight, sampleRows, storedRow, takeSample } from "../data.ts";
 import type { Group, Groups } from "../harness.ts";
 import type { MatmulShape } from "../shapes.ts";
 
@@ -33,7 +33,7 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype }: MatmulShape, c
       const x = new Random(1).normal(M * K);
       const bias = new Random(2).normal(N);
       const [xs, b] = [device.tensor(x, [M, K]), device.tensor(bias, [N])];
-      const bytes = N * K * DTYPES[dtype].bytes;
+      const bytes = N * rowBytes(dtype, K);
       const copies =
         op === "linear" ? 1 : Math.min(COPIES.most, Math.max(COPIES.least, Math.ceil(BEYOND_CACHES / bytes)));
       const weights = Array.from({ length: copies }, () => randomWeight(device, [N, K], dtype));
@@ -47,7 +47,7 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype }: MatmulShape, c
           const [rows, columns] = [sampleRows(M, 8), sampleRows(N, 128)];
           const weight = new Float32Array(columns.length * K);
           columns.forEach((n, i) => {
-            weight.set(randomNumbers(K, n * K), i * K);
+            weight.set(storedRow(n, K, dtype), i * K);
           });
           const expected = reference(takeSample(x, rows, K), weight, takeSample(bias, columns, 1), [
             rows.length,

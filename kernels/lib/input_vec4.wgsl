@@ -1,7 +1,8 @@
 // Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 
-// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K].
+// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end.
 fn load_input(row: u32, group: u32) -> vec4<f32> {
-  return x[row * (params.K / 4u) + group];
+  let K4 = params.K / 4u;
+  return select(vec4<f32>(), x[row * K4 + min(group, K4 - 1u)], group < K4);
 }

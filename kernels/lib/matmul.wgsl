@@ -17,9 +17,14 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-// Groups of four numbers in a row of W, the last filled up with zeros.
+// Groups of four numbers in a row of W, the last filled up; x is zero there.
 fn groups_of_four() -> u32 {
   return (params.K + 3u) / 4u;
+}
+
+// Words, of WORD groups each, in a row of W.
+fn words_of_row() -> u32 {
+  return (groups_of_four() + WORD - 1u) / WORD;
 }
 
 fn bias_of(column: u32) -> f32 {

@@ -4,8 +4,9 @@
  * small buffer. Strict both ways: what is missing throws, what is left over is listed.
  */
 import type { Device } from "../tensor/device.ts";
-import { DTYPES, type WeightDType } from "../tensor/dtype.ts";
+import { DTYPES, type FloatDType, type WeightDType } from "../tensor/dtype.ts";
 import { nearest, WeightError } from "../tensor/errors.ts";
+import { isQuantized } from "../tensor/quantize.ts";
 import type { Checkpoint, TensorEntry } from "../tensor/safetensors.ts";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -37,9 +38,6 @@ interface Ledger {
   readonly parameters: Map<string, Weight | Tensor>;
   readonly others: (() => void)[];
 }
-
-/** What a checkpoint may hold; a matrix stored otherwise is not what it was loaded from. */
-const SAVED: readonly string[] = ["f32", "f16", "bf16"];
 
 /** Bytes uploaded between waits, so that the driver's staging memory is given back. */
 const UPLOAD_WINDOW = 256 * 2 ** 20;
@@ -135,14 +133,14 @@ export class Weights {
       const { shape, dtype: loaded } = this.#ledger.checkpoint.tensors.get(name)!;
       if (parameter instanceof Weight) {
         const { dtype } = parameter;
-        if (!SAVED.includes(dtype)) {
+        if (isQuantized(dtype)) {
           throw new WeightError("QUANTIZED", `${name}: ${dtype} numbers cannot be saved in Hugging Face's format`, {
             hint: "load the model with dtype f32, f16, bf16 or auto to save it",
           });
         }
         return { name, dtype, shape, data: () => parameter.read() };
       }
-      const dtype = loaded as WeightDType;
+      const dtype = loaded as FloatDType;
       const read = async function* () {
         const { buffer, byteOffset, byteLength } = await parameter.read();
         yield convert(new Uint8Array(buffer, byteOffset, byteLength), "f32", dtype);
@@ -204,7 +202,7 @@ export class Weights {
     });
   }
 
-  #expect(name: string, shape: Shape): WeightDType {
+  #expect(name: string, shape: Shape): FloatDType {
     const { shape: found } = this.#info(name);
     if (!sameShape(found, shape)) {
       const transposed = found.length === 2 && shape.length === 2 && found[0] === shape[1] && found[1] === shape[0];
@@ -217,7 +215,7 @@ export class Weights {
     return this.#floating(name);
   }
 
-  #floating(name: string): WeightDType {
+  #floating(name: string): FloatDType {
     const { dtype } = this.#info(name);
     if (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16") {
       throw new WeightError(

@@ -42,8 +42,11 @@ export type DType = keyof typeof DTYPES;
 /** What an activation may be on the GPU: floats, and unsigned integers for token ids, masks and positions. */
 export type ActivationDType = "f32" | "u32";
 
-/** What a weight may be stored as on the GPU; the matmul's loader widens it to f32. */
-export type WeightDType = "f32" | "f16" | "bf16";
+/** What the numbers of a weight may be in a file. */
+export type FloatDType = "f32" | "f16" | "bf16";
+
+/** What a weight may be stored as on the GPU; the matmul's loader widens it to f32. See quantize.ts for the integers. */
+export type WeightDType = FloatDType | "int8" | "int4";
 
 /** safetensors' name of a dtype to ours: `"BF16"` -> `"bf16"`. */
 export const FROM_SAFETENSORS: ReadonlyMap<string, DType> = new Map(
@@ -87,14 +90,52 @@ export function numberToBf16(value: number): number {
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
 }
 
-/** Widens raw little-endian f32, f16 or bf16 bytes to a Float32Array. */
-export function widen(bytes: Uint8Array, dtype: WeightDType): Float32Array {
+/** Widens raw little-endian f32, f16 or bf16 bytes, exactly. `into`, if given, must have room for them. */
+export function widen(
+  bytes: Uint8Array,
+  dtype: FloatDType,
+  into = new Float32Array(bytes.byteLength / DTYPES[dtype].bytes),
+): Float32Array {
   // Not slice(): that of a Node Buffer copies nothing.
   const aligned = bytes.byteOffset % DTYPES[dtype].bytes === 0 ? bytes : new Uint8Array(bytes);
-  if (dtype === "f32") return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4).slice();
+  if (dtype === "f32") {
+    into.set(new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4));
+    return into;
+  }
   const bits = new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2);
-  return Float32Array.from(bits, dtype === "f16" ? f16ToNumber : bf16ToNumber);
+  if (dtype === "bf16") {
+    const words = new Uint32Array(into.buffer, into.byteOffset, bits.length);
+    for (let i = 0; i < bits.length; i++) words[i] = bits[i] << 16;
+    return into;
+  }
+  f16Values ??= Float32Array.from({ length: 65_536 }, (_, value) => f16ToNumber(value));
+  for (let i = 0; i < bits.length; i++) into[i] = f16Values[bits[i]];
+  return into;
 }
+
+/** Narrows f32 to f16 or bf16 bits, to nearest, ties to even: {@link numberToF16} and {@link numberToBf16} for many. */
+export function narrow(numbers: Float32Array, dtype: "f16" | "bf16", into = new Uint16Array(numbers.length)) {
+  const words = new Uint32Array(numbers.buffer, numbers.byteOffset, numbers.length);
+  for (let i = 0; i < words.length; i++) {
+    const bits = words[i];
+    const magnitude = bits & 0x7fff_ffff;
+    if (dtype === "bf16") {
+      into[i] = magnitude > 0x7f80_0000 ? 0x7fc0 : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+    } else {
+      const sign = (bits >>> 16) & 0x8000;
+      if (magnitude > 0x7f80_0000) into[i] = 0x7e00;
+      else if (magnitude >= 0x4780_0000) into[i] = sign | 0x7c00;
+      // 2⁻¹⁴ and more: another bias for the exponent, and a carry may run from the fraction into it, up to infinity.
+      else if (magnitude >= 0x3880_0000)
+        into[i] = sign | ((magnitude - 0x3800_0000 + 0xfff + ((bits >>> 13) & 1)) >>> 13);
+      else into[i] = sign | roundEven(Math.abs(numbers[i]) * 2 ** 24);
+    }
+  }
+  return into;
+}
+
+/** Every f16, by its bits: looking up is several times faster than computing. Made when first needed. */
+let f16Values: Float32Array | undefined;
 
 function roundEven(x: number): number {
   const floor = Math.floor(x);

@@ -991,7 +991,7 @@ fn main(
   let k = i % K4;
   var values = vec4<f32>(0.0);
   if (!unknown) {
-    values = load_weight(row * K4 + k);
+    values = load_weight(row, k, K4);
   }
   for (var c = 0u; c < min(4u, params.D - k * 4u); c++) {
     y[t * params.D + k * 4u + c] = values[c];
@@ -1391,24 +1391,24 @@ fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
   y[start / 4u + group] = numbers;
 }
 `,
-  "lib/input_scalar": `// Input loader for rows of any length. Behind its end a row's last number is repeated, where padded weights are 0; what lies
-// there in memory is the next row, and its NaN times 0 would be NaN.
+  "lib/input_scalar": `// Input loader for rows of any length.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 
-// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K].
+// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end, where memory holds the next row, and what a
+// quantized weight is padded with is not always 0.
 fn load_input(row: u32, group: u32) -> vec4<f32> {
-  let start = row * params.K;
   let k = vec4<u32>(0u, 1u, 2u, 3u) + 4u * group;
-  let at = start + min(k, vec4<u32>(params.K - 1u));
-  return vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]);
+  let at = row * params.K + min(k, vec4<u32>(params.K - 1u));
+  return select(vec4<f32>(), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), k < vec4<u32>(params.K));
 }
 `,
   "lib/input_vec4": `// Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 
-// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K].
+// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end.
 fn load_input(row: u32, group: u32) -> vec4<f32> {
-  return x[row * (params.K / 4u) + group];
+  let K4 = params.K / 4u;
+  return select(vec4<f32>(), x[row * K4 + min(group, K4 - 1u)], group < K4);
 }
 `,
   "lib/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with part math.
@@ -1566,9 +1566,14 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-// Groups of four numbers in a row of W, the last filled up with zeros.
+// Groups of four numbers in a row of W, the last filled up; x is zero there.
 fn groups_of_four() -> u32 {
   return (params.K + 3u) / 4u;
+}
+
+// Words, of WORD groups each, in a row of W.
+fn words_of_row() -> u32 {
+  return (groups_of_four() + WORD - 1u) / WORD;
 }
 
 fn bias_of(column: u32) -> f32 {
@@ -1610,24 +1615,126 @@ fn sum_over_threads(lane: u32, value: f32) -> f32 {
   "lib/weight_bf16": `// Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
-fn load_weight(i: u32) -> vec4<f32> {
-  let bits = weight[i];
+const WORD = 1u;
+const BLOCK = 1u;
+
+fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
+  let bits = weight[row * K4 + group];
   return bitcast<vec4<f32>>(vec4<u32>(bits.x << 16u, bits.x & 0xffff0000u, bits.y << 16u, bits.y & 0xffff0000u));
+}
+
+fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(load_weight(row, word, K4));
+}
+
+fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
+  return by_codes;
 }
 `,
   "lib/weight_f16": `// Weight loader, f16 stored as pairs in u32. unpack2x16float needs no GPU feature, and is as fast as native f16 loads.
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
-fn load_weight(i: u32) -> vec4<f32> {
-  let bits = weight[i];
+const WORD = 1u;
+const BLOCK = 1u;
+
+fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
+  let bits = weight[row * K4 + group];
   return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
 }
+
+fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(load_weight(row, word, K4));
+}
+
+fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
+  return by_codes;
+}
 `,
-  "lib/weight_f32": `// Weight loader, f32. A weight is [N, K] with rows padded to K4 = ceil(K / 4) groups of four; index i counts groups.
+  "lib/weight_f32": `// Weight loader, f32. A weight is [N, K] with rows padded to K4 = ceil(K / 4) groups of four. Every loader gives a group by
+// load_weight. For kernels that walk along a row it also gives the WORD groups of codes that lie in one word; BLOCK words
+// share a scale, and weigh makes of Σ x · code and Σ x over some of them what they add to Σ x · w.
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 
-fn load_weight(i: u32) -> vec4<f32> {
-  return weight[i];
+const WORD = 1u;
+const BLOCK = 1u;
+
+fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
+  return weight[row * K4 + group];
+}
+
+fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(load_weight(row, word, K4));
+}
+
+fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
+  return by_codes;
+}
+`,
+  "lib/weight_int4": `// Weight loader, int4 in blocks of 32 numbers with a scale and a least number each: w = scale · code + least. A row is its
+// codes, then a u32 for each block: scale and least as bf16. Eight codes share a u32, the first four in the low halves of its
+// bytes, so that both fours meet neighbouring numbers of x; see tensor/quantize.ts.
+@group(0) @binding(1) var<storage, read> weight: array<u32>;
+
+const WORD = 2u;
+const BLOCK = 4u;
+
+fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
+  let codes = weight[start_of(row, K4) + group / 2u] >> (4u * (group % 2u));
+  let line = line_of(row, group / (WORD * BLOCK), K4);
+  return line.x * vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)) + line.y;
+}
+
+fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
+  let codes = weight[start_of(row, K4) + word];
+  return array<vec4<f32>, WORD>(
+    vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)),
+    vec4<f32>(unpack4xU8((codes >> 4u) & 0x0f0f0f0fu)),
+  );
+}
+
+fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
+  let line = line_of(row, block, K4);
+  return line.x * by_codes + line.y * by_ones;
+}
+
+fn start_of(row: u32, K4: u32) -> u32 {
+  return row * ((K4 + 7u) / 8u) * (BLOCK + 1u);
+}
+
+// Scale and least number of a block.
+fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
+  let bits = weight[start_of(row, K4) + (K4 + 7u) / 8u * BLOCK + block];
+  return bitcast<vec2<f32>>(vec2<u32>(bits << 16u, bits & 0xffff0000u));
+}
+`,
+  "lib/weight_int8": `// Weight loader, int8 in blocks of 32 numbers with a scale each: w = scale · code. A row is its codes, four in a u32, then
+// its scales, two bf16 in a u32; see tensor/quantize.ts.
+@group(0) @binding(1) var<storage, read> weight: array<u32>;
+
+const WORD = 1u;
+const BLOCK = 8u;
+
+fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
+  return scale_of(row, group / BLOCK, K4) * vec4<f32>(unpack4xI8(weight[start_of(row, K4) + group]));
+}
+
+fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(vec4<f32>(unpack4xI8(weight[start_of(row, K4) + word])));
+}
+
+fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
+  return scale_of(row, block, K4) * by_codes;
+}
+
+fn start_of(row: u32, K4: u32) -> u32 {
+  let blocks = (K4 + BLOCK - 1u) / BLOCK;
+  return row * (BLOCK * blocks + (blocks + 1u) / 2u);
+}
+
+fn scale_of(row: u32, block: u32, K4: u32) -> f32 {
+  let blocks = (K4 + BLOCK - 1u) / BLOCK;
+  let pair = weight[start_of(row, K4) + BLOCK * blocks + block / 2u];
+  return bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, block % 2u == 1u));
 }
 `,
   "log_softmax": `// y = x - max(x) - ln Σ e^(x - max(x)), each row by itself.
@@ -1725,7 +1832,7 @@ fn main(
   "matmul_naive": `// y[m, n] = activate(Σₖ x[m, k] W[n, k] + bias[n]), as torch.nn.Linear. This is the explanation; the other matmul_* and
 // matvec_* kernels compute the same, each for another kind of hardware.
 //
-// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // One invocation an element of y.
 // Dispatch: ceil(M·N / WG), folded. Needs: nothing.
 // @use matmul
@@ -1746,7 +1853,7 @@ fn main(
   let K4 = groups_of_four();
   var sum = bias_of(column);
   for (var k = 0u; k < K4; k++) {
-    sum += dot(load_input(row, k), load_weight(column * K4 + k));
+    sum += dot(load_input(row, k), load_weight(column, k, K4));
   }
   store(row, column, sum);
 }
@@ -1754,7 +1861,7 @@ fn main(
   "matmul_register": `// y = activate(x Wᵀ + bias) without shared memory or barriers, for software drivers: to them shared memory is memory like
 // any other, and a barrier splits the loop around it.
 //
-// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // An invocation computes TM rows (neighbours) by TN columns (WG apart), its sums in registers.
 // Dispatch: ceil(M / TM) · ceil(N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: nothing.
@@ -1785,7 +1892,7 @@ fn main(
   for (var k = 0u; k < K4; k++) {
     var w: array<vec4<f32>, TN>;
     for (var n = 0u; n < TN; n++) {
-      w[n] = load_weight(min(column0 + n * WG, params.N - 1u) * K4 + k);
+      w[n] = load_weight(min(column0 + n * WG, params.N - 1u), k, K4);
     }
     for (var m = 0u; m < TM; m++) {
       let a = load_input(min(row0 + m, params.M - 1u), k);
@@ -1805,7 +1912,7 @@ fn main(
   "matmul_subgroup": `// y = activate(x Wᵀ + bias) for software drivers with subgroups. To them every load of a vector register is a gather of its
 // lanes one by one, though all want the same number; so the lanes load different groups of a row of x and shuffle them.
 //
-// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN columns, SG apart.
 // Dispatch: ceil(M / TM) · ceil(N / (TN·SG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: subgroups of exactly SG lanes.
@@ -1837,14 +1944,14 @@ fn main(
   for (var k0 = 0u; k0 < K4; k0 += SG) {
     var a: array<vec4<f32>, 8>;
     for (var m = 0u; m < TM; m++) {
-      a[m] = load_input(min(row0 + m, params.M - 1u), min(k0 + lane, K4 - 1u));
+      a[m] = load_input(min(row0 + m, params.M - 1u), k0 + lane);
     }
     // Counting k, not k - k0, keeps Mesa from unrolling this loop, which costs more in code than it saves.
     let end = min(k0 + SG, K4);
     for (var k = k0; k < end; k++) {
       var w: array<vec4<f32>, TN>;
       for (var n = 0u; n < TN; n++) {
-        w[n] = load_weight(min(column0 + n * SG, params.N - 1u) * K4 + k);
+        w[n] = load_weight(min(column0 + n * SG, params.N - 1u), k, K4);
       }
       for (var m = 0u; m < TM; m++) {
         let shared_by_all = subgroupShuffle(a[m], k - k0);
@@ -1864,7 +1971,7 @@ fn main(
 `,
   "matmul_tile": `// y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, each number loaded once a workgroup.
 //
-// x: f32[M, K]  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup of WX·WY threads computes TM·WY rows by TN·WX columns of y, walking along K by BK4 groups of four; a thread
 // computes TM rows by TN columns. Its rows lie WY and its columns WX apart, so that neighbours read neighbours.
 // Dispatch: ceil(M / (TM·WY)) · ceil(N / (TN·WX)), folded; tiles below each other are neighbours and share W in the cache.
@@ -1909,12 +2016,12 @@ fn main(
     for (var i = lane; i < BM * BK4; i += WX * WY) {
       let row = min(row0 + i / BK4, params.M - 1u);
       let k = k0 + i % BK4;
-      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(row, min(k, K4 - 1u)); // meets zeros behind K4
+      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(row, k);
     }
     for (var i = lane; i < BN * BK4; i += WX * WY) {
       let column = min(column0 + i / BK4, params.N - 1u);
       let k = k0 + i % BK4;
-      weight_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = select(vec4<f32>(), load_weight(column * K4 + min(k, K4 - 1u)), k < K4);
+      weight_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_weight(column, min(k, K4 - 1u), K4); // meets zeros behind K4;
     }
     workgroupBarrier();
     for (var k = 0u; k < BK4; k++) {
@@ -1941,14 +2048,14 @@ fn main(
 `,
   "matvec_subgroup": `// y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
 //
-// x: f32[M, K], M at most 2  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TN columns of y for all M rows: its lanes stride over K, then add up.
+// x: f32[M, K], M at most 2  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
+// A workgroup is one subgroup of SG lanes. It computes TN columns of y for all M rows: its lanes stride over K by blocks, then add up.
 // Dispatch: ceil(N / TN), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
 override SG: u32 = 8;
 override TM: u32 = 2; // M as a constant, at most 2
-const TN = 4u;
+const TN = select(4u, 8u, BLOCK > 1u); // f32 rows are so long that eight at once are no gain
 
 @compute @workgroup_size(SG)
 fn main(
@@ -1960,15 +2067,33 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 2>;
-  for (var k = lane; k < K4; k += SG) {
-    var a: array<vec4<f32>, 2>;
-    for (var m = 0u; m < TM; m++) {
-      a[m] = load_input(m, k);
+  let words = words_of_row();
+  for (var block = lane; block * BLOCK < words; block += SG) {
+    var by_codes = array<array<f32, TN>, 2>();
+    var by_ones = vec2<f32>();
+    // Mesa unrolls what has a constant count: right for one word, while eight cost more in code than they save.
+    let count = select(1u, min(BLOCK, words - block * BLOCK), BLOCK > 1u);
+    for (var i = 0u; i < count; i++) {
+      let word = block * BLOCK + i;
+      var a: array<array<vec4<f32>, WORD>, 2>;
+      for (var m = 0u; m < TM; m++) {
+        for (var j = 0u; j < WORD; j++) {
+          a[m][j] = load_input(m, word * WORD + j);
+          by_ones[m] += dot(a[m][j], vec4<f32>(1.0));
+        }
+      }
+      for (var n = 0u; n < TN; n++) {
+        let codes = load_codes(min(column0 + n, params.N - 1u), word, K4);
+        for (var m = 0u; m < TM; m++) {
+          for (var j = 0u; j < WORD; j++) {
+            by_codes[m][n] += dot(a[m][j], codes[j]);
+          }
+        }
+      }
     }
     for (var n = 0u; n < TN; n++) {
-      let w = load_weight(min(column0 + n, params.N - 1u) * K4 + k);
       for (var m = 0u; m < TM; m++) {
-        sums[m][n] += dot(a[m], w);
+        sums[m][n] += weigh(min(column0 + n, params.N - 1u), block, K4, by_codes[m][n], by_ones[m]);
       }
     }
   }
@@ -1985,7 +2110,7 @@ fn main(
 `,
   "matvec_workgroup": `// y = activate(x Wᵀ + bias) for the few rows of x that decoding has, on GPUs: the time is that of reading W once.
 //
-// x: f32[M, K], M at most 8  weight: [N, K] in f32, f16 or bf16, rows padded to groups of four  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes four columns of y for all M rows: its threads stride over K, then add their sums up.
 // Dispatch: ceil(N / 4), folded. Needs: 16·WG·TM bytes of shared memory.
 // @use matmul
@@ -2005,18 +2130,30 @@ fn main(
     return;
   }
   let K4 = groups_of_four();
-  // Where four rows of W begin; behind the last they all are the last, and their sums are thrown away.
-  let start = min(column0 + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.N - 1u)) * K4;
+  // Four rows of W; behind the last they all are the last, and their sums are thrown away.
+  let rows = min(column0 + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.N - 1u));
 
   var sums: array<vec4<f32>, 8>;
-  for (var k = lane; k < K4; k += WG) {
-    let w0 = load_weight(start.x + k);
-    let w1 = load_weight(start.y + k);
-    let w2 = load_weight(start.z + k);
-    let w3 = load_weight(start.w + k);
+  let words = words_of_row();
+  for (var word = lane; word < words; word += WG) {
+    let w0 = load_codes(rows.x, word, K4);
+    let w1 = load_codes(rows.y, word, K4);
+    let w2 = load_codes(rows.z, word, K4);
+    let w3 = load_codes(rows.w, word, K4);
     for (var m = 0u; m < TM; m++) {
-      let a = load_input(m, k);
-      sums[m] += vec4<f32>(dot(a, w0), dot(a, w1), dot(a, w2), dot(a, w3));
+      var by_codes = vec4<f32>();
+      var by_ones = 0.0;
+      for (var j = 0u; j < WORD; j++) {
+        let a = load_input(m, word * WORD + j);
+        by_codes += vec4<f32>(dot(a, w0[j]), dot(a, w1[j]), dot(a, w2[j]), dot(a, w3[j]));
+        by_ones += dot(a, vec4<f32>(1.0));
+      }
+      sums[m] += vec4<f32>(
+        weigh(rows.x, word / BLOCK, K4, by_codes.x, by_ones),
+        weigh(rows.y, word / BLOCK, K4, by_codes.y, by_ones),
+        weigh(rows.z, word / BLOCK, K4, by_codes.z, by_ones),
+        weigh(rows.w, word / BLOCK, K4, by_codes.w, by_ones),
+      );
     }
   }
 

@@ -1,14 +1,15 @@
 /**
- * A weight matrix on the device, stored as f32, f16 or bf16 and split by rows where one binding cannot hold it.
+ * A weight matrix on the device, stored as f32, f16, bf16, int8 or int4 and split by rows where one binding cannot hold it.
  *
- * Rows are padded with zeros to a multiple of four numbers, so that every kernel may load four at a time. PyTorch's
- * layout is kept: [out, in] for a Linear, [rows, width] for an Embedding.
+ * Rows are padded, to a multiple of four numbers or to whole blocks (quantize.ts), so that every kernel may load four at a
+ * time. PyTorch's layout is kept: [out, in] for a Linear, [rows, width] for an Embedding.
  */
 import type { Device } from "./device.ts";
-import { bf16ToNumber, DTYPES, f16ToNumber, numberToBf16, numberToF16, type WeightDType } from "./dtype.ts";
+import { DTYPES, type FloatDType, narrow, type WeightDType, widen } from "./dtype.ts";
 import { DeviceError, ShapeError } from "./errors.ts";
 import { formatBytes } from "./memory.ts";
 import { contiguous } from "./ops/copy.ts";
+import { isQuantized, quantizeRows, rowBytes } from "./quantize.ts";
 import type { Tensor } from "./tensor.ts";
 import type { Uses } from "./wgsl.ts";
 
@@ -28,6 +29,8 @@ export class Weight {
   readonly shards: readonly Shard[];
   /** Groups of four numbers in a padded row. */
   readonly K4: number;
+  /** Bytes of a padded row on the device. */
+  readonly rowBytes: number;
   /** Bytes of the file written so far, and those of them that wait for the rest of their group. */
   #written = 0;
   #rest: Uint8Array = NOTHING;
@@ -38,17 +41,18 @@ export class Weight {
     this.shape = [N, K];
     this.dtype = dtype;
     this.K4 = Math.ceil(K / 4);
-    const rowBytes = this.K4 * 4 * DTYPES[dtype].bytes;
-    const most = Math.floor(device.caps.maxBindingBytes / rowBytes);
+    this.rowBytes = rowBytes(dtype, K);
+    const most = Math.floor(device.caps.maxBindingBytes / this.rowBytes);
     if (most === 0) {
-      throw new DeviceError("LIMIT", `${label}: one row takes ${formatBytes(rowBytes)}, more than a binding may span`);
+      const size = formatBytes(this.rowBytes);
+      throw new DeviceError("LIMIT", `${label}: one row takes ${size}, more than a binding may span`);
     }
     // Equal shards: a last one of a few rows would cost a launch for nothing.
     const rows = Math.ceil(N / Math.ceil(N / most));
     const shards: Shard[] = [];
     for (let firstRow = 0; firstRow < N; firstRow += rows) {
       const count = Math.min(rows, N - firstRow);
-      shards.push({ firstRow, rows: count, bits: device.persistent([count, rowBytes / 4], "u32", label) });
+      shards.push({ firstRow, rows: count, bits: device.persistent([count, this.rowBytes / 4], "u32", label) });
     }
     this.shards = shards;
   }
@@ -82,7 +86,7 @@ export class Weight {
    * @param bytes little-endian numbers of dtype `from`
    * @throws ShapeError if the part does not follow the last one, or exceeds the matrix
    */
-  write(byteOffset: number, bytes: Uint8Array, from: WeightDType): void {
+  write(byteOffset: number, bytes: Uint8Array, from: FloatDType): void {
     const [N, K] = this.shape;
     const size = DTYPES[from].bytes;
     const end = byteOffset + bytes.byteLength;
@@ -92,26 +96,41 @@ export class Weight {
     }
     if (byteOffset === 0) this.#rest = NOTHING;
     this.#written = end;
-    // What the GPU takes is whole rows where rows are padded, else groups of four numbers: writes are multiples of 4 bytes.
-    const unit = (K % 4 === 0 ? 4 : K) * size;
-    const known = this.#rest.byteLength === 0 ? bytes : join(this.#rest, bytes);
-    const whole = known.byteLength - (known.byteLength % unit);
-    const start = (end - known.byteLength) / size; // in numbers
-    this.#rest = new Uint8Array(known.subarray(whole));
-    const numbers = convert(known.subarray(0, whole), from, this.dtype);
-    if (K % 4 === 0) this.#place(start * DTYPES[this.dtype].bytes, numbers);
-    else this.#place((start / K) * this.K4 * 4 * DTYPES[this.dtype].bytes, this.#pad(numbers));
+    // What is converted at once: whole rows where rows are padded, else groups of four numbers.
+    const unit = (isQuantized(this.dtype) || K % 4 ? K : 4) * size;
+    let at = 0;
+    if (this.#rest.byteLength > 0) {
+      at = Math.min(unit - this.#rest.byteLength, bytes.byteLength);
+      this.#rest = join(this.#rest, bytes.subarray(0, at));
+      if (this.#rest.byteLength < unit) return;
+      this.#place((byteOffset + at - unit) / size, this.#rest, from);
+    }
+    const whole = bytes.byteLength - ((bytes.byteLength - at) % unit);
+    const most = Math.max(1, Math.floor(SLICE / unit)) * unit;
+    for (; at < whole; at += most) {
+      this.#place((byteOffset + at) / size, bytes.subarray(at, Math.min(at + most, whole)), from);
+    }
+    this.#rest = new Uint8Array(bytes.subarray(whole));
+  }
+
+  /** Writes whole rows as they lie on the device, from row `firstRow` on: what a cache of converted weights holds. */
+  writeRows(firstRow: number, bytes: Uint8Array): void {
+    const [N] = this.shape;
+    if (bytes.byteLength % this.rowBytes || firstRow + bytes.byteLength / this.rowBytes > N) {
+      throw new ShapeError(`writeRows: ${bytes.byteLength} bytes from row ${firstRow} on do not fit ${N} rows`);
+    }
+    this.#upload(firstRow * this.rowBytes, bytes);
   }
 
   /**
    * The matrix as {@link write} took it, but in the dtype it is stored as: rows without their padding, in pieces of about
-   * `pieceBytes`. Each piece is read when it is asked for.
+   * `pieceBytes`; of int8 and int4 the rows that {@link writeRows} takes. Each piece is read when it is asked for.
    *
    * @throws DeviceError
    */
   async *read(pieceBytes = 16 * 2 ** 20): AsyncGenerator<Uint8Array, void, undefined> {
-    const rowBytes = this.shape[1] * DTYPES[this.dtype].bytes;
-    const paddedBytes = this.K4 * 4 * DTYPES[this.dtype].bytes;
+    const paddedBytes = this.rowBytes;
+    const rowBytes = isQuantized(this.dtype) ? paddedBytes : this.shape[1] * DTYPES[this.dtype].bytes;
     const most = Math.max(1, Math.floor(pieceBytes / paddedBytes));
     for (const { rows, bits } of this.shards) {
       for (let row = 0; row < rows; row += most) {
@@ -128,21 +147,28 @@ export class Weight {
     for (const shard of this.shards) shard.bits.dispose();
   }
 
-  /** Whole rows as they lie on the device, with zeros behind each. */
-  #pad(rows: Uint8Array): Uint8Array {
-    const rowBytes = this.shape[1] * DTYPES[this.dtype].bytes;
-    const paddedBytes = this.K4 * 4 * DTYPES[this.dtype].bytes;
-    const padded = new Uint8Array((rows.byteLength / rowBytes) * paddedBytes);
-    for (let at = 0, to = 0; at < rows.byteLength; at += rowBytes, to += paddedBytes) {
-      padded.set(rows.subarray(at, at + rowBytes), to);
+  /** Converts whole units of a file, from the number `start` on, and uploads them. */
+  #place(start: number, bytes: Uint8Array, from: FloatDType): void {
+    const { dtype, rowBytes } = this;
+    const [, K] = this.shape;
+    const count = bytes.byteLength / DTYPES[from].bytes;
+    if (isQuantized(dtype)) {
+      const numbers = widen(bytes, from, new Float32Array(scratch("numbers", count * 4), 0, count));
+      const words = ((count / K) * rowBytes) / 4;
+      const encoded = new Uint32Array(scratch("encoded", words * 4), 0, words);
+      quantizeRows(numbers, K, dtype, encoded);
+      this.#upload((start / K) * rowBytes, new Uint8Array(encoded.buffer, 0, words * 4));
+      return;
     }
-    return padded;
+    const numbers = convert(bytes, from, dtype);
+    if (K % 4 === 0) this.#upload(start * DTYPES[dtype].bytes, numbers);
+    else this.#upload((start / K) * rowBytes, pad(numbers, K * DTYPES[dtype].bytes, rowBytes));
   }
 
   /** Writes bytes at an offset counted over all shards. */
-  #place(offset: number, bytes: Uint8Array): void {
+  #upload(offset: number, bytes: Uint8Array): void {
     for (const { bits, firstRow } of this.shards) {
-      const start = firstRow * bits.shape[1] * 4;
+      const start = firstRow * this.rowBytes;
       const from = Math.max(offset, start);
       const to = Math.min(offset + bytes.byteLength, start + bits.bytes);
       if (from < to) this.device.writeBytes(bits.storage, from - start, bytes.subarray(from - offset, to - offset));
@@ -159,22 +185,34 @@ function unpad(padded: Uint8Array, rowBytes: number, paddedBytes: number): Uint8
 }
 
 /** Bytes of one dtype as bytes of another; exact when widening, rounding to nearest even when narrowing. */
-export function convert(bytes: Uint8Array, from: WeightDType, to: WeightDType): Uint8Array {
+export function convert(bytes: Uint8Array, from: FloatDType, to: FloatDType): Uint8Array {
   if (from === to) return bytes;
-  const count = bytes.byteLength / DTYPES[from].bytes;
-  const source = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes); // slice() of a Node Buffer copies nothing
-  const input =
-    from === "f32"
-      ? new Float32Array(source.buffer, source.byteOffset, count)
-      : new Uint16Array(source.buffer, source.byteOffset, count);
-  const output = to === "f32" ? new Float32Array(count) : new Uint16Array(count);
-  const read = from === "f32" ? undefined : from === "f16" ? f16ToNumber : bf16ToNumber;
-  const write = to === "f32" ? undefined : to === "f16" ? numberToF16 : numberToBf16;
-  for (let i = 0; i < count; i++) {
-    const value = read ? read(input[i]) : input[i];
-    output[i] = write ? write(value) : value;
+  const numbers = widen(bytes, from);
+  const converted = to === "f32" ? numbers : narrow(numbers, to);
+  return new Uint8Array(converted.buffer);
+}
+
+/** Rows with zeros behind each. */
+function pad(rows: Uint8Array, rowBytes: number, paddedBytes: number): Uint8Array {
+  const padded = new Uint8Array((rows.byteLength / rowBytes) * paddedBytes);
+  for (let at = 0, to = 0; at < rows.byteLength; at += rowBytes, to += paddedBytes) {
+    padded.set(rows.subarray(at, at + rowBytes), to);
   }
-  return new Uint8Array(output.buffer);
+  return padded;
+}
+
+/** Bytes of a file that are converted at once, so that what is converted is still in the cache when it is uploaded. */
+const SLICE = 2 ** 20;
+
+/** Memory that conversions share: they never overlap in time, and uploading copies. */
+const scratches = new Map<string, ArrayBuffer>();
+
+function scratch(use: "numbers" | "encoded", bytes: number): ArrayBuffer {
+  const known = scratches.get(use);
+  if (known && known.byteLength >= bytes) return known;
+  const buffer = new ArrayBuffer(bytes);
+  scratches.set(use, buffer);
+  return buffer;
 }
 
 const NOTHING = new Uint8Array(0);

@@ -1,21 +1,17 @@
 import { expect, test } from "vitest";
 import { Device } from "../../src/tensor/device.ts";
-import { type WeightDType, widen } from "../../src/tensor/dtype.ts";
+import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
 import { embedding as reference } from "../../src/tensor/reference/embedding.ts";
-import { convert, Weight } from "../../src/tensor/weight.ts";
+import { Weight } from "../../src/tensor/weight.ts";
 import { expectClose } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";
+import { stored } from "../quantized.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
 const device = await testDevice();
-const DTYPES: WeightDType[] = ["f32", "f16", "bf16"];
-
-/** The table as `dtype` stores it, in f32. */
-function rounded(table: Float32Array, dtype: WeightDType): Float32Array {
-  return widen(convert(new Uint8Array(table.buffer), "f32", dtype), dtype);
-}
+const DTYPES: WeightDType[] = ["f32", "f16", "bf16", "int8", "int4"];
 
 for (const dtype of DTYPES) {
   // One number, widths that four does not divide, a vocabulary of one, Q-Former's width.
@@ -32,8 +28,8 @@ for (const dtype of DTYPES) {
     const ids = Uint32Array.from({ length: 37 }, () => random.int(0, V));
     const y = embedding(device.tensor(ids, [37]), Weight.from(device, table, [V, D], dtype));
     expect(y.shape).toEqual([37, D]);
-    // Widening is exact, so nothing may differ at all.
-    expectClose(await y.read(), reference(ids, rounded(table, dtype), D), TOLERANCES.exact, `${dtype} [${V}, ${D}]`);
+    // Widening is exact, and so is a code times its scale: nothing may differ at all.
+    expectClose(await y.read(), reference(ids, stored(table, D, dtype), D), TOLERANCES.exact, `${dtype} [${V}, ${D}]`);
   });
 
   test(`embedding ${dtype}: shards of a table write the rows they hold, ids beyond it give zeros`, async () => {
@@ -42,14 +38,14 @@ for (const dtype of DTYPES) {
     const random = new Random(1);
     const table = random.normal(V * D);
     const weight = Weight.from(small, table, [V, D], dtype);
-    expect(weight.shards.length).toBe(dtype === "f32" ? 5 : 3);
+    expect(weight.shards.length).toBe({ f32: 5, f16: 3, bf16: 3, int8: 2, int4: 1 }[dtype]);
     const edges = weight.shards.flatMap(({ firstRow, rows }) => [firstRow, firstRow + rows - 1]);
     const ids = Uint32Array.from([...edges, V, V + 1, 2 ** 31, 2 ** 32 - 1, ...edges.map(() => random.int(0, V))]);
     const out = small.empty([ids.length, D]);
     small.write(out, new Float32Array(out.size).fill(7)); // dirt in the pool: every place must be written
     out.dispose();
     const y = await embedding(small.tensor(ids, [ids.length]), weight).read();
-    expectClose(y, reference(ids, rounded(table, dtype), D), TOLERANCES.exact, `${dtype} shards`);
+    expectClose(y, reference(ids, stored(table, D, dtype), D), TOLERANCES.exact, `${dtype} shards`);
     small.destroy();
   });
 }

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
 import { Device } from "../../src/tensor/device.ts";
-import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16, type WeightDType } from "../../src/tensor/dtype.ts";
+import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";
 import { hasFixedSubgroups, type PlanOverride, VARIANTS } from "../../src/tensor/plan.ts";
 import { activation as activations } from "../../src/tensor/reference/activation.ts";
@@ -9,6 +9,7 @@ import { linear as reference } from "../../src/tensor/reference/linear.ts";
 import { Weight } from "../../src/tensor/weight.ts";
 import { expectClose } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";
+import { stored } from "../quantized.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
@@ -28,12 +29,6 @@ const MANY: [string, PlanOverride, number[]][] = VARIANTS.linear
 /** Shorter than one load, around a tile, the model's own; then those whose rows are not whole groups of four. */
 const VEC4 = [[1, 4], [5, 8], [67, 60], [70, 64], [33, 588], [4, 1408]] as const; // biome-ignore format: a table
 const SCALAR = [[1, 1], [3, 2], [7, 3], [66, 5], [35, 63], [2, 65], [37, 131]] as const; // biome-ignore format: a table
-
-const ROUND: Record<WeightDType, (value: number) => number> = {
-  f32: (value) => value,
-  f16: (value) => f16ToNumber(numberToF16(value)),
-  bf16: (value) => bf16ToNumber(numberToBf16(value)),
-};
 
 interface Case {
   readonly M: number;
@@ -63,7 +58,7 @@ async function check(
   ).read();
   weight.dispose();
 
-  const rounded = w.map(ROUND[dtype]);
+  const rounded = stored(w, K, dtype);
   const size = [M, N, K] as const;
   const sums = reference(x, rounded, bias ? b : undefined, size);
   const expected = sums.map(activations[activation]);
@@ -89,10 +84,25 @@ for (const [name, override, rows] of [...FEW, ...MANY]) {
 
   const M = rows[0] === 1 ? 3 : 9;
 
-  // The loaders are the same text in all: one of them with each, both with the explanation.
+  // bf16's loader differs from f16's in one line: with the explanation will do.
   for (const dtype of name === "linear naive" ? (["f16", "bf16"] as const) : (["f16"] as const)) {
     test(`${name}: ${dtype} weights`, async () => {
       for (const K of [60, 8]) await check(`${name} ${dtype}`, { M, N: 67, K, dtype, override });
+    });
+  }
+
+  for (const dtype of ["int8", "int4"] as const) {
+    test(`${name}: ${dtype} weights`, async () => {
+      const walks = name === "matvec subgroup" || name === "matvec workgroup";
+      // matvec_subgroup takes one row of x or two.
+      for (const rowsOfX of walks ? [1, 2] : [M]) {
+        const shape = { M: rowsOfX, N: 67, dtype, override };
+        // Less than a block, whole blocks, an odd number of them, a part at the end.
+        for (const K of [20, 64, 96, 588]) await check(`${name} ${dtype} ${K}`, { ...shape, K });
+        // Which loads x gets does not depend on the weight's loader, where that does not walk along the row.
+        if (!walks && name !== "linear naive") continue;
+        if (rowsOfX !== 2) for (const K of [257, 67]) await check(`${name} ${dtype} ${K}`, { ...shape, K });
+      }
     });
   }
 
@@ -120,6 +130,7 @@ for (const [name, override, rows] of [...FEW, ...MANY]) {
     // 4 KiB hold 16 rows of 64 numbers.
     const on = limited({ maxBindingBytes: 4096, maxWorkgroupsPerDimension: 4 });
     await check(`${name} sharded`, { M, N: 67, K: 64, override, on });
+    await check(`${name} sharded int4`, { M, N: 67, K: 112, dtype: "int4", override, on });
   });
 }
 

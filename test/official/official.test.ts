@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest";
 import { planMemory } from "../../src/instructblip/cli/memory_plan.ts";
 import { InstructBlipConfig } from "../../src/instructblip/config.ts";
 import { InstructBlipForConditionalGeneration } from "../../src/instructblip/instructblip.ts";
-import { Weights } from "../../src/modules/weights.ts";
+import { type StorageDType, Weights } from "../../src/modules/weights.ts";
 import type { EngineError } from "../../src/tensor/errors.ts";
 import { Checkpoint } from "../../src/tensor/safetensors.ts";
 import { type Shape, sizeOf } from "../../src/tensor/shape.ts";
@@ -44,7 +44,7 @@ async function configOf(folder: Folder): Promise<InstructBlipConfig> {
 async function bind(
   checkpoint: Checkpoint,
   config: InstructBlipConfig,
-  dtype: "auto" | "f32" | "f16" | "bf16" = "auto",
+  dtype: StorageDType = "auto",
   binding = BINDING,
 ) {
   const { device, sizes } = openLedgerDevice(binding);

@@ -3,25 +3,25 @@ import type { Device } from "../../src/tensor/device.ts";
 import {
   bf16ToNumber,
   DTYPES,
+  type FloatDType,
   f16ToNumber,
   numberToBf16,
   numberToF16,
-  type WeightDType,
 } from "../../src/tensor/dtype.ts";
 import { convert, Weight } from "../../src/tensor/weight.ts";
 import { otherDevice, testDevice } from "../device.ts";
 import { Random } from "../random.ts";
 
 const device = await testDevice();
-const ALL: WeightDType[] = ["f32", "f16", "bf16"];
+const ALL: FloatDType[] = ["f32", "f16", "bf16"];
 
 /** Numbers as the bytes of a dtype. */
-function encode(numbers: ArrayLike<number>, dtype: WeightDType): Uint8Array {
+function encode(numbers: ArrayLike<number>, dtype: FloatDType): Uint8Array {
   if (dtype === "f32") return new Uint8Array(Float32Array.from(numbers).buffer);
   return new Uint8Array(Uint16Array.from(numbers, dtype === "f16" ? numberToF16 : numberToBf16).buffer);
 }
 
-function decode(bytes: Uint8Array, dtype: WeightDType): number[] {
+function decode(bytes: Uint8Array, dtype: FloatDType): number[] {
   if (dtype === "f32") return [...new Float32Array(bytes.slice().buffer)];
   return [...new Uint16Array(bytes.slice().buffer)].map(dtype === "f16" ? f16ToNumber : bf16ToNumber);
 }
@@ -30,13 +30,14 @@ function decode(bytes: Uint8Array, dtype: WeightDType): number[] {
 async function stored(weight: Weight): Promise<number[]> {
   const parts: number[] = [];
   for (const { bits } of weight.shards) {
-    for (const value of decode(new Uint8Array((await bits.read()).buffer), weight.dtype)) parts.push(value);
+    for (const value of decode(new Uint8Array((await bits.read()).buffer), weight.dtype as FloatDType))
+      parts.push(value);
   }
   return parts;
 }
 
 /** `numbers`, [N, K], as they should lie there: rounded to `from`, then to `to`, rows padded to groups of four. */
-function expected(numbers: ArrayLike<number>, K: number, from: WeightDType, to: WeightDType): number[] {
+function expected(numbers: ArrayLike<number>, K: number, from: FloatDType, to: FloatDType): number[] {
   const rounded = decode(encode(decode(encode(numbers, from), from), to), to);
   const K4 = Math.ceil(K / 4);
   return Array.from({ length: (rounded.length / K) * K4 * 4 }, (_, i) => {

@@ -2,7 +2,8 @@
  * How much GPU memory a checkpoint will take, from its headers and config alone: nothing is loaded. Weights and cache
  * are what the engine will allocate to the byte (test/cli/inspect.test.ts compares); activations are an estimate.
  */
-import { DTYPES, type WeightDType } from "../../tensor/dtype.ts";
+import type { WeightDType } from "../../tensor/dtype.ts";
+import { rowBytes } from "../../tensor/quantize.ts";
 import type { CheckpointTensor } from "../../tensor/safetensors.ts";
 import { sizeOf } from "../../tensor/shape.ts";
 import type { InstructBlipConfig } from "../config.ts";
@@ -79,16 +80,16 @@ function planWeights(
       bytes += allocated(sizeOf(info.shape) * 4); // used element by element, so kept as f32
       continue;
     }
-    // As in tensor/weight.ts: rows are padded to four numbers and split evenly over as few pieces as will do.
+    // As in tensor/weight.ts: padded rows, split evenly over as few pieces as will do.
     const [N] = info.shape;
     const size = sizeOf(info.shape);
     if (size === 0) continue;
-    const rowBytes = Math.ceil(size / N / 4) * 4 * DTYPES[dtype === "auto" ? info.dtype : dtype].bytes;
-    const most = Math.max(1, Math.floor(limit / rowBytes)); // where not even a row fits, loading will say so
+    const row = rowBytes(dtype === "auto" ? info.dtype : dtype, size / N);
+    const most = Math.max(1, Math.floor(limit / row)); // where not even a row fits, loading will say so
     const rows = Math.ceil(N / Math.ceil(N / most));
     const full = Math.floor(N / rows);
-    bytes += full * allocated(rows * rowBytes);
-    if (N % rows) bytes += allocated((N % rows) * rowBytes);
+    bytes += full * allocated(rows * row);
+    if (N % rows) bytes += allocated((N % rows) * row);
     if (rows < N) {
       split++;
       pieces += Math.ceil(N / rows);

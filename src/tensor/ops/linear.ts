@@ -1,9 +1,11 @@
 /** y = activate(x Wᵀ + bias): PyTorch's Linear with the activation that follows it, for every weight dtype. */
 import { type Activation, activationCode } from "../activation.ts";
 import type { Launch } from "../device.ts";
+import type { WeightDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import type { Caps } from "../gpu.ts";
 import { type PlanOverride, plan } from "../plan.ts";
+import { isQuantized } from "../quantize.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Weight } from "../weight.ts";
@@ -39,7 +41,7 @@ export function linear(
   if (M === 0) return y;
   const bound = { x: contiguous(x), bias: bias ? contiguous(bias) : absent(device), y };
   for (const { firstRow, rows, bits } of weight.shards) {
-    const { kernel, overrides, workgroups } = choose(device.caps, M, rows, override);
+    const { kernel, overrides, workgroups } = choose(device.caps, [M, rows], weight.dtype, override);
     device.launch({
       kernel,
       uses: { ...weight.uses, input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
@@ -55,7 +57,12 @@ export function linear(
 type Choice = Pick<Launch, "kernel" | "overrides" | "workgroups">;
 
 /** The kernel for M rows of x and N of the weight, its tile and its number of workgroups. */
-function choose(caps: Caps, M: number, N: number, override: PlanOverride | undefined): Choice {
+function choose(
+  caps: Caps,
+  [M, N]: readonly [number, number],
+  dtype: WeightDType,
+  override: PlanOverride | undefined,
+): Choice {
   const variant = M <= FEW_ROWS ? plan("matvec", caps, override) : plan("linear", caps, override);
   const tiles = (rows: number, columns: number) => Math.ceil(M / rows) * Math.ceil(N / columns);
   switch (variant) {
@@ -77,7 +84,10 @@ function choose(caps: Caps, M: number, N: number, override: PlanOverride | undef
     }
     case "subgroup": {
       const SG = caps.subgroupMinSize;
-      if (M <= 2) return { kernel: "matvec_subgroup", overrides: { SG, TM: M }, workgroups: Math.ceil(N / 4) };
+      if (M <= 2) {
+        const TN = isQuantized(dtype) ? 8 : 4;
+        return { kernel: "matvec_subgroup", overrides: { SG, TM: M }, workgroups: Math.ceil(N / TN) };
+      }
       const TM = Math.min(M, 8);
       return { kernel: "matmul_subgroup", overrides: { SG, TM }, workgroups: tiles(TM, 4 * SG) };
     }
