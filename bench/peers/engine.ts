@@ -1,0 +1,73 @@
+/** What an engine must do to be compared, and what its process and the one that asks say to each other. */
+import type { Machine } from "../rows.ts";
+import type { Job, Order } from "./jobs.ts";
+
+/** The engines, in the order in which they take their turns. `webgpu`: on the same adapter as ours. */
+export const ENGINES = {
+  ours: { title: "this project", webgpu: true },
+  onnxruntime: { title: "ONNX Runtime", webgpu: true },
+  jax: { title: "jax-js", webgpu: true },
+  tfjs: { title: "TensorFlow.js", webgpu: true },
+  onnxruntime_cpu: { title: "ONNX Runtime CPU", webgpu: false },
+} as const;
+export type EngineName = keyof typeof ENGINES;
+export const ENGINE_NAMES = Object.keys(ENGINES) as EngineName[];
+
+/** An engine with its device open. */
+export interface Engine {
+  readonly version: string;
+  /** What it computes on, as far as it can be told. */
+  readonly adapter: string;
+  /** Of ours: where all this takes place. */
+  readonly machine?: Machine;
+  /** The ways to do a job in the engine's public interface; the fastest is measured. Empty: there is none. */
+  ways(job: Job): readonly Way[];
+}
+
+export interface Way {
+  readonly name: string;
+  readonly order?: Order;
+  /** Uploads inputs and weights. */
+  open(): Promise<Opened>;
+}
+
+/** A job whose inputs and weights are on the device. */
+export interface Opened {
+  /** Does the job once, without waiting for the device where the engine does not. The result stays on the device. */
+  run(): void | Promise<void>;
+  /** Ends when everything that `run` began is done. */
+  sync(): Promise<void>;
+  /** Does the job and fetches its result. */
+  output(): Promise<Float32Array>;
+  /** Milliseconds of GPU time of one run, by timestamps. */
+  gpuTime?(repetitions: number): Promise<number | null>;
+  close(): void | Promise<void>;
+}
+
+/** What an engine's process can be asked to do; every request is answered before the next is made. */
+export type Request =
+  | { readonly do: "open"; readonly job: Job }
+  | { readonly do: "time"; readonly repetitions: number }
+  | { readonly do: "gpu"; readonly repetitions: number }
+  | { readonly do: "close" };
+
+/** Answers by request; `hello` comes unasked, first. */
+export interface Answers {
+  hello: { readonly version: string; readonly adapter: string; readonly machine?: Machine };
+  /** `share` of the tolerance; null: there is no way to do the job, for the reason in `note`. */
+  open: {
+    readonly way: string;
+    readonly share: number | null;
+    readonly first_ms: number | null;
+    /** Milliseconds of one warm run. */
+    readonly warm_ms: number | null;
+    readonly note?: string;
+  };
+  time: { readonly wall: number; readonly cpu: number };
+  gpu: { readonly ms: number | null };
+  close: object;
+}
+
+export type Answer =
+  | { readonly [K in keyof Answers]: { readonly to: K } & Answers[K] }[keyof Answers]
+  | { readonly to: "error"; readonly message: string };

@@ -1,0 +1,29 @@
+/** What engines made for browsers need to run in Node: `navigator.gpu`, from the same Dawn and the same adapter as ours. */
+import { createGPU, requestBestAdapter } from "../../src/tensor/gpu.node.ts";
+
+/** Puts WebGPU where browsers have it; gives the adapter that will be used. */
+export async function becomeBrowser(): Promise<GPUAdapter> {
+  const gpu = createGPU();
+  // Every request gives the adapter that our engine would choose; another is not compared.
+  const requestAdapter = () => requestBestAdapter(gpu);
+  const browserGpu = Object.assign(Object.create(gpu) as GPU, {
+    requestAdapter,
+    getPreferredCanvasFormat: () => "rgba8unorm" as const,
+  });
+  const navigator = { gpu: browserGpu, userAgent: "node" };
+  Object.defineProperty(globalThis, "navigator", { value: navigator, configurable: true });
+  const adapter = await requestAdapter();
+  if (!adapter) throw new Error("no WebGPU adapter");
+  return adapter;
+}
+
+/** Iterators have `map` and `filter` from Node 22 on; jax-js uses them. */
+export function addIteratorHelpers(): void {
+  const iterator = Object.getPrototypeOf(Object.getPrototypeOf([][Symbol.iterator]())) as Record<string, unknown>;
+  iterator.map ??= function* <T, U>(this: Iterable<T>, f: (value: T) => U): Generator<U> {
+    for (const value of this) yield f(value);
+  };
+  iterator.filter ??= function* <T>(this: Iterable<T>, f: (value: T) => boolean): Generator<T> {
+    for (const value of this) if (f(value)) yield value;
+  };
+}

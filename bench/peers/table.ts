@@ -1,0 +1,128 @@
+/** How a comparison is shown: a table and its summary, for the terminal and, between markers, for README.md. Pure. */
+import { formatTime } from "../report.ts";
+import { ENGINE_NAMES, ENGINES, type EngineName } from "./engine.ts";
+import { basisOf, type Comparison, compareRows, GEMM_MEAN_BAR, meanOf, type PeerRow } from "./results.ts";
+
+const BEGIN = "<!-- peers:begin -->";
+const END = "<!-- peers:end -->";
+
+/** Machine, table, summary and what went wrong, machine by machine. */
+export function renderPeers(rows: readonly PeerRow[], markdown = false): string {
+  const machines = new Map<string, PeerRow[]>();
+  for (const row of rows) {
+    const key = `${row.adapter}|${row.cpu}`;
+    machines.set(key, [...(machines.get(key) ?? []), row]);
+  }
+  return [...machines.values()].map((group) => renderMachine(group, markdown)).join("\n\n");
+}
+
+function renderMachine(rows: readonly PeerRow[], markdown: boolean): string {
+  const [first] = rows;
+  const engines = ENGINE_NAMES.filter((name) => rows.some(({ engine }) => engine === name));
+  const comparisons = compareRows(rows);
+  const dates = rows.map((row) => row.date.slice(0, 10)).sort();
+  const when = dates[0] === dates.at(-1) ? dates[0] : `${dates[0]} to ${dates.at(-1)}`;
+  const basis = basisOf(first);
+  const lines = (texts: readonly string[]) => texts.map((text) => (markdown ? `- ${text}` : text)).join("\n");
+  const about = engines.map((name) => {
+    const { version, engine_adapter } = rows.findLast(({ engine }) => engine === name)!;
+    return `${ENGINES[name].title} ${version} on ${engine_adapter}`;
+  });
+  const legend = [
+    `Times are the median ${basis === "cpu" ? "CPU" : "wall"} time of one run. wall, CPU: how many times as fast as the best other WebGPU engine we are`,
+    "(attention: as ONNX Runtime; f16 and narrower weights: as our own f32), by each clock; below 1 we lose.",
+    `bar: what we ask of ourselves, judged by ${basis === "cpu" ? "CPU" : "wall"} time. -: the engine cannot do it, or not rightly.`,
+  ];
+  return [
+    `${first.adapter} · ${first.cpu}, ${first.cores} cores · ${first.os} · Node ${first.node} · webgpu ${first.webgpu} · ${when}`,
+    lines(about),
+    renderTable(
+      [
+        ["job", ...engines.map((name) => ENGINES[name].title), "rival", "wall", "CPU", "bar", ""],
+        ...comparisons.map((each) => cells(each, engines, basis)),
+      ],
+      markdown,
+    ),
+    lines(legend),
+    lines(summary(comparisons, basis)),
+    lines(complaints(rows)),
+  ]
+    .filter(Boolean)
+    .join("\n\n");
+}
+
+function cells(
+  { job, rows, rival, wall, cpu, bar, met }: Comparison,
+  engines: readonly EngineName[],
+  basis: "cpu" | "wall",
+): string[] {
+  const time = (name: EngineName) => {
+    const row = rows.get(name);
+    if (!row) return "";
+    return formatTime(basis === "cpu" ? row.cpu_ms : row.ms) || "-";
+  };
+  const against = rival ? (rival.engine === "ours" ? "own f32" : ENGINES[rival.engine].title) : "";
+  const verdict = met === null ? "" : met ? "met" : "missed";
+  return [job, ...engines.map(time), against, ratio(wall), ratio(cpu), bar === null ? "" : `${bar}x`, verdict];
+}
+
+/** Means, and how many bars were met; those that were missed by name. */
+function summary(comparisons: readonly Comparison[], basis: "cpu" | "wall"): string[] {
+  const lines: string[] = [];
+  const gemm = meanOf(comparisons, "gemm");
+  const judged = gemm[basis];
+  if (judged !== null) {
+    const verdict = judged >= GEMM_MEAN_BAR ? "met" : "missed";
+    lines.push(
+      `GEMM, geometric mean: ${ratio(gemm.wall)} wall, ${ratio(gemm.cpu)} CPU; bar ${GEMM_MEAN_BAR}x: ${verdict}`,
+    );
+  }
+  const barred = comparisons.filter(({ met }) => met !== null);
+  const missed = barred.filter(({ met }) => !met);
+  if (barred.length) lines.push(`${barred.length - missed.length} of ${barred.length} bars met`);
+  for (const { job, wall, cpu, bar } of missed) {
+    lines.push(`missed: ${job}: ${ratio(wall)} wall, ${ratio(cpu)} CPU, bar ${bar}x`);
+  }
+  return lines;
+}
+
+/** Why rows have no times, each reason once for an engine. */
+function complaints(rows: readonly PeerRow[]): string[] {
+  const silent = rows.filter((row) => row.ms === null && row.note);
+  const reasons = new Map<string, string[]>();
+  for (const { engine, note, job } of silent) {
+    const key = `${ENGINES[engine].title}: ${note}`;
+    reasons.set(key, [...(reasons.get(key) ?? []), job]);
+  }
+  return [...reasons].map(
+    ([reason, jobs]) => `${reason} (${jobs.length > 3 ? `${jobs.length} jobs` : jobs.join("; ")})`,
+  );
+}
+
+function ratio(value: number | null): string {
+  return value === null ? "" : `${value.toFixed(2)}x`;
+}
+
+/** The first column to the left, the others to the right. */
+function renderTable([head, ...body]: readonly (readonly string[])[], markdown: boolean): string {
+  const widths = head.map((_, i) => Math.max(...[head, ...body].map((line) => line[i].length)));
+  const pad = (line: readonly string[]) =>
+    line.map((text, i) => (i ? text.padStart(widths[i]) : text.padEnd(widths[i])));
+  if (!markdown) return [head, ...body].map((line) => pad(line).join("  ").trimEnd()).join("\n");
+  const rule = widths.map((width, i) => (i ? `${"-".repeat(Math.max(1, width - 1))}:` : "-".repeat(width)));
+  return [pad(head), rule, ...body.map(pad)].map((line) => `| ${line.join(" | ")} |`).join("\n");
+}
+
+/**
+ * `readme` with what stands between the peers' markers replaced by the comparison.
+ *
+ * @throws Error if the markers are missing
+ */
+export function replacePeersInReadme(readme: string, rows: readonly PeerRow[]): string {
+  const begin = readme.indexOf(BEGIN);
+  const end = readme.indexOf(END);
+  if (begin < 0 || end < begin || readme.indexOf(BEGIN, begin + 1) >= 0 || readme.indexOf(END, end + 1) >= 0) {
+    throw new Error(`the file must have one line ${BEGIN} and, behind it, one line ${END}`);
+  }
+  return `${readme.slice(0, begin + BEGIN.length)}\n\n${renderPeers(rows, true)}\n\n${readme.slice(end)}`;
+}
