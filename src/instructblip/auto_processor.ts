@@ -6,15 +6,21 @@
 import { ConfigError } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
 import { type Blip2BatchFeature, Blip2Processor } from "./blip_2_processor.ts";
-import { InstructBlipVideoProcessor, type VideoBatchFeature } from "./instructblip_video_processor.ts";
+import {
+  InstructBlipVideoProcessor,
+  type InstructBlipVideoProcessorInput,
+  type VideoBatchFeature,
+} from "./instructblip_video_processor.ts";
 import { readJson } from "./json_file.ts";
 import type { OpenFolderOptions } from "./platform.ts";
 import { type BatchFeature, InstructBlipProcessor, type ProcessorBase, type ProcessorInput } from "./processor.ts";
 import { folderOf } from "./processor_files.ts";
 
-/** Any processor, called alike, a video's with the frames of one video; `processor_class` says which it is. */
+/** Any processor, called alike; `processor_class` says which it is. Only a video's takes lists of frames. */
 export interface AnyProcessor extends ProcessorBase {
-  (input: ProcessorInput): Promise<Partial<BatchFeature> | Partial<Blip2BatchFeature> | Partial<VideoBatchFeature>>;
+  (
+    input: ProcessorInput | InstructBlipVideoProcessorInput,
+  ): Promise<Partial<BatchFeature> | Partial<Blip2BatchFeature> | Partial<VideoBatchFeature>>;
   readonly processor_class: "InstructBlipProcessor" | "Blip2Processor" | "InstructBlipVideoProcessor";
   readonly model_input_names: readonly string[];
 }
@@ -42,7 +48,7 @@ export const AutoProcessor = {
         hint: `there are ${Object.keys(PROCESSORS).join(", ")}`,
       });
     }
-    return PROCESSORS[name as keyof typeof PROCESSORS].from_pretrained(folder);
+    return (await PROCESSORS[name as keyof typeof PROCESSORS].from_pretrained(folder)) as AnyProcessor;
   },
 };
 

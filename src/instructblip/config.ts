@@ -7,6 +7,7 @@
  * and configuration_llama.py.
  */
 
+import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError } from "../tensor/errors.ts";
 import {
   configOf,
@@ -24,6 +25,7 @@ import {
   tokenIds,
   type ValuesOf,
 } from "./config_fields.ts";
+import { saveConfig } from "./config_file.ts";
 import { OPTConfig } from "./opt_config.ts";
 import { T5Config } from "./t5_config.ts";
 
@@ -228,6 +230,8 @@ export interface VisionLanguageConfig
   readonly modality: "image" | "video";
   /** The id that stands for one query output in a prompt. Null in legacy checkpoints, whose prompts have none. */
   readonly image_token: number | null;
+  /** Writes config.json as transformers 5 does, to a path (Node) or a WritableFolder. @throws WeightError IO; InputError NO_FILES */
+  save_pretrained(to: string | WritableFolder): Promise<void>;
 }
 
 /** A config's class, as far as its own static functions need it. */
@@ -237,7 +241,9 @@ interface ConfigClass<C> {
 }
 
 interface CompositeClass<F extends Fields, Q extends InstructBlipQFormerConfig> {
-  new (given?: unknown): ValuesOf<typeof COMPOSITE_FIELDS & F> & NestedConfigs<Q>;
+  new (
+    given?: unknown,
+  ): ValuesOf<typeof COMPOSITE_FIELDS & F> & NestedConfigs<Q> & Pick<VisionLanguageConfig, "save_pretrained">;
   /** Of three configs, each an instance or a plain object; `more` are fields of the composite itself. */
   from_vision_qformer_text_configs<C>(
     this: ConfigClass<C>,
@@ -271,6 +277,11 @@ function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfig>(
       const encoder_hidden_size = this.vision_config.hidden_size;
       this.qformer_config = new QFormerConfig({ ...((qformer_config as object | null) ?? {}), encoder_hidden_size });
       this.text_config = textConfig(text_config);
+    }
+
+    /** As VisionLanguageConfig says. */
+    save_pretrained(to: string | WritableFolder): Promise<void> {
+      return saveConfig(to, this as unknown as VisionLanguageConfig);
     }
 
     static from_vision_qformer_text_configs<C>(

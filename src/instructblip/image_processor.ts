@@ -5,9 +5,11 @@
  *
  * Sources: transformers 5.18 image_processing_backends.py (PilBackend) and image_transforms.py; Pillow Resample.c, Geometry.c.
  */
+import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError, type EngineError, InputError, nearest } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
-import { type JsonRecord, readJson } from "./json_file.ts";
+import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
+import { platform } from "./platform.ts";
 
 /** A decoded picture: u8[H, W, 3], RGB. */
 export interface RgbImage {
@@ -118,6 +120,17 @@ export class BlipImageProcessor {
       throw new ConfigError("CONFIG_MISSING", `${folder.name}: no processor_config.json or preprocessor_config.json`);
     }
     return new BlipImageProcessor(config);
+  }
+
+  /** What processor_config.json says of it, and preprocessor_config.json. */
+  toJSON(): JsonRecord {
+    return { ...this.config, image_processor_type: "BlipImageProcessor" };
+  }
+
+  /** Writes preprocessor_config.json, to a path (Node) or a WritableFolder. @throws WeightError IO; InputError NO_FILES */
+  async save_pretrained(to: string | WritableFolder): Promise<void> {
+    const folder = typeof to === "string" ? await platform().createFolder(to) : to;
+    await folder.writeText("preprocessor_config.json", jsonText(this.toJSON(), { sorted: true }));
   }
 
   /**

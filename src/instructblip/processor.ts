@@ -143,7 +143,7 @@ export function makeProcessor(
       ...baseOf(tokenizer, num_query_tokens, (to) =>
         saveProcessor(to, {
           processor_class,
-          pixels: { image_processor: { ...image_processor.config, image_processor_type: "BlipImageProcessor" } },
+          pixels: { image_processor: image_processor.toJSON() },
           num_query_tokens,
           tokenizer,
           qformer_tokenizer,

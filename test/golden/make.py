@@ -30,6 +30,7 @@ import transformers
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers import AddedToken
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 import composites
@@ -417,8 +418,9 @@ def verify(root, remake):
 
 
 def auto_model(folder):
-    """The model of a folder, whichever class it is, in f32, and what from_pretrained had to say about it."""
-    return transformers.AutoModelForImageTextToText.from_pretrained(
+    """The model that config.json's architectures name, in f32, and what from_pretrained had to say about it."""
+    [name] = json.loads((folder / "config.json").read_text())["architectures"]
+    return getattr(transformers, name).from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
 
@@ -456,24 +458,28 @@ def compare_saved(folder):
     before, after = stored_dtypes(folder), stored_dtypes(folder / "saved")
     complaints += [f"{key} is {after[key]}, was {before[key]}" for key in before.keys() & after.keys() if before[key] != after[key]]
 
+    spec, sibling = about["spec"], composites.MODELS[theirs.config.model_type]
     pictures = [Image.open(folder / file) for file in about["pictures"]]
-    processors = [transformers.AutoProcessor.from_pretrained(path) for path in (folder, folder / "saved")]
-    inputs, again = [
-        processor(images=pictures, text=about["prompts"], padding=True, return_tensors="pt") for processor in processors
-    ]
+    processors = [sibling.load_processor(path) for path in (folder, folder / "saved")]
+    inputs, again = [composites.encode(spec, processor, pictures) for processor in processors]
     if list(inputs) != list(again) or not all(torch.equal(inputs[key], again[key]) for key in inputs):
         complaints.append("the processors differ")
-    first, second = [processor.tokenizer for processor in processors]
-    ids = list(range(len(first)))
-    if first.get_vocab() != second.get_vocab() or first.batch_decode(ids, skip_special_tokens=True) != second.batch_decode(
-        ids, skip_special_tokens=True
-    ):
+    tokenizers = [processor.tokenizer for processor in processors]
+    for tokenizer in tokenizers:  # as processors do, and so what they save has it
+        tokenizer.add_tokens([AddedToken(f"<{sibling.PLACEHOLDER}>", normalized=False, special=True)], special_tokens=True)
+    ids = list(range(len(tokenizers[0])))
+    first, second = [
+        (tokenizer.get_vocab(), tokenizer.batch_decode(ids, skip_special_tokens=True)) for tokenizer in tokenizers
+    ]
+    if first != second:
         complaints.append("the tokenizers differ")
 
-    start = {}
+    options, start = composites.options_of(spec), {}
     if theirs.config.text_config.is_encoder_decoder:
         start["decoder_input_ids"] = torch.full_like(inputs["input_ids"][:, :1], theirs.config.text_config.decoder_start_token_id)
-    logits, copied = [model.eval()(**inputs, **start).logits for model in (theirs, ours)]
+    logits, copied = [
+        composites.forward(model.eval(), dict(inputs), options=options, **start).logits for model in (theirs, ours)
+    ]
     difference = float((logits - copied).abs().max() / logits.abs().max())
     if not difference <= 1e-6:
         complaints.append(f"logits differ by {difference:.1e}")

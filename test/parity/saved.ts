@@ -1,6 +1,6 @@
 /** Saves a copy of every golden from what was loaded of it, for make.py to compare with the original. */
 import { join } from "node:path";
-import { AutoProcessor, type Device, InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
+import { AutoModelForImageTextToText, AutoProcessor, type Device } from "../../src/index.node.ts";
 
 /** Small enough that a golden takes several files. */
 const SHARD = "100KB";
@@ -9,7 +9,7 @@ const SHARD = "100KB";
 export async function saveCopies(root: string, names: readonly string[], device: Device): Promise<void> {
   for (const [i, name] of names.entries()) {
     const [from, to] = [join(root, name), join(root, name, "saved")];
-    const model = await InstructBlipForConditionalGeneration.from_pretrained(from, { device });
+    const model = await AutoModelForImageTextToText.from_pretrained(from, { device });
     await model.save_pretrained(to, i % 2 ? { max_shard_size: SHARD } : {});
     model.dispose();
     await (await AutoProcessor.from_pretrained(from)).save_pretrained(to);

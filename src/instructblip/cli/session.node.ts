@@ -3,10 +3,10 @@ import { performance } from "node:perf_hooks";
 import type { StorageDType } from "../../modules/weights.ts";
 import { formatBytes } from "../../tensor/memory.ts";
 import type { Folder } from "../../tensor/source.ts";
-import type { AnyProcessor } from "../auto_processor.ts";
 import type { RgbImage } from "../image_processor.ts";
 import { InstructBlipForConditionalGeneration, type InstructBlipInputs } from "../instructblip.ts";
 import "../../tensor/adapter.node.ts";
+import type { ProcessorInput } from "../processor.ts";
 import { formatDuration } from "./format.ts";
 import { Progress, say, type Terminal } from "./terminal.node.ts";
 
@@ -19,7 +19,7 @@ export interface Run {
 
 /** What the model is given for pictures and prompts, the i-th prompt about the i-th picture. @throws InputError */
 export async function prepareInputs(
-  processor: AnyProcessor,
+  processor: (input: ProcessorInput) => Promise<unknown>,
   images: readonly RgbImage[],
   prompts: readonly string[],
 ): Promise<InstructBlipInputs> {
