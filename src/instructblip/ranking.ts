@@ -9,7 +9,7 @@
  * Source: salesforce/LAVIS, predict_class in lavis/models/blip2_models/blip2_{t5,vicuna}_instruct.py.
  */
 import type { Device } from "../tensor/device.ts";
-import { InputError, nearest } from "../tensor/errors.ts";
+import { InputError, nearest, WeightError } from "../tensor/errors.ts";
 import { crossEntropy, IGNORED_LABEL } from "../tensor/ops/cross_entropy.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -179,6 +179,12 @@ export async function rankAnswers(
       decoding.dispose();
     }
   });
+  if (scores.some(Number.isNaN)) {
+    throw new WeightError(
+      "NOT_A_NUMBER",
+      "a candidate's likelihood is not a number: the logits have a NaN or an infinity",
+    );
+  }
   let at = 0;
   return candidates.map((list, b) => {
     const sums = list.map(() => scores[at++]);
@@ -234,8 +240,7 @@ function joinGroups(nll: readonly number[], groups: readonly number[]): number[]
   return joined;
 }
 
-/** Indices of the smallest first. NaN comes last. */
+/** Indices of the smallest first. */
 function rank(nll: readonly number[]): number[] {
-  const key = (i: number) => (Number.isNaN(nll[i]) ? Number.POSITIVE_INFINITY : nll[i]);
-  return nll.map((_, i) => i).sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : a - b));
+  return nll.map((_, i) => i).sort((a, b) => (nll[a] < nll[b] ? -1 : nll[a] > nll[b] ? 1 : a - b));
 }

@@ -190,8 +190,8 @@ describe("evaluate", () => {
     expect(await refused()).toMatch(/data\.jsonl: line 1: the line is not valid UTF-8/);
     await rm(data);
     expect(await refused()).toMatch(/data\.jsonl: no such file/);
-    await writeFile(task, '{"preset": "paper-iconqa"}');
-    expect(await refused()).toMatch(/task\.json: this version generates answers; it does not rank candidates yet/);
+    await writeFile(task, '{"preset": "paper-msvd-qa"}');
+    expect(await refused()).toMatch(/task\.json: there are no candidates to rank/);
     await rm(task);
     expect(await refused()).toMatch(/--task .*task\.json: no such file/);
     expect(await refused("merge", data)).toMatch(/data\.jsonl: no such file/);
@@ -200,5 +200,90 @@ describe("evaluate", () => {
     expect(await refused("merge", data, data)).toMatch(/there is nothing in it|given twice/);
     expect(load).not.toHaveBeenCalled();
     load.mockRestore();
+  });
+});
+
+describe("evaluate, ranking", () => {
+  /** Questions of yes or no, and other words that are to mean the same. */
+  const asked = expected
+    .flatMap((line, i) => (line.kind === "exists" ? [{ ...line, ...requests[i] }] : []))
+    .slice(0, 6);
+  const questions = asked.map(({ id, answer, images, prompts }, i) => ({
+    id,
+    image: images[0],
+    question: prompts[0],
+    answers: [answer],
+    choices: i % 2 ? ["no", "yes"] : ["yes", "no", "red"],
+    kind: i % 3 ? "a" : "b",
+  }));
+  const TASKS = {
+    shared: { candidates: ["yes", "no"], metric: "exact_match" },
+    own: { candidates: { field: "choices" }, metric: "mrr", ranking: { eos: true, reduction: "mean" } },
+    verbalised: {
+      candidates: [
+        ["yes", "red"],
+        ["no", "blue"],
+      ],
+      metric: "auc",
+      ranking: { segment_size: 3 },
+    },
+  };
+  let ranking: string[];
+  const use = async (name: keyof typeof TASKS) => {
+    const [task, data] = [join(folder, `${name}.json`), join(folder, "ranked.jsonl")];
+    await writeFile(task, JSON.stringify({ prompt: "{question}", ...TASKS[name] }));
+    await writeFile(data, questions.map((question) => JSON.stringify(question)).join("\n"));
+    ranking = ["evaluate", "--model", MODEL, "--task", task, "--data", data, "--images", EVAL];
+  };
+
+  it.each(["shared", "own", "verbalised"] as const)(
+    "has the figures of whole and merged runs alike: %s",
+    async (name) => {
+      await use(name);
+      const [whole, ...parts] = ["whole", 0, 1, 2].map((part) => join(folder, `${part}.jsonl`));
+      const { score, count, failed } = await report(...ranking, "--out", whole, "--json");
+      expect({ score, count, failed }).toEqual({ score: 100, count: 6, failed: 0 });
+      for (const [i, part] of parts.entries()) {
+        expect((await cli([...ranking, "--shard", `${i}/3`, "--out", part, "--json"])).code).toBe(EXIT.ok);
+      }
+      const merged = await cli(["merge", ...parts, "--json"]);
+      expect(merged.stdout).toBe((await cli(["merge", whole, "--json"])).stdout);
+      const [, ...rows] = await lines(whole);
+      expect(rows.map(({ prediction }) => prediction)).toEqual(asked.map(({ answer }) => answer));
+      for (const [i, row] of rows.entries()) {
+        if (row.error) throw new Error(row.error.message);
+        const { scores, right, answers } = row;
+        if (name === "shared") {
+          expect([scores, right]).toEqual([undefined, undefined]);
+          continue;
+        }
+        expect(scores!.length).toBe(name === "own" ? questions[i].choices.length : 2);
+        expect(right).toEqual([
+          name === "own" ? questions[i].choices.indexOf(answers[0]) : answers[0] === "yes" ? 0 : 1,
+        ]);
+        expect(scores!.indexOf(Math.min(...scores!))).toBe(right![0]);
+      }
+      const text = (await cli(["merge", whole])).stdout;
+      expect(text).toMatch(/ranked +(each question's choices, by the mean|2 candidates, by the sum)/);
+    },
+  );
+
+  it("goes on with a run, and with no other ranking", async () => {
+    await use("verbalised");
+    const out = join(folder, "out.jsonl");
+    const full = await cli([...ranking, "--out", out, "--json"]);
+    const text = await readFile(out, "utf8");
+    await truncate(out, text.indexOf("\n", text.length / 2) + 5);
+    expect(await cli([...ranking, "--out", out, "--resume", "--json"])).toEqual(full);
+    await writeFile(ranking[4], JSON.stringify({ prompt: "{question}", ...TASKS.verbalised, ranking: { eos: true } }));
+    expect((await cli([...ranking, "--out", out, "--resume"])).stderr).toMatch(/differ in task/);
+  });
+
+  it("says before the model is loaded what is wrong with candidates", async () => {
+    await use("own");
+    await writeFile(ranking[6], JSON.stringify({ ...questions[0], choices: ["red", "blue"] }));
+    expect((await cli(ranking)).stderr).toMatch(/line 1: mrr needs an answer that is a candidate/);
+    await writeFile(ranking[4], '{"prompt": "{question}", "metric": "mrr", "candidates": {"file": "none.txt"}}');
+    expect((await cli(ranking)).stderr).toMatch(/none\.txt cannot be read/);
   });
 });

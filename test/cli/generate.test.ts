@@ -1,14 +1,14 @@
 /** `generate` on the golden models: PyTorch's ids and texts, the lines of `--json`, and what is said of bad requests. */
 import { readdirSync } from "node:fs";
-import { appendFile, copyFile, mkdir, writeFile } from "node:fs/promises";
+import { appendFile, copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { EXIT, Interrupted } from "../../src/instructblip/cli/format.ts";
-import type { Failure, Result } from "../../src/instructblip/cli/generate.node.ts";
+import type { Failure, RankedResult, Result } from "../../src/instructblip/cli/generate.node.ts";
 import { InstructBlipForConditionalGeneration } from "../../src/instructblip/instructblip.ts";
 import { DeviceError } from "../../src/tensor/errors.ts";
 import { Golden } from "../parity/golden.ts";
-import { cli, GOLDENS, json, temporaryFolder } from "./cli.ts";
+import { cli, GOLDENS, json, ROOT, temporaryFolder } from "./cli.ts";
 
 const PLAIN = join(GOLDENS, "plain_f32");
 const PICTURE = join(PLAIN, "picture_0.png");
@@ -277,6 +277,47 @@ describe("many requests", () => {
         ["b", "DEVICE_LOST"],
       ],
     });
+  });
+
+  it("ranks the candidates of a request, of each prompt its own, and goes on behind them", async () => {
+    const shapes = join(ROOT, "examples/shapes");
+    const images = ["000.png", "001.png"].map((name) => join(shapes, "eval/pictures", name));
+    const prompts = ["What is the color of the circle?", "What is the yellow shape?"];
+    const file = await requestsFile([
+      {
+        id: "own",
+        images,
+        prompts,
+        candidates: [
+          ["red", "green"],
+          ["square", "circle", "star"],
+        ],
+      },
+      { id: "all", images: [images[0]], prompts: [prompts[0]], candidates: ["blue", "green", "orange"] },
+      { id: "none", images, prompts, candidates: [["red"], []] },
+    ]);
+    const out = join(await temporaryFolder(), "out.jsonl");
+    const command = ["generate", "--model", join(shapes, "checkpoint"), "--requests", file, "--json", "--out", out];
+    expect((await cli(command)).code).toBe(EXIT.someFailed);
+    const written = await readFile(out, "utf8");
+    const [own, all, none] = written
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line)) as [RankedResult, RankedResult, Failure];
+    expect([own.text, all.text]).toEqual([["green", "star"], ["green"]]);
+    expect(own.ranked.map((list) => list.map(({ text }) => text).sort())).toEqual([
+      ["green", "red"],
+      ["circle", "square", "star"],
+    ]);
+    for (const list of [...own.ranked, ...all.ranked]) {
+      expect(list.map(({ sum }) => sum)).toEqual(list.map(({ sum }) => sum).sort((a, b) => a - b));
+      for (const { sum, mean } of list) expect(mean).toBeLessThanOrEqual(sum);
+    }
+    expect(own.ranked[0][0].sum).toBeCloseTo(all.ranked[0][0].sum, 4);
+    expect(all.timing).toMatchObject({ new_tokens: 0, time_to_first_token_ms: null });
+    expect(none.error.code).toBe("BAD_REQUEST");
+    expect((await cli([...command, "--resume"])).code).toBe(EXIT.someFailed);
+    expect(await readFile(out, "utf8")).toBe(written);
   });
 
   it("refuses a file of requests that is not there", async () => {

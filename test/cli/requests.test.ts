@@ -27,6 +27,23 @@ describe("parseRequest", () => {
   });
 
   it.each([
+    [
+      ["red", "blue"],
+      [
+        ["red", "blue"],
+        ["red", "blue"],
+      ],
+    ],
+    [
+      [["red"], ["yes", "no"]],
+      [["red"], ["yes", "no"]],
+    ],
+  ])("reads candidates %j", (candidates, taken) => {
+    const request = { images: ["a", "b"], prompts: ["x", "y"], candidates };
+    expect(parseRequest(JSON.stringify(request)).request).toEqual({ ...request, generation: {}, candidates: taken });
+  });
+
+  it.each([
     [undefined, null],
     [null, null],
     [7, 7],
@@ -40,6 +57,16 @@ describe("parseRequest", () => {
 
   it.each([
     ["{", "BAD_JSON", /not valid JSON/],
+    ['{"images": ["a"], "prompts": ["x"], "candidates": []}', "BAD_REQUEST", /candidates must be .* an empty array/],
+    ['{"images": ["a"], "prompts": ["x"], "candidates": "red"}', "BAD_REQUEST", /candidates must be .* a string/],
+    ['{"images": ["a"], "prompts": ["x"], "candidates": [["r"], ["b"]]}', "BATCH_MISMATCH", /2 lists of candidates/],
+    ['{"images": ["a"], "prompts": ["x"], "candidates": [[]]}', "BAD_REQUEST", /candidates: list 0 .* an empty array/],
+    ['{"images": ["a"], "prompts": ["x"], "candidates": ["r", ""]}', "BAD_REQUEST", /a text is empty/],
+    [
+      '{"images": ["a"], "prompts": ["x"], "candidates": ["r"], "generation": {}}',
+      "BAD_REQUEST",
+      /leave generation out/,
+    ],
     ["{} {}", "BAD_JSON", /not valid JSON/],
     ["[]", "BAD_REQUEST", /object, got an empty array/],
     ["null", "BAD_REQUEST", /object, got null/],

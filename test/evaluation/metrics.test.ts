@@ -2,8 +2,10 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
+import { areaUnderCurve } from "../../src/instructblip/evaluation/auc.ts";
 import { ciderD } from "../../src/instructblip/evaluation/cider.ts";
 import { exactMatch } from "../../src/instructblip/evaluation/exact_match.ts";
+import { METRICS } from "../../src/instructblip/evaluation/metrics.ts";
 import {
   normalizeAnswer,
   processDigitArticle,
@@ -96,4 +98,63 @@ describe("CIDEr-D", () => {
       if (scores.length > 2) expect(Math.max(...corpus.scores)).toBeGreaterThan(1); // the golden says something
     },
   );
+});
+
+describe("the area under the ROC curve", () => {
+  interface Case {
+    readonly name: string;
+    readonly labels: readonly number[];
+    readonly scores: readonly number[];
+    readonly area: number;
+  }
+  const cases = JSON.parse(
+    readFileSync(new URL("../golden/evaluation/data/auc.json", import.meta.url), "utf8"),
+  ) as Case[];
+  const divide = ({ labels, scores }: Case) =>
+    [1, 0].map((label) => scores.filter((_, i) => labels[i] === label)) as [number[], number[]];
+
+  it.each(cases)("is scikit-learn's: $name", (given) => {
+    const [positive, negative] = divide(given);
+    expect(areaUnderCurve(positive, negative)!.score).toBeCloseTo(given.area, 12);
+  });
+
+  it("has DeLong's standard error, from all pairs", () => {
+    for (const given of cases.filter(({ labels }) => labels.length > 10)) {
+      const [positive, negative] = divide(given);
+      const wins = (p: number, n: number) => (p > n ? 1 : p === n ? 0.5 : 0);
+      const variance = (values: number[]) =>
+        values.reduce((sum, value) => sum + (value - given.area) ** 2, 0) / (values.length - 1) / values.length;
+      const rows = positive.map((p) => negative.reduce((sum, n) => sum + wins(p, n), 0) / negative.length);
+      const columns = negative.map((n) => positive.reduce((sum, p) => sum + wins(p, n), 0) / positive.length);
+      const { error } = areaUnderCurve(positive, negative)!;
+      expect(error).toBeCloseTo(Math.sqrt(variance(rows) + variance(columns)), 12);
+    }
+  });
+
+  it("is none without both kinds, and has no error for one question of a kind", () => {
+    expect(areaUnderCurve([], [1])).toBeNull();
+    expect(areaUnderCurve([1], [])).toBeNull();
+    expect(areaUnderCurve([2], [1, 1])).toEqual({ score: 1, error: null });
+  });
+
+  it("takes the first candidate for the positive one, and the cheaper for the likelier", () => {
+    const answered = (scores: number[], right: number) => ({ prediction: "", answers: [], scores, right: [right] });
+    // Odds of yes: 2 and 0 where it is right, 1 where it is not.
+    const all = [answered([1, 3], 0), answered([4, 4], 0), answered([5, 6], 1)];
+    expect(METRICS.auc.pooled(all)).toEqual({ score: 0.5, error: null });
+  });
+});
+
+describe("the mean reciprocal rank", () => {
+  it("is of the best right candidate; among equals the first comes first", () => {
+    const scored = (scores: number[], right: number[]) => ({ prediction: "", answers: [], scores, right });
+    const all = [
+      scored([3, 1, 2], [1]),
+      scored([3, 1, 2], [0]),
+      scored([3, 1, 2], [0, 2]),
+      scored([5, 5, 5], [2]),
+      scored([5, 5, 5], [0]),
+    ];
+    expect(METRICS.mrr.scores(all)).toEqual([1, 1 / 3, 1 / 2, 1 / 3, 1]);
+  });
 });

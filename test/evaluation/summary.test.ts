@@ -30,6 +30,52 @@ const SETTINGS: Settings = {
   shard: { i: 0, n: 1 },
 };
 
+describe("figures of candidates", () => {
+  const scored = (index: number, scores: number[], right: number, kind: string | null = null): Row => ({
+    index,
+    id: `q${index}`,
+    kind,
+    prompt: "?",
+    answers: ["yes"],
+    prediction: "yes",
+    scores,
+    right: [right],
+  });
+
+  it("are an area of all, and of each kind by itself", () => {
+    // Odds of the positive candidate. Kind a: 3, 1 against 2: half. Kind b: 9 against 8: all. Together 4 of 6.
+    const rows = [
+      scored(0, [0, 3], 0, "a"),
+      scored(1, [0, 1], 0, "a"),
+      scored(2, [0, 2], 1, "a"),
+      scored(3, [0, 9], 0, "b"),
+      scored(4, [0, 8], 1, "b"),
+      scored(5, [0, 8], 0, "c"),
+    ];
+    const { score, interval, kinds } = summarize("auc", [...rows, row(6, null, "b")]);
+    // 3 beats 2; 1 none; 9 beats 2 and 8; 8 beats 2 and ties with 8: 1 + 0 + 2 + 1.5 of 8
+    expect(score).toBeCloseTo((100 * 4.5) / 8, 10);
+    expect(interval![0]).toBeGreaterThanOrEqual(0);
+    expect(interval![1]).toBeLessThanOrEqual(100);
+    expect(kinds.a).toEqual({ score: 50, interval: null, count: 3, failed: 0 });
+    expect(kinds.b).toEqual({ score: 100, interval: null, count: 2, failed: 1 });
+    expect(kinds.c).toEqual({ score: null, interval: null, count: 1, failed: 0 });
+  });
+
+  it("are the same whatever the order of the rows, through a part's lines", () => {
+    const rows = Array.from({ length: 7 }, (_, i) => scored(i, [Math.sin(i), Math.cos(i) / 3], i % 2));
+    const settings: Settings = { ...SETTINGS, task: { ...SETTINGS.task, metric: "auc" } };
+    const reader = new PartReader("p");
+    reader.add(headerLine(settings).trim());
+    for (const one of [...rows].reverse()) reader.add(JSON.stringify(one));
+    expect(summarize("auc", reader.part()!.rows)).toEqual(summarize("auc", rows));
+    const without = { ...rows[0], scores: undefined };
+    const other = new PartReader("p");
+    other.add(headerLine(settings).trim());
+    expect(() => other.add(JSON.stringify(without))).toThrow(/not a prediction written by evaluate/);
+  });
+});
+
 describe("figures", () => {
   it("leave failures out of the score, and count them", () => {
     const rows = [row(0, "yes", "a"), row(1, "no", "b"), row(2, null, "b"), row(3, "", "a"), row(4, null, "c")];

@@ -1,7 +1,7 @@
 /** Task files, lines of data, prompts, presets, and the words that CIDEr counts. */
 import { describe, expect, it } from "vitest";
 import { METRICS } from "../../src/instructblip/evaluation/metrics.ts";
-import { PRESETS, RANKED } from "../../src/instructblip/evaluation/presets.ts";
+import { PRESETS } from "../../src/instructblip/evaluation/presets.ts";
 import { ptbTokenize } from "../../src/instructblip/evaluation/ptb_tokenizer.ts";
 import { parseItem, parseTask, type Task } from "../../src/instructblip/evaluation/task.ts";
 import type { EngineError } from "../../src/tensor/errors.ts";
@@ -40,10 +40,12 @@ describe("a task", () => {
   });
 
   it.each(Object.keys(PRESETS))("%s is a task by itself", (preset) => {
-    const made = parseTask(JSON.stringify({ preset }), "t.json");
+    const toSay = PRESETS[preset].candidates === null ? { candidates: ["a", "b"] } : {};
+    const made = parseTask(JSON.stringify({ preset, ...toSay }), "t.json");
     expect(Object.hasOwn(METRICS, made.metric)).toBe(true);
-    const fields = { question: "Q", statement: "S", ocr_tokens: ["x"] };
-    const answers = Array.from({ length: 10 }, () => "a");
+    const texts = { question: "Q", statement: "S", context: "", text: "T", history: "H" };
+    const fields = { ...texts, ocr_tokens: ["x"], choices: ["a", "b"], options: ["a", "b"] };
+    const answers = Array.from({ length: 10 }, () => (preset === "paper-hatefulmemes" ? "true" : "a"));
     expect(parseItem(JSON.stringify({ ...ITEM, ...fields, answers }), made).prompt).not.toMatch(/[{}]/);
   });
 
@@ -57,14 +59,102 @@ describe("a task", () => {
     [{ ...TASK, preset: "paper-gpa" }, /^BAD_TASK: .*no preset "paper-gpa"\n.*did you mean "paper-gqa"/],
     [{ ...TASK, generation: { beams: 2 } }, /^UNKNOWN_OPTION: generate has no option "beams"/],
     [{ ...TASK, generation: { num_return_sequences: 2 } }, /^UNSUPPORTED_OPTION: .*one answer/],
-    [{ ...TASK, mode: "rank_answers" }, /^UNSUPPORTED_OPTION: .*does not rank candidates yet/],
-    [{ ...TASK, mode: "rank" }, /^BAD_TASK: .*mode must be "generate"/],
-    [{ preset: RANKED[0] }, /^UNSUPPORTED_OPTION: .*does not rank candidates yet/],
+    [{ ...TASK, mode: "rank_answers" }, /^BAD_TASK: .*no candidates to rank\n.*"file"/],
+    [{ ...TASK, mode: "rank" }, /^BAD_TASK: .*mode must be "generate" or "rank_answers"/],
+    [{ preset: "paper-msvd-qa" }, /^BAD_TASK: .*no candidates to rank/],
+    [{ ...TASK, candidates: [] }, /^BAD_TASK: .*candidates must be texts/],
+    [{ ...TASK, candidates: ["a", ["b"]] }, /^BAD_TASK: .*candidates must be texts/],
+    [{ ...TASK, candidates: ["a", ""] }, /^BAD_TASK: .*candidates must be texts/],
+    [{ ...TASK, candidates: { fields: "x" } }, /^BAD_TASK: .*\{"field": …\}/],
+    [{ ...TASK, candidates: { field: "x", file: "y" } }, /^BAD_TASK: .*\{"field": …\}/],
+    [{ ...TASK, candidates: ["a"], mode: "generate" }, /^BAD_TASK: .*candidates are for the mode "rank_answers"/],
+    [{ ...TASK, ranking: {} }, /^BAD_TASK: .*ranking are for the mode "rank_answers"/],
+    [{ ...TASK, candidates: ["a"], generation: {} }, /^BAD_TASK: .*generation is for the mode "generate"/],
+    [{ ...TASK, candidates: ["a"], ranking: { sum: true } }, /^UNKNOWN_FIELD: .*ranking has no field "sum"/],
+    [{ ...TASK, candidates: ["a"], ranking: { reduction: "max" } }, /^BAD_TASK: .*"sum" or "mean"/],
+    [{ ...TASK, candidates: ["a"], ranking: { eos: 1 } }, /^BAD_TASK: .*eos must be/],
+    [{ ...TASK, candidates: ["a"], ranking: { segment_size: 0 } }, /^BAD_TASK: .*segment_size must be/],
+    [{ ...TASK, metric: "mrr" }, /^BAD_TASK: .*mrr needs candidates/],
+    [{ ...TASK, metric: "auc", candidates: ["a", "b", "c"] }, /^BAD_TASK: .*auc needs two candidates/],
     [{ ...TASK, prompt: "{question" }, /^BAD_TASK: .*brace/],
     [{ ...TASK, prompt: "{question:0}" }, /^BAD_TASK: .*brace/],
   ])("is refused: %j", (value, message) => {
     const text = typeof value === "string" ? value : JSON.stringify(value);
     expect(refusal(() => parseTask(text, "t.json"))).toMatch(message);
+  });
+});
+
+describe("a task that ranks", () => {
+  const HOW = { reduction: "sum", eos: null, segment_size: null };
+
+  it.each([
+    [
+      ["yes", "no"],
+      [["yes"], ["no"]],
+    ],
+    [
+      [["yes", "true"], ["no"]],
+      [["yes", "true"], ["no"]],
+    ],
+    [{ field: "choices" }, "choices"],
+  ])("takes candidates %j", (candidates, taken) => {
+    expect(task({ candidates })).toEqual({
+      ...TASK,
+      name: "my",
+      preset: null,
+      generation: {},
+      ranking: { ...HOW, candidates: taken },
+    });
+  });
+
+  it("takes them from a file beside it, one on each line", () => {
+    const read = (name: string) => ({ "answers.txt": "a dog\r\n\n cat \n" })[name] ?? "";
+    const text = JSON.stringify({
+      ...TASK,
+      candidates: { file: "answers.txt" },
+      ranking: { reduction: "mean", eos: true },
+    });
+    expect(parseTask(text, "t.json", read).ranking).toEqual({
+      ...HOW,
+      candidates: [["a dog"], ["cat"]],
+      reduction: "mean",
+      eos: true,
+    });
+    expect(refusal(() => parseTask(text.replace("answers", "none"), "t.json", read))).toMatch(/no candidates in none/);
+  });
+
+  it("may have a ranked preset generate after all", () => {
+    expect(parseTask('{"preset": "paper-iconqa", "mode": "generate"}', "t.json")).not.toHaveProperty("ranking");
+    expect(parseTask('{"preset": "paper-iconqa"}', "t.json").ranking?.candidates).toBe("choices");
+  });
+
+  it("knows which of a question's candidates are answers", () => {
+    const groups = [["yes", "true"], ["no"], ["true"]];
+    const item = (more: object, of: object) => parseItem(JSON.stringify({ ...ITEM, ...more }), task(of));
+    expect(item({ answers: ["true"] }, { candidates: groups })).toMatchObject({ candidates: groups, right: [0, 2] });
+    const own = item({ choices: ["x", "y"], answers: ["y"] }, { candidates: { field: "choices" } });
+    expect(own).toMatchObject({ candidates: [["x"], ["y"]], right: [1] });
+    expect(item({ answers: ["never"] }, { candidates: groups }).right).toEqual([]);
+  });
+
+  it.each([
+    [{}, { candidates: { field: "choices" } }, /choices must be candidates/],
+    [{ choices: [] }, { candidates: { field: "choices" } }, /choices must be candidates/],
+    [{ answers: ["Yes"] }, { candidates: ["yes", "no"], metric: "mrr" }, /mrr needs an answer that is a candidate/],
+    [
+      { answers: ["yes", "no"] },
+      { candidates: ["yes", "no"], metric: "auc" },
+      /auc needs one right candidate of two, got 2 right of 2/,
+    ],
+    [
+      { choices: ["yes", "no", "so"] },
+      { candidates: { field: "choices" }, metric: "auc" },
+      /auc needs one right candidate of two, got 1 right of 3/,
+    ],
+  ])("refuses the question %j of %j", (more, of, message) => {
+    const text = refusal(() => parseItem(JSON.stringify({ ...ITEM, ...more }), task(of)));
+    expect(text).toMatch(/^BAD_DATA: /);
+    expect(text).toMatch(message);
   });
 });
 

@@ -217,6 +217,22 @@ test("wrong candidates are refused by name, and an aborted ranking stops", async
   model.dispose();
 });
 
+test("a likelihood that is not a number is refused, not ranked", async () => {
+  const { model, inputs } = await open("t5_flan");
+  device.tracer = (path, output) =>
+    path === "language_model.lm_head"
+      ? device.tensor(new Float32Array(output.size).fill(Number.NaN), output.shape)
+      : undefined;
+  try {
+    await expect(model.rank_answers({ ...inputs, candidates: [[5], [6, 7]] })).rejects.toMatchObject({
+      code: "NOT_A_NUMBER",
+    });
+  } finally {
+    device.tracer = undefined;
+    model.dispose();
+  }
+});
+
 test("texts become what the tokenizer makes of them, without a first token of its own", async () => {
   const llama = await Tokenizer.from_pretrained(new NodeFolder(join(goldens, "data/plain_f32")));
   const t5 = await Tokenizer.from_pretrained(new NodeFolder(join(goldens, "data/t5_flan")));

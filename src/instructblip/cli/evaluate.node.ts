@@ -4,6 +4,7 @@ import { performance } from "node:perf_hooks";
 import type { StorageDType } from "../../modules/weights.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type AnyProcessor, AutoProcessor } from "../auto_processor.ts";
+import { METRICS, type Metric } from "../evaluation/metrics.ts";
 import {
   difference,
   headerLine,
@@ -17,6 +18,7 @@ import { type Row, summarize } from "../evaluation/summary.ts";
 import type { Item, Task } from "../evaluation/task.ts";
 import type { InstructBlipForConditionalGeneration } from "../instructblip.ts";
 import { readImageFile } from "../platform.node.ts";
+import { candidateIds } from "../ranking.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
@@ -83,8 +85,8 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
       const { id, kind, prompt, answers } = item;
       let row: Row;
       try {
-        const prediction = await answer(model!, processor, task, item, base, run.signal);
-        row = { index, id, kind, prompt, answers, prediction };
+        const found = await answer(model!, processor, task, item, base, run.signal);
+        row = { index, id, kind, prompt, answers, ...found };
       } catch (error) {
         run.signal.throwIfAborted();
         const { code, message, exitCode } = describeError(error);
@@ -164,12 +166,26 @@ async function openOut(
 async function answer(
   model: InstructBlipForConditionalGeneration,
   processor: AnyProcessor,
-  { generation }: Task,
-  { image, prompt }: Item,
+  { generation, metric, ranking }: Task,
+  { image, prompt, candidates = [], right = [] }: Item,
   base: string,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<{ prediction: string; scores?: readonly number[]; right?: readonly number[] }> {
   const inputs = await prepareInputs(processor, [await readImageFile(resolve(base, image), image)], [prompt]);
-  const [row] = await model.generate({ ...inputs, ...generation, ...ANSWER, signal });
-  return processor.tokenizer.decode(row, { skip_special_tokens: true }).trim();
+  if (!ranking) {
+    const [row] = await model.generate({ ...inputs, ...generation, ...ANSWER, signal });
+    return { prediction: processor.tokenizer.decode(row, { skip_special_tokens: true }).trim() };
+  }
+  const { reduction, eos, segment_size } = ranking;
+  const [{ ranks, sums, means }] = await model.rank_answers({
+    ...inputs,
+    candidates: candidateIds(processor.tokenizer, candidates.flat(), eos ?? undefined),
+    groups: candidates.flatMap((texts, group) => texts.map(() => group)),
+    reduction,
+    ...(segment_size === null ? {} : { segment_size }),
+    signal,
+  });
+  const prediction = candidates[ranks[0]][0];
+  const needed = (METRICS[metric] as Metric).candidates !== undefined;
+  return needed ? { prediction, scores: reduction === "sum" ? sums : means, right } : { prediction };
 }

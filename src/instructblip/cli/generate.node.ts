@@ -12,6 +12,7 @@ import type { GenerationOptions } from "../generation/configuration.ts";
 import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
 import type { InstructBlipForConditionalGeneration, InstructBlipInputs } from "../instructblip.ts";
 import { readImageFile } from "../platform.node.ts";
+import { candidateIds } from "../ranking.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
@@ -51,6 +52,16 @@ export interface Result {
   /** With beams, as Hugging Face gives them: one score for each sequence. */
   readonly sequences_scores?: readonly number[];
   /** `batch_decode(sequences, skip_special_tokens=True)` */
+  readonly text: string[];
+  readonly timing: Timing;
+}
+
+/** A line of `--json` for a request with candidates. */
+export interface RankedResult {
+  readonly id: RequestId;
+  /** For each prompt its candidates, likeliest first, with the negative log-likelihood of all tokens and of one on average. */
+  readonly ranked: readonly (readonly { readonly text: string; readonly sum: number; readonly mean: number }[])[];
+  /** The likeliest of each prompt. */
   readonly text: string[];
   readonly timing: Timing;
 }
@@ -194,7 +205,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
       const parsed = parseLine(line);
       if (!parsed) continue;
       if (position++ % shard.n !== shard.i || earlier.take(parsed.id)) continue;
-      let result: Result | Failure;
+      let result: Result | RankedResult | Failure;
       let fatal: unknown;
       try {
         if (parsed.error) throw parsed.error;
@@ -244,16 +255,35 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
 async function answerRequest(
   loaded: Loaded,
   id: RequestId,
-  { images, prompts, generation }: Request,
+  { images, prompts, generation, candidates }: Request,
   base: string,
   signal: AbortSignal,
-): Promise<Result> {
+): Promise<Result | RankedResult> {
   const watch = new Stopwatch(prompts.length);
   const pictures = [];
   for (const image of images) pictures.push(await readImageFile(resolve(base, image), image));
   const inputs = await prepareInputs(loaded.processor, pictures, prompts);
   watch.preprocessed();
+  if (candidates) return rankAnswers(loaded, id, inputs, candidates, watch, signal);
   return answer(loaded, id, inputs, generation, watch, signal);
+}
+
+async function rankAnswers(
+  { model, processor, load_ms }: Loaded,
+  id: RequestId,
+  inputs: InstructBlipInputs,
+  texts: readonly (readonly string[])[],
+  watch: Stopwatch,
+  signal: AbortSignal,
+): Promise<RankedResult> {
+  watch.generating();
+  const candidates = texts.map((list) => candidateIds(processor.tokenizer, list));
+  const answers = await model.rank_answers({ ...inputs, candidates, signal });
+  const timing = watch.read(load_ms);
+  const ranked = answers.map(({ sums, means, ranks }, b) =>
+    ranks.map((c) => ({ text: texts[b][c], sum: sums[c], mean: means[c] })),
+  );
+  return { id, ranked, text: ranked.map(([best]) => best.text), timing };
 }
 
 /** False for a pipe, such as the shell's `<(…)`. @throws InputError for what is not there or a folder */

@@ -1,7 +1,8 @@
 /** Files of `evaluate` and `merge`: tasks, data and parts of predictions. */
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, readFileSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
 import { InputError } from "../../tensor/errors.ts";
 import type { Folder } from "../../tensor/source.ts";
 import { type Part, PartReader } from "../evaluation/part.ts";
@@ -17,7 +18,16 @@ export async function readTask(path: string): Promise<Task> {
   const found = await stat(path).catch(() => undefined);
   if (!found?.isFile()) throw new InputError("NOT_FOUND", `--task ${path}: ${found ? "not a file" : "no such file"}`);
   if (found.size > MAX_TASK_BYTES) throw new InputError("BAD_TASK", `--task ${path}: too large for a task file`);
-  return parseTask(await readFile(path, "utf8"), path);
+  return parseTask(await readFile(path, "utf8"), path, (name) => readBeside(path, name));
+}
+
+function readBeside(path: string, name: string): string {
+  const file = resolve(dirname(path), name);
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    throw new InputError("NOT_FOUND", `--task ${path}: ${file} cannot be read`);
+  }
 }
 
 export interface Data {

@@ -1,6 +1,7 @@
 /** What `evaluate` and `merge` print: figures and what they hold for. */
 import type { Settings } from "../evaluation/part.ts";
 import type { Figure, Summary } from "../evaluation/summary.ts";
+import type { TaskRanking } from "../evaluation/task.ts";
 import { formatTable } from "./format.ts";
 
 /** One line of JSON. */
@@ -18,12 +19,17 @@ export function reportText(summary: Summary, settings: Settings): string {
     ["task", task.preset && task.preset !== task.name ? `${task.name} (${task.preset})` : task.name],
     ["metric", `${summary.metric}, times 100, of answered questions`],
     ["prompt", JSON.stringify(task.prompt)],
-    ["generation", JSON.stringify(task.generation)],
+    task.ranking ? ["ranked", rankedText(task.ranking)] : ["generation", JSON.stringify(task.generation)],
     ["model", `${settings.model}, weights as ${settings.dtype}`],
     ["data", `${settings.data}, ${settings.questions} questions`],
   ];
   if (shard.n > 1) facts.push(["part", `${shard.i}/${shard.n}: figures of this part alone`]);
   return `${formatTable(rows, [1, 2, 3, 4])}\n${formatTable(facts)}`;
+}
+
+function rankedText({ candidates, reduction, eos }: TaskRanking): string {
+  const what = typeof candidates === "string" ? `each question's ${candidates}` : `${candidates.length} candidates`;
+  return `${what}, by the ${reduction} of their tokens' log-probabilities${eos === null ? "" : `, end token ${eos}`}`;
 }
 
 function cells(name: string, { score, interval, count, failed }: Figure): string[] {

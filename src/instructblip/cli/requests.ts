@@ -13,6 +13,8 @@ export interface Request {
   readonly images: readonly string[];
   readonly prompts: readonly string[];
   readonly generation: GenerationOptions;
+  /** Texts to rank instead of generating, for each prompt. */
+  readonly candidates?: readonly (readonly string[])[];
 }
 
 /** A line as far as it could be understood. */
@@ -24,12 +26,15 @@ export type ParsedLine = { readonly id: RequestId } & (
 /** Longer lines are refused before they fill the memory. */
 export const MAX_LINE_BYTES = 2 ** 20;
 
-const FIELDS = ["id", "images", "prompts", "generation"];
+const FIELDS = ["id", "images", "prompts", "generation", "candidates"];
 const FIELD_HINTS: Readonly<Record<string, string>> = {
   image: 'write "images": ["picture.png"]',
   prompt: 'write "prompts": ["What is this?"]',
   text: 'write "prompts": ["What is this?"]',
 };
+
+/** One of these is in every line of an answer. */
+const ANSWERED = ["sequences", "ranked", "error"];
 
 /** What would make generate() return something other than sequences. */
 const NOT_IN_A_LINE = ["return_dict_in_generate", "output_scores", "output_logits"];
@@ -84,7 +89,29 @@ function check(value: Record<string, unknown>): Request {
     }
   }
   refuseUnknownOptions(generation);
-  return { images, prompts, generation };
+  if (!Object.hasOwn(value, "candidates")) return { images, prompts, generation };
+  if (Object.hasOwn(value, "generation")) {
+    throw new InputError("BAD_REQUEST", "candidates are ranked, not generated: leave generation out");
+  }
+  return { images, prompts, generation, candidates: candidatesOf(value.candidates, prompts.length) };
+}
+
+/** Texts for all prompts, or a list for each. */
+function candidatesOf(value: unknown, prompts: number): string[][] {
+  const name = "candidates";
+  if (!Array.isArray(value) || !value.every(Array.isArray) || value.length === 0) {
+    const texts = strings("BAD_REQUEST", name, value, "of texts");
+    return candidatesOf(
+      Array.from({ length: prompts }, () => texts),
+      prompts,
+    );
+  }
+  if (value.length !== prompts) {
+    throw new InputError("BATCH_MISMATCH", `${value.length} lists of candidates for ${prompts} prompts`);
+  }
+  const lists = value.map((list, i) => strings("BAD_REQUEST", `${name}: list ${i}`, list, "of texts"));
+  if (lists.some((list) => list.includes(""))) throw new InputError("BAD_REQUEST", `${name}: a text is empty`);
+  return lists;
 }
 
 function strings(code: string, name: string, value: unknown, what: string): string[] {
@@ -186,7 +213,7 @@ export class Earlier {
       line = JSON.parse(text);
     } catch {}
     this.done++;
-    if (!isObject(line) || !Object.hasOwn(line, "id") || !("sequences" in line || "error" in line)) {
+    if (!isObject(line) || !Object.hasOwn(line, "id") || !ANSWERED.some((name) => name in line)) {
       const hint = "only a file that generate --requests --out has written can be gone on with";
       throw new InputError("BAD_PART", `${this.#name}: line ${this.done} is not an answer`, { hint });
     }

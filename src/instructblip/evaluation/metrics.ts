@@ -1,4 +1,5 @@
 /** The metrics by name: what a task may ask for, and how answered questions become one score each. */
+import { areaUnderCurve } from "./auc.ts";
 import { ciderD } from "./cider.ts";
 import { exactMatch } from "./exact_match.ts";
 import { ptbTokenize } from "./ptb_tokenizer.ts";
@@ -8,9 +9,32 @@ import { LEAST_ANSWERS, vqaAccuracy } from "./vqa_accuracy.ts";
 export interface Answered {
   readonly prediction: string;
   readonly answers: readonly string[];
+  /** NLL of each candidate, where the metric needs them. */
+  readonly scores?: readonly number[];
+  /** Candidates that are right, counted from 0. */
+  readonly right?: readonly number[];
 }
 
-export interface Metric {
+/** A figure of many questions together. */
+export interface Pooled {
+  readonly score: number;
+  /** Standard error; null where there are too few questions for one. */
+  readonly error: number | null;
+}
+
+export type Metric = MetricFacts &
+  (
+    | {
+        /** A score for each, in order; their mean is the figure. Of CIDEr-D a score depends on all of them. */
+        scores(answered: readonly Answered[]): number[];
+      }
+    | {
+        /** For what is no mean of scores. Null where these questions have no such figure. */
+        pooled(answered: readonly Answered[]): Pooled | null;
+      }
+  );
+
+interface MetricFacts {
   /** What it counts, on a line of help. */
   readonly meaning: string;
   /** Answers a question must come with. */
@@ -19,13 +43,13 @@ export interface Metric {
   readonly binary: boolean;
   /** The best score; the worst is 0. */
   readonly best: number;
-  /** A score for each, in order. Of CIDEr-D it depends on all of them. */
-  scores(answered: readonly Answered[]): number[];
+  /** It needs what every candidate costs: of how many candidates, at least one of them right. */
+  readonly candidates?: "two" | "any";
 }
 
 /** A metric whose scores do not depend on each other. */
-function each(score: (prediction: string, answers: readonly string[]) => number): Metric["scores"] {
-  return (answered) => answered.map(({ prediction, answers }) => score(prediction, answers));
+function each(score: (prediction: string, answers: readonly string[]) => number) {
+  return (answered: readonly Answered[]) => answered.map(({ prediction, answers }) => score(prediction, answers));
 }
 
 export const METRICS = {
@@ -70,6 +94,35 @@ export const METRICS = {
         })),
       ),
   },
+  mrr: {
+    meaning: "mean reciprocal rank of the best right candidate (Visual Dialog)",
+    leastAnswers: 1,
+    binary: false,
+    best: 1,
+    candidates: "any",
+    scores: (answered) => answered.map(({ scores, right }) => 1 / rankOf(scores!, right!)),
+  },
+  auc: {
+    meaning: "area under the ROC curve; of two candidates the first is the positive one (HatefulMemes)",
+    leastAnswers: 1,
+    binary: false,
+    best: 1,
+    candidates: "two",
+    pooled: (answered) => {
+      // Log odds of the positive candidate against the negative.
+      const odds = (positive: boolean) =>
+        answered.filter(({ right }) => right!.includes(0) === positive).map(({ scores: [yes, no] = [] }) => no - yes);
+      return areaUnderCurve(odds(true), odds(false));
+    },
+  },
 } satisfies Record<string, Metric>;
+
+/** The best rank of the right candidates, from 1; among equals the first comes first. */
+function rankOf(scores: readonly number[], right: readonly number[]): number {
+  const ranks = right.map(
+    (r) => 1 + scores.filter((score, c) => score < scores[r] || (score === scores[r] && c < r)).length,
+  );
+  return Math.min(...ranks);
+}
 
 export type MetricName = keyof typeof METRICS;

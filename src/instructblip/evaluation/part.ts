@@ -3,7 +3,7 @@
  * joined here, and refused unless together they are the whole.
  */
 import { InputError } from "../../tensor/errors.ts";
-import { METRICS } from "./metrics.ts";
+import { METRICS, type Metric } from "./metrics.ts";
 import type { Row } from "./summary.ts";
 import { isObject, parseObject, type Task } from "./task.ts";
 
@@ -63,11 +63,13 @@ export class PartReader {
     }
     const row = value as unknown as Row;
     const { i, n } = this.#settings.shard;
+    const ranked = (METRICS[this.#settings.task.metric] as Metric).candidates !== undefined;
     const fits =
       Number.isSafeInteger(row.index) &&
       row.index >= 0 &&
       row.index < this.#settings.questions &&
       (typeof row.prediction === "string") !== isObject(row.error) &&
+      (row.error !== undefined || !ranked || (isNumbers(row.scores) && isNumbers(row.right))) &&
       Array.isArray(row.answers) &&
       row.answers.every((answer) => typeof answer === "string") &&
       (row.kind === null || typeof row.kind === "string");
@@ -83,6 +85,10 @@ export class PartReader {
   part(): Part | undefined {
     return this.#settings && { settings: this.#settings, rows: this.#rows };
   }
+}
+
+function isNumbers(value: unknown): boolean {
+  return Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === "number");
 }
 
 function settingsOf(value: unknown, where: string): Settings {

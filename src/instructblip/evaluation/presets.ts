@@ -6,16 +6,26 @@
  * lavis/models/blip2_models at 506965b: VQATask hands no length_penalty on, so that each model's own default holds,
  * 0 for Vicuna and -1 for T5, and repetition_penalty stays 1.5, of captions 1.15.
  *
- * Two differences remain. LAVIS penalises repetition of generated tokens only, Hugging Face of the prompt's as well; and
- * LAVIS's optional lemmatizer is not here. Tasks that rank candidates are named, and refused.
+ * Which tasks rank given candidates, and the verbalisers, are the paper's (section on inference): it ranks by likelihood
+ * ScienceQA, IconQA, HatefulMemes, Visual Dialog, MSVD-QA and MSRVTT-QA, and widens yes and no by true and false. LAVIS has
+ * the ranking (predict_class), and no settings of these tasks; the area and the reciprocal rank are not in it at all.
+ *
+ * Three differences remain. LAVIS penalises repetition of generated tokens only, Hugging Face of the prompt's as well;
+ * LAVIS's optional lemmatizer is not here; and how the paper joins verbalisers is not said: here their probabilities add up.
  */
 import type { GenerationOptions } from "../generation/configuration.ts";
 import type { MetricName } from "./metrics.ts";
 
+/** Texts that mean the same, for each candidate. */
+export type Candidates = readonly (readonly string[])[];
+
 export interface Preset {
   readonly prompt: string;
-  readonly generation: GenerationOptions;
   readonly metric: MetricName;
+  /** How it generates; with candidates, nothing. */
+  readonly generation: GenerationOptions;
+  /** What it ranks: the same for all questions, or the name of their field; null if the task has to say. */
+  readonly candidates?: Candidates | string | null;
 }
 
 const PAPER_CAPTION: GenerationOptions = { num_beams: 5, max_new_tokens: 80, min_new_tokens: 10, length_penalty: 1 };
@@ -23,13 +33,14 @@ const PAPER_ANSWER: GenerationOptions = { num_beams: 5, max_new_tokens: 10, leng
 const LAVIS_ANSWER: GenerationOptions = { num_beams: 5, max_new_tokens: 10, repetition_penalty: 1.5 };
 const SHORT_ANSWER = "Question: {question} Short answer:";
 const CAPTION = "A short image description:";
+const STATEMENT = 'Based on the image, is this statement true or false? "{statement}" Answer:';
 
 export const PRESETS: Readonly<Record<string, Preset>> = {
   "paper-nocaps": { prompt: CAPTION, generation: PAPER_CAPTION, metric: "cider" },
   "paper-flickr30k": { prompt: CAPTION, generation: PAPER_CAPTION, metric: "cider" },
   "paper-gqa": { prompt: SHORT_ANSWER, generation: PAPER_ANSWER, metric: "exact_match_vqa" },
   "paper-vsr": {
-    prompt: 'Based on the image, is this statement true or false? "{statement}" Answer:',
+    prompt: STATEMENT,
     generation: PAPER_ANSWER,
     metric: "exact_match_vqa",
   },
@@ -54,7 +65,47 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
     generation: { ...LAVIS_ANSWER, length_penalty: -1 },
     metric: "vqa_accuracy_lavis",
   },
-};
 
-/** Settings of the paper that rank given candidates instead of generating. */
-export const RANKED = ["paper-iconqa", "paper-visdial", "paper-hatefulmemes", "paper-scienceqa"];
+  // Ranked. ScienceQA: LAVIS puts "context: …. " in front where there is one, so the field has all of that, or is empty.
+  "paper-scienceqa": {
+    prompt: "{context}Question: {question} Options: {choices:letters}. Answer:",
+    generation: {},
+    metric: "exact_match",
+    candidates: "choices",
+  },
+  "paper-iconqa": {
+    prompt: "Question: {question} Options: {choices:letters}. Short answer:",
+    generation: {},
+    metric: "exact_match",
+    candidates: "choices",
+  },
+  "paper-hatefulmemes": {
+    prompt: 'This is an image with: "{text}" written on it. Is it hateful? Answer:',
+    generation: {},
+    metric: "auc",
+    candidates: [
+      ["yes", "true"],
+      ["no", "false"],
+    ],
+  },
+  // LAVIS's way of putting the history in front; options are the 100 of each round.
+  "paper-visdial": {
+    prompt: "dialog history: {history}\nQuestion: {question} Short answer:",
+    generation: {},
+    metric: "mrr",
+    candidates: "options",
+  },
+  // The paper counts VSR among neither; other repositories rank it.
+  "paper-vsr-ranked": {
+    prompt: STATEMENT,
+    generation: {},
+    metric: "exact_match_vqa",
+    candidates: [
+      ["true", "yes"],
+      ["false", "no"],
+    ],
+  },
+  // All answers of the training set, in a file of the task's. LAVIS's own yaml files generate, with beams.
+  "paper-msvd-qa": { prompt: SHORT_ANSWER, generation: {}, metric: "exact_match_vqa", candidates: null },
+  "paper-msrvtt-qa": { prompt: SHORT_ANSWER, generation: {}, metric: "exact_match_vqa", candidates: null },
+};

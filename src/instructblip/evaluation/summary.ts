@@ -1,5 +1,5 @@
 /** From answered and failed questions to figures. The same rows give the same figures, however they were come by. */
-import { METRICS, type Metric, type MetricName } from "./metrics.ts";
+import { METRICS, type Metric, type MetricName, type Pooled } from "./metrics.ts";
 import type { Item } from "./task.ts";
 
 /** What became of a question: an answer or an error, never an empty answer for an error. */
@@ -7,7 +7,13 @@ export type Row = Pick<Item, "id" | "kind" | "prompt" | "answers"> & {
   /** Its place in the data, from 0. */
   readonly index: number;
 } & (
-    | { readonly prediction: string; readonly error?: undefined }
+    | {
+        readonly prediction: string;
+        /** NLL of each candidate and which are right, if the metric is of candidates. */
+        readonly scores?: readonly number[];
+        readonly right?: readonly number[];
+        readonly error?: undefined;
+      }
     | { readonly prediction?: undefined; readonly error: { readonly code: string; readonly message: string } }
   );
 
@@ -15,7 +21,7 @@ export type Row = Pick<Item, "id" | "kind" | "prompt" | "answers"> & {
 export interface Figure {
   /** Of the answered questions; null where there is none. */
   readonly score: number | null;
-  /** 95 %: Wilson's for shares, else mean ± 1.96 standard errors; null below two questions. */
+  /** 95 %: Wilson's for shares, else ± 1.96 standard errors, of an area DeLong's; null where there are too few questions. */
   readonly interval: readonly [low: number, high: number] | null;
   /** Answered questions. */
   readonly count: number;
@@ -30,17 +36,29 @@ export interface Summary extends Figure {
 }
 
 /** Figures for rows in any order. */
-export function summarize(metric: MetricName, rows: readonly Row[]): Summary {
+export function summarize(name: MetricName, rows: readonly Row[]): Summary {
+  const metric: Metric = METRICS[name];
   const ordered = [...rows].sort((a, b) => a.index - b.index);
   const answered = ordered.filter((row) => row.error === undefined);
-  const scores = METRICS[metric].scores(answered);
+  const scores = "scores" in metric ? metric.scores(answered) : [];
   const kinds = new Set(ordered.map((row) => row.kind).filter((kind) => kind !== null));
   const figureOf = (kind?: string): Figure => {
-    const mine = scores.filter((_, i) => kind === undefined || answered[i].kind === kind);
+    const mine = answered.filter((row) => kind === undefined || row.kind === kind);
+    const figure =
+      "scores" in metric
+        ? estimate(
+            scores.filter((_, i) => kind === undefined || answered[i].kind === kind),
+            metric,
+          )
+        : withinReach(metric.pooled(mine), metric);
     const asked = ordered.filter((row) => kind === undefined || row.kind === kind).length;
-    return { ...estimate(mine, METRICS[metric]), count: mine.length, failed: asked - mine.length };
+    return { ...figure, count: mine.length, failed: asked - mine.length };
   };
-  return { metric, ...figureOf(), kinds: Object.fromEntries([...kinds].sort().map((kind) => [kind, figureOf(kind)])) };
+  return {
+    metric: name,
+    ...figureOf(),
+    kinds: Object.fromEntries([...kinds].sort().map((kind) => [kind, figureOf(kind)])),
+  };
 }
 
 /** Of 95 % of a normal distribution. */
@@ -60,5 +78,16 @@ function estimate(scores: readonly number[], { binary, best }: Metric): Pick<Fig
     const squares = scores.reduce((sum, score) => sum + (score - mean) ** 2, 0);
     half = Z * Math.sqrt(squares / (n - 1) / n);
   }
-  return { score: 100 * mean, interval: [100 * Math.max(0, middle - half), 100 * Math.min(best, middle + half)] };
+  return { score: 100 * mean, interval: ends(middle, half, best) };
+}
+
+function withinReach(pooled: Pooled | null, { best }: Metric): Pick<Figure, "score" | "interval"> {
+  if (!pooled) return { score: null, interval: null };
+  const { score, error } = pooled;
+  return { score: 100 * score, interval: error === null ? null : ends(score, Z * error, best) };
+}
+
+/** Times 100, and no further than a score can go. */
+function ends(middle: number, half: number, best: number): [number, number] {
+  return [100 * Math.max(0, middle - half), 100 * Math.min(best, middle + half)];
 }

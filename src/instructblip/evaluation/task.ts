@@ -1,8 +1,9 @@
 /** What is evaluated: a task file (prompt, decoding, metric) and lines of data, checked before a model is loaded. */
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/configuration.ts";
-import { METRICS, type MetricName } from "./metrics.ts";
-import { PRESETS, RANKED } from "./presets.ts";
+import type { Reduction } from "../ranking.ts";
+import { METRICS, type Metric, type MetricName } from "./metrics.ts";
+import { type Candidates, PRESETS } from "./presets.ts";
 
 /** A task file with its preset filled in. */
 export interface Task {
@@ -11,6 +12,18 @@ export interface Task {
   readonly prompt: string;
   readonly generation: GenerationOptions;
   readonly metric: MetricName;
+  /** What is ranked and how, instead of generating. */
+  readonly ranking?: TaskRanking;
+}
+
+export interface TaskRanking {
+  /** For all questions, or the name of each one's field. */
+  readonly candidates: Candidates | string;
+  readonly reduction: Reduction;
+  /** Whether candidates end with the end token; null: as the tokenizer has it. */
+  readonly eos: boolean | null;
+  /** Candidates scored at once; null: rank_answers()' own. */
+  readonly segment_size: number | null;
 }
 
 /** One question about one picture. */
@@ -22,10 +35,14 @@ export interface Item {
   readonly answers: readonly string[];
   /** Questions of one kind are also scored together. */
   readonly kind: string | null;
+  /** What is ranked, in a task that does, and which of them are answers. */
+  readonly candidates?: Candidates;
+  readonly right?: readonly number[];
 }
 
-const TASK_FIELDS = ["name", "preset", "mode", "prompt", "generation", "metric"];
-const RANKING = "this version generates answers; it does not rank candidates yet";
+const TASK_FIELDS = ["name", "preset", "mode", "prompt", "generation", "metric", "candidates", "ranking"];
+const RANKING_FIELDS = ["reduction", "eos", "segment_size"];
+const MODES = ["generate", "rank_answers"];
 /** What would make generate() return something other than one answer. */
 const NOT_IN_A_TASK = [
   "num_return_sequences",
@@ -35,16 +52,16 @@ const NOT_IN_A_TASK = [
   "return_full_text",
 ];
 
-/** Understands a task file. @throws InputError BAD_TASK, UNKNOWN_FIELD, UNKNOWN_OPTION, UNSUPPORTED_OPTION */
-export function parseTask(text: string, fileName: string): Task {
+/**
+ * Understands a task file.
+ *
+ * @param readText gives the text of a file that lies beside it
+ * @throws InputError BAD_TASK, UNKNOWN_FIELD, UNKNOWN_OPTION, UNSUPPORTED_OPTION
+ */
+export function parseTask(text: string, fileName: string, readText?: (name: string) => string): Task {
   const value = parseObject(text, "BAD_TASK", fileName);
   refuseUnknownFields(value, TASK_FIELDS, `${fileName}: a task`);
-  const mode = value.mode ?? "generate";
   const given = textOf(value.preset, "BAD_TASK", `${fileName}: preset`) ?? null;
-  if (mode === "rank_answers" || (given !== null && RANKED.includes(given))) {
-    throw new InputError("UNSUPPORTED_OPTION", `${fileName}: ${RANKING}`);
-  }
-  if (mode !== "generate") bad(`${fileName}: mode must be "generate", got ${JSON.stringify(mode)}`);
   if (given !== null && !Object.hasOwn(PRESETS, given)) {
     const close = nearest(given, Object.keys(PRESETS));
     bad(
@@ -72,13 +89,94 @@ export function parseTask(text: string, fileName: string): Task {
     );
   }
   parseTemplate(prompt, fileName);
+  const candidates = candidatesOf(value.candidates ?? preset?.candidates, fileName, readText);
+  const ranks = candidates !== undefined || (preset?.candidates !== undefined && value.mode !== "generate");
+  const mode = value.mode ?? (ranks ? "rank_answers" : "generate");
+  if (!MODES.some((known) => known === mode)) {
+    bad(`${fileName}: mode must be "generate" or "rank_answers", got ${JSON.stringify(mode)}`);
+  }
+  const ranking = mode === "rank_answers" ? rankingOf(value, candidates, metric as MetricName, fileName) : undefined;
+  if (mode === "generate") {
+    for (const field of ["candidates", "ranking"]) {
+      if (Object.hasOwn(value, field)) bad(`${fileName}: ${field} are for the mode "rank_answers"`);
+    }
+    if ((METRICS[metric as MetricName] as Metric).candidates) {
+      bad(`${fileName}: ${metric} needs candidates`, 'write "candidates": ["yes", "no"], or {"field": "choices"}');
+    }
+  }
   return {
     name: textOf(value.name, "BAD_TASK", `${fileName}: name`) ?? given ?? fileName.replace(/^.*[\\/]|\.json$/g, ""),
     preset: given,
     prompt,
     generation: { ...preset?.generation, ...own },
     metric: metric as MetricName,
+    ...(ranking ? { ranking } : {}),
   };
+}
+
+/** What a task file says of candidates: texts, groups of them, a field of each question, or a file with one on each line. */
+function candidatesOf(
+  given: unknown,
+  fileName: string,
+  readText: ((name: string) => string) | undefined,
+): Candidates | string | undefined {
+  if (given === undefined || given === null) return undefined;
+  const hint =
+    'write ["yes", "no"], [["yes", "true"], ["no", "false"]], {"field": "choices"} or {"file": "answers.txt"}';
+  if (typeof given === "string") return given; // a preset's field
+  if (isObject(given)) {
+    const { field, file, ...more } = given;
+    const fits = Object.keys(more).length === 0 && (field === undefined) !== (file === undefined);
+    if (fits && typeof field === "string" && field !== "") return field;
+    if (fits && typeof file === "string" && readText) {
+      const lines = readText(file).split("\n");
+      const texts = lines.map((line) => line.trim()).filter((line) => line !== "");
+      if (texts.length > 0) return texts.map((one) => [one]);
+      bad(`${fileName}: there are no candidates in ${file}`);
+    }
+    bad(`${fileName}: candidates must be a list, {"field": …} or {"file": …}`, hint);
+  }
+  return groupsOf(given) ?? bad(`${fileName}: candidates must be texts, or lists of texts that mean the same`, hint);
+}
+
+/** Texts, or lists of texts that mean the same; undefined for anything else. */
+function groupsOf(value: unknown): Candidates | undefined {
+  const isText = (one: unknown) => typeof one === "string" && one !== "";
+  if (!Array.isArray(value) || value.length === 0) return undefined;
+  if (value.every(isText)) return value.map((text: string) => [text]);
+  const lists = value.every((list) => Array.isArray(list) && list.length > 0 && list.every(isText));
+  return lists ? (value as string[][]) : undefined;
+}
+
+function rankingOf(
+  value: Record<string, unknown>,
+  candidates: Candidates | string | undefined,
+  metric: MetricName,
+  fileName: string,
+): TaskRanking {
+  if (candidates === undefined) {
+    bad(
+      `${fileName}: there are no candidates to rank`,
+      'write "candidates": {"file": "answers.txt"}, one on each line',
+    );
+  }
+  if (Object.hasOwn(value, "generation")) {
+    bad(`${fileName}: generation is for the mode "generate"; this task ranks candidates`);
+  }
+  const { candidates: needed } = METRICS[metric] as Metric;
+  if (needed === "two" && typeof candidates !== "string" && candidates.length !== 2) {
+    bad(`${fileName}: ${metric} needs two candidates, the positive one first, got ${candidates.length}`);
+  }
+  const own = value.ranking ?? {};
+  if (!isObject(own)) bad(`${fileName}: ranking must be an object of ${RANKING_FIELDS.join(", ")}`);
+  refuseUnknownFields(own, RANKING_FIELDS, `${fileName}: ranking`);
+  const { reduction = "sum", eos = null, segment_size = null } = own;
+  if (reduction !== "sum" && reduction !== "mean") bad(`${fileName}: ranking: reduction must be "sum" or "mean"`);
+  if (eos !== null && typeof eos !== "boolean") bad(`${fileName}: ranking: eos must be true or false`);
+  if (segment_size !== null && !(Number.isSafeInteger(segment_size) && (segment_size as number) > 0)) {
+    bad(`${fileName}: ranking: segment_size must be a whole number from 1`);
+  }
+  return { candidates, reduction, eos, segment_size: segment_size as number | null };
 }
 
 /** Understands a line of data; messages do not name the line. @throws InputError BAD_DATA */
@@ -104,7 +202,31 @@ export function parseItem(text: string, task: Task): Item {
   const prompt = parseTemplate(task.prompt, "prompt").map((part) =>
     typeof part === "string" ? part : fill(part, value),
   );
-  return { id, image, prompt: prompt.join(""), answers, kind };
+  const item = { id, image, prompt: prompt.join(""), answers, kind };
+  return task.ranking ? { ...item, ...rankedOf(value, answers, task.ranking.candidates, task.metric) } : item;
+}
+
+function rankedOf(
+  value: Record<string, unknown>,
+  answers: readonly string[],
+  given: Candidates | string,
+  metric: MetricName,
+): Required<Pick<Item, "candidates" | "right">> {
+  const candidates =
+    typeof given === "string" ? groupsOf(Object.hasOwn(value, given) ? value[given] : undefined) : given;
+  if (!candidates) {
+    throw new InputError("BAD_DATA", `${given} must be candidates: texts, or lists of texts that mean the same`);
+  }
+  const right = [...candidates.keys()].filter((c) => candidates[c].some((text) => answers.includes(text)));
+  const { candidates: needed } = METRICS[metric] as Metric;
+  if (needed && right.length === 0) {
+    throw new InputError("BAD_DATA", `${metric} needs an answer that is a candidate, letter for letter`);
+  }
+  if (needed === "two" && (candidates.length !== 2 || right.length !== 1)) {
+    const got = `${right.length} right of ${candidates.length}`;
+    throw new InputError("BAD_DATA", `${metric} needs one right candidate of two, got ${got}`);
+  }
+  return { candidates, right };
 }
 
 // --- prompts -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,51 @@
+/**
+ * The area under the ROC curve: how often a positive question scores above a negative one, ties counting half.
+ *
+ * Sources: Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve"; DeLong, DeLong and Clarke-Pearson
+ * 1988 for the standard error. The same numbers as scikit-learn's roc_auc_score.
+ */
+
+/** @returns null where one of the two kinds is missing; the error where a kind has one question only */
+export function areaUnderCurve(
+  positive: readonly number[],
+  negative: readonly number[],
+): { score: number; error: number | null } | null {
+  if (positive.length === 0 || negative.length === 0) return null;
+  // Each question by the share of the other kind that it is told apart from.
+  const above = shares(positive, negative);
+  const below = shares(
+    negative.map((score) => -score),
+    positive.map((score) => -score),
+  );
+  const score = mean(above);
+  if (above.length < 2 || below.length < 2) return { score, error: null };
+  return { score, error: Math.sqrt(variance(above) / above.length + variance(below) / below.length) };
+}
+
+/** For each score the share of `others` below it, equal ones counting half. */
+function shares(scores: readonly number[], others: readonly number[]): number[] {
+  const sorted = Float64Array.from(others).sort();
+  return scores.map(
+    (score) => (countBelow(sorted, score, false) + countBelow(sorted, score, true)) / 2 / sorted.length,
+  );
+}
+
+/** How many are below `score`, or also equal to it. */
+function countBelow(sorted: Float64Array, score: number, equal: boolean): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] < score || (equal && sorted[middle] === score)) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function variance(values: readonly number[]): number {
+  const middle = mean(values);
+  return values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1);
+}
