@@ -20,7 +20,7 @@ export interface Engine {
   readonly adapter: string;
   /** Of ours: where all this takes place. */
   readonly machine?: Machine;
-  /** The ways to do a job in the engine's public interface; the fastest is measured. Empty: there is none. */
+  /** The ways to do a job in the engine's public interface; the fastest is measured. None: it takes no part. */
   ways(job: Job): readonly Way[];
 }
 
@@ -54,7 +54,7 @@ export type Request =
 /** Answers by request; `hello` comes unasked, first. */
 export interface Answers {
   hello: { readonly version: string; readonly adapter: string; readonly machine?: Machine };
-  /** `share` of the tolerance; null: there is no way to do the job, for the reason in `note`. */
+  /** `share` of the tolerance; null: no way worked, for the reason in `note`; without one the engine takes no part. */
   open: {
     readonly way: string;
     readonly share: number | null;

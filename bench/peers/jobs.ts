@@ -2,6 +2,9 @@
  * What every engine is given: operations at the shapes of the model, their inputs, and the check of their results against
  * the f64 references. Each engine's process makes the same numbers for itself, so that none has to be sent.
  */
+
+import type { WeightDType } from "../../src/tensor/dtype.ts";
+import { rowBytes } from "../../src/tensor/quantize.ts";
 import { activation } from "../../src/tensor/reference/activation.ts";
 import { attention } from "../../src/tensor/reference/attention.ts";
 import { layerNorm } from "../../src/tensor/reference/layer_norm.ts";
@@ -11,7 +14,7 @@ import { softmax } from "../../src/tensor/reference/softmax.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES, type Tolerance } from "../../test/tolerances.ts";
-import { randomNumbers, sampleRows, takeSample } from "../data.ts";
+import { randomNumbers, sampleRows, storedRow, takeSample } from "../data.ts";
 import { QFORMER, VICUNA, VIT } from "../shapes.ts";
 
 /** M rows of K numbers times a weight for N: a GEMM, or with one row a GEMV. */
@@ -22,7 +25,7 @@ export interface LinearJob {
   readonly K: number;
   readonly N: number;
   /** How the weight is stored. Engines other than ours take part where it is f32. */
-  readonly weight: "f32" | "f16";
+  readonly weight: WeightDType;
 }
 
 /** R rows of D numbers. */
@@ -49,7 +52,7 @@ const gemm = (name: string, M: number, K: number, N: number): LinearJob => {
   return { op: "linear", name, M, K, N, weight: "f32" };
 };
 const gemv = (name: string, K: number, N: number): LinearJob[] =>
-  (["f32", "f16"] as const).map((weight) => ({ op: "linear", name, M: 1, K, N, weight }));
+  (["f32", "f16", "int8", "int4"] as const).map((weight) => ({ op: "linear", name, M: 1, K, N, weight }));
 
 export const MODEL_JOBS: readonly Job[] = [
   gemm("vit qkv", VIT.N, VIT.D, 3 * VIT.D),
@@ -83,6 +86,8 @@ export const QUICK_JOBS: readonly Job[] = MODEL_JOBS.filter((job) =>
     "gemm q-former feed-forward M32 K768 N3072 f32",
     "gemv vicuna q_proj M1 K4096 N4096 f32",
     "gemv vicuna q_proj M1 K4096 N4096 f16",
+    "gemv vicuna q_proj M1 K4096 N4096 int8",
+    "gemv vicuna q_proj M1 K4096 N4096 int4",
     "layer_norm vit R257 D1408",
     "rms_norm vicuna R64 D4096",
     "softmax vit scores R4112 D257",
@@ -122,7 +127,7 @@ export function flopsOf(job: Job): number {
 /** Bytes read and written at least. */
 export function bytesOf(job: Job): number {
   if (job.op === "linear") {
-    return job.K * job.N * { f32: 4, f16: 2 }[job.weight] + 4 * job.M * (job.K + job.N);
+    return job.N * rowBytes(job.weight, job.K) + 4 * job.M * (job.K + job.N);
   }
   if (job.op === "attention") return 4 * 4 * job.L * job.H * job.d;
   return 4 * 2 * job.R * job.D;
@@ -133,7 +138,7 @@ const BEYOND_CACHES = 128 * 2 ** 20;
 
 /** How many copies of its weight a job takes turns with. A GEMM is bound by arithmetic, and takes one. */
 export function copiesOf(job: LinearJob): number {
-  return job.M > 1 ? 1 : Math.ceil(BEYOND_CACHES / (job.K * job.N * { f32: 4, f16: 2 }[job.weight]));
+  return job.M > 1 ? 1 : Math.ceil(BEYOND_CACHES / (job.N * rowBytes(job.weight, job.K)));
 }
 
 export const EPS = 1e-6;
@@ -178,7 +183,7 @@ function sampleOf(job: Job, y: Float32Array, order: Order): [ArrayLike<number>, 
     const [rows, columns] = [sampleRows(M, 8), sampleRows(N, 64)];
     const weight = new Float32Array(columns.length * K);
     columns.forEach((n, i) => {
-      if (order === "nk") weight.set(randomNumbers(K, n * K), i * K);
+      if (order === "nk") weight.set(storedRow(n, K, job.weight), i * K);
       else for (let k = 0; k < K; k++) weight[i * K + k] = randomNumbers(1, k * N + n)[0];
     });
     const expected = linear(takeSample(x, rows, K), weight, undefined, [rows.length, columns.length, K]);

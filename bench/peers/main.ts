@@ -197,7 +197,8 @@ async function measure(
     }
   }
   for (const entry of entries) await attempt(entry, async () => void (await entry.worker.ask({ do: "close" })));
-  return entries.map(({ worker, opened, repetitions, turns, gpu_ms }) => ({
+  const taking = entries.filter(({ opened }) => opened.way || opened.note);
+  return taking.map(({ worker, opened, repetitions, turns, gpu_ms }) => ({
     ...machine,
     engine: worker.name,
     version: worker.hello.version,

@@ -21,9 +21,7 @@ async function open(engine: Engine, job: Job, ours: boolean): Promise<Answers["o
   await close();
   let best: Answers["open"] = { way: "", share: null, first_ms: null, warm_ms: null };
   const notes: string[] = [];
-  const ways = engine.ways(job);
-  if (ways.length === 0) notes.push("not in its public interface");
-  for (const { name, order = "nk", open } of ways) {
+  for (const { name, order = "nk", open } of engine.ways(job)) {
     let candidate: Opened | undefined;
     try {
       candidate = await open();

@@ -48,7 +48,7 @@ const GEMM = [
   peerRow({}),
   peerRow({ engine: "onnxruntime", ms: 30, cpu_ms: 60 }),
   peerRow({ engine: "jax", ms: 25, cpu_ms: 70 }),
-  peerRow({ engine: "tfjs", ms: null, cpu_ms: null, check: null, note: "not in its public interface" }),
+  peerRow({ engine: "tfjs", ms: null, cpu_ms: null, check: null, note: "matMul: no such kernel" }),
   peerRow({ engine: "onnxruntime_cpu", ms: 1, cpu_ms: 2 }),
 ];
 
@@ -143,7 +143,7 @@ test("the table says who was best, what was missed and what did not run", () => 
     ].join("\n"),
   );
   expect(summary).toBe("GEMM, geometric mean: 3.00x wall, 3.00x CPU; bar 2x: met\n1 of 1 bars met");
-  expect(complaints).toBe("TensorFlow.js: not in its public interface (gemm a M2 K4 N8 f32)");
+  expect(complaints).toBe("TensorFlow.js: matMul: no such kernel (gemm a M2 K4 N8 f32)");
   const slow = renderPeers(GEMM.map((each) => (each.engine === "ours" ? { ...each, cpu_ms: 50 } : each)));
   expect(slow).toContain("GEMM, geometric mean: 3.00x wall, 1.20x CPU; bar 2x: missed\n0 of 1 bars met\n");
   expect(slow).toContain("missed: gemm a M2 K4 N8 f32: 3.00x wall, 1.20x CPU, bar 1.5x");
@@ -170,6 +170,7 @@ test("a GEMV reads more than caches hold before the same weight comes again", ()
   const gemv: LinearJob = { op: "linear", name: "a", M: 1, K: 4096, N: 4096, weight: "f32" };
   expect(copiesOf(gemv)).toBe(2);
   expect(copiesOf({ ...gemv, weight: "f16" })).toBe(4);
+  expect(copiesOf({ ...gemv, weight: "int4" })).toBe(13);
   expect(copiesOf({ ...gemv, M: 2 })).toBe(1);
 });
 
