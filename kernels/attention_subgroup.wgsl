@@ -12,6 +12,7 @@
 enable subgroups;
 // @use attention
 // @use heads = heads_vec4
+// @use lanes
 // @use math
 override SG: u32 = 8;
 override TT: u32 = 8; // at most 8
@@ -25,22 +26,6 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
 @group(0) @binding(4) var<storage, read> past: array<u32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
-
-fn max_over_lanes(value: f32) -> f32 {
-  var largest = value;
-  for (var apart = 1u; apart < SG; apart *= 2u) {
-    largest = max(largest, subgroupShuffleXor(largest, apart));
-  }
-  return largest;
-}
-
-fn sum_over_lanes(value: f32) -> f32 {
-  var sum = value;
-  for (var apart = 1u; apart < SG; apart *= 2u) {
-    sum += subgroupShuffleXor(sum, apart);
-  }
-  return sum;
-}
 
 @compute @workgroup_size(SG)
 fn main(

@@ -343,6 +343,7 @@ fn main(
 enable subgroups;
 // @use attention
 // @use heads = heads_vec4
+// @use lanes
 // @use math
 override SG: u32 = 8;
 override TT: u32 = 8; // at most 8
@@ -356,22 +357,6 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
 @group(0) @binding(4) var<storage, read> past: array<u32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
-
-fn max_over_lanes(value: f32) -> f32 {
-  var largest = value;
-  for (var apart = 1u; apart < SG; apart *= 2u) {
-    largest = max(largest, subgroupShuffleXor(largest, apart));
-  }
-  return largest;
-}
-
-fn sum_over_lanes(value: f32) -> f32 {
-  var sum = value;
-  for (var apart = 1u; apart < SG; apart *= 2u) {
-    sum += subgroupShuffleXor(sum, apart);
-  }
-  return sum;
-}
 
 @compute @workgroup_size(SG)
 fn main(
@@ -1217,6 +1202,64 @@ fn main(
   }
 }
 `,
+  "layer_norm_subgroup": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
+//
+// x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
+// A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, which run
+// barriers at a loss (layer_norm.wgsl needs 4 times as long there) and take seconds to compile them.
+// Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
+enable subgroups;
+// @use lanes
+override SG: u32 = 8;
+
+struct Params {
+  rows: u32,
+  D4: u32, // D / 4
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+// Mean over the row, of which each lane has four sums.
+fn mean_of(sums: vec4<f32>) -> f32 {
+  return sum_over_lanes(sums.x + sums.y + sums.z + sums.w) / f32(params.D4 * 4u);
+}
+
+@compute @workgroup_size(SG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let D4 = params.D4;
+  let start = row * D4;
+
+  var sums = vec4<f32>();
+  for (var i = lane; i < D4; i += SG) {
+    sums += x[start + i];
+  }
+  let mean = mean_of(sums);
+
+  var squares = vec4<f32>();
+  for (var i = lane; i < D4; i += SG) {
+    let distance = x[start + i] - mean;
+    squares += distance * distance;
+  }
+  let scale = 1.0 / sqrt(mean_of(squares) + params.eps);
+
+  for (var i = lane; i < D4; i += SG) {
+    y[start + i] = (x[start + i] - mean) * scale * weight[i] + bias[i];
+  }
+}
+`,
   "lib/activation": `// The activation of a feed-forward layer: a kernel asks for it by "@use activation" and calls activate(x). ACTIVATION is
 // a code of src/tensor/activation.ts; as an override, it leaves only the branch taken in the pipeline. NaN in, NaN out
 // (where the driver computes with NaN).
@@ -1409,6 +1452,24 @@ fn load_input(row: u32, group: u32) -> vec4<f32> {
 fn load_input(row: u32, group: u32) -> vec4<f32> {
   let K4 = params.K / 4u;
   return select(vec4<f32>(), x[row * K4 + min(group, K4 - 1u)], group < K4);
+}
+`,
+  "lib/lanes": `// Sums and maxima over the SG lanes of a subgroup, which all of them get: the kernel says "enable subgroups;" and has SG, a
+// power of two, as override. Software drivers run subgroupAdd and subgroupMax lane by lane, a shuffle in one instruction.
+fn sum_over_lanes(value: f32) -> f32 {
+  var sum = value;
+  for (var apart = 1u; apart < SG; apart *= 2u) {
+    sum += subgroupShuffleXor(sum, apart);
+  }
+  return sum;
+}
+
+fn max_over_lanes(value: f32) -> f32 {
+  var largest = value;
+  for (var apart = 1u; apart < SG; apart *= 2u) {
+    largest = max(largest, subgroupShuffleXor(largest, apart));
+  }
+  return largest;
 }
 `,
   "lib/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with part math.
@@ -2301,6 +2362,53 @@ fn main(
   }
 }
 `,
+  "rms_norm_subgroup": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
+//
+// x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D], D a multiple of 4
+// A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, as
+// layer_norm_subgroup.wgsl.
+// Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
+enable subgroups;
+// @use lanes
+override SG: u32 = 8;
+
+struct Params {
+  rows: u32,
+  D4: u32, // D / 4
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(SG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let D4 = params.D4;
+  let start = row * D4;
+
+  var squares = vec4<f32>();
+  for (var i = lane; i < D4; i += SG) {
+    let numbers = x[start + i];
+    squares += numbers * numbers;
+  }
+  let mean = sum_over_lanes(squares.x + squares.y + squares.z + squares.w) / f32(D4 * 4u);
+  let scale = 1.0 / sqrt(mean + params.eps);
+
+  for (var i = lane; i < D4; i += SG) {
+    y[start + i] = x[start + i] * scale * weight[i];
+  }
+}
+`,
   "rope": `// Rotary position embedding: turns the pair (x[j], x[j + d/2]) by the angle that the table holds for its position and j.
 //
 // x: f32[B, T, H, d], strided, last stride 1  table: f32[P, d], cosines then sines of d/2 angles
@@ -2580,6 +2688,113 @@ fn main(
 
   for (var i = 0u; i < params.S; i++) {
     y[start + i] = y[start + i] / sum;
+  }
+}
+`,
+  "softmax_subgroup": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
+//
+// x: f32[R, S]  ->  y: f32[R, S]
+// A workgroup is one subgroup of SG lanes, which stride over a row: for software drivers, which run barriers at a loss
+// (softmax.wgsl needs 5 times as long there). A load costs there as much for four numbers as for one, and a row may begin
+// anywhere: so its groups of four are counted from the buffer's start, and what lies before the first whole group and
+// behind the last, up to three numbers each, is left to a lane each. Infinities and NaN as in softmax.wgsl.
+// Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
+enable subgroups;
+// @use lanes
+// @use math
+override SG: u32 = 8;
+
+const LOWEST = -3.4028234663852886e38;
+
+struct Params {
+  rows: u32,
+  S: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+// Not max(), which may lose a NaN.
+fn exp_below(value: f32, largest: f32) -> f32 {
+  return exp_accurate(select(value, LOWEST, value < LOWEST) - largest);
+}
+
+struct Row {
+  start: u32,
+  end: u32,
+  first: u32, // whole group
+  last: u32, // behind the last whole group
+}
+
+fn row_at(start: u32, end: u32) -> Row {
+  let first = (start + 3u) / 4u;
+  return Row(start, end, first, max(end / 4u, first));
+}
+
+// Where number k of up to six lies that belong to no whole group; end or beyond if there is none.
+fn edge(row: Row, k: u32) -> u32 {
+  if (k < 3u) {
+    return select(row.end, row.start + k, row.start + k < 4u * row.first);
+  }
+  return 4u * row.last + k - 3u;
+}
+
+@compute @workgroup_size(SG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let index = group.x + group.y * groups.x;
+  if (index >= params.rows) {
+    return;
+  }
+  let row = row_at(index * params.S, (index + 1u) * params.S);
+
+  var largest = LOWEST;
+  for (var i = row.first + lane; i < row.last; i += SG) {
+    let numbers = x[i];
+    largest = max(largest, max(max(numbers.x, numbers.y), max(numbers.z, numbers.w)));
+  }
+  for (var k = lane; k < 6u; k += SG) {
+    let i = edge(row, k);
+    if (i < row.end) {
+      largest = max(largest, x[i / 4u][i % 4u]);
+    }
+  }
+  largest = max_over_lanes(largest);
+
+  var sums = vec4<f32>();
+  for (var i = row.first + lane; i < row.last; i += SG) {
+    let numbers = x[i];
+    let e = vec4<f32>(
+      exp_below(numbers.x, largest),
+      exp_below(numbers.y, largest),
+      exp_below(numbers.z, largest),
+      exp_below(numbers.w, largest),
+    );
+    y[i] = e;
+    sums += e;
+  }
+  for (var k = lane; k < 6u; k += SG) {
+    let i = edge(row, k);
+    if (i < row.end) {
+      let e = exp_below(x[i / 4u][i % 4u], largest);
+      y[i / 4u][i % 4u] = e;
+      sums.x += e;
+    }
+  }
+  let sum = sum_over_lanes(sums.x + sums.y + sums.z + sums.w);
+
+  for (var i = row.first + lane; i < row.last; i += SG) {
+    y[i] /= sum;
+  }
+  for (var k = lane; k < 6u; k += SG) {
+    let i = edge(row, k);
+    if (i < row.end) {
+      y[i / 4u][i % 4u] /= sum;
+    }
   }
 }
 `,

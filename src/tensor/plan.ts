@@ -14,7 +14,7 @@ export const VARIANTS = {
   matvec: ["workgroup", "register", "subgroup"],
   attention: ["composed", "fused", "subgroup"],
   /** layer_norm, rms_norm and softmax: what works on a row. */
-  row: ["workgroup", "invocation"],
+  row: ["workgroup", "invocation", "subgroup"],
 } as const;
 
 export type Op = keyof typeof VARIANTS;
@@ -37,7 +37,7 @@ const DEFAULTS: { [O in Op]: (caps: Caps) => Variant<O> } = {
   linear: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : "tile"),
   matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : "workgroup"),
   attention: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "composed") : "fused"),
-  row: (caps) => (caps.isSoftware ? "invocation" : "workgroup"),
+  row: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "invocation") : "workgroup"),
 };
 
 /** Whether the subgroup variants can run: a workgroup of the subgroup's size is one subgroup. */

@@ -41,9 +41,10 @@ test.each(Object.keys(ADAPTERS))("%s: every op has a variant, and one that runs 
   }
 });
 
-test("rows go to a workgroup on a GPU, to an invocation on a software driver", () => {
+test("rows go to a workgroup on a GPU, to a subgroup on software that has them fixed, else to an invocation", () => {
   expect(plan("row", GPU, {})).toBe("workgroup");
-  expect(plan("row", SOFTWARE, {})).toBe("invocation");
+  expect(plan("row", SOFTWARE, {})).toBe("subgroup");
+  expect(plan("row", { ...SOFTWARE, subgroups: false }, {})).toBe("invocation");
 });
 
 test("products and attention take subgroups on software that has them fixed, shared memory on a GPU", () => {

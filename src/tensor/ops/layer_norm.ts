@@ -21,15 +21,18 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number, 
   const y = x.device.empty(x.shape);
   const rows = x.size / D;
   const bindings = { x: contiguous(x), weight, bias, y };
-  if (D % 4 === 0 && plan("row", x.device.caps, override) === "invocation") {
+  const variant = D % 4 === 0 ? plan("row", x.device.caps, override) : "workgroup";
+  if (variant === "workgroup") {
+    x.device.launch({ kernel: "layer_norm", bindings, params: { rows, D, eps }, workgroups: rows });
+  } else {
+    const subgroup = variant === "subgroup";
     x.device.launch({
-      kernel: "layer_norm_invocation",
+      kernel: subgroup ? "layer_norm_subgroup" : "layer_norm_invocation",
+      overrides: subgroup ? { SG: x.device.caps.subgroupMinSize } : {},
       bindings,
       params: { rows, D4: D / 4, eps },
-      workgroups: Math.ceil(rows / WG_INVOCATION),
+      workgroups: subgroup ? rows : Math.ceil(rows / WG_INVOCATION),
     });
-  } else {
-    x.device.launch({ kernel: "layer_norm", bindings, params: { rows, D, eps }, workgroups: rows });
   }
   return y;
 }

@@ -19,15 +19,18 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, override?: PlanO
   const y = x.device.empty(x.shape);
   const rows = x.size / D;
   const bindings = { x: contiguous(x), weight, y };
-  if (D % 4 === 0 && plan("row", x.device.caps, override) === "invocation") {
+  const variant = D % 4 === 0 ? plan("row", x.device.caps, override) : "workgroup";
+  if (variant === "workgroup") {
+    x.device.launch({ kernel: "rms_norm", bindings, params: { rows, D, eps }, workgroups: rows });
+  } else {
+    const subgroup = variant === "subgroup";
     x.device.launch({
-      kernel: "rms_norm_invocation",
+      kernel: subgroup ? "rms_norm_subgroup" : "rms_norm_invocation",
+      overrides: subgroup ? { SG: x.device.caps.subgroupMinSize } : {},
       bindings,
       params: { rows, D4: D / 4, eps },
-      workgroups: Math.ceil(rows / WG_INVOCATION),
+      workgroups: subgroup ? rows : Math.ceil(rows / WG_INVOCATION),
     });
-  } else {
-    x.device.launch({ kernel: "rms_norm", bindings, params: { rows, D, eps }, workgroups: rows });
   }
   return y;
 }

@@ -16,12 +16,19 @@ export function softmax(x: Tensor, override?: PlanOverride): Tensor {
   const S = x.shape[x.rank - 1];
   const y = x.device.empty(x.shape);
   const rows = x.size / S;
-  const invocation = S <= LONGEST && plan("row", x.device.caps, override) === "invocation";
-  x.device.launch({
-    kernel: invocation ? "softmax_invocation" : "softmax",
-    bindings: { x: contiguous(x), y },
-    params: { rows, S },
-    workgroups: invocation ? Math.ceil(rows / WG_INVOCATION) : rows,
-  });
+  const bindings = { x: contiguous(x), y };
+  const variant = plan("row", x.device.caps, override);
+  if (variant === "subgroup") {
+    const SG = x.device.caps.subgroupMinSize;
+    x.device.launch({ kernel: "softmax_subgroup", overrides: { SG }, bindings, params: { rows, S }, workgroups: rows });
+  } else {
+    const invocation = S <= LONGEST && variant === "invocation";
+    x.device.launch({
+      kernel: invocation ? "softmax_invocation" : "softmax",
+      bindings,
+      params: { rows, S },
+      workgroups: invocation ? Math.ceil(rows / WG_INVOCATION) : rows,
+    });
+  }
   return y;
 }
