@@ -268,6 +268,25 @@ describe("evaluate, ranking", () => {
     },
   );
 
+  it.each([
+    ["choices.json", "choices"],
+    ["words.json", 28],
+  ])("does the example's task %s", async (task, candidates) => {
+    const files = ["--task", join(SHAPES, "ranking", task), "--data", join(SHAPES, "ranking/questions.jsonl")];
+    const { score, count, settings } = await report(
+      "evaluate",
+      "--model",
+      MODEL,
+      ...files,
+      "--shard",
+      "1/72",
+      "--json",
+    );
+    expect({ score, count, questions: settings.questions }).toEqual({ score: 100, count: 6, questions: 429 });
+    const { candidates: ranked } = settings.task.ranking!;
+    expect(typeof ranked === "string" ? ranked : ranked.length).toBe(candidates);
+  });
+
   it("goes on with a run, and with no other ranking", async () => {
     await use("verbalised");
     const out = join(folder, "out.jsonl");
