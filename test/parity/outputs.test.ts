@@ -2,8 +2,9 @@
  * What a model gives besides logits, against PyTorch's (test/golden/outputs): states, attention maps and losses of
  * forward(), states and maps of every step of generate(); and what asking for them may not do.
  */
+import { basename } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
+import { AutoModelForImageTextToText, type InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import { SafetensorsFile } from "../../src/tensor/safetensors.ts";
 import { FileSource } from "../../src/tensor/source.node.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
@@ -39,18 +40,30 @@ async function numbersIn(
   return found;
 }
 
-describe.each(["grouped_heads_bf16", "t5_flan", "opt_plain", "opt_post_norm_f16"])("%s", async (name) => {
-  const golden = await Golden.open(new URL(`../golden/data/${name}`, import.meta.url).pathname);
-  const path = new URL(`../golden/outputs/${name}.safetensors`, import.meta.url).pathname;
+const GOLDENS = [
+  "data/grouped_heads_bf16",
+  "data/t5_flan",
+  "data/opt_plain",
+  "data/opt_post_norm_f16",
+  "siblings/blip2_opt",
+];
+
+describe.each(GOLDENS)("%s", async (folder) => {
+  const golden = await Golden.open(new URL(`../golden/${folder}`, import.meta.url).pathname);
+  const path = new URL(`../golden/outputs/${basename(folder)}.safetensors`, import.meta.url).pathname;
   const file = await SafetensorsFile.open(await FileSource.open(path));
   const inputs = {
     pixel_values: await golden.floats("pixel_values"),
-    qformer_input_ids: await golden.rows("qformer_input_ids"),
-    qformer_attention_mask: await golden.rows("qformer_attention_mask"),
+    ...((golden.has("qformer_input_ids") && {
+      qformer_input_ids: await golden.rows("qformer_input_ids"),
+      qformer_attention_mask: await golden.rows("qformer_attention_mask"),
+    }) as { qformer_input_ids: number[][]; qformer_attention_mask: number[][] }),
     input_ids: await golden.rows("input_ids"),
     attention_mask: await golden.rows("attention_mask"),
   };
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device });
+  // BLIP-2 has the same methods, and takes no text for its Q-Former.
+  const Model = AutoModelForImageTextToText;
+  const model = (await Model.from_pretrained(golden.folder, { device })) as InstructBlipForConditionalGeneration;
   const isT5 = model.language_model.is_encoder_decoder;
   afterAll(async () => {
     model.dispose();
@@ -165,8 +178,7 @@ describe.each(["grouped_heads_bf16", "t5_flan", "opt_plain", "opt_post_norm_f16"
   test("the features on their own are those of forward", async () => {
     const decoder_input_ids = isT5 ? await golden.rows("decoder_input_ids") : undefined;
     const { image_features } = await model.forward({ ...inputs, decoder_input_ids });
-    const { pixel_values, qformer_input_ids, qformer_attention_mask } = inputs;
-    const given = { pixel_values, qformer_input_ids, qformer_attention_mask, ...ASKED };
+    const { input_ids: _, attention_mask: __, ...given } = { ...inputs, ...ASKED };
     const features = await model.get_image_features(given);
     await expectSame(await numbersIn(features.vision_outputs, "vision_outputs"), "vision_outputs");
     expect(await features.image_features.read()).toEqual(await image_features.read());

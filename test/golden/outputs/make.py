@@ -2,7 +2,7 @@
 
     python make.py [NAME …]      (default: all; test/golden/requirements.txt says with what)
 
-The models and inputs are those of ../data, as committed. Each NAME.safetensors has what Hugging Face's own classes give
+The models and inputs are those of ../data and ../siblings, as committed. Each NAME.safetensors has what Hugging Face's own classes give
 for one of them, eager attention, f32: of the composite, and where its forward() does not pass the request on, of its
 parts. Layers are numbered, steps of generate() too: `greedy.hidden_states.1.0` is step 1, layer 0.
 """
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import InstructBlipForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 
 HERE = Path(__file__).parent
-DATA = HERE.parent / "data"
+FOLDERS = (HERE.parent / "data", HERE.parent / "siblings")
 CALLS = {
     "greedy": {"max_new_tokens": 3},
     "beams": {"max_new_tokens": 3, "num_beams": 2},
@@ -29,6 +29,8 @@ NAMES = {
     "t5_flan": ("greedy", "beams", "samples"),
     "opt_plain": ("greedy", "beams", "samples"),
     "opt_post_norm_f16": (),
+    # No text in the Q-Former.
+    "blip2_opt": (),
 }
 SHORT_LABELS = 3
 ASKED = {"output_hidden_states": True, "output_attentions": True}
@@ -36,13 +38,15 @@ ASKED = {"output_hidden_states": True, "output_attentions": True}
 
 def load(name):
     """A committed golden's model and what its processor gave."""
-    model = InstructBlipForConditionalGeneration.from_pretrained(
-        DATA / name, dtype=torch.float32, attn_implementation="eager"
+    folder = next(parent / name for parent in FOLDERS if (parent / name).exists())
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
     ).eval()
-    about = json.loads((DATA / name / "golden.json").read_text())
-    stored = load_file(DATA / name / "golden.safetensors")
+    about = json.loads((folder / "golden.json").read_text())
+    stored = load_file(folder / "golden.safetensors")
+    stored |= {key: stored[first] for key, first in about["same_as"].items()}
     names = ("pixel_values", "qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask")
-    return model, {key: stored[about["same_as"].get(key, key)] for key in names}, stored
+    return model, {key: stored[key] for key in names if key in stored}, stored
 
 
 def labels_of(model, inputs, stored):
@@ -82,14 +86,16 @@ def record_parts(model, inputs):
     vision = model.vision_model(inputs["pixel_values"], **ASKED)
     tensors = states_of("vision_outputs", vision)
     queries = model.query_tokens.expand(len(inputs["input_ids"]), -1, -1)
-    mask = torch.cat([torch.ones(queries.shape[:2], dtype=torch.long), inputs["qformer_attention_mask"]], 1)
+    text = {}
+    if "qformer_input_ids" in inputs:
+        mask = torch.cat([torch.ones(queries.shape[:2], dtype=torch.long), inputs["qformer_attention_mask"]], 1)
+        text = {"input_ids": inputs["qformer_input_ids"], "attention_mask": mask}
     qformer = model.qformer(
-        input_ids=inputs["qformer_input_ids"], attention_mask=mask, query_embeds=queries,
-        encoder_hidden_states=vision.last_hidden_state, **ASKED,
+        query_embeds=queries, encoder_hidden_states=vision.last_hidden_state, **text, **ASKED
     )
-    # Version 5.18 mixes the cross-attentions into `attentions`: those of all queries and words are the others.
-    mixed = qformer.attentions
-    qformer.attentions = tuple(m for m in mixed if m.shape[-2:] == (mask.shape[1], mask.shape[1]))
+    # Version 5.18 mixes the cross-attentions into `attentions`: those among queries and words are the others.
+    mixed, tokens = qformer.attentions, qformer.last_hidden_state.shape[1]
+    qformer.attentions = tuple(m for m in mixed if m.shape[-1] == tokens)
     assert len(qformer.attentions) == model.config.qformer_config.num_hidden_layers
     assert len(qformer.attentions) + len(qformer.cross_attentions) == len(mixed)
     return tensors | states_of("qformer_outputs", qformer)
