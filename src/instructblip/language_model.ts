@@ -128,6 +128,9 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   /** Refuses positions that the model cannot take. [B][T] @throws InputError */
   checkPositions(_positions: Ids): void {}
 
+  /** Tokens of a prompt that generation reads at a time: a launch over all of a long one could exceed a driver's time limit. */
+  prefill_chunk = 512;
+
   /** What a position's row in the table of positions is counted from. */
   readonly position_offset: number = 0;
 
@@ -169,9 +172,8 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
     };
   }
 
-  /** Logits of every row's last token. @returns f32[B, V] */
-  forwardLast(inputs_embeds: Tensor, step: CausalStep): Tensor {
-    const states = this.states(inputs_embeds, step); // [B, T, D]
+  /** Logits of every row's last token. f32[B, T, D] -> f32[B, V] */
+  lastLogits(states: Tensor): Tensor {
     const [B, T, D] = states.shape;
     if (T === 1) return this.lm_head.forward(states.reshape([B, D]));
     const last = Uint32Array.from({ length: B }, (_, b) => b * T + T - 1);
@@ -208,10 +210,22 @@ class CausalDecoding implements Decoding {
     });
     this.#next = positions.map((row) => row[row.length - 1] + 1);
     this.#cache.setPromptMask(attention_mask);
-    const step = { positions: this.#model.positionTensor(positions), cache: this.#cache };
-    const logits = this.#model.forwardLast(inputs_embeds, step);
-    this.#cache.advance(positions[0].length);
-    return logits;
+    const { device } = inputs_embeds;
+    const [, L] = inputs_embeds.shape;
+    // Who looks inside is shown the prompt whole.
+    const chunk = device.tracer || device.recorder ? L : this.#model.prefill_chunk;
+    let start = 0;
+    for (; start + chunk < L; start += chunk) device.scope(() => this.#read(inputs_embeds, positions, start, chunk));
+    return this.#model.lastLogits(this.#read(inputs_embeds, positions, start, L - start));
+  }
+
+  /** States of a part of the prompt, whose keys and values are then in the cache. @returns f32[B, T, D] */
+  #read(inputs_embeds: Tensor, positions: Ids, start: number, T: number): Tensor {
+    const part = contiguous(inputs_embeds.narrow(1, start, T)); // [B, T, D]
+    const at = this.#model.positionTensor(positions.map((row) => row.slice(start, start + T)));
+    const states = this.#model.states(part, { positions: at, cache: this.#cache });
+    this.#cache.advance(T);
+    return states;
   }
 
   step(tokens: Tensor<"u32">): Tensor {
@@ -257,10 +271,10 @@ class CausalDecoding implements Decoding {
   /** u32[R] -> f32[R, V], by launches alone. */
   #step(tokens: Tensor<"u32">): Tensor {
     const embeds = this.#model.embed(tokens.reshape([tokens.size, 1])); // [R, 1, D]
-    const logits = this.#model.forwardLast(embeds, { positions: this.#positions!, cache: this.#cache });
+    const states = this.#model.states(embeds, { positions: this.#positions!, cache: this.#cache }); // [R, 1, D]
     increment(this.#positions!, 1);
     this.#cache.advanceOnDevice(1);
-    return logits;
+    return this.#model.lastLogits(states);
   }
 
   #upload(): Tensor<"u32"> {

@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test, vi } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import type { GenerateOutput } from "../../src/instructblip/generation/output.ts";
 import type { GenerateOptions } from "../../src/instructblip/instructblip.ts";
+import { CausalLanguageModel } from "../../src/instructblip/language_model.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
 import { Golden } from "../parity/golden.ts";
@@ -85,6 +86,26 @@ describe.each(["plain_f32", "opt_plain", "t5_flan"])("%s", async (name) => {
     expect(host.reads[0]).toBe(4 * B * V);
     expect(output.sequences).toEqual(host.output.sequences);
     expect(output.sequences).not.toEqual((await run({ ...options, seed: 12, top_k: 20 })).output.sequences);
+  });
+
+  test("a prompt that is read in pieces is read as a whole", async () => {
+    const { language_model } = model;
+    if (!(language_model instanceof CausalLanguageModel)) return; // an encoder sees all at once
+    const options = {
+      max_new_tokens: 6,
+      eos_token_id: null,
+      output_logits: true,
+      return_dict_in_generate: true as const,
+    };
+    const whole = await model.generate({ ...inputs, ...options });
+    const length = inputs.input_ids[0].length;
+    for (const chunk of [1, 7, length - 1, length]) {
+      language_model.prefill_chunk = chunk;
+      const parts = await model.generate({ ...inputs, ...options });
+      expect(parts.sequences).toEqual(whole.sequences);
+      expectClose(parts.logits![0].data, whole.logits![0].data, TOLERANCES.free_running, `${name} in pieces of ${chunk}`);
+    }
+    language_model.prefill_chunk = 512;
   });
 
   test("greedy search with a penalty and bans reads an id of each row", async () => {
