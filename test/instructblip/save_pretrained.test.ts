@@ -144,6 +144,15 @@ describe("parts by themselves", () => {
   });
 });
 
+test.each(["t5_plain_tied_bf16", "t5_odd_f16", "t5_flan"])("%s's table is written once, as shared", async (name) => {
+  const to = join(root, `table_${name}`);
+  (await save(join(DATA, name), to)).dispose();
+  const checkpoint = await openCheckpoint(to);
+  const tables = [...checkpoint.tensors.keys()].filter((key) => /shared|embed_tokens/.test(key));
+  await checkpoint.close();
+  expect(tables).toEqual(["language_model.shared.weight"]);
+});
+
 test("a dtype chosen on loading is the dtype of the matrices", async () => {
   const to = join(root, "narrowed");
   const model = await InstructBlipForConditionalGeneration.from_pretrained(join(DATA, "plain_f32"), {
