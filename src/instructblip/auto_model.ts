@@ -24,12 +24,12 @@ export const AutoConfig = {
   parse(text: string, name?: string): VisionLanguageConfig {
     return modelClass(text, name).config_class.parse<VisionLanguageConfig>(text, name);
   },
-
-  /** The name of the class that AutoModelForImageTextToText takes. */
-  architecture(text: string): string {
-    return modelClass(text).name;
-  },
 };
+
+/** The name of the model that a config is of, Hugging Face's `architectures`. */
+export function architectureOf(config: VisionLanguageConfig): string {
+  return Object.values(MODELS).find(({ config_class }) => config instanceof config_class)!.name;
+}
 
 export const AutoModelForImageTextToText = {
   /**

@@ -20,7 +20,7 @@ import {
   type Prompt,
   type VisionInputs,
 } from "./inputs.ts";
-import { Blip2QFormerModel, type QFormerOutput } from "./qformer.ts";
+import { Blip2QFormerModel } from "./qformer.ts";
 import { type ForwardOptions, type ImageFeatures, VisionLanguageModel } from "./vision_language_model.ts";
 
 /** What the processor makes of images and text; of images alone there are no ids. */
@@ -45,27 +45,15 @@ export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Conf
     return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs)));
   }
 
-  /** What the Q-Former brings back from an image. */
-  async get_qformer_features(
-    inputs: VisionInputs & RecordOptions,
-    { tracer }: ForwardOptions = {},
-  ): Promise<QFormerOutput> {
-    return this.run(tracer, () => recording(this.device, inputs, () => this.#look(inputs).qformer_outputs));
-  }
-
-  protected imageFeatures(inputs: VisionInputs): ImageFeatures {
-    const outputs = this.#look(inputs);
-    const image_features = this.language_projection.forward(outputs.qformer_outputs.last_hidden_state); // [B, Q, D]
-    return { ...outputs, image_features };
-  }
-
-  #look({ pixel_values, interpolate_pos_encoding }: VisionInputs): Omit<ImageFeatures, "image_features"> {
+  protected imageFeatures({ pixel_values, interpolate_pos_encoding }: VisionInputs): ImageFeatures {
     expectPixels(pixel_values, ["B", "3", "H", "W"]);
     const pixels = this.device.tensor(pixel_values.data, pixel_values.shape); // [B, 3, H, W]
     const vision_outputs = this.vision_model.forward(pixels, interpolate_pos_encoding);
     const [, Q, Dq] = this.query_tokens.shape;
     const queries = contiguous(this.query_tokens.expand([pixels.shape[0], Q, Dq])); // [B, Q, Dq]
-    return { vision_outputs, qformer_outputs: this.qformer.forward(queries, vision_outputs.last_hidden_state) };
+    const qformer_outputs = this.qformer.forward(queries, vision_outputs.last_hidden_state);
+    const image_features = this.language_projection.forward(qformer_outputs.last_hidden_state); // [B, Q, D]
+    return { vision_outputs, qformer_outputs, image_features };
   }
 
   protected exampleInputs(): Blip2Inputs {

@@ -28,7 +28,7 @@ import {
   type VisionInputs,
 } from "./inputs.ts";
 import { type Ids, upload } from "./language_model.ts";
-import { InstructBlipQFormerModel, type QFormerOutput } from "./qformer.ts";
+import { InstructBlipQFormerModel } from "./qformer.ts";
 import {
   type ForwardOptions,
   type ImageFeatures,
@@ -69,14 +69,6 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
     { tracer }: ForwardOptions = {},
   ): Promise<ImageFeatures> {
     return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs)));
-  }
-
-  /** What the Q-Former brings back from an image for an instruction. Hugging Face has this in BLIP-2 alone. */
-  async get_qformer_features(
-    inputs: VisionInputs & QFormerInputs & RecordOptions,
-    { tracer }: ForwardOptions = {},
-  ): Promise<QFormerOutput> {
-    return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs).qformer_outputs));
   }
 
   protected imageFeatures(inputs: VisionInputs & QFormerInputs): ImageFeatures {

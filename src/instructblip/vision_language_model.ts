@@ -52,6 +52,7 @@ import type { QFormerOutput } from "./qformer.ts";
 import { padLeft, type RankedAnswers, type RankOptions, rankAnswers, readRankOptions } from "./ranking.ts";
 import { type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
 import { T5ForConditionalGeneration } from "./t5.ts";
+import { fixVicunaTokenIds } from "./vicuna.ts";
 import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
 
 /** Tensors live until disposed, or until the `device.scope` they were made in ends. */
@@ -101,13 +102,18 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   device?: Device;
   /** What matrices are stored as; arithmetic is f32 always. Default "auto": as in the checkpoint. */
   dtype?: StorageDType;
+  /**
+   * Gives Vicuna the special token ids of its tokenizer, eos and bos 2, pad 32000, in place of those in published configs,
+   * with which no answer ends. Default false: the config's, as in Hugging Face.
+   */
+  fix_vicuna_token_ids?: boolean;
   /** Compiles what a first answer needs while the weights are read, rather than when it is asked for. Default true. */
   compile?: boolean;
 }
 
 /** A model's class, as far as from_pretrained() needs it. */
 interface ModelClass<C extends VisionLanguageConfig, M> {
-  readonly config_class: { parse(text: string): C };
+  readonly config_class: { parse(text: string): C; new (given?: unknown): C };
   new (weights: Weights, config: C): M;
 }
 
@@ -161,7 +167,7 @@ export abstract class VisionLanguageModel<
    * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder (a browser's files, HTTP)
    * @throws ConfigError, WeightError, DeviceError; the signal's reason
    */
-  static async from_pretrained<C extends VisionLanguageConfig, M extends VisionLanguageModel<C, never>>(
+  static async from_pretrained<C extends VisionLanguageConfig, M extends VisionLanguageModel<C>>(
     this: ModelClass<C, M>,
     from: string | Folder,
     options: FromPretrainedOptions = {},
@@ -170,15 +176,26 @@ export abstract class VisionLanguageModel<
     return VisionLanguageModel.#load(this, from, options);
   }
 
-  static async #load<C extends VisionLanguageConfig, M extends VisionLanguageModel<C, never>>(
+  static async #load<C extends VisionLanguageConfig, M extends VisionLanguageModel<C>>(
     Model: ModelClass<C, M>,
     from: string | Folder,
-    { device, dtype = "auto", on_download, compile = true, ...load }: FromPretrainedOptions,
+    {
+      device,
+      dtype = "auto",
+      fix_vicuna_token_ids = false,
+      on_download,
+      compile = true,
+      ...load
+    }: FromPretrainedOptions,
   ): Promise<M> {
     const folder =
       typeof from === "string" ? await platform().openFolder(from, { on_download, signal: load.signal }) : from;
-    const config = Model.config_class.parse(await folder.text("config.json", 2 ** 20));
+    let config = Model.config_class.parse(await folder.text("config.json", 2 ** 20));
     const checkpoint = await Checkpoint.open(folder);
+    if (fix_vicuna_token_ids) {
+      const rows = checkpoint.tensors.get("language_model.model.embed_tokens.weight")?.shape[0] ?? 0;
+      config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
+    }
     const opened = device ?? (await openDevice());
     const weights = Weights.open(checkpoint, opened, dtype);
     try {
@@ -197,7 +214,7 @@ export abstract class VisionLanguageModel<
   }
 
   /** Pictures to image features, inside a scope that frees the rest. @throws InputError */
-  protected abstract imageFeatures(inputs: I): ImageFeatures;
+  protected abstract imageFeatures(inputs: Omit<I, "input_ids" | "attention_mask">): ImageFeatures;
 
   /**
    * Checks what imageFeatures() does not.
@@ -301,6 +318,14 @@ export abstract class VisionLanguageModel<
     if (!(language_model instanceof T5ForConditionalGeneration)) return undefined;
     const start = language_model.decoder_start_token_id;
     return shiftRight(labels, start, this.config.text_config.pad_token_id ?? start);
+  }
+
+  /** What the Q-Former brings back from the pictures. Hugging Face has this in BLIP-2 alone. */
+  async get_qformer_features(
+    inputs: Omit<I, "input_ids" | "attention_mask"> & RecordOptions,
+    { tracer }: ForwardOptions = {},
+  ): Promise<QFormerOutput> {
+    return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs).qformer_outputs));
   }
 
   /** Has the device to itself for `fn`, and frees what that allocates and does not return. */

@@ -2,12 +2,13 @@
 import { readdirSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, test } from "vitest";
+import { AutoConfig, AutoModelForImageTextToText } from "../../src/instructblip/auto_model.ts";
+import type { Blip2ForConditionalGeneration } from "../../src/instructblip/blip_2.ts";
 import type { Devices } from "../../src/instructblip/cli/devices.node.ts";
 import { formatInspection, type Inspection, inspect } from "../../src/instructblip/cli/inspection.ts";
 import { DEFAULT_LIMITS, planMemory } from "../../src/instructblip/cli/memory_plan.ts";
 import { InstructBlipConfig } from "../../src/instructblip/config.ts";
-import { InstructBlipForConditionalGeneration } from "../../src/instructblip/instructblip.ts";
 import { KVCache } from "../../src/modules/kv_cache.ts";
 import type { StorageDType } from "../../src/modules/weights.ts";
 import type { DeviceOptions } from "../../src/tensor/device.ts";
@@ -17,6 +18,9 @@ import { NodeFolder } from "../../src/tensor/source.node.ts";
 import { otherDevice } from "../device.ts";
 import { Golden } from "../parity/golden.ts";
 import { cli, GOLDENS, json } from "./cli.ts";
+
+const SIBLINGS = join(GOLDENS, "../siblings");
+const pathOf = (name: string) => join(readdirSync(SIBLINGS).includes(name) ? SIBLINGS : GOLDENS, name);
 
 describe("inspect --json", () => {
   it("describes a checkpoint in several files", async () => {
@@ -80,18 +84,21 @@ describe("inspect", () => {
 
 /** Loads a golden and gives its plan beside what has been allocated for it. */
 async function planned(name: string, dtype: StorageDType, options: DeviceOptions = {}) {
-  const folder = new NodeFolder(join(GOLDENS, name));
-  const config = InstructBlipConfig.parse(await folder.text("config.json"));
+  const folder = new NodeFolder(pathOf(name));
+  const config = AutoConfig.parse(await folder.text("config.json"));
   const checkpoint = await Checkpoint.open(folder);
   await checkpoint.close();
   const device = await otherDevice(options);
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(folder, { device, dtype });
+  const model = await AutoModelForImageTextToText.from_pretrained(folder, { device, dtype, compile: false });
   const plan = planMemory(checkpoint.tensors, config, device.caps);
   const weights = plan.weights.find((weights) => weights.dtype === dtype)!;
   return { config, device, model, plan, weights, use: device.memory.use };
 }
 
-describe.each(readdirSync(GOLDENS))("the memory plan of %s", (name) => {
+/** Legacy checkpoints differ in nothing that is planned. */
+const planable = [...readdirSync(GOLDENS), ...readdirSync(SIBLINGS).filter((name) => !name.startsWith("legacy"))];
+
+describe.each(planable)("the memory plan of %s", (name) => {
   it("is what is allocated", async () => {
     const { config, device, model, plan, weights, use } = await planned(name, "auto");
     // The plan counts what is in the file; norms that have no parameters there get ones and zeros, here below a kilobyte.
@@ -107,13 +114,15 @@ describe.each(readdirSync(GOLDENS))("the memory plan of %s", (name) => {
     expect(device.memory.use.live - use.live - others).toBe(capacity * plan.kv_cache.bytes_per_token);
     cache.dispose();
 
-    const golden = await Golden.open(join(GOLDENS, name));
+    const golden = await Golden.open(pathOf(name));
     const { data, shape } = await golden.floats("pixel_values");
     const one = [1, ...shape.slice(1)];
+    const qformer_input_ids = golden.has("qformer_input_ids") && (await golden.rows("qformer_input_ids")).slice(0, 1);
     await model.generate({
       pixel_values: { data: data.slice(0, sizeOf(one)), shape: one },
       input_ids: (await golden.rows("input_ids")).slice(0, 1),
-      qformer_input_ids: (await golden.rows("qformer_input_ids")).slice(0, 1),
+      ...(qformer_input_ids && { qformer_input_ids }),
+      ...golden.json.options,
       max_new_tokens: 1,
     });
     await golden.close();
@@ -123,6 +132,33 @@ describe.each(readdirSync(GOLDENS))("the memory plan of %s", (name) => {
     expect(plan.activations.bytes_estimated).toBeLessThan(used * 4);
     device.destroy();
   });
+});
+
+test.each([
+  ["blip2_opt", "Blip2ForConditionalGeneration", "image_token_index", /about, for one image and 35 tokens/],
+  [
+    "video_3_frames_t5",
+    "InstructBlipVideoForConditionalGeneration",
+    "video_token_index",
+    /one video of 4 frames and 44/,
+  ],
+  ["legacy_llama", "InstructBlipForConditionalGeneration", "image_token_index", /image_token_index +none/],
+] as const)("inspect describes %s", async (name, model, placeholder, said) => {
+  const report = await cli(["inspect", pathOf(name)]);
+  expect(report).toMatchObject({ code: 0, stderr: "" });
+  expect(report.stdout).toContain(`${name}: ${model}`);
+  expect(report.stdout).toContain(placeholder);
+  expect(report.stdout).toMatch(said);
+  expect(report.stdout).not.toMatch(/undefined|NaN|\[object/);
+});
+
+test.each(["f16", "bf16"] as const)("BLIP-2's Q-Former stays as it is with --dtype %s", async (dtype) => {
+  const { device, model, weights, use } = await planned("blip2_opt", dtype);
+  expect(weights).toMatchObject({ bytes: use.live });
+  const { qformer, language_projection } = model as Blip2ForConditionalGeneration;
+  expect(qformer.encoder.layer[0].attention.attention.query.weight.dtype).toBe("f32");
+  expect(language_projection.weight.dtype).toBe(dtype);
+  device.destroy();
 });
 
 describe("the memory plan of odd_widths", () => {

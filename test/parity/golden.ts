@@ -8,7 +8,12 @@
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { AutoModelForImageTextToText, AutoProcessor, traceOutputs } from "../../src/index.node.ts";
+import {
+  AutoModelForImageTextToText,
+  AutoProcessor,
+  InstructBlipVideoProcessor,
+  traceOutputs,
+} from "../../src/index.node.ts";
 import type { ModelInputs, QFormerInputs } from "../../src/instructblip/inputs.ts";
 import type { Device } from "../../src/tensor/device.ts";
 import { SafetensorsFile } from "../../src/tensor/safetensors.ts";
@@ -156,11 +161,14 @@ export async function climb(golden: Golden, device: Device): Promise<ParityRow[]
   const { frames, legacy = false } = spec;
   const files = pictures.map((file) => join(golden.folder, file));
   const processor = await AutoProcessor.from_pretrained(golden.folder);
-  const made: Partial<QFormerInputs & ModelInputs> = await processor({
-    images: frames ? prompts.map((_, i) => files.slice(i * frames, (i + 1) * frames)) : files,
-    text: [...prompts],
-    padding: true,
-  });
+  const request = { text: [...prompts], padding: true };
+  let made: Partial<QFormerInputs & ModelInputs>;
+  if (frames) {
+    const videos = prompts.map((_, i) => files.slice(i * frames, (i + 1) * frames));
+    made = await (await InstructBlipVideoProcessor.from_pretrained(golden.folder))({ ...request, images: videos });
+  } else {
+    made = await processor({ ...request, images: files });
+  }
   const pixel_values = await golden.floats("pixel_values");
   numbers("image", "pixel_values", made.pixel_values!.data, pixel_values.data, TOLERANCES.pixels);
   // Processors put placeholders into every prompt, and for four frames of a video whatever they are given.

@@ -7,7 +7,7 @@ import { basename, extname } from "node:path";
 import sharp from "sharp";
 import type { StorageDType } from "../../modules/weights.ts";
 import { InputError } from "../../tensor/errors.ts";
-import type { InstructBlipConfig } from "../config.ts";
+import type { VisionLanguageConfig } from "../config.ts";
 import { readImageFile } from "../platform.node.ts";
 import { InstructBlipProcessor } from "../processor.ts";
 import { drawSheet, type PatchGrid, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
@@ -98,12 +98,12 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
 /** The layers in which queries look at the image. */
 function crossLayers({
   qformer_config: { num_hidden_layers, cross_attention_frequency },
-}: InstructBlipConfig): number[] {
+}: VisionLanguageConfig): number[] {
   return Array.from({ length: num_hidden_layers }, (_, i) => i).filter((i) => i % cross_attention_frequency === 0);
 }
 
 /** Before the weights are loaded: what is asked for must exist. @throws InputError PARAM_RANGE */
-function checkChoice({ layer, head, query }: AttentionOptions, config: InstructBlipConfig): void {
+function checkChoice({ layer, head, query }: AttentionOptions, config: VisionLanguageConfig): void {
   const layers = crossLayers(config);
   if (layer !== undefined && !layers.includes(layer)) {
     throw new InputError("PARAM_RANGE", `--layer ${layer}: queries look at the image in layers ${layers.join(", ")}`);

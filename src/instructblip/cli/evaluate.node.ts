@@ -16,9 +16,9 @@ import {
 } from "../evaluation/part.ts";
 import { type Row, summarize } from "../evaluation/summary.ts";
 import type { Item, Task } from "../evaluation/task.ts";
-import type { InstructBlipForConditionalGeneration } from "../instructblip.ts";
 import { readImageFile } from "../platform.node.ts";
 import { candidateIds } from "../ranking.ts";
+import type { VisionLanguageModel } from "../vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
@@ -30,6 +30,7 @@ import { Progress, say, sayStack } from "./terminal.node.ts";
 export interface Evaluation {
   readonly model: string;
   readonly dtype: StorageDType;
+  readonly fixVicunaTokenIds?: boolean;
   readonly task: string;
   readonly data: string;
   /** Where pictures are; default: beside the data. */
@@ -53,7 +54,7 @@ const OF_THE_TASK = new Set(["UNSUPPORTED_OPTION", "UNKNOWN_OPTION", "PARAM_RANG
 /** Answers a task's questions and prints the figures. @returns the exit code */
 export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<number> {
   const { terminal } = run;
-  const { dtype, version, shard = { i: 0, n: 1 } } = evaluation;
+  const { dtype, version, shard = { i: 0, n: 1 }, fixVicunaTokenIds: fix_vicuna_token_ids = false } = evaluation;
   const task = await readTask(evaluation.task);
   const { items, sha256 } = await readData(evaluation.data, task);
   const folder = await openModelFolder(evaluation.model, run);
@@ -64,6 +65,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
     model: folder.name,
     model_sha256: await identityOf(folder),
     dtype,
+    ...(fix_vicuna_token_ids && { fix_vicuna_token_ids }),
     data: basename(evaluation.data),
     data_sha256: sha256,
     questions: items.length,
@@ -75,9 +77,9 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const left = [...items.entries()].filter(([index]) => index % shard.n === shard.i && !known.has(index));
   const base = evaluation.images ?? dirname(evaluation.data);
   const progress = new Progress(terminal);
-  let model: InstructBlipForConditionalGeneration | undefined;
+  let model: VisionLanguageModel | undefined;
   try {
-    if (left.length > 0) model = await loadModel(folder, dtype, run);
+    if (left.length > 0) model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids });
     const begun = performance.now();
     const counts = { done: 0, failed: 0 };
     for (const [index, item] of left) {
@@ -164,7 +166,7 @@ async function openOut(
 }
 
 async function answer(
-  model: InstructBlipForConditionalGeneration,
+  model: VisionLanguageModel,
   processor: AnyProcessor,
   { generation, metric, ranking }: Task,
   { image, prompt, candidates = [], right = [] }: Item,

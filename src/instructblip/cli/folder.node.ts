@@ -4,7 +4,8 @@ import { InputError } from "../../tensor/errors.ts";
 import { formatBytes } from "../../tensor/memory.ts";
 import { NodeFolder } from "../../tensor/source.node.ts";
 import type { Folder } from "../../tensor/source.ts";
-import { InstructBlipConfig } from "../config.ts";
+import { AutoConfig } from "../auto_model.ts";
+import type { VisionLanguageConfig } from "../config.ts";
 import { HubFolder } from "../hub.node.ts";
 import { parseHubId } from "../hub.ts";
 import type { Run } from "./session.node.ts";
@@ -43,6 +44,6 @@ export async function openModelFolder(path: string, { terminal, signal }: Partia
 }
 
 /** The checkpoint's config. @throws ConfigError, WeightError */
-export async function readConfig(folder: Folder): Promise<InstructBlipConfig> {
-  return InstructBlipConfig.parse(await folder.text("config.json", 2 ** 20));
+export async function readConfig(folder: Folder): Promise<VisionLanguageConfig> {
+  return AutoConfig.parse(await folder.text("config.json", 2 ** 20));
 }

@@ -10,9 +10,10 @@ import { type AnyProcessor, AutoProcessor } from "../auto_processor.ts";
 import { type Shard, sizeOf } from "../evaluation/part.ts";
 import type { GenerationOptions } from "../generation/configuration.ts";
 import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
-import type { InstructBlipForConditionalGeneration, InstructBlipInputs } from "../instructblip.ts";
+import type { InstructBlipInputs } from "../instructblip.ts";
 import { readImageFile } from "../platform.node.ts";
 import { candidateIds } from "../ranking.ts";
+import type { VisionLanguageModel } from "../vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
@@ -24,6 +25,7 @@ import { Stopwatch, type Timing } from "./timing.ts";
 interface Common {
   readonly model: string;
   readonly dtype: StorageDType;
+  readonly fixVicunaTokenIds?: boolean;
 }
 
 export interface Question extends Common {
@@ -84,7 +86,9 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   const inputs = await prepareInputs(processor, [await readImageFile(question.image)], [question.prompt]);
   watch.preprocessed();
   start = performance.now();
-  const model = await loadModel(folder, question.dtype, run);
+  const model = await loadModel(folder, question.dtype, run, {
+    fix_vicuna_token_ids: question.fixVicunaTokenIds ?? false,
+  });
   load_ms += performance.now() - start;
   try {
     if (question.json) {
@@ -131,7 +135,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
 }
 
 interface Loaded {
-  readonly model: InstructBlipForConditionalGeneration;
+  readonly model: VisionLanguageModel;
   readonly processor: AnyProcessor;
   readonly load_ms: number;
 }
@@ -178,10 +182,10 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   const earlier = new Earlier(`--out ${questions.out}`);
   const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, earlier.add);
   const total = lines === undefined ? undefined : Math.max(0, sizeOf(shard, lines) - earlier.done);
-  let model: InstructBlipForConditionalGeneration | undefined;
+  let model: VisionLanguageModel | undefined;
   let loaded: Loaded | undefined;
   const load = async () => {
-    model = await loadModel(folder, dtype, run);
+    model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids: questions.fixVicunaTokenIds ?? false });
     loaded = { model, processor, load_ms: performance.now() - start };
     return loaded;
   };

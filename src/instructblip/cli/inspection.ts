@@ -3,7 +3,8 @@ import type { Caps } from "../../tensor/gpu.ts";
 import { formatBytes } from "../../tensor/memory.ts";
 import type { Checkpoint, CheckpointTensor } from "../../tensor/safetensors.ts";
 import { formatShape, sizeOf } from "../../tensor/shape.ts";
-import type { InstructBlipConfig } from "../config.ts";
+import { architectureOf } from "../auto_model.ts";
+import type { VisionLanguageConfig } from "../config.ts";
 import { formatCount, formatTable } from "./format.ts";
 import { DEFAULT_LIMITS, type MemoryPlan, planMemory } from "./memory_plan.ts";
 
@@ -13,7 +14,9 @@ export interface Inspection {
   readonly model: string;
   readonly config: {
     readonly num_query_tokens: number;
-    readonly image_token_index: number | null;
+    /** Absent for videos, which have the other. */
+    readonly image_token_index?: number | null;
+    readonly video_token_index?: number | null;
     readonly vision: Summary;
     readonly qformer: Summary;
     readonly language: Summary;
@@ -49,7 +52,7 @@ interface Listed {
 /** What is known when a checkpoint's headers have been read. */
 export interface Inspected {
   readonly name: string;
-  readonly config: InstructBlipConfig;
+  readonly config: VisionLanguageConfig;
   readonly checkpoint: Pick<Checkpoint, "tensors" | "warnings">;
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
   readonly caps: Caps | undefined;
@@ -75,10 +78,10 @@ export function inspect({ name, config, checkpoint, files, caps, withTensors }: 
   };
   const inspection: Inspection = {
     name,
-    model: "InstructBlipForConditionalGeneration",
+    model: architectureOf(config),
     config: {
       num_query_tokens: config.num_query_tokens,
-      image_token_index: config.image_token,
+      [`${config.modality}_token_index` as const]: config.image_token,
       vision: {
         num_hidden_layers: vision.num_hidden_layers,
         hidden_size: vision.hidden_size,
@@ -147,11 +150,12 @@ export function formatInspection(it: Inspection): string {
     `${formatCount(group.parameters)} parameters`,
     formatBytes(group.bytes),
   ];
+  const { num_query_tokens: _, vision: __, qformer: ___, language: ____, ...placeholder } = config;
   const sections = [
     `${it.name}: ${it.model}, ${config.language.model_type} language model\n`,
     section("image encoder", config.vision),
     section("Q-Former", { num_query_tokens: config.num_query_tokens, ...config.qformer }),
-    section("language model", { ...config.language, image_token_index: config.image_token_index }),
+    section("language model", { ...config.language, ...placeholder }),
     `parts\n${formatTable([...it.parts.map((part) => row(part.prefix, part)), row("all", it.tensors)], [1, 2, 3])}`,
     `number types\n${formatTable(
       it.dtypes.map((group) => row(group.dtype, group)),
@@ -176,12 +180,16 @@ function section(title: string, summary: Summary): string {
   return `${title}\n${formatTable(Object.entries(summary).map(([name, x]) => [`  ${name}`, value(x)]))}`;
 }
 
-function formatMemory({ adapter }: Inspection, { binding_limit, weights, kv_cache, activations }: MemoryPlan): string {
+function formatMemory(
+  { adapter, config }: Inspection,
+  { binding_limit, weights, kv_cache, activations }: MemoryPlan,
+): string {
   const where = adapter
     ? `on ${adapter.name}${adapter.software ? " (software)" : ""}`
     : "no WebGPU adapter was found: this is for the least that WebGPU guarantees";
   const pieces = ({ split, pieces }: MemoryPlan["weights"][number]) =>
     split ? `${split} ${split === 1 ? "matrix" : "matrices"} in ${pieces} pieces` : "none split";
+  const what = config.video_token_index === undefined ? "image" : "video of 4 frames";
   const rows = [
     ...weights.map((plan) => [`  weights, --dtype ${plan.dtype}`, formatBytes(plan.bytes), pieces(plan)]),
     [
@@ -192,7 +200,7 @@ function formatMemory({ adapter }: Inspection, { binding_limit, weights, kv_cach
     [
       "  activations",
       `${formatBytes(activations.bytes_estimated)}`,
-      `about, for one image and ${activations.prompt_tokens} tokens`,
+      `about, for one ${what} and ${activations.prompt_tokens} tokens`,
     ],
     ["  largest binding", formatBytes(binding_limit), ""],
   ];

@@ -6,7 +6,7 @@ import type { WeightDType } from "../../tensor/dtype.ts";
 import { rowBytes } from "../../tensor/quantize.ts";
 import type { CheckpointTensor } from "../../tensor/safetensors.ts";
 import { sizeOf } from "../../tensor/shape.ts";
-import type { InstructBlipConfig } from "../config.ts";
+import { Blip2Config, type VisionLanguageConfig } from "../config.ts";
 
 /** WebGPU's defaults, which every adapter has at least (specification, section 3.6.2). */
 export const DEFAULT_LIMITS: Limits = { maxBindingBytes: 128 * 2 ** 20, maxBufferBytes: 256 * 2 ** 20 };
@@ -29,7 +29,7 @@ export interface MemoryPlan {
     /** Tokens in a row before one layer's keys exceed the binding limit, with a batch of 1. */
     readonly max_tokens: number;
   };
-  /** One image and one prompt of `prompt_tokens`, image tokens included. */
+  /** One image, or a video of 4 frames, and one prompt of `prompt_tokens`, image tokens included. */
   readonly activations: { readonly bytes_estimated: number; readonly prompt_tokens: number };
 }
 
@@ -44,13 +44,14 @@ export interface WeightsPlan {
 /** Plans for every storage dtype. */
 export function planMemory(
   tensors: ReadonlyMap<string, CheckpointTensor>,
-  config: InstructBlipConfig,
+  config: VisionLanguageConfig,
   limits: Limits,
 ): MemoryPlan {
   const binding_limit = Math.min(limits.maxBindingBytes, limits.maxBufferBytes);
   const { num_hidden_layers, num_key_value_heads, head_dim } = config.text_config.sizes;
   const headBytes = num_key_value_heads * head_dim * 4; // keys and values are f32
-  const prompt_tokens = config.num_query_tokens + 32;
+  const frames = config.modality === "video" ? 4 : 1;
+  const prompt_tokens = frames * config.num_query_tokens + 32;
   return {
     binding_limit,
     weights: (["auto", "f32", "f16", "bf16"] as const).map((dtype) =>
@@ -60,16 +61,21 @@ export function planMemory(
       bytes_per_token: 2 * num_hidden_layers * headBytes,
       max_tokens: Math.floor(binding_limit / headBytes),
     },
-    activations: { bytes_estimated: estimateActivations(config, prompt_tokens), prompt_tokens },
+    activations: { bytes_estimated: estimateActivations(config, frames, prompt_tokens), prompt_tokens },
   };
 }
 
 function planWeights(
   tensors: ReadonlyMap<string, CheckpointTensor>,
-  { text_config }: InstructBlipConfig,
+  config: VisionLanguageConfig,
   limit: number,
   dtype: "auto" | WeightDType,
 ): WeightsPlan {
+  const { text_config } = config;
+  const storedAs = (name: string, found: WeightDType): WeightDType => {
+    if (dtype === "auto") return found;
+    return config instanceof Blip2Config && name.startsWith("qformer.") ? "f32" : dtype; // as in blip_2.ts
+  };
   let bytes = text_config.model_type === "llama" ? allocated(rotaryRows(text_config) * text_config.dim_of_head * 4) : 0;
   let split = 0;
   let pieces = 0;
@@ -84,7 +90,7 @@ function planWeights(
     const [N] = info.shape;
     const size = sizeOf(info.shape);
     if (size === 0) continue;
-    const row = rowBytes(dtype === "auto" ? info.dtype : dtype, size / N);
+    const row = rowBytes(storedAs(info.name, info.dtype), size / N);
     const most = Math.max(1, Math.floor(limit / row)); // where not even a row fits, loading will say so
     const rows = Math.ceil(N / Math.ceil(N / most));
     const full = Math.floor(N / rows);
@@ -112,7 +118,11 @@ function allocated(bytes: number): number {
  * The activations of one layer of each part: they are alive until the layer ends, and since the parts' sizes differ,
  * the pool keeps one set for each.
  */
-function estimateActivations({ vision_config, qformer_config, text_config }: InstructBlipConfig, L: number): number {
+function estimateActivations(
+  { vision_config, qformer_config, text_config, num_query_tokens }: VisionLanguageConfig,
+  frames: number,
+  L: number,
+): number {
   const { hidden_size: Dv, intermediate_size: Fv, num_patches: N } = vision_config;
   const { hidden_size: Dq, intermediate_size: Fq } = qformer_config;
   const {
@@ -123,7 +133,7 @@ function estimateActivations({ vision_config, qformer_config, text_config }: Ins
     head_dim: d,
   } = text_config.sizes;
   const vision = (N + 1) * (11 * Dv + Fv);
-  const qformer = L * (20 * Dq + 2 * Fq) + (N + 1) * 2 * Dq;
+  const qformer = (num_query_tokens + 32) * (20 * Dq + 2 * Fq) + (N + 1) * 2 * Dq;
   const language = L * (7 * D + 3 * H * d + 3 * Hkv * d + 3 * F) + text_config.vocab_size;
-  return 4 * (vision + qformer + language);
+  return 4 * (frames * (vision + qformer) + language);
 }

@@ -275,6 +275,9 @@ const dtypeOption = () =>
     .choices(["auto", "f32", "f16", "bf16"])
     .default("auto", "auto: as in the checkpoint");
 
+const vicunaOption = () =>
+  new Option("--fix-vicuna-token-ids", "the tokenizer's ids: eos 2, pad 32000 (published configs end no answer)");
+
 const shardOption = () => new Option("--shard <i/n>", "only the i-th of n parts, counted from 0").argParser(shard);
 const outOption = () => new Option("--out <file.jsonl>", "add the lines to a file as they come").argParser(fileName);
 const resumeOption = () => new Option("--resume", "go on with --out where an earlier run stopped");
@@ -339,6 +342,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   }
   generate
     .addOption(dtypeOption())
+    .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.generate)
     .action(async (options, command) => {
       if (["shard", "out", "resume"].some((name) => options[name] !== undefined)) needs(command, "requests");
@@ -368,6 +372,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(resumeOption())
     .option("--json", "print one JSON object")
     .addOption(dtypeOption())
+    .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.evaluate)
     .action(async (options, command) => {
       needs(command, "model", "task", "data");

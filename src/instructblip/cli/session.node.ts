@@ -3,8 +3,10 @@ import { performance } from "node:perf_hooks";
 import type { StorageDType } from "../../modules/weights.ts";
 import { formatBytes } from "../../tensor/memory.ts";
 import type { Folder } from "../../tensor/source.ts";
+import { AutoModelForImageTextToText } from "../auto_model.ts";
 import type { RgbImage } from "../image_processor.ts";
-import { InstructBlipForConditionalGeneration, type InstructBlipInputs } from "../instructblip.ts";
+import type { InstructBlipInputs } from "../instructblip.ts";
+import type { FromPretrainedOptions, VisionLanguageModel } from "../vision_language_model.ts";
 import "../../tensor/adapter.node.ts";
 import type { ProcessorInput } from "../processor.ts";
 import { formatDuration } from "./format.ts";
@@ -35,14 +37,16 @@ export async function loadModel(
   folder: Folder,
   dtype: StorageDType,
   { terminal, signal }: Run,
-): Promise<InstructBlipForConditionalGeneration> {
+  { fix_vicuna_token_ids = false }: Pick<FromPretrainedOptions, "fix_vicuna_token_ids"> = {},
+): Promise<VisionLanguageModel> {
   const progress = new Progress(terminal);
   const start = performance.now();
   progress.show("loading the model …");
-  let model: InstructBlipForConditionalGeneration;
+  let model: VisionLanguageModel;
   try {
-    model = await InstructBlipForConditionalGeneration.from_pretrained(folder, {
+    model = await AutoModelForImageTextToText.from_pretrained(folder, {
       dtype,
+      fix_vicuna_token_ids,
       signal,
       on_progress: ({ loadedBytes, totalBytes }) => {
         const share = loadedBytes / totalBytes;

@@ -22,6 +22,8 @@ export interface Settings {
   /** SHA-256 of the config and of the list of weights, not of the weights. */
   readonly model_sha256: string;
   readonly dtype: string;
+  /** As from_pretrained() has it; absent if false. */
+  readonly fix_vicuna_token_ids?: boolean;
   readonly data: string;
   readonly data_sha256: string;
   /** Questions in the whole data. */
@@ -35,7 +37,7 @@ export interface Part {
 }
 
 /** Which settings must agree between parts, and between a run and what it goes on with: all but names of files. */
-const SAME = ["version", "task", "model_sha256", "dtype", "data_sha256", "questions"] as const;
+const SAME = ["version", "task", "model_sha256", "dtype", "fix_vicuna_token_ids", "data_sha256", "questions"] as const;
 
 /** The first line of a part. */
 export function headerLine(settings: Settings): string {
