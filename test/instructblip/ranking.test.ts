@@ -5,7 +5,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { InstructBlipForConditionalGeneration, InstructBlipProcessor } from "../../src/index.node.ts";
+import {
+  AutoModelForImageTextToText,
+  InstructBlipForConditionalGeneration,
+  InstructBlipProcessor,
+} from "../../src/index.node.ts";
 import type { InstructBlipInputs } from "../../src/instructblip/instructblip.ts";
 import { candidateIds, type RankedAnswers } from "../../src/instructblip/ranking.ts";
 import { Tokenizer } from "../../src/instructblip/tokenizer.ts";
@@ -23,21 +27,23 @@ interface Ranked {
   readonly sums: number[][];
 }
 
-async function open(name: string) {
-  const folder = join(goldens, "data", name);
+/** A golden's model and inputs. */
+async function openModel(folder: string) {
   const golden = await Golden.open(folder);
-  const { data, shape } = await golden.floats("pixel_values");
-  const inputs: InstructBlipInputs = {
-    pixel_values: { data, shape },
-    qformer_input_ids: await golden.rows("qformer_input_ids"),
-    qformer_attention_mask: await golden.rows("qformer_attention_mask"),
-    input_ids: await golden.rows("input_ids"),
-    attention_mask: await golden.rows("attention_mask"),
-  };
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(folder, { device });
-  const expected = JSON.parse(readFileSync(join(goldens, "ranking/data", `${name}.json`), "utf8")) as Ranked;
+  const inputs = { pixel_values: await golden.floats("pixel_values") } as unknown as InstructBlipInputs;
+  for (const name of ["qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask"] as const) {
+    if (golden.has(name)) inputs[name] = await golden.rows(name); // BLIP-2's Q-Former reads no text
+  }
   await golden.close();
-  return { model, inputs, ...expected };
+  const model = (await AutoModelForImageTextToText.from_pretrained(folder, {
+    device,
+  })) as InstructBlipForConditionalGeneration;
+  return { model, inputs };
+}
+
+async function open(name: string) {
+  const expected = JSON.parse(readFileSync(join(goldens, "ranking/data", `${name}.json`), "utf8")) as Ranked;
+  return { ...(await openModel(join(goldens, "data", name))), ...expected };
 }
 
 /** Row b by itself. */
@@ -60,18 +66,17 @@ async function bruteForce(
   const { language_model } = model;
   let given = row;
   let decoder_input_ids: number[][] | undefined;
-  let first = 0;
   if (language_model.is_encoder_decoder) {
     const start = (language_model as unknown as { decoder_start_token_id: number }).decoder_start_token_id;
     decoder_input_ids = [[start, ...ids.slice(0, -1)]];
   } else {
     const prompt = row.input_ids[0].filter((_, i) => row.attention_mask![0][i] === 1);
     given = { ...row, input_ids: [[...prompt, ...ids]], attention_mask: undefined } as unknown as InstructBlipInputs;
-    first = prompt.length - 1;
   }
   return device.scope(async () => {
     const { logits } = await model.forward({ ...given, ...(decoder_input_ids ? { decoder_input_ids } : {}) });
-    const V = logits.shape[2];
+    const [, L, V] = logits.shape;
+    const first = decoder_input_ids ? 0 : L - ids.length - 1; // the token before the first predicts it
     const all = await logits.read();
     return ids.reduce((sum, id, t) => {
       const scores = Float64Array.from(all.subarray((first + t) * V, (first + t + 1) * V));
@@ -179,6 +184,22 @@ describe.each(NAMES)("%s", async (name) => {
     );
   });
 });
+
+// Other inputs, several pictures a prompt, and features in front of a prompt that keeps no places for them.
+test.each(["blip2_opt", "video_4_frames", "video_3_frames_t5", "legacy_llama"])(
+  "%s ranks as it goes forward",
+  async (name) => {
+    const { model, inputs } = await openModel(join(goldens, "siblings", name));
+    const candidates = [[[5], [17, 9, 30], [11, 4]], [[8, 8], [12]], [[40, 3]]].slice(0, inputs.input_ids.length);
+    const ranked = await model.rank_answers({ ...inputs, candidates, segment_size: 4 });
+    for (const [b, list] of candidates.entries()) {
+      const alone: number[] = [];
+      for (const ids of list) alone.push(await bruteForce(model, inputs, b, ids));
+      expectClose(ranked[b].sums, alone, TOLERANCES.ranking_twin, `${name} row ${b}`);
+    }
+    model.dispose();
+  },
+);
 
 test("groups add up the probabilities of their candidates", async () => {
   const { model, inputs, candidates } = await open("t5_flan");
