@@ -8,6 +8,7 @@
 // Source: torch.softmax, but for rows of minus infinity.
 // @use math
 // @use sum_over_threads
+// @use max_over_threads
 override WG: u32 = 64;
 
 const LOWEST = -3.4028234663852886e38;
@@ -20,21 +21,6 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
-
-// Largest value over the workgroup's threads. WG is a power of two.
-fn max_over_threads(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] = max(partial[lane], partial[lane + half]);
-    }
-    workgroupBarrier();
-  }
-  let largest = partial[0];
-  workgroupBarrier(); // before the sum overwrites it
-  return largest;
-}
 
 @compute @workgroup_size(WG)
 fn main(

@@ -68,7 +68,11 @@ const VARIANTS: Record<string, readonly string[]> = {
   layer_norm: ["layer_norm_invocation", "layer_norm_subgroup"],
   rms_norm: ["rms_norm_invocation", "rms_norm_subgroup"],
   softmax: ["softmax_invocation", "softmax_subgroup"],
-  attention: ["attention_scores", "attention_values", "attention_fused", "attention_subgroup"],
+  // biome-ignore format: a list
+  attention: [
+    "attention_scores", "attention_values", "attention_fused", "attention_split", "attention_combine",
+    "attention_subgroup",
+  ],
   // biome-ignore format: a list
   linear: [
     "matmul_naive", "matmul_tile", "matmul_register", "matmul_subgroup", "matvec_workgroup", "matvec_subgroup",

@@ -19,7 +19,7 @@ export const groups: Groups = (shapes, caps) =>
     kernel: "attention",
     shape: `${name} T${T} S${S} H${H} d${d}`,
     variants: VARIANTS.attention.filter((variant) => variant !== "subgroup" || hasFixedSubgroups(caps)),
-    planned: plan("attention", caps),
+    planned: plan("attention", caps, undefined, { T, S: cached ? S + ROOM : S }),
     open(device) {
       const C = cached ? S + ROOM : S;
       const random = new Random(1);

@@ -12,7 +12,7 @@ export const VARIANTS = {
   linear: ["naive", "tile", "register", "subgroup"],
   /** The same for few rows, as in decoding. */
   matvec: ["workgroup", "register", "subgroup"],
-  attention: ["composed", "fused", "subgroup"],
+  attention: ["composed", "fused", "split", "subgroup"],
   /** layer_norm, rms_norm and softmax: what works on a row. */
   row: ["workgroup", "invocation", "subgroup"],
 } as const;
@@ -24,8 +24,19 @@ export type Variant<O extends Op> = (typeof VARIANTS)[O][number];
 export type PlanOverride = { readonly [O in Op]?: Variant<O> };
 
 /** The variant that runs: `override`'s if it names one, else what the rules below say for this adapter. */
-export function plan<O extends Op>(op: O, caps: Caps, override: PlanOverride = environmentOverride()): Variant<O> {
-  return (override[op] ?? DEFAULTS[op](caps)) as Variant<O>;
+export function plan<O extends Op>(
+  op: O,
+  caps: Caps,
+  override: PlanOverride = environmentOverride(),
+  sizes: Sizes = {},
+): Variant<O> {
+  return (override[op] ?? DEFAULTS[op](caps, sizes)) as Variant<O>;
+}
+
+/** What a choice depends on besides the adapter: of attention, how many queries and keys there are. */
+export interface Sizes {
+  readonly T?: number;
+  readonly S?: number;
 }
 
 /**
@@ -33,10 +44,14 @@ export function plan<O extends Op>(op: O, caps: Caps, override: PlanOverride = e
  * split: register tiles without barriers are 2 to 3 times as fast there, shared-memory tiles on GPUs. Loads are slow there
  * and shuffles within a subgroup fast, so that these double the speed again, where the subgroup's size is known.
  */
-const DEFAULTS: { [O in Op]: (caps: Caps) => Variant<O> } = {
+const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   linear: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : "tile"),
   matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : "workgroup"),
-  attention: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "composed") : "fused"),
+  attention: (caps, { T = 0, S = 0 }) => {
+    if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "composed";
+    // A workgroup for each head does not fill a GPU: from three parts on the keys are split.
+    return T === 1 && S > 128 ? "split" : "fused";
+  },
   row: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "invocation") : "workgroup"),
 };
 

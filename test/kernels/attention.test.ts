@@ -12,7 +12,7 @@ const device = await testDevice();
 const folding = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 30 }, Number.POSITIVE_INFINITY);
 const variants = VARIANTS.attention.filter((variant) => variant !== "subgroup" || hasFixedSubgroups(device.caps));
 
-/** One of everything; partial tiles of queries and keys; grouped heads; the model's heads; heads too large to fuse. */
+/** One of everything; partial tiles of queries and keys; grouped heads; the model's heads; many keys; too large to fuse. */
 // biome-ignore format: a table
 const SIZES: AttentionSizes[] = [
   { B: 1, T: 1, S: 1, H: 1, Hkv: 1, d: 1 },
@@ -24,6 +24,7 @@ const SIZES: AttentionSizes[] = [
   { B: 1, T: 5, S: 70, H: 2, Hkv: 1, d: 64 },
   { B: 1, T: 19, S: 40, H: 2, Hkv: 2, d: 88 },
   { B: 2, T: 1, S: 67, H: 4, Hkv: 2, d: 128 },
+  { B: 2, T: 1, S: 263, H: 2, Hkv: 1, d: 88 },
   { B: 1, T: 3, S: 4, H: 1, Hkv: 1, d: 300 },
 ];
 

@@ -82,6 +82,13 @@ test("rows are shared out so that every element has its thread, and few threads 
   expect([1, 512, 513, 1_000_000].map((elements) => turnsOf(elements, SOFTWARE))).toEqual([1, 1, 2, 32]);
 });
 
+test("one query's keys are split on a GPU if there are many", () => {
+  const choice = (caps: Caps, T: number, S: number) => plan("attention", caps, {}, { T, S });
+  expect([choice(GPU, 1, 2048), choice(GPU, 1, 128), choice(GPU, 2, 2048)]).toEqual(["split", "fused", "fused"]);
+  expect(choice(SOFTWARE, 1, 2048)).toBe("subgroup");
+  expect(plan("attention", GPU, { attention: "fused" }, { T: 1, S: 2048 })).toBe("fused");
+});
+
 test("an override wins, for its op alone", () => {
   for (const op of OPS) {
     for (const variant of VARIANTS[op]) {

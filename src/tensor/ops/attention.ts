@@ -1,5 +1,6 @@
 /** Scaled dot-product attention with grouped heads, causal and padding masks, over views and key/value caches. */
 import { ShapeError } from "../errors.ts";
+import type { Caps } from "../gpu.ts";
 import { type PlanOverride, plan, type Variant } from "../plan.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -43,7 +44,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const { B, T, H, d } = params;
   const y = device.empty([B, T, H, d]);
 
-  switch (choose(d, q, override)) {
+  switch (choose(params, device.caps, override)) {
     case "composed": {
       const p = probabilities(prepared, override);
       const { mask, past } = bindings;
@@ -67,6 +68,29 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
         params,
         workgroups: B * H * Math.ceil(T / tile.BT),
       });
+      return y;
+    }
+    case "split": {
+      const KEYS = 64;
+      const parts = Math.ceil(params.S / KEYS);
+      const [o, stats] = [device.empty([B, T, H, parts, d]), device.empty([B, T, H, parts, 2])];
+      device.launch({
+        kernel: "attention_split",
+        uses: { heads: loaderOf(q, k, v) },
+        overrides: { WG: 64, KEYS, D4: Math.ceil(d / 4) },
+        bindings: { ...bindings, v, y: o, stats },
+        params,
+        workgroups: B * T * H * parts,
+      });
+      const { mask, past } = bindings;
+      device.launch({
+        kernel: "attention_combine",
+        overrides: { KEYS },
+        bindings: { o, stats, mask, past, y },
+        params,
+        workgroups: Math.ceil(y.size / 64),
+      });
+      for (const part of [o, stats]) part.dispose();
       return y;
     }
     case "subgroup": {
@@ -176,9 +200,13 @@ function loaderOf(...views: readonly Tensor[]): string {
 }
 
 /** The planned variant, except that heads too large for a fused kernel's registers are composed whatever the plan says. */
-function choose(d: number, { device }: Tensor, override: PlanOverride | undefined): Variant<"attention"> {
-  const variant = plan("attention", device.caps, override);
-  if (variant === "fused" && d > 256) return "composed";
-  if (variant === "subgroup" && d > 32 * device.caps.subgroupMinSize) return "composed";
+function choose(
+  { T, S, d }: { readonly T: number; readonly S: number; readonly d: number },
+  caps: Caps,
+  override: PlanOverride | undefined,
+): Variant<"attention"> {
+  const variant = plan("attention", caps, override, { T, S });
+  if ((variant === "fused" || variant === "split") && d > 256) return "composed";
+  if (variant === "subgroup" && d > 32 * caps.subgroupMinSize) return "composed";
   return variant;
 }

@@ -1,0 +1,48 @@
+// y[b, t, h] = Σₚ e^(largestₚ - largest) o[b, t, h, p] / Σₚ e^(largestₚ - largest) sumₚ over the parts p that hold keys which
+// query t sees, the largest score of all being largest: the second step of attention_split.wgsl. A query that sees no key
+// gets zeros.
+//
+// o: f32[B, T, H, P, d]  stats: f32[B, T, H, P, 2], largestₚ and sumₚ  mask: u32[B, S], not used  past: u32[1]
+// -> y: f32[B, T, H, d]
+// One invocation an element of y; the few weights of the parts are computed by each.
+// Dispatch: ceil(B·T·H·d / WG), folded. Needs: nothing.
+// @use attention
+// @use math
+override WG: u32 = 64;
+override KEYS: u32 = 64; // as in attention_split.wgsl
+const LOWEST = -3.4028234e38;
+
+@group(0) @binding(0) var<storage, read> o: array<f32>;
+@group(0) @binding(1) var<storage, read> stats: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read> mask: array<u32>;
+@group(0) @binding(3) var<storage, read> past: array<u32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  let c = i % params.d;
+  let head = i / params.d; // (b·T + t)·H + h
+  let t = (head / params.H) % params.T;
+  if (head >= params.B * params.T * params.H) {
+    return;
+  }
+  let first = head * ((params.S + KEYS - 1u) / KEYS);
+  let end = first + (key_end(t) + KEYS - 1u) / KEYS;
+  var largest = LOWEST;
+  for (var p = first; p < end; p++) {
+    largest = max(largest, stats[p].x);
+  }
+  var total = 0.0;
+  var sum = 0.0;
+  for (var p = first; p < end; p++) {
+    let weight = exp_accurate(stats[p].x - largest);
+    total += weight * stats[p].y;
+    sum += weight * o[p * params.d + c];
+  }
+  y[i] = select(sum / total, 0.0, total == 0.0);
+}

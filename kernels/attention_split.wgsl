@@ -1,0 +1,112 @@
+// o[b, t, h, p] = Σₛ e^(score(s) - largest) v[b, s, h'] over those of the p-th KEYS keys that query t sees, with
+// score(s) = scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s], for GPUs: one query, as in decoding, is too little work for
+// them, unless its keys are split among workgroups. attention_combine.wgsl adds the parts up.
+//
+// q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, P, d], o, and stats: f32[B, T, H, P, 2], of each part the largest score
+// and Σ e^(score - largest). Parts behind the last key that t sees are left as they were.
+// A workgroup takes a part of one head. For the scores LANES neighbouring threads share a key, for the values a thread has
+// four numbers of the head and every (WG / D4)-th key: neighbours read what lies side by side.
+// Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 1) + 5·WG) bytes of shared memory,
+// d at most 4·WG.
+// Source: Dao et al. 2023, Flash-Decoding for long-context inference.
+// @use attention
+// @use heads = heads_vec4
+// @use math
+// @use sum_over_threads
+// @use max_over_threads
+override WG: u32 = 64;
+override KEYS: u32 = 64;
+override D4: u32 = 16; // ceil(d / 4)
+const LANES = 4u;
+const LOWEST = -3.4028234e38;
+
+@group(0) @binding(3) var<storage, read> mask: array<u32>;
+@group(0) @binding(4) var<storage, read> past: array<u32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+@group(0) @binding(7) var<storage, read_write> stats: array<vec2<f32>>;
+
+var<workgroup> q_tile: array<vec4<f32>, D4>;
+var<workgroup> shares: array<f32, KEYS * LANES>; // of q·k
+var<workgroup> weights: array<f32, KEYS>; // scores, then e^(score - largest)
+var<workgroup> sums: array<vec4<f32>, WG>;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = group.x + group.y * groups.x;
+  let parts = (params.S + KEYS - 1u) / KEYS;
+  let part = i % parts;
+  let h = (i / parts) % params.H;
+  let t = (i / (parts * params.H)) % params.T;
+  let b = i / (parts * params.H * params.T);
+  let s0 = part * KEYS;
+  let s_end = min(s0 + KEYS, key_end(t));
+  if (b >= params.B || s0 >= s_end) {
+    return;
+  }
+
+  let q0 = q_start(b, t, h);
+  for (var c = lane; 4u * c < params.d; c += WG) {
+    q_tile[c] = load_q(q0, c) * params.scale;
+  }
+  workgroupBarrier();
+  for (var s = s0 + lane / LANES; s < s_end; s += WG / LANES) {
+    let k0 = k_start(b, s, h);
+    var share = 0.0;
+    for (var c = lane % LANES; 4u * c < params.d; c += LANES) {
+      share += dot(q_tile[c], load_k(k0, c));
+    }
+    shares[(s - s0) * LANES + lane % LANES] = share;
+  }
+  workgroupBarrier();
+
+  var largest = LOWEST;
+  for (var s = s0 + lane; s < s_end; s += WG) {
+    var score = LOWEST;
+    if (is_visible(b, t, s)) {
+      score = 0.0;
+      for (var n = 0u; n < LANES; n++) {
+        score += shares[(s - s0) * LANES + n];
+      }
+      if (params.has_bias != 0u) {
+        score += bias[bias_place(b, t, s, h)];
+      }
+    }
+    weights[s - s0] = score;
+    largest = max(largest, score);
+  }
+  largest = max_over_threads(lane, largest);
+  var sum = 0.0;
+  for (var s = s0 + lane; s < s_end; s += WG) {
+    let score = weights[s - s0];
+    let weight = select(exp_accurate(score - largest), 0.0, score == LOWEST);
+    weights[s - s0] = weight;
+    sum += weight;
+  }
+  sum = sum_over_threads(lane, sum); // its barriers also make the weights known
+
+  let chunk = lane % D4;
+  let first = lane / D4;
+  let apart = WG / D4;
+  var numbers = vec4<f32>();
+  if (first < apart) {
+    for (var s = s0 + first; s < s_end; s += apart) {
+      numbers += weights[s - s0] * load_v(v_start(b, s, h), chunk);
+    }
+  }
+  sums[lane] = numbers;
+  workgroupBarrier();
+  if (first == 0u) {
+    for (var n = 1u; n < apart; n++) {
+      numbers += sums[n * D4 + chunk];
+    }
+    store_y(i * params.d, chunk, numbers);
+  }
+  if (lane == 0u) {
+    stats[i] = vec2<f32>(largest, sum);
+  }
+}
