@@ -93,6 +93,7 @@ describe("help", () => {
       expect(stdout).toContain(`Usage: instructblip ${command}`);
       expect(stdout).toContain(`$ instructblip ${command}`);
       expect(stdout).toMatch(/Exit codes:\n {2}0 /);
+      if (command === "generate" || command === "evaluate") expect(stdout).toMatch(/candidates/);
       for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(120);
     },
   );

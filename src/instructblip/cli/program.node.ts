@@ -77,6 +77,9 @@ Examples:
   takes generate()'s options by Hugging Face's names. File names are relative to the folder of the requests (to the
   working directory when they come from a pipe). Blank lines are skipped. A request that cannot be answered gives
   {"id", "error": {"code", "message"}}, the run goes on, and the exit code is ${EXIT.someFailed} at the end.
+  Ranked instead: {"id": "q2", "images": ["cat.jpg"], "prompts": ["Is it asleep?"], "candidates": ["yes", "no"]}
+  "candidates" are for all prompts, or a list for each. The line has "ranked" instead of "sequences": each prompt's
+  candidates, likeliest first, with the negative log-likelihood of all tokens (sum) and of one on average (mean).
 
   Spread over machines, and gone on with after an interruption:
     $ instructblip generate --model vicuna-7b --requests questions.jsonl --json --shard 2/8 --out part-2.jsonl --resume
@@ -98,6 +101,10 @@ A task is a file such as
   prompt      {field} is a question's field; of an array {field} is all joined by commas, {field:30} the first 30,
               {field:letters} (a) one (b) two; {{ and }} are braces
   generation  generate()'s options by Hugging Face's names
+  candidates  to rank instead of generating: ["yes", "no"]; [["yes", "true"], ["no", "false"]] if some mean the same;
+              {"field": "choices"} of each question; {"file": "answers.txt"} beside the task, one on each line
+  ranking     {"reduction": "sum" or "mean" of a candidate's tokens, "segment_size": how many at once,
+              "eos": whether each ends with the end token (default: as the tokenizer has it; LLaMA's has not)}
   metric      ${METRICS_HELP}
   preset      prompt, generation and metric as published, each of which the task may replace:
               ${PRESETS_HELP}

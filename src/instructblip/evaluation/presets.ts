@@ -95,8 +95,8 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
     metric: "mrr",
     candidates: "options",
   },
-  // The paper counts VSR among neither; other repositories rank it.
-  "paper-vsr-ranked": {
+  // The paper does not rank VSR; other repositories do.
+  "vsr-ranked": {
     prompt: STATEMENT,
     generation: {},
     metric: "exact_match_vqa",
