@@ -3,9 +3,10 @@ import { readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import sharp from "sharp";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { drawSheet, heat, percent, sheetSvg, viridis } from "../../src/instructblip/cli/attention_sheet.ts";
 import { EXIT } from "../../src/instructblip/cli/format.ts";
+import { Weights } from "../../src/modules/weights.ts";
 import { cli, GOLDENS, json, temporaryFolder } from "./cli.ts";
 
 const MODEL = join(GOLDENS, "cross_frequency_3_sharded"); // layers 0 and 3
@@ -34,6 +35,15 @@ describe("--json", () => {
         expect(patches.reduce((sum, weight) => sum + weight, class_token)).toBeCloseTo(1, 5);
       }
     }
+  });
+
+  test("leaves the language model, most of a checkpoint, where it is", async () => {
+    const asked = vi.spyOn(Weights.prototype, "at");
+    await json<Printed>([...ONE, "--json"]);
+    const names = asked.mock.calls.map(([name]) => name);
+    asked.mockRestore();
+    expect(names).toContain("vision_model");
+    expect(names).not.toContain("language_model");
   });
 
   test("gives heads, layers and queries apart, whose mean is what is given without", async () => {

@@ -5,15 +5,23 @@
 import { writeFile } from "node:fs/promises";
 import { basename, extname } from "node:path";
 import sharp from "sharp";
-import type { StorageDType } from "../../modules/weights.ts";
+import { Linear } from "../../modules/linear.ts";
+import { recording } from "../../modules/record.ts";
+import { type StorageDType, Weights } from "../../modules/weights.ts";
+import { openDevice } from "../../tensor/device.ts";
 import { InputError } from "../../tensor/errors.ts";
-import type { VisionLanguageConfig } from "../config.ts";
+import { Checkpoint } from "../../tensor/safetensors.ts";
+import type { Folder } from "../../tensor/source.ts";
+import { InstructBlipConfig } from "../config.ts";
+import { type HostTensor, type InstructBlipInputs, instructedFeatures } from "../instructblip.ts";
 import { readImageFile } from "../platform.node.ts";
 import { InstructBlipProcessor } from "../processor.ts";
+import { InstructBlipQFormerModel } from "../qformer.ts";
+import { InstructBlipVisionModel } from "../vision_model.ts";
 import { drawSheet, type PatchGrid, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
-import { openModelFolder, readConfig } from "./folder.node.ts";
+import { openModelFolder } from "./folder.node.ts";
 import { checkOut } from "./out_file.node.ts";
-import { loadModel, prepareInputs, type Run } from "./session.node.ts";
+import { loading, noteSoftware, prepareInputs, type Run } from "./session.node.ts";
 import { say } from "./terminal.node.ts";
 
 export interface AttentionOptions {
@@ -48,7 +56,7 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
     await checkOut(out);
   }
   const folder = await openModelFolder(options.model, run);
-  const config = await readConfig(folder);
+  const config = InstructBlipConfig.parse<InstructBlipConfig>(await folder.text("config.json", 2 ** 20));
   checkChoice(options, config);
   const processor = await InstructBlipProcessor.from_pretrained(folder);
   const picture = await readImageFile(options.image);
@@ -61,19 +69,11 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
   const P = config.vision_config.patch_size;
   const grid = { rows: Math.floor(H / P), columns: Math.floor(W / P), height: H / P, width: W / P };
 
-  const model = await loadModel(folder, options.dtype, run);
-  let maps: LayerMaps[];
-  try {
-    const inputs = { pixel_values, qformer_input_ids, qformer_attention_mask };
-    const { cross_attentions } = await model.get_qformer_features({ ...inputs, output_attentions: true });
-    maps = [];
-    for (const [i, tensor] of cross_attentions!.entries()) {
-      const layer = crossLayers(config)[i];
-      if (layer !== (options.layer ?? layer)) continue;
-      maps.push(...mapsOf(layer, await tensor.read(), tensor.shape, options));
-    }
-  } finally {
-    model.dispose();
+  const inputs = { pixel_values, qformer_input_ids, qformer_attention_mask };
+  const maps: LayerMaps[] = [];
+  for (const [i, { data, shape }] of (await crossAttentions(folder, config, inputs, options.dtype, run)).entries()) {
+    const layer = crossLayers(config)[i];
+    if (layer === (options.layer ?? layer)) maps.push(...mapsOf(layer, data, shape, options));
   }
   run.signal.throwIfAborted();
   if (out !== undefined) {
@@ -95,15 +95,54 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
   if (options.json) await run.terminal.out(`${JSON.stringify(numbersOf(options, grid, maps))}\n`);
 }
 
+/**
+ * The probabilities of every cross-attention, f32[1, H, Q, N + 1]. Loads the vision encoder and the Q-Former alone: the
+ * language model, which is most of a checkpoint, has no part in them.
+ */
+async function crossAttentions(
+  folder: Folder,
+  { vision_config, qformer_config, text_config, num_query_tokens: Q }: InstructBlipConfig,
+  inputs: Pick<InstructBlipInputs, "pixel_values" | "qformer_input_ids" | "qformer_attention_mask">,
+  dtype: StorageDType,
+  run: Run,
+): Promise<HostTensor[]> {
+  const checkpoint = await Checkpoint.open(folder);
+  const device = await openDevice();
+  try {
+    const weights = Weights.open(checkpoint, device, dtype);
+    const { hidden_size: D } = qformer_config;
+    const parts = {
+      device,
+      vision_model: new InstructBlipVisionModel(weights.at("vision_model"), vision_config),
+      query_tokens: weights.get("query_tokens", [1, Q, D]),
+      qformer: new InstructBlipQFormerModel(weights.at("qformer"), qformer_config),
+      language_projection: new Linear(weights.at("language_projection"), [text_config.hidden_size, D]),
+    };
+    await loading(run, (on_progress) => weights.load({ on_progress, signal: run.signal }));
+    noteSoftware(device, run);
+    return await device.scope(async () => {
+      const look = () => instructedFeatures(parts, inputs).qformer_outputs.cross_attentions!;
+      const read: HostTensor[] = [];
+      for (const tensor of recording(device, { output_attentions: true }, look)) {
+        read.push({ data: await tensor.read(), shape: tensor.shape });
+      }
+      return read;
+    });
+  } finally {
+    await checkpoint.close();
+    device.destroy();
+  }
+}
+
 /** The layers in which queries look at the image. */
 function crossLayers({
   qformer_config: { num_hidden_layers, cross_attention_frequency },
-}: VisionLanguageConfig): number[] {
+}: InstructBlipConfig): number[] {
   return Array.from({ length: num_hidden_layers }, (_, i) => i).filter((i) => i % cross_attention_frequency === 0);
 }
 
 /** Before the weights are loaded: what is asked for must exist. @throws InputError PARAM_RANGE */
-function checkChoice({ layer, head, query }: AttentionOptions, config: VisionLanguageConfig): void {
+function checkChoice({ layer, head, query }: AttentionOptions, config: InstructBlipConfig): void {
   const layers = crossLayers(config);
   if (layer !== undefined && !layers.includes(layer)) {
     throw new InputError("PARAM_RANGE", `--layer ${layer}: queries look at the image in layers ${layers.join(", ")}`);

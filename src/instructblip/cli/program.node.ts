@@ -142,6 +142,7 @@ The Q-Former's queries look at the picture in every second of its layers. A shee
 to each patch, all in one colour scale, and says what it gives to the class token, which lies nowhere in the picture.
 Layers, heads and queries are counted from 0. With one --query, its layers (and with --head all its heads) are on one
 sheet. A --scale-max makes sheets comparable, and shows what else there is beside one patch that gets nearly everything.
+The language model is not loaded.
 
 Examples:
   sheet.layer-0.png, sheet.layer-2.png, …:

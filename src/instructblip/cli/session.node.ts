@@ -1,6 +1,7 @@
 /** What `generate` and `trace` have in common: pictures from files, the processor, and the model itself. */
 import { performance } from "node:perf_hooks";
-import type { StorageDType } from "../../modules/weights.ts";
+import type { LoadProgress, StorageDType } from "../../modules/weights.ts";
+import type { Device } from "../../tensor/device.ts";
 import { formatBytes } from "../../tensor/memory.ts";
 import type { Folder } from "../../tensor/source.ts";
 import { AutoModelForImageTextToText } from "../auto_model.ts";
@@ -36,30 +37,39 @@ export async function prepareInputs(
 export async function loadModel(
   folder: Folder,
   dtype: StorageDType,
-  { terminal, signal }: Run,
+  run: Run,
   { fix_vicuna_token_ids = false }: Pick<FromPretrainedOptions, "fix_vicuna_token_ids"> = {},
 ): Promise<VisionLanguageModel> {
+  const { terminal, signal } = run;
+  const model = await loading(run, (on_progress) =>
+    AutoModelForImageTextToText.from_pretrained(folder, { dtype, fix_vicuna_token_ids, signal, on_progress }),
+  );
+  for (const warning of model.warnings) say(terminal, `warning: ${warning}`);
+  noteSoftware(model.device, run);
+  return model;
+}
+
+/** Runs `load` with progress on a terminal. */
+export async function loading<T>(
+  { terminal }: Run,
+  load: (on_progress: (progress: LoadProgress) => void) => Promise<T>,
+): Promise<T> {
   const progress = new Progress(terminal);
   const start = performance.now();
   progress.show("loading the model …");
-  let model: VisionLanguageModel;
   try {
-    model = await AutoModelForImageTextToText.from_pretrained(folder, {
-      dtype,
-      fix_vicuna_token_ids,
-      signal,
-      on_progress: ({ loadedBytes, totalBytes }) => {
-        const share = loadedBytes / totalBytes;
-        const rest = ((performance.now() - start) * (1 - share)) / share;
-        const of = `${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}`;
-        progress.show(`loading the model … ${Math.floor(share * 100)} %  ${of}  ${formatDuration(rest)} left`);
-      },
+    return await load(({ loadedBytes, totalBytes }) => {
+      const share = loadedBytes / totalBytes;
+      const rest = ((performance.now() - start) * (1 - share)) / share;
+      const of = `${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}`;
+      progress.show(`loading the model … ${Math.floor(share * 100)} %  ${of}  ${formatDuration(rest)} left`);
     });
   } finally {
     progress.clear();
   }
-  for (const warning of model.warnings) say(terminal, `warning: ${warning}`);
-  const { isSoftware, description } = model.device.caps;
+}
+
+/** Says so, to who sits at a terminal, if there is no GPU. */
+export function noteSoftware({ caps: { isSoftware, description } }: Device, { terminal }: Run): void {
   if (isSoftware && terminal.errIsTerminal) say(terminal, `note: no GPU in use; computing on the CPU (${description})`);
-  return model;
 }
