@@ -35,7 +35,7 @@ const PATIENCE_MS = 180_000;
 const HELP = `usage: npm run bench:peers -- [options]
 
 Compares this project's kernels with other WebGPU engines on the same adapter, at the shapes of the models. The other
-engines are installed into bench/peers/node_modules on first use (about 500 MB); one that does not run is left out.
+engines are installed into bench/peers/node_modules on first use (about 360 MB); one that does not run is left out.
 
   --filter REGEX   only jobs whose "kind name shape" matches: --filter "gemm vit"
   --engines LIST   only these: ${ENGINE_NAMES.join(",")}
@@ -105,7 +105,7 @@ async function run(
     try {
       install();
     } catch (error) {
-      console.error(`${(error as Error).message}\nonly this project is measured`);
+      console.error(`${(error as Error).message}\nengines that are not there are left out`);
     }
   }
   const teams: Worker[] = [];
@@ -118,7 +118,7 @@ async function run(
       try {
         teams.push(await Worker.start(name, env));
       } catch (error) {
-        console.error(`${ENGINES[name].title} is left out: ${(error as Error).message}`);
+        console.error(`${ENGINES[name].title} is left out: ${(error as Error).message.split("\n")[0]}`);
       }
     }
     for (const { name, hello } of teams) {

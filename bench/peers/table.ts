@@ -86,17 +86,17 @@ function summary(comparisons: readonly Comparison[], basis: "cpu" | "wall"): str
   return lines;
 }
 
-/** Why rows have no times, each reason once for an engine. */
+/** Why rows have no times, or not those of the way that one would expect; each reason once for an engine. */
 function complaints(rows: readonly PeerRow[]): string[] {
-  const silent = rows.filter((row) => row.ms === null && row.note);
   const reasons = new Map<string, string[]>();
-  for (const { engine, note, job } of silent) {
-    const key = `${ENGINES[engine].title}: ${note}`;
+  for (const { engine, note, way, job } of rows) {
+    if (!note) continue;
+    const key = `${ENGINES[engine].title}: ${note}${way && `; measured: ${way}`}`;
     reasons.set(key, [...(reasons.get(key) ?? []), job]);
   }
-  return [...reasons].map(
-    ([reason, jobs]) => `${reason} (${jobs.length > 3 ? `${jobs.length} jobs` : jobs.join("; ")})`,
-  );
+  return [...reasons].map(([reason, jobs]) => {
+    return `${reason} (${jobs.length > 3 ? `${jobs.length} jobs` : jobs.join("; ")})`;
+  });
 }
 
 function ratio(value: number | null): string {

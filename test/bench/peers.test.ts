@@ -48,7 +48,7 @@ const GEMM = [
   peerRow({}),
   peerRow({ engine: "onnxruntime", ms: 30, cpu_ms: 60 }),
   peerRow({ engine: "jax", ms: 25, cpu_ms: 70 }),
-  peerRow({ engine: "tfjs", ms: null, cpu_ms: null, check: null, note: "matMul: no such kernel" }),
+  peerRow({ engine: "tfjs", ms: null, cpu_ms: null, check: null, way: "", note: "matMul: no such kernel" }),
   peerRow({ engine: "onnxruntime_cpu", ms: 1, cpu_ms: 2 }),
 ];
 
