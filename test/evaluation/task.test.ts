@@ -108,7 +108,7 @@ describe("a task that ranks", () => {
   });
 
   it("takes them from a file beside it, one on each line", () => {
-    const read = (name: string) => ({ "answers.txt": "a dog\r\n\n cat \n" })[name] ?? "";
+    const read = (name: string) => ({ "answers.txt": "a dog\r\n \n cat \n" })[name] ?? "";
     const text = JSON.stringify({
       ...TASK,
       candidates: { file: "answers.txt" },
@@ -116,7 +116,7 @@ describe("a task that ranks", () => {
     });
     expect(parseTask(text, "t.json", read).ranking).toEqual({
       ...HOW,
-      candidates: [["a dog"], ["cat"]],
+      candidates: [["a dog"], [" cat"]],
       reduction: "mean",
       eos: true,
     });
@@ -134,6 +134,7 @@ describe("a task that ranks", () => {
     expect(item({ answers: ["true"] }, { candidates: groups })).toMatchObject({ candidates: groups, right: [0, 2] });
     const own = item({ choices: ["x", "y"], answers: ["y"] }, { candidates: { field: "choices" } });
     expect(own).toMatchObject({ candidates: [["x"], ["y"]], right: [1] });
+    expect(item({ answers: ["no "] }, { candidates: [" no", " yes"] }).right).toEqual([0]);
     expect(item({ answers: ["never"] }, { candidates: groups }).right).toEqual([]);
   });
 

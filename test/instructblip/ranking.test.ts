@@ -11,6 +11,7 @@ import {
   InstructBlipProcessor,
 } from "../../src/index.node.ts";
 import type { InstructBlipInputs } from "../../src/instructblip/instructblip.ts";
+import type { Decoding } from "../../src/instructblip/language_model.ts";
 import { candidateIds, type RankedAnswers } from "../../src/instructblip/ranking.ts";
 import { Tokenizer } from "../../src/instructblip/tokenizer.ts";
 import { NodeFolder } from "../../src/tensor/source.node.ts";
@@ -200,6 +201,59 @@ test.each(["blip2_opt", "video_4_frames", "video_3_frames_t5", "legacy_llama"])(
     model.dispose();
   },
 );
+
+test.each(["plain_f32", "opt_bare", "t5_flan"])("%s looks ahead without going there", async (name) => {
+  const { model, inputs } = await openModel(join(goldens, "data", name));
+  const { language_model } = model;
+  const upload = (rows: readonly (readonly number[])[]) =>
+    device.tensor(Uint32Array.from(rows.flat()), [rows.length, rows[0].length]);
+  const step = (decoding: Decoding, tokens: readonly number[]) =>
+    decoding.step(device.tensor(Uint32Array.from(tokens), [tokens.length])).read();
+  const begin = () => {
+    const decoding = language_model.begin(inputs.input_ids.length, inputs.input_ids[0].length + 8);
+    const inputs_embeds = language_model.embed(upload(inputs.input_ids));
+    decoding.prefill({ inputs_embeds, attention_mask: inputs.attention_mask! });
+    return decoding;
+  };
+  const rows = [0, 0, inputs.input_ids.length - 1];
+  const next = [
+    [3, 20, 21],
+    [4, 22, 23],
+    [5, 24, 25],
+  ];
+  const answer = async (looks: boolean) => {
+    const decoding = begin();
+    const ahead: Float32Array[] = [];
+    const steps: Float32Array[] = [];
+    for (const token of [7, 8, 9]) {
+      if (looks) ahead.push(await decoding.lookAhead(rows, upload(next)).read());
+      steps.push(
+        await step(
+          decoding,
+          inputs.input_ids.map((_, b) => token + b),
+        ),
+      );
+    }
+    decoding.dispose();
+    return { ahead, steps };
+  };
+  const { ahead, steps } = await answer(true);
+  expect(steps).toEqual((await answer(false)).steps);
+  // What follows token t of continuation r is what the steps to there say.
+  const decoding = begin();
+  decoding.reorder(rows);
+  for (let t = 0; t < 3; t++) {
+    const logits = await step(
+      decoding,
+      next.map((tokens) => tokens[t]),
+    );
+    const V = logits.length / 3;
+    const expected = rows.flatMap((_, r) => [...ahead[0].subarray((r * 3 + t) * V, (r * 3 + t + 1) * V)]);
+    expectClose(logits, expected, TOLERANCES.free_running, `${name} token ${t}`);
+  }
+  decoding.dispose();
+  model.dispose();
+});
 
 test("groups add up the probabilities of their candidates", async () => {
   const { model, inputs, candidates } = await open("t5_flan");

@@ -130,7 +130,7 @@ function candidatesOf(
     if (fits && typeof field === "string" && field !== "") return field;
     if (fits && typeof file === "string" && readText) {
       const lines = readText(file).split("\n");
-      const texts = lines.map((line) => line.trim()).filter((line) => line !== "");
+      const texts = lines.map((line) => line.trimEnd()).filter((line) => line !== "");
       if (texts.length > 0) return texts.map((one) => [one]);
       bad(`${fileName}: there are no candidates in ${file}`);
     }
@@ -209,15 +209,15 @@ export function parseItem(text: string, task: Task): Item {
 function rankedOf(
   value: Record<string, unknown>,
   answers: readonly string[],
-  given: Candidates | string,
+  from: Candidates | string,
   metric: MetricName,
 ): Required<Pick<Item, "candidates" | "right">> {
-  const candidates =
-    typeof given === "string" ? groupsOf(Object.hasOwn(value, given) ? value[given] : undefined) : given;
+  const candidates = typeof from === "string" ? groupsOf(Object.hasOwn(value, from) ? value[from] : undefined) : from;
   if (!candidates) {
-    throw new InputError("BAD_DATA", `${given} must be candidates: texts, or lists of texts that mean the same`);
+    throw new InputError("BAD_DATA", `${from} must be candidates: texts, or lists of texts that mean the same`);
   }
-  const right = [...candidates.keys()].filter((c) => candidates[c].some((text) => answers.includes(text)));
+  const given = answers.map((answer) => answer.trim()); // some tokenizers want candidates with a blank in front
+  const right = [...candidates.keys()].filter((c) => candidates[c].some((text) => given.includes(text.trim())));
   const { candidates: needed } = METRICS[metric] as Metric;
   if (needed && right.length === 0) {
     throw new InputError("BAD_DATA", `${metric} needs an answer that is a candidate, letter for letter`);
