@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
+import type { StorageDType } from "../src/modules/weights.ts";
 import {
   caseName,
   type Group,
@@ -32,6 +33,8 @@ Measures this machine's limits, then every kernel at the shapes of InstructBLIP-
 checked before it is timed; a wrong one is not timed, and the exit code is 1.
 
   --filter REGEX   only cases whose "kernel variant shape" matches: --filter "linear.*vicuna"
+  --model DIR      measure this checkpoint instead of the embedded one: --filter "^model" --model DIR --rounds 1
+  --dtype DTYPE    what its matrices are stored as (default: as in the checkpoint)
   --quick          small shapes and fewer rounds: under a minute on two cores
   --rounds N       rounds of every case (default ${SETTINGS.full.rounds}; ${SETTINGS.quick.rounds} with --quick)
   --json FILE      where rows are kept (default bench/results/ADAPTER.jsonl); a row measured again replaces its older self
@@ -46,6 +49,8 @@ async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       filter: { type: "string", default: "" },
+      model: { type: "string" },
+      dtype: { type: "string" },
       quick: { type: "boolean", default: false },
       rounds: { type: "string" },
       json: { type: "string" },
@@ -78,12 +83,14 @@ interface RunOptions {
   readonly quick: boolean;
   readonly list: boolean;
   readonly filter: RegExp;
+  readonly model?: string | undefined;
+  readonly dtype?: string | undefined;
   readonly settings: Settings;
   readonly json?: string | undefined;
 }
 
 /** Measures what is asked for, kernel by kernel; rows are kept as soon as a kernel is done, and with their shares in the end. */
-async function run({ quick, list, filter, settings, json }: RunOptions): Promise<number> {
+async function run({ quick, list, filter, settings, json, ...options }: RunOptions): Promise<number> {
   const started = performance.now();
   const wanted = (name: string) => filter.test(name);
   const progress = new Progress(processTerminal(({ exitCode }) => process.exit(exitCode)));
@@ -92,7 +99,7 @@ async function run({ quick, list, filter, settings, json }: RunOptions): Promise
   try {
     const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
     const benches = (await groupsOfAllKernels()).map((groups) => groups(shapes, device.caps));
-    const folder = modelFolder();
+    const folder = modelFolder(options.model);
     const steps = MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
     const wantedBenches = benches.filter((bench) => bench.flatMap(namesOf).some(wanted));
     if (wantedBenches.length === 0 && steps.length === 0) {
@@ -127,11 +134,12 @@ async function run({ quick, list, filter, settings, json }: RunOptions): Promise
       kernels.push(...(await withCases(device, groups, wanted, (cases) => measure(device, cases, settings, show))));
       keep([...before, ...kernels].map(unshared));
     }
-    const model = steps.length ? await measureModel(folder, steps, settings, show) : [];
+    const modelSettings = { ...settings, dtype: readDType(options.dtype) };
+    const model = steps.length ? await measureModel(folder, steps, modelSettings, show) : [];
     // Other programs slow a limit down, never up: the better of two that lie far apart in time is nearer the truth.
     const limitRows = betterOf(before, await measureLimits());
     const limits = limitsOf(limitRows, shapes);
-    const rows = keep([...limitRows.map(unshared), ...kernels.map((row) => withShare(row, limits)), ...model]);
+    const rows = keep([...limitRows.map(unshared), ...[...kernels, ...model].map((row) => withShare(row, limits))]);
 
     progress.clear();
     console.log(renderReport(rows));
@@ -186,6 +194,14 @@ function wholeNumber(option: string, text: string): number {
   if (!/^[1-9]\d{0,3}$/.test(text))
     throw new UsageError(`${option} must be a whole number from 1 to 9999, got "${text}"`);
   return Number(text);
+}
+
+const STORED: readonly StorageDType[] = ["auto", "f32", "f16", "bf16", "int8", "int4"];
+
+function readDType(text = "auto"): StorageDType {
+  const known = STORED.find((dtype) => dtype === text);
+  if (known === undefined) throw new UsageError(`--dtype: "${text}" is not one of ${STORED.join(", ")}`);
+  return known;
 }
 
 function regularExpression(text: string): RegExp {

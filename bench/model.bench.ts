@@ -4,18 +4,20 @@
  * same tokens without a cache.
  */
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { formatCount } from "../src/instructblip/cli/format.ts";
 import {
   type InstructBlipInputs,
   InstructBlipForConditionalGeneration as Model,
 } from "../src/instructblip/instructblip.ts";
+import type { FromPretrainedOptions } from "../src/instructblip/vision_language_model.ts";
 import type { Device } from "../src/tensor/device.ts";
 import { sizeOf } from "../src/tensor/shape.ts";
 import { NodeFolder, openCheckpoint } from "../src/tensor/source.node.ts";
 import { Random } from "../test/random.ts";
-import { basisOf, type Settings, type Shared } from "./harness.ts";
+import { basisOf, type Measured, type Settings } from "./harness.ts";
 import { openBenchDevice, root } from "./machine.ts";
+import { type StepWork, workOf } from "./model_work.ts";
 import { median, type PerToken } from "./rows.ts";
 
 /** What is timed, by the names in the table. */
@@ -23,7 +25,8 @@ export const MODEL_STEPS = ["load", "image features", "prefill", "first token", 
 export type ModelStep = (typeof MODEL_STEPS)[number];
 
 const TEXT_TOKENS = 24;
-const NEW_TOKENS = 33;
+/** Tokens of a measured answer; of a model of billions of parameters on a CPU each takes seconds. */
+const newTokens = (parameters: number) => (parameters > 1e9 ? 4 : 33);
 /** How far below the best logit a generated token may lie in the pass without a cache, of the logits' range. */
 const TIE = 1e-4;
 
@@ -32,8 +35,9 @@ export interface ModelFolder {
   readonly path: string;
 }
 
-/** The checkpoint that is measured. */
-export function modelFolder(): ModelFolder {
+/** The checkpoint that is measured, unless another one is named. */
+export function modelFolder(path?: string): ModelFolder {
+  if (path !== undefined) return { name: basename(path.replace(/\/+$/, "")), path };
   const own = join(root, "examples/shapes/checkpoint");
   if (existsSync(join(own, "model.safetensors")) && existsSync(join(own, "config.json")))
     return { name: "shapes", path: own };
@@ -54,14 +58,14 @@ interface Times {
 export async function measureModel(
   folder: ModelFolder,
   steps: readonly ModelStep[],
-  { rounds, turnMs }: Settings,
+  { rounds, turnMs, dtype = "auto" }: Settings & { dtype?: FromPretrainedOptions["dtype"] },
   progress: (text: string) => void,
-): Promise<Shared[]> {
+): Promise<Measured[]> {
   progress(`loading ${folder.name}`);
   const device = await openBenchDevice();
   try {
     const load = async () => {
-      const model = await Model.from_pretrained(new NodeFolder(folder.path), { device });
+      const model = await Model.from_pretrained(new NodeFolder(folder.path), { device, dtype });
       await device.sync();
       return model;
     };
@@ -71,14 +75,19 @@ export async function measureModel(
     });
     const loaded = model!;
     const inputs = randomInputs(loaded);
+    const parameters = await parametersOf(folder);
+    const NEW_TOKENS = newTokens(parameters);
     const generate = (max_new_tokens: number, on_token?: (step: number) => void) =>
       loaded.generate({ ...inputs, max_new_tokens, eos_token_id: null, on_token });
     const coldToken = await clock(() => generate(1));
-    const check = await checkDecoding(loaded, inputs);
+    progress("checking decoding");
+    const check = await checkDecoding(loaded, inputs, NEW_TOKENS);
 
     /** Each step's one run: its time, and what is worth counting. */
     const L = inputs.input_ids[0].length;
-    const prefill = prefillOf(loaded, L);
+    const T = inputs.qformer_input_ids[0].length;
+    const work = workOf(loaded, { L, T, S: L + NEW_TOKENS / 2 });
+    const prefill = prefillOf(loaded, L, L + NEW_TOKENS);
     const runs: Record<ModelStep, () => Promise<Times>> = {
       load: () =>
         clock(async () => {
@@ -93,11 +102,18 @@ export async function measureModel(
         ),
       prefill: () => clock(prefill.run),
       "first token": () => clock(() => generate(1)),
-      decode: async () => (await decode(device, generate)).times,
+      decode: async () => (await decode(device, (on_token) => generate(NEW_TOKENS, on_token))).times,
     };
+    /** Of each step's one run; of decoding by the token. */
+    const launches = new Map<ModelStep, number>();
     const first: Partial<Record<ModelStep, Times>> = { load: firstLoad, "first token": coldToken };
     const taken = new Map<ModelStep, Times[]>(steps.map((step) => [step, []]));
-    for (const step of steps) await runs[step](); // warm
+    for (const step of steps) {
+      progress(`warming ${modelStepName(folder, step)}`);
+      const before = device.counts.launches;
+      await runs[step]();
+      launches.set(step, device.counts.launches - before);
+    }
     for (let round = 0; round < rounds; round++) {
       for (const step of steps) {
         progress(`round ${round + 1} of ${rounds}: ${modelStepName(folder, step)}`);
@@ -107,9 +123,11 @@ export async function measureModel(
         taken.get(step)!.push(mean(turn));
       }
     }
-    const { per_token } = await decode(device, generate);
+    const { per_token } = await decode(device, (on_token) => generate(NEW_TOKENS, on_token));
     prefill.dispose();
-    const shape = await describeModel(folder);
+    const stored = dtype === "auto" ? "" : `, ${typeof dtype === "string" ? dtype : JSON.stringify(dtype)}`;
+    const shape = `${folder.name}, ${formatCount(parameters)} parameters${stored}`;
+    const basis = basisOf(device.caps);
     return steps.map((step) => {
       const times = taken.get(step)!;
       const wall = times.map((time) => time.wall);
@@ -118,8 +136,9 @@ export async function measureModel(
       return {
         ...{ kernel: "model", variant: step, planned: true, shape, check, first_ms: first[step]?.wall ?? null },
         ...{ ms: median(wall), ms_min: Math.min(...wall), cpu_ms: median(cpu), cpu_ms_min: Math.min(...cpu) },
-        ...{ gpu_ms: null, gpu_ms_min: null, rounds, repetitions: 1, basis: basisOf(device.caps) },
-        ...{ launches: 0, flops: 0, bytes: 0, footprint: 0, gflops: null, gbs: null, share: null, bound: null },
+        ...{ gpu_ms: null, gpu_ms_min: null, rounds, repetitions: 1, basis },
+        ...{ launches: step === "decode" ? per_token.launches : launches.get(step)!, ...work[step] },
+        ...{ footprint: work.load.bytes, ...rates(work[step], basis === "cpu" ? median(cpu) : median(wall)) },
         ...(tokens !== undefined && { tokens_per_second: (1000 * tokens) / median(wall) }),
         ...(step === "decode" && { per_token }),
       };
@@ -127,6 +146,12 @@ export async function measureModel(
   } finally {
     device.destroy();
   }
+}
+
+/** Billions a second. */
+function rates({ flops, bytes }: StepWork, ms: number): Pick<Measured, "gflops" | "gbs"> {
+  const rate = (count: number) => (count > 0 ? count / ms / 1e6 : null);
+  return { gflops: rate(flops), gbs: rate(bytes) };
 }
 
 /** Wall and CPU milliseconds of a call. */
@@ -147,7 +172,7 @@ function mean(times: readonly Times[]): Times {
 /** One token's time and costs, between the first and the last of a generation. */
 async function decode(
   device: Device,
-  generate: (max_new_tokens: number, on_token: (step: number) => void) => Promise<unknown>,
+  generate: (on_token: (step: number) => void) => Promise<unknown>,
 ): Promise<{ times: Times; per_token: PerToken }> {
   const now = () => {
     const { user, system } = process.cpuUsage();
@@ -162,7 +187,7 @@ async function decode(
     };
   };
   const marks: ReturnType<typeof now>[] = [];
-  await generate(NEW_TOKENS, () => marks.push(now()));
+  await generate(() => marks.push(now()));
   const [first, last] = [marks[0], marks[marks.length - 1]];
   const each = (of: (mark: typeof first) => number) => (of(last) - of(first)) / (marks.length - 1);
   return {
@@ -180,6 +205,7 @@ async function decode(
 function prefillOf(
   { device, language_model, config }: Model,
   L: number,
+  capacity: number,
 ): { run: () => Promise<void>; dispose: () => void } {
   const D = config.text_config.hidden_size;
   const inputs_embeds = device.tensor(new Random(1).normal(L * D), [1, L, D]);
@@ -187,7 +213,7 @@ function prefillOf(
   return {
     run: () =>
       device.scope(async () => {
-        const decoding = language_model.begin(1, L + NEW_TOKENS);
+        const decoding = language_model.begin(1, capacity);
         decoding.prefill({ inputs_embeds, attention_mask });
         await device.sync();
         decoding.dispose();
@@ -217,9 +243,13 @@ function randomInputs({ config, qformer, language_model }: Model): InstructBlipI
 }
 
 /** Generates over the cache, then asks one pass without a cache for the best token at each of those places. */
-async function checkDecoding(model: Model, inputs: InstructBlipInputs): Promise<{ share: number }> {
+async function checkDecoding(
+  model: Model,
+  inputs: InstructBlipInputs,
+  max_new_tokens: number,
+): Promise<{ share: number }> {
   const prompt = inputs.input_ids[0];
-  const [sequence] = await model.generate({ ...inputs, max_new_tokens: NEW_TOKENS, eos_token_id: null });
+  const [sequence] = await model.generate({ ...inputs, max_new_tokens, eos_token_id: null });
   // A generated image placeholder would be taken for another place of the image: compare up to there.
   const placeholder = sequence.indexOf(model.config.image_token!, prompt.length);
   const end = placeholder < 0 ? sequence.length : placeholder;
@@ -237,11 +267,10 @@ async function checkDecoding(model: Model, inputs: InstructBlipInputs): Promise<
   });
 }
 
-/** `shapes, 12.3 M parameters`. */
-async function describeModel({ name, path }: ModelFolder): Promise<string> {
+async function parametersOf({ path }: ModelFolder): Promise<number> {
   const checkpoint = await openCheckpoint(path);
   let parameters = 0;
   for (const { shape } of checkpoint.tensors.values()) parameters += sizeOf(shape);
   await checkpoint.close();
-  return `${name}, ${formatCount(parameters)} parameters`;
+  return parameters;
 }

@@ -39,6 +39,9 @@ const MODEL_COLUMNS: readonly Column[] = [
   { title: "min", cell: (row) => formatTime(row.ms_min) },
   { title: "cpu", cell: (row) => formatTime(row.cpu_ms) },
   { title: "tokens/s", cell: (row) => formatRate(row.tokens_per_second ?? null) },
+  { title: "GFLOP/s", cell: (row) => formatRate(row.gflops) },
+  { title: "GB/s", cell: (row) => formatRate(row.gbs) },
+  { title: "of limit", left: true, cell: limit },
   { title: "launches", cell: (row) => perToken(row, "launches") },
   { title: "submits", cell: (row) => perToken(row, "submits") },
   { title: "bind groups", cell: (row) => perToken(row, "bind_groups") },
@@ -63,6 +66,7 @@ function kernelLegend(rows: readonly Row[]): string[] {
 const MODEL_LEGEND = [
   "check: tokens generated over the cache, against one pass without a cache. first: on a fresh device, compiling included.",
   "prefill: the language model alone. first token: image, Q-Former and prefill. tokens/s: by the wall clock.",
+  "GFLOP/s, GB/s: of matrices and attention, of weights and cache, on the clock that kernels have. of limit: as above.",
   "launches, submits, bind groups made, buffers created: for one decoded token.",
 ];
 
