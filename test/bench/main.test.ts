@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { formatRows, parseRows } from "../../bench/rows.ts";
+import { VARIANTS } from "../../src/tensor/plan.ts";
 import { withoutDawn } from "../dawn.ts";
 import { row } from "./row.ts";
 
