@@ -56,7 +56,8 @@ export async function saveModel(
     },
   }));
   await writeCheckpoint(folder, counted, { ...options, total_parameters, signal });
-  await saveConfig(folder, config, weights.dtype === "auto" ? undefined : weights.dtype);
+  const { dtype } = weights;
+  await saveConfig(folder, config, typeof dtype === "string" && dtype !== "auto" ? dtype : undefined);
 }
 
 /** The entries under the names that transformers gives them. */

@@ -8,7 +8,8 @@
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { type RecordOptions, recording } from "../modules/record.ts";
-import { type LoadOptions, type StorageDType, Weights } from "../modules/weights.ts";
+import { checkStorage, type StorageDType } from "../modules/storage_dtype.ts";
+import { type LoadOptions, Weights } from "../modules/weights.ts";
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { type Device, openDevice, type Tracer } from "../tensor/device.ts";
 import { InputError, WeightError } from "../tensor/errors.ts";
@@ -100,7 +101,10 @@ export interface GenerateOptions extends GenerationOptions {
 export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   /** Default: a device opened for this model, and destroyed with it. */
   device?: Device;
-  /** What matrices are stored as; arithmetic is f32 always. Default "auto": as in the checkpoint. */
+  /**
+   * What matrices are stored as, all of them or by part: `{ vision_model: "f16", language_model: "int4" }`. Arithmetic is
+   * f32 always. Default "auto": as in the checkpoint.
+   */
   dtype?: StorageDType;
   /**
    * Gives Vicuna the special token ids of its tokenizer, eos and bos 2, pad 32000, in place of those in published configs,
@@ -192,21 +196,24 @@ export abstract class VisionLanguageModel<
       typeof from === "string" ? await platform().openFolder(from, { on_download, signal: load.signal }) : from;
     let config = Model.config_class.parse(await folder.text("config.json", 2 ** 20));
     const checkpoint = await Checkpoint.open(folder);
-    if (fix_vicuna_token_ids) {
-      const rows = checkpoint.tensors.get("language_model.model.embed_tokens.weight")?.shape[0] ?? 0;
-      config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
-    }
-    const opened = device ?? (await openDevice());
-    const weights = Weights.open(checkpoint, opened, dtype);
+    let weights: Weights | undefined;
+    let opened = device;
     try {
+      checkStorage(dtype, checkpoint.tensors.keys());
+      if (fix_vicuna_token_ids) {
+        const rows = checkpoint.tensors.get("language_model.model.embed_tokens.weight")?.shape[0] ?? 0;
+        config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
+      }
+      opened ??= await openDevice();
+      weights = Weights.open(checkpoint, opened, dtype);
       const model = new Model(weights, config);
       model.#ownsDevice = device === undefined;
       model.warnings.push(...checkpoint.warnings, ...model.#check());
       await Promise.all([weights.load(load), compile ? model.#compile() : undefined]);
       return model;
     } catch (error) {
-      weights.dispose();
-      if (!device) opened.destroy();
+      weights?.dispose();
+      if (!device) opened?.destroy();
       throw error;
     } finally {
       await checkpoint.close();

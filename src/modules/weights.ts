@@ -4,13 +4,16 @@
  * small buffer. Strict both ways: what is missing throws, what is left over is listed.
  */
 import type { Device } from "../tensor/device.ts";
-import { DTYPES, type FloatDType, type WeightDType } from "../tensor/dtype.ts";
+import { DTYPES, type FloatDType } from "../tensor/dtype.ts";
 import { nearest, WeightError } from "../tensor/errors.ts";
 import { isQuantized } from "../tensor/quantize.ts";
 import type { Checkpoint, TensorEntry } from "../tensor/safetensors.ts";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { convert, Weight } from "../tensor/weight.ts";
+import { type StorageDType, storageOf } from "./storage_dtype.ts";
+
+export type { StorageDType } from "./storage_dtype.ts";
 
 /** How far a load has come. */
 export interface LoadProgress {
@@ -24,9 +27,6 @@ export interface LoadOptions {
   on_progress?: (progress: LoadProgress) => void;
   signal?: AbortSignal | undefined;
 }
-
-/** What matrices are stored as on the GPU: as in the file, or one dtype for all. Arithmetic is f32 whatever it is. */
-export type StorageDType = "auto" | WeightDType;
 
 type Sink = (byteOffset: number, bytes: Uint8Array) => void;
 
@@ -45,7 +45,7 @@ const UPLOAD_WINDOW = 256 * 2 ** 20;
 export class Weights {
   /** Where in the checkpoint this walker stands; `""` at the root. */
   readonly path: string;
-  /** What matrices are stored as from here on. */
+  /** What matrices are stored as. */
   readonly dtype: StorageDType;
   readonly #ledger: Ledger;
 
@@ -55,7 +55,7 @@ export class Weights {
     this.#ledger = ledger;
   }
 
-  /** A walker at the root of `checkpoint`, allocating on `device`. */
+  /** A walker at the root of `checkpoint`, allocating on `device`. `dtype` has been through checkStorage(). */
   static open(checkpoint: Checkpoint, device: Device, dtype: StorageDType = "auto"): Weights {
     return new Weights("", dtype, { checkpoint, device, sinks: new Map(), parameters: new Map(), others: [] });
   }
@@ -71,7 +71,9 @@ export class Weights {
 
   /** The same place, where no number loses precision: stored as in the file, or as f32 if another dtype was asked for. */
   lossless(): Weights {
-    return new Weights(this.path, this.dtype === "auto" ? "auto" : "f32", this.#ledger);
+    const { dtype } = this;
+    if (typeof dtype === "string") return new Weights(this.path, dtype === "auto" ? "auto" : "f32", this.#ledger);
+    return new Weights(this.path, { ...dtype, [this.path]: "f32" }, this.#ledger);
   }
 
   /** Whether the checkpoint has `name` here. */
@@ -104,7 +106,7 @@ export class Weights {
     const known = this.#ledger.parameters.get(key);
     if (known) return known as Weight;
     const dtype = this.#expect(name, stored);
-    const weight = new Weight(this.device, shape, this.dtype === "auto" ? dtype : this.dtype, key);
+    const weight = new Weight(this.device, shape, storageOf(this.dtype, key, dtype), key);
     this.#register(key, weight, (byteOffset, bytes) => weight.write(byteOffset, bytes, dtype));
     return weight;
   }

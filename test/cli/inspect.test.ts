@@ -10,7 +10,7 @@ import { formatInspection, type Inspection, inspect } from "../../src/instructbl
 import { DEFAULT_LIMITS, planMemory } from "../../src/instructblip/cli/memory_plan.ts";
 import { InstructBlipConfig } from "../../src/instructblip/config.ts";
 import { KVCache } from "../../src/modules/kv_cache.ts";
-import type { StorageDType } from "../../src/modules/weights.ts";
+import type { StorageDType } from "../../src/modules/storage_dtype.ts";
 import type { DeviceOptions } from "../../src/tensor/device.ts";
 import { Checkpoint, type CheckpointTensor } from "../../src/tensor/safetensors.ts";
 import { sizeOf } from "../../src/tensor/shape.ts";
@@ -162,7 +162,7 @@ test.each(["f16", "bf16"] as const)("BLIP-2's Q-Former stays as it is with --dty
 });
 
 describe("the memory plan of odd_widths", () => {
-  it.each(["f32", "f16", "bf16"] as const)("is what is allocated with --dtype %s", async (dtype) => {
+  it.each(["f32", "f16", "bf16", "int8", "int4"] as const)("is what is allocated with --dtype %s", async (dtype) => {
     const { device, weights, use } = await planned("odd_widths", dtype);
     expect(weights).toMatchObject({ bytes: use.live, split: 0, pieces: 0 });
     device.destroy();
@@ -191,6 +191,9 @@ describe("the memory plan", () => {
       { dtype: "f32", bytes: 32001 * 4096 * 4 + table, split: 1, pieces: 4 },
       { dtype: "f16", bytes: 32001 * 4096 * 2 + table, split: 1, pieces: 2 },
       { dtype: "bf16", bytes: 32001 * 4096 * 2 + table, split: 1, pieces: 2 },
+      { dtype: "int8", bytes: 32001 * (4096 + 256) + table, split: 1, pieces: 2 },
+      // A head stays int8 under int4.
+      { dtype: "int4", bytes: 32001 * (4096 + 256) + table, split: 1, pieces: 2 },
     ]);
     // Vicuna-7B: 32 layers, 32 heads of 128, keys and values in f32.
     expect(plan.kv_cache).toEqual({ bytes_per_token: 2 ** 20, max_tokens: 8192 });

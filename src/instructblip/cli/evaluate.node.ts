@@ -1,7 +1,7 @@
 /** `evaluate` and `merge`: a task's questions answered and scored, whole or in parts that are added up. */
 import { basename, dirname, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
-import type { StorageDType } from "../../modules/weights.ts";
+import { formatStorage, type StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type AnyProcessor, AutoProcessor } from "../auto_processor.ts";
 import { METRICS, type Metric } from "../evaluation/metrics.ts";
@@ -64,7 +64,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
     task,
     model: folder.name,
     model_sha256: await identityOf(folder),
-    dtype,
+    dtype: formatStorage(dtype),
     ...(fix_vicuna_token_ids && { fix_vicuna_token_ids }),
     data: basename(evaluation.data),
     data_sha256: sha256,

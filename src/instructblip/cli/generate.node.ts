@@ -4,7 +4,7 @@ import { access, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { Readable } from "node:stream";
-import type { StorageDType } from "../../modules/weights.ts";
+import type { StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type AnyProcessor, AutoProcessor } from "../auto_processor.ts";
 import { type Shard, sizeOf } from "../evaluation/part.ts";

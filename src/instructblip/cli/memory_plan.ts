@@ -2,7 +2,8 @@
  * How much GPU memory a checkpoint will take, from its headers and config alone: nothing is loaded. Weights and cache
  * are what the engine will allocate to the byte (test/cli/inspect.test.ts compares); activations are an estimate.
  */
-import type { WeightDType } from "../../tensor/dtype.ts";
+import { type OneDType, STORAGE_DTYPES, storageOf } from "../../modules/storage_dtype.ts";
+import type { FloatDType, WeightDType } from "../../tensor/dtype.ts";
 import { rowBytes } from "../../tensor/quantize.ts";
 import type { CheckpointTensor } from "../../tensor/safetensors.ts";
 import { sizeOf } from "../../tensor/shape.ts";
@@ -34,7 +35,7 @@ export interface MemoryPlan {
 }
 
 export interface WeightsPlan {
-  readonly dtype: "auto" | WeightDType;
+  readonly dtype: OneDType;
   readonly bytes: number;
   /** Matrices larger than the binding limit, and the pieces they are split into. */
   readonly split: number;
@@ -54,9 +55,7 @@ export function planMemory(
   const prompt_tokens = frames * config.num_query_tokens + 32;
   return {
     binding_limit,
-    weights: (["auto", "f32", "f16", "bf16"] as const).map((dtype) =>
-      planWeights(tensors, config, binding_limit, dtype),
-    ),
+    weights: STORAGE_DTYPES.map((dtype) => planWeights(tensors, config, binding_limit, dtype)),
     kv_cache: {
       bytes_per_token: 2 * num_hidden_layers * headBytes,
       max_tokens: Math.floor(binding_limit / headBytes),
@@ -69,12 +68,12 @@ function planWeights(
   tensors: ReadonlyMap<string, CheckpointTensor>,
   config: VisionLanguageConfig,
   limit: number,
-  dtype: "auto" | WeightDType,
+  dtype: OneDType,
 ): WeightsPlan {
   const { text_config } = config;
-  const storedAs = (name: string, found: WeightDType): WeightDType => {
-    if (dtype === "auto") return found;
-    return config instanceof Blip2Config && name.startsWith("qformer.") ? "f32" : dtype; // as in blip_2.ts
+  const storedAs = (name: string, found: FloatDType): WeightDType => {
+    const lossless = config instanceof Blip2Config && name.startsWith("qformer."); // as in blip_2.ts
+    return storageOf(lossless && dtype !== "auto" ? "f32" : dtype, name, found);
   };
   let bytes = text_config.model_type === "llama" ? allocated(rotaryRows(text_config) * text_config.dim_of_head * 4) : 0;
   let split = 0;

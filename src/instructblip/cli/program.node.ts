@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
 import { ENV } from "../../tensor/env.ts";
 import { METRICS } from "../evaluation/metrics.ts";
 import type { Shard } from "../evaluation/part.ts";
@@ -278,9 +279,19 @@ const GENERATION = [
   ["--max-time <seconds>", "maxTime", "max_time", positive, "begin no further token after this"],
 ] as const;
 
+/** A number type, or several by part. */
 const dtypeOption = () =>
-  new Option("--dtype <type>", "how weights are stored on the GPU; arithmetic is f32")
-    .choices(["auto", "f32", "f16", "bf16"])
+  new Option(
+    "--dtype <type>",
+    `how weights are stored on the GPU: ${STORAGE_DTYPES.join(", ")}; by part: language_model=int4,vision_model=f16`,
+  )
+    .argParser((value) => {
+      try {
+        return parseStorage(value);
+      } catch (error) {
+        throw new InvalidArgumentError((error as Error).message);
+      }
+    })
     .default("auto", "auto: as in the checkpoint");
 
 const vicunaOption = () =>

@@ -1,4 +1,6 @@
 /** `trace`: one forward pass, its tensors written to a .safetensors file under the names that Hugging Face gives them. */
+
+import type { StorageDType } from "../../modules/storage_dtype.ts";
 import { traceOutputs } from "../../modules/trace.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { TensorEntry } from "../../tensor/safetensors.ts";
@@ -19,7 +21,7 @@ export interface TraceOptions {
   out: string;
   decoderInputIds?: readonly number[];
   all?: boolean;
-  dtype: "auto" | "f32" | "f16" | "bf16";
+  dtype: StorageDType;
 }
 
 export async function runTrace(options: TraceOptions, run: Run): Promise<void> {

@@ -1,0 +1,30 @@
+import { expect, test } from "vitest";
+import { testDevice } from "../device.ts";
+import { compareStorages, GATES, passes } from "./quantized.ts";
+
+test("twelve questions: each storage keeps f32's answers, and its logits as near as it must", async () => {
+  const rows = await compareStorages(await testDevice(), ["f16", "bf16", "int8", "int4"], 12);
+  for (const row of rows) {
+    expect(passes(row), JSON.stringify(row)).not.toBe(false);
+    expect(row.tokens).toBeGreaterThanOrEqual(24);
+    // The checkpoint answers with a wide margin: even int4 changes no answer of these.
+    expect(row.sameAnswers, row.dtype).toBe(1);
+    expect(row.accuracy, row.dtype).toBeGreaterThanOrEqual(0.9);
+  }
+  // They are stored as they say: each loses more than the one before. The file is f16.
+  const [f32, f16, bf16, int8, int4] = rows.map(({ meanKl }) => meanKl);
+  expect([f32, f16]).toEqual([0, 0]);
+  expect(bf16).toBeGreaterThan(1e-10);
+  expect(int8).toBeGreaterThan(bf16);
+  expect(int4).toBeGreaterThan(2 * int8);
+}, 300_000);
+
+test("a gate can fail", () => {
+  const row = { dtype: "int4", tokens: 9, meanKl: 0.01, kl99: 1, maxKl: 2, top1: 0.95, sameAnswers: 1, accuracy: 1 };
+  expect(passes(row)).toBe(true);
+  expect(passes({ ...row, meanKl: 0.04 })).toBe(false);
+  expect(passes({ ...row, top1: 0.92 })).toBe(false);
+  expect(passes({ ...row, dtype: "int8" })).toBe(false);
+  expect(passes({ ...row, dtype: "language_model=int4" })).toBeUndefined();
+  expect(Object.keys(GATES)).toEqual(["f32", "f16", "int8", "int4"]);
+});
