@@ -12,9 +12,8 @@ import {
   type VideoBatchFeature,
 } from "./instructblip_video_processor.ts";
 import { readJson } from "./json_file.ts";
-import type { OpenFolderOptions } from "./platform.ts";
 import { type BatchFeature, InstructBlipProcessor, type ProcessorBase, type ProcessorInput } from "./processor.ts";
-import { folderOf } from "./processor_files.ts";
+import { folderOf, type ProcessorFromPretrainedOptions } from "./processor_files.ts";
 
 /** Any processor, called alike; `processor_class` says which it is. Only a video's takes lists of frames. */
 export interface AnyProcessor extends ProcessorBase {
@@ -40,15 +39,18 @@ export const AutoProcessor = {
    * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder
    * @throws ConfigError UNSUPPORTED_PROCESSOR and those of the processor; WeightError; the signal's reason
    */
-  async from_pretrained(from: string | Folder, options?: OpenFolderOptions): Promise<AnyProcessor> {
-    const folder = await folderOf(from, options);
+  async from_pretrained(
+    from: string | Folder,
+    { backend, ...open }: ProcessorFromPretrainedOptions = {},
+  ): Promise<AnyProcessor> {
+    const folder = await folderOf(from, open);
     const { name, file } = await processorClass(folder);
     if (!Object.hasOwn(PROCESSORS, name)) {
       throw new ConfigError("UNSUPPORTED_PROCESSOR", `${file}: no processor here is for ${JSON.stringify(name)}`, {
         hint: `there are ${Object.keys(PROCESSORS).join(", ")}`,
       });
     }
-    return (await PROCESSORS[name as keyof typeof PROCESSORS].from_pretrained(folder)) as AnyProcessor;
+    return (await PROCESSORS[name as keyof typeof PROCESSORS].from_pretrained(folder, { backend })) as AnyProcessor;
   },
 };
 

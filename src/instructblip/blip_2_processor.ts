@@ -5,9 +5,8 @@
  */
 import type { Folder } from "../tensor/source.ts";
 import { BlipImageProcessor } from "./image_processor.ts";
-import type { OpenFolderOptions } from "./platform.ts";
 import { type BatchFeature, baseOf, type ProcessorBase, type ProcessorInput } from "./processor.ts";
-import { folderOf, readQueryCount, saveProcessor } from "./processor_files.ts";
+import { folderOf, type ProcessorFromPretrainedOptions, readQueryCount, saveProcessor } from "./processor_files.ts";
 import {
   encodePrompts,
   type ImageInput,
@@ -41,11 +40,14 @@ export const Blip2Processor = {
    * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder
    * @throws ConfigError, WeightError; the signal's reason
    */
-  async from_pretrained(from: string | Folder, options?: OpenFolderOptions): Promise<Blip2Processor> {
-    const folder = await folderOf(from, options);
+  async from_pretrained(
+    from: string | Folder,
+    { backend, ...open }: ProcessorFromPretrainedOptions = {},
+  ): Promise<Blip2Processor> {
+    const folder = await folderOf(from, open);
     const num_query_tokens = await readQueryCount(folder);
     return makeBlip2Processor(
-      await BlipImageProcessor.from_pretrained(folder),
+      await BlipImageProcessor.from_pretrained(folder, backend),
       await Tokenizer.from_pretrained(folder),
       num_query_tokens,
     );

@@ -1,9 +1,10 @@
 /**
- * From pixels to `pixel_values`: Hugging Face's BlipImageProcessor with its PIL backend, byte for byte. Resizing is Pillow's
- * (two passes on 8-bit numbers in fixed point), not the bicubic of the position embeddings, which is another one. Decoding
- * files is image.node.ts and image.browser.ts; nothing here needs a platform.
+ * From pixels to `pixel_values`: Hugging Face's BlipImageProcessor, byte for byte, with its PIL backend or its torchvision
+ * one. Resizing is theirs (two passes on 8-bit numbers in fixed point), not the bicubic of the position embeddings, which
+ * is another one. Decoding files is image.node.ts and image.browser.ts; nothing here needs a platform.
  *
- * Sources: transformers 5.18 image_processing_backends.py (PilBackend) and image_transforms.py; Pillow Resample.c, Geometry.c.
+ * Sources: transformers 5.18 image_processing_backends.py and image_transforms.py; Pillow Resample.c, Geometry.c; PyTorch
+ * aten/src/ATen/native/cpu/UpSampleKernel.cpp and UpSampleKernelAVXAntialias.h.
  */
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError, type EngineError, InputError, nearest } from "../tensor/errors.ts";
@@ -36,6 +37,13 @@ export interface PixelValues {
 /** Pillow's numbers for its filters, as they stand in preprocessor_config.json. */
 export const RESAMPLING = { nearest: 0, lanczos: 1, bilinear: 2, bicubic: 3, box: 4, hamming: 5 } as const;
 
+/**
+ * Whose arithmetic. PIL's is the reference, and LAVIS's. torchvision's, Hugging Face's choice where it is installed, weighs
+ * in 16 bits and folds the rescaling into the normalising: a level more or less in a few bytes of a thousand, as PyTorch
+ * computes on x86 and ARM processors (not on a GPU). Only InstructBLIP-Video has no other in Hugging Face.
+ */
+export type ImageBackend = "pil" | "torchvision";
+
 /** Call-time options, named as Hugging Face names them; each overrides what the file says. */
 export interface ImageOptions {
   /** Accepted for compatibility; pictures are RGB once decoded, and tensors are never converted. */
@@ -64,6 +72,7 @@ interface Settings {
   do_normalize: boolean;
   mean: number[];
   std: number[];
+  backend: ImageBackend;
 }
 
 const DEFAULTS: JsonRecord = {
@@ -86,17 +95,22 @@ export const MAX_IMAGES = 512;
 /** Makes `pixel_values` of decoded pictures. */
 export class BlipImageProcessor {
   readonly config: Readonly<JsonRecord>;
+  readonly backend: ImageBackend;
 
   /**
    * @param config what preprocessor_config.json says; keys that do not concern pixels are ignored
    * @param file its name, for messages
-   * @throws ConfigError CONFIG_IMAGE
+   * @throws ConfigError CONFIG_IMAGE; InputError IMAGE_OPTION for another backend than the two
    */
-  constructor(config: JsonRecord = {}, file = "preprocessor_config.json") {
+  constructor(config: JsonRecord = {}, file = "preprocessor_config.json", backend: ImageBackend = "pil") {
+    if (!["pil", "torchvision"].includes(backend)) {
+      throw new InputError("IMAGE_OPTION", `backend must be "pil" or "torchvision", got ${JSON.stringify(backend)}`);
+    }
+    this.backend = backend;
     const given = Object.entries(config).filter(([key, value]) => Object.hasOwn(DEFAULTS, key) && value !== null);
     this.config = { ...DEFAULTS, ...Object.fromEntries(given) };
     const fail = (message: string, hint?: string) => new ConfigError("CONFIG_IMAGE", `${file}: ${message}`, { hint });
-    settingsOf(this.config, fail);
+    settingsOf(this.config, backend, fail);
     for (const key of ["do_center_crop", "do_pad"]) {
       if (config[key]) throw fail(`${key} is not supported: BLIP squashes the whole picture to one size`);
     }
@@ -107,19 +121,19 @@ export class BlipImageProcessor {
    *
    * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
    */
-  static async from_pretrained(folder: Folder): Promise<BlipImageProcessor> {
+  static async from_pretrained(folder: Folder, backend?: ImageBackend): Promise<BlipImageProcessor> {
     const nested = (await readJson(folder, "processor_config.json"))?.image_processor;
     if (nested !== undefined) {
       if (typeof nested !== "object" || nested === null || Array.isArray(nested)) {
         throw new ConfigError("CONFIG_JSON", "processor_config.json: image_processor must be an object");
       }
-      return new BlipImageProcessor(nested as JsonRecord, "processor_config.json");
+      return new BlipImageProcessor(nested as JsonRecord, "processor_config.json", backend);
     }
     const config = await readJson(folder, "preprocessor_config.json");
     if (!config) {
       throw new ConfigError("CONFIG_MISSING", `${folder.name}: no processor_config.json or preprocessor_config.json`);
     }
-    return new BlipImageProcessor(config);
+    return new BlipImageProcessor(config, "preprocessor_config.json", backend);
   }
 
   /** What processor_config.json says of it, and preprocessor_config.json. */
@@ -145,7 +159,7 @@ export class BlipImageProcessor {
       if (!IMAGE_OPTIONS.includes(key)) throw fail(`unknown image option ${key}`, suggestion(key));
     }
     const given = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
-    const settings = settingsOf({ ...this.config, ...Object.fromEntries(given) }, fail);
+    const settings = settingsOf({ ...this.config, ...Object.fromEntries(given) }, this.backend, fail);
     if (images.length === 0) throw new InputError("BAD_PIXELS", "no image was given");
     if (images.length > MAX_IMAGES) {
       throw new InputError("BATCH_LIMIT", `${images.length} images in one batch, the limit is ${MAX_IMAGES}`);
@@ -191,7 +205,7 @@ function suggestion(key: string): string | undefined {
 type Fail = (message: string, hint?: string) => EngineError;
 
 /** Checks everything that a config file or a caller may say, and brings it to one form. */
-function settingsOf(config: Readonly<JsonRecord>, fail: Fail): Settings {
+function settingsOf(config: Readonly<JsonRecord>, backend: ImageBackend, fail: Fail): Settings {
   const flag = (key: string): boolean => {
     const value = config[key];
     if (typeof value !== "boolean") throw fail(`${key} must be true or false, got ${JSON.stringify(value)}`);
@@ -213,6 +227,9 @@ function settingsOf(config: Readonly<JsonRecord>, fail: Fail): Settings {
   if (typeof resample !== "number" || !Number.isInteger(resample) || resample < 0 || resample > 5) {
     throw fail(`resample must be one of Pillow's filters 0 … 5, got ${JSON.stringify(resample)}`);
   }
+  if (backend === "torchvision" && resample !== RESAMPLING.bilinear && resample !== RESAMPLING.bicubic) {
+    throw fail(`resample ${resample} is not one that the torchvision backend has here, only 2 and 3`);
+  }
   const std = triple("image_std");
   if (std.some((x) => Math.fround(x) === 0)) throw fail(`image_std must not contain 0, got ${JSON.stringify(std)}`);
   flag("do_convert_rgb");
@@ -225,6 +242,7 @@ function settingsOf(config: Readonly<JsonRecord>, fail: Fail): Settings {
     do_normalize: flag("do_normalize"),
     mean: triple("image_mean"),
     std,
+    backend,
   };
 }
 
@@ -261,7 +279,7 @@ function preprocessOne(
   const { height, width, data } = "shape" in image ? channelsLast(image, format, name) : checked(image, name);
   if (data instanceof Float32Array) return preprocessFloat({ width, height, data }, settings, name);
   let rgb: RgbImage = { width, height, data };
-  if (settings.do_resize) rgb = resize(rgb, settings.width, settings.height, settings.resample);
+  if (settings.do_resize) rgb = resize(rgb, settings.width, settings.height, settings.resample, settings.backend);
   // A byte has 256 values, so the whole arithmetic is three tables.
   const tables = [0, 1, 2].map((c) => Float32Array.from({ length: 256 }, (_, u8) => normalized(u8, c, settings)));
   return toPlanes(rgb, (value, c) => tables[c][value]);
@@ -279,6 +297,9 @@ function preprocessFloat(
   const { width, height, data } = image;
   if (!data.every((x) => Number.isFinite(x))) throw new InputError("BAD_PIXELS", `${name}: a pixel is not finite`);
   if (!settings.do_resize) return toPlanes(image, (value, c) => normalized(value, c, settings));
+  if (settings.backend === "torchvision") {
+    throw new InputError("BAD_PIXELS", `${name}: the torchvision backend resizes bytes only, not f32 pixels`);
+  }
   // numpy.allclose(image, image.astype(int)): within 1e-8 + 1e-5 |whole|.
   const whole = data.every((x) => Math.abs(x - Math.trunc(x)) <= 1e-8 + 1e-5 * Math.abs(Math.trunc(x)));
   const top = whole ? 255 : 1;
@@ -291,12 +312,23 @@ function preprocessFloat(
   return toPlanes(resized, (value, c) => normalized(back[value], c, settings));
 }
 
-/** `f32((f32(f64(x) * factor) - f32(mean)) / f32(std))`, each step rounded as numpy rounds it. */
+/** `f32((f32(f64(x) * factor) - f32(mean)) / f32(std))`, each step rounded as numpy rounds it; torch folds the factor. */
 function normalized(value: number, channel: number, settings: Settings): number {
+  if (settings.backend === "torchvision") return normalizedByTorch(value, channel, settings);
   const x = settings.do_rescale ? Math.fround(value * settings.rescale_factor) : value;
   if (!settings.do_normalize) return x;
   const centred = Math.fround(x - Math.fround(settings.mean[channel]));
   return Math.fround(centred / Math.fround(settings.std[channel]));
+}
+
+/** `(x - mean / factor) / (std / factor)`, every number and every step f32. */
+function normalizedByTorch(value: number, channel: number, settings: Settings): number {
+  const { do_rescale, do_normalize, rescale_factor } = settings;
+  if (!do_normalize) return do_rescale ? Math.fround(value * Math.fround(rescale_factor)) : value;
+  const inverse = do_rescale ? Math.fround(1 / rescale_factor) : 1;
+  const mean = Math.fround(Math.fround(settings.mean[channel]) * inverse);
+  const std = Math.fround(Math.fround(settings.std[channel]) * inverse);
+  return Math.fround(Math.fround(value - mean) / std);
 }
 
 /** `[H, W, 3]` to `[3, H, W]`, each value through `map`. */
@@ -394,7 +426,7 @@ function sinc(x: number): number {
   return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
 }
 
-/** 32 bits less 8 for the pixel and 2 for overshoot. */
+/** Pillow's: 32 bits less 8 for the pixel and 2 for overshoot. */
 const PRECISION_BITS = 22;
 
 /** Fixed-point weights of one pass: output `i` is made of the `count[i]` inputs from `first[i]`. */
@@ -404,9 +436,11 @@ interface Taps {
   /** i32[outputs, stride] */
   weights: Int32Array;
   stride: number;
+  /** Bits behind the point. */
+  bits: number;
 }
 
-function makeTaps(inputs: number, outputs: number, resample: number): Taps {
+function makeTaps(inputs: number, outputs: number, resample: number, backend: ImageBackend): Taps {
   const filter = FILTERS[resample];
   const scale = inputs / outputs;
   const filterScale = Math.max(scale, 1); // widened when shrinking: that is the antialiasing
@@ -414,30 +448,39 @@ function makeTaps(inputs: number, outputs: number, resample: number): Taps {
   const stride = Math.ceil(support) * 2 + 1;
   const first = new Int32Array(outputs);
   const count = new Int32Array(outputs);
-  const weights = new Int32Array(outputs * stride);
-  const row = new Float64Array(stride);
+  const exact = new Float64Array(outputs * stride);
   for (let i = 0; i < outputs; i++) {
     const center = (i + 0.5) * scale;
     const low = Math.max(0, Math.trunc(center - support + 0.5));
     const high = Math.min(inputs, Math.trunc(center + support + 0.5));
+    const row = exact.subarray(i * stride, i * stride + high - low);
     let sum = 0;
     for (let x = low; x < high; x++) {
       // By the reciprocal, as Pillow: dividing rounds differently.
       row[x - low] = filter.kernel((x - center + 0.5) * (1 / filterScale));
       sum += row[x - low];
     }
-    for (let x = 0; x < high - low; x++) {
-      const weight = (sum === 0 ? row[x] : row[x] / sum) * 2 ** PRECISION_BITS;
-      weights[i * stride + x] = Math.trunc(weight < 0 ? weight - 0.5 : weight + 0.5);
-    }
+    if (sum !== 0) for (let x = 0; x < row.length; x++) row[x] /= sum;
     first[i] = low;
     count[i] = high - low;
   }
-  return { first, count, weights, stride };
+  const bits = backend === "pil" ? PRECISION_BITS : bitsOf16(exact);
+  const weights = new Int32Array(exact.length);
+  for (let i = 0; i < exact.length; i++) weights[i] = Math.trunc(exact[i] * 2 ** bits + (exact[i] < 0 ? -0.5 : 0.5));
+  return { first, count, weights, stride, bits };
+}
+
+/** As many bits behind the point as let the largest weight fit 16 bits: PyTorch's, of all weights of a pass. */
+function bitsOf16(weights: Float64Array): number {
+  let largest = 0;
+  for (const weight of weights) if (weight > largest) largest = weight;
+  let bits = 0;
+  while (bits < PRECISION_BITS && Math.trunc(0.5 + largest * 2 ** (bits + 1)) < 2 ** 15) bits++;
+  return bits;
 }
 
 /**
- * Pillow's `Image.resize` of an RGB picture, byte for byte: rows first, then columns, each pass rounded to bytes, a pass
+ * Pillow's `Image.resize` of an RGB picture, or torch's `interpolate` with antialias, byte for byte: rows first, then columns, each pass rounded to bytes, a pass
  * left out where that side keeps its length.
  *
  * @throws InputError IMAGE_TOO_LARGE
@@ -447,68 +490,70 @@ export function resize(
   width: number,
   height: number,
   resample: number = RESAMPLING.bicubic,
+  backend: ImageBackend = "pil",
 ): RgbImage {
   if (resample === RESAMPLING.nearest) return resizeNearest(image, width, height);
   let result = image;
   // Resizing one column by rows only repeats it, so the columns may come first: a strip of a million pixels is then quick.
-  if (image.width === 1 && height !== image.height) result = resizeColumns(result, height, resample);
-  if (width !== result.width) result = resizeRows(result, width, resample);
-  if (height !== result.height) result = resizeColumns(result, height, resample);
+  if (image.width === 1 && height !== image.height) result = resizeColumns(result, height, resample, backend);
+  if (width !== result.width) result = resizeRows(result, width, resample, backend);
+  if (height !== result.height) result = resizeColumns(result, height, resample, backend);
   return result;
 }
 
 /** Bytes between the two passes, which only a very long picture needs. */
 const MAX_BETWEEN = 2 ** 30;
-const HALF = 1 << (PRECISION_BITS - 1);
 
-function clip(sum: number): number {
-  const value = sum >> PRECISION_BITS;
+function clip(sum: number, bits: number): number {
+  const value = sum >> bits;
   return value < 0 ? 0 : value > 255 ? 255 : value;
 }
 
-function resizeRows(image: RgbImage, width: number, resample: number): RgbImage {
+function resizeRows(image: RgbImage, width: number, resample: number, backend: ImageBackend): RgbImage {
   const { height, data } = image;
   if (width * height * 3 > MAX_BETWEEN) {
     throw new InputError("IMAGE_TOO_LARGE", `a picture of ${image.width} x ${height} pixels is too long to be resized`);
   }
-  const { first, count, weights, stride } = makeTaps(image.width, width, resample);
+  const { first, count, weights, stride, bits } = makeTaps(image.width, width, resample, backend);
+  const half = 1 << (bits - 1);
   const out = new Uint8Array(width * height * 3);
   let to = 0;
   for (let y = 0; y < height; y++) {
     const row = y * image.width * 3;
     for (let x = 0; x < width; x++) {
       let at = row + first[x] * 3;
-      let red = HALF;
-      let green = HALF;
-      let blue = HALF;
+      let red = half;
+      let green = half;
+      let blue = half;
       for (let k = x * stride, end = k + count[x]; k < end; k++) {
         const weight = weights[k];
         red += data[at++] * weight;
         green += data[at++] * weight;
         blue += data[at++] * weight;
       }
-      out[to++] = clip(red);
-      out[to++] = clip(green);
-      out[to++] = clip(blue);
+      out[to++] = clip(red, bits);
+      out[to++] = clip(green, bits);
+      out[to++] = clip(blue, bits);
     }
   }
   return { width, height, data: out };
 }
 
-function resizeColumns(image: RgbImage, height: number, resample: number): RgbImage {
+function resizeColumns(image: RgbImage, height: number, resample: number, backend: ImageBackend): RgbImage {
   const { width, data } = image;
-  const { first, count, weights, stride } = makeTaps(image.height, height, resample);
+  const { first, count, weights, stride, bits } = makeTaps(image.height, height, resample, backend);
+  const half = 1 << (bits - 1);
   const bytes = width * 3;
   const out = new Uint8Array(bytes * height);
   const sums = new Float64Array(bytes);
   for (let y = 0; y < height; y++) {
-    sums.fill(HALF);
+    sums.fill(half);
     for (let k = 0; k < count[y]; k++) {
       const weight = weights[y * stride + k];
       const row = (first[y] + k) * bytes;
       for (let i = 0; i < bytes; i++) sums[i] += data[row + i] * weight;
     }
-    for (let i = 0; i < bytes; i++) out[y * bytes + i] = clip(sums[i]);
+    for (let i = 0; i < bytes; i++) out[y * bytes + i] = clip(sums[i], bits);
   }
   return { width, height, data: out };
 }

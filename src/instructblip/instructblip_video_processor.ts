@@ -4,14 +4,20 @@
  * video file is decoded and no frame is chosen: the caller has the frames.
  *
  * Source: transformers 5.18, models/instructblipvideo/processing_instructblipvideo.py and video_processing_instructblipvideo.py.
- * Its resizing is torchvision's; frames are resized here as pictures are, by Pillow's arithmetic.
+ * There the pixels are torchvision's; here they are PIL's, as in the other processors, unless `backend` says otherwise.
  */
 import { InputError } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
 import type { BlipImageProcessor, PixelTensor } from "./image_processor.ts";
-import type { OpenFolderOptions } from "./platform.ts";
 import { type BatchFeature, baseOf, type ProcessorBase } from "./processor.ts";
-import { folderOf, readQueryCount, readVideoProcessor, requireQueryCount, saveProcessor } from "./processor_files.ts";
+import {
+  folderOf,
+  type ProcessorFromPretrainedOptions,
+  readQueryCount,
+  readVideoProcessor,
+  requireQueryCount,
+  saveProcessor,
+} from "./processor_files.ts";
 import {
   encodePrompts,
   type ImageInput,
@@ -65,11 +71,14 @@ export const InstructBlipVideoProcessor = {
    * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder
    * @throws ConfigError, WeightError; the signal's reason
    */
-  async from_pretrained(from: string | Folder, options?: OpenFolderOptions): Promise<InstructBlipVideoProcessor> {
-    const folder = await folderOf(from, options);
+  async from_pretrained(
+    from: string | Folder,
+    { backend, ...open }: ProcessorFromPretrainedOptions = {},
+  ): Promise<InstructBlipVideoProcessor> {
+    const folder = await folderOf(from, open);
     const num_query_tokens = await readQueryCount(folder);
     return makeVideoProcessor(
-      await readVideoProcessor(folder),
+      await readVideoProcessor(folder, backend),
       await Tokenizer.from_pretrained(folder),
       await Tokenizer.from_pretrained(folder, "qformer_tokenizer"),
       num_query_tokens,

@@ -7,8 +7,13 @@
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import type { Folder } from "../tensor/source.ts";
 import { BlipImageProcessor, type PixelValues } from "./image_processor.ts";
-import type { OpenFolderOptions } from "./platform.ts";
-import { folderOf, readQueryCount, requireQueryCount, saveProcessor } from "./processor_files.ts";
+import {
+  folderOf,
+  type ProcessorFromPretrainedOptions,
+  readQueryCount,
+  requireQueryCount,
+  saveProcessor,
+} from "./processor_files.ts";
 import {
   encodePrompts,
   type ImageInput,
@@ -78,11 +83,14 @@ export const InstructBlipProcessor = {
    * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder
    * @throws ConfigError, WeightError; the signal's reason
    */
-  async from_pretrained(from: string | Folder, options?: OpenFolderOptions): Promise<InstructBlipProcessor> {
-    const folder = await folderOf(from, options);
+  async from_pretrained(
+    from: string | Folder,
+    { backend, ...open }: ProcessorFromPretrainedOptions = {},
+  ): Promise<InstructBlipProcessor> {
+    const folder = await folderOf(from, open);
     const num_query_tokens = await readQueryCount(folder);
     return makeProcessor(
-      await BlipImageProcessor.from_pretrained(folder),
+      await BlipImageProcessor.from_pretrained(folder, backend),
       await Tokenizer.from_pretrained(folder),
       await Tokenizer.from_pretrained(folder, "qformer_tokenizer"),
       num_query_tokens,

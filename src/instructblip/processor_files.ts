@@ -7,10 +7,15 @@
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
-import { BlipImageProcessor } from "./image_processor.ts";
+import { BlipImageProcessor, type ImageBackend } from "./image_processor.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
 import { type OpenFolderOptions, platform } from "./platform.ts";
 import type { Tokenizer } from "./tokenizer.ts";
+
+export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
+  /** Whose arithmetic makes the pixels. Default "pil". */
+  backend?: ImageBackend;
+}
 
 /** The folder itself, or the one behind a path, a Hub id or a URL. */
 export async function folderOf(from: string | Folder, options?: OpenFolderOptions): Promise<Folder> {
@@ -48,7 +53,7 @@ export function requireQueryCount(count: number | null): number {
  *
  * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
  */
-export async function readVideoProcessor(folder: Folder): Promise<BlipImageProcessor> {
+export async function readVideoProcessor(folder: Folder, backend?: ImageBackend): Promise<BlipImageProcessor> {
   const nested = (await readJson(folder, "processor_config.json"))?.video_processor;
   const files = ["video_preprocessor_config.json", "preprocessor_config.json"];
   let [config, file] = [nested, "processor_config.json"] as [unknown, string];
@@ -62,7 +67,7 @@ export async function readVideoProcessor(folder: Folder): Promise<BlipImageProce
   if ((config as JsonRecord).do_sample_frames) {
     throw new ConfigError("CONFIG_IMAGE", `${file}: do_sample_frames is not supported: the caller picks the frames`);
   }
-  return new BlipImageProcessor(config as JsonRecord, file);
+  return new BlipImageProcessor(config as JsonRecord, file, backend);
 }
 
 /** A processor taken apart, for {@link saveProcessor}. */

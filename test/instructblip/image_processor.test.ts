@@ -31,6 +31,11 @@ const GOLDEN = golden<{
   tensors: [string, ImageOptions, number[], string][];
 }>("pictures.json.gz");
 
+const TORCH = golden<{
+  resizes: [number, number, number, number, number, string][];
+  values: [ImageOptions, string][];
+}>("torch_backend.json.gz");
+
 /** Where our pixels are not Pillow's, and why. Each is checked to differ, so that the list cannot outlive its reasons. */
 const KNOWN_DIFFERENCES: Record<string, string> = {
   "grey_16bit.png": "Pillow clips 16-bit grey at 255, which leaves white; we take the upper byte",
@@ -197,6 +202,17 @@ describe("resize", () => {
     expect(GOLDEN.resizes.length).toBeGreaterThan(200);
   });
 
+  test("is PyTorch's for the two filters of the torchvision backend", () => {
+    let unlike = 0;
+    TORCH.resizes.forEach(([width, height, newWidth, newHeight, resample, expected], i) => {
+      const image = { width, height, data: noise(Math.floor(i / 2), width * height * 3) };
+      const out = resize(image, newWidth, newHeight, resample, "torchvision");
+      expect([i, resample, sha(out.data)]).toEqual([i, resample, expected]);
+      unlike += Number(sha(resize(image, newWidth, newHeight, resample).data) !== expected);
+    });
+    expect(unlike).toBeGreaterThan(20); // or it would not be worth having
+  });
+
   test("takes a strip of a million pixels in a second, and refuses what would not fit", () => {
     const strip = { width: 1, height: 1_000_000, data: new Uint8Array(3_000_000).fill(7) };
     const start = performance.now();
@@ -208,6 +224,30 @@ describe("resize", () => {
 });
 
 describe("BlipImageProcessor", () => {
+  test("rescales and normalises every byte as the torchvision backend does", () => {
+    const image = { width: 16, height: 16, data: Uint8Array.from({ length: 768 }, (_, i) => Math.floor(i / 3)) };
+    const processor = new BlipImageProcessor({ size: 16 }, "preprocessor_config.json", "torchvision");
+    for (const [options, expected] of TORCH.values) {
+      expect([options, sha(processor.preprocess([image], options).data)]).toEqual([options, expected]);
+    }
+    const { image_mean: _, image_std: __, ...clip } = TORCH.values[0][0];
+    const pil = new BlipImageProcessor({ size: 16 }).preprocess([image], clip).data;
+    const torch = processor.preprocess([image], clip).data;
+    const differences = torch.map((x, i) => Math.abs(x - pil[i]));
+    expect(Math.max(...differences)).toBeLessThan(3e-7); // the folded factor; seen 2.4e-7
+    expect(differences.some((x) => x > 0)).toBe(true);
+  });
+
+  test("refuses what the torchvision backend does not have", () => {
+    const processor = new BlipImageProcessor({ size: 16 }, "preprocessor_config.json", "torchvision");
+    const image = { width: 2, height: 2, data: new Uint8Array(12) };
+    expect(() => processor.preprocess([image], { resample: 1 })).toThrow("resample 1");
+    const floats = { data: new Float32Array(12), shape: [2, 2, 3] };
+    expect(() => processor.preprocess([floats])).toThrow("bytes only");
+    expect(processor.preprocess([floats], { do_resize: false }).shape).toEqual([1, 3, 2, 2]);
+    expect(() => new BlipImageProcessor({}, "a.json", "numpy" as never)).toThrow('"numpy"');
+  });
+
   test("takes arrays and every switch as the PIL backend does", () => {
     const [height, width] = [19, 23];
     const bytes = noise(77, height * width * 3);

@@ -278,6 +278,19 @@ describe("options", () => {
   });
 });
 
+test.each(["instructblip", "blip_2_opt", "video_vicuna"])("%s takes the backend's name", async (name) => {
+  const folder = memoryFolder(filesNamed(name));
+  const [pil, torch] = await Promise.all([
+    AutoProcessor.from_pretrained(folder),
+    AutoProcessor.from_pretrained(folder, { backend: "torchvision" }),
+  ]);
+  const [a, b] = await Promise.all([pil, torch].map((processor) => processor({ images: image(0) })));
+  const differences = a.pixel_values!.data.map((x, i) => Math.abs(x - b.pixel_values!.data[i]));
+  expect(differences.some((x) => x > 1e-3)).toBe(true); // a level of a byte, not only rounding
+  expect(Math.max(...differences)).toBeLessThan(1.01 / 255 / 0.2);
+  await expect(AutoProcessor.from_pretrained(folder, { backend: "slow" as never })).rejects.toThrow('"slow"');
+});
+
 describe("progress and cancelling reach whoever opens the folder", () => {
   afterAll(() => setPlatform(nodePlatform));
   test.each(["instructblip", "blip_2_opt", "video_vicuna"])("%s", async (name) => {

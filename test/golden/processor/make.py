@@ -1,7 +1,7 @@
 """Makes the goldens of the processor: what Pillow, tokenizers and Hugging Face's InstructBlipProcessor return.
 
     python make.py --out data             all goldens, with the tokenizers that are there
-    python make.py --out data pictures    one part: pictures, encodings, processors or siblings
+    python make.py --out data pictures    one part: pictures, encodings, processors, siblings or torch_backend
     python make.py --out data train       new tokenizers first: training breaks ties at random, so that their ids change
 
 Needs ../requirements.txt. The tokenizers are real ones, trained on a small text. Nothing here knows the TypeScript side.
@@ -18,6 +18,7 @@ import pictures
 import processors
 import siblings
 import texts
+import torch_backend
 import vocabularies
 
 
@@ -92,12 +93,17 @@ def make_siblings(out):
     write(out / "siblings.json.gz", siblings.goldens(files, outcome))
 
 
+def make_torch_backend(out):
+    write(out / "torch_backend.json.gz", torch_backend.goldens())
+
+
 PARTS = {
     "train": make_vocabularies,
     "pictures": make_pictures,
     "encodings": make_encodings,
     "processors": make_processors,
     "siblings": make_siblings,
+    "torch_backend": make_torch_backend,
 }
 
 
