@@ -8,7 +8,7 @@ import type { Settings } from "../../src/instructblip/evaluation/part.ts";
 import type { Row, Summary } from "../../src/instructblip/evaluation/summary.ts";
 import { InstructBlipForConditionalGeneration } from "../../src/instructblip/instructblip.ts";
 import { DeviceError } from "../../src/tensor/errors.ts";
-import { cli, json, ROOT, temporaryFolder } from "./cli.ts";
+import { cli, GOLDENS, json, ROOT, temporaryFolder } from "./cli.ts";
 
 const SHAPES = join(ROOT, "examples/shapes");
 const EVAL = join(SHAPES, "eval");
@@ -201,6 +201,35 @@ describe("evaluate", () => {
     expect(load).not.toHaveBeenCalled();
     load.mockRestore();
   });
+});
+
+it("asks about videos, whose frames are files, and says which models read none", async () => {
+  const video = join(GOLDENS, "../siblings/video_4_frames");
+  const golden = JSON.parse(await readFile(join(video, "golden.json"), "utf8")) as {
+    prompts: string[];
+    pictures: string[];
+    generations: { name: string; answers: string[] }[];
+  };
+  const [task, data, out] = ["task.json", "videos.jsonl", "out.jsonl"].map((file) => join(folder, file));
+  const questions = golden.prompts.map((question, i) => ({
+    id: i,
+    image: golden.pictures.slice(4 * i, 4 * i + 4),
+    question,
+    answers: ["?"],
+  }));
+  await writeFile(task, '{"prompt": "{question}", "generation": {"max_new_tokens": 12}, "metric": "exact_match"}');
+  await writeFile(data, questions.map((question) => JSON.stringify(question)).join("\n"));
+  const command = ["evaluate", "--task", task, "--data", data, "--images", video];
+  expect((await cli([...command, "--model", video, "--out", out])).code).toBe(EXIT.ok);
+  const { answers } = golden.generations.find(({ name }) => name === "greedy")!;
+  for (const row of (await lines(out)).slice(1)) {
+    if (row.error) throw new Error(row.error.message);
+    expect(row.prediction).not.toBe("");
+    expect(answers[row.index].endsWith(row.prediction)).toBe(true);
+  }
+  const pictures = await cli([...command, "--model", MODEL]);
+  expect(pictures.code).toBe(EXIT.someFailed);
+  expect(pictures.stderr).toMatch(/2 of 2 questions failed.*4 images/s);
 });
 
 describe("evaluate, ranking", () => {

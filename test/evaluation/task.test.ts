@@ -175,6 +175,8 @@ describe("a question", () => {
   it.each([
     [{ ...ITEM, id: null }, /id must be/],
     [{ ...ITEM, image: "" }, /image must be/],
+    [{ ...ITEM, image: [] }, /image must be/],
+    [{ ...ITEM, image: ["a.png", 2] }, /image must be/],
     [{ ...ITEM, answers: undefined, answer: "x" }, /answers must be an array of texts\n.*"answers": \["yes"\]/],
     [{ ...ITEM, answers: [] }, /needs at least 1, got 0/],
     [{ ...ITEM, answers: [1] }, /answers must be/],

@@ -173,7 +173,11 @@ async function answer(
   base: string,
   signal: AbortSignal,
 ): Promise<{ prediction: string; scores?: readonly number[]; right?: readonly number[] }> {
-  const inputs = await prepareInputs(processor, [await readImageFile(resolve(base, image), image)], [prompt]);
+  const pictures = [];
+  for (const file of typeof image === "string" ? [image] : image) {
+    pictures.push(await readImageFile(resolve(base, file), file));
+  }
+  const inputs = await prepareInputs(processor, pictures, [prompt]);
   if (!ranking) {
     const [row] = await model.generate({ ...inputs, ...generation, ...ANSWER, signal });
     return { prediction: processor.tokenizer.decode(row, { skip_special_tokens: true }).trim() };

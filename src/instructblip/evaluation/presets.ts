@@ -105,7 +105,7 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
       ["false", "no"],
     ],
   },
-  // All answers of the training set, in a file of the task's. LAVIS's own yaml files generate, with beams.
+  // Four frames spread evenly over the video; the task names a file with all answers. LAVIS's yaml files generate instead.
   "paper-msvd-qa": { prompt: SHORT_ANSWER, generation: {}, metric: "exact_match_vqa", candidates: null },
   "paper-msrvtt-qa": { prompt: SHORT_ANSWER, generation: {}, metric: "exact_match_vqa", candidates: null },
 };

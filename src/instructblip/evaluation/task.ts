@@ -29,7 +29,8 @@ export interface TaskRanking {
 /** One question about one picture. */
 export interface Item {
   readonly id: string | number;
-  readonly image: string;
+  /** A picture's file, or those of a video's frames. */
+  readonly image: string | readonly string[];
   /** The template, filled in. */
   readonly prompt: string;
   readonly answers: readonly string[];
@@ -186,8 +187,11 @@ export function parseItem(text: string, task: Task): Item {
   if (typeof id !== "string" && (typeof id !== "number" || !Number.isFinite(id))) {
     throw new InputError("BAD_DATA", "id must be a string or a number");
   }
-  const image = textOf(value.image, "BAD_DATA", "image");
-  if (!image) throw new InputError("BAD_DATA", "image must be a file name");
+  const { image } = value;
+  const isName = (one: unknown): one is string => typeof one === "string" && one !== "";
+  if (!isName(image) && !(Array.isArray(image) && image.length > 0 && image.every(isName))) {
+    throw new InputError("BAD_DATA", "image must be a file name, or an array of a video's frames");
+  }
   if (!Array.isArray(answers) || !answers.every((answer) => typeof answer === "string")) {
     const hint = Object.hasOwn(value, "answer") ? 'write "answers": ["yes"]' : undefined;
     throw new InputError("BAD_DATA", "answers must be an array of texts", { hint });
