@@ -1,4 +1,4 @@
-"""Makes the four official InstructBLIP checkpoints without their weights: config, index and the header of every shard.
+"""Makes the four official InstructBLIP checkpoints, and two siblings, without their weights: config, index, shards' headers.
 
     python make.py DIR           write them, here with DIR = test/golden/official
     python make.py --check DIR   make them again and compare
@@ -18,12 +18,21 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
     GenerationConfig,
     InstructBlipConfig,
     InstructBlipForConditionalGeneration,
     InstructBlipQFormerConfig,
+    InstructBlipVideoConfig,
+    InstructBlipVideoForConditionalGeneration,
+    InstructBlipVideoQFormerConfig,
+    InstructBlipVideoVisionConfig,
     InstructBlipVisionConfig,
     LlamaConfig,
+    OPTConfig,
     T5Config,
     modeling_utils,
 )
@@ -81,6 +90,18 @@ def flan_t5_xxl(_):
     return flan_t5(4096, 10240, 64)
 
 
+def opt_2_7b(_):
+    """OPT-2.7B, whose 50272 rows have room for <image>."""
+    return OPTConfig(
+        hidden_size=2560,
+        ffn_dim=10240,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        word_embed_proj_dim=2560,
+        eos_token_id=50118,
+    )
+
+
 # Text config, image token, entries of the state dict, and parameters of the language model and of all, as converted.
 OFFICIAL = {
     "vicuna-7b": (vicuna_7b, 32001, 1096, 6_738_423_808, 7_913_210_624),
@@ -90,16 +111,37 @@ OFFICIAL = {
 }
 
 
-def build(text_config, image_token_index):
+# The same of BLIP-2's first checkpoint and of a video's, which has the weights of the image's; and their classes.
+BLIP_2 = (Blip2ForConditionalGeneration, Blip2Config, Blip2VisionConfig, Blip2QFormerConfig)
+VIDEO = (
+    InstructBlipVideoForConditionalGeneration,
+    InstructBlipVideoConfig,
+    InstructBlipVideoVisionConfig,
+    InstructBlipVideoQFormerConfig,
+)
+INSTRUCTBLIP = (
+    InstructBlipForConditionalGeneration,
+    InstructBlipConfig,
+    InstructBlipVisionConfig,
+    InstructBlipQFormerConfig,
+)
+SIBLINGS = {
+    "blip2-opt-2.7b": (opt_2_7b, 50265, 1248, 2_651_596_800, 3_744_679_936, BLIP_2),
+    "video-vicuna-7b": (*OFFICIAL["vicuna-7b"], VIDEO),
+}
+
+
+def build(text_config, token, classes):
     """The composite on the meta device."""
-    config = InstructBlipConfig(
-        vision_config=InstructBlipVisionConfig(),
-        qformer_config=InstructBlipQFormerConfig(vocab_size=30523),
+    model_class, config_class, vision_class, qformer_class = classes
+    config = config_class(
+        vision_config=vision_class(),
+        qformer_config=qformer_class(vocab_size=30523),
         text_config=text_config,
-        image_token_index=image_token_index,
+        **{"video_token_index" if classes is VIDEO else "image_token_index": token},
     )
     with torch.device("meta"):
-        model = InstructBlipForConditionalGeneration(config)
+        model = model_class(config)
         if isinstance(text_config, T5Config):
             # Version 5 ties the head on construction, and unties it on loading a file whose head differs: Flan-T5's.
             head = model.language_model.lm_head
@@ -152,15 +194,19 @@ def save(model, folder):
 
 def make(name, folder):
     """One checkpoint, its counts checked."""
-    text_config, image_token, entries, language, total = OFFICIAL[name]
-    converted = build(text_config(CONVERTED_ROWS), image_token)
+    text_config, token, entries, language, total, classes = {
+        **{official: (*about, INSTRUCTBLIP) for official, about in OFFICIAL.items()},
+        **SIBLINGS,
+    }[name]
+    converted = build(text_config(CONVERTED_ROWS), token, classes)
     parts = {part: count(module) for part, module in converted.named_children()}
-    assert parts["vision_model"] == 985_952_256 and parts["qformer"] == 185_660_160, parts
+    assert parts["vision_model"] == 985_952_256, parts
+    assert parts["qformer"] == (105_137_664 if classes is BLIP_2 else 185_660_160), parts
     assert converted.query_tokens.numel() == 24_576
     assert parts["language_model"] == language, parts
     assert count(converted) == total, count(converted)
-    upgraded = build(text_config(UPGRADED_ROWS), image_token)
-    assert len(upgraded.state_dict()) == len(converted.state_dict()) == entries
+    upgraded = build(text_config(UPGRADED_ROWS), token, classes)
+    assert len(upgraded.state_dict()) == len(converted.state_dict()) == entries, len(converted.state_dict())
     save(upgraded, folder)
 
 
@@ -175,7 +221,7 @@ def main():
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     check_header()
-    for name in OFFICIAL:
+    for name in [*OFFICIAL, *SIBLINGS]:
         with tempfile.TemporaryDirectory() as made:
             make(name, Path(made))
             fresh = {f"{file.name}.gz": file.read_bytes() for file in sorted(Path(made).iterdir())}
