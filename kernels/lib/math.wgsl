@@ -6,13 +6,16 @@
 fn exp_accurate(x: f32) -> f32 {
   // Not clamp(), which turns NaN into a number and so hides a fault.
   let clamped = select(select(x, -87.3, x < -87.3), 88.7, x > 88.7);
-  let k = round(clamped * 1.4426950408889634);
+  // Adding 1.5·2^23 rounds to a whole number and leaves it in the lowest bits: round() and i32() cost software drivers more
+  // than the polynomial. No driver may take the sum apart, as its bits are what is asked for.
+  let whole = bitcast<i32>(clamped * 1.4426950408889634 + 12582912.0) - 0x4b400000;
+  let k = f32(whole);
   // ln 2 in two parts: k times the first is exact.
   let r = (clamped - k * 0.693145751953125) - k * 1.428606765330187e-6;
   let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.16666416 + r * (0.04166635 + r * (0.008375126 + r * 0.0013941108)))));
   // 2^k in two factors, because k = 128 has no f32 of its own.
-  let half = i32(k) / 2;
-  let y = p * power_of_two(half) * power_of_two(i32(k) - half);
+  let half = whole >> 1u;
+  let y = p * power_of_two(half) * power_of_two(whole - half);
   return select(y, 0.0, x < -87.3);
 }
 

@@ -1713,13 +1713,16 @@ fn log_sum_exp(start: u32, V: u32, lane: u32) -> RowSum {
 fn exp_accurate(x: f32) -> f32 {
   // Not clamp(), which turns NaN into a number and so hides a fault.
   let clamped = select(select(x, -87.3, x < -87.3), 88.7, x > 88.7);
-  let k = round(clamped * 1.4426950408889634);
+  // Adding 1.5·2^23 rounds to a whole number and leaves it in the lowest bits: round() and i32() cost software drivers more
+  // than the polynomial. No driver may take the sum apart, as its bits are what is asked for.
+  let whole = bitcast<i32>(clamped * 1.4426950408889634 + 12582912.0) - 0x4b400000;
+  let k = f32(whole);
   // ln 2 in two parts: k times the first is exact.
   let r = (clamped - k * 0.693145751953125) - k * 1.428606765330187e-6;
   let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.16666416 + r * (0.04166635 + r * (0.008375126 + r * 0.0013941108)))));
   // 2^k in two factors, because k = 128 has no f32 of its own.
-  let half = i32(k) / 2;
-  let y = p * power_of_two(half) * power_of_two(i32(k) - half);
+  let half = whole >> 1u;
+  let y = p * power_of_two(half) * power_of_two(whole - half);
   return select(y, 0.0, x < -87.3);
 }
 
@@ -1770,7 +1773,7 @@ fn silu(x: f32) -> f32 {
   return x * sigmoid(x);
 }
 `,
-  "lib/matmul": `// What every product y = activate(x Wᵀ + bias) shares: its Params, and how a sum becomes an element of y.
+  "lib/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // @use input = input_vec4
 // @use weight = weight_f32
@@ -1783,10 +1786,12 @@ struct Params {
   column0: u32, // where this shard's columns begin
   y_stride: u32, // columns of y
   has_bias: u32, // else bias is a tensor of one element
+  has_residual: u32, // else residual is one too
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> residual: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 // Groups of four numbers in a row of W, the last filled up; x is zero there.
@@ -1808,7 +1813,12 @@ fn bias_of(column: u32) -> f32 {
 
 fn store(row: u32, column: u32, sum: f32) {
   if (row < params.M && column < params.N) {
-    y[row * params.y_stride + params.column0 + column] = activate(sum);
+    let at = row * params.y_stride + params.column0 + column;
+    var value = activate(sum);
+    if (params.has_residual != 0u) {
+      value += residual[at];
+    }
+    y[at] = value;
   }
 }
 `,
