@@ -99,10 +99,7 @@ fn main(
       for (var r = 0u; r < TT; r++) {
         let a = subgroupShuffle(of_queries[r / SG], r % SG);
         for (var n = 0u; n < KB; n++) {
-          scores[r][n] = fma(a.x, of_keys[n].x, scores[r][n]);
-          scores[r][n] = fma(a.y, of_keys[n].y, scores[r][n]);
-          scores[r][n] = fma(a.z, of_keys[n].z, scores[r][n]);
-          scores[r][n] = fma(a.w, of_keys[n].w, scores[r][n]);
+          scores[r][n] += dot(a, of_keys[n]);
         }
       }
     }
@@ -156,7 +153,7 @@ fn main(
         for (var c = 0u; c < CHUNKS; c++) {
           let numbers = load_v(at, min(c * SG + lane, D4 - 1u));
           for (var r = 0u; r < TT; r++) {
-            sums[r][c] = fma(vec4<f32>(weights[r]), numbers, sums[r][c]);
+            sums[r][c] += weights[r] * numbers;
           }
         }
       }

@@ -592,10 +592,7 @@ fn main(
       for (var r = 0u; r < TT; r++) {
         let a = subgroupShuffle(of_queries[r / SG], r % SG);
         for (var n = 0u; n < KB; n++) {
-          scores[r][n] = fma(a.x, of_keys[n].x, scores[r][n]);
-          scores[r][n] = fma(a.y, of_keys[n].y, scores[r][n]);
-          scores[r][n] = fma(a.z, of_keys[n].z, scores[r][n]);
-          scores[r][n] = fma(a.w, of_keys[n].w, scores[r][n]);
+          scores[r][n] += dot(a, of_keys[n]);
         }
       }
     }
@@ -649,7 +646,7 @@ fn main(
         for (var c = 0u; c < CHUNKS; c++) {
           let numbers = load_v(at, min(c * SG + lane, D4 - 1u));
           for (var r = 0u; r < TT; r++) {
-            sums[r][c] = fma(vec4<f32>(weights[r]), numbers, sums[r][c]);
+            sums[r][c] += weights[r] * numbers;
           }
         }
       }
@@ -1773,7 +1770,7 @@ fn silu(x: f32) -> f32 {
   return x * sigmoid(x);
 }
 `,
-  "lib/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y.
+  "lib/matmul": `// What every product y = activate(x Wᵀ + bias) shares: its Params, and how a sum becomes an element of y.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // @use input = input_vec4
 // @use weight = weight_f32
@@ -1786,12 +1783,10 @@ struct Params {
   column0: u32, // where this shard's columns begin
   y_stride: u32, // columns of y
   has_bias: u32, // else bias is a tensor of one element
-  has_residual: u32, // else residual is one too
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 // Groups of four numbers in a row of W, the last filled up; x is zero there.
@@ -1813,12 +1808,7 @@ fn bias_of(column: u32) -> f32 {
 
 fn store(row: u32, column: u32, sum: f32) {
   if (row < params.M && column < params.N) {
-    let at = row * params.y_stride + params.column0 + column;
-    var value = activate(sum);
-    if (params.has_residual != 0u) {
-      value += residual[at];
-    }
-    y[at] = value;
+    y[row * params.y_stride + params.column0 + column] = activate(sum);
   }
 }
 `,
