@@ -1,11 +1,34 @@
 /** What engines made for browsers need to run in Node: `navigator.gpu`, from the same Dawn and the same adapter as ours. */
 import { createGPU, requestBestAdapter } from "../../src/tensor/gpu.node.ts";
 
+/** The first error of a device since the last time it was asked for; those that follow usually come of it. */
+let firstError: string | undefined;
+
+/** @throws Error if the engine has done something that WebGPU does not allow, as its results are then of no use */
+export function throwDeviceError(): void {
+  const message = firstError;
+  firstError = undefined;
+  if (message) throw new Error(message.split("\n")[0]);
+}
+
 /** Puts WebGPU where browsers have it; gives the adapter that will be used. */
 export async function becomeBrowser(): Promise<GPUAdapter> {
   const gpu = createGPU();
   // Every request gives the adapter that our engine would choose; another is not compared.
-  const requestAdapter = () => requestBestAdapter(gpu);
+  const requestAdapter = async () => {
+    const adapter = await requestBestAdapter(gpu);
+    if (!adapter) return null;
+    const requestDevice = adapter.requestDevice.bind(adapter);
+    return Object.assign(adapter, {
+      async requestDevice(descriptor?: GPUDeviceDescriptor) {
+        const device = await requestDevice(descriptor);
+        device.addEventListener("uncapturederror", ({ error }) => {
+          firstError ??= error.message;
+        });
+        return device;
+      },
+    });
+  };
   const browserGpu = Object.assign(Object.create(gpu) as GPU, {
     requestAdapter,
     getPreferredCanvasFormat: () => "rgba8unorm" as const,

@@ -6,7 +6,7 @@ import { randomNumbers } from "../../data.ts";
 import type { Engine, Opened, Way } from "../engine.ts";
 import { copiesOf, EPS, inputsOf, type Job } from "../jobs.ts";
 import { packageVersion } from "../packages.ts";
-import { addIteratorHelpers, becomeBrowser } from "../shim.ts";
+import { addIteratorHelpers, becomeBrowser, throwDeviceError } from "../shim.ts";
 
 /** Of jax-js's types what is used here, as the package is not among the project's own. */
 interface Value {
@@ -133,7 +133,9 @@ function openJob(
     async output() {
       await sync();
       run();
-      return await results.pop()!.data();
+      const y = await results.pop()!.data();
+      throwDeviceError();
+      return y;
     },
     async close() {
       await sync();

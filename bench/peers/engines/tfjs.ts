@@ -6,7 +6,7 @@ import { randomNumbers } from "../../data.ts";
 import type { Engine, Opened, Way } from "../engine.ts";
 import { copiesOf, EPS, inputsOf, type Job } from "../jobs.ts";
 import { packageVersion } from "../packages.ts";
-import { becomeBrowser } from "../shim.ts";
+import { becomeBrowser, throwDeviceError } from "../shim.ts";
 
 /** Of TensorFlow.js's types what is used here, as the package is not among the project's own. */
 interface Value {
@@ -139,9 +139,11 @@ function openJob(
       await behind.data();
       behind.dispose();
     },
-    output() {
+    async output() {
       run();
-      return last!.data();
+      const y = await last!.data();
+      throwDeviceError();
+      return y;
     },
     close() {
       for (const value of [...args, ...weights, one]) value.dispose();
