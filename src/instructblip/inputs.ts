@@ -24,6 +24,7 @@ export interface VisionInputs {
 export interface ModelInputs extends VisionInputs {
   /** [B][L], with placeholders where image features go. Default: the placeholders and the language model's BOS. */
   input_ids?: Ids;
+  /** [B][L], 1 = not padding */
   attention_mask?: Ids;
 }
 
@@ -115,6 +116,27 @@ export function expectSameRows({ B }: Prompt, qformer_input_ids: Ids | undefined
   if (qformer_input_ids?.length === B) return;
   const given = qformer_input_ids?.length ?? "none";
   throw new InputError("BATCH_MISMATCH", `input_ids has ${B} rows, qformer_input_ids ${given}`);
+}
+
+/**
+ * Refuses the prompts of a processor that knows placeholders, for a legacy checkpoint that does not: its language model
+ * would read their embeddings as text. They stand in front of a row, where no text begins with the same token `count` times.
+ *
+ * @throws InputError IMAGE_TOKENS
+ */
+export function refusePlaceholders(rows: Ids, mask: Ids, count: number): void {
+  rows.forEach((row, b) => {
+    const [id] = row;
+    const isRun = row.length >= count && row.slice(0, count).every((other, i) => other === id && mask[b][i] === 1);
+    if (count === 1 || !isRun) return;
+    throw new InputError(
+      "IMAGE_TOKENS",
+      `input_ids row ${b} begins with ${count} times ${id}, as if for image features`,
+      {
+        hint: `config.json has no image_token_index: set it to ${id} if the embedding has that row, or give the text alone`,
+      },
+    );
+  });
 }
 
 /** `count` placeholders in every row. @throws InputError IMAGE_TOKENS */

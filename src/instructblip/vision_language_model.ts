@@ -36,6 +36,7 @@ import {
   maskOf,
   NO_ID,
   type Prompt,
+  refusePlaceholders,
 } from "./inputs.ts";
 import {
   type Decoding,
@@ -236,8 +237,9 @@ export abstract class VisionLanguageModel<
     const { image_token, modality } = this.config;
     const ids = input_ids ?? this.#emptyPrompt(pixel_values?.shape?.[0] ?? 1, features);
     const T = expectRectangle("input_ids", ids);
-    expectIds("input_ids", ids, this.language_model.num_embeddings);
     const mask = maskOf("attention_mask", attention_mask, ids);
+    if (image_token === null) refusePlaceholders(ids, mask, features);
+    expectIds("input_ids", ids, this.language_model.num_embeddings);
     if (image_token === null) {
       const inFront = (value: number, rows: Ids) =>
         rows.map((row) => [...new Array<number>(features).fill(value), ...row]);

@@ -261,6 +261,21 @@ describe("a legacy checkpoint", async () => {
     expect(later[0][0]).not.toBe(first[0]);
   });
 
+  test("refuses placeholders that a processor has put in front all the same, not padding", async () => {
+    const withThree = (id: number) => inputs.input_ids.map((row) => [id, id, id, ...row]);
+    const mask = (visible: number) => inputs.attention_mask.map((row) => [visible, visible, visible, ...row]);
+    const given = { ...inputs, input_ids: withThree(300), attention_mask: mask(1) };
+    await expect(model.generate(given)).rejects.toMatchObject({
+      code: "IMAGE_TOKENS",
+      message: expect.stringContaining("input_ids row 0 begins with 3 times 300"),
+      hint: expect.stringContaining("config.json has no image_token_index: set it to 300"),
+    });
+    const beyond = { ...given, input_ids: withThree(99999) };
+    await expect(model.generate(beyond)).rejects.toMatchObject({ code: "IMAGE_TOKENS" });
+    const padded = await model.generate({ ...given, attention_mask: mask(0), max_new_tokens: 4 });
+    expect(padded).toEqual(await model.generate({ ...inputs, max_new_tokens: 4 }));
+  });
+
   test("streams the answer alone", async () => {
     const put: unknown[] = [];
     const rows = await model.generate({
