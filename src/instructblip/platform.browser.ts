@@ -13,6 +13,10 @@ export const browserPlatform: Platform = {
     });
   },
 
+  async cacheFolder() {
+    throw new InputError("NO_FILES", "cache: a browser has no folders to write to by name");
+  },
+
   async readImage(image, name, options) {
     if (image instanceof Uint8Array) return decodeImage(image, name, options);
     const response = await fetch(image).catch((cause: unknown) => {

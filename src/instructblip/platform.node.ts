@@ -1,5 +1,7 @@
 /** The platform in Node: the file system, models of the Hugging Face Hub, and pictures through sharp. */
 import { stat } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InputError, WeightError } from "../tensor/errors.ts";
 import { formatBytes } from "../tensor/memory.ts";
@@ -27,6 +29,13 @@ export const nodePlatform: Platform = {
   },
 
   createFolder: (path) => NodeWritableFolder.create(path),
+
+  /** For true `instructblip-webgpu` in the user's cache folder, beside Hugging Face's. */
+  async cacheFolder(where) {
+    const home = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
+    const path = where === true ? join(home, "instructblip-webgpu") : where;
+    return { write: await NodeWritableFolder.create(path), read: new NodeFolder(path) };
+  },
 
   async readImage(image, name, options) {
     if (image instanceof Uint8Array) return decodeImage(image, name, options);

@@ -2,6 +2,8 @@
  * What differs between Node and a browser: opening a checkpoint folder and decoding a picture. An entry point
  * (index.node.ts, index.browser.ts) sets the platform; nothing else here or below knows which one it is.
  */
+
+import type { CacheFolder } from "../modules/weight_cache.ts";
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { EngineError } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
@@ -12,6 +14,8 @@ export interface Platform {
   openFolder(where: string, options?: OpenFolderOptions): Promise<Folder>;
   /** A folder to write to, made if it is not there (Node). */
   createFolder(where: string): Promise<WritableFolder>;
+  /** A folder for caches: that of the user (Node) for true. */
+  cacheFolder(where: true | string): Promise<CacheFolder>;
   /** A picture by its path or URL, or from its file's bytes. `name` is for messages. */
   readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage>;
 }

@@ -8,7 +8,8 @@
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { type RecordOptions, recording } from "../modules/record.ts";
-import { checkStorage, type StorageDType } from "../modules/storage_dtype.ts";
+import type { StorageDType } from "../modules/storage_dtype.ts";
+import type { WeightCache } from "../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../modules/weights.ts";
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { type Device, openDevice, type Tracer } from "../tensor/device.ts";
@@ -108,6 +109,11 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
    */
   dtype?: StorageDType;
   /**
+   * Keeps int8 and int4 matrices in a file, so that the next start reads them instead of quantizing again: in this folder,
+   * or for true in `instructblip-webgpu` in the user's cache folder. Default false.
+   */
+  cache?: boolean | string;
+  /**
    * Gives Vicuna the special token ids of its tokenizer, eos and bos 2, pad 32000, in place of those in published configs,
    * with which no answer ends. Default false: the config's, as in Hugging Face.
    */
@@ -187,6 +193,7 @@ export abstract class VisionLanguageModel<
     {
       device,
       dtype = "auto",
+      cache = false,
       fix_vicuna_token_ids = false,
       on_download,
       compile = true,
@@ -200,7 +207,6 @@ export abstract class VisionLanguageModel<
     let weights: Weights | undefined;
     let opened = device;
     try {
-      checkStorage(dtype, checkpoint.tensors.keys());
       if (fix_vicuna_token_ids) {
         const rows = checkpoint.tensors.get("language_model.model.embed_tokens.weight")?.shape[0] ?? 0;
         config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
@@ -210,7 +216,12 @@ export abstract class VisionLanguageModel<
       const model = new Model(weights, config);
       model.#ownsDevice = device === undefined;
       model.warnings.push(...checkpoint.warnings, ...model.#check());
-      await Promise.all([weights.load(load), compile ? model.#compile() : undefined]);
+      const kept = await model.#cacheIn(cache);
+      const [restored] = await Promise.all([
+        weights.load({ ...load, cache: kept }),
+        compile ? model.#compile() : undefined,
+      ]);
+      if (kept && !restored) await model.#orWarn(() => kept.write());
       return model;
     } catch (error) {
       weights?.dispose();
@@ -218,6 +229,24 @@ export abstract class VisionLanguageModel<
       throw error;
     } finally {
       await checkpoint.close();
+    }
+  }
+
+  /** Where quantized weights are kept, if they are to be and there are any. */
+  async #cacheIn(where: FromPretrainedOptions["cache"]): Promise<WeightCache | undefined> {
+    if (!where) return undefined;
+    const kept = await this.#orWarn(async () => this.#weights.cacheIn(await platform().cacheFolder(where)));
+    return kept && kept.weights.size > 0 ? kept : undefined;
+  }
+
+  /** A cache that cannot be had is no reason to have no model. */
+  async #orWarn<T>(use: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await use();
+    } catch (error) {
+      if (!(error instanceof WeightError)) throw error;
+      this.warnings.push(`quantized weights are not cached: ${error.message}`);
+      return undefined;
     }
   }
 

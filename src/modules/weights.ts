@@ -11,7 +11,8 @@ import type { Checkpoint, TensorEntry } from "../tensor/safetensors.ts";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { convert, Weight } from "../tensor/weight.ts";
-import { type StorageDType, storageOf } from "./storage_dtype.ts";
+import { checkStorage, type StorageDType, storageOf } from "./storage_dtype.ts";
+import { type CacheFolder, WeightCache } from "./weight_cache.ts";
 
 export type { StorageDType } from "./storage_dtype.ts";
 
@@ -55,8 +56,9 @@ export class Weights {
     this.#ledger = ledger;
   }
 
-  /** A walker at the root of `checkpoint`, allocating on `device`. `dtype` has been through checkStorage(). */
+  /** A walker at the root of `checkpoint`, allocating on `device`. @throws InputError DTYPE, PART */
   static open(checkpoint: Checkpoint, device: Device, dtype: StorageDType = "auto"): Weights {
+    checkStorage(dtype, checkpoint.tensors.keys());
     return new Weights("", dtype, { checkpoint, device, sinks: new Map(), parameters: new Map(), others: [] });
   }
 
@@ -151,10 +153,16 @@ export class Weights {
     });
   }
 
-  /** Reads everything that was asked for. @throws WeightError as Checkpoint.stream; DeviceError; the signal's reason */
-  async load({ on_progress, signal }: LoadOptions = {}): Promise<void> {
+  /**
+   * Reads everything that was asked for, quantized matrices from `cache` if it has them.
+   *
+   * @returns whether it had them
+   * @throws WeightError as Checkpoint.stream; DeviceError; the signal's reason
+   */
+  async load({ on_progress, signal, cache }: LoadOptions & { cache?: WeightCache | undefined } = {}): Promise<boolean> {
     const { checkpoint, sinks, device } = this.#ledger;
-    const names = [...sinks.keys()];
+    const restored = cache !== undefined && (await cache.read(device, signal));
+    const names = [...sinks.keys()].filter((name) => !(restored && cache.weights.has(name)));
     const totalBytes = names.reduce((sum, name) => {
       const info = checkpoint.tensors.get(name)!;
       return sum + info.end - info.begin;
@@ -171,6 +179,15 @@ export class Weights {
       on_progress?.({ loadedBytes, totalBytes, name });
     }
     await device.sync();
+    return restored;
+  }
+
+  /** Where the matrices that are quantized are kept in `folder`. @throws WeightError as WeightCache.open */
+  async cacheIn(folder: CacheFolder): Promise<WeightCache> {
+    const { checkpoint, parameters } = this.#ledger;
+    const isKept = (entry: [string, Weight | Tensor]): entry is [string, Weight] =>
+      entry[1] instanceof Weight && isQuantized(entry[1].dtype);
+    return WeightCache.open(folder, checkpoint, new Map([...parameters].filter(isKept)));
   }
 
   /** Frees every parameter that was asked for. */

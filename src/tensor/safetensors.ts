@@ -92,6 +92,12 @@ export class SafetensorsFile implements Header {
     await this.#source.read(info.begin + byteOffset, into);
   }
 
+  /** What tells this file from others, and from what it was before a change. */
+  get origin(): Pick<ByteSource, "name" | "size" | "version"> {
+    const { name, size, version } = this.#source;
+    return { name, size, ...(version !== undefined && { version }) };
+  }
+
   async close(): Promise<void> {
     await this.#source.close();
   }
@@ -253,6 +259,11 @@ export class Checkpoint {
         if (here < rest) break;
       }
     }
+  }
+
+  /** The files it is made of. */
+  get files(): Pick<ByteSource, "name" | "size" | "version">[] {
+    return [...this.#files.values()].map(({ origin }) => origin);
   }
 
   async close(): Promise<void> {

@@ -25,6 +25,8 @@ const MAX_READ = 2 ** 30;
 export class FileSource implements ByteSource {
   readonly name: string;
   readonly size: number;
+  /** When it was last written to, in nanoseconds. */
+  readonly version: string;
   readonly #path: string;
   readonly #handle: FileHandle;
   readonly #opened: BigIntStats;
@@ -35,6 +37,7 @@ export class FileSource implements ByteSource {
     this.#handle = handle;
     this.#opened = opened;
     this.size = Number(opened.size);
+    this.version = String(opened.mtimeNs);
   }
 
   /** @throws WeightError NOT_FOUND, NOT_REGULAR_FILE (a directory, FIFO or device), IO */

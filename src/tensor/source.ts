@@ -12,6 +12,8 @@ export interface ByteSource {
   readonly name: string;
   /** In bytes. */
   readonly size: number;
+  /** Differs once the file has been changed; absent where nobody can say. */
+  readonly version?: string;
   /** Fills `into` with the bytes from `offset`. @throws WeightError IO, FILE_CHANGED and the source's own codes */
   read(offset: number, into: Uint8Array): Promise<void>;
   close(): Promise<void>;

@@ -31,6 +31,7 @@ export interface Evaluation {
   readonly model: string;
   readonly dtype: StorageDType;
   readonly fixVicunaTokenIds?: boolean;
+  readonly quantizedCache?: true | string;
   readonly task: string;
   readonly data: string;
   /** Where pictures are; default: beside the data. */
@@ -55,6 +56,7 @@ const OF_THE_TASK = new Set(["UNSUPPORTED_OPTION", "UNKNOWN_OPTION", "PARAM_RANG
 export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<number> {
   const { terminal } = run;
   const { dtype, version, shard = { i: 0, n: 1 }, fixVicunaTokenIds: fix_vicuna_token_ids = false } = evaluation;
+  const { quantizedCache: cache = false } = evaluation;
   const task = await readTask(evaluation.task);
   const { items, sha256 } = await readData(evaluation.data, task);
   const folder = await openModelFolder(evaluation.model, run);
@@ -79,7 +81,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const progress = new Progress(terminal);
   let model: VisionLanguageModel | undefined;
   try {
-    if (left.length > 0) model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids });
+    if (left.length > 0) model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids, cache });
     const begun = performance.now();
     const counts = { done: 0, failed: 0 };
     for (const [index, item] of left) {

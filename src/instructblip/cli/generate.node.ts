@@ -26,6 +26,7 @@ interface Common {
   readonly model: string;
   readonly dtype: StorageDType;
   readonly fixVicunaTokenIds?: boolean;
+  readonly quantizedCache?: true | string;
 }
 
 export interface Question extends Common {
@@ -88,6 +89,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   start = performance.now();
   const model = await loadModel(folder, question.dtype, run, {
     fix_vicuna_token_ids: question.fixVicunaTokenIds ?? false,
+    cache: question.quantizedCache ?? false,
   });
   load_ms += performance.now() - start;
   try {
@@ -185,7 +187,10 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   let model: VisionLanguageModel | undefined;
   let loaded: Loaded | undefined;
   const load = async () => {
-    model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids: questions.fixVicunaTokenIds ?? false });
+    model = await loadModel(folder, dtype, run, {
+      fix_vicuna_token_ids: questions.fixVicunaTokenIds ?? false,
+      cache: questions.quantizedCache ?? false,
+    });
     loaded = { model, processor, load_ms: performance.now() - start };
     return loaded;
   };

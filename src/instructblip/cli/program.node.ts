@@ -297,6 +297,12 @@ const dtypeOption = () =>
 const vicunaOption = () =>
   new Option("--fix-vicuna-token-ids", "the tokenizer's ids: eos 2, pad 32000 (published configs end no answer)");
 
+const cacheOption = () =>
+  new Option(
+    "--quantized-cache [folder]",
+    "keep int8 and int4 weights for the next start, in a folder (default: in ~/.cache/instructblip-webgpu)",
+  );
+
 const shardOption = () => new Option("--shard <i/n>", "only the i-th of n parts, counted from 0").argParser(shard);
 const outOption = () => new Option("--out <file.jsonl>", "add the lines to a file as they come").argParser(fileName);
 const resumeOption = () => new Option("--resume", "go on with --out where an earlier run stopped");
@@ -361,6 +367,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   }
   generate
     .addOption(dtypeOption())
+    .addOption(cacheOption())
     .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.generate)
     .action(async (options, command) => {
@@ -391,6 +398,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(resumeOption())
     .option("--json", "print one JSON object")
     .addOption(dtypeOption())
+    .addOption(cacheOption())
     .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.evaluate)
     .action(async (options, command) => {
@@ -425,6 +433,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     )
     .option("--all", "also write every module's output")
     .addOption(dtypeOption())
+    .addOption(cacheOption())
     .addHelpText("after", EXAMPLES.trace)
     .action(async (options, command) => {
       needs(command, "model", "image", "prompt", "out");

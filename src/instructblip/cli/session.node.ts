@@ -38,11 +38,11 @@ export async function loadModel(
   folder: Folder,
   dtype: StorageDType,
   run: Run,
-  { fix_vicuna_token_ids = false }: Pick<FromPretrainedOptions, "fix_vicuna_token_ids"> = {},
+  options: Pick<FromPretrainedOptions, "fix_vicuna_token_ids" | "cache"> = {},
 ): Promise<VisionLanguageModel> {
   const { terminal, signal } = run;
   const model = await loading(run, (on_progress) =>
-    AutoModelForImageTextToText.from_pretrained(folder, { dtype, fix_vicuna_token_ids, signal, on_progress }),
+    AutoModelForImageTextToText.from_pretrained(folder, { ...options, dtype, signal, on_progress }),
   );
   for (const warning of model.warnings) say(terminal, `warning: ${warning}`);
   noteSoftware(model.device, run);

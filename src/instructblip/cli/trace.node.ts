@@ -22,6 +22,7 @@ export interface TraceOptions {
   decoderInputIds?: readonly number[];
   all?: boolean;
   dtype: StorageDType;
+  quantizedCache?: true | string;
 }
 
 export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
@@ -31,7 +32,7 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   const decoder_input_ids = decoderIds(options.decoderInputIds, config.text_config);
   const processor = await AutoProcessor.from_pretrained(folder);
   const inputs = await prepareInputs(processor, [await readImageFile(options.image)], [options.prompt]);
-  const model = await loadModel(folder, options.dtype, run);
+  const model = await loadModel(folder, options.dtype, run, { cache: options.quantizedCache ?? false });
   try {
     const entries: TensorEntry[] = [];
     const add = (name: string, shape: readonly number[], data: Float32Array | Uint32Array) => {

@@ -1,0 +1,152 @@
+/**
+ * int8 and int4 matrices kept in a file, so that the next start reads them instead of quantizing them again. One
+ * safetensors file: each matrix under its name as it lies on the device, u32[N, words of a row] (tensor/quantize.ts); a
+ * checksum of each in `checksums`; in the metadata, what they were made from. A file that is not of just this checkpoint and
+ * these number types, or that is damaged, counts as none, and is written anew.
+ */
+import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
+import type { Device } from "../tensor/device.ts";
+import { WeightError } from "../tensor/errors.ts";
+import { type Checkpoint, SafetensorsFile, type TensorEntry, writeSafetensors } from "../tensor/safetensors.ts";
+import { sameShape } from "../tensor/shape.ts";
+import type { Folder } from "../tensor/source.ts";
+import type { Weight } from "../tensor/weight.ts";
+
+/** A folder for such files. */
+export interface CacheFolder {
+  readonly read: Folder;
+  readonly write: WritableFolder;
+}
+
+/** Counts up when the layout of a row, or of the file, changes. */
+const FORMAT = 1;
+const CHECKSUMS = "checksums";
+const PIECE = 16 * 2 ** 20;
+/** Bytes uploaded between waits, so that the driver's staging memory is given back. */
+const UPLOAD_WINDOW = 256 * 2 ** 20;
+
+/** What is kept, or to be kept, of one checkpoint. */
+export class WeightCache {
+  /** Name in the folder: of the model, its shapes and number types, so that it replaces what an older version left. */
+  readonly file: string;
+  readonly weights: ReadonlyMap<string, Weight>;
+  readonly #folder: CacheFolder;
+  /** SHA-256 of all that the weights were made from: names, sizes and times of the files, their headers, number types. */
+  readonly #source: string;
+
+  private constructor(folder: CacheFolder, file: string, source: string, weights: ReadonlyMap<string, Weight>) {
+    this.#folder = folder;
+    this.file = file;
+    this.#source = source;
+    this.weights = weights;
+  }
+
+  /**
+   * @param weights the checkpoint's quantized matrices by name
+   * @throws WeightError NO_VERSION if nobody can say whether the checkpoint's files have changed
+   */
+  static async open(
+    folder: CacheFolder,
+    checkpoint: Checkpoint,
+    weights: ReadonlyMap<string, Weight>,
+  ): Promise<WeightCache> {
+    const { name, files, tensors } = checkpoint;
+    const unknown = files.find(({ version }) => version === undefined);
+    if (unknown) {
+      throw new WeightError(
+        "NO_VERSION",
+        `${unknown.name}: has no time of change, so that a cache could not be trusted`,
+      );
+    }
+    const storage = [...weights].map(([name, { dtype, shape }]) => [name, dtype, shape]);
+    const headers = [...tensors.values()].map(({ name, dtype, shape, begin, file }) => [
+      name,
+      dtype,
+      shape,
+      begin,
+      file,
+    ]);
+    const shapes = await sha256([FORMAT, headers, storage]);
+    const file = `${name.replace(/[^\w.-]/g, "_").slice(0, 100)}-${shapes.slice(0, 16)}.safetensors`;
+    return new WeightCache(folder, file, await sha256([shapes, files]), weights);
+  }
+
+  /** Brings every weight to the device; false if there is no such file. @throws DeviceError; the signal's reason */
+  async read(device: Device, signal?: AbortSignal): Promise<boolean> {
+    let file: SafetensorsFile | undefined;
+    try {
+      if (!(await this.#folder.read.has(this.file))) return false;
+      file = await SafetensorsFile.open(await this.#folder.read.open(this.file));
+      if (file.metadata.get("source") !== this.#source) return false;
+      const sums = new Uint32Array((await file.read(CHECKSUMS)).buffer);
+      const buffer = new Uint8Array(Math.max(PIECE, ...[...this.weights.values()].map(({ rowBytes }) => rowBytes)));
+      let waiting = 0;
+      let i = 0;
+      for (const [name, weight] of this.weights) {
+        const info = file.tensors.get(name);
+        const [N] = weight.shape;
+        if (info?.dtype !== "u32" || !sameShape(info.shape, [N, weight.rowBytes / 4])) return false;
+        const most = Math.floor(buffer.length / weight.rowBytes);
+        let sum = 0;
+        for (let row = 0; row < N; row += most) {
+          signal?.throwIfAborted();
+          const rows = buffer.subarray(0, Math.min(most, N - row) * weight.rowBytes);
+          await file.readInto(info, row * weight.rowBytes, rows);
+          sum = checksum(rows, sum);
+          weight.writeRows(row, rows);
+          waiting += rows.length;
+          if (waiting > UPLOAD_WINDOW) {
+            await device.sync();
+            waiting = 0;
+          }
+        }
+        if (sum !== sums[i++]) return false;
+      }
+      return true;
+    } catch (error) {
+      if (error instanceof WeightError) return false;
+      throw error;
+    } finally {
+      await file?.close();
+    }
+  }
+
+  /** Writes what is on the device, all at once or not at all. @throws WeightError IO; DeviceError */
+  async write(): Promise<void> {
+    const sums = new Uint32Array(this.weights.size);
+    const entries = [...this.weights].map(([name, weight], i): TensorEntry => {
+      const data = async function* () {
+        for await (const piece of weight.read(PIECE)) {
+          sums[i] = checksum(piece, sums[i]);
+          yield piece;
+        }
+      };
+      return { name, dtype: "u32", shape: [weight.shape[0], weight.rowBytes / 4], data };
+    });
+    // Bytes come behind words in a file: when it is their turn, the sums are known.
+    const data = async function* () {
+      yield new Uint8Array(sums.buffer);
+    };
+    entries.push({ name: CHECKSUMS, dtype: "u8", shape: [sums.byteLength], data });
+    const storage = [...this.weights].map(([name, { dtype, shape }]) => [name, { dtype, shape }]);
+    const metadata = {
+      format: `instructblip-webgpu quantized weights ${FORMAT}`,
+      source: this.#source,
+      storage: JSON.stringify(Object.fromEntries(storage)),
+    };
+    await this.#folder.write.write(this.file, (sink) => writeSafetensors(sink, entries, metadata));
+  }
+}
+
+/** FNV-1a by words, carried on from piece to piece. */
+function checksum(bytes: Uint8Array, sum: number): number {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+  let hash = sum;
+  for (let i = 0; i < words.length; i++) hash = Math.imul(hash ^ words[i], 0x0100_0193);
+  return hash >>> 0;
+}
+
+async function sha256(value: unknown): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(value)));
+  return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

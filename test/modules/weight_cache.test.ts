@@ -1,0 +1,199 @@
+/** The file that quantized weights are kept in: made once, read after, and never believed when it should not be. */
+import { cp, mkdtemp, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeEach, expect, test, vi } from "vitest";
+import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
+import { WeightCache } from "../../src/modules/weight_cache.ts";
+import { type StorageDType, Weights } from "../../src/modules/weights.ts";
+import { Checkpoint, serializeSafetensors } from "../../src/tensor/safetensors.ts";
+import { NodeFolder, openCheckpoint } from "../../src/tensor/source.node.ts";
+import { MemorySource } from "../../src/tensor/source.ts";
+import { Weight } from "../../src/tensor/weight.ts";
+import { NodeWritableFolder } from "../../src/tensor/writable_folder.node.ts";
+import { cli, GOLDENS } from "../cli/cli.ts";
+import { testDevice } from "../device.ts";
+import { Random } from "../random.ts";
+
+const device = await testDevice();
+const scratch = await mkdtemp(join(tmpdir(), "instructblip-cache-"));
+let [model, caches] = ["", ""];
+let turn = 0;
+
+beforeEach(async () => {
+  model = join(scratch, `model-${++turn}`);
+  caches = join(scratch, `caches-${turn}`);
+  await cp(join(GOLDENS, "odd_widths"), model, { recursive: true });
+});
+afterAll(() => rm(scratch, { recursive: true, force: true }));
+
+/** Every quantized matrix of a loaded checkpoint as it lies on the device, and whether the cache had it. */
+async function load(dtype: StorageDType = "int4", max_rows = 3) {
+  const checkpoint = await openCheckpoint(model);
+  const weights = Weights.open(checkpoint, device, dtype);
+  const matrices: Weight[] = [];
+  for (const { name, shape } of checkpoint.tensors.values()) {
+    if (shape.length === 2 && matrices.length < max_rows * 4) matrices.push(weights.matrix(name, [shape[0], shape[1]]));
+  }
+  const write = await NodeWritableFolder.create(caches);
+  const cache = await weights.cacheIn({ read: new NodeFolder(caches), write });
+  const restored = await weights.load({ cache });
+  if (!restored) await cache.write();
+  await checkpoint.close();
+  const bits: string[] = [];
+  for (const matrix of matrices) {
+    for (const shard of matrix.shards) bits.push(Buffer.from((await shard.bits.read()).buffer).toString("base64"));
+  }
+  weights.dispose();
+  return { restored, bits, file: join(caches, cache.file) };
+}
+
+test("made at the first start, read at the second, bit by bit", async () => {
+  const write = vi.spyOn(Weight.prototype, "write");
+  const first = await load();
+  expect(first.restored).toBe(false);
+  expect(await readdir(caches)).toHaveLength(1); // and no temporary file
+  expect(write.mock.calls.length).toBeGreaterThan(10);
+  write.mockClear();
+  const second = await load();
+  expect(second).toEqual({ ...first, restored: true });
+  expect(write).not.toHaveBeenCalled(); // nothing was quantized
+  write.mockRestore();
+
+  const header = await openCheckpoint(first.file);
+  expect(header.metadata.get("format")).toBe("instructblip-webgpu quantized weights 1");
+  const storage = JSON.parse(header.metadata.get("storage")!) as Record<string, { dtype: string; shape: number[] }>;
+  expect([...header.tensors.keys()].sort()).toEqual(["checksums", ...Object.keys(storage)].sort());
+  expect(Object.values(storage).every(({ dtype }) => dtype === "int4" || dtype === "int8")).toBe(true);
+  await header.close();
+});
+
+test("another number type has a file of its own; floats have none", async () => {
+  const { file } = await load("int4");
+  const other = await load("int8");
+  expect(other.restored).toBe(false);
+  expect(other.file).not.toBe(file);
+  expect((await load("int4")).restored).toBe(true);
+  // All that is loaded here is the language model's: what counts is what matrices are stored as, not how it was said.
+  expect((await load({ language_model: "int8" })).restored).toBe(true);
+  expect((await load({ language_model: "int8", "language_model.lm_head": "int4" })).restored).toBe(false);
+  expect(await readdir(caches)).toHaveLength(3);
+});
+
+test("a changed checkpoint is quantized anew, in place of the old file", async () => {
+  const before = await load();
+  const weights = join(model, "model.safetensors");
+  const bytes = await readFile(weights);
+  bytes.fill(0x3c, bytes.length - 4000);
+  await writeFile(weights, bytes); // as long as it was, with the same header
+  await utimes(weights, new Date(), new Date(Date.now() + 5000));
+  const after = await load("int4", 100);
+  expect(after.restored).toBe(false);
+  expect((await load("int4", 100)).bits).toEqual(after.bits);
+  const few = await load();
+  expect(few.file).toBe(before.file);
+  expect(few.restored).toBe(false);
+  expect((await load()).restored).toBe(true);
+});
+
+const DAMAGE: Record<string, (file: string, size: number) => Promise<void>> = {
+  "a flipped bit": async (file, size) => {
+    const bytes = await readFile(file);
+    bytes[Math.floor(size / 2)] ^= 4;
+    await writeFile(file, bytes);
+  },
+  "a flipped bit in the checksums": async (file, size) => {
+    const bytes = await readFile(file);
+    bytes[size - 1] ^= 1;
+    await writeFile(file, bytes);
+  },
+  "a missing end": (file, size) => truncate(file, size - 100),
+  "nothing in it": (file) => writeFile(file, ""),
+  "another file's text": (file) => writeFile(file, "<html>"),
+  "other tensors": async (file) => {
+    const old = await openCheckpoint(file);
+    await old.close();
+    await writeFile(
+      file,
+      await serializeSafetensors(
+        [{ name: "w", dtype: "u32", shape: [1], data: Uint32Array.of(1) }],
+        Object.fromEntries(old.metadata),
+      ),
+    );
+  },
+};
+
+test.each(Object.keys(DAMAGE))("damage is noticed and mended: %s", async (kind) => {
+  const first = await load();
+  await DAMAGE[kind](first.file, (await stat(first.file)).size);
+  expect(await load()).toEqual(first); // restored: false, and the right bits
+  expect(await load()).toEqual({ ...first, restored: true });
+});
+
+test("a source that cannot say whether it changed is not cached", async () => {
+  const data = new Random(1).normal(64);
+  const bytes = await serializeSafetensors([{ name: "a.weight", dtype: "f32", shape: [2, 32], data }]);
+  const weights = Weights.open(await Checkpoint.open(new MemorySource("w", bytes)), device, "int8");
+  weights.matrix("a.weight", [2, 32]);
+  const folder = { read: new NodeFolder(scratch), write: await NodeWritableFolder.create(scratch) };
+  await expect(weights.cacheIn(folder)).rejects.toMatchObject({ code: "NO_VERSION" });
+  weights.dispose();
+});
+
+test("an abort while the cache is read ends the load", async () => {
+  await load();
+  const checkpoint = await openCheckpoint(model);
+  const weights = Weights.open(checkpoint, device, "int4");
+  for (const { name, shape } of [...checkpoint.tensors.values()]
+    .filter(({ shape }) => shape.length === 2)
+    .slice(0, 12)) {
+    weights.matrix(name, [shape[0], shape[1]]);
+  }
+  const write = await NodeWritableFolder.create(caches);
+  const cache = await weights.cacheIn({ read: new NodeFolder(caches), write });
+  expect(cache).toBeInstanceOf(WeightCache);
+  const reason = new Error("enough");
+  await expect(weights.load({ cache, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  await checkpoint.close();
+  weights.dispose();
+});
+
+test("from_pretrained keeps and reads it; where it cannot, there is a warning and a model", async () => {
+  const options = { device, dtype: "int8", compile: false } as const;
+  const read = vi.spyOn(WeightCache.prototype, "read");
+  for (const had of [false, true]) {
+    const loaded = await InstructBlipForConditionalGeneration.from_pretrained(model, { ...options, cache: caches });
+    expect(loaded.warnings).toEqual([]);
+    expect(await read.mock.results.at(-1)!.value).toBe(had);
+    loaded.dispose();
+  }
+  read.mockClear();
+  const plain = await InstructBlipForConditionalGeneration.from_pretrained(model, {
+    ...options,
+    dtype: "f16",
+    cache: caches,
+  });
+  expect(read).not.toHaveBeenCalled(); // there is nothing to keep
+  plain.dispose();
+  read.mockRestore();
+
+  vi.stubEnv("XDG_CACHE_HOME", caches);
+  (await InstructBlipForConditionalGeneration.from_pretrained(model, { ...options, cache: true })).dispose();
+  vi.unstubAllEnvs();
+  expect(await readdir(join(caches, "instructblip-webgpu"))).toHaveLength(1);
+
+  const file = join(model, "config.json"); // a file where the folder should be
+  const other = await InstructBlipForConditionalGeneration.from_pretrained(model, { ...options, cache: file });
+  expect(other.warnings).toEqual([expect.stringMatching(/^quantized weights are not cached: /)]);
+  other.dispose();
+});
+
+test("--quantized-cache", async () => {
+  const trace = (out: string, ...more: string[]) =>
+    cli(["trace", "--model", model, "--image", join(model, "../none.png"), "--prompt", "?", "--out", out, ...more]);
+  // The grammar takes it with a folder and without; that it is used, is held above.
+  expect((await trace(join(scratch, "a.safetensors"), "--dtype", "int8", "--quantized-cache", caches)).stderr).toMatch(
+    /none.png/,
+  );
+  expect((await trace(join(scratch, "b.safetensors"), "--quantized-cache")).stderr).toMatch(/none.png/);
+});
