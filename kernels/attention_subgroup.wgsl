@@ -19,6 +19,8 @@ override TT: u32 = 8; // at most 8
 override CHUNKS: u32 = 3; // ceil(d / 4 / SG), at most 8
 override MASK: u32 = 0; // as params.has_mask
 override BIAS: u32 = 0; // as params.has_bias
+// Loads for TT queries, a lane each. By its own name because Mesa does not see where n * SG < TT ends.
+override LOADS: u32 = (TT + SG - 1u) / SG;
 const KB = 4u;
 const QUERIES = 8u; // most there may be
 const LOWEST = -3.4028234e38;
@@ -59,7 +61,7 @@ fn main(
   let bias_s = params.bias_s;
 
   var query: array<u32, QUERIES>; // where those begin that this lane loads
-  for (var n = 0u; n * SG < TT; n++) {
+  for (var n = 0u; n < LOADS; n++) {
     query[n] = q_start(b, min(t0 + n * SG + lane, t_last), h);
   }
   var sums: array<array<vec4<f32>, 8>, QUERIES>;
@@ -89,7 +91,7 @@ fn main(
     var scores = array<array<f32, KB>, QUERIES>(); // written out: see README
     for (var c = 0u; c < D4; c++) {
       var of_queries: array<vec4<f32>, QUERIES>;
-      for (var n = 0u; n * SG < TT; n++) {
+      for (var n = 0u; n < LOADS; n++) {
         of_queries[n] = load_q(query[n], c);
       }
       var of_keys: array<vec4<f32>, KB>;
