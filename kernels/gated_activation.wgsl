@@ -1,6 +1,7 @@
 // y = activate(gate) * up, element by element.
 //
-// gate, up: f32[n]  ->  y: f32[n]
+// gate, up: f32[rows, width], of which each may be a part of longer rows, as what one projection to both gives
+// ->  y: f32[rows, width], contiguous
 // An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
 // buffer has up to 16 bytes.
 // Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
@@ -9,8 +10,12 @@
 override WG: u32 = 64;
 
 struct Params {
-  groups: u32, // ceil(n / 4)
+  groups: u32, // of four elements in y, the last perhaps in part
   turns: u32,
+  width: u32, // of a row, in groups
+  stride: u32, // between rows of gate, and of up, in groups
+  gate_offset: u32, // in groups
+  up_offset: u32,
 }
 
 @group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>;
@@ -27,7 +32,8 @@ fn main(
   let workgroup = group.x + group.y * groups.x;
   let end = min((workgroup + 1u) * WG * params.turns, params.groups);
   for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
-    let g = gate[i];
-    y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
+    let at = (i / params.width) * params.stride + i % params.width;
+    let g = gate[params.gate_offset + at];
+    y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[params.up_offset + at];
   }
 }

@@ -1,4 +1,4 @@
-// What every product y = activate(x Wᵀ + bias) shares: its Params, and how a sum becomes an element of y.
+// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // @use input = input_vec4
 // @use weight = weight_f32
@@ -11,10 +11,12 @@ struct Params {
   column0: u32, // where this shard's columns begin
   y_stride: u32, // columns of y
   has_bias: u32, // else bias is a tensor of one element
+  has_residual: u32, // else residual is one too
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> residual: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 // Groups of four numbers in a row of W, the last filled up; x is zero there.
@@ -36,6 +38,11 @@ fn bias_of(column: u32) -> f32 {
 
 fn store(row: u32, column: u32, sum: f32) {
   if (row < params.M && column < params.N) {
-    y[row * params.y_stride + params.column0 + column] = activate(sum);
+    let at = row * params.y_stride + params.column0 + column;
+    var value = activate(sum);
+    if (params.has_residual != 0u) {
+      value += residual[at];
+    }
+    y[at] = value;
   }
 }

@@ -5,17 +5,19 @@
  * Source: Touvron et al. 2023; transformers modeling_llama.py.
  */
 import { Embedding } from "../modules/embedding.ts";
-import { Linear } from "../modules/linear.ts";
+import type { KVCache } from "../modules/kv_cache.ts";
+import { Linear, plus } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { RMSNorm } from "../modules/norm.ts";
+import { StackedLinear } from "../modules/stacked_linear.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
 import { activation } from "../tensor/ops/activation.ts";
-import { add } from "../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { gatedActivation } from "../tensor/ops/gated_activation.ts";
 import { rope, ropeTable } from "../tensor/ops/rope.ts";
+import { ropeAppend } from "../tensor/ops/rope_append.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { HIDDEN_ACTS, type LlamaConfig } from "./config.ts";
 import { CausalLanguageModel, type CausalStep } from "./language_model.ts";
@@ -26,12 +28,20 @@ export interface LlamaStep extends CausalStep {
   readonly rope: Tensor;
 }
 
+/** Queries, keys and values as attention takes them. */
+interface Heads {
+  readonly q: Tensor;
+  readonly k: Tensor;
+  readonly v: Tensor;
+}
+
 /** Causal self-attention. f32[B, T, D] -> f32[B, T, D] */
 export class LlamaAttention extends Module {
-  readonly q_proj: Linear;
-  readonly k_proj: Linear;
-  readonly v_proj: Linear;
+  /** q_proj, k_proj and v_proj */
+  readonly qkv_proj: StackedLinear;
   readonly o_proj: Linear;
+  readonly num_heads: number;
+  readonly num_key_value_heads: number;
   readonly head_dim: number;
   readonly layer: number;
 
@@ -44,48 +54,63 @@ export class LlamaAttention extends Module {
       dim_of_head: d,
       attention_bias: bias,
     } = config;
-    this.q_proj = new Linear(weights.at("q_proj"), [H * d, D], { bias });
-    this.k_proj = new Linear(weights.at("k_proj"), [Hkv * d, D], { bias });
-    this.v_proj = new Linear(weights.at("v_proj"), [Hkv * d, D], { bias });
+    this.qkv_proj = new StackedLinear(weights, { q_proj: H * d, k_proj: Hkv * d, v_proj: Hkv * d }, D, { bias });
     this.o_proj = new Linear(weights.at("o_proj"), [D, H * d], { bias });
+    this.num_heads = H;
+    this.num_key_value_heads = Hkv;
     this.head_dim = d;
     this.layer = layer;
   }
 
-  forward(x: Tensor, { positions, rope: table, mask, cache }: LlamaStep): Tensor {
+  /** @param residual added to the result */
+  forward(x: Tensor, step: LlamaStep, residual?: Tensor): Tensor {
     const [B, T] = x.shape;
-    const d = this.head_dim;
-    const q = rope(this.q_proj.forward(x).unflatten(2, [-1, d]), table, positions); // [B, T, H, d]
-    let k = rope(this.k_proj.forward(x).unflatten(2, [-1, d]), table, positions); // [B, T, Hkv, d]
-    let v = this.v_proj.forward(x).unflatten(2, [-1, d]); // [B, T, Hkv, d]
-    if (cache) [k, v] = cache.append(this.layer, k, v); // [B, capacity, Hkv, d]
-    const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.seen : { mask }) };
+    const qkv = this.qkv_proj.forward(x); // [B, T, (H + 2 Hkv) d]
+    const { q, k, v } = step.cache ? this.#cached(qkv, step, step.cache) : this.#turned(qkv, step);
+    const options = { scale: this.head_dim ** -0.5, causal: true, ...(step.cache?.seen ?? { mask: step.mask }) };
     const heads = attention(q, k, v, options); // [B, T, H, d]
-    this.record("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T));
-    return this.note(this.o_proj.forward(heads.reshape([B, T, -1])));
+    const S = (step.cache?.length ?? 0) + T;
+    this.record("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, S));
+    return this.note(this.o_proj.forward(heads.reshape([B, T, -1]), { residual }));
+  }
+
+  /** Queries at their positions; keys, at theirs, and values behind those of the cache. */
+  #cached(qkv: Tensor, { rope: table, positions }: LlamaStep, cache: KVCache): Heads {
+    const { keys, values, past } = cache.layer(this.layer);
+    const q = ropeAppend(qkv, { table, positions, keys, values, past }); // [B, T, H, d]
+    return { q, ...cache.heads(this.layer) }; // [rows, capacity, Hkv, d]
+  }
+
+  /** The same of a whole sequence: [B, T, H or Hkv, d]. */
+  #turned(qkv: Tensor, { rope: table, positions }: LlamaStep): Heads {
+    const { num_heads: H, num_key_value_heads: Hkv, head_dim: d } = this;
+    const heads = (first: number, count: number) => qkv.narrow(2, first * d, count * d).unflatten(2, [count, d]);
+    const [q, k] = [heads(0, H), heads(H, Hkv)].map((x) => rope(x, table, positions));
+    return { q, k, v: heads(H + Hkv, Hkv) };
   }
 }
 
 /** down(silu(gate(x)) * up(x)). f32[B, T, D] -> f32[B, T, D] */
 export class LlamaMLP extends Module {
-  readonly gate_proj: Linear;
-  readonly up_proj: Linear;
+  /** gate_proj and up_proj */
+  readonly gate_up_proj: StackedLinear;
   readonly down_proj: Linear;
   readonly activation: Activation;
 
   constructor(weights: Weights, { hidden_size: D, intermediate_size: F, hidden_act, mlp_bias: bias }: LlamaConfig) {
     super(weights);
-    this.gate_proj = new Linear(weights.at("gate_proj"), [F, D], { bias });
-    this.up_proj = new Linear(weights.at("up_proj"), [F, D], { bias });
+    this.gate_up_proj = new StackedLinear(weights, { gate_proj: F, up_proj: F }, D, { bias });
     this.down_proj = new Linear(weights.at("down_proj"), [D, F], { bias });
     this.activation = HIDDEN_ACTS[hidden_act];
   }
 
-  forward(x: Tensor): Tensor {
-    const gate = this.gate_proj.forward(x); // [B, T, F]
+  /** @param residual added to the result */
+  forward(x: Tensor, residual?: Tensor): Tensor {
+    const both = this.gate_up_proj.forward(x); // [B, T, 2F]
+    const F = both.shape[2] / 2;
+    const [gate, up] = [both.narrow(2, 0, F), both.narrow(2, F, F)];
     if (x.device.tracer) this.note(activation(gate, this.activation), "act_fn");
-    const up = this.up_proj.forward(x); // [B, T, F]
-    return this.note(this.down_proj.forward(gatedActivation(gate, up, this.activation)));
+    return this.note(this.down_proj.forward(gatedActivation(gate, up, this.activation), { residual }));
   }
 }
 
@@ -106,8 +131,8 @@ export class LlamaDecoderLayer extends Module {
   }
 
   forward(x: Tensor, step: LlamaStep): Tensor {
-    x = add(x, this.self_attn.forward(this.input_layernorm.forward(x), step));
-    x = add(x, this.mlp.forward(this.post_attention_layernorm.forward(x)));
+    x = plus(x, (residual) => this.self_attn.forward(this.input_layernorm.forward(x), step, residual));
+    x = plus(x, (residual) => this.mlp.forward(this.post_attention_layernorm.forward(x), residual));
     return this.note(x);
   }
 }

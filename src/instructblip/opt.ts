@@ -6,9 +6,10 @@
  * Source: Zhang et al. 2022; transformers 5.18, modeling_opt.py.
  */
 import { Embedding } from "../modules/embedding.ts";
-import { Linear } from "../modules/linear.ts";
+import { Linear, plus } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { LayerNorm } from "../modules/norm.ts";
+import { StackedLinear } from "../modules/stacked_linear.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import { InputError } from "../tensor/errors.ts";
@@ -26,35 +27,32 @@ const POSITION_OFFSET = 2;
 
 /** Causal self-attention. f32[B, T, D] -> f32[B, T, D] */
 export class OPTAttention extends Module {
-  readonly k_proj: Linear;
-  readonly v_proj: Linear;
-  readonly q_proj: Linear;
+  /** q_proj, k_proj and v_proj */
+  readonly qkv_proj: StackedLinear;
   readonly out_proj: Linear;
   readonly head_dim: number;
   readonly layer: number;
 
   constructor(weights: Weights, { hidden_size: D, enable_bias: bias, dim_of_head }: OPTConfig, layer: number) {
     super(weights);
-    this.k_proj = new Linear(weights.at("k_proj"), [D, D], { bias });
-    this.v_proj = new Linear(weights.at("v_proj"), [D, D], { bias });
-    this.q_proj = new Linear(weights.at("q_proj"), [D, D], { bias });
+    this.qkv_proj = new StackedLinear(weights, { q_proj: D, k_proj: D, v_proj: D }, D, { bias });
     this.out_proj = new Linear(weights.at("out_proj"), [D, D], { bias });
     this.head_dim = dim_of_head;
     this.layer = layer;
   }
 
-  forward(x: Tensor, { mask, cache }: CausalStep): Tensor {
-    const [B, T] = x.shape;
+  /** @param residual added to the result */
+  forward(x: Tensor, { mask, cache }: CausalStep, residual?: Tensor): Tensor {
+    const [B, T, D] = x.shape;
     const d = this.head_dim;
-    const q = this.q_proj.forward(x).unflatten(2, [-1, d]); // [B, T, H, d]
-    let k = this.k_proj.forward(x).unflatten(2, [-1, d]); // [B, T, H, d]
-    let v = this.v_proj.forward(x).unflatten(2, [-1, d]); // [B, T, H, d]
+    const qkv = this.qkv_proj.forward(x); // [B, T, 3D]
+    let [q, k, v] = [0, D, 2 * D].map((start) => qkv.narrow(2, start, D).unflatten(2, [-1, d])); // [B, T, H, d]
     if (cache) [k, v] = cache.append(this.layer, k, v); // [B, capacity, H, d]
     // HF scales the queries rather than the scores, which in f32 differs by their rounding alone.
     const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.seen : { mask }) };
     const heads = attention(q, k, v, options); // [B, T, H, d]
     this.record("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T));
-    return this.note(this.out_proj.forward(heads.reshape([B, T, -1])));
+    return this.note(this.out_proj.forward(heads.reshape([B, T, -1]), { residual }));
   }
 }
 
@@ -82,14 +80,14 @@ export class OPTDecoderLayer extends Module {
   }
 
   forward(x: Tensor, step: CausalStep): Tensor {
-    const feedForward = (y: Tensor) =>
-      this.fc2.forward(this.note(this.fc1.forward(y, this.activation), "activation_fn"));
+    const feedForward = (y: Tensor, residual: Tensor | undefined) =>
+      this.fc2.forward(this.note(this.fc1.forward(y, this.activation), "activation_fn"), { residual });
     if (this.do_layer_norm_before) {
-      x = add(x, this.self_attn.forward(this.self_attn_layer_norm.forward(x), step));
-      x = add(x, feedForward(this.final_layer_norm.forward(x)));
+      x = plus(x, (residual) => this.self_attn.forward(this.self_attn_layer_norm.forward(x), step, residual));
+      x = plus(x, (residual) => feedForward(this.final_layer_norm.forward(x), residual));
     } else {
-      x = this.self_attn_layer_norm.forward(add(x, this.self_attn.forward(x, step)));
-      x = this.final_layer_norm.forward(add(x, feedForward(x)));
+      x = this.self_attn_layer_norm.forward(plus(x, (residual) => this.self_attn.forward(x, step, residual)));
+      x = this.final_layer_norm.forward(plus(x, (residual) => feedForward(x, residual)));
     }
     return this.note(x);
   }

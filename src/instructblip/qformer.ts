@@ -14,7 +14,7 @@
  * Source: InstructBLIP 2.3; BLIP-2 3.1 (Li et al. 2023); transformers modeling_instructblip.py. Post-norm, as in BERT.
  */
 import { Embedding } from "../modules/embedding.ts";
-import { Linear } from "../modules/linear.ts";
+import { Linear, plus } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { LayerNorm } from "../modules/norm.ts";
 import { recorded } from "../modules/record.ts";
@@ -118,7 +118,8 @@ export class InstructBlipQFormerOutput extends Module {
 
   /** @param y f32[B, T, width] @param residual f32[B, T, D] */
   forward(y: Tensor, residual: Tensor): Tensor {
-    return this.note(this.LayerNorm.forward(add(this.dense.forward(y), residual)));
+    const sum = plus(residual, (residual) => this.dense.forward(y, { residual }));
+    return this.note(this.LayerNorm.forward(sum));
   }
 }
 

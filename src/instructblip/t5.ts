@@ -11,17 +11,17 @@
  */
 import { Embedding } from "../modules/embedding.ts";
 import { KVCache } from "../modules/kv_cache.ts";
-import { Linear } from "../modules/linear.ts";
+import { Linear, plus } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { RMSNorm } from "../modules/norm.ts";
 import { recorded } from "../modules/record.ts";
 import { ReplayedStep } from "../modules/replay.ts";
+import { StackedLinear } from "../modules/stacked_linear.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
 import { ConfigError, InputError } from "../tensor/errors.ts";
 import { activation } from "../tensor/ops/activation.ts";
-import { add } from "../tensor/ops/add.ts";
 import { type AttentionOptions, attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { gatedActivation } from "../tensor/ops/gated_activation.ts";
 import { relativeBias } from "../tensor/ops/relative_bias.ts";
@@ -138,19 +138,21 @@ export class T5Attention extends Module {
    * @param k f32[B, S, H, d]
    * @param v f32[B, S, H, d]
    * @param record as what the probabilities are recorded, and of how many keys: S may be a cache's capacity
+   * @param residual added to the result
    */
   forward(
     x: Tensor,
     [k, v]: readonly [Tensor, Tensor],
     given: Omit<AttentionOptions, "scale">,
     record: { kind: "attentions" | "cross_attentions"; keys: number },
+    residual?: Tensor,
   ): Tensor {
     const [B, T] = x.shape;
     const options = { ...given, scale: 1 };
     const q = this.#heads(this.q.forward(x)); // [B, T, H, d]
     const heads = attention(q, k, v, options); // [B, T, H, d]
     this.record(record.kind, x, () => attentionProbabilities(q, k, options).narrow(3, 0, record.keys));
-    return this.note(this.o.forward(heads.reshape([B, T, -1])));
+    return this.note(this.o.forward(heads.reshape([B, T, -1]), { residual }));
   }
 
   #heads(x: Tensor): Tensor {
@@ -180,7 +182,7 @@ export class T5LayerSelfAttention extends Module {
     if (cache) keys = cache.append(this.index, ...keys); // f32[B, capacity, H, d]
     const options = { bias: position_bias, causal: this.causal, ...(cache ? cache.seen : { mask }) };
     const record = { kind: "attentions", keys: (cache?.length ?? 0) + x.shape[1] } as const;
-    return this.note(add(x, this.SelfAttention.forward(normed, keys, options, record)));
+    return this.note(plus(x, (residual) => this.SelfAttention.forward(normed, keys, options, record, residual)));
   }
 }
 
@@ -197,31 +199,40 @@ export class T5LayerCrossAttention extends Module {
 
   forward(x: Tensor, keys: readonly [Tensor, Tensor], mask: Tensor<"u32"> | undefined): Tensor {
     const record = { kind: "cross_attentions", keys: keys[0].shape[1] } as const;
-    return this.note(add(x, this.EncDecAttention.forward(this.layer_norm.forward(x), keys, { mask }, record)));
+    const normed = this.layer_norm.forward(x);
+    return this.note(plus(x, (residual) => this.EncDecAttention.forward(normed, keys, { mask }, record, residual)));
   }
 }
 
 /** wo(act(wi_0(x)) * wi_1(x)), or wo(act(wi(x))) without a gate. f32[B, T, D] -> f32[B, T, D] */
 export class T5DenseActDense extends Module {
-  /** wi_0 if there is a gate */
-  readonly wi: Linear;
-  readonly wi_1: Linear | undefined;
+  /** wi_0 and wi_1 if there is a gate */
+  readonly wi: Linear | StackedLinear;
   readonly wo: Linear;
   readonly activation: Activation;
 
   constructor(weights: Weights, { d_model: D, d_ff: F, gated, activation }: T5Config) {
     super(weights);
-    this.wi = new Linear(weights.at(gated ? "wi_0" : "wi"), [F, D], { bias: false });
-    this.wi_1 = gated ? new Linear(weights.at("wi_1"), [F, D], { bias: false }) : undefined;
+    this.wi = gated
+      ? new StackedLinear(weights, { wi_0: F, wi_1: F }, D, { bias: false })
+      : new Linear(weights.at("wi"), [F, D], { bias: false });
     this.wo = new Linear(weights.at("wo"), [D, F], { bias: false });
     this.activation = HIDDEN_ACTS[activation];
   }
 
-  forward(x: Tensor): Tensor {
-    if (!this.wi_1) return this.note(this.wo.forward(this.note(this.wi.forward(x, this.activation), "act")));
-    const gate = this.wi.forward(x); // [B, T, F]
+  /** @param residual added to the result */
+  forward(x: Tensor, residual?: Tensor): Tensor {
+    return this.note(this.wo.forward(this.#hidden(x), { residual }));
+  }
+
+  /** f32[B, T, D] -> f32[B, T, F] */
+  #hidden(x: Tensor): Tensor {
+    if (this.wi instanceof Linear) return this.note(this.wi.forward(x, this.activation), "act");
+    const both = this.wi.forward(x); // [B, T, 2F]
+    const F = both.shape[2] / 2;
+    const [gate, up] = [both.narrow(2, 0, F), both.narrow(2, F, F)];
     if (x.device.tracer) this.note(activation(gate, this.activation), "act");
-    return this.note(this.wo.forward(gatedActivation(gate, this.wi_1.forward(x), this.activation)));
+    return gatedActivation(gate, up, this.activation);
   }
 }
 
@@ -237,7 +248,7 @@ export class T5LayerFF extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return this.note(add(x, this.DenseReluDense.forward(this.layer_norm.forward(x))));
+    return this.note(plus(x, (residual) => this.DenseReluDense.forward(this.layer_norm.forward(x), residual)));
   }
 }
 

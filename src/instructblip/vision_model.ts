@@ -4,7 +4,7 @@
  * B images, N patches + 1 class token, D wide, H heads.
  * Source: InstructBLIP 2.4 (Dai et al. 2023); EVA-CLIP's ViT-g, second last layer; transformers modeling_instructblip.py.
  */
-import { Linear } from "../modules/linear.ts";
+import { Linear, plus } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { LayerNorm } from "../modules/norm.ts";
 import { recorded } from "../modules/record.ts";
@@ -112,7 +112,8 @@ export class InstructBlipAttention extends Module {
     this.num_heads = num_attention_heads;
   }
 
-  forward(x: Tensor): Tensor {
+  /** @param residual added to the result */
+  forward(x: Tensor, residual?: Tensor): Tensor {
     const [B, N, D] = x.shape;
     const d = D / this.num_heads;
     const qkv = this.qkv.forward(x); // [B, N, 3D]: all queries, all keys, all values
@@ -120,7 +121,7 @@ export class InstructBlipAttention extends Module {
     const options = { scale: d ** -0.5 };
     const heads = attention(q, k, v, options); // [B, N, H, d]
     this.record("attentions", x, () => attentionProbabilities(q, k, options));
-    return this.note(this.projection.forward(heads.reshape([B, N, D])));
+    return this.note(this.projection.forward(heads.reshape([B, N, D]), { residual }));
   }
 }
 
@@ -137,9 +138,10 @@ export class InstructBlipMLP extends Module {
     this.activation = HIDDEN_ACTS[hidden_act];
   }
 
-  forward(x: Tensor): Tensor {
+  /** @param residual added to the result */
+  forward(x: Tensor, residual?: Tensor): Tensor {
     const hidden = this.note(this.fc1.forward(x, this.activation), "activation_fn"); // [B, N, F]
-    return this.note(this.fc2.forward(hidden));
+    return this.note(this.fc2.forward(hidden, { residual }));
   }
 }
 
@@ -160,8 +162,8 @@ export class InstructBlipEncoderLayer extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    x = add(x, this.self_attn.forward(this.layer_norm1.forward(x)));
-    x = add(x, this.mlp.forward(this.layer_norm2.forward(x)));
+    x = plus(x, (residual) => this.self_attn.forward(this.layer_norm1.forward(x), residual));
+    x = plus(x, (residual) => this.mlp.forward(this.layer_norm2.forward(x), residual));
     return this.note(x);
   }
 }

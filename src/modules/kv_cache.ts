@@ -64,10 +64,21 @@ export class KVCache {
    * @returns views f32[rows, capacity, Hkv, d]; positions from `length + T` on hold nothing yet
    */
   append(layer: number, k: Tensor, v: Tensor): [Tensor, Tensor] {
-    const places = [this.#keys[layer], this.#values[layer]] as const;
-    kvAppend(k, places[0].narrow(0, 0, k.shape[0]), this.past);
-    kvAppend(v, places[1].narrow(0, 0, v.shape[0]), this.past);
-    return [places[0].permute([0, 2, 1, 3]), places[1].permute([0, 2, 1, 3])];
+    const { keys, values } = this.layer(layer);
+    kvAppend(k, keys.narrow(0, 0, k.shape[0]), this.past);
+    kvAppend(v, values.narrow(0, 0, v.shape[0]), this.past);
+    const heads = this.heads(layer);
+    return [heads.k, heads.v];
+  }
+
+  /** Where an op that appends by itself stores a layer's keys and values: f32[rows, Hkv, capacity, d], behind `past`. */
+  layer(layer: number): { readonly keys: Tensor; readonly values: Tensor; readonly past: Tensor<"u32"> } {
+    return { keys: this.#keys[layer], values: this.#values[layer], past: this.past };
+  }
+
+  /** A layer's keys and values as attention takes them: views f32[rows, capacity, Hkv, d]. */
+  heads(layer: number): { readonly k: Tensor; readonly v: Tensor } {
+    return { k: this.#keys[layer].permute([0, 2, 1, 3]), v: this.#values[layer].permute([0, 2, 1, 3]) };
   }
 
   /** Counts `tokens` as held, once every layer has appended them. */

@@ -6,7 +6,8 @@
 import type { Device } from "../tensor/device.ts";
 import { DTYPES, type FloatDType } from "../tensor/dtype.ts";
 import { nearest, WeightError } from "../tensor/errors.ts";
-import { isQuantized } from "../tensor/quantize.ts";
+import { contiguous } from "../tensor/ops/copy.ts";
+import { isQuantized, rowBytes } from "../tensor/quantize.ts";
 import type { Checkpoint, TensorEntry } from "../tensor/safetensors.ts";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -113,6 +114,42 @@ export class Weights {
     return weight;
   }
 
+  /**
+   * Matrices [Nᵢ, K] that are multiplied by the same input, one below the other: [ΣNᵢ, K] to `linear`, to the file what they
+   * are. All are stored as the one that is to have the most bytes.
+   */
+  stackedMatrix(names: readonly string[], rows: readonly number[], K: number): Weight {
+    const loaded = names.map((name, i) => this.#expect(name, [rows[i], K]));
+    const dtypes = names.map((name, i) => storageOf(this.dtype, this.#key(name), loaded[i]));
+    const dtype = dtypes.reduce((most, one) => (rowBytes(one, K) > rowBytes(most, K) ? one : most));
+    const N = rows.reduce((sum, n) => sum + n, 0);
+    const whole = new Weight(this.device, [N, K], dtype, this.#key(names[0]));
+    this.onDispose(() => whole.dispose());
+    let firstRow = 0;
+    for (const [i, name] of names.entries()) {
+      const part = whole.part(firstRow, rows[i]);
+      this.#register(this.#key(name), part, (byteOffset, piece) => part.write(byteOffset, piece, loaded[i]));
+      firstRow += rows[i];
+    }
+    return whole;
+  }
+
+  /** Vectors one behind the other, widened to f32: f32[ΣNᵢ]. */
+  stackedVector(names: readonly string[], sizes: readonly number[]): Tensor {
+    const N = sizes.reduce((sum, n) => sum + n, 0);
+    const whole = this.device.persistent([N], "f32", this.#key(names[0]));
+    let first = 0;
+    for (const [i, name] of names.entries()) {
+      const dtype = this.#expect(name, [sizes[i]]);
+      const [start, factor] = [4 * first, 4 / DTYPES[dtype].bytes];
+      this.#register(this.#key(name), whole.narrow(0, first, sizes[i]), (byteOffset, bytes) => {
+        this.device.writeBytes(whole.storage, start + byteOffset * factor, convert(bytes, dtype, "f32"));
+      });
+      first += sizes[i];
+    }
+    return whole;
+  }
+
   /** Names in the checkpoint that no module has asked for. */
   leftovers(ignored: readonly RegExp[] = []): string[] {
     const { checkpoint, sinks } = this.#ledger;
@@ -146,7 +183,8 @@ export class Weights {
       }
       const dtype = loaded as FloatDType;
       const read = async function* () {
-        const { buffer, byteOffset, byteLength } = await parameter.read();
+        const { device } = parameter;
+        const { buffer, byteOffset, byteLength } = await device.scope(() => contiguous(parameter).read());
         yield convert(new Uint8Array(buffer, byteOffset, byteLength), "f32", dtype);
       };
       return { name, dtype, shape, data: read };

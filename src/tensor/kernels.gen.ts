@@ -1146,7 +1146,8 @@ fn main(
 `,
   "gated_activation": `// y = activate(gate) * up, element by element.
 //
-// gate, up: f32[n]  ->  y: f32[n]
+// gate, up: f32[rows, width], of which each may be a part of longer rows, as what one projection to both gives
+// ->  y: f32[rows, width], contiguous
 // An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
 // buffer has up to 16 bytes.
 // Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
@@ -1155,8 +1156,12 @@ fn main(
 override WG: u32 = 64;
 
 struct Params {
-  groups: u32, // ceil(n / 4)
+  groups: u32, // of four elements in y, the last perhaps in part
   turns: u32,
+  width: u32, // of a row, in groups
+  stride: u32, // between rows of gate, and of up, in groups
+  gate_offset: u32, // in groups
+  up_offset: u32,
 }
 
 @group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>;
@@ -1173,8 +1178,9 @@ fn main(
   let workgroup = group.x + group.y * groups.x;
   let end = min((workgroup + 1u) * WG * params.turns, params.groups);
   for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
-    let g = gate[i];
-    y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
+    let at = (i / params.width) * params.stride + i % params.width;
+    let g = gate[params.gate_offset + at];
+    y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[params.up_offset + at];
   }
 }
 `,
@@ -1772,7 +1778,7 @@ fn silu(x: f32) -> f32 {
   return x * sigmoid(x);
 }
 `,
-  "lib/matmul": `// What every product y = activate(x Wᵀ + bias) shares: its Params, and how a sum becomes an element of y.
+  "lib/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // @use input = input_vec4
 // @use weight = weight_f32
@@ -1785,10 +1791,12 @@ struct Params {
   column0: u32, // where this shard's columns begin
   y_stride: u32, // columns of y
   has_bias: u32, // else bias is a tensor of one element
+  has_residual: u32, // else residual is one too
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> residual: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 // Groups of four numbers in a row of W, the last filled up; x is zero there.
@@ -1810,7 +1818,12 @@ fn bias_of(column: u32) -> f32 {
 
 fn store(row: u32, column: u32, sum: f32) {
   if (row < params.M && column < params.N) {
-    y[row * params.y_stride + params.column0 + column] = activate(sum);
+    let at = row * params.y_stride + params.column0 + column;
+    var value = activate(sum);
+    if (params.has_residual != 0u) {
+      value += residual[at];
+    }
+    y[at] = value;
   }
 }
 `,

@@ -31,17 +31,30 @@ export class Weight {
   readonly K4: number;
   /** Bytes of a padded row on the device. */
   readonly rowBytes: number;
+  /** Of a part, the weight it is part of; see `part`. */
+  readonly #whole: { readonly weight: Weight; readonly firstRow: number } | undefined;
   /** Bytes of the file written so far, and those of them that wait for the rest of their group. */
   #written = 0;
   #rest: Uint8Array = NOTHING;
 
-  /** Allocates a weight of zeros. `label` names it in errors. */
-  constructor(device: Device, [N, K]: readonly [number, number], dtype: WeightDType, label = "weight") {
+  /** Allocates a weight of zeros. `label` names it in errors. `whole` makes it a part of another instead: see `part`. */
+  constructor(
+    device: Device,
+    [N, K]: readonly [number, number],
+    dtype: WeightDType,
+    label = "weight",
+    whole?: { readonly weight: Weight; readonly firstRow: number },
+  ) {
     this.device = device;
     this.shape = [N, K];
     this.dtype = dtype;
     this.K4 = Math.ceil(K / 4);
     this.rowBytes = rowBytes(dtype, K);
+    this.#whole = whole;
+    if (whole) {
+      this.shards = [];
+      return;
+    }
     const most = Math.floor(device.caps.maxBindingBytes / this.rowBytes);
     if (most === 0) {
       const size = formatBytes(this.rowBytes);
@@ -69,6 +82,19 @@ export class Weight {
     return weight;
   }
 
+  /**
+   * Rows `firstRow` … as a matrix of its own that can be written and read back, but not computed with: so that matrices
+   * which are multiplied by the same input are one to the kernels and several to the file. It lives as long as the whole.
+   */
+  part(firstRow: number, N: number): Weight {
+    return new Weight(this.device, [N, this.shape[1]], this.dtype, "part", { weight: this, firstRow });
+  }
+
+  /** What this is a part of; itself if of nothing. */
+  get whole(): Weight {
+    return this.#whole?.weight ?? this;
+  }
+
   /** Chooses the loader of this weight's dtype: `launch({ uses: weight.uses, … })`. */
   get uses(): Uses {
     return { weight: `weight_${this.dtype}` };
@@ -76,7 +102,7 @@ export class Weight {
 
   /** Bytes on the device, padding included. */
   get bytes(): number {
-    return this.shards.reduce((sum, shard) => sum + shard.bits.bytes, 0);
+    return this.shape[0] * this.rowBytes;
   }
 
   /**
@@ -132,9 +158,12 @@ export class Weight {
     const paddedBytes = this.rowBytes;
     const rowBytes = isQuantized(this.dtype) ? paddedBytes : this.shape[1] * DTYPES[this.dtype].bytes;
     const most = Math.max(1, Math.floor(pieceBytes / paddedBytes));
-    for (const { rows, bits } of this.shards) {
-      for (let row = 0; row < rows; row += most) {
-        const count = Math.min(most, rows - row);
+    const begin = this.#whole?.firstRow ?? 0;
+    const end = begin + this.shape[0];
+    for (const { firstRow, rows, bits } of this.whole.shards) {
+      const stop = Math.min(end - firstRow, rows);
+      for (let row = Math.max(begin - firstRow, 0); row < stop; row += most) {
+        const count = Math.min(most, stop - row);
         const words = await this.device.scope(() => contiguous(bits.narrow(0, row, count)).read());
         const piece = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
         if (rowBytes === paddedBytes) yield piece;
@@ -167,6 +196,11 @@ export class Weight {
 
   /** Writes bytes at an offset counted over all shards. */
   #upload(offset: number, bytes: Uint8Array): void {
+    if (this.#whole) {
+      const { weight, firstRow } = this.#whole;
+      weight.#upload(firstRow * this.rowBytes + offset, bytes);
+      return;
+    }
     for (const { bits, firstRow } of this.shards) {
       const start = firstRow * this.rowBytes;
       const from = Math.max(offset, start);

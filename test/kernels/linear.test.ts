@@ -142,6 +142,33 @@ for (const activation of Object.keys(ACTIVATIONS) as Activation[]) {
   });
 }
 
+for (const [label, override, [M]] of [...FEW, ...MANY]) {
+  test(`${label} adds a residual to each element once, after the activation, shard by shard`, async () => {
+    const [N, K, random] = [67, 12, new Random(M)];
+    const small = limited({ maxBindingBytes: 16 * 48 }); // 16 rows a shard
+    const [x, w, b, r] = [random.normal(M * K), random.normal(N * K), random.normal(N), random.normal(M * N)];
+    const weight = Weight.from(small, w, [N, K]);
+    expect(weight.shards.length).toBe(5);
+    const run = (residual?: Float32Array) =>
+      linear(
+        device.tensor(x, [M, K]),
+        weight,
+        device.tensor(b, [N]),
+        { activation: "gelu", residual: residual && device.tensor(residual, [M, N]) },
+        override,
+      ).read();
+    const [alone, both] = [await run(), await run(r)];
+    expect(both).toEqual(alone.map((y, i) => y + r[i])); // to the bit: f32 additions
+    weight.dispose();
+  });
+}
+
+test("a residual of another shape is refused", () => {
+  const weight = Weight.from(device, new Float32Array(12), [3, 4]);
+  const [x, residual] = [device.tensor(new Float32Array(8), [2, 4]), device.tensor(new Float32Array(3), [1, 3])];
+  expect(() => linear(x, weight, undefined, { residual })).toThrow("residual");
+});
+
 test("the kernels meant for GPUs fit WebGPU's default limits", async () => {
   const small = await otherDevice({ default_limits: true });
   const override = { linear: "tile", matvec: "workgroup" } as const;

@@ -125,9 +125,9 @@ describe.each(OFFICIAL)("$name", ({ name, files, tensors, width, language_model,
     for (const { dtype, bytes, split, pieces } of plan.weights) {
       const { weights, model, sizes } = await bind(checkpoint, config, dtype, binding);
       expect(Math.max(...sizes())).toBeLessThanOrEqual(binding);
-      const shards = [...weights.parameters.values()]
-        .filter((parameter) => parameter instanceof Weight && parameter.shards.length > 1)
-        .map((weight) => (weight as Weight).shards.length);
+      const matrices = [...weights.parameters.values()].filter((parameter) => parameter instanceof Weight);
+      const wholes = [...new Set(matrices.map(({ whole }) => whole))];
+      const shards = wholes.map((weight) => weight.shards.length).filter((count) => count > 1);
       const found = { bytes: sizes().reduce((a, b) => a + b), split: shards.length, pieces: shards.reduce(sum, 0) };
       expect(found, dtype).toEqual({ bytes, split, pieces });
       expect(model.device.memory.use.live, dtype).toBe(bytes);

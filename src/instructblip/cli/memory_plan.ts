@@ -42,6 +42,10 @@ export interface WeightsPlan {
   readonly pieces: number;
 }
 
+/** What is one matrix, or vector, on the device: the layers that llama.ts, opt.ts and t5.ts stack. */
+const STACKED =
+  /^(language_model\..*\.(?:self_attn|mlp|DenseReluDense)\.)([qkv]_proj|gate_proj|up_proj|wi_[01])(\.(?:weight|bias))$/;
+
 /** Plans for every storage dtype. */
 export function planMemory(
   tensors: ReadonlyMap<string, CheckpointTensor>,
@@ -78,18 +82,25 @@ function planWeights(
   let bytes = text_config.model_type === "llama" ? allocated(rotaryRows(text_config) * text_config.dim_of_head * 4) : 0;
   let split = 0;
   let pieces = 0;
-  for (const info of tensors.values()) {
-    if (info.dtype !== "f32" && info.dtype !== "f16" && info.dtype !== "bf16") continue; // ids and masks of old files
-    if (info.name.endsWith("rotary_emb.inv_freq")) continue;
-    if (!info.name.endsWith(".weight") || info.shape.length < 2) {
-      bytes += allocated(sizeOf(info.shape) * 4); // used element by element, so kept as f32
+  const matrices = new Map<string, { N: number; row: number }>();
+  const vectors = new Map<string, number>();
+  for (const { name, dtype: found, shape } of tensors.values()) {
+    if (found !== "f32" && found !== "f16" && found !== "bf16") continue; // ids and masks of old files
+    if (name.endsWith("rotary_emb.inv_freq")) continue;
+    const whole = name.replace(STACKED, "$1*$3");
+    if (!name.endsWith(".weight") || shape.length < 2) {
+      vectors.set(whole, (vectors.get(whole) ?? 0) + sizeOf(shape)); // used element by element, so kept as f32
       continue;
     }
+    const [N] = shape;
+    if (sizeOf(shape) === 0) continue;
+    const known = matrices.get(whole) ?? { N: 0, row: 0 };
+    const row = rowBytes(storedAs(name, found), sizeOf(shape) / N);
+    matrices.set(whole, { N: known.N + N, row: Math.max(known.row, row) });
+  }
+  for (const size of vectors.values()) bytes += allocated(size * 4);
+  for (const { N, row } of matrices.values()) {
     // As in tensor/weight.ts: padded rows, split evenly over as few pieces as will do.
-    const [N] = info.shape;
-    const size = sizeOf(info.shape);
-    if (size === 0) continue;
-    const row = rowBytes(storedAs(info.name, info.dtype), size / N);
     const most = Math.max(1, Math.floor(limit / row)); // where not even a row fits, loading will say so
     const rows = Math.ceil(N / Math.ceil(N / most));
     const full = Math.floor(N / rows);

@@ -8,7 +8,7 @@ import { contiguous } from "./copy.ts";
 /**
  * @param gate f32[...]
  * @param up f32[...], shaped like gate
- * @returns f32[...]
+ * @returns f32[...], contiguous
  * @throws ShapeError if the shapes differ
  */
 export function gatedActivation(gate: Tensor, up: Tensor, kind: Activation): Tensor {
@@ -16,12 +16,27 @@ export function gatedActivation(gate: Tensor, up: Tensor, kind: Activation): Ten
   const y = gate.device.empty(gate.shape);
   const groups = Math.ceil(gate.size / 4);
   const turns = turnsOf(groups, gate.device.caps);
+  const [width, stride] = [gate.shape[gate.rank - 1], gate.strides[gate.rank - 2] ?? 0];
+  // Halves of what one projection gives are read where they are.
+  const inPlace = isRowsInFours(gate) && isRowsInFours(up) && stride === (up.strides[up.rank - 2] ?? 0);
   gate.device.launch({
     kernel: "gated_activation",
     overrides: { ACTIVATION: activationCode(kind) },
-    bindings: { gate: contiguous(gate), up: contiguous(up), y },
-    params: { groups, turns },
+    bindings: inPlace ? { gate, up, y } : { gate: contiguous(gate), up: contiguous(up), y },
+    params: {
+      ...{ groups, turns },
+      ...(inPlace
+        ? { width: width / 4, stride: stride / 4, gate_offset: gate.offset / 4, up_offset: up.offset / 4 }
+        : { width: groups, stride: 0, gate_offset: 0, up_offset: 0 }),
+    },
     workgroups: Math.ceil(groups / (ELEMENTWISE_WG * turns)),
   });
   return y;
+}
+
+/** Whether x is rows of whole groups of four, one behind the other at one distance. */
+function isRowsInFours({ shape, strides, offset, rank }: Tensor): boolean {
+  if (rank === 0 || (strides[rank - 1] !== 1 && shape[rank - 1] !== 1)) return false;
+  const evenly = strides.every((stride, i) => i >= rank - 2 || stride === strides[i + 1] * shape[i + 1]);
+  return evenly && [shape[rank - 1], offset, strides[rank - 2] ?? 0].every((n) => n % 4 === 0);
 }

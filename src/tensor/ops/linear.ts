@@ -1,4 +1,4 @@
-/** y = activate(x Wᵀ + bias): PyTorch's Linear with the activation that follows it, for every weight dtype. */
+/** y = activate(x Wᵀ + bias) + residual: PyTorch's Linear with what follows it, for every weight dtype. */
 import { type Activation, activationCode } from "../activation.ts";
 import type { Launch } from "../device.ts";
 import type { WeightDType } from "../dtype.ts";
@@ -15,21 +15,30 @@ import { contiguous } from "./copy.ts";
 /** Rows of x up to which the matvec kernels, which read the weight once for all of them, are used. */
 const FEW_ROWS = 8;
 
+/** What is done to each sum before it is stored. */
+export interface Epilogue {
+  readonly activation?: Activation | undefined;
+  /** f32[..., N], added in the end */
+  readonly residual?: Tensor | undefined;
+}
+
 /**
  * @param x f32[..., K]
  * @param weight [N, K], sharded or not
  * @param bias f32[N]
+ * @param epilogue an activation by its name, or both
  * @returns f32[..., N]
- * @throws ShapeError if x does not end in K or bias is not [N]
+ * @throws ShapeError if x does not end in K, bias is not [N], or residual not [..., N]
  * Source: torch.nn.Linear; y = x Wᵀ + b.
  */
 export function linear(
   x: Tensor,
   weight: Weight,
   bias?: Tensor,
-  activation: Activation = "none",
+  epilogue: Activation | Epilogue = "none",
   override?: PlanOverride,
 ): Tensor {
+  const { activation = "none", residual } = typeof epilogue === "string" ? { activation: epilogue } : epilogue;
   const [N, K] = weight.shape;
   if (x.shape.at(-1) !== K) {
     throw new ShapeError(`linear: x must be [..., ${K}] for a weight of [${N}, ${K}], got ${formatShape(x.shape)}`);
@@ -38,8 +47,14 @@ export function linear(
   const { device } = x;
   const M = x.size / K;
   const y = device.empty(x.shape.with(-1, N));
+  if (residual) expectShape("linear", "residual", residual.shape, y.shape);
   if (M === 0) return y;
-  const bound = { x: contiguous(x), bias: bias ? contiguous(bias) : absent(device), y };
+  const bound = {
+    x: contiguous(x),
+    bias: bias ? contiguous(bias) : absent(device),
+    residual: residual ? contiguous(residual) : absent(device),
+    y,
+  };
   for (const { firstRow, rows, bits } of weight.shards) {
     const { kernel, overrides, workgroups } = choose(device.caps, [M, rows], weight.dtype, override);
     device.launch({
@@ -47,7 +62,10 @@ export function linear(
       uses: { ...weight.uses, input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
       overrides: { ...overrides, ACTIVATION: activationCode(activation) },
       bindings: { ...bound, weight: bits },
-      params: { M, N: rows, K, column0: firstRow, y_stride: N, has_bias: bias ? 1 : 0 },
+      params: {
+        ...{ M, N: rows, K, column0: firstRow, y_stride: N },
+        ...{ has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0 },
+      },
       workgroups,
     });
   }

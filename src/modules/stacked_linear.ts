@@ -1,0 +1,56 @@
+/**
+ * Fully connected layers that read the same input, computed as one: queries, keys and values, or gate and up. Apart from the
+ * number of launches nothing changes; the checkpoint and a tracer see the layers it is made of.
+ */
+
+import { cat, contiguous } from "../tensor/ops/copy.ts";
+import { linear } from "../tensor/ops/linear.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { Weight } from "../tensor/weight.ts";
+import { Module } from "./module.ts";
+import type { Weights } from "./weights.ts";
+
+/** One of the layers, for whoever asks for it by name. */
+class Part extends Module {}
+
+/** y = x [W₀; W₁; …]ᵀ + [b₀; b₁; …]. f32[..., K] -> f32[..., ΣNᵢ] */
+export class StackedLinear extends Module {
+  readonly weight: Weight;
+  readonly bias: Tensor | undefined;
+  readonly #parts: readonly { readonly module: Part; readonly start: number; readonly N: number }[];
+
+  /** @param sizes N of every layer, in order, by its name in the checkpoint */
+  constructor(weights: Weights, sizes: Readonly<Record<string, number>>, K: number, { bias = true } = {}) {
+    super(weights);
+    const names = Object.keys(sizes);
+    const rows = Object.values(sizes);
+    this.weight = weights.stackedMatrix(
+      names.map((name) => `${name}.weight`),
+      rows,
+      K,
+    );
+    this.bias = bias
+      ? weights.stackedVector(
+          names.map((name) => `${name}.bias`),
+          rows,
+        )
+      : undefined;
+    let start = 0;
+    this.#parts = names.map((name, i) => {
+      const part = { module: new Part(weights.at(name)), start, N: rows[i] };
+      start += rows[i];
+      return part;
+    });
+  }
+
+  forward(x: Tensor): Tensor {
+    const y = linear(x, this.weight, this.bias);
+    if (!x.device.tracer) return y;
+    // A tracer wants each layer's own output, and may put another in its place.
+    const last = y.rank - 1;
+    return cat(
+      this.#parts.map(({ module, start, N }) => module.note(contiguous(y.narrow(last, start, N)))),
+      last,
+    );
+  }
+}

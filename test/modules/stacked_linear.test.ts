@@ -1,0 +1,94 @@
+/** Layers computed as one: the same numbers, the same names to the file and to a tracer. */
+import { expect, test } from "vitest";
+import { Linear, plus } from "../../src/modules/linear.ts";
+import { StackedLinear } from "../../src/modules/stacked_linear.ts";
+import { traceOutputs } from "../../src/modules/trace.ts";
+import { Weights } from "../../src/modules/weights.ts";
+import { WeightError } from "../../src/tensor/errors.ts";
+import { add } from "../../src/tensor/ops/add.ts";
+import { Checkpoint, serializeSafetensors } from "../../src/tensor/safetensors.ts";
+import { MemorySource } from "../../src/tensor/source.ts";
+import { testDevice } from "../device.ts";
+import { Random } from "../random.ts";
+
+const device = await testDevice();
+const K = 12;
+const SIZES = { q_proj: 8, k_proj: 4, v_proj: 4 };
+
+async function open(dtype?: "f16" | "int8") {
+  const random = new Random(3);
+  const file = await serializeSafetensors(
+    Object.entries(SIZES).flatMap(([name, N]) => [
+      { name: `attn.${name}.weight`, dtype: "f32", shape: [N, K], data: new Uint8Array(random.normal(N * K).buffer) },
+      { name: `attn.${name}.bias`, dtype: "f32", shape: [N], data: new Uint8Array(random.normal(N).buffer) },
+    ]),
+  );
+  const checkpoint = await Checkpoint.open(new MemorySource("test", file));
+  return { weights: Weights.open(checkpoint, device, dtype), checkpoint };
+}
+
+test.each([undefined, "f16", "int8"] as const)("stored as %s: what the layers give apart", async (dtype) => {
+  const one = await open(dtype);
+  const stacked = new StackedLinear(one.weights.at("attn"), SIZES, K);
+  await one.weights.load();
+  expect(one.weights.leftovers()).toEqual([]);
+  const apart = await open(dtype);
+  const layers = Object.entries(SIZES).map(([name, N]) => new Linear(apart.weights.at("attn").at(name), [N, K]));
+  await apart.weights.load();
+
+  const x = device.tensor(new Random(1).normal(2 * 3 * K), [2, 3, K]);
+  const y = await stacked.forward(x).read();
+  const parts = await Promise.all(layers.map((layer) => layer.forward(x).read()));
+  const rows = Array.from({ length: 6 }, (_, row) =>
+    parts.flatMap((part) => [...part.subarray((row * part.length) / 6, ((row + 1) * part.length) / 6)]),
+  );
+  expect([...y]).toEqual(rows.flat());
+
+  const { result, outputs } = await traceOutputs(device, () => stacked.forward(x));
+  expect([...outputs.keys()]).toEqual(["attn.q_proj", "attn.k_proj", "attn.v_proj"]);
+  expect(outputs.get("attn.k_proj")!.data).toEqual(parts[1]);
+  expect(await result.read()).toEqual(y);
+  // What a tracer puts in place of a layer's output goes on.
+  device.tracer = (path, output) => (path === "attn.k_proj" ? device.tensor(new Float32Array(24), [2, 3, 4]) : output);
+  const replaced = await stacked.forward(x).read();
+  device.tracer = undefined;
+  expect([...replaced]).toEqual(rows.flatMap((row) => [...row.slice(0, 8), 0, 0, 0, 0, ...row.slice(12)]));
+  one.weights.dispose();
+  apart.weights.dispose();
+});
+
+test("the file's tensors are named when one is missing, and come back as they were", async () => {
+  const { weights, checkpoint } = await open();
+  const missing = () => new StackedLinear(weights.at("attn"), { q_proj: 8, gate_proj: 4 }, K);
+  expect(missing).toThrow(WeightError);
+  expect(missing).toThrow("attn.gate_proj.weight");
+  new StackedLinear(weights.at("attn"), SIZES, K);
+  await weights.load();
+  for (const { name, data } of weights.stored()) {
+    const ours: number[] = [];
+    for await (const piece of (data as () => AsyncIterable<Uint8Array>)()) ours.push(...piece);
+    const theirs: number[] = [];
+    for await (const { bytes } of checkpoint.stream([name])) theirs.push(...bytes);
+    expect(ours, name).toEqual(theirs);
+  }
+  weights.dispose();
+});
+
+test("plus adds in the sublayer's last product, or apart where a tracer looks", async () => {
+  const { weights } = await open();
+  const layer = new Linear(weights.at("attn").at("q_proj"), [8, K]);
+  await weights.load();
+  const [x, residual] = [
+    device.tensor(new Random(1).normal(2 * K), [2, K]),
+    device.tensor(new Random(2).normal(16), [2, 8]),
+  ];
+  const sublayer = (to: typeof residual | undefined) => layer.forward(x, { residual: to });
+  const before = device.counts.launches;
+  const y = await plus(residual, sublayer).read();
+  expect(device.counts.launches - before).toBe(1);
+  expect(y).toEqual(await add(residual, layer.forward(x)).read());
+  const { result, outputs } = await traceOutputs(device, () => plus(residual, sublayer));
+  expect(await result.read()).toEqual(y);
+  expect(outputs.get("attn.q_proj")!.data).toEqual(await layer.forward(x).read());
+  weights.dispose();
+});
