@@ -83,7 +83,7 @@ export interface RowShares {
  * threads cost as much as moving some hundred elements: a few of them work long there.
  */
 export function shareRows(rows: number, n: number, { isSoftware }: Pick<Caps, "isSoftware">): RowShares {
-  const [most, piece] = isSoftware ? [8, 1024] : [ELEMENTWISE_WG, 4 * ELEMENTWISE_WG];
+  const [most, piece] = isSoftware ? [8, 1024] : [ELEMENTWISE_WG, ELEMENTWISE_WG];
   const lanes = Math.min(most, 2 ** Math.ceil(Math.log2(Math.max(1, n))));
   const pieces = Math.ceil(n / piece);
   const units = rows * pieces;

@@ -24,6 +24,8 @@ test.each([
   [1, 1, 8],
   [1, 5, 12],
   [2, 3, 260],
+  [1, 3, 8200], // several pieces of a row
+  [3, 30, 16], // several rows to a team
   [2, 3, 7], // no whole groups of four
   [1, 2, 6],
 ])("halves of what one projection gives: [%i, %i, 2 x %i]", async (B, T, F) => {
@@ -60,9 +62,12 @@ test("strided halves of one tensor", async () => {
   expectClose(y, reference(half(0), half(7), activation.silu), TOLERANCES.activation, "halves");
 });
 
-// The second size gives each invocation several groups of four on a software driver.
-test.each([6 * 64 * 4 + 5, 20_003])("a folded grid reaches every one of %i elements", async (n) => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+test.each([
+  [false, 6 * 64 * 4 + 5],
+  [true, 140_003],
+])("a folded grid reaches every element, software %o, %i of them", async (isSoftware, n) => {
+  const caps = { ...device.caps, isSoftware, maxWorkgroupsPerDimension: 3 };
+  const folded = new Device(device.handle, caps, Number.POSITIVE_INFINITY);
   const x = Float32Array.from({ length: n }, (_, i) => i + 1);
   const ones = new Float32Array(x.length).fill(1);
   const y = gatedActivation(folded.tensor(x, [x.length]), folded.tensor(ones, [x.length]), "relu");
