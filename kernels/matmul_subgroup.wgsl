@@ -30,6 +30,7 @@ fn main(
       sums[m][n] = b;
     }
   }
+  var lines: array<vec2<f32>, TN>; // of the blocks at hand, where a weight has scales
   for (var k0 = 0u; k0 < K4; k0 += SG) {
     var a: array<vec4<f32>, 8>;
     for (var m = 0u; m < TM; m++) {
@@ -38,9 +39,14 @@ fn main(
     // Counting k, not k - k0, keeps Mesa from unrolling this loop, which costs more in code than it saves.
     let end = min(k0 + SG, K4);
     for (var k = k0; k < end; k++) {
+      if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
+        for (var n = 0u; n < TN; n++) {
+          lines[n] = line_of(min(column0 + n * SG, params.N - 1u), k / (WORD * BLOCK), K4);
+        }
+      }
       var w: array<vec4<f32>, TN>;
       for (var n = 0u; n < TN; n++) {
-        w[n] = load_weight(min(column0 + n * SG, params.N - 1u), k, K4);
+        w[n] = load_by(lines[n], min(column0 + n * SG, params.N - 1u), k, K4);
       }
       for (var m = 0u; m < TM; m++) {
         let shared_by_all = subgroupShuffle(a[m], k - k0);

@@ -1,14 +1,22 @@
 // Weight loader, int4 in blocks of 32 numbers with a scale and a least number each: w = scale · code + least. A row is its
 // codes, then a u32 for each block: scale and least as bf16. Eight codes share a u32, the first four in the low halves of its
-// bytes, so that both fours meet neighbouring numbers of x; see tensor/quantize.ts.
+// bytes, so that both fours meet neighbouring numbers of x; see tensor/quantize.ts. What each function is for: weight_f32.
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
 const WORD = 2u;
 const BLOCK = 4u;
 
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
+  return load_by(line_of(row, group / (WORD * BLOCK), K4), row, group, K4);
+}
+
+fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
+  let bits = weight[start_of(row, K4) + (K4 + 7u) / 8u * BLOCK + block];
+  return bitcast<vec2<f32>>(vec2<u32>(bits << 16u, bits & 0xffff0000u));
+}
+
+fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
   let codes = weight[start_of(row, K4) + group / 2u] >> (4u * (group % 2u));
-  let line = line_of(row, group / (WORD * BLOCK), K4);
   return line.x * vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)) + line.y;
 }
 
@@ -27,10 +35,4 @@ fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
 
 fn start_of(row: u32, K4: u32) -> u32 {
   return row * ((K4 + 7u) / 8u) * (BLOCK + 1u);
-}
-
-// Scale and least number of a block.
-fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
-  let bits = weight[start_of(row, K4) + (K4 + 7u) / 8u * BLOCK + block];
-  return bitcast<vec2<f32>>(vec2<u32>(bits << 16u, bits & 0xffff0000u));
 }

@@ -1,12 +1,22 @@
 // Weight loader, int8 in blocks of 32 numbers with a scale each: w = scale · code. A row is its codes, four in a u32, then
-// its scales, two bf16 in a u32; see tensor/quantize.ts.
+// its scales, two bf16 in a u32; see tensor/quantize.ts. What each function is for: weight_f32.
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
 const WORD = 1u;
 const BLOCK = 8u;
 
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
-  return scale_of(row, group / BLOCK, K4) * vec4<f32>(unpack4xI8(weight[start_of(row, K4) + group]));
+  return load_by(line_of(row, group / BLOCK, K4), row, group, K4);
+}
+
+fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
+  let blocks = (K4 + BLOCK - 1u) / BLOCK;
+  let pair = weight[start_of(row, K4) + BLOCK * blocks + block / 2u];
+  return vec2<f32>(bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, block % 2u == 1u)), 0.0);
+}
+
+fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
+  return line.x * vec4<f32>(unpack4xI8(weight[start_of(row, K4) + group]));
 }
 
 fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
@@ -14,16 +24,10 @@ fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
 }
 
 fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
-  return scale_of(row, block, K4) * by_codes;
+  return line_of(row, block, K4).x * by_codes;
 }
 
 fn start_of(row: u32, K4: u32) -> u32 {
   let blocks = (K4 + BLOCK - 1u) / BLOCK;
   return row * (BLOCK * blocks + (blocks + 1u) / 2u);
-}
-
-fn scale_of(row: u32, block: u32, K4: u32) -> f32 {
-  let blocks = (K4 + BLOCK - 1u) / BLOCK;
-  let pair = weight[start_of(row, K4) + BLOCK * blocks + block / 2u];
-  return bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, block % 2u == 1u));
 }

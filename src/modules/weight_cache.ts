@@ -21,6 +21,7 @@ export interface CacheFolder {
 /** Counts up when the layout of a row, or of the file, changes. */
 const FORMAT = 1;
 const CHECKSUMS = "checksums";
+/** Bytes read at once; a quarter of it written, as reading from a device takes several copies. */
 const PIECE = 16 * 2 ** 20;
 /** Bytes uploaded between waits, so that the driver's staging memory is given back. */
 const UPLOAD_WINDOW = 256 * 2 ** 20;
@@ -116,7 +117,7 @@ export class WeightCache {
     const sums = new Uint32Array(this.weights.size);
     const entries = [...this.weights].map(([name, weight], i): TensorEntry => {
       const data = async function* () {
-        for await (const piece of weight.read(PIECE)) {
+        for await (const piece of weight.read(PIECE / 4)) {
           sums[i] = checksum(piece, sums[i]);
           yield piece;
         }

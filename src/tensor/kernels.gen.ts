@@ -1852,6 +1852,26 @@ fn max_over_threads(lane: u32, value: f32) -> f32 {
   return largest;
 }
 `,
+  "lib/plain_weight": `// What the loaders of weights without scales share: each number is its own code, and alone in its block.
+const WORD = 1u;
+const BLOCK = 1u;
+
+fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
+  return vec2<f32>(1.0, 0.0);
+}
+
+fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
+  return load_weight(row, group, K4);
+}
+
+fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(load_weight(row, word, K4));
+}
+
+fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
+  return by_codes;
+}
+`,
   "lib/real_scalar": `// What a kernel computes with at a time: one number. Serves any width.
 alias Real = f32;
 `,
@@ -1876,74 +1896,54 @@ fn sum_over_threads(lane: u32, value: f32) -> f32 {
 }
 `,
   "lib/weight_bf16": `// Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
+// @use plain_weight
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
-
-const WORD = 1u;
-const BLOCK = 1u;
 
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
   let bits = weight[row * K4 + group];
   return bitcast<vec4<f32>>(vec4<u32>(bits.x << 16u, bits.x & 0xffff0000u, bits.y << 16u, bits.y & 0xffff0000u));
 }
-
-fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
-  return array<vec4<f32>, WORD>(load_weight(row, word, K4));
-}
-
-fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
-  return by_codes;
-}
 `,
   "lib/weight_f16": `// Weight loader, f16 stored as pairs in u32. unpack2x16float needs no GPU feature, and is as fast as native f16 loads.
+// @use plain_weight
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
-
-const WORD = 1u;
-const BLOCK = 1u;
 
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
   let bits = weight[row * K4 + group];
   return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
 }
-
-fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
-  return array<vec4<f32>, WORD>(load_weight(row, word, K4));
-}
-
-fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
-  return by_codes;
-}
 `,
-  "lib/weight_f32": `// Weight loader, f32. A weight is [N, K] with rows padded to K4 = ceil(K / 4) groups of four. Every loader gives a group by
-// load_weight. For kernels that walk along a row it also gives the WORD groups of codes that lie in one word; BLOCK words
-// share a scale, and weigh makes of Σ x · code and Σ x over some of them what they add to Σ x · w.
+  "lib/weight_f32": `// Weight loader, f32. A weight is [N, K] with rows padded to K4 = ceil(K / 4) groups of four. Every loader has
+//   load_weight            a group of a row, for kernels that jump about
+//   line_of, load_by       a block's scale (and least number), and a group by it, for kernels that keep the first
+//   load_codes, weigh      the WORD groups of codes in a word, of which BLOCK share a scale; and what Σ x · code and Σ x over
+//                          some of them add to Σ x · w, for kernels that walk along a row
+// @use plain_weight
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-
-const WORD = 1u;
-const BLOCK = 1u;
 
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
   return weight[row * K4 + group];
 }
-
-fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
-  return array<vec4<f32>, WORD>(load_weight(row, word, K4));
-}
-
-fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
-  return by_codes;
-}
 `,
   "lib/weight_int4": `// Weight loader, int4 in blocks of 32 numbers with a scale and a least number each: w = scale · code + least. A row is its
 // codes, then a u32 for each block: scale and least as bf16. Eight codes share a u32, the first four in the low halves of its
-// bytes, so that both fours meet neighbouring numbers of x; see tensor/quantize.ts.
+// bytes, so that both fours meet neighbouring numbers of x; see tensor/quantize.ts. What each function is for: weight_f32.
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
 const WORD = 2u;
 const BLOCK = 4u;
 
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
+  return load_by(line_of(row, group / (WORD * BLOCK), K4), row, group, K4);
+}
+
+fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
+  let bits = weight[start_of(row, K4) + (K4 + 7u) / 8u * BLOCK + block];
+  return bitcast<vec2<f32>>(vec2<u32>(bits << 16u, bits & 0xffff0000u));
+}
+
+fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
   let codes = weight[start_of(row, K4) + group / 2u] >> (4u * (group % 2u));
-  let line = line_of(row, group / (WORD * BLOCK), K4);
   return line.x * vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)) + line.y;
 }
 
@@ -1963,22 +1963,26 @@ fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
 fn start_of(row: u32, K4: u32) -> u32 {
   return row * ((K4 + 7u) / 8u) * (BLOCK + 1u);
 }
-
-// Scale and least number of a block.
-fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
-  let bits = weight[start_of(row, K4) + (K4 + 7u) / 8u * BLOCK + block];
-  return bitcast<vec2<f32>>(vec2<u32>(bits << 16u, bits & 0xffff0000u));
-}
 `,
   "lib/weight_int8": `// Weight loader, int8 in blocks of 32 numbers with a scale each: w = scale · code. A row is its codes, four in a u32, then
-// its scales, two bf16 in a u32; see tensor/quantize.ts.
+// its scales, two bf16 in a u32; see tensor/quantize.ts. What each function is for: weight_f32.
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
 const WORD = 1u;
 const BLOCK = 8u;
 
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
-  return scale_of(row, group / BLOCK, K4) * vec4<f32>(unpack4xI8(weight[start_of(row, K4) + group]));
+  return load_by(line_of(row, group / BLOCK, K4), row, group, K4);
+}
+
+fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
+  let blocks = (K4 + BLOCK - 1u) / BLOCK;
+  let pair = weight[start_of(row, K4) + BLOCK * blocks + block / 2u];
+  return vec2<f32>(bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, block % 2u == 1u)), 0.0);
+}
+
+fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
+  return line.x * vec4<f32>(unpack4xI8(weight[start_of(row, K4) + group]));
 }
 
 fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
@@ -1986,18 +1990,12 @@ fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
 }
 
 fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
-  return scale_of(row, block, K4) * by_codes;
+  return line_of(row, block, K4).x * by_codes;
 }
 
 fn start_of(row: u32, K4: u32) -> u32 {
   let blocks = (K4 + BLOCK - 1u) / BLOCK;
   return row * (BLOCK * blocks + (blocks + 1u) / 2u);
-}
-
-fn scale_of(row: u32, block: u32, K4: u32) -> f32 {
-  let blocks = (K4 + BLOCK - 1u) / BLOCK;
-  let pair = weight[start_of(row, K4) + BLOCK * blocks + block / 2u];
-  return bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, block % 2u == 1u));
 }
 `,
   "log_softmax": `// y = x - max(x) - ln Σ e^(x - max(x)), each row by itself.
@@ -2204,6 +2202,7 @@ fn main(
       sums[m][n] = b;
     }
   }
+  var lines: array<vec2<f32>, TN>; // of the blocks at hand, where a weight has scales
   for (var k0 = 0u; k0 < K4; k0 += SG) {
     var a: array<vec4<f32>, 8>;
     for (var m = 0u; m < TM; m++) {
@@ -2212,9 +2211,14 @@ fn main(
     // Counting k, not k - k0, keeps Mesa from unrolling this loop, which costs more in code than it saves.
     let end = min(k0 + SG, K4);
     for (var k = k0; k < end; k++) {
+      if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
+        for (var n = 0u; n < TN; n++) {
+          lines[n] = line_of(min(column0 + n * SG, params.N - 1u), k / (WORD * BLOCK), K4);
+        }
+      }
       var w: array<vec4<f32>, TN>;
       for (var n = 0u; n < TN; n++) {
-        w[n] = load_weight(min(column0 + n * SG, params.N - 1u), k, K4);
+        w[n] = load_by(lines[n], min(column0 + n * SG, params.N - 1u), k, K4);
       }
       for (var m = 0u; m < TM; m++) {
         let shared_by_all = subgroupShuffle(a[m], k - k0);

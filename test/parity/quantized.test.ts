@@ -1,5 +1,9 @@
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { AutoModelForImageTextToText } from "../../src/instructblip/auto_model.ts";
+import { compare } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { Golden } from "./golden.ts";
 import { compareStorages, GATES, passes } from "./quantized.ts";
 
 test("twelve questions: each storage keeps f32's answers, and its logits as near as it must", async () => {
@@ -27,4 +31,28 @@ test("a gate can fail", () => {
   expect(passes({ ...row, dtype: "int8" })).toBe(false);
   expect(passes({ ...row, dtype: "language_model=int4" })).toBeUndefined();
   expect(Object.keys(GATES)).toEqual(["f32", "f16", "int8", "int4"]);
+});
+
+test.each(["odd_widths", "opt_plain", "t5_odd_f16"])("%s: int8 in every part of a model of odd sizes", async (name) => {
+  const golden = await Golden.open(fileURLToPath(new URL(`../golden/data/${name}`, import.meta.url)));
+  const device = await testDevice();
+  const { data, shape } = await golden.floats("pixel_values");
+  const inputs = {
+    pixel_values: { data, shape },
+    input_ids: await golden.rows("input_ids"),
+    attention_mask: await golden.rows("attention_mask"),
+    qformer_input_ids: await golden.rows("qformer_input_ids"),
+    ...(name.startsWith("t5") && { decoder_input_ids: await golden.rows("decoder_input_ids") }),
+  };
+  const logits: Float32Array[] = [];
+  for (const dtype of ["f32", "int8"] as const) {
+    const model = await AutoModelForImageTextToText.from_pretrained(golden.folder, { device, dtype, compile: false });
+    logits.push(await device.scope(async () => (await model.forward(inputs)).logits.read()));
+    model.dispose();
+  }
+  await golden.close();
+  const { nmse } = compare(logits[1], logits[0], {});
+  // Weights drawn at random, whose logits lie close together: 5e-4 to 3.1e-3.
+  expect(nmse).toBeLessThan(1e-2);
+  expect(nmse).toBeGreaterThan(1e-6);
 });
