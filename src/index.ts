@@ -13,8 +13,16 @@ export {
   LlamaConfig,
 } from "./instructblip/config.ts";
 export type { GenerationOptions } from "./instructblip/generation/configuration.ts";
+export type { CustomLogitsProcessor } from "./instructblip/generation/logits_process.ts";
 export type { GenerateOutput, LayerStates, StepScores } from "./instructblip/generation/output.ts";
+export type { StoppingCriterion } from "./instructblip/generation/stopping.ts";
 export { type Streamer, TextIteratorStreamer } from "./instructblip/generation/streamer.ts";
+export {
+  type SynthIDTextWatermarkingConfig,
+  WatermarkDetector,
+  type WatermarkDetectorOutput,
+  type WatermarkingConfig,
+} from "./instructblip/generation/watermark.ts";
 export {
   type FromPretrainedOptions,
   type GenerateOptions,

@@ -83,8 +83,13 @@ export interface LanguageModel extends Module {
 
 /** One answer under way, or a batch of them: the memory of what has been read and written. */
 export interface Decoding {
-  /** Reads the prompt; once, before any step. @returns logits f32[B, V] of the answer's first token */
-  prefill(prompt: EmbeddedPrompt): Tensor;
+  /**
+   * Reads the prompt; once, before any step.
+   *
+   * @param positions of a model without an encoder: as generate() counts them, visible tokens only, or as forward() does
+   * @returns logits f32[B, V] of the answer's first token
+   */
+  prefill(prompt: EmbeddedPrompt, positions?: "generate" | "forward"): Tensor;
   /** @param tokens u32[R] @returns logits f32[R, V] of the token after these */
   step(tokens: Tensor<"u32">): Tensor;
   /** Row i goes on from what row `rows[i]` has seen. There may be more rows than before. */
@@ -201,14 +206,9 @@ class CausalDecoding implements Decoding {
     this.#replayed = new ReplayedStep(cache.past.device, (tokens) => this.#step(tokens));
   }
 
-  prefill({ inputs_embeds, attention_mask }: EmbeddedPrompt): Tensor {
-    // Positions count visible tokens only, so that left padding does not shift them, and pads get 0. The answer goes on
-    // from the last column: after right padding from 0 + 1, as in HF (which is why prompts are padded left).
-    const positions = attention_mask.map((row) => {
-      let seen = 0;
-      return row.map((visible) => (visible ? seen++ : 0));
-    });
-    this.#next = positions.map((row) => row[row.length - 1] + 1);
+  prefill({ inputs_embeds, attention_mask }: EmbeddedPrompt, counted: "generate" | "forward" = "generate"): Tensor {
+    const { positions, next } = counted === "forward" ? this.#byForward(attention_mask) : this.#byMask(attention_mask);
+    this.#next = next;
     this.#cache.setPromptMask(attention_mask);
     const { device } = inputs_embeds;
     const [, L] = inputs_embeds.shape;
@@ -217,6 +217,22 @@ class CausalDecoding implements Decoding {
     let start = 0;
     for (; start + chunk < L; start += chunk) device.scope(() => this.#read(inputs_embeds, positions, start, chunk));
     return this.#model.lastLogits(this.#read(inputs_embeds, positions, start, L - start));
+  }
+
+  #byMask(attention_mask: Ids): { positions: Ids; next: readonly number[] } {
+    // Positions count visible tokens only, so that left padding does not shift them, and pads get 0. The answer goes on
+    // from the last column: after right padding from 0 + 1, as in HF (which is why prompts are padded left).
+    const positions = attention_mask.map((row) => {
+      let seen = 0;
+      return row.map((visible) => (visible ? seen++ : 0));
+    });
+    return { positions, next: positions.map((row) => row[row.length - 1] + 1) };
+  }
+
+  /** The answer's first token is one more visible token of the prompt. */
+  #byForward(attention_mask: Ids): { positions: Ids; next: readonly number[] } {
+    const withNext = this.#model.promptPositions(attention_mask.map((row) => [...row, 1]));
+    return { positions: withNext.map((row) => row.slice(0, -1)), next: withNext.map((row) => row[row.length - 1]) };
   }
 
   /** States of a part of the prompt, whose keys and values are then in the cache. @returns f32[B, T, D] */

@@ -25,6 +25,7 @@ import type { Tensor } from "../tensor/tensor.ts";
 import type { TextConfig, VisionLanguageConfig } from "./config.ts";
 import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./generation/configuration.ts";
 import type { Decoder, Recorded } from "./generation/decoder.ts";
+import { type NegativePrompt, negativePrompt, type Unconditional } from "./generation/guidance.ts";
 import type { GenerateOutput } from "./generation/output.ts";
 import { search } from "./generation/search.ts";
 import type { TokenTexts } from "./generation/stopping.ts";
@@ -412,15 +413,23 @@ export abstract class VisionLanguageModel<
         pad_token_id,
         cacheBytesPerToken: 8 * sizes.num_hidden_layers * sizes.num_key_value_heads * sizes.head_dim,
       });
+      const negative = negativePrompt(config, start, this.language_model);
       signal?.throwIfAborted();
       const output = await this.device.exclusive(() =>
         this.device.scope(async () => {
-          const decoding = this.language_model.begin(prompt.B, embeddedLength + config.max_length);
+          const begun: Decoding[] = [];
+          const begin = (rows: number, capacity: number) => {
+            begun.push(this.language_model.begin(rows, capacity));
+            return begun[begun.length - 1];
+          };
           try {
+            const decoding = begin(prompt.B, embeddedLength + config.max_length);
             const decoder = this.#decoder(inputs, prompt, decoding, config.return_dict_in_generate ? config : {});
-            return await search(decoder, start, config, { tokenizer, streamer, signal, on_token });
+            const more = config.max_length - config.prompt_length;
+            const unconditional = negative && this.#unconditional(negative, begin, more);
+            return await search(decoder, start, config, { tokenizer, streamer, signal, on_token, unconditional });
           } finally {
-            decoding.dispose();
+            for (const decoding of begun) decoding.dispose();
           }
         }),
       );
@@ -509,6 +518,26 @@ export abstract class VisionLanguageModel<
       },
       upload: (tokens) => device.tensor(Uint32Array.from(tokens), [tokens.length]),
       scope: (fn) => device.scope(fn),
+    };
+  }
+
+  /**
+   * The language model without the picture, for guidance.
+   *
+   * @param more tokens that the answer may have
+   */
+  #unconditional(
+    { ids, mask }: NegativePrompt,
+    begin: (rows: number, capacity: number) => Decoding,
+    more: number,
+  ): Unconditional<Tensor, Tensor<"u32">> {
+    const decoding = begin(ids.length, ids[0].length + more);
+    return {
+      prefill: () => {
+        const inputs_embeds = this.language_model.embed(upload(this.device, ids)); // [R, N, D]
+        return decoding.prefill({ inputs_embeds, attention_mask: mask }, "forward"); // as HF, which calls it so
+      },
+      step: (tokens) => decoding.step(tokens),
     };
   }
 

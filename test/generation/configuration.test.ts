@@ -1,4 +1,5 @@
-/** Defaults, precedence and refusals of generate()'s options. */
+/** Defaults, precedence and refusals of generate()'s options, and that every one of Hugging Face's has been thought of. */
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { decodingConfig, type GenerationOptions } from "../../src/instructblip/generation/configuration.ts";
 
@@ -139,10 +140,155 @@ describe("refused by name", () => {
     expect(thrown).toThrow("max_new_tokens");
     expect(() => config({ constructor: 3 })).toThrow(expect.objectContaining({ code: "UNKNOWN_OPTION" }));
   });
+});
 
-  test("Hugging Face's options that are not here, unless they change nothing", () => {
-    expect(() => config({ guidance_scale: 2 })).toThrow(expect.objectContaining({ code: "UNSUPPORTED_OPTION" }));
-    expect(() => config({ num_beam_groups: 2 })).toThrow(expect.objectContaining({ code: "UNSUPPORTED_OPTION" }));
-    expect(() => config({ guidance_scale: 1, num_beam_groups: 1, watermarking_config: null })).not.toThrow();
+interface Known {
+  readonly generation_config: readonly string[];
+  readonly generate: readonly string[];
+  readonly defaults: Readonly<Record<string, unknown>>;
+}
+const HF: Known = JSON.parse(
+  readFileSync(new URL("../golden/generation/data/generation_config.json", import.meta.url), "utf8"),
+);
+
+describe("every name that Hugging Face's generate() and GenerationConfig have", () => {
+  /** Taken, with a value that does something. */
+  const taken: Readonly<Record<string, unknown>> = {
+    bad_words_ids: [[3]],
+    begin_suppress_tokens: [3],
+    bos_token_id: 1,
+    do_sample: true,
+    early_stopping: "never",
+    encoder_no_repeat_ngram_size: 2,
+    encoder_repetition_penalty: 2,
+    eos_token_id: [2, 3],
+    epsilon_cutoff: 0.1,
+    eta_cutoff: 0.1,
+    exponential_decay_length_penalty: [1, 2],
+    forced_bos_token_id: 3,
+    forced_eos_token_id: [3, 4],
+    guidance_scale: 2,
+    length_penalty: -1,
+    logits_processor: [() => {}],
+    max_length: 55,
+    max_new_tokens: 5,
+    max_time: 10,
+    min_length: 50,
+    min_new_tokens: 2,
+    min_p: 0.1,
+    negative_prompt_attention_mask: [[1]],
+    negative_prompt_ids: [[3]],
+    no_repeat_ngram_size: 2,
+    num_beams: 3,
+    num_return_sequences: 3,
+    output_attentions: true,
+    output_hidden_states: true,
+    output_logits: true,
+    output_scores: true,
+    pad_token_id: 4,
+    prefix_allowed_tokens_fn: () => [3],
+    remove_invalid_values: true,
+    renormalize_logits: true,
+    repetition_penalty: 2,
+    return_dict_in_generate: true,
+    sequence_bias: [[[3], 1]],
+    stop_strings: "a",
+    stopping_criteria: [() => false],
+    suppress_tokens: [3],
+    temperature: 0.5,
+    top_h: 0.5,
+    top_k: 5,
+    top_p: 0.5,
+    typical_p: 0.5,
+    use_cache: false,
+    watermarking_config: { bias: 1 },
+  };
+  /** Given to the model's generate() rather than to the search. */
+  const elsewhere = ["streamer"];
+  /** Taken, and without effect here or in HF. */
+  const harmless: Readonly<Record<string, unknown>> = {
+    _from_model_config: true,
+    assistant_confidence_threshold: 0.4,
+    assistant_lookbehind: 10,
+    disable_compile: true,
+    num_assistant_tokens: 20,
+    num_assistant_tokens_schedule: "constant",
+    target_lookbehind: 10,
+    transformers_version: "5.18.0",
+  };
+  /** Refused for what they are: a value, and what the message has. */
+  const refused: Readonly<Record<string, [value: unknown, says: RegExp]>> = {
+    assistant_early_exit: [4, /assisted/],
+    assistant_ensemble_weight: [0.5, /assisted/],
+    assistant_model: [{}, /assisted/],
+    cache_config: [{}, /cache/],
+    cache_implementation: ["static", /cache/],
+    compile_config: [{}, /from_pretrained's compile/],
+    constraints: [[{}], /prefix_allowed_tokens_fn/],
+    continuous_batching_config: [{}, /batch/],
+    custom_generate: ["owner/name", /logits_processor and stopping_criteria/],
+    decoder_start_token_id: [0, /text_config/],
+    diversity_penalty: [0.5, /num_beams/],
+    dola_layers: ["low", /removed/],
+    force_words_ids: [[[3]], /prefix_allowed_tokens_fn/],
+    generation_config: [{}, /\.\.\.generation_config/],
+    inputs: [[[1]], /input_ids/],
+    is_assistant: [true, /assisted/],
+    low_memory: [true, /no longer/],
+    max_cache_len: [100, /cache/],
+    max_matching_ngram_size: [2, /assisted/],
+    num_beam_groups: [2, /num_beams/],
+    penalty_alpha: [0.6, /removed/],
+    prefill_chunk_size: [64, /pieces/],
+    prompt_lookup_num_tokens: [3, /assisted/],
+    speculation_type: ["x", /assisted/],
+    synced_gpus: [true, /one device/],
+    token_healing: [true, /as it is/],
+    use_mtp: [true, /one token at a time/],
+  };
+
+  test("is in one of these lists, and no other name is", () => {
+    const listed = [taken, harmless, refused].flatMap((list) => Object.keys(list));
+    expect([...listed, ...elsewhere].sort()).toEqual([...HF.generation_config, ...HF.generate].sort());
+  });
+
+  test.each(Object.entries(taken))("%s is taken", (name, value) => {
+    const partner =
+      name === "negative_prompt_attention_mask"
+        ? { negative_prompt_ids: [[3]] }
+        : name === "num_return_sequences"
+          ? { do_sample: true }
+          : {};
+    // Like HF's, our prompts have a BOS already, and our cache is always used.
+    const effect = !["bos_token_id", "use_cache"].includes(name);
+    expect(JSON.stringify(config({ [name]: value, ...partner })) !== JSON.stringify(config(partner))).toBe(effect);
+    expect(config({ [name]: null })).toBeDefined();
+    const wrong = typeof value === "string" ? 3 : "x";
+    if (name !== "stop_strings") expect(() => config({ [name]: wrong, ...partner })).toThrow(name);
+    else expect(() => config({ [name]: 3 })).toThrow(name);
+  });
+
+  test.each(Object.entries(harmless))("%s changes nothing", (name, value) => {
+    expect(config({ [name]: value })).toEqual(config({}));
+  });
+
+  test.each(Object.entries(refused))("%s is refused for what it is", (name, [value, says]) => {
+    expect(() => config({ [name]: value })).toThrow(expect.objectContaining({ code: "UNSUPPORTED_OPTION" }));
+    expect(() => config({ [name]: value })).toThrow(says);
+    expect(() => config({ [name]: value })).toThrow(name);
+    expect(config({ [name]: null })).toEqual(config({}));
+  });
+
+  test("Hugging Face's defaults, all given, are ours", () => {
+    expect(Object.keys(HF.defaults).length).toBeGreaterThan(25);
+    const { max_length, ...defaults } = HF.defaults;
+    expect(max_length).toBe(20); // of new tokens, where nothing is given: tested above
+    const { warnings, ...made } = config(defaults);
+    const { warnings: _, ...ours } = config({});
+    expect(made).toEqual(ours);
+    for (const [name, value] of Object.entries(defaults)) {
+      if (name in ours && value !== null) expect(ours[name as keyof typeof ours], name).toEqual(value);
+    }
+    expect(warnings.every((line) => line.includes("has no effect"))).toBe(true);
   });
 });

@@ -2,9 +2,15 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { logSoftmaxInPlace, topIndices } from "../../src/instructblip/generation/arithmetic.ts";
-import type { GenerationOptions, GenerationSetting } from "../../src/instructblip/generation/configuration.ts";
+import type {
+  GenerationConfig,
+  GenerationOptions,
+  GenerationSetting,
+} from "../../src/instructblip/generation/configuration.ts";
 import type { Candidates, Decoder, Edits, Logits, Tokens } from "../../src/instructblip/generation/decoder.ts";
+import { negativePrompt } from "../../src/instructblip/generation/guidance.ts";
 import { rowsOf } from "../../src/instructblip/generation/output.ts";
+import type { WatermarkDetectorOutput, WatermarkingConfig } from "../../src/instructblip/generation/watermark.ts";
 
 export interface SearchCase {
   prompt: number[][];
@@ -38,11 +44,27 @@ interface Goldens {
   processors: ProcessorCase[];
 }
 
+/** What make.py's marked_searches() and what comes after it have made. */
+interface Marked {
+  searches: SearchCase[];
+  processors: ProcessorCase[];
+  detections: {
+    config: WatermarkingConfig;
+    ids: { bos_token_id: number; decoder_start_token_id?: number };
+    rows: number[][];
+    z_threshold: number;
+    /** Of every row. */
+    found: Record<keyof WatermarkDetectorOutput, (number | boolean)[]>;
+  }[];
+  random_numbers: { seed: string; few: number[]; one: number[]; many: number[]; bits: number[] }[];
+}
+
 export function read<T>(name: string): T {
   return JSON.parse(gunzipSync(readFileSync(new URL(`../golden/generation/data/${name}`, import.meta.url))).toString());
 }
 
 export const GOLDENS = read<Goldens>("goldens.json.gz");
+export const MARKED = read<Marked>("marked.json.gz");
 export const V = GOLDENS.vocabulary;
 
 const bytes = (text: string) => Uint8Array.from(Buffer.from(text, "base64")).buffer;
@@ -50,6 +72,33 @@ export const floats = (text: string) => new Float32Array(bytes(text));
 const part = (name: "last" | "before" | "position") =>
   Float32Array.from(new Int16Array(bytes(GOLDENS.table[name])), (value) => value / 4096);
 const TABLE = { last: part("last"), before: part("before"), position: part("position") };
+
+/** make.py's own processor and criterion, by the names that it has for them. */
+const CUSTOM: Record<string, unknown> = {
+  every_third: (rows: readonly (readonly number[])[], scores: readonly Float32Array[]) => {
+    for (const [r, ids] of rows.entries()) {
+      const shift = ids.length + ids[ids.length - 1];
+      for (let v = 0; v < V; v++) if ((v + shift) % 3 === 0) scores[r][v] += 1.5;
+    }
+  },
+  sum_of_two: (ids: readonly number[]) => ids.slice(-2).reduce((sum, id) => sum + id, 0) % 5 === 0,
+};
+
+/** Options from the kwargs of a case, where functions have names. */
+export function optionsOf(kwargs: object): GenerationOptions {
+  const options: Record<string, unknown> = { ...kwargs };
+  for (const name of ["logits_processor", "stopping_criteria"]) {
+    if (options[name]) options[name] = (options[name] as string[]).map((one) => CUSTOM[one]);
+  }
+  return options as GenerationOptions;
+}
+
+/** The table without the prompt, for guidance. */
+export function unconditionalOf(config: GenerationConfig, { prompt }: SearchCase): TableDecoder | undefined {
+  const model = { is_encoder_decoder: false, num_embeddings: V };
+  const negative = negativePrompt(config, prompt, model);
+  return negative && new TableDecoder(negative.ids);
+}
 
 /** The setting that a case was made in. */
 export function settingOf({ prompt, ids }: SearchCase): GenerationSetting {

@@ -3,7 +3,17 @@ import { describe, expect, test } from "vitest";
 import { decodingConfig, type GenerationOptions } from "../../src/instructblip/generation/configuration.ts";
 import type { GenerateOutput } from "../../src/instructblip/generation/output.ts";
 import { type SearchInputs, search } from "../../src/instructblip/generation/search.ts";
-import { floats, GOLDENS, type SearchCase, settingOf, TableDecoder, V } from "./golden.ts";
+import {
+  floats,
+  GOLDENS,
+  MARKED,
+  optionsOf,
+  type SearchCase,
+  settingOf,
+  TableDecoder,
+  unconditionalOf,
+  V,
+} from "./golden.ts";
 
 /** f32 sums in another order: log_softmax over 48 scores, a dozen of them added. */
 const SCORE = 2e-6;
@@ -14,8 +24,9 @@ function run(
   shortcuts = false,
   inputs?: SearchInputs,
 ): Promise<GenerateOutput> {
-  const config = decodingConfig({ ...one.kwargs, ...extra }, settingOf(one));
-  return search(new TableDecoder(one.prompt, shortcuts), one.prompt, config, inputs);
+  const config = decodingConfig({ ...optionsOf(one.kwargs), ...extra }, settingOf(one));
+  const unconditional = unconditionalOf(config, one);
+  return search(new TableDecoder(one.prompt, shortcuts), one.prompt, config, { ...inputs, unconditional });
 }
 
 const ONE: SearchCase = {
@@ -72,8 +83,34 @@ test("every search of the goldens: lengths, fillers, eos lists, 1 to 6 beams, pr
   expect(wrong).toEqual([]);
 });
 
+test("every search with guidance, watermarks, a caller's own processors and criteria", async () => {
+  const having = (name: keyof GenerationOptions) => MARKED.searches.filter(({ kwargs }) => name in kwargs);
+  expect(having("guidance_scale").length).toBeGreaterThan(30);
+  expect(having("watermarking_config").length).toBeGreaterThan(50);
+  expect(having("logits_processor").length).toBeGreaterThan(20);
+  expect(having("stopping_criteria").length).toBeGreaterThan(20);
+  const wrong = [];
+  for (const one of MARKED.searches) {
+    for (const shortcuts of [false, true]) wrong.push(...differences(one, await run(one, {}, shortcuts)));
+  }
+  expect(wrong).toEqual([]);
+});
+
+test("most of those searches differ from what would be found without", async () => {
+  const names = ["guidance_scale", "watermarking_config", "logits_processor", "stopping_criteria"] as const;
+  for (const name of names) {
+    const cases = MARKED.searches.filter(({ kwargs }) => name in kwargs);
+    const changed = [];
+    for (const one of cases) {
+      const plain = await run(one, { [name]: null });
+      if (differences(one, plain).length > 0) changed.push(one);
+    }
+    expect(changed.length, name).toBeGreaterThan(cases.length / 2);
+  }
+});
+
 test("scores and logits of every step", async () => {
-  const cases = GOLDENS.searches.filter(({ scores }) => scores);
+  const cases = [...GOLDENS.searches, ...MARKED.searches].filter(({ scores }) => scores);
   expect(cases.length).toBeGreaterThan(10);
   for (const one of cases) {
     const all = { return_dict_in_generate: true, output_scores: true, output_logits: true };

@@ -8,10 +8,15 @@ import type { SearchOptions } from "./greedy.ts";
 import type { GenerateOutput } from "./output.ts";
 
 /** Whether nothing needs the scores, or the ids before the next step: then `greedyAhead` will do. */
-export function canRunAhead({ config, processors }: Pick<SearchOptions, "config" | "processors">): boolean {
+export function canRunAhead({
+  config,
+  processors,
+  unconditional,
+}: Pick<SearchOptions, "config" | "processors" | "unconditional">): boolean {
   const { do_sample, num_beams, num_return_sequences, return_dict_in_generate: whole } = config;
   const records =
     config.output_scores || config.output_logits || config.output_attentions || config.output_hidden_states;
+  if (unconditional) return false;
   return !do_sample && num_beams === 1 && num_return_sequences === 1 && processors.length === 0 && !(whole && records);
 }
 

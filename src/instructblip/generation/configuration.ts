@@ -8,6 +8,9 @@
  * Source: transformers 5.18, generation/configuration_utils.py and _prepare_generated_length in generation/utils.py.
  */
 import { InputError, nearest } from "../../tensor/errors.ts";
+import type { CustomLogitsProcessor } from "./logits_process.ts";
+import type { StoppingCriterion } from "./stopping.ts";
+import type { SynthIDTextWatermarkingConfig, WatermarkingConfig } from "./watermark.ts";
 
 /** Options of generate(), by Hugging Face's names. `null` switches an option off, as `None` does there. */
 export interface GenerationOptions {
@@ -40,6 +43,15 @@ export interface GenerationOptions {
   /** Makes do_sample repeatable; not in HF, whose generator is PyTorch's. Default: another one each time. */
   seed?: number | null;
 
+  /**
+   * Moves answers away from what the language model would say without picture and prompt, above 1, or towards it, below.
+   * 1 is off. Not with beams, nor with T5. A second cache and a second pass a token.
+   */
+  guidance_scale?: number | null;
+  /** What guidance moves away from, a row for each answer: [B * num_return_sequences][N]. Default: the prompt's last id. */
+  negative_prompt_ids?: readonly (readonly number[])[] | null;
+  /** 1 = not padding. Default: ones. */
+  negative_prompt_attention_mask?: readonly (readonly number[])[] | null;
   /** [[ids, bias], …]: added to the score of the last id wherever the ids before it have just occurred. */
   sequence_bias?: readonly (readonly [ids: readonly number[], bias: number])[] | null;
   /** Above 1 makes every token that is already in the row, image and prompt ids included, less likely. */
@@ -57,6 +69,12 @@ export interface GenerationOptions {
   suppress_tokens?: readonly number[] | null;
   /** Ids that may not come first. */
   begin_suppress_tokens?: readonly number[] | null;
+  /** The caller's own, run in turn after the processors above and before sampling's. */
+  logits_processor?: readonly CustomLogitsProcessor[] | null;
+  /** The caller's own: true ends a row, which has the new token already. Beams: asked of every candidate. */
+  stopping_criteria?: readonly StoppingCriterion[] | null;
+  /** Marks answers so that whoever has the key can tell; what Hugging Face writes on the CPU. */
+  watermarking_config?: WatermarkingConfig | SynthIDTextWatermarkingConfig | null;
   renormalize_logits?: boolean | null;
 
   temperature?: number | null;
@@ -108,6 +126,9 @@ export interface GenerationConfig {
   readonly length_penalty: number;
   readonly seed: number | null;
 
+  readonly guidance_scale: number;
+  readonly negative_prompt_ids: readonly (readonly number[])[] | null;
+  readonly negative_prompt_attention_mask: readonly (readonly number[])[] | null;
   readonly sequence_bias: NonNullable<GenerationOptions["sequence_bias"]>;
   readonly repetition_penalty: number;
   readonly no_repeat_ngram_size: number;
@@ -119,6 +140,9 @@ export interface GenerationConfig {
   readonly exponential_decay_length_penalty: readonly [start: number, factor: number] | null;
   readonly suppress_tokens: readonly number[];
   readonly begin_suppress_tokens: readonly number[];
+  readonly logits_processor: readonly CustomLogitsProcessor[];
+  readonly stopping_criteria: readonly StoppingCriterion[];
+  readonly watermarking_config: WatermarkingConfig | SynthIDTextWatermarkingConfig | null;
   readonly renormalize_logits: boolean;
   readonly temperature: number;
   readonly top_h: number | null;
@@ -217,6 +241,69 @@ const someIds: Check = (name, value, vocabulary) => {
   ids(name, value, vocabulary);
 };
 
+const idRows: Check = (name, value, vocabulary) => {
+  if (!Array.isArray(value) || value.length === 0) refuse(name, "rows of token ids", value);
+  for (const row of value as unknown[]) ids(name, row, vocabulary);
+};
+
+const functions =
+  (of: string): Check =>
+  (name, value) => {
+    if (!Array.isArray(value) || !value.every((one) => typeof one === "function")) {
+      refuse(name, `a list of functions of ${of}`, value);
+    }
+  };
+
+const oneOf =
+  (...choices: unknown[]): Check =>
+  (name, value) => {
+    if (!choices.includes(value)) refuse(name, choices.map((choice) => JSON.stringify(choice)).join(" or "), value);
+  };
+
+const integer = number("a whole number", Number.isSafeInteger);
+
+const GREEN_LIST: Readonly<Record<keyof WatermarkingConfig, Check>> = {
+  greenlist_ratio: number("a number above 0, below 1", (value) => value > 0 && value < 1),
+  bias: number("a number", () => true),
+  hashing_key: integer,
+  seeding_scheme: oneOf("lefthash", "selfhash"),
+  context_width: whole(1),
+};
+
+const SYNTH_ID: Readonly<Record<keyof SynthIDTextWatermarkingConfig, Check>> = {
+  ngram_len: whole(1, 1024),
+  keys: (name, value) => {
+    if (!Array.isArray(value) || value.length === 0 || value.length > 1024) refuse(name, "1 to 1024 numbers", value);
+    for (const key of value as unknown[]) integer(name, key, 0);
+  },
+  context_history_size: whole(1, 2 ** 20),
+  sampling_table_seed: integer,
+  sampling_table_size: whole(1, 2 ** 24),
+  skip_first_ngram_calls: flag,
+  debug_mode: flag,
+};
+
+const watermarking: Check = (name, value, vocabulary) => {
+  const given = value as object;
+  if (typeof value !== "object" || Array.isArray(value)) refuse(name, "an object such as { bias: 2 }", value);
+  const synthID = "keys" in given || "ngram_len" in given;
+  const fields: Readonly<Record<string, Check>> = synthID ? SYNTH_ID : GREEN_LIST;
+  for (const [field, set] of Object.entries(given)) {
+    if (!Object.hasOwn(fields, field)) {
+      const close = nearest(field, Object.keys(fields));
+      throw new InputError("UNKNOWN_OPTION", `${name} has no field "${field}"`, {
+        hint: close ? `did you mean ${close}?` : `fields: ${Object.keys(fields).join(", ")}`,
+      });
+    }
+    if (set !== undefined) fields[field](`${name}.${field}`, set, vocabulary);
+  }
+  for (const field of synthID ? (["ngram_len", "keys"] as const) : []) {
+    if ((given as Partial<SynthIDTextWatermarkingConfig>)[field] === undefined) {
+      refuse(name, `given ${field}, which SynthID needs`, value);
+    }
+  }
+};
+
 /** Neutral values as in HF's defaults pass; `null` always does. */
 const unsupported =
   (why: string, ...neutral: unknown[]): Check =>
@@ -250,6 +337,11 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
   length_penalty: number("a number", () => true),
   seed: whole(0),
 
+  guidance_scale: number("a number", () => true),
+  negative_prompt_ids: idRows,
+  negative_prompt_attention_mask: (name, value) => {
+    if (!Array.isArray(value) || !value.every(Array.isArray)) refuse(name, "rows of 0 and 1", value);
+  },
   sequence_bias: (name, value, vocabulary) => {
     const pairs = value as readonly (readonly [unknown, unknown])[];
     const must = "[[ids, bias], …] with at least one pair";
@@ -280,6 +372,9 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
   },
   suppress_tokens: ids,
   begin_suppress_tokens: ids,
+  logits_processor: functions("(rows, scores)"),
+  stopping_criteria: functions("a row"),
+  watermarking_config: watermarking,
   renormalize_logits: flag,
 
   temperature: number("a number above 0", (value) => value >= 0), // 0 is refused below, where it would be used
@@ -302,24 +397,63 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
   use_cache: flag,
 };
 
-/** HF's own names for what this project does not do. Listed so that they are refused for what they are, not as typos. */
+const NO_ASSISTANT = "there is no assisted decoding: every token is the language model's own";
+const GROUP_BEAMS = "group beam search was removed from transformers; num_beams follows beams that may be alike";
+const CONSTRAINED =
+  "constrained beam search was removed from transformers; prefix_allowed_tokens_fn says what may follow";
+const CACHE = "the cache is as long as the longest row and stays on the device";
+
+/** For what has no effect, in HF either. */
+const harmless: Check = () => {};
+
+/**
+ * HF's own names for what this project does not do, of its GenerationConfig and of its generate(). Listed so that they are
+ * refused for what they are, not as typos, and so that a generation_config.json that changes nothing can be given.
+ */
 const UNSUPPORTED: Readonly<Record<string, Check>> = {
-  guidance_scale: unsupported("classifier-free guidance needs a second prompt without the image", 1),
-  watermarking_config: unsupported("answers are not watermarked"),
-  num_beam_groups: unsupported("group beam search was removed from transformers", 1),
-  diversity_penalty: unsupported("group beam search was removed from transformers", 0),
-  constraints: unsupported("constrained beam search was removed from transformers"),
-  force_words_ids: unsupported("constrained beam search was removed from transformers"),
+  num_beam_groups: unsupported(GROUP_BEAMS, 1),
+  diversity_penalty: unsupported(GROUP_BEAMS, 0),
+  constraints: unsupported(CONSTRAINED),
+  force_words_ids: unsupported(CONSTRAINED),
   penalty_alpha: unsupported("contrastive search was removed from transformers", 0),
   dola_layers: unsupported("DoLa was removed from transformers"),
   low_memory: unsupported("transformers' beam search no longer has it", false),
   token_healing: unsupported("the prompt is taken as it is", false),
-  assistant_model: unsupported("there is no assisted decoding"),
-  prompt_lookup_num_tokens: unsupported("there is no assisted decoding"),
-  assistant_early_exit: unsupported("there is no assisted decoding"),
-  cache_implementation: unsupported("the cache is as long as the longest row and stays on the device"),
-  logits_processor: unsupported("only the processors named by options are run"),
-  stopping_criteria: unsupported("give stop_strings, max_time, eos_token_id or a signal"),
+
+  assistant_model: unsupported(NO_ASSISTANT),
+  assistant_tokenizer: unsupported(NO_ASSISTANT),
+  assistant_early_exit: unsupported(NO_ASSISTANT),
+  prompt_lookup_num_tokens: unsupported(NO_ASSISTANT),
+  use_mtp: unsupported("these language models predict one token at a time", false),
+  is_assistant: unsupported(NO_ASSISTANT, false),
+  assistant_ensemble_weight: unsupported(NO_ASSISTANT),
+  max_matching_ngram_size: unsupported(NO_ASSISTANT),
+  speculation_type: unsupported(NO_ASSISTANT),
+  // Without an assistant they do nothing in HF either, which has numbers for them by default.
+  num_assistant_tokens: harmless,
+  num_assistant_tokens_schedule: harmless,
+  assistant_confidence_threshold: harmless,
+  assistant_lookbehind: harmless,
+  target_lookbehind: harmless,
+
+  cache_implementation: unsupported(CACHE),
+  cache_config: unsupported(CACHE),
+  max_cache_len: unsupported(CACHE),
+  compile_config: unsupported("there is no torch.compile; from_pretrained's compile prepares kernels"),
+  disable_compile: harmless,
+  continuous_batching_config: unsupported("there is no continuous batching: a batch is answered together"),
+  prefill_chunk_size: unsupported("long prompts are read in pieces as it is, and the pieces change nothing"),
+
+  decoder_start_token_id: unsupported("it is the language model's: text_config.decoder_start_token_id"),
+  decoder_input_ids: unsupported("answers begin with decoder_start_token_id alone; forward() takes them"),
+  generation_config: unsupported("give its fields as options: generate({ ...inputs, ...generation_config })"),
+  custom_generate: unsupported("there is no code from the Hub; logits_processor and stopping_criteria take functions"),
+  synced_gpus: unsupported("one model runs on one device", false),
+  inputs: unsupported("the inputs have names: give pixel_values, input_ids and what else the processor makes"),
+
+  // What a generation_config.json says of itself.
+  _from_model_config: harmless,
+  transformers_version: harmless,
 };
 
 /** Names in `given` that generate() does not know. Throws UNKNOWN_OPTION with the nearest right one. */
@@ -372,6 +506,9 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
     length_penalty: options.length_penalty ?? 1,
     seed: options.seed ?? null,
 
+    guidance_scale: options.guidance_scale ?? 1,
+    negative_prompt_ids: options.negative_prompt_ids ?? null,
+    negative_prompt_attention_mask: options.negative_prompt_attention_mask ?? null,
     sequence_bias: options.sequence_bias ?? [],
     repetition_penalty: options.repetition_penalty ?? 1,
     no_repeat_ngram_size: options.no_repeat_ngram_size ?? 0,
@@ -383,6 +520,9 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
     exponential_decay_length_penalty: options.exponential_decay_length_penalty ?? null,
     suppress_tokens: options.suppress_tokens ?? [],
     begin_suppress_tokens: options.begin_suppress_tokens ?? [],
+    logits_processor: options.logits_processor ?? [],
+    stopping_criteria: options.stopping_criteria ?? [],
+    watermarking_config: options.watermarking_config ?? null,
     renormalize_logits: options.renormalize_logits ?? false,
 
     temperature: options.temperature ?? 1,
@@ -465,6 +605,26 @@ function checkTogether(config: GenerationConfig, { cacheBytesPerToken }: Generat
   if (do_sample && config.temperature === 0) {
     refuse("temperature", "a number above 0", 0, "do_sample: false takes the likeliest token");
   }
+  if (config.guidance_scale !== 1 && num_beams > 1) {
+    // In HF the unconditional rows stay where they are when beams change places: each is guided by another's answer.
+    throw new InputError(
+      "UNSUPPORTED_OPTION",
+      "guidance_scale: not with beams, which transformers guides by the wrong rows",
+      {
+        hint: "set num_beams to 1",
+      },
+    );
+  }
+  if (config.watermarking_config && "keys" in config.watermarking_config && num_beams > 1) {
+    throw new InputError(
+      "UNSUPPORTED_OPTION",
+      "watermarking_config: SynthID not with beams, whose contexts transformers mixes up",
+      { hint: "set num_beams to 1, or mark by a green list" },
+    );
+  }
+  if (config.negative_prompt_attention_mask && !config.negative_prompt_ids) {
+    refuse("negative_prompt_attention_mask", "given with negative_prompt_ids", config.negative_prompt_attention_mask);
+  }
   if (config.exponential_decay_length_penalty && config.eos_token_id.length === 0) {
     throw new InputError("PARAM_RANGE", "exponential_decay_length_penalty needs an eos_token_id to make likelier");
   }
@@ -487,6 +647,9 @@ function ignored(config: GenerationConfig, given: ReadonlyMap<string, unknown>):
   if (config.num_beams === 1) warn(["early_stopping", "length_penalty"], "num_beams is 1");
   const outputs = ["output_scores", "output_logits", "output_attentions", "output_hidden_states"];
   if (!config.return_dict_in_generate) warn(outputs, "return_dict_in_generate is not true");
+  if (config.guidance_scale === 1) {
+    warn(["negative_prompt_ids", "negative_prompt_attention_mask"], "guidance_scale is 1");
+  }
   const embeds = "the language model is given embeddings, not ids";
   warn(["encoder_repetition_penalty", "encoder_no_repeat_ngram_size"], embeds);
   return lines;

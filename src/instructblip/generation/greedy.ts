@@ -5,6 +5,7 @@
 import { argmaxOf } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder, Logits, Tokens } from "./decoder.ts";
+import { guide, type Unconditional } from "./guidance.ts";
 import { editsOf, type LogitsProcessor, shortlistOf } from "./logits_process.ts";
 import { type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import { multinomial, RandomNumbers } from "./sampling.ts";
@@ -14,6 +15,8 @@ import type { Streamer } from "./streamer.ts";
 export interface SearchOptions {
   readonly config: GenerationConfig;
   readonly processors: readonly LogitsProcessor[];
+  /** With a guidance_scale other than 1. */
+  readonly unconditional?: Unconditional | undefined;
   readonly stops: StoppingCriterion;
   readonly streamer?: Streamer | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -28,15 +31,15 @@ export interface SearchOptions {
 export async function tokenByToken(
   decoder: Decoder,
   prompt: readonly (readonly number[])[],
-  { config, processors, stops, streamer, signal, on_token }: SearchOptions,
+  { config, processors, unconditional, stops, streamer, signal, on_token }: SearchOptions,
 ): Promise<GenerateOutput> {
   const { do_sample, num_return_sequences: copies, pad_token_id: pad } = config;
   const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
   const raw: StepScores[] | undefined = config.return_dict_in_generate && config.output_logits ? [] : undefined;
   const records = new StepRecords();
   const random = do_sample ? new RandomNumbers(config.seed) : undefined;
-  const inMemory = random || scores || raw; // needs the scores themselves
-  const shortlist = random && !scores && !raw && decoder.topK ? shortlistOf(processors) : undefined;
+  const inMemory = random || scores || raw || unconditional; // needs the scores themselves
+  const shortlist = random && !scores && !raw && !unconditional && decoder.topK ? shortlistOf(processors) : undefined;
 
   const rows = prompt.flatMap((ids) => Array.from({ length: copies }, () => [...ids]));
   const unfinished = rows.map(() => true);
@@ -49,6 +52,7 @@ export async function tokenByToken(
     const choice = await decoder.scope(async () => {
       const logits = previous ? decoder.step(previous) : decoder.prefill(); // [R, V], or [B, V] at first
       await records.add(decoder, previous ? 1 : copies);
+      const without = previous ? unconditional?.step(previous) : unconditional?.prefill(); // [R, V]
       const edits = inMemory ? undefined : editsOf(processors, previous ? rows : prompt, config.vocabulary);
       if (edits && (processors.length === 0 || decoder.edit)) {
         const best = decoder.argmax(processors.length === 0 ? logits : decoder.edit!(logits, edits));
@@ -73,6 +77,7 @@ export async function tokenByToken(
       const shape = [rows.length, data.length / rows.length] as const;
       raw?.push({ data: data.slice(), shape });
       const views = rowsOf(data, rows.length);
+      if (without) guide(views, rowsOf(await without.read(), rows.length), config.guidance_scale);
       for (const process of left) process(rows, views);
       scores?.push({ data, shape });
       const chosen = views.map((row, b) => (random ? multinomial(row, random.at(b, step)) : argmaxOf(row)));

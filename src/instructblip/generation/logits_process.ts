@@ -9,6 +9,7 @@ import { InputError } from "../../tensor/errors.ts";
 import { cumsum, finiteIndices, logSoftmaxInPlace, maximum, softmax, topIndices } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Edits } from "./decoder.ts";
+import { watermark } from "./watermark.ts";
 
 /** Changes `scores` (f32[V] of every row) in place, given the ids of every row so far. */
 export interface LogitsProcessor {
@@ -21,7 +22,12 @@ export interface LogitsProcessor {
   readonly ordered?: true;
   /** Set if all it does is to keep this many of the best scores, and ties with the last of them. */
   readonly best?: number;
+  /** Set if it looks at ids, so that scores must not have lost their places. */
+  readonly byId?: true;
 }
+
+/** A processor of the caller's own: changes `scores` (f32[V] of every row) in place, given the ids of every row so far. */
+export type CustomLogitsProcessor = (rows: readonly (readonly number[])[], scores: readonly Float32Array[]) => void;
 
 type Bans = (ids: readonly number[]) => Iterable<number>;
 
@@ -84,6 +90,7 @@ export function shortlistOf(
   const clean = processors.slice(0, edits.length).every((processor, i) => processor === edits[i]);
   if (!clean || at < 0 || rest[at].best! > LONGEST_SHORTLIST || !rest.slice(0, at).every(({ ordered }) => ordered))
     return undefined;
+  if (rest.some(({ byId }) => byId)) return undefined;
   return { k: rest[at].best!, edits, rest };
 }
 
@@ -217,6 +224,17 @@ export function suppressAt(length: number, forbidden: readonly number[]): Logits
   return ban((ids) => (ids.length === length ? forbidden : []));
 }
 
+/** The caller's own, whatever else the function may carry. @throws InputError BAD_INPUT if it does not do its work at once */
+export function custom(process: CustomLogitsProcessor): LogitsProcessor {
+  return (rows, scores) => {
+    const result: unknown = process(rows, scores);
+    if (result !== undefined) {
+      const hint = "it changes scores in place and returns nothing, and no promise";
+      throw new InputError("BAD_INPUT", `a logits_processor returned ${typeof result}`, { hint });
+    }
+  };
+}
+
 /** Scores become log probabilities. */
 export const renormalize: LogitsProcessor = each((_, scores) => logSoftmaxInPlace(scores));
 
@@ -338,7 +356,7 @@ function keepOnly(scores: Float32Array, kept: readonly number[]): void {
 
 // --- which, and in which order -----------------------------------------------------------------------------------------
 
-/** None in the common case, and then the logits never leave the GPU. */
+/** All but guidance, which comes before. None in the common case, and then the logits never leave the GPU. */
 export function logitsProcessors(config: GenerationConfig): LogitsProcessor[] {
   const { eos_token_id: eos, prompt_length, max_length, num_beams } = config;
   const list: LogitsProcessor[] = [];
@@ -363,7 +381,9 @@ export function logitsProcessors(config: GenerationConfig): LogitsProcessor[] {
     const begin = prompt_length > 1 || config.forced_bos_token_id === null ? prompt_length : prompt_length + 1;
     list.push(suppressAt(begin, config.begin_suppress_tokens));
   }
+  list.push(...config.logits_processor.map(custom));
   if (config.do_sample) list.push(...warpers(config));
+  if (config.watermarking_config) list.push(watermark(config.watermarking_config, config.vocabulary));
   if (config.renormalize_logits) list.push(renormalize);
   return list;
 }

@@ -9,7 +9,7 @@ import { logitsProcessors } from "./logits_process.ts";
 import type { GenerateOutput } from "./output.ts";
 import { stoppingCriterion, type TokenTexts } from "./stopping.ts";
 
-export interface SearchInputs extends Pick<SearchOptions, "streamer" | "signal" | "on_token"> {
+export interface SearchInputs extends Pick<SearchOptions, "streamer" | "signal" | "on_token" | "unconditional"> {
   /** What stop_strings are looked up with. */
   readonly tokenizer?: TokenTexts | undefined;
 }
@@ -32,6 +32,7 @@ export async function search(
       hint: "set num_beams to 1, or give a streamer with best()",
     });
   }
+  if (config.guidance_scale !== 1 && !inputs.unconditional) throw new Error("guidance needs the language model alone");
   const stops = stoppingCriterion(config, tokenizer);
   const options = { ...inputs, config, processors: logitsProcessors(config), stops };
   const lead = decoder.lead ?? 0;

@@ -1,5 +1,5 @@
 /**
- * What ends a row: its length, an end-of-sequence id, a text, or time. Beam search asks for every candidate, the others
+ * What ends a row: its length, an end-of-sequence id, a text, time, or the caller. Beam search asks for every candidate, the others
  * for every new token.
  *
  * Source: transformers 5.18, generation/stopping_criteria.py.
@@ -41,7 +41,18 @@ export function stoppingCriterion(
     const end = now() + max_time * 1000;
     criteria.push(() => now() > end);
   }
+  criteria.push(...config.stopping_criteria.map(custom));
   return (ids) => criteria.some((stops) => stops(ids));
+}
+
+/** The caller's own. @throws InputError BAD_INPUT if it does not answer at once */
+function custom(stops: StoppingCriterion): StoppingCriterion {
+  return (ids) => {
+    const answer: unknown = stops(ids);
+    if (typeof answer === "boolean") return answer;
+    const hint = "it returns true or false, and no promise";
+    throw new InputError("BAD_INPUT", `one of stopping_criteria returned ${typeof answer}`, { hint });
+  };
 }
 
 /**

@@ -1,6 +1,6 @@
 """Makes the goldens of decoding: what Hugging Face's generate() answers when the model is a table.
 
-    python make.py            writes data/goldens.json.gz and data/stop_strings.json.gz
+    python make.py            writes data/*.json.gz and data/generation_config.json
 
 The table model's logits are last[id] + before[id] + position[n]: a sum of three rows of whole multiples of 1/4096 below
 32, exact in f32 in any order, so that whoever replays it has the same bits. Everything else (processors, sampling
@@ -13,6 +13,7 @@ Seeds are fixed; the same versions give the same bytes. stop_strings needs the t
 import base64
 import contextlib
 import gzip
+import inspect
 import io
 import itertools
 import json
@@ -26,7 +27,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from transformers import GenerationConfig, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedConfig,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    SynthIDTextWatermarkingConfig,
+    WatermarkDetector,
+    WatermarkingConfig,
+)
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput, Seq2SeqLMOutput
 
 HERE = Path(__file__).parent
@@ -123,11 +136,45 @@ def prompts(draw, batch, length):
 # generate()
 
 
+class EveryThird(LogitsProcessor):
+    """A caller's own: which ids are favoured depends on the row's length and last id."""
+
+    def __call__(self, input_ids, scores):
+        at = torch.arange(V) + input_ids.shape[1] + input_ids[:, -1:]
+        return torch.where(at % 3 == 0, scores + 1.5, scores)
+
+
+class SumOfTwo(StoppingCriteria):
+    """A caller's own: the last two ids add up to a multiple of 5."""
+
+    def __call__(self, input_ids, scores, **kwargs):
+        return input_ids[:, -2:].sum(-1) % 5 == 0
+
+
+# What JSON has a name for, by that name.
+CUSTOM = {"every_third": EveryThird, "sum_of_two": SumOfTwo}
+
+
+def as_objects(kwargs):
+    """Arguments of generate() from what JSON can hold."""
+    given = dict(kwargs)
+    for name, kind in {"logits_processor": LogitsProcessorList, "stopping_criteria": StoppingCriteriaList}.items():
+        if name in given:
+            given[name] = kind([CUSTOM[one]() for one in given[name]])
+    for name in ("negative_prompt_ids", "negative_prompt_attention_mask"):
+        if name in given:
+            given[name] = torch.tensor(given[name])
+    if "watermarking_config" in given:
+        fields = given["watermarking_config"]
+        given["watermarking_config"] = (SynthIDTextWatermarkingConfig if "keys" in fields else WatermarkingConfig)(**fields)
+    return given
+
+
 def generate(prompt, kwargs, encoder_decoder=False, ids=None, full=False):
     """One call and everything it returned. `full`: the scores and logits of every step too."""
     ids = {"bos_token_id": 1, "eos_token_id": EOS, "pad_token_id": PAD, **(ids or {})}
     model = model_of(encoder_decoder, **ids)
-    given = dict(kwargs)
+    given = as_objects(kwargs)
     if encoder_decoder:
         given["decoder_start_token_id"] = ids["decoder_start_token_id"]
     more = {"output_scores": True, "output_logits": True, "return_dict_in_generate": True, "use_cache": False}
@@ -286,13 +333,15 @@ def processed(draw, kwargs, invalid=False):
     model = model_of(False, **ids)
     beams = kwargs.get("num_beams", 1)
     prompt_length, length = (1, 1) if "forced_bos_token_id" in kwargs else (4, draw.choice([4, 6, 9, 11]))
-    config, _ = model._prepare_generation_config(None, **kwargs)
+    given = as_objects(kwargs)
+    own = given.pop("logits_processor", None)
+    config, _ = model._prepare_generation_config(None, **given)
     config.max_length = 12
     if config.min_new_tokens is not None:
         config.min_length = config.min_new_tokens + prompt_length
     model._prepare_special_tokens(config, True, device="cpu", batch_size=2)
     processors = model._get_logits_processor(
-        config, input_ids_seq_length=prompt_length, encoder_input_ids=torch.zeros(1, 1, 1), logits_processor=None
+        config, input_ids_seq_length=prompt_length, encoder_input_ids=torch.zeros(1, 1, 1), logits_processor=own
     )
     rows = torch.tensor([[draw.choice([*range(3, 13), *range(3, V)]) for _ in range(length)] for _ in range(2 * beams)])
     scores = torch.tensor([[draw.gauss(0, 2.5) for _ in range(V)] for _ in range(2 * beams)])
@@ -330,6 +379,151 @@ def processors_alone():
                 kwargs[name] = draw.choice(choices)
         cases.append(processed(draw, kwargs))
     return cases
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Guidance, watermarks, callers' own processors and criteria
+
+GREEN_LISTS = [
+    {},
+    {"bias": 3.5, "greenlist_ratio": 0.4, "hashing_key": 12345, "context_width": 3},
+    {"seeding_scheme": "selfhash", "hashing_key": 987654321},
+    {"seeding_scheme": "selfhash", "context_width": 2, "bias": 2.75, "greenlist_ratio": 0.6, "hashing_key": 15485864},
+    {"seeding_scheme": "selfhash", "context_width": 4, "bias": -1.3, "greenlist_ratio": 0.5},
+    {"hashing_key": -77, "bias": 1.1},
+]
+SYNTH_IDS = [
+    {"ngram_len": 5, "keys": [654, 400, 836, 123, 340, 443, 597, 160, 57]},
+    {"ngram_len": 2, "keys": [3, 2**40 + 1, -9], "sampling_table_seed": 5, "sampling_table_size": 1000, "context_history_size": 3},
+    {"ngram_len": 4, "keys": [17, 29], "skip_first_ngram_calls": True},
+    {"ngram_len": 3, "keys": [5, 6, 7, 8], "debug_mode": True},
+    {"ngram_len": 1, "keys": [11]},
+]
+
+
+def marked_searches():
+    """Each of them alone, by greedy search, draws that have one outcome, beams where Hugging Face has them; then mixed."""
+    draw = random.Random(SEED + 4)
+    cases = []
+    certain = {"do_sample": True, "top_k": 1}
+
+    def add(batch, length, kwargs, **more):
+        cases.append(generate(prompts(draw, batch, length), {"max_new_tokens": 9, **kwargs}, **more))
+
+    def guidance(rows):
+        kwargs = {"guidance_scale": draw.choice([1.7, 3.0, 0.4, 0.0, -1.0, 2.25])}
+        if draw.random() < 0.6:
+            kwargs["negative_prompt_ids"] = prompts(draw, rows, draw.randrange(1, 5))
+        return kwargs
+
+    for scale in (1.5, 4.0, 0.0, -2.0, 1.0):
+        add(2, 4, {"guidance_scale": scale}, full=True)
+    add(2, 4, {"guidance_scale": 2.5, "negative_prompt_ids": prompts(draw, 2, 3)}, full=True)
+    add(1, 4, {"guidance_scale": 2.5, "negative_prompt_ids": prompts(draw, 1, 6)})
+    add(2, 3, {"guidance_scale": 2.5, **certain, "num_return_sequences": 3}, full=True)
+    add(2, 3, {"guidance_scale": 2.5, **certain, "num_return_sequences": 2, "negative_prompt_ids": prompts(draw, 4, 2)})
+    for fields in GREEN_LISTS:
+        add(2, 4, {"watermarking_config": fields}, full=True)
+        add(2, 2, {"watermarking_config": fields, "num_beams": 3, "num_return_sequences": 2})
+        add(2, 1, {"watermarking_config": fields, "num_beams": draw.choice([1, 2])}, encoder_decoder=True,
+            ids={"decoder_start_token_id": 0})  # fmt: skip
+    for fields in SYNTH_IDS:
+        add(2, 4, {"watermarking_config": fields, "eos_token_id": None, "max_new_tokens": 20}, full=True)
+        if not fields.get("debug_mode"):  # which makes all tokens equally likely, whatever top_k has left
+            add(2, 4, {"watermarking_config": fields, **certain, "num_return_sequences": 2})
+    for beams in (1, 3):
+        add(2, 4, {"logits_processor": ["every_third"], "num_beams": beams}, full=beams == 1)
+        add(2, 4, {"stopping_criteria": ["sum_of_two"], "num_beams": beams, "eos_token_id": None})
+        add(3, 4, {"stopping_criteria": ["sum_of_two"], "num_beams": beams, "pad_token_id": 1})
+        add(2, 1, {"logits_processor": ["every_third"], "stopping_criteria": ["sum_of_two"], "num_beams": beams},
+            encoder_decoder=True, ids={"decoder_start_token_id": 0})  # fmt: skip
+    for _ in range(80):
+        kwargs = sensible({name: PROCESSORS[name] for name in draw.sample(sorted(PROCESSORS), draw.randrange(0, 4))})
+        kwargs.pop("min_length", None)
+        batch = draw.randrange(1, 4)
+        if draw.random() < 0.5:
+            kwargs |= {"watermarking_config": draw.choice(GREEN_LISTS)}
+        if draw.random() < 0.4:
+            kwargs |= {"logits_processor": ["every_third"]}
+        if draw.random() < 0.3:
+            kwargs |= {"stopping_criteria": ["sum_of_two"]}
+        search = draw.choice(["greedy", "greedy", "sample", "beams"])
+        if search == "sample":
+            kwargs |= {**certain, "num_return_sequences": draw.randrange(1, 4)}
+        if search == "beams":
+            kwargs |= {"num_beams": draw.randrange(2, 5), "early_stopping": draw.choice([False, True, "never"])}
+        elif draw.random() < 0.7:
+            kwargs |= guidance(batch * kwargs.get("num_return_sequences", 1))
+        more = {}
+        if "guidance_scale" not in kwargs and draw.random() < 0.2:
+            more = {"encoder_decoder": True, "ids": {"decoder_start_token_id": 3}}
+        add(batch, draw.randrange(1, 6), kwargs, **more)
+    return cases
+
+
+def marked_processors():
+    """Watermarks and a caller's own among the others, sampling."""
+    draw = random.Random(SEED + 5)
+    everything = {**PROCESSORS, **WARPERS}
+    cases = []
+    for fields in GREEN_LISTS + SYNTH_IDS:
+        for beams in (1, 2) if "keys" not in fields else (1,):
+            cases.append(processed(draw, {"watermarking_config": fields, "num_beams": beams, "top_k": 0}))
+    for _ in range(60):
+        names = draw.sample(sorted(PROCESSORS), draw.randrange(0, 3)) + draw.sample(sorted(WARPERS), draw.randrange(0, 4))
+        kwargs = {"top_k": 0, **{name: everything[name] for name in names}}
+        kwargs = sensible(kwargs | {"do_sample": True, "num_beams": draw.choice([1, 1, 2])})
+        if draw.random() < 0.7:
+            kwargs["watermarking_config"] = draw.choice(GREEN_LISTS + (SYNTH_IDS if kwargs["num_beams"] == 1 else []))
+        if draw.random() < 0.6 or "watermarking_config" not in kwargs:
+            kwargs["logits_processor"] = ["every_third"]
+        cases.append(processed(draw, kwargs))
+    return cases
+
+
+def detections(searches):
+    """What WatermarkDetector says of rows that were marked, and of rows that were not."""
+    draw = random.Random(SEED + 6)
+    cases = []
+    for fields in GREEN_LISTS:
+        marked = [case for case in searches if case["kwargs"].get("watermarking_config") == fields]
+        longest = max((case["sequences"] for case in marked), key=lambda rows: len(rows[0]))
+        for encoder_decoder, ids in ((False, {"bos_token_id": 1}), (True, {"bos_token_id": 1, "decoder_start_token_id": 0})):
+            first = 0 if encoder_decoder else 1
+            config = TableConfig(is_encoder_decoder=encoder_decoder, **ids)
+            detector = WatermarkDetector(config, "cpu", WatermarkingConfig(**fields))
+            for rows in (longest, prompts(draw, 3, 40), [[first, *row] for row in prompts(draw, 2, 12)]):
+                threshold = draw.choice([1.0, 3.0])
+                found = detector(torch.tensor(rows), z_threshold=threshold, return_dict=True)
+                found = {name: value.tolist() for name, value in vars(found).items()}
+                cases.append({"config": fields, "ids": ids, "rows": rows, "z_threshold": threshold, "found": found})
+    return cases
+
+
+def random_numbers():
+    """PyTorch's generator on the CPU."""
+    cases = []
+    for seed in (0, 1, 15485863, 2**32 + 5, 2**63 + 11, 2**64 - 2):
+        made = lambda: torch.Generator().manual_seed(seed)  # noqa: E731
+        many = torch.randperm(1_000_003, generator=made())
+        cases.append({
+            "seed": str(seed),
+            "few": torch.randperm(13, generator=made()).tolist(),
+            "one": torch.randperm(1, generator=made()).tolist(),
+            "many": [*many[:20].tolist(), *many[-20:].tolist()],
+            "bits": torch.randint(0, 2, (2000,), generator=made())[-40:].tolist(),
+        })  # fmt: skip
+    return cases
+
+
+def options():
+    """Every name that Hugging Face's generate() takes, and what a name is when it is not given."""
+    signature = inspect.signature(GenerationMixin.generate).parameters
+    return {
+        "generation_config": sorted(vars(GenerationConfig())),
+        "generate": [name for name in signature if name not in ("self", "kwargs")],
+        "defaults": GenerationConfig._get_default_generation_params(),
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -391,8 +585,17 @@ def main():
             "processors": processors_alone(),
         }
         strings = stop_strings()
+        marked = marked_searches()
+        more = {
+            "searches": marked,
+            "processors": marked_processors(),
+            "detections": detections(marked),
+            "random_numbers": random_numbers(),
+        }
     write("goldens.json.gz", goldens)
     write("stop_strings.json.gz", strings)
+    write("marked.json.gz", more)
+    (DATA / "generation_config.json").write_text(json.dumps(options(), indent=1) + "\n")
     print(len(goldens["searches"]), "searches,", len(goldens["processors"]), "processors,", len(strings), "stop strings")
 
 

@@ -1,0 +1,255 @@
+/**
+ * Marks in a text that its reader does not see: a green list, whose tokens are made likelier, and SynthID, which lets
+ * tokens play tournaments. And what finds a green list again. The same marks as Hugging Face's on the CPU; on CUDA its
+ * random numbers are others.
+ *
+ * Source: Kirchenbauer et al. 2023, On the Reliability of Watermarks for Large Language Models; Dathathri et al. 2024,
+ * Scalable watermarking for identifying large language model outputs; transformers 5.18, generation/logits_process.py
+ * and generation/watermarking.py.
+ */
+import { InputError } from "../../tensor/errors.ts";
+import { softmax, topIndices } from "./arithmetic.ts";
+import type { LogitsProcessor } from "./logits_process.ts";
+import { randomBits, randperm, TorchGenerator } from "./torch_random.ts";
+
+/** A green list, by Hugging Face's names. */
+export interface WatermarkingConfig {
+  /** The part of the vocabulary that is green, above 0 and below 1. Default 0.25. */
+  readonly greenlist_ratio?: number;
+  /** Added to green tokens' scores. Default 2. */
+  readonly bias?: number;
+  /** Whoever knows it can find the mark. Default 15485863, as everybody knows. */
+  readonly hashing_key?: number;
+  /** What is green follows from the token before ("lefthash", the default) or from the token itself ("selfhash"). */
+  readonly seeding_scheme?: "lefthash" | "selfhash";
+  /** Tokens that "selfhash" looks at, the new one included; shorter rows are not marked. Default 1. */
+  readonly context_width?: number;
+}
+
+/** SynthID, by Hugging Face's names. */
+export interface SynthIDTextWatermarkingConfig {
+  /** Tokens that decide together, the new one included. */
+  readonly ngram_len: number;
+  /** One for each round of the tournament. */
+  readonly keys: readonly number[];
+  /** Contexts that are remembered, so that none is marked twice. Default 1024. */
+  readonly context_history_size?: number;
+  /** Default 0. */
+  readonly sampling_table_seed?: number;
+  /** Default 65536. */
+  readonly sampling_table_size?: number;
+  /** Leaves the first ngram_len - 1 tokens unmarked. Default false. */
+  readonly skip_first_ngram_calls?: boolean;
+  /** Marks as if all tokens were equally likely. Default false. */
+  readonly debug_mode?: boolean;
+}
+
+const f = Math.fround;
+
+/** @param vocabulary rows of the head */
+export function watermark(
+  config: WatermarkingConfig | SynthIDTextWatermarkingConfig,
+  vocabulary: number,
+): LogitsProcessor {
+  const process = "keys" in config ? synthID(config) : greenList(new GreenList(config, vocabulary));
+  return Object.assign(process, { byId: true as const });
+}
+
+// --- green lists -------------------------------------------------------------------------------------------------------
+
+const TABLE_SIZE = 1_000_003;
+/** "selfhash" tries as many of the best tokens. */
+const CANDIDATES = 40;
+
+class GreenList {
+  readonly bias: number;
+  readonly ratio: number;
+  readonly width: number;
+  readonly selfhash: boolean;
+  readonly #size: number;
+  readonly #vocabulary: number;
+  readonly #key: bigint;
+  #table: Uint32Array | undefined;
+
+  constructor(
+    {
+      greenlist_ratio = 0.25,
+      bias = 2,
+      hashing_key = 15485863,
+      seeding_scheme = "lefthash",
+      context_width = 1,
+    }: WatermarkingConfig,
+    vocabulary: number,
+  ) {
+    this.bias = f(bias);
+    this.ratio = greenlist_ratio;
+    this.width = context_width;
+    this.selfhash = seeding_scheme === "selfhash";
+    this.#size = Math.trunc(vocabulary * greenlist_ratio);
+    this.#vocabulary = vocabulary;
+    this.#key = BigInt(hashing_key);
+  }
+
+  /** What is green after `ids`; with "selfhash" they end with the token in question. */
+  after(ids: readonly number[]): Uint32Array {
+    const most = 2n ** 64n - 1n;
+    const seed = this.selfhash ? this.#smallest(ids.slice(-this.width)) : this.#key * BigInt(ids[ids.length - 1]);
+    const positive = ((seed % most) + most) % most; // a remainder as Python's
+    return randperm(this.#vocabulary, new TorchGenerator(positive), this.#size);
+  }
+
+  /** The least of key · a · b, in i64 that overflow as PyTorch's do. */
+  #smallest(ids: readonly number[]): bigint {
+    this.#table ??= randperm(TABLE_SIZE, new TorchGenerator(this.#key));
+    const of = (id: number) => BigInt(this.#table![id % TABLE_SIZE] + 1);
+    const last = of(ids[ids.length - 1]);
+    const products = ids.map((id) => BigInt.asIntN(64, this.#key * of(id) * last));
+    return products.reduce((least, one) => (one < least ? one : least));
+  }
+}
+
+function greenList(list: GreenList): LogitsProcessor {
+  return (rows, scores) => {
+    for (const [r, ids] of rows.entries()) {
+      if (ids.length < list.width) continue;
+      for (const id of greenIn(list, ids, scores[r])) scores[r][id] += list.bias;
+    }
+  };
+}
+
+/** Ids that are made likelier. */
+function greenIn(list: GreenList, ids: readonly number[], scores: Float32Array): Iterable<number> {
+  if (!list.selfhash) return list.after(ids);
+  const best = topIndices(scores, Math.min(CANDIDATES, scores.length));
+  const before = list.width > 1 ? ids.slice(1 - list.width) : [];
+  return best.filter((id) => list.after([...before, id]).includes(id));
+}
+
+// --- SynthID -----------------------------------------------------------------------------------------------------------
+
+const MULTIPLIER = 6364136223846793005n;
+const F32_MIN = -3.4028234663852886e38;
+
+/** One step of a linear congruential generator, i64. */
+const mix = (hash: bigint, value: bigint) => BigInt.asIntN(64, (hash + value) * MULTIPLIER + 1n);
+
+function synthID(config: SynthIDTextWatermarkingConfig): LogitsProcessor {
+  const { ngram_len, context_history_size = 1024, sampling_table_seed = 0, sampling_table_size = 2 ** 16 } = config;
+  const { skip_first_ngram_calls = false, debug_mode = false } = config;
+  const keys = config.keys.map(BigInt);
+  const table = randomBits(sampling_table_size, new TorchGenerator(BigInt(sampling_table_seed)));
+  const size = BigInt(sampling_table_size);
+  const bit = (hash: bigint) => table[Number(((hash % size) + size) % size)];
+  let past: { context: number[]; history: BigInt64Array }[] | undefined; // a row each
+  let calls = 0;
+
+  return (rows, scores) => {
+    if (debug_mode) for (const row of scores) row.fill(1);
+    if (past) for (const [r, ids] of rows.entries()) past[r].context.push(ids[ids.length - 1]);
+    past ??= rows.map(() => ({
+      context: new Array(ngram_len - 1).fill(0),
+      history: new BigInt64Array(context_history_size),
+    }));
+    calls++;
+    for (const [r, row] of scores.entries()) {
+      const { context, history } = past[r];
+      if (context.length >= ngram_len) context.shift();
+      if (skip_first_ngram_calls && calls < ngram_len) continue;
+      const hash = context.reduce((sum, id) => mix(sum, BigInt(id)), 1n);
+      const seen = history.includes(hash);
+      history.copyWithin(1, 0);
+      history[0] = hash;
+      if (!seen) tournament(row, (id) => keys.map((key) => bit(mix(mix(hash, BigInt(id)), key))));
+    }
+  };
+}
+
+/** Scores become log probabilities after a round for each bit of `bitsOf`, in which who has 1 beats who has 0. */
+function tournament(scores: Float32Array, bitsOf: (id: number) => number[]): void {
+  const probabilities = softmax(scores);
+  const left = [...probabilities.keys()].filter((id) => probabilities[id] > 0); // the others stay at 0
+  const bits = left.map(bitsOf);
+  for (let round = 0; round < (bits[0]?.length ?? 0); round++) {
+    let mass = 0;
+    for (const [i, id] of left.entries()) mass += bits[i][round] * probabilities[id];
+    mass = f(mass);
+    for (const [i, id] of left.entries()) probabilities[id] *= f(1 + bits[i][round] - mass);
+  }
+  for (const id of scores.keys()) scores[id] = probabilities[id] > 0 ? Math.log(probabilities[id]) : F32_MIN;
+}
+
+// --- finding a green list again ----------------------------------------------------------------------------------------
+
+/** What the mark is looked for in and what was found, by Hugging Face's names. */
+export interface WatermarkDetectorOutput {
+  readonly num_tokens_scored: number;
+  readonly num_green_tokens: number;
+  readonly green_fraction: number;
+  /** Standard deviations by which there are more green tokens than chance would have. */
+  readonly z_score: number;
+  /** By Hugging Face's approximation. */
+  readonly p_value: number;
+  /** Whether z_score is above the threshold. */
+  readonly prediction: boolean;
+  readonly confidence: number;
+}
+
+/** Counts green tokens in rows of ids. SynthID has a detector that must be trained, and none here. */
+export class WatermarkDetector {
+  readonly #list: GreenList;
+  readonly #first: number | null | undefined;
+
+  /**
+   * @param model_config the language model's: config.text_config of what wrote the text
+   * @param watermarking_config the same as when it was written
+   */
+  constructor(
+    model_config: {
+      readonly vocab_size: number;
+      readonly bos_token_id?: number | null;
+      readonly decoder_start_token_id?: number | null;
+    },
+    watermarking_config: WatermarkingConfig = {},
+  ) {
+    this.#list = new GreenList(watermarking_config, model_config.vocab_size);
+    this.#first = model_config.decoder_start_token_id ?? model_config.bos_token_id;
+  }
+
+  /**
+   * @param input_ids answers, better without their prompts, which are not marked: [rows][T]
+   * @param options z_threshold: default 3
+   * @throws InputError BAD_INPUT where a row is too short to have a mark
+   */
+  detect(
+    input_ids: readonly (readonly number[])[],
+    { z_threshold = 3 }: { z_threshold?: number } = {},
+  ): WatermarkDetectorOutput[] {
+    // As in HF, whose rows are a tensor: if one has a first token that was not written, all have.
+    const start = input_ids[0]?.[0] === this.#first ? 1 : 0;
+    return input_ids.map((ids) => this.#score(ids.slice(start), z_threshold));
+  }
+
+  #score(ids: readonly number[], threshold: number): WatermarkDetectorOutput {
+    const { width, selfhash, ratio } = this.#list;
+    if (ids.length <= width) {
+      throw new InputError("BAD_INPUT", `a watermark takes more than ${width} tokens to be found, got ${ids.length}`);
+    }
+    let green = 0;
+    const n = ids.length - width + (selfhash ? 1 : 0);
+    for (let last = ids.length - n; last < ids.length; last++) {
+      const context = ids.slice(0, selfhash ? last + 1 : last);
+      if (this.#list.after(context).includes(ids[last])) green++;
+    }
+    const z = (green - ratio * n) / Math.sqrt(n * ratio * (1 - ratio));
+    const p = 1 - 0.5 * (1 + Math.sign(z) * (1 - Math.exp((-2 * z ** 2) / Math.PI)));
+    return {
+      num_tokens_scored: n,
+      num_green_tokens: green,
+      green_fraction: green / n,
+      z_score: z,
+      p_value: p,
+      prediction: z > threshold,
+      confidence: 1 - p,
+    };
+  }
+}
