@@ -13,6 +13,7 @@ import { Weight } from "../../src/tensor/weight.ts";
 import { NodeWritableFolder } from "../../src/tensor/writable_folder.node.ts";
 import { cli, GOLDENS } from "../cli/cli.ts";
 import { testDevice } from "../device.ts";
+import { Golden } from "../parity/golden.ts";
 import { Random } from "../random.ts";
 
 const device = await testDevice();
@@ -161,12 +162,24 @@ test("an abort while the cache is read ends the load", async () => {
 test("from_pretrained keeps and reads it; where it cannot, there is a warning and a model", async () => {
   const options = { device, dtype: "int8", compile: false } as const;
   const read = vi.spyOn(WeightCache.prototype, "read");
+  const golden = await Golden.open(model);
+  const { data, shape } = await golden.floats("pixel_values");
+  const inputs = {
+    pixel_values: { data, shape },
+    input_ids: await golden.rows("input_ids"),
+    attention_mask: await golden.rows("attention_mask"),
+    qformer_input_ids: await golden.rows("qformer_input_ids"),
+  };
+  await golden.close();
+  const logits: Float32Array[] = [];
   for (const had of [false, true]) {
     const loaded = await InstructBlipForConditionalGeneration.from_pretrained(model, { ...options, cache: caches });
     expect(loaded.warnings).toEqual([]);
     expect(await read.mock.results.at(-1)!.value).toBe(had);
+    logits.push(await device.scope(async () => (await loaded.forward(inputs)).logits.read()));
     loaded.dispose();
   }
+  expect(logits[1]).toEqual(logits[0]);
   read.mockClear();
   const plain = await InstructBlipForConditionalGeneration.from_pretrained(model, {
     ...options,
