@@ -239,8 +239,8 @@ export async function measure(
 /** Adds the share of the limits that was reached. */
 export function withShare<R extends Measured>(row: R, limits: Limits): R & Pick<Row, "share" | "bound"> {
   const ms = basisTime(row);
-  if (!ms) return { ...row, share: null, bound: null };
   const best = roofline(row, limits);
+  if (!ms || best.ms === 0) return { ...row, share: null, bound: null };
   return { ...row, share: best.ms / ms, bound: best.bound };
 }
 

@@ -26,6 +26,7 @@ import { MODEL_STEPS, measureModel, modelFolder, modelStepName } from "./model.b
 import { renderReport, replaceInReadme } from "./report.ts";
 import { formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
 import { MODEL_SHAPES, QUICK_SHAPES } from "./shapes.ts";
+import { measureStart, START_STEPS, startStepName } from "./start.bench.ts";
 
 const HELP = `usage: npm run bench -- [options]
 
@@ -101,13 +102,15 @@ async function run({ quick, list, filter, settings, json, ...options }: RunOptio
     const benches = (await groupsOfAllKernels()).map((groups) => groups(shapes, device.caps));
     const folder = modelFolder(options.model);
     const steps = MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
+    const starts = options.model === undefined ? START_STEPS.filter((step) => wanted(startStepName(step))) : [];
     const wantedBenches = benches.filter((bench) => bench.flatMap(namesOf).some(wanted));
-    if (wantedBenches.length === 0 && steps.length === 0) {
+    if (wantedBenches.length + steps.length + starts.length === 0) {
       throw new UsageError(`--filter: no case matches ${filter}; --list prints their names`);
     }
     if (list) {
       for (const name of benches.flat().flatMap(namesOf).filter(wanted)) console.log(name);
       for (const step of steps) console.log(modelStepName(folder, step));
+      for (const step of starts) console.log(startStepName(step));
       return 0;
     }
 
@@ -136,6 +139,7 @@ async function run({ quick, list, filter, settings, json, ...options }: RunOptio
     }
     const modelSettings = { ...settings, dtype: readDType(options.dtype) };
     const model = steps.length ? await measureModel(folder, steps, modelSettings, show) : [];
+    model.push(...(await measureStart(starts, settings, show)));
     // Other programs slow a limit down, never up: the better of two that lie far apart in time is nearer the truth.
     const limitRows = betterOf(before, await measureLimits());
     const limits = limitsOf(limitRows, shapes);
