@@ -119,11 +119,11 @@ fn main(
         new_largest = max(new_largest, scores[r][n]);
       }
       new_largest = max_over_lanes(new_largest);
-      let shrink = exp_accurate(largest[r] - new_largest);
+      let shrink = exp_negative(largest[r] - new_largest);
       largest[r] = new_largest;
       total[r] *= shrink;
       for (var n = 0u; n < KB; n++) {
-        let weight = exp_accurate(scores[r][n] - new_largest);
+        let weight = exp_negative(scores[r][n] - new_largest);
         scores[r][n] = select(weight, 0.0, scores[r][n] == LOWEST);
         total[r] += scores[r][n];
       }

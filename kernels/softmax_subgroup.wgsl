@@ -24,7 +24,7 @@ struct Params {
 
 // Not max(), which may lose a NaN.
 fn exp_below(value: f32, largest: f32) -> f32 {
-  return exp_accurate(select(value, LOWEST, value < LOWEST) - largest);
+  return exp_negative(select(value, LOWEST, value < LOWEST) - largest);
 }
 
 struct Row {

@@ -6,17 +6,31 @@
 fn exp_accurate(x: f32) -> f32 {
   // Not clamp(), which turns NaN into a number and so hides a fault.
   let clamped = select(select(x, -87.3, x < -87.3), 88.7, x > 88.7);
-  // Adding 1.5·2^23 rounds to a whole number and leaves it in the lowest bits: round() and i32() cost software drivers more
-  // than the polynomial. No driver may take the sum apart, as its bits are what is asked for.
-  let whole = bitcast<i32>(clamped * 1.4426950408889634 + 12582912.0) - 0x4b400000;
-  let k = f32(whole);
-  // ln 2 in two parts: k times the first is exact.
-  let r = (clamped - k * 0.693145751953125) - k * 1.428606765330187e-6;
-  let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.16666416 + r * (0.04166635 + r * (0.008375126 + r * 0.0013941108)))));
+  let k = exponent_of(clamped);
   // 2^k in two factors, because k = 128 has no f32 of its own.
-  let half = whole >> 1u;
-  let y = p * power_of_two(half) * power_of_two(whole - half);
+  let half = k >> 1u;
+  let y = exp_rest(clamped, k) * power_of_two(half) * power_of_two(k - half);
   return select(y, 0.0, x < -87.3);
+}
+
+// The same for x <= 0, in fewer steps.
+fn exp_negative(x: f32) -> f32 {
+  let clamped = select(x, -87.3, x < -87.3);
+  let k = exponent_of(clamped);
+  return select(exp_rest(clamped, k) * power_of_two(k), 0.0, x < -87.3);
+}
+
+// The whole number next to log2 e^x. Adding 1.5·2^23 rounds to it and leaves it in the lowest bits: round() and i32() cost
+// software drivers more than the polynomial. No driver may take the sum apart, as its bits are what is asked for.
+fn exponent_of(x: f32) -> i32 {
+  return bitcast<i32>(x * 1.4426950408889634 + 12582912.0) - 0x4b400000;
+}
+
+// e^x / 2^k
+fn exp_rest(x: f32, k: i32) -> f32 {
+  // ln 2 in two parts: k times the first is exact.
+  let r = (x - f32(k) * 0.693145751953125) - f32(k) * 1.428606765330187e-6;
+  return 1.0 + r * (1.0 + r * (0.5 + r * (0.16666416 + r * (0.04166635 + r * (0.008375126 + r * 0.0013941108)))));
 }
 
 // ln x within 1 ULP for normal x > 0; nothing useful for other x.
@@ -42,7 +56,7 @@ fn erfc_positive(z: f32) -> f32 {
   let t = 1.0 / (1.0 + 0.5 * z);
   let p = 0.28208268 + t * (0.28244504 + t * (0.24257289 + t * (0.20485365 + t * (-0.03184176 + t * (0.2856977
     + t * (-0.49386364 + t * (0.28776830 + t * -0.05971492)))))));
-  return exp_accurate(-z * z) * t * p;
+  return exp_negative(-z * z) * t * p;
 }
 
 // x Φ(x), the exact GELU of ViT, BERT and InstructBLIP's T5.
@@ -53,7 +67,7 @@ fn gelu(x: f32) -> f32 {
 
 // 1 / (1 + e^-x)
 fn sigmoid(x: f32) -> f32 {
-  let e = exp_accurate(-abs(x));
+  let e = exp_negative(-abs(x));
   return select(e, 1.0, x >= 0.0) / (1.0 + e);
 }
 
