@@ -9,9 +9,14 @@ import type { RgbImage } from "../image_processor.ts";
 import type { InstructBlipInputs } from "../instructblip.ts";
 import type { FromPretrainedOptions, VisionLanguageModel } from "../vision_language_model.ts";
 import "../../tensor/adapter.node.ts";
+import { nodePlatform } from "../platform.node.ts";
+import { setPlatform } from "../platform.ts";
 import type { ProcessorInput } from "../processor.ts";
 import { formatDuration } from "./format.ts";
 import { Progress, say, type Terminal } from "./terminal.node.ts";
+
+// from_pretrained() asks it for the folder of --quantized-cache.
+setPlatform(nodePlatform);
 
 /** What a command runs with. */
 export interface Run {
