@@ -182,7 +182,7 @@ describe("many requests", () => {
         good("absolute"),
         { ...good("uneven"), prompts: ["a", "b"] },
         good("typo", { max_new_token: 3 }),
-        good("guidance", { guidance_scale: 2 }),
+        good("guidance", { guidance_scale: 2, num_beams: 2 }),
         good("range", { max_new_tokens: 0 }),
         good("vocabulary", { eos_token_id: 1e6 }),
         { ...good("long"), prompts: ["what ".repeat(200)] },

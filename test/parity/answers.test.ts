@@ -1,0 +1,108 @@
+/**
+ * Guided answers against PyTorch's, of models with a language model that reads on alone; and first tokens, drawn thousands
+ * of times from one prompt, against the probabilities that PyTorch would draw them by.
+ */
+import { readFileSync } from "node:fs";
+import { afterAll, describe, expect, test } from "vitest";
+import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
+import type { GenerationOptions } from "../../src/instructblip/generation/configuration.ts";
+import { expectClose } from "../compare.ts";
+import { testDevice } from "../device.ts";
+import { expectFits } from "../generation/chi_squared.ts";
+import { TOLERANCES } from "../tolerances.ts";
+import { Golden } from "./golden.ts";
+
+interface Answers {
+  readonly guided: readonly {
+    readonly kwargs: object;
+    readonly sequences: number[][];
+    /** [step][row][best] */
+    readonly best_ids?: number[][][];
+    readonly best_scores?: number[][][];
+  }[];
+  readonly drawn: readonly {
+    readonly kwargs: GenerationOptions;
+    /** [row]: ids that may be drawn, with their probabilities */
+    readonly probabilities: readonly (readonly (readonly [number, number])[])[];
+  }[];
+}
+
+const device = await testDevice();
+/** As many as generate() makes at once, and how often. */
+const [DRAWS, CALLS] = [1024, 4];
+
+describe.each(["plain_f32", "grouped_heads_bf16", "opt_plain", "t5_flan"])("%s", async (name) => {
+  const { guided, drawn }: Answers = JSON.parse(
+    readFileSync(new URL(`../golden/answers/data/${name}.json`, import.meta.url), "utf8"),
+  );
+  const golden = await Golden.open(new URL(`../golden/data/${name}`, import.meta.url).pathname);
+  const inputs = {
+    pixel_values: await golden.floats("pixel_values"),
+    qformer_input_ids: await golden.rows("qformer_input_ids"),
+    qformer_attention_mask: await golden.rows("qformer_attention_mask"),
+    input_ids: await golden.rows("input_ids"),
+    attention_mask: await golden.rows("attention_mask"),
+  };
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device });
+  afterAll(async () => {
+    model.dispose();
+    await golden.close();
+  });
+
+  const generate = (kwargs: object) => model.generate({ ...inputs, ...kwargs, return_dict_in_generate: true });
+
+  const named = <T extends { kwargs: object }>(calls: readonly T[]) =>
+    calls.map((call) => [JSON.stringify(call.kwargs), call] as const);
+
+  test.each(named(guided))("guided by %s", async (_, { kwargs, sequences, best_ids, best_scores }) => {
+    const asked = Object.entries(kwargs).map(([key, value]) => [key, value === "input_ids" ? inputs.input_ids : value]);
+    const before = device.memory.use.live;
+    const output = await generate({
+      ...Object.fromEntries(asked),
+      eos_token_id: null,
+      max_new_tokens: 8,
+      output_scores: true,
+    });
+    expect(output.sequences).toEqual(sequences);
+    expect(device.memory.use.live).toBe(before);
+    const theirs = best_scores?.flat(2) ?? [];
+    const ours = output.scores!.flatMap(({ data, shape: [, V] }, step) =>
+      (best_ids?.[step] ?? []).flatMap((ids, row) => ids.map((id) => data[row * V + id])),
+    );
+    expectClose(ours, theirs, TOLERANCES.guidance, "scores");
+  });
+
+  test.each(named(drawn))("draws by %s fit PyTorch's probabilities", async (_, { kwargs, probabilities }) => {
+    const seen = probabilities.map(() => new Map<number, number>());
+    for (let seed = 0; seed < CALLS; seed++) {
+      const sampling = { do_sample: true, num_return_sequences: DRAWS, max_new_tokens: 1, seed };
+      const { sequences } = await generate({ ...kwargs, ...sampling });
+      for (const [i, ids] of sequences.entries()) {
+        const counts = seen[Math.floor(i / DRAWS)];
+        const id = ids[ids.length - 1];
+        counts.set(id, (counts.get(id) ?? 0) + 1);
+      }
+    }
+    for (const [row, pairs] of probabilities.entries()) {
+      const ids = pairs.map(([id]) => id);
+      expect([...seen[row].keys()].filter((id) => !ids.includes(id))).toEqual([]);
+      expectFits(
+        ids.map((id) => seen[row].get(id) ?? 0),
+        pairs.map(([, p]) => p * DRAWS * CALLS),
+      );
+    }
+  });
+
+  if (model.language_model.is_encoder_decoder) {
+    test("guidance is refused, before anything is run", async () => {
+      await expect(generate({ guidance_scale: 2 })).rejects.toThrow("transformers fails there too");
+    });
+  } else {
+    test("guidance alters the answer, and a scale of 1 does not", async () => {
+      const plain = await generate({ eos_token_id: null, max_new_tokens: 8 });
+      const one = await generate({ eos_token_id: null, max_new_tokens: 8, guidance_scale: 1 });
+      expect(one.sequences).toEqual(plain.sequences);
+      expect(guided[0].sequences).not.toEqual(plain.sequences);
+    });
+  }
+});
