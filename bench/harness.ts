@@ -10,6 +10,7 @@ import type { Device } from "../src/tensor/device.ts";
 import type { ActivationDType } from "../src/tensor/dtype.ts";
 import { EngineError } from "../src/tensor/errors.ts";
 import type { Caps } from "../src/tensor/gpu.ts";
+import { type Op, plan, runnableVariants, type Sizes } from "../src/tensor/plan.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import type { Comparison } from "../test/compare.ts";
 import {
@@ -34,11 +35,18 @@ export interface Group {
   readonly variants: readonly string[];
   /** The variant that plan() picks here. */
   readonly planned: string;
+  /** What plan() was asked; absent of kernels that have one variant. */
+  readonly choice?: { readonly op: Op; readonly sizes: Sizes };
   open(device: Device): Opened | Promise<Opened>;
 }
 
 /** For kernels that have one variant. */
 export const ONLY = { variants: ["-"], planned: "-" } as const;
+
+/** For kernels that plan() chooses among: what the adapter can run, and what it runs at these sizes. */
+export function variantsOf(op: Op, sizes: Sizes, caps: Caps): Required<Pick<Group, "variants" | "planned" | "choice">> {
+  return { variants: runnableVariants(op, caps), planned: plan(op, caps, undefined, sizes), choice: { op, sizes } };
+}
 
 /** A group with its inputs on the device. */
 export interface Opened extends Pick<Work, "flops" | "bytes"> {

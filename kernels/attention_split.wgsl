@@ -13,8 +13,7 @@
 // @use attention
 // @use heads = heads_vec4
 // @use math
-// @use sum_over_threads
-// @use max_over_threads
+// @use threads = threads_tree
 override WG: u32 = 64;
 override KEYS: u32 = 64;
 override D4: u32 = 16; // ceil(d / 4)

@@ -3,9 +3,9 @@
 // x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D]
 // One workgroup a row; its threads stride over D. Two passes over the row (the mean, then the squared distances from it):
 // E[x²] - E[x]² loses everything when the mean is large.
-// Dispatch: R workgroups, folded. Needs: nothing.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
-// @use sum_over_threads
+// @use threads = threads_tree
 override WG: u32 = 64;
 
 struct Params {

@@ -2,12 +2,11 @@
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes four columns of y for all M rows: its threads stride over K, then add their sums up.
-// Dispatch: ceil(N / 4), folded. Needs: 16·WG·TM bytes of shared memory.
+// Dispatch: ceil(N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
 // @use matmul
+// @use columns = columns_tree
 override WG: u32 = 256; // a power of two
 override TM: u32 = 4; // M as a constant, at most 8, and at most 1024 / WG by default limits
-
-var<workgroup> partial: array<vec4<f32>, WG * TM>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -47,20 +46,5 @@ fn main(
     }
   }
 
-  for (var m = 0u; m < TM; m++) {
-    partial[m * WG + lane] = sums[m];
-  }
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      for (var m = 0u; m < params.M; m++) {
-        partial[m * WG + lane] += partial[m * WG + lane + half];
-      }
-    }
-    workgroupBarrier();
-  }
-  if (lane < 4u * TM) {
-    let column = column0 + lane % 4u;
-    store(lane / 4u, column, partial[(lane / 4u) * WG][lane % 4u] + bias_of(column));
-  }
+  store_columns(column0, lane, &sums);
 }

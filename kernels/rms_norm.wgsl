@@ -2,9 +2,9 @@
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
 // One workgroup a row; its threads stride over D.
-// Dispatch: R workgroups, folded. Needs: nothing.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
-// @use sum_over_threads
+// @use threads = threads_tree
 override WG: u32 = 64;
 
 struct Params {

@@ -4,11 +4,10 @@
 // One workgroup a row; its threads stride over S. The exponentials wait in y while their sum is made.
 // Minus infinity counts as the lowest finite number, so that a row of nothing else comes out uniform rather than 0 / 0.
 // A NaN makes its whole row NaN, on drivers that compute with NaN.
-// Dispatch: R workgroups, folded. Needs: nothing.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: torch.softmax, but for rows of minus infinity.
 // @use math
-// @use sum_over_threads
-// @use max_over_threads
+// @use threads = threads_tree
 override WG: u32 = 64;
 
 const LOWEST = -3.4028234663852886e38;

@@ -3,13 +3,13 @@
  * models, cached keys and values are views of a cache that has room for more.
  */
 import { attention } from "../../src/tensor/ops/attention.ts";
-import { hasFixedSubgroups, plan, VARIANTS, type Variant } from "../../src/tensor/plan.ts";
+import type { Variant } from "../../src/tensor/plan.ts";
 import { attention as reference } from "../../src/tensor/reference/attention.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
 import { sampleRows, takeSample } from "../data.ts";
-import type { Groups } from "../harness.ts";
+import { type Groups, variantsOf } from "../harness.ts";
 
 /** Places of a cache behind those that are taken. */
 const ROOM = 32;
@@ -18,8 +18,7 @@ export const groups: Groups = (shapes, caps) =>
   shapes.attention.map(({ name, T, S, H, d, cached = false }) => ({
     kernel: "attention",
     shape: `${name} T${T} S${S} H${H} d${d}`,
-    variants: VARIANTS.attention.filter((variant) => variant !== "subgroup" || hasFixedSubgroups(caps)),
-    planned: plan("attention", caps, undefined, { T, S: cached ? S + ROOM : S }),
+    ...variantsOf("attention", { T, S: cached ? S + ROOM : S }, caps),
     open(device) {
       const C = cached ? S + ROOM : S;
       const random = new Random(1);

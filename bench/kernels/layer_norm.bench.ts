@@ -1,19 +1,18 @@
 /** Layer normalisation: memory-bound, one read and one write of x. */
 import { layerNorm } from "../../src/tensor/ops/layer_norm.ts";
-import { hasFixedSubgroups, plan, VARIANTS, type Variant } from "../../src/tensor/plan.ts";
+import type { Variant } from "../../src/tensor/plan.ts";
 import { layerNorm as reference } from "../../src/tensor/reference/layer_norm.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
 import { sampleRows, takeSample } from "../data.ts";
-import type { Groups } from "../harness.ts";
+import { type Groups, variantsOf } from "../harness.ts";
 
 export const groups: Groups = ({ layer_norm }, caps) =>
   layer_norm.map(({ name, R, D }) => ({
     kernel: "layer_norm",
     shape: `${name} R${R} D${D}`,
-    variants: VARIANTS.row.filter((variant) => variant !== "subgroup" || hasFixedSubgroups(caps)),
-    planned: plan("row", caps),
+    ...variantsOf("row", { M: R }, caps),
     open(device) {
       const random = new Random(1);
       const [x, weight, bias] = [random.normal(R * D), random.normal(D, 1, 0.1), random.normal(D)];

@@ -4,14 +4,13 @@
  */
 import type { Caps } from "../../src/tensor/gpu.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";
-import { hasFixedSubgroups, plan, VARIANTS } from "../../src/tensor/plan.ts";
 import { rowBytes } from "../../src/tensor/quantize.ts";
 import { linear as reference } from "../../src/tensor/reference/linear.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
 import { randomWeight, sampleRows, storedRow, takeSample } from "../data.ts";
-import type { Group, Groups } from "../harness.ts";
+import { type Group, type Groups, variantsOf } from "../harness.ts";
 import type { MatmulShape } from "../shapes.ts";
 
 /** More than the caches of large GPUs hold (an H100's L2: 50 MiB). */
@@ -27,8 +26,7 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype }: MatmulShape, c
   return {
     kernel: "linear",
     shape: `${name} M${M} K${K} N${N} ${dtype}`,
-    variants: VARIANTS[op].filter((variant) => variant !== "subgroup" || hasFixedSubgroups(caps)),
-    planned: plan(op, caps),
+    ...variantsOf(op, { M }, caps),
     open(device) {
       const x = new Random(1).normal(M * K);
       const bias = new Random(2).normal(N);

@@ -1,19 +1,18 @@
 /** Softmax of rows: memory-bound, though the exponential costs some arithmetic. */
 import { softmax } from "../../src/tensor/ops/softmax.ts";
-import { hasFixedSubgroups, plan, VARIANTS, type Variant } from "../../src/tensor/plan.ts";
+import type { Variant } from "../../src/tensor/plan.ts";
 import { softmax as reference } from "../../src/tensor/reference/softmax.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
 import { sampleRows, takeSample } from "../data.ts";
-import type { Groups } from "../harness.ts";
+import { type Groups, variantsOf } from "../harness.ts";
 
 export const groups: Groups = (shapes, caps) =>
   shapes.softmax.map(({ name, R, D }) => ({
     kernel: "softmax",
     shape: `${name} R${R} S${D}`,
-    variants: VARIANTS.row.filter((variant) => variant !== "subgroup" || hasFixedSubgroups(caps)),
-    planned: plan("row", caps),
+    ...variantsOf("row", { M: R }, caps),
     open(device) {
       const x = new Random(1).normal(R * D, 0, 3);
       const xs = device.tensor(x, [R, D]);

@@ -3,6 +3,7 @@
  * Also what is worth knowing about an adapter when a kernel is chosen.
  */
 import { DeviceError } from "./errors.ts";
+import type { TunedPlan } from "./plan.ts";
 
 /** Gives the adapter to use, or null if the machine has none. Each call gives a fresh one: a device consumes its adapter. */
 export type AdapterProvider = () => Promise<GPUAdapter | null>;
@@ -12,6 +13,16 @@ let provider: AdapterProvider | undefined;
 /** Registers where adapters come from. The last registration wins. */
 export function setAdapterProvider(next: AdapterProvider): void {
   provider = next;
+}
+
+/** Gives the choices measured on an adapter, if there are any and they are wanted. */
+export type TunedPlanProvider = (info: GPUAdapterInfo) => TunedPlan | undefined;
+
+let tunedPlanOf: TunedPlanProvider = () => undefined;
+
+/** Registers where tuned plans come from; a browser has none. The last registration wins. */
+export function setTunedPlanProvider(next: TunedPlanProvider): void {
+  tunedPlanOf = next;
 }
 
 /** The best adapter there is. Throws NO_WEBGPU or NO_ADAPTER with what to do about it. */
@@ -50,9 +61,11 @@ export interface Caps {
   readonly maxInvocations: number;
   readonly maxWorkgroupStorageBytes: number;
   readonly maxWorkgroupsPerDimension: number;
+  /** Choices measured on this adapter. */
+  readonly tuned?: TunedPlan | undefined;
 }
 
-/** Reads the caps off a device. */
+/** Reads the caps off a device. Throws what the provider of tuned plans throws. */
 export function capsOf(info: GPUAdapterInfo, features: GPUSupportedFeatures, limits: GPUSupportedLimits): Caps {
   return {
     vendor: info.vendor,
@@ -69,6 +82,7 @@ export function capsOf(info: GPUAdapterInfo, features: GPUSupportedFeatures, lim
     maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
     maxWorkgroupStorageBytes: limits.maxComputeWorkgroupStorageSize,
     maxWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
+    tuned: tunedPlanOf(info),
   };
 }
 

@@ -393,8 +393,7 @@ fn main(
 // @use attention
 // @use heads = heads_vec4
 // @use math
-// @use sum_over_threads
-// @use max_over_threads
+// @use threads = threads_tree
 override WG: u32 = 64;
 override KEYS: u32 = 64;
 override D4: u32 = 16; // ceil(d / 4)
@@ -1275,9 +1274,9 @@ fn main(
 // x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D]
 // One workgroup a row; its threads stride over D. Two passes over the row (the mean, then the squared distances from it):
 // E[x²] - E[x]² loses everything when the mean is large.
-// Dispatch: R workgroups, folded. Needs: nothing.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
-// @use sum_over_threads
+// @use threads = threads_tree
 override WG: u32 = 64;
 
 struct Params {
@@ -1540,6 +1539,61 @@ fn v_start(b: u32, s: u32, h: u32) -> u32 {
 // Where the bias of query t and key s lies.
 fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
   return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
+}
+`,
+  "lib/columns_subgroups": `// The end of a product whose workgroup has four columns of y: its threads' sums added up within each subgroup by its own
+// instructions, then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
+// With part matmul; all threads call it. About subgroups no more is known than in threads_subgroups.wgsl.
+enable subgroups;
+
+var<workgroup> partial: array<vec4<f32>, WG * TM>;
+
+fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u); // less than subgroup_size in one that is not full
+  let stores = subgroupAny(lane == 0u);
+  for (var m = 0u; m < TM; m++) {
+    let sum = subgroupAdd((*sums)[m]);
+    partial[m * WG + lane] = select(vec4<f32>(), sum, rank == 0u);
+  }
+  workgroupBarrier();
+  for (var m = 0u; m < TM; m++) {
+    var rest = vec4<f32>();
+    if (stores) {
+      for (var i = rank; i < WG; i += size) {
+        rest += partial[m * WG + i];
+      }
+    }
+    let sum = subgroupAdd(rest); // by all, for it must not stand in a branch
+    if (stores) {
+      for (var n = rank; n < 4u; n += size) {
+        store(m, column0 + n, sum[n] + bias_of(column0 + n));
+      }
+    }
+  }
+}
+`,
+  "lib/columns_tree": `// The end of a product whose workgroup has four columns of y: its threads' sums added up by halves in shared memory, and
+// stored. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
+var<workgroup> partial: array<vec4<f32>, WG * TM>;
+
+fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
+  for (var m = 0u; m < TM; m++) {
+    partial[m * WG + lane] = (*sums)[m];
+  }
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      for (var m = 0u; m < params.M; m++) {
+        partial[m * WG + lane] += partial[m * WG + lane + half];
+      }
+    }
+    workgroupBarrier();
+  }
+  if (lane < 4u * TM) {
+    let column = column0 + lane % 4u;
+    store(lane / 4u, column, partial[(lane / 4u) * WG][lane % 4u] + bias_of(column));
+  }
 }
 `,
   "lib/element_scalar": `// What a kernel that moves bits moves at a time: one number. Serves any width, offset and stride.
@@ -1850,22 +1904,6 @@ fn store(row: u32, column: u32, sum: f32) {
   }
 }
 `,
-  "lib/max_over_threads": `// Largest of a number over the workgroup's threads; every thread gets it. WG is a power of two, and all threads call it.
-// @use sum_over_threads
-fn max_over_threads(lane: u32, value: f32) -> f32 {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] = max(partial[lane], partial[lane + half]);
-    }
-    workgroupBarrier();
-  }
-  let largest = partial[0];
-  workgroupBarrier(); // before the next use overwrites it
-  return largest;
-}
-`,
   "lib/plain_weight": `// What the loaders of weights without scales share: each number is its own code, and alone in its block.
 const WORD = 1u;
 const BLOCK = 1u;
@@ -1892,7 +1930,44 @@ alias Real = f32;
   "lib/real_vec4": `// What a kernel computes with at a time: four neighbouring numbers, where widths allow it.
 alias Real = vec4<f32>;
 `,
-  "lib/sum_over_threads": `// Sum of a number over the workgroup's threads; every thread gets it. WG is a power of two, and all threads call it.
+  "lib/threads_subgroups": `// Sum and largest of a number over the workgroup's threads, which all of them get: within each subgroup by its own
+// instructions, then among subgroups through shared memory, with two barriers in all. All threads call it.
+// Neither a subgroup's size nor which threads form it is known, and its number in the workgroup not on every browser. So
+// every thread leaves something in its own place, and each subgroup goes through all places, as many at a time as it has
+// threads.
+enable subgroups;
+
+var<workgroup> partial: array<f32, WG>;
+
+fn sum_over_threads(lane: u32, value: f32) -> f32 {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u); // less than subgroup_size in one that is not full
+  let sum = subgroupAdd(value);
+  partial[lane] = select(0.0, sum, rank == 0u);
+  workgroupBarrier();
+  var rest = 0.0;
+  for (var i = rank; i < WG; i += size) {
+    rest += partial[i];
+  }
+  workgroupBarrier(); // before the next use overwrites it
+  return subgroupAdd(rest);
+}
+
+fn max_over_threads(lane: u32, value: f32) -> f32 {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u);
+  var largest = subgroupMax(value);
+  partial[lane] = largest;
+  workgroupBarrier();
+  for (var i = rank; i < WG; i += size) {
+    largest = max(largest, partial[i]);
+  }
+  workgroupBarrier();
+  return subgroupMax(largest);
+}
+`,
+  "lib/threads_tree": `// Sum and largest of a number over the workgroup's threads, which all of them get: by halves, in shared memory.
+// WG is a power of two, and all threads call it.
 var<workgroup> partial: array<f32, WG>;
 
 fn sum_over_threads(lane: u32, value: f32) -> f32 {
@@ -1905,8 +1980,22 @@ fn sum_over_threads(lane: u32, value: f32) -> f32 {
     workgroupBarrier();
   }
   let total = partial[0];
-  workgroupBarrier(); // before the next sum overwrites it
+  workgroupBarrier(); // before the next use overwrites it
   return total;
+}
+
+fn max_over_threads(lane: u32, value: f32) -> f32 {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      partial[lane] = max(partial[lane], partial[lane + half]);
+    }
+    workgroupBarrier();
+  }
+  let largest = partial[0];
+  workgroupBarrier();
+  return largest;
 }
 `,
   "lib/weight_bf16": `// Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
@@ -2393,12 +2482,11 @@ fn main(
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes four columns of y for all M rows: its threads stride over K, then add their sums up.
-// Dispatch: ceil(N / 4), folded. Needs: 16·WG·TM bytes of shared memory.
+// Dispatch: ceil(N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
 // @use matmul
+// @use columns = columns_tree
 override WG: u32 = 256; // a power of two
 override TM: u32 = 4; // M as a constant, at most 8, and at most 1024 / WG by default limits
-
-var<workgroup> partial: array<vec4<f32>, WG * TM>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -2438,22 +2526,7 @@ fn main(
     }
   }
 
-  for (var m = 0u; m < TM; m++) {
-    partial[m * WG + lane] = sums[m];
-  }
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      for (var m = 0u; m < params.M; m++) {
-        partial[m * WG + lane] += partial[m * WG + lane + half];
-      }
-    }
-    workgroupBarrier();
-  }
-  if (lane < 4u * TM) {
-    let column = column0 + lane % 4u;
-    store(lane / 4u, column, partial[(lane / 4u) * WG][lane % 4u] + bias_of(column));
-  }
+  store_columns(column0, lane, &sums);
 }
 `,
   "relative_bias": `// y[h, t, s] = table[P - 1 + s - (past + t), h]: what the distance from query past + t to key s adds to a score, for every
@@ -2501,9 +2574,9 @@ fn main(
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
 // One workgroup a row; its threads stride over D.
-// Dispatch: R workgroups, folded. Needs: nothing.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
-// @use sum_over_threads
+// @use threads = threads_tree
 override WG: u32 = 64;
 
 struct Params {
@@ -2797,11 +2870,10 @@ fn main(
 // One workgroup a row; its threads stride over S. The exponentials wait in y while their sum is made.
 // Minus infinity counts as the lowest finite number, so that a row of nothing else comes out uniform rather than 0 / 0.
 // A NaN makes its whole row NaN, on drivers that compute with NaN.
-// Dispatch: R workgroups, folded. Needs: nothing.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: torch.softmax, but for rows of minus infinity.
 // @use math
-// @use sum_over_threads
-// @use max_over_threads
+// @use threads = threads_tree
 override WG: u32 = 64;
 
 const LOWEST = -3.4028234663852886e38;

@@ -1,20 +1,24 @@
 /**
- * plan(op, shape, caps): which variant of a kernel runs. Pure, so that it is tested without a GPU; tests and benchmarks
- * force a variant by an argument or by INSTRUCTBLIP_PLAN=linear=tile,attention=composed.
+ * plan(op, caps, override, sizes): which variant of a kernel runs. Pure, so that it is tested without a GPU; tests and
+ * benchmarks force a variant by an argument or by INSTRUCTBLIP_PLAN=linear=tile,attention=composed, and what
+ * `npm run bench -- --tune` found fastest comes with the caps (see tuned_plan.ts).
  */
 import { env } from "./env.ts";
 import { InputError, nearest } from "./errors.ts";
 import type { Caps } from "./gpu.ts";
 
-/** Every op that has more than one kernel, and its kernels. */
+/**
+ * Every op that has more than one kernel, and its kernels. Those called subgroup have workgroups of one subgroup, whose size
+ * must be known; in workgroup_subgroups the subgroups of a workgroup, of any size, add up before it does.
+ */
 export const VARIANTS = {
   /** [M, K] x [N, K]ᵀ, M > 8. */
   linear: ["naive", "tile", "register", "subgroup"],
   /** The same for few rows, as in decoding. */
-  matvec: ["workgroup", "register", "subgroup"],
+  matvec: ["workgroup", "workgroup_subgroups", "register", "subgroup"],
   attention: ["composed", "fused", "split", "subgroup"],
   /** layer_norm, rms_norm and softmax: what works on a row. */
-  row: ["workgroup", "invocation", "subgroup"],
+  row: ["workgroup", "workgroup_subgroups", "invocation", "subgroup"],
 } as const;
 
 export type Op = keyof typeof VARIANTS;
@@ -23,20 +27,56 @@ export type Variant<O extends Op> = (typeof VARIANTS)[O][number];
 /** A choice made by hand. */
 export type PlanOverride = { readonly [O in Op]?: Variant<O> };
 
-/** The variant that runs: `override`'s if it names one, else what the rules below say for this adapter. */
+/**
+ * The variant that runs: `override`'s if it names one, else the one that is tuned for such sizes if it can run, else what
+ * the rules below say for this adapter.
+ */
 export function plan<O extends Op>(
   op: O,
   caps: Caps,
   override: PlanOverride = environmentOverride(),
   sizes: Sizes = {},
 ): Variant<O> {
-  return (override[op] ?? DEFAULTS[op](caps, sizes)) as Variant<O>;
+  const tuned = caps.tuned?.[op]?.[sizeClass(op, sizes)];
+  const runnable = tuned !== undefined && canRun(tuned, caps) ? tuned : undefined;
+  return (override[op] ?? runnable ?? DEFAULTS[op](caps, sizes)) as Variant<O>;
 }
 
-/** What a choice depends on besides the adapter: of attention, how many queries and keys there are. */
+/** What a choice depends on besides the adapter. */
 export interface Sizes {
+  /** Of a product or of what works on a row: how many rows. */
+  readonly M?: number;
+  /** Of attention: how many queries and keys. */
   readonly T?: number;
   readonly S?: number;
+}
+
+/** A choice for every class of sizes that was measured. */
+export type TunedPlan = { readonly [O in Op]?: Readonly<Record<string, Variant<O>>> };
+
+/** The largest M of each class of sizes that may get a variant of its own; of attention the largest S, for T = 1 and T > 1. */
+const CLASSES = {
+  linear: [32, 128, Number.POSITIVE_INFINITY],
+  matvec: [1, Number.POSITIVE_INFINITY],
+  row: [1, 64, Number.POSITIVE_INFINITY],
+  attention: [128, 512, Number.POSITIVE_INFINITY],
+} as const satisfies Record<Op, readonly number[]>;
+
+/** The class of some sizes, as it is written in a file: `M <= 32`, `M > 128`, `T = 1, S <= 512`. */
+export function sizeClass(op: Op, { M = 0, T = 0, S = 0 }: Sizes): string {
+  const range = (name: string, size: number) => {
+    const most = CLASSES[op].find((most) => size <= most)!;
+    return most === Number.POSITIVE_INFINITY ? `${name} > ${CLASSES[op].at(-2)}` : `${name} <= ${most}`;
+  };
+  return op === "attention" ? `${T === 1 ? "T = 1" : "T > 1"}, ${range("S", S)}` : range("M", M);
+}
+
+/** Every class of an op. */
+export function sizeClasses(op: Op): string[] {
+  const sizes = CLASSES[op];
+  return op === "attention"
+    ? [1, 2].flatMap((T) => sizes.map((S) => sizeClass(op, { T, S })))
+    : sizes.map((M) => sizeClass(op, { M }));
 }
 
 /**
@@ -46,18 +86,41 @@ export interface Sizes {
  */
 const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   linear: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : "tile"),
-  matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : "workgroup"),
+  matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : workgroupOf(caps)),
   attention: (caps, { T = 0, S = 0 }) => {
     if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "composed";
     // A workgroup for each head does not fill a GPU: from three parts on the keys are split.
     return T === 1 && S > 128 ? "split" : "fused";
   },
-  row: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "invocation") : "workgroup"),
+  row: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "invocation") : workgroupOf(caps)),
 };
+
+/** On GPUs a sum over 256 threads takes two barriers by subgroups, and nine without. */
+function workgroupOf(caps: Caps): "workgroup" | "workgroup_subgroups" {
+  return caps.subgroups ? "workgroup_subgroups" : "workgroup";
+}
 
 /** Whether the subgroup variants can run: a workgroup of the subgroup's size is one subgroup. */
 export function hasFixedSubgroups(caps: Caps): boolean {
   return caps.subgroups && caps.subgroupMinSize === caps.subgroupMaxSize;
+}
+
+function canRun(variant: string, caps: Caps): boolean {
+  if (variant === "workgroup_subgroups") return caps.subgroups;
+  return variant !== "subgroup" || hasFixedSubgroups(caps);
+}
+
+/** The variants of an op that an adapter can run. */
+export function runnableVariants<O extends Op>(op: O, caps: Caps): Variant<O>[] {
+  return (VARIANTS[op] as readonly Variant<O>[]).filter((variant) => canRun(variant, caps));
+}
+
+/** How a workgroup that has a row of n elements to itself adds up over its threads, and how many these are. */
+export function workgroupOfRow(variant: "workgroup" | "workgroup_subgroups", n: number) {
+  return variant === "workgroup"
+    ? { uses: { threads: "threads_tree" }, overrides: { WG: 64 } }
+    : // Where adding up is cheap, more threads wait less for the long row of a decoding step, which has a GPU to itself.
+      { uses: { threads: "threads_subgroups" }, overrides: { WG: n > 1024 ? 256 : 64 } };
 }
 
 /** Threads in a workgroup of the kernels that go through elements one by one. */
@@ -119,9 +182,15 @@ export function parseOverride(text: string): PlanOverride {
   return override;
 }
 
+/** Whether INSTRUCTBLIP_PLAN asks for a file of `npm run bench -- --tune`: `tuned` for the default one, `@FILE` for another. */
+export function namesTunedPlan(text: string): boolean {
+  return text === "tuned" || text.startsWith("@");
+}
+
 let fromEnvironment: PlanOverride | undefined;
 
 function environmentOverride(): PlanOverride {
-  fromEnvironment ??= parseOverride(env("INSTRUCTBLIP_PLAN") ?? "");
+  const text = env("INSTRUCTBLIP_PLAN") ?? "";
+  fromEnvironment ??= namesTunedPlan(text) ? {} : parseOverride(text);
   return fromEnvironment;
 }

@@ -46,6 +46,7 @@ const ENABLE_FEATURES: Readonly<Record<string, GPUFeatureName>> = {
  *
  * A kernel asks for a part by a line `// @use math`; a line `// @use weight = weight_f32` names a slot with its default,
  * which `uses` may fill with another part. Parts follow the kernel's own text, so the kernel's line numbers stay true.
+ * A part's `enable` directive, which WGSL wants before anything else, moves to the front of the first line.
  */
 export function assemble(name: string, uses: Uses = {}): Wgsl {
   const files: { file: string; text: string }[] = [];
@@ -69,7 +70,7 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
   for (const slot of Object.keys(uses)) {
     if (!slots.has(slot)) throw new KernelError("NO_SLOT", `kernels/${name}.wgsl has no line "// @use ${slot} = …"`);
   }
-  const code = files.map((f) => f.text).join("");
+  const code = enablesFirst(files.map((f) => f.text));
   const label = chosen.length ? `${name}(${chosen.join(", ")})` : name;
   return {
     label,
@@ -94,6 +95,18 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
       return `kernels/${name}.wgsl`;
     },
   };
+}
+
+function enablesFirst([kernel, ...parts]: readonly string[]): string {
+  const features = new Set<string>();
+  const rest = parts.map((text) =>
+    text.replace(/^enable ([\w, ]+);/gm, (_, words: string) => {
+      for (const word of words.split(/,\s*/)) features.add(word);
+      return "";
+    }),
+  );
+  const first = features.size > 0 ? `enable ${[...features].join(", ")}; ` : "";
+  return first + [kernel, ...rest].join("");
 }
 
 function readBindings(name: string, code: string): Binding[] {

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Device } from "../../src/tensor/device.ts";
 import { layerNorm } from "../../src/tensor/ops/layer_norm.ts";
-import { hasFixedSubgroups, VARIANTS } from "../../src/tensor/plan.ts";
+import { runnableVariants } from "../../src/tensor/plan.ts";
 import { layerNorm as reference } from "../../src/tensor/reference/layer_norm.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
@@ -17,7 +17,7 @@ const SIZES = [
   [1, 1], [1, 2], [3, 7], [9, 4], [5, 63], [5, 64], [5, 65], [17, 68], [2, 131], [7, 768], [3, 1408],
 ] as const;
 
-for (const row of VARIANTS.row.filter((variant) => variant !== "subgroup" || hasFixedSubgroups(device.caps))) {
+for (const row of runnableVariants("row", device.caps)) {
   /** f32[R, D] normalised on the GPU; the other variants need D % 4 = 0, and give way to workgroup without. */
   const run = (
     x: Float32Array,

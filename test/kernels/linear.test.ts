@@ -3,7 +3,7 @@ import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
 import { Device } from "../../src/tensor/device.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";
-import { hasFixedSubgroups, type PlanOverride, VARIANTS } from "../../src/tensor/plan.ts";
+import { type PlanOverride, runnableVariants } from "../../src/tensor/plan.ts";
 import { activation as activations } from "../../src/tensor/reference/activation.ts";
 import { linear as reference } from "../../src/tensor/reference/linear.ts";
 import { Weight } from "../../src/tensor/weight.ts";
@@ -16,15 +16,18 @@ import { TOLERANCES } from "../tolerances.ts";
 const device = await testDevice();
 const limited = (caps: Partial<Device["caps"]>) =>
   new Device(device.handle, { ...device.caps, ...caps }, Number.POSITIVE_INFINITY);
-const runnable = (variant: string) => variant !== "subgroup" || hasFixedSubgroups(device.caps);
 
 /** Each kernel with numbers of rows it may get: around the 8 that matvec ends at, around tiles of 8, 32 and 64. */
-const FEW: [string, PlanOverride, number[]][] = VARIANTS.matvec
-  .filter(runnable)
-  .map((matvec) => [`matvec ${matvec}`, { matvec }, [1, 2, 3, 5, 8]]);
-const MANY: [string, PlanOverride, number[]][] = VARIANTS.linear
-  .filter(runnable)
-  .map((variant) => [`linear ${variant}`, { linear: variant }, [9, 17, 33, 65]]);
+const FEW = runnableVariants("matvec", device.caps).map((matvec): [string, PlanOverride, number[]] => [
+  `matvec ${matvec}`,
+  { matvec },
+  [1, 2, 3, 5, 8],
+]);
+const MANY = runnableVariants("linear", device.caps).map((variant): [string, PlanOverride, number[]] => [
+  `linear ${variant}`,
+  { linear: variant },
+  [9, 17, 33, 65],
+]);
 
 /** Shorter than one load, around a tile, the model's own; then those whose rows are not whole groups of four. */
 const VEC4 = [[1, 4], [5, 8], [67, 60], [70, 64], [33, 588], [4, 1408]] as const; // biome-ignore format: a table
@@ -93,7 +96,7 @@ for (const [name, override, rows] of [...FEW, ...MANY]) {
 
   for (const dtype of ["int8", "int4"] as const) {
     test(`${name}: ${dtype} weights`, async () => {
-      const walks = name === "matvec subgroup" || name === "matvec workgroup";
+      const walks = name === "matvec subgroup" || name.startsWith("matvec workgroup");
       // matvec_subgroup takes one row of x or two.
       for (const rowsOfX of walks ? [1, 2] : [M]) {
         const shape = { M: rowsOfX, N: 67, dtype, override };
@@ -151,10 +154,10 @@ for (const [label, override, [M]] of [...FEW, ...MANY]) {
     expect(weight.shards.length).toBe(5);
     const run = (residual?: Float32Array) =>
       linear(
-        device.tensor(x, [M, K]),
+        small.tensor(x, [M, K]),
         weight,
-        device.tensor(b, [N]),
-        { activation: "gelu", residual: residual && device.tensor(residual, [M, N]) },
+        small.tensor(b, [N]),
+        { activation: "gelu", residual: residual && small.tensor(residual, [M, N]) },
         override,
       ).read();
     const [alone, both] = [await run(), await run(r)];
@@ -171,8 +174,11 @@ test("a residual of another shape is refused", () => {
 
 test("the kernels meant for GPUs fit WebGPU's default limits", async () => {
   const small = await otherDevice({ default_limits: true });
-  const override = { linear: "tile", matvec: "workgroup" } as const;
-  for (const M of [4, 8, 33]) await check(`default limits ${M}`, { M, N: 67, K: 60, override, on: small });
+  for (const matvec of ["workgroup", "workgroup_subgroups"] as const) {
+    if (matvec === "workgroup_subgroups" && !small.caps.subgroups) continue;
+    const override = { linear: "tile", matvec } as const;
+    for (const M of [4, 8, 33]) await check(`default limits ${M}`, { M, N: 67, K: 60, override, on: small });
+  }
   small.destroy();
 });
 

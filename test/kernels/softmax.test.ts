@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Device } from "../../src/tensor/device.ts";
 import { softmax } from "../../src/tensor/ops/softmax.ts";
-import { hasFixedSubgroups, VARIANTS } from "../../src/tensor/plan.ts";
+import { runnableVariants } from "../../src/tensor/plan.ts";
 import { softmax as reference } from "../../src/tensor/reference/softmax.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
@@ -18,7 +18,7 @@ const SIZES = [
   [1, 1], [2, 2], [3, 7], [5, 63], [5, 64], [9, 65], [17, 131], [16, 257], [9, 4096], [2, 32_001],
 ] as const;
 
-for (const row of VARIANTS.row.filter((variant) => variant !== "subgroup" || hasFixedSubgroups(device.caps))) {
+for (const row of runnableVariants("row", device.caps)) {
   const run = (x: ArrayLike<number>, S: number, on = device): Promise<Float32Array> =>
     softmax(on.tensor(Float32Array.from(x), [x.length / S, S]), { row }).read();
 

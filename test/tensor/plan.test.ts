@@ -1,6 +1,18 @@
 import { afterEach, expect, test, vi } from "vitest";
 import type { Caps } from "../../src/tensor/gpu.ts";
-import { type Op, parseOverride, plan, shareRows, turnsOf, VARIANTS } from "../../src/tensor/plan.ts";
+import {
+  namesTunedPlan,
+  type Op,
+  parseOverride,
+  plan,
+  runnableVariants,
+  shareRows,
+  sizeClass,
+  sizeClasses,
+  type TunedPlan,
+  turnsOf,
+  VARIANTS,
+} from "../../src/tensor/plan.ts";
 
 const GPU: Caps = {
   vendor: "nvidia",
@@ -36,20 +48,24 @@ test.each(Object.keys(ADAPTERS))("%s: every op has a variant, and one that runs 
   for (const op of OPS) {
     const variant = plan(op, caps, {});
     expect(VARIANTS[op]).toContain(variant);
-    if (variant.includes("subgroup"))
-      expect(caps.subgroups && caps.subgroupMinSize === caps.subgroupMaxSize).toBe(true);
+    if (variant.includes("subgroup")) expect(caps.subgroups).toBe(true);
+    if (variant === "subgroup") expect(caps.subgroupMinSize).toBe(caps.subgroupMaxSize);
+    expect(runnableVariants(op, caps)).toContain(variant);
   }
 });
 
 test("rows go to a workgroup on a GPU, to a subgroup on software that has them fixed, else to an invocation", () => {
-  expect(plan("row", GPU, {})).toBe("workgroup");
+  expect(plan("row", GPU, {})).toBe("workgroup_subgroups");
+  expect(plan("row", { ...GPU, subgroups: false }, {})).toBe("workgroup");
   expect(plan("row", SOFTWARE, {})).toBe("subgroup");
   expect(plan("row", { ...SOFTWARE, subgroups: false }, {})).toBe("invocation");
 });
 
 test("products and attention take subgroups on software that has them fixed, shared memory on a GPU", () => {
   const choices = (caps: Caps) => (["linear", "matvec", "attention"] as const).map((op) => plan(op, caps, {}));
-  expect(choices(GPU)).toEqual(["tile", "workgroup", "fused"]);
+  expect(choices(GPU)).toEqual(["tile", "workgroup_subgroups", "fused"]);
+  expect(choices({ ...GPU, subgroupMinSize: 4, subgroupMaxSize: 128 })).toEqual(choices(GPU));
+  expect(choices({ ...GPU, subgroups: false })).toEqual(["tile", "workgroup", "fused"]);
   expect(choices(SOFTWARE)).toEqual(["subgroup", "subgroup", "subgroup"]);
   expect(choices({ ...SOFTWARE, subgroups: false })).toEqual(["register", "register", "composed"]);
 });
@@ -96,7 +112,55 @@ test("an override wins, for its op alone", () => {
       expect(plan(op, SOFTWARE, { [op]: variant })).toBe(variant);
     }
   }
-  expect(plan("row", GPU, { attention: "composed" })).toBe("workgroup");
+  expect(plan("row", GPU, { attention: "composed" })).toBe("workgroup_subgroups");
+});
+
+test("an adapter runs what it has subgroups for: none, some, or some of a size that is known", () => {
+  const row = (caps: Caps) => runnableVariants("row", caps);
+  expect(row(GPU)).toEqual(VARIANTS.row);
+  expect(row({ ...GPU, subgroupMinSize: 8 })).toEqual(["workgroup", "workgroup_subgroups", "invocation"]);
+  expect(row({ ...GPU, subgroups: false })).toEqual(["workgroup", "invocation"]);
+});
+
+test("every size has a class, and classes end where a variant may change", () => {
+  const classes = (op: Op, sizes: Parameters<typeof sizeClass>[1][]) => sizes.map((size) => sizeClass(op, size));
+  expect(classes("matvec", [{ M: 1 }, { M: 2 }, { M: 8 }])).toEqual(["M <= 1", "M > 1", "M > 1"]);
+  expect(classes("linear", [{ M: 9 }, { M: 32 }, { M: 33 }, { M: 128 }, { M: 129 }])).toEqual([
+    ...["M <= 32", "M <= 32", "M <= 128", "M <= 128", "M > 128"],
+  ]);
+  expect(classes("row", [{ M: 1 }, { M: 64 }, { M: 65 }])).toEqual(["M <= 1", "M <= 64", "M > 64"]);
+  expect(
+    classes("attention", [
+      { T: 1, S: 128 },
+      { T: 1, S: 513 },
+      { T: 2, S: 129 },
+    ]),
+  ).toEqual([...["T = 1, S <= 128", "T = 1, S > 512", "T > 1, S <= 512"]]);
+  for (const op of OPS) {
+    for (const size of [0, 1, 2, 31, 100, 300, 1e6]) {
+      for (const T of [1, 7]) expect(sizeClasses(op)).toContain(sizeClass(op, { M: size, T, S: size }));
+    }
+    expect(new Set(sizeClasses(op)).size).toBe(sizeClasses(op).length);
+  }
+});
+
+test("a tuned choice holds for its op and class alone, behind an override, and only where it can run", () => {
+  const tuned: TunedPlan = { matvec: { "M <= 1": "register" }, row: { "M > 64": "subgroup" } };
+  const choice = (caps: Caps, op: Op, M: number, override = {}) => plan(op, { ...caps, tuned }, override, { M });
+  expect([1, 2].map((M) => choice(GPU, "matvec", M))).toEqual(["register", "workgroup_subgroups"]);
+  expect([64, 65].map((M) => choice(GPU, "row", M))).toEqual(["workgroup_subgroups", "subgroup"]);
+  expect(choice(GPU, "linear", 65)).toBe("tile");
+  expect(choice(GPU, "matvec", 1, { matvec: "workgroup" })).toBe("workgroup");
+  expect(choice({ ...GPU, subgroupMinSize: 8 }, "row", 65)).toBe("workgroup_subgroups");
+  expect(choice({ ...GPU, subgroups: false }, "row", 65)).toBe("workgroup");
+});
+
+test("INSTRUCTBLIP_PLAN=tuned or @FILE forces nothing itself", async () => {
+  expect(["tuned", "@plan.json", "", "row=workgroup"].map(namesTunedPlan)).toEqual([true, true, false, false]);
+  vi.stubEnv("INSTRUCTBLIP_PLAN", "@a=b,c.json");
+  vi.resetModules();
+  const fresh = await import("../../src/tensor/plan.ts");
+  expect(fresh.plan("row", SOFTWARE)).toBe("subgroup");
 });
 
 test("INSTRUCTBLIP_PLAN is read", async () => {

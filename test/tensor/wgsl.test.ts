@@ -101,7 +101,7 @@ describe("the reader", () => {
   const MAIN = "@compute @workgroup_size(1)\nfn main() {\n}\n";
   const Y = "@group(0) @binding(0) var<storage, read_write> y: array<f32>;\n";
   afterEach(() => {
-    for (const name of ["sample", "lib/part_a", "lib/part_b"]) delete kernels[name];
+    for (const name of ["sample", "lib/part_a", "lib/part_b", "lib/part_c"]) delete kernels[name];
   });
 
   test("gives bindings, params, overrides and features", () => {
@@ -141,6 +141,21 @@ describe("the reader", () => {
       "kernels/lib/math.wgsl:1",
       "kernels/sample.wgsl",
     ]);
+  });
+
+  test("moves the features of chosen parts to the front, and no line", async () => {
+    kernels.sample = `// A sample.\nenable f16;\n// @use part = part_a\n${Y}${MAIN}`;
+    kernels["lib/part_a"] = "// a\n";
+    kernels["lib/part_b"] = "// b\n// @use part_c\nenable subgroups;\nfn size() -> u32 { return subgroupAdd(1u); }\n";
+    kernels["lib/part_c"] = "enable subgroups, f16;\n";
+    expect(assemble("sample").features).toEqual(["shader-f16"]);
+    const { code, features, locate } = assemble("sample", { part: "part_b" });
+    expect(new Set(features)).toEqual(new Set(["shader-f16", "subgroups"]));
+    expect(code).toMatch(/^enable subgroups, f16; \/\/ A sample\.\nenable f16;\n/);
+    expect(code.match(/enable/g)).toHaveLength(2);
+    expect(locate(code.split("\n").findIndex((line) => line.startsWith("fn size")) + 1)).toBe(
+      "kernels/lib/part_b.wgsl:4",
+    );
   });
 
   test.each([

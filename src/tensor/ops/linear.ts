@@ -56,10 +56,10 @@ export function linear(
     y,
   };
   for (const { firstRow, rows, bits } of weight.shards) {
-    const { kernel, overrides, workgroups } = choose(device.caps, [M, rows], weight.dtype, override);
+    const { kernel, uses, overrides, workgroups } = choose(device.caps, [M, rows], weight.dtype, override);
     device.launch({
       kernel,
-      uses: { ...weight.uses, input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
+      uses: { ...weight.uses, ...uses, input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
       overrides: { ...overrides, ACTIVATION: activationCode(activation) },
       bindings: { ...bound, weight: bits },
       params: {
@@ -72,7 +72,7 @@ export function linear(
   return y;
 }
 
-type Choice = Pick<Launch, "kernel" | "overrides" | "workgroups">;
+type Choice = Pick<Launch, "kernel" | "uses" | "overrides" | "workgroups">;
 
 /** The kernel for M rows of x and N of the weight, its tile and its number of workgroups. */
 function choose(
@@ -81,7 +81,7 @@ function choose(
   dtype: WeightDType,
   override: PlanOverride | undefined,
 ): Choice {
-  const variant = M <= FEW_ROWS ? plan("matvec", caps, override) : plan("linear", caps, override);
+  const variant = plan(M <= FEW_ROWS ? "matvec" : "linear", caps, override, { M });
   const tiles = (rows: number, columns: number) => Math.ceil(M / rows) * Math.ceil(N / columns);
   switch (variant) {
     case "naive": {
@@ -96,9 +96,14 @@ function choose(
       const TM = Math.min(M, 8);
       return { kernel: "matmul_register", overrides: { WG: 8, TM }, workgroups: tiles(TM, 32) };
     }
-    case "workgroup": {
-      // 16 KiB of shared memory at most, which every adapter has.
-      return { kernel: "matvec_workgroup", overrides: { WG: M <= 4 ? 256 : 128, TM: M }, workgroups: Math.ceil(N / 4) };
+    case "workgroup":
+    case "workgroup_subgroups": {
+      return {
+        kernel: "matvec_workgroup",
+        uses: { columns: variant === "workgroup" ? "columns_tree" : "columns_subgroups" },
+        overrides: { WG: M <= 4 ? 256 : 128, TM: M }, // 16 KiB of shared memory at most, which every adapter has
+        workgroups: Math.ceil(N / 4),
+      };
     }
     case "subgroup": {
       const SG = caps.subgroupMinSize;

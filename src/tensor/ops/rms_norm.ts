@@ -1,5 +1,5 @@
 /** y = x / sqrt(mean(x²) + eps) * weight over the last dimension. */
-import { type PlanOverride, plan } from "../plan.ts";
+import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
 import { expectShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -19,9 +19,11 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, override?: PlanO
   const y = x.device.empty(x.shape);
   const rows = x.size / D;
   const bindings = { x: contiguous(x), weight, y };
-  const variant = D % 4 === 0 ? plan("row", x.device.caps, override) : "workgroup";
-  if (variant === "workgroup") {
-    x.device.launch({ kernel: "rms_norm", bindings, params: { rows, D, eps }, workgroups: rows });
+  const variant = plan("row", x.device.caps, override, { M: rows });
+  const ofWorkgroup = variant === "workgroup" || variant === "workgroup_subgroups";
+  if (ofWorkgroup || D % 4 > 0) {
+    const shares = workgroupOfRow(ofWorkgroup ? variant : "workgroup", D);
+    x.device.launch({ kernel: "rms_norm", ...shares, bindings, params: { rows, D, eps }, workgroups: rows });
   } else {
     const subgroup = variant === "subgroup";
     x.device.launch({

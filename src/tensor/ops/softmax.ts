@@ -1,5 +1,5 @@
 /** y = e^(x - max(x)) / Σ e^(x - max(x)) over the last dimension. */
-import { type PlanOverride, plan } from "../plan.ts";
+import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -17,18 +17,16 @@ export function softmax(x: Tensor, override?: PlanOverride): Tensor {
   const y = x.device.empty(x.shape);
   const rows = x.size / S;
   const bindings = { x: contiguous(x), y };
-  const variant = plan("row", x.device.caps, override);
+  const variant = plan("row", x.device.caps, override, { M: rows });
   if (variant === "subgroup") {
     const SG = x.device.caps.subgroupMinSize;
     x.device.launch({ kernel: "softmax_subgroup", overrides: { SG }, bindings, params: { rows, S }, workgroups: rows });
+  } else if (variant === "invocation" && S <= LONGEST) {
+    const workgroups = Math.ceil(rows / WG_INVOCATION);
+    x.device.launch({ kernel: "softmax_invocation", bindings, params: { rows, S }, workgroups });
   } else {
-    const invocation = S <= LONGEST && variant === "invocation";
-    x.device.launch({
-      kernel: invocation ? "softmax_invocation" : "softmax",
-      bindings,
-      params: { rows, S },
-      workgroups: invocation ? Math.ceil(rows / WG_INVOCATION) : rows,
-    });
+    const shares = workgroupOfRow(variant === "invocation" ? "workgroup" : variant, S);
+    x.device.launch({ kernel: "softmax", ...shares, bindings, params: { rows, S }, workgroups: rows });
   }
   return y;
 }

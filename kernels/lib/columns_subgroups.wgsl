@@ -1,0 +1,31 @@
+// The end of a product whose workgroup has four columns of y: its threads' sums added up within each subgroup by its own
+// instructions, then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
+// With part matmul; all threads call it. About subgroups no more is known than in threads_subgroups.wgsl.
+enable subgroups;
+
+var<workgroup> partial: array<vec4<f32>, WG * TM>;
+
+fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u); // less than subgroup_size in one that is not full
+  let stores = subgroupAny(lane == 0u);
+  for (var m = 0u; m < TM; m++) {
+    let sum = subgroupAdd((*sums)[m]);
+    partial[m * WG + lane] = select(vec4<f32>(), sum, rank == 0u);
+  }
+  workgroupBarrier();
+  for (var m = 0u; m < TM; m++) {
+    var rest = vec4<f32>();
+    if (stores) {
+      for (var i = rank; i < WG; i += size) {
+        rest += partial[m * WG + i];
+      }
+    }
+    let sum = subgroupAdd(rest); // by all, for it must not stand in a branch
+    if (stores) {
+      for (var n = rank; n < 4u; n += size) {
+        store(m, column0 + n, sum[n] + bias_of(column0 + n));
+      }
+    }
+  }
+}

@@ -1,0 +1,22 @@
+// The end of a product whose workgroup has four columns of y: its threads' sums added up by halves in shared memory, and
+// stored. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
+var<workgroup> partial: array<vec4<f32>, WG * TM>;
+
+fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
+  for (var m = 0u; m < TM; m++) {
+    partial[m * WG + lane] = (*sums)[m];
+  }
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      for (var m = 0u; m < params.M; m++) {
+        partial[m * WG + lane] += partial[m * WG + lane + half];
+      }
+    }
+    workgroupBarrier();
+  }
+  if (lane < 4u * TM) {
+    let column = column0 + lane % 4u;
+    store(lane / 4u, column, partial[(lane / 4u) * WG][lane % 4u] + bias_of(column));
+  }
+}

@@ -1,0 +1,35 @@
+// Sum and largest of a number over the workgroup's threads, which all of them get: within each subgroup by its own
+// instructions, then among subgroups through shared memory, with two barriers in all. All threads call it.
+// Neither a subgroup's size nor which threads form it is known, and its number in the workgroup not on every browser. So
+// every thread leaves something in its own place, and each subgroup goes through all places, as many at a time as it has
+// threads.
+enable subgroups;
+
+var<workgroup> partial: array<f32, WG>;
+
+fn sum_over_threads(lane: u32, value: f32) -> f32 {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u); // less than subgroup_size in one that is not full
+  let sum = subgroupAdd(value);
+  partial[lane] = select(0.0, sum, rank == 0u);
+  workgroupBarrier();
+  var rest = 0.0;
+  for (var i = rank; i < WG; i += size) {
+    rest += partial[i];
+  }
+  workgroupBarrier(); // before the next use overwrites it
+  return subgroupAdd(rest);
+}
+
+fn max_over_threads(lane: u32, value: f32) -> f32 {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u);
+  var largest = subgroupMax(value);
+  partial[lane] = largest;
+  workgroupBarrier();
+  for (var i = rank; i < WG; i += size) {
+    largest = max(largest, partial[i]);
+  }
+  workgroupBarrier();
+  return subgroupMax(largest);
+}
