@@ -3,6 +3,7 @@ import { readdirSync } from "node:fs";
 import { appendFile, copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
+import { InstructBlipProcessor } from "../../src/index.node.ts";
 import { EXIT, Interrupted } from "../../src/instructblip/cli/format.ts";
 import type { Failure, RankedResult, Result } from "../../src/instructblip/cli/generate.node.ts";
 import { InstructBlipForConditionalGeneration } from "../../src/instructblip/instructblip.ts";
@@ -109,6 +110,36 @@ describe("one question", () => {
     for (const value of Object.values(timing)) expect(value).toBeGreaterThan(0);
     expect(timing.preprocess_ms).toBeLessThan(timing.time_to_first_token_ms!);
     expect(timing.time_to_first_token_ms!).toBeLessThan(timing.total_ms);
+    await golden.close();
+  });
+
+  it("guides away from a negative prompt, and marks answers, as generate() does", async () => {
+    const model = await InstructBlipForConditionalGeneration.from_pretrained(PLAIN);
+    const processor = await InstructBlipProcessor.from_pretrained(PLAIN);
+    const golden = await Golden.open(PLAIN);
+    const inputs = {
+      pixel_values: await golden.floats("pixel_values"),
+      qformer_input_ids: await golden.rows("qformer_input_ids"),
+      input_ids: await golden.rows("input_ids"),
+    };
+    const options = ["--max-new-tokens", "8", "--json"];
+    const negative = "a cat";
+    const sequences = async (...more: string[]) => (await json<Result>([...ONE, ...options, ...more]))[0].sequences;
+    const guided = { max_new_tokens: 8, guidance_scale: 2.5 };
+    const negative_prompt_ids = [processor.tokenizer.encode(negative)];
+    const scale = ["--guidance-scale", "2.5"];
+    const plain = await sequences();
+    const free = await sequences(...scale);
+    const away = await sequences(...scale, "--negative-prompt", negative);
+    const marked = await sequences("--watermarking-config", '{"bias": 30}');
+    expect(free).toEqual(await model.generate({ ...inputs, ...guided }));
+    expect(away).toEqual(await model.generate({ ...inputs, ...guided, negative_prompt_ids }));
+    expect(marked).toEqual(await model.generate({ ...inputs, max_new_tokens: 8, watermarking_config: { bias: 30 } }));
+    expect(new Set([plain, free, away, marked].map((rows) => rows.join())).size).toBe(4);
+    const certain = ["--do-sample", "--top-k", "1", "--num-return-sequences", "2"];
+    const twice = await sequences(...scale, "--negative-prompt", negative, ...certain);
+    expect(twice).toEqual([away[0], away[0]]);
+    model.dispose();
     await golden.close();
   });
 

@@ -49,6 +49,14 @@ describe("a wrong command line", () => {
     [ask("m", "i", "--repetition-penalty", "Infinity"), /a number above 0/],
     [ask("m", "i", "--eos-token-id", "2,"), /token ids, separated by commas/],
     [ask("m", "i", "--eos-token-id", "-1"), /token ids, separated by commas/],
+    [ask("m", "i", "--watermarking-config", "2"), /an object as JSON/],
+    [ask("m", "i", "--watermarking-config", "{bias: 2}"), /an object as JSON/],
+    [ask("m", "i", "--guidance-scale", "x"), /It must be a number/],
+    [ask("m", "i", "--negative-prompt", "a"), /required option '--guidance-scale <x>' not specified/],
+    [
+      ["generate", "--model", "m", "--requests", "r", "--json", "--negative-prompt", "a"],
+      /cannot be used with .*--negative-prompt/,
+    ],
     [ask("m", "i", "--requests", "r"), /'--requests <file.jsonl>' cannot be used with option '--image <file>'/],
     [["generate", "--model", "m", "--requests", "r"], /required option '--json' not specified/],
     [

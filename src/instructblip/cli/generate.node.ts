@@ -32,6 +32,7 @@ interface Common {
 export interface Question extends Common {
   readonly image: string;
   readonly prompt: string;
+  readonly negativePrompt?: string;
   readonly generation: GenerationOptions;
   readonly json?: boolean;
 }
@@ -85,6 +86,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   // A mistake in the picture or the prompt shows before the weights are loaded, not minutes later.
   const watch = new Stopwatch(1);
   const inputs = await prepareInputs(processor, [await readImageFile(question.image)], [question.prompt]);
+  const generation = { ...question.generation, ...negativePrompt(processor, question) };
   watch.preprocessed();
   start = performance.now();
   const model = await loadModel(folder, question.dtype, run, {
@@ -94,12 +96,12 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   load_ms += performance.now() - start;
   try {
     if (question.json) {
-      const result = await answer({ model, processor, load_ms }, null, inputs, question.generation, watch, signal);
+      const result = await answer({ model, processor, load_ms }, null, inputs, generation, watch, signal);
       return await terminal.out(`${JSON.stringify(result)}\n`);
     }
     const { tokenizer } = processor;
-    const options = { ...inputs, ...question.generation, tokenizer, signal, return_dict_in_generate: false } as const;
-    const { num_beams, num_return_sequences } = question.generation;
+    const options = { ...inputs, ...generation, tokenizer, signal, return_dict_in_generate: false } as const;
+    const { num_beams, num_return_sequences } = generation;
     if ((num_beams ?? 1) > 1 || (num_return_sequences ?? 1) > 1) {
       // Which answer is best is known at the end only; who waits at a terminal sees the best one so far.
       const progress = new Progress(terminal);
@@ -134,6 +136,16 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   } finally {
     model.dispose();
   }
+}
+
+/** A row for each answer. */
+function negativePrompt(
+  { tokenizer }: AnyProcessor,
+  { negativePrompt: text, generation }: Question,
+): GenerationOptions {
+  if (text === undefined) return {};
+  const ids = tokenizer.encode(text);
+  return { negative_prompt_ids: Array.from({ length: generation.num_return_sequences ?? 1 }, () => ids) };
 }
 
 interface Loaded {

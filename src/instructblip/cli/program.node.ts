@@ -210,6 +210,14 @@ const earlyStopping = once((value) => {
   throw new InvalidArgumentError("It must be true, false or never.");
 });
 
+const jsonObject = once((value) => {
+  try {
+    const parsed: unknown = JSON.parse(value);
+    if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) return parsed;
+  } catch {}
+  throw new InvalidArgumentError('It must be an object as JSON: {} or {"bias": 2.5}.');
+});
+
 const ids = once((value) => {
   if (/^[0-9]+(,[0-9]+)*$/.test(value)) {
     const list = value.split(",").map(Number);
@@ -275,6 +283,20 @@ const GENERATION = [
   ["--top-p <x>", "topP", "top_p", positive, "sampling: only the likeliest tokens that make up x of the whole"],
   ["--min-p <x>", "minP", "min_p", positive, "sampling: only tokens at least x times as likely as the likeliest"],
   ["--typical-p <x>", "typicalP", "typical_p", positive, "sampling: only the most typical tokens that make up x"],
+  [
+    "--guidance-scale <x>",
+    "guidanceScale",
+    "guidance_scale",
+    real,
+    "above 1: away from answers without picture and prompt",
+  ],
+  [
+    "--watermarking-config <json>",
+    "watermarkingConfig",
+    "watermarking_config",
+    jsonObject,
+    "mark the answer by a green list ({} for the usual one) or SynthID",
+  ],
   ["--stop-string <text>", "stopString", "stop_strings", text, "ends the answer where this text appears"],
   ["--max-time <seconds>", "maxTime", "max_time", positive, "begin no further token after this"],
 ] as const;
@@ -355,7 +377,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(
       new Option("--requests <file.jsonl>", "many requests, one a line; - for stdin; with --json")
         .argParser(fileName)
-        .conflicts(["image", "prompt", ...GENERATION.map(([, name]) => name)]),
+        .conflicts(["image", "prompt", "negativePrompt", ...GENERATION.map(([, name]) => name)]),
     )
     .addOption(shardOption())
     .addOption(outOption())
@@ -366,6 +388,12 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     generate.addOption(parse ? option.argParser(parse as (value: string, previous: unknown) => unknown) : option);
   }
   generate
+    .addOption(
+      new Option(
+        "--negative-prompt <text>",
+        "what --guidance-scale moves away from (default: the prompt's last token)",
+      ).argParser(text),
+    )
     .addOption(dtypeOption())
     .addOption(cacheOption())
     .addOption(vicunaOption())
@@ -379,6 +407,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
         return done(await runRequests(options, run));
       }
       needs(command, "model", "image", "prompt");
+      if (options.negativePrompt !== undefined) needs(command, "guidanceScale");
       const given = GENERATION.filter(([, name]) => options[name] !== undefined);
       const generation: GenerationOptions = Object.fromEntries(given.map(([, name, key]) => [key, options[name]]));
       const { runGenerate } = await import("./generate.node.ts");
