@@ -2274,7 +2274,7 @@ fn main(
 }
 `,
   "matmul_subgroup": `// y = activate(x Wᵀ + bias) for software drivers with subgroups. To them every load of a vector register is a gather of its
-// lanes one by one, though all want the same number; so the lanes load different groups of a row of x and shuffle them.
+// lanes one by one, though all want the same number; so each lane loads the group of another row of x, and they shuffle them.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN columns, SG apart.
@@ -2284,6 +2284,8 @@ enable subgroups;
 // @use matmul
 override SG: u32 = 8;
 override TM: u32 = 8; // at most 8
+// Loads for TM rows of x, a lane each. By its own name because Mesa does not see where r * SG < TM ends.
+override LOADS: u32 = (TM + SG - 1u) / SG;
 const TN = 4u;
 
 @compute @workgroup_size(SG)
@@ -2305,29 +2307,34 @@ fn main(
       sums[m][n] = b;
     }
   }
+  // One load brings the same group of SG rows of x, a lane each.
+  var rows: array<u32, 8>;
+  for (var r = 0u; r < LOADS; r++) {
+    rows[r] = min(row0 + r * SG + lane, params.M - 1u);
+  }
+  var columns: array<u32, TN>;
+  for (var n = 0u; n < TN; n++) {
+    columns[n] = min(column0 + n * SG, params.N - 1u);
+  }
   var lines: array<vec2<f32>, TN>; // of the blocks at hand, where a weight has scales
-  for (var k0 = 0u; k0 < K4; k0 += SG) {
-    var a: array<vec4<f32>, 8>;
-    for (var m = 0u; m < TM; m++) {
-      a[m] = load_input(min(row0 + m, params.M - 1u), k0 + lane);
-    }
-    // Counting k, not k - k0, keeps Mesa from unrolling this loop, which costs more in code than it saves.
-    let end = min(k0 + SG, K4);
-    for (var k = k0; k < end; k++) {
-      if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
-        for (var n = 0u; n < TN; n++) {
-          lines[n] = line_of(min(column0 + n * SG, params.N - 1u), k / (WORD * BLOCK), K4);
-        }
-      }
-      var w: array<vec4<f32>, TN>;
+  for (var k = 0u; k < K4; k++) {
+    if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
       for (var n = 0u; n < TN; n++) {
-        w[n] = load_by(lines[n], min(column0 + n * SG, params.N - 1u), k, K4);
+        lines[n] = line_of(columns[n], k / (WORD * BLOCK), K4);
       }
-      for (var m = 0u; m < TM; m++) {
-        let shared_by_all = subgroupShuffle(a[m], k - k0);
-        for (var n = 0u; n < TN; n++) {
-          sums[m][n] += dot(shared_by_all, w[n]);
-        }
+    }
+    var a: array<vec4<f32>, 8>;
+    for (var r = 0u; r < LOADS; r++) {
+      a[r] = load_input(rows[r], k);
+    }
+    var w: array<vec4<f32>, TN>;
+    for (var n = 0u; n < TN; n++) {
+      w[n] = load_by(lines[n], columns[n], k, K4);
+    }
+    for (var m = 0u; m < TM; m++) {
+      let shared_by_all = subgroupShuffle(a[m / SG], m % SG);
+      for (var n = 0u; n < TN; n++) {
+        sums[m][n] += dot(shared_by_all, w[n]);
       }
     }
   }
