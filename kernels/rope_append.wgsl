@@ -3,10 +3,12 @@
 //
 // qkv: f32[B, T, (H + 2Hkv)·d], the heads of queries, keys and values  table: f32[P, d], as rope.wgsl's
 // positions: u32[B, T], P or more counting as P - 1  past: u32[1]
-// ->  q: f32[B, T, H, d]  keys, values: f32[≥ B, Hkv, C, d], of which T places of B rows are written
-// One invocation two numbers of a head, half a head apart, or four times two where d is divisible by eight.
+// ->  q: f32[B, T, H, d]  keys, values: f32[≥ B, Hkv, C, d], of which T places of B rows are written; or of halves, two in a
+// u32: u32[≥ B, Hkv, C, d/2]
+// One invocation two numbers of a head, half a head apart, or four times two where d is divisible by eight; of halves, where
+// it is divisible by four only, two times two.
 // Dispatch: ceil(units / WG), folded. Needs: nothing.
-// @use real = real_vec4
+// @use kept = kept_vec4
 override WG: u32 = 64;
 
 struct Params {
@@ -24,8 +26,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> positions: array<u32>;
 @group(0) @binding(3) var<storage, read> past: array<u32>;
 @group(0) @binding(4) var<storage, read_write> q: array<Real>;
-@group(0) @binding(5) var<storage, read_write> keys: array<Real>;
-@group(0) @binding(6) var<storage, read_write> values: array<Real>;
+@group(0) @binding(5) var<storage, read_write> keys: array<Kept>;
+@group(0) @binding(6) var<storage, read_write> values: array<Kept>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -66,10 +68,10 @@ fn main(
   let stored = (head - params.H) % params.Hkv;
   let dst = (((token / params.T) * params.Hkv + stored) * params.C + place) * 2u * half + j;
   if (head < params.H + params.Hkv) {
-    keys[dst] = turned_first;
-    keys[dst + half] = turned_second;
+    keys[dst] = keep(turned_first);
+    keys[dst + half] = keep(turned_second);
   } else {
-    values[dst] = first;
-    values[dst + half] = second;
+    values[dst] = keep(first);
+    values[dst + half] = keep(second);
   }
 }

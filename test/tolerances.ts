@@ -30,6 +30,8 @@ export const TOLERANCES = {
   linear: { nmse: 1e-10 },
   /** One element of a product, `rel` to Σ|x·w|, to which rounding is proportional, as the sum itself may cancel. */
   linear_element: { abs: 1e-6, rel: 4e-7 },
+  /** A rounding to f16, which WGSL lets go to either neighbour: 2^-10, or 2^-24 where numbers are subnormal. */
+  half: { abs: 2 ** -24, rel: 2 ** -10 },
   attention: { abs: 1e-5, rel: 1e-4, nmse: 1e-10 },
   /** (u8 · factor - mean) / std: three f32 roundings, values up to 2.7. */
   pixels: { abs: 1e-6 },

@@ -1220,12 +1220,15 @@ fn main(
   x[i] += params.by;
 }
 `,
-  "kv_append": `// cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds. Bits are moved.
+  "kv_append": `// cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds.
 //
-// x: u32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: u32[B, Hkv, C, d], of which T places are written
-// One invocation an element. The number of places taken is read from a buffer, so that the launch is the same at every
-// step of decoding. Nothing is written beyond C.
+// x: f32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: f32[B, Hkv, C, d], of which T places are written; or
+// of halves, two in a u32: u32[B, Hkv, C, d/2]
+// One invocation a number or, where d, strides and offset allow it, four; all are counted in what an invocation takes. The
+// number of places taken is read from a buffer, so that the launch is the same at every step of decoding. Nothing is written
+// beyond C.
 // Dispatch: ceil(B·T·Hkv·d / WG), folded. Needs: nothing.
+// @use kept = kept_vec4
 override WG: u32 = 64;
 
 struct Params {
@@ -1240,9 +1243,9 @@ struct Params {
   x_h: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<Real>;
 @group(0) @binding(1) var<storage, read> past: array<u32>;
-@group(0) @binding(2) var<storage, read_write> cache: array<u32>;
+@group(0) @binding(2) var<storage, read_write> cache: array<Kept>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -1266,7 +1269,7 @@ fn main(
     return;
   }
   let src = params.x_offset + b * params.x_b + t * params.x_t + h * params.x_h + k;
-  cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = x[src];
+  cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = keep(x[src]);
 }
 `,
   "layer_norm": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
@@ -1602,6 +1605,16 @@ alias Element = u32;
   "lib/element_vec4": `// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
 alias Element = vec4<u32>;
 `,
+  "lib/half": `// Two f16 in a u32, by builtins that need no GPU feature. What lies beyond f16's range becomes its largest number, so that no
+// infinity enters a sum; a NaN stays one. Which of its two neighbours a number becomes, WGSL leaves to the driver.
+const LARGEST_HALF = vec2<f32>(65504.0);
+
+fn pack_half(numbers: vec2<f32>) -> u32 {
+  // Not clamp(), which turns NaN into a number and so hides a fault.
+  let bounded = select(select(numbers, -LARGEST_HALF, numbers < -LARGEST_HALF), LARGEST_HALF, numbers > LARGEST_HALF);
+  return pack2x16float(bounded);
+}
+`,
   "lib/heads_scalar": `// Loader and storer for heads of any size and strides. Behind the end of a head come zeros, and nothing is stored.
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
@@ -1682,6 +1695,40 @@ fn load_input(row: u32, group: u32) -> vec4<f32> {
 fn load_input(row: u32, group: u32) -> vec4<f32> {
   let K4 = params.K / 4u;
   return select(vec4<f32>(), x[row * K4 + min(group, K4 - 1u)], group < K4);
+}
+`,
+  "lib/kept_half_vec2": `// What a cache of halves keeps of two neighbouring numbers, for rotary heads whose half is not divisible by four.
+// @use half
+alias Real = vec2<f32>;
+alias Kept = u32;
+
+fn keep(numbers: Real) -> Kept {
+  return pack_half(numbers);
+}
+`,
+  "lib/kept_half_vec4": `// What a cache of halves keeps of four neighbouring numbers.
+// @use real_vec4
+// @use half
+alias Kept = vec2<u32>;
+
+fn keep(numbers: Real) -> Kept {
+  return vec2<u32>(pack_half(numbers.xy), pack_half(numbers.zw));
+}
+`,
+  "lib/kept_scalar": `// What a cache keeps of a number: itself. Serves any width.
+// @use real_scalar
+alias Kept = f32;
+
+fn keep(number: Real) -> Kept {
+  return number;
+}
+`,
+  "lib/kept_vec4": `// What a cache keeps of four neighbouring numbers: themselves.
+// @use real_vec4
+alias Kept = vec4<f32>;
+
+fn keep(numbers: Real) -> Kept {
+  return numbers;
 }
 `,
   "lib/lanes": `// Sums and maxima over the SG lanes of a subgroup, which all of them get: the kernel says "enable subgroups;" and has SG, a
@@ -2769,10 +2816,12 @@ fn main(
 //
 // qkv: f32[B, T, (H + 2Hkv)·d], the heads of queries, keys and values  table: f32[P, d], as rope.wgsl's
 // positions: u32[B, T], P or more counting as P - 1  past: u32[1]
-// ->  q: f32[B, T, H, d]  keys, values: f32[≥ B, Hkv, C, d], of which T places of B rows are written
-// One invocation two numbers of a head, half a head apart, or four times two where d is divisible by eight.
+// ->  q: f32[B, T, H, d]  keys, values: f32[≥ B, Hkv, C, d], of which T places of B rows are written; or of halves, two in a
+// u32: u32[≥ B, Hkv, C, d/2]
+// One invocation two numbers of a head, half a head apart, or four times two where d is divisible by eight; of halves, where
+// it is divisible by four only, two times two.
 // Dispatch: ceil(units / WG), folded. Needs: nothing.
-// @use real = real_vec4
+// @use kept = kept_vec4
 override WG: u32 = 64;
 
 struct Params {
@@ -2790,8 +2839,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> positions: array<u32>;
 @group(0) @binding(3) var<storage, read> past: array<u32>;
 @group(0) @binding(4) var<storage, read_write> q: array<Real>;
-@group(0) @binding(5) var<storage, read_write> keys: array<Real>;
-@group(0) @binding(6) var<storage, read_write> values: array<Real>;
+@group(0) @binding(5) var<storage, read_write> keys: array<Kept>;
+@group(0) @binding(6) var<storage, read_write> values: array<Kept>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -2832,11 +2881,11 @@ fn main(
   let stored = (head - params.H) % params.Hkv;
   let dst = (((token / params.T) * params.Hkv + stored) * params.C + place) * 2u * half + j;
   if (head < params.H + params.Hkv) {
-    keys[dst] = turned_first;
-    keys[dst + half] = turned_second;
+    keys[dst] = keep(turned_first);
+    keys[dst + half] = keep(turned_second);
   } else {
-    values[dst] = first;
-    values[dst + half] = second;
+    values[dst] = keep(first);
+    values[dst + half] = keep(second);
   }
 }
 `,

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { Device } from "../../src/tensor/device.ts";
+import { narrow, widen } from "../../src/tensor/dtype.ts";
 import { kvAppend } from "../../src/tensor/ops/kv_append.ts";
 import { kvAppend as reference } from "../../src/tensor/reference/kv_append.ts";
 import { expectClose } from "../compare.ts";
@@ -26,6 +27,53 @@ test.each([
   kvAppend(device.tensor(x, [B, T, Hkv, d]), cache, count(past));
   reference(x, before, past, [B, T, Hkv, C, d]);
   expectClose(await cache.read(), before, TOLERANCES.exact, "cache"); // untouched places included
+  cache.dispose();
+});
+
+/** u32s of two f16 each, and back. */
+const halvesOf = (numbers: Float32Array) => new Uint32Array(narrow(numbers, "f16").buffer);
+const numbersIn = (halves: Uint32Array) => widen(new Uint8Array(halves.buffer), "f16");
+
+test.each([
+  [1, 1, 1, 4, 1, 0],
+  [2, 3, 5, 12, 3, 2],
+  [3, 1, 2, 64, 8, 7],
+  [2, 5, 3, 88, 6, 3],
+])("kv_append of [%i, %i, %i, %i] to %i places of halves, past %i", async (B, T, Hkv, d, C, past) => {
+  const random = new Random(B * T * d);
+  const x = random.normal(B * T * Hkv * d);
+  const before = numbersIn(halvesOf(random.normal(B * Hkv * C * d)));
+  const cache = device.persistent([B, Hkv, C, d / 2], "u32");
+  device.write(cache, halvesOf(before));
+  // Once as it is, and once as a view that does not lie in fours.
+  for (const shift of [0, 1]) {
+    const row = T * Hkv * d + 1;
+    const wide = Float32Array.from(
+      { length: B * row },
+      (_, i) => x[Math.floor(i / row) * (row - 1) + (i % row) - 1] ?? 0,
+    );
+    const view = device
+      .tensor(wide, [B, row])
+      .narrow(1, 1, row - 1)
+      .unflatten(1, [T, Hkv, d]);
+    kvAppend(shift ? view : device.tensor(x, [B, T, Hkv, d]), cache, count(past));
+    const expected = before.slice();
+    reference(x, expected, past, [B, T, Hkv, C, d]);
+    const actual = numbersIn(await cache.read());
+    expectClose(actual, expected, TOLERANCES.half, "cache");
+    const untouched = [...expected.keys()].filter((i) => expected[i] === before[i]);
+    expect(untouched.map((i) => actual[i])).toEqual(untouched.map((i) => before[i]));
+  }
+  cache.dispose();
+});
+
+test("halves: what f16 holds is kept to the bit, what lies beyond becomes its largest number, a NaN stays", async () => {
+  const x = Float32Array.of(65504, 65505, 65519, 65520, 1e5, 3.4e38, -65504, -65520, -1e38, 2 ** -24, 2 ** -14, -0.5);
+  const cache = device.persistent([1, 1, 1, 8], "u32");
+  kvAppend(device.tensor([...x, 0, 1 + 2 ** -10, Number.NaN, Number.NaN], [1, 1, 1, 16]), cache, count(0));
+  const kept = [...numbersIn(await cache.read())];
+  expect(kept.slice(0, 9)).toEqual([65504, 65504, 65504, 65504, 65504, 65504, -65504, -65504, -65504]);
+  expect(kept.slice(9)).toEqual([2 ** -24, 2 ** -14, -0.5, 0, 1 + 2 ** -10, Number.NaN, Number.NaN]);
   cache.dispose();
 });
 
@@ -78,5 +126,8 @@ test("other shapes are refused by name", () => {
   expect(() => kvAppend(x.permute([0, 1, 3, 2]), cache, past)).toThrow("kvAppend: x must be [B, T, Hkv, d]");
   expect(() => kvAppend(x, device.empty([1, 2, 8, 4]), past)).toThrow("cache must be [1, 3, 8, 4], got [1, 2, 8, 4]");
   expect(() => kvAppend(x, device.empty([8, 3, 1, 4]).permute([2, 1, 0, 3]), past)).toThrow("must be contiguous");
+  expect(() => kvAppend(x, device.empty([1, 3, 8, 4], "u32"), past)).toThrow("cache must be [1, 3, 8, 2]");
+  const six = device.empty([1, 2, 3, 6]);
+  expect(() => kvAppend(six, device.empty([1, 3, 8, 3], "u32"), past)).toThrow("takes fours, but d is 6");
   expect(() => kvAppend(x, cache, device.empty([2], "u32"))).toThrow("kvAppend: past must be [1], got [2]");
 });

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { Device } from "../../src/tensor/device.ts";
+import { narrow } from "../../src/tensor/dtype.ts";
 import { ShapeError } from "../../src/tensor/errors.ts";
 import { kvAppend } from "../../src/tensor/ops/kv_append.ts";
 import { rope, ropeTable } from "../../src/tensor/ops/rope.ts";
@@ -22,7 +23,9 @@ const SIZES = [
   { B: 2, T: 4, H: 2, Hkv: 2, C: 5, d: 8, rows: 3, past: 3 },
 ] as const;
 
-function inputsOf({ B, T, H, Hkv, C, d, rows, past }: (typeof SIZES)[number], on = device) {
+type Sizes = Readonly<Record<keyof (typeof SIZES)[number], number>>;
+
+function inputsOf({ B, T, H, Hkv, C, d, rows, past }: Sizes, on = device) {
   const random = new Random(B * T * H * d);
   const data = {
     qkv: random.normal(B * T * (H + 2 * Hkv) * d),
@@ -75,6 +78,29 @@ test.each(SIZES)("rope_append %o is rope and kv_append to the bit", async (sizes
   expect(q.length).toBe(B * T * H * d);
 });
 
+/** Eights, fours only, a decoding step, a cache that is too short. */
+test.each([
+  { B: 1, T: 5, H: 3, Hkv: 3, C: 8, d: 88, rows: 4, past: 3 },
+  { B: 2, T: 3, H: 4, Hkv: 2, C: 9, d: 12, rows: 2, past: 5 },
+  { B: 5, T: 1, H: 4, Hkv: 1, C: 16, d: 128, rows: 5, past: 15 },
+  { B: 2, T: 4, H: 2, Hkv: 2, C: 5, d: 4, rows: 3, past: 3 },
+])("rope_append to a cache of halves %o is rope and kv_append to the bit", async (sizes) => {
+  const { B, H, Hkv, C, d, rows } = sizes;
+  const { qkv, tensors } = inputsOf(sizes);
+  const before = new Random(7).normal(rows * Hkv * C * d);
+  const filled = () => device.tensor(new Uint32Array(narrow(before, "f16").buffer), [rows, Hkv, C, d / 2]);
+  const [keys, values, otherKeys, otherValues] = [filled(), filled(), filled(), filled()];
+  const q = ropeAppend(qkv, { ...tensors, keys, values });
+  const heads = (first: number, n: number) => qkv.narrow(2, first * d, n * d).unflatten(2, [n, d]);
+  const { table, positions, past } = tensors;
+  kvAppend(rope(heads(H, Hkv), table, positions), otherKeys.narrow(0, 0, B), past);
+  kvAppend(heads(H + Hkv, Hkv), otherValues.narrow(0, 0, B), past);
+  expect(await q.read()).toEqual(await rope(heads(0, H), table, positions).read());
+  expect(await keys.read()).toEqual(await otherKeys.read());
+  expect(await values.read()).toEqual(await otherValues.read());
+  expect(await keys.read()).not.toEqual(await filled().read());
+});
+
 test("shapes that do not fit are refused", () => {
   const { qkv, tensors } = inputsOf(SIZES[1]);
   const { keys, values } = tensors;
@@ -83,4 +109,7 @@ test("shapes that do not fit are refused", () => {
     "≥ B",
   );
   expect(() => ropeAppend(qkv, { ...tensors, values: values.narrow(2, 0, 3) })).toThrow("values");
+  const of = (width: number) => device.empty([2, 2, 9, width], "u32");
+  expect(() => ropeAppend(qkv, { ...tensors, keys: of(3), values: of(3) })).toThrow("takes fours, but d is 6");
+  expect(() => ropeAppend(qkv, { ...tensors, values: of(6) })).toThrow("of one dtype");
 });

@@ -1,4 +1,5 @@
 /** Writing new keys or values behind those a cache holds. */
+import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -7,29 +8,40 @@ import { contiguous } from "./copy.ts";
 const WG = 64;
 
 /**
- * cache[b, h, past + t] = x[b, t, h]; nothing is written beyond C.
+ * cache[b, h, past + t] = x[b, t, h]; nothing is written beyond C. In a cache of halves a number becomes a neighbouring f16,
+ * beyond ±65504 one of these.
  *
  * @param x f32[B, T, Hkv, d]; may be strided, its last dimension must not be
- * @param cache f32[B, Hkv, C, d], contiguous
+ * @param cache f32[B, Hkv, C, d], contiguous; or of halves, two f16 in a u32: u32[B, Hkv, C, d/2], d divisible by four
  * @param past u32[1], places of the cache that are taken already
  * @throws ShapeError
  */
-export function kvAppend(x: Tensor, cache: Tensor, past: Tensor<"u32">): void {
+export function kvAppend(x: Tensor, cache: Tensor<ActivationDType>, past: Tensor<"u32">): void {
   if (x.rank !== 4 || x.strides[3] !== 1) {
     throw new ShapeError(
       `kvAppend: x must be [B, T, Hkv, d], d of stride 1, got ${formatShape(x.shape)} with strides ${formatShape(x.strides)}`,
     );
   }
   const [B, T, Hkv, d] = x.shape;
-  const [x_b, x_t, x_h] = x.strides;
+  const isHalf = cache.dtype === "u32";
   const C = cache.shape[2];
-  expectShape("kvAppend", "cache", cache.shape, [B, Hkv, C, d]);
+  if (isHalf && d % 4 !== 0) throw new ShapeError(`kvAppend: a cache of halves takes fours, but d is ${d}`);
+  expectShape("kvAppend", "cache", cache.shape, [B, Hkv, C, isHalf ? d / 2 : d]);
   expectShape("kvAppend", "past", past.shape, [1]);
   if (!cache.isContiguous) throw new ShapeError("kvAppend: cache must be contiguous");
+  // A dimension of one may have any stride, as nobody takes a step along it.
+  const stepsOf = ({ shape, offset, strides }: Tensor) => [offset, ...strides.map((n, i) => (shape[i] === 1 ? 0 : n))];
+  const isInFours = (tensor: Tensor) => [d, ...stepsOf(tensor).slice(0, 4)].every((n) => n % 4 === 0);
+  const numbers = isHalf && !isInFours(x) ? contiguous(x) : x;
+  const inFours = isInFours(numbers);
+  const size = inFours ? 4 : 1;
+  const [x_offset, x_b, x_t, x_h] = stepsOf(numbers).map((n) => n / size);
+  const units = x.size / size;
   x.device.launch({
     kernel: "kv_append",
-    bindings: { x, past: contiguous(past), cache },
-    params: { size: x.size, T, Hkv, C, d, x_offset: x.offset, x_b, x_t, x_h },
-    workgroups: Math.ceil(x.size / WG),
+    uses: { kept: inFours ? (isHalf ? "kept_half_vec4" : "kept_vec4") : "kept_scalar" },
+    bindings: { x: numbers, past: contiguous(past), cache },
+    params: { size: units, T, Hkv, C, d: d / size, x_offset, x_b, x_t, x_h },
+    workgroups: Math.ceil(units / WG),
   });
 }

@@ -1,4 +1,5 @@
 /** Rotary positions and the key/value cache in one launch, for what a fused projection of queries, keys and values gives. */
+import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -11,9 +12,12 @@ export interface RopeAppendOptions {
   readonly table: Tensor;
   /** u32[B, T]; what is P or more counts as P - 1 */
   readonly positions: Tensor<"u32">;
-  /** f32[rows, Hkv, C, d], rows at least B; row b takes what batch b has */
-  readonly keys: Tensor;
-  readonly values: Tensor;
+  /**
+   * f32[rows, Hkv, C, d], rows at least B; row b takes what batch b has. Or of halves, as kvAppend has them:
+   * u32[rows, Hkv, C, d/2]
+   */
+  readonly keys: Tensor<ActivationDType>;
+  readonly values: Tensor<ActivationDType>;
   /** u32[1], places of the cache that are taken already */
   readonly past: Tensor<"u32">;
 }
@@ -27,13 +31,17 @@ export interface RopeAppendOptions {
  */
 export function ropeAppend(qkv: Tensor, { table, positions, keys, values, past }: RopeAppendOptions): Tensor {
   const [B, T, width] = qkv.shape;
-  const [rows, Hkv, C, d] = keys.shape;
+  const isHalf = keys.dtype === "u32";
+  const [rows, Hkv, C] = keys.shape;
+  const d = keys.shape[3] * (isHalf ? 2 : 1);
   const H = width / d - 2 * Hkv;
   if (qkv.rank !== 3 || keys.rank !== 4 || d % 2 !== 0 || !Number.isInteger(H) || H < 1 || rows < B) {
     throw new ShapeError(
       `ropeAppend: qkv must be [B, T, (H + 2 Hkv) d] for keys [≥ B, Hkv, C, d], d even, got ${formatShape(qkv.shape)} and ${formatShape(keys.shape)}`,
     );
   }
+  if (isHalf !== (values.dtype === "u32")) throw new ShapeError("ropeAppend: keys and values must be of one dtype");
+  if (isHalf && d % 4 !== 0) throw new ShapeError(`ropeAppend: a cache of halves takes fours, but d is ${d}`);
   const [P] = table.shape;
   expectShape("ropeAppend", "values", values.shape, keys.shape);
   expectShape("ropeAppend", "table", table.shape, [P, d]);
@@ -42,13 +50,13 @@ export function ropeAppend(qkv: Tensor, { table, positions, keys, values, past }
   if (!keys.isContiguous || !values.isContiguous) throw new ShapeError("ropeAppend: the cache must be contiguous");
   const { device } = qkv;
   const q = device.empty([B, T, H, d]);
-  const size = d % 8 === 0 ? 4 : 1;
+  const size = d % 8 === 0 ? 4 : isHalf ? 2 : 1;
   const half = d / 2 / size;
   const units = B * T * (H + 2 * Hkv) * half;
   const read = { qkv: contiguous(qkv), table: contiguous(table), positions: contiguous(positions) };
   device.launch({
     kernel: "rope_append",
-    uses: { real: size === 4 ? "real_vec4" : "real_scalar" },
+    uses: { kept: `kept_${isHalf ? "half_" : ""}${size === 1 ? "scalar" : `vec${size}`}` },
     bindings: { ...read, past: contiguous(past), q, keys, values },
     params: { units, T, H, Hkv, half, P, C },
     workgroups: Math.ceil(units / WG),
