@@ -42,11 +42,9 @@ describe("begins with", () => {
       [0, 1],
       [1, 1],
     ];
-    // The head is narrower than the embedding here: ids are looked up, not written.
-    const wide = decodingConfig({ guidance_scale: 2, negative_prompt_ids }, { ...SETTING, vocabulary: 50 });
-    expect(negativePrompt(wide, PROMPT, MODEL)?.ids).toEqual(negative_prompt_ids);
-    const masked = { ...wide, negative_prompt_attention_mask: mask };
-    expect(negativePrompt(masked, PROMPT, MODEL)?.mask).toEqual(mask);
+    // 49 is above the head's rows and below the embedding's: it is looked up, not written.
+    expect(negative({ negative_prompt_ids })?.ids).toEqual(negative_prompt_ids);
+    expect(negative({ negative_prompt_ids, negative_prompt_attention_mask: mask })?.mask).toEqual(mask);
   });
 
   test("nothing where the scale is 1", () => {
@@ -68,7 +66,8 @@ describe("refuses", () => {
     [{ negative_prompt_ids: [[3]] }, "BATCH_MISMATCH", /1 rows for 2 prompts[\s\S]*give 2 rows/],
     [{ negative_prompt_ids: [[3], [3, 4]] }, "RAGGED", /negative_prompt_ids/],
     [{ negative_prompt_ids: [[3], []] }, "RAGGED", /negative_prompt_ids/],
-    [{ negative_prompt_ids: [[48], [3]] }, "PARAM_RANGE", /negative_prompt_ids/],
+    [{ negative_prompt_ids: [[50], [3]] }, "TOKEN_ID", /negative_prompt_ids: 50 is not a token id below 50/],
+    [{ negative_prompt_ids: [] }, "BAD_INPUT", /negative_prompt_ids/],
     [{ negative_prompt_ids: [3] }, "PARAM_RANGE", /negative_prompt_ids/],
     [{ negative_prompt_ids: [[3], [4]], negative_prompt_attention_mask: [[1]] }, "BAD_MASK", /negative_prompt/],
     [{ negative_prompt_attention_mask: [[1], [1]] }, "PARAM_RANGE", /with negative_prompt_ids/],

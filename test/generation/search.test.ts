@@ -334,3 +334,37 @@ test("prefix_allowed_tokens_fn is asked for every row and obeyed", async () => {
   }
   await expect(run(ONE, { prefix_allowed_tokens_fn: () => [] })).rejects.toMatchObject({ code: "PARAM_RANGE" });
 });
+
+describe("a caller's own", () => {
+  test("processors see every row so far and may not be asynchronous", async () => {
+    const seen: number[][][] = [];
+    const logits_processor = [
+      (rows: readonly (readonly number[])[], scores: readonly Float32Array[]) => {
+        seen.push(rows.map((ids) => [...ids]));
+        for (const row of scores) row.fill(Number.NEGATIVE_INFINITY, 0, 40);
+      },
+    ];
+    const { sequences } = await run(ONE, { logits_processor });
+    expect(seen.map(([ids]) => ids)).toEqual(
+      sequences[0].slice(2, -1).map((_, step) => sequences[0].slice(0, step + 3)),
+    );
+    expect(sequences[0].slice(3).every((id) => id >= 40)).toBe(true);
+    const late = (async () => {}) as unknown as () => void;
+    const thrown = expect(run(ONE, { logits_processor: [late] })).rejects;
+    await thrown.toThrow(/logits_processor returned object[\s\S]*no promise/);
+  });
+
+  test("a processor is run whatever it calls itself", async () => {
+    const nothing = Object.assign(() => {}, { bans: () => [9], penalty: 3, ordered: true as const });
+    expect((await run(ONE, { logits_processor: [nothing] })).sequences).toEqual((await run(ONE)).sequences);
+  });
+
+  test("criteria end a row after the token that they are shown, and say yes or no", async () => {
+    const [free] = (await run(ONE)).sequences;
+    const { sequences } = await run(ONE, { stopping_criteria: [(ids) => ids.length === 5] });
+    expect(sequences).toEqual([free.slice(0, 5)]);
+    const unsure = (() => undefined) as unknown as () => boolean;
+    const thrown = expect(run(ONE, { stopping_criteria: [unsure] })).rejects;
+    await thrown.toThrow(/stopping_criteria returned undefined[\s\S]*true or false/);
+  });
+});

@@ -3,6 +3,7 @@
  * of times from one prompt, against the probabilities that PyTorch would draw them by.
  */
 import { readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import type { GenerationOptions } from "../../src/instructblip/generation/configuration.ts";
@@ -31,11 +32,19 @@ const device = await testDevice();
 /** As many as generate() makes at once, and how often. */
 const [DRAWS, CALLS] = [1024, 4];
 
-describe.each(["plain_f32", "grouped_heads_bf16", "opt_plain", "t5_flan"])("%s", async (name) => {
+const GOLDENS = [
+  "data/plain_f32",
+  "data/grouped_heads_bf16",
+  "data/opt_plain",
+  "data/t5_flan",
+  "siblings/legacy_llama",
+];
+
+describe.each(GOLDENS)("%s", async (folder) => {
   const { guided, drawn }: Answers = JSON.parse(
-    readFileSync(new URL(`../golden/answers/data/${name}.json`, import.meta.url), "utf8"),
+    readFileSync(new URL(`../golden/answers/data/${basename(folder)}.json`, import.meta.url), "utf8"),
   );
-  const golden = await Golden.open(new URL(`../golden/data/${name}`, import.meta.url).pathname);
+  const golden = await Golden.open(new URL(`../golden/${folder}`, import.meta.url).pathname);
   const inputs = {
     pixel_values: await golden.floats("pixel_values"),
     qformer_input_ids: await golden.rows("qformer_input_ids"),

@@ -241,10 +241,12 @@ const someIds: Check = (name, value, vocabulary) => {
   ids(name, value, vocabulary);
 };
 
-const idRows: Check = (name, value, vocabulary) => {
-  if (!Array.isArray(value) || value.length === 0) refuse(name, "rows of token ids", value);
-  for (const row of value as unknown[]) ids(name, row, vocabulary);
-};
+/** Which ids there are and how many rows there must be is checked where they are read (guidance.ts). */
+const rows =
+  (of: string): Check =>
+  (name, value) => {
+    if (!Array.isArray(value) || !value.every(Array.isArray)) refuse(name, `rows of ${of}`, value);
+  };
 
 const functions =
   (of: string): Check =>
@@ -338,10 +340,8 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
   seed: whole(0),
 
   guidance_scale: number("a number", () => true),
-  negative_prompt_ids: idRows,
-  negative_prompt_attention_mask: (name, value) => {
-    if (!Array.isArray(value) || !value.every(Array.isArray)) refuse(name, "rows of 0 and 1", value);
-  },
+  negative_prompt_ids: rows("token ids"),
+  negative_prompt_attention_mask: rows("0 and 1"),
   sequence_bias: (name, value, vocabulary) => {
     const pairs = value as readonly (readonly [unknown, unknown])[];
     const must = "[[ids, bias], …] with at least one pair";

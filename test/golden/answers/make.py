@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 HERE = Path(__file__).parent
-COMPOSITES = HERE.parent / "data"
+COMPOSITES = (HERE.parent / "data", HERE.parent / "siblings")
 INPUTS = ("pixel_values", "qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask")
 BEST = 6  # scores kept of each row
 MARGIN = 2e-3  # between the best and the second: guided scores differ by some multiples of what logits do
@@ -33,6 +33,8 @@ def negative(rows, *ids):
     return [list(ids)] * rows
 
 
+# Without image_token_index generate() is the language model's on [features; text], whose rows have no prompt.
+LEGACY = "legacy_llama"
 # LLaMA of one prompt; of three, padded left, grouped heads; OPT, whose positions follow the mask.
 GUIDED = {
     "plain_f32": [
@@ -61,8 +63,8 @@ GUIDED = {
         {"guidance_scale": 1.7, "negative_prompt_ids": [[5, 7, 0], [8, 7, 6]],
          "negative_prompt_attention_mask": [[1, 1, 0], [1, 1, 1]]},
     ],
+    LEGACY: [{"guidance_scale": 1.8, "negative_prompt_ids": [[5, 7], [8, 6]]}],
 }  # fmt: skip
-
 DRAWN = {
     "plain_f32": [
         {"temperature": 3.0},
@@ -75,13 +77,21 @@ DRAWN = {
 }
 
 
+@torch.no_grad()
 def load(name):
     """A committed composite's model and what its processor gave."""
-    folder = COMPOSITES / name
+    folder = next(parent / name for parent in COMPOSITES if (parent / name).exists())
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     stored = load_file(folder / "golden.safetensors")
     first = json.loads((folder / "golden.json").read_text())["same_as"]
-    return model, {key: stored[first.get(key, key)] for key in INPUTS}
+    inputs = {key: stored[first.get(key, key)] for key in INPUTS}
+    if name != LEGACY:
+        return model, inputs
+    ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
+    features = model.get_image_features(**inputs).pooler_output
+    embeds = torch.cat([features, model.get_input_embeddings()(ids)], 1)
+    mask = torch.cat([torch.ones(features.shape[:2], dtype=mask.dtype), mask], 1)
+    return model.language_model, {"inputs_embeds": embeds, "attention_mask": mask}
 
 
 def ready(kwargs, inputs):
