@@ -1,12 +1,12 @@
 /** Where a run takes place: the device it uses, opened so that GPU timestamps are exact, and what is worth noting down. */
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { cpus, release, type } from "node:os";
 import { fileURLToPath } from "node:url";
 import { create, globals } from "webgpu";
 import { type Device, openDevice } from "../src/tensor/device.ts";
 import { requestBestAdapter } from "../src/tensor/gpu.node.ts";
-import { setAdapterProvider } from "../src/tensor/gpu.ts";
+import { setAdapterProvider, setTunedPlanProvider } from "../src/tensor/gpu.ts";
+import { readTunedPlan, webgpuVersion } from "../src/tensor/tuned_plan.node.ts";
 import type { Machine } from "./rows.ts";
 
 export const root = fileURLToPath(new URL("..", import.meta.url));
@@ -24,6 +24,7 @@ export function openBenchDevice(): Promise<Device> {
     const made = create(["disable-dawn-features=timestamp_quantization"]);
     gpu = made;
     setAdapterProvider(() => requestBestAdapter(made));
+    setTunedPlanProvider(readTunedPlan);
   }
   return openDevice();
 }
@@ -39,15 +40,10 @@ export function describeMachine({ caps }: Device): Machine {
     cores: cpus().length,
     os: `${type()} ${release()}`,
     node: process.version,
-    webgpu: packageVersion("webgpu"),
+    webgpu: webgpuVersion(),
     commit: commit(),
     date: new Date().toISOString(),
   };
-}
-
-function packageVersion(name: string): string {
-  const text = readFileSync(new URL(`../node_modules/${name}/package.json`, import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
 }
 
 function commit(): string {

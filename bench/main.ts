@@ -7,6 +7,8 @@ import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
+import { tunedPlanFile, webgpuVersion } from "../src/tensor/tuned_plan.node.ts";
+import { adapterKey, formatTunedFile, parseTunedFile, type TunedFile, withTuned } from "../src/tensor/tuned_plan.ts";
 import {
   caseName,
   type Group,
@@ -27,6 +29,7 @@ import { renderReport, replaceInReadme } from "./report.ts";
 import { formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
 import { MODEL_SHAPES, QUICK_SHAPES } from "./shapes.ts";
 import { measureStart, START_STEPS, startStepName } from "./start.bench.ts";
+import { type Choice, groupsByClass, renderChoices, tuneClass, tunedPlanFrom } from "./tune.ts";
 
 const HELP = `usage: npm run bench -- [options]
 
@@ -40,6 +43,10 @@ checked before it is timed; a wrong one is not timed, and the exit code is 1.
   --rounds N       rounds of every case (default ${SETTINGS.full.rounds}; ${SETTINGS.quick.rounds} with --quick)
   --json FILE      where rows are kept (default bench/results/ADAPTER.jsonl); a row measured again replaces its older self
   --list           print the names of all cases, measure nothing
+
+  --tune           instead, time all variants of every op that has several and keep the fastest for each class of sizes, for
+                   this adapter, driver and version of webgpu; INSTRUCTBLIP_PLAN=tuned (or @FILE) then uses them
+  --out FILE       with --tune: where they are kept (default ${tunedPlanFile()}); others stay
 
   --table FILE     print the table of a file of rows, measure nothing
   --markdown       with --table: in Markdown
@@ -56,6 +63,8 @@ async function main(): Promise<number> {
       rounds: { type: "string" },
       json: { type: "string" },
       list: { type: "boolean", default: false },
+      tune: { type: "boolean", default: false },
+      out: { type: "string" },
       table: { type: "string" },
       markdown: { type: "boolean", default: false },
       readme: { type: "string" },
@@ -77,7 +86,48 @@ async function main(): Promise<number> {
   }
   const settings = { ...SETTINGS[values.quick ? "quick" : "full"] };
   if (values.rounds !== undefined) settings.rounds = wholeNumber("--rounds", values.rounds);
-  return run({ ...values, settings, filter: regularExpression(values.filter) });
+  const filter = regularExpression(values.filter);
+  if (values.tune) {
+    const others = (["list", "model", "dtype", "json"] as const).filter((name) => values[name]);
+    if (others.length > 0) throw new UsageError(`--${others[0]} does not go with --tune`);
+    return runTuner({ ...values, settings, filter });
+  }
+  if (values.out !== undefined) throw new UsageError("--out goes with --tune");
+  return run({ ...values, settings, filter });
+}
+
+/** Measures the variants of every op that has several; what is fastest is kept as soon as a class of sizes is done. */
+async function runTuner({ quick, filter, settings, out }: RunOptions & { readonly out?: string | undefined }) {
+  delete process.env.INSTRUCTBLIP_PLAN; // what plan() takes is to be what its rules say
+  const path = out ?? tunedPlanFile();
+  let kept: TunedFile = existsSync(path) ? parseTunedFile(path, readFileSync(path, "utf8")) : new Map();
+  const progress = new Progress(processTerminal(({ exitCode }) => process.exit(exitCode)));
+  const device = await openBenchDevice();
+  try {
+    const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
+    const groups = (await groupsOfAllKernels()).flatMap((groups) => groups(shapes, device.caps));
+    const classes = groupsByClass(groups, (name) => filter.test(name));
+    if (classes.size === 0) throw new UsageError(`--filter: no op with several variants matches ${filter}`);
+    const key = adapterKey(device.handle.adapterInfo, webgpuVersion());
+    const date = new Date().toISOString();
+    const choices: Choice[] = [];
+    const complaints: string[] = [];
+    for (const groups of classes.values()) {
+      const { choice, wrong } = await tuneClass(device, groups, settings, (text) => progress.show(text));
+      choices.push(choice);
+      complaints.push(...wrong.map((row) => `WRONG: ${caseName(row)}`));
+      kept = withTuned(kept, key, { date, choices: tunedPlanFrom([choice]) });
+      writeWhole(path, formatTunedFile(kept));
+    }
+    progress.clear();
+    console.log([renderChoices(choices), ...complaints].join("\n"));
+    console.log(`\nkept in ${path}\n    for ${key}`);
+    console.log(`to use them: INSTRUCTBLIP_PLAN=${out === undefined ? "tuned" : `@${path}`}`);
+    return complaints.length ? 1 : 0;
+  } finally {
+    progress.clear();
+    device.destroy();
+  }
 }
 
 interface RunOptions {

@@ -1,6 +1,7 @@
-/** Importing this file gives the engine its adapters in Node. One GPU object serves the whole process. */
+/** Importing this file gives the engine its adapters in Node, and their tuned plans. One GPU object serves the whole process. */
 import { createGPU, requestBestAdapter } from "./gpu.node.ts";
-import { setAdapterProvider } from "./gpu.ts";
+import { setAdapterProvider, setTunedPlanProvider } from "./gpu.ts";
+import { readTunedPlan } from "./tuned_plan.node.ts";
 
 let gpu: GPU | undefined;
 
@@ -8,3 +9,5 @@ setAdapterProvider(() => {
   gpu ??= createGPU();
   return requestBestAdapter(gpu);
 });
+
+setTunedPlanProvider(readTunedPlan);

@@ -7,7 +7,7 @@
 import type { ActivationDType } from "./dtype.ts";
 import { env, parseBytes } from "./env.ts";
 import { DeviceError, type EngineError, KernelError, ShapeError } from "./errors.ts";
-import { type Caps, capsOf, requestAdapter } from "./gpu.ts";
+import { type Caps, capsOf, requestAdapter, tunedPlanOf } from "./gpu.ts";
 import { Arena, Memory, type Storage } from "./memory.ts";
 import { formatShape, isDense, type Shape, sizeOf } from "./shape.ts";
 import { type HostArray, Tensor } from "./tensor.ts";
@@ -105,9 +105,10 @@ const WANTED_LIMITS = [
   "maxComputeWorkgroupStorageSize",
 ] as const;
 
-/** Opens the best adapter (see gpu.ts) as a Device. Throws NO_WEBGPU, NO_ADAPTER. */
+/** Opens the best adapter (see gpu.ts) as a Device. Throws NO_WEBGPU, NO_ADAPTER, PLAN_FILE. */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const adapter = options.adapter ?? (await requestAdapter());
+  const tuned = tunedPlanOf(adapter.info);
   const byDefault = options.default_limits ?? env("INSTRUCTBLIP_DEFAULT_LIMITS") === "1";
   const requiredLimits: Record<string, number> = {};
   if (!byDefault) for (const name of WANTED_LIMITS) requiredLimits[name] = Number(adapter.limits[name]);
@@ -121,7 +122,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const maxBinding = bytes(options.max_binding, "INSTRUCTBLIP_MAX_BINDING") ?? Number.POSITIVE_INFINITY;
   return new Device(
     handle,
-    { ...caps, maxBindingBytes: Math.min(caps.maxBindingBytes, caps.maxBufferBytes, maxBinding) },
+    { ...caps, tuned, maxBindingBytes: Math.min(caps.maxBindingBytes, caps.maxBufferBytes, maxBinding) },
     bytes(options.memory_budget, "INSTRUCTBLIP_MEMORY_BUDGET") ?? Number.POSITIVE_INFINITY,
   );
 }

@@ -7,7 +7,8 @@ export const ENV = {
     "largest binding to use: bytes, or 1MiB; larger weights are split (default: the adapter's limit)",
   INSTRUCTBLIP_DEFAULT_LIMITS:
     "1 asks for WebGPU's default limits instead of the adapter's, as a small browser device would have",
-  INSTRUCTBLIP_PLAN: "forces kernel variants, for tests and benchmarks: linear=tile,attention=composed",
+  INSTRUCTBLIP_PLAN:
+    "kernel variants: `tuned` or @FILE as `npm run bench -- --tune` measured them, or linear=tile,attention=composed",
 } as const;
 
 /** The value of a variable, or undefined where there is no environment (a browser) or it is empty. */

@@ -51,13 +51,18 @@ export async function requestBestAdapter(gpu: GPU): Promise<GPUAdapter | null> {
 }
 
 /**
- * The folder scripts/setup.mjs unpacks SwiftShader into, for machines without a Vulkan driver; it need not exist.
+ * The folder for what is made once on a machine; it need not exist.
  * `$INSTRUCTBLIP_CACHE`, else `$XDG_CACHE_HOME/instructblip-webgpu`, else `~/.cache/instructblip-webgpu`.
  */
-export function swiftShaderFolder(env: NodeJS.ProcessEnv = process.env, home: string = homedir()): string {
+export function machineFolder(env: NodeJS.ProcessEnv = process.env, home: string = homedir()): string {
   // The XDG specification says to ignore a relative path.
   const xdg = env.XDG_CACHE_HOME && isAbsolute(env.XDG_CACHE_HOME) ? env.XDG_CACHE_HOME : join(home, ".cache");
-  return join(env.INSTRUCTBLIP_CACHE || join(xdg, "instructblip-webgpu"), "swiftshader-147.0.0");
+  return env.INSTRUCTBLIP_CACHE || join(xdg, "instructblip-webgpu");
+}
+
+/** The folder scripts/setup.mjs unpacks SwiftShader into, for machines without a Vulkan driver; it need not exist. */
+export function swiftShaderFolder(env?: NodeJS.ProcessEnv, home?: string): string {
+  return join(machineFolder(env, home), "swiftshader-147.0.0");
 }
 
 async function requestPreferringHardware(gpu: GPU, options: GPUOptions): Promise<GPUAdapter | null> {

@@ -18,11 +18,16 @@ export function setAdapterProvider(next: AdapterProvider): void {
 /** Gives the choices measured on an adapter, if there are any and they are wanted. */
 export type TunedPlanProvider = (info: GPUAdapterInfo) => TunedPlan | undefined;
 
-let tunedPlanOf: TunedPlanProvider = () => undefined;
+let tunedPlans: TunedPlanProvider = () => undefined;
 
 /** Registers where tuned plans come from; a browser has none. The last registration wins. */
 export function setTunedPlanProvider(next: TunedPlanProvider): void {
-  tunedPlanOf = next;
+  tunedPlans = next;
+}
+
+/** The choices to use on an adapter besides the rules of plan.ts. Throws what the provider throws. */
+export function tunedPlanOf(info: GPUAdapterInfo): TunedPlan | undefined {
+  return tunedPlans(info);
 }
 
 /** The best adapter there is. Throws NO_WEBGPU or NO_ADAPTER with what to do about it. */
@@ -65,7 +70,7 @@ export interface Caps {
   readonly tuned?: TunedPlan | undefined;
 }
 
-/** Reads the caps off a device. Throws what the provider of tuned plans throws. */
+/** Reads the caps off a device. */
 export function capsOf(info: GPUAdapterInfo, features: GPUSupportedFeatures, limits: GPUSupportedLimits): Caps {
   return {
     vendor: info.vendor,
@@ -82,7 +87,6 @@ export function capsOf(info: GPUAdapterInfo, features: GPUSupportedFeatures, lim
     maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
     maxWorkgroupStorageBytes: limits.maxComputeWorkgroupStorageSize,
     maxWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
-    tuned: tunedPlanOf(info),
   };
 }
 

@@ -6,11 +6,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, test, vi } from "vitest";
 import { formatRows, parseRows } from "../../bench/rows.ts";
+import { openDevice } from "../../src/tensor/device.ts";
 import { VARIANTS } from "../../src/tensor/plan.ts";
+import { parseTunedFile } from "../../src/tensor/tuned_plan.ts";
 import { withoutDawn } from "../dawn.ts";
 import { row } from "./row.ts";
+import "../../src/tensor/adapter.node.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "instructblip-bench-"));
@@ -69,7 +72,29 @@ test("--list names every case and measures nothing", async () => {
   expect(lines.at(-1)).toMatch(/^model decode /);
 });
 
+test("--tune --quick: the variants of one op are compared, and what is chosen is used", async () => {
+  const path = join(folder, "plan.json");
+  const { stdout, stderr, code } = await bench(..."--tune --quick --rounds 1 --filter rms_norm --out".split(" "), path);
+  expect(stderr).toBe("");
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^op +sizes +by rule +chosen +gain\nrow +M <= 64 +\w+ +[\w ]+ +\d+\.\d\d x\n\nkept in /);
+  const [[key, { choices }], ...others] = parseTunedFile(path, await readFile(path, "utf8"));
+  expect(others).toEqual([]);
+  expect(key).toContain("webgpu ");
+  expect(Object.keys(choices)).toEqual(["row"]);
+  expect(VARIANTS.row).toContain(choices.row!["M <= 64"]);
+
+  vi.stubEnv("INSTRUCTBLIP_PLAN", `@${path}`);
+  const device = await openDevice();
+  expect(device.caps.tuned).toEqual(choices);
+  device.destroy();
+  vi.unstubAllEnvs();
+});
+
 test.each([
+  [["--out", "x"], "--out goes with --tune", 2],
+  [["--tune", "--json", "x"], "--json does not go with --tune", 2],
+  [["--tune", "--filter", "argmax"], "--filter: no op with several variants matches /argmax/", 2],
   [["--rounds", "0"], '--rounds must be a whole number from 1 to 9999, got "0"', 2],
   [["--filter", "("], "--filter: Invalid regular expression", 2],
   [["--filter", "layernorm"], "--filter: no case matches /layernorm/", 2],

@@ -1,0 +1,99 @@
+/**
+ * `npm run bench -- --tune`: which variant of each op is fastest here, for each class of sizes that plan.ts knows, kept in
+ * the file that INSTRUCTBLIP_PLAN=tuned reads. Shapes, checks and clocks are those of the benchmark.
+ */
+import type { Device } from "../src/tensor/device.ts";
+import { type Op, sizeClass, type TunedPlan } from "../src/tensor/plan.ts";
+import { basisTime, caseName, type Group, type Measured, measure, type Settings, withCases } from "./harness.ts";
+import { isWrong } from "./rows.ts";
+
+/** What was found for a class. */
+export interface Choice {
+  readonly op: Op;
+  readonly sizes: string;
+  /** What plan() takes by its rules. */
+  readonly byRule: string;
+  readonly chosen: string;
+  /** How many times as fast as `byRule`: the geometric mean over the class's shapes. */
+  readonly gain: number;
+}
+
+/** A variant that is faster by less stays unchosen: so much may be noise. */
+const LEAST_GAIN = 1.05;
+
+/** The groups there is a choice for, by op and class, as far as one of a group's cases is wanted. */
+export function groupsByClass(groups: readonly Group[], wanted: (name: string) => boolean): Map<string, Group[]> {
+  const classes = new Map<string, Group[]>();
+  for (const group of groups) {
+    const names = group.variants.map((variant) => caseName({ ...group, variant }));
+    if (!group.choice || group.variants.length < 2 || !names.some(wanted)) continue;
+    const { op, sizes } = group.choice;
+    const name = `${op} ${sizeClass(op, sizes)}`;
+    classes.set(name, [...(classes.get(name) ?? []), group]);
+  }
+  return classes;
+}
+
+/** Measures all variants at the shapes of one class, whose groups are planned by rule; gives the choice, and rows that are wrong. */
+export async function tuneClass(
+  device: Device,
+  groups: readonly Group[],
+  settings: Settings,
+  progress: (text: string) => void,
+): Promise<{ choice: Choice; wrong: Measured[] }> {
+  const rows = await withCases(
+    device,
+    groups,
+    () => true,
+    (cases) => measure(device, cases, settings, progress),
+  );
+  const { op, sizes } = groups[0].choice!;
+  const choice = { op, sizes: sizeClass(op, sizes), ...fastest(groups[0].planned, rows) };
+  return { choice, wrong: rows.filter(isWrong) };
+}
+
+/**
+ * The variant whose time, relative to that of `byRule`, is the least over all shapes; one that was not timed at some shape,
+ * as it was wrong or far too slow there, is none.
+ */
+export function fastest(byRule: string, rows: readonly Measured[]): Pick<Choice, "byRule" | "chosen" | "gain"> {
+  const shapes = new Map<string, Map<string, number>>();
+  for (const row of rows) {
+    const shape = `${row.kernel} ${row.shape}`;
+    const times = shapes.get(shape) ?? new Map<string, number>();
+    const ms = basisTime(row);
+    if (ms) times.set(row.variant, ms);
+    shapes.set(shape, times);
+  }
+  let [chosen, gain] = [byRule, LEAST_GAIN];
+  for (const variant of new Set(rows.map((row) => row.variant))) {
+    const logs = [...shapes.values()].map((times) => Math.log(times.get(byRule)! / times.get(variant)!));
+    const mean = Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
+    if (variant !== byRule && mean >= gain) [chosen, gain] = [variant, mean]; // not if it is NaN: a time is missing
+  }
+  return { byRule, chosen, gain: chosen === byRule ? 1 : gain };
+}
+
+/** The choices as they are kept. */
+export function tunedPlanFrom(choices: readonly Choice[]): TunedPlan {
+  const plan: Record<string, Record<string, string>> = {};
+  for (const { op, sizes, chosen } of choices) plan[op] = { ...plan[op], [sizes]: chosen };
+  return plan as TunedPlan;
+}
+
+/** A table of choices. */
+export function renderChoices(choices: readonly Choice[]): string {
+  const head = ["op", "sizes", "by rule", "chosen", "gain"];
+  const body = choices.map(({ op, sizes, byRule, chosen, gain }) => {
+    return [op, sizes, byRule, chosen === byRule ? "the same" : chosen, `${gain.toFixed(2)} x`];
+  });
+  const widths = head.map((_, i) => Math.max(...[head, ...body].map((line) => line[i].length)));
+  return [head, ...body]
+    .map((line) =>
+      line
+        .map((text, i) => text.padEnd(widths[i]))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
