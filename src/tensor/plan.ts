@@ -95,7 +95,7 @@ const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   row: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "invocation") : workgroupOf(caps)),
 };
 
-/** On GPUs a sum over 256 threads takes two barriers by subgroups, and nine without. */
+/** Threads add up with one barrier or two by subgroups, with eight to ten by halves. */
 function workgroupOf(caps: Caps): "workgroup" | "workgroup_subgroups" {
   return caps.subgroups ? "workgroup_subgroups" : "workgroup";
 }
