@@ -1,16 +1,16 @@
 // y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i] + bias[b, h, t, s], or the lowest f32 where query t does not see
 // key s. The first of the three steps of composed attention: scores, softmax, values.
 //
-// q: f32[B, T, H, d]  k: f32[B, S, Hkv, d], both strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// q: f32[B, T, H, d]  kv: f32[B, S, Hkv, d], the keys, both strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, H, T, S]
 // One invocation a score. The floor is finite because WGSL lets a driver assume that there are no infinities.
 // Dispatch: ceil(B·H·T·S / WG), folded. Needs: nothing.
 // Source: Vaswani et al. 2017, Attention Is All You Need.
 // @use attention
+// @use number = number_f32
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> mask: array<u32>;
 @group(0) @binding(3) var<storage, read> past: array<u32>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
@@ -36,7 +36,7 @@ fn main(
     let k0 = k_start(b, s, h);
     score = 0.0;
     for (var c = 0u; c < params.d; c++) {
-      score += q[q0 + c] * k[k0 + c];
+      score += q[q0 + c] * load_number(k0, c);
     }
     score *= params.scale;
     if (params.has_bias != 0u) {

@@ -1,14 +1,15 @@
 // y[b, t, h, i] = Σₛ p[b, h, t, s] v[b, s, h', i] over the keys that query t sees. The last of the three steps of composed
 // attention. The sum is over visible keys, not over all, so that a query that sees none gets zeros.
 //
-// p: f32[B, H, T, S]  v: f32[B, S, Hkv, d], strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, T, H, d]
+// p: f32[B, H, T, S]  kv: f32[B, S, Hkv, d], the values, strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// ->  y: f32[B, T, H, d]
 // One invocation an element of y.
 // Dispatch: ceil(B·T·H·d / WG), folded. Needs: nothing.
 // @use attention
+// @use number = number_f32
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> p: array<f32>;
-@group(0) @binding(1) var<storage, read> v: array<f32>;
 @group(0) @binding(2) var<storage, read> mask: array<u32>;
 @group(0) @binding(3) var<storage, read> past: array<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
@@ -32,7 +33,7 @@ fn main(
   var sum = 0.0;
   for (var s = 0u; s < end; s++) {
     if (is_visible(b, t, s)) {
-      sum += p[p0 + s] * v[v_start(b, s, h) + c];
+      sum += p[p0 + s] * load_number(v_start(b, s, h), c);
     }
   }
   y[i] = sum;

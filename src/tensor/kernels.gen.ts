@@ -333,16 +333,16 @@ fn main(
   "attention_scores": `// y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i] + bias[b, h, t, s], or the lowest f32 where query t does not see
 // key s. The first of the three steps of composed attention: scores, softmax, values.
 //
-// q: f32[B, T, H, d]  k: f32[B, S, Hkv, d], both strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// q: f32[B, T, H, d]  kv: f32[B, S, Hkv, d], the keys, both strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, H, T, S]
 // One invocation a score. The floor is finite because WGSL lets a driver assume that there are no infinities.
 // Dispatch: ceil(B·H·T·S / WG), folded. Needs: nothing.
 // Source: Vaswani et al. 2017, Attention Is All You Need.
 // @use attention
+// @use number = number_f32
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> mask: array<u32>;
 @group(0) @binding(3) var<storage, read> past: array<u32>;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
@@ -368,7 +368,7 @@ fn main(
     let k0 = k_start(b, s, h);
     score = 0.0;
     for (var c = 0u; c < params.d; c++) {
-      score += q[q0 + c] * k[k0 + c];
+      score += q[q0 + c] * load_number(k0, c);
     }
     score *= params.scale;
     if (params.has_bias != 0u) {
@@ -679,14 +679,15 @@ fn main(
   "attention_values": `// y[b, t, h, i] = Σₛ p[b, h, t, s] v[b, s, h', i] over the keys that query t sees. The last of the three steps of composed
 // attention. The sum is over visible keys, not over all, so that a query that sees none gets zeros.
 //
-// p: f32[B, H, T, S]  v: f32[B, S, Hkv, d], strided  mask: u32[B, S], 1 = visible  past: u32[1]  ->  y: f32[B, T, H, d]
+// p: f32[B, H, T, S]  kv: f32[B, S, Hkv, d], the values, strided  mask: u32[B, S], 1 = visible  past: u32[1]
+// ->  y: f32[B, T, H, d]
 // One invocation an element of y.
 // Dispatch: ceil(B·T·H·d / WG), folded. Needs: nothing.
 // @use attention
+// @use number = number_f32
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> p: array<f32>;
-@group(0) @binding(1) var<storage, read> v: array<f32>;
 @group(0) @binding(2) var<storage, read> mask: array<u32>;
 @group(0) @binding(3) var<storage, read> past: array<u32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
@@ -710,7 +711,7 @@ fn main(
   var sum = 0.0;
   for (var s = 0u; s < end; s++) {
     if (is_visible(b, t, s)) {
-      sum += p[p0 + s] * v[v_start(b, s, h) + c];
+      sum += p[p0 + s] * load_number(v_start(b, s, h), c);
     }
   }
   y[i] = sum;
@@ -1468,7 +1469,8 @@ fn activate(x: f32) -> f32 {
 }
 `,
   "lib/attention": `// What every attention kernel shares: its Params, and which keys a query sees. The kernel binds mask and past.
-// q, k and v are views; their strides count numbers, those of the head dimension are 1.
+// q, k and v are views; their strides count elements, those of the head dimension are 1. k and v may be halves, two f16 in an
+// element, u32[B, S, Hkv, d/2]: how they are loaded is said by the part of the kernel that does it.
 
 struct Params {
   B: u32,
@@ -1613,6 +1615,32 @@ fn pack_half(numbers: vec2<f32>) -> u32 {
   // Not clamp(), which turns NaN into a number and so hides a fault.
   let bounded = select(select(numbers, -LARGEST_HALF, numbers < -LARGEST_HALF), LARGEST_HALF, numbers > LARGEST_HALF);
   return pack2x16float(bounded);
+}
+`,
+  "lib/heads_half": `// Loader and storer for keys and values that are halves, two f16 in a u32, of heads whose size is divisible by four: four
+// neighbouring numbers at once. Strides and offsets of k and v count u32 and are divisible by two, those of q by four.
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> k: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read> v: array<vec2<u32>>;
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
+
+// Numbers 4·group … 4·group + 3 of the head that begins at start.
+fn load_q(start: u32, group: u32) -> vec4<f32> {
+  return q[start / 4u + group];
+}
+
+fn load_k(start: u32, group: u32) -> vec4<f32> {
+  let bits = k[start / 2u + group];
+  return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
+}
+
+fn load_v(start: u32, group: u32) -> vec4<f32> {
+  let bits = v[start / 2u + group];
+  return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
+}
+
+fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
+  y[start / 4u + group] = numbers;
 }
 `,
   "lib/heads_scalar": `// Loader and storer for heads of any size and strides. Behind the end of a head come zeros, and nothing is stored.
@@ -1949,6 +1977,22 @@ fn store(row: u32, column: u32, sum: f32) {
     }
     y[at] = value;
   }
+}
+`,
+  "lib/number_f32": `// Loader for keys, or values, number by number.
+@group(0) @binding(1) var<storage, read> kv: array<f32>;
+
+// Number c of the head that begins at start.
+fn load_number(start: u32, c: u32) -> f32 {
+  return kv[start + c];
+}
+`,
+  "lib/number_half": `// Loader for keys, or values, that are halves, two f16 in a u32; start counts u32.
+@group(0) @binding(1) var<storage, read> kv: array<u32>;
+
+// Number c of the head that begins at start.
+fn load_number(start: u32, c: u32) -> f32 {
+  return unpack2x16float(kv[start + c / 2u])[c % 2u];
 }
 `,
   "lib/plain_weight": `// What the loaders of weights without scales share: each number is its own code, and alone in its block.

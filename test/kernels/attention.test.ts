@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
 import { Device } from "../../src/tensor/device.ts";
+import { widen } from "../../src/tensor/dtype.ts";
 import { attention, attentionProbabilities } from "../../src/tensor/ops/attention.ts";
+import { kvAppend } from "../../src/tensor/ops/kv_append.ts";
 import { hasFixedSubgroups, VARIANTS } from "../../src/tensor/plan.ts";
 import { type AttentionSizes, attention as reference } from "../../src/tensor/reference/attention.ts";
 import { expectClose } from "../compare.ts";
@@ -244,6 +246,93 @@ for (const variant of variants) {
   });
 }
 
+/** Caches of halves: one of everything, partial tiles of grouped heads, a decoding step in three parts, too large to fuse. */
+const CACHES = [
+  { B: 1, T: 1, S: 1, H: 1, Hkv: 1, d: 4, C: 3 },
+  { B: 2, T: 9, S: 33, H: 6, Hkv: 3, d: 12, C: 40 },
+  { B: 3, T: 1, S: 133, H: 4, Hkv: 2, d: 128, C: 141 },
+  { B: 1, T: 2, S: 5, H: 1, Hkv: 1, d: 304, C: 8 },
+];
+
+test.each(CACHES)(
+  "keys and values appended to a cache of halves: every variant agrees with what it holds: %o",
+  async (sizes) => {
+    const { B, T, S, H, Hkv, d, C } = sizes;
+    const source = new Random(S * d);
+    const stored = B + 2; // rows of the cache
+    // Keys of every row in a prompt and a last token, as generation appends them; beyond S lies what must not be read.
+    const cache = () =>
+      device.tensor(new Uint32Array(stored * Hkv * C * (d / 2)).fill(0x7c007c00), [stored, Hkv, C, d / 2]);
+    const [keys, values] = [cache(), cache()];
+    for (const [kept, sharp] of [
+      [keys, 1],
+      [values, 3],
+    ] as const) {
+      for (const [from, length] of [
+        [0, S - 1],
+        [S - 1, 1],
+      ]) {
+        const x = source.normal(stored * length * Hkv * d).map((number) => number * sharp);
+        if (length > 0)
+          kvAppend(device.tensor(x, [stored, length, Hkv, d]), kept, device.tensor(Uint32Array.of(from), [1]));
+      }
+    }
+    const held = await Promise.all(
+      [keys, values].map(async (x) => widen(new Uint8Array((await x.read()).buffer), "f16")),
+    );
+    const q = source.normal(B * T * H * d);
+    const bias = source.normal(H * T * C);
+    // Left-padded, then a row by chance for every key.
+    const rows = Uint32Array.from({ length: B * C }, (_, i) =>
+      i % C < Math.floor(i / C) ? 0 : 1 + source.int(0, stored),
+    );
+    const past = S - T;
+    const gathered = (x: Float32Array) =>
+      Float32Array.from({ length: B * C * Hkv * d }, (_, i) => {
+        const [key, h, c] = [Math.floor(i / (Hkv * d)), Math.floor(i / d) % Hkv, i % d]; // key: b * C + s
+        return x[((Math.max(rows[key], 1) - 1) * Hkv * C + h * C + (key % C)) * d + c];
+      });
+    const given = { scale: 2 / Math.sqrt(d), causal: true, past, mask: rows.map((row) => Math.min(row, 1)), bias };
+    const expected = reference(q, gathered(held[0]), gathered(held[1]), { B, T, S: C, H, Hkv, d }, given);
+    const options = {
+      scale: given.scale,
+      causal: true,
+      rows: device.tensor(rows, [B, C]),
+      past: device.tensor(Uint32Array.of(past), [1]),
+      bias: device.tensor(bias, [1, H, T, C]),
+    };
+    const [k, v] = [keys.permute([0, 2, 1, 3]), values.permute([0, 2, 1, 3])];
+    // A view that does not lie in fours, as after a fused projection of odd width.
+    const wide = Float32Array.from({ length: B * T * (H * d + 1) }, (_, i) => {
+      const [row, c] = [Math.floor(i / (H * d + 1)), i % (H * d + 1)];
+      return c === 0 ? Number.NaN : q[row * H * d + c - 1];
+    });
+    const odd = device
+      .tensor(wide, [B, T, H * d + 1])
+      .narrow(2, 1, H * d)
+      .unflatten(2, [H, d]);
+    for (const variant of variants) {
+      for (const queries of [device.tensor(q, [B, T, H, d]), odd]) {
+        const y = await attention(queries, k, v, options, { attention: variant }).read();
+        expectClose(y, expected, TOLERANCES.attention, `${variant} over halves`);
+      }
+    }
+    const p = await attentionProbabilities(odd, k, options).read(); // f32[B, H, T, C]
+    const values64 = gathered(held[1]);
+    const weighed = Float64Array.from({ length: B * T * H * d }, (_, i) => {
+      const [c, h, t, b] = [i % d, Math.floor(i / d) % H, Math.floor(i / (d * H)) % T, Math.floor(i / (d * H * T))];
+      let sum = 0;
+      for (let s = 0; s < S; s++) {
+        const weight = p[((b * H + h) * T + t) * C + s];
+        if (weight > 0) sum += weight * values64[((b * C + s) * Hkv + Math.floor(h / (H / Hkv))) * d + c];
+      }
+      return sum;
+    });
+    expectClose(weighed, expected, TOLERANCES.attention, "probabilities over halves");
+    for (const tensor of [keys, values]) tensor.dispose();
+  },
+);
+
 test("fused attention errs at most twice as much as composed attention", async () => {
   const sizes = { B: 1, T: 19, S: 40, H: 2, Hkv: 2, d: 88 };
   const [q, k, v] = random(sizes);
@@ -306,6 +395,14 @@ test("wrong shapes are refused by name", () => {
   expect(() => attention(q.permute([0, 1, 3, 2]), k, k, { scale: 1 })).toThrow("the last of stride 1");
   const mask = device.empty([1, 4], "u32");
   expect(() => attention(q, k, k, { scale: 1, mask })).toThrow("attention: mask must be [1, 5], got [1, 4]");
+  const halves = (...shape: number[]) => device.empty(shape, "u32");
+  expect(() => attention(q, halves(1, 5, 2, 8), halves(1, 5, 2, 8), { scale: 1 })).toThrow("k must be [1, 5, 2, 4]");
+  expect(() => attention(q, halves(1, 5, 2, 4), of(1, 5, 2, 4), { scale: 1 })).toThrow(
+    "k is u32, so v must be, got f32",
+  );
+  expect(() => attention(of(1, 3, 4, 6), halves(1, 5, 2, 3), halves(1, 5, 2, 3), { scale: 1 })).toThrow("but d is 6");
+  const shifted = halves(1, 5, 2, 6).narrow(3, 1, 4);
+  expect(() => attention(q, shifted, shifted, { scale: 1 }, { attention: "fused" })).toThrow("pairs of u32");
   const bias = of(2, 4, 3, 5);
   expect(() => attention(q, k, k, { scale: 1, bias })).toThrow("bias must be [1, 4, 3, 5], got [2, 4, 3, 5]");
 });

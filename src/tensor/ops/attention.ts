@@ -1,4 +1,5 @@
 /** Scaled dot-product attention with grouped heads, causal and padding masks, over views and key/value caches. */
+import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import type { Caps } from "../gpu.ts";
 import { type PlanOverride, plan, type Variant } from "../plan.ts";
@@ -7,6 +8,12 @@ import type { Tensor } from "../tensor.ts";
 import { absent } from "./absent.ts";
 import { contiguous } from "./copy.ts";
 import { softmax } from "./softmax.ts";
+
+/**
+ * Keys, or values: f32[B, S, Hkv, d], or as a cache of halves has them, two f16 in a u32: u32[B, S, Hkv, d/2], d divisible by
+ * four.
+ */
+export type KeysOrValues = Tensor<ActivationDType>;
 
 export interface AttentionOptions {
   /** What q·k is multiplied by. */
@@ -33,12 +40,18 @@ export interface AttentionOptions {
  * @param q f32[B, T, H, d]; like k and v a view with any strides, except that the last dimension's is 1
  * @param k f32[B, S, Hkv, d]; with `causal`, S may be a cache's capacity: keys behind the last query's are never read. With
  *   `rows` there may be another number of rows than B
- * @param v f32[B, S, Hkv, d]
+ * @param v f32[B, S, Hkv, d], or like k of halves, which are widened to f32 as they are loaded
  * @returns f32[B, T, H, d], contiguous
  * @throws ShapeError
  * Source: Vaswani et al. 2017; torch.nn.functional.scaled_dot_product_attention.
  */
-export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions, override?: PlanOverride): Tensor {
+export function attention(
+  q: Tensor,
+  k: KeysOrValues,
+  v: KeysOrValues,
+  options: AttentionOptions,
+  override?: PlanOverride,
+): Tensor {
   const prepared = prepare(q, k, v, options);
   const { device, bindings, params } = prepared;
   const { B, T, H, d } = params;
@@ -46,11 +59,12 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
 
   switch (choose(params, device.caps, override)) {
     case "composed": {
-      const p = probabilities(prepared, override);
+      const p = probabilities(prepared, k, override);
       const { mask, past } = bindings;
       device.launch({
         kernel: "attention_values",
-        bindings: { mask, past, p, v, y },
+        uses: { number: numberOf(v) },
+        bindings: { mask, past, p, kv: v, y },
         params,
         workgroups: Math.ceil(y.size / 64),
       });
@@ -62,9 +76,9 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       const tile = T === 1 ? { TT: 1, BS: 64, BT: 1 } : { TT: 4, BS: 32, BT: 8 };
       device.launch({
         kernel: "attention_fused",
-        uses: { heads: loaderOf(q, k, v) },
+        uses: { heads: loaderOf(bindings.q, k, v) },
         overrides: { WG: 64, ...tile, D4: Math.ceil(d / 4) },
-        bindings: { ...bindings, v, y },
+        bindings: { ...bindings, k, v, y },
         params,
         workgroups: B * H * Math.ceil(T / tile.BT),
       });
@@ -76,9 +90,9 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       const [o, stats] = [device.empty([B, T, H, parts, d]), device.empty([B, T, H, parts, 2])];
       device.launch({
         kernel: "attention_split",
-        uses: { heads: loaderOf(q, k, v) },
+        uses: { heads: loaderOf(bindings.q, k, v) },
         overrides: { WG: 64, KEYS, D4: Math.ceil(d / 4) },
-        bindings: { ...bindings, v, y: o, stats },
+        bindings: { ...bindings, k, v, y: o, stats },
         params,
         workgroups: B * T * H * parts,
       });
@@ -98,9 +112,9 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       const TT = T === 1 ? 1 : 8;
       device.launch({
         kernel: "attention_subgroup",
-        uses: { heads: loaderOf(q, k, v) },
+        uses: { heads: loaderOf(bindings.q, k, v) },
         overrides: { SG, TT, CHUNKS: Math.ceil(d / 4 / SG), MASK: params.has_mask, BIAS: params.has_bias },
-        bindings: { ...bindings, v, y },
+        bindings: { ...bindings, k, v, y },
         params,
         workgroups: B * H * Math.ceil(T / TT),
       });
@@ -114,21 +128,26 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
  * does not see has 0; a query that sees none has 1 / S everywhere, as in Hugging Face.
  *
  * @param q f32[B, T, H, d]
- * @param k f32[B, S, Hkv, d]; with `causal`, S may be a cache's capacity
+ * @param k f32[B, S, Hkv, d], or of halves; with `causal`, S may be a cache's capacity
  * @returns f32[B, H, T, S], contiguous; rows add up to 1
  * @throws ShapeError
  */
 export function attentionProbabilities(
   q: Tensor,
-  k: Tensor,
+  k: KeysOrValues,
   options: AttentionOptions,
   override?: PlanOverride,
 ): Tensor {
-  return probabilities(prepare(q, k, k, options), override);
+  return probabilities(prepare(q, k, k, options), k, override);
 }
 
 /** The checked operands of a launch; where something optional is missing, a tensor that no kernel reads. */
-function prepare(q: Tensor, k: Tensor, v: Tensor, { scale, causal = false, mask, rows, past, bias }: AttentionOptions) {
+function prepare(
+  q: Tensor,
+  k: KeysOrValues,
+  v: KeysOrValues,
+  { scale, causal = false, mask, rows, past, bias }: AttentionOptions,
+) {
   for (const [name, x] of Object.entries({ q, k, v })) {
     if (x.rank !== 4 || (x.strides[3] !== 1 && x.shape[3] !== 1)) {
       throw new ShapeError(
@@ -138,8 +157,11 @@ function prepare(q: Tensor, k: Tensor, v: Tensor, { scale, causal = false, mask,
   }
   const [B, T, H, d] = q.shape;
   const [Bk, S, Hkv] = k.shape;
-  expectShape("attention", "k", k.shape, [rows ? Bk : B, S, Hkv, d]);
+  const isHalf = k.dtype === "u32";
+  if (isHalf && d % 4 !== 0) throw new ShapeError(`attention: halves are loaded in fours, but d is ${d}`);
+  expectShape("attention", "k", k.shape, [rows ? Bk : B, S, Hkv, isHalf ? d / 2 : d]);
   expectShape("attention", "v", v.shape, k.shape);
+  if (v.dtype !== k.dtype) throw new ShapeError(`attention: k is ${k.dtype}, so v must be, got ${v.dtype}`);
   if (H % Hkv !== 0) throw new ShapeError(`attention: ${H} query heads are no multiple of ${Hkv} key heads`);
   if (mask && rows) throw new ShapeError("attention: give mask or rows, not both: rows says what may be seen");
   const visible = mask ?? rows;
@@ -149,13 +171,12 @@ function prepare(q: Tensor, k: Tensor, v: Tensor, { scale, causal = false, mask,
 
   const { device } = q;
   const bindings = {
-    q,
-    k,
+    q: isHalf && !isInUnits(q, 4) ? contiguous(q) : q,
     mask: visible ? contiguous(visible) : absent(device),
     past: past ? contiguous(past) : absent(device),
     bias: bias ?? absent(device),
   };
-  const [q_b, q_t, q_h] = q.strides;
+  const [q_b, q_t, q_h] = bindings.q.strides;
   const [k_b, k_s, k_h] = k.strides;
   const [v_b, v_s, v_h] = v.strides;
   const [bias_b, bias_h, bias_t, bias_s] = bias ? bias.expand([B, H, T, S]).strides : [0, 0, 0, 0];
@@ -172,19 +193,37 @@ function prepare(q: Tensor, k: Tensor, v: Tensor, { scale, causal = false, mask,
       has_mask: rows ? 2 : mask ? 1 : 0,
       has_bias: bias ? 1 : 0,
     },
-    ...{ q_offset: q.offset, q_b, q_t, q_h, k_offset: k.offset, k_b, k_s, k_h, v_offset: v.offset, v_b, v_s, v_h },
+    ...{
+      q_offset: bindings.q.offset,
+      q_b,
+      q_t,
+      q_h,
+      k_offset: k.offset,
+      k_b,
+      k_s,
+      k_h,
+      v_offset: v.offset,
+      v_b,
+      v_s,
+      v_h,
+    },
     ...{ bias_offset: bias?.offset ?? 0, bias_b, bias_h, bias_t, bias_s },
   };
   return { device, bindings, params };
 }
 
 /** f32[B, H, T, S], by the first two of the three steps of composed attention. */
-function probabilities({ device, bindings, params }: ReturnType<typeof prepare>, override?: PlanOverride): Tensor {
+function probabilities(
+  { device, bindings, params }: ReturnType<typeof prepare>,
+  k: KeysOrValues,
+  override?: PlanOverride,
+): Tensor {
   const { B, H, T, S } = params;
   const scores = device.empty([B, H, T, S]);
   device.launch({
     kernel: "attention_scores",
-    bindings: { ...bindings, y: scores },
+    uses: { number: numberOf(k) },
+    bindings: { ...bindings, kv: k, y: scores },
     params,
     workgroups: Math.ceil(scores.size / 64),
   });
@@ -193,10 +232,24 @@ function probabilities({ device, bindings, params }: ReturnType<typeof prepare>,
   return p;
 }
 
-/** The part of a kernel that loads heads: four numbers at once where all lies in fours. */
-function loaderOf(...views: readonly Tensor[]): string {
-  const inFours = (x: Tensor) => [x.shape[3], x.offset, ...x.strides.slice(0, 3)].every((n) => n % 4 === 0);
-  return views.every(inFours) ? "heads_vec4" : "heads_scalar";
+/** The part of a kernel that loads heads: four numbers at once where all lies in fours. @throws ShapeError */
+function loaderOf(q: Tensor, k: KeysOrValues, v: KeysOrValues): string {
+  if (k.dtype !== "u32") return [q, k, v].every((x) => isInUnits(x, 4)) ? "heads_vec4" : "heads_scalar";
+  for (const x of [k, v]) {
+    if (!isInUnits(x, 2)) {
+      throw new ShapeError(`attention: halves must lie in pairs of u32, got strides ${formatShape(x.strides)}`);
+    }
+  }
+  return "heads_half";
+}
+
+function isInUnits(x: KeysOrValues, unit: number): boolean {
+  return [x.shape[3], x.offset, ...x.strides.slice(0, 3)].every((n) => n % unit === 0);
+}
+
+/** The part of a kernel that loads keys, or values, one by one. */
+function numberOf(x: KeysOrValues): string {
+  return x.dtype === "u32" ? "number_half" : "number_f32";
 }
 
 /** The planned variant, except that heads too large for a fused kernel's registers are composed whatever the plan says. */

@@ -1,0 +1,7 @@
+// Loader for keys, or values, number by number.
+@group(0) @binding(1) var<storage, read> kv: array<f32>;
+
+// Number c of the head that begins at start.
+fn load_number(start: u32, c: u32) -> f32 {
+  return kv[start + c];
+}
