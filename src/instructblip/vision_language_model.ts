@@ -411,6 +411,7 @@ export abstract class VisionLanguageModel<
         max_position_embeddings,
         eos_token_id,
         pad_token_id,
+        decoder_start_token_id: this.language_model.is_encoder_decoder ? start[0][0] : undefined,
         cacheBytesPerToken: 8 * sizes.num_hidden_layers * sizes.num_key_value_heads * sizes.head_dim,
       });
       const negative = negativePrompt(config, start, this.language_model);

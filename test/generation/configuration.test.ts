@@ -273,10 +273,16 @@ describe("every name that Hugging Face's generate() and GenerationConfig have", 
   });
 
   test.each(Object.entries(refused))("%s is refused for what it is", (name, [value, says]) => {
-    expect(() => config({ [name]: value })).toThrow(expect.objectContaining({ code: "UNSUPPORTED_OPTION" }));
-    expect(() => config({ [name]: value })).toThrow(says);
-    expect(() => config({ [name]: value })).toThrow(name);
+    const thrown = () => config({ [name]: value }, { decoder_start_token_id: 1 });
+    expect(thrown).toThrow(expect.objectContaining({ code: "UNSUPPORTED_OPTION" }));
+    expect(thrown).toThrow(says);
+    expect(thrown).toThrow(name);
     expect(config({ [name]: null })).toEqual(config({}));
+  });
+
+  test("decoder_start_token_id may be said as it is, and of a model that has none", () => {
+    expect(config({ decoder_start_token_id: 3 }, { decoder_start_token_id: 3 })).toEqual(config({}));
+    expect(config({ decoder_start_token_id: 3 })).toEqual(config({}));
   });
 
   test("Hugging Face's defaults, all given, are ours", () => {

@@ -102,6 +102,13 @@ describe.each(GOLDENS)("%s", async (folder) => {
     }
   });
 
+  test("a generation_config.json may be given", async () => {
+    const given = JSON.parse(readFileSync(`${golden.folder}/generation_config.json`, "utf8"));
+    const { num_beams = 1, num_return_sequences = num_beams } = given;
+    const { sequences } = await generate({ ...given, max_new_tokens: 2, num_return_sequences });
+    expect(sequences).toHaveLength(inputs.input_ids.length * num_beams);
+  });
+
   if (model.language_model.is_encoder_decoder) {
     test("guidance is refused, before anything is run", async () => {
       await expect(generate({ guidance_scale: 2 })).rejects.toThrow("transformers fails there too");

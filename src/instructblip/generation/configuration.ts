@@ -178,6 +178,8 @@ export interface GenerationSetting {
   readonly max_position_embeddings?: number | undefined;
   readonly eos_token_id: number | readonly number[] | null;
   readonly pad_token_id: number | null;
+  /** What answers begin with, where it is not the prompt. */
+  readonly decoder_start_token_id?: number | undefined;
   /** Keys and values of one token of one row, for the message that refuses too many beams. */
   readonly cacheBytesPerToken?: number | undefined;
 }
@@ -444,7 +446,7 @@ const UNSUPPORTED: Readonly<Record<string, Check>> = {
   continuous_batching_config: unsupported("there is no continuous batching: a batch is answered together"),
   prefill_chunk_size: unsupported("long prompts are read in pieces as it is, and the pieces change nothing"),
 
-  decoder_start_token_id: unsupported("it is the language model's: text_config.decoder_start_token_id"),
+  decoder_start_token_id: unsupported("it is the language model's own, text_config.decoder_start_token_id"),
   decoder_input_ids: unsupported("answers begin with decoder_start_token_id alone; forward() takes them"),
   generation_config: unsupported("give its fields as options: generate({ ...inputs, ...generation_config })"),
   custom_generate: unsupported("there is no code from the Hub; logits_processor and stopping_criteria take functions"),
@@ -480,6 +482,9 @@ export function refuseUnknownOptions(given: object, alsoKnown: readonly string[]
 export function decodingConfig(options: GenerationOptions, setting: GenerationSetting): GenerationConfig {
   refuseUnknownOptions(options);
   const given = new Map(Object.entries(options).filter(([, value]) => value !== undefined && value !== null));
+  // As text_config has it, it may be given; without a decoder of its own a model makes nothing of it, as in HF.
+  const start = setting.decoder_start_token_id ?? given.get("decoder_start_token_id");
+  if (given.get("decoder_start_token_id") === start) given.delete("decoder_start_token_id");
   for (const [name, value] of given) {
     const check = Object.hasOwn(OPTIONS, name) ? OPTIONS[name as keyof GenerationOptions] : UNSUPPORTED[name];
     check(name, value, setting.vocabulary);
