@@ -34,10 +34,12 @@ from transformers import (
     InstructBlipProcessor,
     InstructBlipVideoConfig,
     InstructBlipVideoForConditionalGeneration,
+    InstructBlipVideoProcessor,
     LlamaConfig,
     LlamaTokenizer,
     OPTConfig,
     PreTrainedTokenizerFast,
+    ProcessorMixin,
     T5Config,
     T5Tokenizer,
 )
@@ -529,7 +531,7 @@ def named_spec(name):
 
 
 def random_spec(rng, backbones):
-    """A spec with every size and every choice drawn from `rng`."""
+    """A spec with every size and every choice drawn from `rng`: InstructBLIP's, more often than not, or a sibling's."""
     spec = copy.deepcopy(DEFAULTS)
 
     def pick(*options):
@@ -583,7 +585,27 @@ def random_spec(rng, backbones):
     spec["logit_scale"] = 3.2 + 1.6 * float(rng.random())
     spec["byte_scale"] = pick(0.4, 0.4, 0.4, 1.0)
     spec.update(backbone.draw_more(pick, chance))
+    spec.update(draw_sibling(spec, pick, between, chance))
     return spec
+
+
+def draw_sibling(spec, pick, between, chance):
+    """What a random spec has besides, or otherwise, if it is not plain InstructBLIP's."""
+    model = pick(*["instructblip"] * 6, *["blip-2"] * 3, *["instructblipvideo"] * 2)
+    more = {} if model == "instructblip" else {"model": model}
+    if model == "blip-2":
+        more["qformer"] = {**spec["qformer"], "use_qformer_text_input": chance(0.3)}
+    if model == "instructblipvideo":
+        more["frames"] = between(1, 5)
+        more["modes"] = [pick("RGB", "RGB", "RGBA", "L") for _ in range(more["frames"] * len(spec["prompts"]))]
+        more["num_query_tokens"] = pick(1, 2, 5, 8)  # of each frame: OPT has no positions for many more
+    if chance(0.3):
+        size = spec["vision"]["image_size"]
+        more["pixels"] = [between(spec["vision"]["patch_size"], size + size // 2 + 20) for _ in range(2)]
+    narrow = spec["text"].get("word_embed_proj_dim")  # features do not fit in front of embeddings of another width
+    if chance(0.2) and not narrow and spec["position_room"] is None:
+        more["legacy"] = True
+    return more
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -703,7 +725,7 @@ class OPT:
         width = heads * head_dim
         return {
             "hidden_size": width, "num_attention_heads": heads, "ffn_dim": between(9, 90),
-            "num_hidden_layers": between(1, 3), "max_position_embeddings": between(110, 200),
+            "num_hidden_layers": between(1, 3), "max_position_embeddings": between(140, 200),
             "activation_function": pick("relu", "relu", "gelu", "silu"), "do_layer_norm_before": chance(0.6),
             "word_embed_proj_dim": width // 2 if chance(0.3) else None, "enable_bias": chance(0.7),
             "layer_norm_elementwise_affine": chance(0.7), "_remove_final_layer_norm": chance(0.3),
@@ -798,6 +820,30 @@ class VideoProcessor:
     def batch_decode(self, *arguments, **options):
         return self.tokenizer.batch_decode(*arguments, **options)
 
+    def __call__(self, images, text, **options):
+        """Hugging Face's own class on these parts, for four frames a video: `images` [B][4]. Made by hand, without torchvision."""
+        frames = FramesProcessor(self.image_processor)
+        processor = InstructBlipVideoProcessor.__new__(InstructBlipVideoProcessor)
+        check, ProcessorMixin.__init__ = ProcessorMixin.__init__, lambda self, *parts: None
+        try:
+            processor.__init__(frames, self.tokenizer, self.qformer_tokenizer, num_query_tokens=self.num_query_tokens)
+        finally:
+            ProcessorMixin.__init__ = check
+        processor.video_processor, processor.tokenizer = frames, self.tokenizer
+        processor.qformer_tokenizer = self.qformer_tokenizer
+        return processor(images=images, text=text, **options)
+
+
+@dataclass
+class FramesProcessor:
+    """A video processor that gives PIL's pixels, frame by frame."""
+
+    image_processor: BlipImageProcessorPil
+    model_input_names = ("pixel_values",)
+
+    def __call__(self, videos, return_tensors=None):
+        return {"pixel_values": [np.stack(self.image_processor(frames)["pixel_values"]) for frames in videos]}
+
 
 class InstructBlipVideo(InstructBlip):
     """InstructBLIP for videos."""
@@ -814,6 +860,9 @@ class InstructBlipVideo(InstructBlip):
     @staticmethod
     def load_processor(folder):
         about = json.loads((folder / "processor_config.json").read_text())
+        if "video_processor" not in about:
+            about["video_processor"] = json.loads((folder / VIDEO_FILE).read_text())
+            about["video_processor"].pop("processor_class")
         return VideoProcessor(
             BlipImageProcessorPil(**about["video_processor"]),
             AutoTokenizer.from_pretrained(folder),
@@ -827,6 +876,7 @@ class InstructBlipVideo(InstructBlip):
         return model.get_video_features(**{name: inputs[name] for name in names}, **options)
 
 
+VIDEO_FILE = "video_preprocessor_config.json"  # transformers 4's
 MODELS = {"instructblip": InstructBlip, "blip-2": Blip2, "instructblipvideo": InstructBlipVideo}
 
 
@@ -842,7 +892,8 @@ def forward(model, inputs, *, options, **more):
     if placeholder_of(model) is not None:
         return model(**inputs, **options, **more, use_cache=False)
     outputs, embedded = concatenate(model, inputs, options)
-    outputs.logits = model.language_model(**embedded, **more, use_cache=False).logits
+    answered = model.language_model(**embedded, **more, use_cache=False)
+    outputs.language_model_outputs, outputs.logits, outputs.loss = answered, answered.logits, answered.get("loss")
     return outputs
 
 
@@ -1095,10 +1146,12 @@ def respell_processor(spec, folder):
         return
 
     processor = json.loads((folder / "processor_config.json").read_text())
-    images = processor.pop("image_processor")
-    edit(folder / "preprocessor_config.json", lambda new: new.update(images, processor_class="InstructBlipProcessor"))
-    edit(folder / "processor_config.json", lambda old: old.pop("image_processor"))
-    for place in (folder, folder / "qformer_tokenizer"):
+    pixels, file = "image_processor", "preprocessor_config.json"
+    if "video_processor" in processor:
+        pixels, file = "video_processor", VIDEO_FILE
+    edit(folder / file, lambda new: new.update(processor[pixels], processor_class=processor["processor_class"]))
+    edit(folder / "processor_config.json", lambda old: old.pop(pixels))
+    for place in (folder, *folder.glob("qformer_tokenizer")):
         config = json.loads((place / "tokenizer_config.json").read_text())
         config.pop("backend")
         if config["tokenizer_class"] == "TokenizersBackend":

@@ -34,12 +34,17 @@ from transformers import AddedToken
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 import composites
+import decoding
+import likelihood
+import processor_calls
+import states
 
 NAMED_SEED = 1
 ATTEMPTS = 200
 MIN_MARGIN = 1e-3  # below this an honest f32 implementation may pick another token
 LOGIT_STD = (1.5, 6.0)  # outside, a golden says too little or saturates
 DEFAULT_NEW_TOKENS = 20  # what generate() does when no maximum is given
+SINGLES = 3  # options that live parity asks of a composite by themselves
 DECODER_INPUTS = 6  # tokens of the answer that forward() is given, if the language model has a decoder
 TOLERANCE = 1e-4  # of verify, on logits, as a part of their standard deviation: other processors sum in another order
 
@@ -143,39 +148,6 @@ def answer(processor, sequences):
     return processor.batch_decode(rows, skip_special_tokens=True)
 
 
-def draw_call(rng, ids):
-    """Decoding options drawn at random, without sampling. `ids` are ordinary token ids to forbid."""
-    def some(chance):
-        return rng.random() < chance
-
-    def pick(*values):
-        return values[int(rng.integers(len(values)))]
-
-    beams = pick(1, 1, 2, 3, 4, 5)
-    kwargs = {"max_new_tokens": int(rng.integers(3, 11)), "do_sample": False, "num_beams": beams}
-    if beams > 1:
-        kwargs["length_penalty"] = pick(1.0, 0.0, -1.0, 2.0)
-        kwargs["early_stopping"] = pick(False, True, "never")
-        kwargs["num_return_sequences"] = int(rng.integers(1, beams + 1))
-    if some(0.5):
-        kwargs["repetition_penalty"] = pick(0.8, 1.2, 1.5)
-    if some(0.3):
-        kwargs["no_repeat_ngram_size"] = pick(1, 2, 3)
-    if some(0.3):
-        kwargs["min_new_tokens"] = int(rng.integers(1, 4))
-    if some(0.3):
-        kwargs["suppress_tokens"] = [int(i) for i in rng.choice(ids, 3, replace=False)]
-    if some(0.2):
-        kwargs["bad_words_ids"] = [[int(i)] for i in rng.choice(ids, 2, replace=False)]
-    if some(0.2):
-        kwargs["forced_eos_token_id"] = int(rng.choice(ids))
-    # Where another option has forbidden the end, transformers adds infinity to minus infinity and chooses the NaN.
-    forbids = {"no_repeat_ngram_size", "min_new_tokens", "suppress_tokens", "bad_words_ids", "forced_eos_token_id"}
-    if some(0.4) and not forbids & kwargs.keys():
-        kwargs["exponential_decay_length_penalty"] = [1, 1.5]
-    return kwargs
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Choosing weights and an end of sequence
 
@@ -215,7 +187,8 @@ class Unsettled(RuntimeError):
 def settle(composite, rng):
     """Redraws the weights until greedy decoding is clear-cut, then sets text_config's eos as the spec wants it.
 
-    Returns the generate() calls to record, the greedy path they go along, and how many redraws it took.
+    Returns the generate() calls to record, the greedy path they go along, how many redraws it took, and what decoding
+    options may be drawn for.
     """
     model, spec, inputs = composite.model, composite.spec, composite.inputs()
     text_config, tokenizer = model.config.text_config, composite.processor.tokenizer
@@ -251,9 +224,94 @@ def settle(composite, rng):
         calls["no_prompt"] = {"max_new_tokens": 6}
     if spec.get("legacy"):
         calls["min_length"] = {"max_length": prompt_length + 11, "min_length": prompt_length + 8}
-    for i in range(spec.get("drawn_calls", 0)):
-        calls[f"drawn_{i}"] = draw_call(rng, unreached)
-    return calls, path, attempt
+    setting = decoding.Setting(
+        path=path.tolist(), texts=[[tokenizer.decode([token]) for token in row] for row in path.tolist()],
+        unreached=unreached, eos=eos, prompt_length=prompt_length,
+        vocabulary=model.language_model.lm_head.out_features,
+    )
+    return calls, path, attempt, setting
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What live parity asks besides
+
+
+def draw_questions(rng, composite, setting):
+    """What the composite of a random spec is asked besides a golden's questions: `asked` of golden.json."""
+    spec, model, inputs = composite.spec, composite.model, composite.inputs()
+    asked = spec["asked"]
+    calls = decoding.draw_calls(
+        rng, model, composite.processor, inputs, composites.options_of(spec), setting, **asked["decoding"]
+    )
+    # Features wider than the embeddings are scattered across rows, so that a batch is not its rows (ranking/make.py).
+    narrow = spec["text"].get("word_embed_proj_dim")
+    candidates = None
+    if len(spec["prompts"]) == 1 or not narrow:
+        ordinary = composites.placeholder_of(model) or setting.vocabulary  # the placeholder is the tokenizer's last id
+        candidates = likelihood.draw_candidates(len(spec["prompts"]), ordinary, rng, count=4, longest=5)
+    beams, tokens = int(rng.integers(2, 5)), [int(n) for n in rng.integers(2, 5, 2)]
+    return {
+        "calls": calls,
+        "labels": draw_labels(rng, composite, setting, inputs),
+        "states": {
+            "greedy_states": {"max_new_tokens": tokens[0]}, "beams_states": {"max_new_tokens": tokens[1], "num_beams": beams}
+        },
+        "candidates": candidates,
+        "processor": [processor_calls.draw_call(rng, spec) for _ in range(asked["processor"])],
+    }
+
+
+def draw_labels(rng, composite, setting, inputs):
+    """[B][T] labels of which some do not count: of a decoder of its own an answer, else image, prompt and padding too."""
+    spec, text_config = composite.spec, composite.model.config.text_config
+    if text_config.is_encoder_decoder:
+        shape = len(spec["prompts"]), int(rng.integers(3, 8))
+        labels = torch.from_numpy(rng.integers(3, setting.vocabulary, shape))
+        dropped = rng.random(shape) < 0.3
+        dropped[0, 0] = False
+    else:
+        labels, mask = inputs["input_ids"].clone(), inputs["attention_mask"]
+        image = labels == (-1 if spec.get("legacy") else composites.placeholder_of(composite.model))
+        dropped = (rng.random(labels.shape) < 0.4) | (mask == 0).numpy() | image.numpy()
+        dropped[0, int(mask[0].nonzero().max())] = False
+        if spec.get("legacy"):  # image features stand in front
+            in_front = spec["num_query_tokens"] * spec.get("frames", 1)
+            labels = torch.nn.functional.pad(labels, (in_front, 0))
+            dropped = np.pad(dropped, ((0, 0), (in_front, 0)), constant_values=True)
+    labels[torch.from_numpy(np.asarray(dropped))] = states.IGNORED
+    return labels.tolist()
+
+
+@torch.no_grad()
+def record_answers(model, processor, inputs, options, files, asked):
+    """What Hugging Face answers to `asked`, as tensors by name."""
+    tensors = {}
+    for call, kwargs in asked["calls"].items():
+        torch.manual_seed(0)
+        tensors |= decoding.record(model, processor, inputs, options, call, kwargs)
+    labels, more = torch.tensor(asked["labels"]), {}
+    text_config = model.config.text_config
+    if text_config.is_encoder_decoder and text_config.pad_token_id is None:  # else Hugging Face shifts the labels itself
+        shifted = labels.roll(1, 1)
+        shifted[:, 0] = text_config.decoder_start_token_id
+        more["decoder_input_ids"] = shifted.masked_fill(shifted == states.IGNORED, 0)
+        tensors["states.decoder_input_ids"] = more["decoder_input_ids"]
+    tensors |= prefixed("states", states.record_forward(model, inputs, options, labels, **more))
+    for call, kwargs in asked["states"].items():
+        tensors |= prefixed("states", states.record_generate(model, inputs, options, call, kwargs))
+    if asked["candidates"]:
+        sums = [
+            [likelihood.nll(model, inputs, b, ids, options) for ids in row] for b, row in enumerate(asked["candidates"])
+        ]
+        tensors["ranking.sums"] = torch.tensor(sums, dtype=torch.float32)
+    for i, call in enumerate(asked["processor"]):
+        tensors |= prefixed(f"processor.{i}", processor_calls.record(processor, files, call))
+    return tensors
+
+
+def prefixed(name, tensors):
+    """The same tensors under longer names."""
+    return {f"{name}.{key}": tensor for key, tensor in tensors.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -277,7 +335,7 @@ def make_golden(folder, name, spec, seed):
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     composite = composites.build(spec, rng, folder)
-    calls, path, draws = settle(composite, rng)
+    calls, path, draws, setting = settle(composite, rng)
     composites.write_model(composite, folder)
     pictures = []
     for i, picture in enumerate(composite.pictures):
@@ -300,6 +358,16 @@ def make_golden(folder, name, spec, seed):
     ]
     reloaded_path, margin, deviation = explore(model, inputs, options)
     assert torch.equal(reloaded_path, path), f"{folder}: the files do not say what the model in memory was"
+    asked = {}
+    if "asked" in spec:
+        asked = draw_questions(rng, composites.Composite(spec, model, processor, composite.pictures), setting)
+        files = [folder / file for file in pictures]
+        answers = record_answers(model, processor, inputs, options, files, asked)
+        tensors |= answers
+        for call, kwargs in asked["calls"].items():
+            rows = answers.get(f"{call}.sequences", torch.zeros(0, 0))
+            generations.append({"name": call, "kwargs": kwargs, "answers": answer(processor, rows)})
+        asked["calls"] = list(asked["calls"])
 
     stored, same_as, seen = {}, {}, {}
     for key, tensor in tensors.items():
@@ -320,7 +388,7 @@ def make_golden(folder, name, spec, seed):
         **({"options": options} if options else {}),
         "min_margin": margin, "logits_std": deviation, "generations": generations,
         "model_sha256": {file: sha256(folder / file) for file in weights},
-        "modules": order, "same_as": same_as,
+        "modules": order, "same_as": same_as, **({"asked": asked} if asked else {}),
     }
     # One metadata key only: safetensors writes several in an order that changes from run to run.
     metadata = {"golden": json.dumps({"seed": seed, "versions": versions, "model_sha256": about["model_sha256"]})}
@@ -338,16 +406,22 @@ def make_named(out, names):
         make_golden(out / name, name, composites.named_spec(name), [NAMED_SEED, zlib.crc32(name.encode())])
 
 
-def make_random(out, seed, count, backbones):
-    for i in range(count):
-        name = f"random_{seed}_{i}"
+def make_random(out, seed, skip, count, backbones):
+    """Goldens number `skip` … of a seed, each with SINGLES other options by themselves and some combinations."""
+    options = sorted(decoding.alone())
+    for i in range(skip, skip + count):
+        name = f"random_{seed}_{i:03}"
         for redraw in itertools.count():
             spec = composites.random_spec(np.random.default_rng([seed, i, 2 * redraw]), backbones)
-            spec["drawn_calls"] = 3
+            singles = [options[(seed + i * SINGLES + n) % len(options)] for n in range(SINGLES)]
+            if redraw < ATTEMPTS and not all(decoding.suits(option, spec) for option in singles):
+                continue
+            singles = [option for option in singles if decoding.suits(option, spec)]  # if no backbone that can may be drawn
+            spec["asked"] = {"decoding": {"singles": singles, "combinations": 2, "samplings": 1}, "processor": 3}
             try:
                 make_golden(out / name, name, spec, [seed, i, 2 * redraw + 1])
                 break
-            except Unsettled as error:
+            except (Unsettled, decoding.Unclear) as error:
                 note(f"{out / name}: {error}; drawing another")
 
 
@@ -371,10 +445,14 @@ def verify_golden(folder, remake):
     tensors = {**inputs, **start, **tensors}
     if order != about["modules"]:
         complaints.append("modules run in another order")
-    calls = {call["name"]: call["kwargs"] for call in about["generations"]}
+    calls, asked = {call["name"]: call["kwargs"] for call in about["generations"]}, about.get("asked")
+    if asked:
+        asked["calls"] = {call: calls.pop(call) for call in asked["calls"]}
+        tensors |= record_answers(model, processor, inputs, options, [folder / file for file in about["pictures"]], asked)
     tensors |= record_calls(model, inputs, options, calls)
     for generation in about["generations"]:
-        if answer(processor, tensors[f"{generation['name']}.sequences"]) != generation["answers"]:
+        rows = tensors.get(f"{generation['name']}.sequences", torch.zeros(0, 0))
+        if answer(processor, rows) != generation["answers"]:
             complaints.append(f"{generation['name']}: other answers")
     expected = {key: stored[about["same_as"].get(key, key)] for key in [*stored, *about["same_as"]]}
     if expected.keys() != tensors.keys():
@@ -507,6 +585,7 @@ def main():
     siblings.add_argument("--only", choices=list(composites.SIBLINGS), nargs="+", help="only these")
     drawn = commands.add_parser("random", help="draw fresh composites and make their goldens")
     drawn.add_argument("--seed", type=int, required=True)
+    drawn.add_argument("--skip", type=int, default=0, help="leave out so many of the seed's first")
     drawn.add_argument("--count", type=int, default=1)
     drawn.add_argument("--out", type=Path, required=True, help="folder for the golden folders")
     drawn.add_argument("--backbone", action="append", choices=composites.BACKBONES, help="default: any")
@@ -526,7 +605,7 @@ def main():
     elif arguments.command == "siblings":
         make_named(arguments.out, arguments.only or composites.SIBLINGS)
     elif arguments.command == "random":
-        make_random(arguments.out, arguments.seed, arguments.count, arguments.backbone or list(composites.BACKBONES))
+        make_random(arguments.out, arguments.seed, arguments.skip, arguments.count, arguments.backbone or list(composites.BACKBONES))
     elif arguments.command == "saved":
         sys.exit(0 if compare_all_saved(arguments.root) else 1)
     elif not verify(arguments.root, arguments.remake):

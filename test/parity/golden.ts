@@ -14,6 +14,7 @@ import {
   InstructBlipVideoProcessor,
   traceOutputs,
 } from "../../src/index.node.ts";
+import type { GenerateOutput } from "../../src/instructblip/generation/output.ts";
 import type { ModelInputs, QFormerInputs } from "../../src/instructblip/inputs.ts";
 import type { Device } from "../../src/tensor/device.ts";
 import { SafetensorsFile } from "../../src/tensor/safetensors.ts";
@@ -21,6 +22,7 @@ import { FileSource } from "../../src/tensor/source.node.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { compare } from "../compare.ts";
 import { TOLERANCES, type Tolerance } from "../tolerances.ts";
+import { type Asked, compareAsked, compareSteps, ready } from "./asked.ts";
 
 /** One comparison: how much of the tolerance was used. Above 1, or with a note, it failed. */
 export interface ParityRow {
@@ -34,11 +36,17 @@ export interface ParityRow {
     | "logits"
     | "tokens"
     | "scores"
-    | "text";
+    | "text"
+    | "states"
+    | "loss"
+    | "ranking"
+    | "processor";
   readonly name: string;
   readonly share: number;
   readonly maxAbs: number;
   readonly nmse: number;
+  /** Ids and texts, of which nothing but equality will do. */
+  readonly exact?: true;
   /** What differs, where numbers do not say it. */
   readonly note?: string;
 }
@@ -46,10 +54,11 @@ export interface ParityRow {
 interface Generation {
   readonly name: string;
   readonly kwargs: Record<string, unknown>;
+  /** None where tokens are drawn, of which the scores are compared. */
   readonly answers: readonly string[];
 }
 
-interface GoldenJson {
+export interface GoldenJson {
   readonly description: string;
   readonly prompts: readonly string[];
   readonly pictures: readonly string[];
@@ -66,7 +75,11 @@ interface GoldenJson {
     readonly frames?: number;
     /** Prompts have no placeholders; image features stand in front of them. */
     readonly legacy?: boolean;
+    /** Absent: InstructBLIP. */
+    readonly model?: string;
   };
+  /** What live parity asks besides. */
+  readonly asked?: Asked;
 }
 
 /** Without placeholders, PyTorch embeds the text alone, and we something in the features' place besides. */
@@ -103,6 +116,15 @@ export class Golden {
     return this.#file.tensors.has(this.json.same_as[name] ?? name);
   }
 
+  /** Of every tensor whose name begins so, those stored under another name too. */
+  names(prefix: string): string[] {
+    return [...this.#file.tensors.keys(), ...Object.keys(this.json.same_as)].filter((name) => name.startsWith(prefix));
+  }
+
+  isFloat(name: string): boolean {
+    return this.#file.tensors.get(this.json.same_as[name] ?? name)?.dtype === "f32";
+  }
+
   async floats(name: string): Promise<{ data: Float32Array; shape: readonly number[] }> {
     const key = this.json.same_as[name] ?? name;
     const bytes = await this.#file.read(key);
@@ -122,41 +144,39 @@ export class Golden {
   }
 }
 
-/** Runs every stage on `device` and gives a row for each comparison. */
-export async function climb(golden: Golden, device: Device): Promise<ParityRow[]> {
-  const rows: ParityRow[] = [];
-  const numbers = (
+/** Collects comparisons. */
+export class Comparisons {
+  readonly rows: ParityRow[] = [];
+
+  numbers(
     stage: ParityRow["stage"],
     name: string,
     actual: ArrayLike<number>,
     expected: ArrayLike<number>,
     tolerance: Tolerance,
-  ) => {
+  ): void {
     try {
-      rows.push({ stage, name, ...compare(actual, expected, tolerance, name) });
+      this.rows.push({ stage, name, ...compare(actual, expected, tolerance, name) });
     } catch (error) {
-      rows.push({
-        stage,
-        name,
-        share: Number.POSITIVE_INFINITY,
-        maxAbs: Number.NaN,
-        nmse: Number.NaN,
-        note: (error as Error).message,
-      });
+      this.fail(stage, name, (error as Error).message);
     }
-  };
-  const equal = (stage: ParityRow["stage"], name: string, actual: unknown, expected: unknown) => {
-    const [a, e] = [JSON.stringify(actual), JSON.stringify(expected)];
-    rows.push({
-      stage,
-      name,
-      share: a === e ? 0 : Number.POSITIVE_INFINITY,
-      maxAbs: 0,
-      nmse: 0,
-      ...(a === e ? {} : { note: `got ${a}, expected ${e}` }),
-    });
-  };
+  }
 
+  equal(stage: ParityRow["stage"], name: string, actual: unknown, expected: unknown): void {
+    const [a, e] = [JSON.stringify(actual), JSON.stringify(expected)];
+    if (a === e) this.rows.push({ stage, name, share: 0, maxAbs: 0, nmse: 0, exact: true });
+    else this.fail(stage, name, `got ${a}, expected ${e}`);
+  }
+
+  /** What could not even be compared. */
+  fail(stage: ParityRow["stage"], name: string, note: string): void {
+    this.rows.push({ stage, name, share: Number.POSITIVE_INFINITY, maxAbs: Number.NaN, nmse: Number.NaN, note });
+  }
+}
+
+/** Runs every stage on `device` and gives a row for each comparison. */
+export async function climb(golden: Golden, device: Device): Promise<ParityRow[]> {
+  const found = new Comparisons();
   const { prompts, pictures, generations, modules, spec, options } = golden.json;
   const { frames, legacy = false } = spec;
   const files = pictures.map((file) => join(golden.folder, file));
@@ -170,14 +190,14 @@ export async function climb(golden: Golden, device: Device): Promise<ParityRow[]
     made = await processor({ ...request, images: files });
   }
   const pixel_values = await golden.floats("pixel_values");
-  numbers("image", "pixel_values", made.pixel_values!.data, pixel_values.data, TOLERANCES.pixels);
+  found.numbers("image", "pixel_values", made.pixel_values!.data, pixel_values.data, TOLERANCES.pixels);
   // Processors put placeholders into every prompt, and for four frames of a video whatever they are given.
   const asProcessed = !legacy && (frames === undefined || frames === 4);
   const ids: Record<string, number[][]> = {};
   for (const name of ["qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask"] as const) {
     if (!golden.has(name)) continue; // BLIP-2 has one tokenizer
     ids[name] = await golden.rows(name);
-    if (asProcessed) equal("ids", name, made[name], ids[name]);
+    if (asProcessed) found.equal("ids", name, made[name], ids[name]);
   }
 
   // From here on PyTorch's own inputs, so that a tokenizer's mistake does not spread.
@@ -209,19 +229,12 @@ export async function climb(golden: Golden, device: Device): Promise<ParityRow[]
       const ours = outputs.get(path);
       if (!theirs) continue;
       if (!ours) {
-        rows.push({
-          stage: "module",
-          name: path,
-          share: Number.POSITIVE_INFINITY,
-          maxAbs: 0,
-          nmse: 0,
-          note: "our model does not have this module",
-        });
+        found.fail("module", path, "our model does not have this module");
         continue;
       }
       // PyTorch looks positions up once and broadcasts over the batch.
       const data = path.endsWith("position_embeddings") ? ours.data.subarray(0, theirs.length) : ours.data;
-      numbers("module", path, data, theirs, TOLERANCES.module);
+      found.numbers("module", path, data, theirs, TOLERANCES.module);
     }
 
     const output = await model.forward(inputs);
@@ -232,34 +245,50 @@ export async function climb(golden: Golden, device: Device): Promise<ParityRow[]
       ["logits", "logits", output.logits],
     ] as const;
     for (const [stage, name, tensor] of free) {
-      numbers(stage, name, await tensor.read(), (await golden.floats(name)).data, TOLERANCES.free_running);
+      found.numbers(stage, name, await tensor.read(), (await golden.floats(name)).data, TOLERANCES.free_running);
       tensor.dispose();
     }
 
     for (const { name, kwargs, answers } of generations) {
       const { decoder_input_ids: _, ...all } = inputs as typeof inputs & { decoder_input_ids?: number[][] };
       const prompt = name === "no_prompt" ? { pixel_values, ...options } : all;
-      const output = await model.generate({ ...prompt, ...kwargs, return_dict_in_generate: true });
-      const theirs = await golden.rows(`${name}.sequences`);
-      equal("tokens", name, output.sequences, theirs);
-      const scores = `${name}.sequences_scores`;
-      if (golden.has(scores)) {
-        // The bar holds for sums of log-probabilities; a negative length penalty multiplies these, errors and all.
-        const longest =
-          Math.max(...theirs.map((row) => row.length)) -
-          (spec.backbone === "t5" ? 1 : legacy ? 0 : inputs.input_ids[0].length);
-        const factor = Math.max(1, longest ** -Number(kwargs.length_penalty ?? 1));
-        const tolerance = { abs: TOLERANCES.beam_scores.abs * factor };
-        numbers("scores", scores, output.sequences_scores ?? [], (await golden.floats(scores)).data, tolerance);
+      const call = {
+        ...prompt,
+        ...ready(kwargs, model.language_model.vocabulary, processor.tokenizer),
+        return_dict_in_generate: true,
+      } as const;
+      let output: GenerateOutput;
+      try {
+        output = await model.generate(call);
+      } catch (error) {
+        found.fail("tokens", name, (error as Error).message);
+        continue;
       }
-      // Beams of a model without any end id are filled with -1, which no tokenizer reads.
-      const rows = theirs.map((row) => row.filter((id) => id >= 0));
-      equal("text", name, processor.batch_decode(rows, { skip_special_tokens: true }), answers);
+      if (golden.has(`${name}.sequences`)) {
+        const theirs = await golden.rows(`${name}.sequences`);
+        found.equal("tokens", name, output.sequences, theirs);
+        const scores = `${name}.sequences_scores`;
+        if (golden.has(scores)) {
+          // The bar holds for sums of log-probabilities; a negative length penalty multiplies these, errors and all.
+          const longest =
+            Math.max(...theirs.map((row) => row.length)) -
+            (spec.backbone === "t5" ? 1 : legacy ? 0 : inputs.input_ids[0].length);
+          const factor = Math.max(1, longest ** -Number(kwargs.length_penalty ?? 1));
+          const tolerance = { abs: TOLERANCES.beam_scores.abs * factor };
+          found.numbers("scores", scores, output.sequences_scores ?? [], (await golden.floats(scores)).data, tolerance);
+        }
+        // Beams of a model without any end id are filled with -1, which no tokenizer reads.
+        const rows = theirs.map((row) => row.filter((id) => id >= 0));
+        found.equal("text", name, processor.batch_decode(rows, { skip_special_tokens: true }), answers);
+      }
+      if (kwargs.output_scores) await compareSteps(golden, found, `${name}.scores`, output.scores);
+      if (kwargs.output_logits) await compareSteps(golden, found, `${name}.logits`, output.logits);
     }
+    await compareAsked(golden, found, model, inputs);
   } finally {
     model.dispose();
   }
-  return rows;
+  return found.rows;
 }
 
 /** The rows that failed, in words. */

@@ -1,6 +1,7 @@
 /**
- * `npm run parity`: draws fresh random composites with PyTorch, runs them here, and prints a table module by module with
- * the share of each tolerance that was used. Every run takes a new seed unless one is given.
+ * `npm run parity`: draws fresh random composites with PyTorch, and what they are asked, runs them here, and prints a table
+ * with a row for every kind of comparison and the share of its tolerance that was used. Every run takes a new seed unless
+ * one is given; a composite is its seed and its number, so that one by itself is the same as among others.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -10,18 +11,21 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Device, openDevice } from "../../src/index.node.ts";
-import { climb, failures, Golden, type ParityRow } from "./golden.ts";
+import { coverageOf, FULL_RUN } from "./coverage.ts";
+import { climb, failures, Golden, type GoldenJson, type ParityRow } from "./golden.ts";
 import { saveCopies } from "./saved.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const requirements = join(root, "test/golden/requirements.txt");
 const HELP = `usage: npm run parity -- [options]
 
-Draws random InstructBLIPs with PyTorch and compares every module, the logits and the generated tokens. Then saves each
-and has transformers load the copy.
+Draws random InstructBLIPs, BLIP-2s and InstructBLIP-Videos with PyTorch and compares every module, the logits, states
+and attention maps, losses, the tokens of drawn decoding options, the costs of candidates, and drawn calls of the
+processor. Then saves each and has transformers load the copy. A run of ${FULL_RUN} or more fails if it has missed an option.
 
   --count N     composites to draw (default 8)
   --seed N      seed of the drawing (default: the clock)
+  --skip K      leave out the seed's first K (default 0)
   --goldens     compare the committed goldens instead; needs no Python
   --modules     print a row for every module, not one for every kind of module
   --summary     print one row for all modules of a part
@@ -35,6 +39,7 @@ async function main(): Promise<number> {
     options: {
       count: { type: "string", default: "8" },
       seed: { type: "string" },
+      skip: { type: "string", default: "0" },
       goldens: { type: "boolean", default: false },
       modules: { type: "boolean", default: false },
       summary: { type: "boolean", default: false },
@@ -61,6 +66,8 @@ async function main(): Promise<number> {
         "random",
         "--seed",
         seed,
+        "--skip",
+        values.skip,
         "--count",
         values.count,
         "--out",
@@ -71,17 +78,25 @@ async function main(): Promise<number> {
     const device = await openDevice();
     console.log(`adapter ${device.caps.description}${values.goldens ? "" : `, seed ${seed}`}`);
     const rows: NamedRow[] = [];
+    const drawn: GoldenJson[] = [];
     const names = (await readdir(folder)).filter((name) => existsSync(join(folder, name, "golden.json"))).sort();
-    for (const name of names) {
+    for (const [i, name] of names.entries()) {
+      progress(`${i + 1} of ${names.length}: ${name}`);
       const golden = await Golden.open(join(folder, name));
       const climbed = await climb(golden, device);
       await golden.close();
+      drawn.push(golden.json);
+      progress("");
       rows.push(...climbed.map((row) => ({ golden: name, ...row })));
       const failed = failures(climbed);
       console.log(
         `${failed.length ? "FAIL" : "ok  "} ${name}: ${climbed.length} comparisons, smallest greedy margin ${golden.json.min_margin.toPrecision(2)}`,
       );
       for (const line of failed) console.log(`       ${line.slice(0, 400)}`);
+      const number = name.match(/^random_\d+_(\d+)$/)?.[1];
+      if (failed.length && number) {
+        console.log(`       again: npm run parity -- --seed ${seed} --skip ${Number(number)} --count 1`);
+      }
     }
     console.log(`\n${table(rows, values.modules ? everyModule : values.summary ? part : kindOfModule)}`);
     if (values.json)
@@ -90,7 +105,12 @@ async function main(): Promise<number> {
     device.destroy();
     const failed = rows.filter((row) => !(row.share <= 1)).length;
     console.log(`\n${names.length} composites, ${rows.length} comparisons, ${failed} failed`);
-    return failed || !loads ? 1 : 0;
+    if (values.goldens) return failed ? 1 : 0;
+    const { lines, missing } = coverageOf(drawn);
+    for (const line of lines) console.log(line);
+    const lacks = names.length >= FULL_RUN && missing.length > 0;
+    if (lacks) console.log(`never drawn: ${missing.join(", ")}`);
+    return failed || !loads || lacks ? 1 : 0;
   } finally {
     if (!values.goldens && values.keep) console.log(`kept ${folder}`);
     else if (!values.goldens) await rm(folder, { recursive: true, force: true });
@@ -108,10 +128,26 @@ type NamedRow = ParityRow & { golden: string };
 
 const everyModule = (row: NamedRow) => `${row.golden} ${row.name}`;
 
-/** Layers of one stack count as one kind. */
-const kindOfModule = (row: NamedRow) => row.name.replace(/\.\d+\b/g, ".*").replace(/#\d+$/, "");
+/** Layers of one stack count as one kind, and so do drawn calls. */
+const kindOfModule = (row: NamedRow) =>
+  row.name
+    .replace(/^single_\w+/, "one option")
+    .replace(/^(drawn|sampled)_\d+/, "some options")
+    .replace(/^(\w+_states)(\.\w+)(\.\d+)+/, "$1$2.*")
+    .replace(/\.\d+\b/g, ".*")
+    .replace(/#\d+$/, "");
 
-const part = (row: NamedRow) => (row.stage === "module" ? `every module of ${row.name.split(".")[0]}` : row.name);
+/** What is being done, on a terminal; nothing takes it away again. */
+function progress(line: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${line}`);
+}
+
+/** Modules, states and maps of a part count as one kind. */
+function part(row: NamedRow): string {
+  const [first] = row.name.split(".");
+  if (row.stage === "module") return `every module of ${first}`;
+  return row.stage === "states" ? `every state and map of ${first.replace(", others", "")}` : kindOfModule(row);
+}
 
 /** The worst row of every group, in the order they come. */
 function table(rows: readonly NamedRow[], groupOf: (row: NamedRow) => string): string {
@@ -127,10 +163,9 @@ function table(rows: readonly NamedRow[], groupOf: (row: NamedRow) => string): s
   const line = (key: string, n: string, nmse: string, abs: string, share: string) =>
     `${key.padEnd(width)}  ${n.padStart(5)}  ${nmse.padStart(9)}  ${abs.padStart(9)}  ${share.padStart(9)}`;
   const body = [...kinds].map(([key, { row, count }]) => {
-    const exact = ["ids", "tokens", "text"].includes(row.stage);
-    const number = (x: number) => (exact ? "equal" : x.toExponential(1));
+    const number = (x: number) => (row.exact ? "equal" : x.toExponential(1));
     const share =
-      row.share === Number.POSITIVE_INFINITY ? "FAILED" : exact ? "equal" : `${(100 * row.share).toFixed(2)} %`;
+      row.share === Number.POSITIVE_INFINITY ? "FAILED" : row.exact ? "equal" : `${(100 * row.share).toFixed(2)} %`;
     return line(key, String(count), number(row.nmse), number(row.maxAbs), share);
   });
   return [line("stage      worst of every kind", "count", "NMSE", "max |Δ|", "tolerance"), ...body].join("\n");

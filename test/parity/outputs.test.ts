@@ -7,11 +7,11 @@ import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, type InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import { SafetensorsFile } from "../../src/tensor/safetensors.ts";
 import { FileSource } from "../../src/tensor/source.node.ts";
-import { Tensor } from "../../src/tensor/tensor.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
 import { TOLERANCES } from "../tolerances.ts";
 import { Golden } from "./golden.ts";
+import { type Numbers, numbersIn } from "./numbers_in.ts";
 
 const device = await testDevice();
 const ASKED = { output_hidden_states: true, output_attentions: true } as const;
@@ -20,25 +20,6 @@ const CALLS = {
   beams: { max_new_tokens: 3, num_beams: 2 },
   samples: { max_new_tokens: 2, do_sample: true, top_k: 1, num_return_sequences: 2 },
 };
-
-interface Numbers {
-  readonly shape: readonly number[];
-  readonly data: Float32Array;
-}
-
-/** Every f32 inside an output class by its dotted name, layers and steps by number. */
-async function numbersIn(
-  value: unknown,
-  name: string,
-  found = new Map<string, Numbers>(),
-): Promise<Map<string, Numbers>> {
-  if (value instanceof Tensor) found.set(name, { shape: value.shape, data: (await value.read()) as Float32Array });
-  else if (value !== null && typeof value === "object") {
-    if ("data" in value && "shape" in value) found.set(name, value as Numbers);
-    else for (const [key, inner] of Object.entries(value)) await numbersIn(inner, `${name}.${key}`, found);
-  }
-  return found;
-}
 
 const GOLDENS = [
   "data/grouped_heads_bf16",

@@ -2,9 +2,8 @@
 
     python make.py [NAME …]      (default: all; test/golden/requirements.txt says with what)
 
-The models and inputs are those of ../data and ../siblings, as committed. Each NAME.safetensors has what Hugging Face's own classes give
-for one of them, eager attention, f32: of the composite, and where its forward() does not pass the request on, of its
-parts. Layers are numbered, steps of generate() too: `greedy.hidden_states.1.0` is step 1, layer 0.
+The models and inputs are those of ../data and ../siblings, as committed. Each NAME.safetensors has what ../states.py
+records of one of them, in f32.
 """
 
 import json
@@ -16,6 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+import states  # noqa: E402
+
 FOLDERS = (HERE.parent / "data", HERE.parent / "siblings")
 CALLS = {
     "greedy": {"max_new_tokens": 3},
@@ -32,8 +34,6 @@ NAMES = {
     # No text in the Q-Former.
     "blip2_opt": (),
 }
-SHORT_LABELS = 3
-ASKED = {"output_hidden_states": True, "output_attentions": True}
 
 
 def load(name):
@@ -62,68 +62,14 @@ def labels_of(model, inputs, stored):
     return labels
 
 
-def numbered(name, layers):
-    """A tuple of tensors by number; a tuple of tuples by two."""
-    found = {}
-    for i, layer in enumerate(layers):
-        found |= numbered(f"{name}.{i}", layer) if isinstance(layer, tuple) else {f"{name}.{i}": layer}
-    return found
-
-
-def states_of(part, output):
-    """Everything that an output class holds layer by layer, and its plain tensors."""
-    found = {}
-    for name, value in output.items():
-        if isinstance(value, tuple):
-            found |= numbered(f"{part}.{name}", value)
-        elif isinstance(value, torch.Tensor):
-            found[f"{part}.{name}"] = value
-    return found
-
-
-def record_parts(model, inputs):
-    """The vision encoder and the Q-Former on their own: the composite's forward() asks neither for more than its end."""
-    vision = model.vision_model(inputs["pixel_values"], **ASKED)
-    tensors = states_of("vision_outputs", vision)
-    queries = model.query_tokens.expand(len(inputs["input_ids"]), -1, -1)
-    text = {}
-    if "qformer_input_ids" in inputs:
-        mask = torch.cat([torch.ones(queries.shape[:2], dtype=torch.long), inputs["qformer_attention_mask"]], 1)
-        text = {"input_ids": inputs["qformer_input_ids"], "attention_mask": mask}
-    qformer = model.qformer(
-        query_embeds=queries, encoder_hidden_states=vision.last_hidden_state, **text, **ASKED
-    )
-    # Version 5.18 mixes the cross-attentions into `attentions`: those among queries and words are the others.
-    mixed, tokens = qformer.attentions, qformer.last_hidden_state.shape[1]
-    qformer.attentions = tuple(m for m in mixed if m.shape[-1] == tokens)
-    assert len(qformer.attentions) == model.config.qformer_config.num_hidden_layers
-    assert len(qformer.attentions) + len(qformer.cross_attentions) == len(mixed)
-    return tensors | states_of("qformer_outputs", qformer)
-
-
 @torch.no_grad()
 def make(name):
     """Writes one golden."""
     model, inputs, stored = load(name)
-    labels = labels_of(model, inputs, stored)
-    output = model(**inputs, labels=labels, **ASKED, use_cache=False)
-    tensors = {"labels": labels, "loss": output.loss.reshape(1)}
-    tensors |= states_of("language_model_outputs", output.language_model_outputs)
-    tensors.pop("language_model_outputs.loss", None)
-    tensors.pop("language_model_outputs.logits")  # ../data has them, and those of other decoder inputs
-    if not model.config.text_config.is_encoder_decoder:
-        # As BLIP-2's forward() has it.
-        last = labels[:, -SHORT_LABELS:]
-        vocab = model.config.text_config.vocab_size
-        logits = output.logits[:, -SHORT_LABELS:].contiguous()  # without which its view fails in batches
-        loss = model.loss_function(logits=logits, labels=last, vocab_size=vocab)
-        tensors["loss_of_last"] = loss.reshape(1)
-    tensors |= record_parts(model, inputs)
+    tensors = states.record_forward(model, inputs, {}, labels_of(model, inputs, stored))
     for call in NAMES[name]:
-        result = model.generate(**inputs, **CALLS[call], **ASKED, return_dict_in_generate=True)
-        tensors |= states_of(call, result)
-    tensors = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
-    save_file(tensors, HERE / f"{name}.safetensors")
+        tensors |= states.record_generate(model, inputs, {}, call, CALLS[call])
+    save_file(states.contiguous(tensors), HERE / f"{name}.safetensors")
     size = (HERE / f"{name}.safetensors").stat().st_size
     print(f"{name}: {len(tensors)} tensors, {size / 1000:.0f} kB", file=sys.stderr)
 

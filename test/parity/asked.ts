@@ -1,0 +1,190 @@
+/**
+ * What live parity asks of a drawn composite besides the stages of golden.ts: decoding options that JSON cannot spell, the
+ * scores of every step, hidden states and attention maps, losses, candidates, and calls of the processor. The drawing is
+ * test/golden/decoding.py, states.py, likelihood.py and processor_calls.py.
+ */
+import { join } from "node:path";
+import { AutoProcessor, type StepScores, type VisionLanguageModel } from "../../src/index.node.ts";
+import type { TokenTexts } from "../../src/instructblip/generation/stopping.ts";
+import type { GenerateOptions } from "../../src/instructblip/vision_language_model.ts";
+import { TOLERANCES } from "../tolerances.ts";
+import type { Comparisons, Golden } from "./golden.ts";
+import { type Numbers, numbersIn } from "./numbers_in.ts";
+
+/** `asked` of golden.json. */
+export interface Asked {
+  /** Names of generations. */
+  readonly calls: readonly string[];
+  readonly labels: readonly (readonly number[])[];
+  /** generate() calls of which states and maps are recorded. */
+  readonly states: Readonly<Record<string, GenerateOptions>>;
+  readonly candidates: readonly (readonly (readonly number[])[])[] | null;
+  readonly processor: readonly ProcessorCall[];
+}
+
+interface ProcessorCall {
+  readonly text: string | readonly string[];
+  /** Numbers of the golden's pictures; of a video, of each one's frames. */
+  readonly pictures?: readonly (number | readonly number[])[];
+  readonly options: object;
+}
+
+const ASKED = { output_hidden_states: true, output_attentions: true } as const;
+
+/** What stands in JSON for what a program must write. */
+interface Spelt {
+  readonly prefix_allowed_tokens_fn?: { readonly but_every: number };
+  readonly logits_processor?: readonly { readonly every: number; readonly add: number }[];
+  readonly stopping_criteria?: readonly { readonly multiple_of: number }[];
+}
+
+/** A call's options as generate() takes them; decoding.py has the same of Hugging Face's. */
+export function ready(
+  kwargs: Readonly<Record<string, unknown>>,
+  vocabulary: number,
+  tokenizer: TokenTexts,
+): GenerateOptions {
+  const { prefix_allowed_tokens_fn, logits_processor, stopping_criteria, ...plain } = kwargs as Spelt;
+  const every = Array.from({ length: vocabulary }, (_, id) => id);
+  return {
+    ...plain,
+    ...(prefix_allowed_tokens_fn && {
+      prefix_allowed_tokens_fn: (batch: number, ids: readonly number[]) =>
+        every.filter((id) => (id + batch + ids.length) % prefix_allowed_tokens_fn.but_every !== 0),
+    }),
+    ...(logits_processor && {
+      logits_processor: logits_processor.map(({ every, add }) => (rows, scores) => {
+        for (const [r, row] of scores.entries())
+          for (let id = rows[r].length % every; id < row.length; id += every) row[id] += Math.fround(add);
+      }),
+    }),
+    ...(stopping_criteria && {
+      stopping_criteria: stopping_criteria.map(
+        ({ multiple_of }) =>
+          (ids) =>
+            ids[ids.length - 1] % multiple_of === 0,
+      ),
+    }),
+    ...(kwargs.stop_strings !== undefined && { tokenizer }),
+    ...(kwargs.do_sample === true && { seed: 1 }),
+  };
+}
+
+/** Scores f32[steps, R, V]: infinite where PyTorch's are, and close where these are finite. */
+export async function compareSteps(
+  golden: Golden,
+  found: Comparisons,
+  name: string,
+  steps: readonly StepScores[] = [],
+): Promise<void> {
+  const { data: expected, shape } = await golden.floats(name);
+  found.equal("scores", `${name}.shape`, [steps.length, ...(steps[0]?.shape ?? [])], shape);
+  const actual = steps.flatMap(({ data }) => [...data]);
+  const known = (_: number, i: number) => Number.isFinite(expected[i]);
+  const infinite = (values: ArrayLike<number>) =>
+    Array.from(values, (value, i) => (Number.isFinite(value) ? "" : `${i}: ${value}`)).filter(Boolean);
+  found.equal("scores", `${name}.infinite`, infinite(actual), infinite(expected));
+  found.numbers("scores", name, actual.filter(known), expected.filter(known), TOLERANCES.free_running);
+}
+
+/** Compares everything but generations. `inputs` are PyTorch's own. */
+export async function compareAsked(
+  golden: Golden,
+  found: Comparisons,
+  model: VisionLanguageModel,
+  inputs: Parameters<VisionLanguageModel["forward"]>[0],
+): Promise<void> {
+  const { asked } = golden.json;
+  if (!asked) return;
+  const { decoder_input_ids: _, ...given } = inputs;
+  const compareStates = async (part: string, output: unknown) => {
+    const ours = await numbersIn(output, `states.${part}`);
+    for (const name of golden.names(`states.${part}.`).filter((name) => golden.isFloat(name)))
+      compareShaped(found, name, ours.get(name), await golden.floats(name));
+    // Nothing layer by layer that Hugging Face does not give.
+    const more = [...ours.keys()].filter((name) => /\.\d+$/.test(name) && !golden.has(name));
+    found.equal("states", `${part}, others`, more, []);
+  };
+
+  const decoder = golden.has("states.decoder_input_ids")
+    ? { decoder_input_ids: await golden.rows("states.decoder_input_ids") }
+    : {};
+  await model.device.scope(async () => {
+    const output = await model.forward({ ...given, ...decoder, labels: asked.labels, ...ASKED });
+    found.numbers(
+      "loss",
+      "loss",
+      [output.loss ?? Number.NaN],
+      (await golden.floats("states.loss")).data,
+      TOLERANCES.loss,
+    );
+    for (const part of ["vision_outputs", "qformer_outputs", "language_model_outputs"] as const) {
+      await compareStates(part, output[part]);
+    }
+  });
+  if (golden.has("states.loss_of_last")) {
+    const last = asked.labels.map((row) => row.slice(-3));
+    const { loss } = await model.device.scope(() => model.forward({ ...given, labels: last }));
+    found.numbers(
+      "loss",
+      "loss_of_last",
+      [loss ?? Number.NaN],
+      (await golden.floats("states.loss_of_last")).data,
+      TOLERANCES.loss,
+    );
+  }
+  for (const [call, kwargs] of Object.entries(asked.states)) {
+    const output = await model.generate({ ...given, ...kwargs, ...ASKED, return_dict_in_generate: true });
+    found.equal("tokens", call, output.sequences, await golden.rows(`states.${call}.sequences`));
+    await compareStates(call, output);
+  }
+
+  if (asked.candidates) {
+    const ranked = await model.rank_answers({ ...given, candidates: asked.candidates, segment_size: 3 });
+    const sums = ranked.flatMap((row) => row.sums);
+    found.numbers("ranking", "sums", sums, (await golden.floats("ranking.sums")).data, TOLERANCES.ranking);
+  }
+
+  const processor = await AutoProcessor.from_pretrained(golden.folder);
+  const file = (number: number) => join(golden.folder, golden.json.pictures[number]);
+  for (const [i, { text, pictures, options }] of asked.processor.entries()) {
+    const images = pictures?.map((of) => (typeof of === "number" ? file(of) : of.map(file)));
+    let made: Record<string, unknown>;
+    try {
+      made = await processor({
+        text,
+        ...options,
+        allow_image_token: true,
+        ...(images && { images: images as string[] }),
+      });
+    } catch (error) {
+      found.fail("processor", `call_${i}`, (error as Error).message);
+      continue;
+    }
+    const names = golden.names(`processor.${i}.`).map((name) => name.split(".")[2]);
+    found.equal("processor", "names", Object.keys(made).sort(), names.sort());
+    for (const name of names) {
+      const key = `processor.${i}.${name}`;
+      if (name === "pixel_values")
+        compareShaped(found, key, made[name] as Numbers | undefined, await golden.floats(key), true);
+      else found.equal("processor", name, made[name], await golden.rows(key));
+    }
+  }
+}
+
+function compareShaped(
+  found: Comparisons,
+  name: string,
+  ours: Numbers | undefined,
+  theirs: Numbers,
+  pixels = false,
+): void {
+  const [stage, ...rest] = pixels
+    ? ["processor" as const, "pixel_values"]
+    : ["states" as const, ...name.split(".").slice(1)];
+  const label = rest.join(".");
+  if (!ours) found.fail(stage, label, "is not given here");
+  else if (String(ours.shape) !== String(theirs.shape)) {
+    found.fail(stage, label, `has the shape [${ours.shape}], expected [${theirs.shape}]`);
+  } else found.numbers(stage, label, ours.data, theirs.data, pixels ? TOLERANCES.pixels : TOLERANCES.free_running);
+}

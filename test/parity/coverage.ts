@@ -1,0 +1,126 @@
+/** Which decoding options, models and kinds of input a run of live parity has drawn. */
+import type { GenerationOptions } from "../../src/index.node.ts";
+import type { GoldenJson } from "./golden.ts";
+
+/** From here on, chance is no excuse. */
+export const FULL_RUN = 40;
+
+/** Every option of generate(): drawn, or why not. */
+const OPTIONS: Readonly<Record<keyof GenerationOptions, "drawn" | { readonly not: string }>> = {
+  max_new_tokens: "drawn",
+  max_length: "drawn",
+  min_length: "drawn",
+  min_new_tokens: "drawn",
+  max_time: "drawn",
+  stop_strings: "drawn",
+  eos_token_id: "drawn",
+  pad_token_id: "drawn",
+  bos_token_id: "drawn",
+  do_sample: "drawn",
+  num_beams: "drawn",
+  num_return_sequences: "drawn",
+  early_stopping: "drawn",
+  length_penalty: "drawn",
+  seed: { not: "not Hugging Face's" },
+  guidance_scale: "drawn",
+  negative_prompt_ids: "drawn",
+  negative_prompt_attention_mask: "drawn",
+  sequence_bias: "drawn",
+  repetition_penalty: "drawn",
+  no_repeat_ngram_size: "drawn",
+  bad_words_ids: "drawn",
+  prefix_allowed_tokens_fn: "drawn",
+  forced_bos_token_id: "drawn",
+  forced_eos_token_id: "drawn",
+  remove_invalid_values: "drawn",
+  exponential_decay_length_penalty: "drawn",
+  suppress_tokens: "drawn",
+  begin_suppress_tokens: "drawn",
+  logits_processor: "drawn",
+  stopping_criteria: "drawn",
+  watermarking_config: "drawn",
+  renormalize_logits: "drawn",
+  temperature: "drawn",
+  top_h: "drawn",
+  top_k: "drawn",
+  top_p: "drawn",
+  min_p: "drawn",
+  typical_p: "drawn",
+  epsilon_cutoff: "drawn",
+  eta_cutoff: "drawn",
+  encoder_repetition_penalty: "drawn",
+  encoder_no_repeat_ngram_size: "drawn",
+  return_dict_in_generate: { not: "given with every call" },
+  output_scores: "drawn",
+  output_logits: "drawn",
+  output_attentions: "drawn",
+  output_hidden_states: "drawn",
+  return_full_text: { not: "not Hugging Face's" },
+  use_cache: "drawn",
+};
+
+/** What must be drawn as often as any option. */
+const EARLY_STOPPING = ["early_stopping=false", "early_stopping=true", 'early_stopping="never"'];
+
+export interface Coverage {
+  /** What was drawn how often. */
+  readonly lines: readonly string[];
+  /** What a full run must have and this one has not. */
+  readonly missing: readonly string[];
+}
+
+export function coverageOf(goldens: readonly GoldenJson[]): Coverage {
+  const kinds = new Counts();
+  const alone = new Counts();
+  const all = new Counts();
+  for (const { asked, generations, spec, options } of goldens) {
+    kinds.add(spec.model ?? "instructblip", spec.backbone);
+    if (spec.legacy) kinds.add("legacy");
+    if (options?.interpolate_pos_encoding) kinds.add("other sizes");
+    for (const { name, kwargs } of generations) {
+      if (!asked?.calls.includes(name)) continue;
+      if (name.startsWith("single_")) alone.add(name.slice("single_".length));
+      all.add(...Object.keys(kwargs));
+      if ("early_stopping" in kwargs) all.add(`early_stopping=${JSON.stringify(kwargs.early_stopping)}`);
+    }
+    for (const _ of Object.keys(asked?.states ?? {})) all.add("output_attentions", "output_hidden_states");
+  }
+  const drawn = Object.keys(OPTIONS).filter((name) => OPTIONS[name as keyof GenerationOptions] === "drawn");
+  // States are always asked for together: what one is without the other is in outputs.test.ts.
+  const single = drawn.filter((name) => !["output_attentions", "output_hidden_states"].includes(name));
+  return {
+    lines: [
+      `drawn: ${kinds.of(kinds.names())}`,
+      `options: ${all.of([...drawn, ...EARLY_STOPPING])}`,
+      `by themselves: ${alone.of(single)}`,
+    ],
+    missing: [
+      ...["instructblip", "blip-2", "instructblipvideo", "llama", "t5", "opt", "legacy", "other sizes"].filter(
+        (name) => !kinds.get(name),
+      ),
+      ...[...drawn, ...EARLY_STOPPING].filter((name) => !all.get(name)),
+      ...single.filter((name) => all.get(name) && !alone.get(name)).map((name) => `${name} by itself`),
+    ],
+  };
+}
+
+class Counts {
+  readonly #counts = new Map<string, number>();
+
+  add(...names: string[]): void {
+    for (const name of names) this.#counts.set(name, this.get(name) + 1);
+  }
+
+  get(name: string): number {
+    return this.#counts.get(name) ?? 0;
+  }
+
+  names(): string[] {
+    return [...this.#counts.keys()].sort();
+  }
+
+  of(names: readonly string[]): string {
+    const drawn = names.filter((name) => this.get(name));
+    return drawn.map((name) => `${name} ${this.get(name)}`).join(", ");
+  }
+}
