@@ -166,6 +166,30 @@ for (const [label, override, [M]] of [...FEW, ...MANY]) {
   });
 }
 
+// Where subgroups have 8 threads: one that is not full, one and a half, three threads, an odd number of them.
+test.runIf(device.caps.subgroups).each([4, 12, 3, 72])("subgroups in a workgroup of %i threads", async (WG) => {
+  const [M, N, K, random] = [3, 7, 200, new Random(WG)];
+  const [x, w, b] = [random.normal(M * K), random.normal(N * K), random.normal(N)];
+  const weight = Weight.from(device, w, [N, K]);
+  const y = device.empty([M, N]);
+  device.launch({
+    kernel: "matvec_workgroup",
+    uses: { ...weight.uses, columns: "columns_subgroups", input: "input_vec4" },
+    overrides: { WG, TM: M, ACTIVATION: 0 },
+    bindings: {
+      x: device.tensor(x, [M, K]),
+      weight: weight.shards[0].bits,
+      bias: device.tensor(b, [N]),
+      residual: device.tensor(b, [N]),
+      y,
+    },
+    params: { M, N, K, column0: 0, y_stride: N, has_bias: 1, has_residual: 0 },
+    workgroups: Math.ceil(N / 4),
+  });
+  expectClose(await y.read(), reference(x, w, b, [M, N, K]), TOLERANCES.linear, `product of ${WG} threads`);
+  weight.dispose();
+});
+
 test("a residual of another shape is refused", () => {
   const weight = Weight.from(device, new Float32Array(12), [3, 4]);
   const [x, residual] = [device.tensor(new Float32Array(8), [2, 4]), device.tensor(new Float32Array(3), [1, 3])];

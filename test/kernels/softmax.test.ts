@@ -74,6 +74,22 @@ for (const row of runnableVariants("row", device.caps)) {
   });
 }
 
+// Where subgroups have 8 threads: one that is not full, one and a half, a single thread, an odd number of them.
+test.runIf(device.caps.subgroups).each([4, 12, 1, 72, 256])("subgroups in a workgroup of %i threads", async (WG) => {
+  const [R, S] = [3, 300];
+  const x = new Random(WG).normal(R * S, 0, 4);
+  const y = device.empty([R, S]);
+  device.launch({
+    kernel: "softmax",
+    uses: { threads: "threads_subgroups" },
+    overrides: { WG },
+    bindings: { x: device.tensor(x, [R, S]), y },
+    params: { rows: R, S },
+    workgroups: R,
+  });
+  expectClose(await y.read(), reference(x, S), TOLERANCES.softmax, `softmax of ${WG} threads`);
+});
+
 test("a strided view is read in its own order", async () => {
   const x = device.tensor([1, 10, 2, 20, 3, 30], [3, 2]).permute([1, 0]);
   expectClose(await softmax(x).read(), reference([1, 2, 3, 10, 20, 30], 3), TOLERANCES.softmax, "strided");
