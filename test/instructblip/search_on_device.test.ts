@@ -103,7 +103,12 @@ describe.each(["plain_f32", "opt_plain", "t5_flan"])("%s", async (name) => {
       language_model.prefill_chunk = chunk;
       const parts = await model.generate({ ...inputs, ...options });
       expect(parts.sequences).toEqual(whole.sequences);
-      expectClose(parts.logits![0].data, whole.logits![0].data, TOLERANCES.free_running, `${name} in pieces of ${chunk}`);
+      expectClose(
+        parts.logits![0].data,
+        whole.logits![0].data,
+        TOLERANCES.free_running,
+        `${name} in pieces of ${chunk}`,
+      );
     }
     language_model.prefill_chunk = 512;
   });
