@@ -10,6 +10,7 @@ import type { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { recorded } from "../modules/record.ts";
 import { ReplayedStep } from "../modules/replay.ts";
+import type { CacheDType } from "../modules/storage_dtype.ts";
 import type { Device } from "../tensor/device.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { increment } from "../tensor/ops/increment.ts";
@@ -63,6 +64,9 @@ export interface LanguageModel extends Module {
   readonly num_embeddings: number;
   /** Rows of the head: ids at or above it cannot be written. */
   readonly vocabulary: number;
+  readonly cache_shape: Pick<KVCacheShape, "layers" | "heads" | "head_dim">;
+  /** What answers begun from now on keep their keys and values as. */
+  cache_dtype: CacheDType;
 
   /** Token embeddings. u32[B, T] -> f32[B, T, D] */
   embed(ids: Tensor<"u32">): Tensor;
@@ -120,7 +124,8 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   readonly is_encoder_decoder = false;
   abstract readonly embed_tokens: Embedding;
   abstract readonly lm_head: Linear;
-  abstract readonly cache_shape: Pick<KVCacheShape, "layers" | "heads" | "head_dim">;
+  abstract readonly cache_shape: LanguageModel["cache_shape"];
+  cache_dtype: CacheDType = "f32";
 
   /** Everything before the head. f32[B, T, D] -> f32[B, T, D] */
   abstract states(inputs_embeds: Tensor, step: CausalStep): Tensor;
@@ -186,7 +191,8 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   }
 
   begin(batch: number, capacity: number): Decoding {
-    return new CausalDecoding(this, new KVCache(this.lm_head.weight.device, { ...this.cache_shape, batch, capacity }));
+    const shape = { ...this.cache_shape, batch, capacity, dtype: this.cache_dtype };
+    return new CausalDecoding(this, new KVCache(this.lm_head.weight.device, shape));
   }
 }
 

@@ -14,7 +14,7 @@ import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
 import { activation } from "../tensor/ops/activation.ts";
-import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
+import { attention, attentionProbabilities, type KeysOrValues } from "../tensor/ops/attention.ts";
 import { gatedActivation } from "../tensor/ops/gated_activation.ts";
 import { rope, ropeTable } from "../tensor/ops/rope.ts";
 import { ropeAppend } from "../tensor/ops/rope_append.ts";
@@ -31,8 +31,8 @@ export interface LlamaStep extends CausalStep {
 /** Queries, keys and values as attention takes them. */
 interface Heads {
   readonly q: Tensor;
-  readonly k: Tensor;
-  readonly v: Tensor;
+  readonly k: KeysOrValues;
+  readonly v: KeysOrValues;
 }
 
 /** Causal self-attention. f32[B, T, D] -> f32[B, T, D] */

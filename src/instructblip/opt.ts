@@ -46,8 +46,8 @@ export class OPTAttention extends Module {
     const [B, T, D] = x.shape;
     const d = this.head_dim;
     const qkv = this.qkv_proj.forward(x); // [B, T, 3D]
-    let [q, k, v] = [0, D, 2 * D].map((start) => qkv.narrow(2, start, D).unflatten(2, [-1, d])); // [B, T, H, d]
-    if (cache) [k, v] = cache.append(this.layer, k, v); // [B, capacity, H, d]
+    const [q, newK, newV] = [0, D, 2 * D].map((start) => qkv.narrow(2, start, D).unflatten(2, [-1, d])); // [B, T, H, d]
+    const [k, v] = cache ? cache.append(this.layer, newK, newV) : [newK, newV]; // [rows, capacity, H, d]
     // HF scales the queries rather than the scores, which in f32 differs by their rounding alone.
     const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.seen : { mask }) };
     const heads = attention(q, k, v, options); // [B, T, H, d]

@@ -10,19 +10,25 @@
  * Source: Raffel et al. 2020; Chung et al. 2022 (Flan); transformers 5.18, modeling_t5.py.
  */
 import { Embedding } from "../modules/embedding.ts";
-import { KVCache } from "../modules/kv_cache.ts";
+import { halvesOf, KVCache } from "../modules/kv_cache.ts";
 import { Linear, plus } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { RMSNorm } from "../modules/norm.ts";
 import { recorded } from "../modules/record.ts";
 import { ReplayedStep } from "../modules/replay.ts";
 import { StackedLinear } from "../modules/stacked_linear.ts";
+import type { CacheDType } from "../modules/storage_dtype.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
 import { ConfigError, InputError } from "../tensor/errors.ts";
 import { activation } from "../tensor/ops/activation.ts";
-import { type AttentionOptions, attention, attentionProbabilities } from "../tensor/ops/attention.ts";
+import {
+  type AttentionOptions,
+  attention,
+  attentionProbabilities,
+  type KeysOrValues,
+} from "../tensor/ops/attention.ts";
 import { gatedActivation } from "../tensor/ops/gated_activation.ts";
 import { relativeBias } from "../tensor/ops/relative_bias.ts";
 import { scale } from "../tensor/ops/scale.ts";
@@ -99,8 +105,8 @@ export interface T5Step {
 
 /** What a decoder looks at while it writes. */
 export interface CrossKeys {
-  /** Of every layer: keys and values f32[B, L, H, d] */
-  readonly layers: readonly (readonly [Tensor, Tensor])[];
+  /** Of every layer: keys and values f32[B, L, H, d], or halves as the decoder's own */
+  readonly layers: readonly (readonly [KeysOrValues, KeysOrValues])[];
   /** u32[B, L], 1 = not padding */
   readonly mask: Tensor<"u32"> | undefined;
 }
@@ -135,14 +141,13 @@ export class T5Attention extends Module {
   }
 
   /**
-   * @param k f32[B, S, H, d]
-   * @param v f32[B, S, H, d]
+   * @param k f32[B, S, H, d], or halves; so v
    * @param record as what the probabilities are recorded, and of how many keys: S may be a cache's capacity
    * @param residual added to the result
    */
   forward(
     x: Tensor,
-    [k, v]: readonly [Tensor, Tensor],
+    [k, v]: readonly [KeysOrValues, KeysOrValues],
     given: Omit<AttentionOptions, "scale">,
     record: { kind: "attentions" | "cross_attentions"; keys: number },
     residual?: Tensor,
@@ -178,8 +183,8 @@ export class T5LayerSelfAttention extends Module {
 
   forward(x: Tensor, { position_bias, mask, cache }: T5Step): Tensor {
     const normed = this.layer_norm.forward(x);
-    let keys = this.SelfAttention.keys(normed); // f32[B, T, H, d]
-    if (cache) keys = cache.append(this.index, ...keys); // f32[B, capacity, H, d]
+    const own = this.SelfAttention.keys(normed); // f32[B, T, H, d]
+    const keys = cache ? cache.append(this.index, ...own) : own; // [rows, capacity, H, d]
     const options = { bias: position_bias, causal: this.causal, ...(cache ? cache.seen : { mask }) };
     const record = { kind: "attentions", keys: (cache?.length ?? 0) + x.shape[1] } as const;
     return this.note(plus(x, (residual) => this.SelfAttention.forward(normed, keys, options, record, residual)));
@@ -197,7 +202,7 @@ export class T5LayerCrossAttention extends Module {
     this.layer_norm = new RMSNorm(weights.at("layer_norm"), config.d_model, config.layer_norm_epsilon);
   }
 
-  forward(x: Tensor, keys: readonly [Tensor, Tensor], mask: Tensor<"u32"> | undefined): Tensor {
+  forward(x: Tensor, keys: readonly [KeysOrValues, KeysOrValues], mask: Tensor<"u32"> | undefined): Tensor {
     const record = { kind: "cross_attentions", keys: keys[0].shape[1] } as const;
     const normed = this.layer_norm.forward(x);
     return this.note(plus(x, (residual) => this.EncDecAttention.forward(normed, keys, { mask }, record, residual)));
@@ -332,6 +337,7 @@ export class T5Stack extends Module {
 /** T5 with its head, which is the token embedding unless the checkpoint has one. */
 export class T5ForConditionalGeneration extends Module implements LanguageModel {
   readonly is_encoder_decoder = true;
+  cache_dtype: CacheDType = "f32";
   readonly shared: Embedding;
   readonly encoder: T5Stack;
   readonly decoder: T5Stack;
@@ -360,6 +366,11 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     this.lm_head = weights.has("lm_head.weight")
       ? new Linear(head, [head.shapeOf("weight")[0], D], { bias: false })
       : new Linear(head, [this.num_embeddings, D], { bias: false, weight: this.shared.weight });
+  }
+
+  get cache_shape() {
+    const { decoder_layers: layers, num_heads: heads, d_kv: head_dim } = this.config;
+    return { layers, heads, head_dim };
   }
 
   get num_embeddings(): number {
@@ -409,11 +420,21 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     return new T5Decoding(this, batch, capacity);
   }
 
-  /** Reads the prompt. Padding is not seen, but counts as positions: pads between image and text shift them. */
-  encode({ inputs_embeds, attention_mask }: EmbeddedPrompt): { states: Tensor; cross: CrossKeys } {
+  /**
+   * Reads the prompt. Padding is not seen, but counts as positions: pads between image and text shift them.
+   *
+   * @param stored what is made of the keys and values of the decoder's layers, f32[B, L, H, d]. Default: themselves
+   */
+  encode(
+    { inputs_embeds, attention_mask }: EmbeddedPrompt,
+    stored: (x: Tensor) => KeysOrValues = (x) => x,
+  ): { states: Tensor; cross: CrossKeys } {
     const mask = maskTensor(inputs_embeds.device, attention_mask);
     const states = this.encoder.forward(inputs_embeds, { mask }); // [B, L, D]
-    const layers = this.decoder.block.map((block) => block.cross_attention!.EncDecAttention.keys(states));
+    const layers = this.decoder.block.map((block) => {
+      const [k, v] = block.cross_attention!.EncDecAttention.keys(states);
+      return [stored(k), stored(v)] as const;
+    });
     return { states, cross: { layers, mask } };
   }
 
@@ -453,16 +474,16 @@ class T5Decoding implements Decoding {
   #prompts: readonly number[];
 
   constructor(model: T5ForConditionalGeneration, batch: number, capacity: number) {
-    const { decoder_layers: layers, num_heads: heads, d_kv: head_dim } = model.config;
+    const { cache_shape, cache_dtype: dtype } = model;
     this.#model = model;
-    this.#cache = new KVCache(model.lm_head.weight.device, { layers, heads, head_dim, batch, capacity });
+    this.#cache = new KVCache(model.lm_head.weight.device, { ...cache_shape, batch, capacity, dtype });
     this.#replayed = new ReplayedStep(this.#cache.past.device, (tokens) => this.#step(tokens));
     this.#prompts = Array.from({ length: batch }, (_, b) => b);
   }
 
   prefill(prompt: EmbeddedPrompt): Tensor {
     const { device } = prompt.inputs_embeds;
-    this.#keep(this.#model.encode(prompt).cross);
+    this.#keep(this.#model.encode(prompt, this.#model.cache_dtype === "f16" ? halvesOf : undefined).cross);
     if (!device.tracer) {
       this.#distances = this.#model.decoder.distances(device, this.#cache.capacity);
       device.memory.keep(this.#distances.storage);
@@ -539,6 +560,6 @@ function mapTensors({ layers, mask }: CrossKeys, fn: <D extends "f32" | "u32">(x
   return { layers: layers.map(([k, v]) => [fn(k), fn(v)] as const), mask: mask && fn(mask) };
 }
 
-function tensorsOf({ layers, mask }: CrossKeys): (Tensor | Tensor<"u32">)[] {
+function tensorsOf({ layers, mask }: CrossKeys): KeysOrValues[] {
   return [...layers.flat(), ...(mask ? [mask] : [])];
 }

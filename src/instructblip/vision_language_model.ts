@@ -8,7 +8,7 @@
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { type RecordOptions, recording } from "../modules/record.ts";
-import type { StorageDType } from "../modules/storage_dtype.ts";
+import { CACHE_DTYPES, type CacheDType, type StorageDType } from "../modules/storage_dtype.ts";
 import type { WeightCache } from "../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../modules/weights.ts";
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
@@ -110,6 +110,11 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
    */
   dtype?: StorageDType;
   /**
+   * What keys and values of an answer's tokens are stored as: "f32" (default), or "f16" in half the memory, rounded to 11
+   * bits. Heads that are no multiple of four numbers stay f32, which `warnings` then says. Arithmetic is f32 always.
+   */
+  cache_dtype?: CacheDType;
+  /**
    * Keeps int8 and int4 matrices in a file, so that the next start reads them instead of quantizing again: in this folder,
    * or for true in `instructblip-webgpu` in the user's cache folder. Default false.
    */
@@ -194,6 +199,7 @@ export abstract class VisionLanguageModel<
     {
       device,
       dtype = "auto",
+      cache_dtype = "f32",
       cache = false,
       fix_vicuna_token_ids = false,
       on_download,
@@ -216,7 +222,7 @@ export abstract class VisionLanguageModel<
       weights = Weights.open(checkpoint, opened, dtype);
       const model = new Model(weights, config);
       model.#ownsDevice = device === undefined;
-      model.warnings.push(...checkpoint.warnings, ...model.#check());
+      model.warnings.push(...checkpoint.warnings, ...model.#check(), ...model.#keepKeysAs(cache_dtype));
       const kept = await model.#cacheIn(cache);
       const [restored] = await Promise.all([
         weights.load({ ...load, cache: kept }),
@@ -231,6 +237,21 @@ export abstract class VisionLanguageModel<
     } finally {
       await checkpoint.close();
     }
+  }
+
+  /** Sets what answers keep of their tokens. @returns warnings @throws InputError CACHE_DTYPE */
+  #keepKeysAs(dtype: CacheDType): string[] {
+    if (!CACHE_DTYPES.includes(dtype)) {
+      throw new InputError("CACHE_DTYPE", `cache_dtype: keys and values cannot be stored as "${dtype}"`, {
+        hint: CACHE_DTYPES.join(" or "),
+      });
+    }
+    const { head_dim } = this.language_model.cache_shape;
+    if (dtype === "f16" && head_dim % 4 !== 0) {
+      return [`keys and values are stored as f32: f16 comes in fours, and the heads have ${head_dim} numbers`];
+    }
+    this.language_model.cache_dtype = dtype;
+    return [];
   }
 
   /** Where quantized weights are kept, if they are to be and there are any. */

@@ -3,11 +3,14 @@
  * buffers cost other engines up to 70 % of their decode speed (transformers.js #1741).
  */
 import type { Device } from "../tensor/device.ts";
+import { ShapeError } from "../tensor/errors.ts";
+import type { KeysOrValues } from "../tensor/ops/attention.ts";
 import { copy } from "../tensor/ops/copy.ts";
 import { increment } from "../tensor/ops/increment.ts";
 import { kvAppend } from "../tensor/ops/kv_append.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { CacheDType } from "./storage_dtype.ts";
 
 export interface KVCacheShape {
   readonly layers: number;
@@ -17,6 +20,11 @@ export interface KVCacheShape {
   readonly head_dim: number;
   /** Tokens the cache can hold, prompt and image included. */
   readonly capacity: number;
+  /**
+   * Default f32. f16 is half as large, two numbers in a u32, each with 11 significant bits, at most ±65504; it takes a
+   * head_dim divisible by four.
+   */
+  readonly dtype?: CacheDType | undefined;
 }
 
 /**
@@ -31,13 +39,18 @@ export class KVCache {
   #rows: Tensor<"u32">;
   /** The same on the host. */
   #table: Uint32Array;
-  /** Of each layer: f32[rows, Hkv, capacity, d] */
-  #keys: readonly Tensor[];
-  #values: readonly Tensor[];
+  /** Of each layer: f32[rows, Hkv, capacity, d], or of halves u32[rows, Hkv, capacity, d/2] */
+  #keys: readonly KeysOrValues[];
+  #values: readonly KeysOrValues[];
   #length = 0;
 
-  constructor(device: Device, { layers, batch, heads, head_dim, capacity }: KVCacheShape) {
-    const buffer = () => device.persistent([batch, heads, capacity, head_dim], "f32", "key/value cache");
+  /** @throws ShapeError */
+  constructor(device: Device, { layers, batch, heads, head_dim, capacity, dtype }: KVCacheShape) {
+    const isHalf = dtype === "f16";
+    if (isHalf && head_dim % 4 !== 0)
+      throw new ShapeError(`KVCache: f16 heads come in fours, but head_dim is ${head_dim}`);
+    const shape = [batch, heads, capacity, isHalf ? head_dim / 2 : head_dim];
+    const buffer = () => device.persistent(shape, isHalf ? "u32" : "f32", "key/value cache");
     this.capacity = capacity;
     this.past = device.persistent([1], "u32", "cache length");
     this.#keys = Array.from({ length: layers }, buffer);
@@ -61,9 +74,9 @@ export class KVCache {
    *
    * @param k f32[R, T, Hkv, d]
    * @param v f32[R, T, Hkv, d]
-   * @returns views f32[rows, capacity, Hkv, d]; positions from `length + T` on hold nothing yet
+   * @returns views f32[rows, capacity, Hkv, d], or of halves; positions from `length + T` on hold nothing yet
    */
-  append(layer: number, k: Tensor, v: Tensor): [Tensor, Tensor] {
+  append(layer: number, k: Tensor, v: Tensor): [KeysOrValues, KeysOrValues] {
     const { keys, values } = this.layer(layer);
     kvAppend(k, keys.narrow(0, 0, k.shape[0]), this.past);
     kvAppend(v, values.narrow(0, 0, v.shape[0]), this.past);
@@ -71,13 +84,13 @@ export class KVCache {
     return [heads.k, heads.v];
   }
 
-  /** Where an op that appends by itself stores a layer's keys and values: f32[rows, Hkv, capacity, d], behind `past`. */
-  layer(layer: number): { readonly keys: Tensor; readonly values: Tensor; readonly past: Tensor<"u32"> } {
+  /** Where an op that appends by itself stores a layer's keys and values, behind `past`: f32[rows, Hkv, capacity, d] or halves. */
+  layer(layer: number): { readonly keys: KeysOrValues; readonly values: KeysOrValues; readonly past: Tensor<"u32"> } {
     return { keys: this.#keys[layer], values: this.#values[layer], past: this.past };
   }
 
-  /** A layer's keys and values as attention takes them: views f32[rows, capacity, Hkv, d]. */
-  heads(layer: number): { readonly k: Tensor; readonly v: Tensor } {
+  /** A layer's keys and values as attention takes them: views f32[rows, capacity, Hkv, d], or of halves. */
+  heads(layer: number): { readonly k: KeysOrValues; readonly v: KeysOrValues } {
     return { k: this.#keys[layer].permute([0, 2, 1, 3]), v: this.#values[layer].permute([0, 2, 1, 3]) };
   }
 
@@ -116,8 +129,8 @@ export class KVCache {
     }
     const places = this.#keys[0]?.shape[0] ?? rows.length;
     if (rows.length > places) {
-      const grow = (old: Tensor): Tensor => {
-        const more = this.past.device.persistent([rows.length, ...old.shape.slice(1)], "f32", "key/value cache");
+      const grow = (old: KeysOrValues): KeysOrValues => {
+        const more = this.past.device.persistent([rows.length, ...old.shape.slice(1)], old.dtype, "key/value cache");
         copy(old, more.narrow(0, 0, places));
         old.dispose();
         return more;
@@ -135,7 +148,7 @@ export class KVCache {
     const { capacity } = this;
     const fork = new KVCache(device, { layers: 0, batch: rows.length, heads: 0, head_dim: 0, capacity });
     const table = this.#reordered(rows);
-    const [, heads, , d] = this.#keys[0].shape;
+    const [, heads, , width] = this.#keys[0].shape;
     // Of every key of the fork, the one it copies; what is not to be attended to may be any.
     const sources = new Uint32Array(rows.length * heads * capacity);
     for (let i = 0, at = 0; i < rows.length; i++) {
@@ -147,8 +160,8 @@ export class KVCache {
       }
     }
     const index = device.tensor(sources, [sources.length]);
-    const copied = (old: Tensor): Tensor => {
-      const gathered = takeRows(old.reshape([-1, d]), index).reshape([rows.length, heads, capacity, d]);
+    const copied = (old: KeysOrValues): KeysOrValues => {
+      const gathered = takeRows(old.reshape([-1, width]), index).reshape([rows.length, heads, capacity, width]);
       device.memory.keep(gathered.storage);
       return gathered;
     };
@@ -181,4 +194,13 @@ export class KVCache {
     this.past.device.write(tensor, this.#table);
     return tensor;
   }
+}
+
+/** Keys, or values, as halves, for attention to what is computed once and kept. f32[B, S, Hkv, d] -> u32[B, S, Hkv, d/2] */
+export function halvesOf(x: Tensor): Tensor<"u32"> {
+  const [B, S, H, d] = x.shape;
+  const none = x.device.tensor(Uint32Array.of(0), [1]);
+  const halves = x.device.empty([B, 1, S * H, d / 2], "u32");
+  kvAppend(x.reshape([B, S * H, 1, d]), halves, none);
+  return halves.reshape([B, S, H, d / 2]);
 }

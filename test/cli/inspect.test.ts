@@ -109,10 +109,13 @@ describe.each(planable)("the memory plan of %s", (name) => {
 
     const { num_hidden_layers: layers, num_key_value_heads: heads, head_dim } = text_config.sizes;
     const capacity = 100;
-    const cache = new KVCache(device, { layers, batch: 1, heads, head_dim, capacity });
-    const others = 4 * capacity + 16; // its mask and its length
-    expect(device.memory.use.live - use.live - others).toBe(capacity * plan.kv_cache.bytes_per_token);
-    cache.dispose();
+    for (const { dtype, bytes_per_token } of plan.kv_cache) {
+      const ofCache = head_dim % 4 === 0 ? dtype : "f32";
+      const cache = new KVCache(device, { layers, batch: 1, heads, head_dim, capacity, dtype: ofCache });
+      const others = 4 * capacity + 16; // its mask and its length
+      expect(device.memory.use.live - use.live - others, dtype).toBe(capacity * bytes_per_token);
+      cache.dispose();
+    }
 
     const golden = await Golden.open(pathOf(name));
     const { data, shape } = await golden.floats("pixel_values");
@@ -195,8 +198,11 @@ describe("the memory plan", () => {
       // A head stays int8 under int4.
       { dtype: "int4", bytes: 32001 * (4096 + 256) + table, split: 1, pieces: 2 },
     ]);
-    // Vicuna-7B: 32 layers, 32 heads of 128, keys and values in f32.
-    expect(plan.kv_cache).toEqual({ bytes_per_token: 2 ** 20, max_tokens: 8192 });
+    // Vicuna-7B: 32 layers, 32 heads of 128.
+    expect(plan.kv_cache).toEqual([
+      { dtype: "f32", bytes_per_token: 2 ** 20, max_tokens: 8192 },
+      { dtype: "f16", bytes_per_token: 2 ** 19, max_tokens: 16_384 },
+    ]);
   });
 });
 

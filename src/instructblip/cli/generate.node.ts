@@ -4,7 +4,7 @@ import { access, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { Readable } from "node:stream";
-import type { StorageDType } from "../../modules/storage_dtype.ts";
+import type { CacheDType, StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type AnyProcessor, AutoProcessor } from "../auto_processor.ts";
 import { type Shard, sizeOf } from "../evaluation/part.ts";
@@ -27,6 +27,7 @@ interface Common {
   readonly dtype: StorageDType;
   readonly fixVicunaTokenIds?: boolean;
   readonly quantizedCache?: true | string;
+  readonly cacheDtype?: CacheDType;
 }
 
 export interface Question extends Common {
@@ -92,6 +93,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   const model = await loadModel(folder, question.dtype, run, {
     fix_vicuna_token_ids: question.fixVicunaTokenIds ?? false,
     cache: question.quantizedCache ?? false,
+    cache_dtype: question.cacheDtype ?? "f32",
   });
   load_ms += performance.now() - start;
   try {
@@ -202,6 +204,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
     model = await loadModel(folder, dtype, run, {
       fix_vicuna_token_ids: questions.fixVicunaTokenIds ?? false,
       cache: questions.quantizedCache ?? false,
+      cache_dtype: questions.cacheDtype ?? "f32",
     });
     loaded = { model, processor, load_ms: performance.now() - start };
     return loaded;

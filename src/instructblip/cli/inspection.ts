@@ -192,11 +192,11 @@ function formatMemory(
   const what = config.video_token_index === undefined ? "image" : "video of 4 frames";
   const rows = [
     ...weights.map((plan) => [`  weights, --dtype ${plan.dtype}`, formatBytes(plan.bytes), pieces(plan)]),
-    [
-      "  key/value cache",
-      `${formatBytes(kv_cache.bytes_per_token)}`,
-      `per token; at most ${kv_cache.max_tokens} tokens in a row`,
-    ],
+    ...kv_cache.map(({ dtype, bytes_per_token, max_tokens }) => [
+      `  key/value cache, --cache-dtype ${dtype}`,
+      formatBytes(bytes_per_token),
+      `per token; at most ${max_tokens} tokens in a row`,
+    ]),
     [
       "  activations",
       `${formatBytes(activations.bytes_estimated)}`,

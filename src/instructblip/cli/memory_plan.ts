@@ -2,7 +2,13 @@
  * How much GPU memory a checkpoint will take, from its headers and config alone: nothing is loaded. Weights and cache
  * are what the engine will allocate to the byte (test/cli/inspect.test.ts compares); activations are an estimate.
  */
-import { type OneDType, STORAGE_DTYPES, storageOf } from "../../modules/storage_dtype.ts";
+import {
+  CACHE_DTYPES,
+  type CacheDType,
+  type OneDType,
+  STORAGE_DTYPES,
+  storageOf,
+} from "../../modules/storage_dtype.ts";
 import type { FloatDType, WeightDType } from "../../tensor/dtype.ts";
 import { rowBytes } from "../../tensor/quantize.ts";
 import type { CheckpointTensor } from "../../tensor/safetensors.ts";
@@ -24,14 +30,18 @@ export interface MemoryPlan {
   readonly binding_limit: number;
   /** For each `--dtype`. */
   readonly weights: readonly WeightsPlan[];
-  readonly kv_cache: {
-    /** For each token of a row: prompt, image tokens and answer. */
-    readonly bytes_per_token: number;
-    /** Tokens in a row before one layer's keys exceed the binding limit, with a batch of 1. */
-    readonly max_tokens: number;
-  };
+  /** For each `--cache-dtype`. */
+  readonly kv_cache: readonly KVCachePlan[];
   /** One image, or a video of 4 frames, and one prompt of `prompt_tokens`, image tokens included. */
   readonly activations: { readonly bytes_estimated: number; readonly prompt_tokens: number };
+}
+
+export interface KVCachePlan {
+  readonly dtype: CacheDType;
+  /** For each token of a row: prompt, image tokens and answer. */
+  readonly bytes_per_token: number;
+  /** Tokens in a row before one layer's keys exceed the binding limit, with a batch of 1. */
+  readonly max_tokens: number;
 }
 
 export interface WeightsPlan {
@@ -54,16 +64,20 @@ export function planMemory(
 ): MemoryPlan {
   const binding_limit = Math.min(limits.maxBindingBytes, limits.maxBufferBytes);
   const { num_hidden_layers, num_key_value_heads, head_dim } = config.text_config.sizes;
-  const headBytes = num_key_value_heads * head_dim * 4; // keys and values are f32
   const frames = config.modality === "video" ? 4 : 1;
   const prompt_tokens = frames * config.num_query_tokens + 32;
   return {
     binding_limit,
     weights: STORAGE_DTYPES.map((dtype) => planWeights(tensors, config, binding_limit, dtype)),
-    kv_cache: {
-      bytes_per_token: 2 * num_hidden_layers * headBytes,
-      max_tokens: Math.floor(binding_limit / headBytes),
-    },
+    kv_cache: CACHE_DTYPES.map((dtype) => {
+      // Heads that are no multiple of four numbers stay f32, as in vision_language_model.ts.
+      const keyBytes = num_key_value_heads * head_dim * (dtype === "f16" && head_dim % 4 === 0 ? 2 : 4);
+      return {
+        dtype,
+        bytes_per_token: 2 * num_hidden_layers * keyBytes,
+        max_tokens: Math.floor(binding_limit / keyBytes),
+      };
+    }),
     activations: { bytes_estimated: estimateActivations(config, frames, prompt_tokens), prompt_tokens },
   };
 }

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
+import { CACHE_DTYPES, parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
 import { ENV } from "../../tensor/env.ts";
 import { METRICS } from "../evaluation/metrics.ts";
 import type { Shard } from "../evaluation/part.ts";
@@ -319,6 +319,11 @@ const dtypeOption = () =>
 const vicunaOption = () =>
   new Option("--fix-vicuna-token-ids", "the tokenizer's ids: eos 2, pad 32000 (published configs end no answer)");
 
+const cacheDtypeOption = () =>
+  new Option("--cache-dtype <type>", "how keys and values are stored: f32, or f16 in half the memory, rounded")
+    .choices(CACHE_DTYPES)
+    .default("f32");
+
 const cacheOption = () =>
   new Option(
     "--quantized-cache [folder]",
@@ -395,6 +400,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       ).argParser(text),
     )
     .addOption(dtypeOption())
+    .addOption(cacheDtypeOption())
     .addOption(cacheOption())
     .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.generate)

@@ -43,7 +43,7 @@ export async function loadModel(
   folder: Folder,
   dtype: StorageDType,
   run: Run,
-  options: Pick<FromPretrainedOptions, "fix_vicuna_token_ids" | "cache"> = {},
+  options: Pick<FromPretrainedOptions, "cache_dtype" | "fix_vicuna_token_ids" | "cache"> = {},
 ): Promise<VisionLanguageModel> {
   const { terminal, signal } = run;
   const model = await loading(run, (on_progress) =>
