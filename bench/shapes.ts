@@ -35,6 +35,8 @@ export interface AttentionShape {
   readonly d: number;
   /** Keys and values lie in a cache that holds S - T tokens of earlier calls, and has room for more. */
   readonly cached?: boolean;
+  /** The cache is of halves. */
+  readonly halves?: boolean;
 }
 
 /** T tokens of H heads of d numbers; a cache has room for C tokens. */
@@ -133,6 +135,8 @@ export const MODEL_SHAPES: Shapes = {
     { name: "vicuna prefill", T: VICUNA.T, S: VICUNA.T, H: VICUNA.H, d: VICUNA.d, cached: true },
     { name: "vicuna decode", T: 1, S: 256, H: VICUNA.H, d: VICUNA.d, cached: true },
     { name: "vicuna decode", T: 1, S: 2048, H: VICUNA.H, d: VICUNA.d, cached: true },
+    { name: "vicuna decode, f16 cache", T: 1, S: 256, H: VICUNA.H, d: VICUNA.d, cached: true, halves: true },
+    { name: "vicuna decode, f16 cache", T: 1, S: 2048, H: VICUNA.H, d: VICUNA.d, cached: true, halves: true },
   ],
   layer_norm: [
     { name: "vit", R: VIT.N, D: VIT.D },
@@ -195,6 +199,7 @@ export const QUICK_SHAPES: Shapes = {
   attention: [
     { name: "small", T: 33, S: 33, H: 4, d: 88 },
     { name: "small decode", T: 1, S: 65, H: 4, d: 32, cached: true },
+    { name: "small decode, f16 cache", T: 1, S: 65, H: 4, d: 32, cached: true, halves: true },
   ],
   layer_norm: [{ name: "small", R: 33, D: 352 }],
   rms_norm: [{ name: "small", R: 33, D: 512 }],

@@ -2,6 +2,7 @@
  * Scaled dot-product attention: bound by arithmetic with many queries, by reading keys and values with one. As in the
  * models, cached keys and values are views of a cache that has room for more.
  */
+import { narrow, widen } from "../../src/tensor/dtype.ts";
 import { attention } from "../../src/tensor/ops/attention.ts";
 import type { Variant } from "../../src/tensor/plan.ts";
 import { attention as reference } from "../../src/tensor/reference/attention.ts";
@@ -15,27 +16,32 @@ import { type Groups, variantsOf } from "../harness.ts";
 const ROOM = 32;
 
 export const groups: Groups = (shapes, caps) =>
-  shapes.attention.map(({ name, T, S, H, d, cached = false }) => ({
+  shapes.attention.map(({ name, T, S, H, d, cached = false, halves = false }) => ({
     kernel: "attention",
     shape: `${name} T${T} S${S} H${H} d${d}`,
     ...variantsOf("attention", { T, S: cached ? S + ROOM : S }, caps),
     open(device) {
       const C = cached ? S + ROOM : S;
       const random = new Random(1);
-      const [q, k, v] = [random.normal(T * H * d), random.normal(H * C * d), random.normal(H * C * d)];
-      const [qs, ks, vs] = [
-        device.tensor(q, [1, T, H, d]),
-        ...[k, v].map((x) =>
-          cached ? device.tensor(x, [1, H, C, d]).permute([0, 2, 1, 3]) : device.tensor(x, [1, C, H, d]),
-        ),
-      ];
+      const q = random.normal(T * H * d);
+      const [k, v] = [0, 1].map(() => {
+        const x = random.normal(H * C * d);
+        return halves ? widen(new Uint8Array(narrow(x, "f16").buffer), "f16") : x;
+      });
+      const qs = device.tensor(q, [1, T, H, d]);
+      const [ks, vs] = [k, v].map((x) => {
+        if (!cached) return device.tensor(x, [1, C, H, d]);
+        const order = [0, 2, 1, 3];
+        if (!halves) return device.tensor(x, [1, H, C, d]).permute(order);
+        return device.tensor(new Uint32Array(narrow(x, "f16").buffer), [1, H, C, d / 2]).permute(order);
+      });
       const before = S - T;
       const past = cached ? device.tensor(Uint32Array.of(before), [1]) : undefined;
       const scale = d ** -0.5;
       const pairs = cached ? T * before + (T * (T + 1)) / 2 : T * S;
       return {
         flops: 4 * H * d * pairs,
-        bytes: 4 * H * d * (2 * T + 2 * S),
+        bytes: 4 * H * d * (2 * T + (halves ? 1 : 2) * S),
         run: (variant) =>
           attention(qs, ks, vs, { scale, causal: cached, past }, { attention: variant as Variant<"attention"> }),
         check(y) {
