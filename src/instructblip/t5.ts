@@ -111,63 +111,98 @@ export interface CrossKeys {
   readonly mask: Tensor<"u32"> | undefined;
 }
 
-/** Attention to the stack's own tokens, or to the encoder's. The scores are not scaled. f32[B, T, D] -> f32[B, T, D] */
-export class T5Attention extends Module {
-  readonly q: Linear;
-  readonly k: Linear;
-  readonly v: Linear;
+/** What attention to the stack's own tokens and to the encoder's share. The scores are not scaled. */
+abstract class T5Attention extends Module {
   readonly o: Linear;
   readonly d_kv: number;
+
+  constructor(weights: Weights, { d_model: D, num_heads: H, d_kv }: T5Config) {
+    super(weights);
+    this.o = new Linear(weights.at("o"), [D, H * d_kv], { bias: false });
+    this.d_kv = d_kv;
+  }
+
+  /**
+   * @param q f32[B, T, H, d]
+   * @param k f32[B, S, H, d], or halves; so v
+   * @param record as what the probabilities are recorded, and of how many keys: S may be a cache's capacity
+   * @param residual added to the result
+   * @returns f32[B, T, D]
+   */
+  forward(
+    q: Tensor,
+    [k, v]: readonly [KeysOrValues, KeysOrValues],
+    given: Omit<AttentionOptions, "scale">,
+    record: { kind: "attentions" | "cross_attentions"; keys: number },
+    residual?: Tensor,
+  ): Tensor {
+    const [B, T] = q.shape;
+    const options = { ...given, scale: 1 };
+    const heads = attention(q, k, v, options); // [B, T, H, d]
+    this.record(record.kind, q, () => attentionProbabilities(q, k, options).narrow(3, 0, record.keys));
+    return this.note(this.o.forward(heads.reshape([B, T, -1]), { residual }));
+  }
+
+  /** f32[B, T, H·d] -> f32[B, T, H, d] */
+  protected heads(x: Tensor): Tensor {
+    return x.unflatten(2, [-1, this.d_kv]);
+  }
+}
+
+/** Attention to the stack's own tokens. */
+export class T5SelfAttention extends T5Attention {
+  /** q, k and v */
+  readonly qkv: StackedLinear;
   /** In the first block of a stack, which all its blocks use. */
   readonly relative_attention_bias: Embedding | undefined;
 
   constructor(weights: Weights, config: T5Config, { has_relative_attention_bias = false } = {}) {
-    super(weights);
+    super(weights, config);
     const { d_model: D, num_heads: H, d_kv: d, relative_attention_num_buckets: buckets } = config;
-    this.q = new Linear(weights.at("q"), [H * d, D], { bias: false });
-    this.k = new Linear(weights.at("k"), [H * d, D], { bias: false });
-    this.v = new Linear(weights.at("v"), [H * d, D], { bias: false });
-    this.o = new Linear(weights.at("o"), [D, H * d], { bias: false });
-    this.d_kv = d;
+    this.qkv = new StackedLinear(weights, { q: H * d, k: H * d, v: H * d }, D, { bias: false });
     if (has_relative_attention_bias) {
       const table = weights.at("relative_attention_bias");
       this.relative_attention_bias = new Embedding(table, H, { weight: table.matrix("weight", [buckets, H]) });
     }
   }
 
-  /** Keys and values of all heads. f32[B, S, D] -> two of f32[B, S, H, d] */
+  /** Queries, keys and values of all heads. f32[B, T, D] -> three of f32[B, T, H, d] */
+  project(x: Tensor): [q: Tensor, k: Tensor, v: Tensor] {
+    const qkv = this.qkv.forward(x); // [B, T, 3·H·d]
+    const width = qkv.shape[2] / 3;
+    const part = (i: number) => this.heads(qkv.narrow(2, i * width, width));
+    return [part(0), part(1), part(2)];
+  }
+}
+
+/** Attention to what the encoder has read. */
+export class T5CrossAttention extends T5Attention {
+  readonly q: Linear;
+  readonly k: Linear;
+  readonly v: Linear;
+
+  constructor(weights: Weights, config: T5Config) {
+    super(weights, config);
+    const { d_model: D, num_heads: H, d_kv: d } = config;
+    this.q = new Linear(weights.at("q"), [H * d, D], { bias: false });
+    this.k = new Linear(weights.at("k"), [H * d, D], { bias: false });
+    this.v = new Linear(weights.at("v"), [H * d, D], { bias: false });
+  }
+
+  /** f32[B, T, D] -> f32[B, T, H, d] */
+  queries(x: Tensor): Tensor {
+    return this.heads(this.q.forward(x));
+  }
+
+  /** Keys and values of all heads, which serve every step. f32[B, S, D] -> two of f32[B, S, H, d] */
   keys(states: Tensor): [Tensor, Tensor] {
-    return [this.#heads(this.k.forward(states)), this.#heads(this.v.forward(states))];
-  }
-
-  /**
-   * @param k f32[B, S, H, d], or halves; so v
-   * @param record as what the probabilities are recorded, and of how many keys: S may be a cache's capacity
-   * @param residual added to the result
-   */
-  forward(
-    x: Tensor,
-    [k, v]: readonly [KeysOrValues, KeysOrValues],
-    given: Omit<AttentionOptions, "scale">,
-    record: { kind: "attentions" | "cross_attentions"; keys: number },
-    residual?: Tensor,
-  ): Tensor {
-    const [B, T] = x.shape;
-    const options = { ...given, scale: 1 };
-    const q = this.#heads(this.q.forward(x)); // [B, T, H, d]
-    const heads = attention(q, k, v, options); // [B, T, H, d]
-    this.record(record.kind, x, () => attentionProbabilities(q, k, options).narrow(3, 0, record.keys));
-    return this.note(this.o.forward(heads.reshape([B, T, -1]), { residual }));
-  }
-
-  #heads(x: Tensor): Tensor {
-    return x.unflatten(2, [-1, this.d_kv]);
+    return [this.heads(this.k.forward(states)), this.heads(this.v.forward(states))];
   }
 }
 
 /** x + SelfAttention(layer_norm(x)). f32[B, T, D] -> f32[B, T, D] */
 export class T5LayerSelfAttention extends Module {
-  readonly SelfAttention: T5Attention;
+  readonly SelfAttention: T5SelfAttention;
   readonly layer_norm: RMSNorm;
   readonly index: number;
   readonly causal: boolean;
@@ -175,37 +210,36 @@ export class T5LayerSelfAttention extends Module {
   constructor(weights: Weights, config: T5Config, index: number, causal: boolean) {
     super(weights);
     const has_relative_attention_bias = index === 0;
-    this.SelfAttention = new T5Attention(weights.at("SelfAttention"), config, { has_relative_attention_bias });
+    this.SelfAttention = new T5SelfAttention(weights.at("SelfAttention"), config, { has_relative_attention_bias });
     this.layer_norm = new RMSNorm(weights.at("layer_norm"), config.d_model, config.layer_norm_epsilon);
     this.index = index;
     this.causal = causal;
   }
 
   forward(x: Tensor, { position_bias, mask, cache }: T5Step): Tensor {
-    const normed = this.layer_norm.forward(x);
-    const own = this.SelfAttention.keys(normed); // f32[B, T, H, d]
+    const [q, ...own] = this.SelfAttention.project(this.layer_norm.forward(x)); // [B, T, H, d]
     const keys = cache ? cache.append(this.index, ...own) : own; // [rows, capacity, H, d]
     const options = { bias: position_bias, causal: this.causal, ...(cache ? cache.seen : { mask }) };
     const record = { kind: "attentions", keys: (cache?.length ?? 0) + x.shape[1] } as const;
-    return this.note(plus(x, (residual) => this.SelfAttention.forward(normed, keys, options, record, residual)));
+    return this.note(plus(x, (residual) => this.SelfAttention.forward(q, keys, options, record, residual)));
   }
 }
 
 /** x + EncDecAttention(layer_norm(x), encoder states). f32[B, T, D] -> f32[B, T, D] */
 export class T5LayerCrossAttention extends Module {
-  readonly EncDecAttention: T5Attention;
+  readonly EncDecAttention: T5CrossAttention;
   readonly layer_norm: RMSNorm;
 
   constructor(weights: Weights, config: T5Config) {
     super(weights);
-    this.EncDecAttention = new T5Attention(weights.at("EncDecAttention"), config);
+    this.EncDecAttention = new T5CrossAttention(weights.at("EncDecAttention"), config);
     this.layer_norm = new RMSNorm(weights.at("layer_norm"), config.d_model, config.layer_norm_epsilon);
   }
 
   forward(x: Tensor, keys: readonly [KeysOrValues, KeysOrValues], mask: Tensor<"u32"> | undefined): Tensor {
     const record = { kind: "cross_attentions", keys: keys[0].shape[1] } as const;
-    const normed = this.layer_norm.forward(x);
-    return this.note(plus(x, (residual) => this.EncDecAttention.forward(normed, keys, { mask }, record, residual)));
+    const q = this.EncDecAttention.queries(this.layer_norm.forward(x)); // [B, T, H, d]
+    return this.note(plus(x, (residual) => this.EncDecAttention.forward(q, keys, { mask }, record, residual)));
   }
 }
 

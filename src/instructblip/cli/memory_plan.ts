@@ -54,7 +54,7 @@ export interface WeightsPlan {
 
 /** What is one matrix, or vector, on the device: the layers that llama.ts, opt.ts and t5.ts stack. */
 const STACKED =
-  /^(language_model\..*\.(?:self_attn|mlp|DenseReluDense)\.)([qkv]_proj|gate_proj|up_proj|wi_[01])(\.(?:weight|bias))$/;
+  /^(language_model\..*\.(?:self_attn|mlp|SelfAttention|DenseReluDense)\.)([qkv]_proj|gate_proj|up_proj|[qkv]|wi_[01])(\.(?:weight|bias))$/;
 
 /** Plans for every storage dtype. */
 export function planMemory(
