@@ -8,6 +8,7 @@ nothing is read from the disk. Running a composite and recording what comes out 
 A new language model is one more entry in BACKBONES, another sibling one more in MODELS.
 """
 
+import contextlib
 import copy
 import json
 import math
@@ -900,9 +901,29 @@ def forward(model, inputs, *, options, **more):
 @torch.no_grad()
 def generate(model, inputs, *, options, **kwargs):
     """model.generate(**inputs), or what remains of that without placeholders: embeddings and no ids."""
-    if placeholder_of(model) is not None:
-        return model.generate(**inputs, **options, **kwargs)
-    return model.language_model.generate(**concatenate(model, inputs, options)[1], **kwargs)
+    with lowest_index_first():
+        if placeholder_of(model) is not None:
+            return model.generate(**inputs, **options, **kwargs)
+        return model.language_model.generate(**concatenate(model, inputs, options)[1], **kwargs)
+
+
+@contextlib.contextmanager
+def lowest_index_first():
+    """Has torch.topk put equal numbers in order of their index, where PyTorch leaves the order open.
+
+    Forced ids are equally likely, and beams out of the running equally bad: who comes first is chance otherwise.
+    """
+    kept = torch.topk
+
+    def topk(input, k, dim=-1, largest=True, sorted=True):
+        values, indices = torch.sort(input, dim=dim, descending=largest, stable=True)
+        return torch.return_types.topk((values.narrow(dim, 0, k), indices.narrow(dim, 0, k)))
+
+    torch.topk = topk
+    try:
+        yield
+    finally:
+        torch.topk = kept
 
 
 def concatenate(model, inputs, options):

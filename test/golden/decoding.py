@@ -114,8 +114,10 @@ def alone():
         "min_new_tokens": lambda d: {"min_new_tokens": d.between(3, 5), **d.ending()},
         "max_time": lambda d: {"max_time": 1000.0},
         "stop_strings": lambda d: {"stop_strings": d.stop_strings()},
-        "eos_token_id": lambda d: {"eos_token_id": d.pick(d.setting.eos, [d.pick(*d.setting.unreached), d.reached()])},
-        "pad_token_id": lambda d: {"pad_token_id": d.id(), **d.ending()},
+        "eos_token_id": lambda d: {
+            "eos_token_id": d.pick(d.setting.eos, [d.pick(*d.setting.unreached), d.reached()], None)
+        },
+        "pad_token_id": lambda d: {"pad_token_id": d.pick(d.id(), d.id(), None), **d.ending()},
         "bos_token_id": lambda d: {"bos_token_id": d.id()},
         "num_beams": lambda d: d.beams(),
         "num_return_sequences": lambda d: {"num_beams": 4, "num_return_sequences": d.between(2, 4)},
@@ -206,6 +208,8 @@ def draw_combination(rng, setting):
         if (decays in kwargs and name not in FINITE) or (name == decays and not kwargs.keys() <= FINITE):
             continue
         kwargs |= options[name](draws)
+    if "max_length" in kwargs and draws.some(0.6):  # else max_new_tokens beats it
+        kwargs["max_length"] = setting.prompt_length + kwargs.pop("max_new_tokens")
     beams = draws.pick(1, kwargs.get("num_beams", 1), 2, 3, 4, 5)
     if "keys" in kwargs.get("watermarking_config", {}):
         beams = 1  # Hugging Face's SynthID mixes up the contexts of beams
@@ -214,6 +218,10 @@ def draw_combination(rng, setting):
         kwargs = {key: kwargs[key] for key in kwargs if key not in ("length_penalty", "early_stopping")}
     else:
         kwargs["num_return_sequences"] = draws.between(1, beams)
+        if draws.some(0.5):
+            kwargs["early_stopping"] = draws.pick(False, True, "never")
+    if kwargs.get("eos_token_id", 0) is None:
+        kwargs.pop("exponential_decay_length_penalty", None)  # of which end? An error here
     forced = kwargs.get("forced_eos_token_id", kwargs.get("forced_bos_token_id"))
     if forced is not None:
         kwargs.pop("suppress_tokens", None)  # nothing would be left, which is an error here

@@ -116,7 +116,7 @@ export async function compareAsked(
       "loss",
       [output.loss ?? Number.NaN],
       (await golden.floats("states.loss")).data,
-      TOLERANCES.loss,
+      TOLERANCES.drawn_loss,
     );
     for (const part of ["vision_outputs", "qformer_outputs", "language_model_outputs"] as const) {
       await compareStates(part, output[part]);
@@ -130,7 +130,7 @@ export async function compareAsked(
       "loss_of_last",
       [loss ?? Number.NaN],
       (await golden.floats("states.loss_of_last")).data,
-      TOLERANCES.loss,
+      TOLERANCES.drawn_loss,
     );
   }
   for (const [call, kwargs] of Object.entries(asked.states)) {
