@@ -1,0 +1,32 @@
+/** What a run of live parity says it has drawn, and that it notices what it has not. */
+import { expect, test } from "vitest";
+import { coverageOf } from "./coverage.ts";
+import type { GoldenJson } from "./golden.ts";
+
+const golden = (calls: Record<string, object>, asked: readonly string[] = Object.keys(calls)) =>
+  ({
+    spec: { backbone: "t5", num_query_tokens: 1 },
+    generations: Object.entries(calls).map(([name, kwargs]) => ({ name, kwargs, answers: [] })),
+    asked: { calls: asked, states: {} },
+  }) as unknown as GoldenJson;
+
+test("options count by themselves and together, those of fixed calls not at all", () => {
+  const { lines, missing } = coverageOf([
+    golden({ single_min_p: { min_p: 0.1, do_sample: true }, drawn_0: { top_h: 0.2 }, greedy: { max_time: 1 } }, [
+      "single_min_p",
+      "drawn_0",
+    ]),
+    golden({ drawn_0: { early_stopping: "never", top_h: 0.3 } }),
+  ]);
+  expect(lines).toEqual([
+    "drawn: instructblip 2, t5 2",
+    'options: do_sample 1, early_stopping 1, top_h 2, min_p 1, early_stopping="never" 1',
+    "by themselves: min_p 1",
+  ]);
+  for (const name of ["max_time", "top_h by itself", "early_stopping=true", "legacy", "output_attentions"]) {
+    expect(missing).toContain(name);
+  }
+  for (const name of ["min_p", "min_p by itself", "t5", 'early_stopping="never"', "seed", "return_full_text"]) {
+    expect(missing).not.toContain(name);
+  }
+});
