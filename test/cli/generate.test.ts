@@ -89,6 +89,15 @@ describe("one question", () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   });
 
+  it("stores keys and values as --cache-dtype says, or says why not", async () => {
+    const question = ["--image", PICTURE, "--prompt", PROMPT, "--max-new-tokens", "2", "--cache-dtype", "f16"];
+    const odd = await cli(["generate", "--model", join(GOLDENS, "odd_widths"), ...question]);
+    expect(odd.code).toBe(0);
+    expect(odd.stderr).toContain("warning: keys and values are stored as f32: f16 comes in fours");
+    const plain = await cli(["generate", "--model", PLAIN, ...question]);
+    expect({ code: plain.code, stderr: plain.stderr }).toEqual({ code: 0, stderr: "" });
+  });
+
   it("prints one line of JSON with exactly the fields that are documented", async () => {
     const options = ["--max-length", "31", "--repetition-penalty", "1.0", "--dtype", "f32", "--json"];
     const [result, ...more] = await json<Result>([...ONE, ...options]);
