@@ -44,6 +44,18 @@ export function fillRandom(into: Uint8Array, first: number, dtype: FloatDType): 
   }
 }
 
+/** Fills `into` as fillRandom does, with what a parameter of that name is like: norm weights lie around 1, all else around 0. */
+export function fillParameter(into: Uint8Array, name: string, first: number, dtype: FloatDType): void {
+  if (!/norm\d?\.weight$/i.test(name)) {
+    fillRandom(into, first, dtype);
+    return;
+  }
+  const numbers = randomNumbers(into.length / DTYPES[dtype].bytes, first).map((x) => 1 + 8 * x);
+  const narrowed = { f16: numberToF16, bf16: numberToBf16 };
+  const bits = dtype === "f32" ? numbers : Uint16Array.from(numbers, narrowed[dtype]);
+  into.set(new Uint8Array(bits.buffer));
+}
+
 /** Numbers `first` … of the same sequence, as f32. */
 export function randomNumbers(n: number, first = 0): Float32Array {
   const numbers = new Float32Array(n);

@@ -8,13 +8,13 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
 import { writeCheckpoint } from "../src/tensor/checkpoint_writer.ts";
-import { DTYPES, numberToBf16, numberToF16 } from "../src/tensor/dtype.ts";
+import { DTYPES } from "../src/tensor/dtype.ts";
 import { formatBytes } from "../src/tensor/memory.ts";
 import { Checkpoint } from "../src/tensor/safetensors.ts";
 import { sizeOf } from "../src/tensor/shape.ts";
 import { NodeWritableFolder } from "../src/tensor/writable_folder.node.ts";
 import { HeaderOnlyFolder } from "../test/official/header_only.ts";
-import { fillRandom, randomNumbers } from "./data.ts";
+import { fillParameter } from "./data.ts";
 import { root } from "./machine.ts";
 
 const MODELS = ["vicuna-7b", "vicuna-13b", "flan-t5-xl", "flan-t5-xxl"];
@@ -40,9 +40,14 @@ async function main(): Promise<number> {
   }
   const [model, to] = positionals;
   const dtype = STORED.find((known) => known === values.dtype);
-  if (!MODELS.includes(model) || !to || positionals.length > 2 || !dtype) {
-    console.error(`error: ${!dtype ? `--dtype must be one of ${STORED.join(", ")}` : "give a model and a folder"}`);
-    console.error("    hint: --help lists the models");
+  const wrong =
+    positionals.length !== 2
+      ? "give a model and a folder"
+      : !MODELS.includes(model)
+        ? `there is no model "${model}", only ${MODELS.join(", ")}`
+        : !dtype && `--dtype must be one of ${STORED.join(", ")}, got "${values.dtype}"`;
+  if (wrong || !dtype) {
+    console.error(`error: ${wrong}\n    hint: --help shows how`);
     return 2;
   }
 
@@ -64,7 +69,9 @@ async function main(): Promise<number> {
       async *data() {
         for (let at = 0; at < sizeOf(shape); at += PIECE) {
           const count = Math.min(PIECE, sizeOf(shape) - at);
-          yield isNormWeight(name) ? aroundOne(begin + at, count, dtype) : random(begin + at, count, dtype);
+          const numbers = new Uint8Array(count * bytes);
+          fillParameter(numbers, name, begin + at, dtype);
+          yield numbers;
           writtenBytes += count * bytes;
           progress.show(`${formatBytes(writtenBytes)} of ${formatBytes(totalBytes)}  ${name}`);
         }
@@ -102,24 +109,6 @@ async function writeRest(config: string, to: string): Promise<void> {
       copyFileSync(join(from, folder, file), join(to, folder, file));
     }
   }
-}
-
-type Stored = (typeof STORED)[number];
-
-/** Norm weights lie around 1, everything else around 0. */
-const isNormWeight = (name: string) => /norm\d?\.weight$/i.test(name);
-
-function random(first: number, count: number, dtype: Stored): Uint8Array {
-  const bytes = new Uint8Array(count * DTYPES[dtype].bytes);
-  fillRandom(bytes, first, dtype);
-  return bytes;
-}
-
-function aroundOne(first: number, count: number, dtype: Stored): Uint8Array {
-  const numbers = randomNumbers(count, first).map((x) => 1 + 8 * x);
-  const convert = { f16: numberToF16, bf16: numberToBf16 };
-  const bits = dtype === "f32" ? numbers : Uint16Array.from(numbers, convert[dtype]);
-  return new Uint8Array(bits.buffer);
 }
 
 process.exitCode = await main();

@@ -2,16 +2,13 @@
  * A safetensors file that nobody has written: names and shapes are given, the numbers are random and made as they are
  * read. So a layer of a 7-billion-parameter model is loaded just as from a disk, and a reference sees the same weights.
  */
-import { DTYPES, f16ToNumber, numberToF16 } from "../src/tensor/dtype.ts";
+import { DTYPES, f16ToNumber } from "../src/tensor/dtype.ts";
 import { WeightError } from "../src/tensor/errors.ts";
 import { type Shape, sizeOf } from "../src/tensor/shape.ts";
 import { type ByteSource, checkRange } from "../src/tensor/source.ts";
-import { fillRandom, randomNumbers } from "./data.ts";
+import { fillParameter } from "./data.ts";
 
 const BYTES = DTYPES.f16.bytes;
-
-/** Norm weights lie around 1, everything else around 0 (fillRandom). */
-const isNormWeight = (name: string) => /norm\d?\.weight$/i.test(name);
 
 interface Entry {
   readonly name: string;
@@ -67,23 +64,14 @@ export class RandomCheckpoint implements ByteSource {
   tensor(name: string): { data: Float32Array; shape: Shape } | undefined {
     const entry = this.#entries.find((candidate) => candidate.name === name);
     if (!entry) return undefined;
-    const data = randomNumbers(entry.size, entry.first);
-    return { data: isNormWeight(name) ? data.map((x) => f16ToNumber(aroundOne(x))) : data, shape: entry.shape };
+    const bytes = new Uint8Array(entry.size * BYTES);
+    this.#fill(entry, 0, bytes);
+    return { data: Float32Array.from(new Uint16Array(bytes.buffer), f16ToNumber), shape: entry.shape };
   }
 
   async close(): Promise<void> {}
 
   #fill({ name, first }: Entry, skip: number, into: Uint8Array): void {
-    if (isNormWeight(name)) {
-      const bits = Uint16Array.from(randomNumbers(into.length / BYTES, first + skip), aroundOne);
-      into.set(new Uint8Array(bits.buffer));
-    } else {
-      fillRandom(into, first + skip, "f16");
-    }
+    fillParameter(into, name, first + skip, "f16");
   }
-}
-
-/** f16 bits of 1 + 8 x. */
-function aroundOne(x: number): number {
-  return numberToF16(1 + 8 * x);
 }

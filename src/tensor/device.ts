@@ -390,12 +390,10 @@ export class Device {
   kernelsOf(fn: () => unknown): Kernel[] {
     const foreseen = new Map<string, Kernel>();
     this.#foreseen = foreseen;
-    const scope = this.memory.enter();
     try {
-      fn();
+      this.scope(() => void fn());
     } finally {
       this.#foreseen = undefined;
-      this.memory.leave(scope, new Set());
     }
     return [...foreseen.values()].map(({ kernel, uses, overrides }) => ({
       kernel,
