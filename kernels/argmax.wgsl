@@ -13,7 +13,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
-@group(1) @binding(0) var<uniform> params: Params;
+@group(0) @binding(8) var<uniform> params: Params;
 
 var<workgroup> keys: array<u32, WG>;
 var<workgroup> indices: array<u32, WG>;

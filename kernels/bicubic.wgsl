@@ -24,7 +24,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(1) @binding(0) var<uniform> params: Params;
+@group(0) @binding(8) var<uniform> params: Params;
 
 // Weights of the points at distances 1 + t, t, 1 - t and 2 - t, for t from 0 to 1.
 fn weights(t: f32) -> vec4<f32> {

@@ -24,7 +24,7 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<Real>;
 @group(0) @binding(1) var<storage, read> past: array<u32>;
 @group(0) @binding(2) var<storage, read_write> cache: array<Kept>;
-@group(1) @binding(0) var<uniform> params: Params;
+@group(0) @binding(8) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
 fn main(

@@ -16,7 +16,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
-@group(1) @binding(0) var<uniform> params: Params;
+@group(0) @binding(8) var<uniform> params: Params;
 
 // Mean of the numbers that sums adds up, four columns of them.
 fn mean_of(sums: vec4<f32>) -> f32 {

@@ -22,7 +22,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> features: array<Element>;
 @group(0) @binding(2) var<storage, read> source: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<Element>;
-@group(1) @binding(0) var<uniform> params: Params;
+@group(0) @binding(8) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
 fn main(

@@ -28,7 +28,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> q: array<Real>;
 @group(0) @binding(5) var<storage, read_write> keys: array<Kept>;
 @group(0) @binding(6) var<storage, read_write> values: array<Kept>;
-@group(1) @binding(0) var<uniform> params: Params;
+@group(0) @binding(8) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
 fn main(

@@ -32,7 +32,7 @@ struct Params {
   bias_s: u32,
 }
 
-@group(1) @binding(0) var<uniform> params: Params;
+@group(0) @binding(8) var<uniform> params: Params;
 
 // No query up to t sees this key or any behind it. Keys behind are never read: a cache is not filled up there.
 fn key_end(t: u32) -> u32 {

@@ -11,7 +11,7 @@ import { type Caps, capsOf, requestAdapter, tunedPlanOf } from "./gpu.ts";
 import { Arena, Memory, type Storage } from "./memory.ts";
 import { formatShape, isDense, type Shape, sizeOf } from "./shape.ts";
 import { type HostArray, Tensor } from "./tensor.ts";
-import { assemble, type Uses, type Wgsl } from "./wgsl.ts";
+import { assemble, PARAMS_BINDING, type Uses, type Wgsl } from "./wgsl.ts";
 
 /** One run of a kernel. */
 export interface Launch {
@@ -81,14 +81,20 @@ interface Pipeline {
 
 interface Recorded {
   readonly pipeline: Pipeline;
-  readonly group: GPUBindGroup;
-  readonly params: ParamsSlot | undefined;
+  readonly group: Group;
   readonly grid: readonly [number, number, number];
+}
+
+/** A bind group, and what it was made of. */
+interface Group {
+  readonly handle: GPUBindGroup;
+  readonly storages: readonly GPUBindGroupEntry[];
+  readonly params: ParamsSlot | undefined;
 }
 
 /** One set of params in a uniform buffer. */
 interface ParamsSlot {
-  readonly group: GPUBindGroup;
+  readonly index: number;
   readonly words: Uint32Array<ArrayBuffer>;
 }
 
@@ -138,12 +144,11 @@ export class Device {
 
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #layouts = new Map<string, { id: number; layout: GPUBindGroupLayout }>();
-  readonly #groups = new Map<string, GPUBindGroup>();
+  readonly #groups = new Map<string, Group>();
   /** Keys of the bind groups on a persistent storage, so that disposing one cache leaves the others' groups alone. */
-  readonly #groupsOn = new WeakMap<Storage, string[]>();
+  #groupsOn = new WeakMap<Storage, string[]>();
   /** Kernels that would be launched, by their pipelines' keys; see `kernelsOf`. */
   #foreseen: Map<string, Kernel> | undefined;
-  readonly #paramsLayout: GPUBindGroupLayout;
   readonly #params: GPUBuffer;
   readonly #paramsSlots = new Map<string, ParamsSlot>();
   readonly #staging = new Map<number, GPUBuffer[]>();
@@ -171,14 +176,8 @@ export class Device {
     this.caps = caps;
     this.memory = new Memory(handle, { ...caps, budget }, (storage) => {
       this.flush(); // what is recorded still needs the buffers
-      if (storage === undefined) this.#groups.clear();
+      if (storage === undefined) this.#forgetGroups();
       else for (const key of this.#groupsOn.get(storage) ?? []) this.#groups.delete(key);
-    });
-    this.#paramsLayout = handle.createBindGroupLayout({
-      entries: [
-        // Without dynamic offsets: a bind group for each set of params is faster to set.
-        { binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform" } },
-      ],
     });
     this.#params = this.#paramsOf(PARAMS_SLOTS);
     handle.addEventListener("uncapturederror", (event) => {
@@ -292,8 +291,8 @@ export class Device {
     const pipeline = this.#pipeline(launch);
     const grid = this.#grid(launch);
     if (grid[0] * grid[1] * grid[2] === 0) return;
-    const params = this.#paramsSlot(pipeline.wgsl, launch);
-    const recorded = { pipeline, group: this.#group(pipeline, launch), params, grid };
+    const group = this.#group(pipeline, launch, this.#paramsSlot(pipeline.wgsl, launch));
+    const recorded = { pipeline, group, grid };
     this.#recorded.push(recorded);
     for (const { name } of pipeline.wgsl.bindings) this.#touch(launch.bindings[name].storage.buffer);
     this.#capturing?.launches.push(recorded);
@@ -493,20 +492,23 @@ export class Device {
     let entry = this.#layouts.get(signature);
     if (!entry) {
       const layout = this.handle.createBindGroupLayout({
-        entries: wgsl.bindings.map((b) => ({
-          binding: b.binding,
-          visibility: GPUShaderStage.COMPUTE,
-          buffer: { type: b.writable ? "storage" : "read-only-storage" },
-        })),
+        entries: [
+          ...wgsl.bindings.map(({ binding, writable }): GPUBindGroupLayoutEntry => {
+            const type = writable ? "storage" : "read-only-storage";
+            return { binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } };
+          }),
+          // Without a dynamic offset: a bind group for each set of params, one for all of a launch, is fastest to set.
+          ...(wgsl.params.length
+            ? [{ binding: PARAMS_BINDING, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform" } } as const]
+            : []),
+        ],
       });
       entry = { id: this.#layouts.size, layout };
       this.#layouts.set(signature, entry);
     }
     const descriptor: GPUComputePipelineDescriptor = {
       label: wgsl.label,
-      layout: this.handle.createPipelineLayout({
-        bindGroupLayouts: wgsl.params.length ? [entry.layout, this.#paramsLayout] : [entry.layout],
-      }),
+      layout: this.handle.createPipelineLayout({ bindGroupLayouts: [entry.layout] }),
       compute: { module, entryPoint: "main", constants: launch.overrides ?? {} },
     };
     return { wgsl, descriptor, layout: entry.layout, layoutId: entry.id };
@@ -523,10 +525,10 @@ export class Device {
     }
   }
 
-  #group(pipeline: Pipeline, launch: Launch): GPUBindGroup {
+  #group(pipeline: Pipeline, launch: Launch, params: ParamsSlot | undefined): Group {
     const { bindings } = pipeline.wgsl;
     const given = Object.keys(launch.bindings).length;
-    let key = `${pipeline.layoutId}`;
+    let key = `${pipeline.layoutId},${params?.index ?? ""}`;
     for (const { name, writable } of bindings) {
       const tensor = launch.bindings[name];
       if (!tensor) throw new KernelError("BINDINGS", `kernels/${launch.kernel}.wgsl: binding ${name} is missing`);
@@ -548,16 +550,12 @@ export class Device {
     }
     let group = this.#groups.get(key);
     if (!group) {
-      group = this.handle.createBindGroup({
-        label: pipeline.wgsl.label,
-        layout: pipeline.layout,
-        entries: bindings.map(({ name, binding }) => {
-          const { buffer, bytes } = launch.bindings[name].storage;
-          return { binding, resource: { buffer, size: bytes } };
-        }),
+      const storages = bindings.map(({ name, binding }) => {
+        const { buffer, bytes } = launch.bindings[name].storage;
+        return { binding, resource: { buffer, size: bytes } };
       });
-      this.counts.bindGroups++;
-      if (this.#groups.size > 16384) this.#groups.clear();
+      group = this.#bind(pipeline, storages, params, this.#params);
+      if (this.#groups.size > 16384) this.#forgetGroups();
       this.#groups.set(key, group);
       for (const { name } of bindings) {
         const { storage } = launch.bindings[name];
@@ -568,6 +566,19 @@ export class Device {
       }
     }
     return group;
+  }
+
+  #bind(pipeline: Pipeline, storages: Group["storages"], params: ParamsSlot | undefined, buffer: GPUBuffer): Group {
+    const resource = params && { buffer, offset: params.index * PARAMS_SLOT, size: PARAMS_SLOT };
+    const entries = resource ? [...storages, { binding: PARAMS_BINDING, resource }] : storages;
+    this.counts.bindGroups++;
+    const { layout, wgsl } = pipeline;
+    return { handle: this.handle.createBindGroup({ label: wgsl.label, layout, entries }), storages, params };
+  }
+
+  #forgetGroups(): void {
+    this.#groups.clear();
+    this.#groupsOn = new WeakMap();
   }
 
   #touch(buffer: GPUBuffer): void {
@@ -590,13 +601,8 @@ export class Device {
     });
   }
 
-  /** Writes a set of params into slot `i` of a buffer. */
-  #fillSlot(buffer: GPUBuffer, i: number, words: Uint32Array<ArrayBuffer>): ParamsSlot {
-    const offset = i * PARAMS_SLOT;
-    this.handle.queue.writeBuffer(buffer, offset, words);
-    const resource = { buffer, offset, size: PARAMS_SLOT };
-    const group = this.handle.createBindGroup({ layout: this.#paramsLayout, entries: [{ binding: 0, resource }] });
-    return { group, words };
+  #writeParams(buffer: GPUBuffer, { index, words }: ParamsSlot): void {
+    this.handle.queue.writeBuffer(buffer, index * PARAMS_SLOT, words);
   }
 
   /** Puts the params into the uniform buffer, each distinct set once. */
@@ -629,8 +635,10 @@ export class Device {
       if (this.#paramsSlots.size === PARAMS_SLOTS) {
         this.flush(); // recorded launches still point at the old contents
         this.#paramsSlots.clear();
+        this.#forgetGroups();
       }
-      slot = this.#fillSlot(this.#params, this.#paramsSlots.size, paramWords.slice(0, wgsl.params.length));
+      slot = { index: this.#paramsSlots.size, words: paramWords.slice(0, wgsl.params.length) };
+      this.#writeParams(this.#params, slot);
       this.#paramsSlots.set(key, slot);
     }
     return slot;
@@ -639,13 +647,18 @@ export class Device {
   /** Gives a recording's launches params that nobody overwrites: those of `launch` are recycled. */
   #pin(launches: Recorded[]): GPUBuffer | undefined {
     const slots = new Map<ParamsSlot, ParamsSlot>();
-    for (const { params } of launches) if (params) slots.set(params, params);
+    for (const { params } of launches.map((launch) => launch.group)) {
+      if (params && !slots.has(params)) slots.set(params, { ...params, index: slots.size });
+    }
     if (slots.size === 0) return undefined;
     const buffer = this.#paramsOf(slots.size);
-    let i = 0;
-    for (const slot of slots.keys()) slots.set(slot, this.#fillSlot(buffer, i++, slot.words));
-    launches.forEach((launch, i) => {
-      if (launch.params) launches[i] = { ...launch, params: slots.get(launch.params)! };
+    for (const slot of slots.values()) this.#writeParams(buffer, slot);
+    const groups = new Map<Group, Group>();
+    launches.forEach(({ pipeline, group, grid }, i) => {
+      if (!group.params) return;
+      const pinned = groups.get(group) ?? this.#bind(pipeline, group.storages, slots.get(group.params), buffer);
+      groups.set(group, pinned);
+      launches[i] = { pipeline, group: pinned, grid };
     });
     return buffer;
   }
@@ -689,13 +702,12 @@ export class Device {
 
   #encode(pass: GPUComputePassEncoder, launches: readonly Recorded[]): void {
     let current: Pipeline | undefined;
-    let set: ParamsSlot | undefined;
-    for (const { pipeline, group, params, grid } of launches) {
+    let bound: Group | undefined;
+    for (const { pipeline, group, grid } of launches) {
       if (pipeline !== current) pass.setPipeline(pipeline.handle);
+      if (group !== bound) pass.setBindGroup(0, group.handle);
       current = pipeline;
-      pass.setBindGroup(0, group);
-      if (params && params !== set) pass.setBindGroup(1, params.group);
-      set = params ?? set;
+      bound = group;
       pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     }
     pass.end();

@@ -18,6 +18,9 @@ export interface ParamField {
   readonly type: "u32" | "i32" | "f32";
 }
 
+/** Where every kernel has its Params in group 0: behind the eight storage buffers that WebGPU's default limits allow. */
+export const PARAMS_BINDING = 8;
+
 /** A kernel's whole text and its interface. */
 export interface Wgsl {
   /** `layer_norm`, or `matmul_tile(weight_f16)` with its chosen library parts. */

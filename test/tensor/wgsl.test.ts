@@ -8,7 +8,7 @@ import { ACTIVATIONS } from "../../src/tensor/activation.ts";
 import { openDevice } from "../../src/tensor/device.ts";
 import { createGPU } from "../../src/tensor/gpu.node.ts";
 import { KERNELS } from "../../src/tensor/kernels.gen.ts";
-import { assemble, type Uses } from "../../src/tensor/wgsl.ts";
+import { assemble, PARAMS_BINDING, type Uses } from "../../src/tensor/wgsl.ts";
 
 const gpu = createGPU({ backend: "null" });
 const device = await openDevice({ adapter: (await gpu.requestAdapter())! });
@@ -46,6 +46,9 @@ for (const name of NAMES) {
       // Were one written in a form that the reader does not know, it would be missing.
       expect(bindings.length + (params.length > 0 ? 1 : 0)).toBe(code.match(/@binding\(/g)?.length);
       expect(bindings.filter(({ writable }) => writable).length).toBeGreaterThan(0);
+      expect(code.includes(`@group(0) @binding(${PARAMS_BINDING}) var<uniform> params: Params;`)).toBe(
+        params.length > 0,
+      );
     }
     const activations = assemble(name).overrides.has("ACTIVATION") ? Object.values(ACTIVATIONS) : [];
     await device.prepare([
@@ -63,7 +66,7 @@ for (const name of NAMES) {
     expect(header.length, "a header").toBeGreaterThan(1);
     expect(header.join("\n")).toMatch(/^\/\/ Dispatch: .*$/m);
     expect(header.join("\n")).toMatch(/Needs: /);
-    for (const [, binding] of KERNELS[name].matchAll(/^@group\(0\).*> (\w+):/gm)) {
+    for (const [, binding] of KERNELS[name].matchAll(/^@group\(0\).*var<storage.*> (\w+):/gm)) {
       expect(header.join("\n"), `the header gives ${binding}'s shape`).toMatch(new RegExp(`\\b${binding}\\b[^\n]*:`));
     }
 
@@ -87,7 +90,7 @@ const ORDER: readonly [string, RegExp][] = [
   ["Params", /^struct Params\b/],
   ["an input", /^@group\(0\).*var<storage, read>/],
   ["an output", /^@group\(0\).*var<storage, read_write>/],
-  ["the binding of Params", /^@group\(1\)/],
+  ["the binding of Params", /^@group\(0\) @binding\(8\) var<uniform> params: Params;$/],
   ["shared memory", /^var<(workgroup|private)>/],
   ["a helper", /^fn (?!main\()/],
   ["main", /^(@compute|fn main\()/],
