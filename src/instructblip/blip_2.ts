@@ -45,15 +45,8 @@ export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Conf
     return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs)));
   }
 
-  protected imageFeatures({ pixel_values, interpolate_pos_encoding }: VisionInputs): ImageFeatures {
-    expectPixels(pixel_values, ["B", "3", "H", "W"]);
-    const pixels = this.device.tensor(pixel_values.data, pixel_values.shape); // [B, 3, H, W]
-    const vision_outputs = this.vision_model.forward(pixels, interpolate_pos_encoding);
-    const [, Q, Dq] = this.query_tokens.shape;
-    const queries = contiguous(this.query_tokens.expand([pixels.shape[0], Q, Dq])); // [B, Q, Dq]
-    const qformer_outputs = this.qformer.forward(queries, vision_outputs.last_hidden_state);
-    const image_features = this.language_projection.forward(qformer_outputs.last_hidden_state); // [B, Q, D]
-    return { vision_outputs, qformer_outputs, image_features };
+  protected imageFeatures(inputs: VisionInputs): ImageFeatures {
+    return uninstructedFeatures(this, inputs);
   }
 
   protected exampleInputs(): Blip2Inputs {
@@ -65,4 +58,25 @@ export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Conf
     expectPixels(inputs.pixel_values, ["B", "3", "H", "W"], prompt.B);
     return prompt;
   }
+}
+
+/** The parts of a model that looks at images alone. */
+type UninstructedModel = Pick<
+  Blip2ForConditionalGeneration,
+  "device" | "vision_model" | "query_tokens" | "qformer" | "language_projection"
+>;
+
+/** Images to image features. @throws InputError */
+export function uninstructedFeatures(
+  { device, vision_model, query_tokens, qformer, language_projection }: UninstructedModel,
+  { pixel_values, interpolate_pos_encoding }: VisionInputs,
+): ImageFeatures {
+  expectPixels(pixel_values, ["B", "3", "H", "W"]);
+  const pixels = device.tensor(pixel_values.data, pixel_values.shape); // [B, 3, H, W]
+  const vision_outputs = vision_model.forward(pixels, interpolate_pos_encoding);
+  const [, Q, Dq] = query_tokens.shape;
+  const queries = contiguous(query_tokens.expand([pixels.shape[0], Q, Dq])); // [B, Q, Dq]
+  const qformer_outputs = qformer.forward(queries, vision_outputs.last_hidden_state);
+  const image_features = language_projection.forward(qformer_outputs.last_hidden_state); // [B, Q, D]
+  return { vision_outputs, qformer_outputs, image_features };
 }

@@ -57,7 +57,7 @@ export const Blip2Processor = {
 /**
  * Puts a processor together from its parts.
  *
- * @param num_query_tokens null: pictures get no placeholders, as in files from before there were any
+ * @param num_query_tokens null: pictures get no placeholders, as in Hugging Face
  */
 export function makeBlip2Processor(
   image_processor: BlipImageProcessor,

@@ -48,7 +48,7 @@ export interface BatchFeature {
 export interface ProcessorBase {
   /** The language model's. */
   readonly tokenizer: Tokenizer;
-  /** Placeholders a picture takes; null in files older than transformers 4.45. */
+  /** Placeholders a picture takes: none of a legacy model. Null where neither the processor's files nor the model's say. */
   readonly num_query_tokens: number | null;
   decode(ids: Iterable<number | bigint>, options?: DecodeOptions): string;
   batch_decode(rows: Iterable<Iterable<number | bigint>>, options?: DecodeOptions): string[];

@@ -22,17 +22,31 @@ export async function folderOf(from: string | Folder, options?: OpenFolderOption
   return typeof from === "string" ? platform().openFolder(from, options) : from;
 }
 
-/** processor_config.json's count of placeholders for one picture; null in files older than transformers 4.45. */
+/**
+ * How many placeholders a picture takes: as processor_config.json has it, or in folders from before transformers 4.45, whose
+ * processors do not say, as the model beside it has it: 0 for a legacy model, whose prompts have none. Null where neither says.
+ * Hugging Face asks the processor's file alone.
+ *
+ * @throws ConfigError CONFIG_RANGE, CONFIG_JSON
+ */
 export async function readQueryCount(folder: Folder): Promise<number | null> {
-  const config = (await readJson(folder, "processor_config.json")) ?? {};
-  const count = config.num_query_tokens ?? null;
-  if (count !== null && !(Number.isInteger(count) && (count as number) > 0)) {
-    throw new ConfigError(
-      "CONFIG_RANGE",
-      `processor_config.json: num_query_tokens must be a whole number from 1, got ${JSON.stringify(count)}`,
-    );
-  }
-  return count as number | null;
+  const own = (await readJson(folder, "processor_config.json"))?.num_query_tokens;
+  if (own !== undefined && own !== null) return checkedCount(own, "processor_config.json");
+  const model = await readJson(folder, "config.json");
+  if (!model || !MODEL_TYPES.includes(model.model_type as string)) return null;
+  if (!PLACEHOLDER_IDS.some((name) => typeof model[name] === "number")) return 0;
+  return checkedCount(model.num_query_tokens ?? 32, "config.json"); // 32: HF's default
+}
+
+const MODEL_TYPES: readonly string[] = ["instructblip", "blip-2", "instructblipvideo"];
+const PLACEHOLDER_IDS = ["image_token_index", "image_token_id", "video_token_index", "video_token_id"];
+
+function checkedCount(count: unknown, file: string): number {
+  if (Number.isInteger(count) && (count as number) > 0) return count as number;
+  throw new ConfigError(
+    "CONFIG_RANGE",
+    `${file}: num_query_tokens must be a whole number from 1, got ${JSON.stringify(count)}`,
+  );
 }
 
 /** The count where pictures cannot do without it. @throws ConfigError CONFIG_MISSING */
@@ -40,9 +54,10 @@ export function requireQueryCount(count: number | null): number {
   if (count !== null) return count;
   throw new ConfigError(
     "CONFIG_MISSING",
-    "processor_config.json has no num_query_tokens, so the image's placeholders cannot be counted",
+    "processor_config.json has no num_query_tokens, and there is no model's config.json beside it that has one, so the " +
+      "image's placeholders cannot be counted",
     {
-      hint: "add it, with config.json's value (32 in the published checkpoints)",
+      hint: "put the model's config.json there, or add num_query_tokens (32 in the published checkpoints)",
     },
   );
 }
@@ -88,6 +103,7 @@ export async function saveProcessor(to: string | WritableFolder, parts: Processo
   await qformer_tokenizer?.save_pretrained(folder, { processor_class, subfolder: "qformer_tokenizer" });
   await folder.writeText(
     "processor_config.json",
-    jsonText({ ...pixels, num_query_tokens, processor_class }, { sorted: true }),
+    // No count where there are no placeholders: that is how transformers has it, and so is read again.
+    jsonText({ ...pixels, num_query_tokens: num_query_tokens || null, processor_class }, { sorted: true }),
   );
 }

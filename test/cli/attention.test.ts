@@ -4,15 +4,21 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import sharp from "sharp";
 import { describe, expect, test, vi } from "vitest";
+import { AutoProcessor, InstructBlipVideoForConditionalGeneration } from "../../src/index.node.ts";
 import { drawSheet, heat, percent, sheetSvg, viridis } from "../../src/instructblip/cli/attention_sheet.ts";
 import { EXIT } from "../../src/instructblip/cli/format.ts";
 import { Weights } from "../../src/modules/weights.ts";
+import { SafetensorsFile } from "../../src/tensor/safetensors.ts";
+import { FileSource } from "../../src/tensor/source.node.ts";
+import { expectClose } from "../compare.ts";
+import { TOLERANCES } from "../tolerances.ts";
 import { cli, GOLDENS, json, temporaryFolder } from "./cli.ts";
 
 const MODEL = join(GOLDENS, "cross_frequency_3_sharded"); // layers 0 and 3
 const ONE = ["attention", "--model", MODEL, "--image", join(MODEL, "picture_0.png"), "--prompt", "Where's <it> & how?"];
 
 interface Printed {
+  readonly prompt: string | null;
   readonly grid: readonly [number, number];
   readonly layers: readonly {
     readonly layer: number;
@@ -59,6 +65,63 @@ describe("--json", () => {
     });
     const [one] = await json<Printed>([...ONE, "--json", "--layer", "3", "--query", "1", "--head", "1"]);
     expect(one.layers).toEqual([all.layers[1]]);
+  });
+});
+
+describe("a sibling", () => {
+  const siblings = join(GOLDENS, "../siblings");
+  /** All weights as the model has them. f32[H, Q, N + 1] */
+  const weightsOf = (layers: Printed["layers"]) =>
+    Float32Array.from(layers.flatMap(({ queries }) => queries.flatMap((q) => [q.class_token, ...q.patches])));
+
+  test("BLIP-2 looks as PyTorch's does, without a prompt", async () => {
+    const folder = join(siblings, "blip2_opt");
+    const args = ["attention", "--model", folder, "--image", join(folder, "picture_0.png"), "--json", "--head", "all"];
+    const [{ prompt, layers }] = await json<Printed>(args);
+    expect(prompt).toBe(null);
+    const file = await SafetensorsFile.open(await FileSource.open(join(siblings, "../outputs/blip2_opt.safetensors")));
+    for (const [i, layer] of [0, 2].entries()) {
+      const bytes = await file.read(`qformer_outputs.cross_attentions.${i}`); // of two pictures
+      const expected = new Float32Array(bytes.slice().buffer).subarray(0, bytes.length / 8);
+      const found = weightsOf(layers.filter((map) => map.layer === layer));
+      expectClose(found, expected, TOLERANCES.attention, `layer ${layer}`);
+    }
+    await file.close();
+    const svg = join(await temporaryFolder(), "sheet.svg");
+    expect(await cli([...args.slice(0, 5), "--layer", "2", "--out", svg])).toMatchObject({ code: 0, stderr: "" });
+    expect(await readFile(svg, "utf8")).toContain(">picture_0.png</text>");
+  });
+
+  test("a frame is looked at as among the others of its video", async () => {
+    const folder = join(siblings, "video_4_frames");
+    const frames = [0, 1, 2, 3].map((i) => join(folder, `picture_${i}.png`));
+    const text = "a photo of";
+    const args = ["attention", "--model", folder, "--image", frames[2], "--prompt", text, "--json", "--head", "all"];
+    const [{ layers }] = await json<Printed>(args);
+    const processor = await AutoProcessor.from_pretrained(folder);
+    const model = await InstructBlipVideoForConditionalGeneration.from_pretrained(folder);
+    const inputs = (await processor({ images: frames, text })) as Parameters<typeof model.get_video_features>[0];
+    const { qformer_outputs } = await model.get_video_features({ ...inputs, output_attentions: true });
+    const expected: number[] = [];
+    for (const maps of qformer_outputs.cross_attentions!) {
+      const all = await maps.read(); // [4, H, Q, N + 1]
+      expected.push(...all.subarray(2 * (all.length / 4), 3 * (all.length / 4)));
+    }
+    model.dispose();
+    expectClose(weightsOf(layers), Float32Array.from(expected), TOLERANCES.attention, "frame 2");
+  });
+
+  test("gets a prompt if it reads one, and only then", async () => {
+    const blip2 = join(siblings, "blip2_opt");
+    for (const [args, message] of [
+      [["--model", blip2, "--prompt", "a photo of"], "error: --prompt: BLIP-2's Q-Former reads no text"],
+      [["--model", MODEL], "error: --prompt <text> is needed"],
+    ] as const) {
+      const image = join(MODEL, "picture_0.png");
+      const { code, stdout, stderr } = await cli(["attention", ...args, "--image", image, "--json"]);
+      expect({ code, stdout }).toEqual({ code: EXIT.refused, stdout: "" });
+      expect(stderr).toContain(message);
+    }
   });
 });
 

@@ -130,6 +130,31 @@ describe("evaluate", () => {
     expect(await readFile(out, "utf8")).toBe(text);
   });
 
+  it("stores keys and values as --cache-dtype says, which parts must agree on", async () => {
+    const load = vi.spyOn(InstructBlipForConditionalGeneration, "from_pretrained");
+    try {
+      await writeFile(
+        join(folder, "data.jsonl"),
+        items
+          .slice(0, 2)
+          .map((item) => JSON.stringify(item))
+          .join("\n"),
+      );
+      const out = join(folder, "out.jsonl");
+      const { settings, score } = await report(...evaluate, "--cache-dtype", "f16", "--out", out, "--json");
+      expect({ score, cache_dtype: settings.cache_dtype }).toEqual({ score: 100, cache_dtype: "f16" });
+      const model = await (load.mock.results[0].value as ReturnType<typeof load>);
+      expect(model.language_model.cache_dtype).toBe("f16");
+      const other = await cli([...evaluate, "--out", out, "--resume"]);
+      expect(other).toMatchObject({ code: EXIT.refused, stdout: "" });
+      expect(other.stderr).toMatch(/differ in cache_dtype/);
+      expect((await cli(["merge", out])).stdout).toMatch(/^model .*weights as auto, cache as f16$/m);
+      expect((await report(...evaluate, "--json")).settings).not.toHaveProperty("cache_dtype");
+    } finally {
+      load.mockRestore();
+    }
+  });
+
   it("never scores a failure as an empty answer", async () => {
     const lost = items.slice(0, 3).map((item, i) => (i === 1 ? { ...item, image: "none.png" } : item));
     await writeFile(join(folder, "data.jsonl"), lost.map((item) => JSON.stringify(item)).join("\n"));

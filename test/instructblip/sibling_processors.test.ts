@@ -246,6 +246,61 @@ describe("AutoProcessor", () => {
   });
 });
 
+describe("how many placeholders", () => {
+  const countOf = async (name: string, own: object, config?: object) => {
+    const files: Record<string, string> = filesNamed(name);
+    const pixels = JSON.parse(files["processor_config.json"]) as Record<string, unknown>;
+    files["processor_config.json"] = JSON.stringify({ ...pixels, num_query_tokens: undefined, ...own });
+    if (config) files["config.json"] = JSON.stringify(config);
+    return AutoProcessor.from_pretrained(memoryFolder(files)).then(
+      ({ num_query_tokens }) => num_query_tokens,
+      (error: EngineError) => error.message,
+    );
+  };
+  const model = { model_type: "instructblip", image_token_index: 9, num_query_tokens: 5 };
+
+  test("is the processor's word, else the model's", async () => {
+    expect(await countOf("instructblip", { num_query_tokens: 4 }, model)).toBe(4);
+    expect(await countOf("instructblip", {}, model)).toBe(5);
+    expect(await countOf("instructblip", { num_query_tokens: null }, { ...model, num_query_tokens: undefined })).toBe(
+      32,
+    );
+    const { image_token_index, ...legacy } = model;
+    expect(await countOf("instructblip", {}, { ...legacy, image_token_id: image_token_index })).toBe(5);
+    expect(await countOf("instructblip", {}, legacy)).toBe(0);
+    expect(await countOf("instructblip", {}, { ...legacy, image_token_index: null })).toBe(0);
+    const video = { model_type: "instructblipvideo", video_token_index: 0, num_query_tokens: 3 };
+    expect(await countOf("instructblip", {}, video)).toBe(3);
+    expect(await countOf("instructblip", {}, { ...model, num_query_tokens: 1.5 })).toMatch(/^config.json: num_query_t/);
+  });
+
+  test("is unknown where neither says, which is said when there is a picture", async () => {
+    expect(await countOf("instructblip", {})).toBe(null);
+    expect(await countOf("instructblip", {}, { model_type: "llama", num_query_tokens: 5 })).toBe(null);
+    const files: Record<string, string> = filesNamed("instructblip");
+    const { num_query_tokens, ...silent } = JSON.parse(files["processor_config.json"]) as Record<string, unknown>;
+    expect(num_query_tokens).toBeDefined();
+    files["processor_config.json"] = JSON.stringify(silent);
+    const processor = await AutoProcessor.from_pretrained(memoryFolder(files));
+    await expect(processor({ images: image(0), text: "a" })).rejects.toThrow(
+      /no num_query_tokens.*config\.json beside it/,
+    );
+  });
+
+  test("none are put before a legacy model's prompt, nor saved as a count", async () => {
+    const files: Record<string, string> = { ...filesNamed("instructblip") };
+    const { num_query_tokens: _, ...silent } = JSON.parse(files["processor_config.json"]) as Record<string, unknown>;
+    files["processor_config.json"] = JSON.stringify(silent);
+    files["config.json"] = '{"model_type": "instructblip", "num_query_tokens": 5}';
+    const processor = await AutoProcessor.from_pretrained(memoryFolder(files));
+    const [both, text] = [await processor({ images: image(0), text: "a dog" }), await processor({ text: "a dog" })];
+    expect(both.input_ids).toEqual(text.input_ids);
+    const { folder, files: saved } = writableMemory();
+    await processor.save_pretrained(folder);
+    expect(JSON.parse(saved["processor_config.json"]).num_query_tokens).toBe(null);
+  });
+});
+
 describe("options", () => {
   let processor: AnyProcessor;
   beforeAll(async () => {

@@ -1,6 +1,6 @@
 /**
- * `attention`: where each of the Q-Former's queries looked in a picture, for an instruction: its cross-attention, drawn over
- * the picture as contact sheets or printed as numbers.
+ * `attention`: where each of the Q-Former's queries looked in a picture or a frame, for an instruction if the model reads one:
+ * its cross-attention, drawn over the picture as contact sheets or printed as numbers.
  */
 import { writeFile } from "node:fs/promises";
 import { basename, extname } from "node:path";
@@ -12,14 +12,16 @@ import { openDevice } from "../../tensor/device.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { Checkpoint } from "../../tensor/safetensors.ts";
 import type { Folder } from "../../tensor/source.ts";
-import { InstructBlipConfig } from "../config.ts";
+import { AutoProcessor } from "../auto_processor.ts";
+import { uninstructedFeatures } from "../blip_2.ts";
+import { Blip2Config, type VisionLanguageConfig } from "../config.ts";
 import { type HostTensor, type InstructBlipInputs, instructedFeatures } from "../instructblip.ts";
 import { readImageFile } from "../platform.node.ts";
-import { InstructBlipProcessor } from "../processor.ts";
-import { InstructBlipQFormerModel } from "../qformer.ts";
+import { Blip2QFormerModel, InstructBlipQFormerModel } from "../qformer.ts";
+import type { ImageFeatures } from "../vision_language_model.ts";
 import { InstructBlipVisionModel } from "../vision_model.ts";
 import { drawSheet, type PatchGrid, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
-import { openModelFolder } from "./folder.node.ts";
+import { openModelFolder, readConfig } from "./folder.node.ts";
 import { checkOut } from "./out_file.node.ts";
 import { loading, noteSoftware, prepareInputs, type Run } from "./session.node.ts";
 import { say } from "./terminal.node.ts";
@@ -27,7 +29,8 @@ import { say } from "./terminal.node.ts";
 export interface AttentionOptions {
   readonly model: string;
   readonly image: string;
-  readonly prompt: string;
+  /** BLIP-2 has none. */
+  readonly prompt?: string;
   /** A .png or .svg; with several sheets their names are put in front of the ending. */
   readonly out?: string;
   readonly json?: boolean;
@@ -56,20 +59,23 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
     await checkOut(out);
   }
   const folder = await openModelFolder(options.model, run);
-  const config = InstructBlipConfig.parse<InstructBlipConfig>(await folder.text("config.json", 2 ** 20));
+  const config = await readConfig(folder);
   checkChoice(options, config);
-  const processor = await InstructBlipProcessor.from_pretrained(folder);
+  const processor = await AutoProcessor.from_pretrained(folder);
   const picture = await readImageFile(options.image);
   const { pixel_values, qformer_input_ids, qformer_attention_mask } = await prepareInputs(
     processor,
+    config,
     [picture],
-    [options.prompt],
+    [options.prompt ?? ""],
   );
-  const [, , H, W] = pixel_values.shape;
+  const [H, W] = pixel_values.shape.slice(-2);
   const P = config.vision_config.patch_size;
   const grid = { rows: Math.floor(H / P), columns: Math.floor(W / P), height: H / P, width: W / P };
 
-  const inputs = { pixel_values, qformer_input_ids, qformer_attention_mask };
+  // A video of one frame is that frame.
+  const frame = { data: pixel_values.data, shape: [1, 3, H, W] };
+  const inputs = { pixel_values: frame, qformer_input_ids, qformer_attention_mask };
   const maps: LayerMaps[] = [];
   for (const [i, { data, shape }] of (await crossAttentions(folder, config, inputs, options.dtype, run)).entries()) {
     const layer = crossLayers(config)[i];
@@ -77,7 +83,8 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
   }
   run.signal.throwIfAborted();
   if (out !== undefined) {
-    const title = `${basename(options.image)}: “${options.prompt.replace(/\s+/g, " ").trim()}”`;
+    const asked = options.prompt === undefined ? "" : `: “${options.prompt.replace(/\s+/g, " ").trim()}”`;
+    const title = basename(options.image) + asked;
     const { blocks, scaleMax: scale_max } = options;
     const sheets = sheetsOf(maps, options, { title, picture, grid, blocks, scale_max });
     if (extname(out).toLowerCase() === ".png" && !(await hasFont())) {
@@ -101,11 +108,12 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
  */
 async function crossAttentions(
   folder: Folder,
-  { vision_config, qformer_config, text_config, num_query_tokens: Q }: InstructBlipConfig,
+  config: VisionLanguageConfig,
   inputs: Pick<InstructBlipInputs, "pixel_values" | "qformer_input_ids" | "qformer_attention_mask">,
   dtype: StorageDType,
   run: Run,
 ): Promise<HostTensor[]> {
+  const { vision_config, qformer_config, text_config, num_query_tokens: Q } = config;
   const checkpoint = await Checkpoint.open(folder);
   const device = await openDevice();
   try {
@@ -115,13 +123,20 @@ async function crossAttentions(
       device,
       vision_model: new InstructBlipVisionModel(weights.at("vision_model"), vision_config),
       query_tokens: weights.get("query_tokens", [1, Q, D]),
-      qformer: new InstructBlipQFormerModel(weights.at("qformer"), qformer_config),
       language_projection: new Linear(weights.at("language_projection"), [text_config.hidden_size, D]),
     };
+    let features: () => ImageFeatures;
+    if (config instanceof Blip2Config) {
+      const qformer = new Blip2QFormerModel(weights.at("qformer").lossless(), config.qformer_config);
+      features = () => uninstructedFeatures({ ...parts, qformer }, inputs);
+    } else {
+      const qformer = new InstructBlipQFormerModel(weights.at("qformer"), config.qformer_config);
+      features = () => instructedFeatures({ ...parts, qformer }, inputs);
+    }
     await loading(run, (on_progress) => weights.load({ on_progress, signal: run.signal }));
     noteSoftware(device, run);
     return await device.scope(async () => {
-      const look = () => instructedFeatures(parts, inputs).qformer_outputs.cross_attentions!;
+      const look = () => features().qformer_outputs.cross_attentions!;
       const read: HostTensor[] = [];
       for (const tensor of recording(device, { output_attentions: true }, look)) {
         read.push({ data: await tensor.read(), shape: tensor.shape });
@@ -137,12 +152,27 @@ async function crossAttentions(
 /** The layers in which queries look at the image. */
 function crossLayers({
   qformer_config: { num_hidden_layers, cross_attention_frequency },
-}: InstructBlipConfig): number[] {
+}: VisionLanguageConfig): number[] {
   return Array.from({ length: num_hidden_layers }, (_, i) => i).filter((i) => i % cross_attention_frequency === 0);
 }
 
 /** Before the weights are loaded: what is asked for must exist. @throws InputError PARAM_RANGE */
-function checkChoice({ layer, head, query }: AttentionOptions, config: InstructBlipConfig): void {
+function checkChoice({ prompt, layer, head, query }: AttentionOptions, config: VisionLanguageConfig): void {
+  if (config instanceof Blip2Config && prompt !== undefined) {
+    throw new InputError(
+      "PROMPT",
+      "--prompt: BLIP-2's Q-Former reads no text, its queries look the same whatever is asked",
+      {
+        hint: "leave it out",
+      },
+    );
+  }
+  if (!(config instanceof Blip2Config) && prompt === undefined) {
+    throw new InputError(
+      "PROMPT",
+      "--prompt <text> is needed: this model looks at a picture with the question in mind",
+    );
+  }
   const layers = crossLayers(config);
   if (layer !== undefined && !layers.includes(layer)) {
     throw new InputError("PARAM_RANGE", `--layer ${layer}: queries look at the image in layers ${layers.join(", ")}`);
@@ -238,5 +268,5 @@ function numbersOf({ image, prompt }: AttentionOptions, { rows, columns }: Patch
     ...one,
     queries: queries.map(({ query, class_token, patches }) => ({ query, class_token, patches: [...patches] })),
   }));
-  return { image, prompt, grid: [rows, columns], layers };
+  return { image, prompt: prompt ?? null, grid: [rows, columns], layers };
 }

@@ -1,7 +1,7 @@
 /** `evaluate` and `merge`: a task's questions answered and scored, whole or in parts that are added up. */
 import { basename, dirname, resolve } from "node:path";
 import { performance } from "node:perf_hooks";
-import { formatStorage, type StorageDType } from "../../modules/storage_dtype.ts";
+import { type CacheDType, formatStorage, type StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type AnyProcessor, AutoProcessor } from "../auto_processor.ts";
 import { METRICS, type Metric } from "../evaluation/metrics.ts";
@@ -32,6 +32,7 @@ export interface Evaluation {
   readonly dtype: StorageDType;
   readonly fixVicunaTokenIds?: boolean;
   readonly quantizedCache?: true | string;
+  readonly cacheDtype?: CacheDType;
   readonly task: string;
   readonly data: string;
   /** Where pictures are; default: beside the data. */
@@ -56,7 +57,7 @@ const OF_THE_TASK = new Set(["UNSUPPORTED_OPTION", "UNKNOWN_OPTION", "PARAM_RANG
 export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<number> {
   const { terminal } = run;
   const { dtype, version, shard = { i: 0, n: 1 }, fixVicunaTokenIds: fix_vicuna_token_ids = false } = evaluation;
-  const { quantizedCache: cache = false } = evaluation;
+  const { quantizedCache: cache = false, cacheDtype: cache_dtype = "f32" } = evaluation;
   const task = await readTask(evaluation.task);
   const { items, sha256 } = await readData(evaluation.data, task);
   const folder = await openModelFolder(evaluation.model, run);
@@ -68,6 +69,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
     model_sha256: await identityOf(folder),
     dtype: formatStorage(dtype),
     ...(fix_vicuna_token_ids && { fix_vicuna_token_ids }),
+    ...(cache_dtype !== "f32" && { cache_dtype }),
     data: basename(evaluation.data),
     data_sha256: sha256,
     questions: items.length,
@@ -81,7 +83,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const progress = new Progress(terminal);
   let model: VisionLanguageModel | undefined;
   try {
-    if (left.length > 0) model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids, cache });
+    if (left.length > 0) model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids, cache, cache_dtype });
     const begun = performance.now();
     const counts = { done: 0, failed: 0 };
     for (const [index, item] of left) {
@@ -179,7 +181,7 @@ async function answer(
   for (const file of typeof image === "string" ? [image] : image) {
     pictures.push(await readImageFile(resolve(base, file), file));
   }
-  const inputs = await prepareInputs(processor, pictures, [prompt]);
+  const inputs = await prepareInputs(processor, model.config, pictures, [prompt]);
   if (!ranking) {
     const [row] = await model.generate({ ...inputs, ...generation, ...ANSWER, signal });
     return { prediction: processor.tokenizer.decode(row, { skip_special_tokens: true }).trim() };

@@ -14,7 +14,7 @@ import type { InstructBlipInputs } from "../instructblip.ts";
 import { readImageFile } from "../platform.node.ts";
 import { candidateIds } from "../ranking.ts";
 import type { VisionLanguageModel } from "../vision_language_model.ts";
-import { openModelFolder } from "./folder.node.ts";
+import { openModelFolder, readConfig } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
 import { Earlier, parseLine, type Request, type RequestId, splitLines } from "./requests.ts";
@@ -82,11 +82,12 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   const { terminal, signal } = run;
   let start = performance.now();
   const folder = await openModelFolder(question.model, run);
+  const config = await readConfig(folder);
   const processor = await AutoProcessor.from_pretrained(folder);
   let load_ms = performance.now() - start;
   // A mistake in the picture or the prompt shows before the weights are loaded, not minutes later.
   const watch = new Stopwatch(1);
-  const inputs = await prepareInputs(processor, [await readImageFile(question.image)], [question.prompt]);
+  const inputs = await prepareInputs(processor, config, [await readImageFile(question.image)], [question.prompt]);
   const generation = { ...question.generation, ...negativePrompt(processor, question) };
   watch.preprocessed();
   start = performance.now();
@@ -286,7 +287,7 @@ async function answerRequest(
   const watch = new Stopwatch(prompts.length);
   const pictures = [];
   for (const image of images) pictures.push(await readImageFile(resolve(base, image), image));
-  const inputs = await prepareInputs(loaded.processor, pictures, prompts);
+  const inputs = await prepareInputs(loaded.processor, loaded.model.config, pictures, prompts);
   watch.preprocessed();
   if (candidates) return rankAnswers(loaded, id, inputs, candidates, watch, signal);
   return answer(loaded, id, inputs, generation, watch, signal);

@@ -143,7 +143,8 @@ The Q-Former's queries look at the picture in every second of its layers. A shee
 to each patch, all in one colour scale, and says what it gives to the class token, which lies nowhere in the picture.
 Layers, heads and queries are counted from 0. With one --query, its layers (and with --head all its heads) are on one
 sheet. A --scale-max makes sheets comparable, and shows what else there is beside one patch that gets nearly everything.
-The language model is not loaded.
+The language model is not loaded. Of InstructBLIP-Video --image is one frame: it looks at each by itself. BLIP-2 looks at a
+picture in one way whatever is asked, so it takes no --prompt.
 
 Examples:
   sheet.layer-0.png, sheet.layer-2.png, …:
@@ -433,6 +434,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(resumeOption())
     .option("--json", "print one JSON object")
     .addOption(dtypeOption())
+    .addOption(cacheDtypeOption())
     .addOption(cacheOption())
     .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.evaluate)
@@ -482,7 +484,11 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .helpOption("--help", "print this help")
     .addOption(modelOption())
     .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
-    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
+    .addOption(
+      new Option("--prompt <text>", "the question or instruction (BLIP-2: none, its queries read no text)").argParser(
+        text,
+      ),
+    )
     .addOption(new Option("--out <file>", "a .png or .svg to draw to; one for each layer").argParser(fileName))
     .option("--json", "print the weights as JSON")
     .addOption(new Option("--layer <n>", "one layer (default: every one that has cross-attention)").argParser(whole(0)))
@@ -499,7 +505,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(dtypeOption())
     .addHelpText("after", EXAMPLES.attention)
     .action(async (options, command) => {
-      needs(command, "model", "image", "prompt", ...(options.json ? [] : ["out"]));
+      needs(command, "model", "image", ...(options.json ? [] : ["out"]));
       const { runAttention } = await import("./attention.node.ts");
       await runAttention(options, run);
     });

@@ -20,7 +20,10 @@ export function reportText(summary: Summary, settings: Settings): string {
     ["metric", `${summary.metric}, times 100, of answered questions`],
     ["prompt", JSON.stringify(task.prompt)],
     task.ranking ? ["ranked", rankedText(task.ranking)] : ["generation", JSON.stringify(task.generation)],
-    ["model", `${settings.model}, weights as ${settings.dtype}`],
+    [
+      "model",
+      `${settings.model}, weights as ${settings.dtype}${settings.cache_dtype ? `, cache as ${settings.cache_dtype}` : ""}`,
+    ],
     ["data", `${settings.data}, ${settings.questions} questions`],
   ];
   if (shard.n > 1) facts.push(["part", `${shard.i}/${shard.n}: figures of this part alone`]);

@@ -5,13 +5,14 @@ import type { Device } from "../../tensor/device.ts";
 import { formatBytes } from "../../tensor/memory.ts";
 import type { Folder } from "../../tensor/source.ts";
 import { AutoModelForImageTextToText } from "../auto_model.ts";
+import type { AnyProcessor } from "../auto_processor.ts";
+import type { VisionLanguageConfig } from "../config.ts";
 import type { RgbImage } from "../image_processor.ts";
 import type { InstructBlipInputs } from "../instructblip.ts";
 import type { FromPretrainedOptions, VisionLanguageModel } from "../vision_language_model.ts";
 import "../../tensor/adapter.node.ts";
 import { nodePlatform } from "../platform.node.ts";
 import { setPlatform } from "../platform.ts";
-import type { ProcessorInput } from "../processor.ts";
 import { formatDuration } from "./format.ts";
 import { Progress, say, type Terminal } from "./terminal.node.ts";
 
@@ -25,17 +26,25 @@ export interface Run {
   readonly signal: AbortSignal;
 }
 
-/** What the model is given for pictures and prompts, the i-th prompt about the i-th picture. @throws InputError */
+/**
+ * What the model is given for pictures and prompts, the i-th prompt about the i-th picture.
+ *
+ * @param config of the model. A legacy one puts the features in front itself, so the processor, which may be younger and put
+ *   placeholders there, sees pictures and prompts apart.
+ * @throws InputError
+ */
 export async function prepareInputs(
-  processor: (input: ProcessorInput) => Promise<unknown>,
+  processor: AnyProcessor,
+  { image_token }: VisionLanguageConfig,
   images: readonly RgbImage[],
   prompts: readonly string[],
 ): Promise<InstructBlipInputs> {
-  return (await processor({
-    images: [...images],
-    text: [...prompts],
-    padding: prompts.length > 1,
-  })) as InstructBlipInputs;
+  const [pictures, texts] = [{ images: [...images] }, { text: [...prompts], padding: prompts.length > 1 }];
+  const inputs =
+    image_token === null
+      ? { ...(await processor(pictures)), ...(await processor(texts)) }
+      : await processor({ ...pictures, ...texts });
+  return inputs as InstructBlipInputs;
 }
 
 /** Loads the weights, with progress on a terminal; says what was odd about the checkpoint. */

@@ -31,7 +31,7 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   const config = await readConfig(folder);
   const decoder_input_ids = decoderIds(options.decoderInputIds, config.text_config);
   const processor = await AutoProcessor.from_pretrained(folder);
-  const inputs = await prepareInputs(processor, [await readImageFile(options.image)], [options.prompt]);
+  const inputs = await prepareInputs(processor, config, [await readImageFile(options.image)], [options.prompt]);
   const model = await loadModel(folder, options.dtype, run, { cache: options.quantizedCache ?? false });
   try {
     const entries: TensorEntry[] = [];

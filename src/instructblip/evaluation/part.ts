@@ -24,6 +24,8 @@ export interface Settings {
   readonly dtype: string;
   /** As from_pretrained() has it; absent if false. */
   readonly fix_vicuna_token_ids?: boolean;
+  /** As from_pretrained() has it; absent if f32. */
+  readonly cache_dtype?: string;
   readonly data: string;
   readonly data_sha256: string;
   /** Questions in the whole data. */
@@ -37,7 +39,16 @@ export interface Part {
 }
 
 /** Which settings must agree between parts, and between a run and what it goes on with: all but names of files. */
-const SAME = ["version", "task", "model_sha256", "dtype", "fix_vicuna_token_ids", "data_sha256", "questions"] as const;
+const SAME = [
+  "version",
+  "task",
+  "model_sha256",
+  "dtype",
+  "fix_vicuna_token_ids",
+  "cache_dtype",
+  "data_sha256",
+  "questions",
+] as const;
 
 /** The first line of a part. */
 export function headerLine(settings: Settings): string {
