@@ -3,7 +3,8 @@
 // x: f32[R, V], compared as bits  ->  y: u32[R]
 // One workgroup a row; its threads stride over V. Floats are mapped to integers of the same order, so that minus
 // infinity, subnormals and NaN are told apart on every driver. NaN never wins; a row of nothing else gives 0.
-// Dispatch: R workgroups, folded. Needs: nothing.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// @use threads = threads_tree
 override WG: u32 = 64;
 
 struct Params {
@@ -14,9 +15,6 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
-
-var<workgroup> keys: array<u32, WG>;
-var<workgroup> indices: array<u32, WG>;
 
 // Grows with the float that has these bits, is the same for -0 and 0, and 0 for NaN alone.
 fn key(bits: u32) -> u32 {
@@ -37,31 +35,15 @@ fn main(
   if (row >= params.rows) {
     return;
   }
-  var best = 0u;
-  var index = lane; // a thread that finds nothing loses to thread 0
+  var best = Candidate(0u, lane); // a thread that finds nothing loses to thread 0
   for (var i = lane; i < params.V; i += WG) {
     let candidate = key(x[row * params.V + i]);
-    if (candidate > best) {
-      best = candidate;
-      index = i;
+    if (candidate > best.key) {
+      best = Candidate(candidate, i);
     }
   }
-
-  keys[lane] = best;
-  indices[lane] = index;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      let other = lane + half;
-      let tie_won = keys[other] == keys[lane] && indices[other] < indices[lane];
-      if (keys[other] > keys[lane] || tie_won) {
-        keys[lane] = keys[other];
-        indices[lane] = indices[other];
-      }
-    }
-    workgroupBarrier();
-  }
+  best = best_over_threads(lane, best);
   if (lane == 0u) {
-    y[row] = indices[0];
+    y[row] = best.place;
   }
 }

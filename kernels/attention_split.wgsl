@@ -8,7 +8,7 @@
 // A workgroup takes a part of one head. For the scores LANES neighbouring threads share a key, for the values a thread has
 // four numbers of the head and every (WG / D4)-th key: neighbours read what lies side by side.
 // Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 1) + 5·WG) bytes of shared memory,
-// d at most 4·WG.
+// d at most 4·WG; subgroups of any size with threads_subgroups.
 // Source: Dao et al. 2023, Flash-Decoding for long-context inference.
 // @use attention
 // @use heads = heads_vec4

@@ -8,7 +8,8 @@
 // One workgroup a chunk of a row; its threads stride over it and each keeps its largest. K rounds take the largest of
 // these, and only the thread that had it looks for its next one: cheap while K is small against the chunk.
 // Floats are mapped to integers of the same order, as in argmax.wgsl; NaN counts as minus infinity, but stays NaN in y.
-// Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing.
+// Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing; subgroups of any size with threads_subgroups.
+// @use threads = threads_tree
 override WG: u32 = 64;
 
 const NOTHING = 0u; // no number has this key
@@ -30,13 +31,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-struct Candidate {
-  key: u32,
-  at: u32, // in x
-}
-
-var<workgroup> best: array<Candidate, WG>;
-
 // Grows with the float that has these bits, is the same for -0 and 0, and for NaN and -∞; never 0.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
@@ -53,11 +47,7 @@ fn sum_bits(at: u32, score: f32) -> u32 {
   return select(sum, bits, params.ids != 0u || (bits & 0x7f800000u) == 0x7f800000u);
 }
 
-fn is_before(a: Candidate, b: Candidate) -> bool {
-  return a.key > b.key || (a.key == b.key && a.at < b.at);
-}
-
-// The first in order of the elements first, first + WG, … below end that come after last.
+// The first in order of the elements first, first + WG, … below end that come after last; places are those in x.
 fn next(first: u32, end: u32, score: f32, last: Candidate) -> Candidate {
   var found = Candidate(NOTHING, NO_PLACE);
   for (var at = first; at < end; at += WG) {
@@ -88,29 +78,19 @@ fn main(
 
   var mine = next(start + lane, end, score, Candidate(0xffffffffu, 0u));
   for (var k = 0u; k < params.K; k++) {
-    best[lane] = mine;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-      if (lane < half && is_before(best[lane + half], best[lane])) {
-        best[lane] = best[lane + half];
-      }
-      workgroupBarrier();
-    }
-    let winner = best[0];
-    workgroupBarrier(); // before the next round overwrites it
-
-    if (mine.at == winner.at && winner.key != NOTHING) {
+    let winner = best_over_threads(lane, mine);
+    if (mine.place == winner.place && winner.key != NOTHING) {
       mine = next(start + lane, end, score, winner);
     }
     if (lane == 0u) {
       var bits = MINUS_INFINITY;
       var place = NO_PLACE;
       if (winner.key != NOTHING) {
-        bits = sum_bits(winner.at, score);
+        bits = sum_bits(winner.place, score);
         if (params.ids == 0u) {
-          place = winner.at - (row - row % params.n) * params.N;
+          place = winner.place - (row - row % params.n) * params.N;
         } else {
-          place = x[params.ids + winner.at];
+          place = x[params.ids + winner.place];
         }
       }
       y[index * params.K + k] = bits;

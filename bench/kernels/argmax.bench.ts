@@ -1,23 +1,24 @@
 /** The likeliest token out of the logits: one read of them. */
 import { argmax } from "../../src/tensor/ops/argmax.ts";
+import type { Variant } from "../../src/tensor/plan.ts";
 import { argmax as reference } from "../../src/tensor/reference/argmax.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
-import { type Groups, ONLY } from "../harness.ts";
+import { type Groups, variantsOf } from "../harness.ts";
 
-export const groups: Groups = ({ logits }) =>
+export const groups: Groups = ({ logits }, caps) =>
   logits.map(({ name, R, D }) => ({
     kernel: "argmax",
     shape: `${name} R${R} V${D}`,
-    ...ONLY,
+    ...variantsOf("logits", { M: R }, caps),
     open(device) {
       const x = new Random(1).normal(R * D);
       const xs = device.tensor(x, [R, D]);
       return {
         flops: 0,
         bytes: 4 * (R * D + R),
-        run: () => argmax(xs),
+        run: (variant) => argmax(xs, { logits: variant as Variant<"logits"> }),
         check: (y) => compare(y, reference(x, D), TOLERANCES.exact, "argmax"),
       };
     },

@@ -1,16 +1,17 @@
 /** What candidate answers are scored by: a row of logits a token, read twice. */
 import { crossEntropy } from "../../src/tensor/ops/cross_entropy.ts";
+import type { Variant } from "../../src/tensor/plan.ts";
 import { crossEntropy as reference } from "../../src/tensor/reference/cross_entropy.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
-import { type Groups, ONLY } from "../harness.ts";
+import { type Groups, variantsOf } from "../harness.ts";
 
-export const groups: Groups = ({ logits }) =>
+export const groups: Groups = ({ logits }, caps) =>
   logits.map(({ name, R, D }) => ({
     kernel: "cross_entropy",
     shape: `${name} R${R} V${D}`,
-    ...ONLY,
+    ...variantsOf("logits", { M: R }, caps),
     open(device) {
       const x = new Random(1).normal(R * D, 0, 3);
       const labels = Uint32Array.from({ length: R }, (_, row) => (row * 7919) % D);
@@ -18,7 +19,7 @@ export const groups: Groups = ({ logits }) =>
       return {
         flops: 0,
         bytes: 4 * R * D,
-        run: () => crossEntropy(xs, ys),
+        run: (variant) => crossEntropy(xs, ys, { logits: variant as Variant<"logits"> }),
         check: (y) => compare(y, reference(x, labels, D), TOLERANCES.log_softmax, "cross_entropy"),
       };
     },

@@ -1,23 +1,24 @@
 /** Log probabilities out of the logits, as beam search needs them: three passes over each row. */
 import { logSoftmax } from "../../src/tensor/ops/log_softmax.ts";
+import type { Variant } from "../../src/tensor/plan.ts";
 import { logSoftmax as reference } from "../../src/tensor/reference/log_softmax.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
-import { type Groups, ONLY } from "../harness.ts";
+import { type Groups, variantsOf } from "../harness.ts";
 
-export const groups: Groups = ({ logits }) =>
+export const groups: Groups = ({ logits }, caps) =>
   logits.map(({ name, R, D }) => ({
     kernel: "log_softmax",
     shape: `${name} R${R} V${D}`,
-    ...ONLY,
+    ...variantsOf("logits", { M: R }, caps),
     open(device) {
       const x = new Random(1).normal(R * D, 0, 3);
       const xs = device.tensor(x, [R, D]);
       return {
         flops: 0,
         bytes: 4 * 2 * R * D,
-        run: () => logSoftmax(xs),
+        run: (variant) => logSoftmax(xs, { logits: variant as Variant<"logits"> }),
         check: (y) => compare(y, reference(x, D), TOLERANCES.log_softmax, "log_softmax"),
       };
     },

@@ -1,18 +1,19 @@
 /** The best continuations of all rows, as beams of one prompt: one read of the log probabilities, and a merge. */
 import { topK } from "../../src/tensor/ops/top_k.ts";
+import type { Variant } from "../../src/tensor/plan.ts";
 import { topK as reference } from "../../src/tensor/reference/top_k.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
-import { type Groups, ONLY } from "../harness.ts";
+import { type Groups, variantsOf } from "../harness.ts";
 
-export const groups: Groups = ({ logits }) =>
+export const groups: Groups = ({ logits }, caps) =>
   logits.map(({ name, R, D }) => {
     const K = 2 * R;
     return {
       kernel: "top_k",
       shape: `${name} R${R} V${D} K${K}`,
-      ...ONLY,
+      ...variantsOf("logits", { M: R }, caps),
       open(device) {
         const random = new Random(1);
         const x = random.normal(R * D, -10, 3);
@@ -22,7 +23,7 @@ export const groups: Groups = ({ logits }) =>
         return {
           flops: 0,
           bytes: 4 * (R * D + 2 * K),
-          run: () => topK(xs, scoreTensor, R, K),
+          run: (variant) => topK(xs, scoreTensor, R, K, undefined, { logits: variant as Variant<"logits"> }),
           check(y) {
             const { sums, places } = reference(x, scores, D, R, K);
             const bits = new Uint32Array(sums.buffer);

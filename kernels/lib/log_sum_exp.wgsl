@@ -1,6 +1,6 @@
-// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with part math.
+// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and threads.
 // Each thread adds up runs of 32 numbers, then the runs: the sum's error is the logarithm's, and one long f32 sum would lose
-// digits that count. WG is a power of two.
+// digits that count.
 // Minus infinity adds nothing. All comparisons are of bits, and so the same on every driver.
 const RUN = 32u;
 const MINUS_INFINITY = 0xff800000u;
@@ -11,9 +11,6 @@ struct RowSum {
   largest: f32,
   log_sum: f32,
 }
-
-var<workgroup> keys: array<u32, WG>;
-var<workgroup> partial: array<f32, WG>;
 
 // Grows with the float that has these bits; largest for NaN.
 fn key(bits: u32) -> u32 {
@@ -29,21 +26,13 @@ fn float_of(key: u32) -> f32 {
   return bitcast<f32>(select((0x80000000u - key) | 0x80000000u, key - 0x80000000u, key >= 0x80000000u));
 }
 
-// Of x[start … start + V - 1]. All threads call it, once.
+// Of x[start … start + V - 1]. All threads call it.
 fn log_sum_exp(start: u32, V: u32, lane: u32) -> RowSum {
   var largest = 0u;
   for (var i = lane; i < V; i += WG) {
     largest = max(largest, key(x[start + i]));
   }
-  keys[lane] = largest;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      keys[lane] = max(keys[lane], keys[lane + half]);
-    }
-    workgroupBarrier();
-  }
-  let top = keys[0];
+  let top = best_over_threads(lane, Candidate(largest, lane)).key;
   let finite = top > key(MINUS_INFINITY) && top < key(0x7f800000u);
   let shift = select(0.0, float_of(top), finite);
 
@@ -58,13 +47,5 @@ fn log_sum_exp(start: u32, V: u32, lane: u32) -> RowSum {
     }
     sum += run;
   }
-  partial[lane] = sum;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] += partial[lane + half];
-    }
-    workgroupBarrier();
-  }
-  return RowSum(finite, shift, log_accurate(partial[0]));
+  return RowSum(finite, shift, log_accurate(sum_over_threads(lane, sum)));
 }

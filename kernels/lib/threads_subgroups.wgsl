@@ -1,11 +1,14 @@
-// Sum and largest of a number over the workgroup's threads, which all of them get: within each subgroup by its own
-// instructions, then among subgroups through shared memory, with two barriers in all. All threads call it.
+// Sum and largest of a number over the workgroup's threads, and the best of their candidates, which all of them get: within
+// each subgroup by its own instructions, then among subgroups through shared memory, with two barriers in all. All threads
+// call it.
 // Neither a subgroup's size nor which threads form it is known, and its number in the workgroup not on every browser. So
 // every thread leaves something in its own place, and each subgroup goes through all places, as many at a time as it has
 // threads.
+// @use candidate
 enable subgroups;
 
 var<workgroup> partial: array<f32, WG>;
+var<workgroup> candidates: array<Candidate, WG>;
 
 fn sum_over_threads(lane: u32, value: f32) -> f32 {
   let rank = subgroupExclusiveAdd(1u);
@@ -32,4 +35,24 @@ fn max_over_threads(lane: u32, value: f32) -> f32 {
   }
   workgroupBarrier();
   return subgroupMax(largest);
+}
+
+fn best_over_threads(lane: u32, candidate: Candidate) -> Candidate {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u);
+  var best = best_of_subgroup(candidate);
+  candidates[lane] = best;
+  workgroupBarrier();
+  for (var i = rank; i < WG; i += size) {
+    if (is_before(candidates[i], best)) {
+      best = candidates[i];
+    }
+  }
+  workgroupBarrier();
+  return best_of_subgroup(best);
+}
+
+fn best_of_subgroup(candidate: Candidate) -> Candidate {
+  let key = subgroupMax(candidate.key);
+  return Candidate(key, subgroupMin(select(0xffffffffu, candidate.place, candidate.key == key)));
 }

@@ -77,7 +77,8 @@ fn main(
 // x: f32[R, V], compared as bits  ->  y: u32[R]
 // One workgroup a row; its threads stride over V. Floats are mapped to integers of the same order, so that minus
 // infinity, subnormals and NaN are told apart on every driver. NaN never wins; a row of nothing else gives 0.
-// Dispatch: R workgroups, folded. Needs: nothing.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// @use threads = threads_tree
 override WG: u32 = 64;
 
 struct Params {
@@ -88,9 +89,6 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
-
-var<workgroup> keys: array<u32, WG>;
-var<workgroup> indices: array<u32, WG>;
 
 // Grows with the float that has these bits, is the same for -0 and 0, and 0 for NaN alone.
 fn key(bits: u32) -> u32 {
@@ -111,32 +109,16 @@ fn main(
   if (row >= params.rows) {
     return;
   }
-  var best = 0u;
-  var index = lane; // a thread that finds nothing loses to thread 0
+  var best = Candidate(0u, lane); // a thread that finds nothing loses to thread 0
   for (var i = lane; i < params.V; i += WG) {
     let candidate = key(x[row * params.V + i]);
-    if (candidate > best) {
-      best = candidate;
-      index = i;
+    if (candidate > best.key) {
+      best = Candidate(candidate, i);
     }
   }
-
-  keys[lane] = best;
-  indices[lane] = index;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      let other = lane + half;
-      let tie_won = keys[other] == keys[lane] && indices[other] < indices[lane];
-      if (keys[other] > keys[lane] || tie_won) {
-        keys[lane] = keys[other];
-        indices[lane] = indices[other];
-      }
-    }
-    workgroupBarrier();
-  }
+  best = best_over_threads(lane, best);
   if (lane == 0u) {
-    y[row] = indices[0];
+    y[row] = best.place;
   }
 }
 `,
@@ -388,7 +370,7 @@ fn main(
 // A workgroup takes a part of one head. For the scores LANES neighbouring threads share a key, for the values a thread has
 // four numbers of the head and every (WG / D4)-th key: neighbours read what lies side by side.
 // Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 1) + 5·WG) bytes of shared memory,
-// d at most 4·WG.
+// d at most 4·WG; subgroups of any size with threads_subgroups.
 // Source: Dao et al. 2023, Flash-Decoding for long-context inference.
 // @use attention
 // @use heads = heads_vec4
@@ -1011,9 +993,10 @@ fn main(
 // One workgroup a row; its threads stride over V. A row whose label is IGNORED is 0 and is not read.
 // The loss of a label at minus infinity is infinity. NaN for a label of V or above, and for a row with a NaN or plus infinity,
 // or of nothing but minus infinity.
-// Dispatch: R workgroups, folded. Needs: nothing.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: torch.nn.functional.cross_entropy with reduction "none" and ignore_index -100.
 // @use math
+// @use threads = threads_tree
 // @use log_sum_exp
 override WG: u32 = 64;
 
@@ -1546,6 +1529,17 @@ fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
   return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
 }
 `,
+  "lib/candidate": `// What a search for the largest number compares: the number as an integer of the same order, and where it stands. Of equal
+// keys the lowest place is first.
+struct Candidate {
+  key: u32,
+  place: u32,
+}
+
+fn is_before(a: Candidate, b: Candidate) -> bool {
+  return a.key > b.key || (a.key == b.key && a.place < b.place);
+}
+`,
   "lib/columns_subgroups": `// The end of a product whose workgroup has four columns of y: its threads' sums added up within each subgroup by its own
 // instructions, then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
 // With part matmul; all threads call it. About subgroups no more is known than in threads_subgroups.wgsl.
@@ -1777,9 +1771,9 @@ fn max_over_lanes(value: f32) -> f32 {
   return largest;
 }
 `,
-  "lib/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with part math.
+  "lib/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and threads.
 // Each thread adds up runs of 32 numbers, then the runs: the sum's error is the logarithm's, and one long f32 sum would lose
-// digits that count. WG is a power of two.
+// digits that count.
 // Minus infinity adds nothing. All comparisons are of bits, and so the same on every driver.
 const RUN = 32u;
 const MINUS_INFINITY = 0xff800000u;
@@ -1790,9 +1784,6 @@ struct RowSum {
   largest: f32,
   log_sum: f32,
 }
-
-var<workgroup> keys: array<u32, WG>;
-var<workgroup> partial: array<f32, WG>;
 
 // Grows with the float that has these bits; largest for NaN.
 fn key(bits: u32) -> u32 {
@@ -1808,21 +1799,13 @@ fn float_of(key: u32) -> f32 {
   return bitcast<f32>(select((0x80000000u - key) | 0x80000000u, key - 0x80000000u, key >= 0x80000000u));
 }
 
-// Of x[start … start + V - 1]. All threads call it, once.
+// Of x[start … start + V - 1]. All threads call it.
 fn log_sum_exp(start: u32, V: u32, lane: u32) -> RowSum {
   var largest = 0u;
   for (var i = lane; i < V; i += WG) {
     largest = max(largest, key(x[start + i]));
   }
-  keys[lane] = largest;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      keys[lane] = max(keys[lane], keys[lane + half]);
-    }
-    workgroupBarrier();
-  }
-  let top = keys[0];
+  let top = best_over_threads(lane, Candidate(largest, lane)).key;
   let finite = top > key(MINUS_INFINITY) && top < key(0x7f800000u);
   let shift = select(0.0, float_of(top), finite);
 
@@ -1837,15 +1820,7 @@ fn log_sum_exp(start: u32, V: u32, lane: u32) -> RowSum {
     }
     sum += run;
   }
-  partial[lane] = sum;
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      partial[lane] += partial[lane + half];
-    }
-    workgroupBarrier();
-  }
-  return RowSum(finite, shift, log_accurate(partial[0]));
+  return RowSum(finite, shift, log_accurate(sum_over_threads(lane, sum)));
 }
 `,
   "lib/math": `// Functions whose WGSL builtins are missing or not accurate enough on every driver (exp is up to 17 ULP off on software
@@ -2018,14 +1993,17 @@ alias Real = f32;
   "lib/real_vec4": `// What a kernel computes with at a time: four neighbouring numbers, where widths allow it.
 alias Real = vec4<f32>;
 `,
-  "lib/threads_subgroups": `// Sum and largest of a number over the workgroup's threads, which all of them get: within each subgroup by its own
-// instructions, then among subgroups through shared memory, with two barriers in all. All threads call it.
+  "lib/threads_subgroups": `// Sum and largest of a number over the workgroup's threads, and the best of their candidates, which all of them get: within
+// each subgroup by its own instructions, then among subgroups through shared memory, with two barriers in all. All threads
+// call it.
 // Neither a subgroup's size nor which threads form it is known, and its number in the workgroup not on every browser. So
 // every thread leaves something in its own place, and each subgroup goes through all places, as many at a time as it has
 // threads.
+// @use candidate
 enable subgroups;
 
 var<workgroup> partial: array<f32, WG>;
+var<workgroup> candidates: array<Candidate, WG>;
 
 fn sum_over_threads(lane: u32, value: f32) -> f32 {
   let rank = subgroupExclusiveAdd(1u);
@@ -2053,10 +2031,32 @@ fn max_over_threads(lane: u32, value: f32) -> f32 {
   workgroupBarrier();
   return subgroupMax(largest);
 }
+
+fn best_over_threads(lane: u32, candidate: Candidate) -> Candidate {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u);
+  var best = best_of_subgroup(candidate);
+  candidates[lane] = best;
+  workgroupBarrier();
+  for (var i = rank; i < WG; i += size) {
+    if (is_before(candidates[i], best)) {
+      best = candidates[i];
+    }
+  }
+  workgroupBarrier();
+  return best_of_subgroup(best);
+}
+
+fn best_of_subgroup(candidate: Candidate) -> Candidate {
+  let key = subgroupMax(candidate.key);
+  return Candidate(key, subgroupMin(select(0xffffffffu, candidate.place, candidate.key == key)));
+}
 `,
-  "lib/threads_tree": `// Sum and largest of a number over the workgroup's threads, which all of them get: by halves, in shared memory.
-// WG is a power of two, and all threads call it.
+  "lib/threads_tree": `// Sum and largest of a number over the workgroup's threads, and the best of their candidates, which all of them get: by
+// halves, in shared memory. WG is a power of two, and all threads call it.
+// @use candidate
 var<workgroup> partial: array<f32, WG>;
+var<workgroup> candidates: array<Candidate, WG>;
 
 fn sum_over_threads(lane: u32, value: f32) -> f32 {
   partial[lane] = value;
@@ -2084,6 +2084,20 @@ fn max_over_threads(lane: u32, value: f32) -> f32 {
   let largest = partial[0];
   workgroupBarrier();
   return largest;
+}
+
+fn best_over_threads(lane: u32, candidate: Candidate) -> Candidate {
+  candidates[lane] = candidate;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half && is_before(candidates[lane + half], candidates[lane])) {
+      candidates[lane] = candidates[lane + half];
+    }
+    workgroupBarrier();
+  }
+  let best = candidates[0];
+  workgroupBarrier();
+  return best;
 }
 `,
   "lib/weight_bf16": `// Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
@@ -2195,9 +2209,10 @@ fn start_of(row: u32, K4: u32) -> u32 {
 // One workgroup a row; its threads stride over V.
 // Minus infinity stays what it is. A row with a NaN or plus infinity, or of nothing but minus infinity, becomes NaN. All
 // this is told from bits, on every driver alike.
-// Dispatch: R workgroups, folded. Needs: nothing.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: torch.log_softmax.
 // @use math
+// @use threads = threads_tree
 // @use log_sum_exp
 override WG: u32 = 64;
 
@@ -3233,7 +3248,8 @@ fn main(
 // One workgroup a chunk of a row; its threads stride over it and each keeps its largest. K rounds take the largest of
 // these, and only the thread that had it looks for its next one: cheap while K is small against the chunk.
 // Floats are mapped to integers of the same order, as in argmax.wgsl; NaN counts as minus infinity, but stays NaN in y.
-// Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing.
+// Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing; subgroups of any size with threads_subgroups.
+// @use threads = threads_tree
 override WG: u32 = 64;
 
 const NOTHING = 0u; // no number has this key
@@ -3255,13 +3271,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-struct Candidate {
-  key: u32,
-  at: u32, // in x
-}
-
-var<workgroup> best: array<Candidate, WG>;
-
 // Grows with the float that has these bits, is the same for -0 and 0, and for NaN and -∞; never 0.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
@@ -3278,11 +3287,7 @@ fn sum_bits(at: u32, score: f32) -> u32 {
   return select(sum, bits, params.ids != 0u || (bits & 0x7f800000u) == 0x7f800000u);
 }
 
-fn is_before(a: Candidate, b: Candidate) -> bool {
-  return a.key > b.key || (a.key == b.key && a.at < b.at);
-}
-
-// The first in order of the elements first, first + WG, … below end that come after last.
+// The first in order of the elements first, first + WG, … below end that come after last; places are those in x.
 fn next(first: u32, end: u32, score: f32, last: Candidate) -> Candidate {
   var found = Candidate(NOTHING, NO_PLACE);
   for (var at = first; at < end; at += WG) {
@@ -3313,29 +3318,19 @@ fn main(
 
   var mine = next(start + lane, end, score, Candidate(0xffffffffu, 0u));
   for (var k = 0u; k < params.K; k++) {
-    best[lane] = mine;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-      if (lane < half && is_before(best[lane + half], best[lane])) {
-        best[lane] = best[lane + half];
-      }
-      workgroupBarrier();
-    }
-    let winner = best[0];
-    workgroupBarrier(); // before the next round overwrites it
-
-    if (mine.at == winner.at && winner.key != NOTHING) {
+    let winner = best_over_threads(lane, mine);
+    if (mine.place == winner.place && winner.key != NOTHING) {
       mine = next(start + lane, end, score, winner);
     }
     if (lane == 0u) {
       var bits = MINUS_INFINITY;
       var place = NO_PLACE;
       if (winner.key != NOTHING) {
-        bits = sum_bits(winner.at, score);
+        bits = sum_bits(winner.place, score);
         if (params.ids == 0u) {
-          place = winner.at - (row - row % params.n) * params.N;
+          place = winner.place - (row - row % params.n) * params.N;
         } else {
-          place = x[params.ids + winner.at];
+          place = x[params.ids + winner.place];
         }
       }
       y[index * params.K + k] = bits;

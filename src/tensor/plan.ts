@@ -9,16 +9,18 @@ import type { Caps } from "./gpu.ts";
 
 /**
  * Every op that has more than one kernel, and its kernels. Those called subgroup have workgroups of one subgroup, whose size
- * must be known; in workgroup_subgroups the subgroups of a workgroup, of any size, add up before it does.
+ * must be known; in those that end in _subgroups the subgroups of a workgroup, of any size, add up before it does.
  */
 export const VARIANTS = {
   /** [M, K] x [N, K]ᵀ, M > 8. */
   linear: ["naive", "tile", "register", "subgroup"],
   /** The same for few rows, as in decoding. */
   matvec: ["workgroup", "workgroup_subgroups", "register", "subgroup"],
-  attention: ["composed", "fused", "split", "subgroup"],
+  attention: ["composed", "fused", "split", "split_subgroups", "subgroup"],
   /** layer_norm, rms_norm and softmax: what works on a row. */
   row: ["workgroup", "workgroup_subgroups", "invocation", "subgroup"],
+  /** argmax, log_softmax, top_k and cross_entropy: what works on a row of logits. */
+  logits: ["workgroup", "workgroup_subgroups"],
 } as const;
 
 export type Op = keyof typeof VARIANTS;
@@ -60,6 +62,7 @@ const CLASSES = {
   matvec: [1, Number.POSITIVE_INFINITY],
   row: [1, 64, Number.POSITIVE_INFINITY],
   attention: [128, 512, Number.POSITIVE_INFINITY],
+  logits: [1, Number.POSITIVE_INFINITY],
 } as const satisfies Record<Op, readonly number[]>;
 
 /** The class of some sizes, as it is written in a file: `M <= 32`, `M > 128`, `T = 1, S <= 512`. */
@@ -90,9 +93,11 @@ const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   attention: (caps, { T = 0, S = 0 }) => {
     if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "composed";
     // A workgroup for each head does not fill a GPU: from three parts on the keys are split.
-    return T === 1 && S > 128 ? "split" : "fused";
+    if (T > 1 || S <= 128) return "fused";
+    return caps.subgroups ? "split_subgroups" : "split";
   },
   row: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "invocation") : workgroupOf(caps)),
+  logits: (caps) => (caps.isSoftware ? "workgroup" : workgroupOf(caps)),
 };
 
 /** Threads add up with one barrier or two by subgroups, with eight to ten by halves. */
@@ -106,7 +111,7 @@ export function hasFixedSubgroups(caps: Caps): boolean {
 }
 
 function canRun(variant: string, caps: Caps): boolean {
-  if (variant === "workgroup_subgroups") return caps.subgroups;
+  if (variant.endsWith("_subgroups")) return caps.subgroups;
   return variant !== "subgroup" || hasFixedSubgroups(caps);
 }
 

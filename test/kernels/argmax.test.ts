@@ -1,95 +1,118 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { Device } from "../../src/tensor/device.ts";
 import { argmax } from "../../src/tensor/ops/argmax.ts";
+import { runnableVariants } from "../../src/tensor/plan.ts";
 import { argmax as reference } from "../../src/tensor/reference/argmax.ts";
 import { testDevice } from "../device.ts";
 import { Random } from "../random.ts";
 
 const device = await testDevice();
 
-async function run(x: ArrayLike<number>, V: number, on = device): Promise<number[]> {
-  return [...(await argmax(on.tensor(Float32Array.from(x), [x.length / V, V])).read())];
-}
+describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
+  async function run(x: ArrayLike<number>, V: number, on = device): Promise<number[]> {
+    return [...(await argmax(on.tensor(Float32Array.from(x), [x.length / V, V]), { logits }).read())];
+  }
 
-// One element, primes, below, at and above the workgroup size, Flan-T5's and Vicuna's vocabularies.
-test.each([
-  [1, 1],
-  [3, 2],
-  [5, 7],
-  [5, 63],
-  [5, 64],
-  [5, 65],
-  [2, 131],
-  [2, 32_128],
-  [1, 32_001],
-])("argmax [%i, %i]", async (R, V) => {
-  const x = new Random(R * 1000 + V).normal(R * V);
-  expect(await run(x, V)).toEqual([...reference(x, V)]);
-});
+  // One element, primes, below, at and above the workgroup size, Flan-T5's and Vicuna's vocabularies.
+  test.each([
+    [1, 1],
+    [3, 2],
+    [5, 7],
+    [5, 63],
+    [5, 64],
+    [5, 65],
+    [2, 131],
+    [2, 32_128],
+    [1, 32_001],
+  ])("argmax [%i, %i]", async (R, V) => {
+    const x = new Random(R * 1000 + V).normal(R * V);
+    expect(await run(x, V)).toEqual([...reference(x, V)]);
+  });
 
-test("the winner may stand anywhere", async () => {
-  const V = 131;
-  const x = new Float32Array(V * V);
-  for (let i = 0; i < V; i++) x[i * V + i] = 1;
-  expect(await run(x, V)).toEqual(Array.from({ length: V }, (_, i) => i));
-});
+  test("the winner may stand anywhere", async () => {
+    const V = 131;
+    const x = new Float32Array(V * V);
+    for (let i = 0; i < V; i++) x[i * V + i] = 1;
+    expect(await run(x, V)).toEqual(Array.from({ length: V }, (_, i) => i));
+  });
 
-test("of equals the lowest index wins, wherever they stand", async () => {
-  const x = new Random(1).uniform(9 * 257).map((v) => Math.round(v * 2)); // five values only
-  expect(await run(x, 257)).toEqual([...reference(x, 257)]);
-  expect(await run(new Array(200).fill(-3), 200)).toEqual([0]);
-  const row = new Float32Array(200);
-  row[70] = 5;
-  row[6] = 5; // the same thread of 64
-  row[68] = 5;
-  expect(await run(row, 200)).toEqual([6]);
-});
+  test("of equals the lowest index wins, wherever they stand", async () => {
+    const x = new Random(1).uniform(9 * 257).map((v) => Math.round(v * 2)); // five values only
+    expect(await run(x, 257)).toEqual([...reference(x, 257)]);
+    expect(await run(new Array(200).fill(-3), 200)).toEqual([0]);
+    const row = new Float32Array(200);
+    row[70] = 5;
+    row[6] = 5; // the same thread of 64
+    row[68] = 5;
+    expect(await run(row, 200)).toEqual([6]);
+  });
 
-test("rows of very negative numbers and infinities", async () => {
-  const lowest = -3.4028234663852886e38;
-  const inf = Number.POSITIVE_INFINITY;
-  const rows = [
-    [-1e38, -1e37, -1e38],
-    [lowest, lowest, -3.4e38],
-    [lowest, lowest, lowest],
-    [-inf, -inf, lowest],
-    [-inf, -inf, -inf],
-    [1, inf, inf],
-    [-2, -1, -3],
-  ];
-  expect(await run(rows.flat(), 3)).toEqual([1, 2, 0, 2, 0, 1, 1]);
-});
+  test("rows of very negative numbers and infinities", async () => {
+    const lowest = -3.4028234663852886e38;
+    const inf = Number.POSITIVE_INFINITY;
+    const rows = [
+      [-1e38, -1e37, -1e38],
+      [lowest, lowest, -3.4e38],
+      [lowest, lowest, lowest],
+      [-inf, -inf, lowest],
+      [-inf, -inf, -inf],
+      [1, inf, inf],
+      [-2, -1, -3],
+    ];
+    expect(await run(rows.flat(), 3)).toEqual([1, 2, 0, 2, 0, 1, 1]);
+  });
 
-test("zeros are equal whatever their sign, subnormals are not zero", async () => {
-  const rows = [
-    [-1, -0, 0],
-    [0, -0, 1e-45],
-    [-1e-45, -1e-44, -1],
-    [-1e-45, -0, -1],
-  ];
-  expect(await run(rows.flat(), 3)).toEqual([1, 2, 0, 1]);
-});
+  test("zeros are equal whatever their sign, subnormals are not zero", async () => {
+    const rows = [
+      [-1, -0, 0],
+      [0, -0, 1e-45],
+      [-1e-45, -1e-44, -1],
+      [-1e-45, -0, -1],
+    ];
+    expect(await run(rows.flat(), 3)).toEqual([1, 2, 0, 1]);
+  });
 
-test("NaN never wins, whatever its bits; a row of it gives 0", async () => {
-  const [quiet, negative, one, low] = [0x7fc00000, 0xffc00001, 0x3f800000, 0xff800000];
-  const bits = Uint32Array.of(quiet, one, negative, quiet, negative, low, negative, quiet, quiet);
-  const y = await argmax(device.tensor(new Float32Array(bits.buffer), [3, 3])).read();
-  expect([...y]).toEqual([1, 2, 0]);
-});
+  test("NaN never wins, whatever its bits; a row of it gives 0", async () => {
+    const [quiet, negative, one, low] = [0x7fc00000, 0xffc00001, 0x3f800000, 0xff800000];
+    const bits = Uint32Array.of(quiet, one, negative, quiet, negative, low, negative, quiet, quiet);
+    const y = await argmax(device.tensor(new Float32Array(bits.buffer), [3, 3]), { logits }).read();
+    expect([...y]).toEqual([1, 2, 0]);
+  });
 
-test("more rows than one grid dimension, and a folded grid", async () => {
-  const x = new Random(2).normal(65_540 * 3);
-  expect(await run(x, 3)).toEqual([...reference(x, 3)]);
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 4 }, Number.POSITIVE_INFINITY);
-  expect(await run(x.subarray(0, 33), 3, folded)).toEqual([...reference(x.subarray(0, 33), 3)]);
-});
+  test("more rows than one grid dimension, and a folded grid", async () => {
+    const x = new Random(2).normal(65_540 * 3);
+    expect(await run(x, 3)).toEqual([...reference(x, 3)]);
+    const folded = new Device(
+      device.handle,
+      { ...device.caps, maxWorkgroupsPerDimension: 4 },
+      Number.POSITIVE_INFINITY,
+    );
+    expect(await run(x.subarray(0, 33), 3, folded)).toEqual([...reference(x.subarray(0, 33), 3)]);
+  });
 
-test("a strided view is read in its own order", async () => {
-  const x = device.tensor([1, 9, 5, 2, 7, 8], [2, 3]).permute([1, 0]);
-  expect([...(await argmax(x).read())]).toEqual([1, 0, 1]);
+  test("a strided view is read in its own order", async () => {
+    const x = device.tensor([1, 9, 5, 2, 7, 8], [2, 3]).permute([1, 0]);
+    expect([...(await argmax(x, { logits }).read())]).toEqual([1, 0, 1]);
+  });
 });
 
 test("other ranks and empty rows are refused", () => {
   expect(() => argmax(device.empty([3]))).toThrow("argmax: x must be [R, V], V > 0, got [3]");
   expect(() => argmax(device.empty([3, 0]))).toThrow("argmax: x must be [R, V], V > 0, got [3, 0]");
+});
+
+// Where subgroups have 8 threads: one that is not full, one and a half, a single thread, an odd number of them.
+test.runIf(device.caps.subgroups).each([4, 12, 1, 72, 256])("subgroups in a workgroup of %i threads", async (WG) => {
+  const [R, V] = [31, 300];
+  const x = new Random(WG).uniform(R * V).map((v) => Math.round(40 * v)); // each number about eight times
+  const y = device.empty([R], "u32");
+  device.launch({
+    kernel: "argmax",
+    uses: { threads: "threads_subgroups" },
+    overrides: { WG },
+    bindings: { x: device.tensor(x, [R, V]), y },
+    params: { rows: R, V },
+    workgroups: R,
+  });
+  expect([...(await y.read())]).toEqual([...reference(x, V)]);
 });

@@ -3,7 +3,7 @@ import { Device } from "../../src/tensor/device.ts";
 import { widen } from "../../src/tensor/dtype.ts";
 import { attention, attentionProbabilities } from "../../src/tensor/ops/attention.ts";
 import { kvAppend } from "../../src/tensor/ops/kv_append.ts";
-import { hasFixedSubgroups, VARIANTS } from "../../src/tensor/plan.ts";
+import { runnableVariants } from "../../src/tensor/plan.ts";
 import { type AttentionSizes, attention as reference } from "../../src/tensor/reference/attention.ts";
 import { expectClose } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";
@@ -12,7 +12,7 @@ import { TOLERANCES } from "../tolerances.ts";
 
 const device = await testDevice();
 const folding = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 30 }, Number.POSITIVE_INFINITY);
-const variants = VARIANTS.attention.filter((variant) => variant !== "subgroup" || hasFixedSubgroups(device.caps));
+const variants = runnableVariants("attention", device.caps);
 
 /** One of everything; partial tiles of queries and keys; grouped heads; the model's heads; many keys; too large to fuse. */
 // biome-ignore format: a table

@@ -100,9 +100,20 @@ test("rows are shared out so that every element has its thread, and few threads 
 
 test("one query's keys are split on a GPU if there are many", () => {
   const choice = (caps: Caps, T: number, S: number) => plan("attention", caps, {}, { T, S });
-  expect([choice(GPU, 1, 2048), choice(GPU, 1, 128), choice(GPU, 2, 2048)]).toEqual(["split", "fused", "fused"]);
+  expect([choice(GPU, 1, 2048), choice(GPU, 1, 128), choice(GPU, 2, 2048)]).toEqual([
+    "split_subgroups",
+    "fused",
+    "fused",
+  ]);
+  expect(choice({ ...GPU, subgroups: false }, 1, 2048)).toBe("split");
   expect(choice(SOFTWARE, 1, 2048)).toBe("subgroup");
   expect(plan("attention", GPU, { attention: "fused" }, { T: 1, S: 2048 })).toBe("fused");
+});
+
+test("rows of logits take subgroups of any size on a GPU, and none on software", () => {
+  const choice = (caps: Caps) => plan("logits", caps, {});
+  expect(choice({ ...GPU, subgroupMinSize: 4, subgroupMaxSize: 128 })).toBe("workgroup_subgroups");
+  expect([choice({ ...GPU, subgroups: false }), choice(SOFTWARE)]).toEqual(["workgroup", "workgroup"]);
 });
 
 test("an override wins, for its op alone", () => {

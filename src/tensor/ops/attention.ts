@@ -57,7 +57,8 @@ export function attention(
   const { B, T, H, d } = params;
   const y = device.empty([B, T, H, d]);
 
-  switch (choose(params, device.caps, override)) {
+  const variant = choose(params, device.caps, override);
+  switch (variant) {
     case "composed": {
       const p = probabilities(prepared, k, override);
       const { mask, past } = bindings;
@@ -84,13 +85,17 @@ export function attention(
       });
       return y;
     }
-    case "split": {
+    case "split":
+    case "split_subgroups": {
       const KEYS = 64;
       const parts = Math.ceil(params.S / KEYS);
       const [o, stats] = [device.empty([B, T, H, parts, d]), device.empty([B, T, H, parts, 2])];
       device.launch({
         kernel: "attention_split",
-        uses: { heads: loaderOf(bindings.q, k, v) },
+        uses: {
+          heads: loaderOf(bindings.q, k, v),
+          threads: variant === "split" ? "threads_tree" : "threads_subgroups",
+        },
         overrides: { WG: 64, KEYS, D4: Math.ceil(d / 4) },
         bindings: { ...bindings, k, v, y: o, stats },
         params,
@@ -259,7 +264,7 @@ function choose(
   override: PlanOverride | undefined,
 ): Variant<"attention"> {
   const variant = plan("attention", caps, override, { T, S });
-  if ((variant === "fused" || variant === "split") && d > 256) return "composed";
+  if ((variant === "fused" || variant.startsWith("split")) && d > 256) return "composed";
   if (variant === "subgroup" && d > 32 * caps.subgroupMinSize) return "composed";
   return variant;
 }

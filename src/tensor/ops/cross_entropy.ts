@@ -1,5 +1,6 @@
 /** The negative log probability of each row's label. */
 import { ShapeError } from "../errors.ts";
+import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
 import { formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -15,7 +16,7 @@ export const IGNORED_LABEL = -100 >>> 0;
  * @throws ShapeError
  * Source: torch.nn.functional.cross_entropy, reduction "none".
  */
-export function crossEntropy(logits: Tensor, labels: Tensor<"u32">): Tensor {
+export function crossEntropy(logits: Tensor, labels: Tensor<"u32">, override?: PlanOverride): Tensor {
   if (logits.rank !== 2 || logits.shape[1] === 0)
     throw new ShapeError(`crossEntropy: logits must be [R, V], V > 0, got ${formatShape(logits.shape)}`);
   const [rows, V] = logits.shape;
@@ -24,6 +25,7 @@ export function crossEntropy(logits: Tensor, labels: Tensor<"u32">): Tensor {
   const y = logits.device.empty([rows]);
   logits.device.launch({
     kernel: "cross_entropy",
+    ...workgroupOfRow(plan("logits", logits.device.caps, override, { M: rows }), V),
     bindings: { x: contiguous(logits), labels: contiguous(labels), y },
     params: { rows, V },
     workgroups: rows,

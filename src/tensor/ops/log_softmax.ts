@@ -1,5 +1,6 @@
 /** y = x - max(x) - ln Σ e^(x - max(x)) over the last dimension. */
 import { ShapeError } from "../errors.ts";
+import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
 import { formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -11,13 +12,14 @@ import { contiguous } from "./copy.ts";
  * @throws ShapeError
  * Source: torch.log_softmax over the last dimension.
  */
-export function logSoftmax(x: Tensor): Tensor {
+export function logSoftmax(x: Tensor, override?: PlanOverride): Tensor {
   if (x.rank !== 2 || x.shape[1] === 0)
     throw new ShapeError(`logSoftmax: x must be [R, V], V > 0, got ${formatShape(x.shape)}`);
   const [rows, V] = x.shape;
   const y = x.device.empty(x.shape);
   x.device.launch({
     kernel: "log_softmax",
+    ...workgroupOfRow(plan("logits", x.device.caps, override, { M: rows }), V),
     bindings: { x: contiguous(x), y },
     params: { rows, V },
     workgroups: rows,

@@ -1,5 +1,6 @@
 /** The K best continuations of each prompt over all of its rows. */
 import { ShapeError } from "../errors.ts";
+import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
 import { formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -22,7 +23,14 @@ const CHUNK = { hardware: 4096, software: 32_768 } as const;
  *   Beyond n * V numbers, -Infinity at 0xffffffff.
  * @throws ShapeError
  */
-export function topK(x: Tensor, scores: Tensor, rows: number, K: number, chunk?: number): Tensor<"u32"> {
+export function topK(
+  x: Tensor,
+  scores: Tensor,
+  rows: number,
+  K: number,
+  chunk?: number,
+  override?: PlanOverride,
+): Tensor<"u32"> {
   const [R, V] = x.shape;
   const fits = x.rank === 2 && V > 0 && scores.rank === 1 && scores.shape[0] === R;
   if (!fits || !(rows > 0) || R % rows !== 0 || !(K > 0)) {
@@ -35,15 +43,19 @@ export function topK(x: Tensor, scores: Tensor, rows: number, K: number, chunk?:
   const { device } = x;
   chunk ??= device.caps.isSoftware ? CHUNK.software : CHUNK.hardware;
   const chunks = Math.ceil(V / chunk);
+  const kernel = {
+    kernel: "top_k",
+    ...workgroupOfRow(plan("logits", device.caps, override, { M: R }), Math.min(V, chunk)),
+  };
   const [bindings, workgroups] = [{ x: contiguous(x), scores: contiguous(scores) }, R * chunks];
   const winners = device.empty([2, P, rows * chunks * K], "u32"); // of every chunk
   const first = { rows: R, N: V, K, n: rows, chunk, chunks, ids: 0 };
-  device.launch({ kernel: "top_k", bindings: { ...bindings, y: winners }, params: first, workgroups });
+  device.launch({ ...kernel, bindings: { ...bindings, y: winners }, params: first, workgroups });
   if (rows * chunks === 1) return winners;
 
   const y = device.empty([2, P, K], "u32");
   const N = rows * chunks * K;
   const merge = { rows: P, N, K, n: 1, chunk: N, chunks: 1, ids: P * N };
-  device.launch({ kernel: "top_k", bindings: { ...bindings, x: winners, y }, params: merge, workgroups: P });
+  device.launch({ ...kernel, bindings: { ...bindings, x: winners, y }, params: merge, workgroups: P });
   return y;
 }
