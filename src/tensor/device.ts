@@ -7,7 +7,7 @@
 import type { ActivationDType } from "./dtype.ts";
 import { env, parseBytes } from "./env.ts";
 import { DeviceError, type EngineError, KernelError, ShapeError } from "./errors.ts";
-import { type Caps, capsOf, requestAdapter, tunedPlanOf } from "./gpu.ts";
+import { type Caps, capsOf, requestAdapter, SUBGROUP_MATRIX, tunedPlanOf } from "./gpu.ts";
 import { Arena, Memory, type Storage } from "./memory.ts";
 import { formatShape, isDense, type Shape, sizeOf } from "./shape.ts";
 import { type HostArray, Tensor } from "./tensor.ts";
@@ -102,7 +102,7 @@ interface ParamsSlot {
 const BATCH = 32;
 const PARAMS_SLOT = 256; // WebGPU's largest minUniformBufferOffsetAlignment
 const PARAMS_SLOTS = 1024;
-const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "subgroups", "timestamp-query"];
+const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "subgroups", SUBGROUP_MATRIX, "timestamp-query"];
 const WANTED_LIMITS = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",

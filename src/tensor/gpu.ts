@@ -48,6 +48,19 @@ export async function requestAdapter(): Promise<GPUAdapter> {
   return adapter;
 }
 
+/** Matrices that a subgroup multiplies by one instruction: [M, K] by [K, N] of componentType gives [M, N] of the other. */
+export interface SubgroupMatrix {
+  /** As Dawn spells them: `f32`, `f16`, `i8`, … */
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** Not in @webgpu/types: Chromium's and Dawn's experiment, behind the feature of the same name. */
+type InfoWithMatrices = GPUAdapterInfo & { readonly subgroupMatrixConfigs?: Iterable<SubgroupMatrix> };
+
 /** What a kernel choice may depend on. Plain data, so that `plan` is tested without a GPU. */
 export interface Caps {
   readonly vendor: string;
@@ -58,6 +71,7 @@ export interface Caps {
   readonly subgroups: boolean;
   readonly subgroupMinSize: number;
   readonly subgroupMaxSize: number;
+  readonly subgroupMatrices: readonly SubgroupMatrix[];
   readonly f16: boolean;
   readonly timestamps: boolean;
   /** Bytes one binding may span: the adapter's limit, or a smaller one set to test splitting. */
@@ -70,8 +84,11 @@ export interface Caps {
   readonly tuned?: TunedPlan | undefined;
 }
 
+/** A feature that Chromium and Dawn show only where unsafe APIs are allowed. */
+export const SUBGROUP_MATRIX = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
+
 /** Reads the caps off a device. */
-export function capsOf(info: GPUAdapterInfo, features: GPUSupportedFeatures, limits: GPUSupportedLimits): Caps {
+export function capsOf(info: InfoWithMatrices, features: GPUSupportedFeatures, limits: GPUSupportedLimits): Caps {
   return {
     vendor: info.vendor,
     architecture: info.architecture,
@@ -80,6 +97,7 @@ export function capsOf(info: GPUAdapterInfo, features: GPUSupportedFeatures, lim
     subgroups: features.has("subgroups"),
     subgroupMinSize: info.subgroupMinSize ?? 4,
     subgroupMaxSize: info.subgroupMaxSize ?? 128,
+    subgroupMatrices: features.has(SUBGROUP_MATRIX) ? [...(info.subgroupMatrixConfigs ?? [])] : [],
     f16: features.has("shader-f16"),
     timestamps: features.has("timestamp-query"),
     maxBindingBytes: Number(limits.maxStorageBufferBindingSize),

@@ -1951,6 +1951,66 @@ fn store(row: u32, column: u32, sum: f32) {
   }
 }
 `,
+  "lib/matrix_subgroup": `// Matrices of 8 x 8 f32, each held by a subgroup as a whole and multiplied by its own instructions; for matmul_subgroup_matrix.
+// All threads of a subgroup call these. A matrix begins at a place in shared memory: of x's tile, of W's, or of sums in W's.
+enable chromium_experimental_subgroup_matrix;
+
+alias Left = subgroup_matrix_left<f32, 8, 8>;
+alias Right = subgroup_matrix_right<f32, 8, 8>;
+alias Sum = subgroup_matrix_result<f32, 8, 8>;
+
+fn load_left(at: u32) -> Left {
+  return subgroupMatrixLoad<Left, row_major>(&x_tile, at, STRIDE);
+}
+
+// A row of W is a column of Wᵀ.
+fn load_right(at: u32) -> Right {
+  return subgroupMatrixLoad<Right, col_major>(&weight_tile, at, STRIDE);
+}
+
+fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
+  return subgroupMatrixMultiplyAccumulate(a, b, sum);
+}
+
+fn store_sum(at: u32, sum: Sum) {
+  subgroupMatrixStore<row_major>(&weight_tile, at, sum, PART);
+}
+`,
+  "lib/matrix_threads": `// What matrix_subgroup does, without its instructions: a matrix of x or W is the place in shared memory where it begins, and of
+// the sums every thread of a subgroup has some. The explanation, and what the kernel is tested with on adapters that lack the
+// instructions; far too slow for more.
+alias Left = u32;
+alias Right = u32;
+alias Sum = array<f32, 16>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
+
+fn load_left(at: u32) -> Left {
+  return at;
+}
+
+fn load_right(at: u32) -> Right {
+  return at;
+}
+
+fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
+  let size = subgroupAdd(1u);
+  var y = sum;
+  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
+    let row = a + i / SIDE * STRIDE;
+    let column = b + i % SIDE * STRIDE;
+    for (var k = 0u; k < SIDE; k++) {
+      y[i / size] += x_tile[row + k] * weight_tile[column + k];
+    }
+  }
+  return y;
+}
+
+fn store_sum(at: u32, sum: Sum) {
+  let size = subgroupAdd(1u);
+  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
+    weight_tile[at + i / SIDE * PART + i % SIDE] = sum[i / size];
+  }
+}
+`,
   "lib/number_f32": `// Loader for keys, or values, number by number.
 @group(0) @binding(1) var<storage, read> kv: array<f32>;
 
@@ -2445,6 +2505,115 @@ fn main(
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n++) {
       store(row0 + m, column0 + n * SG, sums[m][n]);
+    }
+  }
+}
+`,
+  "matmul_subgroup_matrix": `// y = activate(x Wᵀ + b) for GPUs whose subgroups multiply matrices of 8 x 8 f32 by one instruction: tiles of x and W are
+// staged in shared memory, from where subgroups load them as such matrices.
+//
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
+// A workgroup computes DOWN by ACROSS parts of y, each of 32 rows and columns, walking along K by BK. A subgroup has a part:
+// 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only help in loading, and if
+// they are fewer, the parts take turns. Sums leave by way of W's tile, eight rows of every part at a time.
+// Dispatch: ceil(M / (32·DOWN)) · ceil(N / (32·ACROSS)), folded; tiles below each other are neighbours and share W in the cache.
+// Needs: subgroups; with matrix_subgroup, instructions for f32 matrices of 8 x 8 x 8 and WG a multiple of the largest subgroup's
+// size, as 128 always is; DOWN at most 2; 128·(BK + 4)·(DOWN + ACROSS) bytes of shared memory, 10 KiB as it stands.
+enable subgroups;
+requires subgroup_id;
+// @use matmul
+// @use matrix = matrix_subgroup
+override WG: u32 = 128;
+override DOWN: u32 = 2;
+override ACROSS: u32 = 2;
+const PART = 32u;
+const SIDE = 8u; // of a matrix
+const MATRICES = PART / SIDE; // down a part, and across
+const BK = 16u;
+const STRIDE = BK + 4u; // more than needed: it spreads the rows over the memory's banks
+
+var<workgroup> x_tile: array<f32, DOWN * PART * STRIDE>;
+var<workgroup> weight_tile: array<f32, ACROSS * PART * STRIDE>; // in the end sums: f32[part, 8, 32]
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+  @builtin(subgroup_id) subgroup: u32,
+  @builtin(num_subgroups) subgroups: u32,
+) {
+  let BM = DOWN * PART;
+  let BN = ACROSS * PART;
+  let tiles_down = (params.M + BM - 1u) / BM;
+  let tile = group.x + group.y * groups.x;
+  let row0 = (tile % tiles_down) * BM;
+  let column0 = (tile / tiles_down) * BN;
+  if (column0 >= params.N) {
+    return;
+  }
+  let K4 = groups_of_four();
+
+  for (var first = 0u; first < DOWN * ACROSS; first += subgroups) {
+    let end = min(first + subgroups, DOWN * ACROSS); // of the parts whose turn it is
+    let part = first + subgroup;
+    let x_at = (part % DOWN) * PART * STRIDE;
+    let weight_at = (part / DOWN) * PART * STRIDE;
+    var sums: array<array<Sum, MATRICES>, MATRICES>;
+    for (var m = 0u; m < MATRICES; m++) {
+      for (var n = 0u; n < MATRICES; n++) {
+        sums[m][n] = Sum();
+      }
+    }
+
+    for (var k0 = 0u; k0 < K4; k0 += BK / 4u) {
+      for (var i = lane; i < BM * BK / 4u; i += WG) {
+        let k = i % (BK / 4u);
+        let numbers = load_input(min(row0 + i / (BK / 4u), params.M - 1u), k0 + k);
+        for (var c = 0u; c < 4u; c++) {
+          x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
+        }
+      }
+      for (var i = lane; i < BN * BK / 4u; i += WG) {
+        let k = i % (BK / 4u);
+        let column = min(column0 + i / (BK / 4u), params.N - 1u);
+        let numbers = load_weight(column, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
+        for (var c = 0u; c < 4u; c++) {
+          weight_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
+        }
+      }
+      workgroupBarrier();
+      if (part < end) {
+        for (var k = 0u; k < BK; k += SIDE) {
+          var w: array<Right, MATRICES>;
+          for (var n = 0u; n < MATRICES; n++) {
+            w[n] = load_right(weight_at + n * SIDE * STRIDE + k);
+          }
+          for (var m = 0u; m < MATRICES; m++) {
+            let a = load_left(x_at + m * SIDE * STRIDE + k);
+            for (var n = 0u; n < MATRICES; n++) {
+              sums[m][n] = multiply_add(a, w[n], sums[m][n]);
+            }
+          }
+        }
+      }
+      workgroupBarrier(); // before the next tile overwrites this one
+    }
+
+    for (var m = 0u; m < MATRICES; m++) {
+      if (part < end) {
+        for (var n = 0u; n < MATRICES; n++) {
+          store_sum(part * SIDE * PART + n * SIDE, sums[m][n]);
+        }
+      }
+      workgroupBarrier();
+      for (var i = first * SIDE * PART + lane; i < end * SIDE * PART; i += WG) {
+        let p = i / (SIDE * PART);
+        let row = row0 + (p % DOWN) * PART + m * SIDE + i / PART % SIDE;
+        let column = column0 + (p / DOWN) * PART + i % PART;
+        store(row, column, weight_tile[i] + bias_of(column));
+      }
+      workgroupBarrier();
     }
   }
 }

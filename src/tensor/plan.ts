@@ -5,15 +5,16 @@
  */
 import { env } from "./env.ts";
 import { InputError, nearest } from "./errors.ts";
-import type { Caps } from "./gpu.ts";
+import type { Caps, SubgroupMatrix } from "./gpu.ts";
 
 /**
  * Every op that has more than one kernel, and its kernels. Those called subgroup have workgroups of one subgroup, whose size
- * must be known; in those that end in _subgroups the subgroups of a workgroup, of any size, add up before it does.
+ * must be known; in those that end in _subgroups the subgroups of a workgroup, of any size, add up before it does; in
+ * subgroup_matrix, of any size too, they multiply matrices.
  */
 export const VARIANTS = {
   /** [M, K] x [N, K]ᵀ, M > 8. */
-  linear: ["naive", "tile", "register", "subgroup"],
+  linear: ["naive", "tile", "register", "subgroup", "subgroup_matrix"],
   /** The same for few rows, as in decoding. */
   matvec: ["workgroup", "workgroup_subgroups", "register", "subgroup"],
   attention: ["composed", "fused", "split", "split_subgroups", "subgroup"],
@@ -88,7 +89,10 @@ export function sizeClasses(op: Op): string[] {
  * and shuffles within a subgroup fast, so that these double the speed again, where the subgroup's size is known.
  */
 const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
-  linear: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : "tile"),
+  linear: (caps) => {
+    if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "register";
+    return hasSubgroupMatrices(caps) ? "subgroup_matrix" : "tile";
+  },
   matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : workgroupOf(caps)),
   attention: (caps, { T = 0, S = 0 }) => {
     if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "composed";
@@ -110,7 +114,19 @@ export function hasFixedSubgroups(caps: Caps): boolean {
   return caps.subgroups && caps.subgroupMinSize === caps.subgroupMaxSize;
 }
 
+/**
+ * Whether subgroups multiply matrices of f32 as matmul_subgroup_matrix has them. Most GPUs round their numbers to f16 first,
+ * which would cost digits; Apple's do not.
+ */
+export function hasSubgroupMatrices({ subgroups, subgroupMatrices }: Caps): boolean {
+  const fits = (matrix: SubgroupMatrix) =>
+    [matrix.componentType, matrix.resultComponentType].every((type) => type === "f32") &&
+    [matrix.M, matrix.N, matrix.K].every((size) => size === 8);
+  return subgroups && subgroupMatrices.some(fits);
+}
+
 function canRun(variant: string, caps: Caps): boolean {
+  if (variant === "subgroup_matrix") return hasSubgroupMatrices(caps);
   if (variant.endsWith("_subgroups")) return caps.subgroups;
   return variant !== "subgroup" || hasFixedSubgroups(caps);
 }

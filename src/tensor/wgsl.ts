@@ -3,6 +3,7 @@
  * only place where these are written. It understands the order and form that kernels/README.md prescribes, not all of WGSL.
  */
 import { KernelError } from "./errors.ts";
+import { SUBGROUP_MATRIX } from "./gpu.ts";
 import { KERNELS } from "./kernels.gen.ts";
 
 /** A storage binding of group 0. */
@@ -41,7 +42,7 @@ const ENABLE_FEATURES: Readonly<Record<string, GPUFeatureName>> = {
   f16: "shader-f16",
   subgroups: "subgroups",
   subgroup_size_control: "subgroup-size-control" as GPUFeatureName,
-  chromium_experimental_subgroup_matrix: "chromium-experimental-subgroup-matrix" as GPUFeatureName,
+  chromium_experimental_subgroup_matrix: SUBGROUP_MATRIX,
 };
 
 /**

@@ -23,7 +23,12 @@ const FEW = runnableVariants("matvec", device.caps).map((matvec): [string, PlanO
   { matvec },
   [1, 2, 3, 5, 8],
 ]);
-const MANY = runnableVariants("linear", device.caps).map((variant): [string, PlanOverride, number[]] => [
+/** Matrices of subgroups too, played by threads where the adapter has none. */
+const FOR_MANY = new Set([
+  ...runnableVariants("linear", device.caps),
+  ...(device.caps.subgroups ? (["subgroup_matrix"] as const) : []),
+]);
+const MANY = [...FOR_MANY].map((variant): [string, PlanOverride, number[]] => [
   `linear ${variant}`,
   { linear: variant },
   [9, 17, 33, 65],
@@ -87,8 +92,9 @@ for (const [name, override, rows] of [...FEW, ...MANY]) {
 
   const M = rows[0] === 1 ? 3 : 9;
 
-  // bf16's loader differs from f16's in one line: with the explanation will do.
-  for (const dtype of name === "linear naive" ? (["f16", "bf16"] as const) : (["f16"] as const)) {
+  // bf16's loader differs from f16's in one line: with the explanation, and what no adapter here runs as it is, will do.
+  const plain = /naive|matrix/.test(name) ? (["f16", "bf16"] as const) : (["f16"] as const);
+  for (const dtype of plain) {
     test(`${name}: ${dtype} weights`, async () => {
       for (const K of [60, 8]) await check(`${name} ${dtype}`, { M, N: 67, K, dtype, override });
     });
@@ -190,6 +196,36 @@ test.runIf(device.caps.subgroups).each([4, 12, 3, 72])("subgroups in a workgroup
   weight.dispose();
 });
 
+// Where subgroups have 8 threads: one for all parts of y, two, three, as many as there are parts, more.
+test.runIf(device.caps.subgroups).each([8, 16, 24, 32, 72])("parts of y among subgroups of %i threads", async (WG) => {
+  for (const [M, N, K] of [
+    [1, 7, 5],
+    [67, 131, 37],
+  ]) {
+    const random = new Random(WG);
+    const [x, w, b, r] = [random.normal(M * K), random.normal(N * K), random.normal(N), random.normal(M * N)];
+    const weight = Weight.from(device, w, [N, K]);
+    const y = device.empty([M, N]);
+    device.launch({
+      kernel: "matmul_subgroup_matrix",
+      uses: { ...weight.uses, matrix: "matrix_threads", input: "input_scalar" },
+      overrides: { WG, ACTIVATION: 0 },
+      bindings: {
+        x: device.tensor(x, [M, K]),
+        weight: weight.shards[0].bits,
+        bias: device.tensor(b, [N]),
+        residual: device.tensor(r, [M, N]),
+        y,
+      },
+      params: { M, N, K, column0: 0, y_stride: N, has_bias: 1, has_residual: 1 },
+      workgroups: Math.ceil(M / 64) * Math.ceil(N / 64),
+    });
+    const expected = reference(x, w, b, [M, N, K]).map((sum, i) => sum + r[i]);
+    expectClose(await y.read(), expected, TOLERANCES.linear, `${M} rows, ${WG} threads`);
+    weight.dispose();
+  }
+});
+
 test("a residual of another shape is refused", () => {
   const weight = Weight.from(device, new Float32Array(12), [3, 4]);
   const [x, residual] = [device.tensor(new Float32Array(8), [2, 4]), device.tensor(new Float32Array(3), [1, 3])];
@@ -202,6 +238,9 @@ test("the kernels meant for GPUs fit WebGPU's default limits", async () => {
     if (matvec === "workgroup_subgroups" && !small.caps.subgroups) continue;
     const override = { linear: "tile", matvec } as const;
     for (const M of [4, 8, 33]) await check(`default limits ${M}`, { M, N: 67, K: 60, override, on: small });
+  }
+  for (const M of small.caps.subgroups ? [9, 33] : []) {
+    await check(`default limits ${M}`, { M, N: 67, K: 60, override: { linear: "subgroup_matrix" }, on: small });
   }
   small.destroy();
 });

@@ -41,6 +41,7 @@ export function openLedgerDevice(maxBindingBytes: number): LedgerDevice {
     subgroups: false,
     subgroupMinSize: 4,
     subgroupMaxSize: 128,
+    subgroupMatrices: [],
     f16: false,
     timestamps: false,
     maxBindingBytes,

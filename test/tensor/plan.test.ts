@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import type { Caps } from "../../src/tensor/gpu.ts";
+import { type Caps, capsOf, type SubgroupMatrix } from "../../src/tensor/gpu.ts";
 import {
   namesTunedPlan,
   type Op,
@@ -22,6 +22,7 @@ const GPU: Caps = {
   subgroups: true,
   subgroupMinSize: 32,
   subgroupMaxSize: 32,
+  subgroupMatrices: [],
   f16: true,
   timestamps: true,
   maxBindingBytes: 2 ** 31,
@@ -68,6 +69,31 @@ test("products and attention take subgroups on software that has them fixed, sha
   expect(choices({ ...GPU, subgroups: false })).toEqual(["tile", "workgroup", "fused"]);
   expect(choices(SOFTWARE)).toEqual(["subgroup", "subgroup", "subgroup"]);
   expect(choices({ ...SOFTWARE, subgroups: false })).toEqual(["register", "register", "composed"]);
+});
+
+test("products take f32 matrices of subgroups where a GPU lists them, and no others", () => {
+  const f32 = { componentType: "f32", resultComponentType: "f32", M: 8, N: 8, K: 8 };
+  const f16 = { ...f32, componentType: "f16" };
+  const choice = (caps: Caps, ...subgroupMatrices: SubgroupMatrix[]) => {
+    const variant = plan("linear", { ...caps, subgroupMatrices }, {}, { M: 65 });
+    expect(runnableVariants("linear", { ...caps, subgroupMatrices })).toContain(variant);
+    return variant;
+  };
+  expect(choice(GPU, f16, f32)).toBe("subgroup_matrix");
+  expect(choice(GPU, f16, { ...f16, resultComponentType: "f16" }, { ...f32, M: 16 })).toBe("tile");
+  expect(choice({ ...GPU, subgroups: false }, f32)).toBe("tile");
+  expect(choice(SOFTWARE, f32)).toBe("subgroup");
+  expect(plan("matvec", { ...GPU, subgroupMatrices: [f32] }, {}, { M: 8 })).toBe("workgroup_subgroups");
+  expect(runnableVariants("linear", GPU)).not.toContain("subgroup_matrix");
+});
+
+test("the caps list an adapter's matrices if the device may use them", () => {
+  const listed = { componentType: "f32", resultComponentType: "f32", M: 8, N: 8, K: 8 };
+  const info = { vendor: "apple", subgroupMatrixConfigs: [listed] } as unknown as GPUAdapterInfo;
+  const matrices = (...features: string[]) =>
+    capsOf(info, new Set(features) as GPUSupportedFeatures, {} as GPUSupportedLimits).subgroupMatrices;
+  expect(matrices("chromium-experimental-subgroup-matrix")).toEqual([listed]);
+  expect(matrices("subgroups")).toEqual([]);
 });
 
 test("rows are shared out so that every element has its thread, and few threads work long on a software driver", () => {

@@ -1,6 +1,7 @@
 /**
  * Every kernel in every choice of its library parts, through a full WGSL validator that needs no driver: Dawn's null
- * back end. Also the order of a kernel file that kernels/README.md prescribes, and the reader that relies on it.
+ * back end, which has every feature, experiments too. Also the order of a kernel file that kernels/README.md prescribes,
+ * and the reader that relies on it.
  */
 import { execFileSync } from "node:child_process";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
@@ -10,7 +11,7 @@ import { createGPU } from "../../src/tensor/gpu.node.ts";
 import { KERNELS } from "../../src/tensor/kernels.gen.ts";
 import { assemble, PARAMS_BINDING, type Uses } from "../../src/tensor/wgsl.ts";
 
-const gpu = createGPU({ backend: "null" });
+const gpu = createGPU({ backend: "null", toggles: ["allow_unsafe_apis"] });
 const device = await openDevice({ adapter: (await gpu.requestAdapter())! });
 afterAll(() => device.destroy());
 

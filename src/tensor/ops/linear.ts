@@ -4,7 +4,7 @@ import type { Launch } from "../device.ts";
 import type { WeightDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import type { Caps } from "../gpu.ts";
-import { type PlanOverride, plan } from "../plan.ts";
+import { hasSubgroupMatrices, type PlanOverride, plan } from "../plan.ts";
 import { isQuantized } from "../quantize.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -91,6 +91,16 @@ function choose(
       // 64 x 64 outputs; half as high for the few rows of a prompt or of the Q-Former, where half would be empty.
       const WY = M <= 32 ? 8 : 16;
       return { kernel: "matmul_tile", overrides: { WX: 16, WY }, workgroups: tiles(4 * WY, 64) };
+    }
+    case "subgroup_matrix": {
+      const [DOWN, ACROSS] = M <= 32 ? [1, 4] : [2, 2]; // as with tile
+      return {
+        kernel: "matmul_subgroup_matrix",
+        // An override may ask for it on any adapter, as the tests do.
+        uses: { matrix: hasSubgroupMatrices(caps) ? "matrix_subgroup" : "matrix_threads" },
+        overrides: { WG: 128, DOWN, ACROSS },
+        workgroups: tiles(32 * DOWN, 32 * ACROSS),
+      };
     }
     case "register": {
       const TM = Math.min(M, 8);

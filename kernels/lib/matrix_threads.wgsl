@@ -1,0 +1,34 @@
+// What matrix_subgroup does, without its instructions: a matrix of x or W is the place in shared memory where it begins, and of
+// the sums every thread of a subgroup has some. The explanation, and what the kernel is tested with on adapters that lack the
+// instructions; far too slow for more.
+alias Left = u32;
+alias Right = u32;
+alias Sum = array<f32, 16>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
+
+fn load_left(at: u32) -> Left {
+  return at;
+}
+
+fn load_right(at: u32) -> Right {
+  return at;
+}
+
+fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
+  let size = subgroupAdd(1u);
+  var y = sum;
+  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
+    let row = a + i / SIDE * STRIDE;
+    let column = b + i % SIDE * STRIDE;
+    for (var k = 0u; k < SIDE; k++) {
+      y[i / size] += x_tile[row + k] * weight_tile[column + k];
+    }
+  }
+  return y;
+}
+
+fn store_sum(at: u32, sum: Sum) {
+  let size = subgroupAdd(1u);
+  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
+    weight_tile[at + i / SIDE * PART + i % SIDE] = sum[i / size];
+  }
+}
