@@ -2,8 +2,8 @@
 // any other, and a barrier splits the loop around it.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// An invocation computes TM rows (neighbours) by TN columns (WG apart), its sums in registers.
-// Dispatch: ceil(M / TM) · ceil(N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
+// An invocation computes TM rows (neighbours) by TN / FACTORS columns (WG apart), its sums in registers.
+// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: nothing.
 // @use matmul
 override WG: u32 = 8;
@@ -19,12 +19,12 @@ fn main(
   let tiles_down = (params.M + TM - 1u) / TM;
   let tile = group.x + group.y * groups.x;
   let row0 = (tile % tiles_down) * TM;
-  let column0 = (tile / tiles_down) * WG * TN + lane;
+  let column0 = (tile / tiles_down) * (TN / FACTORS) * WG + lane;
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 8>;
   for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + n * WG);
+    let b = bias_of(column0 + n / FACTORS * WG, n % FACTORS);
     for (var m = 0u; m < TM; m++) {
       sums[m][n] = b;
     }
@@ -32,7 +32,7 @@ fn main(
   for (var k = 0u; k < K4; k++) {
     var w: array<vec4<f32>, TN>;
     for (var n = 0u; n < TN; n++) {
-      w[n] = load_weight(min(column0 + n * WG, params.N - 1u), k, K4);
+      w[n] = load_weight(row_of(column0 + n / FACTORS * WG, n % FACTORS), k, K4);
     }
     for (var m = 0u; m < TM; m++) {
       let a = load_input(min(row0 + m, params.M - 1u), k);
@@ -43,8 +43,8 @@ fn main(
   }
 
   for (var m = 0u; m < TM; m++) {
-    for (var n = 0u; n < TN; n++) {
-      store(row0 + m, column0 + n * WG, sums[m][n]);
+    for (var n = 0u; n < TN; n += FACTORS) {
+      store(row0 + m, column0 + n / FACTORS * WG, sums[m][n], sums[m][n + FACTORS - 1u]);
     }
   }
 }

@@ -2,8 +2,8 @@
 // lanes one by one, though all want the same number; so each lane loads the group of another row of x, and they shuffle them.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN columns, SG apart.
-// Dispatch: ceil(M / TM) · ceil(N / (TN·SG)), folded; tiles below each other are neighbours and share W in the cache.
+// A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN / FACTORS columns, SG apart.
+// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·SG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
@@ -22,12 +22,12 @@ fn main(
   let tiles_down = (params.M + TM - 1u) / TM;
   let tile = group.x + group.y * groups.x;
   let row0 = (tile % tiles_down) * TM;
-  let column0 = (tile / tiles_down) * SG * TN + lane;
+  let column0 = (tile / tiles_down) * (TN / FACTORS) * SG + lane;
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 8>;
   for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + n * SG);
+    let b = bias_of(column0 + n / FACTORS * SG, n % FACTORS);
     for (var m = 0u; m < TM; m++) {
       sums[m][n] = b;
     }
@@ -39,7 +39,7 @@ fn main(
   }
   var columns: array<u32, TN>;
   for (var n = 0u; n < TN; n++) {
-    columns[n] = min(column0 + n * SG, params.N - 1u);
+    columns[n] = row_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
   var lines: array<vec2<f32>, TN>; // of the blocks at hand, where a weight has scales
   for (var k = 0u; k < K4; k++) {
@@ -65,8 +65,8 @@ fn main(
   }
 
   for (var m = 0u; m < TM; m++) {
-    for (var n = 0u; n < TN; n++) {
-      store(row0 + m, column0 + n * SG, sums[m][n]);
+    for (var n = 0u; n < TN; n += FACTORS) {
+      store(row0 + m, column0 + n / FACTORS * SG, sums[m][n], sums[m][n + FACTORS - 1u]);
     }
   }
 }

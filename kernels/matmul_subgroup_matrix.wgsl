@@ -2,10 +2,10 @@
 // staged in shared memory, from where subgroups load them as such matrices.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup computes DOWN by ACROSS parts of y, each of 32 rows and columns, walking along K by BK. A subgroup has a part:
-// 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only help in loading, and if
+// A workgroup computes DOWN by ACROSS parts of 32 rows by 32 sums, of 32 / FACTORS columns of y, walking along K by BK. A
+// subgroup has a part: 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only help in loading, and if
 // they are fewer, the parts take turns. Sums leave by way of W's tile, eight rows of every part at a time.
-// Dispatch: ceil(M / (32·DOWN)) · ceil(N / (32·ACROSS)), folded; tiles below each other are neighbours and share W in the cache.
+// Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: subgroups; with matrix_subgroup, instructions for f32 matrices of 8 x 8 x 8 and WG a multiple of the largest subgroup's
 // size, as 128 always is; DOWN at most 2; 128·(BK + 4)·(DOWN + ACROSS) bytes of shared memory, 10 KiB as it stands.
 enable subgroups;
@@ -37,7 +37,7 @@ fn main(
   let tiles_down = (params.M + BM - 1u) / BM;
   let tile = group.x + group.y * groups.x;
   let row0 = (tile % tiles_down) * BM;
-  let column0 = (tile / tiles_down) * BN;
+  let column0 = (tile / tiles_down) * BN / FACTORS;
   if (column0 >= params.N) {
     return;
   }
@@ -65,10 +65,11 @@ fn main(
       }
       for (var i = lane; i < BN * BK / 4u; i += WG) {
         let k = i % (BK / 4u);
-        let column = min(column0 + i / (BK / 4u), params.N - 1u);
-        let numbers = load_weight(column, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
+        let n = i / (BK / 4u);
+        let row = row_of(column0 + n / FACTORS, n % FACTORS);
+        let numbers = load_weight(row, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
         for (var c = 0u; c < 4u; c++) {
-          weight_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
+          weight_tile[n * STRIDE + 4u * k + c] = numbers[c];
         }
       }
       workgroupBarrier();
@@ -96,11 +97,12 @@ fn main(
         }
       }
       workgroupBarrier();
-      for (var i = first * SIDE * PART + lane; i < end * SIDE * PART; i += WG) {
+      for (var i = first * SIDE * PART + lane * FACTORS; i < end * SIDE * PART; i += WG * FACTORS) {
         let p = i / (SIDE * PART);
         let row = row0 + (p % DOWN) * PART + m * SIDE + i / PART % SIDE;
-        let column = column0 + (p / DOWN) * PART + i % PART;
-        store(row, column, weight_tile[i] + bias_of(column));
+        let column = column0 + ((p / DOWN) * PART + i % PART) / FACTORS;
+        let last = i + FACTORS - 1u;
+        store(row, column, weight_tile[i] + bias_of(column, 0u), weight_tile[last] + bias_of(column, FACTORS - 1u));
       }
       workgroupBarrier();
     }

@@ -1,9 +1,9 @@
 // y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, each number loaded once a workgroup.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup of WX·WY threads computes TM·WY rows by TN·WX columns of y, walking along K by BK4 groups of four; a thread
-// computes TM rows by TN columns. Its rows lie WY and its columns WX apart, so that neighbours read neighbours.
-// Dispatch: ceil(M / (TM·WY)) · ceil(N / (TN·WX)), folded; tiles below each other are neighbours and share W in the cache.
+// A workgroup of WX·WY threads computes TM·WY rows by TN·WX sums, of TN·WX / FACTORS columns of y, walking along K by BK4
+// groups of four; a thread TM rows by TN sums. Its rows lie WY and its columns WX apart, so that neighbours read neighbours.
+// Dispatch: ceil(M / (TM·WY)) · ceil(FACTORS·N / (TN·WX)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: 16·(BK4 + 1)·(TM·WY + TN·WX) bytes of shared memory; 10 KiB as it stands.
 // @use matmul
 override WX: u32 = 16;
@@ -28,7 +28,7 @@ fn main(
   let tiles_down = (params.M + BM - 1u) / BM;
   let tile = group.x + group.y * groups.x;
   let row0 = (tile % tiles_down) * BM;
-  let column0 = (tile / tiles_down) * BN;
+  let column0 = (tile / tiles_down) * BN / FACTORS;
   if (column0 >= params.N) {
     return;
   }
@@ -36,7 +36,7 @@ fn main(
 
   var sums: array<array<f32, TN>, TM>;
   for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + local.x + n * WX);
+    let b = bias_of(column0 + local.x + n / FACTORS * WX, n % FACTORS);
     for (var m = 0u; m < TM; m++) {
       sums[m][n] = b;
     }
@@ -48,9 +48,10 @@ fn main(
       x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(row, k);
     }
     for (var i = lane; i < BN * BK4; i += WX * WY) {
-      let column = min(column0 + i / BK4, params.N - 1u);
+      let n = i / BK4 / WX;
+      let row = row_of(column0 + i / BK4 % WX + n / FACTORS * WX, n % FACTORS);
       let k = k0 + i % BK4;
-      weight_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_weight(column, min(k, K4 - 1u), K4); // meets zeros behind K4;
+      weight_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_weight(row, min(k, K4 - 1u), K4); // meets zeros behind K4
     }
     workgroupBarrier();
     for (var k = 0u; k < BK4; k++) {
@@ -69,8 +70,9 @@ fn main(
   }
 
   for (var m = 0u; m < TM; m++) {
-    for (var n = 0u; n < TN; n++) {
-      store(row0 + local.y + m * WY, column0 + local.x + n * WX, sums[m][n]);
+    for (var n = 0u; n < TN; n += FACTORS) {
+      let column = column0 + local.x + n / FACTORS * WX;
+      store(row0 + local.y + m * WY, column, sums[m][n], sums[m][n + FACTORS - 1u]);
     }
   }
 }

@@ -1,8 +1,9 @@
 // y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
 //
 // x: f32[M, K], M at most 2  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TN columns of y for all M rows: its lanes stride over K by blocks, then add up.
-// Dispatch: ceil(N / TN), folded. Needs: subgroups of exactly SG lanes.
+// A workgroup is one subgroup of SG lanes. It computes TN sums, of TN / FACTORS columns of y, for all M rows: its lanes
+// stride over K by blocks, then add up.
+// Dispatch: ceil(FACTORS·N / TN), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
 override SG: u32 = 8;
@@ -15,7 +16,7 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
-  let column0 = TN * (group.x + group.y * groups.x);
+  let column0 = TN / FACTORS * (group.x + group.y * groups.x);
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 2>;
@@ -35,7 +36,7 @@ fn main(
         }
       }
       for (var n = 0u; n < TN; n++) {
-        let codes = load_codes(min(column0 + n, params.N - 1u), word, K4);
+        let codes = load_codes(row_of(column0 + n / FACTORS, n % FACTORS), word, K4);
         for (var m = 0u; m < TM; m++) {
           for (var j = 0u; j < WORD; j++) {
             by_codes[m][n] += dot(a[m][j], codes[j]);
@@ -45,16 +46,18 @@ fn main(
     }
     for (var n = 0u; n < TN; n++) {
       for (var m = 0u; m < TM; m++) {
-        sums[m][n] += weigh(min(column0 + n, params.N - 1u), block, K4, by_codes[m][n], by_ones[m]);
+        sums[m][n] += weigh(row_of(column0 + n / FACTORS, n % FACTORS), block, K4, by_codes[m][n], by_ones[m]);
       }
     }
   }
 
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n++) {
-      let sum = subgroupAdd(sums[m][n]);
-      if (lane == 0u) {
-        store(m, column0 + n, sum + bias_of(column0 + n));
+      sums[m][n] = subgroupAdd(sums[m][n]) + bias_of(column0 + n / FACTORS, n % FACTORS);
+    }
+    if (lane == 0u) {
+      for (var n = 0u; n < TN; n += FACTORS) {
+        store(m, column0 + n / FACTORS, sums[m][n], sums[m][n + FACTORS - 1u]);
       }
     }
   }

@@ -1,8 +1,8 @@
 // y = activate(x Wᵀ + bias) for the few rows of x that decoding has, on GPUs: the time is that of reading W once.
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup computes four columns of y for all M rows: its threads stride over K, then add their sums up.
-// Dispatch: ceil(N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
+// A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
+// Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
 // @use matmul
 // @use columns = columns_tree
 override WG: u32 = 256; // a power of two
@@ -14,13 +14,18 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let column0 = 4u * (group.x + group.y * groups.x);
+  let column0 = 4u / FACTORS * (group.x + group.y * groups.x);
   if (column0 >= params.N) {
     return;
   }
   let K4 = groups_of_four();
   // Four rows of W; behind the last they all are the last, and their sums are thrown away.
-  let rows = min(column0 + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.N - 1u));
+  let rows = vec4<u32>(
+    row_of(column0, 0u),
+    row_of(column0 + 1u / FACTORS, 1u % FACTORS),
+    row_of(column0 + 2u / FACTORS, 0u),
+    row_of(column0 + 3u / FACTORS, 1u % FACTORS),
+  );
 
   var sums: array<vec4<f32>, 8>;
   let words = words_of_row();

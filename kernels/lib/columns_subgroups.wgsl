@@ -1,4 +1,4 @@
-// The end of a product whose workgroup has four columns of y: its threads' sums added up within each subgroup by its own
+// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up within each subgroup by its own
 // instructions, then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
 // With part matmul; all threads call it. About subgroups no more is known than in threads_subgroups.wgsl.
 enable subgroups;
@@ -23,8 +23,10 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
     }
     let sum = subgroupAdd(rest); // by all, for it must not stand in a branch
     if (stores) {
-      for (var n = rank; n < 4u; n += size) {
-        store(m, column0 + n, sum[n] + bias_of(column0 + n));
+      for (var n = rank; n < 4u / FACTORS; n += size) {
+        let first = sum[n * FACTORS] + bias_of(column0 + n, 0u);
+        let last = sum[n * FACTORS + FACTORS - 1u] + bias_of(column0 + n, FACTORS - 1u);
+        store(m, column0 + n, first, last);
       }
     }
   }

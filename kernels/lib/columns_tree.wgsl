@@ -1,4 +1,4 @@
-// The end of a product whose workgroup has four columns of y: its threads' sums added up by halves in shared memory, and
+// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up by halves in shared memory, and
 // stored. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
 
@@ -15,8 +15,12 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
     }
     workgroupBarrier();
   }
-  if (lane < 4u * TM) {
-    let column = column0 + lane % 4u;
-    store(lane / 4u, column, partial[(lane / 4u) * WG][lane % 4u] + bias_of(column));
+  let columns = 4u / FACTORS;
+  if (lane < columns * TM) {
+    let column = column0 + lane % columns;
+    let at = lane / columns * WG;
+    let first = lane % columns * FACTORS;
+    let last = first + FACTORS - 1u;
+    store(lane / columns, column, partial[at][first] + bias_of(column, 0u), partial[at][last] + bias_of(column, FACTORS - 1u));
   }
 }

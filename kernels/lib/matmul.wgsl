@@ -1,14 +1,19 @@
 // What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
+// Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
+// launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
 // @use input = input_vec4
 // @use weight = weight_f32
 // @use activation
+
+override FACTORS: u32 = 1; // of a column of y
 
 struct Params {
   M: u32,
   N: u32,
   K: u32,
   column0: u32, // where this shard's columns begin
+  row0: u32, // where its rows of W do
   y_stride: u32, // columns of y
   has_bias: u32, // else bias is a tensor of one element
   has_residual: u32, // else residual is one too
@@ -29,17 +34,26 @@ fn words_of_row() -> u32 {
   return (groups_of_four() + WORD - 1u) / WORD;
 }
 
-fn bias_of(column: u32) -> f32 {
+// The row of W for a factor of a column; behind the last column it is the last's.
+fn row_of(column: u32, factor: u32) -> u32 {
+  return params.row0 + factor * params.N + min(column, params.N - 1u);
+}
+
+fn bias_of(column: u32, factor: u32) -> f32 {
   if (params.has_bias == 0u) {
     return 0.0;
   }
-  return bias[params.column0 + min(column, params.N - 1u)];
+  return bias[factor * params.y_stride + params.column0 + min(column, params.N - 1u)];
 }
 
-fn store(row: u32, column: u32, sum: f32) {
+// Takes the sums of a column's first factor and of its last, which is the same if there is but one.
+fn store(row: u32, column: u32, first: f32, last: f32) {
   if (row < params.M && column < params.N) {
     let at = row * params.y_stride + params.column0 + column;
-    var value = activate(sum);
+    var value = activate(first);
+    if (FACTORS > 1u) {
+      value *= last;
+    }
     if (params.has_residual != 0u) {
       value += residual[at];
     }

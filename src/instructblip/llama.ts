@@ -5,6 +5,7 @@
  * Source: Touvron et al. 2023; transformers modeling_llama.py.
  */
 import { Embedding } from "../modules/embedding.ts";
+import { GatedLinear } from "../modules/gated_linear.ts";
 import type { KVCache } from "../modules/kv_cache.ts";
 import { Linear, plus } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
@@ -13,9 +14,7 @@ import { StackedLinear } from "../modules/stacked_linear.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
-import { activation } from "../tensor/ops/activation.ts";
 import { attention, attentionProbabilities, type KeysOrValues } from "../tensor/ops/attention.ts";
-import { gatedActivation } from "../tensor/ops/gated_activation.ts";
 import { rope, ropeTable } from "../tensor/ops/rope.ts";
 import { ropeAppend } from "../tensor/ops/rope_append.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -93,24 +92,22 @@ export class LlamaAttention extends Module {
 /** down(silu(gate(x)) * up(x)). f32[B, T, D] -> f32[B, T, D] */
 export class LlamaMLP extends Module {
   /** gate_proj and up_proj */
-  readonly gate_up_proj: StackedLinear;
+  readonly gate_up_proj: GatedLinear;
   readonly down_proj: Linear;
   readonly activation: Activation;
 
   constructor(weights: Weights, { hidden_size: D, intermediate_size: F, hidden_act, mlp_bias: bias }: LlamaConfig) {
     super(weights);
-    this.gate_up_proj = new StackedLinear(weights, { gate_proj: F, up_proj: F }, D, { bias });
+    const names = { gate: "gate_proj", up: "up_proj", act: "act_fn" };
+    this.gate_up_proj = new GatedLinear(weights, names, [F, D], { bias });
     this.down_proj = new Linear(weights.at("down_proj"), [D, F], { bias });
     this.activation = HIDDEN_ACTS[hidden_act];
   }
 
   /** @param residual added to the result */
   forward(x: Tensor, residual?: Tensor): Tensor {
-    const both = this.gate_up_proj.forward(x); // [B, T, 2F]
-    const F = both.shape[2] / 2;
-    const [gate, up] = [both.narrow(2, 0, F), both.narrow(2, F, F)];
-    if (x.device.tracer) this.note(activation(gate, this.activation), "act_fn");
-    return this.note(this.down_proj.forward(gatedActivation(gate, up, this.activation), { residual }));
+    const hidden = this.gate_up_proj.forward(x, this.activation); // [B, T, F]
+    return this.note(this.down_proj.forward(hidden, { residual }));
   }
 }
 

@@ -10,6 +10,7 @@
  * Source: Raffel et al. 2020; Chung et al. 2022 (Flan); transformers 5.18, modeling_t5.py.
  */
 import { Embedding } from "../modules/embedding.ts";
+import { GatedLinear } from "../modules/gated_linear.ts";
 import { halvesOf, KVCache } from "../modules/kv_cache.ts";
 import { Linear, plus } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
@@ -22,14 +23,12 @@ import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
 import { ConfigError, InputError } from "../tensor/errors.ts";
-import { activation } from "../tensor/ops/activation.ts";
 import {
   type AttentionOptions,
   attention,
   attentionProbabilities,
   type KeysOrValues,
 } from "../tensor/ops/attention.ts";
-import { gatedActivation } from "../tensor/ops/gated_activation.ts";
 import { relativeBias } from "../tensor/ops/relative_bias.ts";
 import { scale } from "../tensor/ops/scale.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
@@ -246,14 +245,14 @@ export class T5LayerCrossAttention extends Module {
 /** wo(act(wi_0(x)) * wi_1(x)), or wo(act(wi(x))) without a gate. f32[B, T, D] -> f32[B, T, D] */
 export class T5DenseActDense extends Module {
   /** wi_0 and wi_1 if there is a gate */
-  readonly wi: Linear | StackedLinear;
+  readonly wi: Linear | GatedLinear;
   readonly wo: Linear;
   readonly activation: Activation;
 
   constructor(weights: Weights, { d_model: D, d_ff: F, gated, activation }: T5Config) {
     super(weights);
     this.wi = gated
-      ? new StackedLinear(weights, { wi_0: F, wi_1: F }, D, { bias: false })
+      ? new GatedLinear(weights, { gate: "wi_0", up: "wi_1", act: "act" }, [F, D], { bias: false })
       : new Linear(weights.at("wi"), [F, D], { bias: false });
     this.wo = new Linear(weights.at("wo"), [D, F], { bias: false });
     this.activation = HIDDEN_ACTS[activation];
@@ -266,12 +265,8 @@ export class T5DenseActDense extends Module {
 
   /** f32[B, T, D] -> f32[B, T, F] */
   #hidden(x: Tensor): Tensor {
-    if (this.wi instanceof Linear) return this.note(this.wi.forward(x, this.activation), "act");
-    const both = this.wi.forward(x); // [B, T, 2F]
-    const F = both.shape[2] / 2;
-    const [gate, up] = [both.narrow(2, 0, F), both.narrow(2, F, F)];
-    if (x.device.tracer) this.note(activation(gate, this.activation), "act");
-    return gatedActivation(gate, up, this.activation);
+    const hidden = this.wi.forward(x, this.activation);
+    return this.wi instanceof GatedLinear ? hidden : this.note(hidden, "act");
   }
 }
 

@@ -109,7 +109,7 @@ export class Weights {
     const known = this.#ledger.parameters.get(key);
     if (known) return known as Weight;
     const dtype = this.#expect(name, stored);
-    const weight = new Weight(this.device, shape, storageOf(this.dtype, key, dtype), key);
+    const weight = new Weight(this.device, shape, storageOf(this.dtype, key, dtype), { label: key });
     this.#register(key, weight, (byteOffset, bytes) => weight.write(byteOffset, bytes, dtype));
     return weight;
   }
@@ -117,13 +117,15 @@ export class Weights {
   /**
    * Matrices [Nᵢ, K] that are multiplied by the same input, one below the other: [ΣNᵢ, K] to `linear`, to the file what they
    * are. All are stored as the one that is to have the most bytes.
+   *
+   * @param paired whether they are two whose products are to meet number by number; see `linear`
    */
-  stackedMatrix(names: readonly string[], rows: readonly number[], K: number): Weight {
+  stackedMatrix(names: readonly string[], rows: readonly number[], K: number, { paired = false } = {}): Weight {
     const loaded = names.map((name, i) => this.#expect(name, [rows[i], K]));
     const dtypes = names.map((name, i) => storageOf(this.dtype, this.#key(name), loaded[i]));
     const dtype = dtypes.reduce((most, one) => (rowBytes(one, K) > rowBytes(most, K) ? one : most));
     const N = rows.reduce((sum, n) => sum + n, 0);
-    const whole = new Weight(this.device, [N, K], dtype, this.#key(names[0]));
+    const whole = new Weight(this.device, [N, K], dtype, { label: this.#key(names[0]), paired });
     this.onDispose(() => whole.dispose());
     let firstRow = 0;
     for (const [i, name] of names.entries()) {

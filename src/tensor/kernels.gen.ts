@@ -1129,25 +1129,17 @@ fn main(
 `,
   "gated_activation": `// y = activate(gate) * up, element by element.
 //
-// gate, up: f32[rows, width], of which each may be a part of longer rows, as what one projection to both gives
-// ->  y: f32[rows, width], contiguous
-// So many threads as params.lanes take a piece of a row together, then the next, as in copy.wgsl, four elements at a time. What
-// is contiguous is one row, whose last group may reach into the padding every buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// gate, up: f32[n]  ->  y: f32[n]
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
 // Source: Shazeer 2020, GLU Variants Improve Transformer; transformers' LlamaMLP and T5DenseGatedActDense.
 // @use activation
 override WG: u32 = 64;
 
 struct Params {
-  units: u32, // rows·pieces
+  groups: u32, // ceil(n / 4)
   turns: u32,
-  lanes: u32, // divides WG
-  piece: u32, // groups of four
-  pieces: u32, // of a row
-  width: u32, // of a row, in groups, the last perhaps in part
-  stride: u32, // between rows of gate, and of up, in groups
-  gate_offset: u32, // in groups
-  up_offset: u32,
 }
 
 @group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>;
@@ -1161,18 +1153,11 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
-  let end = min((team + 1u) * params.turns, params.units);
-  for (var unit = team * params.turns; unit < end; unit++) {
-    let row = unit / params.pieces;
-    let first = (unit % params.pieces) * params.piece;
-    let stop = min(first + params.piece, params.width);
-    let gate_row = params.gate_offset + row * params.stride;
-    let up_row = params.up_offset + row * params.stride;
-    for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
-      let g = gate[gate_row + c];
-      y[row * params.width + c] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[up_row + c];
-    }
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    let g = gate[i];
+    y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
   }
 }
 `,
@@ -1540,7 +1525,7 @@ fn is_before(a: Candidate, b: Candidate) -> bool {
   return a.key > b.key || (a.key == b.key && a.place < b.place);
 }
 `,
-  "lib/columns_subgroups": `// The end of a product whose workgroup has four columns of y: its threads' sums added up within each subgroup by its own
+  "lib/columns_subgroups": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up within each subgroup by its own
 // instructions, then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
 // With part matmul; all threads call it. About subgroups no more is known than in threads_subgroups.wgsl.
 enable subgroups;
@@ -1565,14 +1550,16 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
     }
     let sum = subgroupAdd(rest); // by all, for it must not stand in a branch
     if (stores) {
-      for (var n = rank; n < 4u; n += size) {
-        store(m, column0 + n, sum[n] + bias_of(column0 + n));
+      for (var n = rank; n < 4u / FACTORS; n += size) {
+        let first = sum[n * FACTORS] + bias_of(column0 + n, 0u);
+        let last = sum[n * FACTORS + FACTORS - 1u] + bias_of(column0 + n, FACTORS - 1u);
+        store(m, column0 + n, first, last);
       }
     }
   }
 }
 `,
-  "lib/columns_tree": `// The end of a product whose workgroup has four columns of y: its threads' sums added up by halves in shared memory, and
+  "lib/columns_tree": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up by halves in shared memory, and
 // stored. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
 
@@ -1589,9 +1576,13 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
     }
     workgroupBarrier();
   }
-  if (lane < 4u * TM) {
-    let column = column0 + lane % 4u;
-    store(lane / 4u, column, partial[(lane / 4u) * WG][lane % 4u] + bias_of(column));
+  let columns = 4u / FACTORS;
+  if (lane < columns * TM) {
+    let column = column0 + lane % columns;
+    let at = lane / columns * WG;
+    let first = lane % columns * FACTORS;
+    let last = first + FACTORS - 1u;
+    store(lane / columns, column, partial[at][first] + bias_of(column, 0u), partial[at][last] + bias_of(column, FACTORS - 1u));
   }
 }
 `,
@@ -1904,15 +1895,20 @@ fn silu(x: f32) -> f32 {
 `,
   "lib/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
+// Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
+// launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
 // @use input = input_vec4
 // @use weight = weight_f32
 // @use activation
+
+override FACTORS: u32 = 1; // of a column of y
 
 struct Params {
   M: u32,
   N: u32,
   K: u32,
   column0: u32, // where this shard's columns begin
+  row0: u32, // where its rows of W do
   y_stride: u32, // columns of y
   has_bias: u32, // else bias is a tensor of one element
   has_residual: u32, // else residual is one too
@@ -1933,17 +1929,26 @@ fn words_of_row() -> u32 {
   return (groups_of_four() + WORD - 1u) / WORD;
 }
 
-fn bias_of(column: u32) -> f32 {
+// The row of W for a factor of a column; behind the last column it is the last's.
+fn row_of(column: u32, factor: u32) -> u32 {
+  return params.row0 + factor * params.N + min(column, params.N - 1u);
+}
+
+fn bias_of(column: u32, factor: u32) -> f32 {
   if (params.has_bias == 0u) {
     return 0.0;
   }
-  return bias[params.column0 + min(column, params.N - 1u)];
+  return bias[factor * params.y_stride + params.column0 + min(column, params.N - 1u)];
 }
 
-fn store(row: u32, column: u32, sum: f32) {
+// Takes the sums of a column's first factor and of its last, which is the same if there is but one.
+fn store(row: u32, column: u32, first: f32, last: f32) {
   if (row < params.M && column < params.N) {
     let at = row * params.y_stride + params.column0 + column;
-    var value = activate(sum);
+    var value = activate(first);
+    if (FACTORS > 1u) {
+      value *= last;
+    }
     if (params.has_residual != 0u) {
       value += residual[at];
     }
@@ -2378,19 +2383,22 @@ fn main(
     return;
   }
   let K4 = groups_of_four();
-  var sum = bias_of(column);
-  for (var k = 0u; k < K4; k++) {
-    sum += dot(load_input(row, k), load_weight(column, k, K4));
+  var sums: array<f32, 2>;
+  for (var factor = 0u; factor < FACTORS; factor++) {
+    sums[factor] = bias_of(column, factor);
+    for (var k = 0u; k < K4; k++) {
+      sums[factor] += dot(load_input(row, k), load_weight(row_of(column, factor), k, K4));
+    }
   }
-  store(row, column, sum);
+  store(row, column, sums[0], sums[FACTORS - 1u]);
 }
 `,
   "matmul_register": `// y = activate(x Wᵀ + bias) without shared memory or barriers, for software drivers: to them shared memory is memory like
 // any other, and a barrier splits the loop around it.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// An invocation computes TM rows (neighbours) by TN columns (WG apart), its sums in registers.
-// Dispatch: ceil(M / TM) · ceil(N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
+// An invocation computes TM rows (neighbours) by TN / FACTORS columns (WG apart), its sums in registers.
+// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: nothing.
 // @use matmul
 override WG: u32 = 8;
@@ -2406,12 +2414,12 @@ fn main(
   let tiles_down = (params.M + TM - 1u) / TM;
   let tile = group.x + group.y * groups.x;
   let row0 = (tile % tiles_down) * TM;
-  let column0 = (tile / tiles_down) * WG * TN + lane;
+  let column0 = (tile / tiles_down) * (TN / FACTORS) * WG + lane;
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 8>;
   for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + n * WG);
+    let b = bias_of(column0 + n / FACTORS * WG, n % FACTORS);
     for (var m = 0u; m < TM; m++) {
       sums[m][n] = b;
     }
@@ -2419,7 +2427,7 @@ fn main(
   for (var k = 0u; k < K4; k++) {
     var w: array<vec4<f32>, TN>;
     for (var n = 0u; n < TN; n++) {
-      w[n] = load_weight(min(column0 + n * WG, params.N - 1u), k, K4);
+      w[n] = load_weight(row_of(column0 + n / FACTORS * WG, n % FACTORS), k, K4);
     }
     for (var m = 0u; m < TM; m++) {
       let a = load_input(min(row0 + m, params.M - 1u), k);
@@ -2430,8 +2438,8 @@ fn main(
   }
 
   for (var m = 0u; m < TM; m++) {
-    for (var n = 0u; n < TN; n++) {
-      store(row0 + m, column0 + n * WG, sums[m][n]);
+    for (var n = 0u; n < TN; n += FACTORS) {
+      store(row0 + m, column0 + n / FACTORS * WG, sums[m][n], sums[m][n + FACTORS - 1u]);
     }
   }
 }
@@ -2440,8 +2448,8 @@ fn main(
 // lanes one by one, though all want the same number; so each lane loads the group of another row of x, and they shuffle them.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN columns, SG apart.
-// Dispatch: ceil(M / TM) · ceil(N / (TN·SG)), folded; tiles below each other are neighbours and share W in the cache.
+// A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN / FACTORS columns, SG apart.
+// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·SG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
@@ -2460,12 +2468,12 @@ fn main(
   let tiles_down = (params.M + TM - 1u) / TM;
   let tile = group.x + group.y * groups.x;
   let row0 = (tile % tiles_down) * TM;
-  let column0 = (tile / tiles_down) * SG * TN + lane;
+  let column0 = (tile / tiles_down) * (TN / FACTORS) * SG + lane;
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 8>;
   for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + n * SG);
+    let b = bias_of(column0 + n / FACTORS * SG, n % FACTORS);
     for (var m = 0u; m < TM; m++) {
       sums[m][n] = b;
     }
@@ -2477,7 +2485,7 @@ fn main(
   }
   var columns: array<u32, TN>;
   for (var n = 0u; n < TN; n++) {
-    columns[n] = min(column0 + n * SG, params.N - 1u);
+    columns[n] = row_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
   var lines: array<vec2<f32>, TN>; // of the blocks at hand, where a weight has scales
   for (var k = 0u; k < K4; k++) {
@@ -2503,8 +2511,8 @@ fn main(
   }
 
   for (var m = 0u; m < TM; m++) {
-    for (var n = 0u; n < TN; n++) {
-      store(row0 + m, column0 + n * SG, sums[m][n]);
+    for (var n = 0u; n < TN; n += FACTORS) {
+      store(row0 + m, column0 + n / FACTORS * SG, sums[m][n], sums[m][n + FACTORS - 1u]);
     }
   }
 }
@@ -2513,10 +2521,10 @@ fn main(
 // staged in shared memory, from where subgroups load them as such matrices.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup computes DOWN by ACROSS parts of y, each of 32 rows and columns, walking along K by BK. A subgroup has a part:
-// 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only help in loading, and if
+// A workgroup computes DOWN by ACROSS parts of 32 rows by 32 sums, of 32 / FACTORS columns of y, walking along K by BK. A
+// subgroup has a part: 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only help in loading, and if
 // they are fewer, the parts take turns. Sums leave by way of W's tile, eight rows of every part at a time.
-// Dispatch: ceil(M / (32·DOWN)) · ceil(N / (32·ACROSS)), folded; tiles below each other are neighbours and share W in the cache.
+// Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: subgroups; with matrix_subgroup, instructions for f32 matrices of 8 x 8 x 8 and WG a multiple of the largest subgroup's
 // size, as 128 always is; DOWN at most 2; 128·(BK + 4)·(DOWN + ACROSS) bytes of shared memory, 10 KiB as it stands.
 enable subgroups;
@@ -2548,7 +2556,7 @@ fn main(
   let tiles_down = (params.M + BM - 1u) / BM;
   let tile = group.x + group.y * groups.x;
   let row0 = (tile % tiles_down) * BM;
-  let column0 = (tile / tiles_down) * BN;
+  let column0 = (tile / tiles_down) * BN / FACTORS;
   if (column0 >= params.N) {
     return;
   }
@@ -2576,10 +2584,11 @@ fn main(
       }
       for (var i = lane; i < BN * BK / 4u; i += WG) {
         let k = i % (BK / 4u);
-        let column = min(column0 + i / (BK / 4u), params.N - 1u);
-        let numbers = load_weight(column, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
+        let n = i / (BK / 4u);
+        let row = row_of(column0 + n / FACTORS, n % FACTORS);
+        let numbers = load_weight(row, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
         for (var c = 0u; c < 4u; c++) {
-          weight_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
+          weight_tile[n * STRIDE + 4u * k + c] = numbers[c];
         }
       }
       workgroupBarrier();
@@ -2607,11 +2616,12 @@ fn main(
         }
       }
       workgroupBarrier();
-      for (var i = first * SIDE * PART + lane; i < end * SIDE * PART; i += WG) {
+      for (var i = first * SIDE * PART + lane * FACTORS; i < end * SIDE * PART; i += WG * FACTORS) {
         let p = i / (SIDE * PART);
         let row = row0 + (p % DOWN) * PART + m * SIDE + i / PART % SIDE;
-        let column = column0 + (p / DOWN) * PART + i % PART;
-        store(row, column, weight_tile[i] + bias_of(column));
+        let column = column0 + ((p / DOWN) * PART + i % PART) / FACTORS;
+        let last = i + FACTORS - 1u;
+        store(row, column, weight_tile[i] + bias_of(column, 0u), weight_tile[last] + bias_of(column, FACTORS - 1u));
       }
       workgroupBarrier();
     }
@@ -2621,9 +2631,9 @@ fn main(
   "matmul_tile": `// y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, each number loaded once a workgroup.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup of WX·WY threads computes TM·WY rows by TN·WX columns of y, walking along K by BK4 groups of four; a thread
-// computes TM rows by TN columns. Its rows lie WY and its columns WX apart, so that neighbours read neighbours.
-// Dispatch: ceil(M / (TM·WY)) · ceil(N / (TN·WX)), folded; tiles below each other are neighbours and share W in the cache.
+// A workgroup of WX·WY threads computes TM·WY rows by TN·WX sums, of TN·WX / FACTORS columns of y, walking along K by BK4
+// groups of four; a thread TM rows by TN sums. Its rows lie WY and its columns WX apart, so that neighbours read neighbours.
+// Dispatch: ceil(M / (TM·WY)) · ceil(FACTORS·N / (TN·WX)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: 16·(BK4 + 1)·(TM·WY + TN·WX) bytes of shared memory; 10 KiB as it stands.
 // @use matmul
 override WX: u32 = 16;
@@ -2648,7 +2658,7 @@ fn main(
   let tiles_down = (params.M + BM - 1u) / BM;
   let tile = group.x + group.y * groups.x;
   let row0 = (tile % tiles_down) * BM;
-  let column0 = (tile / tiles_down) * BN;
+  let column0 = (tile / tiles_down) * BN / FACTORS;
   if (column0 >= params.N) {
     return;
   }
@@ -2656,7 +2666,7 @@ fn main(
 
   var sums: array<array<f32, TN>, TM>;
   for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + local.x + n * WX);
+    let b = bias_of(column0 + local.x + n / FACTORS * WX, n % FACTORS);
     for (var m = 0u; m < TM; m++) {
       sums[m][n] = b;
     }
@@ -2668,9 +2678,10 @@ fn main(
       x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(row, k);
     }
     for (var i = lane; i < BN * BK4; i += WX * WY) {
-      let column = min(column0 + i / BK4, params.N - 1u);
+      let n = i / BK4 / WX;
+      let row = row_of(column0 + i / BK4 % WX + n / FACTORS * WX, n % FACTORS);
       let k = k0 + i % BK4;
-      weight_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_weight(column, min(k, K4 - 1u), K4); // meets zeros behind K4;
+      weight_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_weight(row, min(k, K4 - 1u), K4); // meets zeros behind K4
     }
     workgroupBarrier();
     for (var k = 0u; k < BK4; k++) {
@@ -2689,8 +2700,9 @@ fn main(
   }
 
   for (var m = 0u; m < TM; m++) {
-    for (var n = 0u; n < TN; n++) {
-      store(row0 + local.y + m * WY, column0 + local.x + n * WX, sums[m][n]);
+    for (var n = 0u; n < TN; n += FACTORS) {
+      let column = column0 + local.x + n / FACTORS * WX;
+      store(row0 + local.y + m * WY, column, sums[m][n], sums[m][n + FACTORS - 1u]);
     }
   }
 }
@@ -2698,8 +2710,9 @@ fn main(
   "matvec_subgroup": `// y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
 //
 // x: f32[M, K], M at most 2  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TN columns of y for all M rows: its lanes stride over K by blocks, then add up.
-// Dispatch: ceil(N / TN), folded. Needs: subgroups of exactly SG lanes.
+// A workgroup is one subgroup of SG lanes. It computes TN sums, of TN / FACTORS columns of y, for all M rows: its lanes
+// stride over K by blocks, then add up.
+// Dispatch: ceil(FACTORS·N / TN), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
 override SG: u32 = 8;
@@ -2712,7 +2725,7 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
-  let column0 = TN * (group.x + group.y * groups.x);
+  let column0 = TN / FACTORS * (group.x + group.y * groups.x);
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 2>;
@@ -2732,7 +2745,7 @@ fn main(
         }
       }
       for (var n = 0u; n < TN; n++) {
-        let codes = load_codes(min(column0 + n, params.N - 1u), word, K4);
+        let codes = load_codes(row_of(column0 + n / FACTORS, n % FACTORS), word, K4);
         for (var m = 0u; m < TM; m++) {
           for (var j = 0u; j < WORD; j++) {
             by_codes[m][n] += dot(a[m][j], codes[j]);
@@ -2742,16 +2755,18 @@ fn main(
     }
     for (var n = 0u; n < TN; n++) {
       for (var m = 0u; m < TM; m++) {
-        sums[m][n] += weigh(min(column0 + n, params.N - 1u), block, K4, by_codes[m][n], by_ones[m]);
+        sums[m][n] += weigh(row_of(column0 + n / FACTORS, n % FACTORS), block, K4, by_codes[m][n], by_ones[m]);
       }
     }
   }
 
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n++) {
-      let sum = subgroupAdd(sums[m][n]);
-      if (lane == 0u) {
-        store(m, column0 + n, sum + bias_of(column0 + n));
+      sums[m][n] = subgroupAdd(sums[m][n]) + bias_of(column0 + n / FACTORS, n % FACTORS);
+    }
+    if (lane == 0u) {
+      for (var n = 0u; n < TN; n += FACTORS) {
+        store(m, column0 + n / FACTORS, sums[m][n], sums[m][n + FACTORS - 1u]);
       }
     }
   }
@@ -2760,8 +2775,8 @@ fn main(
   "matvec_workgroup": `// y = activate(x Wᵀ + bias) for the few rows of x that decoding has, on GPUs: the time is that of reading W once.
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup computes four columns of y for all M rows: its threads stride over K, then add their sums up.
-// Dispatch: ceil(N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
+// A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
+// Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
 // @use matmul
 // @use columns = columns_tree
 override WG: u32 = 256; // a power of two
@@ -2773,13 +2788,18 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let column0 = 4u * (group.x + group.y * groups.x);
+  let column0 = 4u / FACTORS * (group.x + group.y * groups.x);
   if (column0 >= params.N) {
     return;
   }
   let K4 = groups_of_four();
   // Four rows of W; behind the last they all are the last, and their sums are thrown away.
-  let rows = min(column0 + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.N - 1u));
+  let rows = vec4<u32>(
+    row_of(column0, 0u),
+    row_of(column0 + 1u / FACTORS, 1u % FACTORS),
+    row_of(column0 + 2u / FACTORS, 0u),
+    row_of(column0 + 3u / FACTORS, 1u % FACTORS),
+  );
 
   var sums: array<vec4<f32>, 8>;
   let words = words_of_row();

@@ -13,12 +13,24 @@ import { isQuantized, quantizeRows, rowBytes } from "./quantize.ts";
 import type { Tensor } from "./tensor.ts";
 import type { Uses } from "./wgsl.ts";
 
-/** Some rows of a weight in a buffer of their own. */
+/** Some rows of a weight, one behind the other in a buffer. */
 export interface Shard {
   readonly firstRow: number;
   readonly rows: number;
   /** The raw bits; bound to the `weight` binding of a loader in kernels/lib. */
   readonly bits: Tensor<"u32">;
+  /** Where in them the rows begin, in rows. */
+  readonly row0: number;
+}
+
+/** What a weight may be besides a matrix by itself. */
+interface WeightOptions {
+  /** Names it in errors. */
+  readonly label?: string;
+  /** Two matrices [N / 2, K], one below the other, of which every buffer holds the same rows; see `linear`. */
+  readonly paired?: boolean;
+  /** What it is a part of; see `part`. */
+  readonly whole?: { readonly weight: Weight; readonly firstRow: number };
 }
 
 export class Weight {
@@ -26,7 +38,11 @@ export class Weight {
   /** [N, K]: rows, and numbers in a row. */
   readonly shape: readonly [number, number];
   readonly dtype: WeightDType;
+  readonly paired: boolean;
+  /** A buffer each, or of a paired weight the part of the upper matrix in it; the same rows of the lower one follow. */
   readonly shards: readonly Shard[];
+  /** All rows in their order. */
+  readonly runs: readonly Shard[];
   /** Groups of four numbers in a padded row. */
   readonly K4: number;
   /** Bytes of a padded row on the device. */
@@ -37,37 +53,46 @@ export class Weight {
   #written = 0;
   #rest: Uint8Array = NOTHING;
 
-  /** Allocates a weight of zeros. `label` names it in errors. `whole` makes it a part of another instead: see `part`. */
+  /** Allocates a weight of zeros, unless it is part of another. @throws DeviceError LIMIT if a row is too large */
   constructor(
     device: Device,
     [N, K]: readonly [number, number],
     dtype: WeightDType,
-    label = "weight",
-    whole?: { readonly weight: Weight; readonly firstRow: number },
+    { label = "weight", paired = false, whole }: WeightOptions = {},
   ) {
     this.device = device;
     this.shape = [N, K];
     this.dtype = dtype;
+    this.paired = paired;
     this.K4 = Math.ceil(K / 4);
     this.rowBytes = rowBytes(dtype, K);
     this.#whole = whole;
     if (whole) {
-      this.shards = [];
+      [this.shards, this.runs] = [[], []];
       return;
     }
-    const most = Math.floor(device.caps.maxBindingBytes / this.rowBytes);
+    const matrices = paired ? 2 : 1;
+    const most = Math.floor(device.caps.maxBindingBytes / (matrices * this.rowBytes));
     if (most === 0) {
-      const size = formatBytes(this.rowBytes);
-      throw new DeviceError("LIMIT", `${label}: one row takes ${size}, more than a binding may span`);
+      const size = formatBytes(matrices * this.rowBytes);
+      throw new DeviceError(
+        "LIMIT",
+        `${label}: ${paired ? "two rows take" : "one row takes"} ${size}, more than a binding may span`,
+      );
     }
     // Equal shards: a last one of a few rows would cost a launch for nothing.
-    const rows = Math.ceil(N / Math.ceil(N / most));
+    const each = N / matrices;
+    const rows = Math.ceil(each / Math.ceil(each / most));
     const shards: Shard[] = [];
-    for (let firstRow = 0; firstRow < N; firstRow += rows) {
-      const count = Math.min(rows, N - firstRow);
-      shards.push({ firstRow, rows: count, bits: device.persistent([count, this.rowBytes / 4], "u32", label) });
+    for (let firstRow = 0; firstRow < each; firstRow += rows) {
+      const count = Math.min(rows, each - firstRow);
+      const bits = device.persistent([matrices * count, this.rowBytes / 4], "u32", label);
+      shards.push({ firstRow, rows: count, bits, row0: 0 });
     }
     this.shards = shards;
+    this.runs = Array.from({ length: matrices }, (_, i) =>
+      shards.map((shard) => ({ ...shard, firstRow: i * each + shard.firstRow, row0: i * shard.rows })),
+    ).flat();
   }
 
   /** A weight holding `data`, [N, K] row after row. */
@@ -76,8 +101,9 @@ export class Weight {
     data: Float32Array,
     shape: readonly [number, number],
     dtype: WeightDType = "f32",
+    options: WeightOptions = {},
   ): Weight {
-    const weight = new Weight(device, shape, dtype);
+    const weight = new Weight(device, shape, dtype, options);
     weight.write(0, new Uint8Array(data.buffer, data.byteOffset, data.byteLength), "f32");
     return weight;
   }
@@ -87,7 +113,7 @@ export class Weight {
    * which are multiplied by the same input are one to the kernels and several to the file. It lives as long as the whole.
    */
   part(firstRow: number, N: number): Weight {
-    return new Weight(this.device, [N, this.shape[1]], this.dtype, "part", { weight: this, firstRow });
+    return new Weight(this.device, [N, this.shape[1]], this.dtype, { whole: { weight: this, firstRow } });
   }
 
   /** What this is a part of; itself if of nothing. */
@@ -160,11 +186,11 @@ export class Weight {
     const most = Math.max(1, Math.floor(pieceBytes / paddedBytes));
     const begin = this.#whole?.firstRow ?? 0;
     const end = begin + this.shape[0];
-    for (const { firstRow, rows, bits } of this.whole.shards) {
+    for (const { firstRow, rows, bits, row0 } of this.whole.runs) {
       const stop = Math.min(end - firstRow, rows);
       for (let row = Math.max(begin - firstRow, 0); row < stop; row += most) {
         const count = Math.min(most, stop - row);
-        const words = await this.device.scope(() => contiguous(bits.narrow(0, row, count)).read());
+        const words = await this.device.scope(() => contiguous(bits.narrow(0, row0 + row, count)).read());
         const piece = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
         if (rowBytes === paddedBytes) yield piece;
         else yield unpad(piece, rowBytes, paddedBytes);
@@ -194,18 +220,19 @@ export class Weight {
     else this.#upload((start / K) * rowBytes, pad(numbers, K * DTYPES[dtype].bytes, rowBytes));
   }
 
-  /** Writes bytes at an offset counted over all shards. */
+  /** Writes bytes at an offset counted over all rows. */
   #upload(offset: number, bytes: Uint8Array): void {
     if (this.#whole) {
       const { weight, firstRow } = this.#whole;
       weight.#upload(firstRow * this.rowBytes + offset, bytes);
       return;
     }
-    for (const { bits, firstRow } of this.shards) {
+    for (const { bits, firstRow, rows, row0 } of this.runs) {
       const start = firstRow * this.rowBytes;
       const from = Math.max(offset, start);
-      const to = Math.min(offset + bytes.byteLength, start + bits.bytes);
-      if (from < to) this.device.writeBytes(bits.storage, from - start, bytes.subarray(from - offset, to - offset));
+      const to = Math.min(offset + bytes.byteLength, start + rows * this.rowBytes);
+      const at = row0 * this.rowBytes + from - start;
+      if (from < to) this.device.writeBytes(bits.storage, at, bytes.subarray(from - offset, to - offset));
     }
   }
 }

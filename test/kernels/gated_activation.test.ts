@@ -20,26 +20,6 @@ for (const kind of Object.keys(ACTIVATIONS) as Activation[]) {
   });
 }
 
-test.each([
-  [1, 1, 8],
-  [1, 5, 12],
-  [2, 3, 260],
-  [1, 3, 8200], // several pieces of a row
-  [3, 30, 16], // several rows to a team
-  [2, 3, 7], // no whole groups of four
-  [1, 2, 6],
-])("halves of what one projection gives: [%i, %i, 2 x %i]", async (B, T, F) => {
-  const both = new Random(F).normal(B * T * 2 * F);
-  const x = device.tensor(both, [B, T, 2 * F]);
-  const half = (part: number) => both.filter((_, i) => Math.floor(i / F) % 2 === part);
-  const y = gatedActivation(x.narrow(2, 0, F), x.narrow(2, F, F), "silu");
-  expect(y.shape).toEqual([B, T, F]);
-  expectClose(await y.read(), reference(half(0), half(1), activation.silu), TOLERANCES.activation, "halves");
-  // Views that lie otherwise are copied first.
-  const z = await gatedActivation(x.narrow(2, 0, F), device.tensor(half(1), [B, T, F]), "silu").read();
-  expect(z).toEqual(await y.read());
-});
-
 test("extreme gates", async () => {
   const gate = Float32Array.of(88, -88, 1e4, -1e4, 1e-40, 0);
   const up = Float32Array.of(2, 2, -3, -3, 1, -0);
@@ -64,7 +44,7 @@ test("strided halves of one tensor", async () => {
 
 test.each([
   [false, 6 * 64 * 4 + 5],
-  [true, 140_003],
+  [true, 70_003],
 ])("a folded grid reaches every element, software %o, %i of them", async (isSoftware, n) => {
   const caps = { ...device.caps, isSoftware, maxWorkgroupsPerDimension: 3 };
   const folded = new Device(device.handle, caps, Number.POSITIVE_INFINITY);

@@ -2,10 +2,13 @@ import { expect, test } from "vitest";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
 import { Device } from "../../src/tensor/device.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
+import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";
 import { type PlanOverride, runnableVariants } from "../../src/tensor/plan.ts";
 import { activation as activations } from "../../src/tensor/reference/activation.ts";
+import { gatedActivation as gatedReference } from "../../src/tensor/reference/gated_activation.ts";
 import { linear as reference } from "../../src/tensor/reference/linear.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { Weight } from "../../src/tensor/weight.ts";
 import { expectClose } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";
@@ -189,7 +192,7 @@ test.runIf(device.caps.subgroups).each([4, 12, 3, 72])("subgroups in a workgroup
       residual: device.tensor(b, [N]),
       y,
     },
-    params: { M, N, K, column0: 0, y_stride: N, has_bias: 1, has_residual: 0 },
+    params: { M, N, K, column0: 0, row0: 0, y_stride: N, has_bias: 1, has_residual: 0 },
     workgroups: Math.ceil(N / 4),
   });
   expectClose(await y.read(), reference(x, w, b, [M, N, K]), TOLERANCES.linear, `product of ${WG} threads`);
@@ -217,13 +220,56 @@ test.runIf(device.caps.subgroups).each([8, 16, 24, 32, 72])("parts of y among su
         residual: device.tensor(r, [M, N]),
         y,
       },
-      params: { M, N, K, column0: 0, y_stride: N, has_bias: 1, has_residual: 1 },
+      params: { M, N, K, column0: 0, row0: 0, y_stride: N, has_bias: 1, has_residual: 1 },
       workgroups: Math.ceil(M / 64) * Math.ceil(N / 64),
     });
     const expected = reference(x, w, b, [M, N, K]).map((sum, i) => sum + r[i]);
     expectClose(await y.read(), expected, TOLERANCES.linear, `${M} rows, ${WG} threads`);
     weight.dispose();
   }
+});
+
+/** One column, odd numbers of them, around a tile's; whole groups of four and others. */
+const PAIRS = [[1, 1], [5, 8], [33, 63], [67, 60]] as const; // biome-ignore format: a table
+
+for (const [label, override, [few, , more]] of [...FEW, ...MANY]) {
+  /** A gated product against f64, and to the bit against what the same matrices give as two, or in a buffer of one. */
+  const checkPair = async (on: Device, M: number, [F, K]: readonly [number, number], dtype: WeightDType) => {
+    const random = new Random(M * 1009 + F);
+    const [x, w] = [random.normal(M * K), random.normal(2 * F * K)];
+    const [b, r] = [random.normal(2 * F), random.normal(M * F)];
+    const pair = Weight.from(on, w, [2 * F, K], dtype, { paired: true });
+    const stack = Weight.from(on, w, [2 * F, K], dtype);
+    const [xs, bias, residual] = [on.tensor(x, [M, K]), on.tensor(b, [2 * F]), on.tensor(r, [M, F])];
+    const run = (residual?: Tensor) => linear(xs, pair, bias, { activation: "silu", gated: true, residual }, override);
+    expect(run().shape).toEqual([M, F]);
+    const both = linear(xs, stack, bias, "none", override);
+    const gated = gatedActivation(both.narrow(1, 0, F), both.narrow(1, F, F), "silu");
+    expect(await run().read()).toEqual(await gated.read());
+    expect(await linear(xs, pair, bias, "none", override).read()).toEqual(await both.read());
+
+    const sums = reference(x, stored(w, K, dtype), b, [M, 2 * F, K]);
+    const half = (part: number) => sums.filter((_, i) => Math.floor(i / F) % 2 === part);
+    const expected = gatedReference(half(0), half(1), activations.silu).map((value, i) => value + r[i]);
+    expectClose(await run(residual).read(), expected, TOLERANCES.linear, `${label} ${M} ${F} ${K} ${dtype}`);
+    for (const weight of [pair, stack]) weight.dispose();
+    return pair.shards.length;
+  };
+
+  test(`${label}: a gated product`, async () => {
+    for (const sizes of PAIRS) for (const M of [few, more]) await checkPair(device, M, sizes, "f32");
+    // 5 KiB hold the result of 9 rows, and of any weight 64 rows at most.
+    const on = limited({ maxBindingBytes: 5120, maxWorkgroupsPerDimension: 6 });
+    for (const dtype of ["f32", "f16", "bf16", "int8", "int4"] as const) {
+      expect(await checkPair(on, few, [67, 60], dtype)).toBeGreaterThan(1);
+    }
+  });
+}
+
+test("a gated product of a weight that is no pair is refused", () => {
+  const weight = Weight.from(device, new Float32Array(16), [4, 4]);
+  const x = device.tensor(new Float32Array(4), [1, 4]);
+  expect(() => linear(x, weight, undefined, { gated: true })).toThrow("linear: a gated product needs a paired weight");
 });
 
 test("a residual of another shape is refused", () => {

@@ -112,7 +112,7 @@ test("shards are equal, cover every row once and fit a binding", async () => {
     expect(weight.bytes).toBe(N * K * 4);
     weight.dispose();
   }
-  expect(() => new Weight(small, [1, 2 ** 18 + 1], "f32", "lm_head")).toThrow(
+  expect(() => new Weight(small, [1, 2 ** 18 + 1], "f32", { label: "lm_head" })).toThrow(
     "lm_head: one row takes 1.0 MiB, more than a binding may span",
   );
   small.destroy();

@@ -54,3 +54,54 @@ test.each([
     small.destroy();
   },
 );
+
+test.each([
+  ["f32", 12],
+  ["f16", 7],
+  ["bf16", 64],
+  ["int8", 40],
+  ["int4", 33],
+] as [WeightDType, number][])(
+  "%s, rows of %i: a pair keeps the same rows of both in every buffer",
+  async (dtype, K) => {
+    const small = await otherDevice({ max_binding: 16 * Math.ceil(Math.max(4 * rowBytes(dtype, K), 120) / 16) });
+    const F = 7;
+    const data = [1, 2].map((seed) => new Random(seed).normal(F * K));
+    const pair = new Weight(small, [2 * F, K], dtype, { paired: true });
+    const halves = [pair.part(0, F), pair.part(F, F)];
+    for (const i of [1, 0]) {
+      const bytes = bytesOf(data[i]);
+      const cut = Math.floor(bytes.length / 12) * 4;
+      halves[i].write(0, bytes.subarray(0, cut), "f32");
+      halves[i].write(cut, bytes.subarray(cut), "f32");
+    }
+    const alone = data.map((half) => Weight.from(device, half, [F, K], dtype));
+    const rows: number[][] = [];
+    for (const [i, half] of halves.entries()) {
+      const numbers = await numbersOf(half, 100);
+      expect(numbers).toEqual(await numbersOf(alone[i]));
+      rows.push([...new Uint8Array((await alone[i].shards[0].bits.read()).buffer)]);
+    }
+    expect(await numbersOf(pair)).toEqual(
+      Uint8Array.from([...(await numbersOf(alone[0])), ...(await numbersOf(alone[1]))]),
+    );
+    expect(pair.shards.length).toBeGreaterThan(1);
+    for (const { bits, firstRow, rows: count } of pair.shards) {
+      const [from, to] = [firstRow, firstRow + count].map((row) => row * pair.rowBytes);
+      expect(bits.shape[0]).toBe(2 * count);
+      const found = [...new Uint8Array((await bits.read()).buffer)];
+      expect(found).toEqual([...rows[0].slice(from, to), ...rows[1].slice(from, to)]);
+    }
+    for (const weight of alone) weight.dispose();
+    small.destroy();
+  },
+);
+
+test("a pair whose two rows exceed a binding is refused by name", async () => {
+  const small = await otherDevice({ max_binding: 112 });
+  expect(new Weight(small, [2, 28], "f32").shards.length).toBe(2);
+  expect(() => new Weight(small, [2, 28], "f32", { label: "mlp.gate_proj.weight", paired: true })).toThrow(
+    "mlp.gate_proj.weight: two rows take 224 B, more than a binding may span",
+  );
+  small.destroy();
+});

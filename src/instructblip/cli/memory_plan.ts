@@ -52,9 +52,10 @@ export interface WeightsPlan {
   readonly pieces: number;
 }
 
-/** What is one matrix, or vector, on the device: the layers that llama.ts, opt.ts and t5.ts stack. */
+/** What is one matrix, or vector, on the device: the layers that llama.ts, opt.ts and t5.ts stack; a gate and its pair. */
 const STACKED =
   /^(language_model\..*\.(?:self_attn|mlp|SelfAttention|DenseReluDense)\.)([qkv]_proj|gate_proj|up_proj|[qkv]|wi_[01])(\.(?:weight|bias))$/;
+const PAIRED = /\.(gate_proj|up_proj|wi_[01])\.weight$/;
 
 /** Plans for every storage dtype. */
 export function planMemory(
@@ -96,7 +97,7 @@ function planWeights(
   let bytes = text_config.model_type === "llama" ? allocated(rotaryRows(text_config) * text_config.dim_of_head * 4) : 0;
   let split = 0;
   let pieces = 0;
-  const matrices = new Map<string, { N: number; row: number }>();
+  const matrices = new Map<string, { N: number; row: number; paired: boolean }>();
   const vectors = new Map<string, number>();
   for (const { name, dtype: found, shape } of tensors.values()) {
     if (found !== "f32" && found !== "f16" && found !== "bf16") continue; // ids and masks of old files
@@ -110,11 +111,12 @@ function planWeights(
     if (sizeOf(shape) === 0) continue;
     const known = matrices.get(whole) ?? { N: 0, row: 0 };
     const row = rowBytes(storedAs(name, found), sizeOf(shape) / N);
-    matrices.set(whole, { N: known.N + N, row: Math.max(known.row, row) });
+    matrices.set(whole, { N: known.N + N, row: Math.max(known.row, row), paired: PAIRED.test(name) });
   }
   for (const size of vectors.values()) bytes += allocated(size * 4);
-  for (const { N, row } of matrices.values()) {
-    // As in tensor/weight.ts: padded rows, split evenly over as few pieces as will do.
+  for (const matrix of matrices.values()) {
+    // As in tensor/weight.ts: padded rows, two at once of a pair, split evenly over as few pieces as will do.
+    const [N, row] = matrix.paired ? [matrix.N / 2, 2 * matrix.row] : [matrix.N, matrix.row];
     const most = Math.max(1, Math.floor(limit / row)); // where not even a row fits, loading will say so
     const rows = Math.ceil(N / Math.ceil(N / most));
     const full = Math.floor(N / rows);

@@ -1,4 +1,7 @@
-/** y = activate(x Wᵀ + bias) + residual: PyTorch's Linear with what follows it, for every weight dtype. */
+/**
+ * y = activate(x Wᵀ + bias) + residual: PyTorch's Linear with what follows it, for every weight dtype. With two matrices in one,
+ * also activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual: the first half of a gated feed-forward.
+ */
 import { type Activation, activationCode } from "../activation.ts";
 import type { Launch } from "../device.ts";
 import type { WeightDType } from "../dtype.ts";
@@ -18,7 +21,9 @@ const FEW_ROWS = 8;
 /** What is done to each sum before it is stored. */
 export interface Epilogue {
   readonly activation?: Activation | undefined;
-  /** f32[..., N], added in the end */
+  /** Multiplies what comes of a paired weight's upper matrix by the sums of the lower one. */
+  readonly gated?: boolean;
+  /** f32[..., N], or N / 2 of a gated product, added in the end */
   readonly residual?: Tensor | undefined;
 }
 
@@ -26,9 +31,9 @@ export interface Epilogue {
  * @param x f32[..., K]
  * @param weight [N, K], sharded or not
  * @param bias f32[N]
- * @param epilogue an activation by its name, or both
- * @returns f32[..., N]
- * @throws ShapeError if x does not end in K, bias is not [N], or residual not [..., N]
+ * @param epilogue an activation by its name, or all there is
+ * @returns f32[..., N]; f32[..., N / 2] of a gated product
+ * @throws ShapeError if x does not end in K, bias is not [N], residual not like y, or a gated product's weight not paired
  * Source: torch.nn.Linear; y = x Wᵀ + b.
  */
 export function linear(
@@ -38,15 +43,21 @@ export function linear(
   epilogue: Activation | Epilogue = "none",
   override?: PlanOverride,
 ): Tensor {
-  const { activation = "none", residual } = typeof epilogue === "string" ? { activation: epilogue } : epilogue;
+  const {
+    activation = "none",
+    gated = false,
+    residual,
+  } = typeof epilogue === "string" ? { activation: epilogue } : epilogue;
   const [N, K] = weight.shape;
   if (x.shape.at(-1) !== K) {
     throw new ShapeError(`linear: x must be [..., ${K}] for a weight of [${N}, ${K}], got ${formatShape(x.shape)}`);
   }
+  if (gated && !weight.paired) throw new ShapeError("linear: a gated product needs a paired weight");
   if (bias) expectShape("linear", "bias", bias.shape, [N]);
   const { device } = x;
   const M = x.size / K;
-  const y = device.empty(x.shape.with(-1, N));
+  const [FACTORS, pieces] = gated ? [2, weight.shards] : [1, weight.runs];
+  const y = device.empty(x.shape.with(-1, N / FACTORS));
   if (residual) expectShape("linear", "residual", residual.shape, y.shape);
   if (M === 0) return y;
   const bound = {
@@ -55,15 +66,15 @@ export function linear(
     residual: residual ? contiguous(residual) : absent(device),
     y,
   };
-  for (const { firstRow, rows, bits } of weight.shards) {
-    const { kernel, uses, overrides, workgroups } = choose(device.caps, [M, rows], weight.dtype, override);
+  for (const { firstRow, rows, bits, row0 } of pieces) {
+    const { kernel, uses, overrides, workgroups } = choose(device.caps, [M, FACTORS * rows], weight.dtype, override);
     device.launch({
       kernel,
       uses: { ...weight.uses, ...uses, input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
-      overrides: { ...overrides, ACTIVATION: activationCode(activation) },
+      overrides: { ...overrides, ACTIVATION: activationCode(activation), FACTORS },
       bindings: { ...bound, weight: bits },
       params: {
-        ...{ M, N: rows, K, column0: firstRow, y_stride: N },
+        ...{ M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
         ...{ has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0 },
       },
       workgroups,
@@ -74,7 +85,7 @@ export function linear(
 
 type Choice = Pick<Launch, "kernel" | "uses" | "overrides" | "workgroups">;
 
-/** The kernel for M rows of x and N of the weight, its tile and its number of workgroups. */
+/** The kernel for M rows of x and N sums of each, its tile and its number of workgroups. */
 function choose(
   caps: Caps,
   [M, N]: readonly [number, number],

@@ -1,0 +1,92 @@
+/** A gate and what it lets through as one launch: the same numbers, the same names to the file and to a tracer. */
+import { expect, test } from "vitest";
+import { GatedLinear } from "../../src/modules/gated_linear.ts";
+import { Linear } from "../../src/modules/linear.ts";
+import { traceOutputs } from "../../src/modules/trace.ts";
+import { Weights } from "../../src/modules/weights.ts";
+import type { Device } from "../../src/tensor/device.ts";
+import { activation } from "../../src/tensor/ops/activation.ts";
+import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
+import { Checkpoint, serializeSafetensors } from "../../src/tensor/safetensors.ts";
+import { MemorySource } from "../../src/tensor/source.ts";
+import { otherDevice, testDevice } from "../device.ts";
+import { Random } from "../random.ts";
+
+const device = await testDevice();
+const [F, K] = [7, 12];
+const NAMES = { gate: "gate_proj", up: "up_proj", act: "act_fn" };
+
+async function open(on: Device, dtype?: "f16" | "int8") {
+  const random = new Random(3);
+  const file = await serializeSafetensors(
+    [NAMES.gate, NAMES.up].flatMap((name) => [
+      { name: `mlp.${name}.weight`, dtype: "f32", shape: [F, K], data: new Uint8Array(random.normal(F * K).buffer) },
+      { name: `mlp.${name}.bias`, dtype: "f32", shape: [F], data: new Uint8Array(random.normal(F).buffer) },
+    ]),
+  );
+  const checkpoint = await Checkpoint.open(new MemorySource("test", file));
+  return { weights: Weights.open(checkpoint, on, dtype), checkpoint };
+}
+
+test.each([
+  [undefined, 0],
+  [undefined, 208], // four rows of f32
+  ["f16", 0],
+  ["f16", 208],
+  ["int8", 208],
+] as const)("stored as %s, at most %i bytes a binding: what the layers give apart", async (dtype, max_binding) => {
+  const on = max_binding ? await otherDevice({ max_binding }) : device;
+  const one = await open(on, dtype);
+  const gated = new GatedLinear(one.weights.at("mlp"), NAMES, [F, K]);
+  await one.weights.load();
+  expect(one.weights.leftovers()).toEqual([]);
+  if (max_binding) expect(gated.weight.shards.length).toBeGreaterThan(1);
+  const apart = await open(on, dtype);
+  const [gate, up] = [NAMES.gate, NAMES.up].map((name) => new Linear(apart.weights.at("mlp").at(name), [F, K]));
+  await apart.weights.load();
+
+  const x = on.tensor(new Random(1).normal(3 * K), [1, 3, K]);
+  const before = on.counts.launches;
+  const y = gated.forward(x, "silu");
+  expect(on.counts.launches - before).toBe(gated.weight.shards.length);
+  expect(y.shape).toEqual([1, 3, F]);
+  const numbers = await y.read();
+  expect(numbers).toEqual(await gatedActivation(gate.forward(x), up.forward(x), "silu").read());
+
+  const { result, outputs } = await traceOutputs(on, () => gated.forward(x, "silu"));
+  expect([...outputs.keys()]).toEqual(["mlp.gate_proj", "mlp.up_proj", "mlp.act_fn"]);
+  expect(outputs.get("mlp.gate_proj")!.data).toEqual(await gate.forward(x).read());
+  expect(outputs.get("mlp.up_proj")!.data).toEqual(await up.forward(x).read());
+  expect(outputs.get("mlp.act_fn")!.data).toEqual(await activation(gate.forward(x), "silu").read());
+  expect(await result.read()).toEqual(numbers);
+
+  // What a tracer puts in place of a layer's output goes on.
+  const other = on.tensor(new Random(2).normal(3 * F), [1, 3, F]);
+  for (const name of [NAMES.gate, NAMES.up]) {
+    on.tracer = (path, output) => (path === `mlp.${name}` ? other : output);
+    const replaced = gated.forward(x, "silu");
+    on.tracer = undefined;
+    const expected = name === NAMES.gate ? [other, up.forward(x)] : [gate.forward(x), other];
+    expect(await replaced.read()).toEqual(await gatedActivation(expected[0], expected[1], "silu").read());
+  }
+  for (const { weights } of [one, apart]) weights.dispose();
+  if (on !== device) on.destroy();
+});
+
+test("the file's tensors come back as they were, whatever a binding holds", async () => {
+  for (const max_binding of [112, 208, 4096]) {
+    const on = await otherDevice({ max_binding });
+    const { weights, checkpoint } = await open(on);
+    new GatedLinear(weights.at("mlp"), NAMES, [F, K]);
+    await weights.load();
+    for (const { name, data } of weights.stored()) {
+      const ours: number[] = [];
+      for await (const piece of (data as () => AsyncIterable<Uint8Array>)()) ours.push(...piece);
+      const theirs: number[] = [];
+      for await (const { bytes } of checkpoint.stream([name])) theirs.push(...bytes);
+      expect(ours, name).toEqual(theirs);
+    }
+    weights.dispose();
+    on.destroy();
+  }
+});
