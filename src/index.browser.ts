@@ -5,4 +5,3 @@ import { setPlatform } from "./instructblip/platform.ts";
 setPlatform(browserPlatform);
 
 export * from "./index.ts";
-export { FileListFolder, HttpFolder } from "./tensor/source.ts";

@@ -54,4 +54,5 @@ export type { WritableFolder } from "./tensor/checkpoint_writer.ts";
 export { type Device, type DeviceOptions, type KernelTime, openDevice } from "./tensor/device.ts";
 export * from "./tensor/errors.ts";
 export { Checkpoint, SafetensorsFile } from "./tensor/safetensors.ts";
+export { FileListFolder, type Folder, HttpFolder } from "./tensor/source.ts";
 export { Tensor } from "./tensor/tensor.ts";

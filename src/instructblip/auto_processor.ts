@@ -18,11 +18,14 @@ import { folderOf, type ProcessorFromPretrainedOptions } from "./processor_files
 /** Any processor, called alike; `processor_class` says which it is. Only a video's takes lists of frames. */
 export interface AnyProcessor extends ProcessorBase {
   (
-    input: ProcessorInput | InstructBlipVideoProcessorInput,
-  ): Promise<Partial<BatchFeature> | Partial<Blip2BatchFeature> | Partial<VideoBatchFeature>>;
+    input: AnyInput & { images: object | string; text: string | readonly string[] },
+  ): Promise<BatchFeature | Blip2BatchFeature | VideoBatchFeature>;
+  (input: AnyInput): Promise<Partial<BatchFeature> | Partial<Blip2BatchFeature> | Partial<VideoBatchFeature>>;
   readonly processor_class: "InstructBlipProcessor" | "Blip2Processor" | "InstructBlipVideoProcessor";
   readonly model_input_names: readonly string[];
 }
+
+type AnyInput = ProcessorInput | InstructBlipVideoProcessorInput;
 
 const PROCESSORS = { InstructBlipProcessor, Blip2Processor, InstructBlipVideoProcessor } as const;
 /** config.json's model_type -> processor. */

@@ -42,7 +42,9 @@ export async function requestAdapter(): Promise<GPUAdapter> {
     : await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) {
     throw new DeviceError("NO_ADAPTER", "no WebGPU adapter: Vulkan, Metal or Direct3D 12 found no driver", {
-      hint: "run `npm run setup`, which finds or installs one (on Linux without a GPU: Mesa's lavapipe)",
+      hint: provider
+        ? "run `npm run setup`, which finds or installs one (on Linux without a GPU: Mesa's lavapipe)"
+        : "update the graphics driver, or see the browser's own report, chrome://gpu or about:support",
     });
   }
   return adapter;
@@ -92,7 +94,8 @@ export function capsOf(info: InfoWithMatrices, features: GPUSupportedFeatures, l
   return {
     vendor: info.vendor,
     architecture: info.architecture,
-    description: info.description || info.device || info.vendor || "unknown adapter",
+    // Browsers keep what could tell people apart: vendor and architecture are all that they say.
+    description: info.description || info.device || `${info.vendor} ${info.architecture}`.trim() || "unknown adapter",
     isSoftware: isSoftwareAdapter(info),
     subgroups: features.has("subgroups"),
     subgroupMinSize: info.subgroupMinSize ?? 4,

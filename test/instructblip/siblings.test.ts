@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import {
   AutoConfig,
   AutoModelForImageTextToText,
+  AutoProcessor,
   Blip2Config,
   Blip2ForConditionalGeneration,
   InstructBlipConfig,
@@ -239,6 +240,16 @@ describe("images of another size", async () => {
     expect(await read(24, true)).toEqual(expected);
     expect(await read(28, true)).not.toEqual(expected);
   });
+});
+
+test("the three Auto classes go together, for the compiler too", async () => {
+  const folder = folderOf("blip2_opt");
+  const processor = await AutoProcessor.from_pretrained(folder);
+  const model = await AutoModelForImageTextToText.from_pretrained(folder, { device });
+  const inputs = await processor({ images: [join(folder, "picture_0.png")], text: ["a photo of"] });
+  const sequences: number[][] = await model.generate({ ...inputs, max_new_tokens: 2 });
+  expect(sequences[0].slice(0, inputs.input_ids[0].length)).toEqual(inputs.input_ids[0]);
+  model.dispose();
 });
 
 describe("a legacy checkpoint", async () => {
