@@ -1,0 +1,282 @@
+/**
+ * The page of `npm run browser`: loads a checkpoint over HTTP, and answers questions about a picture as it writes. What you
+ * would write yourself is in `load` and `ask`; the rest is the page (index.html).
+ *
+ * In a project of your own import from "instructblip-webgpu": a bundler takes the browser's half of the package.
+ */
+import {
+  type AnyProcessor,
+  AutoModelForImageTextToText,
+  AutoProcessor,
+  type Device,
+  EngineError,
+  openDevice,
+  TextIteratorStreamer,
+  type VisionLanguageModel,
+} from "../../src/index.browser.ts";
+import type { PageFacts } from "./serve.ts";
+
+interface Loaded {
+  readonly model: VisionLanguageModel;
+  readonly processor: AnyProcessor;
+}
+
+interface Timing {
+  readonly tokens: number;
+  readonly firstTokenMs: number;
+  readonly decodeMs: number;
+}
+
+/** Processor and weights from the folder at this URL. @param onProgress share of the weights that is loaded, if it is that which takes time, and what to say */
+async function load(
+  url: string,
+  device: Device,
+  dtype: string,
+  onProgress: (share: number | undefined, text: string) => void,
+): Promise<Loaded> {
+  const processor = await AutoProcessor.from_pretrained(url);
+  const model = await AutoModelForImageTextToText.from_pretrained(url, {
+    device,
+    dtype: dtype as "auto", // a wrong one is refused by name
+    on_progress: ({ loadedBytes, totalBytes }) => {
+      const MB = (bytes: number) => (bytes / 1e6).toFixed(1);
+      if (loadedBytes === totalBytes) onProgress(undefined, "Compiling the kernels");
+      else onProgress(loadedBytes / totalBytes, `Loading the weights: ${MB(loadedBytes)} of ${MB(totalBytes)} MB`);
+    },
+  });
+  return { model, processor };
+}
+
+/** Asks about a picture; `write` gets the answer piece by piece. */
+async function ask(
+  { model, processor }: Loaded,
+  picture: Blob,
+  question: string,
+  write: (piece: string) => void,
+  signal: AbortSignal,
+): Promise<Timing> {
+  const started = performance.now();
+  let first = 0;
+  let tokens = 0;
+  const inputs = await processor({ images: [picture], text: [question] });
+  const streamer = new TextIteratorStreamer(processor.tokenizer, { skip_prompt: true, skip_special_tokens: true });
+  const done = model.generate({
+    ...inputs,
+    max_new_tokens: 64,
+    streamer,
+    signal,
+    on_token: () => {
+      tokens++;
+      first ||= performance.now();
+    },
+  });
+  done.catch(() => {}); // the streamer throws it too
+  for await (const piece of streamer) write(piece);
+  await done;
+  return { tokens, firstTokenMs: first - started, decodeMs: performance.now() - first };
+}
+
+// --- the page --------------------------------------------------------------------------------------------------------
+
+function element<K extends keyof HTMLElementTagNameMap>(_kind: K, selector: string): HTMLElementTagNameMap[K] {
+  const found = document.querySelector<HTMLElementTagNameMap[K]>(selector);
+  if (!found) throw new Error(`index.html has no ${selector}`);
+  return found;
+}
+
+const page = {
+  about: element("p", "#about"),
+  failure: element("div", "#failure"),
+  status: element("div", "#status"),
+  main: element("main" as "div", "main"),
+  file: element("input", "#file"),
+  drop: element("label", "#drop"),
+  picture: element("img", "#picture"),
+  pictures: element("div", "#pictures"),
+  talk: element("ol", "#talk"),
+  suggestions: element("div", "#suggestions"),
+  form: element("form", "#ask"),
+  question: element("input", "#question"),
+  button: element("button", "#ask button"),
+};
+
+let loaded: Loaded | undefined;
+let picture: Blob | undefined;
+/** Stops the answer that is being written. */
+let writing: AbortController | undefined;
+
+function show(status: string, share?: number): void {
+  element("p", "#status p").textContent = status;
+  const bar = element("progress", "#status progress");
+  if (share === undefined) bar.removeAttribute("value");
+  else bar.value = share;
+}
+
+/** What went wrong, and what to do about it if the error says. */
+function linesOf(error: unknown): string[] {
+  return (error instanceof Error ? error.message : String(error)).split(/\n\s*hint: /);
+}
+
+function fail(error: unknown): void {
+  const code = error instanceof EngineError ? error.code : "";
+  const [message, hint = ""] = linesOf(error);
+  const noGpu = code === "NO_WEBGPU" || code === "NO_ADAPTER" || code === "NO_DEVICE";
+  const explained = isSecureContext
+    ? "The model computes on the graphics card, through WebGPU. Chrome and Edge have it since version 113, Safari since 26, Firefox since 141 on Windows and 145 on a Mac; on Linux it may have to be switched on, in Chrome at chrome://flags/#enable-unsafe-webgpu."
+    : "Browsers give WebGPU only to pages that come over https or from localhost, which this one does not.";
+  element("h2", "#failure h2").textContent = noGpu ? "There is no WebGPU in this browser" : "This did not work";
+  element("p", "#failure .message").textContent = noGpu ? explained : message;
+  element("p", "#failure .hint").textContent = code === "NO_ADAPTER" ? `${message}: ${hint}.` : noGpu ? "" : hint;
+  page.status.hidden = true;
+  page.failure.hidden = false;
+}
+
+/** Whether questions can be asked now. */
+function refresh(): void {
+  const ready = loaded !== undefined && picture !== undefined;
+  page.question.disabled = !ready;
+  page.button.disabled = !ready;
+  page.button.textContent = writing ? "Stop" : "Ask";
+  for (const button of page.suggestions.querySelectorAll("button")) button.disabled = !ready || writing !== undefined;
+}
+
+/** Makes this the picture that is asked about. */
+function choose(blob: Blob, questions: readonly string[]): void {
+  writing?.abort();
+  picture = blob;
+  URL.revokeObjectURL(page.picture.src);
+  page.picture.src = URL.createObjectURL(blob);
+  page.talk.replaceChildren();
+  for (const button of page.pictures.querySelectorAll("button")) button.ariaPressed = "false";
+  page.suggestions.replaceChildren(
+    ...questions.map((text) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = text;
+      button.onclick = () => void converse(text);
+      return button;
+    }),
+  );
+  refresh();
+}
+
+/** One question, and its answer as it is written. */
+async function converse(question: string): Promise<void> {
+  if (!loaded || !picture || writing) return;
+  const entry = document.createElement("li");
+  const [asked, answer, timing] = ["question", "answer", "timing"].map((name) => {
+    const line = document.createElement("div");
+    line.className = name;
+    entry.append(line);
+    return line;
+  });
+  asked.textContent = question;
+  answer.classList.add("writing");
+  page.talk.append(entry);
+  const controller = new AbortController();
+  writing = controller;
+  refresh();
+  try {
+    const write = (piece: string) => {
+      answer.textContent = (answer.textContent + piece).trimStart();
+      entry.scrollIntoView({ block: "nearest" });
+    };
+    const { tokens, firstTokenMs, decodeMs } = await ask(loaded, picture, question, write, controller.signal);
+    const rate = tokens > 1 ? `, then ${((1000 * (tokens - 1)) / decodeMs).toFixed(0)} tokens/s` : "";
+    timing.textContent = `first token after ${(firstTokenMs / 1000).toFixed(2)} s${rate}`;
+  } catch (error) {
+    if (controller.signal.aborted) timing.textContent = "stopped";
+    else {
+      answer.classList.add("failed");
+      answer.textContent = linesOf(error).join("\n");
+    }
+  } finally {
+    answer.classList.remove("writing");
+    entry.scrollIntoView({ block: "nearest" });
+    writing = undefined;
+    refresh();
+  }
+}
+
+function listen(questions: readonly string[]): void {
+  const take = (files: Iterable<File> | null | undefined) => {
+    const image = [...(files ?? [])].find(({ type }) => type.startsWith("image/"));
+    if (image) choose(image, questions);
+    return image !== undefined;
+  };
+  page.file.onchange = () => {
+    take(page.file.files);
+    page.file.value = ""; // the same file may be chosen again
+  };
+  document.addEventListener("paste", (event) => {
+    if (take(event.clipboardData?.files)) event.preventDefault();
+  });
+  // Anywhere: a picture dropped beside the frame would replace the page.
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    page.drop.classList.add("over");
+  });
+  document.addEventListener("dragleave", () => page.drop.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    page.drop.classList.remove("over");
+    take(event.dataTransfer?.files);
+  });
+  page.form.onsubmit = (event) => {
+    event.preventDefault();
+    if (writing) return writing.abort();
+    const question = page.question.value.trim();
+    if (question === "") return;
+    page.question.value = "";
+    void converse(question);
+  };
+}
+
+async function fetched(url: string): Promise<Response> {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url}: the server answers ${response.status}`);
+  return response;
+}
+
+async function showPictures({ pictures }: PageFacts): Promise<void> {
+  const select = async ({ image, questions }: PageFacts["pictures"][number], button: HTMLButtonElement) => {
+    choose(await (await fetched(image)).blob(), questions);
+    button.ariaPressed = "true";
+  };
+  for (const entry of pictures) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.ariaLabel = entry.image;
+    const image = document.createElement("img");
+    image.src = entry.image;
+    image.alt = "";
+    button.append(image);
+    button.onclick = () => void select(entry, button).catch(fail);
+    page.pictures.append(button);
+  }
+  await select(pictures[0], page.pictures.querySelector("button")!);
+}
+
+async function start(): Promise<void> {
+  const device = await openDevice(); // before anything is loaded
+  const facts = (await (await fetched("page.json")).json()) as PageFacts;
+  const { description, isSoftware } = device.caps;
+  const names = [facts.model, `on ${description}${isSoftware ? " (software, so slow)" : ""}`];
+  page.about.textContent = names.join(" · ");
+  listen(facts.questions);
+  page.main.hidden = false;
+  await showPictures(facts);
+  const started = performance.now();
+  show("Loading the processor");
+  // ?dtype=int4 makes room for a large checkpoint.
+  const dtype = new URLSearchParams(location.search).get("dtype") ?? "auto";
+  loaded = await load("checkpoint", device, dtype, (share, text) => show(text, share));
+  const seconds = ((performance.now() - started) / 1000).toFixed(2);
+  page.about.textContent = [...names, `loaded in ${seconds} s`].join(" · ");
+  page.about.append(document.createElement("br"), `Nothing leaves this machine. ${facts.note}`);
+  page.status.hidden = true;
+  refresh();
+  page.question.focus();
+}
+
+start().catch(fail);

@@ -1,0 +1,199 @@
+/**
+ * A headless Chromium to drive: where one is found, and as much of the DevTools protocol as check.ts needs, over a pipe.
+ *
+ * Source: chromedevtools.github.io/devtools-protocol; --remote-debugging-pipe: JSON messages on file descriptors 3 and 4,
+ * each ended by a zero byte.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import type { Readable, Writable } from "node:stream";
+import { fileURLToPath } from "node:url";
+import { brotliDecompressSync } from "node:zlib";
+// @ts-expect-error: a script without types
+import { untar } from "../../scripts/setup.mjs";
+import { machineFolder } from "../../src/tensor/gpu.node.ts";
+
+const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge"];
+/** Set-up takes its SwiftShader from this package, which is a Chromium for Linux. */
+const PACKED = fileURLToPath(new URL("../../node_modules/@sparticuz/chromium/", import.meta.url));
+
+/** The program to start: $CHROME_PATH, else one on the PATH, else the one that came with npm ci; undefined if there is none. */
+export async function findChromium(env: NodeJS.ProcessEnv = process.env): Promise<string | undefined> {
+  if (env.CHROME_PATH) return env.CHROME_PATH;
+  const folders = (env.PATH ?? "").split(delimiter).filter((folder) => folder !== "");
+  for (const file of folders.flatMap((folder) => NAMES.map((name) => join(folder, name)))) {
+    try {
+      accessSync(file, constants.X_OK);
+      return file;
+    } catch {}
+  }
+  return process.platform === "linux" && process.arch === "x64" && existsSync(PACKED) ? unpack() : undefined;
+}
+
+/** Unpacks the package's Chromium, some 200 MB, into the cache folder, if it is not there. */
+async function unpack(): Promise<string> {
+  const { version } = JSON.parse(readFileSync(join(PACKED, "package.json"), "utf8")) as { version: string };
+  const folder = join(machineFolder(), `chromium-${version}`);
+  const program = join(folder, "chromium");
+  if (existsSync(program)) return program;
+  console.log(`unpacking Chromium ${version} into ${folder} …`);
+  await mkdir(dirname(folder), { recursive: true });
+  const temporary = await mkdtemp(`${folder}.`);
+  try {
+    const read = (name: string) => brotliDecompressSync(readFileSync(join(PACKED, "bin", name)));
+    for (const { name, data } of untar(read("swiftshader.tar.br")) as { name: string; data: Uint8Array }[]) {
+      await writeFile(join(temporary, name), data);
+    }
+    await writeFile(join(temporary, "chromium"), read("chromium.br"));
+    await chmod(join(temporary, "chromium"), 0o755);
+    await rm(folder, { recursive: true, force: true });
+    await rename(temporary, folder);
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+  }
+  return program;
+}
+
+/** What a page has said of itself that no page should. */
+export type Complaint = string;
+
+interface Message {
+  readonly id?: number;
+  readonly method?: string;
+  // biome-ignore lint/suspicious/noExplicitAny: as the protocol has it, for each method another
+  readonly params?: any;
+  // biome-ignore lint/suspicious/noExplicitAny: the same
+  readonly result?: any;
+  readonly error?: { readonly message: string };
+}
+
+/** A running Chromium with one page. */
+export class Chromium {
+  readonly complaints: Complaint[] = [];
+  readonly #child: ChildProcess;
+  readonly #profile: string;
+  readonly #waiting = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>();
+  #next = 1;
+  #session: string | undefined;
+  #stderr = "";
+  #ended = false;
+
+  private constructor(child: ChildProcess, profile: string) {
+    this.#child = child;
+    this.#profile = profile;
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      this.#stderr = (this.#stderr + text).slice(-4000);
+    });
+    const end = (reason: string) => {
+      this.#ended = true;
+      const error = new Error(`Chromium ${reason}\n${this.#stderr.trim()}`);
+      for (const { reject } of this.#waiting.values()) reject(error);
+      this.#waiting.clear();
+    };
+    child.on("error", (error) => end(`cannot be started: ${error.message}`));
+    child.on("close", (code, signal) => end(`has ended (${signal ?? code})`));
+    let text = "";
+    (child.stdio[3] as Writable).on("error", () => {}); // it has ended, which is said above
+    (child.stdio[4] as Readable).setEncoding("utf8").on("data", (more: string) => {
+      const messages = (text + more).split("\0");
+      text = messages.pop()!;
+      for (const message of messages) this.#receive(JSON.parse(message) as Message);
+    });
+  }
+
+  /** Starts it with an empty page. @throws Error */
+  static async start(program: string): Promise<Chromium> {
+    const profile = await mkdtemp(join(tmpdir(), "instructblip-chromium-"));
+    const flags = [
+      "--headless=new",
+      "--remote-debugging-pipe",
+      `--user-data-dir=${profile}`,
+      "--no-first-run",
+      // On Linux WebGPU is still behind this; the software adapter serves where no GPU is.
+      "--enable-unsafe-webgpu",
+      "--enable-unsafe-swiftshader",
+      // Chromium refuses to run as root otherwise, as in a container.
+      ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
+    ];
+    const child = spawn(program, flags, { stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"] });
+    const chromium = new Chromium(child, profile);
+    try {
+      const { targetId } = await chromium.send<{ targetId: string }>("Target.createTarget", { url: "about:blank" });
+      const attached = await chromium.send<{ sessionId: string }>("Target.attachToTarget", { targetId, flatten: true });
+      chromium.#session = attached.sessionId;
+      for (const domain of ["Page", "Runtime", "Log"]) await chromium.send(`${domain}.enable`);
+      return chromium;
+    } catch (error) {
+      await chromium.close();
+      throw error;
+    }
+  }
+
+  send<T>(method: string, params: object = {}): Promise<T> {
+    if (this.#ended) return Promise.reject(new Error(`Chromium is not running\n${this.#stderr.trim()}`));
+    const id = this.#next++;
+    (this.#child.stdio[3] as Writable).write(`${JSON.stringify({ id, method, params, sessionId: this.#session })}\0`);
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject });
+    });
+  }
+
+  /** The value of an expression in the page. @throws Error what it threw */
+  async evaluate<T>(expression: string): Promise<T> {
+    const given = { expression, awaitPromise: true, returnByValue: true, userGesture: true };
+    const { result, exceptionDetails } = await this.send<{
+      result: { value: T };
+      exceptionDetails?: { text: string; exception?: { description?: string } };
+    }>("Runtime.evaluate", given);
+    if (!exceptionDetails) return result.value;
+    throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+  }
+
+  /** Waits until an expression is true in the page. @throws Error after `seconds` */
+  async until(expression: string, seconds = 60): Promise<void> {
+    const end = performance.now() + 1000 * seconds;
+    while (!(await this.evaluate<boolean>(`Boolean(${expression})`))) {
+      if (performance.now() > end) throw new Error(`after ${seconds} s the page has not reached: ${expression}`);
+      await new Promise((wake) => setTimeout(wake, 20));
+    }
+  }
+
+  /** A PNG of the page. */
+  async screenshot(width: number, height: number, scheme: "light" | "dark"): Promise<Buffer> {
+    await this.send("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: false });
+    const features = [{ name: "prefers-color-scheme", value: scheme }];
+    await this.send("Emulation.setEmulatedMedia", { features });
+    const { data } = await this.send<{ data: string }>("Page.captureScreenshot", { format: "png" });
+    return Buffer.from(data, "base64");
+  }
+
+  async close(): Promise<void> {
+    if (!this.#ended) {
+      const closed = new Promise((done) => this.#child.once("close", done));
+      this.#child.kill("SIGKILL");
+      await closed;
+    }
+    // Its helpers may still be writing.
+    await rm(this.#profile, { recursive: true, force: true, maxRetries: 10 });
+  }
+
+  #receive({ id, method, params, result, error }: Message): void {
+    if (id !== undefined) {
+      const waiting = this.#waiting.get(id);
+      this.#waiting.delete(id);
+      if (error) waiting?.reject(new Error(error.message));
+      else waiting?.resolve(result);
+    } else if (method === "Runtime.exceptionThrown") {
+      this.complaints.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
+    } else if (method === "Runtime.consoleAPICalled" && (params.type === "error" || params.type === "warning")) {
+      this.complaints.push(
+        params.args.map((arg: { value?: unknown; description?: string }) => arg.value ?? arg.description).join(" "),
+      );
+    } else if (method === "Log.entryAdded" && params.entry.level === "error") {
+      this.complaints.push(`${params.entry.text} ${params.entry.url ?? ""}`.trim());
+    }
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * `npm run browser`: builds the page beside this file and serves it, with a checkpoint and the example pictures, to this
+ * machine alone. Reload the page to see a change in app.ts or src/.
+ *
+ *   npm run browser                           the embedded checkpoint
+ *   npm run browser -- --model FOLDER         another checkpoint folder; open the page with ?dtype=int4 to fit a large one
+ *   npm run browser -- --port 9000            another port than 8080
+ *
+ * To put a page of your own on the web, any static server will do that answers Range requests, over https.
+ */
+import { createReadStream } from "node:fs";
+import { readFile, realpath, stat } from "node:fs/promises";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { basename, extname, join, resolve } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { build } from "esbuild";
+import { InputError } from "../../src/tensor/errors.ts";
+import { checkFileName } from "../../src/tensor/source.ts";
+
+const HERE = fileURLToPath(new URL(".", import.meta.url));
+const SHAPES = fileURLToPath(new URL("../shapes/", import.meta.url));
+export const EMBEDDED = join(SHAPES, "checkpoint");
+
+/** What the page is told: page.json. */
+export interface PageFacts {
+  /** The folder's name. */
+  readonly model: string;
+  readonly note: string;
+  readonly pictures: readonly { readonly image: string; readonly questions: readonly string[] }[];
+  /** To suggest about any other picture. */
+  readonly questions: readonly string[];
+}
+
+export interface PageServer {
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+/** The page's module and all that it imports, as one file. @throws esbuild's BuildFailure */
+export async function buildPage(): Promise<string> {
+  const { outputFiles } = await build({
+    entryPoints: [join(HERE, "app.ts")],
+    bundle: true,
+    platform: "browser",
+    format: "esm",
+    target: "es2022",
+    sourcemap: "inline",
+    write: false,
+    logLevel: "silent", // thrown, with every message
+  });
+  return outputFiles[0].text;
+}
+
+/** @param port 0: any that is free @throws InputError MODEL_NOT_FOUND; BuildFailure; the system's error, EADDRINUSE */
+export async function servePage({ model, port }: { model: string; port: number }): Promise<PageServer> {
+  const folder = await realpath(resolve(model)).catch(() => resolve(model));
+  if (!(await stat(join(folder, "config.json")).catch(() => undefined))?.isFile()) {
+    throw new InputError("MODEL_NOT_FOUND", `--model ${model}: there is no checkpoint's config.json in this folder`);
+  }
+  await buildPage(); // a mistake shows here rather than in the browser
+  const embedded = folder === (await realpath(EMBEDDED));
+  const server = createServer((request, response) => {
+    answer(request, response, folder, embedded).catch((error: Error) => {
+      if (response.headersSent) response.destroy();
+      else sendText(response, 500, "text/plain", error.message);
+    });
+  });
+  await new Promise<void>((listening, failed) => {
+    server.once("error", failed);
+    server.listen(port, "localhost", listening);
+  });
+  return {
+    url: `http://localhost:${(server.address() as AddressInfo).port}/`,
+    close: async () => {
+      const closed = new Promise((done) => server.close(done));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+const TYPES: Readonly<Record<string, string>> = {
+  ".png": "image/png",
+  ".json": "application/json",
+  ".safetensors": "application/octet-stream",
+};
+/** Nothing from anywhere else; pictures may also be those that the page was given. */
+const POLICY = "default-src 'self'; style-src 'unsafe-inline'; img-src 'self' blob: data:";
+
+/** Five kinds of things and no others: the page, its module, what it is told, pictures, the checkpoint's files. */
+async function answer(request: IncomingMessage, response: ServerResponse, folder: string, embedded: boolean) {
+  response.setHeader("cache-control", "no-cache");
+  response.setHeader("x-content-type-options", "nosniff");
+  if (request.method !== "GET" && request.method !== "HEAD") {
+    response.setHeader("allow", "GET, HEAD");
+    return sendText(response, 405, "text/plain", "only GET and HEAD");
+  }
+  const path = pathOf(request.url ?? "");
+  if (path === "/") {
+    response.setHeader("content-security-policy", POLICY);
+    return sendText(response, 200, "text/html", await readFile(join(HERE, "index.html"), "utf8"));
+  }
+  if (path === "/app.js") return sendText(response, 200, "text/javascript", await buildPage());
+  if (path === "/page.json") {
+    return sendText(response, 200, "application/json", JSON.stringify(await factsOf(folder, embedded)));
+  }
+  const file = path && fileOf(path, folder);
+  return file ? sendFile(request, response, file) : sendText(response, 404, "text/plain", "no such file");
+}
+
+/** A URL's path, decoded. Not by `new URL`, which would resolve its dots. */
+function pathOf(url: string): string | undefined {
+  try {
+    return decodeURIComponent(url.replace(/[?#].*$/s, ""));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The file that a path stands for; no other file of any folder can be named. */
+function fileOf(path: string, folder: string): string | undefined {
+  const [, kind, name] = /^\/(checkpoint|pictures)\/(.+)$/s.exec(path) ?? [];
+  if (kind === undefined) return undefined;
+  try {
+    checkFileName(name);
+  } catch {
+    return undefined;
+  }
+  const endings = kind === "checkpoint" ? [".json", ".safetensors"] : [".png"];
+  if (!endings.includes(extname(name))) return undefined;
+  return join(kind === "checkpoint" ? folder : join(SHAPES, "pictures"), name);
+}
+
+async function factsOf(folder: string, embedded: boolean): Promise<PageFacts> {
+  const examples = JSON.parse(await readFile(join(SHAPES, "pictures/questions.json"), "utf8")) as PageFacts["pictures"];
+  return {
+    model: embedded ? "The embedded checkpoint, 3.3 million parameters" : basename(folder),
+    note: embedded ? "The model has only ever seen coloured shapes, and takes any picture for some." : "",
+    pictures: examples.map(({ image, questions }) => ({ image, questions })),
+    questions: embedded
+      ? ["What is in the image?", "How many shapes are there?", "What color is the star?"]
+      : ["What is unusual about this image?", "Describe the image in detail.", "a photo of"],
+  };
+}
+
+function sendText(response: ServerResponse, status: number, type: string, text: string): void {
+  const body = Buffer.from(text);
+  response.writeHead(status, { "content-type": `${type}; charset=utf-8`, "content-length": body.length });
+  response.end(response.req.method === "HEAD" ? undefined : body);
+}
+
+/** A file or the part of it that is asked for: weights are read piece by piece. Source: RFC 9110, 14. */
+async function sendFile(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found?.isFile()) return sendText(response, 404, "text/plain", "no such file");
+  const { size, mtimeMs } = found;
+  const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
+  const whole = from === undefined; // also of kinds of ranges that a server need not know
+  const [start, end] = whole ? [0, size - 1] : [Number(from), to ? Math.min(Number(to), size - 1) : size - 1];
+  if (!whole && start > end) {
+    response.setHeader("content-range", `bytes */${size}`);
+    return sendText(response, 416, "text/plain", "the file is shorter");
+  }
+  response.writeHead(whole ? 200 : 206, {
+    "content-type": TYPES[extname(path)],
+    "content-length": end - start + 1,
+    "accept-ranges": "bytes",
+    etag: `"${size.toString(36)}-${Math.floor(mtimeMs).toString(36)}"`,
+    ...(whole ? {} : { "content-range": `bytes ${start}-${end}/${size}` }),
+  });
+  if (request.method === "HEAD" || size === 0) return void response.end();
+  await pipeline(createReadStream(path, { start, end }), response).catch(() => {}); // the browser has what it wanted
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      model: { type: "string", default: EMBEDDED },
+      port: { type: "string", default: "8080" },
+    },
+  });
+  const port = Number(values.port);
+  if (!/^\d+$/.test(values.port) || port > 65535) throw new InputError("PORT", `--port ${values.port}: 0 to 65535`);
+  const { url } = await servePage({ model: values.model, port });
+  console.log(`model    ${values.model === EMBEDDED ? "examples/shapes/checkpoint/" : values.model}`);
+  console.log(`page     ${url}  (Ctrl-C ends it)`);
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  main().catch((error: NodeJS.ErrnoException) => {
+    const busy = error.code === "EADDRINUSE" ? "the port is in use; --port 0 takes any that is free" : undefined;
+    console.error(`error: ${busy ?? error.message}`);
+    process.exitCode = 1;
+  });
+}

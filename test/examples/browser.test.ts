@@ -1,0 +1,190 @@
+/**
+ * The browser's page as far as Node can see it: that it builds for a browser, and that its server gives a checkpoint piece
+ * by piece and nothing that is not the page's. The page in a browser is `npm run browser:check`.
+ */
+import { readFileSync } from "node:fs";
+import { mkdir, symlink, writeFile } from "node:fs/promises";
+import { type IncomingHttpHeaders, request } from "node:http";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { buildPage, EMBEDDED, type PageServer, servePage } from "../../examples/browser/serve.ts";
+import { AutoProcessor, Checkpoint, HttpFolder } from "../../src/index.node.ts";
+import { openCheckpoint } from "../../src/tensor/source.node.ts";
+import { temporaryFolder } from "../cli/cli.ts";
+
+let server: PageServer;
+beforeAll(async () => {
+  server = await servePage({ model: EMBEDDED, port: 0 });
+});
+afterAll(() => server.close());
+
+interface Reply {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+}
+
+/** Asks for a path as it stands: fetch() would take its dots away. */
+function get(path: string, headers: Record<string, string> = {}, method = "GET", url = server.url): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const { hostname, port } = new URL(url);
+    const asked = request({ hostname, port, path, headers, method }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.on("end", () => {
+        resolve({ status: response.statusCode!, headers: response.headers, body: Buffer.concat(chunks) });
+      });
+    });
+    asked.on("error", reject);
+    asked.end();
+  });
+}
+
+describe("the page", () => {
+  test("is built for a browser, with every kernel and nothing of Node's", async () => {
+    const script = await buildPage();
+    expect(script).not.toMatch(/\b(from|import|require)\s*\(?\s*["'](node:|sharp|webgpu)/);
+    expect(script).toContain("navigator.gpu");
+    expect(script).toMatch(/@compute/);
+    expect(script).toContain("new HttpFolder(");
+  });
+
+  test("asks no other host, and may not", async () => {
+    const { headers, body } = await get("/");
+    expect(headers["content-type"]).toBe("text/html; charset=utf-8");
+    expect(headers["content-security-policy"]).toMatch(/^default-src 'self';/);
+    expect(body.toString()).not.toMatch(/https?:/);
+    expect((await get("/app.js")).headers["content-type"]).toBe("text/javascript; charset=utf-8");
+  });
+
+  test("has every element that its module looks for", async () => {
+    const html = (await get("/")).body.toString();
+    const script = readFileSync(new URL("../../examples/browser/app.ts", import.meta.url), "utf8");
+    const ids = [...script.matchAll(/element\("\w+"(?: as "\w+")?, "#([\w-]+)/g)].map(([, id]) => id);
+    expect(ids.length).toBeGreaterThan(10);
+    for (const id of ids) expect(html).toContain(`id="${id}"`);
+  });
+
+  test("is told of pictures that are there, and not of their answers", async () => {
+    const facts = JSON.parse((await get("/page.json")).body.toString());
+    expect(facts.pictures).toHaveLength(6);
+    for (const { image, questions, answers } of facts.pictures) {
+      expect(questions.length).toBeGreaterThan(0);
+      expect(answers).toBe(undefined);
+      const { status, headers } = await get(`/${image}`);
+      expect({ status, type: headers["content-type"] }).toEqual({ status: 200, type: "image/png" });
+    }
+  });
+});
+
+describe("the checkpoint", () => {
+  test("is read over HTTP as from the disk", async () => {
+    const folder = new HttpFolder(`${server.url}checkpoint`);
+    const [here, there] = [await openCheckpoint(EMBEDDED), await Checkpoint.open(folder)];
+    expect([...there.tensors.keys()]).toEqual([...here.tensors.keys()]);
+    for (const name of ["query_tokens", "vision_model.post_layernorm.weight"]) {
+      expect(await there.read(name)).toEqual(await here.read(name));
+    }
+    await here.close();
+    await there.close();
+    const ask = { text: "What is in the image?" };
+    const [near, far] = [await AutoProcessor.from_pretrained(EMBEDDED), await AutoProcessor.from_pretrained(folder)];
+    expect(await far(ask)).toEqual(await near(ask));
+  });
+
+  const WEIGHTS = "/checkpoint/model.safetensors";
+  const bytes = readFileSync(join(EMBEDDED, "model.safetensors"));
+
+  test.each<[string, string | undefined, number, string | undefined, [number, number]]>([
+    ["a part", "bytes=8-99", 206, `bytes 8-99/${bytes.length}`, [8, 100]],
+    ["one byte", "bytes=0-0", 206, `bytes 0-0/${bytes.length}`, [0, 1]],
+    [
+      "the rest",
+      `bytes=${bytes.length - 3}-`,
+      206,
+      `bytes ${bytes.length - 3}-${bytes.length - 1}/${bytes.length}`,
+      [-3, Infinity],
+    ],
+    [
+      "more than there is",
+      `bytes=${bytes.length - 2}-999999999999`,
+      206,
+      `bytes ${bytes.length - 2}-${bytes.length - 1}/${bytes.length}`,
+      [-2, Infinity],
+    ],
+    ["no part", undefined, 200, undefined, [0, Infinity]],
+    ["a range of another kind", "bytes=0-1,5-6", 200, undefined, [0, Infinity]],
+  ])("%s of the weights", async (_, range, status, contentRange, [from, to]) => {
+    const reply = await get(WEIGHTS, range === undefined ? {} : { range });
+    const expected = bytes.subarray(from, to === Infinity ? undefined : to);
+    expect(reply.status).toBe(status);
+    expect(reply.headers["content-range"]).toBe(contentRange);
+    expect(reply.headers["content-length"]).toBe(String(expected.length));
+    expect(reply.headers.etag).toMatch(/^"[\w-]+"$/);
+    expect(reply.body.equals(expected)).toBe(true);
+  });
+
+  test("a part behind the end is refused, and HEAD has no body", async () => {
+    const beyond = await get(WEIGHTS, { range: `bytes=${bytes.length}-` });
+    expect([beyond.status, beyond.headers["content-range"]]).toEqual([416, `bytes */${bytes.length}`]);
+    const head = await get(WEIGHTS, {}, "HEAD");
+    expect([head.status, head.headers["content-length"], head.body.length]).toEqual([200, String(bytes.length), 0]);
+  });
+});
+
+describe("nothing else is served", () => {
+  test.each([
+    "/checkpoint/../../../package.json",
+    "/checkpoint/%2e%2e/README.md",
+    "/checkpoint/..%2f..%2f..%2fpackage.json",
+    "/checkpoint/..%5c..%5cpackage.json",
+    "/checkpoint//etc/passwd",
+    "/checkpoint/qformer_tokenizer",
+    "/checkpoint/qformer_tokenizer/../config.json",
+    "/checkpoint/",
+    "/checkpoint",
+    "/checkpoint/none.json",
+    "/checkpoint/%00.json",
+    "/checkpoint/%",
+    "/pictures/questions.json",
+    "/pictures/../checkpoint/model.safetensors",
+    "/../browser/app.ts",
+    "/app.ts",
+    "/serve.ts",
+    "/index.html/",
+    "/package.json",
+    "/favicon.ico",
+    "*",
+  ])("%s", async (path) => {
+    expect((await get(path)).status).toBe(404);
+  });
+
+  test("in a folder of anybody's own only what belongs to a checkpoint", async () => {
+    const folder = join(await temporaryFolder(), "model");
+    await mkdir(folder);
+    for (const name of ["config.json", "secret.txt", "id_rsa", "picture.png", ".env"]) {
+      await writeFile(join(folder, name), "{}");
+    }
+    await symlink(join(EMBEDDED, "tokenizer.json"), join(folder, "tokenizer.json")); // so the Hub's cache has them
+    const other = await servePage({ model: folder, port: 0 });
+    try {
+      const statusOf = async (name: string) => (await get(`/checkpoint/${name}`, {}, "GET", other.url)).status;
+      expect(await statusOf("config.json")).toBe(200);
+      expect(await statusOf("tokenizer.json")).toBe(200);
+      for (const name of ["secret.txt", "id_rsa", "picture.png", ".env"]) expect(await statusOf(name), name).toBe(404);
+      const facts = JSON.parse((await get("/page.json", {}, "GET", other.url)).body.toString());
+      expect(facts).toMatchObject({ model: "model", note: "" });
+    } finally {
+      await other.close();
+    }
+  });
+
+  test("and to nobody who would write", async () => {
+    for (const method of ["POST", "PUT", "DELETE"]) expect((await get("/", {}, method)).status).toBe(405);
+  });
+
+  test("a folder without a checkpoint is refused at once", async () => {
+    const model = await temporaryFolder();
+    await expect(servePage({ model, port: 0 })).rejects.toThrow(/no checkpoint's config\.json in this folder/);
+  });
+});
