@@ -2448,16 +2448,17 @@ fn main(
 // lanes one by one, though all want the same number; so each lane loads the group of another row of x, and they shuffle them.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN / FACTORS columns, SG apart.
+// A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN / FACTORS columns, SG apart. More of
+// either saves loads, but compiles for longer, and beyond 64 sums Mesa keeps the loops as loops and every array in memory.
 // Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·SG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
 override SG: u32 = 8;
-override TM: u32 = 8; // at most 8
+override TM: u32 = 16; // at most 16
+override TN: u32 = 4; // at most 4, and a multiple of FACTORS
 // Loads for TM rows of x, a lane each. By its own name because Mesa does not see where r * SG < TM ends.
 override LOADS: u32 = (TM + SG - 1u) / SG;
-const TN = 4u;
 
 @compute @workgroup_size(SG)
 fn main(
@@ -2471,7 +2472,7 @@ fn main(
   let column0 = (tile / tiles_down) * (TN / FACTORS) * SG + lane;
   let K4 = groups_of_four();
 
-  var sums: array<array<f32, TN>, 8>;
+  var sums: array<array<f32, 4>, 16>;
   for (var n = 0u; n < TN; n++) {
     let b = bias_of(column0 + n / FACTORS * SG, n % FACTORS);
     for (var m = 0u; m < TM; m++) {
@@ -2479,26 +2480,26 @@ fn main(
     }
   }
   // One load brings the same group of SG rows of x, a lane each.
-  var rows: array<u32, 8>;
+  var rows: array<u32, 16>;
   for (var r = 0u; r < LOADS; r++) {
     rows[r] = min(row0 + r * SG + lane, params.M - 1u);
   }
-  var columns: array<u32, TN>;
+  var columns: array<u32, 4>;
   for (var n = 0u; n < TN; n++) {
     columns[n] = row_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
-  var lines: array<vec2<f32>, TN>; // of the blocks at hand, where a weight has scales
+  var lines: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
   for (var k = 0u; k < K4; k++) {
     if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
       for (var n = 0u; n < TN; n++) {
         lines[n] = line_of(columns[n], k / (WORD * BLOCK), K4);
       }
     }
-    var a: array<vec4<f32>, 8>;
+    var a: array<vec4<f32>, 16>;
     for (var r = 0u; r < LOADS; r++) {
       a[r] = load_input(rows[r], k);
     }
-    var w: array<vec4<f32>, TN>;
+    var w: array<vec4<f32>, 4>;
     for (var n = 0u; n < TN; n++) {
       w[n] = load_by(lines[n], columns[n], k, K4);
     }

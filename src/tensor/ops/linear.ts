@@ -67,7 +67,7 @@ export function linear(
     y,
   };
   for (const { firstRow, rows, bits, row0 } of pieces) {
-    const { kernel, uses, overrides, workgroups } = choose(device.caps, [M, FACTORS * rows], weight.dtype, override);
+    const { kernel, uses, overrides, workgroups } = choose(device.caps, [M, FACTORS * rows, FACTORS], weight.dtype, override);
     device.launch({
       kernel,
       uses: { ...weight.uses, ...uses, input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
@@ -85,10 +85,10 @@ export function linear(
 
 type Choice = Pick<Launch, "kernel" | "uses" | "overrides" | "workgroups">;
 
-/** The kernel for M rows of x and N sums of each, its tile and its number of workgroups. */
+/** The kernel for M rows of x and N sums of each, FACTORS for a number of y: its tile and its number of workgroups. */
 function choose(
   caps: Caps,
-  [M, N]: readonly [number, number],
+  [M, N, FACTORS]: readonly [number, number, number],
   dtype: WeightDType,
   override: PlanOverride | undefined,
 ): Choice {
@@ -132,8 +132,9 @@ function choose(
         const TN = isQuantized(dtype) ? 8 : 4;
         return { kernel: "matvec_subgroup", overrides: { SG, TM: M }, workgroups: Math.ceil(N / TN) };
       }
-      const TM = Math.min(M, 8);
-      return { kernel: "matmul_subgroup", overrides: { SG, TM }, workgroups: tiles(TM, 4 * SG) };
+      // Not a height of its own for each M of a prompt: that would be one more kernel to compile.
+      const [TM, TN] = M <= FEW_ROWS ? [M, 4] : [16, FACTORS === 1 ? 3 : 4];
+      return { kernel: "matmul_subgroup", overrides: { SG, TM, TN }, workgroups: tiles(TM, TN * SG) };
     }
   }
 }
