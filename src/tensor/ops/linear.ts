@@ -67,7 +67,12 @@ export function linear(
     y,
   };
   for (const { firstRow, rows, bits, row0 } of pieces) {
-    const { kernel, uses, overrides, workgroups } = choose(device.caps, [M, FACTORS * rows, FACTORS], weight.dtype, override);
+    const { kernel, uses, overrides, workgroups } = choose(
+      device.caps,
+      [M, FACTORS * rows, FACTORS],
+      weight.dtype,
+      override,
+    );
     device.launch({
       kernel,
       uses: { ...weight.uses, ...uses, input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
