@@ -112,21 +112,22 @@ function show(status: string, share?: number): void {
   else bar.value = share;
 }
 
-/** What went wrong, and what to do about it if the error says. */
-function linesOf(error: unknown): string[] {
-  return (error instanceof Error ? error.message : String(error)).split(/\n\s*hint: /);
+/** What went wrong, and on another line a hint if the error has one. */
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function fail(error: unknown): void {
   const code = error instanceof EngineError ? error.code : "";
-  const [message, hint = ""] = linesOf(error);
+  const [message, hint = ""] = messageOf(error).split("\n");
   const noGpu = code === "NO_WEBGPU" || code === "NO_ADAPTER" || code === "NO_DEVICE";
   const explained = isSecureContext
     ? "The model computes on the graphics card, through WebGPU. Chrome and Edge have it since version 113, Safari since 26, Firefox since 141 on Windows and 145 on a Mac; on Linux it may have to be switched on, in Chrome at chrome://flags/#enable-unsafe-webgpu."
     : "Browsers give WebGPU only to pages that come over https or from localhost, which this one does not.";
   element("h2", "#failure h2").textContent = noGpu ? "There is no WebGPU in this browser" : "This did not work";
   element("p", "#failure .message").textContent = noGpu ? explained : message;
-  element("p", "#failure .hint").textContent = code === "NO_ADAPTER" ? `${message}: ${hint}.` : noGpu ? "" : hint;
+  const found = code === "NO_WEBGPU" ? "" : `${message}; ${hint.trim()}`;
+  element("p", "#failure .hint").textContent = noGpu ? found : hint.trim();
   page.status.hidden = true;
   page.failure.hidden = false;
 }
@@ -188,7 +189,7 @@ async function converse(question: string): Promise<void> {
     if (controller.signal.aborted) timing.textContent = "stopped";
     else {
       answer.classList.add("failed");
-      answer.textContent = linesOf(error).join("\n");
+      answer.textContent = messageOf(error);
     }
   } finally {
     answer.classList.remove("writing");

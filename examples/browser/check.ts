@@ -75,6 +75,18 @@ async function checkWithout(browser: Chromium, url: string): Promise<void> {
   console.log(`without WebGPU  “${said.split("\n")[0]}”`);
 }
 
+/** What is refused is said on the page. */
+async function checkRefused(browser: Chromium, url: string): Promise<void> {
+  await browser.send("Page.navigate", { url: `${url}?dtype=int3` });
+  await browser.until(visible("#failure"));
+  const said = await browser.evaluate<string>(text("#failure"));
+  expect(
+    /^This did not work\s+dtype: there is no number type "int3"/.test(said),
+    `a wrong dtype is refused by name, not: ${said}`,
+  );
+  console.log(`?dtype=int3     “${said.split("\n").filter(Boolean)[1]}”`);
+}
+
 /** The page starts, and says what it is doing meanwhile. */
 async function checkStart(browser: Chromium, url: string): Promise<void> {
   const source = `addEventListener("DOMContentLoaded", () => {
@@ -169,6 +181,7 @@ async function main(): Promise<void> {
     };
     await checkWithout(browser, server.url);
     await shoot("without");
+    await checkRefused(browser, server.url);
     await checkStart(browser, server.url);
     await checkAnswers(browser, examples);
     await shoot("page");

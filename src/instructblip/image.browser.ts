@@ -2,7 +2,7 @@
  * Decodes pictures in a browser to the bytes of image.node.ts: no colour conversion, alpha dropped without compositing, EXIF
  * orientation ignored unless asked for. Pixels are read through WebGL 2, because a 2D canvas multiplies colour by alpha and
  * cannot give it back; where there is no WebGL, or the picture is too large for it, the canvas serves, with that loss.
- * In Chromium 147 all kinds of files come out as from Pillow but for image.node.ts's two, and CMYK, which differs by 1.
+ * In Chromium 147 and 156 all kinds of files come out as from Pillow but for image.node.ts's two, and CMYK, which differs by 1.
  */
 import { InputError } from "../tensor/errors.ts";
 import { endsEarly, opaqueGif, readImageHeader, withoutExif } from "./image_format.ts";

@@ -5,6 +5,8 @@
 
 /** Base of every error thrown on purpose. `code` is stable across versions; `message` is not. */
 export class EngineError extends Error {
+  // Written out in every class, because a page's bundler shortens those of classes.
+  override readonly name: string = "EngineError";
   /** Stable, upper-case, for programs: `SHAPE`, `MISSING_TENSORS`, `NO_ADAPTER`, … */
   readonly code: string;
   /** A likely cause or remedy, shown on a line of its own. */
@@ -15,7 +17,6 @@ export class EngineError extends Error {
       options.hint ? `${message}\n    hint: ${options.hint}` : message,
       options.cause ? { cause: options.cause } : {},
     );
-    this.name = new.target.name;
     this.code = code;
     this.hint = options.hint;
   }
@@ -23,6 +24,8 @@ export class EngineError extends Error {
 
 /** A tensor has another shape than the operation needs. */
 export class ShapeError extends EngineError {
+  override readonly name = "ShapeError";
+
   constructor(message: string, hint?: string) {
     super("SHAPE", message, { hint });
   }
@@ -30,25 +33,37 @@ export class ShapeError extends EngineError {
 
 /** A tensor holds another type of number than the operation needs. */
 export class DTypeError extends EngineError {
+  override readonly name = "DTypeError";
+
   constructor(message: string, hint?: string) {
     super("DTYPE", message, { hint });
   }
 }
 
 /** A checkpoint file is damaged, or does not hold what the model needs. */
-export class WeightError extends EngineError {}
+export class WeightError extends EngineError {
+  override readonly name = "WeightError";
+}
 
 /** A config file is damaged, or says something impossible or unsupported. */
-export class ConfigError extends EngineError {}
+export class ConfigError extends EngineError {
+  override readonly name = "ConfigError";
+}
 
 /** A WGSL kernel does not compile or was launched wrongly; the message starts with `kernels/NAME.wgsl:line:column`. */
-export class KernelError extends EngineError {}
+export class KernelError extends EngineError {
+  override readonly name = "KernelError";
+}
 
 /** No adapter, a lost device, a limit or the memory budget exceeded. */
-export class DeviceError extends EngineError {}
+export class DeviceError extends EngineError {
+  override readonly name = "DeviceError";
+}
 
 /** What the caller passed cannot be used: an image, a prompt, an option. */
-export class InputError extends EngineError {}
+export class InputError extends EngineError {
+  override readonly name = "InputError";
+}
 
 /** The closest of `candidates` to a mistyped `name`, if any is close enough to be worth suggesting. */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {

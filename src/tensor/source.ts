@@ -289,6 +289,7 @@ async function ask(url: string, headers: Record<string, string>, options: HttpOp
 
 /** Checks a partial answer: it must start at `begin`. Returns the size of the whole file. */
 function rangeOf(response: Response, name: string, begin: number): { size: number } {
+  if (isWebPage(response)) throw badStatus(response, name);
   if (response.status === 200) {
     throw new WeightError("HTTP_NO_RANGE", `${name}: the server ignores HTTP ranges`, {
       hint: "weights are read piece by piece; serve them with a server that answers 206 to a Range request",
@@ -310,8 +311,14 @@ function rangeOf(response: Response, name: string, begin: number): { size: numbe
 }
 
 function badStatus(response: Response, name: string): WeightError {
+  if (response.ok) return new WeightError("NOT_FOUND", `${name}: the server answers with a web page instead`);
   const missing = response.status === 404 || response.status === 410;
   return new WeightError(missing ? "NOT_FOUND" : "HTTP_STATUS", `${name}: the server answers ${response.status}`);
+}
+
+/** Servers of single-page applications (Vite's is one) answer 200 and the application where there is no such file. */
+function isWebPage(response: Response): boolean {
+  return response.ok && /^text\/html\b/i.test(response.headers.get("content-type") ?? "");
 }
 
 function broken(name: string, cause: unknown): WeightError {
@@ -349,7 +356,7 @@ export class HttpFolder implements Folder {
   async has(file: string): Promise<boolean> {
     const { response, end } = await ask(this.#urlOf(file), {}, this.#options, "HEAD");
     await end();
-    if (response.ok) return true;
+    if (response.ok && !isWebPage(response)) return true;
     const error = badStatus(response, file);
     if (error.code === "NOT_FOUND") return false;
     throw error;
@@ -358,7 +365,7 @@ export class HttpFolder implements Folder {
   async text(file: string, maxBytes = MAX_TEXT_BYTES): Promise<string> {
     const request = await ask(this.#urlOf(file), {}, this.#options);
     try {
-      if (!request.response.ok) throw badStatus(request.response, file);
+      if (!request.response.ok || isWebPage(request.response)) throw badStatus(request.response, file);
       const body = new MemorySink();
       let size = 0;
       for await (const chunk of request.chunks()) {

@@ -411,6 +411,21 @@ describe("folders", () => {
     await expect(new HttpFolder(url("/m"), { signal: controller.signal }).text("a")).rejects.toBe("stop");
   });
 
+  it("HttpFolder takes the page that a web application answers everything else with for no file", async () => {
+    const html = { "content-type": "text/html; charset=utf-8" };
+    handler = (request, response) => {
+      const there = request.url === "/m/config.json";
+      response
+        .writeHead(200, there ? { "content-type": "application/json" } : html)
+        .end(there ? "{}" : "<!doctype html>");
+    };
+    const folder = new HttpFolder(url("/m"));
+    expect([await folder.has("config.json"), await folder.has("special_tokens_map.json")]).toEqual([true, false]);
+    await expect(folder.text("none.json")).rejects.toMatchObject({ code: "NOT_FOUND" });
+    await expect(folder.open("none.safetensors")).rejects.toMatchObject({ code: "NOT_FOUND" });
+    await expect(folder.open("config.json")).rejects.toMatchObject({ code: "HTTP_NO_RANGE" });
+  });
+
   it("a checkpoint opens from each of them", async () => {
     const file = await serializeSafetensors(TENSORS);
     const path = join(folder, "checkpoint");
