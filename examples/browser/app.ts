@@ -31,13 +31,14 @@ interface Timing {
 async function load(
   url: string,
   device: Device,
-  dtype: string,
+  asked: URLSearchParams,
   onProgress: (share: number | undefined, text: string) => void,
 ): Promise<Loaded> {
   const processor = await AutoProcessor.from_pretrained(url);
   const model = await AutoModelForImageTextToText.from_pretrained(url, {
     device,
-    dtype: dtype as "auto", // a wrong one is refused by name
+    dtype: (asked.get("dtype") ?? "auto") as "auto", // a wrong one is refused by name
+    fix_vicuna_token_ids: asked.has("fix_vicuna_token_ids"),
     on_progress: ({ loadedBytes, totalBytes }) => {
       const MB = (bytes: number) => (bytes / 1e6).toFixed(1);
       if (loadedBytes === totalBytes) onProgress(undefined, "Compiling the kernels");
@@ -269,9 +270,8 @@ async function start(): Promise<void> {
   await showPictures(facts);
   const started = performance.now();
   show("Loading the processor");
-  // ?dtype=int4 makes room for a large checkpoint.
-  const dtype = new URLSearchParams(location.search).get("dtype") ?? "auto";
-  loaded = await load("checkpoint", device, dtype, (share, text) => show(text, share));
+  const asked = new URLSearchParams(location.search);
+  loaded = await load("checkpoint", device, asked, (share, text) => show(text, share));
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
   page.about.textContent = [...names, `loaded in ${seconds} s`].join(" · ");
   page.about.append(document.createElement("br"), `Nothing leaves this machine. ${facts.note}`);

@@ -3,8 +3,10 @@
  * machine alone. Reload the page to see a change in app.ts or src/.
  *
  *   npm run browser                           the embedded checkpoint
- *   npm run browser -- --model FOLDER         another checkpoint folder; open the page with ?dtype=int4 to fit a large one
+ *   npm run browser -- --model FOLDER         another checkpoint folder
  *   npm run browser -- --port 9000            another port than 8080
+ *
+ * The page takes ?dtype=int4, to fit a large checkpoint, and ?fix_vicuna_token_ids, for Vicuna's answers to end.
  *
  * To put a page of your own on the web, any static server will do that answers Range requests, over https.
  */
