@@ -9,6 +9,8 @@ export const ENV = {
     "1 asks for WebGPU's default limits instead of the adapter's, as a small browser device would have",
   INSTRUCTBLIP_PLAN:
     "kernel variants: `tuned` or @FILE as `npm run bench -- --tune` measured them, or linear=tile,attention=composed",
+  INSTRUCTBLIP_DAWN_TOGGLES:
+    "Dawn's toggles to switch on in Node, such as allow_unsafe_apis, behind which it keeps Apple's matrix instructions",
 } as const;
 
 /** The value of a variable, or undefined where there is no environment (a browser) or it is empty. */

@@ -9,6 +9,7 @@ import { homedir, constants as osConstants } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { isatty } from "node:tty";
 import { create, globals } from "webgpu";
+import { env } from "./env.ts";
 import { DeviceError } from "./errors.ts";
 
 export interface GPUOptions {
@@ -16,7 +17,7 @@ export interface GPUOptions {
   backend?: "vulkan" | "metal" | "d3d12" | "null";
   /** Part of an adapter's name, as Dawn spells it (`llvmpipe`, `NVIDIA`); others are not considered. */
   adapter?: string;
-  /** Dawn's toggles to switch on, such as `allow_unsafe_apis`. */
+  /** Dawn's toggles to switch on, such as `allow_unsafe_apis`. Default: INSTRUCTBLIP_DAWN_TOGGLES. */
   toggles?: string[];
 }
 
@@ -31,7 +32,8 @@ export function createGPU(options: GPUOptions = {}): GPU {
   const flags: string[] = [];
   if (options.backend) flags.push(`backend=${options.backend}`);
   if (options.adapter) flags.push(`adapter=${options.adapter}`);
-  if (options.toggles?.length) flags.push(`enable-dawn-features=${options.toggles.join(",")}`);
+  const toggles = options.toggles?.join(",") ?? env("INSTRUCTBLIP_DAWN_TOGGLES");
+  if (toggles) flags.push(`enable-dawn-features=${toggles}`);
   const gpu = create(flags);
   held.set(gpu, options);
   return gpu;

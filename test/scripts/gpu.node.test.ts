@@ -4,10 +4,11 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 // @ts-expect-error: plain JavaScript.
 import { unpackSwiftShader } from "../../scripts/setup.mjs";
 import { createGPU, requestBestAdapter, swiftShaderFolder } from "../../src/tensor/gpu.node.ts";
+import { SUBGROUP_MATRIX } from "../../src/tensor/gpu.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 
@@ -99,6 +100,15 @@ describe("requestBestAdapter", () => {
     expect(await device.popErrorScope()).not.toBeNull();
     device.destroy();
   });
+});
+
+test("INSTRUCTBLIP_DAWN_TOGGLES switches on what Dawn keeps behind toggles", async () => {
+  const matrices = async () =>
+    (await requestBestAdapter(createGPU({ backend: "null" })))!.features.has(SUBGROUP_MATRIX);
+  expect(await matrices()).toBe(false);
+  vi.stubEnv("INSTRUCTBLIP_DAWN_TOGGLES", "allow_unsafe_apis");
+  expect(await matrices()).toBe(true);
+  vi.unstubAllEnvs();
 });
 
 test("createGPU makes the WebGPU globals", () => {

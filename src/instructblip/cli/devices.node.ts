@@ -1,7 +1,7 @@
 /** `devices`: the WebGPU adapters of this machine, what they can do, and which one a model would run on. */
 import { EngineError } from "../../tensor/errors.ts";
 import { createGPU, requestBestAdapter } from "../../tensor/gpu.node.ts";
-import { isSoftwareAdapter } from "../../tensor/gpu.ts";
+import { isSoftwareAdapter, SUBGROUP_MATRIX } from "../../tensor/gpu.ts";
 import { formatBytes } from "../../tensor/memory.ts";
 import { formatTable } from "./format.ts";
 import type { Terminal } from "./terminal.node.ts";
@@ -34,7 +34,7 @@ const LIMITS = [
   "maxStorageBuffersPerShaderStage",
 ] as const;
 /** Features this program makes use of where they are. */
-const FEATURES = ["shader-f16", "subgroups", "timestamp-query"] as const;
+const FEATURES = ["shader-f16", "subgroups", SUBGROUP_MATRIX, "timestamp-query"] as const;
 
 export async function runDevices({ json }: { json?: boolean }, terminal: Terminal): Promise<void> {
   const devices = await listDevices();
