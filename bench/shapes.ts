@@ -57,6 +57,14 @@ export interface TableShape {
   readonly dtype: WeightDType;
 }
 
+/** A square image cut into square patches, each of which becomes D numbers; sides in pixels. */
+export interface ImageShape {
+  readonly name: string;
+  readonly image: number;
+  readonly patch: number;
+  readonly D: number;
+}
+
 /** One layer of each transformer: tokens, widths, heads. */
 export interface LayerShapes {
   readonly vit: { readonly N: number; readonly D: number; readonly F: number; readonly H: number };
@@ -88,7 +96,7 @@ export interface Shapes {
   readonly tables: readonly TableShape[];
   /** Tokens to join with, or to pick from, others. */
   readonly tokens: readonly RowsShape[];
-  readonly images: readonly { readonly name: string; readonly image: number; readonly patch: number }[];
+  readonly images: readonly ImageShape[];
   readonly layers: LayerShapes;
   /** Bytes of a buffer that caches hold, and of one that they do not. */
   readonly memory: { readonly cached: number; readonly main: number };
@@ -173,7 +181,7 @@ export const MODEL_SHAPES: Shapes = {
     { name: "q-former", T: QFORMER.T, V: QFORMER.V, D: QFORMER.D, dtype: "f32" },
   ],
   tokens: [{ name: "vicuna prompt", R: VICUNA.T, D: VICUNA.D }],
-  images: [{ name: "vit", image: VIT.image, patch: VIT.patch }],
+  images: [{ name: "vit", image: VIT.image, patch: VIT.patch, D: VIT.D }],
   layers: {
     vit: VIT,
     qformer: QFORMER,
@@ -211,7 +219,7 @@ export const QUICK_SHAPES: Shapes = {
   heads: [{ name: "small", T: 33, H: 4, d: 32, C: 64 }],
   tables: [{ name: "small", T: 33, V: 1001, D: 352, dtype: "f16" }],
   tokens: [{ name: "small", R: 33, D: 352 }],
-  images: [{ name: "small", image: 42, patch: 14 }],
+  images: [{ name: "small", image: 42, patch: 14, D: 352 }],
   layers: {
     vit: { N: 17, D: 176, F: 352, H: 2 },
     qformer: { Q: 4, T: 5, D: 64, F: 128, H: 4 },

@@ -20,11 +20,12 @@ fn main(
     return;
   }
   let K4 = groups_of_four();
+  let input = input_of(row);
   var sums: array<f32, 2>;
   for (var factor = 0u; factor < FACTORS; factor++) {
     sums[factor] = bias_of(column, factor);
     for (var k = 0u; k < K4; k++) {
-      sums[factor] += dot(load_input(row, k), load_weight(row_of(column, factor), k, K4));
+      sums[factor] += dot(load_input(input, k), load_weight(row_of(column, factor), k, K4));
     }
   }
   store(row, column, sums[0], sums[FACTORS - 1u]);

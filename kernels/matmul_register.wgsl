@@ -29,13 +29,17 @@ fn main(
       sums[m][n] = b;
     }
   }
+  var rows: array<u32, 8>;
+  for (var m = 0u; m < TM; m++) {
+    rows[m] = input_of(row0 + m);
+  }
   for (var k = 0u; k < K4; k++) {
     var w: array<vec4<f32>, TN>;
     for (var n = 0u; n < TN; n++) {
       w[n] = load_weight(row_of(column0 + n / FACTORS * WG, n % FACTORS), k, K4);
     }
     for (var m = 0u; m < TM; m++) {
-      let a = load_input(min(row0 + m, params.M - 1u), k);
+      let a = load_input(rows[m], k);
       for (var n = 0u; n < TN; n++) {
         sums[m][n] += dot(a, w[n]);
       }

@@ -36,7 +36,7 @@ fn main(
   // One load brings the same group of SG rows of x, a lane each.
   var rows: array<u32, 16>;
   for (var r = 0u; r < LOADS; r++) {
-    rows[r] = min(row0 + r * SG + lane, params.M - 1u);
+    rows[r] = input_of(row0 + r * SG + lane);
   }
   var columns: array<u32, 4>;
   for (var n = 0u; n < TN; n++) {

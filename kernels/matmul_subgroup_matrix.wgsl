@@ -58,7 +58,7 @@ fn main(
     for (var k0 = 0u; k0 < K4; k0 += BK / 4u) {
       for (var i = lane; i < BM * BK / 4u; i += WG) {
         let k = i % (BK / 4u);
-        let numbers = load_input(min(row0 + i / (BK / 4u), params.M - 1u), k0 + k);
+        let numbers = load_input(input_of(row0 + i / (BK / 4u)), k0 + k);
         for (var c = 0u; c < 4u; c++) {
           x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
         }

@@ -43,9 +43,8 @@ fn main(
   }
   for (var k0 = 0u; k0 < K4; k0 += BK4) {
     for (var i = lane; i < BM * BK4; i += WX * WY) {
-      let row = min(row0 + i / BK4, params.M - 1u);
       let k = k0 + i % BK4;
-      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(row, k);
+      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(input_of(row0 + i / BK4), k);
     }
     for (var i = lane; i < BN * BK4; i += WX * WY) {
       let n = i / BK4 / WX;

@@ -1,6 +1,11 @@
 // Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 
+// What load_input takes for a row of y: the row of x; behind the last row it is the last's.
+fn input_of(row: u32) -> u32 {
+  return min(row, params.M - 1u);
+}
+
 // Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end.
 fn load_input(row: u32, group: u32) -> vec4<f32> {
   let K4 = params.K / 4u;

@@ -1,9 +1,11 @@
-// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y.
+// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y. The last
+// step is a slot, which end_tokens fills otherwise.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
 // launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
 // @use input = input_vec4
 // @use weight = weight_f32
+// @use end = end_residual
 // @use activation
 
 override FACTORS: u32 = 1; // of a column of y
@@ -17,10 +19,12 @@ struct Params {
   y_stride: u32, // columns of y
   has_bias: u32, // else bias is a tensor of one element
   has_residual: u32, // else residual is one too
+  tokens: u32, // of an image, where rows are such; they, height and width else are 0
+  height: u32, // of an image, in pixels
+  width: u32,
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
@@ -49,14 +53,11 @@ fn bias_of(column: u32, factor: u32) -> f32 {
 // Takes the sums of a column's first factor and of its last, which is the same if there is but one.
 fn store(row: u32, column: u32, first: f32, last: f32) {
   if (row < params.M && column < params.N) {
-    let at = row * params.y_stride + params.column0 + column;
+    let whole_column = params.column0 + column;
     var value = activate(first);
     if (FACTORS > 1u) {
       value *= last;
     }
-    if (params.has_residual != 0u) {
-      value += residual[at];
-    }
-    y[at] = value;
+    y[row * params.y_stride + whole_column] = finish(value, row, whole_column);
   }
 }

@@ -16,6 +16,7 @@ import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { bicubic } from "../tensor/ops/bicubic.ts";
 import { cat, contiguous } from "../tensor/ops/copy.ts";
 import { linear } from "../tensor/ops/linear.ts";
+import { patchEmbedding } from "../tensor/ops/patch_embedding.ts";
 import { unfold } from "../tensor/ops/unfold.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Weight } from "../tensor/weight.ts";
@@ -34,13 +35,11 @@ class PatchEmbedding extends Module {
     this.patch_size = P;
   }
 
-  /** f32[B, 3, h, w] -> f32[B, N, D], patches row by row */
+  /** f32[B, 3, h, w] -> f32[B, N, D], patches row by row; noted as PyTorch's convolution gives it, [B, D, rows, columns] */
   forward(pixels: Tensor): Tensor {
     const [B, , h, w] = pixels.shape;
     const patches = unfold(pixels, this.patch_size); // [B, N, 3·P·P]
     const x = linear(patches, this.weight, this.bias); // [B, N, D]
-    if (x.device.tracer === undefined) return x;
-    // PyTorch's convolution gives [B, D, rows, columns]; the trace shows it so.
     const grid = [Math.floor(h / this.patch_size), Math.floor(w / this.patch_size)];
     const noted = this.note(contiguous(x.permute([0, 2, 1])).reshape([B, x.shape[2], ...grid]));
     return contiguous(noted.reshape([B, x.shape[2], x.shape[1]]).permute([0, 2, 1]));
@@ -82,9 +81,14 @@ export class InstructBlipVisionEmbeddings extends Module {
     if (height < least || width < least) {
       throw new InputError("IMAGE_SIZE", `pixel_values: a patch has ${least} x ${least}, got ${height} x ${width}`);
     }
+    const positions = this.#positions(height, width); // [1, N + 1, D]
+    const { weight, bias } = this.patch_embedding;
+    const class_token = this.class_embedding; // [1, 1, D]
+    if (!pixels.device.tracer) return patchEmbedding(pixels, least, { weight, bias, class_token, positions });
+    // A tracer wants the patches by themselves.
     const patches = this.patch_embedding.forward(pixels); // [B, N, D]
-    const class_token = this.class_embedding.expand([B, 1, patches.shape[2]]);
-    return this.note(add(cat([class_token, patches], 1), this.#positions(height, width))); // [B, N + 1, D]
+    const tokens = cat([class_token.expand([B, 1, bias.size]), patches], 1);
+    return this.note(add(tokens, positions)); // [B, N + 1, D]
   }
 
   /** The learned positions, their grid resized to the patches of an image unless it has that many. f32[1, N + 1, D] */

@@ -1592,6 +1592,26 @@ alias Element = u32;
   "lib/element_vec4": `// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
 alias Element = vec4<u32>;
 `,
+  "lib/end_residual": `// The end of a product: what is added to it, if anything.
+@group(0) @binding(3) var<storage, read> residual: array<f32>;
+
+fn finish(value: f32, row: u32, column: u32) -> f32 {
+  if (params.has_residual == 0u) {
+    return value;
+  }
+  return value + residual[row * params.y_stride + column];
+}
+`,
+  "lib/end_tokens": `// The end of a product whose rows are the tokens of images, params.tokens each: the first of them is the class token instead,
+// and to all their positions are added, which images share.
+@group(0) @binding(3) var<storage, read> positions: array<f32>;
+@group(0) @binding(5) var<storage, read> class_token: array<f32>;
+
+fn finish(value: f32, row: u32, column: u32) -> f32 {
+  let token = row % params.tokens;
+  return select(value, class_token[column], token == 0u) + positions[token * params.y_stride + column];
+}
+`,
   "lib/half": `// Two f16 in a u32, by builtins that need no GPU feature. What lies beyond f16's range becomes its largest number, so that no
 // infinity enters a sum; a NaN stays one. Which of its two neighbours a number becomes, WGSL leaves to the driver.
 const LARGEST_HALF = vec2<f32>(65504.0);
@@ -1690,8 +1710,37 @@ fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
   y[start / 4u + group] = numbers;
 }
 `,
+  "lib/input_patches": `// Input loader for patches where they lie in images: row r of x is token r % params.tokens of an image, of which the first
+// has no patch, and the others one each, row after row. A patch is ordered (channel, y, x), as a convolution's weight is.
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+override PATCH: u32 = 14; // side, in pixels; by a constant, division is cheap
+
+// Where in x: f32[images, channels, height, width] the patch of a row begins; behind the last row it is the last's.
+fn input_of(row: u32) -> u32 {
+  let inside = min(row, params.M - 1u);
+  let image = inside / params.tokens;
+  let place = max(inside % params.tokens, 1u) - 1u; // the class token's sums are thrown away
+  let columns = params.width / PATCH;
+  let channels = params.K / (PATCH * PATCH);
+  return (image * channels * params.height + place / columns * PATCH) * params.width + place % columns * PATCH;
+}
+
+// Numbers 4·group … 4·group + 3 of a patch; zeros behind its end.
+fn load_input(start: u32, group: u32) -> vec4<f32> {
+  let k = vec4<u32>(0u, 1u, 2u, 3u) + 4u * group;
+  let inside = min(k, vec4<u32>(params.K - 1u));
+  let line = inside / PATCH;
+  let at = start + (line / PATCH * params.height + line % PATCH) * params.width + inside % PATCH;
+  return select(vec4<f32>(), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), k < vec4<u32>(params.K));
+}
+`,
   "lib/input_scalar": `// Input loader for rows of any length.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
+
+// What load_input takes for a row of y: the row of x; behind the last row it is the last's.
+fn input_of(row: u32) -> u32 {
+  return min(row, params.M - 1u);
+}
 
 // Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end, where memory holds the next row, and what a
 // quantized weight is padded with is not always 0.
@@ -1703,6 +1752,11 @@ fn load_input(row: u32, group: u32) -> vec4<f32> {
 `,
   "lib/input_vec4": `// Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+
+// What load_input takes for a row of y: the row of x; behind the last row it is the last's.
+fn input_of(row: u32) -> u32 {
+  return min(row, params.M - 1u);
+}
 
 // Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end.
 fn load_input(row: u32, group: u32) -> vec4<f32> {
@@ -1897,12 +1951,14 @@ fn silu(x: f32) -> f32 {
   return x * sigmoid(x);
 }
 `,
-  "lib/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y.
+  "lib/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y. The last
+// step is a slot, which end_tokens fills otherwise.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
 // launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
 // @use input = input_vec4
 // @use weight = weight_f32
+// @use end = end_residual
 // @use activation
 
 override FACTORS: u32 = 1; // of a column of y
@@ -1916,10 +1972,12 @@ struct Params {
   y_stride: u32, // columns of y
   has_bias: u32, // else bias is a tensor of one element
   has_residual: u32, // else residual is one too
+  tokens: u32, // of an image, where rows are such; they, height and width else are 0
+  height: u32, // of an image, in pixels
+  width: u32,
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
@@ -1948,15 +2006,12 @@ fn bias_of(column: u32, factor: u32) -> f32 {
 // Takes the sums of a column's first factor and of its last, which is the same if there is but one.
 fn store(row: u32, column: u32, first: f32, last: f32) {
   if (row < params.M && column < params.N) {
-    let at = row * params.y_stride + params.column0 + column;
+    let whole_column = params.column0 + column;
     var value = activate(first);
     if (FACTORS > 1u) {
       value *= last;
     }
-    if (params.has_residual != 0u) {
-      value += residual[at];
-    }
-    y[at] = value;
+    y[row * params.y_stride + whole_column] = finish(value, row, whole_column);
   }
 }
 `,
@@ -2387,11 +2442,12 @@ fn main(
     return;
   }
   let K4 = groups_of_four();
+  let input = input_of(row);
   var sums: array<f32, 2>;
   for (var factor = 0u; factor < FACTORS; factor++) {
     sums[factor] = bias_of(column, factor);
     for (var k = 0u; k < K4; k++) {
-      sums[factor] += dot(load_input(row, k), load_weight(row_of(column, factor), k, K4));
+      sums[factor] += dot(load_input(input, k), load_weight(row_of(column, factor), k, K4));
     }
   }
   store(row, column, sums[0], sums[FACTORS - 1u]);
@@ -2428,13 +2484,17 @@ fn main(
       sums[m][n] = b;
     }
   }
+  var rows: array<u32, 8>;
+  for (var m = 0u; m < TM; m++) {
+    rows[m] = input_of(row0 + m);
+  }
   for (var k = 0u; k < K4; k++) {
     var w: array<vec4<f32>, TN>;
     for (var n = 0u; n < TN; n++) {
       w[n] = load_weight(row_of(column0 + n / FACTORS * WG, n % FACTORS), k, K4);
     }
     for (var m = 0u; m < TM; m++) {
-      let a = load_input(min(row0 + m, params.M - 1u), k);
+      let a = load_input(rows[m], k);
       for (var n = 0u; n < TN; n++) {
         sums[m][n] += dot(a, w[n]);
       }
@@ -2486,7 +2546,7 @@ fn main(
   // One load brings the same group of SG rows of x, a lane each.
   var rows: array<u32, 16>;
   for (var r = 0u; r < LOADS; r++) {
-    rows[r] = min(row0 + r * SG + lane, params.M - 1u);
+    rows[r] = input_of(row0 + r * SG + lane);
   }
   var columns: array<u32, 4>;
   for (var n = 0u; n < TN; n++) {
@@ -2582,7 +2642,7 @@ fn main(
     for (var k0 = 0u; k0 < K4; k0 += BK / 4u) {
       for (var i = lane; i < BM * BK / 4u; i += WG) {
         let k = i % (BK / 4u);
-        let numbers = load_input(min(row0 + i / (BK / 4u), params.M - 1u), k0 + k);
+        let numbers = load_input(input_of(row0 + i / (BK / 4u)), k0 + k);
         for (var c = 0u; c < 4u; c++) {
           x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
         }
@@ -2678,9 +2738,8 @@ fn main(
   }
   for (var k0 = 0u; k0 < K4; k0 += BK4) {
     for (var i = lane; i < BM * BK4; i += WX * WY) {
-      let row = min(row0 + i / BK4, params.M - 1u);
       let k = k0 + i % BK4;
-      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(row, k);
+      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(input_of(row0 + i / BK4), k);
     }
     for (var i = lane; i < BN * BK4; i += WX * WY) {
       let n = i / BK4 / WX;

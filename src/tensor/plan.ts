@@ -18,6 +18,8 @@ export const VARIANTS = {
   /** The same for few rows, as in decoding. */
   matvec: ["workgroup", "workgroup_subgroups", "register", "subgroup"],
   attention: ["composed", "fused", "split", "split_subgroups", "subgroup"],
+  /** Images to tokens in one launch, or step by step. */
+  patch_embedding: ["fused", "composed"],
   /** layer_norm, rms_norm and softmax: what works on a row. */
   row: ["workgroup", "workgroup_subgroups", "invocation", "subgroup"],
   /** argmax, log_softmax, top_k and cross_entropy: what works on a row of logits. */
@@ -61,6 +63,7 @@ export type TunedPlan = { readonly [O in Op]?: Readonly<Record<string, Variant<O
 const CLASSES = {
   linear: [32, 128, Number.POSITIVE_INFINITY],
   matvec: [1, Number.POSITIVE_INFINITY],
+  patch_embedding: [512, Number.POSITIVE_INFINITY],
   row: [1, 64, Number.POSITIVE_INFINITY],
   attention: [128, 512, Number.POSITIVE_INFINITY],
   logits: [1, Number.POSITIVE_INFINITY],
@@ -100,6 +103,8 @@ const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
     if (T > 1 || S <= 128) return "fused";
     return caps.subgroups ? "split_subgroups" : "split";
   },
+  // Finding a patch's pixels takes divisions and loads one by one, which cost software more than four launches do.
+  patch_embedding: (caps) => (caps.isSoftware ? "composed" : "fused"),
   row: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "invocation") : workgroupOf(caps)),
   logits: (caps) => (caps.isSoftware ? "workgroup" : workgroupOf(caps)),
 };

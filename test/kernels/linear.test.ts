@@ -37,6 +37,9 @@ const MANY = [...FOR_MANY].map((variant): [string, PlanOverride, number[]] => [
   [9, 17, 33, 65],
 ]);
 
+/** What a launch says where rows are not tokens of images. */
+const NO_TOKENS = { tokens: 0, height: 0, width: 0 };
+
 /** Shorter than one load, around a tile, the model's own; then those whose rows are not whole groups of four. */
 const VEC4 = [[1, 4], [5, 8], [67, 60], [70, 64], [33, 588], [4, 1408]] as const; // biome-ignore format: a table
 const SCALAR = [[1, 1], [3, 2], [7, 3], [66, 5], [35, 63], [2, 65], [37, 131]] as const; // biome-ignore format: a table
@@ -192,7 +195,7 @@ test.runIf(device.caps.subgroups).each([4, 12, 3, 72])("subgroups in a workgroup
       residual: device.tensor(b, [N]),
       y,
     },
-    params: { M, N, K, column0: 0, row0: 0, y_stride: N, has_bias: 1, has_residual: 0 },
+    params: { ...{ M, N, K, column0: 0, row0: 0, y_stride: N }, ...{ has_bias: 1, has_residual: 0, ...NO_TOKENS } },
     workgroups: Math.ceil(N / 4),
   });
   expectClose(await y.read(), reference(x, w, b, [M, N, K]), TOLERANCES.linear, `product of ${WG} threads`);
@@ -220,7 +223,7 @@ test.runIf(device.caps.subgroups).each([8, 16, 24, 32, 72])("parts of y among su
         residual: device.tensor(r, [M, N]),
         y,
       },
-      params: { M, N, K, column0: 0, row0: 0, y_stride: N, has_bias: 1, has_residual: 1 },
+      params: { ...{ M, N, K, column0: 0, row0: 0, y_stride: N }, ...{ has_bias: 1, has_residual: 1, ...NO_TOKENS } },
       workgroups: Math.ceil(M / 64) * Math.ceil(N / 64),
     });
     const expected = reference(x, w, b, [M, N, K]).map((sum, i) => sum + r[i]);

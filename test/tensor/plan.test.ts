@@ -71,6 +71,12 @@ test("products and attention take subgroups on software that has them fixed, sha
   expect(choices({ ...SOFTWARE, subgroups: false })).toEqual(["register", "register", "composed"]);
 });
 
+test("images become tokens in one launch on a GPU, and step by step on software", () => {
+  expect(plan("patch_embedding", GPU, {})).toBe("fused");
+  expect(plan("patch_embedding", { ...GPU, subgroups: false }, {})).toBe("fused");
+  expect(plan("patch_embedding", SOFTWARE, {})).toBe("composed");
+});
+
 test("products take f32 matrices of subgroups where a GPU lists them, and no others", () => {
   const f32 = { componentType: "f32", resultComponentType: "f32", M: 8, N: 8, K: 8 };
   const f16 = { ...f32, componentType: "f16" };

@@ -56,36 +56,49 @@ export function linear(
   if (bias) expectShape("linear", "bias", bias.shape, [N]);
   const { device } = x;
   const M = x.size / K;
-  const [FACTORS, pieces] = gated ? [2, weight.shards] : [1, weight.runs];
+  const FACTORS = gated ? 2 : 1;
   const y = device.empty(x.shape.with(-1, N / FACTORS));
   if (residual) expectShape("linear", "residual", residual.shape, y.shape);
   if (M === 0) return y;
-  const bound = {
-    x: contiguous(x),
-    bias: bias ? contiguous(bias) : absent(device),
-    residual: residual ? contiguous(residual) : absent(device),
-    y,
-  };
-  for (const { firstRow, rows, bits, row0 } of pieces) {
-    const { kernel, uses, overrides, workgroups } = choose(
-      device.caps,
-      [M, FACTORS * rows, FACTORS],
-      weight.dtype,
-      override,
-    );
+  multiply(weight, [M, M], FACTORS, override, {
+    uses: { input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
+    overrides: { ACTIVATION: activationCode(activation) },
+    bindings: {
+      x: contiguous(x),
+      bias: bias ? contiguous(bias) : absent(device),
+      residual: residual ? contiguous(residual) : absent(device),
+      y,
+    },
+    params: { has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, tokens: 0, height: 0, width: 0 },
+  });
+  return y;
+}
+
+/**
+ * Launches a product, shard by shard, with what fills the slots of kernels/lib/matmul.wgsl.
+ *
+ * @param rows M, and as how many the kernel is chosen for
+ * @param FACTORS 2 of a gated product
+ */
+export function multiply(
+  weight: Weight,
+  [M, planned]: readonly [number, number],
+  FACTORS: 1 | 2,
+  override: PlanOverride | undefined,
+  { uses, overrides, bindings, params }: Required<Pick<Launch, "uses" | "overrides" | "bindings" | "params">>,
+): void {
+  const { device, dtype } = weight;
+  const [N, K] = weight.shape;
+  for (const { firstRow, rows, bits, row0 } of FACTORS === 2 ? weight.shards : weight.runs) {
+    const choice = choose(device.caps, [planned, FACTORS * rows, FACTORS], dtype, override);
     device.launch({
-      kernel,
-      uses: { ...weight.uses, ...uses, input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
-      overrides: { ...overrides, ACTIVATION: activationCode(activation), FACTORS },
-      bindings: { ...bound, weight: bits },
-      params: {
-        ...{ M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
-        ...{ has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0 },
-      },
-      workgroups,
+      ...choice,
+      uses: { ...weight.uses, ...choice.uses, ...uses },
+      overrides: { ...choice.overrides, ...overrides, FACTORS },
+      bindings: { ...bindings, weight: bits },
+      params: { ...params, M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
     });
   }
-  return y;
 }
 
 type Choice = Pick<Launch, "kernel" | "uses" | "overrides" | "workgroups">;
