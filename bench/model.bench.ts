@@ -26,7 +26,9 @@ export type ModelStep = (typeof MODEL_STEPS)[number];
 
 const TEXT_TOKENS = 24;
 /** Tokens of a measured answer; of a model of billions of parameters on a CPU each takes seconds. */
-const newTokens = (parameters: number) => (parameters > 1e9 ? 4 : 33);
+const newTokens = (parameters: number) => (parameters > 1e9 ? 12 : 33);
+/** The first of them: they are launched and then recorded, the others replayed. */
+const SETTLING = 6;
 /** How far below the best logit a generated token may lie in the pass without a cache, of the logits' range. */
 const TIE = 1e-4;
 
@@ -169,7 +171,7 @@ function mean(times: readonly Times[]): Times {
   return { wall: sum((time) => time.wall), cpu: sum((time) => time.cpu) };
 }
 
-/** One token's time and costs, between the first and the last of a generation. */
+/** One token's time and costs, once a generation has settled. */
 async function decode(
   device: Device,
   generate: (on_token: (step: number) => void) => Promise<unknown>,
@@ -188,8 +190,8 @@ async function decode(
   };
   const marks: ReturnType<typeof now>[] = [];
   await generate(() => marks.push(now()));
-  const [first, last] = [marks[0], marks[marks.length - 1]];
-  const each = (of: (mark: typeof first) => number) => (of(last) - of(first)) / (marks.length - 1);
+  const [first, last] = [marks[SETTLING], marks[marks.length - 1]];
+  const each = (of: (mark: typeof first) => number) => (of(last) - of(first)) / (marks.length - 1 - SETTLING);
   return {
     times: { wall: each((mark) => mark.wall), cpu: each((mark) => mark.cpu) },
     per_token: {
