@@ -94,7 +94,7 @@ test("--tune --quick: the variants of one op are compared, and what is chosen is
 test.each([
   [["--out", "x"], "--out goes with --tune", 2],
   [["--tune", "--json", "x"], "--json does not go with --tune", 2],
-  [["--tune", "--filter", "embedding"], "--filter: no op with several variants matches /embedding/", 2],
+  [["--tune", "--filter", "rope_append"], "--filter: no op with several variants matches /rope_append/", 2],
   [["--rounds", "0"], '--rounds must be a whole number from 1 to 9999, got "0"', 2],
   [["--filter", "("], "--filter: Invalid regular expression", 2],
   [["--filter", "layernorm"], "--filter: no case matches /layernorm/", 2],
