@@ -182,9 +182,11 @@ export function shareRows(rows: number, n: number, { isSoftware }: Pick<Caps, "i
   return { lanes, piece, pieces, units, turns, workgroups: Math.ceil(units / turns / teams) };
 }
 
-/** Elements that each thread of an element-wise kernel takes, for the same reasons. */
+/** Elements that each thread of an element-wise kernel takes, for the same reasons: of few, work for 8 workgroups first. */
 export function turnsOf(elements: number, { isSoftware }: Pick<Caps, "isSoftware">): number {
-  return isSoftware ? Math.max(1, Math.min(32, Math.ceil(elements / (8 * ELEMENTWISE_WG)))) : 1;
+  if (!isSoftware) return 1;
+  const [few, many] = [Math.ceil(elements / (8 * ELEMENTWISE_WG)), Math.floor(elements / (32 * ELEMENTWISE_WG))];
+  return Math.max(1, Math.min(32, few), Math.min(128, many));
 }
 
 /** Reads INSTRUCTBLIP_PLAN. Throws ENV for an op or variant that does not exist. */
