@@ -3,20 +3,24 @@ export const KERNELS: Readonly<Record<string, string>> = {
   "activation": `// y = activate(x), element by element.
 //
 // x: f32[n]  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
-// buffer has up to 16 bytes.
+// An invocation takes params.turns groups of four elements, WG groups apart, by twos; the last may reach into the padding
+// every buffer has up to 16 bytes.
 // Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
 // @use activation
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
-  turns: u32,
+  turns: u32, // even
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
 @group(0) @binding(8) var<uniform> params: Params;
+
+fn activate_four(v: vec4<f32>) -> vec4<f32> {
+  return vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -26,9 +30,12 @@ fn main(
 ) {
   let workgroup = group.x + group.y * groups.x;
   let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
-    let v = x[i];
-    y[i] = vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += 2u * WG) {
+    let j = min(i + WG, end - 1u); // at the end perhaps another thread's too, which stores the same
+    let v = activate_four(x[i]);
+    let w = activate_four(x[j]);
+    y[i] = v;
+    y[j] = w;
   }
 }
 `,
