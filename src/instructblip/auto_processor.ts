@@ -4,6 +4,7 @@
  * Source: transformers 5.18, models/auto/processing_auto.py.
  */
 import { ConfigError } from "../tensor/errors.ts";
+import { quote } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import { type Blip2BatchFeature, Blip2Processor } from "./blip_2_processor.ts";
 import {
@@ -49,7 +50,7 @@ export const AutoProcessor = {
     const folder = await folderOf(from, open);
     const { name, file } = await processorClass(folder);
     if (!Object.hasOwn(PROCESSORS, name)) {
-      throw new ConfigError("UNSUPPORTED_PROCESSOR", `${file}: no processor here is for ${JSON.stringify(name)}`, {
+      throw new ConfigError("UNSUPPORTED_PROCESSOR", `${file}: no processor here is for ${quote(name)}`, {
         hint: `there are ${Object.keys(PROCESSORS).join(", ")}`,
       });
     }

@@ -9,6 +9,7 @@
 
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError } from "../tensor/errors.ts";
+import { quote, shown } from "../tensor/shown.ts";
 import {
   configOf,
   count,
@@ -203,7 +204,7 @@ function textConfig(given: unknown): TextConfig {
   for (const known of Object.values(TEXT_CONFIGS)) if (given instanceof known) return given;
   const type = (given as { model_type?: unknown } | null | undefined)?.model_type ?? "opt"; // HF's default class
   if (typeof type !== "string" || !Object.hasOwn(TEXT_CONFIGS, type)) {
-    throw new ConfigError("UNSUPPORTED_BACKBONE", `text_config.model_type "${type}" is not supported`, {
+    throw new ConfigError("UNSUPPORTED_BACKBONE", `text_config.model_type ${shown(type)} is not supported`, {
       hint: `this version runs ${Object.keys(TEXT_CONFIGS).join(", ")}`,
     });
   }
@@ -308,13 +309,13 @@ export function readConfigJson(text: string, name: string, types: readonly strin
   try {
     given = JSON.parse(text);
   } catch (cause) {
-    throw new ConfigError("CONFIG_JSON", `${name} is not JSON: ${(cause as Error).message}`, { cause });
+    throw new ConfigError("CONFIG_JSON", `${name} is not JSON: ${quote((cause as Error).message)}`, { cause });
   }
   const type: unknown = given?.model_type;
   if (!given || !types.includes(type as string)) {
     const known = types.map((one) => `"${one}"`).join(", ");
     const not = types.length > 1 ? `none of ${known}` : `not ${known}`;
-    throw new ConfigError("UNSUPPORTED_MODEL", `${name}: model_type is ${JSON.stringify(type)}, ${not}`);
+    throw new ConfigError("UNSUPPORTED_MODEL", `${name}: model_type is ${shown(type)}, ${not}`);
   }
   return given;
 }

@@ -5,6 +5,7 @@
  */
 import type { Activation } from "../tensor/activation.ts";
 import { ConfigError } from "../tensor/errors.ts";
+import { shown } from "../tensor/shown.ts";
 
 /** Reads one field: the value given (undefined: use the default) -> the value to keep. */
 export type Field<T> = (value: unknown, where: string) => T;
@@ -23,7 +24,7 @@ export const HIDDEN_ACTS: Readonly<Record<string, Activation>> = {
 };
 
 export function refuse(where: string, must: string, value: unknown): never {
-  throw new ConfigError("CONFIG_RANGE", `${where} must be ${must}, got ${JSON.stringify(value) ?? String(value)}`);
+  throw new ConfigError("CONFIG_RANGE", `${where} must be ${must}, got ${shown(value)}`);
 }
 
 export const count =
@@ -62,7 +63,7 @@ export const hiddenAct =
   (fallback: string): Field<string> =>
   (value = fallback, where) => {
     if (typeof value === "string" && Object.hasOwn(HIDDEN_ACTS, value)) return value;
-    throw new ConfigError("UNSUPPORTED_ACT", `${where}: "${value}" is not an activation this project has`, {
+    throw new ConfigError("UNSUPPORTED_ACT", `${where}: ${shown(value)} is not an activation this project has`, {
       hint: `it has ${Object.keys(HIDDEN_ACTS).join(", ")}`,
     });
   };
@@ -97,7 +98,7 @@ export function configOf<F extends Fields>(name: string, fields: F): new (given?
 
     constructor(given: unknown = {}) {
       if (given === null || typeof given !== "object" || Array.isArray(given)) {
-        throw new ConfigError("CONFIG_TYPE", `${name} must be an object, got ${JSON.stringify(given)}`);
+        throw new ConfigError("CONFIG_TYPE", `${name} must be an object, got ${shown(given)}`);
       }
       const values = new Map<string, unknown>(Object.entries(given));
       for (const [key, read] of Object.entries(fields)) {

@@ -3,6 +3,7 @@
  * Pure: no file and no network is touched here; hub.node.ts does that.
  */
 import { InputError, WeightError } from "../tensor/errors.ts";
+import { shown } from "../tensor/shown.ts";
 
 /** A repository at a revision, given as `owner/name` or `owner/name@revision`. */
 export interface HubId {
@@ -58,7 +59,7 @@ export function hubSettings(env: Readonly<Record<string, string | undefined>>, d
   const isTrue = (...names: string[]) => /^(1|on|yes|true)$/i.test(first(...names) ?? "");
   const endpoint = (first("HF_ENDPOINT") ?? defaultEndpoint).replace(/\/+$/, "");
   if (!URL.canParse(endpoint) || !/^https?:/.test(endpoint)) {
-    throw new InputError("ENV", `HF_ENDPOINT: must be an http or https URL, got ${JSON.stringify(endpoint)}`);
+    throw new InputError("ENV", `HF_ENDPOINT: must be an http or https URL, got ${shown(endpoint)}`);
   }
   return {
     endpoint,

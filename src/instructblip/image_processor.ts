@@ -8,6 +8,7 @@
  */
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError, type EngineError, InputError, nearest } from "../tensor/errors.ts";
+import { quote, shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
 import { platform } from "./platform.ts";
@@ -104,7 +105,7 @@ export class BlipImageProcessor {
    */
   constructor(config: JsonRecord = {}, file = "preprocessor_config.json", backend: ImageBackend = "pil") {
     if (!["pil", "torchvision"].includes(backend)) {
-      throw new InputError("IMAGE_OPTION", `backend must be "pil" or "torchvision", got ${JSON.stringify(backend)}`);
+      throw new InputError("IMAGE_OPTION", `backend must be "pil" or "torchvision", got ${shown(backend)}`);
     }
     this.backend = backend;
     const given = Object.entries(config).filter(([key, value]) => Object.hasOwn(DEFAULTS, key) && value !== null);
@@ -156,7 +157,7 @@ export class BlipImageProcessor {
   preprocess(images: readonly (RgbImage | PixelTensor)[], options: ImageOptions = {}): PixelValues {
     const fail = (message: string, hint?: string) => new InputError("IMAGE_OPTION", message, { hint });
     for (const key of Object.keys(options)) {
-      if (!IMAGE_OPTIONS.includes(key)) throw fail(`unknown image option ${key}`, suggestion(key));
+      if (!IMAGE_OPTIONS.includes(key)) throw fail(`unknown image option ${quote(key)}`, suggestion(key));
     }
     const given = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
     const settings = settingsOf({ ...this.config, ...Object.fromEntries(given) }, this.backend, fail);
@@ -208,30 +209,30 @@ type Fail = (message: string, hint?: string) => EngineError;
 function settingsOf(config: Readonly<JsonRecord>, backend: ImageBackend, fail: Fail): Settings {
   const flag = (key: string): boolean => {
     const value = config[key];
-    if (typeof value !== "boolean") throw fail(`${key} must be true or false, got ${JSON.stringify(value)}`);
+    if (typeof value !== "boolean") throw fail(`${key} must be true or false, got ${shown(value)}`);
     return value;
   };
   const triple = (key: string): number[] => {
     const value = config[key];
     const list = typeof value === "number" ? [value, value, value] : value;
     if (!Array.isArray(list) || list.length !== 3 || !list.every((x) => Number.isFinite(x))) {
-      throw fail(`${key} must be a number or three, got ${JSON.stringify(value)}`);
+      throw fail(`${key} must be a number or three, got ${shown(value)}`);
     }
     return list;
   };
   const factor = config.rescale_factor;
   if (typeof factor !== "number" || !Number.isFinite(factor)) {
-    throw fail(`rescale_factor must be a number, got ${JSON.stringify(factor)}`);
+    throw fail(`rescale_factor must be a number, got ${shown(factor)}`);
   }
   const resample = config.resample;
   if (typeof resample !== "number" || !Number.isInteger(resample) || resample < 0 || resample > 5) {
-    throw fail(`resample must be one of Pillow's filters 0 … 5, got ${JSON.stringify(resample)}`);
+    throw fail(`resample must be one of Pillow's filters 0 … 5, got ${shown(resample)}`);
   }
   if (backend === "torchvision" && resample !== RESAMPLING.bilinear && resample !== RESAMPLING.bicubic) {
     throw fail(`resample ${resample} is not one that the torchvision backend has here, only 2 and 3`);
   }
   const std = triple("image_std");
-  if (std.some((x) => Math.fround(x) === 0)) throw fail(`image_std must not contain 0, got ${JSON.stringify(std)}`);
+  if (std.some((x) => Math.fround(x) === 0)) throw fail(`image_std must not contain 0, got ${shown(std)}`);
   flag("do_convert_rgb");
   return {
     do_resize: flag("do_resize"),
@@ -253,12 +254,12 @@ function sizeOf(size: unknown, fail: Fail): { height: number; width: number } {
   else if (typeof size === "object" && size !== null && !Array.isArray(size)) {
     ({ height, width } = size as JsonRecord);
     if (height === undefined && width === undefined) {
-      throw fail(`size must have height and width, got ${JSON.stringify(size)}`, "BLIP does not keep the aspect ratio");
+      throw fail(`size must have height and width, got ${shown(size)}`, "BLIP does not keep the aspect ratio");
     }
   }
   const valid = (x: unknown): x is number => typeof x === "number" && Number.isInteger(x) && x > 0 && x <= MAX_SIZE;
   if (!valid(height) || !valid(width)) {
-    throw fail(`size must be whole numbers from 1 to ${MAX_SIZE}, got ${JSON.stringify(size)}`);
+    throw fail(`size must be whole numbers from 1 to ${MAX_SIZE}, got ${shown(size)}`);
   }
   return { height, width };
 }
@@ -372,7 +373,7 @@ function channelsLast(
   const [a, b, c] = tensor.shape;
   const valid = tensor.shape.length === 3 && tensor.shape.every((n) => Number.isInteger(n) && n > 0);
   if (!valid)
-    throw new InputError("BAD_PIXELS", `${name}: shape must be [H, W, 3] or [3, H, W], got [${tensor.shape}]`);
+    throw new InputError("BAD_PIXELS", `${name}: shape must be [H, W, 3] or [3, H, W], got ${shown(tensor.shape)}`);
   const data = tensor.data instanceof Uint8ClampedArray ? new Uint8Array(tensor.data) : tensor.data;
   if (!(data instanceof Uint8Array || data instanceof Float32Array)) {
     throw new InputError("BAD_PIXELS", `${name}: data must be a Uint8Array or a Float32Array`);
@@ -385,7 +386,7 @@ function channelsLast(
   }
   const layout = format ?? (a === 3 ? "channels_first" : "channels_last");
   if ((layout === "channels_first" ? a : c) !== 3) {
-    throw new InputError("BAD_PIXELS", `${name}: shape [${tensor.shape}] has no 3 channels (${layout})`);
+    throw new InputError("BAD_PIXELS", `${name}: shape ${shown(tensor.shape)} has no 3 channels (${layout})`);
   }
   if (layout === "channels_last") return { height: a, width: b, data };
   const pixels = b * c;

@@ -6,6 +6,7 @@
  */
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError } from "../tensor/errors.ts";
+import { shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import { BlipImageProcessor, type ImageBackend } from "./image_processor.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
@@ -43,10 +44,7 @@ const PLACEHOLDER_IDS = ["image_token_index", "image_token_id", "video_token_ind
 
 function checkedCount(count: unknown, file: string): number {
   if (Number.isInteger(count) && (count as number) > 0) return count as number;
-  throw new ConfigError(
-    "CONFIG_RANGE",
-    `${file}: num_query_tokens must be a whole number from 1, got ${JSON.stringify(count)}`,
-  );
+  throw new ConfigError("CONFIG_RANGE", `${file}: num_query_tokens must be a whole number from 1, got ${shown(count)}`);
 }
 
 /** The count where pictures cannot do without it. @throws ConfigError CONFIG_MISSING */

@@ -5,6 +5,7 @@
  * Source: transformers 5.18, processing_utils.py (_merge_kwargs).
  */
 import { InputError, nearest } from "../tensor/errors.ts";
+import { quote, shown } from "../tensor/shown.ts";
 import {
   type BlipImageProcessor,
   IMAGE_OPTIONS,
@@ -195,7 +196,10 @@ function divide(options: Record<string, unknown>): [EncodeOptions, ImageOptions]
   ] as const) {
     for (const [name, value] of Object.entries(nested ?? {})) {
       if (nested !== common_kwargs && (flat[name] ?? null) !== null && !WITHOUT_EFFECT.includes(name)) {
-        throw new InputError("UNKNOWN_OPTION", `${name} was given twice: by itself and in ${where[0]}'s options`);
+        throw new InputError(
+          "UNKNOWN_OPTION",
+          `${quote(name)} was given twice: by itself and in ${where[0]}'s options`,
+        );
       }
       take(name, value, where);
     }
@@ -206,11 +210,11 @@ function divide(options: Record<string, unknown>): [EncodeOptions, ImageOptions]
 
 function unknownOption(name: string, value: unknown): InputError {
   if (Object.hasOwn(FIXED, name)) {
-    const only = JSON.stringify(FIXED[name]);
-    return new InputError("UNKNOWN_OPTION", `${name} can only be ${only} here, got ${JSON.stringify(value)}`);
+    const only = shown(FIXED[name]);
+    return new InputError("UNKNOWN_OPTION", `${name} can only be ${only} here, got ${shown(value)}`);
   }
   const meant = nearest(name, [...TEXT_OPTIONS, ...IMAGE_OPTIONS, ...OTHER_OPTIONS]);
-  return new InputError("UNKNOWN_OPTION", `the processor has no option ${name}`, {
+  return new InputError("UNKNOWN_OPTION", `the processor has no option ${quote(name)}`, {
     hint: meant && `did you mean ${meant}?`,
   });
 }
@@ -233,7 +237,11 @@ export function refuseRagged(...batches: readonly number[][][]): void {
 export function refusePlaceholder(prompts: readonly string[], token: string): void {
   const at = prompts.findIndex((prompt) => prompt.includes(token));
   if (at < 0) return;
-  throw new InputError("IMAGE_TOKEN_IN_TEXT", `text ${at} contains "${token}", which stands for the picture itself`, {
-    hint: "the processor puts the placeholders in; leave them out of the text",
-  });
+  throw new InputError(
+    "IMAGE_TOKEN_IN_TEXT",
+    `text ${at} contains ${quote(token)}, which stands for the picture itself`,
+    {
+      hint: "the processor puts the placeholders in; leave them out of the text",
+    },
+  );
 }

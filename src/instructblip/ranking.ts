@@ -12,6 +12,7 @@ import type { Device } from "../tensor/device.ts";
 import { InputError, nearest, WeightError } from "../tensor/errors.ts";
 import { crossEntropy, IGNORED_LABEL } from "../tensor/ops/cross_entropy.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
+import { quote, shown } from "../tensor/shown.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Prompt } from "./inputs.ts";
 import type { Decoding, EmbeddedPrompt, Ids, LanguageModel } from "./language_model.ts";
@@ -88,13 +89,13 @@ export function readRankOptions(
   for (const name of Object.keys(options)) {
     if (OPTIONS.some((known) => known === name)) continue;
     const meant = nearest(name, OPTIONS);
-    throw new InputError("UNKNOWN_OPTION", `rank_answers has no option ${name}`, {
+    throw new InputError("UNKNOWN_OPTION", `rank_answers has no option ${quote(name)}`, {
       hint: meant && `did you mean ${meant}?`,
     });
   }
   const { reduction = "sum", segment_size = DEFAULT_SEGMENT, signal } = options;
   if (reduction !== "sum" && reduction !== "mean") {
-    throw new InputError("PARAM_RANGE", `reduction must be "sum" or "mean", got ${JSON.stringify(reduction)}`);
+    throw new InputError("PARAM_RANGE", `reduction must be "sum" or "mean", got ${shown(reduction)}`);
   }
   if (!Number.isSafeInteger(segment_size) || segment_size < 1) {
     throw new InputError("PARAM_RANGE", `segment_size must be a whole number from 1, got ${segment_size}`);

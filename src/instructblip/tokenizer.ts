@@ -8,8 +8,8 @@
  */
 import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError, InputError } from "../tensor/errors.ts";
+import { quote, shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
-import { quote } from "../tensor/strict_json.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
 import { platform } from "./platform.ts";
 import {
@@ -418,7 +418,7 @@ export class Tokenizer {
   /** Hugging Face's `_get_padding_truncation_strategies`. */
   private strategy(options: EncodeOptions): { truncateTo: number; padTo: number | "longest" | null } {
     const refuse = (key: string, must: string, value: unknown) =>
-      new InputError("TOKENIZER_OPTION", `${key} must be ${must}, got ${JSON.stringify(value)}`);
+      new InputError("TOKENIZER_OPTION", `${key} must be ${must}, got ${shown(value)}`);
     const { padding = false, pad_to_multiple_of: multiple } = options;
     let { truncation, max_length } = options;
     for (const [key, value] of Object.entries({ max_length, pad_to_multiple_of: multiple })) {
@@ -805,13 +805,10 @@ function charsmapOf(normalizer: unknown): unknown {
 function sideOf(init: JsonRecord, key: string, fallback: Side): Side {
   const side = init[key] ?? fallback;
   if (side === "left" || side === "right") return side;
-  throw new ConfigError(
-    "TOKENIZER_BAD",
-    `tokenizer_config.json: ${key} must be "left" or "right", got ${JSON.stringify(side)}`,
-  );
+  throw new ConfigError("TOKENIZER_BAD", `tokenizer_config.json: ${key} must be "left" or "right", got ${shown(side)}`);
 }
 
 function checkSide(side: unknown, key: string): Side {
   if (side === "left" || side === "right") return side;
-  throw new InputError("TOKENIZER_OPTION", `${key} must be "left" or "right", got ${JSON.stringify(side)}`);
+  throw new InputError("TOKENIZER_OPTION", `${key} must be "left" or "right", got ${shown(side)}`);
 }

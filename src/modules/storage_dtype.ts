@@ -5,6 +5,7 @@
 import type { FloatDType, WeightDType } from "../tensor/dtype.ts";
 import { InputError, nearest } from "../tensor/errors.ts";
 import { isQuantized } from "../tensor/quantize.ts";
+import { quote } from "../tensor/shown.ts";
 
 /** `"auto"`: as in the file. */
 export const STORAGE_DTYPES = ["auto", "f32", "f16", "bf16", "int8", "int4"] as const satisfies (
@@ -66,7 +67,7 @@ export function checkStorage(choice: StorageDType, names: Iterable<string>): voi
   for (const key of Object.keys(choice)) {
     if (modules.has(key)) continue;
     const parts = [...modules].filter((module) => !module.includes("."));
-    throw new InputError("PART", `dtype: the model has no part "${key}"`, {
+    throw new InputError("PART", `dtype: the model has no part ${quote(key)}`, {
       hint: nearest(key, parts) ?? nearest(key, modules) ?? parts.join(", "),
     });
   }
@@ -77,7 +78,7 @@ export function parseStorage(text: string): StorageDType {
   const pairs = text.split(",").map((pair) => pair.split("=").map((word) => word.trim()));
   const all = pairs.length === 1 && pairs[0].length === 1;
   if (!all && pairs.some((pair) => pair.length !== 2 || pair.includes(""))) {
-    throw new InputError("DTYPE", `dtype: "${text}" is neither a number type nor a list of part=type`);
+    throw new InputError("DTYPE", `dtype: ${quote(text)} is neither a number type nor a list of part=type`);
   }
   const names = pairs.map(([name]) => name);
   const twice = names.find((name, i) => names.indexOf(name) < i);

@@ -9,6 +9,7 @@ import { DTYPES } from "./dtype.ts";
 import { WeightError } from "./errors.ts";
 import { type TensorEntry, writeSafetensors } from "./safetensors.ts";
 import { sizeOf } from "./shape.ts";
+import { shown } from "./shown.ts";
 import type { ByteSink } from "./source.ts";
 
 /** A place to write files to. Names are relative, with `/`; a file is there whole or not at all. */
@@ -100,7 +101,7 @@ function bytesOf(size: number | string): number {
   const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(TB|GB|MB|KB)?$/i.exec(String(size)) ?? [];
   const bytes = Number(digits || Number.NaN) * (unit ? UNITS[unit.toUpperCase()] : 1);
   if (!(bytes >= 1)) {
-    throw new WeightError("SHARD_SIZE", `max_shard_size must be bytes or text like "5GB", got ${JSON.stringify(size)}`);
+    throw new WeightError("SHARD_SIZE", `max_shard_size must be bytes or text like "5GB", got ${shown(size)}`);
   }
   return bytes;
 }

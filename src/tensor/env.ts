@@ -1,5 +1,6 @@
 /** Every environment variable the engine reads, in one table. Options given in code win over these. */
 import { InputError } from "./errors.ts";
+import { quote } from "./shown.ts";
 
 export const ENV = {
   INSTRUCTBLIP_MEMORY_BUDGET: "GPU memory the engine may use: bytes, or 512MiB, 12GiB (default: no limit of our own)",
@@ -22,7 +23,7 @@ export function env(name: keyof typeof ENV): string | undefined {
 /** `1048576`, `1MiB`, `1.5 GiB` -> bytes. */
 export function parseBytes(name: string, text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?$/i.exec(text.trim());
-  if (!match) throw new InputError("ENV", `${name}: "${text}" is not a size; write 1048576, 1MiB or 12GiB`);
+  if (!match) throw new InputError("ENV", `${name}: ${quote(text)} is not a size; write 1048576, 1MiB or 12GiB`);
   const power = ["b", "kib", "mib", "gib", "tib"].indexOf((match[2] ?? "B").toLowerCase());
   return Math.floor(Number(match[1]) * 1024 ** power);
 }

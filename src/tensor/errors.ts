@@ -2,6 +2,11 @@
  * The errors this project throws. Each class carries a stable `code` for programs and a message for people: where, what
  * must hold, what was given, and a hint when there is a likely cause. The command line prints the message alone.
  */
+import { bounded } from "./shown.ts";
+
+/** A safety net: whoever writes foreign data into a message bounds it there, with `quote` or `shown`. */
+const MOST_MESSAGE = 4000;
+const MOST_HINT = 1000;
 
 /** Base of every error thrown on purpose. `code` is stable across versions; `message` is not. */
 export class EngineError extends Error {
@@ -13,12 +18,11 @@ export class EngineError extends Error {
   readonly hint: string | undefined;
 
   constructor(code: string, message: string, options: { hint?: string | undefined; cause?: unknown } = {}) {
-    super(
-      options.hint ? `${message}\n    hint: ${options.hint}` : message,
-      options.cause ? { cause: options.cause } : {},
-    );
+    const hint = options.hint && bounded(options.hint, MOST_HINT);
+    const text = bounded(message, MOST_MESSAGE);
+    super(hint ? `${text}\n    hint: ${hint}` : text, options.cause ? { cause: options.cause } : {});
     this.code = code;
-    this.hint = options.hint;
+    this.hint = hint;
   }
 }
 
@@ -65,11 +69,16 @@ export class InputError extends EngineError {
   override readonly name = "InputError";
 }
 
+/** No name is longer; the search takes time in the square of it. */
+const MOST_NAME = 200;
+
 /** The closest of `candidates` to a mistyped `name`, if any is close enough to be worth suggesting. */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
+  if (name.length > MOST_NAME) return undefined;
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of candidates) {
+    if (Math.abs(candidate.length - name.length) >= bestDistance) continue; // the distance is no less
     const distance = editDistance(name, candidate);
     if (distance < bestDistance) {
       best = candidate;

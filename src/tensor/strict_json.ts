@@ -3,6 +3,9 @@
  * duplicate keys, keeps numbers that JavaScript would round or re-spell apart from plain integers, returns objects as
  * Maps (a key `__proto__` is a key like any other), and bounds depth, members and values before memory is spent.
  */
+import { quote } from "./shown.ts";
+
+export { quote };
 
 /** A parsed value. Plain `number`s are exactly the integers 0 … 2^53-1 written without sign, fraction or exponent. */
 export type Json = null | boolean | string | number | OtherNumber | Json[] | JsonObject;
@@ -37,16 +40,6 @@ const MAX_DEPTH = 32;
 /** Parses one JSON document (RFC 8259), or refuses it through `fail`. Lone surrogate escapes are let through. */
 export function parseStrictJson(text: string, limits: JsonLimits, fail: JsonRefusal): Json {
   return new Parser(text, limits, fail).document();
-}
-
-/** A string from a file, made fit for a message: quoted, control characters escaped, cut to 80 characters. */
-export function quote(text: string): string {
-  const cut = text.length > 80 ? `${text.slice(0, 79)}…` : text;
-  // JSON.stringify leaves DEL, the C1 controls and bidirectional overrides as they are, and a terminal obeys them.
-  return JSON.stringify(cut).replace(
-    /[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-    (c) => `\\u{${c.charCodeAt(0).toString(16)}}`,
-  );
 }
 
 const QUOTE = 0x22;

@@ -109,8 +109,11 @@ export function formatTable(rows: readonly (readonly string[])[], right: readonl
   return rows.map((row) => `${row.map(padded).join("  ").trimEnd()}\n`).join("");
 }
 
-/** Text without the control characters that a terminal would obey: a file name or an answer may hold any. */
+/**
+ * Text without the control characters that a terminal would obey, and without those that turn the writing direction of
+ * what follows (marks beside a word may stay: Arabic and Hebrew need them). A file name or an answer may hold any.
+ */
 export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "\ufffd");
+  return text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 }

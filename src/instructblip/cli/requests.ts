@@ -3,6 +3,7 @@
  * what generate() itself checks (the range of an option) is left to it.
  */
 import { InputError, nearest } from "../../tensor/errors.ts";
+import { quote } from "../../tensor/shown.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/configuration.ts";
 
 /** As the caller gave it, for finding the answer again; null where there was none. */
@@ -65,7 +66,7 @@ function check(value: Record<string, unknown>): Request {
     if (FIELDS.includes(name)) continue;
     const close = nearest(name, FIELDS);
     const hint = Object.hasOwn(FIELD_HINTS, name) ? FIELD_HINTS[name] : close && `did you mean "${close}"?`;
-    throw new InputError("UNKNOWN_FIELD", `a request has no field "${name}"`, {
+    throw new InputError("UNKNOWN_FIELD", `a request has no field ${quote(name)}`, {
       hint: hint ?? `fields: ${FIELDS.join(", ")}`,
     });
   }

@@ -1,5 +1,6 @@
 /** What is evaluated: a task file (prompt, decoding, metric) and lines of data, checked before a model is loaded. */
 import { InputError, nearest } from "../../tensor/errors.ts";
+import { quote, shown } from "../../tensor/shown.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/configuration.ts";
 import type { Reduction } from "../ranking.ts";
 import { METRICS, type Metric, type MetricName } from "./metrics.ts";
@@ -94,7 +95,7 @@ export function parseTask(text: string, fileName: string, readText?: (name: stri
   const ranks = candidates !== undefined || (preset?.candidates !== undefined && value.mode !== "generate");
   const mode = value.mode ?? (ranks ? "rank_answers" : "generate");
   if (!MODES.some((known) => known === mode)) {
-    bad(`${fileName}: mode must be "generate" or "rank_answers", got ${JSON.stringify(mode)}`);
+    bad(`${fileName}: mode must be "generate" or "rank_answers", got ${shown(mode)}`);
   }
   const ranking = mode === "rank_answers" ? rankingOf(value, candidates, metric as MetricName, fileName) : undefined;
   if (mode === "generate") {
@@ -258,7 +259,7 @@ function fill({ field, form }: Slot, item: Record<string, unknown>): string {
   if (form === undefined && (typeof value === "string" || typeof value === "number")) return String(value);
   if (!Array.isArray(value) || !value.every((one) => typeof one === "string")) {
     const what = form === undefined ? "a text or an array of texts" : "an array of texts";
-    throw new InputError("BAD_DATA", `the prompt needs the field "${field}", ${what}`);
+    throw new InputError("BAD_DATA", `the prompt needs the field ${quote(field)}, ${what}`);
   }
   if (form === "letters") return value.map((one, i) => `(${letter(i)}) ${one}`).join(" ");
   return value.slice(0, form === undefined ? undefined : Number(form)).join(", ");
@@ -293,7 +294,7 @@ function refuseUnknownFields(value: object, known: readonly string[], what: stri
     if (known.includes(name)) continue;
     const close = nearest(name, known);
     const hint = close ? `did you mean "${close}"?` : `fields: ${known.join(", ")}`;
-    throw new InputError("UNKNOWN_FIELD", `${what} has no field "${name}"`, { hint });
+    throw new InputError("UNKNOWN_FIELD", `${what} has no field ${quote(name)}`, { hint });
   }
 }
 

@@ -8,6 +8,7 @@
  * Source: transformers 5.18, generation/configuration_utils.py and _prepare_generated_length in generation/utils.py.
  */
 import { InputError, nearest } from "../../tensor/errors.ts";
+import { quote, shown } from "../../tensor/shown.ts";
 import type { CustomLogitsProcessor } from "./logits_process.ts";
 import type { StoppingCriterion } from "./stopping.ts";
 import type { SynthIDTextWatermarkingConfig, WatermarkingConfig } from "./watermark.ts";
@@ -199,8 +200,7 @@ const MOST_STOP_STRINGS = 1000;
 type Check = (name: string, value: unknown, vocabulary: number) => void;
 
 function refuse(name: string, must: string, value: unknown, hint?: string): never {
-  const given = typeof value === "number" ? String(value) : (JSON.stringify(value) ?? typeof value);
-  throw new InputError("PARAM_RANGE", `${name} must be ${must}, got ${given.slice(0, 200)}`, { hint });
+  throw new InputError("PARAM_RANGE", `${name} must be ${must}, got ${shown(value)}`, { hint });
 }
 
 const whole =
@@ -261,7 +261,7 @@ const functions =
 const oneOf =
   (...choices: unknown[]): Check =>
   (name, value) => {
-    if (!choices.includes(value)) refuse(name, choices.map((choice) => JSON.stringify(choice)).join(" or "), value);
+    if (!choices.includes(value)) refuse(name, choices.map(shown).join(" or "), value);
   };
 
 const integer = number("a whole number", Number.isSafeInteger);
@@ -295,7 +295,7 @@ const watermarking: Check = (name, value, vocabulary) => {
   for (const [field, set] of Object.entries(given)) {
     if (!Object.hasOwn(fields, field)) {
       const close = nearest(field, Object.keys(fields));
-      throw new InputError("UNKNOWN_OPTION", `${name} has no field "${field}"`, {
+      throw new InputError("UNKNOWN_OPTION", `${name} has no field ${quote(field)}`, {
         hint: close ? `did you mean ${close}?` : `fields: ${Object.keys(fields).join(", ")}`,
       });
     }
@@ -464,7 +464,7 @@ export function refuseUnknownOptions(given: object, alsoKnown: readonly string[]
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(OPTIONS, name) || Object.hasOwn(UNSUPPORTED, name) || alsoKnown.includes(name)) continue;
     const close = nearest(name, [...names, ...alsoKnown]);
-    throw new InputError("UNKNOWN_OPTION", `generate has no option "${name}"`, {
+    throw new InputError("UNKNOWN_OPTION", `generate has no option ${quote(name)}`, {
       hint: close ? `did you mean ${close}?` : `options: ${names.join(", ")}`,
     });
   }
