@@ -27,6 +27,7 @@ import {
   type ValuesOf,
 } from "./config_fields.ts";
 import { saveConfig } from "./config_file.ts";
+import { parseJson } from "./json_file.ts";
 import { OPTConfig } from "./opt_config.ts";
 import { T5Config } from "./t5_config.ts";
 
@@ -307,7 +308,7 @@ function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfig>(
 export function readConfigJson(text: string, name: string, types: readonly string[]): { readonly model_type: string } {
   let given: { readonly model_type: string } | null;
   try {
-    given = JSON.parse(text);
+    given = parseJson(text) as typeof given;
   } catch (cause) {
     throw new ConfigError("CONFIG_JSON", `${name} is not JSON: ${quote((cause as Error).message)}`, { cause });
   }

@@ -9,6 +9,8 @@ export type JsonRecord = Record<string, unknown>;
 
 /** Larger than any config file; tokenizer files pass their own limit. */
 const MAX_BYTES = 2 ** 20;
+/** No config has a tenth of it; code that walks a value by recursion stays far from the end of the stack. */
+const MAX_DEPTH = 100;
 
 /**
  * The object in a JSON file, or undefined if the folder has no such file.
@@ -25,8 +27,9 @@ export async function readJson(
   const text = await folder.text(file, maxBytes);
   let value: unknown;
   try {
-    value = JSON.parse(text);
-  } catch {
+    value = parseJson(text);
+  } catch (cause) {
+    if (cause instanceof DepthError) throw new ConfigError(`${code}_JSON`, `${file}: ${cause.message}`);
     const hint = text.trim() === "" ? "the file is empty" : "was the download cut short?";
     throw new ConfigError(`${code}_JSON`, `${file}: not valid JSON`, { hint });
   }
@@ -34,6 +37,29 @@ export async function readJson(
     throw new ConfigError(`${code}_JSON`, `${file}: must be a JSON object`);
   }
   return value as JsonRecord;
+}
+
+class DepthError extends SyntaxError {}
+
+/** `JSON.parse` for text that nobody has vouched for. @throws SyntaxError also where it is nested deeper than anything useful */
+export function parseJson(text: string): unknown {
+  if (depthOf(text) > MAX_DEPTH) throw new DepthError(`nested deeper than ${MAX_DEPTH}`);
+  return JSON.parse(text);
+}
+
+/** How deep brackets are nested in JSON text; of other text anything. */
+function depthOf(text: string): number {
+  let [depth, deepest, inString] = [0, 0, false];
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (inString) {
+      if (c === 0x5c) i++;
+      else if (c === 0x22) inString = false;
+    } else if (c === 0x22) inString = true;
+    else if (c === 0x5b || c === 0x7b) deepest = Math.max(deepest, ++depth);
+    else if (c === 0x5d || c === 0x7d) depth--;
+  }
+  return deepest;
 }
 
 /**

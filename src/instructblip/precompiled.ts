@@ -1,16 +1,23 @@
 /**
  * SentencePiece's precompiled character map, the normaliser of T5: a double-array trie from UTF-8 to replacement text, as
- * it lies in base64 in tokenizer.json. `@huggingface/tokenizers` only approximates it (U+200D inside an emoji becomes a space).
+ * it lies in base64 in tokenizer.json.
  *
  * Source: tokenizers (Rust), normalizers/precompiled.rs, and the crate spm_precompiled; the trie is darts-clone's.
  */
 import { ConfigError } from "../tensor/errors.ts";
+import type { Budget } from "./tokenizer_checks.ts";
 
 /** Longer graphemes are looked up character by character. In UTF-8 bytes; the number is Rust's. */
 const GRAPHEME_BYTES = 6;
 
 /** In UTF-16 units; longer than any grapheme but deliberate stacks of accents. */
 const WINDOW = 256;
+
+/** No character becomes as much; Unicode's own longest has 18. In bytes. */
+const MOST_REPLACEMENT = 1024;
+
+/** Answers kept, so that a program that runs for months does not keep every character it has ever seen. */
+const MOST_FOUND = 2 ** 13;
 
 /** A normaliser made of one character map. */
 export class Precompiled {
@@ -45,14 +52,19 @@ export class Precompiled {
     }
   }
 
-  /** Replaces what the map knows. */
-  normalize(text: string): string {
+  /** Replaces what the map knows. @throws InputError TOKENIZER_GROWTH */
+  normalize(text: string, budget: Budget): string {
     let result = "";
     for (const grapheme of this.split(text)) {
       const whole = this.lookUp(grapheme);
-      if (whole !== null) result += whole;
-      else if (grapheme.length === 1) result += grapheme;
-      else for (const char of grapheme) result += this.lookUp(char) ?? char;
+      if (whole !== null || grapheme.length === 1) result += whole ?? grapheme;
+      else {
+        for (const char of grapheme) {
+          result += this.lookUp(char) ?? char;
+          budget.limit(result.length);
+        }
+      }
+      budget.limit(result.length);
     }
     return result;
   }
@@ -87,6 +99,7 @@ export class Precompiled {
       const { written } = this.encoder.encodeInto(part, this.bytes);
       const single = part.length === 1 || (part.length === 2 && part.codePointAt(0)! > 0xffff);
       value = single || written < GRAPHEME_BYTES ? this.search(written) : null;
+      if (this.found.size === MOST_FOUND) this.found.clear();
       this.found.set(part, value);
     }
     return value;
@@ -114,8 +127,10 @@ export class Precompiled {
 
   private textAt(start: number): string {
     if (start > this.texts.length) throw damaged(`a text at ${start} of ${this.texts.length}`);
-    const end = this.texts.indexOf(0, start);
-    return this.decoder.decode(this.texts.subarray(start, end < 0 ? undefined : end));
+    const window = this.texts.subarray(start, start + MOST_REPLACEMENT + 1);
+    const end = window.indexOf(0);
+    if (end < 0 && window.length > MOST_REPLACEMENT) throw damaged(`a replacement of over ${MOST_REPLACEMENT} bytes`);
+    return this.decoder.decode(window.subarray(0, end < 0 ? undefined : end));
   }
 }
 

@@ -12,19 +12,18 @@ import { quote, shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
 import { platform } from "./platform.ts";
+import { Budget, isId } from "./tokenizer_checks.ts";
+import { type Model, makeModel, modelType } from "./tokenizer_models.ts";
 import {
   type AddedToken,
   AddedTokenFinder,
   BYTE_TOKEN,
   cleanUp,
   type Decoder,
-  type Model,
   makeDecoder,
-  makeModel,
   makeNormalizer,
   makePostProcessor,
   makePreTokenizer,
-  modelType,
   type Normalizer,
   type PostProcessor,
   type PreTokenizer,
@@ -84,6 +83,14 @@ const NAMED_TOKENS = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"].map((nam
 const NO_LENGTH = 1e20;
 /** In UTF-16 units. No context is nearly as long, and it bounds the time a prompt can take. */
 export const MAX_CHARACTERS = 2 ** 18;
+/** What steps may make of a prompt: BERT puts two blanks around every Chinese character. */
+const MOST_NORMALIZED = 8 * MAX_CHARACTERS;
+/** Of all steps together, in characters and in tokens looked at; a full prompt through T5 takes a tenth. */
+const MOST_WORK = 128 * MAX_CHARACTERS;
+/** What tokens may become when they are decoded at once, in UTF-16 units. */
+const MOST_DECODED = 2 ** 24;
+/** Ids that padding may make of a batch. */
+const MOST_PADDED = 2 ** 24;
 
 /** A tokenizer loaded from its files. */
 export class Tokenizer {
@@ -111,6 +118,7 @@ export class Tokenizer {
   private readonly byteFallback: boolean;
   private readonly added = new Map<string, AddedToken>();
   private readonly addedIds = new Map<string, number>();
+  private highestAdded = -1;
   private readonly tokens = new Map<number, string>();
   private asGiven!: AddedTokenFinder;
   private afterNormalizing!: AddedTokenFinder;
@@ -150,9 +158,7 @@ export class Tokenizer {
     for (const token of extraTokens(init, name)) if (!this.added.has(token.content)) this.add(token);
     this.refresh();
 
-    this.post =
-      family?.post?.((token) => this.requireId(this.special_tokens_map[token])) ??
-      makePostProcessor(parts.post_processor);
+    this.post = family?.post?.((key) => this.requireId(key)) ?? makePostProcessor(parts.post_processor);
     this.padding_side = sideOf(init, "padding_side", family?.padding_side ?? "right");
     this.truncation_side = sideOf(init, "truncation_side", "right");
     const limit = init.model_max_length ?? init.max_len;
@@ -321,6 +327,10 @@ export class Tokenizer {
     let length = padTo === "longest" ? input_ids.reduce((most, row) => Math.max(most, row.length), 0) : padTo;
     const multiple = options.pad_to_multiple_of;
     if (multiple) length = Math.ceil(length / multiple) * multiple;
+    if (length * texts.length > MOST_PADDED) {
+      const message = `padding to ${length} tokens makes more than ${MOST_PADDED} ids of ${texts.length} texts`;
+      throw new InputError("TOKENIZER_LENGTH", message);
+    }
     const left = checkSide(options.padding_side ?? this.padding_side, "padding_side") === "left";
     const pad = (row: number[], value: number) => {
       const padding = new Array<number>(Math.max(0, length - row.length)).fill(value);
@@ -376,7 +386,9 @@ export class Tokenizer {
   }
 
   private textOf(tokens: string[]): string {
-    return this.decodeTokens(tokens).join("");
+    const budget = new Budget("these ids", MOST_DECODED, 8 * MOST_DECODED);
+    budget.grow(tokens.reduce((sum, token) => sum + token.length + 1, 0));
+    return this.decodeTokens(tokens, budget).join("");
   }
 
   /** Ids of one text, special tokens that stand in it included, none around it. */
@@ -389,22 +401,23 @@ export class Tokenizer {
     }
     const ids: number[] = [];
     const wellFormed = text.replace(/\p{Cs}/gu, "\ufffd");
+    const budget = new Budget(name, MOST_NORMALIZED, MOST_WORK);
     for (const section of this.asGiven.split(wellFormed)) {
       if (section.token) {
         ids.push(this.addedIds.get(section.token.content)!);
         continue;
       }
-      for (const part of this.afterNormalizing.split(this.normalize(section.text))) {
+      for (const part of this.afterNormalizing.split(this.normalize(section.text, budget))) {
         if (part.token) ids.push(this.addedIds.get(part.token.content)!);
-        else this.encodePlain(part.text, section.start === 0 && part.start === 0, name, ids);
+        else this.encodePlain(part.text, section.start === 0 && part.start === 0, name, budget, ids);
       }
     }
     return ids;
   }
 
-  private encodePlain(text: string, first: boolean, name: string, ids: number[]): void {
-    for (const piece of this.preTokenize([{ text, first }])) {
-      for (const id of this.model.encode(piece.text)) {
+  private encodePlain(text: string, first: boolean, name: string, budget: Budget, ids: number[]): void {
+    for (const piece of this.preTokenize([{ text, first }], budget)) {
+      for (const id of this.model.encode(piece.text, budget)) {
         if (id === undefined) {
           throw new InputError("TOKENIZER_UNKNOWN", `${name} has a character that the vocabulary cannot write`, {
             hint: "the vocabulary has neither byte tokens nor the unknown token it names",
@@ -454,8 +467,13 @@ export class Tokenizer {
     return token === undefined ? undefined : (this.addedIds.get(token) ?? this.model.vocab.get(token));
   }
 
-  private requireId(token: string): number {
-    return this.addedIds.get(token)!;
+  private requireId(key: string): number {
+    const id = this.idOfNamed(key);
+    if (id !== undefined) return id;
+    throw new ConfigError(
+      "TOKENIZER_BAD",
+      `tokenizer_config.json: ${key} must be a token, ${this.tokenizer_class} adds it`,
+    );
   }
 
   /** Rust's add_tokens: the vocabulary's id if it has one, else the next free; flags given later win. */
@@ -464,9 +482,7 @@ export class Tokenizer {
     let id = this.addedIds.get(token.content) ?? this.model.vocab.get(token.content);
     if (id === undefined) {
       // The highest id of the added tokens counts only beyond the vocabulary, whose size counts even if it has gaps.
-      let top = -1;
-      for (const taken of this.addedIds.values()) top = Math.max(top, taken);
-      id = Math.max(top + 1, this.model.vocab.size);
+      id = Math.max(this.highestAdded + 1, this.model.vocab.size);
     }
     if (expected !== undefined && expected !== id) {
       throw new ConfigError("TOKENIZER_BAD", `added token ${quote(token.content)} has id ${expected}, must be ${id}`, {
@@ -475,14 +491,16 @@ export class Tokenizer {
     }
     this.added.set(token.content, token);
     this.addedIds.set(token.content, id);
+    this.highestAdded = Math.max(this.highestAdded, id);
     this.tokens.set(id, token.content);
   }
 
   private refresh(): void {
     const all = [...this.added.values()];
     this.asGiven = new AddedTokenFinder(all.filter((token) => !token.normalized).map((t) => [t.content, t]));
+    const budget = new Budget("the added tokens", MOST_NORMALIZED, MOST_WORK);
     this.afterNormalizing = new AddedTokenFinder(
-      all.filter((token) => token.normalized).map((t) => [this.normalize(t.content), t]),
+      all.filter((token) => token.normalized).map((t) => [this.normalize(t.content, budget), t]),
     );
   }
 }
@@ -783,12 +801,19 @@ function namedTokens(init: JsonRecord, family: Family | undefined): [string, Add
   });
 }
 
+/** Published T5s have 100, mT5s none or 300. */
+const MOST_SENTINELS = 10_000;
+
 /** Special tokens without a name; T5 has its hundred sentinels even if no file lists them. */
 function extraTokens(init: JsonRecord, name: string): AddedToken[] {
   const { extra_special_tokens: extra, additional_special_tokens: additional } = init;
   let listed = Array.isArray(extra) ? extra : Array.isArray(additional) ? additional : undefined;
   if (name === "T5Tokenizer" && !Array.isArray(extra)) {
-    const count = typeof init.extra_ids === "number" ? init.extra_ids : 100;
+    const count = init.extra_ids ?? 100;
+    if (!isId(count) || count > MOST_SENTINELS) {
+      const message = `tokenizer_config.json: extra_ids must be a whole number up to ${MOST_SENTINELS}, got ${shown(count)}`;
+      throw new ConfigError("TOKENIZER_BAD", message);
+    }
     const sentinels = Array.from({ length: count }, (_, i) => `<extra_id_${i}>`);
     const has = listed?.some((token) => contentOf(token)?.includes("<extra_id_"));
     listed = has ? listed : [...(listed ?? []), ...sentinels];

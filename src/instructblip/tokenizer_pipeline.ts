@@ -1,16 +1,15 @@
 /**
  * What tokenizer.json says happens before and after the model: added tokens, normaliser, pre-tokeniser, post-processor and
- * decoder, each as the Rust library runs it. `@huggingface/tokenizers` has these parts too, but with differences of its own
- * (test/instructblip/tokenizer.test.ts lists what is left); its models (BPE, Unigram, WordPiece) are used as they are.
- * Nothing from a file becomes a regular expression.
+ * decoder, each as the Rust library runs it. Nothing from a file becomes a regular expression, and no step makes more of a
+ * text than its {@link Budget} allows.
  *
  * Source: tokenizers 0.23 (Rust): added_vocabulary.rs, normalizers/, pre_tokenizers/, processors/, decoders/.
  */
-import * as library from "@huggingface/tokenizers";
-import { ConfigError } from "../tensor/errors.ts";
-import { quote } from "../tensor/strict_json.ts";
+import { quote } from "../tensor/shown.ts";
 import type { JsonRecord } from "./json_file.ts";
 import { Precompiled } from "./precompiled.ts";
+import { TokenIndex } from "./token_index.ts";
+import { type Budget, bad, isId, isRecord, stepsOf, string, unsupported } from "./tokenizer_checks.ts";
 
 /** A token that is found in the text before the model sees it. */
 export interface AddedToken {
@@ -33,22 +32,13 @@ export interface Piece {
   first: boolean;
 }
 
-export type Normalizer = (text: string) => string;
-export type PreTokenizer = (pieces: Piece[]) => Piece[];
-export type Decoder = (tokens: string[]) => string[];
+export type Normalizer = (text: string, budget: Budget) => string;
+export type PreTokenizer = (pieces: Piece[], budget: Budget) => Piece[];
+export type Decoder = (tokens: string[], budget: Budget) => string[];
 /** Ids put around every prompt. */
 export interface PostProcessor {
   prefix: number[];
   suffix: number[];
-}
-
-/** What the model of tokenizer.json needs to do. */
-export interface Model {
-  /** Ids of one piece. @throws InputError TOKENIZER_UNKNOWN */
-  encode(piece: string): (number | undefined)[];
-  /** Pieces of the model's own vocabulary. */
-  vocab: Map<string, number>;
-  byteFallback: boolean;
 }
 
 const WHITE = "\\p{White_Space}"; // JavaScript's \s has U+FEFF too, and lacks U+0085
@@ -57,68 +47,38 @@ const WORD = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]"; // the cr
 const STARTS_WITH_WORD = new RegExp(`^${WORD}`, "u");
 const ENDS_WITH_WORD = new RegExp(`${WORD}$`, "u");
 
-function unsupported(part: string, what: unknown): ConfigError {
-  const name = typeof what === "string" ? quote(what) : (JSON.stringify(what) ?? "nothing").slice(0, 80);
-  return new ConfigError("TOKENIZER_UNSUPPORTED", `tokenizer.json: ${part} ${name} is not supported`);
-}
-
-function bad(where: string, must: string): ConfigError {
-  return new ConfigError("TOKENIZER_BAD", `tokenizer.json: ${where} must be ${must}`);
-}
-
-function isRecord(value: unknown): value is JsonRecord {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function list(config: JsonRecord, key: string): JsonRecord[] {
-  const value = config[key];
-  if (!Array.isArray(value) || !value.every(isRecord)) throw bad(key, "a list of objects");
-  return value;
-}
-
-function string(config: JsonRecord, key: string): string {
-  const value = config[key];
-  if (typeof value !== "string") throw bad(key, "a string");
-  return value;
-}
-
-function isId(value: unknown): value is number {
-  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < MAX_IDS;
-}
-
-/** No vocabulary is near it, and it bounds what an id in a file can make us allocate. */
-const MAX_IDS = 2 ** 24;
-
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** Of all added tokens together; no tokenizer has a tenth of it. */
+const MOST_ADDED_CHARACTERS = 2 ** 20;
 
 /** Finds added tokens: leftmost, then longest. */
 export class AddedTokenFinder {
-  private readonly root: TrieNode = { children: new Map() };
+  private readonly tokens: readonly AddedToken[];
+  private readonly index: TokenIndex;
 
-  constructor(tokens: Iterable<readonly [pattern: string, token: AddedToken]>) {
-    for (const [pattern, token] of tokens) {
-      let node = this.root;
-      for (let i = 0; i < pattern.length; i++) {
-        const next: TrieNode = node.children.get(pattern.charCodeAt(i)) ?? { children: new Map() };
-        node.children.set(pattern.charCodeAt(i), next);
-        node = next;
-      }
-      if (node !== this.root) node.token = token;
-    }
+  /** @throws ConfigError TOKENIZER_BAD */
+  constructor(tokens: readonly (readonly [pattern: string, token: AddedToken])[]) {
+    this.tokens = tokens.map(([, token]) => token);
+    const patterns = tokens.map(([pattern]) => pattern);
+    this.index = new TokenIndex(patterns, MOST_ADDED_CHARACTERS, "added_tokens");
   }
 
   /** Cuts `text` into stretches without and with a token. */
   split(text: string): { text: string; token?: AddedToken; start: number }[] {
+    if (text === "") return [];
+    if (this.tokens.length === 0) return [{ text, start: 0 }];
     const parts: { text: string; token?: AddedToken; start: number }[] = [];
+    const states = this.index.statesOf(text);
     let done = 0;
     for (let at = 0; at < text.length; ) {
-      const match = this.matchAt(text, at);
-      if (!match) {
+      const state = this.index.longest(states[at]);
+      if (state === 0) {
         at++;
         continue;
       }
-      const { token } = match;
-      let [start, end] = [at, match.end];
+      const token = this.tokens[this.index.stringOf(state)];
+      let [start, end] = [at, at + this.index.lengthOf(state)];
       at = end;
       if (token.single_word) {
         if (ENDS_WITH_WORD.test(text.slice(Math.max(0, start - 2), start))) continue;
@@ -134,42 +94,31 @@ export class AddedTokenFinder {
     if (done < text.length) parts.push({ text: text.slice(done), start: done });
     return parts;
   }
-
-  private matchAt(text: string, start: number): { token: AddedToken; end: number } | undefined {
-    let node: TrieNode | undefined = this.root;
-    let match: { token: AddedToken; end: number } | undefined;
-    for (let i = start; i < text.length; i++) {
-      node = node.children.get(text.charCodeAt(i));
-      if (!node) break;
-      if (node.token) match = { token: node.token, end: i + 1 };
-    }
-    return match;
-  }
-}
-
-interface TrieNode {
-  children: Map<number, TrieNode>;
-  token?: AddedToken;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** @throws ConfigError TOKENIZER_UNSUPPORTED, TOKENIZER_BAD, TOKENIZER_CHARSMAP */
 export function makeNormalizer(config: unknown): Normalizer {
-  if (config === null || config === undefined) return (text) => text;
-  if (!isRecord(config)) throw bad("normalizer", "an object");
-  switch (config.type) {
-    case "Sequence": {
-      const steps = list(config, "normalizers").map(makeNormalizer);
-      return (text) => steps.reduce((t, step) => step(t), text);
+  const steps = stepsOf(config, "normalizer", "normalizers").map(normalizerStep);
+  return (text, budget) => {
+    for (const step of steps) {
+      text = step(text, budget);
+      budget.grow(text.length);
     }
+    return text;
+  };
+}
+
+function normalizerStep(config: JsonRecord): Normalizer {
+  switch (config.type) {
     case "BertNormalizer":
       return bertNormalizer(config);
     case "Precompiled": {
       // Rust reads a missing map as none at all.
       if (config.precompiled_charsmap === null) return (text) => text;
       const map = new Precompiled(string(config, "precompiled_charsmap"));
-      return (text) => map.normalize(text);
+      return (text, budget) => map.normalize(text, budget);
     }
     case "Prepend": {
       const prefix = string(config, "prepend");
@@ -177,14 +126,12 @@ export function makeNormalizer(config: unknown): Normalizer {
     }
     case "Replace": {
       const content = string(config, "content");
-      const { pattern } = config;
-      if (isRecord(pattern) && typeof pattern.String === "string" && pattern.String !== "") {
-        const literal = pattern.String;
-        return (text) => text.replaceAll(literal, () => content);
-      }
       // The one expression that converted SentencePiece models carry.
-      if (isRecord(pattern) && pattern.Regex === " {2,}") return (text) => text.replace(/ {2,}/g, () => content);
-      throw unsupported("normalizer Replace of", pattern);
+      if (isRecord(config.pattern) && config.pattern.Regex === " {2,}") {
+        return (text, budget) => replaced(text, / {2,}/g, content, budget);
+      }
+      const literal = literalOf(config.pattern, "normalizer Replace of");
+      return (text, budget) => replaced(text, literal, content, budget);
     }
     case "Strip":
       return (text) => {
@@ -203,6 +150,27 @@ export function makeNormalizer(config: unknown): Normalizer {
     default:
       throw unsupported("normalizer", config.type);
   }
+}
+
+/** Longer ones would be searched for in the product of both lengths; real ones have a character or two. */
+const MOST_LITERAL = 64;
+
+function literalOf(pattern: unknown, where: string): string {
+  const literal = isRecord(pattern) ? pattern.String : undefined;
+  if (typeof literal !== "string" || literal === "" || literal.length > MOST_LITERAL) throw unsupported(where, pattern);
+  return literal;
+}
+
+/** `text` with `content` in every place of `pattern`, counted before it is made. */
+function replaced(text: string, pattern: string | RegExp, content: string, budget: Budget): string {
+  let places = 0;
+  text.replaceAll(pattern, () => {
+    places++;
+    return "";
+  });
+  if (places === 0) return text;
+  budget.grow(places * content.length); // and the rest, which is no longer than the text
+  return text.replaceAll(pattern, () => content);
 }
 
 /** By hand: a regular expression anchored at the end is quadratic in the blanks before it. */
@@ -239,13 +207,18 @@ function bertNormalizer(config: JsonRecord): Normalizer {
 
 /** @throws ConfigError TOKENIZER_UNSUPPORTED, TOKENIZER_BAD */
 export function makePreTokenizer(config: unknown): PreTokenizer {
-  if (config === null || config === undefined) return (pieces) => pieces;
-  if (!isRecord(config)) throw bad("pre_tokenizer", "an object");
-  switch (config.type) {
-    case "Sequence": {
-      const steps = list(config, "pretokenizers").map(makePreTokenizer);
-      return (pieces) => steps.reduce((p, step) => step(p), pieces);
+  const steps = stepsOf(config, "pre_tokenizer", "pretokenizers").map(preTokenizerStep);
+  return (pieces, budget) => {
+    for (const step of steps) {
+      pieces = step(pieces, budget);
+      budget.grow(pieces.reduce((sum, piece) => sum + piece.text.length + 1, 0));
     }
+    return pieces;
+  };
+}
+
+function preTokenizerStep(config: JsonRecord): PreTokenizer {
+  switch (config.type) {
     case "BertPreTokenizer":
       return byPattern(/[\p{P}$+<=>^`|~]|[^\p{White_Space}\p{P}$+<=>^`|~]+/gu);
     case "WhitespaceSplit":
@@ -266,8 +239,15 @@ function byPattern(pattern: RegExp): PreTokenizer {
     );
 }
 
+/** What Metaspace writes for a blank: one character. */
+function replacementOf(config: JsonRecord): string {
+  const { replacement = "▁" } = config;
+  if (typeof replacement === "string" && Array.from(replacement.slice(0, 3)).length === 1) return replacement;
+  throw bad("Metaspace.replacement", "one character");
+}
+
 function metaspace(config: JsonRecord): PreTokenizer {
-  const replacement = typeof config.replacement === "string" ? config.replacement : "▁";
+  const replacement = replacementOf(config);
   // Files from before prepend_scheme say add_prefix_space.
   const scheme = config.prepend_scheme ?? (config.add_prefix_space === false ? "never" : "always");
   if (scheme !== "always" && scheme !== "first" && scheme !== "never") throw unsupported("Metaspace scheme", scheme);
@@ -319,14 +299,31 @@ function byteLevel(config: JsonRecord): PreTokenizer {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** Ids around every prompt; published tokenizers have two. */
+const MOST_SPECIAL = 64;
+
 /** @throws ConfigError TOKENIZER_UNSUPPORTED, TOKENIZER_BAD */
 export function makePostProcessor(config: unknown): PostProcessor {
-  const none = { prefix: [], suffix: [] };
-  if (config === null || config === undefined) return none;
-  if (!isRecord(config)) throw bad("post_processor", "an object");
+  // Each step puts its ids around what the steps before it have made.
+  const post = stepsOf(config, "post_processor", "processors")
+    .map(postProcessorStep)
+    .reduce(
+      (inner, outer) => ({
+        prefix: outer.prefix.concat(inner.prefix),
+        suffix: inner.suffix.concat(outer.suffix),
+      }),
+      { prefix: [], suffix: [] },
+    );
+  if (post.prefix.length + post.suffix.length > MOST_SPECIAL) {
+    throw bad("post_processor", `of at most ${MOST_SPECIAL} special tokens`);
+  }
+  return post;
+}
+
+function postProcessorStep(config: JsonRecord): PostProcessor {
   switch (config.type) {
     case "ByteLevel":
-      return none; // only offsets
+      return { prefix: [], suffix: [] }; // only offsets
     case "BertProcessing":
     case "RobertaProcessing": {
       const id = (key: string): number[] => {
@@ -338,16 +335,6 @@ export function makePostProcessor(config: unknown): PostProcessor {
     }
     case "TemplateProcessing":
       return templateProcessing(config);
-    case "Sequence":
-      return list(config, "processors")
-        .map(makePostProcessor)
-        .reduce(
-          (inner, outer) => ({
-            prefix: [...outer.prefix, ...inner.prefix],
-            suffix: [...inner.suffix, ...outer.suffix],
-          }),
-          none,
-        );
     default:
       throw unsupported("post_processor", config.type);
   }
@@ -355,9 +342,11 @@ export function makePostProcessor(config: unknown): PostProcessor {
 
 function templateProcessing(config: JsonRecord): PostProcessor {
   const tokens = config.special_tokens;
+  const { single } = config;
+  if (!Array.isArray(single) || !single.every(isRecord)) throw bad("single", "a list of objects");
   const result: PostProcessor = { prefix: [], suffix: [] };
   let side = result.prefix;
-  for (const item of list(config, "single")) {
+  for (const item of single) {
     const { Sequence: sequence, SpecialToken: special } = item;
     if (isRecord(sequence) && sequence.id === "A" && side === result.prefix) {
       side = result.suffix;
@@ -366,7 +355,7 @@ function templateProcessing(config: JsonRecord): PostProcessor {
       if (!isRecord(entry) || !Array.isArray(entry.ids) || !entry.ids.every(isId)) {
         throw bad(`post_processor.special_tokens ${quote(special.id)}`, "an entry with ids");
       }
-      side.push(...entry.ids);
+      for (const id of entry.ids) side.push(id);
     } else {
       throw unsupported("post_processor template", item);
     }
@@ -384,24 +373,26 @@ function templateProcessing(config: JsonRecord): PostProcessor {
  */
 export function makeDecoder(config: unknown): { decode: Decoder; byteFallback: boolean } {
   if (config === null || config === undefined) return { decode: (tokens) => [tokens.join(" ")], byteFallback: false };
-  if (!isRecord(config)) throw bad("decoder", "an object");
-  if (config.type === "Sequence") {
-    const steps = list(config, "decoders");
-    const fuse = steps.findIndex((step) => step.type === "Fuse");
-    // A stream of text relies on it: what follows Fuse sees the whole text, and may only take from its start.
-    if (fuse >= 0 && !steps.slice(fuse + 1).every((step) => step.type === "Strip" && !step.stop)) {
-      throw unsupported("decoder after Fuse", steps.slice(fuse + 1));
-    }
-    const decoders = steps.map(makeDecoder);
-    return {
-      decode: (tokens) => decoders.reduce((t, decoder) => decoder.decode(t), tokens),
-      byteFallback: decoders.some((decoder) => decoder.byteFallback),
-    };
+  const steps = stepsOf(config, "decoder", "decoders");
+  const fuse = steps.findIndex((step) => step.type === "Fuse");
+  // A stream of text relies on it: what follows Fuse sees the whole text, and may only take from its start.
+  if (fuse >= 0 && !steps.slice(fuse + 1).every((step) => step.type === "Strip" && !step.stop)) {
+    throw unsupported("decoder after Fuse", steps.slice(fuse + 1));
   }
-  return { decode: simpleDecoder(config), byteFallback: config.type === "ByteFallback" };
+  const decoders = steps.map(decoderStep);
+  return {
+    decode: (tokens, budget) => {
+      for (const decoder of decoders) {
+        tokens = decoder(tokens, budget);
+        budget.grow(tokens.reduce((sum, token) => sum + token.length, 0));
+      }
+      return tokens;
+    },
+    byteFallback: steps.some((step) => step.type === "ByteFallback"),
+  };
 }
 
-function simpleDecoder(config: JsonRecord): Decoder {
+function decoderStep(config: JsonRecord): Decoder {
   switch (config.type) {
     case "Fuse":
       return (tokens) => [tokens.join("")];
@@ -410,13 +401,9 @@ function simpleDecoder(config: JsonRecord): Decoder {
     case "ByteLevel":
       return byteLevelDecoder;
     case "Replace": {
-      const { pattern } = config;
       const content = string(config, "content");
-      if (!isRecord(pattern) || typeof pattern.String !== "string" || pattern.String === "") {
-        throw unsupported("decoder Replace of", pattern);
-      }
-      const literal = pattern.String;
-      return (tokens) => tokens.map((token) => token.replaceAll(literal, () => content));
+      const literal = literalOf(config.pattern, "decoder Replace of");
+      return (tokens, budget) => tokens.map((token) => replaced(token, literal, content, budget));
     }
     case "Strip": {
       const content = string(config, "content");
@@ -425,7 +412,7 @@ function simpleDecoder(config: JsonRecord): Decoder {
       return (tokens) => tokens.map((token) => strip(token, content, start, stop));
     }
     case "Metaspace": {
-      const replacement = typeof config.replacement === "string" ? config.replacement : "▁";
+      const replacement = replacementOf(config);
       const prepended = config.prepend_scheme !== "never" && config.add_prefix_space !== false;
       return (tokens) =>
         tokens.map((token, i) => token.replaceAll(replacement, () => (i === 0 && prepended ? "" : " ")));
@@ -504,128 +491,4 @@ export function cleanUp(text: string): string {
     .replaceAll(" 's", "'s")
     .replaceAll(" 've", "'ve")
     .replaceAll(" 're", "'re");
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-/**
- * Checks the model of tokenizer.json thoroughly, for its library does not, and makes it.
- *
- * @throws ConfigError TOKENIZER_UNSUPPORTED, TOKENIZER_BAD
- */
-export function makeModel(config: unknown): Model {
-  if (!isRecord(config)) throw bad("model", "an object");
-  switch (modelType(config)) {
-    case "BPE":
-      return bpe(config);
-    case "WordPiece":
-      return wordPiece(config);
-    case "Unigram":
-      return unigram(config);
-    default:
-      throw unsupported("model", config.type);
-  }
-}
-
-/** As far as we use them; the library's own types are lost on TypeScript's NodeNext (they import without extensions). */
-type LibraryModel = (pieces: string[]) => string[];
-const { BPE, Unigram, WordPiece } = library as unknown as {
-  BPE: new (config: JsonRecord) => LibraryModel;
-  WordPiece: new (config: JsonRecord) => LibraryModel;
-  Unigram: new (config: JsonRecord, eos_token: string) => { tokenize(piece: string): string[] };
-};
-
-/** Old files do not name it. */
-export function modelType(config: JsonRecord): unknown {
-  if (config.type !== undefined) return config.type;
-  if (Array.isArray(config.merges)) return "BPE";
-  return Array.isArray(config.vocab) ? "Unigram" : "WordPiece";
-}
-
-function checkedVocab(vocab: unknown): Map<string, number> {
-  if (!isRecord(vocab)) throw bad("model.vocab", "an object");
-  const map = new Map<string, number>();
-  const ids = new Set<number>();
-  for (const [token, id] of Object.entries(vocab)) {
-    if (!isId(id)) throw bad(`model.vocab ${quote(token)}`, `an id from 0 to ${MAX_IDS}`);
-    if (ids.has(id)) throw bad(`model.vocab ${quote(token)}`, `an id of its own, ${id} is taken`);
-    ids.add(id);
-    map.set(token, id);
-  }
-  if (map.size === 0) throw bad("model.vocab", "not empty");
-  return map;
-}
-
-function bpe(config: JsonRecord): Model {
-  for (const key of ["dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"]) {
-    if (config[key]) throw unsupported(`BPE with ${key}`, config[key]);
-  }
-  const vocab = checkedVocab(config.vocab);
-  if (!Array.isArray(config.merges)) throw bad("model.merges", "a list");
-  const merges = config.merges.map((merge: unknown, line): [string, string] => {
-    const pair: unknown = typeof merge === "string" ? merge.split(" ") : merge;
-    if (!Array.isArray(pair) || pair.length !== 2 || !pair.every((part) => typeof part === "string")) {
-      throw bad(`model.merges[${line}]`, "two tokens");
-    }
-    const [left, right] = pair as [string, string];
-    for (const token of [left, right, left + right]) {
-      if (!vocab.has(token)) throw bad(`model.merges[${line}]`, `of tokens in the vocabulary, ${quote(token)} is not`);
-    }
-    return [left, right];
-  });
-  const byteFallback = config.byte_fallback === true;
-  const unk_token = typeof config.unk_token === "string" ? config.unk_token : null;
-  const fuse_unk = config.fuse_unk === true;
-  const model = new BPE({ vocab: config.vocab, merges, unk_token, fuse_unk, byte_fallback: byteFallback });
-  // Llama's pre-tokeniser leaves the prompt in one piece. No merge can cross a place that no token has inside, so cutting
-  // there is exact; words then come from the library's cache, and a long prompt takes a tenth of the time.
-  const cuts = vocab.has("▁") && ![...vocab.keys()].some((token) => /[^▁]▁/.test(token));
-  const encode = (piece: string) =>
-    model(cuts ? piece.split(/(?<=[^▁])(?=▁)/) : [piece]).map((token) => vocab.get(token));
-  return { vocab, byteFallback, encode };
-}
-
-function wordPiece(config: JsonRecord): Model {
-  const vocab = checkedVocab(config.vocab);
-  const unk_token = string(config, "unk_token");
-  const most = config.max_input_chars_per_word ?? 100;
-  if (!isId(most)) throw bad("model.max_input_chars_per_word", "a number");
-  const prefix = config.continuing_subword_prefix ?? "##";
-  if (typeof prefix !== "string") throw bad("model.continuing_subword_prefix", "a string");
-  const model = new WordPiece({
-    vocab: config.vocab,
-    unk_token,
-    max_input_chars_per_word: most,
-    continuing_subword_prefix: prefix,
-  });
-  return { vocab, byteFallback: false, encode: (piece) => model([piece]).map((token) => vocab.get(token)) };
-}
-
-function unigram(config: JsonRecord): Model {
-  if (config.byte_fallback) throw unsupported("Unigram with byte_fallback", true);
-  if (!Array.isArray(config.vocab)) throw bad("model.vocab", "a list of [token, score]");
-  const vocab = new Map<string, number>();
-  config.vocab.forEach((entry: unknown, id) => {
-    const valid =
-      Array.isArray(entry) && entry.length === 2 && typeof entry[0] === "string" && Number.isFinite(entry[1]);
-    if (!valid) throw bad(`model.vocab[${id}]`, "a token and a finite score");
-    const [token] = entry as [string, number];
-    if (vocab.has(token)) throw bad(`model.vocab[${id}]`, `a token of its own, ${quote(token)} came before`);
-    vocab.set(token, id);
-  });
-  const unk = config.unk_id;
-  if (!isId(unk) || unk >= vocab.size) throw bad("model.unk_id", "an id of the vocabulary");
-  // The library marks the unknown token in the list it is given.
-  const pairs = config.vocab.map(([token, score]: [string, number]) => [token, score]);
-  const model = new Unigram({ vocab: pairs, unk_id: unk }, "");
-  const encode = (piece: string) => {
-    const ids: number[] = [];
-    for (const token of model.tokenize(piece)) {
-      const id: number = vocab.get(token) ?? unk;
-      // Unknown characters side by side are one token. The library's own way of joining them is quadratic.
-      if (id !== unk || ids.at(-1) !== unk) ids.push(id);
-    }
-    return ids;
-  };
-  return { vocab, byteFallback: false, encode };
 }

@@ -14,7 +14,9 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { JsonRecord } from "../../src/instructblip/json_file.ts";
 import { Precompiled } from "../../src/instructblip/precompiled.ts";
+import { TokenIndex } from "../../src/instructblip/token_index.ts";
 import { type EncodeOptions, MAX_CHARACTERS, Tokenizer } from "../../src/instructblip/tokenizer.ts";
+import { Budget } from "../../src/instructblip/tokenizer_checks.ts";
 import { makeNormalizer, makePreTokenizer } from "../../src/instructblip/tokenizer_pipeline.ts";
 import { EngineError } from "../../src/tensor/errors.ts";
 import { golden, memoryFolder, tokenizerFiles } from "./processor_golden.ts";
@@ -40,6 +42,7 @@ interface Golden {
 const GOLDEN = golden<{ texts: string[]; option_texts: string[]; tokenizers: Record<string, Golden> }>(
   "encodings.json.gz",
 );
+const PLENTY = new Budget("text", 2 ** 30, 2 ** 50);
 const load = (name: string) => Tokenizer.from_pretrained(memoryFolder(tokenizerFiles(name)));
 
 /**
@@ -201,30 +204,30 @@ describe("against the Rust library, live", () => {
     const points = codePoints();
     for (let start = 0; start < points.length; start += 4096) {
       const text = points.slice(start, start + 4096).join("x");
-      expect(ours.normalize(text)).toBe(theirs.normalizeString(text));
+      expect(ours.normalize(text, PLENTY)).toBe(theirs.normalizeString(text));
     }
     const accents = points.filter((point) => /\p{M}/u.test(point) && point < "\u0500");
     for (let base = 0x41; base < 0x250; base++) {
       const text = accents.map((accent) => `${String.fromCodePoint(base)}${accent}`).join("x");
-      expect(ours.normalize(text)).toBe(theirs.normalizeString(text));
+      expect(ours.normalize(text, PLENTY)).toBe(theirs.normalizeString(text));
     }
     const long = Array.from({ length: 4000 }, (_, i) => GOLDEN.texts[(i * 31) % GOLDEN.texts.length]).join("");
-    expect(ours.normalize(long)).toBe(theirs.normalizeString(long));
+    expect(ours.normalize(long, PLENTY)).toBe(theirs.normalizeString(long));
     const stack = `a${"\u0301".repeat(2000)}b\r\n👩🏽‍🚀`.repeat(3);
-    expect(ours.normalize(stack)).toBe(theirs.normalizeString(stack));
+    expect(ours.normalize(stack, PLENTY)).toBe(theirs.normalizeString(stack));
   });
 
   test("characters are blanks, marks, letters and punctuation as in Rust, but for rare scripts (known difference 4)", () => {
     const split = (config: JsonRecord) => {
       const run = makePreTokenizer(config);
-      return (text: string) => run([{ text, first: true }]).map((piece) => piece.text);
+      return (text: string) => run([{ text, first: true }], PLENTY).map((piece) => piece.text);
     };
     const rustSplit = (pre: { preTokenizeString(text: string): [string, unknown][] }) => (text: string) =>
       pre.preTokenizeString(text).map(([piece]) => piece);
     const normalize = makeNormalizer({ type: "BertNormalizer" });
     const rustNormalize = bertNormalizer();
     const sweeps: [string, (t: string) => unknown, (t: string) => unknown, number][] = [
-      ["BertNormalizer", normalize, (text) => rustNormalize.normalizeString(text), 700],
+      ["BertNormalizer", (text) => normalize(text, PLENTY), (text) => rustNormalize.normalizeString(text), 700],
       ["BertPreTokenizer", split({ type: "BertPreTokenizer" }), rustSplit(bertPreTokenizer()), 250],
       ["ByteLevel", split({ type: "ByteLevel" }), rustSplit(byteLevelPreTokenizer(false)), 6000],
       ["WhitespaceSplit", split({ type: "WhitespaceSplit" }), rustSplit(whitespaceSplitPreTokenizer()), 0],
@@ -424,7 +427,7 @@ describe("files", () => {
     const bytes = Buffer.from(whole, "base64");
     bytes.fill(0xff, 4, 8);
     const broken = new Precompiled(bytes.toString("base64"));
-    expect(codeOf(() => broken.normalize("é"))).toBe("TOKENIZER_CHARSMAP");
+    expect(codeOf(() => broken.normalize("é", PLENTY))).toBe("TOKENIZER_CHARSMAP");
   });
 
   test("D10 added tokens: empty ones and gaps are refused", () => {
@@ -494,6 +497,117 @@ describe("files", () => {
     expect(tokenizer.encode("What is unusual about this image?").length).toBeGreaterThan(5);
     expect(tokenizer.processor_defaults).toEqual({ max_length: 5, padding_side: "right" });
     expect([tokenizer.truncation_side, tokenizer.padding_side]).toEqual(["right", "right"]);
+  });
+});
+
+describe("what a file can make a text cost is bounded", () => {
+  const withParts = (name: string, parts: JsonRecord) => {
+    const { "tokenizer.json": text } = tokenizerFiles(name);
+    // Without a class, every part of tokenizer.json counts.
+    return new Tokenizer({ tokenizer: { ...(JSON.parse(text) as JsonRecord), ...parts } });
+  };
+  const double = { type: "Replace", pattern: { String: "a" }, content: "aa" };
+  const doubled = Array.from({ length: 30 }, () => double);
+  /** A word of tokens that each go on for thousands of letters, and end in another one. */
+  const long = "a".repeat(50_000);
+
+  test("D13 steps that double a text", () => {
+    const normalizer = withParts("llama_as_is", { normalizer: { type: "Sequence", normalizers: doubled } });
+    expect(codeOf(() => normalizer.encode("a"))).toBe("TOKENIZER_GROWTH");
+    expect(codeOf(() => normalizer.encode("b"))).toBe("accepted");
+    const decoder = withParts("llama_as_is", { decoder: { type: "Sequence", decoders: doubled } });
+    expect(codeOf(() => decoder.decode(decoder.encode("a")))).toBe("TOKENIZER_GROWTH");
+    const prepend = { type: "Prepend", prepend: "a".repeat(2 ** 20) };
+    const prepended = withParts("llama_as_is", { normalizer: { type: "Sequence", normalizers: [prepend, prepend] } });
+    expect(codeOf(() => prepended.encode("b"))).toBe("TOKENIZER_GROWTH");
+    const bytes = Array.from({ length: 60 }, () => ({ type: "ByteLevel", use_regex: false }));
+    const pre = withParts("llama_as_is", { pre_tokenizer: { type: "Sequence", pretokenizers: bytes } });
+    expect(codeOf(() => pre.encode("é"))).toBe("TOKENIZER_GROWTH");
+  });
+
+  test("D14 sequences of many steps, wide or deep, and JSON deeper than the stack", async () => {
+    const kinds = {
+      normalizer: "normalizers",
+      pre_tokenizer: "pretokenizers",
+      post_processor: "processors",
+      decoder: "decoders",
+    };
+    for (const [part, key] of Object.entries(kinds)) {
+      let deep: JsonRecord = { type: "ByteLevel" };
+      for (let i = 0; i < 50_000; i++) deep = { type: "Sequence", [key]: [deep] };
+      expect(codeOf(() => withParts("llama_as_is", { [part]: deep }))).toBe("TOKENIZER_BAD");
+      const wide = { type: "Sequence", [key]: new Array(1e6).fill({ type: "ByteLevel" }) };
+      expect(codeOf(() => withParts("llama_as_is", { [part]: wide }))).toBe("TOKENIZER_BAD");
+    }
+    const text = `{"model":${"[".repeat(5000)}${"]".repeat(5000)}}`;
+    expect(await asyncCodeOf(Tokenizer.from_pretrained(memoryFolder({ "tokenizer.json": text })))).toBe(
+      "TOKENIZER_JSON",
+    );
+  });
+
+  test("D15 vocabularies that would take the product or the square of the lengths", () => {
+    const text = "a".repeat(200_000);
+    const word = { type: "WordPiece", unk_token: "?", max_input_chars_per_word: 2 ** 24 - 1 };
+    const wordPiece = withParts("bert_as_is", {
+      model: { ...word, vocab: { "?": 0, a: 1, "##a": 2, [`##${long}b`]: 3 } },
+      added_tokens: [],
+      post_processor: null,
+    });
+    expect(wordPiece.encode(text)).toHaveLength(200_000);
+    const added = [long, `${long}b`].map((content, i) => ({ id: 700 + i, content, special: true }));
+    const finder = withParts("llama_as_is", { added_tokens: added });
+    expect(finder.encode("a".repeat(150_000), { add_special_tokens: false })).toEqual([700, 700, 700]);
+    const lengths = Array.from({ length: 2000 }, (_, i) => ["a".repeat(i + 1), -1 - i]);
+    const model = { type: "Unigram", unk_id: 0, vocab: [["<unk>", 0], ...lengths] };
+    const unigram = withParts("t5_as_is", { model, normalizer: null, added_tokens: [], post_processor: null });
+    expect(codeOf(() => unigram.encode(text))).toBe("TOKENIZER_GROWTH");
+    expect(unigram.encode("aaa")).toEqual([0, 3]); // the blank in front is unknown
+  });
+
+  test("D16 counts that files name", () => {
+    const t5 = JSON.parse(tokenizerFiles("t5")["tokenizer.json"]) as JsonRecord;
+    const t5With = (config: JsonRecord) =>
+      new Tokenizer({ tokenizer: t5, config: { tokenizer_class: "T5Tokenizer", ...config } });
+    for (const extra_ids of [2e8, -1, "7"]) expect(codeOf(() => t5With({ extra_ids }))).toBe("TOKENIZER_BAD");
+    const padded = t5With({ model_max_length: 1e9 });
+    expect(codeOf(() => padded.encode_batch(["a"], { padding: "max_length" }))).toBe("TOKENIZER_LENGTH");
+    expect(codeOf(() => padded.encode_batch(["a"], { padding: true, pad_to_multiple_of: 2 ** 40 }))).toBe(
+      "TOKENIZER_LENGTH",
+    );
+    const ids = new Array(200_000).fill(1);
+    const template = {
+      type: "TemplateProcessing",
+      single: [{ SpecialToken: { id: "x" } }, { Sequence: { id: "A" } }],
+      special_tokens: { x: { ids } },
+    };
+    expect(codeOf(() => withParts("llama_as_is", { post_processor: template }))).toBe("TOKENIZER_BAD");
+    const bert = JSON.parse(tokenizerFiles("bert")["tokenizer.json"]) as JsonRecord;
+    const config = { tokenizer_class: "BertTokenizer", cls_token: null };
+    expect(codeOf(() => new Tokenizer({ tokenizer: bert, config }))).toBe("TOKENIZER_BAD");
+  });
+
+  test("finds what a search at every place finds", () => {
+    const letters = fc.string({ unit: fc.constantFrom("a", "b", "c"), maxLength: 12 });
+    fc.assert(
+      fc.property(
+        fc.array(letters, { maxLength: 12 }),
+        fc.string({ unit: fc.constantFrom("a", "b", "c"), maxLength: 40 }),
+        (strings, text) => {
+          const index = new TokenIndex(strings, 1000, "strings");
+          const states = index.statesOf(text);
+          for (let at = 0; at < text.length; at++) {
+            const found: string[] = [];
+            for (let s = index.longest(states[at]); s !== 0; s = index.shorter(s)) {
+              expect(strings[index.stringOf(s)]).toHaveLength(index.lengthOf(s));
+              found.push(strings[index.stringOf(s)]);
+            }
+            const there = new Set(strings.filter((one) => one !== "" && text.startsWith(one, at)));
+            expect(found).toEqual([...there].sort((a, b) => b.length - a.length));
+          }
+        },
+      ),
+      { numRuns: 500 },
+    );
   });
 });
 

@@ -5,6 +5,7 @@
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote } from "../../tensor/shown.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/configuration.ts";
+import { parseJson } from "../json_file.ts";
 
 /** As the caller gave it, for finding the answer again; null where there was none. */
 export type RequestId = string | number | null;
@@ -44,7 +45,7 @@ const NOT_IN_A_LINE = ["return_dict_in_generate", "output_scores", "output_logit
 export function parseRequest(text: string): ParsedLine {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch {
     return { id: null, error: new InputError("BAD_JSON", "the line is not valid JSON") };
   }
@@ -211,7 +212,7 @@ export class Earlier {
   readonly add = (text: string): void => {
     let line: unknown;
     try {
-      line = JSON.parse(text);
+      line = parseJson(text);
     } catch {}
     this.done++;
     if (!isObject(line) || !Object.hasOwn(line, "id") || !ANSWERED.some((name) => name in line)) {

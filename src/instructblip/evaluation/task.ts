@@ -2,6 +2,7 @@
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/configuration.ts";
+import { parseJson } from "../json_file.ts";
 import type { Reduction } from "../ranking.ts";
 import { METRICS, type Metric, type MetricName } from "./metrics.ts";
 import { type Candidates, PRESETS } from "./presets.ts";
@@ -277,7 +278,7 @@ export function parseObject(text: string, code: string, where?: string): Record<
   const at = where === undefined ? "" : `${where}: `;
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch {
     throw new InputError(code, `${at}not valid JSON`);
   }
