@@ -4,6 +4,7 @@
  * more of a file than was asked for.
  */
 import { EngineError, WeightError } from "./errors.ts";
+import { type FetchOptions, fetchLimited, type LimitedResponse, pause, urlName } from "./fetch_limited.ts";
 import { quote } from "./strict_json.ts";
 
 /** Random access to a file of known size. */
@@ -150,13 +151,9 @@ export class BlobSource implements ByteSource {
 }
 
 /** What an HttpSource may be given. */
-export interface HttpOptions {
-  /** Default: the global `fetch`. */
-  fetch?: typeof fetch;
-  headers?: Record<string, string>;
-  signal?: AbortSignal;
-  /** Give up on a request that has been silent for so long. Default 60,000 ms. */
-  silenceMs?: number;
+export interface HttpOptions extends Omit<FetchOptions, "method" | "error" | "maxBytes" | "timeoutMs"> {
+  /** Before a broken read is resumed, and twice as long before the next time. Default 250. */
+  retryDelayMs?: number;
 }
 
 /** A cut connection is resumed where it stopped, this often per read, before the read fails. */
@@ -171,7 +168,7 @@ export class HttpSource implements ByteSource {
   readonly #etag: string | null;
 
   private constructor(url: string, options: HttpOptions, size: number, etag: string | null) {
-    this.name = nameOf(url);
+    this.name = urlName(url);
     this.#url = url;
     this.#options = options;
     this.size = size;
@@ -181,17 +178,16 @@ export class HttpSource implements ByteSource {
   /**
    * Asks for one byte, to learn the size and whether ranges work.
    *
-   * @throws WeightError NOT_FOUND (404, 410), HTTP_STATUS, HTTP_NO_RANGE, IO
+   * @throws WeightError NOT_FOUND (404, 410), HTTP_STATUS, HTTP_NO_RANGE and those of {@link fetchLimited}
    */
   static async open(url: string, options: HttpOptions = {}): Promise<HttpSource> {
-    const request = await ask(url, { Range: "bytes=0-0" }, options);
-    const { response } = request;
-    await request.end();
+    const { response, end } = await ranged(url, "bytes=0-0", options);
+    end();
     // An empty file has no byte 0: 416 with its size (RFC 9110, 15.5.17).
     if (response.status === 416 && response.headers.get("content-range") === "bytes */0") {
       return new HttpSource(url, options, 0, null);
     }
-    const { size } = rangeOf(response, nameOf(url), 0);
+    const { size } = rangeOf(response, urlName(url), 0);
     return new HttpSource(url, options, size, strongTag(response));
   }
 
@@ -203,6 +199,8 @@ export class HttpSource implements ByteSource {
       if (requests === HTTP_REQUESTS_PER_READ) {
         throw new WeightError("IO", `${this.name}: the connection broke ${requests} times during one read`, { cause });
       }
+      const { retryDelayMs = 250, signal } = this.#options;
+      if (requests > 0) await pause(retryDelayMs * 2 ** (requests - 1), signal);
       try {
         done += await this.#readOnce(offset + done, into.subarray(done));
       } catch (error) {
@@ -215,7 +213,7 @@ export class HttpSource implements ByteSource {
   /** One request: how many bytes arrived before its end, or before the connection broke. */
   async #readOnce(offset: number, into: Uint8Array): Promise<number> {
     const range = `bytes=${offset}-${offset + into.length - 1}`;
-    const request = await ask(this.#url, { Range: range }, this.#options);
+    const request = await ranged(this.#url, range, this.#options);
     let done = 0;
     try {
       const { size } = rangeOf(request.response, this.name, offset);
@@ -231,11 +229,10 @@ export class HttpSource implements ByteSource {
         done += chunk.length;
       }
     } catch (error) {
-      if (error instanceof EngineError && error.code !== "IO") throw error;
-      this.#options.signal?.throwIfAborted();
-      if (done === 0) throw broken(this.name, error);
+      // What has arrived before the connection broke counts.
+      if (!(error instanceof EngineError && error.code === "IO") || done === 0) throw error;
     } finally {
-      await request.end();
+      request.end();
     }
     return done;
   }
@@ -243,48 +240,9 @@ export class HttpSource implements ByteSource {
   async close(): Promise<void> {}
 }
 
-/** One request that cannot hang: its `chunks` are the body, `end` lets go of the connection. */
-async function ask(url: string, headers: Record<string, string>, options: HttpOptions, method = "GET") {
-  const name = nameOf(url);
-  options.signal?.throwIfAborted();
-  const controller = new AbortController();
-  const abort = () => controller.abort(options.signal?.reason);
-  options.signal?.addEventListener("abort", abort);
-  const silence = options.silenceMs ?? 60_000;
-  const giveUp = () => controller.abort(new WeightError("IO", `${name}: the server was silent for ${silence} ms`));
-  let timer = setTimeout(giveUp, silence);
-  const release = () => {
-    clearTimeout(timer);
-    options.signal?.removeEventListener("abort", abort);
-  };
-  let response: Response;
-  try {
-    // Globals must be called as functions: browsers throw on `options.fetch(…)`, "Illegal invocation".
-    const send = options.fetch ?? fetch;
-    response = await send(url, { method, headers: { ...options.headers, ...headers }, signal: controller.signal });
-  } catch (cause) {
-    release();
-    options.signal?.throwIfAborted();
-    if (cause instanceof EngineError) throw cause;
-    throw new WeightError("IO", `${name}: the server cannot be reached`, { cause });
-  }
-  const reader = response.body?.getReader();
-  return {
-    response,
-    async *chunks(): AsyncGenerator<Uint8Array> {
-      while (reader) {
-        const { done, value } = await reader.read();
-        if (done) return;
-        clearTimeout(timer);
-        timer = setTimeout(giveUp, silence);
-        yield value;
-      }
-    },
-    async end(): Promise<void> {
-      release();
-      await reader?.cancel().catch(() => undefined); // an aborted body refuses to be cancelled
-    },
-  };
+/** Asks for a part of a file. */
+function ranged(url: string, range: string, options: HttpOptions): Promise<LimitedResponse> {
+  return fetchLimited(url, { ...options, headers: { ...options.headers, Range: range } });
 }
 
 /** Checks a partial answer: it must start at `begin`. Returns the size of the whole file. */
@@ -321,24 +279,10 @@ function isWebPage(response: Response): boolean {
   return response.ok && /^text\/html\b/i.test(response.headers.get("content-type") ?? "");
 }
 
-function broken(name: string, cause: unknown): WeightError {
-  return new WeightError("IO", `${name}: the connection broke`, { cause });
-}
-
 /** A strong ETag; a weak one does not promise equal bytes. */
 function strongTag(response: Response): string | null {
   const tag = response.headers.get("etag");
   return tag?.startsWith("W/") ? null : tag;
-}
-
-/** The last part of a URL's path: the query may hold a token, and is never shown. */
-function nameOf(url: string): string {
-  return (
-    url
-      .replace(/[?#].*$/s, "")
-      .split("/")
-      .at(-1) || "the URL"
-  );
 }
 
 /** A folder behind a URL, such as `https://host/model/resolve/main`. Text needs no ranges, weights do. */
@@ -349,13 +293,13 @@ export class HttpFolder implements Folder {
 
   constructor(url: string, options: HttpOptions = {}) {
     this.#base = url.replace(/\/+$/, "");
-    this.name = nameOf(this.#base);
+    this.name = urlName(this.#base);
     this.#options = options;
   }
 
   async has(file: string): Promise<boolean> {
-    const { response, end } = await ask(this.#urlOf(file), {}, this.#options, "HEAD");
-    await end();
+    const { response, end } = await fetchLimited(this.#urlOf(file), { ...this.#options, method: "HEAD" });
+    end();
     if (response.ok && !isWebPage(response)) return true;
     const error = badStatus(response, file);
     if (error.code === "NOT_FOUND") return false;
@@ -363,23 +307,12 @@ export class HttpFolder implements Folder {
   }
 
   async text(file: string, maxBytes = MAX_TEXT_BYTES): Promise<string> {
-    const request = await ask(this.#urlOf(file), {}, this.#options);
+    const { response, bytes, end } = await fetchLimited(this.#urlOf(file), { ...this.#options, maxBytes });
     try {
-      if (!request.response.ok || isWebPage(request.response)) throw badStatus(request.response, file);
-      const body = new MemorySink();
-      let size = 0;
-      for await (const chunk of request.chunks()) {
-        size += chunk.length;
-        if (size > maxBytes) throw tooLarge(file, maxBytes);
-        await body.write(chunk);
-      }
-      return decodeUtf8(body.bytes(), file);
-    } catch (cause) {
-      if (cause instanceof EngineError) throw cause;
-      this.#options.signal?.throwIfAborted();
-      throw broken(file, cause);
+      if (!response.ok || isWebPage(response)) throw badStatus(response, file);
+      return decodeUtf8(await bytes(), file);
     } finally {
-      await request.end();
+      end();
     }
   }
 

@@ -149,7 +149,7 @@ const cutAfter = (response: ServerResponse, begin: number, end: number, count: n
 describe("HttpSource", () => {
   const openHonest = async (options = {}) => {
     handler = honest;
-    return HttpSource.open(url(), options);
+    return HttpSource.open(url(), { retryDelayMs: 1, ...options });
   };
 
   it("reads ranges, and shows neither the host nor the query", async () => {
