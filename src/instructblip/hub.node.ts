@@ -21,21 +21,19 @@ import {
 } from "node:fs/promises";
 import { homedir, hostname } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { EngineError, WeightError } from "../tensor/errors.ts";
+import { EngineError, InputError, WeightError } from "../tensor/errors.ts";
+import { type FetchLimits, fetchLimited, type LimitedResponse, pause } from "../tensor/fetch_limited.ts";
 import { NodeFolder } from "../tensor/source.node.ts";
 import { type ByteSource, checkFileName, type Folder, MAX_TEXT_BYTES } from "../tensor/source.ts";
 import { COMMIT, cleanToken, type HubId, type HubSettings, hubRefusal, hubSettings, repositoryFolder } from "./hub.ts";
 import type { OpenFolderOptions } from "./platform.ts";
 
 /** An aborted download keeps what has arrived, and the next one resumes it. */
-export interface HubOptions extends OpenFolderOptions {
+export interface HubOptions extends OpenFolderOptions, Pick<FetchLimits, "silenceMs" | "minRate"> {
   /** Default: the process's. */
   env?: Readonly<Record<string, string | undefined>>;
-  /** Before a broken download is resumed. Default 1000. */
+  /** Before a broken download is resumed, and twice as long each time that brought nothing. Default 1000. */
   retryDelayMs?: number;
-  /** A server that is silent for so long is given up. Default 60,000. */
-  silenceMs?: number;
 }
 
 /** A file of the repository, by its content: git's SHA-1 of a small one, the SHA-256 of a large one. */
@@ -44,9 +42,17 @@ interface Blob {
   readonly size: number;
 }
 
-/** A download that brings no byte so often in a row is given up. */
+/** A download that brings nothing new so often in a row is given up. */
 const ATTEMPTS = 5;
-const SILENCE_MS = 60_000;
+/** What a request must bring beyond all before it, so that the next one is not one more that brought nothing. */
+const WORTH_RETRYING = 2 ** 16;
+/** Refusals after which the same request may go well. */
+const PASSING = ["HUB_UNREACHABLE", "HUB_BUSY", "HTTP_SLOW"];
+/** A question about a repository and its answer, in all pages, take no longer. */
+const QUESTION_MS = 60_000;
+/** Of the answer: about 60,000 files, where a model has a hundred. */
+const MAX_ANSWER_BYTES = 16 * 2 ** 20;
+const MAX_ANSWER_PAGES = 100;
 
 /** Partial files that this process is writing now. */
 const writing = new Set<string>();
@@ -90,7 +96,7 @@ export class HubFolder implements Folder {
       const apart = new WeightError(
         "HUB_OFFLINE",
         `${id.repository}: no such folder, and its revision ${id.revision} is not, or not wholly, in the cache at ${hub.cache}`,
-        { hint: "HF_HUB_OFFLINE forbids a download; unset it, or point HF_HOME to the cache that has the model" },
+        { hint: hub.hintOffline },
       );
       if (!isCached) throw apart;
       return new HubFolder(hub, store, cached, apart);
@@ -200,16 +206,36 @@ class Hub {
   }
 
   static async open(id: HubId, options: HubOptions): Promise<Hub> {
-    const { HUB_URL } = await library();
-    const settings = hubSettings(options.env ?? process.env, HUB_URL);
+    const settings = hubSettings(options.env ?? process.env);
     const path = (given: string) => resolve(given.replace(/^~(?=$|[\\/])/, homedir()));
     const home = path(settings.home ?? join(settings.userCache ?? "~/.cache", "huggingface"));
-    const tokenPath = path(settings.tokenPath ?? join(home, "token"));
-    const token =
-      settings.token === undefined
-        ? cleanToken(await readFile(tokenPath, "utf8").catch(() => ""), "the token file of the Hub")
-        : cleanToken(settings.token, "HF_TOKEN");
-    return new Hub(id, options, settings, path(settings.cache ?? join(home, "hub")), token);
+    const offline = settings.offline || options.local_files_only === true;
+    const cache = path(options.cache_dir ?? settings.cache ?? join(home, "hub"));
+    return new Hub(id, options, { ...settings, offline }, cache, await tokenOf());
+
+    async function tokenOf(): Promise<string | undefined> {
+      const { token } = options;
+      if (token === false) return undefined;
+      if (typeof token === "string") return cleanToken(token, "token");
+      const file = path(settings.tokenPath ?? join(home, "token"));
+      const found =
+        settings.token === undefined
+          ? cleanToken(await readFile(file, "utf8").catch(() => ""), "the token file of the Hub")
+          : cleanToken(settings.token, "HF_TOKEN");
+      if (token === true && found === undefined) {
+        throw new InputError("TOKEN", "token: true stands for the stored token, and there is none", {
+          hint: "set HF_TOKEN, run `hf auth login`, or give the token itself",
+        });
+      }
+      return found;
+    }
+  }
+
+  /** What to do about a file that only the Hub has. */
+  get hintOffline(): string {
+    const why = this.options.local_files_only ? "local_files_only forbids" : "HF_HUB_OFFLINE forbids";
+    const undo = this.options.local_files_only ? "leave it out" : "unset it";
+    return `${why} a download; ${undo}, or point HF_HOME or cache_dir to the cache that has the model`;
   }
 
   /** The commit that the revision stands for now. */
@@ -244,55 +270,76 @@ class Hub {
   }
 
   /** The bytes of a file from `begin`. The Hub sends large files' readers on to another host. */
-  async bytes(commit: string, file: string, begin: number, signal: AbortSignal | undefined): Promise<Response> {
+  async bytes(commit: string, file: string, begin: number): Promise<LimitedResponse> {
     const path = file.split("/").map(encodeURIComponent).join("/");
     // Ranges count the bytes that are sent: compressed ones cannot be resumed.
     const headers: Record<string, string> = { "Accept-Encoding": "identity" };
     if (begin > 0) headers.Range = `bytes=${begin}-`;
-    return this.#send(
-      `${this.settings.endpoint}/${this.id.repository}/resolve/${commit}/${path}`,
-      { headers, signal },
-      file,
-    );
+    return this.#send(`${this.settings.endpoint}/${this.id.repository}/resolve/${commit}/${path}`, { headers }, file);
   }
 
   /** Lets the library ask; whatever it stumbles over becomes an error of ours. */
   async #ask<T>(question: (connection: { hubUrl: string; fetch: typeof fetch }) => Promise<T>): Promise<T> {
-    const { signal, silenceMs = SILENCE_MS } = this.options;
-    const limit = AbortSignal.timeout(silenceMs);
-    const either = signal ? AbortSignal.any([signal, limit]) : limit;
+    const { signal } = this.options;
+    const begun = performance.now();
+    const left = { bytes: MAX_ANSWER_BYTES, pages: MAX_ANSWER_PAGES };
     try {
       return await question({
         hubUrl: this.settings.endpoint,
-        fetch: (url, init) => this.#send(String(url), { ...init, signal: either }),
+        fetch: async (url, init) => {
+          if (left.pages-- === 0) throw this.#notTheHubs(`it has more than ${MAX_ANSWER_PAGES} pages`);
+          const { response, bytes } = await this.#send(String(url), {
+            headers: Object.fromEntries(new Headers(init?.headers)),
+            timeoutMs: Math.max(1, QUESTION_MS - (performance.now() - begun)),
+            maxBytes: left.bytes,
+          });
+          const body = await bytes();
+          left.bytes -= body.length;
+          return new Response(body, { headers: response.headers });
+        },
       });
     } catch (cause) {
       signal?.throwIfAborted();
-      if (cause instanceof EngineError) throw cause;
-      if (!(cause instanceof SyntaxError)) throw this.unreachable(cause);
-      throw new WeightError("HUB_STATUS", `${this.id.repository}: the answer to a question about it is not the Hub's`, {
+      throw cause instanceof EngineError ? cause : this.#notTheHubs("it is not the Hub's", cause);
+    }
+  }
+
+  #notTheHubs(why: string, cause?: unknown): WeightError {
+    return new WeightError(
+      "HUB_STATUS",
+      `${this.id.repository}: the answer to a question about it is unusable: ${why}`,
+      {
         hint: "is HF_ENDPOINT a server of the Hub's protocol?",
         cause,
-      });
-    }
+      },
+    );
   }
 
   /** A request with the token, whose refusal is already thrown as ours: the library drops the Hub's own code for it. */
   async #send(
     url: string,
-    init: RequestInit & { signal: AbortSignal | undefined | null },
+    { headers, ...limits }: { headers: Record<string, string> } & FetchLimits,
     file?: string,
-  ): Promise<Response> {
+  ): Promise<LimitedResponse> {
     const { endpoint } = this.settings;
-    const headers = new Headers(init.headers);
-    // A listing names its next page by a whole URL; fetch itself drops the token when it is sent on to another host.
-    const isHub = new URL(url).origin === new URL(endpoint).origin;
-    if (isHub && this.#token) headers.set("Authorization", `Bearer ${this.#token}`);
-    const response = await fetch(url, { ...init, headers }).catch((cause: unknown) => {
-      throw this.unreachable(cause, file);
+    const { signal, silenceMs, minRate } = this.options;
+    // A listing names its next page by a whole URL.
+    const isHub = URL.canParse(url) && new URL(url).origin === new URL(endpoint).origin;
+    const request = await fetchLimited(url, {
+      headers: { ...headers, ...(isHub && this.#token && { Authorization: `Bearer ${this.#token}` }) },
+      signal,
+      silenceMs,
+      minRate,
+      ...limits,
+      from: endpoint,
+      error: (code, message, more) =>
+        code === "IO" || code === "HTTP_TIMEOUT"
+          ? this.#unreachable(more?.cause ?? new Error(message), file)
+          : new WeightError(code, `${this.id.repository}: ${message}`, more),
     });
-    if (response.ok || (response.status === 416 && headers.has("Range"))) return response;
-    await response.body?.cancel();
+    const { response, end } = request;
+    if (response.ok || (response.status === 416 && "Range" in headers)) return request;
+    end();
     throw this.refusal(response.status, response.headers.get("x-error-code"), file);
   }
 
@@ -301,7 +348,7 @@ class Hub {
     return hubRefusal(status, errorCode, { ...this.id, endpoint: this.settings.endpoint, file, hasToken });
   }
 
-  unreachable(cause: unknown, file?: string): WeightError {
+  #unreachable(cause: unknown, file?: string): WeightError {
     const { endpoint } = this.settings;
     const what = file === undefined ? "no such folder, and the Hub cannot be reached" : `${file}: the connection broke`;
     return new WeightError("HUB_UNREACHABLE", `${this.id.repository}: ${what}`, {
@@ -408,29 +455,33 @@ async function receive(hub: Hub, commit: string, file: string, blob: Blob, parti
       loaded = 0;
     }
     report(loaded);
+    let most = loaded;
     for (let failures = 0; loaded < blob.size; ) {
-      const before = loaded;
       let cause: unknown;
       try {
         await receiveOnce(hub, commit, file, blob, handle, loaded, report);
       } catch (error) {
         signal?.throwIfAborted();
-        if (!(error instanceof WeightError && ["HUB_UNREACHABLE", "HUB_BUSY"].includes(error.code))) throw error;
+        if (!(error instanceof WeightError && PASSING.includes(error.code))) throw error;
         cause = error;
       }
       if (loaded === blob.size) break;
-      failures = loaded > before ? 0 : failures + 1;
+      // What has to be fetched a second time, after a server that does not resume, is nothing new.
+      const isWorth = loaded - most >= WORTH_RETRYING;
+      failures = isWorth ? 0 : failures + 1;
+      most = Math.max(most, loaded);
       if (failures === ATTEMPTS) {
+        const isSlow = cause instanceof WeightError && cause.code === "HTTP_SLOW";
         throw new WeightError(
-          "HUB_UNREACHABLE",
-          `${hub.id.repository}: ${file}: the connection broke ${ATTEMPTS} times`,
+          isSlow ? "HTTP_SLOW" : "HUB_UNREACHABLE",
+          `${hub.id.repository}: ${file}: the connection ${isSlow ? "was too slow" : "broke"} ${ATTEMPTS} times`,
           {
             hint: `${loaded} of ${blob.size} bytes are kept; the next run goes on from there`,
             cause,
           },
         );
       }
-      await sleep(retryDelayMs, undefined, { signal }).catch(() => signal?.throwIfAborted());
+      await pause(retryDelayMs * 2 ** Math.max(0, failures - 1), signal);
     }
     await handle.sync();
   } finally {
@@ -438,7 +489,7 @@ async function receive(hub: Hub, commit: string, file: string, blob: Blob, parti
   }
 }
 
-/** One request: `report` is told how far the file on disk is after each piece. @throws WeightError HUB_UNREACHABLE, HUB_BUSY, … */
+/** One request: `report` is told how far the file on disk is after each piece. @throws WeightError of {@link PASSING}, … */
 async function receiveOnce(
   hub: Hub,
   commit: string,
@@ -448,12 +499,8 @@ async function receiveOnce(
   begin: number,
   report: (loadedBytes: number) => void,
 ): Promise<void> {
-  const { signal, silenceMs = SILENCE_MS } = hub.options;
-  const silence = new AbortController();
-  const timer = setTimeout(() => silence.abort(new Error(`silent for ${silenceMs} ms`)), silenceMs);
+  const { response, chunks, end } = await hub.bytes(commit, file, begin);
   try {
-    const either = signal ? AbortSignal.any([signal, silence.signal]) : silence.signal;
-    const response = await hub.bytes(commit, file, begin, either);
     let at = begin;
     // 200 is the whole file again; so is any part but the one that was asked for useless, and 416 has none.
     const range = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "");
@@ -461,10 +508,9 @@ async function receiveOnce(
       at = 0;
       await handle.truncate(0);
       report(0);
-      if (response.status !== 200) return await response.body?.cancel();
+      if (response.status !== 200) return;
     }
-    for await (const chunk of chunksOf(response, (cause) => hub.unreachable(cause, file))) {
-      timer.refresh();
+    for await (const chunk of chunks()) {
       if (chunk.length > blob.size - at) {
         throw new WeightError("INTEGRITY", `${hub.id.repository}: ${file}: the server sends more than the Hub lists`);
       }
@@ -475,20 +521,7 @@ async function receiveOnce(
       report(at);
     }
   } finally {
-    clearTimeout(timer);
-    silence.abort(); // lets go of the connection, whatever is left on it
-  }
-}
-
-/** The body, with what breaks it told from what breaks while it is written. */
-async function* chunksOf(response: Response, broken: (cause: unknown) => Error): AsyncGenerator<Uint8Array> {
-  const reader = response.body?.getReader();
-  while (reader) {
-    const { done, value } = await reader.read().catch((cause: unknown) => {
-      throw broken(cause);
-    });
-    if (done) return;
-    yield value;
+    end();
   }
 }
 
@@ -538,12 +571,13 @@ async function point(pointer: string, blob: string, isNew: boolean, symlinks: bo
   await rename(copy, pointer);
 }
 
-/** Whether a snapshot can be used without the Hub. Which other files the commit has is not known then. */
+/** Whether a snapshot, a model's or a processor's, can be used without the Hub. Which other files the commit has is not known then. */
 async function isWhole(snapshot: string): Promise<boolean> {
-  const [config, single, index] = await Promise.all(
-    ["config.json", "model.safetensors", "model.safetensors.index.json"].map((file) => isFile(join(snapshot, file))),
-  );
-  return config && (single || index);
+  const has = async (...files: string[]) =>
+    (await Promise.all(files.map((file) => isFile(join(snapshot, file))))).some((found) => found);
+  if ((await has("config.json")) && (await has("model.safetensors", "model.safetensors.index.json"))) return true;
+  const pixels = ["processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"];
+  return (await has("tokenizer.json")) && (await has(...pixels));
 }
 
 /** Writes a small file all at once, with the folders above it. */

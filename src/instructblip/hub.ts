@@ -13,6 +13,9 @@ export interface HubId {
   readonly revision: string;
 }
 
+/** Where the Hub is, unless HF_ENDPOINT says otherwise. */
+export const HUB_URL = "https://huggingface.co";
+
 /** A commit by its whole name, which never comes to mean anything else. */
 export const COMMIT = /^[0-9a-f]{40}$/;
 
@@ -53,11 +56,11 @@ export interface HubSettings {
 }
 
 /** Reads huggingface_hub's variables with its precedence (its constants.py); an empty one counts as absent. @throws InputError ENV */
-export function hubSettings(env: Readonly<Record<string, string | undefined>>, defaultEndpoint: string): HubSettings {
+export function hubSettings(env: Readonly<Record<string, string | undefined>>): HubSettings {
   const first = (...names: string[]) =>
     names.map((name) => env[name]).find((value) => value !== undefined && value !== "");
   const isTrue = (...names: string[]) => /^(1|on|yes|true)$/i.test(first(...names) ?? "");
-  const endpoint = (first("HF_ENDPOINT") ?? defaultEndpoint).replace(/\/+$/, "");
+  const endpoint = (first("HF_ENDPOINT") ?? HUB_URL).replace(/\/+$/, "");
   if (!URL.canParse(endpoint) || !/^https?:/.test(endpoint)) {
     throw new InputError("ENV", `HF_ENDPOINT: must be an http or https URL, got ${shown(endpoint)}`);
   }

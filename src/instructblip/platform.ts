@@ -10,7 +10,7 @@ import type { Folder } from "../tensor/source.ts";
 import type { RgbImage } from "./image_processor.ts";
 
 export interface Platform {
-  /** A checkpoint folder by its path or Hugging Face Hub id (Node), or its URL (browser). */
+  /** A checkpoint folder by its path or Hugging Face Hub id (Node), or by a URL: of the Hub, or of another server. */
   openFolder(where: string, options?: OpenFolderOptions): Promise<Folder>;
   /** A folder to write to, made if it is not there (Node). */
   createFolder(where: string): Promise<WritableFolder>;
@@ -33,6 +33,20 @@ export interface OpenFolderOptions {
   on_download?: ((progress: DownloadProgress) => void) | undefined;
   /** Stops a download. */
   signal?: AbortSignal | undefined;
+  /** A branch, a tag or a commit of a model of the Hub. Default "main". A local folder has none, and passes over it, as in HF. */
+  revision?: string | undefined;
+  /** The Hub's access token; false: none is sent. Default, and for true: HF_TOKEN, or what `hf auth login` stored (Node). */
+  token?: string | boolean | undefined;
+  /** Where models of the Hub are kept (Node). Default: HF_HUB_CACHE, else `hub` in HF_HOME. */
+  cache_dir?: string | undefined;
+  /** Opens only what has been downloaded before (Node). Default false. */
+  local_files_only?: boolean | undefined;
+}
+
+/** What the user calls a folder, for messages: as it is, but no longer than a line, and without what a terminal would obey. */
+export function shownPlace(where: string): string {
+  const cut = where.length > 300 ? `${where.slice(0, 100)}… (${where.length} characters)` : where;
+  return cut.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
 }
 
 export interface DecodeOptions {

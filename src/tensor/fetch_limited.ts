@@ -28,6 +28,8 @@ export interface FetchOptions extends FetchLimits {
   /** The addresses of a host. Default: the system's, in Node. */
   lookup?: (host: string) => Promise<readonly string[]>;
   error?: HttpFailure;
+  /** The server that gave the URL, if no user did: what it may not redirect to, it may not name either. */
+  from?: string;
 }
 
 /** An answer whose body has not been read yet. Whoever does not read it to its end calls `end`. */
@@ -37,7 +39,7 @@ export interface LimitedResponse {
   /** @throws HTTP_SLOW, HTTP_TIMEOUT, FILE_TOO_LARGE, IO (the connection broke); the signal's reason */
   chunks(): AsyncGenerator<Uint8Array>;
   /** The whole body. @throws as `chunks` */
-  bytes(): Promise<Uint8Array>;
+  bytes(): Promise<Uint8Array<ArrayBuffer>>;
   /** Lets go of the connection. */
   end(): void;
 }
@@ -208,6 +210,23 @@ async function follow(
   const lookup = options.lookup ?? systemLookup();
   // A browser neither shows where an answer points nor knows addresses.
   const redirect = lookup ? "manual" : "follow";
+  /** Refuses to go inwards. */
+  const mayNext = async (from: URL, next: URL) => {
+    if (!lookup || next.host === from.host) return;
+    const hosts = [from, next].map(({ hostname }) => addressesOf(hostname, lookup));
+    const [sender, target] = await patiently(Promise.all(hosts));
+    // The most public address of whoever sends us on, the most private one of where to.
+    const allowed = Math.min(...(sender.length ? sender.map(nearness) : [0]));
+    if (Math.max(0, ...target.map(nearness)) <= allowed) return;
+    throw failure(
+      "HTTP_REDIRECT",
+      `${urlName(first)}: the server sends its reader on to an address in a private network`,
+      {
+        hint: "such an address is only opened when it is named itself",
+      },
+    );
+  };
+  if (options.from !== undefined) await mayNext(new URL(options.from), first);
   let url = first;
   let headers = new Headers(options.headers);
   for (let redirects = 0; ; redirects++) {
@@ -215,22 +234,14 @@ async function follow(
     const location = [301, 302, 303, 307, 308].includes(response.status) && response.headers.get("location");
     if (!lookup || !location) return response;
     response.body?.cancel().catch(() => undefined);
-    const name = urlName(first);
     if (redirects === MAX_REDIRECTS) {
-      throw failure("HTTP_REDIRECT", `${name}: the server sends its reader on more than ${MAX_REDIRECTS} times`);
+      throw failure(
+        "HTTP_REDIRECT",
+        `${urlName(first)}: the server sends its reader on more than ${MAX_REDIRECTS} times`,
+      );
     }
     const next = parseHttpUrl(location, failure, url);
-    if (next.host !== url.host) {
-      const [from, to] = await patiently(
-        Promise.all([addressesOf(url.hostname, lookup), addressesOf(next.hostname, lookup)]),
-      );
-      // The most public address of whoever sends us on, the most private one of where to.
-      if (Math.max(0, ...to.map(nearness)) > Math.min(...(from.length ? from.map(nearness) : [0]))) {
-        throw failure("HTTP_REDIRECT", `${name}: the server sends its reader on to an address in a private network`, {
-          hint: "such an address is only opened when it is named itself",
-        });
-      }
-    }
+    await mayNext(url, next);
     if (next.origin !== url.origin) {
       headers = new Headers(headers);
       for (const secret of SECRETS) headers.delete(secret);

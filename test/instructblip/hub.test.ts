@@ -1,6 +1,13 @@
 /** The Hub's names, variables and refusals; see hub_download.test.ts for the cache and the network. */
 import { expect, test } from "vitest";
-import { cleanToken, hubRefusal, hubSettings, parseHubId, repositoryFolder } from "../../src/instructblip/hub.ts";
+import {
+  cleanToken,
+  HUB_URL,
+  hubRefusal,
+  hubSettings,
+  parseHubId,
+  repositoryFolder,
+} from "../../src/instructblip/hub.ts";
 
 const HUB = "https://hub.example";
 
@@ -44,8 +51,8 @@ test("a repository's folder is named as huggingface_hub names it", () => {
 });
 
 test("variables have huggingface_hub's precedence, and empty ones count as absent", () => {
-  expect(hubSettings({}, HUB)).toEqual({
-    endpoint: HUB,
+  expect(hubSettings({})).toEqual({
+    endpoint: HUB_URL,
     cache: undefined,
     home: undefined,
     userCache: undefined,
@@ -55,7 +62,7 @@ test("variables have huggingface_hub's precedence, and empty ones count as absen
     symlinks: true,
   });
   const old = { HUGGINGFACE_HUB_CACHE: "/old", HUGGING_FACE_HUB_TOKEN: "hf_old", TRANSFORMERS_OFFLINE: "ON" };
-  expect(hubSettings(old, HUB)).toMatchObject({ cache: "/old", token: "hf_old", offline: true });
+  expect(hubSettings(old)).toMatchObject({ cache: "/old", token: "hf_old", offline: true });
   const now = {
     ...old,
     HF_HUB_CACHE: "/new",
@@ -63,18 +70,18 @@ test("variables have huggingface_hub's precedence, and empty ones count as absen
     HF_HUB_OFFLINE: "0",
     HF_ENDPOINT: "http://mirror/hf/",
   };
-  expect(hubSettings(now, HUB)).toMatchObject({
+  expect(hubSettings(now)).toMatchObject({
     cache: "/new",
     token: "hf_new",
     offline: false,
     endpoint: "http://mirror/hf",
   });
-  expect(hubSettings({ ...old, HF_HUB_CACHE: "", HF_ENDPOINT: "" }, HUB)).toMatchObject({
+  expect(hubSettings({ ...old, HF_HUB_CACHE: "", HF_ENDPOINT: "" })).toMatchObject({
     cache: "/old",
-    endpoint: HUB,
+    endpoint: HUB_URL,
   });
   for (const HF_ENDPOINT of ["hub.example", "file:///tmp"]) {
-    expect(() => hubSettings({ HF_ENDPOINT }, HUB)).toThrow(expect.objectContaining({ code: "ENV" }));
+    expect(() => hubSettings({ HF_ENDPOINT })).toThrow(expect.objectContaining({ code: "ENV" }));
   }
 });
 

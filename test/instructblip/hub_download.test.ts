@@ -17,6 +17,7 @@ import {
   unlinkSync,
   writeFileSync,
 } from "node:fs";
+import type { ServerResponse } from "node:http";
 import { hostname, tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { promisify } from "node:util";
@@ -191,7 +192,8 @@ test("a connection that brings nothing any more is given up, and the next run go
   model.cutAfter = ({ host, range }) => (host === "cdn" ? (range ? 0 : 100_000) : undefined);
   const refusal = await (await openHub()).open(WEIGHTS).catch((error: Error) => error);
   expect(refusal).toMatchObject({ code: "HUB_UNREACHABLE" });
-  expect(ofWeights().length).toBe(6);
+  // The first counts as one that brought nothing if little of it arrived before the cut.
+  expect([5, 6]).toContain(ofWeights().length);
   expect(blobs()).toEqual([`${oidOf(model, WEIGHTS)}.incomplete`]);
   const { size } = statSync(`${blobOf(WEIGHTS)}.incomplete`);
   expect(size).toBeGreaterThan(0);
@@ -212,6 +214,86 @@ test("a server that ignores ranges is read from the start again", async () => {
   model.ignoreRange = true;
   await expectWhole(await openHub(), WEIGHTS);
   expect(ofWeights()).toEqual(["bytes=1000-"]);
+});
+
+test.each([
+  ["416", (response: ServerResponse) => response.writeHead(416, { "content-range": `bytes */${SIZE}` }).end()],
+  [
+    "another part",
+    (response: ServerResponse) =>
+      response.writeHead(206, { "content-range": `bytes 5-${SIZE - 1}/${SIZE}` }).end(model.files[WEIGHTS].subarray(5)),
+  ],
+])("a server that cuts, and answers whoever goes on with %s, is given up", async (_, answer) => {
+  model.cutAfter = ({ host }) => (host === "cdn" ? 100_000 : undefined);
+  model.fault = ({ host, range }, response) => {
+    if (host !== "cdn" || range === undefined) return false;
+    answer(response);
+    return true;
+  };
+  await expect((await openHub()).open(WEIGHTS)).rejects.toMatchObject({ code: "HUB_UNREACHABLE" });
+  expect(ofWeights().length).toBeLessThanOrEqual(6);
+});
+
+test("a server that brings a little at a time, and cuts, is given up", async () => {
+  model.cutAfter = ({ host }) => (host === "cdn" ? 1 : undefined);
+  await expect((await openHub()).open(WEIGHTS)).rejects.toMatchObject({ code: "HUB_UNREACHABLE" });
+  expect(ofWeights().length).toBe(5);
+});
+
+test("HTTP_SLOW: a trickle is given up, and what it brought is kept", async () => {
+  model.fault = ({ host }, response) => {
+    if (host !== "cdn") return false;
+    response.writeHead(200);
+    let sent = 0;
+    const timer = setInterval(() => response.write(model.files[WEIGHTS].subarray(sent, ++sent)), 10);
+    response.on("close", () => clearInterval(timer));
+    return true;
+  };
+  const hub = await openHub("owner/name", { silenceMs: 60 });
+  await expect(hub.open(WEIGHTS)).rejects.toMatchObject({ code: "HTTP_SLOW" });
+  expect(ofWeights().length).toBe(5);
+  expect(blobs()).toEqual([`${oidOf(model, WEIGHTS)}.incomplete`]);
+});
+
+test("an abort ends the wait before the next request", async () => {
+  const controller = new AbortController();
+  const reason = new Error("enough");
+  model.fault = ({ host }, response) => {
+    if (host === "cdn") response.writeHead(503).end(() => setTimeout(() => controller.abort(reason), 20));
+    return host === "cdn";
+  };
+  const hub = await openHub("owner/name", { signal: controller.signal, retryDelayMs: 60_000 });
+  await expect(hub.open(WEIGHTS)).rejects.toBe(reason);
+});
+
+test("a listing without end, in bytes or in pages, is refused", async () => {
+  let sent = 0;
+  model.fault = ({ path }, response) => {
+    if (!path.includes("/tree/")) return false;
+    response.writeHead(200, { "content-type": "application/json" });
+    const entry = `${JSON.stringify({ type: "file", path: "x".repeat(60_000), size: 3, oid: "a".repeat(40) })},`;
+    response.write("[");
+    const pump = () => {
+      while (sent < 300e6 && !response.destroyed) {
+        sent += entry.length;
+        if (!response.write(entry)) return void response.once("drain", pump);
+      }
+    };
+    pump();
+    return true;
+  };
+  await expect((await openHub()).text("config.json")).rejects.toMatchObject({ code: "FILE_TOO_LARGE" });
+  expect(sent).toBeLessThan(100e6);
+
+  let pages = 0;
+  model.fault = ({ path }, response) => {
+    if (!path.includes("/tree/")) return false;
+    const next = `<${server.endpoint}${path}?cursor=${++pages}>; rel="next"`;
+    response.writeHead(200, { "content-type": "application/json", link: next }).end("[]");
+    return true;
+  };
+  await expect((await openHub()).text("config.json")).rejects.toMatchObject({ code: "HUB_STATUS" });
+  expect(pages).toBe(100);
 });
 
 test("a busy server is asked again; a silent one is given up", async () => {

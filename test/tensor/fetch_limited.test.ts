@@ -181,6 +181,14 @@ test("HTTP_REDIRECT: from the internet nobody is sent on into the reader's own n
   await expect(bytesOf(url("/", "localhost"), { lookup: names })).rejects.toMatchObject({ code: "HTTP_REDIRECT" });
 });
 
+test("HTTP_REDIRECT: nor does a URL that a server on the internet gives lead there", async () => {
+  handler = (_request, response) => void response.end("arrived");
+  const from = url("/", "localhost");
+  await expect(bytesOf(url(), { from, lookup })).rejects.toMatchObject({ code: "HTTP_REDIRECT" });
+  expect(new TextDecoder().decode(await bytesOf(url(), { from }))).toBe("arrived");
+  expect(seen.length).toBe(1);
+});
+
 test("on this machine, and out of it, redirects are followed, without the token once the host is another", async () => {
   const headers = { Authorization: "Bearer secret", "X-Mine": "1" };
   sendOn("/there");
