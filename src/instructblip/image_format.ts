@@ -1,19 +1,23 @@
 /**
  * What a picture file says about itself before any decoder sees it: format by magic bytes, size, and for JPEG the coding.
  * It keeps hostile headers away from the decoders (a 300-byte PNG may promise 400 million pixels) and decodes nothing.
- * Sources: PNG (W3C), ITU-T T.81 annex B, the WebP container specification, GIF89a.
+ * Sources: PNG (W3C), ITU-T T.81 annex B, the WebP container specification, GIF89a; image_tiff.ts, image_bmp.ts and
+ * image_avif.ts name theirs.
  */
 import { InputError } from "../tensor/errors.ts";
+import { avifEndsEarly, readAvifSize } from "./image_avif.ts";
+import { readBmpLayout } from "./image_bmp.ts";
+import { readTiffHeader } from "./image_tiff.ts";
 
-export type ImageFormat = "png" | "jpeg" | "webp" | "gif";
+export type ImageFormat = "png" | "jpeg" | "webp" | "gif" | "tiff" | "bmp" | "avif";
 
 export interface ImageHeader {
   format: ImageFormat;
-  /** In pixels, as stored: EXIF orientation is not applied. */
+  /** In pixels, as Pillow has it: EXIF orientation is not applied, but a TIFF's is. */
   width: number;
   height: number;
-  /** JPEG only: 1 grey, 3 colour, 4 CMYK or YCCK. */
-  components?: number;
+  /** Samples that Pillow does not take as bytes of grey or red, green and blue. */
+  samples?: "grey16" | "cmyk" | undefined;
 }
 
 /** Where Pillow raises DecompressionBombError: twice its MAX_IMAGE_PIXELS. As RGB this is 512 MiB. */
@@ -22,8 +26,8 @@ export const MAX_PIXELS = 2 * 89_478_485;
 /**
  * Reads a picture's header.
  *
- * @throws InputError IMAGE_TRUNCATED, IMAGE_FORMAT (not PNG, JPEG, WebP or GIF), UNSUPPORTED_JPEG, IMAGE_CORRUPT (no
- *   size), IMAGE_TOO_LARGE (over {@link MAX_PIXELS})
+ * @throws InputError IMAGE_TRUNCATED, IMAGE_FORMAT (none of {@link ImageFormat}), UNSUPPORTED_JPEG, UNSUPPORTED_TIFF,
+ *   UNSUPPORTED_BMP, IMAGE_CORRUPT (no size), IMAGE_TOO_LARGE (over {@link MAX_PIXELS})
  */
 export function readImageHeader(bytes: Uint8Array, name: string): ImageHeader {
   const header = parse(bytes, name);
@@ -44,12 +48,13 @@ function parse(bytes: Uint8Array, name: string): ImageHeader {
   const need = (length: number) => {
     if (bytes.length < length) throw truncated();
   };
-  if (bytes.length < 4) throw truncated();
+  if (bytes.length === 0) throw new InputError("IMAGE_TRUNCATED", `${name}: the file is empty`);
 
   if (magic.startsWith("\x89PNG\r\n\x1a\n")) {
     need(33);
     if (magic.slice(12) !== "IHDR") throw new InputError("IMAGE_CORRUPT", `${name}: the PNG does not begin with IHDR`);
-    return { format: "png", width: view.getUint32(16), height: view.getUint32(20) };
+    const samples = bytes[24] === 16 && bytes[25] === 0 ? "grey16" : undefined;
+    return { format: "png", width: view.getUint32(16), height: view.getUint32(20), samples };
   }
   if (magic.startsWith("\xff\xd8\xff")) return parseJpeg(bytes, view, name, truncated);
   if (magic.startsWith("GIF87a") || magic.startsWith("GIF89a")) {
@@ -73,8 +78,16 @@ function parse(bytes: Uint8Array, name: string): ImageHeader {
         throw new InputError("IMAGE_CORRUPT", `${name}: the WebP does not begin with a picture`);
     }
   }
-  if (["\x89PNG\r\n\x1a\n", "GIF8", "RIFF"].some((start) => start.startsWith(magic))) throw truncated();
-  throw new InputError("IMAGE_FORMAT", `${name}: ${otherFormat(magic)}, must be PNG, JPEG, WebP or GIF`);
+  if (magic.startsWith("II*\0") || magic.startsWith("MM\0*")) return { format: "tiff", ...readTiffHeader(bytes, name) };
+  // Text may begin with BM; no header of a bitmap is as long as text would have it.
+  if (/^BM(.{0,12}$|.{12}..\0\0)/s.test(String.fromCharCode(...bytes.subarray(0, 18)))) {
+    const { width, height } = readBmpLayout(bytes, name);
+    return { format: "bmp", width, height };
+  }
+  if (/^....ftypavi[fs]/s.test(magic)) return { format: "avif", ...readAvifSize(bytes, name) };
+  if (bytes.length < 4 || ["\x89PNG\r\n\x1a\n", "RIFF"].some((start) => start.startsWith(magic))) throw truncated();
+  const { what, hint } = otherFormat(bytes);
+  throw new InputError("IMAGE_FORMAT", `${name}: ${what}, must be PNG, JPEG, WebP, GIF, TIFF, BMP or AVIF`, { hint });
 }
 
 /** Walks the segments up to the start of the scan; each step moves on, so the walk ends with the file. */
@@ -109,7 +122,7 @@ function parseJpeg(bytes: Uint8Array, view: DataView, name: string, truncated: (
         format: "jpeg",
         width: view.getUint16(at + 7),
         height: view.getUint16(at + 5),
-        components: bytes[at + 9],
+        samples: bytes[at + 9] === 4 ? "cmyk" : undefined, // or YCCK, which decoders make CMYK
       };
     }
     at += 2 + length;
@@ -132,9 +145,31 @@ export function endsEarly(bytes: Uint8Array, format: ImageFormat): boolean {
     }
     case "gif":
       return bytes.lastIndexOf(0x3b) < bytes.length - 8; // its last byte, but for a little padding
+    case "avif":
+      return avifEndsEarly(bytes);
     case "webp":
       return false; // readImageHeader has compared the sizes
+    case "bmp":
+    case "tiff":
+      return false; // decodeBmp compares the sizes; the parts of a TIFF may lie anywhere
   }
+}
+
+/** Bytes of a GIF's palette, by the byte that says whether there is one. */
+function paletteBytes(packed: number): number {
+  return packed & 0x80 ? 3 << ((packed & 7) + 1) : 0;
+}
+
+/** Where the first frame's descriptor is, and the byte behind the last control extension before it if it has one. */
+function firstGifFrame(bytes: Uint8Array): { frame: number; control: number | undefined } {
+  let control: number | undefined;
+  let at = 13 + paletteBytes(bytes[10]);
+  while (bytes[at] === 0x21) {
+    if (bytes[at + 1] === 0xf9 && bytes[at + 2] === 4) control = at + 3;
+    for (at += 2; bytes[at] > 0; ) at += bytes[at] + 1; // sub-blocks, up to an empty one
+    at++;
+  }
+  return { frame: at, control };
 }
 
 /**
@@ -142,32 +177,75 @@ export function endsEarly(bytes: Uint8Array, format: ImageFormat): boolean {
  * them, other decoders black. The caller has read the header; damage further on is left for the decoder to find.
  */
 export function opaqueGif(bytes: Uint8Array): Uint8Array {
-  const table = (packed: number) => (packed & 0x80 ? 3 << ((packed & 7) + 1) : 0);
-  let at = 13 + table(bytes[10]);
-  while (bytes[at] === 0x21) {
-    if (bytes[at + 1] === 0xf9 && bytes[at + 2] === 4) {
-      const opaque = bytes.slice();
-      opaque[at + 3] &= 0xfe;
-      return opaque;
-    }
-    for (at += 2; bytes[at] > 0; ) at += bytes[at] + 1; // sub-blocks, up to an empty one
-    at++;
-  }
-  return bytes;
+  const { control } = firstGifFrame(bytes);
+  if (control === undefined) return bytes;
+  const opaque = bytes.slice();
+  opaque[control] &= 0xfe;
+  return opaque;
 }
 
+/**
+ * Paints the screen around a first frame that is smaller, as Pillow does: with the palette's transparent colour if there is
+ * one, else its first. Other decoders leave it black.
+ *
+ * @param bytes of the file as it was given
+ * @param rgb u8[H, W, 3], changed
+ */
+export function paintAroundGifFrame(bytes: Uint8Array, rgb: Uint8Array, width: number, height: number): void {
+  const { frame, control } = firstGifFrame(bytes);
+  const at16 = (at: number) => bytes[at] + 256 * bytes[at + 1];
+  const [left, top] = [at16(frame + 1), at16(frame + 3)];
+  const [right, bottom] = [left + at16(frame + 5), top + at16(frame + 7)];
+  if (left === 0 && top === 0 && right >= width && bottom >= height) return;
+  const hasOwn = (bytes[frame + 9] & 0x80) !== 0;
+  if (!hasOwn && !(bytes[10] & 0x80)) return; // no palette: grey, whose first colour is black
+  const palette = hasOwn ? frame + 10 : 13;
+  const transparent = control !== undefined && bytes[control] & 1 ? bytes[control + 3] : 0;
+  const colour = bytes.subarray(palette + 3 * transparent, palette + 3 * transparent + 3);
+  for (let y = 0, to = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, to += 3) {
+      if (x < left || x >= right || y < top || y >= bottom) rgb.set(colour, to);
+    }
+  }
+}
+
+const SAVE_AS = "save it as PNG or JPEG";
+/** Files that are no pictures, or pictures of kinds that are not read: how they begin, what they are, and what to do. */
+const OTHER_FORMATS: readonly (readonly [begins: RegExp, what: string, hint: string])[] = [
+  [
+    /^version https:\/\/git-lfs/,
+    "a Git LFS pointer, not the picture itself",
+    "run `git lfs pull`, or download the file",
+  ],
+  [/^<svg[\s>]/i, "an SVG drawing", SAVE_AS],
+  [
+    /^<(!doctype html|html|head|body|title|meta|script)\b/i,
+    "a web page, not a picture",
+    "give the address of the picture itself, not of the page it is on",
+  ],
+  [/^(<|$)/, "an XML file", SAVE_AS],
+  [/^[[{]/, "JSON, not a picture", "a server may have answered with an error"],
+  [/^%PDF/, "a PDF file", SAVE_AS],
+  [/^%!PS/, "a PostScript file", SAVE_AS],
+  [/^(II\+\0|MM\0\+)/, "a BigTIFF file", SAVE_AS],
+  [/^....ftyp(hei|hev|mif1|msf1)/s, "a HEIC file", SAVE_AS],
+  [/^....ftyp/s, "an MP4 or QuickTime file", "take its frames out, and give these"],
+  [/^(\xff\n|\0\0\0.JXL )/s, "a JPEG XL file", SAVE_AS],
+  [/^\0\0\0.jP/s, "a JPEG 2000 file", SAVE_AS],
+  [/^\0\0.\0/s, "an ICO file", SAVE_AS],
+  [/^8BPS/, "a Photoshop file", SAVE_AS],
+  [/^P[1-7]\s/, "a PNM file", SAVE_AS],
+  [/^PK[^ -~]/, "an archive", "unpack it, and give the picture in it"],
+];
+
 /** Names a format that is recognised but not read. */
-function otherFormat(magic: string): string {
-  if (magic.startsWith("II*\0") || magic.startsWith("MM\0*")) return "a TIFF file";
-  if (magic.startsWith("BM")) return "a BMP file";
-  if (magic.startsWith("%PDF")) return "a PDF file";
-  if (magic.startsWith("%!PS")) return "a PostScript file";
-  if (magic.slice(4, 8) === "ftyp") return "a HEIC, AVIF or MP4 file";
-  if (magic.startsWith("\0\0\0\x0cjP")) return "a JPEG 2000 file";
-  if (magic.startsWith("\0\0\x01\0")) return "an ICO file";
-  if (/^\s*<(\?xml|svg)/.test(magic)) return "an SVG or XML file";
-  if (/^\s*<(!doctype|html)/i.test(magic)) return "an HTML page";
-  return "not a picture file this program knows";
+function otherFormat(bytes: Uint8Array): { what: string; hint?: string } {
+  let start = String.fromCharCode(...bytes.subarray(0, 512)).replace(/^\xef\xbb\xbf/, "");
+  // What may stand before the first element of a page or a drawing.
+  if (/^\s*</.test(start)) start = start.replace(/<!--.*?(-->|$)|<(\?|!doctype svg)[^>]*>/gis, "").trimStart();
+  else start = start.replace(/^\s+(?=[[{])/, "");
+  const found = OTHER_FORMATS.find(([begins]) => begins.test(start));
+  return found ? { what: found[1], hint: found[2] } : { what: "not a picture file this program knows" };
 }
 
 /**
@@ -206,4 +284,31 @@ function jpegScan(bytes: Uint8Array, visit?: (marker: number, at: number, next: 
     at = next;
   }
   return at;
+}
+
+/**
+ * A PNG of 16-bit grey as one of 8-bit grey with alpha, for decoders that give bytes: the upper byte of a pixel becomes its
+ * grey, the lower one its alpha, filters and interlacing stay right. The caller has read the header.
+ */
+export function grey16AsPairs(png: Uint8Array): Uint8Array {
+  const pairs = png.slice();
+  pairs[24] = 8;
+  pairs[25] = 4;
+  new DataView(pairs.buffer).setUint32(29, crc32(pairs.subarray(12, 29)));
+  return pairs;
+}
+
+/** What Pillow makes of 16-bit grey: whatever is over 255 is white. */
+export function clippedGrey(value: number): number {
+  return value < 255 ? value : 255;
+}
+
+/** The PNG specification's, annex D. */
+function crc32(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return (crc ^ 0xffffffff) >>> 0;
 }

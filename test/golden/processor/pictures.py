@@ -4,6 +4,7 @@ Kept small on purpose: 61 x 47 pixels say as much about a decoder as a photograp
 RGB, interlaced, odd bit depths), so a small PNG writer is here.
 """
 
+import base64
 import hashlib
 import io
 import struct
@@ -96,10 +97,56 @@ def saved(image, fmt, **options):
     return out.getvalue()
 
 
-def with_exif(orientation):
+def with_exif(orientation, fmt="JPEG", **options):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return saved(rgb(24, 16, orientation), "JPEG", quality=90, exif=exif)
+    return saved(rgb(24, 16, orientation), fmt, exif=exif, **options)
+
+
+def tiff(width, height, bits, photometric, strips, endian="<", extra=(), planar=1, formats=()):
+    """An uncompressed TIFF, for kinds that Pillow reads but does not write."""
+    data = b"".join(strips)
+    offsets = [8 + sum(map(len, strips[:i])) for i in range(len(strips))]
+    entries = [
+        (256, "I", [width]),
+        (257, "I", [height]),
+        (258, "H", bits),
+        (259, "H", [1]),
+        (262, "H", [photometric]),
+        (273, "I", offsets),
+        (277, "H", [len(bits)]),
+        (278, "I", [height]),
+        (279, "I", [len(strip) for strip in strips]),
+        (284, "H", [planar]),
+    ]
+    if extra:
+        entries.append((338, "H", extra))
+    if formats:
+        entries.append((339, "H", formats))
+    start = 8 + len(data)
+    behind = start + 2 + 12 * len(entries) + 4
+    directory, values = struct.pack(endian + "H", len(entries)), b""
+    for tag, kind, numbers in entries:
+        raw = b"".join(struct.pack(endian + kind, n) for n in numbers)
+        where = raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(endian + "I", behind + len(values))
+        values += b"" if len(raw) <= 4 else raw
+        directory += struct.pack(endian + "HHI", tag, {"H": 3, "I": 4}[kind], len(numbers)) + where
+    magic = (b"II*\0" if endian == "<" else b"MM\0*") + struct.pack(endian + "I", start)
+    return magic + data + directory + bytes(4) + values
+
+
+def bmp(width, height, bits, rows, palette=b"", masks=(), top_down=False, core=False, colors=0):
+    """A BMP of raw rows, each filled up to whole words; the first row is the lowest unless `top_down`."""
+    data = b"".join(row + bytes(-len(row) % 4) for row in rows)
+    compression = 3 if masks else 0
+    if core:
+        header = struct.pack("<IHHHH", 12, width, height, 1, bits)
+    else:
+        size = 56 if len(masks) == 4 else 40
+        header = struct.pack("<IiiHHIIiiII", size, width, -height if top_down else height, 1, bits, compression, len(data), 0, 0, colors, 0)
+    header += b"".join(struct.pack("<I", mask) for mask in masks)
+    offset = 14 + len(header) + len(palette)
+    return b"BM" + struct.pack("<IHHI", offset + len(data), 0, 0, offset) + header + palette + data
 
 
 def without_adobe(jpeg):
@@ -175,7 +222,100 @@ def files():
         "one_pixel.png": saved(rgb(1, 1, 11), "PNG"),
         "column.png": saved(rgb(1, 500, 12), "PNG"),
         "row.png": saved(rgb(500, 1, 13), "PNG"),
-        **{f"exif_{n}.jpg": with_exif(n) for n in range(1, 9)},
+        **{f"exif_{n}.jpg": with_exif(n, quality=90) for n in range(1, 9)},
+        "exif_6.png": with_exif(6, "PNG"),
+        "exif_6.webp": with_exif(6, "WEBP", lossless=True),
+        **dark(),
+        **tiffs(base, alpha),
+        **bmps(base),
+        **avifs(alpha),
+    }
+
+
+def dark():
+    """16-bit grey that is not all white once it is clipped at 255."""
+    grey = (photo(W, H, 1, 15)[..., 0] * 1.2).astype(">u2")
+    rows = [row.tobytes() for row in grey]
+    return {
+        "dark_16bit.png": png(W, H, 16, 0, rows),
+        "dark_16bit_transparent.png": png(W, H, 16, 0, rows, [(b"tRNS", struct.pack(">H", int(grey[0, 0])))]),
+        "dark_16bit_interlaced.png": png(W, H, 16, 0, adam7(grey[..., None]), interlace=1),
+        "dark_16bit.tif": saved(Image.fromarray(grey.astype(np.uint16)), "TIFF", compression="tiff_lzw"),
+        "dark_16bit_motorola.tif": tiff(W, H, [16], 1, [grey.tobytes()], ">"),
+    }
+
+
+def tiffs(base, alpha):
+    grey = base.convert("L")
+    words = (photo(W, H, 4, 16) * 257).astype("<u2")
+    planes = [np.ascontiguousarray(np.asarray(base)[..., c]).tobytes() for c in range(3)]
+    premultiplied = (alpha * (alpha[..., 3:] / 255)).astype(np.uint8)
+    premultiplied[..., 3] = alpha[..., 3]
+    numbers = photo(W, H, 1, 17)[..., 0] * 1.5 - 50
+    return {
+        "none.tif": saved(base, "TIFF"),
+        "lzw.tif": saved(base, "TIFF", compression="tiff_lzw"),
+        "deflate.tif": saved(base, "TIFF", compression="tiff_adobe_deflate"),
+        "packbits.tif": saved(base, "TIFF", compression="packbits"),
+        "jpeg.tif": saved(base, "TIFF", compression="jpeg", quality=90),
+        "grey.tif": saved(grey, "TIFF"),
+        "one_bit.tif": saved(base.convert("1"), "TIFF"),
+        "fax.tif": saved(base.convert("1"), "TIFF", compression="group4"),
+        "white_is_zero.tif": tiff(W, H, [8], 0, [grey.tobytes()]),
+        "grey_alpha.tif": saved(Image.fromarray(alpha[..., 2:], "LA"), "TIFF"),
+        "rgba.tif": saved(Image.fromarray(alpha), "TIFF"),
+        "premultiplied.tif": tiff(W, H, [8] * 4, 2, [premultiplied.tobytes()], extra=[1]),
+        "palette.tif": saved(base.quantize(24), "TIFF"),
+        "cmyk.tif": saved(Image.fromarray(alpha, "CMYK"), "TIFF"),
+        "planes.tif": tiff(W, H, [8] * 3, 2, planes, planar=2),
+        "rgb_16bit.tif": tiff(W, H, [16] * 3, 2, [words[..., :3].tobytes()]),
+        "rgba_16bit_motorola.tif": tiff(W, H, [16] * 4, 2, [words.astype(">u2").tobytes()], ">", extra=[2]),
+        "float.tif": saved(Image.fromarray(numbers.astype(np.float32)), "TIFF"),
+        "integer.tif": saved(Image.fromarray(numbers.astype(np.int32)), "TIFF"),
+        "pages.tif": saved(rgb(20, 12, 9), "TIFF", save_all=True, append_images=[rgb(30, 10, 5)]),
+        "exif_3.tif": with_exif(3, "TIFF"),
+        "exif_6.tif": with_exif(6, "TIFF", compression="tiff_lzw"),
+    }
+
+
+def bmps(base):
+    pixels = np.asarray(base)
+    palette = base.quantize(24)
+    colours = np.asarray(palette.getpalette(), np.uint8).reshape(-1, 3)[:, ::-1]  # blue first
+    four = np.concatenate([colours, np.zeros_like(colours[:, :1])], 1)
+    indices = np.asarray(palette)[::-1]
+    words = noise(18, 2 * W * H).reshape(H, 2 * W)
+    wide = np.dstack([pixels[::-1, :, ::-1], noise(19, W * H).reshape(H, W)])  # blue, green, red and any byte
+    rows = lambda array: [np.ascontiguousarray(row).tobytes() for row in array]
+    return {
+        "rgb.bmp": saved(base, "BMP"),
+        "grey.bmp": saved(base.convert("L"), "BMP"),
+        "one_bit.bmp": saved(base.convert("1"), "BMP"),
+        "palette.bmp": saved(palette, "BMP"),
+        "palette_short.bmp": bmp(W, H, 8, rows(indices), four[:12].tobytes(), colors=12),  # half of the colours are missing
+        "palette_4bit.bmp": bmp(W, H, 4, packed(np.pad(indices % 16, [(0, 0), (0, 1)]), 4), four[:16].tobytes()),
+        "palette_1bit.bmp": bmp(W, H, 1, packed(np.pad(indices % 2, [(0, 0), (0, 3)]), 1), four[4:6].tobytes()),
+        "os2.bmp": bmp(W, H, 8, rows(indices), np.pad(colours, [(0, 256 - len(colours)), (0, 0)]).tobytes(), core=True),
+        "555.bmp": bmp(W, H, 16, rows(words)),
+        "565.bmp": bmp(W, H, 16, rows(words), masks=(0xF800, 0x7E0, 0x1F)),
+        "top_down.bmp": bmp(W, H, 24, rows(pixels[..., ::-1]), top_down=True),
+        "bgrx.bmp": bmp(W, H, 32, rows(wide)),
+        "bgra.bmp": bmp(W, H, 32, rows(wide), masks=(0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
+        "rgba.bmp": bmp(W, H, 32, rows(wide[..., [2, 1, 0, 3]]), masks=(0xFF, 0xFF00, 0xFF0000, 0xFF000000)),
+        "xbgr.bmp": bmp(W, H, 32, rows(wide[..., [3, 0, 1, 2]]), masks=(0xFF000000, 0xFF0000, 0xFF00)),
+    }
+
+
+def avifs(alpha):
+    small = rgb(24, 16, 20)
+    return {
+        "444.avif": saved(small, "AVIF", quality=80, subsampling="4:4:4"),
+        "420.avif": saved(small, "AVIF", quality=80, subsampling="4:2:0"),
+        "grey.avif": saved(small.convert("L"), "AVIF", quality=80, subsampling="4:0:0"),
+        "rgba.avif": saved(Image.fromarray(alpha[:16, :24]), "AVIF", quality=80, subsampling="4:4:4"),
+        "exif_6.avif": with_exif(6, "AVIF", quality=80, subsampling="4:4:4"),
+        "exif_5.avif": with_exif(5, "AVIF", quality=80, subsampling="4:4:4"),
+        "animated.avif": saved(small, "AVIF", quality=80, subsampling="4:4:4", save_all=True, append_images=[rgb(24, 16, 5)]),
     }
 
 
@@ -202,9 +342,9 @@ def decoded():
         entry["pixel_values"] = [
             sha(BlipImageProcessorPil(size={"height": h, "width": w})(image, return_tensors="np").pixel_values) for h, w in SIZES
         ]
-        if name == "grey_16bit.png":
-            # Pillow clips what is over 255, which is nearly everything. Ours is the upper byte.
-            entry["upper_byte"] = sha(np.repeat(np.asarray(image)[..., None] >> 8, 3, -1).astype(np.uint8))
+        if name.endswith(".avif"):
+            # Decoders differ in how they round, and in how they enlarge colours.
+            entry["pixels"] = base64.b64encode(np.asarray(pixels).tobytes()).decode()
         out[name] = entry
     return out
 
