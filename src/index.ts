@@ -50,9 +50,9 @@ export type {
 } from "./instructblip/vision_language_model.ts";
 export type { VisionOutput } from "./instructblip/vision_model.ts";
 export { traceOutputs } from "./modules/trace.ts";
-export type { WritableFolder } from "./tensor/checkpoint_writer.ts";
 export { type Device, type DeviceOptions, type KernelTime, openDevice } from "./tensor/device.ts";
 export * from "./tensor/errors.ts";
+export type { WritableFolder } from "./tensor/file_set.ts";
 export { Checkpoint, SafetensorsFile } from "./tensor/safetensors.ts";
 export { FileListFolder, type Folder, HttpFolder } from "./tensor/source.ts";
 export { Tensor } from "./tensor/tensor.ts";

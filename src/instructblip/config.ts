@@ -7,8 +7,8 @@
  * and configuration_llama.py.
  */
 
-import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError } from "../tensor/errors.ts";
+import type { WritableFolder } from "../tensor/file_set.ts";
 import { quote, shown } from "../tensor/shown.ts";
 import {
   configOf,

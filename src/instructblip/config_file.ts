@@ -3,8 +3,9 @@
  *
  * Source: transformers 5.18, configuration_utils.py (save_pretrained, to_dict).
  */
-import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
+
 import type { WeightDType } from "../tensor/dtype.ts";
+import type { WritableFolder } from "../tensor/file_set.ts";
 import type { VisionLanguageConfig } from "./config.ts";
 import { type JsonRecord, jsonText } from "./json_file.ts";
 import { platform } from "./platform.ts";
@@ -19,22 +20,18 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   "blip-2": "Blip2ForConditionalGeneration",
 };
 
-/**
- * Writes config.json.
- *
- * @param dtype of the weights. Default: what the config was read with, else f32
- * @throws WeightError IO; InputError NO_FILES
- */
-export async function saveConfig(
-  to: string | WritableFolder,
-  config: VisionLanguageConfig,
-  dtype?: WeightDType,
-): Promise<void> {
+/** Writes config.json. @throws WeightError IO; InputError NO_FILES */
+export async function saveConfig(to: string | WritableFolder, config: VisionLanguageConfig): Promise<void> {
   const folder = typeof to === "string" ? await platform().createFolder(to) : to;
-  await folder.writeText("config.json", configText(config, dtype));
+  await folder.writeText("config.json", configText(config));
 }
 
-function configText(config: VisionLanguageConfig, dtype: WeightDType | undefined): string {
+/**
+ * The text of config.json.
+ *
+ * @param dtype of the weights. Default: what the config was read with, else f32
+ */
+export function configText(config: VisionLanguageConfig, dtype?: WeightDType): string {
   const known = JSON.parse(JSON.stringify(config)) as JsonRecord;
   // The parts of siblings have classes of their own, though they are alike.
   const family = String(known.model_type).replace("-", "_");

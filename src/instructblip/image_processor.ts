@@ -6,8 +6,9 @@
  * Sources: transformers 5.18 image_processing_backends.py and image_transforms.py; Pillow Resample.c, Geometry.c; PyTorch
  * aten/src/ATen/native/cpu/UpSampleKernel.cpp and UpSampleKernelAVXAntialias.h.
  */
-import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
+
 import { ConfigError, type EngineError, InputError, nearest } from "../tensor/errors.ts";
+import type { WritableFolder } from "../tensor/file_set.ts";
 import { quote, shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";

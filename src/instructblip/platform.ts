@@ -4,8 +4,8 @@
  */
 
 import type { CacheFolder } from "../modules/weight_cache.ts";
-import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { EngineError } from "../tensor/errors.ts";
+import type { WritableFolder } from "../tensor/file_set.ts";
 import type { Folder } from "../tensor/source.ts";
 import type { RgbImage } from "./image_processor.ts";
 

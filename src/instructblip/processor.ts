@@ -4,7 +4,7 @@
  *
  * Source: transformers 5.18, models/instructblip/processing_instructblip.py and processing_utils.py (_merge_kwargs).
  */
-import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
+import type { WritableFolder } from "../tensor/file_set.ts";
 import type { Folder } from "../tensor/source.ts";
 import { BlipImageProcessor, type PixelValues } from "./image_processor.ts";
 import {

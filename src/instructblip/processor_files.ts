@@ -4,8 +4,8 @@
  *
  * Source: transformers 5.18, processing_utils.py (save_pretrained, to_dict), video_processing_utils.py.
  */
-import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError } from "../tensor/errors.ts";
+import { textFile, type WritableFolder, writeTogether } from "../tensor/file_set.ts";
 import { shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import { BlipImageProcessor, type ImageBackend } from "./image_processor.ts";
@@ -97,11 +97,15 @@ export interface ProcessorParts {
 export async function saveProcessor(to: string | WritableFolder, parts: ProcessorParts): Promise<void> {
   const folder = typeof to === "string" ? await platform().createFolder(to) : to;
   const { processor_class, pixels, num_query_tokens, tokenizer, qformer_tokenizer } = parts;
-  await tokenizer.save_pretrained(folder, { processor_class });
-  await qformer_tokenizer?.save_pretrained(folder, { processor_class, subfolder: "qformer_tokenizer" });
-  await folder.writeText(
-    "processor_config.json",
-    // No count where there are no placeholders: that is how transformers has it, and so is read again.
-    jsonText({ ...pixels, num_query_tokens: num_query_tokens || null, processor_class }, { sorted: true }),
+  // No count where there are no placeholders: that is how transformers has it, and so is read again.
+  const config = { ...pixels, num_query_tokens: num_query_tokens || null, processor_class };
+  const saved = tokenizer.toFiles({ processor_class });
+  const qformer = qformer_tokenizer?.toFiles({ processor_class, subfolder: "qformer_tokenizer" });
+  // No processor loads without what makes pixels; without a tokenizer.json transformers makes an empty tokenizer.
+  const head = textFile("processor_config.json", jsonText(config, { sorted: true }));
+  await writeTogether(
+    folder,
+    [...(qformer?.files ?? []), ...saved.files, head],
+    ["preprocessor_config.json", "video_preprocessor_config.json", head.name, ...saved.old, ...(qformer?.old ?? [])],
   );
 }

@@ -6,11 +6,12 @@
  * Source: transformers 5.18, modeling_utils.py (save_pretrained, remove_tied_weights_from_state_dict).
  */
 import type { Weights } from "../modules/weights.ts";
-import { type WritableFolder, type WriteCheckpointOptions, writeCheckpoint } from "../tensor/checkpoint_writer.ts";
+import { type WriteCheckpointOptions, writeCheckpoint } from "../tensor/checkpoint_writer.ts";
+import { textFile, type WritableFolder } from "../tensor/file_set.ts";
 import type { TensorEntry } from "../tensor/safetensors.ts";
 import { sizeOf } from "../tensor/shape.ts";
 import type { VisionLanguageConfig } from "./config.ts";
-import { saveConfig } from "./config_file.ts";
+import { configText } from "./config_file.ts";
 import { platform } from "./platform.ts";
 
 export interface SavePretrainedOptions extends Pick<WriteCheckpointOptions, "max_shard_size" | "signal"> {
@@ -55,9 +56,10 @@ export async function saveModel(
       on_progress?.({ savedTensors, totalTensors: entries.length, name: entry.name });
     },
   }));
-  await writeCheckpoint(folder, counted, { ...options, total_parameters, signal });
   const { dtype } = weights;
-  await saveConfig(folder, config, typeof dtype === "string" && dtype !== "auto" ? dtype : undefined);
+  const text = configText(config, typeof dtype === "string" && dtype !== "auto" ? dtype : undefined);
+  const beside = [textFile("config.json", text)];
+  await writeCheckpoint(folder, counted, { ...options, total_parameters, signal, beside });
 }
 
 /** The entries under the names that transformers gives them. */

@@ -6,8 +6,8 @@
  * Source: transformers 5.18 tokenization_utils_base.py, tokenization_utils_tokenizers.py, models/{bert,llama,t5,gpt2}/
  * tokenization_*.py; tokenizers 0.23.
  */
-import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError, InputError } from "../tensor/errors.ts";
+import { type NewFile, textFile, type WritableFolder, writeTogether } from "../tensor/file_set.ts";
 import { quote, shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
@@ -265,6 +265,15 @@ export class Tokenizer {
     { processor_class, subfolder = "" }: { processor_class?: string; subfolder?: string } = {},
   ): Promise<void> {
     const folder = typeof to === "string" ? await platform().createFolder(to) : to;
+    const { files, old } = this.toFiles({ processor_class, subfolder });
+    await writeTogether(folder, files, old);
+  }
+
+  /** What {@link save_pretrained} writes, and what of an older tokenizer it replaces: two lists for `writeTogether`. */
+  toFiles({ processor_class, subfolder = "" }: { processor_class?: string; subfolder?: string } = {}): {
+    files: NewFile[];
+    old: string[];
+  } {
     const { tokenizer, config = {}, special_tokens_map, added_tokens, vocab } = this.files;
     const current: JsonRecord = { ...config, ...(processor_class !== undefined && { processor_class }) };
     // As in Hugging Face, a side that no file named is not written: the processor would pass it on to both tokenizers.
@@ -274,20 +283,23 @@ export class Tokenizer {
       const listed = this.later.map((token) => [String(token.id), flagsOf(token)]);
       current.added_tokens_decoder = { ...(config.added_tokens_decoder as JsonRecord), ...Object.fromEntries(listed) };
     }
-    const write = async (file: string, value: unknown, sorted = false) => {
-      if (value === undefined) return;
-      const text = typeof value === "string" ? value : jsonText(value, { sorted });
-      await folder.writeText(subfolder === "" ? file : `${subfolder}/${file}`, text);
-    };
     const later = this.later.map((token) => ({ id: token.id, ...flagsOf(token) }));
-    await write(
-      "tokenizer.json",
-      tokenizer && { ...tokenizer, added_tokens: [...addedTokensOf(tokenizer), ...later].sort((a, b) => a.id - b.id) },
-    );
-    await write("tokenizer_config.json", current, true);
-    await write("special_tokens_map.json", special_tokens_map, true);
-    await write("added_tokens.json", added_tokens);
-    await write("vocab.txt", vocab);
+    const at = (file: string) => (subfolder === "" ? file : `${subfolder}/${file}`);
+    // Without one of the last two there is no tokenizer.
+    const texts: Record<string, string | undefined> = {
+      "tokenizer_config.json": jsonText(current, { sorted: true }),
+      "special_tokens_map.json": special_tokens_map && jsonText(special_tokens_map, { sorted: true }),
+      "added_tokens.json": added_tokens && jsonText(added_tokens),
+      "vocab.txt": vocab,
+      "tokenizer.json":
+        tokenizer &&
+        jsonText({
+          ...tokenizer,
+          added_tokens: [...addedTokensOf(tokenizer), ...later].sort((a, b) => a.id - b.id),
+        }),
+    };
+    const files = Object.entries(texts).flatMap(([file, text]) => (text === undefined ? [] : textFile(at(file), text)));
+    return { files, old: Object.keys(texts).reverse().map(at) };
   }
 
   /**

@@ -4,9 +4,10 @@
  * checksum of each in `checksums`; in the metadata, what they were made from. A file that is not of just this checkpoint and
  * these number types, or that is damaged, counts as none, and is written anew.
  */
-import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
+
 import type { Device } from "../tensor/device.ts";
 import { WeightError } from "../tensor/errors.ts";
+import type { WritableFolder } from "../tensor/file_set.ts";
 import { type Checkpoint, SafetensorsFile, type TensorEntry, writeSafetensors } from "../tensor/safetensors.ts";
 import { sameShape } from "../tensor/shape.ts";
 import type { Folder } from "../tensor/source.ts";

@@ -7,20 +7,10 @@
  */
 import { DTYPES } from "./dtype.ts";
 import { WeightError } from "./errors.ts";
+import { type NewFile, textFile, type WritableFolder, writeTogether } from "./file_set.ts";
 import { type TensorEntry, writeSafetensors } from "./safetensors.ts";
 import { sizeOf } from "./shape.ts";
 import { shown } from "./shown.ts";
-import type { ByteSink } from "./source.ts";
-
-/** A place to write files to. Names are relative, with `/`; a file is there whole or not at all. */
-export interface WritableFolder {
-  readonly name: string;
-  writeText(file: string, text: string): Promise<void>;
-  write(file: string, fill: (sink: ByteSink) => Promise<void>): Promise<void>;
-  /** Names of the files right in it, subfolders left out. */
-  list(): Promise<readonly string[]>;
-  delete(file: string): Promise<void>;
-}
 
 export interface WriteCheckpointOptions {
   /** Bytes, or "5GB" (10^9) and the like. Default "50GB", as in transformers. */
@@ -28,6 +18,8 @@ export interface WriteCheckpointOptions {
   /** What the index says of the model. */
   total_parameters?: number;
   signal?: AbortSignal | undefined;
+  /** What the weights cannot do without, such as their config: written, and found, together with them. */
+  beside?: readonly NewFile[];
 }
 
 const UNITS: Readonly<Record<string, number>> = { TB: 1e12, GB: 1e9, MB: 1e6, KB: 1e3 };
@@ -37,37 +29,40 @@ const SHARD = /^model-\d{5}-of-\d{5}\.safetensors$/;
 
 /**
  * Writes the weights in the order given, filling each shard before the next; a tensor larger than a shard gets one of its
- * own. Weights of an earlier save in the folder are removed once the new ones are there.
+ * own. Weights of an earlier save in the folder are there until the new ones are, and then removed; see {@link writeTogether}.
  *
  * @returns the names of the files
- * @throws WeightError SHARD_SIZE and those of {@link writeSafetensors}; the folder's own; the signal's reason
+ * @throws WeightError SHARD_SIZE and those of {@link writeSafetensors} and {@link writeTogether}; the folder's own; the
+ * signal's reason
  */
 export async function writeCheckpoint(
   folder: WritableFolder,
   tensors: readonly TensorEntry[],
-  { max_shard_size = "50GB", total_parameters, signal }: WriteCheckpointOptions = {},
+  { max_shard_size = "50GB", total_parameters, signal, beside = [] }: WriteCheckpointOptions = {},
 ): Promise<string[]> {
   const shards = split(tensors, bytesOf(max_shard_size));
   const names = shards.map((_, i) =>
     shards.length === 1 ? SINGLE : `model-${fiveDigits(i + 1)}-of-${fiveDigits(shards.length)}.safetensors`,
   );
-  for (const [i, shard] of shards.entries()) {
-    signal?.throwIfAborted();
-    await folder.write(names[i], (sink) => writeSafetensors(sink, shard, { format: "pt" }));
-  }
+  const weights = shards.map((shard, i): NewFile => {
+    const write: NewFile["write"] = async (sink) => {
+      signal?.throwIfAborted();
+      await writeSafetensors(sink, shard, { format: "pt" });
+    };
+    return { name: names[i], write };
+  });
+  const files = [...beside, ...weights]; // a single file is the head
   if (shards.length > 1) {
     const weight_map = Object.fromEntries(
       shards.flatMap((shard, i) => shard.map(({ name }) => [name, names[i]])).sort(),
     );
     const total_size = tensors.reduce((sum, tensor) => sum + sizeInBytes(tensor), 0);
     const metadata = { ...(total_parameters !== undefined && { total_parameters }), total_size };
-    await folder.writeText(INDEX, `${JSON.stringify({ metadata, weight_map }, null, 2)}\n`);
+    files.push(textFile(INDEX, `${JSON.stringify({ metadata, weight_map }, null, 2)}\n`));
   }
-  // A loader would take model.safetensors before an index, and an index before whatever else lies there.
-  for (const file of await folder.list()) {
-    const isOld = (SHARD.test(file) || file === SINGLE) && !names.includes(file);
-    if (isOld || (file === INDEX && shards.length === 1)) await folder.delete(file);
-  }
+  // A loader takes model.safetensors before an index, and neither loads without one of these two.
+  const old = [SINGLE, INDEX, ...(await folder.list()).filter((file) => SHARD.test(file))];
+  await writeTogether(folder, files, old);
   return names;
 }
 

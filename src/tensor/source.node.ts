@@ -4,7 +4,7 @@
  */
 import { createHash, randomUUID } from "node:crypto";
 import { type BigIntStats, constants } from "node:fs";
-import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { WeightError } from "./errors.ts";
 import { Checkpoint, type TensorEntry, writeSafetensors } from "./safetensors.ts";
@@ -135,16 +135,28 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   return Checkpoint.open(found.isDirectory() ? new NodeFolder(path) : await FileSource.open(path));
 }
 
+/** Temporary files that calls of this process are writing. */
+const writing = new Set<string>();
+
 /**
- * Writes a file through `fill`: readers see the old file or the whole new one, never a part, also after a crash.
+ * Writes a file through `fill`: readers see the old file or the whole new one, never a part, also after a crash. What a
+ * killed process has left of the same file is removed. Of two processes that write it at once, the one that began first is
+ * refused.
  *
- * @throws WeightError IO; whatever `fill` throws
+ * @throws WeightError SAVE_CONFLICT, NOT_FOUND (no such folder), IO; whatever `fill` throws
  */
 export async function writeFileAtomic(path: string, fill: (sink: ByteSink) => Promise<void>): Promise<void> {
   const name = basename(path);
-  const temporary = join(dirname(path), `.${name.slice(0, 100)}.${randomUUID()}.tmp`);
+  const folder = dirname(resolve(path));
+  const stem = `.${name.length <= 100 ? name : `${name.slice(0, 50)}-${shortHash(name)}`}.`;
+  const temporary = join(folder, `${stem}${randomUUID()}.tmp`);
+  writing.add(temporary);
   let handle: FileHandle | undefined;
   try {
+    for (const file of await readdir(folder)) {
+      const isOurs = file.startsWith(stem) && UUID_TMP.test(file.slice(stem.length));
+      if (isOurs && !writing.has(join(folder, file))) await rm(join(folder, file), { force: true });
+    }
     const file = await open(temporary, "wx");
     handle = file;
     await fill({
@@ -157,13 +169,24 @@ export async function writeFileAtomic(path: string, fill: (sink: ByteSink) => Pr
     await file.sync();
     await file.close();
     handle = undefined;
-    await rename(temporary, path);
+    await rename(temporary, path).catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code !== "ENOENT") throw cause;
+      throw new WeightError("SAVE_CONFLICT", `${name}: another process began to write it before this one ended`);
+    });
   } catch (cause) {
     await handle?.close().catch(() => undefined);
     await rm(temporary, { force: true });
     throw ioError(cause, name);
+  } finally {
+    writing.delete(temporary);
   }
 }
+
+function shortHash(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 16);
+}
+
+const UUID_TMP = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}\.tmp$/;
 
 /** Writes a .safetensors file, all at once or not at all. @throws WeightError as {@link writeSafetensors}; IO */
 export async function saveSafetensors(
@@ -195,7 +218,7 @@ function notRegular(name: string): WeightError {
 }
 
 /** The system's error as ours; what is not a system error passes through. */
-function ioError(cause: unknown, name: string): Error {
+export function ioError(cause: unknown, name: string): Error {
   if (!(cause instanceof Error) || !("syscall" in cause && "code" in cause)) return cause as Error;
   const { code } = cause;
   if (code === "ENOENT" || code === "ENOTDIR") return new WeightError("NOT_FOUND", `${name}: no such file`, { cause });

@@ -1,9 +1,9 @@
 /** A folder of the file system to write a checkpoint to. */
-import { mkdir, readdir, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import type { WritableFolder } from "./checkpoint_writer.ts";
 import { WeightError } from "./errors.ts";
-import { writeFileAtomic } from "./source.node.ts";
+import type { WritableFolder } from "./file_set.ts";
+import { ioError, writeFileAtomic } from "./source.node.ts";
 import { type ByteSink, checkFileName } from "./source.ts";
 
 export class NodeWritableFolder implements WritableFolder {
@@ -36,14 +36,29 @@ export class NodeWritableFolder implements WritableFolder {
   }
 
   async list(): Promise<string[]> {
-    const entries = await readdir(this.#path, { withFileTypes: true });
+    const entries = await readdir(this.#path, { withFileTypes: true }).catch(said(this.name));
     return entries.filter((entry) => entry.isFile()).map((entry) => entry.name);
   }
 
   async delete(file: string): Promise<void> {
     checkFileName(file);
-    await rm(join(this.#path, file), { force: true });
+    await rm(join(this.#path, file), { force: true }).catch(said(file));
   }
+
+  async rename(from: string, to: string): Promise<void> {
+    checkFileName(from);
+    checkFileName(to);
+    const path = join(this.#path, to);
+    await makeFolder(dirname(path));
+    await rename(join(this.#path, from), path).catch(said(to));
+  }
+}
+
+/** Throws the system's error as ours. */
+function said(name: string): (cause: unknown) => never {
+  return (cause) => {
+    throw ioError(cause, name);
+  };
 }
 
 async function makeFolder(path: string): Promise<void> {

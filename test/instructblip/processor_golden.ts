@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import type { RgbImage } from "../../src/instructblip/image_processor.ts";
-import type { WritableFolder } from "../../src/tensor/checkpoint_writer.ts";
+import type { WritableFolder } from "../../src/tensor/file_set.ts";
 import { type Folder, MemorySink, MemorySource, readText } from "../../src/tensor/source.ts";
 
 const DATA = new URL("../golden/processor/data/", import.meta.url);

@@ -19,7 +19,8 @@ import { Blip2Config, InstructBlipConfig, InstructBlipVideoConfig } from "../../
 import { jsonText } from "../../src/instructblip/json_file.ts";
 import type { LlamaForCausalLM } from "../../src/instructblip/llama.ts";
 import { Weights } from "../../src/modules/weights.ts";
-import { type WritableFolder, writeCheckpoint } from "../../src/tensor/checkpoint_writer.ts";
+import { writeCheckpoint } from "../../src/tensor/checkpoint_writer.ts";
+import type { WritableFolder } from "../../src/tensor/file_set.ts";
 import { serializeSafetensors, type TensorEntry } from "../../src/tensor/safetensors.ts";
 import { openCheckpoint } from "../../src/tensor/source.node.ts";
 import { MemorySink, MemorySource } from "../../src/tensor/source.ts";
