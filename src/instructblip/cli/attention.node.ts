@@ -2,7 +2,6 @@
  * `attention`: where each of the Q-Former's queries looked in a picture or a frame, for an instruction if the model reads one:
  * its cross-attention, drawn over the picture as contact sheets or printed as numbers.
  */
-import { writeFile } from "node:fs/promises";
 import { basename, extname } from "node:path";
 import sharp from "sharp";
 import { Linear } from "../../modules/linear.ts";
@@ -11,6 +10,7 @@ import { type StorageDType, Weights } from "../../modules/weights.ts";
 import { openDevice } from "../../tensor/device.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { Checkpoint } from "../../tensor/safetensors.ts";
+import { writeFileAtomic } from "../../tensor/source.node.ts";
 import type { Folder } from "../../tensor/source.ts";
 import { AutoProcessor } from "../auto_processor.ts";
 import { uninstructedFeatures } from "../blip_2.ts";
@@ -250,8 +250,8 @@ async function writeSheet(file: string, sheet: Sheet): Promise<void> {
         .composite([{ input: Buffer.from(sheetSvg(sheet)) }])
         .png()
         .toBuffer();
-  await writeFile(file, content).catch((cause: NodeJS.ErrnoException) => {
-    throw new InputError("IO", `--out ${file}: the system reports ${cause.code}`, { cause });
+  await writeFileAtomic(file, (sink) => sink.write(content)).catch((cause: Error) => {
+    throw new InputError("IO", `--out ${cause.message}`, { cause });
   });
 }
 
