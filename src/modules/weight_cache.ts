@@ -20,7 +20,7 @@ export interface CacheFolder {
 }
 
 /** Counts up when the layout of a row, or of the file, changes. */
-const FORMAT = 1;
+const FORMAT = 2;
 const CHECKSUMS = "checksums";
 /** Bytes read at once; a quarter of it written, as reading from a device takes several copies. */
 const PIECE = 16 * 2 ** 20;
@@ -68,9 +68,9 @@ export class WeightCache {
       begin,
       file,
     ]);
-    const shapes = await sha256([FORMAT, headers, storage]);
+    const shapes = await sha256([headers, storage]);
     const file = `${name.replace(/[^\w.-]/g, "_").slice(0, 100)}-${shapes.slice(0, 16)}.safetensors`;
-    return new WeightCache(folder, file, await sha256([shapes, files]), weights);
+    return new WeightCache(folder, file, await sha256([FORMAT, shapes, files]), weights);
   }
 
   /** Brings every weight to the device; false if there is no such file. @throws DeviceError; the signal's reason */
@@ -80,7 +80,8 @@ export class WeightCache {
       if (!(await this.#folder.read.has(this.file))) return false;
       file = await SafetensorsFile.open(await this.#folder.read.open(this.file));
       if (file.metadata.get("source") !== this.#source) return false;
-      const sums = new Uint32Array((await file.read(CHECKSUMS)).buffer);
+      const sums = await this.#sumsOf(file);
+      if (!sums) return false;
       const buffer = new Uint8Array(Math.max(PIECE, ...[...this.weights.values()].map(({ rowBytes }) => rowBytes)));
       let waiting = 0;
       let i = 0;
@@ -89,7 +90,7 @@ export class WeightCache {
         const [N] = weight.shape;
         if (info?.dtype !== "u32" || !sameShape(info.shape, [N, weight.rowBytes / 4])) return false;
         const most = Math.floor(buffer.length / weight.rowBytes);
-        let sum = 0;
+        let sum = SEED;
         for (let row = 0; row < N; row += most) {
           signal?.throwIfAborted();
           const rows = buffer.subarray(0, Math.min(most, N - row) * weight.rowBytes);
@@ -113,9 +114,17 @@ export class WeightCache {
     }
   }
 
+  /** The checksums in a file, if it has just as many. */
+  async #sumsOf(file: SafetensorsFile): Promise<Uint32Array | undefined> {
+    const info = file.tensors.get(CHECKSUMS);
+    const size = 4 * this.weights.size;
+    if (info?.dtype !== "u8" || !sameShape(info.shape, [size])) return undefined;
+    return new Uint32Array((await file.read(CHECKSUMS)).buffer, 0, this.weights.size);
+  }
+
   /** Writes what is on the device, all at once or not at all. @throws WeightError IO; DeviceError */
   async write(): Promise<void> {
-    const sums = new Uint32Array(this.weights.size);
+    const sums = new Uint32Array(this.weights.size).fill(SEED);
     const entries = [...this.weights].map(([name, weight], i): TensorEntry => {
       const data = async function* () {
         for await (const piece of weight.read(PIECE / 4)) {
@@ -140,11 +149,20 @@ export class WeightCache {
   }
 }
 
-/** FNV-1a by words, carried on from piece to piece. */
+const SEED = 0x9747_b28c;
+
+/**
+ * MurmurHash3's loop by words, carried on from piece to piece. Each step is a bijection of the sum and of the word, so that no
+ * change of one word goes unnoticed; it has no fixed point at zeros, and turns the bits, so that equal changes do not cancel.
+ */
 function checksum(bytes: Uint8Array, sum: number): number {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
   let hash = sum;
-  for (let i = 0; i < words.length; i++) hash = Math.imul(hash ^ words[i], 0x0100_0193);
+  for (let i = 0; i < words.length; i++) {
+    const word = Math.imul(words[i], 0xcc9e_2d51);
+    hash ^= Math.imul((word << 15) | (word >>> 17), 0x1b87_3593);
+    hash = (Math.imul((hash << 13) | (hash >>> 19), 5) + 0xe654_6b64) | 0;
+  }
   return hash >>> 0;
 }
 

@@ -25,7 +25,7 @@ const MAX_READ = 2 ** 30;
 export class FileSource implements ByteSource {
   readonly name: string;
   readonly size: number;
-  /** When it was last written to, in nanoseconds. */
+  /** When it was last written to and changed in any way, in nanoseconds, and which file it is: a copy may keep the first. */
   readonly version: string;
   readonly #path: string;
   readonly #handle: FileHandle;
@@ -37,7 +37,7 @@ export class FileSource implements ByteSource {
     this.#handle = handle;
     this.#opened = opened;
     this.size = Number(opened.size);
-    this.version = String(opened.mtimeNs);
+    this.version = [opened.mtimeNs, opened.ctimeNs, opened.ino].join("-");
   }
 
   /** @throws WeightError NOT_FOUND, NOT_REGULAR_FILE (a directory, FIFO or device), IO */

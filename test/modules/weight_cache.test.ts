@@ -8,7 +8,8 @@ import { afterAll, beforeEach, expect, test, vi } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import { WeightCache } from "../../src/modules/weight_cache.ts";
 import { type StorageDType, Weights } from "../../src/modules/weights.ts";
-import { Checkpoint, serializeSafetensors } from "../../src/tensor/safetensors.ts";
+import type { DType } from "../../src/tensor/dtype.ts";
+import { Checkpoint, serializeSafetensors, type TensorEntry } from "../../src/tensor/safetensors.ts";
 import { NodeFolder, openCheckpoint } from "../../src/tensor/source.node.ts";
 import { MemorySource } from "../../src/tensor/source.ts";
 import { Weight } from "../../src/tensor/weight.ts";
@@ -64,7 +65,7 @@ test("made at the first start, read at the second, bit by bit", async () => {
   write.mockRestore();
 
   const header = await openCheckpoint(first.file);
-  expect(header.metadata.get("format")).toBe("instructblip-webgpu quantized weights 1");
+  expect(header.metadata.get("format")).toBe("instructblip-webgpu quantized weights 2");
   const storage = JSON.parse(header.metadata.get("storage")!) as Record<string, { dtype: string; shape: number[] }>;
   expect([...header.tensors.keys()].sort()).toEqual(["checksums", ...Object.keys(storage)].sort());
   expect(Object.values(storage).every(({ dtype }) => dtype === "int4" || dtype === "int8")).toBe(true);
@@ -99,12 +100,35 @@ test("a changed checkpoint is quantized anew, in place of the old file", async (
   expect((await load()).restored).toBe(true);
 });
 
+test("another file of the same name, size and time is another checkpoint", async () => {
+  await load();
+  const weights = join(model, "model.safetensors");
+  const { atime, mtime } = await stat(weights);
+  const bytes = await readFile(weights);
+  await rm(weights);
+  await writeFile(weights, bytes.fill(0x3c, bytes.length - 4000));
+  await utimes(weights, atime, mtime);
+  expect((await load()).restored).toBe(false);
+});
+
 const DAMAGE: Record<string, (file: string, size: number) => Promise<void>> = {
   "a flipped bit": async (file, size) => {
     const bytes = await readFile(file);
     bytes[Math.floor(size / 2)] ^= 4;
     await writeFile(file, bytes);
   },
+  "the same bit flipped twice": async (file, size) => {
+    const bytes = await readFile(file);
+    for (const at of [0, 8]) bytes[Math.floor(size / 2) - (Math.floor(size / 2) % 4) + at + 3] ^= 0x80;
+    await writeFile(file, bytes);
+  },
+  "zeros in all of its body": async (file) => {
+    const bytes = await readFile(file);
+    await writeFile(file, bytes.fill(0, 8 + Number(bytes.readBigUInt64LE())));
+  },
+  "one checksum too few": (file) => rewriteSums(file, (sums) => sums.subarray(4)),
+  "an odd number of bytes of checksums": (file) => rewriteSums(file, (sums) => sums.subarray(1)),
+  "no checksums": (file) => rewriteSums(file, () => undefined),
   "a flipped bit in the checksums": async (file, size) => {
     const bytes = await readFile(file);
     bytes[size - 1] ^= 1;
@@ -125,6 +149,19 @@ const DAMAGE: Record<string, (file: string, size: number) => Promise<void>> = {
     );
   },
 };
+
+/** The same file with other checksums. */
+async function rewriteSums(file: string, change: (sums: Uint8Array) => Uint8Array | undefined): Promise<void> {
+  const old = await openCheckpoint(file);
+  const entries: TensorEntry[] = [];
+  for (const { name, dtype, shape } of old.tensors.values()) {
+    const bytes = await old.read(name);
+    const data = name === "checksums" ? change(bytes) : bytes;
+    if (data) entries.push({ name, dtype: dtype as DType, shape: name === "checksums" ? [data.length] : shape, data });
+  }
+  await old.close();
+  await writeFile(file, await serializeSafetensors(entries, Object.fromEntries(old.metadata)));
+}
 
 test.each(Object.keys(DAMAGE))("damage is noticed and mended: %s", async (kind) => {
   const first = await load();

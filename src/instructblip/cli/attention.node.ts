@@ -245,7 +245,7 @@ async function writeSheet(file: string, sheet: Sheet): Promise<void> {
   const canvas = sharp(data, { raw: { width, height, channels: 3 } });
   const svg = extname(file).toLowerCase() === ".svg";
   const content = svg
-    ? sheetSvg(sheet, `data:image/png;base64,${(await canvas.png().toBuffer()).toString("base64")}`)
+    ? Buffer.from(sheetSvg(sheet, `data:image/png;base64,${(await canvas.png().toBuffer()).toString("base64")}`))
     : await canvas
         .composite([{ input: Buffer.from(sheetSvg(sheet)) }])
         .png()
