@@ -212,8 +212,11 @@ function textConfig(given: unknown): TextConfig {
   return new TEXT_CONFIGS[type as keyof typeof TEXT_CONFIGS](given);
 }
 
+/** A prompt has as many placeholders, whatever the file's size: so there is a bound. */
+export const numQueryTokens = count(32, 4096);
+
 const COMPOSITE_FIELDS = {
-  num_query_tokens: count(32, 4096),
+  num_query_tokens: numQueryTokens,
   initializer_factor: number(1),
   initializer_range: number(0.02, 0),
 };

@@ -6,8 +6,8 @@
  */
 import { ConfigError } from "../tensor/errors.ts";
 import { textFile, type WritableFolder, writeTogether } from "../tensor/file_set.ts";
-import { shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
+import { numQueryTokens } from "./config.ts";
 import { BlipImageProcessor, type ImageBackend } from "./image_processor.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
 import { type OpenFolderOptions, platform } from "./platform.ts";
@@ -43,8 +43,7 @@ const MODEL_TYPES: readonly string[] = ["instructblip", "blip-2", "instructblipv
 const PLACEHOLDER_IDS = ["image_token_index", "image_token_id", "video_token_index", "video_token_id"];
 
 function checkedCount(count: unknown, file: string): number {
-  if (Number.isInteger(count) && (count as number) > 0) return count as number;
-  throw new ConfigError("CONFIG_RANGE", `${file}: num_query_tokens must be a whole number from 1, got ${shown(count)}`);
+  return numQueryTokens(count, `${file}: num_query_tokens`);
 }
 
 /** The count where pictures cannot do without it. @throws ConfigError CONFIG_MISSING */

@@ -336,12 +336,15 @@ export class Tokenizer {
     const attention_mask = input_ids.map((row) => row.map(() => 1));
     if (padTo === null) return { input_ids, attention_mask };
 
-    let length = padTo === "longest" ? input_ids.reduce((most, row) => Math.max(most, row.length), 0) : padTo;
+    const longest = input_ids.reduce((most, row) => Math.max(most, row.length), 0);
+    let length = padTo === "longest" ? longest : padTo;
     const multiple = options.pad_to_multiple_of;
     if (multiple) length = Math.ceil(length / multiple) * multiple;
     if (length * texts.length > MOST_PADDED) {
       const message = `padding to ${length} tokens makes more than ${MOST_PADDED} ids of ${texts.length} texts`;
-      throw new InputError("TOKENIZER_LENGTH", message);
+      throw new InputError("TOKENIZER_LENGTH", message, {
+        hint: "max_length and pad_to_multiple_of are options, or in tokenizer_config.json or tokenizer.json",
+      });
     }
     const left = checkSide(options.padding_side ?? this.padding_side, "padding_side") === "left";
     const pad = (row: number[], value: number) => {

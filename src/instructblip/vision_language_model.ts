@@ -573,9 +573,12 @@ export abstract class VisionLanguageModel<
       const prompt = this.readPrompt(inputs);
       const inputs_embeds = this.embed(prompt, this.imageFeatures(inputs).image_features);
       const decoding = this.language_model.begin(1, prompt.L + 1);
-      argmax(decoding.prefill({ inputs_embeds, attention_mask: prompt.mask }));
-      argmax(decoding.step(upload(this.device, [[0]]).reshape([1])));
-      decoding.dispose();
+      try {
+        argmax(decoding.prefill({ inputs_embeds, attention_mask: prompt.mask }));
+        argmax(decoding.step(upload(this.device, [[0]]).reshape([1])));
+      } finally {
+        decoding.dispose();
+      }
     };
     try {
       await this.device.prepare(this.device.kernelsOf(answer));

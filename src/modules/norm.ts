@@ -17,9 +17,8 @@ export class LayerNorm extends Module {
       this.weight = weights.get("weight", [D]);
       this.bias = weights.get("bias", [D]);
     } else {
-      this.weight = weights.device.persistent([D]);
-      this.bias = weights.device.persistent([D]);
-      weights.device.write(this.weight, new Float32Array(D).fill(1));
+      this.weight = weights.constant(D, 1);
+      this.bias = weights.constant(D, 0);
     }
     this.eps = eps;
   }

@@ -138,11 +138,13 @@ export class Weights {
 
   /** Vectors one behind the other, widened to f32: f32[ΣNᵢ]. */
   stackedVector(names: readonly string[], sizes: readonly number[]): Tensor {
+    const dtypes = names.map((name, i) => this.#expect(name, [sizes[i]]));
     const N = sizes.reduce((sum, n) => sum + n, 0);
     const whole = this.device.persistent([N], "f32", this.#key(names[0]));
+    this.onDispose(() => whole.dispose());
     let first = 0;
     for (const [i, name] of names.entries()) {
-      const dtype = this.#expect(name, [sizes[i]]);
+      const dtype = dtypes[i];
       const [start, factor] = [4 * first, 4 / DTYPES[dtype].bytes];
       this.#register(this.#key(name), whole.narrow(0, first, sizes[i]), (byteOffset, bytes) => {
         this.device.writeBytes(whole.storage, start + byteOffset * factor, convert(bytes, dtype, "f32"));
@@ -150,6 +152,14 @@ export class Weights {
       first += sizes[i];
     }
     return whole;
+  }
+
+  /** What a module has in place of a parameter that its checkpoint lacks: f32[N], all of them `value`. */
+  constant(N: number, value: number): Tensor {
+    const tensor = this.device.persistent([N]);
+    this.onDispose(() => tensor.dispose());
+    this.device.write(tensor, new Float32Array(N).fill(value));
+    return tensor;
   }
 
   /** Names in the checkpoint that no module has asked for. */

@@ -84,12 +84,17 @@ export class Weight {
     const each = N / matrices;
     const rows = Math.ceil(each / Math.ceil(each / most));
     const shards: Shard[] = [];
-    for (let firstRow = 0; firstRow < each; firstRow += rows) {
-      const count = Math.min(rows, each - firstRow);
-      const bits = device.persistent([matrices * count, this.rowBytes / 4], "u32", label);
-      shards.push({ firstRow, rows: count, bits, row0: 0 });
-    }
     this.shards = shards;
+    try {
+      for (let firstRow = 0; firstRow < each; firstRow += rows) {
+        const count = Math.min(rows, each - firstRow);
+        const bits = device.persistent([matrices * count, this.rowBytes / 4], "u32", label);
+        shards.push({ firstRow, rows: count, bits, row0: 0 });
+      }
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
     this.runs = Array.from({ length: matrices }, (_, i) =>
       shards.map((shard) => ({ ...shard, firstRow: i * each + shard.firstRow, row0: i * shard.rows })),
     ).flat();

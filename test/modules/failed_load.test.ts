@@ -1,0 +1,75 @@
+/** A load that fails leaves nothing on a device that others share, wherever it fails; nor does a model that was disposed. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test, vi } from "vitest";
+import { AutoModelForImageTextToText, Checkpoint } from "../../src/index.node.ts";
+import type { Device } from "../../src/tensor/device.ts";
+import { NodeFolder } from "../../src/tensor/source.node.ts";
+import { type ByteSource, MemorySource } from "../../src/tensor/source.ts";
+import { GOLDENS } from "../cli/cli.ts";
+import { otherDevice, testDevice } from "../device.ts";
+
+/** A checkpoint folder whose weights are `bytes`. */
+class ChangedFolder extends NodeFolder {
+  readonly #bytes: Uint8Array;
+
+  constructor(path: string, bytes: Uint8Array) {
+    super(path);
+    this.#bytes = bytes;
+  }
+
+  override open(file: string): ReturnType<NodeFolder["open"]> {
+    if (file !== "model.safetensors") return super.open(file);
+    const source: ByteSource = new MemorySource(file, this.#bytes);
+    return Promise.resolve(source as Awaited<ReturnType<NodeFolder["open"]>>);
+  }
+}
+
+const load = (device: Device, name: string, bytes: Uint8Array) =>
+  AutoModelForImageTextToText.from_pretrained(new ChangedFolder(join(GOLDENS, name), bytes), {
+    device,
+    compile: false,
+  });
+
+// Biases everywhere; norms without parameters; T5's tables; LLaMA's rotary table.
+const NAMES = ["bias_variants", "opt_bare", "t5_odd_f16", "plain_f32"];
+
+test.each(NAMES)("%s without any one of its tensors", { timeout: 60_000 }, async (name) => {
+  const device = await testDevice();
+  const bytes = await readFile(join(GOLDENS, name, "model.safetensors"));
+  const names = [...(await Checkpoint.open(new MemorySource(name, bytes))).tensors.keys()];
+  (await load(device, name, bytes)).dispose();
+  const { live } = device.memory.use;
+  for (const tensor of names) {
+    const changed = new Uint8Array(bytes);
+    changed[bytes.indexOf(`"${tensor}":`) + tensor.length] = 0x5f; // the name's last letter
+    const model = await load(device, name, changed).catch((error) => {
+      expect(error, tensor).toMatchObject({ code: "MISSING_TENSORS" });
+      return undefined;
+    });
+    model?.dispose(); // there are tables that a file may leave out
+    expect(device.memory.use.live, tensor).toBe(live);
+  }
+});
+
+test.each(NAMES)("%s with no memory for any one of its buffers", { timeout: 60_000 }, async (name) => {
+  const device = await otherDevice({ max_binding: 8192 }); // so that matrices are several
+  const bytes = await readFile(join(GOLDENS, name, "model.safetensors"));
+  const allocate = vi.spyOn(device.memory, "allocate");
+  (await load(device, name, bytes)).dispose();
+  expect(device.memory.use.live).toBe(0);
+  const count = allocate.mock.calls.length;
+  expect(count).toBeGreaterThan(30);
+  const original = allocate.getMockImplementation() ?? Object.getPrototypeOf(device.memory).allocate;
+  for (let at = 0; at < count; at++) {
+    let calls = 0;
+    allocate.mockImplementation((...args: Parameters<typeof device.memory.allocate>) => {
+      if (calls++ === at) throw new Error("no memory");
+      return original.apply(device.memory, args);
+    });
+    await expect(load(device, name, bytes), `${at}`).rejects.toThrow("no memory");
+    expect(device.memory.use.live, `${at}`).toBe(0);
+  }
+  allocate.mockRestore();
+  device.destroy();
+});
