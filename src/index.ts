@@ -1,4 +1,7 @@
-/** What the package offers, whatever the platform; index.node.ts and index.browser.ts add where files and adapters come from. */
+/**
+ * What the package offers, whatever the platform. It is the package in a browser, where checkpoints come by URL and WebGPU from
+ * `navigator.gpu`; index.node.ts adds where files and adapters come from in Node.
+ */
 export { AutoConfig, AutoModelForImageTextToText } from "./instructblip/auto_model.ts";
 export { type AnyProcessor, AutoProcessor } from "./instructblip/auto_processor.ts";
 export { Blip2ForConditionalGeneration, type Blip2Inputs } from "./instructblip/blip_2.ts";

@@ -13,7 +13,7 @@ import {
   openDevice,
   TextIteratorStreamer,
   type VisionLanguageModel,
-} from "../../src/index.browser.ts";
+} from "../../src/index.ts";
 import type { PageFacts } from "./serve.ts";
 
 interface Loaded {

@@ -1,10 +1,16 @@
 /** The model that a checkpoint is: the class is picked by config.json's model_type. Source: transformers, models/auto. */
 import type { Folder } from "../tensor/source.ts";
 import { Blip2ForConditionalGeneration } from "./blip_2.ts";
-import { readConfigJson, type VisionLanguageConfig } from "./config.ts";
+import {
+  Blip2Config,
+  InstructBlipConfig,
+  InstructBlipVideoConfig,
+  readConfigJson,
+  type VisionLanguageConfig,
+} from "./config.ts";
 import { InstructBlipForConditionalGeneration } from "./instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "./instructblip_video.ts";
-import { platform } from "./platform.ts";
+import { openFolder } from "./platform.ts";
 import type { FromPretrainedOptions, VisionLanguageModel } from "./vision_language_model.ts";
 
 const MODELS = {
@@ -13,16 +19,22 @@ const MODELS = {
   instructblipvideo: InstructBlipVideoForConditionalGeneration,
 } as const;
 
-/** A checkpoint's class. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL */
-function modelClass(text: string, name?: string): (typeof MODELS)[keyof typeof MODELS] {
-  const { model_type } = readConfigJson(text, name ?? "config.json", Object.keys(MODELS));
-  return MODELS[model_type as keyof typeof MODELS];
+/** Apart from the models, which a page that only reads configs does not want. */
+const CONFIGS = {
+  instructblip: InstructBlipConfig,
+  "blip-2": Blip2Config,
+  instructblipvideo: InstructBlipVideoConfig,
+} as const satisfies Record<keyof typeof MODELS, unknown>;
+
+/** Which model a checkpoint is. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL */
+function modelType(text: string, name = "config.json"): keyof typeof CONFIGS {
+  return readConfigJson(text, name, Object.keys(CONFIGS)).model_type as keyof typeof CONFIGS;
 }
 
 export const AutoConfig = {
   /** Reads a config.json. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL and those of the config */
   parse(text: string, name?: string): VisionLanguageConfig {
-    return modelClass(text, name).config_class.parse<VisionLanguageConfig>(text, name);
+    return CONFIGS[modelType(text, name)].parse<VisionLanguageConfig>(text, name);
   },
 };
 
@@ -40,8 +52,8 @@ export const AutoModelForImageTextToText = {
    */
   async from_pretrained(from: string | Folder, options: FromPretrainedOptions = {}): Promise<VisionLanguageModel> {
     const { on_download, signal } = options;
-    const folder = typeof from === "string" ? await platform().openFolder(from, { on_download, signal }) : from;
-    const Model = modelClass(await folder.text("config.json", 2 ** 20));
+    const folder = typeof from === "string" ? await openFolder(from, { on_download, signal }) : from;
+    const Model = MODELS[modelType(await folder.text("config.json", 2 ** 20))];
     return (Model as typeof InstructBlipForConditionalGeneration).from_pretrained(folder, options);
   },
 };

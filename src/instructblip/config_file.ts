@@ -8,7 +8,7 @@ import type { WeightDType } from "../tensor/dtype.ts";
 import type { WritableFolder } from "../tensor/file_set.ts";
 import type { VisionLanguageConfig } from "./config.ts";
 import { type JsonRecord, jsonText } from "./json_file.ts";
-import { platform } from "./platform.ts";
+import { createFolder } from "./platform.ts";
 
 /** The version of transformers whose layout is written. */
 const LAYOUT = "5.18.0";
@@ -22,7 +22,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
 
 /** Writes config.json. @throws WeightError IO; InputError NO_FILES */
 export async function saveConfig(to: string | WritableFolder, config: VisionLanguageConfig): Promise<void> {
-  const folder = typeof to === "string" ? await platform().createFolder(to) : to;
+  const folder = typeof to === "string" ? await createFolder(to) : to;
   await folder.writeText("config.json", configText(config));
 }
 

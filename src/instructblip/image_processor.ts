@@ -12,7 +12,7 @@ import type { WritableFolder } from "../tensor/file_set.ts";
 import { quote, shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
-import { platform } from "./platform.ts";
+import { createFolder } from "./platform.ts";
 
 /** A decoded picture: u8[H, W, 3], RGB. */
 export interface RgbImage {
@@ -145,7 +145,7 @@ export class BlipImageProcessor {
 
   /** Writes preprocessor_config.json, to a path (Node) or a WritableFolder. @throws WeightError IO; InputError NO_FILES */
   async save_pretrained(to: string | WritableFolder): Promise<void> {
-    const folder = typeof to === "string" ? await platform().createFolder(to) : to;
+    const folder = typeof to === "string" ? await createFolder(to) : to;
     await folder.writeText("preprocessor_config.json", jsonText(this.toJSON(), { sorted: true }));
   }
 

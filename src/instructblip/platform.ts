@@ -1,13 +1,16 @@
 /**
- * What differs between Node and a browser: opening a checkpoint folder and decoding a picture. An entry point
- * (index.node.ts, index.browser.ts) sets the platform; nothing else here or below knows which one it is.
+ * What differs between Node and a browser: opening a checkpoint folder and decoding a picture. Node's entry point
+ * (index.node.ts) sets a platform; without one it is a browser. Nothing else here or below knows which one it is.
+ *
+ * Each of the functions below stands for itself, and importing this file does nothing: a page that makes configs is then
+ * bundled without decoders of pictures.
  */
 
 import type { CacheFolder } from "../modules/weight_cache.ts";
-import { EngineError } from "../tensor/errors.ts";
 import type { WritableFolder } from "../tensor/file_set.ts";
 import type { Folder } from "../tensor/source.ts";
 import type { RgbImage } from "./image_processor.ts";
+import * as browser from "./platform.browser.ts";
 
 export interface Platform {
   /** A checkpoint folder by its path or Hugging Face Hub id (Node), or by a URL: of the Hub, or of another server. */
@@ -56,17 +59,27 @@ export interface DecodeOptions {
 
 let current: Platform | undefined;
 
-/** Sets the platform. The last call wins. */
-export function setPlatform(next: Platform): void {
+/** Sets the platform; undefined: a browser. The last call wins. */
+export function setPlatform(next: Platform | undefined): void {
   current = next;
 }
 
-/** The platform in force. */
-export function platform(): Platform {
-  if (!current) {
-    throw new EngineError("NO_PLATFORM", "no platform is set", {
-      hint: "import from the package's entry point, or call setPlatform first",
-    });
-  }
-  return current;
+/** {@link Platform.openFolder} of the platform in force. */
+export function openFolder(where: string, options?: OpenFolderOptions): Promise<Folder> {
+  return current ? current.openFolder(where, options) : browser.openFolder(where);
+}
+
+/** {@link Platform.createFolder} of the platform in force. */
+export function createFolder(where: string): Promise<WritableFolder> {
+  return current ? current.createFolder(where) : browser.createFolder(where);
+}
+
+/** {@link Platform.cacheFolder} of the platform in force. */
+export function cacheFolder(where: true | string): Promise<CacheFolder> {
+  return current ? current.cacheFolder(where) : browser.cacheFolder();
+}
+
+/** {@link Platform.readImage} of the platform in force. */
+export function readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage> {
+  return current ? current.readImage(image, name, options) : browser.readImage(image, name, options);
 }

@@ -10,7 +10,7 @@ import type { Folder } from "../tensor/source.ts";
 import { numQueryTokens } from "./config.ts";
 import { BlipImageProcessor, type ImageBackend } from "./image_processor.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
-import { type OpenFolderOptions, platform } from "./platform.ts";
+import { createFolder, type OpenFolderOptions, openFolder } from "./platform.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
@@ -20,7 +20,7 @@ export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
 
 /** The folder itself, or the one behind a path, a Hub id or a URL. */
 export async function folderOf(from: string | Folder, options?: OpenFolderOptions): Promise<Folder> {
-  return typeof from === "string" ? platform().openFolder(from, options) : from;
+  return typeof from === "string" ? openFolder(from, options) : from;
 }
 
 /**
@@ -94,7 +94,7 @@ export interface ProcessorParts {
 
 /** Writes processor_config.json, the tokenizer's files, and the Q-Former's in a folder of their own. */
 export async function saveProcessor(to: string | WritableFolder, parts: ProcessorParts): Promise<void> {
-  const folder = typeof to === "string" ? await platform().createFolder(to) : to;
+  const folder = typeof to === "string" ? await createFolder(to) : to;
   const { processor_class, pixels, num_query_tokens, tokenizer, qformer_tokenizer } = parts;
   // No count where there are no placeholders: that is how transformers has it, and so is read again.
   const config = { ...pixels, num_query_tokens: num_query_tokens || null, processor_class };

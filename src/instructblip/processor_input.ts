@@ -16,7 +16,7 @@ import {
   type RgbImage,
   stack,
 } from "./image_processor.ts";
-import { platform } from "./platform.ts";
+import { readImage } from "./platform.ts";
 import type { EncodeOptions, Encoding, Tokenizer } from "./tokenizer.ts";
 
 /** A picture: a path (Node) or URL (browser), a file's bytes, decoded pixels, or a tensor of them. */
@@ -170,10 +170,10 @@ export function listOf<T>(value: unknown): readonly T[] {
 async function decodeInput(image: ImageInput, index: number, exif_transpose: boolean): Promise<RgbImage | PixelTensor> {
   const name = `image ${index}`;
   if (image instanceof Blob) {
-    return platform().readImage(new Uint8Array(await image.arrayBuffer()), name, { exif_transpose });
+    return readImage(new Uint8Array(await image.arrayBuffer()), name, { exif_transpose });
   }
   if (typeof image === "string" || image instanceof URL || image instanceof Uint8Array) {
-    return platform().readImage(image, name, { exif_transpose });
+    return readImage(image, name, { exif_transpose });
   }
   if (typeof image === "object" && image !== null && "data" in image) return image;
   throw new InputError("BAD_PIXELS", `${name} must be a path, a URL, the bytes of a file or pixels`);

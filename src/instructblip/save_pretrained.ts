@@ -12,7 +12,7 @@ import type { TensorEntry } from "../tensor/safetensors.ts";
 import { sizeOf } from "../tensor/shape.ts";
 import type { VisionLanguageConfig } from "./config.ts";
 import { configText } from "./config_file.ts";
-import { platform } from "./platform.ts";
+import { createFolder } from "./platform.ts";
 
 export interface SavePretrainedOptions extends Pick<WriteCheckpointOptions, "max_shard_size" | "signal"> {
   /** Called after each tensor. */
@@ -43,7 +43,7 @@ export async function saveModel(
   { config, weights }: SavedModel,
   { on_progress, signal, ...options }: SavePretrainedOptions = {},
 ): Promise<void> {
-  const folder = typeof to === "string" ? await platform().createFolder(to) : to;
+  const folder = typeof to === "string" ? await createFolder(to) : to;
   const entries = named(weights.stored(), config);
   const total_parameters = entries.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
   let savedTensors = 0;

@@ -11,7 +11,7 @@ import { type NewFile, textFile, type WritableFolder, writeTogether } from "../t
 import { quote, shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
-import { platform } from "./platform.ts";
+import { createFolder } from "./platform.ts";
 import { Budget, isId } from "./tokenizer_checks.ts";
 import { type Model, makeModel, modelType } from "./tokenizer_models.ts";
 import {
@@ -264,7 +264,7 @@ export class Tokenizer {
     to: string | WritableFolder,
     { processor_class, subfolder = "" }: { processor_class?: string; subfolder?: string } = {},
   ): Promise<void> {
-    const folder = typeof to === "string" ? await platform().createFolder(to) : to;
+    const folder = typeof to === "string" ? await createFolder(to) : to;
     const { files, old } = this.toFiles({ processor_class, subfolder });
     await writeTogether(folder, files, old);
   }

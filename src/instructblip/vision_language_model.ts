@@ -51,7 +51,7 @@ import {
 import { LlamaForCausalLM } from "./llama.ts";
 import { expectLabels, meanLoss, nextTokens, shiftRight, tokenLosses } from "./loss.ts";
 import { OPTForCausalLM } from "./opt.ts";
-import { type OpenFolderOptions, platform } from "./platform.ts";
+import { cacheFolder, type OpenFolderOptions, openFolder } from "./platform.ts";
 import type { QFormerOutput } from "./qformer.ts";
 import { padLeft, type RankedAnswers, type RankOptions, rankAnswers, readRankOptions } from "./ranking.ts";
 import { type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
@@ -207,8 +207,7 @@ export abstract class VisionLanguageModel<
       ...load
     }: FromPretrainedOptions,
   ): Promise<M> {
-    const folder =
-      typeof from === "string" ? await platform().openFolder(from, { on_download, signal: load.signal }) : from;
+    const folder = typeof from === "string" ? await openFolder(from, { on_download, signal: load.signal }) : from;
     let config = Model.config_class.parse(await folder.text("config.json", 2 ** 20));
     const checkpoint = await Checkpoint.open(folder);
     let weights: Weights | undefined;
@@ -257,7 +256,7 @@ export abstract class VisionLanguageModel<
   /** Where quantized weights are kept, if they are to be and there are any. */
   async #cacheIn(where: FromPretrainedOptions["cache"]): Promise<WeightCache | undefined> {
     if (!where) return undefined;
-    const kept = await this.#orWarn(async () => this.#weights.cacheIn(await platform().cacheFolder(where)));
+    const kept = await this.#orWarn(async () => this.#weights.cacheIn(await cacheFolder(where)));
     return kept && kept.weights.size > 0 ? kept : undefined;
   }
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { nodePlatform } from "../../src/instructblip/platform.node.ts";
-import { platform, setPlatform } from "../../src/instructblip/platform.ts";
+import { readImage, setPlatform } from "../../src/instructblip/platform.ts";
 import { type BatchFeature, InstructBlipProcessor, type ProcessorInput } from "../../src/instructblip/processor.ts";
 import { EngineError } from "../../src/tensor/errors.ts";
 import { type FolderFiles, filesOf, golden, image, memoryFolder, path } from "./processor_golden.ts";
@@ -170,7 +170,7 @@ describe("in Node", () => {
     const processor = await load("vicuna");
     const file = path("pictures/420.jpg");
     const bytes = new Uint8Array(await readFile(file));
-    const pixels = await platform().readImage(bytes, "420.jpg");
+    const pixels = await readImage(bytes, "420.jpg");
     const inputs = [
       file,
       pathToFileURL(file),
