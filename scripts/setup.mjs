@@ -2,24 +2,31 @@
 /**
  * Makes a fresh clone runnable: the packages of package-lock.json, and a WebGPU adapter. `npm test` and `npm run demo`
  * start with it; with nothing to do it takes about a quarter of a second. Only Node's own modules are used, because it
- * runs before node_modules exists. Everything it says goes to stderr.
+ * runs before node_modules exists. Everything it says goes to stderr. In the installed package, whose packages are npm's
+ * matter, it is `instructblip-webgpu setup` and sees to the adapter alone.
  *
  * A machine's own GPU driver always comes first. Software drivers are installed only where no adapter is found: Mesa's
  * lavapipe with root on Debian and its kin, else SwiftShader, unpacked into a cache folder, which only this project sees.
  */
 
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import * as fs from "node:fs";
+import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { brotliDecompressSync } from "node:zlib";
+import { brotliDecompressSync, gunzipSync } from "node:zlib";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const SELF = fileURLToPath(import.meta.url);
 
-const HELP = `usage: node scripts/setup.mjs [--check]
+/** Not the installed package, which has no lock. */
+const IN_REPOSITORY = fs.existsSync(join(ROOT, "package-lock.json"));
 
-Installs the packages of package-lock.json, and a software Vulkan driver if this machine has no WebGPU adapter.
+const HELP = `usage: ${IN_REPOSITORY ? "npm run setup --" : "npx instructblip-webgpu setup"} [--check]
+
+Installs ${IN_REPOSITORY ? "the packages of package-lock.json, and " : ""}a software Vulkan driver if this machine has no WebGPU adapter: as root
+Mesa's lavapipe (apt-get), else SwiftShader, unpacked into a cache folder.
 
   --check   say what would be done and change nothing; exit 1 if anything is missing
   --help    show this text
@@ -67,6 +74,14 @@ function run(command, args, { cwd = ROOT, env = process.env, shield = false, tim
       else resolve({ code, signal, output, stdout });
     }
   });
+}
+
+/** npm by its own path when it has started this, as it need not be on PATH. */
+function runNpm(args) {
+  const npm = process.env.npm_execpath;
+  if (npm?.endsWith("npm-cli.js")) return run(process.execPath, [npm, ...args]);
+  if (process.platform === "win32") return run("cmd.exe", ["/d", "/s", "/c", `npm ${args.join(" ")}`]);
+  return run("npm", args);
 }
 
 function onSignal(signal) {
@@ -118,6 +133,7 @@ export function packagesProblem(lock, installed, exists, platform = process.plat
 const readJson = (path) => JSON.parse(fs.readFileSync(path, "utf8"));
 
 function installedPackagesProblem() {
+  if (!IN_REPOSITORY) return undefined;
   let installed;
   try {
     installed = readJson(join(ROOT, "node_modules/.package-lock.json"));
@@ -132,13 +148,9 @@ async function installPackages(reason) {
   // Were npm killed half-way, the record of the last installation would pass for one of this.
   fs.rmSync(join(ROOT, "node_modules/.package-lock.json"), { force: true });
 
-  // npm's own path when started by npm, which need not be on PATH. NODE_ENV=production would leave the tests' packages out.
-  const npm = process.env.npm_execpath;
-  const result = npm?.endsWith("npm-cli.js")
-    ? await run(process.execPath, [npm, "ci", "--include=dev"])
-    : process.platform === "win32"
-      ? await run("cmd.exe", ["/d", "/s", "/c", "npm ci --include=dev"])
-      : await run("npm", ["ci", "--include=dev"]);
+  // NODE_ENV=production would leave the tests' packages out.
+  // Nothing here needs a package's own scripts.
+  const result = await runNpm(["ci", "--include=dev", "--ignore-scripts"]);
   if (result.code !== 0) {
     process.stderr.write(result.output.trimEnd() + "\n");
     throw new SetupError(
@@ -155,12 +167,12 @@ async function installPackages(reason) {
 
 /**
  * Asks for an adapter in a process of its own, as a broken driver may end it.
- * `through`: "dawn" asks Dawn for any adapter, fast; "engine" goes through src/tensor/gpu.node.ts, which also knows
+ * `through`: "dawn" asks Dawn for any adapter, fast; "engine" goes through the engine's gpu.node, which also knows
  * SwiftShader's cache folder and says where it is.
  * Returns `{ adapter, software, folder, reason }`, `adapter` undefined and `reason` set if there is none.
  */
 async function probe(through) {
-  const loader = through === "engine" ? ["--import", "tsx"] : [];
+  const loader = through === "engine" && IN_REPOSITORY ? ["--import", "tsx"] : [];
   const result = await run(process.execPath, [...loader, SELF, `--probe=${through}`], { timeout: 120_000 });
   try {
     // The last line: drivers may write to stdout as well. What it says stands even if the driver crashes on its way out.
@@ -185,7 +197,7 @@ async function answerProbe(through) {
   const answer = {};
   let adapter;
   if (through === "engine") {
-    const engine = await import("../src/tensor/gpu.node.ts");
+    const engine = await import(IN_REPOSITORY ? "../src/tensor/gpu.node.ts" : "../dist/tensor/gpu.node.js");
     answer.folder = engine.swiftShaderFolder();
     adapter = await engine.requestBestAdapter(engine.createGPU());
   } else {
@@ -272,7 +284,7 @@ async function ensureAdapter() {
 
   if (CAN_RUN_SWIFTSHADER) {
     if (!engine.folder) throw new SetupError(`the engine's own probe failed: ${engine.reason}`);
-    const archive = join(ROOT, "node_modules/@sparticuz/chromium/bin/swiftshader.tar.br");
+    const archive = await swiftShaderArchive();
     say(`unpacking SwiftShader, a software driver, into ${engine.folder} …`);
     unpackSwiftShader(archive, engine.folder);
     found = await probe("engine");
@@ -454,10 +466,42 @@ export function untar(archive) {
   throw new Error("the tar archive ends too early");
 }
 
-/** Unpacks SwiftShader and its Vulkan loader into `folder`, which appears whole or not at all; an older one is replaced. */
+/** The npm package that has SwiftShader, as package-lock.json has it. */
+export const SWIFTSHADER = {
+  package: "@sparticuz/chromium@147.0.0",
+  integrity: "sha512-4ZKeAQQa8up2mt675qSitztLdbQrlf8BKdC5naeap+5Mv1OV1OlJdPoU+EJC/p5sQUJUQmN4r+q5+EhaaOUHpQ==",
+};
+
+/** swiftshader.tar.br: of a package that `npm ci` has installed, else out of one that is downloaded for it. */
+async function swiftShaderArchive() {
+  const file = "bin/swiftshader.tar.br";
+  if (IN_REPOSITORY) return fs.readFileSync(join(ROOT, "node_modules/@sparticuz/chromium", file));
+  say(`downloading SwiftShader, a software driver (npm pack ${SWIFTSHADER.package}, 66 MB) …`);
+  const folder = fs.mkdtempSync(join(tmpdir(), "instructblip-setup-"));
+  try {
+    const result = await runNpm(["pack", SWIFTSHADER.package, "--ignore-scripts", "--pack-destination", folder]);
+    const [name] = fs.readdirSync(folder).filter((entry) => entry.endsWith(".tgz"));
+    if (result.code !== 0 || name === undefined) {
+      process.stderr.write(result.output.trimEnd() + "\n");
+      throw new SetupError("npm pack failed, its output is above: check the network and npm's settings");
+    }
+    const tarball = fs.readFileSync(join(folder, name));
+    if (`sha512-${createHash("sha512").update(tarball).digest("base64")}` !== SWIFTSHADER.integrity) {
+      throw new SetupError(`${SWIFTSHADER.package}: what was downloaded has another checksum than it must have`);
+    }
+    return untar(gunzipSync(tarball)).find((entry) => entry.name === `package/${file}`).data;
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Unpacks SwiftShader and its Vulkan loader into `folder`, which appears whole or not at all; an older one is replaced.
+ * `archive`: the bytes of a brotli-compressed tar.
+ */
 export function unpackSwiftShader(archive, folder) {
   const needed = ["libvk_swiftshader.so", "libvulkan.so.1"];
-  const files = untar(brotliDecompressSync(fs.readFileSync(archive)));
+  const files = untar(brotliDecompressSync(archive));
   let temporary;
   try {
     fs.mkdirSync(dirname(folder), { recursive: true });
@@ -465,7 +509,7 @@ export function unpackSwiftShader(archive, folder) {
     fs.chmodSync(temporary, 0o755);
     for (const name of needed) {
       const file = files.find((entry) => entry.name === name);
-      if (!file) throw new SetupError(`${archive} lacks ${name}`);
+      if (!file) throw new SetupError(`SwiftShader's archive lacks ${name}`);
       fs.writeFileSync(join(temporary, name), file.data);
     }
     // A path with a slash is relative to this file.
@@ -493,7 +537,7 @@ async function check() {
     say("adapter: not known before the packages are there");
     return true;
   }
-  say("packages: installed");
+  if (IN_REPOSITORY) say("packages: installed");
   let found = await probe("dawn");
   if (!found.adapter) found = { ...(await probe("engine")), reason: found.reason };
   if (found.adapter) {

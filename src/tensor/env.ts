@@ -9,7 +9,7 @@ export const ENV = {
   INSTRUCTBLIP_DEFAULT_LIMITS:
     "1 asks for WebGPU's default limits instead of the adapter's, as a small browser device would have",
   INSTRUCTBLIP_PLAN:
-    "kernel variants: `tuned` or @FILE as `npm run bench -- --tune` measured them, or linear=tile,attention=composed",
+    "kernel variants: `tuned` or @FILE as the repository's `npm run bench -- --tune` measured them, or linear=tile,attention=composed",
   INSTRUCTBLIP_DAWN_TOGGLES:
     "Dawn's toggles to switch on in Node, such as allow_unsafe_apis, behind which it keeps Apple's matrix instructions",
 } as const;

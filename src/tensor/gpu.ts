@@ -1,3 +1,6 @@
+/// <reference types="@webgpu/types" preserve="true" />
+/// <reference lib="dom" preserve="true" />
+// Kept in the package's types: a program in whose tsconfig neither is named compiles as well.
 /**
  * Where an adapter comes from: the browser's `navigator.gpu`, or whatever a platform file (`gpu.node.ts`) has registered.
  * Also what is worth knowing about an adapter when a kernel is chosen.
@@ -43,7 +46,7 @@ export async function requestAdapter(): Promise<GPUAdapter> {
   if (!adapter) {
     throw new DeviceError("NO_ADAPTER", "no WebGPU adapter: Vulkan, Metal or Direct3D 12 found no driver", {
       hint: provider
-        ? "run `npm run setup`, which finds or installs one (on Linux without a GPU: Mesa's lavapipe)"
+        ? "`npx instructblip-webgpu setup` finds or installs one (on Linux without a GPU: Mesa's lavapipe); in the repository: npm run setup"
         : "update the graphics driver, or see the browser's own report, chrome://gpu or about:support",
     });
   }

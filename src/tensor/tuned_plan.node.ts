@@ -39,7 +39,7 @@ export function readTunedPlan(info: GPUAdapterInfo): TunedPlan | undefined {
     const others = [...file.keys()].map((other) => `\n    it has: ${other}`).join("");
     process.emitWarning(
       `INSTRUCTBLIP_PLAN: ${path} has no choices for this adapter, driver and webgpu, and is ignored\n    this is: ${key}${others}`,
-      { type: "TunedPlanWarning", detail: "`npm run bench -- --tune` measures them" },
+      { type: "TunedPlanWarning", detail: "`npm run bench -- --tune`, in the repository, measures them" },
     );
   }
   return found?.choices;
@@ -50,7 +50,7 @@ function readText(path: string): string {
     return readFileSync(path, "utf8");
   } catch (cause) {
     throw new InputError("PLAN_FILE", `${path}: cannot be read (${(cause as NodeJS.ErrnoException).code})`, {
-      hint: "`npm run bench -- --tune` writes it; INSTRUCTBLIP_PLAN=@FILE names another",
+      hint: "`npm run bench -- --tune`, in the repository, writes it; INSTRUCTBLIP_PLAN=@FILE names another",
       cause,
     });
   }

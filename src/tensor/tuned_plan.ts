@@ -36,7 +36,7 @@ export function adapterKey(
 /** Reads a file's text. @throws InputError PLAN_FILE with the file's name and the place that is wrong */
 export function parseTunedFile(name: string, text: string): TunedFile {
   const fail = (message: string): never => {
-    const hint = "delete it; `npm run bench -- --tune` writes it anew";
+    const hint = "delete it; `npm run bench -- --tune`, in the repository, writes it anew";
     throw new InputError("PLAN_FILE", `${name}: ${message}`, { hint });
   };
   const membersOf = (value: Json | undefined, where: string) =>

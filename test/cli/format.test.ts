@@ -9,6 +9,7 @@ import {
   formatDuration,
   formatTable,
   Interrupted,
+  Pace,
   printable,
   progressText,
 } from "../../src/instructblip/cli/format.ts";
@@ -138,12 +139,29 @@ describe("progress", () => {
     return { written, terminal };
   };
 
-  it("writes nothing where stderr is no terminal", () => {
+  it("writes a line a minute where stderr is no terminal", () => {
     const { written, terminal } = fake({ errIsTerminal: false });
-    const progress = new Progress(terminal);
-    progress.show("loading");
+    let now = 0;
+    const progress = new Progress(terminal, () => now);
+    for (now = 0; now <= 130_000; now += 10_000) progress.show(`${now / 1000} s, longer than a line of 12`);
     progress.clear();
-    expect(written).toEqual([]);
+    expect(written).toEqual(["60 s, longer than a line of 12\n", "120 s, longer than a line of 12\n"]);
+  });
+
+  it("foretells by what came after the first part, once there is enough of it", () => {
+    let now = 0;
+    const pace = new Pace(() => now);
+    now = 50_000; // the first tenth took long
+    expect(pace.left(10, 100)).toBeUndefined();
+    now = 51_000;
+    expect(pace.left(20, 100)).toBeUndefined();
+    now = 54_000; // 10 a second since
+    expect(pace.left(50, 100)).toBe(5000);
+    const resumed = new Pace(() => now);
+    expect(resumed.left(90, 100)).toBeUndefined();
+    now += 10_000;
+    expect(resumed.left(90, 100)).toBeUndefined();
+    expect(resumed.left(95, 100)).toBe(10_000);
   });
 
   it("shows the end of a text that is longer than the line", () => {
@@ -180,8 +198,8 @@ describe("progress", () => {
   });
 
   it("says how many, how fast and how long", () => {
-    expect(progressText({ done: 12, failed: 2 }, 100, 8000)).toBe("12 of 100  1.5/s  58.7 s left  2 failed");
-    expect(progressText({ done: 2, failed: 0 }, undefined, 60_000)).toBe("2 done  30.0 s each");
+    expect(progressText({ done: 12, failed: 2 }, 100, 8000, 58_667)).toBe("12 of 100  1.5/s  58.7 s left  2 failed");
+    expect(progressText({ done: 2, failed: 0 }, undefined, 60_000, undefined)).toBe("2 done  30.0 s each");
   });
 });
 

@@ -1,7 +1,7 @@
 /** gpu.node.ts: which adapter is chosen, what keeps the process alive, and the way without a driver. */
 
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
@@ -156,7 +156,7 @@ describe.runIf(process.platform === "linux" && process.arch === "x64")("without 
     try {
       expect(run(cache)).toMatchObject({ status: 1, stderr: expect.stringContaining("no adapter") });
       unpackSwiftShader(
-        join(ROOT, "node_modules/@sparticuz/chromium/bin/swiftshader.tar.br"),
+        readFileSync(join(ROOT, "node_modules/@sparticuz/chromium/bin/swiftshader.tar.br")),
         swiftShaderFolder({ INSTRUCTBLIP_CACHE: cache }),
       );
       expect(JSON.parse(run(cache).stdout)).toEqual({

@@ -281,7 +281,7 @@ describe("untar", () => {
 });
 
 describe("unpackSwiftShader", () => {
-  const archive = join(ROOT, "node_modules/@sparticuz/chromium/bin/swiftshader.tar.br");
+  const archive = readFileSync(join(ROOT, "node_modules/@sparticuz/chromium/bin/swiftshader.tar.br"));
 
   test("leaves the driver, its loader and a manifest that names the driver, in place of what was there", () => {
     const target = join(folder, "new/cache/swiftshader");
@@ -296,13 +296,18 @@ describe("unpackSwiftShader", () => {
   });
 
   test("leaves nothing when it fails", () => {
-    const other = join(folder, "other.tar.br");
     writeFileSync(join(folder, "libvulkan.so.1"), "");
-    writeFileSync(other, brotliCompressSync(execFileSync("tar", ["-C", folder, "-cf", "-", "libvulkan.so.1"])));
+    const other = brotliCompressSync(execFileSync("tar", ["-C", folder, "-cf", "-", "libvulkan.so.1"]));
     expect(() => setup.unpackSwiftShader(other, join(folder, "cache/swiftshader"))).toThrow(
       "lacks libvk_swiftshader.so",
     );
     expect(readdirSync(join(folder, "cache"))).toEqual([]);
+  });
+
+  test("of the installed package is the one that the lock has", () => {
+    const { packages } = JSON.parse(readFileSync(join(ROOT, "package-lock.json"), "utf8"));
+    const { version, integrity } = packages["node_modules/@sparticuz/chromium"];
+    expect(setup.SWIFTSHADER).toEqual({ package: `@sparticuz/chromium@${version}`, integrity });
   });
 
   test("names the remedy when the folder cannot be made", () => {

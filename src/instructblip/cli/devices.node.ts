@@ -3,8 +3,8 @@ import { EngineError } from "../../tensor/errors.ts";
 import { createGPU, requestBestAdapter } from "../../tensor/gpu.node.ts";
 import { isSoftwareAdapter, SUBGROUP_MATRIX } from "../../tensor/gpu.ts";
 import { formatBytes } from "../../tensor/memory.ts";
-import { formatTable } from "./format.ts";
-import type { Terminal } from "./terminal.node.ts";
+import { EXIT, formatTable } from "./format.ts";
+import { say, type Terminal } from "./terminal.node.ts";
 
 /** The object `devices --json` prints. */
 export interface Devices {
@@ -36,15 +36,20 @@ const LIMITS = [
 /** Features this program makes use of where they are. */
 const FEATURES = ["shader-f16", "subgroups", SUBGROUP_MATRIX, "timestamp-query"] as const;
 
-export async function runDevices({ json }: { json?: boolean }, terminal: Terminal): Promise<void> {
+/** @returns the exit code, of a refusal where there is no adapter */
+export async function runDevices({ json }: { json?: boolean }, terminal: Terminal): Promise<number> {
   const devices = await listDevices();
-  await terminal.out(json ? `${JSON.stringify(devices)}\n` : formatDevices(devices));
+  if (json) await terminal.out(`${JSON.stringify(devices)}\n`);
+  else if (devices.used === null) say(terminal, `error: no WebGPU adapter: ${devices.why}`);
+  else await terminal.out(formatDevices(devices));
+  return devices.used === null ? EXIT.refused : EXIT.ok;
 }
 
 async function listDevices(): Promise<Devices> {
   const best = await requestBestAdapter(createGPU());
   if (!best) {
-    const why = "no driver was found (Vulkan, Metal or Direct3D 12); `npm run setup` finds or installs one";
+    const why =
+      "no driver was found (Vulkan, Metal or Direct3D 12); `npx instructblip-webgpu setup` finds or installs one";
     return { adapters: [], used: null, why };
   }
   const reports = [report(best, true)];
@@ -89,8 +94,7 @@ export function reason(reports: readonly Pick<AdapterReport, "software">[]): str
 }
 
 /** The list for people. */
-export function formatDevices({ adapters, used, why }: Devices): string {
-  if (used === null) return `no WebGPU adapter: ${why}\n`;
+export function formatDevices({ adapters, why }: Pick<Devices, "adapters" | "why">): string {
   return adapters.map((adapter) => formatAdapter(adapter, why)).join("\n");
 }
 

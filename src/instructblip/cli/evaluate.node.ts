@@ -20,7 +20,7 @@ import { readImageFile } from "../platform.node.ts";
 import { candidateIds } from "../ranking.ts";
 import type { VisionLanguageModel } from "../vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
-import { describeError, EXIT, endsRun, progressText } from "./format.ts";
+import { describeError, EXIT, endsRun, Pace, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
 import { identityOf, readData, readPart, readTask } from "./predictions.node.ts";
 import { reportJson, reportText } from "./report.ts";
@@ -85,6 +85,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   try {
     if (left.length > 0) model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids, cache, cache_dtype });
     const begun = performance.now();
+    const pace = new Pace();
     const counts = { done: 0, failed: 0 };
     for (const [index, item] of left) {
       run.signal.throwIfAborted();
@@ -107,7 +108,8 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
       rows.push(row);
       await out?.write(`${JSON.stringify(row)}\n`);
       counts.done++;
-      progress.show(progressText(counts, left.length, performance.now() - begun));
+      const { done } = counts;
+      progress.show(progressText(counts, left.length, performance.now() - begun, pace.left(done, left.length)));
     }
   } finally {
     progress.clear();

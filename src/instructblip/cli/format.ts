@@ -70,16 +70,41 @@ export function formatDuration(ms: number): string {
   return `${Math.floor(seconds / 3600)} h ${two((seconds % 3600) / 60)} min`;
 }
 
-/** `12 of 100  1.5/s  59 s left  2 failed` */
+/** A rate that has been seen for less says too little of what is left. */
+const SEEN_MS = 3000;
+
+/**
+ * How long something will still take, by what came after its first part: that one is slower, as kernels compile and files
+ * are opened, or quicker, as an earlier run has done it.
+ */
+export class Pace {
+  readonly #now: () => number;
+  #first: { readonly done: number; readonly at: number } | undefined;
+
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
+
+  /** Milliseconds left; undefined while that cannot be told. To be called as soon as anything is done. */
+  left(done: number, total: number): number | undefined {
+    const at = this.#now();
+    this.#first ??= { done, at };
+    const [parts, ms] = [done - this.#first.done, at - this.#first.at];
+    return parts > 0 && ms >= SEEN_MS ? (ms / parts) * (total - done) : undefined;
+  }
+}
+
+/** `12 of 100  1.5/s  59 s left  2 failed`; `left` in milliseconds. */
 export function progressText(
   { done, failed }: { done: number; failed: number },
   total: number | undefined,
   ms: number,
+  left: number | undefined,
 ): string {
   const rate = (done / ms) * 1000;
   const parts = [total === undefined ? `${done} done` : `${done} of ${total}`];
   parts.push(rate >= 0.1 ? `${rate.toFixed(1)}/s` : `${formatDuration(ms / done)} each`);
-  if (total !== undefined) parts.push(`${formatDuration((ms / done) * (total - done))} left`);
+  if (left !== undefined) parts.push(`${formatDuration(left)} left`);
   if (failed) parts.push(`${failed} failed`);
   return parts.join("  ");
 }

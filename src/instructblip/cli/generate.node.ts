@@ -15,7 +15,7 @@ import { readImageFile } from "../platform.node.ts";
 import { candidateIds } from "../ranking.ts";
 import type { VisionLanguageModel } from "../vision_language_model.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
-import { describeError, EXIT, endsRun, formatDuration, progressText } from "./format.ts";
+import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
 import { Earlier, parseLine, type Request, type RequestId, splitLines } from "./requests.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
@@ -216,6 +216,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   let exit: number = earlier.failed ? EXIT.someFailed : EXIT.ok;
   let input: Readable | undefined;
   const stop = () => input?.destroy();
+  const pace = new Pace();
   let begun = performance.now();
   try {
     // A run that has nothing left to do needs no model; any other shows at once what is wrong with it.
@@ -256,7 +257,8 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
         await terminal.out(text);
       }
       if (fatal) throw fatal;
-      progress.show(progressText(counts, total, performance.now() - begun));
+      const left = total === undefined ? undefined : pace.left(counts.done, total);
+      progress.show(progressText(counts, total, performance.now() - begun, left));
     }
     signal.throwIfAborted();
   } catch (error) {

@@ -52,6 +52,7 @@ Examples:
   $ instructblip evaluate --model vicuna-7b --task gqa.json --data gqa.jsonl
   $ instructblip inspect vicuna-7b
   $ instructblip devices
+  $ instructblip demo
 
 An option of a command is explained by the command's own help: instructblip generate --help
 In the repository write npm run -s instructblip -- in place of instructblip; installed as a package, npx instructblip.`,
@@ -164,7 +165,22 @@ Examples:
   $ instructblip inspect vicuna-7b
   $ instructblip inspect vicuna-7b --json --tensors
 ${EXIT_CODES}`,
+  demo: `
+It answers in words as they are made; the pictures and the model (6.4 MB) lie in this package.
+
+Examples:
+  $ instructblip demo
+${EXIT_CODES}`,
+  setup: `
+A GPU's own driver is used if there is one. Only where no adapter is found is anything installed: as root on Debian and
+its kin Mesa's lavapipe, by apt-get; else on x64 Linux SwiftShader, which is downloaded (66 MB) into a cache folder.
+
+Examples:
+  $ instructblip setup --check
+${EXIT_CODES}`,
   devices: `
+Without an adapter the exit code is ${EXIT.refused}.
+
 Examples:
   $ instructblip devices
   $ instructblip devices --json
@@ -360,9 +376,9 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   const { terminal } = run;
   const program = new Command("instructblip")
     .description("Answers questions about images with InstructBLIP, on WebGPU.")
-    .version(version(), "--version", "print the version")
-    .helpOption("--help", "print this help")
-    .helpCommand(false)
+    .version(version(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .helpCommand("help [command]", "print the help of a command")
     .showHelpAfterError("    hint: --help explains the options and shows examples")
     .exitOverride()
     .configureOutput({
@@ -376,7 +392,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   const generate = program
     .command("generate")
     .description("answer a question about an image, or many")
-    .helpOption("--help", "print this help")
+    .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
     .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
     .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
@@ -424,7 +440,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   program
     .command("evaluate")
     .description("score a model on a set of questions")
-    .helpOption("--help", "print this help")
+    .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
     .addOption(new Option("--task <file.json>", "prompt, decoding and metric").argParser(fileName))
     .addOption(new Option("--data <file.jsonl>", "questions with their answers, one a line").argParser(fileName))
@@ -448,7 +464,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   program
     .command("merge")
     .description("add up the parts of an evaluation")
-    .helpOption("--help", "print this help")
+    .helpOption("-h, --help", "print this help")
     .argument("<parts...>", "files that evaluate --out has written")
     .option("--json", "print one JSON object")
     .addHelpText("after", EXAMPLES.merge)
@@ -460,7 +476,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   program
     .command("trace")
     .description("run one forward pass and write its tensors to a file")
-    .helpOption("--help", "print this help")
+    .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
     .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
     .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
@@ -481,7 +497,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   program
     .command("attention")
     .description("show where in a picture the Q-Former's queries look")
-    .helpOption("--help", "print this help")
+    .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
     .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
     .addOption(
@@ -513,7 +529,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   program
     .command("inspect")
     .description("describe a checkpoint: sizes, number types, memory needed")
-    .helpOption("--help", "print this help")
+    .helpOption("-h, --help", "print this help")
     .argument("<folder>", "folder of a checkpoint")
     .option("--json", "print one JSON object")
     .option("--tensors", "list all tensors")
@@ -526,12 +542,33 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   program
     .command("devices")
     .description("list WebGPU adapters and say which one is used")
-    .helpOption("--help", "print this help")
+    .helpOption("-h, --help", "print this help")
     .option("--json", "print one JSON object")
     .addHelpText("after", EXAMPLES.devices)
     .action(async (options) => {
       const { runDevices } = await import("./devices.node.ts");
-      await runDevices(options, terminal);
+      done(await runDevices(options, terminal));
+    });
+
+  program
+    .command("demo")
+    .description("answer questions about six pictures with a small model that comes along")
+    .helpOption("-h, --help", "print this help")
+    .addHelpText("after", EXAMPLES.demo)
+    .action(async () => {
+      const { runDemo } = await import("./demo.node.ts");
+      await runDemo(run);
+    });
+
+  program
+    .command("setup")
+    .description("find a WebGPU adapter, or install a software driver")
+    .helpOption("-h, --help", "print this help")
+    .option("--check", "say what would be done and change nothing; exit 1 if anything is missing")
+    .addHelpText("after", EXAMPLES.setup)
+    .action(async (options) => {
+      const { runSetup } = await import("./setup.node.ts");
+      done(await runSetup(options, run));
     });
 
   return program;

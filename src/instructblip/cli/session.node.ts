@@ -1,5 +1,4 @@
 /** What `generate` and `trace` have in common: pictures from files, the processor, and the model itself. */
-import { performance } from "node:perf_hooks";
 import type { LoadProgress, StorageDType } from "../../modules/weights.ts";
 import type { Device } from "../../tensor/device.ts";
 import { formatBytes } from "../../tensor/memory.ts";
@@ -13,7 +12,7 @@ import type { FromPretrainedOptions, VisionLanguageModel } from "../vision_langu
 import "../../tensor/adapter.node.ts";
 import { nodePlatform } from "../platform.node.ts";
 import { setPlatform } from "../platform.ts";
-import { formatDuration } from "./format.ts";
+import { formatDuration, Pace } from "./format.ts";
 import { Progress, say, type Terminal } from "./terminal.node.ts";
 
 // from_pretrained() asks it for the folder of --quantized-cache.
@@ -47,7 +46,7 @@ export async function prepareInputs(
   return inputs as InstructBlipInputs;
 }
 
-/** Loads the weights, with progress on a terminal; says what was odd about the checkpoint. */
+/** Loads the weights, with progress; says what was odd about the checkpoint. */
 export async function loadModel(
   folder: Folder,
   dtype: StorageDType,
@@ -63,20 +62,21 @@ export async function loadModel(
   return model;
 }
 
-/** Runs `load` with progress on a terminal. */
+/** Runs `load` with progress. */
 export async function loading<T>(
   { terminal }: Run,
   load: (on_progress: (progress: LoadProgress) => void) => Promise<T>,
 ): Promise<T> {
   const progress = new Progress(terminal);
-  const start = performance.now();
+  const pace = new Pace();
   progress.show("loading the model …");
   try {
     return await load(({ loadedBytes, totalBytes }) => {
-      const share = loadedBytes / totalBytes;
-      const rest = ((performance.now() - start) * (1 - share)) / share;
+      const percent = Math.floor((loadedBytes / totalBytes) * 100);
+      const left = pace.left(loadedBytes, totalBytes);
       const of = `${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}`;
-      progress.show(`loading the model … ${Math.floor(share * 100)} %  ${of}  ${formatDuration(rest)} left`);
+      const rest = left === undefined ? "" : `  ${formatDuration(left)} left`;
+      progress.show(`loading the model … ${percent} %  ${of}${rest}`);
     });
   } finally {
     progress.clear();

@@ -1,6 +1,6 @@
 /**
- * Where the command line writes: results to stdout and nothing else there; messages and, on a terminal only, progress to
- * stderr. A closed stdout (`| head`) ends the run quietly.
+ * Where the command line writes: results to stdout and nothing else there; messages and progress to stderr, where it is one
+ * line that is rewritten on a terminal, and a line a minute elsewhere, as in a cluster's log. A closed stdout (`| head`) ends the run quietly.
  */
 import { InputError } from "../../tensor/errors.ts";
 import { EXIT, Interrupted, printable } from "./format.ts";
@@ -71,25 +71,36 @@ export function sayStack(terminal: Terminal, error: unknown): void {
   say(terminal, stackOf(error));
 }
 
-/** How often a progress line is rewritten. */
+/** How often a progress line is rewritten on a terminal. */
 const INTERVAL_MS = 100;
+/** How often there is a line of progress elsewhere; what takes less has none. */
+const LOG_INTERVAL_MS = 60_000;
 
-/** One line of progress, rewritten in place on a terminal and never written anywhere else. */
+/** One line of progress, rewritten in place on a terminal, a line a minute elsewhere. */
 export class Progress {
   readonly #terminal: Terminal;
   readonly #now: () => number;
   #shown = 0;
   #at = Number.NEGATIVE_INFINITY;
+  #loggedAt: number;
 
   constructor(terminal: Terminal, now: () => number = () => performance.now()) {
     this.#terminal = terminal;
     this.#now = now;
+    this.#loggedAt = now();
   }
 
   /** Shows a line in place of the last one, unless that one is very recent. */
   show(text: string): void {
-    if (!this.#terminal.errIsTerminal || this.#now() - this.#at < INTERVAL_MS) return;
-    this.#at = this.#now();
+    const now = this.#now();
+    if (!this.#terminal.errIsTerminal) {
+      if (now - this.#loggedAt < LOG_INTERVAL_MS) return;
+      this.#loggedAt = now;
+      say(this.#terminal, text);
+      return;
+    }
+    if (now - this.#at < INTERVAL_MS) return;
+    this.#at = now;
     const line = printable(text).slice(0, this.#terminal.columns - 1); // a full line would wrap, and then stay
     this.#terminal.err(`\r${line.padEnd(this.#shown)}`);
     this.#shown = line.length;
