@@ -1,0 +1,291 @@
+/**
+ * The package as its users have it: built, packed, put into an empty project and used there. What it depends on is linked
+ * from the repository's node_modules; with INSTRUCTBLIP_TEST_INSTALL=1 npm installs it all, as a user's would.
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { withoutDawn } from "../dawn.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const NAME = "instructblip-webgpu";
+const MODULES = join(ROOT, "node_modules");
+
+/** An empty project outside of the repository, in which nothing is found but what is put there. */
+const project = mkdtempSync(join(tmpdir(), "instructblip-packed-"));
+const installed = join(project, "node_modules", NAME);
+let tarball: string;
+
+afterAll(() => rmSync(project, { recursive: true, force: true }));
+
+interface Outcome {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function run(command: string, args: readonly string[], env: Record<string, string> = {}): Outcome {
+  const options = { cwd: project, encoding: "utf8", env: { ...process.env, ...env } } as const;
+  const { status, stdout, stderr, error } = spawnSync(command, args, options);
+  if (error) throw error;
+  return { status, stdout, stderr: withoutDawn(stderr) };
+}
+
+const node = (...args: string[]) => run(process.execPath, args);
+/** As npx runs it. */
+const bin = (name: string, args: readonly string[], env?: Record<string, string>) =>
+  run(join(project, "node_modules/.bin", name), args, env);
+
+const readJson = (path: string) => JSON.parse(readFileSync(path, "utf8"));
+
+/** What npm would install for the package, as links: its dependencies and theirs, optional ones where they are. */
+function linkDependencies(manifest: { dependencies?: object; optionalDependencies?: object }): void {
+  for (const name of Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies })) {
+    const link = join(project, "node_modules", name);
+    try {
+      const theirs = readJson(join(MODULES, name, "package.json"));
+      mkdirSync(dirname(link), { recursive: true });
+      symlinkSync(join(MODULES, name), link, "dir");
+      linkDependencies(theirs);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== "EEXIST" && !(code === "ENOENT" && name in (manifest.optionalDependencies ?? {}))) throw error;
+    }
+  }
+}
+
+beforeAll(() => {
+  writeFileSync(join(project, "package.json"), '{ "name": "empty", "private": true }\n');
+  // In the worst of surroundings: no script is run.
+  const env = { ...process.env, npm_config_ignore_scripts: "true" };
+  tarball = execFileSync(process.execPath, ["scripts/pack.mjs", project], { cwd: ROOT, encoding: "utf8", env }).trim();
+  if (process.env.INSTRUCTBLIP_TEST_INSTALL === "1") {
+    execFileSync("npm", ["install", "--no-audit", "--no-fund", tarball], { cwd: project, stdio: "pipe" });
+    return;
+  }
+  mkdirSync(installed, { recursive: true });
+  execFileSync("tar", ["-xzf", tarball, "-C", installed, "--strip-components", "1"]);
+  const manifest = readJson(join(installed, "package.json"));
+  linkDependencies(manifest);
+  mkdirSync(join(project, "node_modules/.bin"));
+  for (const [name, path] of Object.entries<string>(manifest.bin)) {
+    const link = join(project, "node_modules/.bin", name);
+    symlinkSync(join(installed, path), link);
+    execFileSync("chmod", ["+x", link]);
+  }
+}, 120_000);
+
+describe("the tarball", () => {
+  test("can be published, unlike the repository", () => {
+    expect(readJson(join(ROOT, "package.json")).private).toBe(true);
+    expect(readJson(join(installed, "package.json")).private).toBeUndefined();
+  });
+
+  test("needs nothing of the repository", () => {
+    expect(readdirSync(installed).sort()).toEqual(
+      ["CHANGELOG.md", "LICENSE", "README.md", "dist", "examples", "kernels", "package.json", "scripts"].sort(),
+    );
+    expect(readdirSync(join(installed, "scripts"))).toEqual(["setup.mjs"]);
+    expect(readdirSync(join(installed, "examples/shapes")).sort()).toEqual(["README.md", "checkpoint", "pictures"]);
+  });
+
+  test("is well-formed in publint's eyes, and its types in attw's, but for require()", async () => {
+    const { publint } = await import("publint");
+    const { messages } = await publint({ pkgDir: installed, strict: true, pack: false });
+    expect(messages).toEqual([]);
+    // .attw.json says that the package is an ES module alone, on purpose.
+    const attw = spawnSync(process.execPath, [join(MODULES, "@arethetypeswrong/cli/dist/index.js"), tarball], {
+      cwd: ROOT,
+      encoding: "utf8",
+    });
+    expect(attw.status, attw.stdout + attw.stderr).toBe(0);
+  });
+
+  test("has maps that say the source themselves", () => {
+    const files = readdirSync(join(installed, "dist"), { recursive: true, encoding: "utf8" });
+    const maps = files.filter((name) => name.endsWith(".js.map"));
+    expect(maps.length).toBeGreaterThan(100);
+    for (const name of maps) {
+      const { sources, sourcesContent } = readJson(join(installed, "dist", name));
+      expect(sources, name).toHaveLength(1);
+      expect(sourcesContent?.[0].length, name).toBeGreaterThan(0);
+      const script = readFileSync(join(installed, "dist", name.slice(0, -".map".length)), "utf8");
+      expect(script).toMatch(/\n\/\/# sourceMappingURL=\S+\.js\.map\s*$/);
+    }
+    writeFileSync(join(project, "throw.mjs"), `import { Tensor } from "${NAME}"; Tensor.prototype.read.call({});`);
+    expect(node("--enable-source-maps", "throw.mjs").stderr).toMatch(/src\/tensor\/tensor\.ts:\d+/);
+  });
+});
+
+describe("a program", () => {
+  const USE = "new InstructBlipConfig().num_query_tokens, typeof openDevice, typeof NodeFolder";
+
+  test("imports it", () => {
+    const text = `import { InstructBlipConfig, openDevice, NodeFolder } from "${NAME}"; console.log(${USE});`;
+    writeFileSync(join(project, "use.mjs"), text);
+    expect(node("use.mjs")).toEqual({ status: 0, stdout: "32 function function\n", stderr: "" });
+  });
+
+  test("requires it", () => {
+    const text = `const { InstructBlipConfig, openDevice, NodeFolder } = require("${NAME}"); console.log(${USE});`;
+    writeFileSync(join(project, "use.cjs"), text);
+    expect(node("use.cjs")).toMatchObject({ status: 0, stdout: "32 function function\n" });
+  });
+
+  test("answers a question", () => {
+    const text = `
+      import { AutoModelForImageTextToText, AutoProcessor, openDevice } from "${NAME}";
+      const shapes = "node_modules/${NAME}/examples/shapes";
+      const device = await openDevice();
+      const processor = await AutoProcessor.from_pretrained(shapes + "/checkpoint");
+      const model = await AutoModelForImageTextToText.from_pretrained(shapes + "/checkpoint", { device });
+      const inputs = await processor({ images: [shapes + "/pictures/a.png"], text: ["What color is the square?"] });
+      const sequences = await model.generate({ ...inputs, max_new_tokens: 8, return_full_text: false });
+      console.log(processor.batch_decode(sequences, { skip_special_tokens: true })[0]);
+      process.exit();`;
+    writeFileSync(join(project, "answer.mjs"), text);
+    expect(node("answer.mjs")).toEqual({ status: 0, stdout: "orange\n", stderr: "" });
+  });
+});
+
+describe("TypeScript, strict, with the libraries' types checked", () => {
+  const MODULE = `
+    import { AutoModelForImageTextToText, AutoProcessor, type Device, openDevice, TextIteratorStreamer } from "${NAME}";
+    export async function ask(dir: string): Promise<string[]> {
+      const device: Device = await openDevice({ memory_budget: 2 ** 30, adapter: undefined });
+      const processor = await AutoProcessor.from_pretrained(dir);
+      const model = await AutoModelForImageTextToText.from_pretrained(dir, { device, dtype: "int8" });
+      const inputs = await processor({ images: ["photo.jpg"], text: ["What is this?"] });
+      const streamer = new TextIteratorStreamer(processor.tokenizer, { skip_prompt: true });
+      const sequences: number[][] = await model.generate({ ...inputs, max_new_tokens: 3, streamer });
+      return processor.batch_decode(sequences, { skip_special_tokens: true });
+    }
+    export const lost: Promise<GPUDeviceLostInfo> | undefined = undefined;\n`;
+  const COMMON_JS = `
+    import { InstructBlipConfig } from "${NAME}";
+    export const queries: number = new InstructBlipConfig().num_query_tokens;\n`;
+
+  const tsc = (files: readonly string[], ...options: string[]) =>
+    node(
+      join(MODULES, "typescript/bin/tsc"),
+      ...["--noEmit", "--strict", "--skipLibCheck", "false", "--exactOptionalPropertyTypes", "false"],
+      ...["--target", "es2022", ...options, ...files],
+    );
+
+  beforeAll(() => {
+    writeFileSync(join(project, "use.mts"), MODULE);
+    writeFileSync(join(project, "use.cts"), COMMON_JS);
+  });
+
+  const right = { status: 0, stdout: "", stderr: "" };
+  test("as node16 finds it", () => expect(tsc(["use.mts"], "--module", "node16")).toEqual(right));
+  test("as nodenext finds it, from CommonJS too, without the DOM's types", () =>
+    expect(tsc(["use.mts", "use.cts"], "--module", "nodenext", "--lib", "es2022")).toEqual(right));
+  test("as a bundler finds it for Node", () =>
+    expect(tsc(["use.mts"], "--module", "esnext", "--moduleResolution", "bundler")).toEqual(right));
+  test("as a bundler finds it for a browser", () =>
+    expect(
+      tsc(["use.mts"], "--module", "esnext", "--moduleResolution", "bundler", "--customConditions", "browser"),
+    ).toEqual(right));
+});
+
+describe("a page", () => {
+  /** The size of a page that uses one thing of the package, minified, in bytes. */
+  async function sizeOf(name: string): Promise<number> {
+    const contents = `import { ${name} } from "${NAME}"; console.log(${name});`;
+    const { outputFiles } = await build({
+      stdin: { contents, resolveDir: project },
+      bundle: true,
+      minify: true,
+      format: "esm",
+      platform: "browser",
+      write: false,
+    });
+    return outputFiles[0].contents.length;
+  }
+
+  /** What is larger than all else, and why. */
+  const LARGE: Readonly<Record<string, number>> = {
+    // The weights' format, checked in every part.
+    Checkpoint: 30_000,
+    // Tokenizers and pictures.
+    AutoProcessor: 150_000,
+    Blip2Processor: 150_000,
+    InstructBlipProcessor: 150_000,
+    InstructBlipVideoProcessor: 150_000,
+    // Every kernel.
+    openDevice: 250_000,
+    AutoModelForImageTextToText: 500_000,
+    Blip2ForConditionalGeneration: 500_000,
+    InstructBlipForConditionalGeneration: 500_000,
+    InstructBlipVideoForConditionalGeneration: 500_000,
+  };
+
+  test("takes less than 15 kB for one class, but for models and processors", async () => {
+    const names = Object.keys(await import(join(installed, "dist/index.js")));
+    expect(names).toEqual(expect.arrayContaining(["InstructBlipConfig", "HttpFolder", ...Object.keys(LARGE)]));
+    const sizes = await Promise.all(names.map(async (name) => [name, await sizeOf(name)] as const));
+    expect(sizes.filter(([name, size]) => size > (LARGE[name] ?? 15_000))).toEqual([]);
+  });
+});
+
+describe("the command line", () => {
+  test.each(["instructblip", NAME])("answers as %s", (name) => {
+    const { version } = readJson(join(ROOT, "package.json"));
+    expect(bin(name, ["-V"])).toEqual({ status: 0, stdout: `${version}\n`, stderr: "" });
+    expect(bin(name, ["help", "generate"])).toMatchObject({ status: 0, stderr: "" });
+  });
+
+  test("shows the demo", () => {
+    const { status, stdout, stderr } = bin(NAME, ["demo"]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toContain(
+      `\nnode_modules/${NAME}/examples/shapes/pictures/a.png\n  What color is the square? orange\n`,
+    );
+    expect(stdout.match(/\?/g)!.length).toBeGreaterThan(30);
+    expect(stdout).toMatch(/\ndecoding +\d+ tokens per second\n$/);
+    expect(stdout).not.toContain("\x1b");
+  });
+
+  test("names a command that there is where there is no adapter, and it works", () => {
+    const none = { VK_DRIVER_FILES: "/nonexistent", INSTRUCTBLIP_CACHE: join(project, "cache") };
+    const { status, stdout, stderr } = bin(NAME, ["demo"], none);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    const [, command] = /`npx instructblip-webgpu (\w+)` finds or installs one/.exec(stderr) ?? [];
+    expect(command, stderr).toBe("setup");
+    expect(bin(NAME, ["devices"], none)).toMatchObject({ status: 1, stdout: "" });
+    const check = bin(NAME, ["setup", "--check"], none);
+    expect(check).toMatchObject({ status: 1, stdout: "" });
+    expect(check.stderr).toMatch(/^setup: adapter: none .*\nsetup: /);
+    expect(bin(NAME, ["setup", "--check"])).toMatchObject({
+      status: 0,
+      stderr: expect.stringMatching(/^setup: adapter /),
+    });
+  });
+});
+
+test("a build that fails, or lacks a file, makes no tarball", async () => {
+  // @ts-expect-error: plain JavaScript.
+  const { problemsOf } = await import("../../scripts/pack.mjs");
+  expect(problemsOf(tarball)).toEqual([]);
+  const folder = mkdtempSync(join(tmpdir(), "instructblip-packed-"));
+  try {
+    mkdirSync(join(folder, "package"));
+    writeFileSync(join(folder, "package/package.json"), readFileSync(join(ROOT, "package.json")));
+    execFileSync("tar", ["-czf", join(folder, "bad.tgz"), "-C", folder, "package"]);
+    const problems: string[] = problemsOf(join(folder, "bad.tgz"));
+    expect(problems).toEqual(
+      expect.arrayContaining([
+        'package.json is "private"',
+        "dist/index.node.js is missing",
+        "dist/index.d.ts is missing",
+      ]),
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
