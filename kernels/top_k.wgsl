@@ -7,7 +7,7 @@
 //
 // One workgroup a chunk of a row; its threads stride over it and each keeps its largest. K rounds take the largest of
 // these, and only the thread that had it looks for its next one: cheap while K is small against the chunk.
-// Floats are mapped to integers of the same order, as in argmax.wgsl; NaN counts as minus infinity, but stays NaN in y.
+// Floats are mapped to integers of the same order, as in argmax.wgsl; NaN is larger than any number.
 // Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing; subgroups of any size with threads_subgroups.
 // @use threads = threads_tree
 override WG: u32 = 64;
@@ -31,11 +31,12 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Grows with the float that has these bits, is the same for -0 and 0, and for NaN and -∞; never 0.
+// Grows with the float that has these bits, is the same for -0 and 0, and largest for NaN; neither 0 nor what the search
+// for the first begins with.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) {
-    return 0x00800000u;
+    return 0xfffffffeu;
   }
   return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
 }

@@ -17,7 +17,7 @@ export const groups: Groups = ({ logits }, caps) =>
       const xs = device.tensor(x, [R, D]);
       return {
         flops: 0,
-        bytes: 4 * (R * D + R),
+        bytes: 4 * (R * D + 2 * R),
         run: (variant) => argmax(xs, { logits: variant as Variant<"logits"> }),
         check: (y) => compare(y, reference(x, D), TOLERANCES.exact, "argmax"),
       };

@@ -67,8 +67,8 @@ export function makeBlip2Processor(
   const processor_class = "Blip2Processor";
   const image_token = placeholderOf(tokenizer, "image");
 
-  const process = async (input: ProcessorInput): Promise<Partial<Blip2BatchFeature>> => {
-    const request = requestOf(input, listOf<ImageInput>);
+  const process = async (...given: unknown[]): Promise<Partial<Blip2BatchFeature>> => {
+    const request = requestOf(given, listOf<ImageInput>);
     const { pictures, prompts } = request;
     const feature: Partial<Blip2BatchFeature> = {};
     if (prompts) {

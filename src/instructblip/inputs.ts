@@ -4,6 +4,7 @@
  */
 import { InputError } from "../tensor/errors.ts";
 import { formatShape, sizeOf } from "../tensor/shape.ts";
+import { shown } from "../tensor/shown.ts";
 import type { Ids } from "./language_model.ts";
 
 /** Numbers on the host with their shape, as the processor gives them. */
@@ -51,12 +52,12 @@ export interface Prompt {
 /** The rows' common length. @throws InputError BAD_INPUT, RAGGED */
 export function expectRectangle(name: string, rows: Ids | undefined): number {
   if (!Array.isArray(rows) || rows.length === 0 || !rows.every(Array.isArray)) {
-    throw new InputError("BAD_INPUT", `${name} must be a list of rows of token ids`);
+    throw new InputError("BAD_INPUT", `${name} must be a list of rows of token ids, got ${shown(rows)}`);
   }
   const length = rows[0].length;
   if (length === 0) throw new InputError("BAD_INPUT", `${name} must have at least one token`);
   if (rows.some((row) => row.length !== length)) {
-    throw new InputError("RAGGED", `${name}: rows have ${rows.map((row) => row.length).join(", ")} tokens`, {
+    throw new InputError("RAGGED", `${name}: rows have ${shown(rows.map((row) => row.length))} tokens`, {
       hint: "pass padding: true to the processor",
     });
   }
@@ -68,7 +69,7 @@ export function expectIds(name: string, rows: Ids, vocabulary: number): void {
   for (const row of rows) {
     for (const id of row) {
       if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
-        throw new InputError("TOKEN_ID", `${name}: ${id} is not a token id below ${vocabulary}`);
+        throw new InputError("TOKEN_ID", `${name}: ${shown(id)} is not a token id below ${vocabulary}`);
       }
     }
   }
@@ -77,30 +78,35 @@ export function expectIds(name: string, rows: Ids, vocabulary: number): void {
 /** The mask of `rows`, or ones where there is none. @throws InputError BAD_MASK */
 export function maskOf(name: string, mask: Ids | undefined, rows: Ids): Ids {
   if (mask === undefined) return rows.map((row) => row.map(() => 1));
-  const fits = mask.length === rows.length && mask.every((row, b) => row.length === rows[b].length);
-  if (!fits || mask.some((row) => row.some((visible) => visible !== 0 && visible !== 1))) {
+  const fits =
+    Array.isArray(mask) &&
+    mask.length === rows.length &&
+    mask.every((row, b) => Array.isArray(row) && row.length === rows[b].length);
+  if (!fits || mask.some((row: readonly number[]) => row.some((visible) => visible !== 0 && visible !== 1))) {
     throw new InputError("BAD_MASK", `${name} must have a 0 or 1 for every token`);
   }
   return mask;
 }
 
 /**
+ * That there are pixels, as many as their shape says.
+ *
  * @param layout what the shape's dimensions are called, `[B, 3, H, W]`
- * @param B default: any
- * @throws InputError BAD_PIXELS, BATCH_MISMATCH
+ * @throws InputError BAD_PIXELS
  */
-export function expectPixels(pixels: HostTensor | undefined, layout: readonly string[], B?: number): void {
-  const shape = pixels?.shape;
-  const fits = shape?.length === layout.length && shape[layout.indexOf("3")] === 3;
-  if (!pixels || !shape || !fits || !(pixels.data instanceof Float32Array)) {
+export function expectPixelShape(pixels: HostTensor | undefined, layout: readonly string[]): void {
+  const shape: unknown = pixels?.shape;
+  const fits =
+    Array.isArray(shape) &&
+    shape.length === layout.length &&
+    shape.every((n) => Number.isSafeInteger(n) && n >= 1) &&
+    shape[layout.indexOf("3")] === 3;
+  if (!pixels || !fits || !(pixels.data instanceof Float32Array)) {
+    const given = Array.isArray(shape) ? shown(shape) : pixels ? `the shape ${shown(shape)}` : "none";
     throw new InputError(
       "BAD_PIXELS",
-      `pixel_values must be a Float32Array of shape [${layout.join(", ")}], got ${shape ? formatShape(shape) : "none"}`,
+      `pixel_values must be { data, shape }, a Float32Array of shape [${layout.join(", ")}], got ${given}`,
     );
-  }
-  if (B !== undefined && shape[0] !== B) {
-    const what = layout.includes("F") ? "video" : "image";
-    throw new InputError("BATCH_MISMATCH", `${shape[0]} ${what}s for ${B} prompts; give one ${what} for each prompt`);
   }
   if (pixels.data.length !== shape.reduce((size, n) => size * n, 1)) {
     throw new InputError(
@@ -108,13 +114,27 @@ export function expectPixels(pixels: HostTensor | undefined, layout: readonly st
       `pixel_values has ${pixels.data.length} numbers for shape ${formatShape(shape)}`,
     );
   }
-  if (!pixels.data.every(Number.isFinite)) throw new InputError("BAD_PIXELS", "pixel_values has a NaN or an infinity");
+}
+
+/**
+ * @param layout as in {@link expectPixelShape}
+ * @param B default: any
+ * @throws InputError BAD_PIXELS, BATCH_MISMATCH
+ */
+export function expectPixels(pixels: HostTensor, layout: readonly string[], B?: number): void {
+  expectPixelShape(pixels, layout);
+  const { data, shape } = pixels;
+  if (B !== undefined && shape[0] !== B) {
+    const what = layout.includes("F") ? "video" : "image";
+    throw new InputError("BATCH_MISMATCH", `${shape[0]} ${what}s for ${B} prompts; give one ${what} for each prompt`);
+  }
+  if (!data.every(Number.isFinite)) throw new InputError("BAD_PIXELS", "pixel_values has a NaN or an infinity");
 }
 
 /** One row of instruction for every row of the prompt. @throws InputError BATCH_MISMATCH */
 export function expectSameRows({ B }: Prompt, qformer_input_ids: Ids | undefined): void {
   if (qformer_input_ids?.length === B) return;
-  const given = qformer_input_ids?.length ?? "none";
+  const given = Array.isArray(qformer_input_ids) ? qformer_input_ids.length : "none";
   throw new InputError("BATCH_MISMATCH", `input_ids has ${B} rows, qformer_input_ids ${given}`);
 }
 

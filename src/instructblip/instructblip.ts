@@ -9,7 +9,7 @@
  * B rows, Q queries, T instruction tokens, L = prompt tokens with the Q placeholders, D hidden size, V vocabulary.
  * Source: Dai et al. 2023, InstructBLIP, figure 3; transformers 5.18, modeling_instructblip.py.
  */
-import { type RecordOptions, recording } from "../modules/record.ts";
+import type { RecordOptions } from "../modules/record.ts";
 import type { Weights } from "../modules/weights.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { InstructBlipConfig } from "./config.ts";
@@ -66,9 +66,11 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
   /** Image features for an instruction: vision, Q-Former and projection alone. */
   async get_image_features(
     inputs: VisionInputs & QFormerInputs & RecordOptions,
-    { tracer }: ForwardOptions = {},
-  ): Promise<ImageFeatures> {
-    return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs)));
+    options?: ForwardOptions & RecordOptions,
+    ...more: never[]
+  ): Promise<ImageFeatures>;
+  async get_image_features(...given: unknown[]): Promise<ImageFeatures> {
+    return this.look("get_image_features", given, (features) => features);
   }
 
   protected imageFeatures(inputs: VisionInputs & QFormerInputs): ImageFeatures {

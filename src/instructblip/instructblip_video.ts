@@ -5,14 +5,16 @@
  * B videos, F frames (any number; the processor of Hugging Face gives 4), Q queries a frame, D hidden size.
  * Source: transformers 5.18, modeling_instructblipvideo.py; LAVIS, blip2_vicuna_instruct.py, which looks at frames so.
  */
-import { type RecordOptions, recording } from "../modules/record.ts";
+import type { RecordOptions } from "../modules/record.ts";
 import type { Weights } from "../modules/weights.ts";
 import { InstructBlipVideoConfig } from "./config.ts";
 import {
   blankImages,
   EXAMPLE_TEXT,
   examplePrompt,
+  expectPixelShape,
   expectPixels,
+  expectRectangle,
   expectSameRows,
   type ModelInputs,
   type Prompt,
@@ -29,12 +31,15 @@ export interface InstructBlipVideoInputs extends ModelInputs, QFormerInputs {
   input_ids: Ids;
 }
 
+const LAYOUT = ["B", "F", "3", "H", "W"];
+
 export class InstructBlipVideoForConditionalGeneration extends VisionLanguageModel<
   InstructBlipVideoConfig,
   InstructBlipVideoInputs
 > {
   static readonly config_class = InstructBlipVideoConfig;
   readonly qformer: InstructBlipQFormerModel;
+  protected override readonly pixel_layout = LAYOUT;
   protected readonly input_names = [
     "pixel_values",
     "qformer_input_ids",
@@ -52,9 +57,11 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
   /** Features of videos for an instruction, f32[B, F·Q, D]; what vision and Q-Former say of them is f32[B·F, …]. */
   async get_video_features(
     inputs: VisionInputs & QFormerInputs & RecordOptions,
-    { tracer }: ForwardOptions = {},
-  ): Promise<ImageFeatures> {
-    return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs)));
+    options?: ForwardOptions & RecordOptions,
+    ...more: never[]
+  ): Promise<ImageFeatures>;
+  async get_video_features(...given: unknown[]): Promise<ImageFeatures> {
+    return this.look("get_video_features", given, (features) => features);
   }
 
   protected imageFeatures({
@@ -63,7 +70,8 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
     qformer_attention_mask,
     ...rest
   }: VisionInputs & QFormerInputs): ImageFeatures {
-    expectPixels(pixel_values, LAYOUT, qformer_input_ids?.length);
+    expectRectangle("qformer_input_ids", qformer_input_ids);
+    expectPixels(pixel_values, LAYOUT, qformer_input_ids.length);
     const [B, F, ...image] = pixel_values.shape;
     const perFrame = (rows: Ids) => rows.flatMap((row) => new Array<readonly number[]>(F).fill(row));
     const features = instructedFeatures(this, {
@@ -83,11 +91,9 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
   }
 
   protected override readPrompt(inputs: InstructBlipVideoInputs): Prompt {
-    expectPixels(inputs.pixel_values, LAYOUT);
+    expectPixelShape(inputs.pixel_values, LAYOUT);
     const prompt = super.readPrompt(inputs, inputs.pixel_values.shape[1] * this.config.num_query_tokens);
     expectSameRows(prompt, inputs.qformer_input_ids);
     return prompt;
   }
 }
-
-const LAYOUT = ["B", "F", "3", "H", "W"];

@@ -96,8 +96,8 @@ export function makeVideoProcessor(
   const processor_class = "InstructBlipVideoProcessor";
   const video_token = placeholderOf(tokenizer, "video");
 
-  const process = async (input: InstructBlipVideoProcessorInput): Promise<Partial<VideoBatchFeature>> => {
-    const request = requestOf(input, videosOf);
+  const process = async (...given: unknown[]): Promise<Partial<VideoBatchFeature>> => {
+    const request = requestOf(given, videosOf);
     const { pictures: videos, prompts } = request;
     const frames = videos?.[0].length ?? 0;
     if (videos?.some((video) => video.length !== frames)) {

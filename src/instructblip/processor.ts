@@ -108,8 +108,8 @@ export function makeProcessor(
   const processor_class = "InstructBlipProcessor";
   const image_token = placeholderOf(tokenizer, "image");
 
-  const process = async (input: ProcessorInput): Promise<Partial<BatchFeature>> => {
-    const request = requestOf(input, listOf<ImageInput>);
+  const process = async (...given: unknown[]): Promise<Partial<BatchFeature>> => {
+    const request = requestOf(given, listOf<ImageInput>);
     const { pictures, prompts } = request;
     const feature: Partial<BatchFeature> = {};
     if (prompts) {

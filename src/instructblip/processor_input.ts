@@ -4,6 +4,7 @@
  *
  * Source: transformers 5.18, processing_utils.py (_merge_kwargs).
  */
+import { copyOf, optionsOf } from "../tensor/arguments.ts";
 import { InputError, nearest } from "../tensor/errors.ts";
 import { quote, shown } from "../tensor/shown.ts";
 import {
@@ -16,8 +17,8 @@ import {
   type RgbImage,
   stack,
 } from "./image_processor.ts";
-import { readImage } from "./platform.ts";
-import type { EncodeOptions, Encoding, Tokenizer } from "./tokenizer.ts";
+import { platform, readImage } from "./platform.ts";
+import { ENCODE_OPTIONS, type EncodeOptions, type Encoding, type Tokenizer } from "./tokenizer.ts";
 
 /** A picture: a path (Node) or URL (browser), a file's bytes, decoded pixels, or a tensor of them. */
 export type ImageInput = string | URL | Blob | Uint8Array | RgbImage | PixelTensor;
@@ -39,16 +40,6 @@ export interface ProcessorOptions extends EncodeOptions, ImageOptions {
   /** Ignored: rows are always arrays of numbers. */
   return_tensors?: string;
 }
-
-const TEXT_OPTIONS: readonly string[] = [
-  "add_special_tokens",
-  "padding",
-  "truncation",
-  "max_length",
-  "pad_to_multiple_of",
-  "padding_side",
-  "truncation_side",
-] satisfies (keyof EncodeOptions)[];
 
 /** Hugging Face's options of which we have one value only, so that a call with all of them spelt out still runs. */
 const FIXED: Readonly<Record<string, unknown>> = {
@@ -84,16 +75,18 @@ export interface Request<Pictures> {
 }
 
 /**
- * Divides what a processor was called with.
+ * Divides what a processor was called with, which is read at once: decoding pictures takes time.
  *
+ * @param given its arguments: options, or some of them and then the others
  * @param picturesOf makes a list of whatever `images` may be
- * @throws InputError NO_INPUT, BAD_PROMPT, BAD_PIXELS, BATCH_MISMATCH, UNKNOWN_OPTION
+ * @throws InputError NO_INPUT, BAD_PROMPT, BAD_PIXELS, BATCH_MISMATCH, UNKNOWN_OPTION, ARGUMENTS
  */
 export function requestOf<Pictures>(
-  input: ProcessorOptions & { images?: unknown },
+  given: readonly unknown[],
   picturesOf: (images: unknown) => readonly Pictures[],
 ): Request<Pictures> {
-  const { images, text, allow_image_token = false, exif_transpose = false, ...options } = input;
+  const [{ images, text, ...options }, flags] = withFlags(argumentsOf(given));
+  const { allow_image_token, exif_transpose } = flags;
   const pictures = images === undefined || images === null ? undefined : picturesOf(images);
   const prompts = text === undefined || text === null ? undefined : listOf<string>(text);
   if (!pictures && !prompts) throw new InputError("NO_INPUT", "give the processor images, text, or both");
@@ -108,6 +101,37 @@ export function requestOf<Pictures>(
     });
   }
   return { pictures, prompts, text: textOptions, image: imageOptions, exif_transpose, allow_image_token };
+}
+
+/** As `optionsOf`, except that pictures are not copied but read at once, each as its kind wants; see {@link pixelsOf}. */
+function argumentsOf(given: readonly unknown[]): Record<string, unknown> {
+  const isPicture = (value: unknown) => typeof value === "string" || isBytes(value) || isPixels(value);
+  if (given.length > 0 && (Array.isArray(given[0]) || isPicture(given[0]))) {
+    throw new InputError("ARGUMENTS", "a processor is called with an object", {
+      hint: 'write processor({ images: [picture], text: ["What is this?"] })',
+    });
+  }
+  let taken: unknown;
+  const others = given.map((options) => {
+    if (typeof options !== "object" || options === null || !("images" in options)) return options;
+    const { images, ...rest } = options;
+    if (taken !== undefined && images !== undefined)
+      throw new InputError("ARGUMENTS", "the processor was given images twice");
+    taken ??= images;
+    return rest;
+  });
+  return { ...optionsOf("processor", others), images: taken };
+}
+
+/** Options apart from what is none of the tokenizers' and the image processor's. */
+function withFlags({ allow_image_token, exif_transpose, ...options }: Record<string, unknown>) {
+  const flags = { allow_image_token: allow_image_token ?? false, exif_transpose: exif_transpose ?? false };
+  for (const [name, value] of Object.entries(flags)) {
+    if (typeof value !== "boolean") {
+      throw new InputError("UNKNOWN_OPTION", `${name} must be true or false, got ${shown(value)}`);
+    }
+  }
+  return [options, flags as { allow_image_token: boolean; exif_transpose: boolean }] as const;
 }
 
 /**
@@ -145,7 +169,12 @@ export function placeholderOf(tokenizer: Tokenizer, kind: "image" | "video"): st
   return token;
 }
 
-/** Pixels of pictures, decoded one after the other so that only one is held at a time. @throws InputError BATCH_LIMIT, … */
+/**
+ * Pixels of pictures, decoded one after the other so that only one is held at a time. What is pixels already is read before
+ * anything is waited for, and of bytes a copy is kept until their turn comes.
+ *
+ * @throws InputError BATCH_LIMIT, BAD_PIXELS, IMAGE_OPTION
+ */
 export async function pixelsOf(
   image_processor: BlipImageProcessor,
   pictures: readonly ImageInput[],
@@ -155,13 +184,21 @@ export async function pixelsOf(
   if (pictures.length > MAX_IMAGES) {
     throw new InputError("BATCH_LIMIT", `${pictures.length} images in one batch, the limit is ${MAX_IMAGES}`);
   }
+  const ready = pictures.map((picture, i): PixelValues | (() => Promise<RgbImage | PixelTensor>) => {
+    if (isPixels(picture)) return image_processor.preprocess([picture], options);
+    const kept = picture instanceof URL ? new URL(picture) : copyOf(picture);
+    return () => decodeInput(kept, i, exif_transpose);
+  });
   const values: PixelValues[] = [];
-  for (const [i, picture] of pictures.entries()) {
-    const decoded = await decodeInput(picture, i, exif_transpose);
-    values.push(image_processor.preprocess([decoded], options));
+  for (const one of ready) {
+    values.push(typeof one === "function" ? image_processor.preprocess([await one()], options) : one);
   }
   return stack(values);
 }
+
+const isBytes = (value: unknown): value is Uint8Array => value instanceof Uint8Array;
+const isPixels = (value: unknown): value is RgbImage | PixelTensor =>
+  typeof value === "object" && value !== null && "data" in value;
 
 export function listOf<T>(value: unknown): readonly T[] {
   return Array.isArray(value) ? value : [value as T];
@@ -175,7 +212,6 @@ async function decodeInput(image: ImageInput, index: number, exif_transpose: boo
   if (typeof image === "string" || image instanceof URL || image instanceof Uint8Array) {
     return readImage(image, name, { exif_transpose });
   }
-  if (typeof image === "object" && image !== null && "data" in image) return image;
   throw new InputError("BAD_PIXELS", `${name} must be a path, a URL, the bytes of a file or pixels`);
 }
 
@@ -185,7 +221,7 @@ function divide(options: Record<string, unknown>): [EncodeOptions, ImageOptions]
   const parts: Record<"text" | "image", Record<string, unknown>> = { text: {}, image: {} };
   const take = (name: string, value: unknown, where: readonly ("text" | "image")[]) => {
     if (value === undefined || value === null || WITHOUT_EFFECT.includes(name)) return;
-    const part = where.find((kind) => (kind === "text" ? TEXT_OPTIONS : IMAGE_OPTIONS).includes(name));
+    const part = where.find((kind) => (kind === "text" ? ENCODE_OPTIONS : IMAGE_OPTIONS).includes(name));
     if (part) parts[part][name] = value;
     else if (!Object.hasOwn(FIXED, name) || FIXED[name] !== value) throw unknownOption(name, value);
   };
@@ -213,7 +249,7 @@ function unknownOption(name: string, value: unknown): InputError {
     const only = shown(FIXED[name]);
     return new InputError("UNKNOWN_OPTION", `${name} can only be ${only} here, got ${shown(value)}`);
   }
-  const meant = nearest(name, [...TEXT_OPTIONS, ...IMAGE_OPTIONS, ...OTHER_OPTIONS]);
+  const meant = nearest(name, [...ENCODE_OPTIONS, ...IMAGE_OPTIONS, ...OTHER_OPTIONS]);
   return new InputError("UNKNOWN_OPTION", `the processor has no option ${quote(name)}`, {
     hint: meant && `did you mean ${meant}?`,
   });

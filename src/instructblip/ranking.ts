@@ -8,12 +8,14 @@
  * B prompts, C candidates, R candidates of a segment, T their longest, V vocabulary.
  * Source: salesforce/LAVIS, predict_class in lavis/models/blip2_models/blip2_{t5,vicuna}_instruct.py.
  */
+import { refuseMore, refuseUnknown } from "../tensor/arguments.ts";
 import type { Device } from "../tensor/device.ts";
-import { InputError, nearest, WeightError } from "../tensor/errors.ts";
+import { InputError } from "../tensor/errors.ts";
 import { crossEntropy, IGNORED_LABEL } from "../tensor/ops/cross_entropy.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
-import { quote, shown } from "../tensor/shown.ts";
+import { shown } from "../tensor/shown.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { ScoresError } from "./generation/numerics.ts";
 import type { Prompt } from "./inputs.ts";
 import type { Decoding, EmbeddedPrompt, Ids, LanguageModel } from "./language_model.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -31,7 +33,9 @@ export interface RankOptions {
   /** Candidates scored at once, default 16. Memory grows with it; the result is the same. */
   segment_size?: number;
   /** Stops before the next segment; rank_answers() then rejects with the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | null;
+  /** Whether a likelihood that is NaN is an error. Default true; false gives it back, ranked last. */
+  check_numerics?: boolean | null;
 }
 
 export type Reduction = "sum" | "mean";
@@ -46,7 +50,14 @@ export interface RankedAnswers {
   readonly ranks: readonly number[];
 }
 
-const OPTIONS = ["candidates", "groups", "reduction", "segment_size", "signal"] satisfies (keyof RankOptions)[];
+export const RANK_OPTIONS = [
+  "candidates",
+  "groups",
+  "reduction",
+  "segment_size",
+  "signal",
+  "check_numerics",
+] satisfies (keyof RankOptions)[];
 const DEFAULT_SEGMENT = 16;
 
 /**
@@ -55,9 +66,23 @@ const DEFAULT_SEGMENT = 16;
  *
  * @param texts what follows the prompt; OPT's tokenizer, unlike the others, needs a blank in front
  * @param eos whether each ends with the end token. Default: as the tokenizer has it
- * @throws InputError
+ * @throws InputError BAD_INPUT, and those of the tokenizer
  */
-export function candidateIds(tokenizer: Tokenizer, texts: readonly string[], eos?: boolean): number[][] {
+export function candidateIds(
+  tokenizer: Tokenizer,
+  texts: readonly string[],
+  eos?: boolean,
+  ...more: never[]
+): number[][] {
+  refuseMore("candidateIds", [tokenizer, texts, eos, ...more], 3);
+  if (eos !== undefined && eos !== null && typeof eos !== "boolean") {
+    throw new InputError("BAD_INPUT", `eos must be true or false, got ${shown(eos)}`);
+  }
+  if (!Array.isArray(texts)) throw new InputError("BAD_INPUT", `texts must be a list of strings, got ${shown(texts)}`);
+  if (typeof tokenizer?.encode !== "function") {
+    const hint = "a processor has one: processor.tokenizer";
+    throw new InputError("BAD_INPUT", `candidateIds needs a tokenizer, got ${shown(tokenizer)}`, { hint });
+  }
   const { bos_token_id, eos_token_id } = tokenizer;
   return texts.map((text) => {
     const ids = tokenizer.encode(text);
@@ -78,6 +103,7 @@ export interface Ranking {
   readonly reduction: Reduction;
   readonly segment_size: number;
   readonly signal: AbortSignal | undefined;
+  readonly check_numerics: boolean;
 }
 
 /** @throws InputError UNKNOWN_OPTION, BAD_CANDIDATES, TOKEN_ID, PARAM_RANGE */
@@ -86,13 +112,7 @@ export function readRankOptions(
   B: number,
   { vocabulary, num_embeddings }: LanguageModel,
 ): Ranking {
-  for (const name of Object.keys(options)) {
-    if (OPTIONS.some((known) => known === name)) continue;
-    const meant = nearest(name, OPTIONS);
-    throw new InputError("UNKNOWN_OPTION", `rank_answers has no option ${quote(name)}`, {
-      hint: meant && `did you mean ${meant}?`,
-    });
-  }
+  refuseUnknown("rank_answers", options, RANK_OPTIONS);
   const { reduction = "sum", segment_size = DEFAULT_SEGMENT, signal } = options;
   if (reduction !== "sum" && reduction !== "mean") {
     throw new InputError("PARAM_RANGE", `reduction must be "sum" or "mean", got ${shown(reduction)}`);
@@ -121,7 +141,8 @@ export function readRankOptions(
       );
     }
   });
-  return { candidates, groups, reduction, segment_size, signal };
+  const check_numerics = options.check_numerics ?? true;
+  return { candidates, groups, reduction, segment_size, signal: signal ?? undefined, check_numerics };
 }
 
 /** Nested `depth` deep, or one less deep and the same for all prompts. */
@@ -158,7 +179,7 @@ export async function rankAnswers(
   device: Device,
   L: number,
   embed: () => EmbeddedPrompt,
-  { candidates, groups, reduction, segment_size, signal }: Ranking,
+  { candidates, groups, reduction, segment_size, signal, check_numerics }: Ranking,
 ): Promise<RankedAnswers[]> {
   const all = candidates.flatMap((list, prompt) => list.map((ids) => ({ prompt, ids })));
   const longest = all.reduce((most, { ids }) => Math.max(most, ids.length), 0);
@@ -180,11 +201,11 @@ export async function rankAnswers(
       decoding.dispose();
     }
   });
-  if (scores.some(Number.isNaN)) {
-    throw new WeightError(
-      "NOT_A_NUMBER",
-      "a candidate's likelihood is not a number: the logits have a NaN or an infinity",
-    );
+  const failed = check_numerics ? scores.findIndex(Number.isNaN) : -1;
+  if (failed >= 0) {
+    const { prompt, ids } = all[failed];
+    const what = `prompt ${prompt}: a candidate's likelihood is NaN, for the logits have a NaN or an infinity`;
+    throw new ScoresError(prompt, ids.slice(0, -1), what);
   }
   let at = 0;
   return candidates.map((list, b) => {
@@ -241,7 +262,8 @@ function joinGroups(nll: readonly number[], groups: readonly number[]): number[]
   return joined;
 }
 
-/** Indices of the smallest first. */
+/** Indices of the smallest first, NaN last. */
 function rank(nll: readonly number[]): number[] {
-  return nll.map((_, i) => i).sort((a, b) => (nll[a] < nll[b] ? -1 : nll[a] > nll[b] ? 1 : a - b));
+  const order = nll.map((value) => (Number.isNaN(value) ? Number.POSITIVE_INFINITY : value));
+  return order.map((_, i) => i).sort((a, b) => (order[a] < order[b] ? -1 : order[a] > order[b] ? 1 : a - b));
 }

@@ -19,6 +19,9 @@ export interface SavePretrainedOptions extends Pick<WriteCheckpointOptions, "max
   on_progress?: (progress: SaveProgress) => void;
 }
 
+/** Their names. */
+export const SAVE_OPTIONS = ["max_shard_size", "signal", "on_progress"] satisfies (keyof SavePretrainedOptions)[];
+
 /** How far a save has come. */
 export interface SaveProgress {
   readonly savedTensors: number;

@@ -6,6 +6,8 @@
  * Source: transformers 5.18 tokenization_utils_base.py, tokenization_utils_tokenizers.py, models/{bert,llama,t5,gpt2}/
  * tokenization_*.py; tokenizers 0.23.
  */
+import { optionsOf, refuseUnknown } from "../tensor/arguments.ts";
+import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError, InputError } from "../tensor/errors.ts";
 import { type NewFile, textFile, type WritableFolder, writeTogether } from "../tensor/file_set.ts";
 import { quote, shown } from "../tensor/shown.ts";
@@ -61,6 +63,17 @@ export interface DecodeOptions {
   /** Default: what tokenizer_config.json says, else false. Never for BPE, as in transformers 5. */
   clean_up_tokenization_spaces?: boolean;
 }
+
+/** What a text may be encoded with. */
+export const ENCODE_OPTIONS: readonly string[] = [
+  "add_special_tokens",
+  "padding",
+  "truncation",
+  "max_length",
+  "pad_to_multiple_of",
+  "padding_side",
+  "truncation_side",
+] satisfies (keyof EncodeOptions)[];
 
 /** The parsed files of one tokenizer; see {@link Tokenizer.from_pretrained}. */
 export interface TokenizerFiles {
@@ -307,17 +320,21 @@ export class Tokenizer {
    *
    * @throws InputError BAD_PROMPT, TOKENIZER_UNKNOWN, TOKENIZER_LENGTH, TOKENIZER_OPTION
    */
-  encode(text: string, options: EncodeOptions = {}): number[] {
-    return this.encode_batch([text], { ...options, padding: false }).input_ids[0];
+  encode(text: string, options?: EncodeOptions, ...more: never[]): number[] {
+    const given = encodeOptions("encode", [options, ...more]);
+    return this.encode_batch([text], { ...given, padding: false }).input_ids[0];
   }
 
   /**
    * Texts to ids: Hugging Face's `tokenizer([...], **options)`. Lone surrogates count as U+FFFD.
    *
    * @throws InputError BAD_PROMPT (not strings, or too long), TOKENIZER_UNKNOWN (a character the vocabulary cannot write),
-   *   TOKENIZER_LENGTH (no room for the special tokens), TOKENIZER_PAD (no padding token), TOKENIZER_OPTION
+   *   TOKENIZER_LENGTH (no room for the special tokens), TOKENIZER_PAD (no padding token), TOKENIZER_OPTION, UNKNOWN_OPTION
    */
-  encode_batch(texts: readonly string[], options: EncodeOptions = {}): Encoding {
+  encode_batch(texts: readonly string[], given?: EncodeOptions, ...more: never[]): Encoding {
+    const options = encodeOptions("encode_batch", [given, ...more]);
+    if (!Array.isArray(texts))
+      throw new InputError("BAD_PROMPT", `texts must be a list of strings, got ${shown(texts)}`);
     const { truncateTo, padTo } = this.strategy(options);
     const { prefix, suffix } = options.add_special_tokens === false ? { prefix: [], suffix: [] } : this.post;
     const room = truncateTo - prefix.length - suffix.length;
@@ -360,20 +377,27 @@ export class Tokenizer {
   /**
    * Ids to text. Ids that no token has are left out, as in Hugging Face: a model may have more rows than its tokenizer.
    *
-   * @throws InputError TOKENIZER_ID
+   * @throws InputError TOKENIZER_ID, TOKENIZER_OPTION, UNKNOWN_OPTION, ARGUMENTS
    */
-  decode(ids: Iterable<number | bigint>, options: DecodeOptions = {}): string {
+  decode(ids: Iterable<number | bigint>, options?: DecodeOptions, ...more: never[]): string {
+    return this.#decode(ids, decodeOptions("decode", [options, ...more]));
+  }
+
+  /** {@link decode} of every row. */
+  batch_decode(rows: Iterable<Iterable<number | bigint>>, options?: DecodeOptions, ...more: never[]): string[] {
+    const given = decodeOptions("batch_decode", [options, ...more]);
+    if (!isIterable(rows)) throw new InputError("TOKENIZER_ID", `rows must be lists of token ids, got ${shown(rows)}`);
+    return Array.from(rows, (row) => this.#decode(row, given));
+  }
+
+  #decode(ids: Iterable<number | bigint>, options: DecodeOptions): string {
     const text = this.textOf(this.tokensOf(ids, options.skip_special_tokens === true));
     return this.cleaning(options) ? cleanUp(text) : text;
   }
 
-  /** {@link decode} of every row. */
-  batch_decode(rows: Iterable<Iterable<number | bigint>>, options: DecodeOptions = {}): string[] {
-    return Array.from(rows, (row) => this.decode(row, options));
-  }
-
   /** Text piece by piece while a model generates; the pieces together are {@link decode} of all ids. */
-  decodeStream(options: DecodeOptions = {}): DecodeStream {
+  decodeStream(given?: DecodeOptions, ...more: never[]): DecodeStream {
+    const options = decodeOptions("decodeStream", [given, ...more]);
     const skip = options.skip_special_tokens === true;
     return new DecodeStream({
       tokensOf: (id) => this.tokensOf([id], skip),
@@ -389,10 +413,12 @@ export class Tokenizer {
 
   private tokensOf(ids: Iterable<number | bigint>, skipSpecial: boolean): string[] {
     const tokens: string[] = [];
-    for (const value of ids) {
-      const id = Number(value);
-      if (!Number.isInteger(id) || id < 0) {
-        throw new InputError("TOKENIZER_ID", `a token id must be a whole number from 0, got ${String(value)}`);
+    if (!isIterable(ids)) throw new InputError("TOKENIZER_ID", `token ids must be a list, got ${shown(ids)}`);
+    for (const value of ids as Iterable<unknown>) {
+      const id = typeof value === "bigint" ? Number(value) : value;
+      if (typeof id !== "number" || !Number.isInteger(id) || id < 0) {
+        const hint = isIterable(value) ? "batch_decode takes rows of ids" : undefined;
+        throw new InputError("TOKENIZER_ID", `a token id must be a whole number from 0, got ${shown(value)}`, { hint });
       }
       const token = this.tokens.get(id);
       if (token !== undefined && !(skipSpecial && this.added.get(token)?.special)) tokens.push(token);
@@ -519,6 +545,39 @@ export class Tokenizer {
     );
   }
 }
+
+/** What is named in an encoder's call, checked as far as it is not checked where it is used. */
+function encodeOptions(name: string, given: readonly unknown[]): EncodeOptions {
+  if (given.every((options) => options === undefined)) return {};
+  const options = optionsOf(name, given, 1);
+  refuseUnknown(name, options, ENCODE_OPTIONS);
+  expectFlags(options, ["add_special_tokens"]);
+  return options;
+}
+
+function decodeOptions(name: string, given: readonly unknown[]): DecodeOptions {
+  if (given.every((options) => options === undefined)) return {};
+  if (typeof given[0] === "boolean") {
+    const hint = `write { skip_special_tokens: ${given[0]} }`;
+    throw new InputError("ARGUMENTS", `the options of ${name} must be an object, got ${given[0]}`, { hint });
+  }
+  const options = optionsOf(name, given, 1);
+  const flags = ["skip_special_tokens", "clean_up_tokenization_spaces"] satisfies (keyof DecodeOptions)[];
+  refuseUnknown(name, options, flags);
+  expectFlags(options, flags);
+  return options;
+}
+
+function expectFlags(options: Record<string, unknown>, names: readonly string[]): void {
+  for (const name of names) {
+    const value = options[name] ?? undefined; // null as undefined: not given
+    if (value === undefined || typeof value === "boolean") continue;
+    throw new InputError("TOKENIZER_OPTION", `${name} must be true or false, got ${shown(value)}`);
+  }
+}
+
+const isIterable = (value: unknown): value is Iterable<unknown> =>
+  typeof value === "object" && value !== null && Symbol.iterator in value;
 
 interface StreamSource {
   tokensOf(id: number | bigint): string[];

@@ -9,10 +9,12 @@ import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { type RecordOptions, recording } from "../modules/record.ts";
 import { CACHE_DTYPES, type CacheDType, type StorageDType } from "../modules/storage_dtype.ts";
+import { firstNotFinite } from "../modules/trace.ts";
 import type { WeightCache } from "../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../modules/weights.ts";
+import { optionsOf, refuseUnknown } from "../tensor/arguments.ts";
 import { type Device, openDevice, type Tracer } from "../tensor/device.ts";
-import { InputError, WeightError } from "../tensor/errors.ts";
+import { EngineError, InputError, NumericError, WeightError } from "../tensor/errors.ts";
 import type { WritableFolder } from "../tensor/file_set.ts";
 import { argmax } from "../tensor/ops/argmax.ts";
 import { editScores } from "../tensor/ops/edit_scores.ts";
@@ -20,18 +22,21 @@ import { logSoftmax } from "../tensor/ops/log_softmax.ts";
 import { maskedScatter } from "../tensor/ops/masked_scatter.ts";
 import { topK } from "../tensor/ops/top_k.ts";
 import { Checkpoint } from "../tensor/safetensors.ts";
+import { shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { TextConfig, VisionLanguageConfig } from "./config.ts";
 import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./generation/configuration.ts";
-import type { Decoder, Recorded } from "./generation/decoder.ts";
+import type { Decoder, Likeliest, Recorded } from "./generation/decoder.ts";
 import { type NegativePrompt, negativePrompt, type Unconditional } from "./generation/guidance.ts";
+import { ScoresError } from "./generation/numerics.ts";
 import type { GenerateOutput } from "./generation/output.ts";
 import { search } from "./generation/search.ts";
 import type { TokenTexts } from "./generation/stopping.ts";
 import type { Streamer } from "./generation/streamer.ts";
 import {
   expectIds,
+  expectPixelShape,
   expectPlaceholders,
   expectRectangle,
   type ModelInputs,
@@ -42,6 +47,7 @@ import {
 } from "./inputs.ts";
 import {
   type Decoding,
+  type EmbeddedPrompt,
   type Ids,
   type LanguageModel,
   type LanguageModelOutput,
@@ -53,11 +59,19 @@ import { expectLabels, meanLoss, nextTokens, shiftRight, tokenLosses } from "./l
 import { OPTForCausalLM } from "./opt.ts";
 import { cacheFolder, type OpenFolderOptions, openFolder } from "./platform.ts";
 import type { QFormerOutput } from "./qformer.ts";
-import { padLeft, type RankedAnswers, type RankOptions, rankAnswers, readRankOptions } from "./ranking.ts";
-import { type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
+import {
+  padLeft,
+  RANK_OPTIONS,
+  type RankedAnswers,
+  type RankOptions,
+  rankAnswers,
+  readRankOptions,
+} from "./ranking.ts";
+import { SAVE_OPTIONS, type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
 import { T5ForConditionalGeneration } from "./t5.ts";
 import { fixVicunaTokenIds } from "./vicuna.ts";
 import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
+import { type WarningListener, Warnings } from "./warnings.ts";
 
 /** Tensors live until disposed, or until the `device.scope` they were made in ends. */
 export interface ImageFeatures {
@@ -84,6 +98,8 @@ export interface ForwardInputs extends RecordOptions {
   labels?: Ids;
   /** Logits of so many last tokens only; 0 (default): of all. */
   logits_to_keep?: number;
+  /** Whether a loss that is NaN is an error. Default true; false gives it back, as PyTorch does. */
+  check_numerics?: boolean;
 }
 
 export interface ForwardOptions {
@@ -92,13 +108,19 @@ export interface ForwardOptions {
 }
 
 export interface GenerateOptions extends GenerationOptions {
-  streamer?: Streamer;
-  /** What stop_strings are looked up with. */
-  tokenizer?: TokenTexts;
+  /** Is handed tokens as they are made: a TextIteratorStreamer, or any object with put() and end(). */
+  streamer?: Streamer | null;
+  /** What stop_strings are looked up with: the processor's tokenizer. */
+  tokenizer?: TokenTexts | null;
   /** Stops at the next token; generate() then rejects with the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | null;
   /** Called after every token of the batch, counted from 0. */
-  on_token?: (step: number) => void;
+  on_token?: ((step: number) => void) | null;
+  /**
+   * Hears what of this call has no effect and what is odd about it. Default: who hears the model's warnings, but each once.
+   * null: nobody.
+   */
+  on_warning?: WarningListener | null;
 }
 
 export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
@@ -124,6 +146,11 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
    * with which no answer ends. Default false: the config's, as in Hugging Face.
    */
   fix_vicuna_token_ids?: boolean;
+  /**
+   * Hears, each once, what is odd but harmless about the checkpoint, and which of generate()'s options have no effect.
+   * Default: console.warn. null: nobody.
+   */
+  on_warning?: WarningListener | null;
   /** Compiles what a first answer needs while the weights are read, rather than when it is asked for. Default true. */
   compile?: boolean;
 }
@@ -142,6 +169,48 @@ const IGNORED = [
   /^language_model\.decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$/,
 ];
 
+const RECORD_OPTIONS = ["output_hidden_states", "output_attentions"] satisfies (keyof RecordOptions)[];
+/** Of forward(), besides the inputs. */
+const FORWARD_OPTIONS = [
+  "decoder_input_ids",
+  "labels",
+  "logits_to_keep",
+  "check_numerics",
+  "tracer",
+  ...RECORD_OPTIONS,
+] satisfies (keyof ForwardInputs | keyof ForwardOptions)[];
+/** Of generate(), besides the inputs and what says how to decode. */
+const HOOKS = ["streamer", "tokenizer", "signal", "on_token", "on_warning"] satisfies (keyof GenerateOptions)[];
+/** Hugging Face's forward() has them, and they change nothing here. */
+const HARMLESS = ["return_dict", "use_cache"];
+
+/** What a caller has that is called, or listened to, while the model is at work: by the methods it must have. */
+const METHODS: Readonly<Record<string, readonly string[]>> = {
+  streamer: ["put", "end"],
+  tokenizer: ["encode", "decode", "convert_ids_to_tokens"],
+  signal: ["throwIfAborted", "addEventListener"],
+};
+
+/** @throws InputError PARAM_RANGE unless callbacks can be called and flags are true or false */
+function expectKinds(options: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined || value === null) continue;
+    const bad = (must: string) => {
+      throw new InputError("PARAM_RANGE", `${name} must be ${must}, got ${shown(value)}`);
+    };
+    const methods = METHODS[name];
+    const has = (method: string) => typeof (value as Record<string, unknown>)[method] === "function";
+    if (methods) {
+      if (typeof value !== "object" || !methods.every(has))
+        bad(`an object with ${methods.map((m) => `${m}()`).join(", ")}`);
+    } else if (name === "tracer" || name.startsWith("on_")) {
+      if (typeof value !== "function") bad("a function");
+    } else if (name === "interpolate_pos_encoding" || name === "check_numerics" || name.startsWith("output_")) {
+      if (typeof value !== "boolean") bad("true or false");
+    }
+  }
+}
+
 /** @typeParam C its config @typeParam I what a processor makes of images and text for it */
 export abstract class VisionLanguageModel<
   C extends VisionLanguageConfig = VisionLanguageConfig,
@@ -159,8 +228,11 @@ export abstract class VisionLanguageModel<
   readonly warnings: string[] = [];
   /** The names of `I`; what else generate() is given must be an option. */
   protected abstract readonly input_names: readonly string[];
+  /** What the dimensions of pixel_values are called. */
+  protected readonly pixel_layout: readonly string[] = ["B", "3", "H", "W"];
   readonly #weights: Weights;
   #ownsDevice = false;
+  #told = new Warnings();
 
   /** Binds every parameter to the checkpoint by name and shape; `Weights.load` brings the numbers. */
   constructor(weights: Weights, config: C) {
@@ -203,6 +275,7 @@ export abstract class VisionLanguageModel<
       cache = false,
       fix_vicuna_token_ids = false,
       on_download,
+      on_warning,
       compile = true,
       ...load
     }: FromPretrainedOptions,
@@ -228,6 +301,8 @@ export abstract class VisionLanguageModel<
         compile ? model.#compile() : undefined,
       ]);
       if (kept && !restored) await model.#orWarn(() => kept.write());
+      model.#told = new Warnings(on_warning);
+      model.#told.tell(model.warnings);
       return model;
     } catch (error) {
       weights?.dispose();
@@ -285,7 +360,8 @@ export abstract class VisionLanguageModel<
     features = this.config.num_query_tokens,
   ): Prompt {
     const { image_token, modality } = this.config;
-    const ids = input_ids ?? this.#emptyPrompt(pixel_values?.shape?.[0] ?? 1, features);
+    expectPixelShape(pixel_values, this.pixel_layout);
+    const ids = input_ids ?? this.#emptyPrompt(pixel_values.shape[0], features);
     const T = expectRectangle("input_ids", ids);
     const mask = maskOf("attention_mask", attention_mask, ids);
     if (image_token === null) refusePlaceholders(ids, mask, features);
@@ -326,27 +402,38 @@ export abstract class VisionLanguageModel<
    * LLaMA's positions are 0 … L-1 whatever the padding, as in HF's forward(); generate() derives them from the mask.
    * output_hidden_states and output_attentions are for all parts; in HF's composite they reach the language model alone.
    *
-   * @throws InputError for inputs that cannot be used
+   * @throws InputError for inputs that cannot be used; NumericError for a loss that is NaN
    */
-  async forward(inputs: I & ForwardInputs, { tracer }: ForwardOptions = {}): Promise<VisionLanguageOutput> {
-    const { output, targets, losses } = await this.run(tracer, () =>
-      recording(this.device, inputs, () => this.#pass(inputs)),
-    );
+  async forward(
+    inputs: I & ForwardInputs,
+    options?: Partial<ForwardInputs> & ForwardOptions,
+    ...more: never[]
+  ): Promise<VisionLanguageOutput>;
+  async forward(...given: unknown[]): Promise<VisionLanguageOutput> {
+    const { inputs, options } = this.#read("forward", given, FORWARD_OPTIONS);
+    const { tracer, check_numerics, ...rest } = options as ForwardInputs & ForwardOptions;
+    const pass = () => this.#pass(inputs, rest);
+    const { output, targets, losses } = await this.run(tracer, () => recording(this.device, rest, pass));
     if (!targets || !losses) return output;
-    const loss = meanLoss(await losses.read(), targets);
+    const costs = await losses.read();
     losses.dispose();
-    return { loss, ...output };
+    if (check_numerics !== false && costs.some(Number.isNaN)) {
+      throw await this.#traced("the loss is NaN: the logits have a NaN or an infinity", pass, tracer);
+    }
+    return { loss: meanLoss(costs, targets), ...output };
   }
 
-  #pass(inputs: I & ForwardInputs): {
+  #pass(
+    inputs: I,
+    { labels, logits_to_keep, ...rest }: ForwardInputs,
+  ): {
     output: VisionLanguageOutput;
     targets?: Ids | undefined;
     losses?: Tensor | undefined;
   } {
-    const { labels, logits_to_keep } = inputs;
     const prompt = this.readPrompt(inputs);
-    this.#checkForward(inputs, prompt.B);
-    const decoder_input_ids = inputs.decoder_input_ids ?? (labels && this.#decoderInputs(labels));
+    this.#checkForward({ ...rest, labels, logits_to_keep }, prompt.B);
+    const decoder_input_ids = rest.decoder_input_ids ?? (labels && this.#decoderInputs(labels));
     const features = this.imageFeatures(inputs);
     const inputs_embeds = this.embed(prompt, features.image_features); // [B, L, D]
     const embedded = { inputs_embeds, attention_mask: prompt.mask };
@@ -360,8 +447,10 @@ export abstract class VisionLanguageModel<
 
   #checkForward({ labels, logits_to_keep = 0, decoder_input_ids }: ForwardInputs, B: number): void {
     if (!Number.isSafeInteger(logits_to_keep) || logits_to_keep < 0) {
-      throw new InputError("PARAM_RANGE", `logits_to_keep must be a whole number of at least 0, got ${logits_to_keep}`);
+      const given = shown(logits_to_keep);
+      throw new InputError("PARAM_RANGE", `logits_to_keep must be a whole number of at least 0, got ${given}`);
     }
+    if (decoder_input_ids) expectRectangle("decoder_input_ids", decoder_input_ids);
     if (!labels) return;
     expectLabels(labels, B, this.language_model.vocabulary);
     if (logits_to_keep > 0) throw new InputError("LABELS", "labels need all logits: leave logits_to_keep out");
@@ -382,9 +471,55 @@ export abstract class VisionLanguageModel<
   /** What the Q-Former brings back from the pictures. Hugging Face has this in BLIP-2 alone. */
   async get_qformer_features(
     inputs: Omit<I, "input_ids" | "attention_mask"> & RecordOptions,
-    { tracer }: ForwardOptions = {},
-  ): Promise<QFormerOutput> {
-    return this.run(tracer, () => recording(this.device, inputs, () => this.imageFeatures(inputs).qformer_outputs));
+    options?: ForwardOptions & RecordOptions,
+    ...more: never[]
+  ): Promise<QFormerOutput>;
+  async get_qformer_features(...given: unknown[]): Promise<QFormerOutput> {
+    return this.look("get_qformer_features", given, ({ qformer_outputs }) => qformer_outputs);
+  }
+
+  /** What `take` wants of the features of pictures; a prompt may be given, and counts for nothing. */
+  protected look<T>(name: string, given: readonly unknown[], take: (features: ImageFeatures) => T): Promise<T> {
+    const { inputs, options } = this.#read(name, given, ["tracer", ...RECORD_OPTIONS]);
+    const { tracer, ...record } = options as ForwardOptions & RecordOptions;
+    return this.run(tracer, () => recording(this.device, record, () => take(this.imageFeatures(inputs))));
+  }
+
+  /**
+   * What a call is given, as it is now: `known` options, and inputs, of which `null` is as good as none.
+   *
+   * @throws InputError ARGUMENTS, UNKNOWN_OPTION, PARAM_RANGE
+   */
+  #read(
+    name: string,
+    given: readonly unknown[],
+    known?: readonly string[],
+  ): { inputs: I; options: Record<string, unknown> } {
+    const all = Object.entries(optionsOf(name, given)).filter(([key]) => !HARMLESS.includes(key) || !known);
+    const isInput = ([key]: [string, unknown]) => this.input_names.includes(key);
+    const inputs = Object.fromEntries(all.filter((entry) => isInput(entry) && entry[1] !== null));
+    const options = Object.fromEntries(all.filter((entry) => !isInput(entry)));
+    if (known) refuseUnknown(name, options, known);
+    expectKinds(inputs);
+    expectKinds(options);
+    return { inputs: inputs as unknown as I, options };
+  }
+
+  /** An error that names the module in which a second run of `pass`, observed, first has a NaN or an infinity. */
+  async #traced(what: string, pass: () => unknown, tracer?: Tracer): Promise<NumericError> {
+    let module: string | undefined;
+    let why = "a second, observed pass had none";
+    try {
+      module = await this.run(tracer, () => firstNotFinite(this.device, pass));
+      if (module) why = `the first module whose output has one is ${module}`;
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+      why = `a second pass, to see where from, failed (${error.code})`;
+    }
+    return new NumericError(`${what}; ${why}`, {
+      module,
+      hint: "weights that are NaN or infinite are the usual cause; check_numerics: false goes on with what comes of them",
+    });
   }
 
   /** Has the device to itself for `fn`, and frees what that allocates and does not return. */
@@ -408,18 +543,38 @@ export abstract class VisionLanguageModel<
    * and no ids. max_length and min_length count features and prompt all the same; what looks at the row so far
    * (repetition_penalty, no_repeat_ngram_size, …) sees the new tokens.
    *
-   * @throws InputError for inputs and options that cannot be used; DeviceError; the signal's reason
+   * Everything is read, and copied, before it returns its promise. Options may also follow in an object of their own:
+   * `generate(inputs, { max_new_tokens: 3 })`.
+   *
+   * @throws InputError for inputs and options that cannot be used; NumericError for scores that are NaN; DeviceError; the
+   *   signal's reason
    */
-  async generate(options: I & GenerateOptions & { return_dict_in_generate: true }): Promise<GenerateOutput>;
-  async generate(options: I & GenerateOptions & { return_dict_in_generate?: false | null }): Promise<number[][]>;
-  async generate(options: I & GenerateOptions): Promise<number[][] | GenerateOutput>;
-  async generate(options: I & GenerateOptions): Promise<number[][] | GenerateOutput> {
-    const { streamer, signal, on_token, tokenizer, ...rest } = options as GenerateOptions;
-    const isInput = ([name]: [string, unknown]) => this.input_names.some((known) => known === name);
-    const inputs = Object.fromEntries(Object.entries(rest).filter(isInput)) as unknown as I;
-    const generation = Object.fromEntries(Object.entries(rest).filter((entry) => !isInput(entry))) as GenerationOptions;
-    refuseUnknownOptions(generation, this.input_names);
+  async generate(
+    inputs: I & GenerateOptions & { return_dict_in_generate: true },
+    options?: GenerateOptions,
+    ...more: never[]
+  ): Promise<GenerateOutput>;
+  async generate(
+    inputs: I & GenerateOptions,
+    options: GenerateOptions & { return_dict_in_generate: true },
+    ...more: never[]
+  ): Promise<GenerateOutput>;
+  async generate(
+    inputs: I & GenerateOptions & { return_dict_in_generate?: false | null },
+    options?: GenerateOptions & { return_dict_in_generate?: false | null },
+    ...more: never[]
+  ): Promise<number[][]>;
+  async generate(
+    inputs: I & GenerateOptions,
+    options?: GenerateOptions,
+    ...more: never[]
+  ): Promise<number[][] | GenerateOutput>;
+  async generate(...given: unknown[]): Promise<number[][] | GenerateOutput> {
+    const { inputs, options } = this.#read("generate", given);
+    const { streamer, signal, on_token, tokenizer, on_warning, ...rest } = options as GenerateOptions;
+    const generation = rest as GenerationOptions;
     try {
+      refuseUnknownOptions(generation, [...this.input_names, ...HOOKS]);
       const prompt = this.readPrompt(inputs);
       const start = this.#startOfRows(prompt);
       const embeddedLength = this.language_model.is_encoder_decoder ? 0 : prompt.L - start[0].length;
@@ -435,6 +590,9 @@ export abstract class VisionLanguageModel<
         cacheBytesPerToken: 8 * sizes.num_hidden_layers * sizes.num_key_value_heads * sizes.head_dim,
       });
       const negative = negativePrompt(config, start, this.language_model);
+      const warnings = [...config.warnings, ...this.#paddedRight(prompt)];
+      if (on_warning) for (const warning of warnings) on_warning(warning);
+      else if (on_warning === undefined) this.#told.tell(warnings);
       signal?.throwIfAborted();
       const output = await this.device.exclusive(() =>
         this.device.scope(async () => {
@@ -448,7 +606,13 @@ export abstract class VisionLanguageModel<
             const decoder = this.#decoder(inputs, prompt, decoding, config.return_dict_in_generate ? config : {});
             const more = config.max_length - config.prompt_length;
             const unconditional = negative && this.#unconditional(negative, begin, more);
-            return await search(decoder, start, config, { tokenizer, streamer, signal, on_token, unconditional });
+            return await search(decoder, start, config, {
+              tokenizer: tokenizer ?? undefined,
+              streamer: streamer ?? undefined,
+              signal: signal ?? undefined,
+              on_token: on_token ?? undefined,
+              unconditional,
+            });
           } finally {
             for (const decoding of begun) decoding.dispose();
           }
@@ -457,30 +621,76 @@ export abstract class VisionLanguageModel<
       streamer?.end();
       return config.return_dict_in_generate ? output : output.sequences;
     } catch (error) {
-      streamer?.end(error);
-      throw error;
+      const told = error instanceof ScoresError ? await this.#explained(error, inputs) : error;
+      streamer?.end(told);
+      throw told;
     }
+  }
+
+  /** Prompts that answers would go on from behind their padding. @returns warnings */
+  #paddedRight({ mask }: Prompt): string[] {
+    if (this.language_model.is_encoder_decoder || mask.every((row) => row[row.length - 1] === 1)) return [];
+    return [
+      'a prompt is padded on the right: its answer goes on from the padding; give the processor padding_side: "left"',
+    ];
+  }
+
+  /** What led to scores by which no token can be chosen, by reading prompt and answer once more in one pass. */
+  async #explained({ message, prompt: b, ids }: ScoresError, inputs: I): Promise<NumericError> {
+    const { language_model } = this;
+    const prompt = this.readPrompt(inputs);
+    if (language_model.is_encoder_decoder) {
+      const decoder_input_ids = prompt.ids.map(() => ids);
+      return this.#traced(message, () => language_model.forward(this.#embedded(inputs, prompt), { decoder_input_ids }));
+    }
+    // All prompts go on with the same answer: what is looked for is a fault of the weights. A placeholder in it has no image.
+    const answer = ids.slice(this.#startOfRows(prompt)[b].length);
+    const text = answer.map((id) => (id === this.config.image_token ? 0 : id));
+    const longer: Prompt = {
+      B: prompt.B,
+      L: prompt.L + text.length,
+      ids: prompt.ids.map((row) => [...row, ...text]),
+      mask: prompt.mask.map((row) => [...row, ...text.map(() => 1)]),
+    };
+    return this.#traced(message, () => {
+      const decoding = language_model.begin(longer.B, longer.L);
+      try {
+        decoding.prefill(this.#embedded(inputs, longer));
+      } finally {
+        decoding.dispose();
+      }
+    });
+  }
+
+  /** What the language model reads. */
+  #embedded(inputs: I, prompt: Prompt): EmbeddedPrompt {
+    const inputs_embeds = this.embed(prompt, this.imageFeatures(inputs).image_features); // [B, L, D]
+    return { inputs_embeds, attention_mask: prompt.mask };
   }
 
   /**
    * Candidate answers by their likelihood after the prompt, as LAVIS's predict_class ranks them. Hugging Face has none.
    *
    * @returns one for each prompt
-   * @throws InputError for inputs and options that cannot be used; DeviceError; the signal's reason
+   * @throws InputError for inputs and options that cannot be used; NumericError for a likelihood that is NaN; DeviceError;
+   *   the signal's reason
    */
-  async rank_answers(options: I & RankOptions): Promise<RankedAnswers[]> {
-    const isInput = ([name]: [string, unknown]) => this.input_names.some((known) => known === name);
-    const inputs = Object.fromEntries(Object.entries(options).filter(isInput)) as unknown as I;
-    const rest = Object.fromEntries(Object.entries(options).filter((entry) => !isInput(entry)));
-    const given = this.readPrompt(inputs);
+  async rank_answers(inputs: I & RankOptions): Promise<RankedAnswers[]>;
+  async rank_answers(inputs: I, options: RankOptions, ...more: never[]): Promise<RankedAnswers[]>;
+  async rank_answers(...given: unknown[]): Promise<RankedAnswers[]> {
+    const { inputs, options } = this.#read("rank_answers", given, RANK_OPTIONS);
+    const asked = this.readPrompt(inputs);
     const { language_model } = this;
-    const prompt = language_model.is_encoder_decoder ? given : padLeft(given);
-    const ranking = readRankOptions(rest as unknown as RankOptions, prompt.B, language_model);
-    const embed = () => ({
-      inputs_embeds: this.embed(prompt, this.imageFeatures(inputs).image_features), // [B, L, D]
-      attention_mask: prompt.mask,
-    });
-    return this.device.exclusive(() => rankAnswers(language_model, this.device, prompt.L, embed, ranking));
+    const prompt = language_model.is_encoder_decoder ? asked : padLeft(asked);
+    const ranking = readRankOptions(options as unknown as RankOptions, prompt.B, language_model);
+    const embed = () => this.#embedded(inputs, prompt);
+    try {
+      return await this.device.exclusive(() => rankAnswers(language_model, this.device, prompt.L, embed, ranking));
+    } catch (error) {
+      if (!(error instanceof ScoresError)) throw error;
+      const start = this.#startOfRows(asked)[error.prompt];
+      throw await this.#explained(new ScoresError(error.prompt, [...start, ...error.ids], error.message), inputs);
+    }
   }
 
   /**
@@ -488,11 +698,15 @@ export abstract class VisionLanguageModel<
    * stored, read back from the device piece by piece. The processor saves itself.
    *
    * @param to a path (Node), made if it is not there, or a WritableFolder
-   * @throws WeightError QUANTIZED, SHARD_SIZE, IO; InputError NO_FILES; DeviceError; the signal's reason
+   * @throws WeightError QUANTIZED, SHARD_SIZE, IO; InputError NO_FILES, ARGUMENTS, UNKNOWN_OPTION; DeviceError; the signal's
+   *   reason
    */
-  save_pretrained(to: string | WritableFolder, options?: SavePretrainedOptions): Promise<void> {
+  async save_pretrained(to: string | WritableFolder, options?: SavePretrainedOptions, ...more: never[]): Promise<void> {
+    const given = optionsOf("save_pretrained", [options, ...more], 1);
+    refuseUnknown("save_pretrained", given, SAVE_OPTIONS);
+    expectKinds(given);
     const saved = { config: this.config, weights: this.#weights };
-    return this.device.exclusive(() => saveModel(to, saved, options));
+    return this.device.exclusive(() => saveModel(to, saved, given));
   }
 
   /** Frees the weights, and the device if the model opened it. */
@@ -522,15 +736,15 @@ export abstract class VisionLanguageModel<
       });
     return {
       prefill: () => {
-        const inputs_embeds = this.embed(prompt, this.imageFeatures(inputs).image_features); // [B, L, D]
-        return recordingStates(() => decoding.prefill({ inputs_embeds, attention_mask: prompt.mask }));
+        const embedded = this.#embedded(inputs, prompt);
+        return recordingStates(() => decoding.prefill(embedded));
       },
       step: (tokens) => recordingStates(() => decoding.step(tokens)),
       recorded: () => readStates(states),
       reorder: (rows) => decoding.reorder(rows),
       // A GPU has the next step at hand while the last one's ids travel; a software driver would only work for nothing.
       lead: device.caps.isSoftware ? 0 : 3,
-      argmax,
+      argmax: likeliest,
       logSoftmax,
       edit: editScores,
       topK: async (logProbs, scores, beams, K) => {
@@ -570,10 +784,10 @@ export abstract class VisionLanguageModel<
     const answer = () => {
       const inputs = this.exampleInputs() as I;
       const prompt = this.readPrompt(inputs);
-      const inputs_embeds = this.embed(prompt, this.imageFeatures(inputs).image_features);
+      const embedded = this.#embedded(inputs, prompt);
       const decoding = this.language_model.begin(1, prompt.L + 1);
       try {
-        argmax(decoding.prefill({ inputs_embeds, attention_mask: prompt.mask }));
+        argmax(decoding.prefill(embedded));
         argmax(decoding.step(upload(this.device, [[0]]).reshape([1])));
       } finally {
         decoding.dispose();
@@ -605,6 +819,19 @@ export abstract class VisionLanguageModel<
     }
     return warnings;
   }
+}
+
+/** The likeliest id of each row of f32[R, V]: one launch and, when it is read, one read. */
+function likeliest(logits: Tensor): Likeliest<Tensor<"u32">> {
+  const [R] = logits.shape;
+  const found = argmax(logits); // [2, R]
+  return {
+    tokens: found.narrow(0, 0, 1).reshape([R]),
+    read: async () => {
+      const both = await found.read();
+      return { ids: both.subarray(0, R), undecided: [...both.subarray(0, R).keys()].filter((r) => both[R + r] === 1) };
+    },
+  };
 }
 
 /** Copies recorded tensors to the host. */

@@ -2,7 +2,9 @@
 import { type Device, storagesIn, type Tracer } from "../tensor/device.ts";
 import type { ActivationDType } from "../tensor/dtype.ts";
 import type { Storage } from "../tensor/memory.ts";
+import { argmax } from "../tensor/ops/argmax.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
+import { scale } from "../tensor/ops/scale.ts";
 import type { Shape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
@@ -43,5 +45,38 @@ export async function traceOutputs<T>(
   } finally {
     device.tracer = before;
     for (const tensor of kept.values()) if (!results.has(tensor.storage)) tensor.dispose();
+  }
+}
+
+/**
+ * Runs `fn` and says whose output, in call order, is the first to have a NaN or an infinity; undefined if none has. A tracer
+ * that is set sees the outputs too, and may put others in their place. Only a few numbers of each are kept.
+ */
+export async function firstNotFinite(device: Device, fn: () => unknown): Promise<string | undefined> {
+  const before = device.tracer;
+  const seen: { readonly path: string; readonly ends: Tensor<"u32">[] }[] = [];
+  device.tracer = (path, output) => {
+    const replaced = before?.(path, output);
+    const x = replaced ?? output;
+    if (x.dtype === "f32" && x.size > 0) {
+      const rows = contiguous(x as Tensor).reshape([-1, x.shape[x.rank - 1] ?? 1]);
+      const ends = [argmax(rows), argmax(scale(rows, -1))]; // the largest number, and the least
+      for (const { storage } of ends) device.memory.keep(storage);
+      seen.push({ path, ends });
+    }
+    return replaced;
+  };
+  try {
+    await device.scope(fn);
+    for (const { path, ends } of seen) {
+      for (const end of ends) {
+        const found = await end.read();
+        if (found.subarray(found.length / 2).includes(1)) return path;
+      }
+    }
+    return undefined;
+  } finally {
+    device.tracer = before;
+    for (const { ends } of seen) for (const end of ends) end.dispose();
   }
 }

@@ -69,6 +69,18 @@ export class InputError extends EngineError {
   override readonly name = "InputError";
 }
 
+/** A computation came to NaN or an infinity where only a number can be used. Its code is `NUMERIC`. */
+export class NumericError extends EngineError {
+  override readonly name = "NumericError";
+  /** The first module, in the order they run, whose output has a NaN or an infinity, by its path in the checkpoint. */
+  readonly module: string | undefined;
+
+  constructor(message: string, options: { hint?: string | undefined; module?: string | undefined } = {}) {
+    super("NUMERIC", message, options);
+    this.module = options.module;
+  }
+}
+
 /** No name is longer; the search takes time in the square of it. */
 const MOST_NAME = 200;
 

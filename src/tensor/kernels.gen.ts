@@ -79,11 +79,11 @@ fn main(
   }
 }
 `,
-  "argmax": `// y = the index of the row's largest element, the lowest index if several are largest.
+  "argmax": `// y = the index of the row's largest element, the lowest index if several are largest, and whether that is a finite number.
 //
-// x: f32[R, V], compared as bits  ->  y: u32[R]
+// x: f32[R, V], compared as bits  ->  y: u32[2, R], indices, then 1 where the largest is NaN or an infinity, else 0
 // One workgroup a row; its threads stride over V. Floats are mapped to integers of the same order, so that minus
-// infinity, subnormals and NaN are told apart on every driver. NaN never wins; a row of nothing else gives 0.
+// infinity, subnormals and NaN are told apart on every driver. NaN is larger than any number.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // @use threads = threads_tree
 override WG: u32 = 64;
@@ -97,11 +97,14 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Grows with the float that has these bits, is the same for -0 and 0, and 0 for NaN alone.
+const OF_MINUS_INFINITY = 0x00800000u;
+const OF_INFINITY = 0xff800000u;
+
+// Grows with the float that has these bits, is the same for -0 and 0, largest for NaN, and never 0.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) {
-    return 0u;
+    return 0xffffffffu;
   }
   return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
 }
@@ -126,6 +129,7 @@ fn main(
   best = best_over_threads(lane, best);
   if (lane == 0u) {
     y[row] = best.place;
+    y[params.rows + row] = u32(best.key <= OF_MINUS_INFINITY || best.key >= OF_INFINITY);
   }
 }
 `,
@@ -3508,7 +3512,7 @@ fn main(
 //
 // One workgroup a chunk of a row; its threads stride over it and each keeps its largest. K rounds take the largest of
 // these, and only the thread that had it looks for its next one: cheap while K is small against the chunk.
-// Floats are mapped to integers of the same order, as in argmax.wgsl; NaN counts as minus infinity, but stays NaN in y.
+// Floats are mapped to integers of the same order, as in argmax.wgsl; NaN is larger than any number.
 // Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing; subgroups of any size with threads_subgroups.
 // @use threads = threads_tree
 override WG: u32 = 64;
@@ -3532,11 +3536,12 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Grows with the float that has these bits, is the same for -0 and 0, and for NaN and -∞; never 0.
+// Grows with the float that has these bits, is the same for -0 and 0, and largest for NaN; neither 0 nor what the search
+// for the first begins with.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) {
-    return 0x00800000u;
+    return 0xfffffffeu;
   }
   return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
 }

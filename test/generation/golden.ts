@@ -7,10 +7,18 @@ import type {
   GenerationOptions,
   GenerationSetting,
 } from "../../src/instructblip/generation/configuration.ts";
-import type { Candidates, Decoder, Edits, Logits, Tokens } from "../../src/instructblip/generation/decoder.ts";
+import type {
+  Candidates,
+  Decoder,
+  Edits,
+  Likeliest,
+  Logits,
+  Tokens,
+} from "../../src/instructblip/generation/decoder.ts";
 import { negativePrompt } from "../../src/instructblip/generation/guidance.ts";
 import { rowsOf } from "../../src/instructblip/generation/output.ts";
 import type { WatermarkDetectorOutput, WatermarkingConfig } from "../../src/instructblip/generation/watermark.ts";
+import { argmax } from "../../src/tensor/reference/argmax.ts";
 
 export interface SearchCase {
   prompt: number[][];
@@ -171,8 +179,14 @@ export class TableDecoder implements Decoder<HostLogits, HostTokens> {
     return new HostTokens(tokens);
   }
 
-  argmax(logits: HostLogits): HostTokens {
-    return new HostTokens(this.rows.map((_, i) => topIndices(logits.data.subarray(i * V, (i + 1) * V), 1)[0]));
+  argmax({ data }: HostLogits): Likeliest<HostTokens> {
+    const [R] = [this.rows.length];
+    const found = argmax(data, V);
+    const ids = found.slice(0, R);
+    return {
+      tokens: new HostTokens([...ids]),
+      read: async () => ({ ids, undecided: [...ids.keys()].filter((r) => found[R + r] === 1) }),
+    };
   }
 
   reorder(rows: readonly number[]): void {

@@ -26,7 +26,7 @@ function decoderOf(scores: Float32Array): {
     prefill: () => logits,
     step: () => logits,
     upload: tokens,
-    argmax: () => tokens([0]),
+    argmax: () => ({ tokens: tokens([0]), read: async () => ({ ids: Uint32Array.of(0), undecided: [] }) }),
     scope: (fn) => fn(),
   };
   const short: Decoder = {

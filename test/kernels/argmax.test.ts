@@ -9,9 +9,11 @@ import { Random } from "../random.ts";
 const device = await testDevice();
 
 describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
-  async function run(x: ArrayLike<number>, V: number, on = device): Promise<number[]> {
+  /** Indices, then which of them are of no finite number. */
+  async function runAll(x: ArrayLike<number>, V: number, on = device): Promise<number[]> {
     return [...(await argmax(on.tensor(Float32Array.from(x), [x.length / V, V]), { logits }).read())];
   }
+  const run = async (x: ArrayLike<number>, V: number, on = device) => (await runAll(x, V, on)).slice(0, x.length / V);
 
   // One element, primes, below, at and above the workgroup size, Flan-T5's and Vicuna's vocabularies.
   test.each([
@@ -26,7 +28,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
     [1, 32_001],
   ])("argmax [%i, %i]", async (R, V) => {
     const x = new Random(R * 1000 + V).normal(R * V);
-    expect(await run(x, V)).toEqual([...reference(x, V)]);
+    expect(await runAll(x, V)).toEqual([...reference(x, V)]);
   });
 
   test("the winner may stand anywhere", async () => {
@@ -38,7 +40,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
 
   test("of equals the lowest index wins, wherever they stand", async () => {
     const x = new Random(1).uniform(9 * 257).map((v) => Math.round(v * 2)); // five values only
-    expect(await run(x, 257)).toEqual([...reference(x, 257)]);
+    expect(await runAll(x, 257)).toEqual([...reference(x, 257)]);
     expect(await run(new Array(200).fill(-3), 200)).toEqual([0]);
     const row = new Float32Array(200);
     row[70] = 5;
@@ -59,7 +61,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
       [1, inf, inf],
       [-2, -1, -3],
     ];
-    expect(await run(rows.flat(), 3)).toEqual([1, 2, 0, 2, 0, 1, 1]);
+    expect(await runAll(rows.flat(), 3)).toEqual([1, 2, 0, 2, 0, 1, 1, /* not finite: */ 0, 0, 0, 0, 1, 1, 0]);
   });
 
   test("zeros are equal whatever their sign, subnormals are not zero", async () => {
@@ -72,27 +74,44 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
     expect(await run(rows.flat(), 3)).toEqual([1, 2, 0, 1]);
   });
 
-  test("NaN never wins, whatever its bits; a row of it gives 0", async () => {
-    const [quiet, negative, one, low] = [0x7fc00000, 0xffc00001, 0x3f800000, 0xff800000];
-    const bits = Uint32Array.of(quiet, one, negative, quiet, negative, low, negative, quiet, quiet);
-    const y = await argmax(device.tensor(new Float32Array(bits.buffer), [3, 3]), { logits }).read();
-    expect([...y]).toEqual([1, 2, 0]);
+  test("the first NaN wins, whatever its bits, and is told", async () => {
+    const [quiet, negative, signalling, one, infinity] = [0x7fc00000, 0xffc00001, 0x7f800001, 0x3f800000, 0x7f800000];
+    const bits = Uint32Array.of(
+      one,
+      quiet,
+      negative,
+      infinity,
+      one,
+      signalling,
+      negative,
+      infinity,
+      quiet,
+      one,
+      one,
+      one,
+    );
+    const y = await argmax(device.tensor(new Float32Array(bits.buffer), [4, 3]), { logits }).read();
+    expect([...y]).toEqual([1, 2, 0, 0, 1, 1, 1, 0]);
+    // One among many, in the last turn of the last thread.
+    const x = new Random(6).normal(2 * 32_001);
+    x[32_000] = Number.NaN;
+    expect(await runAll(x, 32_001)).toEqual([...reference(x, 32_001)]);
   });
 
   test("more rows than one grid dimension, and a folded grid", async () => {
     const x = new Random(2).normal(65_540 * 3);
-    expect(await run(x, 3)).toEqual([...reference(x, 3)]);
+    expect(await runAll(x, 3)).toEqual([...reference(x, 3)]);
     const folded = new Device(
       device.handle,
       { ...device.caps, maxWorkgroupsPerDimension: 4 },
       Number.POSITIVE_INFINITY,
     );
-    expect(await run(x.subarray(0, 33), 3, folded)).toEqual([...reference(x.subarray(0, 33), 3)]);
+    expect(await runAll(x.subarray(0, 33), 3, folded)).toEqual([...reference(x.subarray(0, 33), 3)]);
   });
 
   test("a strided view is read in its own order", async () => {
     const x = device.tensor([1, 9, 5, 2, 7, 8], [2, 3]).permute([1, 0]);
-    expect([...(await argmax(x, { logits }).read())]).toEqual([1, 0, 1]);
+    expect([...(await argmax(x, { logits }).read())]).toEqual([1, 0, 1, 0, 0, 0]);
   });
 });
 
@@ -105,7 +124,7 @@ test("other ranks and empty rows are refused", () => {
 test.runIf(device.caps.subgroups).each([4, 12, 1, 72, 256])("subgroups in a workgroup of %i threads", async (WG) => {
   const [R, V] = [31, 300];
   const x = new Random(WG).uniform(R * V).map((v) => Math.round(40 * v)); // each number about eight times
-  const y = device.empty([R], "u32");
+  const y = device.empty([2, R], "u32");
   device.launch({
     kernel: "argmax",
     uses: { threads: "threads_subgroups" },

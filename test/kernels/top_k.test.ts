@@ -89,12 +89,19 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
     expect(found.sums.slice(3)).toEqual([-1e9, -1e9, -1e9]);
   });
 
-  test("minus infinity is last; NaN is its equal and stays NaN; zeros are equal whatever their sign", async () => {
+  test("NaN is first and stays NaN, minus infinity last; zeros are equal whatever their sign", async () => {
     const x = [-INF, 3, Number.NaN, -0, 0, -INF, Number.NaN, 1];
     expect(await run(x, [0], 1, 8)).toEqual({
-      sums: [3, 1, 0, 0, -INF, Number.NaN, -INF, Number.NaN],
-      places: [1, 7, 3, 4, 0, 2, 5, 6],
+      sums: [Number.NaN, Number.NaN, 3, 1, 0, 0, -INF, -INF],
+      places: [2, 6, 1, 7, 3, 4, 0, 5],
     });
+    const first = new Float32Array(2 * 5000).fill(-1); // at the first place of a row, and far behind an infinity
+    first[0] = first[9999] = Number.NaN;
+    first[5000] = INF;
+    for (const chunk of [undefined, 1000]) {
+      const found = await run(first, [-2, 0], 2, 4, { chunk });
+      expect(found).toEqual({ sums: [Number.NaN, Number.NaN, INF, -1], places: [0, 9999, 5000, 5001] });
+    }
     // A row of nothing else, beside one that wins.
     const wide = new Float32Array(2 * 3000).fill(-INF);
     wide[5999] = -4;

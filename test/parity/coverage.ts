@@ -33,6 +33,7 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, "drawn" | { readonly not
   forced_bos_token_id: "drawn",
   forced_eos_token_id: "drawn",
   remove_invalid_values: "drawn",
+  check_numerics: { not: "not Hugging Face's" },
   exponential_decay_length_penalty: "drawn",
   suppress_tokens: "drawn",
   begin_suppress_tokens: "drawn",

@@ -3,8 +3,9 @@
  * late, for stopping and for whoever listens. Steps beyond an answer's end are thrown away. The same as `tokenByToken`,
  * which waits for every id.
  */
-import type { Decoder, Tokens } from "./decoder.ts";
+import type { Decoder, Likeliest, Tokens } from "./decoder.ts";
 import type { SearchOptions } from "./greedy.ts";
+import { ScoresError } from "./numerics.ts";
 import type { GenerateOutput } from "./output.ts";
 
 /** Whether nothing needs the scores, or the ids before the next step: then `greedyAhead` will do. */
@@ -31,28 +32,32 @@ export async function greedyAhead(
   { config, stops, streamer, signal, on_token }: SearchOptions,
   lead: number,
 ): Promise<GenerateOutput> {
-  const { pad_token_id: pad, eos_token_id, max_length } = config;
+  const { pad_token_id: pad, eos_token_id, max_length, check_numerics } = config;
   const rows = prompt.map((ids) => [...ids]);
   const unfinished = rows.map(() => true);
-  streamer?.put(rows);
+  streamer?.put(rows.map((ids) => [...ids]));
 
   const launches = max_length - rows[0].length;
-  const waiting: Promise<Uint32Array>[] = [];
+  const waiting: ReturnType<Likeliest["read"]>[] = [];
   let tokens: Tokens | undefined;
   try {
     for (let launched = 0, step = 0; unfinished.includes(true) && !streamer?.cancelled; ) {
       signal?.throwIfAborted();
       if (launched < launches && waiting.length <= lead) {
         const previous = tokens;
-        tokens = decoder.scope(() => decoder.argmax(previous ? decoder.step(previous) : decoder.prefill()));
+        const likeliest = decoder.scope(() => decoder.argmax(previous ? decoder.step(previous) : decoder.prefill()));
+        tokens = likeliest.tokens;
         previous?.dispose();
-        const ids = tokens.read();
-        ids.catch(() => {}); // thrown when its turn comes
-        waiting.push(ids);
+        const read = likeliest.read();
+        read.catch(() => {}); // thrown when its turn comes
+        waiting.push(read);
         launched++;
         continue;
       }
-      const chosen = [...(await waiting.shift()!)];
+      const { ids: best, undecided } = await waiting.shift()!;
+      const failed = undecided.find((b) => unfinished[b]);
+      if (check_numerics && failed !== undefined) throw new ScoresError(failed, [...rows[failed]]);
+      const chosen = [...best];
       const fills = eos_token_id.length > 0 && pad !== null;
       const ids = fills ? chosen.map((id, b) => (unfinished[b] ? id : pad)) : chosen;
       for (const [b, id] of ids.entries()) {

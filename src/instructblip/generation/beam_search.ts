@@ -10,6 +10,7 @@ import { logSoftmaxInPlace, topIndices } from "./arithmetic.ts";
 import type { Candidates, Decoder, Logits, Tokens } from "./decoder.ts";
 import type { SearchOptions } from "./greedy.ts";
 import { editsOf } from "./logits_process.ts";
+import { expectChoice, hasDistribution, ScoresError } from "./numerics.ts";
 import { type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import { multinomialWithoutReplacement, RandomNumbers } from "./sampling.ts";
 
@@ -53,7 +54,7 @@ export async function beamSearch(
 ): Promise<GenerateOutput> {
   const { num_beams: n, length_penalty, early_stopping, max_length, do_sample, eos_token_id } = config;
   const B = prompt.length;
-  const { prompt_length: P, vocabulary: V } = config;
+  const { prompt_length: P, vocabulary: V, check_numerics } = config;
   // Enough for n that go on, even if every beam's best continuations all end the sequence.
   const K = Math.max(2, 1 + eos_token_id.length) * n;
   const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
@@ -68,7 +69,7 @@ export async function beamSearch(
     const running = Array.from({ length: n }, (_, i) => beam(i === 0 ? 0 : OUT));
     return { running, finished: running.map(() => beam(OUT)), open: true };
   });
-  streamer?.put(prompt);
+  streamer?.put(prompt.map((ids) => [...ids]));
 
   let tokens: Tokens | undefined;
   for (let step = 0; ; step++) {
@@ -108,9 +109,14 @@ export async function beamSearch(
     const shape = [B * n, V] as const;
     raw?.push({ data: data.slice(), shape });
     const views = rowsOf(data, B * n);
-    for (const row of views) logSoftmaxInPlace(row);
     const rows = items.flatMap(({ running }) => running.map(({ ids }) => ids));
+    if (check_numerics) {
+      const failed = views.findIndex((row) => !hasDistribution(row));
+      if (failed >= 0) throw new ScoresError(Math.floor(failed / n), [...rows[failed]]);
+    }
+    for (const row of views) logSoftmaxInPlace(row);
     for (const process of processors) process(rows, views);
+    if (check_numerics) for (const [r, row] of views.entries()) expectChoice(row, Math.floor(r / n), false);
     scores?.push({ data: data.slice(), shape });
 
     const best: Candidates = { scores: new Float32Array(B * K), indices: new Uint32Array(B * K) };
@@ -142,7 +148,16 @@ export async function beamSearch(
     const logProbs = decoder.logSoftmax!(logits);
     const edited = processors.length === 0 ? logProbs : decoder.edit!(logProbs, edits);
     const sums = Float32Array.from(beams, ({ score }) => score);
-    return decoder.topK!(edited, sums, expanded ? n : 1, K);
+    return decoder.topK!(edited, sums, expanded ? n : 1, K).then(expectNumbers);
+  }
+
+  /** Candidates that are numbers, as their places' scores then are. */
+  function expectNumbers(found: Candidates): Candidates {
+    const failed = check_numerics ? found.scores.findIndex(Number.isNaN) : -1;
+    if (failed < 0) return found;
+    const b = Math.floor(failed / K);
+    const { ids } = items[b].running[Math.floor(found.indices[failed] / V)];
+    throw new ScoresError(b, [...ids]);
   }
 
   function candidatesOf({ running }: Item, b: number, { scores: found, indices }: Candidates): Candidate[] {

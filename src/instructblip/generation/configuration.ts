@@ -64,7 +64,13 @@ export interface GenerationOptions {
   prefix_allowed_tokens_fn?: ((batch: number, ids: readonly number[]) => readonly number[]) | null;
   forced_bos_token_id?: number | null;
   forced_eos_token_id?: number | readonly number[] | null;
+  /** NaN in the scores becomes 0, an infinity the largest number of its sign: goes on with a model that gives such. */
   remove_invalid_values?: boolean | null;
+  /**
+   * Whether scores that no token can be chosen by, with a NaN or an infinity, are an error. Default true, unless
+   * remove_invalid_values is. Not in HF, where NaN is the likeliest.
+   */
+  check_numerics?: boolean | null;
   /** [start, factor]: after `start` new tokens the end of the sequence grows likelier by powers of `factor`. */
   exponential_decay_length_penalty?: readonly [start: number, factor: number] | null;
   suppress_tokens?: readonly number[] | null;
@@ -138,6 +144,7 @@ export interface GenerationConfig {
   readonly forced_bos_token_id: number | null;
   readonly forced_eos_token_id: readonly number[];
   readonly remove_invalid_values: boolean;
+  readonly check_numerics: boolean;
   readonly exponential_decay_length_penalty: readonly [start: number, factor: number] | null;
   readonly suppress_tokens: readonly number[];
   readonly begin_suppress_tokens: readonly number[];
@@ -366,6 +373,7 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
   forced_bos_token_id: id,
   forced_eos_token_id: (name, value, vocabulary) => (Array.isArray(value) ? someIds : id)(name, value, vocabulary),
   remove_invalid_values: flag,
+  check_numerics: flag,
   exponential_decay_length_penalty: (name, value) => {
     const [start, factor] = Array.isArray(value) && value.length === 2 ? value : [];
     if (!Number.isSafeInteger(start) || typeof factor !== "number" || !Number.isFinite(factor)) {
@@ -522,6 +530,7 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
     forced_bos_token_id: options.forced_bos_token_id ?? null,
     forced_eos_token_id: [options.forced_eos_token_id ?? []].flat(),
     remove_invalid_values: options.remove_invalid_values ?? false,
+    check_numerics: options.check_numerics ?? options.remove_invalid_values !== true,
     exponential_decay_length_penalty: options.exponential_decay_length_penalty ?? null,
     suppress_tokens: options.suppress_tokens ?? [],
     begin_suppress_tokens: options.begin_suppress_tokens ?? [],

@@ -16,9 +16,21 @@ export interface Tokens {
   dispose(): void;
 }
 
+/** The likeliest id of every row. */
+export interface Likeliest<T extends Tokens = Tokens> {
+  /** u32[R] */
+  readonly tokens: T;
+  read(): Promise<{
+    /** u32[R] */
+    readonly ids: Uint32Array;
+    /** Rows whose largest score is NaN or an infinity, so that their id means nothing. */
+    readonly undecided: readonly number[];
+  }>;
+}
+
 /** The best continuations of all beams of a prompt, best first: [prompts][K]. */
 export interface Candidates {
-  /** f32[prompts * K]: log probability of the token plus score of its beam. */
+  /** f32[prompts * K]: log probability of the token plus score of its beam. NaN, if there is any, comes first. */
   readonly scores: Float32Array;
   /** u32[prompts * K]: beam * V + token, beams counted from 0 for each prompt. */
   readonly indices: Uint32Array;
@@ -45,8 +57,8 @@ export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
   step(tokens: T): L;
   /** u32[R] from the host. */
   upload(tokens: readonly number[]): T;
-  /** The likeliest id of every row, the lowest on ties: f32[R, V] -> u32[R]. */
-  argmax(logits: L): T;
+  /** The likeliest id of every row of f32[R, V], the lowest on ties. */
+  argmax(logits: L): Likeliest<T>;
   /** Row i goes on from what row `rows[i]` has seen. There may be more rows than before, never fewer. */
   reorder?(rows: readonly number[]): void;
   /** What the last prefill or step recorded besides its logits; asked for in the scope that it ran in. */
@@ -57,7 +69,7 @@ export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
 
   // What spares searches from reading f32[R, V] back. A decoder without them is slower, and gives the same.
 
-  /** Log probabilities f32[R, V]. */
+  /** Log probabilities f32[R, V]; NaN throughout for a row with a NaN or plus infinity. */
   logSoftmax?(logits: L): L;
   /** Changes a few scores of every row: f32[R, V] -> f32[R, V], perhaps in place. */
   edit?(logits: L, edits: Edits): L;

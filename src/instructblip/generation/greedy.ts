@@ -7,6 +7,7 @@ import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder, Logits, Tokens } from "./decoder.ts";
 import { guide, type Unconditional } from "./guidance.ts";
 import { editsOf, type LogitsProcessor, shortlistOf } from "./logits_process.ts";
+import { expectChoice, hasDistribution, hasFault, ScoresError } from "./numerics.ts";
 import { type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import { multinomial, RandomNumbers } from "./sampling.ts";
 import type { StoppingCriterion } from "./stopping.ts";
@@ -33,7 +34,7 @@ export async function tokenByToken(
   prompt: readonly (readonly number[])[],
   { config, processors, unconditional, stops, streamer, signal, on_token }: SearchOptions,
 ): Promise<GenerateOutput> {
-  const { do_sample, num_return_sequences: copies, pad_token_id: pad } = config;
+  const { do_sample, num_return_sequences: copies, pad_token_id: pad, check_numerics } = config;
   const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
   const raw: StepScores[] | undefined = config.return_dict_in_generate && config.output_logits ? [] : undefined;
   const records = new StepRecords();
@@ -43,7 +44,7 @@ export async function tokenByToken(
 
   const rows = prompt.flatMap((ids) => Array.from({ length: copies }, () => [...ids]));
   const unfinished = rows.map(() => true);
-  streamer?.put(rows);
+  streamer?.put(rows.map((ids) => [...ids]));
 
   let tokens: Tokens | undefined;
   for (let step = 0; ; step++) {
@@ -56,7 +57,10 @@ export async function tokenByToken(
       const edits = inMemory ? undefined : editsOf(processors, previous ? rows : prompt, config.vocabulary);
       if (edits && (processors.length === 0 || decoder.edit)) {
         const best = decoder.argmax(processors.length === 0 ? logits : decoder.edit!(logits, edits));
-        return { ids: fill([...(await best.read())]), tensor: best };
+        const { ids, undecided } = await best.read();
+        // Where all is banned there is no likeliest either, which is not the model's fault.
+        refuse(undecided.filter((r) => edits.banned[r].length < config.vocabulary));
+        return { ids: fill([...ids]), tensor: best.tokens };
       }
       let scored = logits;
       let left = processors;
@@ -77,8 +81,15 @@ export async function tokenByToken(
       const shape = [rows.length, data.length / rows.length] as const;
       raw?.push({ data: data.slice(), shape });
       const views = rowsOf(data, rows.length);
-      if (without) guide(views, rowsOf(await without.read(), rows.length), config.guidance_scale);
+      const unguided = without && rowsOf(await without.read(), rows.length);
+      // Of scores that have been edited already, nothing but minus infinity may be left: not the model's fault.
+      const failed = (row: Float32Array) => (scored === logits ? !hasDistribution(row) : hasFault(row));
+      refuse([...rows.keys()].filter((r) => failed(views[r]) || (unguided && failed(unguided[r]))));
+      if (unguided) guide(views, unguided, config.guidance_scale);
       for (const process of left) process(rows, views);
+      if (check_numerics) {
+        for (const [r, row] of views.entries()) if (unfinished[r]) expectChoice(row, Math.floor(r / copies), do_sample);
+      }
       scores?.push({ data, shape });
       const chosen = views.map((row, b) => (random ? multinomial(row, random.at(b, step)) : argmaxOf(row)));
       const ids = fill(chosen);
@@ -106,9 +117,15 @@ export async function tokenByToken(
     ...(random && { seed: random.seed }),
   };
 
+  /** Throws if one of these rows, which no token can be chosen for, still needs one. */
+  function refuse(undecided: readonly number[]): void {
+    const failed = check_numerics ? undecided.find((r) => unfinished[r]) : undefined;
+    if (failed !== undefined) throw new ScoresError(Math.floor(failed / copies), [...rows[failed]]);
+  }
+
   /**
    * A draw for every row from the best k of its R scores, which alone leave the device; undefined where a tie with the
-   * last of them means that more belong to them.
+   * last of them means that more belong to them, or where there is nothing to draw.
    */
   async function drawFromShortlist(scored: Logits, R: number, step: number): Promise<number[] | undefined> {
     const { k, rest } = shortlist!;
@@ -117,6 +134,9 @@ export async function tokenByToken(
     const drawn: number[] = [];
     for (const [b, ids] of rows.entries()) {
       const at = K * Math.floor((b * R) / rows.length);
+      const largest = best.scores[at];
+      if (largest === Number.NEGATIVE_INFINITY) return undefined;
+      if (!Number.isFinite(largest)) refuse([b]);
       // By id, as in a whole row: sums then add up in the same order.
       const list = Array.from({ length: K }, (_, i) => ({ id: best.indices[at + i], score: best.scores[at + i] }));
       const last = rest.slice(

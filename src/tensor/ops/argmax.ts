@@ -1,4 +1,4 @@
-/** The index of each row's largest element. */
+/** The index of each row's largest element, and whether that is a number that others can be compared with. */
 import { ShapeError } from "../errors.ts";
 import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
 import { formatShape } from "../shape.ts";
@@ -7,14 +7,15 @@ import { contiguous } from "./copy.ts";
 
 /**
  * @param x f32[R, V]
- * @returns u32[R]; the lowest index if several elements are largest. NaN never wins, which torch.argmax lets it.
+ * @returns u32[2, R]: indices, the lowest if several elements are largest; then 1 where the largest is NaN or an infinity,
+ *   else 0. NaN is larger than any number, as in torch.argmax.
  * @throws ShapeError
  */
 export function argmax(x: Tensor, override?: PlanOverride): Tensor<"u32"> {
   if (x.rank !== 2 || x.shape[1] === 0)
     throw new ShapeError(`argmax: x must be [R, V], V > 0, got ${formatShape(x.shape)}`);
   const [rows, V] = x.shape;
-  const y = x.device.empty([rows], "u32");
+  const y = x.device.empty([2, rows], "u32");
   x.device.launch({
     kernel: "argmax",
     ...workgroupOfRow(plan("logits", x.device.caps, override, { M: rows }), V),

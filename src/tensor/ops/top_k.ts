@@ -12,8 +12,8 @@ import { contiguous } from "./copy.ts";
 const CHUNK = { hardware: 4096, software: 32_768 } as const;
 
 /**
- * The K largest of x[r, v] + scores[r] over the n rows of each prompt, largest first, the lowest place first on ties. NaN
- * counts as -Infinity.
+ * The K largest of x[r, v] + scores[r] over the n rows of each prompt, largest first, the lowest place first on ties. NaN is
+ * larger than any number, as in torch.topk.
  *
  * @param x f32[P * n, V]
  * @param scores f32[P * n]

@@ -1,6 +1,6 @@
 /**
  * The K largest of x + scores over the `rows` rows of V of each prompt, largest first, the lowest place first on ties: a
- * full sort. Sums are rounded to f32, which decides ties; NaN counts as -Infinity. Then -Infinity at 0xffffffff.
+ * full sort. Sums are rounded to f32, which decides ties; NaN is larger than any number. Then -Infinity at 0xffffffff.
  */
 export function topK(
   x: ArrayLike<number>,
@@ -16,8 +16,8 @@ export function topK(
   for (let p = 0; p < P; p++) {
     const all = new Float32Array(N);
     for (let i = 0; i < N; i++) all[i] = x[p * N + i] + scores[p * rows + Math.floor(i / V)];
-    const rank = (i: number) => (Number.isNaN(all[i]) ? Number.NEGATIVE_INFINITY : all[i]);
-    const order = Array.from(all.keys()).sort((i, j) => (rank(i) === rank(j) ? i - j : rank(j) > rank(i) ? 1 : -1));
+    const before = (i: number, j: number) => all[i] > all[j] || (Number.isNaN(all[i]) && !Number.isNaN(all[j]));
+    const order = Array.from(all.keys()).sort((i, j) => (before(i, j) ? -1 : before(j, i) ? 1 : i - j));
     for (let k = 0; k < Math.min(K, N); k++) {
       sums[p * K + k] = all[order[k]];
       places[p * K + k] = order[k];

@@ -1,0 +1,25 @@
+/** What is odd but harmless, and how whoever it concerns comes to know of it. Nothing else in the library prints. */
+
+/** Hears a warning, a line of text. */
+export type WarningListener = (message: string) => void;
+
+/** A model's warnings: each is told once, so that a loop over many pictures is not a loop over one warning. */
+export class Warnings {
+  /** More than there are, unless messages have ever new numbers in them. */
+  static readonly #MOST = 1000;
+  readonly #told = new Set<string>();
+  readonly #listener: WarningListener | null;
+
+  /** @param listener null: nobody; default: the console, as a warning */
+  constructor(listener: WarningListener | null = (message) => console.warn(`instructblip-webgpu: ${message}`)) {
+    this.#listener = listener;
+  }
+
+  tell(messages: readonly string[]): void {
+    for (const message of messages) {
+      if (!this.#listener || this.#told.has(message) || this.#told.size >= Warnings.#MOST) continue;
+      this.#told.add(message);
+      this.#listener(message);
+    }
+  }
+}
