@@ -215,6 +215,22 @@ function textConfig(given: unknown): TextConfig {
 /** A prompt has as many placeholders, whatever the file's size: so there is a bound. */
 export const numQueryTokens = count(32, 4096);
 
+/**
+ * Image features have hidden_size numbers and take the places of token embeddings. Narrower embeddings HF fills with the
+ * first of those numbers; wider ones it cannot fill, and in a legacy prompt, which has no places, the two must be alike.
+ */
+function expectRoomForFeatures(config: TextConfig, isLegacy: boolean): void {
+  if (config.model_type !== "opt") return;
+  const { embedding_width, hidden_size } = config;
+  const where = "text_config.word_embed_proj_dim";
+  if (isLegacy && embedding_width !== hidden_size) {
+    refuse(where, `hidden_size, ${hidden_size}, in a config without image_token_index`, embedding_width);
+  }
+  if (embedding_width > hidden_size) {
+    refuse(where, `at most hidden_size, ${hidden_size}, or image features do not fill an embedding`, embedding_width);
+  }
+}
+
 const COMPOSITE_FIELDS = {
   num_query_tokens: numQueryTokens,
   initializer_factor: number(1),
@@ -282,6 +298,7 @@ function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfig>(
       const encoder_hidden_size = this.vision_config.hidden_size;
       this.qformer_config = new QFormerConfig({ ...((qformer_config as object | null) ?? {}), encoder_hidden_size });
       this.text_config = textConfig(text_config);
+      expectRoomForFeatures(this.text_config, (this as unknown as VisionLanguageConfig).image_token === null);
     }
 
     /** As VisionLanguageConfig says. */

@@ -385,15 +385,18 @@ export abstract class VisionLanguageModel<
     return Array.from({ length: B }, () => [...placeholders, text_config.bos_token_id as number]);
   }
 
-  /** Token embeddings with the placeholders' rows replaced, in row-major order, by image features. f32[B, L, D] */
+  /** Token embeddings with the placeholders' rows replaced, in row-major order, by image features. f32[B, L, P] */
   protected embed({ B, L, ids }: Prompt, image_features: Tensor): Tensor {
     const placeholder = this.config.image_token ?? NO_ID;
     let found = 0;
     const source = Uint32Array.from(ids.flat(), (id) => (id === placeholder ? ++found : 0));
     const known = ids.map((row) => row.map((id) => (id === NO_ID ? 0 : id))); // which row is replaced does not matter
-    const embeds = this.language_model.embed(upload(this.device, known)); // [B, L, D]
-    const [, , D] = embeds.shape;
-    return maskedScatter(embeds, image_features.reshape([-1, D]), this.device.tensor(source, [B, L]));
+    const embeds = this.language_model.embed(upload(this.device, known)); // [B, L, P]
+    // OPT's embeddings may be narrower than the model, which project_in widens; the features are as wide as the model. HF
+    // fills the placeholders with the features' numbers one after the other: the last ones are left over.
+    const P = embeds.shape[2];
+    const numbers = image_features.reshape([-1]).narrow(0, 0, found * P);
+    return maskedScatter(embeds, numbers.reshape([found, P]), this.device.tensor(source, [B, L]));
   }
 
   /**

@@ -728,7 +728,7 @@ class OPT:
             "hidden_size": width, "num_attention_heads": heads, "ffn_dim": between(9, 90),
             "num_hidden_layers": between(1, 3), "max_position_embeddings": between(140, 200),
             "activation_function": pick("relu", "relu", "gelu", "silu"), "do_layer_norm_before": chance(0.6),
-            "word_embed_proj_dim": width // 2 if chance(0.3) else None, "enable_bias": chance(0.7),
+            "word_embed_proj_dim": width * 5 // 8 if chance(0.3) else None, "enable_bias": chance(0.7),
             "layer_norm_elementwise_affine": chance(0.7), "_remove_final_layer_norm": chance(0.3),
             "tie_word_embeddings": chance(0.7),
         }

@@ -119,6 +119,8 @@ describe("what it refuses", () => {
     ["stride", { text: "a", stride: 2 } as never, "UNKNOWN_OPTION"],
     ["no room for the queries", { text: "a", max_length: 3 }, "TOKENIZER_LENGTH"],
     ["no room for the special tokens", { text: "a", max_length: 4, truncation: true }, "TOKENIZER_LENGTH"],
+    ["padding without end", { text: "a", padding: "max_length", max_length: 4e8 }, "TOKENIZER_LENGTH"],
+    ["padding to a huge multiple", { text: "a", padding: true, pad_to_multiple_of: 4e8 }, "TOKENIZER_LENGTH"],
     ["an impossible max_length", { text: "a", max_length: 2.5 }, "TOKENIZER_OPTION"],
     ["an impossible padding", { text: "a", padding: "left" as never }, "TOKENIZER_OPTION"],
     ["an impossible side", { text: "a", padding: true, padding_side: "up" as never }, "TOKENIZER_OPTION"],
@@ -151,11 +153,27 @@ describe("what it refuses", () => {
     expect(await from(without("qformer_tokenizer/"))).toBe("TOKENIZER_MISSING");
     expect(await from(without("tokenizer.json"))).toBe("TOKENIZER_MISSING");
     expect(await from(without("processor_config"))).toBe("CONFIG_MISSING");
-    for (const num_query_tokens of [0, -1, 1.5, "32"]) {
+    for (const num_query_tokens of [0, -1, 1.5, "32", 4097, 2e8]) {
       const config = JSON.stringify({ ...JSON.parse(files["processor_config.json"]), num_query_tokens });
       expect(await from(memoryFolder({ ...files, "processor_config.json": config }))).toBe("CONFIG_RANGE");
     }
   });
+});
+
+test("files cannot ask for more padding than any text has tokens", async () => {
+  const files = filesOf(GOLDEN.folders.vicuna);
+  const config = JSON.parse(files["tokenizer_config.json"]);
+  for (const asked of [
+    { padding: "max_length", max_length: 4e8 },
+    { padding: "max_length", model_max_length: 4e8 },
+    { padding: true, pad_to_multiple_of: 4e8 },
+  ]) {
+    const text = JSON.stringify({ ...config, ...asked });
+    const processor = await InstructBlipProcessor.from_pretrained(
+      memoryFolder({ ...files, "tokenizer_config.json": text }),
+    );
+    expect(await codeOf(processor({ text: "a" })), text).toBe("TOKENIZER_LENGTH");
+  }
 });
 
 describe("in Node", () => {
