@@ -17,7 +17,7 @@ import {
   type RgbImage,
   stack,
 } from "./image_processor.ts";
-import { platform, readImage } from "./platform.ts";
+import { readImage } from "./platform.ts";
 import { ENCODE_OPTIONS, type EncodeOptions, type Encoding, type Tokenizer } from "./tokenizer.ts";
 
 /** A picture: a path (Node) or URL (browser), a file's bytes, decoded pixels, or a tensor of them. */

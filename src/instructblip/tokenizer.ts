@@ -7,7 +7,6 @@
  * tokenization_*.py; tokenizers 0.23.
  */
 import { optionsOf, refuseUnknown } from "../tensor/arguments.ts";
-import type { WritableFolder } from "../tensor/checkpoint_writer.ts";
 import { ConfigError, InputError } from "../tensor/errors.ts";
 import { type NewFile, textFile, type WritableFolder, writeTogether } from "../tensor/file_set.ts";
 import { quote, shown } from "../tensor/shown.ts";
