@@ -13,6 +13,7 @@ import { firstNotFinite } from "../modules/trace.ts";
 import type { WeightCache } from "../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../modules/weights.ts";
 import { optionsOf, refuseUnknown } from "../tensor/arguments.ts";
+import type { Call } from "../tensor/call.ts";
 import { type Device, openDevice, type Tracer } from "../tensor/device.ts";
 import { EngineError, InputError, NumericError, WeightError } from "../tensor/errors.ts";
 import type { WritableFolder } from "../tensor/file_set.ts";
@@ -112,7 +113,7 @@ export interface GenerateOptions extends GenerationOptions {
   streamer?: Streamer | null;
   /** What stop_strings are looked up with: the processor's tokenizer. */
   tokenizer?: TokenTexts | null;
-  /** Stops at the next token; generate() then rejects with the signal's reason. */
+  /** Stops, at the next token or while waiting for it; generate() then rejects with the signal's reason. */
   signal?: AbortSignal | null;
   /** Called after every token of the batch, counted from 0. */
   on_token?: ((step: number) => void) | null;
@@ -285,20 +286,24 @@ export abstract class VisionLanguageModel<
     const checkpoint = await Checkpoint.open(folder);
     let weights: Weights | undefined;
     let opened = device;
+    let call: Call | undefined;
     try {
       if (fix_vicuna_token_ids) {
         const rows = checkpoint.tensors.get("language_model.model.embed_tokens.weight")?.shape[0] ?? 0;
         config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
       }
       opened ??= await openDevice();
+      call = opened.call(load.signal);
       weights = Weights.open(checkpoint, opened, dtype);
-      const model = new Model(weights, config);
+      const bound = weights;
+      const { memory } = opened;
+      const model = opened.within(call, () => memory.allOrNothing(() => new Model(bound, config)));
       model.#ownsDevice = device === undefined;
       model.warnings.push(...checkpoint.warnings, ...model.#check(), ...model.#keepKeysAs(cache_dtype));
       const kept = await model.#cacheIn(cache);
       const [restored] = await Promise.all([
-        weights.load({ ...load, cache: kept }),
-        compile ? model.#compile() : undefined,
+        weights.load({ ...load, cache: kept, call }),
+        compile ? opened.within(call, () => model.#compile()) : undefined,
       ]);
       if (kept && !restored) await model.#orWarn(() => kept.write());
       model.#told = new Warnings(on_warning);
@@ -309,6 +314,7 @@ export abstract class VisionLanguageModel<
       if (!device) opened?.destroy();
       throw error;
     } finally {
+      call?.end();
       await checkpoint.close();
     }
   }
@@ -572,7 +578,14 @@ export abstract class VisionLanguageModel<
     options?: GenerateOptions,
     ...more: never[]
   ): Promise<number[][] | GenerateOutput>;
-  async generate(...given: unknown[]): Promise<number[][] | GenerateOutput> {
+  generate(...given: unknown[]): Promise<number[][] | GenerateOutput> {
+    const answer = this.#generate(given);
+    // A streamer is told of an error too: who listens to it alone has heard, and this must not end the process.
+    if (given.some((options) => (options as GenerateOptions | undefined)?.streamer)) answer.catch(() => {});
+    return answer;
+  }
+
+  async #generate(given: unknown[]): Promise<number[][] | GenerateOutput> {
     const { inputs, options } = this.#read("generate", given);
     const { streamer, signal, on_token, tokenizer, on_warning, ...rest } = options as GenerateOptions;
     const generation = rest as GenerationOptions;
@@ -597,7 +610,7 @@ export abstract class VisionLanguageModel<
       if (on_warning) for (const warning of warnings) on_warning(warning);
       else if (on_warning === undefined) this.#told.tell(warnings);
       signal?.throwIfAborted();
-      const output = await this.device.exclusive(() =>
+      const answer = () =>
         this.device.scope(async () => {
           const begun: Decoding[] = [];
           const begin = (rows: number, capacity: number) => {
@@ -619,8 +632,8 @@ export abstract class VisionLanguageModel<
           } finally {
             for (const decoding of begun) decoding.dispose();
           }
-        }),
-      );
+        });
+      const output = await this.device.exclusive(answer, { signal });
       streamer?.end();
       return config.return_dict_in_generate ? output : output.sequences;
     } catch (error) {
@@ -688,7 +701,8 @@ export abstract class VisionLanguageModel<
     const ranking = readRankOptions(options as unknown as RankOptions, prompt.B, language_model);
     const embed = () => this.#embedded(inputs, prompt);
     try {
-      return await this.device.exclusive(() => rankAnswers(language_model, this.device, prompt.L, embed, ranking));
+      const rank = () => rankAnswers(language_model, this.device, prompt.L, embed, ranking);
+      return await this.device.exclusive(rank, { signal: ranking.signal });
     } catch (error) {
       if (!(error instanceof ScoresError)) throw error;
       const start = this.#startOfRows(asked)[error.prompt];
@@ -709,7 +723,7 @@ export abstract class VisionLanguageModel<
     refuseUnknown("save_pretrained", given, SAVE_OPTIONS);
     expectKinds(given);
     const saved = { config: this.config, weights: this.#weights };
-    return this.device.exclusive(() => saveModel(to, saved, given));
+    return this.device.exclusive(() => saveModel(to, saved, given), { signal: given.signal });
   }
 
   /** Frees the weights, and the device if the model opened it. */
@@ -755,6 +769,7 @@ export abstract class VisionLanguageModel<
         return { scores: new Float32Array(best.buffer, 0, best.length / 2), indices: best.subarray(best.length / 2) };
       },
       upload: (tokens) => device.tensor(Uint32Array.from(tokens), [tokens.length]),
+      interrupt: (reason) => device.interrupt(reason),
       scope: (fn) => device.scope(fn),
     };
   }

@@ -9,6 +9,7 @@ import { copy } from "../tensor/ops/copy.ts";
 import { increment } from "../tensor/ops/increment.ts";
 import { kvAppend } from "../tensor/ops/kv_append.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
+import type { Shape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { CacheDType } from "./storage_dtype.ts";
 
@@ -51,12 +52,19 @@ export class KVCache {
       throw new ShapeError(`KVCache: f16 heads come in fours, but head_dim is ${head_dim}`);
     const shape = [batch, heads, capacity, isHalf ? head_dim / 2 : head_dim];
     const buffer = () => device.persistent(shape, isHalf ? "u32" : "f32", "key/value cache");
+    const table = Uint32Array.from({ length: batch * capacity }, (_, i) => Math.floor(i / capacity) + 1);
+    const { past, keys, values, rows } = device.memory.allOrNothing(() => ({
+      past: device.persistent([1], "u32", "cache length"),
+      keys: Array.from({ length: layers }, buffer),
+      values: Array.from({ length: layers }, buffer),
+      rows: upload(device, table, [batch, capacity]),
+    }));
     this.capacity = capacity;
-    this.past = device.persistent([1], "u32", "cache length");
-    this.#keys = Array.from({ length: layers }, buffer);
-    this.#values = Array.from({ length: layers }, buffer);
-    this.#table = Uint32Array.from({ length: batch * capacity }, (_, i) => Math.floor(i / capacity) + 1);
-    this.#rows = this.#upload(batch);
+    this.past = past;
+    this.#keys = keys;
+    this.#values = values;
+    this.#table = table;
+    this.#rows = rows;
   }
 
   /** Tokens held. */
@@ -135,15 +143,20 @@ export class KVCache {
         old.dispose();
         return more;
       };
-      this.#keys = this.#keys.map(grow);
-      this.#values = this.#values.map(grow);
+      [this.#keys, this.#values] = this.past.device.memory.allOrNothing(
+        () => [this.#keys.map(grow), this.#values.map(grow)] as const,
+      );
     }
     this.#rows.dispose();
-    this.#rows = this.#upload(rows.length);
+    this.#rows = upload(this.past.device, this.#table, [rows.length, this.capacity]);
   }
 
   /** A cache of its own whose row i holds what row `rows[i]` of this one does. */
   fork(rows: readonly number[]): KVCache {
+    return this.past.device.memory.allOrNothing(() => this.#fork(rows));
+  }
+
+  #fork(rows: readonly number[]): KVCache {
     const { device } = this.past;
     const { capacity } = this;
     const fork = new KVCache(device, { layers: 0, batch: rows.length, heads: 0, head_dim: 0, capacity });
@@ -188,12 +201,12 @@ export class KVCache {
     });
     return table;
   }
+}
 
-  #upload(rows: number): Tensor<"u32"> {
-    const tensor = this.past.device.persistent([rows, this.capacity], "u32", "cache rows");
-    this.past.device.write(tensor, this.#table);
-    return tensor;
-  }
+function upload(device: Device, table: Uint32Array, shape: Shape): Tensor<"u32"> {
+  const tensor = device.persistent(shape, "u32", "cache rows");
+  device.write(tensor, table);
+  return tensor;
 }
 
 /** Keys, or values, as halves, for attention to what is computed once and kept. f32[B, S, Hkv, d] -> u32[B, S, Hkv, d/2] */

@@ -74,7 +74,7 @@ export class WeightCache {
   }
 
   /** Brings every weight to the device; false if there is no such file. @throws DeviceError; the signal's reason */
-  async read(device: Device, signal?: AbortSignal): Promise<boolean> {
+  async read(device: Device, signal?: AbortSignal, call = device.call()): Promise<boolean> {
     let file: SafetensorsFile | undefined;
     try {
       if (!(await this.#folder.read.has(this.file))) return false;
@@ -96,10 +96,10 @@ export class WeightCache {
           const rows = buffer.subarray(0, Math.min(most, N - row) * weight.rowBytes);
           await file.readInto(info, row * weight.rowBytes, rows);
           sum = checksum(rows, sum);
-          weight.writeRows(row, rows);
+          device.within(call, () => weight.writeRows(row, rows));
           waiting += rows.length;
           if (waiting > UPLOAD_WINDOW) {
-            await device.sync();
+            await device.within(call, () => device.sync());
             waiting = 0;
           }
         }

@@ -3,6 +3,7 @@
  * every name and shape against the file's header and allocates; `load` then streams the numbers in file order through one
  * small buffer. Strict both ways: what is missing throws, what is left over is listed.
  */
+import type { Call } from "../tensor/call.ts";
 import type { Device } from "../tensor/device.ts";
 import { DTYPES, type FloatDType } from "../tensor/dtype.ts";
 import { nearest, WeightError } from "../tensor/errors.ts";
@@ -28,6 +29,12 @@ export interface LoadProgress {
 export interface LoadOptions {
   on_progress?: (progress: LoadProgress) => void;
   signal?: AbortSignal | undefined;
+}
+
+interface WeightsLoadOptions extends LoadOptions {
+  readonly cache?: WeightCache | undefined;
+  /** Whose failure it is when the GPU has no room. Default: a call of its own. */
+  readonly call?: Call | undefined;
 }
 
 type Sink = (byteOffset: number, bytes: Uint8Array) => void;
@@ -209,9 +216,10 @@ export class Weights {
    * @returns whether it had them
    * @throws WeightError as Checkpoint.stream; DeviceError; the signal's reason
    */
-  async load({ on_progress, signal, cache }: LoadOptions & { cache?: WeightCache | undefined } = {}): Promise<boolean> {
+  async load({ on_progress, signal, cache, call: given }: WeightsLoadOptions = {}): Promise<boolean> {
     const { checkpoint, sinks, device } = this.#ledger;
-    const restored = cache !== undefined && (await cache.read(device, signal));
+    const call = given ?? device.call();
+    const restored = cache !== undefined && (await cache.read(device, signal, call));
     const names = [...sinks.keys()].filter((name) => !(restored && cache.weights.has(name)));
     const totalBytes = names.reduce((sum, name) => {
       const info = checkpoint.tensors.get(name)!;
@@ -220,15 +228,15 @@ export class Weights {
     let loadedBytes = 0;
     let waited = 0;
     for await (const { name, byteOffset, bytes } of checkpoint.stream(names, signal ? { signal } : {})) {
-      sinks.get(name)!(byteOffset, bytes);
+      device.within(call, () => sinks.get(name)!(byteOffset, bytes));
       loadedBytes += bytes.byteLength;
       if (loadedBytes - waited > UPLOAD_WINDOW) {
-        await device.sync();
+        await device.within(call, () => device.sync());
         waited = loadedBytes;
       }
       on_progress?.({ loadedBytes, totalBytes, name });
     }
-    await device.sync();
+    await device.within(call, () => device.sync());
     return restored;
   }
 

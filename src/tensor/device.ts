@@ -1,13 +1,24 @@
 /**
  * The one door to the GPU: adapter and limits, `launch`, upload and read-back, errors, loss.
  *
- * Launches are recorded and submitted in batches. Nothing here waits, and nothing throws what the GPU finds wrong: the
- * first failure is kept and thrown, typed, by the next `await` (`read` or `sync`).
+ * Launches are recorded and submitted in batches. Nothing here waits, and nothing throws what the GPU finds wrong: a
+ * failure is thrown, typed, by the next `await` (`read` or `sync`) of the call that caused it (call.ts), and then it is
+ * over. Only the loss of the device is for good.
  */
+import { Call } from "./call.ts";
 import type { ActivationDType } from "./dtype.ts";
-import { env, parseBytes } from "./env.ts";
-import { DeviceError, type EngineError, KernelError, ShapeError } from "./errors.ts";
-import { type Caps, capsOf, requestAdapter, SUBGROUP_MATRIX, tunedPlanOf } from "./gpu.ts";
+import { env, envSeconds, parseBytes } from "./env.ts";
+import { DeviceError, EngineError, InputError, KernelError, ShapeError } from "./errors.ts";
+import {
+  BUFFER_USAGE,
+  type Caps,
+  COMPUTE_STAGE,
+  capsOf,
+  MAP_READ,
+  requestAdapter,
+  SUBGROUP_MATRIX,
+  tunedPlanOf,
+} from "./gpu.ts";
 import { Arena, Memory, type Storage } from "./memory.ts";
 import { formatShape, isDense, type Shape, sizeOf } from "./shape.ts";
 import { type HostArray, Tensor } from "./tensor.ts";
@@ -69,10 +80,14 @@ export interface DeviceOptions {
   default_limits?: boolean;
   /** An adapter to use instead of the best one. A device consumes it. */
   adapter?: GPUAdapter;
+  /**
+   * Seconds that one wait for the GPU may last; it then rejects with GPU_TIMEOUT. Default: INSTRUCTBLIP_GPU_TIMEOUT, else
+   * 600, and 3600 on a software adapter, which takes minutes for what a GPU does in one.
+   */
+  timeout?: number;
 }
 
 interface Pipeline {
-  readonly id: number;
   readonly wgsl: Wgsl;
   readonly handle: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
@@ -98,10 +113,24 @@ interface ParamsSlot {
   readonly words: Uint32Array<ArrayBuffer>;
 }
 
+/** A promise of the driver's, and in words what it is for. */
+interface Wait<T> {
+  readonly what: string;
+  readonly promise: Promise<T>;
+  /** Whether it must settle soon after all work has been done. */
+  readonly endsWithWork?: boolean;
+}
+
 /** Launches recorded before they are handed to the driver, so that it works while we still encode. */
 const BATCH = 32;
 const PARAMS_SLOT = 256; // WebGPU's largest minUniformBufferOffsetAlignment
 const PARAMS_SLOTS = 1024;
+/** Bytes of buffers for reading back that are kept for the next time. */
+const MOST_STAGING = 16 * 2 ** 20;
+/** After so long a wait the driver is asked whether it is still at work; if it is not, it has as long again to answer. */
+const ANSWER_MS = 10_000;
+/** What a failure is a consequence of, such as the loss of the device, may be said so much later. */
+const CAUSE_MS = 200;
 const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "subgroups", SUBGROUP_MATRIX, "timestamp-query"];
 const WANTED_LIMITS = [
   "maxBufferSize",
@@ -111,7 +140,7 @@ const WANTED_LIMITS = [
   "maxComputeWorkgroupStorageSize",
 ] as const;
 
-/** Opens the best adapter (see gpu.ts) as a Device. Throws NO_WEBGPU, NO_ADAPTER, PLAN_FILE. */
+/** Opens the best adapter (see gpu.ts) as a Device. Throws NO_WEBGPU, NO_ADAPTER, NO_DEVICE, GPU_OOM, PLAN_FILE. */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const adapter = options.adapter ?? (await requestAdapter());
   const tuned = tunedPlanOf(adapter.info);
@@ -119,18 +148,26 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const requiredLimits: Record<string, number> = {};
   if (!byDefault) for (const name of WANTED_LIMITS) requiredLimits[name] = Number(adapter.limits[name]);
   const requiredFeatures = WANTED_FEATURES.filter((feature) => adapter.features.has(feature));
+  const bytes = (given: number | undefined, name: "INSTRUCTBLIP_MEMORY_BUDGET" | "INSTRUCTBLIP_MAX_BINDING") =>
+    given ?? (env(name) === undefined ? undefined : parseBytes(name, env(name)!));
+  const maxBinding = bytes(options.max_binding, "INSTRUCTBLIP_MAX_BINDING") ?? Number.POSITIVE_INFINITY;
+  const budget = bytes(options.memory_budget, "INSTRUCTBLIP_MEMORY_BUDGET") ?? Number.POSITIVE_INFINITY;
+  const timeout = options.timeout ?? envSeconds("INSTRUCTBLIP_GPU_TIMEOUT");
+  if (timeout !== undefined && !(timeout > 0)) throw new InputError("PARAM_RANGE", "timeout must be above 0 (seconds)");
   const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures }).catch((cause: unknown) => {
     throw new DeviceError("NO_DEVICE", "the adapter gave no device", { cause });
   });
-  const bytes = (given: number | undefined, name: "INSTRUCTBLIP_MEMORY_BUDGET" | "INSTRUCTBLIP_MAX_BINDING") =>
-    given ?? (env(name) === undefined ? undefined : parseBytes(name, env(name)!));
-  const caps = capsOf(adapter.info, handle.features, handle.limits);
-  const maxBinding = bytes(options.max_binding, "INSTRUCTBLIP_MAX_BINDING") ?? Number.POSITIVE_INFINITY;
-  return new Device(
-    handle,
-    { ...caps, tuned, maxBindingBytes: Math.min(caps.maxBindingBytes, caps.maxBufferBytes, maxBinding) },
-    bytes(options.memory_budget, "INSTRUCTBLIP_MEMORY_BUDGET") ?? Number.POSITIVE_INFINITY,
-  );
+  try {
+    const found = capsOf(adapter.info, handle.features, handle.limits);
+    const maxBindingBytes = Math.min(found.maxBindingBytes, found.maxBufferBytes, maxBinding);
+    const caps = { ...found, tuned, maxBindingBytes };
+    const device = new Device(handle, caps, budget, timeout);
+    await device.ready();
+    return device;
+  } catch (error) {
+    handle.destroy();
+    throw error;
+  }
 }
 
 export class Device {
@@ -144,6 +181,7 @@ export class Device {
 
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #layouts = new Map<string, { id: number; layout: GPUBindGroupLayout }>();
+  #nextLayout = 0;
   readonly #groups = new Map<string, Group>();
   /** Keys of the bind groups on a persistent storage, so that disposing one cache leaves the others' groups alone. */
   #groupsOn = new WeakMap<Storage, string[]>();
@@ -152,47 +190,71 @@ export class Device {
   readonly #params: GPUBuffer;
   readonly #paramsSlots = new Map<string, ParamsSlot>();
   readonly #staging = new Map<number, GPUBuffer[]>();
-  readonly #checks = new Set<Promise<void>>();
-  /** Ends the waits that are under way; see #orLost. */
-  readonly #waiting = new Set<(error: EngineError) => void>();
+  #stagingBytes = 0;
+  /** Ends the waits that are under way, of all calls. */
+  readonly #waiting = new Set<(error: unknown) => void>();
   #lost: EngineError | undefined;
+  readonly #timeoutMs: number;
+  /** What is done outside of any other call. */
+  #outside = new Call();
+  /** Whose work is being done. */
+  #call = this.#outside;
   /** What the next submit runs, and how many of it were launched rather than replayed. */
-  readonly #recorded: Recorded[] = [];
+  #recorded: Recorded[] = [];
   #launched = 0;
   /** The buffers that they read and write: a write from the host to any other need not wait for them. */
   readonly #pending = new Set<GPUBuffer>();
   readonly #replayed = new Set<ReadonlySet<GPUBuffer>>();
   /** What is being captured. */
-  #capturing: { readonly launches: Recorded[]; readonly buffers: Set<GPUBuffer> } | undefined;
-  #failure: EngineError | undefined;
+  #capturing: { readonly launches: Recorded[]; readonly storages: Set<Storage> } | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #profile: Profile | undefined;
   #destroyed = false;
   /** Launches and submits since the device was opened. */
   readonly counts = { launches: 0, submits: 0, bindGroups: 0 };
 
-  constructor(handle: GPUDevice, caps: Caps, budget: number) {
+  readonly #unlisten: () => void;
+
+  /** To be followed by `ready`; openDevice() does both. */
+  constructor(handle: GPUDevice, caps: Caps, budget: number, timeout = caps.isSoftware ? 3600 : 600) {
     this.handle = handle;
     this.caps = caps;
-    this.memory = new Memory(handle, { ...caps, budget }, (storage) => {
+    this.#timeoutMs = Math.min(1000 * timeout, 2 ** 31 - 1); // a timer's limit
+    const createBuffer = (descriptor: GPUBufferDescriptor, onRefused: () => void) =>
+      this.#createBuffer(descriptor, onRefused);
+    this.memory = new Memory(createBuffer, { ...caps, budget }, (storage) => {
       this.flush(); // what is recorded still needs the buffers
       if (storage === undefined) this.#forgetGroups();
       else for (const key of this.#groupsOn.get(storage) ?? []) this.#groups.delete(key);
     });
-    this.#params = this.#paramsOf(PARAMS_SLOTS);
-    handle.addEventListener("uncapturederror", (event) => {
+    // The driver holds what listens to it for as long as it lives itself: that must not be the device.
+    const self = new WeakRef(this);
+    const listener = (event: Event) => {
       event.preventDefault(); // it is thrown by the next await: no need to print it too
-      this.#fail(translate((event as GPUUncapturedErrorEvent).error));
-    });
+      const device = self.deref();
+      if (device) device.#fail(device.#call, translate((event as GPUUncapturedErrorEvent).error));
+    };
+    handle.addEventListener("uncapturederror", listener);
+    this.#unlisten = () => handle.removeEventListener("uncapturederror", listener);
     void handle.lost.then((info) => {
-      this.#lost = this.#destroyed
-        ? new DeviceError("DISPOSED", "the device has been destroyed")
-        : new DeviceError("DEVICE_LOST", `the GPU device was lost: ${info.message || info.reason}`, {
-            hint: "often the driver ran out of memory or a watchdog ended a long kernel; open a new device",
-          });
-      this.#failure = this.#lost;
-      for (const reject of this.#waiting) reject(this.#lost);
+      const device = self.deref();
+      if (device) device.#onLost(info);
     });
+    this.#params = this.#paramsOf(PARAMS_SLOTS);
+  }
+
+  /** Throws what went wrong while it was made. */
+  async ready(): Promise<void> {
+    await this.#throwFailure(this.#outside);
+  }
+
+  #onLost({ message, reason }: GPUDeviceLostInfo): void {
+    this.#lost = this.#destroyed
+      ? new DeviceError("DISPOSED", "the device has been destroyed")
+      : new DeviceError("DEVICE_LOST", `the GPU device was lost: ${message || reason}`, {
+          hint: "often the driver ran out of memory or a watchdog ended a long kernel; open a new device",
+        });
+    for (const reject of this.#waiting) reject(this.#lost);
   }
 
   // --- tensors ---------------------------------------------------------------------------------------------------
@@ -239,7 +301,8 @@ export class Device {
     if (this.#foreseen) return;
     if (this.#capturing) throw new KernelError("CAPTURE", "write: a recording would not repeat what the host writes");
     if (this.#isPending(storage.buffer)) this.flush();
-    if (data.byteLength) this.handle.queue.writeBuffer(storage.buffer, offset, data as BufferSource);
+    if (data.byteLength === 0) return;
+    this.#guard("an upload", [], () => this.handle.queue.writeBuffer(storage.buffer, offset, data as BufferSource));
   }
 
   /**
@@ -272,11 +335,61 @@ export class Device {
     return result;
   }
 
-  /** Runs async work after all earlier `exclusive` work: one model call at a time uses the device. */
-  exclusive<T>(fn: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(fn, fn);
-    this.#turn = result.catch(() => {});
+  /**
+   * Runs async work after all earlier `exclusive` work: one model call at a time uses the device. What goes wrong on the
+   * GPU meanwhile is this work's failure: it rejects with it, and the next begins anew.
+   *
+   * @param signal ends its waits, for its turn and for the GPU, with its reason
+   */
+  exclusive<T>(fn: () => Promise<T>, { signal }: { signal?: AbortSignal | null | undefined } = {}): Promise<T> {
+    const call = new Call(signal ?? undefined);
+    const result = call.orStopped(this.#turn).then(() => this.#turnOf(call, fn));
+    const ended = () => call.end();
+    const done = result.then(ended, ended);
+    this.#turn = Promise.all([this.#turn, done]).then(() => {});
     return result;
+  }
+
+  async #turnOf<T>(call: Call, fn: () => Promise<T>): Promise<T> {
+    this.flush(); // what was launched before belongs to others
+    this.#call = call;
+    try {
+      const value = await fn();
+      this.flush();
+      await this.#throwFailure(call);
+      return value;
+    } catch (error) {
+      this.flush();
+      await this.#throwFailure(call).catch(() => {}); // what is still to come belongs to this call too
+      if (!(error instanceof DeviceError && error.code === "GPU")) throw error;
+      await this.#consequence(call);
+      throw this.#lost ?? error;
+    } finally {
+      this.#call = this.#outside;
+    }
+  }
+
+  /** A call of its own, for work that does not keep others from the device, such as loading; see `within`. */
+  call(signal?: AbortSignal | undefined): Call {
+    return new Call(signal);
+  }
+
+  /** Runs `fn` for `call`: what `fn` does until it returns or first waits, and what it then waits for, is that call's. */
+  within<T>(call: Call, fn: () => T): T {
+    const before = this.#call;
+    if (before !== call) this.flush();
+    this.#call = call;
+    try {
+      return fn();
+    } finally {
+      if (before !== call) this.flush();
+      this.#call = before;
+    }
+  }
+
+  /** Ends the waits of the exclusive work that is under way, if it is waiting: they reject with `reason`. */
+  interrupt(reason: unknown): void {
+    this.#call.interrupt(reason);
   }
 
   // --- launching -------------------------------------------------------------------------------------------------
@@ -294,7 +407,7 @@ export class Device {
     const group = this.#group(pipeline, launch, this.#paramsSlot(pipeline.wgsl, launch));
     const recorded = { pipeline, group, grid };
     this.#recorded.push(recorded);
-    for (const { name } of pipeline.wgsl.bindings) this.#touch(launch.bindings[name].storage.buffer);
+    for (const { name } of pipeline.wgsl.bindings) this.#touch(launch.bindings[name].storage);
     this.#capturing?.launches.push(recorded);
     this.counts.launches++;
     if (++this.#launched >= BATCH) this.flush();
@@ -303,14 +416,15 @@ export class Device {
   /**
    * Runs `fn` and keeps its launches, to be run again as they are: the same kernels on the same buffers, without asking
    * what to run. What changes from run to run must therefore lie in tensors made before, and be changed by launches; a
-   * write from the host inside `fn` throws. Tensors in the result stay, and hold the newest run's numbers.
+   * write from the host inside `fn` throws. Tensors in the result stay, and hold the newest run's numbers. A replay after
+   * one of those made before has been disposed throws DISPOSED.
    */
   capture<T>(fn: () => T): Captured<T> {
     if (this.#capturing) throw new KernelError("CAPTURE", "capture: a recording is being made already");
     const arena = new Arena();
     const launches: Recorded[] = [];
-    const buffers = new Set<GPUBuffer>();
-    this.#capturing = { launches, buffers };
+    const storages = new Set<Storage>();
+    this.#capturing = { launches, storages };
     let result: T;
     try {
       result = this.memory.within(arena, () => this.scope(fn));
@@ -322,12 +436,24 @@ export class Device {
     }
     const kept = storagesIn(result);
     for (const storage of kept) this.memory.keep(storage);
-    const params = this.#pin(launches);
+    let params: GPUBuffer | undefined;
+    try {
+      params = this.#pin(launches);
+    } catch (error) {
+      for (const storage of kept) this.memory.release(storage);
+      this.memory.dissolve(arena);
+      throw error;
+    }
+    const buffers = new Set(Array.from(storages, ({ buffer }) => buffer));
+    const needed = [...storages].filter(({ alive }) => alive); // the others are its own, in its arena
     return {
       result,
       launches: launches.length,
       replay: () => {
         this.#alive();
+        if (!needed.every(({ alive }) => alive)) {
+          throw new DeviceError("DISPOSED", "replay: a tensor that it works on has been disposed");
+        }
         for (const launch of launches) this.#recorded.push(launch);
         this.#replayed.add(buffers);
         this.counts.launches += launches.length;
@@ -350,9 +476,11 @@ export class Device {
   /** Waits until everything recorded has run; throws the first thing that went wrong. */
   async sync(): Promise<void> {
     this.#alive();
+    const call = this.#call;
     this.flush();
-    await this.#orLost(this.handle.queue.onSubmittedWorkDone());
-    await this.#throwFailure();
+    const promise = this.#asked(() => this.handle.queue.onSubmittedWorkDone());
+    await this.#wait(call, { what: "waiting for the GPU", promise });
+    await this.#throwFailure(call);
   }
 
   /** Copies a contiguous tensor to the host. */
@@ -360,29 +488,44 @@ export class Device {
     this.#alive();
     if (!tensor.storage.alive) throw new DeviceError("DISPOSED", "read: the tensor has been disposed");
     if (!tensor.isContiguous) throw new ShapeError("read: a strided view must be made contiguous first");
+    const call = this.#call;
     const bytes = Math.max(4, tensor.bytes);
-    const capacity = 2 ** Math.ceil(Math.log2(bytes));
-    const staging =
-      this.#staging.get(capacity)?.pop() ??
-      this.handle.createBuffer({
-        size: capacity,
-        usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
-        label: "read",
-      });
-    this.#submit((encoder) => encoder.copyBufferToBuffer(tensor.storage.buffer, 0, staging, 0, bytes));
+    const staging = this.#takeStaging(2 ** Math.ceil(Math.log2(bytes)));
     try {
-      await this.#orLost(staging.mapAsync(GPUMapMode.READ, 0, bytes));
-    } catch (cause) {
-      await this.#throwFailure();
-      throw new DeviceError("READ", "the GPU gave nothing back", { cause });
+      this.#submit((encoder) => encoder.copyBufferToBuffer(tensor.storage.buffer, 0, staging, 0, bytes));
+      const mapped = this.#asked(() => staging.mapAsync(MAP_READ, 0, bytes));
+      const promise = mapped.then(() => staging.getMappedRange(0, bytes).slice(0, tensor.bytes));
+      const copy = await this.#wait(call, { what: "reading back", promise, endsWithWork: true });
+      staging.unmap();
+      await this.#throwFailure(call);
+      this.#keepStaging(staging);
+      return (tensor.dtype === "f32" ? new Float32Array(copy) : new Uint32Array(copy)) as HostArray<D>;
+    } catch (error) {
+      staging.destroy(); // it may be mapped still, or be none
+      throw error;
     }
-    const copy = staging.getMappedRange(0, bytes).slice(0, tensor.bytes);
-    staging.unmap();
-    const list = this.#staging.get(capacity);
+  }
+
+  #takeStaging(capacity: number): GPUBuffer {
+    const kept = this.#staging.get(capacity)?.pop();
+    if (kept) {
+      this.#stagingBytes -= capacity;
+      return kept;
+    }
+    const usage = BUFFER_USAGE.MAP_READ | BUFFER_USAGE.COPY_DST;
+    return this.#createBuffer({ size: capacity, usage, label: "read" });
+  }
+
+  #keepStaging(staging: GPUBuffer): void {
+    const { size } = staging;
+    if (this.#destroyed || this.#stagingBytes + size > MOST_STAGING) {
+      staging.destroy();
+      return;
+    }
+    this.#stagingBytes += size;
+    const list = this.#staging.get(size);
     if (list) list.push(staging);
-    else this.#staging.set(capacity, [staging]);
-    await this.#throwFailure();
-    return (tensor.dtype === "f32" ? new Float32Array(copy) : new Uint32Array(copy)) as HostArray<D>;
+    else this.#staging.set(size, [staging]);
   }
 
   /** The kernels that `fn` would launch. None is, nothing is written, and what `fn` allocates is freed again. */
@@ -404,21 +547,19 @@ export class Device {
   /** Compiles kernels ahead of use, in parallel. */
   async prepare(kernels: Iterable<Kernel>): Promise<void> {
     this.#alive();
+    const call = this.#call;
     await Promise.all(
       [...kernels].map(async (kernel) => {
         const key = pipelineKey(kernel);
         if (this.#pipelines.has(key)) return;
-        const { wgsl, descriptor, layout, layoutId } = this.#describe(kernel);
-        try {
-          const handle = await this.handle.createComputePipelineAsync(descriptor);
-          this.#pipelines.set(key, { id: this.#pipelines.size, wgsl, handle, layout, layoutId });
-        } catch (cause) {
-          await this.#throwFailure();
-          throw new KernelError("PIPELINE", `kernels/${kernel.kernel}.wgsl: ${(cause as Error).message}`, { cause });
-        }
+        const { wgsl, descriptor, layout, layoutId } = this.#describe(kernel, key);
+        const what = `compiling kernels/${kernel.kernel}.wgsl`;
+        const promise = this.#asked(() => this.handle.createComputePipelineAsync(descriptor));
+        const handle = await this.#wait(call, { what, promise }, "PIPELINE");
+        this.#pipelines.set(key, { wgsl, handle, layout, layoutId });
       }),
     );
-    await this.#throwFailure();
+    await this.#throwFailure(call);
   }
 
   /** Runs `fn` with a GPU timestamp around every launch and gives the time per kernel. Slower; needs `timestamp-query`. */
@@ -442,15 +583,20 @@ export class Device {
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
-    this.#recorded.length = 0;
+    this.#recorded = [];
     this.handle.destroy();
+    this.#unlisten();
+    // Whoever still holds this device holds nothing of the driver's by it.
+    for (const known of [this.#pipelines, this.#layouts, this.#paramsSlots, this.#staging]) known.clear();
+    this.#forgetGroups();
   }
 
   // --- inside ----------------------------------------------------------------------------------------------------
 
-  /** After destroy() Dawn accepts every call and drops it, so it must be asked here. */
+  /** After destroy(), or its loss, Dawn accepts every call and drops it, so it must be asked here. */
   #alive(): void {
     if (this.#destroyed) throw new DeviceError("DISPOSED", "the device has been destroyed");
+    if (this.#lost) throw this.#lost;
   }
 
   #bytes(shape: Shape): number {
@@ -465,14 +611,16 @@ export class Device {
     const key = pipelineKey(launch);
     const cached = this.#pipelines.get(key);
     if (cached) return cached;
-    const { wgsl, descriptor, layout, layoutId } = this.#describe(launch);
-    const handle = this.handle.createComputePipeline(descriptor);
-    const pipeline = { id: this.#pipelines.size, wgsl, handle, layout, layoutId };
+    const { wgsl, descriptor, layout, layoutId } = this.#describe(launch, key);
+    const what = `compiling kernels/${launch.kernel}.wgsl`;
+    const forget = () => void this.#pipelines.delete(key);
+    const handle = this.#guard(what, ERRORS, () => this.handle.createComputePipeline(descriptor), forget);
+    const pipeline = { wgsl, handle, layout, layoutId };
     this.#pipelines.set(key, pipeline);
     return pipeline;
   }
 
-  #describe(launch: Kernel) {
+  #describe(launch: Kernel, key: string) {
     const wgsl = assemble(launch.kernel, launch.uses);
     for (const feature of wgsl.features) {
       if (!this.handle.features.has(feature)) {
@@ -486,43 +634,49 @@ export class Device {
       if (!wgsl.overrides.has(name))
         throw new KernelError("OVERRIDE", `kernels/${launch.kernel}.wgsl has no override ${name}`);
     }
-    const module = this.handle.createShaderModule({ code: wgsl.code, label: wgsl.label });
-    this.#check(this.#compileErrors(module, wgsl));
+    const what = `compiling kernels/${launch.kernel}.wgsl`;
+    const module = this.#guard(what, ERRORS, () =>
+      this.handle.createShaderModule({ code: wgsl.code, label: wgsl.label }),
+    );
+    const forget = () => void this.#pipelines.delete(key);
+    this.#call.check(this.#compileErrors(this.#call, module, wgsl, forget));
     const signature = wgsl.bindings.map((b) => (b.writable ? "w" : "r")).join("") + (wgsl.params.length ? "p" : "");
     let entry = this.#layouts.get(signature);
     if (!entry) {
-      const layout = this.handle.createBindGroupLayout({
-        entries: [
-          ...wgsl.bindings.map(({ binding, writable }): GPUBindGroupLayoutEntry => {
-            const type = writable ? "storage" : "read-only-storage";
-            return { binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } };
-          }),
-          // Without a dynamic offset: a bind group for each set of params, one for all of a launch, is fastest to set.
-          ...(wgsl.params.length
-            ? [{ binding: PARAMS_BINDING, visibility: GPUShaderStage.COMPUTE, buffer: { type: "uniform" } } as const]
-            : []),
-        ],
-      });
-      entry = { id: this.#layouts.size, layout };
+      const entries = [
+        ...wgsl.bindings.map(({ binding, writable }): GPUBindGroupLayoutEntry => {
+          const type = writable ? "storage" : "read-only-storage";
+          return { binding, visibility: COMPUTE_STAGE, buffer: { type } };
+        }),
+        // Without a dynamic offset: a bind group for each set of params, one for all of a launch, is fastest to set.
+        ...(wgsl.params.length
+          ? [{ binding: PARAMS_BINDING, visibility: COMPUTE_STAGE, buffer: { type: "uniform" } } as const]
+          : []),
+      ];
+      const forget = () => void this.#layouts.delete(signature);
+      const layout = this.#guard(what, ERRORS, () => this.handle.createBindGroupLayout({ entries }), forget);
+      entry = { id: this.#nextLayout++, layout };
       this.#layouts.set(signature, entry);
     }
+    const { layout } = entry;
     const descriptor: GPUComputePipelineDescriptor = {
       label: wgsl.label,
-      layout: this.handle.createPipelineLayout({ bindGroupLayouts: [entry.layout] }),
+      layout: this.#guard(what, ERRORS, () => this.handle.createPipelineLayout({ bindGroupLayouts: [layout] })),
       compute: { module, entryPoint: "main", constants: launch.overrides ?? {} },
     };
     return { wgsl, descriptor, layout: entry.layout, layoutId: entry.id };
   }
 
-  async #compileErrors(module: GPUShaderModule, wgsl: Wgsl): Promise<void> {
+  /** Calls `forget` and notes the error, in place of those it causes, if a shader does not compile. */
+  async #compileErrors(call: Call, module: GPUShaderModule, wgsl: Wgsl, forget: () => void): Promise<void> {
     const info = await module.getCompilationInfo();
     const first = info.messages.find((message) => message.type === "error");
-    if (first) {
-      this.#failure = new KernelError(
-        "SHADER_COMPILE",
-        `${wgsl.locate(first.lineNum)}:${first.linePos}: ${first.message}`,
-      );
-    }
+    if (!first) return;
+    forget();
+    call.failure = new KernelError(
+      "SHADER_COMPILE",
+      `${wgsl.locate(first.lineNum)}:${first.linePos}: ${first.message}`,
+    );
   }
 
   #group(pipeline: Pipeline, launch: Launch, params: ParamsSlot | undefined): Group {
@@ -573,7 +727,10 @@ export class Device {
     const entries = resource ? [...storages, { binding: PARAMS_BINDING, resource }] : storages;
     this.counts.bindGroups++;
     const { layout, wgsl } = pipeline;
-    return { handle: this.handle.createBindGroup({ label: wgsl.label, layout, entries }), storages, params };
+    const handle = this.#guard(`binding kernels/${wgsl.label}.wgsl`, [], () =>
+      this.handle.createBindGroup({ label: wgsl.label, layout, entries }),
+    );
+    return { handle, storages, params };
   }
 
   #forgetGroups(): void {
@@ -581,9 +738,9 @@ export class Device {
     this.#groupsOn = new WeakMap();
   }
 
-  #touch(buffer: GPUBuffer): void {
-    this.#pending.add(buffer);
-    this.#capturing?.buffers.add(buffer);
+  #touch(storage: Storage): void {
+    this.#pending.add(storage.buffer);
+    this.#capturing?.storages.add(storage);
   }
 
   #isPending(buffer: GPUBuffer): boolean {
@@ -594,15 +751,17 @@ export class Device {
 
   /** A uniform buffer for `slots` sets of params. */
   #paramsOf(slots: number): GPUBuffer {
-    return this.handle.createBuffer({
-      label: "params",
-      size: PARAMS_SLOT * slots,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    });
+    const usage = BUFFER_USAGE.UNIFORM | BUFFER_USAGE.COPY_DST;
+    return this.#createBuffer({ label: "params", size: PARAMS_SLOT * slots, usage });
+  }
+
+  /** @param onRefused called, later, if the GPU had no memory for it */
+  #createBuffer(descriptor: GPUBufferDescriptor, onRefused?: () => void): GPUBuffer {
+    return this.#guard("allocating memory", ERRORS, () => this.handle.createBuffer(descriptor), onRefused);
   }
 
   #writeParams(buffer: GPUBuffer, { index, words }: ParamsSlot): void {
-    this.handle.queue.writeBuffer(buffer, index * PARAMS_SLOT, words);
+    this.#guard("an upload", [], () => this.handle.queue.writeBuffer(buffer, index * PARAMS_SLOT, words));
   }
 
   /** Puts the params into the uniform buffer, each distinct set once. */
@@ -682,22 +841,24 @@ export class Device {
 
   #submit(tail: ((encoder: GPUCommandEncoder) => void) | undefined): void {
     const { handle } = this;
-    handle.pushErrorScope("validation");
-    const encoder = handle.createCommandEncoder();
-    if (this.#profile) this.#encodeTimed(encoder, this.#profile);
-    else if (this.#recorded.length) this.#encode(encoder.beginComputePass(), this.#recorded);
-    tail?.(encoder);
-    handle.queue.submit([encoder.finish()]);
-    this.counts.submits++;
-    this.#recorded.length = 0;
+    const recorded = this.#recorded;
+    this.#recorded = [];
     this.#launched = 0;
     this.#pending.clear();
     this.#replayed.clear();
-    this.#check(
-      handle.popErrorScope().then((error) => {
-        if (error) this.#fail(translate(error));
-      }),
-    );
+    this.counts.submits++;
+    const call = this.#call;
+    try {
+      this.#guard("submitting work", ["validation"], () => {
+        const encoder = handle.createCommandEncoder();
+        if (this.#profile) this.#encodeTimed(encoder, recorded, this.#profile);
+        else if (recorded.length) this.#encode(encoder.beginComputePass(), recorded);
+        tail?.(encoder);
+        handle.queue.submit([encoder.finish()]);
+      });
+    } catch (error) {
+      this.#fail(call, error as EngineError); // thrown by the next await, as what the GPU itself refuses
+    }
   }
 
   #encode(pass: GPUComputePassEncoder, launches: readonly Recorded[]): void {
@@ -713,8 +874,7 @@ export class Device {
     pass.end();
   }
 
-  #encodeTimed(encoder: GPUCommandEncoder, profile: Profile): void {
-    const launches = [...this.#recorded];
+  #encodeTimed(encoder: GPUCommandEncoder, launches: readonly Recorded[], profile: Profile): void {
     if (launches.length === 0) return;
     const { handle } = this;
     const querySet = handle.createQuerySet({ type: "timestamp", count: launches.length * 2 });
@@ -723,14 +883,16 @@ export class Device {
       this.#encode(encoder.beginComputePass({ timestampWrites }), [launch]);
     });
     const size = launches.length * 16;
-    const resolved = handle.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
-    const staging = handle.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    const resolved = this.#createBuffer({ size, usage: BUFFER_USAGE.QUERY_RESOLVE | BUFFER_USAGE.COPY_SRC });
+    const staging = this.#createBuffer({ size, usage: BUFFER_USAGE.MAP_READ | BUFFER_USAGE.COPY_DST });
     encoder.resolveQuerySet(querySet, 0, launches.length * 2, resolved, 0);
     encoder.copyBufferToBuffer(resolved, 0, staging, 0, size);
     const names = launches.map((launch) => launch.pipeline.wgsl.label);
+    const call = this.#call;
     const collect = async () => {
-      await staging.mapAsync(GPUMapMode.READ);
-      const stamps = new BigInt64Array(staging.getMappedRange().slice(0));
+      const mapped = this.#asked(() => staging.mapAsync(MAP_READ));
+      const promise = mapped.then(() => staging.getMappedRange().slice(0));
+      const stamps = new BigInt64Array(await this.#wait(call, { what: "reading times", promise, endsWithWork: true }));
       for (const object of [staging, resolved, querySet]) object.destroy();
       names.forEach((kernel, i) => {
         const time = profile.times.get(kernel) ?? { kernel, launches: 0, nanoseconds: 0 };
@@ -745,33 +907,137 @@ export class Device {
     profile.pending.push(collected);
   }
 
-  #check(promise: Promise<void>): void {
-    const tracked: Promise<void> = promise.catch(() => {}).finally(() => this.#checks.delete(tracked));
-    this.#checks.add(tracked);
+  /**
+   * Makes a call to the driver. What it throws comes out typed; what it says later, of the kinds in `filters`, becomes the
+   * failure of the call at hand.
+   *
+   * @param onRefused called when it says so
+   */
+  #guard<T>(what: string, filters: readonly GPUErrorFilter[], fn: () => T, onRefused?: () => void): T {
+    const { handle } = this;
+    const call = this.#call;
+    const refused = (error: EngineError) => {
+      onRefused?.();
+      this.#fail(call, error);
+    };
+    try {
+      for (const filter of filters) handle.pushErrorScope(filter);
+      try {
+        return fn();
+      } finally {
+        for (const _ of filters) call.check(this.#popErrorScope(refused));
+      }
+    } catch (cause) {
+      throw cause instanceof EngineError ? cause : (this.#lost ?? failed(what, cause));
+    }
   }
 
-  async #throwFailure(): Promise<void> {
-    while (this.#checks.size > 0) await this.#orLost(Promise.all(this.#checks));
-    if (this.#failure) throw this.#failure;
+  #popErrorScope(refused: (error: EngineError) => void): Promise<void> {
+    return this.#asked(() => this.handle.popErrorScope()).then(
+      (error) => {
+        if (error) refused(translate(error));
+      },
+      (cause) => refused(failed("the driver's check", cause)),
+    );
+  }
+
+  /** A promise of the driver's, also where asking for it throws. */
+  #asked<T>(ask: () => Promise<T>): Promise<T> {
+    try {
+      return ask();
+    } catch (cause) {
+      return Promise.reject(cause);
+    }
+  }
+
+  async #throwFailure(call: Call): Promise<void> {
+    while (call.checks.size > 0) {
+      await this.#wait(call, { what: "the driver's checks", promise: Promise.all(call.checks), endsWithWork: true });
+    }
+    if (this.#lost) throw this.#lost;
+    const { failure } = call;
+    if (!failure) return;
+    if (call === this.#outside) {
+      // It has been thrown, by all that waited for it: what comes next begins anew.
+      this.#outside = new Call();
+      if (this.#call === call) this.#call = this.#outside;
+    }
+    throw failure;
   }
 
   /**
-   * What `promise` gives, or the loss of the device if that comes first: some promises of a lost device never settle. Not
-   * by Promise.race, which would leave something on the promise of the loss at every call, for the life of the device.
+   * What a promise of the driver's gives, if it does so in time, before the device is lost and before somebody ends the
+   * wait for `call`: some promises never settle. Not by Promise.race, which would leave something on the promise of the
+   * loss at every wait, for the life of the device.
    */
-  #orLost<T>(promise: Promise<T>): Promise<T> {
-    if (this.#lost) return Promise.reject(this.#lost);
-    return new Promise((resolve, reject) => {
-      this.#waiting.add(reject);
-      promise.then(resolve, reject).finally(() => this.#waiting.delete(reject));
+  #wait<T>(call: Call, { what, promise, endsWithWork }: Wait<T>, code?: string): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const timers = new Set<ReturnType<typeof setTimeout>>();
+      const after = (ms: number, fn: () => void) => timers.add(setTimeout(fn, ms));
+      const end = () => {
+        for (const timer of timers) clearTimeout(timer);
+        this.#waiting.delete(stop);
+        call.waiting.delete(stop);
+      };
+      const stop = (reason: unknown) => {
+        end();
+        reject(reason);
+      };
+      const timedOut = (reason: string) => stop(new DeviceError("GPU_TIMEOUT", `${what}: ${reason}`, TIMEOUT_HINT));
+      promise.then(
+        (value) => {
+          end();
+          resolve(value);
+        },
+        async (cause) => {
+          await this.#consequence(call);
+          stop(this.#lost ?? call.failure ?? failed(what, cause, code));
+        },
+      );
+      if (this.#lost) return stop(this.#lost);
+      if (call.signal?.aborted) return stop(call.signal.reason);
+      this.#waiting.add(stop);
+      call.waiting.add(stop);
+      after(this.#timeoutMs, () => timedOut(`no answer for ${this.#timeoutMs / 1000} s`));
+      if (!endsWithWork || this.#timeoutMs <= 2 * ANSWER_MS) return;
+      after(ANSWER_MS, () => {
+        const idle = () =>
+          after(ANSWER_MS, () => timedOut("the GPU has done its work, but the driver does not answer"));
+        this.#asked(() => this.handle.queue.onSubmittedWorkDone()).then(idle, () => {});
+      });
     });
   }
 
-  /** Keeps the first failure, except that a compile error, which says more, replaces what it caused. */
-  #fail(error: EngineError): void {
-    this.#failure ??= error;
+  /** Waits a little for what a rejection may be a consequence of, and which says more. */
+  #consequence(call: Call): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, CAUSE_MS);
+      this.#waiting.add(done);
+      if (this.#lost) done();
+      void Promise.all(call.checks).then(() => {
+        if (call.failure) done();
+      });
+    });
+  }
+
+  /** Notes a failure, the first of its call, and forgets what may have been made of what is not there. */
+  #fail(call: Call, error: EngineError): void {
+    call.failure ??= error;
+    if (this.#destroyed || this.#lost) return;
+    this.flush();
+    this.#paramsSlots.clear();
+    this.#forgetGroups();
   }
 }
+
+/** What a driver may say of a call, but for its own mistakes. The innermost scope is the last. */
+const ERRORS: readonly GPUErrorFilter[] = ["out-of-memory", "validation"];
+const TIMEOUT_HINT = { hint: "open a new device; where this was only slow, raise INSTRUCTBLIP_GPU_TIMEOUT (seconds)" };
 
 interface Profile {
   readonly times: Map<string, KernelTime>;
@@ -788,8 +1054,14 @@ function pipelineKey({ kernel, uses, overrides }: Kernel): string {
   return key;
 }
 
+/** What the driver threw, or rejected with. */
+function failed(what: string, cause: unknown, code = "GPU"): EngineError {
+  const message = `${what} failed: ${cause instanceof Error ? cause.message : String(cause)}`;
+  return code === "PIPELINE" ? new KernelError(code, message, { cause }) : new DeviceError(code, message, { cause });
+}
+
 function translate(error: GPUError): EngineError {
-  if (error instanceof GPUOutOfMemoryError) {
+  if (error.constructor.name === "GPUOutOfMemoryError") {
     return new DeviceError("GPU_OOM", `the GPU ran out of memory: ${error.message}`, {
       hint: "set INSTRUCTBLIP_MEMORY_BUDGET to what the GPU has, so that this is noticed before it happens",
     });

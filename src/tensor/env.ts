@@ -8,6 +8,8 @@ export const ENV = {
     "largest binding to use: bytes, or 1MiB; larger weights are split (default: the adapter's limit)",
   INSTRUCTBLIP_DEFAULT_LIMITS:
     "1 asks for WebGPU's default limits instead of the adapter's, as a small browser device would have",
+  INSTRUCTBLIP_GPU_TIMEOUT:
+    "seconds that one wait for the GPU may last before it counts as hung (default: 600, on a software adapter 3600)",
   INSTRUCTBLIP_PLAN:
     "kernel variants: `tuned` or @FILE as the repository's `npm run bench -- --tune` measured them, or linear=tile,attention=composed",
   INSTRUCTBLIP_DAWN_TOGGLES:
@@ -26,4 +28,13 @@ export function parseBytes(name: string, text: string): number {
   if (!match) throw new InputError("ENV", `${name}: ${quote(text)} is not a size; write 1048576, 1MiB or 12GiB`);
   const power = ["b", "kib", "mib", "gib", "tib"].indexOf((match[2] ?? "B").toLowerCase());
   return Math.floor(Number(match[1]) * 1024 ** power);
+}
+
+/** A variable that is a number of seconds above 0. @throws InputError ENV */
+export function envSeconds(name: keyof typeof ENV): number | undefined {
+  const text = env(name);
+  if (text === undefined) return undefined;
+  const seconds = Number(text);
+  if (seconds > 0) return seconds;
+  throw new InputError("ENV", `${name}: "${text.slice(0, 40)}" is not a number of seconds above 0`);
 }

@@ -8,6 +8,18 @@
 import { DeviceError } from "./errors.ts";
 import type { TunedPlan } from "./plan.ts";
 
+// WebGPU's flags by their numbers: in Node its namespaces are no globals, and making them some is not for a library.
+export const BUFFER_USAGE = {
+  MAP_READ: 0x1,
+  COPY_SRC: 0x4,
+  COPY_DST: 0x8,
+  UNIFORM: 0x40,
+  STORAGE: 0x80,
+  QUERY_RESOLVE: 0x200,
+} as const;
+export const MAP_READ = 0x1;
+export const COMPUTE_STAGE = 0x4;
+
 /** Gives the adapter to use, or null if the machine has none. Each call gives a fresh one: a device consumes its adapter. */
 export type AdapterProvider = () => Promise<GPUAdapter | null>;
 

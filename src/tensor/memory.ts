@@ -3,6 +3,7 @@
  * driver says in time that memory has run out (lavapipe accepts 56 GiB of buffers without a word).
  */
 import { DeviceError } from "./errors.ts";
+import { BUFFER_USAGE } from "./gpu.ts";
 
 /** A buffer on loan from the pool, shared by a tensor and its views. */
 export class Storage {
@@ -33,18 +34,41 @@ export interface MemoryUse {
   readonly created: number;
 }
 
-/** Buffers kept for reuse, by capacity. */
+/** Buffers kept for reuse, by capacity: the one lent least recently first. Of one capacity the last used is lent first. */
 class Pool {
   readonly free = new Map<number, GPUBuffer[]>();
 
   take(capacity: number): GPUBuffer | undefined {
-    return this.free.get(capacity)?.pop();
+    const list = this.free.get(capacity);
+    const buffer = list?.pop();
+    if (!buffer) return undefined;
+    this.free.delete(capacity);
+    this.free.set(capacity, list!);
+    return buffer;
   }
 
   put(capacity: number, buffer: GPUBuffer): void {
     const list = this.free.get(capacity);
     if (list) list.push(buffer);
     else this.free.set(capacity, [buffer]);
+  }
+
+  /** Takes a buffer out; false if it is not here. */
+  remove(capacity: number, buffer: GPUBuffer): boolean {
+    const list = this.free.get(capacity);
+    const at = list?.indexOf(buffer) ?? -1;
+    if (at >= 0) list!.splice(at, 1);
+    return at >= 0;
+  }
+
+  /** Takes out a buffer of the capacity that was lent least recently. */
+  takeOldest(): { capacity: number; buffer: GPUBuffer } | undefined {
+    for (const [capacity, list] of this.free) {
+      const buffer = list.shift();
+      if (buffer) return { capacity, buffer };
+      this.free.delete(capacity);
+    }
+    return undefined;
   }
 }
 
@@ -54,10 +78,18 @@ export class Arena extends Pool {
   heir: Pool | undefined;
 }
 
-const USAGE = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC; the globals are missing in Node until a device is open
+/**
+ * Makes a buffer; `onRefused` is called, later, if the GPU had no memory for it. Such a buffer looks like any other, and
+ * must never be lent again.
+ */
+export type CreateBuffer = (descriptor: GPUBufferDescriptor, onRefused: () => void) => GPUBuffer;
+
+const USAGE = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_DST | BUFFER_USAGE.COPY_SRC;
+/** Bytes that may be kept for reuse however little has been in use. */
+const LEAST_POOL = 64 * 2 ** 20;
 
 export class Memory {
-  readonly #device: GPUDevice;
+  readonly #createBuffer: CreateBuffer;
   readonly #maxBindingBytes: number;
   readonly #maxBufferBytes: number;
   readonly #budget: number;
@@ -67,19 +99,25 @@ export class Memory {
   readonly #buffers = new Map<Storage, { capacity: number; pool: Pool }>();
   /** What activations come from while a recording is made, instead of the pool. */
   #arena: Arena | undefined;
+  readonly #refused = new WeakSet<GPUBuffer>();
+  /** What was allocated or kept to outlive scopes in the innermost `allOrNothing`. */
+  #unowned: Set<Storage> | undefined;
   #live = 0;
   #pooled = 0;
+  /** Of the live bytes those that go back to a pool, and the most of them there have been. */
+  #lent = 0;
+  #mostLent = 0;
   #peak = 0;
   #created = 0;
   #nextId = 1;
 
-  /** `onDestroy` is called before a persistent storage, or all pooled buffers, are destroyed: bind groups hold them. */
+  /** `onDestroy` is called before a persistent storage, or pooled buffers, are destroyed: bind groups hold them. */
   constructor(
-    device: GPUDevice,
+    createBuffer: CreateBuffer,
     limits: { maxBindingBytes: number; maxBufferBytes: number; budget: number },
     onDestroy: (storage?: Storage) => void,
   ) {
-    this.#device = device;
+    this.#createBuffer = createBuffer;
     this.#maxBindingBytes = limits.maxBindingBytes;
     this.#maxBufferBytes = limits.maxBufferBytes;
     this.#budget = limits.budget;
@@ -104,25 +142,20 @@ export class Memory {
     }
     const capacity = persistent ? needed : Math.min(sizeClass(needed), this.#maxBindingBytes);
     const pool = this.#arena ?? this.#pool;
-    const reused = persistent ? undefined : pool.take(capacity);
-    if (reused) {
-      this.#pooled -= capacity;
-    } else {
-      this.#makeRoom(capacity, what);
-      this.#created++;
-    }
-    const buffer = reused ?? this.#device.createBuffer({ size: capacity, usage: USAGE, label: what });
-    const storage = new Storage(
-      reused ? (ids.get(buffer) ?? this.#nextId++) : this.#nextId++,
-      buffer,
-      needed,
-      persistent,
-    );
-    ids.set(buffer, storage.id);
+    // A recording draws from what others have left before it makes anything of its own.
+    const reused = persistent ? undefined : (this.#arena?.take(capacity) ?? this.#pool.take(capacity));
+    const buffer = reused ?? this.#create(capacity, what, pool);
+    if (reused) this.#pooled -= capacity;
+    const id = reused ? ids.get(buffer)! : this.#nextId++;
+    const storage = new Storage(id, buffer, needed, persistent);
+    ids.set(buffer, id);
     this.#buffers.set(storage, { capacity, pool });
     this.#live += capacity;
+    if (!persistent) this.#lent += capacity;
+    this.#mostLent = Math.max(this.#mostLent, this.#lent);
     this.#peak = Math.max(this.#peak, this.#live + this.#pooled);
-    if (!persistent) this.#scopes.at(-1)?.add(storage);
+    if (persistent) this.#unowned?.add(storage);
+    else this.#scopes.at(-1)?.add(storage);
     return storage;
   }
 
@@ -139,8 +172,16 @@ export class Memory {
       storage.buffer.destroy();
       return;
     }
+    this.#lent -= capacity;
+    if (this.#refused.has(storage.buffer)) return;
     this.#pooled += capacity;
-    ((pool instanceof Arena && pool.heir) || pool).put(capacity, storage.buffer);
+    heirOf(pool).put(capacity, storage.buffer);
+    this.#bound();
+  }
+
+  /** Whether the GPU had no memory for a storage; it says so some time after `allocate`. */
+  isRefused(storage: Storage): boolean {
+    return this.#refused.has(storage.buffer);
   }
 
   /** Has activations come from `arena` until `fn` is done. */
@@ -157,8 +198,14 @@ export class Memory {
   /** Gives an arena's buffers to the pool, those still in use as soon as they are released. */
   dissolve(arena: Arena): void {
     arena.heir = this.#pool;
-    for (const [capacity, list] of arena.free) for (const buffer of list) this.#pool.put(capacity, buffer);
+    for (const [capacity, list] of arena.free) {
+      for (const buffer of list) {
+        if (this.#refused.has(buffer)) this.#pooled -= capacity;
+        else this.#pool.put(capacity, buffer);
+      }
+    }
     arena.free.clear();
+    this.#bound();
   }
 
   /** Opens a scope: what is allocated until `leave` is released there unless kept. */
@@ -183,6 +230,24 @@ export class Memory {
   /** Takes a storage out of every scope: it now lives until it is released by hand. */
   keep(storage: Storage): void {
     for (const scope of this.#scopes) scope.delete(storage);
+    this.#unowned?.add(storage);
+  }
+
+  /** Runs `fn`; if it throws, what it allocated or kept to outlive scopes is released, as nobody has it. */
+  allOrNothing<T>(fn: () => T): T {
+    const before = this.#unowned;
+    const unowned = new Set<Storage>();
+    this.#unowned = unowned;
+    try {
+      const result = fn();
+      for (const storage of unowned) before?.add(storage);
+      return result;
+    } catch (error) {
+      for (const storage of unowned) this.release(storage);
+      throw error;
+    } finally {
+      this.#unowned = before;
+    }
   }
 
   /** The opposite of `keep`: the innermost open scope, if there is one, releases the storage at its end. */
@@ -198,6 +263,32 @@ export class Memory {
       this.#pooled -= capacity * list.length;
     }
     this.#pool.free.clear();
+  }
+
+  #create(capacity: number, what: string, pool: Pool): GPUBuffer {
+    this.#makeRoom(capacity, what);
+    const buffer = this.#createBuffer({ size: capacity, usage: USAGE, label: what }, () => {
+      this.#refused.add(buffer);
+      if (heirOf(pool).remove(capacity, buffer) || this.#pool.remove(capacity, buffer)) this.#pooled -= capacity;
+    });
+    this.#created++;
+    return buffer;
+  }
+
+  /**
+   * Destroys what was used least recently when more is kept than twice what was ever lent at once: prompts of every length
+   * leave buffers of every size.
+   */
+  #bound(): void {
+    const most = Math.max(LEAST_POOL, 2 * this.#mostLent);
+    if (this.#pooled <= most) return;
+    this.#onDestroy();
+    while (this.#pooled > 0.75 * most) {
+      const oldest = this.#pool.takeOldest();
+      if (!oldest) return; // the rest belongs to recordings
+      oldest.buffer.destroy();
+      this.#pooled -= oldest.capacity;
+    }
   }
 
   #makeRoom(bytes: number, what: string): void {
@@ -219,6 +310,10 @@ export class Memory {
 }
 
 const ids = new WeakMap<GPUBuffer, number>();
+
+function heirOf(pool: Pool): Pool {
+  return (pool instanceof Arena && pool.heir) || pool;
+}
 
 /** Rounds up to one of four sizes per power of two, so that similar activations share buffers (waste below 25 %). */
 function sizeClass(bytes: number): number {

@@ -10,6 +10,12 @@ export function sizeOf(shape: Shape): number {
   return size;
 }
 
+/** How many rows of how many numbers a shape has: the last dimension, and all before it. @throws ShapeError for a scalar */
+export function rowsOf(where: string, shape: Shape): { rows: number; width: number } {
+  if (shape.length === 0) throw new ShapeError(`${where}: a scalar has no last dimension`);
+  return { rows: sizeOf(shape.slice(0, -1)), width: shape[shape.length - 1] };
+}
+
 /** Row-major strides, in elements. */
 export function stridesOf(shape: Shape): number[] {
   const strides = new Array<number>(shape.length);

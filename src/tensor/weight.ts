@@ -71,6 +71,7 @@ export class Weight {
       [this.shards, this.runs] = [[], []];
       return;
     }
+    if (K === 0) throw new ShapeError(`${label}: rows of [${N}, 0] have no numbers`);
     const matrices = paired ? 2 : 1;
     const most = Math.floor(device.caps.maxBindingBytes / (matrices * this.rowBytes));
     if (most === 0) {

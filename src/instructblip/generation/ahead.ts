@@ -7,6 +7,7 @@ import type { Decoder, Likeliest, Tokens } from "./decoder.ts";
 import type { SearchOptions } from "./greedy.ts";
 import { ScoresError } from "./numerics.ts";
 import type { GenerateOutput } from "./output.ts";
+import { inTime } from "./stopping.ts";
 
 /** Whether nothing needs the scores, or the ids before the next step: then `greedyAhead` will do. */
 export function canRunAhead({
@@ -54,7 +55,9 @@ export async function greedyAhead(
         launched++;
         continue;
       }
-      const { ids: best, undecided } = await waiting.shift()!;
+      const read = await inTime(waiting.shift()!);
+      if (!read) break;
+      const { ids: best, undecided } = read;
       const failed = undecided.find((b) => unfinished[b]);
       if (check_numerics && failed !== undefined) throw new ScoresError(failed, [...rows[failed]]);
       const chosen = [...best];

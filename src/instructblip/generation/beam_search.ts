@@ -11,8 +11,9 @@ import type { Candidates, Decoder, Logits, Tokens } from "./decoder.ts";
 import type { SearchOptions } from "./greedy.ts";
 import { editsOf } from "./logits_process.ts";
 import { expectChoice, hasDistribution, ScoresError } from "./numerics.ts";
-import { type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
+import { dropSteps, type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import { multinomialWithoutReplacement, RandomNumbers } from "./sampling.ts";
+import { inTime } from "./stopping.ts";
 
 const f = Math.fround;
 /** Out of the running; exact in f32. */
@@ -40,6 +41,9 @@ interface Item {
   /** Whether a running beam may still beat a finished one. */
   open: boolean;
 }
+
+/** A running beam as it is, going no further. */
+const stopped = (beam: Beam): Candidate => ({ ...beam, hit: true });
 
 const isFull = ({ finished }: Item) => finished.every(({ done }) => done);
 
@@ -75,12 +79,18 @@ export async function beamSearch(
   for (let step = 0; ; step++) {
     signal?.throwIfAborted();
     const previous = tokens;
-    const found = await decoder.scope(async () => {
+    const taken = decoder.scope(async () => {
       const logits = previous ? decoder.step(previous) : decoder.prefill(); // [B * n, V], or [B, V] at first
       await records.add(decoder, previous ? 1 : n);
       return onTheDevice(logits, previous !== undefined) ?? onTheHost(logits, previous !== undefined, step);
     });
+    const found = await inTime(taken);
     previous?.dispose();
+    if (!found) {
+      dropSteps(step, records, scores, raw);
+      for (const item of items) item.finished = finish(item, item.running.map(stopped));
+      break;
+    }
 
     let allHit = true;
     for (const [b, item] of items.entries()) {

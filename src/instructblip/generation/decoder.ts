@@ -81,6 +81,9 @@ export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
    */
   topK?(logProbs: L, scores: Float32Array, beams: number, K: number): Promise<Candidates>;
 
+  /** Ends the wait that is under way, if there is one, for what was launched: it rejects with `reason`. */
+  interrupt?(reason: unknown): void;
+
   /** Frees what `fn` allocated and does not return. */
   scope<T>(fn: () => T): T;
 }

@@ -8,9 +8,9 @@ import type { Decoder, Logits, Tokens } from "./decoder.ts";
 import { guide, type Unconditional } from "./guidance.ts";
 import { editsOf, type LogitsProcessor, shortlistOf } from "./logits_process.ts";
 import { expectChoice, hasDistribution, hasFault, ScoresError } from "./numerics.ts";
-import { type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
+import { dropSteps, type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import { multinomial, RandomNumbers } from "./sampling.ts";
-import type { StoppingCriterion } from "./stopping.ts";
+import { inTime, type StoppingCriterion } from "./stopping.ts";
 import type { Streamer } from "./streamer.ts";
 
 export interface SearchOptions {
@@ -50,7 +50,7 @@ export async function tokenByToken(
   for (let step = 0; ; step++) {
     signal?.throwIfAborted();
     const previous = tokens;
-    const choice = await decoder.scope(async () => {
+    const taken = decoder.scope(async () => {
       const logits = previous ? decoder.step(previous) : decoder.prefill(); // [R, V], or [B, V] at first
       await records.add(decoder, previous ? 1 : copies);
       const without = previous ? unconditional?.step(previous) : unconditional?.prefill(); // [R, V]
@@ -96,6 +96,11 @@ export async function tokenByToken(
       // Rows do not see each other, so what a finished one is fed shows in its own scores alone: HF feeds the filler.
       return { ids, tensor: decoder.upload(ids.map((id, b) => (id >= 0 && id < shape[1] ? id : chosen[b]))) };
     });
+    const choice = await inTime(taken);
+    if (!choice) {
+      dropSteps(step, records, scores, raw);
+      break;
+    }
     previous?.dispose();
     tokens = choice.tensor;
 

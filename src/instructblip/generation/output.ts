@@ -70,6 +70,18 @@ export class StepRecords {
       this.states[key] = [...(this.states[key] ?? []), rows];
     }
   }
+
+  /** Forgets a step, counted from 0, and later ones. */
+  drop(step: number): void {
+    const { encoder_attentions: _, encoder_hidden_states: __, ...steps } = this.states;
+    for (const key of Object.keys(steps) as (keyof StepStates)[]) this.states[key] = this.states[key]?.slice(0, step);
+  }
+}
+
+/** Forgets what was recorded of a step that was not taken, and of later ones. */
+export function dropSteps(step: number, records: StepRecords, ...scores: (StepScores[] | undefined)[]): void {
+  for (const list of scores) list?.splice(step);
+  records.drop(step);
 }
 
 /** Rows repeated `n` times each: [a, b] -> [a, a, b, b]. */

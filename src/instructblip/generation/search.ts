@@ -7,7 +7,7 @@ import type { Decoder } from "./decoder.ts";
 import { type SearchOptions, tokenByToken } from "./greedy.ts";
 import { logitsProcessors } from "./logits_process.ts";
 import type { GenerateOutput } from "./output.ts";
-import { stoppingCriterion, type TokenTexts } from "./stopping.ts";
+import { stoppingCriterion, TimeLimit, type TokenTexts } from "./stopping.ts";
 
 export interface SearchInputs extends Pick<SearchOptions, "streamer" | "signal" | "on_token" | "unconditional"> {
   /** What stop_strings are looked up with. */
@@ -34,12 +34,22 @@ export async function search(
   }
   if (config.guidance_scale !== 1 && !inputs.unconditional) throw new Error("guidance needs the language model alone");
   const stops = stoppingCriterion(config, tokenizer);
-  const options = { ...inputs, config, processors: logitsProcessors(config), stops };
+  const time = new TimeLimit(config.max_time, decoder.interrupt);
+  const on_token = (step: number) => {
+    time.begin();
+    inputs.on_token?.(step);
+  };
+  const options = { ...inputs, on_token, config, processors: logitsProcessors(config), stops };
   const lead = decoder.lead ?? 0;
-  const output =
-    lead > 0 && canRunAhead(options)
-      ? await greedyAhead(decoder, prompt, options, lead)
-      : await (beams ? beamSearch : tokenByToken)(decoder, prompt, options);
+  let output: GenerateOutput;
+  try {
+    output =
+      lead > 0 && canRunAhead(options)
+        ? await greedyAhead(decoder, prompt, options, lead)
+        : await (beams ? beamSearch : tokenByToken)(decoder, prompt, options);
+  } finally {
+    time.clear();
+  }
   if (!config.return_full_text) output.sequences = output.sequences.map((ids) => ids.slice(config.prompt_length));
   return output;
 }

@@ -17,6 +17,46 @@ export interface TokenTexts {
   convert_ids_to_tokens(id: number): string | undefined;
 }
 
+/** What the wait for a token rejects with that was begun in time, and has not come long after max_time. */
+export const TIME_IS_UP = new Error("max_time is over");
+
+/** What `promise` gives, or undefined if it rejects with {@link TIME_IS_UP}. */
+export async function inTime<T>(promise: Promise<T>): Promise<T | undefined> {
+  return promise.catch((error: unknown) => {
+    if (error === TIME_IS_UP) return undefined;
+    throw error;
+  });
+}
+
+/** Seconds that a token which was begun in time may take beyond max_time. */
+const GRACE = 10;
+
+/**
+ * Sees to it that max_time ends an answer though the device may never: once there is a token to answer with, a wait for
+ * another that lasts too long is ended with {@link TIME_IS_UP}.
+ */
+export class TimeLimit {
+  readonly #timer: ReturnType<typeof setTimeout> | undefined;
+  #begun = false;
+
+  constructor(max_time: number | null, interrupt: ((reason: unknown) => void) | undefined) {
+    if (max_time === null || !interrupt) return;
+    const end = () => {
+      if (this.#begun) interrupt(TIME_IS_UP);
+    };
+    this.#timer = setTimeout(end, Math.min(1000 * (max_time + GRACE), 2 ** 31 - 1)); // a timer's limit
+  }
+
+  /** To be called when there is a token. */
+  begin(): void {
+    this.#begun = true;
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer);
+  }
+}
+
 /**
  * The criteria that `config` asks for, as one.
  *

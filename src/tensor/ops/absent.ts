@@ -7,7 +7,8 @@ const zeros = new WeakMap<Device, Tensor<"u32">>();
 /** u32[1] holding 0 (which is also f32's 0), made once per device. */
 export function absent(device: Device): Tensor<"u32"> {
   let zero = zeros.get(device);
-  if (!zero) {
+  if (!zero || device.memory.isRefused(zero.storage)) {
+    zero?.dispose();
     zero = device.persistent([1], "u32", "absent");
     zeros.set(device, zero);
   }

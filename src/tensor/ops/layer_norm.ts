@@ -1,6 +1,6 @@
 /** y = (x - mean) / sqrt(variance + eps) * weight + bias over the last dimension. */
 import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
-import { expectShape } from "../shape.ts";
+import { expectShape, rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -15,11 +15,11 @@ const WG_INVOCATION = 8;
  * Source: torch.nn.LayerNorm over the last dimension; biased variance.
  */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number, override?: PlanOverride): Tensor {
-  const D = x.shape[x.rank - 1];
+  const { rows, width: D } = rowsOf("layerNorm", x.shape);
   expectShape("layerNorm", "weight", weight.shape, [D]);
   expectShape("layerNorm", "bias", bias.shape, [D]);
   const y = x.device.empty(x.shape);
-  const rows = x.size / D;
+  if (x.size === 0) return y;
   const bindings = { x: contiguous(x), weight, bias, y };
   const variant = plan("row", x.device.caps, override, { M: rows });
   const ofWorkgroup = variant === "workgroup" || variant === "workgroup_subgroups";

@@ -52,6 +52,7 @@ export function linear(
   if (x.shape.at(-1) !== K) {
     throw new ShapeError(`linear: x must be [..., ${K}] for a weight of [${N}, ${K}], got ${formatShape(x.shape)}`);
   }
+  if (K === 0) throw new ShapeError(`linear: rows of x ${formatShape(x.shape)} have no numbers to multiply`);
   if (gated && !weight.paired) throw new ShapeError("linear: a gated product needs a paired weight");
   if (bias) expectShape("linear", "bias", bias.shape, [N]);
   const { device } = x;

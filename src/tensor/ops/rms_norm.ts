@@ -1,6 +1,6 @@
 /** y = x / sqrt(mean(x²) + eps) * weight over the last dimension. */
 import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
-import { expectShape } from "../shape.ts";
+import { expectShape, rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -14,10 +14,10 @@ const WG_INVOCATION = 8;
  * Source: transformers' LlamaRMSNorm and T5LayerNorm, in f32 throughout.
  */
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number, override?: PlanOverride): Tensor {
-  const D = x.shape[x.rank - 1];
+  const { rows, width: D } = rowsOf("rmsNorm", x.shape);
   expectShape("rmsNorm", "weight", weight.shape, [D]);
   const y = x.device.empty(x.shape);
-  const rows = x.size / D;
+  if (x.size === 0) return y;
   const bindings = { x: contiguous(x), weight, y };
   const variant = plan("row", x.device.caps, override, { M: rows });
   const ofWorkgroup = variant === "workgroup" || variant === "workgroup_subgroups";

@@ -1,5 +1,6 @@
 /** y = e^(x - max(x)) / Σ e^(x - max(x)) over the last dimension. */
 import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
+import { rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -13,9 +14,9 @@ const LONGEST = 4096;
  * Source: torch.softmax over the last dimension.
  */
 export function softmax(x: Tensor, override?: PlanOverride): Tensor {
-  const S = x.shape[x.rank - 1];
+  const { rows, width: S } = rowsOf("softmax", x.shape);
   const y = x.device.empty(x.shape);
-  const rows = x.size / S;
+  if (x.size === 0) return y;
   const bindings = { x: contiguous(x), y };
   const variant = plan("row", x.device.caps, override, { M: rows });
   if (variant === "subgroup") {
