@@ -15,13 +15,20 @@ import {
 import { readJson } from "./json_file.ts";
 import { type BatchFeature, InstructBlipProcessor, type ProcessorBase, type ProcessorInput } from "./processor.ts";
 import { folderOf, type ProcessorFromPretrainedOptions } from "./processor_files.ts";
+import type { ProcessorOptions } from "./processor_input.ts";
 
 /** Any processor, called alike; `processor_class` says which it is. Only a video's takes lists of frames. */
 export interface AnyProcessor extends ProcessorBase {
   (
     input: AnyInput & { images: object | string; text: string | readonly string[] },
+    options?: ProcessorOptions,
+    ...more: never[]
   ): Promise<BatchFeature | Blip2BatchFeature | VideoBatchFeature>;
-  (input: AnyInput): Promise<Partial<BatchFeature> | Partial<Blip2BatchFeature> | Partial<VideoBatchFeature>>;
+  (
+    input: AnyInput,
+    options?: AnyInput,
+    ...more: never[]
+  ): Promise<Partial<BatchFeature> | Partial<Blip2BatchFeature> | Partial<VideoBatchFeature>>;
   readonly processor_class: "InstructBlipProcessor" | "Blip2Processor" | "InstructBlipVideoProcessor";
   readonly model_input_names: readonly string[];
 }

@@ -11,6 +11,7 @@ import {
   encodePrompts,
   type ImageInput,
   listOf,
+  type ProcessorOptions,
   pixelsOf,
   placeholderOf,
   refusePlaceholder,
@@ -24,8 +25,12 @@ export interface Blip2BatchFeature extends Pick<BatchFeature, "input_ids" | "att
 
 /** A processor is called: `await processor({ images: ["photo.jpg"], text: ["Question: what is this? Answer:"] })`. */
 export interface Blip2Processor extends ProcessorBase {
-  (input: ProcessorInput & { images: object | string; text: string | readonly string[] }): Promise<Blip2BatchFeature>;
-  (input: ProcessorInput): Promise<Partial<Blip2BatchFeature>>;
+  (
+    input: ProcessorInput & { images: object | string; text: string | readonly string[] },
+    options?: ProcessorOptions,
+    ...more: never[]
+  ): Promise<Blip2BatchFeature>;
+  (input: ProcessorInput, options?: ProcessorInput, ...more: never[]): Promise<Partial<Blip2BatchFeature>>;
   readonly processor_class: "Blip2Processor";
   readonly model_input_names: readonly string[];
   readonly image_processor: BlipImageProcessor;
@@ -88,7 +93,7 @@ export function makeBlip2Processor(
   };
 
   return Object.assign(
-    process as Blip2Processor,
+    process as unknown as Blip2Processor,
     {
       processor_class,
       model_input_names: ["input_ids", "attention_mask", "pixel_values"] as const,

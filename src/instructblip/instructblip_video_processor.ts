@@ -53,8 +53,14 @@ export interface VideoBatchFeature extends Omit<BatchFeature, "pixel_values"> {
 export interface InstructBlipVideoProcessor extends ProcessorBase {
   (
     input: InstructBlipVideoProcessorInput & { images: object | string; text: string | readonly string[] },
+    options?: ProcessorOptions,
+    ...more: never[]
   ): Promise<VideoBatchFeature>;
-  (input: InstructBlipVideoProcessorInput): Promise<Partial<VideoBatchFeature>>;
+  (
+    input: InstructBlipVideoProcessorInput,
+    options?: InstructBlipVideoProcessorInput,
+    ...more: never[]
+  ): Promise<Partial<VideoBatchFeature>>;
   readonly processor_class: "InstructBlipVideoProcessor";
   readonly model_input_names: readonly string[];
   readonly video_processor: BlipImageProcessor;
@@ -127,7 +133,7 @@ export function makeVideoProcessor(
   };
 
   return Object.assign(
-    process as InstructBlipVideoProcessor,
+    process as unknown as InstructBlipVideoProcessor,
     {
       processor_class,
       model_input_names: [

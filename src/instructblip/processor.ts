@@ -4,6 +4,7 @@
  *
  * Source: transformers 5.18, models/instructblip/processing_instructblip.py and processing_utils.py (_merge_kwargs).
  */
+import { refuseMore } from "../tensor/arguments.ts";
 import type { WritableFolder } from "../tensor/file_set.ts";
 import type { Folder } from "../tensor/source.ts";
 import { BlipImageProcessor, type PixelValues } from "./image_processor.ts";
@@ -50,23 +51,33 @@ export interface ProcessorBase {
   readonly tokenizer: Tokenizer;
   /** Placeholders a picture takes: none of a legacy model. Null where neither the processor's files nor the model's say. */
   readonly num_query_tokens: number | null;
-  decode(ids: Iterable<number | bigint>, options?: DecodeOptions): string;
-  batch_decode(rows: Iterable<Iterable<number | bigint>>, options?: DecodeOptions): string[];
+  /** A row of ids to text. @throws InputError TOKENIZER_ID, TOKENIZER_OPTION, UNKNOWN_OPTION, ARGUMENTS */
+  decode(ids: Iterable<number | bigint>, options?: DecodeOptions, ...more: never[]): string;
+  /** Rows of ids to texts. */
+  batch_decode(rows: Iterable<Iterable<number | bigint>>, options?: DecodeOptions, ...more: never[]): string[];
   /** The texts of what generate() returned, special tokens left out. */
-  post_process_image_text_to_text(rows: Iterable<Iterable<number | bigint>>, options?: DecodeOptions): string[];
+  post_process_image_text_to_text(
+    rows: Iterable<Iterable<number | bigint>>,
+    options?: DecodeOptions,
+    ...more: never[]
+  ): string[];
   /**
    * Writes the processor's files as transformers 5 does, for from_pretrained here and there.
    *
    * @param to a path (Node), made if it is not there, or a WritableFolder
    * @throws WeightError IO; InputError NO_FILES
    */
-  save_pretrained(to: string | WritableFolder): Promise<void>;
+  save_pretrained(to: string | WritableFolder, ...more: never[]): Promise<void>;
 }
 
 /** A processor is called: `await processor({ images: ["photo.jpg"], text: ["What is this?"] })`. */
 export interface InstructBlipProcessor extends ProcessorBase {
-  (input: ProcessorInput & { images: object | string; text: string | readonly string[] }): Promise<BatchFeature>;
-  (input: ProcessorInput): Promise<Partial<BatchFeature>>;
+  (
+    input: ProcessorInput & { images: object | string; text: string | readonly string[] },
+    options?: ProcessorOptions,
+    ...more: never[]
+  ): Promise<BatchFeature>;
+  (input: ProcessorInput, options?: ProcessorInput, ...more: never[]): Promise<Partial<BatchFeature>>;
   readonly processor_class: "InstructBlipProcessor";
   readonly model_input_names: readonly string[];
   readonly image_processor: BlipImageProcessor;
@@ -135,7 +146,7 @@ export function makeProcessor(
   };
 
   return Object.assign(
-    process as InstructBlipProcessor,
+    process as unknown as InstructBlipProcessor,
     {
       processor_class,
       model_input_names: [
@@ -165,15 +176,20 @@ export function makeProcessor(
 export function baseOf(
   tokenizer: Tokenizer,
   num_query_tokens: number | null,
-  save_pretrained: ProcessorBase["save_pretrained"],
+  save_pretrained: (to: string | WritableFolder) => Promise<void>,
 ): ProcessorBase {
   return {
     tokenizer,
     num_query_tokens,
-    decode: (ids, options) => tokenizer.decode(ids, options),
-    batch_decode: (rows, options) => tokenizer.batch_decode(rows, options),
-    post_process_image_text_to_text: (rows, options) =>
-      tokenizer.batch_decode(rows, { skip_special_tokens: true, ...options }),
-    save_pretrained,
+    decode: (...given) => tokenizer.decode(...given),
+    batch_decode: (...given) => tokenizer.batch_decode(...given),
+    post_process_image_text_to_text: (rows, options = { skip_special_tokens: true }, ...more) => {
+      const isObject = typeof options === "object" && options !== null;
+      return tokenizer.batch_decode(rows, isObject ? { skip_special_tokens: true, ...options } : options, ...more);
+    },
+    async save_pretrained(to, ...more) {
+      refuseMore("save_pretrained", more, 0, 1);
+      await save_pretrained(to);
+    },
   };
 }

@@ -548,7 +548,7 @@ export class Tokenizer {
 /** What is named in an encoder's call, checked as far as it is not checked where it is used. */
 function encodeOptions(name: string, given: readonly unknown[]): EncodeOptions {
   if (given.every((options) => options === undefined)) return {};
-  const options = optionsOf(name, given, 1);
+  const options = optionsOf(name, given, 1, 1);
   refuseUnknown(name, options, ENCODE_OPTIONS);
   expectFlags(options, ["add_special_tokens"]);
   return options;
@@ -560,7 +560,7 @@ function decodeOptions(name: string, given: readonly unknown[]): DecodeOptions {
     const hint = `write { skip_special_tokens: ${given[0]} }`;
     throw new InputError("ARGUMENTS", `the options of ${name} must be an object, got ${given[0]}`, { hint });
   }
-  const options = optionsOf(name, given, 1);
+  const options = optionsOf(name, given, 1, 1);
   const flags = ["skip_special_tokens", "clean_up_tokenization_spaces"] satisfies (keyof DecodeOptions)[];
   refuseUnknown(name, options, flags);
   expectFlags(options, flags);

@@ -719,11 +719,13 @@ export abstract class VisionLanguageModel<
    *   reason
    */
   async save_pretrained(to: string | WritableFolder, options?: SavePretrainedOptions, ...more: never[]): Promise<void> {
-    const given = optionsOf("save_pretrained", [options, ...more], 1);
+    const given = optionsOf("save_pretrained", [options, ...more], 1, 1);
     refuseUnknown("save_pretrained", given, SAVE_OPTIONS);
     expectKinds(given);
     const saved = { config: this.config, weights: this.#weights };
-    return this.device.exclusive(() => saveModel(to, saved, given), { signal: given.signal });
+    return this.device.exclusive(() => saveModel(to, saved, given), {
+      signal: (given as SavePretrainedOptions).signal,
+    });
   }
 
   /** Frees the weights, and the device if the model opened it. */

@@ -63,15 +63,16 @@ function isTypedArray(value: object): value is Uint8Array {
  * @param name of the function, for messages
  * @param given its arguments; undefined ones do not count
  * @param most how many objects of options it takes
+ * @param before how many arguments come before them
  * @throws InputError ARGUMENTS for what is no object of options, or an option that two of them have; BAD_INPUT
  */
-export function optionsOf(name: string, given: readonly unknown[], most = 2): Record<string, unknown> {
-  refuseMore(name, given, most);
+export function optionsOf(name: string, given: readonly unknown[], most = 2, before = 0): Record<string, unknown> {
+  refuseMore(name, given, most, before);
   const all = new Map<string, unknown>();
   given.forEach((options, i) => {
     if (options === undefined) return;
     if (!isOptions(options)) {
-      const hint = options instanceof Promise ? "it is a promise: await it" : `write ${name}({ name: value, … })`;
+      const hint = options instanceof Promise ? "it is a promise: await it" : "options are given as { name: value, … }";
       const where = most > 1 ? `argument ${i + 1} of ${name}` : `the options of ${name}`;
       throw new InputError("ARGUMENTS", `${where} must be an object, got ${kindOf(options)}`, { hint });
     }
@@ -97,13 +98,17 @@ function kindOf(value: unknown): string {
   return `a ${Object.prototype.toString.call(value).slice(8, -1)}`;
 }
 
-/** Throws if a function that takes `most` arguments was given another, which would have no effect. @throws InputError ARGUMENTS */
-export function refuseMore(name: string, given: readonly unknown[], most: number): void {
+/**
+ * Throws if a function that takes `most` arguments was given another, which would have no effect.
+ *
+ * @param before how many there are besides those in `given`
+ * @throws InputError ARGUMENTS
+ */
+export function refuseMore(name: string, given: readonly unknown[], most: number, before = 0): void {
   if (given.slice(most).every((value) => value === undefined)) return;
+  const takes = `${most + before} argument${most + before > 1 ? "s" : ""}`;
   const hint = "options are given by their names, in one object";
-  throw new InputError("ARGUMENTS", `${name} takes ${most} argument${most > 1 ? "s" : ""}, got ${given.length}`, {
-    hint,
-  });
+  throw new InputError("ARGUMENTS", `${name} takes ${takes}, got ${given.length + before}`, { hint });
 }
 
 /** Throws if `given` has an option that is not in `known`. @throws InputError UNKNOWN_OPTION */

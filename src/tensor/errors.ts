@@ -84,7 +84,10 @@ export class NumericError extends EngineError {
 /** No name is longer; the search takes time in the square of it. */
 const MOST_NAME = 200;
 
-/** The closest of `candidates` to a mistyped `name`, if any is close enough to be worth suggesting. */
+/**
+ * The closest of `candidates` to a mistyped `name`, if any is close enough to be worth suggesting: by its letters, else
+ * because it is `name` with words left out, as `max_tokens` is max_new_tokens.
+ */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
   if (name.length > MOST_NAME) return undefined;
   let best: string | undefined;
@@ -97,7 +100,26 @@ export function nearest(name: string, candidates: Iterable<string>): string | un
       bestDistance = distance;
     }
   }
-  return best;
+  return best ?? withItsWords(name, candidates);
+}
+
+/** The one candidate with the fewest words that has all of the name's, if these are more than half of its letters. */
+function withItsWords(name: string, candidates: Iterable<string>): string | undefined {
+  const wordsOf = (text: string): readonly string[] =>
+    text
+      .replace(/([a-z])([A-Z])/g, "$1_$2")
+      .toLowerCase()
+      .match(/[a-z0-9]+/g) ?? [];
+  const asked = wordsOf(name);
+  let best: { readonly candidate: string | undefined; readonly words: number } | undefined;
+  for (const candidate of candidates) {
+    if (2 * name.length <= candidate.length) continue;
+    const words = wordsOf(candidate);
+    if (!asked.every((word) => words.includes(word)) || words.length > (best?.words ?? words.length)) continue;
+    const isAlone = words.length < (best?.words ?? Number.POSITIVE_INFINITY);
+    best = { candidate: isAlone ? candidate : undefined, words: words.length };
+  }
+  return asked.length > 0 ? best?.candidate : undefined;
 }
 
 /** Levenshtein distance, one row at a time. */

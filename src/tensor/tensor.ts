@@ -20,7 +20,8 @@ export class Tensor<D extends ActivationDType = "f32"> {
   constructor(device: Device, dtype: D, shape: Shape, storage: Storage, strides: Shape = stridesOf(shape), offset = 0) {
     this.device = device;
     this.dtype = dtype;
-    this.shape = shape;
+    // One's own: a caller may go on with his list.
+    this.shape = Object.isFrozen(shape) ? shape : Object.freeze([...shape]);
     this.storage = storage;
     this.strides = strides;
     this.offset = offset;

@@ -23,3 +23,18 @@ test("a hint stands on a line of its own, and by itself", () => {
     "CODE",
   ]);
 });
+
+test.each([
+  ["max_tokens", "max_new_tokens"], // with a word left out
+  ["maxTokens", "max_new_tokens"],
+  ["beams", "num_beams"],
+  ["max_new_token", "max_new_tokens"], // with a letter
+  ["top-k", "top_k"],
+  ["new_tokens", undefined], // of two
+  ["tokens", undefined], // of too little
+  ["", undefined],
+  ["streaming", undefined],
+])("%s means %s", (name, meant) => {
+  const names = ["max_new_tokens", "min_new_tokens", "num_beams", "top_k", "suppress_tokens", "seed"];
+  expect(errors.nearest(name, names)).toBe(meant);
+});

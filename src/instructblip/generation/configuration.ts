@@ -294,9 +294,11 @@ const SYNTH_ID: Readonly<Record<keyof SynthIDTextWatermarkingConfig, Check>> = {
   debug_mode: flag,
 };
 
-const watermarking: Check = (name, value, vocabulary) => {
+/** Throws unless `value` describes a watermark. */
+export const checkWatermark: Check = (name, value, vocabulary) => {
   const given = value as object;
-  if (typeof value !== "object" || Array.isArray(value)) refuse(name, "an object such as { bias: 2 }", value);
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    refuse(name, "an object such as { bias: 2 }", value);
   const synthID = "keys" in given || "ngram_len" in given;
   const fields: Readonly<Record<string, Check>> = synthID ? SYNTH_ID : GREEN_LIST;
   for (const [field, set] of Object.entries(given)) {
@@ -384,7 +386,7 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
   begin_suppress_tokens: ids,
   logits_processor: functions("(rows, scores)"),
   stopping_criteria: functions("a row"),
-  watermarking_config: watermarking,
+  watermarking_config: checkWatermark,
   renormalize_logits: flag,
 
   temperature: number("a number above 0", (value) => value >= 0), // 0 is refused below, where it would be used

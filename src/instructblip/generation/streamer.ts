@@ -3,7 +3,9 @@
  *
  * Source: transformers 5.18, generation/streamers.py.
  */
+import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
+import { shown } from "../../tensor/shown.ts";
 
 /** What generate() hands tokens to. */
 export interface Streamer {
@@ -26,6 +28,7 @@ export interface IncrementalDecoder {
 export interface TextIteratorStreamerOptions {
   /** Leave the prompt's text out. Default false, as in HF. */
   skip_prompt?: boolean;
+  /** Leave out tokens such as the end of the sequence. Default false, as in HF. */
   skip_special_tokens?: boolean;
 }
 
@@ -42,8 +45,22 @@ export class TextIteratorStreamer implements Streamer, AsyncIterable<string> {
 
   constructor(
     tokenizer: { decodeStream(options: { skip_special_tokens?: boolean }): IncrementalDecoder },
-    { skip_prompt = false, skip_special_tokens = false }: TextIteratorStreamerOptions = {},
+    options: TextIteratorStreamerOptions = {},
+    ...more: never[]
   ) {
+    const name = "TextIteratorStreamer";
+    const given = optionsOf(name, [options, ...more], 1, 1);
+    refuseUnknown(name, given, ["skip_prompt", "skip_special_tokens"]);
+    for (const [key, value] of Object.entries(given)) {
+      if (typeof value !== "boolean") {
+        throw new InputError("PARAM_RANGE", `${key} must be true or false, got ${shown(value)}`);
+      }
+    }
+    if (typeof tokenizer?.decodeStream !== "function") {
+      const hint = "a processor has one: processor.tokenizer";
+      throw new InputError("BAD_INPUT", `${name} needs a tokenizer, got ${shown(tokenizer)}`, { hint });
+    }
+    const { skip_prompt = false, skip_special_tokens = false } = given as TextIteratorStreamerOptions;
     this.#decoder = tokenizer.decodeStream({ skip_special_tokens });
     this.#skipPrompt = skip_prompt;
   }

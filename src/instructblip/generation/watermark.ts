@@ -7,8 +7,12 @@
  * Scalable watermarking for identifying large language model outputs; transformers 5.18, generation/logits_process.py
  * and generation/watermarking.py.
  */
+import { copyOf, optionsOf, refuseMore, refuseUnknown } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
+import { shown } from "../../tensor/shown.ts";
+import { expectIds } from "../inputs.ts";
 import { softmax, topIndices } from "./arithmetic.ts";
+import { checkWatermark } from "./configuration.ts";
 import type { LogitsProcessor } from "./logits_process.ts";
 import { randomBits, randperm, TorchGenerator } from "./torch_random.ts";
 
@@ -210,8 +214,24 @@ export class WatermarkDetector {
       readonly decoder_start_token_id?: number | null;
     },
     watermarking_config: WatermarkingConfig = {},
+    ...more: never[]
   ) {
-    this.#list = new GreenList(watermarking_config, model_config.vocab_size);
+    refuseMore("WatermarkDetector", more, 0, 2);
+    checkWatermark("watermarking_config", watermarking_config, 0);
+    if ("keys" in watermarking_config) {
+      throw new InputError(
+        "UNSUPPORTED_OPTION",
+        "watermarking_config: a mark of SynthID is found by a detector that must be trained",
+      );
+    }
+    const size: unknown = model_config?.vocab_size;
+    if (!Number.isSafeInteger(size) || (size as number) < 1) {
+      const hint = "it is the language model's: model.config.text_config";
+      throw new InputError("BAD_INPUT", `WatermarkDetector needs a config with vocab_size, got ${shown(size)}`, {
+        hint,
+      });
+    }
+    this.#list = new GreenList(copyOf(watermarking_config), model_config.vocab_size);
     this.#first = model_config.decoder_start_token_id ?? model_config.bos_token_id;
   }
 
@@ -222,8 +242,19 @@ export class WatermarkDetector {
    */
   detect(
     input_ids: readonly (readonly number[])[],
-    { z_threshold = 3 }: { z_threshold?: number } = {},
+    options: { z_threshold?: number } = {},
+    ...more: never[]
   ): WatermarkDetectorOutput[] {
+    const given = optionsOf("detect", [options, ...more], 1, 1);
+    refuseUnknown("detect", given, ["z_threshold"]);
+    const z_threshold = given.z_threshold ?? 3;
+    if (typeof z_threshold !== "number" || !Number.isFinite(z_threshold)) {
+      throw new InputError("PARAM_RANGE", `z_threshold must be a number, got ${shown(z_threshold)}`);
+    }
+    if (!Array.isArray(input_ids) || !input_ids.every(Array.isArray)) {
+      throw new InputError("BAD_INPUT", `input_ids must be a list of rows of token ids, got ${shown(input_ids)}`);
+    }
+    expectIds("input_ids", input_ids, Number.MAX_SAFE_INTEGER);
     // As in HF, whose rows are a tensor: if one has a first token that was not written, all have.
     const start = input_ids[0]?.[0] === this.#first ? 1 : 0;
     return input_ids.map((ids) => this.#score(ids.slice(start), z_threshold));
