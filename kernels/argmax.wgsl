@@ -7,6 +7,9 @@
 // @use threads = threads_tree
 override WG: u32 = 64;
 
+const OF_MINUS_INFINITY = 0x00800000u;
+const OF_INFINITY = 0xff800000u;
+
 struct Params {
   rows: u32,
   V: u32,
@@ -15,9 +18,6 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<u32>;
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
-
-const OF_MINUS_INFINITY = 0x00800000u;
-const OF_INFINITY = 0xff800000u;
 
 // Grows with the float that has these bits, is the same for -0 and 0, largest for NaN, and never 0.
 fn key(bits: u32) -> u32 {
