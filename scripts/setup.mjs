@@ -12,6 +12,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -496,7 +497,8 @@ async function swiftShaderArchive() {
 }
 
 /**
- * Unpacks SwiftShader and its Vulkan loader into `folder`, which appears whole or not at all; an older one is replaced.
+ * Unpacks SwiftShader and its Vulkan loader into `folder`, which appears whole or not at all; an older one is replaced. In
+ * it a copy of Dawn, with SwiftShader beside it under the loader's name, where Dawn looks first: see src/tensor/gpu.node.ts.
  * `archive`: the bytes of a brotli-compressed tar.
  */
 export function unpackSwiftShader(archive, folder) {
@@ -516,6 +518,12 @@ export function unpackSwiftShader(archive, folder) {
     const ICD = { library_path: `./${needed[0]}`, api_version: "1.0.5" };
     const manifest = JSON.stringify({ file_format_version: "1.0.0", ICD });
     fs.writeFileSync(join(temporary, "vk_swiftshader_icd.json"), manifest);
+    const webgpu = createRequire(import.meta.url).resolve("webgpu/package.json");
+    const dawn = join(temporary, `dawn-${readJson(webgpu).version}`);
+    fs.mkdirSync(dawn);
+    const binary = join(dirname(webgpu), `dist/${process.platform}-${process.arch}/dawn.node`);
+    fs.copyFileSync(binary, join(dawn, "dawn.node"));
+    fs.symlinkSync(`../${needed[0]}`, join(dawn, needed[1]));
     fs.rmSync(folder, { recursive: true, force: true });
     fs.renameSync(temporary, folder);
   } catch (error) {

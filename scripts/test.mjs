@@ -2,6 +2,7 @@
 /**
  * The whole test suite: the kernels module is fresh, the types hold, the linter is content, and every vitest test passes.
  * All stages run even if an early one fails. Arguments go to vitest: `npm test -- -t softmax`, `npm test -- test/kernels`.
+ * With --all (`npm run test:all`) tests that take a sample of many cases take all of them: INSTRUCTBLIP_TEST_ALL=1.
  * The last line of a complete run is `N passed, N failed`: each vitest test and each other stage counts once.
  */
 
@@ -21,10 +22,7 @@ const CHECKS = [
   { name: "lint and format", args: ["node_modules/@biomejs/biome/bin/biome", "check", "."] },
 ];
 
-/**
- * What Dawn says of nearly every driver. src/tensor/gpu.node.ts silences it where it can; vitest gives its workers a
- * socket as stderr, where it cannot.
- */
+/** What Dawn says of nearly every driver, and nothing can turn off. */
 const HARMLESS = /^Warning: maxDynamic\w+ artificially reduced from \d+ to \d+/;
 
 /** Runs Node with these arguments, and without the harmless lines on stderr if asked; its exit code, 1 for a signal. */
@@ -113,5 +111,7 @@ async function main(vitestArgs) {
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(fs.realpathSync(process.argv[1])).href) {
-  await main(process.argv.slice(2));
+  const args = process.argv.slice(2);
+  if (args.includes("--all")) process.env.INSTRUCTBLIP_TEST_ALL = "1";
+  await main(args.filter((arg) => arg !== "--all"));
 }

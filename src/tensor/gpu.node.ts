@@ -2,13 +2,17 @@
  * WebGPU for Node, from Dawn: the only file in src that imports `webgpu`. It makes the GPU object, keeps it alive, picks
  * the adapter (hardware before software) and, where the machine has no driver at all, loads the SwiftShader that
  * scripts/setup.mjs unpacked. It opens no device and knows no limits or errors scopes: that is device.ts.
+ *
+ * Nothing of the process is touched: no file descriptor, environment variable or global. Dawn's warnings of a driver's
+ * limits ("maxDynamicUniformBuffersPerPipelineLayout artificially reduced …", two per driver) are therefore seen: it
+ * prints them with a bare fprintf(stderr), which no toggle or variable turns off.
  */
 
-import { closeSync, constants, existsSync, openSync, readlinkSync } from "node:fs";
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
 import { homedir, constants as osConstants } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { isatty } from "node:tty";
-import { create, globals } from "webgpu";
+import { create } from "webgpu";
 import { env } from "./env.ts";
 import { DeviceError } from "./errors.ts";
 
@@ -24,17 +28,18 @@ export interface GPUOptions {
 /** How each GPU was made, and a strong reference to it: Dawn ends the process if the object is collected while in use. */
 const held = new Map<GPU, GPUOptions>();
 
-/** A new GPU object, held for the life of the process; the WebGPU globals (`GPUBufferUsage`, …) exist afterwards. */
+/** A new GPU object, held for the life of the process. */
 export function createGPU(options: GPUOptions = {}): GPU {
-  for (const [name, value] of Object.entries(globals)) {
-    if (!(name in globalThis)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-  }
+  return makeGPU(create, options);
+}
+
+function makeGPU(make: typeof create, options: GPUOptions): GPU {
   const flags: string[] = [];
   if (options.backend) flags.push(`backend=${options.backend}`);
   if (options.adapter) flags.push(`adapter=${options.adapter}`);
   const toggles = options.toggles?.join(",") ?? env("INSTRUCTBLIP_DAWN_TOGGLES");
   if (toggles) flags.push(`enable-dawn-features=${toggles}`);
-  const gpu = create(flags);
+  const gpu = make(flags);
   held.set(gpu, options);
   return gpu;
 }
@@ -49,7 +54,7 @@ export async function requestBestAdapter(gpu: GPU): Promise<GPUAdapter | null> {
   const options = held.get(gpu) ?? {};
   const adapter = await requestPreferringHardware(gpu, options);
   if (adapter !== null || options.adapter || options.backend === "null") return adapter;
-  return requestWithCachedLoader(options);
+  return requestFromCache(gpu, options);
 }
 
 /**
@@ -73,74 +78,63 @@ async function requestPreferringHardware(gpu: GPU, options: GPUOptions): Promise
   // where the Vulkan loader puts virtual GPUs before CPUs. The second request finds everything enumerated: < 1 ms.
   // isFallbackAdapter is Dawn's word for an adapter that runs on the CPU (llvmpipe, SwiftShader, WARP).
   try {
-    const adapter = await withSilentDriver(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
+    const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
     if (adapter === null || !adapter.info.isFallbackAdapter) return adapter;
     const first = await gpu.requestAdapter();
     return first !== null && !first.info.isFallbackAdapter ? first : adapter;
   } catch (cause) {
-    if (!options.adapter) throw cause;
+    if (!options.adapter) throw new DeviceError("NO_ADAPTER", "the driver could not be asked for adapters", { cause });
     const listed = [...String(cause).matchAll(/name: '(.*)'$/gm)].map((match) => match[1]).join(", ");
     const message = `no adapter has "${options.adapter}" in its name; there are: ${listed || "none"}`;
     throw new DeviceError("NO_ADAPTER", message, { cause });
   }
 }
 
+/** The GPU objects made for `gpu` where it found no adapter: once each, as they are held. */
+const stands = new WeakMap<GPU, Partial<Record<"loader" | "swiftShader", GPU>>>();
+
 /**
- * An adapter by way of the Vulkan loader in SwiftShader's cache folder, null if it is not there: a real driver that only
- * lacked a loader, else SwiftShader itself.
+ * An adapter by way of SwiftShader's cache folder, null if it is not there: a real driver that only lacked a loader, else
+ * SwiftShader itself.
  */
-async function requestWithCachedLoader(options: GPUOptions): Promise<GPUAdapter | null> {
+async function requestFromCache(gpu: GPU, options: GPUOptions): Promise<GPUAdapter | null> {
   const folder = swiftShaderFolder();
   if (process.platform !== "linux" || !existsSync(folder)) return null;
+  const made = stands.get(gpu) ?? {};
+  stands.set(gpu, made);
 
-  // Dawn opens the loader by its bare name, and finds it without LD_LIBRARY_PATH if it is loaded already. dlopen always
-  // throws here, as a Vulkan loader is no Node add-on; RTLD_NODELETE (0x1000) keeps it loaded nevertheless.
-  const { RTLD_NOW, RTLD_GLOBAL } = osConstants.dlopen;
-  try {
-    process.dlopen({ exports: {} }, join(folder, "libvulkan.so.1"), RTLD_NOW | RTLD_GLOBAL | 0x1000);
-  } catch {}
-  const adapter = await requestPreferringHardware(createGPU(options), options);
+  // Dawn opens the loader by its bare name, and finds it without LD_LIBRARY_PATH if it is loaded already.
+  load(join(folder, "libvulkan.so.1"), STAYS_LOADED);
+  made.loader ??= createGPU(options);
+  const adapter = await requestPreferringHardware(made.loader, options);
   if (adapter !== null) return adapter;
 
-  // Set only while the adapter is requested, so that a child process looks for a real driver first, as this one did.
-  const before = process.env.VK_DRIVER_FILES;
-  process.env.VK_DRIVER_FILES = join(folder, "vk_swiftshader_icd.json");
-  try {
-    return await requestPreferringHardware(createGPU(options), options);
-  } finally {
-    if (before === undefined) delete process.env.VK_DRIVER_FILES;
-    else process.env.VK_DRIVER_FILES = before;
-  }
+  // Dawn looks beside itself first: a copy of it that has SwiftShader as its neighbour, under the loader's name, needs
+  // no word to the loader, which only listens to variables of the whole process.
+  made.swiftShader ??= dawnBesideSwiftShader(folder, options);
+  return made.swiftShader ? requestPreferringHardware(made.swiftShader, options) : null;
 }
 
-/**
- * Runs `call` with the process's stderr pointing at /dev/null. While it looks for adapters Dawn prints harmless warnings
- * ("maxDynamicUniformBuffersPerPipelineLayout artificially reduced …", two per driver) with a bare fprintf(stderr), which
- * no toggle or variable turns off; and it does so inside the call, before any promise, so nothing of ours is lost.
- *
- * Node cannot duplicate a file descriptor, so stderr is opened a second time through /proc, which means the same thing
- * for a terminal and a pipe only: a file would be written from its start, a socket (a Node parent's "pipe") cannot be
- * opened. There, and with VK_LOADER_DEBUG set, the warnings stay.
- */
-function withSilentDriver<T>(call: () => T): T {
-  if (process.platform !== "linux" || process.env.VK_LOADER_DEBUG) return call();
-  const open = (path: string) => openSync(path, constants.O_WRONLY | constants.O_NOCTTY);
-  let saved: number;
+/** Where scripts/setup.mjs puts a copy of the Dawn that is installed, in SwiftShader's folder. */
+export function dawnFolder(folder: string): string {
+  const { version } = createRequire(import.meta.url)("webgpu/package.json") as { version: string };
+  return join(folder, `dawn-${version}`);
+}
+
+function dawnBesideSwiftShader(folder: string, options: GPUOptions): GPU | undefined {
+  const path = join(dawnFolder(folder), "dawn.node");
+  if (!existsSync(path)) return undefined;
+  const dawn = load(path) as { create?: typeof create };
+  return dawn.create && makeGPU(dawn.create, options);
+}
+
+const STAYS_LOADED = 0x1000; // RTLD_NODELETE
+
+/** Loads a library of the system's kind. @returns what it exports to Node, if it does */
+function load(path: string, flags = 0): object {
+  const module = { exports: {} };
   try {
-    if (!isatty(2) && !readlinkSync("/proc/self/fd/2").startsWith("pipe:")) return call();
-    saved = open("/proc/self/fd/2");
-  } catch {
-    return call(); // Another user's terminal or pipe, or no /proc.
-  }
-  // A new descriptor gets the lowest free number: 2, unless another thread opens a file at this very moment. That file
-  // then keeps the number, and stderr is gone; nothing can be done but leave the file alone.
-  closeSync(2);
-  const silent = open("/dev/null");
-  try {
-    return call();
-  } finally {
-    closeSync(silent);
-    if (silent === 2) open(`/proc/self/fd/${saved}`);
-    closeSync(saved);
-  }
+    process.dlopen(module, path, osConstants.dlopen.RTLD_NOW | flags);
+  } catch {} // always for a Vulkan loader, which is no add-on of Node's
+  return module.exports;
 }

@@ -9,6 +9,7 @@ import { describe, expect, test, vi } from "vitest";
 import { unpackSwiftShader } from "../../scripts/setup.mjs";
 import { createGPU, requestBestAdapter, swiftShaderFolder } from "../../src/tensor/gpu.node.ts";
 import { SUBGROUP_MATRIX } from "../../src/tensor/gpu.ts";
+import { withoutDawn } from "../dawn.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 
@@ -16,6 +17,8 @@ const ROOT = join(import.meta.dirname, "../..");
 const script = (code: string) => `import * as engine from "./src/tensor/gpu.node.ts";\n${code}`;
 
 const COMPUTE = script(`
+import { globals } from "webgpu";
+const { GPUBufferUsage, GPUMapMode } = globals;
 const adapter = await engine.requestBestAdapter(engine.createGPU());
 if (!adapter) throw new Error("no adapter");
 globalThis.gc?.();
@@ -111,10 +114,10 @@ test("INSTRUCTBLIP_DAWN_TOGGLES switches on what Dawn keeps behind toggles", asy
   vi.unstubAllEnvs();
 });
 
-test("createGPU makes the WebGPU globals", () => {
-  createGPU({ backend: "null" });
-  expect(GPUBufferUsage.STORAGE).toBe(0x80);
-  expect(GPUMapMode.READ).toBe(1);
+test("a GPU leaves the globals and the environment as they were", async () => {
+  const before = { globals: Object.getOwnPropertyNames(globalThis).sort(), env: { ...process.env } };
+  await requestBestAdapter(createGPU());
+  expect({ globals: Object.getOwnPropertyNames(globalThis).sort(), env: { ...process.env } }).toEqual(before);
 });
 
 test("the GPU object outlives every garbage collection, and the process ends by itself", () => {
@@ -122,25 +125,76 @@ test("the GPU object outlives every garbage collection, and the process ends by 
   expect(JSON.parse(output).wrong).toBe(-1);
 });
 
-describe.runIf(process.platform === "linux")("stderr", () => {
-  // The shell makes the pipe: Node's own "pipe" is a socket, which cannot be silenced.
-  const throughPipe = (code: string) =>
-    spawnSync("sh", ["-c", `"$0" "$@" 2>&1 >/dev/null | cat`, process.execPath, ...TSX, code], OPTIONS).stdout;
+describe.skipIf(process.platform === "win32")("while devices are opened, nothing of the process changes hands", () => {
+  /** Runs code with stderr in a shell's pipe, as Node's own are sockets; what it wrote, without Dawn's own lines. */
+  const throughPipe = (code: string) => {
+    const folder = mkdtempSync(join(tmpdir(), "stderr-test-"));
+    try {
+      const env = { ...process.env, FOLDER: folder };
+      const command = `("$0" "$@"; echo "status $?" >&2) 2>&1 >"$FOLDER/stdout" | cat`;
+      const { stdout } = spawnSync("sh", ["-c", command, process.execPath, ...TSX, code], { ...OPTIONS, env });
+      return { stdout: readFileSync(join(folder, "stdout"), "utf8"), stderr: withoutDawn(stdout) };
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  };
 
-  test("Dawn's warnings do not reach it, and it works as before afterwards", () => {
-    const written = throughPipe(
-      script(`
-        import { writeSync } from "node:fs";
-        process.stderr.write("one\\n");
-        await engine.requestBestAdapter(engine.createGPU());
-        process.stderr.write("two\\n");
-        writeSync(2, "three\\n");
-        console.error("four");
-        const { execFileSync } = await import("node:child_process");
-        execFileSync("sh", ["-c", "echo five >&2"], { stdio: "inherit" });
-      `),
-    );
-    expect(written).toBe("one\ntwo\nthree\nfour\nfive\n");
+  test("files that are opened meanwhile hold what was written to them, and stderr all that was said", () => {
+    const child = throughPipe(`
+      import { open, readFile } from "node:fs/promises";
+      import { join } from "node:path";
+      import { openDevice } from "./src/tensor/device.ts";
+      import "./src/tensor/adapter.node.ts";
+      const path = (i) => join(process.env.FOLDER, String(i));
+      const files = Array.from({ length: 300 }, (_, i) => open(path(i), "w"));
+      const devices = Array.from({ length: 3 }, () => openDevice());
+      console.error("one");
+      const more = Array.from({ length: 100 }, (_, i) => open(path(300 + i), "w"));
+      await Promise.all(devices);
+      console.error("two");
+      for (const [i, opening] of [...files, ...more].entries()) {
+        const file = await opening;
+        await file.writeFile("file " + i);
+        await file.close();
+      }
+      const wrong = [];
+      for (let i = 0; i < 400; i++) if ((await readFile(path(i), "utf8")) !== "file " + i) wrong.push(i);
+      console.log(JSON.stringify(wrong));
+      process.exit();
+    `);
+    expect(child).toEqual({ stdout: "[]\n", stderr: "one\ntwo\nstatus 0\n" });
+  });
+
+  test("several worker threads open devices at once, compute and end; stderr is there still", () => {
+    const child = throughPipe(`
+      import { fstatSync } from "node:fs";
+      import { Worker } from "node:worker_threads";
+      const worker = \`
+        import { parentPort } from "node:worker_threads";
+        import { register } from "tsx/esm/api";
+        register();
+        const { openDevice } = await import("./src/tensor/device.ts");
+        await import("./src/tensor/adapter.node.ts");
+        const { add } = await import("./src/tensor/ops/add.ts");
+        const device = await openDevice();
+        const x = device.tensor([1, 2], [2]);
+        parentPort.postMessage([...(await add(x, x).read())]);
+      \`;
+      const before = fstatSync(2).ino;
+      const run = () => new Promise((resolve, reject) => {
+        const thread = new Worker(worker, { eval: true, execArgv: ["--input-type=module"] });
+        let answer;
+        thread.on("message", (message) => { answer = message; });
+        thread.on("error", reject);
+        thread.on("exit", (code) => resolve([code, ...answer]));
+      });
+      const answers = [...(await Promise.all([run(), run(), run()])), ...(await Promise.all([run(), run()]))];
+      console.error("still here");
+      console.log(JSON.stringify([answers, fstatSync(2).ino === before]));
+    `);
+    const answers = new Array(5).fill([0, 2, 4]);
+    expect(child.stderr).toBe("still here\nstatus 0\n");
+    expect(JSON.parse(child.stdout)).toEqual([answers, true]);
   });
 });
 

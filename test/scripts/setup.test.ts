@@ -8,6 +8,7 @@ import { brotliCompressSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 // @ts-expect-error: plain JavaScript, as it runs before TypeScript is installed.
 import * as setup from "../../scripts/setup.mjs";
+import { dawnFolder } from "../../src/tensor/gpu.node.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 let folder: string;
@@ -288,7 +289,10 @@ describe("unpackSwiftShader", () => {
     mkdirSync(target, { recursive: true });
     writeFileSync(join(target, "left-over"), "");
     setup.unpackSwiftShader(archive, target);
-    expect(readdirSync(target).sort()).toEqual(["libvk_swiftshader.so", "libvulkan.so.1", "vk_swiftshader_icd.json"]);
+    const [dawn, ...others] = readdirSync(target).sort();
+    expect(others).toEqual(["libvk_swiftshader.so", "libvulkan.so.1", "vk_swiftshader_icd.json"]);
+    expect(join(target, dawn)).toBe(dawnFolder(target));
+    expect(readdirSync(join(target, dawn)).sort()).toEqual(["dawn.node", "libvulkan.so.1"]);
     expect(readdirSync(join(folder, "new/cache"))).toEqual(["swiftshader"]);
     const manifest = JSON.parse(readFileSync(join(target, "vk_swiftshader_icd.json"), "utf8"));
     expect(existsSync(join(target, manifest.ICD.library_path))).toBe(true);
