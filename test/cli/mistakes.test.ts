@@ -217,12 +217,21 @@ describe("a question that cannot be answered", () => {
   });
 
   it("asks for what the vocabulary or the lengths do not have", async () => {
-    expect(await refused(ask(PLAIN, PICTURE, "--eos-token-id", "357"), EXIT.refused)).toMatch(
-      /eos_token_id must be a token id below 357/,
-    );
+    const { code, stderr } = await cli(ask(PLAIN, PICTURE, "--eos-token-id", "357"));
+    expect([code, stderr]).toEqual([0, "warning: eos_token_id: no token has the id 357\n"]);
     expect(await refused(ask(PLAIN, PICTURE, "--max-length", "3"), EXIT.refused)).toMatch(
       /max_length must be more than/,
     );
+  });
+
+  it("asks for what has no effect", async () => {
+    const { code, stderr } = await cli(ask(PLAIN, PICTURE, "--temperature", "0.5", "--length-penalty", "2"));
+    expect(code).toBe(0);
+    expect(stderr.split("\n")).toEqual([
+      "warning: temperature has no effect: do_sample is not true",
+      "warning: length_penalty has no effect: num_beams is 1",
+      "",
+    ]);
   });
 
   it("shows the stack when asked to", async () => {

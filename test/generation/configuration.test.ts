@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { decodingConfig, type GenerationOptions } from "../../src/instructblip/generation/configuration.ts";
+import { logitsProcessors } from "../../src/instructblip/generation/logits_process.ts";
 
 const SETTING = {
   promptLength: 40,
@@ -68,6 +69,66 @@ describe("precedence", () => {
     expect(config({ length_penalty: 2 }).warnings.join()).toContain("length_penalty");
     expect(config({ encoder_no_repeat_ngram_size: 2 }).warnings.join()).toContain("embeddings");
     expect(config({ top_p: 0.9, do_sample: true, num_beams: 2, length_penalty: 0 }).warnings).toEqual([]);
+    // Given as it is without being given.
+    const defaults = {
+      temperature: 1,
+      top_k: 50,
+      top_p: 1,
+      early_stopping: false,
+      length_penalty: 1,
+      output_scores: false,
+    };
+    expect(config(defaults).warnings).toEqual([]);
+  });
+
+  // What transformers 5.18 lets pass, with or without a warning of its own.
+  test.each<[GenerationOptions, RegExp]>([
+    [{ min_length: 61 }, /min_length is 61, but the maximum length ends an answer at 60/],
+    [{ min_new_tokens: 21 }, /min_new_tokens is 21, but the maximum length ends an answer at 20/],
+    [{ max_new_tokens: 4, min_new_tokens: 5 }, /ends an answer at 4/],
+    [{ eos_token_id: -1 }, /eos_token_id: no token has the id -1/],
+    [{ eos_token_id: [2, 100] }, /eos_token_id: no token has the id 100/],
+    [{ pad_token_id: -1 }, /pad_token_id/],
+    [{ suppress_tokens: [3, 100] }, /suppress_tokens: no token has the id 100/],
+    [{ begin_suppress_tokens: [-1] }, /begin_suppress_tokens/],
+    [{ temperature: -1 }, /temperature has no effect: do_sample/],
+    [{ top_p: 7 }, /top_p has no effect: do_sample/],
+    [{ top_k: -1 }, /top_k has no effect: do_sample/],
+    [{ seed: 3 }, /seed has no effect: do_sample/],
+    [{ do_sample: true, top_p: 1.01 }, /top_p has no effect: it is above 1/],
+    [{ do_sample: true, typical_p: 1.5 }, /typical_p has no effect: it is above 1/],
+    [{ do_sample: true, epsilon_cutoff: 1 }, /epsilon_cutoff has no effect: it is not between/],
+    [{ do_sample: true, eta_cutoff: -1 }, /eta_cutoff has no effect: it is not between/],
+    [{ encoder_repetition_penalty: -1 }, /encoder_repetition_penalty has no effect/],
+    [{ negative_prompt_attention_mask: [[1]] }, /guidance_scale is 1/],
+  ])("%o is taken, with a warning", (options, says) => {
+    const { warnings } = config(options);
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toMatch(says);
+  });
+
+  test("what makes no difference leaves no processor", () => {
+    const names = { epsilon_cutoff: 1, eta_cutoff: -1, top_p: 2, typical_p: 3, top_k: 0 };
+    expect(logitsProcessors(config({ do_sample: true, ...names }))).toEqual([]);
+    expect(config({ suppress_tokens: [3, 100], begin_suppress_tokens: [-1] })).toMatchObject({
+      suppress_tokens: [3],
+      begin_suppress_tokens: [],
+    });
+  });
+
+  test("a prompt of embeddings alone is not what penalties count", () => {
+    const legacy = { promptLength: 0, embeddedLength: 40 };
+    expect(config({ repetition_penalty: 2 }, legacy).warnings.join()).toContain(
+      "repetition_penalty counts new tokens only",
+    );
+    expect(config({ no_repeat_ngram_size: 2 }, legacy).warnings.join()).toContain("counts new tokens only");
+    expect(config({ no_repeat_ngram_size: 2 }).warnings).toEqual([]);
+  });
+
+  test("the likeliest token alone makes up a top_p of 0", () => {
+    const scores = Float32Array.of(1, 3, 2);
+    for (const process of logitsProcessors(config({ do_sample: true, top_p: 0, top_k: 0 }))) process([[1]], [scores]);
+    expect([...scores]).toEqual([Number.NEGATIVE_INFINITY, 3, Number.NEGATIVE_INFINITY]);
   });
 });
 
@@ -76,17 +137,17 @@ describe("refused by name", () => {
   const range: [string, unknown[]][] = [
     ["max_new_tokens", [0, -1, 1.5, nan, Number.POSITIVE_INFINITY, "10", 1e9]],
     ["max_length", [40, 0, 1e9]],
-    ["min_length", [-1, 61, 0.5]],
-    ["min_new_tokens", [-1, 21]],
+    ["min_length", [-1, 0.5]],
+    ["min_new_tokens", [-1]],
     ["max_time", [0, -1, nan]],
     ["temperature", [-1, nan, "1"]],
-    ["top_p", [0, 1.01, -0.1, nan]],
-    ["top_k", [-1, 1.5]],
+    ["top_p", [-0.1, nan, "1"]],
+    ["top_k", [-1, 1.5, true]],
     ["top_h", [0, 1.1]],
     ["min_p", [-0.1, 1.1]],
-    ["typical_p", [0, 1.5]],
-    ["epsilon_cutoff", [1, -1]],
-    ["eta_cutoff", [1, -1]],
+    ["typical_p", [0, [1]]],
+    ["epsilon_cutoff", [nan, {}]],
+    ["eta_cutoff", ["1"]],
     ["repetition_penalty", [0, -1, nan, Number.POSITIVE_INFINITY]],
     ["num_beams", [0, 1.5]],
     ["num_return_sequences", [0, 2]],
@@ -94,11 +155,11 @@ describe("refused by name", () => {
     ["early_stopping", ["always", 1]],
     ["seed", [-1, 0.5, 2 ** 53]],
     ["stop_strings", ["", [], [""], [1], new Array(10_000).fill("a")]],
-    ["eos_token_id", [100, -1, [2, 100]]],
-    ["pad_token_id", [100, -1]],
+    ["eos_token_id", [0.5, "2", [2, nan]]],
+    ["pad_token_id", [0.5, [1]]],
     ["bad_words_ids", [[], [[]], [3], [[100]]]],
     ["sequence_bias", [[], [[3]], [[[3], "x"]], [[[100], 1]]]],
-    ["suppress_tokens", [[100], 3]],
+    ["suppress_tokens", [["3"], 3]],
     ["exponential_decay_length_penalty", [[1], [0.5, 1], 3]],
     ["do_sample", ["yes", 1]],
     ["prefix_allowed_tokens_fn", [[1]]],
@@ -106,7 +167,7 @@ describe("refused by name", () => {
   test.each(range.flatMap(([name, values]) => values.map((value) => [name, value] as const)))(
     "%s %j",
     (name, value) => {
-      const thrown = () => config({ [name]: value });
+      const thrown = () => config({ do_sample: name !== "num_return_sequences", [name]: value });
       expect(thrown).toThrow(expect.objectContaining({ code: "PARAM_RANGE" }));
       expect(thrown).toThrow(name);
     },

@@ -46,7 +46,7 @@ export async function prepareInputs(
   return inputs as InstructBlipInputs;
 }
 
-/** Loads the weights, with progress; says what was odd about the checkpoint. */
+/** Loads the weights, with progress; says what is odd about the checkpoint, and about what is asked of it. */
 export async function loadModel(
   folder: Folder,
   dtype: StorageDType,
@@ -54,10 +54,13 @@ export async function loadModel(
   options: Pick<FromPretrainedOptions, "cache_dtype" | "fix_vicuna_token_ids" | "cache"> = {},
 ): Promise<VisionLanguageModel> {
   const { terminal, signal } = run;
+  const on_warning = (message: string) => {
+    if (terminal.errIsTerminal) terminal.err("\r\x1b[K"); // a line of progress may stand there
+    say(terminal, `warning: ${message}`);
+  };
   const model = await loading(run, (on_progress) =>
-    AutoModelForImageTextToText.from_pretrained(folder, { ...options, dtype, signal, on_progress }),
+    AutoModelForImageTextToText.from_pretrained(folder, { ...options, dtype, signal, on_progress, on_warning }),
   );
-  for (const warning of model.warnings) say(terminal, `warning: ${warning}`);
   noteSoftware(model.device, run);
   return model;
 }

@@ -227,6 +227,8 @@ const number =
     if (!(typeof value === "number" && Number.isFinite(value) && holds(value))) refuse(name, must, value, hint);
   };
 
+const aNumber = number("a number", () => true);
+
 const flag: Check = (name, value) => {
   if (typeof value !== "boolean") refuse(name, "true or false", value);
 };
@@ -243,7 +245,17 @@ const ids: Check = (name, value, vocabulary) => {
   for (const one of value as unknown[]) id(name, one, vocabulary);
 };
 
-const idOrIds: Check = (name, value, vocabulary) => (Array.isArray(value) ? ids : id)(name, value, vocabulary);
+/** Ids that no token may have: such an end ends nothing. HF warns of negative ones. */
+const anyId: Check = (name, value) => {
+  if (!Number.isSafeInteger(value)) refuse(name, "a token id", value);
+};
+
+const anyIds: Check = (name, value) => {
+  if (!Array.isArray(value)) refuse(name, "a list of token ids", value);
+  for (const one of value as unknown[]) anyId(name, one, 0);
+};
+
+const anyIdOrIds: Check = (name, value) => (Array.isArray(value) ? anyIds : anyId)(name, value, 0);
 
 const someIds: Check = (name, value, vocabulary) => {
   if (!Array.isArray(value) || value.length === 0) refuse(name, "lists of at least one token id", value);
@@ -337,9 +349,9 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
       refuse(name, `a text or 1 to ${MOST_STOP_STRINGS} texts, none of them empty`, value);
     }
   },
-  eos_token_id: idOrIds,
-  pad_token_id: id,
-  bos_token_id: id,
+  eos_token_id: anyIdOrIds,
+  pad_token_id: anyId,
+  bos_token_id: anyId,
 
   do_sample: flag,
   num_beams: whole(1),
@@ -382,23 +394,23 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
       refuse(name, "[start, factor], a whole number and a number", value);
     }
   },
-  suppress_tokens: ids,
-  begin_suppress_tokens: ids,
+  suppress_tokens: anyIds,
+  begin_suppress_tokens: anyIds,
   logits_processor: functions("(rows, scores)"),
   stopping_criteria: functions("a row"),
   watermarking_config: checkWatermark,
   renormalize_logits: flag,
 
-  temperature: number("a number above 0", (value) => value >= 0), // 0 is refused below, where it would be used
-  top_h: number("a number above 0, at most 1", (value) => value > 0 && value <= 1),
-  top_k: whole(0),
-  top_p: number("a number above 0, at most 1", (value) => value > 0 && value <= 1, "do_sample: false takes the best"),
-  min_p: number("a number from 0 to 1", (value) => value >= 0 && value <= 1),
-  typical_p: number("a number above 0, at most 1", (value) => value > 0 && value <= 1),
-  epsilon_cutoff: number("a number from 0 to below 1", (value) => value >= 0 && value < 1),
-  eta_cutoff: number("a number from 0 to below 1", (value) => value >= 0 && value < 1),
-  encoder_repetition_penalty: number("a number above 0", (value) => value > 0),
-  encoder_no_repeat_ngram_size: whole(0),
+  temperature: aNumber,
+  top_h: aNumber,
+  top_k: aNumber,
+  top_p: aNumber,
+  min_p: aNumber,
+  typical_p: aNumber,
+  epsilon_cutoff: aNumber,
+  eta_cutoff: aNumber,
+  encoder_repetition_penalty: aNumber,
+  encoder_no_repeat_ngram_size: aNumber,
 
   return_dict_in_generate: flag,
   output_scores: flag,
@@ -407,6 +419,21 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, Check>> = {
   output_hidden_states: flag,
   return_full_text: flag,
   use_cache: flag,
+};
+
+/**
+ * What sampling's options must be, where they are used: without do_sample HF takes whatever they are, and warns. The same
+ * bounds as there, by which 0 is no top_p but the likeliest token's, and cut-offs of nothing or everything are off.
+ */
+const SAMPLING: Readonly<Partial<Record<keyof GenerationOptions, Check>>> = {
+  temperature: number("a number above 0", (value) => value > 0, "do_sample: false takes the likeliest token"),
+  top_h: number("a number above 0, at most 1", (value) => value > 0 && value <= 1),
+  top_k: whole(0),
+  top_p: number("a number of at least 0", (value) => value >= 0),
+  min_p: number("a number from 0 to 1", (value) => value >= 0 && value <= 1),
+  typical_p: number("a number above 0", (value) => value > 0),
+  epsilon_cutoff: aNumber,
+  eta_cutoff: aNumber,
 };
 
 const NO_ASSISTANT = "there is no assisted decoding: every token is the language model's own";
@@ -498,9 +525,12 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
   for (const [name, value] of given) {
     const check = Object.hasOwn(OPTIONS, name) ? OPTIONS[name as keyof GenerationOptions] : UNSUPPORTED[name];
     check(name, value, setting.vocabulary);
+    if (options.do_sample) SAMPLING[name as keyof GenerationOptions]?.(name, value, setting.vocabulary);
   }
   const { promptLength } = setting;
   const warnings: string[] = [];
+  const withToken = (ids: readonly number[] | null | undefined) =>
+    (ids ?? []).filter((one) => isId(one, setting.vocabulary));
   const eos = options.eos_token_id === undefined ? setting.eos_token_id : options.eos_token_id;
   const eos_token_id = eos === null ? [] : typeof eos === "number" ? [eos] : [...eos];
   const pad = options.pad_token_id === undefined ? setting.pad_token_id : options.pad_token_id;
@@ -534,8 +564,8 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
     remove_invalid_values: options.remove_invalid_values ?? false,
     check_numerics: options.check_numerics ?? options.remove_invalid_values !== true,
     exponential_decay_length_penalty: options.exponential_decay_length_penalty ?? null,
-    suppress_tokens: options.suppress_tokens ?? [],
-    begin_suppress_tokens: options.begin_suppress_tokens ?? [],
+    suppress_tokens: withToken(options.suppress_tokens),
+    begin_suppress_tokens: withToken(options.begin_suppress_tokens),
     logits_processor: options.logits_processor ?? [],
     stopping_criteria: options.stopping_criteria ?? [],
     watermarking_config: options.watermarking_config ?? null,
@@ -559,7 +589,7 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
     warnings,
   };
   checkTogether(config, setting);
-  warnings.push(...ignored(config, given));
+  warnings.push(...ignored(config, given, promptLength === 0));
   return config;
 }
 
@@ -599,7 +629,7 @@ function lengths(
   if (min_length > max_length) {
     const name = min_new_tokens != null ? "min_new_tokens" : "min_length";
     const most = max_length + (min_new_tokens != null ? -promptLength : embeddedLength);
-    refuse(name, `within the maximum length, at most ${most}`, options[name]);
+    warnings.push(`${name} is ${options[name]}, but the maximum length ends an answer at ${most}`);
   }
   return { max_length, min_length };
 }
@@ -618,9 +648,6 @@ function checkTogether(config: GenerationConfig, { cacheBytesPerToken }: Generat
     const hint = "greedy search has one answer; set do_sample: true or num_beams";
     refuse("num_return_sequences", "1 without do_sample and without beams", num_return_sequences, hint);
   }
-  if (do_sample && config.temperature === 0) {
-    refuse("temperature", "a number above 0", 0, "do_sample: false takes the likeliest token");
-  }
   if (config.guidance_scale !== 1 && num_beams > 1) {
     // In HF the unconditional rows stay where they are when beams change places: each is guided by another's answer.
     throw new InputError(
@@ -638,7 +665,7 @@ function checkTogether(config: GenerationConfig, { cacheBytesPerToken }: Generat
       { hint: "set num_beams to 1, or mark by a green list" },
     );
   }
-  if (config.negative_prompt_attention_mask && !config.negative_prompt_ids) {
+  if (config.guidance_scale !== 1 && config.negative_prompt_attention_mask && !config.negative_prompt_ids) {
     refuse("negative_prompt_attention_mask", "given with negative_prompt_ids", config.negative_prompt_attention_mask);
   }
   if (config.exponential_decay_length_penalty && config.eos_token_id.length === 0) {
@@ -652,14 +679,48 @@ function checkTogether(config: GenerationConfig, { cacheBytesPerToken }: Generat
   }
 }
 
-/** Options that have no effect beside the others; HF warns of the same ones. */
-function ignored(config: GenerationConfig, given: ReadonlyMap<string, unknown>): string[] {
+/** What options are without an effect, as in a generation_config.json that spells all of them out; of others nothing is. */
+const NEUTRAL: Readonly<Record<string, unknown>> = {
+  temperature: 1,
+  top_k: 50,
+  top_p: 1,
+  typical_p: 1,
+  epsilon_cutoff: 0,
+  eta_cutoff: 0,
+  early_stopping: false,
+  length_penalty: 1,
+  output_scores: false,
+  output_logits: false,
+  output_attentions: false,
+  output_hidden_states: false,
+  encoder_repetition_penalty: 1,
+  encoder_no_repeat_ngram_size: 0,
+};
+
+/** Options that have no effect, or less than one may think; HF warns of the same ones. */
+function ignored(config: GenerationConfig, given: ReadonlyMap<string, unknown>, embedded: boolean): string[] {
   const lines: string[] = [];
   const warn = (names: readonly string[], why: string) => {
-    for (const name of names) if (given.has(name)) lines.push(`${name} has no effect: ${why}`);
+    for (const name of names) {
+      if (given.has(name) && given.get(name) !== NEUTRAL[name]) lines.push(`${name} has no effect: ${why}`);
+    }
   };
-  const sampling = ["temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"];
-  if (!config.do_sample) warn([...sampling, "seed"], "do_sample is not true");
+  if (!config.do_sample) warn([...Object.keys(SAMPLING), "seed"], "do_sample is not true");
+  else {
+    for (const name of ["top_p", "typical_p"] as const) if (config[name] > 1) warn([name], "it is above 1");
+    for (const name of ["epsilon_cutoff", "eta_cutoff"] as const) {
+      if (config[name] < 0 || config[name] >= 1) warn([name], "it is not between 0 and 1");
+    }
+  }
+  for (const name of ["eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens"] as const) {
+    const wrong = [given.get(name) ?? []].flat().find((one) => !isId(one, config.vocabulary));
+    if (wrong !== undefined) lines.push(`${name}: no token has the id ${wrong}`);
+  }
+  if (embedded) {
+    const only = "counts new tokens only: the prompt is given as embeddings (a checkpoint without image_token_index)";
+    if (config.repetition_penalty !== 1) lines.push(`repetition_penalty ${only}`);
+    if (config.no_repeat_ngram_size > 0) lines.push(`no_repeat_ngram_size ${only}`);
+  }
   if (config.num_beams === 1) warn(["early_stopping", "length_penalty"], "num_beams is 1");
   const outputs = ["output_scores", "output_logits", "output_attentions", "output_hidden_states"];
   if (!config.return_dict_in_generate) warn(outputs, "return_dict_in_generate is not true");

@@ -397,7 +397,7 @@ function warpers(config: GenerationConfig): LogitsProcessor[] {
   if (config.top_p < 1) list.push(topP(config.top_p, keep));
   if (config.min_p !== null) list.push(minP(config.min_p, keep));
   if (config.typical_p < 1) list.push(typicalP(config.typical_p, keep));
-  if (config.epsilon_cutoff > 0) list.push(epsilonCutoff(config.epsilon_cutoff, keep));
-  if (config.eta_cutoff > 0) list.push(etaCutoff(config.eta_cutoff, keep));
+  if (config.epsilon_cutoff > 0 && config.epsilon_cutoff < 1) list.push(epsilonCutoff(config.epsilon_cutoff, keep));
+  if (config.eta_cutoff > 0 && config.eta_cutoff < 1) list.push(etaCutoff(config.eta_cutoff, keep));
   return list;
 }
