@@ -4,7 +4,7 @@
  * B rows, T tokens of this call, S tokens with those in the cache, D wide, H heads, Hkv key/value heads, d a head.
  * Source: Touvron et al. 2023; transformers modeling_llama.py.
  */
-import { Embedding } from "../modules/embedding.ts";
+import { Embedding, tiedTable } from "../modules/embedding.ts";
 import { GatedLinear } from "../modules/gated_linear.ts";
 import type { KVCache } from "../modules/kv_cache.ts";
 import { Linear, plus } from "../modules/linear.ts";
@@ -18,6 +18,7 @@ import { attention, attentionProbabilities, type KeysOrValues } from "../tensor/
 import { rope, ropeTable } from "../tensor/ops/rope.ts";
 import { ropeAppend } from "../tensor/ops/rope_append.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { Weight } from "../tensor/weight.ts";
 import { HIDDEN_ACTS, type LlamaConfig } from "./config.ts";
 import { CausalLanguageModel, type CausalStep } from "./language_model.ts";
 
@@ -144,11 +145,12 @@ export class LlamaModel extends Module {
   /** Cosines and sines of every position so far needed: f32[P, d]. */
   #rope: Tensor;
 
-  constructor(weights: Weights, config: LlamaConfig) {
+  /** @param table of token embeddings, [any, D] */
+  constructor(weights: Weights, config: LlamaConfig, table: Weight) {
     super(weights);
     this.config = config;
     this.#device = weights.device;
-    this.embed_tokens = new Embedding(weights.at("embed_tokens"), config.hidden_size);
+    this.embed_tokens = new Embedding(weights.at("embed_tokens"), config.hidden_size, { weight: table });
     this.layers = Array.from(
       { length: config.num_hidden_layers },
       (_, i) => new LlamaDecoderLayer(weights.at("layers").at(i), config, i),
@@ -193,7 +195,7 @@ export class LlamaModel extends Module {
   }
 }
 
-/** LLaMA with its head. */
+/** LLaMA with its head, which is the token embedding if the config ties them, unless the checkpoint has both. */
 export class LlamaForCausalLM extends CausalLanguageModel {
   readonly model: LlamaModel;
   readonly lm_head: Linear;
@@ -202,13 +204,11 @@ export class LlamaForCausalLM extends CausalLanguageModel {
   constructor(weights: Weights, config: LlamaConfig) {
     super(weights);
     this.config = config;
-    this.model = new LlamaModel(weights.at("model"), config);
-    const { embed_tokens } = this.model;
-    const tied = config.tie_word_embeddings && !weights.has("lm_head.weight");
-    this.lm_head = new Linear(weights.at("lm_head"), [embed_tokens.num_embeddings, config.hidden_size], {
-      bias: false,
-      weight: tied ? embed_tokens.weight : undefined,
-    });
+    const { tie_word_embeddings, hidden_size: D } = config;
+    const table = tiedTable(weights, ["model.embed_tokens", ...(tie_word_embeddings ? ["lm_head"] : [])], D);
+    this.model = new LlamaModel(weights.at("model"), config, table);
+    const weight = tie_word_embeddings && !weights.has("lm_head.weight") ? table : undefined;
+    this.lm_head = new Linear(weights.at("lm_head"), [table.shape[0], D], { bias: false, weight });
   }
 
   get embed_tokens(): Embedding {

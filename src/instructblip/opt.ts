@@ -5,7 +5,7 @@
  * B rows, T tokens of this call, D wide, P the width of the embeddings, H heads, d a head.
  * Source: Zhang et al. 2022; transformers 5.18, modeling_opt.py.
  */
-import { Embedding } from "../modules/embedding.ts";
+import { Embedding, tiedTable } from "../modules/embedding.ts";
 import { Linear, plus } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { LayerNorm } from "../modules/norm.ts";
@@ -16,6 +16,7 @@ import { InputError } from "../tensor/errors.ts";
 import { add } from "../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import type { Weight } from "../tensor/weight.ts";
 import { HIDDEN_ACTS } from "./config_fields.ts";
 import { CausalLanguageModel, type CausalStep, type Ids } from "./language_model.ts";
 import type { OPTConfig } from "./opt_config.ts";
@@ -102,10 +103,11 @@ export class OPTDecoder extends Module {
   readonly final_layer_norm: LayerNorm | undefined;
   readonly layers: readonly OPTDecoderLayer[];
 
-  constructor(weights: Weights, config: OPTConfig) {
+  /** @param table of token embeddings, [any, P] */
+  constructor(weights: Weights, config: OPTConfig, table: Weight) {
     super(weights);
     const { hidden_size: D, embedding_width: P, layer_norm_elementwise_affine: elementwise_affine } = config;
-    this.embed_tokens = new Embedding(weights.at("embed_tokens"), P);
+    this.embed_tokens = new Embedding(weights.at("embed_tokens"), P, { weight: table });
     const positions = weights.at("embed_positions");
     this.embed_positions = new Embedding(positions, D, {
       weight: positions.matrix("weight", [config.max_position_embeddings + POSITION_OFFSET, D]),
@@ -138,7 +140,7 @@ export class OPTDecoder extends Module {
   }
 }
 
-/** OPT with its head, which is the token embedding unless the checkpoint has one. */
+/** OPT with its head, which is the token embedding if the config ties them, unless the checkpoint has both. */
 export class OPTForCausalLM extends CausalLanguageModel {
   readonly model: { readonly decoder: OPTDecoder };
   readonly lm_head: Linear;
@@ -147,13 +149,11 @@ export class OPTForCausalLM extends CausalLanguageModel {
   constructor(weights: Weights, config: OPTConfig) {
     super(weights);
     this.config = config;
-    this.model = { decoder: new OPTDecoder(weights.at("model.decoder"), config) };
-    const { embed_tokens } = this.model.decoder;
-    const tied = config.tie_word_embeddings && !weights.has("lm_head.weight");
-    this.lm_head = new Linear(weights.at("lm_head"), [embed_tokens.num_embeddings, config.embedding_width], {
-      bias: false,
-      weight: tied ? embed_tokens.weight : undefined,
-    });
+    const { tie_word_embeddings, embedding_width: P } = config;
+    const table = tiedTable(weights, ["model.decoder.embed_tokens", ...(tie_word_embeddings ? ["lm_head"] : [])], P);
+    this.model = { decoder: new OPTDecoder(weights.at("model.decoder"), config, table) };
+    const weight = tie_word_embeddings && !weights.has("lm_head.weight") ? table : undefined;
+    this.lm_head = new Linear(weights.at("lm_head"), [table.shape[0], P], { bias: false, weight });
   }
 
   get embed_tokens(): Embedding {

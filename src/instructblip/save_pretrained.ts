@@ -30,10 +30,12 @@ export interface SaveProgress {
   readonly name: string;
 }
 
-/** T5's names of one table; transformers keeps the first. */
-const T5_TABLES = ["shared", "encoder.embed_tokens", "decoder.embed_tokens"].map(
-  (name) => `language_model.${name}.weight`,
-);
+/** The names that a table may have in a file; transformers keeps the first. */
+const TABLES = {
+  t5: ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"],
+  opt: ["model.decoder.embed_tokens", "lm_head"],
+  llama: ["model.embed_tokens", "lm_head"],
+};
 
 interface SavedModel {
   readonly config: VisionLanguageConfig;
@@ -68,7 +70,7 @@ export async function saveModel(
 /** The entries under the names that transformers gives them. */
 function named(entries: readonly TensorEntry[], { text_config }: VisionLanguageConfig): TensorEntry[] {
   const names = new Set(entries.map(({ name }) => name));
-  const table = T5_TABLES.find((name) => names.has(name));
-  if (text_config.model_type !== "t5") return [...entries];
-  return entries.map((entry) => (entry.name === table ? { ...entry, name: T5_TABLES[0] } : entry));
+  const tables = TABLES[text_config.model_type].map((name) => `language_model.${name}.weight`);
+  const table = tables.find((name) => names.has(name));
+  return entries.map((entry) => (entry.name === table ? { ...entry, name: tables[0] } : entry));
 }

@@ -9,7 +9,7 @@
  *
  * Source: Raffel et al. 2020; Chung et al. 2022 (Flan); transformers 5.18, modeling_t5.py.
  */
-import { Embedding } from "../modules/embedding.ts";
+import { Embedding, tiedTable } from "../modules/embedding.ts";
 import { GatedLinear } from "../modules/gated_linear.ts";
 import { halvesOf, KVCache } from "../modules/kv_cache.ts";
 import { Linear, plus } from "../modules/linear.ts";
@@ -22,7 +22,7 @@ import type { CacheDType } from "../modules/storage_dtype.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
-import { ConfigError, InputError } from "../tensor/errors.ts";
+import { ConfigError, InputError, WeightError } from "../tensor/errors.ts";
 import {
   type AttentionOptions,
   attention,
@@ -363,6 +363,9 @@ export class T5Stack extends Module {
   }
 }
 
+/** The names of the table, in the order in which HF looks for one to tie the others to. */
+const TABLES = ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"];
+
 /** T5 with its head, which is the token embedding unless the checkpoint has one. */
 export class T5ForConditionalGeneration extends Module implements LanguageModel {
   readonly is_encoder_decoder = true;
@@ -379,22 +382,26 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     super(weights);
     this.config = config;
     const D = config.d_model;
-    // One table has three names, and which of them a file keeps depends on its writer. Where it has several, HF ties only
-    // those that are equal; the encoder's is never looked up, as prompts come embedded.
-    const embedding = (name: string, ...aliases: string[]) => {
-      const found = weights.at([name, ...aliases].find((alias) => weights.has(`${alias}.weight`)) ?? name);
-      return new Embedding(weights.at(name), D, {
-        weight: found.matrix("weight", [found.shapeOf("weight")[0], D]),
-      });
-    };
-    this.shared = embedding("shared", "encoder.embed_tokens", "decoder.embed_tokens");
-    this.decoder_embed_tokens = embedding("decoder.embed_tokens", "shared", "encoder.embed_tokens");
+    // One table has four names, whatever the config says of tying, and which of them a file keeps depends on its writer.
+    // Where it has several, HF ties only those that are equal; the encoder's is never looked up, as prompts come embedded.
+    const table = (name: string) => tiedTable(weights, [name, ...TABLES], D);
+    this.shared = new Embedding(weights.at("shared"), D, { weight: table("shared") });
+    const decoder = weights.at("decoder.embed_tokens");
+    this.decoder_embed_tokens = new Embedding(decoder, D, { weight: table("decoder.embed_tokens") });
     this.encoder = new T5Stack(weights.at("encoder"), config, { is_decoder: false });
     this.decoder = new T5Stack(weights.at("decoder"), config, { is_decoder: true });
-    const head = weights.at("lm_head");
-    this.lm_head = weights.has("lm_head.weight")
-      ? new Linear(head, [head.shapeOf("weight")[0], D], { bias: false })
-      : new Linear(head, [this.num_embeddings, D], { bias: false, weight: this.shared.weight });
+    const head = table("lm_head");
+    this.lm_head = new Linear(weights.at("lm_head"), head.shape, { bias: false, weight: head });
+    if (TABLES.find((name) => weights.has(`${name}.weight`)) === "lm_head" && !config.scales_head_input) {
+      weights.warn("there are no token embeddings but lm_head's, which in T5 1.1 and Flan-T5 is another table");
+    }
+    for (const { weight, path } of [this.decoder_embed_tokens, this.lm_head]) {
+      if (weight.shape[0] === this.num_embeddings) continue;
+      throw new WeightError(
+        "SHAPE_EXPECTED",
+        `${path}.weight: expected ${this.num_embeddings} rows, as ${this.shared.path}.weight, the checkpoint has ${weight.shape[0]}`,
+      );
+    }
   }
 
   get cache_shape() {

@@ -289,7 +289,9 @@ export abstract class VisionLanguageModel<
     let call: Call | undefined;
     try {
       if (fix_vicuna_token_ids) {
-        const rows = checkpoint.tensors.get("language_model.model.embed_tokens.weight")?.shape[0] ?? 0;
+        const names = ["model.embed_tokens", "lm_head"].map((name) => `language_model.${name}.weight`);
+        const rows =
+          names.map((name) => checkpoint.tensors.get(name)?.shape[0]).find((count) => count !== undefined) ?? 0;
         config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
       }
       opened ??= await openDevice();
@@ -822,7 +824,7 @@ export abstract class VisionLanguageModel<
 
   /** What can only be known once every parameter was asked for. @returns warnings @throws WeightError VOCAB_MISMATCH */
   #check(): string[] {
-    const warnings: string[] = [];
+    const warnings = [...this.#weights.warnings];
     const leftovers = this.#weights.leftovers(IGNORED);
     if (leftovers.length) {
       warnings.push(

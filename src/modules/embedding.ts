@@ -5,6 +5,17 @@ import type { Weight } from "../tensor/weight.ts";
 import { Module } from "./module.ts";
 import type { Weights } from "./weights.ts";
 
+/**
+ * A table [rows, D] that has several names in a model, of which a file may keep any: under its own name, else under the first
+ * that there is, as transformers ties weights.
+ *
+ * @param names of modules, its own first
+ */
+export function tiedTable(weights: Weights, names: readonly string[], D: number): Weight {
+  const found = weights.at(names.find((name) => weights.has(`${name}.weight`)) ?? names[0]);
+  return found.matrix("weight", [found.shapeOf("weight")[0], D]);
+}
+
 /** u32[...] -> f32[..., D]. The number of rows is the file's, which may exceed the config's vocab_size. */
 export class Embedding extends Module {
   readonly weight: Weight;

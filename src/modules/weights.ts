@@ -46,6 +46,7 @@ interface Ledger {
   readonly sinks: Map<string, Sink>;
   readonly parameters: Map<string, Weight | Tensor>;
   readonly others: (() => void)[];
+  readonly warnings: string[];
 }
 
 /** Bytes uploaded between waits, so that the driver's staging memory is given back. */
@@ -67,7 +68,14 @@ export class Weights {
   /** A walker at the root of `checkpoint`, allocating on `device`. @throws InputError DTYPE, PART */
   static open(checkpoint: Checkpoint, device: Device, dtype: StorageDType = "auto"): Weights {
     checkStorage(dtype, checkpoint.tensors.keys());
-    return new Weights("", dtype, { checkpoint, device, sinks: new Map(), parameters: new Map(), others: [] });
+    return new Weights("", dtype, {
+      checkpoint,
+      device,
+      sinks: new Map(),
+      parameters: new Map(),
+      others: [],
+      warnings: [],
+    });
   }
 
   get device(): Device {
@@ -177,6 +185,16 @@ export class Weights {
     );
   }
 
+  /** Keeps what a module finds odd but harmless, for the user. */
+  warn(warning: string): void {
+    this.#ledger.warnings.push(warning);
+  }
+
+  /** What modules have found odd. */
+  get warnings(): readonly string[] {
+    return this.#ledger.warnings;
+  }
+
   /** Every parameter asked for, by its full name. */
   get parameters(): ReadonlyMap<string, Weight | Tensor> {
     return this.#ledger.parameters;
@@ -274,8 +292,13 @@ export class Weights {
     const info = checkpoint.tensors.get(key);
     if (info) return info;
     const close = nearest(key, checkpoint.tensors.keys());
+    const shard = checkpoint.absent.get(key);
     throw new WeightError("MISSING_TENSORS", `${key}: the checkpoint has no such tensor`, {
-      hint: close ? `it has ${close}` : "is this an InstructBLIP checkpoint?",
+      hint: shard
+        ? `its index puts it into ${shard}, which lacks it: an old or incomplete download?`
+        : close
+          ? `it has ${close}`
+          : "is this an InstructBLIP checkpoint?",
     });
   }
 

@@ -24,7 +24,7 @@ import {
   type SafetensorsLimits,
   type TensorInfo,
 } from "./safetensors_header.ts";
-import { formatShape } from "./shape.ts";
+import { formatShape, sameShape } from "./shape.ts";
 import { type ByteSink, type ByteSource, checkFileName, type Folder, MemorySink } from "./source.ts";
 import { type Json, parseStrictJson, quote } from "./strict_json.ts";
 
@@ -153,10 +153,18 @@ export class Checkpoint {
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   /** What was odd but harmless; to be shown to the user. */
   readonly warnings: readonly string[];
+  /** Tensors that the index lists and no file holds, and the file that it names. */
+  readonly absent: ReadonlyMap<string, string>;
   readonly #files: ReadonlyMap<string, SafetensorsFile>;
 
-  private constructor(name: string, files: ReadonlyMap<string, SafetensorsFile>, warnings: readonly string[]) {
+  private constructor(
+    name: string,
+    files: ReadonlyMap<string, SafetensorsFile>,
+    warnings: readonly string[] = [],
+    absent: ReadonlyMap<string, string> = new Map(),
+  ) {
     this.name = name;
+    this.absent = absent;
     this.#files = files;
     const metadata = new Map<string, string>();
     const tensors = new Map<string, CheckpointTensor>();
@@ -178,11 +186,11 @@ export class Checkpoint {
   static async open(from: Folder | ByteSource, limits: SafetensorsLimits = {}): Promise<Checkpoint> {
     if ("read" in from) {
       const file = await SafetensorsFile.open(from, limits);
-      return new Checkpoint(from.name, new Map([[from.name, file]]), []);
+      return new Checkpoint(from.name, new Map([[from.name, file]]));
     }
     if (await from.has(SINGLE)) {
       const file = await SafetensorsFile.open(await from.open(SINGLE), limits);
-      return new Checkpoint(from.name, new Map([[SINGLE, file]]), []);
+      return new Checkpoint(from.name, new Map([[SINGLE, file]]));
     }
     if (await from.has(INDEX)) return Checkpoint.#openShards(from, limits);
 
@@ -206,7 +214,8 @@ export class Checkpoint {
     const files = new Map<string, SafetensorsFile>();
     try {
       for (const shard of shards) files.set(shard, await SafetensorsFile.open(await folder.open(shard), limits));
-      return new Checkpoint(folder.name, files, compareWithIndex(index, files));
+      const { warnings, absent } = await compareWithIndex(index, files);
+      return new Checkpoint(folder.name, files, warnings, absent);
     } catch (error) {
       for (const file of files.values()) await file.close();
       throw error;
@@ -313,34 +322,69 @@ function parseIndex(text: string, limits: SafetensorsLimits): ShardIndex {
   return { fileOf, totalSize: metadata instanceof Map ? metadata.get("total_size") : undefined };
 }
 
-/** What the index says against what the files hold; returns warnings. @throws WeightError INDEX_MISMATCH */
-function compareWithIndex(index: ShardIndex, files: ReadonlyMap<string, SafetensorsFile>): string[] {
-  const refuse = refuser(INDEX);
-  const lacking = [...index.fileOf].filter(([name, file]) => !files.get(file)?.tensors.has(name));
-  if (lacking.length) {
-    const [[, file]] = lacking;
-    const names = lacking.filter(([, other]) => other === file).map(([name]) => name);
-    refuse("INDEX_MISMATCH", `${quote(file)} should hold ${listed(names)}`);
-  }
-  const seen = new Map<string, string>();
-  const unmapped: string[] = [];
+/**
+ * What the index says against what the files hold. As in transformers a tensor is where it is found: an index that names
+ * another file, or a tensor that is nowhere, or that is twice with the same bytes, is odd but harmless.
+ *
+ * @returns warnings, and by name the file that an absent tensor should be in
+ * @throws WeightError INDEX_MISMATCH for a tensor that is in two files with different bytes
+ */
+async function compareWithIndex(
+  { fileOf, totalSize }: ShardIndex,
+  files: ReadonlyMap<string, SafetensorsFile>,
+): Promise<{ warnings: string[]; absent: Map<string, string> }> {
+  const found = new Map<string, string>();
+  const [unmapped, misplaced, twice] = [new Set<string>(), new Set<string>(), new Set<string>()];
   let bytes = 0;
   for (const [file, { tensors }] of files) {
     for (const { name, begin, end } of tensors.values()) {
-      const mapped = index.fileOf.get(name) ?? seen.get(name) ?? file;
-      if (mapped !== file) refuse("INDEX_MISMATCH", `${quote(name)} is in ${quote(mapped)} and in ${quote(file)}`);
-      if (!index.fileOf.has(name)) unmapped.push(name);
-      seen.set(name, file);
+      const other = found.get(name);
+      if (other !== undefined) {
+        if (!(await isSame(name, files.get(other)!, files.get(file)!))) {
+          const where = `${quote(other)} and in ${quote(file)}, with different numbers`;
+          refuser(INDEX)("INDEX_MISMATCH", `${quote(name)} is in ${where}`, "files of two saves? download them again");
+        }
+        twice.add(name);
+      }
+      found.set(name, file);
+      if (!fileOf.has(name)) unmapped.add(name);
+      else if (!files.get(fileOf.get(name)!)!.tensors.has(name)) misplaced.add(name);
       bytes += end - begin;
     }
   }
+  const absent = new Map([...fileOf].filter(([name]) => !found.has(name)));
   const warnings: string[] = [];
-  if (unmapped.length) warnings.push(`${INDEX}: does not list ${listed(unmapped)}`);
-  if (index.totalSize !== undefined && index.totalSize !== bytes) {
-    warnings.push(`${INDEX}: total_size is ${describe(index.totalSize)}, the tensors take ${bytes} bytes`);
+  const warn = (what: string, names: Iterable<string>) => {
+    const list = [...names];
+    if (list.length) warnings.push(`${INDEX}: ${what} ${listed(list)}`);
+  };
+  warn("does not list", unmapped);
+  warn("names another file for", misplaced);
+  warn("lists what no file holds,", absent.keys());
+  warn("two files hold", twice);
+  if (totalSize !== undefined && totalSize !== bytes) {
+    warnings.push(`${INDEX}: total_size is ${describe(totalSize)}, the tensors take ${bytes} bytes`);
   }
-  return warnings;
+  return { warnings, absent };
 }
+
+/** Whether two files hold the same tensor `name`, byte for byte. */
+async function isSame(name: string, ...files: [SafetensorsFile, SafetensorsFile]): Promise<boolean> {
+  const [a, b] = files.map(({ tensors }) => tensors.get(name)!);
+  const size = a.end - a.begin;
+  if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
+  const buffers = files.map(() => new Uint8Array(Math.min(size, COMPARED)));
+  for (let at = 0; at < size; at += COMPARED) {
+    const [one, other] = buffers.map((buffer) => buffer.subarray(0, size - at));
+    await files[0].readRaw(a.begin + at, one);
+    await files[1].readRaw(b.begin + at, other);
+    if (one.some((byte, i) => byte !== other[i])) return false;
+  }
+  return true;
+}
+
+/** Bytes of two files that are compared at once. */
+const COMPARED = 4 * 2 ** 20;
 
 /** A tensor to be written: little-endian bytes, whole or as they come. */
 export interface TensorEntry {

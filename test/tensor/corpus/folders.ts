@@ -126,6 +126,18 @@ export const FOLDERS: Readonly<Record<string, CorpusFolder>> = {
     about: "a damaged shard",
     files: () => ({ [INDEX]: index(goodMap), ...goodShards, "two.safetensors": shard("b", "c").subarray(0, -1) }),
   },
+  B28g: {
+    about: "a tensor in both shards with the same bytes",
+    files: () => ({ [INDEX]: index(goodMap), ...goodShards, "two.safetensors": shard("a", "b", "c") }),
+  },
+  B28h: {
+    about: "a tensor in both shards in two shapes",
+    files: () => ({
+      [INDEX]: index({ a: "one.safetensors", b: "two.safetensors" }),
+      "one.safetensors": shard("a"),
+      "two.safetensors": build(`{${entry("a", "U8", [1, 1], [0, 1])},${entry("b", "U8", [1], [1, 2])}}`, 2),
+    }),
+  },
   B29a: { about: "total_size wrong", files: () => ({ [INDEX]: index(goodMap, { total_size: 4 }), ...goodShards }) },
   B29b: {
     about: "total_size not an integer",
