@@ -8,13 +8,16 @@
  *
  * The page takes ?dtype=int4, to fit a large checkpoint, and ?fix_vicuna_token_ids, for Vicuna's answers to end.
  *
+ * It listens to this machine alone, and answers nobody who calls it by another name than localhost: a page of somebody
+ * else's, whose name has been made to lead here, could otherwise read the checkpoint.
+ *
  * To put a page of your own on the web, any static server will do that answers Range requests, over https.
  */
 import { createReadStream } from "node:fs";
 import { readFile, realpath, stat } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { basename, extname, join, resolve } from "node:path";
+import { basename, dirname, extname, join, resolve, sep } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
@@ -72,7 +75,8 @@ export async function servePage({ model, port }: { model: string; port: number }
   });
   await new Promise<void>((listening, failed) => {
     server.once("error", failed);
-    server.listen(port, "localhost", listening);
+    // One address: "localhost" may be two, and a server listens to the first only.
+    server.listen(port, "127.0.0.1", listening);
   });
   return {
     url: `http://localhost:${(server.address() as AddressInfo).port}/`,
@@ -96,6 +100,11 @@ const POLICY = "default-src 'self'; style-src 'unsafe-inline'; img-src 'self' bl
 async function answer(request: IncomingMessage, response: ServerResponse, folder: string, embedded: boolean) {
   response.setHeader("cache-control", "no-cache");
   response.setHeader("x-content-type-options", "nosniff");
+  // What another page may not read it may not show either.
+  response.setHeader("cross-origin-resource-policy", "same-origin");
+  if (!isOurName(request.headers.host)) {
+    return sendText(response, 421, "text/plain", "this server is called localhost or 127.0.0.1");
+  }
   if (request.method !== "GET" && request.method !== "HEAD") {
     response.setHeader("allow", "GET, HEAD");
     return sendText(response, 405, "text/plain", "only GET and HEAD");
@@ -109,8 +118,15 @@ async function answer(request: IncomingMessage, response: ServerResponse, folder
   if (path === "/page.json") {
     return sendText(response, 200, "application/json", JSON.stringify(await factsOf(folder, embedded)));
   }
-  const file = path && fileOf(path, folder);
-  return file ? sendFile(request, response, file) : sendText(response, 404, "text/plain", "no such file");
+  const file = path && (await fileOf(path, folder));
+  return file
+    ? sendFile(request, response, file, TYPES[extname(path)])
+    : sendText(response, 404, "text/plain", "no such file");
+}
+
+/** Whether a request's Host is this machine. A name that leads here by DNS is not. */
+function isOurName(host: string | undefined): boolean {
+  return /^(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?$/i.test(host ?? "");
 }
 
 /** A URL's path, decoded. Not by `new URL`, which would resolve its dots. */
@@ -122,8 +138,8 @@ function pathOf(url: string): string | undefined {
   }
 }
 
-/** The file that a path stands for; no other file of any folder can be named. */
-function fileOf(path: string, folder: string): string | undefined {
+/** The file that a path stands for, links followed; no other file of any folder can be named or linked to. */
+async function fileOf(path: string, folder: string): Promise<string | undefined> {
   const [, kind, name] = /^\/(checkpoint|pictures)\/(.+)$/s.exec(path) ?? [];
   if (kind === undefined) return undefined;
   try {
@@ -133,7 +149,17 @@ function fileOf(path: string, folder: string): string | undefined {
   }
   const endings = kind === "checkpoint" ? [".json", ".safetensors"] : [".png"];
   if (!endings.includes(extname(name))) return undefined;
-  return join(kind === "checkpoint" ? folder : join(SHAPES, "pictures"), name);
+  const root = kind === "checkpoint" ? folder : join(SHAPES, "pictures");
+  const file = await realpath(join(root, name)).catch(() => undefined);
+  const roots = [await realpath(root), ...blobsOf(root)];
+  return file !== undefined && roots.some((inside) => file.startsWith(inside + sep)) ? file : undefined;
+}
+
+/** Where the links of a folder in the Hub's cache lead: from models--OWNER--NAME/snapshots/COMMIT to blobs beside snapshots. */
+function blobsOf(folder: string): string[] {
+  const snapshots = dirname(folder);
+  const model = dirname(snapshots);
+  return basename(snapshots) === "snapshots" && basename(model).startsWith("models--") ? [join(model, "blobs")] : [];
 }
 
 async function factsOf(folder: string, embedded: boolean): Promise<PageFacts> {
@@ -155,7 +181,7 @@ function sendText(response: ServerResponse, status: number, type: string, text: 
 }
 
 /** A file or the part of it that is asked for: weights are read piece by piece. Source: RFC 9110, 14. */
-async function sendFile(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
+async function sendFile(request: IncomingMessage, response: ServerResponse, path: string, type: string): Promise<void> {
   const found = await stat(path).catch(() => undefined);
   if (!found?.isFile()) return sendText(response, 404, "text/plain", "no such file");
   const { size, mtimeMs } = found;
@@ -167,7 +193,7 @@ async function sendFile(request: IncomingMessage, response: ServerResponse, path
     return sendText(response, 416, "text/plain", "the file is shorter");
   }
   response.writeHead(whole ? 200 : 206, {
-    "content-type": TYPES[extname(path)],
+    "content-type": type,
     "content-length": end - start + 1,
     "accept-ranges": "bytes",
     etag: `"${size.toString(36)}-${Math.floor(mtimeMs).toString(36)}"`,

@@ -165,17 +165,70 @@ describe("nothing else is served", () => {
     for (const name of ["config.json", "secret.txt", "id_rsa", "picture.png", ".env"]) {
       await writeFile(join(folder, name), "{}");
     }
-    await symlink(join(EMBEDDED, "tokenizer.json"), join(folder, "tokenizer.json")); // so the Hub's cache has them
+    await symlink(join(folder, "config.json"), join(folder, "generation_config.json"));
+    await symlink(join(EMBEDDED, "tokenizer.json"), join(folder, "tokenizer.json")); // out of the folder
+    await symlink(EMBEDDED, join(folder, "qformer_tokenizer"));
     const other = await servePage({ model: folder, port: 0 });
     try {
       const statusOf = async (name: string) => (await get(`/checkpoint/${name}`, {}, "GET", other.url)).status;
       expect(await statusOf("config.json")).toBe(200);
-      expect(await statusOf("tokenizer.json")).toBe(200);
-      for (const name of ["secret.txt", "id_rsa", "picture.png", ".env"]) expect(await statusOf(name), name).toBe(404);
+      expect(await statusOf("generation_config.json")).toBe(200);
+      const refused = [
+        "secret.txt",
+        "id_rsa",
+        "picture.png",
+        ".env",
+        "tokenizer.json",
+        "qformer_tokenizer/config.json",
+      ];
+      for (const name of refused) expect(await statusOf(name), name).toBe(404);
       const facts = JSON.parse((await get("/page.json", {}, "GET", other.url)).body.toString());
       expect(facts).toMatchObject({ model: "model", note: "" });
     } finally {
       await other.close();
+    }
+  });
+
+  test("in the Hub's cache also what its links lead to", async () => {
+    const model = join(await temporaryFolder(), "models--owner--name");
+    const folder = join(model, "snapshots/0123abc");
+    await mkdir(folder, { recursive: true });
+    await mkdir(join(model, "blobs"));
+    await writeFile(join(model, "blobs/9f86d081"), "{}");
+    await writeFile(join(model, "outside"), "{}");
+    await symlink("../../blobs/9f86d081", join(folder, "config.json"));
+    await symlink("../../outside", join(folder, "tokenizer.json"));
+    const other = await servePage({ model: folder, port: 0 });
+    try {
+      const reply = await get("/checkpoint/config.json", {}, "GET", other.url);
+      expect([reply.status, reply.headers["content-type"], reply.body.toString()]).toEqual([
+        200,
+        "application/json",
+        "{}",
+      ]);
+      expect((await get("/checkpoint/tokenizer.json", {}, "GET", other.url)).status).toBe(404);
+    } finally {
+      await other.close();
+    }
+  });
+
+  test("to nobody who calls it by another name, whatever leads here", async () => {
+    const { port } = new URL(server.url);
+    for (const host of ["localhost", `localhost:${port}`, `127.0.0.1:${port}`, `[::1]:${port}`, "LOCALHOST"]) {
+      expect((await get("/page.json", { host })).status, host).toBe(200);
+    }
+    for (const host of [
+      "evil.example",
+      `evil.example:${port}`,
+      "localhost.evil.example",
+      "127.0.0.1.evil",
+      "",
+      "a@localhost",
+    ]) {
+      for (const path of ["/", "/page.json", "/checkpoint/config.json", "/none"]) {
+        const { status, body } = await get(path, { host });
+        expect([status, body.toString()], host).toEqual([421, "this server is called localhost or 127.0.0.1"]);
+      }
     }
   });
 
