@@ -1,11 +1,11 @@
 /**
  * `npm run bench`: measures every kernel and the model on this machine, prints a table and keeps the rows as JSON lines.
- * Progress goes to stderr, and only on a terminal.
+ * Progress goes to stderr.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
-import { Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
+import { exitWithReader, Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
 import { tunedPlanFile, webgpuVersion } from "../src/tensor/tuned_plan.node.ts";
 import { adapterKey, formatTunedFile, parseTunedFile, type TunedFile, withTuned } from "../src/tensor/tuned_plan.ts";
@@ -41,7 +41,8 @@ checked before it is timed; a wrong one is not timed, and the exit code is 1.
   --dtype DTYPE    what its matrices are stored as (default: as in the checkpoint)
   --quick          small shapes and fewer rounds: under a minute on two cores
   --rounds N       rounds of every case (default ${SETTINGS.full.rounds}; ${SETTINGS.quick.rounds} with --quick)
-  --json FILE      where rows are kept (default bench/results/ADAPTER.jsonl); a row measured again replaces its older self
+  --json FILE      where rows are kept (default bench/results/ADAPTER.jsonl); a row measured again replaces its older self;
+                   - for stdout, where then nothing else is printed, and nothing is kept
   --list           print the names of all cases, measure nothing
 
   --tune           instead, time all variants of every op that has several and keep the fastest for each class of sizes, for
@@ -165,11 +166,12 @@ async function run({ quick, list, filter, settings, json, ...options }: RunOptio
     }
 
     const machine = describeMachine(device);
+    const toStdout = json === "-";
     const file = json ?? join(root, "bench/results", `${slug(machine.adapter)}.jsonl`);
-    const older = existsSync(file) ? readRows(file) : [];
+    const older = !toStdout && existsSync(file) ? readRows(file) : [];
     const keep = (rows: readonly Shared[]) => {
       const whole = rows.map((row) => ({ ...row, ...machine }));
-      writeWhole(file, formatRows(mergeRows(older, whole)));
+      if (!toStdout) writeWhole(file, formatRows(mergeRows(older, whole)));
       return whole;
     };
 
@@ -196,8 +198,12 @@ async function run({ quick, list, filter, settings, json, ...options }: RunOptio
     const rows = keep([...limitRows.map(unshared), ...[...kernels, ...model].map((row) => withShare(row, limits))]);
 
     progress.clear();
-    console.log(renderReport(rows));
     const wrong = rows.filter(isWrong).length;
+    if (toStdout) {
+      process.stdout.write(formatRows(rows));
+      return wrong ? 1 : 0;
+    }
+    console.log(renderReport(rows));
     const seconds = ((performance.now() - started) / 1000).toFixed(0);
     console.log(`\n${rows.length} rows in ${seconds} s, ${wrong} wrong; kept in ${relative(process.cwd(), file)}`);
     return wrong ? 1 : 0;
@@ -266,6 +272,7 @@ function regularExpression(text: string): RegExp {
   }
 }
 
+exitWithReader();
 try {
   process.exitCode = await main();
 } catch (error) {

@@ -6,7 +6,7 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
+import { exitWithReader, Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
 import { writeCheckpoint } from "../src/tensor/checkpoint_writer.ts";
 import { DTYPES } from "../src/tensor/dtype.ts";
 import { formatBytes } from "../src/tensor/memory.ts";
@@ -111,4 +111,9 @@ async function writeRest(config: string, to: string): Promise<void> {
   }
 }
 
-process.exitCode = await main();
+exitWithReader();
+process.exitCode = await main().catch((error: Error & { code?: string }) => {
+  const usage = error.code?.startsWith("ERR_PARSE_ARGS");
+  console.error(`error: ${error.message}${usage ? "\n    hint: --help shows how" : ""}`);
+  return usage ? 2 : 1;
+});

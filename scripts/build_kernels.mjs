@@ -7,6 +7,13 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const target = join(root, "src/tensor/kernels.gen.ts");
 
+const HELP = `usage: npm run kernels [-- --check]
+
+Writes src/tensor/kernels.gen.ts, the text of every kernels/**/*.wgsl.
+
+  --check   write nothing; exit 1 if the file is stale
+`;
+
 /** The generated module's text. */
 export function generate() {
   const files = readdirSync(join(root, "kernels"), { recursive: true, withFileTypes: true })
@@ -35,7 +42,13 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     current = readFileSync(target, "utf8");
   } catch {}
-  if (process.argv.includes("--check")) {
+  const [first] = process.argv.slice(2);
+  if (first === "--help" || first === "-h") {
+    process.stdout.write(HELP);
+  } else if (first !== undefined && first !== "--check") {
+    console.error(`error: unknown argument: ${first}\n\n${HELP}`);
+    process.exitCode = 2;
+  } else if (first === "--check") {
     if (current !== text) {
       console.error("src/tensor/kernels.gen.ts is stale: run `npm run kernels`");
       process.exit(1);

@@ -73,7 +73,14 @@ async function runVitest(args) {
   }
 }
 
+const HELP = `usage: npm test [-- ARGUMENTS OF VITEST]
+
+Checks types, format and kernels, then runs all tests, or those that vitest is told: npm test -- test/kernels -t softmax
+`;
+
 async function main(vitestArgs) {
+  if (vitestArgs.length === 1 && ["--help", "-h"].includes(vitestArgs[0])) return void process.stdout.write(HELP);
+  process.stdout.on("error", ({ code }) => process.exit(code === "EPIPE" ? 141 : 1)); // its reader has gone
   // Ctrl-C reaches the running stage by itself; this process ends after it, and starts no other.
   let interrupted = false;
   process.on("SIGINT", () => {

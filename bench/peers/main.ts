@@ -16,7 +16,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { Progress, processTerminal } from "../../src/instructblip/cli/terminal.node.ts";
+import { exitWithReader, Progress, processTerminal } from "../../src/instructblip/cli/terminal.node.ts";
 import { swiftShaderFolder } from "../../src/tensor/gpu.node.ts";
 import { type Machine, slug } from "../rows.ts";
 import { type Answer, type Answers, ENGINE_NAMES, ENGINES, type EngineName, type Request } from "./engine.ts";
@@ -41,7 +41,8 @@ engines are installed into bench/peers/node_modules on first use (about 360 MB);
   --engines LIST   only these: ${ENGINE_NAMES.join(",")}
   --quick          some of the jobs and fewer rounds
   --rounds N       rounds of every job (default ${SETTINGS.full.rounds}; ${SETTINGS.quick.rounds} with --quick)
-  --json FILE      where rows are kept (default bench/results/peers-ADAPTER.jsonl); a row measured again replaces its older self
+  --json FILE      where rows are kept (default bench/results/peers-ADAPTER.jsonl); a row measured again replaces its older self;
+                   - for stdout, where then nothing else is printed, and nothing is kept
   --list           print the names of all jobs, measure nothing
 
   --table FILE     print the table of a file of rows, measure nothing
@@ -125,12 +126,14 @@ async function run(
       console.error(`${ENGINES[name].title} ${hello.version} on ${hello.adapter}`);
     }
 
+    const toStdout = json === "-";
     const file = json ?? join(root, "bench/results", `peers-${slug(machine.adapter)}.jsonl`);
-    const older = existsSync(file) ? readRows(file) : [];
+    const older = !toStdout && existsSync(file) ? readRows(file) : [];
     const fresh: PeerRow[] = [];
     for (const [i, job] of jobs.entries()) {
       const show = (text: string) => progress.show(`${i + 1} of ${jobs.length}: ${jobName(job)}: ${text}`);
       fresh.push(...(await measure(teams, job, settings, machine, show)));
+      if (toStdout) continue;
       writeWhole(
         file,
         mergePeerRows(older, fresh)
@@ -139,9 +142,12 @@ async function run(
       );
     }
     progress.clear();
-    console.log(renderPeers(fresh));
-    const seconds = ((performance.now() - started) / 1000).toFixed(0);
-    console.log(`\n${fresh.length} rows in ${seconds} s; kept in ${relative(process.cwd(), file)}`);
+    if (toStdout) process.stdout.write(fresh.map((row) => `${JSON.stringify(row)}\n`).join(""));
+    else {
+      console.log(renderPeers(fresh));
+      const seconds = ((performance.now() - started) / 1000).toFixed(0);
+      console.log(`\n${fresh.length} rows in ${seconds} s; kept in ${relative(process.cwd(), file)}`);
+    }
     return fresh.some((row) => row.engine === "ours" && row.ms === null) ? 1 : 0;
   } finally {
     progress.clear();
@@ -359,6 +365,7 @@ function regularExpression(text: string): RegExp {
   }
 }
 
+exitWithReader();
 try {
   process.exitCode = await main();
 } catch (error) {

@@ -10,6 +10,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
 import { Chromium, findChromium } from "./chromium.ts";
 import { EMBEDDED, servePage } from "./serve.ts";
 
@@ -160,8 +161,16 @@ async function checkOwnPicture(browser: Chromium, examples: readonly Example[]):
   console.log("own picture     answered; a refused question and a stopped answer say so");
 }
 
+const HELP = `usage: npm run browser:check -- [--screenshots FOLDER]
+
+Opens the page of npm run browser in a headless Chromium (CHROME_PATH names one) and holds its answers to PyTorch's.
+`;
+
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { screenshots: { type: "string" } } });
+  const { values } = parseArgs({
+    options: { screenshots: { type: "string" }, help: { type: "boolean", short: "h", default: false } },
+  });
+  if (values.help) return void process.stdout.write(HELP);
   const program = await findChromium();
   if (!program) {
     console.log("skipped: no Chromium was found on the PATH; CHROME_PATH=FILE names one");
@@ -209,6 +218,7 @@ async function main(): Promise<void> {
   process.exitCode = problems.length === 0 ? 0 : 1;
 }
 
+exitWithReader();
 main().catch((error: Error) => {
   console.error(`error: ${error.message}`);
   process.exitCode = 1;

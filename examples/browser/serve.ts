@@ -5,6 +5,7 @@
  *   npm run browser                           the embedded checkpoint
  *   npm run browser -- --model FOLDER         another checkpoint folder
  *   npm run browser -- --port 9000            another port than 8080
+ *   npm run browser -- --help
  *
  * The page takes ?dtype=int4, to fit a large checkpoint, and ?fix_vicuna_token_ids, for Vicuna's answers to end.
  *
@@ -22,6 +23,7 @@ import { pipeline } from "node:stream/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { build } from "esbuild";
+import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
 import { InputError } from "../../src/tensor/errors.ts";
 import { checkFileName } from "../../src/tensor/source.ts";
 
@@ -203,13 +205,23 @@ async function sendFile(request: IncomingMessage, response: ServerResponse, path
   await pipeline(createReadStream(path, { start, end }), response).catch(() => {}); // the browser has what it wanted
 }
 
+const HELP = `usage: npm run browser -- [--model FOLDER] [--port N]
+
+Serves a page that answers questions about pictures to this machine's browsers; Ctrl-C ends it.
+
+  --model FOLDER  a checkpoint (default: the embedded one)
+  --port N        0 for any that is free (default 8080)
+`;
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
+      help: { type: "boolean", short: "h", default: false },
       model: { type: "string", default: EMBEDDED },
       port: { type: "string", default: "8080" },
     },
   });
+  if (values.help) return void process.stdout.write(HELP);
   const port = Number(values.port);
   if (!/^\d+$/.test(values.port) || port > 65535) throw new InputError("PORT", `--port ${values.port}: 0 to 65535`);
   const { url } = await servePage({ model: values.model, port });
@@ -218,6 +230,7 @@ async function main(): Promise<void> {
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  exitWithReader();
   main().catch((error: NodeJS.ErrnoException) => {
     const busy = error.code === "EADDRINUSE" ? "the port is in use; --port 0 takes any that is free" : undefined;
     console.error(`error: ${busy ?? error.message}`);

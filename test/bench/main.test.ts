@@ -19,11 +19,15 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "instructblip-bench-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** What is on stderr besides Dawn's warnings and the line a minute of a slow run. */
+const told = (stderr: string) =>
+  withoutDawn(stderr).replace(/^(checking|round \d+ of \d+:|loading|warming) .*\n/gm, "");
+
 async function bench(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
   const command = promisify(execFile)(process.execPath, ["--import", "tsx", "bench/main.ts", ...args], { cwd: root });
   return command.then(
-    ({ stdout, stderr }) => ({ stdout, stderr: withoutDawn(stderr), code: 0 }),
-    (error: { stdout: string; stderr: string; code: number }) => ({ ...error, stderr: withoutDawn(error.stderr) }),
+    ({ stdout, stderr }) => ({ stdout, stderr: told(stderr), code: 0 }),
+    (error: { stdout: string; stderr: string; code: number }) => ({ ...error, stderr: told(error.stderr) }),
   );
 }
 
@@ -62,6 +66,15 @@ test("--quick --filter layer_norm: checked, timed, printed, kept; an older row o
   const { stdout: table } = await bench("--table", file, "--markdown");
   expect(table).toContain("| layer_norm | workgroup");
   expect(table).toContain("An older machine");
+});
+
+test("--json - prints the rows, and nothing else", async () => {
+  const args = ["--quick", "--rounds", "1", "--filter", "layer_norm inv", "--json", "-"];
+  const { stdout, stderr, code } = await bench(...args);
+  expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+  const measured = parseRows(stdout).filter(({ kernel }) => kernel === "layer_norm");
+  expect(measured.map(({ variant }) => variant)).toEqual(["invocation"]);
+  expect(measured[0].adapter).not.toBe("");
 });
 
 test("--list names every case and measures nothing", async () => {

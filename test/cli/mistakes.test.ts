@@ -119,6 +119,8 @@ describe("help", () => {
       "trace",
       "inspect",
       "devices",
+      "demo",
+      "setup",
       "INSTRUCTBLIP_DEBUG",
       "INSTRUCTBLIP_MEMORY_BUDGET",
     ]) {
@@ -128,7 +130,21 @@ describe("help", () => {
 
   it("prints the version of the package", async () => {
     const { version } = JSON.parse(await readFile("package.json", "utf8")) as { version: string };
-    expect(await cli(["--version"])).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
+    for (const flag of ["--version", "-V"]) {
+      expect(await cli([flag])).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
+    }
+  });
+
+  it("prints the same help however it is asked for", async () => {
+    const [top, generate] = [await cli(["--help"]), await cli(["generate", "--help"])];
+    expect([top.code, generate.code, top.stderr + generate.stderr]).toEqual([0, 0, ""]);
+    expect(generate.stdout).toMatch(/^Usage: instructblip generate /);
+    for (const args of [["-h"], ["help"]]) expect(await cli(args)).toEqual(top);
+    for (const args of [
+      ["generate", "-h"],
+      ["help", "generate"],
+    ])
+      expect(await cli(args)).toEqual(generate);
   });
 });
 

@@ -222,7 +222,6 @@ describe("nothing else is served", () => {
       `evil.example:${port}`,
       "localhost.evil.example",
       "127.0.0.1.evil",
-      "",
       "a@localhost",
     ]) {
       for (const path of ["/", "/page.json", "/checkpoint/config.json", "/none"]) {

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Device, openDevice } from "../../src/index.node.ts";
+import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
 import { coverageOf, FULL_RUN } from "./coverage.ts";
 import { climb, failures, Golden, type GoldenJson, type ParityRow } from "./golden.ts";
 import { saveCopies } from "./saved.ts";
@@ -30,7 +31,7 @@ processor. Then saves each and has transformers load the copy. A run of ${FULL_R
   --modules     print a row for every module, not one for every kind of module
   --summary     print one row for all modules of a part
   --keep        keep the drawn folders and say where they are
-  --json FILE   also write every row as JSON
+  --json FILE   also write every row as JSON; - for stdout, all else then goes to stderr
 
 Python: INSTRUCTBLIP_PYTHON if set, else an environment made in .venv from test/golden/requirements.txt.`;
 
@@ -52,6 +53,7 @@ async function main(): Promise<number> {
     console.log(HELP);
     return 0;
   }
+  const print = values.json === "-" ? console.error : console.log;
   const seed = values.seed ?? String(Date.now() % 2 ** 31);
   const folder = values.goldens
     ? join(root, "test/golden/data")
@@ -76,7 +78,7 @@ async function main(): Promise<number> {
       if (!made) return 1;
     }
     const device = await openDevice();
-    console.log(`adapter ${device.caps.description}${values.goldens ? "" : `, seed ${seed}`}`);
+    print(`adapter ${device.caps.description}${values.goldens ? "" : `, seed ${seed}`}`);
     const rows: NamedRow[] = [];
     const drawn: GoldenJson[] = [];
     const names = (await readdir(folder)).filter((name) => existsSync(join(folder, name, "golden.json"))).sort();
@@ -89,30 +91,31 @@ async function main(): Promise<number> {
       progress("");
       rows.push(...climbed.map((row) => ({ golden: name, ...row })));
       const failed = failures(climbed);
-      console.log(
+      print(
         `${failed.length ? "FAIL" : "ok  "} ${name}: ${climbed.length} comparisons, smallest greedy margin ${golden.json.min_margin.toPrecision(2)}`,
       );
-      for (const line of failed) console.log(`       ${line.slice(0, 400)}`);
+      for (const line of failed) print(`       ${line.slice(0, 400)}`);
       const number = name.match(/^random_\d+_(\d+)$/)?.[1];
       if (failed.length && number) {
-        console.log(`       again: npm run parity -- --seed ${seed} --skip ${Number(number)} --count 1`);
+        print(`       again: npm run parity -- --seed ${seed} --skip ${Number(number)} --count 1`);
       }
     }
-    console.log(`\n${table(rows, values.modules ? everyModule : values.summary ? part : kindOfModule)}`);
-    if (values.json)
-      await writeFile(values.json, `${JSON.stringify({ seed, adapter: device.caps.description, rows }, null, 1)}\n`);
+    print(`\n${table(rows, values.modules ? everyModule : values.summary ? part : kindOfModule)}`);
+    const json = `${JSON.stringify({ seed, adapter: device.caps.description, rows }, null, 1)}\n`;
+    if (values.json === "-") process.stdout.write(json);
+    else if (values.json) await writeFile(values.json, json);
     const loads = python === undefined || (await loadsSaved(python, folder, names, device));
     device.destroy();
     const failed = rows.filter((row) => !(row.share <= 1)).length;
-    console.log(`\n${names.length} composites, ${rows.length} comparisons, ${failed} failed`);
+    print(`\n${names.length} composites, ${rows.length} comparisons, ${failed} failed`);
     if (values.goldens) return failed ? 1 : 0;
     const { lines, missing } = coverageOf(drawn);
-    for (const line of lines) console.log(line);
+    for (const line of lines) print(line);
     const lacks = names.length >= FULL_RUN && missing.length > 0;
-    if (lacks) console.log(`never drawn: ${missing.join(", ")}`);
+    if (lacks) print(`never drawn: ${missing.join(", ")}`);
     return failed || !loads || lacks ? 1 : 0;
   } finally {
-    if (!values.goldens && values.keep) console.log(`kept ${folder}`);
+    if (!values.goldens && values.keep) print(`kept ${folder}`);
     else if (!values.goldens) await rm(folder, { recursive: true, force: true });
   }
 }
@@ -204,6 +207,7 @@ function run(command: string, args: string[]): boolean {
   return status === 0;
 }
 
+exitWithReader();
 process.exitCode = await main().catch((error: Error & { code?: string }) => {
   console.error(`error: ${error.message}`);
   return 1;

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor, openDevice } from "../../src/index.node.ts";
+import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
 import { formatStorage, parseStorage, type StorageDType } from "../../src/modules/storage_dtype.ts";
 import type { Device } from "../../src/tensor/device.ts";
 
@@ -139,15 +140,20 @@ function lines<T>(file: string): T[] {
   return all.map((line) => JSON.parse(line) as T);
 }
 
+const HELP = `usage: npm run quality -- [--count N] [STORAGE …]
+
+Compares the embedded checkpoint's answers with its weights stored in fewer bits to those of f32, token by token.
+
+  STORAGE    as --dtype of the command line takes it: int4, language_model=int4, … (default f16 bf16 int8 int4)
+  --count N  questions, at most 500 (default 100)`;
+
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: { count: { type: "string", default: "100" }, help: { type: "boolean", short: "h", default: false } },
   });
   if (values.help) {
-    console.log(
-      "usage: npm run quality -- [--count QUESTIONS, at most 500] [STORAGE …], as --dtype of the command line takes them",
-    );
+    console.log(HELP);
     return 0;
   }
   const dtypes = (positionals.length ? positionals : ["f16", "bf16", "int8", "int4"]).map(parseStorage);
@@ -175,4 +181,10 @@ async function main(): Promise<number> {
   return rows.some((row) => passes(row) === false) ? 1 : 0;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main();
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  exitWithReader();
+  process.exitCode = await main().catch((error: Error) => {
+    console.error(`error: ${error.message}`);
+    return 1;
+  });
+}

@@ -50,6 +50,17 @@ export function processTerminal(onClosed: (reason: Interrupted) => void): Termin
   };
 }
 
+/** For scripts that print by console.log: ends the process when its stdout cannot be written any more, quietly if its reader has gone. */
+export function exitWithReader(): void {
+  const { stdout, stderr } = process;
+  stderr.on("error", () => {}); // nobody is left to be told
+  stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
+    if (code === "EPIPE") process.exit(EXIT.sigpipe);
+    stderr.write(`error: stdout cannot be written: the system reports ${code}\n`);
+    process.exit(EXIT.refused);
+  });
+}
+
 const COLORS = { red: 31, yellow: 33 } as const;
 
 /** Says something on stderr: `error: …`, `warning: …`, `note: …`; the first word is coloured where that is wanted. */
