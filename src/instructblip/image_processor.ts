@@ -278,6 +278,9 @@ function preprocessOne(
   format: ImageOptions["input_data_format"],
   name: string,
 ): Planes {
+  if (typeof image !== "object" || image === null) {
+    throw new InputError("BAD_PIXELS", `${name} must be pixels, { data, width, height } or { data, shape }`);
+  }
   const { height, width, data } = "shape" in image ? channelsLast(image, format, name) : checked(image, name);
   if (data instanceof Float32Array) return preprocessFloat({ width, height, data }, settings, name);
   let rgb: RgbImage = { width, height, data };
@@ -355,7 +358,7 @@ function checked(image: RgbImage, name: string): RgbImage {
   if (!(Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0)) {
     throw new InputError(
       "BAD_PIXELS",
-      `${name}: width and height must be whole and positive, got ${width} x ${height}`,
+      `${name}: width and height must be whole and positive, got ${shown(width)} x ${shown(height)}`,
     );
   }
   if (data.length !== width * height * 3) {
@@ -371,23 +374,21 @@ function channelsLast(
   format: ImageOptions["input_data_format"],
   name: string,
 ): { width: number; height: number; data: Uint8Array | Float32Array } {
-  const [a, b, c] = tensor.shape;
-  const valid = tensor.shape.length === 3 && tensor.shape.every((n) => Number.isInteger(n) && n > 0);
-  if (!valid)
-    throw new InputError("BAD_PIXELS", `${name}: shape must be [H, W, 3] or [3, H, W], got ${shown(tensor.shape)}`);
+  const { shape } = tensor;
+  if (!Array.isArray(shape) || shape.length !== 3 || !shape.every((n) => Number.isInteger(n) && n > 0)) {
+    throw new InputError("BAD_PIXELS", `${name}: shape must be [H, W, 3] or [3, H, W], got ${shown(shape)}`);
+  }
+  const [a, b, c] = shape as readonly number[];
   const data = tensor.data instanceof Uint8ClampedArray ? new Uint8Array(tensor.data) : tensor.data;
   if (!(data instanceof Uint8Array || data instanceof Float32Array)) {
     throw new InputError("BAD_PIXELS", `${name}: data must be a Uint8Array or a Float32Array`);
   }
   if (data.length !== a * b * c) {
-    throw new InputError(
-      "BAD_PIXELS",
-      `${name}: shape [${tensor.shape}] needs ${a * b * c} numbers, got ${data.length}`,
-    );
+    throw new InputError("BAD_PIXELS", `${name}: shape ${shown(shape)} needs ${a * b * c} numbers, got ${data.length}`);
   }
   const layout = format ?? (a === 3 ? "channels_first" : "channels_last");
   if ((layout === "channels_first" ? a : c) !== 3) {
-    throw new InputError("BAD_PIXELS", `${name}: shape ${shown(tensor.shape)} has no 3 channels (${layout})`);
+    throw new InputError("BAD_PIXELS", `${name}: shape ${shown(shape)} has no 3 channels (${shown(layout)})`);
   }
   if (layout === "channels_last") return { height: a, width: b, data };
   const pixels = b * c;

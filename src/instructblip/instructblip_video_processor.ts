@@ -7,6 +7,7 @@
  * There the pixels are torchvision's; here they are PIL's, as in the other processors, unless `backend` says otherwise.
  */
 import { InputError } from "../tensor/errors.ts";
+import { shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import type { BlipImageProcessor, PixelTensor } from "./image_processor.ts";
 import { type BatchFeature, baseOf, type ProcessorBase } from "./processor.ts";
@@ -194,13 +195,12 @@ function rankOf(item: unknown): number {
 
 /** The parts of a tensor along its first dimension. */
 function slices({ data, shape }: PixelTensor): PixelTensor[] {
-  const [count, ...rest] = shape;
+  const [count, ...rest] = shape; // rankOf has found it to be a list
   const size = rest.reduce((product, n) => product * n, 1);
-  if (!Number.isInteger(count) || count < 0 || !(data?.length === count * size)) {
-    throw new InputError(
-      "BAD_PIXELS",
-      `a video of shape [${shape}] needs ${count * size} numbers, got ${data?.length}`,
-    );
+  const isData = data instanceof Uint8Array || data instanceof Uint8ClampedArray || data instanceof Float32Array;
+  if (!isData || !shape.every((n) => Number.isInteger(n) && n >= 0) || data.length !== count * size || size === 0) {
+    const got = isData ? `${data.length} numbers` : shown(data);
+    throw new InputError("BAD_PIXELS", `a video of shape ${shown(shape)} cannot be made of ${got}`);
   }
   return Array.from({ length: count }, (_, i) => ({ data: data.subarray(i * size, (i + 1) * size), shape: rest }));
 }

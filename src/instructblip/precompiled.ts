@@ -149,5 +149,7 @@ function fromBase64(text: string): Uint8Array<ArrayBuffer> {
   } catch {
     throw damaged("not base64");
   }
-  return Uint8Array.from(binary, (c) => c.charCodeAt(0));
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
 }

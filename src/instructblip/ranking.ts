@@ -118,7 +118,7 @@ export function readRankOptions(
     throw new InputError("PARAM_RANGE", `reduction must be "sum" or "mean", got ${shown(reduction)}`);
   }
   if (!Number.isSafeInteger(segment_size) || segment_size < 1) {
-    throw new InputError("PARAM_RANGE", `segment_size must be a whole number from 1, got ${segment_size}`);
+    throw new InputError("PARAM_RANGE", `segment_size must be a whole number from 1, got ${shown(segment_size)}`);
   }
   const candidates = forEachPrompt("candidates", options.candidates, 3, B) as readonly Ids[];
   const most = Math.min(vocabulary, num_embeddings);
@@ -128,7 +128,10 @@ export function readRankOptions(
       if (!Array.isArray(ids) || ids.length === 0) bad(`candidate ${c} of prompt ${b} has no tokens`);
       const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= most);
       if (wrong === undefined) return;
-      throw new InputError("TOKEN_ID", `candidate ${c} of prompt ${b}: ${wrong} is not a token id below ${most}`);
+      throw new InputError(
+        "TOKEN_ID",
+        `candidate ${c} of prompt ${b}: ${shown(wrong)} is not a token id below ${most}`,
+      );
     });
   });
   const groups = options.groups === undefined ? undefined : (forEachPrompt("groups", options.groups, 2, B) as Ids);
@@ -148,7 +151,7 @@ export function readRankOptions(
 /** Nested `depth` deep, or one less deep and the same for all prompts. */
 function forEachPrompt(name: string, given: unknown, depth: number, B: number): readonly unknown[] {
   let found = 0;
-  for (let x = given; Array.isArray(x); x = x[0]) found++;
+  for (let x = given; found <= depth && Array.isArray(x); x = x[0]) found++;
   if (found === depth - 1) return Array.from({ length: B }, () => given);
   const rows = given as readonly unknown[];
   if (found !== depth)

@@ -21,7 +21,8 @@ export function escaped(text: string): string {
 
 /** A message of at most `most` characters, escaped. */
 export function bounded(message: string, most: number): string {
-  return escaped(message.length > most ? cut(message, most) : message);
+  const text = escaped(message.length > most ? cut(message, most) : message);
+  return text.length > most ? cut(text, most) : text; // escaped text is up to eight times as long
 }
 
 /** A foreign string: quoted, escaped, cut to 80 characters. */

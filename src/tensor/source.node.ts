@@ -219,8 +219,11 @@ function notRegular(name: string): WeightError {
 
 /** The system's error as ours; what is not a system error passes through. */
 export function ioError(cause: unknown, name: string): Error {
-  if (!(cause instanceof Error) || !("syscall" in cause && "code" in cause)) return cause as Error;
+  if (!(cause instanceof Error) || !("code" in cause)) return cause as Error;
   const { code } = cause;
+  // Node refuses a name with a NUL before the system can.
+  if (code === "ERR_INVALID_ARG_VALUE") return new WeightError("NOT_FOUND", `${name}: no such file`, { cause });
+  if (!("syscall" in cause)) return cause;
   if (code === "ENOENT" || code === "ENOTDIR") return new WeightError("NOT_FOUND", `${name}: no such file`, { cause });
   const reasons = new Map<unknown, string>([
     ["EACCES", "no permission"],

@@ -4,6 +4,7 @@ import { quote, shown } from "../../tensor/shown.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/configuration.ts";
 import { parseJson } from "../json_file.ts";
 import type { Reduction } from "../ranking.ts";
+import { MAX_CHARACTERS } from "../tokenizer.ts";
 import { METRICS, type Metric, type MetricName } from "./metrics.ts";
 import { type Candidates, PRESETS } from "./presets.ts";
 
@@ -68,7 +69,7 @@ export function parseTask(text: string, fileName: string, readText?: (name: stri
   if (given !== null && !Object.hasOwn(PRESETS, given)) {
     const close = nearest(given, Object.keys(PRESETS));
     bad(
-      `${fileName}: there is no preset "${given}"`,
+      `${fileName}: there is no preset ${quote(given)}`,
       close ? `did you mean "${close}"?` : `presets: ${Object.keys(PRESETS).join(", ")}`,
     );
   }
@@ -78,7 +79,7 @@ export function parseTask(text: string, fileName: string, readText?: (name: stri
   if (prompt === undefined)
     bad(`${fileName}: there is no prompt`, 'write "prompt": "Question: {question} Short answer:"');
   if (metric === undefined || !Object.hasOwn(METRICS, metric)) {
-    const what = metric === undefined ? "there is no metric" : `there is no metric "${metric}"`;
+    const what = metric === undefined ? "there is no metric" : `there is no metric ${quote(metric)}`;
     bad(`${fileName}: ${what}`, `metrics: ${Object.keys(METRICS).join(", ")}`);
   }
   const own = value.generation ?? {};
@@ -135,7 +136,7 @@ function candidatesOf(
       const lines = readText(file).split("\n");
       const texts = lines.map((line) => line.trimEnd()).filter((line) => line !== "");
       if (texts.length > 0) return texts.map((one) => [one]);
-      bad(`${fileName}: there are no candidates in ${file}`);
+      bad(`${fileName}: there are no candidates in ${quote(file)}`);
     }
     bad(`${fileName}: candidates must be a list, {"field": …} or {"file": …}`, hint);
   }
@@ -205,10 +206,15 @@ export function parseItem(text: string, task: Task): Item {
     throw new InputError("BAD_DATA", message, { hint });
   }
   const kind = textOf(value.kind, "BAD_DATA", "kind") ?? null;
-  const prompt = parseTemplate(task.prompt, "prompt").map((part) =>
-    typeof part === "string" ? part : fill(part, value),
-  );
-  const item = { id, image, prompt: prompt.join(""), answers, kind };
+  let prompt = "";
+  for (const part of parseTemplate(task.prompt, "prompt")) {
+    prompt += typeof part === "string" ? part : fill(part, value);
+    // A field may be put in as often as the task file has room for.
+    if (prompt.length > MAX_CHARACTERS) {
+      throw new InputError("BAD_DATA", `the prompt has more than ${MAX_CHARACTERS} characters`);
+    }
+  }
+  const item = { id, image, prompt, answers, kind };
   return task.ranking ? { ...item, ...rankedOf(value, answers, task.ranking.candidates, task.metric) } : item;
 }
 
@@ -220,7 +226,7 @@ function rankedOf(
 ): Required<Pick<Item, "candidates" | "right">> {
   const candidates = typeof from === "string" ? groupsOf(Object.hasOwn(value, from) ? value[from] : undefined) : from;
   if (!candidates) {
-    throw new InputError("BAD_DATA", `${from} must be candidates: texts, or lists of texts that mean the same`);
+    throw new InputError("BAD_DATA", `${shown(from)} must be candidates: texts, or lists of texts that mean the same`);
   }
   const given = answers.map((answer) => answer.trim()); // some tokenizers want candidates with a blank in front
   const right = [...candidates.keys()].filter((c) => candidates[c].some((text) => given.includes(text.trim())));

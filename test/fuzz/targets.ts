@@ -1,0 +1,798 @@
+/**
+ * What is fuzzed: each target makes cases, files and calls that somebody else could have made, from a seed, and runs them
+ * through the public door. A case is data alone, so that it can be written to a file and run again.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import sharp from "sharp";
+import {
+  AutoConfig,
+  AutoProcessor,
+  Blip2ForConditionalGeneration,
+  InstructBlipForConditionalGeneration,
+  InstructBlipVideoForConditionalGeneration,
+} from "../../src/index.node.ts";
+import { parseLine, splitLines } from "../../src/instructblip/cli/requests.ts";
+import { parseItem, parseTask } from "../../src/instructblip/evaluation/task.ts";
+import {
+  decodingConfig,
+  type GenerationOptions,
+  refuseUnknownOptions,
+} from "../../src/instructblip/generation/configuration.ts";
+import { BlipImageProcessor } from "../../src/instructblip/image_processor.ts";
+import { readImage } from "../../src/instructblip/platform.ts";
+import { readRankOptions } from "../../src/instructblip/ranking.ts";
+import { Tokenizer } from "../../src/instructblip/tokenizer.ts";
+import { Weights } from "../../src/modules/weights.ts";
+import { Checkpoint, SafetensorsFile } from "../../src/tensor/safetensors.ts";
+import { checkFileName, type Folder, MemorySource, readText } from "../../src/tensor/source.ts";
+import { tokenizerFiles } from "../instructblip/processor_golden.ts";
+import { openLedgerDevice } from "../official/ledger_device.ts";
+import type { Random } from "../random.ts";
+import { build, entry } from "../tensor/corpus/files.ts";
+import {
+  chance,
+  damagedJson,
+  type Json,
+  jsonOf,
+  mutateBytes,
+  mutateJson,
+  odd,
+  oddOption,
+  oddText,
+  pick,
+  realised,
+} from "./mutate.ts";
+
+export interface Case {
+  readonly files: Readonly<Record<string, Uint8Array>>;
+  readonly input: Json;
+}
+
+export interface Prepared {
+  make(random: Random): Case;
+  /** @returns warnings and the like: text that a person would be shown */
+  run(given: Case): Promise<readonly string[]>;
+}
+
+export interface Target {
+  readonly about: string;
+  prepare(): Promise<Prepared>;
+}
+
+type Files = Record<string, Uint8Array>;
+type Documents = Record<string, Json>;
+
+const GOLDEN = fileURLToPath(new URL("../golden/", import.meta.url));
+const utf8 = new TextEncoder();
+
+/** A folder in memory, as strict about names as those on a disk. */
+function folderOf(files: Readonly<Files>): Folder {
+  const open = async (name: string) => {
+    checkFileName(name);
+    return new MemorySource(name, files[name]);
+  };
+  return {
+    name: "folder",
+    has: async (name) => {
+      checkFileName(name);
+      return Object.hasOwn(files, name);
+    },
+    text: async (name, maxBytes) => readText(await open(name), maxBytes),
+    open,
+  };
+}
+
+/** Folders of goldens, with the names of their files. */
+function goldenFolders(): string[] {
+  return ["data", "siblings"].flatMap((set) => readdirSync(join(GOLDEN, set)).map((name) => join(GOLDEN, set, name)));
+}
+
+/** The JSON files of a folder and of qformer_tokenizer/ in it. */
+function documentsOf(folder: string, wanted: RegExp): Documents {
+  const names = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => wanted.test(name));
+  return Object.fromEntries(names.map((name) => [name, JSON.parse(readFileSync(join(folder, name), "utf8")) as Json]));
+}
+
+const PROCESSOR_FILES =
+  /^(config|processor_config|preprocessor_config|generation_config|((qformer_tokenizer\/)?(tokenizer|tokenizer_config|special_tokens_map)))\.json$/;
+
+/** One or two of the documents damaged, the others as they are. */
+function damagedFiles(random: Random, documents: Documents, alike?: (random: Random) => Json): Files {
+  const names = Object.keys(documents);
+  const damaged = new Set([pick(random, names), ...(chance(random, 0.3) ? [pick(random, names)] : [])]);
+  return Object.fromEntries(
+    names
+      .filter((name) => !(damaged.has(name) && chance(random, 0.02))) // gone
+      .map((name) => [
+        name,
+        damaged.has(name) ? damagedJson(random, documents[name], alike) : utf8.encode(JSON.stringify(documents[name])),
+      ]),
+  );
+}
+
+// --- checkpoints -----------------------------------------------------------------------------------------------------------
+
+const HEADER: Documents = {
+  __metadata__: { format: "pt" },
+  "a.weight": { dtype: "F32", shape: [2, 3], data_offsets: [0, 24] },
+  "a.bias": { dtype: "F16", shape: [3], data_offsets: [24, 30] },
+  empty: { dtype: "U8", shape: [0], data_offsets: [30, 30] },
+  scalar: { dtype: "BF16", shape: [], data_offsets: [30, 32] },
+};
+
+const headers: Target = {
+  about: "safetensors files: lengths, headers, entries, data",
+  prepare: async () => ({
+    make(random) {
+      const file = build(damagedJson(random, HEADER), 32);
+      return {
+        files: { "model.safetensors": chance(random, 0.3) ? mutateBytes(random, file) : file },
+        input: random.int(1, 64),
+      };
+    },
+    async run({ files, input }) {
+      const file = await SafetensorsFile.open(new MemorySource("model.safetensors", files["model.safetensors"]));
+      const checkpoint = await Checkpoint.open(folderOf(files));
+      for (const name of checkpoint.tensors.keys()) {
+        await file.read(name);
+        await file.read(name, [0, 1]).catch(ignoreTyped);
+      }
+      const chunkBytes = 8 * (input as number);
+      for await (const { bytes } of checkpoint.stream(checkpoint.tensors.keys(), { chunkBytes })) bytes.fill(0);
+      return checkpoint.warnings;
+    },
+  }),
+};
+
+/** A refusal that is one of many answers of a case. */
+function ignoreTyped(error: unknown): void {
+  if (!isTyped(error)) throw error;
+}
+
+export function isTyped(error: unknown): error is Error & { code: string; hint?: string } {
+  return (
+    error instanceof Error &&
+    /^[A-Z_0-9]+$/.test(String((error as { code?: unknown }).code)) &&
+    error.name.endsWith("Error") &&
+    "hint" in error
+  );
+}
+
+const indexes: Target = {
+  about: "shard indexes, and the shards they name",
+  prepare: async () => {
+    const shard = (...names: string[]) =>
+      build(`{${names.map((name, i) => entry(name, "U8", [1], [i, i + 1])).join()}}`, names.length);
+    const shards = {
+      "one.safetensors": shard("a"),
+      "two.safetensors": shard("b", "c"),
+      "sub/three.safetensors": shard("d"),
+    };
+    const map = { a: "one.safetensors", b: "two.safetensors", c: "two.safetensors", d: "sub/three.safetensors" };
+    const names = [
+      ...Object.keys(shards),
+      "../one.safetensors",
+      "/etc/passwd",
+      "sub\\x",
+      "C:x",
+      "x\0",
+      "sub//x",
+      ".",
+      "model.safetensors.index.json",
+    ];
+    const alike = (random: Random) => (chance(random, 0.7) ? pick(random, names) : odd(random));
+    return {
+      make(random) {
+        const index = damagedJson(random, { metadata: { total_size: 4 }, weight_map: map }, alike);
+        const files: Files = { ...shards, "model.safetensors.index.json": index };
+        if (chance(random, 0.2)) {
+          const name = pick(random, Object.keys(shards));
+          files[name] = mutateBytes(random, files[name]);
+        }
+        return { files, input: null };
+      },
+      async run({ files }) {
+        const checkpoint = await Checkpoint.open(folderOf(files));
+        for (const name of checkpoint.tensors.keys()) await checkpoint.read(name);
+        await checkpoint.close();
+        return checkpoint.warnings;
+      },
+    };
+  },
+};
+
+const weights: Target = {
+  about: "config.json against a checkpoint's tensors, on a device that holds none; nothing may stay allocated",
+  prepare: async () => {
+    const folders = goldenFolders()
+      .map((folder) => ({ folder, documents: documentsOf(folder, /^config\.json$/) }))
+      .filter(({ folder }) => readdirSync(folder).includes("model.safetensors"))
+      .map(({ folder, documents }) => {
+        const bytes = readFileSync(join(folder, "model.safetensors"));
+        const end = 8 + Number(bytes.readBigUInt64LE());
+        const header = JSON.parse(bytes.toString("utf8", 8, end)) as Json;
+        return { documents, header, data: bytes.length - end };
+      });
+    return {
+      make(random) {
+        const { documents, header, data } = pick(random, folders);
+        const damaged = chance(random, 0.3) ? mutateJson(random, structuredClone(header)) : header;
+        return {
+          files: { "config.json": damagedJson(random, documents["config.json"]), header: utf8.encode(jsonOf(damaged)) },
+          input: { data, dtype: pick(random, ["auto", "f32", "f16", "int8", "int4"]) },
+        };
+      },
+      async run({ files, input }) {
+        const { data, dtype } = input as { data: number; dtype: "auto" };
+        const config = AutoConfig.parse(await folderOf(files).text("config.json"));
+        const checkpoint = await Checkpoint.open(new MemorySource("model.safetensors", fileOf(files.header, data)));
+        const ledger = openLedgerDevice(2 ** 30);
+        const weights = Weights.open(checkpoint, ledger.device, dtype);
+        const Model = MODELS.find(({ config_class }) => config instanceof config_class)!;
+        let refusal: unknown;
+        try {
+          new (Model as unknown as new (w: Weights, c: unknown) => unknown)(weights, config);
+          weights.leftovers();
+        } catch (error) {
+          refusal = error;
+        }
+        weights.dispose();
+        const { live } = ledger.device.memory.use;
+        if (live !== 0) throw new Error(`${live} bytes stay allocated`, { cause: refusal });
+        if (refusal) throw refusal;
+        return checkpoint.warnings;
+      },
+    };
+  },
+};
+
+const MODELS = [
+  InstructBlipForConditionalGeneration,
+  Blip2ForConditionalGeneration,
+  InstructBlipVideoForConditionalGeneration,
+] as const;
+
+/** A file with this header and so many bytes of zeros. */
+function fileOf(header: Uint8Array, data: number): Uint8Array {
+  const file = new Uint8Array(8 + header.length + data);
+  new DataView(file.buffer).setBigUint64(0, BigInt(header.length), true);
+  file.set(header, 8);
+  return file;
+}
+
+// --- JSON files ------------------------------------------------------------------------------------------------------------
+
+const configs: Target = {
+  about: "config.json",
+  prepare: async () => {
+    const documents = goldenFolders().map((folder) => documentsOf(folder, /^config\.json$/)["config.json"]);
+    const values = [
+      "llama",
+      "opt",
+      "t5",
+      "gelu",
+      "silu",
+      "bfloat16",
+      "float16",
+      "instructblip",
+      "blip-2",
+      224,
+      14,
+      32000,
+      64,
+    ];
+    const alike = (random: Random): Json => (chance(random, 0.5) ? pick(random, values) : odd(random));
+    return {
+      make: (random) => ({
+        files: { "config.json": damagedJson(random, pick(random, documents), alike) },
+        input: null,
+      }),
+      async run({ files }) {
+        const config = AutoConfig.parse(await folderOf(files).text("config.json", 2 ** 20));
+        JSON.stringify(config);
+        return [];
+      },
+    };
+  },
+};
+
+const jsons: Target = {
+  about: "a processor's files: its configs, the tokenizers', the model's, and what the processor then makes",
+  prepare: async () => {
+    const folders = goldenFolders().map((folder) => documentsOf(folder, PROCESSOR_FILES));
+    return {
+      make: (random) => ({
+        files: damagedFiles(random, pick(random, folders)),
+        input: { text: oddText(random), exact: chance(random, 0.5) },
+      }),
+      async run({ files, input }) {
+        const { text, exact } = input as { text: string; exact: boolean };
+        const processor = await AutoProcessor.from_pretrained(folderOf(files));
+        const pixels = { width: 2, height: 2, data: new Uint8Array(12) };
+        const frames = processor.processor_class === "InstructBlipVideoProcessor" ? [pixels, pixels] : pixels;
+        const options = exact ? { size: 4 } : {};
+        const made = await processor({ images: frames, text: [text], ...options } as never);
+        processor.batch_decode((made as { input_ids: number[][] }).input_ids);
+        return [];
+      },
+    };
+  },
+};
+
+const generation: Target = {
+  about: "generation_config.json and generate()'s options",
+  prepare: async () => {
+    const documents = goldenFolders().map(
+      (folder) => documentsOf(folder, /^generation_config\.json$/)["generation_config.json"],
+    );
+    return {
+      make: (random) => ({
+        files: {},
+        input: { options: mutateOptions(random, pick(random, documents.filter(Boolean))), setting: random.int(0, 3) },
+      }),
+      async run({ input }) {
+        const { options, setting } = input as { options: Json; setting: number };
+        const given = realised(options);
+        return decodingConfig(given as GenerationOptions, SETTINGS[setting]).warnings;
+      },
+    };
+  },
+};
+
+const SETTINGS = [
+  { promptLength: 40, vocabulary: 700, max_position_embeddings: 2048, eos_token_id: 2, pad_token_id: 0 },
+  { promptLength: 1, vocabulary: 32128, eos_token_id: [1, 2], pad_token_id: null, decoder_start_token_id: 0 },
+  {
+    promptLength: 0,
+    embeddedLength: 41,
+    vocabulary: 50,
+    max_position_embeddings: 64,
+    eos_token_id: null,
+    pad_token_id: null,
+  },
+];
+
+const GENERATION_NAMES =
+  `max_new_tokens max_length min_length min_new_tokens max_time stop_strings eos_token_id pad_token_id
+  bos_token_id do_sample num_beams num_return_sequences early_stopping length_penalty seed guidance_scale negative_prompt_ids
+  sequence_bias repetition_penalty no_repeat_ngram_size bad_words_ids prefix_allowed_tokens_fn forced_bos_token_id
+  forced_eos_token_id exponential_decay_length_penalty suppress_tokens begin_suppress_tokens logits_processor
+  stopping_criteria watermarking_config temperature top_h top_k top_p min_p typical_p epsilon_cutoff eta_cutoff
+  return_dict_in_generate output_scores num_beam_groups generation_config cache_implementation`.split(/\s+/);
+
+/** Options with odd values, and names nobody knows. */
+function mutateOptions(random: Random, base: Json): Json {
+  const options = { ...(base as Record<string, Json>) };
+  for (let n = random.int(1, 5); n > 0; n--) {
+    const name = chance(random, 0.9)
+      ? pick(random, GENERATION_NAMES)
+      : String(pick(random, ["", "max_tokens", "a".repeat(100_000), "\u202e\u009b", "num_beems"]));
+    const value = chance(random, 0.3)
+      ? pick<Json>(random, [{ keys: [1], ngram_len: 5 }, [[1], [2, 3]], [[[1], 0.5]], ["a", "b"], { bias: 2 }])
+      : oddOption(random);
+    Object.defineProperty(options, name, {
+      value: chance(random, 0.3) ? mutateJson(random, structuredClone(value)) : value,
+      enumerable: true,
+      configurable: true,
+      writable: true,
+    });
+  }
+  return options;
+}
+
+// --- tokenizers ------------------------------------------------------------------------------------------------------------
+
+const STEPS: readonly Json[] = [
+  { type: "NFC" },
+  { type: "NFKD" },
+  { type: "Lowercase" },
+  { type: "BertNormalizer" },
+  { type: "Strip", strip_left: true, strip_right: true },
+  { type: "Prepend", prepend: "▁" },
+  { type: "Replace", pattern: { String: " " }, content: "▁" },
+  { type: "Replace", pattern: { String: "a" }, content: "aa" },
+  { type: "Replace", pattern: { Regex: " {2,}" }, content: " " },
+  { type: "BertPreTokenizer" },
+  { type: "WhitespaceSplit" },
+  { type: "Metaspace", replacement: "▁", prepend_scheme: "always" },
+  { type: "Metaspace", replacement: " ", prepend_scheme: "first", split: true },
+  { type: "ByteLevel" },
+  { type: "ByteLevel", use_regex: false, add_prefix_space: true },
+  { type: "Fuse" },
+  { type: "ByteFallback" },
+  { type: "Strip", content: " ", start: 1, stop: 0 },
+  { type: "WordPiece", prefix: "##" },
+  { type: "Precompiled", precompiled_charsmap: "AAAA" },
+  {
+    type: "TemplateProcessing",
+    single: [{ SpecialToken: { id: "<s>" } }, { Sequence: { id: "A" } }],
+    special_tokens: { "<s>": { ids: [1] } },
+  },
+  { type: "RobertaProcessing", cls: ["<s>", 0], sep: ["</s>", 2] },
+  { type: "BPE", vocab: { a: 0, b: 1, ab: 2 }, merges: ["a b"] },
+  { type: "WordPiece", unk_token: "[UNK]", vocab: { "[UNK]": 0, a: 1, "##a": 2 }, max_input_chars_per_word: 1e6 },
+  {
+    type: "Unigram",
+    unk_id: 0,
+    vocab: [
+      ["<unk>", 0],
+      ["a", -1],
+      ["aa", -1.5],
+      ["▁", -2],
+    ],
+  },
+];
+
+/** Pieces of tokenizers: steps by themselves, in sequences, in sequences of sequences. */
+function tokenizerPiece(random: Random): Json {
+  if (chance(random, 0.3)) return odd(random);
+  if (chance(random, 0.6)) return structuredClone(pick(random, STEPS));
+  const steps = Array.from({ length: pick(random, [0, 1, 2, 3, 30, 70]) }, () => structuredClone(pick(random, STEPS)));
+  if (chance(random, 0.3)) steps.fill(steps[0]);
+  return { type: "Sequence", normalizers: steps, pretokenizers: steps, decoders: steps, processors: steps };
+}
+
+const TOKENIZERS = [
+  "bert",
+  "bert_as_is",
+  "llama",
+  "llama_as_is",
+  "llama_old_flags",
+  "t5",
+  "t5_as_is",
+  "opt",
+  "opt_as_is",
+];
+
+const tokenizers: Target = {
+  about: "tokenizer files of every kind, and odd texts through them",
+  prepare: async () => {
+    const folders = TOKENIZERS.map((name) => {
+      const files = Object.entries(tokenizerFiles(name));
+      return Object.fromEntries(
+        files.filter(([file]) => file.endsWith(".json")).map(([file, text]) => [file, JSON.parse(text) as Json]),
+      );
+    });
+    const sides = ["left", "right", "up", null];
+    return {
+      make(random) {
+        const documents = { ...pick(random, folders) };
+        // Half of them lose their class, so that every part of tokenizer.json counts.
+        if (chance(random, 0.5)) documents["tokenizer_config.json"] = {};
+        const bytes = damagedFiles(random, documents, tokenizerPiece);
+        return {
+          files: bytes,
+          input: {
+            texts: Array.from({ length: random.int(1, 4) }, () => oddText(random)),
+            ids: Array.from({ length: random.int(0, 40) }, () => random.int(0, 800)),
+            options: chance(random, 0.5)
+              ? null
+              : {
+                  padding: pick<Json>(random, [true, "max_length", false]),
+                  truncation: true,
+                  max_length: pick(random, [0, 1, 8, 100, 2 ** 17]),
+                  padding_side: pick(random, sides),
+                },
+          },
+        };
+      },
+      async run({ files, input }) {
+        const { texts, ids, options } = input as { texts: string[]; ids: number[]; options: object | null };
+        const tokenizer = await Tokenizer.from_pretrained(folderOf(files));
+        for (const text of texts) {
+          try {
+            ids.push(...tokenizer.encode(text).slice(0, 200));
+          } catch (error) {
+            ignoreTyped(error);
+          }
+        }
+        try {
+          tokenizer.encode_batch(texts, options ?? {});
+        } catch (error) {
+          ignoreTyped(error);
+        }
+        const text = tokenizer.decode(ids);
+        tokenizer.decode(ids, { skip_special_tokens: true, clean_up_tokenization_spaces: true });
+        const stream = tokenizer.decodeStream();
+        const pieces = ids.map((id) => stream.push(id)).join("") + stream.finish();
+        if (pieces !== text && !tokenizer.clean_up_tokenization_spaces)
+          throw new Error(`a stream of ${pieces.length} characters for ${text.length}`);
+        return [];
+      },
+    };
+  },
+};
+
+// --- pictures --------------------------------------------------------------------------------------------------------------
+
+const images: Target = {
+  about: "PNG, JPEG, WebP, GIF, TIFF and others, through the processor",
+  prepare: async () => {
+    const pixels = Buffer.from(Uint8Array.from({ length: 24 * 18 * 4 }, (_, i) => (i * 37) % 256));
+    const picture = () => sharp(pixels, { raw: { width: 24, height: 18, channels: 4 } });
+    const encoded = [
+      picture().png(),
+      picture().png({ palette: true }),
+      picture().png({ progressive: true }),
+      picture().greyscale().png(),
+      picture().toColourspace("rgb16").png(),
+      picture().jpeg(),
+      picture().jpeg({ progressive: true }),
+      picture().withMetadata({ orientation: 6 }).jpeg(),
+      picture().removeAlpha().toColourspace("cmyk").jpeg(),
+      picture().webp(),
+      picture().webp({ lossless: true }),
+      picture().gif(),
+      picture().tiff(),
+      picture().tiff({ compression: "lzw" }),
+    ];
+    const files = await Promise.all(encoded.map((one) => one.toBuffer()));
+    const starts = [
+      "BM",
+      "\0\0\0\x1cftypavif",
+      "<svg xmlns='http://www.w3.org/2000/svg'/>",
+      "%PDF-1.4",
+      "\xff\xd8\xff",
+      "GIF89a",
+      "RIFF\x10\0\0\0WEBP",
+      "II*\0",
+      "version https://git-lfs.github.com/spec/v1\n",
+    ];
+    for (const start of starts) files.push(Buffer.concat([Buffer.from(start, "latin1"), pixels.subarray(0, 200)]));
+    const processor = new BlipImageProcessor({ size: { height: 8, width: 8 } });
+    return {
+      make: (random) => ({ files: { picture: mutateBytes(random, pick(random, files)) }, input: chance(random, 0.3) }),
+      async run({ files, input }) {
+        const decoded = await readImage(files.picture, "image 0", { exif_transpose: input as boolean });
+        processor.preprocess([decoded]);
+        return [];
+      },
+    };
+  },
+};
+
+// --- what callers give -----------------------------------------------------------------------------------------------------
+
+const requests: Target = {
+  about: "lines of --requests, and what generate() then checks; task files and data of evaluate",
+  prepare: async () => {
+    const lines: Json[] = [
+      { id: 1, images: ["a.png"], prompts: ["What?"] },
+      { id: "x", images: ["a.png", "b.png"], prompts: ["a", "b"], generation: { max_new_tokens: 5, num_beams: 3 } },
+      { images: ["a.png"], prompts: ["a"], candidates: ["yes", "no"] },
+      { id: null, images: ["a.png"], prompts: ["a"], generation: { eos_token_id: [1, 2], stop_strings: ["."] } },
+    ];
+    return {
+      make(random) {
+        const parts = Array.from({ length: random.int(1, 4) }, () =>
+          Buffer.concat([
+            damagedJson(random, pick(random, lines)),
+            Buffer.from(pick(random, ["\n", "\r\n", "\n\n", ""])),
+          ]),
+        );
+        return { files: { lines: Buffer.concat(parts) }, input: random.int(1, 100) };
+      },
+      async run({ files, input }) {
+        const messages: string[] = [];
+        const size = Math.max(input as number, Math.floor(files.lines.length / 50));
+        async function* chunks() {
+          for (let at = 0; at < files.lines.length; at += size) yield files.lines.subarray(at, at + size);
+        }
+        for await (const line of splitLines(chunks())) {
+          const parsed = parseLine(line);
+          if (parsed?.error) messages.push(checked(parsed.error));
+          else if (parsed?.request) {
+            try {
+              refuseUnknownOptions(parsed.request.generation);
+              messages.push(...decodingConfig(parsed.request.generation, SETTINGS[0]).warnings);
+            } catch (error) {
+              ignoreTyped(error);
+              messages.push((error as Error).message);
+            }
+          }
+        }
+        return messages;
+      },
+    };
+  },
+};
+
+function checked(error: unknown): string {
+  if (!isTyped(error)) throw error;
+  return error.message;
+}
+
+const TEXT_NAMES =
+  "padding truncation max_length pad_to_multiple_of padding_side truncation_side add_special_tokens stride return_tensors is_split_into_words text_pair".split(
+    " ",
+  );
+const IMAGE_NAMES =
+  "do_resize size resample do_rescale rescale_factor do_normalize image_mean image_std input_data_format do_convert_rgb do_center_crop device data_format".split(
+    " ",
+  );
+const INPUT_NAMES = [
+  "images",
+  "text",
+  "text_kwargs",
+  "images_kwargs",
+  "common_kwargs",
+  "allow_image_token",
+  "exif_transpose",
+  "videos",
+];
+
+const options: Target = {
+  about: "options of processors, image processors, tokenizers and rank_answers",
+  prepare: async () => {
+    const folder = folderOf(
+      Object.fromEntries(
+        Object.entries(documentsOf(join(GOLDEN, "data/opt_plain"), PROCESSOR_FILES)).map(([name, value]) => [
+          name,
+          utf8.encode(JSON.stringify(value)),
+        ]),
+      ),
+    );
+    const video = folderOf(
+      Object.fromEntries(
+        Object.entries(documentsOf(join(GOLDEN, "siblings/video_3_frames_t5"), PROCESSOR_FILES)).map(
+          ([name, value]) => [name, utf8.encode(JSON.stringify(value))],
+        ),
+      ),
+    );
+    const processors = [await AutoProcessor.from_pretrained(folder), await AutoProcessor.from_pretrained(video)];
+    const { tokenizer } = processors[0];
+    const picture: Json = { width: 2, height: 2, data: { $: "u8" } };
+    const tensor: Json = { shape: [2, 2, 3], data: { $: "f32" } };
+    const values: Json[] = [
+      true,
+      false,
+      "longest",
+      "max_length",
+      "left",
+      8,
+      2,
+      [2, 2],
+      { height: 3, width: 2 },
+      "channels_first",
+      [0.5, 0.5, 0.5],
+    ];
+    const draw = (random: Random, names: readonly string[]) =>
+      Object.fromEntries(
+        Array.from({ length: random.int(0, 4) }, () => [
+          pick(random, names),
+          chance(random, 0.4) ? pick(random, values) : oddOption(random),
+        ]),
+      );
+    return {
+      make(random) {
+        const call = pick(random, ["processor", "processor", "encode", "decode", "preprocess", "rank", "construct"]);
+        const base: Record<string, Json> = { images: [pick(random, [picture, tensor])], text: ["What is this?"] };
+        const given =
+          call === "processor"
+            ? mutateJson(
+                random,
+                {
+                  ...structuredClone(base),
+                  ...draw(random, [...TEXT_NAMES, ...IMAGE_NAMES, ...INPUT_NAMES, "imagse"]),
+                },
+                oddOption,
+              )
+            : call === "rank"
+              ? mutateJson(
+                  random,
+                  {
+                    candidates: [["yes"], ["no", "perhaps"]],
+                    ...draw(random, ["reduction", "candidates", "prompt_ids", "top_k", "batch_size"]),
+                  },
+                  oddOption,
+                )
+              : draw(
+                  random,
+                  call === "preprocess" || call === "construct"
+                    ? IMAGE_NAMES
+                    : [...TEXT_NAMES, "skip_special_tokens", "clean_up_tokenization_spaces"],
+                );
+        return {
+          files: {},
+          input: {
+            call,
+            given,
+            which: random.int(0, 2),
+            value: chance(random, 0.5) ? oddOption(random) : chance(random, 0.5) ? tensor : picture,
+          },
+        };
+      },
+      async run({ input }) {
+        const { call, given, which, value } = input as { call: string; given: Json; which: number; value: Json };
+        const object = realised(given) as never;
+        const odd = realised(value) as never;
+        switch (call) {
+          case "processor":
+            await processors[which](object);
+            break;
+          case "encode":
+            tokenizer.encode_batch(["text", "more of it"], object);
+            break;
+          case "decode":
+            tokenizer.decode([1, 2, 3], object);
+            break;
+          case "preprocess":
+            new BlipImageProcessor({ size: 4 }).preprocess([odd], object);
+            break;
+          case "construct":
+            new BlipImageProcessor(object, "preprocessor_config.json");
+            break;
+          default:
+            readRankOptions(object, 2, { vocabulary: 700, num_embeddings: 700, is_encoder_decoder: false } as never);
+        }
+        return [];
+      },
+    };
+  },
+};
+
+const tasks: Target = {
+  about: "task files and data lines of evaluate",
+  prepare: async () => {
+    const task: Json = {
+      prompt: "Question: {question}",
+      mode: "generate",
+      metric: "exact_match",
+      generation: { max_new_tokens: 5 },
+    };
+    const rank: Json = { prompt: "{question}", mode: "rank_answers", candidates: ["a", "b"], metric: "exact_match" };
+    const rows: Json[] = [
+      { id: 1, image: "a.png", question: "What?", answers: ["a"] },
+      { image: "a.png", question: "b", answer: "c" },
+    ];
+    return {
+      make: (random) => ({
+        files: {
+          "task.json": damagedJson(random, pick(random, [task, rank])),
+          data: Buffer.concat([damagedJson(random, pick(random, rows)), Buffer.from("\n")]),
+        },
+        input: null,
+      }),
+      run: async ({ files }) => {
+        const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+        const parsed = parseTask(decode(files["task.json"]), "task.json");
+        parseItem(decode(files.data), parsed);
+        return [];
+      },
+    };
+  },
+};
+
+/** What the harness itself is tested with: a case is what its number says. Not run unless it is asked for. */
+const selftest: Target = {
+  about: "faults on purpose",
+  prepare: async () => ({
+    make: (random) => ({ files: { bytes: Uint8Array.of(1, 2, 3) }, input: random.int(0, 6) }),
+    async run({ input }) {
+      if (input === 0) throw new TypeError("not typed");
+      if (input === 1) for (;;);
+      if (input === 2) process.abort();
+      if (input === 3) return ["\u202e"];
+      if (input === 4) return ["x".repeat(10_000)];
+      return [];
+    },
+  }),
+};
+
+export const HIDDEN: Readonly<Record<string, Target>> = { selftest };
+
+export const TARGETS: Readonly<Record<string, Target>> = {
+  headers,
+  indexes,
+  weights,
+  configs,
+  jsons,
+  generation,
+  tokenizers,
+  images,
+  requests,
+  tasks,
+  options,
+};
