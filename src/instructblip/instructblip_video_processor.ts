@@ -171,7 +171,7 @@ export function makeVideoProcessor(
 function videosOf(images: unknown): readonly (readonly ImageInput[])[] {
   const isVideo = (item: unknown) => Array.isArray(item) || rankOf(item) === 4;
   if (Array.isArray(images)) {
-    if (!images.some(isVideo)) return images.length === 0 ? [] : [images as ImageInput[]];
+    if (!images.some(isVideo)) return images.length === 0 ? [] : [Array.from(images) as ImageInput[]]; // no holes
     if (!images.every(isVideo)) {
       throw new InputError("BAD_PIXELS", "images must be the frames of one video, or a list of videos, not a mixture");
     }
@@ -182,7 +182,7 @@ function videosOf(images: unknown): readonly (readonly ImageInput[])[] {
 }
 
 function framesOf(video: unknown, name: string): readonly ImageInput[] {
-  const frames = Array.isArray(video) ? (video as ImageInput[]) : slices(video as PixelTensor);
+  const frames = Array.isArray(video) ? (Array.from(video) as ImageInput[]) : slices(video as PixelTensor);
   if (frames.length === 0) throw new InputError("BAD_PIXELS", `${name} has no frames`);
   return frames;
 }

@@ -5,7 +5,7 @@
 import { bounded } from "./shown.ts";
 
 /** A safety net: whoever writes foreign data into a message bounds it there, with `quote` or `shown`. */
-const MOST_MESSAGE = 4000;
+const MOST_MESSAGE = 2000;
 const MOST_HINT = 1000;
 
 /** Base of every error thrown on purpose. `code` is stable across versions; `message` is not. */

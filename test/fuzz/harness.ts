@@ -12,7 +12,7 @@ export interface Finding {
 /** Processor time a case may take, in seconds: the machine may be busy with others. */
 export const MOST_SECONDS = 5;
 /** A person shall read it. */
-const MOST_MESSAGE = 1500;
+const MOST_MESSAGE = 3100;
 /** What a case may add to the process, in bytes: pictures of the largest size that is allowed take most of it. */
 const MOST_MEMORY = 2 ** 31;
 
