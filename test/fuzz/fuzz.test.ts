@@ -46,7 +46,7 @@ describe("the harness", () => {
       "--target",
       "selftest",
       "--seed",
-      "8",
+      "12",
       "--count",
       "8",
       "--hang",
