@@ -132,18 +132,17 @@ async function fuzz(run: Run, faults: Fault[]): Promise<Row> {
   try {
     while (first < run.count && left() > 0) {
       const { target, seed } = run;
-      writeFileSync(state, Buffer.alloc(8));
+      writeFileSync(state, "");
       const work: Work = { target, seed, first, time: left(), count: run.count - first, state };
       const progress = (done: number) => {
         if (process.stderr.isTTY) process.stderr.write(`\r${target}: ${first + done} cases, ${found} faults `);
       };
       const end = await watch(work, run.hang, note, progress);
       if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
-      if (end === "done") {
-        first = readFileSync(state).readDoubleLE() + 1;
-        break;
-      }
-      first = readFileSync(state).readDoubleLE() + 1;
+      const at = readFileSync(state);
+      if (at.length === 0) throw new Error(`${target}: the worker ended before its first case: ${end}`);
+      first = at.readDoubleLE() + 1;
+      if (end === "done") break;
       const what = end === "hang" ? `no answer in ${run.hang} s` : `the process ended: ${end}`;
       await note(first - 1, { kind: end === "hang" ? "hang" : "crash", what }, `${end} ${first}`);
     }
@@ -175,9 +174,10 @@ async function watch(work: Work, hang: number, note: Note, progress: (done: numb
   let at = "";
   let since = performance.now();
   const timer = setInterval(() => {
-    const now = work.replay === undefined ? readFileSync(work.state, "latin1") : "replay";
+    const now = work.replay === undefined ? readFileSync(work.state, "latin1") : "";
     if (now !== at) [at, since] = [now, performance.now()];
-    if (performance.now() - since < 1000 * hang) return;
+    // To begin with, it loads its code and corpus: on a busy machine that alone takes long.
+    if (performance.now() - since < 1000 * hang * (now === "" && work.replay === undefined ? 10 : 1)) return;
     hung = true;
     child.kill("SIGKILL");
   }, 250);
