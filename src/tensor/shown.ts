@@ -19,9 +19,10 @@ export function escaped(text: string): string {
   return text.replace(OBEYED, (c) => `\\u{${c.charCodeAt(0).toString(16)}}`);
 }
 
-/** A message of at most `most` characters, escaped. */
+/** A message of at most `most` characters, escaped; lines after the first are indented, so that none can pass for another. */
 export function bounded(message: string, most: number): string {
-  const text = escaped(message.length > most ? cut(message, most) : message);
+  const short = message.length > most ? cut(message, most) : message;
+  const text = escaped(short).replace(/\n(?! {4})/g, "\n    ");
   return text.length > most ? cut(text, most) : text; // escaped text is up to eight times as long
 }
 

@@ -56,9 +56,9 @@ const OBEYED =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
 
-/** Bounded, and free of what a terminal obeys; a hint may stand on a line of its own. */
+/** Bounded, and free of what a terminal obeys; lines after the first are indented. */
 export function isReadable(message: string): boolean {
-  const text = message.replaceAll(/\n {4}hint: /g, " ");
+  const text = message.replaceAll(/\n {4}/g, " ");
   return message.length <= MOST_MESSAGE && !OBEYED.test(text);
 }
 

@@ -47,6 +47,7 @@ test("cuts long text, never inside a character", () => {
 test("an error's message and hint are bounded and escaped whatever they are made of", () => {
   const error = new InputError("CODE", `${"a".repeat(1e6)}`, { hint: `\u202e${"b".repeat(1e6)}` });
   expect(error.message.length).toBeLessThan(3100);
+  expect(new InputError("CODE", "a\nerror: b\n    c").message).toBe("a\n    error: b\n    c");
   expect(error.hint).toMatch(/^\\u\{202e\}b+…$/);
 });
 
