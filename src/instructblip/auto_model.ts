@@ -1,5 +1,5 @@
 /** The model that a checkpoint is: the class is picked by config.json's model_type. Source: transformers, models/auto. */
-import type { Folder } from "../tensor/source.ts";
+import { refuseAdapter } from "./adapter.ts";
 import { Blip2ForConditionalGeneration } from "./blip_2.ts";
 import {
   Blip2Config,
@@ -10,8 +10,9 @@ import {
 } from "./config.ts";
 import { InstructBlipForConditionalGeneration } from "./instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "./instructblip_video.ts";
-import { openFolder } from "./platform.ts";
-import type { FromPretrainedOptions, VisionLanguageModel } from "./vision_language_model.ts";
+import type { OpenFolderOptions } from "./platform.ts";
+import { opened, openPretrained, type PretrainedFrom, refusePretrainedOptions } from "./pretrained.ts";
+import { type FromPretrainedOptions, readModelOptions, type VisionLanguageModel } from "./vision_language_model.ts";
 
 const MODELS = {
   instructblip: InstructBlipForConditionalGeneration,
@@ -36,6 +37,17 @@ export const AutoConfig = {
   parse(text: string, name?: string): VisionLanguageConfig {
     return CONFIGS[modelType(text, name)].parse<VisionLanguageConfig>(text, name);
   },
+
+  /**
+   * Reads the config.json of a checkpoint folder.
+   *
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder
+   * @throws ConfigError as parse; WeightError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the signal's reason
+   */
+  async from_pretrained(from: PretrainedFrom, options: OpenFolderOptions = {}): Promise<VisionLanguageConfig> {
+    refusePretrainedOptions(options, []);
+    return AutoConfig.parse(await (await openPretrained(from, options)).text("config.json", 2 ** 20));
+  },
 };
 
 /** The name of the model that a config is of, Hugging Face's `architectures`. */
@@ -47,13 +59,13 @@ export const AutoModelForImageTextToText = {
   /**
    * Loads a checkpoint folder, whichever of the models it is.
    *
-   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder (a browser's files, HTTP)
-   * @throws ConfigError, WeightError, DeviceError; the signal's reason
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder (a browser's files, HTTP)
+   * @throws ConfigError, WeightError, DeviceError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE; the signal's reason
    */
-  async from_pretrained(from: string | Folder, options: FromPretrainedOptions = {}): Promise<VisionLanguageModel> {
-    const { on_download, signal } = options;
-    const folder = typeof from === "string" ? await openFolder(from, { on_download, signal }) : from;
+  async from_pretrained(from: PretrainedFrom, options: FromPretrainedOptions = {}): Promise<VisionLanguageModel> {
+    const folder = await openPretrained(from, readModelOptions(options));
+    await refuseAdapter(folder);
     const Model = MODELS[modelType(await folder.text("config.json", 2 ** 20))];
-    return (Model as typeof InstructBlipForConditionalGeneration).from_pretrained(folder, options);
+    return (Model as typeof InstructBlipForConditionalGeneration).from_pretrained(folder, opened(options));
   },
 };

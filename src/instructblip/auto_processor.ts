@@ -13,8 +13,9 @@ import {
   type VideoBatchFeature,
 } from "./instructblip_video_processor.ts";
 import { readJson } from "./json_file.ts";
+import type { PretrainedFrom } from "./pretrained.ts";
 import { type BatchFeature, InstructBlipProcessor, type ProcessorBase, type ProcessorInput } from "./processor.ts";
-import { folderOf, type ProcessorFromPretrainedOptions } from "./processor_files.ts";
+import { openProcessor, type ProcessorFromPretrainedOptions } from "./processor_files.ts";
 import type { ProcessorOptions } from "./processor_input.ts";
 
 /** Any processor, called alike; `processor_class` says which it is. Only a video's takes lists of frames. */
@@ -47,14 +48,12 @@ export const AutoProcessor = {
   /**
    * Reads the processor of a checkpoint folder, whichever of the three it is.
    *
-   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder
-   * @throws ConfigError UNSUPPORTED_PROCESSOR and those of the processor; WeightError; the signal's reason
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder
+   * @throws ConfigError UNSUPPORTED_PROCESSOR and those of the processor; WeightError; InputError UNKNOWN_OPTION,
+   * UNSUPPORTED_OPTION; the signal's reason
    */
-  async from_pretrained(
-    from: string | Folder,
-    { backend, ...open }: ProcessorFromPretrainedOptions = {},
-  ): Promise<AnyProcessor> {
-    const folder = await folderOf(from, open);
+  async from_pretrained(from: PretrainedFrom, options: ProcessorFromPretrainedOptions = {}): Promise<AnyProcessor> {
+    const { folder, backend } = await openProcessor(from, options);
     const { name, file } = await processorClass(folder);
     if (!Object.hasOwn(PROCESSORS, name)) {
       throw new ConfigError("UNSUPPORTED_PROCESSOR", `${file}: no processor here is for ${quote(name)}`, {

@@ -3,10 +3,15 @@
  *
  * Source: transformers 5.18, models/blip_2/processing_blip_2.py.
  */
-import type { Folder } from "../tensor/source.ts";
 import { BlipImageProcessor } from "./image_processor.ts";
+import type { PretrainedFrom } from "./pretrained.ts";
 import { type BatchFeature, baseOf, type ProcessorBase, type ProcessorInput } from "./processor.ts";
-import { folderOf, type ProcessorFromPretrainedOptions, readQueryCount, saveProcessor } from "./processor_files.ts";
+import {
+  openProcessor,
+  type ProcessorFromPretrainedOptions,
+  readQueryCount,
+  saveProcessor,
+} from "./processor_files.ts";
 import {
   encodePrompts,
   type ImageInput,
@@ -42,14 +47,11 @@ export const Blip2Processor = {
   /**
    * Reads processor_config.json, or preprocessor_config.json, and tokenizer.json of a checkpoint folder.
    *
-   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder
-   * @throws ConfigError, WeightError; the signal's reason
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder
+   * @throws ConfigError, WeightError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the signal's reason
    */
-  async from_pretrained(
-    from: string | Folder,
-    { backend, ...open }: ProcessorFromPretrainedOptions = {},
-  ): Promise<Blip2Processor> {
-    const folder = await folderOf(from, open);
+  async from_pretrained(from: PretrainedFrom, options: ProcessorFromPretrainedOptions = {}): Promise<Blip2Processor> {
+    const { folder, backend } = await openProcessor(from, options);
     const num_query_tokens = await readQueryCount(folder);
     return makeBlip2Processor(
       await BlipImageProcessor.from_pretrained(folder, backend),

@@ -4,6 +4,7 @@
  */
 import { InputError, WeightError } from "../tensor/errors.ts";
 import { shown } from "../tensor/shown.ts";
+import { quote } from "../tensor/strict_json.ts";
 
 /** A repository at a revision, given as `owner/name` or `owner/name@revision`. */
 export interface HubId {
@@ -11,6 +12,8 @@ export interface HubId {
   readonly repository: string;
   /** A branch, a tag or a commit. */
   readonly revision: string;
+  /** Whether nobody asked for this revision. */
+  readonly isDefault?: boolean;
 }
 
 /** Where the Hub is, unless HF_ENDPOINT says otherwise. */
@@ -26,12 +29,71 @@ export const COMMIT = /^[0-9a-f]{40}$/;
 export function parseHubId(text: string): HubId | undefined {
   const match = /^([^/@]+\/[^/@]+?)(?:@(.*))?$/.exec(text);
   if (!match) return undefined;
-  const [, repository, revision = "main"] = match;
+  const [, repository, given] = match;
+  const revision = given ?? "main";
   const named = repository.split("/").every((part) => /^\w([\w.-]{0,94}\w)?$/.test(part));
   if (!named || /--|\.\.|\.git$/.test(repository)) return undefined;
   // A revision becomes a file's name below refs/.
   if (!/^\w([\w./-]*\w)?$/.test(revision) || /\.\.|\/\/|\/\.|\.lock$/.test(revision)) return undefined;
-  return { repository, revision };
+  return { repository, revision, ...(given === undefined && { isDefault: true }) };
+}
+
+/** An id at the revision that is asked for beside it. @throws InputError HUB_ID for two that differ, or one that cannot be */
+export function atRevision(id: HubId, revision: string | undefined): HubId {
+  if (revision === undefined) return id;
+  const asked = parseHubId(`${id.repository}@${revision}`);
+  if (!asked) {
+    throw new InputError("HUB_ID", `revision: ${quote(revision)} cannot be one`, {
+      hint: "it is a branch, a tag or a commit",
+    });
+  }
+  if (id.isDefault || asked.revision === id.revision) return asked;
+  throw new InputError("HUB_ID", `two revisions are asked for: ${quote(id.revision)} and ${quote(revision)}`, {
+    hint: "give one of them",
+  });
+}
+
+const HUB_HOSTS = ["huggingface.co", "www.huggingface.co", "hf.co"];
+/** What else lies on the Hub. */
+const NOT_MODELS = ["datasets", "spaces", "buckets", "collections", "papers", "docs", "blog", "api"];
+
+/**
+ * The model whose page, tree or file a URL of the Hub is; undefined for a URL of another server.
+ *
+ * @param endpoint of HF_ENDPOINT, whose URLs are the Hub's, too
+ * @throws InputError HUB_URL for a URL of the Hub that is no model's
+ */
+export function parseHubUrl(text: string, endpoint = HUB_URL): HubId | undefined {
+  const url = new URL(text);
+  const base = new URL(`${endpoint}/`);
+  const isMirror = url.origin === base.origin && url.pathname.startsWith(base.pathname);
+  if (!isMirror && !HUB_HOSTS.includes(url.host)) return undefined;
+  const path = url.pathname.slice(isMirror ? base.pathname.length : 1).replace(/\/+$/, "");
+  const [owner, name, view, ...rest] = path.split("/").map(decoded);
+  let revision: string | undefined;
+  if (["tree", "blob", "resolve", "raw", "commit"].includes(view)) {
+    // refs/pr/1 has slashes; other revisions in URLs have theirs encoded.
+    revision = rest.splice(0, rest[0] === "refs" ? 3 : 1).join("/");
+  } else if (view !== undefined) rest.unshift(view);
+  const file = rest.join("/");
+  const id =
+    NOT_MODELS.includes(owner) || name === undefined
+      ? undefined
+      : parseHubId(`${owner}/${name}${revision ? `@${revision}` : ""}`);
+  // A page's tab and a file at the top are the model's; a folder in it is not.
+  if (id && !file.includes("/") && (view !== "tree" || file === "")) return id;
+  throw new InputError("HUB_URL", `${quote(text)} is on the Hub, but is not the page of a model`, {
+    hint: id ? "a model's files are at the top of its repository" : `such a page is ${HUB_URL}/owner/name`,
+  });
+}
+
+/** A part of a URL's path; one that is wrongly encoded stays, and is no name then. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 /** Where the cache keeps a repository: `models--owner--name`. */

@@ -8,11 +8,11 @@
  */
 import { InputError } from "../tensor/errors.ts";
 import { shown } from "../tensor/shown.ts";
-import type { Folder } from "../tensor/source.ts";
 import type { BlipImageProcessor, PixelTensor } from "./image_processor.ts";
+import type { PretrainedFrom } from "./pretrained.ts";
 import { type BatchFeature, baseOf, type ProcessorBase } from "./processor.ts";
 import {
-  folderOf,
+  openProcessor,
   type ProcessorFromPretrainedOptions,
   readQueryCount,
   readVideoProcessor,
@@ -75,14 +75,14 @@ export const InstructBlipVideoProcessor = {
    * Reads the processor's files of a checkpoint folder: processor_config.json, video_preprocessor_config.json or
    * preprocessor_config.json, tokenizer.json and qformer_tokenizer/.
    *
-   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder
-   * @throws ConfigError, WeightError; the signal's reason
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder
+   * @throws ConfigError, WeightError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the signal's reason
    */
   async from_pretrained(
-    from: string | Folder,
-    { backend, ...open }: ProcessorFromPretrainedOptions = {},
+    from: PretrainedFrom,
+    options: ProcessorFromPretrainedOptions = {},
   ): Promise<InstructBlipVideoProcessor> {
-    const folder = await folderOf(from, open);
+    const { folder, backend } = await openProcessor(from, options);
     const num_query_tokens = await readQueryCount(folder);
     return makeVideoProcessor(
       await readVideoProcessor(folder, backend),

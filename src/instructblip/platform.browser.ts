@@ -1,12 +1,50 @@
 /** The platform in a browser: checkpoint folders over HTTP ranges, pictures through the browser's own decoders. */
 import { InputError } from "../tensor/errors.ts";
+import { urlName } from "../tensor/fetch_limited.ts";
 import { type Folder, HttpFolder } from "../tensor/source.ts";
+import { atRevision, cleanToken, HUB_URL, parseHubUrl } from "./hub.ts";
 import { decodeImage } from "./image.browser.ts";
 import type { RgbImage } from "./image_processor.ts";
-import type { DecodeOptions } from "./platform.ts";
+import { type DecodeOptions, type OpenFolderOptions, shownPlace } from "./platform.ts";
 
-export async function openFolder(url: string): Promise<Folder> {
-  return new HttpFolder(new URL(url, globalThis.location?.href).href);
+/** A folder by its URL; a model of the Hub by the URL of its page. */
+export async function openFolder(
+  where: string,
+  { revision, token, cache_dir, local_files_only, signal }: OpenFolderOptions = {},
+): Promise<Folder> {
+  const base = globalThis.location?.href;
+  if (!URL.canParse(where, base)) {
+    throw new InputError("FOLDER_SOURCE", `${shownPlace(where)}: this is no URL`, { hint: "give that of a folder" });
+  }
+  if (cache_dir !== undefined || local_files_only) {
+    const name = local_files_only ? "local_files_only" : "cache_dir";
+    throw new InputError(
+      "UNSUPPORTED_OPTION",
+      `from_pretrained: ${name} is not for browsers, which keep what they fetch`,
+    );
+  }
+  const url = new URL(where, base).href;
+  const asked = parseHubUrl(url);
+  if (asked) {
+    const { repository, revision: at } = atRevision(asked, revision);
+    const key = typeof token === "string" ? cleanToken(token, "token") : undefined;
+    if (token === true) {
+      throw new InputError("TOKEN", "token: true stands for a stored token, and a browser has none", {
+        hint: "give the token itself",
+      });
+    }
+    return new HttpFolder(`${HUB_URL}/${repository}/resolve/${encodeURIComponent(at)}`, {
+      signal,
+      ...(key !== undefined && { headers: { Authorization: `Bearer ${key}` } }),
+    });
+  }
+  for (const [name, value] of Object.entries({ revision, token })) {
+    if (!value) continue;
+    throw new InputError("UNSUPPORTED_OPTION", `${urlName(url)}: ${name} is about the Hub, and this URL is not`, {
+      hint: "the URL of a model's page is https://huggingface.co/owner/name",
+    });
+  }
+  return new HttpFolder(url, { signal });
 }
 
 export async function createFolder(path: string): Promise<never> {

@@ -6,10 +6,10 @@
  */
 import { refuseMore } from "../tensor/arguments.ts";
 import type { WritableFolder } from "../tensor/file_set.ts";
-import type { Folder } from "../tensor/source.ts";
 import { BlipImageProcessor, type PixelValues } from "./image_processor.ts";
+import type { PretrainedFrom } from "./pretrained.ts";
 import {
-  folderOf,
+  openProcessor,
   type ProcessorFromPretrainedOptions,
   readQueryCount,
   requireQueryCount,
@@ -91,14 +91,14 @@ export const InstructBlipProcessor = {
    * Reads the processor's files of a checkpoint folder: transformers 5's (processor_config.json) or 4's
    * (preprocessor_config.json beside it), tokenizer.json and qformer_tokenizer/.
    *
-   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder
-   * @throws ConfigError, WeightError; the signal's reason
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder
+   * @throws ConfigError, WeightError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the signal's reason
    */
   async from_pretrained(
-    from: string | Folder,
-    { backend, ...open }: ProcessorFromPretrainedOptions = {},
+    from: PretrainedFrom,
+    options: ProcessorFromPretrainedOptions = {},
   ): Promise<InstructBlipProcessor> {
-    const folder = await folderOf(from, open);
+    const { folder, backend } = await openProcessor(from, options);
     const num_query_tokens = await readQueryCount(folder);
     return makeProcessor(
       await BlipImageProcessor.from_pretrained(folder, backend),

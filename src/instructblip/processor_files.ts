@@ -10,7 +10,8 @@ import type { Folder } from "../tensor/source.ts";
 import { numQueryTokens } from "./config.ts";
 import { BlipImageProcessor, type ImageBackend } from "./image_processor.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
-import { createFolder, type OpenFolderOptions, openFolder } from "./platform.ts";
+import { createFolder, type OpenFolderOptions } from "./platform.ts";
+import { openPretrained, type PretrainedFrom, refusePretrainedOptions } from "./pretrained.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
@@ -18,9 +19,18 @@ export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
   backend?: ImageBackend;
 }
 
-/** The folder itself, or the one behind a path, a Hub id or a URL. */
-export async function folderOf(from: string | Folder, options?: OpenFolderOptions): Promise<Folder> {
-  return typeof from === "string" ? openFolder(from, options) : from;
+/**
+ * The folder that a processor is read from, and whose arithmetic makes its pixels.
+ *
+ * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the platform's
+ */
+export async function openProcessor(
+  from: PretrainedFrom,
+  options: ProcessorFromPretrainedOptions,
+): Promise<{ folder: Folder; backend: ImageBackend | undefined }> {
+  refusePretrainedOptions(options, ["backend"]);
+  const { backend, ...open } = options;
+  return { folder: await openPretrained(from, open), backend: backend ?? undefined };
 }
 
 /**

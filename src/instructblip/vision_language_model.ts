@@ -8,13 +8,13 @@
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { type RecordOptions, recording } from "../modules/record.ts";
-import { CACHE_DTYPES, type CacheDType, type StorageDType } from "../modules/storage_dtype.ts";
+import { CACHE_DTYPES, type CacheDType, readStorage } from "../modules/storage_dtype.ts";
 import { firstNotFinite } from "../modules/trace.ts";
 import type { WeightCache } from "../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../modules/weights.ts";
 import { optionsOf, refuseUnknown } from "../tensor/arguments.ts";
 import type { Call } from "../tensor/call.ts";
-import { type Device, openDevice, type Tracer } from "../tensor/device.ts";
+import { Device, openDevice, type Tracer } from "../tensor/device.ts";
 import { EngineError, InputError, NumericError, WeightError } from "../tensor/errors.ts";
 import type { WritableFolder } from "../tensor/file_set.ts";
 import { argmax } from "../tensor/ops/argmax.ts";
@@ -24,8 +24,9 @@ import { maskedScatter } from "../tensor/ops/masked_scatter.ts";
 import { topK } from "../tensor/ops/top_k.ts";
 import { Checkpoint } from "../tensor/safetensors.ts";
 import { shown } from "../tensor/shown.ts";
-import type { Folder } from "../tensor/source.ts";
+import { quote } from "../tensor/strict_json.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { refuseAdapter } from "./adapter.ts";
 import type { TextConfig, VisionLanguageConfig } from "./config.ts";
 import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./generation/configuration.ts";
 import type { Decoder, Likeliest, Recorded } from "./generation/decoder.ts";
@@ -58,7 +59,8 @@ import {
 import { LlamaForCausalLM } from "./llama.ts";
 import { expectLabels, meanLoss, nextTokens, shiftRight, tokenLosses } from "./loss.ts";
 import { OPTForCausalLM } from "./opt.ts";
-import { cacheFolder, type OpenFolderOptions, openFolder } from "./platform.ts";
+import { cacheFolder, type OpenFolderOptions } from "./platform.ts";
+import { openPretrained, type PretrainedFrom, refusePretrainedOptions } from "./pretrained.ts";
 import type { QFormerOutput } from "./qformer.ts";
 import {
   padLeft,
@@ -131,12 +133,14 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
    * What matrices are stored as, all of them or by part: `{ vision_model: "f16", language_model: "int4" }`. Arithmetic is
    * f32 always. Default "auto": as in the checkpoint.
    */
-  dtype?: StorageDType;
+  dtype?: NamedStorage;
+  /** As dtype, Hugging Face's older name for it. */
+  torch_dtype?: NamedStorage;
   /**
    * What keys and values of an answer's tokens are stored as: "f32" (default), or "f16" in half the memory, rounded to 11
    * bits. Heads that are no multiple of four numbers stay f32, which `warnings` then says. Arithmetic is f32 always.
    */
-  cache_dtype?: CacheDType;
+  cache_dtype?: CacheDType | "float32" | "float16";
   /**
    * Keeps int8 and int4 matrices in a file, so that the next start reads them instead of quantizing again: in this folder,
    * or for true in `instructblip-webgpu` in the user's cache folder. Default false.
@@ -154,6 +158,55 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   on_warning?: WarningListener | null;
   /** Compiles what a first answer needs while the weights are read, rather than when it is asked for. Default true. */
   compile?: boolean;
+}
+
+/** A number type by any name that Hugging Face or this project has for it; see {@link readStorage}. */
+type NamedStorage = Parameters<typeof readStorage>[0];
+
+const MODEL_OPTIONS = Object.keys({
+  device: 0,
+  dtype: 0,
+  torch_dtype: 0,
+  cache_dtype: 0,
+  cache: 0,
+  fix_vicuna_token_ids: 0,
+  compile: 0,
+  on_progress: 0,
+  on_warning: 0,
+} satisfies Record<Exclude<keyof FromPretrainedOptions, keyof OpenFolderOptions>, 0>);
+
+/**
+ * Checks options and fills in defaults, before anything is opened.
+ *
+ * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE, BAD_INPUT
+ */
+export function readModelOptions(options: FromPretrainedOptions) {
+  refusePretrainedOptions(options, MODEL_OPTIONS);
+  const { device, dtype, torch_dtype, cache_dtype, cache, fix_vicuna_token_ids, compile, ...open } = options;
+  if (device && !(device instanceof Device)) {
+    throw new InputError(
+      "UNSUPPORTED_OPTION",
+      `from_pretrained: device is one that openDevice() gave, got ${describe(device)}`,
+      {
+        hint: "leave it out: the model opens a WebGPU device for itself",
+      },
+    );
+  }
+  return {
+    device: device ?? undefined,
+    // In Hugging Face, too, dtype wins.
+    dtype: readStorage(dtype ?? torch_dtype ?? "auto"),
+    cache_dtype: readStorage(cache_dtype ?? "f32") as CacheDType,
+    cache: cache ?? false,
+    fix_vicuna_token_ids: fix_vicuna_token_ids ?? false,
+    compile: compile ?? true,
+    ...open,
+  };
+}
+
+/** What was given instead, for a message. */
+function describe(value: unknown): string {
+  return typeof value === "string" ? quote(value) : typeof value === "object" ? "an object" : `a ${typeof value}`;
 }
 
 /** A model's class, as far as from_pretrained() needs it. */
@@ -254,12 +307,12 @@ export abstract class VisionLanguageModel<
   /**
    * Loads a Hugging Face checkpoint folder as it lies on disk: config.json and safetensors, in one file or many.
    *
-   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), or a Folder (a browser's files, HTTP)
-   * @throws ConfigError, WeightError, DeviceError; the signal's reason
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder (a browser's files, HTTP)
+   * @throws ConfigError, WeightError, DeviceError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE; the signal's reason
    */
   static async from_pretrained<C extends VisionLanguageConfig, M extends VisionLanguageModel<C>>(
     this: ModelClass<C, M>,
-    from: string | Folder,
+    from: PretrainedFrom,
     options: FromPretrainedOptions = {},
   ): Promise<M> {
     // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
@@ -268,20 +321,14 @@ export abstract class VisionLanguageModel<
 
   static async #load<C extends VisionLanguageConfig, M extends VisionLanguageModel<C>>(
     Model: ModelClass<C, M>,
-    from: string | Folder,
-    {
-      device,
-      dtype = "auto",
-      cache_dtype = "f32",
-      cache = false,
-      fix_vicuna_token_ids = false,
-      on_download,
-      on_warning,
-      compile = true,
-      ...load
-    }: FromPretrainedOptions,
+    from: PretrainedFrom,
+    options: FromPretrainedOptions,
   ): Promise<M> {
-    const folder = typeof from === "string" ? await openFolder(from, { on_download, signal: load.signal }) : from;
+    const { device, dtype, cache_dtype, cache, fix_vicuna_token_ids, compile, on_warning, ...open } =
+      readModelOptions(options);
+    const { on_progress, signal } = open;
+    const folder = await openPretrained(from, open);
+    await refuseAdapter(folder);
     let config = Model.config_class.parse(await folder.text("config.json", 2 ** 20));
     const checkpoint = await Checkpoint.open(folder);
     let weights: Weights | undefined;
@@ -295,7 +342,7 @@ export abstract class VisionLanguageModel<
         config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
       }
       opened ??= await openDevice();
-      call = opened.call(load.signal);
+      call = opened.call(signal);
       weights = Weights.open(checkpoint, opened, dtype);
       const bound = weights;
       const { memory } = opened;
@@ -304,7 +351,7 @@ export abstract class VisionLanguageModel<
       model.warnings.push(...checkpoint.warnings, ...model.#check(), ...model.#keepKeysAs(cache_dtype));
       const kept = await model.#cacheIn(cache);
       const [restored] = await Promise.all([
-        weights.load({ ...load, cache: kept, call }),
+        weights.load({ on_progress, signal, cache: kept, call }),
         compile ? opened.within(call, () => model.#compile()) : undefined,
       ]);
       if (kept && !restored) await model.#orWarn(() => kept.write());

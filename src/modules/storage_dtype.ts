@@ -33,6 +33,30 @@ const TABLES = /(^|\.)(lm_head|shared|embed_tokens|embed_positions|word_embeddin
 /** Added to attention scores; a matrix only by its shape. */
 const SCORES = /\.relative_attention_bias\.weight$/;
 
+/** PyTorch's and Hugging Face's names, also as `torch.float16`. */
+const ALIASES = {
+  float32: "f32",
+  float: "f32",
+  fp32: "f32",
+  float16: "f16",
+  half: "f16",
+  fp16: "f16",
+  bfloat16: "bf16",
+} as const satisfies Record<string, OneDType>;
+type Alias = keyof typeof ALIASES;
+/** A number type by any of its names. */
+export type NamedDType = OneDType | Alias | `torch.${Alias}`;
+
+/** A choice whose number types may have PyTorch's names, with ours. What is no name stays, for {@link checkStorage} to refuse. */
+export function readStorage(choice: NamedDType | Readonly<Record<string, NamedDType>>): StorageDType {
+  const read = (name: unknown): OneDType => {
+    const bare = String(name).replace(/^torch\./, "");
+    return Object.hasOwn(ALIASES, bare) ? ALIASES[bare as Alias] : (name as OneDType);
+  };
+  if (typeof choice !== "object" || choice === null) return read(choice);
+  return Object.fromEntries(Object.entries(choice).map(([name, dtype]) => [name, read(dtype)]));
+}
+
 /** What the matrix `name` is stored as, which the file has as `loaded`. */
 export function storageOf(choice: StorageDType, name: string, loaded: FloatDType): WeightDType {
   let dtype: OneDType = "auto";
@@ -83,7 +107,7 @@ export function parseStorage(text: string): StorageDType {
   const names = pairs.map(([name]) => name);
   const twice = names.find((name, i) => names.indexOf(name) < i);
   if (twice !== undefined) throw new InputError("DTYPE", `dtype: "${twice}" is given twice`);
-  const choice = (all ? pairs[0][0] : Object.fromEntries(pairs)) as StorageDType;
+  const choice = readStorage(all ? pairs[0][0] : Object.fromEntries(pairs));
   checkStorage(
     choice,
     names.map((name) => `${name}.weight`), // which parts there are, the checkpoint will tell

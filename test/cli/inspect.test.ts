@@ -75,7 +75,15 @@ describe("inspect", () => {
     const config = InstructBlipConfig.parse(await folder.text("config.json"));
     const checkpoint = await Checkpoint.open(folder);
     await checkpoint.close();
-    const report = inspect({ name: "m", config, checkpoint, files: [], caps: undefined, withTensors: false });
+    const report = inspect({
+      name: "m",
+      config,
+      checkpoint,
+      notes: [],
+      files: [],
+      caps: undefined,
+      withTensors: false,
+    });
     expect(report.adapter).toBeNull();
     expect(report.memory.binding_limit).toBe(DEFAULT_LIMITS.maxBindingBytes);
     expect(formatInspection(report)).toContain("no WebGPU adapter was found");

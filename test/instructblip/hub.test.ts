@@ -17,7 +17,7 @@ test.each([
   ["a/b@refs/pr/1", "a/b", "refs/pr/1"],
   ["a_b/c.d-e", "a_b/c.d-e", "main"],
 ])("%s is an id", (text, repository, revision) => {
-  expect(parseHubId(text)).toEqual({ repository, revision });
+  expect(parseHubId(text)).toMatchObject({ repository, revision });
 });
 
 test.each([

@@ -54,6 +54,8 @@ export interface Inspected {
   readonly name: string;
   readonly config: VisionLanguageConfig;
   readonly checkpoint: Pick<Checkpoint, "tensors" | "warnings">;
+  /** Warnings about the folder, besides the checkpoint's. */
+  readonly notes: readonly string[];
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
   readonly caps: Caps | undefined;
   readonly withTensors: boolean;
@@ -62,7 +64,7 @@ export interface Inspected {
 /** In the order in which a picture passes through them; anything else follows. */
 const PARTS = ["vision_model", "query_tokens", "qformer", "language_projection", "language_model"];
 
-export function inspect({ name, config, checkpoint, files, caps, withTensors }: Inspected): Inspection {
+export function inspect({ name, config, checkpoint, notes, files, caps, withTensors }: Inspected): Inspection {
   const { vision_config: vision, qformer_config: qformer, text_config: text } = config;
   const { sizes } = text;
   const tensors = [...checkpoint.tensors.values()];
@@ -125,7 +127,7 @@ export function inspect({ name, config, checkpoint, files, caps, withTensors }: 
       .sort(([a], [b]) => rank(a) - rank(b))
       .map(([prefix, infos]) => ({ prefix, ...groupOf(infos) })),
     dtypes: by((info) => info.dtype).map(([dtype, infos]) => ({ dtype, ...groupOf(infos) })),
-    warnings: checkpoint.warnings,
+    warnings: [...notes, ...checkpoint.warnings],
     adapter: caps ? { name: caps.description, software: caps.isSoftware } : null,
     memory: planMemory(checkpoint.tensors, config, caps ?? DEFAULT_LIMITS),
   };
