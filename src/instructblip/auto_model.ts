@@ -1,5 +1,5 @@
 /** The model that a checkpoint is: the class is picked by config.json's model_type. Source: transformers, models/auto. */
-import { refuseAdapter } from "./adapter.ts";
+
 import { Blip2ForConditionalGeneration } from "./blip_2.ts";
 import {
   Blip2Config,
@@ -12,6 +12,7 @@ import { InstructBlipForConditionalGeneration } from "./instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "./instructblip_video.ts";
 import type { OpenFolderOptions } from "./platform.ts";
 import { opened, openPretrained, type PretrainedFrom, refusePretrainedOptions } from "./pretrained.ts";
+import { refuseUnheeded } from "./unheeded_files.ts";
 import { type FromPretrainedOptions, readModelOptions, type VisionLanguageModel } from "./vision_language_model.ts";
 
 const MODELS = {
@@ -64,7 +65,7 @@ export const AutoModelForImageTextToText = {
    */
   async from_pretrained(from: PretrainedFrom, options: FromPretrainedOptions = {}): Promise<VisionLanguageModel> {
     const folder = await openPretrained(from, readModelOptions(options));
-    await refuseAdapter(folder);
+    if (!(await folder.has("config.json"))) await refuseUnheeded(folder); // an adapter without its base
     const Model = MODELS[modelType(await folder.text("config.json", 2 ** 20))];
     return (Model as typeof InstructBlipForConditionalGeneration).from_pretrained(folder, opened(options));
   },

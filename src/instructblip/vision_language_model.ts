@@ -26,7 +26,6 @@ import { Checkpoint } from "../tensor/safetensors.ts";
 import { shown } from "../tensor/shown.ts";
 import { quote } from "../tensor/strict_json.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { refuseAdapter } from "./adapter.ts";
 import type { TextConfig, VisionLanguageConfig } from "./config.ts";
 import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./generation/configuration.ts";
 import type { Decoder, Likeliest, Recorded } from "./generation/decoder.ts";
@@ -72,6 +71,7 @@ import {
 } from "./ranking.ts";
 import { SAVE_OPTIONS, type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
 import { T5ForConditionalGeneration } from "./t5.ts";
+import { refuseUnheeded } from "./unheeded_files.ts";
 import { fixVicunaTokenIds } from "./vicuna.ts";
 import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
 import { type WarningListener, Warnings } from "./warnings.ts";
@@ -328,7 +328,7 @@ export abstract class VisionLanguageModel<
       readModelOptions(options);
     const { on_progress, signal } = open;
     const folder = await openPretrained(from, open);
-    await refuseAdapter(folder);
+    await refuseUnheeded(folder);
     let config = Model.config_class.parse(await folder.text("config.json", 2 ** 20));
     const checkpoint = await Checkpoint.open(folder);
     let weights: Weights | undefined;

@@ -437,3 +437,21 @@ describe("an adapter", () => {
     }
   });
 });
+
+test("OTHER_WEIGHTS: a config that names another file of weights, which transformers would read", async () => {
+  cpSync(GOLDEN, folder, { recursive: true });
+  const config = JSON.parse(readFileSync(join(GOLDEN, "config.json"), "utf8")) as object;
+  const name = (transformers_weights: unknown) =>
+    writeFileSync(join(folder, "config.json"), JSON.stringify({ ...config, transformers_weights }));
+  name("other.safetensors");
+  const device = await testDevice();
+  await expect(AutoModelForImageTextToText.from_pretrained(folder, { device })).rejects.toMatchObject({
+    code: "OTHER_WEIGHTS",
+    message: expect.stringContaining('"other.safetensors"'),
+  });
+  expect((await cli(["inspect", folder])).stderr).toMatch(/^warning: config\.json says .*"other\.safetensors"/);
+  for (const same of ["model.safetensors", null]) {
+    name(same);
+    (await AutoModelForImageTextToText.from_pretrained(folder, { device, compile: false })).dispose();
+  }
+});

@@ -3,11 +3,11 @@ import { InputError } from "../../tensor/errors.ts";
 import { formatBytes } from "../../tensor/memory.ts";
 import { NodeFolder } from "../../tensor/source.node.ts";
 import type { Folder } from "../../tensor/source.ts";
-import { refuseAdapter } from "../adapter.ts";
 import { AutoConfig } from "../auto_model.ts";
 import type { VisionLanguageConfig } from "../config.ts";
 import { nodePlatform } from "../platform.node.ts";
 import { shownPlace } from "../platform.ts";
+import { refuseUnheeded } from "../unheeded_files.ts";
 import type { Run } from "./session.node.ts";
 import { Progress } from "./terminal.node.ts";
 
@@ -28,7 +28,7 @@ export async function openModelFolder(path: string, { terminal, signal }: Partia
     },
   });
   if (!(folder instanceof NodeFolder) || (await folder.has("config.json"))) return folder;
-  await refuseAdapter(folder); // which may lie there without its base
+  await refuseUnheeded(folder); // which may lie there without its base
   throw new InputError("MODEL_NOT_FOUND", `${shownPlace(path)}: there is no config.json in this folder`, {
     hint: "a checkpoint folder has config.json, the weights (*.safetensors) and the tokenizer's files",
   });

@@ -3,7 +3,7 @@ import { openDevice } from "../../tensor/device.ts";
 import { EngineError } from "../../tensor/errors.ts";
 import type { Caps } from "../../tensor/gpu.ts";
 import { Checkpoint } from "../../tensor/safetensors.ts";
-import { adapterWords, readAdapter } from "../adapter.ts";
+import { findUnheeded } from "../unheeded_files.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
 import "../../tensor/adapter.node.ts";
 import { formatInspection, inspect } from "./inspection.ts";
@@ -29,8 +29,7 @@ export async function runInspect(path: string, { json, tensors }: InspectOptions
     await checkpoint.close();
   }
   const caps = await adapterCaps();
-  const adapter = await readAdapter(folder);
-  const notes = adapter ? [Object.values(adapterWords(adapter)).join("; ")] : [];
+  const notes = (await findUnheeded(folder)).map(({ message, hint }) => `${message}; ${hint}`);
   const report = inspect({ name: folder.name, config, checkpoint, notes, files, caps, withTensors: Boolean(tensors) });
   if (!json) for (const warning of report.warnings) say(terminal, `warning: ${warning}`);
   await terminal.out(json ? `${JSON.stringify(report)}\n` : formatInspection(report));
