@@ -1,77 +1,74 @@
 /**
  * Decodes pictures in a browser to the bytes of image.node.ts: no colour conversion, alpha dropped without compositing, EXIF
- * orientation ignored unless asked for. Pixels are read through WebGL 2, because a 2D canvas multiplies colour by alpha and
- * cannot give it back; where there is no WebGL, or the picture is too large for it, the canvas serves, with that loss.
- * In Chromium 147 and 156 all kinds of files come out as from Pillow but for image.node.ts's two, and CMYK, which differs by 1.
+ * orientation ignored unless asked for, 16-bit grey clipped at 255.
+ * In Chromium 147 all kinds of files come out as from Pillow but for CMYK and AVIF, which differ by 1 (AVIF with colours at
+ * half the size by more), and for the EXIF orientation of WebP, which Chromium does not know. TIFF is not decoded.
  */
 import { InputError } from "../tensor/errors.ts";
-import { endsEarly, opaqueGif, readImageHeader, withoutExif } from "./image_format.ts";
+import { stillAvif } from "./image_avif.ts";
+import { bitmapOf, rgbaOf, rgbOf } from "./image_bitmap.ts";
+import { decodeBmp } from "./image_bmp.ts";
+import {
+  clippedGrey,
+  endsEarly,
+  grey16AsPairs,
+  type ImageHeader,
+  opaqueGif,
+  paintAroundGifFrame,
+  readImageHeader,
+  withoutExif,
+} from "./image_format.ts";
 import type { RgbImage } from "./image_processor.ts";
 import type { DecodeOptions } from "./platform.ts";
 
 /**
- * Decodes PNG, JPEG, WebP or the first frame of a GIF to u8[H, W, 3].
+ * Decodes PNG, JPEG, WebP, BMP or AVIF, or the first frame of a GIF, to u8[H, W, 3].
  *
  * @param name for messages
- * @throws InputError IMAGE_TRUNCATED, IMAGE_FORMAT, UNSUPPORTED_JPEG, IMAGE_TOO_LARGE, IMAGE_CORRUPT
+ * @throws InputError IMAGE_TRUNCATED, IMAGE_FORMAT, UNSUPPORTED_JPEG, UNSUPPORTED_BMP, IMAGE_TOO_LARGE, IMAGE_CORRUPT
  */
 export async function decodeImage(bytes: Uint8Array, name: string, options: DecodeOptions = {}): Promise<RgbImage> {
-  const { format } = readImageHeader(bytes, name);
-  // Browsers turn the picture whatever imageOrientation says, so what they go by is taken out.
-  const stored = options.exif_transpose ? bytes : withoutExif(bytes, format);
-  const input = format === "gif" ? opaqueGif(stored) : stored;
-  const bitmap = await createImageBitmap(new Blob([input as BlobPart]), {
-    colorSpaceConversion: "none",
-    premultiplyAlpha: "none",
-  }).catch(() => {
+  const header = readImageHeader(bytes, name);
+  const { format } = header;
+  if (format === "bmp") return decodeBmp(bytes, name);
+  if (format === "tiff") {
+    throw new InputError("IMAGE_FORMAT", `${name}: a TIFF file, which browsers do not decode`, {
+      hint: "save it as PNG",
+    });
+  }
+  const input = readable(bytes, header, options.exif_transpose === true);
+  const bitmap = await bitmapOf(new Blob([input as BlobPart])).catch(() => {
     const what = format.toUpperCase();
     if (endsEarly(bytes, format)) {
       throw new InputError("IMAGE_TRUNCATED", `${name}: the ${what} ends before its picture does`);
     }
     throw new InputError("IMAGE_CORRUPT", `${name}: the ${what} is damaged and cannot be decoded`);
   });
+  try {
+    if (header.samples === "grey16") return grey16Of(bitmap, name);
+    const image = rgbOf(bitmap, name);
+    if (format === "gif") paintAroundGifFrame(bytes, image.data, image.width, image.height);
+    return image;
+  } finally {
+    bitmap.close();
+  }
+}
+
+/** The file changed so that browsers make of it what Pillow makes of the file. They turn whatever says that it is turned. */
+function readable(bytes: Uint8Array, { format, samples }: ImageHeader, upright: boolean): Uint8Array {
+  if (format === "avif") return stillAvif(bytes, upright);
+  const stored = upright ? bytes : withoutExif(bytes, format);
+  if (format === "gif") return opaqueGif(stored);
+  return samples === "grey16" ? grey16AsPairs(stored) : stored;
+}
+
+/** 16-bit grey, which comes as its upper byte three times and its lower as alpha. */
+function grey16Of(bitmap: ImageBitmap, name: string): RgbImage {
   const { width, height } = bitmap;
-  const rgba = readByWebGL(bitmap) ?? readByCanvas(bitmap);
-  bitmap.close();
-  if (!rgba) throw new InputError("IMAGE_TOO_LARGE", `${name}: this browser cannot read ${width} x ${height} pixels`);
+  const rgba = rgbaOf(bitmap, name);
   const data = new Uint8Array(width * height * 3);
-  for (let from = 0, to = 0; to < data.length; from += 4) {
-    data[to++] = rgba[from];
-    data[to++] = rgba[from + 1];
-    data[to++] = rgba[from + 2];
+  for (let i = 0; i < width * height; i++) {
+    data.fill(clippedGrey(256 * rgba[4 * i] + rgba[4 * i + 3]), 3 * i, 3 * i + 3);
   }
   return { width, height, data };
-}
-
-function readByWebGL(bitmap: ImageBitmap): Uint8Array | undefined {
-  const { width, height } = bitmap;
-  const gl = new OffscreenCanvas(1, 1).getContext("webgl2");
-  if (!gl || Math.max(width, height) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) return undefined;
-  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
-  gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
-  gl.framebufferTexture2D(
-    gl.FRAMEBUFFER,
-    gl.COLOR_ATTACHMENT0,
-    gl.TEXTURE_2D,
-    gl.getParameter(gl.TEXTURE_BINDING_2D),
-    0,
-  );
-  const rgba = new Uint8Array(width * height * 4);
-  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, rgba);
-  const failed = gl.getError() !== gl.NO_ERROR;
-  // A page has only a few contexts at a time.
-  gl.getExtension("WEBGL_lose_context")?.loseContext();
-  return failed ? undefined : rgba;
-}
-
-function readByCanvas(bitmap: ImageBitmap): Uint8ClampedArray | undefined {
-  const { width, height } = bitmap;
-  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  context?.drawImage(bitmap, 0, 0);
-  try {
-    return context?.getImageData(0, 0, width, height).data;
-  } catch {
-    return undefined; // a canvas has a largest size too
-  }
 }

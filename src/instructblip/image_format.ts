@@ -249,28 +249,53 @@ function otherFormat(bytes: Uint8Array): { what: string; hint?: string } {
 }
 
 /**
- * A JPEG without its EXIF segments, for decoders that cannot be told to ignore the orientation (browsers apply it). The
- * caller has read the header, so the segments up to the scan are whole. Other formats come back as they are.
+ * A JPEG, PNG or WebP without its EXIF, for decoders that cannot be told to ignore the orientation (browsers apply it). The
+ * caller has read the header; damage further on is left for the decoder to find. Other formats come back as they are.
  */
 export function withoutExif(bytes: Uint8Array, format: ImageFormat): Uint8Array {
-  if (format !== "jpeg") return bytes;
-  const kept: Uint8Array[] = [];
-  let start = 0;
-  jpegScan(bytes, (marker, at, next) => {
-    if (marker === 0xe1 && String.fromCharCode(...bytes.subarray(at + 4, at + 8)) === "Exif") {
-      kept.push(bytes.subarray(start, at));
-      start = next;
+  const parts: [start: number, end: number][] = [];
+  if (format === "jpeg") {
+    jpegScan(bytes, (marker, at, next) => {
+      if (marker === 0xe1 && textAt(bytes, at + 4, 4) === "Exif") parts.push([at, next]);
+    });
+  } else if (format === "png") {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let at = 8; at + 12 <= bytes.length; ) {
+      const next = at + 12 + view.getUint32(at);
+      if (textAt(bytes, at + 4, 4) === "eXIf" && next <= bytes.length) parts.push([at, next]);
+      at = next;
     }
-  });
-  if (start === 0) return bytes;
-  kept.push(bytes.subarray(start));
-  const joined = new Uint8Array(kept.reduce((sum, part) => sum + part.length, 0));
-  let to = 0;
-  for (const part of kept) {
-    joined.set(part, to);
-    to += part.length;
+  } else if (format === "webp") {
+    return withoutWebpExif(bytes);
   }
-  return joined;
+  if (parts.length === 0) return bytes;
+  const kept = new Uint8Array(bytes.length - parts.reduce((sum, [start, end]) => sum + end - start, 0));
+  let from = 0;
+  let to = 0;
+  for (const [start, end] of [...parts, [bytes.length, bytes.length]]) {
+    kept.set(bytes.subarray(from, start), to);
+    to += start - from;
+    from = end;
+  }
+  return kept;
+}
+
+/** The chunk keeps its place under a name that nobody knows, and the header no longer promises it. */
+function withoutWebpExif(bytes: Uint8Array): Uint8Array {
+  if (textAt(bytes, 12, 4) !== "VP8X") return bytes;
+  const changed = bytes.slice();
+  changed[20] &= ~8;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 12; at + 8 <= bytes.length; ) {
+    if (textAt(bytes, at, 4) === "EXIF") changed.set([0x78, 0x78, 0x78, 0x78], at);
+    const size = view.getUint32(at + 4, true);
+    at += 8 + size + (size % 2);
+  }
+  return changed;
+}
+
+function textAt(bytes: Uint8Array, at: number, length: number): string {
+  return String.fromCharCode(...bytes.subarray(at, at + length));
 }
 
 /** Visits the segments of a JPEG whose header has been read; returns where its first scan starts. */

@@ -21,6 +21,13 @@ export interface RgbImage {
   data: Uint8Array;
 }
 
+/** A decoded picture with alpha, which is dropped: u8[H, W, 4], RGBA. `ImageData` of a canvas is one. */
+export interface RgbaImage {
+  width: number;
+  height: number;
+  data: Uint8Array | Uint8ClampedArray;
+}
+
 /**
  * Pixels as numbers: u8 or f32, `[H, W, 3]` or `[3, H, W]` (if both fit, `[3, H, W]`, as in Hugging Face). f32 pixels are
  * 0 … 1, or whole numbers 0 … 255.
@@ -152,10 +159,15 @@ export class BlipImageProcessor {
   /**
    * Resizes, rescales and normalises: `((pixel * rescale_factor) - mean) / std`.
    *
+   * @param first what messages call the first of them: `image 0`
    * @returns f32[B, 3, H, W], in the order given
    * @throws InputError BAD_PIXELS, BATCH_LIMIT, IMAGE_OPTION
    */
-  preprocess(images: readonly (RgbImage | PixelTensor)[], options: ImageOptions = {}): PixelValues {
+  preprocess(
+    images: readonly (RgbImage | RgbaImage | PixelTensor)[],
+    options: ImageOptions = {},
+    first = 0,
+  ): PixelValues {
     const fail = (message: string, hint?: string) => new InputError("IMAGE_OPTION", message, { hint });
     for (const key of Object.keys(options)) {
       if (!IMAGE_OPTIONS.includes(key)) throw fail(`unknown image option ${quote(key)}`, suggestion(key));
@@ -168,7 +180,7 @@ export class BlipImageProcessor {
     }
 
     const values = images.map((image, i): PixelValues => {
-      const { height, width, data } = preprocessOne(image, settings, options.input_data_format, `image ${i}`);
+      const { height, width, data } = preprocessOne(image, settings, options.input_data_format, `image ${first + i}`);
       return { data, shape: [1, 3, height, width] };
     });
     return stack(values);
@@ -273,7 +285,7 @@ interface Planes {
 }
 
 function preprocessOne(
-  image: RgbImage | PixelTensor,
+  image: RgbImage | RgbaImage | PixelTensor,
   settings: Settings,
   format: ImageOptions["input_data_format"],
   name: string,
@@ -350,10 +362,14 @@ function toPlanes(
   return { width, height, data: planes };
 }
 
-function checked(image: RgbImage, name: string): RgbImage {
+/** As u8[H, W, 3]. */
+function checked(image: RgbImage | RgbaImage, name: string): RgbImage {
   const { width, height, data } = image;
-  if (!(data instanceof Uint8Array)) {
-    throw new InputError("BAD_PIXELS", `${name}: data must be a Uint8Array of [height, width, 3]`);
+  if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
+    throw new InputError(
+      "BAD_PIXELS",
+      `${name}: data must be a Uint8Array of [height, width, 3] or [height, width, 4]`,
+    );
   }
   if (!(Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0)) {
     throw new InputError(
@@ -361,12 +377,23 @@ function checked(image: RgbImage, name: string): RgbImage {
       `${name}: width and height must be whole and positive, got ${shown(width)} x ${shown(height)}`,
     );
   }
-  if (data.length !== width * height * 3) {
-    const hint = data.length === width * height * 4 ? "this looks like RGBA; drop the alpha channel" : undefined;
-    const message = `${name}: ${width} x ${height} RGB pixels are ${width * height * 3} bytes, got ${data.length}`;
-    throw new InputError("BAD_PIXELS", message, { hint });
+  const pixels = width * height;
+  if (data.length === pixels * 3) return { width, height, data: bytesOf(data) };
+  if (data.length !== pixels * 4) {
+    const message = `${name}: ${width} x ${height} pixels are ${pixels * 3} bytes of RGB or ${pixels * 4} of RGBA`;
+    throw new InputError("BAD_PIXELS", `${message}, got ${data.length}`);
   }
-  return image;
+  const rgb = new Uint8Array(pixels * 3);
+  for (let from = 0, to = 0; to < rgb.length; from += 4) {
+    rgb[to++] = data[from];
+    rgb[to++] = data[from + 1];
+    rgb[to++] = data[from + 2];
+  }
+  return { width, height, data: rgb };
+}
+
+function bytesOf(data: Uint8Array | Uint8ClampedArray): Uint8Array {
+  return data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.length);
 }
 
 function channelsLast(
@@ -379,7 +406,7 @@ function channelsLast(
     throw new InputError("BAD_PIXELS", `${name}: shape must be [H, W, 3] or [3, H, W], got ${shown(shape)}`);
   }
   const [a, b, c] = shape as readonly number[];
-  const data = tensor.data instanceof Uint8ClampedArray ? new Uint8Array(tensor.data) : tensor.data;
+  const data = tensor.data instanceof Uint8ClampedArray ? bytesOf(tensor.data) : tensor.data;
   if (!(data instanceof Uint8Array || data instanceof Float32Array)) {
     throw new InputError("BAD_PIXELS", `${name}: data must be a Uint8Array or a Float32Array`);
   }

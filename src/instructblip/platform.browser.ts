@@ -1,10 +1,12 @@
 /** The platform in a browser: checkpoint folders over HTTP ranges, pictures through the browser's own decoders. */
 import { InputError } from "../tensor/errors.ts";
 import { urlName } from "../tensor/fetch_limited.ts";
+import { quote } from "../tensor/shown.ts";
 import { type Folder, HttpFolder } from "../tensor/source.ts";
 import { atRevision, cleanToken, HUB_URL, parseHubUrl } from "./hub.ts";
 import { decodeImage } from "./image.browser.ts";
 import type { RgbImage } from "./image_processor.ts";
+import { bytesOfDataUrl, fetchImage, imageName } from "./image_source.ts";
 import { type DecodeOptions, type OpenFolderOptions, shownPlace } from "./platform.ts";
 
 /** A folder by its URL; a model of the Hub by the URL of its page. */
@@ -63,9 +65,23 @@ export async function readImage(
   options?: DecodeOptions,
 ): Promise<RgbImage> {
   if (image instanceof Uint8Array) return decodeImage(image, name, options);
-  const response = await fetch(image).catch((cause: unknown) => {
-    throw new InputError("IMAGE_NOT_FOUND", `${image}: cannot be fetched`, { cause });
-  });
-  if (!response.ok) throw new InputError("IMAGE_NOT_FOUND", `${image}: HTTP status ${response.status}`);
-  return decodeImage(new Uint8Array(await response.arrayBuffer()), String(image), options);
+  const given = String(image);
+  if (/^data:/i.test(given)) return decodeImage(bytesOfDataUrl(given, name), name, options);
+  const base = globalThis.location?.href;
+  if (!URL.canParse(given, base)) {
+    throw new InputError("IMAGE_SOURCE", `${name}: ${quote(given)} is no URL`);
+  }
+  const url = new URL(given, base);
+  if (url.protocol === "blob:") {
+    const response = await fetch(url).catch((cause: unknown) => {
+      throw new InputError("IMAGE_NOT_FOUND", `${name}: its blob: URL is not, or no longer, known`, { cause });
+    });
+    return decodeImage(new Uint8Array(await response.arrayBuffer()), name, options);
+  }
+  if (!/^https?:$/.test(url.protocol)) {
+    throw new InputError("IMAGE_SOURCE", `${name}: pictures are not read from ${quote(url.protocol)} URLs`, {
+      hint: "a page opens http:, https:, data: and blob: URLs; a file on disk comes from an <input type=file>",
+    });
+  }
+  return decodeImage(await fetchImage(url), imageName(url), options);
 }

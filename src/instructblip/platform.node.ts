@@ -1,11 +1,11 @@
 /** The platform in Node: the file system, models of the Hugging Face Hub, and pictures through sharp. */
+import { resolveObjectURL } from "node:buffer";
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InputError, WeightError } from "../tensor/errors.ts";
 import { urlName } from "../tensor/fetch_limited.ts";
-import { formatBytes } from "../tensor/memory.ts";
 import { FileSource, NodeFolder } from "../tensor/source.node.ts";
 import { HttpFolder } from "../tensor/source.ts";
 import { NodeWritableFolder } from "../tensor/writable_folder.node.ts";
@@ -13,12 +13,13 @@ import { HubFolder } from "./hub.node.ts";
 import { atRevision, hubSettings, parseHubId, parseHubUrl } from "./hub.ts";
 import { decodeImage } from "./image.node.ts";
 import type { RgbImage } from "./image_processor.ts";
+import { bytesOfDataUrl, checkImageBytes, fetchImage, imageName, isUrl } from "./image_source.ts";
 import { type DecodeOptions, type OpenFolderOptions, type Platform, shownPlace } from "./platform.ts";
 
+/** Some sites refuse programs that do not say who they are. */
+const HEADERS = { "user-agent": "instructblip-webgpu" };
 /** Longer than any path, or id of the Hub. */
 const MAX_PATH = 4096;
-/** Larger than any photograph's file, small enough to hold. */
-const MAX_IMAGE_BYTES = 256 * 2 ** 20;
 
 export const nodePlatform: Platform = {
   /** A folder if there is one of that name, else `owner/name[@revision]` of the Hub; or a URL: of a file, the Hub or any server. */
@@ -52,13 +53,7 @@ export const nodePlatform: Platform = {
 
   async readImage(image, name, options) {
     if (image instanceof Uint8Array) return decodeImage(image, name, options);
-    const isUrl = image instanceof URL || /^[a-z][a-z0-9+.-]+:\/\//i.test(image);
-    if (isUrl && new URL(image).protocol !== "file:") {
-      throw new InputError("IMAGE_SOURCE", `${name}: a picture must be a file, got a URL`, {
-        hint: "fetch it, and give the bytes",
-      });
-    }
-    return readImageFile(isUrl ? fileURLToPath(image) : (image as string), String(image), options);
+    return readNamedImage(image, { ...options, name });
   },
 };
 
@@ -88,16 +83,76 @@ function openHttpFolder(where: string, options: OpenFolderOptions): HttpFolder {
   return new HttpFolder(where, { signal: options.signal });
 }
 
+/**
+ * Reads and decodes a picture by its path or by its URL: http, https, file, data or blob.
+ *
+ * @param options.base where relative paths begin. Default: the current folder
+ * @param options.name what a picture is called that has no name of its own
+ * @param options.signal stops a download
+ * @throws InputError, of {@link fetchImage} too; WeightError NOT_FOUND, NOT_REGULAR_FILE, IO; the signal's reason
+ */
+export async function readNamedImage(
+  image: string | URL,
+  { base = "", name = "image", signal, ...options }: DecodeOptions & NamedImageOptions = {},
+): Promise<RgbImage> {
+  if (typeof image === "string" && !isUrl(image)) {
+    if (image.length > MAX_PATH) {
+      throw new InputError("IMAGE_SOURCE", `${name}: a path of ${image.length} characters`, {
+        hint: "if these are the bytes of a file in base64, write data:image/png;base64, in front of them",
+      });
+    }
+    return readImageFile(resolve(base, image), imageName(image), options);
+  }
+  const url = String(image);
+  switch (/^[a-z0-9+.-]*:/i.exec(url)?.[0].toLowerCase()) {
+    case "http:":
+    case "https:":
+      return decodeImage(await fetchImage(url, { headers: HEADERS, signal }), imageName(url), options);
+    case "file:":
+      return readImageFile(pathOfUrl(url), imageName(url), options);
+    case "data:":
+      return decodeImage(bytesOfDataUrl(url, name), name, options);
+    case "blob:": {
+      const blob = resolveObjectURL(url);
+      if (!blob) throw new InputError("IMAGE_NOT_FOUND", `${name}: its blob: URL is not, or no longer, known`);
+      checkImageBytes(blob.size, name);
+      return decodeImage(new Uint8Array(await blob.arrayBuffer()), name, options);
+    }
+    default:
+      throw new InputError(
+        "IMAGE_SOURCE",
+        `${name}: pictures are not read from ${url.slice(0, Math.min(20, url.indexOf(":")))}: URLs`,
+        {
+          hint: "http:, https:, file: and data: are known; fetch others, and give the bytes",
+        },
+      );
+  }
+}
+
+interface NamedImageOptions {
+  base?: string;
+  name?: string;
+  signal?: AbortSignal;
+}
+
+/** @throws InputError IMAGE_SOURCE */
+function pathOfUrl(url: string): string {
+  try {
+    return fileURLToPath(url);
+  } catch (cause) {
+    throw new InputError("IMAGE_SOURCE", `${imageName(url)}: the file: URL is of no file on this machine`, {
+      hint: "file:///folder/picture.png has three slashes, and no slash is written as %2F",
+      cause,
+    });
+  }
+}
+
 /** Reads and decodes a picture file; messages say `name`. @throws InputError; WeightError NOT_FOUND, NOT_REGULAR_FILE, IO */
-export async function readImageFile(path: string, name = path, options?: DecodeOptions): Promise<RgbImage> {
+async function readImageFile(path: string, name: string, options?: DecodeOptions): Promise<RgbImage> {
+  if (path.includes("\0")) throw new InputError("IMAGE_SOURCE", `${name}: a path has no zero bytes`);
   const source = await FileSource.open(path, name);
   try {
-    if (source.size > MAX_IMAGE_BYTES) {
-      throw new InputError(
-        "IMAGE_TOO_LARGE",
-        `${name}: ${formatBytes(source.size)}; the limit is ${formatBytes(MAX_IMAGE_BYTES)}`,
-      );
-    }
+    checkImageBytes(source.size, name);
     const bytes = new Uint8Array(source.size);
     await source.read(0, bytes);
     return await decodeImage(bytes, name, options);

@@ -6,6 +6,7 @@
  */
 import { refuseMore } from "../tensor/arguments.ts";
 import type { WritableFolder } from "../tensor/file_set.ts";
+import type { Page } from "./image_drawable.ts";
 import { BlipImageProcessor, type PixelValues } from "./image_processor.ts";
 import type { PretrainedFrom } from "./pretrained.ts";
 import {
@@ -32,7 +33,8 @@ export type { ImageInput } from "./processor_input.ts";
 
 /** Options by Hugging Face's names, besides what the model shall see. */
 export interface ProcessorInput extends ProcessorOptions {
-  images?: ImageInput | readonly ImageInput[];
+  /** One picture or several: see {@link ImageInput}. In a browser also the `files` of an `<input>`. */
+  images?: ImageInput | readonly ImageInput[] | Page<"FileList">;
 }
 
 /** In Hugging Face's order; text or pixels are absent where none were given. Rows of one kind have one length. */

@@ -4,9 +4,10 @@
  *
  * Source: transformers 5.18, processing_utils.py (_merge_kwargs).
  */
-import { copyOf, optionsOf } from "../tensor/arguments.ts";
+import { optionsOf } from "../tensor/arguments.ts";
 import { InputError, nearest } from "../tensor/errors.ts";
 import { quote, shown } from "../tensor/shown.ts";
+import { classOf, type Drawable, isDrawable, type Page, readDrawable } from "./image_drawable.ts";
 import {
   type BlipImageProcessor,
   IMAGE_OPTIONS,
@@ -14,14 +15,38 @@ import {
   MAX_IMAGES,
   type PixelTensor,
   type PixelValues,
+  type RgbaImage,
   type RgbImage,
   stack,
 } from "./image_processor.ts";
-import { readImage } from "./platform.ts";
+import { checkImageBytes } from "./image_source.ts";
+import { type DecodeOptions, readImage } from "./platform.ts";
 import { ENCODE_OPTIONS, type EncodeOptions, type Encoding, type Tokenizer } from "./tokenizer.ts";
 
-/** A picture: a path (Node) or URL (browser), a file's bytes, decoded pixels, or a tensor of them. */
-export type ImageInput = string | URL | Blob | Uint8Array | RgbImage | PixelTensor;
+/**
+ * A picture:
+ *
+ * - a path (Node), or a URL: `https:`, `data:`, `blob:`, in Node also `file:`, in a browser also relative to the page;
+ * - the bytes of its file, PNG, JPEG, WebP, GIF, BMP, AVIF or (Node) TIFF: a Uint8Array, ArrayBuffer, Blob, File or Response;
+ * - its pixels: `{ data, width, height }` in bytes, RGB or RGBA, such as ImageData, or a tensor;
+ * - in a browser what a page shows: `<img>`, `<video>`, a canvas, an ImageBitmap or VideoFrame.
+ *
+ * All come to the pixels that Pillow gives for the same file: colour profiles are ignored, alpha is dropped, EXIF orientation
+ * is ignored unless `exif_transpose`. Pixels and bytes may be changed once the call has returned its promise.
+ */
+export type ImageInput =
+  | string
+  | URL
+  | Blob
+  | Page<"Response">
+  | ArrayBuffer
+  | Uint8Array
+  | Uint8ClampedArray
+  | DataView
+  | RgbImage
+  | RgbaImage
+  | PixelTensor
+  | Drawable;
 
 /** Options by Hugging Face's names. Those of the text go to both tokenizers. */
 export interface ProcessorOptions extends EncodeOptions, ImageOptions {
@@ -105,8 +130,9 @@ export function requestOf<Pictures>(
 
 /** As `optionsOf`, except that pictures are not copied but read at once, each as its kind wants; see {@link pixelsOf}. */
 function argumentsOf(given: readonly unknown[]): Record<string, unknown> {
-  const isPicture = (value: unknown) => typeof value === "string" || isBytes(value) || isPixels(value);
-  if (given.length > 0 && (Array.isArray(given[0]) || isPicture(given[0]))) {
+  const [first] = given;
+  const isOther = typeof first === "object" && first !== null && !["Object", "Promise"].includes(classOf(first));
+  if (typeof first === "string" || isOther || isPixels(first)) {
     throw new InputError("ARGUMENTS", "a processor is called with an object", {
       hint: 'write processor({ images: [picture], text: ["What is this?"] })',
     });
@@ -117,7 +143,7 @@ function argumentsOf(given: readonly unknown[]): Record<string, unknown> {
     const { images, ...rest } = options;
     if (taken !== undefined && images !== undefined)
       throw new InputError("ARGUMENTS", "the processor was given images twice");
-    taken ??= images;
+    taken ??= classOf(images) === "FileList" ? Array.from(images as ArrayLike<unknown>) : images; // of an <input>
     return rest;
   });
   return { ...optionsOf("processor", others), images: taken };
@@ -170,10 +196,10 @@ export function placeholderOf(tokenizer: Tokenizer, kind: "image" | "video"): st
 }
 
 /**
- * Pixels of pictures, decoded one after the other so that only one is held at a time. What is pixels already is read before
- * anything is waited for, and of bytes a copy is kept until their turn comes.
+ * Pixels of pictures. Those that must be decoded are, one after the other, so that only one is held at a time; what is in
+ * memory is looked at before this returns its promise.
  *
- * @throws InputError BATCH_LIMIT, BAD_PIXELS, IMAGE_OPTION
+ * @throws InputError BATCH_LIMIT, BAD_PIXELS, those of the platform's readImage
  */
 export async function pixelsOf(
   image_processor: BlipImageProcessor,
@@ -184,35 +210,94 @@ export async function pixelsOf(
   if (pictures.length > MAX_IMAGES) {
     throw new InputError("BATCH_LIMIT", `${pictures.length} images in one batch, the limit is ${MAX_IMAGES}`);
   }
-  const ready = pictures.map((picture, i): PixelValues | (() => Promise<RgbImage | PixelTensor>) => {
-    if (isPixels(picture)) return image_processor.preprocess([picture], options);
-    const kept = picture instanceof URL ? new URL(picture) : copyOf(picture);
-    return () => decodeInput(kept, i, exif_transpose);
+  const preprocess = (image: RgbImage | RgbaImage | PixelTensor, i: number) =>
+    image_processor.preprocess([image], options, i);
+  const taken = pictures.map((picture, i) => {
+    const image = take(picture, `image ${i}`, { exif_transpose });
+    return typeof image === "function" ? image : preprocess(image, i);
   });
   const values: PixelValues[] = [];
-  for (const one of ready) {
-    values.push(typeof one === "function" ? image_processor.preprocess([await one()], options) : one);
+  for (const [i, image] of taken.entries()) {
+    values.push(typeof image === "function" ? preprocess(await image(), i) : image);
   }
   return stack(values);
 }
 
-const isBytes = (value: unknown): value is Uint8Array => value instanceof Uint8Array;
-const isPixels = (value: unknown): value is RgbImage | PixelTensor =>
+const isPixels = (value: unknown): value is RgbImage | RgbaImage | PixelTensor =>
   typeof value === "object" && value !== null && "data" in value;
 
 export function listOf<T>(value: unknown): readonly T[] {
   return Array.isArray(value) ? value : [value as T];
 }
 
-async function decodeInput(image: ImageInput, index: number, exif_transpose: boolean): Promise<RgbImage | PixelTensor> {
-  const name = `image ${index}`;
-  if (image instanceof Blob) {
-    return readImage(new Uint8Array(await image.arrayBuffer()), name, { exif_transpose });
+/** Pixels that are there, or how to get them; whatever the caller may change later has been copied. @throws InputError BAD_PIXELS */
+function take(
+  image: ImageInput,
+  name: string,
+  options: DecodeOptions,
+): RgbImage | RgbaImage | PixelTensor | (() => Promise<RgbImage>) {
+  if (typeof image === "string") return () => readImage(image, name, options);
+  // By the names of their classes: an object of another window is none of this window's classes.
+  switch (classOf(image)) {
+    case "URL": {
+      const { href } = image as URL;
+      return () => readImage(href, name, options);
+    }
+    case "Blob":
+    case "File":
+      return async () => readImage(await bytesOfBody(image as Blob, (image as Blob).size, name), name, options);
+    case "Response":
+      return async () => readImage(await bytesOfResponse(image as Response, name), name, options);
+    case "ArrayBuffer":
+    case "SharedArrayBuffer":
+      return fileOf(new Uint8Array(image as ArrayBuffer));
+    case "Uint8Array":
+    case "Uint8ClampedArray":
+    case "DataView": {
+      const { buffer, byteOffset, byteLength } = image as Uint8Array;
+      return fileOf(new Uint8Array(buffer, byteOffset, byteLength));
+    }
   }
-  if (typeof image === "string" || image instanceof URL || image instanceof Uint8Array) {
-    return readImage(image, name, { exif_transpose });
+  if (isDrawable(image)) {
+    const pixels = readDrawable(image, name, options);
+    pixels.catch(() => {}); // thrown where it is waited for, which may be later, or never if another fails before
+    return () => pixels;
   }
-  throw new InputError("BAD_PIXELS", `${name} must be a path, a URL, the bytes of a file or pixels`);
+  if (isPixels(image)) return image;
+  throw notAnImage(image, name);
+
+  function fileOf(bytes: Uint8Array): () => Promise<RgbImage> {
+    const copy = bytes.slice();
+    return () => readImage(copy, name, options);
+  }
+}
+
+function notAnImage(image: unknown, name: string): InputError {
+  const kind = classOf(image);
+  let hint = "a path or URL, the bytes of a file (Uint8Array, ArrayBuffer, Blob), or pixels { data, width, height }";
+  if (typeof (image as PromiseLike<unknown> | null)?.then === "function") hint = "it is a promise: await it";
+  else if (ArrayBuffer.isView(image)) hint = "numbers need their shape: { data, shape: [height, width, 3] }";
+  else if (typeof (image as { getContext?: unknown } | null)?.getContext === "function") {
+    hint = 'of a canvas give canvas.getContext("2d").getImageData(0, 0, width, height)';
+  } else if (kind === "SVGSVGElement" || kind === "SVGImageElement") hint = "draw it on a canvas, and give that";
+  return new InputError("BAD_PIXELS", `${name} cannot be ${kind === "Object" ? shown(image) : kind}`, { hint });
+}
+
+/** @throws InputError IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, BAD_PIXELS */
+async function bytesOfResponse(response: Response, name: string): Promise<Uint8Array> {
+  if (!response.ok) throw new InputError("IMAGE_NOT_FOUND", `${name}: a response with HTTP status ${response.status}`);
+  if (response.bodyUsed) throw new InputError("BAD_PIXELS", `${name}: the response's body has been read already`);
+  return bytesOfBody(response, Number(response.headers.get("content-length") ?? 0), name);
+}
+
+/** @param size what is known of it beforehand @throws InputError IMAGE_TOO_LARGE, IO */
+async function bytesOfBody(body: Blob | Response, size: number, name: string): Promise<Uint8Array> {
+  checkImageBytes(size, name);
+  const bytes = await body.arrayBuffer().catch((cause: unknown) => {
+    throw new InputError("IO", `${name}: its bytes cannot be read (any more)`, { cause });
+  });
+  checkImageBytes(bytes.byteLength, name);
+  return new Uint8Array(bytes);
 }
 
 /** The tokenizers' options and the image processor's; any other is refused, for it would have no effect. */

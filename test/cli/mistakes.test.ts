@@ -221,7 +221,17 @@ describe("a question that cannot be answered", () => {
   it("has no picture", async () => {
     expect(await refused(ask(PLAIN, "no.png"), EXIT.refused)).toBe("error: no.png: no such file\n");
     expect(await refused(ask(PLAIN, PLAIN), EXIT.refused)).toMatch(/not a regular file/);
-    expect(await refused(ask(PLAIN, "package.json"), EXIT.refused)).toMatch(/must be PNG, JPEG, WebP or GIF/);
+    expect(await refused(ask(PLAIN, "package.json"), EXIT.refused)).toMatch(/JSON, not a picture, must be PNG/);
+    const refusals = [
+      ["file://elsewhere/a.png", /of no file on this machine/],
+      ["s3://bucket/a.png", /not read from s3: URLs/],
+      ["http://localhost:1/a.png", /a\.png: the server cannot be reached\n {4}hint: download/],
+      ["data:image/png;base64,!!!!", /is not base64/],
+      [`data:image/png;base64,${"A".repeat(100_000)}`, /^error: .{0,200}$/ms],
+    ] as const;
+    for (const [image, message] of refusals) {
+      expect(await refused(ask(PLAIN, image), EXIT.refused)).toMatch(message);
+    }
     const cut = join(await temporaryFolder(), "cut.png");
     await writeFile(cut, (await readFile(PICTURE)).subarray(0, 700));
     expect(await refused(ask(PLAIN, cut), EXIT.refused)).toMatch(/the PNG ends before its picture does/);

@@ -413,8 +413,8 @@ describe("BlipImageProcessor", () => {
 
   test("refuses pixels that do not fit their shape", async () => {
     const bad: [unknown, RegExp][] = [
-      [{ width: 2, height: 2, data: new Uint8Array(11) }, /12 bytes, got 11/],
-      [{ width: 2, height: 2, data: new Uint8Array(16) }, /RGBA/],
+      [{ width: 2, height: 2, data: new Uint8Array(11) }, /12 bytes of RGB or 16 of RGBA, got 11/],
+      [{ width: 2, height: 2, data: new Uint16Array(12) }, /must be a Uint8Array/],
       [{ width: 2.5, height: 2, data: new Uint8Array(15) }, /whole/],
       [{ width: 2, height: 2, data: [1, 2, 3] }, /Uint8Array/],
       [{ shape: [2, 2, 4], data: new Uint8Array(16) }, /no 3 channels/],

@@ -16,7 +16,7 @@ import { AutoProcessor } from "../auto_processor.ts";
 import { uninstructedFeatures } from "../blip_2.ts";
 import { Blip2Config, type VisionLanguageConfig } from "../config.ts";
 import { type HostTensor, type InstructBlipInputs, instructedFeatures } from "../instructblip.ts";
-import { readImageFile } from "../platform.node.ts";
+import { readNamedImage } from "../platform.node.ts";
 import { Blip2QFormerModel, InstructBlipQFormerModel } from "../qformer.ts";
 import type { ImageFeatures } from "../vision_language_model.ts";
 import { InstructBlipVisionModel } from "../vision_model.ts";
@@ -62,7 +62,7 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
   const config = await readConfig(folder);
   checkChoice(options, config);
   const processor = await AutoProcessor.from_pretrained(folder);
-  const picture = await readImageFile(options.image);
+  const picture = await readNamedImage(options.image, { signal: run.signal });
   const { pixel_values, qformer_input_ids, qformer_attention_mask } = await prepareInputs(
     processor,
     config,

@@ -1,5 +1,5 @@
 /** `evaluate` and `merge`: a task's questions answered and scored, whole or in parts that are added up. */
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname } from "node:path";
 import { performance } from "node:perf_hooks";
 import { type CacheDType, formatStorage, type StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
@@ -16,7 +16,7 @@ import {
 } from "../evaluation/part.ts";
 import { type Row, summarize } from "../evaluation/summary.ts";
 import type { Item, Task } from "../evaluation/task.ts";
-import { readImageFile } from "../platform.node.ts";
+import { readNamedImage } from "../platform.node.ts";
 import { candidateIds } from "../ranking.ts";
 import type { VisionLanguageModel } from "../vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
@@ -181,7 +181,7 @@ async function answer(
 ): Promise<{ prediction: string; scores?: readonly number[]; right?: readonly number[] }> {
   const pictures = [];
   for (const file of typeof image === "string" ? [image] : image) {
-    pictures.push(await readImageFile(resolve(base, file), file));
+    pictures.push(await readNamedImage(file, { base, signal }));
   }
   const inputs = await prepareInputs(processor, model.config, pictures, [prompt]);
   if (!ranking) {

@@ -1,7 +1,7 @@
 /** `generate`: one answer as text or JSON, or many from a file of requests with the model loaded once. */
 import { constants, createReadStream } from "node:fs";
 import { access, stat } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { dirname } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { Readable } from "node:stream";
 import type { CacheDType, StorageDType } from "../../modules/storage_dtype.ts";
@@ -11,7 +11,7 @@ import { type Shard, sizeOf } from "../evaluation/part.ts";
 import type { GenerationOptions } from "../generation/configuration.ts";
 import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
 import type { InstructBlipInputs } from "../instructblip.ts";
-import { readImageFile } from "../platform.node.ts";
+import { readNamedImage } from "../platform.node.ts";
 import { candidateIds } from "../ranking.ts";
 import type { VisionLanguageModel } from "../vision_language_model.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
@@ -87,7 +87,12 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   let load_ms = performance.now() - start;
   // A mistake in the picture or the prompt shows before the weights are loaded, not minutes later.
   const watch = new Stopwatch(1);
-  const inputs = await prepareInputs(processor, config, [await readImageFile(question.image)], [question.prompt]);
+  const inputs = await prepareInputs(
+    processor,
+    config,
+    [await readNamedImage(question.image, { signal })],
+    [question.prompt],
+  );
   const generation = { ...question.generation, ...negativePrompt(processor, question) };
   watch.preprocessed();
   start = performance.now();
@@ -288,7 +293,7 @@ async function answerRequest(
 ): Promise<Result | RankedResult> {
   const watch = new Stopwatch(prompts.length);
   const pictures = [];
-  for (const image of images) pictures.push(await readImageFile(resolve(base, image), image));
+  for (const image of images) pictures.push(await readNamedImage(image, { base, signal }));
   const inputs = await prepareInputs(loaded.processor, loaded.model.config, pictures, prompts);
   watch.preprocessed();
   if (candidates) return rankAnswers(loaded, id, inputs, candidates, watch, signal);

@@ -8,7 +8,7 @@ import { formatShape } from "../../tensor/shape.ts";
 import { saveSafetensors } from "../../tensor/source.node.ts";
 import { AutoProcessor } from "../auto_processor.ts";
 import type { TextConfig } from "../config.ts";
-import { readImageFile } from "../platform.node.ts";
+import { readNamedImage } from "../platform.node.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
 import { formatTable } from "./format.ts";
 import { checkOut } from "./out_file.node.ts";
@@ -31,7 +31,12 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   const config = await readConfig(folder);
   const decoder_input_ids = decoderIds(options.decoderInputIds, config.text_config);
   const processor = await AutoProcessor.from_pretrained(folder);
-  const inputs = await prepareInputs(processor, config, [await readImageFile(options.image)], [options.prompt]);
+  const inputs = await prepareInputs(
+    processor,
+    config,
+    [await readNamedImage(options.image, { signal: run.signal })],
+    [options.prompt],
+  );
   const model = await loadModel(folder, options.dtype, run, { cache: options.quantizedCache ?? false });
   try {
     const entries: TensorEntry[] = [];
