@@ -2,6 +2,7 @@
 import { readdirSync } from "node:fs";
 import { appendFile, copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { describe, expect, it, vi } from "vitest";
 import { InstructBlipProcessor } from "../../src/index.node.ts";
 import { EXIT, Interrupted } from "../../src/instructblip/cli/format.ts";
@@ -204,6 +205,11 @@ describe("many requests", () => {
     await copyFile(PICTURE, join(folder, "pictures", "a b.png"));
     await writeFile(join(folder, "page.png"), "<!doctype html><title>404</title>");
     await writeFile(join(folder, "empty.png"), "");
+    const picture = await readFile(PICTURE);
+    const dataUrl = `data:image/png;base64,${picture.toString("base64")}`;
+    await writeFile(join(folder, "cut.png"), picture.subarray(0, 700));
+    new DataView(picture.buffer, picture.byteOffset).setUint32(16, 2 ** 30); // its width
+    await writeFile(join(folder, "bomb.png"), picture);
     const good = (id: string, more: object = {}) => ({
       id,
       images: ["pictures/a b.png"],
@@ -227,6 +233,10 @@ describe("many requests", () => {
         good("vocabulary", { eos_token_id: 1e6 }),
         { ...good("long"), prompts: ["what ".repeat(200)] },
         { ...good("batch"), images: [PICTURE, "pictures/a b.png"], prompts: [PROMPT, "a"] },
+        { ...good("half"), images: [PICTURE, "cut.png"], prompts: [PROMPT, "a"] },
+        { ...good("bomb"), images: ["bomb.png"] },
+        { ...good("URLs"), images: [pathToFileURL(PICTURE), dataUrl], prompts: [PROMPT, "a"] },
+        { ...good("nowhere"), images: ["http://localhost:1/a.png"] },
         good("last"),
       ],
       folder,
@@ -252,10 +262,14 @@ describe("many requests", () => {
       ["vocabulary", "PARAM_RANGE"],
       ["long", "PROMPT_TOO_LONG"],
       ["batch", undefined],
+      ["half", "IMAGE_TRUNCATED"],
+      ["bomb", "IMAGE_TOO_LARGE"],
+      ["URLs", undefined],
+      ["nowhere", "IO"],
       ["last", undefined],
     ]);
     expect(code).toBe(EXIT.someFailed);
-    expect(stderr).toBe("11 of 15 requests failed; their lines say why\n");
+    expect(stderr).toBe("14 of 19 requests failed; their lines say why\n");
     for (const { error } of results) {
       if (!error) continue;
       expect(Object.keys(error)).toEqual(["code", "message"]);
@@ -264,8 +278,10 @@ describe("many requests", () => {
     expect(results[2].error.message).toContain("pictures/none.png");
     // Errors in between have not changed anything.
     expect(results.at(-1)!.sequences).toEqual(results[0].sequences);
-    expect(results.at(-2)!.sequences[0].length).toBe(results.at(-2)!.sequences[1].length);
-    expect(results.at(-2)!.text).toHaveLength(2);
+    const [batch, urls] = ["batch", "URLs"].map((name) => results.find(({ id }) => id === name)!);
+    expect(batch.sequences[0].length).toBe(batch.sequences[1].length);
+    expect(batch.text).toHaveLength(2);
+    expect(urls.sequences).toEqual(batch.sequences);
   });
 
   it("shows how far it is on a terminal", async () => {

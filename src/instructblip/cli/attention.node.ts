@@ -15,6 +15,7 @@ import type { Folder } from "../../tensor/source.ts";
 import { AutoProcessor } from "../auto_processor.ts";
 import { uninstructedFeatures } from "../blip_2.ts";
 import { Blip2Config, type VisionLanguageConfig } from "../config.ts";
+import { imageName } from "../image_source.ts";
 import { type HostTensor, type InstructBlipInputs, instructedFeatures } from "../instructblip.ts";
 import { readNamedImage } from "../platform.node.ts";
 import { Blip2QFormerModel, InstructBlipQFormerModel } from "../qformer.ts";
@@ -84,7 +85,7 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
   run.signal.throwIfAborted();
   if (out !== undefined) {
     const asked = options.prompt === undefined ? "" : `: “${options.prompt.replace(/\s+/g, " ").trim()}”`;
-    const title = basename(options.image) + asked;
+    const title = basename(imageName(options.image)) + asked;
     const { blocks, scaleMax: scale_max } = options;
     const sheets = sheetsOf(maps, options, { title, picture, grid, blocks, scale_max });
     if (extname(out).toLowerCase() === ".png" && !(await hasFont())) {

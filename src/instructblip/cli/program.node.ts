@@ -75,6 +75,7 @@ Examples:
   Many requests, the model loaded once; one line of JSON in, one line out, in the same order:
     $ instructblip generate --model vicuna-7b --requests questions.jsonl --json > answers.jsonl
   A request: {"id": "q1", "images": ["cat.jpg"], "prompts": ["What is this?"], "generation": {"max_new_tokens": 64}}
+  Images are files, seen from the file of requests, or URLs.
   Several images and prompts make one batch: the first prompt is asked about the first image, and so on. "generation"
   takes generate()'s options by Hugging Face's names. File names are relative to the folder of the requests (to the
   working directory when they come from a pipe). Blank lines are skipped. A request that cannot be answered gives
@@ -113,7 +114,7 @@ A task is a file such as
   name        for the report
 
 A line of data: {"id": 1, "image": "1.jpg", "question": "What is this?", "answers": ["a cat"], "kind": "what"}
-  image       a file in --images (default: beside the data); for InstructBLIP-Video an array of them, the frames
+  image       a file in --images (default: beside the data), or a URL; for InstructBLIP-Video an array of them, the frames
   answers     what counts as right: one or more, for VQA accuracy every annotator's
   kind        may be absent; questions of a kind are scored together as well
   All lines are checked before the model is loaded.
@@ -400,7 +401,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .description("answer a question about an image, or many")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
+    .addOption(new Option("--image <file>", "a picture, or the URL of one").argParser(fileName))
     .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
     .addOption(
       new Option("--requests <file.jsonl>", "many requests, one a line; - for stdin; with --json")
@@ -484,7 +485,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .description("run one forward pass and write its tensors to a file")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
+    .addOption(new Option("--image <file>", "a picture, or the URL of one").argParser(fileName))
     .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
     .addOption(new Option("--out <file.safetensors>", "the file to write").argParser(fileName))
     .addOption(
@@ -505,7 +506,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .description("show where in a picture the Q-Former's queries look")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "a PNG, JPEG, WebP or GIF").argParser(fileName))
+    .addOption(new Option("--image <file>", "a picture, or the URL of one").argParser(fileName))
     .addOption(
       new Option("--prompt <text>", "the question or instruction (BLIP-2: none, its queries read no text)").argParser(
         text,
