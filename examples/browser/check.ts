@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
+import { checkImages } from "./check_images.ts";
 import { Chromium, findChromium } from "./chromium.ts";
 import { EMBEDDED, servePage } from "./serve.ts";
 
@@ -210,6 +211,7 @@ async function main(): Promise<void> {
     // Files that a checkpoint may have are asked for, and Chromium notes each that is not there.
     const complaints = browser.complaints.filter((text) => !/\b404\b.*\/checkpoint\//.test(text));
     expect(complaints.length === 0, `the browser's console is empty, not: ${complaints.join("; ")}`);
+    await checkImages(browser, expect); // last: what it asks for in vain is complained of
   } finally {
     await browser?.close();
     await server.close();

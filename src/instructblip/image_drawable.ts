@@ -20,7 +20,7 @@ export type Drawable =
 
 /** How they are called in messages, by the names of their classes, and why one may have no pixels. */
 const DRAWABLES: Readonly<Record<string, readonly [what: string, without: string]>> = {
-  HTMLImageElement: ["the <img>", "has not been loaded, or cannot be; wait for its decode()"],
+  HTMLImageElement: ["the <img>", "cannot be loaded, or has nothing to load"],
   HTMLVideoElement: ["the <video>", "has no frame yet; wait for its loadeddata event"],
   HTMLCanvasElement: ["the canvas", "has no pixels: its width or height is 0"],
   OffscreenCanvas: ["the canvas", "has no pixels: its width or height is 0"],
@@ -38,8 +38,8 @@ export function isDrawable(value: unknown): value is Drawable {
 }
 
 /**
- * Reads what is shown now: what is drawn after the call is not seen. Of an `<img>` it is the picture in its file, turned by
- * its EXIF orientation only if asked for; where the file cannot be read again it is what the browser shows, which is upright.
+ * Reads what is shown now: what is drawn after the call is not seen. An `<img>` that is loading is waited for, and what is
+ * read is the picture in its file, turned by its EXIF orientation only if asked for; where the file cannot be read again it is what the browser shows, which is upright.
  *
  * @param name for messages
  * @throws InputError BAD_PIXELS, IMAGE_SOURCE (of another site, which does not allow it), IMAGE_TOO_LARGE
@@ -47,12 +47,13 @@ export function isDrawable(value: unknown): value is Drawable {
 export async function readDrawable(source: Drawable, name: string, options?: DecodeOptions): Promise<RgbImage> {
   const kind = classOf(source);
   const [what, without] = DRAWABLES[kind];
-  const file = kind === "HTMLImageElement" ? (source as HTMLImageElement).currentSrc : "";
-  const bitmap = await bitmapOf(source).catch((cause: unknown) => {
+  const picture = kind === "HTMLImageElement" ? (source as HTMLImageElement) : undefined;
+  const shown = picture && !picture.complete ? picture.decode().then(() => bitmapOf(source)) : bitmapOf(source);
+  const bitmap = await shown.catch((cause: unknown) => {
     throw new InputError("BAD_PIXELS", `${name}: ${what} ${without}`, { cause });
   });
   try {
-    return (await readAgain(file, name, options)) ?? rgbOf(bitmap, name);
+    return (await readAgain(picture?.currentSrc, name, options)) ?? rgbOf(bitmap, name);
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
     throw new InputError(
@@ -69,7 +70,11 @@ export async function readDrawable(source: Drawable, name: string, options?: Dec
 }
 
 /** The picture of a file that the page has already, most often from its cache; undefined if it does not come, or is a drawing. */
-async function readAgain(url: string, name: string, options?: DecodeOptions): Promise<RgbImage | undefined> {
+async function readAgain(
+  url: string | undefined,
+  name: string,
+  options?: DecodeOptions,
+): Promise<RgbImage | undefined> {
   if (!url) return undefined;
   try {
     if (/^data:/i.test(url)) return await decodeImage(bytesOfDataUrl(url, name), name, options);
