@@ -40,7 +40,7 @@ export {
 } from "./instructblip/instructblip_video.ts";
 export { InstructBlipVideoProcessor } from "./instructblip/instructblip_video_processor.ts";
 export type { LanguageModelOutput } from "./instructblip/language_model.ts";
-export { InstructBlipProcessor } from "./instructblip/processor.ts";
+export { type ImageInput, InstructBlipProcessor } from "./instructblip/processor.ts";
 export type { QFormerOutput } from "./instructblip/qformer.ts";
 export { candidateIds, type RankedAnswers, type RankOptions } from "./instructblip/ranking.ts";
 export type { SavePretrainedOptions, SaveProgress } from "./instructblip/save_pretrained.ts";

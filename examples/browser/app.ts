@@ -201,8 +201,10 @@ async function converse(question: string): Promise<void> {
 }
 
 function listen(questions: readonly string[]): void {
+  const isImage = ({ type }: File) => type.startsWith("image/");
   const take = (files: Iterable<File> | null | undefined) => {
-    const image = [...(files ?? [])].find(({ type }) => type.startsWith("image/"));
+    // What is no picture is refused where it is asked about, with what it is.
+    const image = [...(files ?? [])].sort((a, b) => Number(isImage(b)) - Number(isImage(a)))[0];
     if (image) choose(image, questions);
     return image !== undefined;
   };
