@@ -114,7 +114,7 @@ A task is a file such as
   name        for the report
 
 A line of data: {"id": 1, "image": "1.jpg", "question": "What is this?", "answers": ["a cat"], "kind": "what"}
-  image       a file in --images (default: beside the data), or a URL; for InstructBLIP-Video an array of them, the frames
+  image       a URL, or a file in --images (default: beside the data); for InstructBLIP-Video an array, the frames
   answers     what counts as right: one or more, for VQA accuracy every annotator's
   kind        may be absent; questions of a kind are scored together as well
   All lines are checked before the model is loaded.
