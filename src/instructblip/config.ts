@@ -28,6 +28,7 @@ import {
 } from "./config_fields.ts";
 import { saveConfig } from "./config_file.ts";
 import { parseJson } from "./json_file.ts";
+import { insteadOfJson, withoutPythonNumbers } from "./json_text.ts";
 import { OPTConfig } from "./opt_config.ts";
 import { T5Config } from "./t5_config.ts";
 
@@ -328,9 +329,12 @@ function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfig>(
 export function readConfigJson(text: string, name: string, types: readonly string[]): { readonly model_type: string } {
   let given: { readonly model_type: string } | null;
   try {
-    given = parseJson(text) as typeof given;
+    given = parseJson(withoutPythonNumbers(text)) as typeof given;
   } catch (cause) {
-    throw new ConfigError("CONFIG_JSON", `${name} is not JSON: ${quote((cause as Error).message)}`, { cause });
+    throw new ConfigError("CONFIG_JSON", `${name} is not JSON: ${quote((cause as Error).message)}`, {
+      cause,
+      hint: insteadOfJson(text),
+    });
   }
   const type: unknown = given?.model_type;
   if (!given || !types.includes(type as string)) {

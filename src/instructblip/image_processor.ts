@@ -239,7 +239,12 @@ function settingsOf(config: Readonly<JsonRecord>, backend: ImageBackend, fail: F
   }
   const resample = config.resample;
   if (typeof resample !== "number" || !Number.isInteger(resample) || resample < 0 || resample > 5) {
-    throw fail(`resample must be one of Pillow's filters 0 … 5, got ${shown(resample)}`);
+    throw fail(
+      `resample must be one of Pillow's filters 0 … 5, got ${shown(resample)}`,
+      typeof resample === "string"
+        ? "3 is bicubic, 2 bilinear; transformers takes any name for bilinear without a word"
+        : undefined,
+    );
   }
   if (backend === "torchvision" && resample !== RESAMPLING.bilinear && resample !== RESAMPLING.bicubic) {
     throw fail(`resample ${resample} is not one that the torchvision backend has here, only 2 and 3`);

@@ -4,6 +4,7 @@
  */
 import { ConfigError } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
+import { insteadOfJson, withoutPythonNumbers } from "./json_text.ts";
 
 export type JsonRecord = Record<string, unknown>;
 
@@ -27,11 +28,10 @@ export async function readJson(
   const text = await folder.text(file, maxBytes);
   let value: unknown;
   try {
-    value = parseJson(text);
+    value = parseJson(withoutPythonNumbers(text));
   } catch (cause) {
     if (cause instanceof DepthError) throw new ConfigError(`${code}_JSON`, `${file}: ${cause.message}`);
-    const hint = text.trim() === "" ? "the file is empty" : "was the download cut short?";
-    throw new ConfigError(`${code}_JSON`, `${file}: not valid JSON`, { hint });
+    throw new ConfigError(`${code}_JSON`, `${file}: not valid JSON`, { hint: insteadOfJson(text) });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new ConfigError(`${code}_JSON`, `${file}: must be a JSON object`);

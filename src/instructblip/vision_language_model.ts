@@ -58,6 +58,7 @@ import {
 import { LlamaForCausalLM } from "./llama.ts";
 import { expectLabels, meanLoss, nextTokens, shiftRight, tokenLosses } from "./loss.ts";
 import { OPTForCausalLM } from "./opt.ts";
+import { otherCheckpoint, quantizationOf } from "./other_checkpoints.ts";
 import { cacheFolder, type OpenFolderOptions } from "./platform.ts";
 import { openPretrained, type PretrainedFrom, refusePretrainedOptions } from "./pretrained.ts";
 import type { QFormerOutput } from "./qformer.ts";
@@ -346,7 +347,7 @@ export abstract class VisionLanguageModel<
       weights = Weights.open(checkpoint, opened, dtype);
       const bound = weights;
       const { memory } = opened;
-      const model = opened.within(call, () => memory.allOrNothing(() => new Model(bound, config)));
+      const model = opened.within(call, () => memory.allOrNothing(() => bind(Model, bound, config, checkpoint)));
       model.#ownsDevice = device === undefined;
       model.warnings.push(...checkpoint.warnings, ...model.#check(), ...model.#keepKeysAs(cache_dtype));
       const kept = await model.#cacheIn(cache);
@@ -878,8 +879,17 @@ export abstract class VisionLanguageModel<
         `${leftovers.length} tensors of the checkpoint are not used: ${leftovers.slice(0, 5).join(", ")}${leftovers.length > 5 ? ", …" : ""}`,
       );
     }
-    const { image_token, modality } = this.config;
+    const scheme = quantizationOf(fileOf(this.config));
+    if (scheme) {
+      warnings.push(
+        `quantization_config (${scheme}) is not followed: the weights are floats, and stored as dtype says`,
+      );
+    }
+    const { image_token, modality, text_config } = this.config;
     const rows = this.language_model.num_embeddings;
+    if (text_config.vocab_size !== rows) {
+      warnings.push(`text_config.vocab_size is ${text_config.vocab_size}, the embedding has ${rows} rows, which count`);
+    }
     if (image_token !== null && image_token >= rows) {
       throw new WeightError(
         "VOCAB_MISMATCH",
@@ -901,6 +911,42 @@ function likeliest(logits: Tensor): Likeliest<Tensor<"u32">> {
       return { ids: both.subarray(0, R), undecided: [...both.subarray(0, R).keys()].filter((r) => both[R + r] === 1) };
     },
   };
+}
+
+/** The most missing tensors that an error names. */
+const MISSING_NAMED = 20;
+
+/** A model whose parameters are the checkpoint's. @throws WeightError that says what the checkpoint is, or all it lacks */
+function bind<C extends VisionLanguageConfig, M>(
+  Model: ModelClass<C, M>,
+  weights: Weights,
+  config: C,
+  { tensors }: Checkpoint,
+): M {
+  try {
+    return new Model(weights, config);
+  } catch (error) {
+    if (!(error instanceof WeightError)) throw error;
+    const other = otherCheckpoint(tensors, fileOf(config));
+    if (other) {
+      const { code, what, hint } = other;
+      throw new WeightError(code, `the checkpoint is ${what}`, { hint, cause: error });
+    }
+    if (error.code !== "MISSING_TENSORS") throw error;
+    const missing = weights.missing((asked) => new Model(asked, config));
+    if (missing.length < 2) throw error;
+    const named = missing.slice(0, MISSING_NAMED).join(", ");
+    const rest = missing.length > MISSING_NAMED ? ` and ${missing.length - MISSING_NAMED} more` : "";
+    throw new WeightError("MISSING_TENSORS", `the checkpoint lacks ${missing.length} tensors: ${named}${rest}`, {
+      hint: `${missing[0]}: ${error.hint}`,
+      cause: error,
+    });
+  }
+}
+
+/** config.json's object, keys that are no fields included. */
+function fileOf(config: VisionLanguageConfig): object {
+  return (config as unknown as { toJSON(): object }).toJSON();
 }
 
 /** Copies recorded tensors to the host. */

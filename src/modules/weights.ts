@@ -47,6 +47,8 @@ interface Ledger {
   readonly parameters: Map<string, Weight | Tensor>;
   readonly others: (() => void)[];
   readonly warnings: string[];
+  /** The names that are asked for in vain, where that is all one wants to know: then nothing is allocated. */
+  readonly missing?: Set<string>;
 }
 
 /** Bytes uploaded between waits, so that the driver's staging memory is given back. */
@@ -87,6 +89,21 @@ export class Weights {
     return new Weights(this.#key(name), this.dtype, this.#ledger);
   }
 
+  /** Every name that `build` asks a walker at this place for in vain. */
+  missing(build: (weights: Weights) => unknown): string[] {
+    const missing = new Set<string>();
+    const { checkpoint, device } = this.#ledger;
+    const ledger = { checkpoint, device, sinks: new Map(), parameters: new Map(), others: [], warnings: [], missing };
+    const asked = new Weights(this.path, this.dtype, ledger);
+    try {
+      build(asked);
+    } catch {
+      // What a table without rows leads to is of no interest.
+    }
+    asked.dispose();
+    return [...missing];
+  }
+
   /** The same place, where no number loses precision: stored as in the file, or as f32 if another dtype was asked for. */
   lossless(): Weights {
     const { dtype } = this;
@@ -101,11 +118,13 @@ export class Weights {
 
   /** The shape the file gives for `name`: vocabularies are taken from here, not from the config. */
   shapeOf(name: string): Shape {
+    if (this.#notes([name])) return this.has(name) ? this.#info(name).shape : [0];
     return this.#info(name).shape;
   }
 
   /** A parameter used element by element, widened to f32: norms, biases, learned embeddings added whole. */
   get(name: string, shape: Shape): Tensor {
+    if (this.#notes([name])) return { shape } as Tensor;
     const key = this.#key(name);
     const known = this.#ledger.parameters.get(key);
     if (known) return known as Tensor;
@@ -120,6 +139,7 @@ export class Weights {
 
   /** A matrix [N, K] for `linear` or `embedding`; `stored` is its shape in the file where that has more dimensions. */
   matrix(name: string, shape: readonly [number, number], stored: Shape = shape): Weight {
+    if (this.#notes([name])) return { shape } as Weight;
     const key = this.#key(name);
     const known = this.#ledger.parameters.get(key);
     if (known) return known as Weight;
@@ -136,6 +156,7 @@ export class Weights {
    * @param paired whether they are two whose products are to meet number by number; see `linear`
    */
   stackedMatrix(names: readonly string[], rows: readonly number[], K: number, { paired = false } = {}): Weight {
+    if (this.#notes(names)) return { shape: [0, K] as const } as Weight;
     const loaded = names.map((name, i) => this.#expect(name, [rows[i], K]));
     const dtypes = names.map((name, i) => storageOf(this.dtype, this.#key(name), loaded[i]));
     const dtype = dtypes.reduce((most, one) => (rowBytes(one, K) > rowBytes(most, K) ? one : most));
@@ -153,6 +174,7 @@ export class Weights {
 
   /** Vectors one behind the other, widened to f32: f32[ΣNᵢ]. */
   stackedVector(names: readonly string[], sizes: readonly number[]): Tensor {
+    if (this.#notes(names)) return { shape: [0] as Shape } as Tensor;
     const dtypes = names.map((name, i) => this.#expect(name, [sizes[i]]));
     const N = sizes.reduce((sum, n) => sum + n, 0);
     const whole = this.device.persistent([N], "f32", this.#key(names[0]));
@@ -218,7 +240,7 @@ export class Weights {
         }
         return { name, dtype, shape, data: () => parameter.read() };
       }
-      const dtype = loaded as FloatDType;
+      const dtype = loaded === "f64" ? "f32" : (loaded as FloatDType);
       const read = async function* () {
         const { device } = parameter;
         const { buffer, byteOffset, byteLength } = await device.scope(() => contiguous(parameter).read());
@@ -277,13 +299,23 @@ export class Weights {
     this.#ledger.others.push(free);
   }
 
+  /** Where missing names are all one wants to know, notes those of `names`, and says so. */
+  #notes(names: readonly string[]): boolean {
+    const { missing } = this.#ledger;
+    if (missing) for (const name of names) if (!this.has(name)) missing.add(this.#key(name));
+    return missing !== undefined;
+  }
+
   #key(name: string | number): string {
     return this.path ? `${this.path}.${name}` : `${name}`;
   }
 
+  /** @param sink takes numbers of the dtype that #expect gives */
   #register(key: string, parameter: Weight | Tensor, sink: Sink): void {
-    this.#ledger.parameters.set(key, parameter);
-    this.#ledger.sinks.set(key, sink);
+    const { parameters, sinks, checkpoint } = this.#ledger;
+    parameters.set(key, parameter);
+    const isDouble = checkpoint.tensors.get(key)!.dtype === "f64";
+    sinks.set(key, isDouble ? (byteOffset, bytes) => sink(byteOffset / 2, singles(bytes)) : sink);
   }
 
   #info(name: string) {
@@ -315,14 +347,22 @@ export class Weights {
     return this.#floating(name);
   }
 
+  /** The dtype of a tensor's numbers as they are handed on: doubles are rounded to f32 first. */
   #floating(name: string): FloatDType {
     const { dtype } = this.#info(name);
+    if (dtype === "f64") return "f32";
     if (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16") {
       throw new WeightError(
         "DTYPE_EXPECTED",
-        `${this.#key(name)}: expected F32, F16 or BF16, the checkpoint has ${dtype}`,
+        `${this.#key(name)}: expected F32, F16, BF16 or F64, the checkpoint has ${dtype}`,
       );
     }
     return dtype;
   }
+}
+
+/** Doubles, rounded to nearest. */
+function singles(bytes: Uint8Array): Uint8Array {
+  const numbers = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8);
+  return new Uint8Array(new Float32Array(numbers).buffer);
 }

@@ -194,9 +194,8 @@ export class Checkpoint {
     }
     if (await from.has(INDEX)) return Checkpoint.#openShards(from, limits);
 
-    const pickled = (await from.has("pytorch_model.bin")) || (await from.has("pytorch_model.bin.index.json"));
-    const hint = pickled ? `there is a pytorch_model.bin, but ${CONVERT_PICKLE}` : undefined;
-    throw new WeightError("MISSING_MODEL", `${from.name}: neither ${SINGLE} nor ${INDEX} is there`, { hint });
+    const message = `${from.name}: neither ${SINGLE} nor ${INDEX} is there`;
+    throw new WeightError("MISSING_MODEL", message, { hint: await whatElse(from) });
   }
 
   static async #openShards(folder: Folder, limits: SafetensorsLimits): Promise<Checkpoint> {
@@ -282,6 +281,32 @@ export class Checkpoint {
   #fileOf({ file }: { readonly file: string }): SafetensorsFile {
     return this.#files.get(file)!;
   }
+}
+
+/** What a folder without a checkpoint has in its place, for a hint. It cannot be listed: likely names are tried. */
+async function whatElse(folder: Folder): Promise<string | undefined> {
+  const first = async (names: readonly string[]) => {
+    for (const name of names) if (await folder.has(name)) return name;
+    return undefined;
+  };
+  const variants = ["fp16", "bf16", "fp32", "fp8", "int8", "non_ema"];
+  const variant = await first(variants.flatMap((v) => [`model.${v}.safetensors`, `model.safetensors.index.${v}.json`]));
+  if (variant) return `there is ${variant}: rename it to ${variant.includes("index") ? INDEX : SINGLE}`;
+  if (await first(["adapter_model.safetensors", "adapter_config.json"])) {
+    return "there is an adapter, not a model: merge it into its base, or give the base";
+  }
+  const other = await first(["consolidated.safetensors", "pytorch_model.safetensors"]);
+  if (other) return `there is ${other}; transformers' own file is ${SINGLE}`;
+  const counts = Array.from(
+    { length: 16 },
+    (_, i) => `model-00001-of-000${String(i + 2).padStart(2, "0")}.safetensors`,
+  );
+  const shard = await first(counts);
+  if (shard) return `there is ${shard}, but not the index that says what is in which file: download ${INDEX} too`;
+  if (await first(["pytorch_model.bin", "pytorch_model.bin.index.json"])) {
+    return `there is a pytorch_model.bin, but ${CONVERT_PICKLE}`;
+  }
+  return undefined;
 }
 
 /** Where a read from `begin`, in tensor `i`, ends: by `limit`, a gap, or a neighbour that would not be 8-byte aligned. */

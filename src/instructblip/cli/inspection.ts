@@ -5,6 +5,7 @@ import type { Checkpoint, CheckpointTensor } from "../../tensor/safetensors.ts";
 import { formatShape, sizeOf } from "../../tensor/shape.ts";
 import { architectureOf } from "../auto_model.ts";
 import type { VisionLanguageConfig } from "../config.ts";
+import { otherCheckpoint, quantizationOf } from "../other_checkpoints.ts";
 import { formatCount, formatTable } from "./format.ts";
 import { DEFAULT_LIMITS, type MemoryPlan, planMemory } from "./memory_plan.ts";
 
@@ -127,12 +128,21 @@ export function inspect({ name, config, checkpoint, notes, files, caps, withTens
       .sort(([a], [b]) => rank(a) - rank(b))
       .map(([prefix, infos]) => ({ prefix, ...groupOf(infos) })),
     dtypes: by((info) => info.dtype).map(([dtype, infos]) => ({ dtype, ...groupOf(infos) })),
-    warnings: [...notes, ...checkpoint.warnings],
+    warnings: [...remarks(checkpoint.tensors, config), ...notes, ...checkpoint.warnings],
     adapter: caps ? { name: caps.description, software: caps.isSoftware } : null,
     memory: planMemory(checkpoint.tensors, config, caps ?? DEFAULT_LIMITS),
   };
   if (!withTensors) return inspection;
   return { ...inspection, list: tensors.map(({ name, dtype, shape, file }) => ({ name, dtype, shape, file })) };
+}
+
+/** What there is to say of the form of a checkpoint before it is loaded. */
+function remarks(tensors: Checkpoint["tensors"], config: VisionLanguageConfig): string[] {
+  const json = (config as unknown as { toJSON(): object }).toJSON();
+  const other = otherCheckpoint(tensors, json);
+  if (other) return [`the checkpoint is ${other.what}: ${other.hint}`];
+  const scheme = quantizationOf(json);
+  return scheme ? [`quantization_config (${scheme}) is not followed: the weights are floats`] : [];
 }
 
 function groupOf(tensors: readonly CheckpointTensor[]): Group {

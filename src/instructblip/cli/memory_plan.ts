@@ -99,7 +99,8 @@ function planWeights(
   let pieces = 0;
   const matrices = new Map<string, { N: number; row: number; paired: boolean }>();
   const vectors = new Map<string, number>();
-  for (const { name, dtype: found, shape } of tensors.values()) {
+  for (const { name, dtype: stored, shape } of tensors.values()) {
+    const found = stored === "f64" ? "f32" : stored; // rounded while loading
     if (found !== "f32" && found !== "f16" && found !== "bf16") continue; // ids and masks of old files
     if (name.endsWith("rotary_emb.inv_freq")) continue;
     const whole = name.replace(STACKED, "$1*$3");
