@@ -37,6 +37,10 @@ export class InstructBlipQFormerEmbeddings extends Module {
   constructor(weights: Weights, config: InstructBlipQFormerConfig) {
     super(weights);
     this.word_embeddings = new Embedding(weights.at("word_embeddings"), config.hidden_size);
+    const rows = this.word_embeddings.num_embeddings;
+    if (rows !== config.vocab_size) {
+      weights.warn(`qformer_config.vocab_size is ${config.vocab_size}, the embedding has ${rows} rows, which count`);
+    }
     this.position_embeddings = new Embedding(weights.at("position_embeddings"), config.hidden_size);
     this.layernorm = new LayerNorm(weights.at("layernorm"), config.hidden_size, config.layer_norm_eps);
     this.max_position_embeddings = Math.min(config.max_position_embeddings, this.position_embeddings.num_embeddings);
