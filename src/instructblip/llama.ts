@@ -135,6 +135,9 @@ export class LlamaDecoderLayer extends Module {
   }
 }
 
+/** What the table of rotations is called in errors. */
+const ROTARY = "rotary table";
+
 /** The stack of blocks between embeddings and head. */
 export class LlamaModel extends Module {
   readonly embed_tokens: Embedding;
@@ -156,7 +159,8 @@ export class LlamaModel extends Module {
       (_, i) => new LlamaDecoderLayer(weights.at("layers").at(i), config, i),
     );
     this.norm = new RMSNorm(weights.at("norm"), config.hidden_size, config.rms_norm_eps);
-    this.#rope = this.#rotations(Math.min(256, config.max_position_embeddings));
+    const rows = Math.min(256, config.max_position_embeddings);
+    this.#rope = weights.computed([rows, config.dim_of_head], () => this.#rotations(rows), ROTARY);
     weights.onDispose(() => this.#rope.dispose());
   }
 
@@ -182,16 +186,15 @@ export class LlamaModel extends Module {
   #reach(positions: number): void {
     if (positions <= this.#rope.shape[0]) return;
     const old = this.#rope;
-    this.#rope = this.#rotations(2 ** Math.ceil(Math.log2(positions)));
+    const rows = 2 ** Math.ceil(Math.log2(positions));
+    this.#rope = this.#device.persistent([rows, old.shape[1]], "f32", ROTARY);
+    this.#device.write(this.#rope, this.#rotations(rows));
     this.#device.flush(); // recorded launches may still read the old table
     old.dispose();
   }
 
-  #rotations(positions: number): Tensor {
-    const d = this.config.dim_of_head;
-    const table = this.#device.persistent([positions, d], "f32", "rotary table");
-    this.#device.write(table, ropeTable(positions, d, this.config.rope.theta));
-    return table;
+  #rotations(positions: number): Float32Array {
+    return ropeTable(positions, this.config.dim_of_head, this.config.rope.theta);
   }
 }
 

@@ -17,8 +17,8 @@ export class LayerNorm extends Module {
       this.weight = weights.get("weight", [D]);
       this.bias = weights.get("bias", [D]);
     } else {
-      this.weight = weights.constant(D, 1);
-      this.bias = weights.constant(D, 0);
+      this.weight = weights.computed([D], () => new Float32Array(D).fill(1));
+      this.bias = weights.computed([D], () => new Float32Array(D));
     }
     this.eps = eps;
   }

@@ -191,11 +191,15 @@ export class Weights {
     return whole;
   }
 
-  /** What a module has in place of a parameter that its checkpoint lacks: f32[N], all of them `value`. */
-  constant(N: number, value: number): Tensor {
-    const tensor = this.device.persistent([N]);
+  /**
+   * What a module has besides its parameters, or in place of one that its checkpoint lacks: f32[…shape]. The module may
+   * dispose it before the weights are.
+   */
+  computed(shape: Shape, numbers: () => Float32Array, label?: string): Tensor {
+    if (this.#notes([])) return { shape } as Tensor;
+    const tensor = this.device.persistent(shape, "f32", label);
     this.onDispose(() => tensor.dispose());
-    this.device.write(tensor, new Float32Array(N).fill(value));
+    this.device.write(tensor, numbers());
     return tensor;
   }
 
@@ -296,7 +300,7 @@ export class Weights {
 
   /** Has `free` called when the parameters are freed: for what a module makes besides them. */
   onDispose(free: () => void): void {
-    this.#ledger.others.push(free);
+    if (!this.#notes([])) this.#ledger.others.push(free);
   }
 
   /** Where missing names are all one wants to know, notes those of `names`, and says so. */

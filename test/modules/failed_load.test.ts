@@ -73,3 +73,30 @@ test.each(NAMES)("%s with no memory for any one of its buffers", { timeout: 60_0
   allocate.mockRestore();
   device.destroy();
 });
+
+test("what a small file lacks is listed without allocating what its config says", async () => {
+  const device = await testDevice();
+  const allocate = vi.spyOn(device.memory, "allocate");
+  for (const [name, text] of [
+    ["opt_bare", { hidden_size: 2 ** 20, num_attention_heads: 2 ** 10, num_hidden_layers: 1000 }],
+    ["plain_f32", { head_dim: 2 ** 20, num_hidden_layers: 1000 }],
+  ] as const) {
+    const folder = new NodeFolder(join(GOLDENS, name));
+    const config = JSON.parse(await folder.text("config.json"));
+    config.text_config = { ...config.text_config, ...text };
+    const bytes = await readFile(join(GOLDENS, name, "model.safetensors"));
+    const changed = new Uint8Array(bytes);
+    changed[bytes.indexOf('"query_tokens":') + 5] = 0x5f;
+    const lacking = Object.assign(new ChangedFolder(join(GOLDENS, name), changed), {
+      text: async () => JSON.stringify(config),
+    });
+    const loading = AutoModelForImageTextToText.from_pretrained(lacking, { device, compile: false });
+    await expect(loading).rejects.toMatchObject({
+      code: "MISSING_TENSORS",
+      message: expect.stringMatching(/lacks \d{4,} tensors: query_tokens, .* and \d+ more/s),
+    });
+  }
+  const most = Math.max(...allocate.mock.calls.map(([bytes]) => bytes));
+  allocate.mockRestore();
+  expect(most).toBeLessThan(500_000); // as the files are
+});
