@@ -765,8 +765,8 @@ export abstract class VisionLanguageModel<
    * stored, read back from the device piece by piece. The processor saves itself.
    *
    * @param to a path (Node), made if it is not there, or a WritableFolder
-   * @throws WeightError QUANTIZED, SHARD_SIZE, IO; InputError NO_FILES, ARGUMENTS, UNKNOWN_OPTION; DeviceError; the signal's
-   *   reason
+   * @throws WeightError QUANTIZED, SHARD_SIZE, SAVE_CONFLICT, IO; InputError NO_FILES, ARGUMENTS, UNKNOWN_OPTION;
+   *   DeviceError; the signal's reason
    */
   async save_pretrained(to: string | WritableFolder, options?: SavePretrainedOptions, ...more: never[]): Promise<void> {
     const given = optionsOf("save_pretrained", [options, ...more], 1, 1);

@@ -167,6 +167,25 @@ test("many missing tensors are named in one error, and nothing stays on the devi
   expect(device.memory.use.live).toBe(before);
 });
 
+test("what the index promises and no file holds is missed where it is needed, and the file is named", async () => {
+  folder = join(root, `sharded-${turn}`);
+  await cp(join(GOLDENS, "cross_frequency_3_sharded"), folder, { recursive: true });
+  const { weight_map } = JSON.parse(await readFile(join(folder, "model.safetensors.index.json"), "utf8"));
+  const file = weight_map.query_tokens;
+  const inv_freq = "language_model.model.layers.0.self_attn.rotary_emb.inv_freq";
+  await changeJson("model.safetensors.index.json", (json) => Object.assign(json.weight_map, { [inv_freq]: file }));
+  const model = await load();
+  expect(model.warnings).toEqual([expect.stringContaining("lists what no file holds")]);
+  model.dispose();
+  const bytes = await readFile(join(folder, file));
+  bytes[bytes.indexOf('"query_tokens":') + 5] = 0x5f;
+  await writeFile(join(folder, file), bytes);
+  expect(await refusal()).toMatchObject({
+    code: "MISSING_TENSORS",
+    hint: expect.stringContaining(`puts it into ${file}`),
+  });
+});
+
 test("two missing tensors, one of them a table", async () => {
   const gone = ["language_model.model.embed_tokens.weight", "query_tokens"];
   await changeWeights((entry) => (gone.includes(entry.name) ? [] : entry));

@@ -56,7 +56,7 @@ export interface Inspected {
   readonly config: VisionLanguageConfig;
   readonly checkpoint: Pick<Checkpoint, "tensors" | "warnings">;
   /** Warnings about the folder, besides the checkpoint's. */
-  readonly notes: readonly string[];
+  readonly notes?: readonly string[];
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
   readonly caps: Caps | undefined;
   readonly withTensors: boolean;
@@ -65,7 +65,7 @@ export interface Inspected {
 /** In the order in which a picture passes through them; anything else follows. */
 const PARTS = ["vision_model", "query_tokens", "qformer", "language_projection", "language_model"];
 
-export function inspect({ name, config, checkpoint, notes, files, caps, withTensors }: Inspected): Inspection {
+export function inspect({ name, config, checkpoint, notes = [], files, caps, withTensors }: Inspected): Inspection {
   const { vision_config: vision, qformer_config: qformer, text_config: text } = config;
   const { sizes } = text;
   const tensors = [...checkpoint.tensors.values()];

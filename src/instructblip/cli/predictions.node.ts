@@ -3,7 +3,10 @@ import { createHash } from "node:crypto";
 import { createReadStream, readFileSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
+import { DTYPES } from "../../tensor/dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
+import { Checkpoint } from "../../tensor/safetensors.ts";
+import { sizeOf } from "../../tensor/shape.ts";
 import type { Folder } from "../../tensor/source.ts";
 import { type Part, PartReader } from "../evaluation/part.ts";
 import { type Item, parseItem, parseTask, type Task } from "../evaluation/task.ts";
@@ -85,15 +88,22 @@ async function* chunksOf(path: string, onChunk: (chunk: Uint8Array) => void): As
   }
 }
 
-/** SHA-256 of the config and of the list of weights or their file's size: the weights are too large to be read for this. */
+/**
+ * SHA-256 of the config and of the middle row of every tensor, names, types and shapes included: the weights are too large to
+ * be read for this, and a model trained further, or saved over this one, has other numbers in the same files.
+ */
 export async function identityOf(folder: Folder): Promise<string> {
   const hash = createHash("sha256").update(await folder.text("config.json", MAX_CONFIG_BYTES));
-  const index = "model.safetensors.index.json";
-  if (await folder.has(index)) return hash.update(await folder.text(index)).digest("hex");
-  const weights = await folder.open("model.safetensors");
+  const checkpoint = await Checkpoint.open(folder);
   try {
-    return hash.update(String(weights.size)).digest("hex");
+    for (const { name, dtype, shape } of [...checkpoint.tensors.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      hash.update(JSON.stringify([name, dtype, shape]));
+      if (sizeOf(shape) === 0 || !(dtype in DTYPES)) continue;
+      const middle = Math.floor(shape[0] / 2);
+      hash.update(await checkpoint.read(name, shape.length > 0 ? [middle, middle + 1] : undefined));
+    }
   } finally {
-    await weights.close();
+    await checkpoint.close();
   }
+  return hash.digest("hex");
 }
