@@ -2,13 +2,13 @@
 
 /**
  * Python's `json.dumps` writes numbers that JSON does not have, and its `json.loads` reads them. Infinity becomes a number
- * that overflows to it, NaN null: no field may be either, and what is no field does not matter.
+ * that overflows to it, NaN a text, which every field that counts refuses as it would refuse NaN.
  */
 export function withoutPythonNumbers(text: string): string {
   if (!/NaN|Infinity/.test(text)) return text;
   return text.replace(/"(?:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b/g, (found) => {
     if (found.startsWith('"')) return found;
-    return found === "NaN" ? "null" : found.replace("Infinity", "1e999");
+    return found === "NaN" ? '"NaN"' : found.replace("Infinity", "1e999");
   });
 }
 

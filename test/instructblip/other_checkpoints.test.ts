@@ -223,12 +223,20 @@ test("a config as Python writes it, with numbers that JSON does not have", async
   const config = InstructBlipConfig.parse<InstructBlipConfig>(await readFile(join(folder, "config.json"), "utf8"));
   const { task_specific_params } = (config as unknown as { toJSON(): Record<string, object> }).toJSON();
   expect(task_specific_params).toEqual({
-    a: null,
+    a: "NaN",
     b: [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
     c: 'NaN " Infinity',
   });
-  await writeFile(join(folder, "config.json"), text.replace(/"num_query_tokens": \d+/, '"num_query_tokens": NaN'));
-  expect(await refusal()).toMatchObject({ code: "CONFIG_RANGE" });
+  for (const [field, value] of [
+    ["num_query_tokens", "NaN"],
+    ["layer_norm_eps", "Infinity"],
+    ["rope_theta", "NaN"],
+  ]) {
+    const changed = text.replace(new RegExp(`"${field}": [\\d.e-]+`), `"${field}": ${value}`);
+    expect(changed).not.toBe(text);
+    await writeFile(join(folder, "config.json"), changed);
+    expect(await refusal(), field).toMatchObject({ code: "CONFIG_RANGE" });
+  }
 });
 
 test("vocabularies that are not the tables' are warned of", async () => {
