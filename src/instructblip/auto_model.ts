@@ -1,5 +1,4 @@
 /** The model that a checkpoint is: the class is picked by config.json's model_type. Source: transformers, models/auto. */
-
 import { Blip2ForConditionalGeneration } from "./blip_2.ts";
 import {
   Blip2Config,
@@ -11,7 +10,7 @@ import {
 import { InstructBlipForConditionalGeneration } from "./instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "./instructblip_video.ts";
 import type { OpenFolderOptions } from "./platform.ts";
-import { opened, openPretrained, type PretrainedFrom, refusePretrainedOptions } from "./pretrained.ts";
+import { opened, openPretrained, type PretrainedFrom, readPretrainedOptions } from "./pretrained.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";
 import { type FromPretrainedOptions, readModelOptions, type VisionLanguageModel } from "./vision_language_model.ts";
 
@@ -46,8 +45,8 @@ export const AutoConfig = {
    * @throws ConfigError as parse; WeightError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the signal's reason
    */
   async from_pretrained(from: PretrainedFrom, options: OpenFolderOptions = {}): Promise<VisionLanguageConfig> {
-    refusePretrainedOptions(options, []);
-    return AutoConfig.parse(await (await openPretrained(from, options)).text("config.json", 2 ** 20));
+    const folder = await openPretrained(from, readPretrainedOptions(options, []));
+    return AutoConfig.parse(await folder.text("config.json", 2 ** 20));
   },
 };
 

@@ -3,8 +3,7 @@
  * Pure: no file and no network is touched here; hub.node.ts does that.
  */
 import { InputError, WeightError } from "../tensor/errors.ts";
-import { shown } from "../tensor/shown.ts";
-import { quote } from "../tensor/strict_json.ts";
+import { quote, shown } from "../tensor/shown.ts";
 
 /** A repository at a revision, given as `owner/name` or `owner/name@revision`. */
 export interface HubId {

@@ -1,22 +1,20 @@
 /** The platform in a browser: checkpoint folders over HTTP ranges, pictures through the browser's own decoders. */
 import { InputError } from "../tensor/errors.ts";
 import { urlName } from "../tensor/fetch_limited.ts";
-import { quote } from "../tensor/shown.ts";
+import { bounded, quote } from "../tensor/shown.ts";
 import { type Folder, HttpFolder } from "../tensor/source.ts";
 import { atRevision, cleanToken, HUB_URL, parseHubUrl } from "./hub.ts";
 import { decodeImage } from "./image.browser.ts";
 import type { RgbImage } from "./image_processor.ts";
 import { bytesOfDataUrl, fetchImage, imageName } from "./image_source.ts";
-import { type DecodeOptions, type OpenFolderOptions, shownPlace } from "./platform.ts";
+import type { DecodeOptions, OpenFolderOptions } from "./platform.ts";
 
 /** A folder by its URL; a model of the Hub by the URL of its page. */
-export async function openFolder(
-  where: string,
-  { revision, token, cache_dir, local_files_only, signal }: OpenFolderOptions = {},
-): Promise<Folder> {
+export async function openFolder(where: string, options: OpenFolderOptions = {}): Promise<Folder> {
+  const { revision, token, cache_dir, local_files_only, signal } = options;
   const base = globalThis.location?.href;
   if (!URL.canParse(where, base)) {
-    throw new InputError("FOLDER_SOURCE", `${shownPlace(where)}: this is no URL`, { hint: "give that of a folder" });
+    throw new InputError("FOLDER_SOURCE", `${bounded(where, 200)}: this is no URL`, { hint: "give that of a folder" });
   }
   if (cache_dir !== undefined || local_files_only) {
     const name = local_files_only ? "local_files_only" : "cache_dir";

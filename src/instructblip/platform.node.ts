@@ -6,6 +6,7 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InputError, WeightError } from "../tensor/errors.ts";
 import { urlName } from "../tensor/fetch_limited.ts";
+import { bounded } from "../tensor/shown.ts";
 import { FileSource, NodeFolder } from "../tensor/source.node.ts";
 import { HttpFolder } from "../tensor/source.ts";
 import { NodeWritableFolder } from "../tensor/writable_folder.node.ts";
@@ -14,7 +15,7 @@ import { atRevision, hubSettings, parseHubId, parseHubUrl } from "./hub.ts";
 import { decodeImage } from "./image.node.ts";
 import type { RgbImage } from "./image_processor.ts";
 import { bytesOfDataUrl, checkImageBytes, fetchImage, imageName, isUrl } from "./image_source.ts";
-import { type DecodeOptions, type OpenFolderOptions, type Platform, shownPlace } from "./platform.ts";
+import type { DecodeOptions, OpenFolderOptions, Platform } from "./platform.ts";
 
 /** Some sites refuse programs that do not say who they are. */
 const HEADERS = { "user-agent": "instructblip-webgpu" };
@@ -35,7 +36,7 @@ export const nodePlatform: Platform = {
     if (id) return HubFolder.open(atRevision(id, options.revision), options);
     throw new WeightError(
       "NOT_FOUND",
-      `${shownPlace(where)}: ${found ? "this is a file, not a folder" : "no such folder"}`,
+      `${bounded(where, 200)}: ${found ? "this is a file, not a folder" : "no such folder"}`,
       {
         hint: "give the folder that holds config.json and model.safetensors, or a model of the Hugging Face Hub: owner/name",
       },
@@ -65,7 +66,7 @@ function folderPath(where: string): string | undefined {
   try {
     if (/^file$/i.test(scheme)) return fileURLToPath(where);
   } catch (cause) {
-    throw new InputError("FOLDER_SOURCE", `${shownPlace(where)}: this URL names no file of this machine`, { cause });
+    throw new InputError("FOLDER_SOURCE", `${bounded(where, 200)}: this URL names no file of this machine`, { cause });
   }
   throw new InputError("FOLDER_SOURCE", `a ${scheme}: URL is no checkpoint folder`, {
     hint: "give a path, a model of the Hugging Face Hub (owner/name), or an http, https or file URL",

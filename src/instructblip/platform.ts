@@ -46,12 +46,6 @@ export interface OpenFolderOptions {
   local_files_only?: boolean | undefined;
 }
 
-/** What the user calls a folder, for messages: as it is, but no longer than a line, and without what a terminal would obey. */
-export function shownPlace(where: string): string {
-  const cut = where.length > 300 ? `${where.slice(0, 100)}… (${where.length} characters)` : where;
-  return cut.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
-}
-
 export interface DecodeOptions {
   /** Turn the picture upright by its EXIF orientation, as Pillow's `ImageOps.exif_transpose`. Default false, as in Hugging Face. */
   exif_transpose?: boolean;
@@ -66,7 +60,7 @@ export function setPlatform(next: Platform | undefined): void {
 
 /** {@link Platform.openFolder} of the platform in force. */
 export function openFolder(where: string, options?: OpenFolderOptions): Promise<Folder> {
-  return current ? current.openFolder(where, options) : browser.openFolder(where);
+  return current ? current.openFolder(where, options) : browser.openFolder(where, options);
 }
 
 /** {@link Platform.createFolder} of the platform in force. */

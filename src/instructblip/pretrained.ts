@@ -3,9 +3,9 @@
  *
  * Source: transformers 5.18, modeling_utils.py, processing_utils.py and configuration_utils.py (from_pretrained).
  */
+import { optionsOf, refuseUnknown, type Word } from "../tensor/arguments.ts";
 import { InputError } from "../tensor/errors.ts";
 import type { Folder } from "../tensor/source.ts";
-import { refuseOptions, type Word } from "./option_names.ts";
 import { type OpenFolderOptions, openFolder } from "./platform.ts";
 
 /** Where a model comes from: a path, a Hub id (`owner/name[@revision]`, Node), a URL, or a Folder (a browser's files). */
@@ -103,13 +103,15 @@ const UNSUPPORTED: Readonly<Record<string, Word>> = {
 };
 
 /**
- * Refuses options that are none of this from_pretrained.
+ * The options as they are at the call.
  *
  * @param own options besides those about opening
- * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION
+ * @throws InputError ARGUMENTS, UNKNOWN_OPTION, UNSUPPORTED_OPTION
  */
-export function refusePretrainedOptions(given: object, own: readonly string[]): void {
-  refuseOptions("from_pretrained", given, [...own, ...OPENING], UNSUPPORTED);
+export function readPretrainedOptions<O extends OpenFolderOptions>(given: O, own: readonly string[]): O {
+  const options = optionsOf("from_pretrained", [given ?? undefined], 1);
+  refuseUnknown("from_pretrained", options, [...own, ...OPENING], UNSUPPORTED);
+  return options as O;
 }
 
 /** Opens what from_pretrained() is given. @throws InputError BAD_INPUT, UNSUPPORTED_OPTION; the platform's */

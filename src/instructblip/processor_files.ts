@@ -11,7 +11,7 @@ import { numQueryTokens } from "./config.ts";
 import { BlipImageProcessor, type ImageBackend } from "./image_processor.ts";
 import { type JsonRecord, jsonText, readJson } from "./json_file.ts";
 import { createFolder, type OpenFolderOptions } from "./platform.ts";
-import { openPretrained, type PretrainedFrom, refusePretrainedOptions } from "./pretrained.ts";
+import { openPretrained, type PretrainedFrom, readPretrainedOptions } from "./pretrained.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
@@ -28,8 +28,7 @@ export async function openProcessor(
   from: PretrainedFrom,
   options: ProcessorFromPretrainedOptions,
 ): Promise<{ folder: Folder; backend: ImageBackend | undefined }> {
-  refusePretrainedOptions(options, ["backend"]);
-  const { backend, ...open } = options;
+  const { backend, ...open } = readPretrainedOptions(options, ["backend"]);
   return { folder: await openPretrained(from, open), backend: backend ?? undefined };
 }
 

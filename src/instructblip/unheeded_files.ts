@@ -5,8 +5,8 @@
  * Source: transformers 5.18, integrations/peft.py (maybe_load_adapters), modeling_utils.py (_get_resolved_checkpoint_files).
  */
 import { WeightError } from "../tensor/errors.ts";
+import { quote } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
-import { quote } from "../tensor/strict_json.ts";
 import { type JsonRecord, readJson } from "./json_file.ts";
 
 const ADAPTER = "adapter_config.json";

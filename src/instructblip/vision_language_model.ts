@@ -24,7 +24,6 @@ import { maskedScatter } from "../tensor/ops/masked_scatter.ts";
 import { topK } from "../tensor/ops/top_k.ts";
 import { Checkpoint } from "../tensor/safetensors.ts";
 import { shown } from "../tensor/shown.ts";
-import { quote } from "../tensor/strict_json.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { TextConfig, VisionLanguageConfig } from "./config.ts";
 import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./generation/configuration.ts";
@@ -60,7 +59,7 @@ import { expectLabels, meanLoss, nextTokens, shiftRight, tokenLosses } from "./l
 import { OPTForCausalLM } from "./opt.ts";
 import { otherCheckpoint, quantizationOf } from "./other_checkpoints.ts";
 import { cacheFolder, type OpenFolderOptions } from "./platform.ts";
-import { openPretrained, type PretrainedFrom, refusePretrainedOptions } from "./pretrained.ts";
+import { openPretrained, type PretrainedFrom, readPretrainedOptions } from "./pretrained.ts";
 import type { QFormerOutput } from "./qformer.ts";
 import {
   padLeft,
@@ -182,12 +181,12 @@ const MODEL_OPTIONS = Object.keys({
  * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE, BAD_INPUT
  */
 export function readModelOptions(options: FromPretrainedOptions) {
-  refusePretrainedOptions(options, MODEL_OPTIONS);
-  const { device, dtype, torch_dtype, cache_dtype, cache, fix_vicuna_token_ids, compile, ...open } = options;
+  const { device, dtype, torch_dtype, cache_dtype, cache, fix_vicuna_token_ids, compile, ...open } =
+    readPretrainedOptions(options, MODEL_OPTIONS);
   if (device && !(device instanceof Device)) {
     throw new InputError(
       "UNSUPPORTED_OPTION",
-      `from_pretrained: device is one that openDevice() gave, got ${describe(device)}`,
+      `from_pretrained: device is one that openDevice() gave, got ${shown(device)}`,
       {
         hint: "leave it out: the model opens a WebGPU device for itself",
       },
@@ -203,11 +202,6 @@ export function readModelOptions(options: FromPretrainedOptions) {
     compile: compile ?? true,
     ...open,
   };
-}
-
-/** What was given instead, for a message. */
-function describe(value: unknown): string {
-  return typeof value === "string" ? quote(value) : typeof value === "object" ? "an object" : `a ${typeof value}`;
 }
 
 /** A model's class, as far as from_pretrained() needs it. */

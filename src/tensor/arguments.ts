@@ -111,10 +111,28 @@ export function refuseMore(name: string, given: readonly unknown[], most: number
   throw new InputError("ARGUMENTS", `${name} takes ${takes}, got ${given.length + before}`, { hint });
 }
 
-/** Throws if `given` has an option that is not in `known`. @throws InputError UNKNOWN_OPTION */
-export function refuseUnknown(name: string, given: object, known: readonly string[]): void {
-  for (const key of Object.keys(given)) {
+/** What to do instead of an option that is not supported; undefined: this value changes nothing. */
+export type Word = (value: unknown) => string | undefined;
+
+/**
+ * Throws if `given` has an option that is not in `known`.
+ *
+ * @param unsupported options that one may come upon elsewhere; null, Python's None, is none of them
+ * @throws InputError UNKNOWN_OPTION with the nearest right name, UNSUPPORTED_OPTION with what to do
+ */
+export function refuseUnknown(
+  name: string,
+  given: object,
+  known: readonly string[],
+  unsupported: Readonly<Record<string, Word>> = {},
+): void {
+  for (const [key, value] of Object.entries(given)) {
     if (known.includes(key)) continue;
+    if (Object.hasOwn(unsupported, key)) {
+      const hint = value === undefined || value === null ? undefined : unsupported[key](value);
+      if (hint === undefined) continue;
+      throw new InputError("UNSUPPORTED_OPTION", `${name}: ${key} is not supported here`, { hint });
+    }
     const meant = nearest(key, known);
     throw new InputError("UNKNOWN_OPTION", `${name} has no option ${quote(key)}`, {
       hint: meant ? `did you mean ${meant}?` : `options: ${known.join(", ")}`,

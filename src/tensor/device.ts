@@ -5,6 +5,7 @@
  * failure is thrown, typed, by the next `await` (`read` or `sync`) of the call that caused it (call.ts), and then it is
  * over. Only the loss of the device is for good.
  */
+import { refuseUnknown } from "./arguments.ts";
 import { Call } from "./call.ts";
 import type { ActivationDType } from "./dtype.ts";
 import { env, envSeconds, parseBytes } from "./env.ts";
@@ -140,8 +141,17 @@ const WANTED_LIMITS = [
   "maxComputeWorkgroupStorageSize",
 ] as const;
 
-/** Opens the best adapter (see gpu.ts) as a Device. Throws NO_WEBGPU, NO_ADAPTER, NO_DEVICE, GPU_OOM, PLAN_FILE. */
+const DEVICE_OPTIONS = Object.keys({
+  memory_budget: 0,
+  max_binding: 0,
+  default_limits: 0,
+  adapter: 0,
+  timeout: 0,
+} satisfies Record<keyof DeviceOptions, 0>);
+
+/** Opens the best adapter (see gpu.ts) as a Device. Throws NO_WEBGPU, NO_ADAPTER, NO_DEVICE, GPU_OOM, PLAN_FILE; UNKNOWN_OPTION. */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  refuseUnknown("openDevice", options, DEVICE_OPTIONS);
   const adapter = options.adapter ?? (await requestAdapter());
   const tuned = tunedPlanOf(adapter.info);
   const byDefault = options.default_limits ?? env("INSTRUCTBLIP_DEFAULT_LIMITS") === "1";

@@ -3,7 +3,7 @@
  * server on the internet cannot send its reader on to an address inside the reader's own network.
  */
 import { EngineError, WeightError } from "./errors.ts";
-import { quote } from "./strict_json.ts";
+import { quote } from "./shown.ts";
 
 /** How an error of a request is made. Default: a WeightError. */
 export type HttpFailure = (code: string, message: string, options?: { hint?: string; cause?: unknown }) => EngineError;
@@ -72,7 +72,7 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
   signal?.addEventListener("abort", abort);
   const limit = options.timeoutMs ?? Number.POSITIVE_INFINITY;
   const tooLong = () => controller.abort(failure("HTTP_TIMEOUT", `${name}: not there after ${limit} ms`));
-  const deadline = Number.isFinite(limit) ? setTimeout(tooLong, limit) : undefined;
+  const deadline = after(limit, tooLong);
   const release = () => {
     clearTimeout(deadline);
     signal?.removeEventListener("abort", abort);
@@ -80,7 +80,7 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
   /** Waits for the server. */
   const patiently = async <T>(wait: Promise<T>): Promise<T> => {
     const giveUp = () => controller.abort(failure("IO", `${name}: the server was silent for ${silenceMs} ms`));
-    const timer = setTimeout(giveUp, silenceMs);
+    const timer = after(silenceMs, giveUp);
     try {
       return await untilAborted(wait, controller.signal);
     } finally {
@@ -212,7 +212,7 @@ async function follow(
   const redirect = lookup ? "manual" : "follow";
   /** Refuses to go inwards. */
   const mayNext = async (from: URL, next: URL) => {
-    if (!lookup || next.host === from.host) return;
+    if (!lookup || next.hostname === from.hostname) return;
     const hosts = [from, next].map(({ hostname }) => addressesOf(hostname, lookup));
     const [sender, target] = await patiently(Promise.all(hosts));
     // The most public address of whoever sends us on, the most private one of where to.
@@ -250,12 +250,17 @@ async function follow(
   }
 }
 
+/** A timer; for longer than timers can be (24 days), none. */
+function after(ms: number, act: () => void): ReturnType<typeof setTimeout> | undefined {
+  return ms < 2 ** 31 ? setTimeout(act, ms) : undefined;
+}
+
 /** Waits before something is tried again. @throws the signal's reason */
 export async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     const wait = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, ms);
+      timer = after(ms, resolve);
     });
     await (signal ? untilAborted(wait, signal) : wait);
   } finally {

@@ -13,12 +13,13 @@ import { InstructBlipConfig } from "../../src/instructblip/config.ts";
 import { parseHubUrl } from "../../src/instructblip/hub.ts";
 import { InstructBlipForConditionalGeneration } from "../../src/instructblip/instructblip.ts";
 import { InstructBlipVideoProcessor } from "../../src/instructblip/instructblip_video_processor.ts";
-import { openFolder } from "../../src/instructblip/platform.browser.ts";
+import * as browserPlatform from "../../src/instructblip/platform.browser.ts";
 import { nodePlatform } from "../../src/instructblip/platform.node.ts";
 import { setPlatform } from "../../src/instructblip/platform.ts";
 import { InstructBlipProcessor } from "../../src/instructblip/processor.ts";
 import { type FromPretrainedOptions, readModelOptions } from "../../src/instructblip/vision_language_model.ts";
 import { readStorage } from "../../src/modules/storage_dtype.ts";
+import { openDevice } from "../../src/tensor/device.ts";
 import { NodeFolder } from "../../src/tensor/source.node.ts";
 import { HttpFolder } from "../../src/tensor/source.ts";
 import { cli } from "../cli/cli.ts";
@@ -101,7 +102,7 @@ describe.each(Object.keys(LOADERS))("%s.from_pretrained", (name) => {
     for (const option of [{ revision: 1 }, { token: 3 }, { local_files_only: "yes" }, { on_download: 1 }]) {
       await expect(load(name, "owner/name", option)).rejects.toMatchObject({ code: "BAD_INPUT" });
     }
-    await expect(load(name, GOLDEN, [])).rejects.toMatchObject({ code: "UNKNOWN_OPTION" });
+    await expect(load(name, GOLDEN, [])).rejects.toMatchObject({ code: "ARGUMENTS" });
   });
 });
 
@@ -366,10 +367,10 @@ describe("in a browser", () => {
 
   test("a model's page is its files at a revision, with the token", async () => {
     const page = "https://huggingface.co/owner/name";
-    await (await openFolder(page)).text("config.json");
-    await (await openFolder(`${page}/tree/refs/pr/1`, { token: "hf_x" })).text("config.json");
-    await (await openFolder(page, { revision: "v1", token: false })).text("config.json");
-    await (await openFolder("https://example.org/m")).text("config.json");
+    await (await browserPlatform.openFolder(page)).text("config.json");
+    await (await browserPlatform.openFolder(`${page}/tree/refs/pr/1`, { token: "hf_x" })).text("config.json");
+    await (await browserPlatform.openFolder(page, { revision: "v1", token: false })).text("config.json");
+    await (await browserPlatform.openFolder("https://example.org/m")).text("config.json");
     expect(seen).toEqual([
       [`${page}/resolve/main/config.json`, null],
       [`${page}/resolve/refs%2Fpr%2F1/config.json`, "Bearer hf_x"],
@@ -386,7 +387,7 @@ describe("in a browser", () => {
     ["https://example.org/m", { token: "hf_x" }, "UNSUPPORTED_OPTION"],
     ["owner/name", {}, "FOLDER_SOURCE"], // there is no page here for it to be beside
   ])("%s with %j is refused", async (where, options, code) => {
-    await expect(openFolder(where, options)).rejects.toMatchObject({ code });
+    await expect(browserPlatform.openFolder(where, options)).rejects.toMatchObject({ code });
   });
 });
 
@@ -454,4 +455,21 @@ test("OTHER_WEIGHTS: a config that names another file of weights, which transfor
     name(same);
     (await AutoModelForImageTextToText.from_pretrained(folder, { device, compile: false })).dispose();
   }
+});
+
+test("openDevice and save_pretrained drop no option either", async () => {
+  await expect(openDevice({ memoryBudget: 1 } as never)).rejects.toMatchObject({
+    code: "UNKNOWN_OPTION",
+    message: expect.stringContaining("did you mean memory_budget?"),
+  });
+  const device = await testDevice();
+  const model = await AutoModelForImageTextToText.from_pretrained(GOLDEN, { device, compile: false });
+  const to = join(folder, "saved");
+  for (const [options, code] of [[{ maxShardSize: 1 }, "UNKNOWN_OPTION"]] as const) {
+    await expect(model.save_pretrained(to, options as never)).rejects.toMatchObject({ code });
+  }
+  expect(existsSync(to)).toBe(false);
+  await model.save_pretrained(to);
+  expect(existsSync(join(to, "model.safetensors"))).toBe(true);
+  model.dispose();
 });

@@ -66,6 +66,11 @@ test("as the command line writes it", () => {
     expect(formatStorage(parseStorage(text))).toBe(text);
   }
   expect(parseStorage("vision_model = f16, qformer=f32")).toEqual({ vision_model: "f16", qformer: "f32" });
+  expect(parseStorage("vision_model=torch.float16, qformer=bfloat16")).toEqual({
+    vision_model: "f16",
+    qformer: "bf16",
+  });
+  expect(parseStorage("float32")).toBe("f32");
 });
 
 test("weights are stored so, and what is lossless stays so", async () => {

@@ -128,6 +128,13 @@ test("the signal's reason is what is thrown: before, while waiting, while readin
   await expect(fetchLimited(url(), { signal: deaf.signal, fetch: never })).rejects.toBe(reason);
 });
 
+test("no limit is none", async () => {
+  handler = (_request, response) => void setTimeout(() => response.end("there"), 50);
+  const none = Number.POSITIVE_INFINITY;
+  expect((await bytesOf(url(), { silenceMs: none, timeoutMs: none })).length).toBe(5);
+  expect((await bytesOf(url(), { silenceMs: 1e12, timeoutMs: 1e12 })).length).toBe(5);
+});
+
 test("errors are the caller's kind", async () => {
   const error = (code: string, message: string) => new InputError(`MY_${code}`, message);
   await expect(fetchLimited("ftp://host/x", { error })).rejects.toMatchObject({
@@ -204,6 +211,16 @@ test("on this machine, and out of it, redirects are followed, without the token 
     [undefined, "1"],
     [undefined, "1"],
   ]);
+});
+
+test("a host with a private and a public address may send its reader on to another port of its own", async () => {
+  const both = async () => ["93.184.216.34", "10.0.0.1"];
+  const other = createServer((_request, response) => void response.end("arrived"));
+  await new Promise<void>((done) => other.listen(0, "localhost", done));
+  sendOn(`http://localhost:${(other.address() as AddressInfo).port}/`);
+  expect(new TextDecoder().decode(await bytesOf(url("/", "localhost"), { lookup: both }))).toBe("arrived");
+  other.closeAllConnections();
+  other.close();
 });
 
 test("HTTP_REDIRECT: in a circle; HTTP_URL: to what is no server", async () => {

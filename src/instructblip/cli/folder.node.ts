@@ -1,12 +1,12 @@
 /** The model that a command is given, a folder, a Hub id or a URL, and what is said when it is none of them. */
 import { InputError } from "../../tensor/errors.ts";
 import { formatBytes } from "../../tensor/memory.ts";
+import { bounded } from "../../tensor/shown.ts";
 import { NodeFolder } from "../../tensor/source.node.ts";
 import type { Folder } from "../../tensor/source.ts";
 import { AutoConfig } from "../auto_model.ts";
 import type { VisionLanguageConfig } from "../config.ts";
 import { nodePlatform } from "../platform.node.ts";
-import { shownPlace } from "../platform.ts";
 import { refuseUnheeded } from "../unheeded_files.ts";
 import type { Run } from "./session.node.ts";
 import { Progress } from "./terminal.node.ts";
@@ -29,7 +29,7 @@ export async function openModelFolder(path: string, { terminal, signal }: Partia
   });
   if (!(folder instanceof NodeFolder) || (await folder.has("config.json"))) return folder;
   await refuseUnheeded(folder); // which may lie there without its base
-  throw new InputError("MODEL_NOT_FOUND", `${shownPlace(path)}: there is no config.json in this folder`, {
+  throw new InputError("MODEL_NOT_FOUND", `${bounded(path, 200)}: there is no config.json in this folder`, {
     hint: "a checkpoint folder has config.json, the weights (*.safetensors) and the tokenizer's files",
   });
 }
