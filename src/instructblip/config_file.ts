@@ -22,7 +22,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
 
 /** Writes config.json. @throws WeightError IO; InputError NO_FILES */
 export async function saveConfig(to: string | WritableFolder, config: VisionLanguageConfig): Promise<void> {
-  const folder = typeof to === "string" ? await createFolder(to) : to;
+  const folder = await createFolder(to);
   await folder.writeText("config.json", configText(config));
 }
 

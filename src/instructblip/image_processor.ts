@@ -152,7 +152,7 @@ export class BlipImageProcessor {
 
   /** Writes preprocessor_config.json, to a path (Node) or a WritableFolder. @throws WeightError IO; InputError NO_FILES */
   async save_pretrained(to: string | WritableFolder): Promise<void> {
-    const folder = typeof to === "string" ? await createFolder(to) : to;
+    const folder = await createFolder(to);
     await folder.writeText("preprocessor_config.json", jsonText(this.toJSON(), { sorted: true }));
   }
 

@@ -7,7 +7,9 @@
  */
 
 import type { CacheFolder } from "../modules/weight_cache.ts";
+import { InputError } from "../tensor/errors.ts";
 import type { WritableFolder } from "../tensor/file_set.ts";
+import { shown } from "../tensor/shown.ts";
 import type { Folder } from "../tensor/source.ts";
 import type { RgbImage } from "./image_processor.ts";
 import * as browser from "./platform.browser.ts";
@@ -63,9 +65,13 @@ export function openFolder(where: string, options?: OpenFolderOptions): Promise<
   return current ? current.openFolder(where, options) : browser.openFolder(where, options);
 }
 
-/** {@link Platform.createFolder} of the platform in force. */
-export function createFolder(where: string): Promise<WritableFolder> {
-  return current ? current.createFolder(where) : browser.createFolder(where);
+/** {@link Platform.createFolder} of the platform in force; a folder stays what it is. @throws InputError BAD_INPUT, NO_FILES */
+export async function createFolder(where: string | WritableFolder): Promise<WritableFolder> {
+  const isPath = typeof where === "string" && where !== "";
+  if (isPath) return current ? current.createFolder(where) : browser.createFolder(where);
+  if (typeof where === "object" && typeof where?.write === "function" && typeof where.writeText === "function")
+    return where;
+  throw new InputError("BAD_INPUT", `a folder to save to must be a path or a WritableFolder, got ${shown(where)}`);
 }
 
 /** {@link Platform.cacheFolder} of the platform in force. */

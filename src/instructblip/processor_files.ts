@@ -103,7 +103,7 @@ export interface ProcessorParts {
 
 /** Writes processor_config.json, the tokenizer's files, and the Q-Former's in a folder of their own. */
 export async function saveProcessor(to: string | WritableFolder, parts: ProcessorParts): Promise<void> {
-  const folder = typeof to === "string" ? await createFolder(to) : to;
+  const folder = await createFolder(to);
   const { processor_class, pixels, num_query_tokens, tokenizer, qformer_tokenizer } = parts;
   // No count where there are no placeholders: that is how transformers has it, and so is read again.
   const config = { ...pixels, num_query_tokens: num_query_tokens || null, processor_class };

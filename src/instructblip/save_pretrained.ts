@@ -48,7 +48,7 @@ export async function saveModel(
   { config, weights }: SavedModel,
   { on_progress, signal, ...options }: SavePretrainedOptions = {},
 ): Promise<void> {
-  const folder = typeof to === "string" ? await createFolder(to) : to;
+  const folder = await createFolder(to);
   const entries = named(weights.stored(), config);
   const total_parameters = entries.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
   let savedTensors = 0;

@@ -276,7 +276,7 @@ export class Tokenizer {
     to: string | WritableFolder,
     { processor_class, subfolder = "" }: { processor_class?: string; subfolder?: string } = {},
   ): Promise<void> {
-    const folder = typeof to === "string" ? await createFolder(to) : to;
+    const folder = await createFolder(to);
     const { files, old } = this.toFiles({ processor_class, subfolder });
     await writeTogether(folder, files, old);
   }

@@ -247,7 +247,7 @@ function expectKinds(options: Readonly<Record<string, unknown>>): void {
     const bad = (must: string) => {
       throw new InputError("PARAM_RANGE", `${name} must be ${must}, got ${shown(value)}`);
     };
-    const methods = METHODS[name];
+    const methods = Object.hasOwn(METHODS, name) ? METHODS[name] : undefined;
     const has = (method: string) => typeof (value as Record<string, unknown>)[method] === "function";
     if (methods) {
       if (typeof value !== "object" || !methods.every(has))

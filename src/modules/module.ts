@@ -1,6 +1,8 @@
 /** What every layer is: parameters under a path of the checkpoint, and an output that is noted under the same path. */
 import type { ActivationDType } from "../tensor/dtype.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { InputError } from "../tensor/errors.ts";
+import { shown } from "../tensor/shown.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import type { RecordedKind } from "./record.ts";
 
 export abstract class Module {
@@ -15,7 +17,9 @@ export abstract class Module {
   note<D extends ActivationDType>(output: Tensor<D>, name?: string): Tensor<D> {
     const { tracer } = output.device;
     if (tracer === undefined) return output;
-    return (tracer(name === undefined ? this.path : `${this.path}.${name}`, output) as Tensor<D> | undefined) ?? output;
+    const seen = tracer(name === undefined ? this.path : `${this.path}.${name}`, output) ?? output;
+    if (seen instanceof Tensor) return seen as Tensor<D>;
+    throw new InputError("BAD_INPUT", `a tracer returns a tensor, or nothing; this one returned ${shown(seen)}`);
   }
 
   /** Shows a state, or what is computed for it, to the device's recorder, if one is set that wants its kind. */

@@ -5,11 +5,11 @@
  * failure is thrown, typed, by the next `await` (`read` or `sync`) of the call that caused it (call.ts), and then it is
  * over. Only the loss of the device is for good.
  */
-import { refuseUnknown } from "./arguments.ts";
+import { optionsOf, refuseUnknown } from "./arguments.ts";
 import { Call } from "./call.ts";
 import type { ActivationDType } from "./dtype.ts";
 import { env, envSeconds, parseBytes } from "./env.ts";
-import { DeviceError, EngineError, InputError, KernelError, ShapeError } from "./errors.ts";
+import { DeviceError, DTypeError, EngineError, InputError, KernelError, ShapeError } from "./errors.ts";
 import {
   BUFFER_USAGE,
   type Caps,
@@ -22,6 +22,7 @@ import {
 } from "./gpu.ts";
 import { Arena, Memory, type Storage } from "./memory.ts";
 import { formatShape, isDense, type Shape, sizeOf } from "./shape.ts";
+import { shown } from "./shown.ts";
 import { type HostArray, Tensor } from "./tensor.ts";
 import { assemble, PARAMS_BINDING, type Uses, type Wgsl } from "./wgsl.ts";
 
@@ -141,17 +142,9 @@ const WANTED_LIMITS = [
   "maxComputeWorkgroupStorageSize",
 ] as const;
 
-const DEVICE_OPTIONS = Object.keys({
-  memory_budget: 0,
-  max_binding: 0,
-  default_limits: 0,
-  adapter: 0,
-  timeout: 0,
-} satisfies Record<keyof DeviceOptions, 0>);
-
 /** Opens the best adapter (see gpu.ts) as a Device. Throws NO_WEBGPU, NO_ADAPTER, NO_DEVICE, GPU_OOM, PLAN_FILE; UNKNOWN_OPTION. */
-export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
-  refuseUnknown("openDevice", options, DEVICE_OPTIONS);
+export async function openDevice(given?: DeviceOptions, ...more: never[]): Promise<Device> {
+  const options = deviceOptions([given, ...more]);
   const adapter = options.adapter ?? (await requestAdapter());
   const tuned = tunedPlanOf(adapter.info);
   const byDefault = options.default_limits ?? env("INSTRUCTBLIP_DEFAULT_LIMITS") === "1";
@@ -163,7 +156,6 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const maxBinding = bytes(options.max_binding, "INSTRUCTBLIP_MAX_BINDING") ?? Number.POSITIVE_INFINITY;
   const budget = bytes(options.memory_budget, "INSTRUCTBLIP_MEMORY_BUDGET") ?? Number.POSITIVE_INFINITY;
   const timeout = options.timeout ?? envSeconds("INSTRUCTBLIP_GPU_TIMEOUT");
-  if (timeout !== undefined && !(timeout > 0)) throw new InputError("PARAM_RANGE", "timeout must be above 0 (seconds)");
   const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures }).catch((cause: unknown) => {
     throw new DeviceError("NO_DEVICE", "the adapter gave no device", { cause });
   });
@@ -178,6 +170,32 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     handle.destroy();
     throw error;
   }
+}
+
+const OPTIONS = [
+  "memory_budget",
+  "max_binding",
+  "default_limits",
+  "adapter",
+  "timeout",
+] satisfies (keyof DeviceOptions)[];
+
+/** @throws InputError ARGUMENTS, UNKNOWN_OPTION, PARAM_RANGE */
+function deviceOptions(given: readonly unknown[]): DeviceOptions {
+  const options = optionsOf("openDevice", given, 1);
+  refuseUnknown("openDevice", options, OPTIONS);
+  const must = (name: keyof DeviceOptions, holds: (value: unknown) => boolean, what: string) => {
+    const value = options[name] ?? undefined;
+    if (value === undefined || holds(value)) return;
+    throw new InputError("PARAM_RANGE", `${name} must be ${what}, got ${shown(value)}`);
+  };
+  const above0 = (value: unknown) => typeof value === "number" && value > 0;
+  must("memory_budget", above0, "a number of bytes");
+  must("max_binding", above0, "a number of bytes");
+  must("timeout", above0, "above 0 (seconds)");
+  must("default_limits", (value) => typeof value === "boolean", "true or false");
+  must("adapter", (value) => typeof (value as GPUAdapter | null)?.requestDevice === "function", "a GPUAdapter");
+  return options;
 }
 
 export class Device {
@@ -279,7 +297,14 @@ export class Device {
   tensor(data: Uint32Array, shape: Shape): Tensor<"u32">;
   tensor(data: Float32Array | readonly number[], shape: Shape): Tensor<"f32">;
   tensor(data: Float32Array | Uint32Array | readonly number[], shape: Shape): Tensor<ActivationDType> {
-    const array = data instanceof Uint32Array || data instanceof Float32Array ? data : Float32Array.from(data);
+    const isArray = data instanceof Uint32Array || data instanceof Float32Array;
+    if (!isArray && !(Array.isArray(data) && data.every((value) => typeof value === "number"))) {
+      throw new DTypeError(
+        `tensor: data must be a Float32Array, a Uint32Array or a list of numbers, got ${shown(data)}`,
+      );
+    }
+    expectShapeOf(shape);
+    const array = isArray ? data : Float32Array.from(data);
     if (array.length !== sizeOf(shape)) {
       throw new ShapeError(`tensor: ${array.length} numbers do not fill ${formatShape(shape)}`);
     }
@@ -611,9 +636,7 @@ export class Device {
 
   #bytes(shape: Shape): number {
     this.#alive();
-    if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0)) {
-      throw new ShapeError(`a tensor cannot have the shape ${formatShape(shape)}`);
-    }
+    expectShapeOf(shape);
     return sizeOf(shape) * 4;
   }
 
@@ -1077,6 +1100,11 @@ function translate(error: GPUError): EngineError {
     });
   }
   return new KernelError("GPU_VALIDATION", `the GPU refused a command: ${error.message}`);
+}
+
+function expectShapeOf(shape: Shape): void {
+  if (Array.isArray(shape) && shape.every((n) => Number.isSafeInteger(n) && n >= 0)) return;
+  throw new ShapeError(`a tensor cannot have the shape ${shown(shape)}`);
 }
 
 /** The storages of every tensor inside a result: a tensor, or arrays and plain objects of tensors. */

@@ -112,6 +112,11 @@ export class Tensor<D extends ActivationDType = "f32"> {
     return this.device.read(this);
   }
 
+  /** `Tensor f32[2, 3] on llvmpipe (LLVM …)`; the elements are on the device, and {@link read} brings them. */
+  toString(): string {
+    return `Tensor ${this.dtype}${formatShape(this.shape)} on ${this.device.caps.description}`;
+  }
+
   /** Gives the storage back; every view of it dies with it. Harmless when repeated. */
   dispose(): void {
     this.device.memory.release(this.storage);

@@ -6,6 +6,7 @@
  * Source: transformers 5.18, generation/logits_process.py and _get_logits_processor in generation/utils.py.
  */
 import { InputError } from "../../tensor/errors.ts";
+import { shown } from "../../tensor/shown.ts";
 import { cumsum, finiteIndices, logSoftmaxInPlace, maximum, softmax, topIndices } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Edits } from "./decoder.ts";
@@ -172,6 +173,10 @@ export function prefixConstrained(
       const batch = first / beams;
       const lists = rows.slice(first, first + beams).map((ids) => {
         const list = allowed(batch, ids);
+        if (!Array.isArray(list)) {
+          const hint = "it returns a list of token ids, and no promise";
+          throw new InputError("BAD_INPUT", `prefix_allowed_tokens_fn returned ${shown(list)}`, { hint });
+        }
         if (list.length === 0) {
           throw new InputError("PARAM_RANGE", `prefix_allowed_tokens_fn allows no token for prompt ${batch}`);
         }

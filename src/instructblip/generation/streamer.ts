@@ -66,6 +66,9 @@ export class TextIteratorStreamer implements Streamer, AsyncIterable<string> {
   }
 
   put(ids: readonly (readonly number[])[]): void {
+    if (!Array.isArray(ids) || !ids.every(Array.isArray)) {
+      throw new InputError("BAD_INPUT", `put() takes rows of token ids, got ${shown(ids)}`);
+    }
     if (ids.length !== 1)
       throw new InputError("BATCH", "a text streamer follows one row; generate one prompt at a time");
     const skip = this.#prompt && this.#skipPrompt;

@@ -251,13 +251,14 @@ export class WatermarkDetector {
     if (typeof z_threshold !== "number" || !Number.isFinite(z_threshold)) {
       throw new InputError("PARAM_RANGE", `z_threshold must be a number, got ${shown(z_threshold)}`);
     }
-    if (!Array.isArray(input_ids) || !input_ids.every(Array.isArray)) {
+    const rows = copyOf(input_ids);
+    if (!Array.isArray(rows) || !rows.every(Array.isArray)) {
       throw new InputError("BAD_INPUT", `input_ids must be a list of rows of token ids, got ${shown(input_ids)}`);
     }
-    expectIds("input_ids", input_ids, Number.MAX_SAFE_INTEGER);
+    expectIds("input_ids", rows, Number.MAX_SAFE_INTEGER);
     // As in HF, whose rows are a tensor: if one has a first token that was not written, all have.
-    const start = input_ids[0]?.[0] === this.#first ? 1 : 0;
-    return input_ids.map((ids) => this.#score(ids.slice(start), z_threshold));
+    const start = rows[0]?.[0] === this.#first ? 1 : 0;
+    return rows.map((ids) => this.#score(ids.slice(start), z_threshold));
   }
 
   #score(ids: readonly number[], threshold: number): WatermarkDetectorOutput {
