@@ -42,6 +42,7 @@ export interface EncodeOptions {
   truncation?: boolean | "longest_first" | "only_first" | "do_not_truncate";
   /** In tokens, special tokens included. Default: the tokenizer's `model_max_length`, if it has one. */
   max_length?: number;
+  /** Pads to a multiple of so many tokens. */
   pad_to_multiple_of?: number;
   /** Default: the tokenizer's. */
   padding_side?: Side;

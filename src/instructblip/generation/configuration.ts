@@ -27,8 +27,11 @@ export interface GenerationOptions {
   max_time?: number | null;
   /** Texts that end an answer; they need `tokenizer`, as in HF. */
   stop_strings?: string | readonly string[] | null;
+  /** Ids that end an answer. Default: those of text_config. null: none. */
   eos_token_id?: number | readonly number[] | null;
+  /** Fills rows that ended early. Default: that of text_config, else the first eos id. */
   pad_token_id?: number | null;
+  /** No effect: prompts begin with their own. */
   bos_token_id?: number | null;
 
   /** Draw tokens by their probability. Default false: take the likeliest. */
@@ -59,10 +62,13 @@ export interface GenerationOptions {
   repetition_penalty?: number | null;
   /** No run of this many tokens occurs twice in a row, prompt included. */
   no_repeat_ngram_size?: number | null;
+  /** Sequences that may not occur: their last id is not chosen behind the others. */
   bad_words_ids?: readonly (readonly number[])[] | null;
   /** The ids that may follow the row so far. */
   prefix_allowed_tokens_fn?: ((batch: number, ids: readonly number[]) => readonly number[]) | null;
+  /** The first token of a row of one id, as an encoder-decoder begins: of what follows the start token. */
   forced_bos_token_id?: number | null;
+  /** What the last token is, where an answer reaches its maximum length. */
   forced_eos_token_id?: number | readonly number[] | null;
   /** NaN in the scores becomes 0, an infinity the largest number of its sign: goes on with a model that gives such. */
   remove_invalid_values?: boolean | null;
@@ -73,6 +79,7 @@ export interface GenerationOptions {
   check_numerics?: boolean | null;
   /** [start, factor]: after `start` new tokens the end of the sequence grows likelier by powers of `factor`. */
   exponential_decay_length_penalty?: readonly [start: number, factor: number] | null;
+  /** Ids that are never chosen. */
   suppress_tokens?: readonly number[] | null;
   /** Ids that may not come first. */
   begin_suppress_tokens?: readonly number[] | null;
@@ -82,21 +89,31 @@ export interface GenerationOptions {
   stopping_criteria?: readonly StoppingCriterion[] | null;
   /** Marks answers so that whoever has the key can tell; what Hugging Face writes on the CPU. */
   watermarking_config?: WatermarkingConfig | SynthIDTextWatermarkingConfig | null;
+  /** Makes log probabilities of the processed scores again. Default false. */
   renormalize_logits?: boolean | null;
 
+  /** Sampling: divides the scores; below 1 safer, above 1 more varied. Default 1. */
   temperature?: number | null;
+  /** Sampling: keeps the likeliest tokens within this share of the entropy of the best 100, above 0, at most 1. */
   top_h?: number | null;
   /** Default 50; 0 is off. */
   top_k?: number | null;
+  /** Sampling: keeps the likeliest tokens that together have this probability. Default 1: all. */
   top_p?: number | null;
+  /** Sampling: drops tokens less likely than this times the likeliest, from 0 to 1. */
   min_p?: number | null;
+  /** Sampling: keeps the most typical tokens that together have this probability. Default 1: all. */
   typical_p?: number | null;
+  /** Sampling: drops tokens of a probability below this. Default 0: none. */
   epsilon_cutoff?: number | null;
+  /** Sampling: drops tokens below this or √this · e^-entropy, whichever is less. Default 0: none. */
   eta_cutoff?: number | null;
   /** Of the prompt as ids; here the language model is given embeddings, and HF ignores it with a warning. */
   encoder_repetition_penalty?: number | null;
+  /** As encoder_repetition_penalty: no effect, with a warning. */
   encoder_no_repeat_ngram_size?: number | null;
 
+  /** A GenerateOutput instead of rows of ids. Default false. */
   return_dict_in_generate?: boolean | null;
   /** With return_dict_in_generate: the processed scores of every step. */
   output_scores?: boolean | null;
