@@ -127,6 +127,8 @@ interface Wait<T> {
 const BATCH = 32;
 const PARAMS_SLOT = 256; // WebGPU's largest minUniformBufferOffsetAlignment
 const PARAMS_SLOTS = 1024;
+/** Bind groups kept for the next launch alike: many times those of a pass. A driver takes some kilobytes for each. */
+const MOST_GROUPS = 2048;
 /** Bytes of buffers for reading back that are kept for the next time. */
 const MOST_STAGING = 16 * 2 ** 20;
 /** After so long a wait the driver is asked whether it is still at work; if it is not, it has as long again to answer. */
@@ -742,7 +744,7 @@ export class Device {
         return { binding, resource: { buffer, size: bytes } };
       });
       group = this.#bind(pipeline, storages, params, this.#params);
-      if (this.#groups.size > 16384) this.#forgetGroups();
+      if (this.#groups.size >= MOST_GROUPS) this.#forgetGroups();
       this.#groups.set(key, group);
       for (const { name } of bindings) {
         const { storage } = launch.bindings[name];
@@ -1058,8 +1060,10 @@ export class Device {
     });
   }
 
-  /** Notes a failure, the first of its call, and forgets what may have been made of what is not there. */
+  /** Notes a failure of a call, and forgets what may have been made of what is not there. */
   #fail(call: Call, error: EngineError): void {
+    // The first, but for want of memory: that is said later than what a buffer which is none then leads to.
+    if (error.code === "GPU_OOM" && call.failure?.code === "GPU_VALIDATION") call.failure = error;
     call.failure ??= error;
     if (this.#destroyed || this.#lost) return;
     this.flush();

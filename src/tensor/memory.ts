@@ -32,22 +32,28 @@ export interface MemoryUse {
   readonly peak: number;
   /** Buffers created since the device was opened; constant while a decode loop runs. */
   readonly created: number;
+  /** Buffers there are now, in use or kept for reuse. */
+  readonly buffers: number;
 }
 
 /** Buffers kept for reuse, by capacity: the one lent least recently first. Of one capacity the last used is lent first. */
 class Pool {
   readonly free = new Map<number, GPUBuffer[]>();
+  /** Of all of them. */
+  bytes = 0;
 
   take(capacity: number): GPUBuffer | undefined {
     const list = this.free.get(capacity);
     const buffer = list?.pop();
     if (!buffer) return undefined;
+    this.bytes -= capacity;
     this.free.delete(capacity);
     this.free.set(capacity, list!);
     return buffer;
   }
 
   put(capacity: number, buffer: GPUBuffer): void {
+    this.bytes += capacity;
     const list = this.free.get(capacity);
     if (list) list.push(buffer);
     else this.free.set(capacity, [buffer]);
@@ -57,18 +63,29 @@ class Pool {
   remove(capacity: number, buffer: GPUBuffer): boolean {
     const list = this.free.get(capacity);
     const at = list?.indexOf(buffer) ?? -1;
-    if (at >= 0) list!.splice(at, 1);
-    return at >= 0;
+    if (at < 0) return false;
+    list!.splice(at, 1);
+    this.bytes -= capacity;
+    return true;
   }
 
   /** Takes out a buffer of the capacity that was lent least recently. */
   takeOldest(): { capacity: number; buffer: GPUBuffer } | undefined {
     for (const [capacity, list] of this.free) {
       const buffer = list.shift();
-      if (buffer) return { capacity, buffer };
-      this.free.delete(capacity);
+      if (!buffer) {
+        this.free.delete(capacity);
+        continue;
+      }
+      this.bytes -= capacity;
+      return { capacity, buffer };
     }
     return undefined;
+  }
+
+  clear(): void {
+    this.free.clear();
+    this.bytes = 0;
   }
 }
 
@@ -109,6 +126,7 @@ export class Memory {
   #mostLent = 0;
   #peak = 0;
   #created = 0;
+  #count = 0;
   #nextId = 1;
 
   /** `onDestroy` is called before a persistent storage, or pooled buffers, are destroyed: bind groups hold them. */
@@ -126,7 +144,8 @@ export class Memory {
 
   /** Memory in use, in bytes. */
   get use(): MemoryUse {
-    return { live: this.#live, pooled: this.#pooled, peak: this.#peak, created: this.#created };
+    const [live, pooled, peak, created] = [this.#live, this.#pooled, this.#peak, this.#created];
+    return { live, pooled, peak, created, buffers: this.#count };
   }
 
   /** A buffer of at least `bytes` bytes. Its contents are whatever was there before. */
@@ -169,11 +188,14 @@ export class Memory {
     this.#live -= capacity;
     if (storage.persistent) {
       this.#onDestroy(storage);
-      storage.buffer.destroy();
+      this.#destroy(storage.buffer);
       return;
     }
     this.#lent -= capacity;
-    if (this.#refused.has(storage.buffer)) return;
+    if (this.#refused.has(storage.buffer)) {
+      this.#destroy(storage.buffer);
+      return;
+    }
     this.#pooled += capacity;
     heirOf(pool).put(capacity, storage.buffer);
     this.#bound();
@@ -200,11 +222,14 @@ export class Memory {
     arena.heir = this.#pool;
     for (const [capacity, list] of arena.free) {
       for (const buffer of list) {
-        if (this.#refused.has(buffer)) this.#pooled -= capacity;
-        else this.#pool.put(capacity, buffer);
+        if (!this.#refused.has(buffer)) this.#pool.put(capacity, buffer);
+        else {
+          this.#pooled -= capacity;
+          this.#destroy(buffer);
+        }
       }
     }
-    arena.free.clear();
+    arena.clear();
     this.#bound();
   }
 
@@ -259,19 +284,27 @@ export class Memory {
   trim(): void {
     this.#onDestroy();
     for (const [capacity, list] of this.#pool.free) {
-      for (const buffer of list) buffer.destroy();
+      for (const buffer of list) this.#destroy(buffer);
       this.#pooled -= capacity * list.length;
     }
-    this.#pool.free.clear();
+    this.#pool.clear();
+  }
+
+  #destroy(buffer: GPUBuffer): void {
+    buffer.destroy();
+    this.#count--;
   }
 
   #create(capacity: number, what: string, pool: Pool): GPUBuffer {
     this.#makeRoom(capacity, what);
     const buffer = this.#createBuffer({ size: capacity, usage: USAGE, label: what }, () => {
       this.#refused.add(buffer);
-      if (heirOf(pool).remove(capacity, buffer) || this.#pool.remove(capacity, buffer)) this.#pooled -= capacity;
+      if (!heirOf(pool).remove(capacity, buffer) && !this.#pool.remove(capacity, buffer)) return;
+      this.#pooled -= capacity;
+      this.#destroy(buffer);
     });
     this.#created++;
+    this.#count++;
     return buffer;
   }
 
@@ -281,13 +314,12 @@ export class Memory {
    */
   #bound(): void {
     const most = Math.max(LEAST_POOL, 2 * this.#mostLent);
-    if (this.#pooled <= most) return;
+    if (this.#pool.bytes <= most) return;
     this.#onDestroy();
-    while (this.#pooled > 0.75 * most) {
-      const oldest = this.#pool.takeOldest();
-      if (!oldest) return; // the rest belongs to recordings
-      oldest.buffer.destroy();
-      this.#pooled -= oldest.capacity;
+    while (this.#pool.bytes > 0.75 * most) {
+      const { capacity, buffer } = this.#pool.takeOldest()!;
+      this.#destroy(buffer);
+      this.#pooled -= capacity;
     }
   }
 

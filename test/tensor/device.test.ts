@@ -1,12 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Device, Launch } from "../../src/tensor/device.ts";
+import type { Device, DeviceOptions, Launch } from "../../src/tensor/device.ts";
 import { KERNELS } from "../../src/tensor/kernels.gen.ts";
 import { activation } from "../../src/tensor/ops/activation.ts";
 import { add } from "../../src/tensor/ops/add.ts";
 import { contiguous, copy } from "../../src/tensor/ops/copy.ts";
 import { layerNorm } from "../../src/tensor/ops/layer_norm.ts";
+import { rmsNorm } from "../../src/tensor/ops/rms_norm.ts";
+import { softmax } from "../../src/tensor/ops/softmax.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
+import { Weight } from "../../src/tensor/weight.ts";
 import { otherDevice, testDevice } from "../device.ts";
+import { FaultyDriver } from "../faults.ts";
 
 const device = await testDevice();
 const MiB = 2 ** 20;
@@ -154,6 +158,121 @@ test("after destroy everything says DISPOSED; destroying twice is harmless", asy
   await expect(own.sync()).rejects.toThrow(disposed);
   await expect(own.prepare([{ kernel: "copy" }])).rejects.toThrow(disposed);
   await expect(own.profile(() => {})).rejects.toThrow();
+});
+
+describe("a failure is its own call's, and is over then", () => {
+  let own: Device;
+  let driver: FaultyDriver;
+  beforeEach(async () => {
+    own = await otherDevice({});
+    driver = new FaultyDriver(own.handle);
+  });
+  afterEach(() => own.destroy());
+
+  const answers = async () => [...(await add(own.tensor([1], [1]), own.tensor([2], [1])).read())];
+
+  test("of exclusive work, of others on the device, and of none", async () => {
+    driver.arm({ call: "submit", k: 0, fault: "refuse" });
+    const failing = own.exclusive(answers);
+    const next = own.exclusive(answers);
+    await expect(failing).rejects.toMatchObject({ code: "GPU_VALIDATION" });
+    expect(await next).toEqual([3]);
+    expect(await answers()).toEqual([3]);
+  });
+
+  test("a buffer that the GPU had no memory for is never lent again", async () => {
+    driver.arm({ call: "createBuffer", k: 0, fault: "refuse" });
+    await expect(own.scope(answers)).rejects.toMatchObject({ name: "DeviceError", code: "GPU_OOM" });
+    for (let i = 0; i < 3; i++) expect(await own.scope(answers)).toEqual([3]);
+    expect(own.memory.use.live).toBe(0);
+  });
+
+  test("what a load is refused is not the failure of an answer under way", async () => {
+    const loading = own.call();
+    let begun = () => {};
+    const loaded = new Promise<void>((resolve) => {
+      begun = resolve;
+    });
+    const answer = own.exclusive(async () => {
+      const before = await answers();
+      await loaded;
+      return [...before, ...(await answers())];
+    });
+    driver.arm({ call: "createBuffer", k: 0, fault: "refuse" });
+    own.within(loading, () => own.persistent([64]));
+    const refused = own.within(loading, () => own.sync());
+    begun();
+    await expect(refused).rejects.toMatchObject({ code: "GPU_OOM" });
+    expect(await answer).toEqual([3, 3]);
+  });
+
+  test("a replay of what works on a disposed tensor says so, and harms nobody", async () => {
+    const weight = own.persistent([4]);
+    const captured = own.capture(() => add(weight, weight));
+    weight.dispose();
+    expect(() => captured.replay()).toThrow(expect.objectContaining({ name: "DeviceError", code: "DISPOSED" }));
+    captured.dispose();
+    expect(await answers()).toEqual([3]);
+  });
+});
+
+describe("every wait ends", () => {
+  const hung = async (options: DeviceOptions) => {
+    const own = await otherDevice(options);
+    const driver = new FaultyDriver(own.handle);
+    driver.arm({ call: "mapAsync", k: 0, fault: "hang" });
+    return own;
+  };
+
+  test("after the device's own limit", async () => {
+    const own = await hung({ timeout: 0.05 });
+    await expect(own.tensor([1], [1]).read()).rejects.toMatchObject({ name: "DeviceError", code: "GPU_TIMEOUT" });
+    expect([...(await own.tensor([1], [1]).read())]).toEqual([1]);
+    own.destroy();
+    await expect(otherDevice({ timeout: 0 })).rejects.toMatchObject({ code: "PARAM_RANGE" });
+  });
+
+  test("by a signal, for the GPU and for its turn", async () => {
+    const own = await hung({});
+    const stop = new AbortController();
+    const { signal } = stop;
+    const read = () => own.tensor([1], [1]).read();
+    const waiting = [own.exclusive(read, { signal }), own.exclusive(read, { signal })];
+    const patient = own.exclusive(read);
+    setTimeout(() => stop.abort("enough"), 20);
+    expect(await Promise.allSettled(waiting)).toEqual(waiting.map(() => ({ status: "rejected", reason: "enough" })));
+    expect([...(await patient)]).toEqual([1]);
+    own.destroy();
+  });
+
+  test("when the device is lost, and nobody else hears of it", async () => {
+    const own = await otherDevice({});
+    const reads = [1, 2, 3].map((x) => own.tensor([x], [1]).read());
+    const done = own.sync();
+    own.handle.destroy();
+    const late = own.tensor([1], [1]).read(); // an unhandled rejection would fail this file
+    for (const wait of [...reads, done, late]) await expect(wait).rejects.toMatchObject({ code: "DEVICE_LOST" });
+    expect(() => own.empty([1])).toThrow(expect.objectContaining({ code: "DEVICE_LOST" }));
+  });
+});
+
+test("buffers kept for reuse are bounded", () => {
+  const lengths = Array.from({ length: 60 }, (_, i) => Math.round(MiB * 1.19 ** (i / 4)));
+  for (const length of lengths) device.empty([length]).dispose();
+  const { pooled } = device.memory.use;
+  expect(pooled).toBeLessThanOrEqual(2 * 4 * Math.max(...lengths) * 1.25);
+  device.memory.trim();
+});
+
+test("an empty last dimension gives nothing, as in PyTorch, or is refused by its shape", async () => {
+  const x = device.empty([2, 0]);
+  const none = device.empty([0]);
+  for (const y of [softmax(x), layerNorm(x, none, none, 1e-6), rmsNorm(x, none, 1e-6)]) {
+    expect(y.shape).toEqual([2, 0]);
+    expect((await y.read()).length).toBe(0);
+  }
+  expect(() => new Weight(device, [3, 0], "f32")).toThrow(expect.objectContaining({ code: "SHAPE" }));
+  expect(() => softmax(device.empty([]))).toThrow("softmax: a scalar has no last dimension");
 });
 
 test("a read that is under way when the device is destroyed throws, rather than wait for ever", async () => {
