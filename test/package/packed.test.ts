@@ -152,6 +152,29 @@ describe("a program", () => {
   });
 });
 
+describe("the README", () => {
+  test("has examples that run, each of which prints something", () => {
+    const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+    const [first, second] = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code);
+    const shapes = join(installed, "examples/shapes");
+    const [from, to] = ["import { ", "import { candidateIds, TextIteratorStreamer, traceOutputs, "];
+    const program = (first + second.replaceAll("\n\n", '\nconsole.log("\\n--");\n'))
+      .replace(from, `${to}`)
+      .replaceAll("from_pretrained(dir", `from_pretrained(${JSON.stringify(join(shapes, "checkpoint"))}`)
+      .replace('"photo.jpg"', JSON.stringify(join(shapes, "pictures/a.png")))
+      .replace("10_000", "600_000"); // a slow machine's
+    writeFileSync(join(project, "readme.mjs"), `${program}\nprocess.exit();`);
+    const { status, stdout, stderr } = node("readme.mjs");
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const [answers, ranked, attentions, traced, ...more] = stdout.split("\n--\n");
+    expect(more).toEqual([]);
+    expect(answers).toMatch(/^\[\s*['"].*\w.*['"]\s*\]\n.*\w/s); // of a list, and streamed
+    expect(ranked).toMatch(/^the likelier of both: (yes|no), negative log-likelihoods [\d.]+,[\d.]+/);
+    expect(attentions).toContain("Tensor");
+    expect(traced).toMatch(/shape: \[ .*data: Float32Array/s);
+  });
+});
+
 describe("TypeScript, strict, with the libraries' types checked", () => {
   const MODULE = `
     import { AutoModelForImageTextToText, AutoProcessor, type Device, openDevice, TextIteratorStreamer } from "${NAME}";

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { Run } from "./session.node.ts";
 
-/** Finds or installs an adapter, in a process of its own, as a broken driver may end it. @returns the exit code */
+/** Finds or installs an adapter, in a process of its own, as a broken driver may end it. @returns the exit code @throws the signal's reason */
 export function runSetup({ check }: { check?: boolean }, { signal }: Pick<Run, "signal">): Promise<number> {
   // The same path from src/instructblip/cli and from dist/instructblip/cli.
   const script = fileURLToPath(new URL("../../../scripts/setup.mjs", import.meta.url));
@@ -12,6 +12,6 @@ export function runSetup({ check }: { check?: boolean }, { signal }: Pick<Run, "
   signal.addEventListener("abort", () => child.kill("SIGTERM"));
   return new Promise((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", (code) => resolve(code ?? 1));
+    child.on("close", (code) => (signal.aborted ? reject(signal.reason) : resolve(code ?? 1)));
   });
 }
