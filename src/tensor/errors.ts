@@ -81,19 +81,21 @@ export class NumericError extends EngineError {
   }
 }
 
-/** No name is longer; the search takes time in the square of it. */
-const MOST_NAME = 200;
+/** Steps of a search, each a pair of characters: a fraction of a second. A file may have 100,000 names of 1,000 letters. */
+const MOST_STEPS = 2 ** 25;
 
 /**
  * The closest of `candidates` to a mistyped `name`, if any is close enough to be worth suggesting: by its letters, else
- * because it is `name` with words left out, as `max_tokens` is max_new_tokens.
+ * because it is `name` with words left out, as `max_tokens` is max_new_tokens. Among very many it looks at the first.
  */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
-  if (name.length > MOST_NAME) return undefined;
+  let left = MOST_STEPS;
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of candidates) {
     if (Math.abs(candidate.length - name.length) >= bestDistance) continue; // the distance is no less
+    left -= (name.length + 1) * (candidate.length + 1);
+    if (left < 0) break;
     const distance = editDistance(name, candidate);
     if (distance < bestDistance) {
       best = candidate;

@@ -283,8 +283,7 @@ export function listed(names: readonly string[]): string {
 
 /** Refuses names that are not there. */
 export function missing(where: string, names: readonly string[], present: ReadonlyMap<string, unknown>): never {
-  // The search takes seconds among the 100,000 names that a file may have.
-  const near = present.size < 5000 ? nearest(names[0], present.keys()) : undefined;
+  const near = nearest(names[0], present.keys());
   const hint = near && `the closest name there is ${quote(near)}`;
   throw new WeightError("MISSING_TENSORS", `${where}: no tensor ${listed(names)}`, { hint });
 }
