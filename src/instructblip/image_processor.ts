@@ -97,7 +97,7 @@ const DEFAULTS: JsonRecord = {
 };
 export const IMAGE_OPTIONS: readonly string[] = [...Object.keys(DEFAULTS), "input_data_format"];
 /** No vision tower is larger; it bounds what a config can make us allocate. */
-const MAX_SIZE = 8192;
+const MAX_SIZE = 4096;
 /** More pictures than any device takes at once; at 224 x 224 their pixel_values are 308 MB. */
 export const MAX_IMAGES = 512;
 

@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import {
   AutoConfig,
+  AutoModelForImageTextToText,
   AutoProcessor,
   Blip2ForConditionalGeneration,
   InstructBlipForConditionalGeneration,
@@ -627,6 +628,11 @@ const INPUT_NAMES = [
   "videos",
 ];
 
+const LOAD_NAMES =
+  "device dtype torch_dtype cache_dtype cache fix_vicuna_token_ids compile signal on_progress on_download revision token device_map load_in_8bit trust_remote_code dtypes".split(
+    " ",
+  );
+
 const options: Target = {
   about: "options of processors, image processors, tokenizers and rank_answers",
   prepare: async () => {
@@ -647,6 +653,8 @@ const options: Target = {
     );
     const processors = [await AutoProcessor.from_pretrained(folder), await AutoProcessor.from_pretrained(video)];
     const { tokenizer } = processors[0];
+    const config = documentsOf(join(GOLDEN, "data/opt_plain"), /^config\.json$/)["config.json"];
+    const configOnly = folderOf({ "config.json": utf8.encode(JSON.stringify(config)) });
     const picture: Json = { width: 2, height: 2, data: { $: "u8" } };
     const tensor: Json = { shape: [2, 2, 3], data: { $: "f32" } };
     const values: Json[] = [
@@ -671,7 +679,16 @@ const options: Target = {
       );
     return {
       make(random) {
-        const call = pick(random, ["processor", "processor", "encode", "decode", "preprocess", "rank", "construct"]);
+        const call = pick(random, [
+          "processor",
+          "processor",
+          "encode",
+          "decode",
+          "preprocess",
+          "rank",
+          "construct",
+          "load",
+        ]);
         const base: Record<string, Json> = { images: [pick(random, [picture, tensor])], text: ["What is this?"] };
         const given =
           call === "processor"
@@ -694,9 +711,11 @@ const options: Target = {
                 )
               : draw(
                   random,
-                  call === "preprocess" || call === "construct"
-                    ? IMAGE_NAMES
-                    : [...TEXT_NAMES, "skip_special_tokens", "clean_up_tokenization_spaces"],
+                  call === "load"
+                    ? LOAD_NAMES
+                    : call === "preprocess" || call === "construct"
+                      ? IMAGE_NAMES
+                      : [...TEXT_NAMES, "skip_special_tokens", "clean_up_tokenization_spaces"],
                 );
         return {
           files: {},
@@ -724,6 +743,10 @@ const options: Target = {
             break;
           case "preprocess":
             new BlipImageProcessor({ size: 4 }).preprocess([odd], object);
+            break;
+          case "load":
+            // No weights are there: past the checks of options there is MISSING_MODEL, and never a device.
+            await AutoModelForImageTextToText.from_pretrained(configOnly, object);
             break;
           case "construct":
             new BlipImageProcessor(object, "preprocessor_config.json");
