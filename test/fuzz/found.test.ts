@@ -9,6 +9,7 @@ import { readJson } from "../../src/instructblip/json_file.ts";
 import { readRankOptions } from "../../src/instructblip/ranking.ts";
 import { LayerNorm } from "../../src/modules/norm.ts";
 import { Weights } from "../../src/modules/weights.ts";
+import { optionsOf } from "../../src/tensor/arguments.ts";
 import { nearest } from "../../src/tensor/errors.ts";
 import { Checkpoint } from "../../src/tensor/safetensors.ts";
 import { MemorySource } from "../../src/tensor/source.ts";
@@ -63,7 +64,7 @@ test.each<[string, string, () => unknown]>([
     "BAD_CANDIDATES",
     () => readRankOptions({ candidates: cyclic as never }, 1, {} as never),
   ],
-  ["no options to rank by", "BAD_CANDIDATES", () => readRankOptions(undefined as never, 1, {} as never)],
+  ["no options to rank by", "ARGUMENTS", () => optionsOf("rank_answers", [null])],
   ["a picture that is a number", "BAD_PIXELS", () => new BlipImageProcessor().preprocess([5 as never])],
   [
     "a shape that is a number",

@@ -26,6 +26,7 @@ import { readImage } from "../../src/instructblip/platform.ts";
 import { readRankOptions } from "../../src/instructblip/ranking.ts";
 import { Tokenizer } from "../../src/instructblip/tokenizer.ts";
 import { Weights } from "../../src/modules/weights.ts";
+import { optionsOf } from "../../src/tensor/arguments.ts";
 import { Checkpoint, SafetensorsFile } from "../../src/tensor/safetensors.ts";
 import { checkFileName, type Folder, MemorySource, readText } from "../../src/tensor/source.ts";
 import { tokenizerFiles } from "../instructblip/processor_golden.ts";
@@ -335,7 +336,7 @@ const generation: Target = {
       }),
       async run({ input }) {
         const { options, setting } = input as { options: Json; setting: number };
-        const given = realised(options);
+        const given = optionsOf("generate", [realised(options)]);
         return decodingConfig(given as GenerationOptions, SETTINGS[setting]).warnings;
       },
     };
@@ -752,7 +753,11 @@ const options: Target = {
             new BlipImageProcessor(object, "preprocessor_config.json");
             break;
           default:
-            readRankOptions(object, 2, { vocabulary: 700, num_embeddings: 700, is_encoder_decoder: false } as never);
+            readRankOptions(optionsOf("rank_answers", [object]) as never, 2, {
+              vocabulary: 700,
+              num_embeddings: 700,
+              is_encoder_decoder: false,
+            } as never);
         }
         return [];
       },

@@ -19,7 +19,14 @@ export function openLedgerDevice(maxBindingBytes: number): LedgerDevice {
   const buffers = new Map<GPUBuffer, number>();
   const handle: Pick<
     GPUDevice,
-    "createBuffer" | "createBindGroupLayout" | "createBindGroup" | "addEventListener" | "lost" | "destroy"
+    | "createBuffer"
+    | "createBindGroupLayout"
+    | "createBindGroup"
+    | "pushErrorScope"
+    | "popErrorScope"
+    | "addEventListener"
+    | "lost"
+    | "destroy"
   > & { queue: Pick<GPUQueue, "writeBuffer"> } = {
     createBuffer({ size, label }) {
       const buffer = { size, label, destroy: () => void buffers.delete(buffer) } as GPUBuffer;
@@ -28,6 +35,8 @@ export function openLedgerDevice(maxBindingBytes: number): LedgerDevice {
     },
     createBindGroupLayout: () => ({}) as GPUBindGroupLayout,
     createBindGroup: () => ({}) as GPUBindGroup,
+    pushErrorScope: () => undefined,
+    popErrorScope: async () => null,
     addEventListener() {},
     lost: new Promise(() => {}),
     destroy: () => undefined,
