@@ -741,7 +741,7 @@ function resolveFiles(
   }
   const type = modelType(model as JsonRecord);
   if (family && type !== family.model) {
-    const message = `${where}: ${name} needs a ${family.model} model, tokenizer.json has ${quote(String(type))}`;
+    const message = `${where}: ${name} needs a ${family.model} model, tokenizer.json has ${shown(type)}`;
     throw new ConfigError("TOKENIZER_CLASS", message);
   }
   // Where tokenizer_config.json lists the added tokens itself, special_tokens_map.json is not read.
@@ -753,7 +753,7 @@ function resolveFiles(
   // The padding and truncation that tokenizer.json asks for act only through these defaults.
   const truncation = json.truncation as JsonRecord | null | undefined;
   const padding = json.padding as JsonRecord | null | undefined;
-  const side = (value: unknown) => String(value).toLowerCase();
+  const side = (value: unknown) => (typeof value === "string" ? value.toLowerCase() : value);
   const fill = (key: string, value: unknown) => {
     if (!(key in init)) init[key] = value;
   };

@@ -5,7 +5,7 @@
 import type { FloatDType, WeightDType } from "../tensor/dtype.ts";
 import { InputError, nearest } from "../tensor/errors.ts";
 import { isQuantized } from "../tensor/quantize.ts";
-import { quote } from "../tensor/shown.ts";
+import { quote, shown } from "../tensor/shown.ts";
 
 /** `"auto"`: as in the file. */
 export const STORAGE_DTYPES = ["auto", "f32", "f16", "bf16", "int8", "int4"] as const satisfies (
@@ -50,7 +50,8 @@ export type NamedDType = OneDType | Alias | `torch.${Alias}`;
 /** A choice whose number types may have PyTorch's names, with ours. What is no name stays, for {@link checkStorage} to refuse. */
 export function readStorage(choice: NamedDType | Readonly<Record<string, NamedDType>>): StorageDType {
   const read = (name: unknown): OneDType => {
-    const bare = String(name).replace(/^torch\./, "");
+    if (typeof name !== "string") return name as OneDType;
+    const bare = name.replace(/^torch\./, "");
     return Object.hasOwn(ALIASES, bare) ? ALIASES[bare as Alias] : (name as OneDType);
   };
   if (typeof choice !== "object" || choice === null) return read(choice);
@@ -74,11 +75,11 @@ export function storageOf(choice: StorageDType, name: string, loaded: FloatDType
 /** @throws InputError DTYPE, PART: a number type, or a module, that does not exist; `names` are the checkpoint's */
 export function checkStorage(choice: StorageDType, names: Iterable<string>): void {
   const dtypes: readonly string[] = STORAGE_DTYPES;
-  const given = typeof choice === "string" ? [choice] : Object.values(choice);
+  const given = typeof choice === "object" && choice !== null ? Object.values(choice) : [choice];
   for (const dtype of given) {
     if (!dtypes.includes(dtype)) {
-      throw new InputError("DTYPE", `dtype: there is no number type "${dtype}"`, {
-        hint: nearest(String(dtype), dtypes) ?? dtypes.join(", "),
+      throw new InputError("DTYPE", `dtype: there is no number type ${shown(dtype)}`, {
+        hint: (typeof dtype === "string" && nearest(dtype, dtypes)) || dtypes.join(", "),
       });
     }
   }

@@ -7,7 +7,9 @@ import { decodingConfig } from "../../src/instructblip/generation/configuration.
 import { BlipImageProcessor } from "../../src/instructblip/image_processor.ts";
 import { readJson } from "../../src/instructblip/json_file.ts";
 import { readRankOptions } from "../../src/instructblip/ranking.ts";
+import { Tokenizer } from "../../src/instructblip/tokenizer.ts";
 import { LayerNorm } from "../../src/modules/norm.ts";
+import { checkStorage, readStorage } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import { optionsOf } from "../../src/tensor/arguments.ts";
 import { nearest } from "../../src/tensor/errors.ts";
@@ -78,6 +80,23 @@ test.each<[string, string, () => unknown]>([
   ],
 ])("%s: %s", async (_, expected, run) => {
   expect(await code(run)).toBe(expected);
+});
+
+test("a dtype that is no text", () => {
+  for (const dtype of [{ toString: 1 }, cyclic, Symbol("f16"), 7n, null, { language_model: Object.create(null) }]) {
+    expect(() => checkStorage(readStorage(dtype as never), [])).toThrow(/there is no number type/);
+  }
+});
+
+test("a tokenizer whose truncation and model type are no texts", () => {
+  const vocab = { "[UNK]": 0 };
+  const model = { type: "WordPiece", unk_token: "[UNK]", vocab };
+  const truncation = { direction: { toString: 1 } };
+  expect(() => new Tokenizer({ tokenizer: { model, truncation } })).toThrow(/truncation_side must be/);
+  const odd = { model: { type: { toString: 1 } } };
+  expect(() => new Tokenizer({ tokenizer: odd, config: { tokenizer_class: "BertTokenizer" } })).toThrow(
+    /needs a WordPiece/,
+  );
 });
 
 test("processors: nothing at all, names with a NUL, frames that are missing", async () => {

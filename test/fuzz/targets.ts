@@ -747,7 +747,11 @@ const options: Target = {
             break;
           case "load":
             // No weights are there: past the checks of options there is MISSING_MODEL, and never a device.
-            await AutoModelForImageTextToText.from_pretrained(configOnly, object);
+            // A text would be a folder of this machine or a model of the Hub: none of ours to ask for.
+            await AutoModelForImageTextToText.from_pretrained(
+              which && typeof odd !== "string" ? odd : configOnly,
+              object,
+            );
             break;
           case "construct":
             new BlipImageProcessor(object, "preprocessor_config.json");
