@@ -14,6 +14,7 @@ import { Weights } from "../../src/modules/weights.ts";
 import { optionsOf } from "../../src/tensor/arguments.ts";
 import { nearest } from "../../src/tensor/errors.ts";
 import { Checkpoint } from "../../src/tensor/safetensors.ts";
+import { FileSource } from "../../src/tensor/source.node.ts";
 import { MemorySource } from "../../src/tensor/source.ts";
 import { memoryFolder } from "../instructblip/processor_golden.ts";
 import { openLedgerDevice } from "../official/ledger_device.ts";
@@ -102,7 +103,8 @@ test("a tokenizer whose truncation and model type are no texts", () => {
 test("processors: nothing at all, names with a NUL, frames that are missing", async () => {
   const processor = await AutoProcessor.from_pretrained(`${GOLDEN}data/opt_plain`);
   expect(await code(() => processor(undefined as never))).toBe("NO_INPUT");
-  expect(await code(() => processor({ images: "\0", text: "a" }))).toBe("NOT_FOUND");
+  expect(await code(() => processor({ images: "\0", text: "a" }))).toBe("IMAGE_SOURCE");
+  expect(await code(() => FileSource.open("\0"))).toBe("NOT_FOUND");
   const video = await InstructBlipVideoProcessor.from_pretrained(`${GOLDEN}siblings/video_3_frames_t5`);
   expect(await code(() => video({ images: new Array(3) as never, text: "a" }))).toBe("BAD_PIXELS");
   const shape = [1, 2, 2, 3];
