@@ -5,7 +5,7 @@
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
 // A workgroup takes BT queries of one head and walks along the keys in tiles of BS. Of each query it keeps the largest score
 // so far, the sum of e^(score - largest) and the sum of the values so weighted; when a tile brings a larger score, the sums
-// shrink by e^(old - new). For the scores a thread takes one key and TT queries; for the values, four numbers of a head (of
+// shrink by e^(old - new). A tile's numbers are added up by themselves first, which keeps digits. For the scores a thread takes one key and TT queries; for the values, four numbers of a head (of
 // which D4 = ceil(d / 4) make a head) and every (WG / D4)-th query, so that each key and each value is loaded for several.
 // Dispatch: B · H · ceil(T / BT), folded. Needs: 4·(BT·(4·D4 + BS + 3)) bytes of shared memory, d at most 4·WG.
 // Source: Milakov and Gimelshein 2018, Online normalizer calculation for softmax; Dao et al. 2022, FlashAttention.
@@ -102,26 +102,27 @@ fn main(
     }
     workgroupBarrier();
     if (lane < BT) {
-      var sum = total[lane] * shrink[lane];
+      var sum = 0.0;
       for (var j = s0; j < s_end; j++) {
         sum += scores[lane * BS + j - s0];
       }
-      total[lane] = sum;
+      total[lane] = total[lane] * shrink[lane] + sum;
     }
     if (has_values) {
-      for (var r = 0u; r < 8u; r++) {
-        let row = value_row0 + r * value_rows_apart;
-        if (row < BT) {
-          sums[r] *= shrink[row];
-        }
-      }
+      var of_tile = array<vec4<f32>, 8>(); // written out: see README
       for (var j = s0; j < s_end; j++) {
         let numbers = load_v(v_start(b, j, h), chunk);
         for (var r = 0u; r < 8u; r++) {
           let row = value_row0 + r * value_rows_apart;
           if (row < BT) {
-            sums[r] += scores[row * BS + j - s0] * numbers;
+            of_tile[r] += scores[row * BS + j - s0] * numbers;
           }
+        }
+      }
+      for (var r = 0u; r < 8u; r++) {
+        let row = value_row0 + r * value_rows_apart;
+        if (row < BT) {
+          sums[r] = sums[r] * shrink[row] + of_tile[r];
         }
       }
     }

@@ -70,6 +70,7 @@ fn main(
   for (var r = 0u; r < TT; r++) {
     largest[r] = LOWEST;
   }
+  var shrink: array<f32, QUERIES>;
   for (var s0 = 0u; s0 < end; s0 += KB * SG) {
     var key: array<u32, KB>; // where this lane's begin
     var value: array<u32, KB>;
@@ -119,19 +120,18 @@ fn main(
         new_largest = max(new_largest, scores[r][n]);
       }
       new_largest = max_over_lanes(new_largest);
-      let shrink = exp_negative(largest[r] - new_largest);
+      shrink[r] = exp_negative(largest[r] - new_largest);
       largest[r] = new_largest;
-      total[r] *= shrink;
+      var of_block = 0.0;
       for (var n = 0u; n < KB; n++) {
         let weight = exp_negative(scores[r][n] - new_largest);
         scores[r][n] = select(weight, 0.0, scores[r][n] == LOWEST);
-        total[r] += scores[r][n];
+        of_block += scores[r][n];
       }
-      for (var c = 0u; c < CHUNKS; c++) {
-        sums[r][c] *= shrink;
-      }
+      total[r] = total[r] * shrink[r] + of_block;
     }
 
+    var of_block = array<array<vec4<f32>, 8>, QUERIES>(); // written out: see README
     let block_end = min(s0 + KB * SG, end);
     for (var s1 = s0; s1 < block_end; s1 += SG) {
       var of_keys: array<f32, QUERIES>;
@@ -155,9 +155,14 @@ fn main(
         for (var c = 0u; c < CHUNKS; c++) {
           let numbers = load_v(at, min(c * SG + lane, D4 - 1u));
           for (var r = 0u; r < TT; r++) {
-            sums[r][c] += weights[r] * numbers;
+            of_block[r][c] += weights[r] * numbers;
           }
         }
+      }
+    }
+    for (var r = 0u; r < TT; r++) {
+      for (var c = 0u; c < CHUNKS; c++) {
+        sums[r][c] = sums[r][c] * shrink[r] + of_block[r][c];
       }
     }
   }

@@ -3,10 +3,12 @@
 // x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
 // A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, which run
 // barriers at a loss (layer_norm.wgsl needs 4 times as long there) and take seconds to compile them.
+// Of the mean, and of sums by runs: layer_norm.wgsl.
 // Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use lanes
 override SG: u32 = 8;
+const RUN = 8u;
 
 struct Params {
   rows: u32,
@@ -44,14 +46,23 @@ fn main(
   }
   let mean = mean_of(sums);
 
+  var distances = vec4<f32>();
   var squares = vec4<f32>();
-  for (var i = lane; i < D4; i += SG) {
-    let distance = x[start + i] - mean;
-    squares += distance * distance;
+  for (var first = lane; first < D4; first += RUN * SG) {
+    var run = vec4<f32>();
+    let end = min(first + RUN * SG, D4);
+    for (var i = first; i < end; i += SG) {
+      let distance = x[start + i] - mean;
+      distances += distance;
+      run += distance * distance;
+    }
+    squares += run;
   }
-  let scale = 1.0 / sqrt(mean_of(squares) + params.eps);
+  let missed = mean_of(distances);
+  let variance = mean_of(squares) - missed * missed;
+  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps);
 
   for (var i = lane; i < D4; i += SG) {
-    y[start + i] = (x[start + i] - mean) * scale * weight[i] + bias[i];
+    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
   }
 }

@@ -23,10 +23,14 @@ fn main(
   let input = input_of(row);
   var sums: array<f32, 2>;
   for (var factor = 0u; factor < FACTORS; factor++) {
-    sums[factor] = bias_of(column, factor);
-    for (var k = 0u; k < K4; k++) {
-      sums[factor] += dot(load_input(input, k), load_weight(row_of(column, factor), k, K4));
+    for (var k0 = 0u; k0 < K4; k0 += RUN) {
+      var run = 0.0;
+      for (var k = k0; k < min(k0 + RUN, K4); k++) {
+        run += dot(load_input(input, k), load_weight(row_of(column, factor), k, K4));
+      }
+      sums[factor] += run;
     }
+    sums[factor] += bias_of(column, factor);
   }
   store(row, column, sums[0], sums[FACTORS - 1u]);
 }

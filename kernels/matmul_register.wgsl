@@ -23,29 +23,38 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 8>;
-  for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + n / FACTORS * WG, n % FACTORS);
-    for (var m = 0u; m < TM; m++) {
-      sums[m][n] = b;
-    }
-  }
   var rows: array<u32, 8>;
   for (var m = 0u; m < TM; m++) {
     rows[m] = input_of(row0 + m);
   }
-  for (var k = 0u; k < K4; k++) {
-    var w: array<vec4<f32>, TN>;
-    for (var n = 0u; n < TN; n++) {
-      w[n] = load_weight(row_of(column0 + n / FACTORS * WG, n % FACTORS), k, K4);
+  for (var k0 = 0u; k0 < K4; k0 += RUN) {
+    var run = array<array<f32, TN>, 8>(); // written out: see README
+    let end = min(k0 + RUN, K4);
+    for (var k = k0; k < end; k++) {
+      var w: array<vec4<f32>, TN>;
+      for (var n = 0u; n < TN; n++) {
+        w[n] = load_weight(row_of(column0 + n / FACTORS * WG, n % FACTORS), k, K4);
+      }
+      for (var m = 0u; m < TM; m++) {
+        let a = load_input(rows[m], k);
+        for (var n = 0u; n < TN; n++) {
+          run[m][n] += dot(a, w[n]);
+        }
+      }
     }
     for (var m = 0u; m < TM; m++) {
-      let a = load_input(rows[m], k);
       for (var n = 0u; n < TN; n++) {
-        sums[m][n] += dot(a, w[n]);
+        sums[m][n] += run[m][n];
       }
     }
   }
 
+  for (var n = 0u; n < TN; n++) {
+    let b = bias_of(column0 + n / FACTORS * WG, n % FACTORS);
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] += b;
+    }
+  }
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n += FACTORS) {
       store(row0 + m, column0 + n / FACTORS * WG, sums[m][n], sums[m][n + FACTORS - 1u]);

@@ -27,12 +27,6 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, 4>, 16>;
-  for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + n / FACTORS * SG, n % FACTORS);
-    for (var m = 0u; m < TM; m++) {
-      sums[m][n] = b;
-    }
-  }
   // One load brings the same group of SG rows of x, a lane each.
   var rows: array<u32, 16>;
   for (var r = 0u; r < LOADS; r++) {
@@ -43,28 +37,43 @@ fn main(
     columns[n] = row_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
   var lines: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
-  for (var k = 0u; k < K4; k++) {
-    if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
+  for (var k0 = 0u; k0 < K4; k0 += RUN) {
+    var run = array<array<f32, 4>, 16>(); // written out: see README
+    let end = min(k0 + RUN, K4);
+    for (var k = k0; k < end; k++) {
+      if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
+        for (var n = 0u; n < TN; n++) {
+          lines[n] = line_of(columns[n], k / (WORD * BLOCK), K4);
+        }
+      }
+      var a: array<vec4<f32>, 16>;
+      for (var r = 0u; r < LOADS; r++) {
+        a[r] = load_input(rows[r], k);
+      }
+      var w: array<vec4<f32>, 4>;
       for (var n = 0u; n < TN; n++) {
-        lines[n] = line_of(columns[n], k / (WORD * BLOCK), K4);
+        w[n] = load_by(lines[n], columns[n], k, K4);
+      }
+      for (var m = 0u; m < TM; m++) {
+        let shared_by_all = subgroupShuffle(a[m / SG], m % SG);
+        for (var n = 0u; n < TN; n++) {
+          run[m][n] += dot(shared_by_all, w[n]);
+        }
       }
     }
-    var a: array<vec4<f32>, 16>;
-    for (var r = 0u; r < LOADS; r++) {
-      a[r] = load_input(rows[r], k);
-    }
-    var w: array<vec4<f32>, 4>;
-    for (var n = 0u; n < TN; n++) {
-      w[n] = load_by(lines[n], columns[n], k, K4);
-    }
     for (var m = 0u; m < TM; m++) {
-      let shared_by_all = subgroupShuffle(a[m / SG], m % SG);
       for (var n = 0u; n < TN; n++) {
-        sums[m][n] += dot(shared_by_all, w[n]);
+        sums[m][n] += run[m][n];
       }
     }
   }
 
+  for (var n = 0u; n < TN; n++) {
+    let b = bias_of(column0 + n / FACTORS * SG, n % FACTORS);
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] += b;
+    }
+  }
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n += FACTORS) {
       store(row0 + m, column0 + n / FACTORS * SG, sums[m][n], sums[m][n + FACTORS - 1u]);

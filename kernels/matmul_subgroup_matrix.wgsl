@@ -5,7 +5,7 @@
 // A workgroup computes DOWN by ACROSS parts of 32 rows by 32 sums, of 32 / FACTORS columns of y, walking along K by BK. A
 // subgroup has a part: 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only
 // help in loading, and if they are fewer, the parts take turns. Sums leave by way of W's tile, eight rows of every part at a
-// time.
+// time: of long rows every LONG groups, as runs that are added up behind it (see RUN in lib/matmul.wgsl).
 // Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded; tiles below each other are neighbours and share W.
 // Needs: subgroups; with matrix_subgroup, instructions for f32 matrices of 8 x 8 x 8 and WG a multiple of the largest subgroup's
 // size, as 128 always is; DOWN at most 2; 128·(BK + 4)·(DOWN + ACROSS) bytes of shared memory, 10 KiB as it stands.
@@ -20,6 +20,8 @@ const PART = 32u;
 const SIDE = 8u; // of a matrix
 const MATRICES = PART / SIDE; // down a part, and across
 const BK = 16u;
+const LONG = 512u; // groups of four, a multiple of BK / 4; each run of them costs eight barriers
+const MOST = 64u; // sums of eight rows of a part, for each of at least four threads of a subgroup
 const STRIDE = BK + 4u; // more than needed: it spreads the rows over the memory's banks
 
 var<workgroup> x_tile: array<f32, DOWN * PART * STRIDE>;
@@ -49,63 +51,74 @@ fn main(
     let part = first + subgroup;
     let x_at = (part % DOWN) * PART * STRIDE;
     let weight_at = (part / DOWN) * PART * STRIDE;
-    var sums: array<array<Sum, MATRICES>, MATRICES>;
-    for (var m = 0u; m < MATRICES; m++) {
-      for (var n = 0u; n < MATRICES; n++) {
-        sums[m][n] = Sum();
+    var before = array<array<f32, MOST>, MATRICES>(); // of the runs before, what this thread stores; written out: see README
+    for (var start = 0u; start < K4; start += LONG) {
+      var sums: array<array<Sum, MATRICES>, MATRICES>;
+      for (var m = 0u; m < MATRICES; m++) {
+        for (var n = 0u; n < MATRICES; n++) {
+          sums[m][n] = Sum();
+        }
       }
-    }
 
-    for (var k0 = 0u; k0 < K4; k0 += BK / 4u) {
-      for (var i = lane; i < BM * BK / 4u; i += WG) {
-        let k = i % (BK / 4u);
-        let numbers = load_input(input_of(row0 + i / (BK / 4u)), k0 + k);
-        for (var c = 0u; c < 4u; c++) {
-          x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
-        }
-      }
-      for (var i = lane; i < BN * BK / 4u; i += WG) {
-        let k = i % (BK / 4u);
-        let n = i / (BK / 4u);
-        let row = row_of(column0 + n / FACTORS, n % FACTORS);
-        let numbers = load_weight(row, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
-        for (var c = 0u; c < 4u; c++) {
-          weight_tile[n * STRIDE + 4u * k + c] = numbers[c];
-        }
-      }
-      workgroupBarrier();
-      if (part < end) {
-        for (var k = 0u; k < BK; k += SIDE) {
-          var w: array<Right, MATRICES>;
-          for (var n = 0u; n < MATRICES; n++) {
-            w[n] = load_right(weight_at + n * SIDE * STRIDE + k);
+      for (var k0 = start; k0 < min(start + LONG, K4); k0 += BK / 4u) {
+        for (var i = lane; i < BM * BK / 4u; i += WG) {
+          let k = i % (BK / 4u);
+          let numbers = load_input(input_of(row0 + i / (BK / 4u)), k0 + k);
+          for (var c = 0u; c < 4u; c++) {
+            x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
           }
-          for (var m = 0u; m < MATRICES; m++) {
-            let a = load_left(x_at + m * SIDE * STRIDE + k);
+        }
+        for (var i = lane; i < BN * BK / 4u; i += WG) {
+          let k = i % (BK / 4u);
+          let n = i / (BK / 4u);
+          let row = row_of(column0 + n / FACTORS, n % FACTORS);
+          let numbers = load_weight(row, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
+          for (var c = 0u; c < 4u; c++) {
+            weight_tile[n * STRIDE + 4u * k + c] = numbers[c];
+          }
+        }
+        workgroupBarrier();
+        if (part < end) {
+          for (var k = 0u; k < BK; k += SIDE) {
+            var w: array<Right, MATRICES>;
             for (var n = 0u; n < MATRICES; n++) {
-              sums[m][n] = multiply_add(a, w[n], sums[m][n]);
+              w[n] = load_right(weight_at + n * SIDE * STRIDE + k);
+            }
+            for (var m = 0u; m < MATRICES; m++) {
+              let a = load_left(x_at + m * SIDE * STRIDE + k);
+              for (var n = 0u; n < MATRICES; n++) {
+                sums[m][n] = multiply_add(a, w[n], sums[m][n]);
+              }
             }
           }
         }
+        workgroupBarrier(); // before the next tile overwrites this one
       }
-      workgroupBarrier(); // before the next tile overwrites this one
-    }
 
-    for (var m = 0u; m < MATRICES; m++) {
-      if (part < end) {
-        for (var n = 0u; n < MATRICES; n++) {
-          store_sum(part * SIDE * PART + n * SIDE, sums[m][n]);
+      for (var m = 0u; m < MATRICES; m++) {
+        if (part < end) {
+          for (var n = 0u; n < MATRICES; n++) {
+            store_sum(part * SIDE * PART + n * SIDE, sums[m][n]);
+          }
         }
+        workgroupBarrier();
+        var at = 0u;
+        for (var i = first * SIDE * PART + lane * FACTORS; i < end * SIDE * PART; i += WG * FACTORS) {
+          let first_sum = before[m][at] + weight_tile[i];
+          let last_sum = before[m][at + FACTORS - 1u] + weight_tile[i + FACTORS - 1u];
+          if (start + LONG < K4) {
+            before[m][at] = first_sum;
+            before[m][at + FACTORS - 1u] = last_sum;
+          } else {
+            let p = i / (SIDE * PART);
+            let row = row0 + (p % DOWN) * PART + m * SIDE + i / PART % SIDE;
+            let column = column0 + ((p / DOWN) * PART + i % PART) / FACTORS;
+            store(row, column, first_sum + bias_of(column, 0u), last_sum + bias_of(column, FACTORS - 1u));
+          }
+          at += FACTORS;
+        }
+        workgroupBarrier();
       }
-      workgroupBarrier();
-      for (var i = first * SIDE * PART + lane * FACTORS; i < end * SIDE * PART; i += WG * FACTORS) {
-        let p = i / (SIDE * PART);
-        let row = row0 + (p % DOWN) * PART + m * SIDE + i / PART % SIDE;
-        let column = column0 + ((p / DOWN) * PART + i % PART) / FACTORS;
-        let last = i + FACTORS - 1u;
-        store(row, column, weight_tile[i] + bias_of(column, 0u), weight_tile[last] + bias_of(column, FACTORS - 1u));
-      }
-      workgroupBarrier();
     }
   }
 }

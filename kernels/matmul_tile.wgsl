@@ -35,12 +35,7 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, TM>;
-  for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + local.x + n / FACTORS * WX, n % FACTORS);
-    for (var m = 0u; m < TM; m++) {
-      sums[m][n] = b;
-    }
-  }
+  var run: array<array<f32, TN>, TM>;
   for (var k0 = 0u; k0 < K4; k0 += BK4) {
     for (var i = lane; i < BM * BK4; i += WX * WY) {
       let k = k0 + i % BK4;
@@ -61,13 +56,27 @@ fn main(
       for (var m = 0u; m < TM; m++) {
         let a = x_tile[(local.y + m * WY) * (BK4 + 1u) + k];
         for (var n = 0u; n < TN; n++) {
-          sums[m][n] += dot(a, w[n]);
+          run[m][n] += dot(a, w[n]);
+        }
+      }
+    }
+    if ((k0 + BK4) % RUN == 0u || k0 + BK4 >= K4) {
+      for (var m = 0u; m < TM; m++) {
+        for (var n = 0u; n < TN; n++) {
+          sums[m][n] += run[m][n];
+          run[m][n] = 0.0;
         }
       }
     }
     workgroupBarrier(); // before the next tile overwrites this one
   }
 
+  for (var n = 0u; n < TN; n++) {
+    let b = bias_of(column0 + local.x + n / FACTORS * WX, n % FACTORS);
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] += b;
+    }
+  }
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n += FACTORS) {
       let column = column0 + local.x + n / FACTORS * WX;

@@ -1,11 +1,13 @@
 // y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
-// One workgroup a row; its threads stride over D.
+// One workgroup a row; its threads stride over D. Squares are added up by runs of RUN, then the runs: a massive one
+// takes the digits of its run only.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
 // @use threads = threads_tree
 override WG: u32 = 64;
+const RUN = 8u;
 
 struct Params {
   rows: u32,
@@ -31,8 +33,12 @@ fn main(
   let start = row * params.D;
 
   var squares = 0.0;
-  for (var i = lane; i < params.D; i += WG) {
-    squares += x[start + i] * x[start + i];
+  for (var first = lane; first < params.D; first += RUN * WG) {
+    var run = 0.0;
+    for (var i = first; i < min(first + RUN * WG, params.D); i += WG) {
+      run += x[start + i] * x[start + i];
+    }
+    squares += run;
   }
   let scale = 1.0 / sqrt(sum_over_threads(lane, squares) / f32(params.D) + params.eps);
 

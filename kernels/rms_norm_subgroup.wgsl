@@ -2,11 +2,12 @@
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D], D a multiple of 4
 // A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, as
-// layer_norm_subgroup.wgsl.
+// layer_norm_subgroup.wgsl. Of sums by runs: rms_norm.wgsl.
 // Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use lanes
 override SG: u32 = 8;
+const RUN = 8u;
 
 struct Params {
   rows: u32,
@@ -33,9 +34,14 @@ fn main(
   let start = row * D4;
 
   var squares = vec4<f32>();
-  for (var i = lane; i < D4; i += SG) {
-    let numbers = x[start + i];
-    squares += numbers * numbers;
+  for (var first = lane; first < D4; first += RUN * SG) {
+    var run = vec4<f32>();
+    let end = min(first + RUN * SG, D4);
+    for (var i = first; i < end; i += SG) {
+      let numbers = x[start + i];
+      run += numbers * numbers;
+    }
+    squares += run;
   }
   let mean = sum_over_lanes(squares.x + squares.y + squares.z + squares.w) / f32(D4 * 4u);
   let scale = 1.0 / sqrt(mean + params.eps);

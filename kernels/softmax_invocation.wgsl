@@ -2,10 +2,12 @@
 //
 // x: f32[R, S]  ->  y: f32[R, S]
 // One invocation a row: for software drivers, which run barriers at a loss (softmax.wgsl needs 5 times as long there).
+// Exponentials are added up by runs of RUN, then the runs: one long f32 sum would lose digits that count.
 // Infinities and NaN as in softmax.wgsl.
 // Dispatch: ceil(R / WG), folded. Needs: nothing.
 // @use math
 override WG: u32 = 8;
+const RUN = 16u;
 
 const LOWEST = -3.4028234663852886e38;
 
@@ -36,11 +38,16 @@ fn main(
   }
 
   var sum = 0.0;
-  for (var i = 0u; i < params.S; i++) {
-    let value = x[start + i];
-    let e = exp_accurate(select(value, LOWEST, value < LOWEST) - largest);
-    y[start + i] = e;
-    sum += e;
+  for (var first = 0u; first < params.S; first += RUN) {
+    var run = 0.0;
+    let end = min(first + RUN, params.S);
+    for (var i = first; i < end; i++) {
+      let value = x[start + i];
+      let e = exp_accurate(select(value, LOWEST, value < LOWEST) - largest);
+      y[start + i] = e;
+      run += e;
+    }
+    sum += run;
   }
 
   for (var i = 0u; i < params.S; i++) {

@@ -53,17 +53,20 @@ fn power_of_two(k: i32) -> f32 {
   return bitcast<f32>(u32(k + 127) << 23u);
 }
 
-// x Φ(x), the exact GELU of ViT, BERT and InstructBLIP's T5: within 7e-7 absolute. It is max(x, 0) - |x| Φ(-|x|), and what
-// is subtracted is |x| / 2 divided by the 16th power of a polynomial, which grows as fast as Φ(-|x|) falls. The form is
-// Abramowitz and Stegun's 7.1.28 for erf.
+// x Φ(x), the exact GELU of ViT, BERT and InstructBLIP's T5: within 1 ULP of the larger of x and its result. It is
+// max(x, 0) - |x| Φ(-|x|), and what is subtracted is |x| / 2 divided by the 16th power of a polynomial 1 + r, which grows as
+// fast as Φ(-|x|) falls. r is kept by itself while it is squared, (1 + r)² = 1 + r (2 + r): near 0 the 1 would take its digits,
+// and x / 2 theirs. The form is Abramowitz and Stegun's 7.1.28 for erf.
 fn gelu(x: f32) -> f32 {
   let a = select(abs(x), 10.0, abs(x) > 10.0); // of infinity the quotient would be none; NaN goes on in x
   let a2 = a * a;
-  let low = (1.0 + a * 0.049866244) + a2 * (0.021146784 + a * 0.0032673224);
-  let high = (4.6085592e-5 + a * 4.6041056e-5) + a2 * 5.7499665e-6;
-  let q = low + (a2 * a2) * high;
-  let q4 = (q * q) * (q * q);
-  return select(x, 0.0, x < 0.0) - 0.5 * a / ((q4 * q4) * (q4 * q4));
+  let low = (0.04986783 + a * 0.021137126) + a2 * (0.0032867347 + a * 3.0677184e-5);
+  let high = (4.876122e-5 + a * 8.273344e-6) + a2 * (a * 1.717978e-7 - 1.2928993e-6);
+  let r = a * (low + (a2 * a2) * high);
+  let r2 = r * (2.0 + r);
+  let r4 = r2 * (2.0 + r2);
+  let r8 = r4 * (2.0 + r4);
+  return select(x, 0.0, x < 0.0) - 0.5 * a / (1.0 + r8 * (2.0 + r8));
 }
 
 // 1 / (1 + e^-x)

@@ -1,5 +1,8 @@
 // What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y. The last
 // step is a slot, which end_tokens fills otherwise.
+// A bias is added to the sum of the products, not they to it, which would round each of them to the bias's digits.
+// Kernels that walk along K one by one add up runs of RUN groups by themselves, then the runs: a large product, as massive
+// channels give, then takes digits from those of its run only, and of few runs.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
 // launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
@@ -9,6 +12,7 @@
 // @use activation
 
 override FACTORS: u32 = 1; // of a column of y
+const RUN = 64u; // groups of four
 
 struct Params {
   M: u32,

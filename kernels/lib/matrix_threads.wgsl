@@ -19,9 +19,11 @@ fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
   for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
     let row = a + i / SIDE * STRIDE;
     let column = b + i % SIDE * STRIDE;
+    var products = 0.0;
     for (var k = 0u; k < SIDE; k++) {
-      y[i / size] += x_tile[row + k] * weight_tile[column + k];
+      products += x_tile[row + k] * weight_tile[column + k];
     }
+    y[i / size] += products;
   }
   return y;
 }

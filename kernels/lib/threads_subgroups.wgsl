@@ -1,4 +1,4 @@
-// Sum and largest of a number over the workgroup's threads, and the best of their candidates, which all of them get: within
+// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: within
 // each subgroup by its own instructions, then among subgroups through shared memory, with two barriers in all. All threads
 // call it.
 // Neither a subgroup's size nor which threads form it is known, and its number in the workgroup not on every browser. So
@@ -8,6 +8,7 @@
 enable subgroups;
 
 var<workgroup> partial: array<f32, WG>;
+var<workgroup> partial_pairs: array<vec2<f32>, WG>;
 var<workgroup> candidates: array<Candidate, WG>;
 
 fn sum_over_threads(lane: u32, value: f32) -> f32 {
@@ -21,6 +22,20 @@ fn sum_over_threads(lane: u32, value: f32) -> f32 {
     rest += partial[i];
   }
   workgroupBarrier(); // before the next use overwrites it
+  return subgroupAdd(rest);
+}
+
+fn sums_over_threads(lane: u32, pair: vec2<f32>) -> vec2<f32> {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u);
+  let sum = subgroupAdd(pair);
+  partial_pairs[lane] = select(vec2<f32>(), sum, rank == 0u);
+  workgroupBarrier();
+  var rest = vec2<f32>();
+  for (var i = rank; i < WG; i += size) {
+    rest += partial_pairs[i];
+  }
+  workgroupBarrier();
   return subgroupAdd(rest);
 }
 

@@ -1,7 +1,8 @@
-// Sum and largest of a number over the workgroup's threads, and the best of their candidates, which all of them get: by
+// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: by
 // halves, in shared memory. WG is a power of two, and all threads call it.
 // @use candidate
 var<workgroup> partial: array<f32, WG>;
+var<workgroup> partial_pairs: array<vec2<f32>, WG>;
 var<workgroup> candidates: array<Candidate, WG>;
 
 fn sum_over_threads(lane: u32, value: f32) -> f32 {
@@ -15,6 +16,20 @@ fn sum_over_threads(lane: u32, value: f32) -> f32 {
   }
   let total = partial[0];
   workgroupBarrier(); // before the next use overwrites it
+  return total;
+}
+
+fn sums_over_threads(lane: u32, pair: vec2<f32>) -> vec2<f32> {
+  partial_pairs[lane] = pair;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      partial_pairs[lane] += partial_pairs[lane + half];
+    }
+    workgroupBarrier();
+  }
+  let total = partial_pairs[0];
+  workgroupBarrier();
   return total;
 }
 

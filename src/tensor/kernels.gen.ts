@@ -189,7 +189,7 @@ fn main(
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
 // A workgroup takes BT queries of one head and walks along the keys in tiles of BS. Of each query it keeps the largest score
 // so far, the sum of e^(score - largest) and the sum of the values so weighted; when a tile brings a larger score, the sums
-// shrink by e^(old - new). For the scores a thread takes one key and TT queries; for the values, four numbers of a head (of
+// shrink by e^(old - new). A tile's numbers are added up by themselves first, which keeps digits. For the scores a thread takes one key and TT queries; for the values, four numbers of a head (of
 // which D4 = ceil(d / 4) make a head) and every (WG / D4)-th query, so that each key and each value is loaded for several.
 // Dispatch: B · H · ceil(T / BT), folded. Needs: 4·(BT·(4·D4 + BS + 3)) bytes of shared memory, d at most 4·WG.
 // Source: Milakov and Gimelshein 2018, Online normalizer calculation for softmax; Dao et al. 2022, FlashAttention.
@@ -286,26 +286,27 @@ fn main(
     }
     workgroupBarrier();
     if (lane < BT) {
-      var sum = total[lane] * shrink[lane];
+      var sum = 0.0;
       for (var j = s0; j < s_end; j++) {
         sum += scores[lane * BS + j - s0];
       }
-      total[lane] = sum;
+      total[lane] = total[lane] * shrink[lane] + sum;
     }
     if (has_values) {
-      for (var r = 0u; r < 8u; r++) {
-        let row = value_row0 + r * value_rows_apart;
-        if (row < BT) {
-          sums[r] *= shrink[row];
-        }
-      }
+      var of_tile = array<vec4<f32>, 8>(); // written out: see README
       for (var j = s0; j < s_end; j++) {
         let numbers = load_v(v_start(b, j, h), chunk);
         for (var r = 0u; r < 8u; r++) {
           let row = value_row0 + r * value_rows_apart;
           if (row < BT) {
-            sums[r] += scores[row * BS + j - s0] * numbers;
+            of_tile[r] += scores[row * BS + j - s0] * numbers;
           }
+        }
+      }
+      for (var r = 0u; r < 8u; r++) {
+        let row = value_row0 + r * value_rows_apart;
+        if (row < BT) {
+          sums[r] = sums[r] * shrink[row] + of_tile[r];
         }
       }
     }
@@ -555,6 +556,7 @@ fn main(
   for (var r = 0u; r < TT; r++) {
     largest[r] = LOWEST;
   }
+  var shrink: array<f32, QUERIES>;
   for (var s0 = 0u; s0 < end; s0 += KB * SG) {
     var key: array<u32, KB>; // where this lane's begin
     var value: array<u32, KB>;
@@ -604,19 +606,18 @@ fn main(
         new_largest = max(new_largest, scores[r][n]);
       }
       new_largest = max_over_lanes(new_largest);
-      let shrink = exp_negative(largest[r] - new_largest);
+      shrink[r] = exp_negative(largest[r] - new_largest);
       largest[r] = new_largest;
-      total[r] *= shrink;
+      var of_block = 0.0;
       for (var n = 0u; n < KB; n++) {
         let weight = exp_negative(scores[r][n] - new_largest);
         scores[r][n] = select(weight, 0.0, scores[r][n] == LOWEST);
-        total[r] += scores[r][n];
+        of_block += scores[r][n];
       }
-      for (var c = 0u; c < CHUNKS; c++) {
-        sums[r][c] *= shrink;
-      }
+      total[r] = total[r] * shrink[r] + of_block;
     }
 
+    var of_block = array<array<vec4<f32>, 8>, QUERIES>(); // written out: see README
     let block_end = min(s0 + KB * SG, end);
     for (var s1 = s0; s1 < block_end; s1 += SG) {
       var of_keys: array<f32, QUERIES>;
@@ -640,9 +641,14 @@ fn main(
         for (var c = 0u; c < CHUNKS; c++) {
           let numbers = load_v(at, min(c * SG + lane, D4 - 1u));
           for (var r = 0u; r < TT; r++) {
-            sums[r][c] += weights[r] * numbers;
+            of_block[r][c] += weights[r] * numbers;
           }
         }
+      }
+    }
+    for (var r = 0u; r < TT; r++) {
+      for (var c = 0u; c < CHUNKS; c++) {
+        sums[r][c] = sums[r][c] * shrink[r] + of_block[r][c];
       }
     }
   }
@@ -1256,11 +1262,14 @@ fn main(
 //
 // x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D]
 // One workgroup a row; its threads stride over D. Two passes over the row (the mean, then the squared distances from it):
-// E[x²] - E[x]² loses everything when the mean is large.
+// E[x²] - E[x]² loses everything when the mean is large. The mean of the distances is what the first pass missed the mean by:
+// where that is large, its digits do not reach down to it.
+// Squares are added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
 // @use threads = threads_tree
 override WG: u32 = 64;
+const RUN = 8u;
 
 struct Params {
   rows: u32,
@@ -1292,16 +1301,22 @@ fn main(
   }
   let mean = sum_over_threads(lane, sum) / f32(params.D);
 
-  var squares = 0.0;
-  for (var i = lane; i < params.D; i += WG) {
-    let distance = x[start + i] - mean;
-    squares += distance * distance;
+  var sums = vec2<f32>(); // of distances, of their squares
+  for (var first = lane; first < params.D; first += RUN * WG) {
+    var run = vec2<f32>();
+    for (var i = first; i < min(first + RUN * WG, params.D); i += WG) {
+      let distance = x[start + i] - mean;
+      run += vec2<f32>(distance, distance * distance);
+    }
+    sums += run;
   }
-  let variance = sum_over_threads(lane, squares) / f32(params.D);
-  let scale = 1.0 / sqrt(variance + params.eps);
+  let means = sums_over_threads(lane, sums) / f32(params.D);
+  let missed = means.x;
+  let variance = means.y - missed * missed;
+  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps); // not max(), which may lose a NaN
 
   for (var i = lane; i < params.D; i += WG) {
-    y[start + i] = (x[start + i] - mean) * scale * weight[i] + bias[i];
+    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
   }
 }
 `,
@@ -1310,8 +1325,10 @@ fn main(
 // x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
 // One invocation a row, four numbers at a time: for software drivers, which run barriers at a loss (layer_norm.wgsl needs
 // 4 times as long there) and take seconds to compile them.
+// Of the mean, and of sums by runs: layer_norm.wgsl.
 // Dispatch: ceil(R / WG), folded. Needs: nothing.
 override WG: u32 = 8;
+const RUN = 16u;
 
 struct Params {
   rows: u32,
@@ -1348,15 +1365,24 @@ fn main(
   }
   let mean = mean_of(sums);
 
+  var distances = vec4<f32>(0.0);
   var squares = vec4<f32>(0.0);
-  for (var i = 0u; i < params.D4; i++) {
-    let distance = x[start + i] - mean;
-    squares += distance * distance;
+  for (var first = 0u; first < params.D4; first += RUN) {
+    var run = vec4<f32>(0.0);
+    let end = min(first + RUN, params.D4);
+    for (var i = first; i < end; i++) {
+      let distance = x[start + i] - mean;
+      distances += distance;
+      run += distance * distance;
+    }
+    squares += run;
   }
-  let scale = 1.0 / sqrt(mean_of(squares) + params.eps);
+  let missed = mean_of(distances);
+  let variance = mean_of(squares) - missed * missed;
+  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps);
 
   for (var i = 0u; i < params.D4; i++) {
-    y[start + i] = (x[start + i] - mean) * scale * weight[i] + bias[i];
+    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
   }
 }
 `,
@@ -1365,10 +1391,12 @@ fn main(
 // x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
 // A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, which run
 // barriers at a loss (layer_norm.wgsl needs 4 times as long there) and take seconds to compile them.
+// Of the mean, and of sums by runs: layer_norm.wgsl.
 // Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use lanes
 override SG: u32 = 8;
+const RUN = 8u;
 
 struct Params {
   rows: u32,
@@ -1406,15 +1434,24 @@ fn main(
   }
   let mean = mean_of(sums);
 
+  var distances = vec4<f32>();
   var squares = vec4<f32>();
-  for (var i = lane; i < D4; i += SG) {
-    let distance = x[start + i] - mean;
-    squares += distance * distance;
+  for (var first = lane; first < D4; first += RUN * SG) {
+    var run = vec4<f32>();
+    let end = min(first + RUN * SG, D4);
+    for (var i = first; i < end; i += SG) {
+      let distance = x[start + i] - mean;
+      distances += distance;
+      run += distance * distance;
+    }
+    squares += run;
   }
-  let scale = 1.0 / sqrt(mean_of(squares) + params.eps);
+  let missed = mean_of(distances);
+  let variance = mean_of(squares) - missed * missed;
+  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps);
 
   for (var i = lane; i < D4; i += SG) {
-    y[start + i] = (x[start + i] - mean) * scale * weight[i] + bias[i];
+    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
   }
 }
 `,
@@ -1934,17 +1971,20 @@ fn power_of_two(k: i32) -> f32 {
   return bitcast<f32>(u32(k + 127) << 23u);
 }
 
-// x Φ(x), the exact GELU of ViT, BERT and InstructBLIP's T5: within 7e-7 absolute. It is max(x, 0) - |x| Φ(-|x|), and what
-// is subtracted is |x| / 2 divided by the 16th power of a polynomial, which grows as fast as Φ(-|x|) falls. The form is
-// Abramowitz and Stegun's 7.1.28 for erf.
+// x Φ(x), the exact GELU of ViT, BERT and InstructBLIP's T5: within 1 ULP of the larger of x and its result. It is
+// max(x, 0) - |x| Φ(-|x|), and what is subtracted is |x| / 2 divided by the 16th power of a polynomial 1 + r, which grows as
+// fast as Φ(-|x|) falls. r is kept by itself while it is squared, (1 + r)² = 1 + r (2 + r): near 0 the 1 would take its digits,
+// and x / 2 theirs. The form is Abramowitz and Stegun's 7.1.28 for erf.
 fn gelu(x: f32) -> f32 {
   let a = select(abs(x), 10.0, abs(x) > 10.0); // of infinity the quotient would be none; NaN goes on in x
   let a2 = a * a;
-  let low = (1.0 + a * 0.049866244) + a2 * (0.021146784 + a * 0.0032673224);
-  let high = (4.6085592e-5 + a * 4.6041056e-5) + a2 * 5.7499665e-6;
-  let q = low + (a2 * a2) * high;
-  let q4 = (q * q) * (q * q);
-  return select(x, 0.0, x < 0.0) - 0.5 * a / ((q4 * q4) * (q4 * q4));
+  let low = (0.04986783 + a * 0.021137126) + a2 * (0.0032867347 + a * 3.0677184e-5);
+  let high = (4.876122e-5 + a * 8.273344e-6) + a2 * (a * 1.717978e-7 - 1.2928993e-6);
+  let r = a * (low + (a2 * a2) * high);
+  let r2 = r * (2.0 + r);
+  let r4 = r2 * (2.0 + r2);
+  let r8 = r4 * (2.0 + r4);
+  return select(x, 0.0, x < 0.0) - 0.5 * a / (1.0 + r8 * (2.0 + r8));
 }
 
 // 1 / (1 + e^-x)
@@ -1964,6 +2004,9 @@ fn silu(x: f32) -> f32 {
 `,
   "lib/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y. The last
 // step is a slot, which end_tokens fills otherwise.
+// A bias is added to the sum of the products, not they to it, which would round each of them to the bias's digits.
+// Kernels that walk along K one by one add up runs of RUN groups by themselves, then the runs: a large product, as massive
+// channels give, then takes digits from those of its run only, and of few runs.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
 // launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
@@ -1973,6 +2016,7 @@ fn silu(x: f32) -> f32 {
 // @use activation
 
 override FACTORS: u32 = 1; // of a column of y
+const RUN = 64u; // groups of four
 
 struct Params {
   M: u32,
@@ -2072,9 +2116,11 @@ fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
   for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
     let row = a + i / SIDE * STRIDE;
     let column = b + i % SIDE * STRIDE;
+    var products = 0.0;
     for (var k = 0u; k < SIDE; k++) {
-      y[i / size] += x_tile[row + k] * weight_tile[column + k];
+      products += x_tile[row + k] * weight_tile[column + k];
     }
+    y[i / size] += products;
   }
   return y;
 }
@@ -2128,7 +2174,7 @@ alias Real = f32;
   "lib/real_vec4": `// What a kernel computes with at a time: four neighbouring numbers, where widths allow it.
 alias Real = vec4<f32>;
 `,
-  "lib/threads_subgroups": `// Sum and largest of a number over the workgroup's threads, and the best of their candidates, which all of them get: within
+  "lib/threads_subgroups": `// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: within
 // each subgroup by its own instructions, then among subgroups through shared memory, with two barriers in all. All threads
 // call it.
 // Neither a subgroup's size nor which threads form it is known, and its number in the workgroup not on every browser. So
@@ -2138,6 +2184,7 @@ alias Real = vec4<f32>;
 enable subgroups;
 
 var<workgroup> partial: array<f32, WG>;
+var<workgroup> partial_pairs: array<vec2<f32>, WG>;
 var<workgroup> candidates: array<Candidate, WG>;
 
 fn sum_over_threads(lane: u32, value: f32) -> f32 {
@@ -2151,6 +2198,20 @@ fn sum_over_threads(lane: u32, value: f32) -> f32 {
     rest += partial[i];
   }
   workgroupBarrier(); // before the next use overwrites it
+  return subgroupAdd(rest);
+}
+
+fn sums_over_threads(lane: u32, pair: vec2<f32>) -> vec2<f32> {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u);
+  let sum = subgroupAdd(pair);
+  partial_pairs[lane] = select(vec2<f32>(), sum, rank == 0u);
+  workgroupBarrier();
+  var rest = vec2<f32>();
+  for (var i = rank; i < WG; i += size) {
+    rest += partial_pairs[i];
+  }
+  workgroupBarrier();
   return subgroupAdd(rest);
 }
 
@@ -2187,10 +2248,11 @@ fn best_of_subgroup(candidate: Candidate) -> Candidate {
   return Candidate(key, subgroupMin(select(0xffffffffu, candidate.place, candidate.key == key)));
 }
 `,
-  "lib/threads_tree": `// Sum and largest of a number over the workgroup's threads, and the best of their candidates, which all of them get: by
+  "lib/threads_tree": `// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: by
 // halves, in shared memory. WG is a power of two, and all threads call it.
 // @use candidate
 var<workgroup> partial: array<f32, WG>;
+var<workgroup> partial_pairs: array<vec2<f32>, WG>;
 var<workgroup> candidates: array<Candidate, WG>;
 
 fn sum_over_threads(lane: u32, value: f32) -> f32 {
@@ -2204,6 +2266,20 @@ fn sum_over_threads(lane: u32, value: f32) -> f32 {
   }
   let total = partial[0];
   workgroupBarrier(); // before the next use overwrites it
+  return total;
+}
+
+fn sums_over_threads(lane: u32, pair: vec2<f32>) -> vec2<f32> {
+  partial_pairs[lane] = pair;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      partial_pairs[lane] += partial_pairs[lane + half];
+    }
+    workgroupBarrier();
+  }
+  let total = partial_pairs[0];
+  workgroupBarrier();
   return total;
 }
 
@@ -2456,10 +2532,14 @@ fn main(
   let input = input_of(row);
   var sums: array<f32, 2>;
   for (var factor = 0u; factor < FACTORS; factor++) {
-    sums[factor] = bias_of(column, factor);
-    for (var k = 0u; k < K4; k++) {
-      sums[factor] += dot(load_input(input, k), load_weight(row_of(column, factor), k, K4));
+    for (var k0 = 0u; k0 < K4; k0 += RUN) {
+      var run = 0.0;
+      for (var k = k0; k < min(k0 + RUN, K4); k++) {
+        run += dot(load_input(input, k), load_weight(row_of(column, factor), k, K4));
+      }
+      sums[factor] += run;
     }
+    sums[factor] += bias_of(column, factor);
   }
   store(row, column, sums[0], sums[FACTORS - 1u]);
 }
@@ -2489,29 +2569,38 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 8>;
-  for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + n / FACTORS * WG, n % FACTORS);
-    for (var m = 0u; m < TM; m++) {
-      sums[m][n] = b;
-    }
-  }
   var rows: array<u32, 8>;
   for (var m = 0u; m < TM; m++) {
     rows[m] = input_of(row0 + m);
   }
-  for (var k = 0u; k < K4; k++) {
-    var w: array<vec4<f32>, TN>;
-    for (var n = 0u; n < TN; n++) {
-      w[n] = load_weight(row_of(column0 + n / FACTORS * WG, n % FACTORS), k, K4);
+  for (var k0 = 0u; k0 < K4; k0 += RUN) {
+    var run = array<array<f32, TN>, 8>(); // written out: see README
+    let end = min(k0 + RUN, K4);
+    for (var k = k0; k < end; k++) {
+      var w: array<vec4<f32>, TN>;
+      for (var n = 0u; n < TN; n++) {
+        w[n] = load_weight(row_of(column0 + n / FACTORS * WG, n % FACTORS), k, K4);
+      }
+      for (var m = 0u; m < TM; m++) {
+        let a = load_input(rows[m], k);
+        for (var n = 0u; n < TN; n++) {
+          run[m][n] += dot(a, w[n]);
+        }
+      }
     }
     for (var m = 0u; m < TM; m++) {
-      let a = load_input(rows[m], k);
       for (var n = 0u; n < TN; n++) {
-        sums[m][n] += dot(a, w[n]);
+        sums[m][n] += run[m][n];
       }
     }
   }
 
+  for (var n = 0u; n < TN; n++) {
+    let b = bias_of(column0 + n / FACTORS * WG, n % FACTORS);
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] += b;
+    }
+  }
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n += FACTORS) {
       store(row0 + m, column0 + n / FACTORS * WG, sums[m][n], sums[m][n + FACTORS - 1u]);
@@ -2548,12 +2637,6 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, 4>, 16>;
-  for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + n / FACTORS * SG, n % FACTORS);
-    for (var m = 0u; m < TM; m++) {
-      sums[m][n] = b;
-    }
-  }
   // One load brings the same group of SG rows of x, a lane each.
   var rows: array<u32, 16>;
   for (var r = 0u; r < LOADS; r++) {
@@ -2564,28 +2647,43 @@ fn main(
     columns[n] = row_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
   var lines: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
-  for (var k = 0u; k < K4; k++) {
-    if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
+  for (var k0 = 0u; k0 < K4; k0 += RUN) {
+    var run = array<array<f32, 4>, 16>(); // written out: see README
+    let end = min(k0 + RUN, K4);
+    for (var k = k0; k < end; k++) {
+      if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
+        for (var n = 0u; n < TN; n++) {
+          lines[n] = line_of(columns[n], k / (WORD * BLOCK), K4);
+        }
+      }
+      var a: array<vec4<f32>, 16>;
+      for (var r = 0u; r < LOADS; r++) {
+        a[r] = load_input(rows[r], k);
+      }
+      var w: array<vec4<f32>, 4>;
       for (var n = 0u; n < TN; n++) {
-        lines[n] = line_of(columns[n], k / (WORD * BLOCK), K4);
+        w[n] = load_by(lines[n], columns[n], k, K4);
+      }
+      for (var m = 0u; m < TM; m++) {
+        let shared_by_all = subgroupShuffle(a[m / SG], m % SG);
+        for (var n = 0u; n < TN; n++) {
+          run[m][n] += dot(shared_by_all, w[n]);
+        }
       }
     }
-    var a: array<vec4<f32>, 16>;
-    for (var r = 0u; r < LOADS; r++) {
-      a[r] = load_input(rows[r], k);
-    }
-    var w: array<vec4<f32>, 4>;
-    for (var n = 0u; n < TN; n++) {
-      w[n] = load_by(lines[n], columns[n], k, K4);
-    }
     for (var m = 0u; m < TM; m++) {
-      let shared_by_all = subgroupShuffle(a[m / SG], m % SG);
       for (var n = 0u; n < TN; n++) {
-        sums[m][n] += dot(shared_by_all, w[n]);
+        sums[m][n] += run[m][n];
       }
     }
   }
 
+  for (var n = 0u; n < TN; n++) {
+    let b = bias_of(column0 + n / FACTORS * SG, n % FACTORS);
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] += b;
+    }
+  }
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n += FACTORS) {
       store(row0 + m, column0 + n / FACTORS * SG, sums[m][n], sums[m][n + FACTORS - 1u]);
@@ -2600,7 +2698,7 @@ fn main(
 // A workgroup computes DOWN by ACROSS parts of 32 rows by 32 sums, of 32 / FACTORS columns of y, walking along K by BK. A
 // subgroup has a part: 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only
 // help in loading, and if they are fewer, the parts take turns. Sums leave by way of W's tile, eight rows of every part at a
-// time.
+// time: of long rows every LONG groups, as runs that are added up behind it (see RUN in lib/matmul.wgsl).
 // Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded; tiles below each other are neighbours and share W.
 // Needs: subgroups; with matrix_subgroup, instructions for f32 matrices of 8 x 8 x 8 and WG a multiple of the largest subgroup's
 // size, as 128 always is; DOWN at most 2; 128·(BK + 4)·(DOWN + ACROSS) bytes of shared memory, 10 KiB as it stands.
@@ -2615,6 +2713,8 @@ const PART = 32u;
 const SIDE = 8u; // of a matrix
 const MATRICES = PART / SIDE; // down a part, and across
 const BK = 16u;
+const LONG = 512u; // groups of four, a multiple of BK / 4; each run of them costs eight barriers
+const MOST = 64u; // sums of eight rows of a part, for each of at least four threads of a subgroup
 const STRIDE = BK + 4u; // more than needed: it spreads the rows over the memory's banks
 
 var<workgroup> x_tile: array<f32, DOWN * PART * STRIDE>;
@@ -2644,63 +2744,74 @@ fn main(
     let part = first + subgroup;
     let x_at = (part % DOWN) * PART * STRIDE;
     let weight_at = (part / DOWN) * PART * STRIDE;
-    var sums: array<array<Sum, MATRICES>, MATRICES>;
-    for (var m = 0u; m < MATRICES; m++) {
-      for (var n = 0u; n < MATRICES; n++) {
-        sums[m][n] = Sum();
+    var before = array<array<f32, MOST>, MATRICES>(); // of the runs before, what this thread stores; written out: see README
+    for (var start = 0u; start < K4; start += LONG) {
+      var sums: array<array<Sum, MATRICES>, MATRICES>;
+      for (var m = 0u; m < MATRICES; m++) {
+        for (var n = 0u; n < MATRICES; n++) {
+          sums[m][n] = Sum();
+        }
       }
-    }
 
-    for (var k0 = 0u; k0 < K4; k0 += BK / 4u) {
-      for (var i = lane; i < BM * BK / 4u; i += WG) {
-        let k = i % (BK / 4u);
-        let numbers = load_input(input_of(row0 + i / (BK / 4u)), k0 + k);
-        for (var c = 0u; c < 4u; c++) {
-          x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
-        }
-      }
-      for (var i = lane; i < BN * BK / 4u; i += WG) {
-        let k = i % (BK / 4u);
-        let n = i / (BK / 4u);
-        let row = row_of(column0 + n / FACTORS, n % FACTORS);
-        let numbers = load_weight(row, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
-        for (var c = 0u; c < 4u; c++) {
-          weight_tile[n * STRIDE + 4u * k + c] = numbers[c];
-        }
-      }
-      workgroupBarrier();
-      if (part < end) {
-        for (var k = 0u; k < BK; k += SIDE) {
-          var w: array<Right, MATRICES>;
-          for (var n = 0u; n < MATRICES; n++) {
-            w[n] = load_right(weight_at + n * SIDE * STRIDE + k);
+      for (var k0 = start; k0 < min(start + LONG, K4); k0 += BK / 4u) {
+        for (var i = lane; i < BM * BK / 4u; i += WG) {
+          let k = i % (BK / 4u);
+          let numbers = load_input(input_of(row0 + i / (BK / 4u)), k0 + k);
+          for (var c = 0u; c < 4u; c++) {
+            x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
           }
-          for (var m = 0u; m < MATRICES; m++) {
-            let a = load_left(x_at + m * SIDE * STRIDE + k);
+        }
+        for (var i = lane; i < BN * BK / 4u; i += WG) {
+          let k = i % (BK / 4u);
+          let n = i / (BK / 4u);
+          let row = row_of(column0 + n / FACTORS, n % FACTORS);
+          let numbers = load_weight(row, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
+          for (var c = 0u; c < 4u; c++) {
+            weight_tile[n * STRIDE + 4u * k + c] = numbers[c];
+          }
+        }
+        workgroupBarrier();
+        if (part < end) {
+          for (var k = 0u; k < BK; k += SIDE) {
+            var w: array<Right, MATRICES>;
             for (var n = 0u; n < MATRICES; n++) {
-              sums[m][n] = multiply_add(a, w[n], sums[m][n]);
+              w[n] = load_right(weight_at + n * SIDE * STRIDE + k);
+            }
+            for (var m = 0u; m < MATRICES; m++) {
+              let a = load_left(x_at + m * SIDE * STRIDE + k);
+              for (var n = 0u; n < MATRICES; n++) {
+                sums[m][n] = multiply_add(a, w[n], sums[m][n]);
+              }
             }
           }
         }
+        workgroupBarrier(); // before the next tile overwrites this one
       }
-      workgroupBarrier(); // before the next tile overwrites this one
-    }
 
-    for (var m = 0u; m < MATRICES; m++) {
-      if (part < end) {
-        for (var n = 0u; n < MATRICES; n++) {
-          store_sum(part * SIDE * PART + n * SIDE, sums[m][n]);
+      for (var m = 0u; m < MATRICES; m++) {
+        if (part < end) {
+          for (var n = 0u; n < MATRICES; n++) {
+            store_sum(part * SIDE * PART + n * SIDE, sums[m][n]);
+          }
         }
+        workgroupBarrier();
+        var at = 0u;
+        for (var i = first * SIDE * PART + lane * FACTORS; i < end * SIDE * PART; i += WG * FACTORS) {
+          let first_sum = before[m][at] + weight_tile[i];
+          let last_sum = before[m][at + FACTORS - 1u] + weight_tile[i + FACTORS - 1u];
+          if (start + LONG < K4) {
+            before[m][at] = first_sum;
+            before[m][at + FACTORS - 1u] = last_sum;
+          } else {
+            let p = i / (SIDE * PART);
+            let row = row0 + (p % DOWN) * PART + m * SIDE + i / PART % SIDE;
+            let column = column0 + ((p / DOWN) * PART + i % PART) / FACTORS;
+            store(row, column, first_sum + bias_of(column, 0u), last_sum + bias_of(column, FACTORS - 1u));
+          }
+          at += FACTORS;
+        }
+        workgroupBarrier();
       }
-      workgroupBarrier();
-      for (var i = first * SIDE * PART + lane * FACTORS; i < end * SIDE * PART; i += WG * FACTORS) {
-        let p = i / (SIDE * PART);
-        let row = row0 + (p % DOWN) * PART + m * SIDE + i / PART % SIDE;
-        let column = column0 + ((p / DOWN) * PART + i % PART) / FACTORS;
-        let last = i + FACTORS - 1u;
-        store(row, column, weight_tile[i] + bias_of(column, 0u), weight_tile[last] + bias_of(column, FACTORS - 1u));
-      }
-      workgroupBarrier();
     }
   }
 }
@@ -2742,12 +2853,7 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, TM>;
-  for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + local.x + n / FACTORS * WX, n % FACTORS);
-    for (var m = 0u; m < TM; m++) {
-      sums[m][n] = b;
-    }
-  }
+  var run: array<array<f32, TN>, TM>;
   for (var k0 = 0u; k0 < K4; k0 += BK4) {
     for (var i = lane; i < BM * BK4; i += WX * WY) {
       let k = k0 + i % BK4;
@@ -2768,13 +2874,27 @@ fn main(
       for (var m = 0u; m < TM; m++) {
         let a = x_tile[(local.y + m * WY) * (BK4 + 1u) + k];
         for (var n = 0u; n < TN; n++) {
-          sums[m][n] += dot(a, w[n]);
+          run[m][n] += dot(a, w[n]);
+        }
+      }
+    }
+    if ((k0 + BK4) % RUN == 0u || k0 + BK4 >= K4) {
+      for (var m = 0u; m < TM; m++) {
+        for (var n = 0u; n < TN; n++) {
+          sums[m][n] += run[m][n];
+          run[m][n] = 0.0;
         }
       }
     }
     workgroupBarrier(); // before the next tile overwrites this one
   }
 
+  for (var n = 0u; n < TN; n++) {
+    let b = bias_of(column0 + local.x + n / FACTORS * WX, n % FACTORS);
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] += b;
+    }
+  }
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n += FACTORS) {
       let column = column0 + local.x + n / FACTORS * WX;
@@ -2948,11 +3068,13 @@ fn main(
   "rms_norm": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
-// One workgroup a row; its threads stride over D.
+// One workgroup a row; its threads stride over D. Squares are added up by runs of RUN, then the runs: a massive one
+// takes the digits of its run only.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
 // @use threads = threads_tree
 override WG: u32 = 64;
+const RUN = 8u;
 
 struct Params {
   rows: u32,
@@ -2978,8 +3100,12 @@ fn main(
   let start = row * params.D;
 
   var squares = 0.0;
-  for (var i = lane; i < params.D; i += WG) {
-    squares += x[start + i] * x[start + i];
+  for (var first = lane; first < params.D; first += RUN * WG) {
+    var run = 0.0;
+    for (var i = first; i < min(first + RUN * WG, params.D); i += WG) {
+      run += x[start + i] * x[start + i];
+    }
+    squares += run;
   }
   let scale = 1.0 / sqrt(sum_over_threads(lane, squares) / f32(params.D) + params.eps);
 
@@ -2991,9 +3117,11 @@ fn main(
   "rms_norm_invocation": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D], D a multiple of 4
-// One invocation a row, four numbers at a time: for software drivers, as layer_norm_invocation.wgsl.
+// One invocation a row, four numbers at a time: for software drivers, as layer_norm_invocation.wgsl. Squares are added up by
+// runs of RUN groups, then RUN runs, then these: see rms_norm.wgsl.
 // Dispatch: ceil(R / WG), folded. Needs: nothing.
 override WG: u32 = 8;
+const RUN = 16u;
 
 struct Params {
   rows: u32,
@@ -3019,8 +3147,17 @@ fn main(
   let start = row * params.D4;
 
   var squares = vec4<f32>(0.0);
-  for (var i = 0u; i < params.D4; i++) {
-    squares += x[start + i] * x[start + i];
+  for (var k = 0u; k < params.D4; k += RUN * RUN) {
+    var runs = vec4<f32>(0.0);
+    for (var first = k; first < min(k + RUN * RUN, params.D4); first += RUN) {
+      var run = vec4<f32>(0.0);
+      let end = min(first + RUN, params.D4);
+      for (var i = first; i < end; i++) {
+        run += x[start + i] * x[start + i];
+      }
+      runs += run;
+    }
+    squares += runs;
   }
   let mean = (squares.x + squares.y + squares.z + squares.w) / f32(params.D4 * 4u);
   let scale = 1.0 / sqrt(mean + params.eps);
@@ -3034,11 +3171,12 @@ fn main(
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D], D a multiple of 4
 // A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, as
-// layer_norm_subgroup.wgsl.
+// layer_norm_subgroup.wgsl. Of sums by runs: rms_norm.wgsl.
 // Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use lanes
 override SG: u32 = 8;
+const RUN = 8u;
 
 struct Params {
   rows: u32,
@@ -3065,9 +3203,14 @@ fn main(
   let start = row * D4;
 
   var squares = vec4<f32>();
-  for (var i = lane; i < D4; i += SG) {
-    let numbers = x[start + i];
-    squares += numbers * numbers;
+  for (var first = lane; first < D4; first += RUN * SG) {
+    var run = vec4<f32>();
+    let end = min(first + RUN * SG, D4);
+    for (var i = first; i < end; i += SG) {
+      let numbers = x[start + i];
+      run += numbers * numbers;
+    }
+    squares += run;
   }
   let mean = sum_over_lanes(squares.x + squares.y + squares.z + squares.w) / f32(D4 * 4u);
   let scale = 1.0 / sqrt(mean + params.eps);
@@ -3300,10 +3443,12 @@ fn main(
 //
 // x: f32[R, S]  ->  y: f32[R, S]
 // One invocation a row: for software drivers, which run barriers at a loss (softmax.wgsl needs 5 times as long there).
+// Exponentials are added up by runs of RUN, then the runs: one long f32 sum would lose digits that count.
 // Infinities and NaN as in softmax.wgsl.
 // Dispatch: ceil(R / WG), folded. Needs: nothing.
 // @use math
 override WG: u32 = 8;
+const RUN = 16u;
 
 const LOWEST = -3.4028234663852886e38;
 
@@ -3334,11 +3479,16 @@ fn main(
   }
 
   var sum = 0.0;
-  for (var i = 0u; i < params.S; i++) {
-    let value = x[start + i];
-    let e = exp_accurate(select(value, LOWEST, value < LOWEST) - largest);
-    y[start + i] = e;
-    sum += e;
+  for (var first = 0u; first < params.S; first += RUN) {
+    var run = 0.0;
+    let end = min(first + RUN, params.S);
+    for (var i = first; i < end; i++) {
+      let value = x[start + i];
+      let e = exp_accurate(select(value, LOWEST, value < LOWEST) - largest);
+      y[start + i] = e;
+      run += e;
+    }
+    sum += run;
   }
 
   for (var i = 0u; i < params.S; i++) {

@@ -5,6 +5,7 @@ import { activation } from "../../src/tensor/ops/activation.ts";
 import { erf, erfc, activation as reference } from "../../src/tensor/reference/activation.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { expectAsPyTorch, HardSource, RANGES } from "../hard.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
 const device = await testDevice();
@@ -24,6 +25,14 @@ for (const kind of KINDS) {
     // The relative part of TOLERANCES.activation alone; below the smallest normal number a driver may give 0.
     expectClose(y, Float64Array.from(x, reference[kind]), { abs: 1.2e-38, rel: 2e-6 }, kind);
   });
+
+  if (kind !== "none") {
+    test.each(Object.entries(RANGES))(`${kind} of numbers %s: as exact as PyTorch`, async (range, size) => {
+      const x = Float32Array.from(new HardSource(4).bell(65_536), (b) => size * b);
+      const y = await activation(device.tensor(x, [x.length]), kind).read();
+      expectAsPyTorch(`${kind} ${range}`, [x], y, Float64Array.from(x, reference[kind]));
+    });
+  }
 
   test(`${kind} at ±88, ±1e4, ±3e38 is finite and right`, async () => {
     const x = Float32Array.from([87.3, 88, 88.7, 89, 100, 1e4, 1e20, 3e38].flatMap((v) => [v, -v]));
@@ -49,6 +58,12 @@ test.each([6 * 64 * 4 + 5, 20_003])("a folded grid reaches every one of %i eleme
   const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
   const x = Float32Array.from({ length: n }, (_, i) => i + 1);
   expect([...(await activation(folded.tensor(x, [x.length]), "relu").read())]).toEqual([...x]);
+});
+
+test("an unknown name is refused, not taken for none", () => {
+  const x = device.tensor([1], [1]);
+  for (const kind of ["swish", "toString"])
+    expect(() => activation(x, kind as never)).toThrow(`no activation "${kind}"`);
 });
 
 test("none is no launch", () => {

@@ -7,6 +7,7 @@ import { runnableVariants } from "../../src/tensor/plan.ts";
 import { type AttentionSizes, attention as reference } from "../../src/tensor/reference/attention.ts";
 import { expectClose } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";
+import { expectAsPyTorch, HardSource } from "../hard.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
@@ -145,6 +146,41 @@ for (const variant of variants) {
     const none = await run(inputs, sizes, { scale: 1, mask: new Uint32Array(18) });
     expect(none).toEqual(new Float32Array(none.length));
   });
+
+  test.each(["sink", "massive_keys", "massive_values", "near_ties"])(
+    `attention ${variant}: as exact as PyTorch on %s`,
+    async (kind) => {
+      for (const [T, S, d] of [
+        [9, 257, 88],
+        [1, 700, 128],
+      ]) {
+        const [source, H] = [new HardSource(8), 2];
+        const [q, k, v] = [source.bell(T * H * d), source.bell(S * H * d), source.bell(S * H * d)];
+        const first = k.slice(0, H * d);
+        for (let head = 0; head < S * H; head++) {
+          const at = head * d;
+          if (kind === "sink") {
+            // The first key draws most of the weight and says nothing.
+            if (head < T * H) q[at + 3] = 8 + q[at + 3] / 4;
+            k[at + 3] = head < H ? 24 : k[at + 3] / 4;
+            if (head < H) for (let c = 0; c < d; c++) v[at + c] /= 64;
+          } else if (kind === "massive_keys") {
+            k[at + 5] = 128 + k[at + 5];
+            k[at + 40] = -1024 + k[at + 40];
+          } else if (kind === "massive_values") {
+            v[at + 5] = 128 * (1.5 + v[at + 5] / 8);
+            v[at + 40] = 8192 * (1.5 + v[at + 40] / 8);
+          } else {
+            for (let c = 0; c < d; c++) k[at + c] = first[(head % H) * d + c] + k[at + c] / 256;
+          }
+        }
+        const inputs = [q, k, v].map((x) => Float32Array.from(x)) as [Float32Array, Float32Array, Float32Array];
+        const [sizes, options] = [{ B: 1, T, S, H, Hkv: H, d }, { scale: d ** -0.5 }];
+        const [y, exact] = [await run(inputs, sizes, options), reference(...inputs, sizes, options)];
+        expectAsPyTorch(`attention ${kind} T${T}`, inputs, y, exact, `attention ${variant} ${kind} T${T}`);
+      }
+    },
+  );
 
   test(`attention ${variant}: scores far apart, rising from tile to tile, and low ones alone`, async () => {
     const sizes = { B: 1, T: 2, S: 80, H: 1, Hkv: 1, d: 8 };

@@ -5,6 +5,7 @@ import { contiguous } from "../../src/tensor/ops/copy.ts";
 import { bicubic as reference } from "../../src/tensor/reference/bicubic.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { expectAsPyTorch, HardSource, massive } from "../hard.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
@@ -25,6 +26,15 @@ test.each([
   const y = bicubic(device.tensor(x, [h, w, D]), [H, W]);
   expect(y.shape).toEqual([H, W, D]);
   expectClose(await y.read(), reference(x, [h, w, D], [H, W]), TOLERANCES.bicubic, "bicubic");
+});
+
+test.each([
+  [11, 5],
+  [3, 20],
+] as const)("as exact as PyTorch on massive channels, to %i x %i", async (H, W) => {
+  const x = Float32Array.from(massive(new HardSource(10).bell(64 * 64), 64));
+  const y = await bicubic(device.tensor(x, [8, 8, 64]), [H, W]).read();
+  expectAsPyTorch(`bicubic ${H}x${W}`, [x], y, reference(x, [8, 8, 64], [H, W]));
 });
 
 test("a grid of its own size stays as it is, to the bit", async () => {

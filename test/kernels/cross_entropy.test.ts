@@ -6,6 +6,7 @@ import { runnableVariants } from "../../src/tensor/plan.ts";
 import { crossEntropy as reference } from "../../src/tensor/reference/cross_entropy.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { expectAsPyTorch, hardLogits, LOGITS } from "../hard.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
@@ -38,6 +39,12 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
       const labels = Array.from({ length: R }, (_, row) => [0, V - 1, V >> 1, V >> 2, V >> 3][row]);
       expectClose(await run(x, labels), reference(x, labels, V), TOLERANCES.log_softmax, `${R}x${V} ${mean}`);
     }
+  });
+
+  test.each(Object.keys(LOGITS) as (keyof typeof LOGITS)[])("as exact as PyTorch on %s", async (kind) => {
+    const { x, labels, V } = hardLogits(kind);
+    const [y, exact] = [await run(x, labels), reference(x, labels, V)];
+    expectAsPyTorch(`cross_entropy ${kind}`, [x, labels], y, exact, `cross_entropy ${logits} ${kind}`);
   });
 
   test("minus the label's log probability, to the last bit", async () => {

@@ -6,6 +6,7 @@ import { activation } from "../../src/tensor/reference/activation.ts";
 import { gatedActivation as reference } from "../../src/tensor/reference/gated_activation.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { expectAsPyTorch, HardSource, massive } from "../hard.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
@@ -19,6 +20,17 @@ for (const kind of Object.keys(ACTIVATIONS) as Activation[]) {
     expectClose(y, reference(gate, up, activation[kind]), TOLERANCES.activation, `${kind} ${n}`);
   });
 }
+
+test.each((Object.keys(ACTIVATIONS) as Activation[]).filter((kind) => kind !== "none"))(
+  "gated %s: as exact as PyTorch on massive channels",
+  async (kind) => {
+    const [source, n] = [new HardSource(5), 256 * 64];
+    const gate = Float32Array.from(source.bell(n), (b) => 2 * b);
+    const up = Float32Array.from(massive(source.bell(n), 64));
+    const y = await gatedActivation(device.tensor(gate, [n]), device.tensor(up, [n]), kind).read();
+    expectAsPyTorch(`gated ${kind}`, [gate, up], y, reference(gate, up, activation[kind]));
+  },
+);
 
 test("extreme gates", async () => {
   const gate = Float32Array.of(88, -88, 1e4, -1e4, 1e-40, 0);

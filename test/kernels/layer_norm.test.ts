@@ -5,6 +5,7 @@ import { runnableVariants } from "../../src/tensor/plan.ts";
 import { layerNorm as reference } from "../../src/tensor/reference/layer_norm.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { expectAsPyTorch, HardSource, ROWS } from "../hard.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
@@ -44,8 +45,8 @@ for (const row of runnableVariants("row", device.caps)) {
   test.each([256, 257])(`layer_norm ${row}: a large mean does not eat the variance of %i elements`, async (D) => {
     const x = new Random(1).normal(3 * D, 1000, 1);
     const [ones, zeros] = [new Float32Array(D).fill(1), new Float32Array(D)];
-    // f32 near 1000 has steps of 6e-5, and the mean's rounding shifts a whole row by as much.
-    expectClose(await run(x, ones, zeros, 1e-6), reference(x, ones, zeros, 1e-6), { abs: 2e-4 }, "large mean");
+    // f32 near 1000 has steps of 6e-5, by which the mean's rounding would shift a whole row.
+    expectClose(await run(x, ones, zeros, 1e-6), reference(x, ones, zeros, 1e-6), TOLERANCES.layer_norm, "large mean");
   });
 
   test.each([0, 3.25, -1e4, 1e-40])(`layer_norm ${row}: elements all %d give the bias, not NaN`, async (value) => {
@@ -60,6 +61,18 @@ for (const row of runnableVariants("row", device.caps)) {
     const x = Float32Array.from([...random.normal(64, 0, 1e4), ...random.normal(64, 0, 1e-20)]);
     expectClose(await run(x, ones, zeros, 1e-12), reference(x, ones, zeros, 1e-12), TOLERANCES.layer_norm, "scales");
   });
+
+  test.each(Object.keys(ROWS) as (keyof typeof ROWS)[])(
+    `layer_norm ${row}: as exact as PyTorch on %s`,
+    async (kind) => {
+      const [source, D] = [new HardSource(1), 1408];
+      const x = Float32Array.from(ROWS[kind](source.bell(16 * D), D));
+      const weight = Float32Array.from(source.bell(D), (b) => 1 + b / 8);
+      const bias = Float32Array.from(source.bell(D));
+      const [y, exact] = [await run(x, weight, bias, 1e-6), reference(x, weight, bias, 1e-6)];
+      expectAsPyTorch(`layer_norm ${kind}`, [x, weight, bias], y, exact, `layer_norm ${row} ${kind}`);
+    },
+  );
 
   test(`layer_norm ${row}: more rows than one grid dimension`, async () => {
     // The second device folds a grid of more than 4 workgroups: of 8 rows each in the invocation variant.

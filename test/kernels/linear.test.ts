@@ -3,7 +3,7 @@ import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
 import { Device } from "../../src/tensor/device.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
-import { linear } from "../../src/tensor/ops/linear.ts";
+import { type Epilogue, linear } from "../../src/tensor/ops/linear.ts";
 import { type PlanOverride, runnableVariants } from "../../src/tensor/plan.ts";
 import { activation as activations } from "../../src/tensor/reference/activation.ts";
 import { gatedActivation as gatedReference } from "../../src/tensor/reference/gated_activation.ts";
@@ -12,6 +12,7 @@ import type { Tensor } from "../../src/tensor/tensor.ts";
 import { Weight } from "../../src/tensor/weight.ts";
 import { expectClose } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";
+import { coded, expectAsPyTorch, HardSource, massive } from "../hard.ts";
 import { stored } from "../quantized.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
@@ -146,6 +147,77 @@ for (const [name, override, rows] of [...FEW, ...MANY]) {
     const on = limited({ maxBindingBytes: 4096, maxWorkgroupsPerDimension: 4 });
     await check(`${name} sharded`, { M, N: 67, K: 64, override, on });
     await check(`${name} sharded int4`, { M, N: 67, K: 112, dtype: "int4", override, on });
+  });
+}
+
+/** As test/golden/hard/make.py draws them; f16 and bf16 hold the numbers of int8. */
+const HARD_WEIGHTS = {
+  f32: (source: HardSource, N: number, K: number) => source.bell(N * K).map((b) => b / 64),
+  int8: (source: HardSource, N: number, K: number) => coded(source, N, K, -127, 127, 2 ** -12),
+  int4: (source: HardSource, N: number, K: number) => coded(source, N, K, 0, 15, 2 ** -8).map((w) => w - 2 ** -5),
+} as const;
+const HARD_INPUTS = {
+  /** A bias that outweighs the products: it must come last. */
+  bias: (x: Float64Array) => x,
+  massive,
+  large_mean: (x: Float64Array) => x.map((b) => 16 + b),
+} as const;
+
+for (const [name, override, rows] of [...FEW, ...MANY]) {
+  const [least, more] = rows[0] === 1 ? [1, name === "matvec subgroup" ? 8 : 3] : [9, 40];
+
+  test.each(["f32", "f16", "int8", "int4"] as const)(`${name}: as exact as PyTorch, %s weights`, async (dtype) => {
+    const drawn = dtype === "f16" ? "int8" : dtype;
+    for (const kind of Object.keys(HARD_INPUTS) as (keyof typeof HARD_INPUTS)[]) {
+      for (const M of dtype === "f32" ? [least, more] : [least]) {
+        const [source, N, K] = [new HardSource(6), 48, 6144];
+        const x = Float32Array.from(HARD_INPUTS[kind](source.bell(M * K), K));
+        const w = Float32Array.from(HARD_WEIGHTS[drawn](source, N, K));
+        const b = Float32Array.from(source.bell(N), (b) => (kind === "bias" ? 150 + b : b));
+        expect(stored(w, K, dtype)).toEqual(w);
+        const weight = Weight.from(device, w, [N, K], dtype);
+        const y = await linear(device.tensor(x, [M, K]), weight, device.tensor(b, [N]), "none", override).read();
+        weight.dispose();
+        const label = `${name} ${kind} ${dtype} ${M}`;
+        expectAsPyTorch(`linear ${kind} ${drawn} ${M}`, [x, w, b], y, reference(x, w, b, [M, N, K]), label);
+      }
+    }
+  });
+
+  test(`${name}: as exact as PyTorch with what follows the sums`, async () => {
+    const [source, M, N, K] = [new HardSource(7), least, 48, 1408];
+    const x = source.bell(M * K);
+    const [w, up] = [source.bell(N * K), source.bell(N * K)].map((draw) => Float32Array.from(draw, (b) => b / 64));
+    const b = Float32Array.from(source.bell(N));
+    const residual = Float32Array.from(massive(source.bell(M * N), N));
+    const large = Float32Array.from(b, (b) => 150 + b);
+    const small = Float32Array.from(x);
+    const uneven = Float32Array.from(massive(x, K), (x) => x / 16);
+    const weight = Weight.from(device, w, [N, K]);
+    const pair = Weight.from(device, Float32Array.from([...w, ...up]), [2 * N, K], "f32", { paired: true });
+    const size = [M, N, K] as const;
+    const run = (x: Float32Array, weight: Weight, bias: ArrayLike<number>, epilogue: Epilogue) =>
+      linear(
+        device.tensor(x, [M, K]),
+        weight,
+        device.tensor(Float32Array.from(bias), [bias.length]),
+        epilogue,
+        override,
+      ).read();
+
+    const gelu = reference(small, w, b, size).map(activations.gelu);
+    const label = (end: string) => `${name} ${end} ${M}`;
+    const y = await run(small, weight, b, { activation: "gelu" });
+    expectAsPyTorch(`linear gelu ${M}`, [small, w, b], y, gelu, label("gelu"));
+
+    const sums = reference(uneven, w, large, size).map((sum, i) => sum + residual[i]);
+    const z = await run(uneven, weight, large, { residual: device.tensor(residual, [M, N]) });
+    expectAsPyTorch(`linear residual ${M}`, [uneven, w, large, residual], z, sums, label("residual"));
+
+    const products = gatedReference(reference(small, w, b, size), reference(small, up, large, size), activations.silu);
+    const g = await run(small, pair, [...b, ...large], { activation: "silu", gated: true });
+    expectAsPyTorch(`linear gated ${M}`, [small, w, up, b, large], g, products, label("gated"));
+    for (const used of [weight, pair]) used.dispose();
   });
 }
 

@@ -6,6 +6,7 @@ import { runnableVariants } from "../../src/tensor/plan.ts";
 import { logSoftmax as reference } from "../../src/tensor/reference/log_softmax.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { expectAsPyTorch, hardLogits, LOGITS } from "../hard.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
@@ -61,6 +62,11 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
   test("the logarithm just above 1 and up to 2: pairs of numbers", async () => {
     const x = Float32Array.from({ length: 4002 }, (_, i) => (i % 2 === 0 ? 0 : -i / 160));
     expectClose(await run(x, 2), reference(x, 2), TOLERANCES.log_softmax, "pairs");
+  });
+
+  test.each(Object.keys(LOGITS) as (keyof typeof LOGITS)[])("as exact as PyTorch on %s", async (kind) => {
+    const { x, V } = hardLogits(kind);
+    expectAsPyTorch(`log_softmax ${kind}`, [x], await run(x, V), reference(x, V), `log_softmax ${logits} ${kind}`);
   });
 
   test("large numbers of either sign, and what is far below the rest", async () => {

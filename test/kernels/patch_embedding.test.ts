@@ -8,6 +8,7 @@ import { patchEmbedding as reference } from "../../src/tensor/reference/patch_em
 import { Weight } from "../../src/tensor/weight.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { expectAsPyTorch, HardSource, massive } from "../hard.ts";
 import { stored } from "../quantized.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
@@ -74,6 +75,28 @@ for (const patch_embedding of runnableVariants("patch_embedding", device.caps)) 
     const override = { patch_embedding, linear: variant };
     test(`${patch_embedding}, ${variant}: images of every size`, async () => {
       for (const one of CASES) await check(one, override);
+    });
+
+    test(`${patch_embedding}, ${variant}: as exact as PyTorch where biases and positions are large`, async () => {
+      const [source, image, P, D] = [new HardSource(11), [2, 3, 42, 42] as const, 14, 48];
+      const K = 3 * P * P;
+      const pixels = Float32Array.from(source.bell(2 * 3 * 42 * 42));
+      const w = Float32Array.from(source.bell(D * K), (b) => b / 16);
+      const bias = Float32Array.from(source.bell(D), (b) => 150 + b);
+      const token = Float32Array.from(source.bell(D));
+      const positions = Float32Array.from(massive(source.bell(10 * D), D));
+      const weight = Weight.from(device, w, [D, K]);
+      const parameters = {
+        weight,
+        bias: device.tensor(bias, [D]),
+        class_token: device.tensor(token, [1, 1, D]),
+        positions: device.tensor(positions, [1, 10, D]),
+      };
+      const y = await patchEmbedding(device.tensor(pixels, image), P, parameters, override).read();
+      const exact = reference(pixels, image, P, w, bias, token, positions);
+      const label = `patch_embedding ${patch_embedding} ${variant}`;
+      expectAsPyTorch("patch_embedding", [pixels, w, bias, token, positions], y, exact, label);
+      weight.dispose();
     });
 
     test(`${patch_embedding}, ${variant}: a sharded weight, and more workgroups than one dimension holds`, async () => {

@@ -5,6 +5,7 @@ import { runnableVariants } from "../../src/tensor/plan.ts";
 import { rmsNorm as reference } from "../../src/tensor/reference/rms_norm.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { expectAsPyTorch, HardSource, ROWS } from "../hard.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
@@ -46,6 +47,14 @@ for (const row of runnableVariants("row", device.caps)) {
     const ones = new Float32Array(64).fill(1);
     const x = Float32Array.from([1e4, 1e-3, 1e-40].flatMap((scale) => [...random.normal(64, 0, scale)]));
     expectClose(await run(x, ones, 1e-6), reference(x, ones, 1e-6), TOLERANCES.rms_norm, "scales");
+  });
+
+  test.each(Object.keys(ROWS) as (keyof typeof ROWS)[])(`rms_norm ${row}: as exact as PyTorch on %s`, async (kind) => {
+    const [source, D] = [new HardSource(1), 4096];
+    const x = Float32Array.from(ROWS[kind](source.bell(16 * D), D));
+    const weight = Float32Array.from(source.bell(D), (b) => 1 + b / 8);
+    const y = await run(x, weight, 1e-6);
+    expectAsPyTorch(`rms_norm ${kind}`, [x, weight], y, reference(x, weight, 1e-6), `rms_norm ${row} ${kind}`);
   });
 
   test(`rms_norm ${row}: more rows than one grid dimension`, async () => {

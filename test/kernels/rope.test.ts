@@ -4,6 +4,7 @@ import { rope, ropeTable } from "../../src/tensor/ops/rope.ts";
 import { rope as reference } from "../../src/tensor/reference/rope.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { expectAsPyTorch, HardSource, massive } from "../hard.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
@@ -34,6 +35,20 @@ test("position 0 changes nothing; extreme numbers turn as others do", async () =
   expectClose(await run(0).read(), x, TOLERANCES.exact, "position 0");
   // 1e4 and 88 turn into each other, so one's rounding shows beside the other's result.
   expectClose(await run(3).read(), reference(x, table, [3], 1, 8), { abs: 2e-3, rel: 1e-6 }, "extremes");
+});
+
+test("as exact as PyTorch on massive channels", async () => {
+  const [source, T, H, d] = [new HardSource(9), 16, 4, 128];
+  const x = Float32Array.from(massive(source.bell(T * H * d), H * d));
+  const [cosines, sines] = [source.bell((T * d) / 2), source.bell((T * d) / 2)].map((x) => x.map((b) => b / 4));
+  const table = Float32Array.from({ length: T * d }, (_, i) => {
+    const [token, j] = [Math.floor(i / d), i % d];
+    return j < d / 2 ? cosines[(token * d) / 2 + j] : sines[(token * d) / 2 + j - d / 2];
+  });
+  const positions = Uint32Array.from({ length: T }, (_, t) => t);
+  const [xs, turns] = [device.tensor(x, [1, T, H, d]), device.tensor(table, [T, d])];
+  const y = await rope(xs, turns, device.tensor(positions, [1, T])).read();
+  expectAsPyTorch("rope massive", [x, table], y, reference(x, table, positions, H, d));
 });
 
 test("a view into a fused projection: offset and strides of its own", async () => {

@@ -5,6 +5,7 @@ import { runnableVariants } from "../../src/tensor/plan.ts";
 import { softmax as reference } from "../../src/tensor/reference/softmax.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { expectAsPyTorch, HardSource, SCORES } from "../hard.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
@@ -55,6 +56,19 @@ for (const row of runnableVariants("row", device.caps)) {
     const x = Float32Array.from(rows.flat());
     expectClose(await run(x, 5), reference(x, 5), TOLERANCES.softmax, "extremes");
   });
+
+  test.each(Object.keys(SCORES) as (keyof typeof SCORES)[])(
+    `softmax ${row}: as exact as PyTorch on %s`,
+    async (kind) => {
+      for (const [R, S] of [
+        [16, 257],
+        [4, 32_001],
+      ]) {
+        const x = SCORES[kind](new HardSource(2), R, S);
+        expectAsPyTorch(`softmax ${kind} ${S}`, [x], await run(x, S), reference(x, S), `softmax ${row} ${kind} ${S}`);
+      }
+    },
+  );
 
   test(`softmax ${row}: a NaN makes its row NaN, and no other`, async () => {
     const y = await run([0, 1, Number.NaN, 2, 3, 4], 2);
