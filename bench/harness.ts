@@ -10,7 +10,7 @@ import type { Device } from "../src/tensor/device.ts";
 import type { ActivationDType } from "../src/tensor/dtype.ts";
 import { EngineError } from "../src/tensor/errors.ts";
 import type { Caps } from "../src/tensor/gpu.ts";
-import { type Op, plan, runnableVariants, type Sizes } from "../src/tensor/plan.ts";
+import { type Op, type PlanOverride, plan, runnableVariants, type Sizes, type Variant } from "../src/tensor/plan.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import type { Comparison } from "../test/compare.ts";
 import {
@@ -43,9 +43,20 @@ export interface Group {
 /** For kernels that have one variant. */
 export const ONLY = { variants: ["-"], planned: "-" } as const;
 
-/** For kernels that plan() chooses among: what the adapter can run, and what it runs at these sizes. */
-export function variantsOf(op: Op, sizes: Sizes, caps: Caps): Required<Pick<Group, "variants" | "planned" | "choice">> {
-  return { variants: runnableVariants(op, caps), planned: plan(op, caps, undefined, sizes), choice: { op, sizes } };
+/**
+ * For kernels that plan() chooses among: what the adapter can run, and what it runs at these sizes.
+ *
+ * @param runs the variant that an op runs in the end. Some give way to another where theirs does not fit: such a variant is no
+ *   case here, as the other's time would stand under its name
+ */
+export function variantsOf<O extends Op>(
+  op: O,
+  sizes: Sizes,
+  caps: Caps,
+  runs: (override?: PlanOverride) => Variant<O> = (override) => plan(op, caps, override, sizes),
+): Required<Pick<Group, "variants" | "planned" | "choice">> {
+  const variants = runnableVariants(op, caps).filter((variant) => runs({ [op]: variant }) === variant);
+  return { variants, planned: runs(), choice: { op, sizes } };
 }
 
 /** A group with its inputs on the device. */

@@ -3,7 +3,7 @@
  * models, cached keys and values are views of a cache that has room for more.
  */
 import { narrow, widen } from "../../src/tensor/dtype.ts";
-import { attention } from "../../src/tensor/ops/attention.ts";
+import { attention, planAttention } from "../../src/tensor/ops/attention.ts";
 import type { Variant } from "../../src/tensor/plan.ts";
 import { attention as reference } from "../../src/tensor/reference/attention.ts";
 import { compare } from "../../test/compare.ts";
@@ -19,7 +19,9 @@ export const groups: Groups = (shapes, caps) =>
   shapes.attention.map(({ name, T, S, H, d, cached = false, halves = false }) => ({
     kernel: "attention",
     shape: `${name} T${T} S${S} H${H} d${d}`,
-    ...variantsOf("attention", { T, S: cached ? S + ROOM : S }, caps),
+    ...variantsOf("attention", { T, S: cached ? S + ROOM : S }, caps, (override) =>
+      planAttention({ T, S: cached ? S + ROOM : S, d }, caps, override),
+    ),
     open(device) {
       const C = cached ? S + ROOM : S;
       const random = new Random(1);

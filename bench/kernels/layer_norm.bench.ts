@@ -1,6 +1,6 @@
 /** Layer normalisation: memory-bound, one read and one write of x. */
 import { layerNorm } from "../../src/tensor/ops/layer_norm.ts";
-import type { Variant } from "../../src/tensor/plan.ts";
+import { planRow, type Variant } from "../../src/tensor/plan.ts";
 import { layerNorm as reference } from "../../src/tensor/reference/layer_norm.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
@@ -12,7 +12,7 @@ export const groups: Groups = ({ layer_norm }, caps) =>
   layer_norm.map(({ name, R, D }) => ({
     kernel: "layer_norm",
     shape: `${name} R${R} D${D}`,
-    ...variantsOf("row", { M: R }, caps),
+    ...variantsOf("row", { M: R }, caps, (override) => planRow("layer_norm", caps, [R, D], override)),
     open(device) {
       const random = new Random(1);
       const [x, weight, bias] = [random.normal(R * D), random.normal(D, 1, 0.1), random.normal(D)];

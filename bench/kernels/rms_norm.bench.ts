@@ -1,6 +1,6 @@
 /** Root mean square normalisation: memory-bound, one read and one write of x. */
 import { rmsNorm } from "../../src/tensor/ops/rms_norm.ts";
-import type { Variant } from "../../src/tensor/plan.ts";
+import { planRow, type Variant } from "../../src/tensor/plan.ts";
 import { rmsNorm as reference } from "../../src/tensor/reference/rms_norm.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
@@ -12,7 +12,7 @@ export const groups: Groups = ({ rms_norm }, caps) =>
   rms_norm.map(({ name, R, D }) => ({
     kernel: "rms_norm",
     shape: `${name} R${R} D${D}`,
-    ...variantsOf("row", { M: R }, caps),
+    ...variantsOf("row", { M: R }, caps, (override) => planRow("rms_norm", caps, [R, D], override)),
     open(device) {
       const random = new Random(1);
       const [x, weight] = [random.normal(R * D), random.normal(D, 1, 0.1)];

@@ -1,6 +1,6 @@
 /** Softmax of rows: memory-bound, though the exponential costs some arithmetic. */
 import { softmax } from "../../src/tensor/ops/softmax.ts";
-import type { Variant } from "../../src/tensor/plan.ts";
+import { planRow, type Variant } from "../../src/tensor/plan.ts";
 import { softmax as reference } from "../../src/tensor/reference/softmax.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
@@ -12,7 +12,7 @@ export const groups: Groups = (shapes, caps) =>
   shapes.softmax.map(({ name, R, D }) => ({
     kernel: "softmax",
     shape: `${name} R${R} S${D}`,
-    ...variantsOf("row", { M: R }, caps),
+    ...variantsOf("row", { M: R }, caps, (override) => planRow("softmax", caps, [R, D], override)),
     open(device) {
       const x = new Random(1).normal(R * D, 0, 3);
       const xs = device.tensor(x, [R, D]);

@@ -2,6 +2,7 @@
  * The activations a feed-forward layer may have, under the codes kernels/lib/activation.wgsl knows them by. What Hugging
  * Face calls them is the modules' business.
  */
+import { InputError } from "./errors.ts";
 
 export const ACTIVATIONS = {
   /** x */
@@ -20,7 +21,15 @@ export const ACTIVATIONS = {
 
 export type Activation = keyof typeof ACTIVATIONS;
 
-/** The value of the override ACTIVATION. */
+/**
+ * The value of the override ACTIVATION.
+ *
+ * @throws InputError ACTIVATION for another name: the kernels take a code that they do not know for "none"
+ */
 export function activationCode(activation: Activation): number {
+  if (!Object.hasOwn(ACTIVATIONS, activation)) {
+    const hint = Object.keys(ACTIVATIONS).join(", ");
+    throw new InputError("ACTIVATION", `there is no activation "${String(activation).slice(0, 100)}"`, { hint });
+  }
   return ACTIVATIONS[activation];
 }

@@ -35,6 +35,8 @@ export type PlanOverride = { readonly [O in Op]?: Variant<O> };
 /**
  * The variant that runs: `override`'s if it names one, else the one that is tuned for such sizes if it can run, else what
  * the rules below say for this adapter.
+ *
+ * @throws InputError PLAN for a variant that the op does not have, of which types say nothing when it comes from outside
  */
 export function plan<O extends Op>(
   op: O,
@@ -44,7 +46,32 @@ export function plan<O extends Op>(
 ): Variant<O> {
   const tuned = caps.tuned?.[op]?.[sizeClass(op, sizes)];
   const runnable = tuned !== undefined && canRun(tuned, caps) ? tuned : undefined;
-  return (override[op] ?? runnable ?? DEFAULTS[op](caps, sizes)) as Variant<O>;
+  const variant: string = override[op] ?? runnable ?? DEFAULTS[op](caps, sizes);
+  const variants: readonly string[] = VARIANTS[op];
+  if (!variants.includes(variant)) {
+    const hint = nearest(variant, variants) ?? variants.join(", ");
+    throw new InputError("PLAN", `${op} has no variant "${String(variant).slice(0, 100)}"`, { hint });
+  }
+  return variant as Variant<O>;
+}
+
+/** One invocation adds up at most so many exponentials: it takes long for more, and f32 sums lose digits that count. */
+const LONGEST_OF_INVOCATION = 4096;
+
+/**
+ * The variant of an op on rows that runs: what plan() says, but workgroup, which takes rows of any length, where that one
+ * does not take rows of n numbers.
+ */
+export function planRow(
+  op: "layer_norm" | "rms_norm" | "softmax",
+  caps: Caps,
+  [rows, n]: readonly [number, number],
+  override?: PlanOverride,
+): Variant<"row"> {
+  const variant = plan("row", caps, override, { M: rows });
+  if (variant === "workgroup" || variant === "workgroup_subgroups") return variant;
+  const fits = op === "softmax" ? variant !== "invocation" || n <= LONGEST_OF_INVOCATION : n % 4 === 0;
+  return fits ? variant : "workgroup";
 }
 
 /** What a choice depends on besides the adapter. */

@@ -45,7 +45,7 @@ export function rowBytes(dtype: WeightDType, K: number): number {
  * @param into room for rows.length / K rows of {@link rowBytes}; every word of it is written
  */
 export function quantizeRows(rows: Float32Array, K: number, dtype: QuantizedDType, into: Uint32Array): void {
-  const encode = dtype === "int8" ? encodeInt8 : encodeInt4;
+  const encode = { int8: encodeInt8, int4: encodeInt4 }[dtype];
   const words = rowBytes(dtype, K) / 4;
   for (let start = 0, to = 0; start < rows.length; start += K, to += words) encode(rows, start, K, into, to);
 }

@@ -1,9 +1,24 @@
 import { expect, test } from "vitest";
-import { type Case, caseName, type Group, measure, type Settings, withCases, withShare } from "../../bench/harness.ts";
+import {
+  type Case,
+  caseName,
+  type Group,
+  measure,
+  type Settings,
+  variantsOf,
+  withCases,
+  withShare,
+} from "../../bench/harness.ts";
+import { groups as attentionGroups } from "../../bench/kernels/attention.bench.ts";
+import { groups as layerNormGroups } from "../../bench/kernels/layer_norm.bench.ts";
 import { betterOf, groups as limitGroups, limitsOf } from "../../bench/kernels/limits.bench.ts";
-import { QUICK_SHAPES } from "../../bench/shapes.ts";
+import { groups as rmsNormGroups } from "../../bench/kernels/rms_norm.bench.ts";
+import { groups as softmaxGroups } from "../../bench/kernels/softmax.bench.ts";
+import { QUICK_SHAPES, type Shapes } from "../../bench/shapes.ts";
 import { Device } from "../../src/tensor/device.ts";
 import { KernelError } from "../../src/tensor/errors.ts";
+import { rmsNorm } from "../../src/tensor/ops/rms_norm.ts";
+import { type PlanOverride, plan, runnableVariants } from "../../src/tensor/plan.ts";
 import type { Comparison } from "../../test/compare.ts";
 import { testDevice } from "../device.ts";
 
@@ -28,6 +43,40 @@ function fake(variant: string, log: string[], changes: Partial<Case> & { ms?: nu
     },
   };
 }
+
+test("a variant that gives way to another at these sizes is no case: the other's time would stand under its name", () => {
+  const groupsOf = (changes: Partial<Shapes>) => {
+    const shapes = { ...QUICK_SHAPES, ...changes };
+    return [layerNormGroups, rmsNormGroups, softmaxGroups, attentionGroups].map((groups) =>
+      groups(shapes, device.caps).map(({ variants, planned }) => ({ variants, planned })),
+    );
+  };
+  // Rows that are not whole groups of four; one too long for an invocation; heads too large to fuse.
+  const odd = [{ name: "odd", R: 5, D: 35 }];
+  const [layer_norm, rms_norm, softmax, attention] = groupsOf({
+    ...{ layer_norm: odd, rms_norm: odd, softmax: [{ name: "long", R: 5, D: 5000 }] },
+    attention: [{ name: "large", T: 3, S: 4, H: 1, d: 300 }],
+  });
+  for (const [group] of [layer_norm, rms_norm]) {
+    expect(group.variants).toEqual(runnableVariants("row", device.caps).filter((name) => name.startsWith("workgroup")));
+    expect(group.variants).toContain(group.planned);
+  }
+  expect(softmax[0].variants).toEqual(runnableVariants("row", device.caps).filter((name) => name !== "invocation"));
+  expect(attention[0].variants).not.toContain("fused");
+  expect(attention[0].variants).toContain("composed");
+  for (const [group] of groupsOf({})) expect(group.variants).toContain(group.planned);
+});
+
+test("a variant that no op has is refused, not timed as another", async () => {
+  const x = device.tensor([1, 2, 3, 4], [1, 4]);
+  for (const row of ["fused", "workgroups", "toString"]) {
+    const override = { row } as unknown as PlanOverride;
+    expect(() => rmsNorm(x, x.reshape([4]), 1e-6, override)).toThrow(`row has no variant "${row}"`);
+    expect(() =>
+      variantsOf("row", {}, { ...device.caps, isSoftware: true }, () => plan("row", device.caps, override)),
+    ).toThrow("no variant");
+  }
+});
 
 test("cases take turns, round after round, after all have been checked", async () => {
   const log: string[] = [];

@@ -55,6 +55,13 @@ test.each(Object.keys(ADAPTERS))("%s: every op has a variant, and one that runs 
   }
 });
 
+test("a variant that an op does not have is refused, wherever it comes from", () => {
+  for (const op of OPS) {
+    expect(() => plan(op, GPU, { [op]: "fusd" })).toThrow(`${op} has no variant "fusd"`);
+    expect(() => plan(op, GPU, { [op]: "constructor" })).toThrow("has no variant");
+  }
+});
+
 test("rows go to a workgroup on a GPU, to a subgroup on software that has them fixed, else to an invocation", () => {
   expect(plan("row", GPU, {})).toBe("workgroup_subgroups");
   expect(plan("row", { ...GPU, subgroups: false }, {})).toBe("workgroup");

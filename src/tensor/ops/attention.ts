@@ -57,7 +57,7 @@ export function attention(
   const { B, T, H, d } = params;
   const y = device.empty([B, T, H, d]);
 
-  const variant = choose(params, device.caps, override);
+  const variant = planAttention(params, device.caps, override);
   switch (variant) {
     case "composed": {
       const p = probabilities(prepared, k, override);
@@ -257,11 +257,11 @@ function numberOf(x: KeysOrValues): string {
   return x.dtype === "u32" ? "number_half" : "number_f32";
 }
 
-/** The planned variant, except that heads too large for a fused kernel's registers are composed whatever the plan says. */
-function choose(
+/** The variant that runs: the planned one, but heads too large for a fused kernel's registers are composed. */
+export function planAttention(
   { T, S, d }: { readonly T: number; readonly S: number; readonly d: number },
   caps: Caps,
-  override: PlanOverride | undefined,
+  override?: PlanOverride,
 ): Variant<"attention"> {
   const variant = plan("attention", caps, override, { T, S });
   if ((variant === "fused" || variant.startsWith("split")) && d > 256) return "composed";

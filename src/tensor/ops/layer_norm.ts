@@ -1,5 +1,5 @@
 /** y = (x - mean) / sqrt(variance + eps) * weight + bias over the last dimension. */
-import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
+import { type PlanOverride, planRow, workgroupOfRow } from "../plan.ts";
 import { expectShape, rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -21,20 +21,27 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number, 
   const y = x.device.empty(x.shape);
   if (x.size === 0) return y;
   const bindings = { x: contiguous(x), weight, bias, y };
-  const variant = plan("row", x.device.caps, override, { M: rows });
-  const ofWorkgroup = variant === "workgroup" || variant === "workgroup_subgroups";
-  if (ofWorkgroup || D % 4 > 0) {
-    const shares = workgroupOfRow(ofWorkgroup ? variant : "workgroup", D);
-    x.device.launch({ kernel: "layer_norm", ...shares, bindings, params: { rows, D, eps }, workgroups: rows });
-  } else {
-    const subgroup = variant === "subgroup";
-    x.device.launch({
-      kernel: subgroup ? "layer_norm_subgroup" : "layer_norm_invocation",
-      overrides: subgroup ? { SG: x.device.caps.subgroupMinSize } : {},
-      bindings,
-      params: { rows, D4: D / 4, eps },
-      workgroups: subgroup ? rows : Math.ceil(rows / WG_INVOCATION),
-    });
+  const { device } = x;
+  const variant = planRow("layer_norm", device.caps, [rows, D], override);
+  switch (variant) {
+    case "workgroup":
+    case "workgroup_subgroups": {
+      const shares = workgroupOfRow(variant, D);
+      device.launch({ kernel: "layer_norm", ...shares, bindings, params: { rows, D, eps }, workgroups: rows });
+      break;
+    }
+    case "subgroup": {
+      const overrides = { SG: device.caps.subgroupMinSize };
+      const params = { rows, D4: D / 4, eps };
+      device.launch({ kernel: "layer_norm_subgroup", overrides, bindings, params, workgroups: rows });
+      break;
+    }
+    case "invocation": {
+      const params = { rows, D4: D / 4, eps };
+      const workgroups = Math.ceil(rows / WG_INVOCATION);
+      device.launch({ kernel: "layer_norm_invocation", bindings, params, workgroups });
+      break;
+    }
   }
   return y;
 }
