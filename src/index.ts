@@ -53,7 +53,7 @@ export type {
 } from "./instructblip/vision_language_model.ts";
 export type { VisionOutput } from "./instructblip/vision_model.ts";
 export type { WarningListener } from "./instructblip/warnings.ts";
-export { traceOutputs } from "./modules/trace.ts";
+export { traceOutputs } from "./modules/observer.ts";
 export { type Device, type DeviceOptions, type KernelTime, openDevice } from "./tensor/device.ts";
 export * from "./tensor/errors.ts";
 export type { WritableFolder } from "./tensor/file_set.ts";

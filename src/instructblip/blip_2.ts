@@ -8,7 +8,7 @@
  * B rows, Q queries, D hidden size.
  * Source: Li et al. 2023, BLIP-2; transformers 5.18, modeling_blip_2.py.
  */
-import type { RecordOptions } from "../modules/record.ts";
+import type { StateOptions } from "../modules/observer.ts";
 import type { Weights } from "../modules/weights.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { Blip2Config } from "./config.ts";
@@ -39,8 +39,8 @@ export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Conf
 
   /** Image features: vision, Q-Former and projection alone. */
   async get_image_features(
-    inputs: VisionInputs & RecordOptions,
-    options?: ForwardOptions & RecordOptions,
+    inputs: VisionInputs & StateOptions,
+    options?: ForwardOptions & StateOptions,
     ...more: never[]
   ): Promise<ImageFeatures>;
   async get_image_features(...given: unknown[]): Promise<ImageFeatures> {

@@ -9,7 +9,7 @@
  * B rows, Q queries, T instruction tokens, L = prompt tokens with the Q placeholders, D hidden size, V vocabulary.
  * Source: Dai et al. 2023, InstructBLIP, figure 3; transformers 5.18, modeling_instructblip.py.
  */
-import type { RecordOptions } from "../modules/record.ts";
+import type { StateOptions } from "../modules/observer.ts";
 import type { Weights } from "../modules/weights.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { InstructBlipConfig } from "./config.ts";
@@ -65,8 +65,8 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<In
 
   /** Image features for an instruction: vision, Q-Former and projection alone. */
   async get_image_features(
-    inputs: VisionInputs & QFormerInputs & RecordOptions,
-    options?: ForwardOptions & RecordOptions,
+    inputs: VisionInputs & QFormerInputs & StateOptions,
+    options?: ForwardOptions & StateOptions,
     ...more: never[]
   ): Promise<ImageFeatures>;
   async get_image_features(...given: unknown[]): Promise<ImageFeatures> {

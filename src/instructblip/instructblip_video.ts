@@ -5,7 +5,7 @@
  * B videos, F frames (any number; the processor of Hugging Face gives 4), Q queries a frame, D hidden size.
  * Source: transformers 5.18, modeling_instructblipvideo.py; LAVIS, blip2_vicuna_instruct.py, which looks at frames so.
  */
-import type { RecordOptions } from "../modules/record.ts";
+import type { StateOptions } from "../modules/observer.ts";
 import type { Weights } from "../modules/weights.ts";
 import { InstructBlipVideoConfig } from "./config.ts";
 import {
@@ -56,8 +56,8 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
 
   /** Features of videos for an instruction, f32[B, F·Q, D]; what vision and Q-Former say of them is f32[B·F, …]. */
   async get_video_features(
-    inputs: VisionInputs & QFormerInputs & RecordOptions,
-    options?: ForwardOptions & RecordOptions,
+    inputs: VisionInputs & QFormerInputs & StateOptions,
+    options?: ForwardOptions & StateOptions,
     ...more: never[]
   ): Promise<ImageFeatures>;
   async get_video_features(...given: unknown[]): Promise<ImageFeatures> {

@@ -8,7 +8,7 @@ import type { Embedding } from "../modules/embedding.ts";
 import { KVCache, type KVCacheShape } from "../modules/kv_cache.ts";
 import type { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
-import { recorded } from "../modules/record.ts";
+import { observedStates } from "../modules/observer.ts";
 import { ReplayedStep } from "../modules/replay.ts";
 import type { CacheDType } from "../modules/storage_dtype.ts";
 import type { Device } from "../tensor/device.ts";
@@ -28,7 +28,7 @@ export interface EmbeddedPrompt {
   readonly attention_mask: Ids;
 }
 
-/** What happened inside, layer by layer, by Hugging Face's names: what a recorder on the device kept (modules/record.ts). */
+/** What happened inside, layer by layer, by Hugging Face's names: what was observed (modules/observer.ts). */
 export interface LanguageModelStates {
   /** f32[B, L, D]: what enters each layer, and what leaves the last one's norm */
   readonly hidden_states?: readonly Tensor[] | undefined;
@@ -78,8 +78,8 @@ export interface LanguageModel extends Module {
    */
   forward(prompt: EmbeddedPrompt, inputs?: LanguageModelInputs): LanguageModelOutput;
 
-  /** Hands out what the device's recorder, if there is one, kept of the model since it was last asked. */
-  recorded(): LanguageModelStates;
+  /** Hands out what states were observed of the model since it was last asked, if anybody asked for them. */
+  observed(): LanguageModelStates;
 
   /** An answer to write, of at most `capacity` tokens, the prompt's (or the start token) included. */
   begin(batch: number, capacity: number): Decoding;
@@ -170,15 +170,15 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
     const positions = this.positionTensor(this.promptPositions(attention_mask));
     const mask = maskTensor(inputs_embeds.device, attention_mask);
     const states = this.states(inputs_embeds, { positions, mask, cache: undefined }); // [B, L, D]
-    const logits = this.note(this.lm_head.forward(lastTokens(states, logits_to_keep)));
-    return { logits, ...this.recorded() };
+    const logits = this.observe(this.lm_head.forward(lastTokens(states, logits_to_keep)));
+    return { logits, ...this.observed() };
   }
 
-  recorded(): LanguageModelStates {
+  observed(): LanguageModelStates {
     const { device } = this.lm_head.weight;
     return {
-      hidden_states: recorded(device, "hidden_states", this.path),
-      attentions: recorded(device, "attentions", this.path),
+      hidden_states: observedStates(device, "hidden_states", this.path),
+      attentions: observedStates(device, "attentions", this.path),
     };
   }
 
@@ -218,8 +218,8 @@ class CausalDecoding implements Decoding {
     this.#cache.setPromptMask(attention_mask);
     const { device } = inputs_embeds;
     const [, L] = inputs_embeds.shape;
-    // Who looks inside is shown the prompt whole.
-    const chunk = device.tracer || device.recorder ? L : this.#model.prefill_chunk;
+    // An observer is shown the prompt whole.
+    const chunk = device.observers.length > 0 ? L : this.#model.prefill_chunk;
     let start = 0;
     for (; start + chunk < L; start += chunk) device.scope(() => this.#read(inputs_embeds, positions, start, chunk));
     return this.#model.lastLogits(this.#read(inputs_embeds, positions, start, L - start));

@@ -7,14 +7,17 @@
 import { Embedding, tiedTable } from "../modules/embedding.ts";
 import { GatedLinear } from "../modules/gated_linear.ts";
 import type { KVCache } from "../modules/kv_cache.ts";
-import { Linear, plus } from "../modules/linear.ts";
+import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { RMSNorm } from "../modules/norm.ts";
 import { StackedLinear } from "../modules/stacked_linear.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
+import { activation } from "../tensor/ops/activation.ts";
+import { add } from "../tensor/ops/add.ts";
 import { attention, attentionProbabilities, type KeysOrValues } from "../tensor/ops/attention.ts";
+import { mul } from "../tensor/ops/gated_activation.ts";
 import { rope, ropeTable } from "../tensor/ops/rope.ts";
 import { ropeAppend } from "../tensor/ops/rope_append.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -62,16 +65,15 @@ export class LlamaAttention extends Module {
     this.layer = layer;
   }
 
-  /** @param residual added to the result */
-  forward(x: Tensor, step: LlamaStep, residual?: Tensor): Tensor {
+  forward(x: Tensor, step: LlamaStep): Tensor {
     const [B, T] = x.shape;
     const qkv = this.qkv_proj.forward(x); // [B, T, (H + 2 Hkv) d]
     const { q, k, v } = step.cache ? this.#cached(qkv, step, step.cache) : this.#turned(qkv, step);
     const options = { scale: this.head_dim ** -0.5, causal: true, ...(step.cache?.seen ?? { mask: step.mask }) };
     const heads = attention(q, k, v, options); // [B, T, H, d]
     const S = (step.cache?.length ?? 0) + T;
-    this.record("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, S));
-    return this.note(this.o_proj.forward(heads.reshape([B, T, -1]), { residual }));
+    this.observeState("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, S));
+    return this.observe(this.o_proj.forward(heads.reshape([B, T, -1])));
   }
 
   /** Queries at their positions; keys, at theirs, and values behind those of the cache. */
@@ -99,16 +101,15 @@ export class LlamaMLP extends Module {
 
   constructor(weights: Weights, { hidden_size: D, intermediate_size: F, hidden_act, mlp_bias: bias }: LlamaConfig) {
     super(weights);
-    const names = { gate: "gate_proj", up: "up_proj", act: "act_fn" };
-    this.gate_up_proj = new GatedLinear(weights, names, [F, D], { bias });
+    this.gate_up_proj = new GatedLinear(weights, { gate: "gate_proj", up: "up_proj" }, [F, D], { bias });
     this.down_proj = new Linear(weights.at("down_proj"), [D, F], { bias });
     this.activation = HIDDEN_ACTS[hidden_act];
   }
 
-  /** @param residual added to the result */
-  forward(x: Tensor, residual?: Tensor): Tensor {
-    const hidden = this.gate_up_proj.forward(x, this.activation); // [B, T, F]
-    return this.note(this.down_proj.forward(hidden, { residual }));
+  forward(x: Tensor): Tensor {
+    const [gate, up] = this.gate_up_proj.forward(x);
+    const hidden = mul(this.observe(activation(gate, this.activation), "act_fn"), up); // [B, T, F]
+    return this.observe(this.down_proj.forward(hidden));
   }
 }
 
@@ -129,9 +130,9 @@ export class LlamaDecoderLayer extends Module {
   }
 
   forward(x: Tensor, step: LlamaStep): Tensor {
-    x = plus(x, (residual) => this.self_attn.forward(this.input_layernorm.forward(x), step, residual));
-    x = plus(x, (residual) => this.mlp.forward(this.post_attention_layernorm.forward(x), residual));
-    return this.note(x);
+    x = add(x, this.self_attn.forward(this.input_layernorm.forward(x), step));
+    x = add(x, this.mlp.forward(this.post_attention_layernorm.forward(x)));
+    return this.observe(x);
   }
 }
 
@@ -174,12 +175,12 @@ export class LlamaModel extends Module {
     const step = { positions, mask, cache, rope: this.#rope };
     let x = inputs_embeds;
     for (const layer of this.layers) {
-      this.record("hidden_states", x);
+      this.observeState("hidden_states", x);
       x = x.device.scope(() => layer.forward(x, step));
     }
     x = this.norm.forward(x);
-    this.record("hidden_states", x);
-    return this.note(x);
+    this.observeState("hidden_states", x);
+    return this.observe(x);
   }
 
   /** Makes the table longer. Not only up to max_position_embeddings: HF lets a sequence run past it, trained or not. */

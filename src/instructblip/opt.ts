@@ -6,13 +6,14 @@
  * Source: Zhang et al. 2022; transformers 5.18, modeling_opt.py.
  */
 import { Embedding, tiedTable } from "../modules/embedding.ts";
-import { Linear, plus } from "../modules/linear.ts";
+import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { LayerNorm } from "../modules/norm.ts";
 import { StackedLinear } from "../modules/stacked_linear.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import { InputError } from "../tensor/errors.ts";
+import { activation } from "../tensor/ops/activation.ts";
 import { add } from "../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -42,8 +43,7 @@ export class OPTAttention extends Module {
     this.layer = layer;
   }
 
-  /** @param residual added to the result */
-  forward(x: Tensor, { mask, cache }: CausalStep, residual?: Tensor): Tensor {
+  forward(x: Tensor, { mask, cache }: CausalStep): Tensor {
     const [B, T, D] = x.shape;
     const d = this.head_dim;
     const qkv = this.qkv_proj.forward(x); // [B, T, 3D]
@@ -52,8 +52,10 @@ export class OPTAttention extends Module {
     // HF scales the queries rather than the scores, which in f32 differs by their rounding alone.
     const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.seen : { mask }) };
     const heads = attention(q, k, v, options); // [B, T, H, d]
-    this.record("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T));
-    return this.note(this.out_proj.forward(heads.reshape([B, T, -1]), { residual }));
+    this.observeState("attentions", x, () =>
+      attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T),
+    );
+    return this.observe(this.out_proj.forward(heads.reshape([B, T, -1])));
   }
 }
 
@@ -81,16 +83,18 @@ export class OPTDecoderLayer extends Module {
   }
 
   forward(x: Tensor, step: CausalStep): Tensor {
-    const feedForward = (y: Tensor, residual: Tensor | undefined) =>
-      this.fc2.forward(this.note(this.fc1.forward(y, this.activation), "activation_fn"), { residual });
     if (this.do_layer_norm_before) {
-      x = plus(x, (residual) => this.self_attn.forward(this.self_attn_layer_norm.forward(x), step, residual));
-      x = plus(x, (residual) => feedForward(this.final_layer_norm.forward(x), residual));
+      x = add(x, this.self_attn.forward(this.self_attn_layer_norm.forward(x), step));
+      x = add(x, this.#feedForward(this.final_layer_norm.forward(x)));
     } else {
-      x = this.self_attn_layer_norm.forward(plus(x, (residual) => this.self_attn.forward(x, step, residual)));
-      x = this.final_layer_norm.forward(plus(x, (residual) => feedForward(x, residual)));
+      x = this.self_attn_layer_norm.forward(add(x, this.self_attn.forward(x, step)));
+      x = this.final_layer_norm.forward(add(x, this.#feedForward(x)));
     }
-    return this.note(x);
+    return this.observe(x);
+  }
+
+  #feedForward(x: Tensor): Tensor {
+    return this.fc2.forward(this.observe(activation(this.fc1.forward(x), this.activation), "activation_fn"));
   }
 }
 
@@ -130,13 +134,13 @@ export class OPTDecoder extends Module {
     const embeds = this.project_in ? this.project_in.forward(inputs_embeds) : inputs_embeds; // [B, T, D]
     let x = add(embeds, this.embed_positions.forward(step.positions));
     for (const layer of this.layers) {
-      this.record("hidden_states", x);
+      this.observeState("hidden_states", x);
       x = x.device.scope(() => layer.forward(x, step));
     }
     if (this.final_layer_norm) x = this.final_layer_norm.forward(x);
     if (this.project_out) x = this.project_out.forward(x);
-    this.record("hidden_states", x);
-    return this.note(x);
+    this.observeState("hidden_states", x);
+    return this.observe(x);
   }
 }
 

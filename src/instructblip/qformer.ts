@@ -14,13 +14,14 @@
  * Source: InstructBLIP 2.3; BLIP-2 3.1 (Li et al. 2023); transformers modeling_instructblip.py. Post-norm, as in BERT.
  */
 import { Embedding } from "../modules/embedding.ts";
-import { Linear, plus } from "../modules/linear.ts";
+import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { LayerNorm } from "../modules/norm.ts";
-import { recorded } from "../modules/record.ts";
+import { observedStates } from "../modules/observer.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import { InputError } from "../tensor/errors.ts";
+import { activation } from "../tensor/ops/activation.ts";
 import { add } from "../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { cat, contiguous } from "../tensor/ops/copy.ts";
@@ -68,7 +69,7 @@ export class InstructBlipQFormerEmbeddings extends Module {
       [B, T],
     );
     const words = add(this.word_embeddings.forward(input_ids), this.position_embeddings.forward(positions)); // [B, T, D]
-    return this.note(this.layernorm.forward(cat([query_embeds, words], 1)));
+    return this.observe(this.layernorm.forward(cat([query_embeds, words], 1)));
   }
 }
 
@@ -104,8 +105,8 @@ export class InstructBlipQFormerMultiHeadAttention extends Module {
     const v = this.value.forward(encoder_hidden_states).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
     const options = { scale: d ** -0.5, mask };
     const kind = encoder_hidden_states === x ? "attentions" : "cross_attentions";
-    this.record(kind, x, () => attentionProbabilities(q, k, options));
-    return this.note(attention(q, k, v, options).reshape([B, T, D]));
+    this.observeState(kind, x, () => attentionProbabilities(q, k, options));
+    return this.observe(attention(q, k, v, options).reshape([B, T, D]));
   }
 }
 
@@ -122,8 +123,7 @@ export class InstructBlipQFormerOutput extends Module {
 
   /** @param y f32[B, T, width] @param residual f32[B, T, D] */
   forward(y: Tensor, residual: Tensor): Tensor {
-    const sum = plus(residual, (residual) => this.dense.forward(y, { residual }));
-    return this.note(this.LayerNorm.forward(sum));
+    return this.observe(this.LayerNorm.forward(add(residual, this.dense.forward(y))));
   }
 }
 
@@ -139,7 +139,7 @@ export class InstructBlipQFormerAttention extends Module {
   }
 
   forward(x: Tensor, keys: Keys): Tensor {
-    return this.note(this.output.forward(this.attention.forward(x, keys), x));
+    return this.observe(this.output.forward(this.attention.forward(x, keys), x));
   }
 }
 
@@ -155,7 +155,7 @@ export class InstructBlipQFormerIntermediate extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return this.note(this.note(this.dense.forward(x, this.activation), "intermediate_act_fn"));
+    return this.observe(this.observe(activation(this.dense.forward(x), this.activation), "intermediate_act_fn"));
   }
 }
 
@@ -194,10 +194,10 @@ export class InstructBlipQFormerLayer extends Module {
     let queries = contiguous(x.narrow(1, 0, Q)); // [B, Q, D]
     if (this.crossattention) queries = this.crossattention.forward(queries, { encoder_hidden_states: image });
     queries = this.output_query.forward(this.intermediate_query.forward(queries), queries);
-    if (!this.intermediate || !this.output || T === 0) return this.note(queries);
+    if (!this.intermediate || !this.output || T === 0) return this.observe(queries);
     let text = contiguous(x.narrow(1, Q, T)); // [B, T, D]
     text = this.output.forward(this.intermediate.forward(text), text);
-    return this.note(cat([queries, text], 1)); // [B, Q + T, D]
+    return this.observe(cat([queries, text], 1)); // [B, Q + T, D]
   }
 }
 
@@ -215,11 +215,11 @@ export class InstructBlipQFormerEncoder extends Module {
 
   forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor, Q: number): Tensor {
     for (const layer of this.layer) {
-      this.record("hidden_states", x);
+      this.observeState("hidden_states", x);
       x = x.device.scope(() => layer.forward(x, mask, image, Q));
     }
-    this.record("hidden_states", x);
-    return this.note(x);
+    this.observeState("hidden_states", x);
+    return this.observe(x);
   }
 }
 
@@ -261,7 +261,7 @@ export class InstructBlipQFormerModel extends Module {
   ): QFormerOutput {
     const Q = query_embeds.shape[1];
     const x = this.embeddings.forward(input_ids, query_embeds); // [B, Q + T, D]
-    return outputOf(this.note(this.encoder.forward(x, attention_mask, encoder_hidden_states, Q)), this.path);
+    return outputOf(this.observe(this.encoder.forward(x, attention_mask, encoder_hidden_states, Q)), this.path);
   }
 }
 
@@ -283,7 +283,7 @@ export class Blip2QFormerModel extends Module {
   forward(query_embeds: Tensor, encoder_hidden_states: Tensor): QFormerOutput {
     const x = this.layernorm.forward(query_embeds); // [B, Q, D]
     const Q = x.shape[1];
-    return outputOf(this.note(this.encoder.forward(x, undefined, encoder_hidden_states, Q)), this.path);
+    return outputOf(this.observe(this.encoder.forward(x, undefined, encoder_hidden_states, Q)), this.path);
   }
 }
 
@@ -294,8 +294,8 @@ function outputOf(last_hidden_state: Tensor, path: string): QFormerOutput {
   return {
     last_hidden_state,
     pooler_output: contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]),
-    hidden_states: recorded(device, "hidden_states", path),
-    attentions: recorded(device, "attentions", path),
-    cross_attentions: recorded(device, "cross_attentions", path),
+    hidden_states: observedStates(device, "hidden_states", path),
+    attentions: observedStates(device, "attentions", path),
+    cross_attentions: observedStates(device, "cross_attentions", path),
   };
 }

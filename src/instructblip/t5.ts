@@ -12,10 +12,10 @@
 import { Embedding, tiedTable } from "../modules/embedding.ts";
 import { GatedLinear } from "../modules/gated_linear.ts";
 import { halvesOf, KVCache } from "../modules/kv_cache.ts";
-import { Linear, plus } from "../modules/linear.ts";
+import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { RMSNorm } from "../modules/norm.ts";
-import { recorded } from "../modules/record.ts";
+import { observedStates } from "../modules/observer.ts";
 import { ReplayedStep } from "../modules/replay.ts";
 import { StackedLinear } from "../modules/stacked_linear.ts";
 import type { CacheDType } from "../modules/storage_dtype.ts";
@@ -23,12 +23,15 @@ import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import type { Device } from "../tensor/device.ts";
 import { ConfigError, InputError, WeightError } from "../tensor/errors.ts";
+import { activation } from "../tensor/ops/activation.ts";
+import { add } from "../tensor/ops/add.ts";
 import {
   type AttentionOptions,
   attention,
   attentionProbabilities,
   type KeysOrValues,
 } from "../tensor/ops/attention.ts";
+import { mul } from "../tensor/ops/gated_activation.ts";
 import { relativeBias } from "../tensor/ops/relative_bias.ts";
 import { scale } from "../tensor/ops/scale.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
@@ -124,22 +127,20 @@ abstract class T5Attention extends Module {
   /**
    * @param q f32[B, T, H, d]
    * @param k f32[B, S, H, d], or halves; so v
-   * @param record as what the probabilities are recorded, and of how many keys: S may be a cache's capacity
-   * @param residual added to the result
+   * @param observed as what the probabilities are observed, and of how many keys: S may be a cache's capacity
    * @returns f32[B, T, D]
    */
   forward(
     q: Tensor,
     [k, v]: readonly [KeysOrValues, KeysOrValues],
     given: Omit<AttentionOptions, "scale">,
-    record: { kind: "attentions" | "cross_attentions"; keys: number },
-    residual?: Tensor,
+    observed: { kind: "attentions" | "cross_attentions"; keys: number },
   ): Tensor {
     const [B, T] = q.shape;
     const options = { ...given, scale: 1 };
     const heads = attention(q, k, v, options); // [B, T, H, d]
-    this.record(record.kind, q, () => attentionProbabilities(q, k, options).narrow(3, 0, record.keys));
-    return this.note(this.o.forward(heads.reshape([B, T, -1]), { residual }));
+    this.observeState(observed.kind, q, () => attentionProbabilities(q, k, options).narrow(3, 0, observed.keys));
+    return this.observe(this.o.forward(heads.reshape([B, T, -1])));
   }
 
   /** f32[B, T, H·d] -> f32[B, T, H, d] */
@@ -219,8 +220,8 @@ export class T5LayerSelfAttention extends Module {
     const [q, ...own] = this.SelfAttention.project(this.layer_norm.forward(x)); // [B, T, H, d]
     const keys = cache ? cache.append(this.index, ...own) : own; // [rows, capacity, H, d]
     const options = { bias: position_bias, causal: this.causal, ...(cache ? cache.seen : { mask }) };
-    const record = { kind: "attentions", keys: (cache?.length ?? 0) + x.shape[1] } as const;
-    return this.note(plus(x, (residual) => this.SelfAttention.forward(q, keys, options, record, residual)));
+    const observed = { kind: "attentions", keys: (cache?.length ?? 0) + x.shape[1] } as const;
+    return this.observe(add(x, this.SelfAttention.forward(q, keys, options, observed)));
   }
 }
 
@@ -236,9 +237,9 @@ export class T5LayerCrossAttention extends Module {
   }
 
   forward(x: Tensor, keys: readonly [KeysOrValues, KeysOrValues], mask: Tensor<"u32"> | undefined): Tensor {
-    const record = { kind: "cross_attentions", keys: keys[0].shape[1] } as const;
+    const observed = { kind: "cross_attentions", keys: keys[0].shape[1] } as const;
     const q = this.EncDecAttention.queries(this.layer_norm.forward(x)); // [B, T, H, d]
-    return this.note(plus(x, (residual) => this.EncDecAttention.forward(q, keys, { mask }, record, residual)));
+    return this.observe(add(x, this.EncDecAttention.forward(q, keys, { mask }, observed)));
   }
 }
 
@@ -252,21 +253,16 @@ export class T5DenseActDense extends Module {
   constructor(weights: Weights, { d_model: D, d_ff: F, gated, activation }: T5Config) {
     super(weights);
     this.wi = gated
-      ? new GatedLinear(weights, { gate: "wi_0", up: "wi_1", act: "act" }, [F, D], { bias: false })
+      ? new GatedLinear(weights, { gate: "wi_0", up: "wi_1" }, [F, D], { bias: false })
       : new Linear(weights.at("wi"), [F, D], { bias: false });
     this.wo = new Linear(weights.at("wo"), [D, F], { bias: false });
     this.activation = HIDDEN_ACTS[activation];
   }
 
-  /** @param residual added to the result */
-  forward(x: Tensor, residual?: Tensor): Tensor {
-    return this.note(this.wo.forward(this.#hidden(x), { residual }));
-  }
-
-  /** f32[B, T, D] -> f32[B, T, F] */
-  #hidden(x: Tensor): Tensor {
-    const hidden = this.wi.forward(x, this.activation);
-    return this.wi instanceof GatedLinear ? hidden : this.note(hidden, "act");
+  forward(x: Tensor): Tensor {
+    const [wi, up] = [this.wi.forward(x)].flat();
+    const activated = this.observe(activation(wi, this.activation), "act"); // [B, T, F]
+    return this.observe(this.wo.forward(up ? mul(activated, up) : activated));
   }
 }
 
@@ -282,7 +278,7 @@ export class T5LayerFF extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return this.note(plus(x, (residual) => this.DenseReluDense.forward(this.layer_norm.forward(x), residual)));
+    return this.observe(add(x, this.DenseReluDense.forward(this.layer_norm.forward(x))));
   }
 }
 
@@ -305,7 +301,7 @@ export class T5Block extends Module {
   forward(x: Tensor, step: T5Step): Tensor {
     x = this.self_attention.forward(x, step);
     if (this.cross_attention) x = this.cross_attention.forward(x, step.cross!.layers[this.index], step.cross!.mask);
-    return this.note(this.feed_forward.forward(x));
+    return this.observe(this.feed_forward.forward(x));
   }
 }
 
@@ -332,26 +328,24 @@ export class T5Stack extends Module {
   forward(x: Tensor, { distances, ...step }: T5StackStep): Tensor {
     const position_bias = this.positionBias(x.device, x.shape[1], step.cache, distances);
     for (const block of this.block) {
-      this.record("hidden_states", x);
+      this.observeState("hidden_states", x);
       x = x.device.scope(() => block.forward(x, { ...step, position_bias }));
     }
     x = this.final_layer_norm.forward(x);
-    this.record("hidden_states", x);
-    return this.note(x);
+    this.observeState("hidden_states", x);
+    return this.observe(x);
   }
 
   /** What distance adds to the scores of T queries behind a cache's tokens. f32[1, H, T, S] */
   positionBias(device: Device, T: number, cache: KVCache | undefined, distances: Tensor | undefined): Tensor {
     const S = cache?.capacity ?? T;
-    if (device.tracer) {
-      // It wants what PyTorch's Embedding gives: a row for every pair of tokens.
+    const table = this.block[0].self_attention.SelfAttention.relative_attention_bias!;
+    // PyTorch's Embedding is asked for every pair of tokens; here for every distance, once.
+    const replaced = table.observeIfWanted(device, () => {
       const buckets = relativePositionBuckets(T, S, cache?.length ?? 0, this.positions);
-      const table = this.block[0].self_attention.SelfAttention.relative_attention_bias!;
-      return table
-        .forward(device.tensor(buckets, [T, S]))
-        .permute([2, 0, 1])
-        .unflatten(0, [1, -1]);
-    }
+      return table.rows(device.tensor(buckets, [T, S])); // [T, S, H]
+    });
+    if (replaced) return replaced.permute([2, 0, 1]).unflatten(0, [1, -1]);
     return relativeBias(distances ?? this.distances(device, S), { T, S, past: cache?.past });
   }
 
@@ -359,7 +353,7 @@ export class T5Stack extends Module {
   distances(device: Device, P: number): Tensor {
     const buckets = relativePositionBuckets(1, 2 * P - 1, P - 1, this.positions);
     const table = this.block[0].self_attention.SelfAttention.relative_attention_bias!;
-    return table.forward(device.tensor(buckets, [2 * P - 1]));
+    return table.rows(device.tensor(buckets, [2 * P - 1]));
   }
 }
 
@@ -436,19 +430,19 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
   ): LanguageModelOutput {
     const ids = this.#checkIds(decoder_input_ids, prompt.inputs_embeds.shape[0]);
     const { states, cross } = this.encode(prompt);
-    const logits = this.note(this.decode(upload(prompt.inputs_embeds.device, ids), { cross }, logits_to_keep));
-    return { logits, encoder_last_hidden_state: states, ...this.recorded() };
+    const logits = this.observe(this.decode(upload(prompt.inputs_embeds.device, ids), { cross }, logits_to_keep));
+    return { logits, encoder_last_hidden_state: states, ...this.observed() };
   }
 
-  recorded(): LanguageModelStates {
+  observed(): LanguageModelStates {
     const { device } = this.lm_head.weight;
     const { encoder, decoder } = this;
     return {
-      encoder_hidden_states: recorded(device, "hidden_states", encoder.path),
-      encoder_attentions: recorded(device, "attentions", encoder.path),
-      decoder_hidden_states: recorded(device, "hidden_states", decoder.path),
-      decoder_attentions: recorded(device, "attentions", decoder.path),
-      cross_attentions: recorded(device, "cross_attentions", decoder.path),
+      encoder_hidden_states: observedStates(device, "hidden_states", encoder.path),
+      encoder_attentions: observedStates(device, "attentions", encoder.path),
+      decoder_hidden_states: observedStates(device, "hidden_states", decoder.path),
+      decoder_attentions: observedStates(device, "attentions", decoder.path),
+      cross_attentions: observedStates(device, "cross_attentions", decoder.path),
     };
   }
 
@@ -520,10 +514,8 @@ class T5Decoding implements Decoding {
   prefill(prompt: EmbeddedPrompt): Tensor {
     const { device } = prompt.inputs_embeds;
     this.#keep(this.#model.encode(prompt, this.#model.cache_dtype === "f16" ? halvesOf : undefined).cross);
-    if (!device.tracer) {
-      this.#distances = this.#model.decoder.distances(device, this.#cache.capacity);
-      device.memory.keep(this.#distances.storage);
-    }
+    this.#distances = this.#model.decoder.distances(device, this.#cache.capacity);
+    device.memory.keep(this.#distances.storage);
     const start = this.#prompts.map(() => this.#model.decoder_start_token_id);
     return this.step(device.tensor(Uint32Array.from(start), [start.length]));
   }

@@ -7,14 +7,13 @@
  */
 import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
-import { type RecordOptions, recording } from "../modules/record.ts";
+import { firstNotFinite, observeStates, type StateOptions, withObserver } from "../modules/observer.ts";
 import { CACHE_DTYPES, type CacheDType, readStorage } from "../modules/storage_dtype.ts";
-import { firstNotFinite } from "../modules/trace.ts";
 import type { WeightCache } from "../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../modules/weights.ts";
 import { optionsOf, refuseUnknown } from "../tensor/arguments.ts";
 import type { Call } from "../tensor/call.ts";
-import { Device, openDevice, type Tracer } from "../tensor/device.ts";
+import { Device, type Observer, openDevice } from "../tensor/device.ts";
 import { EngineError, InputError, NumericError, WeightError } from "../tensor/errors.ts";
 import type { WritableFolder } from "../tensor/file_set.ts";
 import { argmax } from "../tensor/ops/argmax.ts";
@@ -94,7 +93,7 @@ export interface VisionLanguageOutput extends ImageFeatures {
 }
 
 /** What forward() takes besides what the processor makes, by Hugging Face's names. */
-export interface ForwardInputs extends RecordOptions {
+export interface ForwardInputs extends StateOptions {
   /** With a language model that has a decoder of its own (T5): [B][T], decoder_start_token_id first. Default: from labels. */
   decoder_input_ids?: Ids;
   /** [B][L], -100 for what does not count: image, prompt, padding. Fewer are of the last tokens. T5: [B][T], the answer. */
@@ -106,8 +105,8 @@ export interface ForwardInputs extends RecordOptions {
 }
 
 export interface ForwardOptions {
-  /** Sees every module's output under its checkpoint path. */
-  tracer?: Tracer;
+  /** Sees what modules compute, under their checkpoint paths; see `outputObserver`. */
+  observer?: Observer;
 }
 
 export interface GenerateOptions extends GenerationOptions {
@@ -218,15 +217,15 @@ const IGNORED = [
   /^language_model\.decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$/,
 ];
 
-const RECORD_OPTIONS = ["output_hidden_states", "output_attentions"] satisfies (keyof RecordOptions)[];
+const STATE_OPTIONS = ["output_hidden_states", "output_attentions"] satisfies (keyof StateOptions)[];
 /** Of forward(), besides the inputs. */
 const FORWARD_OPTIONS = [
   "decoder_input_ids",
   "labels",
   "logits_to_keep",
   "check_numerics",
-  "tracer",
-  ...RECORD_OPTIONS,
+  "observer",
+  ...STATE_OPTIONS,
 ] satisfies (keyof ForwardInputs | keyof ForwardOptions)[];
 /** Of generate(), besides the inputs and what says how to decode. */
 const HOOKS = ["streamer", "tokenizer", "signal", "on_token", "on_warning"] satisfies (keyof GenerateOptions)[];
@@ -238,6 +237,7 @@ const METHODS: Readonly<Record<string, readonly string[]>> = {
   streamer: ["put", "end"],
   tokenizer: ["encode", "decode", "convert_ids_to_tokens"],
   signal: ["throwIfAborted", "addEventListener"],
+  observer: ["wants", "see"],
 };
 
 /** @throws InputError PARAM_RANGE unless callbacks can be called and flags are true or false */
@@ -252,7 +252,7 @@ function expectKinds(options: Readonly<Record<string, unknown>>): void {
     if (methods) {
       if (typeof value !== "object" || !methods.every(has))
         bad(`an object with ${methods.map((m) => `${m}()`).join(", ")}`);
-    } else if (name === "tracer" || name.startsWith("on_")) {
+    } else if (name.startsWith("on_")) {
       if (typeof value !== "function") bad("a function");
     } else if (name === "interpolate_pos_encoding" || name === "check_numerics" || name.startsWith("output_")) {
       if (typeof value !== "boolean") bad("true or false");
@@ -464,14 +464,14 @@ export abstract class VisionLanguageModel<
   ): Promise<VisionLanguageOutput>;
   async forward(...given: unknown[]): Promise<VisionLanguageOutput> {
     const { inputs, options } = this.#read("forward", given, FORWARD_OPTIONS);
-    const { tracer, check_numerics, ...rest } = options as ForwardInputs & ForwardOptions;
+    const { observer, check_numerics, ...rest } = options as ForwardInputs & ForwardOptions;
     const pass = () => this.#pass(inputs, rest);
-    const { output, targets, losses } = await this.run(tracer, () => recording(this.device, rest, pass));
+    const { output, targets, losses } = await this.run(observer, () => observeStates(this.device, rest, pass));
     if (!targets || !losses) return output;
     const costs = await losses.read();
     losses.dispose();
     if (check_numerics !== false && costs.some(Number.isNaN)) {
-      throw await this.#traced("the loss is NaN: the logits have a NaN or an infinity", pass, tracer);
+      throw await this.#traced("the loss is NaN: the logits have a NaN or an infinity", pass, observer);
     }
     return { loss: meanLoss(costs, targets), ...output };
   }
@@ -491,7 +491,7 @@ export abstract class VisionLanguageModel<
     const inputs_embeds = this.embed(prompt, features.image_features); // [B, L, D]
     const embedded = { inputs_embeds, attention_mask: prompt.mask };
     const answered = this.language_model.forward(embedded, { decoder_input_ids, logits_to_keep });
-    const logits = this.note(answered.logits); // [B, L, V], or [B, T, V]
+    const logits = this.observe(answered.logits); // [B, L, V], or [B, T, V]
     const output = { logits, ...features, language_model_outputs: { ...answered, logits } };
     if (!labels) return { output };
     const targets = this.language_model.is_encoder_decoder ? labels : nextTokens(labels, logits.shape[1]);
@@ -523,8 +523,8 @@ export abstract class VisionLanguageModel<
 
   /** What the Q-Former brings back from the pictures. Hugging Face has this in BLIP-2 alone. */
   async get_qformer_features(
-    inputs: Omit<I, "input_ids" | "attention_mask"> & RecordOptions,
-    options?: ForwardOptions & RecordOptions,
+    inputs: Omit<I, "input_ids" | "attention_mask"> & StateOptions,
+    options?: ForwardOptions & StateOptions,
     ...more: never[]
   ): Promise<QFormerOutput>;
   async get_qformer_features(...given: unknown[]): Promise<QFormerOutput> {
@@ -533,9 +533,9 @@ export abstract class VisionLanguageModel<
 
   /** What `take` wants of the features of pictures; a prompt may be given, and counts for nothing. */
   protected look<T>(name: string, given: readonly unknown[], take: (features: ImageFeatures) => T): Promise<T> {
-    const { inputs, options } = this.#read(name, given, ["tracer", ...RECORD_OPTIONS]);
-    const { tracer, ...record } = options as ForwardOptions & RecordOptions;
-    return this.run(tracer, () => recording(this.device, record, () => take(this.imageFeatures(inputs))));
+    const { inputs, options } = this.#read(name, given, ["observer", ...STATE_OPTIONS]);
+    const { observer, ...record } = options as ForwardOptions & StateOptions;
+    return this.run(observer, () => observeStates(this.device, record, () => take(this.imageFeatures(inputs))));
   }
 
   /**
@@ -559,11 +559,11 @@ export abstract class VisionLanguageModel<
   }
 
   /** An error that names the module in which a second run of `pass`, observed, first has a NaN or an infinity. */
-  async #traced(what: string, pass: () => unknown, tracer?: Tracer): Promise<NumericError> {
+  async #traced(what: string, pass: () => unknown, observer?: Observer): Promise<NumericError> {
     let module: string | undefined;
     let why = "a second, observed pass had none";
     try {
-      module = await this.run(tracer, () => firstNotFinite(this.device, pass));
+      module = await this.run(observer, () => firstNotFinite(this.device, pass));
       if (module) why = `the first module whose output has one is ${module}`;
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
@@ -576,16 +576,11 @@ export abstract class VisionLanguageModel<
   }
 
   /** Has the device to itself for `fn`, and frees what that allocates and does not return. */
-  protected run<T>(tracer: Tracer | undefined, fn: () => T): Promise<T> {
-    return this.device.exclusive(async () => {
-      const before = this.device.tracer;
-      this.device.tracer = tracer ?? before;
-      try {
-        return this.device.scope(fn);
-      } finally {
-        this.device.tracer = before;
-      }
-    });
+  protected run<T>(observer: Observer | undefined, fn: () => T): Promise<T> {
+    const { device } = this;
+    return device.exclusive(async () =>
+      observer ? withObserver(device, observer, () => device.scope(fn)) : device.scope(fn),
+    );
   }
 
   /**
@@ -788,21 +783,21 @@ export abstract class VisionLanguageModel<
   }
 
   /** Prefill and decode steps, for a search. */
-  #decoder(inputs: I, prompt: Prompt, decoding: Decoding, record: RecordOptions): Decoder<Tensor, Tensor<"u32">> {
+  #decoder(inputs: I, prompt: Prompt, decoding: Decoding, record: StateOptions): Decoder<Tensor, Tensor<"u32">> {
     const { device } = this;
     let states: LanguageModelStates = {};
-    const recordingStates = (fn: () => Tensor): Tensor =>
-      recording(device, record, () => {
+    const observingStates = (fn: () => Tensor): Tensor =>
+      observeStates(device, record, () => {
         const logits = fn();
-        states = this.language_model.recorded();
+        states = this.language_model.observed();
         return logits;
       });
     return {
       prefill: () => {
         const embedded = this.#embedded(inputs, prompt);
-        return recordingStates(() => decoding.prefill(embedded));
+        return observingStates(() => decoding.prefill(embedded));
       },
-      step: (tokens) => recordingStates(() => decoding.step(tokens)),
+      step: (tokens) => observingStates(() => decoding.step(tokens)),
       recorded: () => readStates(states),
       reorder: (rows) => decoding.reorder(rows),
       // A GPU has the next step at hand while the last one's ids travel; a software driver would only work for nothing.

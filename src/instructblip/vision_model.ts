@@ -4,20 +4,19 @@
  * B images, N patches + 1 class token, D wide, H heads.
  * Source: InstructBLIP 2.4 (Dai et al. 2023); EVA-CLIP's ViT-g, second last layer; transformers modeling_instructblip.py.
  */
-import { Linear, plus } from "../modules/linear.ts";
+import { Linear } from "../modules/linear.ts";
 import { Module } from "../modules/module.ts";
 import { LayerNorm } from "../modules/norm.ts";
-import { recorded } from "../modules/record.ts";
+import { observedStates } from "../modules/observer.ts";
 import type { Weights } from "../modules/weights.ts";
 import type { Activation } from "../tensor/activation.ts";
 import { InputError } from "../tensor/errors.ts";
+import { activation } from "../tensor/ops/activation.ts";
 import { add } from "../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../tensor/ops/attention.ts";
 import { bicubic } from "../tensor/ops/bicubic.ts";
 import { cat, contiguous } from "../tensor/ops/copy.ts";
-import { linear } from "../tensor/ops/linear.ts";
-import { patchEmbedding } from "../tensor/ops/patch_embedding.ts";
-import { unfold } from "../tensor/ops/unfold.ts";
+import { patchProjection, prependClassToken } from "../tensor/ops/patch_embedding.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Weight } from "../tensor/weight.ts";
 import { HIDDEN_ACTS, type InstructBlipVisionConfig } from "./config.ts";
@@ -35,14 +34,13 @@ class PatchEmbedding extends Module {
     this.patch_size = P;
   }
 
-  /** f32[B, 3, h, w] -> f32[B, N, D], patches row by row; noted as PyTorch's convolution gives it, [B, D, rows, columns] */
+  /** f32[B, 3, h, w] -> f32[B, N, D], patches row by row */
   forward(pixels: Tensor): Tensor {
-    const [B, , h, w] = pixels.shape;
-    const patches = unfold(pixels, this.patch_size); // [B, N, 3·P·P]
-    const x = linear(patches, this.weight, this.bias); // [B, N, D]
-    const grid = [Math.floor(h / this.patch_size), Math.floor(w / this.patch_size)];
-    const noted = this.note(contiguous(x.permute([0, 2, 1])).reshape([B, x.shape[2], ...grid]));
-    return contiguous(noted.reshape([B, x.shape[2], x.shape[1]]).permute([0, 2, 1]));
+    const rows = Math.floor(pixels.shape[2] / this.patch_size);
+    const x = patchProjection(pixels, this.patch_size, this.weight, this.bias); // [B, N, D]
+    const grid = x.permute([0, 2, 1]).unflatten(2, [rows, -1]); // [B, D, rows, columns], as PyTorch's convolution gives it
+    const seen = this.observe(grid);
+    return seen === grid ? x : contiguous(seen.reshape([x.shape[0], x.shape[2], x.shape[1]]).permute([0, 2, 1]));
   }
 }
 
@@ -70,7 +68,7 @@ export class InstructBlipVisionEmbeddings extends Module {
 
   /** @throws InputError IMAGE_SIZE */
   forward(pixels: Tensor, interpolate_pos_encoding: boolean): Tensor {
-    const [B, , height, width] = pixels.shape;
+    const [, , height, width] = pixels.shape;
     // HF lets a smaller image through and silently gives its patches the wrong positions.
     const [size, least] = [this.image_size, this.patch_size];
     if (!interpolate_pos_encoding && (height !== size || width !== size)) {
@@ -82,13 +80,8 @@ export class InstructBlipVisionEmbeddings extends Module {
       throw new InputError("IMAGE_SIZE", `pixel_values: a patch has ${least} x ${least}, got ${height} x ${width}`);
     }
     const positions = this.#positions(height, width); // [1, N + 1, D]
-    const { weight, bias } = this.patch_embedding;
-    const class_token = this.class_embedding; // [1, 1, D]
-    if (!pixels.device.tracer) return patchEmbedding(pixels, least, { weight, bias, class_token, positions });
-    // A tracer wants the patches by themselves.
     const patches = this.patch_embedding.forward(pixels); // [B, N, D]
-    const tokens = cat([class_token.expand([B, 1, bias.size]), patches], 1);
-    return this.note(add(tokens, positions)); // [B, N + 1, D]
+    return this.observe(prependClassToken(patches, this.class_embedding, positions)); // [B, N + 1, D]
   }
 
   /** The learned positions, their grid resized to the patches of an image unless it has that many. f32[1, N + 1, D] */
@@ -116,16 +109,15 @@ export class InstructBlipAttention extends Module {
     this.num_heads = num_attention_heads;
   }
 
-  /** @param residual added to the result */
-  forward(x: Tensor, residual?: Tensor): Tensor {
+  forward(x: Tensor): Tensor {
     const [B, N, D] = x.shape;
     const d = D / this.num_heads;
     const qkv = this.qkv.forward(x); // [B, N, 3D]: all queries, all keys, all values
     const [q, k, v] = [0, D, 2 * D].map((start) => qkv.narrow(2, start, D).unflatten(2, [this.num_heads, d])); // [B, N, H, d]
     const options = { scale: d ** -0.5 };
     const heads = attention(q, k, v, options); // [B, N, H, d]
-    this.record("attentions", x, () => attentionProbabilities(q, k, options));
-    return this.note(this.projection.forward(heads.reshape([B, N, D]), { residual }));
+    this.observeState("attentions", x, () => attentionProbabilities(q, k, options));
+    return this.observe(this.projection.forward(heads.reshape([B, N, D])));
   }
 }
 
@@ -142,10 +134,9 @@ export class InstructBlipMLP extends Module {
     this.activation = HIDDEN_ACTS[hidden_act];
   }
 
-  /** @param residual added to the result */
-  forward(x: Tensor, residual?: Tensor): Tensor {
-    const hidden = this.note(this.fc1.forward(x, this.activation), "activation_fn"); // [B, N, F]
-    return this.note(this.fc2.forward(hidden, { residual }));
+  forward(x: Tensor): Tensor {
+    const hidden = this.observe(activation(this.fc1.forward(x), this.activation), "activation_fn"); // [B, N, F]
+    return this.observe(this.fc2.forward(hidden));
   }
 }
 
@@ -166,9 +157,9 @@ export class InstructBlipEncoderLayer extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    x = plus(x, (residual) => this.self_attn.forward(this.layer_norm1.forward(x), residual));
-    x = plus(x, (residual) => this.mlp.forward(this.layer_norm2.forward(x), residual));
-    return this.note(x);
+    x = add(x, this.self_attn.forward(this.layer_norm1.forward(x)));
+    x = add(x, this.mlp.forward(this.layer_norm2.forward(x)));
+    return this.observe(x);
   }
 }
 
@@ -186,11 +177,11 @@ export class InstructBlipEncoder extends Module {
 
   forward(x: Tensor): Tensor {
     for (const layer of this.layers) {
-      this.record("hidden_states", x);
+      this.observeState("hidden_states", x);
       x = x.device.scope(() => layer.forward(x));
     }
-    this.record("hidden_states", x);
-    return this.note(x);
+    this.observeState("hidden_states", x);
+    return this.observe(x);
   }
 }
 
@@ -230,10 +221,10 @@ export class InstructBlipVisionModel extends Module {
     const class_token = contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]);
     const pooler_output = this.post_layernorm.forward(class_token);
     return {
-      last_hidden_state: this.note(last_hidden_state),
+      last_hidden_state: this.observe(last_hidden_state),
       pooler_output,
-      hidden_states: recorded(x.device, "hidden_states", this.path),
-      attentions: recorded(x.device, "attentions", this.path),
+      hidden_states: observedStates(x.device, "hidden_states", this.path),
+      attentions: observedStates(x.device, "attentions", this.path),
     };
   }
 }

@@ -31,6 +31,11 @@ export class Embedding extends Module {
   }
 
   forward(ids: Tensor<"u32">): Tensor {
-    return this.note(embedding(ids, this.weight));
+    return this.observe(this.rows(ids));
+  }
+
+  /** The same, without being observed. */
+  rows(ids: Tensor<"u32">): Tensor {
+    return embedding(ids, this.weight);
   }
 }

@@ -1,9 +1,9 @@
-/** What every layer is: parameters under a path of the checkpoint, and an output that is noted under the same path. */
+/** What every layer is: parameters under a path of the checkpoint, and an output that is observed under the same path. */
+import type { ObservedKind } from "../tensor/device.ts";
 import type { ActivationDType } from "../tensor/dtype.ts";
 import { InputError } from "../tensor/errors.ts";
 import { shown } from "../tensor/shown.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import type { RecordedKind } from "./record.ts";
 
 export abstract class Module {
   /** `vision_model.encoder.layers.3.self_attn`: the checkpoint's name, and PyTorch's in `named_modules()`. */
@@ -13,18 +13,35 @@ export abstract class Module {
     this.path = path;
   }
 
-  /** Shows an output to the device's tracer, if one is set, which may put another in its place. */
-  note<D extends ActivationDType>(output: Tensor<D>, name?: string): Tensor<D> {
-    const { tracer } = output.device;
-    if (tracer === undefined) return output;
-    const seen = tracer(name === undefined ? this.path : `${this.path}.${name}`, output) ?? output;
-    if (seen instanceof Tensor) return seen as Tensor<D>;
-    throw new InputError("BAD_INPUT", `a tracer returns a tensor, or nothing; this one returned ${shown(seen)}`);
+  /** Shows an output to the device's observers, which may put another in its place. */
+  observe<D extends ActivationDType>(output: Tensor<D>, name?: string): Tensor<D> {
+    return this.observeIfWanted(output.device, () => output, name) ?? output;
   }
 
-  /** Shows a state, or what is computed for it, to the device's recorder, if one is set that wants its kind. */
-  record(kind: RecordedKind, x: Tensor, compute: () => Tensor = () => x): void {
-    const { recorder } = x.device;
-    if (recorder?.wants(kind)) recorder.keep(kind, this.path, compute());
+  /** The same of an output that this program computes otherwise, and makes only for who asks. @returns the replacement */
+  observeIfWanted<D extends ActivationDType>(
+    { observers }: Tensor["device"],
+    compute: () => Tensor<D>,
+    name?: string,
+  ): Tensor<D> | undefined {
+    if (observers.length === 0) return undefined;
+    const path = name === undefined ? this.path : `${this.path}.${name}`;
+    let replacement: Tensor<D> | undefined;
+    for (const observer of observers) {
+      if (!observer.wants(path, "output")) continue;
+      const seen = observer.see(path, "output", replacement ?? compute()) ?? replacement;
+      if (seen !== undefined && !(seen instanceof Tensor)) {
+        throw new InputError("BAD_INPUT", `an observer returns a tensor, or nothing; this one returned ${shown(seen)}`);
+      }
+      replacement = seen as Tensor<D> | undefined;
+    }
+    return replacement;
+  }
+
+  /** Shows a state, or what is computed for it, to the observers that want its kind. */
+  observeState(kind: Exclude<ObservedKind, "output">, x: Tensor, compute: () => Tensor = () => x): void {
+    for (const observer of x.device.observers) {
+      if (observer.wants(this.path, kind)) observer.see(this.path, kind, compute());
+    }
   }
 }

@@ -23,8 +23,8 @@ export class ReplayedStep {
 
   /** @param tokens u32[R] @returns f32[R, V], whose numbers may change at the next run */
   run(tokens: Tensor<"u32">): Tensor {
-    // Who looks inside sees a step that is really taken. One step alone is not worth a capture.
-    if (this.#device.tracer || this.#device.recorder || this.#steps++ === 0) return this.#step(tokens);
+    // A replay runs no module, so there is nothing to observe in it. One step alone is not worth a capture.
+    if (this.#device.observers.length > 0 || this.#steps++ === 0) return this.#step(tokens);
     if (this.#captured) {
       copy(tokens, this.#tokens!);
       this.#captured.replay();

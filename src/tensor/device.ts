@@ -10,6 +10,7 @@ import { Call } from "./call.ts";
 import type { ActivationDType } from "./dtype.ts";
 import { env, envSeconds, parseBytes } from "./env.ts";
 import { DeviceError, DTypeError, EngineError, InputError, KernelError, ShapeError } from "./errors.ts";
+import type { Deferred } from "./fuse.ts";
 import {
   BUFFER_USAGE,
   type Caps,
@@ -42,14 +43,18 @@ export interface Launch {
   readonly workgroups: number | readonly [number, number, number];
 }
 
-/** Sees each module's output under its checkpoint path; what it returns, if anything, is used in its place. */
-export type Tracer = (path: string, output: Tensor<ActivationDType>) => Tensor<ActivationDType> | undefined;
+/**
+ * What can be seen of a module: its output; and by Hugging Face's names what enters each layer and leaves the last one
+ * (`hidden_states`), and what softmax gives (`attentions`, `cross_attentions`).
+ */
+export type ObservedKind = "output" | "hidden_states" | "attentions" | "cross_attentions";
 
-/** Keeps what modules show of a call besides its results; modules/record.ts has one. */
-export interface Recorder {
-  wants(kind: string): boolean;
-  /** @param path of the module in the checkpoint */
-  keep(kind: string, path: string, tensor: Tensor): void;
+/** Sees what modules compute during a call; see modules/observer.ts. */
+export interface Observer {
+  /** Whether `see` is to be called. @param path of the module in the checkpoint */
+  wants(path: string, kind: ObservedKind): boolean;
+  /** @returns what to go on with in the tensor's place, if anything; an `output` alone can be replaced */
+  see(path: string, kind: ObservedKind, tensor: Tensor<ActivationDType>): Tensor<ActivationDType> | undefined;
 }
 
 /** A kernel as it is compiled. */
@@ -204,10 +209,8 @@ export class Device {
   readonly handle: GPUDevice;
   readonly caps: Caps;
   readonly memory: Memory;
-  /** Set for the length of a call to see, or replace, every module's output. */
-  tracer: Tracer | undefined;
-  /** Set for the length of a call to keep some of its intermediates. */
-  recorder: Recorder | undefined;
+  /** Who sees what modules compute, each shown what the one before it has left; set for the length of a call. */
+  observers: readonly Observer[] = [];
 
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #layouts = new Map<string, { id: number; layout: GPUBindGroupLayout }>();
@@ -235,6 +238,8 @@ export class Device {
   /** The buffers that they read and write: a write from the host to any other need not wait for them. */
   readonly #pending = new Set<GPUBuffer>();
   readonly #replayed = new Set<ReadonlySet<GPUBuffer>>();
+  /** A product that waits for its epilogue; see fuse.ts. */
+  #deferred: Deferred | undefined;
   /** What is being captured. */
   #capturing: { readonly launches: Recorded[]; readonly storages: Set<Storage> } | undefined;
   #turn: Promise<unknown> = Promise.resolve();
@@ -252,7 +257,8 @@ export class Device {
     this.#timeoutMs = Math.min(1000 * timeout, 2 ** 31 - 1); // a timer's limit
     const createBuffer = (descriptor: GPUBufferDescriptor, onRefused: () => void) =>
       this.#createBuffer(descriptor, onRefused);
-    this.memory = new Memory(createBuffer, { ...caps, budget }, (storage) => {
+    const settle = () => this.settle();
+    this.memory = new Memory(createBuffer, { ...caps, budget }, settle, (storage) => {
       this.flush(); // what is recorded still needs the buffers
       if (storage === undefined) this.#forgetGroups();
       else for (const key of this.#groupsOn.get(storage) ?? []) this.#groups.delete(key);
@@ -334,6 +340,7 @@ export class Device {
   /** Overwrites bytes of a storage from the host; offset and length must be multiples of 4. */
   writeBytes(storage: Storage, offset: number, data: Uint8Array | Float32Array | Uint32Array): void {
     this.#alive();
+    this.settle();
     if (!storage.alive) throw new DeviceError("DISPOSED", "write: the tensor has been disposed");
     if (this.#foreseen) return;
     if (this.#capturing) throw new KernelError("CAPTURE", "write: a recording would not repeat what the host writes");
@@ -347,26 +354,28 @@ export class Device {
    * overlap in time must go through `exclusive`.
    */
   scope<T>(fn: () => T): T {
+    this.settle(); // its storage belongs to the scope it was made in
     const scope = this.memory.enter();
-    const leave = (result: unknown) => this.memory.leave(scope, storagesIn(result));
+    const leave = (result: unknown) => {
+      this.settle();
+      this.memory.leave(scope, storagesIn(result));
+    };
+    const fail = (error: unknown): never => {
+      this.#deferred = undefined; // nobody can ask for it any more
+      this.memory.leave(scope, new Set());
+      throw error;
+    };
     let result: T;
     try {
       result = fn();
     } catch (error) {
-      leave(undefined);
-      throw error;
+      return fail(error);
     }
     if (result instanceof Promise) {
-      return result.then(
-        (value) => {
-          leave(value);
-          return value;
-        },
-        (error) => {
-          leave(undefined);
-          throw error;
-        },
-      ) as T;
+      return result.then((value) => {
+        leave(value);
+        return value;
+      }, fail) as T;
     }
     leave(result);
     return result;
@@ -434,6 +443,8 @@ export class Device {
   /** Records one run of a kernel. */
   launch(launch: Launch): void {
     this.#alive();
+    this.settle();
+    for (const name in launch.bindings) launch.bindings[name].deferred?.storageOf();
     if (this.#foreseen) {
       this.#foreseen.set(pipelineKey(launch), launch);
       return;
@@ -457,6 +468,7 @@ export class Device {
    * one of those made before has been disposed throws DISPOSED.
    */
   capture<T>(fn: () => T): Captured<T> {
+    this.settle();
     if (this.#capturing) throw new KernelError("CAPTURE", "capture: a recording is being made already");
     const arena = new Arena();
     const launches: Recorded[] = [];
@@ -488,6 +500,7 @@ export class Device {
       launches: launches.length,
       replay: () => {
         this.#alive();
+        this.settle();
         if (!needed.every(({ alive }) => alive)) {
           throw new DeviceError("DISPOSED", "replay: a tensor that it works on has been disposed");
         }
@@ -505,8 +518,26 @@ export class Device {
     };
   }
 
+  /** Has a product wait for its epilogue. @param instead the one whose place it takes, if that is waiting */
+  defer(product: Deferred, instead?: Deferred): void {
+    if (this.#deferred !== instead) this.settle();
+    this.#deferred = product;
+  }
+
+  /** The opposite of `defer`: the caller launches it, or what it has become part of. */
+  undefer(product: Deferred): void {
+    if (this.#deferred === product) this.#deferred = undefined;
+    else this.settle();
+  }
+
+  /** Launches what is deferred as it is. */
+  settle(): void {
+    this.#deferred?.storageOf();
+  }
+
   /** Hands what has been recorded to the driver. Does not wait. */
   flush(): void {
+    this.settle();
     if (this.#recorded.length > 0) this.#submit(undefined);
   }
 
@@ -620,6 +651,7 @@ export class Device {
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
+    this.#deferred = undefined;
     this.#recorded = [];
     this.handle.destroy();
     this.#unlisten();

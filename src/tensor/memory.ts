@@ -110,6 +110,7 @@ export class Memory {
   readonly #maxBindingBytes: number;
   readonly #maxBufferBytes: number;
   readonly #budget: number;
+  readonly #onRelease: () => void;
   readonly #onDestroy: (storage?: Storage) => void;
   readonly #pool = new Pool();
   readonly #scopes: Set<Storage>[] = [];
@@ -129,16 +130,21 @@ export class Memory {
   #count = 0;
   #nextId = 1;
 
-  /** `onDestroy` is called before a persistent storage, or pooled buffers, are destroyed: bind groups hold them. */
+  /**
+   * @param onRelease is called before a storage is given back: something not yet launched may read it
+   * @param onDestroy before a persistent storage, or pooled buffers, are destroyed: bind groups hold them
+   */
   constructor(
     createBuffer: CreateBuffer,
     limits: { maxBindingBytes: number; maxBufferBytes: number; budget: number },
+    onRelease: () => void,
     onDestroy: (storage?: Storage) => void,
   ) {
     this.#createBuffer = createBuffer;
     this.#maxBindingBytes = limits.maxBindingBytes;
     this.#maxBufferBytes = limits.maxBufferBytes;
     this.#budget = limits.budget;
+    this.#onRelease = onRelease;
     this.#onDestroy = onDestroy;
   }
 
@@ -181,6 +187,7 @@ export class Memory {
   /** Gives a storage back. Work already recorded on it still completes: the queue runs in order. */
   release(storage: Storage): void {
     if (!storage.alive) return;
+    this.#onRelease();
     storage.alive = false;
     for (const scope of this.#scopes) scope.delete(storage);
     const { capacity, pool } = this.#buffers.get(storage)!;

@@ -2,29 +2,51 @@
 import type { Device } from "./device.ts";
 import { type ActivationDType, DTYPES } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
+import type { Deferred } from "./fuse.ts";
 import type { Storage } from "./memory.ts";
 import { axis, formatShape, isDense, resolveShape, type Shape, sameShape, sizeOf, stridesOf } from "./shape.ts";
 
 /** What `read()` gives for a dtype. */
 export type HostArray<D extends ActivationDType> = D extends "f32" ? Float32Array : Uint32Array;
 
-/** An n-dimensional array of f32 or u32 on a device. Views share storage; `strides` and `offset` count elements. */
+/**
+ * An n-dimensional array of f32 or u32 on a device. Views share storage; `strides` and `offset` count elements.
+ *
+ * The storage of a matrix product may be deferred (fuse.ts): it is made, and the product launched, when first asked for.
+ */
 export class Tensor<D extends ActivationDType = "f32"> {
   readonly device: Device;
   readonly dtype: D;
   readonly shape: Shape;
   readonly strides: Shape;
   readonly offset: number;
-  readonly storage: Storage;
+  readonly #source: Storage | Deferred;
 
-  constructor(device: Device, dtype: D, shape: Shape, storage: Storage, strides: Shape = stridesOf(shape), offset = 0) {
+  constructor(
+    device: Device,
+    dtype: D,
+    shape: Shape,
+    source: Storage | Deferred,
+    strides: Shape = stridesOf(shape),
+    offset = 0,
+  ) {
     this.device = device;
     this.dtype = dtype;
     // One's own: a caller may go on with his list.
     this.shape = Object.isFrozen(shape) ? shape : Object.freeze([...shape]);
-    this.storage = storage;
+    this.#source = source;
     this.strides = strides;
     this.offset = offset;
+  }
+
+  /** Where the elements are. Launches what they are computed by, if that is still deferred. */
+  get storage(): Storage {
+    return "storageOf" in this.#source ? this.#source.storageOf() : this.#source;
+  }
+
+  /** What the elements are computed by, if it has not been launched. */
+  get deferred(): Deferred | undefined {
+    return "storageOf" in this.#source && this.#source.isDeferred ? this.#source : undefined;
   }
 
   get rank(): number {
@@ -55,7 +77,7 @@ export class Tensor<D extends ActivationDType = "f32"> {
         `reshape: ${formatShape(this.shape)} with strides ${formatShape(this.strides)} is not contiguous`,
       );
     }
-    return new Tensor(this.device, this.dtype, resolved, this.storage);
+    return new Tensor(this.device, this.dtype, resolved, this.#source);
   }
 
   /** Elements `start … start + length - 1` of dimension `dim`. */
@@ -71,7 +93,7 @@ export class Tensor<D extends ActivationDType = "f32"> {
       this.device,
       this.dtype,
       shape,
-      this.storage,
+      this.#source,
       this.strides,
       this.offset + start * this.strides[d],
     );
@@ -84,7 +106,7 @@ export class Tensor<D extends ActivationDType = "f32"> {
     const shape = [...this.shape.slice(0, d), ...split, ...this.shape.slice(d + 1)];
     const inner = stridesOf(split).map((s) => s * this.strides[d]);
     const strides = [...this.strides.slice(0, d), ...inner, ...this.strides.slice(d + 1)];
-    return new Tensor(this.device, this.dtype, shape, this.storage, strides, this.offset);
+    return new Tensor(this.device, this.dtype, shape, this.#source, strides, this.offset);
   }
 
   /** The dimensions in another order. */
@@ -95,7 +117,7 @@ export class Tensor<D extends ActivationDType = "f32"> {
     }
     const shape = dims.map((d) => this.shape[d]);
     const strides = dims.map((d) => this.strides[d]);
-    return new Tensor(this.device, this.dtype, shape, this.storage, strides, this.offset);
+    return new Tensor(this.device, this.dtype, shape, this.#source, strides, this.offset);
   }
 
   /** Repeats dimensions of size 1 without copying. */
@@ -104,7 +126,7 @@ export class Tensor<D extends ActivationDType = "f32"> {
       throw new ShapeError(`expand: ${formatShape(this.shape)} does not expand to ${formatShape(shape)}`);
     }
     const strides = this.strides.map((s, i) => (this.shape[i] === shape[i] ? s : 0));
-    return new Tensor(this.device, this.dtype, shape, this.storage, strides, this.offset);
+    return new Tensor(this.device, this.dtype, shape, this.#source, strides, this.offset);
   }
 
   /** The elements, on the host. Waits for the work recorded so far; throws what went wrong in it. */

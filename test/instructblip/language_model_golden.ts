@@ -5,7 +5,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LanguageModel } from "../../src/instructblip/language_model.ts";
-import { traceOutputs } from "../../src/modules/trace.ts";
+import { traceOutputs } from "../../src/modules/observer.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import type { Device } from "../../src/tensor/device.ts";
 import { Checkpoint } from "../../src/tensor/safetensors.ts";

@@ -111,7 +111,7 @@ describe.each([
     const streamer = { put() {}, end: (reason: unknown) => ended.push(reason) };
     await expect(model.generate({ ...inputs, streamer })).rejects.toMatchObject(error);
     expect(ended).toEqual([expect.any(NumericError)]);
-    expect(device.tracer).toBeUndefined();
+    expect(device.observers).toEqual([]);
     const before = device.memory.use.live;
     await expect(model.generate({ ...inputs, max_new_tokens: 3 })).rejects.toMatchObject(error);
     expect(device.memory.use.live).toBe(before);

@@ -14,6 +14,7 @@ import type { InstructBlipInputs } from "../../src/instructblip/instructblip.ts"
 import type { Decoding } from "../../src/instructblip/language_model.ts";
 import { candidateIds, type RankedAnswers } from "../../src/instructblip/ranking.ts";
 import { Tokenizer } from "../../src/instructblip/tokenizer.ts";
+import { outputObserver, withObserver } from "../../src/modules/observer.ts";
 import { NodeFolder } from "../../src/tensor/source.node.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
@@ -161,15 +162,8 @@ describe.each(NAMES)("%s", async (name) => {
 
   test("picture and prompt are read once, whatever the number of segments", async () => {
     const finished: string[] = [];
-    device.tracer = (path) => {
-      finished.push(path);
-      return undefined;
-    };
-    try {
-      await model.rank_answers({ ...inputs, candidates, segment_size: 2 });
-    } finally {
-      device.tracer = undefined;
-    }
+    const observer = outputObserver((path) => void finished.push(path));
+    await withObserver(device, observer, () => model.rank_answers({ ...inputs, candidates, segment_size: 2 }));
     const runs = (path: string) => finished.filter((other) => other === path).length;
     const segments = Math.ceil((B * 7) / 2);
     expect(runs("vision_model")).toBe(1);
@@ -294,18 +288,13 @@ test("wrong candidates are refused by name, and an aborted ranking stops", async
 
 test("a likelihood that is not a number is refused, not ranked", async () => {
   const { model, inputs } = await open("t5_flan");
-  device.tracer = (path, output) =>
-    path === "language_model.lm_head"
-      ? device.tensor(new Float32Array(output.size).fill(Number.NaN), output.shape)
-      : undefined;
-  try {
-    await expect(model.rank_answers({ ...inputs, candidates: [[5], [6, 7]] })).rejects.toMatchObject({
-      code: "NUMERIC",
-    });
-  } finally {
-    device.tracer = undefined;
-    model.dispose();
-  }
+  const observer = outputObserver(
+    (_, output) => device.tensor(new Float32Array(output.size).fill(Number.NaN), output.shape),
+    "language_model.lm_head",
+  );
+  const ranked = withObserver(device, observer, () => model.rank_answers({ ...inputs, candidates: [[5], [6, 7]] }));
+  await expect(ranked).rejects.toMatchObject({ code: "NUMERIC" });
+  model.dispose();
 });
 
 test("texts become what the tokenizer makes of them, without a first token of its own", async () => {

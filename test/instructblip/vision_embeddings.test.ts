@@ -1,8 +1,8 @@
-/** Images to tokens in one launch, as on a GPU: what a tracer sees of the same module step by step. */
+/** Images to tokens in one launch, as on a GPU: what an observer sees of the same module step by step. */
 import { expect, test } from "vitest";
 import { InstructBlipVisionConfig } from "../../src/instructblip/config.ts";
 import { InstructBlipVisionEmbeddings } from "../../src/instructblip/vision_model.ts";
-import { traceOutputs } from "../../src/modules/trace.ts";
+import { outputObserver, traceOutputs, withObserver } from "../../src/modules/observer.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import { Device } from "../../src/tensor/device.ts";
 import { Checkpoint, serializeSafetensors } from "../../src/tensor/safetensors.ts";
@@ -53,11 +53,13 @@ test.each([
   expect(outputs.get("patch_embedding")!.shape).toEqual([B, D, rows, columns]);
   expectClose(await tokens.read(), await result.read(), TOLERANCES.linear, "tokens");
 
-  // What a tracer puts in the patches' place goes on; the class token has its position alone.
-  device.tracer = (path, output) =>
-    path === "patch_embedding" ? device.tensor(new Float32Array(output.size), output.shape) : undefined;
-  const [empty, first] = [embeddings.forward(pixels, true), await tokens.read()];
-  device.tracer = undefined;
+  // What an observer puts in the patches' place goes on; the class token has its position alone.
+  const zeros = outputObserver(
+    (_, output) => device.tensor(new Float32Array(output.size), output.shape),
+    "patch_embedding",
+  );
+  const first = await tokens.read();
+  const empty = withObserver(device, zeros, () => embeddings.forward(pixels, true));
   expect((await empty.read()).subarray(0, D)).toEqual(first.subarray(0, D));
   expect((await empty.read()).subarray(D, 2 * D)).not.toEqual(first.subarray(D, 2 * D));
   weights.dispose();

@@ -1,20 +1,27 @@
-/** A gate and what it lets through as one launch: the same numbers, the same names to the file and to a tracer. */
+/** A gate and what it lets through as one launch: the same numbers, the same names to the file and to an observer. */
 import { expect, test } from "vitest";
 import { GatedLinear } from "../../src/modules/gated_linear.ts";
 import { Linear } from "../../src/modules/linear.ts";
-import { traceOutputs } from "../../src/modules/trace.ts";
+import { outputObserver, traceOutputs, withObserver } from "../../src/modules/observer.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import type { Device } from "../../src/tensor/device.ts";
 import { activation } from "../../src/tensor/ops/activation.ts";
-import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
+import { gatedActivation, mul } from "../../src/tensor/ops/gated_activation.ts";
 import { Checkpoint, serializeSafetensors } from "../../src/tensor/safetensors.ts";
 import { MemorySource } from "../../src/tensor/source.ts";
+import type { Tensor } from "../../src/tensor/tensor.ts";
 import { otherDevice, testDevice } from "../device.ts";
 import { Random } from "../random.ts";
 
 const device = await testDevice();
 const [F, K] = [7, 12];
-const NAMES = { gate: "gate_proj", up: "up_proj", act: "act_fn" };
+const NAMES = { gate: "gate_proj", up: "up_proj" };
+
+/** As a model writes it. */
+function glu(layer: GatedLinear, x: Tensor): Tensor {
+  const [gate, up] = layer.forward(x);
+  return mul(layer.observe(activation(gate, "silu"), "act_fn"), up);
+}
 
 async function open(on: Device, dtype?: "f16" | "int8") {
   const random = new Random(3);
@@ -47,25 +54,27 @@ test.each([
 
   const x = on.tensor(new Random(1).normal(3 * K), [1, 3, K]);
   const before = on.counts.launches;
-  const y = gated.forward(x, "silu");
+  const y = glu(gated, x);
   expect(on.counts.launches - before).toBe(gated.weight.shards.length);
   expect(y.shape).toEqual([1, 3, F]);
   const numbers = await y.read();
   expect(numbers).toEqual(await gatedActivation(gate.forward(x), up.forward(x), "silu").read());
 
-  const { result, outputs } = await traceOutputs(on, () => gated.forward(x, "silu"));
+  const { result, outputs } = await traceOutputs(on, () => glu(gated, x));
   expect([...outputs.keys()]).toEqual(["mlp.gate_proj", "mlp.up_proj", "mlp.act_fn"]);
   expect(outputs.get("mlp.gate_proj")!.data).toEqual(await gate.forward(x).read());
   expect(outputs.get("mlp.up_proj")!.data).toEqual(await up.forward(x).read());
   expect(outputs.get("mlp.act_fn")!.data).toEqual(await activation(gate.forward(x), "silu").read());
   expect(await result.read()).toEqual(numbers);
 
-  // What a tracer puts in place of a layer's output goes on.
+  // What an observer puts in place of a layer's output goes on.
   const other = on.tensor(new Random(2).normal(3 * F), [1, 3, F]);
   for (const name of [NAMES.gate, NAMES.up]) {
-    on.tracer = (path, output) => (path === `mlp.${name}` ? other : output);
-    const replaced = gated.forward(x, "silu");
-    on.tracer = undefined;
+    const replaced = withObserver(
+      on,
+      outputObserver(() => other, `mlp.${name}`),
+      () => glu(gated, x),
+    );
     const expected = name === NAMES.gate ? [other, up.forward(x)] : [gate.forward(x), other];
     expect(await replaced.read()).toEqual(await gatedActivation(expected[0], expected[1], "silu").read());
   }

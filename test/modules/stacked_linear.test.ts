@@ -1,8 +1,8 @@
-/** Layers computed as one: the same numbers, the same names to the file and to a tracer. */
+/** Layers computed as one: the same numbers, the same names to the file and to an observer. */
 import { expect, test } from "vitest";
-import { Linear, plus } from "../../src/modules/linear.ts";
+import { Linear } from "../../src/modules/linear.ts";
+import { outputObserver, traceOutputs, withObserver } from "../../src/modules/observer.ts";
 import { StackedLinear } from "../../src/modules/stacked_linear.ts";
-import { traceOutputs } from "../../src/modules/trace.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import { WeightError } from "../../src/tensor/errors.ts";
 import { add } from "../../src/tensor/ops/add.ts";
@@ -48,10 +48,9 @@ test.each([undefined, "f16", "int8"] as const)("stored as %s: what the layers gi
   expect([...outputs.keys()]).toEqual(["attn.q_proj", "attn.k_proj", "attn.v_proj"]);
   expect(outputs.get("attn.k_proj")!.data).toEqual(parts[1]);
   expect(await result.read()).toEqual(y);
-  // What a tracer puts in place of a layer's output goes on.
-  device.tracer = (path, output) => (path === "attn.k_proj" ? device.tensor(new Float32Array(24), [2, 3, 4]) : output);
-  const replaced = await stacked.forward(x).read();
-  device.tracer = undefined;
+  // What an observer puts in place of a layer's output goes on.
+  const zeros = outputObserver(() => device.tensor(new Float32Array(24), [2, 3, 4]), "attn.k_proj");
+  const replaced = await withObserver(device, zeros, () => stacked.forward(x)).read();
   expect([...replaced]).toEqual(rows.flatMap((row) => [...row.slice(0, 8), 0, 0, 0, 0, ...row.slice(12)]));
   one.weights.dispose();
   apart.weights.dispose();
@@ -74,7 +73,7 @@ test("the file's tensors are named when one is missing, and come back as they we
   weights.dispose();
 });
 
-test("plus adds in the sublayer's last product, or apart where a tracer looks", async () => {
+test("a product adds its residual itself, or apart where it is observed", async () => {
   const { weights } = await open();
   const layer = new Linear(weights.at("attn").at("q_proj"), [8, K]);
   await weights.load();
@@ -82,13 +81,15 @@ test("plus adds in the sublayer's last product, or apart where a tracer looks", 
     device.tensor(new Random(1).normal(2 * K), [2, K]),
     device.tensor(new Random(2).normal(16), [2, 8]),
   ];
-  const sublayer = (to: typeof residual | undefined) => layer.forward(x, { residual: to });
   const before = device.counts.launches;
-  const y = await plus(residual, sublayer).read();
+  const y = await add(residual, layer.forward(x)).read();
   expect(device.counts.launches - before).toBe(1);
-  expect(y).toEqual(await add(residual, layer.forward(x)).read());
-  const { result, outputs } = await traceOutputs(device, () => plus(residual, sublayer));
+  const product = layer.forward(x);
+  const alone = await product.read();
+  expect(y).toEqual(await add(residual, product).read());
+  expect(device.counts.launches - before).toBe(3);
+  const { result, outputs } = await traceOutputs(device, () => add(residual, layer.forward(x)));
   expect(await result.read()).toEqual(y);
-  expect(outputs.get("attn.q_proj")!.data).toEqual(await layer.forward(x).read());
+  expect(outputs.get("attn.q_proj")!.data).toEqual(alone);
   weights.dispose();
 });

@@ -5,7 +5,7 @@
 import { basename, extname } from "node:path";
 import sharp from "sharp";
 import { Linear } from "../../modules/linear.ts";
-import { recording } from "../../modules/record.ts";
+import { observeStates } from "../../modules/observer.ts";
 import { type StorageDType, Weights } from "../../modules/weights.ts";
 import { openDevice } from "../../tensor/device.ts";
 import { InputError } from "../../tensor/errors.ts";
@@ -139,7 +139,7 @@ async function crossAttentions(
     return await device.scope(async () => {
       const look = () => features().qformer_outputs.cross_attentions!;
       const read: HostTensor[] = [];
-      for (const tensor of recording(device, { output_attentions: true }, look)) {
+      for (const tensor of observeStates(device, { output_attentions: true }, look)) {
         read.push({ data: await tensor.read(), shape: tensor.shape });
       }
       return read;

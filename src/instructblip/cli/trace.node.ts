@@ -1,7 +1,7 @@
 /** `trace`: one forward pass, its tensors written to a .safetensors file under the names that Hugging Face gives them. */
 
+import { traceOutputs } from "../../modules/observer.ts";
 import type { StorageDType } from "../../modules/storage_dtype.ts";
-import { traceOutputs } from "../../modules/trace.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { TensorEntry } from "../../tensor/safetensors.ts";
 import { formatShape } from "../../tensor/shape.ts";

@@ -1,5 +1,6 @@
-/** y = activate(x), element by element. */
+/** y = activate(x), element by element. The epilogue of x, if that is a product. */
 import { type Activation, activationCode } from "../activation.ts";
+import { fuseActivation } from "../fuse.ts";
 import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -10,6 +11,10 @@ import { contiguous } from "./copy.ts";
  */
 export function activation(x: Tensor, kind: Activation): Tensor {
   if (kind === "none") return x;
+  return fuseActivation(x, kind, (x) => launchActivation(x, kind)) ?? launchActivation(x, kind);
+}
+
+function launchActivation(x: Tensor, kind: Activation): Tensor {
   const y = x.device.empty(x.shape);
   const groups = Math.ceil(x.size / 4);
   // The kernel takes two groups at once, so that neither waits for the other's arithmetic.

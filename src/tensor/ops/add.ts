@@ -1,5 +1,6 @@
-/** y = a + b, b repeated over a's leading dimensions where it has fewer. */
+/** y = a + b, b repeated over a's leading dimensions where it has fewer. The epilogue of b, if that is a product. */
 import { ShapeError } from "../errors.ts";
+import { fuseResidual } from "../fuse.ts";
 import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
 import { formatShape, sameShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -17,6 +18,8 @@ export function add(a: Tensor, b: Tensor): Tensor {
   if (b.rank > a.rank || !sameShape(trailing, a.shape.slice(a.rank - trailing.length))) {
     throw new ShapeError(`add: b must be ${formatShape(a.shape)} or its last dimensions, got ${formatShape(b.shape)}`);
   }
+  const fused = fuseResidual(a, b);
+  if (fused) return fused;
   const y = a.device.empty(a.shape);
   const groups = Math.ceil(a.size / 4);
   const turns = turnsOf(groups, a.device.caps);

@@ -1,5 +1,6 @@
-/** y = activate(gate) * up, the middle of a gated feed-forward layer; linear.ts does it at the end of the product before. */
+/** y = activate(gate) * up, the middle of a gated feed-forward layer; the epilogue of the product before, if both are of one. */
 import { type Activation, activationCode } from "../activation.ts";
+import { fuseGate } from "../fuse.ts";
 import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
 import { expectShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -24,4 +25,15 @@ export function gatedActivation(gate: Tensor, up: Tensor, kind: Activation): Ten
     workgroups: Math.ceil(groups / (ELEMENTWISE_WG * turns)),
   });
   return y;
+}
+
+/**
+ * y = a * b. One gated product, if a is the activated first half of a product that is paired, and b its second half.
+ *
+ * @param a f32[...]
+ * @param b f32[...], shaped like a
+ * @throws ShapeError if the shapes differ
+ */
+export function mul(a: Tensor, b: Tensor): Tensor {
+  return fuseGate(a, b) ?? gatedActivation(a, b, "none");
 }

@@ -6,6 +6,7 @@ import { type Activation, activationCode } from "../activation.ts";
 import type { Launch } from "../device.ts";
 import type { WeightDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
+import { defer, type Epilogue } from "../fuse.ts";
 import type { Caps } from "../gpu.ts";
 import { hasSubgroupMatrices, type PlanOverride, plan } from "../plan.ts";
 import { isQuantized } from "../quantize.ts";
@@ -18,20 +19,13 @@ import { contiguous } from "./copy.ts";
 /** Rows of x up to which the matvec kernels, which read the weight once for all of them, are used. */
 const FEW_ROWS = 8;
 
-/** What is done to each sum before it is stored. */
-export interface Epilogue {
-  readonly activation?: Activation | undefined;
-  /** Multiplies what comes of a paired weight's upper matrix by the sums of the lower one. */
-  readonly gated?: boolean;
-  /** f32[..., N], or N / 2 of a gated product, added in the end */
-  readonly residual?: Tensor | undefined;
-}
-
 /**
+ * Launched when its result is needed, unless an epilogue is given: fuse.ts.
+ *
  * @param x f32[..., K]
  * @param weight [N, K], sharded or not
  * @param bias f32[N]
- * @param epilogue an activation by its name, or all there is
+ * @param epilogue an activation by its name, or all there is; default: what follows, as far as it can be one
  * @returns f32[..., N]; f32[..., N / 2] of a gated product
  * @throws ShapeError if x does not end in K, bias is not [N], residual not like y, or a gated product's weight not paired
  * Source: torch.nn.Linear; y = x Wᵀ + b.
@@ -40,21 +34,33 @@ export function linear(
   x: Tensor,
   weight: Weight,
   bias?: Tensor,
-  epilogue: Activation | Epilogue = "none",
+  epilogue?: Activation | Epilogue,
   override?: PlanOverride,
 ): Tensor {
-  const {
-    activation = "none",
-    gated = false,
-    residual,
-  } = typeof epilogue === "string" ? { activation: epilogue } : epilogue;
   const [N, K] = weight.shape;
   if (x.shape.at(-1) !== K) {
     throw new ShapeError(`linear: x must be [..., ${K}] for a weight of [${N}, ${K}], got ${formatShape(x.shape)}`);
   }
   if (K === 0) throw new ShapeError(`linear: rows of x ${formatShape(x.shape)} have no numbers to multiply`);
-  if (gated && !weight.paired) throw new ShapeError("linear: a gated product needs a paired weight");
   if (bias) expectShape("linear", "bias", bias.shape, [N]);
+  const product = {
+    shape: x.shape.with(-1, N),
+    paired: weight.paired,
+    launch: (epilogue: Epilogue) => launchProduct(contiguous(x), weight, bias, epilogue, override),
+  };
+  if (epilogue === undefined) return defer(x.device, product);
+  return product.launch(typeof epilogue === "string" ? { activation: epilogue } : epilogue);
+}
+
+function launchProduct(
+  x: Tensor,
+  weight: Weight,
+  bias: Tensor | undefined,
+  { activation = "none", gated = false, residual }: Epilogue,
+  override: PlanOverride | undefined,
+): Tensor {
+  if (gated && !weight.paired) throw new ShapeError("linear: a gated product needs a paired weight");
+  const [N, K] = weight.shape;
   const { device } = x;
   const M = x.size / K;
   const FACTORS = gated ? 2 : 1;
@@ -65,7 +71,7 @@ export function linear(
     uses: { input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
     overrides: { ACTIVATION: activationCode(activation) },
     bindings: {
-      x: contiguous(x),
+      x,
       bias: bias ? contiguous(bias) : absent(device),
       residual: residual ? contiguous(residual) : absent(device),
       y,

@@ -1,6 +1,7 @@
 /** Images to tokens: patches times a weight behind a class token, with positions. */
 import { activationCode } from "../activation.ts";
 import { ShapeError } from "../errors.ts";
+import { defer, fuseTokens } from "../fuse.ts";
 import { type PlanOverride, plan } from "../plan.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -10,32 +11,25 @@ import { cat, contiguous } from "./copy.ts";
 import { linear, multiply } from "./linear.ts";
 import { unfold } from "./unfold.ts";
 
-/** What makes tokens of patches. */
-export interface PatchEmbedding {
-  /** [D, C·P·P], each row ordered (c, y, x) */
-  readonly weight: Weight;
-  /** f32[D] */
-  readonly bias: Tensor;
-  /** f32[1, 1, D] */
-  readonly class_token: Tensor;
-  /** f32[1, N + 1, D], for N patches; the class token's first */
-  readonly positions: Tensor;
-}
-
 /** Rows from which on the kernels for many are used: those for few read their input where rows lie. */
 const MANY_ROWS = 9;
 
 /**
+ * Patches of images times a weight: a convolution whose stride is its kernel. Deferred (fuse.ts) until it is known whether
+ * `prependClassToken` follows.
+ *
  * @param pixels f32[B, C, H, W]
  * @param patch side P of a patch, in pixels; what does not fill a patch is left out
- * @returns f32[B, N + 1, D]: the class token, then the patches, row after row
+ * @param weight [D, C·P·P], each row ordered (c, y, x)
+ * @param bias f32[D]
+ * @returns f32[B, N, D]: the patches, row after row
  * @throws ShapeError if an image is smaller than a patch, or a shape not as said
- * Source: Dosovitskiy et al. 2021, An Image is Worth 16x16 Words, equation 1.
  */
-export function patchEmbedding(
+export function patchProjection(
   pixels: Tensor,
   patch: number,
-  { weight, bias, class_token, positions }: PatchEmbedding,
+  weight: Weight,
+  bias: Tensor,
   override?: PlanOverride,
 ): Tensor {
   const { device } = pixels;
@@ -48,25 +42,64 @@ export function patchEmbedding(
   const [D, K] = weight.shape;
   expectShape("patchEmbedding", "weight", [D, K], [D, C * patch * patch]);
   expectShape("patchEmbedding", "bias", bias.shape, [D]);
-  expectShape("patchEmbedding", "class_token", class_token.shape, [1, 1, D]);
-  expectShape("patchEmbedding", "positions", positions.shape, [1, tokens, D]);
   const M = B * tokens;
-  if (plan("patch_embedding", device.caps, override, { M }) === "composed") {
-    const patches = linear(unfold(pixels, patch), weight, bias, "none", override); // [B, N, D]
-    return add(cat([class_token.expand([B, 1, D]), patches], 1), positions);
-  }
-  const y = device.empty([B, tokens, D]);
-  multiply(weight, [M, Math.max(M, MANY_ROWS)], 1, override, {
-    uses: { input: "input_patches", end: "end_tokens" },
-    overrides: { ACTIVATION: activationCode("none"), PATCH: patch },
-    bindings: {
-      x: contiguous(pixels),
-      bias: contiguous(bias),
-      class_token: contiguous(class_token),
-      positions: contiguous(positions),
-      y,
-    },
-    params: { has_bias: 1, has_residual: 0, tokens, height, width },
+  const asTokens = (class_token: Tensor, positions: Tensor) => {
+    const y = device.empty([B, tokens, D]);
+    multiply(weight, [M, Math.max(M, MANY_ROWS)], 1, override, {
+      uses: { input: "input_patches", end: "end_tokens" },
+      overrides: { ACTIVATION: activationCode("none"), PATCH: patch },
+      bindings: {
+        x: contiguous(pixels),
+        bias: contiguous(bias),
+        class_token: contiguous(class_token),
+        positions: contiguous(positions),
+        y,
+      },
+      params: { has_bias: 1, has_residual: 0, tokens, height, width },
+    });
+    return y;
+  };
+  return defer(device, {
+    shape: [B, tokens - 1, D],
+    paired: false,
+    launch: (epilogue) => linear(unfold(pixels, patch), weight, bias, epilogue, override),
+    asTokens: plan("patch_embedding", device.caps, override, { M }) === "composed" ? undefined : asTokens,
   });
-  return y;
+}
+
+/**
+ * A class token in front of every image's patches, and positions added. One launch with the patches' own product, where the
+ * plan says so.
+ *
+ * @param patches f32[B, N, D]
+ * @param class_token f32[1, 1, D]
+ * @param positions f32[1, N + 1, D], the class token's first
+ * @returns f32[B, N + 1, D]
+ * Source: Dosovitskiy et al. 2021, An Image is Worth 16x16 Words, equation 1.
+ */
+export function prependClassToken(patches: Tensor, class_token: Tensor, positions: Tensor): Tensor {
+  const [B, N, D] = patches.shape;
+  expectShape("patchEmbedding", "class_token", class_token.shape, [1, 1, D]);
+  expectShape("patchEmbedding", "positions", positions.shape, [1, N + 1, D]);
+  const fused = fuseTokens(patches, class_token, positions);
+  if (fused) return fused;
+  return add(cat([class_token.expand([B, 1, D]), patches], 1), positions);
+}
+
+/** What makes tokens of patches. */
+export interface PatchEmbedding {
+  readonly weight: Weight;
+  readonly bias: Tensor;
+  readonly class_token: Tensor;
+  readonly positions: Tensor;
+}
+
+/** Both at once. f32[B, C, H, W] -> f32[B, N + 1, D] @throws ShapeError */
+export function patchEmbedding(
+  pixels: Tensor,
+  patch: number,
+  { weight, bias, class_token, positions }: PatchEmbedding,
+  override?: PlanOverride,
+): Tensor {
+  return prependClassToken(patchProjection(pixels, patch, weight, bias, override), class_token, positions);
 }

@@ -1,0 +1,139 @@
+/**
+ * Fusion by need. A matrix product is launched not when it is written but when its numbers are asked for, so that what
+ * follows it directly, an activation, a gate or a residual, becomes its epilogue. A model then reads as the paper does,
+ *
+ *   x = add(x, attention(norm(x)))        one launch for the last product and the addition
+ *   h = gelu(fc1(x))                      one for the product and its activation
+ *   h = mul(silu(gate(x)), up(x))         one for both products, the activation and the multiplication
+ *
+ * and whoever asks for a number in between (an observer, `read`) gets it, because asking launches the product as it is.
+ *
+ * At most one product of a device is deferred, and nothing is recorded before it is launched: launches keep the order in
+ * which they were written. Both ways give the same bits; the kernels' epilogues compute what the kernels by themselves do.
+ */
+import type { Activation } from "./activation.ts";
+import type { Device } from "./device.ts";
+import type { Storage } from "./memory.ts";
+import { sizeOf } from "./shape.ts";
+import { Tensor } from "./tensor.ts";
+
+/** What is done to each sum of a product before it is stored. */
+export interface Epilogue {
+  readonly activation?: Activation | undefined;
+  /** Multiplies what comes of a paired weight's upper matrix by the sums of the lower one. */
+  readonly gated?: boolean;
+  /** f32[..., N], or N / 2 of a gated product, added in the end */
+  readonly residual?: Tensor | undefined;
+}
+
+/** A product that can still take an epilogue. */
+export interface Product {
+  /** Of the result without an epilogue. */
+  readonly shape: readonly number[];
+  /** Whether the weight is paired, so that the result's halves are a gate and what it is multiplied by. */
+  readonly paired: boolean;
+  launch(epilogue: Epilogue): Tensor;
+  /** Of image patches: puts a class token in front of them and adds positions. Absent if that is no launch of its own. */
+  readonly asTokens?: ((class_token: Tensor, positions: Tensor) => Tensor) | undefined;
+}
+
+/** The activated half of a deferred product, which a multiplication by the other half makes a gated product. */
+interface ActivatedGate {
+  readonly of: Deferred;
+  readonly kind: Activation;
+}
+
+/** The storage of a tensor that is yet to be computed; views of the tensor share it. */
+export class Deferred {
+  readonly product: Product | undefined;
+  readonly gate: ActivatedGate | undefined;
+  readonly #device: Device;
+  readonly #launch: () => Tensor;
+  #storage: Storage | undefined;
+
+  constructor(device: Device, launch: () => Tensor, { product, gate }: { product?: Product; gate?: ActivatedGate }) {
+    this.#device = device;
+    this.#launch = launch;
+    this.product = product;
+    this.gate = gate;
+  }
+
+  get isDeferred(): boolean {
+    return this.#storage === undefined;
+  }
+
+  /** Launches it as it is, once. */
+  storageOf(): Storage {
+    if (this.#storage === undefined) {
+      this.#device.undefer(this);
+      this.#storage = this.#launch().storage;
+    }
+    return this.#storage;
+  }
+}
+
+/** A product's result, whose launch waits for what follows. */
+export function defer(device: Device, product: Product): Tensor {
+  const deferred = new Deferred(device, () => product.launch({}), { product });
+  device.defer(deferred);
+  return new Tensor(device, "f32", product.shape, deferred);
+}
+
+/** activate(x) as the epilogue of the product x, or of its gate; undefined where x is neither. */
+export function fuseActivation(x: Tensor, kind: Activation, launch: (x: Tensor) => Tensor): Tensor | undefined {
+  const product = wholeProduct(x);
+  if (product) return take(x, product, { activation: kind });
+  const { deferred } = x;
+  if (!deferred || halfOf(x) !== 0) return undefined;
+  const activated = new Deferred(x.device, () => launch(x), { gate: { of: deferred, kind } });
+  x.device.defer(activated, deferred);
+  return new Tensor(x.device, "f32", x.shape, activated);
+}
+
+/** a * b as one gated product, where a is its activated gate and b its other half; undefined where they are not. */
+export function fuseGate(a: Tensor, b: Tensor): Tensor | undefined {
+  const gate = a.deferred?.gate;
+  if (!gate || b.deferred !== gate.of || halfOf(b) !== 1) return undefined;
+  a.device.undefer(a.deferred!);
+  return gate.of.product!.launch({ activation: gate.kind, gated: true });
+}
+
+/** a + b as the epilogue of the product b; undefined where b is none. */
+export function fuseResidual(a: Tensor, b: Tensor): Tensor | undefined {
+  const product = wholeProduct(b);
+  if (!product || a.size !== b.size) return undefined;
+  return take(b, product, { residual: a.reshape(product.shape) }).reshape(a.shape);
+}
+
+/** Image tokens in one launch, where `patches` is a product that can give them; undefined where it is not. */
+export function fuseTokens(patches: Tensor, class_token: Tensor, positions: Tensor): Tensor | undefined {
+  const asTokens = wholeProduct(patches)?.asTokens;
+  if (!asTokens) return undefined;
+  patches.device.undefer(patches.deferred!);
+  return asTokens(class_token, positions);
+}
+
+function take(x: Tensor, product: Product, epilogue: Epilogue): Tensor {
+  x.device.undefer(x.deferred!);
+  return product.launch(epilogue).reshape(x.shape);
+}
+
+/** The deferred product that `x` is all of. */
+function wholeProduct(x: Tensor): Product | undefined {
+  const product = x.deferred?.product;
+  return product && x.isContiguous && x.size === sizeOf(product.shape) ? product : undefined;
+}
+
+/** Which half of a deferred paired product's last dimension `x` is; undefined where it is none. */
+function halfOf(x: Tensor): 0 | 1 | undefined {
+  const product = x.deferred?.product;
+  if (!product?.paired) return undefined;
+  const F = product.shape[product.shape.length - 1] / 2;
+  const whole = new Tensor(x.device, "f32", product.shape, x.deferred!);
+  for (const half of [0, 1] as const) {
+    const view = whole.narrow(whole.rank - 1, half * F, F);
+    const same = (a: readonly number[], b: readonly number[]) => a.length === b.length && a.every((n, i) => n === b[i]);
+    if (x.offset === view.offset && same(x.shape, view.shape) && same(x.strides, view.strides)) return half;
+  }
+  return undefined;
+}
