@@ -214,7 +214,11 @@ describe("options in an object of their own, as a Python call becomes one", () =
       'forward has no option "label"\n    hint: did you mean labels?',
     ],
     ["forward, a third", (more) => model.forward(given, {}, more), "forward takes 2 arguments"],
-    ["get_image_features", (more) => model.get_image_features(given, { observe: more } as never), "did you mean observer?"],
+    [
+      "get_image_features",
+      (more) => model.get_image_features(given, { observe: more } as never),
+      "did you mean observer?",
+    ],
     ["get_qformer_features", (more) => model.get_qformer_features(given, {}, more), "takes 2 arguments"],
     ["rank_answers", () => model.rank_answers({ ...given, candidate: [[5]] } as never), "did you mean candidates?"],
     [
