@@ -153,7 +153,7 @@ describe("forward", () => {
     "logits_to_keep",
     "output_hidden_states",
     "output_attentions",
-    "tracer",
+    "observer",
     "check_numerics",
   ];
   each([...INPUTS, ...names], (given) => model.forward({ ...inputs, ...given }));
