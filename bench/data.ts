@@ -2,7 +2,7 @@
  * What the benchmarks compute with: random weights of any size that cost little to make, and samples of rows, so that the
  * results of large shapes are checked in part (a sample of rows, the first and the last always among them) and in no time.
  */
-import type { Device } from "../src/tensor/device.ts";
+import type { Device } from "../src/tensor/device/device.ts";
 import { DTYPES, type FloatDType, numberToBf16, numberToF16, type WeightDType } from "../src/tensor/dtype.ts";
 import { isQuantized } from "../src/tensor/quantize.ts";
 import { Weight } from "../src/tensor/weight.ts";

@@ -6,11 +6,18 @@
  * time; CPU time of all threads of the process, the one to trust on a software adapter; GPU timestamps around every launch
  * where the adapter has them, in a pass of their own because they slow launches down.
  */
-import type { Device } from "../src/tensor/device.ts";
+import type { Device } from "../src/tensor/device/device.ts";
+import type { Caps } from "../src/tensor/device/gpu.ts";
+import {
+  type Op,
+  type PlanOverride,
+  plan,
+  runnableVariants,
+  type Sizes,
+  type Variant,
+} from "../src/tensor/device/plan.ts";
 import type { ActivationDType } from "../src/tensor/dtype.ts";
 import { EngineError } from "../src/tensor/errors.ts";
-import type { Caps } from "../src/tensor/gpu.ts";
-import { type Op, type PlanOverride, plan, runnableVariants, type Sizes, type Variant } from "../src/tensor/plan.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import type { Comparison } from "../test/compare.ts";
 import {

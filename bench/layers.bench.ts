@@ -2,13 +2,14 @@
  * One layer of each of the three transformers at the real model's size, with random weights: a whole pass costs their
  * number times this. The references are put together from those of the ops, and computed for a few tokens of the output.
  */
-import { InstructBlipQFormerConfig, InstructBlipVisionConfig, LlamaConfig } from "../src/instructblip/config.ts";
-import { LlamaDecoderLayer } from "../src/instructblip/llama.ts";
-import { InstructBlipQFormerLayer } from "../src/instructblip/qformer.ts";
-import { InstructBlipEncoderLayer } from "../src/instructblip/vision_model.ts";
+import { InstructBlipQFormerConfig, InstructBlipVisionConfig, LlamaConfig } from "../src/instructblip/config/config.ts";
+import { LlamaDecoderLayer } from "../src/instructblip/model/llama.ts";
+import { InstructBlipQFormerLayer } from "../src/instructblip/model/qformer.ts";
+import { InstructBlipEncoderLayer } from "../src/instructblip/model/vision_model.ts";
 import { KVCache } from "../src/modules/kv_cache.ts";
 import { Weights } from "../src/modules/weights.ts";
-import type { Device } from "../src/tensor/device.ts";
+import type { Device } from "../src/tensor/device/device.ts";
+import { Checkpoint } from "../src/tensor/files/safetensors.ts";
 import { ropeTable } from "../src/tensor/ops/rope.ts";
 import { activation } from "../src/tensor/reference/activation.ts";
 import { add } from "../src/tensor/reference/add.ts";
@@ -18,7 +19,6 @@ import { layerNorm } from "../src/tensor/reference/layer_norm.ts";
 import { linear } from "../src/tensor/reference/linear.ts";
 import { rmsNorm } from "../src/tensor/reference/rms_norm.ts";
 import { rope } from "../src/tensor/reference/rope.ts";
-import { Checkpoint } from "../src/tensor/safetensors.ts";
 import type { Shape } from "../src/tensor/shape.ts";
 import { compare } from "../test/compare.ts";
 import { Random } from "../test/random.ts";

@@ -3,10 +3,10 @@ import { execFileSync } from "node:child_process";
 import { cpus, release, type } from "node:os";
 import { fileURLToPath } from "node:url";
 import { create, globals } from "webgpu";
-import { type Device, openDevice } from "../src/tensor/device.ts";
-import { requestBestAdapter } from "../src/tensor/gpu.node.ts";
-import { setAdapterProvider, setTunedPlanProvider } from "../src/tensor/gpu.ts";
-import { readTunedPlan, webgpuVersion } from "../src/tensor/tuned_plan.node.ts";
+import { type Device, openDevice } from "../src/tensor/device/device.ts";
+import { requestBestAdapter } from "../src/tensor/device/gpu.node.ts";
+import { setAdapterProvider, setTunedPlanProvider } from "../src/tensor/device/gpu.ts";
+import { readTunedPlan, webgpuVersion } from "../src/tensor/device/tuned_plan.node.ts";
 import type { Machine } from "./rows.ts";
 
 export const root = fileURLToPath(new URL("..", import.meta.url));

@@ -7,8 +7,14 @@ import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { exitWithReader, Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
-import { tunedPlanFile, webgpuVersion } from "../src/tensor/tuned_plan.node.ts";
-import { adapterKey, formatTunedFile, parseTunedFile, type TunedFile, withTuned } from "../src/tensor/tuned_plan.ts";
+import { tunedPlanFile, webgpuVersion } from "../src/tensor/device/tuned_plan.node.ts";
+import {
+  adapterKey,
+  formatTunedFile,
+  parseTunedFile,
+  type TunedFile,
+  withTuned,
+} from "../src/tensor/device/tuned_plan.ts";
 import {
   caseName,
   type Group,

@@ -9,11 +9,11 @@ import { formatCount } from "../src/instructblip/cli/format.ts";
 import {
   type InstructBlipInputs,
   InstructBlipForConditionalGeneration as Model,
-} from "../src/instructblip/instructblip.ts";
-import type { FromPretrainedOptions } from "../src/instructblip/vision_language_model.ts";
-import type { Device } from "../src/tensor/device.ts";
+} from "../src/instructblip/model/instructblip.ts";
+import type { FromPretrainedOptions } from "../src/instructblip/pretrained/vision_language_model.ts";
+import type { Device } from "../src/tensor/device/device.ts";
+import { NodeFolder, openCheckpoint } from "../src/tensor/files/source.node.ts";
 import { sizeOf } from "../src/tensor/shape.ts";
-import { NodeFolder, openCheckpoint } from "../src/tensor/source.node.ts";
 import { Random } from "../test/random.ts";
 import { basisOf, type Measured, type Settings } from "./harness.ts";
 import { openBenchDevice, root } from "./machine.ts";

@@ -4,8 +4,8 @@
  */
 import { DTYPES, f16ToNumber } from "../src/tensor/dtype.ts";
 import { WeightError } from "../src/tensor/errors.ts";
+import { type ByteSource, checkRange } from "../src/tensor/files/source.ts";
 import { type Shape, sizeOf } from "../src/tensor/shape.ts";
-import { type ByteSource, checkRange } from "../src/tensor/source.ts";
 import { fillParameter } from "./data.ts";
 
 const BYTES = DTYPES.f16.bytes;

@@ -60,7 +60,7 @@ async function firstAnswers(rounds: number, progress: (round: number) => void): 
 
 function firstAnswer(): Promise<{ ms: number; answered: boolean }> {
   const started = performance.now();
-  const demo = spawn(process.execPath, ["--import", "tsx", join(root, "src/instructblip/main.ts"), "demo"], {
+  const demo = spawn(process.execPath, ["--import", "tsx", join(root, "src/instructblip/cli/main.ts"), "demo"], {
     cwd: root,
     // Mesa's name for it; other drivers keep their caches, and then this is as cold as they let it be.
     env: { ...process.env, MESA_SHADER_CACHE_DISABLE: "true", NO_COLOR: "1", FORCE_COLOR: "0" },

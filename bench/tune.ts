@@ -2,8 +2,8 @@
  * `npm run bench -- --tune`: which variant of each op is fastest here, for each class of sizes that plan.ts knows, kept in
  * the file that INSTRUCTBLIP_PLAN=tuned reads. Shapes, checks and clocks are those of the benchmark.
  */
-import type { Device } from "../src/tensor/device.ts";
-import { type Op, sizeClass, type TunedPlan } from "../src/tensor/plan.ts";
+import type { Device } from "../src/tensor/device/device.ts";
+import { type Op, sizeClass, type TunedPlan } from "../src/tensor/device/plan.ts";
 import { basisTime, caseName, type Group, type Measured, measure, type Settings, withCases } from "./harness.ts";
 import { isWrong } from "./rows.ts";
 

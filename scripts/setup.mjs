@@ -198,7 +198,7 @@ async function answerProbe(through) {
   const answer = {};
   let adapter;
   if (through === "engine") {
-    const engine = await import(IN_REPOSITORY ? "../src/tensor/gpu.node.ts" : "../dist/tensor/gpu.node.js");
+    const engine = await import(IN_REPOSITORY ? "../src/tensor/device/gpu.node.ts" : "../dist/tensor/device/gpu.node.js");
     answer.folder = engine.swiftShaderFolder();
     adapter = await engine.requestBestAdapter(engine.createGPU());
   } else {
@@ -498,7 +498,7 @@ async function swiftShaderArchive() {
 
 /**
  * Unpacks SwiftShader and its Vulkan loader into `folder`, which appears whole or not at all; an older one is replaced. In
- * it a copy of Dawn, with SwiftShader beside it under the loader's name, where Dawn looks first: see src/tensor/gpu.node.ts.
+ * it a copy of Dawn, with SwiftShader beside it under the loader's name, where Dawn looks first: see src/tensor/device/gpu.node.ts.
  * `archive`: the bytes of a brotli-compressed tar.
  */
 export function unpackSwiftShader(archive, folder) {

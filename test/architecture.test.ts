@@ -23,7 +23,7 @@ function importsOf(file: string): string[] {
 }
 
 const SOURCES = filesUnder("src", ".ts");
-const isNodeFile = (file: string) => file.endsWith(".node.ts") || file === "src/instructblip/main.ts";
+const isNodeFile = (file: string) => file.endsWith(".node.ts") || file === "src/instructblip/cli/main.ts";
 /** The floors from below; what lies in none of them (src/index.ts) is the roof. */
 const FLOORS = ["src/tensor/", "src/modules/", "src/instructblip/"];
 const floorOf = (file: string) => {

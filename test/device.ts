@@ -1,6 +1,6 @@
 /** The device the tests of one file share, and a way to open others. */
-import { type Device, type DeviceOptions, openDevice } from "../src/tensor/device.ts";
-import "../src/tensor/adapter.node.ts";
+import { type Device, type DeviceOptions, openDevice } from "../src/tensor/device/device.ts";
+import "../src/tensor/device/adapter.node.ts";
 
 let shared: Promise<Device> | undefined;
 

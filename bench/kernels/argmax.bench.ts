@@ -1,6 +1,7 @@
 /** The likeliest token out of the logits: one read of them. */
+
+import type { Variant } from "../../src/tensor/device/plan.ts";
 import { argmax } from "../../src/tensor/ops/argmax.ts";
-import type { Variant } from "../../src/tensor/plan.ts";
 import { argmax as reference } from "../../src/tensor/reference/argmax.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";

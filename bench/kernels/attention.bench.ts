@@ -2,9 +2,10 @@
  * Scaled dot-product attention: bound by arithmetic with many queries, by reading keys and values with one. As in the
  * models, cached keys and values are views of a cache that has room for more.
  */
+
+import type { Variant } from "../../src/tensor/device/plan.ts";
 import { narrow, widen } from "../../src/tensor/dtype.ts";
 import { attention, planAttention } from "../../src/tensor/ops/attention.ts";
-import type { Variant } from "../../src/tensor/plan.ts";
 import { attention as reference } from "../../src/tensor/reference/attention.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";

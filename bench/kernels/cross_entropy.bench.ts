@@ -1,6 +1,7 @@
 /** What candidate answers are scored by: a row of logits a token, read twice. */
+
+import type { Variant } from "../../src/tensor/device/plan.ts";
 import { crossEntropy } from "../../src/tensor/ops/cross_entropy.ts";
-import type { Variant } from "../../src/tensor/plan.ts";
 import { crossEntropy as reference } from "../../src/tensor/reference/cross_entropy.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";

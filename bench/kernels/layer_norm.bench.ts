@@ -1,6 +1,7 @@
 /** Layer normalisation: memory-bound, one read and one write of x. */
+
+import { planRow, type Variant } from "../../src/tensor/device/plan.ts";
 import { layerNorm } from "../../src/tensor/ops/layer_norm.ts";
-import { planRow, type Variant } from "../../src/tensor/plan.ts";
 import { layerNorm as reference } from "../../src/tensor/reference/layer_norm.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";

@@ -1,6 +1,7 @@
 /** Log probabilities out of the logits, as beam search needs them: three passes over each row. */
+
+import type { Variant } from "../../src/tensor/device/plan.ts";
 import { logSoftmax } from "../../src/tensor/ops/log_softmax.ts";
-import type { Variant } from "../../src/tensor/plan.ts";
 import { logSoftmax as reference } from "../../src/tensor/reference/log_softmax.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";

@@ -1,6 +1,7 @@
 /** An image to tokens: bound by the arithmetic of its product, which reads its input as patches or has them cut out first. */
+
+import type { Variant } from "../../src/tensor/device/plan.ts";
 import { patchEmbedding } from "../../src/tensor/ops/patch_embedding.ts";
-import type { Variant } from "../../src/tensor/plan.ts";
 import { patchEmbedding as reference } from "../../src/tensor/reference/patch_embedding.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";

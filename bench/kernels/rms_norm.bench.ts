@@ -1,6 +1,7 @@
 /** Root mean square normalisation: memory-bound, one read and one write of x. */
+
+import { planRow, type Variant } from "../../src/tensor/device/plan.ts";
 import { rmsNorm } from "../../src/tensor/ops/rms_norm.ts";
-import { planRow, type Variant } from "../../src/tensor/plan.ts";
 import { rmsNorm as reference } from "../../src/tensor/reference/rms_norm.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";

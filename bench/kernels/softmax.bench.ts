@@ -1,6 +1,7 @@
 /** Softmax of rows: memory-bound, though the exponential costs some arithmetic. */
+
+import { planRow, type Variant } from "../../src/tensor/device/plan.ts";
 import { softmax } from "../../src/tensor/ops/softmax.ts";
-import { planRow, type Variant } from "../../src/tensor/plan.ts";
 import { softmax as reference } from "../../src/tensor/reference/softmax.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";

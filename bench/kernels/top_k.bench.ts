@@ -1,6 +1,7 @@
 /** The best continuations of all rows, as beams of one prompt: one read of the log probabilities, and a merge. */
+
+import type { Variant } from "../../src/tensor/device/plan.ts";
 import { topK } from "../../src/tensor/ops/top_k.ts";
-import type { Variant } from "../../src/tensor/plan.ts";
 import { topK as reference } from "../../src/tensor/reference/top_k.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";

@@ -17,7 +17,7 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { exitWithReader, Progress, processTerminal } from "../../src/instructblip/cli/terminal.node.ts";
-import { swiftShaderFolder } from "../../src/tensor/gpu.node.ts";
+import { swiftShaderFolder } from "../../src/tensor/device/gpu.node.ts";
 import { type Machine, slug } from "../rows.ts";
 import { type Answer, type Answers, ENGINE_NAMES, ENGINES, type EngineName, type Request } from "./engine.ts";
 import { bytesOf, flopsOf, type Job, jobName, kindOf, MODEL_JOBS, QUICK_JOBS } from "./jobs.ts";

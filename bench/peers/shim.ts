@@ -1,5 +1,5 @@
 /** What engines made for browsers need to run in Node: `navigator.gpu`, from the same Dawn and the same adapter as ours. */
-import { createGPU, requestBestAdapter } from "../../src/tensor/gpu.node.ts";
+import { createGPU, requestBestAdapter } from "../../src/tensor/device/gpu.node.ts";
 
 /** The first error of a device since the last time it was asked for; those that follow usually come of it. */
 let firstError: string | undefined;

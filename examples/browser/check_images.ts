@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { build } from "esbuild";
-import { decodeImage } from "../../src/instructblip/image.node.ts";
+import { decodeImage } from "../../src/instructblip/processing/image.node.ts";
 import type { Chromium } from "./chromium.ts";
 import { EMBEDDED } from "./serve.ts";
 

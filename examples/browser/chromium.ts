@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 import { brotliDecompressSync } from "node:zlib";
 // @ts-expect-error: a script without types
 import { untar } from "../../scripts/setup.mjs";
-import { machineFolder } from "../../src/tensor/gpu.node.ts";
+import { machineFolder } from "../../src/tensor/device/gpu.node.ts";
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge"];
 /** Set-up takes its SwiftShader from this package, which is a Chromium for Linux. */

@@ -25,7 +25,7 @@ import { parseArgs } from "node:util";
 import { build } from "esbuild";
 import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
 import { InputError } from "../../src/tensor/errors.ts";
-import { checkFileName } from "../../src/tensor/source.ts";
+import { checkFileName } from "../../src/tensor/files/source.ts";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const SHAPES = fileURLToPath(new URL("../shapes/", import.meta.url));

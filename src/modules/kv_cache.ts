@@ -2,7 +2,7 @@
  * Keys and values of the tokens seen so far, per layer, in buffers of fixed capacity that are written in place: growing
  * buffers cost other engines up to 70 % of their decode speed (transformers.js #1741).
  */
-import type { Device } from "../tensor/device.ts";
+import type { Device } from "../tensor/device/device.ts";
 import { ShapeError } from "../tensor/errors.ts";
 import type { KeysOrValues } from "../tensor/ops/attention.ts";
 import { copy } from "../tensor/ops/copy.ts";

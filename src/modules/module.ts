@@ -1,5 +1,5 @@
 /** What every layer is: parameters under a path of the checkpoint, and an output that is observed under the same path. */
-import type { ObservedKind } from "../tensor/device.ts";
+import type { ObservedKind } from "../tensor/device/device.ts";
 import type { ActivationDType } from "../tensor/dtype.ts";
 import { InputError } from "../tensor/errors.ts";
 import { shown } from "../tensor/shown.ts";

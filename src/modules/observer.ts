@@ -3,9 +3,9 @@
  * states and attention maps that Hugging Face's outputs have. What is not asked for is not computed, and fusion
  * (tensor/fuse.ts) stops only where somebody looks.
  */
-import { type Device, type ObservedKind, type Observer, storagesIn } from "../tensor/device.ts";
+import { type Device, type ObservedKind, type Observer, storagesIn } from "../tensor/device/device.ts";
+import type { Storage } from "../tensor/device/memory.ts";
 import type { ActivationDType } from "../tensor/dtype.ts";
-import type { Storage } from "../tensor/memory.ts";
 import { argmax } from "../tensor/ops/argmax.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { scale } from "../tensor/ops/scale.ts";

@@ -2,7 +2,7 @@
  * A decode step that is worked out once: its launches are captured the first time they look as they will go on looking,
  * and run again as they are for every token after.
  */
-import type { Captured, Device } from "../tensor/device.ts";
+import type { Captured, Device } from "../tensor/device/device.ts";
 import { copy } from "../tensor/ops/copy.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 

@@ -3,13 +3,13 @@
  * every name and shape against the file's header and allocates; `load` then streams the numbers in file order through one
  * small buffer. Strict both ways: what is missing throws, what is left over is listed.
  */
-import type { Call } from "../tensor/call.ts";
-import type { Device } from "../tensor/device.ts";
+import type { Call } from "../tensor/device/call.ts";
+import type { Device } from "../tensor/device/device.ts";
 import { DTYPES, type FloatDType } from "../tensor/dtype.ts";
 import { nearest, WeightError } from "../tensor/errors.ts";
+import type { Checkpoint, TensorEntry } from "../tensor/files/safetensors.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { isQuantized, rowBytes } from "../tensor/quantize.ts";
-import type { Checkpoint, TensorEntry } from "../tensor/safetensors.ts";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { convert, Weight } from "../tensor/weight.ts";

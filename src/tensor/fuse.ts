@@ -12,8 +12,8 @@
  * which they were written. Both ways give the same bits; the kernels' epilogues compute what the kernels by themselves do.
  */
 import type { Activation } from "./activation.ts";
-import type { Device } from "./device.ts";
-import type { Storage } from "./memory.ts";
+import type { Device } from "./device/device.ts";
+import type { Storage } from "./device/memory.ts";
 import { sizeOf } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 

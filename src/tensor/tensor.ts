@@ -1,9 +1,9 @@
 /** The Tensor: a shape over a buffer on a device, and views of it that move no data. No arithmetic here; see ops/. */
-import type { Device } from "./device.ts";
+import type { Device } from "./device/device.ts";
+import type { Storage } from "./device/memory.ts";
 import { type ActivationDType, DTYPES } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
 import type { Deferred } from "./fuse.ts";
-import type { Storage } from "./memory.ts";
 import { axis, formatShape, isDense, resolveShape, type Shape, sameShape, sizeOf, stridesOf } from "./shape.ts";
 
 /** What `read()` gives for a dtype. */

@@ -2,8 +2,9 @@
  * Reads out of a .wgsl file what a launch must know (bindings, Params, overrides, features), so that the shader is the
  * only place where these are written. It understands the order and form that kernels/README.md prescribes, not all of WGSL.
  */
+
+import { SUBGROUP_MATRIX } from "./device/gpu.ts";
 import { KernelError } from "./errors.ts";
-import { SUBGROUP_MATRIX } from "./gpu.ts";
 import { KERNELS } from "./kernels.gen.ts";
 
 /** A storage binding of group 0. */

@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import { fillRandom, randomNumbers, randomWeight, sampleRows, takeSample } from "../../bench/data.ts";
 import { RandomCheckpoint } from "../../bench/random_checkpoint.ts";
 import { widen } from "../../src/tensor/dtype.ts";
+import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
-import { Checkpoint } from "../../src/tensor/safetensors.ts";
 import { testDevice } from "../device.ts";
 
 test.each(["f32", "f16", "bf16"] as const)("the random sequence is the same in %s, wherever one begins", (dtype) => {

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import type { Groups } from "../../bench/harness.ts";
 import { MODEL_SHAPES, QUICK_SHAPES, type Shapes } from "../../bench/shapes.ts";
-import { runnableVariants } from "../../src/tensor/plan.ts";
+import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { testDevice } from "../device.ts";
 
 const { caps } = await testDevice();

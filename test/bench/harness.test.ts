@@ -15,11 +15,11 @@ import { betterOf, groups as limitGroups, limitsOf } from "../../bench/kernels/l
 import { groups as rmsNormGroups } from "../../bench/kernels/rms_norm.bench.ts";
 import { groups as softmaxGroups } from "../../bench/kernels/softmax.bench.ts";
 import { QUICK_SHAPES, type Shapes } from "../../bench/shapes.ts";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import { type PlanOverride, plan, runnableVariants } from "../../src/tensor/device/plan.ts";
 import { KernelError } from "../../src/tensor/errors.ts";
 import { rmsNorm } from "../../src/tensor/ops/rms_norm.ts";
-import { type PlanOverride, plan, runnableVariants } from "../../src/tensor/plan.ts";
-import type { Comparison } from "../../test/compare.ts";
+import type { Comparison } from "../compare.ts";
 import { testDevice } from "../device.ts";
 
 const device = await testDevice();

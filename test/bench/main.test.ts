@@ -8,12 +8,12 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, expect, test, vi } from "vitest";
 import { formatRows, parseRows } from "../../bench/rows.ts";
-import { openDevice } from "../../src/tensor/device.ts";
-import { VARIANTS } from "../../src/tensor/plan.ts";
-import { parseTunedFile } from "../../src/tensor/tuned_plan.ts";
+import { openDevice } from "../../src/tensor/device/device.ts";
+import { VARIANTS } from "../../src/tensor/device/plan.ts";
+import { parseTunedFile } from "../../src/tensor/device/tuned_plan.ts";
 import { withoutDawn } from "../dawn.ts";
 import { row } from "./row.ts";
-import "../../src/tensor/adapter.node.ts";
+import "../../src/tensor/device/adapter.node.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "instructblip-bench-"));

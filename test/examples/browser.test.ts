@@ -9,8 +9,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { buildPage, EMBEDDED, type PageServer, servePage } from "../../examples/browser/serve.ts";
 import { AutoProcessor, Checkpoint, HttpFolder } from "../../src/index.node.ts";
-import { openCheckpoint } from "../../src/tensor/source.node.ts";
-import { temporaryFolder } from "../cli/cli.ts";
+import { openCheckpoint } from "../../src/tensor/files/source.node.ts";
+import { temporaryFolder } from "../instructblip/cli/cli.ts";
 
 let server: PageServer;
 beforeAll(async () => {

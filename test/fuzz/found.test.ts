@@ -2,23 +2,23 @@
 import { expect, test } from "vitest";
 import { AutoConfig, AutoProcessor, InstructBlipVideoProcessor } from "../../src/index.node.ts";
 import { parseRequest } from "../../src/instructblip/cli/requests.ts";
+import { readJson } from "../../src/instructblip/config/json_file.ts";
 import { parseItem, parseTask } from "../../src/instructblip/evaluation/task.ts";
 import { decodingConfig } from "../../src/instructblip/generation/configuration.ts";
-import { BlipImageProcessor } from "../../src/instructblip/image_processor.ts";
-import { readJson } from "../../src/instructblip/json_file.ts";
-import { readRankOptions } from "../../src/instructblip/ranking.ts";
-import { Tokenizer } from "../../src/instructblip/tokenizer.ts";
+import { readRankOptions } from "../../src/instructblip/generation/ranking.ts";
+import { BlipImageProcessor } from "../../src/instructblip/processing/image_processor.ts";
+import { Tokenizer } from "../../src/instructblip/tokenizer/tokenizer.ts";
 import { LayerNorm } from "../../src/modules/norm.ts";
 import { checkStorage, readStorage } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import { optionsOf } from "../../src/tensor/arguments.ts";
 import { nearest } from "../../src/tensor/errors.ts";
-import { Checkpoint } from "../../src/tensor/safetensors.ts";
-import { FileSource } from "../../src/tensor/source.node.ts";
-import { MemorySource } from "../../src/tensor/source.ts";
-import { memoryFolder } from "../instructblip/processor_golden.ts";
+import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { FileSource } from "../../src/tensor/files/source.node.ts";
+import { MemorySource } from "../../src/tensor/files/source.ts";
+import { memoryFolder } from "../instructblip/processing/processor_golden.ts";
 import { openLedgerDevice } from "../official/ledger_device.ts";
-import { build, entry } from "../tensor/corpus/files.ts";
+import { build, entry } from "../tensor/files/corpus/files.ts";
 import { TARGETS } from "./targets.ts";
 
 const GOLDEN = new URL("../golden/", import.meta.url).pathname;
@@ -115,7 +115,7 @@ test("processors: nothing at all, names with a NUL, frames that are missing", as
 
 test("a count of queries that no model has", async () => {
   const files = { "processor_config.json": '{"num_query_tokens":200000000,"image_processor":{}}' };
-  const { readQueryCount } = await import("../../src/instructblip/processor_files.ts");
+  const { readQueryCount } = await import("../../src/instructblip/processing/processor_files.ts");
   expect(await code(() => readQueryCount(memoryFolder(files)))).toBe("CONFIG_RANGE");
 });
 

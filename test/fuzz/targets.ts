@@ -21,18 +21,18 @@ import {
   type GenerationOptions,
   refuseUnknownOptions,
 } from "../../src/instructblip/generation/configuration.ts";
-import { BlipImageProcessor } from "../../src/instructblip/image_processor.ts";
-import { readImage } from "../../src/instructblip/platform.ts";
-import { readRankOptions } from "../../src/instructblip/ranking.ts";
-import { Tokenizer } from "../../src/instructblip/tokenizer.ts";
+import { readRankOptions } from "../../src/instructblip/generation/ranking.ts";
+import { readImage } from "../../src/instructblip/pretrained/platform.ts";
+import { BlipImageProcessor } from "../../src/instructblip/processing/image_processor.ts";
+import { Tokenizer } from "../../src/instructblip/tokenizer/tokenizer.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import { optionsOf } from "../../src/tensor/arguments.ts";
-import { Checkpoint, SafetensorsFile } from "../../src/tensor/safetensors.ts";
-import { checkFileName, type Folder, MemorySource, readText } from "../../src/tensor/source.ts";
-import { tokenizerFiles } from "../instructblip/processor_golden.ts";
+import { Checkpoint, SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
+import { checkFileName, type Folder, MemorySource, readText } from "../../src/tensor/files/source.ts";
+import { tokenizerFiles } from "../instructblip/processing/processor_golden.ts";
 import { openLedgerDevice } from "../official/ledger_device.ts";
 import type { Random } from "../random.ts";
-import { build, entry } from "../tensor/corpus/files.ts";
+import { build, entry } from "../tensor/files/corpus/files.ts";
 import {
   chance,
   damagedJson,

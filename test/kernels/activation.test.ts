@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { activation } from "../../src/tensor/ops/activation.ts";
 import { erf, erfc, activation as reference } from "../../src/tensor/reference/activation.ts";
 import { expectClose } from "../compare.ts";

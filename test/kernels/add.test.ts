@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { add } from "../../src/tensor/ops/add.ts";
 import { add as reference } from "../../src/tensor/reference/add.ts";
 import type { Shape } from "../../src/tensor/shape.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { argmax } from "../../src/tensor/ops/argmax.ts";
-import { runnableVariants } from "../../src/tensor/plan.ts";
 import { argmax as reference } from "../../src/tensor/reference/argmax.ts";
 import { testDevice } from "../device.ts";
 import { Random } from "../random.ts";

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { widen } from "../../src/tensor/dtype.ts";
 import { attention, attentionProbabilities } from "../../src/tensor/ops/attention.ts";
 import { kvAppend } from "../../src/tensor/ops/kv_append.ts";
-import { runnableVariants } from "../../src/tensor/plan.ts";
 import { type AttentionSizes, attention as reference } from "../../src/tensor/reference/attention.ts";
 import { expectClose } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { bicubic } from "../../src/tensor/ops/bicubic.ts";
 import { contiguous } from "../../src/tensor/ops/copy.ts";
 import { bicubic as reference } from "../../src/tensor/reference/bicubic.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { cat, contiguous, copy, rowsOf } from "../../src/tensor/ops/copy.ts";
 import { copy as reference } from "../../src/tensor/reference/copy.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { crossEntropy, IGNORED_LABEL } from "../../src/tensor/ops/cross_entropy.ts";
 import { logSoftmax } from "../../src/tensor/ops/log_softmax.ts";
-import { runnableVariants } from "../../src/tensor/plan.ts";
 import { crossEntropy as reference } from "../../src/tensor/reference/cross_entropy.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";

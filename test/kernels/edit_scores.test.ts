@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { badWords, editsOf, repetitionPenalty, suppress } from "../../src/instructblip/generation/logits_process.ts";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { editScores } from "../../src/tensor/ops/edit_scores.ts";
 import { editScores as reference } from "../../src/tensor/reference/edit_scores.ts";
 import { expectClose } from "../compare.ts";

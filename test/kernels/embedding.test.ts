@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
 import { embedding as reference } from "../../src/tensor/reference/embedding.ts";

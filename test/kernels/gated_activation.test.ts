@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
 import { activation } from "../../src/tensor/reference/activation.ts";
 import { gatedActivation as reference } from "../../src/tensor/reference/gated_activation.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { ShapeError } from "../../src/tensor/errors.ts";
 import { increment } from "../../src/tensor/ops/increment.ts";
 import { increment as reference } from "../../src/tensor/reference/increment.ts";

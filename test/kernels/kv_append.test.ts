@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { narrow, widen } from "../../src/tensor/dtype.ts";
 import { kvAppend } from "../../src/tensor/ops/kv_append.ts";
 import { kvAppend as reference } from "../../src/tensor/reference/kv_append.ts";

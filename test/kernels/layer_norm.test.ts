@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { layerNorm } from "../../src/tensor/ops/layer_norm.ts";
-import { runnableVariants } from "../../src/tensor/plan.ts";
 import { layerNorm as reference } from "../../src/tensor/reference/layer_norm.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";

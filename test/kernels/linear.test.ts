@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import { type PlanOverride, runnableVariants } from "../../src/tensor/device/plan.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import type { Epilogue } from "../../src/tensor/fuse.ts";
 import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";
-import { type PlanOverride, runnableVariants } from "../../src/tensor/plan.ts";
 import { activation as activations } from "../../src/tensor/reference/activation.ts";
 import { gatedActivation as gatedReference } from "../../src/tensor/reference/gated_activation.ts";
 import { linear as reference } from "../../src/tensor/reference/linear.ts";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { logSoftmaxInPlace } from "../../src/instructblip/generation/arithmetic.ts";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { logSoftmax } from "../../src/tensor/ops/log_softmax.ts";
-import { runnableVariants } from "../../src/tensor/plan.ts";
 import { logSoftmax as reference } from "../../src/tensor/reference/log_softmax.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { maskedScatter } from "../../src/tensor/ops/masked_scatter.ts";
 import { maskedScatter as reference } from "../../src/tensor/reference/masked_scatter.ts";
 import { testDevice } from "../device.ts";

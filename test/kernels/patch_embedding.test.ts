@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import { type PlanOverride, runnableVariants } from "../../src/tensor/device/plan.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { contiguous } from "../../src/tensor/ops/copy.ts";
 import { patchEmbedding } from "../../src/tensor/ops/patch_embedding.ts";
-import { type PlanOverride, runnableVariants } from "../../src/tensor/plan.ts";
 import { patchEmbedding as reference } from "../../src/tensor/reference/patch_embedding.ts";
 import { Weight } from "../../src/tensor/weight.ts";
 import { expectClose } from "../compare.ts";

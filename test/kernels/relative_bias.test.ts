@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { ShapeError } from "../../src/tensor/errors.ts";
 import { relativeBias } from "../../src/tensor/ops/relative_bias.ts";
 import { relativeBias as reference } from "../../src/tensor/reference/relative_bias.ts";

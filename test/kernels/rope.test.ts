@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { rope, ropeTable } from "../../src/tensor/ops/rope.ts";
 import { rope as reference } from "../../src/tensor/reference/rope.ts";
 import { expectClose } from "../compare.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { narrow } from "../../src/tensor/dtype.ts";
 import { ShapeError } from "../../src/tensor/errors.ts";
 import { kvAppend } from "../../src/tensor/ops/kv_append.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { scale } from "../../src/tensor/ops/scale.ts";
 import { scale as reference } from "../../src/tensor/reference/scale.ts";
 import { expectClose } from "../compare.ts";

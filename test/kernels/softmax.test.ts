@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { softmax } from "../../src/tensor/ops/softmax.ts";
-import { runnableVariants } from "../../src/tensor/plan.ts";
 import { softmax as reference } from "../../src/tensor/reference/softmax.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";

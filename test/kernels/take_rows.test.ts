@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { takeRows } from "../../src/tensor/ops/take_rows.ts";
 import { takeRows as reference } from "../../src/tensor/reference/take_rows.ts";
 import { testDevice } from "../device.ts";

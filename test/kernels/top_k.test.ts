@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { topIndices } from "../../src/instructblip/generation/arithmetic.ts";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { topK } from "../../src/tensor/ops/top_k.ts";
-import { runnableVariants } from "../../src/tensor/plan.ts";
 import { topK as reference } from "../../src/tensor/reference/top_k.ts";
 import { testDevice } from "../device.ts";
 import { Random } from "../random.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device.ts";
+import { Device } from "../../src/tensor/device/device.ts";
 import { unfold } from "../../src/tensor/ops/unfold.ts";
 import { unfold as reference } from "../../src/tensor/reference/unfold.ts";
 import { testDevice } from "../device.ts";

@@ -3,11 +3,11 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { AutoModelForImageTextToText, Checkpoint } from "../../src/index.node.ts";
-import type { Device } from "../../src/tensor/device.ts";
-import { NodeFolder } from "../../src/tensor/source.node.ts";
-import { type ByteSource, MemorySource } from "../../src/tensor/source.ts";
-import { GOLDENS } from "../cli/cli.ts";
+import type { Device } from "../../src/tensor/device/device.ts";
+import { NodeFolder } from "../../src/tensor/files/source.node.ts";
+import { type ByteSource, MemorySource } from "../../src/tensor/files/source.ts";
 import { otherDevice, testDevice } from "../device.ts";
+import { GOLDENS } from "../instructblip/cli/cli.ts";
 
 /** A checkpoint folder whose weights are `bytes`. */
 class ChangedFolder extends NodeFolder {

@@ -7,8 +7,8 @@ import {
   storageOf,
 } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";
-import { Checkpoint, serializeSafetensors } from "../../src/tensor/safetensors.ts";
-import { MemorySource } from "../../src/tensor/source.ts";
+import { Checkpoint, serializeSafetensors } from "../../src/tensor/files/safetensors.ts";
+import { MemorySource } from "../../src/tensor/files/source.ts";
 import { testDevice } from "../device.ts";
 import { stored } from "../quantized.ts";
 import { Random } from "../random.ts";

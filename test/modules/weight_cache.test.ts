@@ -9,13 +9,13 @@ import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import { WeightCache } from "../../src/modules/weight_cache.ts";
 import { type StorageDType, Weights } from "../../src/modules/weights.ts";
 import type { DType } from "../../src/tensor/dtype.ts";
-import { Checkpoint, serializeSafetensors, type TensorEntry } from "../../src/tensor/safetensors.ts";
-import { NodeFolder, openCheckpoint } from "../../src/tensor/source.node.ts";
-import { MemorySource } from "../../src/tensor/source.ts";
+import { Checkpoint, serializeSafetensors, type TensorEntry } from "../../src/tensor/files/safetensors.ts";
+import { NodeFolder, openCheckpoint } from "../../src/tensor/files/source.node.ts";
+import { MemorySource } from "../../src/tensor/files/source.ts";
+import { NodeWritableFolder } from "../../src/tensor/files/writable_folder.node.ts";
 import { Weight } from "../../src/tensor/weight.ts";
-import { NodeWritableFolder } from "../../src/tensor/writable_folder.node.ts";
-import { GOLDENS } from "../cli/cli.ts";
 import { testDevice } from "../device.ts";
+import { GOLDENS } from "../instructblip/cli/cli.ts";
 import { Golden } from "../parity/golden.ts";
 import { Random } from "../random.ts";
 
@@ -243,7 +243,7 @@ test("from_pretrained keeps and reads it; where it cannot, there is a warning an
 
 test("--quantized-cache keeps a file, in a process of its own", { timeout: 120_000 }, async () => {
   const shapes = fileURLToPath(new URL("../../examples/shapes/", import.meta.url));
-  const main = fileURLToPath(new URL("../../src/instructblip/main.ts", import.meta.url));
+  const main = fileURLToPath(new URL("../../src/instructblip/cli/main.ts", import.meta.url));
   const ask = () => {
     const args = [
       "--model",

@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { WeightError } from "../../src/tensor/errors.ts";
+import { type ByteSource, checkRange, decodeUtf8, type Folder } from "../../src/tensor/files/source.ts";
 import { type Shape, sizeOf } from "../../src/tensor/shape.ts";
-import { type ByteSource, checkRange, decodeUtf8, type Folder } from "../../src/tensor/source.ts";
 
 const ROOT = fileURLToPath(new URL("../golden/official", import.meta.url));
 

@@ -3,8 +3,8 @@
  * Enough to construct a model of any size; whatever needs a GPU that computes throws, as those methods are not there.
  */
 import { globals } from "webgpu";
-import { Device } from "../../src/tensor/device.ts";
-import type { Caps } from "../../src/tensor/gpu.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import type { Caps } from "../../src/tensor/device/gpu.ts";
 
 export interface LedgerDevice {
   readonly device: Device;

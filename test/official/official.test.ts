@@ -4,14 +4,14 @@
  */
 import { describe, expect, it } from "vitest";
 import { planMemory } from "../../src/instructblip/cli/memory_plan.ts";
-import { InstructBlipConfig } from "../../src/instructblip/config.ts";
-import { InstructBlipForConditionalGeneration } from "../../src/instructblip/instructblip.ts";
+import { InstructBlipConfig } from "../../src/instructblip/config/config.ts";
+import { InstructBlipForConditionalGeneration } from "../../src/instructblip/model/instructblip.ts";
 import type { StorageDType } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import type { EngineError } from "../../src/tensor/errors.ts";
-import { Checkpoint } from "../../src/tensor/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import type { ByteSource, Folder } from "../../src/tensor/files/source.ts";
 import { type Shape, sizeOf } from "../../src/tensor/shape.ts";
-import type { ByteSource, Folder } from "../../src/tensor/source.ts";
 import { Weight } from "../../src/tensor/weight.ts";
 import { HeaderOnlyFolder, sourceOf } from "./header_only.ts";
 import { openLedgerDevice } from "./ledger_device.ts";

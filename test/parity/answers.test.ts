@@ -9,7 +9,7 @@ import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import type { GenerationOptions } from "../../src/instructblip/generation/configuration.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
-import { expectFits } from "../generation/chi_squared.ts";
+import { expectFits } from "../instructblip/generation/chi_squared.ts";
 import { TOLERANCES } from "../tolerances.ts";
 import { Golden } from "./golden.ts";
 

@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { AutoProcessor, type StepScores, type VisionLanguageModel } from "../../src/index.node.ts";
 import type { TokenTexts } from "../../src/instructblip/generation/stopping.ts";
-import type { GenerateOptions } from "../../src/instructblip/vision_language_model.ts";
+import type { GenerateOptions } from "../../src/instructblip/pretrained/vision_language_model.ts";
 import { TOLERANCES } from "../tolerances.ts";
 import type { Comparisons, Golden } from "./golden.ts";
 import { type Numbers, numbersIn } from "./numbers_in.ts";

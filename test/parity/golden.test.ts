@@ -2,7 +2,7 @@
 import { readdirSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
-import type { Device } from "../../src/tensor/device.ts";
+import type { Device } from "../../src/tensor/device/device.ts";
 import { otherDevice, testDevice } from "../device.ts";
 import { climb, failures, Golden } from "./golden.ts";
 

@@ -15,10 +15,10 @@ import {
   traceOutputs,
 } from "../../src/index.node.ts";
 import type { GenerateOutput } from "../../src/instructblip/generation/output.ts";
-import type { ModelInputs, QFormerInputs } from "../../src/instructblip/inputs.ts";
-import type { Device } from "../../src/tensor/device.ts";
-import { SafetensorsFile } from "../../src/tensor/safetensors.ts";
-import { FileSource } from "../../src/tensor/source.node.ts";
+import type { ModelInputs, QFormerInputs } from "../../src/instructblip/pretrained/inputs.ts";
+import type { Device } from "../../src/tensor/device/device.ts";
+import { SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
+import { FileSource } from "../../src/tensor/files/source.node.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { compare } from "../compare.ts";
 import { TOLERANCES, type Tolerance } from "../tolerances.ts";

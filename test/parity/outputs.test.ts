@@ -5,8 +5,8 @@
 import { basename } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, type InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
-import { SafetensorsFile } from "../../src/tensor/safetensors.ts";
-import { FileSource } from "../../src/tensor/source.node.ts";
+import { SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
+import { FileSource } from "../../src/tensor/files/source.node.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
 import { TOLERANCES } from "../tolerances.ts";

@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { AutoModelForImageTextToText } from "../../src/instructblip/auto_model.ts";
+import { AutoModelForImageTextToText } from "../../src/instructblip/pretrained/auto_model.ts";
 import { compare } from "../compare.ts";
 import { testDevice } from "../device.ts";
 import { Golden } from "./golden.ts";

@@ -8,7 +8,7 @@ import { parseArgs } from "node:util";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor, openDevice } from "../../src/index.node.ts";
 import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
 import { formatStorage, parseStorage, type StorageDType } from "../../src/modules/storage_dtype.ts";
-import type { Device } from "../../src/tensor/device.ts";
+import type { Device } from "../../src/tensor/device/device.ts";
 
 const shapes = new URL("../../examples/shapes/", import.meta.url);
 const checkpoint = fileURLToPath(new URL("checkpoint/", shapes));

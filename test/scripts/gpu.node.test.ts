@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 // @ts-expect-error: plain JavaScript.
 import { unpackSwiftShader } from "../../scripts/setup.mjs";
-import { createGPU, requestBestAdapter, swiftShaderFolder } from "../../src/tensor/gpu.node.ts";
-import { SUBGROUP_MATRIX } from "../../src/tensor/gpu.ts";
+import { createGPU, requestBestAdapter, swiftShaderFolder } from "../../src/tensor/device/gpu.node.ts";
+import { SUBGROUP_MATRIX } from "../../src/tensor/device/gpu.ts";
 import { withoutDawn } from "../dawn.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -143,8 +143,8 @@ describe.skipIf(process.platform === "win32")("while devices are opened, nothing
     const child = throughPipe(`
       import { open, readFile } from "node:fs/promises";
       import { join } from "node:path";
-      import { openDevice } from "./src/tensor/device.ts";
-      import "./src/tensor/adapter.node.ts";
+      import { openDevice } from "./src/tensor/device/device.ts";
+      import "./src/tensor/device/adapter.node.ts";
       const path = (i) => join(process.env.FOLDER, String(i));
       const files = Array.from({ length: 300 }, (_, i) => open(path(i), "w"));
       const devices = Array.from({ length: 3 }, () => openDevice());
@@ -173,8 +173,8 @@ describe.skipIf(process.platform === "win32")("while devices are opened, nothing
         import { parentPort } from "node:worker_threads";
         import { register } from "tsx/esm/api";
         register();
-        const { openDevice } = await import("./src/tensor/device.ts");
-        await import("./src/tensor/adapter.node.ts");
+        const { openDevice } = await import("./src/tensor/device/device.ts");
+        await import("./src/tensor/device/adapter.node.ts");
         const { add } = await import("./src/tensor/ops/add.ts");
         const device = await openDevice();
         const x = device.tensor([1, 2], [2]);

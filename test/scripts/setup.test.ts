@@ -8,7 +8,7 @@ import { brotliCompressSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 // @ts-expect-error: plain JavaScript, as it runs before TypeScript is installed.
 import * as setup from "../../scripts/setup.mjs";
-import { dawnFolder } from "../../src/tensor/gpu.node.ts";
+import { dawnFolder } from "../../src/tensor/device/gpu.node.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 let folder: string;

@@ -4,8 +4,8 @@ import {
   type InstructBlipInputs,
   TextIteratorStreamer,
 } from "../../src/index.node.ts";
-import { Device } from "../../src/tensor/device.ts";
-import type { MemoryUse } from "../../src/tensor/memory.ts";
+import { Device } from "../../src/tensor/device/device.ts";
+import type { MemoryUse } from "../../src/tensor/device/memory.ts";
 import { Golden } from "../parity/golden.ts";
 
 const FOLDERS = ["plain_f32", "t5_flan", "opt_plain"];

@@ -4,7 +4,7 @@
  */
 import { parseArgs } from "node:util";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor, openDevice } from "../../src/index.node.ts";
-import { formatBytes } from "../../src/tensor/memory.ts";
+import { formatBytes } from "../../src/tensor/device/memory.ts";
 import { answersOf, KINDS } from "./answers.ts";
 import { growth, type Sample } from "./growth.ts";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Device } from "../../src/tensor/device.ts";
+import type { Device } from "../../src/tensor/device/device.ts";
 import {
   bf16ToNumber,
   DTYPES,

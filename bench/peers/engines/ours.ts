@@ -1,6 +1,6 @@
 /** This project's engine, through the ops that the model calls, with the kernels that plan() picks. */
 
-import type { Device } from "../../../src/tensor/device.ts";
+import type { Device } from "../../../src/tensor/device/device.ts";
 import { activation } from "../../../src/tensor/ops/activation.ts";
 import { attention } from "../../../src/tensor/ops/attention.ts";
 import { layerNorm } from "../../../src/tensor/ops/layer_norm.ts";

@@ -5,10 +5,10 @@
 import { readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { openDevice } from "../../tensor/device.ts";
+import { openDevice } from "../../tensor/device/device.ts";
 import { TextIteratorStreamer } from "../generation/streamer.ts";
-import { InstructBlipForConditionalGeneration } from "../instructblip.ts";
-import { InstructBlipProcessor } from "../processor.ts";
+import { InstructBlipForConditionalGeneration } from "../model/instructblip.ts";
+import { InstructBlipProcessor } from "../processing/processor.ts";
 import type { Run } from "./session.node.ts";
 import "./session.node.ts";
 

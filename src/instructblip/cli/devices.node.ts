@@ -1,8 +1,9 @@
 /** `devices`: the WebGPU adapters of this machine, what they can do, and which one a model would run on. */
+
+import { createGPU, requestBestAdapter } from "../../tensor/device/gpu.node.ts";
+import { isSoftwareAdapter, SUBGROUP_MATRIX } from "../../tensor/device/gpu.ts";
+import { formatBytes } from "../../tensor/device/memory.ts";
 import { EngineError } from "../../tensor/errors.ts";
-import { createGPU, requestBestAdapter } from "../../tensor/gpu.node.ts";
-import { isSoftwareAdapter, SUBGROUP_MATRIX } from "../../tensor/gpu.ts";
-import { formatBytes } from "../../tensor/memory.ts";
 import { EXIT, formatTable } from "./format.ts";
 import { say, type Terminal } from "./terminal.node.ts";
 

@@ -3,7 +3,6 @@ import { basename, dirname } from "node:path";
 import { performance } from "node:perf_hooks";
 import { type CacheDType, formatStorage, type StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
-import { type AnyProcessor, AutoProcessor } from "../auto_processor.ts";
 import { METRICS, type Metric } from "../evaluation/metrics.ts";
 import {
   difference,
@@ -16,9 +15,10 @@ import {
 } from "../evaluation/part.ts";
 import { type Row, summarize } from "../evaluation/summary.ts";
 import type { Item, Task } from "../evaluation/task.ts";
-import { readNamedImage } from "../platform.node.ts";
-import { candidateIds } from "../ranking.ts";
-import type { VisionLanguageModel } from "../vision_language_model.ts";
+import { candidateIds } from "../generation/ranking.ts";
+import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.ts";
+import { readNamedImage } from "../pretrained/platform.node.ts";
+import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, Pace, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";

@@ -1,13 +1,14 @@
 /** The model that a command is given, a folder, a Hub id or a URL, and what is said when it is none of them. */
+
+import { formatBytes } from "../../tensor/device/memory.ts";
 import { InputError } from "../../tensor/errors.ts";
-import { formatBytes } from "../../tensor/memory.ts";
+import { NodeFolder } from "../../tensor/files/source.node.ts";
+import type { Folder } from "../../tensor/files/source.ts";
 import { bounded } from "../../tensor/shown.ts";
-import { NodeFolder } from "../../tensor/source.node.ts";
-import type { Folder } from "../../tensor/source.ts";
-import { AutoConfig } from "../auto_model.ts";
-import type { VisionLanguageConfig } from "../config.ts";
-import { nodePlatform } from "../platform.node.ts";
-import { refuseUnheeded } from "../unheeded_files.ts";
+import type { VisionLanguageConfig } from "../config/config.ts";
+import { AutoConfig } from "../pretrained/auto_model.ts";
+import { nodePlatform } from "../pretrained/platform.node.ts";
+import { refuseUnheeded } from "../pretrained/unheeded_files.ts";
 import type { Run } from "./session.node.ts";
 import { Progress } from "./terminal.node.ts";
 

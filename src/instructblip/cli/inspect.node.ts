@@ -1,11 +1,11 @@
 /** `inspect`: reads a checkpoint's config and headers, asks for an adapter, and prints inspection.ts. No weight is read. */
-import { openDevice } from "../../tensor/device.ts";
+import { openDevice } from "../../tensor/device/device.ts";
+import type { Caps } from "../../tensor/device/gpu.ts";
 import { EngineError } from "../../tensor/errors.ts";
-import type { Caps } from "../../tensor/gpu.ts";
-import { Checkpoint } from "../../tensor/safetensors.ts";
-import { findUnheeded } from "../unheeded_files.ts";
+import { Checkpoint } from "../../tensor/files/safetensors.ts";
+import { findUnheeded } from "../pretrained/unheeded_files.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
-import "../../tensor/adapter.node.ts";
+import "../../tensor/device/adapter.node.ts";
 import { formatInspection, inspect } from "./inspection.ts";
 import { say, type Terminal } from "./terminal.node.ts";
 

@@ -1,6 +1,6 @@
 /**
  * How much GPU memory a checkpoint will take, from its headers and config alone: nothing is loaded. Weights and cache
- * are what the engine will allocate to the byte (test/cli/inspect.test.ts compares); activations are an estimate.
+ * are what the engine will allocate to the byte (test/instructblip/cli/inspect.test.ts compares); activations are an estimate.
  */
 import {
   CACHE_DTYPES,
@@ -10,10 +10,10 @@ import {
   storageOf,
 } from "../../modules/storage_dtype.ts";
 import type { FloatDType, WeightDType } from "../../tensor/dtype.ts";
+import type { CheckpointTensor } from "../../tensor/files/safetensors.ts";
 import { rowBytes } from "../../tensor/quantize.ts";
-import type { CheckpointTensor } from "../../tensor/safetensors.ts";
 import { sizeOf } from "../../tensor/shape.ts";
-import { Blip2Config, type VisionLanguageConfig } from "../config.ts";
+import { Blip2Config, type VisionLanguageConfig } from "../config/config.ts";
 
 /** WebGPU's defaults, which every adapter has at least (specification, section 3.6.2). */
 export const DEFAULT_LIMITS: Limits = { maxBindingBytes: 128 * 2 ** 20, maxBufferBytes: 256 * 2 ** 20 };

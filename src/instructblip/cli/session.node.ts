@@ -1,17 +1,17 @@
 /** What `generate` and `trace` have in common: pictures from files, the processor, and the model itself. */
 import type { LoadProgress, StorageDType } from "../../modules/weights.ts";
-import type { Device } from "../../tensor/device.ts";
-import { formatBytes } from "../../tensor/memory.ts";
-import type { Folder } from "../../tensor/source.ts";
-import { AutoModelForImageTextToText } from "../auto_model.ts";
-import type { AnyProcessor } from "../auto_processor.ts";
-import type { VisionLanguageConfig } from "../config.ts";
-import type { RgbImage } from "../image_processor.ts";
-import type { InstructBlipInputs } from "../instructblip.ts";
-import type { FromPretrainedOptions, VisionLanguageModel } from "../vision_language_model.ts";
-import "../../tensor/adapter.node.ts";
-import { nodePlatform } from "../platform.node.ts";
-import { setPlatform } from "../platform.ts";
+import type { Device } from "../../tensor/device/device.ts";
+import { formatBytes } from "../../tensor/device/memory.ts";
+import type { Folder } from "../../tensor/files/source.ts";
+import type { VisionLanguageConfig } from "../config/config.ts";
+import type { InstructBlipInputs } from "../model/instructblip.ts";
+import { AutoModelForImageTextToText } from "../pretrained/auto_model.ts";
+import type { AnyProcessor } from "../pretrained/auto_processor.ts";
+import type { FromPretrainedOptions, VisionLanguageModel } from "../pretrained/vision_language_model.ts";
+import type { RgbImage } from "../processing/image_processor.ts";
+import "../../tensor/device/adapter.node.ts";
+import { nodePlatform } from "../pretrained/platform.node.ts";
+import { setPlatform } from "../pretrained/platform.ts";
 import { formatDuration, Pace } from "./format.ts";
 import { Progress, say, type Terminal } from "./terminal.node.ts";
 

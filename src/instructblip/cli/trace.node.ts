@@ -3,12 +3,12 @@
 import { traceOutputs } from "../../modules/observer.ts";
 import type { StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
-import type { TensorEntry } from "../../tensor/safetensors.ts";
+import type { TensorEntry } from "../../tensor/files/safetensors.ts";
+import { saveSafetensors } from "../../tensor/files/source.node.ts";
 import { formatShape } from "../../tensor/shape.ts";
-import { saveSafetensors } from "../../tensor/source.node.ts";
-import { AutoProcessor } from "../auto_processor.ts";
-import type { TextConfig } from "../config.ts";
-import { readNamedImage } from "../platform.node.ts";
+import type { TextConfig } from "../config/config.ts";
+import { AutoProcessor } from "../pretrained/auto_processor.ts";
+import { readNamedImage } from "../pretrained/platform.node.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
 import { formatTable } from "./format.ts";
 import { checkOut } from "./out_file.node.ts";

@@ -1,10 +1,10 @@
 /** What is evaluated: a task file (prompt, decoding, metric) and lines of data, checked before a model is loaded. */
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
+import { parseJson } from "../config/json_file.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/configuration.ts";
-import { parseJson } from "../json_file.ts";
-import type { Reduction } from "../ranking.ts";
-import { MAX_CHARACTERS } from "../tokenizer.ts";
+import type { Reduction } from "../generation/ranking.ts";
+import { MAX_CHARACTERS } from "../tokenizer/tokenizer.ts";
 import { METRICS, type Metric, type MetricName } from "./metrics.ts";
 import { type Candidates, PRESETS } from "./presets.ts";
 

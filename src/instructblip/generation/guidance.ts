@@ -6,7 +6,7 @@
  * Classifier-Free Guidance; transformers 5.18, UnbatchedClassifierFreeGuidanceLogitsProcessor.
  */
 import { InputError } from "../../tensor/errors.ts";
-import { expectIds, expectRectangle, maskOf } from "../inputs.ts";
+import { expectIds, expectRectangle, maskOf } from "../pretrained/inputs.ts";
 import { logSoftmaxInPlace } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder, Logits, Tokens } from "./decoder.ts";

@@ -10,7 +10,7 @@
 import { copyOf, optionsOf, refuseMore, refuseUnknown } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
-import { expectIds } from "../inputs.ts";
+import { expectIds } from "../pretrained/inputs.ts";
 import { softmax, topIndices } from "./arithmetic.ts";
 import { checkWatermark } from "./configuration.ts";
 import type { LogitsProcessor } from "./logits_process.ts";

@@ -1,7 +1,7 @@
 /** y = activate(x), element by element. The epilogue of x, if that is a product. */
 import { type Activation, activationCode } from "../activation.ts";
+import { ELEMENTWISE_WG, turnsOf } from "../device/plan.ts";
 import { fuseActivation } from "../fuse.ts";
-import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 

@@ -1,7 +1,8 @@
 /** y = a + b, b repeated over a's leading dimensions where it has fewer. The epilogue of b, if that is a product. */
+
+import { ELEMENTWISE_WG, turnsOf } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { fuseResidual } from "../fuse.ts";
-import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
 import { formatShape, sameShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";

@@ -1,8 +1,9 @@
 /** Scaled dot-product attention with grouped heads, causal and padding masks, over views and key/value caches. */
+
+import type { Caps } from "../device/gpu.ts";
+import { type PlanOverride, plan, type Variant } from "../device/plan.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import type { Caps } from "../gpu.ts";
-import { type PlanOverride, plan, type Variant } from "../plan.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { absent } from "./absent.ts";

@@ -1,7 +1,8 @@
 /** Moving elements: making a view contiguous, and joining tensors. */
+
+import { shareRows } from "../device/plan.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { shareRows } from "../plan.ts";
 import { axis, formatShape, type Shape, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 

@@ -1,6 +1,7 @@
 /** The negative log probability of each row's label. */
+
+import { type PlanOverride, plan, workgroupOfRow } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
-import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
 import { formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";

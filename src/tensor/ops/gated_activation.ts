@@ -1,7 +1,7 @@
 /** y = activate(gate) * up, the middle of a gated feed-forward layer; the epilogue of the product before, if both are of one. */
 import { type Activation, activationCode } from "../activation.ts";
+import { ELEMENTWISE_WG, turnsOf } from "../device/plan.ts";
 import { fuseGate } from "../fuse.ts";
-import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
 import { expectShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";

@@ -1,5 +1,5 @@
 /** y = (x - mean) / sqrt(variance + eps) * weight + bias over the last dimension. */
-import { type PlanOverride, planRow, workgroupOfRow } from "../plan.ts";
+import { type PlanOverride, planRow, workgroupOfRow } from "../device/plan.ts";
 import { expectShape, rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";

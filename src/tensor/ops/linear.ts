@@ -3,12 +3,12 @@
  * also activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual: the first half of a gated feed-forward.
  */
 import { type Activation, activationCode } from "../activation.ts";
-import type { Launch } from "../device.ts";
+import type { Launch } from "../device/device.ts";
+import type { Caps } from "../device/gpu.ts";
+import { hasSubgroupMatrices, type PlanOverride, plan } from "../device/plan.ts";
 import type { WeightDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defer, type Epilogue } from "../fuse.ts";
-import type { Caps } from "../gpu.ts";
-import { hasSubgroupMatrices, type PlanOverride, plan } from "../plan.ts";
 import { isQuantized } from "../quantize.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";

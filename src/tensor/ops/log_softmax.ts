@@ -1,6 +1,7 @@
 /** y = x - max(x) - ln Σ e^(x - max(x)) over the last dimension. */
+
+import { type PlanOverride, plan, workgroupOfRow } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
-import { type PlanOverride, plan, workgroupOfRow } from "../plan.ts";
 import { formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";

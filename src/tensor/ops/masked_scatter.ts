@@ -1,6 +1,7 @@
 /** Putting image features in the places that a prompt keeps for them. */
+
+import { shareRows } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
-import { shareRows } from "../plan.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";

@@ -1,8 +1,8 @@
 /** Images to tokens: patches times a weight behind a class token, with positions. */
 import { activationCode } from "../activation.ts";
+import { type PlanOverride, plan } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { defer, fuseTokens } from "../fuse.ts";
-import { type PlanOverride, plan } from "../plan.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Weight } from "../weight.ts";

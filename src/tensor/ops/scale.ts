@@ -1,6 +1,6 @@
 /** y = factor · x, element by element. */
 
-import { ELEMENTWISE_WG, turnsOf } from "../plan.ts";
+import { ELEMENTWISE_WG, turnsOf } from "../device/plan.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 

@@ -1,5 +1,5 @@
 /** y = e^(x - max(x)) / Σ e^(x - max(x)) over the last dimension. */
-import { type PlanOverride, planRow, workgroupOfRow } from "../plan.ts";
+import { type PlanOverride, planRow, workgroupOfRow } from "../device/plan.ts";
 import { rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";

@@ -1,7 +1,8 @@
 /** Rows of a tensor in any order: the last token of every sample, or the beams that go on. */
+
+import { shareRows } from "../device/plan.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { shareRows } from "../plan.ts";
 import { formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";

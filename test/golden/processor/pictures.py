@@ -23,7 +23,7 @@ def sha(array):
 
 
 def noise(seed, count):
-    """The generator test/instructblip/image_processor.test.ts has too: numbers without files."""
+    """The generator test/instructblip/processing/image_processor.test.ts has too: numbers without files."""
     out = np.empty(count, np.uint8)
     state = seed
     for i in range(count):

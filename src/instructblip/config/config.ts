@@ -1,0 +1,383 @@
+/**
+ * The configs of InstructBLIP and its siblings, with Hugging Face's fields and defaults. Each table below is one config
+ * class: a field, its default and what it may be. Unknown keys are ignored (old files carry dozens); impossible values
+ * are refused by name.
+ *
+ * Source: transformers 5.18, configuration_instructblip.py, configuration_blip_2.py, configuration_instructblipvideo.py
+ * and configuration_llama.py.
+ */
+
+import { ConfigError } from "../../tensor/errors.ts";
+import type { WritableFolder } from "../../tensor/files/file_set.ts";
+import { quote, shown } from "../../tensor/shown.ts";
+import { saveConfig } from "../pretrained/config_file.ts";
+import {
+  configOf,
+  count,
+  countOrNull,
+  epsilon,
+  expectDivides,
+  type Fields,
+  flag,
+  hiddenAct,
+  type LanguageModelSizes,
+  number,
+  refuse,
+  tokenId,
+  tokenIds,
+  type ValuesOf,
+} from "./fields.ts";
+import { parseJson } from "./json_file.ts";
+import { insteadOfJson, withoutPythonNumbers } from "./json_text.ts";
+import { OPTConfig } from "./opt.ts";
+import { T5Config } from "./t5.ts";
+
+export { HIDDEN_ACTS } from "./fields.ts";
+
+/** The ViT-g/14 image encoder. */
+export class InstructBlipVisionConfig extends configOf("vision_config", {
+  hidden_size: count(1408),
+  intermediate_size: count(6144),
+  num_hidden_layers: count(39, 1000),
+  num_attention_heads: count(16),
+  image_size: count(224, 4096),
+  patch_size: count(14, 4096),
+  hidden_act: hiddenAct("gelu"),
+  layer_norm_eps: epsilon(1e-6),
+  attention_dropout: number(0, 0, 1),
+  initializer_range: number(1e-10, 0),
+  qkv_bias: flag(true),
+}) {
+  static readonly model_type = "instructblip_vision_model";
+
+  constructor(given: unknown = {}) {
+    super(given);
+    expectDivides(
+      "vision_config: num_attention_heads must divide hidden_size",
+      this.hidden_size,
+      this.num_attention_heads,
+    );
+    if (this.patch_size > this.image_size) refuse("vision_config.patch_size", "at most image_size", this.patch_size);
+  }
+
+  /** Patches of one image, the class token not counted. Pixels beyond the last whole patch are dropped. */
+  get num_patches(): number {
+    return Math.floor(this.image_size / this.patch_size) ** 2;
+  }
+}
+
+/** The Q-Former: a BERT whose queries also attend to the image. */
+export class InstructBlipQFormerConfig extends configOf("qformer_config", {
+  vocab_size: count(30522),
+  hidden_size: count(768),
+  num_hidden_layers: count(12, 1000),
+  num_attention_heads: count(12),
+  intermediate_size: count(3072),
+  hidden_act: hiddenAct("gelu"),
+  hidden_dropout_prob: number(0.1, 0, 1),
+  attention_probs_dropout_prob: number(0.1, 0, 1),
+  max_position_embeddings: count(512),
+  initializer_range: number(0.02, 0),
+  layer_norm_eps: epsilon(1e-12),
+  pad_token_id: tokenId(0),
+  cross_attention_frequency: count(2, 1000),
+  encoder_hidden_size: count(1408),
+  position_embedding_type: (value = "absolute", where): "absolute" =>
+    value === "absolute" ? value : refuse(where, '"absolute" (the relative kinds were never trained)', value),
+}) {
+  static readonly model_type: string = "instructblip_qformer";
+
+  constructor(given: unknown = {}) {
+    super(given);
+    expectDivides(
+      "qformer_config: num_attention_heads must divide hidden_size",
+      this.hidden_size,
+      this.num_attention_heads,
+    );
+  }
+
+  /** Whether its layers have a feed-forward for text. */
+  get has_text(): boolean {
+    return true;
+  }
+}
+
+/** BLIP-2's Q-Former, which by default knows queries only. */
+export class Blip2QFormerConfig extends InstructBlipQFormerConfig {
+  static override readonly model_type = "blip_2_qformer";
+  readonly use_qformer_text_input: boolean;
+
+  constructor(given: unknown = {}) {
+    super(given);
+    const { use_qformer_text_input } = given as { use_qformer_text_input?: unknown };
+    this.use_qformer_text_input = flag(false)(use_qformer_text_input, "qformer_config.use_qformer_text_input");
+  }
+
+  override get has_text(): boolean {
+    return this.use_qformer_text_input;
+  }
+}
+
+/** LLaMA and Vicuna. */
+export class LlamaConfig extends configOf("text_config", {
+  vocab_size: count(32000),
+  hidden_size: count(4096),
+  intermediate_size: count(11008),
+  num_hidden_layers: count(32, 1000),
+  num_attention_heads: count(32),
+  num_key_value_heads: countOrNull(),
+  head_dim: countOrNull(),
+  hidden_act: hiddenAct("silu"),
+  max_position_embeddings: count(2048, 2 ** 24),
+  initializer_range: number(0.02, 0),
+  rms_norm_eps: epsilon(1e-6),
+  use_cache: flag(true),
+  pad_token_id: tokenId(null),
+  bos_token_id: tokenId(1),
+  eos_token_id: tokenIds(2),
+  tie_word_embeddings: flag(false),
+  attention_bias: flag(false),
+  mlp_bias: flag(false),
+  rope_parameters: (value = null): unknown => value,
+  rope_theta: (value = null): unknown => value,
+  rope_scaling: (value = null): unknown => value,
+}) {
+  static readonly model_type = "llama";
+  readonly model_type = LlamaConfig.model_type;
+
+  constructor(given: unknown = {}) {
+    super(given);
+    if (this.head_dim === null) {
+      expectDivides(
+        "text_config: num_attention_heads must divide hidden_size",
+        this.hidden_size,
+        this.num_attention_heads,
+      );
+    }
+    expectDivides(
+      "text_config: num_key_value_heads must divide num_attention_heads",
+      this.num_attention_heads,
+      this.key_value_heads,
+    );
+    if (this.dim_of_head % 2) refuse("text_config.head_dim", "even (rotary embeddings turn pairs)", this.dim_of_head);
+    this.rope; // refuses what it cannot compute
+  }
+
+  get key_value_heads(): number {
+    return this.num_key_value_heads ?? this.num_attention_heads;
+  }
+
+  get dim_of_head(): number {
+    return this.head_dim ?? this.hidden_size / this.num_attention_heads;
+  }
+
+  get sizes(): LanguageModelSizes {
+    return {
+      num_hidden_layers: this.num_hidden_layers,
+      num_encoder_layers: 0,
+      hidden_size: this.hidden_size,
+      intermediate_size: this.intermediate_size,
+      num_attention_heads: this.num_attention_heads,
+      num_key_value_heads: this.key_value_heads,
+      head_dim: this.dim_of_head,
+      hidden_act: this.hidden_act,
+    };
+  }
+
+  /** The rotary base, from v5's `rope_parameters` or the older `rope_theta` and `rope_scaling`. */
+  get rope(): { theta: number } {
+    const parameters = (this.rope_parameters ?? this.rope_scaling ?? {}) as Record<string, unknown>;
+    const type = parameters.rope_type ?? parameters.type ?? "default";
+    if (type !== "default") {
+      throw new ConfigError(
+        "UNSUPPORTED_ROPE",
+        `text_config.rope_parameters: rope_type "${type}" is not supported, only "default"`,
+      );
+    }
+    return { theta: number(10000, 1)(parameters.rope_theta ?? this.rope_theta ?? undefined, "text_config.rope_theta") };
+  }
+}
+
+/** The language models this project has, by `model_type`. */
+const TEXT_CONFIGS = { llama: LlamaConfig, opt: OPTConfig, t5: T5Config } as const;
+export type TextConfig = InstanceType<(typeof TEXT_CONFIGS)[keyof typeof TEXT_CONFIGS]>;
+
+function textConfig(given: unknown): TextConfig {
+  for (const known of Object.values(TEXT_CONFIGS)) if (given instanceof known) return given;
+  const type = (given as { model_type?: unknown } | null | undefined)?.model_type ?? "opt"; // HF's default class
+  if (typeof type !== "string" || !Object.hasOwn(TEXT_CONFIGS, type)) {
+    throw new ConfigError("UNSUPPORTED_BACKBONE", `text_config.model_type ${shown(type)} is not supported`, {
+      hint: `this version runs ${Object.keys(TEXT_CONFIGS).join(", ")}`,
+    });
+  }
+  return new TEXT_CONFIGS[type as keyof typeof TEXT_CONFIGS](given);
+}
+
+/** A prompt has as many placeholders, whatever the file's size: so there is a bound. */
+export const numQueryTokens = count(32, 4096);
+
+/**
+ * Image features have hidden_size numbers and take the places of token embeddings. Narrower embeddings HF fills with the
+ * first of those numbers; wider ones it cannot fill, and in a legacy prompt, which has no places, the two must be alike.
+ */
+function expectRoomForFeatures(config: TextConfig, isLegacy: boolean): void {
+  if (config.model_type !== "opt") return;
+  const { embedding_width, hidden_size } = config;
+  const where = "text_config.word_embed_proj_dim";
+  if (isLegacy && embedding_width !== hidden_size) {
+    refuse(where, `hidden_size, ${hidden_size}, in a config without image_token_index`, embedding_width);
+  }
+  if (embedding_width > hidden_size) {
+    refuse(where, `at most hidden_size, ${hidden_size}, or image features do not fill an embedding`, embedding_width);
+  }
+}
+
+const COMPOSITE_FIELDS = {
+  num_query_tokens: numQueryTokens,
+  initializer_factor: number(1),
+  initializer_range: number(0.02, 0),
+};
+
+interface NestedConfigs<Q extends InstructBlipQFormerConfig> {
+  readonly vision_config: InstructBlipVisionConfig;
+  readonly qformer_config: Q;
+  readonly text_config: TextConfig;
+}
+
+/** What the configs of all models have. */
+export interface VisionLanguageConfig
+  extends ValuesOf<typeof COMPOSITE_FIELDS>,
+    NestedConfigs<InstructBlipQFormerConfig> {
+  /** What is shown to the model, and the word in `image_token_index`. */
+  readonly modality: "image" | "video";
+  /** The id that stands for one query output in a prompt. Null in legacy checkpoints, whose prompts have none. */
+  readonly image_token: number | null;
+  /** Writes config.json as transformers 5 does, to a path (Node) or a WritableFolder. @throws WeightError IO; InputError NO_FILES */
+  save_pretrained(to: string | WritableFolder): Promise<void>;
+}
+
+/** A config's class, as far as its own static functions need it. */
+interface ConfigClass<C> {
+  readonly model_type: string;
+  new (given?: unknown): C;
+}
+
+interface CompositeClass<F extends Fields, Q extends InstructBlipQFormerConfig> {
+  new (
+    given?: unknown,
+  ): ValuesOf<typeof COMPOSITE_FIELDS & F> & NestedConfigs<Q> & Pick<VisionLanguageConfig, "save_pretrained">;
+  /** Of three configs, each an instance or a plain object; `more` are fields of the composite itself. */
+  from_vision_qformer_text_configs<C>(
+    this: ConfigClass<C>,
+    vision_config: unknown,
+    qformer_config: unknown,
+    text_config: unknown,
+    more?: object,
+  ): C;
+  /** Reads a config.json. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL and those of the constructor */
+  parse<C>(this: ConfigClass<C>, text: string, name?: string): C;
+}
+
+/** A base class with `fields` and the nested configs, each of which may be an instance, a plain object or left out. */
+function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfig>(
+  fields: F,
+  QFormerConfig: new (given: unknown) => Q,
+): CompositeClass<F, Q> {
+  return class extends configOf("config", { ...COMPOSITE_FIELDS, ...(fields as Fields) }) {
+    readonly vision_config: InstructBlipVisionConfig;
+    readonly qformer_config: Q;
+    readonly text_config: TextConfig;
+
+    constructor(given: unknown = {}) {
+      super(given);
+      const { vision_config, qformer_config, text_config } = given as Record<keyof NestedConfigs<Q>, unknown>;
+      this.vision_config =
+        vision_config instanceof InstructBlipVisionConfig
+          ? vision_config
+          : new InstructBlipVisionConfig(vision_config ?? {});
+      // HF overwrites encoder_hidden_size by the vision width, whatever the file says.
+      const encoder_hidden_size = this.vision_config.hidden_size;
+      this.qformer_config = new QFormerConfig({ ...((qformer_config as object | null) ?? {}), encoder_hidden_size });
+      this.text_config = textConfig(text_config);
+      expectRoomForFeatures(this.text_config, (this as unknown as VisionLanguageConfig).image_token === null);
+    }
+
+    /** As VisionLanguageConfig says. */
+    save_pretrained(to: string | WritableFolder): Promise<void> {
+      return saveConfig(to, this as unknown as VisionLanguageConfig);
+    }
+
+    static from_vision_qformer_text_configs<C>(
+      this: ConfigClass<C>,
+      vision_config: unknown,
+      qformer_config: unknown,
+      text_config: unknown,
+      more: object = {},
+    ): C {
+      return new this({ ...more, vision_config, qformer_config, text_config });
+    }
+
+    static parse<C>(this: ConfigClass<C>, text: string, name = "config.json"): C {
+      // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
+      const { model_type } = this;
+      return new this(readConfigJson(text, name, [model_type]));
+    }
+  } as unknown as CompositeClass<F, Q>;
+}
+
+/** A config.json's object. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL unless its model_type is one of `types` */
+export function readConfigJson(text: string, name: string, types: readonly string[]): { readonly model_type: string } {
+  let given: { readonly model_type: string } | null;
+  try {
+    given = parseJson(withoutPythonNumbers(text)) as typeof given;
+  } catch (cause) {
+    throw new ConfigError("CONFIG_JSON", `${name} is not JSON: ${quote((cause as Error).message)}`, {
+      cause,
+      hint: insteadOfJson(text),
+    });
+  }
+  const type: unknown = given?.model_type;
+  if (!given || !types.includes(type as string)) {
+    const known = types.map((one) => `"${one}"`).join(", ");
+    const not = types.length > 1 ? `none of ${known}` : `not ${known}`;
+    throw new ConfigError("UNSUPPORTED_MODEL", `${name}: model_type is ${shown(type)}, ${not}`);
+  }
+  return given;
+}
+
+/** HF reads either spelling. */
+const IMAGE_TOKEN = { image_token_index: tokenId(null), image_token_id: tokenId(null) };
+const VIDEO_TOKEN = { video_token_index: tokenId(null), video_token_id: tokenId(null) };
+
+/** Vision, Q-Former and language model together. */
+export class InstructBlipConfig extends compositeOf(IMAGE_TOKEN, InstructBlipQFormerConfig) {
+  static readonly model_type = "instructblip";
+  readonly modality = "image";
+
+  get image_token(): number | null {
+    return this.image_token_index ?? this.image_token_id;
+  }
+}
+
+/** BLIP-2: as InstructBLIP, with a Q-Former that is not told what is asked. */
+export class Blip2Config extends compositeOf(
+  { ...IMAGE_TOKEN, image_text_hidden_size: count(256) },
+  Blip2QFormerConfig,
+) {
+  static readonly model_type = "blip-2";
+  readonly modality = "image";
+
+  get image_token(): number | null {
+    return this.image_token_index ?? this.image_token_id;
+  }
+}
+
+/** InstructBLIP for videos: the same parts, and a placeholder of another name. */
+export class InstructBlipVideoConfig extends compositeOf(VIDEO_TOKEN, InstructBlipQFormerConfig) {
+  static readonly model_type = "instructblipvideo";
+  readonly modality = "video";
+
+  get image_token(): number | null {
+    return this.video_token_index ?? this.video_token_id;
+  }
+}

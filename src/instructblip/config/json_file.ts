@@ -1,0 +1,105 @@
+/**
+ * Reads and writes the small JSON files beside a checkpoint. The config classes say what the values must be; this says
+ * only: an object, and which numbers Python has to see as floats.
+ */
+import { ConfigError } from "../../tensor/errors.ts";
+import type { Folder } from "../../tensor/files/source.ts";
+import { insteadOfJson, withoutPythonNumbers } from "./json_text.ts";
+
+export type JsonRecord = Record<string, unknown>;
+
+/** Larger than any config file; tokenizer files pass their own limit. */
+const MAX_BYTES = 2 ** 20;
+/** No config has a tenth of it; code that walks a value by recursion stays far from the end of the stack. */
+const MAX_DEPTH = 100;
+
+/**
+ * The object in a JSON file, or undefined if the folder has no such file.
+ *
+ * @throws ConfigError `${code}_JSON`; WeightError FILE_TOO_LARGE, BAD_UTF8
+ */
+export async function readJson(
+  folder: Folder,
+  file: string,
+  code = "CONFIG",
+  maxBytes = MAX_BYTES,
+): Promise<JsonRecord | undefined> {
+  if (!(await folder.has(file))) return undefined;
+  const text = await folder.text(file, maxBytes);
+  let value: unknown;
+  try {
+    value = parseJson(withoutPythonNumbers(text));
+  } catch (cause) {
+    if (cause instanceof DepthError) throw new ConfigError(`${code}_JSON`, `${file}: ${cause.message}`);
+    throw new ConfigError(`${code}_JSON`, `${file}: not valid JSON`, { hint: insteadOfJson(text) });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new ConfigError(`${code}_JSON`, `${file}: must be a JSON object`);
+  }
+  return value as JsonRecord;
+}
+
+class DepthError extends SyntaxError {}
+
+/** `JSON.parse` for text that nobody has vouched for. @throws SyntaxError also where it is nested deeper than anything useful */
+export function parseJson(text: string): unknown {
+  if (depthOf(text) > MAX_DEPTH) throw new DepthError(`nested deeper than ${MAX_DEPTH}`);
+  return JSON.parse(text);
+}
+
+/** How deep brackets are nested in JSON text; of other text anything. */
+function depthOf(text: string): number {
+  let [depth, deepest, inString] = [0, 0, false];
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (inString) {
+      if (c === 0x5c) i++;
+      else if (c === 0x22) inString = false;
+    } else if (c === 0x22) inString = true;
+    else if (c === 0x5b || c === 0x7b) deepest = Math.max(deepest, ++depth);
+    else if (c === 0x5d || c === 0x7d) depth--;
+  }
+  return deepest;
+}
+
+/**
+ * Numbers that transformers takes as floats only: its configs refuse `1` where they want `1.0`, a difference that JavaScript
+ * does not keep. The last row is what version 4 wrote into every config.
+ */
+const FLOATS = new Set(
+  `initializer_factor initializer_range init_std layer_norm_eps layer_norm_epsilon rms_norm_eps rope_theta
+  attention_dropout activation_dropout dropout dropout_rate layerdrop hidden_dropout_prob attention_probs_dropout_prob
+  classifier_dropout logit_scale_init_value image_mean image_std rescale_factor
+  length_penalty repetition_penalty encoder_repetition_penalty diversity_penalty temperature top_p typical_p`.split(
+    /\s+/,
+  ),
+);
+
+/** A value as Python's `json.dumps(value, indent=2)` writes it, `sorted` with sort_keys; ends with a newline. */
+export function jsonText(value: unknown, { sorted = false } = {}): string {
+  const write = (item: unknown, indent: string, isFloat: boolean): string => {
+    if (typeof item === "number") return numberText(item, isFloat);
+    if (typeof item !== "object" || item === null) return JSON.stringify(item);
+    const inner = `${indent}  `;
+    const list = Array.isArray(item);
+    const keys = list ? [] : Object.keys(item).filter((key) => (item as JsonRecord)[key] !== undefined);
+    if (sorted) keys.sort((a, b) => (a < b ? -1 : 1));
+    const entries = list
+      ? item.map((element) => write(element ?? null, inner, isFloat))
+      : keys.map((key) => `${JSON.stringify(key)}: ${write((item as JsonRecord)[key], inner, FLOATS.has(key))}`);
+    const [open, close] = list ? "[]" : "{}";
+    return entries.length ? `${open}\n${inner}${entries.join(`,\n${inner}`)}\n${indent}${close}` : open + close;
+  };
+  return `${write(value, "", false)}\n`;
+}
+
+/** As Python prints it: where it takes an exponent, and with two digits in that. */
+function numberText(value: number, isFloat: boolean): string {
+  if (!Number.isFinite(value)) throw new ConfigError("CONFIG_RANGE", `JSON has no number ${value}`);
+  if (Number.isInteger(value) && !isFloat) return BigInt(value).toString();
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-4 || size >= 1e16)) {
+    return value.toExponential().replace(/e([+-])(\d)$/, "e$10$2");
+  }
+  return Number.isInteger(value) ? `${value}.0` : String(value);
+}

@@ -1,0 +1,323 @@
+/**
+ * What InstructBLIP asks of a language model, whichever it is: embed a prompt, run once over it, write an answer. Models
+ * without an encoder (LLaMA, OPT) go on from the prompt; those with one (T5) read the prompt and write from a start token.
+ *
+ * B prompts of L tokens, R rows (prompts, or the beams of all prompts), D wide, V rows of the head.
+ */
+import type { Embedding } from "../../modules/embedding.ts";
+import { KVCache, type KVCacheShape } from "../../modules/kv_cache.ts";
+import type { Linear } from "../../modules/linear.ts";
+import { Module } from "../../modules/module.ts";
+import { observedStates } from "../../modules/observer.ts";
+import { ReplayedStep } from "../../modules/replay.ts";
+import type { CacheDType } from "../../modules/storage_dtype.ts";
+import type { Device } from "../../tensor/device/device.ts";
+import { contiguous } from "../../tensor/ops/copy.ts";
+import { increment } from "../../tensor/ops/increment.ts";
+import { takeRows } from "../../tensor/ops/take_rows.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+
+/** Token ids, masks or positions, [B][T]. */
+export type Ids = readonly (readonly number[])[];
+
+/** A prompt with its image features put in. */
+export interface EmbeddedPrompt {
+  /** f32[B, L, D] */
+  readonly inputs_embeds: Tensor;
+  /** [B][L], 1 = not padding */
+  readonly attention_mask: Ids;
+}
+
+/** What happened inside, layer by layer, by Hugging Face's names: what was observed (modules/observer.ts). */
+export interface LanguageModelStates {
+  /** f32[B, L, D]: what enters each layer, and what leaves the last one's norm */
+  readonly hidden_states?: readonly Tensor[] | undefined;
+  /** f32[B, H, L, L] */
+  readonly attentions?: readonly Tensor[] | undefined;
+  // With an encoder, which reads the prompt's L tokens, and a decoder of T tokens:
+  readonly encoder_hidden_states?: readonly Tensor[] | undefined;
+  readonly encoder_attentions?: readonly Tensor[] | undefined;
+  readonly decoder_hidden_states?: readonly Tensor[] | undefined;
+  readonly decoder_attentions?: readonly Tensor[] | undefined;
+  /** f32[B, H, T, L] */
+  readonly cross_attentions?: readonly Tensor[] | undefined;
+}
+
+export interface LanguageModelOutput extends LanguageModelStates {
+  /** f32[B, L, V]; with an encoder f32[B, T, V] */
+  readonly logits: Tensor;
+  /** With an encoder: f32[B, L, D] */
+  readonly encoder_last_hidden_state?: Tensor;
+}
+
+export interface LanguageModelInputs {
+  /** [B][T], needed with an encoder and ignored without */
+  readonly decoder_input_ids?: Ids | undefined;
+  /** Logits of so many last tokens only; 0, or more than there are: of all */
+  readonly logits_to_keep?: number | undefined;
+}
+
+export interface LanguageModel extends Module {
+  /** Whether the prompt is read by an encoder: answers then begin with a start token instead of the prompt. */
+  readonly is_encoder_decoder: boolean;
+  /** Rows of the token embedding, as the checkpoint has them: ids at or above it cannot be looked up. */
+  readonly num_embeddings: number;
+  /** Rows of the head: ids at or above it cannot be written. */
+  readonly vocabulary: number;
+  readonly cache_shape: Pick<KVCacheShape, "layers" | "heads" | "head_dim">;
+  /** What answers begun from now on keep their keys and values as. */
+  cache_dtype: CacheDType;
+
+  /** Token embeddings. u32[B, T] -> f32[B, T, D] */
+  embed(ids: Tensor<"u32">): Tensor;
+
+  /**
+   * One pass, as Hugging Face's forward(): logits of the prompt's tokens, with an encoder of decoder_input_ids.
+   *
+   * @throws InputError NO_DECODER_IDS, TOKEN_ID, TOO_MANY_POSITIONS
+   */
+  forward(prompt: EmbeddedPrompt, inputs?: LanguageModelInputs): LanguageModelOutput;
+
+  /** Hands out what states were observed of the model since it was last asked, if anybody asked for them. */
+  observed(): LanguageModelStates;
+
+  /** An answer to write, of at most `capacity` tokens, the prompt's (or the start token) included. */
+  begin(batch: number, capacity: number): Decoding;
+}
+
+/** One answer under way, or a batch of them: the memory of what has been read and written. */
+export interface Decoding {
+  /**
+   * Reads the prompt; once, before any step.
+   *
+   * @param positions of a model without an encoder: as generate() counts them, visible tokens only, or as forward() does
+   * @returns logits f32[B, V] of the answer's first token
+   */
+  prefill(prompt: EmbeddedPrompt, positions?: "generate" | "forward"): Tensor;
+  /** @param tokens u32[R] @returns logits f32[R, V] of the token after these */
+  step(tokens: Tensor<"u32">): Tensor;
+  /** Row i goes on from what row `rows[i]` has seen. There may be more rows than before. */
+  reorder(rows: readonly number[]): void;
+  /**
+   * What would follow each token of R given continuations of T tokens; what this answer has seen stays as it is.
+   *
+   * @param rows continuation i goes on from what row `rows[i]` has seen
+   * @param tokens u32[R, T]; a row may end in padding, which tokens before it do not see
+   * @returns logits f32[R, T, V] of the token after each
+   */
+  lookAhead(rows: readonly number[], tokens: Tensor<"u32">): Tensor;
+  dispose(): void;
+}
+
+/** What every layer of a decoder-only model needs besides its input, T tokens of S with those in the cache. */
+export interface CausalStep {
+  /** u32[B, T]: each token's position, or its row in the table of positions */
+  readonly positions: Tensor<"u32">;
+  /** u32[B, S], 1 = visible; a cache has its own */
+  readonly mask?: Tensor<"u32"> | undefined;
+  /** Keys and values of earlier tokens; without one, T is the whole sequence. */
+  readonly cache: KVCache | undefined;
+}
+
+/** A model without an encoder. */
+export abstract class CausalLanguageModel extends Module implements LanguageModel {
+  readonly is_encoder_decoder = false;
+  abstract readonly embed_tokens: Embedding;
+  abstract readonly lm_head: Linear;
+  abstract readonly cache_shape: LanguageModel["cache_shape"];
+  cache_dtype: CacheDType = "f32";
+
+  /** Everything before the head. f32[B, T, D] -> f32[B, T, D] */
+  abstract states(inputs_embeds: Tensor, step: CausalStep): Tensor;
+
+  /** The positions of a prompt in forward(); generation has its own. By slot, whatever the padding. */
+  promptPositions(attention_mask: Ids): Ids {
+    return attention_mask.map((row) => row.map((_, slot) => slot));
+  }
+
+  /** Refuses positions that the model cannot take. [B][T] @throws InputError */
+  checkPositions(_positions: Ids): void {}
+
+  /** Tokens of a prompt that generation reads at a time: a launch over all of a long one could exceed a driver's time limit. */
+  prefill_chunk = 512;
+
+  /** What a position's row in the table of positions is counted from. */
+  readonly position_offset: number = 0;
+
+  /** Positions on the GPU as `states` wants them. [B][T] -> u32[B, T] */
+  positionTensor(positions: Ids): Tensor<"u32"> {
+    this.checkPositions(positions);
+    const rows = positions.map((row) => row.map((position) => position + this.position_offset));
+    return upload(this.lm_head.weight.device, rows);
+  }
+
+  get num_embeddings(): number {
+    return this.embed_tokens.num_embeddings;
+  }
+
+  get vocabulary(): number {
+    return this.lm_head.weight.shape[0];
+  }
+
+  embed(ids: Tensor<"u32">): Tensor {
+    return this.embed_tokens.forward(ids);
+  }
+
+  forward(
+    { inputs_embeds, attention_mask }: EmbeddedPrompt,
+    { logits_to_keep }: LanguageModelInputs = {},
+  ): LanguageModelOutput {
+    const positions = this.positionTensor(this.promptPositions(attention_mask));
+    const mask = maskTensor(inputs_embeds.device, attention_mask);
+    const states = this.states(inputs_embeds, { positions, mask, cache: undefined }); // [B, L, D]
+    const logits = this.observe(this.lm_head.forward(lastTokens(states, logits_to_keep)));
+    return { logits, ...this.observed() };
+  }
+
+  observed(): LanguageModelStates {
+    const { device } = this.lm_head.weight;
+    return {
+      hidden_states: observedStates(device, "hidden_states", this.path),
+      attentions: observedStates(device, "attentions", this.path),
+    };
+  }
+
+  /** Logits of every row's last token. f32[B, T, D] -> f32[B, V] */
+  lastLogits(states: Tensor): Tensor {
+    const [B, T, D] = states.shape;
+    if (T === 1) return this.lm_head.forward(states.reshape([B, D]));
+    const last = Uint32Array.from({ length: B }, (_, b) => b * T + T - 1);
+    return this.lm_head.forward(takeRows(states.reshape([B * T, D]), states.device.tensor(last, [B])));
+  }
+
+  begin(batch: number, capacity: number): Decoding {
+    const shape = { ...this.cache_shape, batch, capacity, dtype: this.cache_dtype };
+    return new CausalDecoding(this, new KVCache(this.lm_head.weight.device, shape));
+  }
+}
+
+/** The answer of a model that goes on from its prompt. */
+class CausalDecoding implements Decoding {
+  readonly #model: CausalLanguageModel;
+  readonly #cache: KVCache;
+  readonly #replayed: ReplayedStep;
+  /** Position of every row's next token. */
+  #next: readonly number[] = [];
+  /** The same on the GPU, as `states` wants them: u32[R, 1]. */
+  #positions: Tensor<"u32"> | undefined;
+
+  constructor(model: CausalLanguageModel, cache: KVCache) {
+    this.#model = model;
+    this.#cache = cache;
+    this.#replayed = new ReplayedStep(cache.past.device, (tokens) => this.#step(tokens));
+  }
+
+  prefill({ inputs_embeds, attention_mask }: EmbeddedPrompt, counted: "generate" | "forward" = "generate"): Tensor {
+    const { positions, next } = counted === "forward" ? this.#byForward(attention_mask) : this.#byMask(attention_mask);
+    this.#next = next;
+    this.#cache.setPromptMask(attention_mask);
+    const { device } = inputs_embeds;
+    const [, L] = inputs_embeds.shape;
+    // An observer is shown the prompt whole.
+    const chunk = device.observers.length > 0 ? L : this.#model.prefill_chunk;
+    let start = 0;
+    for (; start + chunk < L; start += chunk) device.scope(() => this.#read(inputs_embeds, positions, start, chunk));
+    return this.#model.lastLogits(this.#read(inputs_embeds, positions, start, L - start));
+  }
+
+  #byMask(attention_mask: Ids): { positions: Ids; next: readonly number[] } {
+    // Positions count visible tokens only, so that left padding does not shift them, and pads get 0. The answer goes on
+    // from the last column: after right padding from 0 + 1, as in HF (which is why prompts are padded left).
+    const positions = attention_mask.map((row) => {
+      let seen = 0;
+      return row.map((visible) => (visible ? seen++ : 0));
+    });
+    return { positions, next: positions.map((row) => row[row.length - 1] + 1) };
+  }
+
+  /** The answer's first token is one more visible token of the prompt. */
+  #byForward(attention_mask: Ids): { positions: Ids; next: readonly number[] } {
+    const withNext = this.#model.promptPositions(attention_mask.map((row) => [...row, 1]));
+    return { positions: withNext.map((row) => row.slice(0, -1)), next: withNext.map((row) => row[row.length - 1]) };
+  }
+
+  /** States of a part of the prompt, whose keys and values are then in the cache. @returns f32[B, T, D] */
+  #read(inputs_embeds: Tensor, positions: Ids, start: number, T: number): Tensor {
+    const part = contiguous(inputs_embeds.narrow(1, start, T)); // [B, T, D]
+    const at = this.#model.positionTensor(positions.map((row) => row.slice(start, start + T)));
+    const states = this.#model.states(part, { positions: at, cache: this.#cache });
+    this.#cache.advance(T);
+    return states;
+  }
+
+  step(tokens: Tensor<"u32">): Tensor {
+    this.#model.checkPositions(this.#next.map((position) => [position]));
+    this.#positions ??= this.#upload();
+    const logits = this.#replayed.run(tokens);
+    this.#cache.advanceOnHost(1);
+    this.#next = this.#next.map((position) => position + 1);
+    return logits;
+  }
+
+  reorder(rows: readonly number[]): void {
+    this.#cache.reorder(rows);
+    const before = this.#next;
+    this.#next = rows.map((row) => before[row]);
+    // Beams of one prompt stand at the same position: most reorderings change nothing but the cache's table.
+    if (rows.length === before.length && this.#next.every((position, i) => position === before[i])) return;
+    this.#replayed.forget();
+    this.#positions?.dispose();
+    this.#positions = undefined;
+  }
+
+  lookAhead(rows: readonly number[], tokens: Tensor<"u32">): Tensor {
+    const [, T] = tokens.shape;
+    const positions = this.#model.positionTensor(
+      rows.map((row) => Array.from({ length: T }, (_, t) => this.#next[row] + t)),
+    );
+    const cache = this.#cache.fork(rows);
+    try {
+      const step = { positions, cache };
+      return this.#model.lm_head.forward(this.#model.states(this.#model.embed(tokens), step));
+    } finally {
+      cache.dispose();
+    }
+  }
+
+  dispose(): void {
+    this.#replayed.forget();
+    this.#positions?.dispose();
+    this.#cache.dispose();
+  }
+
+  /** u32[R] -> f32[R, V], by launches alone. */
+  #step(tokens: Tensor<"u32">): Tensor {
+    const embeds = this.#model.embed(tokens.reshape([tokens.size, 1])); // [R, 1, D]
+    const states = this.#model.states(embeds, { positions: this.#positions!, cache: this.#cache }); // [R, 1, D]
+    increment(this.#positions!, 1);
+    this.#cache.advanceOnDevice(1);
+    return this.#model.lastLogits(states);
+  }
+
+  #upload(): Tensor<"u32"> {
+    const positions = this.#model.positionTensor(this.#next.map((position) => [position]));
+    positions.device.memory.keep(positions.storage);
+    return positions;
+  }
+}
+
+/** [B][T] -> u32[B, T] */
+export function upload(device: Device, rows: Ids): Tensor<"u32"> {
+  return device.tensor(Uint32Array.from(rows.flat()), [rows.length, rows[0].length]);
+}
+
+/** The last `keep` tokens, or all where that is 0 or more than there are. f32[B, T, D] -> f32[B, keep, D] */
+export function lastTokens(states: Tensor, keep = 0): Tensor {
+  const T = states.shape[1];
+  return keep === 0 || keep >= T ? states : contiguous(states.narrow(1, T - keep, keep));
+}
+
+/** A mask for attention, or none where nothing is hidden. [B][S] -> u32[B, S] */
+export function maskTensor(device: Device, mask: Ids): Tensor<"u32"> | undefined {
+  return mask.every((row) => row.every((visible) => visible === 1)) ? undefined : upload(device, mask);
+}

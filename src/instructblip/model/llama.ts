@@ -1,0 +1,230 @@
+/**
+ * LLaMA and Vicuna: a causal pre-norm transformer with rotary positions, RMS norms and a gated feed-forward.
+ *
+ * B rows, T tokens of this call, S tokens with those in the cache, D wide, H heads, Hkv key/value heads, d a head.
+ * Source: Touvron et al. 2023; transformers modeling_llama.py.
+ */
+import { Embedding, tiedTable } from "../../modules/embedding.ts";
+import { GatedLinear } from "../../modules/gated_linear.ts";
+import type { KVCache } from "../../modules/kv_cache.ts";
+import { Linear } from "../../modules/linear.ts";
+import { Module } from "../../modules/module.ts";
+import { RMSNorm } from "../../modules/norm.ts";
+import { StackedLinear } from "../../modules/stacked_linear.ts";
+import type { Weights } from "../../modules/weights.ts";
+import type { Activation } from "../../tensor/activation.ts";
+import type { Device } from "../../tensor/device/device.ts";
+import { activation } from "../../tensor/ops/activation.ts";
+import { add } from "../../tensor/ops/add.ts";
+import { attention, attentionProbabilities, type KeysOrValues } from "../../tensor/ops/attention.ts";
+import { mul } from "../../tensor/ops/gated_activation.ts";
+import { rope, ropeTable } from "../../tensor/ops/rope.ts";
+import { ropeAppend } from "../../tensor/ops/rope_append.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { Weight } from "../../tensor/weight.ts";
+import { HIDDEN_ACTS, type LlamaConfig } from "../config/config.ts";
+import { CausalLanguageModel, type CausalStep } from "./language_model.ts";
+
+/** What every layer of one call needs besides its input. */
+export interface LlamaStep extends CausalStep {
+  /** f32[P, d]: cosines and sines of position p in row p */
+  readonly rope: Tensor;
+}
+
+/** Queries, keys and values as attention takes them. */
+interface Heads {
+  readonly q: Tensor;
+  readonly k: KeysOrValues;
+  readonly v: KeysOrValues;
+}
+
+/** Causal self-attention. f32[B, T, D] -> f32[B, T, D] */
+export class LlamaAttention extends Module {
+  /** q_proj, k_proj and v_proj */
+  readonly qkv_proj: StackedLinear;
+  readonly o_proj: Linear;
+  readonly num_heads: number;
+  readonly num_key_value_heads: number;
+  readonly head_dim: number;
+  readonly layer: number;
+
+  constructor(weights: Weights, config: LlamaConfig, layer: number) {
+    super(weights);
+    const {
+      hidden_size: D,
+      num_attention_heads: H,
+      key_value_heads: Hkv,
+      dim_of_head: d,
+      attention_bias: bias,
+    } = config;
+    this.qkv_proj = new StackedLinear(weights, { q_proj: H * d, k_proj: Hkv * d, v_proj: Hkv * d }, D, { bias });
+    this.o_proj = new Linear(weights.at("o_proj"), [D, H * d], { bias });
+    this.num_heads = H;
+    this.num_key_value_heads = Hkv;
+    this.head_dim = d;
+    this.layer = layer;
+  }
+
+  forward(x: Tensor, step: LlamaStep): Tensor {
+    const [B, T] = x.shape;
+    const qkv = this.qkv_proj.forward(x); // [B, T, (H + 2 Hkv) d]
+    const { q, k, v } = step.cache ? this.#cached(qkv, step, step.cache) : this.#turned(qkv, step);
+    const options = { scale: this.head_dim ** -0.5, causal: true, ...(step.cache?.seen ?? { mask: step.mask }) };
+    const heads = attention(q, k, v, options); // [B, T, H, d]
+    const S = (step.cache?.length ?? 0) + T;
+    this.observeState("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, S));
+    return this.observe(this.o_proj.forward(heads.reshape([B, T, -1])));
+  }
+
+  /** Queries at their positions; keys, at theirs, and values behind those of the cache. */
+  #cached(qkv: Tensor, { rope: table, positions }: LlamaStep, cache: KVCache): Heads {
+    const { keys, values, past } = cache.layer(this.layer);
+    const q = ropeAppend(qkv, { table, positions, keys, values, past }); // [B, T, H, d]
+    return { q, ...cache.heads(this.layer) }; // [rows, capacity, Hkv, d]
+  }
+
+  /** The same of a whole sequence: [B, T, H or Hkv, d]. */
+  #turned(qkv: Tensor, { rope: table, positions }: LlamaStep): Heads {
+    const { num_heads: H, num_key_value_heads: Hkv, head_dim: d } = this;
+    const heads = (first: number, count: number) => qkv.narrow(2, first * d, count * d).unflatten(2, [count, d]);
+    const [q, k] = [heads(0, H), heads(H, Hkv)].map((x) => rope(x, table, positions));
+    return { q, k, v: heads(H + Hkv, Hkv) };
+  }
+}
+
+/** down(silu(gate(x)) * up(x)). f32[B, T, D] -> f32[B, T, D] */
+export class LlamaMLP extends Module {
+  /** gate_proj and up_proj */
+  readonly gate_up_proj: GatedLinear;
+  readonly down_proj: Linear;
+  readonly activation: Activation;
+
+  constructor(weights: Weights, { hidden_size: D, intermediate_size: F, hidden_act, mlp_bias: bias }: LlamaConfig) {
+    super(weights);
+    this.gate_up_proj = new GatedLinear(weights, { gate: "gate_proj", up: "up_proj" }, [F, D], { bias });
+    this.down_proj = new Linear(weights.at("down_proj"), [D, F], { bias });
+    this.activation = HIDDEN_ACTS[hidden_act];
+  }
+
+  forward(x: Tensor): Tensor {
+    const [gate, up] = this.gate_up_proj.forward(x);
+    const hidden = mul(this.observe(activation(gate, this.activation), "act_fn"), up); // [B, T, F]
+    return this.observe(this.down_proj.forward(hidden));
+  }
+}
+
+/** Pre-norm transformer block. f32[B, T, D] -> f32[B, T, D] */
+export class LlamaDecoderLayer extends Module {
+  readonly input_layernorm: RMSNorm;
+  readonly self_attn: LlamaAttention;
+  readonly post_attention_layernorm: RMSNorm;
+  readonly mlp: LlamaMLP;
+
+  constructor(weights: Weights, config: LlamaConfig, layer: number) {
+    super(weights);
+    const { hidden_size: D, rms_norm_eps: eps } = config;
+    this.input_layernorm = new RMSNorm(weights.at("input_layernorm"), D, eps);
+    this.self_attn = new LlamaAttention(weights.at("self_attn"), config, layer);
+    this.post_attention_layernorm = new RMSNorm(weights.at("post_attention_layernorm"), D, eps);
+    this.mlp = new LlamaMLP(weights.at("mlp"), config);
+  }
+
+  forward(x: Tensor, step: LlamaStep): Tensor {
+    x = add(x, this.self_attn.forward(this.input_layernorm.forward(x), step));
+    x = add(x, this.mlp.forward(this.post_attention_layernorm.forward(x)));
+    return this.observe(x);
+  }
+}
+
+/** What the table of rotations is called in errors. */
+const ROTARY = "rotary table";
+
+/** The stack of blocks between embeddings and head. */
+export class LlamaModel extends Module {
+  readonly embed_tokens: Embedding;
+  readonly layers: readonly LlamaDecoderLayer[];
+  readonly norm: RMSNorm;
+  readonly config: LlamaConfig;
+  readonly #device: Device;
+  /** Cosines and sines of every position so far needed: f32[P, d]. */
+  #rope: Tensor;
+
+  /** @param table of token embeddings, [any, D] */
+  constructor(weights: Weights, config: LlamaConfig, table: Weight) {
+    super(weights);
+    this.config = config;
+    this.#device = weights.device;
+    this.embed_tokens = new Embedding(weights.at("embed_tokens"), config.hidden_size, { weight: table });
+    this.layers = Array.from(
+      { length: config.num_hidden_layers },
+      (_, i) => new LlamaDecoderLayer(weights.at("layers").at(i), config, i),
+    );
+    this.norm = new RMSNorm(weights.at("norm"), config.hidden_size, config.rms_norm_eps);
+    const rows = Math.min(256, config.max_position_embeddings);
+    this.#rope = weights.computed([rows, config.dim_of_head], () => this.#rotations(rows), ROTARY);
+    weights.onDispose(() => this.#rope.dispose());
+  }
+
+  /**
+   * @param inputs_embeds f32[B, T, D]
+   * @param positions u32[B, T]
+   * @param mask u32[B, S]: 1 for every token that may be attended to, in the cache or in this call
+   */
+  forward(inputs_embeds: Tensor, { positions, mask, cache }: CausalStep): Tensor {
+    this.#reach(cache?.capacity ?? inputs_embeds.shape[1]);
+    const step = { positions, mask, cache, rope: this.#rope };
+    let x = inputs_embeds;
+    for (const layer of this.layers) {
+      this.observeState("hidden_states", x);
+      x = x.device.scope(() => layer.forward(x, step));
+    }
+    x = this.norm.forward(x);
+    this.observeState("hidden_states", x);
+    return this.observe(x);
+  }
+
+  /** Makes the table longer. Not only up to max_position_embeddings: HF lets a sequence run past it, trained or not. */
+  #reach(positions: number): void {
+    if (positions <= this.#rope.shape[0]) return;
+    const old = this.#rope;
+    const rows = 2 ** Math.ceil(Math.log2(positions));
+    this.#rope = this.#device.persistent([rows, old.shape[1]], "f32", ROTARY);
+    this.#device.write(this.#rope, this.#rotations(rows));
+    this.#device.flush(); // recorded launches may still read the old table
+    old.dispose();
+  }
+
+  #rotations(positions: number): Float32Array {
+    return ropeTable(positions, this.config.dim_of_head, this.config.rope.theta);
+  }
+}
+
+/** LLaMA with its head, which is the token embedding if the config ties them, unless the checkpoint has both. */
+export class LlamaForCausalLM extends CausalLanguageModel {
+  readonly model: LlamaModel;
+  readonly lm_head: Linear;
+  readonly config: LlamaConfig;
+
+  constructor(weights: Weights, config: LlamaConfig) {
+    super(weights);
+    this.config = config;
+    const { tie_word_embeddings, hidden_size: D } = config;
+    const table = tiedTable(weights, ["model.embed_tokens", ...(tie_word_embeddings ? ["lm_head"] : [])], D);
+    this.model = new LlamaModel(weights.at("model"), config, table);
+    const weight = tie_word_embeddings && !weights.has("lm_head.weight") ? table : undefined;
+    this.lm_head = new Linear(weights.at("lm_head"), [table.shape[0], D], { bias: false, weight });
+  }
+
+  get embed_tokens(): Embedding {
+    return this.model.embed_tokens;
+  }
+
+  get cache_shape() {
+    const { num_hidden_layers: layers, key_value_heads: heads, dim_of_head: head_dim } = this.config;
+    return { layers, heads, head_dim };
+  }
+
+  states(inputs_embeds: Tensor, step: CausalStep): Tensor {
+    return this.model.forward(inputs_embeds, step);
+  }
+}

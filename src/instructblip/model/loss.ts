@@ -1,0 +1,64 @@
+/**
+ * The language-modelling loss that forward() gives for `labels`: what each token of the logits is to predict, and the mean
+ * of what its failure costs. Training is not done here; the loss says how likely a text is, as perplexity does.
+ *
+ * B rows, T tokens of the logits, n tokens of the labels, V vocabulary.
+ * Source: transformers 5.18, loss/loss_utils.py (ForCausalLMLoss), T5's forward() and _shift_right.
+ */
+import { InputError } from "../../tensor/errors.ts";
+import { crossEntropy } from "../../tensor/ops/cross_entropy.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { expectRectangle } from "../pretrained/inputs.ts";
+import type { Ids } from "./language_model.ts";
+
+/** The label of a token that does not count: image, prompt, padding. */
+export const IGNORE_INDEX = -100;
+
+/** @throws InputError BAD_INPUT, RAGGED, TOKEN_ID unless labels are B rows of ids below V, or -100 */
+export function expectLabels(labels: Ids, B: number, V: number): void {
+  expectRectangle("labels", labels);
+  if (labels.length !== B) throw new InputError("BATCH_MISMATCH", `labels have ${labels.length} rows for ${B} prompts`);
+  const wrong = labels.flat().find((id) => id !== IGNORE_INDEX && !(Number.isInteger(id) && id >= 0 && id < V));
+  if (wrong !== undefined)
+    throw new InputError("TOKEN_ID", `labels: ${wrong} is neither a token id below ${V} nor -100`);
+}
+
+/**
+ * What a decoder-only model's T tokens are to predict: each the label behind its own. Labels stand for the last n tokens;
+ * Hugging Face's InstructBLIP takes n = T only, its BLIP-2 also less.
+ *
+ * @param labels [B][n]
+ * @returns [B][T]
+ * @throws InputError LABELS
+ */
+export function nextTokens(labels: Ids, T: number): Ids {
+  const n = labels[0].length;
+  if (n > T) {
+    throw new InputError("LABELS", `labels have ${n} tokens; image and prompt have ${T}`, {
+      hint: "one for every token of input_ids, image tokens included: -100 for those that do not count",
+    });
+  }
+  return labels.map((row) => [...new Array<number>(T - n).fill(IGNORE_INDEX), ...row.slice(1), IGNORE_INDEX]);
+}
+
+/** What an encoder-decoder reads in order to predict labels: them from one place before, from a start token on. [B][n] */
+export function shiftRight(labels: Ids, start: number, pad: number): Ids {
+  return labels.map((row) => [start, ...row.slice(0, -1).map((id) => (id === IGNORE_INDEX ? pad : id))]);
+}
+
+/**
+ * @param logits f32[B, T, V]
+ * @param targets [B][T]
+ * @returns f32[B·T]: -log p of each target, in nats; 0 where it is -100
+ */
+export function tokenLosses(logits: Tensor, targets: Ids): Tensor {
+  const rows = targets.length * targets[0].length;
+  const labels = logits.device.tensor(Uint32Array.from(targets.flat()), [rows]);
+  return crossEntropy(logits.reshape([rows, -1]), labels);
+}
+
+/** Mean over the targets that count; NaN if none does, as in PyTorch. */
+export function meanLoss(losses: Float32Array, targets: Ids): number {
+  const counted = targets.flat().reduce((n, id) => n + Number(id !== IGNORE_INDEX), 0);
+  return losses.reduce((sum, loss) => sum + loss, 0) / counted;
+}

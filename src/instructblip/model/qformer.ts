@@ -1,0 +1,301 @@
+/**
+ * The Q-Former: a BERT over [queries; instruction] whose queries also look at the image, so that what they bring back
+ * depends on what was asked.
+ *
+ * B rows, Q queries, T instruction tokens, N + 1 image states, D wide.
+ *
+ *                       keys                              in every layer i
+ *                 Q queries  T text                       queries:  self-attention -> cross-attention to the image
+ *   Q queries         1       mask                                  (only if i % cross_attention_frequency == 0)
+ *   T text            1       mask                                  -> intermediate_query, output_query
+ *   self-attention: everyone sees every query,            text:     self-attention -> intermediate, output
+ *   and the text that is not padding                      two feed-forwards with weights of their own
+ *
+ * Source: InstructBLIP 2.3; BLIP-2 3.1 (Li et al. 2023); transformers modeling_instructblip.py. Post-norm, as in BERT.
+ */
+import { Embedding } from "../../modules/embedding.ts";
+import { Linear } from "../../modules/linear.ts";
+import { Module } from "../../modules/module.ts";
+import { LayerNorm } from "../../modules/norm.ts";
+import { observedStates } from "../../modules/observer.ts";
+import type { Weights } from "../../modules/weights.ts";
+import type { Activation } from "../../tensor/activation.ts";
+import { InputError } from "../../tensor/errors.ts";
+import { activation } from "../../tensor/ops/activation.ts";
+import { add } from "../../tensor/ops/add.ts";
+import { attention, attentionProbabilities } from "../../tensor/ops/attention.ts";
+import { cat, contiguous } from "../../tensor/ops/copy.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { type Blip2QFormerConfig, HIDDEN_ACTS, type InstructBlipQFormerConfig } from "../config/config.ts";
+
+/** Queries as they are, then words with positions; one norm over both. Queries get no position. */
+export class InstructBlipQFormerEmbeddings extends Module {
+  readonly word_embeddings: Embedding;
+  readonly position_embeddings: Embedding;
+  readonly layernorm: LayerNorm;
+  readonly max_position_embeddings: number;
+
+  constructor(weights: Weights, config: InstructBlipQFormerConfig) {
+    super(weights);
+    this.word_embeddings = new Embedding(weights.at("word_embeddings"), config.hidden_size);
+    const rows = this.word_embeddings.num_embeddings;
+    if (rows !== config.vocab_size) {
+      weights.warn(`qformer_config.vocab_size is ${config.vocab_size}, the embedding has ${rows} rows, which count`);
+    }
+    this.position_embeddings = new Embedding(weights.at("position_embeddings"), config.hidden_size);
+    this.layernorm = new LayerNorm(weights.at("layernorm"), config.hidden_size, config.layer_norm_eps);
+    this.max_position_embeddings = Math.min(config.max_position_embeddings, this.position_embeddings.num_embeddings);
+  }
+
+  /**
+   * @param input_ids u32[B, T]
+   * @param query_embeds f32[B, Q, D]
+   * @returns f32[B, Q + T, D]
+   */
+  forward(input_ids: Tensor<"u32">, query_embeds: Tensor): Tensor {
+    const [B, T] = input_ids.shape;
+    if (T > this.max_position_embeddings) {
+      throw new InputError(
+        "PROMPT_TOO_LONG",
+        `the prompt has ${T} Q-Former tokens; it reads ${this.max_position_embeddings} at most`,
+        {
+          hint: "shorten it, or pass truncation: true",
+        },
+      );
+    }
+    // By slot, whatever the padding: left-padded instructions get other positions, in HF too.
+    const positions = input_ids.device.tensor(
+      Uint32Array.from({ length: B * T }, (_, i) => i % T),
+      [B, T],
+    );
+    const words = add(this.word_embeddings.forward(input_ids), this.position_embeddings.forward(positions)); // [B, T, D]
+    return this.observe(this.layernorm.forward(cat([query_embeds, words], 1)));
+  }
+}
+
+/** What a layer may attend to: image states for cross-attention, or itself under a key mask. */
+interface Keys {
+  /** f32[B, S, encoder_hidden_size]; absent for self-attention */
+  readonly encoder_hidden_states?: Tensor;
+  /** u32[B, S], 1 = visible; absent: all are */
+  readonly mask?: Tensor<"u32"> | undefined;
+}
+
+/** Queries, keys and values of all heads. f32[B, T, D] -> f32[B, T, D] */
+export class InstructBlipQFormerMultiHeadAttention extends Module {
+  readonly query: Linear;
+  readonly key: Linear;
+  readonly value: Linear;
+  readonly num_heads: number;
+
+  constructor(weights: Weights, config: InstructBlipQFormerConfig, keyWidth: number) {
+    super(weights);
+    const D = config.hidden_size;
+    this.query = new Linear(weights.at("query"), [D, D]);
+    this.key = new Linear(weights.at("key"), [D, keyWidth]);
+    this.value = new Linear(weights.at("value"), [D, keyWidth]);
+    this.num_heads = config.num_attention_heads;
+  }
+
+  forward(x: Tensor, { encoder_hidden_states = x, mask }: Keys): Tensor {
+    const [B, T, D] = x.shape;
+    const d = D / this.num_heads;
+    const q = this.query.forward(x).unflatten(2, [this.num_heads, d]); // [B, T, H, d]
+    const k = this.key.forward(encoder_hidden_states).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
+    const v = this.value.forward(encoder_hidden_states).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
+    const options = { scale: d ** -0.5, mask };
+    const kind = encoder_hidden_states === x ? "attentions" : "cross_attentions";
+    this.observeState(kind, x, () => attentionProbabilities(q, k, options));
+    return this.observe(attention(q, k, v, options).reshape([B, T, D]));
+  }
+}
+
+/** LayerNorm(dense(y) + residual): the end of every BERT sublayer. f32[B, T, D] */
+export class InstructBlipQFormerOutput extends Module {
+  readonly dense: Linear;
+  readonly LayerNorm: LayerNorm;
+
+  constructor(weights: Weights, config: InstructBlipQFormerConfig, width: number) {
+    super(weights);
+    this.dense = new Linear(weights.at("dense"), [config.hidden_size, width]);
+    this.LayerNorm = new LayerNorm(weights.at("LayerNorm"), config.hidden_size, config.layer_norm_eps);
+  }
+
+  /** @param y f32[B, T, width] @param residual f32[B, T, D] */
+  forward(y: Tensor, residual: Tensor): Tensor {
+    return this.observe(this.LayerNorm.forward(add(residual, this.dense.forward(y))));
+  }
+}
+
+/** Attention with its output sublayer, to itself or to the image. f32[B, T, D] -> f32[B, T, D] */
+export class InstructBlipQFormerAttention extends Module {
+  readonly attention: InstructBlipQFormerMultiHeadAttention;
+  readonly output: InstructBlipQFormerOutput;
+
+  constructor(weights: Weights, config: InstructBlipQFormerConfig, keyWidth = config.hidden_size) {
+    super(weights);
+    this.attention = new InstructBlipQFormerMultiHeadAttention(weights.at("attention"), config, keyWidth);
+    this.output = new InstructBlipQFormerOutput(weights.at("output"), config, config.hidden_size);
+  }
+
+  forward(x: Tensor, keys: Keys): Tensor {
+    return this.observe(this.output.forward(this.attention.forward(x, keys), x));
+  }
+}
+
+/** gelu(dense(x)). f32[B, T, D] -> f32[B, T, F] */
+export class InstructBlipQFormerIntermediate extends Module {
+  readonly dense: Linear;
+  readonly activation: Activation;
+
+  constructor(weights: Weights, { hidden_size: D, intermediate_size: F, hidden_act }: InstructBlipQFormerConfig) {
+    super(weights);
+    this.dense = new Linear(weights.at("dense"), [F, D]);
+    this.activation = HIDDEN_ACTS[hidden_act];
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.observe(this.observe(activation(this.dense.forward(x), this.activation), "intermediate_act_fn"));
+  }
+}
+
+/** One layer; see the drawing above. f32[B, Q + T, D] -> f32[B, Q + T, D] */
+export class InstructBlipQFormerLayer extends Module {
+  readonly attention: InstructBlipQFormerAttention;
+  readonly crossattention: InstructBlipQFormerAttention | undefined;
+  readonly intermediate_query: InstructBlipQFormerIntermediate;
+  readonly output_query: InstructBlipQFormerOutput;
+  readonly intermediate: InstructBlipQFormerIntermediate | undefined;
+  readonly output: InstructBlipQFormerOutput | undefined;
+
+  constructor(weights: Weights, config: InstructBlipQFormerConfig, index: number) {
+    super(weights);
+    const F = config.intermediate_size;
+    this.attention = new InstructBlipQFormerAttention(weights.at("attention"), config);
+    this.crossattention =
+      index % config.cross_attention_frequency === 0
+        ? new InstructBlipQFormerAttention(weights.at("crossattention"), config, config.encoder_hidden_size)
+        : undefined;
+    this.intermediate_query = new InstructBlipQFormerIntermediate(weights.at("intermediate_query"), config);
+    this.output_query = new InstructBlipQFormerOutput(weights.at("output_query"), config, F);
+    if (!config.has_text) return;
+    this.intermediate = new InstructBlipQFormerIntermediate(weights.at("intermediate"), config);
+    this.output = new InstructBlipQFormerOutput(weights.at("output"), config, F);
+  }
+
+  /**
+   * @param x f32[B, Q + T, D]
+   * @param mask u32[B, Q + T]; absent: everything is visible
+   * @param image f32[B, N + 1, encoder_hidden_size]
+   */
+  forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor, Q: number): Tensor {
+    const T = x.shape[1] - Q;
+    x = this.attention.forward(x, { mask }); // [B, Q + T, D]
+    let queries = contiguous(x.narrow(1, 0, Q)); // [B, Q, D]
+    if (this.crossattention) queries = this.crossattention.forward(queries, { encoder_hidden_states: image });
+    queries = this.output_query.forward(this.intermediate_query.forward(queries), queries);
+    if (!this.intermediate || !this.output || T === 0) return this.observe(queries);
+    let text = contiguous(x.narrow(1, Q, T)); // [B, T, D]
+    text = this.output.forward(this.intermediate.forward(text), text);
+    return this.observe(cat([queries, text], 1)); // [B, Q + T, D]
+  }
+}
+
+/** The stack of layers. */
+export class InstructBlipQFormerEncoder extends Module {
+  readonly layer: readonly InstructBlipQFormerLayer[];
+
+  constructor(weights: Weights, config: InstructBlipQFormerConfig) {
+    super(weights);
+    this.layer = Array.from(
+      { length: config.num_hidden_layers },
+      (_, i) => new InstructBlipQFormerLayer(weights.at("layer").at(i), config, i),
+    );
+  }
+
+  forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor, Q: number): Tensor {
+    for (const layer of this.layer) {
+      this.observeState("hidden_states", x);
+      x = x.device.scope(() => layer.forward(x, mask, image, Q));
+    }
+    this.observeState("hidden_states", x);
+    return this.observe(x);
+  }
+}
+
+export interface QFormerOutput {
+  /** f32[B, Q + T, D]; the first Q are the query outputs */
+  readonly last_hidden_state: Tensor;
+  /** f32[B, D]: the first query's output, as HF has it */
+  readonly pooler_output: Tensor;
+  /** f32[B, Q + T, D]: the embeddings, then what leaves each layer */
+  readonly hidden_states?: readonly Tensor[] | undefined;
+  /** f32[B, H, Q + T, Q + T] of each layer. Without the cross-attentions, which HF 5.18 mixes in. */
+  readonly attentions?: readonly Tensor[] | undefined;
+  /** f32[B, H, Q, N + 1] of each layer that looks at the image: which image states each query looked at */
+  readonly cross_attentions?: readonly Tensor[] | undefined;
+}
+
+/** Instruction and image to query outputs. */
+export class InstructBlipQFormerModel extends Module {
+  readonly embeddings: InstructBlipQFormerEmbeddings;
+  readonly encoder: InstructBlipQFormerEncoder;
+
+  constructor(weights: Weights, config: InstructBlipQFormerConfig) {
+    super(weights);
+    this.embeddings = new InstructBlipQFormerEmbeddings(weights.at("embeddings"), config);
+    this.encoder = new InstructBlipQFormerEncoder(weights.at("encoder"), config);
+  }
+
+  /**
+   * @param input_ids u32[B, T], the instruction in the Q-Former's own vocabulary
+   * @param attention_mask u32[B, Q + T], 1 = not padding; 1 for every query
+   * @param query_embeds f32[B, Q, D]
+   * @param encoder_hidden_states f32[B, N + 1, encoder_hidden_size], the image states
+   */
+  forward(
+    input_ids: Tensor<"u32">,
+    attention_mask: Tensor<"u32">,
+    query_embeds: Tensor,
+    encoder_hidden_states: Tensor,
+  ): QFormerOutput {
+    const Q = query_embeds.shape[1];
+    const x = this.embeddings.forward(input_ids, query_embeds); // [B, Q + T, D]
+    return outputOf(this.observe(this.encoder.forward(x, attention_mask, encoder_hidden_states, Q)), this.path);
+  }
+}
+
+/** BLIP-2's, which is not told what is asked: queries go in as they are, under a norm that is its own. */
+export class Blip2QFormerModel extends Module {
+  readonly layernorm: LayerNorm;
+  readonly encoder: InstructBlipQFormerEncoder;
+
+  constructor(weights: Weights, config: Blip2QFormerConfig) {
+    super(weights);
+    this.layernorm = new LayerNorm(weights.at("layernorm"), config.hidden_size, config.layer_norm_eps);
+    this.encoder = new InstructBlipQFormerEncoder(weights.at("encoder"), config);
+  }
+
+  /**
+   * @param query_embeds f32[B, Q, D]
+   * @param encoder_hidden_states f32[B, N + 1, encoder_hidden_size], the image states
+   */
+  forward(query_embeds: Tensor, encoder_hidden_states: Tensor): QFormerOutput {
+    const x = this.layernorm.forward(query_embeds); // [B, Q, D]
+    const Q = x.shape[1];
+    return outputOf(this.observe(this.encoder.forward(x, undefined, encoder_hidden_states, Q)), this.path);
+  }
+}
+
+/** With what was recorded on the way, if anything. */
+function outputOf(last_hidden_state: Tensor, path: string): QFormerOutput {
+  const [B, , D] = last_hidden_state.shape;
+  const { device } = last_hidden_state;
+  return {
+    last_hidden_state,
+    pooler_output: contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]),
+    hidden_states: observedStates(device, "hidden_states", path),
+    attentions: observedStates(device, "attentions", path),
+    cross_attentions: observedStates(device, "cross_attentions", path),
+  };
+}

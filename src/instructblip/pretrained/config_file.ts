@@ -1,0 +1,61 @@
+/**
+ * Writing config.json as transformers 5 does: every field, and keys that are no fields as they were read.
+ *
+ * Source: transformers 5.18, configuration_utils.py (save_pretrained, to_dict).
+ */
+
+import type { WeightDType } from "../../tensor/dtype.ts";
+import type { WritableFolder } from "../../tensor/files/file_set.ts";
+import type { VisionLanguageConfig } from "../config/config.ts";
+import { type JsonRecord, jsonText } from "../config/json_file.ts";
+import { createFolder } from "./platform.ts";
+
+/** The version of transformers whose layout is written. */
+const LAYOUT = "5.18.0";
+const DTYPE_NAMES: Readonly<Record<string, string>> = { f32: "float32", f16: "float16", bf16: "bfloat16" };
+/** The class of each model_type, by a name that no bundler shortens. */
+const ARCHITECTURES: Readonly<Record<string, string>> = {
+  instructblip: "InstructBlipForConditionalGeneration",
+  instructblipvideo: "InstructBlipVideoForConditionalGeneration",
+  "blip-2": "Blip2ForConditionalGeneration",
+};
+
+/** Writes config.json. @throws WeightError IO; InputError NO_FILES */
+export async function saveConfig(to: string | WritableFolder, config: VisionLanguageConfig): Promise<void> {
+  const folder = await createFolder(to);
+  await folder.writeText("config.json", configText(config));
+}
+
+/**
+ * The text of config.json.
+ *
+ * @param dtype of the weights. Default: what the config was read with, else f32
+ */
+export function configText(config: VisionLanguageConfig, dtype?: WeightDType): string {
+  const known = JSON.parse(JSON.stringify(config)) as JsonRecord;
+  // The parts of siblings have classes of their own, though they are alike.
+  const family = String(known.model_type).replace("-", "_");
+  const types = {
+    vision_config: `${family}_vision_model`,
+    qformer_config: `${family}_qformer`,
+    text_config: undefined,
+  };
+  const nested = Object.entries(types).map(([key, type]) => {
+    // The dtype of the whole is the dtype of its parts.
+    const { torch_dtype: _, dtype: __, transformers_version: ___, ...part } = known[key] as JsonRecord;
+    return [key, { ...part, model_type: type ?? part.model_type }];
+  });
+  const { torch_dtype, ...top } = known;
+  return jsonText(
+    {
+      ...top,
+      ...Object.fromEntries(nested),
+      architectures: [ARCHITECTURES[top.model_type as string]],
+      dtype: dtype ? DTYPE_NAMES[dtype] : (top.dtype ?? torch_dtype ?? "float32"),
+      [`${config.modality}_token_index`]: config.image_token ?? undefined,
+      use_decoder_only_language_model: config.text_config.model_type !== "t5",
+      transformers_version: LAYOUT,
+    },
+    { sorted: true },
+  );
+}

@@ -1,0 +1,195 @@
+/**
+ * What models are given, and what is wrong with it: every check reads host data alone and says which input, what must
+ * hold and what was given. Nothing here is computed.
+ */
+import { InputError } from "../../tensor/errors.ts";
+import { formatShape, sizeOf } from "../../tensor/shape.ts";
+import { shown } from "../../tensor/shown.ts";
+import type { Ids } from "../model/language_model.ts";
+
+/** Numbers on the host with their shape, as the processor gives them. */
+export interface HostTensor {
+  readonly data: Float32Array;
+  readonly shape: readonly number[];
+}
+
+/** What is looked at. */
+export interface VisionInputs {
+  /** f32[B, 3, H, W], normalised; of a video f32[B, F, 3, H, W] */
+  pixel_values: HostTensor;
+  /** Takes images of other sizes than the model was made for, square or not. Default false. */
+  interpolate_pos_encoding?: boolean;
+}
+
+/** What every model takes; some take more, and need it. */
+export interface ModelInputs extends VisionInputs {
+  /** [B][L], with placeholders where image features go. Default: the placeholders and the language model's BOS. */
+  input_ids?: Ids;
+  /** [B][L], 1 = not padding */
+  attention_mask?: Ids;
+}
+
+/** The instruction in the Q-Former's vocabulary. */
+export interface QFormerInputs {
+  /** [B][T] */
+  qformer_input_ids: Ids;
+  qformer_attention_mask?: Ids;
+}
+
+/** Stands for an image feature in the prompts of legacy checkpoints, which have no id for it. */
+export const NO_ID = -1;
+
+/** What the language model is to read, checked. */
+export interface Prompt {
+  readonly B: number;
+  readonly L: number;
+  /** [B][L], with placeholders where image features go */
+  readonly ids: Ids;
+  /** [B][L], 1 = not padding */
+  readonly mask: Ids;
+}
+
+/** The rows' common length. @throws InputError BAD_INPUT, RAGGED */
+export function expectRectangle(name: string, rows: Ids | undefined): number {
+  if (!Array.isArray(rows) || rows.length === 0 || !rows.every(Array.isArray)) {
+    throw new InputError("BAD_INPUT", `${name} must be a list of rows of token ids, got ${shown(rows)}`);
+  }
+  const length = rows[0].length;
+  if (length === 0) throw new InputError("BAD_INPUT", `${name} must have at least one token`);
+  if (rows.some((row) => row.length !== length)) {
+    throw new InputError("RAGGED", `${name}: rows have ${shown(rows.map((row) => row.length))} tokens`, {
+      hint: "pass padding: true to the processor",
+    });
+  }
+  return length;
+}
+
+/** @throws InputError TOKEN_ID */
+export function expectIds(name: string, rows: Ids, vocabulary: number): void {
+  for (const row of rows) {
+    for (const id of row) {
+      if (!Number.isInteger(id) || id < 0 || id >= vocabulary) {
+        throw new InputError("TOKEN_ID", `${name}: ${shown(id)} is not a token id below ${vocabulary}`);
+      }
+    }
+  }
+}
+
+/** The mask of `rows`, or ones where there is none. @throws InputError BAD_MASK */
+export function maskOf(name: string, mask: Ids | undefined, rows: Ids): Ids {
+  if (mask === undefined) return rows.map((row) => row.map(() => 1));
+  const fits =
+    Array.isArray(mask) &&
+    mask.length === rows.length &&
+    mask.every((row, b) => Array.isArray(row) && row.length === rows[b].length);
+  if (!fits || mask.some((row: readonly number[]) => row.some((visible) => visible !== 0 && visible !== 1))) {
+    throw new InputError("BAD_MASK", `${name} must have a 0 or 1 for every token`);
+  }
+  return mask;
+}
+
+/**
+ * That there are pixels, as many as their shape says.
+ *
+ * @param layout what the shape's dimensions are called, `[B, 3, H, W]`
+ * @throws InputError BAD_PIXELS
+ */
+export function expectPixelShape(pixels: HostTensor | undefined, layout: readonly string[]): void {
+  const shape: unknown = pixels?.shape;
+  const fits =
+    Array.isArray(shape) &&
+    shape.length === layout.length &&
+    shape.every((n) => Number.isSafeInteger(n) && n >= 1) &&
+    shape[layout.indexOf("3")] === 3;
+  if (!pixels || !fits || !(pixels.data instanceof Float32Array)) {
+    const given = Array.isArray(shape) ? shown(shape) : pixels ? `the shape ${shown(shape)}` : "none";
+    throw new InputError(
+      "BAD_PIXELS",
+      `pixel_values must be { data, shape }, a Float32Array of shape [${layout.join(", ")}], got ${given}`,
+    );
+  }
+  if (pixels.data.length !== shape.reduce((size, n) => size * n, 1)) {
+    throw new InputError(
+      "BAD_PIXELS",
+      `pixel_values has ${pixels.data.length} numbers for shape ${formatShape(shape)}`,
+    );
+  }
+}
+
+/**
+ * @param layout as in {@link expectPixelShape}
+ * @param B default: any
+ * @throws InputError BAD_PIXELS, BATCH_MISMATCH
+ */
+export function expectPixels(pixels: HostTensor, layout: readonly string[], B?: number): void {
+  expectPixelShape(pixels, layout);
+  const { data, shape } = pixels;
+  if (B !== undefined && shape[0] !== B) {
+    const what = layout.includes("F") ? "video" : "image";
+    throw new InputError("BATCH_MISMATCH", `${shape[0]} ${what}s for ${B} prompts; give one ${what} for each prompt`);
+  }
+  if (!data.every(Number.isFinite)) throw new InputError("BAD_PIXELS", "pixel_values has a NaN or an infinity");
+}
+
+/** One row of instruction for every row of the prompt. @throws InputError BATCH_MISMATCH */
+export function expectSameRows({ B }: Prompt, qformer_input_ids: Ids | undefined): void {
+  if (qformer_input_ids?.length === B) return;
+  const given = Array.isArray(qformer_input_ids) ? qformer_input_ids.length : "none";
+  throw new InputError("BATCH_MISMATCH", `input_ids has ${B} rows, qformer_input_ids ${given}`);
+}
+
+/**
+ * Refuses the prompts of a processor that knows placeholders, for a legacy checkpoint that does not: its language model
+ * would read their embeddings as text. They stand in front of a row, where no text begins with the same token `count` times.
+ *
+ * @throws InputError IMAGE_TOKENS
+ */
+export function refusePlaceholders(rows: Ids, mask: Ids, count: number): void {
+  rows.forEach((row, b) => {
+    const [id] = row;
+    const isRun = row.length >= count && row.slice(0, count).every((other, i) => other === id && mask[b][i] === 1);
+    if (count === 1 || !isRun) return;
+    throw new InputError(
+      "IMAGE_TOKENS",
+      `input_ids row ${b} begins with ${count} times ${id}, as if for image features`,
+      {
+        hint: `config.json has no image_token_index: set it to ${id} if the embedding has that row, or give the text alone`,
+      },
+    );
+  });
+}
+
+/** `count` placeholders in every row. @throws InputError IMAGE_TOKENS */
+export function expectPlaceholders(rows: Ids, placeholder: number, count: number, modality: "image" | "video"): void {
+  rows.forEach((row, b) => {
+    const found = row.reduce((sum, id) => sum + Number(id === placeholder), 0);
+    if (found === count) return;
+    throw new InputError(
+      "IMAGE_TOKENS",
+      `input_ids row ${b} has ${found} ${modality} tokens (id ${placeholder}); it must have ${count}`,
+      { hint: found === 0 ? `the processor puts them there when it is given ${modality}s` : undefined },
+    );
+  });
+}
+
+/** Ids that every vocabulary has; more than a matrix product takes for few rows. */
+export const EXAMPLE_TEXT: readonly number[] = new Array<number>(9).fill(0);
+
+/** An image's placeholders, if there are any, and a text. */
+export function examplePrompt({ num_query_tokens, image_token }: ExampleSizes): number[] {
+  const word = image_token === 0 ? 1 : 0;
+  const placeholders = image_token === null ? [] : new Array<number>(num_query_tokens).fill(image_token);
+  return [...placeholders, ...EXAMPLE_TEXT.map(() => word)];
+}
+
+/** Black images of the model's own size. f32[n, 3, H, W] */
+export function blankImages({ vision_config: { image_size } }: ExampleSizes, n: number): HostTensor {
+  const shape = [n, 3, image_size, image_size];
+  return { data: new Float32Array(sizeOf(shape)), shape };
+}
+
+interface ExampleSizes {
+  readonly num_query_tokens: number;
+  readonly image_token: number | null;
+  readonly vision_config: { readonly image_size: number };
+}

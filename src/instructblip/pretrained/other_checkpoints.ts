@@ -1,0 +1,53 @@
+/**
+ * Checkpoints in other forms than whole models of floats: quantized by somebody else's scheme, or adapters. None can be
+ * loaded; each is told by its tensors and its config, and what can be used in its place is said.
+ */
+import type { CheckpointTensor } from "../../tensor/files/safetensors.ts";
+import { quote } from "../../tensor/files/strict_json.ts";
+
+export interface OtherCheckpoint {
+  readonly code: "QUANTIZED_CHECKPOINT" | "ADAPTER";
+  /** As the end of a sentence: `is …`. */
+  readonly what: string;
+  readonly hint: string;
+}
+
+const USE_ORIGINAL =
+  'use the model\'s original checkpoint of float32, float16 or bfloat16; dtype: "int8" or "int4" quantizes it while it is loaded';
+const USE_BASE =
+  'use the whole model; in Python: PeftModel.from_pretrained(base, "adapter").merge_and_unload().save_pretrained("folder")';
+
+/** Tensors that only a scheme's files have, and what the scheme is called. */
+const SCHEMES: readonly (readonly [RegExp, string])[] = [
+  [/\.weight\.(absmax|nested_absmax|quant_map|quant_state\..*)$/, "bitsandbytes, 4 bits"],
+  [/\.(SCB|weight_format)$/, "bitsandbytes, 8 bits"],
+  [/\.g_idx$/, "GPTQ"],
+  [/\.(qweight|qzeros)$/, "AWQ or GPTQ"],
+  [/\.(weight_packed|weight_scale|weight_scale_inv|input_scale)$/, "8-bit floats, or compressed-tensors"],
+];
+
+/** What quantization_config says, for people; undefined without one. */
+export function quantizationOf(config: object): string | undefined {
+  const { quantization_config: given } = config as { quantization_config?: unknown };
+  if (typeof given !== "object" || given === null) return undefined;
+  const { quant_method, bits, load_in_4bit, load_in_8bit, num_bits } = given as Record<string, unknown>;
+  const method = typeof quant_method === "string" ? quote(quant_method).slice(1, -1) : "an unnamed scheme";
+  const width = load_in_4bit === true ? 4 : load_in_8bit === true ? 8 : (bits ?? num_bits);
+  return typeof width === "number" ? `${method}, ${width} bits` : method;
+}
+
+/** What other form a checkpoint is in, if it is one. @param config config.json's object */
+export function otherCheckpoint(
+  tensors: ReadonlyMap<string, CheckpointTensor>,
+  config: object,
+): OtherCheckpoint | undefined {
+  const infos = [...tensors.values()];
+  if (infos.some(({ name }) => /^base_model\.model\.|\.lora_[AB]\./.test(name))) {
+    return { code: "ADAPTER", what: "an adapter (PEFT, such as LoRA), not a model", hint: USE_BASE };
+  }
+  const byName = SCHEMES.find(([pattern]) => infos.some(({ name }) => pattern.test(name)))?.[1];
+  const byType = infos.some(({ dtype }) => /^F[48]|^F6/.test(dtype)) ? "8-bit floats" : undefined;
+  const found = byName ?? byType;
+  if (!found) return undefined;
+  return { code: "QUANTIZED_CHECKPOINT", what: `quantized (${quantizationOf(config) ?? found})`, hint: USE_ORIGINAL };
+}

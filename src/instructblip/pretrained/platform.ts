@@ -1,0 +1,85 @@
+/**
+ * What differs between Node and a browser: opening a checkpoint folder and decoding a picture. Node's entry point
+ * (index.node.ts) sets a platform; without one it is a browser. Nothing else here or below knows which one it is.
+ *
+ * Each of the functions below stands for itself, and importing this file does nothing: a page that makes configs is then
+ * bundled without decoders of pictures.
+ */
+
+import type { CacheFolder } from "../../modules/weight_cache.ts";
+import { InputError } from "../../tensor/errors.ts";
+import type { WritableFolder } from "../../tensor/files/file_set.ts";
+import type { Folder } from "../../tensor/files/source.ts";
+import { shown } from "../../tensor/shown.ts";
+import type { RgbImage } from "../processing/image_processor.ts";
+import * as browser from "./platform.browser.ts";
+
+export interface Platform {
+  /** A checkpoint folder by its path or Hugging Face Hub id (Node), or by a URL: of the Hub, or of another server. */
+  openFolder(where: string, options?: OpenFolderOptions): Promise<Folder>;
+  /** A folder to write to, made if it is not there (Node). */
+  createFolder(where: string): Promise<WritableFolder>;
+  /** A folder for caches: that of the user (Node) for true. */
+  cacheFolder(where: true | string): Promise<CacheFolder>;
+  /** A picture by its path or URL, or from its file's bytes. `name` is for messages. */
+  readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage>;
+}
+
+/** How far one file is. */
+export interface DownloadProgress {
+  readonly file: string;
+  /** What an earlier run had fetched counts. */
+  readonly loadedBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface OpenFolderOptions {
+  /** Called while a file of the Hugging Face Hub is downloaded. */
+  on_download?: ((progress: DownloadProgress) => void) | undefined;
+  /** Stops a download. */
+  signal?: AbortSignal | undefined;
+  /** A branch, a tag or a commit of a model of the Hub. Default "main". A local folder has none, and passes over it, as in HF. */
+  revision?: string | undefined;
+  /** The Hub's access token; false: none is sent. Default, and for true: HF_TOKEN, or what `hf auth login` stored (Node). */
+  token?: string | boolean | undefined;
+  /** Where models of the Hub are kept (Node). Default: HF_HUB_CACHE, else `hub` in HF_HOME. */
+  cache_dir?: string | undefined;
+  /** Opens only what has been downloaded before (Node). Default false. */
+  local_files_only?: boolean | undefined;
+}
+
+export interface DecodeOptions {
+  /** Turn the picture upright by its EXIF orientation, as Pillow's `ImageOps.exif_transpose`. Default false, as in Hugging Face. */
+  exif_transpose?: boolean;
+}
+
+let current: Platform | undefined;
+
+/** Sets the platform; undefined: a browser. The last call wins. */
+export function setPlatform(next: Platform | undefined): void {
+  current = next;
+}
+
+/** {@link Platform.openFolder} of the platform in force. */
+export function openFolder(where: string, options?: OpenFolderOptions): Promise<Folder> {
+  return current ? current.openFolder(where, options) : browser.openFolder(where, options);
+}
+
+/** {@link Platform.createFolder} of the platform in force; a folder stays what it is. @throws InputError BAD_INPUT, NO_FILES */
+export async function createFolder(where: string | WritableFolder): Promise<WritableFolder> {
+  const isPath = typeof where === "string" && where !== "";
+  if (isPath) return current ? current.createFolder(where) : browser.createFolder(where);
+  if (typeof where === "object" && typeof where?.write === "function" && typeof where.writeText === "function")
+    return where;
+  throw new InputError("BAD_INPUT", `a folder to save to must be a path or a WritableFolder, got ${shown(where)}`);
+}
+
+/** {@link Platform.cacheFolder} of the platform in force. */
+export function cacheFolder(where: true | string): Promise<CacheFolder> {
+  return current ? current.cacheFolder(where) : browser.cacheFolder();
+}
+
+/** {@link Platform.readImage} of the platform in force. */
+export function readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage> {
+  return current ? current.readImage(image, name, options) : browser.readImage(image, name, options);
+}

@@ -1,0 +1,76 @@
+/**
+ * Saving a model as transformers 5 does: config.json and the weights, read back from the device one after the other. The
+ * processor saves itself (processor_files.ts). generation_config.json is not written: generate() takes its defaults from
+ * text_config, here and in Hugging Face.
+ *
+ * Source: transformers 5.18, modeling_utils.py (save_pretrained, remove_tied_weights_from_state_dict).
+ */
+import type { Weights } from "../../modules/weights.ts";
+import { type WriteCheckpointOptions, writeCheckpoint } from "../../tensor/files/checkpoint_writer.ts";
+import { textFile, type WritableFolder } from "../../tensor/files/file_set.ts";
+import type { TensorEntry } from "../../tensor/files/safetensors.ts";
+import { sizeOf } from "../../tensor/shape.ts";
+import type { VisionLanguageConfig } from "../config/config.ts";
+import { configText } from "./config_file.ts";
+import { createFolder } from "./platform.ts";
+
+export interface SavePretrainedOptions extends Pick<WriteCheckpointOptions, "max_shard_size" | "signal"> {
+  /** Called after each tensor. */
+  on_progress?: (progress: SaveProgress) => void;
+}
+
+/** Their names. */
+export const SAVE_OPTIONS = ["max_shard_size", "signal", "on_progress"] satisfies (keyof SavePretrainedOptions)[];
+
+/** How far a save has come. */
+export interface SaveProgress {
+  readonly savedTensors: number;
+  readonly totalTensors: number;
+  /** The tensor that was written last. */
+  readonly name: string;
+}
+
+/** The names that a table may have in a file; transformers keeps the first. */
+const TABLES = {
+  t5: ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"],
+  opt: ["model.decoder.embed_tokens", "lm_head"],
+  llama: ["model.embed_tokens", "lm_head"],
+};
+
+interface SavedModel {
+  readonly config: VisionLanguageConfig;
+  readonly weights: Weights;
+}
+
+/** Writes config.json and model.safetensors, or its shards and their index. */
+export async function saveModel(
+  to: string | WritableFolder,
+  { config, weights }: SavedModel,
+  { on_progress, signal, ...options }: SavePretrainedOptions = {},
+): Promise<void> {
+  const folder = await createFolder(to);
+  const entries = named(weights.stored(), config);
+  const total_parameters = entries.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+  let savedTensors = 0;
+  const counted = entries.map((entry) => ({
+    ...entry,
+    async *data() {
+      signal?.throwIfAborted();
+      yield* (entry.data as () => AsyncIterable<Uint8Array>)();
+      savedTensors++;
+      on_progress?.({ savedTensors, totalTensors: entries.length, name: entry.name });
+    },
+  }));
+  const { dtype } = weights;
+  const text = configText(config, typeof dtype === "string" && dtype !== "auto" ? dtype : undefined);
+  const beside = [textFile("config.json", text)];
+  await writeCheckpoint(folder, counted, { ...options, total_parameters, signal, beside });
+}
+
+/** The entries under the names that transformers gives them. */
+function named(entries: readonly TensorEntry[], { text_config }: VisionLanguageConfig): TensorEntry[] {
+  const names = new Set(entries.map(({ name }) => name));
+  const tables = TABLES[text_config.model_type].map((name) => `language_model.${name}.weight`);
+  const table = tables.find((name) => names.has(name));
+  return entries.map((entry) => (entry.name === table ? { ...entry, name: tables[0] } : entry));
+}

@@ -1,0 +1,62 @@
+/**
+ * What in a folder would change transformers' answer and is not heeded here: an adapter of PEFT, which transformers applies
+ * to the weights, and weights of another name. Such folders are refused, as what is left would answer something else.
+ *
+ * Source: transformers 5.18, integrations/peft.py (maybe_load_adapters), modeling_utils.py (_get_resolved_checkpoint_files).
+ */
+import { WeightError } from "../../tensor/errors.ts";
+import type { Folder } from "../../tensor/files/source.ts";
+import { quote } from "../../tensor/shown.ts";
+import { type JsonRecord, readJson } from "../config/json_file.ts";
+
+const ADAPTER = "adapter_config.json";
+const WEIGHTS = ["model.safetensors", "model.safetensors.index.json"];
+
+/** Something that is not heeded, and what to do about it. */
+export interface Unheeded {
+  readonly code: "ADAPTER" | "OTHER_WEIGHTS";
+  readonly message: string;
+  readonly hint: string;
+}
+
+/** All of them, in a folder whose other files may be anything. @throws the folder's errors */
+export async function findUnheeded(folder: Folder): Promise<Unheeded[]> {
+  const found: Unheeded[] = [];
+  const config = await readable(folder, ADAPTER);
+  if (config) {
+    const { peft_type: kind, base_model_name_or_path: base } = config;
+    const what = isName(kind) ? `an adapter (${quote(kind).slice(1, -1)})` : "an adapter";
+    found.push({
+      code: "ADAPTER",
+      message: `there is ${what} in this folder, ${ADAPTER}, and adapters are not applied`,
+      hint:
+        `in Python, merge it into its base${isName(base) ? ` ${quote(base)}` : ""} (PEFT: merge_and_unload(), then ` +
+        `save_pretrained()), and give that folder; or, to ask the base alone, move ${ADAPTER} away`,
+    });
+  }
+  const weights = (await readable(folder, "config.json"))?.transformers_weights;
+  if (isName(weights) && !WEIGHTS.includes(weights)) {
+    found.push({
+      code: "OTHER_WEIGHTS",
+      message: `config.json says that the weights are in ${quote(weights)}, and only ${WEIGHTS[0]} is read`,
+      hint: `give that file the name ${WEIGHTS[0]}, in a folder of its own, and take transformers_weights out of config.json`,
+    });
+  }
+  return found;
+}
+
+/** @throws WeightError ADAPTER, OTHER_WEIGHTS for a folder whose answers would be other than transformers' */
+export async function refuseUnheeded(folder: Folder): Promise<void> {
+  const [first] = await findUnheeded(folder);
+  if (first) throw new WeightError(first.code, `${folder.name}: ${first.message}`, { hint: first.hint });
+}
+
+/** What a file says as far as it can be read, undefined where there is none: what is wrong with it is for others to say. */
+async function readable(folder: Folder, file: string): Promise<JsonRecord | undefined> {
+  if (!(await folder.has(file))) return undefined;
+  return (await readJson(folder, file).catch(() => undefined)) ?? {};
+}
+
+function isName(value: unknown): value is string {
+  return typeof value === "string" && value !== "";
+}

@@ -1,0 +1,86 @@
+/** What a page shows or draws on as a picture: `<img>`, `<video>`, canvases, ImageBitmap, VideoFrame. */
+import { InputError } from "../../tensor/errors.ts";
+import type { DecodeOptions } from "../pretrained/platform.ts";
+import { decodeImage } from "./image.browser.ts";
+import { bitmapOf, rgbOf } from "./image_bitmap.ts";
+import type { RgbImage } from "./image_processor.ts";
+import { bytesOfDataUrl } from "./image_source.ts";
+
+/** A browser's class by its name; never where its types are not known, as in Node. */
+export type Page<Name extends string> = typeof globalThis extends Record<Name, { prototype: infer T }> ? T : never;
+
+/** What a page shows, or draws on. */
+export type Drawable =
+  | Page<"HTMLImageElement">
+  | Page<"HTMLVideoElement">
+  | Page<"HTMLCanvasElement">
+  | Page<"OffscreenCanvas">
+  | Page<"ImageBitmap">
+  | Page<"VideoFrame">;
+
+/** How they are called in messages, by the names of their classes, and why one may have no pixels. */
+const DRAWABLES: Readonly<Record<string, readonly [what: string, without: string]>> = {
+  HTMLImageElement: ["the <img>", "cannot be loaded, or has nothing to load"],
+  HTMLVideoElement: ["the <video>", "has no frame yet; wait for its loadeddata event"],
+  HTMLCanvasElement: ["the canvas", "has no pixels: its width or height is 0"],
+  OffscreenCanvas: ["the canvas", "has no pixels: its width or height is 0"],
+  ImageBitmap: ["the ImageBitmap", "is closed"],
+  VideoFrame: ["the VideoFrame", "is closed"],
+};
+
+/** The name of an object's class, whichever window it is of. */
+export function classOf(value: unknown): string {
+  return Object.prototype.toString.call(value).slice(8, -1);
+}
+
+export function isDrawable(value: unknown): value is Drawable {
+  return Object.hasOwn(DRAWABLES, classOf(value));
+}
+
+/**
+ * Reads what is shown now: what is drawn after the call is not seen. An `<img>` that is loading is waited for, and what is
+ * read is the picture in its file, turned by its EXIF orientation only if asked for; where the file cannot be read again it is what the browser shows, which is upright.
+ *
+ * @param name for messages
+ * @throws InputError BAD_PIXELS, IMAGE_SOURCE (of another site, which does not allow it), IMAGE_TOO_LARGE
+ */
+export async function readDrawable(source: Drawable, name: string, options?: DecodeOptions): Promise<RgbImage> {
+  const kind = classOf(source);
+  const [what, without] = DRAWABLES[kind];
+  const picture = kind === "HTMLImageElement" ? (source as HTMLImageElement) : undefined;
+  const shown = picture && !picture.complete ? picture.decode().then(() => bitmapOf(source)) : bitmapOf(source);
+  const bitmap = await shown.catch((cause: unknown) => {
+    throw new InputError("BAD_PIXELS", `${name}: ${what} ${without}`, { cause });
+  });
+  try {
+    return (await readAgain(picture?.currentSrc, name, options)) ?? rgbOf(bitmap, name);
+  } catch (cause) {
+    if (cause instanceof InputError) throw cause;
+    throw new InputError(
+      "IMAGE_SOURCE",
+      `${name}: ${what} shows a picture of another site, whose pixels are not given`,
+      {
+        hint: 'set crossOrigin = "anonymous" before its src, if that site allows it',
+        cause,
+      },
+    );
+  } finally {
+    bitmap.close();
+  }
+}
+
+/** The picture of a file that the page has already, most often from its cache; undefined if it does not come, or is a drawing. */
+async function readAgain(
+  url: string | undefined,
+  name: string,
+  options?: DecodeOptions,
+): Promise<RgbImage | undefined> {
+  if (!url) return undefined;
+  try {
+    if (/^data:/i.test(url)) return await decodeImage(bytesOfDataUrl(url, name), name, options);
+    const response = await fetch(url, { cache: "force-cache" });
+    return response.ok ? await decodeImage(new Uint8Array(await response.arrayBuffer()), name, options) : undefined;
+  } catch {
+    return undefined;
+  }
+}

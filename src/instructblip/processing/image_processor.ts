@@ -1,0 +1,619 @@
+/**
+ * From pixels to `pixel_values`: Hugging Face's BlipImageProcessor, byte for byte, with its PIL backend or its torchvision
+ * one. Resizing is theirs (two passes on 8-bit numbers in fixed point), not the bicubic of the position embeddings, which
+ * is another one. Decoding files is image.node.ts and image.browser.ts; nothing here needs a platform.
+ *
+ * Sources: transformers 5.18 image_processing_backends.py and image_transforms.py; Pillow Resample.c, Geometry.c; PyTorch
+ * aten/src/ATen/native/cpu/UpSampleKernel.cpp and UpSampleKernelAVXAntialias.h.
+ */
+
+import { ConfigError, type EngineError, InputError, nearest } from "../../tensor/errors.ts";
+import type { WritableFolder } from "../../tensor/files/file_set.ts";
+import type { Folder } from "../../tensor/files/source.ts";
+import { quote, shown } from "../../tensor/shown.ts";
+import { type JsonRecord, jsonText, readJson } from "../config/json_file.ts";
+import { createFolder } from "../pretrained/platform.ts";
+
+/** A decoded picture: u8[H, W, 3], RGB. */
+export interface RgbImage {
+  width: number;
+  height: number;
+  data: Uint8Array;
+}
+
+/** A decoded picture with alpha, which is dropped: u8[H, W, 4], RGBA. `ImageData` of a canvas is one. */
+export interface RgbaImage {
+  width: number;
+  height: number;
+  data: Uint8Array | Uint8ClampedArray;
+}
+
+/**
+ * Pixels as numbers: u8 or f32, `[H, W, 3]` or `[3, H, W]` (if both fit, `[3, H, W]`, as in Hugging Face). f32 pixels are
+ * 0 … 1, or whole numbers 0 … 255.
+ */
+export interface PixelTensor {
+  data: Uint8Array | Uint8ClampedArray | Float32Array;
+  shape: readonly number[];
+}
+
+/** f32[B, 3, H, W] */
+export interface PixelValues {
+  data: Float32Array;
+  shape: [number, number, number, number];
+}
+
+/** Pillow's numbers for its filters, as they stand in preprocessor_config.json. */
+export const RESAMPLING = { nearest: 0, lanczos: 1, bilinear: 2, bicubic: 3, box: 4, hamming: 5 } as const;
+
+/**
+ * Whose arithmetic. PIL's is the reference, and LAVIS's. torchvision's, Hugging Face's choice where it is installed, weighs
+ * in 16 bits and folds the rescaling into the normalising: a level more or less in a few bytes of a thousand, as PyTorch
+ * computes on x86 and ARM processors (not on a GPU). Only InstructBLIP-Video has no other in Hugging Face.
+ */
+export type ImageBackend = "pil" | "torchvision";
+
+/** Call-time options, named as Hugging Face names them; each overrides what the file says. */
+export interface ImageOptions {
+  /** Accepted for compatibility; pictures are RGB once decoded, and tensors are never converted. */
+  do_convert_rgb?: boolean;
+  do_resize?: boolean;
+  /** One number for a square, `[height, width]`, or both by name. */
+  size?: number | readonly [number, number] | { height: number; width: number };
+  /** One of {@link RESAMPLING}. */
+  resample?: number;
+  do_rescale?: boolean;
+  rescale_factor?: number;
+  do_normalize?: boolean;
+  image_mean?: number | readonly number[];
+  image_std?: number | readonly number[];
+  /** Where the channels of a {@link PixelTensor} are. Default: by its shape. */
+  input_data_format?: "channels_first" | "channels_last";
+}
+
+interface Settings {
+  do_resize: boolean;
+  height: number;
+  width: number;
+  resample: number;
+  do_rescale: boolean;
+  rescale_factor: number;
+  do_normalize: boolean;
+  mean: number[];
+  std: number[];
+  backend: ImageBackend;
+}
+
+const DEFAULTS: JsonRecord = {
+  do_convert_rgb: true,
+  do_resize: true,
+  size: { height: 384, width: 384 },
+  resample: RESAMPLING.bicubic,
+  do_rescale: true,
+  rescale_factor: 1 / 255,
+  do_normalize: true,
+  image_mean: [0.48145466, 0.4578275, 0.40821073],
+  image_std: [0.26862954, 0.26130258, 0.27577711],
+};
+export const IMAGE_OPTIONS: readonly string[] = [...Object.keys(DEFAULTS), "input_data_format"];
+/** No vision tower is larger; it bounds what a config can make us allocate. */
+const MAX_SIZE = 4096;
+/** More pictures than any device takes at once; at 224 x 224 their pixel_values are 308 MB. */
+export const MAX_IMAGES = 512;
+
+/** Makes `pixel_values` of decoded pictures. */
+export class BlipImageProcessor {
+  readonly config: Readonly<JsonRecord>;
+  readonly backend: ImageBackend;
+
+  /**
+   * @param config what preprocessor_config.json says; keys that do not concern pixels are ignored
+   * @param file its name, for messages
+   * @throws ConfigError CONFIG_IMAGE; InputError IMAGE_OPTION for another backend than the two
+   */
+  constructor(config: JsonRecord = {}, file = "preprocessor_config.json", backend: ImageBackend = "pil") {
+    if (!["pil", "torchvision"].includes(backend)) {
+      throw new InputError("IMAGE_OPTION", `backend must be "pil" or "torchvision", got ${shown(backend)}`);
+    }
+    this.backend = backend;
+    const given = Object.entries(config).filter(([key, value]) => Object.hasOwn(DEFAULTS, key) && value !== null);
+    this.config = { ...DEFAULTS, ...Object.fromEntries(given) };
+    const fail = (message: string, hint?: string) => new ConfigError("CONFIG_IMAGE", `${file}: ${message}`, { hint });
+    settingsOf(this.config, backend, fail);
+    for (const key of ["do_center_crop", "do_pad"]) {
+      if (config[key]) throw fail(`${key} is not supported: BLIP squashes the whole picture to one size`);
+    }
+  }
+
+  /**
+   * Reads processor_config.json (transformers 5, nested under `image_processor`) or preprocessor_config.json (4).
+   *
+   * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
+   */
+  static async from_pretrained(folder: Folder, backend?: ImageBackend): Promise<BlipImageProcessor> {
+    const nested = (await readJson(folder, "processor_config.json"))?.image_processor;
+    if (nested !== undefined) {
+      if (typeof nested !== "object" || nested === null || Array.isArray(nested)) {
+        throw new ConfigError("CONFIG_JSON", "processor_config.json: image_processor must be an object");
+      }
+      return new BlipImageProcessor(nested as JsonRecord, "processor_config.json", backend);
+    }
+    const config = await readJson(folder, "preprocessor_config.json");
+    if (!config) {
+      throw new ConfigError("CONFIG_MISSING", `${folder.name}: no processor_config.json or preprocessor_config.json`);
+    }
+    return new BlipImageProcessor(config, "preprocessor_config.json", backend);
+  }
+
+  /** What processor_config.json says of it, and preprocessor_config.json. */
+  toJSON(): JsonRecord {
+    return { ...this.config, image_processor_type: "BlipImageProcessor" };
+  }
+
+  /** Writes preprocessor_config.json, to a path (Node) or a WritableFolder. @throws WeightError IO; InputError NO_FILES */
+  async save_pretrained(to: string | WritableFolder): Promise<void> {
+    const folder = await createFolder(to);
+    await folder.writeText("preprocessor_config.json", jsonText(this.toJSON(), { sorted: true }));
+  }
+
+  /**
+   * Resizes, rescales and normalises: `((pixel * rescale_factor) - mean) / std`.
+   *
+   * @param first what messages call the first of them: `image 0`
+   * @returns f32[B, 3, H, W], in the order given
+   * @throws InputError BAD_PIXELS, BATCH_LIMIT, IMAGE_OPTION
+   */
+  preprocess(
+    images: readonly (RgbImage | RgbaImage | PixelTensor)[],
+    options: ImageOptions = {},
+    first = 0,
+  ): PixelValues {
+    const fail = (message: string, hint?: string) => new InputError("IMAGE_OPTION", message, { hint });
+    for (const key of Object.keys(options)) {
+      if (!IMAGE_OPTIONS.includes(key)) throw fail(`unknown image option ${quote(key)}`, suggestion(key));
+    }
+    const given = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
+    const settings = settingsOf({ ...this.config, ...Object.fromEntries(given) }, this.backend, fail);
+    if (images.length === 0) throw new InputError("BAD_PIXELS", "no image was given");
+    if (images.length > MAX_IMAGES) {
+      throw new InputError("BATCH_LIMIT", `${images.length} images in one batch, the limit is ${MAX_IMAGES}`);
+    }
+
+    const values = images.map((image, i): PixelValues => {
+      const { height, width, data } = preprocessOne(image, settings, options.input_data_format, `image ${first + i}`);
+      return { data, shape: [1, 3, height, width] };
+    });
+    return stack(values);
+  }
+}
+
+/**
+ * Joins batches into one.
+ *
+ * @throws InputError BAD_PIXELS if they are not of one size, which only pictures that were not resized are
+ */
+export function stack(parts: readonly PixelValues[]): PixelValues {
+  const [, , height, width] = parts[0].shape;
+  const other = parts.find(({ shape }) => shape[2] !== height || shape[3] !== width);
+  if (other) {
+    const sizes = `${width} x ${height} and ${other.shape[3]} x ${other.shape[2]}`;
+    throw new InputError("BAD_PIXELS", `images of one batch must have one size, got ${sizes}`, {
+      hint: "do_resize: true makes them equal",
+    });
+  }
+  if (parts.length === 1) return parts[0];
+  const data = new Float32Array(parts.reduce((sum, part) => sum + part.data.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    data.set(part.data, at);
+    at += part.data.length;
+  }
+  return { data, shape: [parts.reduce((sum, part) => sum + part.shape[0], 0), 3, height, width] };
+}
+
+function suggestion(key: string): string | undefined {
+  const name = nearest(key, IMAGE_OPTIONS);
+  return name && `did you mean ${name}?`;
+}
+
+type Fail = (message: string, hint?: string) => EngineError;
+
+/** Checks everything that a config file or a caller may say, and brings it to one form. */
+function settingsOf(config: Readonly<JsonRecord>, backend: ImageBackend, fail: Fail): Settings {
+  const flag = (key: string): boolean => {
+    const value = config[key];
+    if (typeof value !== "boolean") throw fail(`${key} must be true or false, got ${shown(value)}`);
+    return value;
+  };
+  const triple = (key: string): number[] => {
+    const value = config[key];
+    const list = typeof value === "number" ? [value, value, value] : value;
+    if (!Array.isArray(list) || list.length !== 3 || !list.every((x) => Number.isFinite(x))) {
+      throw fail(`${key} must be a number or three, got ${shown(value)}`);
+    }
+    return list;
+  };
+  const factor = config.rescale_factor;
+  if (typeof factor !== "number" || !Number.isFinite(factor)) {
+    throw fail(`rescale_factor must be a number, got ${shown(factor)}`);
+  }
+  const resample = config.resample;
+  if (typeof resample !== "number" || !Number.isInteger(resample) || resample < 0 || resample > 5) {
+    throw fail(
+      `resample must be one of Pillow's filters 0 … 5, got ${shown(resample)}`,
+      typeof resample === "string"
+        ? "3 is bicubic, 2 bilinear; transformers takes any name for bilinear without a word"
+        : undefined,
+    );
+  }
+  if (backend === "torchvision" && resample !== RESAMPLING.bilinear && resample !== RESAMPLING.bicubic) {
+    throw fail(`resample ${resample} is not one that the torchvision backend has here, only 2 and 3`);
+  }
+  const std = triple("image_std");
+  if (std.some((x) => Math.fround(x) === 0)) throw fail(`image_std must not contain 0, got ${shown(std)}`);
+  flag("do_convert_rgb");
+  return {
+    do_resize: flag("do_resize"),
+    ...sizeOf(config.size, fail),
+    resample,
+    do_rescale: flag("do_rescale"),
+    rescale_factor: factor,
+    do_normalize: flag("do_normalize"),
+    mean: triple("image_mean"),
+    std,
+    backend,
+  };
+}
+
+function sizeOf(size: unknown, fail: Fail): { height: number; width: number } {
+  let height: unknown = size;
+  let width: unknown = size;
+  if (Array.isArray(size) && size.length === 2) [height, width] = size;
+  else if (typeof size === "object" && size !== null && !Array.isArray(size)) {
+    ({ height, width } = size as JsonRecord);
+    if (height === undefined && width === undefined) {
+      throw fail(`size must have height and width, got ${shown(size)}`, "BLIP does not keep the aspect ratio");
+    }
+  }
+  const valid = (x: unknown): x is number => typeof x === "number" && Number.isInteger(x) && x > 0 && x <= MAX_SIZE;
+  if (!valid(height) || !valid(width)) {
+    throw fail(`size must be whole numbers from 1 to ${MAX_SIZE}, got ${shown(size)}`);
+  }
+  return { height, width };
+}
+
+interface Planes {
+  height: number;
+  width: number;
+  /** f32[3, H, W] */
+  data: Float32Array;
+}
+
+function preprocessOne(
+  image: RgbImage | RgbaImage | PixelTensor,
+  settings: Settings,
+  format: ImageOptions["input_data_format"],
+  name: string,
+): Planes {
+  if (typeof image !== "object" || image === null) {
+    throw new InputError("BAD_PIXELS", `${name} must be pixels, { data, width, height } or { data, shape }`);
+  }
+  const { height, width, data } = "shape" in image ? channelsLast(image, format, name) : checked(image, name);
+  if (data instanceof Float32Array) return preprocessFloat({ width, height, data }, settings, name);
+  let rgb: RgbImage = { width, height, data };
+  if (settings.do_resize) rgb = resize(rgb, settings.width, settings.height, settings.resample, settings.backend);
+  // A byte has 256 values, so the whole arithmetic is three tables.
+  const tables = [0, 1, 2].map((c) => Float32Array.from({ length: 256 }, (_, u8) => normalized(u8, c, settings)));
+  return toPlanes(rgb, (value, c) => tables[c][value]);
+}
+
+/**
+ * Hugging Face's way with f32: to bytes and back if it resizes (values 0 … 1 are scaled by 255 and cut down to whole
+ * numbers), untouched if not.
+ */
+function preprocessFloat(
+  image: { width: number; height: number; data: Float32Array },
+  settings: Settings,
+  name: string,
+): Planes {
+  const { width, height, data } = image;
+  if (!data.every((x) => Number.isFinite(x))) throw new InputError("BAD_PIXELS", `${name}: a pixel is not finite`);
+  if (!settings.do_resize) return toPlanes(image, (value, c) => normalized(value, c, settings));
+  if (settings.backend === "torchvision") {
+    throw new InputError("BAD_PIXELS", `${name}: the torchvision backend resizes bytes only, not f32 pixels`);
+  }
+  // numpy.allclose(image, image.astype(int)): within 1e-8 + 1e-5 |whole|.
+  const whole = data.every((x) => Math.abs(x - Math.trunc(x)) <= 1e-8 + 1e-5 * Math.abs(Math.trunc(x)));
+  const top = whole ? 255 : 1;
+  if (!data.every((x) => x >= 0 && x <= top)) {
+    throw new InputError("BAD_PIXELS", `${name}: f32 pixels must be 0 … 1, or whole numbers 0 … 255`);
+  }
+  const bytes = whole ? Uint8Array.from(data) : Uint8Array.from(data, (x) => Math.fround(x * 255));
+  const resized = resize({ width, height, data: bytes }, settings.width, settings.height, settings.resample);
+  const back = Float32Array.from({ length: 256 }, (_, u8) => (whole ? u8 : u8 * (1 / 255)));
+  return toPlanes(resized, (value, c) => normalized(back[value], c, settings));
+}
+
+/** `f32((f32(f64(x) * factor) - f32(mean)) / f32(std))`, each step rounded as numpy rounds it; torch folds the factor. */
+function normalized(value: number, channel: number, settings: Settings): number {
+  if (settings.backend === "torchvision") return normalizedByTorch(value, channel, settings);
+  const x = settings.do_rescale ? Math.fround(value * settings.rescale_factor) : value;
+  if (!settings.do_normalize) return x;
+  const centred = Math.fround(x - Math.fround(settings.mean[channel]));
+  return Math.fround(centred / Math.fround(settings.std[channel]));
+}
+
+/** `(x - mean / factor) / (std / factor)`, every number and every step f32. */
+function normalizedByTorch(value: number, channel: number, settings: Settings): number {
+  const { do_rescale, do_normalize, rescale_factor } = settings;
+  if (!do_normalize) return do_rescale ? Math.fround(value * Math.fround(rescale_factor)) : value;
+  const inverse = do_rescale ? Math.fround(1 / rescale_factor) : 1;
+  const mean = Math.fround(Math.fround(settings.mean[channel]) * inverse);
+  const std = Math.fround(Math.fround(settings.std[channel]) * inverse);
+  return Math.fround(Math.fround(value - mean) / std);
+}
+
+/** `[H, W, 3]` to `[3, H, W]`, each value through `map`. */
+function toPlanes(
+  image: { width: number; height: number; data: Uint8Array | Float32Array },
+  map: (value: number, channel: number) => number,
+): Planes {
+  const { width, height, data } = image;
+  const pixels = width * height;
+  const planes = new Float32Array(3 * pixels);
+  for (let c = 0; c < 3; c++) {
+    for (let i = 0; i < pixels; i++) planes[c * pixels + i] = map(data[3 * i + c], c);
+  }
+  return { width, height, data: planes };
+}
+
+/** As u8[H, W, 3]. */
+function checked(image: RgbImage | RgbaImage, name: string): RgbImage {
+  const { width, height, data } = image;
+  if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
+    throw new InputError(
+      "BAD_PIXELS",
+      `${name}: data must be a Uint8Array of [height, width, 3] or [height, width, 4]`,
+    );
+  }
+  if (!(Number.isInteger(width) && Number.isInteger(height) && width > 0 && height > 0)) {
+    throw new InputError(
+      "BAD_PIXELS",
+      `${name}: width and height must be whole and positive, got ${shown(width)} x ${shown(height)}`,
+    );
+  }
+  const pixels = width * height;
+  if (data.length === pixels * 3) return { width, height, data: bytesOf(data) };
+  if (data.length !== pixels * 4) {
+    const message = `${name}: ${width} x ${height} pixels are ${pixels * 3} bytes of RGB or ${pixels * 4} of RGBA`;
+    throw new InputError("BAD_PIXELS", `${message}, got ${data.length}`);
+  }
+  const rgb = new Uint8Array(pixels * 3);
+  for (let from = 0, to = 0; to < rgb.length; from += 4) {
+    rgb[to++] = data[from];
+    rgb[to++] = data[from + 1];
+    rgb[to++] = data[from + 2];
+  }
+  return { width, height, data: rgb };
+}
+
+function bytesOf(data: Uint8Array | Uint8ClampedArray): Uint8Array {
+  return data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.length);
+}
+
+function channelsLast(
+  tensor: PixelTensor,
+  format: ImageOptions["input_data_format"],
+  name: string,
+): { width: number; height: number; data: Uint8Array | Float32Array } {
+  const { shape } = tensor;
+  if (!Array.isArray(shape) || shape.length !== 3 || !shape.every((n) => Number.isInteger(n) && n > 0)) {
+    throw new InputError("BAD_PIXELS", `${name}: shape must be [H, W, 3] or [3, H, W], got ${shown(shape)}`);
+  }
+  const [a, b, c] = shape as readonly number[];
+  const data = tensor.data instanceof Uint8ClampedArray ? bytesOf(tensor.data) : tensor.data;
+  if (!(data instanceof Uint8Array || data instanceof Float32Array)) {
+    throw new InputError("BAD_PIXELS", `${name}: data must be a Uint8Array or a Float32Array`);
+  }
+  if (data.length !== a * b * c) {
+    throw new InputError("BAD_PIXELS", `${name}: shape ${shown(shape)} needs ${a * b * c} numbers, got ${data.length}`);
+  }
+  const layout = format ?? (a === 3 ? "channels_first" : "channels_last");
+  if ((layout === "channels_first" ? a : c) !== 3) {
+    throw new InputError("BAD_PIXELS", `${name}: shape ${shown(shape)} has no 3 channels (${shown(layout)})`);
+  }
+  if (layout === "channels_last") return { height: a, width: b, data };
+  const pixels = b * c;
+  const rgb = data instanceof Float32Array ? new Float32Array(3 * pixels) : new Uint8Array(3 * pixels);
+  for (let channel = 0; channel < 3; channel++) {
+    for (let i = 0; i < pixels; i++) rgb[3 * i + channel] = data[channel * pixels + i];
+  }
+  return { height: b, width: c, data: rgb };
+}
+
+/** Pillow's filter kernels and how far they reach, in output pixels. */
+const FILTERS: Record<number, { support: number; kernel: (x: number) => number }> = {
+  [RESAMPLING.box]: { support: 0.5, kernel: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) },
+  [RESAMPLING.bilinear]: { support: 1, kernel: (x) => Math.max(0, 1 - Math.abs(x)) },
+  [RESAMPLING.hamming]: {
+    support: 1,
+    kernel: (x) => {
+      if (x === 0) return 1;
+      if (Math.abs(x) >= 1) return 0;
+      // Pillow writes these two constants as floats.
+      return sinc(Math.abs(x)) * (Math.fround(0.54) + Math.fround(0.46) * Math.cos(Math.abs(x) * Math.PI));
+    },
+  },
+  [RESAMPLING.bicubic]: {
+    support: 2,
+    kernel: (value) => {
+      const a = -0.5; // torch's bicubic has -0.75
+      const x = Math.abs(value);
+      if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+      if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+      return 0;
+    },
+  },
+  [RESAMPLING.lanczos]: { support: 3, kernel: (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0) },
+};
+
+function sinc(x: number): number {
+  return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
+}
+
+/** Pillow's: 32 bits less 8 for the pixel and 2 for overshoot. */
+const PRECISION_BITS = 22;
+
+/** Fixed-point weights of one pass: output `i` is made of the `count[i]` inputs from `first[i]`. */
+interface Taps {
+  first: Int32Array;
+  count: Int32Array;
+  /** i32[outputs, stride] */
+  weights: Int32Array;
+  stride: number;
+  /** Bits behind the point. */
+  bits: number;
+}
+
+function makeTaps(inputs: number, outputs: number, resample: number, backend: ImageBackend): Taps {
+  const filter = FILTERS[resample];
+  const scale = inputs / outputs;
+  const filterScale = Math.max(scale, 1); // widened when shrinking: that is the antialiasing
+  const support = filter.support * filterScale;
+  const stride = Math.ceil(support) * 2 + 1;
+  const first = new Int32Array(outputs);
+  const count = new Int32Array(outputs);
+  const exact = new Float64Array(outputs * stride);
+  for (let i = 0; i < outputs; i++) {
+    const center = (i + 0.5) * scale;
+    const low = Math.max(0, Math.trunc(center - support + 0.5));
+    const high = Math.min(inputs, Math.trunc(center + support + 0.5));
+    const row = exact.subarray(i * stride, i * stride + high - low);
+    let sum = 0;
+    for (let x = low; x < high; x++) {
+      // By the reciprocal, as Pillow: dividing rounds differently.
+      row[x - low] = filter.kernel((x - center + 0.5) * (1 / filterScale));
+      sum += row[x - low];
+    }
+    if (sum !== 0) for (let x = 0; x < row.length; x++) row[x] /= sum;
+    first[i] = low;
+    count[i] = high - low;
+  }
+  const bits = backend === "pil" ? PRECISION_BITS : bitsOf16(exact);
+  const weights = new Int32Array(exact.length);
+  for (let i = 0; i < exact.length; i++) weights[i] = Math.trunc(exact[i] * 2 ** bits + (exact[i] < 0 ? -0.5 : 0.5));
+  return { first, count, weights, stride, bits };
+}
+
+/** As many bits behind the point as let the largest weight fit 16 bits: PyTorch's, of all weights of a pass. */
+function bitsOf16(weights: Float64Array): number {
+  let largest = 0;
+  for (const weight of weights) if (weight > largest) largest = weight;
+  let bits = 0;
+  while (bits < PRECISION_BITS && Math.trunc(0.5 + largest * 2 ** (bits + 1)) < 2 ** 15) bits++;
+  return bits;
+}
+
+/**
+ * Pillow's `Image.resize` of an RGB picture, or torch's `interpolate` with antialias, byte for byte: rows first, then columns, each pass rounded to bytes, a pass
+ * left out where that side keeps its length.
+ *
+ * @throws InputError IMAGE_TOO_LARGE
+ */
+export function resize(
+  image: RgbImage,
+  width: number,
+  height: number,
+  resample: number = RESAMPLING.bicubic,
+  backend: ImageBackend = "pil",
+): RgbImage {
+  if (resample === RESAMPLING.nearest) return resizeNearest(image, width, height);
+  let result = image;
+  // Resizing one column by rows only repeats it, so the columns may come first: a strip of a million pixels is then quick.
+  if (image.width === 1 && height !== image.height) result = resizeColumns(result, height, resample, backend);
+  if (width !== result.width) result = resizeRows(result, width, resample, backend);
+  if (height !== result.height) result = resizeColumns(result, height, resample, backend);
+  return result;
+}
+
+/** Bytes between the two passes, which only a very long picture needs. */
+const MAX_BETWEEN = 2 ** 30;
+
+function clip(sum: number, bits: number): number {
+  const value = sum >> bits;
+  return value < 0 ? 0 : value > 255 ? 255 : value;
+}
+
+function resizeRows(image: RgbImage, width: number, resample: number, backend: ImageBackend): RgbImage {
+  const { height, data } = image;
+  if (width * height * 3 > MAX_BETWEEN) {
+    throw new InputError("IMAGE_TOO_LARGE", `a picture of ${image.width} x ${height} pixels is too long to be resized`);
+  }
+  const { first, count, weights, stride, bits } = makeTaps(image.width, width, resample, backend);
+  const half = 1 << (bits - 1);
+  const out = new Uint8Array(width * height * 3);
+  let to = 0;
+  for (let y = 0; y < height; y++) {
+    const row = y * image.width * 3;
+    for (let x = 0; x < width; x++) {
+      let at = row + first[x] * 3;
+      let red = half;
+      let green = half;
+      let blue = half;
+      for (let k = x * stride, end = k + count[x]; k < end; k++) {
+        const weight = weights[k];
+        red += data[at++] * weight;
+        green += data[at++] * weight;
+        blue += data[at++] * weight;
+      }
+      out[to++] = clip(red, bits);
+      out[to++] = clip(green, bits);
+      out[to++] = clip(blue, bits);
+    }
+  }
+  return { width, height, data: out };
+}
+
+function resizeColumns(image: RgbImage, height: number, resample: number, backend: ImageBackend): RgbImage {
+  const { width, data } = image;
+  const { first, count, weights, stride, bits } = makeTaps(image.height, height, resample, backend);
+  const half = 1 << (bits - 1);
+  const bytes = width * 3;
+  const out = new Uint8Array(bytes * height);
+  const sums = new Float64Array(bytes);
+  for (let y = 0; y < height; y++) {
+    sums.fill(half);
+    for (let k = 0; k < count[y]; k++) {
+      const weight = weights[y * stride + k];
+      const row = (first[y] + k) * bytes;
+      for (let i = 0; i < bytes; i++) sums[i] += data[row + i] * weight;
+    }
+    for (let i = 0; i < bytes; i++) out[y * bytes + i] = clip(sums[i], bits);
+  }
+  return { width, height, data: out };
+}
+
+/** Geometry.c, ImagingScaleAffine: positions are summed up, not multiplied, and that rounds differently. */
+function resizeNearest(image: RgbImage, width: number, height: number): RgbImage {
+  const columns = nearestPositions(image.width, width);
+  const rows = nearestPositions(image.height, height);
+  const out = new Uint8Array(width * height * 3);
+  let to = 0;
+  for (const y of rows) {
+    for (const x of columns) {
+      const at = (y * image.width + x) * 3;
+      out[to++] = image.data[at];
+      out[to++] = image.data[at + 1];
+      out[to++] = image.data[at + 2];
+    }
+  }
+  return { width, height, data: out };
+}
+
+function nearestPositions(inputs: number, outputs: number): Int32Array {
+  const scale = inputs / outputs;
+  const positions = new Int32Array(outputs);
+  let position = scale * 0.5;
+  for (let i = 0; i < outputs; i++, position += scale) positions[i] = Math.min(inputs - 1, Math.trunc(position));
+  return positions;
+}

@@ -1,0 +1,87 @@
+/** Pictures by URL: fetched with limits of size and time, or out of the URL itself. Nothing here needs a platform. */
+
+import { formatBytes } from "../../tensor/device/memory.ts";
+import { InputError } from "../../tensor/errors.ts";
+import { fetchLimited, urlName } from "../../tensor/files/fetch_limited.ts";
+
+/** Larger than any photograph's file, small enough to hold. */
+export const MAX_IMAGE_BYTES = 256 * 2 ** 20;
+/** For a picture to come whole. */
+const TIMEOUT_MS = 120_000;
+
+/** Whether a string that names a picture is a URL, and no path: `C:\\cat.jpg` has one letter before its colon. */
+export function isUrl(image: string): boolean {
+  return /^([a-z][a-z0-9+.-]+:\/\/|data:|blob:)/i.test(image);
+}
+
+/** What a picture is called in messages: the end of its path, or of its URL's. */
+export function imageName(image: string | URL): string {
+  const text = typeof image === "string" ? image : image.href;
+  if (isUrl(text)) return urlName(text);
+  return text.length > 160 ? `…${text.slice(-159)}` : text;
+}
+
+/** @throws InputError IMAGE_TOO_LARGE */
+export function checkImageBytes(size: number, name: string): void {
+  if (size <= MAX_IMAGE_BYTES) return;
+  const message = `${name}: ${formatBytes(size)}; the limit is ${formatBytes(MAX_IMAGE_BYTES)}`;
+  throw new InputError("IMAGE_TOO_LARGE", message);
+}
+
+/**
+ * The bytes of a picture on the web.
+ *
+ * @param url http: or https:
+ * @throws InputError IMAGE_NOT_FOUND (there is none), IMAGE_TOO_LARGE, HTTP_URL, HTTP_REDIRECT, HTTP_TIMEOUT, HTTP_SLOW, IO;
+ *   the signal's reason
+ */
+export async function fetchImage(
+  url: string | URL,
+  options: { headers?: Readonly<Record<string, string>>; signal?: AbortSignal | undefined } = {},
+): Promise<Uint8Array> {
+  const hint = "download the picture, and give the file";
+  const answer = await fetchLimited(url, {
+    ...options,
+    timeoutMs: TIMEOUT_MS,
+    maxBytes: MAX_IMAGE_BYTES,
+    error: (code, message, more) =>
+      new InputError(code === "FILE_TOO_LARGE" ? "IMAGE_TOO_LARGE" : code, message, { hint, ...more }),
+  });
+  const { ok, status } = answer.response;
+  if (ok) return answer.bytes();
+  answer.end();
+  throw new InputError("IMAGE_NOT_FOUND", `${urlName(url)}: the server answers HTTP status ${status}`, { hint });
+}
+
+/**
+ * The bytes that a `data:` URL spells (RFC 2397).
+ *
+ * @param name for messages, which never show the URL
+ * @throws InputError IMAGE_SOURCE, IMAGE_TOO_LARGE
+ */
+export function bytesOfDataUrl(url: string, name: string): Uint8Array {
+  const comma = url.indexOf(",");
+  if (comma < 0) throw new InputError("IMAGE_SOURCE", `${name}: a data: URL must have a comma before its data`);
+  const isBase64 = /;\s*base64\s*$/i.test(url.slice(Math.max(0, comma - 20), comma));
+  checkImageBytes((url.length - comma) * (isBase64 ? 3 / 4 : 1), name);
+  const bytes = unescaped(url.slice(comma + 1).replace(/#.*$/s, ""));
+  if (!isBase64) return bytes;
+  try {
+    const binary = atob(new TextDecoder().decode(bytes));
+    return Uint8Array.from(binary, (character) => character.charCodeAt(0));
+  } catch {
+    throw new InputError("IMAGE_SOURCE", `${name}: the data: URL is not base64, as it says it is`);
+  }
+}
+
+/** Text as UTF-8, with every `%41` the byte that it stands for. */
+function unescaped(text: string): Uint8Array {
+  const bytes = new TextEncoder().encode(text);
+  let to = 0;
+  for (let at = 0; at < bytes.length; at++) {
+    const code = bytes[at] === 0x25 ? /^[0-9a-f]{2}$/i.exec(String.fromCharCode(bytes[at + 1], bytes[at + 2])) : null;
+    bytes[to++] = code ? Number.parseInt(code[0], 16) : bytes[at];
+    if (code) at += 2;
+  }
+  return bytes.subarray(0, to);
+}

@@ -1,0 +1,119 @@
+/**
+ * A processor's files: which of them say what, and writing them as transformers 5 does. Whole processors are processor.ts,
+ * blip_2_processor.ts and instructblip_video_processor.ts.
+ *
+ * Source: transformers 5.18, processing_utils.py (save_pretrained, to_dict), video_processing_utils.py.
+ */
+import { ConfigError } from "../../tensor/errors.ts";
+import { textFile, type WritableFolder, writeTogether } from "../../tensor/files/file_set.ts";
+import type { Folder } from "../../tensor/files/source.ts";
+import { numQueryTokens } from "../config/config.ts";
+import { type JsonRecord, jsonText, readJson } from "../config/json_file.ts";
+import { openPretrained, type PretrainedFrom, readPretrainedOptions } from "../pretrained/from_pretrained.ts";
+import { createFolder, type OpenFolderOptions } from "../pretrained/platform.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { BlipImageProcessor, type ImageBackend } from "./image_processor.ts";
+
+export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
+  /** Whose arithmetic makes the pixels. Default "pil". */
+  backend?: ImageBackend;
+}
+
+/**
+ * The folder that a processor is read from, and whose arithmetic makes its pixels.
+ *
+ * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the platform's
+ */
+export async function openProcessor(
+  from: PretrainedFrom,
+  options: ProcessorFromPretrainedOptions,
+): Promise<{ folder: Folder; backend: ImageBackend | undefined }> {
+  const { backend, ...open } = readPretrainedOptions(options, ["backend"]);
+  return { folder: await openPretrained(from, open), backend: backend ?? undefined };
+}
+
+/**
+ * How many placeholders a picture takes: as processor_config.json has it, or in folders from before transformers 4.45, whose
+ * processors do not say, as the model beside it has it: 0 for a legacy model, whose prompts have none. Null where neither says.
+ * Hugging Face asks the processor's file alone.
+ *
+ * @throws ConfigError CONFIG_RANGE, CONFIG_JSON
+ */
+export async function readQueryCount(folder: Folder): Promise<number | null> {
+  const own = (await readJson(folder, "processor_config.json"))?.num_query_tokens;
+  if (own !== undefined && own !== null) return checkedCount(own, "processor_config.json");
+  const model = await readJson(folder, "config.json");
+  if (!model || !MODEL_TYPES.includes(model.model_type as string)) return null;
+  if (!PLACEHOLDER_IDS.some((name) => typeof model[name] === "number")) return 0;
+  return checkedCount(model.num_query_tokens ?? 32, "config.json"); // 32: HF's default
+}
+
+const MODEL_TYPES: readonly string[] = ["instructblip", "blip-2", "instructblipvideo"];
+const PLACEHOLDER_IDS = ["image_token_index", "image_token_id", "video_token_index", "video_token_id"];
+
+function checkedCount(count: unknown, file: string): number {
+  return numQueryTokens(count, `${file}: num_query_tokens`);
+}
+
+/** The count where pictures cannot do without it. @throws ConfigError CONFIG_MISSING */
+export function requireQueryCount(count: number | null): number {
+  if (count !== null) return count;
+  throw new ConfigError(
+    "CONFIG_MISSING",
+    "processor_config.json has no num_query_tokens, and there is no model's config.json beside it that has one, so the " +
+      "image's placeholders cannot be counted",
+    {
+      hint: "put the model's config.json there, or add num_query_tokens (32 in the published checkpoints)",
+    },
+  );
+}
+
+/**
+ * What frames are made into pixels by: processor_config.json's `video_processor`, else video_preprocessor_config.json, else
+ * preprocessor_config.json.
+ *
+ * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
+ */
+export async function readVideoProcessor(folder: Folder, backend?: ImageBackend): Promise<BlipImageProcessor> {
+  const nested = (await readJson(folder, "processor_config.json"))?.video_processor;
+  const files = ["video_preprocessor_config.json", "preprocessor_config.json"];
+  let [config, file] = [nested, "processor_config.json"] as [unknown, string];
+  for (const name of files) if (config === undefined) [config, file] = [await readJson(folder, name), name];
+  if (config === undefined) {
+    throw new ConfigError("CONFIG_MISSING", `${folder.name}: no processor_config.json or ${files.join(" or ")}`);
+  }
+  if (typeof config !== "object" || config === null || Array.isArray(config)) {
+    throw new ConfigError("CONFIG_JSON", `${file}: video_processor must be an object`);
+  }
+  if ((config as JsonRecord).do_sample_frames) {
+    throw new ConfigError("CONFIG_IMAGE", `${file}: do_sample_frames is not supported: the caller picks the frames`);
+  }
+  return new BlipImageProcessor(config as JsonRecord, file, backend);
+}
+
+/** A processor taken apart, for {@link saveProcessor}. */
+export interface ProcessorParts {
+  readonly processor_class: string;
+  /** processor_config.json's entry of what makes pixels. */
+  readonly pixels: Readonly<Record<string, JsonRecord>>;
+  readonly num_query_tokens: number | null;
+  readonly tokenizer: Tokenizer;
+  readonly qformer_tokenizer?: Tokenizer;
+}
+
+/** Writes processor_config.json, the tokenizer's files, and the Q-Former's in a folder of their own. */
+export async function saveProcessor(to: string | WritableFolder, parts: ProcessorParts): Promise<void> {
+  const folder = await createFolder(to);
+  const { processor_class, pixels, num_query_tokens, tokenizer, qformer_tokenizer } = parts;
+  // No count where there are no placeholders: that is how transformers has it, and so is read again.
+  const config = { ...pixels, num_query_tokens: num_query_tokens || null, processor_class };
+  const saved = tokenizer.toFiles({ processor_class });
+  const qformer = qformer_tokenizer?.toFiles({ processor_class, subfolder: "qformer_tokenizer" });
+  // No processor loads without what makes pixels; without a tokenizer.json transformers makes an empty tokenizer.
+  const head = textFile("processor_config.json", jsonText(config, { sorted: true }));
+  await writeTogether(
+    folder,
+    [...(qformer?.files ?? []), ...saved.files, head],
+    ["preprocessor_config.json", "video_preprocessor_config.json", head.name, ...saved.old, ...(qformer?.old ?? [])],
+  );
+}

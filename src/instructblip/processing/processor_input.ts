@@ -1,0 +1,368 @@
+/**
+ * What the processors of InstructBLIP, InstructBLIP-Video and BLIP-2 share: their options and how these divide, the prompt
+ * with its placeholders in front, and pictures of every kind made into pixels. Which parts a processor has is its own file.
+ *
+ * Source: transformers 5.18, processing_utils.py (_merge_kwargs).
+ */
+import { optionsOf } from "../../tensor/arguments.ts";
+import { InputError, nearest } from "../../tensor/errors.ts";
+import { quote, shown } from "../../tensor/shown.ts";
+import { type DecodeOptions, readImage } from "../pretrained/platform.ts";
+import { ENCODE_OPTIONS, type EncodeOptions, type Encoding, type Tokenizer } from "../tokenizer/tokenizer.ts";
+import { classOf, type Drawable, isDrawable, type Page, readDrawable } from "./image_drawable.ts";
+import {
+  type BlipImageProcessor,
+  IMAGE_OPTIONS,
+  type ImageOptions,
+  MAX_IMAGES,
+  type PixelTensor,
+  type PixelValues,
+  type RgbaImage,
+  type RgbImage,
+  stack,
+} from "./image_processor.ts";
+import { checkImageBytes } from "./image_source.ts";
+
+/**
+ * A picture:
+ *
+ * - a path (Node), or a URL: `https:`, `data:`, `blob:`, in Node also `file:`, in a browser also relative to the page;
+ * - the bytes of its file, PNG, JPEG, WebP, GIF, BMP, AVIF or (Node) TIFF: a Uint8Array, ArrayBuffer, Blob, File or Response;
+ * - its pixels: `{ data, width, height }` in bytes, RGB or RGBA, such as ImageData, or a tensor;
+ * - in a browser what a page shows: `<img>`, `<video>`, a canvas, an ImageBitmap or VideoFrame.
+ *
+ * All come to the pixels that Pillow gives for the same file: colour profiles are ignored, alpha is dropped, EXIF orientation
+ * is ignored unless `exif_transpose`. Pixels and bytes may be changed once the call has returned its promise.
+ */
+export type ImageInput =
+  | string
+  | URL
+  | Blob
+  | Page<"Response">
+  | ArrayBuffer
+  | Uint8Array
+  | Uint8ClampedArray
+  | DataView
+  | RgbImage
+  | RgbaImage
+  | PixelTensor
+  | Drawable;
+
+/** Options by Hugging Face's names. Those of the text go to both tokenizers. */
+export interface ProcessorOptions extends EncodeOptions, ImageOptions {
+  /** One prompt, or one for each picture. */
+  text?: string | readonly string[];
+  /** Options of the text by themselves; an option may not be given both here and beside it. */
+  text_kwargs?: EncodeOptions;
+  /** Options of the pictures by themselves. */
+  images_kwargs?: ImageOptions;
+  /** Options of both, which any other overrides. */
+  common_kwargs?: { return_tensors?: string };
+  /** Takes text that spells the placeholder token as that token, as HF does; otherwise it is refused. */
+  allow_image_token?: boolean;
+  /** Turn pictures upright by their EXIF orientation, which HF ignores. Default false. */
+  exif_transpose?: boolean;
+  /** Ignored: rows are always arrays of numbers. */
+  return_tensors?: string;
+}
+
+/** Hugging Face's options of which we have one value only, so that a call with all of them spelt out still runs. */
+const FIXED: Readonly<Record<string, unknown>> = {
+  stride: 0,
+  is_split_into_words: false,
+  return_attention_mask: true,
+  return_token_type_ids: false,
+  return_overflowing_tokens: false,
+  return_special_tokens_mask: false,
+  return_offsets_mapping: false,
+  return_length: false,
+  return_mm_token_type_ids: false,
+  return_text_replacement_offsets: false,
+  return_metadata: false,
+  do_sample_frames: false,
+  default_to_square: true,
+  do_center_crop: false,
+  do_pad: false,
+  data_format: "channels_first",
+};
+/** Options that decide how the result is wrapped, or what is printed, but not what it is. */
+const WITHOUT_EFFECT = ["return_tensors", "verbose", "device", "disable_grouping"];
+const OTHER_OPTIONS = ["images", "text", "text_kwargs", "images_kwargs", "allow_image_token", "exif_transpose"];
+
+/** What a call asks for, checked. */
+export interface Request<Pictures> {
+  readonly pictures: readonly Pictures[] | undefined;
+  readonly prompts: readonly string[] | undefined;
+  readonly text: EncodeOptions;
+  readonly image: ImageOptions;
+  readonly exif_transpose: boolean;
+  readonly allow_image_token: boolean;
+}
+
+/**
+ * Divides what a processor was called with, which is read at once: decoding pictures takes time.
+ *
+ * @param given its arguments: options, or some of them and then the others
+ * @param picturesOf makes a list of whatever `images` may be
+ * @throws InputError NO_INPUT, BAD_PROMPT, BAD_PIXELS, BATCH_MISMATCH, UNKNOWN_OPTION, ARGUMENTS
+ */
+export function requestOf<Pictures>(
+  given: readonly unknown[],
+  picturesOf: (images: unknown) => readonly Pictures[],
+): Request<Pictures> {
+  const [{ images, text, ...options }, flags] = withFlags(argumentsOf(given));
+  const { allow_image_token, exif_transpose } = flags;
+  const pictures = images === undefined || images === null ? undefined : picturesOf(images);
+  const prompts = text === undefined || text === null ? undefined : listOf<string>(text);
+  if (!pictures && !prompts) throw new InputError("NO_INPUT", "give the processor images, text, or both");
+  const [textOptions, imageOptions] = divide(options);
+  if (prompts && (prompts.length === 0 || !prompts.every((prompt) => typeof prompt === "string"))) {
+    throw new InputError("BAD_PROMPT", "text must be a string or a list of strings");
+  }
+  if (pictures?.length === 0) throw new InputError("BAD_PIXELS", "the list of images is empty");
+  if (pictures && prompts && pictures.length !== prompts.length) {
+    throw new InputError("BATCH_MISMATCH", `${pictures.length} images but ${prompts.length} texts`, {
+      hint: "the model takes one text for each image",
+    });
+  }
+  return { pictures, prompts, text: textOptions, image: imageOptions, exif_transpose, allow_image_token };
+}
+
+/** As `optionsOf`, except that pictures are not copied but read at once, each as its kind wants; see {@link pixelsOf}. */
+function argumentsOf(given: readonly unknown[]): Record<string, unknown> {
+  const [first] = given;
+  const isOther = typeof first === "object" && first !== null && !["Object", "Promise"].includes(classOf(first));
+  if (typeof first === "string" || isOther || isPixels(first)) {
+    throw new InputError("ARGUMENTS", "a processor is called with an object", {
+      hint: 'write processor({ images: [picture], text: ["What is this?"] })',
+    });
+  }
+  let taken: unknown;
+  const others = given.map((options) => {
+    if (typeof options !== "object" || options === null || !("images" in options)) return options;
+    const { images, ...rest } = options;
+    if (taken !== undefined && images !== undefined)
+      throw new InputError("ARGUMENTS", "the processor was given images twice");
+    taken ??= classOf(images) === "FileList" ? Array.from(images as ArrayLike<unknown>) : images; // of an <input>
+    return rest;
+  });
+  return { ...optionsOf("processor", others), images: taken };
+}
+
+/** Options apart from what is none of the tokenizers' and the image processor's. */
+function withFlags({ allow_image_token, exif_transpose, ...options }: Record<string, unknown>) {
+  const flags = { allow_image_token: allow_image_token ?? false, exif_transpose: exif_transpose ?? false };
+  for (const [name, value] of Object.entries(flags)) {
+    if (typeof value !== "boolean") {
+      throw new InputError("UNKNOWN_OPTION", `${name} must be true or false, got ${shown(value)}`);
+    }
+  }
+  return [options, flags as { allow_image_token: boolean; exif_transpose: boolean }] as const;
+}
+
+/**
+ * Prompts in the language model's vocabulary, with `count` placeholders in front of everything, the
+ * beginning-of-sequence token and left padding included.
+ *
+ * @param queries what a max_length counts besides the text
+ * @throws InputError TOKENIZER_LENGTH and those of {@link Tokenizer.encode_batch}
+ */
+export function encodePrompts(
+  tokenizer: Tokenizer,
+  prompts: readonly string[],
+  options: EncodeOptions,
+  { queries, token, count }: { queries: number; token: string; count: number },
+): Encoding {
+  const max_length = options.max_length == null ? undefined : options.max_length - queries;
+  if (max_length !== undefined && max_length < 0) {
+    throw new InputError(
+      "TOKENIZER_LENGTH",
+      `max_length ${options.max_length} leaves no room for the ${queries} queries of the image`,
+    );
+  }
+  const prompt = tokenizer.encode_batch(prompts, { ...options, max_length });
+  const placeholder = tokenizer.convert_tokens_to_ids(token)!;
+  return {
+    input_ids: prompt.input_ids.map((row) => [...new Array<number>(count).fill(placeholder), ...row]),
+    attention_mask: prompt.attention_mask.map((row) => [...new Array<number>(count).fill(1), ...row]),
+  };
+}
+
+/** The placeholder's text, which the tokenizer knows from now on if it did not. `kind` is `image` or `video`. */
+export function placeholderOf(tokenizer: Tokenizer, kind: "image" | "video"): string {
+  const token = tokenizer.special_tokens_map[`${kind}_token`] ?? `<${kind}>`;
+  if (!tokenizer.hasAddedToken(token)) tokenizer.addSpecialToken(token);
+  return token;
+}
+
+/**
+ * Pixels of pictures. Those that must be decoded are, one after the other, so that only one is held at a time; what is in
+ * memory is looked at before this returns its promise.
+ *
+ * @throws InputError BATCH_LIMIT, BAD_PIXELS, those of the platform's readImage
+ */
+export async function pixelsOf(
+  image_processor: BlipImageProcessor,
+  pictures: readonly ImageInput[],
+  options: ImageOptions,
+  exif_transpose: boolean,
+): Promise<PixelValues> {
+  if (pictures.length > MAX_IMAGES) {
+    throw new InputError("BATCH_LIMIT", `${pictures.length} images in one batch, the limit is ${MAX_IMAGES}`);
+  }
+  const preprocess = (image: RgbImage | RgbaImage | PixelTensor, i: number) =>
+    image_processor.preprocess([image], options, i);
+  const taken = pictures.map((picture, i) => {
+    const image = take(picture, `image ${i}`, { exif_transpose });
+    return typeof image === "function" ? image : preprocess(image, i);
+  });
+  const values: PixelValues[] = [];
+  for (const [i, image] of taken.entries()) {
+    values.push(typeof image === "function" ? preprocess(await image(), i) : image);
+  }
+  return stack(values);
+}
+
+const isPixels = (value: unknown): value is RgbImage | RgbaImage | PixelTensor =>
+  typeof value === "object" && value !== null && "data" in value;
+
+export function listOf<T>(value: unknown): readonly T[] {
+  return Array.isArray(value) ? value : [value as T];
+}
+
+/** Pixels that are there, or how to get them; whatever the caller may change later has been copied. @throws InputError BAD_PIXELS */
+function take(
+  image: ImageInput,
+  name: string,
+  options: DecodeOptions,
+): RgbImage | RgbaImage | PixelTensor | (() => Promise<RgbImage>) {
+  if (typeof image === "string") return () => readImage(image, name, options);
+  // By the names of their classes: an object of another window is none of this window's classes.
+  switch (classOf(image)) {
+    case "URL": {
+      const { href } = image as URL;
+      return () => readImage(href, name, options);
+    }
+    case "Blob":
+    case "File":
+      return async () => readImage(await bytesOfBody(image as Blob, (image as Blob).size, name), name, options);
+    case "Response":
+      return async () => readImage(await bytesOfResponse(image as Response, name), name, options);
+    case "ArrayBuffer":
+    case "SharedArrayBuffer":
+      return fileOf(new Uint8Array(image as ArrayBuffer));
+    case "Uint8Array":
+    case "Uint8ClampedArray":
+    case "DataView": {
+      const { buffer, byteOffset, byteLength } = image as Uint8Array;
+      return fileOf(new Uint8Array(buffer, byteOffset, byteLength));
+    }
+  }
+  if (isDrawable(image)) {
+    const pixels = readDrawable(image, name, options);
+    pixels.catch(() => {}); // thrown where it is waited for, which may be later, or never if another fails before
+    return () => pixels;
+  }
+  if (isPixels(image)) return image;
+  throw notAnImage(image, name);
+
+  function fileOf(bytes: Uint8Array): () => Promise<RgbImage> {
+    const copy = bytes.slice();
+    return () => readImage(copy, name, options);
+  }
+}
+
+function notAnImage(image: unknown, name: string): InputError {
+  const kind = classOf(image);
+  let hint = "a path or URL, the bytes of a file (Uint8Array, ArrayBuffer, Blob), or pixels { data, width, height }";
+  if (typeof (image as PromiseLike<unknown> | null)?.then === "function") hint = "it is a promise: await it";
+  else if (ArrayBuffer.isView(image)) hint = "numbers need their shape: { data, shape: [height, width, 3] }";
+  else if (typeof (image as { getContext?: unknown } | null)?.getContext === "function") {
+    hint = 'of a canvas give canvas.getContext("2d").getImageData(0, 0, width, height)';
+  } else if (kind === "SVGSVGElement" || kind === "SVGImageElement") hint = "draw it on a canvas, and give that";
+  return new InputError("BAD_PIXELS", `${name} cannot be ${kind === "Object" ? shown(image) : kind}`, { hint });
+}
+
+/** @throws InputError IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, BAD_PIXELS */
+async function bytesOfResponse(response: Response, name: string): Promise<Uint8Array> {
+  if (!response.ok) throw new InputError("IMAGE_NOT_FOUND", `${name}: a response with HTTP status ${response.status}`);
+  if (response.bodyUsed) throw new InputError("BAD_PIXELS", `${name}: the response's body has been read already`);
+  return bytesOfBody(response, Number(response.headers.get("content-length") ?? 0), name);
+}
+
+/** @param size what is known of it beforehand @throws InputError IMAGE_TOO_LARGE, IO */
+async function bytesOfBody(body: Blob | Response, size: number, name: string): Promise<Uint8Array> {
+  checkImageBytes(size, name);
+  const bytes = await body.arrayBuffer().catch((cause: unknown) => {
+    throw new InputError("IO", `${name}: its bytes cannot be read (any more)`, { cause });
+  });
+  checkImageBytes(bytes.byteLength, name);
+  return new Uint8Array(bytes);
+}
+
+/** The tokenizers' options and the image processor's; any other is refused, for it would have no effect. */
+function divide(options: Record<string, unknown>): [EncodeOptions, ImageOptions] {
+  const { text_kwargs, images_kwargs, common_kwargs, ...flat } = options;
+  const parts: Record<"text" | "image", Record<string, unknown>> = { text: {}, image: {} };
+  const take = (name: string, value: unknown, where: readonly ("text" | "image")[]) => {
+    if (value === undefined || value === null || WITHOUT_EFFECT.includes(name)) return;
+    const part = where.find((kind) => (kind === "text" ? ENCODE_OPTIONS : IMAGE_OPTIONS).includes(name));
+    if (part) parts[part][name] = value;
+    else if (!Object.hasOwn(FIXED, name) || FIXED[name] !== value) throw unknownOption(name, value);
+  };
+  for (const [nested, where] of [
+    [common_kwargs, ["text", "image"]],
+    [text_kwargs, ["text"]],
+    [images_kwargs, ["image"]],
+  ] as const) {
+    for (const [name, value] of Object.entries(nested ?? {})) {
+      if (nested !== common_kwargs && (flat[name] ?? null) !== null && !WITHOUT_EFFECT.includes(name)) {
+        throw new InputError(
+          "UNKNOWN_OPTION",
+          `${quote(name)} was given twice: by itself and in ${where[0]}'s options`,
+        );
+      }
+      take(name, value, where);
+    }
+  }
+  for (const [name, value] of Object.entries(flat)) take(name, value, ["text", "image"]);
+  return [parts.text, parts.image];
+}
+
+function unknownOption(name: string, value: unknown): InputError {
+  if (Object.hasOwn(FIXED, name)) {
+    const only = shown(FIXED[name]);
+    return new InputError("UNKNOWN_OPTION", `${name} can only be ${only} here, got ${shown(value)}`);
+  }
+  const meant = nearest(name, [...ENCODE_OPTIONS, ...IMAGE_OPTIONS, ...OTHER_OPTIONS]);
+  return new InputError("UNKNOWN_OPTION", `the processor has no option ${quote(name)}`, {
+    hint: meant && `did you mean ${meant}?`,
+  });
+}
+
+/** A batch is one array for the model, so its rows must have one length. */
+export function refuseRagged(...batches: readonly number[][][]): void {
+  for (const rows of batches) {
+    const lengths = rows.map((row) => row.length);
+    if (lengths.every((length) => length === lengths[0])) continue;
+    throw new InputError(
+      "RAGGED_BATCH",
+      `the texts have ${lengths.join(", ").slice(0, 60)} tokens, must be as many in each`,
+      {
+        hint: "padding: true makes them equal",
+      },
+    );
+  }
+}
+
+export function refusePlaceholder(prompts: readonly string[], token: string): void {
+  const at = prompts.findIndex((prompt) => prompt.includes(token));
+  if (at < 0) return;
+  throw new InputError(
+    "IMAGE_TOKEN_IN_TEXT",
+    `text ${at} contains ${quote(token)}, which stands for the picture itself`,
+    {
+      hint: "the processor puts the placeholders in; leave them out of the text",
+    },
+  );
+}

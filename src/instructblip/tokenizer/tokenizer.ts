@@ -1,0 +1,913 @@
+/**
+ * Text to ids and back, as `AutoTokenizer.from_pretrained` of transformers 5 does it for the four families InstructBLIP is
+ * built from: BERT (Q-Former), Llama/Vicuna, T5 and OPT/GPT-2. Padding, truncation, special tokens, decoding and streaming
+ * are here; the pipeline of tokenizer.json is tokenizer_pipeline.ts. Chat templates, pairs and offsets are not supported.
+ *
+ * Source: transformers 5.18 tokenization_utils_base.py, tokenization_utils_tokenizers.py, models/{bert,llama,t5,gpt2}/
+ * tokenization_*.py; tokenizers 0.23.
+ */
+import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
+import { ConfigError, InputError } from "../../tensor/errors.ts";
+import { type NewFile, textFile, type WritableFolder, writeTogether } from "../../tensor/files/file_set.ts";
+import type { Folder } from "../../tensor/files/source.ts";
+import { quote, shown } from "../../tensor/shown.ts";
+import { type JsonRecord, jsonText, readJson } from "../config/json_file.ts";
+import { createFolder } from "../pretrained/platform.ts";
+import { Budget, isId } from "./checks.ts";
+import {
+  type AddedToken,
+  AddedTokenFinder,
+  BYTE_TOKEN,
+  cleanUp,
+  type Decoder,
+  makeDecoder,
+  makeNormalizer,
+  makePostProcessor,
+  makePreTokenizer,
+  type Normalizer,
+  type PostProcessor,
+  type PreTokenizer,
+} from "./pipeline.ts";
+import { type Model, makeModel, modelType } from "./vocabulary_model.ts";
+
+export type Side = "left" | "right";
+
+/** Named as Hugging Face names them, with the same defaults. */
+export interface EncodeOptions {
+  /** Default true: `[CLS]` … `[SEP]`, or the beginning or end that the tokenizer adds. */
+  add_special_tokens?: boolean;
+  /** true or "longest": to the longest of the batch; "max_length": to `max_length`. Default false. */
+  padding?: boolean | "longest" | "max_length" | "do_not_pad";
+  /** true, "longest_first" or "only_first": to `max_length`. Default: only if `max_length` is given and `padding` is not. */
+  truncation?: boolean | "longest_first" | "only_first" | "do_not_truncate";
+  /** In tokens, special tokens included. Default: the tokenizer's `model_max_length`, if it has one. */
+  max_length?: number;
+  /** Pads to a multiple of so many tokens. */
+  pad_to_multiple_of?: number;
+  /** Default: the tokenizer's. */
+  padding_side?: Side;
+  /** Default: the tokenizer's, which is the only place where Hugging Face takes it from. */
+  truncation_side?: Side;
+}
+
+/** One row per text, the rows of different lengths unless padded. */
+export interface Encoding {
+  input_ids: number[][];
+  /** 0 on padding. */
+  attention_mask: number[][];
+}
+
+export interface DecodeOptions {
+  /** Default false. */
+  skip_special_tokens?: boolean;
+  /** Default: what tokenizer_config.json says, else false. Never for BPE, as in transformers 5. */
+  clean_up_tokenization_spaces?: boolean;
+}
+
+/** What a text may be encoded with. */
+export const ENCODE_OPTIONS: readonly string[] = [
+  "add_special_tokens",
+  "padding",
+  "truncation",
+  "max_length",
+  "pad_to_multiple_of",
+  "padding_side",
+  "truncation_side",
+] satisfies (keyof EncodeOptions)[];
+
+/** The parsed files of one tokenizer; see {@link Tokenizer.from_pretrained}. */
+export interface TokenizerFiles {
+  /** tokenizer.json */
+  tokenizer?: JsonRecord;
+  /** tokenizer_config.json */
+  config?: JsonRecord;
+  /** special_tokens_map.json, of transformers 4 */
+  special_tokens_map?: JsonRecord;
+  /** added_tokens.json, of transformers 4 and older */
+  added_tokens?: JsonRecord;
+  /** vocab.txt, for a BERT without tokenizer.json */
+  vocab?: string;
+}
+
+/** Keys of tokenizer_config.json that Hugging Face's processor takes as its own defaults, for both tokenizers. */
+const PROCESSOR_KEYS = ["padding", "truncation", "max_length", "pad_to_multiple_of", "padding_side"] as const;
+const NAMED_TOKENS = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"].map((name) => `${name}_token`);
+/** transformers' LARGE_INTEGER: a model_max_length above it means there is none. */
+const NO_LENGTH = 1e20;
+/** In UTF-16 units. No context is nearly as long, and it bounds the time a prompt can take. */
+export const MAX_CHARACTERS = 2 ** 18;
+/** What steps may make of a prompt: BERT puts two blanks around every Chinese character. */
+const MOST_NORMALIZED = 8 * MAX_CHARACTERS;
+/** Of all steps together, in characters and in tokens looked at; a full prompt through T5 takes a tenth. */
+const MOST_WORK = 128 * MAX_CHARACTERS;
+/** What tokens may become when they are decoded at once, in UTF-16 units. */
+const MOST_DECODED = 2 ** 24;
+/** Ids that padding may make of a batch. */
+const MOST_PADDED = 2 ** 24;
+
+/** A tokenizer loaded from its files. */
+export class Tokenizer {
+  /** "BertTokenizer", "LlamaTokenizer", … without "Fast"; "" if the files do not say. */
+  readonly tokenizer_class: string;
+  padding_side: Side;
+  truncation_side: Side;
+  /** In tokens; above 1e20 if there is no limit. */
+  readonly model_max_length: number;
+  readonly clean_up_tokenization_spaces: boolean;
+  /** What the files say of {@link PROCESSOR_KEYS}: the processor passes it on to both tokenizers. */
+  readonly processor_defaults: Readonly<Pick<EncodeOptions, (typeof PROCESSOR_KEYS)[number]>>;
+  /** bos_token, pad_token, image_token, … as far as there are any. */
+  readonly special_tokens_map: Readonly<Record<string, string>>;
+
+  /** What it was made of, for {@link save_pretrained}, and the tokens that came later. */
+  private readonly files: TokenizerFiles;
+  private readonly later: (AddedToken & { id: number })[] = [];
+  private readonly model: Model;
+  private readonly cleans: boolean;
+  private readonly normalize: Normalizer;
+  private readonly preTokenize: PreTokenizer;
+  private readonly post: PostProcessor;
+  private readonly decodeTokens: Decoder;
+  private readonly byteFallback: boolean;
+  private readonly added = new Map<string, AddedToken>();
+  private readonly addedIds = new Map<string, number>();
+  private highestAdded = -1;
+  private readonly tokens = new Map<number, string>();
+  private asGiven!: AddedTokenFinder;
+  private afterNormalizing!: AddedTokenFinder;
+
+  /**
+   * @param where for messages: the folder the files are from
+   * @throws ConfigError TOKENIZER_MISSING, TOKENIZER_BAD, TOKENIZER_UNSUPPORTED, TOKENIZER_CHARSMAP, TOKENIZER_CLASS
+   */
+  constructor(files: TokenizerFiles, where = "tokenizer") {
+    const { family, name, init, json } = resolveFiles(files, where);
+    this.files = files;
+    this.tokenizer_class = name;
+    const parts = family ? { ...json, ...family.parts(json, init) } : json;
+    this.model = makeModel(parts.model);
+    this.normalize = makeNormalizer(parts.normalizer);
+    this.preTokenize = makePreTokenizer(parts.pre_tokenizer);
+    const decoder = makeDecoder(parts.decoder);
+    this.decodeTokens = decoder.decode;
+    this.byteFallback = decoder.byteFallback;
+    for (const [token, id] of this.model.vocab) this.tokens.set(id, token);
+
+    if (init.split_special_tokens === true) {
+      throw new ConfigError("TOKENIZER_UNSUPPORTED", `${where}: split_special_tokens is not supported`);
+    }
+    // Transformers' own classes start from the vocabulary alone, and learn the added tokens from the configs.
+    if (!family) for (const token of addedTokensOf(json)) this.add(token, token.id);
+    const named = namedTokens(init, family);
+    const names = new Set(named.map(([, token]) => token.content));
+    for (const [id, token] of [...addedTokensDecoder(files, json)].sort(([a], [b]) => a - b)) {
+      // A token that a config names is special, whatever its flag; one that tokenizer.json has just so is left alone.
+      if (!same(token, this.added.get(token.content))) {
+        this.add({ ...token, special: token.special || names.has(token.content) }, id);
+      }
+    }
+    for (const [, token] of named) if (!this.added.has(token.content)) this.add(token);
+    this.special_tokens_map = Object.fromEntries(named.map(([key, token]) => [key, token.content]));
+    for (const token of extraTokens(init, name)) if (!this.added.has(token.content)) this.add(token);
+    this.refresh();
+
+    this.post = family?.post?.((key) => this.requireId(key)) ?? makePostProcessor(parts.post_processor);
+    this.padding_side = sideOf(init, "padding_side", family?.padding_side ?? "right");
+    this.truncation_side = sideOf(init, "truncation_side", "right");
+    const limit = init.model_max_length ?? init.max_len;
+    this.model_max_length = typeof limit === "number" && limit > 0 ? limit : 1e30;
+    this.clean_up_tokenization_spaces = init.clean_up_tokenization_spaces === true;
+    // transformers 5 leaves BPE alone: there a blank before a full stop was in the text.
+    this.cleans =
+      modelType(parts.model as JsonRecord) !== "BPE" ||
+      init.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output === true;
+    this.processor_defaults = Object.fromEntries(
+      PROCESSOR_KEYS.filter((key) => (init[key] ?? null) !== null).map((key) => [key, init[key]]),
+    );
+  }
+
+  /**
+   * Reads tokenizer.json and the configs beside it, or the vocab.txt of an old BERT.
+   *
+   * @param subfolder such as `qformer_tokenizer`
+   * @throws ConfigError TOKENIZER_MISSING, TOKENIZER_JSON and those of the constructor; WeightError BAD_UTF8
+   */
+  static async from_pretrained(folder: Folder, subfolder = ""): Promise<Tokenizer> {
+    const at = (file: string) => (subfolder === "" ? file : `${subfolder}/${file}`);
+    const json = (file: string, maxBytes?: number) => readJson(folder, at(file), "TOKENIZER", maxBytes);
+    const files: TokenizerFiles = {
+      tokenizer: await json("tokenizer.json", 64 * 2 ** 20),
+      config: await json("tokenizer_config.json", 8 * 2 ** 20),
+      special_tokens_map: await json("special_tokens_map.json"),
+      added_tokens: await json("added_tokens.json"),
+    };
+    if (!files.tokenizer && (await folder.has(at("vocab.txt")))) files.vocab = await folder.text(at("vocab.txt"));
+    if (!files.tokenizer && files.vocab === undefined) {
+      const other = await Promise.all(
+        ["tokenizer.model", "spiece.model", "vocab.json"].map((file) => folder.has(at(file))),
+      );
+      throw new ConfigError("TOKENIZER_MISSING", `${folder.name}: no ${at("tokenizer.json")}`, {
+        hint: other.includes(true)
+          ? "only the old vocabulary is there; AutoTokenizer.from_pretrained(…).save_pretrained(…) makes a tokenizer.json"
+          : subfolder === "qformer_tokenizer"
+            ? "the Q-Former has a tokenizer of its own in this folder"
+            : undefined,
+      });
+    }
+    return new Tokenizer(files, subfolder === "" ? folder.name : subfolder);
+  }
+
+  get pad_token_id(): number | undefined {
+    return this.idOfNamed("pad_token");
+  }
+  get bos_token_id(): number | undefined {
+    return this.idOfNamed("bos_token");
+  }
+  get eos_token_id(): number | undefined {
+    return this.idOfNamed("eos_token");
+  }
+  get unk_token_id(): number | undefined {
+    return this.idOfNamed("unk_token");
+  }
+
+  /** The number of tokens, added ones included: Hugging Face's `len(tokenizer)`. */
+  get length(): number {
+    return this.tokens.size;
+  }
+
+  /** One more than the highest id: the rows an embedding must have. */
+  get rows(): number {
+    let top = -1;
+    for (const id of this.tokens.keys()) top = Math.max(top, id);
+    return top + 1;
+  }
+
+  convert_tokens_to_ids(token: string): number | undefined {
+    return this.addedIds.get(token) ?? this.model.vocab.get(token) ?? this.unk_token_id;
+  }
+
+  convert_ids_to_tokens(id: number): string | undefined {
+    return this.tokens.get(id);
+  }
+
+  /** Whether this exact text is a token that is found before the model runs. */
+  hasAddedToken(content: string): boolean {
+    return this.added.has(content);
+  }
+
+  /** Registers a special token, with a new id unless the vocabulary has it. Returns its id. */
+  addSpecialToken(content: string): number {
+    const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+    this.add({ content, ...flags });
+    this.refresh();
+    const id = this.addedIds.get(content)!;
+    this.later.push({ content, ...flags, id });
+    return id;
+  }
+
+  /**
+   * Writes the files it was read from, with the tokens and settings that have changed since: both transformers 4 and 5
+   * read them, as they read the originals.
+   *
+   * @param to a path (Node), made if it is not there, or a WritableFolder
+   * @param options `processor_class` is noted in tokenizer_config.json; `subfolder` is where in `to` they go
+   * @throws WeightError IO; InputError NO_FILES
+   */
+  async save_pretrained(
+    to: string | WritableFolder,
+    { processor_class, subfolder = "" }: { processor_class?: string; subfolder?: string } = {},
+  ): Promise<void> {
+    const folder = await createFolder(to);
+    const { files, old } = this.toFiles({ processor_class, subfolder });
+    await writeTogether(folder, files, old);
+  }
+
+  /** What {@link save_pretrained} writes, and what of an older tokenizer it replaces: two lists for `writeTogether`. */
+  toFiles({ processor_class, subfolder = "" }: { processor_class?: string; subfolder?: string } = {}): {
+    files: NewFile[];
+    old: string[];
+  } {
+    const { tokenizer, config = {}, special_tokens_map, added_tokens, vocab } = this.files;
+    const current: JsonRecord = { ...config, ...(processor_class !== undefined && { processor_class }) };
+    // As in Hugging Face, a side that no file named is not written: the processor would pass it on to both tokenizers.
+    for (const key of ["padding_side", "truncation_side"] as const) if (key in config) current[key] = this[key];
+    const flagsOf = ({ id: _, ...flags }: AddedToken & { id: number }) => flags;
+    if (config.added_tokens_decoder !== undefined) {
+      const listed = this.later.map((token) => [String(token.id), flagsOf(token)]);
+      current.added_tokens_decoder = { ...(config.added_tokens_decoder as JsonRecord), ...Object.fromEntries(listed) };
+    }
+    const later = this.later.map((token) => ({ id: token.id, ...flagsOf(token) }));
+    const at = (file: string) => (subfolder === "" ? file : `${subfolder}/${file}`);
+    // Without one of the last two there is no tokenizer.
+    const texts: Record<string, string | undefined> = {
+      "tokenizer_config.json": jsonText(current, { sorted: true }),
+      "special_tokens_map.json": special_tokens_map && jsonText(special_tokens_map, { sorted: true }),
+      "added_tokens.json": added_tokens && jsonText(added_tokens),
+      "vocab.txt": vocab,
+      "tokenizer.json":
+        tokenizer &&
+        jsonText({
+          ...tokenizer,
+          added_tokens: [...addedTokensOf(tokenizer), ...later].sort((a, b) => a.id - b.id),
+        }),
+    };
+    const files = Object.entries(texts).flatMap(([file, text]) => (text === undefined ? [] : textFile(at(file), text)));
+    return { files, old: Object.keys(texts).reverse().map(at) };
+  }
+
+  /**
+   * One text to ids, without padding.
+   *
+   * @throws InputError BAD_PROMPT, TOKENIZER_UNKNOWN, TOKENIZER_LENGTH, TOKENIZER_OPTION
+   */
+  encode(text: string, options?: EncodeOptions, ...more: never[]): number[] {
+    const given = encodeOptions("encode", [options, ...more]);
+    return this.encode_batch([text], { ...given, padding: false }).input_ids[0];
+  }
+
+  /**
+   * Texts to ids: Hugging Face's `tokenizer([...], **options)`. Lone surrogates count as U+FFFD.
+   *
+   * @throws InputError BAD_PROMPT (not strings, or too long), TOKENIZER_UNKNOWN (a character the vocabulary cannot write),
+   *   TOKENIZER_LENGTH (no room for the special tokens), TOKENIZER_PAD (no padding token), TOKENIZER_OPTION, UNKNOWN_OPTION
+   */
+  encode_batch(texts: readonly string[], given?: EncodeOptions, ...more: never[]): Encoding {
+    const options = encodeOptions("encode_batch", [given, ...more]);
+    if (!Array.isArray(texts))
+      throw new InputError("BAD_PROMPT", `texts must be a list of strings, got ${shown(texts)}`);
+    const { truncateTo, padTo } = this.strategy(options);
+    const { prefix, suffix } = options.add_special_tokens === false ? { prefix: [], suffix: [] } : this.post;
+    const room = truncateTo - prefix.length - suffix.length;
+    if (room < 0) {
+      throw new InputError(
+        "TOKENIZER_LENGTH",
+        `max_length ${truncateTo} leaves no room for the ${prefix.length + suffix.length} special tokens`,
+      );
+    }
+    const side = checkSide(options.truncation_side ?? this.truncation_side, "truncation_side");
+    const input_ids = texts.map((text, i) => {
+      const ids = this.idsOf(text, texts.length > 1 ? `text ${i}` : "text");
+      const kept = ids.length <= room ? ids : side === "right" ? ids.slice(0, room) : ids.slice(ids.length - room);
+      return [...prefix, ...kept, ...suffix];
+    });
+    const attention_mask = input_ids.map((row) => row.map(() => 1));
+    if (padTo === null) return { input_ids, attention_mask };
+
+    const longest = input_ids.reduce((most, row) => Math.max(most, row.length), 0);
+    let length = padTo === "longest" ? longest : padTo;
+    const multiple = options.pad_to_multiple_of;
+    if (multiple) length = Math.ceil(length / multiple) * multiple;
+    if (length * texts.length > MOST_PADDED) {
+      const message = `padding to ${length} tokens makes more than ${MOST_PADDED} ids of ${texts.length} texts`;
+      throw new InputError("TOKENIZER_LENGTH", message, {
+        hint: "max_length and pad_to_multiple_of are options, or in tokenizer_config.json or tokenizer.json",
+      });
+    }
+    const left = checkSide(options.padding_side ?? this.padding_side, "padding_side") === "left";
+    const pad = (row: number[], value: number) => {
+      const padding = new Array<number>(Math.max(0, length - row.length)).fill(value);
+      return left ? [...padding, ...row] : [...row, ...padding];
+    };
+    return {
+      input_ids: input_ids.map((row) => pad(row, this.pad_token_id!)),
+      attention_mask: attention_mask.map((row) => pad(row, 0)),
+    };
+  }
+
+  /**
+   * Ids to text. Ids that no token has are left out, as in Hugging Face: a model may have more rows than its tokenizer.
+   *
+   * @throws InputError TOKENIZER_ID, TOKENIZER_OPTION, UNKNOWN_OPTION, ARGUMENTS
+   */
+  decode(ids: Iterable<number | bigint>, options?: DecodeOptions, ...more: never[]): string {
+    return this.#decode(ids, decodeOptions("decode", [options, ...more]));
+  }
+
+  /** {@link decode} of every row. */
+  batch_decode(rows: Iterable<Iterable<number | bigint>>, options?: DecodeOptions, ...more: never[]): string[] {
+    const given = decodeOptions("batch_decode", [options, ...more]);
+    if (!isIterable(rows)) throw new InputError("TOKENIZER_ID", `rows must be lists of token ids, got ${shown(rows)}`);
+    return Array.from(rows, (row) => this.#decode(row, given));
+  }
+
+  #decode(ids: Iterable<number | bigint>, options: DecodeOptions): string {
+    const text = this.textOf(this.tokensOf(ids, options.skip_special_tokens === true));
+    return this.cleaning(options) ? cleanUp(text) : text;
+  }
+
+  /** Text piece by piece while a model generates; the pieces together are {@link decode} of all ids. */
+  decodeStream(given?: DecodeOptions, ...more: never[]): DecodeStream {
+    const options = decodeOptions("decodeStream", [given, ...more]);
+    const skip = options.skip_special_tokens === true;
+    return new DecodeStream({
+      tokensOf: (id) => this.tokensOf([id], skip),
+      textOf: (tokens) => this.textOf(tokens),
+      byteFallback: this.byteFallback,
+      cleans: this.cleaning(options),
+    });
+  }
+
+  private cleaning(options: DecodeOptions): boolean {
+    return this.cleans && (options.clean_up_tokenization_spaces ?? this.clean_up_tokenization_spaces);
+  }
+
+  private tokensOf(ids: Iterable<number | bigint>, skipSpecial: boolean): string[] {
+    const tokens: string[] = [];
+    if (!isIterable(ids)) throw new InputError("TOKENIZER_ID", `token ids must be a list, got ${shown(ids)}`);
+    for (const value of ids as Iterable<unknown>) {
+      const id = typeof value === "bigint" ? Number(value) : value;
+      if (typeof id !== "number" || !Number.isInteger(id) || id < 0) {
+        const hint = isIterable(value) ? "batch_decode takes rows of ids" : undefined;
+        throw new InputError("TOKENIZER_ID", `a token id must be a whole number from 0, got ${shown(value)}`, { hint });
+      }
+      const token = this.tokens.get(id);
+      if (token !== undefined && !(skipSpecial && this.added.get(token)?.special)) tokens.push(token);
+    }
+    return tokens;
+  }
+
+  private textOf(tokens: string[]): string {
+    const budget = new Budget("these ids", MOST_DECODED, 8 * MOST_DECODED);
+    budget.grow(tokens.reduce((sum, token) => sum + token.length + 1, 0));
+    return this.decodeTokens(tokens, budget).join("");
+  }
+
+  /** Ids of one text, special tokens that stand in it included, none around it. */
+  private idsOf(text: string, name: string): number[] {
+    if (typeof text !== "string") {
+      throw new InputError("BAD_PROMPT", `${name} must be a string, got ${text === null ? "null" : typeof text}`);
+    }
+    if (text.length > MAX_CHARACTERS) {
+      throw new InputError("BAD_PROMPT", `${name} has ${text.length} characters, the limit is ${MAX_CHARACTERS}`);
+    }
+    const ids: number[] = [];
+    const wellFormed = text.replace(/\p{Cs}/gu, "\ufffd");
+    const budget = new Budget(name, MOST_NORMALIZED, MOST_WORK);
+    for (const section of this.asGiven.split(wellFormed)) {
+      if (section.token) {
+        ids.push(this.addedIds.get(section.token.content)!);
+        continue;
+      }
+      for (const part of this.afterNormalizing.split(this.normalize(section.text, budget))) {
+        if (part.token) ids.push(this.addedIds.get(part.token.content)!);
+        else this.encodePlain(part.text, section.start === 0 && part.start === 0, name, budget, ids);
+      }
+    }
+    return ids;
+  }
+
+  private encodePlain(text: string, first: boolean, name: string, budget: Budget, ids: number[]): void {
+    for (const piece of this.preTokenize([{ text, first }], budget)) {
+      for (const id of this.model.encode(piece.text, budget)) {
+        if (id === undefined) {
+          throw new InputError("TOKENIZER_UNKNOWN", `${name} has a character that the vocabulary cannot write`, {
+            hint: "the vocabulary has neither byte tokens nor the unknown token it names",
+          });
+        }
+        ids.push(id);
+      }
+    }
+  }
+
+  /** Hugging Face's `_get_padding_truncation_strategies`. */
+  private strategy(options: EncodeOptions): { truncateTo: number; padTo: number | "longest" | null } {
+    const refuse = (key: string, must: string, value: unknown) =>
+      new InputError("TOKENIZER_OPTION", `${key} must be ${must}, got ${shown(value)}`);
+    const { padding = false, pad_to_multiple_of: multiple } = options;
+    let { truncation, max_length } = options;
+    for (const [key, value] of Object.entries({ max_length, pad_to_multiple_of: multiple })) {
+      if (value !== undefined && value !== null && !(Number.isInteger(value) && value >= 0)) {
+        throw refuse(key, "a whole number", value);
+      }
+    }
+    if (![true, false, "longest", "max_length", "do_not_pad"].includes(padding)) {
+      throw refuse("padding", 'true, false, "longest", "max_length" or "do_not_pad"', padding);
+    }
+    max_length ??= undefined;
+    truncation ??= undefined;
+    if (max_length !== undefined && padding === false && truncation === undefined) truncation = true;
+    if (![true, false, undefined, "longest_first", "only_first", "do_not_truncate"].includes(truncation)) {
+      throw refuse("truncation", 'true, false, "longest_first", "only_first" or "do_not_truncate"', truncation);
+    }
+    const limit = max_length ?? (this.model_max_length > NO_LENGTH ? Number.POSITIVE_INFINITY : this.model_max_length);
+    const truncates = truncation !== undefined && truncation !== false && truncation !== "do_not_truncate";
+    const truncateTo = truncates ? limit : Number.POSITIVE_INFINITY;
+    const toLimit = padding === "max_length" ? (Number.isFinite(limit) ? limit : null) : null;
+    const padTo = padding === true || padding === "longest" ? "longest" : toLimit;
+    if (padTo !== null && this.pad_token_id === undefined) {
+      throw new InputError("TOKENIZER_PAD", "padding was asked for, but the tokenizer has no padding token");
+    }
+    if (Number.isFinite(truncateTo) && padTo !== null && multiple && truncateTo % multiple !== 0) {
+      throw refuse("max_length", `a multiple of pad_to_multiple_of (${multiple}) when both are given`, truncateTo);
+    }
+    return { truncateTo, padTo };
+  }
+
+  private idOfNamed(key: string): number | undefined {
+    const token = this.special_tokens_map[key];
+    return token === undefined ? undefined : (this.addedIds.get(token) ?? this.model.vocab.get(token));
+  }
+
+  private requireId(key: string): number {
+    const id = this.idOfNamed(key);
+    if (id !== undefined) return id;
+    throw new ConfigError(
+      "TOKENIZER_BAD",
+      `tokenizer_config.json: ${key} must be a token, ${this.tokenizer_class} adds it`,
+    );
+  }
+
+  /** Rust's add_tokens: the vocabulary's id if it has one, else the next free; flags given later win. */
+  private add(token: AddedToken, expected?: number): void {
+    if (token.content === "") throw new ConfigError("TOKENIZER_BAD", "an added token is empty");
+    let id = this.addedIds.get(token.content) ?? this.model.vocab.get(token.content);
+    if (id === undefined) {
+      // The highest id of the added tokens counts only beyond the vocabulary, whose size counts even if it has gaps.
+      id = Math.max(this.highestAdded + 1, this.model.vocab.size);
+    }
+    if (expected !== undefined && expected !== id) {
+      throw new ConfigError("TOKENIZER_BAD", `added token ${quote(token.content)} has id ${expected}, must be ${id}`, {
+        hint: "added tokens follow the vocabulary without a gap",
+      });
+    }
+    this.added.set(token.content, token);
+    this.addedIds.set(token.content, id);
+    this.highestAdded = Math.max(this.highestAdded, id);
+    this.tokens.set(id, token.content);
+  }
+
+  private refresh(): void {
+    const all = [...this.added.values()];
+    this.asGiven = new AddedTokenFinder(all.filter((token) => !token.normalized).map((t) => [t.content, t]));
+    const budget = new Budget("the added tokens", MOST_NORMALIZED, MOST_WORK);
+    this.afterNormalizing = new AddedTokenFinder(
+      all.filter((token) => token.normalized).map((t) => [this.normalize(t.content, budget), t]),
+    );
+  }
+}
+
+/** What is named in an encoder's call, checked as far as it is not checked where it is used. */
+function encodeOptions(name: string, given: readonly unknown[]): EncodeOptions {
+  if (given.every((options) => options === undefined)) return {};
+  const options = optionsOf(name, given, 1, 1);
+  refuseUnknown(name, options, ENCODE_OPTIONS);
+  expectFlags(options, ["add_special_tokens"]);
+  return options;
+}
+
+function decodeOptions(name: string, given: readonly unknown[]): DecodeOptions {
+  if (given.every((options) => options === undefined)) return {};
+  if (typeof given[0] === "boolean") {
+    const hint = `write { skip_special_tokens: ${given[0]} }`;
+    throw new InputError("ARGUMENTS", `the options of ${name} must be an object, got ${given[0]}`, { hint });
+  }
+  const options = optionsOf(name, given, 1, 1);
+  const flags = ["skip_special_tokens", "clean_up_tokenization_spaces"] satisfies (keyof DecodeOptions)[];
+  refuseUnknown(name, options, flags);
+  expectFlags(options, flags);
+  return options;
+}
+
+function expectFlags(options: Record<string, unknown>, names: readonly string[]): void {
+  for (const name of names) {
+    const value = options[name] ?? undefined; // null as undefined: not given
+    if (value === undefined || typeof value === "boolean") continue;
+    throw new InputError("TOKENIZER_OPTION", `${name} must be true or false, got ${shown(value)}`);
+  }
+}
+
+const isIterable = (value: unknown): value is Iterable<unknown> =>
+  typeof value === "object" && value !== null && Symbol.iterator in value;
+
+interface StreamSource {
+  tokensOf(id: number | bigint): string[];
+  textOf(tokens: string[]): string;
+  byteFallback: boolean;
+  cleans: boolean;
+}
+
+/**
+ * Decodes ids as they come. A piece is given out as soon as nothing that follows can change it: never half a character,
+ * and runs of byte tokens only when they end, for one invalid byte turns all of a run into U+FFFD.
+ */
+export class DecodeStream {
+  private readonly source: StreamSource;
+  private readonly tokens: string[] = [];
+  private given = 0;
+
+  constructor(source: StreamSource) {
+    this.source = source;
+  }
+
+  /** The text that became certain with this id; often empty. @throws InputError TOKENIZER_ID */
+  push(id: number | bigint): string {
+    const tokens = this.source.tokensOf(id);
+    if (tokens.length === 0) return "";
+    this.tokens.push(...tokens);
+    if (this.source.byteFallback && BYTE_TOKEN.test(tokens[tokens.length - 1])) return "";
+    const text = this.source.textOf(this.tokens);
+    let end = text.length;
+    while (end > 0 && text[end - 1] === "\ufffd") end--; // perhaps the start of a character
+    if (this.source.cleans) end = lastCut(text, this.given, end);
+    return this.take(text, end);
+  }
+
+  /** What was held back. */
+  finish(): string {
+    const text = this.source.textOf(this.tokens);
+    return this.take(text, text.length);
+  }
+
+  private take(text: string, end: number): string {
+    if (end <= this.given) return "";
+    const piece = text.slice(this.given, end);
+    this.given = end;
+    return this.source.cleans ? cleanUp(piece) : piece;
+  }
+}
+
+/**
+ * The last place in `text` where cleaning both sides apart is cleaning the whole: before a blank, and after a character
+ * that no pattern of {@link cleanUp} can reach across (they consist of blanks, marks and the letters of n't, 've, 're …).
+ */
+function lastCut(text: string, from: number, end: number): number {
+  for (let cut = end - 1; cut > from; cut--) {
+    if (text[cut] === " " && !" 'nvr".includes(text[cut - 1])) return cut;
+  }
+  return from;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A tokenizer class of transformers 5: it takes vocabulary and template from the files, and the rest is its own. */
+interface Family {
+  model: "BPE" | "Unigram" | "WordPiece";
+  padding_side?: Side;
+  /** Named tokens that are there even if no file says so. */
+  named: Record<string, string>;
+  /** The parts of tokenizer.json that the class replaces. */
+  parts(json: JsonRecord, init: JsonRecord): JsonRecord;
+  post?(idOf: (token: string) => number): PostProcessor;
+}
+
+const FAMILIES: Record<string, Family> = {
+  BertTokenizer: {
+    model: "WordPiece",
+    named: { unk_token: "[UNK]", sep_token: "[SEP]", pad_token: "[PAD]", cls_token: "[CLS]", mask_token: "[MASK]" },
+    parts: (json, init) => ({
+      model: { vocab: (json.model as JsonRecord).vocab, unk_token: contentOf(init.unk_token) ?? "[UNK]" },
+      normalizer: {
+        type: "BertNormalizer",
+        handle_chinese_chars: init.tokenize_chinese_chars ?? true,
+        strip_accents: init.strip_accents ?? null,
+        lowercase: init.do_lower_case ?? true,
+      },
+      pre_tokenizer: { type: "BertPreTokenizer" },
+      decoder: { type: "WordPiece", prefix: "##", cleanup: true },
+    }),
+    post: (idOf) => ({ prefix: [idOf("cls_token")], suffix: [idOf("sep_token")] }),
+  },
+  LlamaTokenizer: {
+    model: "BPE",
+    padding_side: "left",
+    named: { unk_token: "<unk>", bos_token: "<s>", eos_token: "</s>" },
+    parts: (json, init) => {
+      const { vocab, merges } = json.model as JsonRecord;
+      const blank = init.add_prefix_space !== false;
+      const scheme = blank ? (init.legacy === true ? "always" : "first") : "never";
+      const decoders: JsonRecord[] = [
+        { type: "Replace", pattern: { String: "▁" }, content: " " },
+        { type: "ByteFallback" },
+        { type: "Fuse" },
+      ];
+      if (blank) decoders.push({ type: "Strip", content: " ", start: 1, stop: 0 });
+      return {
+        model: { type: "BPE", vocab, merges, fuse_unk: true, byte_fallback: true },
+        normalizer: null,
+        pre_tokenizer: { type: "Metaspace", replacement: "▁", prepend_scheme: scheme, split: false },
+        decoder: { type: "Sequence", decoders },
+      };
+    },
+  },
+  T5Tokenizer: {
+    model: "Unigram",
+    named: { eos_token: "</s>", unk_token: "<unk>", pad_token: "<pad>" },
+    parts: (json) => {
+      const charsmap = charsmapOf(json.normalizer);
+      return {
+        model: { type: "Unigram", vocab: (json.model as JsonRecord).vocab, unk_id: 2 },
+        normalizer: charsmap ? { type: "Precompiled", precompiled_charsmap: charsmap } : null,
+        pre_tokenizer: {
+          type: "Sequence",
+          pretokenizers: [
+            { type: "WhitespaceSplit" },
+            { type: "Metaspace", replacement: "▁", prepend_scheme: "always" },
+          ],
+        },
+        decoder: { type: "Metaspace", replacement: "▁", prepend_scheme: "always" },
+      };
+    },
+    post: (idOf) => ({ prefix: [], suffix: [idOf("eos_token")] }),
+  },
+  GPT2Tokenizer: {
+    model: "BPE",
+    named: { unk_token: "<|endoftext|>", bos_token: "<|endoftext|>", eos_token: "<|endoftext|>" },
+    parts: (json, init) => {
+      const { vocab, merges } = json.model as JsonRecord;
+      return {
+        model: { type: "BPE", vocab, merges },
+        normalizer: null,
+        pre_tokenizer: { type: "ByteLevel", add_prefix_space: init.add_prefix_space === true },
+        decoder: { type: "ByteLevel" },
+      };
+    },
+  },
+};
+
+/** Brings the layouts of transformers 4 and 5, and a bare vocab.txt, to one. */
+function resolveFiles(
+  files: TokenizerFiles,
+  where: string,
+): { family: Family | undefined; name: string; init: JsonRecord; json: JsonRecord } {
+  const config = files.config ?? {};
+  const given = typeof config.tokenizer_class === "string" ? config.tokenizer_class.replace(/Fast$/, "") : "";
+  const bare = files.tokenizer === undefined;
+  const name = bare ? "BertTokenizer" : given;
+  const family = Object.hasOwn(FAMILIES, name) ? FAMILIES[name] : undefined;
+  const json = files.tokenizer ?? { model: { vocab: vocabOf(files.vocab ?? "", where) } };
+  const { model } = json;
+  if (typeof model !== "object" || model === null) {
+    throw new ConfigError("TOKENIZER_BAD", `${where}: tokenizer.json has no model`);
+  }
+  const type = modelType(model as JsonRecord);
+  if (family && type !== family.model) {
+    const message = `${where}: ${name} needs a ${family.model} model, tokenizer.json has ${shown(type)}`;
+    throw new ConfigError("TOKENIZER_CLASS", message);
+  }
+  // Where tokenizer_config.json lists the added tokens itself, special_tokens_map.json is not read.
+  const map = config.added_tokens_decoder === undefined ? files.special_tokens_map : undefined;
+  const init: JsonRecord = { ...config, ...map };
+  if (Array.isArray(config.additional_special_tokens) && !config.extra_special_tokens) {
+    init.extra_special_tokens = config.additional_special_tokens;
+  }
+  // The padding and truncation that tokenizer.json asks for act only through these defaults.
+  const truncation = json.truncation as JsonRecord | null | undefined;
+  const padding = json.padding as JsonRecord | null | undefined;
+  const side = (value: unknown) => (typeof value === "string" ? value.toLowerCase() : value);
+  const fill = (key: string, value: unknown) => {
+    if (!(key in init)) init[key] = value;
+  };
+  if (truncation) {
+    fill("max_length", truncation.max_length);
+    fill("truncation_side", side(truncation.direction));
+    fill("stride", truncation.stride);
+  }
+  if (padding) {
+    if (!family?.named.pad_token) fill("pad_token", padding.pad_token);
+    fill("padding_side", side(padding.direction));
+    fill("max_length", (padding.strategy as JsonRecord | null)?.Fixed ?? null);
+    fill("pad_to_multiple_of", padding.pad_to_multiple_of);
+  }
+  return { family, name, init, json };
+}
+
+/** One token a line; the line's number is its id. */
+function vocabOf(text: string, where: string): Record<string, number> {
+  const lines = text.split(/\r?\n/);
+  if (lines.at(-1) === "") lines.pop();
+  const ids = new Map<string, number>();
+  lines.forEach((token, id) => {
+    if (ids.has(token)) {
+      const message = `${where}: vocab.txt has ${quote(token)} on line ${ids.get(token)! + 1} and on line ${id + 1}`;
+      throw new ConfigError("TOKENIZER_BAD", message);
+    }
+    ids.set(token, id);
+  });
+  for (const token of ["[UNK]", "[CLS]", "[SEP]", "[PAD]"]) {
+    if (!ids.has(token)) throw new ConfigError("TOKENIZER_BAD", `${where}: vocab.txt has no ${token}`);
+  }
+  return Object.fromEntries(ids);
+}
+
+function contentOf(token: unknown): string | undefined {
+  if (typeof token === "string") return token;
+  const content = (token as JsonRecord | null | undefined)?.content;
+  return typeof content === "string" ? content : undefined;
+}
+
+/** A token from a file: a string, or an object with flags. */
+function tokenOf(value: unknown, special: boolean): AddedToken | undefined {
+  const content = contentOf(value);
+  if (content === undefined) return undefined;
+  const flags = typeof value === "object" ? (value as JsonRecord) : {};
+  const isSpecial = typeof flags.special === "boolean" ? flags.special : special;
+  return {
+    content,
+    single_word: flags.single_word === true,
+    lstrip: flags.lstrip === true,
+    rstrip: flags.rstrip === true,
+    normalized: typeof flags.normalized === "boolean" ? flags.normalized : !isSpecial,
+    special: isSpecial,
+  };
+}
+
+function same(a: AddedToken, b: AddedToken | undefined): boolean {
+  return b !== undefined && (Object.keys(a) as (keyof AddedToken)[]).every((key) => a[key] === b[key]);
+}
+
+function addedTokensOf(json: JsonRecord): (AddedToken & { id: number })[] {
+  const entries = json.added_tokens ?? [];
+  if (!Array.isArray(entries)) throw new ConfigError("TOKENIZER_BAD", "tokenizer.json: added_tokens must be a list");
+  return entries.map((entry: unknown, i) => {
+    const token = tokenOf(entry, false);
+    const id = (entry as JsonRecord | null)?.id;
+    if (!token || token.content === "" || !Number.isInteger(id)) {
+      throw new ConfigError("TOKENIZER_BAD", `tokenizer.json: added_tokens[${i}] must have an id and a content`);
+    }
+    return { ...token, id: id as number };
+  });
+}
+
+/** Which tokens the configs list, by id: Hugging Face's added_tokens_decoder, or what stood for it before. */
+function addedTokensDecoder(files: TokenizerFiles, json: JsonRecord): Map<number, AddedToken> {
+  const tokens = new Map<number, AddedToken>();
+  const listed = files.config?.added_tokens_decoder;
+  if (listed !== undefined) {
+    for (const [id, entry] of Object.entries((listed ?? {}) as JsonRecord)) {
+      const token = tokenOf(entry, false);
+      if (!token || token.content === "" || !/^\d+$/.test(id)) {
+        throw new ConfigError(
+          "TOKENIZER_BAD",
+          `tokenizer_config.json: added_tokens_decoder ${quote(id)} is not a token`,
+        );
+      }
+      tokens.set(Number(id), token);
+    }
+    return tokens;
+  }
+  const special = new Set<string>();
+  for (const source of [files.config, files.special_tokens_map]) {
+    for (const value of Object.values(source ?? {}).flat()) special.add(contentOf(value) ?? "");
+  }
+  for (const [content, id] of Object.entries(files.added_tokens ?? {})) {
+    const token = tokenOf(content, special.has(content));
+    if (!token || !Number.isInteger(id)) {
+      throw new ConfigError("TOKENIZER_BAD", `added_tokens.json: ${quote(content)} must have an id`);
+    }
+    tokens.set(id as number, token);
+  }
+  for (const { id, ...token } of addedTokensOf(json)) tokens.set(id, token);
+  return tokens;
+}
+
+/** bos_token and the like, model-specific ones such as image_token included. */
+function namedTokens(init: JsonRecord, family: Family | undefined): [string, AddedToken][] {
+  const extra = init.extra_special_tokens;
+  const specific = typeof extra === "object" && extra !== null && !Array.isArray(extra) ? (extra as JsonRecord) : {};
+  const all = { ...family?.named, ...specific, ...init };
+  const keys = [
+    ...NAMED_TOKENS,
+    ...Object.keys(all).filter((key) => key.endsWith("_token") && !NAMED_TOKENS.includes(key)),
+  ];
+  return keys.flatMap((key): [string, AddedToken][] => {
+    const token = Object.hasOwn(all, key) ? tokenOf(all[key], true) : undefined;
+    return token ? [[key, { ...token, special: true }]] : [];
+  });
+}
+
+/** Published T5s have 100, mT5s none or 300. */
+const MOST_SENTINELS = 10_000;
+
+/** Special tokens without a name; T5 has its hundred sentinels even if no file lists them. */
+function extraTokens(init: JsonRecord, name: string): AddedToken[] {
+  const { extra_special_tokens: extra, additional_special_tokens: additional } = init;
+  let listed = Array.isArray(extra) ? extra : Array.isArray(additional) ? additional : undefined;
+  if (name === "T5Tokenizer" && !Array.isArray(extra)) {
+    const count = init.extra_ids ?? 100;
+    if (!isId(count) || count > MOST_SENTINELS) {
+      const message = `tokenizer_config.json: extra_ids must be a whole number up to ${MOST_SENTINELS}, got ${shown(count)}`;
+      throw new ConfigError("TOKENIZER_BAD", message);
+    }
+    const sentinels = Array.from({ length: count }, (_, i) => `<extra_id_${i}>`);
+    const has = listed?.some((token) => contentOf(token)?.includes("<extra_id_"));
+    listed = has ? listed : [...(listed ?? []), ...sentinels];
+  }
+  return (listed ?? []).flatMap((value: unknown) => tokenOf(value, true) ?? []);
+}
+
+function charsmapOf(normalizer: unknown): unknown {
+  const config = normalizer as JsonRecord | null | undefined;
+  const list = config?.type === "Sequence" && Array.isArray(config.normalizers) ? config.normalizers : [config];
+  return list.find((step: JsonRecord | null | undefined) => step?.type === "Precompiled")?.precompiled_charsmap;
+}
+
+function sideOf(init: JsonRecord, key: string, fallback: Side): Side {
+  const side = init[key] ?? fallback;
+  if (side === "left" || side === "right") return side;
+  throw new ConfigError("TOKENIZER_BAD", `tokenizer_config.json: ${key} must be "left" or "right", got ${shown(side)}`);
+}
+
+function checkSide(side: unknown, key: string): Side {
+  if (side === "left" || side === "right") return side;
+  throw new InputError("TOKENIZER_OPTION", `${key} must be "left" or "right", got ${shown(side)}`);
+}

@@ -1,0 +1,133 @@
+/// <reference types="@webgpu/types" preserve="true" />
+/// <reference lib="dom" preserve="true" />
+// Kept in the package's types: a program in whose tsconfig neither is named compiles as well.
+/**
+ * Where an adapter comes from: the browser's `navigator.gpu`, or whatever a platform file (`gpu.node.ts`) has registered.
+ * Also what is worth knowing about an adapter when a kernel is chosen.
+ */
+import { DeviceError } from "../errors.ts";
+import type { TunedPlan } from "./plan.ts";
+
+// WebGPU's flags by their numbers: in Node its namespaces are no globals, and making them some is not for a library.
+export const BUFFER_USAGE = {
+  MAP_READ: 0x1,
+  COPY_SRC: 0x4,
+  COPY_DST: 0x8,
+  UNIFORM: 0x40,
+  STORAGE: 0x80,
+  QUERY_RESOLVE: 0x200,
+} as const;
+export const MAP_READ = 0x1;
+export const COMPUTE_STAGE = 0x4;
+
+/** Gives the adapter to use, or null if the machine has none. Each call gives a fresh one: a device consumes its adapter. */
+export type AdapterProvider = () => Promise<GPUAdapter | null>;
+
+let provider: AdapterProvider | undefined;
+
+/** Registers where adapters come from. The last registration wins. */
+export function setAdapterProvider(next: AdapterProvider): void {
+  provider = next;
+}
+
+/** Gives the choices measured on an adapter, if there are any and they are wanted. */
+export type TunedPlanProvider = (info: GPUAdapterInfo) => TunedPlan | undefined;
+
+let tunedPlans: TunedPlanProvider = () => undefined;
+
+/** Registers where tuned plans come from; a browser has none. The last registration wins. */
+export function setTunedPlanProvider(next: TunedPlanProvider): void {
+  tunedPlans = next;
+}
+
+/** The choices to use on an adapter besides the rules of plan.ts. Throws what the provider throws. */
+export function tunedPlanOf(info: GPUAdapterInfo): TunedPlan | undefined {
+  return tunedPlans(info);
+}
+
+/** The best adapter there is. Throws NO_WEBGPU or NO_ADAPTER with what to do about it. */
+export async function requestAdapter(): Promise<GPUAdapter> {
+  if (!provider && !globalThis.navigator?.gpu) {
+    throw new DeviceError("NO_WEBGPU", "this program has no WebGPU", {
+      hint: "in a browser use one with WebGPU over https or localhost; in Node import the package's Node entry",
+    });
+  }
+  const adapter = provider
+    ? await provider()
+    : await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) {
+    throw new DeviceError("NO_ADAPTER", "no WebGPU adapter: Vulkan, Metal or Direct3D 12 found no driver", {
+      hint: provider
+        ? "`npx instructblip-webgpu setup` finds or installs one (on Linux without a GPU: Mesa's lavapipe); in the repository: npm run setup"
+        : "update the graphics driver, or see the browser's own report, chrome://gpu or about:support",
+    });
+  }
+  return adapter;
+}
+
+/** Matrices that a subgroup multiplies by one instruction: [M, K] by [K, N] of componentType gives [M, N] of the other. */
+export interface SubgroupMatrix {
+  /** As Dawn spells them: `f32`, `f16`, `i8`, … */
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** Not in @webgpu/types: Chromium's and Dawn's experiment, behind the feature of the same name. */
+type InfoWithMatrices = GPUAdapterInfo & { readonly subgroupMatrixConfigs?: Iterable<SubgroupMatrix> };
+
+/** What a kernel choice may depend on. Plain data, so that `plan` is tested without a GPU. */
+export interface Caps {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly description: string;
+  /** The adapter computes on the CPU (lavapipe, SwiftShader, WARP). */
+  readonly isSoftware: boolean;
+  readonly subgroups: boolean;
+  readonly subgroupMinSize: number;
+  readonly subgroupMaxSize: number;
+  readonly subgroupMatrices: readonly SubgroupMatrix[];
+  readonly f16: boolean;
+  readonly timestamps: boolean;
+  /** Bytes one binding may span: the adapter's limit, or a smaller one set to test splitting. */
+  readonly maxBindingBytes: number;
+  readonly maxBufferBytes: number;
+  readonly maxInvocations: number;
+  readonly maxWorkgroupStorageBytes: number;
+  readonly maxWorkgroupsPerDimension: number;
+  /** Choices measured on this adapter. */
+  readonly tuned?: TunedPlan | undefined;
+}
+
+/** A feature that Chromium and Dawn show only where unsafe APIs are allowed. */
+export const SUBGROUP_MATRIX = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
+
+/** Reads the caps off a device. */
+export function capsOf(info: InfoWithMatrices, features: GPUSupportedFeatures, limits: GPUSupportedLimits): Caps {
+  return {
+    vendor: info.vendor,
+    architecture: info.architecture,
+    // Browsers keep what could tell people apart: vendor and architecture are all that they say.
+    description: info.description || info.device || `${info.vendor} ${info.architecture}`.trim() || "unknown adapter",
+    isSoftware: isSoftwareAdapter(info),
+    subgroups: features.has("subgroups"),
+    subgroupMinSize: info.subgroupMinSize ?? 4,
+    subgroupMaxSize: info.subgroupMaxSize ?? 128,
+    subgroupMatrices: features.has(SUBGROUP_MATRIX) ? [...(info.subgroupMatrixConfigs ?? [])] : [],
+    f16: features.has("shader-f16"),
+    timestamps: features.has("timestamp-query"),
+    maxBindingBytes: Number(limits.maxStorageBufferBindingSize),
+    maxBufferBytes: Number(limits.maxBufferSize),
+    maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
+    maxWorkgroupStorageBytes: limits.maxComputeWorkgroupStorageSize,
+    maxWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
+  };
+}
+
+/** True for adapters that run on the CPU. Mesa's lavapipe does not always say so through `isFallbackAdapter`. */
+export function isSoftwareAdapter(info: GPUAdapterInfo): boolean {
+  const text = `${info.vendor} ${info.architecture} ${info.device} ${info.description}`;
+  return Boolean(info.isFallbackAdapter) || /llvmpipe|lavapipe|swiftshader|software|basic render|warp/i.test(text);
+}

@@ -1,0 +1,251 @@
+/**
+ * plan(op, caps, override, sizes): which variant of a kernel runs. Pure, so that it is tested without a GPU; tests and
+ * benchmarks force a variant by an argument or by INSTRUCTBLIP_PLAN=linear=tile,attention=composed, and what
+ * `npm run bench -- --tune` found fastest comes with the caps (see tuned_plan.ts).
+ */
+import { env } from "../env.ts";
+import { InputError, nearest } from "../errors.ts";
+import type { Caps, SubgroupMatrix } from "./gpu.ts";
+
+/**
+ * Every op that has more than one kernel, and its kernels. Those called subgroup have workgroups of one subgroup, whose size
+ * must be known; in those that end in _subgroups the subgroups of a workgroup, of any size, add up before it does; in
+ * subgroup_matrix, of any size too, they multiply matrices.
+ */
+export const VARIANTS = {
+  /** [M, K] x [N, K]ᵀ, M > 8. */
+  linear: ["naive", "tile", "register", "subgroup", "subgroup_matrix"],
+  /** The same for few rows, as in decoding. */
+  matvec: ["workgroup", "workgroup_subgroups", "register", "subgroup"],
+  attention: ["composed", "fused", "split", "split_subgroups", "subgroup"],
+  /** Images to tokens in one launch, or step by step. */
+  patch_embedding: ["fused", "composed"],
+  /** layer_norm, rms_norm and softmax: what works on a row. */
+  row: ["workgroup", "workgroup_subgroups", "invocation", "subgroup"],
+  /** argmax, log_softmax, top_k and cross_entropy: what works on a row of logits. */
+  logits: ["workgroup", "workgroup_subgroups"],
+} as const;
+
+export type Op = keyof typeof VARIANTS;
+export type Variant<O extends Op> = (typeof VARIANTS)[O][number];
+
+/** A choice made by hand. */
+export type PlanOverride = { readonly [O in Op]?: Variant<O> };
+
+/**
+ * The variant that runs: `override`'s if it names one, else the one that is tuned for such sizes if it can run, else what
+ * the rules below say for this adapter.
+ *
+ * @throws InputError PLAN for a variant that the op does not have, of which types say nothing when it comes from outside
+ */
+export function plan<O extends Op>(
+  op: O,
+  caps: Caps,
+  override: PlanOverride = environmentOverride(),
+  sizes: Sizes = {},
+): Variant<O> {
+  const tuned = caps.tuned?.[op]?.[sizeClass(op, sizes)];
+  const runnable = tuned !== undefined && canRun(tuned, caps) ? tuned : undefined;
+  const variant: string = override[op] ?? runnable ?? DEFAULTS[op](caps, sizes);
+  const variants: readonly string[] = VARIANTS[op];
+  if (!variants.includes(variant)) {
+    const hint = nearest(variant, variants) ?? variants.join(", ");
+    throw new InputError("PLAN", `${op} has no variant "${String(variant).slice(0, 100)}"`, { hint });
+  }
+  return variant as Variant<O>;
+}
+
+/** One invocation adds up at most so many exponentials: it takes long for more, and f32 sums lose digits that count. */
+const LONGEST_OF_INVOCATION = 4096;
+
+/**
+ * The variant of an op on rows that runs: what plan() says, but workgroup, which takes rows of any length, where that one
+ * does not take rows of n numbers.
+ */
+export function planRow(
+  op: "layer_norm" | "rms_norm" | "softmax",
+  caps: Caps,
+  [rows, n]: readonly [number, number],
+  override?: PlanOverride,
+): Variant<"row"> {
+  const variant = plan("row", caps, override, { M: rows });
+  if (variant === "workgroup" || variant === "workgroup_subgroups") return variant;
+  const fits = op === "softmax" ? variant !== "invocation" || n <= LONGEST_OF_INVOCATION : n % 4 === 0;
+  return fits ? variant : "workgroup";
+}
+
+/** What a choice depends on besides the adapter. */
+export interface Sizes {
+  /** Of a product or of what works on a row: how many rows. */
+  readonly M?: number;
+  /** Of attention: how many queries and keys. */
+  readonly T?: number;
+  readonly S?: number;
+}
+
+/** A choice for every class of sizes that was measured. */
+export type TunedPlan = { readonly [O in Op]?: Readonly<Record<string, Variant<O>>> };
+
+/** The largest M of each class of sizes that may get a variant of its own; of attention the largest S, for T = 1 and T > 1. */
+const CLASSES = {
+  linear: [32, 128, Number.POSITIVE_INFINITY],
+  matvec: [1, Number.POSITIVE_INFINITY],
+  patch_embedding: [512, Number.POSITIVE_INFINITY],
+  row: [1, 64, Number.POSITIVE_INFINITY],
+  attention: [128, 512, Number.POSITIVE_INFINITY],
+  logits: [1, Number.POSITIVE_INFINITY],
+} as const satisfies Record<Op, readonly number[]>;
+
+/** The class of some sizes, as it is written in a file: `M <= 32`, `M > 128`, `T = 1, S <= 512`. */
+export function sizeClass(op: Op, { M = 0, T = 0, S = 0 }: Sizes): string {
+  const range = (name: string, size: number) => {
+    const most = CLASSES[op].find((most) => size <= most)!;
+    return most === Number.POSITIVE_INFINITY ? `${name} > ${CLASSES[op].at(-2)}` : `${name} <= ${most}`;
+  };
+  return op === "attention" ? `${T === 1 ? "T = 1" : "T > 1"}, ${range("S", S)}` : range("M", M);
+}
+
+/** Every class of an op. */
+export function sizeClasses(op: Op): string[] {
+  const sizes = CLASSES[op];
+  return op === "attention"
+    ? [1, 2].flatMap((T) => sizes.map((S) => sizeClass(op, { T, S })))
+    : sizes.map((M) => sizeClass(op, { M }));
+}
+
+/**
+ * Software drivers run a workgroup's threads one after the other on vector units and turn each barrier into a loop
+ * split: register tiles without barriers are 2 to 3 times as fast there, shared-memory tiles on GPUs. Loads are slow there
+ * and shuffles within a subgroup fast, so that these double the speed again, where the subgroup's size is known.
+ */
+const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
+  linear: (caps) => {
+    if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "register";
+    return hasSubgroupMatrices(caps) ? "subgroup_matrix" : "tile";
+  },
+  matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : workgroupOf(caps)),
+  attention: (caps, { T = 0, S = 0 }) => {
+    if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "composed";
+    // A workgroup for each head does not fill a GPU: from three parts on the keys are split.
+    if (T > 1 || S <= 128) return "fused";
+    return caps.subgroups ? "split_subgroups" : "split";
+  },
+  // Finding a patch's pixels takes divisions and loads one by one, which cost software more than four launches do.
+  patch_embedding: (caps) => (caps.isSoftware ? "composed" : "fused"),
+  row: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "invocation") : workgroupOf(caps)),
+  logits: (caps) => (caps.isSoftware ? "workgroup" : workgroupOf(caps)),
+};
+
+/** Threads add up with one barrier or two by subgroups, with eight to ten by halves. */
+function workgroupOf(caps: Caps): "workgroup" | "workgroup_subgroups" {
+  return caps.subgroups ? "workgroup_subgroups" : "workgroup";
+}
+
+/** Whether the subgroup variants can run: a workgroup of the subgroup's size is one subgroup. */
+export function hasFixedSubgroups(caps: Caps): boolean {
+  return caps.subgroups && caps.subgroupMinSize === caps.subgroupMaxSize;
+}
+
+/**
+ * Whether subgroups multiply matrices of f32 as matmul_subgroup_matrix has them. Most GPUs round their numbers to f16 first,
+ * which would cost digits; Apple's do not.
+ */
+export function hasSubgroupMatrices({ subgroups, subgroupMatrices }: Caps): boolean {
+  const fits = (matrix: SubgroupMatrix) =>
+    [matrix.componentType, matrix.resultComponentType].every((type) => type === "f32") &&
+    [matrix.M, matrix.N, matrix.K].every((size) => size === 8);
+  return subgroups && subgroupMatrices.some(fits);
+}
+
+function canRun(variant: string, caps: Caps): boolean {
+  if (variant === "subgroup_matrix") return hasSubgroupMatrices(caps);
+  if (variant.endsWith("_subgroups")) return caps.subgroups;
+  return variant !== "subgroup" || hasFixedSubgroups(caps);
+}
+
+/** The variants of an op that an adapter can run. */
+export function runnableVariants<O extends Op>(op: O, caps: Caps): Variant<O>[] {
+  return (VARIANTS[op] as readonly Variant<O>[]).filter((variant) => canRun(variant, caps));
+}
+
+/** How a workgroup that has a row of n elements to itself adds up over its threads, and how many these are. */
+export function workgroupOfRow(variant: "workgroup" | "workgroup_subgroups", n: number) {
+  return variant === "workgroup"
+    ? { uses: { threads: "threads_tree" }, overrides: { WG: 64 } }
+    : // Where adding up is cheap, more threads wait less for the long row of a decoding step, which has a GPU to itself.
+      { uses: { threads: "threads_subgroups" }, overrides: { WG: n > 1024 ? 256 : 64 } };
+}
+
+/** Threads in a workgroup of the kernels that go through elements one by one. */
+export const ELEMENTWISE_WG = 64;
+
+/** How rows of n elements are shared out among threads; the names are those of kernels/copy.wgsl. */
+export interface RowShares {
+  /** Neighbouring threads that work on a piece together. A power of two. */
+  readonly lanes: number;
+  /** Elements. */
+  readonly piece: number;
+  /** Pieces of a row. */
+  readonly pieces: number;
+  /** Pieces of all rows. */
+  readonly units: number;
+  /** Pieces that the same threads take, one after the other. */
+  readonly turns: number;
+  readonly workgroups: number;
+}
+
+/**
+ * A GPU hides what a thread costs behind other threads, which are to read what lies side by side. On a software driver eight
+ * threads cost as much as moving some hundred elements: a few of them work long there.
+ */
+export function shareRows(rows: number, n: number, { isSoftware }: Pick<Caps, "isSoftware">): RowShares {
+  const [most, piece] = isSoftware ? [8, 1024] : [ELEMENTWISE_WG, ELEMENTWISE_WG];
+  const lanes = Math.min(most, 2 ** Math.ceil(Math.log2(Math.max(1, n))));
+  const pieces = Math.ceil(n / piece);
+  const units = rows * pieces;
+  // 512 elements for each team of threads, but work for 32 teams first.
+  const turns = isSoftware ? Math.max(1, Math.min(Math.floor(512 / Math.min(n, piece)), Math.ceil(units / 32))) : 1;
+  const teams = ELEMENTWISE_WG / lanes;
+  return { lanes, piece, pieces, units, turns, workgroups: Math.ceil(units / turns / teams) };
+}
+
+/** Elements that each thread of an element-wise kernel takes, for the same reasons: of few, work for 8 workgroups first. */
+export function turnsOf(elements: number, { isSoftware }: Pick<Caps, "isSoftware">): number {
+  if (!isSoftware) return 1;
+  const [few, many] = [Math.ceil(elements / (8 * ELEMENTWISE_WG)), Math.floor(elements / (32 * ELEMENTWISE_WG))];
+  return Math.max(1, Math.min(32, few), Math.min(128, many));
+}
+
+/** Reads INSTRUCTBLIP_PLAN. Throws ENV for an op or variant that does not exist. */
+export function parseOverride(text: string): PlanOverride {
+  const override: Record<string, string> = {};
+  for (const part of text.split(",").filter(Boolean)) {
+    const [op, variant] = part.split("=").map((s) => s.trim());
+    if (!(op in VARIANTS)) {
+      throw new InputError("ENV", `INSTRUCTBLIP_PLAN: there is no op "${op}"`, {
+        hint: `ops: ${Object.keys(VARIANTS).join(", ")}`,
+      });
+    }
+    const variants: readonly string[] = VARIANTS[op as Op];
+    if (!variants.includes(variant)) {
+      throw new InputError("ENV", `INSTRUCTBLIP_PLAN: ${op} has no variant "${variant}"`, {
+        hint: nearest(variant ?? "", variants) ?? variants.join(", "),
+      });
+    }
+    override[op] = variant;
+  }
+  return override;
+}
+
+/** Whether INSTRUCTBLIP_PLAN asks for a file of `npm run bench -- --tune`: `tuned` for the default one, `@FILE` for another. */
+export function namesTunedPlan(text: string): boolean {
+  return text === "tuned" || text.startsWith("@");
+}
+
+let fromEnvironment: PlanOverride | undefined;
+
+function environmentOverride(): PlanOverride {
+  const text = env("INSTRUCTBLIP_PLAN") ?? "";
+  fromEnvironment ??= namesTunedPlan(text) ? {} : parseOverride(text);
+  return fromEnvironment;
+}

@@ -1,0 +1,348 @@
+/**
+ * Requests that end: silence, a trickle, a total time and a size are bounded, the signal is honoured in every wait, and a
+ * server on the internet cannot send its reader on to an address inside the reader's own network.
+ */
+import { EngineError, WeightError } from "../errors.ts";
+import { quote } from "../shown.ts";
+
+/** How an error of a request is made. Default: a WeightError. */
+export type HttpFailure = (code: string, message: string, options?: { hint?: string; cause?: unknown }) => EngineError;
+
+export interface FetchLimits {
+  signal?: AbortSignal | undefined;
+  /** A server from which nothing has come for so long is given up. Default 60,000 ms. */
+  silenceMs?: number;
+  /** Bytes a second. A body that is slower over `silenceMs` of waiting is given up; 0: never. Default 1024. */
+  minRate?: number;
+  /** For the whole request, its body too. Default: no limit. */
+  timeoutMs?: number;
+  /** Of the body, after any decompression. Default: no limit. */
+  maxBytes?: number;
+}
+
+export interface FetchOptions extends FetchLimits {
+  method?: "GET" | "HEAD";
+  headers?: Readonly<Record<string, string>>;
+  /** Default: the global `fetch`. */
+  fetch?: typeof fetch;
+  /** The addresses of a host. Default: the system's, in Node. */
+  lookup?: (host: string) => Promise<readonly string[]>;
+  error?: HttpFailure;
+  /** The server that gave the URL, if no user did: what it may not redirect to, it may not name either. */
+  from?: string;
+}
+
+/** An answer whose body has not been read yet. Whoever does not read it to its end calls `end`. */
+export interface LimitedResponse {
+  /** For status and headers; the body is read by `chunks` or `bytes`, once. */
+  readonly response: Response;
+  /** @throws HTTP_SLOW, HTTP_TIMEOUT, FILE_TOO_LARGE, IO (the connection broke); the signal's reason */
+  chunks(): AsyncGenerator<Uint8Array>;
+  /** The whole body. @throws as `chunks` */
+  bytes(): Promise<Uint8Array<ArrayBuffer>>;
+  /** Lets go of the connection. */
+  end(): void;
+}
+
+const SILENCE_MS = 60_000;
+const MIN_RATE = 1024;
+const MAX_REDIRECTS = 10;
+/** Longer than any that a server takes. */
+const MAX_URL = 16_384;
+/** Never sent on to another origin. */
+const SECRETS = ["authorization", "cookie", "proxy-authorization"];
+
+/**
+ * Sends a request. Any status is an answer; redirects are followed, as fetch does, except inwards: from a public address to
+ * a private one, or to this machine. Browsers follow by themselves and have rules of their own.
+ *
+ * An address is looked up before it is connected to: a name that means another address a moment later goes unnoticed.
+ *
+ * @throws HTTP_URL, HTTP_REDIRECT, HTTP_TIMEOUT, IO (it cannot be reached, or is silent); the signal's reason
+ */
+export async function fetchLimited(url: string | URL, options: FetchOptions = {}): Promise<LimitedResponse> {
+  const { signal, silenceMs = SILENCE_MS, minRate = MIN_RATE, maxBytes = Number.POSITIVE_INFINITY } = options;
+  const failure = options.error ?? ((code, message, more) => new WeightError(code, message, more));
+  const name = urlName(url);
+  const first = parseHttpUrl(url, failure);
+  signal?.throwIfAborted();
+
+  const controller = new AbortController();
+  const abort = () => controller.abort(signal?.reason);
+  signal?.addEventListener("abort", abort);
+  const limit = options.timeoutMs ?? Number.POSITIVE_INFINITY;
+  const tooLong = () => controller.abort(failure("HTTP_TIMEOUT", `${name}: not there after ${limit} ms`));
+  const deadline = after(limit, tooLong);
+  const release = () => {
+    clearTimeout(deadline);
+    signal?.removeEventListener("abort", abort);
+  };
+  /** Waits for the server. */
+  const patiently = async <T>(wait: Promise<T>): Promise<T> => {
+    const giveUp = () => controller.abort(failure("IO", `${name}: the server was silent for ${silenceMs} ms`));
+    const timer = after(silenceMs, giveUp);
+    try {
+      return await untilAborted(wait, controller.signal);
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+  /** What a wait failed of: our own reason, or what the network said. */
+  const reasonOf = (cause: unknown, message: string): unknown => {
+    if (controller.signal.aborted) return controller.signal.reason;
+    return cause instanceof EngineError ? cause : failure("IO", `${name}: ${message}`, { cause });
+  };
+
+  let response: Response;
+  try {
+    response = await follow(first, { ...options, signal: controller.signal }, patiently, failure);
+  } catch (cause) {
+    release();
+    throw reasonOf(cause, "the server cannot be reached");
+  }
+  const reader = response.body?.getReader();
+  const end = () => {
+    release();
+    reader?.cancel().catch(() => undefined); // an aborted body refuses to be cancelled
+    controller.abort();
+  };
+
+  async function* chunks(): AsyncGenerator<Uint8Array> {
+    let size = 0;
+    // Of the time that is spent waiting: whoever takes the chunks may be slow, too.
+    const window = { ms: 0, bytes: 0 };
+    try {
+      while (reader) {
+        const begun = performance.now();
+        const { done, value } = await patiently(reader.read());
+        if (done) return;
+        size += value.length;
+        if (size > maxBytes) {
+          throw failure("FILE_TOO_LARGE", `${name}: larger than the limit of ${maxBytes} bytes`);
+        }
+        window.ms += performance.now() - begun;
+        window.bytes += value.length;
+        if (window.ms >= silenceMs) {
+          if (window.bytes < (minRate * window.ms) / 1000) {
+            const rate = Math.round((1000 * window.bytes) / window.ms);
+            throw failure(
+              "HTTP_SLOW",
+              `${name}: the server sends ${rate} bytes a second, below the limit of ${minRate}`,
+            );
+          }
+          window.ms = window.bytes = 0;
+        }
+        yield value;
+      }
+    } catch (cause) {
+      throw reasonOf(cause, "the connection broke");
+    } finally {
+      end();
+    }
+  }
+
+  return {
+    response,
+    chunks,
+    async bytes() {
+      const parts: Uint8Array[] = [];
+      let size = 0;
+      for await (const chunk of chunks()) {
+        parts.push(chunk);
+        size += chunk.length;
+      }
+      const all = new Uint8Array(size);
+      let at = 0;
+      for (const part of parts) {
+        all.set(part, at);
+        at += part.length;
+      }
+      return all;
+    },
+    end,
+  };
+}
+
+/**
+ * The last part of a URL's path, for messages: the query may hold a token, the rest may be as long as it likes, and neither
+ * is shown.
+ */
+export function urlName(url: string | URL): string {
+  const text = String(url).slice(0, 4096);
+  const scheme = /^\s*([a-z][a-z0-9+.-]{0,20}):/i.exec(text)?.[1].toLowerCase();
+  if (scheme === "data" || scheme === "blob") return `a ${scheme}: URL`;
+  const last = text
+    .replace(/[?#].*$/s, "")
+    .replace(/\/+$/, "")
+    .split("/")
+    .at(-1);
+  return last ? quote(last).slice(1, -1) : "the URL";
+}
+
+/** @throws HTTP_URL: no URL, not http or https, or with a password in it */
+function parseHttpUrl(given: string | URL, failure: HttpFailure, base?: URL): URL {
+  const text = String(given);
+  const url = text.length <= MAX_URL && URL.canParse(text, base) ? new URL(text, base) : undefined;
+  if (!url || !/^https?:$/.test(url.protocol)) {
+    const scheme = /^\s*([a-z][a-z0-9+.-]{0,20}:)/i.exec(text.slice(0, 100))?.[1].toLowerCase();
+    throw failure("HTTP_URL", `${scheme ? `a ${scheme} URL` : quote(text)} cannot be fetched`, {
+      hint: /^https?:$/.test(scheme ?? "") ? `a URL has at most ${MAX_URL} characters` : "only http: and https: are",
+    });
+  }
+  if (url.username || url.password) {
+    throw failure("HTTP_URL", `${urlName(url)}: a URL with a user or a password in it is not fetched`, {
+      hint: "servers take these in an Authorization header",
+    });
+  }
+  return url;
+}
+
+/** Sends the request, and again to wherever the answer points. */
+async function follow(
+  first: URL,
+  options: FetchOptions & { signal: AbortSignal },
+  patiently: <T>(wait: Promise<T>) => Promise<T>,
+  failure: HttpFailure,
+): Promise<Response> {
+  const { method = "GET", signal } = options;
+  // Globals must be called as functions: browsers throw on `options.fetch(…)`, "Illegal invocation".
+  const send = options.fetch ?? fetch;
+  const lookup = options.lookup ?? systemLookup();
+  // A browser neither shows where an answer points nor knows addresses.
+  const redirect = lookup ? "manual" : "follow";
+  /** Refuses to go inwards. */
+  const mayNext = async (from: URL, next: URL) => {
+    if (!lookup || next.hostname === from.hostname) return;
+    const hosts = [from, next].map(({ hostname }) => addressesOf(hostname, lookup));
+    const [sender, target] = await patiently(Promise.all(hosts));
+    // The most public address of whoever sends us on, the most private one of where to.
+    const allowed = Math.min(...(sender.length ? sender.map(nearness) : [0]));
+    if (Math.max(0, ...target.map(nearness)) <= allowed) return;
+    throw failure(
+      "HTTP_REDIRECT",
+      `${urlName(first)}: the server sends its reader on to an address in a private network`,
+      {
+        hint: "such an address is only opened when it is named itself",
+      },
+    );
+  };
+  if (options.from !== undefined) await mayNext(new URL(options.from), first);
+  let url = first;
+  let headers = new Headers(options.headers);
+  for (let redirects = 0; ; redirects++) {
+    const response = await patiently(send(url.href, { method, headers, redirect, signal }));
+    const location = [301, 302, 303, 307, 308].includes(response.status) && response.headers.get("location");
+    if (!lookup || !location) return response;
+    response.body?.cancel().catch(() => undefined);
+    if (redirects === MAX_REDIRECTS) {
+      throw failure(
+        "HTTP_REDIRECT",
+        `${urlName(first)}: the server sends its reader on more than ${MAX_REDIRECTS} times`,
+      );
+    }
+    const next = parseHttpUrl(location, failure, url);
+    await mayNext(url, next);
+    if (next.origin !== url.origin) {
+      headers = new Headers(headers);
+      for (const secret of SECRETS) headers.delete(secret);
+    }
+    url = next;
+  }
+}
+
+/** A timer; for longer than timers can be (24 days), none. */
+function after(ms: number, act: () => void): ReturnType<typeof setTimeout> | undefined {
+  return ms < 2 ** 31 ? setTimeout(act, ms) : undefined;
+}
+
+/** Waits before something is tried again. @throws the signal's reason */
+export async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  try {
+    const wait = new Promise<void>((resolve) => {
+      timer = after(ms, resolve);
+    });
+    await (signal ? untilAborted(wait, signal) : wait);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A wait that an aborted signal ends, whether or not what is waited for knows of the signal. */
+async function untilAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<T> {
+  let stop = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason);
+    signal.addEventListener("abort", stop);
+    if (signal.aborted) stop();
+  });
+  try {
+    return await Promise.race([wait, aborted]);
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
+}
+
+// --- addresses -----------------------------------------------------------------------------------------------------
+
+/** The system's own, or undefined where there is none to ask: a browser. */
+function systemLookup(): FetchOptions["lookup"] {
+  const dns = globalThis.process?.getBuiltinModule?.("node:dns/promises");
+  if (!dns) return undefined;
+  return async (host) => (await dns.lookup(host, { all: true })).map(({ address }) => address);
+}
+
+/** None for a name that is not known here: the request says so itself, or a proxy knows it. */
+async function addressesOf(host: string, lookup: NonNullable<FetchOptions["lookup"]>): Promise<readonly string[]> {
+  const literal = host.replace(/^\[|\]$/g, "");
+  return wordsOf(literal) ? [literal] : lookup(host).catch(() => []);
+}
+
+/** How far inside an address lies: 0 on the internet, 1 in a private network, 2 on this machine. */
+export function nearness(address: string): 0 | 1 | 2 {
+  const words = wordsOf(address);
+  if (!words) return 0;
+  const [a, b, , , , f, g, h] = words;
+  const zeros = words.findIndex((word) => word !== 0);
+  // An IPv4 address, by itself or as IPv6 carries it: ::ffff:0:0/96, NAT64 64:ff9b::/96, 6to4 2002::/16.
+  if (zeros === 5 && f === 0xffff) return nearness4(g, h);
+  if (a === 0x64 && b === 0xff9b) return nearness4(g, h);
+  if (a === 0x2002) return nearness4(b, words[2]);
+  if (zeros === -1 || (zeros === 7 && h === 1)) return 2; // :: and ::1
+  const isLocal = (a & 0xfe00) === 0xfc00 || (a & 0xff80) === 0xfe80 || (a & 0xff00) === 0xff00 || zeros >= 6;
+  return isLocal ? 1 : 0;
+}
+
+/** Of an IPv4 address in two words. Source: the IANA special-purpose address registry (RFC 6890). */
+function nearness4(high: number, low: number): 0 | 1 | 2 {
+  const [a, b] = [high >> 8, high & 255];
+  if (a === 127 || a === 0) return 2;
+  const isPrivate =
+    a === 10 ||
+    (a === 100 && b >= 64 && b < 128) ||
+    (a === 169 && b === 254) ||
+    (a === 172 && b >= 16 && b < 32) ||
+    (a === 192 && b === 168) ||
+    (a === 192 && b === 0 && low >> 8 === 0) ||
+    (a === 198 && (b === 18 || b === 19)) ||
+    a >= 224;
+  return isPrivate ? 1 : 0;
+}
+
+/** The eight words of an IPv6 address, or of an IPv4 one as IPv6 maps it; undefined for a name. */
+function wordsOf(address: string): number[] | undefined {
+  const four = /^(?:(.*):)?(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(address);
+  if (four) {
+    const [a, b, c, d] = four.slice(2).map(Number);
+    const tail = `${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`;
+    return wordsOf(`${four[1] ?? "::ffff"}:${tail}`);
+  }
+  const [bare] = address.split("%"); // without the name of an interface
+  if (!bare.includes(":") || !/^[0-9a-f:]+$/i.test(bare)) return undefined;
+  const [left, right] = bare
+    .split("::")
+    .map((half) => (half ? half.split(":").map((w) => Number.parseInt(w, 16)) : []));
+  if (right === undefined) return left.length === 8 ? left : undefined;
+  const gap = 8 - left.length - right.length;
+  return gap < 0 ? undefined : [...left, ...new Array<number>(gap).fill(0), ...right];
+}

@@ -1,0 +1,534 @@
+/**
+ * safetensors: a reader of one file, a checkpoint of one file or many, and a writer. No file is ever held whole: the
+ * headers are read and checked on opening (safetensors_header.ts), tensors are read by range, and a checkpoint streams
+ * through one reused buffer.
+ */
+import { DTYPES, type DType } from "../dtype.ts";
+import { WeightError } from "../errors.ts";
+import { formatShape, sameShape } from "../shape.ts";
+import {
+  byteSize,
+  CONVERT_PICKLE,
+  checkName,
+  DEFAULT_TENSORS,
+  describe,
+  type Header,
+  isWellFormed,
+  listed,
+  MAX_HEADER_BYTES,
+  MAX_RANK,
+  missing,
+  PREFIX,
+  readHeader,
+  refuser,
+  requireDType,
+  type SafetensorsLimits,
+  type TensorInfo,
+} from "./safetensors_header.ts";
+import { type ByteSink, type ByteSource, checkFileName, type Folder, MemorySink } from "./source.ts";
+import { type Json, parseStrictJson, quote } from "./strict_json.ts";
+
+export type { SafetensorsLimits, TensorInfo, UnsupportedDType } from "./safetensors_header.ts";
+
+/** One open .safetensors file, its header checked. */
+export class SafetensorsFile implements Header {
+  readonly name: string;
+  readonly metadata: ReadonlyMap<string, string>;
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  readonly warnings: readonly string[];
+  readonly #source: ByteSource;
+
+  private constructor(source: ByteSource, header: Header) {
+    this.name = source.name;
+    this.#source = source;
+    this.metadata = header.metadata;
+    this.tensors = header.tensors;
+    this.warnings = header.warnings;
+  }
+
+  /**
+   * Reads and checks the header; owns `source` from here on, and closes it when it refuses the file.
+   *
+   * @throws WeightError NOT_SAFETENSORS, HEADER_TOO_SMALL, HEADER_TOO_LARGE, HEADER_LENGTH, BAD_UTF8, BAD_JSON,
+   * BAD_HEADER_TYPE, DUPLICATE_KEY, BAD_METADATA, BAD_NAME, TOO_MANY_TENSORS, BAD_ENTRY, BAD_DTYPE, RANK, BAD_INT,
+   * OVERFLOW, OFFSETS, SIZE_MISMATCH, HOLE, OVERLAP, TRUNCATED, TRAILING_DATA, and the source's own
+   */
+  static async open(source: ByteSource, limits: SafetensorsLimits = {}): Promise<SafetensorsFile> {
+    try {
+      return new SafetensorsFile(source, await readHeader(source, limits));
+    } catch (error) {
+      await source.close();
+      throw error;
+    }
+  }
+
+  /**
+   * The bytes of a tensor, or of its rows `[begin, end)` along the first dimension, in memory of their own.
+   *
+   * @throws WeightError MISSING_TENSORS, UNSUPPORTED_DTYPE, BAD_RANGE, TENSOR_TOO_LARGE, and the source's own
+   */
+  async read(name: string, rows?: readonly [begin: number, end: number]): Promise<Uint8Array> {
+    const info = this.tensors.get(name) ?? missing(this.name, [name], this.tensors);
+    const [begin, end] = rows ? this.#rowBytes(info, rows) : [0, info.end - info.begin];
+    let bytes: Uint8Array;
+    try {
+      bytes = new Uint8Array(end - begin);
+    } catch (cause) {
+      const message = `${this.name}: ${quote(name)}: ${end - begin} bytes do not fit in one array`;
+      throw new WeightError("TENSOR_TOO_LARGE", message, { hint: "read it in rows, or stream it", cause });
+    }
+    await this.readInto(info, begin, bytes);
+    return bytes;
+  }
+
+  /** Fills `into` with the tensor's bytes from `byteOffset`. @throws WeightError UNSUPPORTED_DTYPE, BAD_RANGE, … */
+  async readInto(info: TensorInfo, byteOffset: number, into: Uint8Array): Promise<void> {
+    requireDType(info, this.name);
+    const size = info.end - info.begin;
+    if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || byteOffset + into.length > size) {
+      const range = `[${byteOffset}, ${byteOffset + into.length})`;
+      refuser(this.name)("BAD_RANGE", `${quote(info.name)}: bytes ${range} of ${size}`);
+    }
+    await this.#source.read(info.begin + byteOffset, into);
+  }
+
+  /** What tells this file from others, and from what it was before a change. */
+  get origin(): Pick<ByteSource, "name" | "size" | "version"> {
+    const { name, size, version } = this.#source;
+    return { name, size, ...(version !== undefined && { version }) };
+  }
+
+  async close(): Promise<void> {
+    await this.#source.close();
+  }
+
+  /** Fills `into` from any place of the file: a checkpoint's stream reads several tensors at once. */
+  async readRaw(fileOffset: number, into: Uint8Array): Promise<void> {
+    await this.#source.read(fileOffset, into);
+  }
+
+  #rowBytes(info: TensorInfo, [begin, end]: readonly [number, number]): [number, number] {
+    const rows = info.shape[0] ?? 0;
+    if (!Number.isInteger(begin) || !Number.isInteger(end) || begin < 0 || begin > end || end > rows) {
+      const rowRange = `rows [${begin}, ${end}) of the shape ${formatShape(info.shape)}`;
+      refuser(this.name)("BAD_RANGE", `${quote(info.name)}: ${rowRange}`);
+    }
+    const stride = rows === 0 ? 0 : (info.end - info.begin) / rows;
+    return [begin * stride, end * stride];
+  }
+}
+
+const SINGLE = "model.safetensors";
+const INDEX = "model.safetensors.index.json";
+const MAX_INDEX_BYTES = 16 * 2 ** 20;
+/** Every shard is an open file. */
+const MAX_SHARDS = 1000;
+
+/** A tensor of a checkpoint; `file` is the shard that holds it. */
+export interface CheckpointTensor extends TensorInfo {
+  readonly file: string;
+}
+
+/** A piece of a tensor on its way through {@link Checkpoint.stream}. */
+export interface TensorChunk {
+  readonly name: string;
+  /** Where the piece belongs in its tensor; a multiple of 8. */
+  readonly byteOffset: number;
+  /** Starts 8-byte aligned in its buffer. Its length is a multiple of 8 except at the tensor's end. */
+  readonly bytes: Uint8Array;
+}
+
+export interface StreamOptions {
+  /** The size of the one staging buffer; default 32 MiB. */
+  chunkBytes?: number;
+  signal?: AbortSignal;
+}
+
+/** The weights of a model: `model.safetensors`, or the shards that `model.safetensors.index.json` names. */
+export class Checkpoint {
+  readonly name: string;
+  /** Of all files; of a key in several files, the first file's. */
+  readonly metadata: ReadonlyMap<string, string>;
+  /** By shard, then in file order. */
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /** What was odd but harmless; to be shown to the user. */
+  readonly warnings: readonly string[];
+  /** Tensors that the index lists and no file holds, and the file that it names. */
+  readonly absent: ReadonlyMap<string, string>;
+  readonly #files: ReadonlyMap<string, SafetensorsFile>;
+
+  private constructor(
+    name: string,
+    files: ReadonlyMap<string, SafetensorsFile>,
+    warnings: readonly string[] = [],
+    absent: ReadonlyMap<string, string> = new Map(),
+  ) {
+    this.name = name;
+    this.absent = absent;
+    this.#files = files;
+    const metadata = new Map<string, string>();
+    const tensors = new Map<string, CheckpointTensor>();
+    for (const [file, { metadata: more, tensors: infos }] of files) {
+      for (const [key, value] of more) if (!metadata.has(key)) metadata.set(key, value);
+      for (const info of infos.values()) tensors.set(info.name, { ...info, file });
+    }
+    this.metadata = metadata;
+    this.tensors = tensors;
+    this.warnings = [...warnings, ...[...files].flatMap(([file, f]) => f.warnings.map((w) => `${file}: ${w}`))];
+  }
+
+  /**
+   * Opens a folder or one .safetensors file, and checks every header before any weight is read.
+   *
+   * @throws WeightError MISSING_MODEL, MISSING_SHARD, BAD_SHARD_PATH, BAD_INDEX, INDEX_MISMATCH, TOO_MANY_SHARDS, those
+   * of {@link SafetensorsFile.open}, and the folder's own
+   */
+  static async open(from: Folder | ByteSource, limits: SafetensorsLimits = {}): Promise<Checkpoint> {
+    if ("read" in from) {
+      const file = await SafetensorsFile.open(from, limits);
+      return new Checkpoint(from.name, new Map([[from.name, file]]));
+    }
+    if (await from.has(SINGLE)) {
+      const file = await SafetensorsFile.open(await from.open(SINGLE), limits);
+      return new Checkpoint(from.name, new Map([[SINGLE, file]]));
+    }
+    if (await from.has(INDEX)) return Checkpoint.#openShards(from, limits);
+
+    const message = `${from.name}: neither ${SINGLE} nor ${INDEX} is there`;
+    throw new WeightError("MISSING_MODEL", message, { hint: await whatElse(from) });
+  }
+
+  static async #openShards(folder: Folder, limits: SafetensorsLimits): Promise<Checkpoint> {
+    const index = parseIndex(await folder.text(INDEX, MAX_INDEX_BYTES), limits);
+    const shards = [...new Set(index.fileOf.values())].sort();
+    if (shards.length > MAX_SHARDS) refuser(INDEX)("TOO_MANY_SHARDS", `${shards.length} files; at most ${MAX_SHARDS}`);
+    for (const shard of shards) checkFileName(shard);
+    const absent: string[] = [];
+    for (const shard of shards) if (!(await folder.has(shard))) absent.push(shard);
+    if (absent.length) {
+      const message = `${folder.name}: ${absent.length} of ${shards.length} files are missing: ${listed(absent)}`;
+      throw new WeightError("MISSING_SHARD", message, { hint: "incomplete download?" });
+    }
+
+    const files = new Map<string, SafetensorsFile>();
+    try {
+      for (const shard of shards) files.set(shard, await SafetensorsFile.open(await folder.open(shard), limits));
+      const { warnings, absent } = await compareWithIndex(index, files);
+      return new Checkpoint(folder.name, files, warnings, absent);
+    } catch (error) {
+      for (const file of files.values()) await file.close();
+      throw error;
+    }
+  }
+
+  /** As {@link SafetensorsFile.read}, from whichever file holds the tensor. */
+  async read(name: string, rows?: readonly [begin: number, end: number]): Promise<Uint8Array> {
+    const info = this.tensors.get(name) ?? missing(this.name, [name], this.tensors);
+    return this.#fileOf(info).read(name, rows);
+  }
+
+  /**
+   * Visits the named tensors in file order, in pieces that all lie in one reused buffer: `bytes` is valid until the
+   * next step. Every name is visited once; an empty tensor gives one empty piece. Neighbours share a read.
+   *
+   * @throws WeightError MISSING_TENSORS, UNSUPPORTED_DTYPE, both before the first read, and the source's own; the
+   * signal's reason
+   */
+  async *stream(names: Iterable<string>, options: StreamOptions = {}): AsyncGenerator<TensorChunk, void, undefined> {
+    const { chunkBytes = 32 * 2 ** 20, signal } = options;
+    if (!Number.isSafeInteger(chunkBytes) || chunkBytes < 8) {
+      throw new WeightError("BAD_RANGE", `chunkBytes must be an integer of at least 8, got ${chunkBytes}`);
+    }
+    const wanted = new Set(names);
+    const absent = [...wanted].filter((name) => !this.tensors.has(name));
+    if (absent.length) missing(this.name, absent, this.tensors);
+    const infos = [...this.tensors.values()].filter(({ name }) => wanted.has(name));
+    for (const info of infos) requireDType(info, info.file);
+
+    const total = infos.reduce((sum, { begin, end }) => sum + end - begin, 0);
+    const staging = new Uint8Array(Math.min(chunkBytes, total));
+    let done = 0; // bytes of infos[i] already visited, a multiple of 8
+    for (let i = 0; i < infos.length; ) {
+      signal?.throwIfAborted();
+      const { begin, file } = infos[i];
+      const windowBegin = begin + done;
+      const windowEnd = endOfRun(infos, i, windowBegin, windowBegin + staging.length);
+      await this.#fileOf({ file }).readRaw(windowBegin, staging.subarray(0, windowEnd - windowBegin));
+      for (; i < infos.length && infos[i].file === file; i++, done = 0) {
+        const { name, begin, end } = infos[i];
+        const from = begin + done;
+        if (from < windowBegin || from > windowEnd || (from - windowBegin) % 8 !== 0) break;
+        const rest = end - from;
+        const here = rest <= windowEnd - from ? rest : windowEnd - from - ((windowEnd - from) % 8);
+        if (here === 0 && rest > 0) break;
+        signal?.throwIfAborted();
+        yield { name, byteOffset: done, bytes: staging.subarray(from - windowBegin, from - windowBegin + here) };
+        done += here;
+        if (here < rest) break;
+      }
+    }
+  }
+
+  /** The files it is made of. */
+  get files(): Pick<ByteSource, "name" | "size" | "version">[] {
+    return [...this.#files.values()].map(({ origin }) => origin);
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.#files.values()) await file.close();
+  }
+
+  #fileOf({ file }: { readonly file: string }): SafetensorsFile {
+    return this.#files.get(file)!;
+  }
+}
+
+/** What a folder without a checkpoint has in its place, for a hint. It cannot be listed: likely names are tried. */
+async function whatElse(folder: Folder): Promise<string | undefined> {
+  const first = async (names: readonly string[]) => {
+    for (const name of names) if (await folder.has(name)) return name;
+    return undefined;
+  };
+  const variants = ["fp16", "bf16", "fp32", "fp8", "int8", "non_ema"];
+  const variant = await first(variants.flatMap((v) => [`model.${v}.safetensors`, `model.safetensors.index.${v}.json`]));
+  if (variant) return `there is ${variant}: rename it to ${variant.includes("index") ? INDEX : SINGLE}`;
+  if (await first(["adapter_model.safetensors", "adapter_config.json"])) {
+    return "there is an adapter, not a model: merge it into its base, or give the base";
+  }
+  const other = await first(["consolidated.safetensors", "pytorch_model.safetensors"]);
+  if (other) return `there is ${other}; transformers' own file is ${SINGLE}`;
+  const counts = Array.from(
+    { length: 16 },
+    (_, i) => `model-00001-of-000${String(i + 2).padStart(2, "0")}.safetensors`,
+  );
+  const shard = await first(counts);
+  if (shard) return `there is ${shard}, but not the index that says what is in which file: download ${INDEX} too`;
+  if (await first(["pytorch_model.bin", "pytorch_model.bin.index.json"])) {
+    return `there is a pytorch_model.bin, but ${CONVERT_PICKLE}`;
+  }
+  return undefined;
+}
+
+/** Where a read from `begin`, in tensor `i`, ends: by `limit`, a gap, or a neighbour that would not be 8-byte aligned. */
+function endOfRun(infos: readonly CheckpointTensor[], i: number, begin: number, limit: number): number {
+  let end = infos[i].end;
+  for (let j = i + 1; j < infos.length && end < limit; j++) {
+    const next = infos[j];
+    if (next.file !== infos[i].file || next.begin !== end || (next.begin - begin) % 8 !== 0) break;
+    end = next.end;
+  }
+  return Math.min(end, limit);
+}
+
+interface ShardIndex {
+  /** Tensor name -> shard. */
+  readonly fileOf: ReadonlyMap<string, string>;
+  readonly totalSize: Json | undefined;
+}
+
+function parseIndex(text: string, limits: SafetensorsLimits): ShardIndex {
+  const refuse = refuser(INDEX);
+  const maxTensors = limits.maxTensors ?? DEFAULT_TENSORS;
+  const root = parseStrictJson(text, { members: maxTensors, values: 2 * maxTensors }, (code, message, hint) =>
+    code === "TOO_MANY_MEMBERS"
+      ? refuse("TOO_MANY_TENSORS", `more than ${maxTensors} tensors`)
+      : refuse(code, message, hint),
+  );
+  const map = root instanceof Map ? root.get("weight_map") : undefined;
+  if (!(root instanceof Map && map instanceof Map && map.size)) {
+    return refuse("BAD_INDEX", "must be an object with a weight_map that names files");
+  }
+  const fileOf = new Map<string, string>();
+  for (const [name, file] of map) {
+    if (typeof file !== "string") return refuse("BAD_INDEX", `${quote(name)}: must name a file, got ${describe(file)}`);
+    fileOf.set(name, file);
+  }
+  const metadata = root.get("metadata");
+  return { fileOf, totalSize: metadata instanceof Map ? metadata.get("total_size") : undefined };
+}
+
+/**
+ * What the index says against what the files hold. As in transformers a tensor is where it is found: an index that names
+ * another file, or a tensor that is nowhere, or that is twice with the same bytes, is odd but harmless.
+ *
+ * @returns warnings, and by name the file that an absent tensor should be in
+ * @throws WeightError INDEX_MISMATCH for a tensor that is in two files with different bytes
+ */
+async function compareWithIndex(
+  { fileOf, totalSize }: ShardIndex,
+  files: ReadonlyMap<string, SafetensorsFile>,
+): Promise<{ warnings: string[]; absent: Map<string, string> }> {
+  const found = new Map<string, string>();
+  const [unmapped, misplaced, twice] = [new Set<string>(), new Set<string>(), new Set<string>()];
+  let bytes = 0;
+  for (const [file, { tensors }] of files) {
+    for (const { name, begin, end } of tensors.values()) {
+      const other = found.get(name);
+      if (other !== undefined) {
+        if (!(await isSame(name, files.get(other)!, files.get(file)!))) {
+          const where = `${quote(other)} and in ${quote(file)}, with different numbers`;
+          refuser(INDEX)("INDEX_MISMATCH", `${quote(name)} is in ${where}`, "files of two saves? download them again");
+        }
+        twice.add(name);
+      }
+      found.set(name, file);
+      if (!fileOf.has(name)) unmapped.add(name);
+      else if (!files.get(fileOf.get(name)!)!.tensors.has(name)) misplaced.add(name);
+      bytes += end - begin;
+    }
+  }
+  const absent = new Map([...fileOf].filter(([name]) => !found.has(name)));
+  const warnings: string[] = [];
+  const warn = (what: string, names: Iterable<string>) => {
+    const list = [...names];
+    if (list.length) warnings.push(`${INDEX}: ${what} ${listed(list)}`);
+  };
+  warn("does not list", unmapped);
+  warn("names another file for", misplaced);
+  warn("lists what no file holds,", absent.keys());
+  warn("two files hold", twice);
+  if (totalSize !== undefined && totalSize !== bytes) {
+    warnings.push(`${INDEX}: total_size is ${describe(totalSize)}, the tensors take ${bytes} bytes`);
+  }
+  return { warnings, absent };
+}
+
+/** Whether two files hold the same tensor `name`, byte for byte. */
+async function isSame(name: string, ...files: [SafetensorsFile, SafetensorsFile]): Promise<boolean> {
+  const [a, b] = files.map(({ tensors }) => tensors.get(name)!);
+  const size = a.end - a.begin;
+  if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
+  const buffers = files.map(() => new Uint8Array(Math.min(size, COMPARED)));
+  for (let at = 0; at < size; at += COMPARED) {
+    const [one, other] = buffers.map((buffer) => buffer.subarray(0, size - at));
+    await files[0].readRaw(a.begin + at, one);
+    await files[1].readRaw(b.begin + at, other);
+    if (one.some((byte, i) => byte !== other[i])) return false;
+  }
+  return true;
+}
+
+/** Bytes of two files that are compared at once. */
+const COMPARED = 4 * 2 ** 20;
+
+/** A tensor to be written: little-endian bytes, whole or as they come. */
+export interface TensorEntry {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly data: ArrayBufferView | (() => AsyncIterable<Uint8Array>);
+}
+
+/** The reference writes wider numbers first, so that each tensor is aligned, and equal widths in this order. */
+const WRITE_ORDER: Readonly<Record<DType, number>> = {
+  u64: 0,
+  i64: 1,
+  f64: 2,
+  f32: 3,
+  u32: 4,
+  i32: 5,
+  bf16: 6,
+  f16: 7,
+  u16: 8,
+  i16: 9,
+  i8: 10,
+  u8: 11,
+  bool: 12,
+};
+
+/**
+ * Writes a .safetensors file, byte for byte as the reference does: tensors by dtype, then name; the header padded with
+ * spaces to 8 bytes. Everything but streamed data is checked before the first byte is written.
+ *
+ * @throws WeightError BAD_NAME, DUPLICATE_KEY, RANK, BAD_INT, OVERFLOW, SIZE_MISMATCH, BAD_METADATA, HEADER_TOO_LARGE,
+ * and the sink's own
+ */
+export async function writeSafetensors(
+  sink: ByteSink,
+  tensors: readonly TensorEntry[],
+  metadata?: Readonly<Record<string, string>>,
+): Promise<void> {
+  const sorted = [...tensors].sort(
+    (a, b) => WRITE_ORDER[a.dtype] - WRITE_ORDER[b.dtype] || (a.name < b.name ? -1 : Number(a.name > b.name)),
+  );
+  const sizes = sorted.map(sizeOfEntry);
+  const header = headerOf(sorted, sizes, metadata);
+  const prefix = new Uint8Array(PREFIX);
+  new DataView(prefix.buffer).setBigUint64(0, BigInt(header.length), true);
+  await sink.write(prefix);
+  await sink.write(header);
+  for (const [i, { name, data }] of sorted.entries()) {
+    if (typeof data !== "function") {
+      await sink.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+      continue;
+    }
+    let written = 0;
+    for await (const bytes of data()) {
+      written += bytes.length;
+      if (written > sizes[i]) break;
+      await sink.write(bytes);
+    }
+    if (written !== sizes[i]) {
+      const got = written > sizes[i] ? "more" : String(written);
+      refuser(quote(name))("SIZE_MISMATCH", `its shape takes ${sizes[i]} bytes, got ${got}`);
+    }
+  }
+}
+
+/** A .safetensors file in memory. @throws WeightError as {@link writeSafetensors} */
+export async function serializeSafetensors(
+  tensors: readonly TensorEntry[],
+  metadata?: Readonly<Record<string, string>>,
+): Promise<Uint8Array> {
+  const sink = new MemorySink();
+  await writeSafetensors(sink, tensors, metadata);
+  return sink.bytes();
+}
+
+/** Checks an entry by the reader's rules; returns its size in bytes. */
+function sizeOfEntry({ name, dtype, shape, data }: TensorEntry): number {
+  const refuse = refuser(quote(name));
+  checkName(name, refuse);
+  if (name === "__metadata__") refuse("BAD_NAME", "this name is reserved");
+  if (shape.length > MAX_RANK) refuse("RANK", `${shape.length} dimensions; the limit is ${MAX_RANK}`);
+  for (const dim of shape) {
+    if (!Number.isSafeInteger(dim) || dim < 0) refuse("BAD_INT", `a dimension must be an integer ≥ 0, got ${dim}`);
+  }
+  const size = byteSize(shape, 8 * DTYPES[dtype].bytes, refuse);
+  if (typeof data !== "function" && data.byteLength !== size) {
+    refuse("SIZE_MISMATCH", `its shape takes ${size} bytes, got ${data.byteLength}`);
+  }
+  return size;
+}
+
+/** The header as bytes, padded. */
+function headerOf(
+  sorted: readonly TensorEntry[],
+  sizes: readonly number[],
+  metadata: Readonly<Record<string, string>> | undefined,
+): Uint8Array {
+  const refuse = refuser("safetensors writer");
+  const members: string[] = [];
+  if (metadata) {
+    for (const [key, value] of Object.entries(metadata)) {
+      const fits = typeof value === "string" && isWellFormed(key) && isWellFormed(value);
+      if (!fits) refuse("BAD_METADATA", `__metadata__ must map strings to strings; ${quote(key)} does not`);
+    }
+    members.push(`"__metadata__":${JSON.stringify(metadata)}`);
+  }
+  const names = new Set<string>();
+  let offset = 0;
+  for (const [i, { name, dtype, shape }] of sorted.entries()) {
+    if (names.has(name)) refuse("DUPLICATE_KEY", `two tensors are named ${quote(name)}`);
+    names.add(name);
+    const entry = { dtype: DTYPES[dtype].safetensors, shape, data_offsets: [offset, offset + sizes[i]] };
+    members.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
+    offset += sizes[i];
+  }
+  if (!Number.isSafeInteger(offset)) refuse("OVERFLOW", "the tensors take more than 2^53 bytes");
+  const bytes = new TextEncoder().encode(`{${members.join(",")}}`);
+  const header = new Uint8Array(Math.ceil(bytes.length / 8) * 8).fill(0x20);
+  header.set(bytes);
+  if (header.length > MAX_HEADER_BYTES) refuse("HEADER_TOO_LARGE", `${header.length} bytes of header`);
+  return header;
+}

@@ -1,0 +1,289 @@
+/**
+ * The header of a .safetensors file: everything that is read and checked before a weight is touched.
+ *
+ * Layout: u64 little-endian header length n, n bytes of JSON, then the tensors without gaps up to the end of the file:
+ * `{"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, …, "__metadata__": {string: string}}`.
+ *
+ * Every check of the Rust reference is made (github.com/huggingface/safetensors, safetensors/src/tensor.rs). Stricter
+ * than it: no duplicate keys, no control characters in names, at most 8 dimensions, a smaller header unless asked for.
+ */
+import { DTYPES, type DType, FROM_SAFETENSORS } from "../dtype.ts";
+import { nearest, WeightError } from "../errors.ts";
+import { formatShape } from "../shape.ts";
+import { type ByteSource, decodeUtf8 } from "./source.ts";
+import { type Json, type JsonObject, OtherNumber, parseStrictJson, quote } from "./strict_json.ts";
+
+/** Number types of the format that this project cannot compute with, and their bits: read past, refused when used. */
+export const UNSUPPORTED_DTYPES = {
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
+  C64: 64,
+} as const;
+export type UnsupportedDType = keyof typeof UNSUPPORTED_DTYPES;
+
+/** Where a tensor lies; `begin` and `end` are byte offsets in the file. */
+export interface TensorInfo {
+  readonly name: string;
+  readonly dtype: DType | UnsupportedDType;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** What a reader spends before it has checked anything. */
+export interface SafetensorsLimits {
+  /** Default 16 MiB, which is 100,000 tensors; never above the format's 100,000,000. */
+  maxHeaderBytes?: number;
+  /** Default 100,000. */
+  maxTensors?: number;
+}
+
+export const PREFIX = 8;
+export const MAX_HEADER_BYTES = 100_000_000;
+const DEFAULT_HEADER_BYTES = 16 * 2 ** 20;
+export const DEFAULT_TENSORS = 100_000;
+/** PyTorch models use up to 5; a bound keeps a hostile shape from being a list of millions. */
+export const MAX_RANK = 8;
+const MAX_NAME_BYTES = 1024;
+/** Per tensor: the entry, dtype, shape, offsets, their at most 10 numbers, and room for a field we do not know. */
+const JSON_VALUES_PER_TENSOR = 16;
+
+/** Refuses the file at hand. */
+export type Refuse = (code: string, message: string, hint?: string) => never;
+
+export function refuser(name: string): Refuse {
+  return (code, message, hint) => {
+    throw new WeightError(code, `${name}: ${message}`, { hint });
+  };
+}
+
+export interface Header {
+  readonly metadata: ReadonlyMap<string, string>;
+  /** In file order. */
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  readonly warnings: readonly string[];
+}
+
+/** The tensor's dtype, if this project can compute with it. @throws WeightError UNSUPPORTED_DTYPE */
+export function requireDType(info: TensorInfo, file: string): DType {
+  if (info.dtype in DTYPES) return info.dtype as DType;
+  throw new WeightError("UNSUPPORTED_DTYPE", `${file}: ${quote(info.name)}: dtype ${info.dtype} is not supported`, {
+    hint: "convert the checkpoint to F32, F16 or BF16",
+  });
+}
+
+/** Reads and checks the header. @throws as SafetensorsFile.open */
+export async function readHeader(source: ByteSource, limits: SafetensorsLimits): Promise<Header> {
+  const refuse = refuser(source.name);
+  const start = new Uint8Array(Math.min(source.size, 64));
+  await source.read(0, start);
+  const length = headerLength(start, source.size, limits, refuse);
+  const bytes = new Uint8Array(length);
+  await source.read(PREFIX, bytes);
+  return parseHeader(decodeUtf8(bytes, source.name), source.size - PREFIX - length, PREFIX + length, limits, refuse);
+}
+
+/** The header's length, from the file's first bytes. Nothing of that length is allocated before it is believed. */
+function headerLength(start: Uint8Array, size: number, limits: SafetensorsLimits, refuse: Refuse): number {
+  if (size < PREFIX) refuse("HEADER_TOO_SMALL", `${size} bytes; the header's length alone takes ${PREFIX}`);
+  const length = Number(new DataView(start.buffer).getBigUint64(0, true)); // inexact only far above every limit
+  const soft = Math.min(limits.maxHeaderBytes ?? DEFAULT_HEADER_BYTES, MAX_HEADER_BYTES);
+  if (length > MAX_HEADER_BYTES) {
+    refuseOtherFormats(start, refuse); // only now: a possible length may spell anything
+    refuse("HEADER_TOO_LARGE", `the header's length is given as ${length}; the format allows ${MAX_HEADER_BYTES}`);
+  }
+  if (length > soft) {
+    refuse("HEADER_TOO_LARGE", `a header of ${length} bytes; the limit is ${soft}`, "maxHeaderBytes raises the limit");
+  }
+  if (length > size - PREFIX) {
+    refuse("HEADER_LENGTH", `a header of ${length} bytes does not fit into ${size} bytes`, "incomplete download?");
+  }
+  return length;
+}
+
+export const CONVERT_PICKLE =
+  'pickles can run code and are never read; in Python: model.save_pretrained("folder", safe_serialization=True)';
+
+/** What else is found under the name .safetensors: how it starts, what it is, what to do. */
+const OTHER_FORMATS: readonly (readonly [RegExp, string, string])[] = [
+  [/^version https:\/\/git-lfs/, "a Git LFS pointer, not the file itself", "run `git lfs pull`, or download the file"],
+  [/^\s*<(?:!doctype|html|\?xml|error)/i, "an HTML or XML page", "the download saved an error page; download it again"],
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a magic number
+  [/^PK\x03\x04/, "a zip archive, such as a PyTorch .bin or .pt file", CONVERT_PICKLE],
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a magic number
+  [/^\x80[\x02-\x05]/, "a Python pickle, such as an old PyTorch .bin or .pt file", CONVERT_PICKLE],
+  [/^GGUF/, "a GGUF file", "use the model's original safetensors files"],
+  [/^\x89HDF/, "an HDF5 file", "use the model's safetensors files"],
+  [/^\s*[{[]/, "bare JSON, such as a shard index", "open the folder, or one of the .safetensors files"],
+];
+
+function refuseOtherFormats(start: Uint8Array, refuse: Refuse): void {
+  const text = String.fromCharCode(...start);
+  for (const [pattern, kind, hint] of OTHER_FORMATS) {
+    if (pattern.test(text)) refuse("NOT_SAFETENSORS", `this is ${kind}`, hint);
+  }
+}
+
+/** Checks a header's text against `dataBytes` of data that lie at `dataBegin` in the file. */
+function parseHeader(
+  text: string,
+  dataBytes: number,
+  dataBegin: number,
+  limits: SafetensorsLimits,
+  refuse: Refuse,
+): Header {
+  const maxTensors = limits.maxTensors ?? DEFAULT_TENSORS;
+  const tooMany = (): never => refuse("TOO_MANY_TENSORS", `more than ${maxTensors} tensors`);
+  const jsonLimits = { members: maxTensors + 1, values: (maxTensors + 2) * JSON_VALUES_PER_TENSOR };
+  const root = parseStrictJson(text, jsonLimits, (code, message, hint) =>
+    code === "TOO_MANY_MEMBERS" ? tooMany() : refuse(code, message, hint),
+  );
+  if (!(root instanceof Map)) return refuse("BAD_HEADER_TYPE", `the header must be an object, got ${describe(root)}`);
+  const metadata = root.has("__metadata__") ? metadataOf(root.get("__metadata__"), refuse) : new Map<string, string>();
+  root.delete("__metadata__");
+  if (root.size > maxTensors) tooMany();
+
+  const unknownFields = new Set<string>();
+  const infos: TensorInfo[] = [];
+  for (const [name, entry] of root) infos.push(tensorOf(name, entry, dataBegin, unknownFields, refuse));
+  infos.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  checkLayout(infos, dataBegin, dataBegin + dataBytes, refuse);
+  const warnings = unknownFields.size ? [`ignored unknown fields in the header: ${listed([...unknownFields])}`] : [];
+  return { metadata, tensors: new Map(infos.map((info) => [info.name, info])), warnings };
+}
+
+function metadataOf(value: Json | undefined, refuse: Refuse): Map<string, string> {
+  const bad = (what: string): never => refuse("BAD_METADATA", `__metadata__ must map strings to strings, ${what}`);
+  if (!(value instanceof Map)) return bad(`got ${describe(value)}`);
+  const metadata = new Map<string, string>();
+  for (const [key, text] of value) {
+    if (typeof text !== "string") return bad(`got ${describe(text)} for ${quote(key)}`);
+    if (!isWellFormed(key) || !isWellFormed(text)) bad("got half of a surrogate pair");
+    metadata.set(key, text);
+  }
+  return metadata;
+}
+
+const FIELDS = ["dtype", "shape", "data_offsets"];
+
+/** One entry of the header. */
+function tensorOf(name: string, entry: Json, dataBegin: number, unknown: Set<string>, refuse: Refuse): TensorInfo {
+  checkName(name, refuse);
+  const inEntry: Refuse = (code, message, hint) => refuse(code, `${quote(name)}: ${message}`, hint);
+  if (!(entry instanceof Map)) return inEntry("BAD_ENTRY", `must be an object, got ${describe(entry)}`);
+  const absent = FIELDS.filter((field) => !entry.has(field));
+  if (absent.length) inEntry("BAD_ENTRY", `lacks ${absent.join(" and ")}`);
+  for (const field of entry.keys()) if (!FIELDS.includes(field)) unknown.add(field);
+
+  const { dtype, bits } = dtypeOf(entry.get("dtype"), inEntry);
+  const dims = listOf("shape", entry, inEntry);
+  if (dims.length > MAX_RANK) inEntry("RANK", `${dims.length} dimensions; the limit is ${MAX_RANK}`);
+  const shape = dims.map((dim) => integerOf("shape", dim, inEntry));
+  const offsets = listOf("data_offsets", entry, inEntry);
+  if (offsets.length !== 2) inEntry("BAD_ENTRY", `data_offsets must hold 2 integers, got ${offsets.length}`);
+  const [begin, end] = offsets.map((offset) => integerOf("data_offsets", offset, inEntry));
+  if (end < begin) inEntry("OFFSETS", `data_offsets [${begin}, ${end}]: the end lies before the begin`);
+  const bytes = byteSize(shape, bits, inEntry);
+  if (bytes !== end - begin) {
+    inEntry("SIZE_MISMATCH", `${entry.get("dtype")} ${formatShape(shape)} takes ${bytes} bytes, got ${end - begin}`);
+  }
+  return { name, dtype, shape, begin: dataBegin + begin, end: dataBegin + end };
+}
+
+/** Names are shown to people and compared by other programs: nothing in them may hide or be cut short. */
+export function checkName(name: string, refuse: Refuse): void {
+  const bad = (what: string): never => refuse("BAD_NAME", `the tensor name ${quote(name)} ${what}`);
+  if (name === "") bad("is empty");
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a NUL ends the name for every reader in C
+  if (/[\x00-\x1f\x7f-\x9f]/.test(name)) bad("contains a control character");
+  if (!isWellFormed(name)) bad("contains half of a surrogate pair");
+  if (name.length > MAX_NAME_BYTES || new TextEncoder().encode(name).length > MAX_NAME_BYTES) {
+    bad(`is longer than ${MAX_NAME_BYTES} bytes`);
+  }
+}
+
+/** Whether every surrogate has its partner (String.isWellFormed, which ES2023 lacks). */
+export function isWellFormed(text: string): boolean {
+  return !/\p{Surrogate}/u.test(text);
+}
+
+function dtypeOf(value: Json | undefined, refuse: Refuse): { dtype: DType | UnsupportedDType; bits: number } {
+  if (typeof value !== "string") return refuse("BAD_DTYPE", `dtype must be a string, got ${describe(value)}`);
+  const dtype = FROM_SAFETENSORS.get(value);
+  if (dtype) return { dtype, bits: 8 * DTYPES[dtype].bytes };
+  if (Object.hasOwn(UNSUPPORTED_DTYPES, value)) {
+    const unsupported = value as UnsupportedDType;
+    return { dtype: unsupported, bits: UNSUPPORTED_DTYPES[unsupported] };
+  }
+  const near = nearest(value.slice(0, 20).toUpperCase(), FROM_SAFETENSORS.keys());
+  return refuse("BAD_DTYPE", `unknown dtype ${quote(value)}`, near && `did the writer mean ${near}?`);
+}
+
+function listOf(field: string, entry: JsonObject, refuse: Refuse): Json[] {
+  const list = entry.get(field);
+  return Array.isArray(list) ? list : refuse("BAD_ENTRY", `${field} must be a list, got ${describe(list)}`);
+}
+
+function integerOf(field: string, value: Json, refuse: Refuse): number {
+  if (typeof value === "number") return value;
+  return refuse("BAD_INT", `${field} must hold integers from 0 to 2^53-1, got ${describe(value)}`);
+}
+
+/** shape × dtype in bytes, every step checked; half a byte of F4 is a fraction, and no tensor has that size. */
+export function byteSize(shape: readonly number[], bits: number, refuse: Refuse): number {
+  // Multiplied in order, as the reference does: a zero further on does not excuse an overflow before it.
+  const elements = shape.reduce((product, dim) => {
+    const next = product * dim;
+    return Number.isSafeInteger(next)
+      ? next
+      : refuse("OVERFLOW", `the shape ${formatShape(shape)} has more than 2^53 elements`);
+  }, 1);
+  const total = elements * bits;
+  if (!Number.isSafeInteger(total)) refuse("OVERFLOW", `the shape ${formatShape(shape)} has more than 2^53 bits`);
+  return total / 8;
+}
+
+/** The tensors, in file order, must fill the data exactly: no byte unused, none used twice. */
+function checkLayout(infos: readonly TensorInfo[], dataBegin: number, fileEnd: number, refuse: Refuse): void {
+  let at = dataBegin;
+  for (const { name, begin, end } of infos) {
+    if (begin > at) refuse("HOLE", `${begin - at} bytes before ${quote(name)} belong to no tensor`);
+    if (begin < at) refuse("OVERLAP", `${quote(name)} shares bytes with the tensor before it`);
+    at = end;
+  }
+  if (at > fileEnd) refuse("TRUNCATED", `the data ends ${at - fileEnd} bytes too early`, "incomplete download?");
+  if (at < fileEnd) refuse("TRAILING_DATA", `${fileEnd - at} bytes after the last tensor belong to no tensor`);
+}
+
+/** What a JSON value is, for a message. */
+export function describe(value: Json | undefined): string {
+  if (value === null || value === undefined) return "null";
+  if (value instanceof OtherNumber) return quote(value.token).slice(1, -1);
+  if (value instanceof Map) return "an object";
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "string" ? `the string ${quote(value)}` : String(value);
+}
+
+/** Names for a message: as many as fit, and how many there are besides. */
+export function listed(names: readonly string[]): string {
+  const shown: string[] = [];
+  for (const name of names) {
+    if (shown.length && shown.join().length + Math.min(name.length, 80) > 120) break;
+    shown.push(quote(name));
+  }
+  const rest = names.length - shown.length;
+  return shown.join(", ") + (rest ? ` and ${rest} more` : "");
+}
+
+/** Refuses names that are not there. */
+export function missing(where: string, names: readonly string[], present: ReadonlyMap<string, unknown>): never {
+  const near = nearest(names[0], present.keys());
+  const hint = near && `the closest name there is ${quote(near)}`;
+  throw new WeightError("MISSING_TENSORS", `${where}: no tensor ${listed(names)}`, { hint });
+}

@@ -1,0 +1,361 @@
+/**
+ * Where weights come from: bytes read at an offset, and folders of named files. Memory, Blob, HTTP ranges and a browser's
+ * file list are here; the Node file system is in source.node.ts. Nothing here knows what a tensor is, and nothing holds
+ * more of a file than was asked for.
+ */
+import { EngineError, WeightError } from "../errors.ts";
+import { type FetchOptions, fetchLimited, type LimitedResponse, pause, urlName } from "./fetch_limited.ts";
+import { quote } from "./strict_json.ts";
+
+/** Random access to a file of known size. */
+export interface ByteSource {
+  /** For messages; never a whole path. */
+  readonly name: string;
+  /** In bytes. */
+  readonly size: number;
+  /** Differs once the file has been changed; absent where nobody can say. */
+  readonly version?: string;
+  /** Fills `into` with the bytes from `offset`. @throws WeightError IO, FILE_CHANGED and the source's own codes */
+  read(offset: number, into: Uint8Array): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A place that holds a checkpoint's files. File names are relative, with `/`; see {@link checkFileName}. */
+export interface Folder {
+  readonly name: string;
+  has(file: string): Promise<boolean>;
+  /** The whole file as strict UTF-8. @throws WeightError FILE_TOO_LARGE over `maxBytes`, BAD_UTF8 */
+  text(file: string, maxBytes?: number): Promise<string>;
+  open(file: string): Promise<ByteSource>;
+}
+
+/** Where a writer's bytes go, in order. The bytes may be reused by the caller once the promise has resolved. */
+export interface ByteSink {
+  write(bytes: Uint8Array): Promise<void>;
+}
+
+/** Enough for the largest tokenizer.json, and little enough to hold. */
+export const MAX_TEXT_BYTES = 64 * 2 ** 20;
+
+/**
+ * The one gate for file names that a file gives: no way out of the folder, on any platform.
+ *
+ * @throws WeightError BAD_SHARD_PATH
+ */
+export function checkFileName(file: string): void {
+  const outside = file.split("/").some((part) => part === "" || part === "." || part === "..");
+  // A colon is a URL, a Windows drive or an NTFS stream; a backslash is a separator on Windows.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  if (outside || file.length > 200 || /[\\:\x00-\x1f\x7f]/.test(file)) {
+    throw new WeightError("BAD_SHARD_PATH", `${quote(file)} is not a plain file name inside the folder`);
+  }
+}
+
+/** Reads a whole source as strict UTF-8; a byte order mark stays, so that JSON parsers refuse it. */
+export async function readText(source: ByteSource, maxBytes = MAX_TEXT_BYTES): Promise<string> {
+  if (source.size > maxBytes) throw tooLarge(source.name, maxBytes);
+  const bytes = new Uint8Array(source.size);
+  await source.read(0, bytes);
+  return decodeUtf8(bytes, source.name);
+}
+
+/** Strict UTF-8: an invalid byte is refused instead of becoming U+FFFD, and a byte order mark is kept. */
+export function decodeUtf8(bytes: Uint8Array, name: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new WeightError("BAD_UTF8", `${name}: the text is not valid UTF-8`);
+  }
+}
+
+function tooLarge(name: string, maxBytes: number): WeightError {
+  return new WeightError("FILE_TOO_LARGE", `${name}: larger than the limit of ${maxBytes} bytes`);
+}
+
+/** Every read stays inside the file as it was when opened. */
+export function checkRange(source: ByteSource, offset: number, length: number): void {
+  if (!Number.isSafeInteger(offset) || offset < 0 || offset + length > source.size) {
+    throw new WeightError("IO", `${source.name}: cannot read ${length} bytes at ${offset} of ${source.size}`);
+  }
+}
+
+/** Bytes that are already in memory. */
+export class MemorySource implements ByteSource {
+  readonly name: string;
+  readonly size: number;
+  readonly #bytes: Uint8Array;
+
+  constructor(name: string, bytes: Uint8Array) {
+    this.name = name;
+    this.#bytes = bytes;
+    this.size = bytes.length;
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    checkRange(this, offset, into.length);
+    into.set(this.#bytes.subarray(offset, offset + into.length));
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** Collects what is written in memory. */
+export class MemorySink implements ByteSink {
+  readonly #chunks: Uint8Array[] = [];
+  #size = 0;
+
+  async write(bytes: Uint8Array): Promise<void> {
+    this.#chunks.push(bytes.slice());
+    this.#size += bytes.length;
+  }
+
+  /** Everything written so far. */
+  bytes(): Uint8Array {
+    const all = new Uint8Array(this.#size);
+    let offset = 0;
+    for (const chunk of this.#chunks) {
+      all.set(chunk, offset);
+      offset += chunk.length;
+    }
+    return all;
+  }
+}
+
+/** A browser's File or Blob; only the slice that is read is loaded. */
+export class BlobSource implements ByteSource {
+  readonly name: string;
+  readonly size: number;
+  readonly #blob: Blob;
+
+  constructor(name: string, blob: Blob) {
+    this.name = name;
+    this.#blob = blob;
+    this.size = blob.size;
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    checkRange(this, offset, into.length);
+    let bytes: ArrayBuffer;
+    try {
+      bytes = await this.#blob.slice(offset, offset + into.length).arrayBuffer();
+    } catch (cause) {
+      // A File whose file on disk has changed cannot be read any more (File API, snapshot state).
+      throw new WeightError("FILE_CHANGED", `${this.name}: the file can no longer be read`, { cause });
+    }
+    if (bytes.byteLength !== into.length)
+      throw new WeightError("FILE_CHANGED", `${this.name}: the file became shorter`);
+    into.set(new Uint8Array(bytes));
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** What an HttpSource may be given. */
+export interface HttpOptions extends Omit<FetchOptions, "method" | "error" | "maxBytes" | "timeoutMs"> {
+  /** Before a broken read is resumed, and twice as long before the next time. Default 250. */
+  retryDelayMs?: number;
+}
+
+/** A cut connection is resumed where it stopped, this often per read, before the read fails. */
+const HTTP_REQUESTS_PER_READ = 4;
+
+/** A file behind a URL, read by HTTP ranges; a server that ignores `Range` is refused, never downloaded whole. */
+export class HttpSource implements ByteSource {
+  readonly name: string;
+  readonly size: number;
+  readonly #url: string;
+  readonly #options: HttpOptions;
+  readonly #etag: string | null;
+
+  private constructor(url: string, options: HttpOptions, size: number, etag: string | null) {
+    this.name = urlName(url);
+    this.#url = url;
+    this.#options = options;
+    this.size = size;
+    this.#etag = etag;
+  }
+
+  /**
+   * Asks for one byte, to learn the size and whether ranges work.
+   *
+   * @throws WeightError NOT_FOUND (404, 410), HTTP_STATUS, HTTP_NO_RANGE and those of {@link fetchLimited}
+   */
+  static async open(url: string, options: HttpOptions = {}): Promise<HttpSource> {
+    const { response, end } = await ranged(url, "bytes=0-0", options);
+    end();
+    // An empty file has no byte 0: 416 with its size (RFC 9110, 15.5.17).
+    if (response.status === 416 && response.headers.get("content-range") === "bytes */0") {
+      return new HttpSource(url, options, 0, null);
+    }
+    const { size } = rangeOf(response, urlName(url), 0);
+    return new HttpSource(url, options, size, strongTag(response));
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    checkRange(this, offset, into.length);
+    let done = 0;
+    let cause: unknown;
+    for (let requests = 0; done < into.length; requests++) {
+      if (requests === HTTP_REQUESTS_PER_READ) {
+        throw new WeightError("IO", `${this.name}: the connection broke ${requests} times during one read`, { cause });
+      }
+      const { retryDelayMs = 250, signal } = this.#options;
+      if (requests > 0) await pause(retryDelayMs * 2 ** (requests - 1), signal);
+      try {
+        done += await this.#readOnce(offset + done, into.subarray(done));
+      } catch (error) {
+        if (!(error instanceof EngineError && error.code === "IO")) throw error;
+        cause = error;
+      }
+    }
+  }
+
+  /** One request: how many bytes arrived before its end, or before the connection broke. */
+  async #readOnce(offset: number, into: Uint8Array): Promise<number> {
+    const range = `bytes=${offset}-${offset + into.length - 1}`;
+    const request = await ranged(this.#url, range, this.#options);
+    let done = 0;
+    try {
+      const { size } = rangeOf(request.response, this.name, offset);
+      const tag = strongTag(request.response);
+      if (size !== this.size || (tag !== null && this.#etag !== null && tag !== this.#etag)) {
+        throw new WeightError("FILE_CHANGED", `${this.name}: the file on the server has changed`);
+      }
+      for await (const chunk of request.chunks()) {
+        if (chunk.length > into.length - done) {
+          throw new WeightError("HTTP_NO_RANGE", `${this.name}: the server sent more bytes than were asked for`);
+        }
+        into.set(chunk, done);
+        done += chunk.length;
+      }
+    } catch (error) {
+      // What has arrived before the connection broke counts.
+      if (!(error instanceof EngineError && error.code === "IO") || done === 0) throw error;
+    } finally {
+      request.end();
+    }
+    return done;
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** Asks for a part of a file. */
+function ranged(url: string, range: string, options: HttpOptions): Promise<LimitedResponse> {
+  return fetchLimited(url, { ...options, headers: { ...options.headers, Range: range } });
+}
+
+/** Checks a partial answer: it must start at `begin`. Returns the size of the whole file. */
+function rangeOf(response: Response, name: string, begin: number): { size: number } {
+  if (isWebPage(response)) throw badStatus(response, name);
+  if (response.status === 200) {
+    throw new WeightError("HTTP_NO_RANGE", `${name}: the server ignores HTTP ranges`, {
+      hint: "weights are read piece by piece; serve them with a server that answers 206 to a Range request",
+    });
+  }
+  if (response.status !== 206) throw badStatus(response, name);
+  const match = /^bytes (\d+)-\d+\/(\d+)$/.exec(response.headers.get("content-range") ?? "");
+  const size = Number(match?.[2]);
+  if (!match || Number(match[1]) !== begin || !Number.isSafeInteger(size)) {
+    throw new WeightError(
+      "HTTP_NO_RANGE",
+      `${name}: the server answers a Range request without a usable Content-Range`,
+      {
+        hint: "across origins the server must also send Access-Control-Expose-Headers: Content-Range",
+      },
+    );
+  }
+  return { size };
+}
+
+function badStatus(response: Response, name: string): WeightError {
+  if (response.ok) return new WeightError("NOT_FOUND", `${name}: the server answers with a web page instead`);
+  const missing = response.status === 404 || response.status === 410;
+  return new WeightError(missing ? "NOT_FOUND" : "HTTP_STATUS", `${name}: the server answers ${response.status}`);
+}
+
+/** Servers of single-page applications (Vite's is one) answer 200 and the application where there is no such file. */
+function isWebPage(response: Response): boolean {
+  return response.ok && /^text\/html\b/i.test(response.headers.get("content-type") ?? "");
+}
+
+/** A strong ETag; a weak one does not promise equal bytes. */
+function strongTag(response: Response): string | null {
+  const tag = response.headers.get("etag");
+  return tag?.startsWith("W/") ? null : tag;
+}
+
+/** A folder behind a URL, such as `https://host/model/resolve/main`. Text needs no ranges, weights do. */
+export class HttpFolder implements Folder {
+  readonly name: string;
+  readonly #base: string;
+  readonly #options: HttpOptions;
+
+  constructor(url: string, options: HttpOptions = {}) {
+    this.#base = url.replace(/\/+$/, "");
+    this.name = urlName(this.#base);
+    this.#options = options;
+  }
+
+  async has(file: string): Promise<boolean> {
+    const { response, end } = await fetchLimited(this.#urlOf(file), { ...this.#options, method: "HEAD" });
+    end();
+    if (response.ok && !isWebPage(response)) return true;
+    const error = badStatus(response, file);
+    if (error.code === "NOT_FOUND") return false;
+    throw error;
+  }
+
+  async text(file: string, maxBytes = MAX_TEXT_BYTES): Promise<string> {
+    const { response, bytes, end } = await fetchLimited(this.#urlOf(file), { ...this.#options, maxBytes });
+    try {
+      if (!response.ok || isWebPage(response)) throw badStatus(response, file);
+      return decodeUtf8(await bytes(), file);
+    } finally {
+      end();
+    }
+  }
+
+  async open(file: string): Promise<ByteSource> {
+    return HttpSource.open(this.#urlOf(file), this.#options);
+  }
+
+  #urlOf(file: string): string {
+    checkFileName(file);
+    return `${this.#base}/${file.split("/").map(encodeURIComponent).join("/")}`;
+  }
+}
+
+/** The files a user picked or dropped in a browser: one folder (`webkitdirectory`) or a handful of files. */
+export class FileListFolder implements Folder {
+  readonly name: string;
+  readonly #files = new Map<string, File>();
+
+  constructor(files: Iterable<File>) {
+    let top: string | undefined;
+    for (const file of files) {
+      // "folder/sub/file" for a picked folder, "" (absent in Node) for single files.
+      const path = file.webkitRelativePath || file.name;
+      const slash = file.webkitRelativePath ? path.indexOf("/") : -1;
+      if (slash >= 0) top = path.slice(0, slash);
+      this.#files.set(path.slice(slash + 1), file);
+    }
+    this.name = top ?? "the chosen files";
+  }
+
+  async has(file: string): Promise<boolean> {
+    checkFileName(file);
+    return this.#files.has(file);
+  }
+
+  async text(file: string, maxBytes = MAX_TEXT_BYTES): Promise<string> {
+    return readText(await this.open(file), maxBytes);
+  }
+
+  async open(file: string): Promise<ByteSource> {
+    checkFileName(file);
+    const found = this.#files.get(file);
+    if (!found) throw new WeightError("NOT_FOUND", `${this.name}: no file ${quote(file)}`);
+    return new BlobSource(file, found);
+  }
+}

@@ -1,0 +1,126 @@
+/** Running the command line in a test: in this process with a terminal made of strings, or as a child process. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { cp, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach } from "vitest";
+import type { Interrupted } from "../../../src/instructblip/cli/format.ts";
+import { runCommandLine } from "../../../src/instructblip/cli/program.node.ts";
+import type { Terminal } from "../../../src/instructblip/cli/terminal.node.ts";
+import { withoutDawn } from "../../dawn.ts";
+
+export const ROOT = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
+export const GOLDENS = join(ROOT, "test/golden/data");
+
+export interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface CliOptions {
+  /** stdout and stderr are a terminal. */
+  readonly terminal?: boolean;
+  /** Sees every piece of stdout; what it returns, if anything, interrupts the run. */
+  readonly onOut?: (text: string) => Interrupted | undefined;
+}
+
+/** Runs a command line in this process. */
+export async function cli(args: readonly string[], { terminal = false, onOut }: CliOptions = {}): Promise<Outcome> {
+  let [stdout, stderr] = ["", ""];
+  const interruption = new AbortController();
+  const written: Terminal = {
+    out: async (text) => {
+      stdout += text;
+      const reason = onOut?.(text);
+      if (reason) interruption.abort(reason);
+    },
+    err: (text) => {
+      stderr += text;
+    },
+    outIsTerminal: terminal,
+    errIsTerminal: terminal,
+    columns: 80,
+    color: terminal,
+  };
+  const code = await runCommandLine(args, { terminal: written, signal: interruption.signal });
+  return { code, stdout, stderr };
+}
+
+/** As `cli`, for a run that must succeed with nothing on stderr. Gives stdout's lines as JSON. */
+export async function json<T>(args: readonly string[]): Promise<T[]> {
+  const { code, stdout, stderr } = await cli(args);
+  if (code !== 0 || stderr !== "") throw new Error(`exit code ${code}\n${stderr}`);
+  return stdout
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as T);
+}
+
+export interface Child {
+  readonly process: ChildProcess;
+  readonly ended: Promise<Outcome & { readonly signal: NodeJS.Signals | null }>;
+  /** Resolves when stdout holds this many whole lines. */
+  lines(count: number): Promise<void>;
+}
+
+/** Starts the command line as a child process. */
+export function startCli(args: readonly string[], env: Readonly<Record<string, string>> = {}): Child {
+  return start(process.execPath, ["--import", "tsx", "src/instructblip/cli/main.ts", ...args], env);
+}
+
+/** Starts a shell with `instructblip` as a function, for pipes and redirections. */
+export function startShell(script: string): Child {
+  const wrapped = `instructblip() { ${process.execPath} --import tsx src/instructblip/cli/main.ts "$@"; }\n${script}`;
+  return start("bash", ["-c", wrapped], {});
+}
+
+function start(command: string, args: readonly string[], env: Readonly<Record<string, string>>): Child {
+  const child = spawn(command, args, { cwd: ROOT, env: { ...process.env, ...env }, stdio: "pipe" });
+  let [stdout, stderr] = ["", ""];
+  const waiting: { count: number; resolve: () => void }[] = [];
+  const wake = () => {
+    for (const { count, resolve } of waiting) if (stdout.split("\n").length > count) resolve();
+  };
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+    wake();
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  return {
+    process: child,
+    ended: new Promise((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (code, signal) => resolve({ code: code ?? -1, signal, stdout, stderr: withoutDawn(stderr) }));
+    }),
+    lines: (count) =>
+      new Promise((resolve, reject) => {
+        waiting.push({ count, resolve });
+        child.on("close", () => reject(new Error(`ended with:\n${stdout}\n${stderr}`)));
+        wake();
+      }),
+  };
+}
+
+const temporary: string[] = [];
+
+afterEach(async () => {
+  for (const folder of temporary.splice(0)) await rm(folder, { recursive: true, force: true });
+});
+
+/** An empty folder that is removed after the test. */
+export async function temporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "instructblip-cli-"));
+  temporary.push(folder);
+  return folder;
+}
+
+/** A golden's folder to damage. */
+export async function copyOfGolden(name: string): Promise<string> {
+  const folder = join(await temporaryFolder(), "model");
+  await cp(join(GOLDENS, name), folder, { recursive: true });
+  return folder;
+}

@@ -1,0 +1,84 @@
+/** The commands on models that are not InstructBLIP's own, and the ids of Vicuna's tokenizer. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { cp } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test, vi } from "vitest";
+import { EXIT } from "../../../src/instructblip/cli/format.ts";
+import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
+import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/model/instructblip.ts";
+import { cli, GOLDENS, json, temporaryFolder } from "./cli.ts";
+
+const SIBLINGS = join(GOLDENS, "../siblings");
+const about = (name: string) =>
+  JSON.parse(readFileSync(join(SIBLINGS, name, "golden.json"), "utf8")) as {
+    prompts: string[];
+    generations: { name: string; answers: string[] }[];
+  };
+const question = (folder: string, prompt: string) => [
+  "--model",
+  folder,
+  "--image",
+  join(folder, "picture_0.png"),
+  "--prompt",
+  prompt,
+];
+
+test.each(["blip2_opt", "blip2_t5_f16"])("generate answers with %s as transformers does", async (name) => {
+  const { prompts, generations } = about(name);
+  const args = question(join(SIBLINGS, name), prompts[0]);
+  const [result] = await json<Result>(["generate", ...args, "--max-new-tokens", "12", "--json"]);
+  expect(result.text).toEqual([generations.find(({ name }) => name === "greedy")!.answers[0]]);
+});
+
+/** A copy of a sibling, its processor from before transformers 4.45: it does not count queries. */
+async function withoutCount(name: string): Promise<string> {
+  const folder = join(await temporaryFolder(), name);
+  await cp(join(SIBLINGS, name), folder, { recursive: true });
+  const file = join(folder, "processor_config.json");
+  const { num_query_tokens, ...config } = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;
+  expect(num_query_tokens).toBeDefined();
+  writeFileSync(file, JSON.stringify(config));
+  return folder;
+}
+
+describe.each(["legacy_llama", "legacy_blip2_opt", "blip2_opt"])("%s, whose processor", (name) => {
+  const { prompts, generations } = about(name);
+  const expected = generations.find(({ name }) => name === "greedy")!.answers[0];
+  const more = ["--max-new-tokens", "12"];
+
+  test.each([
+    ["counts queries", async () => join(SIBLINGS, name)],
+    ["is older than that", () => withoutCount(name)],
+  ])("%s, is answered, streamed, traced and asked many things with", async (_, make) => {
+    const folder = await make();
+    const args = question(folder, prompts[0]);
+    const [result] = await json<Result>(["generate", ...args, ...more, "--json"]);
+    expect(result.text).toEqual([expected]);
+    const streamed = await cli(["generate", ...args, ...more]);
+    expect(streamed).toMatchObject({ code: 0, stderr: "" });
+    expect(expected).toContain(streamed.stdout.trim());
+    expect(streamed.stdout.trim()).not.toBe("");
+
+    const requests = join(await temporaryFolder(), "requests.jsonl");
+    const images = [0, 1].map((i) => join(folder, `picture_${i}.png`));
+    writeFileSync(requests, JSON.stringify({ id: 1, images, prompts, generation: { max_new_tokens: 12 } }));
+    const [both] = await json<Result>(["generate", "--model", folder, "--requests", requests, "--json"]);
+    // The other row is padded for the Q-Former on the side that tokenizer_config.json says, which the golden's maker did not.
+    expect(both.text).toEqual([expected, expect.any(String)]);
+
+    const out = join(await temporaryFolder(), "trace.safetensors");
+    expect(await cli(["trace", ...args, "--out", out])).toMatchObject({ code: 0, stderr: "" });
+  });
+});
+
+test("--fix-vicuna-token-ids reaches the model, and is refused by any but Vicuna's", async () => {
+  const load = vi.spyOn(InstructBlipForConditionalGeneration, "from_pretrained");
+  const args = ["generate", ...question(join(GOLDENS, "plain_f32"), "a photo of"), "--max-new-tokens", "1"];
+  expect(await cli([...args, "--fix-vicuna-token-ids"])).toMatchObject({ code: 0, stderr: "" });
+  expect(await cli(args)).toMatchObject({ code: 0, stderr: "" });
+  expect(load.mock.calls.map(([, options]) => options?.fix_vicuna_token_ids)).toEqual([true, false]);
+  const other = ["generate", ...question(join(GOLDENS, "t5_flan"), "a photo of"), "--fix-vicuna-token-ids"];
+  const { code, stdout, stderr } = await cli(other);
+  expect({ code, stdout }).toEqual({ code: EXIT.refused, stdout: "" });
+  expect(stderr).toContain("error: fix_vicuna_token_ids is for Vicuna; this is a t5 model");
+});

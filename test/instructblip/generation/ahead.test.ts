@@ -1,0 +1,90 @@
+/** Greedy search that reads its ids late gives what greedy search gives that waits for each. */
+import { afterAll, describe, expect, test } from "vitest";
+import { InstructBlipForConditionalGeneration, InstructBlipProcessor } from "../../../src/index.node.ts";
+import { canRunAhead } from "../../../src/instructblip/generation/ahead.ts";
+import { decodingConfig, type GenerationOptions } from "../../../src/instructblip/generation/configuration.ts";
+import { logitsProcessors } from "../../../src/instructblip/generation/logits_process.ts";
+import { type SearchInputs, search } from "../../../src/instructblip/generation/search.ts";
+import { Device } from "../../../src/tensor/device/device.ts";
+import { testDevice } from "../../device.ts";
+import { GOLDENS, type SearchCase, settingOf, TableDecoder } from "./golden.ts";
+
+async function run(one: SearchCase, lead: number, extra: GenerationOptions = {}, inputs: SearchInputs = {}) {
+  const decoder = new TableDecoder(one.prompt, true);
+  decoder.lead = lead;
+  const config = decodingConfig({ ...one.kwargs, ...extra }, settingOf(one));
+  return { ...(await search(decoder, one.prompt, config, inputs)), steps: decoder.steps, most: config.max_length };
+}
+
+const canLead = (one: SearchCase) => {
+  const config = decodingConfig(one.kwargs, settingOf(one));
+  return canRunAhead({ config, processors: logitsProcessors(config) });
+};
+const CASES = GOLDENS.searches.filter(canLead);
+
+test("Hugging Face's tokens in every golden that needs no scores, at most `lead` steps further than needed", async () => {
+  expect(CASES.length).toBeGreaterThan(10);
+  for (const one of CASES) {
+    for (const lead of [1, 3, 50]) {
+      const { sequences, steps, most } = await run(one, lead);
+      expect(sequences, JSON.stringify(one.kwargs)).toEqual(one.sequences);
+      const needed = sequences[0].length - one.prompt[0].length - 1;
+      expect(steps).toBeGreaterThanOrEqual(needed);
+      expect(steps).toBeLessThanOrEqual(Math.min(needed + lead, most - one.prompt[0].length - 1));
+    }
+  }
+});
+
+test("a streamer gets every token once and in order, and may stop", async () => {
+  const one = CASES.find(({ prompt }) => prompt.length === 1)!;
+  const seen: number[] = [];
+  const streamer = {
+    cancelled: false,
+    put: (ids: readonly (readonly number[])[]) => {
+      seen.push(...ids[0]);
+    },
+    end() {},
+  };
+  expect((await run(one, 3, {}, { streamer })).sequences).toEqual([seen]);
+  seen.length = 0;
+  const stopping = Object.assign(streamer, {
+    put(ids: readonly (readonly number[])[]) {
+      seen.push(...ids[0]);
+      streamer.cancelled = seen.length >= one.prompt[0].length + 2;
+    },
+  });
+  const options = { eos_token_id: null, max_new_tokens: 9 };
+  expect((await run(one, 3, options, { streamer: stopping })).sequences[0]).toHaveLength(one.prompt[0].length + 2);
+});
+
+test("an abort ends it with its reason", async () => {
+  const controller = new AbortController();
+  const on_token = (step: number) => {
+    if (step === 1) controller.abort(new Error("enough"));
+  };
+  const options = { eos_token_id: null, max_new_tokens: 9 };
+  await expect(run(CASES[0], 2, options, { signal: controller.signal, on_token })).rejects.toThrow("enough");
+});
+
+describe("on a device that is taken for a GPU", async () => {
+  const { handle, caps } = await testDevice();
+  const device = new Device(handle, { ...caps, isSoftware: false }, Number.POSITIVE_INFINITY);
+  const folder = "examples/shapes/checkpoint";
+  const processor = await InstructBlipProcessor.from_pretrained(folder);
+  const ahead = await InstructBlipForConditionalGeneration.from_pretrained(folder, { device });
+  const waiting = await InstructBlipForConditionalGeneration.from_pretrained(folder, { device: await testDevice() });
+  afterAll(() => {
+    ahead.dispose();
+    waiting.dispose();
+  });
+
+  test("the embedded checkpoint's answers, of several rows that end apart", async () => {
+    const inputs = await processor({
+      images: ["a", "b"].map((name) => `examples/shapes/pictures/${name}.png`),
+      text: ["Describe the image.", "How many shapes are there?"],
+      padding: true,
+    });
+    const options = { ...inputs, max_new_tokens: 30 };
+    expect(await ahead.generate(options)).toEqual(await waiting.generate(options));
+  });
+});

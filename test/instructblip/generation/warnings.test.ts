@@ -1,0 +1,70 @@
+/** What has no effect is told to whoever listens: by default to the console, each once. */
+import { afterAll, afterEach, expect, test, vi } from "vitest";
+import { InstructBlipForConditionalGeneration } from "../../../src/index.node.ts";
+import type { InstructBlipInputs } from "../../../src/instructblip/model/instructblip.ts";
+import { testDevice } from "../../device.ts";
+import { Golden } from "../../parity/golden.ts";
+
+const device = await testDevice();
+const golden = await Golden.open(new URL("../../golden/data/odd_widths", import.meta.url).pathname);
+const inputs = {
+  pixel_values: await golden.floats("pixel_values"),
+  qformer_input_ids: await golden.rows("qformer_input_ids"),
+  input_ids: await golden.rows("input_ids"),
+} as unknown as InstructBlipInputs;
+await golden.close();
+const models: InstructBlipForConditionalGeneration[] = [];
+const open = async (options: object) => {
+  models.push(await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device, ...options }));
+  return models[models.length - 1];
+};
+afterAll(() => {
+  for (const model of models) model.dispose();
+});
+const console_ = vi.spyOn(console, "warn").mockImplementation(() => {});
+afterEach(() => console_.mockClear());
+
+const asked = { ...inputs, max_new_tokens: 1, temperature: 0.5 };
+const WARNING = "temperature has no effect: do_sample is not true";
+
+test("the console, once, with the library's name", async () => {
+  const model = await open({});
+  await model.generate(asked);
+  await model.generate(asked);
+  await model.generate(asked, { length_penalty: 2 });
+  expect(console_.mock.calls).toEqual([
+    [`instructblip-webgpu: ${WARNING}`],
+    ["instructblip-webgpu: length_penalty has no effect: num_beams is 1"],
+  ]);
+});
+
+test("who listens to the model, once; who listens to a call, each time; nobody", async () => {
+  const heard: string[] = [];
+  const model = await open({ on_warning: (message: string) => heard.push(message) });
+  await model.generate(asked);
+  await model.generate(asked);
+  expect(heard.splice(0)).toEqual([WARNING]);
+  for (let i = 0; i < 2; i++) await model.generate({ ...asked, on_warning: (message) => heard.push(message) });
+  expect(heard).toEqual([WARNING, WARNING]);
+  await model.generate({ ...asked, top_p: 0.5, on_warning: null });
+  await (await open({ on_warning: null })).generate(asked);
+  expect(heard).toEqual([WARNING, WARNING]);
+  expect(console_).not.toHaveBeenCalled();
+});
+
+test("what is odd about a checkpoint", async () => {
+  const heard: string[] = [];
+  const options = { cache_dtype: "f16", on_warning: (message: string) => heard.push(message) };
+  const model = await open(options);
+  expect(model.warnings).toHaveLength(1);
+  expect(heard).toEqual(model.warnings);
+});
+
+test("a prompt that is padded on the right", async () => {
+  const model = await open({});
+  const heard: string[] = [];
+  const attention_mask = inputs.input_ids.map((row) => row.map((_, i) => Number(i < row.length - 1)));
+  const on_warning = (message: string) => heard.push(message);
+  await model.generate({ ...inputs, attention_mask, max_new_tokens: 1, on_warning });
+  expect(heard.join()).toMatch(/padded on the right: .*padding_side: "left"/);
+});

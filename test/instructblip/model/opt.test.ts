@@ -1,0 +1,58 @@
+import { afterAll, describe, expect, test } from "vitest";
+import { OPTConfig } from "../../../src/instructblip/config/opt.ts";
+import { OPTForCausalLM } from "../../../src/instructblip/model/opt.ts";
+import { testDevice } from "../../device.ts";
+import { LanguageModelGolden } from "./language_model_golden.ts";
+
+const data = new URL("../../golden/data/", import.meta.url);
+const device = await testDevice();
+
+describe.each(["opt_plain", "opt_post_norm_f16", "opt_bare"])("%s", async (name) => {
+  const golden = await LanguageModelGolden.open(
+    new URL(name, data).pathname,
+    device,
+    (weights, config) => new OPTForCausalLM(weights, new OPTConfig(config)),
+  );
+  afterAll(() => golden.close());
+
+  test("every module gives what PyTorch's gives", async () => {
+    expect(await golden.climbModules()).toBeGreaterThan(20);
+  });
+
+  test("the logits of a whole pass are PyTorch's", () => golden.climbLogits());
+
+  test("the greedy answer is PyTorch's", () => golden.climbGreedy());
+
+  test("every tensor of the file is used", () => {
+    expect(golden.leftovers).toEqual([]);
+  });
+});
+
+test("rows that change places, and become more, go on as they were", async () => {
+  const folder = new URL("opt_plain", data).pathname;
+  const golden = await LanguageModelGolden.open(
+    folder,
+    device,
+    (weights, config) => new OPTForCausalLM(weights, new OPTConfig(config)),
+  );
+  await golden.climbGreedy((step) => (step === 0 ? [1, 0, 0, 1] : [2, 0, 3, 1]));
+  const model = golden.model as OPTForCausalLM;
+  const { max_position_embeddings: most } = model.config;
+  expect(() => model.positionTensor([[0, most]])).toThrow(`position ${most}: this OPT knows ${most}`);
+  await golden.close();
+});
+
+test("positions skip padding", () => {
+  const { promptPositions } = OPTForCausalLM.prototype;
+  expect(promptPositions([[1, 1, 0, 0, 1, 1]])).toEqual([[0, 1, -1, -1, 2, 3]]);
+});
+
+test("a config keeps Hugging Face's defaults and refuses what cannot be", () => {
+  const config = new OPTConfig();
+  expect([config.embedding_width, config.dim_of_head, config.eos_token_id]).toEqual([768, 64, 2]);
+  expect(new OPTConfig({ word_embed_proj_dim: 512, hidden_size: 1024, num_attention_heads: 16 }).embedding_width).toBe(
+    512,
+  );
+  expect(() => new OPTConfig({ num_attention_heads: 5 })).toThrow("5 does not divide 768");
+  expect(() => new OPTConfig({ activation_function: "swoosh" })).toThrow("is not an activation this project has");
+});

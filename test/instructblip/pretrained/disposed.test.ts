@@ -1,0 +1,75 @@
+/** dispose() while a model answers ends its own answers, and nobody else's. */
+import { expect, test } from "vitest";
+import {
+  type FromPretrainedOptions,
+  InstructBlipForConditionalGeneration,
+  TextIteratorStreamer,
+} from "../../../src/index.node.ts";
+import { otherDevice, testDevice } from "../../device.ts";
+import { FaultyDriver } from "../../faults.ts";
+import { Golden } from "../../parity/golden.ts";
+
+const golden = await Golden.open(new URL("../../golden/data/plain_f32", import.meta.url).pathname);
+const first = async (name: string) => [(await golden.rows(name))[0]];
+const pixels = await golden.floats("pixel_values");
+const [rows, ...image] = pixels.shape;
+const asked = {
+  pixel_values: { data: pixels.data.slice(0, pixels.data.length / rows), shape: [1, ...image] },
+  qformer_input_ids: await first("qformer_input_ids"),
+  input_ids: await first("input_ids"),
+  max_new_tokens: 8,
+  eos_token_id: null,
+};
+await golden.close();
+
+const load = (options: FromPretrainedOptions) =>
+  InstructBlipForConditionalGeneration.from_pretrained(golden.folder, options);
+const disposed = { name: "DeviceError", code: "DISPOSED" };
+
+test.each([
+  ["greedy search", {}],
+  ["beams", { num_beams: 3 }],
+  ["sampling", { do_sample: true, seed: 1 }],
+])("%s on a device that others use", async (_, options) => {
+  const device = await testDevice();
+  const other = await load({ device });
+  const right = await other.generate({ ...asked, ...options });
+  const { live } = device.memory.use;
+  const model = await load({ device });
+  const on_token = (step: number) => {
+    if (step === 3) model.dispose();
+  };
+  const answer = model.generate({ ...asked, ...options, on_token });
+  const queued = [model.generate(asked), other.generate({ ...asked, ...options })] as const;
+  await expect(answer).rejects.toMatchObject(disposed);
+  await expect(queued[0]).rejects.toMatchObject(disposed);
+  expect(await queued[1]).toEqual(right);
+  expect(device.memory.use.live).toBe(live);
+  other.dispose();
+});
+
+test("on a device of its own, which is destroyed with it", async () => {
+  const model = await load({});
+  const on_token = (step: number) => {
+    if (step === 3) model.dispose();
+  };
+  await expect(model.generate({ ...asked, on_token })).rejects.toMatchObject(disposed);
+  await expect(model.generate(asked)).rejects.toMatchObject(disposed);
+});
+
+test("an error that a streamer has told of ends no process, though nobody waits for generate()", async () => {
+  const device = await otherDevice({});
+  const model = await load({ device });
+  const driver = new FaultyDriver(device.handle);
+  driver.arm({ call: "mapAsync", k: 3, fault: "lose" });
+  const tokenizer = { decodeStream: () => ({ push: (id: number) => `${id} `, finish: () => "" }) };
+  const streamer = new TextIteratorStreamer(tokenizer, { skip_prompt: true });
+  void model.generate({ ...asked, streamer }); // an unhandled rejection would fail this file
+  const pieces: string[] = [];
+  const listen = async () => {
+    for await (const piece of streamer) pieces.push(piece);
+  };
+  await expect(listen()).rejects.toMatchObject({ code: "DEVICE_LOST" });
+  expect(pieces.length).toBe(3);
+  device.destroy();
+});

@@ -1,0 +1,25 @@
+/** Adapters as a browser has them: no provider is registered here, `navigator.gpu` is what there is. */
+import { afterEach, expect, test, vi } from "vitest";
+import { capsOf, requestAdapter } from "../../../src/tensor/device/gpu.ts";
+
+afterEach(() => vi.unstubAllGlobals());
+
+test("without WebGPU or without an adapter it says what to do in a browser", async () => {
+  vi.stubGlobal("navigator", {});
+  await expect(requestAdapter()).rejects.toMatchObject({ code: "NO_WEBGPU", hint: expect.stringMatching(/localhost/) });
+  vi.stubGlobal("navigator", { gpu: { requestAdapter: async () => null } });
+  const rejected = { code: "NO_ADAPTER", hint: expect.stringMatching(/^update the graphics driver.*chrome:\/\/gpu/) };
+  await expect(requestAdapter()).rejects.toMatchObject(rejected);
+});
+
+test("an adapter is called what it says of itself, in a browser vendor and architecture", () => {
+  const nameOf = (info: Partial<GPUAdapterInfo>) => {
+    const all = { vendor: "", architecture: "", device: "", description: "", ...info } as GPUAdapterInfo;
+    return capsOf(all, new Set() as unknown as GPUSupportedFeatures, {} as GPUSupportedLimits).description;
+  };
+  expect(nameOf({ vendor: "apple", architecture: "metal-3" })).toBe("apple metal-3");
+  expect(nameOf({ vendor: "nvidia", architecture: "ampere", device: "RTX 3090" })).toBe("RTX 3090");
+  expect(nameOf({ vendor: "intel", device: "0x9a49", description: "Iris Xe" })).toBe("Iris Xe");
+  expect(nameOf({ vendor: "arm" })).toBe("arm");
+  expect(nameOf({})).toBe("unknown adapter");
+});
