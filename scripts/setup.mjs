@@ -198,7 +198,9 @@ async function answerProbe(through) {
   const answer = {};
   let adapter;
   if (through === "engine") {
-    const engine = await import(IN_REPOSITORY ? "../src/tensor/device/gpu.node.ts" : "../dist/tensor/device/gpu.node.js");
+    const engine = await import(
+      IN_REPOSITORY ? "../src/tensor/device/gpu.node.ts" : "../dist/tensor/device/gpu.node.js"
+    );
     answer.folder = engine.swiftShaderFolder();
     adapter = await engine.requestBestAdapter(engine.createGPU());
   } else {

@@ -14,7 +14,7 @@ import { withoutDawn } from "../dawn.ts";
 const ROOT = join(import.meta.dirname, "../..");
 
 /** `code` as a module of its own, run by Node in the repository, after `engine` was imported. */
-const script = (code: string) => `import * as engine from "./src/tensor/gpu.node.ts";\n${code}`;
+const script = (code: string) => `import * as engine from "./src/tensor/device/gpu.node.ts";\n${code}`;
 
 const COMPUTE = script(`
 import { globals } from "webgpu";

@@ -68,7 +68,9 @@ interface Marked {
 }
 
 export function read<T>(name: string): T {
-  return JSON.parse(gunzipSync(readFileSync(new URL(`../../golden/generation/data/${name}`, import.meta.url))).toString());
+  return JSON.parse(
+    gunzipSync(readFileSync(new URL(`../../golden/generation/data/${name}`, import.meta.url))).toString(),
+  );
 }
 
 export const GOLDENS = read<Goldens>("goldens.json.gz");
