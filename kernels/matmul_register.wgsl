@@ -49,15 +49,14 @@ fn main(
     }
   }
 
+  var biases: array<f32, TN>;
   for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + n / FACTORS * WG, n % FACTORS);
-    for (var m = 0u; m < TM; m++) {
-      sums[m][n] += b;
-    }
+    biases[n] = bias_of(column0 + n / FACTORS * WG, n % FACTORS);
   }
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n += FACTORS) {
-      store(row0 + m, column0 + n / FACTORS * WG, sums[m][n], sums[m][n + FACTORS - 1u]);
+      let last = n + FACTORS - 1u;
+      store(row0 + m, column0 + n / FACTORS * WG, sums[m][n] + biases[n], sums[m][last] + biases[last]);
     }
   }
 }

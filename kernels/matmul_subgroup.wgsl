@@ -26,7 +26,6 @@ fn main(
   let column0 = (tile / tiles_down) * (TN / FACTORS) * SG + lane;
   let K4 = groups_of_four();
 
-  var sums: array<array<f32, 4>, 16>;
   // One load brings the same group of SG rows of x, a lane each.
   var rows: array<u32, 16>;
   for (var r = 0u; r < LOADS; r++) {
@@ -37,6 +36,7 @@ fn main(
     columns[n] = row_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
   var lines: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
+  var sums: array<array<f32, 4>, 16>;
   for (var k0 = 0u; k0 < K4; k0 += RUN) {
     var run = array<array<f32, 4>, 16>(); // written out: see README
     let end = min(k0 + RUN, K4);
@@ -68,15 +68,15 @@ fn main(
     }
   }
 
+  // Added as the sums are read: one more loop that changes them makes Mesa take 7 times as long to compile.
+  var biases: array<f32, 4>;
   for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + n / FACTORS * SG, n % FACTORS);
-    for (var m = 0u; m < TM; m++) {
-      sums[m][n] += b;
-    }
+    biases[n] = bias_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n += FACTORS) {
-      store(row0 + m, column0 + n / FACTORS * SG, sums[m][n], sums[m][n + FACTORS - 1u]);
+      let last = n + FACTORS - 1u;
+      store(row0 + m, column0 + n / FACTORS * SG, sums[m][n] + biases[n], sums[m][last] + biases[last]);
     }
   }
 }

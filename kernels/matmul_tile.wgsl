@@ -71,16 +71,15 @@ fn main(
     workgroupBarrier(); // before the next tile overwrites this one
   }
 
+  var biases: array<f32, TN>;
   for (var n = 0u; n < TN; n++) {
-    let b = bias_of(column0 + local.x + n / FACTORS * WX, n % FACTORS);
-    for (var m = 0u; m < TM; m++) {
-      sums[m][n] += b;
-    }
+    biases[n] = bias_of(column0 + local.x + n / FACTORS * WX, n % FACTORS);
   }
   for (var m = 0u; m < TM; m++) {
     for (var n = 0u; n < TN; n += FACTORS) {
       let column = column0 + local.x + n / FACTORS * WX;
-      store(row0 + local.y + m * WY, column, sums[m][n], sums[m][n + FACTORS - 1u]);
+      let last = n + FACTORS - 1u;
+      store(row0 + local.y + m * WY, column, sums[m][n] + biases[n], sums[m][last] + biases[last]);
     }
   }
 }
