@@ -587,6 +587,8 @@ def random_spec(rng, backbones):
     spec["byte_scale"] = pick(0.4, 0.4, 0.4, 1.0)
     spec.update(backbone.draw_more(pick, chance))
     spec.update(draw_sibling(spec, pick, between, chance))
+    if chance(0.4):
+        spec["massive"] = True
     return spec
 
 
@@ -1015,6 +1017,24 @@ def build(spec, rng, folder):
     return Composite(spec, model, processor, pictures)
 
 
+MASSIVE = [(1, 100.0), (-2, -1000.0)]  # columns of the image tokens, and what they are about
+LARGE_BIAS = 150.0
+GROWN = 16.0  # times as large is the first column that a feed-forward of the language model writes
+
+
+@torch.no_grad()
+def grow(model, tied):
+    """Makes some channels massive and some biases large, as those of trained models are, whose sums f32 finds hard."""
+    for column, size in MASSIVE:
+        model.vision_model.embeddings.position_embedding[..., column] += size
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear) and path.endswith(("output_query.dense", "output.dense", "mlp.fc2")):
+            if module.bias is not None:
+                module.bias[0] = LARGE_BIAS
+        elif not tied and path.endswith(("mlp.down_proj", "DenseReluDense.wo")):
+            module.weight[0] *= GROWN
+
+
 @torch.no_grad()
 def redraw(composite, rng):
     """Draws every parameter anew, at sizes at which it matters, and rounds it to the file's dtype.
@@ -1074,6 +1094,9 @@ def redraw(composite, rng):
     draw(model.vision_model.embeddings.class_embedding, 0, 1)
     draw(model.vision_model.embeddings.position_embedding, 0, 0.7)
     draw(model.query_tokens, 0, 1)
+
+    if spec.get("massive"):
+        grow(model, tied)
 
     forgotten = [name for name, parameter in model.named_parameters() if parameter not in drawn]
     assert not forgotten, f"parameters without a rule: {forgotten}"

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import transformers
 from PIL import Image
 from safetensors import safe_open
@@ -77,16 +78,40 @@ def tensor_of(output):
     return tensor_of(output[0])
 
 
-def record_forward(model, inputs, options, **start):
-    """One forward(): its tensors by name, and the module paths in the order in which they finished."""
+# Products whose input is no module's output but attention's, or a gated one: what we give them is our own.
+OWN_INPUT = ("self_attn.projection", "o_proj", "out_proj", "Attention.o", "down_proj", "DenseReluDense.wo")
+
+
+def exact_of(module, x):
+    """What a product or a norm gives for x in f64; None of other modules."""
+    weight, bias = (getattr(module, name, None) for name in ("weight", "bias"))
+    weight, bias = (None if of is None else of.double() for of in (weight, bias))
+    x = x.double()
+    if type(module).__name__.endswith(("RMSNorm", "T5LayerNorm")):  # transformers' compute in f32 whatever they are given
+        return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon))
+    if isinstance(module, torch.nn.Linear):
+        return F.linear(x, weight, bias)
+    if isinstance(module, torch.nn.LayerNorm):
+        return F.layer_norm(x, module.normalized_shape, weight, bias, module.eps)
+    return None
+
+
+def record_forward(model, inputs, options, judged=False, **start):
+    """One forward(): its tensors by name, and the module paths in the order in which they finished.
+
+    With `judged` also, of products and norms, what is missing to the f64 result for the same input: `missing:<path>`.
+    """
     tensors, order, runs = {}, [], {}
 
     def after(path):
-        def hook(_module, _args, output):
+        def hook(module, args, output):
             runs[path] = runs.get(path, 0) + 1
             name = path if runs[path] == 1 else f"{path}#{runs[path]}"
             tensors[f"output:{name}"] = tensor_of(output).detach().clone()
             order.append(name)
+            exact = exact_of(module, args[0]) if judged and args and not path.endswith(OWN_INPUT) else None
+            if exact is not None:
+                tensors[f"missing:{name}"] = (exact - output.double()).float().detach()
 
         return hook
 
@@ -350,7 +375,7 @@ def make_golden(folder, name, spec, seed):
     for key, expected in composite.inputs().items():
         assert torch.equal(inputs[key], expected), f"{folder}: {key} differ once config.json stands by"
     start = decoder_input_ids(model, path)
-    tensors, order = record_forward(model, inputs, options, **start)
+    tensors, order = record_forward(model, inputs, options, judged=bool(spec.get("massive")), **start)
     tensors = {**inputs, **start, **tensors}
     recorded = record_calls(model, inputs, options, calls)
     tensors |= recorded
@@ -443,7 +468,7 @@ def verify_golden(folder, remake):
     inputs = dict(composites.encode(spec, processor, [Image.open(folder / file) for file in about["pictures"]]))
     options = composites.options_of(spec)
     start = {key: stored[key] for key in ("decoder_input_ids",) if key in stored}
-    tensors, order = record_forward(model, inputs, options, **start)
+    tensors, order = record_forward(model, inputs, options, judged=bool(about["spec"].get("massive")), **start)
     tensors = {**inputs, **start, **tensors}
     if order != about["modules"]:
         complaints.append("modules run in another order")

@@ -148,7 +148,7 @@ function progress(line: string): void {
 /** Modules, states and maps of a part count as one kind. */
 function part(row: NamedRow): string {
   const [first] = row.name.split(".");
-  if (row.stage === "module") return `every module of ${first}`;
+  if (row.stage === "module" || row.stage === "exact") return `every module of ${first}`;
   return row.stage === "states" ? `every state and map of ${first.replace(", others", "")}` : kindOfModule(row);
 }
 
