@@ -9,8 +9,8 @@ import { formatCount } from "../src/instructblip/cli/format.ts";
 import {
   type InstructBlipInputs,
   InstructBlipForConditionalGeneration as Model,
-} from "../src/instructblip/model/instructblip.ts";
-import type { FromPretrainedOptions } from "../src/instructblip/pretrained/vision_language_model.ts";
+} from "../src/instructblip/pretrained/instructblip.ts";
+import type { FromPretrainedOptions } from "../src/instructblip/pretrained/load.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { NodeFolder, openCheckpoint } from "../src/tensor/files/source.node.ts";
 import { sizeOf } from "../src/tensor/shape.ts";

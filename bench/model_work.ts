@@ -68,7 +68,7 @@ export function matricesOf(module: Module, found: Matrix[] = [], seen = new Set<
  * @param S tokens in the cache when a token is decoded
  */
 export function workOf(
-  model: SizedModel & Module,
+  model: SizedModel & { readonly model: Module },
   { L, T, S }: { L: number; T: number; S: number },
 ): Record<"load" | "image features" | "prefill" | "first token" | "decode", StepWork> {
   const { num_query_tokens: Q, vision_config: vision, qformer_config: qformer, text_config } = model.config;
@@ -100,7 +100,7 @@ export function workOf(
     { flops: 0, bytes: 0 },
   ];
   let allBytes = 0;
-  for (const { path, weight } of matricesOf(model)) {
+  for (const { path, weight } of matricesOf(model.model)) {
     const [n, k] = weight.shape;
     allBytes += weight.bytes;
     for (const [i, rows] of rowsOf(path).entries()) {

@@ -13,6 +13,7 @@ export {
   LlamaConfig,
 } from "./instructblip/config/config.ts";
 export type { GenerationOptions } from "./instructblip/generation/configuration.ts";
+export type { GenerateOptions } from "./instructblip/generation/generate.ts";
 export type { CustomLogitsProcessor } from "./instructblip/generation/logits_process.ts";
 export type { GenerateOutput, LayerStates, StepScores } from "./instructblip/generation/output.ts";
 export { candidateIds, type RankedAnswers, type RankOptions } from "./instructblip/generation/ranking.ts";
@@ -25,31 +26,29 @@ export {
   type WatermarkDetectorOutput,
   type WatermarkingConfig,
 } from "./instructblip/generation/watermark.ts";
-export { Blip2ForConditionalGeneration, type Blip2Inputs } from "./instructblip/model/blip_2.ts";
-export {
-  type FromPretrainedOptions,
-  type GenerateOptions,
-  type HostTensor,
-  InstructBlipForConditionalGeneration,
-  type InstructBlipInputs,
-  type InstructBlipOutput,
-} from "./instructblip/model/instructblip.ts";
-export {
-  InstructBlipVideoForConditionalGeneration,
-  type InstructBlipVideoInputs,
-} from "./instructblip/model/instructblip_video.ts";
 export type { LanguageModelOutput } from "./instructblip/model/language_model.ts";
 export type { QFormerOutput } from "./instructblip/model/qformer.ts";
+export type { ImageFeatures, VisionLanguageOutput } from "./instructblip/model/vision_language.ts";
 export type { VisionOutput } from "./instructblip/model/vision_model.ts";
 export { AutoConfig, AutoModelForImageTextToText } from "./instructblip/pretrained/auto_model.ts";
 export { type AnyProcessor, AutoProcessor } from "./instructblip/pretrained/auto_processor.ts";
+export { Blip2ForConditionalGeneration, type Blip2Inputs } from "./instructblip/pretrained/blip_2.ts";
+export type { HostTensor } from "./instructblip/pretrained/inputs.ts";
+export {
+  InstructBlipForConditionalGeneration,
+  type InstructBlipInputs,
+  type InstructBlipOutput,
+} from "./instructblip/pretrained/instructblip.ts";
+export {
+  InstructBlipVideoForConditionalGeneration,
+  type InstructBlipVideoInputs,
+} from "./instructblip/pretrained/instructblip_video.ts";
+export type { FromPretrainedOptions } from "./instructblip/pretrained/load.ts";
 export type { SavePretrainedOptions, SaveProgress } from "./instructblip/pretrained/save_pretrained.ts";
 export type {
   ForwardInputs,
   ForwardOptions,
-  ImageFeatures,
   VisionLanguageModel,
-  VisionLanguageOutput,
 } from "./instructblip/pretrained/vision_language_model.ts";
 export { Blip2Processor } from "./instructblip/processing/blip_2_processor.ts";
 export { InstructBlipVideoProcessor } from "./instructblip/processing/instructblip_video_processor.ts";

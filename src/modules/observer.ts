@@ -34,6 +34,13 @@ export function withObserver<T>(device: Device, observer: Observer, fn: () => T)
   return result;
 }
 
+/** Has the device to itself for `fn`, with an observer if there is one, and frees what that allocates and does not return. */
+export function observing<T>(device: Device, observer: Observer | undefined, fn: () => T | Promise<T>): Promise<T> {
+  return device.exclusive(async () =>
+    observer ? withObserver(device, observer, () => device.scope(fn)) : device.scope(fn),
+  );
+}
+
 /**
  * An observer of outputs.
  *

@@ -5,7 +5,7 @@
 import { describe, expect, it } from "vitest";
 import { planMemory } from "../../src/instructblip/cli/memory_plan.ts";
 import { InstructBlipConfig } from "../../src/instructblip/config/config.ts";
-import { InstructBlipForConditionalGeneration } from "../../src/instructblip/model/instructblip.ts";
+import { InstructBlipForConditionalGeneration } from "../../src/instructblip/pretrained/instructblip.ts";
 import type { StorageDType } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import type { EngineError } from "../../src/tensor/errors.ts";

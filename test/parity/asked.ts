@@ -5,8 +5,8 @@
  */
 import { join } from "node:path";
 import { AutoProcessor, type StepScores, type VisionLanguageModel } from "../../src/index.node.ts";
+import type { GenerateOptions } from "../../src/instructblip/generation/generate.ts";
 import type { TokenTexts } from "../../src/instructblip/generation/stopping.ts";
-import type { GenerateOptions } from "../../src/instructblip/pretrained/vision_language_model.ts";
 import { TOLERANCES } from "../tolerances.ts";
 import type { Comparisons, Golden } from "./golden.ts";
 import { type Numbers, numbersIn } from "./numbers_in.ts";

@@ -14,12 +14,14 @@ import { writeFileAtomic } from "../../tensor/files/source.node.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import { Blip2Config, type VisionLanguageConfig } from "../config/config.ts";
 import { uninstructedFeatures } from "../model/blip_2.ts";
-import { type HostTensor, type InstructBlipInputs, instructedFeatures } from "../model/instructblip.ts";
+import { instructedFeatures } from "../model/instructblip.ts";
 import { Blip2QFormerModel, InstructBlipQFormerModel } from "../model/qformer.ts";
+import type { ImageFeatures } from "../model/vision_language.ts";
 import { InstructBlipVisionModel } from "../model/vision_model.ts";
 import { AutoProcessor } from "../pretrained/auto_processor.ts";
+import { expectWords, type HostTensor } from "../pretrained/inputs.ts";
+import { type InstructBlipInputs, uploadInstructed } from "../pretrained/instructblip.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
-import type { ImageFeatures } from "../pretrained/vision_language_model.ts";
 import { imageName } from "../processing/image_source.ts";
 import { drawSheet, type PatchGrid, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
@@ -129,10 +131,13 @@ async function crossAttentions(
     let features: () => ImageFeatures;
     if (config instanceof Blip2Config) {
       const qformer = new Blip2QFormerModel(weights.at("qformer").lossless(), config.qformer_config);
-      features = () => uninstructedFeatures({ ...parts, qformer }, inputs);
+      const pixels = () => device.tensor(inputs.pixel_values.data, inputs.pixel_values.shape);
+      features = () => uninstructedFeatures({ ...parts, qformer }, { pixels: pixels() });
     } else {
       const qformer = new InstructBlipQFormerModel(weights.at("qformer"), config.qformer_config);
-      features = () => instructedFeatures({ ...parts, qformer }, inputs);
+      expectWords(inputs, qformer.embeddings, undefined);
+      features = () =>
+        instructedFeatures({ ...parts, qformer }, uploadInstructed(device, inputs.pixel_values, inputs, Q));
     }
     await loading(run, (on_progress) => weights.load({ on_progress, signal: run.signal }));
     noteSoftware(device, run);

@@ -7,7 +7,7 @@ import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openDevice } from "../../tensor/device/device.ts";
 import { TextIteratorStreamer } from "../generation/streamer.ts";
-import { InstructBlipForConditionalGeneration } from "../model/instructblip.ts";
+import { InstructBlipForConditionalGeneration } from "../pretrained/instructblip.ts";
 import { InstructBlipProcessor } from "../processing/processor.ts";
 import type { Run } from "./session.node.ts";
 import "./session.node.ts";

@@ -2,7 +2,9 @@
  * Scores that no token can be chosen by: what a NaN or an infinity in the weights, or a sum beyond f32's range, comes to.
  * Without a look at them an answer would be its first token for ever.
  */
-import { NumericError } from "../../tensor/errors.ts";
+import { firstNotFinite, observing } from "../../modules/observer.ts";
+import type { Device, Observer } from "../../tensor/device/device.ts";
+import { EngineError, NumericError } from "../../tensor/errors.ts";
 
 /** Where such scores were met. What led to them is found out by who has the model. */
 export class ScoresError extends NumericError {
@@ -41,5 +43,31 @@ export function expectChoice(scores: Float32Array, prompt: number, draws: boolea
   if (draws ? hasDistribution(scores) : !scores.some(Number.isNaN)) return;
   throw new NumericError(`prompt ${prompt}: the logits processors have left no scores that a token can be chosen by`, {
     hint: "they have forbidden every token, or made NaN or infinities of the model's scores, which were in order",
+  });
+}
+
+/**
+ * An error that names the module in which a second run of `pass`, observed, first has a NaN or an infinity.
+ *
+ * @param what it says first
+ */
+export async function numericError(
+  device: Device,
+  what: string,
+  pass: () => unknown,
+  observer?: Observer,
+): Promise<NumericError> {
+  let module: string | undefined;
+  let why = "a second, observed pass had none";
+  try {
+    module = await observing(device, observer, () => firstNotFinite(device, pass));
+    if (module) why = `the first module whose output has one is ${module}`;
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    why = `a second pass, to see where from, failed (${error.code})`;
+  }
+  return new NumericError(`${what}; ${why}`, {
+    module,
+    hint: "weights that are NaN or infinite are the usual cause; check_numerics: false goes on with what comes of them",
   });
 }

@@ -16,9 +16,9 @@ import { takeRows } from "../../tensor/ops/take_rows.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Decoding, EmbeddedPrompt, Ids, LanguageModel } from "../model/language_model.ts";
-import type { Prompt } from "../pretrained/inputs.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { ScoresError } from "./numerics.ts";
+import type { Prompt } from "./prompt.ts";
 
 export interface RankOptions {
   /** Token ids as {@link candidateIds} gives them: [C][…] for every prompt, or [B][C][…]. */

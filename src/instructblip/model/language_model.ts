@@ -60,6 +60,8 @@ export interface LanguageModelInputs {
 export interface LanguageModel extends Module {
   /** Whether the prompt is read by an encoder: answers then begin with a start token instead of the prompt. */
   readonly is_encoder_decoder: boolean;
+  /** What an answer begins with, of a model with an encoder. @throws ConfigError NO_DECODER_START */
+  readonly decoder_start_token_id: number | undefined;
   /** Rows of the token embedding, as the checkpoint has them: ids at or above it cannot be looked up. */
   readonly num_embeddings: number;
   /** Rows of the head: ids at or above it cannot be written. */
@@ -122,6 +124,7 @@ export interface CausalStep {
 /** A model without an encoder. */
 export abstract class CausalLanguageModel extends Module implements LanguageModel {
   readonly is_encoder_decoder = false;
+  readonly decoder_start_token_id = undefined;
   abstract readonly embed_tokens: Embedding;
   abstract readonly lm_head: Linear;
   abstract readonly cache_shape: LanguageModel["cache_shape"];

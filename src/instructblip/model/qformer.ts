@@ -47,13 +47,8 @@ export class InstructBlipQFormerEmbeddings extends Module {
     this.max_position_embeddings = Math.min(config.max_position_embeddings, this.position_embeddings.num_embeddings);
   }
 
-  /**
-   * @param input_ids u32[B, T]
-   * @param query_embeds f32[B, Q, D]
-   * @returns f32[B, Q + T, D]
-   */
-  forward(input_ids: Tensor<"u32">, query_embeds: Tensor): Tensor {
-    const [B, T] = input_ids.shape;
+  /** @param T words of the instruction @throws InputError PROMPT_TOO_LONG */
+  checkLength(T: number): void {
     if (T > this.max_position_embeddings) {
       throw new InputError(
         "PROMPT_TOO_LONG",
@@ -63,6 +58,16 @@ export class InstructBlipQFormerEmbeddings extends Module {
         },
       );
     }
+  }
+
+  /**
+   * @param input_ids u32[B, T]
+   * @param query_embeds f32[B, Q, D]
+   * @returns f32[B, Q + T, D]
+   */
+  forward(input_ids: Tensor<"u32">, query_embeds: Tensor): Tensor {
+    const [B, T] = input_ids.shape;
+    this.checkLength(T);
     // By slot, whatever the padding: left-padded instructions get other positions, in HF too.
     const positions = input_ids.device.tensor(
       Uint32Array.from({ length: B * T }, (_, i) => i % T),

@@ -67,8 +67,7 @@ export class InstructBlipVisionEmbeddings extends Module {
   }
 
   /** @throws InputError IMAGE_SIZE */
-  forward(pixels: Tensor, interpolate_pos_encoding: boolean): Tensor {
-    const [, , height, width] = pixels.shape;
+  checkSize(height: number, width: number, interpolate_pos_encoding: boolean): void {
     // HF lets a smaller image through and silently gives its patches the wrong positions.
     const [size, least] = [this.image_size, this.patch_size];
     if (!interpolate_pos_encoding && (height !== size || width !== size)) {
@@ -79,6 +78,12 @@ export class InstructBlipVisionEmbeddings extends Module {
     if (height < least || width < least) {
       throw new InputError("IMAGE_SIZE", `pixel_values: a patch has ${least} x ${least}, got ${height} x ${width}`);
     }
+  }
+
+  /** @throws InputError IMAGE_SIZE */
+  forward(pixels: Tensor, interpolate_pos_encoding: boolean): Tensor {
+    const [, , height, width] = pixels.shape;
+    this.checkSize(height, width, interpolate_pos_encoding);
     const positions = this.#positions(height, width); // [1, N + 1, D]
     const patches = this.patch_embedding.forward(pixels); // [B, N, D]
     return this.observe(prependClassToken(patches, this.class_embedding, positions)); // [B, N + 1, D]

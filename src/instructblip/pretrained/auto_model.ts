@@ -7,13 +7,14 @@ import {
   readConfigJson,
   type VisionLanguageConfig,
 } from "../config/config.ts";
-import { Blip2ForConditionalGeneration } from "../model/blip_2.ts";
-import { InstructBlipForConditionalGeneration } from "../model/instructblip.ts";
-import { InstructBlipVideoForConditionalGeneration } from "../model/instructblip_video.ts";
+import { Blip2ForConditionalGeneration } from "./blip_2.ts";
 import { opened, openPretrained, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
+import { InstructBlipForConditionalGeneration } from "./instructblip.ts";
+import { InstructBlipVideoForConditionalGeneration } from "./instructblip_video.ts";
+import { type FromPretrainedOptions, readModelOptions } from "./load.ts";
 import type { OpenFolderOptions } from "./platform.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";
-import { type FromPretrainedOptions, readModelOptions, type VisionLanguageModel } from "./vision_language_model.ts";
+import type { VisionLanguageModel } from "./vision_language_model.ts";
 
 const MODELS = {
   instructblip: InstructBlipForConditionalGeneration,

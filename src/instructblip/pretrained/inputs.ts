@@ -6,6 +6,7 @@ import { InputError } from "../../tensor/errors.ts";
 import { formatShape, sizeOf } from "../../tensor/shape.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { Ids } from "../model/language_model.ts";
+import type { InstructBlipQFormerEmbeddings } from "../model/qformer.ts";
 
 /** Numbers on the host with their shape, as the processor gives them. */
 export interface HostTensor {
@@ -34,19 +35,6 @@ export interface QFormerInputs {
   /** [B][T] */
   qformer_input_ids: Ids;
   qformer_attention_mask?: Ids;
-}
-
-/** Stands for an image feature in the prompts of legacy checkpoints, which have no id for it. */
-export const NO_ID = -1;
-
-/** What the language model is to read, checked. */
-export interface Prompt {
-  readonly B: number;
-  readonly L: number;
-  /** [B][L], with placeholders where image features go */
-  readonly ids: Ids;
-  /** [B][L], 1 = not padding */
-  readonly mask: Ids;
 }
 
 /** The rows' common length. @throws InputError BAD_INPUT, RAGGED */
@@ -131,11 +119,27 @@ export function expectPixels(pixels: HostTensor, layout: readonly string[], B?: 
   if (!data.every(Number.isFinite)) throw new InputError("BAD_PIXELS", "pixel_values has a NaN or an infinity");
 }
 
-/** One row of instruction for every row of the prompt. @throws InputError BATCH_MISMATCH */
-export function expectSameRows({ B }: Prompt, qformer_input_ids: Ids | undefined): void {
-  if (qformer_input_ids?.length === B) return;
-  const given = Array.isArray(qformer_input_ids) ? qformer_input_ids.length : "none";
-  throw new InputError("BATCH_MISMATCH", `input_ids has ${B} rows, qformer_input_ids ${given}`);
+/**
+ * The instruction for the Q-Former: a row for every row of the prompt.
+ *
+ * @param B rows of the prompt, if there is one
+ * @returns rows
+ * @throws InputError BATCH_MISMATCH, BAD_INPUT, RAGGED, TOKEN_ID, BAD_MASK, PROMPT_TOO_LONG
+ */
+export function expectWords(
+  { qformer_input_ids, qformer_attention_mask }: QFormerInputs,
+  embeddings: InstructBlipQFormerEmbeddings,
+  B: number | undefined,
+): number {
+  if (B !== undefined && qformer_input_ids?.length !== B) {
+    const given = Array.isArray(qformer_input_ids) ? qformer_input_ids.length : "none";
+    throw new InputError("BATCH_MISMATCH", `input_ids has ${B} rows, qformer_input_ids ${given}`);
+  }
+  const T = expectRectangle("qformer_input_ids", qformer_input_ids);
+  expectIds("qformer_input_ids", qformer_input_ids, embeddings.word_embeddings.num_embeddings);
+  maskOf("qformer_attention_mask", qformer_attention_mask, qformer_input_ids);
+  embeddings.checkLength(T);
+  return qformer_input_ids.length;
 }
 
 /**

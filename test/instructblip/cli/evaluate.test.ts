@@ -6,7 +6,7 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { Settings } from "../../../src/instructblip/evaluation/part.ts";
 import type { Row, Summary } from "../../../src/instructblip/evaluation/summary.ts";
-import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/model/instructblip.ts";
+import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { cli, GOLDENS, json, ROOT, temporaryFolder } from "./cli.ts";
 

@@ -7,7 +7,7 @@ import { describe, expect, it, vi } from "vitest";
 import { InstructBlipProcessor } from "../../../src/index.node.ts";
 import { EXIT, Interrupted } from "../../../src/instructblip/cli/format.ts";
 import type { Failure, RankedResult, Result } from "../../../src/instructblip/cli/generate.node.ts";
-import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/model/instructblip.ts";
+import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { Golden } from "../../parity/golden.ts";
 import { cli, GOLDENS, json, ROOT, temporaryFolder } from "./cli.ts";

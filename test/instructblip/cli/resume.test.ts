@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { EXIT, Interrupted } from "../../../src/instructblip/cli/format.ts";
 import type { Failure, Result } from "../../../src/instructblip/cli/generate.node.ts";
-import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/model/instructblip.ts";
+import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { cli, GOLDENS, temporaryFolder } from "./cli.ts";
 

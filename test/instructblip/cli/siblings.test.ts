@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
-import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/model/instructblip.ts";
+import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { cli, GOLDENS, json, temporaryFolder } from "./cli.ts";
 
 const SIBLINGS = join(GOLDENS, "../siblings");

@@ -11,8 +11,8 @@ import {
   InstructBlipProcessor,
 } from "../../../src/index.node.ts";
 import { candidateIds, type RankedAnswers } from "../../../src/instructblip/generation/ranking.ts";
-import type { InstructBlipInputs } from "../../../src/instructblip/model/instructblip.ts";
 import type { Decoding } from "../../../src/instructblip/model/language_model.ts";
+import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { Tokenizer } from "../../../src/instructblip/tokenizer/tokenizer.ts";
 import { outputObserver, withObserver } from "../../../src/modules/observer.ts";
 import { NodeFolder } from "../../../src/tensor/files/source.node.ts";

@@ -4,8 +4,8 @@
  */
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../../src/index.node.ts";
+import type { GenerateOptions } from "../../../src/instructblip/generation/generate.ts";
 import type { GenerateOutput } from "../../../src/instructblip/generation/output.ts";
-import type { GenerateOptions } from "../../../src/instructblip/model/instructblip.ts";
 import { CausalLanguageModel } from "../../../src/instructblip/model/language_model.ts";
 import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";

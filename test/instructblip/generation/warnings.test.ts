@@ -1,7 +1,7 @@
 /** What has no effect is told to whoever listens: by default to the console, each once. */
 import { afterAll, afterEach, expect, test, vi } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../../src/index.node.ts";
-import type { InstructBlipInputs } from "../../../src/instructblip/model/instructblip.ts";
+import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { testDevice } from "../../device.ts";
 import { Golden } from "../../parity/golden.ts";
 

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, NumericError, type VisionLanguageModel } from "../../../src/index.node.ts";
-import type { InstructBlipInputs } from "../../../src/instructblip/model/instructblip.ts";
+import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { Device } from "../../../src/tensor/device/device.ts";
 import { testDevice } from "../../device.ts";
 import { Golden } from "../../parity/golden.ts";

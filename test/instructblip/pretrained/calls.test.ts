@@ -10,7 +10,7 @@ import {
   TextIteratorStreamer,
   WatermarkDetector,
 } from "../../../src/index.node.ts";
-import type { InstructBlipInputs } from "../../../src/instructblip/model/instructblip.ts";
+import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { copyOf } from "../../../src/tensor/arguments.ts";
 import { testDevice } from "../../device.ts";
 import { Golden } from "../../parity/golden.ts";

@@ -15,7 +15,7 @@ import {
   WatermarkDetector,
 } from "../../../src/index.node.ts";
 import { RANK_OPTIONS } from "../../../src/instructblip/generation/ranking.ts";
-import type { InstructBlipInputs } from "../../../src/instructblip/model/instructblip.ts";
+import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { ENCODE_OPTIONS } from "../../../src/instructblip/tokenizer/tokenizer.ts";
 import { testDevice } from "../../device.ts";
 import { Golden } from "../../parity/golden.ts";

@@ -6,7 +6,7 @@ import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, AutoProcessor } from "../../../src/index.node.ts";
 import { inspect } from "../../../src/instructblip/cli/inspection.ts";
 import { InstructBlipConfig } from "../../../src/instructblip/config/config.ts";
-import type { InstructBlipForConditionalGeneration } from "../../../src/instructblip/model/instructblip.ts";
+import type { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DTYPES, type DType, widen } from "../../../src/tensor/dtype.ts";
 import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors.ts";
 import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";

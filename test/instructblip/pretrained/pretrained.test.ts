@@ -7,17 +7,14 @@ import { join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { InstructBlipConfig } from "../../../src/instructblip/config/config.ts";
-import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/model/instructblip.ts";
 import { AutoConfig, AutoModelForImageTextToText } from "../../../src/instructblip/pretrained/auto_model.ts";
 import { AutoProcessor } from "../../../src/instructblip/pretrained/auto_processor.ts";
 import { parseHubUrl } from "../../../src/instructblip/pretrained/hub.ts";
+import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
+import { type FromPretrainedOptions, readModelOptions } from "../../../src/instructblip/pretrained/load.ts";
 import * as browserPlatform from "../../../src/instructblip/pretrained/platform.browser.ts";
 import { nodePlatform } from "../../../src/instructblip/pretrained/platform.node.ts";
 import { setPlatform } from "../../../src/instructblip/pretrained/platform.ts";
-import {
-  type FromPretrainedOptions,
-  readModelOptions,
-} from "../../../src/instructblip/pretrained/vision_language_model.ts";
 import { Blip2Processor } from "../../../src/instructblip/processing/blip_2_processor.ts";
 import { InstructBlipVideoProcessor } from "../../../src/instructblip/processing/instructblip_video_processor.ts";
 import { InstructBlipProcessor } from "../../../src/instructblip/processing/processor.ts";

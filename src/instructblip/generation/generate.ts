@@ -1,0 +1,281 @@
+/**
+ * generate() and rank_answers(): a prompt with its images is read once, then a search goes on from it, token by token.
+ *
+ * B prompts, R rows (prompts, or the beams of all prompts), V vocabulary.
+ */
+import { observeStates, type StateOptions } from "../../modules/observer.ts";
+import type { Device } from "../../tensor/device/device.ts";
+import { argmax } from "../../tensor/ops/argmax.ts";
+import { editScores } from "../../tensor/ops/edit_scores.ts";
+import { logSoftmax } from "../../tensor/ops/log_softmax.ts";
+import { topK } from "../../tensor/ops/top_k.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { TextConfig } from "../config/config.ts";
+import {
+  type Decoding,
+  type EmbeddedPrompt,
+  type LanguageModel,
+  type LanguageModelStates,
+  upload,
+} from "../model/language_model.ts";
+import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./configuration.ts";
+import type { Decoder, Likeliest, Recorded } from "./decoder.ts";
+import { type NegativePrompt, negativePrompt, type Unconditional } from "./guidance.ts";
+import { numericError, ScoresError } from "./numerics.ts";
+import type { GenerateOutput } from "./output.ts";
+import { type Prompt, startOfRows } from "./prompt.ts";
+import { padLeft, type RankedAnswers, type RankOptions, rankAnswers, readRankOptions } from "./ranking.ts";
+import { search } from "./search.ts";
+import type { TokenTexts } from "./stopping.ts";
+import type { Streamer } from "./streamer.ts";
+import type { WarningListener } from "./warnings.ts";
+
+export interface GenerateOptions extends GenerationOptions {
+  /** Is handed tokens as they are made: a TextIteratorStreamer, or any object with put() and end(). */
+  streamer?: Streamer | null;
+  /** What stop_strings are looked up with: the processor's tokenizer. */
+  tokenizer?: TokenTexts | null;
+  /** Stops, at the next token or while waiting for it; generate() then rejects with the signal's reason. */
+  signal?: AbortSignal | null;
+  /** Called after every token of the batch, counted from 0. */
+  on_token?: ((step: number) => void) | null;
+  /**
+   * Hears what of this call has no effect and what is odd about it. Default: who hears the model's warnings, but each once.
+   * null: nobody.
+   */
+  on_warning?: WarningListener | null;
+}
+
+/** Of generate(), besides the inputs and what says how to decode. */
+export const HOOKS = ["streamer", "tokenizer", "signal", "on_token", "on_warning"] satisfies (keyof GenerateOptions)[];
+
+/** What is asked: a prompt, and the model that has its images at hand. */
+export interface Question {
+  readonly device: Device;
+  readonly language_model: LanguageModel;
+  readonly text_config: TextConfig;
+  /** The placeholder's id; null for legacy checkpoints, which have none. */
+  readonly image_token: number | null;
+  readonly prompt: Prompt;
+  /** Looks at the images and puts their features into a prompt. */
+  embed(prompt: Prompt): EmbeddedPrompt;
+}
+
+/**
+ * @param options of generate(), the inputs left out
+ * @param input_names for hints
+ * @param tell hears warnings, unless the options say who does
+ * @throws as VisionLanguageModel.generate
+ */
+export async function generate(
+  question: Question,
+  { streamer, signal, on_token, tokenizer, on_warning, ...rest }: GenerateOptions,
+  input_names: readonly string[],
+  tell: (warnings: readonly string[]) => void,
+): Promise<number[][] | GenerateOutput> {
+  const { device, language_model, text_config, prompt } = question;
+  const generation = rest as GenerationOptions;
+  refuseUnknownOptions(generation, [...input_names, ...HOOKS]);
+  const start = startOfRows(prompt, language_model, question.image_token);
+  const embeddedLength = language_model.is_encoder_decoder ? 0 : prompt.L - start[0].length;
+  const { max_position_embeddings, eos_token_id, pad_token_id, sizes } = text_config;
+  const config = decodingConfig(generation, {
+    promptLength: start[0].length,
+    embeddedLength,
+    vocabulary: language_model.vocabulary,
+    max_position_embeddings,
+    eos_token_id,
+    pad_token_id,
+    decoder_start_token_id: language_model.decoder_start_token_id,
+    cacheBytesPerToken: 8 * sizes.num_hidden_layers * sizes.num_key_value_heads * sizes.head_dim,
+  });
+  const negative = negativePrompt(config, start, language_model);
+  const warnings = [...config.warnings, ...paddedRight(question)];
+  if (on_warning) for (const warning of warnings) on_warning(warning);
+  else if (on_warning === undefined) tell(warnings);
+  signal?.throwIfAborted();
+  const answer = () =>
+    device.scope(async () => {
+      const begun: Decoding[] = [];
+      const begin = (rows: number, capacity: number) => {
+        begun.push(language_model.begin(rows, capacity));
+        return begun[begun.length - 1];
+      };
+      try {
+        const decoding = begin(prompt.B, embeddedLength + config.max_length);
+        const decoder = decoderOf(question, decoding, config.return_dict_in_generate ? config : {});
+        const more = config.max_length - config.prompt_length;
+        const unconditional = negative && withoutImages(question, negative, begin, more);
+        return await search(decoder, start, config, {
+          tokenizer: tokenizer ?? undefined,
+          streamer: streamer ?? undefined,
+          signal: signal ?? undefined,
+          on_token: on_token ?? undefined,
+          unconditional,
+        });
+      } finally {
+        for (const decoding of begun) decoding.dispose();
+      }
+    });
+  try {
+    const output = await device.exclusive(answer, { signal });
+    return config.return_dict_in_generate ? output : output.sequences;
+  } catch (error) {
+    throw error instanceof ScoresError ? await explained(error, question) : error;
+  }
+}
+
+/** @throws as VisionLanguageModel.rank_answers */
+export async function rank(question: Question, options: RankOptions): Promise<RankedAnswers[]> {
+  const { device, language_model } = question;
+  const prompt = language_model.is_encoder_decoder ? question.prompt : padLeft(question.prompt);
+  const ranking = readRankOptions(options, prompt.B, language_model);
+  const embed = () => question.embed(prompt);
+  try {
+    const ranked = () => rankAnswers(language_model, device, prompt.L, embed, ranking);
+    return await device.exclusive(ranked, { signal: ranking.signal });
+  } catch (error) {
+    if (!(error instanceof ScoresError)) throw error;
+    const start = startOfRows(question.prompt, language_model, question.image_token)[error.prompt];
+    throw await explained(new ScoresError(error.prompt, [...start, ...error.ids], error.message), question);
+  }
+}
+
+/** Compiles the kernels of a greedy answer. Others are compiled when they are first launched. */
+export async function compileAnswer({ device, language_model, prompt, embed }: Question): Promise<void> {
+  const answer = () => {
+    const embedded = embed(prompt);
+    const decoding = language_model.begin(prompt.B, prompt.L + 1);
+    try {
+      argmax(decoding.prefill(embedded));
+      argmax(
+        decoding.step(
+          upload(
+            device,
+            prompt.ids.map(() => [0]),
+          ).reshape([prompt.B]),
+        ),
+      );
+    } finally {
+      decoding.dispose();
+    }
+  };
+  await device.prepare(device.kernelsOf(answer));
+}
+
+/** Prompts whose answers would continue behind their padding. @returns warnings */
+function paddedRight({ language_model, prompt: { mask } }: Question): string[] {
+  if (language_model.is_encoder_decoder || mask.every((row) => row[row.length - 1] === 1)) return [];
+  return [
+    'a prompt is padded on the right: its answer goes on from the padding; give the processor padding_side: "left"',
+  ];
+}
+
+/** What led to scores by which no token can be chosen, by reading prompt and answer once more in one pass. */
+function explained({ message, prompt: b, ids }: ScoresError, question: Question): Promise<Error> {
+  const { device, language_model, prompt, image_token } = question;
+  if (language_model.is_encoder_decoder) {
+    const decoder_input_ids = prompt.ids.map(() => ids);
+    const pass = () => language_model.forward(question.embed(prompt), { decoder_input_ids });
+    return numericError(device, message, pass);
+  }
+  // All prompts go on with the same answer: what is looked for is a fault of the weights. A placeholder in it has no image.
+  const answer = ids.slice(startOfRows(prompt, language_model, image_token)[b].length);
+  const text = answer.map((id) => (id === image_token ? 0 : id));
+  const longer: Prompt = {
+    B: prompt.B,
+    L: prompt.L + text.length,
+    ids: prompt.ids.map((row) => [...row, ...text]),
+    mask: prompt.mask.map((row) => [...row, ...text.map(() => 1)]),
+  };
+  return numericError(device, message, () => {
+    const decoding = language_model.begin(longer.B, longer.L);
+    try {
+      decoding.prefill(question.embed(longer));
+    } finally {
+      decoding.dispose();
+    }
+  });
+}
+
+/** Prefill and decode steps, for a search. */
+function decoderOf(
+  { device, language_model, prompt, embed }: Question,
+  decoding: Decoding,
+  wanted: StateOptions,
+): Decoder<Tensor, Tensor<"u32">> {
+  let states: LanguageModelStates = {};
+  const observed = (fn: () => Tensor): Tensor =>
+    observeStates(device, wanted, () => {
+      const logits = fn();
+      states = language_model.observed();
+      return logits;
+    });
+  return {
+    prefill: () => {
+      const embedded = embed(prompt);
+      return observed(() => decoding.prefill(embedded));
+    },
+    step: (tokens) => observed(() => decoding.step(tokens)),
+    recorded: () => readStates(states),
+    reorder: (rows) => decoding.reorder(rows),
+    // A GPU has the next step at hand while the last one's ids travel; a software driver would only work for nothing.
+    lead: device.caps.isSoftware ? 0 : 3,
+    argmax: likeliest,
+    logSoftmax,
+    edit: editScores,
+    topK: async (logProbs, scores, beams, K) => {
+      const best = await topK(logProbs, device.tensor(scores, [scores.length]), beams, K).read();
+      return { scores: new Float32Array(best.buffer, 0, best.length / 2), indices: best.subarray(best.length / 2) };
+    },
+    upload: (tokens) => device.tensor(Uint32Array.from(tokens), [tokens.length]),
+    interrupt: (reason) => device.interrupt(reason),
+    scope: (fn) => device.scope(fn),
+  };
+}
+
+/**
+ * The language model without the images, for guidance.
+ *
+ * @param more tokens that the answer may have
+ */
+function withoutImages(
+  { device, language_model }: Question,
+  { ids, mask }: NegativePrompt,
+  begin: (rows: number, capacity: number) => Decoding,
+  more: number,
+): Unconditional<Tensor, Tensor<"u32">> {
+  const decoding = begin(ids.length, ids[0].length + more);
+  return {
+    prefill: () => {
+      const inputs_embeds = language_model.embed(upload(device, ids)); // [R, N, D]
+      return decoding.prefill({ inputs_embeds, attention_mask: mask }, "forward"); // as HF, which calls it so
+    },
+    step: (tokens) => decoding.step(tokens),
+  };
+}
+
+/** The likeliest id of each row of f32[R, V]: one launch and, when it is read, one read. */
+function likeliest(logits: Tensor): Likeliest<Tensor<"u32">> {
+  const [R] = logits.shape;
+  const found = argmax(logits); // [2, R]
+  return {
+    tokens: found.narrow(0, 0, 1).reshape([R]),
+    read: async () => {
+      const both = await found.read();
+      return { ids: both.subarray(0, R), undecided: [...both.subarray(0, R).keys()].filter((r) => both[R + r] === 1) };
+    },
+  };
+}
+
+/** Copies recorded tensors to the host. */
+async function readStates(states: LanguageModelStates): Promise<Recorded> {
+  const read: Recorded = {};
+  for (const [name, layers] of Object.entries(states) as [keyof Recorded, readonly Tensor[] | undefined][]) {
+    if (!layers?.length) continue;
+    const onTheHost = [];
+    for (const tensor of layers) onTheHost.push({ data: await tensor.read(), shape: tensor.shape });
+    read[name] = onTheHost;
+  }
+  return read;
+}

@@ -1,0 +1,137 @@
+/**
+ * The parts that InstructBLIP and its siblings share: image encoder, learned queries, projection and language model, and
+ * what goes in and comes out. How they are put together is each model's own forward().
+ *
+ * B rows, Q image features a row, L prompt tokens with the placeholders, D hidden size, V vocabulary.
+ * Source: Li et al. 2023, BLIP-2, figure 3; transformers 5.18, modeling_instructblip.py.
+ */
+import { Linear } from "../../modules/linear.ts";
+import { Module } from "../../modules/module.ts";
+import type { Weights } from "../../modules/weights.ts";
+import type { Device } from "../../tensor/device/device.ts";
+import { contiguous } from "../../tensor/ops/copy.ts";
+import { maskedScatter } from "../../tensor/ops/masked_scatter.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { TextConfig, VisionLanguageConfig } from "../config/config.ts";
+import type { EmbeddedPrompt, Ids, LanguageModel, LanguageModelInputs, LanguageModelOutput } from "./language_model.ts";
+import { LlamaForCausalLM } from "./llama.ts";
+import { OPTForCausalLM } from "./opt.ts";
+import type { QFormerOutput } from "./qformer.ts";
+import { T5ForConditionalGeneration } from "./t5.ts";
+import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
+
+/** Images on the device. */
+export interface ImageTensors {
+  /** f32[B, 3, h, w], normalised */
+  readonly pixels: Tensor;
+  /** Takes images of another size than the model was made for. Default false. */
+  readonly interpolate_pos_encoding?: boolean | undefined;
+}
+
+/** A prompt on the device. */
+export interface PromptTensors {
+  /** u32[B, L]; what stands at a placeholder does not matter */
+  readonly input_ids: Tensor<"u32">;
+  /** u32[B, L]: at each placeholder which image feature replaces it, counted from 1 over the batch; 0 elsewhere */
+  readonly placeholders: Tensor<"u32">;
+  /** How many placeholders there are. */
+  readonly count: number;
+  /** [B][L], 1 = not padding */
+  readonly attention_mask: Ids;
+}
+
+/** Tensors live until disposed, or until the `device.scope` they were made in ends. */
+export interface ImageFeatures {
+  readonly vision_outputs: VisionOutput;
+  readonly qformer_outputs: QFormerOutput;
+  /** f32[B, Q, D]: the query outputs, projected into the language model's embeddings; of a video f32[B, F·Q, D] */
+  readonly image_features: Tensor;
+}
+
+/** Tensors live until disposed, or until the `device.scope` they were made in ends. */
+export interface VisionLanguageOutput extends ImageFeatures {
+  /** With labels: the mean of what each costs, in nats; a number on the host, as nothing is trained with it. */
+  readonly loss?: number;
+  /** f32[B, L, V]; with T5 f32[B, T, V]; with logits_to_keep fewer tokens */
+  readonly logits: Tensor;
+  readonly language_model_outputs: LanguageModelOutput;
+}
+
+/** What sees images: the parts of a model before its language model. */
+export interface ImageParts {
+  readonly vision_model: InstructBlipVisionModel;
+  /** f32[1, Q, Dq], learned */
+  readonly query_tokens: Tensor;
+  readonly language_projection: Linear;
+}
+
+/** @typeParam I the images, and what the Q-Former reads besides them */
+export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> extends Module implements ImageParts {
+  readonly device: Device;
+  readonly query_tokens: Tensor;
+  readonly vision_model: InstructBlipVisionModel;
+  abstract readonly qformer: Module;
+  readonly language_projection: Linear;
+  readonly language_model: LanguageModel;
+
+  /** Binds every parameter to the checkpoint by name and shape; `Weights.load` brings the numbers. */
+  constructor(weights: Weights, config: VisionLanguageConfig) {
+    super(weights);
+    this.device = weights.device;
+    const { num_query_tokens: Q, qformer_config, text_config } = config;
+    this.vision_model = new InstructBlipVisionModel(weights.at("vision_model"), config.vision_config);
+    this.query_tokens = weights.get("query_tokens", [1, Q, qformer_config.hidden_size]);
+    this.language_projection = new Linear(weights.at("language_projection"), [
+      text_config.hidden_size,
+      qformer_config.hidden_size,
+    ]);
+    this.language_model = languageModel(weights.at("language_model"), text_config);
+  }
+
+  /** Images to image features. */
+  abstract imageFeatures(inputs: I): ImageFeatures;
+
+  /** The whole model. */
+  abstract forward(inputs: I & PromptTensors, answer?: LanguageModelInputs): VisionLanguageOutput;
+
+  /** The learned queries of B rows. f32[1, Q, Dq] -> f32[B, Q, Dq] */
+  static queries({ query_tokens }: ImageParts, B: number): Tensor {
+    const [, Q, Dq] = query_tokens.shape;
+    return contiguous(query_tokens.expand([B, Q, Dq]));
+  }
+
+  /** What the language model reads: all of forward() before it. */
+  prompt(inputs: I & PromptTensors): EmbeddedPrompt {
+    const { image_features } = this.imageFeatures(inputs); // [B, Q, D]
+    return { inputs_embeds: this.embed(inputs, image_features), attention_mask: inputs.attention_mask };
+  }
+
+  /** Token embeddings with the rows of placeholders replaced, in row-major order, by image features. f32[B, L, P] */
+  protected embed({ input_ids, placeholders, count }: PromptTensors, image_features: Tensor): Tensor {
+    const embeds = this.language_model.embed(input_ids); // [B, L, P]
+    // OPT's embeddings may be narrower than the model, which project_in widens; the features are as wide as the model. HF
+    // fills the placeholders with the features' numbers one after the other: the last ones are left over.
+    const P = embeds.shape[2];
+    const numbers = image_features.reshape([-1]).narrow(0, 0, count * P);
+    return maskedScatter(embeds, numbers.reshape([count, P]), placeholders);
+  }
+
+  /** What forward() gives, of which the logits are the model's own output. */
+  protected output(features: ImageFeatures, answered: LanguageModelOutput): VisionLanguageOutput {
+    const logits = this.observe(answered.logits);
+    const { vision_outputs, qformer_outputs, image_features } = features;
+    const language_model_outputs = { ...answered, logits };
+    return { logits, vision_outputs, qformer_outputs, image_features, language_model_outputs };
+  }
+}
+
+function languageModel(weights: Weights, config: TextConfig): LanguageModel {
+  switch (config.model_type) {
+    case "llama":
+      return new LlamaForCausalLM(weights, config);
+    case "opt":
+      return new OPTForCausalLM(weights, config);
+    case "t5":
+      return new T5ForConditionalGeneration(weights, config);
+  }
+}

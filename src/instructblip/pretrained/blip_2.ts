@@ -1,0 +1,43 @@
+/** BLIP-2 with Hugging Face's methods; model/blip_2.ts is the model. */
+import type { StateOptions } from "../../modules/observer.ts";
+import type { Weights } from "../../modules/weights.ts";
+import { Blip2Config } from "../config/config.ts";
+import { Blip2 } from "../model/blip_2.ts";
+import type { Blip2QFormerModel } from "../model/qformer.ts";
+import type { ImageFeatures, ImageTensors } from "../model/vision_language.ts";
+import { blankImages, examplePrompt, type ModelInputs, type VisionInputs } from "./inputs.ts";
+import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
+
+/** What the processor makes of images and text; of images alone there are no ids. */
+export interface Blip2Inputs extends ModelInputs {}
+
+export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Config, Blip2Inputs> {
+  static readonly config_class = Blip2Config;
+  protected readonly input_names = ["pixel_values", "input_ids", "attention_mask", "interpolate_pos_encoding"];
+
+  constructor(weights: Weights, config: Blip2Config) {
+    super(weights, config, new Blip2(weights, config));
+  }
+
+  override get qformer(): Blip2QFormerModel {
+    return super.qformer as Blip2QFormerModel;
+  }
+
+  /** Image features: image encoder, Q-Former and projection alone. */
+  async get_image_features(
+    inputs: VisionInputs & StateOptions,
+    options?: ForwardOptions & StateOptions,
+    ...more: never[]
+  ): Promise<ImageFeatures>;
+  async get_image_features(...given: unknown[]): Promise<ImageFeatures> {
+    return this.look("get_image_features", given, (features) => features);
+  }
+
+  protected uploadImages({ pixel_values, interpolate_pos_encoding }: VisionInputs): ImageTensors {
+    return { pixels: this.device.tensor(pixel_values.data, pixel_values.shape), interpolate_pos_encoding };
+  }
+
+  protected exampleInputs(): Blip2Inputs {
+    return { pixel_values: blankImages(this.config, 1), input_ids: [examplePrompt(this.config)] };
+  }
+}

@@ -1,0 +1,104 @@
+/** InstructBLIP with Hugging Face's methods; model/instructblip.ts is the model. */
+import type { StateOptions } from "../../modules/observer.ts";
+import type { Weights } from "../../modules/weights.ts";
+import type { Device } from "../../tensor/device/device.ts";
+import { InstructBlipConfig } from "../config/config.ts";
+import { InstructBlip, type InstructedImages } from "../model/instructblip.ts";
+import { type Ids, upload } from "../model/language_model.ts";
+import type { InstructBlipQFormerModel } from "../model/qformer.ts";
+import type { ImageFeatures, VisionLanguageOutput } from "../model/vision_language.ts";
+import {
+  blankImages,
+  EXAMPLE_TEXT,
+  examplePrompt,
+  expectWords,
+  type HostTensor,
+  type ModelInputs,
+  maskOf,
+  type QFormerInputs,
+  type VisionInputs,
+} from "./inputs.ts";
+import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
+
+/** What the processor makes of images and text. */
+export interface InstructBlipInputs extends ModelInputs, QFormerInputs {
+  input_ids: Ids;
+}
+export interface InstructBlipOutput extends VisionLanguageOutput {}
+
+export const INSTRUCTED_INPUTS = [
+  "pixel_values",
+  "qformer_input_ids",
+  "qformer_attention_mask",
+  "input_ids",
+  "attention_mask",
+  "interpolate_pos_encoding",
+] as const satisfies (keyof InstructBlipInputs)[];
+
+export class InstructBlipForConditionalGeneration extends VisionLanguageModel<
+  InstructBlipConfig,
+  InstructBlipInputs,
+  InstructedImages
+> {
+  static readonly config_class = InstructBlipConfig;
+  protected readonly input_names = INSTRUCTED_INPUTS;
+
+  constructor(weights: Weights, config: InstructBlipConfig) {
+    super(weights, config, new InstructBlip(weights, config));
+  }
+
+  override get qformer(): InstructBlipQFormerModel {
+    return super.qformer as InstructBlipQFormerModel;
+  }
+
+  /** Image features for an instruction: image encoder, Q-Former and projection alone. */
+  async get_image_features(
+    inputs: VisionInputs & QFormerInputs & StateOptions,
+    options?: ForwardOptions & StateOptions,
+    ...more: never[]
+  ): Promise<ImageFeatures>;
+  async get_image_features(...given: unknown[]): Promise<ImageFeatures> {
+    return this.look("get_image_features", given, (features) => features);
+  }
+
+  protected override checkWords(inputs: InstructBlipInputs, B: number | undefined): number {
+    return expectWords(inputs, this.qformer.embeddings, B);
+  }
+
+  protected uploadImages(inputs: VisionInputs & QFormerInputs): InstructedImages {
+    return uploadInstructed(this.device, inputs.pixel_values, inputs, this.config.num_query_tokens);
+  }
+
+  protected exampleInputs(): InstructBlipInputs {
+    const pixel_values = blankImages(this.config, 1);
+    return { pixel_values, qformer_input_ids: [EXAMPLE_TEXT], input_ids: [examplePrompt(this.config)] };
+  }
+}
+
+/**
+ * Images with their rows of instruction on the device.
+ *
+ * @param pixel_values f32[B, 3, H, W]
+ * @param Q queries, which are always visible
+ */
+export function uploadInstructed(
+  device: Device,
+  pixel_values: HostTensor,
+  {
+    qformer_input_ids,
+    qformer_attention_mask,
+    interpolate_pos_encoding,
+  }: Omit<VisionInputs, "pixel_values"> & QFormerInputs,
+  Q: number,
+): InstructedImages {
+  const words = maskOf("qformer_attention_mask", qformer_attention_mask, qformer_input_ids);
+  return {
+    pixels: device.tensor(pixel_values.data, pixel_values.shape),
+    interpolate_pos_encoding,
+    qformer_input_ids: upload(device, qformer_input_ids),
+    qformer_attention_mask: upload(
+      device,
+      words.map((row) => [...new Array<number>(Q).fill(1), ...row]),
+    ),
+  };
+}

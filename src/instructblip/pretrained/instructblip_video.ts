@@ -1,0 +1,79 @@
+/** InstructBLIP for videos with Hugging Face's methods; model/instructblip_video.ts is the model. */
+import type { StateOptions } from "../../modules/observer.ts";
+import type { Weights } from "../../modules/weights.ts";
+import { InstructBlipVideoConfig } from "../config/config.ts";
+import { InstructBlipVideo, type InstructedFrames } from "../model/instructblip_video.ts";
+import type { Ids } from "../model/language_model.ts";
+import type { InstructBlipQFormerModel } from "../model/qformer.ts";
+import type { ImageFeatures } from "../model/vision_language.ts";
+import {
+  blankImages,
+  EXAMPLE_TEXT,
+  examplePrompt,
+  expectWords,
+  type ModelInputs,
+  type QFormerInputs,
+  type VisionInputs,
+} from "./inputs.ts";
+import { INSTRUCTED_INPUTS, uploadInstructed } from "./instructblip.ts";
+import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
+
+/** What the processor makes of videos and text: pixel_values f32[B, F, 3, H, W], F·Q placeholders in every row. */
+export interface InstructBlipVideoInputs extends ModelInputs, QFormerInputs {
+  input_ids: Ids;
+}
+
+export class InstructBlipVideoForConditionalGeneration extends VisionLanguageModel<
+  InstructBlipVideoConfig,
+  InstructBlipVideoInputs,
+  InstructedFrames
+> {
+  static readonly config_class = InstructBlipVideoConfig;
+  protected readonly input_names = INSTRUCTED_INPUTS;
+  protected override readonly pixel_layout = ["B", "F", "3", "H", "W"];
+
+  constructor(weights: Weights, config: InstructBlipVideoConfig) {
+    super(weights, config, new InstructBlipVideo(weights, config));
+  }
+
+  override get qformer(): InstructBlipQFormerModel {
+    return super.qformer as InstructBlipQFormerModel;
+  }
+
+  /** Features of videos for an instruction, f32[B, F·Q, D]; what vision and Q-Former say of them is f32[B·F, …]. */
+  async get_video_features(
+    inputs: VisionInputs & QFormerInputs & StateOptions,
+    options?: ForwardOptions & StateOptions,
+    ...more: never[]
+  ): Promise<ImageFeatures>;
+  async get_video_features(...given: unknown[]): Promise<ImageFeatures> {
+    return this.look("get_video_features", given, (features) => features);
+  }
+
+  protected override featuresOf({ shape: [, F] }: VisionInputs["pixel_values"]): number {
+    return F * this.config.num_query_tokens;
+  }
+
+  protected override checkWords(inputs: InstructBlipVideoInputs, B: number | undefined): number {
+    return expectWords(inputs, this.qformer.embeddings, B);
+  }
+
+  protected uploadImages({ pixel_values, ...inputs }: VisionInputs & QFormerInputs): InstructedFrames {
+    const [B, F, ...image] = pixel_values.shape;
+    const perFrame = (rows: Ids) => rows.flatMap((row) => new Array<readonly number[]>(F).fill(row));
+    const { qformer_input_ids, qformer_attention_mask } = inputs;
+    const instructed = {
+      ...inputs,
+      qformer_input_ids: perFrame(qformer_input_ids),
+      ...(qformer_attention_mask && { qformer_attention_mask: perFrame(qformer_attention_mask) }),
+    };
+    const frames = { data: pixel_values.data, shape: [B * F, ...image] };
+    return { ...uploadInstructed(this.device, frames, instructed, this.config.num_query_tokens), frames: F };
+  }
+
+  protected exampleInputs(): InstructBlipVideoInputs {
+    const { data, shape } = blankImages(this.config, 1);
+    const pixel_values = { data, shape: [1, ...shape] };
+    return { pixel_values, qformer_input_ids: [EXAMPLE_TEXT], input_ids: [examplePrompt(this.config)] };
+  }
+}

@@ -1,0 +1,268 @@
+/** from_pretrained() of a model: its config, its parameters bound to the checkpoint by name, the weights on the device. */
+import { CACHE_DTYPES, type CacheDType, readStorage } from "../../modules/storage_dtype.ts";
+import type { WeightCache } from "../../modules/weight_cache.ts";
+import { type LoadOptions, Weights } from "../../modules/weights.ts";
+import type { Call } from "../../tensor/device/call.ts";
+import { Device, openDevice } from "../../tensor/device/device.ts";
+import { InputError, WeightError } from "../../tensor/errors.ts";
+import { Checkpoint } from "../../tensor/files/safetensors.ts";
+import { shown } from "../../tensor/shown.ts";
+import type { VisionLanguageConfig } from "../config/config.ts";
+import { fixVicunaTokenIds } from "../config/vicuna.ts";
+import type { WarningListener } from "../generation/warnings.ts";
+import type { LanguageModel } from "../model/language_model.ts";
+import { openPretrained, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
+import { otherCheckpoint, quantizationOf } from "./other_checkpoints.ts";
+import { cacheFolder, type OpenFolderOptions } from "./platform.ts";
+import { refuseUnheeded } from "./unheeded_files.ts";
+
+export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
+  /** Default: a device opened for this model, and destroyed with it. */
+  device?: Device;
+  /**
+   * What matrices are stored as, all of them or by part: `{ vision_model: "f16", language_model: "int4" }`. Arithmetic is
+   * f32 always. Default "auto": as in the checkpoint.
+   */
+  dtype?: NamedStorage;
+  /** As dtype, Hugging Face's older name for it. */
+  torch_dtype?: NamedStorage;
+  /**
+   * What keys and values of an answer's tokens are stored as: "f32" (default), or "f16" in half the memory, rounded to 11
+   * bits. Heads that are no multiple of four numbers stay f32, which `warnings` then says. Arithmetic is f32 always.
+   */
+  cache_dtype?: CacheDType | "float32" | "float16";
+  /**
+   * Keeps int8 and int4 matrices in a file, so that the next start reads them instead of quantizing again: in this folder,
+   * or for true in `instructblip-webgpu` in the user's cache folder. Default false.
+   */
+  cache?: boolean | string;
+  /**
+   * Gives Vicuna the special token ids of its tokenizer, eos and bos 2, pad 32000, in place of those in published configs,
+   * with which no answer ends. Default false: the config's, as in Hugging Face.
+   */
+  fix_vicuna_token_ids?: boolean;
+  /**
+   * Hears, each once, what is odd but harmless about the checkpoint, and which of generate()'s options have no effect.
+   * Default: console.warn. null: nobody.
+   */
+  on_warning?: WarningListener | null;
+  /** Compiles what a first answer needs while the weights are read, rather than when it is asked for. Default true. */
+  compile?: boolean;
+}
+
+/** A number type by any name that Hugging Face or this project has for it; see {@link readStorage}. */
+type NamedStorage = Parameters<typeof readStorage>[0];
+
+const MODEL_OPTIONS = Object.keys({
+  device: 0,
+  dtype: 0,
+  torch_dtype: 0,
+  cache_dtype: 0,
+  cache: 0,
+  fix_vicuna_token_ids: 0,
+  compile: 0,
+  on_progress: 0,
+  on_warning: 0,
+} satisfies Record<Exclude<keyof FromPretrainedOptions, keyof OpenFolderOptions>, 0>);
+
+/**
+ * Checks options and fills in defaults, before anything is opened.
+ *
+ * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE, BAD_INPUT
+ */
+export function readModelOptions(options: FromPretrainedOptions) {
+  const { device, dtype, torch_dtype, cache_dtype, cache, fix_vicuna_token_ids, compile, ...open } =
+    readPretrainedOptions(options, MODEL_OPTIONS);
+  if (device && !(device instanceof Device)) {
+    throw new InputError(
+      "UNSUPPORTED_OPTION",
+      `from_pretrained: device is one that openDevice() gave, got ${shown(device)}`,
+      {
+        hint: "leave it out: the model opens a WebGPU device for itself",
+      },
+    );
+  }
+  return {
+    device: device ?? undefined,
+    // In Hugging Face, too, dtype wins.
+    dtype: readStorage(dtype ?? torch_dtype ?? "auto"),
+    cache_dtype: readStorage(cache_dtype ?? "f32") as CacheDType,
+    cache: cache ?? false,
+    fix_vicuna_token_ids: fix_vicuna_token_ids ?? false,
+    compile: compile ?? true,
+    ...open,
+  };
+}
+
+/** A model, as far as loading it goes. */
+export interface Loadable {
+  readonly config: VisionLanguageConfig;
+  readonly language_model: LanguageModel;
+  /** Compiles what a first answer needs. */
+  compile(): Promise<void>;
+}
+
+/** A model's class, as far as from_pretrained() needs it. */
+export interface ModelClass<C extends VisionLanguageConfig, M> {
+  readonly config_class: { parse(text: string): C; new (given?: unknown): C };
+  new (weights: Weights, config: C): M;
+}
+
+/** Names that old checkpoints carry and nothing reads. */
+const IGNORED = [
+  /^qformer\.embeddings\.position_ids$/,
+  /\.rotary_emb\.inv_freq$/,
+  /^language_model\.encoder\.embed_tokens\.weight$/, // shared's, if that is there too
+  /^language_model\.decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$/,
+];
+
+/** A model, and what came with it. */
+export interface Loaded<M> {
+  readonly model: M;
+  /** The device was opened for this model. */
+  readonly ownsDevice: boolean;
+  /** What was odd but harmless about the checkpoint. */
+  readonly warnings: readonly string[];
+  readonly on_warning: WarningListener | null | undefined;
+}
+
+/** @throws as VisionLanguageModel.from_pretrained */
+export async function load<C extends VisionLanguageConfig, M extends Loadable>(
+  Model: ModelClass<C, M>,
+  from: PretrainedFrom,
+  options: FromPretrainedOptions,
+): Promise<Loaded<M>> {
+  const { device, dtype, cache_dtype, cache, fix_vicuna_token_ids, compile, on_warning, ...open } =
+    readModelOptions(options);
+  const { on_progress, signal } = open;
+  const folder = await openPretrained(from, open);
+  await refuseUnheeded(folder);
+  let config = Model.config_class.parse(await folder.text("config.json", 2 ** 20));
+  const checkpoint = await Checkpoint.open(folder);
+  let weights: Weights | undefined;
+  let opened = device;
+  let call: Call | undefined;
+  try {
+    if (fix_vicuna_token_ids) {
+      const names = ["model.embed_tokens", "lm_head"].map((name) => `language_model.${name}.weight`);
+      const rows =
+        names.map((name) => checkpoint.tensors.get(name)?.shape[0]).find((count) => count !== undefined) ?? 0;
+      config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
+    }
+    opened ??= await openDevice();
+    call = opened.call(signal);
+    const bound = Weights.open(checkpoint, opened, dtype);
+    weights = bound;
+    const { memory } = opened;
+    const model = opened.within(call, () => memory.allOrNothing(() => bind(Model, bound, config, checkpoint)));
+    const warnings = [...checkpoint.warnings, ...check(model, bound), ...setCacheDtype(model, cache_dtype)];
+    const kept = await orWarn(warnings, () => openWeightCache(bound, cache));
+    const [restored] = await Promise.all([
+      bound.load({ on_progress, signal, cache: kept, call }),
+      compile ? opened.within(call, () => model.compile()) : undefined,
+    ]);
+    if (kept && !restored) await orWarn(warnings, () => kept.write());
+    return { model, ownsDevice: device === undefined, warnings, on_warning };
+  } catch (error) {
+    weights?.dispose();
+    if (!device) opened?.destroy();
+    throw error;
+  } finally {
+    call?.end();
+    await checkpoint.close();
+  }
+}
+
+/** Sets what answers keep of their tokens. @returns warnings @throws InputError CACHE_DTYPE */
+function setCacheDtype({ language_model }: Loadable, dtype: CacheDType): string[] {
+  if (!CACHE_DTYPES.includes(dtype)) {
+    throw new InputError("CACHE_DTYPE", `cache_dtype: keys and values cannot be stored as "${dtype}"`, {
+      hint: CACHE_DTYPES.join(" or "),
+    });
+  }
+  const { head_dim } = language_model.cache_shape;
+  if (dtype === "f16" && head_dim % 4 !== 0) {
+    return [`keys and values are stored as f32: f16 comes in fours, and the heads have ${head_dim} numbers`];
+  }
+  language_model.cache_dtype = dtype;
+  return [];
+}
+
+/** Where quantized weights are kept, if they are to be and there are any. */
+async function openWeightCache(weights: Weights, where: boolean | string): Promise<WeightCache | undefined> {
+  if (!where) return undefined;
+  const kept = await weights.cacheIn(await cacheFolder(where));
+  return kept.weights.size > 0 ? kept : undefined;
+}
+
+/** A cache that cannot be had is no reason to have no model. */
+async function orWarn<T>(warnings: string[], use: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await use();
+  } catch (error) {
+    if (!(error instanceof WeightError)) throw error;
+    warnings.push(`quantized weights are not cached: ${error.message}`);
+    return undefined;
+  }
+}
+
+/** What can only be known once every parameter was asked for. @returns warnings @throws WeightError VOCAB_MISMATCH */
+function check({ config, language_model }: Loadable, weights: Weights): string[] {
+  const warnings = [...weights.warnings];
+  const leftovers = weights.leftovers(IGNORED);
+  if (leftovers.length) {
+    warnings.push(
+      `${leftovers.length} tensors of the checkpoint are not used: ${leftovers.slice(0, 5).join(", ")}${leftovers.length > 5 ? ", …" : ""}`,
+    );
+  }
+  const scheme = quantizationOf(fileOf(config));
+  if (scheme) {
+    warnings.push(`quantization_config (${scheme}) is not followed: the weights are floats, and stored as dtype says`);
+  }
+  const { image_token, modality, text_config } = config;
+  const rows = language_model.num_embeddings;
+  if (text_config.vocab_size !== rows) {
+    warnings.push(`text_config.vocab_size is ${text_config.vocab_size}, the embedding has ${rows} rows, which count`);
+  }
+  if (image_token !== null && image_token >= rows) {
+    const message = `${modality}_token_index is ${image_token}, but the embedding has ${rows} rows`;
+    throw new WeightError("VOCAB_MISMATCH", message);
+  }
+  return warnings;
+}
+
+/** The most missing tensors that an error names. */
+const MISSING_NAMED = 20;
+
+/** A model whose parameters are the checkpoint's. @throws WeightError that says what the checkpoint is, or all it lacks */
+function bind<C extends VisionLanguageConfig, M>(
+  Model: ModelClass<C, M>,
+  weights: Weights,
+  config: C,
+  { tensors }: Checkpoint,
+): M {
+  try {
+    return new Model(weights, config);
+  } catch (error) {
+    if (!(error instanceof WeightError)) throw error;
+    const other = otherCheckpoint(tensors, fileOf(config));
+    if (other) {
+      const { code, what, hint } = other;
+      throw new WeightError(code, `the checkpoint is ${what}`, { hint, cause: error });
+    }
+    if (error.code !== "MISSING_TENSORS") throw error;
+    const missing = weights.missing((asked) => new Model(asked, config));
+    if (missing.length < 2) throw error;
+    const named = missing.slice(0, MISSING_NAMED).join(", ");
+    const rest = missing.length > MISSING_NAMED ? ` and ${missing.length - MISSING_NAMED} more` : "";
+    throw new WeightError("MISSING_TENSORS", `the checkpoint lacks ${missing.length} tensors: ${named}${rest}`, {
+      hint: `${missing[0]}: ${error.hint}`,
+      cause: error,
+    });
+  }
+}
+
+/** config.json's object, keys that are no fields included. */
+function fileOf(config: VisionLanguageConfig): object {
+  return (config as unknown as { toJSON(): object }).toJSON();
+}
