@@ -167,7 +167,8 @@ export async function compileAnswer({ device, language_model, prompt, embed }: Q
 function paddedRight({ language_model, prompt: { mask } }: Question): string[] {
   if (language_model.is_encoder_decoder || mask.every((row) => row[row.length - 1] === 1)) return [];
   return [
-    'a prompt is padded on the right: its answer goes on from the padding; give the processor padding_side: "left"',
+    "a prompt is padded on the right: its answer goes on from the padding; " +
+      'give the processor padding_side: "left", or write it into tokenizer_config.json',
   ];
 }
 

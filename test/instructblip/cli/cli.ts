@@ -4,11 +4,12 @@ import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach } from "vitest";
+import { afterEach, onTestFinished } from "vitest";
 import type { Interrupted } from "../../../src/instructblip/cli/format.ts";
 import { runCommandLine } from "../../../src/instructblip/cli/program.node.ts";
 import type { Terminal } from "../../../src/instructblip/cli/terminal.node.ts";
 import { withoutDawn } from "../../dawn.ts";
+import { Golden } from "../../parity/golden.ts";
 
 export const ROOT = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
 export const GOLDENS = join(ROOT, "test/golden/data");
@@ -48,10 +49,16 @@ export async function cli(args: readonly string[], { terminal = false, onOut }: 
   return { code, stdout, stderr };
 }
 
-/** As `cli`, for a run that must succeed with nothing on stderr. Gives stdout's lines as JSON. */
-export async function json<T>(args: readonly string[]): Promise<T[]> {
+/** What is said of a batch whose shorter prompts end in padding, as they do where tokenizer_config.json says "right". */
+export const PADDED_RIGHT =
+  "a prompt is padded on the right: its answer goes on from the padding; " +
+  'give the processor padding_side: "left", or write it into tokenizer_config.json';
+
+/** As `cli`, for a run that must succeed with these warnings on stderr and nothing else. Gives stdout's lines as JSON. */
+export async function json<T>(args: readonly string[], warnings: readonly string[] = []): Promise<T[]> {
   const { code, stdout, stderr } = await cli(args);
-  if (code !== 0 || stderr !== "") throw new Error(`exit code ${code}\n${stderr}`);
+  const expected = warnings.map((warning) => `warning: ${warning}\n`).join("");
+  if (code !== 0 || stderr !== expected) throw new Error(`exit code ${code}\n${stderr}`);
   return stdout
     .split("\n")
     .slice(0, -1)
@@ -103,6 +110,13 @@ function start(command: string, args: readonly string[], env: Readonly<Record<st
         wake();
       }),
   };
+}
+
+/** A golden that is closed after the test, whether it passes or not. */
+export async function openGolden(folder: string): Promise<Golden> {
+  const golden = await Golden.open(folder);
+  onTestFinished(() => golden.close());
+  return golden;
 }
 
 const temporary: string[] = [];

@@ -9,8 +9,7 @@ import { EXIT, Interrupted } from "../../../src/instructblip/cli/format.ts";
 import type { Failure, RankedResult, Result } from "../../../src/instructblip/cli/generate.node.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
-import { Golden } from "../../parity/golden.ts";
-import { cli, GOLDENS, json, ROOT, temporaryFolder } from "./cli.ts";
+import { cli, GOLDENS, json, openGolden, PADDED_RIGHT, ROOT, temporaryFolder } from "./cli.ts";
 
 const PLAIN = join(GOLDENS, "plain_f32");
 const PICTURE = join(PLAIN, "picture_0.png");
@@ -26,33 +25,28 @@ async function requestsFile(lines: readonly (string | object)[], folder?: string
 describe.each(readdirSync(GOLDENS))("golden %s", (name) => {
   it("gives PyTorch's sequences and texts, in order", async () => {
     const folder = join(GOLDENS, name);
-    const golden = await Golden.open(folder);
+    const golden = await openGolden(folder);
     const { prompts, pictures, generations } = golden.json;
     const images = pictures.map((file) => join(folder, file));
     const requests = generations.map(({ name, kwargs }) => ({ id: name, images, prompts, generation: kwargs }));
-    const results = await json<Result>([
-      "generate",
-      "--model",
-      folder,
-      "--requests",
-      await requestsFile(requests),
-      "--json",
-    ]);
+    const isPaddedRight = (await golden.rows("attention_mask")).some((row) => row.at(-1) === 0);
+    const results = await json<Result>(
+      ["generate", "--model", folder, "--requests", await requestsFile(requests), "--json"],
+      isPaddedRight && golden.json.spec.backbone !== "t5" ? [PADDED_RIGHT] : [],
+    );
     expect(results.map(({ id }) => id)).toEqual(generations.map(({ name }) => name));
     for (const [i, { name, answers }] of generations.entries()) {
       expect(results[i].sequences, name).toEqual(await golden.rows(`${name}.sequences`));
       expect(results[i].text, name).toEqual(answers);
       expect(results[i].sequences_scores !== undefined, name).toBe(golden.has(`${name}.sequences_scores`));
     }
-    await golden.close();
   });
 });
 
 describe("one question", () => {
   it("prints the best of the beams, or as many as are asked for", async () => {
-    const golden = await Golden.open(PLAIN);
+    const golden = await openGolden(PLAIN);
     const { kwargs, answers } = golden.json.generations.find(({ name }) => name === "beams_penalised")!;
-    await golden.close();
     const flags = Object.entries(kwargs).flatMap(([key, value]) => [`--${key.replaceAll("_", "-")}`, String(value)]);
     const { code, stdout, stderr } = await cli([...ONE, ...flags]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
@@ -77,9 +71,8 @@ describe("one question", () => {
   });
 
   it("prints the answer alone", async () => {
-    const golden = await Golden.open(PLAIN);
+    const golden = await openGolden(PLAIN);
     const { answers } = golden.json.generations.find(({ name }) => name === "greedy")!;
-    await golden.close();
     expect(answers[0].startsWith(PROMPT)).toBe(true);
     const pieces: string[] = [];
     const { code, stdout, stderr } = await cli([...ONE, "--max-new-tokens", "12"], {
@@ -102,7 +95,7 @@ describe("one question", () => {
   it("prints one line of JSON with exactly the fields that are documented", async () => {
     const options = ["--max-length", "31", "--repetition-penalty", "1.0", "--dtype", "f32", "--json"];
     const [result, ...more] = await json<Result>([...ONE, ...options]);
-    const golden = await Golden.open(PLAIN);
+    const golden = await openGolden(PLAIN);
     expect(more).toEqual([]);
     expect(Object.keys(result)).toEqual(["id", "sequences", "text", "timing"]);
     expect(result.id).toBeNull();
@@ -120,13 +113,12 @@ describe("one question", () => {
     for (const value of Object.values(timing)) expect(value).toBeGreaterThan(0);
     expect(timing.preprocess_ms).toBeLessThan(timing.time_to_first_token_ms!);
     expect(timing.time_to_first_token_ms!).toBeLessThan(timing.total_ms);
-    await golden.close();
   });
 
   it("guides away from a negative prompt, and marks answers, as generate() does", async () => {
     const model = await InstructBlipForConditionalGeneration.from_pretrained(PLAIN);
     const processor = await InstructBlipProcessor.from_pretrained(PLAIN);
-    const golden = await Golden.open(PLAIN);
+    const golden = await openGolden(PLAIN);
     const inputs = {
       pixel_values: await golden.floats("pixel_values"),
       qformer_input_ids: await golden.rows("qformer_input_ids"),
@@ -150,11 +142,10 @@ describe("one question", () => {
     const twice = await sequences(...scale, "--negative-prompt", negative, ...certain);
     expect(twice).toEqual([away[0], away[0]]);
     model.dispose();
-    await golden.close();
   });
 
   it("hands every option to generate()", async () => {
-    const golden = await Golden.open(PLAIN);
+    const golden = await openGolden(PLAIN);
     const given = golden.json.generations.find(({ name }) => name === "greedy_eos_given")!.kwargs;
     const options = [
       "--max-new-tokens",
@@ -177,7 +168,6 @@ describe("one question", () => {
     expect(changed.slice(prompt)).not.toContain(given.eos_token_id);
     expect(new Set(changed.slice(prompt)).size).toBe(12); // a penalty of 5 lets nothing come twice
     expect(row.slice(prompt)).not.toEqual(changed.slice(prompt));
-    await golden.close();
   });
 
   it("stops at once when interrupted, and ends the line on a terminal only", async () => {
@@ -259,7 +249,7 @@ describe("many requests", () => {
       ["typo", "UNKNOWN_OPTION"],
       ["guidance", "UNSUPPORTED_OPTION"],
       ["range", "PARAM_RANGE"],
-      ["vocabulary", "PARAM_RANGE"],
+      ["vocabulary", undefined], // as in transformers, an end that never comes
       ["long", "PROMPT_TOO_LONG"],
       ["batch", undefined],
       ["half", "IMAGE_TRUNCATED"],
@@ -269,7 +259,9 @@ describe("many requests", () => {
       ["last", undefined],
     ]);
     expect(code).toBe(EXIT.someFailed);
-    expect(stderr).toBe("14 of 19 requests failed; their lines say why\n");
+    expect(stderr).toBe(
+      "warning: eos_token_id: no token has the id 1000000\n13 of 19 requests failed; their lines say why\n",
+    );
     for (const { error } of results) {
       if (!error) continue;
       expect(Object.keys(error)).toEqual(["code", "message"]);

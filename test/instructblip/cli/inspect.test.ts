@@ -16,8 +16,7 @@ import { Checkpoint, type CheckpointTensor } from "../../../src/tensor/files/saf
 import { NodeFolder } from "../../../src/tensor/files/source.node.ts";
 import { sizeOf } from "../../../src/tensor/shape.ts";
 import { otherDevice } from "../../device.ts";
-import { Golden } from "../../parity/golden.ts";
-import { cli, GOLDENS, json } from "./cli.ts";
+import { cli, GOLDENS, json, openGolden } from "./cli.ts";
 
 const SIBLINGS = join(GOLDENS, "../siblings");
 const pathOf = (name: string) => join(readdirSync(SIBLINGS).includes(name) ? SIBLINGS : GOLDENS, name);
@@ -125,7 +124,7 @@ describe.each(planable)("the memory plan of %s", (name) => {
       cache.dispose();
     }
 
-    const golden = await Golden.open(pathOf(name));
+    const golden = await openGolden(pathOf(name));
     const { data, shape } = await golden.floats("pixel_values");
     const one = [1, ...shape.slice(1)];
     const qformer_input_ids = golden.has("qformer_input_ids") && (await golden.rows("qformer_input_ids")).slice(0, 1);
@@ -136,7 +135,6 @@ describe.each(planable)("the memory plan of %s", (name) => {
       ...golden.json.options,
       max_new_tokens: 1,
     });
-    await golden.close();
     // An estimate, for a longer prompt than this, of tensors that are small enough here for rounding to show.
     const used = device.memory.use.peak - use.live;
     expect(plan.activations.bytes_estimated).toBeGreaterThan(used / 2);

@@ -5,9 +5,9 @@ import { describe, expect, it } from "vitest";
 import { EXIT, Interrupted } from "../../../src/instructblip/cli/format.ts";
 import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { expectClose } from "../../compare.ts";
-import { Golden } from "../../parity/golden.ts";
+import type { Golden } from "../../parity/golden.ts";
 import { TOLERANCES } from "../../tolerances.ts";
-import { cli, GOLDENS, temporaryFolder } from "./cli.ts";
+import { cli, GOLDENS, openGolden, temporaryFolder } from "./cli.ts";
 
 const PLAIN = join(GOLDENS, "plain_f32");
 const MAIN = [
@@ -27,7 +27,7 @@ describe("trace", () => {
   it("writes what PyTorch computes, under its names", async () => {
     const folder = await temporaryFolder();
     const out = join(folder, "trace.safetensors");
-    const golden = await Golden.open(PLAIN);
+    const golden = await openGolden(PLAIN);
     const { code, stdout, stderr } = await trace(golden, out);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     const file = await openCheckpoint(out);
@@ -52,12 +52,11 @@ describe("trace", () => {
     ).toEqual(MAIN);
     expect(await readdir(folder)).toEqual(["trace.safetensors"]);
     await file.close();
-    await golden.close();
   });
 
   it("gives a T5's decoder the ids it is told", async () => {
     const out = join(await temporaryFolder(), "trace.safetensors");
-    const golden = await Golden.open(join(GOLDENS, "t5_odd_f16"));
+    const golden = await openGolden(join(GOLDENS, "t5_odd_f16"));
     const [ids] = await golden.rows("decoder_input_ids");
     expect(await trace(golden, out, "--decoder-input-ids", ids.join(","))).toMatchObject({ code: 0, stderr: "" });
     const { data, shape } = await golden.floats("logits");
@@ -71,12 +70,11 @@ describe("trace", () => {
     const first = data.subarray(0, shape[2]);
     expectClose(new Float32Array((await file.read("logits")).slice().buffer), first, TOLERANCES.free_running, "start");
     await file.close();
-    await golden.close();
   });
 
   it("writes every module with --all", async () => {
     const out = join(await temporaryFolder(), "trace.safetensors");
-    const golden = await Golden.open(join(GOLDENS, "cross_frequency_1"));
+    const golden = await openGolden(join(GOLDENS, "cross_frequency_1"));
     expect(await trace(golden, out, "--all")).toMatchObject({ code: 0, stderr: "" });
     const file = await openCheckpoint(out);
     const expected = golden.json.modules.filter((path) => path !== "" && !/dropout$|rotary_emb$/.test(path));
@@ -87,14 +85,13 @@ describe("trace", () => {
     expect(file.tensors.get(path)!.shape).toEqual(shape);
     expectClose(new Float32Array((await file.read(path)).slice().buffer), data, TOLERANCES.free_running, path);
     await file.close();
-    await golden.close();
   });
 
   it("leaves an old file alone when it is interrupted or refused", async () => {
     const folder = await temporaryFolder();
     const out = join(folder, "trace.safetensors");
     await writeFile(out, "old");
-    const golden = await Golden.open(PLAIN);
+    const golden = await openGolden(PLAIN);
     const refused = await trace(golden, out, "--decoder-input-ids", "0,5");
     expect(refused).toMatchObject({ code: 1, stdout: "" });
     expect(refused.stderr).toMatch(/--decoder-input-ids: .*llama.* no decoder of its own\n {4}hint: .*encoder-decoder/);
@@ -104,7 +101,6 @@ describe("trace", () => {
     expect((await trace(golden, folder)).stderr).toMatch(/this is a folder; give a file name/);
     expect(await readdir(folder)).toEqual(["trace.safetensors"]);
     expect(await readFile(out, "utf8")).toBe("old");
-    await golden.close();
   });
 
   it("exits as interrupted when nobody reads its table", async () => {
