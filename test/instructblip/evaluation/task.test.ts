@@ -120,7 +120,7 @@ describe("a task that ranks", () => {
       reduction: "mean",
       eos: true,
     });
-    expect(refusal(() => parseTask(text.replace("answers", "none"), "t.json", read))).toMatch(/no candidates in none/);
+    expect(refusal(() => parseTask(text.replace("answers", "none"), "t.json", read))).toMatch(/no candidates in "none\.txt"/);
   });
 
   it("may have a ranked preset generate after all", () => {
@@ -139,8 +139,8 @@ describe("a task that ranks", () => {
   });
 
   it.each([
-    [{}, { candidates: { field: "choices" } }, /choices must be candidates/],
-    [{ choices: [] }, { candidates: { field: "choices" } }, /choices must be candidates/],
+    [{}, { candidates: { field: "choices" } }, /"choices" must be candidates/],
+    [{ choices: [] }, { candidates: { field: "choices" } }, /"choices" must be candidates/],
     [{ answers: ["Yes"] }, { candidates: ["yes", "no"], metric: "mrr" }, /mrr needs an answer that is a candidate/],
     [
       { answers: ["yes", "no"] },
