@@ -192,7 +192,7 @@ describe("a video", async () => {
     );
     const flat = { data: pixel_values.data, shape: [B * F, ...image] };
     await expect(model.generate({ ...inputs, ...prompt, pixel_values: flat })).rejects.toThrow(
-      "pixel_values must be a Float32Array of shape [B, F, 3, H, W]",
+      "pixel_values must be { data, shape }, a Float32Array of shape [B, F, 3, H, W], got [8,3,",
     );
     await expect(model.get_video_features({ ...inputs, qformer_input_ids: [qformer_input_ids[0]] })).rejects.toThrow(
       "2 videos for 1 prompts",
