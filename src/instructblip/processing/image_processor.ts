@@ -328,7 +328,8 @@ function preprocessFloat(
   if (!data.every((x) => x >= 0 && x <= top)) {
     throw new InputError("BAD_PIXELS", `${name}: f32 pixels must be 0 … 1, or whole numbers 0 … 255`);
   }
-  const bytes = whole ? Uint8Array.from(data) : Uint8Array.from(data, (x) => Math.fround(x * 255));
+  // Not Uint8Array.from() with a function, which makes a list of all pixels first.
+  const bytes = new Uint8Array(whole ? data : data.map((x) => x * 255));
   const resized = resize({ width, height, data: bytes }, settings.width, settings.height, settings.resample);
   const back = Float32Array.from({ length: 256 }, (_, u8) => (whole ? u8 : u8 * (1 / 255)));
   return toPlanes(resized, (value, c) => normalized(back[value], c, settings));

@@ -2,6 +2,7 @@
  * Everything a processor takes as a picture, as far as Node has it: the same pixels whatever they come in, as they were when
  * the call was made, and an error that says what to do for what is none. What only browsers have is `npm run browser:check`.
  */
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
@@ -148,6 +149,15 @@ describe("data: URLs", () => {
   ])("%s", (url, text) => {
     expect(new TextDecoder().decode(bytesOfDataUrl(url, "a"))).toBe(text);
   });
+});
+
+test("a large picture in base64 takes no more memory than its letters and its bytes", () => {
+  const source = new URL("../../../src/instructblip/processing/image_source.ts", import.meta.url);
+  const program = `import { bytesOfDataUrl } from ${JSON.stringify(source.href)};
+    const bytes = bytesOfDataUrl("data:;base64," + "QUJD".repeat(2 ** 23), "a");
+    console.log(bytes.length, new TextDecoder().decode(bytes.subarray(-3)));`;
+  const options = ["--max-old-space-size=160", "--import", "tsx", "--input-type=module", "-e", program];
+  expect(execFileSync(process.execPath, options, { encoding: "utf8", stdio: "pipe" })).toBe(`${3 * 2 ** 23} ABC\n`);
 });
 
 test("a file may be of 256 MiB", () => {
