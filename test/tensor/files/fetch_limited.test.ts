@@ -57,9 +57,10 @@ test("HTTP_SLOW: a trickle is given up, and the connection let go of; a rate tha
   await gone;
   handler = (request, response) => {
     trickle(request, response);
-    setTimeout(() => response.end(), 300);
+    setTimeout(() => response.end(), 900);
   };
-  expect((await bytesOf(url(), { silenceMs: 100, minRate: 0 })).length).toBeGreaterThan(0);
+  // Silent for no longer than a busy machine may make it, and judged once at least.
+  expect((await bytesOf(url(), { silenceMs: 700, minRate: 0 })).length).toBeGreaterThan(0);
 });
 
 test("a reader that takes its time is not a slow server", async () => {

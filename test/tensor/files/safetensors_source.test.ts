@@ -233,16 +233,15 @@ describe("HttpSource", () => {
   });
 
   it("IO: gives up on a silent server", async () => {
-    const source = await openHonest({ silenceMs: 50 });
+    const source = await openHonest({ silenceMs: 300 }); // which must not happen where the server answers
     handler = () => {};
-    const begun = performance.now();
-    await expect(HttpSource.open(url(), { silenceMs: 50 })).rejects.toMatchObject({ code: "IO" });
+    await expect(HttpSource.open(url(), { silenceMs: 300 })).rejects.toMatchObject({ code: "IO" });
     handler = (_request, response, begin, end) => {
       response.writeHead(206, { "content-range": `bytes ${begin}-${end - 1}/1000` });
       response.write(FILE.subarray(begin, begin + 1)); // and no more
     };
     await expect(source.read(0, new Uint8Array(100))).rejects.toMatchObject({ code: "IO" });
-    expect(performance.now() - begun).toBeLessThan(4000);
+    expect(requests.length).toBe(2 + 4);
   });
 
   it("FILE_CHANGED: another size, or another strong ETag", async () => {
