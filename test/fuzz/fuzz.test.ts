@@ -1,6 +1,6 @@
 /**
- * A short round of every target of `npm run fuzz`, always the same cases, and the harness itself on faults that are made on
- * purpose: what it cannot see it would not find either.
+ * A short round of every target of `npm run fuzz`, always the same cases (four times as many with INSTRUCTBLIP_TEST_ALL=1,
+ * `npm run test:all`), and the harness itself on faults that are made on purpose: what it cannot see it would not find either.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -9,17 +9,19 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { Random } from "../random.ts";
+import { ALL } from "../rounds.ts";
 import { caseOf, isReadable, judge, readCase, writeCase } from "./harness.ts";
 import { type Json, jsonOf, mutateBytes, mutateJson } from "./mutate.ts";
 import { TARGETS } from "./targets.ts";
 
 const SEED = 20_261_129;
-/** Cases of a second or so each; where none is given, a thousand take less. */
-const CASES: Readonly<Record<string, number>> = { weights: 200, jsons: 150, tokenizers: 60, images: 500 };
+/** Cases of half a second or so each; where none is given, five hundred take less. */
+const CASES: Readonly<Record<string, number>> = { weights: 100, jsons: 75, tokenizers: 30, images: 250 };
+const ROUNDS = ALL ? 4 : 1;
 
 test.each(Object.keys(TARGETS))("%s: no case of a short round fails", async (name) => {
   const prepared = await TARGETS[name].prepare();
-  for (let i = 0; i < (CASES[name] ?? 1000); i++) {
+  for (let i = 0; i < ROUNDS * (CASES[name] ?? 500); i++) {
     const given = caseOf(prepared, SEED, i);
     expect(
       await judge(prepared, given),

@@ -1,6 +1,7 @@
 /**
  * The package as its users have it: built, packed, put into an empty project and used there. What it depends on is linked
- * from the repository's node_modules; with INSTRUCTBLIP_TEST_INSTALL=1 npm installs it all, as a user's would.
+ * from the repository's node_modules; with INSTRUCTBLIP_TEST_INSTALL=1 or INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`) npm installs it
+ * all, as a user's would.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -10,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { withoutDawn } from "../dawn.ts";
+import { ALL } from "../rounds.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const NAME = "instructblip-webgpu";
@@ -63,7 +65,7 @@ beforeAll(() => {
   // In the worst of surroundings: no script is run.
   const env = { ...process.env, npm_config_ignore_scripts: "true" };
   tarball = execFileSync(process.execPath, ["scripts/pack.mjs", project], { cwd: ROOT, encoding: "utf8", env }).trim();
-  if (process.env.INSTRUCTBLIP_TEST_INSTALL === "1") {
+  if (ALL || process.env.INSTRUCTBLIP_TEST_INSTALL === "1") {
     execFileSync("npm", ["install", "--no-audit", "--no-fund", tarball], { cwd: project, stdio: "pipe" });
     return;
   }

@@ -10,8 +10,8 @@ import { otherDevice } from "../../device.ts";
 import { CALLS, type CallName, type Fault, FaultyDriver, type Injection } from "../../faults.ts";
 import { Golden } from "../../parity/golden.ts";
 import { Random } from "../../random.ts";
+import { ALL } from "../../rounds.ts";
 
-const ALL = process.env.INSTRUCTBLIP_TEST_ALL === "1";
 /** Faults of each scenario in a sample, and how many of them lose the device, which takes a new one each. */
 const SAMPLE = { faults: 8, losses: 1 };
 

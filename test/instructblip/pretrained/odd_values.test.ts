@@ -19,6 +19,7 @@ import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/in
 import { ENCODE_OPTIONS } from "../../../src/instructblip/tokenizer/tokenizer.ts";
 import { testDevice } from "../../device.ts";
 import { Golden } from "../../parity/golden.ts";
+import { ALL } from "../../rounds.ts";
 
 const device = await testDevice();
 const golden = await Golden.open(new URL("../../golden/data/plain_f32", import.meta.url).pathname);
@@ -102,7 +103,8 @@ async function typed(call: () => unknown): Promise<void> {
   }
 }
 
-const RUNS = { numRuns: 30, seed: 9 };
+/** Of each name: with INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`) more. */
+const RUNS = { numRuns: ALL ? 30 : 10, seed: 9 };
 const each = (names: readonly string[], call: (given: Record<string, unknown>) => unknown) => {
   test.each(names)("%s", async (name) => {
     await fc.assert(

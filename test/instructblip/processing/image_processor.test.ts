@@ -292,12 +292,12 @@ describe("resize", () => {
     const made: number[] = [];
     vi.stubGlobal(
       "Uint8Array",
-      class extends Uint8Array<ArrayBuffer> {
-        constructor(length: number) {
-          super(length);
+      new Proxy(Uint8Array, {
+        construct(target, [length]: [number]) {
           made.push(length);
-        }
-      },
+          return new target(length);
+        },
+      }),
     );
     const { data } = resize(strip, 224, 224);
     vi.unstubAllGlobals();
