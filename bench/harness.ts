@@ -6,8 +6,9 @@
  * time; CPU time of all threads of the process, the one to trust on a software adapter; GPU timestamps around every launch
  * where the adapter has them, in a pass of their own because they slow launches down.
  */
+
+import type { Caps } from "../src/tensor/device/caps.ts";
 import type { Device } from "../src/tensor/device/device.ts";
-import type { Caps } from "../src/tensor/device/gpu.ts";
 import {
   type Op,
   type PlanOverride,

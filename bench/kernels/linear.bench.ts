@@ -2,7 +2,7 @@
  * Matrix products with a weight. Many rows are bound by arithmetic; one row, as in decoding, by reading the weight once,
  * so it is measured over several copies of the weight that together are larger than caches.
  */
-import type { Caps } from "../../src/tensor/device/gpu.ts";
+import type { Caps } from "../../src/tensor/device/caps.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";
 import { rowBytes } from "../../src/tensor/quantize.ts";
 import { linear as reference } from "../../src/tensor/reference/linear.ts";

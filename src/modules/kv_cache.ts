@@ -2,7 +2,7 @@
  * Keys and values of the tokens seen so far, per layer, in buffers of fixed capacity that are written in place: growing
  * buffers cost other engines up to 70 % of their decode speed (transformers.js #1741).
  */
-import type { Device } from "../tensor/device/device.ts";
+
 import { ShapeError } from "../tensor/errors.ts";
 import type { KeysOrValues } from "../tensor/ops/attention.ts";
 import { copy } from "../tensor/ops/copy.ts";
@@ -10,7 +10,7 @@ import { increment } from "../tensor/ops/increment.ts";
 import { kvAppend } from "../tensor/ops/kv_append.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
 import type { Shape } from "../tensor/shape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import type { Device, Tensor } from "../tensor/tensor.ts";
 import type { CacheDType } from "./storage_dtype.ts";
 
 export interface KVCacheShape {

@@ -1,8 +1,9 @@
 /** What every layer is: parameters under a path of the checkpoint, and an output that is observed under the same path. */
-import type { ObservedKind } from "../tensor/device/device.ts";
+
 import type { ActivationDType } from "../tensor/dtype.ts";
 import { InputError } from "../tensor/errors.ts";
 import { shown } from "../tensor/shown.ts";
+import type { ObservedKind } from "../tensor/tensor.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
 export abstract class Module {

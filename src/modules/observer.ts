@@ -3,7 +3,7 @@
  * states and attention maps that Hugging Face's outputs have. What is not asked for is not computed, and fusion
  * (tensor/fuse.ts) stops only where somebody looks.
  */
-import { type Device, type ObservedKind, type Observer, storagesIn } from "../tensor/device/device.ts";
+
 import type { Storage } from "../tensor/device/memory.ts";
 import type { ActivationDType } from "../tensor/dtype.ts";
 import { argmax } from "../tensor/ops/argmax.ts";
@@ -11,6 +11,7 @@ import { contiguous } from "../tensor/ops/copy.ts";
 import { scale } from "../tensor/ops/scale.ts";
 import type { Shape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { type Device, type ObservedKind, type Observer, storagesIn } from "../tensor/tensor.ts";
 
 /** Sees an output; what it returns, if anything, is used in its place. */
 export type SeeOutput = (path: string, output: Tensor<ActivationDType>) => Tensor<ActivationDType> | undefined;

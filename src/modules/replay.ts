@@ -2,9 +2,9 @@
  * A decode step that is worked out once: its launches are captured the first time they look as they will go on looking,
  * and run again as they are for every token after.
  */
-import type { Captured, Device } from "../tensor/device/device.ts";
+
 import { copy } from "../tensor/ops/copy.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import type { Captured, Device, Tensor } from "../tensor/tensor.ts";
 
 export class ReplayedStep {
   readonly #device: Device;

@@ -5,12 +5,12 @@
  * these number types, or that is damaged, counts as none, and is written anew.
  */
 
-import type { Device } from "../tensor/device/device.ts";
 import { WeightError } from "../tensor/errors.ts";
 import type { WritableFolder } from "../tensor/files/file_set.ts";
 import { type Checkpoint, SafetensorsFile, type TensorEntry, writeSafetensors } from "../tensor/files/safetensors.ts";
 import type { Folder } from "../tensor/files/source.ts";
 import { sameShape } from "../tensor/shape.ts";
+import type { Device } from "../tensor/tensor.ts";
 import type { Weight } from "../tensor/weight.ts";
 
 /** A folder for such files. */

@@ -4,14 +4,13 @@
  * small buffer. Strict both ways: what is missing throws, what is left over is listed.
  */
 import type { Call } from "../tensor/device/call.ts";
-import type { Device } from "../tensor/device/device.ts";
 import { DTYPES, type FloatDType } from "../tensor/dtype.ts";
 import { nearest, WeightError } from "../tensor/errors.ts";
 import type { Checkpoint, TensorEntry } from "../tensor/files/safetensors.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { isQuantized, rowBytes } from "../tensor/quantize.ts";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import type { Device, Tensor } from "../tensor/tensor.ts";
 import { convert, Weight } from "../tensor/weight.ts";
 import { checkStorage, type StorageDType, storageOf } from "./storage_dtype.ts";
 import { type CacheFolder, WeightCache } from "./weight_cache.ts";

@@ -12,10 +12,9 @@
  * which they were written. Both ways give the same bits; the kernels' epilogues compute what the kernels by themselves do.
  */
 import type { Activation } from "./activation.ts";
-import type { Device } from "./device/device.ts";
 import type { Storage } from "./device/memory.ts";
 import { sizeOf } from "./shape.ts";
-import { Tensor } from "./tensor.ts";
+import { type Deferred, type Device, Tensor } from "./tensor.ts";
 
 /** What is done to each sum of a product before it is stored. */
 export interface Epilogue {
@@ -39,12 +38,12 @@ export interface Product {
 
 /** The activated half of a deferred product, which a multiplication by the other half makes a gated product. */
 interface ActivatedGate {
-  readonly of: Deferred;
+  readonly of: DeferredProduct;
   readonly kind: Activation;
 }
 
 /** The storage of a tensor that is yet to be computed; views of the tensor share it. */
-export class Deferred {
+export class DeferredProduct implements Deferred {
   readonly product: Product | undefined;
   readonly gate: ActivatedGate | undefined;
   readonly #device: Device;
@@ -74,7 +73,7 @@ export class Deferred {
 
 /** A product's result, whose launch waits for what follows. */
 export function defer(device: Device, product: Product): Tensor {
-  const deferred = new Deferred(device, () => product.launch({}), { product });
+  const deferred = new DeferredProduct(device, () => product.launch({}), { product });
   device.defer(deferred);
   return new Tensor(device, "f32", product.shape, deferred);
 }
@@ -83,16 +82,16 @@ export function defer(device: Device, product: Product): Tensor {
 export function fuseActivation(x: Tensor, kind: Activation, launch: (x: Tensor) => Tensor): Tensor | undefined {
   const product = wholeProduct(x);
   if (product) return take(x, product, { activation: kind });
-  const { deferred } = x;
+  const deferred = deferredOf(x);
   if (!deferred || halfOf(x) !== 0) return undefined;
-  const activated = new Deferred(x.device, () => launch(x), { gate: { of: deferred, kind } });
+  const activated = new DeferredProduct(x.device, () => launch(x), { gate: { of: deferred, kind } });
   x.device.defer(activated, deferred);
   return new Tensor(x.device, "f32", x.shape, activated);
 }
 
 /** a * b as one gated product, where a is its activated gate and b its other half; undefined where they are not. */
 export function fuseGate(a: Tensor, b: Tensor): Tensor | undefined {
-  const gate = a.deferred?.gate;
+  const gate = deferredOf(a)?.gate;
   if (!gate || b.deferred !== gate.of || halfOf(b) !== 1) return undefined;
   a.device.undefer(a.deferred!);
   return gate.of.product!.launch({ activation: gate.kind, gated: true });
@@ -118,15 +117,19 @@ function take(x: Tensor, product: Product, epilogue: Epilogue): Tensor {
   return product.launch(epilogue).reshape(x.shape);
 }
 
+function deferredOf({ deferred }: Tensor): DeferredProduct | undefined {
+  return deferred instanceof DeferredProduct ? deferred : undefined;
+}
+
 /** The deferred product that `x` is all of. */
 function wholeProduct(x: Tensor): Product | undefined {
-  const product = x.deferred?.product;
+  const product = deferredOf(x)?.product;
   return product && x.isContiguous && x.size === sizeOf(product.shape) ? product : undefined;
 }
 
 /** Which half of a deferred paired product's last dimension `x` is; undefined where it is none. */
 function halfOf(x: Tensor): 0 | 1 | undefined {
-  const product = x.deferred?.product;
+  const product = deferredOf(x)?.product;
   if (!product?.paired) return undefined;
   const F = product.shape[product.shape.length - 1] / 2;
   const whole = new Tensor(x.device, "f32", product.shape, x.deferred!);

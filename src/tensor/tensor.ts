@@ -1,13 +1,25 @@
-/** The Tensor: a shape over a buffer on a device, and views of it that move no data. No arithmetic here; see ops/. */
-import type { Device } from "./device/device.ts";
-import type { Storage } from "./device/memory.ts";
+/**
+ * The Tensor: a shape over a buffer on a device, and views of it that move no data. No arithmetic here; see ops/. Also
+ * what is asked of a Device and what it is given, because neither can be said without the other; see device/.
+ */
+import type { Call } from "./device/call.ts";
+import type { Caps } from "./device/caps.ts";
+import type { Memory, Storage } from "./device/memory.ts";
 import { type ActivationDType, DTYPES } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
-import type { Deferred } from "./fuse.ts";
 import { axis, formatShape, isDense, resolveShape, type Shape, sameShape, sizeOf, stridesOf } from "./shape.ts";
+import type { Uses } from "./wgsl.ts";
 
 /** What `read()` gives for a dtype. */
 export type HostArray<D extends ActivationDType> = D extends "f32" ? Float32Array : Uint32Array;
+
+/** A storage that is yet to be computed; see fuse.ts. */
+export interface Deferred {
+  /** Whether its launch is still to come. */
+  readonly isDeferred: boolean;
+  /** Launches it if need be. */
+  storageOf(): Storage;
+}
 
 /**
  * An n-dimensional array of f32 or u32 on a device. Views share storage; `strides` and `offset` count elements.
@@ -143,4 +155,138 @@ export class Tensor<D extends ActivationDType = "f32"> {
   dispose(): void {
     this.device.memory.release(this.storage);
   }
+}
+
+/** What runs kernels and holds their tensors; openDevice() gives one. Launches are recorded and submitted in batches. */
+export interface Device {
+  readonly handle: GPUDevice;
+  readonly caps: Caps;
+  readonly memory: Memory;
+  /** Who sees what modules compute, each shown what the one before it has left; set for the length of a call. */
+  observers: readonly Observer[];
+  /** Launches and submits since the device was opened. */
+  readonly counts: { launches: number; submits: number; bindGroups: number };
+
+  /** A tensor whose elements are whatever the memory held. */
+  empty<D extends ActivationDType = "f32">(shape: Shape, dtype?: D, label?: string): Tensor<D>;
+  /** A tensor holding `data`. f32 from numbers or a Float32Array; a Uint32Array gives u32. */
+  tensor(data: Uint32Array, shape: Shape): Tensor<"u32">;
+  tensor(data: Float32Array | readonly number[], shape: Shape): Tensor<"f32">;
+  /** A tensor that outlives scopes, for weights and caches: `bytes` bytes, zero-filled by WebGPU. */
+  persistent<D extends ActivationDType = "f32">(shape: Shape, dtype?: D, label?: string): Tensor<D>;
+  /** Overwrites a tensor without gaps from the host. Launches recorded before see the old elements. */
+  write(tensor: Tensor<ActivationDType>, data: Float32Array | Uint32Array): void;
+  /** Overwrites bytes of a storage from the host; offset and length must be multiples of 4. */
+  writeBytes(storage: Storage, offset: number, data: Uint8Array | Float32Array | Uint32Array): void;
+  /** Copies a contiguous tensor to the host. */
+  read<D extends ActivationDType>(tensor: Tensor<D>): Promise<HostArray<D>>;
+
+  /**
+   * Runs `fn` and gives back every activation made in it that its result does not contain. `fn` may be async; calls that
+   * overlap in time must go through `exclusive`.
+   */
+  scope<T>(fn: () => T): T;
+  /**
+   * Runs async work after all earlier `exclusive` work: one model call at a time uses the device. What goes wrong on the
+   * GPU meanwhile is this work's failure: it rejects with it, and the next begins anew.
+   *
+   * @param signal ends its waits, for its turn and for the GPU, with its reason
+   */
+  exclusive<T>(fn: () => Promise<T>, options?: { signal?: AbortSignal | null | undefined }): Promise<T>;
+  /** A call of its own, for work that does not keep others from the device, such as loading; see `within`. */
+  call(signal?: AbortSignal | undefined): Call;
+  /** Runs `fn` for `call`: what `fn` does until it returns or first waits, and what it then waits for, is that call's. */
+  within<T>(call: Call, fn: () => T): T;
+  /** Ends the waits of the exclusive work that is under way, if it is waiting: they reject with `reason`. */
+  interrupt(reason: unknown): void;
+
+  /** Records one run of a kernel. */
+  launch(launch: Launch): void;
+  /**
+   * Runs `fn` and keeps its launches, to be run again as they are: the same kernels on the same buffers, without asking
+   * what to run. What changes from run to run must therefore lie in tensors made before, and be changed by launches; a
+   * write from the host inside `fn` throws. Tensors in the result stay, and hold the newest run's numbers. A replay after
+   * one of those made before has been disposed throws DISPOSED.
+   */
+  capture<T>(fn: () => T): Captured<T>;
+  /** Has a product wait for its epilogue. @param instead the one whose place it takes, if that is waiting */
+  defer(product: Deferred, instead?: Deferred): void;
+  /** The opposite of `defer`: the caller launches it, or what it has become part of. */
+  undefer(product: Deferred): void;
+  /** Launches what is deferred as it is. */
+  settle(): void;
+  /** Hands what has been recorded to the driver. Does not wait. */
+  flush(): void;
+  /** Waits until everything recorded has run; throws the first thing that went wrong. */
+  sync(): Promise<void>;
+
+  /** The kernels that `fn` would launch. None is, nothing is written, and what `fn` allocates is freed again. */
+  kernelsOf(fn: () => unknown): Kernel[];
+  /** Compiles kernels ahead of use, in parallel. */
+  prepare(kernels: Iterable<Kernel>): Promise<void>;
+  /** Runs `fn` with a GPU timestamp around every launch and gives the time per kernel. Slower; needs `timestamp-query`. */
+  profile(fn: () => unknown): Promise<KernelTime[]>;
+  /** Frees everything at once. Later calls throw DISPOSED. Harmless when repeated. */
+  destroy(): void;
+}
+
+/** One run of a kernel. */
+export interface Launch {
+  /** Stem of the file in kernels/. */
+  readonly kernel: string;
+  /** Fills the kernel's `// @use slot = …` lines. */
+  readonly uses?: Uses;
+  /** Values of `override` constants. */
+  readonly overrides?: Readonly<Record<string, number>>;
+  /** Tensors by the names the shader gives them. */
+  readonly bindings: Readonly<Record<string, Tensor<ActivationDType>>>;
+  /** Every field of the shader's Params, by name. */
+  readonly params?: Readonly<Record<string, number>>;
+  /** Workgroups: a count, folded into two dimensions where it exceeds 65,535, or the exact grid. */
+  readonly workgroups: number | readonly [number, number, number];
+}
+
+/**
+ * What can be seen of a module: its output; and by Hugging Face's names what enters each layer and leaves the last one
+ * (`hidden_states`), and what softmax gives (`attentions`, `cross_attentions`).
+ */
+export type ObservedKind = "output" | "hidden_states" | "attentions" | "cross_attentions";
+
+/** Sees what modules compute during a call; see modules/observer.ts. */
+export interface Observer {
+  /** Whether `see` is to be called. @param path of the module in the checkpoint */
+  wants(path: string, kind: ObservedKind): boolean;
+  /** @returns what to go on with in the tensor's place, if anything; an `output` alone can be replaced */
+  see(path: string, kind: ObservedKind, tensor: Tensor<ActivationDType>): Tensor<ActivationDType> | undefined;
+}
+
+/** A kernel as it is compiled. */
+export type Kernel = Pick<Launch, "kernel" | "uses" | "overrides">;
+
+/** Launches that run again as they are; see `capture`. */
+export interface Captured<T> {
+  /** What the recorded function gave; its tensors hold the newest run's numbers. */
+  readonly result: T;
+  readonly launches: number;
+  /** Has everything run once more, before what is launched next. Does not wait, and allocates nothing. */
+  replay(): void;
+  /** Frees the result's tensors and everything between. */
+  dispose(): void;
+}
+
+/** GPU time of one kernel over a `profile` call, in nanoseconds. */
+export interface KernelTime {
+  readonly kernel: string;
+  launches: number;
+  nanoseconds: number;
+}
+
+/** The storages of every tensor inside a result: a tensor, or arrays and plain objects of tensors. */
+export function storagesIn(result: unknown, found = new Set<Storage>()): Set<Storage> {
+  if (result instanceof Tensor) found.add(result.storage);
+  else if (Array.isArray(result)) for (const item of result) storagesIn(item, found);
+  else if (result !== null && typeof result === "object" && Object.getPrototypeOf(result) === Object.prototype) {
+    for (const item of Object.values(result)) storagesIn(item, found);
+  }
+  return found;
 }

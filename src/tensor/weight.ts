@@ -4,13 +4,13 @@
  * Rows are padded, to a multiple of four numbers or to whole blocks (quantize.ts), so that every kernel may load four at a
  * time. PyTorch's layout is kept: [out, in] for a Linear, [rows, width] for an Embedding.
  */
-import type { Device } from "./device/device.ts";
+
 import { formatBytes } from "./device/memory.ts";
 import { DTYPES, type FloatDType, narrow, type WeightDType, widen } from "./dtype.ts";
 import { DeviceError, ShapeError } from "./errors.ts";
 import { contiguous } from "./ops/copy.ts";
 import { isQuantized, quantizeRows, rowBytes } from "./quantize.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Device, Tensor } from "./tensor.ts";
 import type { Uses } from "./wgsl.ts";
 
 /** Some rows of a weight, one behind the other in a buffer. */

@@ -3,7 +3,7 @@
  * only place where these are written. It understands the order and form that kernels/README.md prescribes, not all of WGSL.
  */
 
-import { SUBGROUP_MATRIX } from "./device/gpu.ts";
+import { SUBGROUP_MATRIX } from "./device/caps.ts";
 import { KernelError } from "./errors.ts";
 import { KERNELS } from "./kernels.gen.ts";
 

@@ -15,7 +15,7 @@ import { betterOf, groups as limitGroups, limitsOf } from "../../bench/kernels/l
 import { groups as rmsNormGroups } from "../../bench/kernels/rms_norm.bench.ts";
 import { groups as softmaxGroups } from "../../bench/kernels/softmax.bench.ts";
 import { QUICK_SHAPES, type Shapes } from "../../bench/shapes.ts";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { type PlanOverride, plan, runnableVariants } from "../../src/tensor/device/plan.ts";
 import { KernelError } from "../../src/tensor/errors.ts";
 import { rmsNorm } from "../../src/tensor/ops/rms_norm.ts";
@@ -188,7 +188,7 @@ test("groups open only for wanted variants, and are disposed of though a run fai
 });
 
 test.runIf(device.caps.timestamps)("on hardware every round has timestamps, and rates are of GPU time", async () => {
-  const hardware = new Device(device.handle, { ...device.caps, isSoftware: false }, Number.POSITIVE_INFINITY);
+  const hardware = new GpuDevice(device.handle, { ...device.caps, isSoftware: false }, Number.POSITIVE_INFINITY);
   const copy = limitGroups(QUICK_SHAPES, hardware.caps)
     .filter(({ variants }) => variants.includes("copy"))
     .slice(0, 1);

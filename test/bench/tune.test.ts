@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import type { Group, Groups, Measured } from "../../bench/harness.ts";
 import { MODEL_SHAPES, QUICK_SHAPES } from "../../bench/shapes.ts";
 import { fastest, groupsByClass, renderChoices, tunedPlanFrom } from "../../bench/tune.ts";
-import type { Caps } from "../../src/tensor/device/gpu.ts";
+import type { Caps } from "../../src/tensor/device/caps.ts";
 import { sizeClasses } from "../../src/tensor/device/plan.ts";
 import { testDevice } from "../device.ts";
 import { row } from "./row.ts";

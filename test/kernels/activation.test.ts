@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { activation } from "../../src/tensor/ops/activation.ts";
 import { erf, erfc, activation as reference } from "../../src/tensor/reference/activation.ts";
 import { expectClose } from "../compare.ts";
@@ -55,7 +55,11 @@ test("a strided view is read in its own order", async () => {
 
 // The second size gives each invocation several groups of four on a software driver.
 test.each([6 * 64 * 4 + 5, 20_003])("a folded grid reaches every one of %i elements", async (n) => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(
+    device.handle,
+    { ...device.caps, maxWorkgroupsPerDimension: 3 },
+    Number.POSITIVE_INFINITY,
+  );
   const x = Float32Array.from({ length: n }, (_, i) => i + 1);
   expect([...(await activation(folded.tensor(x, [x.length]), "relu").read())]).toEqual([...x]);
 });

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { add } from "../../src/tensor/ops/add.ts";
 import { add as reference } from "../../src/tensor/reference/add.ts";
 import type { Shape } from "../../src/tensor/shape.ts";
@@ -84,7 +84,11 @@ test("strided views on both sides, and a tensor with itself", async () => {
 
 // The second size gives each invocation several groups of four on a software driver.
 test.each([6 * 64 * 4 + 5, 20_003])("a folded grid reaches every one of %i elements", async (n) => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(
+    device.handle,
+    { ...device.caps, maxWorkgroupsPerDimension: 3 },
+    Number.POSITIVE_INFINITY,
+  );
   const x = Float32Array.from({ length: n }, (_, i) => i);
   const y = await add(folded.tensor(x, [x.length]), folded.tensor([1], [1])).read();
   expect([...y]).toEqual([...x].map((v) => v + 1));

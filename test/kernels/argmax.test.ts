@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { argmax } from "../../src/tensor/ops/argmax.ts";
 import { argmax as reference } from "../../src/tensor/reference/argmax.ts";
@@ -101,7 +101,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
   test("more rows than one grid dimension, and a folded grid", async () => {
     const x = new Random(2).normal(65_540 * 3);
     expect(await runAll(x, 3)).toEqual([...reference(x, 3)]);
-    const folded = new Device(
+    const folded = new GpuDevice(
       device.handle,
       { ...device.caps, maxWorkgroupsPerDimension: 4 },
       Number.POSITIVE_INFINITY,

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { widen } from "../../src/tensor/dtype.ts";
 import { attention, attentionProbabilities } from "../../src/tensor/ops/attention.ts";
@@ -12,7 +12,11 @@ import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
 const device = await testDevice();
-const folding = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 30 }, Number.POSITIVE_INFINITY);
+const folding = new GpuDevice(
+  device.handle,
+  { ...device.caps, maxWorkgroupsPerDimension: 30 },
+  Number.POSITIVE_INFINITY,
+);
 const variants = runnableVariants("attention", device.caps);
 
 /** One of everything; partial tiles of queries and keys; grouped heads; the model's heads; many keys; too large to fuse. */

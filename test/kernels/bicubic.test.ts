@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { bicubic } from "../../src/tensor/ops/bicubic.ts";
 import { contiguous } from "../../src/tensor/ops/copy.ts";
 import { bicubic as reference } from "../../src/tensor/reference/bicubic.ts";
@@ -72,7 +72,11 @@ test("a view of another order", async () => {
 });
 
 test("a folded grid of workgroups reaches every element", async () => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(
+    device.handle,
+    { ...device.caps, maxWorkgroupsPerDimension: 3 },
+    Number.POSITIVE_INFINITY,
+  );
   const x = new Random(3).normal(4 * 4 * 5);
   const y = await bicubic(folded.tensor(x, [4, 4, 5]), [7, 11]).read();
   expectClose(y, reference(x, [4, 4, 5], [7, 11]), TOLERANCES.bicubic, "bicubic");

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { cat, contiguous, copy, rowsOf } from "../../src/tensor/ops/copy.ts";
 import { copy as reference } from "../../src/tensor/reference/copy.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
@@ -10,7 +10,7 @@ const device = await testDevice();
 /** The same adapter with the work shared out as on a GPU, and on a software driver. */
 const DEVICES = [false, true].map(
   (isSoftware) =>
-    [isSoftware, new Device(device.handle, { ...device.caps, isSoftware }, Number.POSITIVE_INFINITY)] as const,
+    [isSoftware, new GpuDevice(device.handle, { ...device.caps, isSoftware }, Number.POSITIVE_INFINITY)] as const,
 );
 
 /** Random bits: every payload of NaN must arrive as it is. */
@@ -97,7 +97,7 @@ test.each([0, 1, -1])("cat along dimension %i", async (dim) => {
 
 test("a folded grid reaches every element", async () => {
   const caps = { ...device.caps, isSoftware: false, maxWorkgroupsPerDimension: 3 };
-  const folded = new Device(device.handle, caps, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(device.handle, caps, Number.POSITIVE_INFINITY);
   const x = Float32Array.from({ length: 386 }, (_, i) => i);
   const y = await contiguous(folded.tensor(x, [2, 193]).permute([1, 0])).read();
   expect([...y]).toEqual(reference(x, [193, 2], [1, 193], 0));

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { crossEntropy, IGNORED_LABEL } from "../../src/tensor/ops/cross_entropy.ts";
 import { logSoftmax } from "../../src/tensor/ops/log_softmax.ts";
@@ -88,7 +88,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
     const x = new Random(2).normal(65_540 * 3);
     const labels = Uint32Array.from({ length: 65_540 }, (_, row) => row % 3);
     expectClose(await run(x, labels), reference(x, labels, 3), TOLERANCES.log_softmax, "65,540 rows");
-    const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 4 }, INF);
+    const folded = new GpuDevice(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 4 }, INF);
     const [part, few] = [x.subarray(0, 33), labels.subarray(0, 11)];
     expectClose(await run(part, few, folded), reference(part, few, 3), TOLERANCES.log_softmax, "folded");
   });

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { badWords, editsOf, repetitionPenalty, suppress } from "../../src/instructblip/generation/logits_process.ts";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { editScores } from "../../src/tensor/ops/edit_scores.ts";
 import { editScores as reference } from "../../src/tensor/reference/edit_scores.ts";
 import { expectClose } from "../compare.ts";
@@ -81,7 +81,7 @@ test("nothing to do is no launch", async () => {
 });
 
 test("a folded grid reaches every place", async () => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, INF);
+  const folded = new GpuDevice(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, INF);
   const n = 6 * 64 + 5;
   const all = [Array.from({ length: n }, (_, i) => i)];
   const y = await run(new Array(n).fill(3), n, 1.5, all, [[]], folded);

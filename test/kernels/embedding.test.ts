@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
 import { embedding as reference } from "../../src/tensor/reference/embedding.ts";
@@ -59,7 +59,11 @@ test("ids of any shape, also strided", async () => {
 });
 
 test("a folded grid reaches every id", async () => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(
+    device.handle,
+    { ...device.caps, maxWorkgroupsPerDimension: 3 },
+    Number.POSITIVE_INFINITY,
+  );
   const ids = Uint32Array.from({ length: 64 * 6 + 1 }, (_, i) => i);
   const table = Weight.from(folded, Float32Array.from(ids), [ids.length, 1]);
   expect([...(await embedding(folded.tensor(ids, [ids.length]), table).read())]).toEqual([...ids]);

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
 import { activation } from "../../src/tensor/reference/activation.ts";
 import { gatedActivation as reference } from "../../src/tensor/reference/gated_activation.ts";
@@ -59,7 +59,7 @@ test.each([
   [true, 70_003],
 ])("a folded grid reaches every element, software %o, %i of them", async (isSoftware, n) => {
   const caps = { ...device.caps, isSoftware, maxWorkgroupsPerDimension: 3 };
-  const folded = new Device(device.handle, caps, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(device.handle, caps, Number.POSITIVE_INFINITY);
   const x = Float32Array.from({ length: n }, (_, i) => i + 1);
   const ones = new Float32Array(x.length).fill(1);
   const y = gatedActivation(folded.tensor(x, [x.length]), folded.tensor(ones, [x.length]), "relu");

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { ShapeError } from "../../src/tensor/errors.ts";
 import { increment } from "../../src/tensor/ops/increment.ts";
 import { increment as reference } from "../../src/tensor/reference/increment.ts";
@@ -30,7 +30,11 @@ test("leaves what lies behind the counters alone", async () => {
 });
 
 test("a folded grid reaches every counter", async () => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(
+    device.handle,
+    { ...device.caps, maxWorkgroupsPerDimension: 3 },
+    Number.POSITIVE_INFINITY,
+  );
   const counts = Uint32Array.from({ length: 64 * 7 + 1 }, (_, i) => i);
   const x = folded.tensor(counts, [counts.length]);
   increment(x, 5);

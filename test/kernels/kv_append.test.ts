@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { narrow, widen } from "../../src/tensor/dtype.ts";
 import { kvAppend } from "../../src/tensor/ops/kv_append.ts";
 import { kvAppend as reference } from "../../src/tensor/reference/kv_append.ts";
@@ -112,7 +112,11 @@ test("bits are moved: NaN payloads and subnormals arrive", async () => {
 });
 
 test("a folded grid reaches every element", async () => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(
+    device.handle,
+    { ...device.caps, maxWorkgroupsPerDimension: 3 },
+    Number.POSITIVE_INFINITY,
+  );
   const x = Float32Array.from({ length: 64 * 6 + 1 }, (_, i) => i);
   const cache = folded.persistent([1, 1, 1, x.length]);
   kvAppend(folded.tensor(x, [1, 1, 1, x.length]), cache, count(0, folded));

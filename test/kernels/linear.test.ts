@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
-import { Device } from "../../src/tensor/device/device.ts";
+import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import { type PlanOverride, runnableVariants } from "../../src/tensor/device/plan.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import type { Epilogue } from "../../src/tensor/fuse.ts";
@@ -20,7 +20,7 @@ import { TOLERANCES } from "../tolerances.ts";
 
 const device = await testDevice();
 const limited = (caps: Partial<Device["caps"]>) =>
-  new Device(device.handle, { ...device.caps, ...caps }, Number.POSITIVE_INFINITY);
+  new GpuDevice(device.handle, { ...device.caps, ...caps }, Number.POSITIVE_INFINITY);
 
 /** Each kernel with numbers of rows it may get: around the 8 that matvec ends at, around tiles of 8, 32 and 64. */
 const FEW = runnableVariants("matvec", device.caps).map((matvec): [string, PlanOverride, number[]] => [

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { logSoftmaxInPlace } from "../../src/instructblip/generation/arithmetic.ts";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { logSoftmax } from "../../src/tensor/ops/log_softmax.ts";
 import { logSoftmax as reference } from "../../src/tensor/reference/log_softmax.ts";
@@ -102,7 +102,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
   test("more rows than one grid dimension, and a folded grid", async () => {
     const x = new Random(2).normal(65_540 * 3);
     expectClose(await run(x, 3), reference(x, 3), TOLERANCES.log_softmax, "65,540 rows");
-    const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 4 }, INF);
+    const folded = new GpuDevice(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 4 }, INF);
     const part = x.subarray(0, 33);
     expectClose(await run(part, 3, folded), reference(part, 3), TOLERANCES.log_softmax, "folded");
   });

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { maskedScatter } from "../../src/tensor/ops/masked_scatter.ts";
 import { maskedScatter as reference } from "../../src/tensor/reference/masked_scatter.ts";
 import { testDevice } from "../device.ts";
@@ -50,7 +50,7 @@ test("strided views are read in their own order", async () => {
 
 test("a folded grid reaches every element", async () => {
   const caps = { ...device.caps, isSoftware: false, maxWorkgroupsPerDimension: 3 };
-  const folded = new Device(device.handle, caps, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(device.handle, caps, Number.POSITIVE_INFINITY);
   const x = Float32Array.from({ length: 64 * 6 + 1 }, (_, i) => i);
   const L = x.length;
   const y = maskedScatter(

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import { type PlanOverride, runnableVariants } from "../../src/tensor/device/plan.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { contiguous } from "../../src/tensor/ops/copy.ts";
@@ -102,7 +102,7 @@ for (const patch_embedding of runnableVariants("patch_embedding", device.caps)) 
     test(`${patch_embedding}, ${variant}: a sharded weight, and more workgroups than one dimension holds`, async () => {
       // 4 KiB hold the pixels, the tokens, and 36 rows of the weight.
       const caps = { ...device.caps, maxBindingBytes: 4096, maxWorkgroupsPerDimension: 6 };
-      const on = new Device(device.handle, caps, Number.POSITIVE_INFINITY);
+      const on = new GpuDevice(device.handle, caps, Number.POSITIVE_INFINITY);
       await check({ image: [1, 3, 13, 13], P: 3, D: 57, on }, override);
     });
   }

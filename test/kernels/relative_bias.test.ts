@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { ShapeError } from "../../src/tensor/errors.ts";
 import { relativeBias } from "../../src/tensor/ops/relative_bias.ts";
 import { relativeBias as reference } from "../../src/tensor/reference/relative_bias.ts";
@@ -28,7 +28,11 @@ test.each([
 });
 
 test("a folded grid reaches every element", async () => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(
+    device.handle,
+    { ...device.caps, maxWorkgroupsPerDimension: 3 },
+    Number.POSITIVE_INFINITY,
+  );
   const sizes = { P: 20, H: 2, T: 12, S: 20, past: 0 };
   const table = new Random(1).normal(39 * 2);
   const y = relativeBias(folded.tensor(table, [39, 2]), { T: sizes.T, S: sizes.S });

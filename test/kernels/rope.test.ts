@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { rope, ropeTable } from "../../src/tensor/ops/rope.ts";
 import { rope as reference } from "../../src/tensor/reference/rope.ts";
 import { expectClose } from "../compare.ts";
@@ -92,7 +92,11 @@ test("positions beyond the table count as its last", async () => {
 });
 
 test("a folded grid reaches every pair", async () => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(
+    device.handle,
+    { ...device.caps, maxWorkgroupsPerDimension: 3 },
+    Number.POSITIVE_INFINITY,
+  );
   const T = 64 * 6 + 1;
   const x = Float32Array.from({ length: T * 2 }, (_, i) => i);
   const y = rope(

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { narrow } from "../../src/tensor/dtype.ts";
 import { ShapeError } from "../../src/tensor/errors.ts";
 import { kvAppend } from "../../src/tensor/ops/kv_append.ts";
@@ -44,7 +44,7 @@ function inputsOf({ B, T, H, Hkv, C, d, rows, past }: Sizes, on = device) {
   return { data, tensors, qkv: on.tensor(data.qkv, [B, T, (H + 2 * Hkv) * d]) };
 }
 
-const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 2 }, Number.POSITIVE_INFINITY);
+const folded = new GpuDevice(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 2 }, Number.POSITIVE_INFINITY);
 
 test.each(SIZES)("rope_append %o", async (sizes) => {
   for (const on of [device, ...(sizes.d === 8 ? [folded] : [])]) {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { scale } from "../../src/tensor/ops/scale.ts";
 import { scale as reference } from "../../src/tensor/reference/scale.ts";
 import { expectClose } from "../compare.ts";
@@ -25,7 +25,11 @@ test("a strided view is read in its own order", async () => {
 
 // The second size gives each invocation several groups of four on a software driver.
 test.each([6 * 64 * 4 + 5, 20_003])("a folded grid reaches every one of %i elements", async (n) => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(
+    device.handle,
+    { ...device.caps, maxWorkgroupsPerDimension: 3 },
+    Number.POSITIVE_INFINITY,
+  );
   const x = Float32Array.from({ length: n }, (_, i) => i + 1);
   expect([...(await scale(folded.tensor(x, [x.length]), 1).read())]).toEqual([...x]);
 });

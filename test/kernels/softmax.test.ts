@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { softmax } from "../../src/tensor/ops/softmax.ts";
 import { softmax as reference } from "../../src/tensor/reference/softmax.ts";
@@ -10,7 +10,11 @@ import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 
 const device = await testDevice();
-const folding = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 4 }, Number.POSITIVE_INFINITY);
+const folding = new GpuDevice(
+  device.handle,
+  { ...device.caps, maxWorkgroupsPerDimension: 4 },
+  Number.POSITIVE_INFINITY,
+);
 const LOWEST = -3.4028234663852886e38;
 
 /** One element, primes, below, at and above the workgroup size, ViT's tokens, the longest of one invocation, a vocabulary. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { takeRows } from "../../src/tensor/ops/take_rows.ts";
 import { takeRows as reference } from "../../src/tensor/reference/take_rows.ts";
 import { testDevice } from "../device.ts";
@@ -57,7 +57,7 @@ test("more rows than 16 bits count", async () => {
 
 test("a folded grid reaches every element", async () => {
   const caps = { ...device.caps, isSoftware: false, maxWorkgroupsPerDimension: 3 };
-  const folded = new Device(device.handle, caps, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(device.handle, caps, Number.POSITIVE_INFINITY);
   const x = Float32Array.from({ length: 64 * 6 + 1 }, (_, i) => i);
   const rows = Uint32Array.from(x).reverse();
   const y = await takeRows(folded.tensor(x, [x.length, 1]), folded.tensor(rows, [rows.length])).read();

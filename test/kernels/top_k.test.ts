@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { topIndices } from "../../src/instructblip/generation/arithmetic.ts";
-import { Device } from "../../src/tensor/device/device.ts";
+import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { topK } from "../../src/tensor/ops/top_k.ts";
 import { topK as reference } from "../../src/tensor/reference/top_k.ts";
@@ -121,7 +121,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
   });
 
   test("a folded grid reaches every prompt and chunk", async () => {
-    const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 6 }, INF);
+    const folded = new GpuDevice(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 6 }, INF);
     const x = new Random(3).normal(7 * 2 * 5000);
     const scores = [...new Random(4).uniform(14)];
     expect(await run(x, scores, 2, 4, { on: folded, chunk: 4096 })).toEqual(expected(x, scores, 2, 4));

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Device } from "../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { unfold } from "../../src/tensor/ops/unfold.ts";
 import { unfold as reference } from "../../src/tensor/reference/unfold.ts";
 import { testDevice } from "../device.ts";
@@ -43,7 +43,11 @@ test("channels last, seen as channels first", async () => {
 });
 
 test("a folded grid reaches every element", async () => {
-  const folded = new Device(device.handle, { ...device.caps, maxWorkgroupsPerDimension: 3 }, Number.POSITIVE_INFINITY);
+  const folded = new GpuDevice(
+    device.handle,
+    { ...device.caps, maxWorkgroupsPerDimension: 3 },
+    Number.POSITIVE_INFINITY,
+  );
   const x = Float32Array.from({ length: 64 * 6 + 1 }, (_, i) => i);
   expect([...(await unfold(folded.tensor(x, [1, 1, 1, x.length]), 1).read())]).toEqual([...x]);
 });

@@ -3,8 +3,8 @@
  * Enough to construct a model of any size; whatever needs a GPU that computes throws, as those methods are not there.
  */
 import { globals } from "webgpu";
-import { Device } from "../../src/tensor/device/device.ts";
-import type { Caps } from "../../src/tensor/device/gpu.ts";
+import type { Caps } from "../../src/tensor/device/caps.ts";
+import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 
 export interface LedgerDevice {
   readonly device: Device;
@@ -59,6 +59,6 @@ export function openLedgerDevice(maxBindingBytes: number): LedgerDevice {
     maxWorkgroupStorageBytes: 16384,
     maxWorkgroupsPerDimension: 65535,
   };
-  const device = new Device(handle as unknown as GPUDevice, caps, Number.POSITIVE_INFINITY);
+  const device = new GpuDevice(handle as unknown as GPUDevice, caps, Number.POSITIVE_INFINITY);
   return { device, sizes: () => [...buffers.values()] };
 }

@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 // @ts-expect-error: plain JavaScript.
 import { unpackSwiftShader } from "../../scripts/setup.mjs";
+import { SUBGROUP_MATRIX } from "../../src/tensor/device/caps.ts";
 import { createGPU, requestBestAdapter, swiftShaderFolder } from "../../src/tensor/device/gpu.node.ts";
-import { SUBGROUP_MATRIX } from "../../src/tensor/device/gpu.ts";
 import { withoutDawn } from "../dawn.ts";
 
 const ROOT = join(import.meta.dirname, "../..");

@@ -4,7 +4,7 @@ import {
   type InstructBlipInputs,
   TextIteratorStreamer,
 } from "../../src/index.node.ts";
-import { Device } from "../../src/tensor/device/device.ts";
+import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import type { MemoryUse } from "../../src/tensor/device/memory.ts";
 import { Golden } from "../parity/golden.ts";
 
@@ -89,7 +89,9 @@ export interface Answers {
 /** Loads the models onto `device`. */
 export async function answersOf(device: Device): Promise<Answers> {
   // A GPU is given steps before the last one's ids are read; both ways are to be seen, on any adapter.
-  const others = [true, false].map((isSoftware) => new Device(device.handle, { ...device.caps, isSoftware }, Infinity));
+  const others = [true, false].map(
+    (isSoftware) => new GpuDevice(device.handle, { ...device.caps, isSoftware }, Infinity),
+  );
   const asked: Asked[] = [];
   for (const on of others) {
     for (const name of FOLDERS) asked.push(await load(on, name));

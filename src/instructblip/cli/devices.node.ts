@@ -1,7 +1,7 @@
 /** `devices`: the WebGPU adapters of this machine, what they can do, and which one a model would run on. */
 
+import { isSoftwareAdapter, SUBGROUP_MATRIX } from "../../tensor/device/caps.ts";
 import { createGPU, requestBestAdapter } from "../../tensor/device/gpu.node.ts";
-import { isSoftwareAdapter, SUBGROUP_MATRIX } from "../../tensor/device/gpu.ts";
 import { formatBytes } from "../../tensor/device/memory.ts";
 import { EngineError } from "../../tensor/errors.ts";
 import { EXIT, formatTable } from "./format.ts";

@@ -1,5 +1,5 @@
 /** What `inspect` says of a checkpoint, as data for `--json` and as text for people. Pure: it is handed what was read. */
-import type { Caps } from "../../tensor/device/gpu.ts";
+import type { Caps } from "../../tensor/device/caps.ts";
 import { formatBytes } from "../../tensor/device/memory.ts";
 import type { Checkpoint, CheckpointTensor } from "../../tensor/files/safetensors.ts";
 import { formatShape, sizeOf } from "../../tensor/shape.ts";

@@ -3,7 +3,7 @@ import { CACHE_DTYPES, type CacheDType, readStorage } from "../../modules/storag
 import type { WeightCache } from "../../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../../modules/weights.ts";
 import type { Call } from "../../tensor/device/call.ts";
-import { Device, openDevice } from "../../tensor/device/device.ts";
+import { type Device, GpuDevice, openDevice } from "../../tensor/device/device.ts";
 import { InputError, WeightError } from "../../tensor/errors.ts";
 import { Checkpoint } from "../../tensor/files/safetensors.ts";
 import { shown } from "../../tensor/shown.ts";
@@ -73,7 +73,7 @@ const MODEL_OPTIONS = Object.keys({
 export function readModelOptions(options: FromPretrainedOptions) {
   const { device, dtype, torch_dtype, cache_dtype, cache, fix_vicuna_token_ids, compile, ...open } =
     readPretrainedOptions(options, MODEL_OPTIONS);
-  if (device && !(device instanceof Device)) {
+  if (device && !(device instanceof GpuDevice)) {
     throw new InputError(
       "UNSUPPORTED_OPTION",
       `from_pretrained: device is one that openDevice() gave, got ${shown(device)}`,
@@ -140,7 +140,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   let config = Model.config_class.parse(await folder.text("config.json", 2 ** 20));
   const checkpoint = await Checkpoint.open(folder);
   let weights: Weights | undefined;
-  let opened = device;
+  let opened: Device | undefined = device;
   let call: Call | undefined;
   try {
     if (fix_vicuna_token_ids) {

@@ -9,74 +9,27 @@ import { optionsOf, refuseUnknown } from "../arguments.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { env, envSeconds, parseBytes } from "../env.ts";
 import { DeviceError, DTypeError, EngineError, InputError, KernelError, ShapeError } from "../errors.ts";
-import type { Deferred } from "../fuse.ts";
 import { formatShape, isDense, type Shape, sizeOf } from "../shape.ts";
 import { shown } from "../shown.ts";
-import { type HostArray, Tensor } from "../tensor.ts";
-import { assemble, PARAMS_BINDING, type Uses, type Wgsl } from "../wgsl.ts";
-import { Call } from "./call.ts";
 import {
-  BUFFER_USAGE,
-  type Caps,
-  COMPUTE_STAGE,
-  capsOf,
-  MAP_READ,
-  requestAdapter,
-  SUBGROUP_MATRIX,
-  tunedPlanOf,
-} from "./gpu.ts";
+  type Captured,
+  type Deferred,
+  type Device,
+  type HostArray,
+  type Kernel,
+  type KernelTime,
+  type Launch,
+  type Observer,
+  storagesIn,
+  Tensor,
+} from "../tensor.ts";
+import { assemble, PARAMS_BINDING, type Wgsl } from "../wgsl.ts";
+import { Call } from "./call.ts";
+import { type Caps, capsOf, SUBGROUP_MATRIX } from "./caps.ts";
+import { BUFFER_USAGE, COMPUTE_STAGE, MAP_READ, requestAdapter, tunedPlanOf } from "./gpu.ts";
 import { Arena, Memory, type Storage } from "./memory.ts";
 
-/** One run of a kernel. */
-export interface Launch {
-  /** Stem of the file in kernels/. */
-  readonly kernel: string;
-  /** Fills the kernel's `// @use slot = …` lines. */
-  readonly uses?: Uses;
-  /** Values of `override` constants. */
-  readonly overrides?: Readonly<Record<string, number>>;
-  /** Tensors by the names the shader gives them. */
-  readonly bindings: Readonly<Record<string, Tensor<ActivationDType>>>;
-  /** Every field of the shader's Params, by name. */
-  readonly params?: Readonly<Record<string, number>>;
-  /** Workgroups: a count, folded into two dimensions where it exceeds 65,535, or the exact grid. */
-  readonly workgroups: number | readonly [number, number, number];
-}
-
-/**
- * What can be seen of a module: its output; and by Hugging Face's names what enters each layer and leaves the last one
- * (`hidden_states`), and what softmax gives (`attentions`, `cross_attentions`).
- */
-export type ObservedKind = "output" | "hidden_states" | "attentions" | "cross_attentions";
-
-/** Sees what modules compute during a call; see modules/observer.ts. */
-export interface Observer {
-  /** Whether `see` is to be called. @param path of the module in the checkpoint */
-  wants(path: string, kind: ObservedKind): boolean;
-  /** @returns what to go on with in the tensor's place, if anything; an `output` alone can be replaced */
-  see(path: string, kind: ObservedKind, tensor: Tensor<ActivationDType>): Tensor<ActivationDType> | undefined;
-}
-
-/** A kernel as it is compiled. */
-export type Kernel = Pick<Launch, "kernel" | "uses" | "overrides">;
-
-/** Launches that run again as they are; see `capture`. */
-export interface Captured<T> {
-  /** What the recorded function gave; its tensors hold the newest run's numbers. */
-  readonly result: T;
-  readonly launches: number;
-  /** Has everything run once more, before what is launched next. Does not wait, and allocates nothing. */
-  replay(): void;
-  /** Frees the result's tensors and everything between. */
-  dispose(): void;
-}
-
-/** GPU time of one kernel over a `profile` call, in nanoseconds. */
-export interface KernelTime {
-  readonly kernel: string;
-  launches: number;
-  nanoseconds: number;
-}
+export type { Captured, Device, Kernel, KernelTime, Launch, ObservedKind, Observer } from "../tensor.ts";
 
 export interface DeviceOptions {
   /** Bytes all buffers together may take. Default: INSTRUCTBLIP_MEMORY_BUDGET, else unlimited. */
@@ -170,7 +123,7 @@ export async function openDevice(given?: DeviceOptions, ...more: never[]): Promi
     const found = capsOf(adapter.info, handle.features, handle.limits);
     const maxBindingBytes = Math.min(found.maxBindingBytes, found.maxBufferBytes, maxBinding);
     const caps = { ...found, tuned, maxBindingBytes };
-    const device = new Device(handle, caps, budget, timeout);
+    const device = new GpuDevice(handle, caps, budget, timeout);
     await device.ready();
     return device;
   } catch (error) {
@@ -205,7 +158,8 @@ function deviceOptions(given: readonly unknown[]): DeviceOptions {
   return options;
 }
 
-export class Device {
+/** The Device of a GPU; what its methods do is said where the interface is. */
+export class GpuDevice implements Device {
   readonly handle: GPUDevice;
   readonly caps: Caps;
   readonly memory: Memory;
@@ -295,13 +249,11 @@ export class Device {
 
   // --- tensors ---------------------------------------------------------------------------------------------------
 
-  /** A tensor whose elements are whatever the memory held. */
   empty<D extends ActivationDType = "f32">(shape: Shape, dtype?: D, label = "activation"): Tensor<D> {
     const storage = this.memory.allocate(this.#bytes(shape), label);
     return new Tensor(this, (dtype ?? "f32") as D, shape, storage);
   }
 
-  /** A tensor holding `data`. f32 from numbers or a Float32Array; a Uint32Array gives u32. */
   tensor(data: Uint32Array, shape: Shape): Tensor<"u32">;
   tensor(data: Float32Array | readonly number[], shape: Shape): Tensor<"f32">;
   tensor(data: Float32Array | Uint32Array | readonly number[], shape: Shape): Tensor<ActivationDType> {
@@ -321,12 +273,10 @@ export class Device {
     return tensor;
   }
 
-  /** A tensor that outlives scopes, for weights and caches: `bytes` bytes, zero-filled by WebGPU. */
   persistent<D extends ActivationDType = "f32">(shape: Shape, dtype?: D, label = "weight"): Tensor<D> {
     return new Tensor(this, (dtype ?? "f32") as D, shape, this.memory.allocate(this.#bytes(shape), label, true));
   }
 
-  /** Overwrites a tensor without gaps from the host. Launches recorded before see the old elements. */
   write(tensor: Tensor<ActivationDType>, data: Float32Array | Uint32Array): void {
     if (!isDense(tensor.shape, tensor.strides)) {
       throw new ShapeError(`write: ${formatShape(tensor.shape)} with strides ${formatShape(tensor.strides)} has gaps`);
@@ -337,7 +287,6 @@ export class Device {
     this.writeBytes(tensor.storage, tensor.offset * 4, data);
   }
 
-  /** Overwrites bytes of a storage from the host; offset and length must be multiples of 4. */
   writeBytes(storage: Storage, offset: number, data: Uint8Array | Float32Array | Uint32Array): void {
     this.#alive();
     this.settle();
@@ -349,10 +298,6 @@ export class Device {
     this.#guard("an upload", [], () => this.handle.queue.writeBuffer(storage.buffer, offset, data as BufferSource));
   }
 
-  /**
-   * Runs `fn` and gives back every activation made in it that its result does not contain. `fn` may be async; calls that
-   * overlap in time must go through `exclusive`.
-   */
   scope<T>(fn: () => T): T {
     this.settle(); // its storage belongs to the scope it was made in
     const scope = this.memory.enter();
@@ -381,12 +326,6 @@ export class Device {
     return result;
   }
 
-  /**
-   * Runs async work after all earlier `exclusive` work: one model call at a time uses the device. What goes wrong on the
-   * GPU meanwhile is this work's failure: it rejects with it, and the next begins anew.
-   *
-   * @param signal ends its waits, for its turn and for the GPU, with its reason
-   */
   exclusive<T>(fn: () => Promise<T>, { signal }: { signal?: AbortSignal | null | undefined } = {}): Promise<T> {
     const call = new Call(signal ?? undefined);
     const result = call.orStopped(this.#turn).then(() => this.#turnOf(call, fn));
@@ -415,12 +354,10 @@ export class Device {
     }
   }
 
-  /** A call of its own, for work that does not keep others from the device, such as loading; see `within`. */
   call(signal?: AbortSignal | undefined): Call {
     return new Call(signal);
   }
 
-  /** Runs `fn` for `call`: what `fn` does until it returns or first waits, and what it then waits for, is that call's. */
   within<T>(call: Call, fn: () => T): T {
     const before = this.#call;
     if (before !== call) this.flush();
@@ -433,14 +370,12 @@ export class Device {
     }
   }
 
-  /** Ends the waits of the exclusive work that is under way, if it is waiting: they reject with `reason`. */
   interrupt(reason: unknown): void {
     this.#call.interrupt(reason);
   }
 
   // --- launching -------------------------------------------------------------------------------------------------
 
-  /** Records one run of a kernel. */
   launch(launch: Launch): void {
     this.#alive();
     this.settle();
@@ -461,12 +396,6 @@ export class Device {
     if (++this.#launched >= BATCH) this.flush();
   }
 
-  /**
-   * Runs `fn` and keeps its launches, to be run again as they are: the same kernels on the same buffers, without asking
-   * what to run. What changes from run to run must therefore lie in tensors made before, and be changed by launches; a
-   * write from the host inside `fn` throws. Tensors in the result stay, and hold the newest run's numbers. A replay after
-   * one of those made before has been disposed throws DISPOSED.
-   */
   capture<T>(fn: () => T): Captured<T> {
     this.settle();
     if (this.#capturing) throw new KernelError("CAPTURE", "capture: a recording is being made already");
@@ -518,30 +447,25 @@ export class Device {
     };
   }
 
-  /** Has a product wait for its epilogue. @param instead the one whose place it takes, if that is waiting */
   defer(product: Deferred, instead?: Deferred): void {
     if (this.#deferred !== instead) this.settle();
     this.#deferred = product;
   }
 
-  /** The opposite of `defer`: the caller launches it, or what it has become part of. */
   undefer(product: Deferred): void {
     if (this.#deferred === product) this.#deferred = undefined;
     else this.settle();
   }
 
-  /** Launches what is deferred as it is. */
   settle(): void {
     this.#deferred?.storageOf();
   }
 
-  /** Hands what has been recorded to the driver. Does not wait. */
   flush(): void {
     this.settle();
     if (this.#recorded.length > 0) this.#submit(undefined);
   }
 
-  /** Waits until everything recorded has run; throws the first thing that went wrong. */
   async sync(): Promise<void> {
     this.#alive();
     const call = this.#call;
@@ -551,7 +475,6 @@ export class Device {
     await this.#throwFailure(call);
   }
 
-  /** Copies a contiguous tensor to the host. */
   async read<D extends ActivationDType>(tensor: Tensor<D>): Promise<HostArray<D>> {
     this.#alive();
     if (!tensor.storage.alive) throw new DeviceError("DISPOSED", "read: the tensor has been disposed");
@@ -596,7 +519,6 @@ export class Device {
     else this.#staging.set(size, [staging]);
   }
 
-  /** The kernels that `fn` would launch. None is, nothing is written, and what `fn` allocates is freed again. */
   kernelsOf(fn: () => unknown): Kernel[] {
     const foreseen = new Map<string, Kernel>();
     this.#foreseen = foreseen;
@@ -612,7 +534,6 @@ export class Device {
     }));
   }
 
-  /** Compiles kernels ahead of use, in parallel. */
   async prepare(kernels: Iterable<Kernel>): Promise<void> {
     this.#alive();
     const call = this.#call;
@@ -630,7 +551,6 @@ export class Device {
     await this.#throwFailure(call);
   }
 
-  /** Runs `fn` with a GPU timestamp around every launch and gives the time per kernel. Slower; needs `timestamp-query`. */
   async profile(fn: () => unknown): Promise<KernelTime[]> {
     if (!this.caps.timestamps)
       throw new DeviceError("FEATURE", "this adapter has no timestamp-query: kernels cannot be timed");
@@ -647,7 +567,6 @@ export class Device {
     return [...profile.times.values()].sort((a, b) => b.nanoseconds - a.nanoseconds);
   }
 
-  /** Frees everything at once. Later calls throw DISPOSED. Harmless when repeated. */
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
@@ -1141,14 +1060,4 @@ function translate(error: GPUError): EngineError {
 function expectShapeOf(shape: Shape): void {
   if (Array.isArray(shape) && shape.every((n) => Number.isSafeInteger(n) && n >= 0)) return;
   throw new ShapeError(`a tensor cannot have the shape ${shown(shape)}`);
-}
-
-/** The storages of every tensor inside a result: a tensor, or arrays and plain objects of tensors. */
-export function storagesIn(result: unknown, found = new Set<Storage>()): Set<Storage> {
-  if (result instanceof Tensor) found.add(result.storage);
-  else if (Array.isArray(result)) for (const item of result) storagesIn(item, found);
-  else if (result !== null && typeof result === "object" && Object.getPrototypeOf(result) === Object.prototype) {
-    for (const item of Object.values(result)) storagesIn(item, found);
-  }
-  return found;
 }

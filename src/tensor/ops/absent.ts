@@ -1,6 +1,5 @@
 /** What is bound where a kernel has room for a tensor that the caller does not give; its params say so. */
-import type { Device } from "../device/device.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Device, Tensor } from "../tensor.ts";
 
 const zeros = new WeakMap<Device, Tensor<"u32">>();
 

@@ -1,6 +1,6 @@
 /** Scaled dot-product attention with grouped heads, causal and padding masks, over views and key/value caches. */
 
-import type { Caps } from "../device/gpu.ts";
+import type { Caps } from "../device/caps.ts";
 import { type PlanOverride, plan, type Variant } from "../device/plan.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";

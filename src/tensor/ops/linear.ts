@@ -3,15 +3,14 @@
  * also activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual: the first half of a gated feed-forward.
  */
 import { type Activation, activationCode } from "../activation.ts";
-import type { Launch } from "../device/device.ts";
-import type { Caps } from "../device/gpu.ts";
+import type { Caps } from "../device/caps.ts";
 import { hasSubgroupMatrices, type PlanOverride, plan } from "../device/plan.ts";
 import type { WeightDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defer, type Epilogue } from "../fuse.ts";
 import { isQuantized } from "../quantize.ts";
 import { expectShape, formatShape } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import type { Launch, Tensor } from "../tensor.ts";
 import type { Weight } from "../weight.ts";
 import { absent } from "./absent.ts";
 import { contiguous } from "./copy.ts";

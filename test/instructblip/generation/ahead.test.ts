@@ -5,7 +5,7 @@ import { canRunAhead } from "../../../src/instructblip/generation/ahead.ts";
 import { decodingConfig, type GenerationOptions } from "../../../src/instructblip/generation/configuration.ts";
 import { logitsProcessors } from "../../../src/instructblip/generation/logits_process.ts";
 import { type SearchInputs, search } from "../../../src/instructblip/generation/search.ts";
-import { Device } from "../../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../../src/tensor/device/device.ts";
 import { testDevice } from "../../device.ts";
 import { GOLDENS, type SearchCase, settingOf, TableDecoder } from "./golden.ts";
 
@@ -68,7 +68,7 @@ test("an abort ends it with its reason", async () => {
 
 describe("on a device that is taken for a GPU", async () => {
   const { handle, caps } = await testDevice();
-  const device = new Device(handle, { ...caps, isSoftware: false }, Number.POSITIVE_INFINITY);
+  const device = new GpuDevice(handle, { ...caps, isSoftware: false }, Number.POSITIVE_INFINITY);
   const folder = "examples/shapes/checkpoint";
   const processor = await InstructBlipProcessor.from_pretrained(folder);
   const ahead = await InstructBlipForConditionalGeneration.from_pretrained(folder, { device });

@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, NumericError, type VisionLanguageModel } from "../../../src/index.node.ts";
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
-import { Device } from "../../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../../src/tensor/device/device.ts";
 import { testDevice } from "../../device.ts";
 import { Golden } from "../../parity/golden.ts";
 
 const device = await testDevice();
 /** As a GPU, whose steps are ahead of the ids that are read. */
-const ahead = new Device(device.handle, { ...device.caps, isSoftware: false }, Number.POSITIVE_INFINITY);
+const ahead = new GpuDevice(device.handle, { ...device.caps, isSoftware: false }, Number.POSITIVE_INFINITY);
 const folder = mkdtempSync(join(tmpdir(), "numerics-"));
 const models: VisionLanguageModel[] = [];
 afterAll(() => {

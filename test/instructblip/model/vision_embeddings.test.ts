@@ -4,7 +4,7 @@ import { InstructBlipVisionConfig } from "../../../src/instructblip/config/confi
 import { InstructBlipVisionEmbeddings } from "../../../src/instructblip/model/vision_model.ts";
 import { outputObserver, traceOutputs, withObserver } from "../../../src/modules/observer.ts";
 import { Weights } from "../../../src/modules/weights.ts";
-import { Device } from "../../../src/tensor/device/device.ts";
+import { GpuDevice } from "../../../src/tensor/device/device.ts";
 import { Checkpoint, serializeSafetensors } from "../../../src/tensor/files/safetensors.ts";
 import { MemorySource } from "../../../src/tensor/files/source.ts";
 import { expectClose } from "../../compare.ts";
@@ -13,7 +13,7 @@ import { Random } from "../../random.ts";
 import { TOLERANCES } from "../../tolerances.ts";
 
 const { handle, caps } = await testDevice();
-const device = new Device(handle, { ...caps, isSoftware: false }, Number.POSITIVE_INFINITY);
+const device = new GpuDevice(handle, { ...caps, isSoftware: false }, Number.POSITIVE_INFINITY);
 const [D, P, image_size] = [20, 3, 12];
 
 async function load() {

@@ -5,7 +5,7 @@
  */
 import { afterAll, describe, expect, test } from "vitest";
 import { EngineError, InstructBlipForConditionalGeneration, TextIteratorStreamer } from "../../../src/index.node.ts";
-import { Device } from "../../../src/tensor/device/device.ts";
+import { type Device, GpuDevice } from "../../../src/tensor/device/device.ts";
 import { otherDevice } from "../../device.ts";
 import { CALLS, type CallName, type Fault, FaultyDriver, type Injection } from "../../faults.ts";
 import { Golden } from "../../parity/golden.ts";
@@ -41,7 +41,7 @@ async function newWorld(ahead: boolean): Promise<World> {
   const opened = await otherDevice({});
   const driver = new FaultyDriver(opened.handle);
   const { handle, caps } = opened;
-  const device = ahead ? new Device(handle, { ...caps, isSoftware: false }, Number.POSITIVE_INFINITY) : opened;
+  const device = ahead ? new GpuDevice(handle, { ...caps, isSoftware: false }, Number.POSITIVE_INFINITY) : opened;
   return { device, driver, model: await load(device) };
 }
 

@@ -1,6 +1,7 @@
 /** Adapters as a browser has them: no provider is registered here, `navigator.gpu` is what there is. */
 import { afterEach, expect, test, vi } from "vitest";
-import { capsOf, requestAdapter } from "../../../src/tensor/device/gpu.ts";
+import { capsOf } from "../../../src/tensor/device/caps.ts";
+import { requestAdapter } from "../../../src/tensor/device/gpu.ts";
 
 afterEach(() => vi.unstubAllGlobals());
 

@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { type Caps, capsOf, type SubgroupMatrix } from "../../../src/tensor/device/gpu.ts";
+import { type Caps, capsOf, type SubgroupMatrix } from "../../../src/tensor/device/caps.ts";
 import {
   namesTunedPlan,
   type Op,
