@@ -14,18 +14,18 @@ export {
 } from "./instructblip/config/config.ts";
 export type { GenerationOptions } from "./instructblip/generation/configuration.ts";
 export type { GenerateOptions } from "./instructblip/generation/generate.ts";
-export type { CustomLogitsProcessor } from "./instructblip/generation/logits_process.ts";
-export type { GenerateOutput, LayerStates, StepScores } from "./instructblip/generation/output.ts";
+export type { GenerateOutput, StepScores } from "./instructblip/generation/output.ts";
 export { candidateIds, type RankedAnswers, type RankOptions } from "./instructblip/generation/ranking.ts";
-export type { StoppingCriterion } from "./instructblip/generation/stopping.ts";
 export { type Streamer, TextIteratorStreamer } from "./instructblip/generation/streamer.ts";
+export type {
+  CustomLogitsProcessor,
+  LayerStates,
+  StoppingCriterion,
+  SynthIDTextWatermarkingConfig,
+  WatermarkingConfig,
+} from "./instructblip/generation/types.ts";
 export type { WarningListener } from "./instructblip/generation/warnings.ts";
-export {
-  type SynthIDTextWatermarkingConfig,
-  WatermarkDetector,
-  type WatermarkDetectorOutput,
-  type WatermarkingConfig,
-} from "./instructblip/generation/watermark.ts";
+export { WatermarkDetector, type WatermarkDetectorOutput } from "./instructblip/generation/watermark.ts";
 export type { LanguageModelOutput } from "./instructblip/model/language_model.ts";
 export type { QFormerOutput } from "./instructblip/model/qformer.ts";
 export type { ImageFeatures, VisionLanguageOutput } from "./instructblip/model/vision_language.ts";

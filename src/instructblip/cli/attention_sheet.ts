@@ -2,7 +2,9 @@
  * A contact sheet of attention maps: each laid over the picture it looks at, all in one colour scale. Pure: pixels and
  * labels come out; attention.node.ts makes a PNG or an SVG of them.
  */
-import { type RgbImage, resize } from "../processing/image_processor.ts";
+
+import type { RgbImage } from "../processing/image.ts";
+import { resize } from "../processing/image_processor.ts";
 
 /** Where one query looked. */
 export interface AttentionMap {

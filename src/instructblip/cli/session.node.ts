@@ -9,7 +9,7 @@ import type { AnyProcessor } from "../pretrained/auto_processor.ts";
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import type { FromPretrainedOptions } from "../pretrained/load.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
-import type { RgbImage } from "../processing/image_processor.ts";
+import type { RgbImage } from "../processing/image.ts";
 import "../../tensor/device/adapter.node.ts";
 import { nodePlatform } from "../pretrained/platform.node.ts";
 import { setPlatform } from "../pretrained/platform.ts";

@@ -9,9 +9,12 @@
  */
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
-import type { CustomLogitsProcessor } from "./logits_process.ts";
-import type { StoppingCriterion } from "./stopping.ts";
-import type { SynthIDTextWatermarkingConfig, WatermarkingConfig } from "./watermark.ts";
+import type {
+  CustomLogitsProcessor,
+  StoppingCriterion,
+  SynthIDTextWatermarkingConfig,
+  WatermarkingConfig,
+} from "./types.ts";
 
 /** Options of generate(), by Hugging Face's names. `null` switches an option off, as `None` does there. */
 export interface GenerationOptions {

@@ -2,7 +2,7 @@
  * The model as far as a search needs it: rows of logits for rows of tokens, and a memory of each row that can be
  * copied to another. Nothing here knows a GPU, so that tests can put a table in its place.
  */
-import type { EncoderStates, LayerStates, StepStates } from "./output.ts";
+import type { EncoderStates, LayerStates, StepStates } from "./types.ts";
 
 /** f32[R, V], wherever it is. A Tensor is one. */
 export interface Logits {

@@ -6,12 +6,13 @@ import { argmaxOf } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder, Logits, Tokens } from "./decoder.ts";
 import { guide, type Unconditional } from "./guidance.ts";
-import { editsOf, type LogitsProcessor, shortlistOf } from "./logits_process.ts";
+import { editsOf, shortlistOf } from "./logits_process.ts";
 import { expectChoice, hasDistribution, hasFault, ScoresError } from "./numerics.ts";
 import { dropSteps, type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import { multinomial, RandomNumbers } from "./sampling.ts";
-import { inTime, type StoppingCriterion } from "./stopping.ts";
+import { inTime } from "./stopping.ts";
 import type { Streamer } from "./streamer.ts";
+import type { LogitsProcessor, StoppingCriterion } from "./types.ts";
 
 export interface SearchOptions {
   readonly config: GenerationConfig;

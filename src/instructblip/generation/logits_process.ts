@@ -10,27 +10,8 @@ import { shown } from "../../tensor/shown.ts";
 import { cumsum, finiteIndices, logSoftmaxInPlace, maximum, softmax, topIndices } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Edits } from "./decoder.ts";
+import type { Bans, CustomLogitsProcessor, LogitsProcessor } from "./types.ts";
 import { watermark } from "./watermark.ts";
-
-/** Changes `scores` (f32[V] of every row) in place, given the ids of every row so far. */
-export interface LogitsProcessor {
-  (rows: readonly (readonly number[])[], scores: readonly Float32Array[]): void;
-  /** Set if all it does is a repetition penalty. */
-  readonly penalty?: number;
-  /** Set if all it does is to forbid these ids after a row. */
-  readonly bans?: Bans;
-  /** Set if it keeps the order of scores. */
-  readonly ordered?: true;
-  /** Set if all it does is to keep this many of the best scores, and ties with the last of them. */
-  readonly best?: number;
-  /** Set if it looks at ids, so that scores must not have lost their places. */
-  readonly byId?: true;
-}
-
-/** A processor of the caller's own: changes `scores` (f32[V] of every row) in place, given the ids of every row so far. */
-export type CustomLogitsProcessor = (rows: readonly (readonly number[])[], scores: readonly Float32Array[]) => void;
-
-type Bans = (ids: readonly number[]) => Iterable<number>;
 
 /** One that looks at one row at a time. */
 type RowProcessor = (ids: readonly number[], scores: Float32Array) => void;

@@ -1,40 +1,11 @@
 /** What a search returns, by Hugging Face's names (GenerateDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput, …). */
 import type { Decoder } from "./decoder.ts";
+import type { EncoderStates, StepStates } from "./types.ts";
 
 /** f32[R, V] of one step; R counts prompts times beams or samples. */
 export interface StepScores {
   readonly data: Float32Array;
   readonly shape: readonly [rows: number, vocabulary: number];
-}
-
-/** f32 of one layer, on the host: the device's memory is needed for the next step. */
-export interface LayerStates {
-  readonly data: Float32Array;
-  readonly shape: readonly number[];
-}
-
-/**
- * What happened inside, [step][layer]; R rows as in StepScores, before beams are reordered. T, the tokens of a step, is
- * the prompt's length at the first and 1 at the others; S counts all tokens so far.
- */
-export interface StepStates {
-  /** With output_attentions: f32[R, H, T, S]. */
-  attentions?: LayerStates[][];
-  /** With output_hidden_states: f32[R, T, D], what enters each layer and leaves the last one's norm. */
-  hidden_states?: LayerStates[][];
-  // Under other names where an encoder has read the prompt.
-  decoder_attentions?: LayerStates[][];
-  decoder_hidden_states?: LayerStates[][];
-  /** f32[R, H, 1, L]: where in the prompt the decoder looked. */
-  cross_attentions?: LayerStates[][];
-}
-
-/** Of an encoder, which runs once: [layer]. */
-export interface EncoderStates {
-  /** f32[B, H, L, L], a row a prompt, whatever comes of it */
-  encoder_attentions?: LayerStates[];
-  /** f32[B, L, D] */
-  encoder_hidden_states?: LayerStates[];
 }
 
 export interface GenerateOutput extends StepStates, EncoderStates {

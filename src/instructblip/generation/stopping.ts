@@ -6,9 +6,7 @@
  */
 import { InputError } from "../../tensor/errors.ts";
 import type { GenerationConfig } from "./configuration.ts";
-
-/** Whether a row that now reads `ids`, its last one new, goes no further. */
-export type StoppingCriterion = (ids: readonly number[]) => boolean;
+import type { StoppingCriterion } from "./types.ts";
 
 /** What stop_strings need of a tokenizer. */
 export interface TokenTexts {

@@ -9,10 +9,10 @@ import {
 } from "../config/config.ts";
 import { Blip2ForConditionalGeneration } from "./blip_2.ts";
 import { opened, openPretrained, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
+import type { OpenFolderOptions } from "./hub.ts";
 import { InstructBlipForConditionalGeneration } from "./instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "./instructblip_video.ts";
 import { type FromPretrainedOptions, readModelOptions } from "./load.ts";
-import type { OpenFolderOptions } from "./platform.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";
 import type { VisionLanguageModel } from "./vision_language_model.ts";
 

@@ -6,7 +6,6 @@
 
 import type { WeightDType } from "../../tensor/dtype.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
-import type { VisionLanguageConfig } from "../config/config.ts";
 import { type JsonRecord, jsonText } from "../config/json_file.ts";
 import { createFolder } from "./platform.ts";
 
@@ -20,8 +19,15 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   "blip-2": "Blip2ForConditionalGeneration",
 };
 
+/** What is asked of a config besides its fields, which are written whatever they are. */
+interface SavedConfig {
+  readonly modality: string;
+  readonly image_token: number | null;
+  readonly text_config: { readonly model_type: string };
+}
+
 /** Writes config.json. @throws WeightError IO; InputError NO_FILES */
-export async function saveConfig(to: string | WritableFolder, config: VisionLanguageConfig): Promise<void> {
+export async function saveConfig(to: string | WritableFolder, config: SavedConfig): Promise<void> {
   const folder = await createFolder(to);
   await folder.writeText("config.json", configText(config));
 }
@@ -31,7 +37,7 @@ export async function saveConfig(to: string | WritableFolder, config: VisionLang
  *
  * @param dtype of the weights. Default: what the config was read with, else f32
  */
-export function configText(config: VisionLanguageConfig, dtype?: WeightDType): string {
+export function configText(config: SavedConfig, dtype?: WeightDType): string {
   const known = JSON.parse(JSON.stringify(config)) as JsonRecord;
   // The parts of siblings have classes of their own, though they are alike.
   const family = String(known.model_type).replace("-", "_");

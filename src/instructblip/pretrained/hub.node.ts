@@ -25,8 +25,8 @@ import { EngineError, InputError, WeightError } from "../../tensor/errors.ts";
 import { type FetchLimits, fetchLimited, type LimitedResponse, pause } from "../../tensor/files/fetch_limited.ts";
 import { NodeFolder } from "../../tensor/files/source.node.ts";
 import { type ByteSource, checkFileName, type Folder, MAX_TEXT_BYTES } from "../../tensor/files/source.ts";
+import type { OpenFolderOptions } from "./hub.ts";
 import { COMMIT, cleanToken, type HubId, type HubSettings, hubRefusal, hubSettings, repositoryFolder } from "./hub.ts";
-import type { OpenFolderOptions } from "./platform.ts";
 
 /** An aborted download keeps what has arrived, and the next one resumes it. */
 export interface HubOptions extends OpenFolderOptions, Pick<FetchLimits, "silenceMs" | "minRate"> {

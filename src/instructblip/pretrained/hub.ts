@@ -15,6 +15,29 @@ export interface HubId {
   readonly isDefault?: boolean;
 }
 
+/** How far one file is. */
+export interface DownloadProgress {
+  readonly file: string;
+  /** What an earlier run had fetched counts. */
+  readonly loadedBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface OpenFolderOptions {
+  /** Called while a file of the Hugging Face Hub is downloaded. */
+  on_download?: ((progress: DownloadProgress) => void) | undefined;
+  /** Stops a download. */
+  signal?: AbortSignal | undefined;
+  /** A branch, a tag or a commit of a model of the Hub. Default "main". A local folder has none, and passes over it, as in HF. */
+  revision?: string | undefined;
+  /** The Hub's access token; false: none is sent. Default, and for true: HF_TOKEN, or what `hf auth login` stored (Node). */
+  token?: string | boolean | undefined;
+  /** Where models of the Hub are kept (Node). Default: HF_HUB_CACHE, else `hub` in HF_HOME. */
+  cache_dir?: string | undefined;
+  /** Opens only what has been downloaded before (Node). Default false. */
+  local_files_only?: boolean | undefined;
+}
+
 /** Where the Hub is, unless HF_ENDPOINT says otherwise. */
 export const HUB_URL = "https://huggingface.co";
 

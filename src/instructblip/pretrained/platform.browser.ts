@@ -4,10 +4,10 @@ import { urlName } from "../../tensor/files/fetch_limited.ts";
 import { type Folder, HttpFolder } from "../../tensor/files/source.ts";
 import { bounded, quote } from "../../tensor/shown.ts";
 import { decodeImage } from "../processing/image.browser.ts";
-import type { RgbImage } from "../processing/image_processor.ts";
+import type { DecodeOptions, RgbImage } from "../processing/image.ts";
 import { bytesOfDataUrl, fetchImage, imageName } from "../processing/image_source.ts";
+import type { OpenFolderOptions } from "./hub.ts";
 import { atRevision, cleanToken, HUB_URL, parseHubUrl } from "./hub.ts";
-import type { DecodeOptions, OpenFolderOptions } from "./platform.ts";
 
 /** A folder by its URL; a model of the Hub by the URL of its page. */
 export async function openFolder(where: string, options: OpenFolderOptions = {}): Promise<Folder> {

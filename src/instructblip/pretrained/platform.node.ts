@@ -11,11 +11,12 @@ import { HttpFolder } from "../../tensor/files/source.ts";
 import { NodeWritableFolder } from "../../tensor/files/writable_folder.node.ts";
 import { bounded } from "../../tensor/shown.ts";
 import { decodeImage } from "../processing/image.node.ts";
-import type { RgbImage } from "../processing/image_processor.ts";
+import type { DecodeOptions, RgbImage } from "../processing/image.ts";
 import { bytesOfDataUrl, checkImageBytes, fetchImage, imageName, isUrl } from "../processing/image_source.ts";
 import { HubFolder } from "./hub.node.ts";
+import type { OpenFolderOptions } from "./hub.ts";
 import { atRevision, hubSettings, parseHubId, parseHubUrl } from "./hub.ts";
-import type { DecodeOptions, OpenFolderOptions, Platform } from "./platform.ts";
+import type { Platform } from "./platform.ts";
 
 /** Some sites refuse programs that do not say who they are. */
 const HEADERS = { "user-agent": "instructblip-webgpu" };

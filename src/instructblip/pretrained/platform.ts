@@ -11,7 +11,8 @@ import { InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import { shown } from "../../tensor/shown.ts";
-import type { RgbImage } from "../processing/image_processor.ts";
+import type { DecodeOptions, RgbImage } from "../processing/image.ts";
+import type { OpenFolderOptions } from "./hub.ts";
 import * as browser from "./platform.browser.ts";
 
 export interface Platform {
@@ -23,34 +24,6 @@ export interface Platform {
   cacheFolder(where: true | string): Promise<CacheFolder>;
   /** A picture by its path or URL, or from its file's bytes. `name` is for messages. */
   readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage>;
-}
-
-/** How far one file is. */
-export interface DownloadProgress {
-  readonly file: string;
-  /** What an earlier run had fetched counts. */
-  readonly loadedBytes: number;
-  readonly totalBytes: number;
-}
-
-export interface OpenFolderOptions {
-  /** Called while a file of the Hugging Face Hub is downloaded. */
-  on_download?: ((progress: DownloadProgress) => void) | undefined;
-  /** Stops a download. */
-  signal?: AbortSignal | undefined;
-  /** A branch, a tag or a commit of a model of the Hub. Default "main". A local folder has none, and passes over it, as in HF. */
-  revision?: string | undefined;
-  /** The Hub's access token; false: none is sent. Default, and for true: HF_TOKEN, or what `hf auth login` stored (Node). */
-  token?: string | boolean | undefined;
-  /** Where models of the Hub are kept (Node). Default: HF_HUB_CACHE, else `hub` in HF_HOME. */
-  cache_dir?: string | undefined;
-  /** Opens only what has been downloaded before (Node). Default false. */
-  local_files_only?: boolean | undefined;
-}
-
-export interface DecodeOptions {
-  /** Turn the picture upright by its EXIF orientation, as Pillow's `ImageOps.exif_transpose`. Default false, as in Hugging Face. */
-  exif_transpose?: boolean;
 }
 
 let current: Platform | undefined;

@@ -5,7 +5,7 @@
  * half the size by more), and for the EXIF orientation of WebP, which Chromium does not know. TIFF is not decoded.
  */
 import { InputError } from "../../tensor/errors.ts";
-import type { DecodeOptions } from "../pretrained/platform.ts";
+import type { DecodeOptions, RgbImage } from "./image.ts";
 import { stillAvif } from "./image_avif.ts";
 import { bitmapOf, rgbaOf, rgbOf } from "./image_bitmap.ts";
 import { decodeBmp } from "./image_bmp.ts";
@@ -19,7 +19,6 @@ import {
   readImageHeader,
   withoutExif,
 } from "./image_format.ts";
-import type { RgbImage } from "./image_processor.ts";
 
 /**
  * Decodes PNG, JPEG, WebP, BMP or AVIF, or the first frame of a GIF, to u8[H, W, 3].

@@ -8,7 +8,7 @@
  */
 import sharp from "sharp";
 import { InputError } from "../../tensor/errors.ts";
-import type { DecodeOptions } from "../pretrained/platform.ts";
+import type { DecodeOptions, RgbImage } from "./image.ts";
 import { stillAvif } from "./image_avif.ts";
 import { decodeBmp } from "./image_bmp.ts";
 import {
@@ -20,7 +20,6 @@ import {
   paintAroundGifFrame,
   readImageHeader,
 } from "./image_format.ts";
-import type { RgbImage } from "./image_processor.ts";
 
 /**
  * Decodes PNG, JPEG, WebP, TIFF, BMP or AVIF, or the first frame of a GIF, to u8[H, W, 3].

@@ -4,7 +4,7 @@
  * too large for it, the canvas serves, with that loss.
  */
 import { InputError } from "../../tensor/errors.ts";
-import type { RgbImage } from "./image_processor.ts";
+import type { RgbImage } from "./image.ts";
 
 /** A picture as its file has it: colours not converted, nor multiplied by alpha. */
 const AS_STORED = { colorSpaceConversion: "none", premultiplyAlpha: "none" } as const;

@@ -6,7 +6,7 @@
  * becomes of 5 and 6 bits: Pillow 12.3, BmpImagePlugin.py and Unpack.c.
  */
 import { InputError } from "../../tensor/errors.ts";
-import type { RgbImage } from "./image_processor.ts";
+import type { RgbImage } from "./image.ts";
 
 /** Where things are in the file. */
 export interface BmpLayout {

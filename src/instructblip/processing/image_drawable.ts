@@ -1,9 +1,8 @@
 /** What a page shows or draws on as a picture: `<img>`, `<video>`, canvases, ImageBitmap, VideoFrame. */
 import { InputError } from "../../tensor/errors.ts";
-import type { DecodeOptions } from "../pretrained/platform.ts";
 import { decodeImage } from "./image.browser.ts";
+import type { DecodeOptions, RgbImage } from "./image.ts";
 import { bitmapOf, rgbOf } from "./image_bitmap.ts";
-import type { RgbImage } from "./image_processor.ts";
 import { bytesOfDataUrl } from "./image_source.ts";
 
 /** A browser's class by its name; never where its types are not known, as in Node. */

@@ -13,35 +13,7 @@ import type { Folder } from "../../tensor/files/source.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { type JsonRecord, jsonText, readJson } from "../config/json_file.ts";
 import { createFolder } from "../pretrained/platform.ts";
-
-/** A decoded picture: u8[H, W, 3], RGB. */
-export interface RgbImage {
-  width: number;
-  height: number;
-  data: Uint8Array;
-}
-
-/** A decoded picture with alpha, which is dropped: u8[H, W, 4], RGBA. `ImageData` of a canvas is one. */
-export interface RgbaImage {
-  width: number;
-  height: number;
-  data: Uint8Array | Uint8ClampedArray;
-}
-
-/**
- * Pixels as numbers: u8 or f32, `[H, W, 3]` or `[3, H, W]` (if both fit, `[3, H, W]`, as in Hugging Face). f32 pixels are
- * 0 … 1, or whole numbers 0 … 255.
- */
-export interface PixelTensor {
-  data: Uint8Array | Uint8ClampedArray | Float32Array;
-  shape: readonly number[];
-}
-
-/** f32[B, 3, H, W] */
-export interface PixelValues {
-  data: Float32Array;
-  shape: [number, number, number, number];
-}
+import type { PixelTensor, PixelValues, RgbaImage, RgbImage } from "./image.ts";
 
 /** Pillow's numbers for its filters, as they stand in preprocessor_config.json. */
 export const RESAMPLING = { nearest: 0, lanczos: 1, bilinear: 2, bicubic: 3, box: 4, hamming: 5 } as const;

@@ -10,7 +10,8 @@ import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { PretrainedFrom } from "../pretrained/from_pretrained.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { BlipImageProcessor, PixelTensor } from "./image_processor.ts";
+import type { PixelTensor } from "./image.ts";
+import type { BlipImageProcessor } from "./image_processor.ts";
 import { type BatchFeature, baseOf, type ProcessorBase } from "./processor.ts";
 import {
   openProcessor,

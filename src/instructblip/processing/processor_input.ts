@@ -7,20 +7,11 @@
 import { optionsOf } from "../../tensor/arguments.ts";
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
-import { type DecodeOptions, readImage } from "../pretrained/platform.ts";
+import { readImage } from "../pretrained/platform.ts";
 import { ENCODE_OPTIONS, type EncodeOptions, type Encoding, type Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { DecodeOptions, PixelTensor, PixelValues, RgbaImage, RgbImage } from "./image.ts";
 import { classOf, type Drawable, isDrawable, type Page, readDrawable } from "./image_drawable.ts";
-import {
-  type BlipImageProcessor,
-  IMAGE_OPTIONS,
-  type ImageOptions,
-  MAX_IMAGES,
-  type PixelTensor,
-  type PixelValues,
-  type RgbaImage,
-  type RgbImage,
-  stack,
-} from "./image_processor.ts";
+import { type BlipImageProcessor, IMAGE_OPTIONS, type ImageOptions, MAX_IMAGES, stack } from "./image_processor.ts";
 import { checkImageBytes } from "./image_source.ts";
 
 /**

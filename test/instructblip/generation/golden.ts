@@ -17,7 +17,8 @@ import type {
 } from "../../../src/instructblip/generation/decoder.ts";
 import { negativePrompt } from "../../../src/instructblip/generation/guidance.ts";
 import { rowsOf } from "../../../src/instructblip/generation/output.ts";
-import type { WatermarkDetectorOutput, WatermarkingConfig } from "../../../src/instructblip/generation/watermark.ts";
+import type { WatermarkingConfig } from "../../../src/instructblip/generation/types.ts";
+import type { WatermarkDetectorOutput } from "../../../src/instructblip/generation/watermark.ts";
 import { argmax } from "../../../src/tensor/reference/argmax.ts";
 
 export interface SearchCase {

@@ -13,7 +13,7 @@ import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { nodePlatform } from "../../../src/instructblip/pretrained/platform.node.ts";
 import { readImage, setPlatform } from "../../../src/instructblip/pretrained/platform.ts";
-import type { RgbImage } from "../../../src/instructblip/processing/image_processor.ts";
+import type { RgbImage } from "../../../src/instructblip/processing/image.ts";
 import { bytesOfDataUrl, checkImageBytes, MAX_IMAGE_BYTES } from "../../../src/instructblip/processing/image_source.ts";
 import { InstructBlipProcessor } from "../../../src/instructblip/processing/processor.ts";
 import type { ImageInput } from "../../../src/instructblip/processing/processor_input.ts";

@@ -4,12 +4,12 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import { decodeImage } from "../../../src/instructblip/processing/image.node.ts";
+import type { PixelTensor } from "../../../src/instructblip/processing/image.ts";
 import { MAX_PIXELS, readImageHeader, withoutExif } from "../../../src/instructblip/processing/image_format.ts";
 import {
   BlipImageProcessor,
   type ImageOptions,
   MAX_IMAGES,
-  type PixelTensor,
   resize,
 } from "../../../src/instructblip/processing/image_processor.ts";
 import { EngineError } from "../../../src/tensor/errors.ts";

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
-import type { RgbImage } from "../../../src/instructblip/processing/image_processor.ts";
+import type { RgbImage } from "../../../src/instructblip/processing/image.ts";
 import type { WritableFolder } from "../../../src/tensor/files/file_set.ts";
 import { type Folder, MemorySink, MemorySource, readText } from "../../../src/tensor/files/source.ts";
 

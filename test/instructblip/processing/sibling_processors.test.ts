@@ -11,7 +11,7 @@ import { type AnyProcessor, AutoProcessor } from "../../../src/instructblip/pret
 import { nodePlatform } from "../../../src/instructblip/pretrained/platform.node.ts";
 import { setPlatform } from "../../../src/instructblip/pretrained/platform.ts";
 import { Blip2Processor } from "../../../src/instructblip/processing/blip_2_processor.ts";
-import type { RgbImage } from "../../../src/instructblip/processing/image_processor.ts";
+import type { RgbImage } from "../../../src/instructblip/processing/image.ts";
 import {
   InstructBlipVideoProcessor,
   type InstructBlipVideoProcessorInput,
