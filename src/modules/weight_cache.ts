@@ -7,7 +7,8 @@
 
 import { WeightError } from "../tensor/errors.ts";
 import type { WritableFolder } from "../tensor/files/file_set.ts";
-import { type Checkpoint, SafetensorsFile, type TensorEntry, writeSafetensors } from "../tensor/files/safetensors.ts";
+import { type Checkpoint, SafetensorsFile } from "../tensor/files/safetensors.ts";
+import { type TensorEntry, writeSafetensors } from "../tensor/files/safetensors_writer.ts";
 import type { Folder } from "../tensor/files/source.ts";
 import { sameShape } from "../tensor/shape.ts";
 import type { Device } from "../tensor/tensor.ts";

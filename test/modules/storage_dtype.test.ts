@@ -7,7 +7,8 @@ import {
   storageOf,
 } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";
-import { Checkpoint, serializeSafetensors } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { serializeSafetensors } from "../../src/tensor/files/safetensors_writer.ts";
 import { MemorySource } from "../../src/tensor/files/source.ts";
 import { testDevice } from "../device.ts";
 import { stored } from "../quantized.ts";

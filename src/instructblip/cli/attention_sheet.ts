@@ -4,7 +4,7 @@
  */
 
 import type { RgbImage } from "../processing/image.ts";
-import { resize } from "../processing/image_processor.ts";
+import { resize } from "../processing/resize.ts";
 
 /** Where one query looked. */
 export interface AttentionMap {

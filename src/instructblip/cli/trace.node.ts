@@ -3,7 +3,7 @@
 import { traceOutputs } from "../../modules/observer.ts";
 import type { StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
-import type { TensorEntry } from "../../tensor/files/safetensors.ts";
+import type { TensorEntry } from "../../tensor/files/safetensors_writer.ts";
 import { saveSafetensors } from "../../tensor/files/source.node.ts";
 import { formatShape } from "../../tensor/shape.ts";
 import type { TextConfig } from "../config/config.ts";

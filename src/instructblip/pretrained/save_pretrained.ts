@@ -8,7 +8,7 @@
 import type { Weights } from "../../modules/weights.ts";
 import { type WriteCheckpointOptions, writeCheckpoint } from "../../tensor/files/checkpoint_writer.ts";
 import { textFile, type WritableFolder } from "../../tensor/files/file_set.ts";
-import type { TensorEntry } from "../../tensor/files/safetensors.ts";
+import type { TensorEntry } from "../../tensor/files/safetensors_writer.ts";
 import { sizeOf } from "../../tensor/shape.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { configText } from "./config_file.ts";

@@ -5,7 +5,8 @@
  */
 
 import type { PretrainedFrom } from "../pretrained/from_pretrained.ts";
-import { type EncodeOptions, Tokenizer } from "../tokenizer/tokenizer.ts";
+import { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { EncodeOptions } from "../tokenizer/types.ts";
 import { BlipImageProcessor } from "./image_processor.ts";
 import { type BatchFeature, baseOf, type ProcessorBase, type ProcessorInput } from "./processor.ts";
 import {

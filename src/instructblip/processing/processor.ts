@@ -7,7 +7,8 @@
 import { refuseMore } from "../../tensor/arguments.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import type { PretrainedFrom } from "../pretrained/from_pretrained.ts";
-import { type DecodeOptions, type EncodeOptions, Tokenizer } from "../tokenizer/tokenizer.ts";
+import { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { DecodeOptions, EncodeOptions } from "../tokenizer/types.ts";
 import type { PixelValues } from "./image.ts";
 import type { Page } from "./image_drawable.ts";
 import { BlipImageProcessor } from "./image_processor.ts";

@@ -13,7 +13,8 @@ import { openPretrained, type PretrainedFrom, readPretrainedOptions } from "../p
 import type { OpenFolderOptions } from "../pretrained/hub.ts";
 import { createFolder } from "../pretrained/platform.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { BlipImageProcessor, type ImageBackend } from "./image_processor.ts";
+import { BlipImageProcessor } from "./image_processor.ts";
+import type { ImageBackend } from "./resize.ts";
 
 export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
   /** Whose arithmetic makes the pixels. Default "pil". */

@@ -1,23 +1,24 @@
 /**
  * Text to ids and back, as `AutoTokenizer.from_pretrained` of transformers 5 does it for the four families InstructBLIP is
  * built from: BERT (Q-Former), Llama/Vicuna, T5 and OPT/GPT-2. Padding, truncation, special tokens, decoding and streaming
- * are here; the pipeline of tokenizer.json is tokenizer_pipeline.ts. Chat templates, pairs and offsets are not supported.
+ * are here; the pipeline of tokenizer.json is pipeline.ts. Chat templates, pairs and offsets are not supported.
  *
  * Source: transformers 5.18 tokenization_utils_base.py, tokenization_utils_tokenizers.py, models/{bert,llama,t5,gpt2}/
  * tokenization_*.py; tokenizers 0.23.
  */
-import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
 import { ConfigError, InputError } from "../../tensor/errors.ts";
 import { type NewFile, textFile, type WritableFolder, writeTogether } from "../../tensor/files/file_set.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { type JsonRecord, jsonText, readJson } from "../config/json_file.ts";
 import { createFolder } from "../pretrained/platform.ts";
-import { Budget, isId } from "./checks.ts";
+import { addedTokensDecoder, addedTokensOf, extraTokens, namedTokens, same } from "./added_tokens.ts";
+import { Budget } from "./checks.ts";
+import { DecodeStream } from "./decode_stream.ts";
+import { checkSide, decodeOptions, encodeOptions } from "./options.ts";
 import {
   type AddedToken,
   AddedTokenFinder,
-  BYTE_TOKEN,
   cleanUp,
   type Decoder,
   makeDecoder,
@@ -28,70 +29,12 @@ import {
   type PostProcessor,
   type PreTokenizer,
 } from "./pipeline.ts";
+import { resolveFiles } from "./tokenizer_files.ts";
+import type { DecodeOptions, EncodeOptions, Encoding, Side, TokenizerFiles } from "./types.ts";
 import { type Model, makeModel, modelType } from "./vocabulary_model.ts";
-
-export type Side = "left" | "right";
-
-/** Named as Hugging Face names them, with the same defaults. */
-export interface EncodeOptions {
-  /** Default true: `[CLS]` … `[SEP]`, or the beginning or end that the tokenizer adds. */
-  add_special_tokens?: boolean;
-  /** true or "longest": to the longest of the batch; "max_length": to `max_length`. Default false. */
-  padding?: boolean | "longest" | "max_length" | "do_not_pad";
-  /** true, "longest_first" or "only_first": to `max_length`. Default: only if `max_length` is given and `padding` is not. */
-  truncation?: boolean | "longest_first" | "only_first" | "do_not_truncate";
-  /** In tokens, special tokens included. Default: the tokenizer's `model_max_length`, if it has one. */
-  max_length?: number;
-  /** Pads to a multiple of so many tokens. */
-  pad_to_multiple_of?: number;
-  /** Default: the tokenizer's. */
-  padding_side?: Side;
-  /** Default: the tokenizer's, which is the only place where Hugging Face takes it from. */
-  truncation_side?: Side;
-}
-
-/** One row per text, the rows of different lengths unless padded. */
-export interface Encoding {
-  input_ids: number[][];
-  /** 0 on padding. */
-  attention_mask: number[][];
-}
-
-export interface DecodeOptions {
-  /** Default false. */
-  skip_special_tokens?: boolean;
-  /** Default: what tokenizer_config.json says, else false. Never for BPE, as in transformers 5. */
-  clean_up_tokenization_spaces?: boolean;
-}
-
-/** What a text may be encoded with. */
-export const ENCODE_OPTIONS: readonly string[] = [
-  "add_special_tokens",
-  "padding",
-  "truncation",
-  "max_length",
-  "pad_to_multiple_of",
-  "padding_side",
-  "truncation_side",
-] satisfies (keyof EncodeOptions)[];
-
-/** The parsed files of one tokenizer; see {@link Tokenizer.from_pretrained}. */
-export interface TokenizerFiles {
-  /** tokenizer.json */
-  tokenizer?: JsonRecord;
-  /** tokenizer_config.json */
-  config?: JsonRecord;
-  /** special_tokens_map.json, of transformers 4 */
-  special_tokens_map?: JsonRecord;
-  /** added_tokens.json, of transformers 4 and older */
-  added_tokens?: JsonRecord;
-  /** vocab.txt, for a BERT without tokenizer.json */
-  vocab?: string;
-}
 
 /** Keys of tokenizer_config.json that Hugging Face's processor takes as its own defaults, for both tokenizers. */
 const PROCESSOR_KEYS = ["padding", "truncation", "max_length", "pad_to_multiple_of", "padding_side"] as const;
-const NAMED_TOKENS = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"].map((name) => `${name}_token`);
 /** transformers' LARGE_INTEGER: a model_max_length above it means there is none. */
 const NO_LENGTH = 1e20;
 /** In UTF-16 units. No context is nearly as long, and it bounds the time a prompt can take. */
@@ -546,368 +489,11 @@ export class Tokenizer {
   }
 }
 
-/** What is named in an encoder's call, checked as far as it is not checked where it is used. */
-function encodeOptions(name: string, given: readonly unknown[]): EncodeOptions {
-  if (given.every((options) => options === undefined)) return {};
-  const options = optionsOf(name, given, 1, 1);
-  refuseUnknown(name, options, ENCODE_OPTIONS);
-  expectFlags(options, ["add_special_tokens"]);
-  return options;
-}
-
-function decodeOptions(name: string, given: readonly unknown[]): DecodeOptions {
-  if (given.every((options) => options === undefined)) return {};
-  if (typeof given[0] === "boolean") {
-    const hint = `write { skip_special_tokens: ${given[0]} }`;
-    throw new InputError("ARGUMENTS", `the options of ${name} must be an object, got ${given[0]}`, { hint });
-  }
-  const options = optionsOf(name, given, 1, 1);
-  const flags = ["skip_special_tokens", "clean_up_tokenization_spaces"] satisfies (keyof DecodeOptions)[];
-  refuseUnknown(name, options, flags);
-  expectFlags(options, flags);
-  return options;
-}
-
-function expectFlags(options: Record<string, unknown>, names: readonly string[]): void {
-  for (const name of names) {
-    const value = options[name] ?? undefined; // null as undefined: not given
-    if (value === undefined || typeof value === "boolean") continue;
-    throw new InputError("TOKENIZER_OPTION", `${name} must be true or false, got ${shown(value)}`);
-  }
-}
-
 const isIterable = (value: unknown): value is Iterable<unknown> =>
   typeof value === "object" && value !== null && Symbol.iterator in value;
-
-interface StreamSource {
-  tokensOf(id: number | bigint): string[];
-  textOf(tokens: string[]): string;
-  byteFallback: boolean;
-  cleans: boolean;
-}
-
-/**
- * Decodes ids as they come. A piece is given out as soon as nothing that follows can change it: never half a character,
- * and runs of byte tokens only when they end, for one invalid byte turns all of a run into U+FFFD.
- */
-export class DecodeStream {
-  private readonly source: StreamSource;
-  private readonly tokens: string[] = [];
-  private given = 0;
-
-  constructor(source: StreamSource) {
-    this.source = source;
-  }
-
-  /** The text that became certain with this id; often empty. @throws InputError TOKENIZER_ID */
-  push(id: number | bigint): string {
-    const tokens = this.source.tokensOf(id);
-    if (tokens.length === 0) return "";
-    this.tokens.push(...tokens);
-    if (this.source.byteFallback && BYTE_TOKEN.test(tokens[tokens.length - 1])) return "";
-    const text = this.source.textOf(this.tokens);
-    let end = text.length;
-    while (end > 0 && text[end - 1] === "\ufffd") end--; // perhaps the start of a character
-    if (this.source.cleans) end = lastCut(text, this.given, end);
-    return this.take(text, end);
-  }
-
-  /** What was held back. */
-  finish(): string {
-    const text = this.source.textOf(this.tokens);
-    return this.take(text, text.length);
-  }
-
-  private take(text: string, end: number): string {
-    if (end <= this.given) return "";
-    const piece = text.slice(this.given, end);
-    this.given = end;
-    return this.source.cleans ? cleanUp(piece) : piece;
-  }
-}
-
-/**
- * The last place in `text` where cleaning both sides apart is cleaning the whole: before a blank, and after a character
- * that no pattern of {@link cleanUp} can reach across (they consist of blanks, marks and the letters of n't, 've, 're …).
- */
-function lastCut(text: string, from: number, end: number): number {
-  for (let cut = end - 1; cut > from; cut--) {
-    if (text[cut] === " " && !" 'nvr".includes(text[cut - 1])) return cut;
-  }
-  return from;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** A tokenizer class of transformers 5: it takes vocabulary and template from the files, and the rest is its own. */
-interface Family {
-  model: "BPE" | "Unigram" | "WordPiece";
-  padding_side?: Side;
-  /** Named tokens that are there even if no file says so. */
-  named: Record<string, string>;
-  /** The parts of tokenizer.json that the class replaces. */
-  parts(json: JsonRecord, init: JsonRecord): JsonRecord;
-  post?(idOf: (token: string) => number): PostProcessor;
-}
-
-const FAMILIES: Record<string, Family> = {
-  BertTokenizer: {
-    model: "WordPiece",
-    named: { unk_token: "[UNK]", sep_token: "[SEP]", pad_token: "[PAD]", cls_token: "[CLS]", mask_token: "[MASK]" },
-    parts: (json, init) => ({
-      model: { vocab: (json.model as JsonRecord).vocab, unk_token: contentOf(init.unk_token) ?? "[UNK]" },
-      normalizer: {
-        type: "BertNormalizer",
-        handle_chinese_chars: init.tokenize_chinese_chars ?? true,
-        strip_accents: init.strip_accents ?? null,
-        lowercase: init.do_lower_case ?? true,
-      },
-      pre_tokenizer: { type: "BertPreTokenizer" },
-      decoder: { type: "WordPiece", prefix: "##", cleanup: true },
-    }),
-    post: (idOf) => ({ prefix: [idOf("cls_token")], suffix: [idOf("sep_token")] }),
-  },
-  LlamaTokenizer: {
-    model: "BPE",
-    padding_side: "left",
-    named: { unk_token: "<unk>", bos_token: "<s>", eos_token: "</s>" },
-    parts: (json, init) => {
-      const { vocab, merges } = json.model as JsonRecord;
-      const blank = init.add_prefix_space !== false;
-      const scheme = blank ? (init.legacy === true ? "always" : "first") : "never";
-      const decoders: JsonRecord[] = [
-        { type: "Replace", pattern: { String: "▁" }, content: " " },
-        { type: "ByteFallback" },
-        { type: "Fuse" },
-      ];
-      if (blank) decoders.push({ type: "Strip", content: " ", start: 1, stop: 0 });
-      return {
-        model: { type: "BPE", vocab, merges, fuse_unk: true, byte_fallback: true },
-        normalizer: null,
-        pre_tokenizer: { type: "Metaspace", replacement: "▁", prepend_scheme: scheme, split: false },
-        decoder: { type: "Sequence", decoders },
-      };
-    },
-  },
-  T5Tokenizer: {
-    model: "Unigram",
-    named: { eos_token: "</s>", unk_token: "<unk>", pad_token: "<pad>" },
-    parts: (json) => {
-      const charsmap = charsmapOf(json.normalizer);
-      return {
-        model: { type: "Unigram", vocab: (json.model as JsonRecord).vocab, unk_id: 2 },
-        normalizer: charsmap ? { type: "Precompiled", precompiled_charsmap: charsmap } : null,
-        pre_tokenizer: {
-          type: "Sequence",
-          pretokenizers: [
-            { type: "WhitespaceSplit" },
-            { type: "Metaspace", replacement: "▁", prepend_scheme: "always" },
-          ],
-        },
-        decoder: { type: "Metaspace", replacement: "▁", prepend_scheme: "always" },
-      };
-    },
-    post: (idOf) => ({ prefix: [], suffix: [idOf("eos_token")] }),
-  },
-  GPT2Tokenizer: {
-    model: "BPE",
-    named: { unk_token: "<|endoftext|>", bos_token: "<|endoftext|>", eos_token: "<|endoftext|>" },
-    parts: (json, init) => {
-      const { vocab, merges } = json.model as JsonRecord;
-      return {
-        model: { type: "BPE", vocab, merges },
-        normalizer: null,
-        pre_tokenizer: { type: "ByteLevel", add_prefix_space: init.add_prefix_space === true },
-        decoder: { type: "ByteLevel" },
-      };
-    },
-  },
-};
-
-/** Brings the layouts of transformers 4 and 5, and a bare vocab.txt, to one. */
-function resolveFiles(
-  files: TokenizerFiles,
-  where: string,
-): { family: Family | undefined; name: string; init: JsonRecord; json: JsonRecord } {
-  const config = files.config ?? {};
-  const given = typeof config.tokenizer_class === "string" ? config.tokenizer_class.replace(/Fast$/, "") : "";
-  const bare = files.tokenizer === undefined;
-  const name = bare ? "BertTokenizer" : given;
-  const family = Object.hasOwn(FAMILIES, name) ? FAMILIES[name] : undefined;
-  const json = files.tokenizer ?? { model: { vocab: vocabOf(files.vocab ?? "", where) } };
-  const { model } = json;
-  if (typeof model !== "object" || model === null) {
-    throw new ConfigError("TOKENIZER_BAD", `${where}: tokenizer.json has no model`);
-  }
-  const type = modelType(model as JsonRecord);
-  if (family && type !== family.model) {
-    const message = `${where}: ${name} needs a ${family.model} model, tokenizer.json has ${shown(type)}`;
-    throw new ConfigError("TOKENIZER_CLASS", message);
-  }
-  // Where tokenizer_config.json lists the added tokens itself, special_tokens_map.json is not read.
-  const map = config.added_tokens_decoder === undefined ? files.special_tokens_map : undefined;
-  const init: JsonRecord = { ...config, ...map };
-  if (Array.isArray(config.additional_special_tokens) && !config.extra_special_tokens) {
-    init.extra_special_tokens = config.additional_special_tokens;
-  }
-  // The padding and truncation that tokenizer.json asks for act only through these defaults.
-  const truncation = json.truncation as JsonRecord | null | undefined;
-  const padding = json.padding as JsonRecord | null | undefined;
-  const side = (value: unknown) => (typeof value === "string" ? value.toLowerCase() : value);
-  const fill = (key: string, value: unknown) => {
-    if (!(key in init)) init[key] = value;
-  };
-  if (truncation) {
-    fill("max_length", truncation.max_length);
-    fill("truncation_side", side(truncation.direction));
-    fill("stride", truncation.stride);
-  }
-  if (padding) {
-    if (!family?.named.pad_token) fill("pad_token", padding.pad_token);
-    fill("padding_side", side(padding.direction));
-    fill("max_length", (padding.strategy as JsonRecord | null)?.Fixed ?? null);
-    fill("pad_to_multiple_of", padding.pad_to_multiple_of);
-  }
-  return { family, name, init, json };
-}
-
-/** One token a line; the line's number is its id. */
-function vocabOf(text: string, where: string): Record<string, number> {
-  const lines = text.split(/\r?\n/);
-  if (lines.at(-1) === "") lines.pop();
-  const ids = new Map<string, number>();
-  lines.forEach((token, id) => {
-    if (ids.has(token)) {
-      const message = `${where}: vocab.txt has ${quote(token)} on line ${ids.get(token)! + 1} and on line ${id + 1}`;
-      throw new ConfigError("TOKENIZER_BAD", message);
-    }
-    ids.set(token, id);
-  });
-  for (const token of ["[UNK]", "[CLS]", "[SEP]", "[PAD]"]) {
-    if (!ids.has(token)) throw new ConfigError("TOKENIZER_BAD", `${where}: vocab.txt has no ${token}`);
-  }
-  return Object.fromEntries(ids);
-}
-
-function contentOf(token: unknown): string | undefined {
-  if (typeof token === "string") return token;
-  const content = (token as JsonRecord | null | undefined)?.content;
-  return typeof content === "string" ? content : undefined;
-}
-
-/** A token from a file: a string, or an object with flags. */
-function tokenOf(value: unknown, special: boolean): AddedToken | undefined {
-  const content = contentOf(value);
-  if (content === undefined) return undefined;
-  const flags = typeof value === "object" ? (value as JsonRecord) : {};
-  const isSpecial = typeof flags.special === "boolean" ? flags.special : special;
-  return {
-    content,
-    single_word: flags.single_word === true,
-    lstrip: flags.lstrip === true,
-    rstrip: flags.rstrip === true,
-    normalized: typeof flags.normalized === "boolean" ? flags.normalized : !isSpecial,
-    special: isSpecial,
-  };
-}
-
-function same(a: AddedToken, b: AddedToken | undefined): boolean {
-  return b !== undefined && (Object.keys(a) as (keyof AddedToken)[]).every((key) => a[key] === b[key]);
-}
-
-function addedTokensOf(json: JsonRecord): (AddedToken & { id: number })[] {
-  const entries = json.added_tokens ?? [];
-  if (!Array.isArray(entries)) throw new ConfigError("TOKENIZER_BAD", "tokenizer.json: added_tokens must be a list");
-  return entries.map((entry: unknown, i) => {
-    const token = tokenOf(entry, false);
-    const id = (entry as JsonRecord | null)?.id;
-    if (!token || token.content === "" || !Number.isInteger(id)) {
-      throw new ConfigError("TOKENIZER_BAD", `tokenizer.json: added_tokens[${i}] must have an id and a content`);
-    }
-    return { ...token, id: id as number };
-  });
-}
-
-/** Which tokens the configs list, by id: Hugging Face's added_tokens_decoder, or what stood for it before. */
-function addedTokensDecoder(files: TokenizerFiles, json: JsonRecord): Map<number, AddedToken> {
-  const tokens = new Map<number, AddedToken>();
-  const listed = files.config?.added_tokens_decoder;
-  if (listed !== undefined) {
-    for (const [id, entry] of Object.entries((listed ?? {}) as JsonRecord)) {
-      const token = tokenOf(entry, false);
-      if (!token || token.content === "" || !/^\d+$/.test(id)) {
-        throw new ConfigError(
-          "TOKENIZER_BAD",
-          `tokenizer_config.json: added_tokens_decoder ${quote(id)} is not a token`,
-        );
-      }
-      tokens.set(Number(id), token);
-    }
-    return tokens;
-  }
-  const special = new Set<string>();
-  for (const source of [files.config, files.special_tokens_map]) {
-    for (const value of Object.values(source ?? {}).flat()) special.add(contentOf(value) ?? "");
-  }
-  for (const [content, id] of Object.entries(files.added_tokens ?? {})) {
-    const token = tokenOf(content, special.has(content));
-    if (!token || !Number.isInteger(id)) {
-      throw new ConfigError("TOKENIZER_BAD", `added_tokens.json: ${quote(content)} must have an id`);
-    }
-    tokens.set(id as number, token);
-  }
-  for (const { id, ...token } of addedTokensOf(json)) tokens.set(id, token);
-  return tokens;
-}
-
-/** bos_token and the like, model-specific ones such as image_token included. */
-function namedTokens(init: JsonRecord, family: Family | undefined): [string, AddedToken][] {
-  const extra = init.extra_special_tokens;
-  const specific = typeof extra === "object" && extra !== null && !Array.isArray(extra) ? (extra as JsonRecord) : {};
-  const all = { ...family?.named, ...specific, ...init };
-  const keys = [
-    ...NAMED_TOKENS,
-    ...Object.keys(all).filter((key) => key.endsWith("_token") && !NAMED_TOKENS.includes(key)),
-  ];
-  return keys.flatMap((key): [string, AddedToken][] => {
-    const token = Object.hasOwn(all, key) ? tokenOf(all[key], true) : undefined;
-    return token ? [[key, { ...token, special: true }]] : [];
-  });
-}
-
-/** Published T5s have 100, mT5s none or 300. */
-const MOST_SENTINELS = 10_000;
-
-/** Special tokens without a name; T5 has its hundred sentinels even if no file lists them. */
-function extraTokens(init: JsonRecord, name: string): AddedToken[] {
-  const { extra_special_tokens: extra, additional_special_tokens: additional } = init;
-  let listed = Array.isArray(extra) ? extra : Array.isArray(additional) ? additional : undefined;
-  if (name === "T5Tokenizer" && !Array.isArray(extra)) {
-    const count = init.extra_ids ?? 100;
-    if (!isId(count) || count > MOST_SENTINELS) {
-      const message = `tokenizer_config.json: extra_ids must be a whole number up to ${MOST_SENTINELS}, got ${shown(count)}`;
-      throw new ConfigError("TOKENIZER_BAD", message);
-    }
-    const sentinels = Array.from({ length: count }, (_, i) => `<extra_id_${i}>`);
-    const has = listed?.some((token) => contentOf(token)?.includes("<extra_id_"));
-    listed = has ? listed : [...(listed ?? []), ...sentinels];
-  }
-  return (listed ?? []).flatMap((value: unknown) => tokenOf(value, true) ?? []);
-}
-
-function charsmapOf(normalizer: unknown): unknown {
-  const config = normalizer as JsonRecord | null | undefined;
-  const list = config?.type === "Sequence" && Array.isArray(config.normalizers) ? config.normalizers : [config];
-  return list.find((step: JsonRecord | null | undefined) => step?.type === "Precompiled")?.precompiled_charsmap;
-}
 
 function sideOf(init: JsonRecord, key: string, fallback: Side): Side {
   const side = init[key] ?? fallback;
   if (side === "left" || side === "right") return side;
   throw new ConfigError("TOKENIZER_BAD", `tokenizer_config.json: ${key} must be "left" or "right", got ${shown(side)}`);
-}
-
-function checkSide(side: unknown, key: string): Side {
-  if (side === "left" || side === "right") return side;
-  throw new InputError("TOKENIZER_OPTION", `${key} must be "left" or "right", got ${shown(side)}`);
 }

@@ -10,7 +10,7 @@ import { WeightError } from "../errors.ts";
 import { sizeOf } from "../shape.ts";
 import { shown } from "../shown.ts";
 import { type NewFile, textFile, type WritableFolder, writeTogether } from "./file_set.ts";
-import { type TensorEntry, writeSafetensors } from "./safetensors.ts";
+import { type TensorEntry, writeSafetensors } from "./safetensors_writer.ts";
 
 export interface WriteCheckpointOptions {
   /** Bytes, or "5GB" (10^9) and the like. Default "50GB", as in transformers. */

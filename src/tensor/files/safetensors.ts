@@ -3,29 +3,22 @@
  * headers are read and checked on opening (safetensors_header.ts), tensors are read by range, and a checkpoint streams
  * through one reused buffer.
  */
-import { DTYPES, type DType } from "../dtype.ts";
 import { WeightError } from "../errors.ts";
 import { formatShape, sameShape } from "../shape.ts";
 import {
-  byteSize,
   CONVERT_PICKLE,
-  checkName,
   DEFAULT_TENSORS,
   describe,
   type Header,
-  isWellFormed,
   listed,
-  MAX_HEADER_BYTES,
-  MAX_RANK,
   missing,
-  PREFIX,
   readHeader,
   refuser,
   requireDType,
   type SafetensorsLimits,
   type TensorInfo,
 } from "./safetensors_header.ts";
-import { type ByteSink, type ByteSource, checkFileName, type Folder, MemorySink } from "./source.ts";
+import { type ByteSource, checkFileName, type Folder } from "./source.ts";
 import { type Json, parseStrictJson, quote } from "./strict_json.ts";
 
 export type { SafetensorsLimits, TensorInfo, UnsupportedDType } from "./safetensors_header.ts";
@@ -410,125 +403,3 @@ async function isSame(name: string, ...files: [SafetensorsFile, SafetensorsFile]
 
 /** Bytes of two files that are compared at once. */
 const COMPARED = 4 * 2 ** 20;
-
-/** A tensor to be written: little-endian bytes, whole or as they come. */
-export interface TensorEntry {
-  readonly name: string;
-  readonly dtype: DType;
-  readonly shape: readonly number[];
-  readonly data: ArrayBufferView | (() => AsyncIterable<Uint8Array>);
-}
-
-/** The reference writes wider numbers first, so that each tensor is aligned, and equal widths in this order. */
-const WRITE_ORDER: Readonly<Record<DType, number>> = {
-  u64: 0,
-  i64: 1,
-  f64: 2,
-  f32: 3,
-  u32: 4,
-  i32: 5,
-  bf16: 6,
-  f16: 7,
-  u16: 8,
-  i16: 9,
-  i8: 10,
-  u8: 11,
-  bool: 12,
-};
-
-/**
- * Writes a .safetensors file, byte for byte as the reference does: tensors by dtype, then name; the header padded with
- * spaces to 8 bytes. Everything but streamed data is checked before the first byte is written.
- *
- * @throws WeightError BAD_NAME, DUPLICATE_KEY, RANK, BAD_INT, OVERFLOW, SIZE_MISMATCH, BAD_METADATA, HEADER_TOO_LARGE,
- * and the sink's own
- */
-export async function writeSafetensors(
-  sink: ByteSink,
-  tensors: readonly TensorEntry[],
-  metadata?: Readonly<Record<string, string>>,
-): Promise<void> {
-  const sorted = [...tensors].sort(
-    (a, b) => WRITE_ORDER[a.dtype] - WRITE_ORDER[b.dtype] || (a.name < b.name ? -1 : Number(a.name > b.name)),
-  );
-  const sizes = sorted.map(sizeOfEntry);
-  const header = headerOf(sorted, sizes, metadata);
-  const prefix = new Uint8Array(PREFIX);
-  new DataView(prefix.buffer).setBigUint64(0, BigInt(header.length), true);
-  await sink.write(prefix);
-  await sink.write(header);
-  for (const [i, { name, data }] of sorted.entries()) {
-    if (typeof data !== "function") {
-      await sink.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-      continue;
-    }
-    let written = 0;
-    for await (const bytes of data()) {
-      written += bytes.length;
-      if (written > sizes[i]) break;
-      await sink.write(bytes);
-    }
-    if (written !== sizes[i]) {
-      const got = written > sizes[i] ? "more" : String(written);
-      refuser(quote(name))("SIZE_MISMATCH", `its shape takes ${sizes[i]} bytes, got ${got}`);
-    }
-  }
-}
-
-/** A .safetensors file in memory. @throws WeightError as {@link writeSafetensors} */
-export async function serializeSafetensors(
-  tensors: readonly TensorEntry[],
-  metadata?: Readonly<Record<string, string>>,
-): Promise<Uint8Array> {
-  const sink = new MemorySink();
-  await writeSafetensors(sink, tensors, metadata);
-  return sink.bytes();
-}
-
-/** Checks an entry by the reader's rules; returns its size in bytes. */
-function sizeOfEntry({ name, dtype, shape, data }: TensorEntry): number {
-  const refuse = refuser(quote(name));
-  checkName(name, refuse);
-  if (name === "__metadata__") refuse("BAD_NAME", "this name is reserved");
-  if (shape.length > MAX_RANK) refuse("RANK", `${shape.length} dimensions; the limit is ${MAX_RANK}`);
-  for (const dim of shape) {
-    if (!Number.isSafeInteger(dim) || dim < 0) refuse("BAD_INT", `a dimension must be an integer ≥ 0, got ${dim}`);
-  }
-  const size = byteSize(shape, 8 * DTYPES[dtype].bytes, refuse);
-  if (typeof data !== "function" && data.byteLength !== size) {
-    refuse("SIZE_MISMATCH", `its shape takes ${size} bytes, got ${data.byteLength}`);
-  }
-  return size;
-}
-
-/** The header as bytes, padded. */
-function headerOf(
-  sorted: readonly TensorEntry[],
-  sizes: readonly number[],
-  metadata: Readonly<Record<string, string>> | undefined,
-): Uint8Array {
-  const refuse = refuser("safetensors writer");
-  const members: string[] = [];
-  if (metadata) {
-    for (const [key, value] of Object.entries(metadata)) {
-      const fits = typeof value === "string" && isWellFormed(key) && isWellFormed(value);
-      if (!fits) refuse("BAD_METADATA", `__metadata__ must map strings to strings; ${quote(key)} does not`);
-    }
-    members.push(`"__metadata__":${JSON.stringify(metadata)}`);
-  }
-  const names = new Set<string>();
-  let offset = 0;
-  for (const [i, { name, dtype, shape }] of sorted.entries()) {
-    if (names.has(name)) refuse("DUPLICATE_KEY", `two tensors are named ${quote(name)}`);
-    names.add(name);
-    const entry = { dtype: DTYPES[dtype].safetensors, shape, data_offsets: [offset, offset + sizes[i]] };
-    members.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
-    offset += sizes[i];
-  }
-  if (!Number.isSafeInteger(offset)) refuse("OVERFLOW", "the tensors take more than 2^53 bytes");
-  const bytes = new TextEncoder().encode(`{${members.join(",")}}`);
-  const header = new Uint8Array(Math.ceil(bytes.length / 8) * 8).fill(0x20);
-  header.set(bytes);
-  if (header.length > MAX_HEADER_BYTES) refuse("HEADER_TOO_LARGE", `${header.length} bytes of header`);
-  return header;
-}

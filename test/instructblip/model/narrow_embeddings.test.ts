@@ -10,7 +10,7 @@ import { InstructBlipConfig } from "../../../src/instructblip/config/config.ts";
 import type { OPTForCausalLM } from "../../../src/instructblip/model/opt.ts";
 import { Weights } from "../../../src/modules/weights.ts";
 import { widen } from "../../../src/tensor/dtype.ts";
-import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors.ts";
+import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors_writer.ts";
 import { MemorySource } from "../../../src/tensor/files/source.ts";
 import { testDevice } from "../../device.ts";
 import { Random } from "../../random.ts";

@@ -16,7 +16,7 @@ import {
 } from "../../../src/index.node.ts";
 import { RANK_OPTIONS } from "../../../src/instructblip/generation/ranking.ts";
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
-import { ENCODE_OPTIONS } from "../../../src/instructblip/tokenizer/tokenizer.ts";
+import { ENCODE_OPTIONS } from "../../../src/instructblip/tokenizer/options.ts";
 import { testDevice } from "../../device.ts";
 import { Golden } from "../../parity/golden.ts";
 import { ALL } from "../../rounds.ts";

@@ -8,7 +8,7 @@ import { inspect } from "../../../src/instructblip/cli/inspection.ts";
 import { InstructBlipConfig } from "../../../src/instructblip/config/config.ts";
 import type { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DTYPES, type DType, widen } from "../../../src/tensor/dtype.ts";
-import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors.ts";
+import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors_writer.ts";
 import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { testDevice } from "../../device.ts";
 import { GOLDENS } from "../cli/cli.ts";

@@ -21,7 +21,7 @@ import type { LlamaForCausalLM } from "../../../src/instructblip/model/llama.ts"
 import { Weights } from "../../../src/modules/weights.ts";
 import { writeCheckpoint } from "../../../src/tensor/files/checkpoint_writer.ts";
 import type { WritableFolder } from "../../../src/tensor/files/file_set.ts";
-import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors.ts";
+import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors_writer.ts";
 import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { MemorySink, MemorySource } from "../../../src/tensor/files/source.ts";
 import { Weight } from "../../../src/tensor/weight.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { AutoModelForImageTextToText, Checkpoint } from "../../../src/index.node.ts";
 import { textFile, type WritableFolder } from "../../../src/tensor/files/file_set.ts";
-import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors.ts";
+import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors_writer.ts";
 import { MemorySink, MemorySource } from "../../../src/tensor/files/source.ts";
 import type { Weight } from "../../../src/tensor/weight.ts";
 import { testDevice } from "../../device.ts";

@@ -10,8 +10,8 @@ import {
   BlipImageProcessor,
   type ImageOptions,
   MAX_IMAGES,
-  resize,
 } from "../../../src/instructblip/processing/image_processor.ts";
+import { resize } from "../../../src/instructblip/processing/resize.ts";
 import { EngineError } from "../../../src/tensor/errors.ts";
 import { golden, memoryFolder, path } from "./processor_golden.ts";
 

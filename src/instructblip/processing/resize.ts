@@ -1,0 +1,206 @@
+/**
+ * Resizing as Pillow does it, and as torch does with antialias: two passes on 8-bit numbers in fixed point, byte for byte.
+ * Not the bicubic of the position embeddings, which is another one.
+ *
+ * Sources: Pillow Resample.c, Geometry.c; PyTorch aten/src/ATen/native/cpu/UpSampleKernel.cpp and
+ * UpSampleKernelAVXAntialias.h.
+ */
+import { InputError } from "../../tensor/errors.ts";
+import type { RgbImage } from "./image.ts";
+
+/** Pillow's numbers for its filters, as they stand in preprocessor_config.json. */
+export const RESAMPLING = { nearest: 0, lanczos: 1, bilinear: 2, bicubic: 3, box: 4, hamming: 5 } as const;
+
+/**
+ * Whose arithmetic. PIL's is the reference, and LAVIS's. torchvision's, Hugging Face's choice where it is installed, weighs
+ * in 16 bits and folds the rescaling into the normalising: a level more or less in a few bytes of a thousand, as PyTorch
+ * computes on x86 and ARM processors (not on a GPU). Only InstructBLIP-Video has no other in Hugging Face.
+ */
+export type ImageBackend = "pil" | "torchvision";
+
+/** Pillow's filter kernels and how far they reach, in output pixels. */
+const FILTERS: Record<number, { support: number; kernel: (x: number) => number }> = {
+  [RESAMPLING.box]: { support: 0.5, kernel: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) },
+  [RESAMPLING.bilinear]: { support: 1, kernel: (x) => Math.max(0, 1 - Math.abs(x)) },
+  [RESAMPLING.hamming]: {
+    support: 1,
+    kernel: (x) => {
+      if (x === 0) return 1;
+      if (Math.abs(x) >= 1) return 0;
+      // Pillow writes these two constants as floats.
+      return sinc(Math.abs(x)) * (Math.fround(0.54) + Math.fround(0.46) * Math.cos(Math.abs(x) * Math.PI));
+    },
+  },
+  [RESAMPLING.bicubic]: {
+    support: 2,
+    kernel: (value) => {
+      const a = -0.5; // torch's bicubic has -0.75
+      const x = Math.abs(value);
+      if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+      if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+      return 0;
+    },
+  },
+  [RESAMPLING.lanczos]: { support: 3, kernel: (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0) },
+};
+
+function sinc(x: number): number {
+  return x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI);
+}
+
+/** Pillow's: 32 bits less 8 for the pixel and 2 for overshoot. */
+const PRECISION_BITS = 22;
+
+/** Fixed-point weights of one pass: output `i` is made of the `count[i]` inputs from `first[i]`. */
+interface Taps {
+  first: Int32Array;
+  count: Int32Array;
+  /** i32[outputs, stride] */
+  weights: Int32Array;
+  stride: number;
+  /** Bits behind the point. */
+  bits: number;
+}
+
+function makeTaps(inputs: number, outputs: number, resample: number, backend: ImageBackend): Taps {
+  const filter = FILTERS[resample];
+  const scale = inputs / outputs;
+  const filterScale = Math.max(scale, 1); // widened when shrinking: that is the antialiasing
+  const support = filter.support * filterScale;
+  const stride = Math.ceil(support) * 2 + 1;
+  const first = new Int32Array(outputs);
+  const count = new Int32Array(outputs);
+  const exact = new Float64Array(outputs * stride);
+  for (let i = 0; i < outputs; i++) {
+    const center = (i + 0.5) * scale;
+    const low = Math.max(0, Math.trunc(center - support + 0.5));
+    const high = Math.min(inputs, Math.trunc(center + support + 0.5));
+    const row = exact.subarray(i * stride, i * stride + high - low);
+    let sum = 0;
+    for (let x = low; x < high; x++) {
+      // By the reciprocal, as Pillow: dividing rounds differently.
+      row[x - low] = filter.kernel((x - center + 0.5) * (1 / filterScale));
+      sum += row[x - low];
+    }
+    if (sum !== 0) for (let x = 0; x < row.length; x++) row[x] /= sum;
+    first[i] = low;
+    count[i] = high - low;
+  }
+  const bits = backend === "pil" ? PRECISION_BITS : bitsOf16(exact);
+  const weights = new Int32Array(exact.length);
+  for (let i = 0; i < exact.length; i++) weights[i] = Math.trunc(exact[i] * 2 ** bits + (exact[i] < 0 ? -0.5 : 0.5));
+  return { first, count, weights, stride, bits };
+}
+
+/** As many bits behind the point as let the largest weight fit 16 bits: PyTorch's, of all weights of a pass. */
+function bitsOf16(weights: Float64Array): number {
+  let largest = 0;
+  for (const weight of weights) if (weight > largest) largest = weight;
+  let bits = 0;
+  while (bits < PRECISION_BITS && Math.trunc(0.5 + largest * 2 ** (bits + 1)) < 2 ** 15) bits++;
+  return bits;
+}
+
+/**
+ * Pillow's `Image.resize` of an RGB picture, or torch's `interpolate` with antialias, byte for byte: rows first, then columns, each pass rounded to bytes, a pass
+ * left out where that side keeps its length.
+ *
+ * @throws InputError IMAGE_TOO_LARGE
+ */
+export function resize(
+  image: RgbImage,
+  width: number,
+  height: number,
+  resample: number = RESAMPLING.bicubic,
+  backend: ImageBackend = "pil",
+): RgbImage {
+  if (resample === RESAMPLING.nearest) return resizeNearest(image, width, height);
+  let result = image;
+  // Resizing one column by rows only repeats it, so the columns may come first: a strip of a million pixels is then quick.
+  if (image.width === 1 && height !== image.height) result = resizeColumns(result, height, resample, backend);
+  if (width !== result.width) result = resizeRows(result, width, resample, backend);
+  if (height !== result.height) result = resizeColumns(result, height, resample, backend);
+  return result;
+}
+
+/** Bytes between the two passes, which only a very long picture needs. */
+const MAX_BETWEEN = 2 ** 30;
+
+function clip(sum: number, bits: number): number {
+  const value = sum >> bits;
+  return value < 0 ? 0 : value > 255 ? 255 : value;
+}
+
+function resizeRows(image: RgbImage, width: number, resample: number, backend: ImageBackend): RgbImage {
+  const { height, data } = image;
+  if (width * height * 3 > MAX_BETWEEN) {
+    throw new InputError("IMAGE_TOO_LARGE", `a picture of ${image.width} x ${height} pixels is too long to be resized`);
+  }
+  const { first, count, weights, stride, bits } = makeTaps(image.width, width, resample, backend);
+  const half = 1 << (bits - 1);
+  const out = new Uint8Array(width * height * 3);
+  let to = 0;
+  for (let y = 0; y < height; y++) {
+    const row = y * image.width * 3;
+    for (let x = 0; x < width; x++) {
+      let at = row + first[x] * 3;
+      let red = half;
+      let green = half;
+      let blue = half;
+      for (let k = x * stride, end = k + count[x]; k < end; k++) {
+        const weight = weights[k];
+        red += data[at++] * weight;
+        green += data[at++] * weight;
+        blue += data[at++] * weight;
+      }
+      out[to++] = clip(red, bits);
+      out[to++] = clip(green, bits);
+      out[to++] = clip(blue, bits);
+    }
+  }
+  return { width, height, data: out };
+}
+
+function resizeColumns(image: RgbImage, height: number, resample: number, backend: ImageBackend): RgbImage {
+  const { width, data } = image;
+  const { first, count, weights, stride, bits } = makeTaps(image.height, height, resample, backend);
+  const half = 1 << (bits - 1);
+  const bytes = width * 3;
+  const out = new Uint8Array(bytes * height);
+  const sums = new Float64Array(bytes);
+  for (let y = 0; y < height; y++) {
+    sums.fill(half);
+    for (let k = 0; k < count[y]; k++) {
+      const weight = weights[y * stride + k];
+      const row = (first[y] + k) * bytes;
+      for (let i = 0; i < bytes; i++) sums[i] += data[row + i] * weight;
+    }
+    for (let i = 0; i < bytes; i++) out[y * bytes + i] = clip(sums[i], bits);
+  }
+  return { width, height, data: out };
+}
+
+/** Geometry.c, ImagingScaleAffine: positions are summed up, not multiplied, and that rounds differently. */
+function resizeNearest(image: RgbImage, width: number, height: number): RgbImage {
+  const columns = nearestPositions(image.width, width);
+  const rows = nearestPositions(image.height, height);
+  const out = new Uint8Array(width * height * 3);
+  let to = 0;
+  for (const y of rows) {
+    for (const x of columns) {
+      const at = (y * image.width + x) * 3;
+      out[to++] = image.data[at];
+      out[to++] = image.data[at + 1];
+      out[to++] = image.data[at + 2];
+    }
+  }
+  return { width, height, data: out };
+}
+
+function nearestPositions(inputs: number, outputs: number): Int32Array {
+  const scale = inputs / outputs;
+  const positions = new Int32Array(outputs);
+  let position = scale * 0.5;
+  for (let i = 0; i < outputs; i++, position += scale) positions[i] = Math.min(inputs - 1, Math.trunc(position));
+  return positions;
+}

@@ -1,0 +1,51 @@
+/** Checks of what encoding and decoding are asked for. */
+import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
+import { InputError } from "../../tensor/errors.ts";
+import { shown } from "../../tensor/shown.ts";
+import type { DecodeOptions, EncodeOptions, Side } from "./types.ts";
+
+/** What a text may be encoded with. */
+export const ENCODE_OPTIONS: readonly string[] = [
+  "add_special_tokens",
+  "padding",
+  "truncation",
+  "max_length",
+  "pad_to_multiple_of",
+  "padding_side",
+  "truncation_side",
+] satisfies (keyof EncodeOptions)[];
+
+/** What is named in an encoder's call, checked as far as it is not checked where it is used. */
+export function encodeOptions(name: string, given: readonly unknown[]): EncodeOptions {
+  if (given.every((options) => options === undefined)) return {};
+  const options = optionsOf(name, given, 1, 1);
+  refuseUnknown(name, options, ENCODE_OPTIONS);
+  expectFlags(options, ["add_special_tokens"]);
+  return options;
+}
+
+export function decodeOptions(name: string, given: readonly unknown[]): DecodeOptions {
+  if (given.every((options) => options === undefined)) return {};
+  if (typeof given[0] === "boolean") {
+    const hint = `write { skip_special_tokens: ${given[0]} }`;
+    throw new InputError("ARGUMENTS", `the options of ${name} must be an object, got ${given[0]}`, { hint });
+  }
+  const options = optionsOf(name, given, 1, 1);
+  const flags = ["skip_special_tokens", "clean_up_tokenization_spaces"] satisfies (keyof DecodeOptions)[];
+  refuseUnknown(name, options, flags);
+  expectFlags(options, flags);
+  return options;
+}
+
+function expectFlags(options: Record<string, unknown>, names: readonly string[]): void {
+  for (const name of names) {
+    const value = options[name] ?? undefined; // null as undefined: not given
+    if (value === undefined || typeof value === "boolean") continue;
+    throw new InputError("TOKENIZER_OPTION", `${name} must be true or false, got ${shown(value)}`);
+  }
+}
+
+export function checkSide(side: unknown, key: string): Side {
+  if (side === "left" || side === "right") return side;
+  throw new InputError("TOKENIZER_OPTION", `${key} must be "left" or "right", got ${shown(side)}`);
+}
