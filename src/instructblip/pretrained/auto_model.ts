@@ -9,7 +9,7 @@ import {
 } from "../config/config.ts";
 import { Blip2ForConditionalGeneration } from "./blip_2.ts";
 import { opened, openPretrained, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
-import type { OpenFolderOptions } from "./hub.ts";
+import type { OpenFolderOptions } from "./hub/hub.ts";
 import { InstructBlipForConditionalGeneration } from "./instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "./instructblip_video.ts";
 import { type FromPretrainedOptions, readModelOptions } from "./load.ts";

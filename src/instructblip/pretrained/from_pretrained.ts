@@ -6,7 +6,7 @@
 import { optionsOf, refuseUnknown, type Word } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { Folder } from "../../tensor/files/source.ts";
-import type { OpenFolderOptions } from "./hub.ts";
+import type { OpenFolderOptions } from "./hub/hub.ts";
 import { openFolder } from "./platform.ts";
 
 /** Where a model comes from: a path, a Hub id (`owner/name[@revision]`, Node), a URL, or a Folder (a browser's files). */

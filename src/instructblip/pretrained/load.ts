@@ -12,7 +12,7 @@ import { fixVicunaTokenIds } from "../config/vicuna.ts";
 import type { WarningListener } from "../generation/warnings.ts";
 import type { LanguageModel } from "../model/language_model.ts";
 import { openPretrained, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
-import type { OpenFolderOptions } from "./hub.ts";
+import type { OpenFolderOptions } from "./hub/hub.ts";
 import { otherCheckpoint, quantizationOf } from "./other_checkpoints.ts";
 import { cacheFolder } from "./platform.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";

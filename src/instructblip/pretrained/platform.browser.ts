@@ -6,8 +6,8 @@ import { bounded, quote } from "../../tensor/shown.ts";
 import { decodeImage } from "../processing/image.browser.ts";
 import type { DecodeOptions, RgbImage } from "../processing/image.ts";
 import { bytesOfDataUrl, fetchImage, imageName } from "../processing/image_source.ts";
-import type { OpenFolderOptions } from "./hub.ts";
-import { atRevision, cleanToken, HUB_URL, parseHubUrl } from "./hub.ts";
+import type { OpenFolderOptions } from "./hub/hub.ts";
+import { atRevision, cleanToken, HUB_URL, parseHubUrl } from "./hub/hub.ts";
 
 /** A folder by its URL; a model of the Hub by the URL of its page. */
 export async function openFolder(where: string, options: OpenFolderOptions = {}): Promise<Folder> {

@@ -13,9 +13,9 @@ import { bounded } from "../../tensor/shown.ts";
 import { decodeImage } from "../processing/image.node.ts";
 import type { DecodeOptions, RgbImage } from "../processing/image.ts";
 import { bytesOfDataUrl, checkImageBytes, fetchImage, imageName, isUrl } from "../processing/image_source.ts";
-import { HubFolder } from "./hub.node.ts";
-import type { OpenFolderOptions } from "./hub.ts";
-import { atRevision, hubSettings, parseHubId, parseHubUrl } from "./hub.ts";
+import { HubFolder } from "./hub/folder.node.ts";
+import type { OpenFolderOptions } from "./hub/hub.ts";
+import { atRevision, hubSettings, parseHubId, parseHubUrl } from "./hub/hub.ts";
 import type { Platform } from "./platform.ts";
 
 /** Some sites refuse programs that do not say who they are. */

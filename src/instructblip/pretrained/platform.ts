@@ -12,7 +12,7 @@ import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { DecodeOptions, RgbImage } from "../processing/image.ts";
-import type { OpenFolderOptions } from "./hub.ts";
+import type { OpenFolderOptions } from "./hub/hub.ts";
 import * as browser from "./platform.browser.ts";
 
 export interface Platform {

@@ -10,7 +10,7 @@ import type { Folder } from "../../tensor/files/source.ts";
 import { numQueryTokens } from "../config/config.ts";
 import { type JsonRecord, jsonText, readJson } from "../config/json_file.ts";
 import { openPretrained, type PretrainedFrom, readPretrainedOptions } from "../pretrained/from_pretrained.ts";
-import type { OpenFolderOptions } from "../pretrained/hub.ts";
+import type { OpenFolderOptions } from "../pretrained/hub/hub.ts";
 import { createFolder } from "../pretrained/platform.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { BlipImageProcessor } from "./image_processor.ts";

@@ -1,5 +1,5 @@
 /**
- * safetensors: a reader of one file, a checkpoint of one file or many, and a writer. No file is ever held whole: the
+ * safetensors: a reader of one file, and of a checkpoint of one file or many. No file is ever held whole: the
  * headers are read and checked on opening (safetensors_header.ts), tensors are read by range, and a checkpoint streams
  * through one reused buffer.
  */

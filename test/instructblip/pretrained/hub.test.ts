@@ -7,7 +7,7 @@ import {
   hubSettings,
   parseHubId,
   repositoryFolder,
-} from "../../../src/instructblip/pretrained/hub.ts";
+} from "../../../src/instructblip/pretrained/hub/hub.ts";
 
 const HUB = "https://hub.example";
 

@@ -22,9 +22,10 @@ import { hostname, tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { HubFolder, type HubOptions } from "../../../src/instructblip/pretrained/hub.node.ts";
-import type { DownloadProgress } from "../../../src/instructblip/pretrained/hub.ts";
-import { parseHubId } from "../../../src/instructblip/pretrained/hub.ts";
+import type { HubOptions } from "../../../src/instructblip/pretrained/hub/client.node.ts";
+import { HubFolder } from "../../../src/instructblip/pretrained/hub/folder.node.ts";
+import type { DownloadProgress } from "../../../src/instructblip/pretrained/hub/hub.ts";
+import { parseHubId } from "../../../src/instructblip/pretrained/hub/hub.ts";
 import { nodePlatform } from "../../../src/instructblip/pretrained/platform.node.ts";
 import { InstructBlipProcessor } from "../../../src/instructblip/processing/processor.ts";
 import { Checkpoint } from "../../../src/tensor/files/safetensors.ts";
@@ -381,7 +382,7 @@ test("an aborted download rejects with the signal's reason, and keeps what it ha
 
 test("two processes that want the same file both get it whole", async () => {
   const script = `
-    const { HubFolder } = await import(${JSON.stringify(join(import.meta.dirname, "../../../src/instructblip/pretrained/hub.node.ts"))});
+    const { HubFolder } = await import(${JSON.stringify(join(import.meta.dirname, "../../../src/instructblip/pretrained/hub/folder.node.ts"))});
     const hub = await HubFolder.open({ repository: "owner/name", revision: "main" });
     const source = await hub.open("${WEIGHTS}");
     const bytes = Buffer.alloc(source.size);

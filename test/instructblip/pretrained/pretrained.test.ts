@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { InstructBlipConfig } from "../../../src/instructblip/config/config.ts";
 import { AutoConfig, AutoModelForImageTextToText } from "../../../src/instructblip/pretrained/auto_model.ts";
 import { AutoProcessor } from "../../../src/instructblip/pretrained/auto_processor.ts";
-import { parseHubUrl } from "../../../src/instructblip/pretrained/hub.ts";
+import { parseHubUrl } from "../../../src/instructblip/pretrained/hub/hub.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { type FromPretrainedOptions, readModelOptions } from "../../../src/instructblip/pretrained/load.ts";
 import * as browserPlatform from "../../../src/instructblip/pretrained/platform.browser.ts";

@@ -1,9 +1,9 @@
 /**
  * The Hugging Face Hub on paper: what its names look like, what its environment variables mean and what its refusals say.
- * Pure: no file and no network is touched here; hub.node.ts does that.
+ * Pure: no file and no network is touched here; folder.node.ts does that.
  */
-import { InputError, WeightError } from "../../tensor/errors.ts";
-import { quote, shown } from "../../tensor/shown.ts";
+import { InputError, WeightError } from "../../../tensor/errors.ts";
+import { quote, shown } from "../../../tensor/shown.ts";
 
 /** A repository at a revision, given as `owner/name` or `owner/name@revision`. */
 export interface HubId {
