@@ -3,7 +3,7 @@
  * is left over, sizes are the published models', and the memory plan is what the engine allocates. Nothing is computed.
  */
 import { describe, expect, it } from "vitest";
-import { planMemory } from "../../src/instructblip/cli/memory_plan.ts";
+import { planMemory } from "../../src/instructblip/cli/inspect/memory_plan.ts";
 import { InstructBlipConfig } from "../../src/instructblip/config/config.ts";
 import { InstructBlipForConditionalGeneration } from "../../src/instructblip/pretrained/instructblip.ts";
 import type { StorageDType } from "../../src/modules/storage_dtype.ts";

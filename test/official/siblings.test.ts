@@ -10,7 +10,7 @@ import {
   type InstructBlipVideoConfig,
   InstructBlipVideoForConditionalGeneration,
 } from "../../src/index.node.ts";
-import { planMemory } from "../../src/instructblip/cli/memory_plan.ts";
+import { planMemory } from "../../src/instructblip/cli/inspect/memory_plan.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
 import { sizeOf } from "../../src/tensor/shape.ts";

@@ -1,14 +1,14 @@
 /** `inspect`: reads a checkpoint's config and headers, asks for an adapter, and prints inspection.ts. No weight is read. */
 
-import type { Caps } from "../../tensor/device/caps.ts";
-import { openDevice } from "../../tensor/device/device.ts";
-import { EngineError } from "../../tensor/errors.ts";
-import { Checkpoint } from "../../tensor/files/safetensors.ts";
-import { findUnheeded } from "../pretrained/unheeded_files.ts";
-import { openModelFolder, readConfig } from "./folder.node.ts";
-import "../../tensor/device/adapter.node.ts";
+import type { Caps } from "../../../tensor/device/caps.ts";
+import { openDevice } from "../../../tensor/device/device.ts";
+import { EngineError } from "../../../tensor/errors.ts";
+import { Checkpoint } from "../../../tensor/files/safetensors.ts";
+import { findUnheeded } from "../../pretrained/unheeded_files.ts";
+import { openModelFolder, readConfig } from "../folder.node.ts";
+import "../../../tensor/device/adapter.node.ts";
+import { say, type Terminal } from "../terminal.node.ts";
 import { formatInspection, inspect } from "./inspection.ts";
-import { say, type Terminal } from "./terminal.node.ts";
 
 export interface InspectOptions {
   json?: boolean;

@@ -1,12 +1,12 @@
 /** What `inspect` says of a checkpoint, as data for `--json` and as text for people. Pure: it is handed what was read. */
-import type { Caps } from "../../tensor/device/caps.ts";
-import { formatBytes } from "../../tensor/device/memory.ts";
-import type { Checkpoint, CheckpointTensor } from "../../tensor/files/safetensors.ts";
-import { formatShape, sizeOf } from "../../tensor/shape.ts";
-import type { VisionLanguageConfig } from "../config/config.ts";
-import { architectureOf } from "../pretrained/auto_model.ts";
-import { otherCheckpoint, quantizationOf } from "../pretrained/other_checkpoints.ts";
-import { formatCount, formatTable } from "./format.ts";
+import type { Caps } from "../../../tensor/device/caps.ts";
+import { formatBytes } from "../../../tensor/device/memory.ts";
+import type { Checkpoint, CheckpointTensor } from "../../../tensor/files/safetensors.ts";
+import { formatShape, sizeOf } from "../../../tensor/shape.ts";
+import type { VisionLanguageConfig } from "../../config/config.ts";
+import { architectureOf } from "../../pretrained/auto_model.ts";
+import { otherCheckpoint, quantizationOf } from "../../pretrained/other_checkpoints.ts";
+import { formatCount, formatTable } from "../format.ts";
 import { DEFAULT_LIMITS, type MemoryPlan, planMemory } from "./memory_plan.ts";
 
 /** The object `inspect --json` prints. Sizes in bytes. */
