@@ -54,7 +54,10 @@ export function problemsOf(tarball) {
   const named = (value) => (typeof value === "string" ? [value] : Object.values(value ?? {}).flatMap(named));
   const needed = [
     ...[manifest.main, manifest.types, manifest.bin, manifest.exports, manifest.sideEffects].flatMap(named),
-    ...["scripts/setup.mjs", "examples/shapes/pictures/questions.json", "examples/shapes/checkpoint/model.safetensors"],
+    ...["setup.mjs", "setup/process.mjs", "setup/lavapipe.mjs", "setup/swiftshader.mjs"].map(
+      (name) => `scripts/${name}`,
+    ),
+    ...["examples/shapes/pictures/questions.json", "examples/shapes/checkpoint/model.safetensors"],
     ...sources().flatMap((name) => [".js", ".js.map", ".d.ts"].map((ending) => `dist/${name}${ending}`)),
   ].map((name) => name.replace(/^\.\//, ""));
   const missing = [...new Set(needed)].filter((name) => !files.has(name)).map((name) => `${name} is missing`);

@@ -91,7 +91,7 @@ describe("the tarball", () => {
     expect(readdirSync(installed).sort()).toEqual(
       ["CHANGELOG.md", "LICENSE", "README.md", "dist", "examples", "kernels", "package.json", "scripts"].sort(),
     );
-    expect(readdirSync(join(installed, "scripts"))).toEqual(["setup.mjs"]);
+    expect(readdirSync(join(installed, "scripts")).sort()).toEqual(["setup", "setup.mjs"]);
     expect(readdirSync(join(installed, "examples/shapes")).sort()).toEqual(["README.md", "checkpoint", "pictures"]);
   });
 

@@ -84,7 +84,9 @@ describe("a repository whose npm ci fails", () => {
 
   beforeEach(() => {
     mkdirSync(join(folder, "scripts"));
-    cpSync(join(ROOT, "scripts/setup.mjs"), join(folder, "scripts/setup.mjs"));
+    for (const part of ["setup.mjs", "setup"]) {
+      cpSync(join(ROOT, "scripts", part), join(folder, "scripts", part), { recursive: true });
+    }
     writeFileSync(join(folder, "package.json"), `{ "type": "commonjs" }`);
     writeFileSync(join(folder, "package-lock.json"), `{ "packages": { "node_modules/a": { "version": "2.0.0" } } }`);
   });
