@@ -3,9 +3,10 @@ import { execFileSync } from "node:child_process";
 import { cpus, release, type } from "node:os";
 import { fileURLToPath } from "node:url";
 import { create, globals } from "webgpu";
-import { type Device, openDevice } from "../src/tensor/device/device.ts";
+import type { Device } from "../src/tensor/device/device.ts";
 import { requestBestAdapter } from "../src/tensor/device/gpu.node.ts";
 import { setAdapterProvider, setTunedPlanProvider } from "../src/tensor/device/gpu.ts";
+import { openDevice } from "../src/tensor/device/open_device.ts";
 import { readTunedPlan, webgpuVersion } from "../src/tensor/device/tuned_plan.node.ts";
 import type { Machine } from "./rows.ts";
 

@@ -1,5 +1,6 @@
 /** The device the tests of one file share, and a way to open others. */
-import { type Device, type DeviceOptions, openDevice } from "../src/tensor/device/device.ts";
+import type { Device } from "../src/tensor/device/device.ts";
+import { type DeviceOptions, openDevice } from "../src/tensor/device/open_device.ts";
 import "../src/tensor/device/adapter.node.ts";
 
 let shared: Promise<Device> | undefined;

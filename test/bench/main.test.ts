@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, expect, test, vi } from "vitest";
 import { formatRows, parseRows } from "../../bench/rows.ts";
-import { openDevice } from "../../src/tensor/device/device.ts";
+import { openDevice } from "../../src/tensor/device/open_device.ts";
 import { VARIANTS } from "../../src/tensor/device/plan.ts";
 import { parseTunedFile } from "../../src/tensor/device/tuned_plan.ts";
 import { withoutDawn } from "../dawn.ts";

@@ -143,7 +143,7 @@ describe.skipIf(process.platform === "win32")("while devices are opened, nothing
     const child = throughPipe(`
       import { open, readFile } from "node:fs/promises";
       import { join } from "node:path";
-      import { openDevice } from "./src/tensor/device/device.ts";
+      import { openDevice } from "./src/tensor/device/open_device.ts";
       import "./src/tensor/device/adapter.node.ts";
       const path = (i) => join(process.env.FOLDER, String(i));
       const files = Array.from({ length: 300 }, (_, i) => open(path(i), "w"));
@@ -173,7 +173,7 @@ describe.skipIf(process.platform === "win32")("while devices are opened, nothing
         import { parentPort } from "node:worker_threads";
         import { register } from "tsx/esm/api";
         register();
-        const { openDevice } = await import("./src/tensor/device/device.ts");
+        const { openDevice } = await import("./src/tensor/device/open_device.ts");
         await import("./src/tensor/device/adapter.node.ts");
         const { add } = await import("./src/tensor/ops/add.ts");
         const device = await openDevice();

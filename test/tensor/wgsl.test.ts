@@ -6,8 +6,8 @@
 import { execFileSync } from "node:child_process";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
 import { ACTIVATIONS } from "../../src/tensor/activation.ts";
-import { openDevice } from "../../src/tensor/device/device.ts";
 import { createGPU } from "../../src/tensor/device/gpu.node.ts";
+import { openDevice } from "../../src/tensor/device/open_device.ts";
 import { KERNELS } from "../../src/tensor/kernels.gen.ts";
 import { assemble, PARAMS_BINDING, type Uses } from "../../src/tensor/wgsl.ts";
 

@@ -7,7 +7,7 @@ import sharp from "sharp";
 import { Linear } from "../../modules/linear.ts";
 import { observeStates } from "../../modules/observer.ts";
 import { type StorageDType, Weights } from "../../modules/weights.ts";
-import { openDevice } from "../../tensor/device/device.ts";
+import { openDevice } from "../../tensor/device/open_device.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { Checkpoint } from "../../tensor/files/safetensors.ts";
 import { writeFileAtomic } from "../../tensor/files/source.node.ts";

@@ -5,7 +5,7 @@
 import { readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { openDevice } from "../../tensor/device/device.ts";
+import { openDevice } from "../../tensor/device/open_device.ts";
 import { TextIteratorStreamer } from "../generation/streamer.ts";
 import { InstructBlipForConditionalGeneration } from "../pretrained/instructblip.ts";
 import { InstructBlipProcessor } from "../processing/processor.ts";

@@ -3,7 +3,8 @@ import { CACHE_DTYPES, type CacheDType, readStorage } from "../../modules/storag
 import type { WeightCache } from "../../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../../modules/weights.ts";
 import type { Call } from "../../tensor/device/call.ts";
-import { type Device, GpuDevice, openDevice } from "../../tensor/device/device.ts";
+import { type Device, GpuDevice } from "../../tensor/device/device.ts";
+import { openDevice } from "../../tensor/device/open_device.ts";
 import { InputError, WeightError } from "../../tensor/errors.ts";
 import { Checkpoint } from "../../tensor/files/safetensors.ts";
 import { shown } from "../../tensor/shown.ts";

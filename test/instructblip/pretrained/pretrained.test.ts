@@ -19,7 +19,7 @@ import { Blip2Processor } from "../../../src/instructblip/processing/blip_2_proc
 import { InstructBlipVideoProcessor } from "../../../src/instructblip/processing/instructblip_video_processor.ts";
 import { InstructBlipProcessor } from "../../../src/instructblip/processing/processor.ts";
 import { readStorage } from "../../../src/modules/storage_dtype.ts";
-import { openDevice } from "../../../src/tensor/device/device.ts";
+import { openDevice } from "../../../src/tensor/device/open_device.ts";
 import { NodeFolder } from "../../../src/tensor/files/source.node.ts";
 import { HttpFolder } from "../../../src/tensor/files/source.ts";
 import { testDevice } from "../../device.ts";

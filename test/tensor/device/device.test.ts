@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Device, DeviceOptions, Launch } from "../../../src/tensor/device/device.ts";
+import type { Device, Launch } from "../../../src/tensor/device/device.ts";
+import type { DeviceOptions } from "../../../src/tensor/device/open_device.ts";
 import { KERNELS } from "../../../src/tensor/kernels.gen.ts";
 import { activation } from "../../../src/tensor/ops/activation.ts";
 import { add } from "../../../src/tensor/ops/add.ts";

@@ -1,7 +1,7 @@
 /** `inspect`: reads a checkpoint's config and headers, asks for an adapter, and prints inspection.ts. No weight is read. */
 
 import type { Caps } from "../../../tensor/device/caps.ts";
-import { openDevice } from "../../../tensor/device/device.ts";
+import { openDevice } from "../../../tensor/device/open_device.ts";
 import { EngineError } from "../../../tensor/errors.ts";
 import { Checkpoint } from "../../../tensor/files/safetensors.ts";
 import { findUnheeded } from "../../pretrained/unheeded_files.ts";
