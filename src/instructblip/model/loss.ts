@@ -8,20 +8,10 @@
 import { InputError } from "../../tensor/errors.ts";
 import { crossEntropy } from "../../tensor/ops/cross_entropy.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { expectRectangle } from "../pretrained/inputs.ts";
 import type { Ids } from "./language_model.ts";
 
 /** The label of a token that does not count: image, prompt, padding. */
 export const IGNORE_INDEX = -100;
-
-/** @throws InputError BAD_INPUT, RAGGED, TOKEN_ID unless labels are B rows of ids below V, or -100 */
-export function expectLabels(labels: Ids, B: number, V: number): void {
-  expectRectangle("labels", labels);
-  if (labels.length !== B) throw new InputError("BATCH_MISMATCH", `labels have ${labels.length} rows for ${B} prompts`);
-  const wrong = labels.flat().find((id) => id !== IGNORE_INDEX && !(Number.isInteger(id) && id >= 0 && id < V));
-  if (wrong !== undefined)
-    throw new InputError("TOKEN_ID", `labels: ${wrong} is neither a token id below ${V} nor -100`);
-}
 
 /**
  * What a decoder-only model's T tokens are to predict: each the label behind its own. Labels stand for the last n tokens;

@@ -6,6 +6,7 @@ import { InputError } from "../../tensor/errors.ts";
 import { formatShape, sizeOf } from "../../tensor/shape.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { Ids } from "../model/language_model.ts";
+import { IGNORE_INDEX } from "../model/loss.ts";
 import type { InstructBlipQFormerEmbeddings } from "../model/qformer.ts";
 
 /** Numbers on the host with their shape, as the processor gives them. */
@@ -61,6 +62,15 @@ export function expectIds(name: string, rows: Ids, vocabulary: number): void {
       }
     }
   }
+}
+
+/** @throws InputError BAD_INPUT, RAGGED, TOKEN_ID unless labels are B rows of ids below V, or -100 */
+export function expectLabels(labels: Ids, B: number, V: number): void {
+  expectRectangle("labels", labels);
+  if (labels.length !== B) throw new InputError("BATCH_MISMATCH", `labels have ${labels.length} rows for ${B} prompts`);
+  const wrong = labels.flat().find((id) => id !== IGNORE_INDEX && !(Number.isInteger(id) && id >= 0 && id < V));
+  if (wrong !== undefined)
+    throw new InputError("TOKEN_ID", `labels: ${wrong} is neither a token id below ${V} nor -100`);
 }
 
 /** The mask of `rows`, or ones where there is none. @throws InputError BAD_MASK */

@@ -19,7 +19,7 @@ import { NO_ID, type Prompt } from "../generation/prompt.ts";
 import { RANK_OPTIONS, type RankedAnswers, type RankOptions } from "../generation/ranking.ts";
 import { Warnings } from "../generation/warnings.ts";
 import { type EmbeddedPrompt, type Ids, type LanguageModel, upload } from "../model/language_model.ts";
-import { expectLabels, meanLoss, nextTokens, shiftRight, tokenLosses } from "../model/loss.ts";
+import { meanLoss, nextTokens, shiftRight, tokenLosses } from "../model/loss.ts";
 import type { QFormerOutput } from "../model/qformer.ts";
 import type {
   ImageFeatures,
@@ -31,6 +31,7 @@ import type {
 import type { PretrainedFrom } from "./from_pretrained.ts";
 import {
   expectIds,
+  expectLabels,
   expectPixelShape,
   expectPixels,
   expectPlaceholders,
