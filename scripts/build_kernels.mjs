@@ -20,6 +20,7 @@ export function generate() {
     .filter((entry) => entry.isFile() && entry.name.endsWith(".wgsl"))
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
+  const stems = new Map();
   const entries = files.map((file) => {
     const name = relative(join(root, "kernels"), file)
       .split(sep)
@@ -28,6 +29,10 @@ export function generate() {
     const text = readFileSync(file, "utf8");
     if (/[`\\]|\$\{/.test(text))
       throw new Error(`kernels/${name}.wgsl: backquotes, backslashes and \${ cannot be embedded`);
+    // A kernel and a part may have the same stem: they are never asked for in the same way.
+    const stem = `${/^lib\/|\/parts\//.test(name) ? "part" : "kernel"} ${name.replace(/^.*\//, "")}`;
+    if (stems.has(stem)) throw new Error(`kernels/${name}.wgsl has the stem of kernels/${stems.get(stem)}.wgsl`);
+    stems.set(stem, name);
     return `  ${JSON.stringify(name)}: \`${text}\`,\n`;
   });
   return (

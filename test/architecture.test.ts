@@ -1,7 +1,7 @@
 /** The rules of the house that a compiler does not hold: which file may import which, and what belongs to a kernel. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { isBuiltin } from "node:module";
-import { dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 
@@ -24,43 +24,82 @@ function importsOf(file: string): string[] {
 
 const SOURCES = filesUnder("src", ".ts");
 const isNodeFile = (file: string) => file.endsWith(".node.ts") || file === "src/instructblip/cli/main.ts";
-/** The floors from below; what lies in none of them (src/index.ts) is the roof. */
-const FLOORS = ["src/tensor/", "src/modules/", "src/instructblip/"];
-const floorOf = (file: string) => {
-  const floor = FLOORS.findIndex((folder) => file.startsWith(folder));
-  return floor < 0 ? FLOORS.length : floor;
+/** The layers from below; what lies in none of them (src/index.ts) is above all. */
+const LAYERS = ["src/tensor/", "src/modules/", "src/instructblip/"];
+const layerOf = (file: string) => {
+  const layer = LAYERS.findIndex((folder) => file.startsWith(folder));
+  return layer < 0 ? LAYERS.length : layer;
 };
+/** What rooms that can be read alone import, besides themselves. */
+const ROOMS: Readonly<Record<string, readonly string[]>> = {
+  "src/tensor/files/": ["src/tensor/"],
+  "src/instructblip/model/": ["src/tensor/", "src/modules/", "src/instructblip/config/"],
+  "src/instructblip/tokenizer/": ["src/tensor/", "src/instructblip/config/", "src/instructblip/pretrained/platform.ts"],
+};
+
+/** `a imports b` for every import of a source that `isWrong`. */
+function offences(isWrong: (file: string, target: string) => boolean): string[] {
+  return SOURCES.flatMap((file) =>
+    importsOf(file)
+      .filter((target) => isWrong(file, target))
+      .map((target) => `${file} imports ${target}`),
+  );
+}
 
 test("imports are found at all", () => {
   expect(importsOf("src/tensor/ops/layer_norm.ts")).toContain("src/tensor/shape.ts");
   expect(importsOf("test/architecture.test.ts")).toContain("node:fs");
 });
 
-test.each(SOURCES)("%s imports nothing from a floor above", (file) => {
-  for (const target of importsOf(file).filter((target) => target.startsWith("src/"))) {
-    expect(floorOf(target), `${target} is above`).toBeLessThanOrEqual(floorOf(file));
+test("nothing is imported from a layer above, or from outside of src", () => {
+  const isOutside = (target: string) => /^(test|bench|scripts|examples)\//.test(target);
+  const isAbove = (file: string, target: string) => target.startsWith("src/") && layerOf(target) > layerOf(file);
+  expect(offences((file, target) => isOutside(target) || isAbove(file, target))).toEqual([]);
+});
+
+test.each(Object.entries(ROOMS))("%s imports only what it is made of", (room, allowed) => {
+  expect(SOURCES.some((file) => file.startsWith(room))).toBe(true);
+  const isAllowed = (target: string) => [room, ...allowed].some((place) => target.startsWith(place));
+  expect(offences((file, target) => file.startsWith(room) && target.startsWith("src/") && !isAllowed(target))).toEqual(
+    [],
+  );
+});
+
+test("no import circle, types counted", () => {
+  const state = new Map<string, "open" | "done">();
+  const circles: string[] = [];
+  const visit = (file: string, path: readonly string[]) => {
+    if (state.get(file) === "done") return;
+    if (state.get(file) === "open") {
+      circles.push([...path.slice(path.indexOf(file)), file].join(" -> "));
+      return;
+    }
+    state.set(file, "open");
+    for (const target of importsOf(file)) if (target.startsWith("src/")) visit(target, [...path, file]);
+    state.set(file, "done");
+  };
+  for (const file of SOURCES) visit(file, []);
+  expect(circles).toEqual([]);
+});
+
+test("a folder holds some twenty files, but for ops and references, one for each kernel", () => {
+  const counts = new Map<string, number>();
+  for (const file of [...SOURCES, ...filesUnder("kernels", ".wgsl")]) {
+    counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1);
   }
-  expect(importsOf(file).filter((target) => /^(test|bench|scripts|examples)\//.test(target))).toEqual([]);
+  const full = [...counts].filter(([folder, count]) => count > 22 && !/\/(ops|reference)$/.test(folder));
+  expect(full).toEqual([]);
 });
 
 test("only *.node.ts files and main.ts import Node's modules, sharp, webgpu, or each other", () => {
-  const offences = SOURCES.filter((file) => !isNodeFile(file)).flatMap((file) =>
-    importsOf(file)
-      .filter((target) => isBuiltin(target) || target === "sharp" || target === "webgpu" || isNodeFile(target))
-      .map((target) => `${file} imports ${target}`),
-  );
-  expect(offences).toEqual([]);
+  const needsNode = (target: string) =>
+    isBuiltin(target) || target === "sharp" || target === "webgpu" || isNodeFile(target);
+  expect(offences((file, target) => !isNodeFile(file) && needsNode(target))).toEqual([]);
 });
 
 test("a reference imports nothing, and no part of the program imports a reference", () => {
-  for (const file of SOURCES) {
-    const imports = importsOf(file);
-    if (file.startsWith("src/tensor/reference/")) expect(imports, file).toEqual([]);
-    expect(
-      imports.filter((target) => target.startsWith("src/tensor/reference/")),
-      file,
-    ).toEqual([]);
-  }
+  const isReference = (file: string) => file.startsWith("src/tensor/reference/");
+  expect(offences((file, target) => isReference(file) || isReference(target))).toEqual([]);
 });
 
 /** Kernels that compute the same by other means share op, reference and test with the first of them. */
@@ -81,19 +120,26 @@ const VARIANTS: Record<string, readonly string[]> = {
 };
 const stemOf = (kernel: string) => Object.keys(VARIANTS).find((stem) => VARIANTS[stem].includes(kernel)) ?? kernel;
 
+/** Kernels of ops; those in bench/ measure the machine. Parts have no file besides their own. */
 const KERNELS = filesUnder("kernels", ".wgsl")
-  .map((file) => file.slice("kernels/".length, -".wgsl".length))
-  .filter((kernel) => !kernel.includes("/"));
+  .filter((file) => !/^kernels\/(lib|bench)\/|\/parts\//.test(file))
+  .map((file) => basename(file, ".wgsl"));
 
-test.each(KERNELS)("kernels/%s.wgsl has its op, which launches it, its reference and its test", (kernel) => {
-  const stem = stemOf(kernel);
-  const doors = [`src/tensor/ops/${stem}.ts`, `src/tensor/reference/${stem}.ts`, `test/kernels/${stem}.test.ts`];
-  expect(doors.filter((door) => !existsSync(join(ROOT, door)))).toEqual([]);
-  const [op, reference, tests] = doors.map((door) => readFileSync(join(ROOT, door), "utf8"));
-  expect(op).toMatch(new RegExp(`["\`]${kernel}["\`]`));
-  expect(reference).toMatch(/^export (function|const) /m);
-  expect(tests).toContain(`ops/${stem}.ts`);
-  expect(tests).toContain(`reference/${stem}.ts`);
+test("every kernel has its op, which launches it, its reference and its test", () => {
+  expect(KERNELS.length).toBeGreaterThan(0);
+  for (const kernel of KERNELS) {
+    const stem = stemOf(kernel);
+    const files = [`src/tensor/ops/${stem}.ts`, `src/tensor/reference/${stem}.ts`, `test/kernels/${stem}.test.ts`];
+    expect(
+      files.filter((file) => !existsSync(join(ROOT, file))),
+      kernel,
+    ).toEqual([]);
+    const [op, reference, tests] = files.map((file) => readFileSync(join(ROOT, file), "utf8"));
+    expect(op, kernel).toMatch(new RegExp(`["\`]${kernel}["\`]`));
+    expect(reference, kernel).toMatch(/^export (function|const) /m);
+    expect(tests, kernel).toContain(`ops/${stem}.ts`);
+    expect(tests, kernel).toContain(`reference/${stem}.ts`);
+  }
 });
 
 /** Ops that launch another's kernels: a view that copy moves, a product with an input and an end of its own. */

@@ -12,10 +12,10 @@ import type { Shapes } from "../shapes.ts";
 
 const KERNEL = "limit";
 const WG = 64;
-/** As kernels/bench/multiply_add.wgsl has them. */
+/** As kernels/bench/limit_multiply_add.wgsl has them. */
 const CHAINS = 4;
 const UNROLL = 4;
-/** As kernels/bench/read.wgsl and copy.wgsl have them. */
+/** As kernels/bench/limit_read.wgsl and limit_copy.wgsl have them. */
 const READ_TURNS = 64;
 const COPY_TURNS = 16;
 
@@ -31,7 +31,7 @@ const noop: Group = {
       flops: 0,
       bytes: 0,
       run() {
-        device.launch({ kernel: "bench/noop", bindings: { y }, params: { write: 0 }, workgroups: 1 });
+        device.launch({ kernel: "limit_noop", bindings: { y }, params: { write: 0 }, workgroups: 1 });
         return y;
       },
       check: (output) => compare(output, [7], TOLERANCES.exact, "noop"),
@@ -54,7 +54,7 @@ const multiplyAdd = (software: boolean): Group => {
         bytes: 0,
         run() {
           const y = device.empty([WG * workgroups]);
-          device.launch({ kernel: "bench/multiply_add", bindings: { x, y }, params: { turns }, workgroups });
+          device.launch({ kernel: "limit_multiply_add", bindings: { x, y }, params: { turns }, workgroups });
           return y;
         },
         check: (output) =>
@@ -82,7 +82,7 @@ const copy = (bytes: number): Group => ({
       run() {
         const y = device.empty([n]);
         device.launch({
-          kernel: "bench/copy",
+          kernel: "limit_copy",
           bindings: { x, y },
           params: { groups: n / 4 },
           workgroups: Math.ceil(n / 4 / COPY_TURNS / WG),
@@ -108,7 +108,7 @@ const read = (bytes: number): Group => ({
       bytes,
       run() {
         const y = device.empty([n / READ_TURNS]);
-        device.launch({ kernel: "bench/read", bindings: { x, y }, params: { groups }, workgroups: groups / WG });
+        device.launch({ kernel: "limit_read", bindings: { x, y }, params: { groups }, workgroups: groups / WG });
         return y;
       },
       check(output) {

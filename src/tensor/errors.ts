@@ -54,7 +54,7 @@ export class ConfigError extends EngineError {
   override readonly name = "ConfigError";
 }
 
-/** A WGSL kernel does not compile or was launched wrongly; the message starts with `kernels/NAME.wgsl:line:column`. */
+/** A WGSL kernel does not compile or was launched wrongly; the message starts with `kernels/FAMILY/NAME.wgsl:line:column`. */
 export class KernelError extends EngineError {
   override readonly name = "KernelError";
 }

@@ -1,139 +1,6 @@
 // Generated from kernels/**/*.wgsl by `npm run kernels`. Do not edit.
 export const KERNELS: Readonly<Record<string, string>> = {
-  "activation": `// y = activate(x), element by element.
-//
-// x: f32[n]  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart, by twos; the last may reach into the padding
-// every buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
-// @use activation
-override WG: u32 = 64;
-
-struct Params {
-  groups: u32, // ceil(n / 4)
-  turns: u32, // even
-}
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-fn activate_four(v: vec4<f32>) -> vec4<f32> {
-  return vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
-}
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let workgroup = group.x + group.y * groups.x;
-  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += 2u * WG) {
-    let j = min(i + WG, end - 1u); // at the end perhaps another thread's too, which stores the same
-    let v = activate_four(x[i]);
-    let w = activate_four(x[j]);
-    y[i] = v;
-    y[j] = w;
-  }
-}
-`,
-  "add": `// y = a + b, element by element; b begins anew wherever it ends, which repeats it over a's leading dimensions.
-//
-// a: f32[n]  b: f32[m], n a multiple of m  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
-// buffer has up to 16 bytes. b is loaded one by one, as m need not be a multiple of four.
-// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
-override WG: u32 = 64;
-
-struct Params {
-  groups: u32, // ceil(n / 4)
-  turns: u32,
-  m: u32,
-}
-
-@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-fn after(j: u32) -> u32 {
-  return select(j + 1u, 0u, j + 1u == params.m);
-}
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let workgroup = group.x + group.y * groups.x;
-  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
-    let j0 = (i * 4u) % params.m;
-    let j1 = after(j0);
-    let j2 = after(j1);
-    let j3 = after(j2);
-    y[i] = a[i] + vec4<f32>(b[j0], b[j1], b[j2], b[j3]);
-  }
-}
-`,
-  "argmax": `// y = the index of the row's largest element, the lowest index if several are largest, and whether that is a finite number.
-//
-// x: f32[R, V], compared as bits  ->  y: u32[2, R], indices, then 1 where the largest is NaN or an infinity, else 0
-// One workgroup a row; its threads stride over V. Floats are mapped to integers of the same order, so that minus
-// infinity, subnormals and NaN are told apart on every driver. NaN is larger than any number.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
-// @use threads = threads_tree
-override WG: u32 = 64;
-
-const OF_MINUS_INFINITY = 0x00800000u;
-const OF_INFINITY = 0xff800000u;
-
-struct Params {
-  rows: u32,
-  V: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-// Grows with the float that has these bits, is the same for -0 and 0, largest for NaN, and never 0.
-fn key(bits: u32) -> u32 {
-  let magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) {
-    return 0xffffffffu;
-  }
-  return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
-}
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let row = group.x + group.y * groups.x;
-  if (row >= params.rows) {
-    return;
-  }
-  var best = Candidate(0u, lane); // a thread that finds nothing loses to thread 0
-  for (var i = lane; i < params.V; i += WG) {
-    let candidate = key(x[row * params.V + i]);
-    if (candidate > best.key) {
-      best = Candidate(candidate, i);
-    }
-  }
-  best = best_over_threads(lane, best);
-  if (lane == 0u) {
-    y[row] = best.place;
-    y[params.rows + row] = u32(best.key <= OF_MINUS_INFINITY || best.key >= OF_INFINITY);
-  }
-}
-`,
-  "attention_combine": `// y[b, t, h] = Σₚ e^(largestₚ - largest) o[b, t, h, p] / Σₚ e^(largestₚ - largest) sumₚ over the parts p that hold keys which
+  "attention/attention_combine": `// y[b, t, h] = Σₚ e^(largestₚ - largest) o[b, t, h, p] / Σₚ e^(largestₚ - largest) sumₚ over the parts p that hold keys which
 // query t sees, the largest score of all being largest: the second step of attention_split.wgsl. A query that sees no key
 // gets zeros.
 //
@@ -182,7 +49,7 @@ fn main(
   y[i] = select(sum / total, 0.0, total == 0.0);
 }
 `,
-  "attention_fused": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
+  "attention/attention_fused": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
 // pass over them, for GPUs. A query that sees no key gets zeros.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
@@ -324,7 +191,7 @@ fn main(
   }
 }
 `,
-  "attention_scores": `// y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i] + bias[b, h, t, s], or the lowest f32 where query t does not see
+  "attention/attention_scores": `// y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i] + bias[b, h, t, s], or the lowest f32 where query t does not see
 // key s. The first of the three steps of composed attention: scores, softmax, values.
 //
 // q: f32[B, T, H, d]  kv: f32[B, S, Hkv, d], the keys, both strided  mask: u32[B, S], 1 = visible  past: u32[1]
@@ -372,7 +239,7 @@ fn main(
   y[i] = score;
 }
 `,
-  "attention_split": `// o[b, t, h, p] = Σₛ e^(score(s) - largest) v[b, s, h'] over those of the p-th KEYS keys that query t sees, with
+  "attention/attention_split": `// o[b, t, h, p] = Σₛ e^(score(s) - largest) v[b, s, h'] over those of the p-th KEYS keys that query t sees, with
 // score(s) = scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s], for GPUs: one query, as in decoding, is too little work for
 // them, unless its keys are split among workgroups. attention_combine.wgsl adds the parts up.
 //
@@ -484,7 +351,7 @@ fn main(
   }
 }
 `,
-  "attention_subgroup": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
+  "attention/attention_subgroup": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
 // pass over them, for software drivers with subgroups. A query that sees no key gets zeros.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
@@ -675,7 +542,7 @@ fn main(
   }
 }
 `,
-  "attention_values": `// y[b, t, h, i] = Σₛ p[b, h, t, s] v[b, s, h', i] over the keys that query t sees. The last of the three steps of composed
+  "attention/attention_values": `// y[b, t, h, i] = Σₛ p[b, h, t, s] v[b, s, h', i] over the keys that query t sees. The last of the three steps of composed
 // attention. The sum is over visible keys, not over all, so that a query that sees none gets zeros.
 //
 // p: f32[B, H, T, S]  kv: f32[B, S, Hkv, d], the values, strided  mask: u32[B, S], 1 = visible  past: u32[1]
@@ -716,7 +583,189 @@ fn main(
   y[i] = sum;
 }
 `,
-  "bench/copy": `// y = x, four numbers at a time: how fast memory is.
+  "attention/parts/attention": `// What every attention kernel shares: its Params, and which keys a query sees. The kernel binds mask and past.
+// q, k and v are views; their strides count elements, those of the head dimension are 1. k and v may be halves, two f16 in an
+// element, u32[B, S, Hkv, d/2]: how they are loaded is said by the part of the kernel that does it.
+
+struct Params {
+  B: u32,
+  T: u32, // queries
+  S: u32, // keys
+  H: u32,
+  heads_per_key: u32, // H / Hkv: so many neighbouring query heads share a key head
+  d: u32,
+  scale: f32,
+  causal: u32, // query t sees the keys up to past + t
+  has_mask: u32, // 1: mask says which keys are visible; 2: also in which row of k and v they lie; 0: it is one element
+  has_bias: u32, // else bias is one too
+  q_offset: u32,
+  q_b: u32,
+  q_t: u32,
+  q_h: u32,
+  k_offset: u32,
+  k_b: u32,
+  k_s: u32,
+  k_h: u32,
+  v_offset: u32,
+  v_b: u32,
+  v_s: u32,
+  v_h: u32,
+  bias_offset: u32,
+  bias_b: u32,
+  bias_h: u32,
+  bias_t: u32,
+  bias_s: u32,
+}
+
+@group(0) @binding(8) var<uniform> params: Params;
+
+// No query up to t sees this key or any behind it. Keys behind are never read: a cache is not filled up there.
+fn key_end(t: u32) -> u32 {
+  if (params.causal == 0u) {
+    return params.S;
+  }
+  return min(params.S, past[0] + t + 1u);
+}
+
+// Whether query t of batch b sees key s, for s < S.
+fn is_visible(b: u32, t: u32, s: u32) -> bool {
+  if (params.causal != 0u && s > past[0] + t) {
+    return false;
+  }
+  return params.has_mask == 0u || mask[b * params.S + s] != 0u;
+}
+
+// The row of k and v in which key s of batch b lies. A key that is not visible lies in some row.
+fn key_row(b: u32, s: u32) -> u32 {
+  if (params.has_mask != 2u) {
+    return b;
+  }
+  return max(mask[b * params.S + s], 1u) - 1u;
+}
+
+// Where the numbers of a head begin.
+fn q_start(b: u32, t: u32, h: u32) -> u32 {
+  return params.q_offset + b * params.q_b + t * params.q_t + h * params.q_h;
+}
+
+fn k_start(b: u32, s: u32, h: u32) -> u32 {
+  return params.k_offset + key_row(b, s) * params.k_b + s * params.k_s + (h / params.heads_per_key) * params.k_h;
+}
+
+fn v_start(b: u32, s: u32, h: u32) -> u32 {
+  return params.v_offset + key_row(b, s) * params.v_b + s * params.v_s + (h / params.heads_per_key) * params.v_h;
+}
+
+// Where the bias of query t and key s lies.
+fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
+  return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
+}
+`,
+  "attention/parts/heads_half": `// Loader and storer for keys and values that are halves, two f16 in a u32, of heads whose size is divisible by four: four
+// neighbouring numbers at once. Strides and offsets of k and v count u32 and are divisible by two, those of q by four.
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> k: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read> v: array<vec2<u32>>;
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
+
+// Numbers 4·group … 4·group + 3 of the head that begins at start.
+fn load_q(start: u32, group: u32) -> vec4<f32> {
+  return q[start / 4u + group];
+}
+
+fn load_k(start: u32, group: u32) -> vec4<f32> {
+  let bits = k[start / 2u + group];
+  return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
+}
+
+fn load_v(start: u32, group: u32) -> vec4<f32> {
+  let bits = v[start / 2u + group];
+  return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
+}
+
+fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
+  y[start / 4u + group] = numbers;
+}
+`,
+  "attention/parts/heads_scalar": `// Loader and storer for heads of any size and strides. Behind the end of a head come zeros, and nothing is stored.
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+
+// Where numbers 4·group … 4·group + 3 of a head lie, not beyond its last.
+fn places(start: u32, group: u32) -> vec4<u32> {
+  return start + min(vec4<u32>(0u, 1u, 2u, 3u) + 4u * group, vec4<u32>(params.d - 1u));
+}
+
+fn without_tail(numbers: vec4<f32>, group: u32) -> vec4<f32> {
+  return select(numbers, vec4<f32>(), vec4<u32>(0u, 1u, 2u, 3u) + 4u * group >= vec4<u32>(params.d));
+}
+
+// Numbers 4·group … 4·group + 3 of the head that begins at start.
+fn load_q(start: u32, group: u32) -> vec4<f32> {
+  let at = places(start, group);
+  return without_tail(vec4<f32>(q[at.x], q[at.y], q[at.z], q[at.w]), group);
+}
+
+fn load_k(start: u32, group: u32) -> vec4<f32> {
+  let at = places(start, group);
+  return without_tail(vec4<f32>(k[at.x], k[at.y], k[at.z], k[at.w]), group);
+}
+
+fn load_v(start: u32, group: u32) -> vec4<f32> {
+  let at = places(start, group);
+  return without_tail(vec4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]), group);
+}
+
+fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
+  for (var c = 0u; c < 4u; c++) {
+    if (4u * group + c < params.d) {
+      y[start + 4u * group + c] = numbers[c];
+    }
+  }
+}
+`,
+  "attention/parts/heads_vec4": `// Loader and storer for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers at once.
+@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
+
+// Numbers 4·group … 4·group + 3 of the head that begins at start.
+fn load_q(start: u32, group: u32) -> vec4<f32> {
+  return q[start / 4u + group];
+}
+
+fn load_k(start: u32, group: u32) -> vec4<f32> {
+  return k[start / 4u + group];
+}
+
+fn load_v(start: u32, group: u32) -> vec4<f32> {
+  return v[start / 4u + group];
+}
+
+fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
+  y[start / 4u + group] = numbers;
+}
+`,
+  "attention/parts/number_f32": `// Loader for keys, or values, number by number.
+@group(0) @binding(1) var<storage, read> kv: array<f32>;
+
+// Number c of the head that begins at start.
+fn load_number(start: u32, c: u32) -> f32 {
+  return kv[start + c];
+}
+`,
+  "attention/parts/number_half": `// Loader for keys, or values, that are halves, two f16 in a u32; start counts u32.
+@group(0) @binding(1) var<storage, read> kv: array<u32>;
+
+// Number c of the head that begins at start.
+fn load_number(start: u32, c: u32) -> f32 {
+  return unpack2x16float(kv[start + c / 2u])[c % 2u];
+}
+`,
+  "bench/limit_copy": `// y = x, four numbers at a time: how fast memory is.
 //
 // x: f32[n]  ->  y: f32[n], n a multiple of four
 // Neighbours move neighbours, TURNS times: eight threads of a software driver cost as much as moving some hundred numbers.
@@ -745,7 +794,7 @@ fn main(
   }
 }
 `,
-  "bench/multiply_add": `// y = s after steps of s = a s + b, in CHAINS chains of four: how fast arithmetic is when nothing is in its way.
+  "bench/limit_multiply_add": `// y = s after steps of s = a s + b, in CHAINS chains of four: how fast arithmetic is when nothing is in its way.
 //
 // x: f32[4], of which a, b and the first s are made, so that nothing is known before the kernel runs  ->  y: f32[WG · workgroups]
 // The chains do not depend on each other, so that a processor can work on all at once: as many as hide the latency of one
@@ -785,7 +834,7 @@ fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
   y[invocation.x] = dot(sum, vec4(1.0));
 }
 `,
-  "bench/noop": `// Nothing: what a launch costs by itself.
+  "bench/limit_noop": `// Nothing: what a launch costs by itself.
 //
 // One workgroup of one invocation, which leaves y alone unless told otherwise; a driver cannot know, and must run it.
 // y: f32[1]
@@ -804,7 +853,7 @@ fn main() {
   }
 }
 `,
-  "bench/read": `// y = the sum of TURNS numbers of x, four at a time: how fast memory can be read, which is what a matrix times a vector does.
+  "bench/limit_read": `// y = the sum of TURNS numbers of x, four at a time: how fast memory can be read, which is what a matrix times a vector does.
 //
 // x: f32[n], n = 4 · TURNS · WG · workgroups  ->  y: f32[n / TURNS]
 // Neighbours read neighbours: each turn of the loop a workgroup reads WG · 16 bytes in a row.
@@ -838,7 +887,453 @@ fn main(
   y[i] = sum;
 }
 `,
-  "bicubic": `// y[i, j, c] = Σ_p Σ_q wy[p] · wx[q] · x[fy - 1 + p, fx - 1 + q, c]: a grid of vectors resized, p and q from 0 to 3.
+  "cache/kv_append": `// cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds.
+//
+// x: f32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: f32[B, Hkv, C, d], of which T places are written; or
+// of halves, two in a u32: u32[B, Hkv, C, d/2]
+// One invocation a number or, where d, strides and offset allow it, four; all are counted in what an invocation takes. The
+// number of places taken is read from a buffer, so that the launch is the same at every step of decoding. Nothing is written
+// beyond C.
+// Dispatch: ceil(B·T·Hkv·d / WG), folded. Needs: nothing.
+// @use kept = kept_vec4
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // B·T·Hkv·d
+  T: u32,
+  Hkv: u32,
+  C: u32,
+  d: u32,
+  x_offset: u32,
+  x_b: u32,
+  x_t: u32,
+  x_h: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<Real>;
+@group(0) @binding(1) var<storage, read> past: array<u32>;
+@group(0) @binding(2) var<storage, read_write> cache: array<Kept>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  let k = i % params.d;
+  let head = i / params.d;
+  let h = head % params.Hkv;
+  let token = head / params.Hkv;
+  let t = token % params.T;
+  let b = token / params.T;
+  let place = past[0] + t;
+  if (place >= params.C) {
+    return;
+  }
+  let src = params.x_offset + b * params.x_b + t * params.x_t + h * params.x_h + k;
+  cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = keep(x[src]);
+}
+`,
+  "cache/parts/half": `// Two f16 in a u32, by builtins that need no GPU feature. What lies beyond f16's range becomes its largest number, so that no
+// infinity enters a sum; a NaN stays one. Which of its two neighbours a number becomes, WGSL leaves to the driver.
+const LARGEST_HALF = vec2<f32>(65504.0);
+
+fn pack_half(numbers: vec2<f32>) -> u32 {
+  // Not clamp(), which turns NaN into a number and so hides a fault.
+  let bounded = select(select(numbers, -LARGEST_HALF, numbers < -LARGEST_HALF), LARGEST_HALF, numbers > LARGEST_HALF);
+  return pack2x16float(bounded);
+}
+`,
+  "cache/parts/kept_half_vec2": `// What a cache of halves keeps of two neighbouring numbers, for rotary heads whose half is not divisible by four.
+// @use half
+alias Real = vec2<f32>;
+alias Kept = u32;
+
+fn keep(numbers: Real) -> Kept {
+  return pack_half(numbers);
+}
+`,
+  "cache/parts/kept_half_vec4": `// What a cache of halves keeps of four neighbouring numbers.
+// @use real_vec4
+// @use half
+alias Kept = vec2<u32>;
+
+fn keep(numbers: Real) -> Kept {
+  return vec2<u32>(pack_half(numbers.xy), pack_half(numbers.zw));
+}
+`,
+  "cache/parts/kept_scalar": `// What a cache keeps of a number: itself. Serves any width.
+// @use real_scalar
+alias Kept = f32;
+
+fn keep(number: Real) -> Kept {
+  return number;
+}
+`,
+  "cache/parts/kept_vec4": `// What a cache keeps of four neighbouring numbers: themselves.
+// @use real_vec4
+alias Kept = vec4<f32>;
+
+fn keep(numbers: Real) -> Kept {
+  return numbers;
+}
+`,
+  "cache/parts/real_scalar": `// What a kernel computes with at a time: one number. Serves any width.
+alias Real = f32;
+`,
+  "cache/parts/real_vec4": `// What a kernel computes with at a time: four neighbouring numbers, where widths allow it.
+alias Real = vec4<f32>;
+`,
+  "cache/rope": `// Rotary position embedding: turns the pair (x[j], x[j + d/2]) by the angle that the table holds for its position and j.
+//
+// x: f32[B, T, H, d], strided, last stride 1  table: f32[P, d], cosines then sines of d/2 angles
+// positions: u32[B, T], a position of P or more counting as P - 1  ->  y: f32[B, T, H, d]
+// One invocation a pair. The pairs are HF's "rotate_half": the first half against the second, not even against odd.
+// Dispatch: ceil(B·T·H·d/2 / WG), folded. Needs: nothing.
+// Source: Su et al. 2021, RoFormer; transformers' apply_rotary_pos_emb.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // B·T·H·d/2
+  T: u32,
+  H: u32,
+  half: u32, // d/2
+  P: u32,
+  x_offset: u32,
+  x_b: u32,
+  x_t: u32,
+  x_h: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> table: array<f32>;
+@group(0) @binding(2) var<storage, read> positions: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  let j = i % params.half;
+  let head = i / params.half; // of all B·T·H
+  let h = head % params.H;
+  let token = head / params.H; // of all B·T
+  let t = token % params.T;
+  let b = token / params.T;
+
+  let angle = min(positions[token], params.P - 1u) * 2u * params.half + j;
+  let cosine = table[angle];
+  let sine = table[angle + params.half];
+  let src = params.x_offset + b * params.x_b + t * params.x_t + h * params.x_h + j;
+  let first = x[src];
+  let second = x[src + params.half];
+  let dst = head * 2u * params.half + j;
+  y[dst] = first * cosine - second * sine;
+  y[dst + params.half] = second * cosine + first * sine;
+}
+`,
+  "cache/rope_append": `// What a fused projection gives, where attention over a cache wants it: queries turned to their positions, keys turned and
+// stored behind those that the cache holds, values stored as they are. The same as rope on two parts and kv_append on two.
+//
+// qkv: f32[B, T, (H + 2Hkv)·d], the heads of queries, keys and values  table: f32[P, d], as rope.wgsl's
+// positions: u32[B, T], P or more counting as P - 1  past: u32[1]
+// ->  q: f32[B, T, H, d]  keys, values: f32[≥ B, Hkv, C, d], of which T places of B rows are written; or of halves, two in a
+// u32: u32[≥ B, Hkv, C, d/2]
+// One invocation two numbers of a head, half a head apart, or four times two where d is divisible by eight; of halves, where
+// it is divisible by four only, two times two.
+// Dispatch: ceil(units / WG), folded. Needs: nothing.
+// @use kept = kept_vec4
+override WG: u32 = 64;
+
+struct Params {
+  units: u32, // B·T·(H + 2Hkv)·half
+  T: u32,
+  H: u32,
+  Hkv: u32,
+  half: u32, // d/2, in what an invocation takes
+  P: u32,
+  C: u32,
+}
+
+@group(0) @binding(0) var<storage, read> qkv: array<Real>;
+@group(0) @binding(1) var<storage, read> table: array<Real>;
+@group(0) @binding(2) var<storage, read> positions: array<u32>;
+@group(0) @binding(3) var<storage, read> past: array<u32>;
+@group(0) @binding(4) var<storage, read_write> q: array<Real>;
+@group(0) @binding(5) var<storage, read_write> keys: array<Kept>;
+@group(0) @binding(6) var<storage, read_write> values: array<Kept>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.units) {
+    return;
+  }
+  let half = params.half;
+  let heads = params.H + 2u * params.Hkv;
+  let j = i % half;
+  let head = (i / half) % heads;
+  let token = i / (half * heads); // of all B·T
+  let src = (i / half) * 2u * half + j;
+  let first = qkv[src];
+  let second = qkv[src + half];
+
+  let angle = min(positions[token], params.P - 1u) * 2u * half + j;
+  let cosine = table[angle];
+  let sine = table[angle + half];
+  let turned_first = first * cosine - second * sine;
+  let turned_second = second * cosine + first * sine;
+  if (head < params.H) {
+    let dst = (token * params.H + head) * 2u * half + j;
+    q[dst] = turned_first;
+    q[dst + half] = turned_second;
+    return;
+  }
+
+  let place = past[0] + token % params.T;
+  if (place >= params.C) {
+    return;
+  }
+  let stored = (head - params.H) % params.Hkv;
+  let dst = (((token / params.T) * params.Hkv + stored) * params.C + place) * 2u * half + j;
+  if (head < params.H + params.Hkv) {
+    keys[dst] = keep(turned_first);
+    keys[dst + half] = keep(turned_second);
+  } else {
+    values[dst] = keep(first);
+    values[dst + half] = keep(second);
+  }
+}
+`,
+  "elementwise/activation": `// y = activate(x), element by element.
+//
+// x: f32[n]  ->  y: f32[n]
+// An invocation takes params.turns groups of four elements, WG groups apart, by twos; the last may reach into the padding
+// every buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
+// @use activation
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // ceil(n / 4)
+  turns: u32, // even
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+fn activate_four(v: vec4<f32>) -> vec4<f32> {
+  return vec4<f32>(activate(v.x), activate(v.y), activate(v.z), activate(v.w));
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += 2u * WG) {
+    let j = min(i + WG, end - 1u); // at the end perhaps another thread's too, which stores the same
+    let v = activate_four(x[i]);
+    let w = activate_four(x[j]);
+    y[i] = v;
+    y[j] = w;
+  }
+}
+`,
+  "elementwise/add": `// y = a + b, element by element; b begins anew wherever it ends, which repeats it over a's leading dimensions.
+//
+// a: f32[n]  b: f32[m], n a multiple of m  ->  y: f32[n]
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes. b is loaded one by one, as m need not be a multiple of four.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // ceil(n / 4)
+  turns: u32,
+  m: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+fn after(j: u32) -> u32 {
+  return select(j + 1u, 0u, j + 1u == params.m);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    let j0 = (i * 4u) % params.m;
+    let j1 = after(j0);
+    let j2 = after(j1);
+    let j3 = after(j2);
+    y[i] = a[i] + vec4<f32>(b[j0], b[j1], b[j2], b[j3]);
+  }
+}
+`,
+  "elementwise/edit_scores": `// y = y penalty where y < 0, y / penalty elsewhere, at the first params.penalised places named; -∞ at the others.
+//
+// places: u32[n], all different, into y laid flat  ->  y: f32[R, V], as bits, changed in place
+// One invocation a place. Infinities and NaN are not penalised: multiplying would leave them what they are.
+// Dispatch: ceil(n / WG), folded. Needs: nothing.
+// Source: transformers 5.18, RepetitionPenaltyLogitsProcessor in generation/logits_process.py.
+override WG: u32 = 64;
+
+struct Params {
+  n: u32,
+  penalised: u32,
+  size: u32,
+  penalty: f32,
+}
+
+@group(0) @binding(0) var<storage, read> places: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.n || places[i] >= params.size) {
+    return;
+  }
+  let place = places[i];
+  let bits = y[place];
+  if (i >= params.penalised) {
+    y[place] = 0xff800000u;
+  } else if ((bits & 0x7f800000u) != 0x7f800000u) {
+    let score = bitcast<f32>(bits);
+    y[place] = bitcast<u32>(select(score / params.penalty, score * params.penalty, score < 0.0));
+  }
+}
+`,
+  "elementwise/gated_activation": `// y = activate(gate) * up, element by element.
+//
+// gate, up: f32[n]  ->  y: f32[n]
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
+// Source: Shazeer 2020, GLU Variants Improve Transformer; transformers' LlamaMLP and T5DenseGatedActDense.
+// @use activation
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // ceil(n / 4)
+  turns: u32,
+}
+
+@group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> up: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    let g = gate[i];
+    y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
+  }
+}
+`,
+  "elementwise/increment": `// x += by, in place: how counters that live on the GPU go on from step to step without the host.
+//
+// x: u32[n]
+// One invocation an element.
+// Dispatch: ceil(n / WG), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  size: u32, // n
+  by: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  if (i >= params.size) {
+    return;
+  }
+  x[i] += params.by;
+}
+`,
+  "elementwise/scale": `// y = factor · x.
+//
+// x: f32[n]  ->  y: f32[n]
+// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// buffer has up to 16 bytes.
+// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
+override WG: u32 = 64;
+
+struct Params {
+  groups: u32, // ceil(n / 4)
+  turns: u32,
+  factor: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let workgroup = group.x + group.y * groups.x;
+  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
+  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+    y[i] = params.factor * x[i];
+  }
+}
+`,
+  "gather/bicubic": `// y[i, j, c] = Σ_p Σ_q wy[p] · wx[q] · x[fy - 1 + p, fx - 1 + q, c]: a grid of vectors resized, p and q from 0 to 3.
 //
 // x: f32[h, w, D]  ->  y: f32[H, W, D]
 // The grids' outer edges lie on each other, so that the middle of y's row i is x's row (i + 0.5) · h / H - 0.5 =: fy + ty.
@@ -918,7 +1413,7 @@ fn main(
   y[i] = sum;
 }
 `,
-  "copy": `// y[dst(i)] = x[src(i)]: moves a strided view into a strided place. Bits are moved, not numbers, so it serves f32 and u32
+  "gather/copy": `// y[dst(i)] = x[src(i)]: moves a strided view into a strided place. Bits are moved, not numbers, so it serves f32 and u32
 // alike and keeps NaN payloads.
 //
 // x: u32[any]  ->  y: u32[any], of which only the destination is written
@@ -1004,98 +1499,7 @@ fn main(
   }
 }
 `,
-  "cross_entropy": `// y = ln Σ e^(x - max(x)) - (x[label] - max(x)), each row by itself: the negative log probability of its label.
-//
-// x: f32[R, V], compared as bits; labels: u32[R]  ->  y: f32[R], as bits
-// One workgroup a row; its threads stride over V. A row whose label is IGNORED is 0 and is not read.
-// The loss of a label at minus infinity is infinity. NaN for a label of V or above, and for a row with a NaN or plus infinity,
-// or of nothing but minus infinity.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
-// Source: torch.nn.functional.cross_entropy with reduction "none" and ignore_index -100.
-// @use math
-// @use threads = threads_tree
-// @use log_sum_exp
-override WG: u32 = 64;
-
-const IGNORED = 0xffffff9cu; // -100 as a u32
-const INFINITY = 0x7f800000u;
-
-struct Params {
-  rows: u32,
-  V: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read> labels: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<u32>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let row = group.x + group.y * groups.x;
-  if (row >= params.rows) {
-    return;
-  }
-  let label = labels[row];
-  if (label == IGNORED) {
-    if (lane == 0u) {
-      y[row] = 0u;
-    }
-    return;
-  }
-  let start = row * params.V;
-  let of_row = log_sum_exp(start, params.V, lane);
-  if (lane == 0u) {
-    let bits = x[start + min(label, params.V - 1u)];
-    let value = bitcast<u32>(of_row.log_sum - (bitcast<f32>(bits) - of_row.largest));
-    y[row] = select(NAN, select(value, INFINITY, bits == MINUS_INFINITY), of_row.finite && label < params.V);
-  }
-}
-`,
-  "edit_scores": `// y = y penalty where y < 0, y / penalty elsewhere, at the first params.penalised places named; -∞ at the others.
-//
-// places: u32[n], all different, into y laid flat  ->  y: f32[R, V], as bits, changed in place
-// One invocation a place. Infinities and NaN are not penalised: multiplying would leave them what they are.
-// Dispatch: ceil(n / WG), folded. Needs: nothing.
-// Source: transformers 5.18, RepetitionPenaltyLogitsProcessor in generation/logits_process.py.
-override WG: u32 = 64;
-
-struct Params {
-  n: u32,
-  penalised: u32,
-  size: u32,
-  penalty: f32,
-}
-
-@group(0) @binding(0) var<storage, read> places: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.n || places[i] >= params.size) {
-    return;
-  }
-  let place = places[i];
-  let bits = y[place];
-  if (i >= params.penalised) {
-    y[place] = 0xff800000u;
-  } else if ((bits & 0x7f800000u) != 0x7f800000u) {
-    let score = bitcast<f32>(bits);
-    y[place] = bitcast<u32>(select(score / params.penalty, score * params.penalty, score < 0.0));
-  }
-}
-`,
-  "embedding": `// y[t] = weight[ids[t]]: looks token ids up in a table, or in some of its rows.
+  "gather/embedding": `// y[t] = weight[ids[t]]: looks token ids up in a table, or in some of its rows.
 //
 // ids: u32[n]  weight: [V, D] by a loader, rows first_row … first_row + rows - 1 of it  ->  y: f32[n, D]
 // One invocation four numbers of a row. Each shard of the table has a launch of its own, which writes only the ids it
@@ -1144,24 +1548,30 @@ fn main(
   }
 }
 `,
-  "gated_activation": `// y = activate(gate) * up, element by element.
+  "gather/masked_scatter": `// y[l] = features[source[l] - 1] where source[l] > 0, else x[l]: puts image features in the places kept for them. Bits are
+// moved.
 //
-// gate, up: f32[n]  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
-// buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
-// Source: Shazeer 2020, GLU Variants Improve Transformer; transformers' LlamaMLP and T5DenseGatedActDense.
-// @use activation
+// x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]; an element is a number or, where D allows it, four
+// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A source beyond n leaves x.
+// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
+// @use element = element_vec4
 override WG: u32 = 64;
 
 struct Params {
-  groups: u32, // ceil(n / 4)
+  units: u32, // R·pieces
   turns: u32,
+  lanes: u32, // divides WG
+  D: u32, // elements
+  piece: u32, // elements
+  pieces: u32, // of a row
+  n: u32,
 }
 
-@group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> up: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
+@group(0) @binding(1) var<storage, read> features: array<Element>;
+@group(0) @binding(2) var<storage, read> source: array<u32>;
+@group(0) @binding(3) var<storage, read_write> y: array<Element>;
 @group(0) @binding(8) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -1170,68 +1580,51 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let workgroup = group.x + group.y * groups.x;
-  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
-    let g = gate[i];
-    y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
+  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let end = min((team + 1u) * params.turns, params.units);
+  for (var unit = team * params.turns; unit < end; unit++) {
+    let row = unit / params.pieces;
+    let first = (unit % params.pieces) * params.piece;
+    let stop = min(first + params.piece, params.D);
+    let chosen = source[row];
+    if (chosen > 0u && chosen <= params.n) {
+      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
+        y[row * params.D + c] = features[(chosen - 1u) * params.D + c];
+      }
+    } else {
+      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
+        y[row * params.D + c] = x[row * params.D + c];
+      }
+    }
   }
 }
 `,
-  "increment": `// x += by, in place: how counters that live on the GPU go on from step to step without the host.
-//
-// x: u32[n]
-// One invocation an element.
-// Dispatch: ceil(n / WG), folded. Needs: nothing.
-override WG: u32 = 64;
-
-struct Params {
-  size: u32, // n
-  by: u32,
-}
-
-@group(0) @binding(0) var<storage, read_write> x: array<u32>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.size) {
-    return;
-  }
-  x[i] += params.by;
-}
+  "gather/parts/element_scalar": `// What a kernel that moves bits moves at a time: one number. Serves any width, offset and stride.
+alias Element = u32;
 `,
-  "kv_append": `// cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds.
+  "gather/parts/element_vec4": `// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
+alias Element = vec4<u32>;
+`,
+  "gather/relative_bias": `// y[h, t, s] = table[P - 1 + s - (past + t), h]: what the distance from query past + t to key s adds to a score, for every
+// head. A distance beyond the table's counts as its last.
 //
-// x: f32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: f32[B, Hkv, C, d], of which T places are written; or
-// of halves, two in a u32: u32[B, Hkv, C, d/2]
-// One invocation a number or, where d, strides and offset allow it, four; all are counted in what an invocation takes. The
-// number of places taken is read from a buffer, so that the launch is the same at every step of decoding. Nothing is written
-// beyond C.
-// Dispatch: ceil(B·T·Hkv·d / WG), folded. Needs: nothing.
-// @use kept = kept_vec4
+// table: f32[2P - 1, H], by distance from -(P - 1) to P - 1  past: u32[1]  ->  y: f32[H, T, S]
+// One invocation an element. The queries' place is read from a buffer, so that the launch is the same at every step.
+// Dispatch: ceil(H·T·S / WG), folded. Needs: nothing.
+// Source: Raffel et al. 2020, section 2.1; transformers' T5Attention.compute_bias.
 override WG: u32 = 64;
 
 struct Params {
-  size: u32, // B·T·Hkv·d
+  size: u32, // H·T·S
+  H: u32,
   T: u32,
-  Hkv: u32,
-  C: u32,
-  d: u32,
-  x_offset: u32,
-  x_b: u32,
-  x_t: u32,
-  x_h: u32,
+  S: u32,
+  P: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<Real>;
+@group(0) @binding(0) var<storage, read> table: array<f32>;
 @group(0) @binding(1) var<storage, read> past: array<u32>;
-@group(0) @binding(2) var<storage, read_write> cache: array<Kept>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -1244,43 +1637,38 @@ fn main(
   if (i >= params.size) {
     return;
   }
-  let k = i % params.d;
-  let head = i / params.d;
-  let h = head % params.Hkv;
-  let token = head / params.Hkv;
-  let t = token % params.T;
-  let b = token / params.T;
-  let place = past[0] + t;
-  if (place >= params.C) {
-    return;
-  }
-  let src = params.x_offset + b * params.x_b + t * params.x_t + h * params.x_h + k;
-  cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = keep(x[src]);
+  let s = i % params.S;
+  let row = i / params.S;
+  let t = row % params.T;
+  let h = row / params.T;
+  let furthest = i32(params.P) - 1;
+  let distance = clamp(i32(s) - i32(past[0] + t), -furthest, furthest);
+  y[i] = table[u32(distance + furthest) * params.H + h];
 }
 `,
-  "layer_norm": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
+  "gather/take_rows": `// y[i] = x[rows[i]]: picks rows in any order. Bits are moved.
 //
-// x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D]
-// One workgroup a row; its threads stride over D. Two passes over the row (the mean, then the squared distances from it):
-// E[x²] - E[x]² loses everything when the mean is large. The mean of the distances is what the first pass missed the mean by:
-// where that is large, its digits do not reach down to it.
-// Squares are added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
-// Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
-// @use threads = threads_tree
+// x: u32[R, D]  rows: u32[rows]  ->  y: u32[rows, D]; an element is a number or, where D allows it, four of them
+// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A row beyond R comes out as
+// zeros.
+// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// Source: torch.index_select along dimension 0.
+// @use element = element_vec4
 override WG: u32 = 64;
-const RUN = 8u;
 
 struct Params {
-  rows: u32,
-  D: u32,
-  eps: f32,
+  units: u32, // rows·pieces
+  turns: u32,
+  lanes: u32, // divides WG
+  D: u32, // elements
+  piece: u32, // elements
+  pieces: u32, // of a row
+  R: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
+@group(0) @binding(1) var<storage, read> rows: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<Element>;
 @group(0) @binding(8) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -1289,169 +1677,22 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = group.x + group.y * groups.x;
-  if (row >= params.rows) {
-    return;
-  }
-  let start = row * params.D;
-
-  var sum = 0.0;
-  for (var i = lane; i < params.D; i += WG) {
-    sum += x[start + i];
-  }
-  let mean = sum_over_threads(lane, sum) / f32(params.D);
-
-  var sums = vec2<f32>(); // of distances, of their squares
-  for (var first = lane; first < params.D; first += RUN * WG) {
-    var run = vec2<f32>();
-    for (var i = first; i < min(first + RUN * WG, params.D); i += WG) {
-      let distance = x[start + i] - mean;
-      run += vec2<f32>(distance, distance * distance);
+  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let end = min((team + 1u) * params.turns, params.units);
+  for (var unit = team * params.turns; unit < end; unit++) {
+    let i = unit / params.pieces;
+    let first = (unit % params.pieces) * params.piece;
+    let stop = min(first + params.piece, params.D);
+    let row = rows[i];
+    if (row < params.R) {
+      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
+        y[i * params.D + c] = x[row * params.D + c];
+      }
+    } else {
+      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
+        y[i * params.D + c] = Element();
+      }
     }
-    sums += run;
-  }
-  let means = sums_over_threads(lane, sums) / f32(params.D);
-  let missed = means.x;
-  let variance = means.y - missed * missed;
-  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps); // not max(), which may lose a NaN
-
-  for (var i = lane; i < params.D; i += WG) {
-    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
-  }
-}
-`,
-  "layer_norm_invocation": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
-//
-// x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
-// One invocation a row, four numbers at a time: for software drivers, which run barriers at a loss (layer_norm.wgsl needs
-// 4 times as long there) and take seconds to compile them.
-// Of the mean, and of sums by runs: layer_norm.wgsl.
-// Dispatch: ceil(R / WG), folded. Needs: nothing.
-override WG: u32 = 8;
-const RUN = 16u;
-
-struct Params {
-  rows: u32,
-  D4: u32, // D / 4
-  eps: f32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-// Mean of the numbers that sums adds up, four columns of them.
-fn mean_of(sums: vec4<f32>) -> f32 {
-  return (sums.x + sums.y + sums.z + sums.w) / f32(params.D4 * 4u);
-}
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let row = (group.x + group.y * groups.x) * WG + lane;
-  if (row >= params.rows) {
-    return;
-  }
-  let start = row * params.D4;
-
-  var sums = vec4<f32>(0.0);
-  for (var i = 0u; i < params.D4; i++) {
-    sums += x[start + i];
-  }
-  let mean = mean_of(sums);
-
-  var distances = vec4<f32>(0.0);
-  var squares = vec4<f32>(0.0);
-  for (var first = 0u; first < params.D4; first += RUN) {
-    var run = vec4<f32>(0.0);
-    let end = min(first + RUN, params.D4);
-    for (var i = first; i < end; i++) {
-      let distance = x[start + i] - mean;
-      distances += distance;
-      run += distance * distance;
-    }
-    squares += run;
-  }
-  let missed = mean_of(distances);
-  let variance = mean_of(squares) - missed * missed;
-  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps);
-
-  for (var i = 0u; i < params.D4; i++) {
-    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
-  }
-}
-`,
-  "layer_norm_subgroup": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
-//
-// x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
-// A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, which run
-// barriers at a loss (layer_norm.wgsl needs 4 times as long there) and take seconds to compile them.
-// Of the mean, and of sums by runs: layer_norm.wgsl.
-// Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
-enable subgroups;
-// @use lanes
-override SG: u32 = 8;
-const RUN = 8u;
-
-struct Params {
-  rows: u32,
-  D4: u32, // D / 4
-  eps: f32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-// Mean over the row, of which each lane has four sums.
-fn mean_of(sums: vec4<f32>) -> f32 {
-  return sum_over_lanes(sums.x + sums.y + sums.z + sums.w) / f32(params.D4 * 4u);
-}
-
-@compute @workgroup_size(SG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(subgroup_invocation_id) lane: u32,
-) {
-  let row = group.x + group.y * groups.x;
-  if (row >= params.rows) {
-    return;
-  }
-  let D4 = params.D4;
-  let start = row * D4;
-
-  var sums = vec4<f32>();
-  for (var i = lane; i < D4; i += SG) {
-    sums += x[start + i];
-  }
-  let mean = mean_of(sums);
-
-  var distances = vec4<f32>();
-  var squares = vec4<f32>();
-  for (var first = lane; first < D4; first += RUN * SG) {
-    var run = vec4<f32>();
-    let end = min(first + RUN * SG, D4);
-    for (var i = first; i < end; i += SG) {
-      let distance = x[start + i] - mean;
-      distances += distance;
-      run += distance * distance;
-    }
-    squares += run;
-  }
-  let missed = mean_of(distances);
-  let variance = mean_of(squares) - missed * missed;
-  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps);
-
-  for (var i = lane; i < D4; i += SG) {
-    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
   }
 }
 `,
@@ -1484,84 +1725,6 @@ fn activate(x: f32) -> f32 {
   }
 }
 `,
-  "lib/attention": `// What every attention kernel shares: its Params, and which keys a query sees. The kernel binds mask and past.
-// q, k and v are views; their strides count elements, those of the head dimension are 1. k and v may be halves, two f16 in an
-// element, u32[B, S, Hkv, d/2]: how they are loaded is said by the part of the kernel that does it.
-
-struct Params {
-  B: u32,
-  T: u32, // queries
-  S: u32, // keys
-  H: u32,
-  heads_per_key: u32, // H / Hkv: so many neighbouring query heads share a key head
-  d: u32,
-  scale: f32,
-  causal: u32, // query t sees the keys up to past + t
-  has_mask: u32, // 1: mask says which keys are visible; 2: also in which row of k and v they lie; 0: it is one element
-  has_bias: u32, // else bias is one too
-  q_offset: u32,
-  q_b: u32,
-  q_t: u32,
-  q_h: u32,
-  k_offset: u32,
-  k_b: u32,
-  k_s: u32,
-  k_h: u32,
-  v_offset: u32,
-  v_b: u32,
-  v_s: u32,
-  v_h: u32,
-  bias_offset: u32,
-  bias_b: u32,
-  bias_h: u32,
-  bias_t: u32,
-  bias_s: u32,
-}
-
-@group(0) @binding(8) var<uniform> params: Params;
-
-// No query up to t sees this key or any behind it. Keys behind are never read: a cache is not filled up there.
-fn key_end(t: u32) -> u32 {
-  if (params.causal == 0u) {
-    return params.S;
-  }
-  return min(params.S, past[0] + t + 1u);
-}
-
-// Whether query t of batch b sees key s, for s < S.
-fn is_visible(b: u32, t: u32, s: u32) -> bool {
-  if (params.causal != 0u && s > past[0] + t) {
-    return false;
-  }
-  return params.has_mask == 0u || mask[b * params.S + s] != 0u;
-}
-
-// The row of k and v in which key s of batch b lies. A key that is not visible lies in some row.
-fn key_row(b: u32, s: u32) -> u32 {
-  if (params.has_mask != 2u) {
-    return b;
-  }
-  return max(mask[b * params.S + s], 1u) - 1u;
-}
-
-// Where the numbers of a head begin.
-fn q_start(b: u32, t: u32, h: u32) -> u32 {
-  return params.q_offset + b * params.q_b + t * params.q_t + h * params.q_h;
-}
-
-fn k_start(b: u32, s: u32, h: u32) -> u32 {
-  return params.k_offset + key_row(b, s) * params.k_b + s * params.k_s + (h / params.heads_per_key) * params.k_h;
-}
-
-fn v_start(b: u32, s: u32, h: u32) -> u32 {
-  return params.v_offset + key_row(b, s) * params.v_b + s * params.v_s + (h / params.heads_per_key) * params.v_h;
-}
-
-// Where the bias of query t and key s lies.
-fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
-  return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
-}
-`,
   "lib/candidate": `// What a search for the largest number compares: the number as an integer of the same order, and where it stands. Of equal
 // keys the lowest place is first.
 struct Candidate {
@@ -1571,279 +1734,6 @@ struct Candidate {
 
 fn is_before(a: Candidate, b: Candidate) -> bool {
   return a.key > b.key || (a.key == b.key && a.place < b.place);
-}
-`,
-  "lib/columns_subgroups": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up within each subgroup by its own
-// instructions, then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
-// With part matmul; all threads call it. About subgroups no more is known than in threads_subgroups.wgsl.
-enable subgroups;
-
-var<workgroup> partial: array<vec4<f32>, WG * TM>;
-
-fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
-  let rank = subgroupExclusiveAdd(1u);
-  let size = subgroupAdd(1u); // less than subgroup_size in one that is not full
-  let stores = subgroupAny(lane == 0u);
-  for (var m = 0u; m < TM; m++) {
-    let sum = subgroupAdd((*sums)[m]);
-    partial[m * WG + lane] = select(vec4<f32>(), sum, rank == 0u);
-  }
-  workgroupBarrier();
-  for (var m = 0u; m < TM; m++) {
-    var rest = vec4<f32>();
-    if (stores) {
-      for (var i = rank; i < WG; i += size) {
-        rest += partial[m * WG + i];
-      }
-    }
-    let sum = subgroupAdd(rest); // by all, for it must not stand in a branch
-    if (stores) {
-      for (var n = rank; n < 4u / FACTORS; n += size) {
-        let first = sum[n * FACTORS] + bias_of(column0 + n, 0u);
-        let last = sum[n * FACTORS + FACTORS - 1u] + bias_of(column0 + n, FACTORS - 1u);
-        store(m, column0 + n, first, last);
-      }
-    }
-  }
-}
-`,
-  "lib/columns_tree": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up by halves in shared memory, and
-// stored. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
-var<workgroup> partial: array<vec4<f32>, WG * TM>;
-
-fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
-  for (var m = 0u; m < TM; m++) {
-    partial[m * WG + lane] = (*sums)[m];
-  }
-  workgroupBarrier();
-  for (var half = WG / 2u; half > 0u; half /= 2u) {
-    if (lane < half) {
-      for (var m = 0u; m < params.M; m++) {
-        partial[m * WG + lane] += partial[m * WG + lane + half];
-      }
-    }
-    workgroupBarrier();
-  }
-  let columns = 4u / FACTORS;
-  if (lane < columns * TM) {
-    let column = column0 + lane % columns;
-    let at = lane / columns * WG;
-    let first = lane % columns * FACTORS;
-    let last = first + FACTORS - 1u;
-    store(lane / columns, column, partial[at][first] + bias_of(column, 0u), partial[at][last] + bias_of(column, FACTORS - 1u));
-  }
-}
-`,
-  "lib/element_scalar": `// What a kernel that moves bits moves at a time: one number. Serves any width, offset and stride.
-alias Element = u32;
-`,
-  "lib/element_vec4": `// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
-alias Element = vec4<u32>;
-`,
-  "lib/end_residual": `// The end of a product: what is added to it, if anything.
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
-
-fn finish(value: f32, row: u32, column: u32) -> f32 {
-  if (params.has_residual == 0u) {
-    return value;
-  }
-  return value + residual[row * params.y_stride + column];
-}
-`,
-  "lib/end_tokens": `// The end of a product whose rows are the tokens of images, params.tokens each: the first of them is the class token instead,
-// and to all their positions are added, which images share.
-@group(0) @binding(3) var<storage, read> positions: array<f32>;
-@group(0) @binding(5) var<storage, read> class_token: array<f32>;
-
-fn finish(value: f32, row: u32, column: u32) -> f32 {
-  let token = row % params.tokens;
-  return select(value, class_token[column], token == 0u) + positions[token * params.y_stride + column];
-}
-`,
-  "lib/half": `// Two f16 in a u32, by builtins that need no GPU feature. What lies beyond f16's range becomes its largest number, so that no
-// infinity enters a sum; a NaN stays one. Which of its two neighbours a number becomes, WGSL leaves to the driver.
-const LARGEST_HALF = vec2<f32>(65504.0);
-
-fn pack_half(numbers: vec2<f32>) -> u32 {
-  // Not clamp(), which turns NaN into a number and so hides a fault.
-  let bounded = select(select(numbers, -LARGEST_HALF, numbers < -LARGEST_HALF), LARGEST_HALF, numbers > LARGEST_HALF);
-  return pack2x16float(bounded);
-}
-`,
-  "lib/heads_half": `// Loader and storer for keys and values that are halves, two f16 in a u32, of heads whose size is divisible by four: four
-// neighbouring numbers at once. Strides and offsets of k and v count u32 and are divisible by two, those of q by four.
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> k: array<vec2<u32>>;
-@group(0) @binding(2) var<storage, read> v: array<vec2<u32>>;
-@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
-
-// Numbers 4·group … 4·group + 3 of the head that begins at start.
-fn load_q(start: u32, group: u32) -> vec4<f32> {
-  return q[start / 4u + group];
-}
-
-fn load_k(start: u32, group: u32) -> vec4<f32> {
-  let bits = k[start / 2u + group];
-  return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
-}
-
-fn load_v(start: u32, group: u32) -> vec4<f32> {
-  let bits = v[start / 2u + group];
-  return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
-}
-
-fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
-  y[start / 4u + group] = numbers;
-}
-`,
-  "lib/heads_scalar": `// Loader and storer for heads of any size and strides. Behind the end of a head come zeros, and nothing is stored.
-@group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> k: array<f32>;
-@group(0) @binding(2) var<storage, read> v: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
-
-// Where numbers 4·group … 4·group + 3 of a head lie, not beyond its last.
-fn places(start: u32, group: u32) -> vec4<u32> {
-  return start + min(vec4<u32>(0u, 1u, 2u, 3u) + 4u * group, vec4<u32>(params.d - 1u));
-}
-
-fn without_tail(numbers: vec4<f32>, group: u32) -> vec4<f32> {
-  return select(numbers, vec4<f32>(), vec4<u32>(0u, 1u, 2u, 3u) + 4u * group >= vec4<u32>(params.d));
-}
-
-// Numbers 4·group … 4·group + 3 of the head that begins at start.
-fn load_q(start: u32, group: u32) -> vec4<f32> {
-  let at = places(start, group);
-  return without_tail(vec4<f32>(q[at.x], q[at.y], q[at.z], q[at.w]), group);
-}
-
-fn load_k(start: u32, group: u32) -> vec4<f32> {
-  let at = places(start, group);
-  return without_tail(vec4<f32>(k[at.x], k[at.y], k[at.z], k[at.w]), group);
-}
-
-fn load_v(start: u32, group: u32) -> vec4<f32> {
-  let at = places(start, group);
-  return without_tail(vec4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]), group);
-}
-
-fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
-  for (var c = 0u; c < 4u; c++) {
-    if (4u * group + c < params.d) {
-      y[start + 4u * group + c] = numbers[c];
-    }
-  }
-}
-`,
-  "lib/heads_vec4": `// Loader and storer for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers at once.
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
-
-// Numbers 4·group … 4·group + 3 of the head that begins at start.
-fn load_q(start: u32, group: u32) -> vec4<f32> {
-  return q[start / 4u + group];
-}
-
-fn load_k(start: u32, group: u32) -> vec4<f32> {
-  return k[start / 4u + group];
-}
-
-fn load_v(start: u32, group: u32) -> vec4<f32> {
-  return v[start / 4u + group];
-}
-
-fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
-  y[start / 4u + group] = numbers;
-}
-`,
-  "lib/input_patches": `// Input loader for patches where they lie in images: row r of x is token r % params.tokens of an image, of which the first
-// has no patch, and the others one each, row after row. A patch is ordered (channel, y, x), as a convolution's weight is.
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-override PATCH: u32 = 14; // side, in pixels; by a constant, division is cheap
-
-// Where in x: f32[images, channels, height, width] the patch of a row begins; behind the last row it is the last's.
-fn input_of(row: u32) -> u32 {
-  let inside = min(row, params.M - 1u);
-  let image = inside / params.tokens;
-  let place = max(inside % params.tokens, 1u) - 1u; // the class token's sums are thrown away
-  let columns = params.width / PATCH;
-  let channels = params.K / (PATCH * PATCH);
-  return (image * channels * params.height + place / columns * PATCH) * params.width + place % columns * PATCH;
-}
-
-// Numbers 4·group … 4·group + 3 of a patch; zeros behind its end.
-fn load_input(start: u32, group: u32) -> vec4<f32> {
-  let k = vec4<u32>(0u, 1u, 2u, 3u) + 4u * group;
-  let inside = min(k, vec4<u32>(params.K - 1u));
-  let line = inside / PATCH;
-  let at = start + (line / PATCH * params.height + line % PATCH) * params.width + inside % PATCH;
-  return select(vec4<f32>(), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), k < vec4<u32>(params.K));
-}
-`,
-  "lib/input_scalar": `// Input loader for rows of any length.
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-
-// What load_input takes for a row of y: the row of x; behind the last row it is the last's.
-fn input_of(row: u32) -> u32 {
-  return min(row, params.M - 1u);
-}
-
-// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end, where memory holds the next row, and what a
-// quantized weight is padded with is not always 0.
-fn load_input(row: u32, group: u32) -> vec4<f32> {
-  let k = vec4<u32>(0u, 1u, 2u, 3u) + 4u * group;
-  let at = row * params.K + min(k, vec4<u32>(params.K - 1u));
-  return select(vec4<f32>(), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), k < vec4<u32>(params.K));
-}
-`,
-  "lib/input_vec4": `// Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-
-// What load_input takes for a row of y: the row of x; behind the last row it is the last's.
-fn input_of(row: u32) -> u32 {
-  return min(row, params.M - 1u);
-}
-
-// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end.
-fn load_input(row: u32, group: u32) -> vec4<f32> {
-  let K4 = params.K / 4u;
-  return select(vec4<f32>(), x[row * K4 + min(group, K4 - 1u)], group < K4);
-}
-`,
-  "lib/kept_half_vec2": `// What a cache of halves keeps of two neighbouring numbers, for rotary heads whose half is not divisible by four.
-// @use half
-alias Real = vec2<f32>;
-alias Kept = u32;
-
-fn keep(numbers: Real) -> Kept {
-  return pack_half(numbers);
-}
-`,
-  "lib/kept_half_vec4": `// What a cache of halves keeps of four neighbouring numbers.
-// @use real_vec4
-// @use half
-alias Kept = vec2<u32>;
-
-fn keep(numbers: Real) -> Kept {
-  return vec2<u32>(pack_half(numbers.xy), pack_half(numbers.zw));
-}
-`,
-  "lib/kept_scalar": `// What a cache keeps of a number: itself. Serves any width.
-// @use real_scalar
-alias Kept = f32;
-
-fn keep(number: Real) -> Kept {
-  return number;
-}
-`,
-  "lib/kept_vec4": `// What a cache keeps of four neighbouring numbers: themselves.
-// @use real_vec4
-alias Kept = vec4<f32>;
-
-fn keep(numbers: Real) -> Kept {
-  return numbers;
 }
 `,
   "lib/lanes": `// Sums and maxima over the SG lanes of a subgroup, which all of them get: the kernel says "enable subgroups;" and has SG, a
@@ -1862,58 +1752,6 @@ fn max_over_lanes(value: f32) -> f32 {
     largest = max(largest, subgroupShuffleXor(largest, apart));
   }
   return largest;
-}
-`,
-  "lib/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and threads.
-// Each thread adds up runs of 32 numbers, then the runs: the sum's error is the logarithm's, and one long f32 sum would lose
-// digits that count.
-// Minus infinity adds nothing. All comparisons are of bits, and so the same on every driver.
-const RUN = 32u;
-const MINUS_INFINITY = 0xff800000u;
-const NAN = 0x7fc00000u;
-
-struct RowSum {
-  finite: bool, // else the row has a NaN or plus infinity, or nothing but minus infinity, and the rest means nothing
-  largest: f32,
-  log_sum: f32,
-}
-
-// Grows with the float that has these bits; largest for NaN.
-fn key(bits: u32) -> u32 {
-  let magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) {
-    return 0xffffffffu;
-  }
-  return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
-}
-
-// The float whose key this is.
-fn float_of(key: u32) -> f32 {
-  return bitcast<f32>(select((0x80000000u - key) | 0x80000000u, key - 0x80000000u, key >= 0x80000000u));
-}
-
-// Of x[start … start + V - 1]. All threads call it.
-fn log_sum_exp(start: u32, V: u32, lane: u32) -> RowSum {
-  var largest = 0u;
-  for (var i = lane; i < V; i += WG) {
-    largest = max(largest, key(x[start + i]));
-  }
-  let top = best_over_threads(lane, Candidate(largest, lane)).key;
-  let finite = top > key(MINUS_INFINITY) && top < key(0x7f800000u);
-  let shift = select(0.0, float_of(top), finite);
-
-  var sum = 0.0;
-  for (var first = lane; first < V; first += RUN * WG) {
-    var run = 0.0;
-    for (var i = first; i < min(first + RUN * WG, V); i += WG) {
-      let bits = x[start + i];
-      if (finite && bits != MINUS_INFINITY) {
-        run += exp_accurate(bitcast<f32>(bits) - shift);
-      }
-    }
-    sum += run;
-  }
-  return RowSum(finite, shift, log_accurate(sum_over_threads(lane, sum)));
 }
 `,
   "lib/math": `// Functions whose WGSL builtins are missing or not accurate enough on every driver (exp is up to 17 ULP off on software
@@ -2002,152 +1840,6 @@ fn silu(x: f32) -> f32 {
   return x * sigmoid(x);
 }
 `,
-  "lib/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y. The last
-// step is a slot, which end_tokens fills otherwise.
-// A bias is added to the sum of the products, not they to it, which would round each of them to the bias's digits.
-// Kernels that walk along K one by one add up runs of RUN groups by themselves, then the runs: a large product, as massive
-// channels give, then takes digits from those of its run only, and of few runs.
-// A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
-// Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
-// launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
-// @use input = input_vec4
-// @use weight = weight_f32
-// @use end = end_residual
-// @use activation
-
-override FACTORS: u32 = 1; // of a column of y
-const RUN = 64u; // groups of four
-
-struct Params {
-  M: u32,
-  N: u32,
-  K: u32,
-  column0: u32, // where this shard's columns begin
-  row0: u32, // where its rows of W do
-  y_stride: u32, // columns of y
-  has_bias: u32, // else bias is a tensor of one element
-  has_residual: u32, // else residual is one too
-  tokens: u32, // of an image, where rows are such; they, height and width else are 0
-  height: u32, // of an image, in pixels
-  width: u32,
-}
-
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-// Groups of four numbers in a row of W, the last filled up; x is zero there.
-fn groups_of_four() -> u32 {
-  return (params.K + 3u) / 4u;
-}
-
-// Words, of WORD groups each, in a row of W.
-fn words_of_row() -> u32 {
-  return (groups_of_four() + WORD - 1u) / WORD;
-}
-
-// The row of W for a factor of a column; behind the last column it is the last's.
-fn row_of(column: u32, factor: u32) -> u32 {
-  return params.row0 + factor * params.N + min(column, params.N - 1u);
-}
-
-fn bias_of(column: u32, factor: u32) -> f32 {
-  if (params.has_bias == 0u) {
-    return 0.0;
-  }
-  return bias[factor * params.y_stride + params.column0 + min(column, params.N - 1u)];
-}
-
-// Takes the sums of a column's first factor and of its last, which is the same if there is but one.
-fn store(row: u32, column: u32, first: f32, last: f32) {
-  if (row < params.M && column < params.N) {
-    let whole_column = params.column0 + column;
-    var value = activate(first);
-    if (FACTORS > 1u) {
-      value *= last;
-    }
-    y[row * params.y_stride + whole_column] = finish(value, row, whole_column);
-  }
-}
-`,
-  "lib/matrix_subgroup": `// Matrices of 8 x 8 f32, each held by a subgroup as a whole and multiplied by its own instructions; for matmul_subgroup_matrix.
-// All threads of a subgroup call these. A matrix begins at a place in shared memory: of x's tile, of W's, or of sums in W's.
-enable chromium_experimental_subgroup_matrix;
-
-alias Left = subgroup_matrix_left<f32, 8, 8>;
-alias Right = subgroup_matrix_right<f32, 8, 8>;
-alias Sum = subgroup_matrix_result<f32, 8, 8>;
-
-fn load_left(at: u32) -> Left {
-  return subgroupMatrixLoad<Left, row_major>(&x_tile, at, STRIDE);
-}
-
-// A row of W is a column of Wᵀ.
-fn load_right(at: u32) -> Right {
-  return subgroupMatrixLoad<Right, col_major>(&weight_tile, at, STRIDE);
-}
-
-fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
-  return subgroupMatrixMultiplyAccumulate(a, b, sum);
-}
-
-fn store_sum(at: u32, sum: Sum) {
-  subgroupMatrixStore<row_major>(&weight_tile, at, sum, PART);
-}
-`,
-  "lib/matrix_threads": `// What matrix_subgroup does, without its instructions: a matrix of x or W is the place in shared memory where it begins, and of
-// the sums every thread of a subgroup has some. The explanation, and what the kernel is tested with on adapters that lack the
-// instructions; far too slow for more.
-alias Left = u32;
-alias Right = u32;
-alias Sum = array<f32, 16>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
-
-fn load_left(at: u32) -> Left {
-  return at;
-}
-
-fn load_right(at: u32) -> Right {
-  return at;
-}
-
-fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
-  let size = subgroupAdd(1u);
-  var y = sum;
-  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
-    let row = a + i / SIDE * STRIDE;
-    let column = b + i % SIDE * STRIDE;
-    var products = 0.0;
-    for (var k = 0u; k < SIDE; k++) {
-      products += x_tile[row + k] * weight_tile[column + k];
-    }
-    y[i / size] += products;
-  }
-  return y;
-}
-
-fn store_sum(at: u32, sum: Sum) {
-  let size = subgroupAdd(1u);
-  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
-    weight_tile[at + i / SIDE * PART + i % SIDE] = sum[i / size];
-  }
-}
-`,
-  "lib/number_f32": `// Loader for keys, or values, number by number.
-@group(0) @binding(1) var<storage, read> kv: array<f32>;
-
-// Number c of the head that begins at start.
-fn load_number(start: u32, c: u32) -> f32 {
-  return kv[start + c];
-}
-`,
-  "lib/number_half": `// Loader for keys, or values, that are halves, two f16 in a u32; start counts u32.
-@group(0) @binding(1) var<storage, read> kv: array<u32>;
-
-// Number c of the head that begins at start.
-fn load_number(start: u32, c: u32) -> f32 {
-  return unpack2x16float(kv[start + c / 2u])[c % 2u];
-}
-`,
   "lib/plain_weight": `// What the loaders of weights without scales share: each number is its own code, and alone in its block.
 const WORD = 1u;
 const BLOCK = 1u;
@@ -2167,12 +1859,6 @@ fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
 fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
   return by_codes;
 }
-`,
-  "lib/real_scalar": `// What a kernel computes with at a time: one number. Serves any width.
-alias Real = f32;
-`,
-  "lib/real_vec4": `// What a kernel computes with at a time: four neighbouring numbers, where widths allow it.
-alias Real = vec4<f32>;
 `,
   "lib/threads_subgroups": `// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: within
 // each subgroup by its own instructions, then among subgroups through shared memory, with two barriers in all. All threads
@@ -2414,100 +2100,7 @@ fn start_of(row: u32, K4: u32) -> u32 {
   return row * (BLOCK * blocks + (blocks + 1u) / 2u);
 }
 `,
-  "log_softmax": `// y = x - max(x) - ln Σ e^(x - max(x)), each row by itself.
-//
-// x: f32[R, V], also compared as bits  ->  y: f32[R, V], as bits
-// One workgroup a row; its threads stride over V.
-// Minus infinity stays what it is. A row with a NaN or plus infinity, or of nothing but minus infinity, becomes NaN. All
-// this is told from bits, on every driver alike.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
-// Source: torch.log_softmax.
-// @use math
-// @use threads = threads_tree
-// @use log_sum_exp
-override WG: u32 = 64;
-
-struct Params {
-  rows: u32,
-  V: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let row = group.x + group.y * groups.x;
-  if (row >= params.rows) {
-    return;
-  }
-  let start = row * params.V;
-  let of_row = log_sum_exp(start, params.V, lane);
-
-  for (var i = lane; i < params.V; i += WG) {
-    let bits = x[start + i];
-    let value = bitcast<u32>((bitcast<f32>(bits) - of_row.largest) - of_row.log_sum);
-    y[start + i] = select(NAN, select(value, MINUS_INFINITY, bits == MINUS_INFINITY), of_row.finite);
-  }
-}
-`,
-  "masked_scatter": `// y[l] = features[source[l] - 1] where source[l] > 0, else x[l]: puts image features in the places kept for them. Bits are
-// moved.
-//
-// x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]; an element is a number or, where D allows it, four
-// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A source beyond n leaves x.
-// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
-// Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
-// @use element = element_vec4
-override WG: u32 = 64;
-
-struct Params {
-  units: u32, // R·pieces
-  turns: u32,
-  lanes: u32, // divides WG
-  D: u32, // elements
-  piece: u32, // elements
-  pieces: u32, // of a row
-  n: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<Element>;
-@group(0) @binding(1) var<storage, read> features: array<Element>;
-@group(0) @binding(2) var<storage, read> source: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<Element>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
-  let end = min((team + 1u) * params.turns, params.units);
-  for (var unit = team * params.turns; unit < end; unit++) {
-    let row = unit / params.pieces;
-    let first = (unit % params.pieces) * params.piece;
-    let stop = min(first + params.piece, params.D);
-    let chosen = source[row];
-    if (chosen > 0u && chosen <= params.n) {
-      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
-        y[row * params.D + c] = features[(chosen - 1u) * params.D + c];
-      }
-    } else {
-      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
-        y[row * params.D + c] = x[row * params.D + c];
-      }
-    }
-  }
-}
-`,
-  "matmul_naive": `// y[m, n] = activate(Σₖ x[m, k] W[n, k] + bias[n]), as torch.nn.Linear. This is the explanation; the other matmul_* and
+  "matmul/matmul_naive": `// y[m, n] = activate(Σₖ x[m, k] W[n, k] + bias[n]), as torch.nn.Linear. This is the explanation; the other matmul_* and
 // matvec_* kernels compute the same, each for another kind of hardware.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
@@ -2544,7 +2137,7 @@ fn main(
   store(row, column, sums[0], sums[FACTORS - 1u]);
 }
 `,
-  "matmul_register": `// y = activate(x Wᵀ + bias) without shared memory or barriers, for software drivers: to them shared memory is memory like
+  "matmul/matmul_register": `// y = activate(x Wᵀ + bias) without shared memory or barriers, for software drivers: to them shared memory is memory like
 // any other, and a barrier splits the loop around it.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
@@ -2607,7 +2200,7 @@ fn main(
   }
 }
 `,
-  "matmul_subgroup": `// y = activate(x Wᵀ + bias) for software drivers with subgroups. To them every load of a vector register is a gather of its
+  "matmul/matmul_subgroup": `// y = activate(x Wᵀ + bias) for software drivers with subgroups. To them every load of a vector register is a gather of its
 // lanes one by one, though all want the same number; so each lane loads the group of another row of x, and they shuffle them.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
@@ -2690,14 +2283,14 @@ fn main(
   }
 }
 `,
-  "matmul_subgroup_matrix": `// y = activate(x Wᵀ + b) for GPUs whose subgroups multiply matrices of 8 x 8 f32 by one instruction: tiles of x and W are
+  "matmul/matmul_subgroup_matrix": `// y = activate(x Wᵀ + b) for GPUs whose subgroups multiply matrices of 8 x 8 f32 by one instruction: tiles of x and W are
 // staged in shared memory, from where subgroups load them as such matrices.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes DOWN by ACROSS parts of 32 rows by 32 sums, of 32 / FACTORS columns of y, walking along K by BK. A
 // subgroup has a part: 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only
 // help in loading, and if they are fewer, the parts take turns. Sums leave by way of W's tile, eight rows of every part at a
-// time: of long rows every LONG groups, as runs that are added up behind it (see RUN in lib/matmul.wgsl).
+// time: of long rows every LONG groups, as runs that are added up behind it (see RUN in parts/matmul.wgsl).
 // Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded; tiles below each other are neighbours and share W.
 // Needs: subgroups; with matrix_subgroup, instructions for f32 matrices of 8 x 8 x 8 and WG a multiple of the largest subgroup's
 // size, as 128 always is; DOWN at most 2; 128·(BK + 4)·(DOWN + ACROSS) bytes of shared memory, 10 KiB as it stands.
@@ -2815,7 +2408,7 @@ fn main(
   }
 }
 `,
-  "matmul_tile": `// y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, each number loaded once a workgroup.
+  "matmul/matmul_tile": `// y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, each number loaded once a workgroup.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup of WX·WY threads computes TM·WY rows by TN·WX sums, of TN·WX / FACTORS columns of y, walking along K by BK4
@@ -2901,7 +2494,7 @@ fn main(
   }
 }
 `,
-  "matvec_subgroup": `// y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
+  "matmul/matvec_subgroup": `// y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
 //
 // x: f32[M, K], M at most 2  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup is one subgroup of SG lanes. It computes TN sums, of TN / FACTORS columns of y, for all M rows: its lanes
@@ -2966,7 +2559,7 @@ fn main(
   }
 }
 `,
-  "matvec_workgroup": `// y = activate(x Wᵀ + bias) for the few rows of x that decoding has, on GPUs: the time is that of reading W once.
+  "matmul/matvec_workgroup": `// y = activate(x Wᵀ + bias) for the few rows of x that decoding has, on GPUs: the time is that of reading W once.
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
@@ -3022,26 +2615,349 @@ fn main(
   store_columns(column0, lane, &sums);
 }
 `,
-  "relative_bias": `// y[h, t, s] = table[P - 1 + s - (past + t), h]: what the distance from query past + t to key s adds to a score, for every
-// head. A distance beyond the table's counts as its last.
-//
-// table: f32[2P - 1, H], by distance from -(P - 1) to P - 1  past: u32[1]  ->  y: f32[H, T, S]
-// One invocation an element. The queries' place is read from a buffer, so that the launch is the same at every step.
-// Dispatch: ceil(H·T·S / WG), folded. Needs: nothing.
-// Source: Raffel et al. 2020, section 2.1; transformers' T5Attention.compute_bias.
-override WG: u32 = 64;
+  "matmul/parts/columns_subgroups": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up within each subgroup by its own
+// instructions, then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
+// With part matmul; all threads call it. About subgroups no more is known than in threads_subgroups.wgsl.
+enable subgroups;
 
-struct Params {
-  size: u32, // H·T·S
-  H: u32,
-  T: u32,
-  S: u32,
-  P: u32,
+var<workgroup> partial: array<vec4<f32>, WG * TM>;
+
+fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
+  let rank = subgroupExclusiveAdd(1u);
+  let size = subgroupAdd(1u); // less than subgroup_size in one that is not full
+  let stores = subgroupAny(lane == 0u);
+  for (var m = 0u; m < TM; m++) {
+    let sum = subgroupAdd((*sums)[m]);
+    partial[m * WG + lane] = select(vec4<f32>(), sum, rank == 0u);
+  }
+  workgroupBarrier();
+  for (var m = 0u; m < TM; m++) {
+    var rest = vec4<f32>();
+    if (stores) {
+      for (var i = rank; i < WG; i += size) {
+        rest += partial[m * WG + i];
+      }
+    }
+    let sum = subgroupAdd(rest); // by all, for it must not stand in a branch
+    if (stores) {
+      for (var n = rank; n < 4u / FACTORS; n += size) {
+        let first = sum[n * FACTORS] + bias_of(column0 + n, 0u);
+        let last = sum[n * FACTORS + FACTORS - 1u] + bias_of(column0 + n, FACTORS - 1u);
+        store(m, column0 + n, first, last);
+      }
+    }
+  }
+}
+`,
+  "matmul/parts/columns_tree": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up by halves in shared memory, and
+// stored. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
+var<workgroup> partial: array<vec4<f32>, WG * TM>;
+
+fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
+  for (var m = 0u; m < TM; m++) {
+    partial[m * WG + lane] = (*sums)[m];
+  }
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half /= 2u) {
+    if (lane < half) {
+      for (var m = 0u; m < params.M; m++) {
+        partial[m * WG + lane] += partial[m * WG + lane + half];
+      }
+    }
+    workgroupBarrier();
+  }
+  let columns = 4u / FACTORS;
+  if (lane < columns * TM) {
+    let column = column0 + lane % columns;
+    let at = lane / columns * WG;
+    let first = lane % columns * FACTORS;
+    let last = first + FACTORS - 1u;
+    store(lane / columns, column, partial[at][first] + bias_of(column, 0u), partial[at][last] + bias_of(column, FACTORS - 1u));
+  }
+}
+`,
+  "matmul/parts/end_residual": `// The end of a product: what is added to it, if anything.
+@group(0) @binding(3) var<storage, read> residual: array<f32>;
+
+fn finish(value: f32, row: u32, column: u32) -> f32 {
+  if (params.has_residual == 0u) {
+    return value;
+  }
+  return value + residual[row * params.y_stride + column];
+}
+`,
+  "matmul/parts/end_tokens": `// The end of a product whose rows are the tokens of images, params.tokens each: the first of them is the class token instead,
+// and to all their positions are added, which images share.
+@group(0) @binding(3) var<storage, read> positions: array<f32>;
+@group(0) @binding(5) var<storage, read> class_token: array<f32>;
+
+fn finish(value: f32, row: u32, column: u32) -> f32 {
+  let token = row % params.tokens;
+  return select(value, class_token[column], token == 0u) + positions[token * params.y_stride + column];
+}
+`,
+  "matmul/parts/input_patches": `// Input loader for patches where they lie in images: row r of x is token r % params.tokens of an image, of which the first
+// has no patch, and the others one each, row after row. A patch is ordered (channel, y, x), as a convolution's weight is.
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+override PATCH: u32 = 14; // side, in pixels; by a constant, division is cheap
+
+// Where in x: f32[images, channels, height, width] the patch of a row begins; behind the last row it is the last's.
+fn input_of(row: u32) -> u32 {
+  let inside = min(row, params.M - 1u);
+  let image = inside / params.tokens;
+  let place = max(inside % params.tokens, 1u) - 1u; // the class token's sums are thrown away
+  let columns = params.width / PATCH;
+  let channels = params.K / (PATCH * PATCH);
+  return (image * channels * params.height + place / columns * PATCH) * params.width + place % columns * PATCH;
 }
 
-@group(0) @binding(0) var<storage, read> table: array<f32>;
-@group(0) @binding(1) var<storage, read> past: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+// Numbers 4·group … 4·group + 3 of a patch; zeros behind its end.
+fn load_input(start: u32, group: u32) -> vec4<f32> {
+  let k = vec4<u32>(0u, 1u, 2u, 3u) + 4u * group;
+  let inside = min(k, vec4<u32>(params.K - 1u));
+  let line = inside / PATCH;
+  let at = start + (line / PATCH * params.height + line % PATCH) * params.width + inside % PATCH;
+  return select(vec4<f32>(), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), k < vec4<u32>(params.K));
+}
+`,
+  "matmul/parts/input_scalar": `// Input loader for rows of any length.
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+
+// What load_input takes for a row of y: the row of x; behind the last row it is the last's.
+fn input_of(row: u32) -> u32 {
+  return min(row, params.M - 1u);
+}
+
+// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end, where memory holds the next row, and what a
+// quantized weight is padded with is not always 0.
+fn load_input(row: u32, group: u32) -> vec4<f32> {
+  let k = vec4<u32>(0u, 1u, 2u, 3u) + 4u * group;
+  let at = row * params.K + min(k, vec4<u32>(params.K - 1u));
+  return select(vec4<f32>(), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), k < vec4<u32>(params.K));
+}
+`,
+  "matmul/parts/input_vec4": `// Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+
+// What load_input takes for a row of y: the row of x; behind the last row it is the last's.
+fn input_of(row: u32) -> u32 {
+  return min(row, params.M - 1u);
+}
+
+// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end.
+fn load_input(row: u32, group: u32) -> vec4<f32> {
+  let K4 = params.K / 4u;
+  return select(vec4<f32>(), x[row * K4 + min(group, K4 - 1u)], group < K4);
+}
+`,
+  "matmul/parts/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y. The last
+// step is a slot, which end_tokens fills otherwise.
+// A bias is added to the sum of the products, not they to it, which would round each of them to the bias's digits.
+// Kernels that walk along K one by one add up runs of RUN groups by themselves, then the runs: a large product, as massive
+// channels give, then takes digits from those of its run only, and of few runs.
+// A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
+// Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
+// launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
+// @use input = input_vec4
+// @use weight = weight_f32
+// @use end = end_residual
+// @use activation
+
+override FACTORS: u32 = 1; // of a column of y
+const RUN = 64u; // groups of four
+
+struct Params {
+  M: u32,
+  N: u32,
+  K: u32,
+  column0: u32, // where this shard's columns begin
+  row0: u32, // where its rows of W do
+  y_stride: u32, // columns of y
+  has_bias: u32, // else bias is a tensor of one element
+  has_residual: u32, // else residual is one too
+  tokens: u32, // of an image, where rows are such; they, height and width else are 0
+  height: u32, // of an image, in pixels
+  width: u32,
+}
+
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+// Groups of four numbers in a row of W, the last filled up; x is zero there.
+fn groups_of_four() -> u32 {
+  return (params.K + 3u) / 4u;
+}
+
+// Words, of WORD groups each, in a row of W.
+fn words_of_row() -> u32 {
+  return (groups_of_four() + WORD - 1u) / WORD;
+}
+
+// The row of W for a factor of a column; behind the last column it is the last's.
+fn row_of(column: u32, factor: u32) -> u32 {
+  return params.row0 + factor * params.N + min(column, params.N - 1u);
+}
+
+fn bias_of(column: u32, factor: u32) -> f32 {
+  if (params.has_bias == 0u) {
+    return 0.0;
+  }
+  return bias[factor * params.y_stride + params.column0 + min(column, params.N - 1u)];
+}
+
+// Takes the sums of a column's first factor and of its last, which is the same if there is but one.
+fn store(row: u32, column: u32, first: f32, last: f32) {
+  if (row < params.M && column < params.N) {
+    let whole_column = params.column0 + column;
+    var value = activate(first);
+    if (FACTORS > 1u) {
+      value *= last;
+    }
+    y[row * params.y_stride + whole_column] = finish(value, row, whole_column);
+  }
+}
+`,
+  "matmul/parts/matrix_subgroup": `// Matrices of 8 x 8 f32, each held by a subgroup as a whole and multiplied by its own instructions; for matmul_subgroup_matrix.
+// All threads of a subgroup call these. A matrix begins at a place in shared memory: of x's tile, of W's, or of sums in W's.
+enable chromium_experimental_subgroup_matrix;
+
+alias Left = subgroup_matrix_left<f32, 8, 8>;
+alias Right = subgroup_matrix_right<f32, 8, 8>;
+alias Sum = subgroup_matrix_result<f32, 8, 8>;
+
+fn load_left(at: u32) -> Left {
+  return subgroupMatrixLoad<Left, row_major>(&x_tile, at, STRIDE);
+}
+
+// A row of W is a column of Wᵀ.
+fn load_right(at: u32) -> Right {
+  return subgroupMatrixLoad<Right, col_major>(&weight_tile, at, STRIDE);
+}
+
+fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
+  return subgroupMatrixMultiplyAccumulate(a, b, sum);
+}
+
+fn store_sum(at: u32, sum: Sum) {
+  subgroupMatrixStore<row_major>(&weight_tile, at, sum, PART);
+}
+`,
+  "matmul/parts/matrix_threads": `// What matrix_subgroup does, without its instructions: a matrix of x or W is the place in shared memory where it begins, and of
+// the sums every thread of a subgroup has some. The explanation, and what the kernel is tested with on adapters that lack the
+// instructions; far too slow for more.
+alias Left = u32;
+alias Right = u32;
+alias Sum = array<f32, 16>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
+
+fn load_left(at: u32) -> Left {
+  return at;
+}
+
+fn load_right(at: u32) -> Right {
+  return at;
+}
+
+fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
+  let size = subgroupAdd(1u);
+  var y = sum;
+  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
+    let row = a + i / SIDE * STRIDE;
+    let column = b + i % SIDE * STRIDE;
+    var products = 0.0;
+    for (var k = 0u; k < SIDE; k++) {
+      products += x_tile[row + k] * weight_tile[column + k];
+    }
+    y[i / size] += products;
+  }
+  return y;
+}
+
+fn store_sum(at: u32, sum: Sum) {
+  let size = subgroupAdd(1u);
+  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
+    weight_tile[at + i / SIDE * PART + i % SIDE] = sum[i / size];
+  }
+}
+`,
+  "rows/argmax": `// y = the index of the row's largest element, the lowest index if several are largest, and whether that is a finite number.
+//
+// x: f32[R, V], compared as bits  ->  y: u32[2, R], indices, then 1 where the largest is NaN or an infinity, else 0
+// One workgroup a row; its threads stride over V. Floats are mapped to integers of the same order, so that minus
+// infinity, subnormals and NaN are told apart on every driver. NaN is larger than any number.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// @use threads = threads_tree
+override WG: u32 = 64;
+
+const OF_MINUS_INFINITY = 0x00800000u;
+const OF_INFINITY = 0xff800000u;
+
+struct Params {
+  rows: u32,
+  V: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+// Grows with the float that has these bits, is the same for -0 and 0, largest for NaN, and never 0.
+fn key(bits: u32) -> u32 {
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return 0xffffffffu;
+  }
+  return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  var best = Candidate(0u, lane); // a thread that finds nothing loses to thread 0
+  for (var i = lane; i < params.V; i += WG) {
+    let candidate = key(x[row * params.V + i]);
+    if (candidate > best.key) {
+      best = Candidate(candidate, i);
+    }
+  }
+  best = best_over_threads(lane, best);
+  if (lane == 0u) {
+    y[row] = best.place;
+    y[params.rows + row] = u32(best.key <= OF_MINUS_INFINITY || best.key >= OF_INFINITY);
+  }
+}
+`,
+  "rows/cross_entropy": `// y = ln Σ e^(x - max(x)) - (x[label] - max(x)), each row by itself: the negative log probability of its label.
+//
+// x: f32[R, V], compared as bits; labels: u32[R]  ->  y: f32[R], as bits
+// One workgroup a row; its threads stride over V. A row whose label is IGNORED is 0 and is not read.
+// The loss of a label at minus infinity is infinity. NaN for a label of V or above, and for a row with a NaN or plus infinity,
+// or of nothing but minus infinity.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Source: torch.nn.functional.cross_entropy with reduction "none" and ignore_index -100.
+// @use math
+// @use threads = threads_tree
+// @use log_sum_exp
+override WG: u32 = 64;
+
+const IGNORED = 0xffffff9cu; // -100 as a u32
+const INFINITY = 0x7f800000u;
+
+struct Params {
+  rows: u32,
+  V: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read> labels: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -3050,20 +2966,318 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.size) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
     return;
   }
-  let s = i % params.S;
-  let row = i / params.S;
-  let t = row % params.T;
-  let h = row / params.T;
-  let furthest = i32(params.P) - 1;
-  let distance = clamp(i32(s) - i32(past[0] + t), -furthest, furthest);
-  y[i] = table[u32(distance + furthest) * params.H + h];
+  let label = labels[row];
+  if (label == IGNORED) {
+    if (lane == 0u) {
+      y[row] = 0u;
+    }
+    return;
+  }
+  let start = row * params.V;
+  let of_row = log_sum_exp(start, params.V, lane);
+  if (lane == 0u) {
+    let bits = x[start + min(label, params.V - 1u)];
+    let value = bitcast<u32>(of_row.log_sum - (bitcast<f32>(bits) - of_row.largest));
+    y[row] = select(NAN, select(value, INFINITY, bits == MINUS_INFINITY), of_row.finite && label < params.V);
+  }
 }
 `,
-  "rms_norm": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
+  "rows/layer_norm": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
+//
+// x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D]
+// One workgroup a row; its threads stride over D. Two passes over the row (the mean, then the squared distances from it):
+// E[x²] - E[x]² loses everything when the mean is large. The mean of the distances is what the first pass missed the mean by:
+// where that is large, its digits do not reach down to it.
+// Squares are added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
+// @use threads = threads_tree
+override WG: u32 = 64;
+const RUN = 8u;
+
+struct Params {
+  rows: u32,
+  D: u32,
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> weight: array<f32>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let start = row * params.D;
+
+  var sum = 0.0;
+  for (var i = lane; i < params.D; i += WG) {
+    sum += x[start + i];
+  }
+  let mean = sum_over_threads(lane, sum) / f32(params.D);
+
+  var sums = vec2<f32>(); // of distances, of their squares
+  for (var first = lane; first < params.D; first += RUN * WG) {
+    var run = vec2<f32>();
+    for (var i = first; i < min(first + RUN * WG, params.D); i += WG) {
+      let distance = x[start + i] - mean;
+      run += vec2<f32>(distance, distance * distance);
+    }
+    sums += run;
+  }
+  let means = sums_over_threads(lane, sums) / f32(params.D);
+  let missed = means.x;
+  let variance = means.y - missed * missed;
+  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps); // not max(), which may lose a NaN
+
+  for (var i = lane; i < params.D; i += WG) {
+    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
+  }
+}
+`,
+  "rows/layer_norm_invocation": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
+//
+// x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
+// One invocation a row, four numbers at a time: for software drivers, which run barriers at a loss (layer_norm.wgsl needs
+// 4 times as long there) and take seconds to compile them.
+// Of the mean, and of sums by runs: layer_norm.wgsl.
+// Dispatch: ceil(R / WG), folded. Needs: nothing.
+override WG: u32 = 8;
+const RUN = 16u;
+
+struct Params {
+  rows: u32,
+  D4: u32, // D / 4
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+// Mean of the numbers that sums adds up, four columns of them.
+fn mean_of(sums: vec4<f32>) -> f32 {
+  return (sums.x + sums.y + sums.z + sums.w) / f32(params.D4 * 4u);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = (group.x + group.y * groups.x) * WG + lane;
+  if (row >= params.rows) {
+    return;
+  }
+  let start = row * params.D4;
+
+  var sums = vec4<f32>(0.0);
+  for (var i = 0u; i < params.D4; i++) {
+    sums += x[start + i];
+  }
+  let mean = mean_of(sums);
+
+  var distances = vec4<f32>(0.0);
+  var squares = vec4<f32>(0.0);
+  for (var first = 0u; first < params.D4; first += RUN) {
+    var run = vec4<f32>(0.0);
+    let end = min(first + RUN, params.D4);
+    for (var i = first; i < end; i++) {
+      let distance = x[start + i] - mean;
+      distances += distance;
+      run += distance * distance;
+    }
+    squares += run;
+  }
+  let missed = mean_of(distances);
+  let variance = mean_of(squares) - missed * missed;
+  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps);
+
+  for (var i = 0u; i < params.D4; i++) {
+    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
+  }
+}
+`,
+  "rows/layer_norm_subgroup": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
+//
+// x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
+// A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, which run
+// barriers at a loss (layer_norm.wgsl needs 4 times as long there) and take seconds to compile them.
+// Of the mean, and of sums by runs: layer_norm.wgsl.
+// Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
+enable subgroups;
+// @use lanes
+override SG: u32 = 8;
+const RUN = 8u;
+
+struct Params {
+  rows: u32,
+  D4: u32, // D / 4
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+// Mean over the row, of which each lane has four sums.
+fn mean_of(sums: vec4<f32>) -> f32 {
+  return sum_over_lanes(sums.x + sums.y + sums.z + sums.w) / f32(params.D4 * 4u);
+}
+
+@compute @workgroup_size(SG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(subgroup_invocation_id) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let D4 = params.D4;
+  let start = row * D4;
+
+  var sums = vec4<f32>();
+  for (var i = lane; i < D4; i += SG) {
+    sums += x[start + i];
+  }
+  let mean = mean_of(sums);
+
+  var distances = vec4<f32>();
+  var squares = vec4<f32>();
+  for (var first = lane; first < D4; first += RUN * SG) {
+    var run = vec4<f32>();
+    let end = min(first + RUN * SG, D4);
+    for (var i = first; i < end; i += SG) {
+      let distance = x[start + i] - mean;
+      distances += distance;
+      run += distance * distance;
+    }
+    squares += run;
+  }
+  let missed = mean_of(distances);
+  let variance = mean_of(squares) - missed * missed;
+  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps);
+
+  for (var i = lane; i < D4; i += SG) {
+    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
+  }
+}
+`,
+  "rows/log_softmax": `// y = x - max(x) - ln Σ e^(x - max(x)), each row by itself.
+//
+// x: f32[R, V], also compared as bits  ->  y: f32[R, V], as bits
+// One workgroup a row; its threads stride over V.
+// Minus infinity stays what it is. A row with a NaN or plus infinity, or of nothing but minus infinity, becomes NaN. All
+// this is told from bits, on every driver alike.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Source: torch.log_softmax.
+// @use math
+// @use threads = threads_tree
+// @use log_sum_exp
+override WG: u32 = 64;
+
+struct Params {
+  rows: u32,
+  V: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let start = row * params.V;
+  let of_row = log_sum_exp(start, params.V, lane);
+
+  for (var i = lane; i < params.V; i += WG) {
+    let bits = x[start + i];
+    let value = bitcast<u32>((bitcast<f32>(bits) - of_row.largest) - of_row.log_sum);
+    y[start + i] = select(NAN, select(value, MINUS_INFINITY, bits == MINUS_INFINITY), of_row.finite);
+  }
+}
+`,
+  "rows/parts/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and threads.
+// Each thread adds up runs of 32 numbers, then the runs: the sum's error is the logarithm's, and one long f32 sum would lose
+// digits that count.
+// Minus infinity adds nothing. All comparisons are of bits, and so the same on every driver.
+const RUN = 32u;
+const MINUS_INFINITY = 0xff800000u;
+const NAN = 0x7fc00000u;
+
+struct RowSum {
+  finite: bool, // else the row has a NaN or plus infinity, or nothing but minus infinity, and the rest means nothing
+  largest: f32,
+  log_sum: f32,
+}
+
+// Grows with the float that has these bits; largest for NaN.
+fn key(bits: u32) -> u32 {
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return 0xffffffffu;
+  }
+  return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
+}
+
+// The float whose key this is.
+fn float_of(key: u32) -> f32 {
+  return bitcast<f32>(select((0x80000000u - key) | 0x80000000u, key - 0x80000000u, key >= 0x80000000u));
+}
+
+// Of x[start … start + V - 1]. All threads call it.
+fn log_sum_exp(start: u32, V: u32, lane: u32) -> RowSum {
+  var largest = 0u;
+  for (var i = lane; i < V; i += WG) {
+    largest = max(largest, key(x[start + i]));
+  }
+  let top = best_over_threads(lane, Candidate(largest, lane)).key;
+  let finite = top > key(MINUS_INFINITY) && top < key(0x7f800000u);
+  let shift = select(0.0, float_of(top), finite);
+
+  var sum = 0.0;
+  for (var first = lane; first < V; first += RUN * WG) {
+    var run = 0.0;
+    for (var i = first; i < min(first + RUN * WG, V); i += WG) {
+      let bits = x[start + i];
+      if (finite && bits != MINUS_INFINITY) {
+        run += exp_accurate(bitcast<f32>(bits) - shift);
+      }
+    }
+    sum += run;
+  }
+  return RowSum(finite, shift, log_accurate(sum_over_threads(lane, sum)));
+}
+`,
+  "rows/rms_norm": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
 // One workgroup a row; its threads stride over D. Squares are added up by runs of RUN, then the runs: a massive one
@@ -3112,7 +3326,7 @@ fn main(
   }
 }
 `,
-  "rms_norm_invocation": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
+  "rows/rms_norm_invocation": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D], D a multiple of 4
 // One invocation a row, four numbers at a time: for software drivers, as layer_norm_invocation.wgsl. Squares are added up by
@@ -3165,7 +3379,7 @@ fn main(
   }
 }
 `,
-  "rms_norm_subgroup": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
+  "rows/rms_norm_subgroup": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D], D a multiple of 4
 // A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, as
@@ -3218,171 +3432,7 @@ fn main(
   }
 }
 `,
-  "rope": `// Rotary position embedding: turns the pair (x[j], x[j + d/2]) by the angle that the table holds for its position and j.
-//
-// x: f32[B, T, H, d], strided, last stride 1  table: f32[P, d], cosines then sines of d/2 angles
-// positions: u32[B, T], a position of P or more counting as P - 1  ->  y: f32[B, T, H, d]
-// One invocation a pair. The pairs are HF's "rotate_half": the first half against the second, not even against odd.
-// Dispatch: ceil(B·T·H·d/2 / WG), folded. Needs: nothing.
-// Source: Su et al. 2021, RoFormer; transformers' apply_rotary_pos_emb.
-override WG: u32 = 64;
-
-struct Params {
-  size: u32, // B·T·H·d/2
-  T: u32,
-  H: u32,
-  half: u32, // d/2
-  P: u32,
-  x_offset: u32,
-  x_b: u32,
-  x_t: u32,
-  x_h: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> table: array<f32>;
-@group(0) @binding(2) var<storage, read> positions: array<u32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.size) {
-    return;
-  }
-  let j = i % params.half;
-  let head = i / params.half; // of all B·T·H
-  let h = head % params.H;
-  let token = head / params.H; // of all B·T
-  let t = token % params.T;
-  let b = token / params.T;
-
-  let angle = min(positions[token], params.P - 1u) * 2u * params.half + j;
-  let cosine = table[angle];
-  let sine = table[angle + params.half];
-  let src = params.x_offset + b * params.x_b + t * params.x_t + h * params.x_h + j;
-  let first = x[src];
-  let second = x[src + params.half];
-  let dst = head * 2u * params.half + j;
-  y[dst] = first * cosine - second * sine;
-  y[dst + params.half] = second * cosine + first * sine;
-}
-`,
-  "rope_append": `// What a fused projection gives, where attention over a cache wants it: queries turned to their positions, keys turned and
-// stored behind those that the cache holds, values stored as they are. The same as rope on two parts and kv_append on two.
-//
-// qkv: f32[B, T, (H + 2Hkv)·d], the heads of queries, keys and values  table: f32[P, d], as rope.wgsl's
-// positions: u32[B, T], P or more counting as P - 1  past: u32[1]
-// ->  q: f32[B, T, H, d]  keys, values: f32[≥ B, Hkv, C, d], of which T places of B rows are written; or of halves, two in a
-// u32: u32[≥ B, Hkv, C, d/2]
-// One invocation two numbers of a head, half a head apart, or four times two where d is divisible by eight; of halves, where
-// it is divisible by four only, two times two.
-// Dispatch: ceil(units / WG), folded. Needs: nothing.
-// @use kept = kept_vec4
-override WG: u32 = 64;
-
-struct Params {
-  units: u32, // B·T·(H + 2Hkv)·half
-  T: u32,
-  H: u32,
-  Hkv: u32,
-  half: u32, // d/2, in what an invocation takes
-  P: u32,
-  C: u32,
-}
-
-@group(0) @binding(0) var<storage, read> qkv: array<Real>;
-@group(0) @binding(1) var<storage, read> table: array<Real>;
-@group(0) @binding(2) var<storage, read> positions: array<u32>;
-@group(0) @binding(3) var<storage, read> past: array<u32>;
-@group(0) @binding(4) var<storage, read_write> q: array<Real>;
-@group(0) @binding(5) var<storage, read_write> keys: array<Kept>;
-@group(0) @binding(6) var<storage, read_write> values: array<Kept>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.units) {
-    return;
-  }
-  let half = params.half;
-  let heads = params.H + 2u * params.Hkv;
-  let j = i % half;
-  let head = (i / half) % heads;
-  let token = i / (half * heads); // of all B·T
-  let src = (i / half) * 2u * half + j;
-  let first = qkv[src];
-  let second = qkv[src + half];
-
-  let angle = min(positions[token], params.P - 1u) * 2u * half + j;
-  let cosine = table[angle];
-  let sine = table[angle + half];
-  let turned_first = first * cosine - second * sine;
-  let turned_second = second * cosine + first * sine;
-  if (head < params.H) {
-    let dst = (token * params.H + head) * 2u * half + j;
-    q[dst] = turned_first;
-    q[dst + half] = turned_second;
-    return;
-  }
-
-  let place = past[0] + token % params.T;
-  if (place >= params.C) {
-    return;
-  }
-  let stored = (head - params.H) % params.Hkv;
-  let dst = (((token / params.T) * params.Hkv + stored) * params.C + place) * 2u * half + j;
-  if (head < params.H + params.Hkv) {
-    keys[dst] = keep(turned_first);
-    keys[dst + half] = keep(turned_second);
-  } else {
-    values[dst] = keep(first);
-    values[dst + half] = keep(second);
-  }
-}
-`,
-  "scale": `// y = factor · x.
-//
-// x: f32[n]  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
-// buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
-override WG: u32 = 64;
-
-struct Params {
-  groups: u32, // ceil(n / 4)
-  turns: u32,
-  factor: f32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let workgroup = group.x + group.y * groups.x;
-  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
-    y[i] = params.factor * x[i];
-  }
-}
-`,
-  "softmax": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
+  "rows/softmax": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
 //
 // x: f32[R, S]  ->  y: f32[R, S]
 // One workgroup a row; its threads stride over S. The exponentials wait in y while their sum is made.
@@ -3437,7 +3487,7 @@ fn main(
   }
 }
 `,
-  "softmax_invocation": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
+  "rows/softmax_invocation": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
 //
 // x: f32[R, S]  ->  y: f32[R, S]
 // One invocation a row: for software drivers, which run barriers at a loss (softmax.wgsl needs 5 times as long there).
@@ -3494,7 +3544,7 @@ fn main(
   }
 }
 `,
-  "softmax_subgroup": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
+  "rows/softmax_subgroup": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
 //
 // x: f32[R, S]  ->  y: f32[R, S]
 // A workgroup is one subgroup of SG lanes, which stride over a row: for software drivers, which run barriers at a loss
@@ -3601,57 +3651,7 @@ fn main(
   }
 }
 `,
-  "take_rows": `// y[i] = x[rows[i]]: picks rows in any order. Bits are moved.
-//
-// x: u32[R, D]  rows: u32[rows]  ->  y: u32[rows, D]; an element is a number or, where D allows it, four of them
-// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A row beyond R comes out as
-// zeros.
-// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
-// Source: torch.index_select along dimension 0.
-// @use element = element_vec4
-override WG: u32 = 64;
-
-struct Params {
-  units: u32, // rows·pieces
-  turns: u32,
-  lanes: u32, // divides WG
-  D: u32, // elements
-  piece: u32, // elements
-  pieces: u32, // of a row
-  R: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<Element>;
-@group(0) @binding(1) var<storage, read> rows: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<Element>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
-  let end = min((team + 1u) * params.turns, params.units);
-  for (var unit = team * params.turns; unit < end; unit++) {
-    let i = unit / params.pieces;
-    let first = (unit % params.pieces) * params.piece;
-    let stop = min(first + params.piece, params.D);
-    let row = rows[i];
-    if (row < params.R) {
-      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
-        y[i * params.D + c] = x[row * params.D + c];
-      }
-    } else {
-      for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
-        y[i * params.D + c] = Element();
-      }
-    }
-  }
-}
-`,
-  "top_k": `// The K largest of x + scores over the n rows of each prompt, largest first, the lowest place first on ties: two launches.
+  "rows/top_k": `// The K largest of x + scores over the n rows of each prompt, largest first, the lowest place first on ties: two launches.
 //
 // x: f32[R, N], R = P n, as bits; or, to merge, [P, N] of what the first launch gave: bits, and from params.ids on places
 // scores: f32[R]; not used when merging

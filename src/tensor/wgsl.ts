@@ -36,6 +36,19 @@ export interface Wgsl {
   locate(line: number): string;
 }
 
+const isPart = (path: string) => /^lib\/|\/parts\//.test(path);
+
+/** The path of a kernel or a part in kernels/, by its stem; where it would lie, if there is none. */
+function pathOf(stem: string, part: boolean): string {
+  const found = Object.keys(KERNELS).find((path) => path.replace(/^.*\//, "") === stem && isPart(path) === part);
+  return found ?? (part ? `lib/${stem}` : stem);
+}
+
+/** A kernel's file, for messages: `kernels/rows/layer_norm.wgsl`. */
+export function fileOf(kernel: string): string {
+  return `kernels/${pathOf(kernel, false)}.wgsl`;
+}
+
 /** What `// @use` slots are filled with: `{ weight: "weight_f16" }`. */
 export type Uses = Readonly<Record<string, string>>;
 
@@ -49,7 +62,8 @@ const ENABLE_FEATURES: Readonly<Record<string, GPUFeatureName>> = {
 /**
  * The text of kernel `name` with its library parts behind it, and its interface.
  *
- * A kernel asks for a part by a line `// @use math`; a line `// @use weight = weight_f32` names a slot with its default,
+ * A kernel, named by its stem as its parts are, lies in the folder of its family; parts that only that family uses lie in
+ * its parts/, others in lib/. It asks for a part by a line `// @use math`; a line `// @use weight = weight_f32` names a slot with its default,
  * which `uses` may fill with another part. Parts follow the kernel's own text, so the kernel's line numbers stay true.
  * A part's `enable` directive, which WGSL wants before anything else, moves to the front of the first line.
  */
@@ -57,7 +71,8 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
   const files: { file: string; text: string }[] = [];
   const chosen: string[] = [];
   const slots = new Set<string>();
-  const visit = (file: string) => {
+  const visit = (stem: string, part: boolean) => {
+    const file = pathOf(stem, part);
     if (files.some((f) => f.file === file)) return;
     const text = KERNELS[file];
     if (text === undefined) throw new KernelError("NO_KERNEL", `kernels/${file}.wgsl does not exist`);
@@ -68,12 +83,12 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
         slots.add(slot);
         if (part !== fallback) chosen.push(part);
       }
-      visit(`lib/${part}`);
+      visit(part, true);
     }
   };
-  visit(name);
+  visit(name, false);
   for (const slot of Object.keys(uses)) {
-    if (!slots.has(slot)) throw new KernelError("NO_SLOT", `kernels/${name}.wgsl has no line "// @use ${slot} = …"`);
+    if (!slots.has(slot)) throw new KernelError("NO_SLOT", `${fileOf(name)} has no line "// @use ${slot} = …"`);
   }
   const code = enablesFirst(files.map((f) => f.text));
   const label = chosen.length ? `${name}(${chosen.join(", ")})` : name;
@@ -87,7 +102,7 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
       .flatMap((m) => m[1].split(/,\s*/))
       .map((word) => {
         const feature = ENABLE_FEATURES[word];
-        if (!feature) throw new KernelError("FEATURE", `kernels/${name}.wgsl: unknown feature "${word}"`);
+        if (!feature) throw new KernelError("FEATURE", `${fileOf(name)}: unknown feature "${word}"`);
         return feature;
       }),
     locate(line) {
@@ -97,7 +112,7 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
         if (line < first + lines) return `kernels/${file}.wgsl:${line - first + 1}`;
         first += lines;
       }
-      return `kernels/${name}.wgsl`;
+      return fileOf(name);
     },
   };
 }
@@ -123,7 +138,7 @@ function readBindings(name: string, code: string): Binding[] {
   }));
   bindings.sort((a, b) => a.binding - b.binding);
   if (bindings.some((b, i) => b.binding !== i)) {
-    throw new KernelError("BINDINGS", `kernels/${name}.wgsl: bindings of group 0 must be numbered 0, 1, 2, …`);
+    throw new KernelError("BINDINGS", `${fileOf(name)}: bindings of group 0 must be numbered 0, 1, 2, …`);
   }
   return bindings;
 }
@@ -136,8 +151,7 @@ function readParams(name: string, code: string): ParamField[] {
     const field = line.trim();
     if (!field) continue;
     const [, key, type] = /^(\w+)\s*:\s*(u32|i32|f32)$/.exec(field) ?? [];
-    if (!key)
-      throw new KernelError("PARAMS", `kernels/${name}.wgsl: Params may hold u32, i32 and f32 only: "${field}"`);
+    if (!key) throw new KernelError("PARAMS", `${fileOf(name)}: Params may hold u32, i32 and f32 only: "${field}"`);
     fields.push({ name: key, type: type as ParamField["type"] });
   }
   return fields;

@@ -16,10 +16,17 @@ const device = await openDevice({ adapter: (await gpu.requestAdapter())! });
 afterAll(() => device.destroy());
 
 const kernels = KERNELS as Record<string, string>;
-const NAMES = Object.keys(KERNELS).filter((name) => !name.startsWith("lib/"));
+const stemOf = (path: string) => path.replace(/^.*\//, "");
+const isPart = (path: string) => /^lib\/|\/parts\//.test(path);
+const PATHS = Object.keys(KERNELS).filter((path) => !isPart(path));
+const PARTS = new Map(
+  Object.keys(KERNELS)
+    .filter(isPart)
+    .map((path) => [stemOf(path), path]),
+);
 
-/** Every way to fill the slots of a kernel, those of its parts included: a slot `weight` takes any `lib/weight_*`. */
-function choices(name: string): Uses[] {
+/** Every way to fill the slots of a kernel, those of its parts included: a slot `weight` takes any part `weight_*`. */
+function choices(path: string): Uses[] {
   const slots = new Set<string>();
   const visited = new Set<string>();
   const visit = (file: string) => {
@@ -27,21 +34,22 @@ function choices(name: string): Uses[] {
     visited.add(file);
     for (const [, part, fallback] of KERNELS[file].matchAll(/^\/\/ @use (\w+)(?: = (\w+))?$/gm)) {
       if (fallback !== undefined) slots.add(part);
-      visit(`lib/${fallback ?? part}`);
+      visit(PARTS.get(fallback ?? part)!);
     }
   };
-  visit(name);
+  visit(path);
   let all: Uses[] = [{}];
   for (const slot of slots) {
-    const parts = Object.keys(KERNELS).flatMap((file) => new RegExp(`^lib/(${slot}_\\w+)$`).exec(file)?.[1] ?? []);
+    const parts = [...PARTS.keys()].filter((part) => part.startsWith(`${slot}_`));
     all = all.flatMap((uses) => parts.map((part) => ({ ...uses, [slot]: part })));
   }
   return all;
 }
 
-for (const name of NAMES) {
-  test(`kernels/${name}.wgsl compiles with every choice of its parts, and its interface is read whole`, async () => {
-    const all = choices(name);
+for (const path of PATHS) {
+  const name = stemOf(path);
+  test(`kernels/${path}.wgsl compiles with every choice of its parts, and its interface is read whole`, async () => {
+    const all = choices(path);
     for (const uses of all) {
       const { code, bindings, params } = assemble(name, uses);
       // Were one written in a form that the reader does not know, it would be missing.
@@ -58,8 +66,8 @@ for (const name of NAMES) {
     ]);
   });
 
-  test(`kernels/${name}.wgsl keeps the order of kernels/README.md`, () => {
-    const lines = KERNELS[name].split("\n");
+  test(`kernels/${path}.wgsl keeps the order of kernels/README.md`, () => {
+    const lines = KERNELS[path].split("\n");
     const header = lines.slice(
       0,
       lines.findIndex((line) => !line.startsWith("//") || line.startsWith("// @use")),
@@ -67,7 +75,7 @@ for (const name of NAMES) {
     expect(header.length, "a header").toBeGreaterThan(1);
     expect(header.join("\n")).toMatch(/^\/\/ Dispatch: .*$/m);
     expect(header.join("\n")).toMatch(/Needs: /);
-    for (const [, binding] of KERNELS[name].matchAll(/^@group\(0\).*var<storage.*> (\w+):/gm)) {
+    for (const [, binding] of KERNELS[path].matchAll(/^@group\(0\).*var<storage.*> (\w+):/gm)) {
       expect(header.join("\n"), `the header gives ${binding}'s shape`).toMatch(new RegExp(`\\b${binding}\\b[^\n]*:`));
     }
 

@@ -1,7 +1,7 @@
 /** Bind groups, each made once for the buffers and params it binds; and the params, in slots of one uniform buffer. */
 import { DeviceError, KernelError } from "../errors.ts";
 import type { Device, Launch } from "../tensor.ts";
-import { PARAMS_BINDING, type Wgsl } from "../wgsl.ts";
+import { fileOf, PARAMS_BINDING, type Wgsl } from "../wgsl.ts";
 import type { Driver } from "./driver.ts";
 import { BUFFER_USAGE } from "./gpu.ts";
 import type { Storage } from "./memory.ts";
@@ -58,14 +58,14 @@ export class BindGroups {
     let key = `${pipeline.layoutId},${params?.index ?? ""}`;
     for (const { name, writable } of bindings) {
       const tensor = launch.bindings[name];
-      if (!tensor) throw new KernelError("BINDINGS", `kernels/${launch.kernel}.wgsl: binding ${name} is missing`);
+      if (!tensor) throw new KernelError("BINDINGS", `${fileOf(launch.kernel)}: binding ${name} is missing`);
       if (!tensor.storage.alive) throw new DeviceError("DISPOSED", `${launch.kernel}: ${name} has been disposed`);
       if (tensor.device !== device)
         throw new DeviceError("OTHER_DEVICE", `${launch.kernel}: ${name} is on another device`);
       if (writable) {
         for (const other of bindings) {
           if (other.name !== name && launch.bindings[other.name]?.storage === tensor.storage) {
-            throw new KernelError("ALIAS", `kernels/${launch.kernel}.wgsl: ${name} and ${other.name} share memory`);
+            throw new KernelError("ALIAS", `${fileOf(launch.kernel)}: ${name} and ${other.name} share memory`);
           }
         }
       }
@@ -73,7 +73,7 @@ export class BindGroups {
     }
     if (given !== bindings.length) {
       const extra = Object.keys(launch.bindings).filter((name) => !bindings.some((b) => b.name === name));
-      throw new KernelError("BINDINGS", `kernels/${launch.kernel}.wgsl has no binding ${extra.join(", ")}`);
+      throw new KernelError("BINDINGS", `${fileOf(launch.kernel)} has no binding ${extra.join(", ")}`);
     }
     let group = this.#groups.get(key);
     if (!group) {
@@ -100,7 +100,7 @@ export class BindGroups {
     const entries = resource ? [...storages, { binding: PARAMS_BINDING, resource }] : storages;
     this.#counts.bindGroups++;
     const { layout, wgsl } = pipeline;
-    const handle = this.#driver.guard(`binding kernels/${wgsl.label}.wgsl`, [], () =>
+    const handle = this.#driver.guard(`binding ${wgsl.label}`, [], () =>
       this.#driver.handle.createBindGroup({ label: wgsl.label, layout, entries }),
     );
     return { handle, storages, params };
@@ -140,20 +140,19 @@ export class BindGroups {
     if (wgsl.params.length === 0) return undefined;
     for (const name of Object.keys(given)) {
       if (!wgsl.params.some((field) => field.name === name)) {
-        throw new KernelError("PARAMS", `kernels/${launch.kernel}.wgsl has no param ${name}`);
+        throw new KernelError("PARAMS", `${fileOf(launch.kernel)} has no param ${name}`);
       }
     }
     let key = "";
     wgsl.params.forEach(({ name, type }, i) => {
       const value = given[name];
-      if (value === undefined)
-        throw new KernelError("PARAMS", `kernels/${launch.kernel}.wgsl: param ${name} is missing`);
+      if (value === undefined) throw new KernelError("PARAMS", `${fileOf(launch.kernel)}: param ${name} is missing`);
       if (type === "f32") {
         paramFloats[i] = value;
       } else {
         const low = type === "u32" ? 0 : -(2 ** 31);
         if (!Number.isInteger(value) || value < low || value >= low + 2 ** 32) {
-          throw new KernelError("PARAMS", `kernels/${launch.kernel}.wgsl: param ${name} = ${value} is not a ${type}`);
+          throw new KernelError("PARAMS", `${fileOf(launch.kernel)}: param ${name} = ${value} is not a ${type}`);
         }
         paramWords[i] = value;
       }

@@ -21,6 +21,7 @@ import {
   storagesIn,
   Tensor,
 } from "../tensor.ts";
+import { fileOf } from "../wgsl.ts";
 import { BindGroups, encode, type Recorded } from "./bind_groups.ts";
 import { Call } from "./call.ts";
 import type { Caps } from "./caps.ts";
@@ -408,16 +409,16 @@ export class GpuDevice implements Device {
   #grid({ kernel, workgroups }: Launch): readonly [number, number, number] {
     const most = this.caps.maxWorkgroupsPerDimension;
     if (![workgroups].flat().every((n) => Number.isSafeInteger(n) && n >= 0)) {
-      throw new KernelError("GRID", `kernels/${kernel}.wgsl: ${workgroups} is not a number of workgroups`);
+      throw new KernelError("GRID", `${fileOf(kernel)}: ${workgroups} is not a number of workgroups`);
     }
     if (typeof workgroups === "number") {
       if (workgroups <= most) return [workgroups, 1, 1];
       const rows = Math.ceil(workgroups / most);
-      if (rows > most) throw new KernelError("GRID", `kernels/${kernel}.wgsl: ${workgroups} workgroups are too many`);
+      if (rows > most) throw new KernelError("GRID", `${fileOf(kernel)}: ${workgroups} workgroups are too many`);
       return [Math.ceil(workgroups / rows), rows, 1];
     }
     if (workgroups.some((n) => n > most)) {
-      throw new KernelError("GRID", `kernels/${kernel}.wgsl: a grid of [${workgroups.join(", ")}] exceeds ${most}`);
+      throw new KernelError("GRID", `${fileOf(kernel)}: a grid of [${workgroups.join(", ")}] exceeds ${most}`);
     }
     return workgroups;
   }

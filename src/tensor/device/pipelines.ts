@@ -1,7 +1,7 @@
 /** Kernels compiled for a device, each once. */
 import { KernelError } from "../errors.ts";
 import type { Kernel } from "../tensor.ts";
-import { assemble, PARAMS_BINDING, type Wgsl } from "../wgsl.ts";
+import { assemble, fileOf, PARAMS_BINDING, type Wgsl } from "../wgsl.ts";
 import type { Call } from "./call.ts";
 import { type Driver, ERRORS } from "./driver.ts";
 import { COMPUTE_STAGE } from "./gpu.ts";
@@ -35,7 +35,7 @@ export class Pipelines {
         const key = pipelineKey(kernel);
         if (this.#pipelines.has(key)) return;
         const { wgsl, descriptor, layout, layoutId } = this.#describe(kernel, key);
-        const what = `compiling kernels/${kernel.kernel}.wgsl`;
+        const what = `compiling ${fileOf(kernel.kernel)}`;
         const promise = this.#driver.asked(() => this.#driver.handle.createComputePipelineAsync(descriptor));
         const handle = await this.#driver.wait(call, { what, promise }, "PIPELINE");
         this.#pipelines.set(key, { wgsl, handle, layout, layoutId });
@@ -49,7 +49,7 @@ export class Pipelines {
     const cached = this.#pipelines.get(key);
     if (cached) return cached;
     const { wgsl, descriptor, layout, layoutId } = this.#describe(launch, key);
-    const what = `compiling kernels/${launch.kernel}.wgsl`;
+    const what = `compiling ${fileOf(launch.kernel)}`;
     const forget = () => void this.#pipelines.delete(key);
     const handle = this.#driver.guard(
       what,
@@ -68,15 +68,15 @@ export class Pipelines {
       if (!this.#driver.handle.features.has(feature)) {
         throw new KernelError(
           "FEATURE",
-          `kernels/${launch.kernel}.wgsl needs the feature ${feature}, which this adapter lacks`,
+          `${fileOf(launch.kernel)} needs the feature ${feature}, which this adapter lacks`,
         );
       }
     }
     for (const name of Object.keys(launch.overrides ?? {})) {
       if (!wgsl.overrides.has(name))
-        throw new KernelError("OVERRIDE", `kernels/${launch.kernel}.wgsl has no override ${name}`);
+        throw new KernelError("OVERRIDE", `${fileOf(launch.kernel)} has no override ${name}`);
     }
-    const what = `compiling kernels/${launch.kernel}.wgsl`;
+    const what = `compiling ${fileOf(launch.kernel)}`;
     const module = this.#driver.guard(what, ERRORS, () =>
       this.#driver.handle.createShaderModule({ code: wgsl.code, label: wgsl.label }),
     );

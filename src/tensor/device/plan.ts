@@ -154,7 +154,7 @@ export function workgroupOfRow(variant: "workgroup" | "workgroup_subgroups", n: 
 /** Threads in a workgroup of the kernels that go through elements one by one. */
 export const ELEMENTWISE_WG = 64;
 
-/** How rows of n elements are shared out among threads; the names are those of kernels/copy.wgsl. */
+/** How rows of n elements are shared out among threads; the names are those of kernels/gather/copy.wgsl. */
 export interface RowShares {
   /** Neighbouring threads that work on a piece together. A power of two. */
   readonly lanes: number;

@@ -34,7 +34,7 @@ export function copy<D extends ActivationDType>(x: Tensor<D>, y: Tensor<D>): voi
   });
 }
 
-/** Two views as rows of `n` elements, `shape` of them; see kernels/copy.wgsl. */
+/** Two views as rows of `n` elements, `shape` of them; see kernels/gather/copy.wgsl. */
 export interface Rows {
   /** An element is four numbers, not one; all sizes, strides and offsets count elements. */
   readonly inFours: boolean;

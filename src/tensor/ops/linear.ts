@@ -81,7 +81,7 @@ function launchProduct(
 }
 
 /**
- * Launches a product, shard by shard, with what fills the slots of kernels/lib/matmul.wgsl.
+ * Launches a product, shard by shard, with what fills the slots of kernels/matmul/parts/matmul.wgsl.
  *
  * @param rows M, and as how many the kernel is chosen for
  * @param FACTORS 2 of a gated product

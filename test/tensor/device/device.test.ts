@@ -28,9 +28,14 @@ describe("a launch that is wrong is refused at once, by name", () => {
   const { weight: _, ...withoutWeight } = bindings;
 
   test.each<[string, Partial<Launch>, string, string]>([
-    ["missing binding", { bindings: withoutWeight }, "BINDINGS", "kernels/rms_norm.wgsl: binding weight is missing"],
+    [
+      "missing binding",
+      { bindings: withoutWeight },
+      "BINDINGS",
+      "kernels/rows/rms_norm.wgsl: binding weight is missing",
+    ],
     ["unknown binding", { bindings: { ...bindings, bias: x } }, "BINDINGS", "has no binding bias"],
-    ["alias", { bindings: { ...bindings, y: x } }, "ALIAS", "kernels/rms_norm.wgsl: y and x share memory"],
+    ["alias", { bindings: { ...bindings, y: x } }, "ALIAS", "kernels/rows/rms_norm.wgsl: y and x share memory"],
     ["missing param", { params: { rows: 1, D: 4 } }, "PARAMS", "param eps is missing"],
     ["unknown param", { params: { ...good.params, width: 4 } }, "PARAMS", "has no param width"],
     ["fraction", { params: { ...good.params, D: 1.5 } }, "PARAMS", "param D = 1.5 is not a u32"],
@@ -39,7 +44,7 @@ describe("a launch that is wrong is refused at once, by name", () => {
     ["NaN", { params: { ...good.params, D: Number.NaN } }, "PARAMS", "param D = NaN is not a u32"],
     ["unknown kernel", { kernel: "rms_nrom" }, "NO_KERNEL", "kernels/rms_nrom.wgsl does not exist"],
     ["unknown slot", { uses: { weight: "weight_f32" } }, "NO_SLOT", 'has no line "// @use weight = …"'],
-    ["unknown override", { overrides: { TILE: 4 } }, "OVERRIDE", "kernels/rms_norm.wgsl has no override TILE"],
+    ["unknown override", { overrides: { TILE: 4 } }, "OVERRIDE", "kernels/rows/rms_norm.wgsl has no override TILE"],
     ["fraction of a workgroup", { workgroups: 0.5 }, "GRID", "0.5 is not a number of workgroups"],
     ["too many workgroups", { workgroups: 2 ** 33 }, "GRID", "8589934592 workgroups are too many"],
     ["too wide a grid", { workgroups: [65_536, 1, 1] }, "GRID", "a grid of [65536, 1, 1] exceeds 65535"],

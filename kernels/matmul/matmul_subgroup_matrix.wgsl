@@ -5,7 +5,7 @@
 // A workgroup computes DOWN by ACROSS parts of 32 rows by 32 sums, of 32 / FACTORS columns of y, walking along K by BK. A
 // subgroup has a part: 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only
 // help in loading, and if they are fewer, the parts take turns. Sums leave by way of W's tile, eight rows of every part at a
-// time: of long rows every LONG groups, as runs that are added up behind it (see RUN in lib/matmul.wgsl).
+// time: of long rows every LONG groups, as runs that are added up behind it (see RUN in parts/matmul.wgsl).
 // Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded; tiles below each other are neighbours and share W.
 // Needs: subgroups; with matrix_subgroup, instructions for f32 matrices of 8 x 8 x 8 and WG a multiple of the largest subgroup's
 // size, as 128 always is; DOWN at most 2; 128·(BK + 4)·(DOWN + ACROSS) bytes of shared memory, 10 KiB as it stands.
