@@ -12,18 +12,16 @@ export {
   InstructBlipVisionConfig,
   LlamaConfig,
 } from "./instructblip/config/config.ts";
-export type { GenerationOptions } from "./instructblip/generation/configuration.ts";
 export type { GenerateOptions } from "./instructblip/generation/generate.ts";
+export type {
+  GenerationOptions,
+  SynthIDTextWatermarkingConfig,
+  WatermarkingConfig,
+} from "./instructblip/generation/options.ts";
 export type { GenerateOutput, StepScores } from "./instructblip/generation/output.ts";
 export { candidateIds, type RankedAnswers, type RankOptions } from "./instructblip/generation/ranking.ts";
 export { type Streamer, TextIteratorStreamer } from "./instructblip/generation/streamer.ts";
-export type {
-  CustomLogitsProcessor,
-  LayerStates,
-  StoppingCriterion,
-  SynthIDTextWatermarkingConfig,
-  WatermarkingConfig,
-} from "./instructblip/generation/types.ts";
+export type { CustomLogitsProcessor, LayerStates, StoppingCriterion } from "./instructblip/generation/types.ts";
 export type { WarningListener } from "./instructblip/generation/warnings.ts";
 export { WatermarkDetector, type WatermarkDetectorOutput } from "./instructblip/generation/watermark.ts";
 export type { LanguageModelOutput } from "./instructblip/model/language_model.ts";

@@ -16,11 +16,8 @@ import {
 } from "../../src/index.node.ts";
 import { parseLine, splitLines } from "../../src/instructblip/cli/requests.ts";
 import { parseItem, parseTask } from "../../src/instructblip/evaluation/task.ts";
-import {
-  decodingConfig,
-  type GenerationOptions,
-  refuseUnknownOptions,
-} from "../../src/instructblip/generation/configuration.ts";
+import { decodingConfig } from "../../src/instructblip/generation/configuration.ts";
+import { type GenerationOptions, refuseUnknownOptions } from "../../src/instructblip/generation/options.ts";
 import { readRankOptions } from "../../src/instructblip/generation/ranking.ts";
 import { readImage } from "../../src/instructblip/pretrained/platform.ts";
 import { BlipImageProcessor } from "../../src/instructblip/processing/image_processor.ts";

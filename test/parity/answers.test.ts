@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
-import type { GenerationOptions } from "../../src/instructblip/generation/configuration.ts";
+import type { GenerationOptions } from "../../src/instructblip/generation/options.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
 import { expectFits } from "../instructblip/generation/chi_squared.ts";

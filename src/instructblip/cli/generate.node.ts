@@ -7,7 +7,7 @@ import type { Readable } from "node:stream";
 import type { CacheDType, StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type Shard, sizeOf } from "../evaluation/part.ts";
-import type { GenerationOptions } from "../generation/configuration.ts";
+import type { GenerationOptions } from "../generation/options.ts";
 import { candidateIds } from "../generation/ranking.ts";
 import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
 import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.ts";

@@ -1,7 +1,9 @@
 /** The options of commands, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { CACHE_DTYPES, parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
+import { above, type Options, whole as wholeNumber } from "../config/options.ts";
 import type { Shard } from "../evaluation/part.ts";
+import { GENERATION } from "../generation/options.ts";
 import { EXIT } from "./format.ts";
 
 /** An option's value is read once: a second one would silently win over the first. */
@@ -19,38 +21,21 @@ export const fileName = once((value) => {
   return value;
 });
 
-export const whole = (low: number) =>
-  once((value) => {
-    const number = Number(value);
-    if (/^[0-9]+$/.test(value) && Number.isSafeInteger(number) && number >= low) return number;
-    throw new InvalidArgumentError(`It must be a whole number of at least ${low}.`);
+/** Reads a value, and checks it as if it had an effect. */
+const reader = ({ text, check, used = check }: Options[string]["row"], name = "It") =>
+  once((given) => {
+    const value = text?.read(given);
+    if (value === undefined) throw new InvalidArgumentError(`It must be ${text?.must}.`);
+    try {
+      used(name, value, Number.POSITIVE_INFINITY);
+    } catch (error) {
+      throw new InvalidArgumentError((error as Error).message);
+    }
+    return value;
   });
 
-export const positive = once((value) => {
-  const number = Number(value);
-  if (value.trim() !== "" && Number.isFinite(number) && number > 0) return number;
-  throw new InvalidArgumentError("It must be a number above 0.");
-});
-
-const real = once((value) => {
-  const number = Number(value);
-  if (value.trim() !== "" && Number.isFinite(number)) return number;
-  throw new InvalidArgumentError("It must be a number.");
-});
-
-const earlyStopping = once((value) => {
-  if (value === "never") return value;
-  if (value === "true" || value === "false") return value === "true";
-  throw new InvalidArgumentError("It must be true, false or never.");
-});
-
-const jsonObject = once((value) => {
-  try {
-    const parsed: unknown = JSON.parse(value);
-    if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) return parsed;
-  } catch {}
-  throw new InvalidArgumentError('It must be an object as JSON: {} or {"bias": 2.5}.');
-});
+export const whole = (low: number) => reader(wholeNumber(low).row);
+export const positive = reader(above(0).row);
 
 export const ids = once((value) => {
   if (/^[0-9]+(,[0-9]+)*$/.test(value)) {
@@ -72,74 +57,18 @@ const shard = once((value): Shard => {
   throw new InvalidArgumentError("It must be i/n with i from 0 to n-1: 0/8 is the first of eight.");
 });
 
-/** Generation options: flag, commander's name for it, Hugging Face's, value, meaning. */
-export const GENERATION = [
-  ["--max-new-tokens <n>", "maxNewTokens", "max_new_tokens", whole(1), "tokens in the answer, at most (default: 20)"],
-  ["--min-new-tokens <n>", "minNewTokens", "min_new_tokens", whole(0), "tokens before the answer may end"],
-  ["--max-length <n>", "maxLength", "max_length", whole(1), "tokens of image, prompt and answer together, at most"],
-  ["--min-length <n>", "minLength", "min_length", whole(0), "tokens of all three before the answer may end"],
-  [
-    "--repetition-penalty <x>",
-    "repetitionPenalty",
-    "repetition_penalty",
-    positive,
-    "above 1: tokens already there become less likely",
-  ],
-  ["--eos-token-id <ids>", "eosTokenId", "eos_token_id", ids, "token ids that end the answer (default: the config's)"],
-  ["--pad-token-id <id>", "padTokenId", "pad_token_id", whole(0), "fills rows of a batch that ended early"],
-  ["--num-beams <n>", "numBeams", "num_beams", whole(1), "sequences followed side by side (default: 1)"],
-  ["--length-penalty <x>", "lengthPenalty", "length_penalty", real, "beams: above 0 favours long answers (default: 1)"],
-  [
-    "--early-stopping <when>",
-    "earlyStopping",
-    "early_stopping",
-    earlyStopping,
-    "beams: true, false or never (default: false)",
-  ],
-  [
-    "--num-return-sequences <n>",
-    "numReturnSequences",
-    "num_return_sequences",
-    whole(1),
-    "answers, one a line (default: 1)",
-  ],
-  [
-    "--no-repeat-ngram-size <n>",
-    "noRepeatNgramSize",
-    "no_repeat_ngram_size",
-    whole(0),
-    "no run of n tokens comes twice",
-  ],
-  ["--do-sample", "doSample", "do_sample", undefined, "draw tokens by their probability"],
-  ["--seed <n>", "seed", "seed", whole(0), "makes --do-sample repeatable"],
-  [
-    "--temperature <x>",
-    "temperature",
-    "temperature",
-    positive,
-    "sampling: below 1 safer, above 1 more varied (default: 1)",
-  ],
-  ["--top-k <n>", "topK", "top_k", whole(0), "sampling: only the n likeliest tokens (default: 50; 0: all)"],
-  ["--top-p <x>", "topP", "top_p", positive, "sampling: only the likeliest tokens that make up x of the whole"],
-  ["--min-p <x>", "minP", "min_p", positive, "sampling: only tokens at least x times as likely as the likeliest"],
-  ["--typical-p <x>", "typicalP", "typical_p", positive, "sampling: only the most typical tokens that make up x"],
-  [
-    "--guidance-scale <x>",
-    "guidanceScale",
-    "guidance_scale",
-    real,
-    "above 1: away from answers without picture and prompt",
-  ],
-  [
-    "--watermarking-config <json>",
-    "watermarkingConfig",
-    "watermarking_config",
-    jsonObject,
-    "mark the answer by a green list ({} for the usual one) or SynthID",
-  ],
-  ["--stop-string <text>", "stopString", "stop_strings", text, "ends the answer where this text appears"],
-  ["--max-time <seconds>", "maxTime", "max_time", positive, "begin no further token after this"],
-] as const;
+/** The generation options that have a flag, by Hugging Face's names. */
+export function generationFlags(): readonly { readonly name: string; readonly option: Option }[] {
+  return Object.entries<Options[string]>(GENERATION).flatMap(([name, { row }]) => {
+    const { help, flag = `--${name.replaceAll("_", "-")}`, text, fallback } = row;
+    if (help === undefined) return [];
+    if (!text) return [{ name, option: new Option(flag, help) }];
+    const isTold = typeof fallback === "number" || typeof fallback === "boolean";
+    const option = new Option(`${flag} ${text.argument}`, isTold ? `${help} (default: ${fallback})` : help);
+    option.negate = false; // to commander --no-repeat-ngram-size is the contrary of an option --repeat-ngram-size
+    return [{ name, option: option.argParser(reader(row, name)) }];
+  });
+}
 
 /** A number type, or several by part. */
 export const dtypeOption = () =>

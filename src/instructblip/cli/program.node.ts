@@ -4,7 +4,8 @@
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
-import type { GenerationOptions } from "../generation/configuration.ts";
+
+import type { GenerationOptions } from "../generation/options.ts";
 import { describeError, EXIT } from "./format.ts";
 import { ENVIRONMENT, EXAMPLES, EXIT_CODES } from "./help.ts";
 import {
@@ -12,7 +13,7 @@ import {
   cacheOption,
   dtypeOption,
   fileName,
-  GENERATION,
+  generationFlags,
   headChoice,
   ids,
   modelOption,
@@ -54,6 +55,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     })
     .addHelpText("after", EXAMPLES.top + "\n" + EXIT_CODES + "\n" + ENVIRONMENT);
 
+  const flags = generationFlags();
   const generate = program
     .command("generate")
     .description("answer a question about an image, or many")
@@ -64,16 +66,13 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(
       new Option("--requests <file.jsonl>", "many requests, one a line; - for stdin; with --json")
         .argParser(fileName)
-        .conflicts(["image", "prompt", "negativePrompt", ...GENERATION.map(([, name]) => name)]),
+        .conflicts(["image", "prompt", "negativePrompt", ...flags.map(({ option }) => option.attributeName())]),
     )
     .addOption(shardOption())
     .addOption(outOption())
     .addOption(resumeOption())
     .option("--json", "print JSON instead of text");
-  for (const [flags, , , parse, meaning] of GENERATION) {
-    const option = new Option(flags, meaning);
-    generate.addOption(parse ? option.argParser(parse as (value: string, previous: unknown) => unknown) : option);
-  }
+  for (const { option } of flags) generate.addOption(option);
   generate
     .addOption(
       new Option(
@@ -96,8 +95,8 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       }
       needs(command, "model", "image", "prompt");
       if (options.negativePrompt !== undefined) needs(command, "guidanceScale");
-      const given = GENERATION.filter(([, name]) => options[name] !== undefined);
-      const generation: GenerationOptions = Object.fromEntries(given.map(([, name, key]) => [key, options[name]]));
+      const given = flags.map(({ name, option }) => [name, options[option.attributeName()]]);
+      const generation: GenerationOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
       const { runGenerate } = await import("./generate.node.ts");
       await runGenerate({ ...options, generation }, run);
     });

@@ -5,7 +5,7 @@
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote } from "../../tensor/shown.ts";
 import { parseJson } from "../config/json_file.ts";
-import { type GenerationOptions, refuseUnknownOptions } from "../generation/configuration.ts";
+import { type GenerationOptions, refuseUnknownOptions } from "../generation/options.ts";
 
 /** As the caller gave it, for finding the answer again; null where there was none. */
 export type RequestId = string | number | null;

@@ -13,7 +13,7 @@
  * Three differences remain. LAVIS penalises repetition of generated tokens only, Hugging Face of the prompt's as well;
  * LAVIS's optional lemmatizer is not here; and how the paper joins verbalisers is not said: here their probabilities add up.
  */
-import type { GenerationOptions } from "../generation/configuration.ts";
+import type { GenerationOptions } from "../generation/options.ts";
 import type { MetricName } from "./metrics.ts";
 
 /** Texts that mean the same, for each candidate. */

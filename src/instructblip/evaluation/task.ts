@@ -2,7 +2,7 @@
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { parseJson } from "../config/json_file.ts";
-import { type GenerationOptions, refuseUnknownOptions } from "../generation/configuration.ts";
+import { type GenerationOptions, refuseUnknownOptions } from "../generation/options.ts";
 import type { Reduction } from "../generation/ranking.ts";
 import { MAX_CHARACTERS } from "../tokenizer/tokenizer.ts";
 import { METRICS, type Metric, type MetricName } from "./metrics.ts";

@@ -18,10 +18,11 @@ import {
   type LanguageModelStates,
   upload,
 } from "../model/language_model.ts";
-import { decodingConfig, type GenerationOptions, refuseUnknownOptions } from "./configuration.ts";
+import { decodingConfig } from "./configuration.ts";
 import type { Decoder, Likeliest, Recorded } from "./decoder.ts";
 import { type NegativePrompt, negativePrompt, type Unconditional } from "./guidance.ts";
 import { numericError, ScoresError } from "./numerics.ts";
+import { type GenerationOptions, refuseUnknownOptions } from "./options.ts";
 import type { GenerateOutput } from "./output.ts";
 import { type Prompt, startOfRows } from "./prompt.ts";
 import { padLeft, type RankedAnswers, type RankOptions, rankAnswers, readRankOptions } from "./ranking.ts";

@@ -23,38 +23,6 @@ export type Bans = (ids: readonly number[]) => Iterable<number>;
 /** Whether a row that now reads `ids`, its last one new, goes no further. */
 export type StoppingCriterion = (ids: readonly number[]) => boolean;
 
-/** A green list, by Hugging Face's names. */
-export interface WatermarkingConfig {
-  /** The part of the vocabulary that is green, above 0 and below 1. Default 0.25. */
-  readonly greenlist_ratio?: number;
-  /** Added to green tokens' scores. Default 2. */
-  readonly bias?: number;
-  /** Whoever knows it can find the mark. Default 15485863, as everybody knows. */
-  readonly hashing_key?: number;
-  /** What is green follows from the token before ("lefthash", the default) or from the token itself ("selfhash"). */
-  readonly seeding_scheme?: "lefthash" | "selfhash";
-  /** Tokens that "selfhash" looks at, the new one included; shorter rows are not marked. Default 1. */
-  readonly context_width?: number;
-}
-
-/** SynthID, by Hugging Face's names. */
-export interface SynthIDTextWatermarkingConfig {
-  /** Tokens that decide together, the new one included. */
-  readonly ngram_len: number;
-  /** One for each round of the tournament. */
-  readonly keys: readonly number[];
-  /** Contexts that are remembered, so that none is marked twice. Default 1024. */
-  readonly context_history_size?: number;
-  /** Default 0. */
-  readonly sampling_table_seed?: number;
-  /** Default 65536. */
-  readonly sampling_table_size?: number;
-  /** Leaves the first ngram_len - 1 tokens unmarked. Default false. */
-  readonly skip_first_ngram_calls?: boolean;
-  /** Marks as if all tokens were equally likely. Default false. */
-  readonly debug_mode?: boolean;
-}
-
 /** f32 of one layer, on the host: the device's memory is needed for the next step. */
 export interface LayerStates {
   readonly data: Float32Array;

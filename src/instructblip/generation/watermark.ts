@@ -10,11 +10,18 @@
 import { copyOf, optionsOf, refuseMore, refuseUnknown } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
+import { valuesOf } from "../config/options.ts";
 import { expectIds } from "../pretrained/inputs.ts";
 import { softmax, topIndices } from "./arithmetic.ts";
-import { checkWatermark } from "./configuration.ts";
+import {
+  checkWatermark,
+  GREEN_LIST,
+  SYNTH_ID,
+  type SynthIDTextWatermarkingConfig,
+  type WatermarkingConfig,
+} from "./options.ts";
 import { randomBits, randperm, TorchGenerator } from "./torch_random.ts";
-import type { LogitsProcessor, SynthIDTextWatermarkingConfig, WatermarkingConfig } from "./types.ts";
+import type { LogitsProcessor } from "./types.ts";
 
 const f = Math.fround;
 
@@ -43,16 +50,8 @@ class GreenList {
   readonly #key: bigint;
   #table: Uint32Array | undefined;
 
-  constructor(
-    {
-      greenlist_ratio = 0.25,
-      bias = 2,
-      hashing_key = 15485863,
-      seeding_scheme = "lefthash",
-      context_width = 1,
-    }: WatermarkingConfig,
-    vocabulary: number,
-  ) {
+  constructor(config: WatermarkingConfig, vocabulary: number) {
+    const { greenlist_ratio, bias, hashing_key, seeding_scheme, context_width } = valuesOf(GREEN_LIST, config);
     this.bias = f(bias);
     this.ratio = greenlist_ratio;
     this.width = context_width;
@@ -106,8 +105,9 @@ const F32_MIN = -3.4028234663852886e38;
 const mix = (hash: bigint, value: bigint) => BigInt.asIntN(64, (hash + value) * MULTIPLIER + 1n);
 
 function synthID(config: SynthIDTextWatermarkingConfig): LogitsProcessor {
-  const { ngram_len, context_history_size = 1024, sampling_table_seed = 0, sampling_table_size = 2 ** 16 } = config;
-  const { skip_first_ngram_calls = false, debug_mode = false } = config;
+  const { ngram_len } = config;
+  const { context_history_size, sampling_table_seed, sampling_table_size, skip_first_ngram_calls, debug_mode } =
+    valuesOf(SYNTH_ID, config);
   const keys = config.keys.map(BigInt);
   const table = randomBits(sampling_table_size, new TorchGenerator(BigInt(sampling_table_seed)));
   const size = BigInt(sampling_table_size);

@@ -70,6 +70,16 @@ describe("one question", () => {
     expect(b).not.toBe(a);
   });
 
+  it("repeats nothing with --no-repeat-ngram-size, whose name does not make it the contrary of another option", async () => {
+    const repeated = async (...flags: string[]) => {
+      const [{ sequences }] = await json<Result>([...ONE, "--max-new-tokens", "24", "--json", ...flags]);
+      const added = sequences[0].slice(-24);
+      return added.length - new Set(added).size;
+    };
+    expect(await repeated()).toBeGreaterThan(0);
+    expect(await repeated("--no-repeat-ngram-size", "1")).toBe(0);
+  });
+
   it("prints the answer alone", async () => {
     const golden = await openGolden(PLAIN);
     const { answers } = golden.json.generations.find(({ name }) => name === "greedy")!;

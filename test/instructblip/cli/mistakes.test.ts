@@ -52,7 +52,7 @@ describe("a wrong command line", () => {
     [ask("m", "i", "--eos-token-id", "-1"), /token ids, separated by commas/],
     [ask("m", "i", "--watermarking-config", "2"), /an object as JSON/],
     [ask("m", "i", "--watermarking-config", "{bias: 2}"), /an object as JSON/],
-    [ask("m", "i", "--guidance-scale", "x"), /It must be a number/],
+    [ask("m", "i", "--guidance-scale", "x"), /guidance_scale must be a number, got "x"/],
     [ask("m", "i", "--negative-prompt", "a"), /required option '--guidance-scale <x>' not specified/],
     [
       ["generate", "--model", "m", "--requests", "r", "--json", "--negative-prompt", "a"],

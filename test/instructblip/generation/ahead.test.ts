@@ -2,8 +2,9 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor } from "../../../src/index.node.ts";
 import { canRunAhead } from "../../../src/instructblip/generation/ahead.ts";
-import { decodingConfig, type GenerationOptions } from "../../../src/instructblip/generation/configuration.ts";
+import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import { logitsProcessors } from "../../../src/instructblip/generation/logits_process.ts";
+import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";
 import { type SearchInputs, search } from "../../../src/instructblip/generation/search.ts";
 import { GpuDevice } from "../../../src/tensor/device/device.ts";
 import { testDevice } from "../../device.ts";

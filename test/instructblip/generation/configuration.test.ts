@@ -1,8 +1,11 @@
 /** Defaults, precedence and refusals of generate()'s options, and that every one of Hugging Face's has been thought of. */
 import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
 import { describe, expect, test } from "vitest";
-import { decodingConfig, type GenerationOptions } from "../../../src/instructblip/generation/configuration.ts";
+import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import { logitsProcessors } from "../../../src/instructblip/generation/logits_process.ts";
+import { GENERATION, type GenerationOptions } from "../../../src/instructblip/generation/options.ts";
 
 const SETTING = {
   promptLength: 40,
@@ -357,5 +360,39 @@ describe("every name that Hugging Face's generate() and GenerationConfig have", 
       if (name in ours && value !== null) expect(ours[name as keyof typeof ours], name).toEqual(value);
     }
     expect(warnings.every((line) => line.includes("has no effect"))).toBe(true);
+  });
+});
+
+describe("a row of the table", () => {
+  test("needs an option that there is", () => {
+    for (const { row } of Object.values(GENERATION))
+      if (row.needs) expect(Object.keys(GENERATION)).toContain(row.needs);
+  });
+
+  test("has a type and a doc comment that editors show for the option", () => {
+    const file = fileURLToPath(new URL("../../../src/instructblip/generation/options.ts", import.meta.url));
+    const types = { allowImportingTsExtensions: true, noEmit: true, strict: true, target: ts.ScriptTarget.ES2022 };
+    const program = ts.createProgram([file], types);
+    const checker = program.getTypeChecker();
+    const all = checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(file)!)!);
+    const shown = (name: string) =>
+      checker
+        .getPropertiesOfType(checker.getDeclaredTypeOfSymbol(all.find((one) => one.name === name)!))
+        .map((one) => ({
+          name: one.name,
+          type: checker.typeToString(checker.getTypeOfSymbol(one)),
+          documented: ts.displayPartsToString(one.getDocumentationComment(checker)) !== "",
+        }));
+    const options = shown("GenerationOptions");
+    expect(options.map(({ name }) => name)).toEqual(Object.keys(GENERATION));
+    expect(options).toContainEqual({ name: "top_p", type: "number | null | undefined", documented: true });
+    expect(shown("WatermarkingConfig")).toContainEqual({
+      name: "seeding_scheme",
+      type: '"lefthash" | "selfhash" | undefined',
+      documented: true,
+    });
+    for (const one of [...options, ...shown("WatermarkingConfig"), ...shown("SynthIDTextWatermarkingConfig")]) {
+      expect(one).toMatchObject({ documented: true });
+    }
   });
 });

@@ -2,11 +2,7 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { logSoftmaxInPlace, topIndices } from "../../../src/instructblip/generation/arithmetic.ts";
-import type {
-  GenerationConfig,
-  GenerationOptions,
-  GenerationSetting,
-} from "../../../src/instructblip/generation/configuration.ts";
+import type { GenerationConfig, GenerationSetting } from "../../../src/instructblip/generation/configuration.ts";
 import type {
   Candidates,
   Decoder,
@@ -16,8 +12,9 @@ import type {
   Tokens,
 } from "../../../src/instructblip/generation/decoder.ts";
 import { negativePrompt } from "../../../src/instructblip/generation/guidance.ts";
+import type { GenerationOptions, WatermarkingConfig } from "../../../src/instructblip/generation/options.ts";
 import { rowsOf } from "../../../src/instructblip/generation/output.ts";
-import type { WatermarkingConfig } from "../../../src/instructblip/generation/types.ts";
+
 import type { WatermarkDetectorOutput } from "../../../src/instructblip/generation/watermark.ts";
 import { argmax } from "../../../src/tensor/reference/argmax.ts";
 

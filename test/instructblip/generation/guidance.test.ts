@@ -1,7 +1,8 @@
 /** What guidance begins with, and what it refuses. What it gives is in search.test.ts, and of models in test/parity. */
 import { describe, expect, test } from "vitest";
-import { decodingConfig, type GenerationOptions } from "../../../src/instructblip/generation/configuration.ts";
+import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import { guide, negativePrompt } from "../../../src/instructblip/generation/guidance.ts";
+import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";
 import { search } from "../../../src/instructblip/generation/search.ts";
 import { TableDecoder } from "./golden.ts";
 

@@ -1,6 +1,7 @@
 /** Whole searches against Hugging Face's generate(), over the table model both replay. */
 import { describe, expect, test } from "vitest";
-import { decodingConfig, type GenerationOptions } from "../../../src/instructblip/generation/configuration.ts";
+import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
+import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";
 import type { GenerateOutput } from "../../../src/instructblip/generation/output.ts";
 import { type SearchInputs, search } from "../../../src/instructblip/generation/search.ts";
 import {

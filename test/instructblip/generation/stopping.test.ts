@@ -1,6 +1,7 @@
 /** What ends a row. Stop strings against Hugging Face's StopStringCriteria with its own tokenizers. */
 import { describe, expect, test } from "vitest";
-import { decodingConfig, type GenerationOptions } from "../../../src/instructblip/generation/configuration.ts";
+import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
+import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";
 import { stoppingCriterion, stopStrings } from "../../../src/instructblip/generation/stopping.ts";
 import { Tokenizer } from "../../../src/instructblip/tokenizer/tokenizer.ts";
 import { memoryFolder, tokenizerFiles } from "../processing/processor_golden.ts";

@@ -1,7 +1,8 @@
 /** PyTorch's random numbers, bit by bit; green lists found again as Hugging Face finds them; what is refused. */
 import { describe, expect, test } from "vitest";
-import { decodingConfig, type GenerationOptions } from "../../../src/instructblip/generation/configuration.ts";
+import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import { logitsProcessors, shortlistOf } from "../../../src/instructblip/generation/logits_process.ts";
+import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";
 import { randomBits, randperm, TorchGenerator } from "../../../src/instructblip/generation/torch_random.ts";
 import { WatermarkDetector } from "../../../src/instructblip/generation/watermark.ts";
 import { MARKED, V } from "./golden.ts";

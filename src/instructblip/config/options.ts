@@ -1,0 +1,277 @@
+/**
+ * What tables of options are made of. A row is all there is to say about an option: its type, what it must be, its default,
+ * when it has no effect, its flag on the command line. Types, checks, warnings, help and "did you mean" are read from the
+ * table; the doc comments of its rows are what an editor shows for the options.
+ */
+import { InputError } from "../../tensor/errors.ts";
+import { shown } from "../../tensor/shown.ts";
+
+/** Throws InputError unless `value` may be given for `name`. Token ids are below `vocabulary`. */
+export type Check = (name: string, value: unknown, vocabulary: number) => void;
+
+interface Row<Given, Kept> {
+  readonly check: Check;
+  /** What stands for an option that is not given, and for null. */
+  readonly fallback: Kept;
+  readonly off: Kept;
+  readonly keep: (value: Given, vocabulary: number) => Kept;
+  /** The option without which this one has no effect, and what this one must be where it has one. */
+  readonly needs?: string;
+  readonly used?: Check;
+  /** Why a value has no effect; undefined for one that has. */
+  readonly idle?: (value: Given) => string | undefined;
+  /** Something odd about a value that is taken nevertheless. */
+  readonly odd?: (value: Given, vocabulary: number) => string | undefined;
+  /** Whether it looks at the ids of the prompt. */
+  readonly readsPrompt?: boolean;
+  /** Its line in the command line's help; without one it has no flag. */
+  readonly help?: string;
+  /** Where the name does not make the flag. */
+  readonly flag?: string;
+  /** How a value is written on the command line; a switch has none. */
+  readonly text?: Text;
+}
+
+/** How a command line writes a value. */
+export interface Text {
+  /** In the help: `<n>`. */
+  readonly argument: string;
+  /** Text that is no value is either given back, and the check says what it must be, or undefined. */
+  readonly read: (text: string) => unknown;
+  /** What text must be, where `read` knows better than the check. */
+  readonly must?: string;
+}
+
+/** An option: `Given` is what a caller may give (besides null), `Kept` what becomes of it, of null and of nothing. */
+export class Option<Given, Kept = Given | null> {
+  readonly row: Row<Given, Kept>;
+
+  constructor(row: Row<Given, Kept>) {
+    this.row = row;
+  }
+
+  #with(more: Partial<Row<Given, Kept>>): Option<Given, Kept> {
+    return new Option({ ...this.row, ...more });
+  }
+
+  /** @param off what null means, if not the default */
+  default(fallback: Given, off: Given = fallback): Option<Given, Given> {
+    return new Option({ ...this.row, keep: (value: Given) => value, fallback, off });
+  }
+
+  /** Keeps something else than what was given. */
+  kept<K>(fallback: K, keep: (value: Given, vocabulary: number) => K): Option<Given, K> {
+    return new Option({ ...this.row, keep, fallback, off: fallback });
+  }
+
+  /** Has no effect while the option `name` is as by default. @param used what it must be where it has one */
+  needs(name: string, used?: Option<Given, unknown>): Option<Given, Kept> {
+    const { check, text } = used?.row ?? {};
+    return this.#with({ needs: name, ...(check ? { used: check } : {}), ...(text ? { text } : {}) });
+  }
+
+  /** Values that have no effect, and why. */
+  idle(why: string, isIdle: (value: Given) => boolean = () => true): Option<Given, Kept> {
+    return this.#with({ idle: (value) => (isIdle(value) ? why : undefined) });
+  }
+
+  /** Values that are taken though there is something odd about them. */
+  odd(odd: (value: Given, vocabulary: number) => string | undefined): Option<Given, Kept> {
+    return this.#with({ odd });
+  }
+
+  /** It looks at the ids of the prompt, of which there are none where the language model is given embeddings. */
+  readsPrompt(): Option<Given, Kept> {
+    return this.#with({ readsPrompt: true });
+  }
+
+  /** Has a flag on the command line, by its own name unless another is given. */
+  flag(help: string, flag?: string): Option<Given, Kept> {
+    return this.#with({ help, ...(flag ? { flag } : {}) });
+  }
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: an option of any type, whose keep takes that type
+export type Options = Readonly<Record<string, Option<any, any>>>;
+// biome-ignore lint/suspicious/noExplicitAny: as above
+type GivenOf<O> = O extends Option<infer Given, any> ? Given : never;
+// biome-ignore lint/suspicious/noExplicitAny: as above
+type KeptOf<O> = O extends Option<any, infer Kept> ? Kept : never;
+/** What a caller may give. `null` switches an option off, as `None` does in Python. */
+export type OptionsOf<T extends Options> = { [K in keyof T]?: GivenOf<T[K]> | null };
+/** What is kept: every option, with its default. */
+export type ValuesOf<T extends Options> = { readonly [K in keyof T]: KeptOf<T[K]> };
+
+/** What one of a file's objects may have. */
+export type FieldsOf<T extends Options> = { readonly [K in keyof T]?: GivenOf<T[K]> };
+
+/** Neither absent nor null. */
+const isGiven = (value: unknown) => value !== undefined && value !== null;
+
+function keptOf({ row }: Options[string], given: unknown, vocabulary: number): unknown {
+  return isGiven(given) ? row.keep(given, vocabulary) : given === null ? row.off : row.fallback;
+}
+
+/** Every option of a table, with its default where it is not given. Checks nothing. */
+export function valuesOf<T extends Options>(table: T, given: OptionsOf<T>, vocabulary = 0): ValuesOf<T> {
+  const kept = Object.entries(table).map(([name, row]) => [name, keptOf(row, given[name], vocabulary)]);
+  return Object.fromEntries(kept) as ValuesOf<T>;
+}
+
+/** Checks an option that is given; more strictly where it has an effect. @throws InputError PARAM_RANGE */
+export function checkOption<T extends Options>(table: T, name: string, given: OptionsOf<T>, vocabulary: number): void {
+  const { check, used } = table[name].row;
+  check(name, given[name], vocabulary);
+  if (used && !unmet(table, name, given)) used(name, given[name], vocabulary);
+}
+
+/**
+ * What is odd about options that are given, or has no effect; HF warns of the same.
+ *
+ * @param hasIds whether the prompt is given as ids
+ */
+export function warningsOf<T extends Options>(
+  table: T,
+  given: OptionsOf<T>,
+  vocabulary: number,
+  hasIds: boolean,
+): string[] {
+  return Object.entries(table).flatMap(([name, { row }]) => {
+    const value = given[name];
+    if (!isGiven(value) || value === row.fallback) return [];
+    const lines: string[] = [];
+    const odd = row.odd?.(value, vocabulary);
+    if (odd) lines.push(`${name}: ${odd}`);
+    const why = unmet(table, name, given) ?? row.idle?.(value);
+    if (why) lines.push(`${name} has no effect: ${why}`);
+    if (row.readsPrompt && !hasIds) {
+      lines.push(
+        `${name} counts new tokens only: the prompt is given as embeddings (a checkpoint without image_token_index)`,
+      );
+    }
+    return lines;
+  });
+}
+
+/** Why an option has no effect: what it needs is as by default. */
+function unmet<T extends Options>(table: T, name: string, given: OptionsOf<T>): string | undefined {
+  const { needs } = table[name].row;
+  if (needs === undefined) return undefined;
+  const { fallback } = table[needs].row;
+  if ((given[needs] ?? fallback) !== fallback) return undefined;
+  return typeof fallback === "boolean" ? `${needs} is not ${!fallback}` : `${needs} is ${shown(fallback)}`;
+}
+
+// --- checks ------------------------------------------------------------------------------------------------------------
+
+export function refuse(name: string, must: string, value: unknown, hint?: string): never {
+  throw new InputError("PARAM_RANGE", `${name} must be ${must}, got ${shown(value)}`, { hint });
+}
+
+export const is =
+  (must: string, holds: (value: unknown) => boolean, hint?: string): Check =>
+  (name, value) => {
+    if (!holds(value)) refuse(name, must, value, hint);
+  };
+
+/** A list whose items pass `item`. @param must what is wanted where it is no list, or one of another length */
+export const listOf =
+  (item: Check, must: string, least = 0, most = Number.POSITIVE_INFINITY): Check =>
+  (name, value, vocabulary) => {
+    if (!Array.isArray(value) || value.length < least || value.length > most) refuse(name, must, value);
+    for (const one of value as unknown[]) item(name, one, vocabulary);
+  };
+
+/** One, or a list. */
+export const oneOrList =
+  (one: Check, list: Check): Check =>
+  (name, value, vocabulary) =>
+    (Array.isArray(value) ? list : one)(name, value, vocabulary);
+
+// --- kinds -------------------------------------------------------------------------------------------------------------
+
+/** An option of any kind. */
+export function option<Given>(check: Check, text?: Text): Option<Given> {
+  return new Option<Given>({ check, fallback: null, off: null, keep: (value) => value, ...(text ? { text } : {}) });
+}
+
+/** Text that is no number is left to the check. */
+const numeric = (argument: string, pattern: RegExp): Text => ({
+  argument,
+  read: (text) => (pattern.test(text) && !Number.isNaN(Number(text)) ? Number(text) : text),
+});
+const DIGITS = /^-?[0-9]+$/;
+
+/** @param high the largest; it is told only where somebody has set it */
+export function whole(low: number, high = Number.MAX_SAFE_INTEGER): Option<number> {
+  const must = `a whole number of at least ${low}${high === Number.MAX_SAFE_INTEGER ? "" : `, at most ${high}`}`;
+  const fits = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= low && (value as number) <= high;
+  return option(is(must, fits), numeric("<n>", DIGITS));
+}
+
+/** Finite. */
+export function number(
+  must = "a number",
+  holds: (value: number) => boolean = () => true,
+  { hint, argument = "<x>" }: { hint?: string; argument?: string } = {},
+): Option<number> {
+  const fits = (value: unknown) => typeof value === "number" && Number.isFinite(value) && holds(value);
+  return option(is(must, fits, hint), numeric(argument, /\S/));
+}
+
+export const above = (low: number, hint?: string): Option<number> =>
+  number(`a number above ${low}`, (value) => value > low, hint ? { hint } : {});
+
+export const flag = (): Option<boolean, boolean> =>
+  option<boolean>(is("true or false", (value) => typeof value === "boolean")).default(false);
+
+export function oneOf<const C extends readonly unknown[]>(...choices: C): Option<C[number]> {
+  const must = choices
+    .map(shown)
+    .join(", ")
+    .replace(/, ([^,]*)$/, " or $1");
+  return option(
+    is(must, (value) => choices.includes(value)),
+    {
+      argument: `<${choices.join("|")}>`,
+      read: (text) => choices.find((choice) => String(choice) === text) ?? text,
+    },
+  );
+}
+
+export const isId = (value: unknown, vocabulary: number): boolean =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) < vocabulary;
+
+export const checkId: Check = (name, value, vocabulary) =>
+  is(`a token id below ${vocabulary}`, () => isId(value, vocabulary))(name, value, vocabulary);
+export const checkIds = listOf(checkId, "lists of at least one token id", 1);
+const checkAnyId = is("a token id", Number.isSafeInteger);
+const checkAnyIds = listOf(checkAnyId, "a list of token ids");
+
+const missing = (ids: number | readonly number[], vocabulary: number) => {
+  const wrong = [ids].flat().find((one) => !isId(one, vocabulary));
+  return wrong === undefined ? undefined : `no token has the id ${wrong}`;
+};
+
+/** An id that no token may have, which is warned of: such an end ends nothing. HF warns of negative ones. */
+export const anyId = (): Option<number> => option<number>(checkAnyId, numeric("<id>", DIGITS)).odd(missing);
+
+/** As anyId, one or a list. */
+export const anyIdOrIds = (): Option<number | readonly number[]> =>
+  option<number | readonly number[]>(oneOrList(checkAnyId, checkAnyIds), {
+    argument: "<ids>",
+    read: (text) => (/^[0-9]+(,[0-9]+)*$/.test(text) ? text.split(",").map(Number) : undefined),
+    must: "token ids, separated by commas: 2 or 2,29871",
+  }).odd(missing);
+
+/** As anyId, a list; what is kept of it are tokens. */
+export const anyIds = (): Option<readonly number[], readonly number[]> =>
+  option<readonly number[]>(checkAnyIds)
+    .odd(missing)
+    .kept<readonly number[]>([], (ids, vocabulary) => ids.filter((one) => isId(one, vocabulary)));
+
+/** A list of functions. @param of what they take */
+export const functions = <F>(of: string): Option<readonly F[]> =>
+  option(listOf(isFunction(of), `a list of functions of ${of}`));
+
+export const isFunction = (of: string): Check => is(`a function of ${of}`, (value) => typeof value === "function");

@@ -1,0 +1,386 @@
+/**
+ * What `generate()` may be asked for: an option, a row. To add an option add its row; what it does is read from
+ * {@link GenerationConfig} by whoever does it.
+ *
+ * Hugging Face's names, meanings and defaults. Source: transformers 5.18, generation/configuration_utils.py.
+ */
+import { refuseUnknown } from "../../tensor/arguments.ts";
+import { InputError } from "../../tensor/errors.ts";
+import {
+  above,
+  anyId,
+  anyIdOrIds,
+  anyIds,
+  type Check,
+  checkId,
+  checkIds,
+  type FieldsOf,
+  flag,
+  functions,
+  is,
+  isFunction,
+  listOf,
+  number,
+  type Options,
+  type OptionsOf,
+  oneOf,
+  oneOrList,
+  option,
+  refuse,
+  whole,
+} from "../config/options.ts";
+import type { CustomLogitsProcessor, StoppingCriterion } from "./types.ts";
+
+/** HF's default when neither max_length nor max_new_tokens is given. */
+export const DEFAULT_NEW_TOKENS = 20;
+/** Of a row. Far beyond the language models here; a slip (1e9) should not end in an allocation failure. */
+const MOST_TOKENS = 65536;
+/** Each is searched for after every token. */
+const MOST_STOP_STRINGS = 1000;
+
+// --- watermarks --------------------------------------------------------------------------------------------------------
+
+const integer = () => number("a whole number", Number.isSafeInteger);
+
+/** A green list. */
+export const GREEN_LIST = {
+  /** The part of the vocabulary that is green, above 0 and below 1. Default 0.25. */
+  greenlist_ratio: number("a number above 0, below 1", (value) => value > 0 && value < 1).default(0.25),
+  /** Added to green tokens' scores. Default 2. */
+  bias: number().default(2),
+  /** Whoever knows it can find the mark. Default 15485863, as everybody knows. */
+  hashing_key: integer().default(15485863),
+  /** What is green follows from the token before ("lefthash", the default) or from the token itself ("selfhash"). */
+  seeding_scheme: oneOf("lefthash", "selfhash").default("lefthash"),
+  /** Tokens that "selfhash" looks at, the new one included; shorter rows are not marked. Default 1. */
+  context_width: whole(1).default(1),
+};
+
+/** SynthID. */
+export const SYNTH_ID = {
+  /** Tokens that decide together, the new one included. */
+  ngram_len: whole(1, 1024),
+  /** One for each round of the tournament. */
+  keys: option<readonly number[]>(listOf(integer().row.check, "1 to 1024 numbers", 1, 1024)),
+  /** Contexts that are remembered, so that none is marked twice. Default 1024. */
+  context_history_size: whole(1, 2 ** 20).default(1024),
+  /** Default 0. */
+  sampling_table_seed: integer().default(0),
+  /** Default 65536. */
+  sampling_table_size: whole(1, 2 ** 24).default(2 ** 16),
+  /** Leaves the first ngram_len - 1 tokens unmarked. Default false. */
+  skip_first_ngram_calls: flag(),
+  /** Marks as if all tokens were equally likely. Default false. */
+  debug_mode: flag(),
+};
+
+/** A green list, by Hugging Face's names. */
+export interface WatermarkingConfig extends FieldsOf<typeof GREEN_LIST> {}
+/** SynthID, by Hugging Face's names. */
+export interface SynthIDTextWatermarkingConfig extends FieldsOf<typeof SYNTH_ID> {
+  readonly ngram_len: number;
+  readonly keys: readonly number[];
+}
+
+/** Throws unless `value` describes a watermark. */
+export const checkWatermark: Check = (name, value, vocabulary) => {
+  const given = value as object;
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    refuse(name, "an object such as { bias: 2 }", value);
+  }
+  const synthID = "keys" in given || "ngram_len" in given;
+  const fields: Options = synthID ? SYNTH_ID : GREEN_LIST;
+  refuseUnknown(name, given, Object.keys(fields));
+  for (const [field, set] of Object.entries(given)) {
+    if (set !== undefined) fields[field].row.check(`${name}.${field}`, set, vocabulary);
+  }
+  for (const field of synthID ? (["ngram_len", "keys"] as const) : []) {
+    if ((given as Partial<SynthIDTextWatermarkingConfig>)[field] === undefined) {
+      refuse(name, `given ${field}, which SynthID needs`, value);
+    }
+  }
+};
+
+// --- generate() --------------------------------------------------------------------------------------------------------
+
+const TEXTS = `a text or 1 to ${MOST_STOP_STRINGS} texts, none of them empty`;
+const isText = is(TEXTS, (value) => typeof value === "string" && value !== "");
+/** Which ids there are and how many rows there must be is checked where they are read (guidance.ts). */
+const rows = (of: string) =>
+  option<readonly (readonly number[])[]>(listOf(is(`rows of ${of}`, Array.isArray), `rows of ${of}`));
+const BIASES = "[[ids, bias], …] with at least one pair";
+const bias = is(BIASES, (value) => typeof value === "number" && !Number.isNaN(value));
+const isShare = (value: number) => value >= 0 && value < 1;
+const EMBEDDED = "the language model is given embeddings, not ids";
+
+/**
+ * The options. What sampling's must be where they are used comes with `needs`: without do_sample HF takes whatever they are,
+ * and warns. The bounds are HF's, by which 0 is no top_p but the likeliest token's, and cut-offs of nothing or everything
+ * are off.
+ */
+export const GENERATION = {
+  /** Tokens to add, at most. Default 20. */
+  max_new_tokens: whole(1, MOST_TOKENS).default(DEFAULT_NEW_TOKENS).flag("tokens in the answer, at most"),
+  /** Tokens of a whole row, at most: image tokens, prompt and answer. Ignored when max_new_tokens is given. */
+  max_length: whole(1, MOST_TOKENS).flag("tokens of image, prompt and answer together, at most"),
+  /** End-of-sequence ids are not chosen before a row has this many new tokens. Overrides min_length. */
+  min_new_tokens: whole(0).flag("tokens before the answer may end"),
+  /** End-of-sequence ids are not chosen before a row has this many tokens, image tokens and prompt included. */
+  min_length: whole(0).flag("tokens of image, prompt and answer before the answer may end"),
+  /** Seconds after which no further token is begun. */
+  max_time: number("seconds, above 0", (value) => value > 0, { argument: "<seconds>" }).flag(
+    "begin no further token after this",
+  ),
+  /** Texts that end an answer; they need `tokenizer`, as in HF. */
+  stop_strings: option<string | readonly string[]>(oneOrList(isText, listOf(isText, TEXTS, 1, MOST_STOP_STRINGS)), {
+    argument: "<text>",
+    read: (text) => text,
+  })
+    .kept<readonly string[]>([], (given) => [given].flat())
+    .flag("ends the answer where this text appears", "--stop-string"),
+  /** Ids that end an answer. Default: those of text_config. null: none. */
+  eos_token_id: anyIdOrIds().flag("token ids that end the answer (default: the config's)"),
+  /** Fills rows that ended early. Default: that of text_config, else the first eos id. */
+  pad_token_id: anyId().flag("fills rows of a batch that ended early"),
+  /** No effect: prompts begin with their own. */
+  bos_token_id: anyId(),
+
+  /** Draw tokens by their probability. Default false: take the likeliest. */
+  do_sample: flag().flag("draw tokens by their probability"),
+  /** Makes do_sample repeatable; not in HF, whose generator is PyTorch's. Default: another one each time. */
+  seed: whole(0).needs("do_sample").flag("makes --do-sample repeatable"),
+  /** Sampling: divides the scores; below 1 safer, above 1 more varied. Default 1. */
+  temperature: number()
+    .default(1)
+    .needs("do_sample", above(0, "do_sample: false takes the likeliest token"))
+    .flag("sampling: below 1 safer, above 1 more varied"),
+  /** Sampling: keeps this many of the likeliest tokens. Default 50; 0 is off. */
+  top_k: number().default(50, 0).needs("do_sample", whole(0)).flag("sampling: only the n likeliest tokens; 0: all"),
+  /** Sampling: keeps the likeliest tokens that together have this probability. Default 1: all. */
+  top_p: number()
+    .default(1)
+    .needs(
+      "do_sample",
+      number("a number of at least 0", (value) => value >= 0),
+    )
+    .idle("it is above 1", (value) => value > 1)
+    .flag("sampling: only the likeliest tokens that make up x of the whole"),
+  /** Sampling: keeps the likeliest tokens within this share of the entropy of the best 100, above 0, at most 1. */
+  top_h: number().needs(
+    "do_sample",
+    number("a number above 0, at most 1", (value) => value > 0 && value <= 1),
+  ),
+  /** Sampling: drops tokens less likely than this times the likeliest, from 0 to 1. */
+  min_p: number()
+    .needs(
+      "do_sample",
+      number("a number from 0 to 1", (value) => value >= 0 && value <= 1),
+    )
+    .flag("sampling: only tokens at least x times as likely as the likeliest"),
+  /** Sampling: keeps the most typical tokens that together have this probability. Default 1: all. */
+  typical_p: number()
+    .default(1)
+    .needs("do_sample", above(0))
+    .idle("it is above 1", (value) => value > 1)
+    .flag("sampling: only the most typical tokens that make up x"),
+  /** Sampling: drops tokens of a probability below this. Default 0: none. */
+  epsilon_cutoff: number()
+    .default(0)
+    .needs("do_sample")
+    .idle("it is not between 0 and 1", (value) => !isShare(value)),
+  /** Sampling: drops tokens below this or √this · e^-entropy, whichever is less. Default 0: none. */
+  eta_cutoff: number()
+    .default(0)
+    .needs("do_sample")
+    .idle("it is not between 0 and 1", (value) => !isShare(value)),
+
+  /** Sequences followed side by side. Default 1. */
+  num_beams: whole(1).default(1).flag("sequences followed side by side"),
+  /** Beams: scores are divided by (new tokens)^length_penalty; above 0 favours long answers. Default 1. */
+  length_penalty: number().default(1).needs("num_beams").flag("beams: above 0 favours long answers"),
+  /** Beams: true stops at num_beams finished sequences, false when none is likely to beat them, "never" when none can. */
+  early_stopping: oneOf(true, false, "never")
+    .default(false)
+    .needs("num_beams")
+    .flag("beams: whether to stop at num_beams finished sequences"),
+  /** Answers for each prompt: at most num_beams with beams, any number with do_sample. Default 1. */
+  num_return_sequences: whole(1, 1024).default(1).flag("answers, one a line"),
+
+  /** Above 1 makes every token that is already in the row, image and prompt ids included, less likely. */
+  repetition_penalty: above(0).default(1).readsPrompt().flag("above 1: tokens already there become less likely"),
+  /** No run of this many tokens occurs twice in a row, prompt included. */
+  no_repeat_ngram_size: whole(0).default(0).readsPrompt().flag("no run of n tokens comes twice; 0: off"),
+
+  /**
+   * Moves answers away from what the language model would say without picture and prompt, above 1, or towards it, below.
+   * 1 is off. Not with beams, nor with T5. A second cache and a second pass a token.
+   */
+  guidance_scale: number().default(1).flag("above 1: away from answers without picture and prompt"),
+  /** What guidance moves away from, a row for each answer: [B * num_return_sequences][N]. Default: the prompt's last id. */
+  negative_prompt_ids: rows("token ids").needs("guidance_scale"),
+  /** 1 = not padding. Default: ones. */
+  negative_prompt_attention_mask: rows("0 and 1").needs("guidance_scale"),
+  /** [[ids, bias], …]: added to the score of the last id wherever the ids before it have just occurred. */
+  sequence_bias: option<readonly (readonly [ids: readonly number[], bias: number])[]>(
+    listOf(
+      (name, pair, vocabulary) => {
+        listOf(() => {}, BIASES, 2, 2)(name, pair, vocabulary);
+        const [ids, added] = pair as unknown[];
+        checkIds(name, ids, vocabulary);
+        bias(name, added, vocabulary);
+      },
+      BIASES,
+      1,
+    ),
+  ).default([]),
+  /** Sequences that may not occur: their last id is not chosen behind the others. */
+  bad_words_ids: option<readonly (readonly number[])[]>(listOf(checkIds, "a list of lists of token ids", 1)).default(
+    [],
+  ),
+  /** The ids that may follow the row so far. */
+  prefix_allowed_tokens_fn: option<(batch: number, ids: readonly number[]) => readonly number[]>(
+    isFunction("(batch, ids)"),
+  ),
+  /** The first token of a row of one id, as an encoder-decoder begins: of what follows the start token. */
+  forced_bos_token_id: option<number>(checkId),
+  /** What the last token is, where an answer reaches its maximum length. */
+  forced_eos_token_id: option<number | readonly number[]>(oneOrList(checkId, checkIds)).kept<readonly number[]>(
+    [],
+    (ids) => [ids].flat(),
+  ),
+  /** NaN in the scores becomes 0, an infinity the largest number of its sign: goes on with a model that gives such. */
+  remove_invalid_values: flag(),
+  /**
+   * Whether scores that no token can be chosen by, with a NaN or an infinity, are an error. Default true, unless
+   * remove_invalid_values is. Not in HF, where NaN is the likeliest.
+   */
+  check_numerics: flag(),
+  /** [start, factor]: after `start` new tokens the end of the sequence grows likelier by powers of `factor`. */
+  exponential_decay_length_penalty: option<readonly [start: number, factor: number]>(
+    is("[start, factor], a whole number and a number", (value) => {
+      const [start, factor] = Array.isArray(value) && value.length === 2 ? value : [];
+      return Number.isSafeInteger(start) && Number.isFinite(factor);
+    }),
+  ),
+  /** Ids that are never chosen. */
+  suppress_tokens: anyIds(),
+  /** Ids that may not come first. */
+  begin_suppress_tokens: anyIds(),
+  /** The caller's own, run in turn after the processors above and before sampling's. */
+  logits_processor: functions<CustomLogitsProcessor>("(rows, scores)").default([]),
+  /** The caller's own: true ends a row, which has the new token already. Beams: asked of every candidate. */
+  stopping_criteria: functions<StoppingCriterion>("a row").default([]),
+  /** Marks answers so that whoever has the key can tell; what Hugging Face writes on the CPU. */
+  watermarking_config: option<WatermarkingConfig | SynthIDTextWatermarkingConfig>(checkWatermark, {
+    argument: "<json>",
+    read: jsonObject,
+    must: 'an object as JSON: {} or {"bias": 2.5}',
+  }).flag("mark the answer by a green list ({} for the usual one) or SynthID"),
+  /** Makes log probabilities of the processed scores again. Default false. */
+  renormalize_logits: flag(),
+  /** Of the prompt as ids; here the language model is given embeddings, and HF ignores it with a warning. */
+  encoder_repetition_penalty: number().default(1).idle(EMBEDDED),
+  /** As encoder_repetition_penalty: no effect, with a warning. */
+  encoder_no_repeat_ngram_size: number().default(0).idle(EMBEDDED),
+
+  /** A GenerateOutput instead of rows of ids. Default false. */
+  return_dict_in_generate: flag(),
+  /** With return_dict_in_generate: the processed scores of every step. */
+  output_scores: flag().needs("return_dict_in_generate"),
+  /** With return_dict_in_generate: the raw logits of every step. */
+  output_logits: flag().needs("return_dict_in_generate"),
+  /** With return_dict_in_generate: the language model's attention probabilities of every step and layer. */
+  output_attentions: flag().needs("return_dict_in_generate"),
+  /** With return_dict_in_generate: the language model's states of every step, between all layers. */
+  output_hidden_states: flag().needs("return_dict_in_generate"),
+  /** False: the answers alone, without image ids and prompt. Default true, as in HF. */
+  return_full_text: flag().default(true),
+  /** Always on; false changes nothing but speed in HF, and nothing here. */
+  use_cache: flag().default(true),
+};
+
+/** Options of generate(), by Hugging Face's names. `null` switches an option off, as `None` does there. */
+export interface GenerationOptions extends OptionsOf<typeof GENERATION> {}
+
+function jsonObject(text: string): unknown {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    return typeof parsed === "object" && parsed !== null && !Array.isArray(parsed) ? parsed : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+// --- what Hugging Face has besides -------------------------------------------------------------------------------------
+
+/** Neutral values as in HF's defaults pass; `null` always does. */
+const unsupported =
+  (why: string, ...neutral: unknown[]): Check =>
+  (name, value) => {
+    if (!neutral.includes(value)) throw new InputError("UNSUPPORTED_OPTION", `${name}: ${why}`);
+  };
+
+const NO_ASSISTANT = "there is no assisted decoding: every token is the language model's own";
+const GROUP_BEAMS = "group beam search was removed from transformers; num_beams follows beams that may be alike";
+const CONSTRAINED =
+  "constrained beam search was removed from transformers; prefix_allowed_tokens_fn says what may follow";
+const CACHE = "the cache is as long as the longest row and stays on the device";
+
+/** For what has no effect, in HF either. */
+const harmless: Check = () => {};
+
+/**
+ * HF's own names for what this project does not do, of its GenerationConfig and of its generate(). Listed so that they are
+ * refused for what they are, not as typos, and so that a generation_config.json that changes nothing can be given.
+ */
+export const UNSUPPORTED: Readonly<Record<string, Check>> = {
+  num_beam_groups: unsupported(GROUP_BEAMS, 1),
+  diversity_penalty: unsupported(GROUP_BEAMS, 0),
+  constraints: unsupported(CONSTRAINED),
+  force_words_ids: unsupported(CONSTRAINED),
+  penalty_alpha: unsupported("contrastive search was removed from transformers", 0),
+  dola_layers: unsupported("DoLa was removed from transformers"),
+  low_memory: unsupported("transformers' beam search no longer has it", false),
+  token_healing: unsupported("the prompt is taken as it is", false),
+
+  assistant_model: unsupported(NO_ASSISTANT),
+  assistant_tokenizer: unsupported(NO_ASSISTANT),
+  assistant_early_exit: unsupported(NO_ASSISTANT),
+  prompt_lookup_num_tokens: unsupported(NO_ASSISTANT),
+  use_mtp: unsupported("these language models predict one token at a time", false),
+  is_assistant: unsupported(NO_ASSISTANT, false),
+  assistant_ensemble_weight: unsupported(NO_ASSISTANT),
+  max_matching_ngram_size: unsupported(NO_ASSISTANT),
+  speculation_type: unsupported(NO_ASSISTANT),
+  // Without an assistant they do nothing in HF either, which has numbers for them by default.
+  num_assistant_tokens: harmless,
+  num_assistant_tokens_schedule: harmless,
+  assistant_confidence_threshold: harmless,
+  assistant_lookbehind: harmless,
+  target_lookbehind: harmless,
+
+  cache_implementation: unsupported(CACHE),
+  cache_config: unsupported(CACHE),
+  max_cache_len: unsupported(CACHE),
+  compile_config: unsupported("there is no torch.compile; from_pretrained's compile prepares kernels"),
+  disable_compile: harmless,
+  continuous_batching_config: unsupported("there is no continuous batching: a batch is answered together"),
+  prefill_chunk_size: unsupported("long prompts are read in pieces as it is, and the pieces change nothing"),
+
+  decoder_start_token_id: unsupported("it is the language model's own, text_config.decoder_start_token_id"),
+  decoder_input_ids: unsupported("answers begin with decoder_start_token_id alone; forward() takes them"),
+  generation_config: unsupported("give its fields as options: generate({ ...inputs, ...generation_config })"),
+  custom_generate: unsupported("there is no code from the Hub; logits_processor and stopping_criteria take functions"),
+  synced_gpus: unsupported("one model runs on one device", false),
+  inputs: unsupported("the inputs have names: give pixel_values, input_ids and what else the processor makes"),
+
+  // What a generation_config.json says of itself.
+  _from_model_config: harmless,
+  transformers_version: harmless,
+};
+
+/** Names in `given` that generate() does not know. Throws UNKNOWN_OPTION with the nearest right one. */
+export function refuseUnknownOptions(given: object, alsoKnown: readonly string[] = []): void {
+  const wanted = Object.entries(given).filter(([name]) => !Object.hasOwn(UNSUPPORTED, name));
+  refuseUnknown("generate", Object.fromEntries(wanted), [...Object.keys(GENERATION), ...alsoKnown]);
+}
