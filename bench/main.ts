@@ -31,7 +31,7 @@ import { betterOf, groups as limitGroups, limitsOf } from "./kernels/limits.benc
 import { groups as layerGroups } from "./layers.bench.ts";
 import { describeMachine, openBenchDevice, root } from "./machine.ts";
 import { MODEL_STEPS, measureModel, modelFolder, modelStepName } from "./model.bench.ts";
-import { renderReport, replaceInReadme } from "./report.ts";
+import { renderReport, replaceInDocs } from "./report.ts";
 import { formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
 import { MODEL_SHAPES, QUICK_SHAPES } from "./shapes.ts";
 import { measureStart, START_STEPS, startStepName } from "./start.bench.ts";
@@ -57,7 +57,7 @@ checked before it is timed; a wrong one is not timed, and the exit code is 1.
 
   --table FILE     print the table of a file of rows, measure nothing
   --markdown       with --table: in Markdown
-  --readme FILE    put the planned variants of a file of rows into README.md, between its bench markers
+  --docs FILE      put the planned variants of a file of rows into docs/benchmarks.md, between its bench markers
   --help           this text`;
 
 async function main(): Promise<number> {
@@ -74,7 +74,7 @@ async function main(): Promise<number> {
       out: { type: "string" },
       table: { type: "string" },
       markdown: { type: "boolean", default: false },
-      readme: { type: "string" },
+      docs: { type: "string" },
       help: { type: "boolean", short: "h", default: false },
     },
   });
@@ -86,9 +86,9 @@ async function main(): Promise<number> {
     console.log(renderReport(readRows(values.table), values.markdown));
     return 0;
   }
-  if (values.readme !== undefined) {
-    const path = join(root, "README.md");
-    writeWhole(path, replaceInReadme(readFileSync(path, "utf8"), readRows(values.readme)));
+  if (values.docs !== undefined) {
+    const path = join(root, "docs/benchmarks.md");
+    writeWhole(path, replaceInDocs(readFileSync(path, "utf8"), readRows(values.docs)));
     return 0;
   }
   const settings = { ...SETTINGS[values.quick ? "quick" : "full"] };

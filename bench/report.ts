@@ -1,4 +1,4 @@
-/** How rows are shown: a table for the terminal, one in Markdown, and the part of the README that is made of it. Pure. */
+/** How rows are shown: a table for the terminal, one in Markdown, and the part of docs/benchmarks.md that is made of it. Pure. */
 import { isWrong, type Row } from "./rows.ts";
 
 const BEGIN = "<!-- bench:begin -->";
@@ -93,21 +93,21 @@ export function renderReport(rows: readonly Row[], markdown = false): string {
 }
 
 /**
- * `readme` with what stands between its markers replaced by the report on the variants that are planned.
+ * `page` with what stands between its markers replaced by the report on the variants that are planned.
  *
  * @throws Error if the markers are missing
  */
-export function replaceInReadme(readme: string, rows: readonly Row[]): string {
-  const begin = readme.indexOf(BEGIN);
-  const end = readme.indexOf(END);
-  if (begin < 0 || end < begin || readme.indexOf(BEGIN, begin + 1) >= 0 || readme.indexOf(END, end + 1) >= 0) {
+export function replaceInDocs(page: string, rows: readonly Row[]): string {
+  const begin = page.indexOf(BEGIN);
+  const end = page.indexOf(END);
+  if (begin < 0 || end < begin || page.indexOf(BEGIN, begin + 1) >= 0 || page.indexOf(END, end + 1) >= 0) {
     throw new Error(`the file must have one line ${BEGIN} and, behind it, one line ${END}`);
   }
   const report = renderReport(
     rows.filter(({ planned }) => planned),
     true,
   );
-  return `${readme.slice(0, begin + BEGIN.length)}\n\n${report}\n\n${readme.slice(end)}`;
+  return `${page.slice(0, begin + BEGIN.length)}\n\n${report}\n\n${page.slice(end)}`;
 }
 
 /** `870 ns`, `34.5 µs`, `1.25 ms`, `2.34 s`: three digits. */

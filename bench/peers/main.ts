@@ -23,7 +23,7 @@ import { type Answer, type Answers, ENGINE_NAMES, ENGINES, type EngineName, type
 import { bytesOf, flopsOf, type Job, jobName, kindOf, MODEL_JOBS, QUICK_JOBS } from "./jobs.ts";
 import { install, isInstalled } from "./packages.ts";
 import { mergePeerRows, type PeerRow, parsePeerRows, timesOf } from "./results.ts";
-import { renderPeers, replacePeersInReadme } from "./table.ts";
+import { renderPeers, replacePeersInDocs } from "./table.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -47,7 +47,7 @@ engines are installed into bench/peers/node_modules on first use (about 360 MB);
 
   --table FILE     print the table of a file of rows, measure nothing
   --markdown       with --table: in Markdown
-  --readme FILE    put the table of a file of rows into README.md, between its peers markers
+  --docs FILE      put the table of a file of rows into docs/benchmarks.md, between its peers markers
   --help           this text`;
 
 class UsageError extends Error {}
@@ -63,7 +63,7 @@ async function main(): Promise<number> {
       list: { type: "boolean", default: false },
       table: { type: "string" },
       markdown: { type: "boolean", default: false },
-      readme: { type: "string" },
+      docs: { type: "string" },
       help: { type: "boolean", short: "h", default: false },
     },
   });
@@ -75,9 +75,9 @@ async function main(): Promise<number> {
     console.log(renderPeers(readRows(values.table), values.markdown));
     return 0;
   }
-  if (values.readme !== undefined) {
-    const path = join(root, "README.md");
-    writeWhole(path, replacePeersInReadme(readFileSync(path, "utf8"), readRows(values.readme)));
+  if (values.docs !== undefined) {
+    const path = join(root, "docs/benchmarks.md");
+    writeWhole(path, replacePeersInDocs(readFileSync(path, "utf8"), readRows(values.docs)));
     return 0;
   }
   const filter = regularExpression(values.filter);

@@ -1,4 +1,4 @@
-/** How a comparison is shown: a table and its summary, for the terminal and, between markers, for README.md. Pure. */
+/** How a comparison is shown: a table and its summary, for the terminal and, between markers, for docs/benchmarks.md. Pure. */
 import { formatTime } from "../report.ts";
 import { ENGINE_NAMES, ENGINES, type EngineName } from "./engine.ts";
 import { basisOf, type Comparison, compareRows, GEMM_MEAN_BAR, meanOf, type PeerRow } from "./results.ts";
@@ -114,15 +114,15 @@ function renderTable([head, ...body]: readonly (readonly string[])[], markdown: 
 }
 
 /**
- * `readme` with what stands between the peers' markers replaced by the comparison.
+ * `page` with what stands between the peers' markers replaced by the comparison.
  *
  * @throws Error if the markers are missing
  */
-export function replacePeersInReadme(readme: string, rows: readonly PeerRow[]): string {
-  const begin = readme.indexOf(BEGIN);
-  const end = readme.indexOf(END);
-  if (begin < 0 || end < begin || readme.indexOf(BEGIN, begin + 1) >= 0 || readme.indexOf(END, end + 1) >= 0) {
+export function replacePeersInDocs(page: string, rows: readonly PeerRow[]): string {
+  const begin = page.indexOf(BEGIN);
+  const end = page.indexOf(END);
+  if (begin < 0 || end < begin || page.indexOf(BEGIN, begin + 1) >= 0 || page.indexOf(END, end + 1) >= 0) {
     throw new Error(`the file must have one line ${BEGIN} and, behind it, one line ${END}`);
   }
-  return `${readme.slice(0, begin + BEGIN.length)}\n\n${renderPeers(rows, true)}\n\n${readme.slice(end)}`;
+  return `${page.slice(0, begin + BEGIN.length)}\n\n${renderPeers(rows, true)}\n\n${page.slice(end)}`;
 }

@@ -12,7 +12,7 @@ import {
   parsePeerRows,
   timesOf,
 } from "../../bench/peers/results.ts";
-import { renderPeers, replacePeersInReadme } from "../../bench/peers/table.ts";
+import { renderPeers, replacePeersInDocs } from "../../bench/peers/table.ts";
 import { softmax } from "../../src/tensor/reference/softmax.ts";
 import { row } from "./row.ts";
 
@@ -149,15 +149,15 @@ test("the table says who was best, what was missed and what did not run", () => 
   expect(slow).toContain("missed: gemm a M2 K4 N8 f32: 3.00x wall, 1.20x CPU, bar 1.5x");
 });
 
-test("the README's part between the markers is replaced, the rest is not touched", () => {
-  const readme = "# Title\n\n<!-- peers:begin -->\nold\n<!-- peers:end -->\n\nMore.\n";
-  const once = replacePeersInReadme(readme, GEMM);
+test("the page's part between the markers is replaced, the rest is not touched", () => {
+  const page = "# Title\n\n<!-- peers:begin -->\nold\n<!-- peers:end -->\n\nMore.\n";
+  const once = replacePeersInDocs(page, GEMM);
   expect(once).toMatch(/^# Title\n\n<!-- peers:begin -->\n\nSome GPU/);
   expect(once).toMatch(/\n\n<!-- peers:end -->\n\nMore\.\n$/);
   expect(once).toContain("| gemm a M2 K4 N8 f32 |");
   expect(once).not.toContain("old");
-  expect(replacePeersInReadme(once, GEMM)).toBe(once);
-  expect(() => replacePeersInReadme("text", GEMM)).toThrow("must have one line <!-- peers:begin -->");
+  expect(replacePeersInDocs(once, GEMM)).toBe(once);
+  expect(() => replacePeersInDocs("text", GEMM)).toThrow("must have one line <!-- peers:begin -->");
 });
 
 test("jobs have names of their own, and the quick ones are among them", () => {

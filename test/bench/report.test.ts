@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { formatRate, formatTime, renderReport, replaceInReadme } from "../../bench/report.ts";
+import { formatRate, formatTime, renderReport, replaceInDocs } from "../../bench/report.ts";
 import { row } from "./row.ts";
 
 test.each([
@@ -104,13 +104,13 @@ test("machines are told apart; commits and days are listed", () => {
   expect(text.match(/^Another · /gm)).toHaveLength(1);
 });
 
-test("the README's part between the markers is replaced, the rest is not touched", () => {
-  const readme = "# Title\n\n<!-- bench:begin -->\nold\n<!-- bench:end -->\n\nMore.\n";
-  const once = replaceInReadme(readme, [row(), row({ variant: "unplanned", planned: false })]);
+test("the page's part between the markers is replaced, the rest is not touched", () => {
+  const page = "# Title\n\n<!-- bench:begin -->\nold\n<!-- bench:end -->\n\nMore.\n";
+  const once = replaceInDocs(page, [row(), row({ variant: "unplanned", planned: false })]);
   expect(once).toMatch(/^# Title\n\n<!-- bench:begin -->\n\nSome GPU/);
   expect(once).toMatch(/limit that binds\.\n\n<!-- bench:end -->\n\nMore\.\n$/);
   expect(once).not.toMatch(/old|unplanned/);
-  expect(replaceInReadme(once, [row()])).toBe(once);
+  expect(replaceInDocs(once, [row()])).toBe(once);
 });
 
 test.each([
@@ -118,6 +118,6 @@ test.each([
   ["no end", "<!-- bench:begin -->"],
   ["the end first", "<!-- bench:end --> <!-- bench:begin -->"],
   ["two of them", "<!-- bench:begin --><!-- bench:begin --><!-- bench:end -->"],
-])("a README with %s is refused", (_, text) => {
-  expect(() => replaceInReadme(text, [row()])).toThrow("must have one line <!-- bench:begin -->");
+])("a page with %s is refused", (_, text) => {
+  expect(() => replaceInDocs(text, [row()])).toThrow("must have one line <!-- bench:begin -->");
 });

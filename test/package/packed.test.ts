@@ -154,26 +154,79 @@ describe("a program", () => {
   });
 });
 
-describe("the README", () => {
-  test("has examples that run, each of which prints something", () => {
-    const readme = readFileSync(join(ROOT, "README.md"), "utf8");
-    const [first, second] = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code);
+describe("README and docs", () => {
+  const PAGES = ["README.md", ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`)];
+  const listingsOf = (page: string) =>
+    [...readFileSync(join(ROOT, page), "utf8").matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code);
+
+  /**
+   * One program of a page's listings: what they import, the first of them (README's if the page's first imports nothing
+   * else than it shows), then each of the others in a block of its own. Paths are those of the embedded checkpoint.
+   */
+  function programOf(listings: readonly string[]): string {
+    const IMPORT = /^import \{ (.*?) \} from "instructblip-webgpu";\n/gm;
+    const all = listings.some((code) => code.includes("openDevice()"))
+      ? listings
+      : [...listingsOf("README.md"), ...listings];
+    const names = new Set(all.flatMap((code) => [...code.matchAll(IMPORT)].flatMap(([, list]) => list.split(", "))));
+    const [first, ...others] = all.map((code) => code.replace(IMPORT, ""));
     const shapes = join(installed, "examples/shapes");
-    const [from, to] = ["import { ", "import { candidateIds, TextIteratorStreamer, traceOutputs, "];
-    const program = (first + second.replaceAll("\n\n", '\nconsole.log("\\n--");\n'))
-      .replace(from, `${to}`)
+    const text = [first, ...others.map((code) => `{\n${code}}\n`)]
+      .join('console.log("\\n--");\n')
       .replaceAll("from_pretrained(dir", `from_pretrained(${JSON.stringify(join(shapes, "checkpoint"))}`)
-      .replace('"photo.jpg"', JSON.stringify(join(shapes, "pictures/a.png")))
-      .replace("10_000", "600_000"); // a slow machine's
-    writeFileSync(join(project, "readme.mjs"), `${program}\nprocess.exit();`);
-    const { status, stdout, stderr } = node("readme.mjs");
+      .replaceAll('"photo.jpg"', JSON.stringify(join(shapes, "pictures/a.png")))
+      .replaceAll("10_000", "600_000"); // a slow machine's
+    return `import { ${[...names].join(", ")} } from "${NAME}";\n${SERVER}\n${text}\nprocess.exit();`;
+  }
+
+  /** Has https://example.org/instructblip serve the embedded checkpoint. */
+  const SERVER = `
+    import { readFileSync, existsSync } from "node:fs";
+    const around = globalThis.fetch;
+    globalThis.fetch = async (url, { method, headers } = {}) => {
+      const [, name] = /^https:..example.org.instructblip.(.*)$/.exec(String(url)) ?? [];
+      if (name === undefined) return around(url, { method, headers });
+      const path = "node_modules/${NAME}/examples/shapes/checkpoint/" + name;
+      if (!existsSync(path)) return new Response(null, { status: 404 });
+      const bytes = readFileSync(path);
+      const [, from, to] = /bytes=(\\d+)-(\\d*)/.exec(new Headers(headers).get("range")) ?? [];
+      const part = from === undefined ? bytes : bytes.subarray(Number(from), to ? Number(to) + 1 : undefined);
+      const range = "bytes " + from + "-" + (Number(from) + part.length - 1) + "/" + bytes.length;
+      const extra = from === undefined ? {} : { "content-range": range };
+      const length = { "content-length": String(part.length), "accept-ranges": "bytes", ...extra };
+      return new Response(method === "HEAD" ? null : part, { status: from === undefined ? 200 : 206, headers: length });
+    };`;
+
+  function outputsOf(page: string): string[] {
+    writeFileSync(join(project, "listings.mjs"), programOf(listingsOf(page)));
+    const { status, stdout, stderr } = node("listings.mjs");
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-    const [answers, ranked, attentions, traced, ...more] = stdout.split("\n--\n");
-    expect(more).toEqual([]);
-    expect(answers).toMatch(/^\[\s*['"].*\w.*['"]\s*\]\n.*\w/s); // of a list, and streamed
-    expect(ranked).toMatch(/^the likelier of both: (yes|no), negative log-likelihoods [\d.]+,[\d.]+/);
-    expect(attentions).toContain("Tensor");
-    expect(traced).toMatch(/shape: \[ .*data: Float32Array/s);
+    return stdout.split("\n--\n");
+  }
+
+  const SHOWN: Readonly<Record<string, readonly RegExp[]>> = {
+    "README.md": [/^\[\s*['"].*\w.*['"]\s*\]\n$/s],
+    "docs/usage.md": [
+      /^$/,
+      /^[\w ]+$/, // streamed
+      /^the likelier of both: (yes|no), negative log-likelihoods [\d.]+,[\d.]+\n$/,
+      /Tensor/,
+      /shape: \[ .*data: Float32Array/s,
+      /^12\n$/,
+    ],
+    "docs/model.md": [/^\[\s*['"]/, /shape: \[ 1, 12, 128 \]/],
+  };
+
+  test("have listings that run, on every page that has any", () => {
+    expect(PAGES.filter((page) => listingsOf(page).length > 0).sort()).toEqual(Object.keys(SHOWN).sort());
+  });
+
+  test.each(Object.keys(SHOWN))("the listings of %s print what they say", (page) => {
+    const outputs = outputsOf(page);
+    expect(outputs).toHaveLength(SHOWN[page].length);
+    outputs.forEach((output, i) => {
+      expect(output).toMatch(SHOWN[page][i]);
+    });
   });
 });
 

@@ -1,35 +1,143 @@
-/** What the README promises is there: the tests that hold its feature table, and the files and pictures it shows. */
-import { existsSync, readFileSync } from "node:fs";
+/** What README and docs promise is there: the tests that hold the comparison, files that links lead to, commands and their options. */
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const readme = readFileSync(`${root}/README.md`, "utf8");
+const read = (path: string) => readFileSync(join(root, path), "utf8");
+const PAGES = [
+  ...["README.md", "CONTRIBUTING.md", "SECURITY.md", "kernels/README.md", "examples/shapes/README.md"],
+  ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`),
+].filter((path) => path.endsWith(".md") && existsSync(join(root, path)));
 
-/** Rows of the feature table, cell by cell. */
-const rows = readme
-  .slice(readme.indexOf("## What there is, and who else has it"), readme.indexOf("## How it is built"))
+test("the README is short", () => {
+  expect(read("README.md").split("\n").length - 1).toBeLessThanOrEqual(200);
+  expect(statSync(join(root, "README.md")).size).toBeLessThanOrEqual(12_288);
+});
+
+test("the README leads to every page of docs", () => {
+  const targets = linksOf("README.md");
+  expect(PAGES.filter((path) => path.startsWith("docs/") && !targets.includes(path))).toEqual([]);
+});
+
+/** Rows of the comparison, cell by cell. */
+const rows = read("docs/comparison.md")
   .split("\n")
   .filter((line) => line.startsWith("| ") && !line.startsWith("| ---"))
   .map((line) => line.slice(2, -2).split(" | "))
   .slice(1);
 
-test("the feature table has its rows", () => {
+test("the comparison has its rows", () => {
   expect(rows.length).toBeGreaterThan(25);
   expect(new Set(rows.map(({ length }) => length))).toEqual(new Set([6]));
 });
 
 test.each(rows.map((cells) => [cells[0], cells[5]]))("%s: is held by a test", (_, cell) => {
-  const [, file] = /^\[.+\]\((test\/.+\.test\.ts)\)$/.exec(cell) ?? [];
+  const [, file] = /^\[.+\]\(\.\.\/(test\/.+\.test\.ts)\)$/.exec(cell) ?? [];
   expect(file, cell).toBeDefined();
-  const text = readFileSync(`${root}/${file}`, "utf8");
-  expect(text).toMatch(/^(\s*|for .*)(test|it|describe)(\.each)?\(/m);
+  expect(read(file)).toMatch(/^(\s*|for .*)(test|it|describe)(\.each)?\(/m);
 });
 
-test("every relative link and picture leads somewhere", () => {
-  const targets = [...readme.matchAll(/\]\((?!https?:|#)([^)\s]+)\)|src="(?!https?:)([^"]+)"/g)].map(
-    ([, link, source]) => link ?? source,
+/** Where the relative links and images of a page lead, from the repository's root. */
+function linksOf(page: string): string[] {
+  const text = read(page).replace(/^```.*?^```$/gms, "");
+  const links = [...text.matchAll(/\]\((?!https?:|#)([^)\s]+)\)|src="(?!https?:)([^"]+)"/g)];
+  return links.map(([, link, source]) => join(dirname(page), link ?? source));
+}
+
+/** A heading's anchor, as GitHub makes it. */
+const anchorOf = (heading: string) =>
+  heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}\s_-]/gu, "")
+    .replace(/\s/g, "-");
+
+test.each(PAGES)("every relative link and image of %s leads somewhere", (page) => {
+  const lost = linksOf(page).filter((target) => {
+    const [path, anchor] = target.split("#");
+    if (!existsSync(join(root, path))) return true;
+    return anchor && ![...read(path).matchAll(/^#+ (.+)$/gm)].some(([, heading]) => anchorOf(heading) === anchor);
+  });
+  expect(lost).toEqual([]);
+});
+
+/** Commands of the `sh` listings, a line each, without comments. */
+const COMMANDS = PAGES.flatMap((page) =>
+  [...read(page).matchAll(/^ *```sh\n(.*?)^ *```$/gms)].flatMap(([, listing]) =>
+    listing
+      .replace(/\\\n\s*/g, "")
+      .split("\n")
+      .map((line) =>
+        line
+          .replace(/(^|\s+)# .*$/, "")
+          .replace(/^\s*([A-Z_]+=\S+ )+/, "")
+          .trim(),
+      )
+      .filter((line) => line !== "")
+      .map((command) => [page, command] as const),
+  ),
+);
+
+const scripts: Record<string, string> = JSON.parse(read("package.json")).scripts;
+const MAIN = "node --import tsx src/instructblip/cli/main.ts";
+
+/** Runs a command of the repository as npm does, but for the set-up in front of it. */
+function runScript(name: string, args: string) {
+  const command = scripts[name].split(" && ").at(-1);
+  const PATH = `${join(root, "node_modules/.bin")}:${process.env.PATH}`;
+  return spawnSync("bash", ["-c", `${command} ${args}`], {
+    cwd: root,
+    encoding: "utf8",
+    env: { ...process.env, PATH },
+  });
+}
+
+/** Commands that are quick and write nothing in the repository, and what they print. The others run elsewhere, or for long. */
+const RUN: readonly (readonly [RegExp, RegExp])[] = [
+  [/^npm run demo$/, /\n {2}What color is the square\? orange\n/],
+  [/^npm run -s instructblip -- generate /, /^four\n$/],
+];
+
+/** A command's own help: of npm scripts, and of the command line, which npx finds as well. */
+const helps = new Map<string, string>();
+function helpOf(command: string, run: () => { stdout: string; status: number | null }): string {
+  if (!helps.has(command)) {
+    const { stdout, status } = run();
+    expect(status, command).toBe(0);
+    helps.set(command, stdout);
+  }
+  return helps.get(command)!;
+}
+
+test.each(COMMANDS)("%s: %s", (_, command) => {
+  const [, name = "", args = ""] = /^npm (?:run (?:-s )?)?([\w:]+)(?: -- (.*))?$/.exec(command) ?? [];
+  const ours = /^(?:npm run -s instructblip -- |npx (?:instructblip|instructblip-webgpu) |instructblip )(.*)$/.exec(
+    command,
   );
-  expect(targets.length).toBeGreaterThan(30);
-  expect(targets.filter((target) => !existsSync(`${root}/${target}`))).toEqual([]);
+  if (ours) {
+    const [, words] = ours;
+    const help = helpOf(words.split(" ")[0], () =>
+      spawnSync("bash", ["-c", `${MAIN} ${words.split(" ")[0]} --help`], { cwd: root, encoding: "utf8" }),
+    );
+    for (const [option] of words.matchAll(/(?<=\s)--[\w-]+/g)) expect(help).toContain(option);
+  } else if (Object.hasOwn(scripts, name)) {
+    const options = [...args.matchAll(/(?<=^|\s)--[\w-]+/g)].map(([option]) => option);
+    if (options.length > 0) {
+      const help = helpOf(`npm run ${name}`, () => runScript(name, "--help"));
+      for (const option of options) expect(help).toContain(option);
+    }
+  } else {
+    expect(command).toMatch(/^(npm (ci|install)|node_modules\/\.bin\/|git|python|\.venv\/bin\/|npx vitest)\b/);
+  }
+  const quick = RUN.find(([pattern]) => pattern.test(command));
+  if (!quick) return;
+  const { status, stdout, stderr } = runScript(name, args);
+  expect(status, stderr).toBe(0);
+  expect(stdout).toMatch(quick[1]);
+});
+
+test("every command that is to run is shown", () => {
+  expect(RUN.filter(([pattern]) => !COMMANDS.some(([, command]) => pattern.test(command)))).toEqual([]);
 });
