@@ -7,4 +7,4 @@ import "./tensor/device/adapter.node.ts";
 setPlatform(nodePlatform);
 
 export * from "./index.ts";
-export { NodeFolder, openCheckpoint, saveSafetensors } from "./tensor/files/source.node.ts";
+export { type FileSource, NodeFolder, openCheckpoint, saveSafetensors } from "./tensor/files/source.node.ts";

@@ -11,7 +11,12 @@ export {
   InstructBlipVideoConfig,
   InstructBlipVisionConfig,
   LlamaConfig,
+  type TextConfig,
+  type VisionLanguageConfig,
 } from "./instructblip/config/config.ts";
+export type { LanguageModelSizes } from "./instructblip/config/fields.ts";
+export { OPTConfig } from "./instructblip/config/opt.ts";
+export { T5Config } from "./instructblip/config/t5.ts";
 export type { GenerateOptions } from "./instructblip/generation/generate.ts";
 export type {
   GenerationOptions,
@@ -19,19 +24,38 @@ export type {
   WatermarkingConfig,
 } from "./instructblip/generation/options.ts";
 export type { GenerateOutput, StepScores } from "./instructblip/generation/output.ts";
-export { candidateIds, type RankedAnswers, type RankOptions } from "./instructblip/generation/ranking.ts";
-export { type Streamer, TextIteratorStreamer } from "./instructblip/generation/streamer.ts";
-export type { CustomLogitsProcessor, LayerStates, StoppingCriterion } from "./instructblip/generation/types.ts";
+export {
+  candidateIds,
+  type RankedAnswers,
+  type RankOptions,
+  type Reduction,
+} from "./instructblip/generation/ranking.ts";
+export type { TokenTexts } from "./instructblip/generation/stopping.ts";
+export {
+  type IncrementalDecoder,
+  type Streamer,
+  TextIteratorStreamer,
+  type TextIteratorStreamerOptions,
+} from "./instructblip/generation/streamer.ts";
+export type {
+  CustomLogitsProcessor,
+  EncoderStates,
+  LayerStates,
+  StepStates,
+  StoppingCriterion,
+} from "./instructblip/generation/types.ts";
 export type { WarningListener } from "./instructblip/generation/warnings.ts";
 export { WatermarkDetector, type WatermarkDetectorOutput } from "./instructblip/generation/watermark.ts";
-export type { LanguageModelOutput } from "./instructblip/model/language_model.ts";
-export type { QFormerOutput } from "./instructblip/model/qformer.ts";
+export type { Ids, LanguageModel, LanguageModelOutput } from "./instructblip/model/language_model.ts";
+export type { Blip2QFormerModel, InstructBlipQFormerModel, QFormerOutput } from "./instructblip/model/qformer.ts";
 export type { ImageFeatures, VisionLanguageOutput } from "./instructblip/model/vision_language.ts";
-export type { VisionOutput } from "./instructblip/model/vision_model.ts";
+export type { InstructBlipVisionModel, VisionOutput } from "./instructblip/model/vision_model.ts";
 export { AutoConfig, AutoModelForImageTextToText } from "./instructblip/pretrained/auto_model.ts";
 export { type AnyProcessor, AutoProcessor } from "./instructblip/pretrained/auto_processor.ts";
 export { Blip2ForConditionalGeneration, type Blip2Inputs } from "./instructblip/pretrained/blip_2.ts";
-export type { HostTensor } from "./instructblip/pretrained/inputs.ts";
+export type { PretrainedFrom } from "./instructblip/pretrained/from_pretrained.ts";
+export type { DownloadProgress, OpenFolderOptions } from "./instructblip/pretrained/hub/hub.ts";
+export type { HostTensor, ModelInputs, QFormerInputs, VisionInputs } from "./instructblip/pretrained/inputs.ts";
 export {
   InstructBlipForConditionalGeneration,
   type InstructBlipInputs,
@@ -48,14 +72,77 @@ export type {
   ForwardOptions,
   VisionLanguageModel,
 } from "./instructblip/pretrained/vision_language_model.ts";
-export { Blip2Processor } from "./instructblip/processing/blip_2_processor.ts";
-export { InstructBlipVideoProcessor } from "./instructblip/processing/instructblip_video_processor.ts";
-export { type ImageInput, InstructBlipProcessor } from "./instructblip/processing/processor.ts";
-export { traceOutputs } from "./modules/observer.ts";
-export type { Device, KernelTime } from "./tensor/device/device.ts";
+export { type Blip2BatchFeature, Blip2Processor } from "./instructblip/processing/blip_2_processor.ts";
+export type { PixelTensor, PixelValues, RgbaImage, RgbImage } from "./instructblip/processing/image.ts";
+export type { Drawable } from "./instructblip/processing/image_drawable.ts";
+export type { BlipImageProcessor, ImageOptions } from "./instructblip/processing/image_processor.ts";
+export {
+  InstructBlipVideoProcessor,
+  type InstructBlipVideoProcessorInput,
+  type VideoBatchFeature,
+  type VideoInput,
+  type VideoPixelValues,
+} from "./instructblip/processing/instructblip_video_processor.ts";
+export {
+  type BatchFeature,
+  InstructBlipProcessor,
+  type ProcessorBase,
+  type ProcessorInput,
+} from "./instructblip/processing/processor.ts";
+export type { ProcessorFromPretrainedOptions } from "./instructblip/processing/processor_files.ts";
+export type { ImageInput, ProcessorOptions } from "./instructblip/processing/processor_input.ts";
+export type { ImageBackend } from "./instructblip/processing/resize.ts";
+export type { Tokenizer } from "./instructblip/tokenizer/tokenizer.ts";
+export type { DecodeOptions, EncodeOptions } from "./instructblip/tokenizer/types.ts";
+export type { Linear } from "./modules/linear.ts";
+export type { Module } from "./modules/module.ts";
+export { type SeeOutput, type StateOptions, type TracedOutput, traceOutputs } from "./modules/observer.ts";
+export type { CacheDType, NamedDType, OneDType, StorageDType } from "./modules/storage_dtype.ts";
+export type { LoadOptions, LoadProgress, Weights } from "./modules/weights.ts";
+export type { Call } from "./tensor/device/call.ts";
+export type { Caps, SubgroupMatrix } from "./tensor/device/caps.ts";
+export type { Memory, MemoryUse, Storage } from "./tensor/device/memory.ts";
 export { type DeviceOptions, openDevice } from "./tensor/device/open_device.ts";
-export * from "./tensor/errors.ts";
+export type { TunedPlan } from "./tensor/device/variants.ts";
+export type { ActivationDType, DType, FloatDType } from "./tensor/dtype.ts";
+export {
+  ConfigError,
+  DeviceError,
+  DTypeError,
+  EngineError,
+  InputError,
+  KernelError,
+  NumericError,
+  ShapeError,
+  WeightError,
+} from "./tensor/errors.ts";
 export type { WritableFolder } from "./tensor/files/file_set.ts";
-export { Checkpoint, SafetensorsFile } from "./tensor/files/safetensors.ts";
-export { FileListFolder, type Folder, HttpFolder } from "./tensor/files/source.ts";
-export { Tensor } from "./tensor/tensor.ts";
+export {
+  Checkpoint,
+  type CheckpointTensor,
+  SafetensorsFile,
+  type StreamOptions,
+  type TensorChunk,
+} from "./tensor/files/safetensors.ts";
+export type { SafetensorsLimits, TensorInfo, UnsupportedDType } from "./tensor/files/safetensors_header.ts";
+export type { TensorEntry } from "./tensor/files/safetensors_writer.ts";
+export {
+  type ByteSink,
+  type ByteSource,
+  FileListFolder,
+  type Folder,
+  HttpFolder,
+  type HttpOptions,
+} from "./tensor/files/source.ts";
+export type { Shape } from "./tensor/shape.ts";
+export {
+  type Captured,
+  type Device,
+  type HostArray,
+  type Kernel,
+  type KernelTime,
+  type Launch,
+  type ObservedKind,
+  type Observer,
+  Tensor,
+} from "./tensor/tensor.ts";

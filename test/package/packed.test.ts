@@ -155,7 +155,9 @@ describe("a program", () => {
 });
 
 describe("README and docs", () => {
-  const PAGES = ["README.md", ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`)];
+  const PAGES = ["README.md", ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`)].filter((path) =>
+    path.endsWith(".md"),
+  );
   const listingsOf = (page: string) =>
     [...readFileSync(join(ROOT, page), "utf8").matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code);
 
