@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * The whole test suite: the kernels module is fresh, the types hold, the linter is content, and every vitest test passes.
- * All stages run even if an early one fails. Arguments go to vitest: `npm test -- -t softmax`, `npm test -- test/kernels`.
+ * All stages run even if an early one fails. Which tests run can be told: `npm test -- -t softmax`, `npm test -- test/kernels`.
  * With --all (`npm run test:all`) tests that take a sample of many cases take all of them: INSTRUCTBLIP_TEST_ALL=1.
  * The last line of a complete run is `N passed, N failed`: each vitest test and each other stage counts once.
  */
@@ -12,15 +12,21 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** Each stage: its name, and its command's arguments to Node. */
+/** Each stage but the tests: its name, its command's arguments to Node, and what it looks for. */
 const CHECKS = [
-  { name: "kernels module is fresh", args: ["scripts/build_kernels.mjs", "--check"] },
-  { name: "types", args: ["node_modules/typescript/bin/tsc", "--noEmit"] },
-  { name: "lint and format", args: ["node_modules/@biomejs/biome/bin/biome", "check", "."] },
+  {
+    name: "kernels module is fresh",
+    args: ["scripts/build_kernels.mjs", "--check"],
+    about: "src/tensor/kernels.gen.ts is what kernels/ makes",
+  },
+  { name: "types", args: ["node_modules/typescript/bin/tsc", "--noEmit"], about: "tsc --noEmit" },
+  { name: "lint and format", args: ["node_modules/@biomejs/biome/bin/biome", "check", "."], about: "biome check" },
 ];
+const TESTS = "tests";
 
 /** What Dawn says of nearly every driver, and nothing can turn off. */
 const HARMLESS = /^Warning: maxDynamic\w+ artificially reduced from \d+ to \d+/;
@@ -73,13 +79,46 @@ async function runVitest(args) {
   }
 }
 
-const HELP = `usage: npm test [-- ARGUMENTS OF VITEST]
+const HELP = `usage: npm test [-- [options] [PATHS]]
+       npm run test:all [-- [options] [PATHS]]
 
-Checks types, format and kernels, then runs all tests, or those that vitest is told: npm test -- test/kernels -t softmax
+Runs each of these, even if one before it fails:
+
+${CHECKS.map(({ name, about }) => `  ${name.padEnd(24)} ${about}\n`).join("")}  ${TESTS.padEnd(24)} vitest: all tests, or those in files whose paths contain one of PATHS
+
+  -t, --testNamePattern PATTERN   only the tests whose names match
+  --testTimeout MS                what a test may take
+  --bail N                        stops after N failed tests
+  --all                           every case where a sample would be taken; test:all has it
+  -h, --help
 `;
 
-async function main(vitestArgs) {
-  if (vitestArgs.length === 1 && ["--help", "-h"].includes(vitestArgs[0])) return void process.stdout.write(HELP);
+/** The command line; exits with 2 for one that says what there is not. */
+function readArguments(args) {
+  const options = {
+    testNamePattern: { type: "string", short: "t" },
+    testTimeout: { type: "string" },
+    bail: { type: "string" },
+    all: { type: "boolean", default: false },
+    help: { type: "boolean", short: "h", default: false },
+  };
+  try {
+    const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
+    const { all, help, ...rest } = values;
+    return {
+      all,
+      help,
+      vitestArgs: [...Object.entries(rest).map(([key, value]) => `--${key}=${value}`), ...positionals],
+    };
+  } catch (error) {
+    process.stderr.write(`error: ${error.message}\n${HELP}`);
+    process.exit(2);
+  }
+}
+
+async function main({ all, help, vitestArgs }) {
+  if (help) return void process.stdout.write(HELP);
+  if (all) process.env.INSTRUCTBLIP_TEST_ALL = "1";
   process.stdout.on("error", ({ code }) => process.exit(code === "EPIPE" ? 141 : 1)); // its reader has gone
   // Ctrl-C reaches the running stage by itself; this process ends after it, and starts no other.
   let interrupted = false;
@@ -101,7 +140,7 @@ async function main(vitestArgs) {
       return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 };
     });
   }
-  await stage("tests", () => runVitest(vitestArgs));
+  await stage(TESTS, () => runVitest(vitestArgs));
 
   console.log("\n== summary");
   for (const { name, passed, failed, skipped, seconds } of rows) {
@@ -118,7 +157,5 @@ async function main(vitestArgs) {
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(fs.realpathSync(process.argv[1])).href) {
-  const args = process.argv.slice(2);
-  if (args.includes("--all")) process.env.INSTRUCTBLIP_TEST_ALL = "1";
-  await main(args.filter((arg) => arg !== "--all"));
+  await main(readArguments(process.argv.slice(2)));
 }

@@ -24,13 +24,23 @@ test.each(Object.keys(scripts))("npm run %s -- --help", (name) => {
   expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(/usage/i) });
 });
 
-const OURS = Object.keys(scripts).filter((name) => !["test", "test:all", "check", "format"].includes(name));
+const OURS = Object.keys(scripts).filter((name) => !["check", "format"].includes(name));
 
 test.each(OURS)("npm run %s -- --no-such-option", (name) => {
   const { status, stdout, stderr } = npmRun(name, "--no-such-option");
   expect({ stdout, refused: status === 1 || status === 2 }, stderr).toEqual({ stdout: "", refused: true });
   expect(stderr).toContain("--no-such-option");
   expect(stderr).not.toMatch(/^ {4}at /m);
+});
+
+test("npm test names its stages, its options, and what it was given wrong", () => {
+  const { stdout } = npmRun("test", "-h");
+  for (const part of ["kernels", "tsc", "biome", "vitest", "-t", "--testTimeout", "--bail", "--all", "test:all"]) {
+    expect(stdout).toContain(part);
+  }
+  const wrong = npmRun("test:all", "test/kernels --bail");
+  expect(wrong).toMatchObject({ status: 2, stdout: "", stderr: expect.stringContaining(stdout) });
+  expect(wrong.stderr).toMatch(/^error: .*--bail/);
 });
 
 describe("a pipe", () => {
