@@ -2,7 +2,8 @@
  * One layer of each of the three transformers at the real model's size, with random weights: a whole pass costs their
  * number times this. The references are put together from those of the ops, and computed for a few tokens of the output.
  */
-import { InstructBlipQFormerConfig, InstructBlipVisionConfig, LlamaConfig } from "../src/instructblip/config/config.ts";
+import { InstructBlipQFormerConfig, InstructBlipVisionConfig } from "../src/instructblip/config/config.ts";
+import { LlamaConfig } from "../src/instructblip/config/llama.ts";
 import { LlamaDecoderLayer } from "../src/instructblip/model/llama.ts";
 import { InstructBlipQFormerLayer } from "../src/instructblip/model/qformer.ts";
 import { InstructBlipEncoderLayer } from "../src/instructblip/model/vision_model.ts";

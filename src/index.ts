@@ -3,17 +3,10 @@
  * `navigator.gpu`; index.node.ts adds where files and adapters come from in Node.
  */
 
-export {
-  Blip2Config,
-  Blip2QFormerConfig,
-  InstructBlipConfig,
-  InstructBlipQFormerConfig,
-  InstructBlipVideoConfig,
-  InstructBlipVisionConfig,
-  LlamaConfig,
-  type TextConfig,
-  type VisionLanguageConfig,
-} from "./instructblip/config/config.ts";
+export { Blip2Config, Blip2QFormerConfig } from "./instructblip/config/blip_2.ts";
+export { InstructBlipConfig, InstructBlipQFormerConfig, InstructBlipVisionConfig, type TextConfig, type VisionLanguageConfig } from "./instructblip/config/config.ts";
+export { InstructBlipVideoConfig } from "./instructblip/config/instructblip_video.ts";
+export { LlamaConfig } from "./instructblip/config/llama.ts";
 export type { LanguageModelSizes } from "./instructblip/config/fields.ts";
 export { OPTConfig } from "./instructblip/config/opt.ts";
 export { T5Config } from "./instructblip/config/t5.ts";

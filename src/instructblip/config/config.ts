@@ -1,10 +1,9 @@
 /**
- * The configs of InstructBLIP and its siblings, with Hugging Face's fields and defaults. Each table below is one config
- * class: a field, its default and what it may be. Unknown keys are ignored (old files carry dozens); impossible values
- * are refused by name.
+ * InstructBLIP's configs, with Hugging Face's fields and defaults, and what they share with those of its siblings. Each
+ * table below is one config class: a field, its default and what it may be. Unknown keys are ignored (old files carry
+ * dozens); impossible values are refused by name.
  *
- * Source: transformers 5.18, configuration_instructblip.py, configuration_blip_2.py, configuration_instructblipvideo.py
- * and configuration_llama.py.
+ * Source: transformers 5.18, configuration_instructblip.py.
  */
 
 import { ConfigError } from "../../tensor/errors.ts";
@@ -14,25 +13,21 @@ import { saveConfig } from "../pretrained/config_file.ts";
 import {
   configOf,
   count,
-  countOrNull,
   epsilon,
   expectDivides,
   type Fields,
   flag,
   hiddenAct,
-  type LanguageModelSizes,
   number,
   refuse,
   tokenId,
-  tokenIds,
   type ValuesOf,
 } from "./fields.ts";
 import { parseJson } from "./json_file.ts";
 import { insteadOfJson, withoutPythonNumbers } from "./json_text.ts";
+import { LlamaConfig } from "./llama.ts";
 import { OPTConfig } from "./opt.ts";
 import { T5Config } from "./t5.ts";
-
-export { HIDDEN_ACTS } from "./fields.ts";
 
 /** The ViT-g/14 image encoder. */
 export class InstructBlipVisionConfig extends configOf("vision_config", {
@@ -52,11 +47,7 @@ export class InstructBlipVisionConfig extends configOf("vision_config", {
 
   constructor(given: unknown = {}) {
     super(given);
-    expectDivides(
-      "vision_config: num_attention_heads must divide hidden_size",
-      this.hidden_size,
-      this.num_attention_heads,
-    );
+    expectDivides(this, "vision_config", "num_attention_heads", "hidden_size");
     if (this.patch_size > this.image_size) refuse("vision_config.patch_size", "at most image_size", this.patch_size);
   }
 
@@ -89,112 +80,12 @@ export class InstructBlipQFormerConfig extends configOf("qformer_config", {
 
   constructor(given: unknown = {}) {
     super(given);
-    expectDivides(
-      "qformer_config: num_attention_heads must divide hidden_size",
-      this.hidden_size,
-      this.num_attention_heads,
-    );
+    expectDivides(this, "qformer_config", "num_attention_heads", "hidden_size");
   }
 
   /** Whether its layers have a feed-forward for text. */
   get has_text(): boolean {
     return true;
-  }
-}
-
-/** BLIP-2's Q-Former, which by default knows queries only. */
-export class Blip2QFormerConfig extends InstructBlipQFormerConfig {
-  static override readonly model_type = "blip_2_qformer";
-  readonly use_qformer_text_input: boolean;
-
-  constructor(given: unknown = {}) {
-    super(given);
-    const { use_qformer_text_input } = given as { use_qformer_text_input?: unknown };
-    this.use_qformer_text_input = flag(false)(use_qformer_text_input, "qformer_config.use_qformer_text_input");
-  }
-
-  override get has_text(): boolean {
-    return this.use_qformer_text_input;
-  }
-}
-
-/** LLaMA and Vicuna. */
-export class LlamaConfig extends configOf("text_config", {
-  vocab_size: count(32000),
-  hidden_size: count(4096),
-  intermediate_size: count(11008),
-  num_hidden_layers: count(32, 1000),
-  num_attention_heads: count(32),
-  num_key_value_heads: countOrNull(),
-  head_dim: countOrNull(),
-  hidden_act: hiddenAct("silu"),
-  max_position_embeddings: count(2048, 2 ** 24),
-  initializer_range: number(0.02, 0),
-  rms_norm_eps: epsilon(1e-6),
-  use_cache: flag(true),
-  pad_token_id: tokenId(null),
-  bos_token_id: tokenId(1),
-  eos_token_id: tokenIds(2),
-  tie_word_embeddings: flag(false),
-  attention_bias: flag(false),
-  mlp_bias: flag(false),
-  rope_parameters: (value = null): unknown => value,
-  rope_theta: (value = null): unknown => value,
-  rope_scaling: (value = null): unknown => value,
-}) {
-  static readonly model_type = "llama";
-  readonly model_type = LlamaConfig.model_type;
-
-  constructor(given: unknown = {}) {
-    super(given);
-    if (this.head_dim === null) {
-      expectDivides(
-        "text_config: num_attention_heads must divide hidden_size",
-        this.hidden_size,
-        this.num_attention_heads,
-      );
-    }
-    expectDivides(
-      "text_config: num_key_value_heads must divide num_attention_heads",
-      this.num_attention_heads,
-      this.key_value_heads,
-    );
-    if (this.dim_of_head % 2) refuse("text_config.head_dim", "even (rotary embeddings turn pairs)", this.dim_of_head);
-    this.rope; // refuses what it cannot compute
-  }
-
-  get key_value_heads(): number {
-    return this.num_key_value_heads ?? this.num_attention_heads;
-  }
-
-  get dim_of_head(): number {
-    return this.head_dim ?? this.hidden_size / this.num_attention_heads;
-  }
-
-  get sizes(): LanguageModelSizes {
-    return {
-      num_hidden_layers: this.num_hidden_layers,
-      num_encoder_layers: 0,
-      hidden_size: this.hidden_size,
-      intermediate_size: this.intermediate_size,
-      num_attention_heads: this.num_attention_heads,
-      num_key_value_heads: this.key_value_heads,
-      head_dim: this.dim_of_head,
-      hidden_act: this.hidden_act,
-    };
-  }
-
-  /** The rotary base, from v5's `rope_parameters` or the older `rope_theta` and `rope_scaling`. */
-  get rope(): { theta: number } {
-    const parameters = (this.rope_parameters ?? this.rope_scaling ?? {}) as Record<string, unknown>;
-    const type = parameters.rope_type ?? parameters.type ?? "default";
-    if (type !== "default") {
-      throw new ConfigError(
-        "UNSUPPORTED_ROPE",
-        `text_config.rope_parameters: rope_type "${type}" is not supported, only "default"`,
-      );
-    }
-    return { theta: number(10000, 1)(parameters.rope_theta ?? this.rope_theta ?? undefined, "text_config.rope_theta") };
   }
 }
 
@@ -250,6 +141,8 @@ export interface VisionLanguageConfig
     NestedConfigs<InstructBlipQFormerConfig> {
   /** What is shown to the model, and the word in `image_token_index`. */
   readonly modality: "image" | "video";
+  /** The model's class in Hugging Face, by a name that no bundler shortens. */
+  readonly architectures: readonly string[];
   /** The id that stands for one query output in a prompt. Null in legacy checkpoints, whose prompts have none. */
   readonly image_token: number | null;
   /** Writes config.json as transformers 5 does, to a path (Node) or a WritableFolder. @throws WeightError IO; InputError NO_FILES */
@@ -262,7 +155,8 @@ interface ConfigClass<C> {
   new (given?: unknown): C;
 }
 
-interface CompositeClass<F extends Fields, Q extends InstructBlipQFormerConfig> {
+/** The class that {@link compositeOf} makes. */
+export interface CompositeClass<F extends Fields, Q extends InstructBlipQFormerConfig> {
   new (
     given?: unknown,
   ): ValuesOf<typeof COMPOSITE_FIELDS & F> & NestedConfigs<Q> & Pick<VisionLanguageConfig, "save_pretrained">;
@@ -279,7 +173,7 @@ interface CompositeClass<F extends Fields, Q extends InstructBlipQFormerConfig> 
 }
 
 /** A base class with `fields` and the nested configs, each of which may be an instance, a plain object or left out. */
-function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfig>(
+export function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfig>(
   fields: F,
   QFormerConfig: new (given: unknown) => Q,
 ): CompositeClass<F, Q> {
@@ -345,39 +239,16 @@ export function readConfigJson(text: string, name: string, types: readonly strin
   return given;
 }
 
-/** HF reads either spelling. */
-const IMAGE_TOKEN = { image_token_index: tokenId(null), image_token_id: tokenId(null) };
-const VIDEO_TOKEN = { video_token_index: tokenId(null), video_token_id: tokenId(null) };
+/** The placeholder's id. HF reads either spelling. */
+export const IMAGE_TOKEN = { image_token_index: tokenId(null), image_token_id: tokenId(null) };
 
 /** Vision, Q-Former and language model together. */
 export class InstructBlipConfig extends compositeOf(IMAGE_TOKEN, InstructBlipQFormerConfig) {
   static readonly model_type = "instructblip";
   readonly modality = "image";
+  readonly architectures = ["InstructBlipForConditionalGeneration"];
 
   get image_token(): number | null {
     return this.image_token_index ?? this.image_token_id;
-  }
-}
-
-/** BLIP-2: as InstructBLIP, with a Q-Former that is not told what is asked. */
-export class Blip2Config extends compositeOf(
-  { ...IMAGE_TOKEN, image_text_hidden_size: count(256) },
-  Blip2QFormerConfig,
-) {
-  static readonly model_type = "blip-2";
-  readonly modality = "image";
-
-  get image_token(): number | null {
-    return this.image_token_index ?? this.image_token_id;
-  }
-}
-
-/** InstructBLIP for videos: the same parts, and a placeholder of another name. */
-export class InstructBlipVideoConfig extends compositeOf(VIDEO_TOKEN, InstructBlipQFormerConfig) {
-  static readonly model_type = "instructblipvideo";
-  readonly modality = "video";
-
-  get image_token(): number | null {
-    return this.video_token_index ?? this.video_token_id;
   }
 }

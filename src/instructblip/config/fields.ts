@@ -1,7 +1,7 @@
 /**
  * What the configs are made of: readers of single fields, and a class that reads a table of them. Unknown keys are ignored
- * (old files carry dozens); impossible values are refused by name. The tables themselves are in config.ts, t5_config.ts
- * and opt_config.ts.
+ * (old files carry dozens); impossible values are refused by name. The tables themselves are in the files beside
+ * this.
  */
 import type { Activation } from "../../tensor/activation.ts";
 import { ConfigError } from "../../tensor/errors.ts";
@@ -121,8 +121,11 @@ export function configOf<F extends Fields>(name: string, fields: F): new (given?
   ) => ValuesOf<F>;
 }
 
-export function expectDivides(where: string, whole: number, part: number): void {
-  if (whole % part !== 0) throw new ConfigError("CONFIG_RANGE", `${where}: ${part} does not divide ${whole}`);
+/** @throws ConfigError CONFIG_RANGE unless one of the config's numbers divides another */
+export function expectDivides<C>(config: C, name: string, part: keyof C & string, whole: keyof C & string): void {
+  const [divisor, number] = [Number(config[part]), Number(config[whole])];
+  if (number % divisor === 0) return;
+  throw new ConfigError("CONFIG_RANGE", `${name}: ${part} must divide ${whole}: ${divisor} does not divide ${number}`);
 }
 
 /** A language model's sizes under LLaMA's names, whichever model it is: for those who print or plan, not compute. */

@@ -1,5 +1,5 @@
 /**
- * OPT's config, with Hugging Face's fields and defaults; see config_fields.ts.
+ * OPT's config, with Hugging Face's fields and defaults; see fields.ts.
  *
  * Source: transformers 5.18, models/opt/configuration_opt.py.
  */
@@ -45,11 +45,7 @@ export class OPTConfig extends configOf("text_config", {
 
   constructor(given: unknown = {}) {
     super(given);
-    expectDivides(
-      "text_config: num_attention_heads must divide hidden_size",
-      this.hidden_size,
-      this.num_attention_heads,
-    );
+    expectDivides(this, "text_config", "num_attention_heads", "hidden_size");
   }
 
   /** Width of the token embeddings: that of the model, but for OPT-350M. */

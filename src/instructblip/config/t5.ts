@@ -1,5 +1,5 @@
 /**
- * T5's and Flan-T5's config, with Hugging Face's fields and defaults; see config_fields.ts.
+ * T5's and Flan-T5's config, with Hugging Face's fields and defaults; see fields.ts.
  *
  * Source: transformers 5.18, models/t5/configuration_t5.py.
  */

@@ -3,7 +3,8 @@
  * (eos 1, pad -1, bos 0), so that nothing ends an answer at `</s>`: transformers issue #25426, LAVIS issue #509.
  */
 import { InputError } from "../../tensor/errors.ts";
-import { LlamaConfig, type TextConfig } from "./config.ts";
+import type { TextConfig } from "./config.ts";
+import { LlamaConfig } from "./llama.ts";
 
 /** `</s>`, which Vicuna's tokenizer also begins every prompt with. */
 const END = 2;

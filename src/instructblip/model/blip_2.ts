@@ -9,7 +9,7 @@
  * Source: Li et al. 2023, BLIP-2; transformers 5.18, modeling_blip_2.py.
  */
 import type { Weights } from "../../modules/weights.ts";
-import type { Blip2Config } from "../config/config.ts";
+import type { Blip2Config } from "../config/blip_2.ts";
 import type { LanguageModelInputs } from "./language_model.ts";
 import { Blip2QFormerModel } from "./qformer.ts";
 import {

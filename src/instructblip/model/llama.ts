@@ -22,7 +22,8 @@ import { rope, ropeTable } from "../../tensor/ops/rope.ts";
 import { ropeAppend } from "../../tensor/ops/rope_append.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Weight } from "../../tensor/weight.ts";
-import { HIDDEN_ACTS, type LlamaConfig } from "../config/config.ts";
+import { HIDDEN_ACTS } from "../config/fields.ts";
+import type { LlamaConfig } from "../config/llama.ts";
 import { CausalLanguageModel, type CausalStep } from "./language_model.ts";
 
 /** What every layer of one call needs besides its input. */

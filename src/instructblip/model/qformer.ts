@@ -26,7 +26,9 @@ import { add } from "../../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../../tensor/ops/attention.ts";
 import { cat, contiguous } from "../../tensor/ops/copy.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import { type Blip2QFormerConfig, HIDDEN_ACTS, type InstructBlipQFormerConfig } from "../config/config.ts";
+import type { Blip2QFormerConfig } from "../config/blip_2.ts";
+import type { InstructBlipQFormerConfig } from "../config/config.ts";
+import { HIDDEN_ACTS } from "../config/fields.ts";
 
 /** Queries as they are, then words with positions; one norm over both. Queries get no position. */
 export class InstructBlipQFormerEmbeddings extends Module {

@@ -19,7 +19,8 @@ import { cat, contiguous } from "../../tensor/ops/copy.ts";
 import { patchProjection, prependClassToken } from "../../tensor/ops/patch_embedding.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Weight } from "../../tensor/weight.ts";
-import { HIDDEN_ACTS, type InstructBlipVisionConfig } from "../config/config.ts";
+import type { InstructBlipVisionConfig } from "../config/config.ts";
+import { HIDDEN_ACTS } from "../config/fields.ts";
 
 /** A convolution whose stride is its kernel, which is a matrix product over cut-out patches. */
 class PatchEmbedding extends Module {

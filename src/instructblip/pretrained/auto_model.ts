@@ -1,12 +1,8 @@
 /** The model that a checkpoint is: the class is picked by config.json's model_type. Source: transformers, models/auto. */
 
-import {
-  Blip2Config,
-  InstructBlipConfig,
-  InstructBlipVideoConfig,
-  readConfigJson,
-  type VisionLanguageConfig,
-} from "../config/config.ts";
+import { Blip2Config } from "../config/blip_2.ts";
+import { InstructBlipConfig, readConfigJson, type VisionLanguageConfig } from "../config/config.ts";
+import { InstructBlipVideoConfig } from "../config/instructblip_video.ts";
 import { Blip2ForConditionalGeneration } from "./blip_2.ts";
 import { opened, openPretrained, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";

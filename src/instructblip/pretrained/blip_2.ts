@@ -1,7 +1,7 @@
 /** BLIP-2 with Hugging Face's methods; model/blip_2.ts is the model. */
 import type { StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
-import { Blip2Config } from "../config/config.ts";
+import { Blip2Config } from "../config/blip_2.ts";
 import { Blip2 } from "../model/blip_2.ts";
 import type { Blip2QFormerModel } from "../model/qformer.ts";
 import type { ImageFeatures, ImageTensors } from "../model/vision_language.ts";

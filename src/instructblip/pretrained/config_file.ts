@@ -12,15 +12,10 @@ import { createFolder } from "./platform.ts";
 /** The version of transformers whose layout is written. */
 const LAYOUT = "5.18.0";
 const DTYPE_NAMES: Readonly<Record<string, string>> = { f32: "float32", f16: "float16", bf16: "bfloat16" };
-/** The class of each model_type, by a name that no bundler shortens. */
-const ARCHITECTURES: Readonly<Record<string, string>> = {
-  instructblip: "InstructBlipForConditionalGeneration",
-  instructblipvideo: "InstructBlipVideoForConditionalGeneration",
-  "blip-2": "Blip2ForConditionalGeneration",
-};
 
 /** What is asked of a config besides its fields, which are written whatever they are. */
 interface SavedConfig {
+  readonly architectures: readonly string[];
   readonly modality: string;
   readonly image_token: number | null;
   readonly text_config: { readonly model_type: string };
@@ -56,7 +51,7 @@ export function configText(config: SavedConfig, dtype?: WeightDType): string {
     {
       ...top,
       ...Object.fromEntries(nested),
-      architectures: [ARCHITECTURES[top.model_type as string]],
+      architectures: config.architectures,
       dtype: dtype ? DTYPE_NAMES[dtype] : (top.dtype ?? torch_dtype ?? "float32"),
       [`${config.modality}_token_index`]: config.image_token ?? undefined,
       use_decoder_only_language_model: config.text_config.model_type !== "t5",

@@ -1,7 +1,7 @@
 /** InstructBLIP for videos with Hugging Face's methods; model/instructblip_video.ts is the model. */
 import type { StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
-import { InstructBlipVideoConfig } from "../config/config.ts";
+import { InstructBlipVideoConfig } from "../config/instructblip_video.ts";
 import { InstructBlipVideo, type InstructedFrames } from "../model/instructblip_video.ts";
 import type { Ids } from "../model/language_model.ts";
 import type { InstructBlipQFormerModel } from "../model/qformer.ts";

@@ -1,0 +1,37 @@
+/**
+ * BLIP-2's configs, with Hugging Face's fields and defaults: InstructBLIP's, but for what is here.
+ *
+ * Source: transformers 5.18, models/blip_2/configuration_blip_2.py.
+ */
+import { compositeOf, IMAGE_TOKEN, InstructBlipQFormerConfig } from "./config.ts";
+import { count, flag } from "./fields.ts";
+
+/** BLIP-2's Q-Former, which by default knows queries only. */
+export class Blip2QFormerConfig extends InstructBlipQFormerConfig {
+  static override readonly model_type = "blip_2_qformer";
+  readonly use_qformer_text_input: boolean;
+
+  constructor(given: unknown = {}) {
+    super(given);
+    const { use_qformer_text_input } = given as { use_qformer_text_input?: unknown };
+    this.use_qformer_text_input = flag(false)(use_qformer_text_input, "qformer_config.use_qformer_text_input");
+  }
+
+  override get has_text(): boolean {
+    return this.use_qformer_text_input;
+  }
+}
+
+/** BLIP-2: as InstructBLIP, with a Q-Former that is not told what is asked. */
+export class Blip2Config extends compositeOf(
+  { ...IMAGE_TOKEN, image_text_hidden_size: count(256) },
+  Blip2QFormerConfig,
+) {
+  static readonly model_type = "blip-2";
+  readonly modality = "image";
+  readonly architectures = ["Blip2ForConditionalGeneration"];
+
+  get image_token(): number | null {
+    return this.image_token_index ?? this.image_token_id;
+  }
+}
