@@ -1,7 +1,7 @@
 /** Foreign values in messages: bounded, harmless on a terminal, and never a second error. */
 import { expect, test } from "vitest";
 import { InputError, nearest } from "../../src/tensor/errors.ts";
-import { quote, shown } from "../../src/tensor/shown.ts";
+import { escaped, quote, shown } from "../../src/tensor/shown.ts";
 
 const nested = (depth: number): unknown => {
   let value: unknown = [];
@@ -37,6 +37,17 @@ test.each<[string, unknown, string]>([
   ["what a terminal obeys", "a\x1b[2J\x9b\u202eb\n\u2028", '"a\\u001b[2J\\u{9b}\\u{202e}b\\n\\u{2028}"'],
 ])("shows %s", (_, value, text) => {
   expect(shown(value)).toBe(text);
+});
+
+test.each([
+  ["a\x1b[31mb\x07\tc\n\x9b2Jé", "a\\u{1b}[31mb\\u{7}\tc\n\\u{9b}2Jé"],
+  [
+    "\u061c\u200e\u200f\u2028\u2029\u202e\u2066\ufeff",
+    "\\u{61c}\\u{200e}\\u{200f}\\u{2028}\\u{2029}\\u{202e}\\u{2066}\\u{feff}",
+  ],
+  ["שלום 👩\u200d🚀", "שלום 👩\u200d🚀"],
+])("text of any length is escaped where a terminal would obey it, %j", (text, expected) => {
+  expect(escaped(text)).toBe(expected);
 });
 
 test("cuts long text, never inside a character", () => {

@@ -133,12 +133,3 @@ export function formatTable(rows: readonly (readonly string[])[], right: readonl
   const padded = (cell: string, i: number) => (right.includes(i) ? cell.padStart(widths[i]) : cell.padEnd(widths[i]));
   return rows.map((row) => `${row.map(padded).join("  ").trimEnd()}\n`).join("");
 }
-
-/**
- * Text without the control characters that a terminal would obey, and without those that turn the writing direction of
- * what follows (marks beside a word may stay: Arabic and Hebrew need them). A file name or an answer may hold any.
- */
-export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
-}

@@ -3,7 +3,8 @@
  * line that is rewritten on a terminal, and a line a minute elsewhere, as in a cluster's log. A closed stdout (`| head`) ends the run quietly.
  */
 import { InputError } from "../../tensor/errors.ts";
-import { EXIT, Interrupted, printable } from "./format.ts";
+import { escaped } from "../../tensor/shown.ts";
+import { EXIT, Interrupted } from "./format.ts";
 
 /** What commands write to; tests give one of their own. */
 export interface Terminal {
@@ -36,7 +37,7 @@ export function processTerminal(onClosed: (reason: Interrupted) => void): Termin
     out: (text) =>
       new Promise((resolve, reject) => {
         if (failed) return reject(failed);
-        stdout.write(stdout.isTTY ? printable(text) : text, (error) => (error ? reject(fail(error)) : resolve()));
+        stdout.write(stdout.isTTY ? escaped(text) : text, (error) => (error ? reject(fail(error)) : resolve()));
       }),
     err: (text) => {
       stderr.write(text);
@@ -65,7 +66,7 @@ const COLORS = { red: 31, yellow: 33 } as const;
 
 /** Says something on stderr: `error: …`, `warning: …`, `note: …`; the first word is coloured where that is wanted. */
 export function say(terminal: Terminal, message: string): void {
-  const text = printable(message);
+  const text = escaped(message);
   const word = /^(error|warning):/.exec(text)?.[0];
   const color = word === "error:" ? COLORS.red : COLORS.yellow;
   const shown = terminal.color && word ? `\x1b[${color}m${word}\x1b[0m${text.slice(word.length)}` : text;
@@ -112,7 +113,7 @@ export class Progress {
     }
     if (now - this.#at < INTERVAL_MS) return;
     this.#at = now;
-    const line = printable(text).slice(0, this.#terminal.columns - 1); // a full line would wrap, and then stay
+    const line = escaped(text).slice(0, this.#terminal.columns - 1); // a full line would wrap, and then stay
     this.#terminal.err(`\r${line.padEnd(this.#shown)}`);
     this.#shown = line.length;
   }

@@ -3,7 +3,7 @@
  * loaded; each is told by its tensors and its config, and what can be used in its place is said.
  */
 import type { CheckpointTensor } from "../../tensor/files/safetensors.ts";
-import { quote } from "../../tensor/files/strict_json.ts";
+import { quote } from "../../tensor/shown.ts";
 
 export interface OtherCheckpoint {
   readonly code: "QUANTIZED_CHECKPOINT" | "ADAPTER";

@@ -4,7 +4,8 @@
  * tuned_plan.node.ts, what a choice does in plan.ts.
  */
 import { InputError } from "../errors.ts";
-import { type Json, parseStrictJson, quote } from "../files/strict_json.ts";
+import { type Json, parseStrictJson } from "../files/strict_json.ts";
+import { quote } from "../shown.ts";
 import { type Op, sizeClasses, type TunedPlan, VARIANTS } from "./plan.ts";
 
 /** What was found on an adapter. */

@@ -5,6 +5,7 @@
  */
 import { WeightError } from "../errors.ts";
 import { formatShape, sameShape } from "../shape.ts";
+import { quote } from "../shown.ts";
 import {
   CONVERT_PICKLE,
   DEFAULT_TENSORS,
@@ -19,7 +20,7 @@ import {
   type TensorInfo,
 } from "./safetensors_header.ts";
 import { type ByteSource, checkFileName, type Folder } from "./source.ts";
-import { type Json, parseStrictJson, quote } from "./strict_json.ts";
+import { type Json, parseStrictJson } from "./strict_json.ts";
 
 export type { SafetensorsLimits, TensorInfo, UnsupportedDType } from "./safetensors_header.ts";
 

@@ -10,8 +10,9 @@
 import { DTYPES, type DType, FROM_SAFETENSORS } from "../dtype.ts";
 import { nearest, WeightError } from "../errors.ts";
 import { formatShape } from "../shape.ts";
+import { quote } from "../shown.ts";
 import { type ByteSource, decodeUtf8 } from "./source.ts";
-import { type Json, type JsonObject, OtherNumber, parseStrictJson, quote } from "./strict_json.ts";
+import { type Json, type JsonObject, OtherNumber, parseStrictJson } from "./strict_json.ts";
 
 /** Number types of the format that this project cannot compute with, and their bits: read past, refused when used. */
 export const UNSUPPORTED_DTYPES = {

@@ -10,7 +10,7 @@ import {
   refuser,
 } from "./safetensors_header.ts";
 import { type ByteSink, MemorySink } from "./source.ts";
-import { quote } from "./strict_json.ts";
+import { quote } from "../shown.ts";
 
 /** A tensor to be written: little-endian bytes, whole or as they come. */
 export interface TensorEntry {

@@ -4,8 +4,8 @@
  * more of a file than was asked for.
  */
 import { EngineError, WeightError } from "../errors.ts";
+import { quote } from "../shown.ts";
 import { type FetchOptions, fetchLimited, type LimitedResponse, pause, urlName } from "./fetch_limited.ts";
-import { quote } from "./strict_json.ts";
 
 /** Random access to a file of known size. */
 export interface ByteSource {

@@ -5,8 +5,6 @@
  */
 import { quote } from "../shown.ts";
 
-export { quote };
-
 /** A parsed value. Plain `number`s are exactly the integers 0 … 2^53-1 written without sign, fraction or exponent. */
 export type Json = null | boolean | string | number | OtherNumber | Json[] | JsonObject;
 export type JsonObject = Map<string, Json>;

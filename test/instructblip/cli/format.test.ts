@@ -10,7 +10,6 @@ import {
   formatTable,
   Interrupted,
   Pace,
-  printable,
   progressText,
 } from "../../../src/instructblip/cli/format.ts";
 import { Progress, say, type Terminal } from "../../../src/instructblip/cli/terminal.node.ts";
@@ -48,10 +47,6 @@ describe("numbers", () => {
         [1],
       ),
     ).toBe("a    10\nbcd   9  x\n");
-  });
-
-  it("takes away what a terminal would obey", () => {
-    expect(printable("a\x1b[31mb\x07\tc\n\x9b2Jé")).toBe("a\ufffd[31mb\ufffd\tc\n\ufffd2Jé");
   });
 });
 
@@ -190,7 +185,7 @@ describe("progress", () => {
   it("colours only where asked to", () => {
     const plain = fake({});
     say(plain.terminal, "error: no\x1b[2J");
-    expect(plain.written).toEqual(["error: no\ufffd[2J\n"]);
+    expect(plain.written).toEqual(["error: no\\u{1b}[2J\n"]);
     const colored = fake({ color: true });
     say(colored.terminal, "error: no");
     say(colored.terminal, "note: yes");
