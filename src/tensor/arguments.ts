@@ -133,9 +133,20 @@ export function refuseUnknown(
       if (hint === undefined) continue;
       throw new InputError("UNSUPPORTED_OPTION", `${name}: ${key} is not supported here`, { hint });
     }
-    const meant = nearest(key, known);
-    throw new InputError("UNKNOWN_OPTION", `${name} has no option ${quote(key)}`, {
-      hint: meant ? `did you mean ${meant}?` : `options: ${known.join(", ")}`,
-    });
+    throw unknownName(name, key, known);
   }
+}
+
+/** The error for a name that is none of `known`; its hint is the nearest of them, unless a better one is given. */
+export function unknownName(
+  owner: string,
+  name: string,
+  known: readonly string[],
+  { kind = "option", hint }: { kind?: "option" | "field"; hint?: string | undefined } = {},
+): InputError {
+  const meant = nearest(name, known);
+  const code = kind === "option" ? "UNKNOWN_OPTION" : "UNKNOWN_FIELD";
+  return new InputError(code, `${owner} has no ${kind} ${quote(name)}`, {
+    hint: hint ?? (meant ? `did you mean ${meant}?` : `${kind}s: ${known.join(", ")}`),
+  });
 }

@@ -2,8 +2,8 @@
  * The lines of `generate --requests`: JSON in, a checked request or an error out. Text only: no file is opened here, and
  * what generate() itself checks (the range of an option) is left to it.
  */
-import { InputError, nearest } from "../../tensor/errors.ts";
-import { quote } from "../../tensor/shown.ts";
+import { unknownName } from "../../tensor/arguments.ts";
+import { InputError } from "../../tensor/errors.ts";
 import { parseJson } from "../config/json_file.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/options.ts";
 
@@ -63,13 +63,10 @@ export function parseRequest(text: string): ParsedLine {
 }
 
 function check(value: Record<string, unknown>): Request {
-  for (const name of Object.keys(value)) {
-    if (FIELDS.includes(name)) continue;
-    const close = nearest(name, FIELDS);
-    const hint = Object.hasOwn(FIELD_HINTS, name) ? FIELD_HINTS[name] : close && `did you mean "${close}"?`;
-    throw new InputError("UNKNOWN_FIELD", `a request has no field ${quote(name)}`, {
-      hint: hint ?? `fields: ${FIELDS.join(", ")}`,
-    });
+  const unknown = Object.keys(value).find((name) => !FIELDS.includes(name));
+  if (unknown !== undefined) {
+    const hint = Object.hasOwn(FIELD_HINTS, unknown) ? FIELD_HINTS[unknown] : undefined;
+    throw unknownName("a request", unknown, FIELDS, { kind: "field", hint });
   }
   const images = strings("BAD_REQUEST", "images", value.images, "of file names");
   const prompts = strings("BAD_PROMPT", "prompts", value.prompts, "of texts");

@@ -1,4 +1,5 @@
 /** What is evaluated: a task file (prompt, decoding, metric) and lines of data, checked before a model is loaded. */
+import { unknownName } from "../../tensor/arguments.ts";
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { parseJson } from "../config/json_file.ts";
@@ -297,12 +298,8 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 function refuseUnknownFields(value: object, known: readonly string[], what: string): void {
-  for (const name of Object.keys(value)) {
-    if (known.includes(name)) continue;
-    const close = nearest(name, known);
-    const hint = close ? `did you mean "${close}"?` : `fields: ${known.join(", ")}`;
-    throw new InputError("UNKNOWN_FIELD", `${what} has no field ${quote(name)}`, { hint });
-  }
+  const unknown = Object.keys(value).find((name) => !known.includes(name));
+  if (unknown !== undefined) throw unknownName(what, unknown, known, { kind: "field" });
 }
 
 function textOf(value: unknown, code: string, where: string): string | undefined {

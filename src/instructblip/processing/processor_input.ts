@@ -4,8 +4,8 @@
  *
  * Source: transformers 5.18, processing_utils.py (_merge_kwargs).
  */
-import { optionsOf } from "../../tensor/arguments.ts";
-import { InputError, nearest } from "../../tensor/errors.ts";
+import { optionsOf, unknownName } from "../../tensor/arguments.ts";
+import { InputError } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { readImage } from "../pretrained/platform.ts";
 import { ENCODE_OPTIONS } from "../tokenizer/options.ts";
@@ -327,10 +327,7 @@ function unknownOption(name: string, value: unknown): InputError {
     const only = shown(FIXED[name]);
     return new InputError("UNKNOWN_OPTION", `${name} can only be ${only} here, got ${shown(value)}`);
   }
-  const meant = nearest(name, [...ENCODE_OPTIONS, ...IMAGE_OPTIONS, ...OTHER_OPTIONS]);
-  return new InputError("UNKNOWN_OPTION", `the processor has no option ${quote(name)}`, {
-    hint: meant && `did you mean ${meant}?`,
-  });
+  return unknownName("the processor", name, [...ENCODE_OPTIONS, ...IMAGE_OPTIONS, ...OTHER_OPTIONS]);
 }
 
 /** A batch is one array for the model, so its rows must have one length. */

@@ -55,7 +55,7 @@ describe("a task", () => {
     ["{}", /^BAD_TASK: t\.json: there is no prompt/],
     [{ prompt: "x" }, /^BAD_TASK: t\.json: there is no metric\n.*exact_match/],
     [{ ...TASK, metric: "toString" }, /^BAD_TASK: .*no metric "toString"/],
-    [{ ...TASK, metrics: 1 }, /^UNKNOWN_FIELD: .*no field "metrics"\n.*did you mean "metric"/],
+    [{ ...TASK, metrics: 1 }, /^UNKNOWN_FIELD: .*no field "metrics"\n.*did you mean metric\?/],
     [{ ...TASK, preset: "paper-gpa" }, /^BAD_TASK: .*no preset "paper-gpa"\n.*did you mean "paper-gqa"/],
     [{ ...TASK, generation: { beams: 2 } }, /^UNKNOWN_OPTION: generate has no option "beams"/],
     [{ ...TASK, generation: { num_return_sequences: 2 } }, /^UNSUPPORTED_OPTION: .*one answer/],
