@@ -1,4 +1,6 @@
 /// <reference types="@webgpu/types" preserve="true" />
+/// <reference lib="dom" preserve="true" />
+// Kept in the package's types: a program in whose tsconfig neither is named compiles as well.
 /** What is worth knowing about an adapter when a kernel is chosen. */
 import type { TunedPlan } from "./variants.ts";
 
