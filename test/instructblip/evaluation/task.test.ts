@@ -120,7 +120,9 @@ describe("a task that ranks", () => {
       reduction: "mean",
       eos: true,
     });
-    expect(refusal(() => parseTask(text.replace("answers", "none"), "t.json", read))).toMatch(/no candidates in "none\.txt"/);
+    expect(refusal(() => parseTask(text.replace("answers", "none"), "t.json", read))).toMatch(
+      /no candidates in "none\.txt"/,
+    );
   });
 
   it("may have a ranked preset generate after all", () => {
