@@ -118,6 +118,12 @@ export function valuesOf<T extends Options>(table: T, given: OptionsOf<T>, vocab
   return Object.fromEntries(kept) as ValuesOf<T>;
 }
 
+/** Every option of a table, checked, with its default where it is not given. @throws InputError PARAM_RANGE */
+export function readOptions<T extends Options>(table: T, given: OptionsOf<T>): ValuesOf<T> {
+  for (const name of Object.keys(table)) if (isGiven(given[name])) checkOption(table, name, given, 0);
+  return valuesOf(table, given);
+}
+
 /** Checks an option that is given; more strictly where it has an effect. @throws InputError PARAM_RANGE */
 export function checkOption<T extends Options>(table: T, name: string, given: OptionsOf<T>, vocabulary: number): void {
   const { check, used } = table[name].row;

@@ -15,27 +15,34 @@ import { crossEntropy, IGNORED_LABEL } from "../../tensor/ops/cross_entropy.ts";
 import { takeRows } from "../../tensor/ops/take_rows.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { flag, type OptionsOf, oneOf, option, readOptions, whole } from "../config/options.ts";
 import type { Decoding, EmbeddedPrompt, Ids, LanguageModel } from "../model/language_model.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { ScoresError } from "./numerics.ts";
 import type { Prompt } from "./prompt.ts";
 
-export interface RankOptions {
+/** The options of rank_answers(), besides the inputs. */
+const RANKING = {
   /** Token ids as {@link candidateIds} gives them: [C][…] for every prompt, or [B][C][…]. */
-  candidates: Ids | readonly Ids[];
+  candidates: option<Ids | readonly Ids[]>(() => {}),
   /**
    * Candidates that mean the same thing have the same number, from 0: [C], or [B][C]. What is ranked are then the groups,
    * each by the sum of its candidates' probabilities.
    */
-  groups?: readonly number[] | Ids;
+  groups: option<readonly number[] | Ids>(() => {}),
   /** What is ranked by: the NLL of all tokens (default), or of one token on average. */
-  reduction?: Reduction;
+  reduction: oneOf("sum", "mean").default("sum"),
   /** Candidates scored at once, default 16. Memory grows with it; the result is the same. */
-  segment_size?: number;
+  segment_size: whole(1).default(16),
   /** Stops before the next segment; rank_answers() then rejects with the signal's reason. */
-  signal?: AbortSignal | null;
+  signal: option<AbortSignal>(() => {}),
   /** Whether a likelihood that is NaN is an error. Default true; false gives it back, ranked last. */
-  check_numerics?: boolean | null;
+  check_numerics: flag().default(true),
+};
+export const RANK_OPTIONS = Object.keys(RANKING);
+
+export interface RankOptions extends OptionsOf<typeof RANKING> {
+  candidates: Ids | readonly Ids[];
 }
 
 export type Reduction = "sum" | "mean";
@@ -49,16 +56,6 @@ export interface RankedAnswers {
   /** [C] indices of candidates, likeliest first, lowest index first on ties */
   readonly ranks: readonly number[];
 }
-
-export const RANK_OPTIONS = [
-  "candidates",
-  "groups",
-  "reduction",
-  "segment_size",
-  "signal",
-  "check_numerics",
-] satisfies (keyof RankOptions)[];
-const DEFAULT_SEGMENT = 16;
 
 /**
  * Texts to what `rank_answers` takes: the tokenizer's ids without a leading beginning-of-sequence token, as in LAVIS. T5's
@@ -113,13 +110,7 @@ export function readRankOptions(
   { vocabulary, num_embeddings }: LanguageModel,
 ): Ranking {
   refuseUnknown("rank_answers", options, RANK_OPTIONS);
-  const { reduction = "sum", segment_size = DEFAULT_SEGMENT, signal } = options;
-  if (reduction !== "sum" && reduction !== "mean") {
-    throw new InputError("PARAM_RANGE", `reduction must be "sum" or "mean", got ${shown(reduction)}`);
-  }
-  if (!Number.isSafeInteger(segment_size) || segment_size < 1) {
-    throw new InputError("PARAM_RANGE", `segment_size must be a whole number from 1, got ${shown(segment_size)}`);
-  }
+  const { groups: grouping, reduction, segment_size, signal, check_numerics } = readOptions(RANKING, options);
   const candidates = forEachPrompt("candidates", options.candidates, 3, B) as readonly Ids[];
   const most = Math.min(vocabulary, num_embeddings);
   candidates.forEach((list, b) => {
@@ -134,7 +125,7 @@ export function readRankOptions(
       );
     });
   });
-  const groups = options.groups === undefined ? undefined : (forEachPrompt("groups", options.groups, 2, B) as Ids);
+  const groups = grouping === null ? undefined : (forEachPrompt("groups", grouping, 2, B) as Ids);
   groups?.forEach((numbers, b) => {
     const count = new Set(numbers).size;
     const fits = Array.isArray(numbers) && numbers.every((g) => Number.isInteger(g) && g >= 0 && g < count);
@@ -144,7 +135,6 @@ export function readRankOptions(
       );
     }
   });
-  const check_numerics = options.check_numerics ?? true;
   return { candidates, groups, reduction, segment_size, signal: signal ?? undefined, check_numerics };
 }
 
