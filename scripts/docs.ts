@@ -40,7 +40,7 @@ const HELPERS: Readonly<Record<string, readonly [argument: number, error: string
   textOf: [1, "InputError"],
   strings: [0, "InputError"],
   readJson: [2, "ConfigError", "_JSON"],
-  "this.#wait": [2, "KernelError"],
+  "this.#driver.wait": [2, "KernelError"],
 };
 
 /** Codes that are not the first argument of an error: of a table, a default, or the command line's own words. */
