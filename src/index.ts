@@ -39,9 +39,18 @@ export type {
 } from "./instructblip/generation/types.ts";
 export type { WarningListener } from "./instructblip/generation/warnings.ts";
 export { WatermarkDetector, type WatermarkDetectorOutput } from "./instructblip/generation/watermark.ts";
+export type { InstructedImages } from "./instructblip/model/instructblip.ts";
+export type { InstructedFrames } from "./instructblip/model/instructblip_video.ts";
 export type { Ids, LanguageModel, LanguageModelOutput } from "./instructblip/model/language_model.ts";
 export type { Blip2QFormerModel, InstructBlipQFormerModel, QFormerOutput } from "./instructblip/model/qformer.ts";
-export type { ImageFeatures, VisionLanguageOutput } from "./instructblip/model/vision_language.ts";
+export type {
+  ImageFeatures,
+  ImageParts,
+  ImageTensors,
+  PromptTensors,
+  VisionLanguage,
+  VisionLanguageOutput,
+} from "./instructblip/model/vision_language.ts";
 export type { InstructBlipVisionModel, VisionOutput } from "./instructblip/model/vision_model.ts";
 export { AutoConfig, AutoModelForImageTextToText } from "./instructblip/pretrained/auto_model.ts";
 export { type AnyProcessor, AutoProcessor } from "./instructblip/pretrained/auto_processor.ts";
@@ -78,12 +87,13 @@ export {
 } from "./instructblip/processing/instructblip_video_processor.ts";
 export {
   type BatchFeature,
+  type ImageInput,
   InstructBlipProcessor,
   type ProcessorBase,
   type ProcessorInput,
 } from "./instructblip/processing/processor.ts";
 export type { ProcessorFromPretrainedOptions } from "./instructblip/processing/processor_files.ts";
-export type { ImageInput, ProcessorOptions } from "./instructblip/processing/processor_input.ts";
+export type { ProcessorOptions } from "./instructblip/processing/processor_input.ts";
 export type { ImageBackend } from "./instructblip/processing/resize.ts";
 export type { Tokenizer } from "./instructblip/tokenizer/tokenizer.ts";
 export type { DecodeOptions, EncodeOptions } from "./instructblip/tokenizer/types.ts";
@@ -94,6 +104,7 @@ export type { CacheDType, NamedDType, OneDType, StorageDType } from "./modules/s
 export type { LoadOptions, LoadProgress, Weights } from "./modules/weights.ts";
 export type { Call } from "./tensor/device/call.ts";
 export type { Caps, SubgroupMatrix } from "./tensor/device/caps.ts";
+export type { Captured, Device, Kernel, KernelTime, Launch, ObservedKind, Observer } from "./tensor/device/device.ts";
 export type { Memory, MemoryUse, Storage } from "./tensor/device/memory.ts";
 export { type DeviceOptions, openDevice } from "./tensor/device/open_device.ts";
 export type { TunedPlan } from "./tensor/device/variants.ts";
@@ -114,10 +125,12 @@ export {
   Checkpoint,
   type CheckpointTensor,
   SafetensorsFile,
+  type SafetensorsLimits,
   type StreamOptions,
   type TensorChunk,
+  type TensorInfo,
+  type UnsupportedDType,
 } from "./tensor/files/safetensors.ts";
-export type { SafetensorsLimits, TensorInfo, UnsupportedDType } from "./tensor/files/safetensors_header.ts";
 export type { TensorEntry } from "./tensor/files/safetensors_writer.ts";
 export {
   type ByteSink,
@@ -128,14 +141,4 @@ export {
   type HttpOptions,
 } from "./tensor/files/source.ts";
 export type { Shape } from "./tensor/shape.ts";
-export {
-  type Captured,
-  type Device,
-  type HostArray,
-  type Kernel,
-  type KernelTime,
-  type Launch,
-  type ObservedKind,
-  type Observer,
-  Tensor,
-} from "./tensor/tensor.ts";
+export { type HostArray, Tensor } from "./tensor/tensor.ts";
