@@ -58,7 +58,8 @@ const SECRETS = ["authorization", "cookie", "proxy-authorization"];
  *
  * An address is looked up before it is connected to: a name that means another address a moment later goes unnoticed.
  *
- * @throws HTTP_URL, HTTP_REDIRECT, HTTP_TIMEOUT, IO (it cannot be reached, or is silent); the signal's reason
+ * @throws HTTP_URL, HTTP_REDIRECT, HTTP_TIMEOUT, FILE_TOO_LARGE (as its header says), IO (it cannot be reached, or is
+ *   silent); the signal's reason
  */
 export async function fetchLimited(url: string | URL, options: FetchOptions = {}): Promise<LimitedResponse> {
   const { signal, silenceMs = SILENCE_MS, minRate = MIN_RATE, maxBytes = Number.POSITIVE_INFINITY } = options;
@@ -139,6 +140,13 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
     } finally {
       end();
     }
+  }
+
+  // A server that says at once that it will send too much need not do so. (Of a compressed body it says less.)
+  const announced = reader ? Number(response.headers.get("content-length")) : 0;
+  if (response.ok && announced > maxBytes) {
+    end();
+    throw failure("FILE_TOO_LARGE", `${name}: ${announced} bytes; the limit is ${maxBytes}`);
   }
 
   return {

@@ -113,6 +113,16 @@ test("FILE_TOO_LARGE: a body is bounded, and no more of it is taken", async () =
   expect(sent).toBeLessThan(50e6);
 });
 
+test("FILE_TOO_LARGE: a length that is announced is believed, and none of it waited for", async () => {
+  let gone: Promise<void> | undefined;
+  handler = (_request, response) => {
+    gone = closed(response);
+    response.writeHead(200, { "content-length": 99e9 }).write("x"); // and then nothing
+  };
+  await expect(fetchLimited(url(), { maxBytes: 1e6 })).rejects.toMatchObject({ code: "FILE_TOO_LARGE" });
+  await gone;
+});
+
 test("the signal's reason is what is thrown: before, while waiting, while reading", async () => {
   const reason = new Error("stop");
   await expect(fetchLimited(url(), { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
