@@ -147,29 +147,23 @@ export class GpuDevice implements Device {
   scope<T>(fn: () => T): T {
     this.settle(); // its storage belongs to the scope it was made in
     const scope = this.memory.enter();
-    const leave = (result: unknown) => {
+    const leave = <R>(result: R): R => {
       this.settle();
       this.memory.leave(scope, storagesIn(result));
+      return result;
     };
     const fail = (error: unknown): never => {
       this.#deferred = undefined; // nobody can ask for it any more
       this.memory.leave(scope, new Set());
       throw error;
     };
-    let result: T;
     try {
-      result = fn();
+      const result = fn();
+      // What is still deferred may fail as it is launched, so that leaving can fail, too.
+      return result instanceof Promise ? (result.then(leave).catch(fail) as T) : leave(result);
     } catch (error) {
       return fail(error);
     }
-    if (result instanceof Promise) {
-      return result.then((value) => {
-        leave(value);
-        return value;
-      }, fail) as T;
-    }
-    leave(result);
-    return result;
   }
 
   exclusive<T>(fn: () => Promise<T>, { signal }: { signal?: AbortSignal | null | undefined } = {}): Promise<T> {
@@ -182,7 +176,11 @@ export class GpuDevice implements Device {
   }
 
   async #turnOf<T>(call: Call, fn: () => Promise<T>): Promise<T> {
-    this.flush(); // what was launched before belongs to others
+    try {
+      this.flush(); // what was launched before belongs to others
+    } catch {
+      // So does what of it cannot be launched: they are told as soon as they ask for its numbers.
+    }
     this.#driver.call = call;
     try {
       const value = await fn();

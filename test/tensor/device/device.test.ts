@@ -6,6 +6,7 @@ import { activation } from "../../../src/tensor/ops/activation.ts";
 import { add } from "../../../src/tensor/ops/add.ts";
 import { contiguous, copy } from "../../../src/tensor/ops/copy.ts";
 import { layerNorm } from "../../../src/tensor/ops/layer_norm.ts";
+import { linear } from "../../../src/tensor/ops/linear.ts";
 import { rmsNorm } from "../../../src/tensor/ops/rms_norm.ts";
 import { softmax } from "../../../src/tensor/ops/softmax.ts";
 import { Tensor } from "../../../src/tensor/tensor.ts";
@@ -370,6 +371,27 @@ describe("memory", () => {
     expect(() => own.scope(fail)).toThrow("as asked");
     await expect(own.scope(async () => fail())).rejects.toThrow("as asked");
     expect(own.memory.use.live).toBe(0);
+  });
+
+  test("a product that cannot be launched fails whoever asks for it, and leaves nothing behind", async () => {
+    const x = own.persistent([2048, 4]);
+    const weight = Weight.from(own, new Float32Array(1024 * 4), [1024, 4], "f32");
+    const { live } = own.memory.use;
+    const product = () => {
+      own.empty([256]);
+      return linear(x, weight); // 8 MiB
+    };
+    const TOO_LARGE = expect.objectContaining({ name: "DeviceError", code: "LIMIT" });
+    // Only as the scope ends, for nobody has asked before.
+    const fails = [() => void product(), product];
+    for (const fail of fails) {
+      expect(() => own.scope(fail)).toThrow(TOO_LARGE);
+      await expect(own.scope(async () => fail())).rejects.toEqual(TOO_LARGE);
+      expect(own.memory.use.live).toBe(live);
+    }
+    const outside = linear(x, weight);
+    expect(await own.exclusive(async () => [...(await own.tensor([1], [1]).read())])).toEqual([1]); // has not asked
+    await expect((async () => outside.read())()).rejects.toEqual(TOO_LARGE);
   });
 
   test("an async scope lasts until its promise is settled", async () => {
