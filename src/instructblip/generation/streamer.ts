@@ -5,9 +5,10 @@
  */
 import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
+import { untilAborted } from "../../tensor/files/fetch_limited.ts";
 import { shown } from "../../tensor/shown.ts";
 
-/** What generate() hands tokens to. */
+/** What generate() hands tokens to. Its methods may be async: what they reject with fails generate(), which waits for them. */
 export interface Streamer {
   /** New tokens of every row: first the prompt's ids, then one id a row a step. */
   put(ids: readonly (readonly number[])[]): void;
@@ -17,6 +18,45 @@ export interface Streamer {
   end(error?: unknown): void;
   /** Whether the reader has lost interest; generate() then stops. */
   readonly cancelled?: boolean;
+}
+
+/** The promises of a caller's callbacks, which are not waited for one by one: a reader that is slow holds nothing up. */
+export class Callbacks {
+  #failure: { readonly error: unknown } | undefined;
+  #pending: Promise<unknown> = Promise.resolve();
+
+  /** Takes what a callback has returned. @throws what an earlier one has rejected with */
+  take(result: unknown): void {
+    if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
+      const settled = Promise.resolve(result).catch((error: unknown) => {
+        this.#failure ??= { error };
+      });
+      this.#pending = Promise.all([this.#pending, settled]);
+    }
+    this.#throw();
+  }
+
+  /** Waits for all. @throws what the first has rejected with; the signal's reason */
+  async settle(signal: AbortSignal | null | undefined): Promise<void> {
+    await (signal ? untilAborted(this.#pending, signal) : this.#pending);
+    this.#throw();
+  }
+
+  #throw(): void {
+    if (this.#failure) throw this.#failure.error;
+  }
+}
+
+/** A streamer whose promises are `callbacks`'. */
+export function streamerOf(streamer: Streamer, callbacks: Callbacks): Streamer {
+  return {
+    put: (ids) => callbacks.take(streamer.put(ids)),
+    end: (error) => callbacks.take(streamer.end(error)),
+    ...(streamer.best && { best: (answers) => callbacks.take(streamer.best!(answers)) }),
+    get cancelled() {
+      return streamer.cancelled === true;
+    },
+  };
 }
 
 /** Turns ids into text piece by piece, never splitting a character. */

@@ -17,6 +17,7 @@ import { numericError } from "../generation/numerics.ts";
 import type { GenerateOutput } from "../generation/output.ts";
 import { NO_ID, type Prompt } from "../generation/prompt.ts";
 import { RANK_OPTIONS, type RankedAnswers, type RankOptions } from "../generation/ranking.ts";
+import { Callbacks, streamerOf } from "../generation/streamer.ts";
 import { Warnings } from "../generation/warnings.ts";
 import { type EmbeddedPrompt, type Ids, type LanguageModel, upload } from "../model/language_model.ts";
 import { meanLoss, nextTokens, shiftRight, tokenLosses } from "../model/loss.ts";
@@ -274,15 +275,22 @@ export abstract class VisionLanguageModel<
 
   async #generate(given: unknown[]): Promise<number[][] | GenerateOutput> {
     const { inputs, options } = this.#read("generate", given);
-    const { streamer } = options as GenerateOptions;
+    const { streamer, on_token, signal } = options as GenerateOptions;
+    const callbacks = new Callbacks();
+    const owned = {
+      ...options,
+      ...(streamer && { streamer: streamerOf(streamer, callbacks) }),
+      ...(on_token && { on_token: (step: number) => callbacks.take(on_token(step)) }),
+    };
     try {
-      const answer = await generate(this.#question(inputs), options, this.input_names, (warnings) =>
+      const answer = await generate(this.#question(inputs), owned, this.input_names, (warnings) =>
         this.#told.tell(warnings),
       );
-      streamer?.end();
+      callbacks.take(streamer?.end());
+      await callbacks.settle(signal);
       return answer;
     } catch (error) {
-      streamer?.end(error);
+      Promise.resolve(streamer?.end(error)).catch(() => {}); // it has been told of a worse thing
       throw error;
     }
   }

@@ -277,7 +277,7 @@ export async function pause(ms: number, signal: AbortSignal | undefined): Promis
 }
 
 /** A wait that an aborted signal ends, whether or not what is waited for knows of the signal. */
-async function untilAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<T> {
+export async function untilAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<T> {
   let stop = () => {};
   const aborted = new Promise<never>((_, reject) => {
     stop = () => reject(signal.reason);

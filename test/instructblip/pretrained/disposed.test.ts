@@ -73,3 +73,36 @@ test("an error that a streamer has told of ends no process, though nobody waits 
   expect(pieces.length).toBe(3);
   device.destroy();
 });
+
+test("what async callbacks reject with is what generate() rejects with, and ends no process", async () => {
+  const model = await load({ device: await testDevice() });
+  const own = new Error("own");
+  const rejects = async () => {
+    throw own;
+  };
+  const later = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    throw own;
+  };
+  const streamer = { put() {}, end() {}, best() {} };
+  for (const bad of [rejects, later]) {
+    for (const name of ["put", "end"]) {
+      await expect(model.generate({ ...asked, streamer: { ...streamer, [name]: bad } })).rejects.toBe(own);
+    }
+    await expect(model.generate({ ...asked, num_beams: 2, streamer: { ...streamer, best: bad } })).rejects.toBe(own);
+    await expect(model.generate({ ...asked, on_token: bad })).rejects.toBe(own);
+  }
+  const never = { ...streamer, put: () => new Promise<void>(() => {}) };
+  const controller = new AbortController();
+  const options = {
+    streamer: never,
+    signal: controller.signal,
+    on_token: (step: number) => void (step === 7 && stop()),
+  };
+  const stop = () => setTimeout(() => controller.abort(own), 20);
+  await expect(model.generate({ ...asked, ...options })).rejects.toBe(own);
+  expect(await model.generate({ ...asked, streamer: { ...streamer, put: async () => {} } })).toEqual(
+    await model.generate(asked),
+  );
+  model.dispose();
+});
