@@ -78,8 +78,9 @@ export function checkStorage(choice: StorageDType, names: Iterable<string>): voi
   const given = typeof choice === "object" && choice !== null ? Object.values(choice) : [choice];
   for (const dtype of given) {
     if (!dtypes.includes(dtype)) {
+      const meant = typeof dtype === "string" && nearest(dtype, dtypes);
       throw new InputError("DTYPE", `dtype: there is no number type ${shown(dtype)}`, {
-        hint: (typeof dtype === "string" && nearest(dtype, dtypes)) || dtypes.join(", "),
+        hint: meant ? `did you mean ${meant}?` : `number types: ${dtypes.join(", ")}`,
       });
     }
   }
@@ -92,8 +93,9 @@ export function checkStorage(choice: StorageDType, names: Iterable<string>): voi
   for (const key of Object.keys(choice)) {
     if (modules.has(key)) continue;
     const parts = [...modules].filter((module) => !module.includes("."));
+    const meant = nearest(key, parts) ?? nearest(key, modules);
     throw new InputError("PART", `dtype: the model has no part ${quote(key)}`, {
-      hint: nearest(key, parts) ?? nearest(key, modules) ?? parts.join(", "),
+      hint: meant === undefined ? `parts: ${parts.join(", ")}` : `did you mean ${meant}?`,
     });
   }
 }

@@ -162,6 +162,6 @@ function checkKind(name: keyof OpenFolderOptions, value: unknown): void {
   if (KINDS[name].includes(typeof value)) return;
   throw new InputError(
     "BAD_INPUT",
-    `from_pretrained: ${name} is a ${KINDS[name].join(" or a ")}, got a ${typeof value}`,
+    `from_pretrained: the type of ${name} must be ${KINDS[name].join(" or ")}, got ${typeof value}`,
   );
 }

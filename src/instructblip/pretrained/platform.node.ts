@@ -37,7 +37,7 @@ export const nodePlatform: Platform = {
     if (id) return HubFolder.open(atRevision(id, options.revision), options);
     throw new WeightError(
       "NOT_FOUND",
-      `${bounded(where, 200)}: ${found ? "this is a file, not a folder" : "no such folder"}`,
+      `${bounded(where, 200) || '""'}: ${found ? "this is a file, not a folder" : "no such folder"}`,
       {
         hint: "give the folder that holds config.json and model.safetensors, or a model of the Hugging Face Hub: owner/name",
       },

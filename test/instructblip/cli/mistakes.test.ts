@@ -33,8 +33,11 @@ describe("a wrong command line", () => {
     [ask("m", "i", "extra"), /too many arguments/],
     [ask("m", "i", "--model", "n"), /It is given twice/],
     [ask("", "i"), /It must not be empty/],
-    [ask("m", "i", "--dtype", "f64"), /'f64' is invalid. dtype: there is no number type "f64"\n +hint: f32/],
-    [ask("m", "i", "--dtype", "language_model=int3"), /there is no number type "int3"\n +hint: int8/],
+    [
+      ask("m", "i", "--dtype", "f64"),
+      /'f64' is invalid. dtype: there is no number type "f64"\n +hint: did you mean f32\?/,
+    ],
+    [ask("m", "i", "--dtype", "language_model=int3"), /there is no number type "int3"\n +hint: did you mean int8\?/],
     [ask("m", "i", "--dtype", "int8,int4"), /"int8,int4" is neither a number type nor a list of part=type/],
     [ask("m", "i", "--dtype", "qformer=f16,qformer=f32"), /"qformer" is given twice/],
     [ask("m", "i", "--cache-dtype", "int8"), /'int8' is invalid. Allowed choices are f32, f16/],

@@ -14,7 +14,12 @@ const ATTEMPTS = 5;
 /** What a request must bring beyond all before it, so that the next one is not one more that brought nothing. */
 const WORTH_RETRYING = 2 ** 16;
 /** Refusals after which the same request may go well. */
-const PASSING = ["HUB_UNREACHABLE", "HUB_BUSY", "HTTP_SLOW"];
+const FAILED: Readonly<Record<string, string>> = {
+  HUB_UNREACHABLE: "the connection broke",
+  HUB_BUSY: "the server had no answer but an error",
+  HTTP_SLOW: "the connection was too slow",
+};
+const PASSING = Object.keys(FAILED);
 
 /** Partial files that this process is writing now. */
 const writing = new Set<string>();
@@ -125,10 +130,10 @@ async function receive(hub: Hub, commit: string, file: string, blob: Blob, parti
       failures = isWorth ? 0 : failures + 1;
       most = Math.max(most, loaded);
       if (failures === ATTEMPTS) {
-        const isSlow = cause instanceof WeightError && cause.code === "HTTP_SLOW";
+        const code = cause instanceof WeightError ? cause.code : "HUB_UNREACHABLE";
         throw new WeightError(
-          isSlow ? "HTTP_SLOW" : "HUB_UNREACHABLE",
-          `${hub.id.repository}: ${file}: the connection ${isSlow ? "was too slow" : "broke"} ${ATTEMPTS} times`,
+          code,
+          `${hub.id.repository}: ${file}: ${FAILED[code] ?? FAILED.HUB_UNREACHABLE} ${ATTEMPTS} times`,
           {
             hint: `${loaded} of ${blob.size} bytes are kept; the next run goes on from there`,
             cause,
