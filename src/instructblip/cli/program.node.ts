@@ -252,7 +252,11 @@ export async function runCommandLine(args: readonly string[], run: Run): Promise
   };
   try {
     try {
-      await createProgram(run, handlers).parseAsync(args, { from: "user" });
+      const program = createProgram(run, handlers);
+      // Of a command that there is not, commander would print all help as an error and not say of what.
+      const isKnown = program.commands.some((command) => command.name() === args[1]);
+      const isUnknown = args[0] === "help" && args.length > 1 && !isKnown;
+      await program.parseAsync(isUnknown ? args.slice(1) : args, { from: "user" });
     } catch (error) {
       if (!(error instanceof CommanderError)) throw error;
       if (error.exitCode !== 0) return EXIT.usage; // commander has said why

@@ -142,12 +142,15 @@ describe("help", () => {
     const [top, generate] = [await cli(["--help"]), await cli(["generate", "--help"])];
     expect([top.code, generate.code, top.stderr + generate.stderr]).toEqual([0, 0, ""]);
     expect(generate.stdout).toMatch(/^Usage: instructblip generate /);
-    for (const args of [["-h"], ["help"]]) expect(await cli(args)).toEqual(top);
+    for (const args of [["-h"], ["help"], ["help", "help"], ["help", "-h"]]) expect(await cli(args)).toEqual(top);
     for (const args of [
       ["generate", "-h"],
       ["help", "generate"],
     ])
       expect(await cli(args)).toEqual(generate);
+    expect(await refused(["help", "genrate"], EXIT.usage)).toMatch(
+      /unknown command 'genrate'\n\(Did you mean generate\?\)/,
+    );
   });
 });
 
