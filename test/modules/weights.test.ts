@@ -1,0 +1,152 @@
+/** Walking into a checkpoint: names both ways, what is stored as what, stacked matrices, and what is freed. */
+import { expect, test } from "vitest";
+import { Weights } from "../../src/modules/weights.ts";
+import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { serializeSafetensors } from "../../src/tensor/files/safetensors_writer.ts";
+import { MemorySource } from "../../src/tensor/files/source.ts";
+import { linear } from "../../src/tensor/ops/linear.ts";
+import { linear as reference } from "../../src/tensor/reference/linear.ts";
+import { convert, type Weight } from "../../src/tensor/weight.ts";
+import { expectClose } from "../compare.ts";
+import { testDevice } from "../device.ts";
+import { Random } from "../random.ts";
+import { TOLERANCES } from "../tolerances.ts";
+
+const device = await testDevice();
+type FileDType = "f32" | "f16" | "bf16" | "f64";
+
+/** Whole numbers, which every dtype of a file holds. */
+function numbersOf(name: string, size: number): Float32Array {
+  const random = new Random(name.length);
+  return Float32Array.from({ length: size }, () => random.int(-8, 9));
+}
+
+async function open(
+  tensors: Record<string, [FileDType, readonly number[]]>,
+  dtype?: Parameters<typeof Weights.open>[2],
+) {
+  const file = await serializeSafetensors(
+    Object.entries(tensors).map(([name, [dtype, shape]]) => {
+      const numbers = numbersOf(
+        name,
+        shape.reduce((size, n) => size * n, 1),
+      );
+      const bytes = new Uint8Array(numbers.buffer);
+      const data = dtype === "f64" ? new Uint8Array(Float64Array.from(numbers).buffer) : convert(bytes, "f32", dtype);
+      return { name, dtype, shape, data };
+    }),
+  );
+  return Weights.open(await Checkpoint.open(new MemorySource("test", file)), device, dtype);
+}
+
+async function readWeight(weight: Weight): Promise<Float32Array> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of weight.read()) pieces.push(piece.slice());
+  const bytes = new Uint8Array(pieces.flatMap((piece) => [...piece]));
+  return new Float32Array(convert(bytes, weight.dtype as "f32", "f32").slice().buffer);
+}
+
+test("what nobody asked for is left over, but for what is to be ignored; what is asked for twice is one", async () => {
+  const weights = await open({ "a.weight": ["f32", [2, 4]], "a.bias": ["f32", [2]], "b.extra": ["f32", [1]] });
+  expect(weights.leftovers()).toEqual(["a.bias", "a.weight", "b.extra"]);
+  const a = weights.at("a");
+  expect(a.matrix("weight", [2, 4])).toBe(weights.matrix("a.weight", [2, 4]));
+  expect(a.get("bias", [2])).toBe(weights.get("a.bias", [2]));
+  expect([a.path, a.has("bias"), a.has("b.extra")]).toEqual(["a", true, false]);
+  expect(weights.leftovers()).toEqual(["b.extra"]);
+  expect(a.leftovers([/extra$/])).toEqual([]); // of the whole checkpoint, wherever one stands
+  weights.dispose();
+});
+
+test("what is missing is named with its nearest name, and another shape with both; nothing is kept of it", async () => {
+  const weights = await open({ "layer.0.weight": ["f32", [2, 4]] });
+  const before = device.memory.use.live;
+  const refusal = (run: () => unknown) => {
+    try {
+      run();
+    } catch (error) {
+      const { code, hint, message } = error as Error & { code: string; hint?: string };
+      return `${code} ${message} ${hint}`;
+    }
+    return "accepted";
+  };
+  expect(refusal(() => weights.at("layer.1").get("weight", [2]))).toMatch(/^MISSING_TENSORS .*layer\.0\.weight/s);
+  expect(refusal(() => weights.at("layer").at(0).matrix("weight", [4, 2]))).toMatch(/\[2, 4\].*transposed/s);
+  expect(refusal(() => weights.stackedMatrix(["layer.0.weight", "none"], [2, 2], 4))).toMatch(/^MISSING_TENSORS none/);
+  expect(device.memory.use.live).toBe(before);
+  expect(
+    weights.missing((asked) => [asked.get("x", [1]), asked.get("layer.0.weight", [9]), asked.at("y").get("z", [1])]),
+  ).toEqual(["x", "y.z"]);
+  expect(weights.leftovers()).toEqual(["layer.0.weight"]); // asking what is missing is not asking for it
+});
+
+test("lossless is as in the file, or f32 where another dtype was asked for, for that place alone", async () => {
+  const file: Record<string, [FileDType, readonly number[]]> = { "a.m": ["f16", [2, 32]], "b.m": ["f16", [2, 32]] };
+  for (const [dtype, stored, lossless] of [
+    [undefined, "f16", "f16"],
+    ["auto", "f16", "f16"],
+    ["int8", "int8", "f32"],
+    [{ a: "int4" }, "int4", "f32"],
+  ] as const) {
+    const weights = await open(file, dtype as never);
+    const plain = await open(file, dtype as never);
+    expect(plain.at("a").matrix("m", [2, 32]).dtype).toBe(stored);
+    expect(weights.at("a").lossless().matrix("m", [2, 32]).dtype).toBe(lossless);
+    expect(weights.at("b").matrix("m", [2, 32]).dtype).toBe(dtype === "int8" ? "int8" : "f16");
+    weights.dispose();
+    plain.dispose();
+  }
+});
+
+test("matrices of different dtypes are stacked as the one of the most bytes, and are parts by their names", async () => {
+  const names = ["q", "k", "v"] as const;
+  const rows = [3, 2, 4];
+  const weights = await open({ q: ["f16", [3, 8]], k: ["f32", [2, 8]], v: ["bf16", [4, 8]], after: ["f32", [1]] });
+  const whole = weights.stackedMatrix([...names], rows, 8);
+  expect([whole.dtype, ...whole.shape]).toEqual(["f32", 9, 8]);
+  await weights.load();
+  const all: number[] = [];
+  for (const [i, name] of names.entries()) {
+    const expected = numbersOf(name, rows[i] * 8);
+    all.push(...expected);
+    expect(await readWeight(weights.parameters.get(name) as Weight)).toEqual(expected);
+  }
+  const x = new Random(1).normal(8);
+  const y = await linear(device.tensor(x, [1, 8]), whole).read();
+  expectClose(y, reference(x, all, undefined, [1, 9, 8]), TOLERANCES.linear, "stacked");
+  expect(weights.leftovers()).toEqual(["after"]);
+  weights.dispose();
+});
+
+test("vectors of different dtypes are one behind the other in f32; f64 is narrowed wherever it stands", async () => {
+  const weights = await open({
+    a: ["f16", [3]],
+    b: ["f64", [4]],
+    c: ["bf16", [2]],
+    m: ["f64", [2, 4]],
+    n: ["f64", [5]],
+  });
+  const whole = weights.stackedVector(["a", "b", "c"], [3, 4, 2]);
+  const [m, n] = [weights.matrix("m", [2, 4]), weights.get("n", [5])];
+  const progress: string[] = [];
+  await weights.load({ on_progress: ({ name }) => void progress.push(name) });
+  expect(await whole.read()).toEqual(Float32Array.of(...numbersOf("a", 3), ...numbersOf("b", 4), ...numbersOf("c", 2)));
+  expect(await n.read()).toEqual(numbersOf("n", 5));
+  expect(await readWeight(m)).toEqual(numbersOf("m", 8));
+  expect(new Set(progress)).toEqual(new Set(["a", "b", "c", "m", "n"]));
+  weights.dispose();
+});
+
+test("dispose frees every parameter, what was made besides, and the whole of what was stacked, once", async () => {
+  const before = device.memory.use.live;
+  const weights = await open({ a: ["f32", [4]], m: ["f16", [4, 8]], p: ["f32", [2, 8]], q: ["f32", [2, 8]] });
+  weights.get("a", [4]);
+  weights.matrix("m", [4, 8]);
+  weights.stackedMatrix(["p", "q"], [2, 2], 8);
+  weights.computed([3], () => Float32Array.of(1, 2, 3));
+  let freed = 0;
+  weights.onDispose(() => freed++);
+  expect(device.memory.use.live).toBeGreaterThan(before);
+  weights.dispose();
+  expect([device.memory.use.live, freed]).toEqual([before, 1]);
+});
