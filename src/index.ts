@@ -4,10 +4,16 @@
  */
 
 export { Blip2Config, Blip2QFormerConfig } from "./instructblip/config/blip_2.ts";
-export { InstructBlipConfig, InstructBlipQFormerConfig, InstructBlipVisionConfig, type TextConfig, type VisionLanguageConfig } from "./instructblip/config/config.ts";
+export {
+  InstructBlipConfig,
+  InstructBlipQFormerConfig,
+  InstructBlipVisionConfig,
+  type TextConfig,
+  type VisionLanguageConfig,
+} from "./instructblip/config/config.ts";
+export type { LanguageModelSizes } from "./instructblip/config/fields.ts";
 export { InstructBlipVideoConfig } from "./instructblip/config/instructblip_video.ts";
 export { LlamaConfig } from "./instructblip/config/llama.ts";
-export type { LanguageModelSizes } from "./instructblip/config/fields.ts";
 export { OPTConfig } from "./instructblip/config/opt.ts";
 export { T5Config } from "./instructblip/config/t5.ts";
 export type { GenerateOptions } from "./instructblip/generation/generate.ts";

@@ -1,5 +1,6 @@
 /** Writing a safetensors file, byte for byte as the reference does. */
 import { DTYPES, type DType } from "../dtype.ts";
+import { quote } from "../shown.ts";
 import {
   byteSize,
   checkName,
@@ -10,7 +11,6 @@ import {
   refuser,
 } from "./safetensors_header.ts";
 import { type ByteSink, MemorySink } from "./source.ts";
-import { quote } from "../shown.ts";
 
 /** A tensor to be written: little-endian bytes, whole or as they come. */
 export interface TensorEntry {

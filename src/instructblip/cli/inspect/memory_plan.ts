@@ -14,7 +14,7 @@ import type { CheckpointTensor } from "../../../tensor/files/safetensors.ts";
 import { rowBytes } from "../../../tensor/quantize.ts";
 import { sizeOf } from "../../../tensor/shape.ts";
 import { Blip2Config } from "../../config/blip_2.ts";
-import { type VisionLanguageConfig } from "../../config/config.ts";
+import type { VisionLanguageConfig } from "../../config/config.ts";
 
 /** WebGPU's defaults, which every adapter has at least (specification, section 3.6.2). */
 export const DEFAULT_LIMITS: Limits = { maxBindingBytes: 128 * 2 ** 20, maxBufferBytes: 256 * 2 ** 20 };
