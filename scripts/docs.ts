@@ -52,6 +52,8 @@ const NAMED: Readonly<Record<string, string>> = {
   GPU: "DeviceError",
   INTERNAL: "any other error",
   INTERRUPTED: "-",
+  UNKNOWN_FIELD: "InputError",
+  UNKNOWN_OPTION: "InputError",
 };
 
 /** Every code that src throws. */
