@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { T5Config } from "../../../src/instructblip/config/t5.ts";
-import { relativePositionBuckets, T5ForConditionalGeneration } from "../../../src/instructblip/model/t5.ts";
+import { T5ForConditionalGeneration } from "../../../src/instructblip/model/t5.ts";
+import { relativePositionBuckets } from "../../../src/instructblip/model/t5_stack.ts";
 import { testDevice } from "../../device.ts";
 import { LanguageModelGolden } from "./language_model_golden.ts";
 
