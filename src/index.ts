@@ -17,11 +17,7 @@ export { LlamaConfig } from "./instructblip/config/llama.ts";
 export { OPTConfig } from "./instructblip/config/opt.ts";
 export { T5Config } from "./instructblip/config/t5.ts";
 export type { GenerateOptions } from "./instructblip/generation/generate.ts";
-export type {
-  GenerationOptions,
-  SynthIDTextWatermarkingConfig,
-  WatermarkingConfig,
-} from "./instructblip/generation/options.ts";
+export type { GenerationOptions } from "./instructblip/generation/options.ts";
 export type { GenerateOutput, StepScores } from "./instructblip/generation/output.ts";
 export {
   candidateIds,
@@ -45,6 +41,7 @@ export type {
 } from "./instructblip/generation/types.ts";
 export type { WarningListener } from "./instructblip/generation/warnings.ts";
 export { WatermarkDetector, type WatermarkDetectorOutput } from "./instructblip/generation/watermark.ts";
+export type { SynthIDTextWatermarkingConfig, WatermarkingConfig } from "./instructblip/generation/watermark_options.ts";
 export type { InstructedImages } from "./instructblip/model/instructblip.ts";
 export type { InstructedFrames } from "./instructblip/model/instructblip_video.ts";
 export type { Ids, LanguageModel, LanguageModelOutput } from "./instructblip/model/language_model.ts";

@@ -13,15 +13,15 @@ import { shown } from "../../tensor/shown.ts";
 import { valuesOf } from "../config/options.ts";
 import { expectIds } from "../pretrained/inputs.ts";
 import { softmax, topIndices } from "./arithmetic.ts";
+import { randomBits, randperm, TorchGenerator } from "./torch_random.ts";
+import type { LogitsProcessor } from "./types.ts";
 import {
   checkWatermark,
   GREEN_LIST,
   SYNTH_ID,
   type SynthIDTextWatermarkingConfig,
   type WatermarkingConfig,
-} from "./options.ts";
-import { randomBits, randperm, TorchGenerator } from "./torch_random.ts";
-import type { LogitsProcessor } from "./types.ts";
+} from "./watermark_options.ts";
 
 const f = Math.fround;
 

@@ -133,14 +133,13 @@ export function expectPixels(pixels: HostTensor, layout: readonly string[], B?: 
  * The instruction for the Q-Former: a row for every row of the prompt.
  *
  * @param B rows of the prompt, if there is one
- * @returns rows
  * @throws InputError BATCH_MISMATCH, BAD_INPUT, RAGGED, TOKEN_ID, BAD_MASK, PROMPT_TOO_LONG
  */
 export function expectWords(
   { qformer_input_ids, qformer_attention_mask }: QFormerInputs,
   embeddings: InstructBlipQFormerEmbeddings,
   B: number | undefined,
-): number {
+): void {
   if (B !== undefined && qformer_input_ids?.length !== B) {
     const given = Array.isArray(qformer_input_ids) ? qformer_input_ids.length : "none";
     throw new InputError("BATCH_MISMATCH", `input_ids has ${B} rows, qformer_input_ids ${given}`);
@@ -149,7 +148,6 @@ export function expectWords(
   expectIds("qformer_input_ids", qformer_input_ids, embeddings.word_embeddings.num_embeddings);
   maskOf("qformer_attention_mask", qformer_attention_mask, qformer_input_ids);
   embeddings.checkLength(T);
-  return qformer_input_ids.length;
 }
 
 /**

@@ -61,8 +61,12 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<
     return this.look("get_image_features", given, (features) => features);
   }
 
-  protected override checkWords(inputs: InstructBlipInputs, B: number | undefined): number {
-    return expectWords(inputs, this.qformer.embeddings, B);
+  protected override rowsOf({ qformer_input_ids }: InstructBlipInputs, B: number | undefined): number | undefined {
+    return B ?? qformer_input_ids?.length;
+  }
+
+  protected override checkWords(inputs: InstructBlipInputs, B: number | undefined): void {
+    expectWords(inputs, this.qformer.embeddings, B);
   }
 
   protected uploadImages(inputs: VisionInputs & QFormerInputs): InstructedImages {

@@ -54,8 +54,12 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
     return F * this.config.num_query_tokens;
   }
 
-  protected override checkWords(inputs: InstructBlipVideoInputs, B: number | undefined): number {
-    return expectWords(inputs, this.qformer.embeddings, B);
+  protected override rowsOf({ qformer_input_ids }: InstructBlipVideoInputs, B: number | undefined): number | undefined {
+    return B ?? qformer_input_ids?.length;
+  }
+
+  protected override checkWords(inputs: InstructBlipVideoInputs, B: number | undefined): void {
+    expectWords(inputs, this.qformer.embeddings, B);
   }
 
   protected uploadImages({ pixel_values, ...inputs }: VisionInputs & QFormerInputs): InstructedFrames {

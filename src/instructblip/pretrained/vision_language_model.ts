@@ -344,16 +344,13 @@ export abstract class VisionLanguageModel<
 
   // --- inputs ----------------------------------------------------------------------------------------------------
 
-  /**
-   * Checks what the Q-Former reads.
-   *
-   * @param B rows of the prompt, if there is one
-   * @returns how many images there must be
-   * @throws InputError
-   */
-  protected checkWords(_inputs: I, B: number | undefined): number | undefined {
+  /** How many images there must be: one for each row of the prompt, or without one of what the Q-Former reads. */
+  protected rowsOf(_inputs: I, B: number | undefined): number | undefined {
     return B;
   }
+
+  /** Checks what the Q-Former reads. @param B rows of the prompt, if there is one @throws InputError */
+  protected checkWords(_inputs: I, _B: number | undefined): void {}
 
   /** Copies images, and what the Q-Former reads, to the device. They have been checked. */
   protected abstract uploadImages(inputs: Omit<I, "input_ids" | "attention_mask">): T;
@@ -369,7 +366,8 @@ export abstract class VisionLanguageModel<
   /** Everything that can be wrong with images, before anything is allocated. @throws InputError */
   #checkImages(inputs: I, B?: number): void {
     const { pixel_values, interpolate_pos_encoding } = inputs;
-    expectPixels(pixel_values, this.pixel_layout, this.checkWords(inputs, B));
+    expectPixels(pixel_values, this.pixel_layout, this.rowsOf(inputs, B));
+    this.checkWords(inputs, B);
     const [height, width] = pixel_values.shape.slice(-2);
     this.vision_model.embeddings.checkSize(height, width, interpolate_pos_encoding ?? false);
   }
