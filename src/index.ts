@@ -38,8 +38,8 @@ export type {
   LayerStates,
   StepStates,
   StoppingCriterion,
+  WarningListener,
 } from "./instructblip/generation/types.ts";
-export type { WarningListener } from "./instructblip/generation/warnings.ts";
 export { WatermarkDetector, type WatermarkDetectorOutput } from "./instructblip/generation/watermark.ts";
 export type { SynthIDTextWatermarkingConfig, WatermarkingConfig } from "./instructblip/generation/watermark_options.ts";
 export type { InstructedImages } from "./instructblip/model/instructblip.ts";

@@ -29,7 +29,7 @@ import { padLeft, type RankedAnswers, type RankOptions, rankAnswers, readRankOpt
 import { search } from "./search.ts";
 import type { TokenTexts } from "./stopping.ts";
 import type { Streamer } from "./streamer.ts";
-import type { WarningListener } from "./warnings.ts";
+import type { WarningListener } from "./types.ts";
 
 export interface GenerateOptions extends GenerationOptions {
   /** Is handed tokens as they are made: a TextIteratorStreamer, or any object with put() and end(). */

@@ -52,3 +52,6 @@ export interface EncoderStates {
   /** f32[B, L, D] */
   encoder_hidden_states?: LayerStates[];
 }
+
+/** Hears a warning, a line of text. */
+export type WarningListener = (message: string) => void;

@@ -10,7 +10,7 @@ import { Checkpoint } from "../../tensor/files/safetensors.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { fixVicunaTokenIds } from "../config/vicuna.ts";
-import type { WarningListener } from "../generation/warnings.ts";
+import type { WarningListener } from "../generation/types.ts";
 import type { LanguageModel } from "../model/language_model.ts";
 import { openPretrained, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";

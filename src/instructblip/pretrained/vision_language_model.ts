@@ -18,7 +18,6 @@ import type { GenerateOutput } from "../generation/output.ts";
 import { NO_ID, type Prompt } from "../generation/prompt.ts";
 import { RANK_OPTIONS, type RankedAnswers, type RankOptions } from "../generation/ranking.ts";
 import { Callbacks, streamerOf } from "../generation/streamer.ts";
-import { Warnings } from "../generation/warnings.ts";
 import { type EmbeddedPrompt, type Ids, type LanguageModel, upload } from "../model/language_model.ts";
 import { meanLoss, nextTokens, shiftRight, tokenLosses } from "../model/loss.ts";
 import type { QFormerOutput } from "../model/qformer.ts";
@@ -44,6 +43,7 @@ import {
 } from "./inputs.ts";
 import { type FromPretrainedOptions, load, type ModelClass } from "./load.ts";
 import { SAVE_OPTIONS, type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
+import { Warnings } from "./warnings.ts";
 
 /** What forward() takes besides what the processor makes, by Hugging Face's names. */
 export interface ForwardInputs extends StateOptions {

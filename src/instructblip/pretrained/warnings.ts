@@ -1,7 +1,6 @@
 /** What is odd but harmless, and how whoever it concerns comes to know of it. Nothing else in the library prints. */
 
-/** Hears a warning, a line of text. */
-export type WarningListener = (message: string) => void;
+import type { WarningListener } from "../generation/types.ts";
 
 /** A model's warnings: each is told once, so that a loop over many pictures is not a loop over one warning. */
 export class Warnings {
