@@ -135,7 +135,8 @@ export class GpuDevice implements Device {
     this.#driver.alive();
     this.settle();
     if (!storage.alive) throw new DeviceError("DISPOSED", "write: the tensor has been disposed");
-    if (this.#foreseen) return;
+    // What outlives the dry run, such as a table that grew in it, is written: nobody will write it again.
+    if (this.#foreseen && !storage.persistent) return;
     if (this.#capturing) throw new KernelError("CAPTURE", "write: a recording would not repeat what the host writes");
     if (this.#isPending(storage.buffer)) this.flush();
     if (data.byteLength === 0) return;

@@ -4,6 +4,7 @@ import { add } from "../../../src/tensor/ops/add.ts";
 import { copy } from "../../../src/tensor/ops/copy.ts";
 import { increment } from "../../../src/tensor/ops/increment.ts";
 import { scale } from "../../../src/tensor/ops/scale.ts";
+import type { Tensor } from "../../../src/tensor/tensor.ts";
 import { testDevice } from "../../device.ts";
 
 const device = await testDevice();
@@ -110,6 +111,16 @@ test("a write waits for launches on the same buffer alone", async () => {
   captured.replay();
   expect([...(await captured.result.read())]).toEqual([12]);
   captured.dispose();
+});
+
+test("what a dry run makes to last is written", async () => {
+  const made: Tensor[] = [];
+  device.kernelsOf(() => {
+    made.push(device.persistent([2]));
+    device.write(made[0], Float32Array.of(3, 4));
+  });
+  expect([...(await made[0].read())]).toEqual([3, 4]);
+  made[0].dispose();
 });
 
 test("kernels are foreseen without a launch, a write or a byte kept", async () => {
