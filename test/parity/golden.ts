@@ -165,8 +165,8 @@ export class Comparisons {
 
   /**
    * A product's or a norm's root mean square error against f64, for PyTorch's own input, beside that of PyTorch's f32: at most
-   * twice as large, or two roundings of the result, below which luck decides: of a norm over one massive channel in a single
-   * row, all there is to see are the last two products.
+   * twice as large, or four roundings of the result, below which luck decides: of a norm over one massive channel in a single
+   * row, all there is to see are the roundings of that one number, by the difference, scale, weight and bias.
    *
    * @param missing from `theirs` to the f64 result
    */
@@ -179,7 +179,7 @@ export class Comparisons {
       power += theirs[i] ** 2;
       maxAbs = Math.abs(far) <= maxAbs ? maxAbs : Math.abs(far); // a NaN stays
     }
-    const most = Math.max(2 * Math.sqrt(allowed), 2 ** -23 * Math.sqrt(power));
+    const most = Math.max(2 * Math.sqrt(allowed), 4 * 2 ** -24 * Math.sqrt(power));
     const share = error === 0 ? 0 : Math.sqrt(error) / most;
     this.rows.push({ stage: "exact", name, share, maxAbs, nmse: error === 0 ? 0 : error / power });
   }
