@@ -147,8 +147,10 @@ export class KVCache {
         () => [this.#keys.map(grow), this.#values.map(grow)] as const,
       );
     }
+    const { device } = this.past;
+    const table = device.memory.allOrNothing(() => upload(device, this.#table, [rows.length, this.capacity]));
     this.#rows.dispose();
-    this.#rows = upload(this.past.device, this.#table, [rows.length, this.capacity]);
+    this.#rows = table;
   }
 
   /** A cache of its own whose row i holds what row `rows[i]` of this one does. */

@@ -1,5 +1,5 @@
 /** The cache by itself: what each row sees after it appended, changed places, grew or was forked, and that nothing is moved. */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { KVCache } from "../../src/modules/kv_cache.ts";
 import { f16ToNumber } from "../../src/tensor/dtype.ts";
 import type { KeysOrValues } from "../../src/tensor/ops/attention.ts";
@@ -187,5 +187,20 @@ test("f16 takes half of the bytes, rounds to eleven bits, and goes on through re
 test("without room for all of it, nothing of a cache is allocated", () => {
   const before = device.memory.use.live;
   expect(() => new KVCache(device, { ...SHAPE, head_dim: 4 * 2 ** 30 })).toThrow(/key\/value cache/);
+  expect(device.memory.use.live).toBe(before);
+});
+
+test("a table that cannot be written when rows become more is given back", () => {
+  const before = device.memory.use.live;
+  const cache = new KVCache(device, SHAPE);
+  cache.reorder([0, 1, 1]); // grows keys and values
+  const grown = device.memory.use.live;
+  const write = vi.spyOn(device, "write").mockImplementation(() => {
+    throw new Error("refused");
+  });
+  expect(() => cache.reorder([0, 1])).toThrow("refused");
+  write.mockRestore();
+  expect(device.memory.use.live).toBe(grown);
+  cache.dispose();
   expect(device.memory.use.live).toBe(before);
 });
