@@ -370,11 +370,15 @@ describe("a row of the table", () => {
   });
 
   test("has a type and a doc comment that editors show for the option", () => {
-    const file = fileURLToPath(new URL("../../../src/instructblip/generation/options.ts", import.meta.url));
+    const files = ["options", "watermark_options"].map((name) =>
+      fileURLToPath(new URL(`../../../src/instructblip/generation/${name}.ts`, import.meta.url)),
+    );
     const types = { allowImportingTsExtensions: true, noEmit: true, strict: true, target: ts.ScriptTarget.ES2022 };
-    const program = ts.createProgram([file], types);
+    const program = ts.createProgram(files, types);
     const checker = program.getTypeChecker();
-    const all = checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(file)!)!);
+    const all = files.flatMap((file) =>
+      checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(file)!)!),
+    );
     const shown = (name: string) =>
       checker
         .getPropertiesOfType(checker.getDeclaredTypeOfSymbol(all.find((one) => one.name === name)!))
