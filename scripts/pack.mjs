@@ -23,8 +23,10 @@ Builds the package, packs it and checks what is in it; prints the tarball's path
 `;
 
 /** Builds and packs into `folder`. Returns the tarball's path. @throws Error */
-export function pack(folder) {
+export function pack(folder, say = (_step) => {}) {
+  say("building …");
   build();
+  say("packing …");
   const stage = fs.mkdtempSync(join(tmpdir(), "instructblip-pack-"));
   try {
     const [{ files }] = npmPack(ROOT, "--dry-run");
@@ -36,6 +38,7 @@ export function pack(folder) {
     fs.writeFileSync(join(stage, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
     const [{ filename }] = npmPack(stage, "--pack-destination", resolve(folder));
     const tarball = join(resolve(folder), filename);
+    say("checking what is in the tarball …");
     const problems = problemsOf(tarball);
     if (problems.length === 0) return tarball;
     fs.rmSync(tarball);
@@ -100,7 +103,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     process.exitCode = 2;
   } else {
     try {
-      process.stdout.write(`${pack(args[0] ?? ".")}\n`);
+      const tarball = pack(args[0] ?? ".", (step) => process.stderr.write(`pack: ${step}\n`));
+      process.stdout.write(`${tarball}\n`);
     } catch (error) {
       process.stderr.write(`pack: ${error.message}\n${error.stderr ?? ""}`);
       process.exitCode = 1;

@@ -278,7 +278,7 @@ export class Weights {
         await device.within(call, () => device.sync());
         waited = loadedBytes;
       }
-      on_progress?.({ loadedBytes, totalBytes, name });
+      await on_progress?.({ loadedBytes, totalBytes, name });
     }
     await device.within(call, () => device.sync());
     return restored;

@@ -72,7 +72,7 @@ export async function generate(
   question: Question,
   { streamer, signal, on_token, tokenizer, on_warning, ...rest }: GenerateOptions,
   input_names: readonly string[],
-  tell: (warnings: readonly string[]) => void,
+  tell: (warnings: readonly string[]) => Promise<void>,
 ): Promise<number[][] | GenerateOutput> {
   const { device, language_model, text_config, prompt } = question;
   const generation = rest as GenerationOptions;
@@ -92,8 +92,8 @@ export async function generate(
   });
   const negative = negativePrompt(config, start, language_model);
   const warnings = [...config.warnings, ...paddedRight(question)];
-  if (on_warning) for (const warning of warnings) on_warning(warning);
-  else if (on_warning === undefined) tell(warnings);
+  if (on_warning) for (const warning of warnings) await on_warning(warning);
+  else if (on_warning === undefined) await tell(warnings);
   signal?.throwIfAborted();
   const answer = () =>
     device.scope(async () => {

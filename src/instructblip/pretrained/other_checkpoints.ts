@@ -28,7 +28,8 @@ const SCHEMES: readonly (readonly [RegExp, string])[] = [
 
 /** What quantization_config says, for people; undefined without one. */
 export function quantizationOf(config: object): string | undefined {
-  const { quantization_config: given } = config as { quantization_config?: unknown };
+  const { quantization_config: own, text_config } = config as Record<"quantization_config" | "text_config", unknown>;
+  const given = own ?? (text_config as { quantization_config?: unknown } | null | undefined)?.quantization_config;
   if (typeof given !== "object" || given === null) return undefined;
   const { quant_method, bits, load_in_4bit, load_in_8bit, num_bits } = given as Record<string, unknown>;
   const method = typeof quant_method === "string" ? quote(quant_method).slice(1, -1) : "an unnamed scheme";

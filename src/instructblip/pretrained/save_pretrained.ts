@@ -58,7 +58,7 @@ export async function saveModel(
       signal?.throwIfAborted();
       yield* (entry.data as () => AsyncIterable<Uint8Array>)();
       savedTensors++;
-      on_progress?.({ savedTensors, totalTensors: entries.length, name: entry.name });
+      await on_progress?.({ savedTensors, totalTensors: entries.length, name: entry.name });
     },
   }));
   const { dtype } = weights;

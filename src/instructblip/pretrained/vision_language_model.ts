@@ -171,7 +171,12 @@ export abstract class VisionLanguageModel<
     model.#ownsDevice = ownsDevice;
     model.warnings.push(...warnings);
     model.#told = new Warnings(on_warning);
-    model.#told.tell(warnings);
+    try {
+      await model.#told.tell(warnings);
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
     return model;
   }
 

@@ -2,7 +2,7 @@
 
 import type { WarningListener } from "../generation/types.ts";
 
-/** A model's warnings: each is told once, so that a loop over many pictures is not a loop over one warning. */
+/** A model's warnings: each is told once, so that a loop over many images is not a loop over one warning. */
 export class Warnings {
   /** More than there are, unless messages have ever new numbers in them. */
   static readonly #MOST = 1000;
@@ -14,11 +14,12 @@ export class Warnings {
     this.#listener = listener;
   }
 
-  tell(messages: readonly string[]): void {
+  /** Waits for a listener that answers with a promise, so that what it rejects with is its caller's. */
+  async tell(messages: readonly string[]): Promise<void> {
     for (const message of messages) {
       if (!this.#listener || this.#told.has(message) || this.#told.size >= Warnings.#MOST) continue;
       this.#told.add(message);
-      this.#listener(message);
+      await this.#listener(message);
     }
   }
 }

@@ -36,7 +36,8 @@ const WANTED_LIMITS = [
 /** Opens the best adapter (see gpu.ts) as a Device. Throws NO_WEBGPU, NO_ADAPTER, NO_DEVICE, GPU_OOM, PLAN_FILE; UNKNOWN_OPTION. */
 export async function openDevice(given?: DeviceOptions, ...more: never[]): Promise<Device> {
   const options = deviceOptions([given, ...more]);
-  const adapter = options.adapter ?? (await requestAdapter());
+  const timeout = options.timeout ?? envSeconds("INSTRUCTBLIP_GPU_TIMEOUT");
+  const adapter = options.adapter ?? (await inTime("requestAdapter", requestAdapter(), timeout));
   const tuned = tunedPlanOf(adapter.info);
   const byDefault = options.default_limits ?? env("INSTRUCTBLIP_DEFAULT_LIMITS") === "1";
   const requiredLimits: Record<string, number> = {};
@@ -46,10 +47,10 @@ export async function openDevice(given?: DeviceOptions, ...more: never[]): Promi
     given ?? (env(name) === undefined ? undefined : parseBytes(name, env(name)!));
   const maxBinding = bytes(options.max_binding, "INSTRUCTBLIP_MAX_BINDING") ?? Number.POSITIVE_INFINITY;
   const budget = bytes(options.memory_budget, "INSTRUCTBLIP_MEMORY_BUDGET") ?? Number.POSITIVE_INFINITY;
-  const timeout = options.timeout ?? envSeconds("INSTRUCTBLIP_GPU_TIMEOUT");
-  const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures }).catch((cause: unknown) => {
+  const requested = adapter.requestDevice({ requiredLimits, requiredFeatures }).catch((cause: unknown) => {
     throw new DeviceError("NO_DEVICE", "the adapter gave no device", { cause });
   });
+  const handle = await inTime("requestDevice", requested, timeout, (late) => late.destroy());
   try {
     const found = capsOf(adapter.info, handle.features, handle.limits);
     const maxBindingBytes = Math.min(found.maxBindingBytes, found.maxBufferBytes, maxBinding);
@@ -61,6 +62,30 @@ export async function openDevice(given?: DeviceOptions, ...more: never[]): Promi
     handle.destroy();
     throw error;
   }
+}
+
+/** Seconds that a driver may take to name an adapter or to open it. */
+const OPENING_S = 120;
+
+/**
+ * What a driver's promise gives, if it does so in time.
+ *
+ * @param tooLate takes what it gives after that
+ * @throws DeviceError GPU_TIMEOUT
+ */
+function inTime<T>(what: string, promise: Promise<T>, seconds = OPENING_S, tooLate?: (value: T) => void): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    let isOver = false;
+    const timer = setTimeout(
+      () => {
+        isOver = true;
+        const hint = "the graphics driver hangs: restart it, or raise INSTRUCTBLIP_GPU_TIMEOUT (seconds)";
+        reject(new DeviceError("GPU_TIMEOUT", `${what}: no answer for ${seconds} s`, { hint }));
+      },
+      Math.min(seconds * 1000, 2 ** 31 - 1),
+    );
+    promise.then((value) => (isOver ? tooLate?.(value) : resolve(value)), reject).finally(() => clearTimeout(timer));
+  });
 }
 
 const OPTIONS = [

@@ -195,8 +195,8 @@ export function turnsOf(elements: number, { isSoftware }: Pick<Caps, "isSoftware
 export function parseOverride(text: string): PlanOverride {
   const override: Record<string, string> = {};
   for (const part of text.split(",").filter(Boolean)) {
-    const [op, variant] = part.split("=").map((s) => s.trim());
-    if (!(op in VARIANTS)) {
+    const [op, variant = ""] = part.split("=").map((s) => s.trim());
+    if (!Object.hasOwn(VARIANTS, op)) {
       throw new InputError("ENV", `INSTRUCTBLIP_PLAN: there is no op "${op}"`, {
         hint: `ops: ${Object.keys(VARIANTS).join(", ")}`,
       });
@@ -204,7 +204,7 @@ export function parseOverride(text: string): PlanOverride {
     const variants: readonly string[] = VARIANTS[op as Op];
     if (!variants.includes(variant)) {
       throw new InputError("ENV", `INSTRUCTBLIP_PLAN: ${op} has no variant "${variant}"`, {
-        hint: nearest(variant ?? "", variants) ?? variants.join(", "),
+        hint: nearest(variant, variants) ?? variants.join(", "),
       });
     }
     override[op] = variant;

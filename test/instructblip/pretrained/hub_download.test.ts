@@ -189,6 +189,12 @@ test("a cut connection is resumed where it stopped, and progress never goes back
   expect(seen.at(-1)).toEqual({ file: WEIGHTS, loadedBytes: SIZE, totalBytes: SIZE });
 });
 
+test("what a listener rejects with is its caller's", async () => {
+  const refused = new Error("the log is full");
+  const hub = await openHub("owner/name", { on_download: () => Promise.reject(refused) });
+  await expect(hub.open(WEIGHTS)).rejects.toBe(refused);
+});
+
 test("a connection that brings nothing any more is given up, and the next run goes on from what there is", async () => {
   model.cutAfter = ({ host, range }) => (host === "cdn" ? (range ? 0 : 100_000) : undefined);
   const refusal = await (await openHub()).open(WEIGHTS).catch((error: Error) => error);

@@ -1,4 +1,7 @@
 /** What has no effect is told to whoever listens: by default to the console, each once. */
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, afterEach, expect, test, vi } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../../src/index.node.ts";
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
@@ -67,4 +70,23 @@ test("a prompt that is padded on the right", async () => {
   const on_warning = (message: string) => heard.push(message);
   await model.generate({ ...inputs, attention_mask, max_new_tokens: 1, on_warning });
   expect(heard.join()).toMatch(/padded on the right: .*padding_side: "left"/);
+});
+
+test("a listener may answer with a promise; what it rejects with is its caller's", async () => {
+  const refused = new Error("the log is full");
+  const rejecting = async () => {
+    throw refused;
+  };
+  const model = await open({ on_warning: rejecting });
+  await expect(model.generate(asked)).rejects.toBe(refused);
+  await expect(model.generate({ ...asked, on_warning: rejecting })).rejects.toBe(refused);
+  await expect(open({ cache_dtype: "f16", on_warning: rejecting })).rejects.toBe(refused);
+  await expect(open({ on_progress: rejecting })).rejects.toBe(refused);
+  const folder = await mkdtemp(join(tmpdir(), "callbacks-"));
+  try {
+    await expect(model.save_pretrained(folder, { on_progress: rejecting })).rejects.toBe(refused);
+    expect(await readdir(folder)).toEqual([]);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });

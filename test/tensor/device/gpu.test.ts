@@ -2,6 +2,7 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { capsOf } from "../../../src/tensor/device/caps.ts";
 import { requestAdapter } from "../../../src/tensor/device/gpu.ts";
+import { openDevice } from "../../../src/tensor/device/open_device.ts";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -23,4 +24,16 @@ test("an adapter is called what it says of itself, in a browser vendor and archi
   expect(nameOf({ vendor: "intel", device: "0x9a49", description: "Iris Xe" })).toBe("Iris Xe");
   expect(nameOf({ vendor: "arm" })).toBe("arm");
   expect(nameOf({})).toBe("unknown adapter");
+});
+
+test("a driver that does not answer is not waited for; a device that comes too late is given back", async () => {
+  const hangs = { code: "GPU_TIMEOUT", message: expect.stringMatching(/no answer for 0.02 s/) };
+  vi.stubGlobal("navigator", { gpu: { requestAdapter: () => new Promise(() => {}) } });
+  await expect(openDevice({ timeout: 0.02 })).rejects.toMatchObject(hangs);
+  let give = (_: unknown) => {};
+  const requestDevice = () => new Promise((resolve) => (give = resolve));
+  const adapter = { info: {}, limits: {}, features: new Set(), requestDevice } as unknown as GPUAdapter;
+  await expect(openDevice({ adapter, timeout: 0.02 })).rejects.toMatchObject(hangs);
+  const destroyed = new Promise<void>((resolve) => give({ destroy: resolve }));
+  await destroyed;
 });

@@ -227,5 +227,6 @@ test("INSTRUCTBLIP_PLAN is checked", () => {
   expect(parseOverride("row=workgroup, attention = composed")).toEqual({ row: "workgroup", attention: "composed" });
   expect(() => parseOverride("rows=workgroup")).toThrow('INSTRUCTBLIP_PLAN: there is no op "rows"');
   expect(() => parseOverride("row=workgrup")).toThrow(/row has no variant "workgrup"\n +hint: workgroup/);
-  expect(() => parseOverride("row")).toThrow("row has no variant");
+  expect(() => parseOverride("row")).toThrow('row has no variant ""');
+  expect(() => parseOverride("toString=at")).toThrow('there is no op "toString"');
 });

@@ -105,15 +105,15 @@ async function receive(hub: Hub, commit: string, file: string, blob: Blob, parti
   const handle = await open(partial, constants.O_RDWR | constants.O_CREAT);
   try {
     let loaded = (await handle.stat()).size;
-    const report = (bytes: number) => {
+    const report = async (bytes: number) => {
       loaded = bytes;
-      on_download?.({ file, loadedBytes: loaded, totalBytes: blob.size });
+      await on_download?.({ file, loadedBytes: loaded, totalBytes: blob.size });
     };
     if (loaded > blob.size) {
       await handle.truncate(0);
       loaded = 0;
     }
-    report(loaded);
+    await report(loaded);
     let most = loaded;
     for (let failures = 0; loaded < blob.size; ) {
       let cause: unknown;
@@ -156,7 +156,7 @@ async function receiveOnce(
   blob: Blob,
   handle: FileHandle,
   begin: number,
-  report: (loadedBytes: number) => void,
+  report: (loadedBytes: number) => Promise<void>,
 ): Promise<void> {
   const { response, chunks, end } = await hub.bytes(commit, file, begin);
   try {
@@ -166,7 +166,7 @@ async function receiveOnce(
     if (begin > 0 && !(response.status === 206 && Number(range?.[1]) === begin)) {
       at = 0;
       await handle.truncate(0);
-      report(0);
+      await report(0);
       if (response.status !== 200) return;
     }
     for await (const chunk of chunks()) {
@@ -177,7 +177,7 @@ async function receiveOnce(
         done += (await handle.write(chunk, done, chunk.length - done, at + done)).bytesWritten;
       }
       at += chunk.length;
-      report(at);
+      await report(at);
     }
   } finally {
     end();
