@@ -377,6 +377,12 @@ export class GpuDevice implements Device {
     }
   }
 
+  /** `Device llvmpipe (LLVM …)`, and whether it is lost or destroyed. */
+  toString(): string {
+    const state = this.#driver.destroyed ? ", destroyed" : this.#driver.lost ? ", lost" : "";
+    return `Device ${this.caps.description}${state}`;
+  }
+
   destroy(): void {
     if (this.#driver.destroyed) return;
     this.#deferred = undefined;

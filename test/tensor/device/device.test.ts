@@ -534,3 +534,11 @@ test("limits come from the environment, and options win over it", async () => {
   vi.stubEnv("INSTRUCTBLIP_MAX_BINDING", "much");
   await expect(otherDevice({})).rejects.toThrow('INSTRUCTBLIP_MAX_BINDING: "much" is not a size');
 });
+
+test("a device says what it is, and that it is no more", async () => {
+  const device = await otherDevice({});
+  const { description } = device.caps;
+  expect(String(device)).toBe(`Device ${description}`);
+  device.destroy();
+  expect(String(device)).toBe(`Device ${description}, destroyed`);
+});
