@@ -67,7 +67,7 @@ export async function measureModel(
   const device = await openBenchDevice();
   try {
     const load = async () => {
-      const model = await Model.from_pretrained(new NodeFolder(folder.path), { device, dtype });
+      const model = await Model.from_pretrained(new NodeFolder(folder.path), { device, dtype, image_cache: 0 });
       await device.sync();
       return model;
     };

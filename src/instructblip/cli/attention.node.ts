@@ -21,7 +21,7 @@ import type { ImageFeatures } from "../model/vision_language.ts";
 import { InstructBlipVisionModel } from "../model/vision_model.ts";
 import { AutoProcessor } from "../pretrained/auto_processor.ts";
 import { expectWords, type HostTensor } from "../pretrained/inputs.ts";
-import { type InstructBlipInputs, uploadInstructed } from "../pretrained/instructblip.ts";
+import { type InstructBlipInputs, uploadInstruction } from "../pretrained/instructblip.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import { imageName } from "../processing/image_source.ts";
 import { drawSheet, type PatchGrid, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
@@ -130,15 +130,15 @@ async function crossAttentions(
       language_projection: new Linear(weights.at("language_projection"), [text_config.hidden_size, D]),
     };
     let features: () => ImageFeatures;
+    const pixels = () => device.tensor(inputs.pixel_values.data, inputs.pixel_values.shape);
     if (config instanceof Blip2Config) {
       const qformer = new Blip2QFormerModel(weights.at("qformer").lossless(), config.qformer_config);
-      const pixels = () => device.tensor(inputs.pixel_values.data, inputs.pixel_values.shape);
       features = () => uninstructedFeatures({ ...parts, qformer }, { pixels: pixels() });
     } else {
       const qformer = new InstructBlipQFormerModel(weights.at("qformer"), config.qformer_config);
       expectWords(inputs, qformer.embeddings, undefined);
       features = () =>
-        instructedFeatures({ ...parts, qformer }, uploadInstructed(device, inputs.pixel_values, inputs, Q));
+        instructedFeatures({ ...parts, qformer }, { pixels: pixels(), ...uploadInstruction(device, inputs, Q) });
     }
     await loading(run, (on_progress) => weights.load({ on_progress, signal: run.signal }));
     noteSoftware(device, run);

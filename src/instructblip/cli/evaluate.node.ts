@@ -17,8 +17,10 @@ import { type Row, summarize } from "../evaluation/summary.ts";
 import type { Item, Task } from "../evaluation/task.ts";
 import { candidateIds } from "../generation/ranking.ts";
 import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.ts";
+import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
+import { type Answer, answerTogether, BATCH_SIZE, beginOf, inOrder, type Job } from "./batches.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, Pace, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
@@ -26,6 +28,7 @@ import { identityOf, readData, readPart, readTask } from "./predictions.node.ts"
 import { reportJson, reportText } from "./report.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
+import { Stopwatch } from "./timing.ts";
 
 export interface Evaluation {
   readonly model: string;
@@ -42,13 +45,12 @@ export interface Evaluation {
   readonly out?: string;
   /** Go on with `out`. */
   readonly resume?: boolean;
+  /** Questions that are answered in one go, at most. */
+  readonly batchSize?: number;
   readonly json?: boolean;
   /** This program's. */
   readonly version: string;
 }
-
-/** One row of ids, without the prompt. */
-const ANSWER = { return_dict_in_generate: false, return_full_text: false } as const;
 
 /** Errors that every question of the task would have. */
 const OF_THE_TASK = new Set(["UNSUPPORTED_OPTION", "UNKNOWN_OPTION", "PARAM_RANGE", "BEAM_LIMIT"]);
@@ -78,7 +80,8 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const { out, rows } = await openOut(evaluation, settings);
   let exit: number = rows.some((row) => row.error) ? EXIT.someFailed : EXIT.ok;
   const known = new Set(rows.map(({ index }) => index));
-  const left = [...items.entries()].filter(([index]) => index % shard.n === shard.i && !known.has(index));
+  // Questions about one image follow one another, so that it is looked at once.
+  const left = byImage([...items.entries()].filter(([index]) => index % shard.n === shard.i && !known.has(index)));
   const base = evaluation.images ?? dirname(evaluation.data);
   const progress = new Progress(terminal);
   let model: VisionLanguageModel | undefined;
@@ -87,15 +90,13 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
     const begun = performance.now();
     const pace = new Pace();
     const counts = { done: 0, failed: 0 };
-    for (const [index, item] of left) {
-      run.signal.throwIfAborted();
-      const { id, kind, prompt, answers } = item;
+    const asked = { task, base, size: evaluation.batchSize ?? BATCH_SIZE };
+    for await (const { position, ...outcome } of model ? inOrder(answerAll(model, processor, left, asked, run)) : []) {
+      const [index, { id, kind, prompt, answers }] = left[position];
       let row: Row;
-      try {
-        const found = await answer(model!, processor, task, item, base, run.signal);
-        row = { index, id, kind, prompt, answers, ...found };
-      } catch (error) {
-        run.signal.throwIfAborted();
+      if ("found" in outcome) row = { index, id, kind, prompt, answers, ...outcome.found };
+      else {
+        const { error } = outcome;
         const { code, message, exitCode } = describeError(error);
         // Whatever every question would fail by is no answer to this one; the run that goes on asks it again.
         if (endsRun(error) || (OF_THE_TASK.has(code) && rows.every((row) => row.error))) throw error;
@@ -171,24 +172,76 @@ async function openOut(
   }
 }
 
-async function answer(
+/** In the order of their first questions. */
+function byImage(left: readonly [number, Item][]): [number, Item][] {
+  const groups = new Map<string, [number, Item][]>();
+  for (const entry of left) {
+    const name = JSON.stringify(entry[1].image);
+    const group = groups.get(name);
+    if (group) group.push(entry);
+    else groups.set(name, [entry]);
+  }
+  return [...groups.values()].flat();
+}
+
+interface Found {
+  readonly prediction: string;
+  readonly scores?: readonly number[];
+  readonly right?: readonly number[];
+}
+
+/** Answers questions, some of them together, in the order in which they are done. */
+async function* answerAll(
   model: VisionLanguageModel,
   processor: AnyProcessor,
-  { generation, metric, ranking }: Task,
-  { image, prompt, candidates = [], right = [] }: Item,
-  base: string,
+  left: readonly [number, Item][],
+  { task, base, size }: { readonly task: Task; readonly base: string; readonly size: number },
+  { signal }: Run,
+): AsyncGenerator<{ readonly position: number } & ({ readonly found: Found } | { readonly error: unknown })> {
+  for (let begin = 0; begin < left.length; begin += size) {
+    const jobs: (Job & { readonly position: number })[] = [];
+    for (let position = begin; position < Math.min(left.length, begin + size); position++) {
+      signal.throwIfAborted();
+      const [, item] = left[position];
+      try {
+        const images = [];
+        for (const file of [item.image].flat()) images.push(await readNamedImage(file, { base, signal }));
+        const inputs = await prepareInputs(processor, model.config, images, [item.prompt]);
+        if (task.ranking) yield { position, found: await rank(model, processor, task, item, inputs, signal) };
+        else jobs.push({ position, inputs, options: task.generation });
+      } catch (error) {
+        signal.throwIfAborted();
+        yield { position, error };
+      }
+    }
+    for await (const outcome of answerTogether(model, jobs, size, () => new Stopwatch(1), { signal, load_ms: 0 })) {
+      const { position, inputs } = jobs[outcome.index];
+      if ("error" in outcome) yield { position, error: outcome.error };
+      else yield { position, found: { prediction: predictionOf(processor, model, inputs, outcome.answer) } };
+    }
+  }
+}
+
+/** The first row, without the prompt. */
+function predictionOf(
+  { tokenizer }: AnyProcessor,
+  model: VisionLanguageModel,
+  inputs: InstructBlipInputs,
+  { sequences: [row] }: Answer,
+): string {
+  const ids = row.slice(beginOf(model, inputs)).filter((id) => id >= 0);
+  return tokenizer.decode(ids, { skip_special_tokens: true }).trim();
+}
+
+async function rank(
+  model: VisionLanguageModel,
+  processor: AnyProcessor,
+  { metric, ranking }: Task,
+  { candidates = [], right = [] }: Item,
+  inputs: InstructBlipInputs,
   signal: AbortSignal,
-): Promise<{ prediction: string; scores?: readonly number[]; right?: readonly number[] }> {
-  const pictures = [];
-  for (const file of typeof image === "string" ? [image] : image) {
-    pictures.push(await readNamedImage(file, { base, signal }));
-  }
-  const inputs = await prepareInputs(processor, model.config, pictures, [prompt]);
-  if (!ranking) {
-    const [row] = await model.generate({ ...inputs, ...generation, ...ANSWER, signal });
-    return { prediction: processor.tokenizer.decode(row, { skip_special_tokens: true }).trim() };
-  }
-  const { reduction, eos, segment_size } = ranking;
+): Promise<Found> {
+  const { reduction, eos, segment_size } = ranking!;
   const [{ ranks, sums, means }] = await model.rank_answers({
     ...inputs,
     candidates: candidateIds(processor.tokenizer, candidates.flat(), eos ?? undefined),

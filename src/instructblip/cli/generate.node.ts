@@ -14,10 +14,11 @@ import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.t
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
+import { type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./batches.ts";
 import { openModelFolder, readConfig } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
-import { Earlier, parseLine, type Request, type RequestId, splitLines } from "./requests.ts";
+import { Earlier, parseLine, type RequestId, splitLines } from "./requests.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch, type Timing } from "./timing.ts";
@@ -47,6 +48,8 @@ export interface Questions extends Common {
   readonly out?: string;
   /** Go on with `out`. */
   readonly resume?: boolean;
+  /** Rows that are answered in one go, at most. */
+  readonly batchSize?: number;
 }
 
 /** A line of `--json`. */
@@ -59,6 +62,8 @@ export interface Result {
   /** `batch_decode(sequences, skip_special_tokens=True)` */
   readonly text: string[];
   readonly timing: Timing;
+  /** Rows of the batch that it was answered in, if there were others. */
+  readonly batch_rows?: number;
 }
 
 /** A line of `--json` for a request with candidates. */
@@ -104,8 +109,12 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   load_ms += performance.now() - start;
   try {
     if (question.json) {
-      const result = await answer({ model, processor, load_ms }, null, inputs, generation, watch, signal);
-      return await terminal.out(`${JSON.stringify(result)}\n`);
+      const hooks = { signal, tokenizer: processor.tokenizer, load_ms };
+      for await (const outcome of answerTogether(model, [{ inputs, options: generation }], 1, () => watch, hooks)) {
+        if ("error" in outcome) throw outcome.error;
+        await terminal.out(`${JSON.stringify(resultOf(processor, null, outcome.answer))}\n`);
+      }
+      return;
     }
     const { tokenizer } = processor;
     const options = { ...inputs, ...generation, tokenizer, signal, return_dict_in_generate: false } as const;
@@ -162,29 +171,6 @@ interface Loaded {
   readonly load_ms: number;
 }
 
-async function answer(
-  { model, processor, load_ms }: Loaded,
-  id: RequestId,
-  inputs: InstructBlipInputs,
-  generation: GenerationOptions,
-  watch: Stopwatch,
-  signal: AbortSignal,
-): Promise<Result> {
-  watch.generating();
-  const { sequences, sequences_scores } = await model.generate({
-    ...inputs,
-    ...generation,
-    tokenizer: processor.tokenizer,
-    signal,
-    on_token: () => watch.token(),
-    return_dict_in_generate: true,
-    return_full_text: true,
-  });
-  const timing = watch.read(load_ms);
-  const text = processor.batch_decode(readable(sequences), { skip_special_tokens: true });
-  return { id, sequences, ...(sequences_scores ? { sequences_scores: [...sequences_scores] } : {}), text, timing };
-}
-
 /** Beams of a model that has no end id are filled with -1, as in Hugging Face; no tokenizer reads that. */
 function readable(sequences: readonly (readonly number[])[]): number[][] {
   return sequences.map((ids) => ids.filter((id) => id >= 0));
@@ -211,11 +197,14 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
       fix_vicuna_token_ids: questions.fixVicunaTokenIds ?? false,
       cache: questions.quantizedCache ?? false,
       cache_dtype: questions.cacheDtype ?? "f32",
+      image_cache: AHEAD * Math.max(size, BATCH_SIZE),
     });
     loaded = { model, processor, load_ms: performance.now() - start };
     return loaded;
   };
   const base = isFile ? dirname(path) : process.cwd();
+  // Who writes requests into a pipe may wait for an answer before the next one.
+  const size = questions.batchSize ?? (isFile ? BATCH_SIZE : 1);
   const progress = new Progress(terminal);
   const counts = { done: 0, failed: 0 };
   let exit: number = earlier.failed ? EXIT.someFailed : EXIT.ok;
@@ -230,41 +219,46 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
     input = path === "-" ? process.stdin : createReadStream(path);
     signal.addEventListener("abort", stop);
     progress.show(total === undefined ? "waiting for requests …" : `0 of ${total}`);
+    /** Writes the lines of what has been read, in its order. */
+    const drain = async (parsed: readonly Parsed[]) => {
+      const loadOnce = async () => loaded ?? (await load());
+      for await (const { id, result, error } of inOrder(answerAll(parsed, loadOnce, base, size, run))) {
+        let line = result;
+        if (error !== undefined) {
+          // A request that the device did not live through is left for the run that goes on.
+          if (endsRun(error) && out) throw error;
+          if (!endsRun(error)) sayStack(terminal, error);
+          const { code, message, exitCode } = describeError(error);
+          line = { id, error: { code, message: (message ?? code).replace(/^error: /, "") } };
+          counts.failed++;
+          if (exitCode === EXIT.internal) exit = EXIT.internal;
+          else if (exit === EXIT.ok) exit = EXIT.someFailed;
+        }
+        counts.done++;
+        const text = `${JSON.stringify(line)}\n`;
+        if (out) await out.write(text);
+        else {
+          if (terminal.outIsTerminal) progress.clear();
+          await terminal.out(text);
+        }
+        if (error !== undefined && endsRun(error)) throw error;
+        const left = total === undefined ? undefined : pace.left(counts.done, total);
+        progress.show(progressText(counts, total, performance.now() - begun, left));
+      }
+    };
     let position = 0;
+    let waiting: Parsed[] = [];
     for await (const line of splitLines(input)) {
       signal.throwIfAborted();
       const parsed = parseLine(line);
       if (!parsed) continue;
       if (position++ % shard.n !== shard.i || earlier.take(parsed.id)) continue;
-      let result: Result | RankedResult | Failure;
-      let fatal: unknown;
-      try {
-        if (parsed.error) throw parsed.error;
-        result = await answerRequest(loaded ?? (await load()), parsed.id, parsed.request, base, signal);
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!loaded && !parsed.error) throw error; // the model's fault, not the request's
-        if (endsRun(error)) fatal = error;
-        else sayStack(terminal, error);
-        const { code, message, exitCode } = describeError(error);
-        result = { id: parsed.id, error: { code, message: (message ?? code).replace(/^error: /, "") } };
-        counts.failed++;
-        if (exitCode === EXIT.internal) exit = EXIT.internal;
-        else if (exit === EXIT.ok) exit = EXIT.someFailed;
-      }
-      // A request that the device did not live through is left for the run that goes on.
-      if (fatal && out) throw fatal;
-      counts.done++;
-      const text = `${JSON.stringify(result)}\n`;
-      if (out) await out.write(text);
-      else {
-        if (terminal.outIsTerminal) progress.clear();
-        await terminal.out(text);
-      }
-      if (fatal) throw fatal;
-      const left = total === undefined ? undefined : pace.left(counts.done, total);
-      progress.show(progressText(counts, total, performance.now() - begun, left));
+      waiting.push(parsed);
+      if (waiting.length < (size === 1 ? 1 : AHEAD * size)) continue;
+      await drain(waiting);
+      waiting = [];
     }
+    await drain(waiting);
     signal.throwIfAborted();
   } catch (error) {
     signal.throwIfAborted(); // the aborted stream's own error says less
@@ -284,20 +278,63 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   return exit;
 }
 
-async function answerRequest(
-  loaded: Loaded,
-  id: RequestId,
-  { images, prompts, generation, candidates }: Request,
+type Parsed = NonNullable<ReturnType<typeof parseLine>>;
+interface Answered {
+  readonly position: number;
+  readonly id: RequestId;
+  readonly result?: Result | RankedResult | Failure;
+  readonly error?: unknown;
+}
+
+/** Requests that are read before those of one batch are answered: so many times a batch's rows. */
+const AHEAD = 4;
+
+/** Answers requests, some of them together, in the order in which they are done. */
+async function* answerAll(
+  parsed: readonly Parsed[],
+  load: () => Promise<Loaded>,
   base: string,
-  signal: AbortSignal,
-): Promise<Result | RankedResult> {
-  const watch = new Stopwatch(prompts.length);
-  const pictures = [];
-  for (const image of images) pictures.push(await readNamedImage(image, { base, signal }));
-  const inputs = await prepareInputs(loaded.processor, loaded.model.config, pictures, prompts);
-  watch.preprocessed();
-  if (candidates) return rankAnswers(loaded, id, inputs, candidates, watch, signal);
-  return answer(loaded, id, inputs, generation, watch, signal);
+  size: number,
+  { signal }: Run,
+): AsyncGenerator<Answered> {
+  const jobs: (Job & { readonly position: number; readonly watch: Stopwatch })[] = [];
+  for (const [position, { id, request, error }] of parsed.entries()) {
+    signal.throwIfAborted();
+    const loaded = request && (await load());
+    try {
+      if (!loaded) throw error;
+      const { images, prompts, generation, candidates } = request;
+      const watch = new Stopwatch(prompts.length);
+      const read = [];
+      for (const image of images) read.push(await readNamedImage(image, { base, signal }));
+      const inputs = await prepareInputs(loaded.processor, loaded.model.config, read, prompts);
+      watch.preprocessed();
+      if (!candidates) jobs.push({ inputs, options: generation, position, watch });
+      else yield { position, id, result: await rankAnswers(loaded, id, inputs, candidates, watch, signal) };
+    } catch (error) {
+      signal.throwIfAborted();
+      yield { position, id, error };
+    }
+  }
+  if (jobs.length === 0) return;
+  const { model, processor, load_ms } = await load();
+  const hooks = { signal, tokenizer: processor.tokenizer, load_ms };
+  for await (const outcome of answerTogether(model, jobs, size, (index) => jobs[index].watch, hooks)) {
+    const { position } = jobs[outcome.index];
+    const { id } = parsed[position];
+    if ("error" in outcome) yield { position, id, error: outcome.error };
+    else yield { position, id, result: resultOf(processor, id, outcome.answer) };
+  }
+}
+
+function resultOf(
+  processor: AnyProcessor,
+  id: RequestId,
+  { sequences, sequences_scores, timing, rows }: Answer,
+): Result {
+  const text = processor.batch_decode(readable(sequences), { skip_special_tokens: true });
+  const together = rows > sequences.length ? { batch_rows: rows } : {};
+  return { id, sequences, ...(sequences_scores && { sequences_scores }), text, timing, ...together };
 }
 
 async function rankAnswers(

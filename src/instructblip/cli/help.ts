@@ -61,13 +61,15 @@ Examples:
   timing      load_ms: model and processor; preprocess_ms: pictures and prompts; time_to_first_token_ms and total_ms:
               since the request began, without loading; new_tokens: added to each row;
               tokens_per_second: of all rows, after the first token
+  batch_rows  with --requests: rows of the batch that it was answered in, if there were others
 
   Many requests, the model loaded once; one line of JSON in, one line out, in the same order:
     $ instructblip generate --model vicuna-7b --requests questions.jsonl --json > answers.jsonl
   A request: {"id": "q1", "images": ["cat.jpg"], "prompts": ["What is this?"], "generation": {"max_new_tokens": 64}}
   Images are files, seen from the file of requests, or URLs.
   Several images and prompts make one batch: the first prompt is asked about the first image, and so on. "generation"
-  takes generate()'s options by Hugging Face's names. File names are relative to the folder of the requests (to the
+  takes generate()'s options by Hugging Face's names. Requests whose options are alike are answered together, up to
+  --batch-size rows, each with the tokens it has alone; an image is looked at once for all questions. File names are relative to the folder of the requests (to the
   working directory when they come from a pipe). Blank lines are skipped. A request that cannot be answered gives
   {"id", "error": {"code", "message"}}, the run goes on, and the exit code is ${EXIT.someFailed} at the end.
   Ranked instead: {"id": "q2", "images": ["cat.jpg"], "prompts": ["Is it asleep?"], "candidates": ["yes", "no"]}

@@ -105,6 +105,11 @@ export const outOption = () =>
   new Option("--out <file.jsonl>", "add the lines to a file as they come").argParser(fileName);
 export const resumeOption = () => new Option("--resume", "go on with --out where an earlier run stopped");
 
+export const batchSizeOption = (otherwise: string) =>
+  new Option("--batch-size <n>", `rows that are answered in one go, at most (default: ${otherwise})`).argParser(
+    whole(1),
+  );
+
 export const modelOption = () =>
   new Option("--model <folder>", "folder of a checkpoint, or owner/name on the Hugging Face Hub").argParser(fileName);
 

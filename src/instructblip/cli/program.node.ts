@@ -9,6 +9,7 @@ import type { GenerationOptions } from "../generation/options.ts";
 import { describeError, EXIT } from "./format.ts";
 import { ENVIRONMENT, EXAMPLES, EXIT_CODES } from "./help.ts";
 import {
+  batchSizeOption,
   cacheDtypeOption,
   cacheOption,
   dtypeOption,
@@ -71,6 +72,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(shardOption())
     .addOption(outOption())
     .addOption(resumeOption())
+    .addOption(batchSizeOption("8; of a pipe 1"))
     .option("--json", "print JSON instead of text");
   for (const { option } of flags) generate.addOption(option);
   generate
@@ -86,7 +88,8 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.generate)
     .action(async (options, command) => {
-      if (["shard", "out", "resume"].some((name) => options[name] !== undefined)) needs(command, "requests");
+      if (["shard", "out", "resume", "batchSize"].some((name) => options[name] !== undefined))
+        needs(command, "requests");
       if (options.requests !== undefined) {
         needs(command, "model", "json");
         if (options.resume) needs(command, "out");
@@ -112,6 +115,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(shardOption())
     .addOption(outOption())
     .addOption(resumeOption())
+    .addOption(batchSizeOption("8"))
     .option("--json", "print one JSON object")
     .addOption(dtypeOption())
     .addOption(cacheDtypeOption())

@@ -60,6 +60,8 @@ export interface Question {
   readonly prompt: Prompt;
   /** Looks at the images and puts their features into a prompt. */
   embed(prompt: Prompt): EmbeddedPrompt;
+  /** Hears that the exclusive work is over in which it embedded. @param failure what that failed with */
+  ended(failure?: unknown): void;
 }
 
 /**
@@ -120,8 +122,10 @@ export async function generate(
     });
   try {
     const output = await device.exclusive(answer, { signal });
+    question.ended();
     return config.return_dict_in_generate ? output : output.sequences;
   } catch (error) {
+    question.ended(error);
     throw error instanceof ScoresError ? await explained(error, question) : error;
   }
 }
@@ -134,8 +138,11 @@ export async function rank(question: Question, options: RankOptions): Promise<Ra
   const embed = () => question.embed(prompt);
   try {
     const ranked = () => rankAnswers(language_model, device, prompt.L, embed, ranking);
-    return await device.exclusive(ranked, { signal: ranking.signal });
+    const answers = await device.exclusive(ranked, { signal: ranking.signal });
+    question.ended();
+    return answers;
   } catch (error) {
+    question.ended(error);
     if (!(error instanceof ScoresError)) throw error;
     const start = startOfRows(question.prompt, language_model, question.image_token)[error.prompt];
     throw await explained(new ScoresError(error.prompt, [...start, ...error.ids], error.message), question);

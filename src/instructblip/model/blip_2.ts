@@ -9,6 +9,7 @@
  * Source: Li et al. 2023, BLIP-2; transformers 5.18, modeling_blip_2.py.
  */
 import type { Weights } from "../../modules/weights.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import type { Blip2Config } from "../config/blip_2.ts";
 import type { LanguageModelInputs } from "./language_model.ts";
 import { Blip2QFormerModel } from "./qformer.ts";
@@ -45,6 +46,15 @@ export class Blip2 extends VisionLanguage {
 
   imageFeatures(inputs: ImageTensors): ImageFeatures {
     return uninstructedFeatures(this, inputs);
+  }
+
+  /** The features themselves: this Q-Former reads no instruction. */
+  imageStates(images: ImageTensors): Tensor {
+    return this.imageFeatures(images).image_features; // [B, Q, D]
+  }
+
+  featuresOfStates(image_features: Tensor): Tensor {
+    return image_features;
   }
 
   forward(inputs: ImageTensors & PromptTensors, answer?: LanguageModelInputs): VisionLanguageOutput {

@@ -33,19 +33,28 @@ export interface InstructedImages extends ImageTensors {
   readonly qformer_attention_mask: Tensor<"u32">;
 }
 
+type InstructedParts = ImageParts & { readonly qformer: InstructBlipQFormerModel };
+/** The instruction alone. */
+export type Instruction = Omit<InstructedImages, keyof ImageTensors>;
+
 /** The image encoder, the Q-Former with the instruction, and the projection. */
-export function instructedFeatures(
-  parts: ImageParts & { readonly qformer: InstructBlipQFormerModel },
-  { pixels, interpolate_pos_encoding, qformer_input_ids, qformer_attention_mask }: InstructedImages,
-): ImageFeatures {
-  const { vision_model, qformer, language_projection } = parts;
-  const queries = VisionLanguage.queries(parts, pixels.shape[0]); // [B, Q, Dq]
-  const vision_outputs = vision_model.forward(pixels, interpolate_pos_encoding); // states [B, N + 1, Dv]
-  const image = vision_outputs.last_hidden_state;
+export function instructedFeatures(parts: InstructedParts, inputs: InstructedImages): ImageFeatures {
+  const vision_outputs = parts.vision_model.forward(inputs.pixels, inputs.interpolate_pos_encoding);
+  return { vision_outputs, ...queryImages(parts, vision_outputs.last_hidden_state, inputs) };
+}
+
+/** The Q-Former with the instruction, and the projection: what another question about the same images runs again. */
+function queryImages(
+  parts: InstructedParts,
+  image: Tensor, // [B, N + 1, Dv]
+  { qformer_input_ids, qformer_attention_mask }: Instruction,
+): Omit<ImageFeatures, "vision_outputs"> {
+  const { qformer, language_projection } = parts;
+  const queries = VisionLanguage.queries(parts, image.shape[0]); // [B, Q, Dq]
   const qformer_outputs = qformer.forward(qformer_input_ids, qformer_attention_mask, queries, image); // [B, Q + T, Dq]
   const query_outputs = contiguous(qformer_outputs.last_hidden_state.narrow(1, 0, queries.shape[1])); // [B, Q, Dq]
   const image_features = language_projection.forward(query_outputs); // [B, Q, D]
-  return { vision_outputs, qformer_outputs, image_features };
+  return { qformer_outputs, image_features };
 }
 
 export class InstructBlip extends VisionLanguage<InstructedImages> {
@@ -58,6 +67,14 @@ export class InstructBlip extends VisionLanguage<InstructedImages> {
 
   imageFeatures(inputs: InstructedImages): ImageFeatures {
     return instructedFeatures(this, inputs);
+  }
+
+  imageStates({ pixels, interpolate_pos_encoding }: ImageTensors): Tensor {
+    return this.vision_model.forward(pixels, interpolate_pos_encoding).last_hidden_state; // [B, N + 1, Dv]
+  }
+
+  featuresOfStates(image: Tensor, instruction: Instruction): Tensor {
+    return queryImages(this, image, instruction).image_features; // [B, Q, D]
   }
 
   forward(inputs: InstructedImages & PromptTensors, answer?: LanguageModelInputs): VisionLanguageOutput {

@@ -5,8 +5,9 @@
  * B videos, F frames (any number; Hugging Face's processor gives 4), Q queries a frame, D hidden size.
  * Source: transformers 5.18, modeling_instructblipvideo.py; LAVIS, blip2_vicuna_instruct.py.
  */
+import type { Tensor } from "../../tensor/tensor.ts";
 import { InstructBlip, type InstructedImages } from "./instructblip.ts";
-import type { ImageFeatures } from "./vision_language.ts";
+import type { ImageFeatures, ImageTensors } from "./vision_language.ts";
 
 /** B·F images, a video's frames one after the other, each with the instruction: the batch of InstructedImages is B·F. */
 export interface InstructedFrames extends InstructedImages {
@@ -17,8 +18,17 @@ export interface InstructedFrames extends InstructedImages {
 export class InstructBlipVideo extends InstructBlip {
   /** image_features f32[B, F·Q, D]; the others f32[B·F, …] */
   override imageFeatures({ frames = 1, ...inputs }: InstructedFrames): ImageFeatures {
-    const features = super.imageFeatures(inputs); // [B·F, Q, D]
-    const [images, Q, D] = features.image_features.shape;
-    return { ...features, image_features: features.image_features.reshape([images / frames, frames * Q, D]) };
+    const features = super.imageFeatures(inputs);
+    return { ...features, image_features: joinFrames(features.image_features, frames) };
   }
+
+  override featuresOfStates(image: Tensor, { frames = 1, ...instruction }: Omit<InstructedFrames, keyof ImageTensors>) {
+    return joinFrames(super.featuresOfStates(image, instruction), frames);
+  }
+}
+
+/** f32[B·F, Q, D] -> f32[B, F·Q, D] */
+function joinFrames(image_features: Tensor, F: number): Tensor {
+  const [images, Q, D] = image_features.shape;
+  return image_features.reshape([images / F, F * Q, D]);
 }

@@ -91,6 +91,12 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
   /** Images to image features. */
   abstract imageFeatures(inputs: I): ImageFeatures;
 
+  /** What a model makes of images whatever is asked about them; the first half of imageFeatures(). f32[B, …] */
+  abstract imageStates(images: ImageTensors): Tensor;
+
+  /** The second half, and of its outputs the last. f32[B, …] -> f32[B, Q, D] */
+  abstract featuresOfStates(states: Tensor, inputs: Omit<I, keyof ImageTensors>): Tensor;
+
   /** The whole model. */
   abstract forward(inputs: I & PromptTensors, answer?: LanguageModelInputs): VisionLanguageOutput;
 
@@ -100,9 +106,9 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
     return contiguous(query_tokens.expand([B, Q, Dq]));
   }
 
-  /** What the language model reads: all of forward() before it. */
-  prompt(inputs: I & PromptTensors): EmbeddedPrompt {
-    const { image_features } = this.imageFeatures(inputs); // [B, Q, D]
+  /** What the language model reads: all of forward() before it, but for the images' states. */
+  prompt(states: Tensor, inputs: Omit<I, keyof ImageTensors> & PromptTensors): EmbeddedPrompt {
+    const image_features = this.featuresOfStates(states, inputs); // [B, Q, D]
     return { inputs_embeds: this.embed(inputs, image_features), attention_mask: inputs.attention_mask };
   }
 

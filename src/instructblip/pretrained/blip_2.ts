@@ -4,7 +4,7 @@ import type { Weights } from "../../modules/weights.ts";
 import { Blip2Config } from "../config/blip_2.ts";
 import { Blip2 } from "../model/blip_2.ts";
 import type { Blip2QFormerModel } from "../model/qformer.ts";
-import type { ImageFeatures, ImageTensors } from "../model/vision_language.ts";
+import type { ImageFeatures } from "../model/vision_language.ts";
 import { blankImages, examplePrompt, type ModelInputs, type VisionInputs } from "./inputs.ts";
 import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
 
@@ -33,8 +33,8 @@ export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Conf
     return this.look("get_image_features", given, (features) => features);
   }
 
-  protected uploadImages({ pixel_values, interpolate_pos_encoding }: VisionInputs): ImageTensors {
-    return { pixels: this.device.tensor(pixel_values.data, pixel_values.shape), interpolate_pos_encoding };
+  protected uploadWords(): Record<never, never> {
+    return {};
   }
 
   protected exampleInputs(): Blip2Inputs {

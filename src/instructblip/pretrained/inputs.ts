@@ -38,6 +38,12 @@ export interface QFormerInputs {
   qformer_attention_mask?: Ids;
 }
 
+/** Images one by one: f32[B, 3, H, W] as it is, of videos f32[B, F, 3, H, W] -> f32[B·F, 3, H, W]. */
+export function framesOf({ data, shape }: HostTensor): HostTensor {
+  const [n, image] = [sizeOf(shape.slice(0, -3)), shape.slice(-3)];
+  return { data, shape: [n, ...image] };
+}
+
 /** The rows' common length. @throws InputError BAD_INPUT, RAGGED */
 export function expectRectangle(name: string, rows: Ids | undefined): number {
   if (!Array.isArray(rows) || rows.length === 0 || !rows.every(Array.isArray)) {

@@ -3,7 +3,7 @@ import type { StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
 import type { Device } from "../../tensor/device/device.ts";
 import { InstructBlipConfig } from "../config/config.ts";
-import { InstructBlip, type InstructedImages } from "../model/instructblip.ts";
+import { InstructBlip, type InstructedImages, type Instruction } from "../model/instructblip.ts";
 import { type Ids, upload } from "../model/language_model.ts";
 import type { InstructBlipQFormerModel } from "../model/qformer.ts";
 import type { ImageFeatures, VisionLanguageOutput } from "../model/vision_language.ts";
@@ -12,7 +12,6 @@ import {
   EXAMPLE_TEXT,
   examplePrompt,
   expectWords,
-  type HostTensor,
   type ModelInputs,
   maskOf,
   type QFormerInputs,
@@ -69,8 +68,8 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<
     expectWords(inputs, this.qformer.embeddings, B);
   }
 
-  protected uploadImages(inputs: VisionInputs & QFormerInputs): InstructedImages {
-    return uploadInstructed(this.device, inputs.pixel_values, inputs, this.config.num_query_tokens);
+  protected uploadWords(inputs: VisionInputs & QFormerInputs): Instruction {
+    return uploadInstruction(this.device, inputs, this.config.num_query_tokens);
   }
 
   protected exampleInputs(): InstructBlipInputs {
@@ -80,25 +79,17 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<
 }
 
 /**
- * Images with their rows of instruction on the device.
+ * Rows of instruction on the device.
  *
- * @param pixel_values f32[B, 3, H, W]
  * @param Q queries, which are always visible
  */
-export function uploadInstructed(
+export function uploadInstruction(
   device: Device,
-  pixel_values: HostTensor,
-  {
-    qformer_input_ids,
-    qformer_attention_mask,
-    interpolate_pos_encoding,
-  }: Omit<VisionInputs, "pixel_values"> & QFormerInputs,
+  { qformer_input_ids, qformer_attention_mask }: QFormerInputs,
   Q: number,
-): InstructedImages {
+): Instruction {
   const words = maskOf("qformer_attention_mask", qformer_attention_mask, qformer_input_ids);
   return {
-    pixels: device.tensor(pixel_values.data, pixel_values.shape),
-    interpolate_pos_encoding,
     qformer_input_ids: upload(device, qformer_input_ids),
     qformer_attention_mask: upload(
       device,

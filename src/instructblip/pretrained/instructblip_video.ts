@@ -2,6 +2,7 @@
 import type { StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
 import { InstructBlipVideoConfig } from "../config/instructblip_video.ts";
+import type { Instruction } from "../model/instructblip.ts";
 import { InstructBlipVideo, type InstructedFrames } from "../model/instructblip_video.ts";
 import type { Ids } from "../model/language_model.ts";
 import type { InstructBlipQFormerModel } from "../model/qformer.ts";
@@ -15,7 +16,7 @@ import {
   type QFormerInputs,
   type VisionInputs,
 } from "./inputs.ts";
-import { INSTRUCTED_INPUTS, uploadInstructed } from "./instructblip.ts";
+import { INSTRUCTED_INPUTS, uploadInstruction } from "./instructblip.ts";
 import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
 
 /** What the processor makes of videos and text: pixel_values f32[B, F, 3, H, W], F·Q placeholders in every row. */
@@ -62,17 +63,16 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
     expectWords(inputs, this.qformer.embeddings, B);
   }
 
-  protected uploadImages({ pixel_values, ...inputs }: VisionInputs & QFormerInputs): InstructedFrames {
-    const [B, F, ...image] = pixel_values.shape;
+  /** Every frame has its video's instruction. */
+  protected uploadWords({ pixel_values, ...inputs }: VisionInputs & QFormerInputs): Instruction & { frames: number } {
+    const [, F] = pixel_values.shape;
     const perFrame = (rows: Ids) => rows.flatMap((row) => new Array<readonly number[]>(F).fill(row));
     const { qformer_input_ids, qformer_attention_mask } = inputs;
     const instructed = {
-      ...inputs,
       qformer_input_ids: perFrame(qformer_input_ids),
       ...(qformer_attention_mask && { qformer_attention_mask: perFrame(qformer_attention_mask) }),
     };
-    const frames = { data: pixel_values.data, shape: [B * F, ...image] };
-    return { ...uploadInstructed(this.device, frames, instructed, this.config.num_query_tokens), frames: F };
+    return { ...uploadInstruction(this.device, instructed, this.config.num_query_tokens), frames: F };
   }
 
   protected exampleInputs(): InstructBlipVideoInputs {

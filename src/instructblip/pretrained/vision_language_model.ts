@@ -29,6 +29,7 @@ import type {
   VisionLanguageOutput,
 } from "../model/vision_language.ts";
 import type { PretrainedFrom } from "./from_pretrained.ts";
+import { ImageCache, type ImageLookup } from "./image_cache.ts";
 import {
   expectIds,
   expectLabels,
@@ -36,12 +37,14 @@ import {
   expectPixels,
   expectPlaceholders,
   expectRectangle,
+  framesOf,
+  type HostTensor,
   type ModelInputs,
   maskOf,
   refusePlaceholders,
   type VisionInputs,
 } from "./inputs.ts";
-import { type FromPretrainedOptions, load, type ModelClass } from "./load.ts";
+import { type FromPretrainedOptions, IMAGE_CACHE, load, type ModelClass } from "./load.ts";
 import { SAVE_OPTIONS, type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
 import { Warnings } from "./warnings.ts";
 
@@ -124,6 +127,7 @@ export abstract class VisionLanguageModel<
   /** What the dimensions of pixel_values are called. */
   protected readonly pixel_layout: readonly string[] = ["B", "3", "H", "W"];
   readonly #weights: Weights;
+  #images: ImageCache;
   #ownsDevice = false;
   #told = new Warnings();
 
@@ -132,6 +136,7 @@ export abstract class VisionLanguageModel<
     this.device = weights.device;
     this.model = model;
     this.#weights = weights;
+    this.#images = new ImageCache(weights.device, IMAGE_CACHE);
   }
 
   /** f32[1, Q, Dq], learned */
@@ -167,8 +172,9 @@ export abstract class VisionLanguageModel<
     options: FromPretrainedOptions = {},
   ): Promise<M> {
     // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
-    const { model, ownsDevice, warnings, on_warning } = await load<C, M>(this, from, options);
+    const { model, ownsDevice, warnings, on_warning, image_cache } = await load<C, M>(this, from, options);
     model.#ownsDevice = ownsDevice;
+    model.#images = new ImageCache(model.device, image_cache);
     model.warnings.push(...warnings);
     model.#told = new Warnings(on_warning);
     try {
@@ -201,7 +207,7 @@ export abstract class VisionLanguageModel<
     this.#checkForward({ labels, logits_to_keep, decoder_input_ids }, prompt.B);
     const answer = { decoder_input_ids: decoder_input_ids ?? this.#decoderInputs(labels), logits_to_keep };
     const pass = () => {
-      const output = this.model.forward(this.#upload(inputs, prompt), answer);
+      const output = this.model.forward({ ...this.#uploadImages(inputs), ...this.#uploadPrompt(prompt) }, answer);
       if (!labels) return { output };
       const targets = this.language_model.is_encoder_decoder ? labels : nextTokens(labels, output.logits.shape[1]);
       return { output, targets, losses: tokenLosses(output.logits, targets) };
@@ -233,7 +239,7 @@ export abstract class VisionLanguageModel<
     const { inputs, options } = this.#read(name, given, ["observer", ...STATE_OPTIONS]);
     const { observer, ...states } = options as ForwardOptions & StateOptions;
     this.#checkImages(inputs);
-    const pass = () => take(this.model.imageFeatures(this.uploadImages(inputs)));
+    const pass = () => take(this.model.imageFeatures(this.#uploadImages(inputs)));
     return observing(this.device, observer, () => observeStates(this.device, states, pass));
   }
 
@@ -288,8 +294,11 @@ export abstract class VisionLanguageModel<
       ...(on_token && { on_token: (step: number) => callbacks.take(on_token(step)) }),
     };
     try {
-      const answer = await generate(this.#question(inputs), owned, this.input_names, (warnings) =>
-        this.#told.tell(warnings),
+      const answer = await generate(
+        this.#question(inputs, this.#images.lookup()),
+        owned,
+        this.input_names,
+        (warnings) => this.#told.tell(warnings),
       );
       callbacks.take(streamer?.end());
       await callbacks.settle(signal);
@@ -311,7 +320,7 @@ export abstract class VisionLanguageModel<
   async rank_answers(inputs: I, options: RankOptions, ...more: never[]): Promise<RankedAnswers[]>;
   async rank_answers(...given: unknown[]): Promise<RankedAnswers[]> {
     const { inputs, options } = this.#read("rank_answers", given, RANK_OPTIONS);
-    return rank(this.#question(inputs), options as unknown as RankOptions);
+    return rank(this.#question(inputs, this.#images.lookup()), options as unknown as RankOptions);
   }
 
   /**
@@ -341,8 +350,17 @@ export abstract class VisionLanguageModel<
     }
   }
 
+  /**
+   * Forgets the images it has seen (see `image_cache` of from_pretrained): needed after a change to the image encoder's
+   * weights, or to BLIP-2's Q-Former's.
+   */
+  clear_image_cache(): void {
+    this.#images.clear();
+  }
+
   /** Frees the weights, and the device if the model opened it. */
   dispose(): void {
+    this.#images.clear();
     if (this.#ownsDevice) this.device.destroy();
     else this.#weights.dispose();
   }
@@ -357,8 +375,8 @@ export abstract class VisionLanguageModel<
   /** Checks what the Q-Former reads. @param B rows of the prompt, if there is one @throws InputError */
   protected checkWords(_inputs: I, _B: number | undefined): void {}
 
-  /** Copies images, and what the Q-Former reads, to the device. They have been checked. */
-  protected abstract uploadImages(inputs: Omit<I, "input_ids" | "attention_mask">): T;
+  /** Copies what the Q-Former reads to the device. It has been checked. */
+  protected abstract uploadWords(inputs: Omit<I, "input_ids" | "attention_mask">): Omit<T, keyof ImageTensors>;
 
   /** Inputs of one row, as short as they may be: for what a pass does, not for what comes out. */
   protected abstract exampleInputs(): I;
@@ -428,14 +446,21 @@ export abstract class VisionLanguageModel<
     return shiftRight(labels, start, this.config.text_config.pad_token_id ?? start);
   }
 
-  /** Images and prompt on the device. */
-  #upload(inputs: I, { B, L, ids, mask }: Prompt): T & PromptTensors {
+  /** Images, and what the Q-Former reads, on the device. */
+  #uploadImages(inputs: I): T {
+    return { ...this.#uploadPixels(inputs, framesOf(inputs.pixel_values)), ...this.uploadWords(inputs) } as T;
+  }
+
+  #uploadPixels({ interpolate_pos_encoding }: I, { data, shape }: HostTensor): ImageTensors {
+    return { pixels: this.device.tensor(data, shape), interpolate_pos_encoding };
+  }
+
+  #uploadPrompt({ B, L, ids, mask }: Prompt): PromptTensors {
     const placeholder = this.config.image_token ?? NO_ID;
     let count = 0;
     const source = Uint32Array.from(ids.flat(), (id) => (id === placeholder ? ++count : 0));
     const known = ids.map((row) => row.map((id) => (id === NO_ID ? 0 : id)));
     return {
-      ...this.uploadImages(inputs),
       input_ids: upload(this.device, known),
       placeholders: this.device.tensor(source, [B, L]),
       count,
@@ -443,16 +468,29 @@ export abstract class VisionLanguageModel<
     };
   }
 
-  /** For an answer: the checked prompt, and how to read it. */
-  #question(inputs: I): Question {
+  /**
+   * For an answer: the checked prompt, and how to read it.
+   *
+   * @param images what is known of images; default: nothing, and nothing is kept
+   */
+  #question(inputs: I, images?: ImageLookup): Question {
     const { device, language_model, config } = this;
+    const { interpolate_pos_encoding = false } = inputs;
+    const states = (pixels: HostTensor) => this.model.imageStates(this.#uploadPixels(inputs, pixels));
     return {
       device,
       language_model,
       text_config: config.text_config,
       image_token: config.image_token,
       prompt: this.readPrompt(inputs),
-      embed: (prompt): EmbeddedPrompt => this.model.prompt(this.#upload(inputs, prompt)),
+      embed: (prompt): EmbeddedPrompt => {
+        const frames = framesOf(inputs.pixel_values);
+        // Who observes wants to see the image encoder at work, and may change what comes of it.
+        const isKept = images && device.observers.length === 0;
+        const image = isKept ? images.states(frames, interpolate_pos_encoding, states) : states(frames);
+        return this.model.prompt(image, { ...this.uploadWords(inputs), ...this.#uploadPrompt(prompt) });
+      },
+      ended: (failure) => images?.end(failure),
     };
   }
 

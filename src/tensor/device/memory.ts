@@ -120,6 +120,8 @@ export class Memory {
   readonly #refused = new WeakSet<GPUBuffer>();
   /** What was allocated or kept to outlive scopes in the innermost `allOrNothing`. */
   #unowned: Set<Storage> | undefined;
+  /** Called when the budget is used up: they give back what can be computed again. */
+  readonly shortage = new Set<() => void>();
   #live = 0;
   #pooled = 0;
   /** Of the live bytes those that go back to a pool, and the most of them there have been. */
@@ -338,6 +340,9 @@ export class Memory {
       );
     }
     if (this.#live + this.#pooled + bytes <= this.#budget) return;
+    this.trim();
+    if (this.#live + bytes <= this.#budget) return;
+    for (const giveBack of this.shortage) giveBack();
     this.trim();
     if (this.#live + bytes <= this.#budget) return;
     throw new DeviceError(

@@ -109,7 +109,7 @@ describe("evaluate", () => {
         await writeFile(out, text.slice(0, cut));
         generate.mockClear();
         load.mockClear();
-        const resumed = await cli([...evaluate, "--out", out, "--resume", "--json"]);
+        const resumed = await cli([...evaluate, "--out", out, "--resume", "--json", "--batch-size", "1"]);
         expect(resumed).toEqual(full);
         expect(await readFile(out, "utf8")).toBe(text);
         expect(generate).toHaveBeenCalledTimes(left);

@@ -304,13 +304,14 @@ describe("many requests", () => {
   it("goes on after a mistake of its own, but not without a device", async () => {
     const requests = ["a", "b", "c"].map((id) => ({ id, images: [PICTURE], prompts: ["x"] }));
     const file = await requestsFile(requests);
+    const asked = ["generate", "--model", PLAIN, "--requests", file, "--json"];
     const outcomeOf = async (error: Error) => {
       const generate = vi.spyOn(InstructBlipForConditionalGeneration.prototype, "generate");
       generate
         .mockResolvedValueOnce({ sequences: [[1]] } as never)
         .mockRejectedValueOnce(error)
         .mockResolvedValueOnce({ sequences: [[3]] } as never);
-      const { code, stdout, stderr } = await cli(["generate", "--model", PLAIN, "--requests", file, "--json"]);
+      const { code, stdout, stderr } = await cli([...asked, "--batch-size", "1"]);
       generate.mockRestore();
       const lines = stdout
         .trimEnd()

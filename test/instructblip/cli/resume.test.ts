@@ -34,7 +34,7 @@ beforeEach(async () => {
   out = join(folder, "out.jsonl");
   const requests = join(folder, "requests.jsonl");
   await writeFile(requests, REQUESTS.join("\n"));
-  generate = ["generate", "--model", PLAIN, "--requests", requests, "--json"];
+  generate = ["generate", "--model", PLAIN, "--requests", requests, "--json", "--batch-size", "1"];
 });
 
 const linesOf = async (file: string) => parse(await readFile(file, "utf8"));

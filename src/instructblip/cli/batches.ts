@@ -1,0 +1,279 @@
+/**
+ * Answers many jobs in padded batches, each with the tokens it would have alone: what would make a difference in a batch
+ * keeps a job out of it. Prompts are padded on the left, where an answer does not go on from; the Q-Former's text, whose
+ * positions are counted from its beginning, on the right.
+ */
+import { DeviceError } from "../../tensor/errors.ts";
+import type { VisionLanguageConfig } from "../config/config.ts";
+import type { GenerateOptions } from "../generation/generate.ts";
+import type { GenerationOptions } from "../generation/options.ts";
+import type { Ids } from "../model/language_model.ts";
+import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
+import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
+import { endsRun } from "./format.ts";
+import type { Stopwatch, Timing } from "./timing.ts";
+
+/** Rows of a batch where nothing is said. */
+export const BATCH_SIZE = 8;
+
+/** One row or several, and how to go on from them. */
+export interface Job {
+  readonly inputs: InstructBlipInputs;
+  readonly options: GenerationOptions;
+}
+
+/** What generate() gives for a job. */
+export interface Answer {
+  readonly sequences: number[][];
+  readonly sequences_scores?: readonly number[];
+  /** Of the batch that the job was in. */
+  readonly timing: Timing;
+  /** Rows of that batch. */
+  readonly rows: number;
+}
+
+type Hooks = Pick<GenerateOptions, "tokenizer"> & { readonly signal: AbortSignal };
+
+/** Of job `index`, what it is answered or fails with. */
+export type Outcome = { readonly index: number } & ({ readonly answer: Answer } | { readonly error: unknown });
+
+/** Options that count from where a prompt ends and look at no token of it, nor at the padding in front. */
+const COUNT_FROM_THE_PROMPT = new Set<string>([
+  "max_new_tokens",
+  "min_new_tokens",
+  "num_beams",
+  "num_return_sequences",
+  "length_penalty",
+  "early_stopping",
+  "eos_token_id",
+  "pad_token_id",
+  "suppress_tokens",
+  "do_sample",
+] satisfies (keyof GenerationOptions)[]);
+
+/**
+ * Options whose answer hangs on the other rows: numbers are drawn for all rows together, time is shared, and the tokens
+ * after a stop string are not told from padding.
+ */
+const ALONE = [
+  "do_sample",
+  "max_time",
+  "stop_strings",
+  "negative_prompt_ids",
+  "guidance_scale",
+] satisfies (keyof GenerationOptions)[];
+
+/** Jobs of the same key may be answered in one batch; undefined: this one is answered alone. Pure. */
+export function batchKey({ inputs, options }: Job): string | undefined {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined); // null says something of an end id
+  const set = given.filter(([, value]) => value !== null && value !== false).map(([name]) => name);
+  if (set.some((name) => (ALONE as string[]).includes(name)) || !inputs.input_ids?.length) return undefined;
+  const counts = set.every((name) => COUNT_FROM_THE_PROMPT.has(name)) && options.max_new_tokens != null;
+  const length = counts ? "any" : inputs.input_ids[0].length;
+  const { pixel_values, interpolate_pos_encoding = false } = inputs;
+  const sorted = given.sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([sorted, length, pixel_values.shape.slice(1), interpolate_pos_encoding]);
+}
+
+/** The inputs of one batch. Pure. */
+export function joinInputs(jobs: readonly InstructBlipInputs[], padding: number): InstructBlipInputs {
+  const rows = (pick: (inputs: InstructBlipInputs) => Ids | undefined) => jobs.flatMap((inputs) => pick(inputs) ?? []);
+  const masks = (ids: Ids | undefined, mask: Ids | undefined) => mask ?? ids?.map((row) => row.map(() => 1));
+  const data = new Float32Array(jobs.reduce((sum, { pixel_values }) => sum + pixel_values.data.length, 0));
+  let at = 0;
+  for (const { pixel_values } of jobs) {
+    data.set(pixel_values.data, at);
+    at += pixel_values.data.length;
+  }
+  const input_ids = rows((job) => job.input_ids);
+  const words = rows((job) => job.qformer_input_ids);
+  return {
+    pixel_values: { data, shape: [input_ids.length, ...jobs[0].pixel_values.shape.slice(1)] },
+    ...(jobs[0].interpolate_pos_encoding && { interpolate_pos_encoding: true }),
+    input_ids: padLeft(input_ids, padding),
+    attention_mask: padLeft(
+      rows((job) => masks(job.input_ids, job.attention_mask)),
+      0,
+    ),
+    qformer_input_ids: padRight(words, 0), // BLIP-2 has none
+    ...(words.length > 0 && {
+      qformer_attention_mask: padRight(
+        rows((job) => masks(job.qformer_input_ids, job.qformer_attention_mask)),
+        0,
+      ),
+    }),
+  };
+}
+
+const longest = (rows: Ids) => Math.max(...rows.map((row) => row.length));
+const filler = (row: readonly number[], length: number, value: number) =>
+  new Array<number>(length - row.length).fill(value);
+const padLeft = (rows: Ids, value: number) => rows.map((row) => [...filler(row, longest(rows), value), ...row]);
+const padRight = (rows: Ids, value: number) => rows.map((row) => [...row, ...filler(row, longest(rows), value)]);
+
+/**
+ * What a job would have been given alone, of the rows of its batch: without the padding in front, and no longer than its
+ * own longest answer. Pure.
+ *
+ * @param front numbers of padding in front of every row
+ * @param begin where answers begin in what is left
+ * @param ends ids that end an answer
+ */
+export function ownRows(rows: Ids, front: number, begin: number, ends: readonly number[]): number[][] {
+  const own = rows.map((row) => row.slice(front));
+  const lengths = own.map((row) => {
+    const end = row.findIndex((id, i) => i >= begin && ends.includes(id));
+    return end < 0 ? row.length : end + 1;
+  });
+  return own.map((row) => row.slice(0, Math.max(...lengths)));
+}
+
+/**
+ * Answers jobs, those of one batch in one go, in the order in which their batches are done. A batch that memory does not
+ * allow is halved, and so are those after it; a batch that fails otherwise is answered job by job, so that one bad job
+ * fails alone.
+ *
+ * @param size rows of a batch, at most; a job of more is a batch of its own
+ * @throws the signal's reason
+ */
+export async function* answerTogether(
+  model: VisionLanguageModel,
+  jobs: readonly Job[],
+  size: number,
+  watchOf: (index: number) => Stopwatch,
+  { load_ms, ...hooks }: Hooks & { readonly load_ms: number },
+): AsyncGenerator<Outcome> {
+  const queue = batchesOf(jobs, size);
+  let most = size;
+  for (let batch = queue.shift(); batch; batch = queue.shift()) {
+    hooks.signal.throwIfAborted();
+    const rows = batch.reduce((sum, index) => sum + rowsOf(jobs[index]), 0);
+    if (batch.length > 1 && rows > most) {
+      queue.unshift(...halves(batch));
+      continue;
+    }
+    try {
+      const answers = await answerBatch(
+        model,
+        batch.map((index) => jobs[index]),
+        batch.map(watchOf),
+        hooks,
+        load_ms,
+      );
+      for (const [i, answer] of answers.entries()) yield { index: batch[i], answer };
+    } catch (error) {
+      hooks.signal.throwIfAborted();
+      const [index] = batch;
+      if (batch.length === 1) yield { index, error };
+      else if (error instanceof DeviceError && SHORTAGES.includes(error.code)) {
+        most = Math.max(1, Math.floor(rows / 2));
+        queue.unshift(...halves(batch));
+      } else if (endsRun(error) || error instanceof DeviceError) yield { index, error };
+      else queue.unshift(...batch.map((index) => [index]));
+    }
+  }
+}
+
+/** What a smaller batch may not suffer from. */
+const SHORTAGES = ["BUDGET", "GPU_OOM", "LIMIT"];
+
+const rowsOf = ({ inputs }: Job) => inputs.input_ids?.length ?? inputs.pixel_values.shape[0];
+
+function halves(batch: readonly number[]): number[][] {
+  const middle = Math.ceil(batch.length / 2);
+  return [batch.slice(0, middle), batch.slice(middle)].filter((half) => half.length > 0);
+}
+
+/** Indices of jobs that are answered together, each batch where its first job stands. Pure. */
+export function batchesOf(jobs: readonly Job[], size: number): number[][] {
+  const batches: number[][] = [];
+  const open = new Map<string, { batch: number[]; rows: number }>();
+  for (const [index, job] of jobs.entries()) {
+    const key = batchKey(job);
+    const rows = rowsOf(job);
+    const known = key === undefined ? undefined : open.get(key);
+    if (known && known.rows + rows <= size) {
+      known.batch.push(index);
+      known.rows += rows;
+      continue;
+    }
+    const batch = [index];
+    batches.push(batch);
+    if (key !== undefined) open.set(key, { batch, rows });
+  }
+  return batches;
+}
+
+async function answerBatch(
+  model: VisionLanguageModel,
+  jobs: readonly Job[],
+  watches: readonly Stopwatch[],
+  hooks: Hooks,
+  load_ms: number,
+): Promise<Answer[]> {
+  const { text_config } = model.config;
+  const { options } = jobs[0];
+  const padding = paddingOf(model.config, options);
+  const inputs =
+    jobs.length === 1
+      ? jobs[0].inputs
+      : joinInputs(
+          jobs.map((job) => job.inputs),
+          padding,
+        );
+  for (const watch of watches) watch.generating();
+  const { sequences, sequences_scores } = await model.generate({
+    ...inputs,
+    ...options,
+    ...hooks,
+    on_token: () => {
+      for (const watch of watches) watch.token();
+    },
+    return_dict_in_generate: true,
+    return_full_text: true,
+  });
+  const each = sequences.length / inputs.input_ids.length;
+  const rows = inputs.input_ids.length;
+  const { eos_token_id = text_config.eos_token_id } = options;
+  const ends = [eos_token_id ?? []].flat();
+  let at = 0;
+  return jobs.map((job, i) => {
+    const [begin, end] = [at, at + rowsOf(job) * each];
+    at = end;
+    const own = sequences.slice(begin, end);
+    const scores = sequences_scores && { sequences_scores: [...sequences_scores].slice(begin, end) };
+    const start = beginOf(model, job.inputs);
+    const front = beginOf(model, inputs) - start;
+    const answers = jobs.length === 1 ? own : ownRows(own, front, start, ends);
+    const timing = { ...watches[i].read(load_ms), new_tokens: answers[0].length - start };
+    return { sequences: answers, ...scores, timing, rows };
+  });
+}
+
+/** An id that the embedding has and that is no placeholder; what it is does not matter behind a mask. */
+function paddingOf({ image_token, text_config }: VisionLanguageConfig, { pad_token_id }: GenerationOptions): number {
+  const id = pad_token_id ?? text_config.pad_token_id ?? 0;
+  return id >= 0 && id !== image_token ? id : image_token === 0 ? 1 : 0;
+}
+
+/** Holds back what comes before its turn: positions from `first` on, each once. */
+export async function* inOrder<T extends { readonly position: number }>(
+  outcomes: AsyncIterable<T>,
+  first = 0,
+): AsyncGenerator<T> {
+  const held = new Map<number, T>();
+  let next = first;
+  for await (const outcome of outcomes) {
+    held.set(outcome.position, outcome);
+    for (let turn = held.get(next); turn; turn = held.get(next)) {
+      held.delete(next++);
+      yield turn;
+    }
+  }
+}
+
+/** Where answers begin in the rows of generate(): behind the prompt, or the start token of a decoder. */
+export function beginOf({ config, language_model }: VisionLanguageModel, { input_ids }: InstructBlipInputs): number {
+  if (language_model.decoder_start_token_id !== undefined) return 1;
+  return config.image_token === null ? 0 : input_ids[0].length; // the rows of legacy checkpoints are answers alone
+}

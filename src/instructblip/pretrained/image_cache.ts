@@ -1,0 +1,154 @@
+/**
+ * What a model keeps of the images that it has seen last: what does not depend on the question, so that ten questions
+ * about an image look at it once. Images are told apart by their pixels.
+ */
+import type { Device } from "../../tensor/device/device.ts";
+import { DeviceError } from "../../tensor/errors.ts";
+import { contiguous, copy } from "../../tensor/ops/copy.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { HostTensor } from "./inputs.ts";
+
+interface Entry {
+  /** f32[3, H, W] */
+  readonly pixels: Float32Array;
+  /** The rest of what tells it from others: size, and how the model takes it. */
+  readonly kind: string;
+  /** f32[1, …] */
+  readonly states: Tensor;
+}
+
+export class ImageCache {
+  readonly device: Device;
+  readonly #capacity: number;
+  /** Of calls that went well, the one used last at the end. */
+  #entries: Entry[] = [];
+  /** Calls under way, and what they read: it is not given back before they end. */
+  readonly #lookups = new Set<ImageLookup>();
+  readonly #onShortage = () => this.#evict((entry) => ![...this.#lookups].some(({ used }) => used.has(entry)));
+
+  /** @param capacity images that are kept */
+  constructor(device: Device, capacity: number) {
+    this.device = device;
+    this.#capacity = capacity;
+  }
+
+  /** Images whose states are kept. */
+  get size(): number {
+    return this.#entries.length;
+  }
+
+  /** For one call, which must end it; undefined if nothing is ever kept. */
+  lookup(): ImageLookup | undefined {
+    return this.#capacity === 0 ? undefined : new ImageLookup(this);
+  }
+
+  /** @param kind what besides pixels tells images apart */
+  find(pixels: Float32Array, kind: string): Entry | undefined {
+    return this.#entries.find((entry) => entry.kind === kind && areEqual(entry.pixels, pixels));
+  }
+
+  begin(lookup: ImageLookup): void {
+    this.#lookups.add(lookup);
+  }
+
+  /** Keeps what a call has computed or used. */
+  end(lookup: ImageLookup, fresh: readonly Entry[], failure: unknown): void {
+    this.#lookups.delete(lookup);
+    if (failure instanceof DeviceError) this.#evict(() => true); // it may have been for want of memory
+    const { used } = lookup;
+    const known = this.#entries.filter((entry) => used.has(entry));
+    this.#entries = [...this.#entries.filter((entry) => !used.has(entry)), ...known, ...fresh];
+    for (const { states } of this.#entries.splice(0, this.#entries.length - this.#capacity)) states.dispose();
+    const { shortage } = this.device.memory;
+    if (this.#entries.length > 0) shortage.add(this.#onShortage);
+    else shortage.delete(this.#onShortage);
+  }
+
+  /** Gives everything back. */
+  clear(): void {
+    this.#evict(() => true);
+    this.device.memory.shortage.delete(this.#onShortage);
+  }
+
+  #evict(which: (entry: Entry) => boolean): void {
+    for (const entry of this.#entries) if (which(entry)) entry.states.dispose();
+    this.#entries = this.#entries.filter((entry) => !which(entry));
+  }
+}
+
+/** The images of one call. */
+export class ImageLookup {
+  readonly #cache: ImageCache;
+  /** What is kept and this call reads. */
+  readonly used = new Set<Entry>();
+  /** What this call has computed: it may yet fail. */
+  #fresh: Entry[] = [];
+
+  constructor(cache: ImageCache) {
+    this.#cache = cache;
+  }
+
+  /**
+   * The states of `images`, in their order: f32[n, …]. What is not kept is computed, equal images once.
+   *
+   * @param images f32[n, 3, H, W]; its data must not change any more
+   * @param compute f32[m, 3, H, W] -> f32[m, …]
+   */
+  states(images: HostTensor, interpolate: boolean, compute: (images: HostTensor) => Tensor): Tensor {
+    const { device } = this.#cache;
+    this.#cache.begin(this);
+    const [n, ...shape] = images.shape;
+    const size = images.data.length / n;
+    const rows = Array.from({ length: n }, (_, i) => images.data.subarray(i * size, (i + 1) * size));
+    const kind = `${shape}${interpolate ? ", interpolated" : ""}`;
+    const find = (pixels: Float32Array) =>
+      this.#fresh.find((entry) => areEqual(entry.pixels, pixels)) ?? this.#cache.find(pixels, kind);
+    const missing = rows.filter((row, i) => !find(row) && !rows.slice(0, i).some((earlier) => areEqual(earlier, row)));
+    if (missing.length > 0) {
+      const data = missing.length === n ? images.data : joined(missing);
+      const computed = compute({ data, shape: [missing.length, ...shape] });
+      device.settle(); // a product that waits for its epilogue is kept as it is
+      missing.forEach((row, i) => {
+        const states = missing.length === 1 ? computed : contiguous(computed.narrow(0, i, 1));
+        device.memory.keep(states.storage);
+        this.#fresh.push({ pixels: row.slice(), kind, states });
+      });
+      if (missing.length === n) return computed;
+    }
+    const entries = rows.map((row) => find(row)!);
+    for (const entry of entries) this.used.add(entry);
+    if (n === 1) return entries[0].states;
+    const states = device.empty([n, ...entries[0].states.shape.slice(1)]);
+    entries.forEach((entry, i) => {
+      copy(entry.states, states.narrow(0, i, 1));
+    });
+    return states;
+  }
+
+  /** The call is over. @param failure what it fails with: what it has computed may be wrong */
+  end(failure?: unknown): void {
+    const fresh = this.#fresh;
+    this.#fresh = [];
+    if (failure !== undefined) for (const { states } of fresh) states.dispose();
+    this.#cache.end(this, failure === undefined ? fresh : [], failure);
+    this.used.clear();
+  }
+}
+
+/** Bits, not numbers. */
+function areEqual(a: Float32Array, b: Float32Array): boolean {
+  if (a.length !== b.length) return false;
+  const [x, y] = [a, b].map(({ buffer, byteOffset, length }) => new Uint32Array(buffer, byteOffset, length));
+  for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
+  return true;
+}
+
+function joined(rows: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(rows.reduce((sum, row) => sum + row.length, 0));
+  let at = 0;
+  for (const row of rows) {
+    all.set(row, at);
+    at += row.length;
+  }
+  return all;
+}

@@ -1,0 +1,244 @@
+/** Questions about one image look at it once, and are answered as by a model that keeps nothing. */
+import { afterAll, afterEach, describe, expect, test, vi } from "vitest";
+import { AutoModelForImageTextToText, traceOutputs } from "../../../src/index.node.ts";
+import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
+import { otherDevice, testDevice } from "../../device.ts";
+import { Golden } from "../../parity/golden.ts";
+
+type Model = Awaited<ReturnType<typeof AutoModelForImageTextToText.from_pretrained>>;
+
+const device = await testDevice();
+const models: Model[] = [];
+const open = async (folder: string, options: object = {}) => {
+  models.push(await AutoModelForImageTextToText.from_pretrained(folder, { device, on_warning: null, ...options }));
+  return models[models.length - 1];
+};
+afterAll(() => {
+  for (const model of models) model.dispose();
+});
+afterEach(() => vi.restoreAllMocks());
+
+async function read(name: string) {
+  const golden = await Golden.open(new URL(`../../golden/${name}`, import.meta.url).pathname);
+  const ids = async (key: string) => (golden.has(key) ? { [key]: await golden.rows(key) } : {});
+  const inputs = {
+    pixel_values: await golden.floats("pixel_values"),
+    ...(await ids("qformer_input_ids")),
+    ...(await ids("qformer_attention_mask")),
+    ...(await ids("input_ids")),
+    ...(await ids("attention_mask")),
+  } as unknown as InstructBlipInputs;
+  await golden.close();
+  return { folder: golden.folder, inputs };
+}
+
+/** Rows of inputs, in this order. */
+function pick(inputs: InstructBlipInputs, rows: readonly number[]): InstructBlipInputs {
+  const { data, shape } = inputs.pixel_values;
+  const size = data.length / shape[0];
+  const pixels = new Float32Array(rows.length * size);
+  for (const [i, row] of rows.entries()) pixels.set(data.subarray(row * size, (row + 1) * size), i * size);
+  const picked = Object.entries(inputs)
+    .filter(([, value]) => Array.isArray(value))
+    .map(([name, value]) => [name, rows.map((row) => (value as unknown[])[row])]);
+  return { ...Object.fromEntries(picked), pixel_values: { data: pixels, shape: [rows.length, ...shape.slice(1)] } };
+}
+
+/** Row 0, with an image unlike that of every other seed. */
+function image(inputs: InstructBlipInputs, seed: number): InstructBlipInputs {
+  const one = pick(inputs, [0]);
+  one.pixel_values.data[0] += seed;
+  return one;
+}
+
+/** How many images each pass of the image encoder takes from here on. */
+function passes(model: Model): number[] {
+  const rows: number[] = [];
+  const { vision_model } = model;
+  const forward = vision_model.forward.bind(vision_model);
+  vi.spyOn(vision_model, "forward").mockImplementation((pixels, interpolate) => {
+    rows.push(pixels.shape[0]);
+    return forward(pixels, interpolate);
+  });
+  return rows;
+}
+
+const STEPS = { max_new_tokens: 4 };
+const odd = await read("data/odd_widths");
+
+describe.each([
+  ["InstructBLIP", "data/odd_widths"],
+  ["with T5", "data/t5_odd_f16"],
+  ["BLIP-2", "siblings/blip2_opt"],
+  ["InstructBLIP for videos", "siblings/video_3_frames_t5"],
+])("%s", (_, name) => {
+  test("n questions about an image are one pass, and answered alike", async () => {
+    const { folder, inputs } = await read(name);
+    const [model, plain] = [await open(folder), await open(folder, { image_cache: 0 })];
+    const [seen, all] = [passes(model), passes(plain)];
+    const [B, F] = inputs.pixel_values.shape;
+    const frames = inputs.pixel_values.shape.length === 5 ? F : 1;
+    const rows = [...new Array(B).keys()];
+    for (const row of rows) {
+      for (const question of [...rows, 0]) {
+        const asked = { ...pick(inputs, [question]), pixel_values: pick(inputs, [row]).pixel_values };
+        expect(await model.generate(asked, STEPS)).toEqual(await plain.generate(asked, STEPS));
+        const beams = { ...STEPS, num_beams: 3 };
+        expect(await model.generate(asked, beams)).toEqual(await plain.generate(asked, beams));
+        const candidates = [[3, 4], [5]];
+        const sums = (model: Model) => model.rank_answers(asked, { candidates }).then(([{ sums }]) => sums);
+        expect(await sums(model)).toEqual(await sums(plain));
+      }
+    }
+    expect(seen).toEqual(rows.map(() => frames));
+    expect(all).toHaveLength(3 * B * (B + 1));
+  });
+});
+
+test("BLIP-2's Q-Former, which reads no question, runs once too; InstructBLIP's reads each", async () => {
+  const runs = async (name: string) => {
+    const { folder, inputs } = await read(name);
+    const model = await open(folder);
+    const forward = vi.spyOn(model.qformer as unknown as { forward: () => unknown }, "forward");
+    for (let i = 0; i < 3; i++) await model.generate(pick(inputs, [0]), STEPS);
+    return forward.mock.calls.length;
+  };
+  expect(await runs("siblings/blip2_opt")).toBe(1);
+  expect(await runs("data/odd_widths")).toBe(3);
+});
+
+test("a batch looks at what it does not know, and at equal images once", async () => {
+  const { folder, inputs } = odd;
+  const [model, plain] = [await open(folder), await open(folder, { image_cache: 0 })];
+  const seen = passes(model);
+  for (const rows of [
+    [0, 0, 0],
+    [0, 1, 0],
+    [1, 0],
+  ]) {
+    expect(await model.generate(pick(inputs, rows), STEPS)).toEqual(await plain.generate(pick(inputs, rows), STEPS));
+  }
+  expect(seen).toEqual([1, 1]);
+});
+
+test("questions that are asked at once", async () => {
+  const model = await open(odd.folder);
+  const seen = passes(model);
+  const asked = pick(odd.inputs, [0]);
+  const answers = await Promise.all([1, 2, 3].map(() => model.generate(asked, STEPS)));
+  expect(answers[1]).toEqual(answers[0]);
+  expect(seen).toEqual([1]);
+});
+
+test("images are told apart by every number, by size, and by how they are taken", async () => {
+  const model = await open(odd.folder);
+  const seen = passes(model);
+  const asked = pick(odd.inputs, [0]);
+  await model.generate(asked, STEPS);
+  const { data, shape } = asked.pixel_values;
+  const other = data.slice();
+  other[other.length - 1] = -other[other.length - 1];
+  await model.generate({ ...asked, pixel_values: { data: other, shape } }, STEPS);
+  await model.generate({ ...asked, interpolate_pos_encoding: true }, STEPS);
+  await model.generate(asked, STEPS);
+  expect(seen).toEqual([1, 1, 1]);
+});
+
+test("the images used last are kept, so many and no more, and given back in the end", async () => {
+  const before = device.memory.use.live;
+  const model = await open(odd.folder, { image_cache: 2 });
+  const seen = passes(model);
+  const ask = (n: number) => model.generate(image(odd.inputs, n), STEPS);
+  for (const n of [1, 2]) await ask(n);
+  const full = device.memory.use.live;
+  for (const n of [1, 3]) await ask(n); // 2 goes
+  await ask(1);
+  expect(seen.splice(0)).toHaveLength(3);
+  await ask(2);
+  expect(seen).toHaveLength(1);
+  expect(device.memory.use.live).toBe(full);
+  model.clear_image_cache();
+  expect(device.memory.use.live).toBeLessThan(full);
+  await ask(2);
+  expect(seen).toHaveLength(2);
+  model.dispose();
+  expect(device.memory.use.live).toBe(before);
+});
+
+test("who observes sees the image encoder, may change what it makes, and nothing of that is kept", async () => {
+  const model = await open(odd.folder);
+  const asked = pick(odd.inputs, [0]);
+  const expected = await model.generate(asked, STEPS);
+  const path = "vision_model.encoder.layers.1.mlp";
+  const seen = passes(model);
+  const { outputs } = await traceOutputs(device, () => model.generate(asked, STEPS), undefined, path);
+  expect([...outputs.keys()]).toEqual([path]);
+  const zero = (_: string, output: { shape: readonly number[]; size: number }) =>
+    device.tensor(new Float32Array(output.size), output.shape) as never;
+  const { result } = await traceOutputs(device, () => model.generate(image(odd.inputs, 1), STEPS), zero, path);
+  expect(await model.generate(image(odd.inputs, 1), STEPS)).not.toEqual(result);
+  expect(await model.generate(asked, STEPS)).toEqual(expected);
+  expect(seen).toEqual([1, 1, 1]);
+});
+
+test("what a call that fails has computed is not kept", async () => {
+  const model = await open(odd.folder);
+  const seen = passes(model);
+  const asked = { ...pick(odd.inputs, [0]), ...STEPS };
+  const stopped = new Error("enough");
+  const before = device.memory.use.live;
+  const on_token = () => {
+    throw stopped;
+  };
+  await expect(model.generate({ ...asked, on_token })).rejects.toBe(stopped);
+  expect(device.memory.use.live).toBe(before);
+  await model.generate(asked);
+  await model.generate(asked);
+  expect(seen).toEqual([1, 1]);
+  // A call that never had its turn takes nothing from the one that has it.
+  const controller = new AbortController();
+  const running = model.generate(image(odd.inputs, 1), STEPS);
+  const waiting = model.generate({ ...image(odd.inputs, 1), signal: controller.signal }, STEPS);
+  controller.abort(stopped);
+  await expect(waiting).rejects.toBe(stopped);
+  await running;
+  await model.generate(image(odd.inputs, 1), STEPS);
+  expect(seen).toEqual([1, 1, 1]);
+});
+
+test("kept images give way before a call fails for want of memory", async () => {
+  const small = await otherDevice({ memory_budget: 2 ** 26 });
+  const model = await open(odd.folder, { device: small });
+  const ask = (seed: number) => model.generate(image(odd.inputs, seed), STEPS);
+  await ask(1);
+  const { live } = small.memory.use;
+  model.clear_image_cache();
+  const kept = live - small.memory.use.live;
+  /** Whether an answer fits into memory of which `bytes` are taken. */
+  const fits = async (bytes: number) => {
+    const filler = small.persistent([bytes / 4]);
+    const code = await ask(1).then(
+      () => undefined,
+      (error) => error.code,
+    );
+    expect([undefined, "BUDGET"]).toContain(code);
+    model.clear_image_cache();
+    filler.dispose();
+    return code === undefined;
+  };
+  let [most, tooMuch] = [0, 2 ** 26 - live];
+  while (tooMuch - most > kept / 2) {
+    const middle = 16 * Math.round((most + tooMuch) / 32);
+    if (await fits(middle)) most = middle;
+    else tooMuch = middle;
+  }
+  const filler = small.persistent([most / 4]);
+  for (let seed = 1; seed <= 4; seed++) await ask(seed);
+  filler.dispose();
+  small.destroy();
+});
+
+test.each([[-1], [1.5], ["8"], [Number.NaN]])("image_cache: %j is refused", async (image_cache) => {
+  const refused = { code: "PARAM_RANGE", message: expect.stringMatching(/image_cache must be a whole number/) };
+  await expect(open(odd.folder, { image_cache })).rejects.toMatchObject(refused);
+});
