@@ -149,6 +149,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   SHAPE_EXPECTED: "a checkpoint's tensor has another shape than the model needs",
   SHARD_SIZE: "max_shard_size is not a size",
   SIZE_MISMATCH: "a tensor's bytes do not fit its shape and dtype",
+  SLOT: "a part lacks what the slot of a kernel that it shall fill asks for, or the slot asks for nothing",
   STREAM_BEAMS: "this streamer cannot follow beams",
   TENSOR_TOO_LARGE: "a tensor does not fit into one array; read it in rows",
   TOKEN: "a Hub token cannot be used",

@@ -3,6 +3,11 @@
 //   line_of, load_by       a block's scale (and least number), and a group by it, for kernels that keep the first
 //   load_codes, weigh      the WORD groups of codes in a word, of which BLOCK share a scale; and what Σ x · code and Σ x over
 //                          some of them add to Σ x · w, for kernels that walk along a row
+// @slot weight: weight, WORD, BLOCK, load_weight(row: u32, group: u32, K4: u32) -> vec4<f32>
+// @slot weight: line_of(row: u32, block: u32, K4: u32) -> vec2<f32>
+// @slot weight: load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32>
+// @slot weight: load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD>
+// @slot weight: weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32
 // @use plain_weight
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 

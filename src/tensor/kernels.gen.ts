@@ -727,6 +727,10 @@ fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
 }
 `,
   "attention/parts/heads_vec4": `// Loader and storer for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers at once.
+// @slot heads: q, k, v, y, store_y(start: u32, group: u32, numbers: vec4<f32>)
+// @slot heads: load_q(start: u32, group: u32) -> vec4<f32>
+// @slot heads: load_k(start: u32, group: u32) -> vec4<f32>
+// @slot heads: load_v(start: u32, group: u32) -> vec4<f32>
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
@@ -750,6 +754,7 @@ fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
 }
 `,
   "attention/parts/number_f32": `// Loader for keys, or values, number by number.
+// @slot number: kv, load_number(start: u32, c: u32) -> f32
 @group(0) @binding(1) var<storage, read> kv: array<f32>;
 
 // Number c of the head that begins at start.
@@ -976,6 +981,7 @@ fn keep(number: Real) -> Kept {
 }
 `,
   "cache/parts/kept_vec4": `// What a cache keeps of four neighbouring numbers: themselves.
+// @slot kept: Real, Kept, keep(numbers: Real) -> Kept
 // @use real_vec4
 alias Kept = vec4<f32>;
 
@@ -1603,6 +1609,7 @@ fn main(
 alias Element = u32;
 `,
   "gather/parts/element_vec4": `// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
+// @slot element: Element
 alias Element = vec4<u32>;
 `,
   "gather/relative_bias": `// y[h, t, s] = table[P - 1 + s - (past + t), h]: what the distance from query past + t to key s adds to a score, for every
@@ -1936,6 +1943,9 @@ fn best_of_subgroup(candidate: Candidate) -> Candidate {
 `,
   "lib/threads_tree": `// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: by
 // halves, in shared memory. WG is a power of two, and all threads call it.
+// @slot threads: sum_over_threads(lane: u32, value: f32) -> f32, sums_over_threads(lane: u32, pair: vec2<f32>) -> vec2<f32>
+// @slot threads: max_over_threads(lane: u32, value: f32) -> f32, best_over_threads(lane: u32, candidate: Candidate) -> Candidate
+// @slot threads: Candidate
 // @use candidate
 var<workgroup> partial: array<f32, WG>;
 var<workgroup> partial_pairs: array<vec2<f32>, WG>;
@@ -2020,6 +2030,11 @@ fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
 //   line_of, load_by       a block's scale (and least number), and a group by it, for kernels that keep the first
 //   load_codes, weigh      the WORD groups of codes in a word, of which BLOCK share a scale; and what Σ x · code and Σ x over
 //                          some of them add to Σ x · w, for kernels that walk along a row
+// @slot weight: weight, WORD, BLOCK, load_weight(row: u32, group: u32, K4: u32) -> vec4<f32>
+// @slot weight: line_of(row: u32, block: u32, K4: u32) -> vec2<f32>
+// @slot weight: load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32>
+// @slot weight: load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD>
+// @slot weight: weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32
 // @use plain_weight
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 
@@ -2651,6 +2666,7 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
 `,
   "matmul/parts/columns_tree": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up by halves in shared memory, and
 // stored. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
+// @slot columns: store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>)
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
 
 fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
@@ -2677,6 +2693,7 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
 }
 `,
   "matmul/parts/end_residual": `// The end of a product: what is added to it, if anything.
+// @slot end: finish(value: f32, row: u32, column: u32) -> f32
 @group(0) @binding(3) var<storage, read> residual: array<f32>;
 
 fn finish(value: f32, row: u32, column: u32) -> f32 {
@@ -2737,6 +2754,7 @@ fn load_input(row: u32, group: u32) -> vec4<f32> {
 }
 `,
   "matmul/parts/input_vec4": `// Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
+// @slot input: x, input_of(row: u32) -> u32, load_input(input: u32, group: u32) -> vec4<f32>
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 
 // What load_input takes for a row of y: the row of x; behind the last row it is the last's.
@@ -2820,6 +2838,8 @@ fn store(row: u32, column: u32, first: f32, last: f32) {
 `,
   "matmul/parts/matrix_subgroup": `// Matrices of 8 x 8 f32, each held by a subgroup as a whole and multiplied by its own instructions; for matmul_subgroup_matrix.
 // All threads of a subgroup call these. A matrix begins at a place in shared memory: of x's tile, of W's, or of sums in W's.
+// @slot matrix: Left, Right, Sum, load_left(at: u32) -> Left, load_right(at: u32) -> Right
+// @slot matrix: multiply_add(a: Left, b: Right, sum: Sum) -> Sum, store_sum(at: u32, sum: Sum)
 enable chromium_experimental_subgroup_matrix;
 
 alias Left = subgroup_matrix_left<f32, 8, 8>;

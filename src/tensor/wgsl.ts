@@ -4,8 +4,10 @@
  */
 
 import { SUBGROUP_MATRIX } from "./device/caps.ts";
-import { KernelError } from "./errors.ts";
+import { KernelError, nearest } from "./errors.ts";
 import { KERNELS } from "./kernels.gen.ts";
+import { quote } from "./shown.ts";
+import { lacks, readSlot } from "./slots.ts";
 
 /** A storage binding of group 0. */
 export interface Binding {
@@ -32,21 +34,42 @@ export interface Wgsl {
   readonly params: readonly ParamField[];
   readonly overrides: ReadonlySet<string>;
   readonly features: readonly GPUFeatureName[];
+  /** Its slots and what fills them: `{ weight: "weight_f16" }`. */
+  readonly slots: Uses;
   /** Maps a line of `code` back to `kernels/FILE.wgsl:LINE`. */
   locate(line: number): string;
 }
 
 const isPart = (path: string) => /^lib\/|\/parts\//.test(path);
+const stemOf = (path: string) => path.replace(/^.*\//, "");
+
+/** Names of all kernels, or of all parts. */
+export function stems(part: boolean): string[] {
+  return Object.keys(KERNELS)
+    .filter((path) => isPart(path) === part)
+    .map(stemOf);
+}
 
 /** The path of a kernel or a part in kernels/, by its stem; where it would lie, if there is none. */
 function pathOf(stem: string, part: boolean): string {
-  const found = Object.keys(KERNELS).find((path) => path.replace(/^.*\//, "") === stem && isPart(path) === part);
+  const found = Object.keys(KERNELS).find((path) => stemOf(path) === stem && isPart(path) === part);
   return found ?? (part ? `lib/${stem}` : stem);
 }
 
+const fileAt = (path: string) => `kernels/${path}.wgsl`;
+
 /** A kernel's file, for messages: `kernels/rows/layer_norm.wgsl`. */
 export function fileOf(kernel: string): string {
-  return `kernels/${pathOf(kernel, false)}.wgsl`;
+  return fileAt(pathOf(kernel, false));
+}
+
+/** The text of a kernel or part. */
+function textOf(stem: string, part: boolean): string {
+  const path = pathOf(stem, part);
+  const text = KERNELS[path];
+  if (text !== undefined) return text;
+  const near = nearest(stem, stems(part));
+  throw new KernelError("NO_KERNEL", `${fileAt(path)} does not exist`, { hint: near && `did you mean ${near}?` });
 }
 
 /** What `// @use` slots are filled with: `{ weight: "weight_f16" }`. */
@@ -59,28 +82,33 @@ const ENABLE_FEATURES: Readonly<Record<string, GPUFeatureName>> = {
   chromium_experimental_subgroup_matrix: SUBGROUP_MATRIX,
 };
 
+/** `// @use PART`, or `// @use SLOT = PART`. */
+const USE = /^\/\/ @use (\w+)(?: = (\w+))?$/gm;
+
 /**
  * The text of kernel `name` with its library parts behind it, and its interface.
  *
  * A kernel, named by its stem as its parts are, lies in the folder of its family; parts that only that family uses lie in
  * its parts/, others in lib/. It asks for a part by a line `// @use math`; a line `// @use weight = weight_f32` names a slot with its default,
- * which `uses` may fill with another part. Parts follow the kernel's own text, so the kernel's line numbers stay true.
+ * which `uses` may fill with another part, one that defines what the default states by `// @slot weight: …` (see slots.ts).
+ * Parts follow the kernel's own text, so the kernel's line numbers stay true.
  * A part's `enable` directive, which WGSL wants before anything else, moves to the front of the first line.
+ *
+ * @throws KernelError NO_KERNEL, NO_SLOT; SLOT if a part lacks what its slot asks for; BINDINGS, PARAMS, FEATURE
  */
 export function assemble(name: string, uses: Uses = {}): Wgsl {
   const files: { file: string; text: string }[] = [];
   const chosen: string[] = [];
-  const slots = new Set<string>();
+  const slots = new Map<string, { part: string; fallback: string }>();
   const visit = (stem: string, part: boolean) => {
     const file = pathOf(stem, part);
     if (files.some((f) => f.file === file)) return;
-    const text = KERNELS[file];
-    if (text === undefined) throw new KernelError("NO_KERNEL", `kernels/${file}.wgsl does not exist`);
+    const text = textOf(stem, part);
     files.push({ file, text: text.endsWith("\n") ? text : text + "\n" });
-    for (const [, slot, fallback] of text.matchAll(/^\/\/ @use (\w+)(?: = (\w+))?$/gm)) {
+    for (const [, slot, fallback] of text.matchAll(USE)) {
       const part = fallback === undefined ? slot : (uses[slot] ?? fallback);
       if (fallback !== undefined) {
-        slots.add(slot);
+        slots.set(slot, { part, fallback });
         if (part !== fallback) chosen.push(part);
       }
       visit(part, true);
@@ -88,8 +116,13 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
   };
   visit(name, false);
   for (const slot of Object.keys(uses)) {
-    if (!slots.has(slot)) throw new KernelError("NO_SLOT", `${fileOf(name)} has no line "// @use ${slot} = …"`);
+    if (slots.has(slot)) continue;
+    const near = nearest(slot, slots.keys());
+    throw new KernelError("NO_SLOT", `${fileOf(name)} has no line "// @use ${slot} = …"`, {
+      hint: near && `did you mean ${near}?`,
+    });
   }
+  for (const [slot, { part, fallback }] of slots) checkSlot(name, slot, part, fallback);
   const code = enablesFirst(files.map((f) => f.text));
   const label = chosen.length ? `${name}(${chosen.join(", ")})` : name;
   return {
@@ -105,6 +138,7 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
         if (!feature) throw new KernelError("FEATURE", `${fileOf(name)}: unknown feature "${word}"`);
         return feature;
       }),
+    slots: Object.fromEntries([...slots].map(([slot, { part }]) => [slot, part])),
     locate(line) {
       let first = 1;
       for (const { file, text } of files) {
@@ -115,6 +149,28 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
       return fileOf(name);
     },
   };
+}
+
+/** Holds a part, with the parts that it uses, against what the slot's default part states. */
+function checkSlot(kernel: string, slot: string, part: string, fallback: string): void {
+  const texts = new Map<string, string>();
+  const visit = (stem: string) => {
+    if (texts.has(stem)) return;
+    const text = textOf(stem, true);
+    texts.set(stem, text);
+    for (const [, part, fallback] of text.matchAll(USE)) visit(fallback ?? part);
+  };
+  visit(part);
+  const [stated, file] = [fileAt(pathOf(fallback, true)), fileAt(pathOf(part, true))];
+  const where = `slot ${quote(slot)} of ${fileOf(kernel)}`;
+  const asked = readSlot(textOf(fallback, true), slot);
+  if (!asked) throw new KernelError("SLOT", `${stated}, the default of ${where}, has no line "// @slot ${slot}: …"`);
+  const missing = lacks([...texts.values()].join("\n"), asked);
+  if (missing.length > 0) {
+    throw new KernelError("SLOT", `${file} does not fill ${where}: ${missing.join("; ")}`, {
+      hint: `${stated} says what fills it`,
+    });
+  }
 }
 
 function enablesFirst([kernel, ...parts]: readonly string[]): string {

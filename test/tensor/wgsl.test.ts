@@ -139,17 +139,19 @@ describe("the reader", () => {
 
   test("appends parts once, fills slots, and finds every line again", () => {
     kernels.sample = `// A sample.\n// @use part = part_a\n// @use math\n${Y}${MAIN}`;
-    kernels["lib/part_a"] = "// a\n// @use math\n";
-    kernels["lib/part_b"] = "// b"; // no newline at the end
+    kernels["lib/part_a"] = "// a\n// @slot part: A\n// @use math\nconst A = 1u;\n";
+    kernels["lib/part_b"] = "// b\nconst A = 2u;"; // no newline at the end
     const plain = assemble("sample");
     expect(plain.label).toBe("sample");
     expect(plain.code.match(/fn exp_accurate/g)).toHaveLength(1);
     const chosen = assemble("sample", { part: "part_b" });
     expect(chosen.label).toBe("sample(part_b)");
-    expect([1, 7, 8, 9, 99_999].map(chosen.locate)).toEqual([
+    expect([plain.slots, chosen.slots]).toEqual([{ part: "part_a" }, { part: "part_b" }]);
+    expect([1, 7, 8, 9, 10, 99_999].map(chosen.locate)).toEqual([
       "kernels/sample.wgsl:1",
       "kernels/sample.wgsl:7",
       "kernels/lib/part_b.wgsl:1",
+      "kernels/lib/part_b.wgsl:2",
       "kernels/lib/math.wgsl:1",
       "kernels/sample.wgsl",
     ]);
@@ -157,7 +159,7 @@ describe("the reader", () => {
 
   test("moves the features of chosen parts to the front, and no line", async () => {
     kernels.sample = `// A sample.\nenable f16;\n// @use part = part_a\n${Y}${MAIN}`;
-    kernels["lib/part_a"] = "// a\n";
+    kernels["lib/part_a"] = "// a\n// @slot part: size() -> u32\nfn size() -> u32 { return 1u; }\n";
     kernels["lib/part_b"] = "// b\n// @use part_c\nenable subgroups;\nfn size() -> u32 { return subgroupAdd(1u); }\n";
     kernels["lib/part_c"] = "enable subgroups, f16;\n";
     expect(assemble("sample").features).toEqual(["shader-f16"]);
@@ -185,5 +187,129 @@ describe("the reader", () => {
     expect(() => assemble("sample")).toThrow(
       expect.objectContaining({ code, message: expect.stringContaining(message) }),
     );
+  });
+});
+
+describe("a slot", () => {
+  const SAMPLE = "// A sample.\n// @use part = part_a\n@compute @workgroup_size(1)\nfn main() {\n}\n";
+  const ASKED =
+    "// @slot part: x, SIZE, load(at: u32) -> vec4<f32>\n// @slot part: give(p: ptr<function, array<f32, 8>>, n: u32)\n";
+  const WHOLE = `@group(0) @binding(0) var<storage, read> x: array<f32>;
+const SIZE = 4u;
+fn load(place: u32) -> vec4<f32> { return vec4<f32>(x[place]); }
+fn give(
+  p: ptr<function, array<f32, 8>>,
+  count: u32,
+) {
+  (*p)[0] = x[count];
+}
+`;
+  /** Fills the slot with a part of this text. */
+  const fill = (text: string) => {
+    kernels.sample = SAMPLE;
+    kernels["lib/part_a"] = ASKED + WHOLE;
+    kernels["lib/part_b"] = text;
+    return assemble("sample", { part: "part_b" });
+  };
+  afterEach(() => {
+    for (const name of ["sample", "lib/part_a", "lib/part_b", "lib/part_c"]) delete kernels[name];
+  });
+
+  test("is filled by what its default part states, be it that of a part which the part uses", () => {
+    expect(fill(WHOLE).slots).toEqual({ part: "part_b" });
+    kernels["lib/part_c"] = "const SIZE = 8u;\n// @use part_b\n";
+    expect(fill(`// @use part_c\n${WHOLE.replace("const SIZE = 4u;", "")}`).code).toContain("const SIZE = 8u;");
+  });
+
+  test.each([
+    ["a function missing", WHOLE.replace("fn load(", "fn unload("), "load(u32) -> vec4<f32> is missing"],
+    [
+      "a function of other types",
+      WHOLE.replace("place: u32", "place: i32"),
+      "load(u32) -> vec4<f32> is (i32) -> vec4<f32>",
+    ],
+    ["a function without its result", WHOLE.replace(" -> vec4<f32> {", " {"), "load(u32) -> vec4<f32> is (u32)"],
+    [
+      "a parameter too many",
+      WHOLE.replace("count: u32,", "count: u32,\n  more: u32,"),
+      "give(ptr<function, array<f32, 8>>, u32) is (ptr<function, array<f32, 8>>, u32, u32)",
+    ],
+    ["no function", WHOLE.replace(/fn load.*/, "const load = 1u;"), "load(u32) -> vec4<f32> is no function"],
+    ["a binding and a constant missing", WHOLE.replace(/^@group.*\nconst.*\n/, ""), "x is missing; SIZE is missing"],
+    [
+      "everything missing",
+      "// nothing\n",
+      "x is missing; SIZE is missing; load(u32) -> vec4<f32> is missing; give(ptr<function, array<f32, 8>>, u32) is missing",
+    ],
+  ])("is not filled by a part with %s", (_name, text, missing) => {
+    expect(text).not.toBe(WHOLE);
+    expect(() => fill(text)).toThrow(
+      expect.objectContaining({
+        code: "SLOT",
+        message:
+          `kernels/lib/part_b.wgsl does not fill slot "part" of kernels/sample.wgsl: ${missing}\n` +
+          "    hint: kernels/lib/part_a.wgsl says what fills it",
+      }),
+    );
+  });
+
+  test("must say what fills it, and its default must", () => {
+    kernels.sample = SAMPLE;
+    kernels["lib/part_a"] = WHOLE;
+    expect(() => assemble("sample")).toThrow(
+      'kernels/lib/part_a.wgsl, the default of slot "part" of kernels/sample.wgsl, has no line "// @slot part: …"',
+    );
+    kernels["lib/part_a"] = ASKED;
+    expect(() => assemble("sample")).toThrow(
+      'part_a.wgsl does not fill slot "part" of kernels/sample.wgsl: x is missing',
+    );
+  });
+
+  test("or a part or kernel of a name that is nearly right is meant", () => {
+    expect(() => assemble("softmx")).toThrow("kernels/softmx.wgsl does not exist\n    hint: did you mean softmax?");
+    expect(() => assemble("embedding", { weight: "weight_in8" })).toThrow("hint: did you mean weight_int8?");
+    expect(() => assemble("embedding", { wieght: "weight_int8" })).toThrow(
+      'kernels/gather/embedding.wgsl has no line "// @use wieght = …"\n    hint: did you mean weight?',
+    );
+  });
+
+  /** Slots by name, with the default parts that kernels and parts give them. */
+  const defaults = new Map<string, Set<string>>();
+  for (const text of Object.values(KERNELS)) {
+    for (const [, slot, part] of text.matchAll(/^\/\/ @use (\w+) = (\w+)$/gm)) {
+      defaults.set(slot, (defaults.get(slot) ?? new Set()).add(part));
+    }
+  }
+
+  test("has one default, and no other part says what fills it", () => {
+    const stated = [...PARTS].flatMap(([stem, path]) => {
+      const names = [...KERNELS[path].matchAll(/^\/\/ @slot (\w+): /gm)].map(([, slot]) => slot);
+      return [...new Set(names)].map((slot): [string, string[]] => [slot, [stem]]);
+    });
+    expect(stated.length).toBeGreaterThan(5);
+    expect(new Map(stated)).toEqual(new Map([...defaults].map(([slot, parts]) => [slot, [...parts]])));
+  });
+
+  // Else a kernel could come to need more than a part was checked for.
+  test.each([...defaults])("%s: kernels use nothing of a part but what is stated", (slot, [fallback]) => {
+    const path = PARTS.get(fallback)!;
+    const stated = [...KERNELS[path].matchAll(/^\/\/ @slot \w+: (.*)$/gm)].map(([, list]) => list).join(" ");
+    const names = (text: string) =>
+      [...text.matchAll(/^(?:@.*\) )?(?:fn|var(?:<[^>]*>)?|const|override|alias|struct) (\w+)/gm)].map(
+        ([, name]) => name,
+      );
+    const hidden = names(KERNELS[path]).filter((name) => !new RegExp(`\\b${name}\\b`).test(stated));
+    const users = PATHS.filter((kernel) => choices(kernel).some((uses) => slot in uses));
+    expect(users.length).toBeGreaterThan(0);
+    for (const kernel of users) {
+      const { code } = assemble(stemOf(kernel));
+      const rest = code.replace(KERNELS[path].replace(/^enable .*$/gm, ""), "").replace(/\/\/.*$/gm, "");
+      expect(rest.length, kernel).toBeLessThan(code.length - KERNELS[path].length / 2);
+      const own = names(rest);
+      const used = hidden.filter(
+        (name) => !own.includes(name) && new RegExp(`(?<![.\\w])${name}\\b(?! *[:=])`).test(rest),
+      );
+      expect(used, kernel).toEqual([]);
+    }
   });
 });

@@ -1,4 +1,8 @@
 // Loader and storer for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers at once.
+// @slot heads: q, k, v, y, store_y(start: u32, group: u32, numbers: vec4<f32>)
+// @slot heads: load_q(start: u32, group: u32) -> vec4<f32>
+// @slot heads: load_k(start: u32, group: u32) -> vec4<f32>
+// @slot heads: load_v(start: u32, group: u32) -> vec4<f32>
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;

@@ -1,4 +1,5 @@
 // Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
+// @slot input: x, input_of(row: u32) -> u32, load_input(input: u32, group: u32) -> vec4<f32>
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 
 // What load_input takes for a row of y: the row of x; behind the last row it is the last's.
