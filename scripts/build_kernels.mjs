@@ -8,20 +8,27 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const target = join(root, "src/tensor/kernels.gen.ts");
 
 const HELP = `usage: npm run kernels [-- --check]
+       npm run -s kernels -- show NAME [slot=part …] [OVERRIDE=VALUE …]
 
 Writes src/tensor/kernels.gen.ts, the text of every kernels/**/*.wgsl.
 
   --check   write nothing; exit 1 if the file is stale
+  show      print a kernel as it is compiled, with its parts; comments say from which file lines come,
+            and which parts and overrides can be chosen
+
+  npm run -s kernels -- show matmul_tile weight=weight_int4 input=input_scalar FACTORS=2
+  npm run -s kernels -- show kernels/rows/softmax.wgsl | less
 `;
 
-/** The generated module's text. */
-export function generate() {
+/** The text of every kernel and part by its path in kernels/, without its ending. */
+function read() {
   const files = readdirSync(join(root, "kernels"), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && entry.name.endsWith(".wgsl"))
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
   const stems = new Map();
-  const entries = files.map((file) => {
+  const texts = {};
+  for (const file of files) {
     const name = relative(join(root, "kernels"), file)
       .split(sep)
       .join("/")
@@ -33,33 +40,55 @@ export function generate() {
     const stem = `${/^lib\/|\/parts\//.test(name) ? "part" : "kernel"} ${name.replace(/^.*\//, "")}`;
     if (stems.has(stem)) throw new Error(`kernels/${name}.wgsl has the stem of kernels/${stems.get(stem)}.wgsl`);
     stems.set(stem, name);
-    return `  ${JSON.stringify(name)}: \`${text}\`,\n`;
-  });
+    texts[name] = text;
+  }
+  return texts;
+}
+
+/** The generated module's text. */
+export function generate() {
+  const entries = Object.entries(read()).map(([name, text]) => `  ${JSON.stringify(name)}: \`${text}\`,\n`);
   return (
     "// Generated from kernels/**/*.wgsl by `npm run kernels`. Do not edit.\n" +
     `export const KERNELS: Readonly<Record<string, string>> = {\n${entries.join("")}};\n`
   );
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const text = generate();
-  let current = "";
+/** Prints a kernel; its reader may close the pipe. */
+async function print(args) {
+  const { messageOf, show } = await import("./show_kernel.ts");
+  process.stdout.on("error", ({ code }) => process.exit(code === "EPIPE" ? 141 : 1));
   try {
-    current = readFileSync(target, "utf8");
-  } catch {}
-  const [first] = process.argv.slice(2);
-  if (first === "--help" || first === "-h") {
-    process.stdout.write(HELP);
-  } else if (first !== undefined && first !== "--check") {
-    console.error(`error: unknown argument: ${first}\n\n${HELP}`);
+    process.stdout.write(show(args, read()));
+  } catch (error) {
+    console.error(`error: ${messageOf(error)}`);
     process.exitCode = 2;
-  } else if (first === "--check") {
-    if (current !== text) {
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [first, ...rest] = process.argv.slice(2);
+  const unknown =
+    first === "show" ? rest.find((arg) => arg.startsWith("-")) : [first, ...rest][first === "--check" ? 1 : 0];
+  if ([first, ...rest].some((arg) => arg === "--help" || arg === "-h")) {
+    process.stdout.write(HELP);
+  } else if (unknown !== undefined) {
+    console.error(`error: unknown argument: ${unknown}\n\n${HELP}`);
+    process.exitCode = 2;
+  } else if (first === "show") {
+    await print(rest);
+  } else {
+    const text = generate();
+    let current = "";
+    try {
+      current = readFileSync(target, "utf8");
+    } catch {}
+    if (first === "--check" && current !== text) {
       console.error("src/tensor/kernels.gen.ts is stale: run `npm run kernels`");
-      process.exit(1);
+      process.exitCode = 1;
+    } else if (first !== "--check" && current !== text) {
+      writeFileSync(target, text);
+      console.error("wrote src/tensor/kernels.gen.ts");
     }
-  } else if (current !== text) {
-    writeFileSync(target, text);
-    console.error("wrote src/tensor/kernels.gen.ts");
   }
 }

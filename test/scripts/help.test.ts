@@ -43,6 +43,51 @@ test("npm test names its stages, its options, and what it was given wrong", () =
   expect(wrong.stderr).toMatch(/^error: .*--bail/);
 });
 
+describe("npm run kernels -- show", () => {
+  test("prints a kernel and its parts under marks, filled and set as asked for", () => {
+    const { status, stdout, stderr } = npmRun(
+      "kernels",
+      "show kernels/matmul/matvec_workgroup.wgsl weight=weight_int4 WG=32",
+    );
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const marks = [...stdout.matchAll(/^\/\/ ==== (.*)$/gm)].map(([, file]) => file);
+    expect(marks[0]).toBe("kernels/matmul/matvec_workgroup.wgsl");
+    expect(marks).toContain("kernels/lib/weight_int4.wgsl");
+    expect(marks).not.toContain("kernels/lib/weight_f32.wgsl");
+    expect(stdout).toContain("// slot weight = weight_int4; or weight_bf16, weight_f16, weight_f32, weight_int8\n");
+    expect(stdout).toMatch(/^override WG: u32 = 32; \/\/ a power of two$/m);
+    expect(stdout).toMatch(/^override TM: u32 = 4;/m);
+    // Each file whole, but for the numbers that were set.
+    for (const file of marks) {
+      const text = readFileSync(join(ROOT, file), "utf8").replace("WG: u32 = 256", "WG: u32 = 32");
+      expect(stdout).toContain(`// ==== ${file}\n${text}`);
+    }
+  });
+
+  test.each([
+    ["", "which kernel? "],
+    ["sofmax", "did you mean softmax?"],
+    ["softmax thread=threads_tree", "did you mean threads?"],
+    ["softmax wg=8", "did you mean WG?"],
+    ["softmax WQ=8", "did you mean WG?"],
+    ["softmax threads=threads_three", "did you mean threads_tree?"],
+    ["softmax threads=weight_f32", "sum_over_threads(u32, f32) -> f32 is missing"],
+    ["softmax WG=many", 'WG must be a number, got "many"'],
+    ["softmax WG", '"WG" is neither slot=part nor OVERRIDE=VALUE'],
+    ["softmax --wide", "unknown argument: --wide"],
+  ])("refuses %j by name", (args, message) => {
+    const { status, stdout, stderr } = npmRun("kernels", `show ${args}`);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+    expect(stderr).toContain(message);
+    expect(stderr).not.toMatch(/^ {4}at /m);
+  });
+
+  test("may lose its reader", () => {
+    const { stdout, stderr } = npmRun("kernels", "show softmax > >(exec 0<&-; sleep 0.1); echo $? >&2");
+    expect({ stdout, stderr }).toEqual({ stdout: "", stderr: "141\n" });
+  });
+});
+
 describe("a pipe", () => {
   test.each(["bench", "parity", "quality", "browser", "instructblip"])(
     "of npm run %s may be closed by its reader",
