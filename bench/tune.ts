@@ -3,8 +3,17 @@
  * the file that INSTRUCTBLIP_PLAN=tuned reads. Shapes, checks and clocks are those of the benchmark.
  */
 import type { Device } from "../src/tensor/device/device.ts";
-import { type Op, sizeClass, type TunedPlan } from "../src/tensor/device/plan.ts";
-import { basisTime, caseName, type Group, type Measured, measure, type Settings, withCases } from "./harness.ts";
+import { type Op, sizeClass, type TunedPlan, VARIANTS } from "../src/tensor/device/plan.ts";
+import {
+  basisTime,
+  type Case,
+  caseName,
+  type Group,
+  type Measured,
+  measure,
+  type Settings,
+  withCases,
+} from "./harness.ts";
 import { isWrong } from "./rows.ts";
 
 /** What was found for a class. */
@@ -41,13 +50,15 @@ export async function tuneClass(
   settings: Settings,
   progress: (text: string) => void,
 ): Promise<{ choice: Choice; wrong: Measured[] }> {
+  const { op, sizes } = groups[0].choice!;
+  // Some groups measure more than the plan can choose.
+  const wanted = (one: Case) => (VARIANTS[op] as readonly string[]).includes(one.variant);
   const rows = await withCases(
     device,
     groups,
     () => true,
-    (cases) => measure(device, cases, settings, progress),
+    (cases) => measure(device, cases.filter(wanted), settings, progress),
   );
-  const { op, sizes } = groups[0].choice!;
   const choice = { op, sizes: sizeClass(op, sizes), ...fastest(groups[0].planned, rows) };
   return { choice, wrong: rows.filter(isWrong) };
 }

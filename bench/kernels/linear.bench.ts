@@ -3,13 +3,13 @@
  * so it is measured over several copies of the weight that together are larger than caches.
  */
 import type { Caps } from "../../src/tensor/device/caps.ts";
-import { linear } from "../../src/tensor/ops/linear.ts";
+import { linear, matmulNaive } from "../../src/tensor/ops/linear.ts";
 import { rowBytes } from "../../src/tensor/quantize.ts";
 import { linear as reference } from "../../src/tensor/reference/linear.ts";
 import { compare } from "../../test/compare.ts";
 import { Random } from "../../test/random.ts";
 import { TOLERANCES } from "../../test/tolerances.ts";
-import { randomWeight, sampleRows, storedRow, takeSample } from "../data.ts";
+import { randomNumbers, randomWeight, sampleRows, storedRow, takeSample } from "../data.ts";
 import { type Group, type Groups, variantsOf } from "../harness.ts";
 import type { MatmulShape } from "../shapes.ts";
 
@@ -23,10 +23,14 @@ export const groups: Groups = ({ matmul, matvec }, caps) => [
 ];
 
 function group(op: "linear" | "matvec", { name, M, N, K, dtype }: MatmulShape, caps: Caps): Group {
+  const { variants, ...planned } = variantsOf(op, { M }, caps);
+  // The kernel that explains the others takes no other weight, and only tests run it.
+  const naive = op === "linear" && dtype === "f32" ? ["naive"] : [];
   return {
     kernel: "linear",
     shape: `${name} M${M} K${K} N${N} ${dtype}`,
-    ...variantsOf(op, { M }, caps),
+    ...planned,
+    variants: [...naive, ...variants],
     open(device) {
       const x = new Random(1).normal(M * K);
       const bias = new Random(2).normal(N);
@@ -35,12 +39,16 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype }: MatmulShape, c
       const copies =
         op === "linear" ? 1 : Math.min(COPIES.most, Math.max(COPIES.least, Math.ceil(BEYOND_CACHES / bytes)));
       const weights = Array.from({ length: copies }, () => randomWeight(device, [N, K], dtype));
+      const [plain] = naive.map(() => device.tensor(randomNumbers(N * K), [N, K]));
       let turn = 0;
       return {
         flops: 2 * M * N * K,
         bytes: bytes + 4 * (M * K + N + M * N),
         footprint: copies * bytes,
-        run: (variant) => linear(xs, weights[turn++ % copies], b, "none", { [op]: variant }),
+        run: (variant) =>
+          variant === "naive"
+            ? matmulNaive(xs, plain, b)
+            : linear(xs, weights[turn++ % copies], b, "none", { [op]: variant }),
         check(y) {
           const [rows, columns] = [sampleRows(M, 8), sampleRows(N, 128)];
           const weight = new Float32Array(columns.length * K);

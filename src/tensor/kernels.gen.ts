@@ -2115,41 +2115,37 @@ fn start_of(row: u32, K4: u32) -> u32 {
   return row * (BLOCK * blocks + (blocks + 1u) / 2u);
 }
 `,
-  "matmul/matmul_naive": `// y[m, n] = activate(Σₖ x[m, k] W[n, k] + bias[n]), as torch.nn.Linear. This is the explanation; the other matmul_* and
-// matvec_* kernels compute the same, each for another kind of hardware.
+  "matmul/matmul_naive": `// y[m, n] = Σₖ x[m, k] W[n, k] + bias[n], as torch.nn.Linear: the kernel to read first. The other matmul_* and matvec_*
+// kernels compute the same faster, with weights of every type and an epilogue; tests hold them against this one too.
 //
-// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
+// x: f32[M, K]  weight: f32[N, K]  bias: f32[N]  ->  y: f32[M, N]
 // One invocation an element of y.
-// Dispatch: ceil(M·N / WG), folded. Needs: nothing.
-// @use matmul
-override WG: u32 = 64;
+// Dispatch: [ceil(N / 8), ceil(M / 8), 1]. Needs: nothing.
 
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
-  let row = i / params.N;
-  let column = i % params.N;
-  if (row >= params.M) {
+struct Params {
+  M: u32,
+  N: u32,
+  K: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> weight: array<f32>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let n = id.x;
+  let m = id.y;
+  if (m >= params.M || n >= params.N) {
     return;
   }
-  let K4 = groups_of_four();
-  let input = input_of(row);
-  var sums: array<f32, 2>;
-  for (var factor = 0u; factor < FACTORS; factor++) {
-    for (var k0 = 0u; k0 < K4; k0 += RUN) {
-      var run = 0.0;
-      for (var k = k0; k < min(k0 + RUN, K4); k++) {
-        run += dot(load_input(input, k), load_weight(row_of(column, factor), k, K4));
-      }
-      sums[factor] += run;
-    }
-    sums[factor] += bias_of(column, factor);
+  var sum = 0.0;
+  for (var k = 0u; k < params.K; k++) {
+    sum += x[m * params.K + k] * weight[n * params.K + k];
   }
-  store(row, column, sums[0], sums[FACTORS - 1u]);
+  y[m * params.N + n] = sum + bias[n];
 }
 `,
   "matmul/matmul_register": `// y = activate(x Wᵀ + bias) without shared memory or barriers, for software drivers: to them shared memory is memory like

@@ -5,7 +5,7 @@ import { type PlanOverride, runnableVariants } from "../../src/tensor/device/pla
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import type { Epilogue } from "../../src/tensor/fuse.ts";
 import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
-import { linear } from "../../src/tensor/ops/linear.ts";
+import { linear, matmulNaive } from "../../src/tensor/ops/linear.ts";
 import { activation as activations } from "../../src/tensor/reference/activation.ts";
 import { gatedActivation as gatedReference } from "../../src/tensor/reference/gated_activation.ts";
 import { linear as reference } from "../../src/tensor/reference/linear.ts";
@@ -46,6 +46,43 @@ const NO_TOKENS = { tokens: 0, height: 0, width: 0 };
 /** Shorter than one load, around a tile, the model's own; then those whose rows are not whole groups of four. */
 const VEC4 = [[1, 4], [5, 8], [67, 60], [70, 64], [33, 588], [4, 1408]] as const; // biome-ignore format: a table
 const SCALAR = [[1, 1], [3, 2], [7, 3], [66, 5], [35, 63], [2, 65], [37, 131]] as const; // biome-ignore format: a table
+
+test("the reference kernel against f64", async () => {
+  for (const [M, N, K] of [
+    ...[
+      [1, 1, 1],
+      [3, 7, 5],
+      [9, 8, 64],
+      [65, 33, 131],
+      [8, 67, 1408],
+      [1, 524, 3],
+    ],
+  ] as const) {
+    const random = new Random(M * 1009 + K);
+    const [x, w, b] = [random.normal(M * K), random.normal(N * K), random.normal(N)];
+    const y = await matmulNaive(device.tensor(x, [M, K]), device.tensor(w, [N, K]), device.tensor(b, [N])).read();
+    const terms = reference(x.map(Math.abs), w.map(Math.abs), b.map(Math.abs), [M, N, K]);
+    const { abs, rel } = TOLERANCES.linear_element;
+    const errors = reference(x, w, b, [M, N, K]).map((sum, i) => (y[i] - sum) / (abs + rel * terms[i]));
+    expectClose(
+      errors,
+      errors.map(() => 0),
+      { abs: 1 },
+      `naive ${M}x${N}x${K}`,
+    );
+  }
+});
+
+test("the reference kernel reads views, and refuses wrong shapes", async () => {
+  const [x, w, b] = [
+    device.tensor([1, 2, 3, 4, 5, 6], [3, 2]),
+    device.tensor([1, 0, 2, 0, 1, 1], [2, 3]),
+    device.tensor([10, 20], [2]),
+  ];
+  expect([...(await matmulNaive(x.permute([1, 0]), w, b).read())]).toEqual([21, 28, 24, 30]);
+  expect(() => matmulNaive(x, w, b)).toThrow("matmulNaive: weight must be [2, 2], got [2, 3]");
+  expect(() => matmulNaive(b, w, b)).toThrow("matmulNaive: x must be [M, K], got [2]");
+});
 
 interface Case {
   readonly M: number;
@@ -101,8 +138,8 @@ for (const [name, override, rows] of [...FEW, ...MANY]) {
 
   const M = rows[0] === 1 ? 3 : 9;
 
-  // bf16's loader differs from f16's in one line: with the explanation, and what no adapter here runs as it is, will do.
-  const plain = /naive|matrix/.test(name) ? (["f16", "bf16"] as const) : (["f16"] as const);
+  // bf16's loader differs from f16's in one line: with the simplest kernel, and what no adapter here runs as it is, will do.
+  const plain = /register|matrix/.test(name) ? (["f16", "bf16"] as const) : (["f16"] as const);
   for (const dtype of plain) {
     test(`${name}: ${dtype} weights`, async () => {
       for (const K of [60, 8]) await check(`${name} ${dtype}`, { M: rows[0], N: 67, K, dtype, override });
@@ -118,11 +155,32 @@ for (const [name, override, rows] of [...FEW, ...MANY]) {
         // Less than a block, whole blocks, an odd number of them, a part at the end.
         for (const K of [20, 64, 96, 588]) await check(`${name} ${dtype} ${K}`, { ...shape, K });
         // Which loads x gets does not depend on the weight's loader, where that does not walk along the row.
-        if (!walks && name !== "linear naive") continue;
+        if (!walks && name !== "linear register") continue;
         if (rowsOfX !== 2) for (const K of [257, 67]) await check(`${name} ${dtype} ${K}`, { ...shape, K });
       }
     });
   }
+
+  test(`${name}: every element as the reference kernel gives it, at ViT's width`, async () => {
+    const [N, K, random] = [1411, 1408, new Random(M)];
+    const [x, w, b] = [random.normal(M * K), random.normal(N * K, 0, 0.05), random.normal(N)];
+    const weight = Weight.from(device, w, [N, K]);
+    const [xs, bias] = [device.tensor(x, [M, K]), device.tensor(b, [N])];
+    const y = await linear(xs, weight, bias, "none", override).read();
+    const naive = matmulNaive(xs, device.tensor(w, [N, K]), bias);
+    const terms = matmulNaive(
+      device.tensor(x.map(Math.abs), [M, K]),
+      device.tensor(w.map(Math.abs), [N, K]),
+      device.tensor(b.map(Math.abs), [N]),
+    );
+    const expected = await naive.read();
+    const bounds = (await terms.read()).map(
+      (sum) => TOLERANCES.linear_element.abs + 2 * TOLERANCES.linear_element.rel * sum,
+    );
+    const errors = expected.map((value, i) => (y[i] - value) / bounds[i]);
+    expectClose(errors, new Float32Array(M * N), { abs: 1 }, name);
+    weight.dispose();
+  });
 
   test(`${name}: no bias`, () => check(`${name} no bias`, { M, N: 67, K: 60, bias: false, override }));
 

@@ -7,7 +7,7 @@
  */
 export const VARIANTS = {
   /** [M, K] x [N, K]ᵀ, M > 8. */
-  linear: ["naive", "tile", "register", "subgroup", "subgroup_matrix"],
+  linear: ["tile", "register", "subgroup", "subgroup_matrix"],
   /** The same for few rows, as in decoding. */
   matvec: ["workgroup", "workgroup_subgroups", "register", "subgroup"],
   attention: ["composed", "fused", "split", "split_subgroups", "subgroup"],

@@ -119,9 +119,6 @@ function choose(
   const variant = plan(M <= FEW_ROWS ? "matvec" : "linear", caps, override, { M });
   const tiles = (rows: number, columns: number) => Math.ceil(M / rows) * Math.ceil(N / columns);
   switch (variant) {
-    case "naive": {
-      return { kernel: "matmul_naive", overrides: {}, workgroups: Math.ceil((M * N) / 64) };
-    }
     case "tile": {
       // 64 x 64 outputs; half as high for the few rows of a prompt or of the Q-Former, where half would be empty.
       const WY = M <= 32 ? 8 : 16;
@@ -161,4 +158,28 @@ function choose(
       return { kernel: "matmul_subgroup", overrides: { SG, TM, TN }, workgroups: tiles(TM, TN * SG) };
     }
   }
+}
+
+/**
+ * y = x Wᵀ + bias by the simplest kernel there is: what tests and benches hold the others against.
+ *
+ * @param x f32[M, K]
+ * @param weight f32[N, K]
+ * @param bias f32[N]
+ * @returns f32[M, N]
+ * @throws ShapeError
+ */
+export function matmulNaive(x: Tensor, weight: Tensor, bias: Tensor): Tensor {
+  if (x.rank !== 2) throw new ShapeError(`matmulNaive: x must be [M, K], got ${formatShape(x.shape)}`);
+  const [M, K] = x.shape;
+  const [N] = bias.shape;
+  expectShape("matmulNaive", "weight", weight.shape, [N, K]);
+  const y = x.device.empty([M, N]);
+  x.device.launch({
+    kernel: "matmul_naive",
+    bindings: { x: contiguous(x), weight: contiguous(weight), bias: contiguous(bias), y },
+    params: { M, N, K },
+    workgroups: [Math.ceil(N / 8), Math.ceil(M / 8), 1],
+  });
+  return y;
 }
