@@ -104,9 +104,7 @@ test("a reference imports nothing, and no part of the program imports a referenc
 
 /** Kernels that compute the same by other means share op, reference and test with the first of them. */
 const VARIANTS: Record<string, readonly string[]> = {
-  layer_norm: ["layer_norm_invocation", "layer_norm_subgroup"],
-  rms_norm: ["rms_norm_invocation", "rms_norm_subgroup"],
-  softmax: ["softmax_invocation", "softmax_subgroup"],
+  softmax: ["softmax_subgroup"],
   // biome-ignore format: a list
   attention: [
     "attention_scores", "attention_values", "attention_fused", "attention_split", "attention_combine",

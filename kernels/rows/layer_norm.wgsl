@@ -1,15 +1,17 @@
 // y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
 //
 // x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D]
-// One workgroup a row; its threads stride over D. Two passes over the row (the mean, then the squared distances from it):
-// E[x²] - E[x]² loses everything when the mean is large. The mean of the distances is what the first pass missed the mean by:
-// where that is large, its digits do not reach down to it.
+// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. Two passes
+// (the mean, then the squared distances from it): E[x²] - E[x]² loses everything when the mean is large. The mean of the
+// distances is what the first pass missed the mean by: where that is large, its digits do not reach down to it.
 // Squares are added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
 // Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
-// @use threads = threads_tree
+// @use row = row_workgroup
+// @use numbers = numbers_vec4
 override WG: u32 = 64;
-const RUN = 8u;
+override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+const RUN = 16u;
 
 struct Params {
   rows: u32,
@@ -17,11 +19,20 @@ struct Params {
   eps: f32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Numbers>;
+@group(0) @binding(1) var<storage, read> weight: array<Numbers>;
+@group(0) @binding(2) var<storage, read> bias: array<Numbers>;
+@group(0) @binding(3) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
+
+// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+fn is_inside(at: u32, n: u32) -> bool {
+  return LOADS == 1u || at < n;
+}
+
+fn inside(at: u32, n: u32) -> u32 {
+  return select(n - 1u, at, is_inside(at, n));
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -29,33 +40,53 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = group.x + group.y * groups.x;
+  let row = row_of(group.x + group.y * groups.x, lane);
   if (row >= params.rows) {
     return;
   }
-  let start = row * params.D;
+  let n = params.D / WIDTH;
+  let start = row * n;
+  let rank = rank_of(lane);
 
-  var sum = 0.0;
-  for (var i = lane; i < params.D; i += WG) {
-    sum += x[start + i];
-  }
-  let mean = sum_over_threads(lane, sum) / f32(params.D);
-
-  var sums = vec2<f32>(); // of distances, of their squares
-  for (var first = lane; first < params.D; first += RUN * WG) {
-    var run = vec2<f32>();
-    for (var i = first; i < min(first + RUN * WG, params.D); i += WG) {
-      let distance = x[start + i] - mean;
-      run += vec2<f32>(distance, distance * distance);
+  var sums = Numbers();
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    for (var j = 0u; j < LOADS; j++) {
+      let at = i + j * LANES;
+      sums += select(Numbers(), x[start + inside(at, n)], is_inside(at, n));
     }
-    sums += run;
   }
-  let means = sums_over_threads(lane, sums) / f32(params.D);
+  let mean = sum_of_row(lane, sum_of(sums)) / f32(params.D);
+
+  var distances = Numbers();
+  var squares = Numbers();
+  for (var first = rank; first < n; first += RUN * LANES) {
+    var run = Numbers();
+    let end = min(first + RUN * LANES, n);
+    for (var i = first; i < end; i += LOADS * LANES) {
+      for (var j = 0u; j < LOADS; j++) {
+        let at = i + j * LANES;
+        let distance = select(Numbers(), x[start + inside(at, n)] - mean, is_inside(at, n));
+        distances += distance;
+        run += distance * distance;
+      }
+    }
+    squares += run;
+  }
+  let means = sums_of_row(lane, vec2<f32>(sum_of(distances), sum_of(squares))) / f32(params.D);
   let missed = means.x;
   let variance = means.y - missed * missed;
   let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps); // not max(), which may lose a NaN
 
-  for (var i = lane; i < params.D; i += WG) {
-    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    var numbers: array<Numbers, 4>;
+    for (var j = 0u; j < LOADS; j++) {
+      let at = inside(i + j * LANES, n);
+      numbers[j] = ((x[start + at] - mean) - missed) * scale * weight[at] + bias[at];
+    }
+    for (var j = 0u; j < LOADS; j++) {
+      if (is_inside(i + j * LANES, n)) {
+        y[start + i + j * LANES] = numbers[j];
+      }
+    }
   }
 }

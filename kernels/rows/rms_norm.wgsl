@@ -1,13 +1,15 @@
 // y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
-// One workgroup a row; its threads stride over D. Squares are added up by runs of RUN, then the runs: a massive one
-// takes the digits of its run only.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. Squares are
+// added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
 // Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
-// @use threads = threads_tree
+// @use row = row_workgroup
+// @use numbers = numbers_vec4
 override WG: u32 = 64;
-const RUN = 8u;
+override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+const RUN = 16u;
 
 struct Params {
   rows: u32,
@@ -15,10 +17,19 @@ struct Params {
   eps: f32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Numbers>;
+@group(0) @binding(1) var<storage, read> weight: array<Numbers>;
+@group(0) @binding(2) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
+
+// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+fn is_inside(at: u32, n: u32) -> bool {
+  return LOADS == 1u || at < n;
+}
+
+fn inside(at: u32, n: u32) -> u32 {
+  return select(n - 1u, at, is_inside(at, n));
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -26,23 +37,39 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = group.x + group.y * groups.x;
+  let row = row_of(group.x + group.y * groups.x, lane);
   if (row >= params.rows) {
     return;
   }
-  let start = row * params.D;
+  let n = params.D / WIDTH;
+  let start = row * n;
+  let rank = rank_of(lane);
 
-  var squares = 0.0;
-  for (var first = lane; first < params.D; first += RUN * WG) {
-    var run = 0.0;
-    for (var i = first; i < min(first + RUN * WG, params.D); i += WG) {
-      run += x[start + i] * x[start + i];
+  var squares = Numbers();
+  for (var first = rank; first < n; first += RUN * LANES) {
+    var run = Numbers();
+    let end = min(first + RUN * LANES, n);
+    for (var i = first; i < end; i += LOADS * LANES) {
+      for (var j = 0u; j < LOADS; j++) {
+        let at = i + j * LANES;
+        let numbers = x[start + inside(at, n)];
+        run += select(Numbers(), numbers * numbers, is_inside(at, n));
+      }
     }
     squares += run;
   }
-  let scale = 1.0 / sqrt(sum_over_threads(lane, squares) / f32(params.D) + params.eps);
+  let scale = 1.0 / sqrt(sum_of_row(lane, sum_of(squares)) / f32(params.D) + params.eps);
 
-  for (var i = lane; i < params.D; i += WG) {
-    y[start + i] = x[start + i] * scale * weight[i];
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    var numbers: array<Numbers, 4>;
+    for (var j = 0u; j < LOADS; j++) {
+      let at = inside(i + j * LANES, n);
+      numbers[j] = x[start + at] * scale * weight[at];
+    }
+    for (var j = 0u; j < LOADS; j++) {
+      if (is_inside(i + j * LANES, n)) {
+        y[start + i + j * LANES] = numbers[j];
+      }
+    }
   }
 }

@@ -1,15 +1,17 @@
 // y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
 //
 // x: f32[R, S]  ->  y: f32[R, S]
-// One workgroup a row; its threads stride over S. The exponentials wait in y while their sum is made.
+// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. The
+// exponentials wait in y while their sum is made, by runs of RUN, then the runs: one long f32 sum would lose digits that count.
 // Minus infinity counts as the lowest finite number, so that a row of nothing else comes out uniform rather than 0 / 0.
 // A NaN makes its whole row NaN, on drivers that compute with NaN.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
 // Source: torch.softmax, but for rows of minus infinity.
-// @use math
-// @use threads = threads_tree
+// @use row = row_workgroup
+// @use numbers = numbers_vec4
 override WG: u32 = 64;
-
+override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+const RUN = 16u;
 const LOWEST = -3.4028234663852886e38;
 
 struct Params {
@@ -17,9 +19,18 @@ struct Params {
   S: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Numbers>;
+@group(0) @binding(1) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
+
+// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+fn is_inside(at: u32, n: u32) -> bool {
+  return LOADS == 1u || at < n;
+}
+
+fn inside(at: u32, n: u32) -> u32 {
+  return select(n - 1u, at, is_inside(at, n));
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -27,28 +38,53 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = group.x + group.y * groups.x;
+  let row = row_of(group.x + group.y * groups.x, lane);
   if (row >= params.rows) {
     return;
   }
-  let start = row * params.S;
+  let n = params.S / WIDTH;
+  let start = row * n;
+  let rank = rank_of(lane);
 
-  var largest = LOWEST;
-  for (var i = lane; i < params.S; i += WG) {
-    largest = max(largest, x[start + i]);
+  var most = Numbers(LOWEST);
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    for (var j = 0u; j < LOADS; j++) {
+      most = max(most, x[start + inside(i + j * LANES, n)]);
+    }
   }
-  largest = max_over_threads(lane, largest);
+  let largest = max_of_row(lane, max_of(most));
 
-  var sum = 0.0;
-  for (var i = lane; i < params.S; i += WG) {
-    let value = x[start + i];
-    let e = exp_accurate(select(value, LOWEST, value < LOWEST) - largest); // not max(): that may lose a NaN
-    y[start + i] = e;
-    sum += e;
+  var sums = Numbers();
+  for (var first = rank; first < n; first += RUN * LANES) {
+    var run = Numbers();
+    let end = min(first + RUN * LANES, n);
+    for (var i = first; i < end; i += LOADS * LANES) {
+      var numbers: array<Numbers, 4>;
+      for (var j = 0u; j < LOADS; j++) {
+        numbers[j] = x[start + inside(i + j * LANES, n)];
+      }
+      for (var j = 0u; j < LOADS; j++) {
+        if (is_inside(i + j * LANES, n)) {
+          // Not max(), which may lose a NaN.
+          let e = exp_of(select(numbers[j], Numbers(LOWEST), numbers[j] < Numbers(LOWEST)) - largest);
+          y[start + i + j * LANES] = e;
+          run += e;
+        }
+      }
+    }
+    sums += run;
   }
-  sum = sum_over_threads(lane, sum);
+  let sum = sum_of_row(lane, sum_of(sums));
 
-  for (var i = lane; i < params.S; i += WG) {
-    y[start + i] = y[start + i] / sum;
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    var numbers: array<Numbers, 4>;
+    for (var j = 0u; j < LOADS; j++) {
+      numbers[j] = y[start + inside(i + j * LANES, n)] / sum;
+    }
+    for (var j = 0u; j < LOADS; j++) {
+      if (is_inside(i + j * LANES, n)) {
+        y[start + i + j * LANES] = numbers[j];
+      }
+    }
   }
 }

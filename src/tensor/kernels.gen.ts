@@ -3005,15 +3005,17 @@ fn main(
   "rows/layer_norm": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
 //
 // x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D]
-// One workgroup a row; its threads stride over D. Two passes over the row (the mean, then the squared distances from it):
-// E[x²] - E[x]² loses everything when the mean is large. The mean of the distances is what the first pass missed the mean by:
-// where that is large, its digits do not reach down to it.
+// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. Two passes
+// (the mean, then the squared distances from it): E[x²] - E[x]² loses everything when the mean is large. The mean of the
+// distances is what the first pass missed the mean by: where that is large, its digits do not reach down to it.
 // Squares are added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
 // Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
-// @use threads = threads_tree
+// @use row = row_workgroup
+// @use numbers = numbers_vec4
 override WG: u32 = 64;
-const RUN = 8u;
+override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+const RUN = 16u;
 
 struct Params {
   rows: u32,
@@ -3021,11 +3023,20 @@ struct Params {
   eps: f32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Numbers>;
+@group(0) @binding(1) var<storage, read> weight: array<Numbers>;
+@group(0) @binding(2) var<storage, read> bias: array<Numbers>;
+@group(0) @binding(3) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
+
+// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+fn is_inside(at: u32, n: u32) -> bool {
+  return LOADS == 1u || at < n;
+}
+
+fn inside(at: u32, n: u32) -> u32 {
+  return select(n - 1u, at, is_inside(at, n));
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -3033,169 +3044,54 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = group.x + group.y * groups.x;
+  let row = row_of(group.x + group.y * groups.x, lane);
   if (row >= params.rows) {
     return;
   }
-  let start = row * params.D;
+  let n = params.D / WIDTH;
+  let start = row * n;
+  let rank = rank_of(lane);
 
-  var sum = 0.0;
-  for (var i = lane; i < params.D; i += WG) {
-    sum += x[start + i];
-  }
-  let mean = sum_over_threads(lane, sum) / f32(params.D);
-
-  var sums = vec2<f32>(); // of distances, of their squares
-  for (var first = lane; first < params.D; first += RUN * WG) {
-    var run = vec2<f32>();
-    for (var i = first; i < min(first + RUN * WG, params.D); i += WG) {
-      let distance = x[start + i] - mean;
-      run += vec2<f32>(distance, distance * distance);
+  var sums = Numbers();
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    for (var j = 0u; j < LOADS; j++) {
+      let at = i + j * LANES;
+      sums += select(Numbers(), x[start + inside(at, n)], is_inside(at, n));
     }
-    sums += run;
   }
-  let means = sums_over_threads(lane, sums) / f32(params.D);
+  let mean = sum_of_row(lane, sum_of(sums)) / f32(params.D);
+
+  var distances = Numbers();
+  var squares = Numbers();
+  for (var first = rank; first < n; first += RUN * LANES) {
+    var run = Numbers();
+    let end = min(first + RUN * LANES, n);
+    for (var i = first; i < end; i += LOADS * LANES) {
+      for (var j = 0u; j < LOADS; j++) {
+        let at = i + j * LANES;
+        let distance = select(Numbers(), x[start + inside(at, n)] - mean, is_inside(at, n));
+        distances += distance;
+        run += distance * distance;
+      }
+    }
+    squares += run;
+  }
+  let means = sums_of_row(lane, vec2<f32>(sum_of(distances), sum_of(squares))) / f32(params.D);
   let missed = means.x;
   let variance = means.y - missed * missed;
   let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps); // not max(), which may lose a NaN
 
-  for (var i = lane; i < params.D; i += WG) {
-    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
-  }
-}
-`,
-  "rows/layer_norm_invocation": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
-//
-// x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
-// One invocation a row, four numbers at a time: for software drivers, which run barriers at a loss (layer_norm.wgsl needs
-// 4 times as long there) and take seconds to compile them.
-// Of the mean, and of sums by runs: layer_norm.wgsl.
-// Dispatch: ceil(R / WG), folded. Needs: nothing.
-override WG: u32 = 8;
-const RUN = 16u;
-
-struct Params {
-  rows: u32,
-  D4: u32, // D / 4
-  eps: f32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-// Mean of the numbers that sums adds up, four columns of them.
-fn mean_of(sums: vec4<f32>) -> f32 {
-  return (sums.x + sums.y + sums.z + sums.w) / f32(params.D4 * 4u);
-}
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let row = (group.x + group.y * groups.x) * WG + lane;
-  if (row >= params.rows) {
-    return;
-  }
-  let start = row * params.D4;
-
-  var sums = vec4<f32>(0.0);
-  for (var i = 0u; i < params.D4; i++) {
-    sums += x[start + i];
-  }
-  let mean = mean_of(sums);
-
-  var distances = vec4<f32>(0.0);
-  var squares = vec4<f32>(0.0);
-  for (var first = 0u; first < params.D4; first += RUN) {
-    var run = vec4<f32>(0.0);
-    let end = min(first + RUN, params.D4);
-    for (var i = first; i < end; i++) {
-      let distance = x[start + i] - mean;
-      distances += distance;
-      run += distance * distance;
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    var numbers: array<Numbers, 4>;
+    for (var j = 0u; j < LOADS; j++) {
+      let at = inside(i + j * LANES, n);
+      numbers[j] = ((x[start + at] - mean) - missed) * scale * weight[at] + bias[at];
     }
-    squares += run;
-  }
-  let missed = mean_of(distances);
-  let variance = mean_of(squares) - missed * missed;
-  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps);
-
-  for (var i = 0u; i < params.D4; i++) {
-    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
-  }
-}
-`,
-  "rows/layer_norm_subgroup": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
-//
-// x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D], D a multiple of 4
-// A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, which run
-// barriers at a loss (layer_norm.wgsl needs 4 times as long there) and take seconds to compile them.
-// Of the mean, and of sums by runs: layer_norm.wgsl.
-// Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
-enable subgroups;
-// @use lanes
-override SG: u32 = 8;
-const RUN = 8u;
-
-struct Params {
-  rows: u32,
-  D4: u32, // D / 4
-  eps: f32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-// Mean over the row, of which each lane has four sums.
-fn mean_of(sums: vec4<f32>) -> f32 {
-  return sum_over_lanes(sums.x + sums.y + sums.z + sums.w) / f32(params.D4 * 4u);
-}
-
-@compute @workgroup_size(SG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(subgroup_invocation_id) lane: u32,
-) {
-  let row = group.x + group.y * groups.x;
-  if (row >= params.rows) {
-    return;
-  }
-  let D4 = params.D4;
-  let start = row * D4;
-
-  var sums = vec4<f32>();
-  for (var i = lane; i < D4; i += SG) {
-    sums += x[start + i];
-  }
-  let mean = mean_of(sums);
-
-  var distances = vec4<f32>();
-  var squares = vec4<f32>();
-  for (var first = lane; first < D4; first += RUN * SG) {
-    var run = vec4<f32>();
-    let end = min(first + RUN * SG, D4);
-    for (var i = first; i < end; i += SG) {
-      let distance = x[start + i] - mean;
-      distances += distance;
-      run += distance * distance;
+    for (var j = 0u; j < LOADS; j++) {
+      if (is_inside(i + j * LANES, n)) {
+        y[start + i + j * LANES] = numbers[j];
+      }
     }
-    squares += run;
-  }
-  let missed = mean_of(distances);
-  let variance = mean_of(squares) - missed * missed;
-  let scale = 1.0 / sqrt(select(variance, 0.0, variance < 0.0) + params.eps);
-
-  for (var i = lane; i < D4; i += SG) {
-    y[start + i] = ((x[start + i] - mean) - missed) * scale * weight[i] + bias[i];
   }
 }
 `,
@@ -3293,16 +3189,141 @@ fn log_sum_exp(start: u32, V: u32, lane: u32) -> RowSum {
   return RowSum(finite, shift, log_accurate(sum_over_threads(lane, sum)));
 }
 `,
+  "rows/parts/numbers_scalar": `// What a row kernel loads and computes with at a time: one number. Serves rows of any length.
+// @use math
+alias Numbers = f32;
+const WIDTH = 1u;
+
+fn sum_of(numbers: Numbers) -> f32 {
+  return numbers;
+}
+
+fn max_of(numbers: Numbers) -> f32 {
+  return numbers;
+}
+
+fn exp_of(numbers: Numbers) -> Numbers {
+  return exp_negative(numbers);
+}
+`,
+  "rows/parts/numbers_vec4": `// What a row kernel loads and computes with at a time: four neighbouring numbers, of rows whose length is divisible by four.
+// @slot numbers: Numbers, WIDTH, sum_of(numbers: Numbers) -> f32, max_of(numbers: Numbers) -> f32
+// @slot numbers: exp_of(numbers: Numbers) -> Numbers
+// @use math
+alias Numbers = vec4<f32>;
+const WIDTH = 4u;
+
+fn sum_of(numbers: Numbers) -> f32 {
+  return numbers.x + numbers.y + numbers.z + numbers.w;
+}
+
+fn max_of(numbers: Numbers) -> f32 {
+  return max(max(numbers.x, numbers.y), max(numbers.z, numbers.w));
+}
+
+// e to the power of numbers that are not above 0.
+fn exp_of(numbers: Numbers) -> Numbers {
+  return Numbers(
+    exp_negative(numbers.x),
+    exp_negative(numbers.y),
+    exp_negative(numbers.z),
+    exp_negative(numbers.w),
+  );
+}
+`,
+  "rows/parts/row_invocation": `// A row for an invocation, WG rows for a workgroup: for software drivers without subgroups, for the reasons of row_subgroup.
+const LANES = 1u; // threads of a row
+
+fn row_of(group: u32, lane: u32) -> u32 {
+  return group * WG + lane;
+}
+
+// A thread's place among those of its row.
+fn rank_of(lane: u32) -> u32 {
+  return 0u;
+}
+
+fn sum_of_row(lane: u32, value: f32) -> f32 {
+  return value;
+}
+
+fn sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32> {
+  return pair;
+}
+
+fn max_of_row(lane: u32, value: f32) -> f32 {
+  return value;
+}
+`,
+  "rows/parts/row_subgroup": `// A row for a subgroup, which is the whole workgroup: for software drivers, which run barriers at a loss (row_workgroup needs
+// 4 times as long there) and take seconds to compile them.
+// Needs: subgroups of exactly WG threads.
+// @use lanes
+enable subgroups;
+override SG: u32 = WG;
+override LANES: u32 = WG; // threads of a row
+
+fn row_of(group: u32, lane: u32) -> u32 {
+  return group;
+}
+
+// A thread's place among those of its row.
+fn rank_of(lane: u32) -> u32 {
+  return lane;
+}
+
+fn sum_of_row(lane: u32, value: f32) -> f32 {
+  return sum_over_lanes(value);
+}
+
+fn sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32> {
+  return vec2<f32>(sum_over_lanes(pair.x), sum_over_lanes(pair.y));
+}
+
+fn max_of_row(lane: u32, value: f32) -> f32 {
+  return max_over_lanes(value);
+}
+`,
+  "rows/parts/row_workgroup": `// A row for a workgroup: sums and maxima over its threads, which all of them get and all of them ask for.
+// @slot row: LANES, row_of(group: u32, lane: u32) -> u32, rank_of(lane: u32) -> u32
+// @slot row: sum_of_row(lane: u32, value: f32) -> f32, sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32>
+// @slot row: max_of_row(lane: u32, value: f32) -> f32
+// @use threads = threads_tree
+override LANES: u32 = WG; // threads of a row
+
+fn row_of(group: u32, lane: u32) -> u32 {
+  return group;
+}
+
+// A thread's place among those of its row. Not lane % LANES, which software drivers divide.
+fn rank_of(lane: u32) -> u32 {
+  return lane;
+}
+
+fn sum_of_row(lane: u32, value: f32) -> f32 {
+  return sum_over_threads(lane, value);
+}
+
+fn sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32> {
+  return sums_over_threads(lane, pair);
+}
+
+fn max_of_row(lane: u32, value: f32) -> f32 {
+  return max_over_threads(lane, value);
+}
+`,
   "rows/rms_norm": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
-// One workgroup a row; its threads stride over D. Squares are added up by runs of RUN, then the runs: a massive one
-// takes the digits of its run only.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. Squares are
+// added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
 // Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
-// @use threads = threads_tree
+// @use row = row_workgroup
+// @use numbers = numbers_vec4
 override WG: u32 = 64;
-const RUN = 8u;
+override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+const RUN = 16u;
 
 struct Params {
   rows: u32,
@@ -3310,10 +3331,19 @@ struct Params {
   eps: f32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Numbers>;
+@group(0) @binding(1) var<storage, read> weight: array<Numbers>;
+@group(0) @binding(2) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
+
+// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+fn is_inside(at: u32, n: u32) -> bool {
+  return LOADS == 1u || at < n;
+}
+
+fn inside(at: u32, n: u32) -> u32 {
+  return select(n - 1u, at, is_inside(at, n));
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -3321,199 +3351,57 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = group.x + group.y * groups.x;
+  let row = row_of(group.x + group.y * groups.x, lane);
   if (row >= params.rows) {
     return;
   }
-  let start = row * params.D;
+  let n = params.D / WIDTH;
+  let start = row * n;
+  let rank = rank_of(lane);
 
-  var squares = 0.0;
-  for (var first = lane; first < params.D; first += RUN * WG) {
-    var run = 0.0;
-    for (var i = first; i < min(first + RUN * WG, params.D); i += WG) {
-      run += x[start + i] * x[start + i];
-    }
-    squares += run;
-  }
-  let scale = 1.0 / sqrt(sum_over_threads(lane, squares) / f32(params.D) + params.eps);
-
-  for (var i = lane; i < params.D; i += WG) {
-    y[start + i] = x[start + i] * scale * weight[i];
-  }
-}
-`,
-  "rows/rms_norm_invocation": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
-//
-// x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D], D a multiple of 4
-// One invocation a row, four numbers at a time: for software drivers, as layer_norm_invocation.wgsl. Squares are added up by
-// runs of RUN groups, then RUN runs, then these: see rms_norm.wgsl.
-// Dispatch: ceil(R / WG), folded. Needs: nothing.
-override WG: u32 = 8;
-const RUN = 16u;
-
-struct Params {
-  rows: u32,
-  D4: u32, // D / 4
-  eps: f32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let row = (group.x + group.y * groups.x) * WG + lane;
-  if (row >= params.rows) {
-    return;
-  }
-  let start = row * params.D4;
-
-  var squares = vec4<f32>(0.0);
-  for (var k = 0u; k < params.D4; k += RUN * RUN) {
-    var runs = vec4<f32>(0.0);
-    for (var first = k; first < min(k + RUN * RUN, params.D4); first += RUN) {
-      var run = vec4<f32>(0.0);
-      let end = min(first + RUN, params.D4);
-      for (var i = first; i < end; i++) {
-        run += x[start + i] * x[start + i];
+  var squares = Numbers();
+  for (var first = rank; first < n; first += RUN * LANES) {
+    var run = Numbers();
+    let end = min(first + RUN * LANES, n);
+    for (var i = first; i < end; i += LOADS * LANES) {
+      for (var j = 0u; j < LOADS; j++) {
+        let at = i + j * LANES;
+        let numbers = x[start + inside(at, n)];
+        run += select(Numbers(), numbers * numbers, is_inside(at, n));
       }
-      runs += run;
-    }
-    squares += runs;
-  }
-  let mean = (squares.x + squares.y + squares.z + squares.w) / f32(params.D4 * 4u);
-  let scale = 1.0 / sqrt(mean + params.eps);
-
-  for (var i = 0u; i < params.D4; i++) {
-    y[start + i] = x[start + i] * scale * weight[i];
-  }
-}
-`,
-  "rows/rms_norm_subgroup": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
-//
-// x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D], D a multiple of 4
-// A workgroup is one subgroup of SG lanes, which stride over a row, four numbers at a time: for software drivers, as
-// layer_norm_subgroup.wgsl. Of sums by runs: rms_norm.wgsl.
-// Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
-enable subgroups;
-// @use lanes
-override SG: u32 = 8;
-const RUN = 8u;
-
-struct Params {
-  rows: u32,
-  D4: u32, // D / 4
-  eps: f32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(SG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(subgroup_invocation_id) lane: u32,
-) {
-  let row = group.x + group.y * groups.x;
-  if (row >= params.rows) {
-    return;
-  }
-  let D4 = params.D4;
-  let start = row * D4;
-
-  var squares = vec4<f32>();
-  for (var first = lane; first < D4; first += RUN * SG) {
-    var run = vec4<f32>();
-    let end = min(first + RUN * SG, D4);
-    for (var i = first; i < end; i += SG) {
-      let numbers = x[start + i];
-      run += numbers * numbers;
     }
     squares += run;
   }
-  let mean = sum_over_lanes(squares.x + squares.y + squares.z + squares.w) / f32(D4 * 4u);
-  let scale = 1.0 / sqrt(mean + params.eps);
+  let scale = 1.0 / sqrt(sum_of_row(lane, sum_of(squares)) / f32(params.D) + params.eps);
 
-  for (var i = lane; i < D4; i += SG) {
-    y[start + i] = x[start + i] * scale * weight[i];
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    var numbers: array<Numbers, 4>;
+    for (var j = 0u; j < LOADS; j++) {
+      let at = inside(i + j * LANES, n);
+      numbers[j] = x[start + at] * scale * weight[at];
+    }
+    for (var j = 0u; j < LOADS; j++) {
+      if (is_inside(i + j * LANES, n)) {
+        y[start + i + j * LANES] = numbers[j];
+      }
+    }
   }
 }
 `,
   "rows/softmax": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
 //
 // x: f32[R, S]  ->  y: f32[R, S]
-// One workgroup a row; its threads stride over S. The exponentials wait in y while their sum is made.
+// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. The
+// exponentials wait in y while their sum is made, by runs of RUN, then the runs: one long f32 sum would lose digits that count.
 // Minus infinity counts as the lowest finite number, so that a row of nothing else comes out uniform rather than 0 / 0.
 // A NaN makes its whole row NaN, on drivers that compute with NaN.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
 // Source: torch.softmax, but for rows of minus infinity.
-// @use math
-// @use threads = threads_tree
+// @use row = row_workgroup
+// @use numbers = numbers_vec4
 override WG: u32 = 64;
-
-const LOWEST = -3.4028234663852886e38;
-
-struct Params {
-  rows: u32,
-  S: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(8) var<uniform> params: Params;
-
-@compute @workgroup_size(WG)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let row = group.x + group.y * groups.x;
-  if (row >= params.rows) {
-    return;
-  }
-  let start = row * params.S;
-
-  var largest = LOWEST;
-  for (var i = lane; i < params.S; i += WG) {
-    largest = max(largest, x[start + i]);
-  }
-  largest = max_over_threads(lane, largest);
-
-  var sum = 0.0;
-  for (var i = lane; i < params.S; i += WG) {
-    let value = x[start + i];
-    let e = exp_accurate(select(value, LOWEST, value < LOWEST) - largest); // not max(): that may lose a NaN
-    y[start + i] = e;
-    sum += e;
-  }
-  sum = sum_over_threads(lane, sum);
-
-  for (var i = lane; i < params.S; i += WG) {
-    y[start + i] = y[start + i] / sum;
-  }
-}
-`,
-  "rows/softmax_invocation": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
-//
-// x: f32[R, S]  ->  y: f32[R, S]
-// One invocation a row: for software drivers, which run barriers at a loss (softmax.wgsl needs 5 times as long there).
-// Exponentials are added up by runs of RUN, then the runs: one long f32 sum would lose digits that count.
-// Infinities and NaN as in softmax.wgsl.
-// Dispatch: ceil(R / WG), folded. Needs: nothing.
-// @use math
-override WG: u32 = 8;
+override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
 const RUN = 16u;
-
 const LOWEST = -3.4028234663852886e38;
 
 struct Params {
@@ -3521,9 +3409,18 @@ struct Params {
   S: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Numbers>;
+@group(0) @binding(1) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
+
+// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+fn is_inside(at: u32, n: u32) -> bool {
+  return LOADS == 1u || at < n;
+}
+
+fn inside(at: u32, n: u32) -> u32 {
+  return select(n - 1u, at, is_inside(at, n));
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -3531,32 +3428,54 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = (group.x + group.y * groups.x) * WG + lane;
+  let row = row_of(group.x + group.y * groups.x, lane);
   if (row >= params.rows) {
     return;
   }
-  let start = row * params.S;
+  let n = params.S / WIDTH;
+  let start = row * n;
+  let rank = rank_of(lane);
 
-  var largest = LOWEST;
-  for (var i = 0u; i < params.S; i++) {
-    largest = max(largest, x[start + i]);
-  }
-
-  var sum = 0.0;
-  for (var first = 0u; first < params.S; first += RUN) {
-    var run = 0.0;
-    let end = min(first + RUN, params.S);
-    for (var i = first; i < end; i++) {
-      let value = x[start + i];
-      let e = exp_accurate(select(value, LOWEST, value < LOWEST) - largest);
-      y[start + i] = e;
-      run += e;
+  var most = Numbers(LOWEST);
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    for (var j = 0u; j < LOADS; j++) {
+      most = max(most, x[start + inside(i + j * LANES, n)]);
     }
-    sum += run;
   }
+  let largest = max_of_row(lane, max_of(most));
 
-  for (var i = 0u; i < params.S; i++) {
-    y[start + i] = y[start + i] / sum;
+  var sums = Numbers();
+  for (var first = rank; first < n; first += RUN * LANES) {
+    var run = Numbers();
+    let end = min(first + RUN * LANES, n);
+    for (var i = first; i < end; i += LOADS * LANES) {
+      var numbers: array<Numbers, 4>;
+      for (var j = 0u; j < LOADS; j++) {
+        numbers[j] = x[start + inside(i + j * LANES, n)];
+      }
+      for (var j = 0u; j < LOADS; j++) {
+        if (is_inside(i + j * LANES, n)) {
+          // Not max(), which may lose a NaN.
+          let e = exp_of(select(numbers[j], Numbers(LOWEST), numbers[j] < Numbers(LOWEST)) - largest);
+          y[start + i + j * LANES] = e;
+          run += e;
+        }
+      }
+    }
+    sums += run;
+  }
+  let sum = sum_of_row(lane, sum_of(sums));
+
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    var numbers: array<Numbers, 4>;
+    for (var j = 0u; j < LOADS; j++) {
+      numbers[j] = y[start + inside(i + j * LANES, n)] / sum;
+    }
+    for (var j = 0u; j < LOADS; j++) {
+      if (is_inside(i + j * LANES, n)) {
+        y[start + i + j * LANES] = numbers[j];
+      }
+    }
   }
 }
 `,

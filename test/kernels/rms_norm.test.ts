@@ -15,6 +15,8 @@ const folding = new GpuDevice(
   { ...device.caps, maxWorkgroupsPerDimension: 4 },
   Number.POSITIVE_INFINITY,
 );
+/** With as many loads in flight as on a GPU. */
+const hardware = new GpuDevice(device.handle, { ...device.caps, isSoftware: false }, Number.POSITIVE_INFINITY);
 
 /** One element, primes, below, at and above the workgroup size, the widths of Flan-T5 and Vicuna. */
 // biome-ignore format: a table
@@ -23,7 +25,7 @@ const SIZES = [
 ] as const;
 
 for (const row of runnableVariants("row", device.caps)) {
-  /** f32[R, D] normalised on the GPU; the other variants need D % 4 = 0, and give way to workgroup without. */
+  /** f32[R, D] normalised on the GPU. */
   const run = (x: Float32Array, weight: Float32Array, eps: number, on = device): Promise<Float32Array> => {
     const D = weight.length;
     return rmsNorm(on.tensor(x, [x.length / D, D]), on.tensor(weight, [D]), eps, { row }).read();
@@ -35,6 +37,8 @@ for (const row of runnableVariants("row", device.caps)) {
       const [x, weight] = [random.normal(R * D), random.normal(D, 1, 0.1)];
       const y = await run(x, weight, 1e-6);
       expectClose(y, reference(x, weight, 1e-6), TOLERANCES.rms_norm, `rms_norm ${row} ${R}x${D}`);
+      const z = await run(x, weight, 1e-6, hardware);
+      expectClose(z, reference(x, weight, 1e-6), TOLERANCES.rms_norm, `rms_norm ${row} ${R}x${D}, for GPUs`);
     });
   }
 
@@ -57,8 +61,11 @@ for (const row of runnableVariants("row", device.caps)) {
     const [source, D] = [new HardSource(1), 4096];
     const x = Float32Array.from(ROWS[kind](source.bell(16 * D), D));
     const weight = Float32Array.from(source.bell(D), (b) => 1 + b / 8);
-    const y = await run(x, weight, 1e-6);
-    expectAsPyTorch(`rms_norm ${kind}`, [x, weight], y, reference(x, weight, 1e-6), `rms_norm ${row} ${kind}`);
+    const exact = reference(x, weight, 1e-6);
+    for (const on of [device, hardware]) {
+      const y = await run(x, weight, 1e-6, on);
+      expectAsPyTorch(`rms_norm ${kind}`, [x, weight], y, exact, `rms_norm ${row} ${kind}`);
+    }
   });
 
   test(`rms_norm ${row}: more rows than one grid dimension`, async () => {
@@ -76,8 +83,10 @@ for (const row of runnableVariants("row", device.caps)) {
   test(`rms_norm ${row}: a NaN stays in its row`, async () => {
     const x = new Random(5).normal(3 * 8);
     x[9] = Number.NaN;
-    const y = await run(x, new Float32Array(8).fill(1), 1e-6);
-    expect([...y].map(Number.isNaN)).toEqual(Array.from({ length: 24 }, (_, i) => i >= 8 && i < 16));
+    for (const on of [device, hardware]) {
+      const y = await run(x, new Float32Array(8).fill(1), 1e-6, on);
+      expect([...y].map(Number.isNaN)).toEqual(Array.from({ length: 24 }, (_, i) => i >= 8 && i < 16));
+    }
   });
 }
 

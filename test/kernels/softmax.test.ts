@@ -15,6 +15,8 @@ const folding = new GpuDevice(
   { ...device.caps, maxWorkgroupsPerDimension: 4 },
   Number.POSITIVE_INFINITY,
 );
+/** With as many loads in flight as on a GPU. */
+const hardware = new GpuDevice(device.handle, { ...device.caps, isSoftware: false }, Number.POSITIVE_INFINITY);
 const LOWEST = -3.4028234663852886e38;
 
 /** One element, primes, below, at and above the workgroup size, ViT's tokens, the longest of one invocation, a vocabulary. */
@@ -32,6 +34,7 @@ for (const row of runnableVariants("row", device.caps)) {
       const x = new Random(R * 1000 + S).normal(R * S, 0, 4);
       const y = await run(x, S);
       expectClose(y, reference(x, S), TOLERANCES.softmax, `softmax ${row} ${R}x${S}`);
+      expectClose(await run(x, S, hardware), reference(x, S), TOLERANCES.softmax, `softmax ${row} ${R}x${S}, for GPUs`);
       for (let r = 0; r < R; r++) {
         const sum = y.subarray(r * S, (r + 1) * S).reduce((a, b) => a + b, 0);
         expect(Math.abs(sum - 1)).toBeLessThan(1e-5);
@@ -59,6 +62,7 @@ for (const row of runnableVariants("row", device.caps)) {
     ];
     const x = Float32Array.from(rows.flat());
     expectClose(await run(x, 5), reference(x, 5), TOLERANCES.softmax, "extremes");
+    expectClose(await run(x, 5, hardware), reference(x, 5), TOLERANCES.softmax, "extremes, for GPUs");
   });
 
   test.each(Object.keys(SCORES) as (keyof typeof SCORES)[])(
@@ -75,8 +79,10 @@ for (const row of runnableVariants("row", device.caps)) {
   );
 
   test(`softmax ${row}: a NaN makes its row NaN, and no other`, async () => {
-    const y = await run([0, 1, Number.NaN, 2, 3, 4], 2);
-    expect([...y].map(Number.isNaN)).toEqual([false, false, true, true, false, false]);
+    for (const on of [device, hardware]) {
+      const y = await run([0, 1, Number.NaN, 2, 3, 4], 2, on);
+      expect([...y].map(Number.isNaN)).toEqual([false, false, true, true, false, false]);
+    }
   });
 
   test(`softmax ${row}: more rows than one grid dimension`, async () => {
@@ -99,7 +105,7 @@ test.runIf(device.caps.subgroups).each([4, 12, 1, 72, 256])("subgroups in a work
   const y = device.empty([R, S]);
   device.launch({
     kernel: "softmax",
-    uses: { threads: "threads_subgroups" },
+    uses: { row: "row_workgroup", numbers: "numbers_vec4", threads: "threads_subgroups" },
     overrides: { WG },
     bindings: { x: device.tensor(x, [R, S]), y },
     params: { rows: R, S },

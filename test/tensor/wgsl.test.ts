@@ -25,25 +25,31 @@ const PARTS = new Map(
     .map((path) => [stemOf(path), path]),
 );
 
-/** Every way to fill the slots of a kernel, those of its parts included: a slot `weight` takes any part `weight_*`. */
+/** Every way to fill the slots of a kernel, those of the chosen parts included: a slot `weight` takes any part `weight_*`. */
 function choices(path: string): Uses[] {
-  const slots = new Set<string>();
+  const [whole, rest]: [Uses[], Uses[]] = [[], [{}]];
+  for (let uses = rest.pop(); uses; uses = rest.pop()) {
+    const slot = emptySlot(path, uses);
+    if (slot === undefined) whole.push(uses);
+    for (const part of PARTS.keys()) if (part.startsWith(`${slot}_`)) rest.push({ ...uses, [slot!]: part });
+  }
+  return whole;
+}
+
+/** A slot of a kernel, or of one of its parts, that is not filled yet. */
+function emptySlot(path: string, uses: Uses): string | undefined {
   const visited = new Set<string>();
-  const visit = (file: string) => {
-    if (visited.has(file)) return;
+  const visit = (file: string): string | undefined => {
+    if (visited.has(file)) return undefined;
     visited.add(file);
     for (const [, part, fallback] of KERNELS[file].matchAll(/^\/\/ @use (\w+)(?: = (\w+))?$/gm)) {
-      if (fallback !== undefined) slots.add(part);
-      visit(PARTS.get(fallback ?? part)!);
+      if (fallback !== undefined && !(part in uses)) return part;
+      const found = visit(PARTS.get(fallback === undefined ? part : uses[part])!);
+      if (found !== undefined) return found;
     }
+    return undefined;
   };
-  visit(path);
-  let all: Uses[] = [{}];
-  for (const slot of slots) {
-    const parts = [...PARTS.keys()].filter((part) => part.startsWith(`${slot}_`));
-    all = all.flatMap((uses) => parts.map((part) => ({ ...uses, [slot]: part })));
-  }
-  return all;
+  return visit(path);
 }
 
 for (const path of PATHS) {

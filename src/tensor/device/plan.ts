@@ -36,10 +36,7 @@ export function plan<O extends Op>(
 /** One invocation adds up at most so many exponentials: it takes long for more, and f32 sums lose digits that count. */
 const LONGEST_OF_INVOCATION = 4096;
 
-/**
- * The variant of an op on rows that runs: what plan() says, but workgroup, which takes rows of any length, where that one
- * does not take rows of n numbers.
- */
+/** The variant of an op on rows of n numbers that runs: what plan() says, but workgroup for what is too long. */
 export function planRow(
   op: "layer_norm" | "rms_norm" | "softmax",
   caps: Caps,
@@ -47,9 +44,35 @@ export function planRow(
   override?: PlanOverride,
 ): Variant<"row"> {
   const variant = plan("row", caps, override, { M: rows });
-  if (variant === "workgroup" || variant === "workgroup_subgroups") return variant;
-  const fits = op === "softmax" ? variant !== "invocation" || n <= LONGEST_OF_INVOCATION : n % 4 === 0;
-  return fits ? variant : "workgroup";
+  return op === "softmax" && variant === "invocation" && n > LONGEST_OF_INVOCATION ? "workgroup" : variant;
+}
+
+/** How a variant shares rows of n numbers out among threads: for kernels with the slots of kernels/rows/parts. */
+export function shareOfRow(variant: Variant<"row">, caps: Caps, [rows, n]: readonly [number, number]) {
+  const numbers = n % 4 === 0 ? "numbers_vec4" : "numbers_scalar";
+  // Loads ahead of their use are what a GPU needs, and cost a software driver more code than they save.
+  const LOADS = caps.isSoftware ? 1 : 4;
+  if (variant === "subgroup") {
+    return {
+      uses: { row: "row_subgroup", numbers },
+      overrides: { WG: caps.subgroupMinSize, LOADS },
+      workgroups: rows,
+    };
+  }
+  if (variant === "invocation") {
+    const WG = 8;
+    return {
+      uses: { row: "row_invocation", numbers },
+      overrides: { WG, LOADS },
+      workgroups: Math.ceil(rows / WG),
+    };
+  }
+  const { uses, overrides } = workgroupOfRow(variant, n);
+  return {
+    uses: { ...uses, row: "row_workgroup", numbers },
+    overrides: { ...overrides, LOADS },
+    workgroups: rows,
+  };
 }
 
 /** What a choice depends on besides the adapter. */

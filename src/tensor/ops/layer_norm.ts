@@ -1,10 +1,8 @@
 /** y = (x - mean) / sqrt(variance + eps) * weight + bias over the last dimension. */
-import { type PlanOverride, planRow, workgroupOfRow } from "../device/plan.ts";
+import { type PlanOverride, planRow, shareOfRow } from "../device/plan.ts";
 import { expectShape, rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
-
-const WG_INVOCATION = 8;
 
 /**
  * @param x f32[..., D]
@@ -23,25 +21,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number, 
   const bindings = { x: contiguous(x), weight, bias, y };
   const { device } = x;
   const variant = planRow("layer_norm", device.caps, [rows, D], override);
-  switch (variant) {
-    case "workgroup":
-    case "workgroup_subgroups": {
-      const shares = workgroupOfRow(variant, D);
-      device.launch({ kernel: "layer_norm", ...shares, bindings, params: { rows, D, eps }, workgroups: rows });
-      break;
-    }
-    case "subgroup": {
-      const overrides = { SG: device.caps.subgroupMinSize };
-      const params = { rows, D4: D / 4, eps };
-      device.launch({ kernel: "layer_norm_subgroup", overrides, bindings, params, workgroups: rows });
-      break;
-    }
-    case "invocation": {
-      const params = { rows, D4: D / 4, eps };
-      const workgroups = Math.ceil(rows / WG_INVOCATION);
-      device.launch({ kernel: "layer_norm_invocation", bindings, params, workgroups });
-      break;
-    }
-  }
+  const share = shareOfRow(variant, device.caps, [rows, D]);
+  device.launch({ kernel: "layer_norm", ...share, bindings, params: { rows, D, eps } });
   return y;
 }

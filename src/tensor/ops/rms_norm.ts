@@ -1,10 +1,8 @@
 /** y = x / sqrt(mean(x²) + eps) * weight over the last dimension. */
-import { type PlanOverride, planRow, workgroupOfRow } from "../device/plan.ts";
+import { type PlanOverride, planRow, shareOfRow } from "../device/plan.ts";
 import { expectShape, rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
-
-const WG_INVOCATION = 8;
 
 /**
  * @param x f32[..., D]
@@ -21,25 +19,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, override?: PlanO
   const bindings = { x: contiguous(x), weight, y };
   const { device } = x;
   const variant = planRow("rms_norm", device.caps, [rows, D], override);
-  switch (variant) {
-    case "workgroup":
-    case "workgroup_subgroups": {
-      const shares = workgroupOfRow(variant, D);
-      device.launch({ kernel: "rms_norm", ...shares, bindings, params: { rows, D, eps }, workgroups: rows });
-      break;
-    }
-    case "subgroup": {
-      const overrides = { SG: device.caps.subgroupMinSize };
-      const params = { rows, D4: D / 4, eps };
-      device.launch({ kernel: "rms_norm_subgroup", overrides, bindings, params, workgroups: rows });
-      break;
-    }
-    case "invocation": {
-      const params = { rows, D4: D / 4, eps };
-      const workgroups = Math.ceil(rows / WG_INVOCATION);
-      device.launch({ kernel: "rms_norm_invocation", bindings, params, workgroups });
-      break;
-    }
-  }
+  const share = shareOfRow(variant, device.caps, [rows, D]);
+  device.launch({ kernel: "rms_norm", ...share, bindings, params: { rows, D, eps } });
   return y;
 }

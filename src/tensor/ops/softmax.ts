@@ -1,10 +1,8 @@
 /** y = e^(x - max(x)) / Σ e^(x - max(x)) over the last dimension. */
-import { type PlanOverride, planRow, workgroupOfRow } from "../device/plan.ts";
+import { type PlanOverride, planRow, shareOfRow } from "../device/plan.ts";
 import { rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
-
-const WG_INVOCATION = 8;
 
 /**
  * @param x f32[..., S], minus infinity counting as the lowest finite number
@@ -19,22 +17,11 @@ export function softmax(x: Tensor, override?: PlanOverride): Tensor {
   const { device } = x;
   const variant = planRow("softmax", device.caps, [rows, S], override);
   const params = { rows, S };
-  switch (variant) {
-    case "workgroup":
-    case "workgroup_subgroups": {
-      device.launch({ kernel: "softmax", ...workgroupOfRow(variant, S), bindings, params, workgroups: rows });
-      break;
-    }
-    case "subgroup": {
-      const overrides = { SG: device.caps.subgroupMinSize };
-      device.launch({ kernel: "softmax_subgroup", overrides, bindings, params, workgroups: rows });
-      break;
-    }
-    case "invocation": {
-      const workgroups = Math.ceil(rows / WG_INVOCATION);
-      device.launch({ kernel: "softmax_invocation", bindings, params, workgroups });
-      break;
-    }
+  if (variant === "subgroup") {
+    const overrides = { SG: device.caps.subgroupMinSize };
+    device.launch({ kernel: "softmax_subgroup", overrides, bindings, params, workgroups: rows });
+  } else {
+    device.launch({ kernel: "softmax", ...shareOfRow(variant, device.caps, [rows, S]), bindings, params });
   }
   return y;
 }

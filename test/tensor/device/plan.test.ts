@@ -5,7 +5,9 @@ import {
   type Op,
   parseOverride,
   plan,
+  planRow,
   runnableVariants,
+  shareOfRow,
   shareRows,
   sizeClass,
   sizeClasses,
@@ -67,6 +69,33 @@ test("rows go to a workgroup on a GPU, to a subgroup on software that has them f
   expect(plan("row", { ...GPU, subgroups: false }, {})).toBe("workgroup");
   expect(plan("row", SOFTWARE, {})).toBe("subgroup");
   expect(plan("row", { ...SOFTWARE, subgroups: false }, {})).toBe("invocation");
+});
+
+test("long rows of exponentials are too much for one invocation, and for nobody else", () => {
+  const invocation = { row: "invocation" } as const;
+  expect(planRow("softmax", SOFTWARE, [3, 4096], invocation)).toBe("invocation");
+  expect(planRow("softmax", SOFTWARE, [3, 4097], invocation)).toBe("workgroup");
+  expect(planRow("softmax", SOFTWARE, [3, 4097], { row: "subgroup" })).toBe("subgroup");
+  expect(planRow("rms_norm", SOFTWARE, [3, 5121], invocation)).toBe("invocation");
+});
+
+test("a row's threads load four numbers at a time where it is whole fours, on a GPU four times before they wait", () => {
+  const invocation = shareOfRow("invocation", SOFTWARE, [17, 12]);
+  expect(invocation).toEqual({
+    uses: { row: "row_invocation", numbers: "numbers_vec4" },
+    overrides: { WG: 8, LOADS: 1 },
+    workgroups: 3,
+  });
+  expect(shareOfRow("subgroup", SOFTWARE, [17, 13])).toEqual({
+    uses: { row: "row_subgroup", numbers: "numbers_scalar" },
+    overrides: { WG: 8, LOADS: 1 },
+    workgroups: 17,
+  });
+  expect(shareOfRow("workgroup_subgroups", GPU, [17, 4096])).toEqual({
+    uses: { row: "row_workgroup", threads: "threads_subgroups", numbers: "numbers_vec4" },
+    overrides: { WG: 256, LOADS: 4 },
+    workgroups: 17,
+  });
 });
 
 test("products and attention take subgroups on software that has them fixed, shared memory on a GPU", () => {

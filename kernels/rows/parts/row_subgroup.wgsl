@@ -1,0 +1,28 @@
+// A row for a subgroup, which is the whole workgroup: for software drivers, which run barriers at a loss (row_workgroup needs
+// 4 times as long there) and take seconds to compile them.
+// Needs: subgroups of exactly WG threads.
+// @use lanes
+enable subgroups;
+override SG: u32 = WG;
+override LANES: u32 = WG; // threads of a row
+
+fn row_of(group: u32, lane: u32) -> u32 {
+  return group;
+}
+
+// A thread's place among those of its row.
+fn rank_of(lane: u32) -> u32 {
+  return lane;
+}
+
+fn sum_of_row(lane: u32, value: f32) -> f32 {
+  return sum_over_lanes(value);
+}
+
+fn sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32> {
+  return vec2<f32>(sum_over_lanes(pair.x), sum_over_lanes(pair.y));
+}
+
+fn max_of_row(lane: u32, value: f32) -> f32 {
+  return max_over_lanes(value);
+}

@@ -1,0 +1,27 @@
+// A row for a workgroup: sums and maxima over its threads, which all of them get and all of them ask for.
+// @slot row: LANES, row_of(group: u32, lane: u32) -> u32, rank_of(lane: u32) -> u32
+// @slot row: sum_of_row(lane: u32, value: f32) -> f32, sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32>
+// @slot row: max_of_row(lane: u32, value: f32) -> f32
+// @use threads = threads_tree
+override LANES: u32 = WG; // threads of a row
+
+fn row_of(group: u32, lane: u32) -> u32 {
+  return group;
+}
+
+// A thread's place among those of its row. Not lane % LANES, which software drivers divide.
+fn rank_of(lane: u32) -> u32 {
+  return lane;
+}
+
+fn sum_of_row(lane: u32, value: f32) -> f32 {
+  return sum_over_threads(lane, value);
+}
+
+fn sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32> {
+  return sums_over_threads(lane, pair);
+}
+
+fn max_of_row(lane: u32, value: f32) -> f32 {
+  return max_over_threads(lane, value);
+}
