@@ -1,11 +1,12 @@
 // y = the index of the row's largest element, the lowest index if several are largest, and whether that is a finite number.
 //
 // x: f32[R, V], compared as bits  ->  y: u32[2, R], indices, then 1 where the largest is NaN or an infinity, else 0
-// One workgroup a row; its threads stride over V. Floats are mapped to integers of the same order, so that minus
+// One workgroup a row; its threads stride over V, LOADS loads ahead of what is done with them. Floats are mapped to integers of the same order, so that minus
 // infinity, subnormals and NaN are told apart on every driver. NaN is larger than any number.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
 // @use threads = threads_tree
 override WG: u32 = 64;
+override LOADS: u32 = 1; // at most 8: GPUs wait for all of them at once
 
 const OF_MINUS_INFINITY = 0x00800000u;
 const OF_INFINITY = 0xff800000u;
@@ -28,6 +29,11 @@ fn key(bits: u32) -> u32 {
   return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
 }
 
+// Behind the end the last number, which takes no place from itself; of a single load the loop around it sees to that.
+fn inside(at: u32) -> u32 {
+  return select(min(at, params.V - 1u), at, LOADS == 1u);
+}
+
 @compute @workgroup_size(WG)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -39,10 +45,17 @@ fn main(
     return;
   }
   var best = Candidate(0u, lane); // a thread that finds nothing loses to thread 0
-  for (var i = lane; i < params.V; i += WG) {
-    let candidate = key(x[row * params.V + i]);
-    if (candidate > best.key) {
-      best = Candidate(candidate, i);
+  let start = row * params.V;
+  for (var i = lane; i < params.V; i += LOADS * WG) {
+    var bits: array<u32, 8>;
+    for (var j = 0u; j < LOADS; j++) {
+      bits[j] = x[start + inside(i + j * WG)];
+    }
+    for (var j = 0u; j < LOADS; j++) {
+      let candidate = key(bits[j]);
+      if (candidate > best.key) {
+        best = Candidate(candidate, inside(i + j * WG));
+      }
     }
   }
   best = best_over_threads(lane, best);

@@ -7,13 +7,20 @@ import { testDevice } from "../device.ts";
 import { Random } from "../random.ts";
 
 const device = await testDevice();
+/** With as many loads in flight as on a GPU. */
+const hardware = new GpuDevice(device.handle, { ...device.caps, isSoftware: false }, Number.POSITIVE_INFINITY);
 
 describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
   /** Indices, then which of them are of no finite number. */
   async function runAll(x: ArrayLike<number>, V: number, on = device): Promise<number[]> {
     return [...(await argmax(on.tensor(Float32Array.from(x), [x.length / V, V]), { logits }).read())];
   }
-  const run = async (x: ArrayLike<number>, V: number, on = device) => (await runAll(x, V, on)).slice(0, x.length / V);
+  /** Indices, with one load in flight and with many. */
+  const run = async (x: ArrayLike<number>, V: number) => {
+    const indices = (await runAll(x, V)).slice(0, x.length / V);
+    expect((await runAll(x, V, hardware)).slice(0, x.length / V)).toEqual(indices);
+    return indices;
+  };
 
   // One element, primes, below, at and above the workgroup size, Flan-T5's and Vicuna's vocabularies.
   test.each([
@@ -28,7 +35,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
     [1, 32_001],
   ])("argmax [%i, %i]", async (R, V) => {
     const x = new Random(R * 1000 + V).normal(R * V);
-    expect(await runAll(x, V)).toEqual([...reference(x, V)]);
+    for (const on of [device, hardware]) expect(await runAll(x, V, on)).toEqual([...reference(x, V)]);
   });
 
   test("the winner may stand anywhere", async () => {
@@ -95,7 +102,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
     // One among many, in the last turn of the last thread.
     const x = new Random(6).normal(2 * 32_001);
     x[32_000] = Number.NaN;
-    expect(await runAll(x, 32_001)).toEqual([...reference(x, 32_001)]);
+    for (const on of [device, hardware]) expect(await runAll(x, 32_001, on)).toEqual([...reference(x, 32_001)]);
   });
 
   test("more rows than one grid dimension, and a folded grid", async () => {

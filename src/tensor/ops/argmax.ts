@@ -17,9 +17,12 @@ export function argmax(x: Tensor, override?: PlanOverride): Tensor<"u32"> {
     throw new ShapeError(`argmax: x must be [R, V], V > 0, got ${formatShape(x.shape)}`);
   const [rows, V] = x.shape;
   const y = x.device.empty([2, rows], "u32");
+  const { caps } = x.device;
+  const { uses, overrides } = workgroupOfRow(plan("logits", caps, override, { M: rows }), V);
   x.device.launch({
     kernel: "argmax",
-    ...workgroupOfRow(plan("logits", x.device.caps, override, { M: rows }), V),
+    uses,
+    overrides: { ...overrides, LOADS: caps.isSoftware ? 1 : 8 },
     bindings: { x: contiguous(x), y },
     params: { rows, V },
     workgroups: rows,
