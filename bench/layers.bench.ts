@@ -9,6 +9,11 @@ import { InstructBlipQFormerLayer } from "../src/instructblip/model/qformer.ts";
 import { InstructBlipEncoderLayer } from "../src/instructblip/model/vision_model.ts";
 import { KVCache } from "../src/modules/kv_cache.ts";
 import { Weights } from "../src/modules/weights.ts";
+import { compare } from "../src/tensor/cases/support/compare.ts";
+import { sampleRows, takeSample } from "../src/tensor/cases/support/data.ts";
+import { type Group, type Groups, ONLY } from "../src/tensor/cases/support/group.ts";
+import { Random } from "../src/tensor/cases/support/random.ts";
+import type { LayerShapes } from "../src/tensor/cases/support/shapes.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { Checkpoint } from "../src/tensor/files/safetensors.ts";
 import { ropeTable } from "../src/tensor/ops/rope.ts";
@@ -21,13 +26,8 @@ import { linear } from "../src/tensor/reference/linear.ts";
 import { rmsNorm } from "../src/tensor/reference/rms_norm.ts";
 import { rope } from "../src/tensor/reference/rope.ts";
 import type { Shape } from "../src/tensor/shape.ts";
-import { compare } from "../test/compare.ts";
-import { Random } from "../test/random.ts";
 import { TOLERANCES } from "../test/tolerances.ts";
-import { sampleRows, takeSample } from "./data.ts";
-import { type Group, type Groups, ONLY } from "./harness.ts";
 import { RandomCheckpoint } from "./random_checkpoint.ts";
-import type { LayerShapes } from "./shapes.ts";
 
 const KERNEL = "layer";
 

@@ -2,11 +2,14 @@
  * `npm run bench`: measures every kernel and the model on this machine, prints a table and keeps the rows as JSON lines.
  * Progress goes to stderr.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { exitWithReader, Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
+import { CASES } from "../src/tensor/cases/support/all.ts";
+import { caseName, type Group, type Groups, withCases } from "../src/tensor/cases/support/group.ts";
+import { MODEL_SHAPES, QUICK_SHAPES } from "../src/tensor/cases/support/shapes.ts";
 import { tunedPlanFile, webgpuVersion } from "../src/tensor/device/tuned_plan.node.ts";
 import {
   adapterKey,
@@ -15,25 +18,13 @@ import {
   type TunedFile,
   withTuned,
 } from "../src/tensor/device/tuned_plan.ts";
-import {
-  caseName,
-  type Group,
-  type Groups,
-  type Measured,
-  measure,
-  SETTINGS,
-  type Settings,
-  type Shared,
-  withCases,
-  withShare,
-} from "./harness.ts";
-import { betterOf, groups as limitGroups, limitsOf } from "./kernels/limits.bench.ts";
+import { type Measured, measure, SETTINGS, type Settings, type Shared, withShare } from "./harness.ts";
 import { groups as layerGroups } from "./layers.bench.ts";
+import { betterOf, groups as limitGroups, limitsOf } from "./limits.bench.ts";
 import { describeMachine, openBenchDevice, root } from "./machine.ts";
 import { MODEL_STEPS, measureModel, modelFolder, modelStepName } from "./model.bench.ts";
 import { renderReport, replaceInDocs } from "./report.ts";
 import { formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
-import { MODEL_SHAPES, QUICK_SHAPES } from "./shapes.ts";
 import { measureStart, START_STEPS, startStepName } from "./start.bench.ts";
 import { type Choice, groupsByClass, renderChoices, tuneClass, tunedPlanFrom } from "./tune.ts";
 
@@ -112,7 +103,7 @@ async function runTuner({ quick, filter, settings, out }: RunOptions & { readonl
   const device = await openBenchDevice();
   try {
     const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
-    const groups = (await groupsOfAllKernels()).flatMap((groups) => groups(shapes, device.caps));
+    const groups = ALL_GROUPS.flatMap((groups) => groups(shapes, device.caps));
     const classes = groupsByClass(groups, (name) => filter.test(name));
     if (classes.size === 0) throw new UsageError(`--filter: no op with several variants matches ${filter}`);
     const key = adapterKey(device.handle.adapterInfo, webgpuVersion());
@@ -156,7 +147,7 @@ async function run({ quick, list, filter, settings, json, ...options }: RunOptio
   const device = await openBenchDevice();
   try {
     const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
-    const benches = (await groupsOfAllKernels()).map((groups) => groups(shapes, device.caps));
+    const benches = ALL_GROUPS.map((groups) => groups(shapes, device.caps));
     const folder = modelFolder(options.model);
     const steps = MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
     const starts = options.model === undefined ? START_STEPS.filter((step) => wanted(startStepName(step))) : [];
@@ -219,15 +210,8 @@ async function run({ quick, list, filter, settings, json, ...options }: RunOptio
   }
 }
 
-/** `groups` of every file in bench/kernels but the limits, then of the layers. */
-async function groupsOfAllKernels(): Promise<Groups[]> {
-  const folder = new URL("kernels/", import.meta.url);
-  const files = readdirSync(folder).filter((name) => name.endsWith(".bench.ts") && name !== "limits.bench.ts");
-  const modules = await Promise.all(
-    files.sort().map(async (name) => (await import(new URL(name, folder).href)) as { groups: Groups }),
-  );
-  return [...modules.map(({ groups }) => groups), layerGroups];
-}
+/** The cases of every op, then of the layers. */
+const ALL_GROUPS: readonly Groups[] = [...Object.values(CASES), layerGroups];
 
 function namesOf({ kernel, shape, variants }: Group): string[] {
   return variants.map((variant) => caseName({ kernel, shape, variant }));

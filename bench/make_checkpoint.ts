@@ -7,6 +7,7 @@ import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { exitWithReader, Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
+import { fillParameter } from "../src/tensor/cases/support/data.ts";
 import { formatBytes } from "../src/tensor/device/memory.ts";
 import { DTYPES } from "../src/tensor/dtype.ts";
 import { writeCheckpoint } from "../src/tensor/files/checkpoint_writer.ts";
@@ -14,7 +15,6 @@ import { Checkpoint } from "../src/tensor/files/safetensors.ts";
 import { NodeWritableFolder } from "../src/tensor/files/writable_folder.node.ts";
 import { sizeOf } from "../src/tensor/shape.ts";
 import { HeaderOnlyFolder } from "../test/official/header_only.ts";
-import { fillParameter } from "./data.ts";
 import { root } from "./machine.ts";
 
 const MODELS = ["vicuna-7b", "vicuna-13b", "flan-t5-xl", "flan-t5-xxl"];

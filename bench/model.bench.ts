@@ -11,10 +11,10 @@ import {
   InstructBlipForConditionalGeneration as Model,
 } from "../src/instructblip/pretrained/instructblip.ts";
 import type { FromPretrainedOptions } from "../src/instructblip/pretrained/load.ts";
+import { Random } from "../src/tensor/cases/support/random.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { NodeFolder, openCheckpoint } from "../src/tensor/files/source.node.ts";
 import { sizeOf } from "../src/tensor/shape.ts";
-import { Random } from "../test/random.ts";
 import { basisOf, type Measured, type Settings } from "./harness.ts";
 import { openBenchDevice, root } from "./machine.ts";
 import { type StepWork, workOf } from "./model_work.ts";

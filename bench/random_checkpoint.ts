@@ -2,11 +2,12 @@
  * A safetensors file that nobody has written: names and shapes are given, the numbers are random and made as they are
  * read. So a layer of a 7-billion-parameter model is loaded just as from a disk, and a reference sees the same weights.
  */
+
+import { fillParameter } from "../src/tensor/cases/support/data.ts";
 import { DTYPES, f16ToNumber } from "../src/tensor/dtype.ts";
 import { WeightError } from "../src/tensor/errors.ts";
 import { type ByteSource, checkRange } from "../src/tensor/files/source.ts";
 import { type Shape, sizeOf } from "../src/tensor/shape.ts";
-import { fillParameter } from "./data.ts";
 
 const BYTES = DTYPES.f16.bytes;
 

@@ -2,6 +2,7 @@
  * What a benchmark run leaves behind: one row for each case, with the machine it ran on, kept as one JSON object a line.
  * Pure: reading, merging and the arithmetic of rates; how rows look is in report.ts.
  */
+import type { Work } from "../src/tensor/cases/support/group.ts";
 
 /** Where a run took place. */
 export interface Machine {
@@ -89,15 +90,6 @@ export interface Limits {
   readonly ms_per_cached_byte: number;
   readonly ms_per_byte: number;
   readonly cached_bytes: number;
-}
-
-/** What one run of a case does. */
-export interface Work {
-  readonly launches: number;
-  readonly flops: number;
-  readonly bytes: number;
-  /** Bytes that runs after each other touch before the first comes again. */
-  readonly footprint: number;
 }
 
 /** The time that the limits allow for some work, and which of them it is. Limits overlap, so the slowest counts. */

@@ -2,18 +2,11 @@
  * `npm run bench -- --tune`: which variant of each op is fastest here, for each class of sizes that plan.ts knows, kept in
  * the file that INSTRUCTBLIP_PLAN=tuned reads. Shapes, checks and clocks are those of the benchmark.
  */
+
+import { caseName, type Group, withCases } from "../src/tensor/cases/support/group.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { type Op, sizeClass, type TunedPlan, VARIANTS } from "../src/tensor/device/plan.ts";
-import {
-  basisTime,
-  type Case,
-  caseName,
-  type Group,
-  type Measured,
-  measure,
-  type Settings,
-  withCases,
-} from "./harness.ts";
+import { basisTime, type Measured, measure, type Settings } from "./harness.ts";
 import { isWrong } from "./rows.ts";
 
 /** What was found for a class. */

@@ -33,6 +33,7 @@ const layerOf = (file: string) => {
 /** What rooms that can be read alone import, besides themselves. */
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   "src/tensor/files/": ["src/tensor/"],
+  "src/tensor/cases/": ["src/tensor/"],
   "src/instructblip/model/": ["src/tensor/", "src/modules/", "src/instructblip/config/"],
   "src/instructblip/tokenizer/": ["src/tensor/", "src/instructblip/config/", "src/instructblip/pretrained/platform.ts"],
 };
@@ -82,12 +83,12 @@ test("no import circle, types counted", () => {
   expect(circles).toEqual([]);
 });
 
-test("a folder holds some twenty files, but for ops and references, one for each kernel", () => {
+test("a folder holds some twenty files, but for ops, references and cases, one for each kernel", () => {
   const counts = new Map<string, number>();
   for (const file of [...SOURCES, ...filesUnder("kernels", ".wgsl")]) {
     counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1);
   }
-  const full = [...counts].filter(([folder, count]) => count > 22 && !/\/(ops|reference)$/.test(folder));
+  const full = [...counts].filter(([folder, count]) => count > 22 && !/\/(ops|reference|cases)$/.test(folder));
   expect(full).toEqual([]);
 });
 
@@ -97,9 +98,13 @@ test("only *.node.ts files and main.ts import Node's modules, sharp, webgpu, or 
   expect(offences((file, target) => !isNodeFile(file) && needsNode(target))).toEqual([]);
 });
 
-test("a reference imports nothing, and no part of the program imports a reference", () => {
-  const isReference = (file: string) => file.startsWith("src/tensor/reference/");
-  expect(offences((file, target) => isReference(file) || isReference(target))).toEqual([]);
+test("a reference imports nothing, and cases alone import references, or each other", () => {
+  const [isReference, isCase] = ["reference", "cases"].map((folder) => (file: string) => {
+    return file.startsWith(`src/tensor/${folder}/`);
+  });
+  expect(offences((file, target) => isReference(file) || (isReference(target) && !isCase(file)))).toEqual([]);
+  const mayRun = (file: string) => isCase(file) || file.startsWith("src/instructblip/doctor/");
+  expect(offences((file, target) => isCase(target) && !mayRun(file))).toEqual([]);
 });
 
 /** Kernels that compute the same by other means share op, reference and test with the first of them. */
@@ -123,16 +128,19 @@ const KERNELS = filesUnder("kernels", ".wgsl")
   .filter((file) => !/^kernels\/(lib|bench)\/|\/parts\//.test(file))
   .map((file) => basename(file, ".wgsl"));
 
-test("every kernel has its op, which launches it, its reference and its test", () => {
+test("every kernel has its op, which launches it, its reference, its cases and its test", () => {
   expect(KERNELS.length).toBeGreaterThan(0);
   for (const kernel of KERNELS) {
     const stem = stemOf(kernel);
-    const files = [`src/tensor/ops/${stem}.ts`, `src/tensor/reference/${stem}.ts`, `test/kernels/${stem}.test.ts`];
+    const files = [
+      ...["ops", "reference", "cases"].map((folder) => `src/tensor/${folder}/${stem}.ts`),
+      `test/kernels/${stem}.test.ts`,
+    ];
     expect(
       files.filter((file) => !existsSync(join(ROOT, file))),
       kernel,
     ).toEqual([]);
-    const [op, reference, tests] = files.map((file) => readFileSync(join(ROOT, file), "utf8"));
+    const [op, reference, , tests] = files.map((file) => readFileSync(join(ROOT, file), "utf8"));
     expect(op, kernel).toMatch(new RegExp(`["\`]${kernel}["\`]`));
     expect(reference, kernel).toMatch(/^export (function|const) /m);
     expect(tests, kernel).toContain(`ops/${stem}.ts`);

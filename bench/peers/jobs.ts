@@ -3,6 +3,11 @@
  * the f64 references. Each engine's process makes the same numbers for itself, so that none has to be sent.
  */
 
+import { compare } from "../../src/tensor/cases/support/compare.ts";
+import { randomNumbers, sampleRows, storedRow, takeSample } from "../../src/tensor/cases/support/data.ts";
+import { Random } from "../../src/tensor/cases/support/random.ts";
+import { QFORMER, VICUNA, VIT } from "../../src/tensor/cases/support/shapes.ts";
+import { TOLERANCES, type Tolerance } from "../../src/tensor/cases/support/tolerances.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { rowBytes } from "../../src/tensor/quantize.ts";
 import { activation } from "../../src/tensor/reference/activation.ts";
@@ -11,11 +16,6 @@ import { layerNorm } from "../../src/tensor/reference/layer_norm.ts";
 import { linear } from "../../src/tensor/reference/linear.ts";
 import { rmsNorm } from "../../src/tensor/reference/rms_norm.ts";
 import { softmax } from "../../src/tensor/reference/softmax.ts";
-import { compare } from "../../test/compare.ts";
-import { Random } from "../../test/random.ts";
-import { TOLERANCES, type Tolerance } from "../../test/tolerances.ts";
-import { randomNumbers, sampleRows, storedRow, takeSample } from "../data.ts";
-import { QFORMER, VICUNA, VIT } from "../shapes.ts";
 
 /** M rows of K numbers times a weight for N: a GEMM, or with one row a GEMV. */
 export interface LinearJob {

@@ -1,6 +1,12 @@
 import { expect, test } from "vitest";
-import { fillRandom, randomNumbers, randomWeight, sampleRows, takeSample } from "../../bench/data.ts";
 import { RandomCheckpoint } from "../../bench/random_checkpoint.ts";
+import {
+  fillRandom,
+  randomNumbers,
+  randomWeight,
+  sampleRows,
+  takeSample,
+} from "../../src/tensor/cases/support/data.ts";
 import { widen } from "../../src/tensor/dtype.ts";
 import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";

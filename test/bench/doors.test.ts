@@ -1,8 +1,8 @@
-/** Every op has its bench, which uses the op and its reference, and measures every variant that the plan knows. */
+/** Every op has its cases, which hold it against its reference, in every variant that the plan knows. */
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import type { Groups } from "../../bench/harness.ts";
-import { MODEL_SHAPES, QUICK_SHAPES, type Shapes } from "../../bench/shapes.ts";
+import { CASES } from "../../src/tensor/cases/support/all.ts";
+import { MODEL_SHAPES, QUICK_SHAPES, type Shapes } from "../../src/tensor/cases/support/shapes.ts";
 import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { testDevice } from "../device.ts";
 
@@ -15,23 +15,21 @@ const stems = (folder: string, ending: string) =>
 /** Not ops: what is bound in the place of an absent tensor. */
 const NO_OPS = ["absent"];
 const OPS = stems("../../src/tensor/ops/", ".ts").filter((stem) => !NO_OPS.includes(stem));
-const BENCHES = stems("../../bench/kernels/", ".bench.ts").filter((stem) => stem !== "limits");
+const FILES = stems("../../src/tensor/cases/", ".ts");
 
-test("as many benches as ops", () => {
-  expect(BENCHES.sort()).toEqual(OPS.sort());
+test("as many files of cases as ops, all of them in the list", () => {
+  expect(FILES.sort()).toEqual(OPS.sort());
+  expect(Object.keys(CASES).sort()).toEqual(OPS);
 });
 
-async function groupsOf(stem: string, shapes: Shapes) {
-  const { groups } = (await import(`../../bench/kernels/${stem}.bench.ts`)) as { groups: Groups };
-  return groups(shapes, caps);
-}
+const groupsOf = (stem: string, shapes: Shapes) => CASES[stem](shapes, caps);
 
-test.each(BENCHES)("bench/kernels/%s.bench.ts measures its op against its reference", async (stem) => {
-  const text = readFileSync(new URL(`../../bench/kernels/${stem}.bench.ts`, import.meta.url), "utf8");
-  expect(text).toContain(`ops/${stem}.ts`);
-  expect(text).toContain(`reference/${stem}.ts`);
+test.each(FILES)("src/tensor/cases/%s.ts holds its op against its reference", async (stem) => {
+  const text = readFileSync(new URL(`../../src/tensor/cases/${stem}.ts`, import.meta.url), "utf8");
+  expect(text).toContain(`../ops/${stem}.ts`);
+  expect(text).toContain(`../reference/${stem}.ts`);
   for (const shapes of [MODEL_SHAPES, QUICK_SHAPES]) {
-    const groups = await groupsOf(stem, shapes);
+    const groups = groupsOf(stem, shapes);
     expect(groups.length).toBeGreaterThan(0);
     expect(new Set(groups.map(({ shape }) => shape)).size).toBe(groups.length);
     for (const { kernel, variants, planned } of groups) {
@@ -44,8 +42,7 @@ test.each(BENCHES)("bench/kernels/%s.bench.ts measures its op against its refere
 test("every variant of every op is measured, as far as the adapter can run it", async () => {
   expect(MODEL_SHAPES.matmul.some(({ dtype }) => dtype === "f32")).toBe(true);
   for (const shapes of [MODEL_SHAPES, QUICK_SHAPES]) {
-    const variantsOf = async (stem: string) =>
-      [...new Set((await groupsOf(stem, shapes)).flatMap((g) => g.variants))].sort();
+    const variantsOf = async (stem: string) => [...new Set(groupsOf(stem, shapes).flatMap((g) => g.variants))].sort();
     for (const stem of ["layer_norm", "rms_norm", "softmax"])
       expect(await variantsOf(stem)).toEqual(runnableVariants("row", caps).sort());
     expect(await variantsOf("attention")).toEqual(runnableVariants("attention", caps).sort());

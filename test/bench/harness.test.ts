@@ -1,20 +1,12 @@
 import { expect, test, vi } from "vitest";
-import {
-  type Case,
-  caseName,
-  type Group,
-  measure,
-  type Settings,
-  variantsOf,
-  withCases,
-  withShare,
-} from "../../bench/harness.ts";
-import { groups as attentionGroups } from "../../bench/kernels/attention.bench.ts";
-import { groups as layerNormGroups } from "../../bench/kernels/layer_norm.bench.ts";
-import { betterOf, groups as limitGroups, limitsOf } from "../../bench/kernels/limits.bench.ts";
-import { groups as rmsNormGroups } from "../../bench/kernels/rms_norm.bench.ts";
-import { groups as softmaxGroups } from "../../bench/kernels/softmax.bench.ts";
-import { QUICK_SHAPES, type Shapes } from "../../bench/shapes.ts";
+import { measure, type Settings, withShare } from "../../bench/harness.ts";
+import { betterOf, groups as limitGroups, limitsOf } from "../../bench/limits.bench.ts";
+import { groups as attentionGroups } from "../../src/tensor/cases/attention.ts";
+import { groups as layerNormGroups } from "../../src/tensor/cases/layer_norm.ts";
+import { groups as rmsNormGroups } from "../../src/tensor/cases/rms_norm.ts";
+import { groups as softmaxGroups } from "../../src/tensor/cases/softmax.ts";
+import { type Case, caseName, type Group, variantsOf, withCases } from "../../src/tensor/cases/support/group.ts";
+import { QUICK_SHAPES, type Shapes } from "../../src/tensor/cases/support/shapes.ts";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { type PlanOverride, plan, runnableVariants } from "../../src/tensor/device/plan.ts";
 import { KernelError } from "../../src/tensor/errors.ts";

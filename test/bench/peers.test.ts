@@ -1,6 +1,5 @@
 /** bench/peers: what is computed from rows, how it is shown, and the ONNX files. The engines themselves are not needed. */
 import { expect, test } from "vitest";
-import { randomNumbers } from "../../bench/data.ts";
 import { check, copiesOf, inputsOf, jobName, type LinearJob, MODEL_JOBS, QUICK_JOBS } from "../../bench/peers/jobs.ts";
 import { writeModel } from "../../bench/peers/onnx.ts";
 import {
@@ -13,6 +12,7 @@ import {
   timesOf,
 } from "../../bench/peers/results.ts";
 import { renderPeers, replacePeersInDocs } from "../../bench/peers/table.ts";
+import { randomNumbers } from "../../src/tensor/cases/support/data.ts";
 import { softmax } from "../../src/tensor/reference/softmax.ts";
 import { row } from "./row.ts";
 

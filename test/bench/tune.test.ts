@@ -1,9 +1,10 @@
 /** The tuner's choice, on times that are made up, and what it chooses among. */
-import { readdirSync } from "node:fs";
 import { expect, test } from "vitest";
-import type { Group, Groups, Measured } from "../../bench/harness.ts";
-import { MODEL_SHAPES, QUICK_SHAPES } from "../../bench/shapes.ts";
+import type { Measured } from "../../bench/harness.ts";
 import { fastest, groupsByClass, renderChoices, tunedPlanFrom } from "../../bench/tune.ts";
+import { CASES } from "../../src/tensor/cases/support/all.ts";
+import type { Group } from "../../src/tensor/cases/support/group.ts";
+import { MODEL_SHAPES, QUICK_SHAPES } from "../../src/tensor/cases/support/shapes.ts";
 import type { Caps } from "../../src/tensor/device/caps.ts";
 import { sizeClasses } from "../../src/tensor/device/plan.ts";
 import { testDevice } from "../device.ts";
@@ -54,21 +55,12 @@ test("choices become a plan and a table", () => {
   );
 });
 
-async function allGroups(shapes: typeof MODEL_SHAPES, on: Caps): Promise<Group[]> {
-  const folder = new URL("../../bench/kernels/", import.meta.url);
-  const files = readdirSync(folder).filter((name) => name.endsWith(".bench.ts"));
-  const modules = await Promise.all(
-    files.map(async (name) => (await import(new URL(name, folder).href)) as { groups: Groups }),
-  );
-  return modules.flatMap(({ groups }) => groups(shapes, on));
-}
+const allGroups = (shapes: typeof MODEL_SHAPES, on: Caps): Group[] =>
+  Object.values(CASES).flatMap((groups) => groups(shapes, on));
 
 test("every op has a class that is measured, and within a class the rules take one variant", async () => {
   for (const on of [caps, SOME_GPU, { ...SOME_GPU, subgroups: false }]) {
-    const classes = groupsByClass(
-      [...(await allGroups(MODEL_SHAPES, on)), ...(await allGroups(QUICK_SHAPES, on))],
-      () => true,
-    );
+    const classes = groupsByClass([...allGroups(MODEL_SHAPES, on), ...allGroups(QUICK_SHAPES, on)], () => true);
     const named = [...classes.keys()];
     for (const op of ["linear", "matvec", "attention", "row"] as const) {
       const known = sizeClasses(op).map((sizes) => `${op} ${sizes}`);

@@ -2,7 +2,7 @@
  * jax-js: one jitted function for each job, its arguments on the device. Its own compiler makes the kernels, so norms and
  * attention are what `jax.nn` and `jax.numpy` offer, fused as the compiler sees fit.
  */
-import { randomNumbers } from "../../data.ts";
+import { randomNumbers } from "../../../src/tensor/cases/support/data.ts";
 import type { Engine, Opened, Way } from "../engine.ts";
 import { copiesOf, EPS, inputsOf, type Job } from "../jobs.ts";
 import { packageVersion } from "../packages.ts";

@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { randomNumbers } from "../../data.ts";
+import { randomNumbers } from "../../../src/tensor/cases/support/data.ts";
 import type { Engine, EngineName, Opened, Way } from "../engine.ts";
 import { type AttentionJob, copiesOf, EPS, inputsOf, type Job } from "../jobs.ts";
 import { type Graph, type Initializer, type Node, writeModel } from "../onnx.ts";

@@ -1,5 +1,6 @@
 /** This project's engine, through the ops that the model calls, with the kernels that plan() picks. */
 
+import { randomWeight } from "../../../src/tensor/cases/support/data.ts";
 import type { Device } from "../../../src/tensor/device/device.ts";
 import { activation } from "../../../src/tensor/ops/activation.ts";
 import { attention } from "../../../src/tensor/ops/attention.ts";
@@ -8,7 +9,6 @@ import { linear } from "../../../src/tensor/ops/linear.ts";
 import { rmsNorm } from "../../../src/tensor/ops/rms_norm.ts";
 import { softmax } from "../../../src/tensor/ops/softmax.ts";
 import type { Tensor } from "../../../src/tensor/tensor.ts";
-import { randomWeight } from "../../data.ts";
 import { describeMachine, openBenchDevice } from "../../machine.ts";
 import type { Engine, Opened } from "../engine.ts";
 import { copiesOf, EPS, inputsOf, type Job } from "../jobs.ts";

@@ -2,7 +2,7 @@
  * TensorFlow.js with its WebGPU back end, whose operations run one by one. It has neither norms of rows, nor GELU, nor
  * attention: these are composed of what it has, as its own layers do.
  */
-import { randomNumbers } from "../../data.ts";
+import { randomNumbers } from "../../../src/tensor/cases/support/data.ts";
 import type { Engine, Opened, Way } from "../engine.ts";
 import { copiesOf, EPS, inputsOf, type Job } from "../jobs.ts";
 import { packageVersion } from "../packages.ts";

@@ -1,0 +1,201 @@
+/**
+ * What this machine can do at best, by kernels that do nothing else (kernels/bench): launch, multiply and add, read, copy.
+ * Every other case is held against these. They have no op; their checks need no tolerance.
+ */
+
+import { compare } from "../src/tensor/cases/support/compare.ts";
+import { randomNumbers } from "../src/tensor/cases/support/data.ts";
+import type { Group, Groups } from "../src/tensor/cases/support/group.ts";
+import type { Shapes } from "../src/tensor/cases/support/shapes.ts";
+import { TOLERANCES } from "../src/tensor/cases/support/tolerances.ts";
+import type { Tensor } from "../src/tensor/tensor.ts";
+import { basisTime, type Measured } from "./harness.ts";
+import type { Limits } from "./rows.ts";
+
+const KERNEL = "limit";
+const WG = 64;
+/** As kernels/bench/limit_multiply_add.wgsl has them. */
+const CHAINS = 4;
+const UNROLL = 4;
+/** As kernels/bench/limit_read.wgsl and limit_copy.wgsl have them. */
+const READ_TURNS = 64;
+const COPY_TURNS = 16;
+
+const one = (variant: string) => ({ kernel: KERNEL, variants: [variant], planned: variant });
+
+/** Launching a kernel that does nothing. */
+const noop: Group = {
+  ...one("launch"),
+  shape: "empty kernel",
+  open(device) {
+    const y = device.tensor([7], [1]);
+    return {
+      flops: 0,
+      bytes: 0,
+      run() {
+        device.launch({ kernel: "limit_noop", bindings: { y }, params: { write: 0 }, workgroups: 1 });
+        return y;
+      },
+      check: (output) => compare(output, [7], TOLERANCES.exact, "noop"),
+    };
+  },
+};
+
+/** Arithmetic in registers. */
+const multiplyAdd = (software: boolean): Group => {
+  // Enough invocations to fill a large GPU many times over; few for a CPU, where they run one after the other.
+  const [workgroups, turns] = software ? [256, 128] : [8192, 256];
+  return {
+    ...one("multiply-add"),
+    shape: "in registers",
+    open(device) {
+      // b is 0.25 and a 0.75: s ends at b / (1 - a) = 1 wherever it began, which f32 reaches in some hundred steps.
+      const x = device.tensor([0.75, 0.25, 2, 0.5], [4]);
+      return {
+        flops: 2 * 4 * CHAINS * UNROLL * turns * WG * workgroups,
+        bytes: 0,
+        run() {
+          const y = device.empty([WG * workgroups]);
+          device.launch({ kernel: "limit_multiply_add", bindings: { x, y }, params: { turns }, workgroups });
+          return y;
+        },
+        check: (output) =>
+          compare(output, new Float32Array(output.length).fill(4 * CHAINS), { rel: 1e-6 }, "multiply-add"),
+      };
+    },
+  };
+};
+
+function sizeName(bytes: number): string {
+  return `${bytes / 2 ** 20} MiB`;
+}
+
+/** Reading and writing. */
+const copy = (bytes: number): Group => ({
+  ...one("copy"),
+  shape: sizeName(bytes),
+  open(device) {
+    const n = bytes / 8;
+    const numbers = randomNumbers(n);
+    const x = device.tensor(numbers, [n]);
+    return {
+      flops: 0,
+      bytes,
+      run() {
+        const y = device.empty([n]);
+        device.launch({
+          kernel: "limit_copy",
+          bindings: { x, y },
+          params: { groups: n / 4 },
+          workgroups: Math.ceil(n / 4 / COPY_TURNS / WG),
+        });
+        return y;
+      },
+      check: (output) => compare(output, numbers, TOLERANCES.exact, "copy"),
+    };
+  },
+});
+
+/** Reading, as a matrix times a vector does. */
+const read = (bytes: number): Group => ({
+  ...one("read"),
+  shape: sizeName(bytes),
+  open(device) {
+    const n = bytes / 4;
+    const numbers = randomNumbers(n);
+    const x = device.tensor(numbers, [n]);
+    const groups = n / 4 / READ_TURNS;
+    return {
+      flops: 0,
+      bytes,
+      run() {
+        const y = device.empty([n / READ_TURNS]);
+        device.launch({ kernel: "limit_read", bindings: { x, y }, params: { groups }, workgroups: groups / WG });
+        return y;
+      },
+      check(output) {
+        const expected = new Float64Array(output.length);
+        const row = 4 * WG; // numbers a workgroup reads in one turn
+        numbers.forEach((value, i) => {
+          expected[Math.floor(i / (row * READ_TURNS)) * row + (i % row)] += value;
+        });
+        return compare(output, expected, { abs: 1e-5 }, "read"); // sums of 64 numbers below 1/32
+      },
+    };
+  },
+});
+
+/** The driver's own copy, without a kernel: shows what software drivers lose; not one of the limits. */
+const driverCopy = (bytes: number): Group => ({
+  ...one("driver's copy"),
+  shape: sizeName(bytes),
+  open(device) {
+    const n = bytes / 8;
+    const numbers = randomNumbers(n);
+    const x: Tensor = device.tensor(numbers, [n]);
+    return {
+      flops: 0,
+      bytes,
+      run() {
+        const y = device.empty([n]);
+        device.flush();
+        const encoder = device.handle.createCommandEncoder();
+        encoder.copyBufferToBuffer(x.storage.buffer, 0, y.storage.buffer, 0, x.bytes);
+        device.handle.queue.submit([encoder.finish()]);
+        return y;
+      },
+      check: (output) => compare(output, numbers, TOLERANCES.exact, "driver's copy"),
+    };
+  },
+});
+
+export const groups: Groups = ({ memory }, caps) => {
+  // x of `read` must fit one binding; a power of two of it, so that it divides evenly.
+  const main = Math.min(memory.main, 2 ** Math.floor(Math.log2(caps.maxBindingBytes)));
+  return [
+    noop,
+    multiplyAdd(caps.isSoftware),
+    ...[memory.cached, main].flatMap((bytes) => [copy(bytes), read(bytes)]),
+    driverCopy(main),
+  ];
+};
+
+/** The limits out of the rows of `groups`: the best of each kind, by its fastest round. */
+export function limitsOf(rows: readonly Measured[], { memory }: Shapes): Limits {
+  const least = (of: (row: Measured) => number, wanted: (row: Measured) => boolean) => {
+    const times = rows.filter(wanted).map((row) => (basisTime(fastest(row)) ?? Number.NaN) / of(row));
+    if (times.length === 0 || !times.every(Number.isFinite))
+      throw new Error("a limit of this machine could not be measured");
+    return Math.min(...times);
+  };
+  const moves = (row: Measured) => row.variant === "copy" || row.variant === "read";
+  return {
+    ms_per_launch: least(
+      (row) => row.launches,
+      (row) => row.variant === "launch",
+    ),
+    ms_per_flop: least(
+      (row) => row.flops,
+      (row) => row.variant === "multiply-add",
+    ),
+    ms_per_cached_byte: least(
+      (row) => row.bytes,
+      (row) => moves(row) && row.bytes <= memory.cached,
+    ),
+    ms_per_byte: least(
+      (row) => row.bytes,
+      (row) => moves(row) && row.bytes > memory.cached,
+    ),
+    cached_bytes: memory.cached,
+  };
+}
+
+/** Of two measurements of `groups`, the better of each. */
+export function betterOf(before: readonly Measured[], after: readonly Measured[]): Measured[] {
+  const ms = (row: Measured) => basisTime(fastest(row)) ?? Number.POSITIVE_INFINITY;
+  return before.map((row, i) => (ms(after[i]) < ms(row) ? { ...after[i], first_ms: row.first_ms } : row));
+}
+
+function fastest(row: Measured): Pick<Measured, "basis" | "ms" | "cpu_ms" | "gpu_ms"> {
+  return { basis: row.basis, ms: row.ms_min, cpu_ms: row.cpu_ms_min, gpu_ms: row.gpu_ms_min };
+}

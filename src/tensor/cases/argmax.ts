@@ -1,0 +1,26 @@
+/** The likeliest token out of the logits: one read of them. */
+
+import type { Variant } from "../device/plan.ts";
+import { argmax } from "../ops/argmax.ts";
+import { argmax as reference } from "../reference/argmax.ts";
+import { compare } from "./support/compare.ts";
+import { type Groups, variantsOf } from "./support/group.ts";
+import { Random } from "./support/random.ts";
+import { TOLERANCES } from "./support/tolerances.ts";
+
+export const groups: Groups = ({ logits }, caps) =>
+  logits.map(({ name, R, D }) => ({
+    kernel: "argmax",
+    shape: `${name} R${R} V${D}`,
+    ...variantsOf("logits", { M: R }, caps),
+    open(device) {
+      const x = new Random(1).normal(R * D);
+      const xs = device.tensor(x, [R, D]);
+      return {
+        flops: 0,
+        bytes: 4 * (R * D + 2 * R),
+        run: (variant) => argmax(xs, { logits: variant as Variant<"logits"> }),
+        check: (y) => compare(y, reference(x, D), TOLERANCES.exact, "argmax"),
+      };
+    },
+  }));

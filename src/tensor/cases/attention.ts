@@ -1,0 +1,71 @@
+/**
+ * Scaled dot-product attention: bound by arithmetic with many queries, by reading keys and values with one. As in the
+ * models, cached keys and values are views of a cache that has room for more.
+ */
+
+import type { Variant } from "../device/plan.ts";
+import { narrow, widen } from "../dtype.ts";
+import { attention, planAttention } from "../ops/attention.ts";
+import { attention as reference } from "../reference/attention.ts";
+import { compare } from "./support/compare.ts";
+import { sampleRows, takeSample } from "./support/data.ts";
+import { type Groups, variantsOf } from "./support/group.ts";
+import { Random } from "./support/random.ts";
+import { TOLERANCES } from "./support/tolerances.ts";
+
+/** Places of a cache behind those that are taken. */
+const ROOM = 32;
+
+export const groups: Groups = (shapes, caps) =>
+  shapes.attention.map(({ name, T, S, H, d, cached = false, halves = false }) => ({
+    kernel: "attention",
+    shape: `${name} T${T} S${S} H${H} d${d}`,
+    ...variantsOf("attention", { T, S: cached ? S + ROOM : S }, caps, (override) =>
+      planAttention({ T, S: cached ? S + ROOM : S, d }, caps, override),
+    ),
+    open(device) {
+      const C = cached ? S + ROOM : S;
+      const random = new Random(1);
+      const q = random.normal(T * H * d);
+      const [k, v] = [0, 1].map(() => {
+        const x = random.normal(H * C * d);
+        return halves ? widen(new Uint8Array(narrow(x, "f16").buffer), "f16") : x;
+      });
+      const qs = device.tensor(q, [1, T, H, d]);
+      const [ks, vs] = [k, v].map((x) => {
+        if (!cached) return device.tensor(x, [1, C, H, d]);
+        const order = [0, 2, 1, 3];
+        if (!halves) return device.tensor(x, [1, H, C, d]).permute(order);
+        return device.tensor(new Uint32Array(narrow(x, "f16").buffer), [1, H, C, d / 2]).permute(order);
+      });
+      const before = S - T;
+      const past = cached ? device.tensor(Uint32Array.of(before), [1]) : undefined;
+      const scale = d ** -0.5;
+      const pairs = cached ? T * before + (T * (T + 1)) / 2 : T * S;
+      return {
+        flops: 4 * H * d * pairs,
+        bytes: 4 * H * d * (2 * T + (halves ? 1 : 2) * S),
+        run: (variant) =>
+          attention(qs, ks, vs, { scale, causal: cached, past }, { attention: variant as Variant<"attention"> }),
+        check(y) {
+          const rows = sampleRows(T, 4);
+          const [keys, values] = cached ? [headsLast(k, H, C, d), headsLast(v, H, C, d)] : [k, v];
+          const expected = rows.flatMap((t) => {
+            const sizes = { B: 1, T: 1, S: C, H, Hkv: H, d };
+            const seen = cached ? { causal: true, past: before + t } : {};
+            return [...reference(takeSample(q, [t], H * d), keys, values, sizes, { scale, ...seen })];
+          });
+          return compare(takeSample(y, rows, H * d), expected, TOLERANCES.attention, "attention");
+        },
+      };
+    },
+  }));
+
+/** [H, C, d], as a cache holds it, as [C, H, d]. */
+function headsLast(x: Float32Array, H: number, C: number, d: number): Float32Array {
+  const y = new Float32Array(x.length);
+  for (let h = 0; h < H; h++) {
+    for (let s = 0; s < C; s++) y.set(x.subarray((h * C + s) * d, (h * C + s + 1) * d), (s * H + h) * d);
+  }
+  return y;
+}

@@ -1,0 +1,27 @@
+/** What candidate answers are scored by: a row of logits a token, read twice. */
+
+import type { Variant } from "../device/plan.ts";
+import { crossEntropy } from "../ops/cross_entropy.ts";
+import { crossEntropy as reference } from "../reference/cross_entropy.ts";
+import { compare } from "./support/compare.ts";
+import { type Groups, variantsOf } from "./support/group.ts";
+import { Random } from "./support/random.ts";
+import { TOLERANCES } from "./support/tolerances.ts";
+
+export const groups: Groups = ({ logits }, caps) =>
+  logits.map(({ name, R, D }) => ({
+    kernel: "cross_entropy",
+    shape: `${name} R${R} V${D}`,
+    ...variantsOf("logits", { M: R }, caps),
+    open(device) {
+      const x = new Random(1).normal(R * D, 0, 3);
+      const labels = Uint32Array.from({ length: R }, (_, row) => (row * 7919) % D);
+      const [xs, ys] = [device.tensor(x, [R, D]), device.tensor(labels, [R])];
+      return {
+        flops: 0,
+        bytes: 4 * R * D,
+        run: (variant) => crossEntropy(xs, ys, { logits: variant as Variant<"logits"> }),
+        check: (y) => compare(y, reference(x, labels, D), TOLERANCES.log_softmax, "cross_entropy"),
+      };
+    },
+  }));

@@ -1,0 +1,26 @@
+/** Log probabilities out of the logits, as beam search needs them: three passes over each row. */
+
+import type { Variant } from "../device/plan.ts";
+import { logSoftmax } from "../ops/log_softmax.ts";
+import { logSoftmax as reference } from "../reference/log_softmax.ts";
+import { compare } from "./support/compare.ts";
+import { type Groups, variantsOf } from "./support/group.ts";
+import { Random } from "./support/random.ts";
+import { TOLERANCES } from "./support/tolerances.ts";
+
+export const groups: Groups = ({ logits }, caps) =>
+  logits.map(({ name, R, D }) => ({
+    kernel: "log_softmax",
+    shape: `${name} R${R} V${D}`,
+    ...variantsOf("logits", { M: R }, caps),
+    open(device) {
+      const x = new Random(1).normal(R * D, 0, 3);
+      const xs = device.tensor(x, [R, D]);
+      return {
+        flops: 0,
+        bytes: 4 * 2 * R * D,
+        run: (variant) => logSoftmax(xs, { logits: variant as Variant<"logits"> }),
+        check: (y) => compare(y, reference(x, D), TOLERANCES.log_softmax, "log_softmax"),
+      };
+    },
+  }));

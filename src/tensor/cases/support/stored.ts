@@ -1,0 +1,55 @@
+/**
+ * The numbers that a weight of any dtype stands for: what src/tensor/quantize.ts encodes, written again block by block to be
+ * read, and decoded. Nothing is packed.
+ */
+import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16, type WeightDType } from "../../dtype.ts";
+
+/** Numbers that share a scale. */
+export const BLOCK = 32;
+
+interface Block {
+  /** 32 of them; 0 behind the row's end */
+  readonly codes: readonly number[];
+  /** bf16 bits */
+  readonly scale: number;
+  readonly least: number;
+}
+
+/** The block of up to 32 numbers. */
+function encodeBlock(numbers: readonly number[], dtype: "int8" | "int4"): Block {
+  const none = new Array<number>(BLOCK).fill(0);
+  if (!numbers.every(Number.isFinite)) return { codes: none, scale: dtype === "int8" ? 0x7fc0 : 0, least: 0x7fc0 };
+  const least = dtype === "int8" ? 0 : numberToBf16(Math.min(...numbers));
+  const range = dtype === "int8" ? Math.max(...numbers.map(Math.abs)) : Math.max(...numbers) - bf16ToNumber(least);
+  if (range <= 2 ** -100) return { codes: none, scale: 0, least };
+  const scale = numberToBf16(Math.fround(range / (dtype === "int8" ? 127 : 15)));
+  const [low, high] = dtype === "int8" ? [-127, 127] : [0, 15];
+  const codes = none.map((zero, i) => {
+    if (i >= numbers.length) return zero;
+    const code = Math.floor((numbers[i] - bf16ToNumber(least)) / bf16ToNumber(scale) + 0.5);
+    return Math.min(high, Math.max(low, code));
+  });
+  return { codes, scale, least };
+}
+
+/** The blocks of a row. */
+export function blocksOf(row: readonly number[], dtype: "int8" | "int4"): Block[] {
+  return Array.from({ length: Math.ceil(row.length / BLOCK) }, (_, b) =>
+    encodeBlock(row.slice(b * BLOCK, (b + 1) * BLOCK), dtype),
+  );
+}
+
+/** What is left of numbers, [N, K] row after row, once they are stored as `dtype`; exact in f32. */
+export function stored(numbers: Float32Array, K: number, dtype: WeightDType): Float32Array {
+  if (dtype === "f32") return numbers;
+  if (dtype === "f16") return numbers.map((w) => f16ToNumber(numberToF16(w)));
+  if (dtype === "bf16") return numbers.map((w) => bf16ToNumber(numberToBf16(w)));
+  const result = new Float32Array(numbers.length);
+  for (let start = 0; start < numbers.length; start += K) {
+    const row = blocksOf([...numbers.subarray(start, start + K)], dtype).flatMap(({ codes, scale, least }) =>
+      codes.map((code) => bf16ToNumber(scale) * code + (dtype === "int4" ? bf16ToNumber(least) : 0)),
+    );
+    result.set(row.slice(0, K), start);
+  }
+  return result;
+}
