@@ -51,6 +51,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   FEATURE: "a kernel needs a feature that this adapter lacks",
   FILE_CHANGED: "a file changed while it was read",
   FILE_TOO_LARGE: "a file is larger than the limit for its kind",
+  FILTER: "`doctor --filter` matches no check",
   FOLDER_SOURCE: "a URL is no checkpoint folder",
   GPU: "the driver refused or failed without saying more",
   GPU_OOM: "the GPU ran out of memory",

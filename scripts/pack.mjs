@@ -60,7 +60,11 @@ export function problemsOf(tarball) {
     ...["setup.mjs", "setup/process.mjs", "setup/lavapipe.mjs", "setup/swiftshader.mjs"].map(
       (name) => `scripts/${name}`,
     ),
-    ...["examples/shapes/pictures/questions.json", "examples/shapes/checkpoint/model.safetensors"],
+    ...[
+      "examples/shapes/pictures/questions.json",
+      "examples/shapes/pictures/tokens.json",
+      "examples/shapes/checkpoint/model.safetensors",
+    ],
     ...sources().flatMap((name) => [".js", ".js.map", ".d.ts"].map((ending) => `dist/${name}${ending}`)),
   ].map((name) => name.replace(/^\.\//, ""));
   const missing = [...new Set(needed)].filter((name) => !files.has(name)).map((name) => `${name} is missing`);

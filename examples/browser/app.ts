@@ -14,7 +14,8 @@ import {
   TextIteratorStreamer,
   type VisionLanguageModel,
 } from "../../src/index.ts";
-import type { PageFacts } from "./serve.ts";
+import { examine, formatCheck, formatSummary } from "../../src/instructblip/doctor/doctor.ts";
+import type { PageExam, PageFacts } from "./serve.ts";
 
 interface Loaded {
   readonly model: VisionLanguageModel;
@@ -99,6 +100,9 @@ const page = {
   form: element("form", "#ask"),
   question: element("input", "#question"),
   button: element("button", "#ask button"),
+  doctor: element("button", "#doctor"),
+  checking: element("span", "#checking"),
+  report: element("pre", "#report"),
 };
 
 let loaded: Loaded | undefined;
@@ -261,6 +265,60 @@ async function showPictures({ pictures }: PageFacts): Promise<void> {
   await select(pictures[0], page.pictures.querySelector("button")!);
 }
 
+/** Checks kernels and answers on a device of its own, as the command line's `doctor` does; a second press stops it. */
+function offerDoctor(): void {
+  let running: AbortController | undefined;
+  const check = async (signal: AbortSignal) => {
+    const exam = (await (await fetched("exam.json")).json()) as PageExam;
+    const pictures = exam.map(async ({ image, ...asked }) => {
+      return { ...asked, name: image, image: await (await fetched(image)).blob() };
+    });
+    const device = await openDevice();
+    const write = (text: string) => {
+      page.report.textContent += text;
+      page.report.scrollTop = page.report.scrollHeight;
+    };
+    try {
+      const report = await examine(
+        device,
+        { checkpoint: "embedded", pictures: await Promise.all(pictures) },
+        {
+          quick: new URLSearchParams(location.search).has("quick"),
+          signal,
+          progress: (text) => {
+            page.checking.textContent = text;
+          },
+          onCheck: async (check) => {
+            write(formatCheck(check));
+            await new Promise((shown) => setTimeout(shown)); // references in f64 keep the page from drawing
+          },
+          versions: { browser: navigator.userAgent },
+        },
+      );
+      write(`* used on this adapter\n\n${formatSummary(report)}`);
+    } finally {
+      device.destroy();
+    }
+  };
+  page.doctor.disabled = false;
+  page.doctor.onclick = async () => {
+    if (running) return running.abort();
+    running = new AbortController();
+    page.doctor.textContent = "Stop";
+    page.report.hidden = false;
+    page.report.textContent = "";
+    try {
+      await check(running.signal);
+      page.checking.textContent = "";
+    } catch (error) {
+      page.checking.textContent = running.signal.aborted ? "stopped" : messageOf(error);
+    } finally {
+      running = undefined;
+      page.doctor.textContent = "Check this adapter";
+    }
+  };
+}
+
 async function start(): Promise<void> {
   const device = await openDevice(); // before anything is loaded
   const facts = (await (await fetched("page.json")).json()) as PageFacts;
@@ -268,6 +326,7 @@ async function start(): Promise<void> {
   const names = [facts.model, `on ${description}${isSoftware ? " (software, so slow)" : ""}`];
   page.about.textContent = names.join(" · ");
   listen(facts.questions);
+  offerDoctor();
   page.main.hidden = false;
   await showPictures(facts);
   const started = performance.now();

@@ -162,6 +162,22 @@ async function checkOwnPicture(browser: Chromium, examples: readonly Example[]):
   console.log("own picture     answered; a refused question and a stopped answer say so");
 }
 
+/** The button checks the adapter, and stops when it is pressed again. The whole of it is the command line's, in its tests. */
+async function checkDoctor(browser: Chromium, url: string): Promise<void> {
+  await browser.send("Page.navigate", { url: `${url}?quick` });
+  await browser.until('document.querySelector("#doctor")?.disabled === false');
+  const press = 'document.querySelector("#doctor").click()';
+  const report = 'document.querySelector("#report").textContent';
+  await browser.evaluate(press);
+  await browser.until(`${report}.includes("argmax")`);
+  await browser.evaluate(press);
+  await browser.until('document.querySelector("#checking").textContent === "stopped"');
+  const said = await browser.evaluate<string>(report);
+  expect(/^ok {5}activation \* +\d+ right/.test(said), `the check of the adapter says what is right, not: ${said}`);
+  expect(!/WRONG|verdict/.test(said), `nothing is wrong, and a stopped check gives no verdict: ${said}`);
+  console.log("doctor          checks, and stops");
+}
+
 const HELP = `usage: npm run browser:check -- [--screenshots FOLDER]
 
 Opens the page of npm run browser in a headless Chromium (CHROME_PATH names one) and holds its answers to PyTorch's.
@@ -208,6 +224,7 @@ async function main(): Promise<void> {
     await browser.send("Emulation.clearDeviceMetricsOverride");
     await checkOwnPicture(browser, examples);
     await shoot("own");
+    await checkDoctor(browser, server.url);
     // Files that a checkpoint may have are asked for, and Chromium notes each that is not there.
     const complaints = browser.complaints.filter((text) => !/\b404\b.*\/checkpoint\//.test(text));
     expect(complaints.length === 0, `the browser's console is empty, not: ${complaints.join("; ")}`);

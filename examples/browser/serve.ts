@@ -7,7 +7,8 @@
  *   npm run browser -- --port 9000            another port than 8080
  *   npm run browser -- --help
  *
- * The page takes ?dtype=int4, to fit a large checkpoint, and ?fix_vicuna_token_ids, for Vicuna's answers to end.
+ * The page takes ?dtype=int4, to fit a large checkpoint, ?fix_vicuna_token_ids, for Vicuna's answers to end, and ?quick,
+ * to check the adapter with less.
  *
  * It listens to this machine alone, and answers nobody who calls it by another name than localhost: a page of somebody
  * else's, whose name has been made to lead here, could otherwise read the checkpoint.
@@ -40,6 +41,13 @@ export interface PageFacts {
   /** To suggest about any other picture. */
   readonly questions: readonly string[];
 }
+
+/** exam.json. */
+export type PageExam = readonly {
+  readonly image: string;
+  readonly questions: readonly string[];
+  readonly tokens: readonly (readonly number[])[];
+}[];
 
 export interface PageServer {
   readonly url: string;
@@ -117,6 +125,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, folder
     return sendText(response, 200, "text/html", await readFile(join(HERE, "index.html"), "utf8"));
   }
   if (path === "/app.js") return sendText(response, 200, "text/javascript", await buildPage());
+  if (path === "/exam.json") return sendText(response, 200, "application/json", JSON.stringify(await examOf()));
   if (path === "/page.json") {
     return sendText(response, 200, "application/json", JSON.stringify(await factsOf(folder, embedded)));
   }
@@ -142,16 +151,16 @@ function pathOf(url: string): string | undefined {
 
 /** The file that a path stands for, links followed; no other file of any folder can be named or linked to. */
 async function fileOf(path: string, folder: string): Promise<string | undefined> {
-  const [, kind, name] = /^\/(checkpoint|pictures)\/(.+)$/s.exec(path) ?? [];
+  const [, kind, name] = /^\/(checkpoint|embedded|pictures)\/(.+)$/s.exec(path) ?? [];
   if (kind === undefined) return undefined;
   try {
     checkFileName(name);
   } catch {
     return undefined;
   }
-  const endings = kind === "checkpoint" ? [".json", ".safetensors"] : [".png"];
+  const endings = kind === "pictures" ? [".png"] : [".json", ".safetensors"];
   if (!endings.includes(extname(name))) return undefined;
-  const root = kind === "checkpoint" ? folder : join(SHAPES, "pictures");
+  const root = { checkpoint: folder, embedded: EMBEDDED, pictures: join(SHAPES, "pictures") }[kind]!;
   const file = await realpath(join(root, name)).catch(() => undefined);
   const roots = [await realpath(root), ...blobsOf(root)];
   return file !== undefined && roots.some((inside) => file.startsWith(inside + sep)) ? file : undefined;
@@ -162,6 +171,13 @@ function blobsOf(folder: string): string[] {
   const snapshots = dirname(folder);
   const model = dirname(snapshots);
   return basename(snapshots) === "snapshots" && basename(model).startsWith("models--") ? [join(model, "blobs")] : [];
+}
+
+/** What the embedded checkpoint is asked by "Check this adapter", and PyTorch's answers. */
+async function examOf(): Promise<PageExam> {
+  const read = async (name: string) => JSON.parse(await readFile(join(SHAPES, "pictures", name), "utf8"));
+  const [examples, tokens] = [(await read("questions.json")) as PageFacts["pictures"], await read("tokens.json")];
+  return examples.map(({ image, questions }, i) => ({ image, questions, tokens: tokens[i] }));
 }
 
 async function factsOf(folder: string, embedded: boolean): Promise<PageFacts> {

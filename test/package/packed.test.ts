@@ -154,6 +154,14 @@ describe("a program", () => {
   });
 });
 
+test("its doctor finds kernels, references and the embedded checkpoint", () => {
+  const args = ["doctor", "--quick", "--filter", "^(scale|answers int8)"];
+  const { status, stdout, stderr } = bin("instructblip-webgpu", args);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  expect(stdout).toMatch(/^ok {5}scale \*.*\nok {5}answers int8 weights \* +7 right\n/);
+  expect(stdout).toMatch(/^verdict +this adapter computes right$/m);
+});
+
 describe("README and docs", () => {
   const PAGES = ["README.md", ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`)].filter((path) =>
     path.endsWith(".md"),

@@ -7,7 +7,8 @@ import { EXIT } from "./format.ts";
 export const EXIT_CODES = `
 Exit codes:
   ${EXIT.ok}    everything asked for was done
-  ${EXIT.refused}    the model, an image, a prompt or an option cannot be used; stderr says why
+  ${EXIT.refused}    the model, an image, a prompt or an option cannot be used; stderr says why;
+       or doctor has found something wrong
   ${EXIT.usage}    the command line is wrong
   ${EXIT.someFailed}    it ran to the end, and some of many requests or questions failed; their lines say why
   ${EXIT.internal}   a mistake of this program; please report it
@@ -42,6 +43,7 @@ Examples:
   $ instructblip evaluate --model vicuna-7b --task gqa.json --data gqa.jsonl
   $ instructblip inspect vicuna-7b
   $ instructblip devices
+  $ instructblip doctor
   $ instructblip demo
 
 An option of a command is explained by the command's own help: instructblip generate --help
@@ -163,6 +165,19 @@ It answers in words as they are made; the pictures and the model (6.4 MB) lie in
 
 Examples:
   $ instructblip demo
+${EXIT_CODES}`,
+  doctor: `
+Runs every kernel, in each variant that this adapter can run, on sizes that fill no tile and on those of Vicuna-7B, and
+compares with the same in f64; a variant with a * is one that this adapter uses. Then the model in this package answers
+questions, with weights and cache stored in every way, and its tokens must be PyTorch's. Nothing is downloaded.
+It takes a minute on a GPU and several on a software driver, which skips what it does not use where that takes long. The
+lines at the end are what to paste into an issue. If anything is wrong, the exit code is ${EXIT.refused}, and the kernel is named.
+
+Examples:
+  $ instructblip doctor
+  $ instructblip doctor --quick
+  $ instructblip doctor --filter '^attention'
+  $ instructblip doctor --json report.json
 ${EXIT_CODES}`,
   setup: `
 A GPU's own driver is used if there is one. Only where no adapter is found is anything installed: as root on Debian and

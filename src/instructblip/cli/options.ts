@@ -37,6 +37,14 @@ const reader = ({ text, check, used = check }: Options[string]["row"], name = "I
 export const whole = (low: number) => reader(wholeNumber(low).row);
 export const positive = reader(above(0).row);
 
+export const pattern = once((value) => {
+  try {
+    return new RegExp(value);
+  } catch (error) {
+    throw new InvalidArgumentError(`It must be a regular expression: ${(error as Error).message}`);
+  }
+});
+
 export const ids = once((value) => {
   if (/^[0-9]+(,[0-9]+)*$/.test(value)) {
     const list = value.split(",").map(Number);

@@ -100,16 +100,16 @@ function ioError(cause: unknown, name: string): Error {
   return code === undefined ? cause : new InputError("IO", `--out ${name}: the system reports ${code}`, { cause });
 }
 
-/** Refuses an --out that cannot be written before minutes of work, not after. @throws InputError OUT */
-export async function checkOut(path: string): Promise<void> {
+/** Refuses an `option` that cannot be written before minutes of work, not after. @throws InputError OUT */
+export async function checkOut(path: string, option = "--out"): Promise<void> {
   if ((await stat(path).catch(() => undefined))?.isDirectory()) {
-    throw new InputError("OUT", `--out ${path}: this is a folder; give a file name`);
+    throw new InputError("OUT", `${option} ${path}: this is a folder; give a file name`);
   }
   const folder = dirname(path);
   if (!(await stat(folder).catch(() => undefined))?.isDirectory()) {
-    throw new InputError("OUT", `--out ${path}: there is no folder ${folder}`);
+    throw new InputError("OUT", `${option} ${path}: there is no folder ${folder}`);
   }
   await access(folder, constants.W_OK).catch(() => {
-    throw new InputError("OUT", `--out ${path}: no permission to write into ${folder}`);
+    throw new InputError("OUT", `${option} ${path}: no permission to write into ${folder}`);
   });
 }

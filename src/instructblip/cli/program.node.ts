@@ -20,6 +20,7 @@ import {
   modelOption,
   needs,
   outOption,
+  pattern,
   positive,
   resumeOption,
   shardOption,
@@ -226,6 +227,27 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .action(async () => {
       const { runDemo } = await import("./demo.node.ts");
       await runDemo(run);
+    });
+
+  program
+    .command("doctor")
+    .description("check that the adapter computes right: every kernel, then a small model's answers")
+    .helpOption("-h, --help", "print this help")
+    .option("--quick", "small shapes and one picture only")
+    .addOption(
+      new Option("--filter <regex>", 'only checks whose name matches: "linear.*subgroup", "answers int4"').argParser(
+        pattern,
+      ),
+    )
+    .addOption(
+      new Option("--json <file>", "write the report to a file; - for stdout, and nothing else there").argParser(
+        fileName,
+      ),
+    )
+    .addHelpText("after", EXAMPLES.doctor)
+    .action(async (options) => {
+      const { runDoctor } = await import("./doctor.node.ts");
+      done(await runDoctor({ ...options, version: version() }, run));
     });
 
   program

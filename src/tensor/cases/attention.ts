@@ -17,7 +17,7 @@ import { TOLERANCES } from "./support/tolerances.ts";
 const ROOM = 32;
 
 export const groups: Groups = (shapes, caps) =>
-  shapes.attention.map(({ name, T, S, H, d, cached = false, halves = false }) => ({
+  shapes.attention.map(({ name, T, S, H, d, Hkv = H, cached = false, halves = false, mask, biased = false }) => ({
     kernel: "attention",
     shape: `${name} T${T} S${S} H${H} d${d}`,
     ...variantsOf("attention", { T, S: cached ? S + ROOM : S }, caps, (override) =>
@@ -27,33 +27,45 @@ export const groups: Groups = (shapes, caps) =>
       const C = cached ? S + ROOM : S;
       const random = new Random(1);
       const q = random.normal(T * H * d);
+      const added = biased ? random.normal(H * T * C) : undefined;
+      const seen = mask && Uint32Array.from({ length: C }, (_, s) => (mask === "padded" && s >= S / 3 ? 1 : 0));
       const [k, v] = [0, 1].map(() => {
-        const x = random.normal(H * C * d);
+        const x = random.normal(Hkv * C * d);
         return halves ? widen(new Uint8Array(narrow(x, "f16").buffer), "f16") : x;
       });
       const qs = device.tensor(q, [1, T, H, d]);
       const [ks, vs] = [k, v].map((x) => {
-        if (!cached) return device.tensor(x, [1, C, H, d]);
+        if (!cached) return device.tensor(x, [1, C, Hkv, d]);
         const order = [0, 2, 1, 3];
-        if (!halves) return device.tensor(x, [1, H, C, d]).permute(order);
-        return device.tensor(new Uint32Array(narrow(x, "f16").buffer), [1, H, C, d / 2]).permute(order);
+        if (!halves) return device.tensor(x, [1, Hkv, C, d]).permute(order);
+        return device.tensor(new Uint32Array(narrow(x, "f16").buffer), [1, Hkv, C, d / 2]).permute(order);
       });
       const before = S - T;
       const past = cached ? device.tensor(Uint32Array.of(before), [1]) : undefined;
       const scale = d ** -0.5;
+      const options = {
+        ...{ scale, causal: cached, past },
+        mask: seen && device.tensor(seen, [1, C]),
+        bias: added && device.tensor(added, [1, H, T, C]),
+      };
       const pairs = cached ? T * before + (T * (T + 1)) / 2 : T * S;
       return {
         flops: 4 * H * d * pairs,
-        bytes: 4 * H * d * (2 * T + (halves ? 1 : 2) * S),
-        run: (variant) =>
-          attention(qs, ks, vs, { scale, causal: cached, past }, { attention: variant as Variant<"attention"> }),
+        bytes: 4 * d * (H * 2 * T + Hkv * (halves ? 1 : 2) * S),
+        run: (variant) => attention(qs, ks, vs, options, { attention: variant as Variant<"attention"> }),
         check(y) {
           const rows = sampleRows(T, 4);
-          const [keys, values] = cached ? [headsLast(k, H, C, d), headsLast(v, H, C, d)] : [k, v];
+          const [keys, values] = cached ? [headsLast(k, Hkv, C, d), headsLast(v, Hkv, C, d)] : [k, v];
           const expected = rows.flatMap((t) => {
-            const sizes = { B: 1, T: 1, S: C, H, Hkv: H, d };
-            const seen = cached ? { causal: true, past: before + t } : {};
-            return [...reference(takeSample(q, [t], H * d), keys, values, sizes, { scale, ...seen })];
+            const sizes = { B: 1, T: 1, S: C, H, Hkv, d };
+            const bias =
+              added && Array.from({ length: H * C }, (_, i) => added[(Math.floor(i / C) * T + t) * C + (i % C)]);
+            const visible = {
+              ...(cached && { causal: true, past: before + t }),
+              ...(seen && { mask: seen }),
+              ...(bias && { bias }),
+            };
+            return [...reference(takeSample(q, [t], H * d), keys, values, sizes, { scale, ...visible })];
           });
           return compare(takeSample(y, rows, H * d), expected, TOLERANCES.attention, "attention");
         },

@@ -5,6 +5,9 @@
 import type { Caps } from "../device/caps.ts";
 import { linear, matmulNaive } from "../ops/linear.ts";
 import { rowBytes } from "../quantize.ts";
+import { activation as activations } from "../reference/activation.ts";
+import { add } from "../reference/add.ts";
+import { gatedActivation } from "../reference/gated_activation.ts";
 import { linear as reference } from "../reference/linear.ts";
 import { compare } from "./support/compare.ts";
 import { randomNumbers, randomWeight, sampleRows, storedRow, takeSample } from "./support/data.ts";
@@ -22,23 +25,30 @@ export const groups: Groups = ({ matmul, matvec }, caps) => [
   ...matvec.map((shape) => group("matvec", shape, caps)),
 ];
 
-function group(op: "linear" | "matvec", { name, M, N, K, dtype }: MatmulShape, caps: Caps): Group {
+function group(op: "linear" | "matvec", { name, M, N, K, dtype, end }: MatmulShape, caps: Caps): Group {
   const { variants, ...planned } = variantsOf(op, { M }, caps);
-  // The kernel that explains the others takes no other weight, and only tests run it.
-  const naive = op === "linear" && dtype === "f32" ? ["naive"] : [];
+  // The kernel that explains the others takes no other weight and has no epilogue, and only tests run it.
+  const naive = op === "linear" && dtype === "f32" && !end ? ["naive"] : [];
   return {
     kernel: "linear",
-    shape: `${name} M${M} K${K} N${N} ${dtype}`,
+    shape: `${name} M${M} K${K} N${N} ${dtype}${end ? `, ${end}` : ""}`,
     ...planned,
     variants: [...naive, ...variants],
-    open(device) {
+    open(device, copied = false) {
       const x = new Random(1).normal(M * K);
       const bias = new Random(2).normal(N);
       const [xs, b] = [device.tensor(x, [M, K]), device.tensor(bias, [N])];
       const bytes = N * rowBytes(dtype, K);
+      const outputs = end === "gated" ? N / 2 : N;
+      const r = new Random(3).normal(M * outputs);
+      const residual = end === "residual" ? device.tensor(r, [M, outputs]) : undefined;
+      const activation = end === "gelu" ? "gelu" : end === "gated" ? "silu" : "none";
+      const epilogue = { activation, gated: end === "gated", residual } as const;
       const copies =
-        op === "linear" ? 1 : Math.min(COPIES.most, Math.max(COPIES.least, Math.ceil(BEYOND_CACHES / bytes)));
-      const weights = Array.from({ length: copies }, () => randomWeight(device, [N, K], dtype));
+        op === "linear" || !copied
+          ? 1
+          : Math.min(COPIES.most, Math.max(COPIES.least, Math.ceil(BEYOND_CACHES / bytes)));
+      const weights = Array.from({ length: copies }, () => randomWeight(device, [N, K], dtype, epilogue.gated));
       const [plain] = naive.map(() => device.tensor(randomNumbers(N * K), [N, K]));
       let turn = 0;
       return {
@@ -48,20 +58,26 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype }: MatmulShape, c
         run: (variant) =>
           variant === "naive"
             ? matmulNaive(xs, plain, b)
-            : linear(xs, weights[turn++ % copies], b, "none", { [op]: variant }),
+            : linear(xs, weights[turn++ % copies], b, epilogue, { [op]: variant }),
         check(y) {
-          const [rows, columns] = [sampleRows(M, 8), sampleRows(N, 128)];
-          const weight = new Float32Array(columns.length * K);
-          columns.forEach((n, i) => {
-            weight.set(storedRow(n, K, dtype), i * K);
-          });
-          const expected = reference(takeSample(x, rows, K), weight, takeSample(bias, columns, 1), [
-            rows.length,
-            columns.length,
-            K,
-          ]);
-          const actual = rows.flatMap((m) => columns.map((n) => y[m * N + n]));
-          return compare(actual, expected, TOLERANCES.linear, "linear");
+          const [rows, columns] = [sampleRows(M, 8), sampleRows(outputs, 128)];
+          const sums = (first: number) => {
+            const sample = columns.map((n) => first + n);
+            const weight = new Float32Array(sample.length * K);
+            sample.forEach((n, i) => {
+              weight.set(storedRow(n, K, dtype), i * K);
+            });
+            const size = [rows.length, columns.length, K] as const;
+            return reference(takeSample(x, rows, K), weight, takeSample(bias, sample, 1), size);
+          };
+          const taken = (of: ArrayLike<number>) => rows.flatMap((m) => columns.map((n) => of[m * outputs + n]));
+          const expected = {
+            none: () => sums(0),
+            gelu: () => sums(0).map(activations.gelu),
+            residual: () => add(sums(0), taken(r)),
+            gated: () => gatedActivation(sums(0), sums(outputs), activations.silu),
+          }[end ?? "none"]();
+          return compare(taken(y), expected, TOLERANCES.linear, "linear");
         },
         dispose() {
           for (const weight of weights) weight.dispose();

@@ -100,7 +100,7 @@ describe("a wrong command line", () => {
 });
 
 describe("help", () => {
-  it.each(["generate", "evaluate", "merge", "trace", "inspect", "devices"])(
+  it.each(["generate", "evaluate", "merge", "trace", "inspect", "devices", "doctor"])(
     "explains %s with examples and exit codes",
     async (command) => {
       const { code, stdout, stderr } = await cli([command, "--help"]);
@@ -122,6 +122,7 @@ describe("help", () => {
       "trace",
       "inspect",
       "devices",
+      "doctor",
       "demo",
       "setup",
       "INSTRUCTBLIP_DEBUG",

@@ -63,9 +63,14 @@ export function randomNumbers(n: number, first = 0): Float32Array {
   return numbers;
 }
 
-/** A weight [N, K] of random numbers; row n holds the sequence from n·K on. K must be a multiple of 4. */
-export function randomWeight(device: Device, [N, K]: readonly [number, number], dtype: WeightDType): Weight {
-  const weight = new Weight(device, [N, K], dtype);
+/** A weight [N, K] of random numbers; row n holds the sequence from n·K on. */
+export function randomWeight(
+  device: Device,
+  [N, K]: readonly [number, number],
+  dtype: WeightDType,
+  paired = false,
+): Weight {
+  const weight = new Weight(device, [N, K], dtype, { paired });
   const from = isQuantized(dtype) ? "f32" : dtype;
   const rows = Math.max(1, Math.floor((16 * 2 ** 20) / (K * DTYPES[from].bytes)));
   const bytes = new Uint8Array(rows * K * DTYPES[from].bytes);

@@ -31,7 +31,8 @@ export interface Group {
   readonly planned: string;
   /** What plan() was asked; absent of kernels that have one variant. */
   readonly choice?: { readonly op: Op; readonly sizes: Sizes };
-  open(device: Device): Opened | Promise<Opened>;
+  /** @param copies that runs after each other touch different memory, for who times them */
+  open(device: Device, copies?: boolean): Opened | Promise<Opened>;
 }
 
 /** For kernels that have one variant. */
@@ -91,7 +92,7 @@ export async function withCases<T>(
       for (const group of groups) {
         const variants = group.variants.filter((variant) => wanted(caseName({ ...group, variant })));
         if (variants.length === 0) continue;
-        const open = await group.open(device);
+        const open = await group.open(device, true);
         opened.push(open);
         cases.push(...variants.map((variant) => makeCase(device, group, open, variant)));
       }
@@ -108,7 +109,8 @@ export function caseName({ kernel, variant, shape }: Pick<Case, "kernel" | "vari
   return `${kernel} ${variant} ${shape}`.replace(/ {2,}/g, " ");
 }
 
-function makeCase(device: Device, group: Group, opened: Opened, variant: string): Case {
+/** The case of one variant. */
+export function makeCase(device: Device, group: Group, opened: Opened, variant: string): Case {
   const { kernel, shape } = group;
   const { flops, bytes, footprint = bytes } = opened;
   return {

@@ -11,6 +11,8 @@ export const QFORMER = { Q: 32, T: 32, D: 768, F: 3072, H: 12, d: 64, V: 30_523 
 /** Vicuna-7B: a prompt of 64 tokens, 32 of which are the image, and a cache for 512. */
 export const VICUNA = { T: 64, D: 4096, F: 11_008, H: 32, d: 128, V: 32_001, C: 512 } as const;
 
+type End = "gelu" | "residual" | "gated";
+
 /** M rows of K numbers times a weight [N, K]. */
 export interface MatmulShape {
   readonly name: string;
@@ -18,6 +20,8 @@ export interface MatmulShape {
   readonly N: number;
   readonly K: number;
   readonly dtype: WeightDType;
+  /** What follows the sums. Of a gated product N counts the rows of both matrices. */
+  readonly end?: End;
 }
 
 /** R rows of D numbers. */
@@ -37,6 +41,12 @@ export interface AttentionShape {
   readonly cached?: boolean;
   /** The cache is of halves. */
   readonly halves?: boolean;
+  /** Heads of keys and values, if they are fewer. */
+  readonly Hkv?: number;
+  /** The first third of the keys is padding, or all of them are. */
+  readonly mask?: "padded" | "none seen";
+  /** Something is added to the scores, as T5 does. */
+  readonly biased?: boolean;
 }
 
 /** T tokens of H heads of d numbers; a cache has room for C tokens. */
@@ -192,6 +202,84 @@ export const MODEL_SHAPES: Shapes = {
     ],
   },
   memory: { cached: 4 * MiB, main: 256 * MiB },
+};
+
+/** A matrix in some number types, then a product with each end, where rows, columns and sums fill no tile. */
+const awkward = (M: number, dtypes: readonly WeightDType[], ends: readonly End[] = []): MatmulShape[] => [
+  ...dtypes.map((dtype) => ({ name: "vec4", M, K: 588, N: 67, dtype })),
+  ...dtypes.filter((dtype) => !/f16$/.test(dtype)).map((dtype) => ({ name: "scalar", M, K: 131, N: 37, dtype })),
+  ...ends.map((end) => ({ name: "vec4", M, K: 60, N: 134, dtype: "f16" as const, end })),
+];
+const ALL_DTYPES = ["f32", "f16", "bf16", "int8", "int4"] as const;
+const ALL_ENDS = ["gelu", "residual", "gated"] as const;
+
+const AWKWARD_ROWS = [[1, 1], [3, 7], [5, 67], [9, 68], [3, 1027], [2, 1028]].map(([R, D]) => ({ name: "rows", R, D })); // biome-ignore format: a table
+
+/** Small sizes that fill no tile: one element, primes, remainders. What a kernel gets wrong at all it gets wrong here. */
+export const AWKWARD_SHAPES: Shapes = {
+  matmul: [
+    { name: "short", M: 9, K: 3, N: 5, dtype: "f32" },
+    ...awkward(9, ALL_DTYPES, ALL_ENDS),
+    ...awkward(67, ["f32", "int4"], ["gated"]),
+  ],
+  matvec: [
+    { name: "one", M: 1, K: 1, N: 1, dtype: "f32" },
+    ...awkward(1, ALL_DTYPES, ALL_ENDS),
+    ...awkward(2, ["int8", "int4"]),
+    ...awkward(5, ["f32", "int8"], ["residual", "gated"]),
+    ...awkward(8, ["f16", "int4"]),
+  ],
+  attention: [
+    { name: "one", T: 1, S: 1, H: 1, d: 4 },
+    { name: "prime", T: 7, S: 13, H: 3, d: 5 },
+    { name: "head of 88", T: 33, S: 33, H: 3, d: 88 },
+    { name: "causal", T: 35, S: 35, H: 2, d: 64, cached: true },
+    { name: "grouped, cached", T: 5, S: 131, H: 6, Hkv: 2, d: 128, cached: true },
+    { name: "decode", T: 1, S: 67, H: 4, d: 128, cached: true },
+    { name: "decode, grouped", T: 1, S: 515, H: 4, Hkv: 2, d: 88, cached: true },
+    { name: "decode, f16 cache", T: 1, S: 131, H: 4, d: 88, cached: true, halves: true },
+    { name: "padded", T: 17, S: 33, H: 3, d: 64, mask: "padded" },
+    { name: "padded, causal, f16 cache", T: 9, S: 33, H: 3, d: 128, mask: "padded", cached: true, halves: true },
+    { name: "padded decode", T: 1, S: 259, H: 3, d: 64, mask: "padded", cached: true },
+    { name: "no key seen", T: 3, S: 9, H: 2, d: 64, mask: "none seen" },
+    { name: "biased", T: 17, S: 33, H: 3, d: 64, biased: true },
+    { name: "biased decode", T: 1, S: 131, H: 3, d: 64, biased: true },
+    { name: "biased, padded", T: 9, S: 17, H: 2, d: 64, biased: true, mask: "padded" },
+  ],
+  layer_norm: AWKWARD_ROWS,
+  rms_norm: AWKWARD_ROWS,
+  softmax: AWKWARD_ROWS,
+  elementwise: AWKWARD_ROWS,
+  gated: AWKWARD_ROWS,
+  residual: AWKWARD_ROWS,
+  logits: [
+    { name: "short", R: 1, D: 67 },
+    { name: "prime", R: 1, D: 1009 },
+    { name: "5 rows", R: 5, D: 4099 },
+  ],
+  heads: [
+    { name: "prefill", T: 7, H: 3, d: 12, C: 33 },
+    { name: "head of 88", T: 1, H: 3, d: 88, C: 67 },
+  ],
+  tables: ALL_DTYPES.map((dtype) => ({
+    ...{ name: "prime", T: 7, V: 131, D: 67 },
+    dtype,
+  })),
+  tokens: [
+    { name: "prime", R: 7, D: 67 },
+    { name: "vec4", R: 33, D: 68 },
+  ],
+  images: [
+    { name: "odd", image: 42, patch: 14, D: 67 },
+    { name: "small", image: 24, patch: 8, D: 128 },
+  ],
+  layers: {
+    vit: { N: 10, D: 67, F: 134, H: 1 },
+    qformer: { Q: 4, T: 5, D: 64, F: 128, H: 4 },
+    llama: { D: 128, F: 172, H: 4 },
+    steps: [],
+  },
+  memory: { cached: MiB, main: 2 * MiB },
 };
 
 export const QUICK_SHAPES: Shapes = {

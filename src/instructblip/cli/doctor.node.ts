@@ -1,0 +1,85 @@
+/** `doctor`: checks the adapter that a model would run on, kernel by kernel, and prints what an issue about it needs. */
+import { readFile, writeFile } from "node:fs/promises";
+import { arch, cpus, platform, release } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { openDevice } from "../../tensor/device/open_device.ts";
+import { webgpuVersion } from "../../tensor/device/tuned_plan.node.ts";
+import { InputError } from "../../tensor/errors.ts";
+import { type Exam, examine, formatCheck, formatSummary } from "../doctor/doctor.ts";
+import { EXIT } from "./format.ts";
+import { checkOut } from "./out_file.node.ts";
+import type { Run } from "./session.node.ts";
+import { Progress } from "./terminal.node.ts";
+import "./session.node.ts";
+
+// The same path from src/instructblip/cli and from dist/instructblip/cli.
+const FOLDER = fileURLToPath(new URL("../../../examples/shapes/", import.meta.url));
+
+export interface DoctorFlags {
+  /** A file for the report; - is stdout, where then nothing else is printed. */
+  readonly json?: string;
+  readonly quick?: boolean;
+  /** Only checks whose name matches. */
+  readonly filter?: RegExp;
+  readonly version: string;
+}
+
+/** @returns the exit code: 1 if anything is wrong @throws EngineError; the signal's reason */
+export async function runDoctor(
+  { json, quick, filter, version }: DoctorFlags,
+  { terminal, signal }: Run,
+): Promise<number> {
+  if (json !== undefined && json !== "-") await checkOut(json, "--json");
+  const print = json === "-" ? async () => {} : (text: string) => terminal.out(text);
+  const progress = new Progress(terminal);
+  const device = await openDevice();
+  try {
+    const report = await examine(device, await embeddedExam(), {
+      ...{ quick, signal, wanted: (name: string) => filter?.test(name) ?? true },
+      progress: (text) => progress.show(`checking ${text}`),
+      onCheck: async (check) => {
+        progress.clear();
+        await print(formatCheck(check));
+      },
+      versions: {
+        "instructblip-webgpu": version,
+        webgpu: webgpuVersion(),
+        node: process.versions.node,
+        os: `${platform()} ${release()} ${arch()}`,
+        cpu: `${cpus()[0]?.model.trim() ?? "unknown"} x ${cpus().length}`,
+      },
+    });
+    progress.clear();
+    if (report.checks.length === 0) throw new InputError("FILTER", `--filter: no check matches ${filter}`);
+    await print(`* used on this adapter\n\n${formatSummary(report)}`);
+    const text = `${JSON.stringify(report)}\n`;
+    if (json === "-") await terminal.out(text);
+    else if (json !== undefined) await writeReport(json, text);
+    return report.ok ? EXIT.ok : EXIT.refused;
+  } finally {
+    progress.clear();
+    device.destroy();
+  }
+}
+
+/** The checkpoint, pictures and questions that lie in the package. */
+async function embeddedExam(): Promise<Exam> {
+  const read = async (name: string) => JSON.parse(await readFile(join(FOLDER, "pictures", name), "utf8"));
+  const questions: readonly { image: string; questions: string[] }[] = await read("questions.json");
+  const tokens: readonly number[][][] = await read("tokens.json");
+  return {
+    checkpoint: join(FOLDER, "checkpoint"),
+    pictures: questions.map(({ image, questions }, i) => ({
+      ...{ name: image, image: join(FOLDER, image), questions },
+      tokens: tokens[i],
+    })),
+  };
+}
+
+/** @throws InputError IO */
+function writeReport(name: string, text: string): Promise<void> {
+  return writeFile(name, text).catch((cause: NodeJS.ErrnoException) => {
+    throw new InputError("IO", `--json ${name}: the system reports ${cause.code}`, { cause });
+  });
+}

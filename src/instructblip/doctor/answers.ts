@@ -1,0 +1,80 @@
+/** The embedded checkpoint's answers, which must be PyTorch's, token for token, in every mode of computing. */
+import type { Device } from "../../tensor/device/device.ts";
+import { EngineError } from "../../tensor/errors.ts";
+import type { PretrainedFrom } from "../pretrained/from_pretrained.ts";
+import { InstructBlipForConditionalGeneration } from "../pretrained/instructblip.ts";
+import type { FromPretrainedOptions } from "../pretrained/load.ts";
+import type { ImageInput } from "../processing/processor.ts";
+import { InstructBlipProcessor } from "../processing/processor.ts";
+import { type Check, Tally, type Watch } from "./check.ts";
+
+/**
+ * How weights and cache are stored, and what is computed in. PyTorch's tokens are the same with its weights rounded to int8
+ * and int4, and its best logit leads by 3.6 or more everywhere (examples/shapes/training/stored.py), which no rounding
+ * of the cache takes away.
+ */
+export const MODES: readonly { readonly name: string; readonly options: FromPretrainedOptions }[] = [
+  { name: "f32", options: { dtype: "f32" } },
+  { name: "f16 weights", options: { dtype: "f16" } },
+  { name: "int8 weights", options: { dtype: "int8" } },
+  { name: "int4 weights", options: { dtype: "int4" } },
+  { name: "f16 cache", options: { dtype: "f32", cache_dtype: "f16" } },
+];
+
+/** Pictures, what is asked about each, and the tokens that PyTorch answers. */
+export interface Exam {
+  /** Where the embedded checkpoint is. */
+  readonly checkpoint: PretrainedFrom;
+  readonly pictures: readonly {
+    readonly name: string;
+    readonly image: ImageInput;
+    readonly questions: readonly string[];
+    readonly tokens: readonly (readonly number[])[];
+  }[];
+}
+
+/** Asks everything in each mode, of the first picture alone if it is to be quick. @throws EngineError; the signal's reason */
+export async function* checkAnswers(
+  device: Device,
+  { checkpoint, pictures }: Exam,
+  { quick = false, signal, progress, wanted = () => true }: Watch & { readonly quick?: boolean | undefined } = {},
+): AsyncGenerator<Check> {
+  const processor = await InstructBlipProcessor.from_pretrained(checkpoint);
+  for (const { name: mode, options } of MODES) {
+    const name = `answers ${mode}`;
+    if (!wanted(name)) continue;
+    signal?.throwIfAborted();
+    const tally = new Tally(name);
+    tally.used();
+    const start = performance.now();
+    progress?.(`${name}: loading`);
+    let model: InstructBlipForConditionalGeneration | undefined;
+    let fatal: unknown;
+    try {
+      const load = { ...options, device, on_warning: null, ...(signal && { signal }) };
+      model = await InstructBlipForConditionalGeneration.from_pretrained(checkpoint, load);
+      for (const picture of quick ? pictures.slice(0, 1) : pictures) {
+        for (const [i, question] of picture.questions.entries()) {
+          const what = `${picture.name}, "${question}"`;
+          progress?.(`${name}: ${what}`);
+          const inputs = await processor({ images: [picture.image], text: [question] });
+          const settings = { max_new_tokens: 40, return_full_text: false, ...(signal && { signal }) };
+          const [tokens] = await model.generate({ ...inputs, ...settings });
+          const expected = picture.tokens[i];
+          if (tokens.join() === expected.join()) tally.right(null);
+          else tally.wrong({ what, why: `tokens ${tokens.join(" ")}, PyTorch's ${expected.join(" ")}`, kernels: [] });
+        }
+      }
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      if (!(error instanceof EngineError)) throw error;
+      tally.wrong({ what: "the run", why: error.message.split("\n")[0], kernels: [] });
+      if (["DEVICE_LOST", "DISPOSED", "GPU_TIMEOUT"].includes(error.code)) fatal = error;
+    } finally {
+      model?.dispose();
+    }
+    tally.took(performance.now() - start);
+    yield tally.check();
+    if (fatal) throw fatal;
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * `doctor`: whether an adapter computes right. Every kernel's variants against f64, then a model's answers against PyTorch's.
+ * For the command line and for pages; what it is told of the platform it only prints.
+ */
+import type { Device } from "../../tensor/device/device.ts";
+import { formatBytes } from "../../tensor/device/memory.ts";
+import { EngineError } from "../../tensor/errors.ts";
+import { checkAnswers, type Exam } from "./answers.ts";
+import { type Check, suspects, type Watch } from "./check.ts";
+import { checkKernels } from "./kernels.ts";
+
+export type { Exam } from "./answers.ts";
+export { type Check, formatCheck } from "./check.ts";
+
+export interface DoctorOptions extends Watch {
+  /** Awkward shapes and one picture alone. */
+  readonly quick?: boolean | undefined;
+  /** Told of each check as it is done. */
+  readonly onCheck?: (check: Check) => void | Promise<void>;
+  /** Of the package, of Node and Dawn or the browser, by name. */
+  readonly versions?: Readonly<Record<string, string>>;
+}
+
+/** What a run found, and where. */
+export interface Report {
+  readonly ok: boolean;
+  readonly quick: boolean;
+  readonly date: string;
+  readonly seconds: number;
+  readonly versions: Readonly<Record<string, string>>;
+  readonly adapter: {
+    readonly vendor: string;
+    readonly architecture: string;
+    readonly device: string;
+    readonly description: string;
+    readonly software: boolean;
+    readonly subgroups: readonly [number, number] | null;
+  };
+  readonly features: readonly string[];
+  readonly limits: Readonly<Record<string, number>>;
+  readonly checks: readonly Check[];
+  /** Kernels that ran where something was wrong, the likeliest first. */
+  readonly suspects: readonly string[];
+  /** Why the run ended before its time. */
+  readonly ended: string | null;
+}
+
+/** Limits that decide how models are laid out and which kernels run. */
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupsPerDimension",
+] as const;
+
+/** Runs all checks. A device that is lost on the way ends the run, and the report says so. @throws the signal's reason */
+export async function examine(device: Device, exam: Exam, options: DoctorOptions = {}): Promise<Report> {
+  const { quick = false, onCheck, versions = {} } = options;
+  const start = performance.now();
+  const date = new Date().toISOString();
+  const checks: Check[] = [];
+  let ended: string | null = null;
+  try {
+    for (const run of [checkKernels(device, options), checkAnswers(device, exam, options)]) {
+      for await (const check of run) {
+        checks.push(check);
+        await onCheck?.(check);
+      }
+    }
+  } catch (error) {
+    if (options.signal?.aborted || !(error instanceof EngineError)) throw error;
+    ended = error.message.split("\n")[0];
+  }
+  const info = device.handle.adapterInfo;
+  const { caps } = device;
+  return {
+    ok: ended === null && checks.every(({ wrong }) => wrong.length === 0),
+    ...{ quick, date, versions },
+    seconds: Math.round((performance.now() - start) / 100) / 10,
+    adapter: {
+      ...{ vendor: info.vendor, architecture: info.architecture, device: info.device, description: info.description },
+      software: caps.isSoftware,
+      subgroups: caps.subgroups ? [caps.subgroupMinSize, caps.subgroupMaxSize] : null,
+    },
+    features: [...device.handle.features].sort(),
+    limits: Object.fromEntries(LIMITS.map((name) => [name, Number(device.handle.limits[name])])),
+    checks,
+    suspects: suspects(checks),
+    ended,
+  };
+}
+
+/** The end of the report, to be pasted where it is asked for. */
+export function formatSummary(report: Report): string {
+  const { checks, adapter, versions, features, limits, ended } = report;
+  const wrong = checks.filter((check) => check.wrong.length > 0);
+  const results = checks.reduce((sum, { count }) => sum + count, 0);
+  const skipped = checks.reduce((sum, check) => sum + check.skipped.length, 0);
+  const bytes = (name: string) => formatBytes(limits[name]);
+  const rows: [string, string][] = [
+    ["adapter", [adapter.device, adapter.description, adapter.vendor, adapter.architecture].filter(Boolean).join(", ")],
+    ["kind", adapter.software ? "software: computes on the CPU" : "hardware"],
+    ["subgroups", adapter.subgroups ? [...new Set(adapter.subgroups)].join(" to ") : "none"],
+    ["features", features.join(", ")],
+    ["buffers", `${bytes("maxBufferSize")}, bindings ${bytes("maxStorageBufferBindingSize")}`],
+    [
+      "workgroups",
+      `${limits.maxComputeInvocationsPerWorkgroup} invocations, ${bytes("maxComputeWorkgroupStorageSize")} of memory`,
+    ],
+    [
+      "versions",
+      Object.entries(versions)
+        .map((pair) => pair.join(" "))
+        .join(", "),
+    ],
+    [
+      "checks",
+      `${checks.length}, of ${results} results${skipped ? `, ${skipped} skipped` : ""}, in ${report.seconds} s${report.quick ? " (quick)" : ""}`,
+    ],
+    ...wrong.map(({ name, wrong, count }): [string, string] => ["WRONG", `${name}: ${wrong.length} of ${count}`]),
+    ...report.suspects.map((kernel): [string, string] => ["kernel", kernel]),
+    ...(ended === null ? [] : [["ENDED", ended] satisfies [string, string]]),
+    ["verdict", verdict(report, wrong.length)],
+  ];
+  return rows.map(([name, what]) => `${name.padEnd(10)}  ${what}\n`).join("");
+}
+
+function verdict({ ok, ended }: Report, wrong: number): string {
+  if (ok) return "this adapter computes right";
+  const checks = wrong === 1 ? "1 check is wrong" : `${wrong} checks are wrong`;
+  return ended === null ? checks : `the run did not end: ${checks}`;
+}

@@ -1,0 +1,129 @@
+/** Every variant of every kernel that can run on an adapter, against the f64 references, at awkward shapes and at real ones. */
+import { CASES } from "../../tensor/cases/support/all.ts";
+import { type Group, makeCase, type Opened } from "../../tensor/cases/support/group.ts";
+import { AWKWARD_SHAPES, MODEL_SHAPES } from "../../tensor/cases/support/shapes.ts";
+import type { Device } from "../../tensor/device/device.ts";
+import { EngineError } from "../../tensor/errors.ts";
+import { fileOf } from "../../tensor/wgsl.ts";
+import { type Check, Tally, type Watch } from "./check.ts";
+
+/** A variant that this adapter does not use is skipped where one run would take longer, as it does at real shapes in software. */
+const SLOW_MS = 2000;
+/** After these nothing can be run on the device any more. */
+const FATAL = ["DEVICE_LOST", "DISPOSED", "GPU_TIMEOUT"];
+/** The shape is too much for this adapter, which says nothing of the kernel. */
+const TOO_LARGE = ["GPU_OOM", "BUDGET", "LIMIT"];
+
+export interface KernelOptions extends Watch {
+  /** Awkward shapes alone. */
+  readonly quick?: boolean | undefined;
+}
+
+/**
+ * Checks op after op, and gives a check for each of its variants.
+ *
+ * @throws EngineError DEVICE_LOST, GPU_TIMEOUT after the check that says in which case; the signal's reason
+ */
+export async function* checkKernels(
+  device: Device,
+  { quick = false, ...watch }: KernelOptions = {},
+): AsyncGenerator<Check> {
+  const tables = quick ? [AWKWARD_SHAPES] : [AWKWARD_SHAPES, MODEL_SHAPES];
+  for (const groups of Object.values(CASES)) {
+    const tallies = new Map<string, Tally>();
+    let fatal: unknown;
+    for (const shapes of tables) {
+      /** Milliseconds an operation, by variant, of what has run so far: at small shapes that is mostly compiling. */
+      const pace = shapes === MODEL_SHAPES ? new Map<string, number>() : undefined;
+      for (const group of groups(shapes, device.caps)) {
+        fatal ??= await checkGroup(device, group, tallies, pace, watch);
+      }
+    }
+    for (const tally of tallies.values()) yield tally.check();
+    if (fatal) throw fatal;
+  }
+}
+
+/** Checks all variants at one shape. @returns what makes the device unusable, if anything has */
+async function checkGroup(
+  device: Device,
+  group: Group,
+  tallies: Map<string, Tally>,
+  pace: Map<string, number> | undefined,
+  { signal, progress, wanted = () => true }: Watch,
+): Promise<unknown> {
+  const { kernel, shape } = group;
+  let opened: Opened | undefined;
+  let fatal: unknown;
+  const nameOf = (variant: string) => (variant === "-" ? kernel : `${kernel} ${variant}`);
+  const tallyOf = (variant: string) => {
+    const name = nameOf(variant);
+    if (!tallies.has(name)) tallies.set(name, new Tally(name));
+    return tallies.get(name)!;
+  };
+  try {
+    await device.scope(async () => {
+      for (const variant of group.variants.filter((variant) => wanted(nameOf(variant)))) {
+        signal?.throwIfAborted();
+        const tally = tallyOf(variant);
+        const isUsed = variant === group.planned;
+        if (isUsed) tally.used();
+        progress?.(`${nameOf(variant)}, ${shape}`);
+        const start = performance.now();
+        try {
+          opened ??= await group.open(device);
+          const foreseen = opened.flops * (pace?.get(variant) ?? 0);
+          if (!isUsed && foreseen > SLOW_MS) {
+            tally.skipped(shape, `not used here, and would take ${(foreseen / 1000).toFixed(0)} s`);
+            continue;
+          }
+          const item = makeCase(device, group, opened, variant);
+          let ranMs = 0;
+          const ran = () => {
+            ranMs = performance.now() - start;
+          };
+          const { share } = await device.exclusive(() => item.check(ran), { signal });
+          if (item.flops > 0) pace?.set(variant, ranMs / item.flops);
+          if (share <= 1) tally.right(share);
+          else {
+            const why = Number.isNaN(share) ? "not a number" : `${share.toPrecision(2)} times the tolerance`;
+            tally.wrong({ what: shape, why, kernels: kernelsOf(device, opened, variant) });
+          }
+        } catch (error) {
+          if (signal?.aborted) throw signal.reason;
+          const code = error instanceof EngineError ? error.code : "";
+          const why = (error as Error).message.split("\n")[0];
+          if (TOO_LARGE.includes(code)) tally.skipped(shape, why);
+          else tally.wrong({ what: shape, why, kernels: opened ? kernelsOf(device, opened, variant) : [] });
+          if (FATAL.includes(code)) {
+            fatal = error;
+            return;
+          }
+        } finally {
+          tally.took(performance.now() - start);
+        }
+      }
+    });
+  } catch (error) {
+    if (signal?.aborted || !(error instanceof EngineError) || !FATAL.includes(error.code)) throw error;
+    fatal = error;
+  } finally {
+    opened?.dispose?.();
+    if (!fatal) device.memory.trim();
+  }
+  return fatal;
+}
+
+/** The kernels that a run launches, each with its parts; none if the device is gone. */
+function kernelsOf(device: Device, opened: Opened, variant: string): string[] {
+  try {
+    return device
+      .kernelsOf(() => opened.run(variant))
+      .map(({ kernel, uses }) => {
+        const parts = Object.values(uses ?? {});
+        return parts.length ? `${fileOf(kernel)} (${parts.join(", ")})` : fileOf(kernel);
+      });
+  } catch {
+    return [];
+  }
+}
