@@ -3,7 +3,7 @@
  * the file that INSTRUCTBLIP_PLAN=tuned reads. Shapes, checks and clocks are those of the benchmark.
  */
 
-import { caseName, type Group, withCases } from "../src/tensor/cases/support/group.ts";
+import { type Case, caseName, type Group, withCases } from "../src/tensor/cases/support/group.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { type Op, sizeClass, type TunedPlan, VARIANTS } from "../src/tensor/device/plan.ts";
 import { basisTime, type Measured, measure, type Settings } from "./harness.ts";
