@@ -77,26 +77,31 @@ export type {
   ForwardOptions,
   VisionLanguageModel,
 } from "./instructblip/pretrained/vision_language_model.ts";
-export { type Blip2BatchFeature, Blip2Processor } from "./instructblip/processing/blip_2_processor.ts";
+export {
+  type Blip2BatchFeature,
+  Blip2Processor,
+  type Blip2ProcessorParts,
+} from "./instructblip/processing/blip_2_processor.ts";
 export type { PixelTensor, PixelValues, RgbaImage, RgbImage } from "./instructblip/processing/image.ts";
 export type { Drawable } from "./instructblip/processing/image_drawable.ts";
 export type { BlipImageProcessor, ImageOptions } from "./instructblip/processing/image_processor.ts";
 export {
+  type BatchFeature,
+  InstructBlipProcessor,
+  type InstructBlipProcessorParts,
+  type ProcessorInput,
+} from "./instructblip/processing/instructblip_processor.ts";
+export {
   InstructBlipVideoProcessor,
   type InstructBlipVideoProcessorInput,
+  type InstructBlipVideoProcessorParts,
   type VideoBatchFeature,
   type VideoInput,
   type VideoPixelValues,
 } from "./instructblip/processing/instructblip_video_processor.ts";
-export {
-  type BatchFeature,
-  type ImageInput,
-  InstructBlipProcessor,
-  type ProcessorBase,
-  type ProcessorInput,
-} from "./instructblip/processing/processor.ts";
+export type { ProcessorBase, ProcessorCall, ProcessorTraits } from "./instructblip/processing/processor.ts";
 export type { ProcessorFromPretrainedOptions } from "./instructblip/processing/processor_files.ts";
-export type { ProcessorOptions } from "./instructblip/processing/processor_input.ts";
+export type { ImageInput, ProcessorOptions } from "./instructblip/processing/processor_input.ts";
 export type { ImageBackend } from "./instructblip/processing/resize.ts";
 export type { Tokenizer } from "./instructblip/tokenizer/tokenizer.ts";
 export type { DecodeOptions, EncodeOptions } from "./instructblip/tokenizer/types.ts";

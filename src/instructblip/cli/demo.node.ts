@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { openDevice } from "../../tensor/device/open_device.ts";
 import { TextIteratorStreamer } from "../generation/streamer.ts";
 import { InstructBlipForConditionalGeneration } from "../pretrained/instructblip.ts";
-import { InstructBlipProcessor } from "../processing/processor.ts";
+import { InstructBlipProcessor } from "../processing/instructblip_processor.ts";
 import type { Run } from "./session.node.ts";
 import "./session.node.ts";
 

@@ -8,38 +8,24 @@ import type { Folder } from "../../tensor/files/source.ts";
 import { quote } from "../../tensor/shown.ts";
 import { readJson } from "../config/json_file.ts";
 import { type Blip2BatchFeature, Blip2Processor } from "../processing/blip_2_processor.ts";
+import { type BatchFeature, InstructBlipProcessor, type ProcessorInput } from "../processing/instructblip_processor.ts";
 import {
   InstructBlipVideoProcessor,
   type InstructBlipVideoProcessorInput,
   type VideoBatchFeature,
 } from "../processing/instructblip_video_processor.ts";
-import {
-  type BatchFeature,
-  InstructBlipProcessor,
-  type ProcessorBase,
-  type ProcessorInput,
-} from "../processing/processor.ts";
+import type { ProcessorBase } from "../processing/processor.ts";
 import { openProcessor, type ProcessorFromPretrainedOptions } from "../processing/processor_files.ts";
-import type { ProcessorOptions } from "../processing/processor_input.ts";
 import type { PretrainedFrom } from "./from_pretrained.ts";
 
-/** Any processor, called alike; `processor_class` says which it is. Only a video's takes lists of frames. */
-export interface AnyProcessor extends ProcessorBase {
-  (
-    input: AnyInput & { images: object | string; text: string | readonly string[] },
-    options?: ProcessorOptions,
-    ...more: never[]
-  ): Promise<BatchFeature | Blip2BatchFeature | VideoBatchFeature>;
-  (
-    input: AnyInput,
-    options?: AnyInput,
-    ...more: never[]
-  ): Promise<Partial<BatchFeature> | Partial<Blip2BatchFeature> | Partial<VideoBatchFeature>>;
-  readonly processor_class: "InstructBlipProcessor" | "Blip2Processor" | "InstructBlipVideoProcessor";
-  readonly model_input_names: readonly string[];
+/** Any processor, called alike; `processor_class`, or its class, says which it is. Only a video's takes lists of frames. */
+export interface AnyProcessor
+  extends ProcessorBase<
+    ProcessorInput | InstructBlipVideoProcessorInput,
+    BatchFeature | Blip2BatchFeature | VideoBatchFeature
+  > {
+  readonly processor_class: keyof typeof PROCESSORS;
 }
-
-type AnyInput = ProcessorInput | InstructBlipVideoProcessorInput;
 
 const PROCESSORS = { InstructBlipProcessor, Blip2Processor, InstructBlipVideoProcessor } as const;
 /** config.json's model_type -> processor. */
@@ -65,7 +51,8 @@ export const AutoProcessor = {
         hint: `there are ${Object.keys(PROCESSORS).join(", ")}`,
       });
     }
-    return (await PROCESSORS[name as keyof typeof PROCESSORS].from_pretrained(folder, { backend })) as AnyProcessor;
+    const Processor = PROCESSORS[name as keyof typeof PROCESSORS] as typeof InstructBlipProcessor;
+    return (await Processor.from_pretrained(folder, { backend })) as unknown as AnyProcessor;
   },
 };
 

@@ -1,5 +1,5 @@
 /**
- * InstructBLIP-Video's processor: the frames of a video as one batch of pictures, and a placeholder for every query of every
+ * InstructBLIP-Video's processor: the frames of a video as one batch of images, and a placeholder for every query of every
  * frame. Hugging Face counts four frames whatever it is given; here the frames are counted, which is the same at four. No
  * video file is decoded and no frame is chosen: the caller has the frames.
  *
@@ -8,35 +8,19 @@
  */
 import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
-import type { PretrainedFrom } from "../pretrained/from_pretrained.ts";
-import { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { JsonRecord } from "../config/json_file.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { PixelTensor } from "./image.ts";
 import type { BlipImageProcessor } from "./image_processor.ts";
-import { type BatchFeature, baseOf, type ProcessorBase } from "./processor.ts";
-import {
-  openProcessor,
-  type ProcessorFromPretrainedOptions,
-  readQueryCount,
-  readVideoProcessor,
-  requireQueryCount,
-  saveProcessor,
-} from "./processor_files.ts";
-import {
-  encodePrompts,
-  type ImageInput,
-  type ProcessorOptions,
-  pixelsOf,
-  placeholderOf,
-  refusePlaceholder,
-  refuseRagged,
-  requestOf,
-} from "./processor_input.ts";
+import type { BatchFeature, InstructBlipProcessorParts } from "./instructblip_processor.ts";
+import { ProcessorBase, type ProcessorTraits } from "./processor.ts";
+import type { ImageInput, ProcessorOptions } from "./processor_input.ts";
 
 /** A video: its frames in order, or a tensor of them, `[F, H, W, 3]` or `[F, 3, H, W]`. */
 export type VideoInput = readonly ImageInput[] | PixelTensor;
 
 export interface InstructBlipVideoProcessorInput extends ProcessorOptions {
-  /** One video, or one for each prompt; a single picture is a video of one frame. Also a tensor `[B, F, …]` of videos. */
+  /** One video, or one for each prompt; a single image is a video of one frame. Also a tensor `[B, F, …]` of videos. */
   images?: ImageInput | VideoInput | readonly VideoInput[];
 }
 
@@ -51,121 +35,57 @@ export interface VideoBatchFeature extends Omit<BatchFeature, "pixel_values"> {
   pixel_values: VideoPixelValues;
 }
 
-/** A processor is called: `await processor({ images: frames, text: "What happens?" })`. */
-export interface InstructBlipVideoProcessor extends ProcessorBase {
-  (
-    input: InstructBlipVideoProcessorInput & { images: object | string; text: string | readonly string[] },
-    options?: ProcessorOptions,
-    ...more: never[]
-  ): Promise<VideoBatchFeature>;
-  (
-    input: InstructBlipVideoProcessorInput,
-    options?: InstructBlipVideoProcessorInput,
-    ...more: never[]
-  ): Promise<Partial<VideoBatchFeature>>;
-  readonly processor_class: "InstructBlipVideoProcessor";
-  readonly model_input_names: readonly string[];
+/** What an InstructBlipVideoProcessor is made of. */
+export interface InstructBlipVideoProcessorParts extends Omit<InstructBlipProcessorParts, "image_processor"> {
+  /** Makes pixels of each frame. */
   readonly video_processor: BlipImageProcessor;
-  readonly qformer_tokenizer: Tokenizer;
-  /** The placeholder's text, `<video>`. */
-  readonly video_token: string;
 }
 
-export const InstructBlipVideoProcessor = {
-  /**
-   * Reads the processor's files of a checkpoint folder: processor_config.json, video_preprocessor_config.json or
-   * preprocessor_config.json, tokenizer.json and qformer_tokenizer/.
-   *
-   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder
-   * @throws ConfigError, WeightError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the signal's reason
-   */
-  async from_pretrained(
-    from: PretrainedFrom,
-    options: ProcessorFromPretrainedOptions = {},
-  ): Promise<InstructBlipVideoProcessor> {
-    const { folder, backend } = await openProcessor(from, options);
-    const num_query_tokens = await readQueryCount(folder);
-    return makeVideoProcessor(
-      await readVideoProcessor(folder, backend),
-      await Tokenizer.from_pretrained(folder),
-      await Tokenizer.from_pretrained(folder, "qformer_tokenizer"),
-      num_query_tokens,
-    );
-  },
-};
+/** A processor is called: `await processor({ images: frames, text: "What happens?" })`. */
+export class InstructBlipVideoProcessor extends ProcessorBase<
+  InstructBlipVideoProcessorInput,
+  VideoBatchFeature,
+  InstructBlipVideoProcessorParts
+> {
+  static readonly traits: ProcessorTraits = {
+    processor_class: "InstructBlipVideoProcessor",
+    modality: "video",
+    has_qformer_tokenizer: true,
+    has_tokenizer_defaults: false,
+    requires_query_count: true,
+  };
+  readonly processor_class = "InstructBlipVideoProcessor";
 
-/** Puts a processor together from its parts. */
-export function makeVideoProcessor(
-  video_processor: BlipImageProcessor,
-  tokenizer: Tokenizer,
-  qformer_tokenizer: Tokenizer,
-  num_query_tokens: number | null,
-): InstructBlipVideoProcessor {
-  const processor_class = "InstructBlipVideoProcessor";
-  const video_token = placeholderOf(tokenizer, "video");
+  get video_processor(): BlipImageProcessor {
+    return this.pixels;
+  }
 
-  const process = async (...given: unknown[]): Promise<Partial<VideoBatchFeature>> => {
-    const request = requestOf(given, videosOf);
-    const { pictures: videos, prompts } = request;
-    const frames = videos?.[0].length ?? 0;
-    if (videos?.some((video) => video.length !== frames)) {
+  get qformer_tokenizer(): Tokenizer {
+    return this.qformer!;
+  }
+
+  /** The placeholder's text, `<video>`. */
+  get video_token(): string {
+    return this.placeholder;
+  }
+
+  protected override rowsOf(images: unknown): readonly (readonly ImageInput[])[] {
+    const videos = videosOf(images);
+    if (videos.some((video) => video.length !== videos[0].length)) {
       const counts = videos.map((video) => video.length).join(", ");
       throw new InputError("BAD_PIXELS", `videos of one batch must have as many frames each, got ${counts}`);
     }
-    const feature: Partial<VideoBatchFeature> = {};
-    if (prompts) {
-      if (!request.allow_image_token) refusePlaceholder(prompts, video_token);
-      // Here tokenizer_config.json's padding_side does not reach the Q-Former, unlike in InstructBLIP's processor.
-      const qformer = qformer_tokenizer.encode_batch(prompts, request.text);
-      // A max_length counts the queries of one frame only, as in Hugging Face.
-      const queries = num_query_tokens ?? 0;
-      const count = videos ? frames * requireQueryCount(num_query_tokens) : 0;
-      const prompt = encodePrompts(tokenizer, prompts, request.text, { queries, token: video_token, count });
-      refuseRagged(qformer.input_ids, prompt.input_ids);
-      feature.qformer_input_ids = qformer.input_ids;
-      feature.qformer_attention_mask = qformer.attention_mask;
-      feature.input_ids = prompt.input_ids;
-      feature.attention_mask = prompt.attention_mask;
-    }
-    if (videos) {
-      const { data, shape } = await pixelsOf(video_processor, videos.flat(), request.image, request.exif_transpose);
-      feature.pixel_values = { data, shape: [videos.length, frames, 3, shape[2], shape[3]] };
-    }
-    return feature;
-  };
+    return videos;
+  }
 
-  return Object.assign(
-    process as unknown as InstructBlipVideoProcessor,
-    {
-      processor_class,
-      model_input_names: [
-        "input_ids",
-        "attention_mask",
-        "pixel_values",
-        "qformer_input_ids",
-        "qformer_attention_mask",
-      ] as const,
-      video_processor,
-      qformer_tokenizer,
-      video_token,
-      ...baseOf(tokenizer, num_query_tokens, (to) =>
-        saveProcessor(to, {
-          processor_class,
-          pixels: {
-            video_processor: {
-              ...video_processor.config,
-              do_sample_frames: false,
-              return_metadata: false,
-              video_processor_type: "InstructBlipVideoVideoProcessor",
-            },
-          },
-          num_query_tokens,
-          tokenizer,
-          qformer_tokenizer,
-        }),
-      ),
-    } as const,
-  );
+  protected override savedPixels(): JsonRecord {
+    return {
+      ...this.pixels.config,
+      do_sample_frames: false,
+      return_metadata: false,
+      video_processor_type: "InstructBlipVideoVideoProcessor",
+    };
+  }
 }
 
 /** The frames of every video in whatever form `images` has. */

@@ -1,20 +1,25 @@
 /**
- * Pictures and text to what the model takes: pixels, the instruction in the Q-Former's vocabulary, and the prompt in the
- * language model's with a placeholder for every query in front.
+ * What Hugging Face's three processors share: images and text to what the model takes, which is pixels, the instruction in
+ * the Q-Former's vocabulary, and the prompt in the language model's with a placeholder for every query in front. What sets
+ * each of them apart is in its own file, as its traits.
  *
- * Source: transformers 5.18, models/instructblip/processing_instructblip.py and processing_utils.py (_merge_kwargs).
+ * Source: transformers 5.18, models/{instructblip,blip_2,instructblipvideo}/processing_*.py and processing_utils.py
+ * (_merge_kwargs).
  */
-import { refuseMore } from "../../tensor/arguments.ts";
+import { optionsOf, refuseMore, refuseUnknown } from "../../tensor/arguments.ts";
+import { InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
+import { shown } from "../../tensor/shown.ts";
+import { numQueryTokens } from "../config/config.ts";
+import type { JsonRecord } from "../config/json_file.ts";
 import type { PretrainedFrom } from "../pretrained/from_pretrained.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { DecodeOptions, EncodeOptions } from "../tokenizer/types.ts";
-import type { PixelValues } from "./image.ts";
-import type { Page } from "./image_drawable.ts";
 import { BlipImageProcessor } from "./image_processor.ts";
 import {
   openProcessor,
   type ProcessorFromPretrainedOptions,
+  readPixelProcessor,
   readQueryCount,
   requireQueryCount,
   saveProcessor,
@@ -22,178 +27,228 @@ import {
 import {
   encodePrompts,
   type ImageInput,
-  listOf,
   type ProcessorOptions,
   pixelsOf,
   placeholderOf,
   refusePlaceholder,
   refuseRagged,
   requestOf,
+  rowsOfImages,
 } from "./processor_input.ts";
 
-export type { ImageInput } from "./processor_input.ts";
-
-/** Options by Hugging Face's names, besides what the model shall see. */
-export interface ProcessorInput extends ProcessorOptions {
-  /** One picture or several: see {@link ImageInput}. In a browser also the `files` of an `<input>`. */
-  images?: ImageInput | readonly ImageInput[] | Page<"FileList">;
+/** What sets one of the processors apart. */
+export interface ProcessorTraits {
+  /** Its name in Hugging Face, and in files. */
+  readonly processor_class: string;
+  /** What a prompt is about. Placeholder and what makes pixels are named for it: `<image>`, `image_processor`. */
+  readonly modality: "image" | "video";
+  /** Whether the Q-Former reads the text, through a tokenizer of its own. */
+  readonly has_qformer_tokenizer: boolean;
+  /** Whether what tokenizer_config.json says of padding_side and the like is a default of calls, for both tokenizers. */
+  readonly has_tokenizer_defaults: boolean;
+  /** Whether images are refused where no file says how many placeholders each takes, rather than given none. */
+  readonly requires_query_count: boolean;
 }
 
-/** In Hugging Face's order; text or pixels are absent where none were given. Rows of one kind have one length. */
-export interface BatchFeature {
+/** How a processor is called: with options, or with some of them and then the others. */
+export interface ProcessorCall<Input, Feature> {
+  (
+    input: Input & { images: object | string; text: string | readonly string[] },
+    options?: ProcessorOptions,
+    ...more: never[]
+  ): Promise<Feature>;
+  (input: Input, options?: Input, ...more: never[]): Promise<Partial<Feature>>;
+}
+
+/** A class of functions: `processor(input)` is `processor.process(input)`. */
+const Callable = class Called {
+  static {
+    Object.setPrototypeOf(Called.prototype, Function.prototype); // they have call() and bind(), as the type says
+  }
+
+  constructor() {
+    const processor = (...given: unknown[]): unknown => (processor as unknown as Processing).process(...given);
+    // biome-ignore lint/correctness/noConstructorReturn: what is called must be a function
+    return Object.setPrototypeOf(processor, new.target.prototype) as Processing;
+  }
+} as unknown as abstract new <Input, Feature>() => ProcessorCall<Input, Feature>;
+
+interface Processing {
+  process(...given: unknown[]): unknown;
+}
+
+/** A processor's class, as far as from_pretrained() needs it. */
+interface ProcessorClass<P, Parts> {
+  readonly traits: ProcessorTraits;
+  new (parts: Parts): P;
+}
+
+/** What every processor may be made of, by Hugging Face's names. */
+interface AnyParts {
+  readonly image_processor?: BlipImageProcessor;
+  readonly video_processor?: BlipImageProcessor;
+  readonly tokenizer?: Tokenizer;
+  readonly qformer_tokenizer?: Tokenizer;
+  readonly num_query_tokens?: number | null;
+}
+
+/** What any of them makes. */
+interface AnyFeature {
   qformer_input_ids: number[][];
   qformer_attention_mask: number[][];
   input_ids: number[][];
   attention_mask: number[][];
-  /** f32[B, 3, H, W] */
-  pixel_values: PixelValues;
+  pixel_values: { data: Float32Array; shape: number[] };
 }
 
-/** What processors can do besides being called. */
-export interface ProcessorBase {
+/**
+ * A processor is called: `await processor({ images: ["photo.jpg"], text: ["What is this?"] })`.
+ *
+ * @typeParam Input what it is called with
+ * @typeParam Feature what it makes of that
+ * @typeParam Parts what it is made of
+ */
+export abstract class ProcessorBase<Input, Feature, Parts = never> extends Callable<Input, Feature> {
+  abstract readonly processor_class: string;
+  /** What the model takes of what it makes. */
+  readonly model_input_names: readonly string[];
   /** The language model's. */
   readonly tokenizer: Tokenizer;
-  /** Placeholders a picture takes: none of a legacy model. Null where neither the processor's files nor the model's say. */
+  /** Placeholders an image takes: none of a legacy model. Null where neither the processor's files nor the model's say. */
   readonly num_query_tokens: number | null;
+  /** What makes pixels. */
+  protected readonly pixels: BlipImageProcessor;
+  /** The Q-Former's tokenizer, if it has one. */
+  protected readonly qformer: Tokenizer | undefined;
+  /** The placeholder's text. */
+  protected readonly placeholder: string;
+  readonly #traits: ProcessorTraits;
+
+  /** @throws InputError BAD_INPUT, UNKNOWN_OPTION, ARGUMENTS; ConfigError CONFIG_RANGE */
+  constructor(parts: Parts) {
+    super();
+    const { traits } = new.target as unknown as ProcessorClass<unknown, Parts>;
+    const { processor_class, modality, has_qformer_tokenizer } = traits;
+    const pixels = `${modality}_processor` as const;
+    const tokenizers = has_qformer_tokenizer ? (["tokenizer", "qformer_tokenizer"] as const) : (["tokenizer"] as const);
+    const given = optionsOf(processor_class, [parts], 1) as AnyParts;
+    refuseUnknown(processor_class, given, [pixels, ...tokenizers, "num_query_tokens"]);
+    const part = <T>(name: keyof AnyParts, Part: new (...more: never) => T): T => {
+      const value: unknown = given[name];
+      if (value instanceof Part) return value;
+      throw new InputError("BAD_INPUT", `${processor_class}: ${name} is needed, got ${shown(value)}`, {
+        hint: "take that of another processor, which from_pretrained() makes",
+      });
+    };
+    this.#traits = traits;
+    this.pixels = part(pixels, BlipImageProcessor);
+    [this.tokenizer, this.qformer] = tokenizers.map((name) => part(name, Tokenizer));
+    const count = given.num_query_tokens ?? null;
+    this.num_query_tokens = count === null || count === 0 ? count : numQueryTokens(count, "num_query_tokens");
+    this.placeholder = placeholderOf(this.tokenizer, modality);
+    const words = has_qformer_tokenizer ? ["qformer_input_ids", "qformer_attention_mask"] : [];
+    this.model_input_names = ["input_ids", "attention_mask", "pixel_values", ...words];
+  }
+
+  /**
+   * Reads the processor's files of a checkpoint folder: transformers 5's processor_config.json, or 4's
+   * preprocessor_config.json (for videos video_preprocessor_config.json before that), tokenizer.json, and
+   * qformer_tokenizer/ if the Q-Former reads text.
+   *
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder
+   * @throws ConfigError, WeightError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the signal's reason
+   */
+  static async from_pretrained<P, Parts>(
+    this: ProcessorClass<P, Parts>,
+    from: PretrainedFrom,
+    options: ProcessorFromPretrainedOptions = {},
+  ): Promise<P> {
+    // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
+    const [Class, { modality, has_qformer_tokenizer }] = [this, this.traits];
+    const { folder, backend } = await openProcessor(from, options);
+    const num_query_tokens = await readQueryCount(folder);
+    return new Class({
+      [`${modality}_processor`]: await readPixelProcessor(folder, modality, backend),
+      tokenizer: await Tokenizer.from_pretrained(folder),
+      ...(has_qformer_tokenizer && {
+        qformer_tokenizer: await Tokenizer.from_pretrained(folder, "qformer_tokenizer"),
+      }),
+      num_query_tokens,
+    } as Parts);
+  }
+
+  /** What calling it does. Everything but files is read, and copied, before it returns its promise. */
+  protected async process(...given: unknown[]): Promise<Partial<Feature>> {
+    const { tokenizer, qformer, num_query_tokens, placeholder: token } = this;
+    const { modality, has_tokenizer_defaults, requires_query_count } = this.#traits;
+    const { rows, prompts, ...request } = requestOf(given, (images) => this.rowsOf(images));
+    const perRow = rows?.[0].length ?? 0;
+    const feature: Partial<AnyFeature> = {};
+    if (prompts) {
+      if (!request.allow_image_token) refusePlaceholder(prompts, token);
+      // padding_side may so reach the Q-Former, too: text that is padded on the left has other positions there.
+      const options: EncodeOptions = { ...(has_tokenizer_defaults && tokenizer.processor_defaults), ...request.text };
+      const words = qformer?.encode_batch(prompts, options);
+      // The queries count towards the language model's max_length, not towards the Q-Former's; of a video those of one
+      // frame, as in Hugging Face.
+      const queries = num_query_tokens ?? 0;
+      const count = perRow && perRow * (requires_query_count ? requireQueryCount(num_query_tokens) : queries);
+      const prompt = encodePrompts(tokenizer, prompts, options, { queries, token, count });
+      refuseRagged(...(words ? [words.input_ids] : []), prompt.input_ids);
+      if (words) {
+        feature.qformer_input_ids = words.input_ids;
+        feature.qformer_attention_mask = words.attention_mask;
+      }
+      feature.input_ids = prompt.input_ids;
+      feature.attention_mask = prompt.attention_mask;
+    }
+    if (rows) {
+      const { data, shape } = await pixelsOf(this.pixels, rows.flat(), request.image, request.exif_transpose);
+      feature.pixel_values = { data, shape: modality === "video" ? [rows.length, perRow, ...shape.slice(1)] : shape };
+    }
+    return feature as Partial<Feature>;
+  }
+
+  /** The images of every row in whatever form they are given: as many in each. @throws InputError BAD_PIXELS */
+  protected rowsOf(images: unknown): readonly (readonly ImageInput[])[] {
+    return rowsOfImages(images);
+  }
+
+  /** What processor_config.json says of what makes pixels. */
+  protected savedPixels(): JsonRecord {
+    return this.pixels.toJSON();
+  }
+
   /** A row of ids to text. @throws InputError TOKENIZER_ID, TOKENIZER_OPTION, UNKNOWN_OPTION, ARGUMENTS */
-  decode(ids: Iterable<number | bigint>, options?: DecodeOptions, ...more: never[]): string;
+  decode(ids: Iterable<number | bigint>, options?: DecodeOptions, ...more: never[]): string {
+    return this.tokenizer.decode(ids, options, ...more);
+  }
+
   /** Rows of ids to texts. */
-  batch_decode(rows: Iterable<Iterable<number | bigint>>, options?: DecodeOptions, ...more: never[]): string[];
+  batch_decode(rows: Iterable<Iterable<number | bigint>>, options?: DecodeOptions, ...more: never[]): string[] {
+    return this.tokenizer.batch_decode(rows, options, ...more);
+  }
+
   /** The texts of what generate() returned, special tokens left out. */
   post_process_image_text_to_text(
     rows: Iterable<Iterable<number | bigint>>,
-    options?: DecodeOptions,
+    options: DecodeOptions = {},
     ...more: never[]
-  ): string[];
+  ): string[] {
+    const isObject = typeof options === "object" && options !== null;
+    return this.tokenizer.batch_decode(rows, isObject ? { skip_special_tokens: true, ...options } : options, ...more);
+  }
+
   /**
    * Writes the processor's files as transformers 5 does, for from_pretrained here and there.
    *
    * @param to a path (Node), made if it is not there, or a WritableFolder
    * @throws WeightError IO; InputError NO_FILES
    */
-  save_pretrained(to: string | WritableFolder, ...more: never[]): Promise<void>;
-}
-
-/** A processor is called: `await processor({ images: ["photo.jpg"], text: ["What is this?"] })`. */
-export interface InstructBlipProcessor extends ProcessorBase {
-  (
-    input: ProcessorInput & { images: object | string; text: string | readonly string[] },
-    options?: ProcessorOptions,
-    ...more: never[]
-  ): Promise<BatchFeature>;
-  (input: ProcessorInput, options?: ProcessorInput, ...more: never[]): Promise<Partial<BatchFeature>>;
-  readonly processor_class: "InstructBlipProcessor";
-  readonly model_input_names: readonly string[];
-  readonly image_processor: BlipImageProcessor;
-  readonly qformer_tokenizer: Tokenizer;
-  /** The placeholder's text, `<image>`. */
-  readonly image_token: string;
-}
-
-export const InstructBlipProcessor = {
-  /**
-   * Reads the processor's files of a checkpoint folder: transformers 5's (processor_config.json) or 4's
-   * (preprocessor_config.json beside it), tokenizer.json and qformer_tokenizer/.
-   *
-   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder
-   * @throws ConfigError, WeightError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the signal's reason
-   */
-  async from_pretrained(
-    from: PretrainedFrom,
-    options: ProcessorFromPretrainedOptions = {},
-  ): Promise<InstructBlipProcessor> {
-    const { folder, backend } = await openProcessor(from, options);
-    const num_query_tokens = await readQueryCount(folder);
-    return makeProcessor(
-      await BlipImageProcessor.from_pretrained(folder, backend),
-      await Tokenizer.from_pretrained(folder),
-      await Tokenizer.from_pretrained(folder, "qformer_tokenizer"),
-      num_query_tokens,
-    );
-  },
-};
-
-/** Puts a processor together from its parts. */
-export function makeProcessor(
-  image_processor: BlipImageProcessor,
-  tokenizer: Tokenizer,
-  qformer_tokenizer: Tokenizer,
-  num_query_tokens: number | null,
-): InstructBlipProcessor {
-  const processor_class = "InstructBlipProcessor";
-  const image_token = placeholderOf(tokenizer, "image");
-
-  const process = async (...given: unknown[]): Promise<Partial<BatchFeature>> => {
-    const request = requestOf(given, listOf<ImageInput>);
-    const { pictures, prompts } = request;
-    const feature: Partial<BatchFeature> = {};
-    if (prompts) {
-      if (!request.allow_image_token) refusePlaceholder(prompts, image_token);
-      // What tokenizer_config.json says of padding_side and the like is passed on to both tokenizers, so that the
-      // Q-Former's text may come out padded on the left, which changes its positions.
-      const shared: EncodeOptions = { ...tokenizer.processor_defaults, ...request.text };
-      const qformer = qformer_tokenizer.encode_batch(prompts, shared);
-      // The queries count towards the language model's max_length, not towards the Q-Former's.
-      const queries = num_query_tokens ?? 0;
-      const count = pictures ? requireQueryCount(num_query_tokens) : 0;
-      const prompt = encodePrompts(tokenizer, prompts, shared, { queries, token: image_token, count });
-      refuseRagged(qformer.input_ids, prompt.input_ids);
-      feature.qformer_input_ids = qformer.input_ids;
-      feature.qformer_attention_mask = qformer.attention_mask;
-      feature.input_ids = prompt.input_ids;
-      feature.attention_mask = prompt.attention_mask;
-    }
-    if (pictures) {
-      feature.pixel_values = await pixelsOf(image_processor, pictures, request.image, request.exif_transpose);
-    }
-    return feature;
-  };
-
-  return Object.assign(
-    process as unknown as InstructBlipProcessor,
-    {
-      processor_class,
-      model_input_names: [
-        "input_ids",
-        "attention_mask",
-        "pixel_values",
-        "qformer_input_ids",
-        "qformer_attention_mask",
-      ] as const,
-      image_processor,
-      qformer_tokenizer,
-      image_token,
-      ...baseOf(tokenizer, num_query_tokens, (to) =>
-        saveProcessor(to, {
-          processor_class,
-          pixels: { image_processor: image_processor.toJSON() },
-          num_query_tokens,
-          tokenizer,
-          qformer_tokenizer,
-        }),
-      ),
-    } as const,
-  );
-}
-
-/** What every processor takes over from its tokenizer. */
-export function baseOf(
-  tokenizer: Tokenizer,
-  num_query_tokens: number | null,
-  save_pretrained: (to: string | WritableFolder) => Promise<void>,
-): ProcessorBase {
-  return {
-    tokenizer,
-    num_query_tokens,
-    decode: (...given) => tokenizer.decode(...given),
-    batch_decode: (...given) => tokenizer.batch_decode(...given),
-    post_process_image_text_to_text: (rows, options = { skip_special_tokens: true }, ...more) => {
-      const isObject = typeof options === "object" && options !== null;
-      return tokenizer.batch_decode(rows, isObject ? { skip_special_tokens: true, ...options } : options, ...more);
-    },
-    async save_pretrained(to, ...more) {
-      refuseMore("save_pretrained", more, 0, 1);
-      await save_pretrained(to);
-    },
-  };
+  async save_pretrained(to: string | WritableFolder, ...more: never[]): Promise<void> {
+    refuseMore("save_pretrained", more, 0, 1);
+    const { processor_class, tokenizer, qformer, num_query_tokens } = this;
+    const pixels = { [`${this.#traits.modality}_processor`]: this.savedPixels() };
+    await saveProcessor(to, { processor_class, pixels, num_query_tokens, tokenizer, qformer_tokenizer: qformer });
+  }
 }

@@ -1,6 +1,6 @@
 /**
- * A processor's files: which of them say what, and writing them as transformers 5 does. Whole processors are processor.ts,
- * blip_2_processor.ts and instructblip_video_processor.ts.
+ * A processor's files: which of them say what, and writing them as transformers 5 does. The processors themselves are
+ * processor.ts and the files of each.
  *
  * Source: transformers 5.18, processing_utils.py (save_pretrained, to_dict), video_processing_utils.py.
  */
@@ -70,13 +70,24 @@ export function requireQueryCount(count: number | null): number {
   );
 }
 
+/** What makes pixels of images or of a video's frames. @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE */
+export function readPixelProcessor(
+  folder: Folder,
+  modality: "image" | "video",
+  backend?: ImageBackend,
+): Promise<BlipImageProcessor> {
+  return modality === "video"
+    ? readVideoProcessor(folder, backend)
+    : BlipImageProcessor.from_pretrained(folder, backend);
+}
+
 /**
  * What frames are made into pixels by: processor_config.json's `video_processor`, else video_preprocessor_config.json, else
  * preprocessor_config.json.
  *
  * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
  */
-export async function readVideoProcessor(folder: Folder, backend?: ImageBackend): Promise<BlipImageProcessor> {
+async function readVideoProcessor(folder: Folder, backend?: ImageBackend): Promise<BlipImageProcessor> {
   const nested = (await readJson(folder, "processor_config.json"))?.video_processor;
   const files = ["video_preprocessor_config.json", "preprocessor_config.json"];
   let [config, file] = [nested, "processor_config.json"] as [unknown, string];
@@ -100,7 +111,7 @@ export interface ProcessorParts {
   readonly pixels: Readonly<Record<string, JsonRecord>>;
   readonly num_query_tokens: number | null;
   readonly tokenizer: Tokenizer;
-  readonly qformer_tokenizer?: Tokenizer;
+  readonly qformer_tokenizer: Tokenizer | undefined;
 }
 
 /** Writes processor_config.json, the tokenizer's files, and the Q-Former's in a folder of their own. */

@@ -83,8 +83,9 @@ const WITHOUT_EFFECT = ["return_tensors", "verbose", "device", "disable_grouping
 const OTHER_OPTIONS = ["images", "text", "text_kwargs", "images_kwargs", "allow_image_token", "exif_transpose"];
 
 /** What a call asks for, checked. */
-export interface Request<Pictures> {
-  readonly pictures: readonly Pictures[] | undefined;
+export interface Request {
+  /** The images that each row of the batch is about: one, or the frames of a video. */
+  readonly rows: readonly (readonly ImageInput[])[] | undefined;
   readonly prompts: readonly string[] | undefined;
   readonly text: EncodeOptions;
   readonly image: ImageOptions;
@@ -93,32 +94,32 @@ export interface Request<Pictures> {
 }
 
 /**
- * Divides what a processor was called with, which is read at once: decoding pictures takes time.
+ * Divides what a processor was called with, which is read at once: decoding images takes time.
  *
  * @param given its arguments: options, or some of them and then the others
- * @param picturesOf makes a list of whatever `images` may be
+ * @param rowsOf makes rows of whatever `images` may be
  * @throws InputError NO_INPUT, BAD_PROMPT, BAD_PIXELS, BATCH_MISMATCH, UNKNOWN_OPTION, ARGUMENTS
  */
-export function requestOf<Pictures>(
+export function requestOf(
   given: readonly unknown[],
-  picturesOf: (images: unknown) => readonly Pictures[],
-): Request<Pictures> {
+  rowsOf: (images: unknown) => readonly (readonly ImageInput[])[],
+): Request {
   const [{ images, text, ...options }, flags] = withFlags(argumentsOf(given));
   const { allow_image_token, exif_transpose } = flags;
-  const pictures = images === undefined || images === null ? undefined : picturesOf(images);
+  const rows = images === undefined || images === null ? undefined : rowsOf(images);
   const prompts = text === undefined || text === null ? undefined : listOf<string>(text);
-  if (!pictures && !prompts) throw new InputError("NO_INPUT", "give the processor images, text, or both");
+  if (!rows && !prompts) throw new InputError("NO_INPUT", "give the processor images, text, or both");
   const [textOptions, imageOptions] = divide(options);
   if (prompts && (prompts.length === 0 || !prompts.every((prompt) => typeof prompt === "string"))) {
     throw new InputError("BAD_PROMPT", "text must be a string or a list of strings");
   }
-  if (pictures?.length === 0) throw new InputError("BAD_PIXELS", "the list of images is empty");
-  if (pictures && prompts && pictures.length !== prompts.length) {
-    throw new InputError("BATCH_MISMATCH", `${pictures.length} images but ${prompts.length} texts`, {
+  if (rows?.length === 0) throw new InputError("BAD_PIXELS", "the list of images is empty");
+  if (rows && prompts && rows.length !== prompts.length) {
+    throw new InputError("BATCH_MISMATCH", `${rows.length} images but ${prompts.length} texts`, {
       hint: "the model takes one text for each image",
     });
   }
-  return { pictures, prompts, text: textOptions, image: imageOptions, exif_transpose, allow_image_token };
+  return { rows, prompts, text: textOptions, image: imageOptions, exif_transpose, allow_image_token };
 }
 
 /** As `optionsOf`, except that pictures are not copied but read at once, each as its kind wants; see {@link pixelsOf}. */
@@ -219,8 +220,13 @@ export async function pixelsOf(
 const isPixels = (value: unknown): value is RgbImage | RgbaImage | PixelTensor =>
   typeof value === "object" && value !== null && "data" in value;
 
-export function listOf<T>(value: unknown): readonly T[] {
+function listOf<T>(value: unknown): readonly T[] {
   return Array.isArray(value) ? value : [value as T];
+}
+
+/** A row for each image. */
+export function rowsOfImages(images: unknown): readonly (readonly ImageInput[])[] {
+  return Array.from(listOf<ImageInput>(images), (image) => [image]); // no holes
 }
 
 /** Pixels that are there, or how to get them; whatever the caller may change later has been copied. @throws InputError BAD_PIXELS */

@@ -27,7 +27,7 @@ import { HubFolder } from "../../../src/instructblip/pretrained/hub/folder.node.
 import type { DownloadProgress } from "../../../src/instructblip/pretrained/hub/hub.ts";
 import { parseHubId } from "../../../src/instructblip/pretrained/hub/hub.ts";
 import { nodePlatform } from "../../../src/instructblip/pretrained/platform.node.ts";
-import { InstructBlipProcessor } from "../../../src/instructblip/processing/processor.ts";
+import { InstructBlipProcessor } from "../../../src/instructblip/processing/instructblip_processor.ts";
 import { Checkpoint } from "../../../src/tensor/files/safetensors.ts";
 import { NodeFolder, openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { type HubModel, HubServer, oidOf } from "./hub_server.ts";

@@ -16,8 +16,8 @@ import * as browserPlatform from "../../../src/instructblip/pretrained/platform.
 import { nodePlatform } from "../../../src/instructblip/pretrained/platform.node.ts";
 import { setPlatform } from "../../../src/instructblip/pretrained/platform.ts";
 import { Blip2Processor } from "../../../src/instructblip/processing/blip_2_processor.ts";
+import { InstructBlipProcessor } from "../../../src/instructblip/processing/instructblip_processor.ts";
 import { InstructBlipVideoProcessor } from "../../../src/instructblip/processing/instructblip_video_processor.ts";
-import { InstructBlipProcessor } from "../../../src/instructblip/processing/processor.ts";
 import { readStorage } from "../../../src/modules/storage_dtype.ts";
 import { openDevice } from "../../../src/tensor/device/open_device.ts";
 import { NodeFolder } from "../../../src/tensor/files/source.node.ts";

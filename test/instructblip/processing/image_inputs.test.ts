@@ -15,7 +15,7 @@ import { nodePlatform } from "../../../src/instructblip/pretrained/platform.node
 import { readImage, setPlatform } from "../../../src/instructblip/pretrained/platform.ts";
 import type { RgbImage } from "../../../src/instructblip/processing/image.ts";
 import { bytesOfDataUrl, checkImageBytes, MAX_IMAGE_BYTES } from "../../../src/instructblip/processing/image_source.ts";
-import { InstructBlipProcessor } from "../../../src/instructblip/processing/processor.ts";
+import { InstructBlipProcessor } from "../../../src/instructblip/processing/instructblip_processor.ts";
 import type { ImageInput } from "../../../src/instructblip/processing/processor_input.ts";
 import { EngineError } from "../../../src/tensor/errors.ts";
 import { type FolderFiles, filesOf, golden, memoryFolder, path } from "./processor_golden.ts";

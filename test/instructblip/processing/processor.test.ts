@@ -10,7 +10,7 @@ import {
   type BatchFeature,
   InstructBlipProcessor,
   type ProcessorInput,
-} from "../../../src/instructblip/processing/processor.ts";
+} from "../../../src/instructblip/processing/instructblip_processor.ts";
 import { EngineError } from "../../../src/tensor/errors.ts";
 import { type FolderFiles, filesOf, golden, image, memoryFolder, path } from "./processor_golden.ts";
 

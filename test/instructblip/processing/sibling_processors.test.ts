@@ -13,10 +13,15 @@ import { setPlatform } from "../../../src/instructblip/pretrained/platform.ts";
 import { Blip2Processor } from "../../../src/instructblip/processing/blip_2_processor.ts";
 import type { RgbImage } from "../../../src/instructblip/processing/image.ts";
 import {
+  InstructBlipProcessor,
+  type InstructBlipProcessorParts as Parts,
+  type ProcessorInput,
+} from "../../../src/instructblip/processing/instructblip_processor.ts";
+import {
   InstructBlipVideoProcessor,
   type InstructBlipVideoProcessorInput,
 } from "../../../src/instructblip/processing/instructblip_video_processor.ts";
-import type { ProcessorInput } from "../../../src/instructblip/processing/processor.ts";
+import { ProcessorBase } from "../../../src/instructblip/processing/processor.ts";
 import { EngineError } from "../../../src/tensor/errors.ts";
 import { type FolderFiles, filesOf, golden, image, memoryFolder, writableMemory } from "./processor_golden.ts";
 
@@ -77,6 +82,61 @@ test.each(NAMES)("%s", async (name) => {
     compared++;
   }
   expect(compared).toBeGreaterThan(20);
+});
+
+describe("a processor is an object of its class, which is called", () => {
+  const CLASSES = { InstructBlipProcessor, Blip2Processor, InstructBlipVideoProcessor };
+
+  test.each(NAMES)("%s", async (name) => {
+    const processor = await load(name);
+    for (const [one, Class] of Object.entries(CLASSES)) {
+      expect([one, processor instanceof Class]).toEqual([one, one === processor.processor_class]);
+    }
+    expect(processor).toBeInstanceOf(ProcessorBase);
+    const feature = await processor({ text: "a dog" });
+    expect(await processor.call(undefined, { text: "a dog" })).toEqual(feature);
+    expect(await processor.bind(undefined)({ text: "a dog" })).toEqual(feature);
+    expect(processor.model_input_names).toEqual(expect.arrayContaining(Object.keys(feature)));
+  });
+
+  test("and is put together of another's parts", async () => {
+    const { image_processor, tokenizer, qformer_tokenizer } = (await load("instructblip")) as unknown as Parts;
+    const parts = { image_processor, tokenizer, qformer_tokenizer };
+    const input = { images: image(0), text: "a dog" };
+    const made = new InstructBlipProcessor({ ...parts, num_query_tokens: 3 });
+    const { input_ids, pixel_values } = await made(input);
+    const placeholder = tokenizer.convert_tokens_to_ids("<image>")!;
+    expect(input_ids[0].filter((id) => id === placeholder)).toHaveLength(3);
+    const blip = new Blip2Processor({ image_processor, tokenizer, num_query_tokens: null });
+    expect(Object.keys(await blip(input))).toEqual(["input_ids", "attention_mask", "pixel_values"]);
+    const video = new InstructBlipVideoProcessor({
+      ...parts,
+      image_processor: undefined,
+      video_processor: image_processor,
+    } as never);
+    expect((await video({ images: image(0) })).pixel_values).toEqual({
+      ...pixel_values,
+      shape: [1, ...pixel_values.shape],
+    });
+    // Without a count: text alone, and pictures alone.
+    const uncounted = new InstructBlipProcessor(parts);
+    await expect(uncounted(input)).rejects.toMatchObject({ code: "CONFIG_MISSING" });
+    expect(await uncounted({ text: "a dog" })).toEqual(await made({ text: "a dog" }));
+  });
+
+  test.each([
+    ["nothing", () => ({}), "BAD_INPUT"],
+    ["no object", () => null, "ARGUMENTS"],
+    ["another's part", (parts: Parts) => ({ ...parts, tokenizer: parts.image_processor }), "BAD_INPUT"],
+    ["a tokenizer too few", ({ qformer_tokenizer: _, ...rest }: Parts) => rest, "BAD_INPUT"],
+    ["a part of another name", (parts: Parts) => ({ ...parts, feature_extractor: 1 }), "UNKNOWN_OPTION"],
+    ["a count that is none", (parts: Parts) => ({ ...parts, num_query_tokens: "32" }), "CONFIG_RANGE"],
+    ["a count without end", (parts: Parts) => ({ ...parts, num_query_tokens: 1e9 }), "CONFIG_RANGE"],
+  ])("but not of %s", async (_, partsOf, code) => {
+    const { image_processor, tokenizer, qformer_tokenizer } = (await load("instructblip")) as unknown as Parts;
+    const parts = partsOf({ image_processor, tokenizer, qformer_tokenizer }) as never;
+    expect(() => new InstructBlipProcessor(parts)).toThrow(expect.objectContaining({ code }));
+  });
 });
 
 describe("what a processor saves is read as the same", () => {
