@@ -29,8 +29,8 @@ interface Thrown {
   readonly rooms: Set<string>;
 }
 
-/** Functions that throw for others: the argument that is the code, the class, and what is put behind the code. */
-const HELPERS: Readonly<Record<string, readonly [argument: number, error: string, suffix?: string]>> = {
+/** Functions that throw for others: the argument that is the code, and the class. */
+const HELPERS: Readonly<Record<string, readonly [argument: number, error: string]>> = {
   refuse: [0, "WeightError"],
   inEntry: [0, "WeightError"],
   "this.#refuse": [0, "WeightError"],
@@ -39,7 +39,7 @@ const HELPERS: Readonly<Record<string, readonly [argument: number, error: string
   parseObject: [1, "InputError"],
   textOf: [1, "InputError"],
   strings: [0, "InputError"],
-  readJson: [2, "ConfigError", "_JSON"],
+  parseRecord: [2, "ConfigError"],
   "this.#driver.wait": [2, "KernelError"],
 };
 
@@ -48,7 +48,6 @@ const NAMED: Readonly<Record<string, string>> = {
   ADAPTER: "WeightError",
   QUANTIZED_CHECKPOINT: "WeightError",
   OTHER_WEIGHTS: "WeightError",
-  CONFIG: "ConfigError",
   GPU: "DeviceError",
   INTERNAL: "any other error",
   INTERRUPTED: "-",
@@ -75,14 +74,14 @@ export function thrownCodes(): Map<string, Thrown> {
         const called = node.expression.getText();
         if (called === "super") for (const code of textsOf(node.arguments[0])) add(code, name);
         const made = ts.isCallExpression(node.expression) && node.expression.expression.getText() === "refuser";
-        const [argument, error, suffix = ""] = HELPERS[made ? "refuse" : called] ?? [];
-        if (argument !== undefined) for (const code of textsOf(node.arguments[argument])) add(code + suffix, error!);
+        const [argument, error] = HELPERS[made ? "refuse" : called] ?? [];
+        if (argument !== undefined) for (const code of textsOf(node.arguments[argument])) add(code, error!);
       } else if (
         (ts.isPropertyAssignment(node) || ts.isParameter(node) || ts.isVariableDeclaration(node)) &&
         node.name.getText() === "code"
       ) {
         for (const code of textsOf(node.initializer)) {
-          if (Object.hasOwn(NAMED, code)) add(code === "CONFIG" ? "CONFIG_JSON" : code, NAMED[code]);
+          if (Object.hasOwn(NAMED, code)) add(code, NAMED[code]);
         }
       }
       ts.forEachChild(node, (child) => visit(child, name));

@@ -100,7 +100,6 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   MISSING_MODEL: "the folder has no model.safetensors and no index",
   MISSING_SHARD: "a shard that the index names is missing, as after an incomplete download",
   MISSING_TENSORS: "the checkpoint lacks tensors that the model needs",
-  MODEL_NOT_FOUND: "`--model` names no folder",
   NOT_A_FOLDER: "a path to save into is not a folder",
   NOT_FOUND: "a file or folder does not exist",
   NOT_REGULAR_FILE: "a path is a device, a pipe or a folder, where a file is needed",

@@ -5,13 +5,14 @@
 
 export { Blip2Config, Blip2QFormerConfig } from "./instructblip/config/blip_2.ts";
 export {
-  InstructBlipConfig,
   InstructBlipQFormerConfig,
   InstructBlipVisionConfig,
   type TextConfig,
   type VisionLanguageConfig,
 } from "./instructblip/config/config.ts";
+export type { Family, KnownFamily } from "./instructblip/config/families.ts";
 export type { LanguageModelSizes } from "./instructblip/config/fields.ts";
+export { InstructBlipConfig } from "./instructblip/config/instructblip.ts";
 export { InstructBlipVideoConfig } from "./instructblip/config/instructblip_video.ts";
 export { LlamaConfig } from "./instructblip/config/llama.ts";
 export { OPTConfig } from "./instructblip/config/opt.ts";
@@ -71,6 +72,7 @@ export {
   type InstructBlipVideoInputs,
 } from "./instructblip/pretrained/instructblip_video.ts";
 export type { FromPretrainedOptions } from "./instructblip/pretrained/load.ts";
+export { ModelFolder } from "./instructblip/pretrained/model_folder.ts";
 export type { SavePretrainedOptions, SaveProgress } from "./instructblip/pretrained/save_pretrained.ts";
 export type {
   ForwardInputs,
@@ -99,7 +101,7 @@ export {
   type VideoInput,
   type VideoPixelValues,
 } from "./instructblip/processing/instructblip_video_processor.ts";
-export type { ProcessorBase, ProcessorCall, ProcessorTraits } from "./instructblip/processing/processor.ts";
+export type { ProcessorBase, ProcessorCall } from "./instructblip/processing/processor.ts";
 export type { ProcessorFromPretrainedOptions } from "./instructblip/processing/processor_files.ts";
 export type { ImageInput, ProcessorOptions } from "./instructblip/processing/processor_input.ts";
 export type { ImageBackend } from "./instructblip/processing/resize.ts";

@@ -69,11 +69,11 @@ export async function buildPage(): Promise<string> {
   return outputFiles[0].text;
 }
 
-/** @param port 0: any that is free @throws InputError MODEL_NOT_FOUND; BuildFailure; the system's error, EADDRINUSE */
+/** @param port 0: any that is free @throws InputError NOT_FOUND; BuildFailure; the system's error, EADDRINUSE */
 export async function servePage({ model, port }: { model: string; port: number }): Promise<PageServer> {
   const folder = await realpath(resolve(model)).catch(() => resolve(model));
   if (!(await stat(join(folder, "config.json")).catch(() => undefined))?.isFile()) {
-    throw new InputError("MODEL_NOT_FOUND", `--model ${model}: there is no checkpoint's config.json in this folder`);
+    throw new InputError("NOT_FOUND", `--model ${model}: there is no checkpoint's config.json in this folder`);
   }
   await buildPage(); // a mistake shows here rather than in the browser
   const embedded = folder === (await realpath(EMBEDDED));

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { AutoConfig, AutoProcessor, InstructBlipVideoProcessor } from "../../src/index.node.ts";
 import { parseRequest } from "../../src/instructblip/cli/requests.ts";
-import { readJson } from "../../src/instructblip/config/json_file.ts";
+import { JsonFolder } from "../../src/instructblip/config/json_folder.ts";
 import { parseItem, parseTask } from "../../src/instructblip/evaluation/task.ts";
 import { decodingConfig } from "../../src/instructblip/generation/configuration.ts";
 import { readRankOptions } from "../../src/instructblip/generation/ranking.ts";
@@ -38,7 +38,7 @@ test.each<[string, string, () => unknown]>([
   [
     "JSON deeper than the stack, read by any reader",
     "CONFIG_JSON",
-    () => readJson(memoryFolder({ a: `{"a":${deep}}` }), "a"),
+    () => JsonFolder.of(memoryFolder({ a: `{"a":${deep}}` })).json("a"),
   ],
   ["… in config.json", "CONFIG_JSON", () => AutoConfig.parse(`{"model_type":"instructblip","a":${deep}}`)],
   ["… in a task", "BAD_TASK", () => parseTask(`{"a":${deep}}`, "task.json")],
@@ -116,7 +116,7 @@ test("processors: nothing at all, names with a NUL, frames that are missing", as
 test("a count of queries that no model has", async () => {
   const files = { "processor_config.json": '{"num_query_tokens":200000000,"image_processor":{}}' };
   const { readQueryCount } = await import("../../src/instructblip/processing/processor_files.ts");
-  expect(await code(() => readQueryCount(memoryFolder(files)))).toBe("CONFIG_RANGE");
+  expect(await code(() => readQueryCount(JsonFolder.of(memoryFolder(files))))).toBe("CONFIG_RANGE");
 });
 
 test("a task's prompt that multiplies a field", async () => {

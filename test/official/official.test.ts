@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { planMemory } from "../../src/instructblip/cli/inspect/memory_plan.ts";
-import { InstructBlipConfig } from "../../src/instructblip/config/config.ts";
+import { InstructBlipConfig } from "../../src/instructblip/config/instructblip.ts";
 import { InstructBlipForConditionalGeneration } from "../../src/instructblip/pretrained/instructblip.ts";
 import type { StorageDType } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";

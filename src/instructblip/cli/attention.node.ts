@@ -25,7 +25,7 @@ import { type InstructBlipInputs, uploadInstruction } from "../pretrained/instru
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import { imageName } from "../processing/image_source.ts";
 import { drawSheet, type PatchGrid, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
-import { openModelFolder, readConfig } from "./folder.node.ts";
+import { openModelFolder } from "./folder.node.ts";
 import { checkOut } from "./out_file.node.ts";
 import { loading, noteSoftware, prepareInputs, type Run } from "./session.node.ts";
 import { say } from "./terminal.node.ts";
@@ -63,7 +63,7 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
     await checkOut(out);
   }
   const folder = await openModelFolder(options.model, run);
-  const config = await readConfig(folder);
+  const config = await folder.config();
   checkChoice(options, config);
   const processor = await AutoProcessor.from_pretrained(folder);
   const picture = await readNamedImage(options.image, { signal: run.signal });

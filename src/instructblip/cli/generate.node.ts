@@ -15,7 +15,7 @@ import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 import { type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./batches.ts";
-import { openModelFolder, readConfig } from "./folder.node.ts";
+import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "./format.ts";
 import { OutFile } from "./out_file.node.ts";
 import { Earlier, parseLine, type RequestId, splitLines } from "./requests.ts";
@@ -87,7 +87,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   const { terminal, signal } = run;
   let start = performance.now();
   const folder = await openModelFolder(question.model, run);
-  const config = await readConfig(folder);
+  const config = await folder.config();
   const processor = await AutoProcessor.from_pretrained(folder);
   let load_ms = performance.now() - start;
   // A mistake in the picture or the prompt shows before the weights are loaded, not minutes later.

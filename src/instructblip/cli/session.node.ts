@@ -16,7 +16,7 @@ import { setPlatform } from "../pretrained/platform.ts";
 import { formatDuration, Pace } from "./format.ts";
 import { Progress, say, type Terminal } from "./terminal.node.ts";
 
-// from_pretrained() asks it for the folder of --quantized-cache.
+// from_pretrained() opens folders by it.
 setPlatform(nodePlatform);
 
 /** What a command runs with. */

@@ -9,7 +9,7 @@ import { formatShape } from "../../tensor/shape.ts";
 import type { TextConfig } from "../config/config.ts";
 import { AutoProcessor } from "../pretrained/auto_processor.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
-import { openModelFolder, readConfig } from "./folder.node.ts";
+import { openModelFolder } from "./folder.node.ts";
 import { formatTable } from "./format.ts";
 import { checkOut } from "./out_file.node.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
@@ -28,7 +28,7 @@ export interface TraceOptions {
 export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   await checkOut(options.out);
   const folder = await openModelFolder(options.model, run);
-  const config = await readConfig(folder);
+  const config = await folder.config();
   const decoder_input_ids = decoderIds(options.decoderInputIds, config.text_config);
   const processor = await AutoProcessor.from_pretrained(folder);
   const inputs = await prepareInputs(

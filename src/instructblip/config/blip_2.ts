@@ -3,7 +3,8 @@
  *
  * Source: transformers 5.18, models/blip_2/configuration_blip_2.py.
  */
-import { compositeOf, IMAGE_TOKEN, InstructBlipQFormerConfig } from "./config.ts";
+import { compositeOf, InstructBlipQFormerConfig } from "./config.ts";
+import { BLIP_2 } from "./families.ts";
 import { count, flag } from "./fields.ts";
 
 /** BLIP-2's Q-Former, which by default knows queries only. */
@@ -23,15 +24,4 @@ export class Blip2QFormerConfig extends InstructBlipQFormerConfig {
 }
 
 /** BLIP-2: as InstructBLIP, with a Q-Former that is not told what is asked. */
-export class Blip2Config extends compositeOf(
-  { ...IMAGE_TOKEN, image_text_hidden_size: count(256) },
-  Blip2QFormerConfig,
-) {
-  static readonly model_type = "blip-2";
-  readonly modality = "image";
-  readonly architectures = ["Blip2ForConditionalGeneration"];
-
-  get image_token(): number | null {
-    return this.image_token_index ?? this.image_token_id;
-  }
-}
+export class Blip2Config extends compositeOf(BLIP_2, { image_text_hidden_size: count(256) }, Blip2QFormerConfig) {}

@@ -8,8 +8,9 @@
 
 import { ConfigError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
-import { quote, shown } from "../../tensor/shown.ts";
+import { shown } from "../../tensor/shown.ts";
 import { saveConfig } from "../pretrained/config_file.ts";
+import type { Family, KnownFamily } from "./families.ts";
 import {
   configOf,
   count,
@@ -23,8 +24,7 @@ import {
   tokenId,
   type ValuesOf,
 } from "./fields.ts";
-import { parseJson } from "./json_file.ts";
-import { insteadOfJson, withoutPythonNumbers } from "./json_text.ts";
+import { type JsonRecord, parseRecord } from "./json_file.ts";
 import { LlamaConfig } from "./llama.ts";
 import { OPTConfig } from "./opt.ts";
 import { T5Config } from "./t5.ts";
@@ -129,6 +129,11 @@ const COMPOSITE_FIELDS = {
   initializer_range: number(0.02, 0),
 };
 
+/** The placeholder's id, `image_token_index`. HF reads either spelling. */
+type TokenIds<M extends Family> = {
+  readonly [K in `${M["modality"]}_token_${"index" | "id"}`]: number | null;
+};
+
 interface NestedConfigs<Q extends InstructBlipQFormerConfig> {
   readonly vision_config: InstructBlipVisionConfig;
   readonly qformer_config: Q;
@@ -139,6 +144,8 @@ interface NestedConfigs<Q extends InstructBlipQFormerConfig> {
 export interface VisionLanguageConfig
   extends ValuesOf<typeof COMPOSITE_FIELDS>,
     NestedConfigs<InstructBlipQFormerConfig> {
+  /** Which of the models it is of. */
+  readonly family: KnownFamily;
   /** What is shown to the model, and the word in `image_token_index`. */
   readonly modality: "image" | "video";
   /** The model's class in Hugging Face, by a name that no bundler shortens. */
@@ -151,15 +158,23 @@ export interface VisionLanguageConfig
 
 /** A config's class, as far as its own static functions need it. */
 interface ConfigClass<C> {
-  readonly model_type: string;
+  readonly family: Family;
   new (given?: unknown): C;
 }
 
 /** The class that {@link compositeOf} makes. */
-export interface CompositeClass<F extends Fields, Q extends InstructBlipQFormerConfig> {
+export interface CompositeClass<M extends Family, F extends Fields, Q extends InstructBlipQFormerConfig> {
+  readonly family: M;
+  readonly model_type: M["model_type"];
   new (
     given?: unknown,
-  ): ValuesOf<typeof COMPOSITE_FIELDS & F> & NestedConfigs<Q> & Pick<VisionLanguageConfig, "save_pretrained">;
+  ): ValuesOf<typeof COMPOSITE_FIELDS & F> &
+    TokenIds<M> &
+    NestedConfigs<Q> &
+    Pick<VisionLanguageConfig, "architectures" | "image_token" | "save_pretrained"> & {
+      readonly family: M;
+      readonly modality: M["modality"];
+    };
   /** Of three configs, each an instance or a plain object; `more` are fields of the composite itself. */
   from_vision_qformer_text_configs<C>(
     this: ConfigClass<C>,
@@ -173,11 +188,17 @@ export interface CompositeClass<F extends Fields, Q extends InstructBlipQFormerC
 }
 
 /** A base class with `fields` and the nested configs, each of which may be an instance, a plain object or left out. */
-export function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfig>(
+export function compositeOf<M extends Family, F extends Fields, Q extends InstructBlipQFormerConfig>(
+  family: M,
   fields: F,
   QFormerConfig: new (given: unknown) => Q,
-): CompositeClass<F, Q> {
-  return class extends configOf("config", { ...COMPOSITE_FIELDS, ...(fields as Fields) }) {
+): CompositeClass<M, F, Q> {
+  const { model_type, modality, architecture } = family;
+  const spellings = [`${modality}_token_index`, `${modality}_token_id`] as const;
+  const tokens = Object.fromEntries(spellings.map((name) => [name, tokenId(null)]));
+  return class extends configOf("config", { ...COMPOSITE_FIELDS, ...tokens, ...(fields as Fields) }) {
+    static readonly family = family;
+    static readonly model_type = model_type;
     readonly vision_config: InstructBlipVisionConfig;
     readonly qformer_config: Q;
     readonly text_config: TextConfig;
@@ -193,7 +214,24 @@ export function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfi
       const encoder_hidden_size = this.vision_config.hidden_size;
       this.qformer_config = new QFormerConfig({ ...((qformer_config as object | null) ?? {}), encoder_hidden_size });
       this.text_config = textConfig(text_config);
-      expectRoomForFeatures(this.text_config, (this as unknown as VisionLanguageConfig).image_token === null);
+      expectRoomForFeatures(this.text_config, this.image_token === null);
+    }
+
+    get family(): M {
+      return family;
+    }
+
+    get modality(): M["modality"] {
+      return modality;
+    }
+
+    get architectures(): readonly string[] {
+      return [architecture];
+    }
+
+    get image_token(): number | null {
+      const ids = this as unknown as TokenIds<Family>;
+      return ids[spellings[0]] ?? ids[spellings[1]];
     }
 
     /** As VisionLanguageConfig says. */
@@ -213,42 +251,16 @@ export function compositeOf<F extends Fields, Q extends InstructBlipQFormerConfi
 
     static parse<C>(this: ConfigClass<C>, text: string, name = "config.json"): C {
       // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
-      const { model_type } = this;
-      return new this(readConfigJson(text, name, [model_type]));
+      const { model_type } = this.family;
+      return new this(expectModelType(parseRecord(text, name), name, [model_type]));
     }
-  } as unknown as CompositeClass<F, Q>;
+  } as unknown as CompositeClass<M, F, Q>;
 }
 
-/** A config.json's object. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL unless its model_type is one of `types` */
-export function readConfigJson(text: string, name: string, types: readonly string[]): { readonly model_type: string } {
-  let given: { readonly model_type: string } | null;
-  try {
-    given = parseJson(withoutPythonNumbers(text)) as typeof given;
-  } catch (cause) {
-    throw new ConfigError("CONFIG_JSON", `${name} is not JSON: ${quote((cause as Error).message)}`, {
-      cause,
-      hint: insteadOfJson(text),
-    });
-  }
-  const type: unknown = given?.model_type;
-  if (!given || !types.includes(type as string)) {
-    const known = types.map((one) => `"${one}"`).join(", ");
-    const not = types.length > 1 ? `none of ${known}` : `not ${known}`;
-    throw new ConfigError("UNSUPPORTED_MODEL", `${name}: model_type is ${shown(type)}, ${not}`);
-  }
-  return given;
-}
-
-/** The placeholder's id. HF reads either spelling. */
-export const IMAGE_TOKEN = { image_token_index: tokenId(null), image_token_id: tokenId(null) };
-
-/** Vision, Q-Former and language model together. */
-export class InstructBlipConfig extends compositeOf(IMAGE_TOKEN, InstructBlipQFormerConfig) {
-  static readonly model_type = "instructblip";
-  readonly modality = "image";
-  readonly architectures = ["InstructBlipForConditionalGeneration"];
-
-  get image_token(): number | null {
-    return this.image_token_index ?? this.image_token_id;
-  }
+/** A config.json's object, given back. @throws ConfigError UNSUPPORTED_MODEL unless its model_type is one of `types` */
+export function expectModelType(given: JsonRecord, name: string, types: readonly string[]): JsonRecord {
+  const type = given.model_type;
+  if (types.includes(type as string)) return given;
+  const known = types.map(shown).join(" or ");
+  throw new ConfigError("UNSUPPORTED_MODEL", `${name}: model_type must be ${known}, got ${shown(type)}`);
 }

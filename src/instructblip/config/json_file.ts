@@ -1,49 +1,33 @@
 /**
- * Reads and writes the small JSON files beside a checkpoint. The config classes say what the values must be; this says
- * only: an object, and which numbers Python has to see as floats.
+ * The text of the small JSON files beside a checkpoint. The config classes say what the values must be; this says only: an
+ * object, and which numbers Python has to see as floats.
  */
 import { ConfigError } from "../../tensor/errors.ts";
-import type { Folder } from "../../tensor/files/source.ts";
+import { quote } from "../../tensor/shown.ts";
 import { insteadOfJson, withoutPythonNumbers } from "./json_text.ts";
 
 export type JsonRecord = Record<string, unknown>;
 
-/** Larger than any config file; tokenizer files pass their own limit. */
-const MAX_BYTES = 2 ** 20;
 /** No config has a tenth of it; code that walks a value by recursion stays far from the end of the stack. */
 const MAX_DEPTH = 100;
 
-/**
- * The object in a JSON file, or undefined if the folder has no such file.
- *
- * @throws ConfigError `${code}_JSON`; WeightError FILE_TOO_LARGE, BAD_UTF8
- */
-export async function readJson(
-  folder: Folder,
-  file: string,
-  code = "CONFIG",
-  maxBytes = MAX_BYTES,
-): Promise<JsonRecord | undefined> {
-  if (!(await folder.has(file))) return undefined;
-  const text = await folder.text(file, maxBytes);
+/** The object in a file's text. @param file its name @throws ConfigError CONFIG_JSON, or `code` */
+export function parseRecord(text: string, file: string, code = "CONFIG_JSON"): JsonRecord {
+  const bad = (what: string, options?: ErrorOptions & { hint: string }) =>
+    new ConfigError(code, `${file}: ${what}`, options);
   let value: unknown;
   try {
     value = parseJson(withoutPythonNumbers(text));
   } catch (cause) {
-    if (cause instanceof DepthError) throw new ConfigError(`${code}_JSON`, `${file}: ${cause.message}`);
-    throw new ConfigError(`${code}_JSON`, `${file}: not valid JSON`, { hint: insteadOfJson(text) });
+    throw bad(`not valid JSON: ${quote((cause as Error).message)}`, { cause, hint: insteadOfJson(text) });
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new ConfigError(`${code}_JSON`, `${file}: must be a JSON object`);
-  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw bad("must be a JSON object");
   return value as JsonRecord;
 }
 
-class DepthError extends SyntaxError {}
-
 /** `JSON.parse` for text that nobody has vouched for. @throws SyntaxError also where it is nested deeper than anything useful */
 export function parseJson(text: string): unknown {
-  if (depthOf(text) > MAX_DEPTH) throw new DepthError(`nested deeper than ${MAX_DEPTH}`);
+  if (depthOf(text) > MAX_DEPTH) throw new SyntaxError(`nested deeper than ${MAX_DEPTH}`);
   return JSON.parse(text);
 }
 

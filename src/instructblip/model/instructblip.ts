@@ -12,7 +12,7 @@
 import type { Weights } from "../../modules/weights.ts";
 import { contiguous } from "../../tensor/ops/copy.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { InstructBlipConfig } from "../config/config.ts";
+import type { InstructBlipConfig } from "../config/instructblip.ts";
 import type { InstructBlipVideoConfig } from "../config/instructblip_video.ts";
 import type { LanguageModelInputs } from "./language_model.ts";
 import { InstructBlipQFormerModel } from "./qformer.ts";

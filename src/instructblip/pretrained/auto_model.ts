@@ -1,39 +1,28 @@
-/** The model that a checkpoint is: the class is picked by config.json's model_type. Source: transformers, models/auto. */
-
-import { Blip2Config } from "../config/blip_2.ts";
-import { InstructBlipConfig, readConfigJson, type VisionLanguageConfig } from "../config/config.ts";
-import { InstructBlipVideoConfig } from "../config/instructblip_video.ts";
+/** The model that a checkpoint is, and its config, by config.json's model_type. Source: transformers, models/auto. */
+import { configClassOf } from "../config/auto.ts";
+import type { VisionLanguageConfig } from "../config/config.ts";
+import type { KnownFamily } from "../config/families.ts";
+import { parseRecord } from "../config/json_file.ts";
 import { Blip2ForConditionalGeneration } from "./blip_2.ts";
-import { opened, openPretrained, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
+import { opened, type PretrainedFrom } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
 import { InstructBlipForConditionalGeneration } from "./instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "./instructblip_video.ts";
 import { type FromPretrainedOptions, readModelOptions } from "./load.ts";
-import { refuseUnheeded } from "./unheeded_files.ts";
+import { ModelFolder, openPretrained } from "./model_folder.ts";
 import type { VisionLanguageModel } from "./vision_language_model.ts";
 
 const MODELS = {
-  instructblip: InstructBlipForConditionalGeneration,
-  "blip-2": Blip2ForConditionalGeneration,
-  instructblipvideo: InstructBlipVideoForConditionalGeneration,
-} as const;
-
-/** Apart from the models, which a page that only reads configs does not want. */
-const CONFIGS = {
-  instructblip: InstructBlipConfig,
-  "blip-2": Blip2Config,
-  instructblipvideo: InstructBlipVideoConfig,
-} as const satisfies Record<keyof typeof MODELS, unknown>;
-
-/** Which model a checkpoint is. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL */
-function modelType(text: string, name = "config.json"): keyof typeof CONFIGS {
-  return readConfigJson(text, name, Object.keys(CONFIGS)).model_type as keyof typeof CONFIGS;
-}
+  InstructBlipForConditionalGeneration,
+  Blip2ForConditionalGeneration,
+  InstructBlipVideoForConditionalGeneration,
+} as const satisfies Record<KnownFamily["architecture"], unknown>;
 
 export const AutoConfig = {
   /** Reads a config.json. @throws ConfigError CONFIG_JSON, UNSUPPORTED_MODEL and those of the config */
-  parse(text: string, name?: string): VisionLanguageConfig {
-    return CONFIGS[modelType(text, name)].parse<VisionLanguageConfig>(text, name);
+  parse(text: string, name = "config.json"): VisionLanguageConfig {
+    const given = parseRecord(text, name);
+    return new (configClassOf(given, name))(given);
   },
 
   /**
@@ -43,15 +32,9 @@ export const AutoConfig = {
    * @throws ConfigError as parse; WeightError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the signal's reason
    */
   async from_pretrained(from: PretrainedFrom, options: OpenFolderOptions = {}): Promise<VisionLanguageConfig> {
-    const folder = await openPretrained(from, readPretrainedOptions(options, []));
-    return AutoConfig.parse(await folder.text("config.json", 2 ** 20));
+    return (await ModelFolder.open(from, options)).config();
   },
 };
-
-/** The name of the model that a config is of, Hugging Face's `architectures`. */
-export function architectureOf(config: VisionLanguageConfig): string {
-  return Object.values(MODELS).find(({ config_class }) => config instanceof config_class)!.name;
-}
 
 export const AutoModelForImageTextToText = {
   /**
@@ -62,8 +45,8 @@ export const AutoModelForImageTextToText = {
    */
   async from_pretrained(from: PretrainedFrom, options: FromPretrainedOptions = {}): Promise<VisionLanguageModel> {
     const folder = await openPretrained(from, readModelOptions(options));
-    if (!(await folder.has("config.json"))) await refuseUnheeded(folder); // an adapter without its base
-    const Model = MODELS[modelType(await folder.text("config.json", 2 ** 20))];
-    return (Model as typeof InstructBlipForConditionalGeneration).from_pretrained(folder, opened(options));
+    const { family } = await folder.config();
+    const Model = MODELS[family.architecture] as typeof InstructBlipForConditionalGeneration;
+    return Model.from_pretrained(folder, opened(options));
   },
 };

@@ -4,9 +4,8 @@
  * Source: transformers 5.18, models/auto/processing_auto.py.
  */
 import { ConfigError } from "../../tensor/errors.ts";
-import type { Folder } from "../../tensor/files/source.ts";
 import { quote } from "../../tensor/shown.ts";
-import { readJson } from "../config/json_file.ts";
+import { familyOf, type KnownFamily } from "../config/families.ts";
 import { type Blip2BatchFeature, Blip2Processor } from "../processing/blip_2_processor.ts";
 import { type BatchFeature, InstructBlipProcessor, type ProcessorInput } from "../processing/instructblip_processor.ts";
 import {
@@ -17,6 +16,7 @@ import {
 import type { ProcessorBase } from "../processing/processor.ts";
 import { openProcessor, type ProcessorFromPretrainedOptions } from "../processing/processor_files.ts";
 import type { PretrainedFrom } from "./from_pretrained.ts";
+import type { ModelFolder } from "./model_folder.ts";
 
 /** Any processor, called alike; `processor_class`, or its class, says which it is. Only a video's takes lists of frames. */
 export interface AnyProcessor
@@ -27,13 +27,11 @@ export interface AnyProcessor
   readonly processor_class: keyof typeof PROCESSORS;
 }
 
-const PROCESSORS = { InstructBlipProcessor, Blip2Processor, InstructBlipVideoProcessor } as const;
-/** config.json's model_type -> processor. */
-const OF_MODEL: Readonly<Record<string, keyof typeof PROCESSORS>> = {
-  instructblip: "InstructBlipProcessor",
-  "blip-2": "Blip2Processor",
-  instructblipvideo: "InstructBlipVideoProcessor",
-};
+const PROCESSORS = {
+  InstructBlipProcessor,
+  Blip2Processor,
+  InstructBlipVideoProcessor,
+} as const satisfies Record<KnownFamily["processor_class"], unknown>;
 
 export const AutoProcessor = {
   /**
@@ -45,32 +43,29 @@ export const AutoProcessor = {
    */
   async from_pretrained(from: PretrainedFrom, options: ProcessorFromPretrainedOptions = {}): Promise<AnyProcessor> {
     const { folder, backend } = await openProcessor(from, options);
-    const { name, file } = await processorClass(folder);
-    if (!Object.hasOwn(PROCESSORS, name)) {
-      throw new ConfigError("UNSUPPORTED_PROCESSOR", `${file}: no processor here is for ${quote(name)}`, {
-        hint: `there are ${Object.keys(PROCESSORS).join(", ")}`,
-      });
-    }
-    const Processor = PROCESSORS[name as keyof typeof PROCESSORS] as typeof InstructBlipProcessor;
+    const Processor = PROCESSORS[await processorClass(folder)] as typeof InstructBlipProcessor;
     return (await Processor.from_pretrained(folder, { backend })) as unknown as AnyProcessor;
   },
 };
 
-/** The processor's name, or the model's if that has none here, and the file that said so. */
-async function processorClass(folder: Folder): Promise<{ name: string; file: string }> {
+/** The processor's name, or that of the model if no file has it. @throws ConfigError UNSUPPORTED_PROCESSOR, CONFIG_JSON */
+async function processorClass(folder: ModelFolder): Promise<keyof typeof PROCESSORS> {
+  const known = (name: string, file: string) => {
+    if (Object.hasOwn(PROCESSORS, name)) return name as keyof typeof PROCESSORS;
+    throw new ConfigError("UNSUPPORTED_PROCESSOR", `${file}: no processor here is for ${quote(name)}`, {
+      hint: `there are ${Object.keys(PROCESSORS).join(", ")}`,
+    });
+  };
   // video_preprocessor_config.json counts only where preprocessor_config.json is absent.
   const pixels = (await folder.has("preprocessor_config.json")) ? "preprocessor_config" : "video_preprocessor_config";
   for (const file of ["processor_config.json", `${pixels}.json`, "tokenizer_config.json"]) {
-    const maxBytes = file === "tokenizer_config.json" ? 8 * 2 ** 20 : undefined;
-    const name = (await readJson(folder, file, "CONFIG", maxBytes))?.processor_class;
-    if (typeof name === "string") return { name, file };
+    const name = (await folder.json(file))?.processor_class;
+    if (typeof name === "string") return known(name, file);
   }
   const file = "config.json";
-  const type = (await readJson(folder, file))?.model_type;
-  if (typeof type !== "string") {
-    throw new ConfigError("UNSUPPORTED_PROCESSOR", `${folder.name}: no file says which processor it needs`, {
-      hint: "config.json's model_type would",
-    });
-  }
-  return { name: Object.hasOwn(OF_MODEL, type) ? OF_MODEL[type] : type, file };
+  const type = (await folder.json(file))?.model_type;
+  if (typeof type === "string") return familyOf(type)?.processor_class ?? known(type, file);
+  throw new ConfigError("UNSUPPORTED_PROCESSOR", `${folder.name}: no file says which processor it needs`, {
+    hint: "config.json's model_type would",
+  });
 }

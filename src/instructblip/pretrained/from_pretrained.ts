@@ -1,5 +1,5 @@
 /**
- * What every from_pretrained() shares: opening what it is given, and refusing options that it would drop.
+ * What every from_pretrained() shares: its options about opening, and refusing those that it would drop.
  *
  * Source: transformers 5.18, modeling_utils.py, processing_utils.py and configuration_utils.py (from_pretrained).
  */
@@ -7,7 +7,6 @@ import { optionsOf, refuseUnknown, type Word } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
-import { openFolder } from "./platform.ts";
 
 /** Where a model comes from: a path, a Hub id (`owner/name[@revision]`, Node), a URL, or a Folder (a browser's files). */
 export type PretrainedFrom = string | URL | Folder;
@@ -22,7 +21,7 @@ const OPENING = Object.keys({
   signal: 0,
 } satisfies Record<keyof OpenFolderOptions, 0>) as (keyof OpenFolderOptions)[];
 /** Of these, the ones that an open folder has no use for. */
-const OF_THE_HUB = ["revision", "token", "cache_dir", "local_files_only"] as const;
+export const OF_THE_HUB = ["revision", "token", "cache_dir", "local_files_only"] as const;
 
 const always =
   (hint: string): Word =>
@@ -107,40 +106,28 @@ const UNSUPPORTED: Readonly<Record<string, Word>> = {
  * The options as they are at the call.
  *
  * @param own options besides those about opening
+ * @param name what is called, for messages
  * @throws InputError ARGUMENTS, UNKNOWN_OPTION, UNSUPPORTED_OPTION
  */
-export function readPretrainedOptions<O extends OpenFolderOptions>(given: O, own: readonly string[]): O {
-  const options = optionsOf("from_pretrained", [given ?? undefined], 1);
-  refuseUnknown("from_pretrained", options, [...own, ...OPENING], UNSUPPORTED);
+export function readPretrainedOptions<O extends OpenFolderOptions>(
+  given: O,
+  own: readonly string[],
+  name = "from_pretrained",
+): O {
+  const options = optionsOf(name, [given ?? undefined], 1);
+  refuseUnknown(name, options, [...own, ...OPENING], UNSUPPORTED);
   return options as O;
 }
 
-/** Opens what from_pretrained() is given. @throws InputError BAD_INPUT, UNSUPPORTED_OPTION; the platform's */
-export async function openPretrained(from: PretrainedFrom, options: OpenFolderOptions = {}): Promise<Folder> {
-  if (typeof from === "string" || from instanceof URL) {
-    // Null is Python's word for what is not given.
-    const given = OPENING.filter((name) => options[name] !== undefined && options[name] !== null);
-    for (const name of given) checkKind(name, options[name]);
-    const known = Object.fromEntries(given.map((name) => [name, options[name]]));
-    return openFolder(String(from), known as OpenFolderOptions);
-  }
-  if (typeof from !== "object" || from === null || typeof from.text !== "function") {
-    throw new InputError(
-      "BAD_INPUT",
-      `from_pretrained: a checkpoint is a path, a Hub id, a URL or a Folder, got ${typeof from}`,
-    );
-  }
-  for (const name of OF_THE_HUB) {
-    if (options[name] === undefined || options[name] === null) continue;
-    throw new InputError(
-      "UNSUPPORTED_OPTION",
-      `from_pretrained: ${name} is about the Hub, and a Folder is open already`,
-      {
-        hint: "leave it out, or give the model's id",
-      },
-    );
-  }
-  return from;
+/**
+ * The options about opening that are given; null is Python's word for what is not.
+ *
+ * @throws InputError BAD_INPUT for one of another type than it must have
+ */
+export function checkOpening(options: OpenFolderOptions): OpenFolderOptions {
+  const given = OPENING.filter((name) => options[name] !== undefined && options[name] !== null);
+  for (const name of given) checkKind(name, options[name]);
+  return Object.fromEntries(given.map((name) => [name, options[name]]));
 }
 
 /** The options for the same files, now open. */

@@ -2,7 +2,7 @@
 import type { StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
 import type { Device } from "../../tensor/device/device.ts";
-import { InstructBlipConfig } from "../config/config.ts";
+import { InstructBlipConfig } from "../config/instructblip.ts";
 import { InstructBlip, type InstructedImages, type Instruction } from "../model/instructblip.ts";
 import { type Ids, upload } from "../model/language_model.ts";
 import type { InstructBlipQFormerModel } from "../model/qformer.ts";

@@ -12,8 +12,9 @@ import type { VisionLanguageConfig } from "../config/config.ts";
 import { fixVicunaTokenIds } from "../config/vicuna.ts";
 import type { WarningListener } from "../generation/types.ts";
 import type { LanguageModel } from "../model/language_model.ts";
-import { openPretrained, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
+import { type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
+import { type ConfigClass, openPretrained } from "./model_folder.ts";
 import { otherCheckpoint, quantizationOf } from "./other_checkpoints.ts";
 import { cacheFolder } from "./platform.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";
@@ -120,7 +121,7 @@ export interface Loadable {
 
 /** A model's class, as far as from_pretrained() needs it. */
 export interface ModelClass<C extends VisionLanguageConfig, M> {
-  readonly config_class: { parse(text: string): C; new (given?: unknown): C };
+  readonly config_class: ConfigClass<C>;
   new (weights: Weights, config: C): M;
 }
 
@@ -154,7 +155,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   const { on_progress, signal } = open;
   const folder = await openPretrained(from, open);
   await refuseUnheeded(folder);
-  let config = Model.config_class.parse(await folder.text("config.json", 2 ** 20));
+  let config = await folder.config(Model.config_class);
   const checkpoint = await Checkpoint.open(folder);
   let weights: Weights | undefined;
   let opened: Device | undefined = device;

@@ -5,9 +5,9 @@
  * Source: transformers 5.18, integrations/peft.py (maybe_load_adapters), modeling_utils.py (_get_resolved_checkpoint_files).
  */
 import { WeightError } from "../../tensor/errors.ts";
-import type { Folder } from "../../tensor/files/source.ts";
 import { quote } from "../../tensor/shown.ts";
-import { type JsonRecord, readJson } from "../config/json_file.ts";
+import type { JsonRecord } from "../config/json_file.ts";
+import type { JsonFolder } from "../config/json_folder.ts";
 
 const ADAPTER = "adapter_config.json";
 const WEIGHTS = ["model.safetensors", "model.safetensors.index.json"];
@@ -20,7 +20,7 @@ export interface Unheeded {
 }
 
 /** All of them, in a folder whose other files may be anything. @throws the folder's errors */
-export async function findUnheeded(folder: Folder): Promise<Unheeded[]> {
+export async function findUnheeded(folder: JsonFolder): Promise<Unheeded[]> {
   const found: Unheeded[] = [];
   const config = await readable(folder, ADAPTER);
   if (config) {
@@ -46,15 +46,15 @@ export async function findUnheeded(folder: Folder): Promise<Unheeded[]> {
 }
 
 /** @throws WeightError ADAPTER, OTHER_WEIGHTS for a folder whose answers would be other than transformers' */
-export async function refuseUnheeded(folder: Folder): Promise<void> {
+export async function refuseUnheeded(folder: JsonFolder): Promise<void> {
   const [first] = await findUnheeded(folder);
   if (first) throw new WeightError(first.code, `${folder.name}: ${first.message}`, { hint: first.hint });
 }
 
 /** What a file says as far as it can be read, undefined where there is none: what is wrong with it is for others to say. */
-async function readable(folder: Folder, file: string): Promise<JsonRecord | undefined> {
+async function readable(folder: JsonFolder, file: string): Promise<JsonRecord | undefined> {
   if (!(await folder.has(file))) return undefined;
-  return (await readJson(folder, file).catch(() => undefined)) ?? {};
+  return (await folder.json(file).catch(() => undefined)) ?? {};
 }
 
 function isName(value: unknown): value is string {

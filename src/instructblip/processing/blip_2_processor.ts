@@ -3,6 +3,8 @@
  *
  * Source: transformers 5.18, models/blip_2/processing_blip_2.py.
  */
+
+import { BLIP_2 } from "../config/families.ts";
 import type { BlipImageProcessor } from "./image_processor.ts";
 import type { BatchFeature, InstructBlipProcessorParts, ProcessorInput } from "./instructblip_processor.ts";
 import { ProcessorBase, type ProcessorTraits } from "./processor.ts";
@@ -18,9 +20,8 @@ export interface Blip2ProcessorParts extends Pick<InstructBlipProcessorParts, "i
 
 /** A processor is called: `await processor({ images: ["photo.jpg"], text: ["Question: what is this? Answer:"] })`. */
 export class Blip2Processor extends ProcessorBase<ProcessorInput, Blip2BatchFeature, Blip2ProcessorParts> {
+  static readonly family = BLIP_2;
   static readonly traits: ProcessorTraits = {
-    processor_class: "Blip2Processor",
-    modality: "image",
     has_qformer_tokenizer: false,
     has_tokenizer_defaults: true,
     requires_query_count: false,

@@ -9,7 +9,8 @@ import { ConfigError, type EngineError, InputError, nearest } from "../../tensor
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import { quote, shown } from "../../tensor/shown.ts";
-import { type JsonRecord, jsonText, readJson } from "../config/json_file.ts";
+import { type JsonRecord, jsonText } from "../config/json_file.ts";
+import { JsonFolder } from "../config/json_folder.ts";
 import { createFolder } from "../pretrained/platform.ts";
 import type { PixelTensor, PixelValues, RgbaImage, RgbImage } from "./image.ts";
 import { type ImageBackend, RESAMPLING, resize } from "./resize.ts";
@@ -92,14 +93,15 @@ export class BlipImageProcessor {
    * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
    */
   static async from_pretrained(folder: Folder, backend?: ImageBackend): Promise<BlipImageProcessor> {
-    const nested = (await readJson(folder, "processor_config.json"))?.image_processor;
+    const files = JsonFolder.of(folder);
+    const nested = (await files.json("processor_config.json"))?.image_processor;
     if (nested !== undefined) {
       if (typeof nested !== "object" || nested === null || Array.isArray(nested)) {
         throw new ConfigError("CONFIG_JSON", "processor_config.json: image_processor must be an object");
       }
       return new BlipImageProcessor(nested as JsonRecord, "processor_config.json", backend);
     }
-    const config = await readJson(folder, "preprocessor_config.json");
+    const config = await files.json("preprocessor_config.json");
     if (!config) {
       throw new ConfigError("CONFIG_MISSING", `${folder.name}: no processor_config.json or preprocessor_config.json`);
     }

@@ -4,6 +4,7 @@
  * Source: transformers 5.18, models/instructblip/processing_instructblip.py.
  */
 
+import { INSTRUCTBLIP } from "../config/families.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { PixelValues } from "./image.ts";
 import type { Page } from "./image_drawable.ts";
@@ -39,9 +40,8 @@ export interface InstructBlipProcessorParts {
 
 /** A processor is called: `await processor({ images: ["photo.jpg"], text: ["What is this?"] })`. */
 export class InstructBlipProcessor extends ProcessorBase<ProcessorInput, BatchFeature, InstructBlipProcessorParts> {
+  static readonly family = INSTRUCTBLIP;
   static readonly traits: ProcessorTraits = {
-    processor_class: "InstructBlipProcessor",
-    modality: "image",
     has_qformer_tokenizer: true,
     has_tokenizer_defaults: true,
     requires_query_count: true,

@@ -8,6 +8,7 @@
  */
 import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
+import { INSTRUCTBLIP_VIDEO } from "../config/families.ts";
 import type { JsonRecord } from "../config/json_file.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { PixelTensor } from "./image.ts";
@@ -47,9 +48,8 @@ export class InstructBlipVideoProcessor extends ProcessorBase<
   VideoBatchFeature,
   InstructBlipVideoProcessorParts
 > {
+  static readonly family = INSTRUCTBLIP_VIDEO;
   static readonly traits: ProcessorTraits = {
-    processor_class: "InstructBlipVideoProcessor",
-    modality: "video",
     has_qformer_tokenizer: true,
     has_tokenizer_defaults: false,
     requires_query_count: true,

@@ -1,7 +1,7 @@
 /**
  * What Hugging Face's three processors share: images and text to what the model takes, which is pixels, the instruction in
  * the Q-Former's vocabulary, and the prompt in the language model's with a placeholder for every query in front. What sets
- * each of them apart is in its own file, as its traits.
+ * each of them apart is in its own file: its family and its traits.
  *
  * Source: transformers 5.18, models/{instructblip,blip_2,instructblipvideo}/processing_*.py and processing_utils.py
  * (_merge_kwargs).
@@ -11,6 +11,7 @@ import { InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import { shown } from "../../tensor/shown.ts";
 import { numQueryTokens } from "../config/config.ts";
+import type { Family } from "../config/families.ts";
 import type { JsonRecord } from "../config/json_file.ts";
 import type { PretrainedFrom } from "../pretrained/from_pretrained.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -36,13 +37,9 @@ import {
   rowsOfImages,
 } from "./processor_input.ts";
 
-/** What sets one of the processors apart. */
+/** What sets one of the processors apart, besides its family's names. */
 export interface ProcessorTraits {
-  /** Its name in Hugging Face, and in files. */
-  readonly processor_class: string;
-  /** What a prompt is about. Placeholder and what makes pixels are named for it: `<image>`, `image_processor`. */
-  readonly modality: "image" | "video";
-  /** Whether the Q-Former reads the text, through a tokenizer of its own. */
+  /** Whether the Q-Former reads the prompt too, through a tokenizer of its own. */
   readonly has_qformer_tokenizer: boolean;
   /** Whether what tokenizer_config.json says of padding_side and the like is a default of calls, for both tokenizers. */
   readonly has_tokenizer_defaults: boolean;
@@ -79,6 +76,7 @@ interface Processing {
 
 /** A processor's class, as far as from_pretrained() needs it. */
 interface ProcessorClass<P, Parts> {
+  readonly family: Family;
   readonly traits: ProcessorTraits;
   new (parts: Parts): P;
 }
@@ -122,13 +120,14 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
   protected readonly qformer: Tokenizer | undefined;
   /** The placeholder's text. */
   protected readonly placeholder: string;
-  readonly #traits: ProcessorTraits;
+  readonly #kind: Pick<Family, "modality"> & ProcessorTraits;
 
   /** @throws InputError BAD_INPUT, UNKNOWN_OPTION, ARGUMENTS; ConfigError CONFIG_RANGE */
   constructor(parts: Parts) {
     super();
-    const { traits } = new.target as unknown as ProcessorClass<unknown, Parts>;
-    const { processor_class, modality, has_qformer_tokenizer } = traits;
+    const { family, traits } = new.target as unknown as ProcessorClass<unknown, Parts>;
+    const { processor_class, modality } = family;
+    const { has_qformer_tokenizer } = traits;
     const pixels = `${modality}_processor` as const;
     const tokenizers = has_qformer_tokenizer ? (["tokenizer", "qformer_tokenizer"] as const) : (["tokenizer"] as const);
     const given = optionsOf(processor_class, [parts], 1) as AnyParts;
@@ -140,7 +139,7 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
         hint: "take that of another processor, which from_pretrained() makes",
       });
     };
-    this.#traits = traits;
+    this.#kind = { modality, ...traits };
     this.pixels = part(pixels, BlipImageProcessor);
     [this.tokenizer, this.qformer] = tokenizers.map((name) => part(name, Tokenizer));
     const count = given.num_query_tokens ?? null;
@@ -164,15 +163,13 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
     options: ProcessorFromPretrainedOptions = {},
   ): Promise<P> {
     // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
-    const [Class, { modality, has_qformer_tokenizer }] = [this, this.traits];
+    const [Class, { modality }, { has_qformer_tokenizer }] = [this, this.family, this.traits];
     const { folder, backend } = await openProcessor(from, options);
     const num_query_tokens = await readQueryCount(folder);
     return new Class({
       [`${modality}_processor`]: await readPixelProcessor(folder, modality, backend),
       tokenizer: await Tokenizer.from_pretrained(folder),
-      ...(has_qformer_tokenizer && {
-        qformer_tokenizer: await Tokenizer.from_pretrained(folder, "qformer_tokenizer"),
-      }),
+      ...(has_qformer_tokenizer && { qformer_tokenizer: await Tokenizer.from_pretrained(folder, "qformer_tokenizer") }),
       num_query_tokens,
     } as Parts);
   }
@@ -180,7 +177,7 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
   /** What calling it does. Everything but files is read, and copied, before it returns its promise. */
   protected async process(...given: unknown[]): Promise<Partial<Feature>> {
     const { tokenizer, qformer, num_query_tokens, placeholder: token } = this;
-    const { modality, has_tokenizer_defaults, requires_query_count } = this.#traits;
+    const { modality, has_tokenizer_defaults, requires_query_count } = this.#kind;
     const { rows, prompts, ...request } = requestOf(given, (images) => this.rowsOf(images));
     const perRow = rows?.[0].length ?? 0;
     const feature: Partial<AnyFeature> = {};
@@ -248,7 +245,7 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
   async save_pretrained(to: string | WritableFolder, ...more: never[]): Promise<void> {
     refuseMore("save_pretrained", more, 0, 1);
     const { processor_class, tokenizer, qformer, num_query_tokens } = this;
-    const pixels = { [`${this.#traits.modality}_processor`]: this.savedPixels() };
+    const pixels = { [`${this.#kind.modality}_processor`]: this.savedPixels() };
     await saveProcessor(to, { processor_class, pixels, num_query_tokens, tokenizer, qformer_tokenizer: qformer });
   }
 }

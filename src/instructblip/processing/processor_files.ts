@@ -6,11 +6,13 @@
  */
 import { ConfigError } from "../../tensor/errors.ts";
 import { textFile, type WritableFolder, writeTogether } from "../../tensor/files/file_set.ts";
-import type { Folder } from "../../tensor/files/source.ts";
 import { numQueryTokens } from "../config/config.ts";
-import { type JsonRecord, jsonText, readJson } from "../config/json_file.ts";
-import { openPretrained, type PretrainedFrom, readPretrainedOptions } from "../pretrained/from_pretrained.ts";
+import { familyOf } from "../config/families.ts";
+import { type JsonRecord, jsonText } from "../config/json_file.ts";
+import type { JsonFolder } from "../config/json_folder.ts";
+import { type PretrainedFrom, readPretrainedOptions } from "../pretrained/from_pretrained.ts";
 import type { OpenFolderOptions } from "../pretrained/hub/hub.ts";
+import { type ModelFolder, openPretrained } from "../pretrained/model_folder.ts";
 import { createFolder } from "../pretrained/platform.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { BlipImageProcessor } from "./image_processor.ts";
@@ -29,7 +31,7 @@ export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
 export async function openProcessor(
   from: PretrainedFrom,
   options: ProcessorFromPretrainedOptions,
-): Promise<{ folder: Folder; backend: ImageBackend | undefined }> {
+): Promise<{ folder: ModelFolder; backend: ImageBackend | undefined }> {
   const { backend, ...open } = readPretrainedOptions(options, ["backend"]);
   return { folder: await openPretrained(from, open), backend: backend ?? undefined };
 }
@@ -41,17 +43,16 @@ export async function openProcessor(
  *
  * @throws ConfigError CONFIG_RANGE, CONFIG_JSON
  */
-export async function readQueryCount(folder: Folder): Promise<number | null> {
-  const own = (await readJson(folder, "processor_config.json"))?.num_query_tokens;
+export async function readQueryCount(folder: JsonFolder): Promise<number | null> {
+  const own = (await folder.json("processor_config.json"))?.num_query_tokens;
   if (own !== undefined && own !== null) return checkedCount(own, "processor_config.json");
-  const model = await readJson(folder, "config.json");
-  if (!model || !MODEL_TYPES.includes(model.model_type as string)) return null;
-  if (!PLACEHOLDER_IDS.some((name) => typeof model[name] === "number")) return 0;
+  const model = await folder.json("config.json");
+  const family = familyOf(model?.model_type);
+  if (!model || !family) return null;
+  const isNumber = (spelling: string) => typeof model[`${family.modality}_token_${spelling}`] === "number";
+  if (!["index", "id"].some(isNumber)) return 0;
   return checkedCount(model.num_query_tokens ?? 32, "config.json"); // 32: HF's default
 }
-
-const MODEL_TYPES: readonly string[] = ["instructblip", "blip-2", "instructblipvideo"];
-const PLACEHOLDER_IDS = ["image_token_index", "image_token_id", "video_token_index", "video_token_id"];
 
 function checkedCount(count: unknown, file: string): number {
   return numQueryTokens(count, `${file}: num_query_tokens`);
@@ -72,7 +73,7 @@ export function requireQueryCount(count: number | null): number {
 
 /** What makes pixels of images or of a video's frames. @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE */
 export function readPixelProcessor(
-  folder: Folder,
+  folder: JsonFolder,
   modality: "image" | "video",
   backend?: ImageBackend,
 ): Promise<BlipImageProcessor> {
@@ -87,11 +88,11 @@ export function readPixelProcessor(
  *
  * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
  */
-async function readVideoProcessor(folder: Folder, backend?: ImageBackend): Promise<BlipImageProcessor> {
-  const nested = (await readJson(folder, "processor_config.json"))?.video_processor;
+async function readVideoProcessor(folder: JsonFolder, backend?: ImageBackend): Promise<BlipImageProcessor> {
+  const nested = (await folder.json("processor_config.json"))?.video_processor;
   const files = ["video_preprocessor_config.json", "preprocessor_config.json"];
   let [config, file] = [nested, "processor_config.json"] as [unknown, string];
-  for (const name of files) if (config === undefined) [config, file] = [await readJson(folder, name), name];
+  for (const name of files) if (config === undefined) [config, file] = [await folder.json(name), name];
   if (config === undefined) {
     throw new ConfigError("CONFIG_MISSING", `${folder.name}: no processor_config.json or ${files.join(" or ")}`);
   }

@@ -10,7 +10,8 @@ import { ConfigError, InputError } from "../../tensor/errors.ts";
 import { type NewFile, textFile, type WritableFolder, writeTogether } from "../../tensor/files/file_set.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import { quote, shown } from "../../tensor/shown.ts";
-import { type JsonRecord, jsonText, readJson } from "../config/json_file.ts";
+import { type JsonRecord, jsonText } from "../config/json_file.ts";
+import { JsonFolder } from "../config/json_folder.ts";
 import { createFolder } from "../pretrained/platform.ts";
 import { addedTokensDecoder, addedTokensOf, extraTokens, namedTokens, same } from "./added_tokens.ts";
 import { Budget } from "./checks.ts";
@@ -137,10 +138,10 @@ export class Tokenizer {
    */
   static async from_pretrained(folder: Folder, subfolder = ""): Promise<Tokenizer> {
     const at = (file: string) => (subfolder === "" ? file : `${subfolder}/${file}`);
-    const json = (file: string, maxBytes?: number) => readJson(folder, at(file), "TOKENIZER", maxBytes);
+    const json = (file: string) => JsonFolder.of(folder).json(at(file));
     const files: TokenizerFiles = {
-      tokenizer: await json("tokenizer.json", 64 * 2 ** 20),
-      config: await json("tokenizer_config.json", 8 * 2 ** 20),
+      tokenizer: await json("tokenizer.json"),
+      config: await json("tokenizer_config.json"),
       special_tokens_map: await json("special_tokens_map.json"),
       added_tokens: await json("added_tokens.json"),
     };

@@ -6,7 +6,7 @@ import { describe, expect, it, test } from "vitest";
 import type { Devices } from "../../../src/instructblip/cli/devices.node.ts";
 import { formatInspection, type Inspection, inspect } from "../../../src/instructblip/cli/inspect/inspection.ts";
 import { DEFAULT_LIMITS, planMemory } from "../../../src/instructblip/cli/inspect/memory_plan.ts";
-import { InstructBlipConfig } from "../../../src/instructblip/config/config.ts";
+import { InstructBlipConfig } from "../../../src/instructblip/config/instructblip.ts";
 import { AutoConfig, AutoModelForImageTextToText } from "../../../src/instructblip/pretrained/auto_model.ts";
 import type { Blip2ForConditionalGeneration } from "../../../src/instructblip/pretrained/blip_2.ts";
 import { KVCache } from "../../../src/modules/kv_cache.ts";

@@ -215,7 +215,9 @@ describe("a damaged model", () => {
     await writeFile(join(folder, "config.json"), "{");
     expect(await refused(["inspect", folder], EXIT.refused)).toMatch(/config\.json/);
     await writeFile(join(folder, "config.json"), '{"model_type": "llava"}');
-    expect(await refused(["inspect", folder], EXIT.refused)).toMatch(/"llava", none of "instructblip", "blip-2"/);
+    expect(await refused(["inspect", folder], EXIT.refused)).toMatch(
+      /model_type must be "instructblip" or "blip-2" or "instructblipvideo", got "llava"/,
+    );
     await writeFile(
       join(folder, "config.json"),
       '{"model_type": "instructblip", "text_config": {"model_type": "gpt2"}}',

@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, expect, test } from "vitest";
 import { Checkpoint, InstructBlipForConditionalGeneration } from "../../../src/index.node.ts";
-import { InstructBlipConfig } from "../../../src/instructblip/config/config.ts";
+import { InstructBlipConfig } from "../../../src/instructblip/config/instructblip.ts";
 import type { OPTForCausalLM } from "../../../src/instructblip/model/opt.ts";
 import { Weights } from "../../../src/modules/weights.ts";
 import { widen } from "../../../src/tensor/dtype.ts";

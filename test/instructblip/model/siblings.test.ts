@@ -64,10 +64,10 @@ describe("configs", () => {
     expect(AutoConfig.parse('{"model_type": "blip-2"}')).toBeInstanceOf(Blip2Config);
     expect(AutoConfig.parse('{"model_type": "instructblipvideo"}')).toBeInstanceOf(InstructBlipVideoConfig);
     expect(() => AutoConfig.parse('{"model_type": "llava"}')).toThrow(
-      'model_type is "llava", none of "instructblip", "blip-2", "instructblipvideo"',
+      'model_type must be "instructblip" or "blip-2" or "instructblipvideo", got "llava"',
     );
-    expect(() => AutoConfig.parse("{")).toThrow("config.json is not JSON");
-    expect(() => Blip2Config.parse('{"model_type": "instructblip"}')).toThrow('"instructblip", not "blip-2"');
+    expect(() => AutoConfig.parse("{")).toThrow("config.json: not valid JSON");
+    expect(() => Blip2Config.parse('{"model_type": "instructblip"}')).toThrow('must be "blip-2", got "instructblip"');
   });
 
   test("read the placeholder under either name, and have Hugging Face's defaults", () => {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, AutoProcessor } from "../../../src/index.node.ts";
 import { inspect } from "../../../src/instructblip/cli/inspect/inspection.ts";
-import { InstructBlipConfig } from "../../../src/instructblip/config/config.ts";
+import { InstructBlipConfig } from "../../../src/instructblip/config/instructblip.ts";
 import type { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DTYPES, type DType, widen } from "../../../src/tensor/dtype.ts";
 import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors_writer.ts";

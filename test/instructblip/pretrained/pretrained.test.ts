@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { InstructBlipConfig } from "../../../src/instructblip/config/config.ts";
+import { InstructBlipConfig } from "../../../src/instructblip/config/instructblip.ts";
 import { AutoConfig, AutoModelForImageTextToText } from "../../../src/instructblip/pretrained/auto_model.ts";
 import { AutoProcessor } from "../../../src/instructblip/pretrained/auto_processor.ts";
 import { parseHubUrl } from "../../../src/instructblip/pretrained/hub/hub.ts";

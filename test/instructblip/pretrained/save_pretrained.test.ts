@@ -16,7 +16,7 @@ import {
   InstructBlipProcessor,
 } from "../../../src/index.node.ts";
 import { Blip2Config } from "../../../src/instructblip/config/blip_2.ts";
-import { InstructBlipConfig } from "../../../src/instructblip/config/config.ts";
+import { InstructBlipConfig } from "../../../src/instructblip/config/instructblip.ts";
 import { InstructBlipVideoConfig } from "../../../src/instructblip/config/instructblip_video.ts";
 import { jsonText } from "../../../src/instructblip/config/json_file.ts";
 import type { LlamaForCausalLM } from "../../../src/instructblip/model/llama.ts";

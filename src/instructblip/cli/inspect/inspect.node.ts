@@ -5,8 +5,7 @@ import { openDevice } from "../../../tensor/device/open_device.ts";
 import { EngineError } from "../../../tensor/errors.ts";
 import { Checkpoint } from "../../../tensor/files/safetensors.ts";
 import { findUnheeded } from "../../pretrained/unheeded_files.ts";
-import { openModelFolder, readConfig } from "../folder.node.ts";
-import "../../../tensor/device/adapter.node.ts";
+import { openModelFolder } from "../folder.node.ts";
 import { say, type Terminal } from "../terminal.node.ts";
 import { formatInspection, inspect } from "./inspection.ts";
 
@@ -17,7 +16,7 @@ export interface InspectOptions {
 
 export async function runInspect(path: string, { json, tensors }: InspectOptions, terminal: Terminal): Promise<void> {
   const folder = await openModelFolder(path, { terminal });
-  const config = await readConfig(folder);
+  const config = await folder.config();
   const checkpoint = await Checkpoint.open(folder);
   const files: { name: string; bytes: number }[] = [];
   try {

@@ -4,7 +4,6 @@ import { formatBytes } from "../../../tensor/device/memory.ts";
 import type { Checkpoint, CheckpointTensor } from "../../../tensor/files/safetensors.ts";
 import { formatShape, sizeOf } from "../../../tensor/shape.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
-import { architectureOf } from "../../pretrained/auto_model.ts";
 import { otherCheckpoint, quantizationOf } from "../../pretrained/other_checkpoints.ts";
 import { formatCount, formatTable } from "../format.ts";
 import { DEFAULT_LIMITS, type MemoryPlan, planMemory } from "./memory_plan.ts";
@@ -81,7 +80,7 @@ export function inspect({ name, config, checkpoint, notes = [], files, caps, wit
   };
   const inspection: Inspection = {
     name,
-    model: architectureOf(config),
+    model: config.family.architecture,
     config: {
       num_query_tokens: config.num_query_tokens,
       [`${config.modality}_token_index` as const]: config.image_token,

@@ -1,0 +1,87 @@
+/**
+ * The one way into a checkpoint: a path, a Hub id, a URL or a Folder becomes a folder whose config and processor files are
+ * read once, for a model, its processor and whoever else asks.
+ */
+import { EngineError, InputError, WeightError } from "../../tensor/errors.ts";
+import type { Folder } from "../../tensor/files/source.ts";
+import { configClassOf } from "../config/auto.ts";
+import { expectModelType, type VisionLanguageConfig } from "../config/config.ts";
+import type { Family } from "../config/families.ts";
+import { JsonFolder } from "../config/json_folder.ts";
+import { checkOpening, OF_THE_HUB, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
+import type { OpenFolderOptions } from "./hub/hub.ts";
+import { openFolder } from "./platform.ts";
+import { refuseUnheeded } from "./unheeded_files.ts";
+
+const CONFIG = "config.json";
+
+/** The config's class that one of the models is for. */
+export interface ConfigClass<C extends VisionLanguageConfig> {
+  readonly family: Family;
+  new (given: unknown): C;
+}
+
+/**
+ * A checkpoint folder, opened for all that is read from it: `from_pretrained(folder)` of a processor and of a model then read
+ * each file once. It is as it was when a file was first asked for; open another to see what has changed since.
+ */
+export class ModelFolder extends JsonFolder {
+  #config: VisionLanguageConfig | undefined;
+
+  /**
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder (a browser's files, HTTP)
+   * @throws WeightError NOT_FOUND, HUB_…; InputError BAD_INPUT, FOLDER_SOURCE, UNKNOWN_OPTION, UNSUPPORTED_OPTION; the
+   *   signal's reason
+   */
+  static async open(from: PretrainedFrom, options: OpenFolderOptions = {}): Promise<ModelFolder> {
+    return openPretrained(from, readPretrainedOptions(options, [], "ModelFolder.open"));
+  }
+
+  /**
+   * The model's config, by the class for its model_type or by the one that is given.
+   *
+   * @throws WeightError NOT_FOUND, ADAPTER; ConfigError CONFIG_JSON, UNSUPPORTED_MODEL and those of the config
+   */
+  config(): Promise<VisionLanguageConfig>;
+  config<C extends VisionLanguageConfig>(Config: ConfigClass<C>): Promise<C>;
+  async config(Config?: ConfigClass<VisionLanguageConfig>): Promise<VisionLanguageConfig> {
+    const given = (await this.json(CONFIG)) ?? (await this.#refuse());
+    if (Config) expectModelType(given, CONFIG, [Config.family.model_type]);
+    const Class = Config ?? configClassOf(given, CONFIG);
+    if (!(this.#config instanceof Class)) this.#config = new Class(given);
+    return this.#config;
+  }
+
+  /** Why there is no config. */
+  async #refuse(): Promise<never> {
+    await refuseUnheeded(this); // an adapter without its base
+    // The folder may know better: that it cannot ask the Hub, for one.
+    await this.text(CONFIG).catch((error: unknown) => {
+      if (!(error instanceof EngineError && error.code === "NOT_FOUND")) throw error;
+    });
+    throw new WeightError("NOT_FOUND", `${this.name}: there is no ${CONFIG} in this folder`, {
+      hint: "a checkpoint folder has config.json, the weights (*.safetensors) and the tokenizer's files",
+    });
+  }
+}
+
+/** As {@link ModelFolder.open}, of options that have been read. One that is open stays as it is. */
+export async function openPretrained(from: PretrainedFrom, options: OpenFolderOptions = {}): Promise<ModelFolder> {
+  const given = checkOpening(options);
+  if (typeof from === "string" || from instanceof URL) return new ModelFolder(await openFolder(String(from), given));
+  if (typeof from !== "object" || from === null || typeof from.text !== "function") {
+    throw new InputError(
+      "BAD_INPUT",
+      `from_pretrained: a checkpoint is a path, a Hub id, a URL or a Folder, got ${typeof from}`,
+    );
+  }
+  for (const name of OF_THE_HUB) {
+    if (given[name] === undefined) continue;
+    throw new InputError(
+      "UNSUPPORTED_OPTION",
+      `from_pretrained: ${name} is about the Hub, and a Folder is open already`,
+      { hint: "leave it out, or give the model's id" },
+    );
+  }
+  return from instanceof ModelFolder ? from : new ModelFolder(from satisfies Folder);
+}
