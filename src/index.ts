@@ -86,7 +86,8 @@ export {
 } from "./instructblip/processing/blip_2_processor.ts";
 export type { PixelTensor, PixelValues, RgbaImage, RgbImage } from "./instructblip/processing/image.ts";
 export type { Drawable } from "./instructblip/processing/image_drawable.ts";
-export type { BlipImageProcessor, ImageOptions } from "./instructblip/processing/image_processor.ts";
+export type { ImageOptions, ImageSize } from "./instructblip/processing/image_options.ts";
+export type { BlipImageProcessor } from "./instructblip/processing/image_processor.ts";
 export {
   type BatchFeature,
   InstructBlipProcessor,

@@ -1,13 +1,15 @@
 /**
- * What tables of options are made of. A row is all there is to say about an option: its type, what it must be, its default,
- * when it has no effect, its flag on the command line. Types, checks, warnings, help and "did you mean" are read from the
+ * What tables of options are made of, of a call or of a file. A row is all there is to say about an option: its type, what it
+ * must be, its default, when it has no effect, its flag on the command line. Types, checks, warnings, help and "did you mean" are read from the
  * table; the doc comments of its rows are what an editor shows for the options.
  */
 import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
 
-/** Throws InputError unless `value` may be given for `name`. Token ids are below `vocabulary`. */
-export type Check = (name: string, value: unknown, vocabulary: number) => void;
+/** Throws an error with this message. */
+export type Fail = (message: string, hint?: string) => never;
+/** Throws unless `value` may be given for `name`: by `fail`, or an InputError PARAM_RANGE. Token ids are below `vocabulary`. */
+export type Check = (name: string, value: unknown, vocabulary: number, fail?: Fail) => void;
 
 interface Row<Given, Kept> {
   readonly check: Check;
@@ -118,17 +120,23 @@ export function valuesOf<T extends Options>(table: T, given: OptionsOf<T>, vocab
   return Object.fromEntries(kept) as ValuesOf<T>;
 }
 
-/** Every option of a table, checked, with its default where it is not given. @throws InputError PARAM_RANGE */
-export function readOptions<T extends Options>(table: T, given: OptionsOf<T>): ValuesOf<T> {
-  for (const name of Object.keys(table)) if (isGiven(given[name])) checkOption(table, name, given, 0);
+/** Every option of a table, checked, with its default where it is not given. @throws InputError PARAM_RANGE, or by `fail` */
+export function readOptions<T extends Options>(table: T, given: OptionsOf<T>, fail?: Fail): ValuesOf<T> {
+  for (const name of Object.keys(table)) if (isGiven(given[name])) checkOption(table, name, given, 0, fail);
   return valuesOf(table, given);
 }
 
-/** Checks an option that is given; more strictly where it has an effect. @throws InputError PARAM_RANGE */
-export function checkOption<T extends Options>(table: T, name: string, given: OptionsOf<T>, vocabulary: number): void {
+/** Checks an option that is given; more strictly where it has an effect. @throws InputError PARAM_RANGE, or by `fail` */
+export function checkOption<T extends Options>(
+  table: T,
+  name: string,
+  given: OptionsOf<T>,
+  vocabulary: number,
+  fail?: Fail,
+): void {
   const { check, used } = table[name].row;
-  check(name, given[name], vocabulary);
-  if (used && !unmet(table, name, given)) used(name, given[name], vocabulary);
+  check(name, given[name], vocabulary, fail);
+  if (used && !unmet(table, name, given)) used(name, given[name], vocabulary, fail);
 }
 
 /**
@@ -170,29 +178,35 @@ function unmet<T extends Options>(table: T, name: string, given: OptionsOf<T>): 
 
 // --- checks ------------------------------------------------------------------------------------------------------------
 
-export function refuse(name: string, must: string, value: unknown, hint?: string): never {
-  throw new InputError("PARAM_RANGE", `${name} must be ${must}, got ${shown(value)}`, { hint });
+const paramRange: Fail = (message, hint) => {
+  throw new InputError("PARAM_RANGE", message, { hint });
+};
+
+export function refuse(name: string, must: string, value: unknown, hint?: string, fail: Fail = paramRange): never {
+  return fail(`${name} must be ${must}, got ${shown(value)}`, hint);
 }
 
 export const is =
   (must: string, holds: (value: unknown) => boolean, hint?: string): Check =>
-  (name, value) => {
-    if (!holds(value)) refuse(name, must, value, hint);
+  (name, value, _vocabulary, fail) => {
+    if (!holds(value)) refuse(name, must, value, hint, fail);
   };
 
 /** A list whose items pass `item`. @param must what is wanted where it is no list, or one of another length */
 export const listOf =
   (item: Check, must: string, least = 0, most = Number.POSITIVE_INFINITY): Check =>
-  (name, value, vocabulary) => {
-    if (!Array.isArray(value) || value.length < least || value.length > most) refuse(name, must, value);
-    for (const one of value as unknown[]) item(name, one, vocabulary);
+  (name, value, vocabulary, fail) => {
+    if (!Array.isArray(value) || value.length < least || value.length > most) {
+      refuse(name, must, value, undefined, fail);
+    }
+    for (const one of value as unknown[]) item(name, one, vocabulary, fail);
   };
 
 /** One, or a list. */
 export const oneOrList =
   (one: Check, list: Check): Check =>
-  (name, value, vocabulary) =>
-    (Array.isArray(value) ? list : one)(name, value, vocabulary);
+  (name, value, vocabulary, fail) =>
+    (Array.isArray(value) ? list : one)(name, value, vocabulary, fail);
 
 // --- kinds -------------------------------------------------------------------------------------------------------------
 
@@ -248,8 +262,8 @@ export function oneOf<const C extends readonly unknown[]>(...choices: C): Option
 export const isId = (value: unknown, vocabulary: number): boolean =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < vocabulary;
 
-export const checkId: Check = (name, value, vocabulary) =>
-  is(`a token id below ${vocabulary}`, () => isId(value, vocabulary))(name, value, vocabulary);
+export const checkId: Check = (name, value, vocabulary, fail) =>
+  is(`a token id below ${vocabulary}`, () => isId(value, vocabulary))(name, value, vocabulary, fail);
 export const checkIds = listOf(checkId, "lists of at least one token id", 1);
 const checkAnyId = is("a token id", Number.isSafeInteger);
 const checkAnyIds = listOf(checkAnyId, "a list of token ids");

@@ -3,8 +3,8 @@ import { unknownName } from "../../tensor/arguments.ts";
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { parseJson } from "../config/json_file.ts";
+import { flag, oneOf, option, readOptions, type ValuesOf, whole } from "../config/options.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/options.ts";
-import type { Reduction } from "../generation/ranking.ts";
 import { MAX_CHARACTERS } from "../tokenizer/tokenizer.ts";
 import { METRICS, type Metric, type MetricName } from "./metrics.ts";
 import { type Candidates, PRESETS } from "./presets.ts";
@@ -20,14 +20,18 @@ export interface Task {
   readonly ranking?: TaskRanking;
 }
 
-export interface TaskRanking {
+/** How candidates are ranked. */
+const RANKING = {
+  reduction: oneOf("sum", "mean").default("sum"),
+  /** Whether candidates end with the end token; null: as the tokenizer has it. */
+  eos: option<boolean>(flag().row.check),
+  /** Candidates scored at once; null: rank_answers()' own. */
+  segment_size: whole(1),
+};
+
+export interface TaskRanking extends ValuesOf<typeof RANKING> {
   /** For all questions, or the name of each one's field. */
   readonly candidates: Candidates | string;
-  readonly reduction: Reduction;
-  /** Whether candidates end with the end token; null: as the tokenizer has it. */
-  readonly eos: boolean | null;
-  /** Candidates scored at once; null: rank_answers()' own. */
-  readonly segment_size: number | null;
 }
 
 /** One question about one picture. */
@@ -46,7 +50,6 @@ export interface Item {
 }
 
 const TASK_FIELDS = ["name", "preset", "mode", "prompt", "generation", "metric", "candidates", "ranking"];
-const RANKING_FIELDS = ["reduction", "eos", "segment_size"];
 const MODES = ["generate", "rank_answers"];
 /** What would make generate() return something other than one answer. */
 const NOT_IN_A_TASK = [
@@ -173,15 +176,10 @@ function rankingOf(
     bad(`${fileName}: ${metric} needs two candidates, the positive one first, got ${candidates.length}`);
   }
   const own = value.ranking ?? {};
-  if (!isObject(own)) bad(`${fileName}: ranking must be an object of ${RANKING_FIELDS.join(", ")}`);
-  refuseUnknownFields(own, RANKING_FIELDS, `${fileName}: ranking`);
-  const { reduction = "sum", eos = null, segment_size = null } = own;
-  if (reduction !== "sum" && reduction !== "mean") bad(`${fileName}: ranking: reduction must be "sum" or "mean"`);
-  if (eos !== null && typeof eos !== "boolean") bad(`${fileName}: ranking: eos must be true or false`);
-  if (segment_size !== null && !(Number.isSafeInteger(segment_size) && (segment_size as number) > 0)) {
-    bad(`${fileName}: ranking: segment_size must be a whole number from 1`);
-  }
-  return { candidates, reduction, eos, segment_size: segment_size as number | null };
+  const fields = Object.keys(RANKING);
+  if (!isObject(own)) bad(`${fileName}: ranking must be an object of ${fields.join(", ")}`);
+  refuseUnknownFields(own, fields, `${fileName}: ranking`);
+  return { candidates, ...readOptions(RANKING, own, (message, hint) => bad(`${fileName}: ranking: ${message}`, hint)) };
 }
 
 /** Understands a line of data; messages do not name the line. @throws InputError BAD_DATA */

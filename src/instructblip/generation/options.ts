@@ -156,11 +156,11 @@ export const GENERATION = {
   /** [[ids, bias], …]: added to the score of the last id wherever the ids before it have just occurred. */
   sequence_bias: option<readonly (readonly [ids: readonly number[], bias: number])[]>(
     listOf(
-      (name, pair, vocabulary) => {
-        listOf(() => {}, BIASES, 2, 2)(name, pair, vocabulary);
+      (name, pair, vocabulary, fail) => {
+        listOf(() => {}, BIASES, 2, 2)(name, pair, vocabulary, fail);
         const [ids, added] = pair as unknown[];
-        checkIds(name, ids, vocabulary);
-        bias(name, added, vocabulary);
+        checkIds(name, ids, vocabulary, fail);
+        bias(name, added, vocabulary, fail);
       },
       BIASES,
       1,

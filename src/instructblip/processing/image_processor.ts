@@ -5,61 +5,30 @@
  * Sources: transformers 5.18 image_processing_backends.py and image_transforms.py.
  */
 
-import { ConfigError, type EngineError, InputError, nearest } from "../../tensor/errors.ts";
+import { refuseUnknown } from "../../tensor/arguments.ts";
+import { ConfigError, InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import type { Folder } from "../../tensor/files/source.ts";
-import { quote, shown } from "../../tensor/shown.ts";
+import { shown } from "../../tensor/shown.ts";
 import { type JsonRecord, jsonText } from "../config/json_file.ts";
 import { JsonFolder } from "../config/json_folder.ts";
+import { type Fail, readOptions, type ValuesOf, valuesOf } from "../config/options.ts";
 import { createFolder } from "../pretrained/platform.ts";
 import type { PixelTensor, PixelValues, RgbaImage, RgbImage } from "./image.ts";
+import { IMAGE, IMAGE_OPTIONS, type ImageOptions, sidesOf, threeOf } from "./image_options.ts";
 import { type ImageBackend, RESAMPLING, resize } from "./resize.ts";
 
-/** Call-time options, named as Hugging Face names them; each overrides what the file says. */
-export interface ImageOptions {
-  /** Accepted for compatibility; pictures are RGB once decoded, and tensors are never converted. */
-  do_convert_rgb?: boolean;
-  do_resize?: boolean;
-  /** One number for a square, `[height, width]`, or both by name. */
-  size?: number | readonly [number, number] | { height: number; width: number };
-  /** One of {@link RESAMPLING}. */
-  resample?: number;
-  do_rescale?: boolean;
-  rescale_factor?: number;
-  do_normalize?: boolean;
-  image_mean?: number | readonly number[];
-  image_std?: number | readonly number[];
-  /** Where the channels of a {@link PixelTensor} are. Default: by its shape. */
-  input_data_format?: "channels_first" | "channels_last";
+/** Options with their defaults, brought to one form. */
+interface Settings extends Omit<ValuesOf<typeof IMAGE>, "size" | "image_mean" | "image_std" | "do_convert_rgb"> {
+  readonly height: number;
+  readonly width: number;
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+  readonly backend: ImageBackend;
 }
 
-interface Settings {
-  do_resize: boolean;
-  height: number;
-  width: number;
-  resample: number;
-  do_rescale: boolean;
-  rescale_factor: number;
-  do_normalize: boolean;
-  mean: number[];
-  std: number[];
-  backend: ImageBackend;
-}
-
-const DEFAULTS: JsonRecord = {
-  do_convert_rgb: true,
-  do_resize: true,
-  size: { height: 384, width: 384 },
-  resample: RESAMPLING.bicubic,
-  do_rescale: true,
-  rescale_factor: 1 / 255,
-  do_normalize: true,
-  image_mean: [0.48145466, 0.4578275, 0.40821073],
-  image_std: [0.26862954, 0.26130258, 0.27577711],
-};
-export const IMAGE_OPTIONS: readonly string[] = [...Object.keys(DEFAULTS), "input_data_format"];
-/** No vision tower is larger; it bounds what a config can make us allocate. */
-const MAX_SIZE = 4096;
+/** What a file may say; where a tensor's channels are is the caller's to know. */
+const { input_data_format: _, ...DEFAULTS } = valuesOf(IMAGE, {});
 /** More pictures than any device takes at once; at 224 x 224 their pixel_values are 308 MB. */
 export const MAX_IMAGES = 512;
 
@@ -80,10 +49,12 @@ export class BlipImageProcessor {
     this.backend = backend;
     const given = Object.entries(config).filter(([key, value]) => Object.hasOwn(DEFAULTS, key) && value !== null);
     this.config = { ...DEFAULTS, ...Object.fromEntries(given) };
-    const fail = (message: string, hint?: string) => new ConfigError("CONFIG_IMAGE", `${file}: ${message}`, { hint });
+    const fail: Fail = (message, hint) => {
+      throw new ConfigError("CONFIG_IMAGE", `${file}: ${message}`, { hint });
+    };
     settingsOf(this.config, backend, fail);
     for (const key of ["do_center_crop", "do_pad"]) {
-      if (config[key]) throw fail(`${key} is not supported: BLIP squashes the whole picture to one size`);
+      if (config[key]) fail(`${key} is not supported: BLIP squashes the whole image to one size`);
     }
   }
 
@@ -131,19 +102,18 @@ export class BlipImageProcessor {
     options: ImageOptions = {},
     first = 0,
   ): PixelValues {
-    const fail = (message: string, hint?: string) => new InputError("IMAGE_OPTION", message, { hint });
-    for (const key of Object.keys(options)) {
-      if (!IMAGE_OPTIONS.includes(key)) throw fail(`unknown image option ${quote(key)}`, suggestion(key));
-    }
+    refuseUnknown("preprocess", options, IMAGE_OPTIONS);
     const given = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
-    const settings = settingsOf({ ...this.config, ...Object.fromEntries(given) }, this.backend, fail);
+    const settings = settingsOf({ ...this.config, ...Object.fromEntries(given) }, this.backend, (message, hint) => {
+      throw new InputError("IMAGE_OPTION", message, { hint });
+    });
     if (images.length === 0) throw new InputError("BAD_PIXELS", "no image was given");
     if (images.length > MAX_IMAGES) {
       throw new InputError("BATCH_LIMIT", `${images.length} images in one batch, the limit is ${MAX_IMAGES}`);
     }
 
     const values = images.map((image, i): PixelValues => {
-      const { height, width, data } = preprocessOne(image, settings, options.input_data_format, `image ${first + i}`);
+      const { height, width, data } = preprocessOne(image, settings, `image ${first + i}`);
       return { data, shape: [1, 3, height, width] };
     });
     return stack(values);
@@ -174,75 +144,15 @@ export function stack(parts: readonly PixelValues[]): PixelValues {
   return { data, shape: [parts.reduce((sum, part) => sum + part.shape[0], 0), 3, height, width] };
 }
 
-function suggestion(key: string): string | undefined {
-  const name = nearest(key, IMAGE_OPTIONS);
-  return name && `did you mean ${name}?`;
-}
-
-type Fail = (message: string, hint?: string) => EngineError;
-
 /** Checks everything that a config file or a caller may say, and brings it to one form. */
-function settingsOf(config: Readonly<JsonRecord>, backend: ImageBackend, fail: Fail): Settings {
-  const flag = (key: string): boolean => {
-    const value = config[key];
-    if (typeof value !== "boolean") throw fail(`${key} must be true or false, got ${shown(value)}`);
-    return value;
-  };
-  const triple = (key: string): number[] => {
-    const value = config[key];
-    const list = typeof value === "number" ? [value, value, value] : value;
-    if (!Array.isArray(list) || list.length !== 3 || !list.every((x) => Number.isFinite(x))) {
-      throw fail(`${key} must be a number or three, got ${shown(value)}`);
-    }
-    return list;
-  };
-  const factor = config.rescale_factor;
-  if (typeof factor !== "number" || !Number.isFinite(factor)) {
-    throw fail(`rescale_factor must be a number, got ${shown(factor)}`);
-  }
-  const resample = config.resample;
-  if (typeof resample !== "number" || !Number.isInteger(resample) || resample < 0 || resample > 5) {
-    throw fail(
-      `resample must be one of Pillow's filters 0 … 5, got ${shown(resample)}`,
-      typeof resample === "string"
-        ? "3 is bicubic, 2 bilinear; transformers takes any name for bilinear without a word"
-        : undefined,
-    );
-  }
+function settingsOf(given: Readonly<JsonRecord>, backend: ImageBackend, fail: Fail): Settings {
+  const { size, image_mean, image_std, do_convert_rgb, ...values } = readOptions(IMAGE, given, fail);
+  const { resample } = values;
   if (backend === "torchvision" && resample !== RESAMPLING.bilinear && resample !== RESAMPLING.bicubic) {
-    throw fail(`resample ${resample} is not one that the torchvision backend has here, only 2 and 3`);
+    fail(`resample ${resample} is not one that the torchvision backend has here, only 2 and 3`);
   }
-  const std = triple("image_std");
-  if (std.some((x) => Math.fround(x) === 0)) throw fail(`image_std must not contain 0, got ${shown(std)}`);
-  flag("do_convert_rgb");
-  return {
-    do_resize: flag("do_resize"),
-    ...sizeOf(config.size, fail),
-    resample,
-    do_rescale: flag("do_rescale"),
-    rescale_factor: factor,
-    do_normalize: flag("do_normalize"),
-    mean: triple("image_mean"),
-    std,
-    backend,
-  };
-}
-
-function sizeOf(size: unknown, fail: Fail): { height: number; width: number } {
-  let height: unknown = size;
-  let width: unknown = size;
-  if (Array.isArray(size) && size.length === 2) [height, width] = size;
-  else if (typeof size === "object" && size !== null && !Array.isArray(size)) {
-    ({ height, width } = size as JsonRecord);
-    if (height === undefined && width === undefined) {
-      throw fail(`size must have height and width, got ${shown(size)}`, "BLIP does not keep the aspect ratio");
-    }
-  }
-  const valid = (x: unknown): x is number => typeof x === "number" && Number.isInteger(x) && x > 0 && x <= MAX_SIZE;
-  if (!valid(height) || !valid(width)) {
-    throw fail(`size must be whole numbers from 1 to ${MAX_SIZE}, got ${shown(size)}`);
-  }
-  return { height, width };
+  const [height, width] = sidesOf(size)!;
+  return { ...values, height, width, mean: threeOf(image_mean), std: threeOf(image_std), backend };
 }
 
 interface Planes {
@@ -252,16 +162,12 @@ interface Planes {
   data: Float32Array;
 }
 
-function preprocessOne(
-  image: RgbImage | RgbaImage | PixelTensor,
-  settings: Settings,
-  format: ImageOptions["input_data_format"],
-  name: string,
-): Planes {
+function preprocessOne(image: RgbImage | RgbaImage | PixelTensor, settings: Settings, name: string): Planes {
   if (typeof image !== "object" || image === null) {
     throw new InputError("BAD_PIXELS", `${name} must be pixels, { data, width, height } or { data, shape }`);
   }
-  const { height, width, data } = "shape" in image ? channelsLast(image, format, name) : checked(image, name);
+  const { height, width, data } =
+    "shape" in image ? channelsLast(image, settings.input_data_format, name) : checked(image, name);
   if (data instanceof Float32Array) return preprocessFloat({ width, height, data }, settings, name);
   let rgb: RgbImage = { width, height, data };
   if (settings.do_resize) rgb = resize(rgb, settings.width, settings.height, settings.resample, settings.backend);
@@ -367,7 +273,7 @@ function bytesOf(data: Uint8Array | Uint8ClampedArray): Uint8Array {
 
 function channelsLast(
   tensor: PixelTensor,
-  format: ImageOptions["input_data_format"],
+  format: Settings["input_data_format"],
   name: string,
 ): { width: number; height: number; data: Uint8Array | Float32Array } {
   const { shape } = tensor;

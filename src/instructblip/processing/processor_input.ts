@@ -7,13 +7,15 @@
 import { optionsOf, unknownName } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
+import { flag, type OptionsOf, readOptions } from "../config/options.ts";
 import { readImage } from "../pretrained/platform.ts";
 import { ENCODE_OPTIONS } from "../tokenizer/options.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { EncodeOptions, Encoding } from "../tokenizer/types.ts";
 import type { DecodeOptions, PixelTensor, PixelValues, RgbaImage, RgbImage } from "./image.ts";
 import { classOf, type Drawable, isDrawable, type Page, readDrawable } from "./image_drawable.ts";
-import { type BlipImageProcessor, IMAGE_OPTIONS, type ImageOptions, MAX_IMAGES, stack } from "./image_processor.ts";
+import { IMAGE_OPTIONS, type ImageOptions } from "./image_options.ts";
+import { type BlipImageProcessor, MAX_IMAGES, stack } from "./image_processor.ts";
 import { checkImageBytes } from "./image_source.ts";
 
 /**
@@ -41,8 +43,16 @@ export type ImageInput =
   | PixelTensor
   | Drawable;
 
+/** The processor's own. */
+const FLAGS = {
+  /** Takes text that spells the placeholder token as that token, as HF does; otherwise it is refused. */
+  allow_image_token: flag(),
+  /** Turn images upright by their EXIF orientation, which HF ignores. Default false. */
+  exif_transpose: flag(),
+};
+
 /** Options by Hugging Face's names. Those of the text go to both tokenizers. */
-export interface ProcessorOptions extends EncodeOptions, ImageOptions {
+export interface ProcessorOptions extends EncodeOptions, ImageOptions, OptionsOf<typeof FLAGS> {
   /** One prompt, or one for each picture. */
   text?: string | readonly string[];
   /** Options of the text by themselves; an option may not be given both here and beside it. */
@@ -51,10 +61,6 @@ export interface ProcessorOptions extends EncodeOptions, ImageOptions {
   images_kwargs?: ImageOptions;
   /** Options of both, which any other overrides. */
   common_kwargs?: { return_tensors?: string };
-  /** Takes text that spells the placeholder token as that token, as HF does; otherwise it is refused. */
-  allow_image_token?: boolean;
-  /** Turn pictures upright by their EXIF orientation, which HF ignores. Default false. */
-  exif_transpose?: boolean;
   /** Ignored: rows are always arrays of numbers. */
   return_tensors?: string;
 }
@@ -80,7 +86,7 @@ const FIXED: Readonly<Record<string, unknown>> = {
 };
 /** Options that decide how the result is wrapped, or what is printed, but not what it is. */
 const WITHOUT_EFFECT = ["return_tensors", "verbose", "device", "disable_grouping"];
-const OTHER_OPTIONS = ["images", "text", "text_kwargs", "images_kwargs", "allow_image_token", "exif_transpose"];
+const OTHER_OPTIONS = ["images", "text", "text_kwargs", "images_kwargs", ...Object.keys(FLAGS)];
 
 /** What a call asks for, checked. */
 export interface Request {
@@ -98,7 +104,7 @@ export interface Request {
  *
  * @param given its arguments: options, or some of them and then the others
  * @param rowsOf makes rows of whatever `images` may be
- * @throws InputError NO_INPUT, BAD_PROMPT, BAD_PIXELS, BATCH_MISMATCH, UNKNOWN_OPTION, ARGUMENTS
+ * @throws InputError NO_INPUT, BAD_PROMPT, BAD_PIXELS, BATCH_MISMATCH, UNKNOWN_OPTION, PARAM_RANGE, ARGUMENTS
  */
 export function requestOf(
   given: readonly unknown[],
@@ -143,15 +149,9 @@ function argumentsOf(given: readonly unknown[]): Record<string, unknown> {
   return { ...optionsOf("processor", others), images: taken };
 }
 
-/** Options apart from what is none of the tokenizers' and the image processor's. */
+/** Options apart from what is none of the tokenizers' and the image processor's. @throws InputError PARAM_RANGE */
 function withFlags({ allow_image_token, exif_transpose, ...options }: Record<string, unknown>) {
-  const flags = { allow_image_token: allow_image_token ?? false, exif_transpose: exif_transpose ?? false };
-  for (const [name, value] of Object.entries(flags)) {
-    if (typeof value !== "boolean") {
-      throw new InputError("UNKNOWN_OPTION", `${name} must be true or false, got ${shown(value)}`);
-    }
-  }
-  return [options, flags as { allow_image_token: boolean; exif_transpose: boolean }] as const;
+  return [options, readOptions(FLAGS, { allow_image_token, exif_transpose } as OptionsOf<typeof FLAGS>)] as const;
 }
 
 /**

@@ -1,7 +1,7 @@
 /** Checks of what encoding and decoding are asked for. */
 import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
-import { shown } from "../../tensor/shown.ts";
+import { type Fail, flag, oneOf } from "../config/options.ts";
 import type { DecodeOptions, EncodeOptions, Side } from "./types.ts";
 
 /** What a text may be encoded with. */
@@ -37,15 +37,17 @@ export function decodeOptions(name: string, given: readonly unknown[]): DecodeOp
   return options;
 }
 
+const fail: Fail = (message, hint) => {
+  throw new InputError("TOKENIZER_OPTION", message, { hint });
+};
+const isFlag = flag().row.check;
+const isSide = oneOf("left", "right").row.check;
+
 function expectFlags(options: Record<string, unknown>, names: readonly string[]): void {
-  for (const name of names) {
-    const value = options[name] ?? undefined; // null as undefined: not given
-    if (value === undefined || typeof value === "boolean") continue;
-    throw new InputError("TOKENIZER_OPTION", `${name} must be true or false, got ${shown(value)}`);
-  }
+  for (const name of names) if ((options[name] ?? null) !== null) isFlag(name, options[name], 0, fail);
 }
 
 export function checkSide(side: unknown, key: string): Side {
-  if (side === "left" || side === "right") return side;
-  throw new InputError("TOKENIZER_OPTION", `${key} must be "left" or "right", got ${shown(side)}`);
+  isSide(key, side, 0, fail);
+  return side as Side;
 }

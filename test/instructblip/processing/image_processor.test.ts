@@ -6,11 +6,8 @@ import { describe, expect, test, vi } from "vitest";
 import { decodeImage } from "../../../src/instructblip/processing/image.node.ts";
 import type { PixelTensor } from "../../../src/instructblip/processing/image.ts";
 import { MAX_PIXELS, readImageHeader, withoutExif } from "../../../src/instructblip/processing/image_format.ts";
-import {
-  BlipImageProcessor,
-  type ImageOptions,
-  MAX_IMAGES,
-} from "../../../src/instructblip/processing/image_processor.ts";
+import type { ImageOptions } from "../../../src/instructblip/processing/image_options.ts";
+import { BlipImageProcessor, MAX_IMAGES } from "../../../src/instructblip/processing/image_processor.ts";
 import { resize } from "../../../src/instructblip/processing/resize.ts";
 import { EngineError } from "../../../src/tensor/errors.ts";
 import { golden, memoryFolder, path } from "./processor_golden.ts";
@@ -406,6 +403,12 @@ describe("BlipImageProcessor", () => {
       await expect(async () => new BlipImageProcessor({ ...config })).rejects.toThrow(key);
       expect(await codeOf((async () => new BlipImageProcessor({ ...config }))())).toBe("CONFIG_IMAGE");
       expect(await codeOf((async () => new BlipImageProcessor().preprocess([image], config))())).toBe("IMAGE_OPTION");
+    }
+    // Of a call alone: any other word was once as good as channels_last's contrary.
+    for (const input_data_format of ["last", "channels_Last", true, 3]) {
+      const options = { input_data_format } as never;
+      const tensor = { data: new Uint8Array(9), shape: [1, 3, 3] };
+      expect(await codeOf((async () => new BlipImageProcessor().preprocess([tensor], options))())).toBe("IMAGE_OPTION");
     }
     expect(await codeOf((async () => new BlipImageProcessor({ do_center_crop: true }))())).toBe("CONFIG_IMAGE");
     await expect(async () =>
