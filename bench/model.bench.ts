@@ -15,6 +15,7 @@ import { Random } from "../src/tensor/cases/support/random.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { NodeFolder, openCheckpoint } from "../src/tensor/files/source.node.ts";
 import { sizeOf } from "../src/tensor/shape.ts";
+import { goldenFolder } from "../test/golden_folder.ts";
 import { basisOf, type Measured, type Settings } from "./harness.ts";
 import { openBenchDevice, root } from "./machine.ts";
 import { type StepWork, workOf } from "./model_work.ts";
@@ -43,7 +44,7 @@ export function modelFolder(path?: string): ModelFolder {
   const own = join(root, "examples/shapes/checkpoint");
   if (existsSync(join(own, "model.safetensors")) && existsSync(join(own, "config.json")))
     return { name: "shapes", path: own };
-  return { name: "golden plain_f32", path: join(root, "test/golden/data/plain_f32") };
+  return { name: "golden plain_f32", path: goldenFolder("plain_f32") };
 }
 
 /** What `--filter` is matched against. */

@@ -16,12 +16,12 @@ import { nearest } from "../../src/tensor/errors.ts";
 import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
 import { FileSource } from "../../src/tensor/files/source.node.ts";
 import { MemorySource } from "../../src/tensor/files/source.ts";
+import { committedFolder } from "../golden_folder.ts";
 import { memoryFolder } from "../instructblip/processing/processor_golden.ts";
 import { openLedgerDevice } from "../official/ledger_device.ts";
 import { build, entry } from "../tensor/files/corpus/files.ts";
 import { TARGETS } from "./targets.ts";
 
-const GOLDEN = new URL("../golden/", import.meta.url).pathname;
 const code = async (run: () => unknown): Promise<string> => {
   try {
     await run();
@@ -101,11 +101,11 @@ test("a tokenizer whose truncation and model type are no texts", () => {
 });
 
 test("processors: nothing at all, names with a NUL, frames that are missing", async () => {
-  const processor = await AutoProcessor.from_pretrained(`${GOLDEN}data/opt_plain`);
+  const processor = await AutoProcessor.from_pretrained(committedFolder("opt_plain"));
   expect(await code(() => processor(undefined as never))).toBe("NO_INPUT");
   expect(await code(() => processor({ images: "\0", text: "a" }))).toBe("IMAGE_SOURCE");
   expect(await code(() => FileSource.open("\0"))).toBe("NOT_FOUND");
-  const video = await InstructBlipVideoProcessor.from_pretrained(`${GOLDEN}siblings/video_3_frames_t5`);
+  const video = await InstructBlipVideoProcessor.from_pretrained(committedFolder("video_3_frames_t5"));
   expect(await code(() => video({ images: new Array(3) as never, text: "a" }))).toBe("BAD_PIXELS");
   const shape = [1, 2, 2, 3];
   expect(await code(() => video({ images: { data: new Float64Array(12), shape } as never, text: "a" }))).toBe(

@@ -4,7 +4,6 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import {
   AutoConfig,
@@ -26,6 +25,7 @@ import { Weights } from "../../src/modules/weights.ts";
 import { optionsOf } from "../../src/tensor/arguments.ts";
 import { Checkpoint, SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
 import { checkFileName, type Folder, MemorySource, readText } from "../../src/tensor/files/source.ts";
+import { COMPOSITES, committedFolder, goldenFolder, SIBLINGS } from "../golden_folder.ts";
 import { tokenizerFiles } from "../instructblip/processing/processor_golden.ts";
 import { openLedgerDevice } from "../official/ledger_device.ts";
 import type { Random } from "../random.ts";
@@ -63,7 +63,6 @@ export interface Target {
 type Files = Record<string, Uint8Array>;
 type Documents = Record<string, Json>;
 
-const GOLDEN = fileURLToPath(new URL("../golden/", import.meta.url));
 const utf8 = new TextEncoder();
 
 /** A folder in memory, as strict about names as those on a disk. */
@@ -85,7 +84,7 @@ function folderOf(files: Readonly<Files>): Folder {
 
 /** Folders of goldens, with the names of their files. */
 function goldenFolders(): string[] {
-  return ["data", "siblings"].flatMap((set) => readdirSync(join(GOLDEN, set)).map((name) => join(GOLDEN, set, name)));
+  return [...COMPOSITES, ...SIBLINGS].map(goldenFolder);
 }
 
 /** The JSON files of a folder and of qformer_tokenizer/ in it. */
@@ -636,7 +635,7 @@ const options: Target = {
   prepare: async () => {
     const folder = folderOf(
       Object.fromEntries(
-        Object.entries(documentsOf(join(GOLDEN, "data/opt_plain"), PROCESSOR_FILES)).map(([name, value]) => [
+        Object.entries(documentsOf(committedFolder("opt_plain"), PROCESSOR_FILES)).map(([name, value]) => [
           name,
           utf8.encode(JSON.stringify(value)),
         ]),
@@ -644,14 +643,15 @@ const options: Target = {
     );
     const video = folderOf(
       Object.fromEntries(
-        Object.entries(documentsOf(join(GOLDEN, "siblings/video_3_frames_t5"), PROCESSOR_FILES)).map(
-          ([name, value]) => [name, utf8.encode(JSON.stringify(value))],
-        ),
+        Object.entries(documentsOf(committedFolder("video_3_frames_t5"), PROCESSOR_FILES)).map(([name, value]) => [
+          name,
+          utf8.encode(JSON.stringify(value)),
+        ]),
       ),
     );
     const processors = [await AutoProcessor.from_pretrained(folder), await AutoProcessor.from_pretrained(video)];
     const { tokenizer } = processors[0];
-    const config = documentsOf(join(GOLDEN, "data/opt_plain"), /^config\.json$/)["config.json"];
+    const config = documentsOf(committedFolder("opt_plain"), /^config\.json$/)["config.json"];
     const configOnly = folderOf({ "config.json": utf8.encode(JSON.stringify(config)) });
     const picture: Json = { width: 2, height: 2, data: { $: "u8" } };
     const tensor: Json = { shape: [2, 2, 3], data: { $: "f32" } };

@@ -12,7 +12,7 @@ import contextlib
 import copy
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,8 @@ from transformers import (
     T5Tokenizer,
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+import weights
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Text
@@ -230,6 +232,7 @@ DEFAULTS = {
     "modes": ["RGB"],
     "dtype": "float32",  # of the file
     "max_shard_size": None,
+    "weights_stored": False,  # of a committed golden: the files themselves stay beside weights.json
     "spelling": "v5",  # of config.json and the processor's files: transformers 5 or 4
     "misleading_generation_config": False,
     "weight_scale": 1.3,  # of every matrix, over sqrt(fan in)
@@ -332,6 +335,7 @@ NAMED = {
         "modes": ["RGB", "RGB", "RGB"],
         "dtype": "bfloat16",
         "max_shard_size": "40KB",
+        "weights_stored": True,
     },
     "t5_flan": {
         "description": "Flan-T5 as InstructBLIP has it: gated feed-forward with erf GELU, a head of its own that is not "
@@ -951,6 +955,8 @@ class Composite:
     model: InstructBlipForConditionalGeneration
     processor: InstructBlipProcessor
     pictures: list
+    # What `redraw` drew each tensor from, by its name in the file.
+    drawn: dict = field(default_factory=dict)
 
     def inputs(self):
         """The processor's output for all prompts and pictures, as tensors."""
@@ -1036,8 +1042,8 @@ def grow(model, tied):
 
 
 @torch.no_grad()
-def redraw(composite, rng):
-    """Draws every parameter anew, at sizes at which it matters, and rounds it to the file's dtype.
+def redraw(composite, key):
+    """Draws every parameter anew, at sizes at which it matters, and rounds it to the file's dtype. Another key, others.
 
     Hugging Face's own start (1e-10 in the vision tower, zero query tokens, unit gains, zero biases) hides mistakes: a
     wrong norm, a lost bias or a swapped activation would change nothing that a test could see.
@@ -1057,13 +1063,16 @@ def redraw(composite, rng):
             head_scale /= spec["weight_scale"]  # project_out's
     head_std = head_scale if scaled else head_scale / math.sqrt(language_model.lm_head.in_features)
     drawn, kept = set(), set(kept_in_f32(model).values())
+    names = {parameter: name_in_file(spec, name) for name, parameter in model.named_parameters()}
+    composite.drawn = {}
 
-    def draw(parameter, mean, std):
-        values = mean + std * rng.standard_normal(tuple(parameter.shape), dtype=np.float32)
-        parameter.copy_(torch.from_numpy(values))
+    def draw(parameter, mean, std, **rows):
+        name, normal = names[parameter], weights.Normal(mean, std, **rows)
+        parameter.copy_(torch.from_numpy(weights.draw(normal, name, parameter.shape, key)))
         if parameter not in kept:
             parameter.copy_(parameter.to(dtype))
         drawn.add(parameter)
+        composite.drawn[name] = normal
 
     for path, module in model.named_modules():
         if isinstance(module, nn.LayerNorm) or type(module).__name__.endswith(("RMSNorm", "T5LayerNorm")):
@@ -1074,11 +1083,10 @@ def redraw(composite, rng):
         elif getattr(module, "weight", None) is not None and module.weight in drawn:
             continue  # a tied one's other name
         elif path.endswith("lm_head"):
-            sizes = np.full((module.out_features, 1), head_scale, np.float32)
-            for token, i in composite.processor.tokenizer.get_vocab().items():
-                if token.startswith("<0x"):
-                    sizes[i] *= spec["byte_scale"]
-            draw(module.weight, 0, sizes if scaled else sizes / np.float32(math.sqrt(module.in_features)))
+            ids = sorted(i for token, i in composite.processor.tokenizer.get_vocab().items() if token.startswith("<0x"))
+            assert not ids or ids == list(range(ids[0], ids[-1] + 1))
+            rows = {"rows": (ids[0], ids[-1] + 1), "rows_std": head_std * spec["byte_scale"]} if ids else {}
+            draw(module.weight, 0, head_std, **rows)
         elif path.endswith("Attention.q"):  # T5 does not scale its scores; its queries are small instead
             draw(module.weight, 0, spec["weight_scale"] / math.sqrt(module.in_features * text_config.d_kv))
         elif isinstance(module, (nn.Linear, nn.Conv2d)):
@@ -1100,6 +1108,12 @@ def redraw(composite, rng):
 
     forgotten = [name for name, parameter in model.named_parameters() if parameter not in drawn]
     assert not forgotten, f"parameters without a rule: {forgotten}"
+
+
+def name_in_file(spec, name):
+    """What a parameter is called in the file."""
+    alias = spec.get("alias", "shared")
+    return f"language_model.{alias}.weight" if name == "language_model.shared.weight" else name
 
 
 def kept_in_f32(model):
@@ -1130,8 +1144,9 @@ def write_model(composite, folder):
     for name, values in kept.items():
         model.get_parameter(name).data = values
     model.save_pretrained(folder, **({"max_shard_size": spec["max_shard_size"]} if spec["max_shard_size"] else {}))
-    if spec.get("alias", "shared") != "shared":
-        rename_tensor(folder, "language_model.shared.weight", f"language_model.{spec['alias']}.weight")
+    shared = "language_model.shared.weight"
+    if name_in_file(spec, shared) != shared:
+        rename_tensor(folder, shared, name_in_file(spec, shared))
     if spec["spelling"] == "v4":
         edit(folder / "config.json", lambda config: respell_config(config, BACKBONES[spec["backbone"]]))
     if spec["misleading_generation_config"]:

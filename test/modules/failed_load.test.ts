@@ -7,7 +7,7 @@ import type { Device } from "../../src/tensor/device/device.ts";
 import { NodeFolder } from "../../src/tensor/files/source.node.ts";
 import { type ByteSource, MemorySource } from "../../src/tensor/files/source.ts";
 import { otherDevice, testDevice } from "../device.ts";
-import { GOLDENS } from "../instructblip/cli/cli.ts";
+import { goldenFolder } from "../golden_folder.ts";
 
 /** A checkpoint folder whose weights are `bytes`. */
 class ChangedFolder extends NodeFolder {
@@ -26,7 +26,7 @@ class ChangedFolder extends NodeFolder {
 }
 
 const load = (device: Device, name: string, bytes: Uint8Array) =>
-  AutoModelForImageTextToText.from_pretrained(new ChangedFolder(join(GOLDENS, name), bytes), {
+  AutoModelForImageTextToText.from_pretrained(new ChangedFolder(goldenFolder(name), bytes), {
     device,
     compile: false,
   });
@@ -36,7 +36,7 @@ const NAMES = ["bias_variants", "opt_bare", "t5_odd_f16", "plain_f32"];
 
 test.each(NAMES)("%s without any one of its tensors", { timeout: 60_000 }, async (name) => {
   const device = await testDevice();
-  const bytes = await readFile(join(GOLDENS, name, "model.safetensors"));
+  const bytes = await readFile(join(goldenFolder(name), "model.safetensors"));
   const names = [...(await Checkpoint.open(new MemorySource(name, bytes))).tensors.keys()];
   (await load(device, name, bytes)).dispose();
   const { live } = device.memory.use;
@@ -54,7 +54,7 @@ test.each(NAMES)("%s without any one of its tensors", { timeout: 60_000 }, async
 
 test.each(NAMES)("%s with no memory for any one of its buffers", { timeout: 60_000 }, async (name) => {
   const device = await otherDevice({ max_binding: 8192 }); // so that matrices are several
-  const bytes = await readFile(join(GOLDENS, name, "model.safetensors"));
+  const bytes = await readFile(join(goldenFolder(name), "model.safetensors"));
   const allocate = vi.spyOn(device.memory, "allocate");
   (await load(device, name, bytes)).dispose();
   expect(device.memory.use.live).toBe(0);
@@ -81,13 +81,13 @@ test("what a small file lacks is listed without allocating what its config says"
     ["opt_bare", { hidden_size: 2 ** 20, num_attention_heads: 2 ** 10, num_hidden_layers: 1000 }],
     ["plain_f32", { head_dim: 2 ** 20, num_hidden_layers: 1000 }],
   ] as const) {
-    const folder = new NodeFolder(join(GOLDENS, name));
+    const folder = new NodeFolder(goldenFolder(name));
     const config = JSON.parse(await folder.text("config.json"));
     config.text_config = { ...config.text_config, ...text };
-    const bytes = await readFile(join(GOLDENS, name, "model.safetensors"));
+    const bytes = await readFile(join(goldenFolder(name), "model.safetensors"));
     const changed = new Uint8Array(bytes);
     changed[bytes.indexOf('"query_tokens":') + 5] = 0x5f;
-    const lacking = Object.assign(new ChangedFolder(join(GOLDENS, name), changed), {
+    const lacking = Object.assign(new ChangedFolder(goldenFolder(name), changed), {
       text: async () => JSON.stringify(config),
     });
     const loading = AutoModelForImageTextToText.from_pretrained(lacking, { device, compile: false });

@@ -16,7 +16,7 @@ import { MemorySource } from "../../src/tensor/files/source.ts";
 import { NodeWritableFolder } from "../../src/tensor/files/writable_folder.node.ts";
 import { Weight } from "../../src/tensor/weight.ts";
 import { testDevice } from "../device.ts";
-import { GOLDENS } from "../instructblip/cli/cli.ts";
+import { goldenFolder } from "../golden_folder.ts";
 import { Golden } from "../parity/golden.ts";
 import { Random } from "../random.ts";
 
@@ -28,7 +28,7 @@ let turn = 0;
 beforeEach(async () => {
   model = join(scratch, `model-${++turn}`);
   caches = join(scratch, `caches-${turn}`);
-  await cp(join(GOLDENS, "odd_widths"), model, { recursive: true });
+  await cp(goldenFolder("odd_widths"), model, { recursive: true });
 });
 afterAll(() => rm(scratch, { recursive: true, force: true }));
 

@@ -3,15 +3,16 @@
  * of times from one prompt, against the probabilities that PyTorch would draw them by.
  */
 import { readFileSync } from "node:fs";
-import { basename } from "node:path";
+import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import type { GenerationOptions } from "../../src/instructblip/generation/options.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { COMMITTED, goldenFolder } from "../golden_folder.ts";
 import { expectFits } from "../instructblip/generation/chi_squared.ts";
 import { TOLERANCES } from "../tolerances.ts";
-import { Golden } from "./golden.ts";
+import { goldenInputs } from "./golden.ts";
 
 interface Answers {
   readonly guided: readonly {
@@ -32,31 +33,13 @@ const device = await testDevice();
 /** As many as generate() makes at once, and how often. */
 const [DRAWS, CALLS] = [1024, 4];
 
-const GOLDENS = [
-  "data/plain_f32",
-  "data/grouped_heads_bf16",
-  "data/opt_plain",
-  "data/t5_flan",
-  "siblings/legacy_llama",
-];
+const GOLDENS = ["plain_f32", "grouped_heads_bf16", "opt_plain", "t5_flan", "legacy_llama"];
 
-describe.each(GOLDENS)("%s", async (folder) => {
-  const { guided, drawn }: Answers = JSON.parse(
-    readFileSync(new URL(`../golden/answers/data/${basename(folder)}.json`, import.meta.url), "utf8"),
-  );
-  const golden = await Golden.open(new URL(`../golden/${folder}`, import.meta.url).pathname);
-  const inputs = {
-    pixel_values: await golden.floats("pixel_values"),
-    qformer_input_ids: await golden.rows("qformer_input_ids"),
-    qformer_attention_mask: await golden.rows("qformer_attention_mask"),
-    input_ids: await golden.rows("input_ids"),
-    attention_mask: await golden.rows("attention_mask"),
-  };
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device });
-  afterAll(async () => {
-    model.dispose();
-    await golden.close();
-  });
+describe.each(GOLDENS)("%s", async (name) => {
+  const { guided, drawn }: Answers = JSON.parse(readFileSync(join(COMMITTED, `answers/data/${name}.json`), "utf8"));
+  const inputs = await goldenInputs(name);
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder(name), { device });
+  afterAll(() => model.dispose());
 
   const generate = (kwargs: object) => model.generate({ ...inputs, ...kwargs, return_dict_in_generate: true });
 
@@ -103,7 +86,7 @@ describe.each(GOLDENS)("%s", async (folder) => {
   });
 
   test("a generation_config.json may be given", async () => {
-    const given = JSON.parse(readFileSync(`${golden.folder}/generation_config.json`, "utf8"));
+    const given = JSON.parse(readFileSync(join(goldenFolder(name), "generation_config.json"), "utf8"));
     const { num_beams = 1, num_return_sequences = num_beams } = given;
     const { sequences } = await generate({ ...given, max_new_tokens: 2, num_return_sequences });
     expect(sequences).toHaveLength(inputs.input_ids.length * num_beams);

@@ -2,16 +2,13 @@
  * Every committed golden, climbed stage by stage, on the ordinary device; and on three that are harder to please one of
  * each language model, or, with INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`), every one.
  */
-import { readdirSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import type { Device } from "../../src/tensor/device/device.ts";
 import { otherDevice, testDevice } from "../device.ts";
+import { COMPOSITES, goldenFolder } from "../golden_folder.ts";
 import { ALL } from "../rounds.ts";
 import { climb, failures, Golden } from "./golden.ts";
-
-const data = new URL("../golden/data/", import.meta.url);
-const names = readdirSync(data);
 
 /** A device on which weights, but not activations, see a small binding limit: the goldens' matrices are below 1 MiB. */
 async function splittingDevice(bytes: number): Promise<Device> {
@@ -32,9 +29,9 @@ const SAMPLE = ["grouped_heads_bf16", "opt_plain", "t5_odd_f16"];
 
 for (const [title, device] of Object.entries(devices)) {
   describe(title, () => {
-    for (const name of ALL || title === "the adapter as it is" ? names : SAMPLE) {
+    for (const name of ALL || title === "the adapter as it is" ? COMPOSITES : SAMPLE) {
       test(name, async () => {
-        const golden = await Golden.open(new URL(name, data).pathname);
+        const golden = await Golden.open(goldenFolder(name));
         const rows = await climb(golden, device);
         await golden.close();
         expect(failures(rows)).toEqual([]);
@@ -51,7 +48,7 @@ for (const [title, device] of Object.entries(devices)) {
 }
 
 test("4 KiB does split the weights", async () => {
-  const folder = new URL("plain_f32/", data).pathname;
+  const folder = goldenFolder("plain_f32");
   const model = await InstructBlipForConditionalGeneration.from_pretrained(folder, {
     device: devices["weights split at 4 KiB"],
   });

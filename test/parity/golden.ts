@@ -21,6 +21,7 @@ import { SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
 import { FileSource } from "../../src/tensor/files/source.node.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { compare } from "../compare.ts";
+import { goldenFolder } from "../golden_folder.ts";
 import { TOLERANCES, type Tolerance } from "../tolerances.ts";
 import { type Asked, compareAsked, compareSteps, ready } from "./asked.ts";
 
@@ -92,6 +93,23 @@ const NO_COUNTERPART = [
   /rotary_emb$/, // our table is made once, on the host
 ];
 
+/** What the processor gave PyTorch. BLIP-2's Q-Former reads no text, and lacks its two. */
+export interface GoldenInputs {
+  pixel_values: { data: Float32Array; shape: readonly number[] };
+  qformer_input_ids: number[][];
+  qformer_attention_mask: number[][];
+  input_ids: number[][];
+  attention_mask: number[][];
+}
+
+/** The inputs of a committed golden, of its first prompts or of all. */
+export async function goldenInputs(name: string, prompts?: number): Promise<GoldenInputs> {
+  const golden = await Golden.open(goldenFolder(name));
+  const inputs = await golden.inputs(prompts);
+  await golden.close();
+  return inputs;
+}
+
 /** The numbers of a golden, read once each. */
 export class Golden {
   readonly folder: string;
@@ -138,6 +156,17 @@ export class Golden {
     const flat = [...new BigInt64Array((await this.#file.read(key)).slice().buffer)].map(Number);
     const [B, T] = this.#file.tensors.get(key)!.shape;
     return Array.from({ length: B }, (_, b) => flat.slice(b * T, (b + 1) * T));
+  }
+
+  /** @param prompts how many, the first ones. Default: all */
+  async inputs(prompts?: number): Promise<GoldenInputs> {
+    const { data, shape } = await this.floats("pixel_values");
+    const B = prompts ?? shape[0];
+    const pixels = { data: data.slice(0, (data.length / shape[0]) * B), shape: [B, ...shape.slice(1)] };
+    const inputs: Partial<GoldenInputs> = { pixel_values: pixels };
+    for (const name of ["qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask"] as const)
+      if (this.has(name)) inputs[name] = (await this.rows(name)).slice(0, B);
+    return inputs as GoldenInputs;
   }
 
   close(): Promise<void> {

@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Device, openDevice } from "../../src/index.node.ts";
 import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
+import { COMPOSITES, goldenFolder } from "../golden_folder.ts";
 import { coverageOf, FULL_RUN } from "./coverage.ts";
 import { climb, failures, Golden, type GoldenJson, type ParityRow } from "./golden.ts";
 import { saveCopies } from "./saved.ts";
@@ -55,9 +56,7 @@ async function main(): Promise<number> {
   }
   const print = values.json === "-" ? console.error : console.log;
   const seed = values.seed ?? String(Date.now() % 2 ** 31);
-  const folder = values.goldens
-    ? join(root, "test/golden/data")
-    : await mkdtemp(join(tmpdir(), "instructblip-parity-"));
+  const folder = values.goldens ? "" : await mkdtemp(join(tmpdir(), "instructblip-parity-"));
   try {
     const python = values.goldens ? undefined : pythonWithPackages();
     if (!values.goldens) {
@@ -81,10 +80,12 @@ async function main(): Promise<number> {
     print(`adapter ${device.caps.description}${values.goldens ? "" : `, seed ${seed}`}`);
     const rows: NamedRow[] = [];
     const drawn: GoldenJson[] = [];
-    const names = (await readdir(folder)).filter((name) => existsSync(join(folder, name, "golden.json"))).sort();
+    const names = values.goldens
+      ? COMPOSITES
+      : (await readdir(folder)).filter((name) => existsSync(join(folder, name, "golden.json"))).sort();
     for (const [i, name] of names.entries()) {
       progress(`${i + 1} of ${names.length}: ${name}`);
-      const golden = await Golden.open(join(folder, name));
+      const golden = await Golden.open(values.goldens ? goldenFolder(name) : join(folder, name));
       const climbed = await climb(golden, device);
       await golden.close();
       drawn.push(golden.json);

@@ -2,13 +2,14 @@
  * What a model gives besides logits, against PyTorch's (test/golden/outputs): states, attention maps and losses of
  * forward(), states and maps of every step of generate(); and what asking for them may not do.
  */
-import { basename } from "node:path";
+import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, type InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import { SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
 import { FileSource } from "../../src/tensor/files/source.node.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { COMMITTED, goldenFolder } from "../golden_folder.ts";
 import { TOLERANCES } from "../tolerances.ts";
 import { Golden } from "./golden.ts";
 import { type Numbers, numbersIn } from "./numbers_in.ts";
@@ -21,27 +22,13 @@ const CALLS = {
   samples: { max_new_tokens: 2, do_sample: true, top_k: 1, num_return_sequences: 2 },
 };
 
-const GOLDENS = [
-  "data/grouped_heads_bf16",
-  "data/t5_flan",
-  "data/opt_plain",
-  "data/opt_post_norm_f16",
-  "siblings/blip2_opt",
-];
+const GOLDENS = ["grouped_heads_bf16", "t5_flan", "opt_plain", "opt_post_norm_f16", "blip2_opt"];
 
-describe.each(GOLDENS)("%s", async (folder) => {
-  const golden = await Golden.open(new URL(`../golden/${folder}`, import.meta.url).pathname);
-  const path = new URL(`../golden/outputs/${basename(folder)}.safetensors`, import.meta.url).pathname;
+describe.each(GOLDENS)("%s", async (name) => {
+  const golden = await Golden.open(goldenFolder(name));
+  const path = join(COMMITTED, `outputs/${name}.safetensors`);
   const file = await SafetensorsFile.open(await FileSource.open(path));
-  const inputs = {
-    pixel_values: await golden.floats("pixel_values"),
-    ...((golden.has("qformer_input_ids") && {
-      qformer_input_ids: await golden.rows("qformer_input_ids"),
-      qformer_attention_mask: await golden.rows("qformer_attention_mask"),
-    }) as { qformer_input_ids: number[][]; qformer_attention_mask: number[][] }),
-    input_ids: await golden.rows("input_ids"),
-    attention_mask: await golden.rows("attention_mask"),
-  };
+  const inputs = await golden.inputs();
   // BLIP-2 has the same methods, and takes no text for its Q-Former.
   const Model = AutoModelForImageTextToText;
   const model = (await Model.from_pretrained(golden.folder, { device })) as InstructBlipForConditionalGeneration;

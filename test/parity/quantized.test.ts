@@ -1,8 +1,8 @@
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { AutoModelForImageTextToText } from "../../src/instructblip/pretrained/auto_model.ts";
 import { compare } from "../compare.ts";
 import { testDevice } from "../device.ts";
+import { goldenFolder } from "../golden_folder.ts";
 import { Golden } from "./golden.ts";
 import { compareStorages, GATES, passes } from "./quantized.ts";
 
@@ -34,14 +34,11 @@ test("a gate can fail", () => {
 });
 
 test.each(["odd_widths", "opt_plain", "t5_odd_f16"])("%s: int8 in every part of a model of odd sizes", async (name) => {
-  const golden = await Golden.open(fileURLToPath(new URL(`../golden/data/${name}`, import.meta.url)));
+  const golden = await Golden.open(goldenFolder(name));
   const device = await testDevice();
-  const { data, shape } = await golden.floats("pixel_values");
+  const { qformer_attention_mask: _, ...given } = await golden.inputs();
   const inputs = {
-    pixel_values: { data, shape },
-    input_ids: await golden.rows("input_ids"),
-    attention_mask: await golden.rows("attention_mask"),
-    qformer_input_ids: await golden.rows("qformer_input_ids"),
+    ...given,
     ...(name.startsWith("t5") && { decoder_input_ids: await golden.rows("decoder_input_ids") }),
   };
   const logits: Float32Array[] = [];

@@ -1,15 +1,14 @@
 /** The goldens of BLIP-2, of videos, of other image sizes and of legacy checkpoints, climbed as InstructBLIP's are. */
-import { readdirSync } from "node:fs";
 import { afterAll, expect, test } from "vitest";
 import { testDevice } from "../device.ts";
+import { goldenFolder, SIBLINGS } from "../golden_folder.ts";
 import { climb, failures, Golden } from "./golden.ts";
 
-const data = new URL("../golden/siblings/", import.meta.url);
 const device = await testDevice();
 afterAll(() => device.destroy());
 
-test.each(readdirSync(data))("%s", async (name) => {
-  const golden = await Golden.open(new URL(name, data).pathname);
+test.each(SIBLINGS)("%s", async (name) => {
+  const golden = await Golden.open(goldenFolder(name));
   const rows = await climb(golden, device);
   await golden.close();
   expect(failures(rows)).toEqual([]);

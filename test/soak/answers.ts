@@ -6,7 +6,8 @@ import {
 } from "../../src/index.node.ts";
 import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import type { MemoryUse } from "../../src/tensor/device/memory.ts";
-import { Golden } from "../parity/golden.ts";
+import { goldenFolder } from "../golden_folder.ts";
+import { goldenInputs } from "../parity/golden.ts";
 
 const FOLDERS = ["plain_f32", "t5_flan", "opt_plain"];
 
@@ -110,18 +111,6 @@ export async function answersOf(device: Device): Promise<Answers> {
 }
 
 async function load(device: Device, name: string): Promise<Asked> {
-  const golden = await Golden.open(new URL(`../golden/data/${name}`, import.meta.url).pathname);
-  const first = async (key: string) => [(await golden.rows(key))[0]];
-  const pixels = await golden.floats("pixel_values");
-  const [rows, ...image] = pixels.shape;
-  const inputs = {
-    pixel_values: { data: pixels.data.slice(0, pixels.data.length / rows), shape: [1, ...image] },
-    qformer_input_ids: await first("qformer_input_ids"),
-    qformer_attention_mask: await first("qformer_attention_mask"),
-    input_ids: await first("input_ids"),
-    attention_mask: await first("attention_mask"),
-  };
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device });
-  await golden.close();
-  return { model, inputs };
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder(name), { device });
+  return { model, inputs: await goldenInputs(name, 1) };
 }

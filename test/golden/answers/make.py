@@ -10,6 +10,7 @@ that a first draw may have. Not a test of ours: nothing here knows the TypeScrip
 
 import json
 import logging
+import sys
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+import weights  # noqa: E402
+
 COMPOSITES = (HERE.parent / "data", HERE.parent / "siblings")
 INPUTS = ("pixel_values", "qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask")
 BEST = 6  # scores kept of each row
@@ -81,7 +85,9 @@ DRAWN = {
 def load(name):
     """A committed composite's model and what its processor gave."""
     folder = next(parent / name for parent in COMPOSITES if (parent / name).exists())
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    with weights.whole(folder) as checkpoint:
+        model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager")
+    model.eval()
     stored = load_file(folder / "golden.safetensors")
     first = json.loads((folder / "golden.json").read_text())["same_as"]
     inputs = {key: stored[first.get(key, key)] for key in INPUTS}

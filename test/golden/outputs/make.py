@@ -17,6 +17,7 @@ from transformers import AutoModelForImageTextToText
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 import states  # noqa: E402
+import weights  # noqa: E402
 
 FOLDERS = (HERE.parent / "data", HERE.parent / "siblings")
 CALLS = {
@@ -39,9 +40,10 @@ NAMES = {
 def load(name):
     """A committed golden's model and what its processor gave."""
     folder = next(parent / name for parent in FOLDERS if (parent / name).exists())
-    model = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    with weights.whole(folder) as checkpoint:
+        model = AutoModelForImageTextToText.from_pretrained(
+            checkpoint, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
     about = json.loads((folder / "golden.json").read_text())
     stored = load_file(folder / "golden.safetensors")
     stored |= {key: stored[first] for key, first in about["same_as"].items()}

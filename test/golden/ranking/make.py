@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 import likelihood  # noqa: E402
 import make  # noqa: E402
+import weights  # noqa: E402
 
 # Left padding, also of BERT's text; right padding; OPT; T5 with padding on either side. Not opt_post_norm_f16: there the
 # features are wider than the embeddings, and Hugging Face scatters them across rows, so that a batch is not its rows.
@@ -28,7 +29,8 @@ SEED = 3
 def main():
     for name in NAMES:
         folder = HERE.parent / "data" / name
-        model, _ = make.load(folder)
+        with weights.whole(folder) as checkpoint:
+            model, _ = make.load(checkpoint)
         golden = load_file(folder / "golden.safetensors")
         same_as = json.loads((folder / "golden.json").read_text())["same_as"]
         names = ["pixel_values", "qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask"]

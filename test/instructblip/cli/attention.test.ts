@@ -11,10 +11,11 @@ import { Weights } from "../../../src/modules/weights.ts";
 import { SafetensorsFile } from "../../../src/tensor/files/safetensors.ts";
 import { FileSource } from "../../../src/tensor/files/source.node.ts";
 import { expectClose } from "../../compare.ts";
+import { COMMITTED, goldenFolder } from "../../golden_folder.ts";
 import { TOLERANCES } from "../../tolerances.ts";
-import { cli, GOLDENS, json, temporaryFolder } from "./cli.ts";
+import { cli, json, temporaryFolder } from "./cli.ts";
 
-const MODEL = join(GOLDENS, "cross_frequency_3_sharded"); // layers 0 and 3
+const MODEL = goldenFolder("cross_frequency_3_sharded"); // layers 0 and 3
 const ONE = ["attention", "--model", MODEL, "--image", join(MODEL, "picture_0.png"), "--prompt", "Where's <it> & how?"];
 
 interface Printed {
@@ -69,17 +70,16 @@ describe("--json", () => {
 });
 
 describe("a sibling", () => {
-  const siblings = join(GOLDENS, "../siblings");
   /** All weights as the model has them. f32[H, Q, N + 1] */
   const weightsOf = (layers: Printed["layers"]) =>
     Float32Array.from(layers.flatMap(({ queries }) => queries.flatMap((q) => [q.class_token, ...q.patches])));
 
   test("BLIP-2 looks as PyTorch's does, without a prompt", async () => {
-    const folder = join(siblings, "blip2_opt");
+    const folder = goldenFolder("blip2_opt");
     const args = ["attention", "--model", folder, "--image", join(folder, "picture_0.png"), "--json", "--head", "all"];
     const [{ prompt, layers }] = await json<Printed>(args);
     expect(prompt).toBe(null);
-    const file = await SafetensorsFile.open(await FileSource.open(join(siblings, "../outputs/blip2_opt.safetensors")));
+    const file = await SafetensorsFile.open(await FileSource.open(join(COMMITTED, "outputs/blip2_opt.safetensors")));
     for (const [i, layer] of [0, 2].entries()) {
       const bytes = await file.read(`qformer_outputs.cross_attentions.${i}`); // of two pictures
       const expected = new Float32Array(bytes.slice().buffer).subarray(0, bytes.length / 8);
@@ -93,7 +93,7 @@ describe("a sibling", () => {
   });
 
   test("a frame is looked at as among the others of its video", async () => {
-    const folder = join(siblings, "video_4_frames");
+    const folder = goldenFolder("video_4_frames");
     const frames = [0, 1, 2, 3].map((i) => join(folder, `picture_${i}.png`));
     const text = "a photo of";
     const args = ["attention", "--model", folder, "--image", frames[2], "--prompt", text, "--json", "--head", "all"];
@@ -112,7 +112,7 @@ describe("a sibling", () => {
   });
 
   test("gets a prompt if it reads one, and only then", async () => {
-    const blip2 = join(siblings, "blip2_opt");
+    const blip2 = goldenFolder("blip2_opt");
     for (const [args, message] of [
       [["--model", blip2, "--prompt", "a photo of"], "error: --prompt: BLIP-2's Q-Former reads no text"],
       [["--model", MODEL], "error: --prompt <text> is needed"],

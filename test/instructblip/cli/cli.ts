@@ -9,10 +9,10 @@ import type { Interrupted } from "../../../src/instructblip/cli/format.ts";
 import { runCommandLine } from "../../../src/instructblip/cli/program.node.ts";
 import type { Terminal } from "../../../src/instructblip/cli/terminal.node.ts";
 import { withoutDawn } from "../../dawn.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 import { Golden } from "../../parity/golden.ts";
 
 export const ROOT = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
-export const GOLDENS = join(ROOT, "test/golden/data");
 
 export interface Outcome {
   readonly code: number;
@@ -135,6 +135,6 @@ export async function temporaryFolder(): Promise<string> {
 /** A golden's folder to damage. */
 export async function copyOfGolden(name: string): Promise<string> {
   const folder = join(await temporaryFolder(), "model");
-  await cp(join(GOLDENS, name), folder, { recursive: true });
+  await cp(goldenFolder(name), folder, { recursive: true });
   return folder;
 }

@@ -8,7 +8,8 @@ import type { Settings } from "../../../src/instructblip/evaluation/part.ts";
 import type { Row, Summary } from "../../../src/instructblip/evaluation/summary.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
-import { cli, GOLDENS, json, ROOT, temporaryFolder } from "./cli.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { cli, json, ROOT, temporaryFolder } from "./cli.ts";
 
 const SHAPES = join(ROOT, "examples/shapes");
 const EVAL = join(SHAPES, "eval");
@@ -229,7 +230,7 @@ describe("evaluate", () => {
 });
 
 it("asks about videos, whose frames are files, and says which models read none", async () => {
-  const video = join(GOLDENS, "../siblings/video_4_frames");
+  const video = goldenFolder("video_4_frames");
   const golden = JSON.parse(await readFile(join(video, "golden.json"), "utf8")) as {
     prompts: string[];
     pictures: string[];

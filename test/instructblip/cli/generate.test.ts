@@ -1,5 +1,4 @@
 /** `generate` on the golden models: PyTorch's ids and texts, the lines of `--json`, and what is said of bad requests. */
-import { readdirSync } from "node:fs";
 import { appendFile, copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -9,9 +8,10 @@ import { EXIT, Interrupted } from "../../../src/instructblip/cli/format.ts";
 import type { Failure, RankedResult, Result } from "../../../src/instructblip/cli/generate.node.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
-import { cli, GOLDENS, json, openGolden, PADDED_RIGHT, ROOT, temporaryFolder } from "./cli.ts";
+import { COMPOSITES, goldenFolder } from "../../golden_folder.ts";
+import { cli, json, openGolden, PADDED_RIGHT, ROOT, temporaryFolder } from "./cli.ts";
 
-const PLAIN = join(GOLDENS, "plain_f32");
+const PLAIN = goldenFolder("plain_f32");
 const PICTURE = join(PLAIN, "picture_0.png");
 const PROMPT = "What is unusual about this image?";
 const ONE = ["generate", "--model", PLAIN, "--image", PICTURE, "--prompt", PROMPT];
@@ -22,9 +22,9 @@ async function requestsFile(lines: readonly (string | object)[], folder?: string
   return file;
 }
 
-describe.each(readdirSync(GOLDENS))("golden %s", (name) => {
+describe.each(COMPOSITES)("golden %s", (name) => {
   it("gives PyTorch's sequences and texts, in order", async () => {
-    const folder = join(GOLDENS, name);
+    const folder = goldenFolder(name);
     const golden = await openGolden(folder);
     const { prompts, pictures, generations } = golden.json;
     const images = pictures.map((file) => join(folder, file));
@@ -95,7 +95,7 @@ describe("one question", () => {
 
   it("stores keys and values as --cache-dtype says, or says why not", async () => {
     const question = ["--image", PICTURE, "--prompt", PROMPT, "--max-new-tokens", "2", "--cache-dtype", "f16"];
-    const odd = await cli(["generate", "--model", join(GOLDENS, "odd_widths"), ...question]);
+    const odd = await cli(["generate", "--model", goldenFolder("odd_widths"), ...question]);
     expect(odd.code).toBe(0);
     expect(odd.stderr).toContain("warning: keys and values are stored as f32: f16 comes in fours");
     const plain = await cli(["generate", "--model", PLAIN, ...question]);

@@ -8,14 +8,14 @@ import type { DType } from "../../../src/tensor/dtype.ts";
 import { writeCheckpoint } from "../../../src/tensor/files/checkpoint_writer.ts";
 import { NodeFolder, openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { NodeWritableFolder } from "../../../src/tensor/files/writable_folder.node.ts";
-import { GOLDENS } from "./cli.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 
 const root = await mkdtemp(join(tmpdir(), "identity-"));
 afterAll(() => rm(root, { recursive: true }));
 
 test("a copy is the same model, in other files too; one of other numbers is another", async () => {
   const [first, copy, shards] = ["first", "copy", "shards"].map((name) => join(root, name));
-  for (const to of [first, copy, shards]) await cp(join(GOLDENS, "plain_f32"), to, { recursive: true });
+  for (const to of [first, copy, shards]) await cp(goldenFolder("plain_f32"), to, { recursive: true });
   const is = await identityOf(new NodeFolder(first));
   await utimes(join(copy, "model.safetensors"), 0, 0);
   expect(await identityOf(new NodeFolder(copy))).toBe(is);

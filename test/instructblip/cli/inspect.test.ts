@@ -1,5 +1,4 @@
 /** `inspect` and `devices`: what they say, and that the memory plan is what the engine allocates. */
-import { readdirSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, test } from "vitest";
@@ -16,14 +15,12 @@ import { Checkpoint, type CheckpointTensor } from "../../../src/tensor/files/saf
 import { NodeFolder } from "../../../src/tensor/files/source.node.ts";
 import { sizeOf } from "../../../src/tensor/shape.ts";
 import { otherDevice } from "../../device.ts";
-import { cli, GOLDENS, json, openGolden } from "./cli.ts";
-
-const SIBLINGS = join(GOLDENS, "../siblings");
-const pathOf = (name: string) => join(readdirSync(SIBLINGS).includes(name) ? SIBLINGS : GOLDENS, name);
+import { COMPOSITES, goldenFolder, SIBLINGS } from "../../golden_folder.ts";
+import { cli, json, openGolden } from "./cli.ts";
 
 describe("inspect --json", () => {
   it("describes a checkpoint in several files", async () => {
-    const folder = join(GOLDENS, "cross_frequency_3_sharded");
+    const folder = goldenFolder("cross_frequency_3_sharded");
     const [report] = await json<Inspection>(["inspect", folder, "--json", "--tensors"]);
     expect(report.name).toBe("cross_frequency_3_sharded");
     expect(report.model).toBe("InstructBlipForConditionalGeneration");
@@ -59,18 +56,18 @@ describe("inspect --json", () => {
 
 describe("inspect", () => {
   it("prints a report without escapes, and tensors only when asked", async () => {
-    const plain = await cli(["inspect", join(GOLDENS, "plain_f32")]);
+    const plain = await cli(["inspect", goldenFolder("plain_f32")]);
     expect(plain).toMatchObject({ code: 0, stderr: "" });
     expect(plain.stdout).toMatch(/^plain_f32: InstructBlipForConditionalGeneration, llama language model\n/);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: escapes are what is looked for
     expect(plain.stdout).not.toMatch(/\x1b|undefined|NaN|\[object/);
     expect(plain.stdout).not.toContain("language_projection.weight");
-    const long = await cli(["inspect", join(GOLDENS, "plain_f32"), "--tensors"]);
+    const long = await cli(["inspect", goldenFolder("plain_f32"), "--tensors"]);
     expect(long.stdout).toMatch(/ {2}language_projection\.weight +f32 {2}\[32, 28\]\n/);
   });
 
   it("works without an adapter, and says so", async () => {
-    const folder = new NodeFolder(join(GOLDENS, "plain_f32"));
+    const folder = new NodeFolder(goldenFolder("plain_f32"));
     const config = InstructBlipConfig.parse(await folder.text("config.json"));
     const checkpoint = await Checkpoint.open(folder);
     await checkpoint.close();
@@ -91,7 +88,7 @@ describe("inspect", () => {
 
 /** Loads a golden and gives its plan beside what has been allocated for it. */
 async function planned(name: string, dtype: StorageDType, options: DeviceOptions = {}) {
-  const folder = new NodeFolder(pathOf(name));
+  const folder = new NodeFolder(goldenFolder(name));
   const config = AutoConfig.parse(await folder.text("config.json"));
   const checkpoint = await Checkpoint.open(folder);
   await checkpoint.close();
@@ -103,7 +100,7 @@ async function planned(name: string, dtype: StorageDType, options: DeviceOptions
 }
 
 /** Legacy checkpoints differ in nothing that is planned. */
-const planable = [...readdirSync(GOLDENS), ...readdirSync(SIBLINGS).filter((name) => !name.startsWith("legacy"))];
+const planable = [...COMPOSITES, ...SIBLINGS.filter((name) => !name.startsWith("legacy"))];
 
 describe.each(planable)("the memory plan of %s", (name) => {
   it("is what is allocated", async () => {
@@ -124,7 +121,7 @@ describe.each(planable)("the memory plan of %s", (name) => {
       cache.dispose();
     }
 
-    const golden = await openGolden(pathOf(name));
+    const golden = await openGolden(goldenFolder(name));
     const { data, shape } = await golden.floats("pixel_values");
     const one = [1, ...shape.slice(1)];
     const qformer_input_ids = golden.has("qformer_input_ids") && (await golden.rows("qformer_input_ids")).slice(0, 1);
@@ -153,7 +150,7 @@ test.each([
   ],
   ["legacy_llama", "InstructBlipForConditionalGeneration", "image_token_index", /image_token_index +none/],
 ] as const)("inspect describes %s", async (name, model, placeholder, said) => {
-  const report = await cli(["inspect", pathOf(name)]);
+  const report = await cli(["inspect", goldenFolder(name)]);
   expect(report).toMatchObject({ code: 0, stderr: "" });
   expect(report.stdout).toContain(`${name}: ${model}`);
   expect(report.stdout).toContain(placeholder);

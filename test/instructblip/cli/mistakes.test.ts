@@ -3,9 +3,10 @@ import { readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
-import { cli, copyOfGolden, GOLDENS, temporaryFolder } from "./cli.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { cli, copyOfGolden, temporaryFolder } from "./cli.ts";
 
-const PLAIN = join(GOLDENS, "plain_f32");
+const PLAIN = goldenFolder("plain_f32");
 const PICTURE = join(PLAIN, "picture_0.png");
 
 /** Runs what must fail, and gives its message. */

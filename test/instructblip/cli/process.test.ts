@@ -4,9 +4,10 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
-import { GOLDENS, startCli, startShell } from "./cli.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { ROOT, startCli, startShell } from "./cli.ts";
 
-const PLAIN = join(GOLDENS, "plain_f32");
+const PLAIN = goldenFolder("plain_f32");
 const PICTURE = join(PLAIN, "picture_0.png");
 const REQUEST = JSON.stringify({ id: 1, images: [PICTURE], prompts: ["a"], generation: { max_new_tokens: 2 } });
 const FROM_STDIN = ["generate", "--model", PLAIN, "--requests", "-", "--json"];
@@ -96,7 +97,7 @@ describe("pipes", () => {
 });
 
 it("starts with the line that npx needs", async () => {
-  const file = await open(join(GOLDENS, "../../../src/instructblip/cli/main.ts"));
+  const file = await open(join(ROOT, "src/instructblip/cli/main.ts"));
   const { buffer } = await file.read({ length: 20 });
   await file.close();
   expect(buffer.subarray(0, 20).toString()).toBe("#!/usr/bin/env node\n");

@@ -6,9 +6,10 @@ import { EXIT, Interrupted } from "../../../src/instructblip/cli/format.ts";
 import type { Failure, Result } from "../../../src/instructblip/cli/generate.node.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
-import { cli, GOLDENS, temporaryFolder } from "./cli.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { cli, temporaryFolder } from "./cli.ts";
 
-const PLAIN = join(GOLDENS, "plain_f32");
+const PLAIN = goldenFolder("plain_f32");
 const PICTURE = join(PLAIN, "picture_0.png");
 
 const good = (id?: string | number) =>

@@ -6,17 +6,17 @@ import { describe, expect, test, vi } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
-import { cli, GOLDENS, json, PADDED_RIGHT, temporaryFolder } from "./cli.ts";
+import { committedFolder, goldenFolder } from "../../golden_folder.ts";
+import { cli, json, PADDED_RIGHT, temporaryFolder } from "./cli.ts";
 
-const SIBLINGS = join(GOLDENS, "../siblings");
 const about = (name: string) =>
-  JSON.parse(readFileSync(join(SIBLINGS, name, "golden.json"), "utf8")) as {
+  JSON.parse(readFileSync(join(committedFolder(name), "golden.json"), "utf8")) as {
     prompts: string[];
     generations: { name: string; answers: string[] }[];
   };
 /** Whether its tokenizer_config.json puts padding behind a shorter prompt; Llama's and GPT-2's tokenizers say which without. */
 const isPaddedRight = (name: string) =>
-  JSON.parse(readFileSync(join(SIBLINGS, name, "tokenizer_config.json"), "utf8")).padding_side === "right";
+  JSON.parse(readFileSync(join(committedFolder(name), "tokenizer_config.json"), "utf8")).padding_side === "right";
 const question = (folder: string, prompt: string) => [
   "--model",
   folder,
@@ -28,7 +28,7 @@ const question = (folder: string, prompt: string) => [
 
 test.each(["blip2_opt", "blip2_t5_f16"])("generate answers with %s as transformers does", async (name) => {
   const { prompts, generations } = about(name);
-  const args = question(join(SIBLINGS, name), prompts[0]);
+  const args = question(goldenFolder(name), prompts[0]);
   const [result] = await json<Result>(["generate", ...args, "--max-new-tokens", "12", "--json"]);
   expect(result.text).toEqual([generations.find(({ name }) => name === "greedy")!.answers[0]]);
 });
@@ -36,7 +36,7 @@ test.each(["blip2_opt", "blip2_t5_f16"])("generate answers with %s as transforme
 /** A copy of a sibling, its processor from before transformers 4.45: it does not count queries. */
 async function withoutCount(name: string): Promise<string> {
   const folder = join(await temporaryFolder(), name);
-  await cp(join(SIBLINGS, name), folder, { recursive: true });
+  await cp(goldenFolder(name), folder, { recursive: true });
   const file = join(folder, "processor_config.json");
   const { num_query_tokens, ...config } = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;
   expect(num_query_tokens).toBeDefined();
@@ -50,7 +50,7 @@ describe.each(["legacy_llama", "legacy_blip2_opt", "blip2_opt"])("%s, whose proc
   const more = ["--max-new-tokens", "12"];
 
   test.each([
-    ["counts queries", async () => join(SIBLINGS, name)],
+    ["counts queries", async () => goldenFolder(name)],
     ["is older than that", () => withoutCount(name)],
   ])("%s, is answered, streamed, traced and asked many things with", async (_, make) => {
     const folder = await make();
@@ -79,11 +79,11 @@ describe.each(["legacy_llama", "legacy_blip2_opt", "blip2_opt"])("%s, whose proc
 
 test("--fix-vicuna-token-ids reaches the model, and is refused by any but Vicuna's", async () => {
   const load = vi.spyOn(InstructBlipForConditionalGeneration, "from_pretrained");
-  const args = ["generate", ...question(join(GOLDENS, "plain_f32"), "a photo of"), "--max-new-tokens", "1"];
+  const args = ["generate", ...question(goldenFolder("plain_f32"), "a photo of"), "--max-new-tokens", "1"];
   expect(await cli([...args, "--fix-vicuna-token-ids"])).toMatchObject({ code: 0, stderr: "" });
   expect(await cli(args)).toMatchObject({ code: 0, stderr: "" });
   expect(load.mock.calls.map(([, options]) => options?.fix_vicuna_token_ids)).toEqual([true, false]);
-  const other = ["generate", ...question(join(GOLDENS, "t5_flan"), "a photo of"), "--fix-vicuna-token-ids"];
+  const other = ["generate", ...question(goldenFolder("t5_flan"), "a photo of"), "--fix-vicuna-token-ids"];
   const { code, stdout, stderr } = await cli(other);
   expect({ code, stdout }).toEqual({ code: EXIT.refused, stdout: "" });
   expect(stderr).toContain("error: fix_vicuna_token_ids is for Vicuna; this is a t5 model");

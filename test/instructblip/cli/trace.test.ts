@@ -5,11 +5,12 @@ import { describe, expect, it } from "vitest";
 import { EXIT, Interrupted } from "../../../src/instructblip/cli/format.ts";
 import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { expectClose } from "../../compare.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 import type { Golden } from "../../parity/golden.ts";
 import { TOLERANCES } from "../../tolerances.ts";
-import { cli, GOLDENS, openGolden, temporaryFolder } from "./cli.ts";
+import { cli, openGolden, temporaryFolder } from "./cli.ts";
 
-const PLAIN = join(GOLDENS, "plain_f32");
+const PLAIN = goldenFolder("plain_f32");
 const MAIN = [
   "pixel_values",
   "vision_outputs.last_hidden_state",
@@ -56,7 +57,7 @@ describe("trace", () => {
 
   it("gives a T5's decoder the ids it is told", async () => {
     const out = join(await temporaryFolder(), "trace.safetensors");
-    const golden = await openGolden(join(GOLDENS, "t5_odd_f16"));
+    const golden = await openGolden(goldenFolder("t5_odd_f16"));
     const [ids] = await golden.rows("decoder_input_ids");
     expect(await trace(golden, out, "--decoder-input-ids", ids.join(","))).toMatchObject({ code: 0, stderr: "" });
     const { data, shape } = await golden.floats("logits");
@@ -74,16 +75,19 @@ describe("trace", () => {
 
   it("writes every module with --all", async () => {
     const out = join(await temporaryFolder(), "trace.safetensors");
-    const golden = await openGolden(join(GOLDENS, "cross_frequency_1"));
+    const golden = await openGolden(goldenFolder("cross_frequency_1"));
     expect(await trace(golden, out, "--all")).toMatchObject({ code: 0, stderr: "" });
     const file = await openCheckpoint(out);
     const expected = golden.json.modules.filter((path) => path !== "" && !/dropout$|rotary_emb$/.test(path));
     expect(expected.length).toBeGreaterThan(100);
     expect([...file.tensors.keys()]).toEqual(expect.arrayContaining([...MAIN, ...expected]));
-    const path = "language_model.model.layers.0.mlp";
-    const { data, shape } = await golden.floats(`output:${path}`);
-    expect(file.tensors.get(path)!.shape).toEqual(shape);
-    expectClose(new Float32Array((await file.read(path)).slice().buffer), data, TOLERANCES.free_running, path);
+    const known = expected.filter((path) => golden.has(`output:${path}`));
+    expect(known.length).toBeGreaterThan(20);
+    for (const path of known) {
+      const { data, shape } = await golden.floats(`output:${path}`);
+      expect(file.tensors.get(path)!.shape, path).toEqual(shape);
+      expectClose(new Float32Array((await file.read(path)).slice().buffer), data, TOLERANCES.free_running, path);
+    }
     await file.close();
   });
 

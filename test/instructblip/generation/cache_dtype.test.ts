@@ -14,12 +14,12 @@ import { KVCache } from "../../../src/modules/kv_cache.ts";
 import type { CacheDType } from "../../../src/modules/storage_dtype.ts";
 import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 import { Random } from "../../random.ts";
 import { TOLERANCES } from "../../tolerances.ts";
 
 const device = await testDevice();
 const folderOf = (path: string) => new URL(`../../../${path}`, import.meta.url).pathname;
-const goldenOf = (name: string) => folderOf(`test/golden/data/${name}`);
 
 const open = (folder: string, cache_dtype: CacheDType) =>
   AutoModelForImageTextToText.from_pretrained(folder, { device, cache_dtype, compile: false });
@@ -70,7 +70,7 @@ async function decode({ language_model }: VisionLanguageModel): Promise<Float32A
 
 describe.each(["plain_f32", "head_dim_88_f16", "opt_plain", "t5_flan"])("%s", (name) => {
   test("logits differ by the rounding of keys and values, step by step, beams changed and forked", async () => {
-    const [f32, f16] = await openBoth(goldenOf(name));
+    const [f32, f16] = await openBoth(goldenFolder(name));
     expect(f16.warnings).toEqual(f32.warnings);
     const [expected, actual] = [await decode(f32), await decode(f16)];
     for (const [i, logits] of actual.entries()) {
@@ -83,7 +83,7 @@ describe.each(["plain_f32", "head_dim_88_f16", "opt_plain", "t5_flan"])("%s", (n
 test.each(["odd_widths", "bias_variants", "t5_odd_f16"])(
   "%s: heads that are no multiple of four stay f32",
   async (name) => {
-    const [f32, f16] = await openBoth(goldenOf(name));
+    const [f32, f16] = await openBoth(goldenFolder(name));
     expect(f16.warnings.filter((line) => !f32.warnings.includes(line))).toEqual([
       expect.stringMatching(
         /^keys and values are stored as f32: f16 comes in fours, and the heads have (6|7|10) numbers$/,
@@ -94,7 +94,7 @@ test.each(["odd_widths", "bias_variants", "t5_odd_f16"])(
 );
 
 test("another number type is refused by name, and so are heads that cannot be halved", async () => {
-  await expect(open(goldenOf("plain_f32"), "int8" as CacheDType)).rejects.toThrow('cannot be stored as "int8"');
+  await expect(open(goldenFolder("plain_f32"), "int8" as CacheDType)).rejects.toThrow('cannot be stored as "int8"');
   const shape = { layers: 1, batch: 1, heads: 1, head_dim: 6, capacity: 2, dtype: "f16" } as const;
   expect(() => new KVCache(device, shape)).toThrow("f16 heads come in fours, but head_dim is 6");
 });

@@ -2,7 +2,8 @@
 import { afterAll, expect, test, vi } from "vitest";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor } from "../../../src/index.node.ts";
 import { otherDevice, testDevice } from "../../device.ts";
-import { Golden } from "../../parity/golden.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { goldenInputs } from "../../parity/golden.ts";
 
 const FOLDER = "examples/shapes/checkpoint";
 const device = await testDevice();
@@ -32,16 +33,11 @@ test.each([
 });
 
 test.each(["plain_f32", "t5_flan", "opt_plain"])("loading %s has compiled what a greedy answer needs", async (name) => {
-  const golden = await Golden.open(new URL(`../../golden/data/${name}`, import.meta.url).pathname);
-  const [row, ids] = [await golden.rows("qformer_input_ids"), await golden.rows("input_ids")];
-  const pixels = await golden.floats("pixel_values");
-  await golden.close();
+  const { pixel_values, qformer_input_ids, input_ids } = await goldenInputs(name, 1);
   const fresh = await otherDevice({});
   const compiled = vi.spyOn(fresh.handle, "createComputePipeline");
-  const loaded = await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device: fresh });
-  const [, ...image] = pixels.shape;
-  const one = { data: pixels.data.slice(0, pixels.data.length / pixels.shape[0]), shape: [1, ...image] };
-  await loaded.generate({ pixel_values: one, qformer_input_ids: [row[0]], input_ids: [ids[0]], max_new_tokens: 4 });
+  const loaded = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder(name), { device: fresh });
+  await loaded.generate({ pixel_values, qformer_input_ids, input_ids, max_new_tokens: 4 });
   expect(compiled.mock.calls.map(([{ label }]) => label)).toEqual([]);
   fresh.destroy();
 });

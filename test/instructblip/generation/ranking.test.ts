@@ -18,10 +18,10 @@ import { outputObserver, withObserver } from "../../../src/modules/observer.ts";
 import { NodeFolder } from "../../../src/tensor/files/source.node.ts";
 import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";
-import { Golden } from "../../parity/golden.ts";
+import { COMMITTED, goldenFolder } from "../../golden_folder.ts";
+import { goldenInputs } from "../../parity/golden.ts";
 import { TOLERANCES } from "../../tolerances.ts";
 
-const goldens = new URL("../../golden/", import.meta.url).pathname;
 const device = await testDevice();
 
 interface Ranked {
@@ -30,22 +30,16 @@ interface Ranked {
 }
 
 /** A golden's model and inputs. */
-async function openModel(folder: string) {
-  const golden = await Golden.open(folder);
-  const inputs = { pixel_values: await golden.floats("pixel_values") } as unknown as InstructBlipInputs;
-  for (const name of ["qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask"] as const) {
-    if (golden.has(name)) inputs[name] = await golden.rows(name); // BLIP-2's Q-Former reads no text
-  }
-  await golden.close();
-  const model = (await AutoModelForImageTextToText.from_pretrained(folder, {
+async function openModel(name: string) {
+  const model = (await AutoModelForImageTextToText.from_pretrained(goldenFolder(name), {
     device,
   })) as InstructBlipForConditionalGeneration;
-  return { model, inputs };
+  return { model, inputs: (await goldenInputs(name)) as InstructBlipInputs };
 }
 
 async function open(name: string) {
-  const expected = JSON.parse(readFileSync(join(goldens, "ranking/data", `${name}.json`), "utf8")) as Ranked;
-  return { ...(await openModel(join(goldens, "data", name))), ...expected };
+  const expected = JSON.parse(readFileSync(join(COMMITTED, "ranking/data", `${name}.json`), "utf8")) as Ranked;
+  return { ...(await openModel(name)), ...expected };
 }
 
 /** Row b by itself. */
@@ -184,7 +178,7 @@ describe.each(NAMES)("%s", async (name) => {
 test.each(["blip2_opt", "video_4_frames", "video_3_frames_t5", "legacy_llama"])(
   "%s ranks as it goes forward",
   async (name) => {
-    const { model, inputs } = await openModel(join(goldens, "siblings", name));
+    const { model, inputs } = await openModel(name);
     const candidates = [[[5], [17, 9, 30], [11, 4]], [[8, 8], [12]], [[40, 3]]].slice(0, inputs.input_ids.length);
     const ranked = await model.rank_answers({ ...inputs, candidates, segment_size: 4 });
     for (const [b, list] of candidates.entries()) {
@@ -197,7 +191,7 @@ test.each(["blip2_opt", "video_4_frames", "video_3_frames_t5", "legacy_llama"])(
 );
 
 test.each(["plain_f32", "opt_bare", "t5_flan"])("%s looks ahead without going there", async (name) => {
-  const { model, inputs } = await openModel(join(goldens, "data", name));
+  const { model, inputs } = await openModel(name);
   const { language_model } = model;
   const upload = (rows: readonly (readonly number[])[]) =>
     device.tensor(Uint32Array.from(rows.flat()), [rows.length, rows[0].length]);
@@ -298,8 +292,8 @@ test("a likelihood that is not a number is refused, not ranked", async () => {
 });
 
 test("texts become what the tokenizer makes of them, without a first token of its own", async () => {
-  const llama = await Tokenizer.from_pretrained(new NodeFolder(join(goldens, "data/plain_f32")));
-  const t5 = await Tokenizer.from_pretrained(new NodeFolder(join(goldens, "data/t5_flan")));
+  const llama = await Tokenizer.from_pretrained(new NodeFolder(goldenFolder("plain_f32")));
+  const t5 = await Tokenizer.from_pretrained(new NodeFolder(goldenFolder("t5_flan")));
   const bare = (tokenizer: Tokenizer, text: string) => tokenizer.encode(text, { add_special_tokens: false });
   const [a, b] = candidateIds(llama, ["a dog", "colour"]);
   expect([a, b]).toEqual([bare(llama, "a dog"), bare(llama, "colour")]);

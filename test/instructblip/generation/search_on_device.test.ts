@@ -9,24 +9,16 @@ import type { GenerateOutput } from "../../../src/instructblip/generation/output
 import { CausalLanguageModel } from "../../../src/instructblip/model/language_model.ts";
 import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";
-import { Golden } from "../../parity/golden.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { goldenInputs } from "../../parity/golden.ts";
 import { TOLERANCES } from "../../tolerances.ts";
 
 const device = await testDevice();
 
 /** A golden's model and inputs. */
 async function open(name: string) {
-  const golden = await Golden.open(new URL(`../../golden/data/${name}`, import.meta.url).pathname);
-  const inputs = {
-    pixel_values: await golden.floats("pixel_values"),
-    qformer_input_ids: await golden.rows("qformer_input_ids"),
-    qformer_attention_mask: await golden.rows("qformer_attention_mask"),
-    input_ids: await golden.rows("input_ids"),
-    attention_mask: await golden.rows("attention_mask"),
-  };
-  await golden.close();
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device });
-  return { model, inputs };
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder(name), { device });
+  return { model, inputs: await goldenInputs(name) };
 }
 
 describe.each(["plain_f32", "opt_plain", "t5_flan"])("%s", async (name) => {

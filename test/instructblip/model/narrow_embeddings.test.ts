@@ -3,7 +3,7 @@
  * where a row of features is no whole number of embeddings. Live parity draws such models and asks PyTorch.
  */
 import { readFile } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { Checkpoint, InstructBlipForConditionalGeneration } from "../../../src/index.node.ts";
 import { InstructBlipConfig } from "../../../src/instructblip/config/instructblip.ts";
@@ -13,16 +13,17 @@ import { widen } from "../../../src/tensor/dtype.ts";
 import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors_writer.ts";
 import { MemorySource } from "../../../src/tensor/files/source.ts";
 import { testDevice } from "../../device.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 import { Random } from "../../random.ts";
 
 const device = await testDevice();
-const folder = new URL("../../golden/data/opt_post_norm_f16/", import.meta.url);
-const given = JSON.parse(await readFile(new URL("config.json", folder), "utf8"));
+const folder = goldenFolder("opt_post_norm_f16");
+const given = JSON.parse(await readFile(join(folder, "config.json"), "utf8"));
 const { hidden_size: D } = given.text_config;
 /** 4 queries of 32 numbers are 11 embeddings and 7 numbers. */
 const P = 11;
 
-const file = await readFile(fileURLToPath(new URL("model.safetensors", folder)));
+const file = await readFile(join(folder, "model.safetensors"));
 const old = await Checkpoint.open(new MemorySource("old", file));
 const entries: TensorEntry[] = [];
 for (const { name, shape } of old.tensors.values()) {

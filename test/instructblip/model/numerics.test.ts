@@ -7,7 +7,8 @@ import { AutoModelForImageTextToText, NumericError, type VisionLanguageModel } f
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { GpuDevice } from "../../../src/tensor/device/device.ts";
 import { testDevice } from "../../device.ts";
-import { Golden } from "../../parity/golden.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { goldenInputs } from "../../parity/golden.ts";
 
 const device = await testDevice();
 /** As a GPU, whose steps are ahead of the ids that are read. */
@@ -26,14 +27,9 @@ const BITS = {
 
 /** A golden's checkpoint, of which one number is another: that at `place` of a tensor. */
 async function open(golden: string, tensor?: string, number: keyof typeof BITS = "NaN", place = 0, on = device) {
-  const files = await Golden.open(new URL(`../../golden/data/${golden}`, import.meta.url).pathname);
-  const inputs = { pixel_values: await files.floats("pixel_values") } as unknown as InstructBlipInputs;
-  for (const name of ["qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask"] as const) {
-    inputs[name] = await files.rows(name);
-  }
-  await files.close();
+  const inputs = (await goldenInputs(golden)) as InstructBlipInputs;
   const copy = join(folder, `${golden}-${tensor}-${number}`);
-  cpSync(files.folder, copy, { recursive: true });
+  cpSync(goldenFolder(golden), copy, { recursive: true });
   if (tensor) {
     const bytes = readFileSync(join(copy, "model.safetensors"));
     const start = 8 + Number(bytes.readBigUInt64LE(0));

@@ -5,13 +5,13 @@ import { CausalLanguageModel } from "../../../src/instructblip/model/language_mo
 import { outputObserver, withObserver } from "../../../src/modules/observer.ts";
 import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 import { TOLERANCES } from "../../tolerances.ts";
 
 const device = await testDevice();
-const goldens = new URL("../../golden/data/", import.meta.url).pathname;
 
 describe.each(["grouped_heads_bf16", "opt_plain"])("%s", async (name) => {
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldens + name, { device });
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder(name), { device });
   const language = model.language_model as CausalLanguageModel;
   afterAll(() => model.dispose());
   const whole = language.prefill_chunk;

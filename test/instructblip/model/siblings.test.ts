@@ -18,7 +18,8 @@ import {
 import { fixVicunaTokenIds } from "../../../src/instructblip/config/vicuna.ts";
 import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";
-import { Golden } from "../../parity/golden.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { Golden, goldenInputs } from "../../parity/golden.ts";
 import { TOLERANCES } from "../../tolerances.ts";
 
 const device = await testDevice();
@@ -28,24 +29,8 @@ afterAll(() => {
   rmSync(scratch, { recursive: true });
 });
 
-const folderOf = (name: string) => new URL(`../../golden/siblings/${name}`, import.meta.url).pathname;
-const plain = new URL("../../golden/data/plain_f32", import.meta.url).pathname;
-const flan = new URL("../../golden/data/t5_flan", import.meta.url).pathname;
-
-/** A golden's inputs; without the Q-Former's ids where it has none. */
-async function inputsOf(name: string) {
-  const golden = await Golden.open(folderOf(name));
-  const rows = async (key: string) => (golden.has(key) ? { [key]: await golden.rows(key) } : {});
-  const inputs = {
-    pixel_values: await golden.floats("pixel_values"),
-    input_ids: await golden.rows("input_ids"),
-    attention_mask: await golden.rows("attention_mask"),
-    ...(await rows("qformer_input_ids")),
-    ...(await rows("qformer_attention_mask")),
-  };
-  await golden.close();
-  return inputs as typeof inputs & { qformer_input_ids: number[][]; qformer_attention_mask: number[][] };
-}
+const plain = goldenFolder("plain_f32");
+const flan = goldenFolder("t5_flan");
 
 /** A copy of a checkpoint with another config.json. */
 function withConfig(folder: string, change: (config: Record<string, unknown>) => void): string {
@@ -104,8 +89,8 @@ describe("configs", () => {
 
 test.each([
   [plain, InstructBlipForConditionalGeneration],
-  [folderOf("blip2_opt"), Blip2ForConditionalGeneration],
-  [folderOf("video_1_frame"), InstructBlipVideoForConditionalGeneration],
+  [goldenFolder("blip2_opt"), Blip2ForConditionalGeneration],
+  [goldenFolder("video_1_frame"), InstructBlipVideoForConditionalGeneration],
 ] as const)("%s is loaded as the class that it is, and as no other", async (folder, Model) => {
   const model = await AutoModelForImageTextToText.from_pretrained(folder, { device });
   expect(model).toBeInstanceOf(Model);
@@ -122,8 +107,8 @@ test.each([
 });
 
 describe("BLIP-2", async () => {
-  const model = await Blip2ForConditionalGeneration.from_pretrained(folderOf("blip2_opt"), { device });
-  const { pixel_values, input_ids, attention_mask } = await inputsOf("blip2_opt");
+  const model = await Blip2ForConditionalGeneration.from_pretrained(goldenFolder("blip2_opt"), { device });
+  const { pixel_values, input_ids, attention_mask } = await goldenInputs("blip2_opt");
   afterAll(() => model.dispose());
 
   test("gives features without a prompt", async () => {
@@ -132,7 +117,7 @@ describe("BLIP-2", async () => {
     expect(image_features.shape).toEqual([2, 3, 32]);
     expect(qformer_outputs.last_hidden_state.shape).toEqual([2, 3, 24]);
     expect(await again.last_hidden_state.read()).toEqual(await qformer_outputs.last_hidden_state.read());
-    const golden = await Golden.open(folderOf("blip2_opt"));
+    const golden = await Golden.open(goldenFolder("blip2_opt"));
     const expected = await golden.floats("image_features");
     await golden.close();
     expectClose(await image_features.read(), expected.data, TOLERANCES.free_running, "image features");
@@ -146,7 +131,7 @@ describe("BLIP-2", async () => {
   });
 
   test("needs a prompt where there is no token to begin a text with", async () => {
-    const folder = withConfig(folderOf("blip2_opt"), (config) => {
+    const folder = withConfig(goldenFolder("blip2_opt"), (config) => {
       (config.text_config as Record<string, unknown>).bos_token_id = null;
     });
     const other = await Blip2ForConditionalGeneration.from_pretrained(folder, { device });
@@ -156,8 +141,10 @@ describe("BLIP-2", async () => {
 });
 
 describe("a video", async () => {
-  const model = await InstructBlipVideoForConditionalGeneration.from_pretrained(folderOf("video_4_frames"), { device });
-  const { pixel_values, qformer_input_ids, qformer_attention_mask, ...prompt } = await inputsOf("video_4_frames");
+  const model = await InstructBlipVideoForConditionalGeneration.from_pretrained(goldenFolder("video_4_frames"), {
+    device,
+  });
+  const { pixel_values, qformer_input_ids, qformer_attention_mask, ...prompt } = await goldenInputs("video_4_frames");
   afterAll(() => model.dispose());
   const [B, F, ...image] = pixel_values.shape;
   const inputs = { pixel_values, qformer_input_ids, qformer_attention_mask };
@@ -201,8 +188,8 @@ describe("a video", async () => {
 });
 
 describe("images of another size", async () => {
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(folderOf("larger_image"), { device });
-  const inputs = await inputsOf("larger_image");
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder("larger_image"), { device });
+  const inputs = await goldenInputs("larger_image");
   afterAll(() => model.dispose());
 
   test("are refused unless interpolate_pos_encoding says otherwise", async () => {
@@ -243,7 +230,7 @@ describe("images of another size", async () => {
 });
 
 test("the three Auto classes go together, for the compiler too", async () => {
-  const folder = folderOf("blip2_opt");
+  const folder = goldenFolder("blip2_opt");
   const processor = await AutoProcessor.from_pretrained(folder);
   const model = await AutoModelForImageTextToText.from_pretrained(folder, { device });
   const inputs = await processor({ images: [join(folder, "picture_0.png")], text: ["a photo of"] });
@@ -253,8 +240,8 @@ test("the three Auto classes go together, for the compiler too", async () => {
 });
 
 describe("a legacy checkpoint", async () => {
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(folderOf("legacy_llama"), { device });
-  const inputs = await inputsOf("legacy_llama");
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder("legacy_llama"), { device });
+  const inputs = await goldenInputs("legacy_llama");
   afterAll(() => model.dispose());
   const P = 3 + inputs.input_ids[0].length;
 
@@ -335,17 +322,12 @@ describe("fix_vicuna_token_ids", () => {
       fix_vicuna_token_ids: true,
     });
     expect(fixed.config.text_config).toMatchObject({ bos_token_id: 2, eos_token_id: 2, pad_token_id: 2 });
-    const golden = await Golden.open(plain);
-    const prompt = {
-      pixel_values: await golden.floats("pixel_values"),
-      qformer_input_ids: await golden.rows("qformer_input_ids"),
-      input_ids: await golden.rows("input_ids"),
-    };
-    await golden.close();
-    const forced = { max_new_tokens: 9, return_full_text: false };
+    const { pixel_values, qformer_input_ids, input_ids } = await goldenInputs("plain_f32");
+    const prompt = { pixel_values, qformer_input_ids, input_ids };
+    const forced = { max_new_tokens: 4, return_full_text: false };
     const free = await fixed.generate({ ...prompt, ...forced });
     const ended = await fixed.generate({ ...prompt, ...forced, prefix_allowed_tokens_fn: () => [2] });
-    expect(free[0].length).toBe(9);
+    expect(free[0].length).toBe(4);
     expect(ended).toEqual([[2]]);
     fixed.dispose();
   });

@@ -13,21 +13,14 @@ import {
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { copyOf } from "../../../src/tensor/arguments.ts";
 import { testDevice } from "../../device.ts";
-import { Golden } from "../../parity/golden.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { goldenInputs } from "../../parity/golden.ts";
 
 const device = await testDevice();
-const golden = await Golden.open(new URL("../../golden/data/plain_f32", import.meta.url).pathname);
-const model = await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device });
+const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder("plain_f32"), { device });
 const processor = await InstructBlipProcessor.from_pretrained("examples/shapes/checkpoint");
 const picture = new Uint8Array(readFileSync("examples/shapes/pictures/a.png"));
-const given = {
-  pixel_values: await golden.floats("pixel_values"),
-  qformer_input_ids: await golden.rows("qformer_input_ids"),
-  qformer_attention_mask: await golden.rows("qformer_attention_mask"),
-  input_ids: await golden.rows("input_ids"),
-  attention_mask: await golden.rows("attention_mask"),
-} as unknown as InstructBlipInputs;
-await golden.close();
+const given = (await goldenInputs("plain_f32")) as InstructBlipInputs;
 afterAll(() => model.dispose());
 
 /** Every number in `value` becomes another one, in place. */

@@ -7,23 +7,14 @@ import {
 } from "../../../src/index.node.ts";
 import { otherDevice, testDevice } from "../../device.ts";
 import { FaultyDriver } from "../../faults.ts";
-import { Golden } from "../../parity/golden.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { goldenInputs } from "../../parity/golden.ts";
 
-const golden = await Golden.open(new URL("../../golden/data/plain_f32", import.meta.url).pathname);
-const first = async (name: string) => [(await golden.rows(name))[0]];
-const pixels = await golden.floats("pixel_values");
-const [rows, ...image] = pixels.shape;
-const asked = {
-  pixel_values: { data: pixels.data.slice(0, pixels.data.length / rows), shape: [1, ...image] },
-  qformer_input_ids: await first("qformer_input_ids"),
-  input_ids: await first("input_ids"),
-  max_new_tokens: 8,
-  eos_token_id: null,
-};
-await golden.close();
+const { pixel_values, qformer_input_ids, input_ids } = await goldenInputs("plain_f32", 1);
+const asked = { pixel_values, qformer_input_ids, input_ids, max_new_tokens: 8, eos_token_id: null };
 
 const load = (options: FromPretrainedOptions) =>
-  InstructBlipForConditionalGeneration.from_pretrained(golden.folder, options);
+  InstructBlipForConditionalGeneration.from_pretrained(goldenFolder("plain_f32"), options);
 const disposed = { name: "DeviceError", code: "DISPOSED" };
 
 test.each([

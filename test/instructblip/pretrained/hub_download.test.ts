@@ -30,6 +30,7 @@ import { nodePlatform } from "../../../src/instructblip/pretrained/platform.node
 import { InstructBlipProcessor } from "../../../src/instructblip/processing/instructblip_processor.ts";
 import { Checkpoint } from "../../../src/tensor/files/safetensors.ts";
 import { NodeFolder, openCheckpoint } from "../../../src/tensor/files/source.node.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 import { type HubModel, HubServer, oidOf } from "./hub_server.ts";
 
 const SIZE = 300_000;
@@ -532,7 +533,7 @@ test("a cache that cannot be written is named", async () => {
 });
 
 test("a sharded checkpoint and its processor are read through an id as from the disk, and nothing else is fetched", async () => {
-  const golden = join(import.meta.dirname, "../../golden/data/cross_frequency_3_sharded");
+  const golden = goldenFolder("cross_frequency_3_sharded");
   model.files = {};
   for (const { parentPath, name } of readdirSync(golden, { recursive: true, withFileTypes: true }).filter((e) =>
     e.isFile(),

@@ -8,23 +8,17 @@ import { EngineError, InstructBlipForConditionalGeneration, TextIteratorStreamer
 import { type Device, GpuDevice } from "../../../src/tensor/device/device.ts";
 import { otherDevice } from "../../device.ts";
 import { CALLS, type CallName, type Fault, FaultyDriver, type Injection } from "../../faults.ts";
-import { Golden } from "../../parity/golden.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { goldenInputs } from "../../parity/golden.ts";
 import { Random } from "../../random.ts";
 import { ALL } from "../../rounds.ts";
 
 /** Faults of each scenario in a sample, and how many of them lose the device, which takes a new one each. */
 const SAMPLE = { faults: 8, losses: 1 };
 
-const golden = await Golden.open(new URL("../../golden/data/plain_f32", import.meta.url).pathname);
-const first = async (name: string) => [(await golden.rows(name))[0]];
-const pixels = await golden.floats("pixel_values");
-const [rows, ...image] = pixels.shape;
-const inputs = {
-  pixel_values: { data: pixels.data.slice(0, pixels.data.length / rows), shape: [1, ...image] },
-  qformer_input_ids: await first("qformer_input_ids"),
-  input_ids: await first("input_ids"),
-};
-await golden.close();
+const folder = goldenFolder("plain_f32");
+const { pixel_values, qformer_input_ids, input_ids } = await goldenInputs("plain_f32", 1);
+const inputs = { pixel_values, qformer_input_ids, input_ids };
 
 /** A device whose driver fails when it is told to, and a model on it. */
 interface World {
@@ -34,7 +28,7 @@ interface World {
 }
 
 const load = (device: Device, signal?: AbortSignal) =>
-  InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device, ...(signal && { signal }) });
+  InstructBlipForConditionalGeneration.from_pretrained(folder, { device, ...(signal && { signal }) });
 
 /** @param ahead as on a GPU, which is given steps before the ids of the last are read */
 async function newWorld(ahead: boolean): Promise<World> {

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { testDevice } from "../../device.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 import { answersOf, KINDS } from "../../soak/answers.ts";
 import { growth, type Sample } from "../../soak/growth.ts";
 
@@ -22,7 +23,7 @@ test("devices that models opened cannot be reached after dispose()", () => {
     import { InstructBlipForConditionalGeneration } from "./src/index.node.ts";
     const devices = [];
     for (let i = 0; i < 4; i++) {
-      const model = await InstructBlipForConditionalGeneration.from_pretrained("test/golden/data/plain_f32");
+      const model = await InstructBlipForConditionalGeneration.from_pretrained(${JSON.stringify(goldenFolder("plain_f32"))});
       devices.push(new WeakRef(model.device), new WeakRef(model.device.handle));
       model.dispose();
     }

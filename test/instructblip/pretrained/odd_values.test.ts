@@ -18,23 +18,17 @@ import { RANK_OPTIONS } from "../../../src/instructblip/generation/ranking.ts";
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { ENCODE_OPTIONS } from "../../../src/instructblip/tokenizer/options.ts";
 import { testDevice } from "../../device.ts";
-import { Golden } from "../../parity/golden.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { goldenInputs } from "../../parity/golden.ts";
 import { ALL } from "../../rounds.ts";
 
 const device = await testDevice();
-const golden = await Golden.open(new URL("../../golden/data/plain_f32", import.meta.url).pathname);
-const model = await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device, on_warning: null });
-const processor = await InstructBlipProcessor.from_pretrained(golden.folder);
-const config = JSON.parse(readFileSync(`${golden.folder}/config.json`, "utf8")) as Record<string, unknown>;
-const inputs = {
-  pixel_values: await golden.floats("pixel_values"),
-  qformer_input_ids: await golden.rows("qformer_input_ids"),
-  qformer_attention_mask: await golden.rows("qformer_attention_mask"),
-  input_ids: await golden.rows("input_ids"),
-  attention_mask: await golden.rows("attention_mask"),
-} as unknown as InstructBlipInputs;
+const folder = goldenFolder("plain_f32");
+const model = await InstructBlipForConditionalGeneration.from_pretrained(folder, { device, on_warning: null });
+const processor = await InstructBlipProcessor.from_pretrained(folder);
+const config = JSON.parse(readFileSync(`${folder}/config.json`, "utf8")) as Record<string, unknown>;
+const inputs = (await goldenInputs("plain_f32")) as InstructBlipInputs;
 const pixels = { data: new Uint8Array(3 * 8 * 8), width: 8, height: 8 };
-await golden.close();
 afterAll(() => model.dispose());
 
 /** What a caller may slip in: other types, shapes and sizes, and objects that do not behave. */
@@ -251,7 +245,7 @@ test("a tensor says what it is", () => {
 });
 
 test("a video model's pixels have five dimensions, of which none is 0", async () => {
-  const folder = new URL("../../golden/siblings/video_4_frames", import.meta.url).pathname;
+  const folder = goldenFolder("video_4_frames");
   const video = await InstructBlipVideoForConditionalGeneration.from_pretrained(folder, { device });
   await fc.assert(
     fc.asyncProperty(odd, (pixel_values) =>

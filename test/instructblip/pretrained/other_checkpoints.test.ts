@@ -11,7 +11,7 @@ import { DTYPES, type DType, widen } from "../../../src/tensor/dtype.ts";
 import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors_writer.ts";
 import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { testDevice } from "../../device.ts";
-import { GOLDENS } from "../cli/cli.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 
 const device = await testDevice();
 const root = await mkdtemp(join(tmpdir(), "other-"));
@@ -20,7 +20,7 @@ let folder = "";
 let turn = 0;
 beforeEach(async () => {
   folder = join(root, `${++turn}`);
-  await cp(join(GOLDENS, "plain_f32"), folder, { recursive: true });
+  await cp(goldenFolder("plain_f32"), folder, { recursive: true });
 });
 
 const load = () => AutoModelForImageTextToText.from_pretrained(folder, { device, compile: false });
@@ -169,7 +169,7 @@ test("many missing tensors are named in one error, and nothing stays on the devi
 
 test("what the index promises and no file holds is missed where it is needed, and the file is named", async () => {
   folder = join(root, `sharded-${turn}`);
-  await cp(join(GOLDENS, "cross_frequency_3_sharded"), folder, { recursive: true });
+  await cp(goldenFolder("cross_frequency_3_sharded"), folder, { recursive: true });
   const { weight_map } = JSON.parse(await readFile(join(folder, "model.safetensors.index.json"), "utf8"));
   const file = weight_map.query_tokens;
   const inv_freq = "language_model.model.layers.0.self_attn.rotary_emb.inv_freq";
@@ -205,7 +205,7 @@ test("f64 weights are rounded to f32, and saved as that", async () => {
   const to = join(root, "singles");
   await model.save_pretrained(to);
   model.dispose();
-  const [saved, original] = [await openCheckpoint(to), await openCheckpoint(join(GOLDENS, "plain_f32"))];
+  const [saved, original] = [await openCheckpoint(to), await openCheckpoint(goldenFolder("plain_f32"))];
   expect(saved.tensors.size).toBe(original.tensors.size);
   for (const [name, { dtype }] of saved.tensors) {
     expect(DTYPES[dtype as DType].safetensors).toBe("F32");

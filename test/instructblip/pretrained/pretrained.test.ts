@@ -23,12 +23,13 @@ import { openDevice } from "../../../src/tensor/device/open_device.ts";
 import { NodeFolder } from "../../../src/tensor/files/source.node.ts";
 import { HttpFolder } from "../../../src/tensor/files/source.ts";
 import { testDevice } from "../../device.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 import { cli } from "../cli/cli.ts";
 import { type HubModel, HubServer } from "./hub_server.ts";
 
 setPlatform(nodePlatform);
 
-const GOLDEN = join(import.meta.dirname, "../../golden/data/plain_f32");
+const GOLDEN = goldenFolder("plain_f32");
 const COMMIT = "0123456789abcdef0123456789abcdef01234567";
 const OLD = "fedcba9876543210fedcba9876543210fedcba98";
 

@@ -5,7 +5,6 @@
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   AutoModelForImageTextToText,
@@ -28,15 +27,12 @@ import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { MemorySink, MemorySource } from "../../../src/tensor/files/source.ts";
 import { Weight } from "../../../src/tensor/weight.ts";
 import { otherDevice, testDevice } from "../../device.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 
-const DATA = fileURLToPath(new URL("../../golden/data/", import.meta.url));
-const SIBLINGS = fileURLToPath(new URL("../../golden/siblings/", import.meta.url));
 const GOLDENS = [
-  ...["plain_f32", "odd_widths", "grouped_heads_bf16", "opt_post_norm_f16", "t5_plain_tied_bf16", "t5_odd_f16"].map(
-    (name) => join(DATA, name),
-  ),
-  ...["blip2_t5_f16", "video_4_frames", "legacy_blip2_opt"].map((name) => join(SIBLINGS, name)),
-].map((path) => [basename(path), path]);
+  ...["plain_f32", "odd_widths", "grouped_heads_bf16", "opt_post_norm_f16", "t5_plain_tied_bf16", "t5_odd_f16"],
+  ...["blip2_t5_f16", "video_4_frames", "legacy_blip2_opt"],
+].map((name) => [name, goldenFolder(name)]);
 /** Names that transformers drops or changes as well. */
 const T5_TABLE = /^language_model\.(encoder|decoder)\.embed_tokens\.weight$/;
 
@@ -88,8 +84,9 @@ describe.each(GOLDENS)("%s", (name, from) => {
 
 test("what transformers 5 wrote is written byte for byte", async () => {
   for (const from of [
-    ...["plain_f32", "t5_flan", "opt_plain", "odd_widths"].map((name) => join(DATA, name)),
-    ...["blip2_opt", "blip2_llama_wide", "video_3_frames_t5"].map((name) => join(SIBLINGS, name)),
+    ...["plain_f32", "t5_flan", "opt_plain", "odd_widths", "blip2_opt", "blip2_llama_wide", "video_3_frames_t5"].map(
+      goldenFolder,
+    ),
   ]) {
     const to = join(root, `bytes_${basename(from)}`);
     (await save(from, to)).dispose();
@@ -131,13 +128,13 @@ describe("parts by themselves", () => {
 
   test("an image processor, and a tokenizer", async () => {
     const to = join(root, "parts");
-    const processor = await InstructBlipProcessor.from_pretrained(join(DATA, "t5_plain_tied_bf16"));
+    const processor = await InstructBlipProcessor.from_pretrained(goldenFolder("t5_plain_tied_bf16"));
     await processor.image_processor.save_pretrained(to);
     await processor.tokenizer.save_pretrained(to);
     await processor.qformer_tokenizer.save_pretrained(to, { subfolder: "qformer_tokenizer" });
     const pixels = JSON.parse(await readFile(join(to, "preprocessor_config.json"), "utf8"));
     const { processor_class: _, ...original } = JSON.parse(
-      await readFile(join(DATA, "t5_plain_tied_bf16", "preprocessor_config.json"), "utf8"),
+      await readFile(join(goldenFolder("t5_plain_tied_bf16"), "preprocessor_config.json"), "utf8"),
     );
     expect(pixels).toEqual(original);
     await writeFile(join(to, "processor_config.json"), '{ "num_query_tokens": 4 }');
@@ -149,7 +146,7 @@ describe("parts by themselves", () => {
 
 test.each(["t5_plain_tied_bf16", "t5_odd_f16", "t5_flan"])("%s's table is written once, as shared", async (name) => {
   const to = join(root, `table_${name}`);
-  (await save(join(DATA, name), to)).dispose();
+  (await save(goldenFolder(name), to)).dispose();
   const checkpoint = await openCheckpoint(to);
   const tables = [...checkpoint.tensors.keys()].filter((key) => /shared|embed_tokens/.test(key));
   await checkpoint.close();
@@ -158,7 +155,7 @@ test.each(["t5_plain_tied_bf16", "t5_odd_f16", "t5_flan"])("%s's table is writte
 
 test("a dtype chosen on loading is the dtype of the matrices", async () => {
   const to = join(root, "narrowed");
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(join(DATA, "plain_f32"), {
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder("plain_f32"), {
     device,
     dtype: "bf16",
   });
@@ -177,10 +174,12 @@ test("a dtype chosen on loading is the dtype of the matrices", async () => {
 test("weights that a device had to split are joined", async () => {
   const small = await otherDevice({ max_binding: 8192 });
   const to = join(root, "split");
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(join(DATA, "odd_widths"), { device: small });
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder("odd_widths"), {
+    device: small,
+  });
   expect((model.language_model as LlamaForCausalLM).lm_head.weight.shards.length).toBeGreaterThan(1);
   await model.save_pretrained(to);
-  expect(await contents(to)).toEqual(await contents(join(DATA, "odd_widths")));
+  expect(await contents(to)).toEqual(await contents(goldenFolder("odd_widths")));
   model.dispose();
   small.destroy();
 });
@@ -189,14 +188,14 @@ describe("shards", () => {
   test("are filled in order, and their index says what is where", async () => {
     const to = join(root, "shards");
     const seen: string[] = [];
-    const model = await save(join(DATA, "plain_f32"), to, {
+    const model = await save(goldenFolder("plain_f32"), to, {
       max_shard_size: "60KB",
       on_progress: ({ name, savedTensors, totalTensors }) => seen.push(`${savedTensors}/${totalTensors} ${name}`),
     });
     const files = (await readdir(to)).filter((file) => file.endsWith(".safetensors"));
     expect(files.length).toBeGreaterThan(3);
     for (const file of files) expect((await stat(join(to, file))).size).toBeLessThan(60_000 + 20_000); // its header
-    expect(await contents(to)).toEqual(await contents(join(DATA, "plain_f32")));
+    expect(await contents(to)).toEqual(await contents(goldenFolder("plain_f32")));
     const index = JSON.parse(await readFile(join(to, "model.safetensors.index.json"), "utf8"));
     expect(Object.keys(index.weight_map)).toHaveLength(seen.length);
     expect(index.metadata.total_size).toBe(4 * index.metadata.total_parameters);
@@ -207,7 +206,7 @@ describe("shards", () => {
     expect((await readdir(to)).sort()).toEqual(["config.json", "model.safetensors"]);
     await model.save_pretrained(to, { max_shard_size: 200_000 });
     expect(await readdir(to)).not.toContain("model.safetensors");
-    expect(await contents(to)).toEqual(await contents(join(DATA, "plain_f32")));
+    expect(await contents(to)).toEqual(await contents(goldenFolder("plain_f32")));
     model.dispose();
   });
 
@@ -256,7 +255,7 @@ describe("what it refuses", () => {
   test("a file where a folder should be", async () => {
     const file = join(root, "file");
     await writeFile(file, "x");
-    const model = await InstructBlipForConditionalGeneration.from_pretrained(join(DATA, "plain_f32"), { device });
+    const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder("plain_f32"), { device });
     await expect(model.save_pretrained(file)).rejects.toMatchObject({ code: "NOT_A_FOLDER" });
     await expect(model.save_pretrained(join(file, "below"))).rejects.toMatchObject({ code: "IO" });
     model.dispose();
@@ -264,7 +263,7 @@ describe("what it refuses", () => {
 
   test("to go on when stopped; nothing half is left", async () => {
     const to = join(root, "stopped");
-    const model = await InstructBlipForConditionalGeneration.from_pretrained(join(DATA, "plain_f32"), { device });
+    const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder("plain_f32"), { device });
     const stop = new AbortController();
     const on_progress = () => stop.abort(new Error("enough"));
     await expect(model.save_pretrained(to, { signal: stop.signal, on_progress })).rejects.toThrow("enough");

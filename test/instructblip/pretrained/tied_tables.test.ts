@@ -8,7 +8,7 @@ import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/file
 import { MemorySink, MemorySource } from "../../../src/tensor/files/source.ts";
 import type { Weight } from "../../../src/tensor/weight.ts";
 import { testDevice } from "../../device.ts";
-import { GOLDENS } from "../cli/cli.ts";
+import { goldenFolder } from "../../golden_folder.ts";
 
 const device = await testDevice();
 
@@ -24,7 +24,7 @@ function folderOf(files: ReadonlyMap<string, Uint8Array>) {
 
 /** The golden `name` with its tables as `kept` has them, a number added to each so that they differ, and its text_config changed. */
 async function changed(name: string, kept: Readonly<Record<string, number>>, text: object = {}) {
-  const bytes = await readFile(join(GOLDENS, name, "model.safetensors"));
+  const bytes = await readFile(join(goldenFolder(name), "model.safetensors"));
   const checkpoint = await Checkpoint.open(new MemorySource("old", bytes));
   const isTable = (key: string) => /language_model\.(lm_head|shared|.*embed_tokens)\.weight$/.test(key);
   const entries: TensorEntry[] = [];
@@ -38,7 +38,7 @@ async function changed(name: string, kept: Readonly<Record<string, number>>, tex
     const { shape, numbers } = table!;
     entries.push({ name: `language_model.${key}.weight`, dtype: "f32", shape, data: numbers.map((x) => x + plus) });
   }
-  const config = JSON.parse(await readFile(join(GOLDENS, name, "config.json"), "utf8"));
+  const config = JSON.parse(await readFile(join(goldenFolder(name), "config.json"), "utf8"));
   config.text_config = { ...config.text_config, ...text };
   return folderOf(
     new Map([

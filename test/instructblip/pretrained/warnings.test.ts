@@ -6,19 +6,16 @@ import { afterAll, afterEach, expect, test, vi } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../../src/index.node.ts";
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { testDevice } from "../../device.ts";
-import { Golden } from "../../parity/golden.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { goldenInputs } from "../../parity/golden.ts";
 
 const device = await testDevice();
-const golden = await Golden.open(new URL("../../golden/data/odd_widths", import.meta.url).pathname);
-const inputs = {
-  pixel_values: await golden.floats("pixel_values"),
-  qformer_input_ids: await golden.rows("qformer_input_ids"),
-  input_ids: await golden.rows("input_ids"),
-} as unknown as InstructBlipInputs;
-await golden.close();
+const folder = goldenFolder("odd_widths");
+const { pixel_values, qformer_input_ids, input_ids } = await goldenInputs("odd_widths");
+const inputs: InstructBlipInputs = { pixel_values, qformer_input_ids, input_ids };
 const models: InstructBlipForConditionalGeneration[] = [];
 const open = async (options: object) => {
-  models.push(await InstructBlipForConditionalGeneration.from_pretrained(golden.folder, { device, ...options }));
+  models.push(await InstructBlipForConditionalGeneration.from_pretrained(folder, { device, ...options }));
   return models[models.length - 1];
 };
 afterAll(() => {

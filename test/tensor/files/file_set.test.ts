@@ -16,6 +16,7 @@ import type { TensorEntry } from "../../../src/tensor/files/safetensors_writer.t
 import { NodeFolder, writeFileAtomic } from "../../../src/tensor/files/source.node.ts";
 import { type Folder, MemorySink, MemorySource } from "../../../src/tensor/files/source.ts";
 import { NodeWritableFolder } from "../../../src/tensor/files/writable_folder.node.ts";
+import { committedFolder } from "../../golden_folder.ts";
 
 const root = await mkdtemp(join(tmpdir(), "file-set-"));
 afterAll(() => rm(root, { recursive: true }));
@@ -224,12 +225,10 @@ test("a file written by itself: what a killed process has left of it goes, anoth
   expect((await readFile(join(root, "alone", "a"))).length).toBe(3);
 });
 
-const DATA = fileURLToPath(new URL("../../golden/data/", import.meta.url));
-
 test("a processor stopped anywhere is the old one, the new one, or refused", { timeout: 60_000 }, async () => {
   const input = { text: "what is in the picture?", images: { width: 2, height: 2, data: new Uint8Array(12) } };
   const [old, next] = await Promise.all(
-    ["t5_flan", "opt_plain"].map((name) => InstructBlipProcessor.from_pretrained(join(DATA, name))),
+    ["t5_flan", "opt_plain"].map((name) => InstructBlipProcessor.from_pretrained(committedFolder(name))),
   );
   const answers = await Promise.all([old, next].map(async (processor) => JSON.stringify(await processor(input))));
   expect(answers[0]).not.toBe(answers[1]);
