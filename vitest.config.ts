@@ -5,6 +5,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    setupFiles: ["test/setup.ts"],
     // A process for each file: a crash in a driver takes down one file, and a lost device stays lost there.
     pool: "forks",
     // Software drivers use every core for each dispatch; more workers only get in each other's way.
