@@ -4,8 +4,8 @@ import { EngineError } from "../../tensor/errors.ts";
 import type { PretrainedFrom } from "../pretrained/from_pretrained.ts";
 import { InstructBlipForConditionalGeneration } from "../pretrained/instructblip.ts";
 import type { FromPretrainedOptions } from "../pretrained/load.ts";
-import type { ImageInput } from "../processing/processor.ts";
-import { InstructBlipProcessor } from "../processing/processor.ts";
+import { InstructBlipProcessor } from "../processing/instructblip_processor.ts";
+import type { ImageInput } from "../processing/processor_input.ts";
 import { type Check, Tally, type Watch } from "./check.ts";
 
 /**
