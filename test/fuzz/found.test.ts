@@ -1,7 +1,7 @@
 /** What fuzzing has found, each by itself: it must stay mended whatever the fuzzer draws. */
 import { expect, test } from "vitest";
 import { AutoConfig, AutoProcessor, InstructBlipVideoProcessor } from "../../src/index.node.ts";
-import { parseRequest } from "../../src/instructblip/cli/requests.ts";
+import { parseRequest } from "../../src/instructblip/cli/requests/requests.ts";
 import { JsonFolder } from "../../src/instructblip/config/json_folder.ts";
 import { parseItem, parseTask } from "../../src/instructblip/evaluation/task.ts";
 import { decodingConfig } from "../../src/instructblip/generation/configuration.ts";

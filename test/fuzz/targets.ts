@@ -13,7 +13,7 @@ import {
   InstructBlipForConditionalGeneration,
   InstructBlipVideoForConditionalGeneration,
 } from "../../src/index.node.ts";
-import { parseLine, splitLines } from "../../src/instructblip/cli/requests.ts";
+import { parseLine, splitLines } from "../../src/instructblip/cli/requests/requests.ts";
 import { parseItem, parseTask } from "../../src/instructblip/evaluation/task.ts";
 import { decodingConfig } from "../../src/instructblip/generation/configuration.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../../src/instructblip/generation/options.ts";

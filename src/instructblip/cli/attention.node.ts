@@ -26,7 +26,7 @@ import { readNamedImage } from "../pretrained/platform.node.ts";
 import { imageName } from "../processing/image_source.ts";
 import { drawSheet, type PatchGrid, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
 import { openModelFolder } from "./folder.node.ts";
-import { checkOut } from "./out_file.node.ts";
+import { checkOut } from "./requests/out_file.node.ts";
 import { loading, noteSoftware, prepareInputs, type Run } from "./session.node.ts";
 import { say } from "./terminal.node.ts";
 

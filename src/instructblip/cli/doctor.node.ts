@@ -8,7 +8,7 @@ import { webgpuVersion } from "../../tensor/device/tuned_plan.node.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type Exam, examine, formatCheck, formatSummary } from "../doctor/doctor.ts";
 import { EXIT } from "./format.ts";
-import { checkOut } from "./out_file.node.ts";
+import { checkOut } from "./requests/out_file.node.ts";
 import type { Run } from "./session.node.ts";
 import { Progress } from "./terminal.node.ts";
 import "./session.node.ts";

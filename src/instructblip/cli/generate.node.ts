@@ -14,11 +14,11 @@ import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.t
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
-import { type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./batches.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "./format.ts";
-import { OutFile } from "./out_file.node.ts";
-import { Earlier, parseLine, type RequestId, splitLines } from "./requests.ts";
+import { type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./requests/batches.ts";
+import { OutFile } from "./requests/out_file.node.ts";
+import { Earlier, parseLine, type RequestId, splitLines } from "./requests/requests.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch, type Timing } from "./timing.ts";

@@ -11,7 +11,7 @@ import { AutoProcessor } from "../pretrained/auto_processor.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { formatTable } from "./format.ts";
-import { checkOut } from "./out_file.node.ts";
+import { checkOut } from "./requests/out_file.node.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 
 export interface TraceOptions {

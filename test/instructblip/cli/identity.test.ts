@@ -3,7 +3,7 @@ import { cp, mkdtemp, readFile, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { identityOf } from "../../../src/instructblip/cli/predictions.node.ts";
+import { identityOf } from "../../../src/instructblip/cli/requests/predictions.node.ts";
 import type { DType } from "../../../src/tensor/dtype.ts";
 import { writeCheckpoint } from "../../../src/tensor/files/checkpoint_writer.ts";
 import { NodeFolder, openCheckpoint } from "../../../src/tensor/files/source.node.ts";

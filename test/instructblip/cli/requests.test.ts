@@ -1,6 +1,11 @@
 /** The lines of `generate --requests`, without a model. */
 import { describe, expect, it } from "vitest";
-import { MAX_LINE_BYTES, parseLine, parseRequest, splitLines } from "../../../src/instructblip/cli/requests.ts";
+import {
+  MAX_LINE_BYTES,
+  parseLine,
+  parseRequest,
+  splitLines,
+} from "../../../src/instructblip/cli/requests/requests.ts";
 
 const encoder = new TextEncoder();
 

@@ -22,7 +22,8 @@ import {
 import { describeError } from "../../../src/instructblip/cli/format.ts";
 import { FAMILIES } from "../../../src/instructblip/config/families.ts";
 import { testDevice } from "../../device.ts";
-import { cli, copyOfGolden, GOLDENS, ROOT } from "../cli/cli.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { cli, copyOfGolden, ROOT } from "../cli/cli.ts";
 import { memoryFolder } from "../processing/processor_golden.ts";
 
 afterEach(() => {
@@ -31,8 +32,7 @@ afterEach(() => {
 
 /** Folders with files of transformers 4 and 5, one file of weights and several, and each of the models. */
 const CHECKPOINTS = [
-  ...["plain_f32", "cross_frequency_3_sharded", "t5_flan"].map((name) => join(GOLDENS, name)),
-  ...["blip2_opt", "video_1_frame"].map((name) => join(ROOT, "test/golden/siblings", name)),
+  ...["plain_f32", "cross_frequency_3_sharded", "t5_flan", "blip2_opt", "video_1_frame"].map(goldenFolder),
 ];
 
 /** How often files were asked for and read while this counts, and how often their JSON was parsed. */
@@ -84,7 +84,7 @@ describe.each(CHECKPOINTS.map((path) => [basename(path), path]))("%s is read onc
   });
 
   test("for an answer of `instructblip generate`", async () => {
-    const image = join(GOLDENS, "plain_f32/picture_0.png");
+    const image = join(goldenFolder("plain_f32"), "picture_0.png");
     const counts = counting();
     const asked = ["--model", path, "--image", image, "--prompt", "What is this?", "--max-new-tokens", "2"];
     const { code, stderr } = await cli(["generate", ...asked]);
@@ -147,7 +147,7 @@ describe("what cannot be opened is refused alike by the library and the command 
       (error: unknown) => error,
     );
     expect(error).toMatchObject({ code });
-    const image = join(GOLDENS, "plain_f32/picture_0.png");
+    const image = join(goldenFolder("plain_f32"), "picture_0.png");
     const { stderr } = await cli(["generate", "--model", folder, "--image", image, "--prompt", "a"]);
     expect(stderr).toBe(`${describeError(error).message}\n`);
   });

@@ -3,13 +3,13 @@ import { createHash } from "node:crypto";
 import { createReadStream, readFileSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { DTYPES } from "../../tensor/dtype.ts";
-import { InputError } from "../../tensor/errors.ts";
-import { Checkpoint } from "../../tensor/files/safetensors.ts";
-import type { Folder } from "../../tensor/files/source.ts";
-import { sizeOf } from "../../tensor/shape.ts";
-import { type Part, PartReader } from "../evaluation/part.ts";
-import { type Item, parseItem, parseTask, type Task } from "../evaluation/task.ts";
+import { DTYPES } from "../../../tensor/dtype.ts";
+import { InputError } from "../../../tensor/errors.ts";
+import { Checkpoint } from "../../../tensor/files/safetensors.ts";
+import type { Folder } from "../../../tensor/files/source.ts";
+import { sizeOf } from "../../../tensor/shape.ts";
+import { type Part, PartReader } from "../../evaluation/part.ts";
+import { type Item, parseItem, parseTask, type Task } from "../../evaluation/task.ts";
 import { lineText, splitLines } from "./requests.ts";
 
 /** A larger task file is none. */

@@ -3,15 +3,15 @@
  * keeps a job out of it. Prompts are padded on the left, where an answer does not go on from; the Q-Former's text, whose
  * positions are counted from its beginning, on the right.
  */
-import { DeviceError } from "../../tensor/errors.ts";
-import type { VisionLanguageConfig } from "../config/config.ts";
-import type { GenerateOptions } from "../generation/generate.ts";
-import type { GenerationOptions } from "../generation/options.ts";
-import type { Ids } from "../model/language_model.ts";
-import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
-import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
-import { endsRun } from "./format.ts";
-import type { Stopwatch, Timing } from "./timing.ts";
+import { DeviceError } from "../../../tensor/errors.ts";
+import type { VisionLanguageConfig } from "../../config/config.ts";
+import type { GenerateOptions } from "../../generation/generate.ts";
+import type { GenerationOptions } from "../../generation/options.ts";
+import type { Ids } from "../../model/language_model.ts";
+import type { InstructBlipInputs } from "../../pretrained/instructblip.ts";
+import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
+import { endsRun } from "../format.ts";
+import type { Stopwatch, Timing } from "../timing.ts";
 
 /** Rows of a batch where nothing is said. */
 export const BATCH_SIZE = 8;

@@ -2,10 +2,10 @@
  * The lines of `generate --requests`: JSON in, a checked request or an error out. Text only: no file is opened here, and
  * what generate() itself checks (the range of an option) is left to it.
  */
-import { unknownName } from "../../tensor/arguments.ts";
-import { InputError } from "../../tensor/errors.ts";
-import { parseJson } from "../config/json_file.ts";
-import { type GenerationOptions, refuseUnknownOptions } from "../generation/options.ts";
+import { unknownName } from "../../../tensor/arguments.ts";
+import { InputError } from "../../../tensor/errors.ts";
+import { parseJson } from "../../config/json_file.ts";
+import { type GenerationOptions, refuseUnknownOptions } from "../../generation/options.ts";
 
 /** As the caller gave it, for finding the answer again; null where there was none. */
 export type RequestId = string | number | null;

@@ -5,7 +5,7 @@
 import { constants } from "node:fs";
 import { access, type FileHandle, open, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { EngineError, InputError } from "../../tensor/errors.ts";
+import { EngineError, InputError } from "../../../tensor/errors.ts";
 import { splitLines } from "./requests.ts";
 
 /** How much is looked at a time for the end of the last whole line. */
