@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { increment } from "../src/tensor/ops/increment.ts";
 import { basisOf, type Measured, type Settings } from "./harness.ts";
 import { openBenchDevice, root } from "./machine.ts";
+import { NODE_ARGS, programFile } from "./program.ts";
 import { median } from "./rows.ts";
 
 export const START_STEPS = ["first answer", "encode"] as const;
@@ -60,7 +61,7 @@ async function firstAnswers(rounds: number, progress: (round: number) => void): 
 
 function firstAnswer(): Promise<{ ms: number; answered: boolean }> {
   const started = performance.now();
-  const demo = spawn(process.execPath, ["--import", "tsx", join(root, "src/instructblip/cli/main.ts"), "demo"], {
+  const demo = spawn(process.execPath, [...NODE_ARGS, join(root, programFile("src/instructblip/cli/main")), "demo"], {
     cwd: root,
     // Mesa's name for it; other drivers keep their caches, and then this is as cold as they let it be.
     env: { ...process.env, MESA_SHADER_CACHE_DISABLE: "true", NO_COLOR: "1", FORCE_COLOR: "0" },

@@ -18,6 +18,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { exitWithReader, Progress, processTerminal } from "../../src/instructblip/cli/terminal.node.ts";
 import { swiftShaderFolder } from "../../src/tensor/device/gpu.node.ts";
+import { NODE_ARGS, programFile } from "../program.ts";
 import { type Machine, slug } from "../rows.ts";
 import { type Answer, type Answers, ENGINE_NAMES, ENGINES, type EngineName, type Request } from "./engine.ts";
 import { bytesOf, flopsOf, type Job, jobName, kindOf, MODEL_JOBS, QUICK_JOBS } from "./jobs.ts";
@@ -282,10 +283,10 @@ class Worker {
   }
 
   #fork(): ChildProcess {
-    const child = fork(fileURLToPath(new URL("worker.ts", import.meta.url)), [this.name], {
+    const child = fork(fileURLToPath(new URL(programFile("worker"), import.meta.url)), [this.name], {
       // Mesa's cache of compiled kernels stays on, as for every user; bench/machine.ts would switch it off for ours.
       env: { MESA_SHADER_CACHE_DISABLE: "false", ...process.env, ...this.#env },
-      execArgv: ["--import", "tsx"],
+      execArgv: [...NODE_ARGS],
       stdio: ["ignore", "ignore", "pipe", "ipc"],
     });
     this.#alive = true;

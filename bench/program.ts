@@ -1,0 +1,8 @@
+/** How a program of this repository is started in a process of its own: by tsx, or as it is where it has been compiled. */
+const [ending, loader] = import.meta.url.endsWith(".ts") ? [".ts", ["--import", "tsx"]] : [".js", []];
+
+/** Node's arguments before a program's path. */
+export const NODE_ARGS: readonly string[] = loader;
+
+/** A program's file, which is named without its ending. */
+export const programFile = (stem: string): string => `${stem}${ending}`;
