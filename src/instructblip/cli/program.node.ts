@@ -191,7 +191,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addHelpText("after", EXAMPLES.attention)
     .action(async (options, command) => {
       needs(command, "model", "image", ...(options.json ? [] : ["out"]));
-      const { runAttention } = await import("./attention.node.ts");
+      const { runAttention } = await import("./attention/attention.node.ts");
       await runAttention(options, run);
     });
 

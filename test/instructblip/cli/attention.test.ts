@@ -5,7 +5,13 @@ import { join } from "node:path";
 import sharp from "sharp";
 import { describe, expect, test, vi } from "vitest";
 import { AutoProcessor, InstructBlipVideoForConditionalGeneration } from "../../../src/index.node.ts";
-import { drawSheet, heat, percent, sheetSvg, viridis } from "../../../src/instructblip/cli/attention_sheet.ts";
+import {
+  drawSheet,
+  heat,
+  percent,
+  sheetSvg,
+  viridis,
+} from "../../../src/instructblip/cli/attention/attention_sheet.ts";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { Weights } from "../../../src/modules/weights.ts";
 import { SafetensorsFile } from "../../../src/tensor/files/safetensors.ts";

@@ -3,8 +3,8 @@
  * labels come out; attention.node.ts makes a PNG or an SVG of them.
  */
 
-import type { RgbImage } from "../processing/image.ts";
-import { resize } from "../processing/resize.ts";
+import type { RgbImage } from "../../processing/image.ts";
+import { resize } from "../../processing/resize.ts";
 
 /** Where one query looked. */
 export interface AttentionMap {
