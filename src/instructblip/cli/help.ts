@@ -71,9 +71,10 @@ Examples:
   Images are files, seen from the file of requests, or URLs.
   Several images and prompts make one batch: the first prompt is asked about the first image, and so on. "generation"
   takes generate()'s options by Hugging Face's names. Requests whose options are alike are answered together, up to
-  --batch-size rows, each with the tokens it has alone; an image is looked at once for all questions. File names are relative to the folder of the requests (to the
-  working directory when they come from a pipe). Blank lines are skipped. A request that cannot be answered gives
-  {"id", "error": {"code", "message"}}, the run goes on, and the exit code is ${EXIT.someFailed} at the end.
+  --batch-size rows, each with the tokens it has alone; an image is looked at once for all questions. File names are
+  relative to the folder of the requests (to the working directory when they come from a pipe). Blank lines are skipped.
+  A request that cannot be answered gives {"id", "error": {"code", "message"}}, the run goes on, and the exit code is
+  ${EXIT.someFailed} at the end.
   Ranked instead: {"id": "q2", "images": ["cat.jpg"], "prompts": ["Is it asleep?"], "candidates": ["yes", "no"]}
   "candidates" are for all prompts, or a list for each. The line has "ranked" instead of "sequences": each prompt's
   candidates, likeliest first, with the negative log-likelihood of all tokens (sum) and of one on average (mean).
