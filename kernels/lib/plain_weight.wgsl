@@ -10,8 +10,8 @@ fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
   return load_weight(row, group, K4);
 }
 
-fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
-  return array<vec4<f32>, WORD>(load_weight(row, word, K4));
+fn by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
+  return codes;
 }
 
 fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {

@@ -6,6 +6,8 @@
 const WORD = 2u;
 const BLOCK = 4u;
 
+alias Packed = u32;
+
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
   return load_by(line_of(row, group / (WORD * BLOCK), K4), row, group, K4);
 }
@@ -17,11 +19,18 @@ fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
 
 fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
   let codes = weight[start_of(row, K4) + group / 2u] >> (4u * (group % 2u));
-  return line.x * vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)) + line.y;
+  return by_line(line, vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)));
 }
 
-fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
-  let codes = weight[start_of(row, K4) + word];
+fn by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
+  return line.x * codes + line.y;
+}
+
+fn load_packed(row: u32, word: u32, K4: u32) -> Packed {
+  return weight[start_of(row, K4) + word];
+}
+
+fn unpack(codes: Packed) -> array<vec4<f32>, WORD> {
   return array<vec4<f32>, WORD>(
     vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)),
     vec4<f32>(unpack4xU8((codes >> 4u) & 0x0f0f0f0fu)),

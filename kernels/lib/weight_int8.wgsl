@@ -5,6 +5,8 @@
 const WORD = 1u;
 const BLOCK = 8u;
 
+alias Packed = u32;
+
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
   return load_by(line_of(row, group / BLOCK, K4), row, group, K4);
 }
@@ -16,11 +18,19 @@ fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
 }
 
 fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
-  return line.x * vec4<f32>(unpack4xI8(weight[start_of(row, K4) + group]));
+  return by_line(line, vec4<f32>(unpack4xI8(load_packed(row, group, K4))));
 }
 
-fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
-  return array<vec4<f32>, WORD>(vec4<f32>(unpack4xI8(weight[start_of(row, K4) + word])));
+fn load_packed(row: u32, word: u32, K4: u32) -> Packed {
+  return weight[start_of(row, K4) + word];
+}
+
+fn unpack(codes: Packed) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(vec4<f32>(unpack4xI8(codes)));
+}
+
+fn by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
+  return line.x * codes;
 }
 
 fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {

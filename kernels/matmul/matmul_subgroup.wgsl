@@ -8,6 +8,7 @@
 // Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
+// @use weight = weight_f32
 override SG: u32 = 8;
 override TM: u32 = 16; // at most 16
 override TN: u32 = 4; // at most 4, and a multiple of FACTORS

@@ -12,6 +12,7 @@
 enable subgroups;
 requires subgroup_id;
 // @use matmul
+// @use weight = weight_f32
 // @use matrix = matrix_subgroup
 override WG: u32 = 128;
 override DOWN: u32 = 2;

@@ -6,6 +6,7 @@
 // Dispatch: ceil(FACTORS·N / TN), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
+// @use weight = weight_f32
 override SG: u32 = 8;
 override TM: u32 = 2; // M as a constant, at most 2
 const TN = select(4u, 8u, BLOCK > 1u); // f32 rows are so long that eight at once are no gain
@@ -20,7 +21,7 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 2>;
-  let words = words_of_row();
+  let words = (K4 + WORD - 1u) / WORD;
   for (var block = lane; block * BLOCK < words; block += SG) {
     var by_codes = array<array<f32, TN>, 2>();
     var by_ones = vec2<f32>();
@@ -36,7 +37,7 @@ fn main(
         }
       }
       for (var n = 0u; n < TN; n++) {
-        let codes = load_codes(row_of(column0 + n / FACTORS, n % FACTORS), word, K4);
+        let codes = unpack(load_packed(row_of(column0 + n / FACTORS, n % FACTORS), word, K4));
         for (var m = 0u; m < TM; m++) {
           for (var j = 0u; j < WORD; j++) {
             by_codes[m][n] += dot(a[m][j], codes[j]);

@@ -4,6 +4,7 @@
 // A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
 // Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
 // @use matmul
+// @use weight = weight_f32
 // @use columns = columns_tree
 override WG: u32 = 256; // a power of two
 override TM: u32 = 4; // M as a constant, at most 8, and at most 1024 / WG by default limits
@@ -28,12 +29,12 @@ fn main(
   );
 
   var sums: array<vec4<f32>, 8>;
-  let words = words_of_row();
+  let words = (K4 + WORD - 1u) / WORD;
   for (var word = lane; word < words; word += WG) {
-    let w0 = load_codes(rows.x, word, K4);
-    let w1 = load_codes(rows.y, word, K4);
-    let w2 = load_codes(rows.z, word, K4);
-    let w3 = load_codes(rows.w, word, K4);
+    let w0 = unpack(load_packed(rows.x, word, K4));
+    let w1 = unpack(load_packed(rows.y, word, K4));
+    let w2 = unpack(load_packed(rows.z, word, K4));
+    let w3 = unpack(load_packed(rows.w, word, K4));
     for (var m = 0u; m < TM; m++) {
       var by_codes = vec4<f32>();
       var by_ones = 0.0;

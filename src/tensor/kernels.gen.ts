@@ -1859,8 +1859,8 @@ fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
   return load_weight(row, group, K4);
 }
 
-fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
-  return array<vec4<f32>, WORD>(load_weight(row, word, K4));
+fn by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
+  return codes;
 }
 
 fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
@@ -2011,8 +2011,21 @@ fn best_over_threads(lane: u32, candidate: Candidate) -> Candidate {
 // @use plain_weight
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
+alias Packed = vec2<u32>;
+
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
-  let bits = weight[row * K4 + group];
+  return widen(load_packed(row, group, K4));
+}
+
+fn load_packed(row: u32, word: u32, K4: u32) -> Packed {
+  return weight[row * K4 + word];
+}
+
+fn unpack(bits: Packed) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(widen(bits));
+}
+
+fn widen(bits: Packed) -> vec4<f32> {
   return bitcast<vec4<f32>>(vec4<u32>(bits.x << 16u, bits.x & 0xffff0000u, bits.y << 16u, bits.y & 0xffff0000u));
 }
 `,
@@ -2020,26 +2033,51 @@ fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
 // @use plain_weight
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
+alias Packed = vec2<u32>;
+
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
-  let bits = weight[row * K4 + group];
+  return widen(load_packed(row, group, K4));
+}
+
+fn load_packed(row: u32, word: u32, K4: u32) -> Packed {
+  return weight[row * K4 + word];
+}
+
+fn unpack(bits: Packed) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(widen(bits));
+}
+
+fn widen(bits: Packed) -> vec4<f32> {
   return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
 }
 `,
   "lib/weight_f32": `// Weight loader, f32. A weight is [N, K] with rows padded to K4 = ceil(K / 4) groups of four. Every loader has
 //   load_weight            a group of a row, for kernels that jump about
 //   line_of, load_by       a block's scale (and least number), and a group by it, for kernels that keep the first
-//   load_codes, weigh      the WORD groups of codes in a word, of which BLOCK share a scale; and what Σ x · code and Σ x over
-//                          some of them add to Σ x · w, for kernels that walk along a row
+//   load_packed, unpack    a word, of which BLOCK share a scale, as it lies in memory; and the WORD groups of codes in it
+//   by_line                a group, of its codes and its block's scale
+//   weigh                  what Σ x · code and Σ x over some of a block add to Σ x · w, for kernels that walk along a row
 // @slot weight: weight, WORD, BLOCK, load_weight(row: u32, group: u32, K4: u32) -> vec4<f32>
 // @slot weight: line_of(row: u32, block: u32, K4: u32) -> vec2<f32>
 // @slot weight: load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32>
-// @slot weight: load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD>
+// @slot weight: Packed, load_packed(row: u32, word: u32, K4: u32) -> Packed, unpack(packed: Packed) -> array<vec4<f32>, WORD>
+// @slot weight: by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32>
 // @slot weight: weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32
 // @use plain_weight
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 
+alias Packed = vec4<f32>;
+
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
   return weight[row * K4 + group];
+}
+
+fn load_packed(row: u32, word: u32, K4: u32) -> Packed {
+  return weight[row * K4 + word];
+}
+
+fn unpack(packed: Packed) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(packed);
 }
 `,
   "lib/weight_int4": `// Weight loader, int4 in blocks of 32 numbers with a scale and a least number each: w = scale · code + least. A row is its
@@ -2049,6 +2087,8 @@ fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
 
 const WORD = 2u;
 const BLOCK = 4u;
+
+alias Packed = u32;
 
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
   return load_by(line_of(row, group / (WORD * BLOCK), K4), row, group, K4);
@@ -2061,11 +2101,18 @@ fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
 
 fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
   let codes = weight[start_of(row, K4) + group / 2u] >> (4u * (group % 2u));
-  return line.x * vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)) + line.y;
+  return by_line(line, vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)));
 }
 
-fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
-  let codes = weight[start_of(row, K4) + word];
+fn by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
+  return line.x * codes + line.y;
+}
+
+fn load_packed(row: u32, word: u32, K4: u32) -> Packed {
+  return weight[start_of(row, K4) + word];
+}
+
+fn unpack(codes: Packed) -> array<vec4<f32>, WORD> {
   return array<vec4<f32>, WORD>(
     vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)),
     vec4<f32>(unpack4xU8((codes >> 4u) & 0x0f0f0f0fu)),
@@ -2088,6 +2135,8 @@ fn start_of(row: u32, K4: u32) -> u32 {
 const WORD = 1u;
 const BLOCK = 8u;
 
+alias Packed = u32;
+
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
   return load_by(line_of(row, group / BLOCK, K4), row, group, K4);
 }
@@ -2099,11 +2148,19 @@ fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
 }
 
 fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
-  return line.x * vec4<f32>(unpack4xI8(weight[start_of(row, K4) + group]));
+  return by_line(line, vec4<f32>(unpack4xI8(load_packed(row, group, K4))));
 }
 
-fn load_codes(row: u32, word: u32, K4: u32) -> array<vec4<f32>, WORD> {
-  return array<vec4<f32>, WORD>(vec4<f32>(unpack4xI8(weight[start_of(row, K4) + word])));
+fn load_packed(row: u32, word: u32, K4: u32) -> Packed {
+  return weight[start_of(row, K4) + word];
+}
+
+fn unpack(codes: Packed) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(vec4<f32>(unpack4xI8(codes)));
+}
+
+fn by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
+  return line.x * codes;
 }
 
 fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
@@ -2113,6 +2170,41 @@ fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
 fn start_of(row: u32, K4: u32) -> u32 {
   let blocks = (K4 + BLOCK - 1u) / BLOCK;
   return row * (BLOCK * blocks + (blocks + 1u) / 2u);
+}
+`,
+  "matmul/matmul_combine": `// y = activate(Σₚ x[p] + bias): the sums of a product whose K was split among workgroups (parts/tile.wgsl), added up and ended.
+//
+// x: f32[SPLITS, M, FACTORS, N]  bias: f32[N]  ->  y: f32[M, N]  weight: bound, as a product's, and not read
+// One invocation an element of y, whose parts it loads at once.
+// Dispatch: ceil(M·N / WG), folded. Needs: nothing; input_scalar for x.
+// @use matmul
+// @use weight = weight_f32
+override WG: u32 = 64;
+override SPLITS: u32 = 2; // at most 8
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  let row = i / params.N;
+  let column = i % params.N;
+  if (row >= params.M) {
+    return;
+  }
+  var parts: array<vec2<f32>, 8>; // of the first factor and of the last
+  for (var p = 0u; p < SPLITS; p++) {
+    let at = (p * params.M + row) * FACTORS;
+    parts[p] = vec2<f32>(x[at * params.N + column], x[(at + FACTORS - 1u) * params.N + column]);
+  }
+  var sum = vec2<f32>();
+  for (var p = 0u; p < SPLITS; p++) {
+    sum += parts[p];
+  }
+  let biases = vec2<f32>(bias_of(column, 0u), bias_of(column, FACTORS - 1u));
+  store(row, column, sum.x + biases.x, sum.y + biases.y);
 }
 `,
   "matmul/matmul_naive": `// y[m, n] = Σₖ x[m, k] W[n, k] + bias[n], as torch.nn.Linear: the kernel to read first. The other matmul_* and matvec_*
@@ -2156,6 +2248,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 // Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: nothing.
 // @use matmul
+// @use weight = weight_f32
 override WG: u32 = 8;
 override TM: u32 = 8; // at most 8
 const TN = 4u;
@@ -2221,6 +2314,7 @@ fn main(
 // Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
+// @use weight = weight_f32
 override SG: u32 = 8;
 override TM: u32 = 16; // at most 16
 override TN: u32 = 4; // at most 4, and a multiple of FACTORS
@@ -2308,6 +2402,7 @@ fn main(
 enable subgroups;
 requires subgroup_id;
 // @use matmul
+// @use weight = weight_f32
 // @use matrix = matrix_subgroup
 override WG: u32 = 128;
 override DOWN: u32 = 2;
@@ -2421,21 +2516,13 @@ fn main(
 `,
   "matmul/matmul_tile": `// y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, each number loaded once a workgroup.
 //
-// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup of WX·WY threads computes TM·WY rows by TN·WX sums, of TN·WX / FACTORS columns of y, walking along K by BK4
-// groups of four; a thread TM rows by TN sums. Its rows lie WY and its columns WX apart, so that neighbours read neighbours.
-// Dispatch: ceil(M / (TM·WY)) · ceil(FACTORS·N / (TN·WX)), folded; tiles below each other are neighbours and share W in the cache.
-// Needs: 16·(BK4 + 1)·(TM·WY + TN·WX) bytes of shared memory; 10 KiB as it stands.
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; f32[SPLITS, M, FACTORS, N] of parts of K
+// A workgroup of WX·WY threads computes TM·WY rows by 4·WX sums, of 4·WX / FACTORS columns of y; see parts/tile.wgsl.
+// Dispatch: ceil(M / (TM·WY)) · SPLITS · ceil(FACTORS·N / (4·WX)), folded; tiles below each other are neighbours and share W in
+// the cache. Needs: 64·TM·WY + 320·WX bytes of shared memory, at most 15.5 KiB with WX = 32.
 // @use matmul
-override WX: u32 = 16;
-override WY: u32 = 16;
-override BK4: u32 = 4;
-const TM = 4u;
-const TN = 4u;
-
-// One group more than needed in a row: it spreads the rows over the memory's banks.
-var<workgroup> x_tile: array<vec4<f32>, TM * WY * (BK4 + 1u)>;
-var<workgroup> weight_tile: array<vec4<f32>, TN * WX * (BK4 + 1u)>;
+// @use weight = weight_f32
+// @use tile
 
 @compute @workgroup_size(WX, WY)
 fn main(
@@ -2444,65 +2531,29 @@ fn main(
   @builtin(local_invocation_id) local: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let BM = TM * WY;
-  let BN = TN * WX;
-  let tiles_down = (params.M + BM - 1u) / BM;
-  let tile = group.x + group.y * groups.x;
-  let row0 = (tile % tiles_down) * BM;
-  let column0 = (tile / tiles_down) * BN / FACTORS;
-  if (column0 >= params.N) {
-    return;
-  }
-  let K4 = groups_of_four();
+  multiply_tiles(group.x + group.y * groups.x, local.xy, lane);
+}
+`,
+  "matmul/matmul_tile_sized": `// y = activate(x Wᵀ + bias) as matmul_tile, in subgroups of a size that is asked for: where a GPU can have 32 threads or 64, Dawn
+// takes 64, while RDNA issues two multiply-adds at a time with 32 only.
+//
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; f32[SPLITS, M, FACTORS, N] of parts of K
+// Dispatch: as matmul_tile. Needs: what matmul_tile does; subgroups of SG threads, and WX a multiple of SG.
+enable subgroups;
+enable subgroup_size_control;
+// @use matmul
+// @use weight = weight_f32
+// @use tile
+override SG: u32 = 32;
 
-  var sums: array<array<f32, TN>, TM>;
-  var run: array<array<f32, TN>, TM>;
-  for (var k0 = 0u; k0 < K4; k0 += BK4) {
-    for (var i = lane; i < BM * BK4; i += WX * WY) {
-      let k = k0 + i % BK4;
-      x_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_input(input_of(row0 + i / BK4), k);
-    }
-    for (var i = lane; i < BN * BK4; i += WX * WY) {
-      let n = i / BK4 / WX;
-      let row = row_of(column0 + i / BK4 % WX + n / FACTORS * WX, n % FACTORS);
-      let k = k0 + i % BK4;
-      weight_tile[(i / BK4) * (BK4 + 1u) + i % BK4] = load_weight(row, min(k, K4 - 1u), K4); // meets zeros behind K4
-    }
-    workgroupBarrier();
-    for (var k = 0u; k < BK4; k++) {
-      var w: array<vec4<f32>, TN>;
-      for (var n = 0u; n < TN; n++) {
-        w[n] = weight_tile[(local.x + n * WX) * (BK4 + 1u) + k];
-      }
-      for (var m = 0u; m < TM; m++) {
-        let a = x_tile[(local.y + m * WY) * (BK4 + 1u) + k];
-        for (var n = 0u; n < TN; n++) {
-          run[m][n] += dot(a, w[n]);
-        }
-      }
-    }
-    if ((k0 + BK4) % RUN == 0u || k0 + BK4 >= K4) {
-      for (var m = 0u; m < TM; m++) {
-        for (var n = 0u; n < TN; n++) {
-          sums[m][n] += run[m][n];
-          run[m][n] = 0.0;
-        }
-      }
-    }
-    workgroupBarrier(); // before the next tile overwrites this one
-  }
-
-  var biases: array<f32, TN>;
-  for (var n = 0u; n < TN; n++) {
-    biases[n] = bias_of(column0 + local.x + n / FACTORS * WX, n % FACTORS);
-  }
-  for (var m = 0u; m < TM; m++) {
-    for (var n = 0u; n < TN; n += FACTORS) {
-      let column = column0 + local.x + n / FACTORS * WX;
-      let last = n + FACTORS - 1u;
-      store(row0 + local.y + m * WY, column, sums[m][n] + biases[n], sums[m][last] + biases[last]);
-    }
-  }
+@compute @subgroup_size(SG) @workgroup_size(WX, WY)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_id) local: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  multiply_tiles(group.x + group.y * groups.x, local.xy, lane);
 }
 `,
   "matmul/matvec_subgroup": `// y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
@@ -2513,6 +2564,7 @@ fn main(
 // Dispatch: ceil(FACTORS·N / TN), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
+// @use weight = weight_f32
 override SG: u32 = 8;
 override TM: u32 = 2; // M as a constant, at most 2
 const TN = select(4u, 8u, BLOCK > 1u); // f32 rows are so long that eight at once are no gain
@@ -2527,7 +2579,7 @@ fn main(
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 2>;
-  let words = words_of_row();
+  let words = (K4 + WORD - 1u) / WORD;
   for (var block = lane; block * BLOCK < words; block += SG) {
     var by_codes = array<array<f32, TN>, 2>();
     var by_ones = vec2<f32>();
@@ -2543,7 +2595,7 @@ fn main(
         }
       }
       for (var n = 0u; n < TN; n++) {
-        let codes = load_codes(row_of(column0 + n / FACTORS, n % FACTORS), word, K4);
+        let codes = unpack(load_packed(row_of(column0 + n / FACTORS, n % FACTORS), word, K4));
         for (var m = 0u; m < TM; m++) {
           for (var j = 0u; j < WORD; j++) {
             by_codes[m][n] += dot(a[m][j], codes[j]);
@@ -2576,6 +2628,7 @@ fn main(
 // A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
 // Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
 // @use matmul
+// @use weight = weight_f32
 // @use columns = columns_tree
 override WG: u32 = 256; // a power of two
 override TM: u32 = 4; // M as a constant, at most 8, and at most 1024 / WG by default limits
@@ -2600,12 +2653,12 @@ fn main(
   );
 
   var sums: array<vec4<f32>, 8>;
-  let words = words_of_row();
+  let words = (K4 + WORD - 1u) / WORD;
   for (var word = lane; word < words; word += WG) {
-    let w0 = load_codes(rows.x, word, K4);
-    let w1 = load_codes(rows.y, word, K4);
-    let w2 = load_codes(rows.z, word, K4);
-    let w3 = load_codes(rows.w, word, K4);
+    let w0 = unpack(load_packed(rows.x, word, K4));
+    let w1 = unpack(load_packed(rows.y, word, K4));
+    let w2 = unpack(load_packed(rows.z, word, K4));
+    let w3 = unpack(load_packed(rows.w, word, K4));
     for (var m = 0u; m < TM; m++) {
       var by_codes = vec4<f32>();
       var by_ones = 0.0;
@@ -2688,15 +2741,22 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
   }
 }
 `,
-  "matmul/parts/end_residual": `// The end of a product: what is added to it, if anything.
-// @slot end: finish(value: f32, row: u32, column: u32) -> f32
+  "matmul/parts/end_residual": `// The end of a product: what is added to it, if anything. finish() is given what load_end() found, if has_end() says so.
+// @slot end: End, has_end() -> bool, load_end(row: u32, column: u32) -> End, finish(value: f32, row: u32, end: End) -> f32
 @group(0) @binding(3) var<storage, read> residual: array<f32>;
 
-fn finish(value: f32, row: u32, column: u32) -> f32 {
-  if (params.has_residual == 0u) {
-    return value;
-  }
-  return value + residual[row * params.y_stride + column];
+alias End = f32;
+
+fn has_end() -> bool {
+  return params.has_residual != 0u;
+}
+
+fn load_end(row: u32, column: u32) -> End {
+  return residual[row * params.y_stride + column];
+}
+
+fn finish(value: f32, row: u32, end: End) -> f32 {
+  return select(value, value + end, has_end());
 }
 `,
   "matmul/parts/end_tokens": `// The end of a product whose rows are the tokens of images, params.tokens each: the first of them is the class token instead,
@@ -2704,9 +2764,21 @@ fn finish(value: f32, row: u32, column: u32) -> f32 {
 @group(0) @binding(3) var<storage, read> positions: array<f32>;
 @group(0) @binding(5) var<storage, read> class_token: array<f32>;
 
-fn finish(value: f32, row: u32, column: u32) -> f32 {
-  let token = row % params.tokens;
-  return select(value, class_token[column], token == 0u) + positions[token * params.y_stride + column];
+struct End {
+  class_token: f32,
+  position: f32,
+}
+
+fn has_end() -> bool {
+  return true;
+}
+
+fn load_end(row: u32, column: u32) -> End {
+  return End(class_token[column], positions[row % params.tokens * params.y_stride + column]);
+}
+
+fn finish(value: f32, row: u32, end: End) -> f32 {
+  return select(value, end.class_token, row % params.tokens == 0u) + end.position;
 }
 `,
   "matmul/parts/input_patches": `// Input loader for patches where they lie in images: row r of x is token r % params.tokens of an image, of which the first
@@ -2773,7 +2845,6 @@ fn load_input(row: u32, group: u32) -> vec4<f32> {
 // Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
 // launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
 // @use input = input_vec4
-// @use weight = weight_f32
 // @use end = end_residual
 // @use activation
 
@@ -2803,11 +2874,6 @@ fn groups_of_four() -> u32 {
   return (params.K + 3u) / 4u;
 }
 
-// Words, of WORD groups each, in a row of W.
-fn words_of_row() -> u32 {
-  return (groups_of_four() + WORD - 1u) / WORD;
-}
-
 // The row of W for a factor of a column; behind the last column it is the last's.
 fn row_of(column: u32, factor: u32) -> u32 {
   return params.row0 + factor * params.N + min(column, params.N - 1u);
@@ -2823,12 +2889,22 @@ fn bias_of(column: u32, factor: u32) -> f32 {
 // Takes the sums of a column's first factor and of its last, which is the same if there is but one.
 fn store(row: u32, column: u32, first: f32, last: f32) {
   if (row < params.M && column < params.N) {
-    let whole_column = params.column0 + column;
-    var value = activate(first);
-    if (FACTORS > 1u) {
-      value *= last;
+    var end: End;
+    if (has_end()) {
+      end = load_end(row, params.column0 + column);
     }
-    y[row * params.y_stride + whole_column] = finish(value, row, whole_column);
+    store_with(end, row, column, vec2<f32>(first, last));
+  }
+}
+
+// The same for who has loaded the end before, wherever row and column lie.
+fn store_with(end: End, row: u32, column: u32, sums: vec2<f32>) {
+  if (row < params.M && column < params.N) {
+    var value = activate(sums.x);
+    if (FACTORS > 1u) {
+      value *= sums.y;
+    }
+    y[row * params.y_stride + params.column0 + column] = finish(value, row, end);
   }
 }
 `,
@@ -2893,6 +2969,170 @@ fn store_sum(at: u32, sum: Sum) {
   let size = subgroupAdd(1u);
   for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
     weight_tile[at + i / SIDE * PART + i % SIDE] = sum[i / size];
+  }
+}
+`,
+  "matmul/parts/products_f32": `// How a tile is kept in shared memory, and multiplied: as f32.
+// @slot products: Staged, stage(group: vec4<f32>) -> Staged, add_products(a: Staged, b: Staged, sum: f32) -> f32
+alias Staged = vec4<f32>;
+
+fn stage(group: vec4<f32>) -> Staged {
+  return group;
+}
+
+// A chain of four instructions everywhere; of dot() and an addition some compilers make five.
+fn add_products(a: Staged, b: Staged, sum: f32) -> f32 {
+  return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+`,
+  "matmul/parts/tile": `// A workgroup's part of a product by tiles of x and W in shared memory, where each number is loaded once for all its threads.
+// With part matmul; for kernels that differ in nothing but what they ask of subgroups.
+// Threads are WX by WY. One has TM rows, WY apart, by TN sums, WX apart, so that neighbours read neighbours. The next tile is
+// fetched before this one is multiplied, and stays packed until its turn: unpacking it would wait for it.
+// Where SPLITS is above 1, a workgroup adds up one of as many parts of K, and y is f32[SPLITS, M, FACTORS, N], which
+// matmul_combine adds up: a tile alone walks K too long where tiles are too few for a GPU.
+// Every loop but those along K has a constant count, and shared memory is indexed by what the compiler knows the range of:
+// Tint guards and clamps all else.
+// @use products = products_f32
+override WX: u32 = 32;
+override WY: u32 = 8; // at most 8
+override TM: u32 = 8; // at most 11
+override SPLITS: u32 = 1;
+const TN = 4u;
+const BK4 = 4u; // groups of four along K
+const UNIT = 8u; // parts of K are whole blocks of a quantized weight
+override X_LOADS: u32 = (TM * BK4 + WX - 1u) / WX; // a thread fetches as many groups of x, and words of W
+override WEIGHT_LOADS: u32 = TN * BK4 / WORD / WY;
+
+// Of a row of x all lanes read the same group; rows of W are one group longer, to spread them over the memory's banks.
+var<workgroup> x_tile: array<Staged, TM * WY * BK4>;
+var<workgroup> weight_tile: array<Staged, TN * WX * (BK4 + 1u)>;
+
+fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
+  let local_x = local.x % WX; // what they are anyhow: Tint then sees it
+  let local_y = local.y % WY;
+  let BM = TM * WY;
+  let BN = TN * WX;
+  let tiles_down = (params.M + BM - 1u) / BM;
+  let row0 = (group % tiles_down) * BM;
+  let part = (group / tiles_down) % SPLITS;
+  let column0 = (group / tiles_down / SPLITS) * BN / FACTORS;
+  if (column0 >= params.N) {
+    return;
+  }
+  let K4 = groups_of_four();
+  let length = (K4 + SPLITS * UNIT - 1u) / (SPLITS * UNIT) * UNIT;
+  let start = part * length;
+  let end = min(start + length, K4);
+
+  // Neighbours fetch along K.
+  let X_LINES = WX * WY / BK4;
+  let x_k = lane % BK4;
+  var x_rows: array<u32, 2>;
+  var x_next: array<vec4<f32>, 2>;
+  for (var i = 0u; i < X_LOADS; i++) {
+    x_rows[i] = input_of(row0 + lane / BK4 + i * X_LINES);
+    x_next[i] = load_input(x_rows[i], start + x_k);
+  }
+  let WORDS = BK4 / WORD;
+  let WEIGHT_LINES = WX * WY / WORDS;
+  let weight_k = lane % WORDS;
+  let last_word = (K4 + WORD - 1u) / WORD - 1u; // what lies behind it meets zeros of x
+  var weight_rows: array<u32, 4>;
+  var weight_next: array<Packed, 4>;
+  var lines: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
+  for (var i = 0u; i < WEIGHT_LOADS; i++) {
+    let n = lane / WORDS + i * WEIGHT_LINES;
+    weight_rows[i] = row_of(column0 + n % WX + n / WX / FACTORS * WX, n / WX % FACTORS);
+    weight_next[i] = load_packed(weight_rows[i], min(start / WORD + weight_k, last_word), K4);
+    lines[i] = line_of(weight_rows[i], min(start / WORD, last_word) / BLOCK, K4);
+  }
+
+  var sums: array<array<f32, TN>, 11>;
+  for (var run0 = start; run0 < end; run0 += RUN) {
+    var run = array<array<f32, TN>, 11>(); // written out: see README
+    let run_end = min(run0 + RUN, end);
+    for (var k0 = run0; k0 < run_end; k0 += BK4) {
+      for (var i = 0u; i < X_LOADS; i++) {
+        let at = lane + i * WX * WY;
+        if (at < BM * BK4) {
+          x_tile[at] = stage(x_next[i]);
+        }
+      }
+      for (var i = 0u; i < WEIGHT_LOADS; i++) {
+        let at = (lane / WORDS + i * WEIGHT_LINES) * (BK4 + 1u) + weight_k * WORD;
+        let groups = unpack(weight_next[i]);
+        for (var j = 0u; j < WORD; j++) {
+          weight_tile[at + j] = stage(by_line(lines[i], groups[j]));
+        }
+      }
+      workgroupBarrier();
+      let k1 = k0 + BK4;
+      for (var i = 0u; i < X_LOADS; i++) {
+        x_next[i] = load_input(x_rows[i], k1 + x_k);
+      }
+      for (var i = 0u; i < WEIGHT_LOADS; i++) {
+        weight_next[i] = load_packed(weight_rows[i], min(k1 / WORD + weight_k, last_word), K4);
+      }
+      if (BLOCK > 1u && k1 % (WORD * BLOCK) == 0u) {
+        for (var i = 0u; i < WEIGHT_LOADS; i++) {
+          lines[i] = line_of(weight_rows[i], min(k1 / WORD, last_word) / BLOCK, K4);
+        }
+      }
+      for (var k = 0u; k < BK4; k++) {
+        var w: array<Staged, TN>;
+        for (var n = 0u; n < TN; n++) {
+          w[n] = weight_tile[(local_x + n * WX) * (BK4 + 1u) + k];
+        }
+        for (var m = 0u; m < TM; m++) {
+          let a = x_tile[(local_y + m * WY) * BK4 + k];
+          for (var n = 0u; n < TN; n++) {
+            run[m][n] = add_products(a, w[n], run[m][n]);
+          }
+        }
+      }
+      workgroupBarrier(); // before the next tile overwrites this one
+    }
+    for (var m = 0u; m < TM; m++) {
+      for (var n = 0u; n < TN; n++) {
+        sums[m][n] += run[m][n];
+      }
+    }
+  }
+
+  let row = row0 + local_y;
+  let column = column0 + local_x;
+  if (SPLITS > 1u) {
+    for (var m = 0u; m < TM; m++) {
+      let at = (part * params.M + row + m * WY) * FACTORS;
+      for (var n = 0u; n < TN; n++) {
+        if (row + m * WY < params.M && column + n / FACTORS * WX < params.N) {
+          y[(at + n % FACTORS) * params.N + column + n / FACTORS * WX] = sums[m][n];
+        }
+      }
+    }
+    return;
+  }
+  // What is added in the end is loaded all at once, for one after the other waits for each.
+  var biases: array<f32, TN>;
+  var ends: array<array<End, TN>, 11>;
+  for (var n = 0u; n < TN; n++) {
+    biases[n] = bias_of(column + n / FACTORS * WX, n % FACTORS);
+  }
+  if (has_end()) {
+    for (var m = 0u; m < TM; m++) {
+      for (var n = 0u; n < TN; n += FACTORS) {
+        let inside = min(column + n / FACTORS * WX, params.N - 1u);
+        ends[m][n] = load_end(min(row + m * WY, params.M - 1u), params.column0 + inside);
+      }
+    }
+  }
+  for (var m = 0u; m < TM; m++) {
+    for (var n = 0u; n < TN; n += FACTORS) {
+      let last = n + FACTORS - 1u;
+      let sum = vec2<f32>(sums[m][n] + biases[n], sums[m][last] + biases[last]);
+      store_with(ends[m][n], row + m * WY, column + n / FACTORS * WX, sum);
+    }
   }
 }
 `,

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
 import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import { type PlanOverride, runnableVariants } from "../../src/tensor/device/plan.ts";
+import { TILES, type Tiling, tilesOf } from "../../src/tensor/device/tiling.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import type { Epilogue } from "../../src/tensor/fuse.ts";
 import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
@@ -379,6 +380,86 @@ test.runIf(device.caps.subgroups).each(ALL ? [8, 16, 24, 32, 72] : [8, 24, 72])(
     }
   },
 );
+
+/** A size of subgroups that the adapter has. */
+const A_SIZE = Math.max(device.caps.subgroupMinSize, Math.min(32, device.caps.subgroupMaxSize));
+
+/** A product by a tile of its own choice, K in parts, gated or not; with a large bias, an activation and a residual. */
+async function tiled(
+  kernel: "matmul_tile" | "matmul_tile_sized",
+  { SPLITS, ...tile }: Tiling,
+  [M, F, K]: readonly [number, number, number],
+  { dtype = "f32", FACTORS = 1 }: { dtype?: WeightDType; FACTORS?: 1 | 2 } = {},
+) {
+  const [N, random] = [FACTORS * F, new Random(M * 1009 + F)];
+  const [x, w, r] = [random.normal(M * K), random.normal(N * K), random.normal(M * F)];
+  const b = random.normal(N).map((number) => 150 + number);
+  const weight = Weight.from(device, w, [N, K], dtype, { paired: FACTORS === 2 });
+  const [parts, y] = [device.empty([SPLITS, M, FACTORS, F]), device.empty([M, F])];
+  const bindings = {
+    x: device.tensor(x, [M, K]),
+    weight: weight.shards[0].bits,
+    bias: device.tensor(b, [N]),
+    residual: device.tensor(r, [M, F]),
+    y: SPLITS > 1 ? parts : y,
+  };
+  const params = {
+    ...{ M, N: F, K, column0: 0, row0: 0, y_stride: F },
+    ...{ has_bias: 1, has_residual: 1, ...NO_TOKENS },
+  };
+  const overrides = { SPLITS, FACTORS, ACTIVATION: ACTIVATIONS.relu };
+  device.launch({
+    kernel,
+    uses: { ...weight.uses, input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
+    overrides: { ...overrides, ...tile, ...(kernel === "matmul_tile_sized" ? { SG: A_SIZE } : {}) },
+    bindings,
+    params,
+    workgroups: tilesOf(tile, M, N) * SPLITS,
+  });
+  if (SPLITS > 1) {
+    const uses = { input: "input_scalar" };
+    const combined = { ...bindings, x: parts, y };
+    const workgroups = Math.ceil(y.size / 64);
+    device.launch({ kernel: "matmul_combine", uses, overrides, bindings: combined, params, workgroups });
+  }
+  const numbers = await y.read();
+
+  const sums = reference(x, stored(w, K, dtype), b, [M, N, K]);
+  const half = (part: number) => sums.filter((_, i) => Math.floor(i / F) % FACTORS === part);
+  const ended = FACTORS === 1 ? sums.map(activations.relu) : gatedReference(half(0), half(1), activations.relu);
+  const expected = ended.map((value, i) => value + r[i]);
+  expectClose(numbers, expected, TOLERANCES.linear, `${JSON.stringify(tile)} ${M} ${F} ${K} ${SPLITS} ${dtype}`);
+  weight.dispose();
+  return numbers;
+}
+
+/** One element, primes, around a tile; K behind the last whole part, parts that are empty. How x is loaded is nothing to a tile. */
+const TILED = [[1, 1, 4], [17, 67, 36], [89, 131, 68], [45, 33, 300]] as const; // biome-ignore format: a table
+const SMALLEST = { TM: 4, WX: 32, WY: 4 };
+
+test.each(TILES)("a tile of $TM rows, $WY threads down, gives what the smallest does to the bit", async (planned) => {
+  const { cost: _, ...tile } = planned;
+  for (const sizes of TILED) {
+    const y = await tiled("matmul_tile", { ...tile, SPLITS: 1 }, sizes);
+    expect(y).toEqual(await tiled("matmul_tile", { ...SMALLEST, SPLITS: 1 }, sizes));
+  }
+});
+
+test.runIf(device.caps.subgroupSizeControl)("a tile in subgroups of a size that is asked for", async () => {
+  const [tiling, sizes] = [{ ...SMALLEST, SPLITS: 1 }, [67, 131, 260]] as const;
+  expect(await tiled("matmul_tile_sized", tiling, sizes)).toEqual(await tiled("matmul_tile", tiling, sizes));
+});
+
+test.each([2, 4, 8])("K in %i parts", async (SPLITS) => {
+  for (const sizes of TILED) await tiled("matmul_tile", { ...SMALLEST, SPLITS }, sizes);
+});
+
+test.each([
+  ["of a quantized weight", { dtype: "int4" }],
+  ["of a gated product", { FACTORS: 2 }],
+] as const)("K in 2 parts, %s", async (_, options) => {
+  await tiled("matmul_tile", { ...SMALLEST, SPLITS: 2 }, [9, 35, 588], options);
+});
 
 /** One column, odd numbers of them, around a tile's; whole groups of four and others. */
 const PAIRS = [[1, 1], [5, 8], [33, 63], [67, 60]] as const; // biome-ignore format: a table

@@ -50,6 +50,7 @@ export function openLedgerDevice(maxBindingBytes: number): LedgerDevice {
     subgroups: false,
     subgroupMinSize: 4,
     subgroupMaxSize: 128,
+    subgroupSizeControl: false,
     subgroupMatrices: [],
     f16: false,
     timestamps: false,

@@ -3,7 +3,19 @@
 @group(0) @binding(3) var<storage, read> positions: array<f32>;
 @group(0) @binding(5) var<storage, read> class_token: array<f32>;
 
-fn finish(value: f32, row: u32, column: u32) -> f32 {
-  let token = row % params.tokens;
-  return select(value, class_token[column], token == 0u) + positions[token * params.y_stride + column];
+struct End {
+  class_token: f32,
+  position: f32,
+}
+
+fn has_end() -> bool {
+  return true;
+}
+
+fn load_end(row: u32, column: u32) -> End {
+  return End(class_token[column], positions[row % params.tokens * params.y_stride + column]);
+}
+
+fn finish(value: f32, row: u32, end: End) -> f32 {
+  return select(value, end.class_token, row % params.tokens == 0u) + end.position;
 }

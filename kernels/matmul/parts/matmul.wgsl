@@ -7,7 +7,6 @@
 // Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
 // launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
 // @use input = input_vec4
-// @use weight = weight_f32
 // @use end = end_residual
 // @use activation
 
@@ -37,11 +36,6 @@ fn groups_of_four() -> u32 {
   return (params.K + 3u) / 4u;
 }
 
-// Words, of WORD groups each, in a row of W.
-fn words_of_row() -> u32 {
-  return (groups_of_four() + WORD - 1u) / WORD;
-}
-
 // The row of W for a factor of a column; behind the last column it is the last's.
 fn row_of(column: u32, factor: u32) -> u32 {
   return params.row0 + factor * params.N + min(column, params.N - 1u);
@@ -57,11 +51,21 @@ fn bias_of(column: u32, factor: u32) -> f32 {
 // Takes the sums of a column's first factor and of its last, which is the same if there is but one.
 fn store(row: u32, column: u32, first: f32, last: f32) {
   if (row < params.M && column < params.N) {
-    let whole_column = params.column0 + column;
-    var value = activate(first);
-    if (FACTORS > 1u) {
-      value *= last;
+    var end: End;
+    if (has_end()) {
+      end = load_end(row, params.column0 + column);
     }
-    y[row * params.y_stride + whole_column] = finish(value, row, whole_column);
+    store_with(end, row, column, vec2<f32>(first, last));
+  }
+}
+
+// The same for who has loaded the end before, wherever row and column lie.
+fn store_with(end: End, row: u32, column: u32, sums: vec2<f32>) {
+  if (row < params.M && column < params.N) {
+    var value = activate(sums.x);
+    if (FACTORS > 1u) {
+      value *= sums.y;
+    }
+    y[row * params.y_stride + params.column0 + column] = finish(value, row, end);
   }
 }

@@ -27,6 +27,8 @@ export interface Caps {
   readonly subgroups: boolean;
   readonly subgroupMinSize: number;
   readonly subgroupMaxSize: number;
+  /** A kernel may ask for subgroups of one of these sizes. */
+  readonly subgroupSizeControl: boolean;
   readonly subgroupMatrices: readonly SubgroupMatrix[];
   readonly f16: boolean;
   readonly timestamps: boolean;
@@ -43,6 +45,9 @@ export interface Caps {
 /** A feature that Chromium and Dawn show only where unsafe APIs are allowed. */
 export const SUBGROUP_MATRIX = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
 
+/** Not in @webgpu/types yet. */
+export const SUBGROUP_SIZE_CONTROL = "subgroup-size-control" as GPUFeatureName;
+
 /** Reads the caps off a device. */
 export function capsOf(info: InfoWithMatrices, features: GPUSupportedFeatures, limits: GPUSupportedLimits): Caps {
   return {
@@ -54,6 +59,7 @@ export function capsOf(info: InfoWithMatrices, features: GPUSupportedFeatures, l
     subgroups: features.has("subgroups"),
     subgroupMinSize: info.subgroupMinSize ?? 4,
     subgroupMaxSize: info.subgroupMaxSize ?? 128,
+    subgroupSizeControl: features.has(SUBGROUP_SIZE_CONTROL),
     subgroupMatrices: features.has(SUBGROUP_MATRIX) ? [...(info.subgroupMatrixConfigs ?? [])] : [],
     f16: features.has("shader-f16"),
     timestamps: features.has("timestamp-query"),

@@ -4,7 +4,7 @@ import { env, envSeconds, parseBytes } from "../env.ts";
 import { DeviceError, InputError } from "../errors.ts";
 import { shown } from "../shown.ts";
 import type { Device } from "../tensor.ts";
-import { capsOf, SUBGROUP_MATRIX } from "./caps.ts";
+import { capsOf, SUBGROUP_MATRIX, SUBGROUP_SIZE_CONTROL } from "./caps.ts";
 import { GpuDevice } from "./device.ts";
 import { requestAdapter, tunedPlanOf } from "./gpu.ts";
 
@@ -24,7 +24,13 @@ export interface DeviceOptions {
   timeout?: number;
 }
 
-const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "subgroups", SUBGROUP_MATRIX, "timestamp-query"];
+const WANTED_FEATURES: readonly GPUFeatureName[] = [
+  "shader-f16",
+  "subgroups",
+  SUBGROUP_SIZE_CONTROL,
+  SUBGROUP_MATRIX,
+  "timestamp-query",
+];
 const WANTED_LIMITS = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",

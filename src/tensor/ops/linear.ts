@@ -5,12 +5,12 @@
 import { type Activation, activationCode } from "../activation.ts";
 import type { Caps } from "../device/caps.ts";
 import { hasSubgroupMatrices, type PlanOverride, plan } from "../device/plan.ts";
-import type { WeightDType } from "../dtype.ts";
+import { planTiling, subgroupSizeOf, tilesOf } from "../device/tiling.ts";
 import { ShapeError } from "../errors.ts";
 import { defer, type Epilogue } from "../fuse.ts";
 import { isQuantized } from "../quantize.ts";
 import { expectShape, formatShape } from "../shape.ts";
-import type { Launch, Tensor } from "../tensor.ts";
+import type { Device, Launch, Tensor } from "../tensor.ts";
 import type { Weight } from "../weight.ts";
 import { absent } from "./absent.ts";
 import { contiguous } from "./copy.ts";
@@ -93,39 +93,69 @@ export function multiply(
   override: PlanOverride | undefined,
   { uses, overrides, bindings, params }: Required<Pick<Launch, "uses" | "overrides" | "bindings" | "params">>,
 ): void {
-  const { device, dtype } = weight;
+  const { device } = weight;
   const [N, K] = weight.shape;
   for (const { firstRow, rows, bits, row0 } of FACTORS === 2 ? weight.shards : weight.runs) {
-    const choice = choose(device.caps, [planned, FACTORS * rows, FACTORS], dtype, override);
-    device.launch({
+    const choice = choose(device.caps, { rows: M, M: planned, N: FACTORS * rows, FACTORS }, weight, override);
+    const launch = {
       ...choice,
       uses: { ...weight.uses, ...choice.uses, ...uses },
       overrides: { ...choice.overrides, ...overrides, FACTORS },
       bindings: { ...bindings, weight: bits },
       params: { ...params, M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
-    });
+    };
+    if ((choice.overrides.SPLITS ?? 1) > 1) launchInParts(device, launch, uses.end);
+    else device.launch(launch);
   }
 }
 
-type Choice = Pick<Launch, "kernel" | "uses" | "overrides" | "workgroups">;
+/** Launches a product whose K is split among workgroups, then adds up the parts. */
+function launchInParts(device: Device, launch: Required<Launch>, end = "end_residual"): void {
+  const { M, N } = launch.params;
+  const { SPLITS, FACTORS, ACTIVATION } = launch.overrides;
+  const parts = device.empty([SPLITS, M, FACTORS, N]);
+  device.launch({ ...launch, bindings: { ...launch.bindings, y: parts } });
+  device.launch({
+    kernel: "matmul_combine",
+    uses: { input: "input_scalar", end },
+    overrides: { SPLITS, FACTORS, ACTIVATION },
+    bindings: { ...launch.bindings, x: parts },
+    params: launch.params,
+    workgroups: Math.ceil((M * N) / 64),
+  });
+  parts.dispose();
+}
 
-/** The kernel for M rows of x and N sums of each, FACTORS for a number of y: its tile and its number of workgroups. */
+type Choice = Pick<Launch, "kernel" | "uses" | "workgroups"> & Required<Pick<Launch, "overrides">>;
+
+/** Of one launch: rows of x, as how many the kernel is chosen for, sums in each of them, and how many make a number of y. */
+interface ProductSizes {
+  readonly rows: number;
+  readonly M: number;
+  readonly N: number;
+  readonly FACTORS: 1 | 2;
+}
+
+/** The kernel of a launch: its tile and its number of workgroups. */
 function choose(
   caps: Caps,
-  [M, N, FACTORS]: readonly [number, number, number],
-  dtype: WeightDType,
+  { rows, M, N, FACTORS }: ProductSizes,
+  { dtype, shape }: Weight,
   override: PlanOverride | undefined,
 ): Choice {
   const variant = plan(M <= FEW_ROWS ? "matvec" : "linear", caps, override, { M });
-  const tiles = (rows: number, columns: number) => Math.ceil(M / rows) * Math.ceil(N / columns);
+  const size = subgroupSizeOf(caps);
+  const SG = size === undefined ? undefined : { SG: size };
+  const tiles = (TM: number, TN: number) => Math.ceil(rows / TM) * Math.ceil(N / TN);
   switch (variant) {
     case "tile": {
-      // 64 x 64 outputs; half as high for the few rows of a prompt or of the Q-Former, where half would be empty.
-      const WY = M <= 32 ? 8 : 16;
-      return { kernel: "matmul_tile", overrides: { WX: 16, WY }, workgroups: tiles(4 * WY, 64) };
+      const tiling = planTiling([M, ...shape], caps);
+      const kernel = SG ? "matmul_tile_sized" : "matmul_tile";
+      return { kernel, overrides: { ...tiling, ...SG }, workgroups: tilesOf(tiling, rows, N) * tiling.SPLITS };
     }
     case "subgroup_matrix": {
-      const [DOWN, ACROSS] = M <= 32 ? [1, 4] : [2, 2]; // as with tile
+      // Half as high for the few rows of a prompt or of the Q-Former, where half would be empty.
+      const [DOWN, ACROSS] = M <= 32 ? [1, 4] : [2, 2];
       return {
         kernel: "matmul_subgroup_matrix",
         // An override may ask for it on any adapter, as the tests do.

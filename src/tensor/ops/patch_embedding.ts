@@ -45,7 +45,8 @@ export function patchProjection(
   const M = B * tokens;
   const asTokens = (class_token: Tensor, positions: Tensor) => {
     const y = device.empty([B, tokens, D]);
-    multiply(weight, [M, Math.max(M, MANY_ROWS)], 1, override, {
+    // Planned as the product of the patches alone, so that its bits are the same.
+    multiply(weight, [M, Math.max(M - B, MANY_ROWS)], 1, override, {
       uses: { input: "input_patches", end: "end_tokens" },
       overrides: { ACTIVATION: activationCode("none"), PATCH: patch },
       bindings: {

@@ -24,6 +24,7 @@ const GPU: Caps = {
   subgroups: true,
   subgroupMinSize: 32,
   subgroupMaxSize: 32,
+  subgroupSizeControl: false,
   subgroupMatrices: [],
   f16: true,
   timestamps: true,

@@ -1,0 +1,21 @@
+// y = activate(x Wᵀ + bias) as matmul_tile, in subgroups of a size that is asked for: where a GPU can have 32 threads or 64, Dawn
+// takes 64, while RDNA issues two multiply-adds at a time with 32 only.
+//
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; f32[SPLITS, M, FACTORS, N] of parts of K
+// Dispatch: as matmul_tile. Needs: what matmul_tile does; subgroups of SG threads, and WX a multiple of SG.
+enable subgroups;
+enable subgroup_size_control;
+// @use matmul
+// @use weight = weight_f32
+// @use tile
+override SG: u32 = 32;
+
+@compute @subgroup_size(SG) @workgroup_size(WX, WY)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_id) local: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  multiply_tiles(group.x + group.y * groups.x, local.xy, lane);
+}
