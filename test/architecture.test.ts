@@ -118,7 +118,7 @@ const VARIANTS: Record<string, readonly string[]> = {
   // biome-ignore format: a list
   linear: [
     "matmul_naive", "matmul_tile", "matmul_tile_sized", "matmul_combine", "matmul_register", "matmul_subgroup",
-    "matmul_subgroup_matrix", "matvec_workgroup", "matvec_subgroup",
+    "matmul_subgroup_matrix", "matvec_workgroup", "matvec_blocks", "matvec_blocks_sized", "matvec_subgroup",
   ],
 };
 const stemOf = (kernel: string) => Object.keys(VARIANTS).find((stem) => VARIANTS[stem].includes(kernel)) ?? kernel;

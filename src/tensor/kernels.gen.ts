@@ -2556,6 +2556,48 @@ fn main(
   multiply_tiles(group.x + group.y * groups.x, local.xy, lane);
 }
 `,
+  "matmul/matvec_blocks": `// y = activate(x Wᵀ + bias) for few rows of x and a quantized weight, on GPUs: decoding waits for instructions here as much as for
+// memory, so a thread takes whole blocks.
+//
+// x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
+// A workgroup of WG threads computes 4·WG/LANES sums, of as many / FACTORS columns of y, for all M rows; see
+// parts/block_walk.wgsl.
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, input_vec4,
+// rows of W that are a whole number of 16 bytes.
+// @use matmul
+// @use block_walk
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  multiply_blocks(group.x + group.y * groups.x, lane);
+}
+`,
+  "matmul/matvec_blocks_sized": `// y = activate(x Wᵀ + bias) as matvec_blocks, in subgroups of a size that is asked for: see matmul_tile_sized.
+//
+// x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
+// A workgroup of WG threads computes 4·WG/LANES sums, of as many / FACTORS columns of y, for all M rows; see
+// parts/block_walk.wgsl.
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, input_vec4,
+// rows of W that are a whole number of 16 bytes; subgroups of SG threads, and WG a multiple of SG.
+enable subgroups;
+enable subgroup_size_control;
+// @use matmul
+// @use block_walk
+override SG: u32 = 32;
+
+@compute @subgroup_size(SG) @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  multiply_blocks(group.x + group.y * groups.x, lane);
+}
+`,
   "matmul/matvec_subgroup": `// y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
 //
 // x: f32[M, K], M at most 2  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
@@ -2677,6 +2719,194 @@ fn main(
   }
 
   store_columns(column0, lane, &sums);
+}
+`,
+  "matmul/parts/block_walk": `// A workgroup's part of a product of few rows of x with a quantized weight, whole blocks of numbers a thread: their codes by loads
+// of 16 bytes, and their scale once. With part matmul and input_vec4; for kernels that differ in nothing but what they ask of
+// subgroups. K is a multiple of 32, and a row of W a whole number of 16 bytes.
+// LANES threads lie along K, WG / LANES down. A thread has four sums, of 4 / FACTORS columns of y, for all M rows, and every
+// LANES-th block. x goes by way of shared memory: neighbouring blocks lie too far apart for loads of their own.
+// @use products_f32
+// @use weight = blocks_int4
+override WG: u32 = 64;
+override TM: u32 = 1; // M as a constant, at most 8
+override LANES: u32 = 64; // from 8 to WG, and at least WG / 9
+const ROWS = 4u;
+const BLOCK4 = 8u; // groups of four in a block
+const STRIDE = BLOCK4 + 1u; // one more than needed: it spreads the blocks over the memory's banks
+override LOADS: u32 = LANES * BLOCK4 / WG; // of a row of x; LOADS·TM at most 8
+
+var<workgroup> tile: array<vec4<f32>, TM * LANES * STRIDE>; // of x; in the end sums
+
+fn multiply_blocks(group: u32, invocation: u32) {
+  let lane = invocation % WG; // what it is anyhow: Tint then knows its range
+  let first_column = ROWS / FACTORS * (WG / LANES) * group;
+  if (first_column >= params.N) {
+    return;
+  }
+  let across = lane % LANES;
+  let column0 = first_column + ROWS / FACTORS * (lane / LANES);
+  let K4 = groups_of_four();
+  let blocks = K4 / BLOCK4;
+  var starts: array<u32, ROWS>;
+  for (var r = 0u; r < ROWS; r++) {
+    starts[r] = start_of_row(row_of(column0 + r / FACTORS, r % FACTORS), blocks);
+  }
+
+  var sums: array<vec4<f32>, 8>;
+  for (var block0 = 0u; block0 < blocks; block0 += LANES) {
+    var x_next: array<vec4<f32>, 8>;
+    for (var i = 0u; i < LOADS; i++) {
+      let k = min(block0 * BLOCK4 + lane + i * WG, K4 - 1u);
+      for (var m = 0u; m < TM; m++) {
+        x_next[m * LOADS + i] = x[m * K4 + k];
+      }
+    }
+    let block = min(block0 + across, blocks - 1u);
+    var codes: array<array<vec2<u32>, 2u * LOADS_OF_BLOCK>, ROWS>; // by twos: Mesa unrolls two short loops, and no long one
+    var lines: array<vec2<f32>, ROWS>;
+    for (var r = 0u; r < ROWS; r++) {
+      for (var i = 0u; i < LOADS_OF_BLOCK; i++) {
+        let four = load_block(starts[r], block, i);
+        codes[r][2u * i] = four.xy;
+        codes[r][2u * i + 1u] = four.zw;
+      }
+      lines[r] = line_of_block(starts[r], block, blocks);
+    }
+    for (var i = 0u; i < LOADS; i++) {
+      for (var m = 0u; m < TM; m++) {
+        tile[lane / BLOCK4 * STRIDE + lane % BLOCK4 + (m * LANES + i * (WG / BLOCK4)) * STRIDE] = x_next[m * LOADS + i];
+      }
+    }
+    workgroupBarrier();
+
+    if (block0 + across < blocks) {
+      var by_codes = array<vec4<f32>, 8>(); // written out: see README
+      var by_ones = array<f32, 8>();
+      for (var i = 0u; i < 2u * LOADS_OF_BLOCK; i++) {
+        for (var word = 0u; word < 2u; word++) {
+          var w: array<array<vec4<f32>, WORD>, ROWS>;
+          for (var r = 0u; r < ROWS; r++) {
+            w[r] = unpack(codes[r][i][word]);
+          }
+          for (var j = 0u; j < WORD; j++) {
+            for (var m = 0u; m < TM; m++) {
+              let a = tile[across * STRIDE + m * LANES * STRIDE + (2u * i + word) * WORD + j];
+              by_ones[m] += (a.x + a.y) + (a.z + a.w);
+              by_codes[m] = vec4<f32>(
+                add_products(a, w[0][j], by_codes[m].x),
+                add_products(a, w[1][j], by_codes[m].y),
+                add_products(a, w[2][j], by_codes[m].z),
+                add_products(a, w[3][j], by_codes[m].w),
+              );
+            }
+          }
+        }
+      }
+      for (var m = 0u; m < TM; m++) {
+        sums[m] += vec4<f32>(
+          weigh(lines[0], by_codes[m].x, by_ones[m]),
+          weigh(lines[1], by_codes[m].y, by_ones[m]),
+          weigh(lines[2], by_codes[m].z, by_ones[m]),
+          weigh(lines[3], by_codes[m].w, by_ones[m]),
+        );
+      }
+    }
+    workgroupBarrier(); // before the next blocks of x overwrite these
+  }
+
+  // Added up by eights: first of each eight neighbours, then what is left of those along K.
+  for (var m = 0u; m < TM; m++) {
+    tile[m * WG + lane] = sums[m];
+  }
+  workgroupBarrier();
+  var eight = vec4<f32>();
+  if (lane < TM * WG / 8u) {
+    for (var i = 0u; i < 8u; i++) {
+      eight += tile[lane * 8u + i];
+    }
+  }
+  workgroupBarrier();
+  tile[lane] = eight;
+  workgroupBarrier();
+  let DOWN = WG / LANES;
+  if (lane < TM * DOWN) {
+    var sum = vec4<f32>();
+    for (var i = 0u; i < LANES / 8u; i++) {
+      sum += tile[lane * (LANES / 8u) + i];
+    }
+    let columns = ROWS / FACTORS;
+    for (var n = 0u; n < columns; n++) {
+      let column = first_column + lane % DOWN * columns + n;
+      let first = sum[n * FACTORS] + bias_of(column, 0u);
+      let last = sum[n * FACTORS + FACTORS - 1u] + bias_of(column, FACTORS - 1u);
+      store(lane / DOWN, column, first, last);
+    }
+  }
+}
+`,
+  "matmul/parts/blocks_int4": `// Loader of a quantized weight's blocks of 32 numbers: LOADS_OF_BLOCK times four u32 of codes, of WORD groups of four each, and a
+// line w = x · code + y. int4, as in weight_int4: a block is one load. Rows are whole loads, as they are if K is a multiple of
+// 128.
+// @slot weight: weight, WORD, LOADS_OF_BLOCK, start_of_row(row: u32, blocks: u32) -> u32
+// @slot weight: load_block(start: u32, block: u32, i: u32) -> vec4<u32>, unpack(codes: u32) -> array<vec4<f32>, WORD>
+// @slot weight: line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32>
+// @slot weight: weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32
+@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
+
+const WORD = 2u;
+const LOADS_OF_BLOCK = 1u;
+
+fn start_of_row(row: u32, blocks: u32) -> u32 {
+  return row * (blocks * 5u / 4u);
+}
+
+fn load_block(start: u32, block: u32, i: u32) -> vec4<u32> {
+  return weight[start + block];
+}
+
+fn line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32> {
+  let bits = weight[start + blocks + block / 4u][block % 4u];
+  return bitcast<vec2<f32>>(vec2<u32>(bits << 16u, bits & 0xffff0000u));
+}
+
+fn unpack(codes: u32) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(
+    vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)),
+    vec4<f32>(unpack4xU8((codes >> 4u) & 0x0f0f0f0fu)),
+  );
+}
+
+fn weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32 {
+  return line.x * by_codes + line.y * by_ones;
+}
+`,
+  "matmul/parts/blocks_int8": `// Loader of blocks, int8 as in weight_int8: a block is two loads. Rows are whole loads, as they are if K is a multiple of 256.
+// What each function is for: blocks_int4.
+@group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
+
+const WORD = 1u;
+const LOADS_OF_BLOCK = 2u;
+
+fn start_of_row(row: u32, blocks: u32) -> u32 {
+  return row * (2u * blocks + (blocks + 1u) / 8u);
+}
+
+fn load_block(start: u32, block: u32, i: u32) -> vec4<u32> {
+  return weight[start + 2u * block + i];
+}
+
+fn line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32> {
+  let pair = weight[start + 2u * blocks + block / 8u][block / 2u % 4u];
+  return vec2<f32>(bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, block % 2u == 1u)), 0.0);
+}
+
+fn unpack(codes: u32) -> array<vec4<f32>, WORD> {
+  return array<vec4<f32>, WORD>(vec4<f32>(unpack4xI8(codes)));
+}
+
+fn weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32 {
+  return line.x * by_codes;
 }
 `,
   "matmul/parts/columns_subgroups": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up within each subgroup by its own

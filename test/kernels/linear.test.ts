@@ -6,7 +6,7 @@ import { TILES, type Tiling, tilesOf } from "../../src/tensor/device/tiling.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import type { Epilogue } from "../../src/tensor/fuse.ts";
 import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
-import { linear, matmulNaive } from "../../src/tensor/ops/linear.ts";
+import { hasBlocks, linear, matmulNaive } from "../../src/tensor/ops/linear.ts";
 import { activation as activations } from "../../src/tensor/reference/activation.ts";
 import { gatedActivation as gatedReference } from "../../src/tensor/reference/gated_activation.ts";
 import { linear as reference } from "../../src/tensor/reference/linear.ts";
@@ -461,6 +461,66 @@ test.each([
   await tiled("matmul_tile", { ...SMALLEST, SPLITS: 2 }, [9, 35, 588], options);
 });
 
+/** What has workgroups for its few rows has them walk a quantized weight by blocks, where these are whole. */
+const BLOCKS: PlanOverride = { matvec: "workgroup" };
+
+test.each([1, 2, 3, 4, 5, 7, 8])("matvec blocks: %i rows", async (M) => {
+  // A tail of threads without a block, more blocks than threads, one more than whole rounds; int8 as far as it differs.
+  for (const [N, K] of [[1, 128], [67, 768], [5, 2304]]) await check("blocks", { M, N, K, dtype: "int4", override: BLOCKS }); // biome-ignore format: a table
+  if (M === 1 || M === 5) for (const [N, K] of [[1, 256], [67, 768]]) await check("blocks", { M, N, K, dtype: "int8", override: BLOCKS }); // biome-ignore format: a table
+});
+
+test("matvec blocks: a weight has them where its rows are whole loads", () => {
+  const has = (dtype: WeightDType, ...sizes: number[]) => sizes.map((K) => hasBlocks(dtype, K));
+  expect(has("int4", 128, 96, 120, 1408)).toEqual([true, false, false, true]);
+  expect(has("int8", 256, 128, 224, 1408)).toEqual([true, false, true, false]);
+  expect(has("f32", 256)).toEqual([false]);
+});
+
+test("matvec blocks: a sharded weight, more workgroups than one dimension holds, a NaN, what follows the sums", async () => {
+  // 4 KiB hold 24 rows of 256 numbers.
+  const on = limited({ maxBindingBytes: 4096, maxWorkgroupsPerDimension: 2 });
+  const [M, N, K, random] = [3, 34, 256, new Random(8)];
+  await check("blocks sharded", { M, N: 67, K, dtype: "int4", override: BLOCKS, on });
+  const [x, w] = [random.normal(M * K), random.normal(2 * N * K)];
+  x.fill(Number.NaN, K, K + 1);
+  w.fill(Number.NaN, 2 * K + 7, 2 * K + 8);
+  const [b, r] = [random.normal(2 * N), random.normal(M * N)];
+  const pair = Weight.from(on, w, [2 * N, K], "int4", { paired: true });
+  const epilogue = { activation: "silu", gated: true, residual: on.tensor(r, [M, N]) } as const;
+  const run = (override: PlanOverride) =>
+    linear(on.tensor(x, [M, K]), pair, on.tensor(b, [2 * N]), epilogue, override).read();
+  const [y, z] = [await run(BLOCKS), await run({ matvec: "register" })];
+  const found = Array.from(y, Number.isNaN);
+  expect(found).toEqual(Array.from(y, (_, i) => Math.floor(i / N) === 1 || i % N === 2));
+  const known = (values: Float32Array) => values.filter((_, i) => !found[i]);
+  expectClose(known(y), known(z), TOLERANCES.linear, "blocks gated");
+  pair.dispose();
+});
+
+test.runIf(device.caps.subgroupSizeControl)("matvec blocks: in subgroups of a size that is asked for", async () => {
+  const [M, N, K, random] = [2, 7, 384, new Random(9)];
+  const [x, w, b] = [random.normal(M * K), random.normal(N * K), random.normal(N)];
+  const weight = Weight.from(device, w, [N, K], "int4");
+  const y = device.empty([M, N]);
+  device.launch({
+    kernel: "matvec_blocks_sized",
+    uses: { weight: "blocks_int4", input: "input_vec4" },
+    overrides: { TM: M, WG: 64, LANES: 16, SG: A_SIZE, ACTIVATION: 0, FACTORS: 1 },
+    bindings: {
+      x: device.tensor(x, [M, K]),
+      weight: weight.shards[0].bits,
+      bias: device.tensor(b, [N]),
+      residual: device.tensor(b, [N]),
+      y,
+    },
+    params: { ...{ M, N, K, column0: 0, row0: 0, y_stride: N }, ...{ has_bias: 1, has_residual: 0, ...NO_TOKENS } },
+    workgroups: Math.ceil(N / 16),
+  });
+  expectClose(await y.read(), reference(x, stored(w, K, "int4"), b, [M, N, K]), TOLERANCES.linear, "blocks sized");
+  weight.dispose();
+});
+
 /** One column, odd numbers of them, around a tile's; whole groups of four and others. */
 const PAIRS = [[1, 1], [5, 8], [33, 63], [67, 60]] as const; // biome-ignore format: a table
 
@@ -520,6 +580,9 @@ test("the kernels meant for GPUs fit WebGPU's default limits", async () => {
     if (matvec === "workgroup_subgroups" && !small.caps.subgroups) continue;
     const override = { linear: "tile", matvec } as const;
     for (const M of [4, 8, 33]) await check(`default limits ${M}`, { M, N: 67, K: 60, override, on: small });
+  }
+  for (const M of [5, 8]) {
+    await check(`default limits ${M}`, { M, N: 67, K: 256, dtype: "int4", override: BLOCKS, on: small });
   }
   for (const M of small.caps.subgroups ? [9, 33] : []) {
     await check(`default limits ${M}`, { M, N: 67, K: 60, override: { linear: "subgroup_matrix" }, on: small });

@@ -1,4 +1,4 @@
-/** How a product is shared out among the workgroups of matmul_tile. Pure, as plan.ts is. */
+/** How a product is shared out among the workgroups of matmul_tile and matvec_blocks. Pure, as plan.ts is. */
 import type { Caps } from "./caps.ts";
 
 /**
@@ -69,4 +69,14 @@ export function planTiling([M, N, K]: readonly [number, number, number], caps: C
 /** Tiles of M rows by N sums. */
 export function tilesOf({ TM, WX, WY }: Pick<Tiling, "TM" | "WX" | "WY">, M: number, N: number): number {
   return Math.ceil(M / (TM * WY)) * Math.ceil(N / (TN * WX));
+}
+
+/** Bytes of shared memory that a block of x takes in matvec_blocks. */
+const BYTES_OF_BLOCK = 144;
+
+/** Threads of a workgroup of matvec_blocks, and how many of them lie along K, for M rows of x: as many as shared memory allows. */
+export function planBlocks(M: number, { maxWorkgroupStorageBytes }: Pick<Caps, "maxWorkgroupStorageBytes">) {
+  const most = Math.min(maxWorkgroupStorageBytes, 128 * BYTES_OF_BLOCK) / (BYTES_OF_BLOCK * M); // more leaves room for few workgroups
+  const LANES = Math.min(64, 2 ** Math.floor(Math.log2(most)));
+  return { LANES, WG: M === 1 || LANES < 16 ? 64 : 128 };
 }

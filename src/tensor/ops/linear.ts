@@ -5,15 +5,21 @@
 import { type Activation, activationCode } from "../activation.ts";
 import type { Caps } from "../device/caps.ts";
 import { hasSubgroupMatrices, type PlanOverride, plan } from "../device/plan.ts";
-import { planTiling, subgroupSizeOf, tilesOf } from "../device/tiling.ts";
+import { planBlocks, planTiling, subgroupSizeOf, tilesOf } from "../device/tiling.ts";
+import type { WeightDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defer, type Epilogue } from "../fuse.ts";
-import { isQuantized } from "../quantize.ts";
+import { isQuantized, rowBytes } from "../quantize.ts";
 import { expectShape, formatShape } from "../shape.ts";
 import type { Device, Launch, Tensor } from "../tensor.ts";
 import type { Weight } from "../weight.ts";
 import { absent } from "./absent.ts";
 import { contiguous } from "./copy.ts";
+
+/** Whether matvec_blocks can load a weight's rows: blocks of 32 numbers, 16 bytes at a time. */
+export function hasBlocks(dtype: WeightDType, K: number): boolean {
+  return isQuantized(dtype) && K % 32 === 0 && rowBytes(dtype, K) % 16 === 0;
+}
 
 /** Rows of x up to which the matvec kernels, which read the weight once for all of them, are used. */
 const FEW_ROWS = 8;
@@ -170,6 +176,15 @@ function choose(
     }
     case "workgroup":
     case "workgroup_subgroups": {
+      if (hasBlocks(dtype, shape[1])) {
+        const tiling = planBlocks(M, caps);
+        return {
+          kernel: SG ? "matvec_blocks_sized" : "matvec_blocks",
+          uses: { weight: `blocks_${dtype}` },
+          overrides: { ...tiling, TM: M, ...SG },
+          workgroups: Math.ceil(N / ((4 * tiling.WG) / tiling.LANES)),
+        };
+      }
       return {
         kernel: "matvec_workgroup",
         uses: { columns: variant === "workgroup" ? "columns_tree" : "columns_subgroups" },

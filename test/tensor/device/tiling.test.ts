@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Caps } from "../../../src/tensor/device/caps.ts";
-import { planTiling, subgroupSizeOf, TILES, tilesOf } from "../../../src/tensor/device/tiling.ts";
+import { planBlocks, planTiling, subgroupSizeOf, TILES, tilesOf } from "../../../src/tensor/device/tiling.ts";
 
 /** Only what a tiling depends on. */
 const GPU = {
@@ -9,6 +9,7 @@ const GPU = {
   subgroupMaxSize: 32,
   subgroupSizeControl: true,
   maxBindingBytes: 2 ** 31,
+  maxWorkgroupStorageBytes: 32_768,
 } as Caps;
 const RDNA = { ...GPU, subgroupMaxSize: 64 };
 const SMALL_FILE = { ...GPU, subgroupMinSize: 8 };
@@ -66,6 +67,18 @@ test("no workgroup takes more shared memory, or more threads, than WebGPU has by
   for (const { TM, WX, WY } of TILES) {
     expect(64 * TM * WY + 320 * WX).toBeLessThanOrEqual(16_384);
     expect(WX * WY).toBeLessThanOrEqual(256);
+  }
+  for (const maxWorkgroupStorageBytes of [16_384, 32_768, 65_536]) {
+    for (let M = 1; M <= 8; M++) {
+      const { LANES, WG } = planBlocks(M, { maxWorkgroupStorageBytes });
+      expect(144 * M * LANES).toBeLessThanOrEqual(maxWorkgroupStorageBytes);
+      expect(LANES).toBeGreaterThanOrEqual(8);
+      expect(WG % LANES).toBe(0);
+      // Every thread's sums find room where x was, and what it fetches in its registers.
+      expect(9 * LANES).toBeGreaterThanOrEqual(WG);
+      expect((LANES * 8) % WG).toBe(0);
+      expect((M * LANES * 8) / WG).toBeLessThanOrEqual(8);
+    }
   }
 });
 

@@ -1,0 +1,19 @@
+// y = activate(x Wᵀ + bias) for few rows of x and a quantized weight, on GPUs: decoding waits for instructions here as much as for
+// memory, so a thread takes whole blocks.
+//
+// x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
+// A workgroup of WG threads computes 4·WG/LANES sums, of as many / FACTORS columns of y, for all M rows; see
+// parts/block_walk.wgsl.
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, input_vec4,
+// rows of W that are a whole number of 16 bytes.
+// @use matmul
+// @use block_walk
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  multiply_blocks(group.x + group.y * groups.x, lane);
+}

@@ -1,0 +1,123 @@
+// A workgroup's part of a product of few rows of x with a quantized weight, whole blocks of numbers a thread: their codes by loads
+// of 16 bytes, and their scale once. With part matmul and input_vec4; for kernels that differ in nothing but what they ask of
+// subgroups. K is a multiple of 32, and a row of W a whole number of 16 bytes.
+// LANES threads lie along K, WG / LANES down. A thread has four sums, of 4 / FACTORS columns of y, for all M rows, and every
+// LANES-th block. x goes by way of shared memory: neighbouring blocks lie too far apart for loads of their own.
+// @use products_f32
+// @use weight = blocks_int4
+override WG: u32 = 64;
+override TM: u32 = 1; // M as a constant, at most 8
+override LANES: u32 = 64; // from 8 to WG, and at least WG / 9
+const ROWS = 4u;
+const BLOCK4 = 8u; // groups of four in a block
+const STRIDE = BLOCK4 + 1u; // one more than needed: it spreads the blocks over the memory's banks
+override LOADS: u32 = LANES * BLOCK4 / WG; // of a row of x; LOADS·TM at most 8
+
+var<workgroup> tile: array<vec4<f32>, TM * LANES * STRIDE>; // of x; in the end sums
+
+fn multiply_blocks(group: u32, invocation: u32) {
+  let lane = invocation % WG; // what it is anyhow: Tint then knows its range
+  let first_column = ROWS / FACTORS * (WG / LANES) * group;
+  if (first_column >= params.N) {
+    return;
+  }
+  let across = lane % LANES;
+  let column0 = first_column + ROWS / FACTORS * (lane / LANES);
+  let K4 = groups_of_four();
+  let blocks = K4 / BLOCK4;
+  var starts: array<u32, ROWS>;
+  for (var r = 0u; r < ROWS; r++) {
+    starts[r] = start_of_row(row_of(column0 + r / FACTORS, r % FACTORS), blocks);
+  }
+
+  var sums: array<vec4<f32>, 8>;
+  for (var block0 = 0u; block0 < blocks; block0 += LANES) {
+    var x_next: array<vec4<f32>, 8>;
+    for (var i = 0u; i < LOADS; i++) {
+      let k = min(block0 * BLOCK4 + lane + i * WG, K4 - 1u);
+      for (var m = 0u; m < TM; m++) {
+        x_next[m * LOADS + i] = x[m * K4 + k];
+      }
+    }
+    let block = min(block0 + across, blocks - 1u);
+    var codes: array<array<vec2<u32>, 2u * LOADS_OF_BLOCK>, ROWS>; // by twos: Mesa unrolls two short loops, and no long one
+    var lines: array<vec2<f32>, ROWS>;
+    for (var r = 0u; r < ROWS; r++) {
+      for (var i = 0u; i < LOADS_OF_BLOCK; i++) {
+        let four = load_block(starts[r], block, i);
+        codes[r][2u * i] = four.xy;
+        codes[r][2u * i + 1u] = four.zw;
+      }
+      lines[r] = line_of_block(starts[r], block, blocks);
+    }
+    for (var i = 0u; i < LOADS; i++) {
+      for (var m = 0u; m < TM; m++) {
+        tile[lane / BLOCK4 * STRIDE + lane % BLOCK4 + (m * LANES + i * (WG / BLOCK4)) * STRIDE] = x_next[m * LOADS + i];
+      }
+    }
+    workgroupBarrier();
+
+    if (block0 + across < blocks) {
+      var by_codes = array<vec4<f32>, 8>(); // written out: see README
+      var by_ones = array<f32, 8>();
+      for (var i = 0u; i < 2u * LOADS_OF_BLOCK; i++) {
+        for (var word = 0u; word < 2u; word++) {
+          var w: array<array<vec4<f32>, WORD>, ROWS>;
+          for (var r = 0u; r < ROWS; r++) {
+            w[r] = unpack(codes[r][i][word]);
+          }
+          for (var j = 0u; j < WORD; j++) {
+            for (var m = 0u; m < TM; m++) {
+              let a = tile[across * STRIDE + m * LANES * STRIDE + (2u * i + word) * WORD + j];
+              by_ones[m] += (a.x + a.y) + (a.z + a.w);
+              by_codes[m] = vec4<f32>(
+                add_products(a, w[0][j], by_codes[m].x),
+                add_products(a, w[1][j], by_codes[m].y),
+                add_products(a, w[2][j], by_codes[m].z),
+                add_products(a, w[3][j], by_codes[m].w),
+              );
+            }
+          }
+        }
+      }
+      for (var m = 0u; m < TM; m++) {
+        sums[m] += vec4<f32>(
+          weigh(lines[0], by_codes[m].x, by_ones[m]),
+          weigh(lines[1], by_codes[m].y, by_ones[m]),
+          weigh(lines[2], by_codes[m].z, by_ones[m]),
+          weigh(lines[3], by_codes[m].w, by_ones[m]),
+        );
+      }
+    }
+    workgroupBarrier(); // before the next blocks of x overwrite these
+  }
+
+  // Added up by eights: first of each eight neighbours, then what is left of those along K.
+  for (var m = 0u; m < TM; m++) {
+    tile[m * WG + lane] = sums[m];
+  }
+  workgroupBarrier();
+  var eight = vec4<f32>();
+  if (lane < TM * WG / 8u) {
+    for (var i = 0u; i < 8u; i++) {
+      eight += tile[lane * 8u + i];
+    }
+  }
+  workgroupBarrier();
+  tile[lane] = eight;
+  workgroupBarrier();
+  let DOWN = WG / LANES;
+  if (lane < TM * DOWN) {
+    var sum = vec4<f32>();
+    for (var i = 0u; i < LANES / 8u; i++) {
+      sum += tile[lane * (LANES / 8u) + i];
+    }
+    let columns = ROWS / FACTORS;
+    for (var n = 0u; n < columns; n++) {
+      let column = first_column + lane % DOWN * columns + n;
+      let first = sum[n * FACTORS] + bias_of(column, 0u);
+      let last = sum[n * FACTORS + FACTORS - 1u] + bias_of(column, FACTORS - 1u);
+      store(lane / DOWN, column, first, last);
+    }
+  }
+}
