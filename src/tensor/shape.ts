@@ -10,6 +10,20 @@ export function sizeOf(shape: Shape): number {
   return size;
 }
 
+interface Sizes {
+  1: readonly [number];
+  2: readonly [number, number];
+  3: readonly [number, number, number];
+  4: readonly [number, number, number, number];
+  5: readonly [number, number, number, number, number];
+}
+
+/** A shape of so many dimensions, to be taken apart: `const [B, T, D] = sizes(x.shape, 3)`. @throws ShapeError for another rank */
+export function sizes<N extends keyof Sizes>(shape: Shape, rank: N): Sizes[N] {
+  if (shape.length !== rank) throw new ShapeError(`a tensor of ${rank} dimensions is needed, got ${formatShape(shape)}`);
+  return shape as unknown as Sizes[N];
+}
+
 /** How many rows of how many numbers a shape has: the last dimension, and all before it. @throws ShapeError for a scalar */
 export function rowsOf(where: string, shape: Shape): { rows: number; width: number } {
   if (shape.length === 0) throw new ShapeError(`${where}: a scalar has no last dimension`);
