@@ -20,7 +20,8 @@ interface Sizes {
 
 /** A shape of so many dimensions, to be taken apart: `const [B, T, D] = sizes(x.shape, 3)`. @throws ShapeError for another rank */
 export function sizes<N extends keyof Sizes>(shape: Shape, rank: N): Sizes[N] {
-  if (shape.length !== rank) throw new ShapeError(`a tensor of ${rank} dimensions is needed, got ${formatShape(shape)}`);
+  if (shape.length !== rank)
+    throw new ShapeError(`a tensor of ${rank} dimensions is needed, got ${formatShape(shape)}`);
   return shape as unknown as Sizes[N];
 }
 
