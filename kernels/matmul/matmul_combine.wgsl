@@ -2,11 +2,13 @@
 //
 // x: f32[SPLITS, M, FACTORS, N]  bias: f32[N]  ->  y: f32[M, N]  weight: bound, as a product's, and not read
 // One invocation an element of y, whose parts it loads at once.
-// Dispatch: ceil(M·N / WG), folded. Needs: nothing; input_scalar for x.
+// Dispatch: ceil(M·N / WG), folded. Needs: nothing.
 // @use matmul
-// @use weight = weight_f32
 override WG: u32 = 64;
 override SPLITS: u32 = 2; // at most 8
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> weight: array<u32>;
 
 @compute @workgroup_size(WG)
 fn main(

@@ -6,6 +6,7 @@
 // Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: nothing.
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 override WG: u32 = 8;
 override TM: u32 = 8; // at most 8

@@ -8,6 +8,7 @@
 // Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 override SG: u32 = 8;
 override TM: u32 = 16; // at most 16

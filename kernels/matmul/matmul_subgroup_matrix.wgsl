@@ -12,6 +12,7 @@
 enable subgroups;
 requires subgroup_id;
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 // @use matrix = matrix_subgroup
 override WG: u32 = 128;

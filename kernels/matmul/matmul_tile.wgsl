@@ -5,6 +5,7 @@
 // Dispatch: ceil(M / (TM·WY)) · SPLITS · ceil(FACTORS·N / (4·WX)), folded; tiles below each other are neighbours and share W in
 // the cache. Needs: 64·TM·WY + 320·WX bytes of shared memory, at most 15.5 KiB with WX = 32.
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 // @use tile
 

@@ -6,6 +6,7 @@
 enable subgroups;
 enable subgroup_size_control;
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 // @use tile
 override SG: u32 = 32;

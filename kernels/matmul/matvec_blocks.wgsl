@@ -4,7 +4,7 @@
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup of WG threads computes 4·WG/LANES sums, of as many / FACTORS columns of y, for all M rows; see
 // parts/block_walk.wgsl.
-// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, input_vec4,
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, and
 // rows of W that are a whole number of 16 bytes.
 // @use matmul
 // @use block_walk

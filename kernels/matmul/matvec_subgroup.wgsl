@@ -6,6 +6,7 @@
 // Dispatch: ceil(FACTORS·N / TN), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 override SG: u32 = 8;
 override TM: u32 = 2; // M as a constant, at most 2

@@ -4,6 +4,7 @@
 // A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
 // Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 // @use columns = columns_tree
 override WG: u32 = 256; // a power of two

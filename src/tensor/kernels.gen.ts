@@ -2176,11 +2176,13 @@ fn start_of(row: u32, K4: u32) -> u32 {
 //
 // x: f32[SPLITS, M, FACTORS, N]  bias: f32[N]  ->  y: f32[M, N]  weight: bound, as a product's, and not read
 // One invocation an element of y, whose parts it loads at once.
-// Dispatch: ceil(M·N / WG), folded. Needs: nothing; input_scalar for x.
+// Dispatch: ceil(M·N / WG), folded. Needs: nothing.
 // @use matmul
-// @use weight = weight_f32
 override WG: u32 = 64;
 override SPLITS: u32 = 2; // at most 8
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> weight: array<u32>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -2248,6 +2250,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 // Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
 // Needs: nothing.
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 override WG: u32 = 8;
 override TM: u32 = 8; // at most 8
@@ -2314,6 +2317,7 @@ fn main(
 // Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 override SG: u32 = 8;
 override TM: u32 = 16; // at most 16
@@ -2402,6 +2406,7 @@ fn main(
 enable subgroups;
 requires subgroup_id;
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 // @use matrix = matrix_subgroup
 override WG: u32 = 128;
@@ -2521,6 +2526,7 @@ fn main(
 // Dispatch: ceil(M / (TM·WY)) · SPLITS · ceil(FACTORS·N / (4·WX)), folded; tiles below each other are neighbours and share W in
 // the cache. Needs: 64·TM·WY + 320·WX bytes of shared memory, at most 15.5 KiB with WX = 32.
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 // @use tile
 
@@ -2542,6 +2548,7 @@ fn main(
 enable subgroups;
 enable subgroup_size_control;
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 // @use tile
 override SG: u32 = 32;
@@ -2562,7 +2569,7 @@ fn main(
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup of WG threads computes 4·WG/LANES sums, of as many / FACTORS columns of y, for all M rows; see
 // parts/block_walk.wgsl.
-// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, input_vec4,
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, and
 // rows of W that are a whole number of 16 bytes.
 // @use matmul
 // @use block_walk
@@ -2581,7 +2588,7 @@ fn main(
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup of WG threads computes 4·WG/LANES sums, of as many / FACTORS columns of y, for all M rows; see
 // parts/block_walk.wgsl.
-// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, input_vec4,
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, and
 // rows of W that are a whole number of 16 bytes; subgroups of SG threads, and WG a multiple of SG.
 enable subgroups;
 enable subgroup_size_control;
@@ -2606,6 +2613,7 @@ fn main(
 // Dispatch: ceil(FACTORS·N / TN), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 override SG: u32 = 8;
 override TM: u32 = 2; // M as a constant, at most 2
@@ -2670,6 +2678,7 @@ fn main(
 // A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
 // Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
 // @use matmul
+// @use input = input_vec4
 // @use weight = weight_f32
 // @use columns = columns_tree
 override WG: u32 = 256; // a power of two
@@ -2722,12 +2731,13 @@ fn main(
 }
 `,
   "matmul/parts/block_walk": `// A workgroup's part of a product of few rows of x with a quantized weight, whole blocks of numbers a thread: their codes by loads
-// of 16 bytes, and their scale once. With part matmul and input_vec4; for kernels that differ in nothing but what they ask of
+// of 16 bytes, and their scale once. With part matmul; for kernels that differ in nothing but what they ask of
 // subgroups. K is a multiple of 32, and a row of W a whole number of 16 bytes.
 // LANES threads lie along K, WG / LANES down. A thread has four sums, of 4 / FACTORS columns of y, for all M rows, and every
 // LANES-th block. x goes by way of shared memory: neighbouring blocks lie too far apart for loads of their own.
+// @use input_vec4
 // @use products_f32
-// @use weight = blocks_int4
+// @use blocks = blocks_int4
 override WG: u32 = 64;
 override TM: u32 = 1; // M as a constant, at most 8
 override LANES: u32 = 64; // from 8 to WG, and at least WG / 9
@@ -2848,10 +2858,10 @@ fn multiply_blocks(group: u32, invocation: u32) {
   "matmul/parts/blocks_int4": `// Loader of a quantized weight's blocks of 32 numbers: LOADS_OF_BLOCK times four u32 of codes, of WORD groups of four each, and a
 // line w = x · code + y. int4, as in weight_int4: a block is one load. Rows are whole loads, as they are if K is a multiple of
 // 128.
-// @slot weight: weight, WORD, LOADS_OF_BLOCK, start_of_row(row: u32, blocks: u32) -> u32
-// @slot weight: load_block(start: u32, block: u32, i: u32) -> vec4<u32>, unpack(codes: u32) -> array<vec4<f32>, WORD>
-// @slot weight: line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32>
-// @slot weight: weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32
+// @slot blocks: weight, WORD, LOADS_OF_BLOCK, start_of_row(row: u32, blocks: u32) -> u32
+// @slot blocks: load_block(start: u32, block: u32, i: u32) -> vec4<u32>, unpack(codes: u32) -> array<vec4<f32>, WORD>
+// @slot blocks: line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32>
+// @slot blocks: weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
 const WORD = 2u;
@@ -3074,7 +3084,6 @@ fn load_input(row: u32, group: u32) -> vec4<f32> {
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
 // launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
-// @use input = input_vec4
 // @use end = end_residual
 // @use activation
 

@@ -417,10 +417,9 @@ async function tiled(
     workgroups: tilesOf(tile, M, N) * SPLITS,
   });
   if (SPLITS > 1) {
-    const uses = { input: "input_scalar" };
     const combined = { ...bindings, x: parts, y };
     const workgroups = Math.ceil(y.size / 64);
-    device.launch({ kernel: "matmul_combine", uses, overrides, bindings: combined, params, workgroups });
+    device.launch({ kernel: "matmul_combine", overrides, bindings: combined, params, workgroups });
   }
   const numbers = await y.read();
 
@@ -505,7 +504,7 @@ test.runIf(device.caps.subgroupSizeControl)("matvec blocks: in subgroups of a si
   const y = device.empty([M, N]);
   device.launch({
     kernel: "matvec_blocks_sized",
-    uses: { weight: "blocks_int4", input: "input_vec4" },
+    uses: { blocks: "blocks_int4" },
     overrides: { TM: M, WG: 64, LANES: 16, SG: A_SIZE, ACTIVATION: 0, FACTORS: 1 },
     bindings: {
       x: device.tensor(x, [M, K]),

@@ -1,10 +1,11 @@
 // A workgroup's part of a product of few rows of x with a quantized weight, whole blocks of numbers a thread: their codes by loads
-// of 16 bytes, and their scale once. With part matmul and input_vec4; for kernels that differ in nothing but what they ask of
+// of 16 bytes, and their scale once. With part matmul; for kernels that differ in nothing but what they ask of
 // subgroups. K is a multiple of 32, and a row of W a whole number of 16 bytes.
 // LANES threads lie along K, WG / LANES down. A thread has four sums, of 4 / FACTORS columns of y, for all M rows, and every
 // LANES-th block. x goes by way of shared memory: neighbouring blocks lie too far apart for loads of their own.
+// @use input_vec4
 // @use products_f32
-// @use weight = blocks_int4
+// @use blocks = blocks_int4
 override WG: u32 = 64;
 override TM: u32 = 1; // M as a constant, at most 8
 override LANES: u32 = 64; // from 8 to WG, and at least WG / 9

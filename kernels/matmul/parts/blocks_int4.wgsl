@@ -1,10 +1,10 @@
 // Loader of a quantized weight's blocks of 32 numbers: LOADS_OF_BLOCK times four u32 of codes, of WORD groups of four each, and a
 // line w = x · code + y. int4, as in weight_int4: a block is one load. Rows are whole loads, as they are if K is a multiple of
 // 128.
-// @slot weight: weight, WORD, LOADS_OF_BLOCK, start_of_row(row: u32, blocks: u32) -> u32
-// @slot weight: load_block(start: u32, block: u32, i: u32) -> vec4<u32>, unpack(codes: u32) -> array<vec4<f32>, WORD>
-// @slot weight: line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32>
-// @slot weight: weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32
+// @slot blocks: weight, WORD, LOADS_OF_BLOCK, start_of_row(row: u32, blocks: u32) -> u32
+// @slot blocks: load_block(start: u32, block: u32, i: u32) -> vec4<u32>, unpack(codes: u32) -> array<vec4<f32>, WORD>
+// @slot blocks: line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32>
+// @slot blocks: weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
 const WORD = 2u;

@@ -6,7 +6,6 @@
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
 // launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
-// @use input = input_vec4
 // @use end = end_residual
 // @use activation
 

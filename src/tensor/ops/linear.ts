@@ -101,11 +101,17 @@ export function multiply(
 ): void {
   const { device } = weight;
   const [N, K] = weight.shape;
+  const { input, ...ends } = uses;
   for (const { firstRow, rows, bits, row0 } of FACTORS === 2 ? weight.shards : weight.runs) {
-    const choice = choose(device.caps, { rows: M, M: planned, N: FACTORS * rows, FACTORS }, weight, override);
+    const { loaders, ...choice } = choose(
+      device.caps,
+      { rows: M, M: planned, N: FACTORS * rows, FACTORS },
+      weight,
+      override,
+    );
     const launch = {
       ...choice,
-      uses: { ...weight.uses, ...choice.uses, ...uses },
+      uses: { ...(loaders ?? { ...weight.uses, input }), ...choice.uses, ...ends },
       overrides: { ...choice.overrides, ...overrides, FACTORS },
       bindings: { ...bindings, weight: bits },
       params: { ...params, M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
@@ -123,7 +129,7 @@ function launchInParts(device: Device, launch: Required<Launch>, end = "end_resi
   device.launch({ ...launch, bindings: { ...launch.bindings, y: parts } });
   device.launch({
     kernel: "matmul_combine",
-    uses: { input: "input_scalar", end },
+    uses: { end },
     overrides: { SPLITS, FACTORS, ACTIVATION },
     bindings: { ...launch.bindings, x: parts },
     params: launch.params,
@@ -132,7 +138,10 @@ function launchInParts(device: Device, launch: Required<Launch>, end = "end_resi
   parts.dispose();
 }
 
-type Choice = Pick<Launch, "kernel" | "uses" | "workgroups"> & Required<Pick<Launch, "overrides">>;
+interface Choice extends Pick<Launch, "kernel" | "uses" | "workgroups">, Required<Pick<Launch, "overrides">> {
+  /** What loads x and W, where that is not what the product says. */
+  readonly loaders?: Launch["uses"];
+}
 
 /** Of one launch: rows of x, as how many the kernel is chosen for, sums in each of them, and how many make a number of y. */
 interface ProductSizes {
@@ -180,7 +189,7 @@ function choose(
         const tiling = planBlocks(M, caps);
         return {
           kernel: SG ? "matvec_blocks_sized" : "matvec_blocks",
-          uses: { weight: `blocks_${dtype}` },
+          loaders: { blocks: `blocks_${dtype}` },
           overrides: { ...tiling, TM: M, ...SG },
           workgroups: Math.ceil(N / ((4 * tiling.WG) / tiling.LANES)),
         };
