@@ -63,14 +63,8 @@ export async function bundle(file, say = (_step) => {}) {
     const loader = untar(brotliDecompressSync(await swiftShaderArchive())).find(
       ({ name }) => name === "libvulkan.so.1",
     );
-    // Where gpu.node.ts looks for a loader that the system lacks.
-    const cache = join(
-      folder,
-      "cache",
-      fs.readFileSync(join(ROOT, "src/tensor/device/gpu.node.ts"), "utf8").match(/"(swiftshader-[\d.]+)"/)[1],
-    );
-    fs.mkdirSync(cache, { recursive: true });
-    fs.writeFileSync(join(cache, "libvulkan.so.1"), loader.data);
+    fs.mkdirSync(join(folder, "lib"));
+    fs.writeFileSync(join(folder, "lib/libvulkan.so.1"), loader.data);
     const facts = { bundle: readJson(join(ROOT, "package.json")).version, commit: commit(), node: process.version };
     fs.writeFileSync(join(folder, "bundle.json"), `${JSON.stringify(facts)}\n`);
     say("compressing …");

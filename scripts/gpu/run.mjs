@@ -29,7 +29,7 @@ const program = (path, ...args) => [process.execPath, join(APP, path), ...args];
 
 /** `seconds` add up to less than 8 minutes. Exit code 0: right; 1 of doctor and bench: something is wrong. */
 const STEPS = {
-  doctor: { seconds: 180, command: program("src/instructblip/cli/main.js", "doctor", "--json", result("doctor.json")) },
+  doctor: { seconds: 170, command: program("src/instructblip/cli/main.js", "doctor", "--json", result("doctor.json")) },
   bench: { seconds: 140, command: program("bench/main.js", "--rounds", "3", "--json", result("bench.jsonl")) },
   peers: {
     seconds: 100,
@@ -46,6 +46,17 @@ const STEPS = {
   torch: { seconds: 45, command: [PYTHON, join(HERE, "torch_times.py"), result("torch.json")], needs: whyNoTorch },
 };
 
+/** With the Vulkan loader that lies here, if the system has none. */
+const ENV = { ...process.env };
+try {
+  process.dlopen({ exports: {} }, "libvulkan.so.1");
+} catch (error) {
+  // Any other complaint is that the loader is no add-on of Node's.
+  if (/cannot open shared object/.test(error.message)) {
+    ENV.LD_LIBRARY_PATH = [process.env.LD_LIBRARY_PATH, join(HERE, "lib")].filter(Boolean).join(":");
+  }
+}
+
 /** Why PyTorch cannot be compared with; undefined if it can. */
 function whyNoTorch() {
   const { status, error } = spawnSync(PYTHON, ["-c", "import torch"], { stdio: "ignore", timeout: 60_000 });
@@ -60,9 +71,7 @@ function runStep(name, { seconds, command: [file, ...args], needs }) {
   return new Promise((resolve) => {
     const started = performance.now();
     const log = createWriteStream(result(`${name}.log`));
-    // Where the system has no Vulkan loader the program takes the one that lies there.
-    const env = { INSTRUCTBLIP_CACHE: join(HERE, "cache"), ...process.env };
-    const child = spawn(file, args, { cwd: HERE, env, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(file, args, { cwd: HERE, env: ENV, stdio: ["ignore", "pipe", "pipe"] });
     let timedOut = false;
     const ends = [
       setTimeout(() => {

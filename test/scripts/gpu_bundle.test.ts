@@ -29,25 +29,25 @@ function fake(exits: { readonly [P in keyof typeof PROGRAMS]: number }): string 
   writeFileSync(join(folder, "bin/node"), `#!/bin/sh\nexec ${process.execPath} "$@"\n`, { mode: 0o755 });
   for (const [name, path] of Object.entries(PROGRAMS)) {
     mkdirSync(dirname(join(folder, "app", path)), { recursive: true });
-    const text = `console.log("${name}", process.env.INSTRUCTBLIP_CACHE); console.error("to the log"); process.exit(${exits[name as keyof typeof PROGRAMS]})`;
+    const text = `console.log("${name} runs"); console.error("to the log"); process.exit(${exits[name as keyof typeof PROGRAMS]})`;
     writeFileSync(join(folder, "app", path), text);
   }
   return folder;
 }
 
 function runIn(folder: string, ...args: string[]) {
-  const env = { ...process.env, PYTHON: "no-such-python", INSTRUCTBLIP_CACHE: undefined };
+  const env = { ...process.env, PYTHON: "no-such-python" };
   const { status, stdout, stderr } = spawnSync(join(folder, "run.sh"), args, { encoding: "utf8", env });
   return { status, stdout, stderr };
 }
 
 const resultOf = (folder: string) => JSON.parse(readFileSync(join(folder, "results/run.json"), "utf8"));
 
-test("every step runs, leaves a log, and finds the bundle's Vulkan loader", () => {
+test("every step runs and leaves a log", () => {
   const folder = fake({ doctor: 0, bench: 0, peers: 0 });
   const { status, stdout, stderr } = runIn(folder);
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-  for (const name of Object.keys(PROGRAMS)) expect(stdout).toContain(`${name} ${join(folder, "cache")}\n`);
+  for (const name of Object.keys(PROGRAMS)) expect(stdout).toContain(`\n${name} runs\n`);
   expect(readFileSync(join(folder, "results/bench.log"), "utf8")).toMatch(/to the log/);
   const { commit, steps } = resultOf(folder);
   expect(commit).toBe("abc");
@@ -113,7 +113,7 @@ test.runIf(ALL && CAN_CHROOT)(
     for (const library of librariesOf(programs)) cpSync(library, join(root, library), { dereference: true });
 
     const doctor = "/instructblip-gpu/app/src/instructblip/cli/main.js doctor --quick --filter 'scale|answers int4'";
-    const command = `INSTRUCTBLIP_CACHE=/instructblip-gpu/cache /instructblip-gpu/bin/node ${doctor}`;
+    const command = `LD_LIBRARY_PATH=/instructblip-gpu/lib /instructblip-gpu/bin/node ${doctor}`;
     const { status, stdout } = spawnSync("chroot", [root, "/bin/sh", "-c", command], {
       encoding: "utf8",
       env: { PATH: process.env.PATH, VK_DRIVER_FILES: "/driver/vk_swiftshader_icd.json" },
