@@ -1,4 +1,5 @@
 /** What engines made for browsers need to run in Node: `navigator.gpu`, from the same Dawn and the same adapter as ours. */
+import { globals } from "webgpu";
 import { createGPU, requestBestAdapter } from "../../src/tensor/device/gpu.node.ts";
 
 /** The first error of a device since the last time it was asked for; those that follow usually come of it. */
@@ -13,6 +14,7 @@ export function throwDeviceError(): void {
 
 /** Puts WebGPU where browsers have it; gives the adapter that will be used. */
 export async function becomeBrowser(): Promise<GPUAdapter> {
+  Object.assign(globalThis, globals); // GPUBufferUsage and the like, which jax-js takes for given
   const gpu = createGPU();
   // Every request gives the adapter that our engine would choose; another is not compared.
   const requestAdapter = async () => {
