@@ -56,6 +56,8 @@ export async function bundle(file, say = (_step) => {}) {
       copyPackage(ROOT, name, join(app, "node_modules"), isNeeded);
     }
     copyPeers(app);
+    // bench/model.bench.ts would take a golden, were there no embedded checkpoint, and so looks which there are.
+    for (const name of ["data", "siblings"]) fs.mkdirSync(join(app, "test/golden", name), { recursive: true });
     for (const name of ["run.sh", "run.mjs", "torch_times.py"])
       copy(join(ROOT, "scripts/gpu", name), join(folder, name));
     copy(fs.realpathSync(process.execPath), join(folder, "bin/node"));

@@ -1,6 +1,6 @@
 /** What runs in the bundle of `npm run gpu:bundle`, on programs that stand in for the real ones; with INSTRUCTBLIP_TEST_ALL the bundle itself. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -109,7 +109,11 @@ test.runIf(ALL && CAN_CHROOT)(
     execFileSync("mknod", [join(root, "dev/urandom"), "c", "1", "9"]);
     cpSync("/bin/sh", join(root, "bin/sh"), { dereference: true });
     const app = join(root, "instructblip-gpu/app/node_modules");
-    const programs = ["/bin/sh", process.execPath, driver, join(app, "webgpu/dist/linux-x64/dawn.node")];
+    const vips = join(app, "@img/sharp-libvips-linux-x64/lib");
+    const programs = [
+      ...["/bin/sh", process.execPath, driver, join(app, "webgpu/dist/linux-x64/dawn.node")],
+      ...readdirSync(vips).flatMap((name) => (name.includes(".so") ? [join(vips, name)] : [])),
+    ];
     for (const library of librariesOf(programs)) cpSync(library, join(root, library), { dereference: true });
 
     const doctor = "/instructblip-gpu/app/src/instructblip/cli/main.js doctor --quick --filter 'scale|answers int4'";
