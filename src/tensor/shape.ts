@@ -18,17 +18,27 @@ interface Sizes {
   5: readonly [number, number, number, number, number];
 }
 
-/** A shape of so many dimensions, to be taken apart: `const [B, T, D] = sizes(x.shape, 3)`. @throws ShapeError for another rank */
-export function sizes<N extends keyof Sizes>(shape: Shape, rank: N): Sizes[N] {
-  if (shape.length !== rank)
-    throw new ShapeError(`a tensor of ${rank} dimensions is needed, got ${formatShape(shape)}`);
-  return shape as unknown as Sizes[N];
+/** Whether a shape, or strides, are of so many dimensions, and can be taken apart. */
+export function hasRank<N extends keyof Sizes>(shape: Shape, rank: N): shape is Sizes[N] {
+  return shape.length === rank;
+}
+
+/**
+ * A shape, or strides, of so many dimensions, to be taken apart: `const [B, T, D] = sizes(x.shape, 3)`.
+ *
+ * @param what names the tensor in errors
+ * @throws ShapeError for another rank
+ */
+export function sizes<N extends keyof Sizes>(shape: Shape, rank: N, what = "a tensor"): Sizes[N] {
+  if (!hasRank(shape, rank)) throw new ShapeError(`${what} must have ${rank} dimensions, got ${formatShape(shape)}`);
+  return shape;
 }
 
 /** How many rows of how many numbers a shape has: the last dimension, and all before it. @throws ShapeError for a scalar */
 export function rowsOf(where: string, shape: Shape): { rows: number; width: number } {
-  if (shape.length === 0) throw new ShapeError(`${where}: a scalar has no last dimension`);
-  return { rows: sizeOf(shape.slice(0, -1)), width: shape[shape.length - 1] };
+  const width = shape.at(-1);
+  if (width === undefined) throw new ShapeError(`${where}: a scalar has no last dimension`);
+  return { rows: sizeOf(shape.slice(0, -1)), width };
 }
 
 /** Row-major strides, in elements. */
@@ -37,7 +47,7 @@ export function stridesOf(shape: Shape): number[] {
   let stride = 1;
   for (let i = shape.length - 1; i >= 0; i--) {
     strides[i] = stride;
-    stride *= shape[i];
+    stride *= shape[i]!;
   }
   return strides;
 }

@@ -95,7 +95,7 @@ export class Tensor<D extends ActivationDType = "f32"> {
   /** Elements `start … start + length - 1` of dimension `dim`. */
   narrow(dim: number, start: number, length: number): Tensor<D> {
     const d = axis("narrow", this.rank, dim);
-    if (start < 0 || length < 0 || start + length > this.shape[d]) {
+    if (start < 0 || length < 0 || start + length > this.shape[d]!) {
       throw new ShapeError(
         `narrow: ${start} … ${start + length} lies outside dimension ${d} of ${formatShape(this.shape)}`,
       );
@@ -107,16 +107,16 @@ export class Tensor<D extends ActivationDType = "f32"> {
       shape,
       this.#source,
       this.strides,
-      this.offset + start * this.strides[d],
+      this.offset + start * this.strides[d]!,
     );
   }
 
   /** Splits dimension `dim` into `sizes`: `[B, T, H·d]` -> `[B, T, H, d]`. */
   unflatten(dim: number, sizes: Shape): Tensor<D> {
     const d = axis("unflatten", this.rank, dim);
-    const split = resolveShape(this.shape[d], sizes);
+    const split = resolveShape(this.shape[d]!, sizes);
     const shape = [...this.shape.slice(0, d), ...split, ...this.shape.slice(d + 1)];
-    const inner = stridesOf(split).map((s) => s * this.strides[d]);
+    const inner = stridesOf(split).map((s) => s * this.strides[d]!);
     const strides = [...this.strides.slice(0, d), ...inner, ...this.strides.slice(d + 1)];
     return new Tensor(this.device, this.dtype, shape, this.#source, strides, this.offset);
   }
@@ -127,8 +127,8 @@ export class Tensor<D extends ActivationDType = "f32"> {
     if (dims.length !== this.rank || new Set(dims).size !== this.rank) {
       throw new ShapeError(`permute: [${order.join(", ")}] is not an order of ${this.rank} dimensions`);
     }
-    const shape = dims.map((d) => this.shape[d]);
-    const strides = dims.map((d) => this.strides[d]);
+    const shape = dims.map((d) => this.shape[d]!);
+    const strides = dims.map((d) => this.strides[d]!);
     return new Tensor(this.device, this.dtype, shape, this.#source, strides, this.offset);
   }
 

@@ -108,4 +108,5 @@ test("more than six dimensions and other shapes are refused", () => {
   expect(() => contiguous(seven.permute([6, 5, 4, 3, 2, 1, 0]))).toThrow("copy: rank 7 exceeds 6");
   expect(() => copy(device.empty([2, 3]), device.empty([3, 2]))).toThrow("copy: y must be [2, 3], got [3, 2]");
   expect(() => cat([device.empty([2, 3]), device.empty([2, 4])], 0)).toThrow("cat: [2, 4] does not join [2, 3]");
+  expect(() => cat([], 0)).toThrow("cat: there is nothing to join");
 });

@@ -2,7 +2,7 @@
 
 import { type PlanOverride, plan, workgroupOfRow } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
-import { formatShape } from "../shape.ts";
+import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -13,7 +13,7 @@ import { contiguous } from "./copy.ts";
  * @throws ShapeError
  */
 export function argmax(x: Tensor, override?: PlanOverride): Tensor<"u32"> {
-  if (x.rank !== 2 || x.shape[1] === 0)
+  if (!hasRank(x.shape, 2) || x.shape[1] === 0)
     throw new ShapeError(`argmax: x must be [R, V], V > 0, got ${formatShape(x.shape)}`);
   const [rows, V] = x.shape;
   const y = x.device.empty([2, rows], "u32");

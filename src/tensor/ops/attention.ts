@@ -4,7 +4,7 @@ import type { Caps } from "../device/caps.ts";
 import { type PlanOverride, plan, type Variant } from "../device/plan.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { expectShape, formatShape } from "../shape.ts";
+import { expectShape, formatShape, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { absent } from "./absent.ts";
 import { contiguous } from "./copy.ts";
@@ -161,8 +161,8 @@ function prepare(
       );
     }
   }
-  const [B, T, H, d] = q.shape;
-  const [Bk, S, Hkv] = k.shape;
+  const [B, T, H, d] = sizes(q.shape, 4);
+  const [Bk, S, Hkv] = sizes(k.shape, 4);
   const isHalf = k.dtype === "u32";
   if (isHalf && d % 4 !== 0) throw new ShapeError(`attention: halves are loaded in fours, but d is ${d}`);
   expectShape("attention", "k", k.shape, [rows ? Bk : B, S, Hkv, isHalf ? d / 2 : d]);
@@ -182,10 +182,10 @@ function prepare(
     past: past ? contiguous(past) : absent(device),
     bias: bias ?? absent(device),
   };
-  const [q_b, q_t, q_h] = bindings.q.strides;
-  const [k_b, k_s, k_h] = k.strides;
-  const [v_b, v_s, v_h] = v.strides;
-  const [bias_b, bias_h, bias_t, bias_s] = bias ? bias.expand([B, H, T, S]).strides : [0, 0, 0, 0];
+  const [q_b, q_t, q_h] = sizes(bindings.q.strides, 4);
+  const [k_b, k_s, k_h] = sizes(k.strides, 4);
+  const [v_b, v_s, v_h] = sizes(v.strides, 4);
+  const [bias_b, bias_h, bias_t, bias_s] = bias ? sizes(bias.expand([B, H, T, S]).strides, 4) : [0, 0, 0, 0];
   const params = {
     ...{
       B,
@@ -250,7 +250,7 @@ function loaderOf(q: Tensor, k: KeysOrValues, v: KeysOrValues): string {
 }
 
 function isInUnits(x: KeysOrValues, unit: number): boolean {
-  return [x.shape[3], x.offset, ...x.strides.slice(0, 3)].every((n) => n % unit === 0);
+  return [sizes(x.shape, 4)[3], x.offset, ...x.strides.slice(0, 3)].every((n) => n % unit === 0);
 }
 
 /** The part of a kernel that loads keys, or values, one by one. */

@@ -1,6 +1,6 @@
 /** Resizing a grid of vectors, as learned positions are for images of another size. */
 import { ShapeError } from "../errors.ts";
-import { formatShape } from "../shape.ts";
+import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -14,7 +14,7 @@ const WG = 64;
  * Source: torch.nn.functional.interpolate(mode="bicubic", align_corners=False), a = -0.75, without antialiasing.
  */
 export function bicubic(x: Tensor, [H, W]: readonly [number, number]): Tensor {
-  if (x.rank !== 3 || x.size === 0) {
+  if (!hasRank(x.shape, 3) || x.size === 0) {
     throw new ShapeError(`bicubic: x must be [h, w, D], none of them 0, got ${formatShape(x.shape)}`);
   }
   if (!(Number.isInteger(H) && Number.isInteger(W) && H >= 1 && W >= 1)) {

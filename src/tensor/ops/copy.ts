@@ -3,7 +3,7 @@
 import { shareRows } from "../device/plan.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { axis, formatShape, type Shape, sizeOf } from "../shape.ts";
+import { axis, formatShape, type Shape, sizeOf, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
 /** Dimensions around the rows that the kernel moves. */
@@ -17,9 +17,9 @@ export function copy<D extends ActivationDType>(x: Tensor<D>, y: Tensor<D>): voi
   const { inFours, shape, n, xs, ys, x_offset, y_offset, x_step, y_step } = rowsOf(x, y);
   if (shape.length > AROUND) throw new ShapeError(`copy: rank ${shape.length + 1} exceeds ${AROUND + 1}`);
   const missing = new Array<number>(AROUND - shape.length);
-  const [, n1, n2, n3, n4] = [...missing.fill(1), ...shape];
-  const [x0, x1, x2, x3, x4] = [...missing.fill(0), ...xs];
-  const [y0, y1, y2, y3, y4] = [...missing, ...ys];
+  const [, n1, n2, n3, n4] = sizes([...missing.fill(1), ...shape], AROUND);
+  const [x0, x1, x2, x3, x4] = sizes([...missing.fill(0), ...xs], AROUND);
+  const [y0, y1, y2, y3, y4] = sizes([...missing, ...ys], AROUND);
   const { workgroups, ...shares } = shareRows(sizeOf(shape), n, x.device.caps);
   x.device.launch({
     kernel: "copy",
@@ -54,7 +54,7 @@ type View = Pick<Tensor<ActivationDType>, "shape" | "strides" | "offset">;
 export function rowsOf(x: View, y: View): Rows {
   const dims: { n: number; x: number; y: number }[] = [];
   x.shape.forEach((n, i) => {
-    const next = { n, x: x.strides[i], y: y.strides[i] };
+    const next = { n, x: x.strides[i]!, y: y.strides[i]! };
     const last = dims.at(-1);
     if (n === 1) return;
     if (last && last.x === n * next.x && last.y === n * next.y) dims[dims.length - 1] = { ...next, n: last.n * n };
@@ -88,10 +88,11 @@ export function contiguous<D extends ActivationDType>(x: Tensor<D>): Tensor<D> {
 /**
  * Joins tensors along a dimension, as torch.cat.
  *
- * @throws ShapeError unless all other dimensions are equal
+ * @throws ShapeError if there are none, or unless all other dimensions are equal
  */
 export function cat<D extends ActivationDType>(tensors: readonly Tensor<D>[], dim: number): Tensor<D> {
   const [first] = tensors;
+  if (!first) throw new ShapeError("cat: there is nothing to join");
   const d = axis("cat", first.rank, dim);
   for (const t of tensors) {
     if (t.rank !== first.rank || t.shape.some((n, i) => i !== d && n !== first.shape[i])) {
@@ -100,12 +101,13 @@ export function cat<D extends ActivationDType>(tensors: readonly Tensor<D>[], di
       );
     }
   }
-  const total = tensors.reduce((sum, t) => sum + t.shape[d], 0);
+  const total = tensors.reduce((sum, t) => sum + t.shape[d]!, 0);
   const y = first.device.empty(first.shape.with(d, total), first.dtype);
   let at = 0;
   for (const t of tensors) {
-    copy(t, y.narrow(d, at, t.shape[d]));
-    at += t.shape[d];
+    const length = t.shape[d]!;
+    copy(t, y.narrow(d, at, length));
+    at += length;
   }
   return y;
 }

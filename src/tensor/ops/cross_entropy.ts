@@ -2,7 +2,7 @@
 
 import { type PlanOverride, plan, workgroupOfRow } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
-import { formatShape } from "../shape.ts";
+import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -18,7 +18,7 @@ export const IGNORED_LABEL = -100 >>> 0;
  * Source: torch.nn.functional.cross_entropy, reduction "none".
  */
 export function crossEntropy(logits: Tensor, labels: Tensor<"u32">, override?: PlanOverride): Tensor {
-  if (logits.rank !== 2 || logits.shape[1] === 0)
+  if (!hasRank(logits.shape, 2) || logits.shape[1] === 0)
     throw new ShapeError(`crossEntropy: logits must be [R, V], V > 0, got ${formatShape(logits.shape)}`);
   const [rows, V] = logits.shape;
   if (labels.rank !== 1 || labels.shape[0] !== rows)

@@ -1,6 +1,6 @@
 /** A repetition penalty and bans: changes to a few scores of each row. */
 import { ShapeError } from "../errors.ts";
-import { formatShape } from "../shape.ts";
+import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { copy } from "./copy.ts";
 
@@ -23,13 +23,13 @@ export interface ScoreEdits {
  * Source: transformers 5.18, RepetitionPenaltyLogitsProcessor in generation/logits_process.py.
  */
 export function editScores(x: Tensor, { penalty, penalised, banned }: ScoreEdits): Tensor {
-  const [R, V] = x.shape;
-  if (x.rank !== 2 || penalised.length !== R || banned.length !== R) {
+  if (!hasRank(x.shape, 2) || penalised.length !== x.shape[0] || banned.length !== x.shape[0]) {
     throw new ShapeError(
       `editScores: x must be [R, V], with R lists of each kind, got ${formatShape(x.shape)}, ${penalised.length} and ` +
         `${banned.length} lists`,
     );
   }
+  const [, V] = x.shape;
   const placesOf = (lists: readonly (readonly number[])[]) =>
     lists.flatMap((ids, row) => ids.map((id) => row * V + id));
   // A place is written by one invocation only: a ban overrides the penalty.

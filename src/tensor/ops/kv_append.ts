@@ -1,7 +1,7 @@
 /** Writing new keys or values behind those a cache holds. */
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { expectShape, formatShape } from "../shape.ts";
+import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -17,31 +17,36 @@ const WG = 64;
  * @throws ShapeError
  */
 export function kvAppend(x: Tensor, cache: Tensor<ActivationDType>, past: Tensor<"u32">): void {
-  if (x.rank !== 4 || x.strides[3] !== 1) {
+  if (!hasRank(x.shape, 4) || x.strides[3] !== 1) {
     throw new ShapeError(
       `kvAppend: x must be [B, T, Hkv, d], d of stride 1, got ${formatShape(x.shape)} with strides ${formatShape(x.strides)}`,
     );
   }
   const [B, T, Hkv, d] = x.shape;
   const isHalf = cache.dtype === "u32";
-  const C = cache.shape[2];
+  const [, , C] = sizes(cache.shape, 4, "kvAppend: cache");
   if (isHalf && d % 4 !== 0) throw new ShapeError(`kvAppend: a cache of halves takes fours, but d is ${d}`);
   expectShape("kvAppend", "cache", cache.shape, [B, Hkv, C, isHalf ? d / 2 : d]);
   expectShape("kvAppend", "past", past.shape, [1]);
   if (!cache.isContiguous) throw new ShapeError("kvAppend: cache must be contiguous");
   // A dimension of one may have any stride, as nobody takes a step along it.
-  const stepsOf = ({ shape, offset, strides }: Tensor) => [offset, ...strides.map((n, i) => (shape[i] === 1 ? 0 : n))];
-  const isInFours = (tensor: Tensor) => [d, ...stepsOf(tensor).slice(0, 4)].every((n) => n % 4 === 0);
+  const stepsOf = ({ shape, strides }: Tensor) =>
+    sizes(
+      strides.map((n, i) => (shape[i] === 1 ? 0 : n)),
+      4,
+    );
+  const isInFours = (tensor: Tensor) => [d, tensor.offset, ...stepsOf(tensor).slice(0, 3)].every((n) => n % 4 === 0);
   const numbers = isHalf && !isInFours(x) ? contiguous(x) : x;
   const inFours = isInFours(numbers);
   const size = inFours ? 4 : 1;
-  const [x_offset, x_b, x_t, x_h] = stepsOf(numbers).map((n) => n / size);
+  const [b, t, h] = stepsOf(numbers);
+  const steps = { x_offset: numbers.offset / size, x_b: b / size, x_t: t / size, x_h: h / size };
   const units = x.size / size;
   x.device.launch({
     kernel: "kv_append",
     uses: { kept: inFours ? (isHalf ? "kept_half_vec4" : "kept_vec4") : "kept_scalar" },
     bindings: { x: numbers, past: contiguous(past), cache },
-    params: { size: units, T, Hkv, C, d: d / size, x_offset, x_b, x_t, x_h },
+    params: { size: units, T, Hkv, C, d: d / size, ...steps },
     workgroups: Math.ceil(units / WG),
   });
 }

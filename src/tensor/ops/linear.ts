@@ -10,7 +10,7 @@ import type { WeightDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defer, type Epilogue } from "../fuse.ts";
 import { isQuantized, rowBytes } from "../quantize.ts";
-import { expectShape, formatShape } from "../shape.ts";
+import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
 import type { Device, Launch, Tensor } from "../tensor.ts";
 import type { Weight } from "../weight.ts";
 import { absent } from "./absent.ts";
@@ -86,6 +86,11 @@ function launchProduct(
   return y;
 }
 
+/** What fills the slots of a product. */
+interface Filling extends Required<Pick<Launch, "uses" | "overrides" | "bindings" | "params">> {
+  readonly overrides: { readonly ACTIVATION: number; readonly [name: string]: number };
+}
+
 /**
  * Launches a product, shard by shard, with what fills the slots of kernels/matmul/parts/matmul.wgsl.
  *
@@ -97,7 +102,7 @@ export function multiply(
   [M, planned]: readonly [number, number],
   FACTORS: 1 | 2,
   override: PlanOverride | undefined,
-  { uses, overrides, bindings, params }: Required<Pick<Launch, "uses" | "overrides" | "bindings" | "params">>,
+  { uses, overrides, bindings, params }: Filling,
 ): void {
   const { device } = weight;
   const [N, K] = weight.shape;
@@ -116,15 +121,21 @@ export function multiply(
       bindings: { ...bindings, weight: bits },
       params: { ...params, M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
     };
-    if ((choice.overrides.SPLITS ?? 1) > 1) launchInParts(device, launch, uses.end);
+    const { SPLITS = 1 } = choice.overrides;
+    if (SPLITS > 1) launchInParts(device, SPLITS, launch, uses.end);
     else device.launch(launch);
   }
 }
 
+interface ProductLaunch extends Required<Launch> {
+  readonly overrides: { readonly FACTORS: number; readonly ACTIVATION: number; readonly [name: string]: number };
+  readonly params: { readonly M: number; readonly N: number; readonly [name: string]: number };
+}
+
 /** Launches a product whose K is split among workgroups, then adds up the parts. */
-function launchInParts(device: Device, launch: Required<Launch>, end = "end_residual"): void {
+function launchInParts(device: Device, SPLITS: number, launch: ProductLaunch, end = "end_residual"): void {
   const { M, N } = launch.params;
-  const { SPLITS, FACTORS, ACTIVATION } = launch.overrides;
+  const { FACTORS, ACTIVATION } = launch.overrides;
   const parts = device.empty([SPLITS, M, FACTORS, N]);
   device.launch({ ...launch, bindings: { ...launch.bindings, y: parts } });
   device.launch({
@@ -224,9 +235,9 @@ function choose(
  * @throws ShapeError
  */
 export function matmulNaive(x: Tensor, weight: Tensor, bias: Tensor): Tensor {
-  if (x.rank !== 2) throw new ShapeError(`matmulNaive: x must be [M, K], got ${formatShape(x.shape)}`);
+  if (!hasRank(x.shape, 2)) throw new ShapeError(`matmulNaive: x must be [M, K], got ${formatShape(x.shape)}`);
   const [M, K] = x.shape;
-  const [N] = bias.shape;
+  const [N] = sizes(bias.shape, 1, "matmulNaive: bias");
   expectShape("matmulNaive", "weight", weight.shape, [N, K]);
   const y = x.device.empty([M, N]);
   x.device.launch({

@@ -2,7 +2,7 @@
 
 import { shareRows } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
-import { expectShape, formatShape } from "../shape.ts";
+import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -14,9 +14,9 @@ import { contiguous } from "./copy.ts";
  * @throws ShapeError
  */
 export function maskedScatter(x: Tensor, features: Tensor, source: Tensor<"u32">): Tensor {
-  if (x.rank !== 3) throw new ShapeError(`maskedScatter: x must be [B, L, D], got ${formatShape(x.shape)}`);
+  if (!hasRank(x.shape, 3)) throw new ShapeError(`maskedScatter: x must be [B, L, D], got ${formatShape(x.shape)}`);
   const [B, L, D] = x.shape;
-  const [n] = features.shape;
+  const [n] = sizes(features.shape, 2, "maskedScatter: features");
   expectShape("maskedScatter", "features", features.shape, [n, D]);
   expectShape("maskedScatter", "source", source.shape, [B, L]);
   const y = x.device.empty(x.shape);

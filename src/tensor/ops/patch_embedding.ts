@@ -3,7 +3,7 @@ import { activationCode } from "../activation.ts";
 import { type PlanOverride, plan } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { defer, fuseTokens } from "../fuse.ts";
-import { expectShape, formatShape } from "../shape.ts";
+import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Weight } from "../weight.ts";
 import { add } from "./add.ts";
@@ -33,11 +33,11 @@ export function patchProjection(
   override?: PlanOverride,
 ): Tensor {
   const { device } = pixels;
-  const [B, C, height, width] = pixels.shape;
-  if (pixels.rank !== 4 || !(patch >= 1 && patch <= Math.min(height, width))) {
+  if (!hasRank(pixels.shape, 4) || !(patch >= 1 && patch <= Math.min(pixels.shape[2], pixels.shape[3]))) {
     const shape = formatShape(pixels.shape);
     throw new ShapeError(`patchEmbedding: pixels must be [B, C, H, W], H and W at least ${patch}, got ${shape}`);
   }
+  const [B, C, height, width] = pixels.shape;
   const tokens = Math.floor(height / patch) * Math.floor(width / patch) + 1;
   const [D, K] = weight.shape;
   expectShape("patchEmbedding", "weight", [D, K], [D, C * patch * patch]);
@@ -79,7 +79,7 @@ export function patchProjection(
  * Source: Dosovitskiy et al. 2021, An Image is Worth 16x16 Words, equation 1.
  */
 export function prependClassToken(patches: Tensor, class_token: Tensor, positions: Tensor): Tensor {
-  const [B, N, D] = patches.shape;
+  const [B, N, D] = sizes(patches.shape, 3, "patchEmbedding: patches");
   expectShape("patchEmbedding", "class_token", class_token.shape, [1, 1, D]);
   expectShape("patchEmbedding", "positions", positions.shape, [1, N + 1, D]);
   const fused = fuseTokens(patches, class_token, positions);

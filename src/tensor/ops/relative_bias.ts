@@ -1,6 +1,6 @@
 /** T5's relative position bias: what the distance between query and key adds to a score. */
 import { ShapeError } from "../errors.ts";
-import { expectShape, formatShape } from "../shape.ts";
+import { expectShape, formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { absent } from "./absent.ts";
 import { contiguous } from "./copy.ts";
@@ -25,7 +25,7 @@ export interface RelativeBiasOptions {
  * Source: transformers' T5Attention.compute_bias.
  */
 export function relativeBias(table: Tensor, { T, S, past }: RelativeBiasOptions): Tensor {
-  if (table.rank !== 2 || table.shape[0] % 2 !== 1) {
+  if (!hasRank(table.shape, 2) || table.shape[0] % 2 !== 1) {
     throw new ShapeError(`relativeBias: table must be [2P - 1, H], got ${formatShape(table.shape)}`);
   }
   if (past) expectShape("relativeBias", "past", past.shape, [1]);

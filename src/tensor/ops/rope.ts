@@ -1,6 +1,6 @@
 /** Rotary position embedding, and the table of angles it needs. */
 import { InputError, ShapeError } from "../errors.ts";
-import { expectShape, formatShape } from "../shape.ts";
+import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -15,14 +15,14 @@ const WG = 64;
  * Source: transformers' apply_rotary_pos_emb ("rotate_half").
  */
 export function rope(x: Tensor, table: Tensor, positions: Tensor<"u32">): Tensor {
-  if (x.rank !== 4 || x.shape[3] % 2 !== 0 || x.strides[3] !== 1) {
+  if (!hasRank(x.shape, 4) || x.shape[3] % 2 !== 0 || x.strides[3] !== 1) {
     throw new ShapeError(
       `rope: x must be [B, T, H, d], d even and of stride 1, got ${formatShape(x.shape)} with strides ${formatShape(x.strides)}`,
     );
   }
   const [B, T, H, d] = x.shape;
-  const [x_b, x_t, x_h] = x.strides;
-  const [P] = table.shape;
+  const [x_b, x_t, x_h] = sizes(x.strides, 4);
+  const [P] = sizes(table.shape, 2, "rope: table");
   expectShape("rope", "table", table.shape, [P, d]);
   expectShape("rope", "positions", positions.shape, [B, T]);
   const y = x.device.empty(x.shape);

@@ -1,7 +1,7 @@
 /** Rotary positions and the key/value cache in one launch, for what a fused projection of queries, keys and values gives. */
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { expectShape, formatShape } from "../shape.ts";
+import { expectShape, formatShape, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -30,19 +30,19 @@ export interface RopeAppendOptions {
  * @throws ShapeError
  */
 export function ropeAppend(qkv: Tensor, { table, positions, keys, values, past }: RopeAppendOptions): Tensor {
-  const [B, T, width] = qkv.shape;
+  const [B, T, width] = sizes(qkv.shape, 3, "ropeAppend: qkv");
+  const [rows, Hkv, C, last] = sizes(keys.shape, 4, "ropeAppend: keys");
   const isHalf = keys.dtype === "u32";
-  const [rows, Hkv, C] = keys.shape;
-  const d = keys.shape[3] * (isHalf ? 2 : 1);
+  const d = last * (isHalf ? 2 : 1);
   const H = width / d - 2 * Hkv;
-  if (qkv.rank !== 3 || keys.rank !== 4 || d % 2 !== 0 || !Number.isInteger(H) || H < 1 || rows < B) {
+  if (d % 2 !== 0 || !Number.isInteger(H) || H < 1 || rows < B) {
     throw new ShapeError(
       `ropeAppend: qkv must be [B, T, (H + 2 Hkv) d] for keys [≥ B, Hkv, C, d], d even, got ${formatShape(qkv.shape)} and ${formatShape(keys.shape)}`,
     );
   }
   if (isHalf !== (values.dtype === "u32")) throw new ShapeError("ropeAppend: keys and values must be of one dtype");
   if (isHalf && d % 4 !== 0) throw new ShapeError(`ropeAppend: a cache of halves takes fours, but d is ${d}`);
-  const [P] = table.shape;
+  const [P] = sizes(table.shape, 2, "ropeAppend: table");
   expectShape("ropeAppend", "values", values.shape, keys.shape);
   expectShape("ropeAppend", "table", table.shape, [P, d]);
   expectShape("ropeAppend", "positions", positions.shape, [B, T]);

@@ -3,7 +3,7 @@
 import { shareRows } from "../device/plan.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { formatShape } from "../shape.ts";
+import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -14,7 +14,7 @@ import { contiguous } from "./copy.ts";
  * @throws ShapeError
  */
 export function takeRows<D extends ActivationDType>(x: Tensor<D>, rows: Tensor<"u32">): Tensor<D> {
-  if (x.rank !== 2 || rows.rank !== 1) {
+  if (!hasRank(x.shape, 2) || rows.rank !== 1) {
     throw new ShapeError(
       `takeRows: x must be [R, D] and rows [n], got ${formatShape(x.shape)} and ${formatShape(rows.shape)}`,
     );

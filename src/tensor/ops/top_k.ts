@@ -2,7 +2,7 @@
 
 import { type PlanOverride, plan, workgroupOfRow } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
-import { formatShape } from "../shape.ts";
+import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -32,14 +32,15 @@ export function topK(
   chunk?: number,
   override?: PlanOverride,
 ): Tensor<"u32"> {
-  const [R, V] = x.shape;
-  const fits = x.rank === 2 && V > 0 && scores.rank === 1 && scores.shape[0] === R;
-  if (!fits || !(rows > 0) || R % rows !== 0 || !(K > 0)) {
+  const isMatrix = hasRank(x.shape, 2) && x.shape[1] > 0;
+  const fits = isMatrix && scores.rank === 1 && scores.shape[0] === x.shape[0] && x.shape[0] % rows === 0;
+  if (!fits || !(rows > 0) || !(K > 0)) {
     throw new ShapeError(
       `topK: x must be [P * n, V] and scores [P * n], V and K above 0, got ${formatShape(x.shape)} and ` +
         `${formatShape(scores.shape)} for n = ${rows}, K = ${K}`,
     );
   }
+  const [R, V] = x.shape;
   const P = R / rows;
   const { device } = x;
   chunk ??= device.caps.isSoftware ? CHUNK.software : CHUNK.hardware;

@@ -1,6 +1,6 @@
 /** Cutting images into patches that do not overlap: a view whose elements the copy kernel moves. */
 import { ShapeError } from "../errors.ts";
-import { formatShape } from "../shape.ts";
+import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { copy } from "./copy.ts";
 
@@ -12,12 +12,12 @@ import { copy } from "./copy.ts";
  * Source: torch.nn.functional.unfold(pixels, P, stride=P), transposed.
  */
 export function unfold(pixels: Tensor, patch: number): Tensor {
-  const [B, C, H, W] = pixels.shape;
-  if (pixels.rank !== 4 || !(patch >= 1 && patch <= Math.min(H, W))) {
+  if (!hasRank(pixels.shape, 4) || !(patch >= 1 && patch <= Math.min(pixels.shape[2], pixels.shape[3]))) {
     throw new ShapeError(
       `unfold: pixels must be [B, C, H, W], H and W at least ${patch}, got ${formatShape(pixels.shape)}`,
     );
   }
+  const [B, C, H, W] = pixels.shape;
   const [NY, NX] = [Math.floor(H / patch), Math.floor(W / patch)];
   const patches = pixels
     .narrow(2, 0, NY * patch)
