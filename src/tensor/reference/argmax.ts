@@ -8,7 +8,7 @@ export function argmax(x: ArrayLike<number>, V: number): Uint32Array {
   for (let row = 0; row < R; row++) {
     let best = 0;
     for (let i = 1; i < V; i++) {
-      const [value, least] = [x[row * V + i], x[row * V + best]];
+      const [value, least] = [x[row * V + i]!, x[row * V + best]!];
       if (value > least || (Number.isNaN(value) && !Number.isNaN(least))) best = i;
     }
     y[row] = best;

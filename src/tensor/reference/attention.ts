@@ -31,14 +31,14 @@ export function attention(
         for (let s = 0; s < S; s++) {
           if ((causal && s > past + t) || (mask && !mask[b * S + s])) continue;
           let dot = 0;
-          for (let i = 0; i < d; i++) dot += q[query + i] * k[key(s) + i];
-          scores.push([s, scale * dot + (bias ? bias[(((b * H + h) * T + t) * S + s) % bias.length] : 0)]);
+          for (let i = 0; i < d; i++) dot += q[query + i]! * k[key(s) + i]!;
+          scores.push([s, scale * dot + (bias ? bias[(((b * H + h) * T + t) * S + s) % bias.length]! : 0)]);
         }
         const largest = Math.max(...scores.map(([, score]) => score));
         const total = scores.reduce((sum, [, score]) => sum + Math.exp(score - largest), 0);
         for (const [s, score] of scores) {
           const p = Math.exp(score - largest) / total;
-          for (let i = 0; i < d; i++) y[query + i] += p * v[key(s) + i];
+          for (let i = 0; i < d; i++) y[query + i]! += p * v[key(s) + i]!;
         }
       }
     }

@@ -12,7 +12,7 @@ export function bicubic(
       for (let c = 0; c < D; c++) {
         let sum = 0;
         for (const [row, wy] of rows) {
-          for (const [column, wx] of columns) sum += wy * wx * x[(row * w + column) * D + c];
+          for (const [column, wx] of columns) sum += wy * wx * x[(row * w + column) * D + c]!;
         }
         y.push(sum);
       }

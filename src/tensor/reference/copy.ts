@@ -5,10 +5,12 @@ export function copy(
   strides: readonly number[],
   offset: number,
 ): number[] {
-  if (shape.length === 0) return [x[offset]];
+  const [n, ...sizes] = shape;
+  const [stride, ...steps] = strides;
+  if (n === undefined || stride === undefined) return [x[offset]!];
   const y: number[] = [];
-  for (let i = 0; i < shape[0]; i++) {
-    for (const value of copy(x, shape.slice(1), strides.slice(1), offset + i * strides[0])) y.push(value);
+  for (let i = 0; i < n; i++) {
+    for (const value of copy(x, sizes, steps, offset + i * stride)) y.push(value);
   }
   return y;
 }

@@ -7,12 +7,14 @@ export function editScores(
   banned: readonly (readonly number[])[],
 ): Float64Array {
   const y = Float64Array.from(scores);
-  for (let row = 0; row < y.length / V; row++) {
-    for (const id of penalised[row]) {
-      const score = y[row * V + id];
+  for (const [row, ids] of penalised.entries()) {
+    for (const id of ids) {
+      const score = y[row * V + id]!;
       y[row * V + id] = score < 0 ? score * penalty : score / penalty;
     }
-    for (const id of banned[row]) y[row * V + id] = Number.NEGATIVE_INFINITY;
+  }
+  for (const [row, ids] of banned.entries()) {
+    for (const id of ids) y[row * V + id] = Number.NEGATIVE_INFINITY;
   }
   return y;
 }

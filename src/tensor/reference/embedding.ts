@@ -2,7 +2,7 @@
 export function embedding(ids: ArrayLike<number>, table: ArrayLike<number>, D: number): Float64Array {
   const y = new Float64Array(ids.length * D);
   for (let t = 0; t < ids.length; t++) {
-    for (let i = 0; i < D; i++) y[t * D + i] = table[ids[t] * D + i] ?? 0;
+    for (let i = 0; i < D; i++) y[t * D + i] = table[ids[t]! * D + i] ?? 0;
   }
   return y;
 }

@@ -4,5 +4,5 @@ export function gatedActivation(
   up: ArrayLike<number>,
   activate: (x: number) => number,
 ): Float64Array {
-  return Float64Array.from(gate, (g, i) => activate(g) * up[i]);
+  return Float64Array.from(gate, (g, i) => activate(g) * up[i]!);
 }

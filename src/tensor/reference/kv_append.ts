@@ -8,7 +8,7 @@ export function kvAppend(
   for (let b = 0; b < B; b++) {
     for (let t = 0; t < Math.min(T, C - past); t++) {
       for (let h = 0; h < Hkv; h++) {
-        for (let i = 0; i < d; i++) cache[((b * Hkv + h) * C + past + t) * d + i] = x[((b * T + t) * Hkv + h) * d + i];
+        for (let i = 0; i < d; i++) cache[((b * Hkv + h) * C + past + t) * d + i] = x[((b * T + t) * Hkv + h) * d + i]!;
       }
     }
   }

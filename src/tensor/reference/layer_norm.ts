@@ -6,14 +6,12 @@ export function layerNorm(
   eps: number,
 ): Float64Array {
   const D = weight.length;
-  const y = new Float64Array(x.length);
-  for (let start = 0; start < x.length; start += D) {
-    let mean = 0;
-    for (let i = 0; i < D; i++) mean += x[start + i] / D;
-    let variance = 0;
-    for (let i = 0; i < D; i++) variance += (x[start + i] - mean) ** 2 / D;
-    for (let i = 0; i < D; i++)
-      y[start + i] = ((x[start + i] - mean) / Math.sqrt(variance + eps)) * weight[i] + bias[i];
+  const y = Float64Array.from(x);
+  for (let start = 0; start < y.length; start += D) {
+    const row = y.subarray(start, start + D);
+    const mean = row.reduce((sum, value) => sum + value / D, 0);
+    const variance = row.reduce((sum, value) => sum + (value - mean) ** 2 / D, 0);
+    row.set(row.map((value, i) => ((value - mean) / Math.sqrt(variance + eps)) * weight[i]! + bias[i]!));
   }
   return y;
 }

@@ -8,8 +8,8 @@ export function linear(
   const y = new Float64Array(M * N);
   for (let m = 0; m < M; m++) {
     for (let n = 0; n < N; n++) {
-      let sum = bias ? bias[n] : 0;
-      for (let k = 0; k < K; k++) sum += x[m * K + k] * weight[n * K + k];
+      let sum = bias ? bias[n]! : 0;
+      for (let k = 0; k < K; k++) sum += x[m * K + k]! * weight[n * K + k]!;
       y[m * N + n] = sum;
     }
   }

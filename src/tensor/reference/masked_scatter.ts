@@ -7,8 +7,9 @@ export function maskedScatter(
 ): number[] {
   const y: number[] = [];
   for (let l = 0; l < source.length; l++) {
-    const replaced = source[l] > 0 && source[l] * D <= features.length;
-    for (let i = 0; i < D; i++) y.push(replaced ? features[(source[l] - 1) * D + i] : x[l * D + i]);
+    const from = source[l]!;
+    const replaced = from > 0 && from * D <= features.length;
+    for (let i = 0; i < D; i++) y.push(replaced ? features[(from - 1) * D + i]! : x[l * D + i]!);
   }
   return y;
 }

@@ -20,12 +20,12 @@ export function patchEmbedding(
       const top = Math.floor((token - 1) / columns) * P;
       const left = ((token - 1) % columns) * P;
       for (let n = 0; n < D; n++) {
-        let sum = token === 0 ? class_token[n] : bias[n];
+        let sum = token === 0 ? class_token[n]! : bias[n]!;
         for (let k = 0; token > 0 && k < C * P * P; k++) {
           const [c, dy, dx] = [Math.floor(k / (P * P)), Math.floor(k / P) % P, k % P];
-          sum += pixels[((b * C + c) * H + top + dy) * W + left + dx] * weight[n * C * P * P + k];
+          sum += pixels[((b * C + c) * H + top + dy) * W + left + dx]! * weight[n * C * P * P + k]!;
         }
-        y[(b * tokens + token) * D + n] = sum + positions[token * D + n];
+        y[(b * tokens + token) * D + n] = sum + positions[token * D + n]!;
       }
     }
   }

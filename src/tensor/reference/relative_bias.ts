@@ -8,7 +8,7 @@ export function relativeBias(
     for (let t = 0; t < T; t++) {
       for (let s = 0; s < S; s++) {
         const distance = Math.max(-(P - 1), Math.min(P - 1, s - (past + t)));
-        y[(h * T + t) * S + s] = table[(distance + P - 1) * H + h];
+        y[(h * T + t) * S + s] = table[(distance + P - 1) * H + h]!;
       }
     }
   }

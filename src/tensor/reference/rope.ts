@@ -11,11 +11,12 @@ export function rope(
 ): Float64Array {
   const y = new Float64Array(x.length);
   for (let token = 0; token < positions.length; token++) {
+    const angles = positions[token]! * d;
     for (let h = 0; h < H; h++) {
       for (let j = 0; j < d / 2; j++) {
         const at = (token * H + h) * d + j;
-        const [re, im] = [x[at], x[at + d / 2]];
-        const [cos, sin] = [table[positions[token] * d + j], table[positions[token] * d + d / 2 + j]];
+        const [re, im] = [x[at]!, x[at + d / 2]!];
+        const [cos, sin] = [table[angles + j]!, table[angles + d / 2 + j]!];
         y[at] = re * cos - im * sin;
         y[at + d / 2] = re * sin + im * cos;
       }

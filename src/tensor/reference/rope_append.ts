@@ -13,12 +13,13 @@ export function ropeAppend(
   const q = new Float64Array(B * T * H * d);
   for (let token = 0; token < B * T; token++) {
     const [b, place] = [Math.floor(token / T), past + (token % T)];
+    const angles = positions[token]! * d;
     for (let head = 0; head < H + 2 * Hkv; head++) {
-      const x = Array.from({ length: d }, (_, i) => qkv[(token * (H + 2 * Hkv) + head) * d + i]);
+      const x = Array.from({ length: d }, (_, i) => qkv[(token * (H + 2 * Hkv) + head) * d + i]!);
       const turned = x.map((value, i) => {
         const j = i % (d / 2);
-        const [cos, sin] = [table[positions[token] * d + j], table[positions[token] * d + d / 2 + j]];
-        return i < d / 2 ? value * cos - x[i + d / 2] * sin : value * cos + x[i - d / 2] * sin;
+        const [cos, sin] = [table[angles + j]!, table[angles + d / 2 + j]!];
+        return i < d / 2 ? value * cos - x[i + d / 2]! * sin : value * cos + x[i - d / 2]! * sin;
       });
       if (head < H) q.set(turned, (token * H + head) * d);
       else if (place < C) {

@@ -2,7 +2,7 @@
 export function takeRows(x: ArrayLike<number>, rows: ArrayLike<number>, D: number): number[] {
   const y: number[] = [];
   for (let n = 0; n < rows.length; n++) {
-    for (let i = 0; i < D; i++) y.push(x[rows[n] * D + i] ?? 0);
+    for (let i = 0; i < D; i++) y.push(x[rows[n]! * D + i] ?? 0);
   }
   return y;
 }

@@ -14,13 +14,15 @@ export function topK(
   const sums = new Float32Array(P * K).fill(Number.NEGATIVE_INFINITY);
   const places = new Uint32Array(P * K).fill(0xffffffff);
   for (let p = 0; p < P; p++) {
-    const all = new Float32Array(N);
-    for (let i = 0; i < N; i++) all[i] = x[p * N + i] + scores[p * rows + Math.floor(i / V)];
-    const before = (i: number, j: number) => all[i] > all[j] || (Number.isNaN(all[i]) && !Number.isNaN(all[j]));
-    const order = Array.from(all.keys()).sort((i, j) => (before(i, j) ? -1 : before(j, i) ? 1 : i - j));
-    for (let k = 0; k < Math.min(K, N); k++) {
-      sums[p * K + k] = all[order[k]];
-      places[p * K + k] = order[k];
+    const all = Array.from({ length: N }, (_, place) => {
+      const score = scores[p * rows + Math.floor(place / V)]!;
+      return { place, sum: Math.fround(x[p * N + place]! + score) };
+    });
+    const before = (a: number, b: number) => a > b || (Number.isNaN(a) && !Number.isNaN(b));
+    all.sort((a, b) => (before(a.sum, b.sum) ? -1 : before(b.sum, a.sum) ? 1 : a.place - b.place));
+    for (const [k, { place, sum }] of all.slice(0, K).entries()) {
+      sums[p * K + k] = sum;
+      places[p * K + k] = place;
     }
   }
   return { sums, places };

@@ -10,7 +10,7 @@ export function unfold(
       for (let left = 0; left + P <= W; left += P) {
         for (let c = 0; c < C; c++) {
           for (let dy = 0; dy < P; dy++) {
-            for (let dx = 0; dx < P; dx++) y.push(pixels[((b * C + c) * H + top + dy) * W + left + dx]);
+            for (let dx = 0; dx < P; dx++) y.push(pixels[((b * C + c) * H + top + dy) * W + left + dx]!);
           }
         }
       }
