@@ -24,9 +24,10 @@ export class DecodeStream {
   /** The text that became certain with this id; often empty. @throws InputError TOKENIZER_ID */
   push(id: number | bigint): string {
     const tokens = this.source.tokensOf(id);
-    if (tokens.length === 0) return "";
+    const last = tokens.at(-1);
+    if (last === undefined) return "";
     this.tokens.push(...tokens);
-    if (this.source.byteFallback && BYTE_TOKEN.test(tokens[tokens.length - 1])) return "";
+    if (this.source.byteFallback && BYTE_TOKEN.test(last)) return "";
     const text = this.source.textOf(this.tokens);
     let end = text.length;
     while (end > 0 && text[end - 1] === "\ufffd") end--; // perhaps the start of a character
@@ -54,7 +55,7 @@ export class DecodeStream {
  */
 function lastCut(text: string, from: number, end: number): number {
   for (let cut = end - 1; cut > from; cut--) {
-    if (text[cut] === " " && !" 'nvr".includes(text[cut - 1])) return cut;
+    if (text[cut] === " " && !" 'nvr".includes(text.charAt(cut - 1))) return cut;
   }
   return from;
 }

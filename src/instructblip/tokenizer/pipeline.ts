@@ -72,20 +72,20 @@ export class AddedTokenFinder {
     const states = this.index.statesOf(text);
     let done = 0;
     for (let at = 0; at < text.length; ) {
-      const state = this.index.longest(states[at]);
+      const state = this.index.longest(states[at]!);
       if (state === 0) {
         at++;
         continue;
       }
-      const token = this.tokens[this.index.stringOf(state)];
+      const token = this.tokens[this.index.stringOf(state)]!;
       let [start, end] = [at, at + this.index.lengthOf(state)];
       at = end;
       if (token.single_word) {
         if (ENDS_WITH_WORD.test(text.slice(Math.max(0, start - 2), start))) continue;
         if (STARTS_WITH_WORD.test(text.slice(end, end + 2))) continue;
       }
-      if (token.lstrip) while (start > done && LEADING_SPACE.test(text[start - 1])) start--;
-      if (token.rstrip) while (end < text.length && LEADING_SPACE.test(text[end])) end++;
+      if (token.lstrip) while (start > done && LEADING_SPACE.test(text.charAt(start - 1))) start--;
+      if (token.rstrip) while (end < text.length && LEADING_SPACE.test(text.charAt(end))) end++;
       at = end;
       if (start > done) parts.push({ text: text.slice(done, start), start: done });
       parts.push({ text: token.content, token, start });
@@ -176,7 +176,7 @@ function replaced(text: string, pattern: string | RegExp, content: string, budge
 /** By hand: a regular expression anchored at the end is quadratic in the blanks before it. */
 function trimEnd(text: string): string {
   let end = text.length;
-  while (end > 0 && LEADING_SPACE.test(text[end - 1])) end--;
+  while (end > 0 && LEADING_SPACE.test(text.charAt(end - 1))) end--;
   return text.slice(0, end);
 }
 
@@ -456,8 +456,8 @@ const byteFallback: Decoder = (tokens) => {
     bytes = [];
   };
   for (const token of tokens) {
-    const byte = BYTE_TOKEN.exec(token);
-    if (byte) bytes.push(Number.parseInt(byte[1], 16));
+    const [, byte] = BYTE_TOKEN.exec(token) ?? [];
+    if (byte !== undefined) bytes.push(Number.parseInt(byte, 16));
     else {
       flush();
       result.push(token);

@@ -78,7 +78,7 @@ export class Precompiled {
     for (let start = 0; start < text.length; ) {
       let next = start;
       let end = Math.min(start + window, text.length);
-      if (end < text.length && /[\ud800-\udbff]/.test(text[end - 1])) end++; // half a character says nothing
+      if (end < text.length && /[\ud800-\udbff]/.test(text.charAt(end - 1))) end++; // half a character says nothing
       const part = text.slice(start, end);
       const isLast = end === text.length;
       for (const { segment, index } of this.graphemes.segment(part)) {
@@ -108,8 +108,7 @@ export class Precompiled {
   /** The text for the *shortest* key that `bytes` starts with: it replaces the whole part, as in Rust. */
   private search(length: number): string | null {
     let node = offsetOf(this.unit(0));
-    for (let i = 0; i < length; i++) {
-      const byte = this.bytes[i];
+    for (const byte of this.bytes.subarray(0, length)) {
       if (byte === 0) return null;
       node ^= byte;
       const unit = this.unit(node);
@@ -121,8 +120,9 @@ export class Precompiled {
   }
 
   private unit(node: number): number {
-    if (node < 0 || node >= this.trie.length) throw damaged(`the trie points to unit ${node} of ${this.trie.length}`);
-    return this.trie[node];
+    const unit = this.trie[node];
+    if (unit === undefined) throw damaged(`the trie points to unit ${node} of ${this.trie.length}`);
+    return unit;
   }
 
   private textAt(start: number): string {

@@ -61,35 +61,35 @@ export class TokenIndex {
 
   /** The longest string that a state begins with, as a state of its own; 0 for none. */
   longest(state: number): number {
-    return this.#longest[state];
+    return this.#longest[state]!;
   }
 
   /** The next shorter one after a state that {@link longest} gave; 0 for none. */
   shorter(state: number): number {
-    return this.#longest[this.#fail[state]];
+    return this.#longest[this.#fail[state]!]!;
   }
 
   /** Which string of the list a state that {@link longest} gave is, and how long. */
   stringOf(state: number): number {
-    return this.#string[state];
+    return this.#string[state]!;
   }
   lengthOf(state: number): number {
-    return this.#length[state];
+    return this.#length[state]!;
   }
 
   /** Shorter states first: each needs those of the shorter ones. */
   #link(): void {
     const starts = new Int32Array(this.#length.reduce((most, length) => Math.max(most, length), 0) + 2);
-    for (let state = 0; state < this.#size; state++) starts[this.#length[state] + 1]++;
-    for (let length = 1; length < starts.length; length++) starts[length] += starts[length - 1];
+    for (let state = 0; state < this.#size; state++) starts[this.#length[state]! + 1]!++;
+    for (let length = 1; length < starts.length; length++) starts[length]! += starts[length - 1]!;
     const order = new Int32Array(this.#size);
-    for (let state = 0; state < this.#size; state++) order[starts[this.#length[state]]++] = state;
+    for (let state = 0; state < this.#size; state++) order[starts[this.#length[state]!]!++] = state;
     for (const state of order) {
       if (state === 0) continue;
-      const parent = this.#parent[state];
-      const fail = parent === 0 ? 0 : this.#step(this.#fail[parent], this.#char[state]);
+      const parent = this.#parent[state]!;
+      const fail = parent === 0 ? 0 : this.#step(this.#fail[parent]!, this.#char[state]!);
       this.#fail[state] = fail;
-      this.#longest[state] = this.#string[state] >= 0 ? state : this.#longest[fail];
+      this.#longest[state] = this.#string[state]! >= 0 ? state : this.#longest[fail]!;
     }
   }
 
@@ -97,7 +97,7 @@ export class TokenIndex {
     for (;;) {
       const next = this.#child(state, char, false);
       if (next !== 0 || state === 0) return next;
-      state = this.#fail[state];
+      state = this.#fail[state]!;
     }
   }
 
@@ -107,7 +107,7 @@ export class TokenIndex {
     let hash = Math.imul(parent ^ this.#salt, 0x9e3779b1) ^ Math.imul(char + 1, 0x85ebca6b);
     hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
     let slot = (hash ^ (hash >>> 13)) & mask;
-    for (let state = this.#table[slot]; state !== 0; state = this.#table[slot]) {
+    for (let state = this.#table[slot]!; state !== 0; state = this.#table[slot]!) {
       if (this.#parent[state] === parent && this.#char[state] === char) return state;
       slot = (slot + 1) & mask;
     }
@@ -116,7 +116,7 @@ export class TokenIndex {
     this.#table[slot] = state;
     this.#parent[state] = parent;
     this.#char[state] = char;
-    this.#length[state] = this.#length[parent] + 1;
+    this.#length[state] = this.#length[parent]! + 1;
     return state;
   }
 }

@@ -266,7 +266,7 @@ export class Tokenizer {
    */
   encode(text: string, options?: EncodeOptions, ...more: never[]): number[] {
     const given = encodeOptions("encode", [options, ...more]);
-    return this.encode_batch([text], { ...given, padding: false }).input_ids[0];
+    return this.encode_batch([text], { ...given, padding: false }).input_ids[0]!;
   }
 
   /**

@@ -128,14 +128,14 @@ function mergesOf(list: unknown, vocab: ReadonlyMap<string, number>): Merges {
       throw bad(`model.merges[${line}]`, "two tokens");
     }
     const [left, right] = pair as [string, string];
-    const [first, second, both] = [left, right, left + right].map((token) => {
+    const idOf = (token: string) => {
       const id = vocab.get(token);
       if (id === undefined) {
         throw bad(`model.merges[${line}]`, `of tokens in the vocabulary, ${quote(token)} is not`);
       }
       return id;
-    });
-    merges.set(pairOf(first, second), pairOf(line, both));
+    };
+    merges.set(pairOf(idOf(left), idOf(right)), pairOf(line, idOf(left + right)));
   });
   return merges;
 }
@@ -148,25 +148,31 @@ function merged(ids: number[], merges: Merges): number[] {
   const next = ids.map((_, i) => i + 1);
   const previous = ids.map((_, i) => i - 1);
   const queue = new Queue();
+  /** Of the token at a place and the one behind it. */
+  const mergeAt = (at: number) => {
+    const right = next[at]!;
+    return right < ids.length ? merges.get(pairOf(ids[at]!, ids[right]!)) : undefined;
+  };
   const offer = (at: number) => {
-    const merge = next[at] < ids.length ? merges.get(pairOf(ids[at], ids[next[at]])) : undefined;
+    const merge = mergeAt(at);
     if (merge !== undefined) queue.push(Math.floor(merge / MAX_IDS) * MOST_LETTERS + at);
   };
   for (let at = 0; at < ids.length; at++) offer(at);
   const gone = -1;
   for (let first = queue.pop(); first !== undefined; first = queue.pop()) {
     const at = first % MOST_LETTERS;
-    if (ids[at] === gone || next[at] >= ids.length) continue;
-    const merge = merges.get(pairOf(ids[at], ids[next[at]]));
+    if (ids[at] === gone) continue;
+    const merge = mergeAt(at);
     // What was offered may have been merged with another neighbour since.
     if (merge === undefined || Math.floor(merge / MAX_IDS) !== Math.floor(first / MOST_LETTERS)) continue;
-    const absorbed = next[at];
+    const [absorbed, before] = [next[at]!, previous[at]!];
+    const behind = next[absorbed]!;
     ids[at] = merge % MAX_IDS;
     ids[absorbed] = gone;
-    next[at] = next[absorbed];
-    if (next[at] < ids.length) previous[next[at]] = at;
+    next[at] = behind;
+    if (behind < ids.length) previous[behind] = at;
     offer(at);
-    if (previous[at] >= 0) offer(previous[at]);
+    if (before >= 0) offer(before);
   }
   return ids.filter((id) => id !== gone);
 }
@@ -181,8 +187,9 @@ class Queue {
     heap.push(value);
     while (at > 0) {
       const parent = (at - 1) >> 1;
-      if (heap[parent] <= value) break;
-      heap[at] = heap[parent];
+      const above = heap[parent]!;
+      if (above <= value) break;
+      heap[at] = above;
       at = parent;
     }
     heap[at] = value;
@@ -197,9 +204,10 @@ class Queue {
     for (;;) {
       let child = 2 * at + 1;
       if (child >= heap.length) break;
-      if (child + 1 < heap.length && heap[child + 1] < heap[child]) child++;
-      if (heap[child] >= value) break;
-      heap[at] = heap[child];
+      if (child + 1 < heap.length && heap[child + 1]! < heap[child]!) child++;
+      const below = heap[child]!;
+      if (below >= value) break;
+      heap[at] = below;
       at = child;
     }
     heap[at] = value;
@@ -227,9 +235,9 @@ function wordPiece(config: JsonRecord): Model {
     let index = first;
     let states = index.statesOf(word);
     for (let at = 0; at < word.length; ) {
-      const token = index.longest(states[at]);
+      const token = index.longest(states[at]!);
       if (token === 0) return [unk];
-      result.push(ids[index.stringOf(token)]);
+      result.push(ids[index.stringOf(token)]!);
       at += index.lengthOf(token);
       if (index !== others) {
         index = others;
@@ -273,17 +281,17 @@ function unigram(config: JsonRecord): Model {
     const from = new Int32Array(piece.length + 1).fill(-1); // where the last token of the way to a place begins
     const id = new Int32Array(piece.length + 1);
     const offer = (start: number, end: number, token: number, score: number) => {
-      const sum = best[start] + score;
-      if (from[end] >= 0 && sum <= best[end]) return;
+      const sum = best[start]! + score;
+      if (from[end]! >= 0 && sum <= best[end]!) return;
       [best[end], from[end], id[end]] = [sum, start, token];
     };
     for (let start = 0; start < piece.length; ) {
       const width = piece.codePointAt(start)! > 0xffff ? 2 : 1;
       let [hasSingle, found] = [false, 1];
-      for (let state = index.longest(states[start]); state !== 0; state = index.shorter(state), found++) {
+      for (let state = index.longest(states[start]!); state !== 0; state = index.shorter(state), found++) {
         const token = index.stringOf(state);
         const length = index.lengthOf(state);
-        offer(start, start + length, token, scores[token]);
+        offer(start, start + length, token, scores[token]!);
         hasSingle ||= length === width;
       }
       budget.spend(found);
@@ -291,9 +299,10 @@ function unigram(config: JsonRecord): Model {
       start += width;
     }
     const ids: number[] = [];
-    for (let end = piece.length; end > 0; end = from[end]) {
+    for (let end = piece.length; end > 0; end = from[end]!) {
       // Unknown characters side by side are one token.
-      if (id[end] !== unk || ids.at(-1) !== unk) ids.push(id[end]);
+      const token = id[end]!;
+      if (token !== unk || ids.at(-1) !== unk) ids.push(token);
     }
     return ids.reverse();
   };
