@@ -36,8 +36,7 @@ export function ciderD(corpus: readonly Caption[]): number[] {
     const given = vectorOf(prediction);
     const sums = new Float64Array(MOST_WORDS);
     for (const reference of references) {
-      const similar = similarity(given, vectorOf(reference));
-      for (let n = 0; n < MOST_WORDS; n++) sums[n] += similar[n];
+      for (const [n, similar] of similarity(given, vectorOf(reference)).entries()) sums[n]! += similar;
     }
     return (sums.reduce((total, sum) => total + sum, 0) / MOST_WORDS / references.length) * 10;
   });
@@ -55,28 +54,31 @@ function countNgrams(words: readonly string[]): Counts {
 }
 
 interface Vector {
-  readonly weights: readonly ReadonlyMap<string, number>[];
-  readonly norms: readonly number[];
+  /** For n = 1 … 4 */
+  readonly grams: readonly { readonly weights: ReadonlyMap<string, number>; readonly norm: number }[];
   /** Words. pycocoevalcap counts pairs of them, and only uses the difference of two lengths. */
   readonly length: number;
 }
 
 function weigh(counts: Counts, idf: (ngram: string) => number): Vector {
-  const weights = counts.map((some) => new Map([...some].map(([ngram, count]) => [ngram, count * idf(ngram)])));
-  const norms = weights.map((some) => Math.sqrt([...some.values()].reduce((sum, weight) => sum + weight ** 2, 0)));
-  return { weights, norms, length: [...counts[0].values()].reduce((sum, count) => sum + count, 0) };
+  const grams = counts.map((some) => {
+    const weights = new Map([...some].map(([ngram, count]) => [ngram, count * idf(ngram)]));
+    return { weights, norm: Math.sqrt([...weights.values()].reduce((sum, weight) => sum + weight ** 2, 0)) };
+  });
+  return { grams, length: [...counts[0]!.values()].reduce((sum, count) => sum + count, 0) };
 }
 
 /** For n = 1 … 4 */
 function similarity(given: Vector, reference: Vector): number[] {
   const penalty = Math.E ** (-((given.length - reference.length) ** 2) / (2 * SIGMA ** 2));
-  return given.weights.map((some, n) => {
+  return given.grams.map((some, n) => {
+    const others = reference.grams[n]!;
     let sum = 0;
-    for (const [ngram, weight] of some) {
-      const other = reference.weights[n].get(ngram) ?? 0;
+    for (const [ngram, weight] of some.weights) {
+      const other = others.weights.get(ngram) ?? 0;
       sum += Math.min(weight, other) * other;
     }
-    const norm = given.norms[n] * reference.norms[n];
+    const norm = some.norm * others.norm;
     return (norm === 0 ? sum : sum / norm) * penalty;
   });
 }

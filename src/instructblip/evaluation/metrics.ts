@@ -110,8 +110,11 @@ export const METRICS = {
     candidates: "two",
     pooled: (answered) => {
       // Log odds of the positive candidate against the negative.
-      const odds = (positive: boolean) =>
-        answered.filter(({ right }) => right!.includes(0) === positive).map(({ scores: [yes, no] = [] }) => no - yes);
+      const oddsOf = ({ scores }: Answered) => {
+        const [yes, no] = scores!;
+        return no! - yes!;
+      };
+      const odds = (positive: boolean) => answered.filter(({ right }) => right!.includes(0) === positive).map(oddsOf);
       return areaUnderCurve(odds(true), odds(false));
     },
   },
@@ -119,9 +122,10 @@ export const METRICS = {
 
 /** The best rank of the right candidates, from 1; among equals the first comes first. */
 function rankOf(scores: readonly number[], right: readonly number[]): number {
-  const ranks = right.map(
-    (r) => 1 + scores.filter((score, c) => score < scores[r] || (score === scores[r] && c < r)).length,
-  );
+  const ranks = right.map((r) => {
+    const own = scores[r]!;
+    return 1 + scores.filter((score, c) => score < own || (score === own && c < r)).length;
+  });
   return Math.min(...ranks);
 }
 

@@ -130,7 +130,9 @@ export function sizeOf({ i, n }: Shard, questions: number): number {
 
 /** Parts to the whole. @throws InputError PARTS_DIFFER, PARTS_MISSING, PART_UNFINISHED */
 export function joinParts(parts: ReadonlyMap<string, Part>): Part {
-  const [[firstName, first], ...others] = parts;
+  const [head, ...others] = parts;
+  if (!head) throw new InputError("PARTS_MISSING", "there are no parts to join");
+  const [firstName, first] = head;
   const { n } = first.settings.shard;
   const names = new Map([[first.settings.shard.i, firstName]]);
   for (const [name, { settings }] of others) {

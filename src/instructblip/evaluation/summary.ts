@@ -47,7 +47,7 @@ export function summarize(name: MetricName, rows: readonly Row[]): Summary {
     const figure =
       "scores" in metric
         ? estimate(
-            scores.filter((_, i) => kind === undefined || answered[i].kind === kind),
+            scores.filter((_, i) => kind === undefined || answered[i]!.kind === kind),
             metric,
           )
         : withinReach(metric.pooled(mine), metric);

@@ -228,7 +228,7 @@ function rankedOf(
     throw new InputError("BAD_DATA", `${shown(from)} must be candidates: texts, or lists of texts that mean the same`);
   }
   const given = answers.map((answer) => answer.trim()); // some tokenizers want candidates with a blank in front
-  const right = [...candidates.keys()].filter((c) => candidates[c].some((text) => given.includes(text.trim())));
+  const right = candidates.flatMap((texts, c) => (texts.some((text) => given.includes(text.trim())) ? [c] : []));
   const { candidates: needed } = METRICS[metric] as Metric;
   if (needed && right.length === 0) {
     throw new InputError("BAD_DATA", `${metric} needs an answer that is a candidate, letter for letter`);
@@ -255,7 +255,7 @@ function parseTemplate(template: string, where: string): (string | Slot)[] {
     if (field !== undefined) parts.push({ field, form });
     else if (match === "{" || match === "}") {
       bad(`${where}: a brace that belongs to no {field}`, "{field}, {field:30}, {field:letters}; {{ and }} are braces");
-    } else parts.push(match === "{{" || match === "}}" ? match[0] : match);
+    } else parts.push(match === "{{" || match === "}}" ? match.charAt(0) : match);
   }
   return parts;
 }

@@ -176,6 +176,7 @@ describe("parts", () => {
   it("are refused where they are not the whole", () => {
     const join = (...parts: Part[]) => refusal(() => joinParts(new Map(parts.map((one, i) => [`p${i}`, one]))));
     const [a, b, c] = [0, 1, 2].map((i) => part({ i, n: 3 }, third(i)));
+    expect(join()).toBe("PARTS_MISSING: there are no parts to join");
     expect(join(a, c)).toBe("PARTS_MISSING: parts are missing: 1/3");
     expect(join(a, b, b)).toBe("PARTS_DIFFER: p2 and p1 are the same part, 1/3");
     expect(join(a, b, part({ i: 2, n: 3 }, []))).toMatch(/^PART_UNFINISHED: p2: 0 of 2 questions are done\n.*--resume/);
