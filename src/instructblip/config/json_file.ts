@@ -71,7 +71,7 @@ export function jsonText(value: unknown, { sorted = false } = {}): string {
     const entries = list
       ? item.map((element) => write(element ?? null, inner, isFloat))
       : keys.map((key) => `${JSON.stringify(key)}: ${write((item as JsonRecord)[key], inner, FLOATS.has(key))}`);
-    const [open, close] = list ? "[]" : "{}";
+    const [open, close] = list ? ["[", "]"] : ["{", "}"];
     return entries.length ? `${open}\n${inner}${entries.join(`,\n${inner}`)}\n${indent}${close}` : open + close;
   };
   return `${write(value, "", false)}\n`;

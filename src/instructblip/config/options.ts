@@ -134,9 +134,9 @@ export function checkOption<T extends Options>(
   vocabulary: number,
   fail?: Fail,
 ): void {
-  const { check, used } = table[name].row;
+  const { check, used, needs } = table[name]!.row;
   check(name, given[name], vocabulary, fail);
-  if (used && !unmet(table, name, given)) used(name, given[name], vocabulary, fail);
+  if (used && !unmet(table, needs, given)) used(name, given[name], vocabulary, fail);
 }
 
 /**
@@ -156,7 +156,7 @@ export function warningsOf<T extends Options>(
     const lines: string[] = [];
     const odd = row.odd?.(value, vocabulary);
     if (odd) lines.push(`${name}: ${odd}`);
-    const why = unmet(table, name, given) ?? row.idle?.(value);
+    const why = unmet(table, row.needs, given) ?? row.idle?.(value);
     if (why) lines.push(`${name} has no effect: ${why}`);
     if (row.readsPrompt && !hasIds) {
       lines.push(
@@ -167,11 +167,10 @@ export function warningsOf<T extends Options>(
   });
 }
 
-/** Why an option has no effect: what it needs is as by default. */
-function unmet<T extends Options>(table: T, name: string, given: OptionsOf<T>): string | undefined {
-  const { needs } = table[name].row;
+/** Why an option that `needs` another has no effect: that one is as by default. */
+function unmet<T extends Options>(table: T, needs: string | undefined, given: OptionsOf<T>): string | undefined {
   if (needs === undefined) return undefined;
-  const { fallback } = table[needs].row;
+  const { fallback } = table[needs]!.row;
   if ((given[needs] ?? fallback) !== fallback) return undefined;
   return typeof fallback === "boolean" ? `${needs} is not ${!fallback}` : `${needs} is ${shown(fallback)}`;
 }
