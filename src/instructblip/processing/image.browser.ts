@@ -67,7 +67,7 @@ function grey16Of(bitmap: ImageBitmap, name: string): RgbImage {
   const rgba = rgbaOf(bitmap, name);
   const data = new Uint8Array(width * height * 3);
   for (let i = 0; i < width * height; i++) {
-    data.fill(clippedGrey(256 * rgba[4 * i] + rgba[4 * i + 3]), 3 * i, 3 * i + 3);
+    data.fill(clippedGrey(256 * rgba[4 * i]! + rgba[4 * i + 3]!), 3 * i, 3 * i + 3);
   }
   return { width, height, data };
 }

@@ -76,9 +76,9 @@ function readable(bytes: Uint8Array, { format }: ImageHeader, upright: boolean):
 function cmykToRgb(data: Uint8Array, pixels: number): Uint8Array {
   const rgb = new Uint8Array(pixels * 3);
   for (let i = 0; i < pixels; i++) {
-    const light = 255 - data[4 * i + 3];
+    const light = 255 - data[4 * i + 3]!;
     for (let c = 0; c < 3; c++) {
-      const product = data[4 * i + c] * light + 128;
+      const product = data[4 * i + c]! * light + 128;
       rgb[3 * i + c] = light - (((product >> 8) + product) >> 8);
     }
   }
@@ -87,7 +87,7 @@ function cmykToRgb(data: Uint8Array, pixels: number): Uint8Array {
 
 function greyToRgb(data: Uint8Array, pixels: number): Uint8Array {
   const rgb = new Uint8Array(pixels * 3);
-  for (let i = 0; i < pixels; i++) rgb.fill(data[i], 3 * i, 3 * i + 3);
+  for (let i = 0; i < pixels; i++) rgb.fill(data[i]!, 3 * i, 3 * i + 3);
   return rgb;
 }
 

@@ -4,7 +4,7 @@
  * too large for it, the canvas serves, with that loss.
  */
 import { InputError } from "../../tensor/errors.ts";
-import type { RgbImage } from "./image.ts";
+import { type RgbImage, withoutAlpha } from "./image.ts";
 
 /** A picture as its file has it: colours not converted, nor multiplied by alpha. */
 const AS_STORED = { colorSpaceConversion: "none", premultiplyAlpha: "none" } as const;
@@ -17,14 +17,7 @@ export function bitmapOf(source: ImageBitmapSource): Promise<ImageBitmap> {
 /** u8[H, W, 3] of a bitmap. @throws InputError IMAGE_TOO_LARGE; a SecurityError */
 export function rgbOf(bitmap: ImageBitmap, name: string): RgbImage {
   const { width, height } = bitmap;
-  const rgba = rgbaOf(bitmap, name);
-  const data = new Uint8Array(width * height * 3);
-  for (let from = 0, to = 0; to < data.length; from += 4) {
-    data[to++] = rgba[from];
-    data[to++] = rgba[from + 1];
-    data[to++] = rgba[from + 2];
-  }
-  return { width, height, data };
+  return { width, height, data: withoutAlpha(rgbaOf(bitmap, name)) };
 }
 
 /** u8[H, W, 4] of a bitmap. @throws InputError IMAGE_TOO_LARGE; a SecurityError */

@@ -122,16 +122,16 @@ function paletteReader(bytes: Uint8Array, { bits, palette }: BmpLayout): PixelRe
   const rgb = new Uint8Array(3 * 256);
   for (let i = 0; i < palette.colors; i++) {
     const at = palette.offset + palette.step * i;
-    rgb.set([bytes[at + 2], bytes[at + 1], bytes[at]], 3 * i);
+    rgb.set(bytes.subarray(at, at + 3).toReversed(), 3 * i);
   }
   const perByte = 8 / bits;
   const mask = 2 ** bits - 1;
   return (row, x, data, to) => {
-    const byte = bytes[row + Math.floor(x / perByte)];
+    const byte = bytes[row + Math.floor(x / perByte)]!;
     const from = 3 * ((byte >> (8 - bits - bits * (x % perByte))) & mask);
-    data[to] = rgb[from];
-    data[to + 1] = rgb[from + 1];
-    data[to + 2] = rgb[from + 2];
+    data[to] = rgb[from]!;
+    data[to + 1] = rgb[from + 1]!;
+    data[to + 2] = rgb[from + 2]!;
   };
 }
 
@@ -139,18 +139,19 @@ function colourReader(bytes: Uint8Array, { bits, masks }: BmpLayout): PixelReade
   if (bits === 16) {
     const parts = masks.map((mask) => ({ shift: 31 - Math.clz32(mask & -mask), top: mask / (mask & -mask) }));
     return (row, x, data, to) => {
-      const pixel = bytes[row + 2 * x] | (bytes[row + 2 * x + 1] << 8);
+      const pixel = bytes[row + 2 * x]! | (bytes[row + 2 * x + 1]! << 8);
       for (const [c, { shift, top }] of parts.entries()) {
         data[to + c] = Math.trunc((((pixel >> shift) & top) * 255) / top);
       }
     };
   }
   const size = bits / 8;
-  const [red, green, blue] = masks.map((mask) => (31 - Math.clz32(mask & -mask)) / 8);
+  const byteOf = (mask: number) => (31 - Math.clz32(mask & -mask)) / 8;
+  const [red, green, blue] = [byteOf(masks[0]), byteOf(masks[1]), byteOf(masks[2])];
   return (row, x, data, to) => {
     const from = row + size * x;
-    data[to] = bytes[from + red];
-    data[to + 1] = bytes[from + green];
-    data[to + 2] = bytes[from + blue];
+    data[to] = bytes[from + red]!;
+    data[to + 1] = bytes[from + green]!;
+    data[to + 2] = bytes[from + blue]!;
   };
 }

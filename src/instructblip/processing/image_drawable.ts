@@ -45,7 +45,7 @@ export function isDrawable(value: unknown): value is Drawable {
  */
 export async function readDrawable(source: Drawable, name: string, options?: DecodeOptions): Promise<RgbImage> {
   const kind = classOf(source);
-  const [what, without] = DRAWABLES[kind];
+  const [what, without] = DRAWABLES[kind]!;
   const picture = kind === "HTMLImageElement" ? (source as HTMLImageElement) : undefined;
   const shown = picture && !picture.complete ? picture.decode().then(() => bitmapOf(source)) : bitmapOf(source);
   const bitmap = await shown.catch((cause: unknown) => {

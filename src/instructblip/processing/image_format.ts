@@ -64,7 +64,7 @@ function parse(bytes: Uint8Array, name: string): ImageHeader {
   if (magic.startsWith("RIFF") && magic.slice(8, 12) === "WEBP") {
     need(30);
     need(8 + view.getUint32(4, true)); // the decoder does not tell a short file from a damaged one
-    const at24 = (offset: number) => view.getUint16(offset, true) + bytes[offset + 2] * 65536;
+    const at24 = (offset: number) => view.getUint16(offset, true) + view.getUint8(offset + 2) * 65536;
     switch (magic.slice(12)) {
       case "VP8X":
         return { format: "webp", width: at24(24) + 1, height: at24(27) + 1 };
@@ -96,7 +96,7 @@ function parseJpeg(bytes: Uint8Array, view: DataView, name: string, truncated: (
   for (let at = 2; ; ) {
     while (bytes[at] === 0xff && bytes[at + 1] === 0xff) at++; // fill bytes
     if (at + 4 > bytes.length) throw truncated();
-    const marker = bytes[at + 1];
+    const marker = view.getUint8(at + 1);
     if (bytes[at] !== 0xff || marker === 0xd9) {
       throw new InputError("IMAGE_CORRUPT", `${name}: no marker where the JPEG must have one`);
     }
@@ -113,7 +113,7 @@ function parseJpeg(bytes: Uint8Array, view: DataView, name: string, truncated: (
     // 0xC0 … 0xCF are frames, but for the tables 0xC4 and 0xCC and the extension 0xC8.
     if (marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc) {
       if (length < 8) throw new InputError("IMAGE_CORRUPT", `${name}: the JPEG has a damaged frame header`);
-      const precision = bytes[at + 4];
+      const precision = view.getUint8(at + 4);
       if (marker > 0xc2 || precision !== 8) {
         const what = marker > 0xc2 ? "is lossless, hierarchical or arithmetic-coded" : `has ${precision} bits`;
         throw new InputError("UNSUPPORTED_JPEG", `${name}: the JPEG ${what}; must be Huffman-coded with 8 bits`);
@@ -163,10 +163,10 @@ function paletteBytes(packed: number): number {
 /** Where the first frame's descriptor is, and the byte behind the last control extension before it if it has one. */
 function firstGifFrame(bytes: Uint8Array): { frame: number; control: number | undefined } {
   let control: number | undefined;
-  let at = 13 + paletteBytes(bytes[10]);
+  let at = 13 + paletteBytes(bytes[10]!);
   while (bytes[at] === 0x21) {
     if (bytes[at + 1] === 0xf9 && bytes[at + 2] === 4) control = at + 3;
-    for (at += 2; bytes[at] > 0; ) at += bytes[at] + 1; // sub-blocks, up to an empty one
+    for (at += 2; bytes[at]; ) at += bytes[at]! + 1; // sub-blocks, up to an empty one
     at++;
   }
   return { frame: at, control };
@@ -180,7 +180,7 @@ export function opaqueGif(bytes: Uint8Array): Uint8Array {
   const { control } = firstGifFrame(bytes);
   if (control === undefined) return bytes;
   const opaque = bytes.slice();
-  opaque[control] &= 0xfe;
+  opaque[control]! &= 0xfe;
   return opaque;
 }
 
@@ -193,14 +193,14 @@ export function opaqueGif(bytes: Uint8Array): Uint8Array {
  */
 export function paintAroundGifFrame(bytes: Uint8Array, rgb: Uint8Array, width: number, height: number): void {
   const { frame, control } = firstGifFrame(bytes);
-  const at16 = (at: number) => bytes[at] + 256 * bytes[at + 1];
+  const at16 = (at: number) => bytes[at]! + 256 * bytes[at + 1]!;
   const [left, top] = [at16(frame + 1), at16(frame + 3)];
   const [right, bottom] = [left + at16(frame + 5), top + at16(frame + 7)];
   if (left === 0 && top === 0 && right >= width && bottom >= height) return;
-  const hasOwn = (bytes[frame + 9] & 0x80) !== 0;
-  if (!hasOwn && !(bytes[10] & 0x80)) return; // no palette: grey, whose first colour is black
+  const hasOwn = (bytes[frame + 9]! & 0x80) !== 0;
+  if (!hasOwn && !(bytes[10]! & 0x80)) return; // no palette: grey, whose first colour is black
   const palette = hasOwn ? frame + 10 : 13;
-  const transparent = control !== undefined && bytes[control] & 1 ? bytes[control + 3] : 0;
+  const transparent = control !== undefined && bytes[control]! & 1 ? bytes[control + 3]! : 0;
   const colour = bytes.subarray(palette + 3 * transparent, palette + 3 * transparent + 3);
   for (let y = 0, to = 0; y < height; y++) {
     for (let x = 0; x < width; x++, to += 3) {
@@ -273,7 +273,8 @@ export function withoutExif(bytes: Uint8Array, format: ImageFormat): Uint8Array 
   const kept = new Uint8Array(bytes.length - parts.reduce((sum, [start, end]) => sum + end - start, 0));
   let from = 0;
   let to = 0;
-  for (const [start, end] of [...parts, [bytes.length, bytes.length]]) {
+  parts.push([bytes.length, bytes.length]); // what is behind the last stays
+  for (const [start, end] of parts) {
     kept.set(bytes.subarray(from, start), to);
     to += start - from;
     from = end;
@@ -285,7 +286,7 @@ export function withoutExif(bytes: Uint8Array, format: ImageFormat): Uint8Array 
 function withoutWebpExif(bytes: Uint8Array): Uint8Array {
   if (textAt(bytes, 12, 4) !== "VP8X") return bytes;
   const changed = bytes.slice();
-  changed[20] &= ~8;
+  changed[20]! &= ~8;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let at = 12; at + 8 <= bytes.length; ) {
     if (textAt(bytes, at, 4) === "EXIF") changed.set([0x78, 0x78, 0x78, 0x78], at);
@@ -303,9 +304,9 @@ function textAt(bytes: Uint8Array, at: number, length: number): string {
 function jpegScan(bytes: Uint8Array, visit?: (marker: number, at: number, next: number) => void): number {
   let at = 2;
   while (bytes[at + 1] !== 0xda) {
-    const marker = bytes[at + 1];
+    const marker = bytes[at + 1]!;
     const bare = marker === 0x01 || (marker >= 0xd0 && marker <= 0xd8);
-    const next = at + (marker === 0xff ? 1 : bare ? 2 : 2 + bytes[at + 2] * 256 + bytes[at + 3]);
+    const next = at + (marker === 0xff ? 1 : bare ? 2 : 2 + bytes[at + 2]! * 256 + bytes[at + 3]!);
     visit?.(marker, at, next);
     at = next;
   }

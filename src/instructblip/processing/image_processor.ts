@@ -9,12 +9,13 @@ import { refuseUnknown } from "../../tensor/arguments.ts";
 import { ConfigError, InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import type { Folder } from "../../tensor/files/source.ts";
+import { sizes } from "../../tensor/shape.ts";
 import { shown } from "../../tensor/shown.ts";
 import { type JsonRecord, jsonText } from "../config/json_file.ts";
 import { JsonFolder } from "../config/json_folder.ts";
 import { type Fail, readOptions, type ValuesOf, valuesOf } from "../config/options.ts";
 import { createFolder } from "../pretrained/platform.ts";
-import type { PixelTensor, PixelValues, RgbaImage, RgbImage } from "./image.ts";
+import { type PixelTensor, type PixelValues, type RgbaImage, type RgbImage, withoutAlpha } from "./image.ts";
 import { IMAGE, IMAGE_OPTIONS, type ImageOptions, sidesOf, threeOf } from "./image_options.ts";
 import { type ImageBackend, RESAMPLING, resize } from "./resize.ts";
 
@@ -107,7 +108,6 @@ export class BlipImageProcessor {
     const settings = settingsOf({ ...this.config, ...Object.fromEntries(given) }, this.backend, (message, hint) => {
       throw new InputError("IMAGE_OPTION", message, { hint });
     });
-    if (images.length === 0) throw new InputError("BAD_PIXELS", "no image was given");
     if (images.length > MAX_IMAGES) {
       throw new InputError("BATCH_LIMIT", `${images.length} images in one batch, the limit is ${MAX_IMAGES}`);
     }
@@ -123,10 +123,12 @@ export class BlipImageProcessor {
 /**
  * Joins batches into one.
  *
- * @throws InputError BAD_PIXELS if they are not of one size, which only pictures that were not resized are
+ * @throws InputError BAD_PIXELS if there is none, or they are not of one size, which only pictures that were not resized are
  */
 export function stack(parts: readonly PixelValues[]): PixelValues {
-  const [, , height, width] = parts[0].shape;
+  const [first] = parts;
+  if (!first) throw new InputError("BAD_PIXELS", "no image was given");
+  const [, , height, width] = first.shape;
   const other = parts.find(({ shape }) => shape[2] !== height || shape[3] !== width);
   if (other) {
     const sizes = `${width} x ${height} and ${other.shape[3]} x ${other.shape[2]}`;
@@ -134,7 +136,7 @@ export function stack(parts: readonly PixelValues[]): PixelValues {
       hint: "do_resize: true makes them equal",
     });
   }
-  if (parts.length === 1) return parts[0];
+  if (parts.length === 1) return first;
   const data = new Float32Array(parts.reduce((sum, part) => sum + part.data.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -173,7 +175,7 @@ function preprocessOne(image: RgbImage | RgbaImage | PixelTensor, settings: Sett
   if (settings.do_resize) rgb = resize(rgb, settings.width, settings.height, settings.resample, settings.backend);
   // A byte has 256 values, so the whole arithmetic is three tables.
   const tables = [0, 1, 2].map((c) => Float32Array.from({ length: 256 }, (_, u8) => normalized(u8, c, settings)));
-  return toPlanes(rgb, (value, c) => tables[c][value]);
+  return toPlanes(rgb, (value, c) => tables[c]![value]!);
 }
 
 /**
@@ -201,7 +203,7 @@ function preprocessFloat(
   const bytes = new Uint8Array(whole ? data : data.map((x) => x * 255));
   const resized = resize({ width, height, data: bytes }, settings.width, settings.height, settings.resample);
   const back = Float32Array.from({ length: 256 }, (_, u8) => (whole ? u8 : u8 * (1 / 255)));
-  return toPlanes(resized, (value, c) => normalized(back[value], c, settings));
+  return toPlanes(resized, (value, c) => normalized(back[value]!, c, settings));
 }
 
 /** `f32((f32(f64(x) * factor) - f32(mean)) / f32(std))`, each step rounded as numpy rounds it; torch folds the factor. */
@@ -209,8 +211,8 @@ function normalized(value: number, channel: number, settings: Settings): number 
   if (settings.backend === "torchvision") return normalizedByTorch(value, channel, settings);
   const x = settings.do_rescale ? Math.fround(value * settings.rescale_factor) : value;
   if (!settings.do_normalize) return x;
-  const centred = Math.fround(x - Math.fround(settings.mean[channel]));
-  return Math.fround(centred / Math.fround(settings.std[channel]));
+  const centred = Math.fround(x - Math.fround(settings.mean[channel]!));
+  return Math.fround(centred / Math.fround(settings.std[channel]!));
 }
 
 /** `(x - mean / factor) / (std / factor)`, every number and every step f32. */
@@ -218,8 +220,8 @@ function normalizedByTorch(value: number, channel: number, settings: Settings): 
   const { do_rescale, do_normalize, rescale_factor } = settings;
   if (!do_normalize) return do_rescale ? Math.fround(value * Math.fround(rescale_factor)) : value;
   const inverse = do_rescale ? Math.fround(1 / rescale_factor) : 1;
-  const mean = Math.fround(Math.fround(settings.mean[channel]) * inverse);
-  const std = Math.fround(Math.fround(settings.std[channel]) * inverse);
+  const mean = Math.fround(Math.fround(settings.mean[channel]!) * inverse);
+  const std = Math.fround(Math.fround(settings.std[channel]!) * inverse);
   return Math.fround(Math.fround(value - mean) / std);
 }
 
@@ -232,7 +234,7 @@ function toPlanes(
   const pixels = width * height;
   const planes = new Float32Array(3 * pixels);
   for (let c = 0; c < 3; c++) {
-    for (let i = 0; i < pixels; i++) planes[c * pixels + i] = map(data[3 * i + c], c);
+    for (let i = 0; i < pixels; i++) planes[c * pixels + i] = map(data[3 * i + c]!, c);
   }
   return { width, height, data: planes };
 }
@@ -258,13 +260,7 @@ function checked(image: RgbImage | RgbaImage, name: string): RgbImage {
     const message = `${name}: ${width} x ${height} pixels are ${pixels * 3} bytes of RGB or ${pixels * 4} of RGBA`;
     throw new InputError("BAD_PIXELS", `${message}, got ${data.length}`);
   }
-  const rgb = new Uint8Array(pixels * 3);
-  for (let from = 0, to = 0; to < rgb.length; from += 4) {
-    rgb[to++] = data[from];
-    rgb[to++] = data[from + 1];
-    rgb[to++] = data[from + 2];
-  }
-  return { width, height, data: rgb };
+  return { width, height, data: withoutAlpha(data) };
 }
 
 function bytesOf(data: Uint8Array | Uint8ClampedArray): Uint8Array {
@@ -280,7 +276,7 @@ function channelsLast(
   if (!Array.isArray(shape) || shape.length !== 3 || !shape.every((n) => Number.isInteger(n) && n > 0)) {
     throw new InputError("BAD_PIXELS", `${name}: shape must be [H, W, 3] or [3, H, W], got ${shown(shape)}`);
   }
-  const [a, b, c] = shape as readonly number[];
+  const [a, b, c] = sizes(shape, 3);
   const data = tensor.data instanceof Uint8ClampedArray ? bytesOf(tensor.data) : tensor.data;
   if (!(data instanceof Uint8Array || data instanceof Float32Array)) {
     throw new InputError("BAD_PIXELS", `${name}: data must be a Uint8Array or a Float32Array`);
@@ -296,7 +292,7 @@ function channelsLast(
   const pixels = b * c;
   const rgb = data instanceof Float32Array ? new Float32Array(3 * pixels) : new Uint8Array(3 * pixels);
   for (let channel = 0; channel < 3; channel++) {
-    for (let i = 0; i < pixels; i++) rgb[3 * i + channel] = data[channel * pixels + i];
+    for (let i = 0; i < pixels; i++) rgb[3 * i + channel] = data[channel * pixels + i]!;
   }
   return { height: b, width: c, data: rgb };
 }

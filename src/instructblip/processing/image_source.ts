@@ -81,8 +81,9 @@ function unescaped(text: string): Uint8Array {
   const bytes = new TextEncoder().encode(text);
   let to = 0;
   for (let at = 0; at < bytes.length; at++) {
-    const code = bytes[at] === 0x25 ? /^[0-9a-f]{2}$/i.exec(String.fromCharCode(bytes[at + 1], bytes[at + 2])) : null;
-    bytes[to++] = code ? Number.parseInt(code[0], 16) : bytes[at];
+    const byte = bytes[at]!;
+    const code = byte === 0x25 ? /^[0-9a-f]{2}$/i.exec(String.fromCharCode(...bytes.subarray(at + 1, at + 3))) : null;
+    bytes[to++] = code ? Number.parseInt(code[0], 16) : byte;
     if (code) at += 2;
   }
   return bytes.subarray(0, to);

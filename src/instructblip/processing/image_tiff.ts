@@ -95,9 +95,9 @@ function samplesOf(
   const photometric = one(TAG.photometric, 0);
   const bits = tags.get(TAG.bits) ?? [1];
   const samples = one(TAG.samples, 1);
-  const depth = bits[0];
+  const depth = one(TAG.bits, 1);
   const formats = tags.get(TAG.sampleFormat) ?? [1];
-  const format = formats[0];
+  const format = one(TAG.sampleFormat, 1);
   const what = `${samples} samples of ${depth} bits, format ${format}, photometric ${photometric}, ${compression}`;
   if (bits.some((n) => n !== depth) || formats.some((n) => n !== format)) throw refuse("samples of several kinds");
   const isBytes = format === 1 && depth === 8;

@@ -71,9 +71,10 @@ export class InstructBlipVideoProcessor extends ProcessorBase<
 
   protected override rowsOf(images: unknown): readonly (readonly ImageInput[])[] {
     const videos = videosOf(images);
-    if (videos.some((video) => video.length !== videos[0].length)) {
-      const counts = videos.map((video) => video.length).join(", ");
-      throw new InputError("BAD_PIXELS", `videos of one batch must have as many frames each, got ${counts}`);
+    const counts = videos.map((video) => video.length);
+    if (new Set(counts).size > 1) {
+      const got = counts.join(", ");
+      throw new InputError("BAD_PIXELS", `videos of one batch must have as many frames each, got ${got}`);
     }
     return videos;
   }
@@ -116,7 +117,7 @@ function rankOf(item: unknown): number {
 
 /** The parts of a tensor along its first dimension. */
 function slices({ data, shape }: PixelTensor): PixelTensor[] {
-  const [count, ...rest] = shape; // rankOf has found it to be a list
+  const [count, rest] = [shape[0]!, shape.slice(1)]; // rankOf has found it to be a list
   const size = rest.reduce((product, n) => product * n, 1);
   const isData = data instanceof Uint8Array || data instanceof Uint8ClampedArray || data instanceof Float32Array;
   if (!isData || !shape.every((n) => Number.isInteger(n) && n >= 0) || data.length !== count * size || size === 0) {

@@ -141,7 +141,8 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
     };
     this.#kind = { modality, ...traits };
     this.pixels = part(pixels, BlipImageProcessor);
-    [this.tokenizer, this.qformer] = tokenizers.map((name) => part(name, Tokenizer));
+    this.tokenizer = part("tokenizer", Tokenizer);
+    this.qformer = has_qformer_tokenizer ? part("qformer_tokenizer", Tokenizer) : undefined;
     const count = given.num_query_tokens ?? null;
     this.num_query_tokens = count === null || count === 0 ? count : numQueryTokens(count, "num_query_tokens");
     this.placeholder = placeholderOf(this.tokenizer, modality);
@@ -179,7 +180,7 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
     const { tokenizer, qformer, num_query_tokens, placeholder: token } = this;
     const { modality, has_tokenizer_defaults, requires_query_count } = this.#kind;
     const { rows, prompts, ...request } = requestOf(given, (images) => this.rowsOf(images));
-    const perRow = rows?.[0].length ?? 0;
+    const perRow = rows?.[0]?.length ?? 0;
     const feature: Partial<AnyFeature> = {};
     if (prompts) {
       if (!request.allow_image_token) refusePlaceholder(prompts, token);

@@ -63,7 +63,7 @@ interface Taps {
 }
 
 function makeTaps(inputs: number, outputs: number, resample: number, backend: ImageBackend): Taps {
-  const filter = FILTERS[resample];
+  const filter = FILTERS[resample]!; // image_options.ts lets no other number through
   const scale = inputs / outputs;
   const filterScale = Math.max(scale, 1); // widened when shrinking: that is the antialiasing
   const support = filter.support * filterScale;
@@ -79,16 +79,17 @@ function makeTaps(inputs: number, outputs: number, resample: number, backend: Im
     let sum = 0;
     for (let x = low; x < high; x++) {
       // By the reciprocal, as Pillow: dividing rounds differently.
-      row[x - low] = filter.kernel((x - center + 0.5) * (1 / filterScale));
-      sum += row[x - low];
+      const weight = filter.kernel((x - center + 0.5) * (1 / filterScale));
+      row[x - low] = weight;
+      sum += weight;
     }
-    if (sum !== 0) for (let x = 0; x < row.length; x++) row[x] /= sum;
+    if (sum !== 0) for (let x = 0; x < row.length; x++) row[x]! /= sum;
     first[i] = low;
     count[i] = high - low;
   }
   const bits = backend === "pil" ? PRECISION_BITS : bitsOf16(exact);
   const weights = new Int32Array(exact.length);
-  for (let i = 0; i < exact.length; i++) weights[i] = Math.trunc(exact[i] * 2 ** bits + (exact[i] < 0 ? -0.5 : 0.5));
+  for (const [i, weight] of exact.entries()) weights[i] = Math.trunc(weight * 2 ** bits + (weight < 0 ? -0.5 : 0.5));
   return { first, count, weights, stride, bits };
 }
 
@@ -143,15 +144,15 @@ function resizeRows(image: RgbImage, width: number, resample: number, backend: I
   for (let y = 0; y < height; y++) {
     const row = y * image.width * 3;
     for (let x = 0; x < width; x++) {
-      let at = row + first[x] * 3;
+      let at = row + first[x]! * 3;
       let red = half;
       let green = half;
       let blue = half;
-      for (let k = x * stride, end = k + count[x]; k < end; k++) {
-        const weight = weights[k];
-        red += data[at++] * weight;
-        green += data[at++] * weight;
-        blue += data[at++] * weight;
+      for (let k = x * stride, end = k + count[x]!; k < end; k++) {
+        const weight = weights[k]!;
+        red += data[at++]! * weight;
+        green += data[at++]! * weight;
+        blue += data[at++]! * weight;
       }
       out[to++] = clip(red, bits);
       out[to++] = clip(green, bits);
@@ -170,12 +171,12 @@ function resizeColumns(image: RgbImage, height: number, resample: number, backen
   const sums = new Float64Array(bytes);
   for (let y = 0; y < height; y++) {
     sums.fill(half);
-    for (let k = 0; k < count[y]; k++) {
-      const weight = weights[y * stride + k];
-      const row = (first[y] + k) * bytes;
-      for (let i = 0; i < bytes; i++) sums[i] += data[row + i] * weight;
+    for (let k = 0; k < count[y]!; k++) {
+      const weight = weights[y * stride + k]!;
+      const row = (first[y]! + k) * bytes;
+      for (let i = 0; i < bytes; i++) sums[i]! += data[row + i]! * weight;
     }
-    for (let i = 0; i < bytes; i++) out[y * bytes + i] = clip(sums[i], bits);
+    for (let i = 0; i < bytes; i++) out[y * bytes + i] = clip(sums[i]!, bits);
   }
   return { width, height, data: out };
 }
@@ -189,9 +190,9 @@ function resizeNearest(image: RgbImage, width: number, height: number): RgbImage
   for (const y of rows) {
     for (const x of columns) {
       const at = (y * image.width + x) * 3;
-      out[to++] = image.data[at];
-      out[to++] = image.data[at + 1];
-      out[to++] = image.data[at + 2];
+      out[to++] = image.data[at]!;
+      out[to++] = image.data[at + 1]!;
+      out[to++] = image.data[at + 2]!;
     }
   }
   return { width, height, data: out };
