@@ -236,7 +236,7 @@ describe.each(OFFICIAL.filter(({ name }) => name.startsWith("vicuna")))(
       const file = await converted();
       const single: Folder = {
         name,
-        has: async (wanted) => wanted === "model.safetensors",
+        has: async (wanted) => ["config.json", "model.safetensors"].includes(wanted),
         text: (wanted) => folder.text(wanted),
         open: async () => file,
       };
