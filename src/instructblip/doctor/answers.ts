@@ -6,7 +6,7 @@ import { InstructBlipForConditionalGeneration } from "../pretrained/instructblip
 import type { FromPretrainedOptions } from "../pretrained/load.ts";
 import { InstructBlipProcessor } from "../processing/instructblip_processor.ts";
 import type { ImageInput } from "../processing/processor_input.ts";
-import { type Check, Tally, type Watch } from "./check.ts";
+import { type Check, firstLine, Tally, type Watch } from "./check.ts";
 
 /**
  * How weights and cache are stored, and what is computed in. PyTorch's tokens are the same with its weights rounded to int8
@@ -59,8 +59,8 @@ export async function* checkAnswers(
           progress?.(`${name}: ${what}`);
           const inputs = await processor({ images: [picture.image], text: [question] });
           const settings = { max_new_tokens: 40, return_full_text: false, ...(signal && { signal }) };
-          const [tokens] = await model.generate({ ...inputs, ...settings });
-          const expected = picture.tokens[i];
+          const tokens = (await model.generate({ ...inputs, ...settings })).flat(); // of one row
+          const expected = picture.tokens[i]!;
           if (tokens.join() === expected.join()) tally.right(null);
           else tally.wrong({ what, why: `tokens ${tokens.join(" ")}, PyTorch's ${expected.join(" ")}`, kernels: [] });
         }
@@ -68,7 +68,7 @@ export async function* checkAnswers(
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       if (!(error instanceof EngineError)) throw error;
-      tally.wrong({ what: "the run", why: error.message.split("\n")[0], kernels: [] });
+      tally.wrong({ what: "the run", why: firstLine(error.message), kernels: [] });
       if (["DEVICE_LOST", "DISPOSED", "GPU_TIMEOUT"].includes(error.code)) fatal = error;
     } finally {
       model?.dispose();

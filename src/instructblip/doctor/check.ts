@@ -87,7 +87,8 @@ const SPELLED_OUT = 3;
 
 /** A line for a check; more of one that is wrong. */
 export function formatCheck({ name, used, count, share, wrong, skipped }: Check): string {
-  const left = skipped.length ? `, ${skipped.length} skipped: ${skipped[0].why}` : "";
+  const [first] = skipped;
+  const left = first ? `, ${skipped.length} skipped: ${first.why}` : "";
   const label = `${name}${used ? " *" : ""}`.padEnd(38);
   if (wrong.length === 0) {
     const word = count > 0 ? "ok   " : "-    ";
@@ -111,13 +112,18 @@ export function suspects(checks: readonly Pick<Check, "name" | "wrong">[]): stri
       counts.set(kernel, (counts.get(kernel) ?? 0) + 1);
     }
   }
-  const opOf = ({ name }: Pick<Check, "name">) => name.split(" ")[0];
+  const opOf = ({ name }: Pick<Check, "name">) => name.replace(/ .*/s, "");
   const wrongOps = new Set(checks.filter(({ wrong }) => wrong.length > 0).map(opOf));
   const rightOps = checks.map(opOf).filter((op) => !wrongOps.has(op));
   const isRight = (kernel: string) => rightOps.some((op) => kernel.replace(/^.*\//, "").startsWith(op));
   const sorted = [...counts].sort(([, a], [, b]) => b - a).map(([kernel]) => kernel);
   const left = sorted.filter((kernel) => !isRight(kernel));
   return left.length > 0 ? left : sorted;
+}
+
+/** What a message says, without its hint. */
+export function firstLine(message: string): string {
+  return message.replace(/\n.*/s, "");
 }
 
 function percent(share: number): string {

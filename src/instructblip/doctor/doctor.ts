@@ -6,7 +6,7 @@ import type { Device } from "../../tensor/device/device.ts";
 import { formatBytes } from "../../tensor/device/memory.ts";
 import { EngineError } from "../../tensor/errors.ts";
 import { checkAnswers, type Exam } from "./answers.ts";
-import { type Check, suspects, type Watch } from "./check.ts";
+import { type Check, firstLine, suspects, type Watch } from "./check.ts";
 import { checkKernels } from "./kernels.ts";
 
 export type { Exam } from "./answers.ts";
@@ -71,7 +71,7 @@ export async function examine(device: Device, exam: Exam, options: DoctorOptions
     }
   } catch (error) {
     if (options.signal?.aborted || !(error instanceof EngineError)) throw error;
-    ended = error.message.split("\n")[0];
+    ended = firstLine(error.message);
   }
   const info = device.handle.adapterInfo;
   const { caps } = device;
@@ -98,7 +98,7 @@ export function formatSummary(report: Report): string {
   const wrong = checks.filter((check) => check.wrong.length > 0);
   const results = checks.reduce((sum, { count }) => sum + count, 0);
   const skipped = checks.reduce((sum, check) => sum + check.skipped.length, 0);
-  const bytes = (name: string) => formatBytes(limits[name]);
+  const bytes = (name: (typeof LIMITS)[number]) => formatBytes(limits[name]!);
   const rows: [string, string][] = [
     ["adapter", [adapter.device, adapter.description, adapter.vendor, adapter.architecture].filter(Boolean).join(", ")],
     ["kind", adapter.software ? "software: computes on the CPU" : "hardware"],

@@ -5,7 +5,7 @@ import { AWKWARD_SHAPES, MODEL_SHAPES } from "../../tensor/cases/support/shapes.
 import type { Device } from "../../tensor/device/device.ts";
 import { EngineError } from "../../tensor/errors.ts";
 import { fileOf } from "../../tensor/wgsl.ts";
-import { type Check, Tally, type Watch } from "./check.ts";
+import { type Check, firstLine, Tally, type Watch } from "./check.ts";
 
 /** A variant that this adapter does not use is skipped where one run would take longer, as it does at real shapes in software. */
 const SLOW_MS = 2000;
@@ -92,7 +92,7 @@ async function checkGroup(
         } catch (error) {
           if (signal?.aborted) throw signal.reason;
           const code = error instanceof EngineError ? error.code : "";
-          const why = (error as Error).message.split("\n")[0];
+          const why = firstLine((error as Error).message);
           if (TOO_LARGE.includes(code)) tally.skipped(shape, why);
           else tally.wrong({ what: shape, why, kernels: opened ? kernelsOf(device, opened, variant) : [] });
           if (FATAL.includes(code)) {
