@@ -5,6 +5,7 @@
 import type { Device } from "../../tensor/device/device.ts";
 import { DeviceError } from "../../tensor/errors.ts";
 import { contiguous, copy } from "../../tensor/ops/copy.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { HostTensor } from "./inputs.ts";
 
@@ -97,7 +98,7 @@ export class ImageLookup {
   states(images: HostTensor, interpolate: boolean, compute: (images: HostTensor) => Tensor): Tensor {
     const { device } = this.#cache;
     this.#cache.begin(this);
-    const [n, ...shape] = images.shape;
+    const [n, ...shape] = sizes(images.shape, 4);
     const size = images.data.length / n;
     const rows = Array.from({ length: n }, (_, i) => images.data.subarray(i * size, (i + 1) * size));
     const kind = `${shape}${interpolate ? ", interpolated" : ""}`;
@@ -117,8 +118,9 @@ export class ImageLookup {
     }
     const entries = rows.map((row) => find(row)!);
     for (const entry of entries) this.used.add(entry);
-    if (n === 1) return entries[0].states;
-    const states = device.empty([n, ...entries[0].states.shape.slice(1)]);
+    const first = entries[0]!.states;
+    if (n === 1) return first;
+    const states = device.empty([n, ...first.shape.slice(1)]);
     entries.forEach((entry, i) => {
       copy(entry.states, states.narrow(0, i, 1));
     });
@@ -138,7 +140,8 @@ export class ImageLookup {
 /** Bits, not numbers. */
 function areEqual(a: Float32Array, b: Float32Array): boolean {
   if (a.length !== b.length) return false;
-  const [x, y] = [a, b].map(({ buffer, byteOffset, length }) => new Uint32Array(buffer, byteOffset, length));
+  const bits = ({ buffer, byteOffset, length }: Float32Array) => new Uint32Array(buffer, byteOffset, length);
+  const [x, y] = [bits(a), bits(b)];
   for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
   return true;
 }

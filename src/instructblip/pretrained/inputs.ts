@@ -49,7 +49,7 @@ export function expectRectangle(name: string, rows: Ids | undefined): number {
   if (!Array.isArray(rows) || rows.length === 0 || !rows.every(Array.isArray)) {
     throw new InputError("BAD_INPUT", `${name} must be a list of rows of token ids, got ${shown(rows)}`);
   }
-  const length = rows[0].length;
+  const { length } = rows[0]!;
   if (length === 0) throw new InputError("BAD_INPUT", `${name} must have at least one token`);
   if (rows.some((row) => row.length !== length)) {
     throw new InputError("RAGGED", `${name}: rows have ${shown(rows.map((row) => row.length))} tokens`, {
@@ -70,13 +70,14 @@ export function expectIds(name: string, rows: Ids, vocabulary: number): void {
   }
 }
 
-/** @throws InputError BAD_INPUT, RAGGED, TOKEN_ID unless labels are B rows of ids below V, or -100 */
-export function expectLabels(labels: Ids, B: number, V: number): void {
-  expectRectangle("labels", labels);
+/** The labels' common length. @throws InputError BAD_INPUT, RAGGED, TOKEN_ID unless they are B rows of ids below V, or -100 */
+export function expectLabels(labels: Ids, B: number, V: number): number {
+  const T = expectRectangle("labels", labels);
   if (labels.length !== B) throw new InputError("BATCH_MISMATCH", `labels have ${labels.length} rows for ${B} prompts`);
   const wrong = labels.flat().find((id) => id !== IGNORE_INDEX && !(Number.isInteger(id) && id >= 0 && id < V));
   if (wrong !== undefined)
     throw new InputError("TOKEN_ID", `labels: ${wrong} is neither a token id below ${V} nor -100`);
+  return T;
 }
 
 /** The mask of `rows`, or ones where there is none. @throws InputError BAD_MASK */
@@ -85,7 +86,7 @@ export function maskOf(name: string, mask: Ids | undefined, rows: Ids): Ids {
   const fits =
     Array.isArray(mask) &&
     mask.length === rows.length &&
-    mask.every((row, b) => Array.isArray(row) && row.length === rows[b].length);
+    mask.every((row, b) => Array.isArray(row) && row.length === rows[b]?.length);
   if (!fits || mask.some((row: readonly number[]) => row.some((visible) => visible !== 0 && visible !== 1))) {
     throw new InputError("BAD_MASK", `${name} must have a 0 or 1 for every token`);
   }
@@ -165,7 +166,7 @@ export function expectWords(
 export function refusePlaceholders(rows: Ids, mask: Ids, count: number): void {
   rows.forEach((row, b) => {
     const [id] = row;
-    const isRun = row.length >= count && row.slice(0, count).every((other, i) => other === id && mask[b][i] === 1);
+    const isRun = row.length >= count && row.slice(0, count).every((other, i) => other === id && mask[b]?.[i] === 1);
     if (count === 1 || !isRun) return;
     throw new InputError(
       "IMAGE_TOKENS",

@@ -1,6 +1,7 @@
 /** InstructBLIP for videos with Hugging Face's methods; model/instructblip_video.ts is the model. */
 import type { StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
+import { sizes } from "../../tensor/shape.ts";
 import { InstructBlipVideoConfig } from "../config/instructblip_video.ts";
 import type { Instruction } from "../model/instructblip.ts";
 import { InstructBlipVideo, type InstructedFrames } from "../model/instructblip_video.ts";
@@ -51,7 +52,8 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
     return this.look("get_video_features", given, (features) => features);
   }
 
-  protected override featuresOf({ shape: [, F] }: VisionInputs["pixel_values"]): number {
+  protected override featuresOf({ shape }: VisionInputs["pixel_values"]): number {
+    const [, F] = sizes(shape, 5);
     return F * this.config.num_query_tokens;
   }
 
@@ -65,7 +67,7 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
 
   /** Every frame has its video's instruction. */
   protected uploadWords({ pixel_values, ...inputs }: VisionInputs & QFormerInputs): Instruction & { frames: number } {
-    const [, F] = pixel_values.shape;
+    const [, F] = sizes(pixel_values.shape, 5);
     const perFrame = (rows: Ids) => rows.flatMap((row) => new Array<readonly number[]>(F).fill(row));
     const { qformer_input_ids, qformer_attention_mask } = inputs;
     const instructed = {

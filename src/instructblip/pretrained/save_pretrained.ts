@@ -35,7 +35,7 @@ const TABLES = {
   t5: ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"],
   opt: ["model.decoder.embed_tokens", "lm_head"],
   llama: ["model.embed_tokens", "lm_head"],
-};
+} as const;
 
 interface SavedModel {
   readonly config: VisionLanguageConfig;
@@ -70,7 +70,8 @@ export async function saveModel(
 /** The entries under the names that transformers gives them. */
 function named(entries: readonly TensorEntry[], { text_config }: VisionLanguageConfig): TensorEntry[] {
   const names = new Set(entries.map(({ name }) => name));
-  const tables = TABLES[text_config.model_type].map((name) => `language_model.${name}.weight`);
-  const table = tables.find((name) => names.has(name));
-  return entries.map((entry) => (entry.name === table ? { ...entry, name: tables[0] } : entry));
+  const nameOf = (table: string) => `language_model.${table}.weight`;
+  const tables = TABLES[text_config.model_type];
+  const stored = tables.map(nameOf).find((name) => names.has(name));
+  return entries.map((entry) => (entry.name === stored ? { ...entry, name: nameOf(tables[0]) } : entry));
 }

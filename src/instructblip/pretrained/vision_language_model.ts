@@ -9,6 +9,7 @@ import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
 import type { Device, Observer } from "../../tensor/device/device.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
+import { sizes } from "../../tensor/shape.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
@@ -209,8 +210,10 @@ export abstract class VisionLanguageModel<
     const pass = () => {
       const output = this.model.forward({ ...this.#uploadImages(inputs), ...this.#uploadPrompt(prompt) }, answer);
       if (!labels) return { output };
-      const targets = this.language_model.is_encoder_decoder ? labels : nextTokens(labels, output.logits.shape[1]);
-      return { output, targets, losses: tokenLosses(output.logits, targets) };
+      const { logits } = output;
+      const [, L] = sizes(logits.shape, 3);
+      const targets = this.language_model.is_encoder_decoder ? labels : nextTokens(labels, L);
+      return { output, targets, losses: tokenLosses(logits, targets) };
     };
     const { output, targets, losses } = await observing(this.device, observer, () =>
       observeStates(this.device, states, pass),
@@ -391,7 +394,7 @@ export abstract class VisionLanguageModel<
     const { pixel_values, interpolate_pos_encoding } = inputs;
     expectPixels(pixel_values, this.pixel_layout, this.rowsOf(inputs, B));
     this.checkWords(inputs, B);
-    const [height, width] = pixel_values.shape.slice(-2);
+    const [, , height, width] = sizes(framesOf(pixel_values).shape, 4);
     this.vision_model.embeddings.checkSize(height, width, interpolate_pos_encoding ?? false);
   }
 
@@ -401,7 +404,7 @@ export abstract class VisionLanguageModel<
     const { image_token, modality } = this.config;
     expectPixelShape(pixel_values, this.pixel_layout);
     const features = this.featuresOf(pixel_values);
-    const ids = input_ids ?? this.#emptyPrompt(pixel_values.shape[0], features);
+    const ids = input_ids ?? this.#emptyPrompt(pixel_values.shape[0]!, features);
     const length = expectRectangle("input_ids", ids);
     const mask = maskOf("attention_mask", attention_mask, ids);
     if (image_token === null) refusePlaceholders(ids, mask, features);
@@ -429,13 +432,12 @@ export abstract class VisionLanguageModel<
       const given = shown(logits_to_keep);
       throw new InputError("PARAM_RANGE", `logits_to_keep must be a whole number of at least 0, got ${given}`);
     }
-    if (decoder_input_ids) expectRectangle("decoder_input_ids", decoder_input_ids);
+    const given = decoder_input_ids ? expectRectangle("decoder_input_ids", decoder_input_ids) : undefined;
     if (!labels) return;
-    expectLabels(labels, B, this.language_model.vocabulary);
+    const T = expectLabels(labels, B, this.language_model.vocabulary);
     if (logits_to_keep > 0) throw new InputError("LABELS", "labels need all logits: leave logits_to_keep out");
-    const T = decoder_input_ids?.[0]?.length ?? labels[0].length;
-    if (this.language_model.is_encoder_decoder && labels[0].length !== T) {
-      throw new InputError("LABELS", `labels have ${labels[0].length} tokens, decoder_input_ids ${T}`);
+    if (this.language_model.is_encoder_decoder && T !== (given ?? T)) {
+      throw new InputError("LABELS", `labels have ${T} tokens, decoder_input_ids ${given}`);
     }
   }
 

@@ -49,9 +49,8 @@ export const COMMIT = /^[0-9a-f]{40}$/;
  * less the bare names of its first models, which cannot be told from a folder.
  */
 export function parseHubId(text: string): HubId | undefined {
-  const match = /^([^/@]+\/[^/@]+?)(?:@(.*))?$/.exec(text);
-  if (!match) return undefined;
-  const [, repository, given] = match;
+  const [, repository, given] = /^([^/@]+\/[^/@]+?)(?:@(.*))?$/.exec(text) ?? [];
+  if (repository === undefined) return undefined;
   const revision = given ?? "main";
   const named = repository.split("/").every((part) => /^\w([\w.-]{0,94}\w)?$/.test(part));
   if (!named || /--|\.\.|\.git$/.test(repository)) return undefined;
@@ -91,9 +90,9 @@ export function parseHubUrl(text: string, endpoint = HUB_URL): HubId | undefined
   const isMirror = url.origin === base.origin && url.pathname.startsWith(base.pathname);
   if (!isMirror && !HUB_HOSTS.includes(url.host)) return undefined;
   const path = url.pathname.slice(isMirror ? base.pathname.length : 1).replace(/\/+$/, "");
-  const [owner, name, view, ...rest] = path.split("/").map(decoded);
+  const [owner = "", name, view, ...rest] = path.split("/").map(decoded);
   let revision: string | undefined;
-  if (["tree", "blob", "resolve", "raw", "commit"].includes(view)) {
+  if (view !== undefined && ["tree", "blob", "resolve", "raw", "commit"].includes(view)) {
     // refs/pr/1 has slashes; other revisions in URLs have theirs encoded.
     revision = rest.splice(0, rest[0] === "refs" ? 3 : 1).join("/");
   } else if (view !== undefined) rest.unshift(view);
