@@ -90,9 +90,10 @@ export async function runDemo(run: Run): Promise<void> {
   }
 }
 
-function speedOf([coldest, ...rest]: readonly Timing[]): string {
+function speedOf(timings: readonly Timing[]): string {
+  const rest = timings.slice(1);
   const sum = (of: (timing: Timing) => number) => rest.reduce((total, timing) => total + of(timing), 0);
-  const first = coldest.firstTokenMs.toFixed(0);
+  const first = timings[0]!.firstTokenMs.toFixed(0);
   const then = (sum((timing) => timing.firstTokenMs) / rest.length).toFixed(0);
   const speed = ((1000 * sum((timing) => timing.tokens - 1)) / sum((timing) => timing.decodeMs)).toFixed(0);
   return (

@@ -53,14 +53,15 @@ async function listDevices(): Promise<Devices> {
       "no driver was found (Vulkan, Metal or Direct3D 12); `npx instructblip-webgpu setup` finds or installs one";
     return { adapters: [], used: null, why };
   }
-  const reports = [report(best, true)];
+  const used = report(best, true);
+  const reports: [AdapterReport, ...AdapterReport[]] = [used];
   for (const name of await adapterNames()) {
     const adapter = await requestBestAdapter(createGPU({ adapter: name }));
     if (!adapter) continue;
     const other = report(adapter, false);
     if (!reports.some(({ name, vendor }) => name === other.name && vendor === other.vendor)) reports.push(other);
   }
-  return { adapters: reports, used: reports[0].name, why: reason(reports) };
+  return { adapters: reports, used: used.name, why: reason(reports) };
 }
 
 /** Dawn lists its adapters only when it is asked for one that does not exist. */
@@ -70,7 +71,7 @@ async function adapterNames(): Promise<string[]> {
     return [];
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    return [...String(error.cause).matchAll(/name: '(.*)'$/gm)].map((match) => match[1]);
+    return String(error.cause).match(/(?<=name: ').*(?='$)/gm) ?? [];
   }
 }
 
@@ -86,9 +87,10 @@ function report({ info, features, limits }: GPUAdapter, used: boolean): AdapterR
   };
 }
 
+type Software = Pick<AdapterReport, "software">;
+
 /** Why the first of `reports` is the one in use. */
-export function reason(reports: readonly Pick<AdapterReport, "software">[]): string {
-  const [used, ...others] = reports;
+export function reason([used, ...others]: readonly [Software, ...Software[]]): string {
   if (used.software) return "it computes on the CPU: no GPU was found";
   if (others.length === 0) return "it is the only one";
   return others.every((other) => other.software) ? "it is the only GPU" : "of several GPUs it is the most powerful";

@@ -72,7 +72,7 @@ async function embeddedExam(): Promise<Exam> {
     checkpoint: join(FOLDER, "checkpoint"),
     pictures: questions.map(({ image, questions }, i) => ({
       ...{ name: image, image: join(FOLDER, image), questions },
-      tokens: tokens[i],
+      tokens: tokens[i]!,
     })),
   };
 }

@@ -92,7 +92,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
     const counts = { done: 0, failed: 0 };
     const asked = { task, base, size: evaluation.batchSize ?? BATCH_SIZE };
     for await (const { position, ...outcome } of model ? inOrder(answerAll(model, processor, left, asked, run)) : []) {
-      const [index, { id, kind, prompt, answers }] = left[position];
+      const [index, { id, kind, prompt, answers }] = left[position]!;
       let row: Row;
       if ("found" in outcome) row = { index, id, kind, prompt, answers, ...outcome.found };
       else {
@@ -202,7 +202,7 @@ async function* answerAll(
     const jobs: (Job & { readonly position: number })[] = [];
     for (let position = begin; position < Math.min(left.length, begin + size); position++) {
       signal.throwIfAborted();
-      const [, item] = left[position];
+      const [, item] = left[position]!;
       try {
         const images = [];
         for (const file of [item.image].flat()) images.push(await readNamedImage(file, { base, signal }));
@@ -215,7 +215,7 @@ async function* answerAll(
       }
     }
     for await (const outcome of answerTogether(model, jobs, size, () => new Stopwatch(1), { signal, load_ms: 0 })) {
-      const { position, inputs } = jobs[outcome.index];
+      const { position, inputs } = outcome.job;
       if ("error" in outcome) yield { position, error: outcome.error };
       else yield { position, found: { prediction: predictionOf(processor, model, inputs, outcome.answer) } };
     }
@@ -227,9 +227,9 @@ function predictionOf(
   { tokenizer }: AnyProcessor,
   model: VisionLanguageModel,
   inputs: InstructBlipInputs,
-  { sequences: [row] }: Answer,
+  { sequences }: Answer,
 ): string {
-  const ids = row.slice(beginOf(model, inputs)).filter((id) => id >= 0);
+  const ids = sequences[0]!.slice(beginOf(model, inputs)).filter((id) => id >= 0);
   return tokenizer.decode(ids, { skip_special_tokens: true }).trim();
 }
 
@@ -242,7 +242,7 @@ async function rank(
   signal: AbortSignal,
 ): Promise<Found> {
   const { reduction, eos, segment_size } = ranking!;
-  const [{ ranks, sums, means }] = await model.rank_answers({
+  const [ranked] = await model.rank_answers({
     ...inputs,
     candidates: candidateIds(processor.tokenizer, candidates.flat(), eos ?? undefined),
     groups: candidates.flatMap((texts, group) => texts.map(() => group)),
@@ -250,7 +250,8 @@ async function rank(
     ...(segment_size === null ? {} : { segment_size }),
     signal,
   });
-  const prediction = candidates[ranks[0]][0];
+  const { ranks, sums, means } = ranked!; // of one image
+  const prediction = candidates[ranks[0]!]![0]!;
   const needed = (METRICS[metric] as Metric).candidates !== undefined;
   return needed ? { prediction, scores: reduction === "sum" ? sums : means, right } : { prediction };
 }

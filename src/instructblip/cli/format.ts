@@ -130,6 +130,6 @@ export function formatTable(rows: readonly (readonly string[])[], right: readonl
       widths[i] = Math.max(widths[i] ?? 0, cell.length);
     });
   }
-  const padded = (cell: string, i: number) => (right.includes(i) ? cell.padStart(widths[i]) : cell.padEnd(widths[i]));
+  const padded = (cell: string, i: number) => (right.includes(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!));
   return rows.map((row) => `${row.map(padded).join("  ").trimEnd()}\n`).join("");
 }

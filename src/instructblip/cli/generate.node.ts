@@ -122,10 +122,9 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
     if ((num_beams ?? 1) > 1 || (num_return_sequences ?? 1) > 1) {
       // Which answer is best is known at the end only; who waits at a terminal sees the best one so far.
       const progress = new Progress(terminal);
-      const decode = (ids: readonly number[]) => processor.batch_decode([[...ids]], { skip_special_tokens: true })[0];
       const streamer: Streamer = {
         put: () => {},
-        best: ([ids]) => progress.showEnd(decode(ids)),
+        best: (answers) => progress.showEnd(processor.batch_decode(answers, { skip_special_tokens: true }).join("")),
         end: () => progress.clear(),
       };
       const shown = terminal.errIsTerminal && (num_beams ?? 1) > 1 ? { streamer } : {};
@@ -297,7 +296,7 @@ async function* answerAll(
   size: number,
   { signal }: Run,
 ): AsyncGenerator<Answered> {
-  const jobs: (Job & { readonly position: number; readonly watch: Stopwatch })[] = [];
+  const jobs: (Job & Pick<Answered, "position" | "id"> & { readonly watch: Stopwatch })[] = [];
   for (const [position, { id, request, error }] of parsed.entries()) {
     signal.throwIfAborted();
     const loaded = request && (await load());
@@ -309,7 +308,7 @@ async function* answerAll(
       for (const image of images) read.push(await readNamedImage(image, { base, signal }));
       const inputs = await prepareInputs(loaded.processor, loaded.model.config, read, prompts);
       watch.preprocessed();
-      if (!candidates) jobs.push({ inputs, options: generation, position, watch });
+      if (!candidates) jobs.push({ inputs, options: generation, position, id, watch });
       else yield { position, id, result: await rankAnswers(loaded, id, inputs, candidates, watch, signal) };
     } catch (error) {
       signal.throwIfAborted();
@@ -319,9 +318,8 @@ async function* answerAll(
   if (jobs.length === 0) return;
   const { model, processor, load_ms } = await load();
   const hooks = { signal, tokenizer: processor.tokenizer, load_ms };
-  for await (const outcome of answerTogether(model, jobs, size, (index) => jobs[index].watch, hooks)) {
-    const { position } = jobs[outcome.index];
-    const { id } = parsed[position];
+  for await (const outcome of answerTogether(model, jobs, size, ({ watch }) => watch, hooks)) {
+    const { position, id } = outcome.job;
     if ("error" in outcome) yield { position, id, error: outcome.error };
     else yield { position, id, result: resultOf(processor, id, outcome.answer) };
   }
@@ -350,9 +348,9 @@ async function rankAnswers(
   const answers = await model.rank_answers({ ...inputs, candidates, signal });
   const timing = watch.read(load_ms);
   const ranked = answers.map(({ sums, means, ranks }, b) =>
-    ranks.map((c) => ({ text: texts[b][c], sum: sums[c], mean: means[c] })),
+    ranks.map((c) => ({ text: texts[b]![c]!, sum: sums[c]!, mean: means[c]! })),
   );
-  return { id, ranked, text: ranked.map(([best]) => best.text), timing };
+  return { id, ranked, text: ranked.map(([best]) => best!.text), timing };
 }
 
 /** False for a pipe, such as the shell's `<(…)`. @throws InputError for what is not there or a folder */

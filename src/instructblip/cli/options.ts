@@ -60,7 +60,7 @@ export const headChoice = once((value): number | "all" => {
 });
 
 const shard = once((value): Shard => {
-  const [i, n] = /^[0-9]+\/[0-9]+$/.test(value) ? value.split("/").map(Number) : [];
+  const [i = Number.NaN, n = Number.NaN] = /^[0-9]+\/[0-9]+$/.test(value) ? value.split("/").map(Number) : [];
   if (Number.isSafeInteger(n) && i < n) return { i, n };
   throw new InvalidArgumentError("It must be i/n with i from 0 to n-1: 0/8 is the first of eight.");
 });

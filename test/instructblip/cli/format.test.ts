@@ -200,7 +200,7 @@ describe("progress", () => {
 
 describe("the choice of an adapter", () => {
   const [gpu, cpu] = [{ software: false }, { software: true }];
-  it.each([
+  it.each<[Parameters<typeof reason>[0], RegExp]>([
     [[cpu], /no GPU/],
     [[gpu], /only one/],
     [[gpu, cpu], /only GPU/],

@@ -12,6 +12,7 @@ import { InputError } from "../../../tensor/errors.ts";
 import { Checkpoint } from "../../../tensor/files/safetensors.ts";
 import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
 import type { Folder } from "../../../tensor/files/source.ts";
+import { sizes } from "../../../tensor/shape.ts";
 import { Blip2Config } from "../../config/blip_2.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
 import { uninstructedFeatures } from "../../model/blip_2.ts";
@@ -20,7 +21,7 @@ import { Blip2QFormerModel, InstructBlipQFormerModel } from "../../model/qformer
 import type { ImageFeatures } from "../../model/vision_language.ts";
 import { InstructBlipVisionModel } from "../../model/vision_model.ts";
 import { AutoProcessor } from "../../pretrained/auto_processor.ts";
-import { expectWords, type HostTensor } from "../../pretrained/inputs.ts";
+import { expectWords, framesOf, type HostTensor } from "../../pretrained/inputs.ts";
 import { type InstructBlipInputs, uploadInstruction } from "../../pretrained/instructblip.ts";
 import { readNamedImage } from "../../pretrained/platform.node.ts";
 import { imageName } from "../../processing/image_source.ts";
@@ -73,17 +74,16 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
     [picture],
     [options.prompt ?? ""],
   );
-  const [H, W] = pixel_values.shape.slice(-2);
+  const frame = framesOf(pixel_values); // a video of one frame is that frame
+  const [, , H, W] = sizes(frame.shape, 4);
   const P = config.vision_config.patch_size;
   const grid = { rows: Math.floor(H / P), columns: Math.floor(W / P), height: H / P, width: W / P };
 
-  // A video of one frame is that frame.
-  const frame = { data: pixel_values.data, shape: [1, 3, H, W] };
   const inputs = { pixel_values: frame, qformer_input_ids, qformer_attention_mask };
   const maps: LayerMaps[] = [];
-  for (const [i, { data, shape }] of (await crossAttentions(folder, config, inputs, options.dtype, run)).entries()) {
-    const layer = crossLayers(config)[i];
-    if (layer === (options.layer ?? layer)) maps.push(...mapsOf(layer, data, shape, options));
+  const attentions = await crossAttentions(folder, config, inputs, options.dtype, run);
+  for (const [i, layer] of crossLayers(config).entries()) {
+    if (layer === (options.layer ?? layer)) maps.push(...mapsOf(layer, attentions[i]!, options));
   }
   run.signal.throwIfAborted();
   if (out !== undefined) {
@@ -193,21 +193,18 @@ function checkChoice({ prompt, layer, head, query }: AttentionOptions, config: V
   }
 }
 
-/** @param data f32[1, H, Q, N + 1], the class token first */
-function mapsOf(
-  layer: number,
-  data: Float32Array,
-  [, H, Q, S]: readonly number[],
-  { head, query }: AttentionOptions,
-): LayerMaps[] {
+/** @param attentions f32[1, H, Q, N + 1], the class token first */
+function mapsOf(layer: number, { data, shape }: HostTensor, { head, query }: AttentionOptions): LayerMaps[] {
+  const [, H, Q, S] = sizes(shape, 4);
+  const all = Array.from({ length: H }, (_, h) => h);
   const row = (h: number, q: number) => data.subarray((h * Q + q) * S, (h * Q + q + 1) * S);
-  const mean = (q: number) => Float32Array.from({ length: S }, (_, s) => average(H, (h) => row(h, q)[s]));
+  const mean = (q: number) => meanOf(all.map((h) => row(h, q)));
   const queries = (weights: (q: number) => Float32Array) =>
     Array.from({ length: Q }, (_, q) => q)
       .filter((q) => q === (query ?? q))
-      .map((q) => ({ query: q, class_token: weights(q)[0], patches: weights(q).slice(1) }));
+      .map((q) => ({ query: q, class_token: weights(q)[0]!, patches: weights(q).slice(1) }));
   if (head === undefined) return [{ layer, head: "mean", queries: queries(mean) }];
-  const heads = head === "all" ? Array.from({ length: H }, (_, h) => h) : [head];
+  const heads = head === "all" ? all : [head];
   return heads.map((h) => ({ layer, head: h, queries: queries((q) => row(h, q)) }));
 }
 
@@ -222,17 +219,17 @@ function sheetsOf(
   if (options.query !== undefined) {
     const heads = allHeads ? "every head" : headText((options.head as number | undefined) ?? "mean");
     const subtitle = `Q-Former cross-attention of query ${options.query}, ${heads}`;
-    const ofLayers = maps.map(({ layer, head, queries: [map] }) => {
-      return { ...map, caption: allHeads ? `layer ${layer}, head ${head}` : `layer ${layer}` };
-    });
-    const columns = allHeads ? maps.filter(({ layer }) => layer === maps[0].layer).length : undefined;
+    const ofLayers = maps.flatMap(({ layer, head, queries }) =>
+      queries.map((map) => ({ ...map, caption: allHeads ? `layer ${layer}, head ${head}` : `layer ${layer}` })),
+    );
+    const columns = allHeads ? maps.filter(({ layer }) => layer === maps[0]?.layer).length : undefined;
     return [{ name: "", content: { ...common, subtitle, maps: ofLayers, columns } }];
   }
   return maps.map(({ layer, head, queries }) => {
     const mean = {
       caption: "mean",
-      patches: queries[0].patches.map((_, i) => average(queries.length, (q) => queries[q].patches[i])),
-      class_token: average(queries.length, (q) => queries[q].class_token),
+      patches: meanOf(queries.map(({ patches }) => patches)),
+      class_token: queries.reduce((sum, { class_token }) => sum + class_token, 0) / queries.length,
     };
     const subtitle = `Q-Former cross-attention, layer ${layer}, ${headText(head)}: where each query looked`;
     const ofQueries = queries.map((map) => ({ ...map, caption: `query ${map.query}` }));
@@ -241,10 +238,11 @@ function sheetsOf(
   });
 }
 
-function average(count: number, value: (i: number) => number): number {
-  let sum = 0;
-  for (let i = 0; i < count; i++) sum += value(i);
-  return sum / count;
+/** Of rows of one length, element by element. */
+function meanOf(rows: readonly Float32Array[]): Float32Array {
+  const sums = new Float64Array(rows[0]!.length);
+  for (const row of rows) for (const [i, x] of row.entries()) sums[i]! += x;
+  return Float32Array.from(sums, (sum) => sum / rows.length);
 }
 
 async function writeSheet(file: string, sheet: Sheet): Promise<void> {

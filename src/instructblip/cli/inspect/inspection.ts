@@ -123,7 +123,7 @@ export function inspect({ name, config, checkpoint, notes = [], files, caps, wit
     },
     files,
     tensors: groupOf(tensors),
-    parts: by((info) => info.name.split(".", 1)[0])
+    parts: by((info) => info.name.replace(/\..*/s, ""))
       .sort(([a], [b]) => rank(a) - rank(b))
       .map(([prefix, infos]) => ({ prefix, ...groupOf(infos) })),
     dtypes: by((info) => info.dtype).map(([dtype, infos]) => ({ dtype, ...groupOf(infos) })),

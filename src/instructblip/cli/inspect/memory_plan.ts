@@ -109,7 +109,7 @@ function planWeights(
       vectors.set(whole, (vectors.get(whole) ?? 0) + sizeOf(shape)); // used element by element, so kept as f32
       continue;
     }
-    const [N] = shape;
+    const N = shape[0]!;
     if (sizeOf(shape) === 0) continue;
     const known = matrices.get(whole) ?? { N: 0, row: 0 };
     const row = rowBytes(storedAs(name, found), sizeOf(shape) / N);

@@ -34,8 +34,10 @@ export interface Answer {
 
 type Hooks = Pick<GenerateOptions, "tokenizer"> & { readonly signal: AbortSignal };
 
-/** Of job `index`, what it is answered or fails with. */
-export type Outcome = { readonly index: number } & ({ readonly answer: Answer } | { readonly error: unknown });
+type Batch<J> = [J, ...J[]];
+
+/** What a job is answered or fails with. */
+export type Outcome<J extends Job> = { readonly job: J } & ({ readonly answer: Answer } | { readonly error: unknown });
 
 /** Options that count from where a prompt ends and look at no token of it, nor at the padding in front. */
 const COUNT_FROM_THE_PROMPT = new Set<string>([
@@ -67,9 +69,10 @@ const ALONE = [
 export function batchKey({ inputs, options }: Job): string | undefined {
   const given = Object.entries(options).filter(([, value]) => value !== undefined); // null says something of an end id
   const set = given.filter(([, value]) => value !== null && value !== false).map(([name]) => name);
-  if (set.some((name) => (ALONE as string[]).includes(name)) || !inputs.input_ids?.length) return undefined;
+  const [first] = inputs.input_ids ?? [];
+  if (set.some((name) => (ALONE as string[]).includes(name)) || !first) return undefined;
   const counts = set.every((name) => COUNT_FROM_THE_PROMPT.has(name)) && options.max_new_tokens != null;
-  const length = counts ? "any" : inputs.input_ids[0].length;
+  const length = counts ? "any" : first.length;
   const { pixel_values, interpolate_pos_encoding = false } = inputs;
   const sorted = given.sort(([a], [b]) => (a < b ? -1 : 1));
   return JSON.stringify([sorted, length, pixel_values.shape.slice(1), interpolate_pos_encoding]);
@@ -85,11 +88,12 @@ export function joinInputs(jobs: readonly InstructBlipInputs[], padding: number)
     data.set(pixel_values.data, at);
     at += pixel_values.data.length;
   }
+  const { pixel_values, interpolate_pos_encoding } = jobs[0]!;
   const input_ids = rows((job) => job.input_ids);
   const words = rows((job) => job.qformer_input_ids);
   return {
-    pixel_values: { data, shape: [input_ids.length, ...jobs[0].pixel_values.shape.slice(1)] },
-    ...(jobs[0].interpolate_pos_encoding && { interpolate_pos_encoding: true }),
+    pixel_values: { data, shape: [input_ids.length, ...pixel_values.shape.slice(1)] },
+    ...(interpolate_pos_encoding && { interpolate_pos_encoding: true }),
     input_ids: padLeft(input_ids, padding),
     attention_mask: padLeft(
       rows((job) => masks(job.input_ids, job.attention_mask)),
@@ -136,40 +140,34 @@ export function ownRows(rows: Ids, front: number, begin: number, ends: readonly 
  * @param size rows of a batch, at most; a job of more is a batch of its own
  * @throws the signal's reason
  */
-export async function* answerTogether(
+export async function* answerTogether<J extends Job>(
   model: VisionLanguageModel,
-  jobs: readonly Job[],
+  jobs: readonly J[],
   size: number,
-  watchOf: (index: number) => Stopwatch,
+  watchOf: (job: J) => Stopwatch,
   { load_ms, ...hooks }: Hooks & { readonly load_ms: number },
-): AsyncGenerator<Outcome> {
+): AsyncGenerator<Outcome<J>> {
   const queue = batchesOf(jobs, size);
   let most = size;
   for (let batch = queue.shift(); batch; batch = queue.shift()) {
     hooks.signal.throwIfAborted();
-    const rows = batch.reduce((sum, index) => sum + rowsOf(jobs[index]), 0);
+    const rows = batch.reduce((sum, job) => sum + rowsOf(job), 0);
     if (batch.length > 1 && rows > most) {
       queue.unshift(...halves(batch));
       continue;
     }
     try {
-      const answers = await answerBatch(
-        model,
-        batch.map((index) => jobs[index]),
-        batch.map(watchOf),
-        hooks,
-        load_ms,
-      );
-      for (const [i, answer] of answers.entries()) yield { index: batch[i], answer };
+      const answers = await answerBatch(model, batch, batch.map(watchOf), hooks, load_ms);
+      for (const [i, job] of batch.entries()) yield { job, answer: answers[i]! };
     } catch (error) {
       hooks.signal.throwIfAborted();
-      const [index] = batch;
-      if (batch.length === 1) yield { index, error };
+      const [job] = batch;
+      if (batch.length === 1) yield { job, error };
       else if (error instanceof DeviceError && SHORTAGES.includes(error.code)) {
         most = Math.max(1, Math.floor(rows / 2));
         queue.unshift(...halves(batch));
-      } else if (endsRun(error) || error instanceof DeviceError) yield { index, error };
-      else queue.unshift(...batch.map((index) => [index]));
+      } else if (endsRun(error) || error instanceof DeviceError) yield { job, error };
+      else queue.unshift(...batch.map((job): Batch<J> => [job]));
     }
   }
 }
@@ -177,27 +175,27 @@ export async function* answerTogether(
 /** What a smaller batch may not suffer from. */
 const SHORTAGES = ["BUDGET", "GPU_OOM", "LIMIT"];
 
-const rowsOf = ({ inputs }: Job) => inputs.input_ids?.length ?? inputs.pixel_values.shape[0];
+const rowsOf = ({ inputs }: Job) => inputs.input_ids?.length ?? inputs.pixel_values.shape[0]!;
 
-function halves(batch: readonly number[]): number[][] {
+function halves<J>(batch: Batch<J>): Batch<J>[] {
   const middle = Math.ceil(batch.length / 2);
-  return [batch.slice(0, middle), batch.slice(middle)].filter((half) => half.length > 0);
+  return [batch.slice(0, middle), batch.slice(middle)].filter((half): half is Batch<J> => half.length > 0);
 }
 
-/** Indices of jobs that are answered together, each batch where its first job stands. Pure. */
-export function batchesOf(jobs: readonly Job[], size: number): number[][] {
-  const batches: number[][] = [];
-  const open = new Map<string, { batch: number[]; rows: number }>();
-  for (const [index, job] of jobs.entries()) {
+/** Jobs that are answered together, each batch where its first job stands. Pure. */
+export function batchesOf<J extends Job>(jobs: readonly J[], size: number): Batch<J>[] {
+  const batches: Batch<J>[] = [];
+  const open = new Map<string, { batch: Batch<J>; rows: number }>();
+  for (const job of jobs) {
     const key = batchKey(job);
     const rows = rowsOf(job);
     const known = key === undefined ? undefined : open.get(key);
     if (known && known.rows + rows <= size) {
-      known.batch.push(index);
+      known.batch.push(job);
       known.rows += rows;
       continue;
     }
-    const batch = [index];
+    const batch: Batch<J> = [job];
     batches.push(batch);
     if (key !== undefined) open.set(key, { batch, rows });
   }
@@ -206,7 +204,7 @@ export function batchesOf(jobs: readonly Job[], size: number): number[][] {
 
 async function answerBatch(
   model: VisionLanguageModel,
-  jobs: readonly Job[],
+  jobs: Batch<Job>,
   watches: readonly Stopwatch[],
   hooks: Hooks,
   load_ms: number,
@@ -245,7 +243,7 @@ async function answerBatch(
     const start = beginOf(model, job.inputs);
     const front = beginOf(model, inputs) - start;
     const answers = jobs.length === 1 ? own : ownRows(own, front, start, ends);
-    const timing = { ...watches[i].read(load_ms), new_tokens: answers[0].length - start };
+    const timing = { ...watches[i]!.read(load_ms), new_tokens: answers[0]!.length - start };
     return { sequences: answers, ...scores, timing, rows };
   });
 }
@@ -275,5 +273,5 @@ export async function* inOrder<T extends { readonly position: number }>(
 /** Where answers begin in the rows of generate(): behind the prompt, or the start token of a decoder. */
 export function beginOf({ config, language_model }: VisionLanguageModel, { input_ids }: InstructBlipInputs): number {
   if (language_model.decoder_start_token_id !== undefined) return 1;
-  return config.image_token === null ? 0 : input_ids[0].length; // the rows of legacy checkpoints are answers alone
+  return config.image_token === null ? 0 : input_ids[0]!.length; // the rows of legacy checkpoints are answers alone
 }

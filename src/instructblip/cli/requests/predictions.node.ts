@@ -99,8 +99,9 @@ export async function identityOf(folder: Folder): Promise<string> {
     for (const { name, dtype, shape } of [...checkpoint.tensors.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
       hash.update(JSON.stringify([name, dtype, shape]));
       if (sizeOf(shape) === 0 || !(dtype in DTYPES)) continue;
-      const middle = Math.floor(shape[0] / 2);
-      hash.update(await checkpoint.read(name, shape.length > 0 ? [middle, middle + 1] : undefined));
+      const [rows] = shape;
+      const middle = rows && Math.floor(rows / 2);
+      hash.update(await checkpoint.read(name, middle === undefined ? undefined : [middle, middle + 1]));
     }
   } finally {
     await checkpoint.close();
