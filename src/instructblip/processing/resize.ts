@@ -89,7 +89,10 @@ function makeTaps(inputs: number, outputs: number, resample: number, backend: Im
   }
   const bits = backend === "pil" ? PRECISION_BITS : bitsOf16(exact);
   const weights = new Int32Array(exact.length);
-  for (const [i, weight] of exact.entries()) weights[i] = Math.trunc(weight * 2 ** bits + (weight < 0 ? -0.5 : 0.5));
+  for (let i = 0; i < exact.length; i++) {
+    const weight = exact[i]!;
+    weights[i] = Math.trunc(weight * 2 ** bits + (weight < 0 ? -0.5 : 0.5));
+  }
   return { first, count, weights, stride, bits };
 }
 
