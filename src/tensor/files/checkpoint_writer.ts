@@ -22,7 +22,7 @@ export interface WriteCheckpointOptions {
   beside?: readonly NewFile[];
 }
 
-const UNITS: Readonly<Record<string, number>> = { TB: 1e12, GB: 1e9, MB: 1e6, KB: 1e3 };
+const UNITS: Readonly<Record<string, number>> = { "": 1, TB: 1e12, GB: 1e9, MB: 1e6, KB: 1e3 };
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 const SHARD = /^model-\d{5}-of-\d{5}\.safetensors$/;
@@ -41,20 +41,19 @@ export async function writeCheckpoint(
   { max_shard_size = "50GB", total_parameters, signal, beside = [] }: WriteCheckpointOptions = {},
 ): Promise<string[]> {
   const shards = split(tensors, bytesOf(max_shard_size));
-  const names = shards.map((_, i) =>
-    shards.length === 1 ? SINGLE : `model-${fiveDigits(i + 1)}-of-${fiveDigits(shards.length)}.safetensors`,
-  );
+  const nameOf = (i: number) =>
+    shards.length === 1 ? SINGLE : `model-${fiveDigits(i + 1)}-of-${fiveDigits(shards.length)}.safetensors`;
   const weights = shards.map((shard, i): NewFile => {
     const write: NewFile["write"] = async (sink) => {
       signal?.throwIfAborted();
       await writeSafetensors(sink, shard, { format: "pt" });
     };
-    return { name: names[i], write };
+    return { name: nameOf(i), write };
   });
   const files = [...beside, ...weights]; // a single file is the head
   if (shards.length > 1) {
     const weight_map = Object.fromEntries(
-      shards.flatMap((shard, i) => shard.map(({ name }) => [name, names[i]])).sort(),
+      shards.flatMap((shard, i) => shard.map(({ name }) => [name, nameOf(i)])).sort(),
     );
     const total_size = tensors.reduce((sum, tensor) => sum + sizeInBytes(tensor), 0);
     const metadata = { ...(total_parameters !== undefined && { total_parameters }), total_size };
@@ -63,7 +62,7 @@ export async function writeCheckpoint(
   // A loader takes model.safetensors before an index, and neither loads without one of these two.
   const old = [SINGLE, INDEX, ...(await folder.list()).filter((file) => SHARD.test(file))];
   await writeTogether(folder, files, old);
-  return names;
+  return weights.map(({ name }) => name);
 }
 
 function split(tensors: readonly TensorEntry[], most: number): TensorEntry[][] {
@@ -94,7 +93,7 @@ function sizeInBytes({ dtype, shape }: TensorEntry): number {
 /** `"5GB"` -> 5e9. */
 function bytesOf(size: number | string): number {
   const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)(TB|GB|MB|KB)?$/i.exec(String(size)) ?? [];
-  const bytes = Number(digits || Number.NaN) * (unit ? UNITS[unit.toUpperCase()] : 1);
+  const bytes = Number(digits || Number.NaN) * UNITS[unit.toUpperCase()]!;
   if (!(bytes >= 1)) {
     throw new WeightError("SHARD_SIZE", `max_shard_size must be bytes or text like "5GB", got ${shown(size)}`);
   }

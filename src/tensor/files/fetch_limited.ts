@@ -177,7 +177,7 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
  */
 export function urlName(url: string | URL): string {
   const text = String(url).slice(0, 4096);
-  const scheme = /^\s*([a-z][a-z0-9+.-]{0,20}):/i.exec(text)?.[1].toLowerCase();
+  const scheme = /^\s*([a-z][a-z0-9+.-]{0,20}):/i.exec(text)?.[1]?.toLowerCase();
   if (scheme === "data" || scheme === "blob") return `a ${scheme}: URL`;
   const last = text
     .replace(/[?#].*$/s, "")
@@ -192,7 +192,7 @@ function parseHttpUrl(given: string | URL, failure: HttpFailure, base?: URL): UR
   const text = String(given);
   const url = text.length <= MAX_URL && URL.canParse(text, base) ? new URL(text, base) : undefined;
   if (!url || !/^https?:$/.test(url.protocol)) {
-    const scheme = /^\s*([a-z][a-z0-9+.-]{0,20}:)/i.exec(text.slice(0, 100))?.[1].toLowerCase();
+    const scheme = /^\s*([a-z][a-z0-9+.-]{0,20}:)/i.exec(text.slice(0, 100))?.[1]?.toLowerCase();
     throw failure("HTTP_URL", `${scheme ? `a ${scheme} URL` : quote(text)} cannot be fetched`, {
       hint: /^https?:$/.test(scheme ?? "") ? `a URL has at most ${MAX_URL} characters` : "only http: and https: are",
     });
@@ -221,8 +221,9 @@ async function follow(
   /** Refuses to go inwards. */
   const mayNext = async (from: URL, next: URL) => {
     if (!lookup || next.hostname === from.hostname) return;
-    const hosts = [from, next].map(({ hostname }) => addressesOf(hostname, lookup));
-    const [sender, target] = await patiently(Promise.all(hosts));
+    const [sender, target] = await patiently(
+      Promise.all([addressesOf(from.hostname, lookup), addressesOf(next.hostname, lookup)]),
+    );
     // The most public address of whoever sends us on, the most private one of where to.
     const allowed = Math.min(...(sender.length ? sender.map(nearness) : [0]));
     if (Math.max(0, ...target.map(nearness)) <= allowed) return;
@@ -310,12 +311,12 @@ async function addressesOf(host: string, lookup: NonNullable<FetchOptions["looku
 export function nearness(address: string): 0 | 1 | 2 {
   const words = wordsOf(address);
   if (!words) return 0;
-  const [a, b, , , , f, g, h] = words;
+  const [a, b, c, , , f, g, h] = words;
   const zeros = words.findIndex((word) => word !== 0);
   // An IPv4 address, by itself or as IPv6 carries it: ::ffff:0:0/96, NAT64 64:ff9b::/96, 6to4 2002::/16.
   if (zeros === 5 && f === 0xffff) return nearness4(g, h);
   if (a === 0x64 && b === 0xff9b) return nearness4(g, h);
-  if (a === 0x2002) return nearness4(b, words[2]);
+  if (a === 0x2002) return nearness4(b, c);
   if (zeros === -1 || (zeros === 7 && h === 1)) return 2; // :: and ::1
   const isLocal = (a & 0xfe00) === 0xfc00 || (a & 0xff80) === 0xfe80 || (a & 0xff00) === 0xff00 || zeros >= 6;
   return isLocal ? 1 : 0;
@@ -337,20 +338,27 @@ function nearness4(high: number, low: number): 0 | 1 | 2 {
   return isPrivate ? 1 : 0;
 }
 
+type Eight = readonly [number, number, number, number, number, number, number, number];
+
+function areEight(words: readonly number[]): words is Eight {
+  return words.length === 8;
+}
+
 /** The eight words of an IPv6 address, or of an IPv4 one as IPv6 maps it; undefined for a name. */
-function wordsOf(address: string): number[] | undefined {
+function wordsOf(address: string): Eight | undefined {
   const four = /^(?:(.*):)?(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(address);
   if (four) {
-    const [a, b, c, d] = four.slice(2).map(Number);
-    const tail = `${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`;
-    return wordsOf(`${four[1] ?? "::ffff"}:${tail}`);
+    const [, front = "::ffff", a, b, c, d] = four;
+    const word = (high?: string, low?: string) => (Number(high) * 256 + Number(low)).toString(16);
+    return wordsOf(`${front}:${word(a, b)}:${word(c, d)}`);
   }
-  const [bare] = address.split("%"); // without the name of an interface
+  const bare = address.replace(/%.*$/s, ""); // without the name of an interface
   if (!bare.includes(":") || !/^[0-9a-f:]+$/i.test(bare)) return undefined;
-  const [left, right] = bare
+  const [left = [], right] = bare
     .split("::")
     .map((half) => (half ? half.split(":").map((w) => Number.parseInt(w, 16)) : []));
-  if (right === undefined) return left.length === 8 ? left : undefined;
-  const gap = 8 - left.length - right.length;
-  return gap < 0 ? undefined : [...left, ...new Array<number>(gap).fill(0), ...right];
+  if (right === undefined) return areEight(left) ? left : undefined;
+  const gap = Math.max(0, 8 - left.length - right.length);
+  const words = [...left, ...new Array<number>(gap).fill(0), ...right];
+  return areEight(words) ? words : undefined;
 }

@@ -60,20 +60,24 @@ export async function writeTogether(
     return;
   }
   const id = crypto.randomUUID();
-  const staged = files.map(({ name }) => `${STAGED}${id}-${name.replaceAll("/", "-")}`);
+  const newFiles = files.map(({ name, write }) => ({
+    name,
+    write,
+    staged: `${STAGED}${id}-${name.replaceAll("/", "-")}`,
+  }));
   try {
-    for (const [i, file] of files.entries()) await folder.write(staged[i], file.write);
+    for (const { staged, write } of newFiles) await folder.write(staged, write);
     const there = new Set(await folder.list());
-    if (!staged.every((name) => there.has(name))) {
+    if (!newFiles.every(({ staged }) => there.has(staged))) {
       throw new WeightError(
         "SAVE_CONFLICT",
         `${folder.name}: another save into this folder began before this one ended`,
       );
     }
     await remove(old);
-    for (const [i, { name }] of files.entries()) await folder.rename(staged[i], name);
+    for (const { staged, name } of newFiles) await folder.rename(staged, name);
   } catch (error) {
-    await remove(staged).catch(() => undefined);
+    await remove(newFiles.map(({ staged }) => staged)).catch(() => undefined);
     throw error;
   }
 }

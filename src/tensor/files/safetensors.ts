@@ -244,12 +244,12 @@ export class Checkpoint {
     let done = 0; // bytes of infos[i] already visited, a multiple of 8
     for (let i = 0; i < infos.length; ) {
       signal?.throwIfAborted();
-      const { begin, file } = infos[i];
+      const { begin, file } = infos[i]!;
       const windowBegin = begin + done;
       const windowEnd = endOfRun(infos, i, windowBegin, windowBegin + staging.length);
       await this.#fileOf({ file }).readRaw(windowBegin, staging.subarray(0, windowEnd - windowBegin));
-      for (; i < infos.length && infos[i].file === file; i++, done = 0) {
-        const { name, begin, end } = infos[i];
+      for (; i < infos.length && infos[i]!.file === file; i++, done = 0) {
+        const { name, begin, end } = infos[i]!;
         const from = begin + done;
         if (from < windowBegin || from > windowEnd || (from - windowBegin) % 8 !== 0) break;
         const rest = end - from;
@@ -305,10 +305,11 @@ async function whatElse(folder: Folder): Promise<string | undefined> {
 
 /** Where a read from `begin`, in tensor `i`, ends: by `limit`, a gap, or a neighbour that would not be 8-byte aligned. */
 function endOfRun(infos: readonly CheckpointTensor[], i: number, begin: number, limit: number): number {
-  let end = infos[i].end;
+  const first = infos[i]!;
+  let { end } = first;
   for (let j = i + 1; j < infos.length && end < limit; j++) {
-    const next = infos[j];
-    if (next.file !== infos[i].file || next.begin !== end || (next.begin - begin) % 8 !== 0) break;
+    const next = infos[j]!;
+    if (next.file !== first.file || next.begin !== end || (next.begin - begin) % 8 !== 0) break;
     end = next.end;
   }
   return Math.min(end, limit);
@@ -388,16 +389,17 @@ async function compareWithIndex(
 }
 
 /** Whether two files hold the same tensor `name`, byte for byte. */
-async function isSame(name: string, ...files: [SafetensorsFile, SafetensorsFile]): Promise<boolean> {
-  const [a, b] = files.map(({ tensors }) => tensors.get(name)!);
+async function isSame(name: string, one: SafetensorsFile, other: SafetensorsFile): Promise<boolean> {
+  const [a, b] = [one.tensors.get(name)!, other.tensors.get(name)!];
   const size = a.end - a.begin;
   if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
-  const buffers = files.map(() => new Uint8Array(Math.min(size, COMPARED)));
+  const most = Math.min(size, COMPARED);
+  const buffers = [new Uint8Array(most), new Uint8Array(most)] as const;
   for (let at = 0; at < size; at += COMPARED) {
-    const [one, other] = buffers.map((buffer) => buffer.subarray(0, size - at));
-    await files[0].readRaw(a.begin + at, one);
-    await files[1].readRaw(b.begin + at, other);
-    if (one.some((byte, i) => byte !== other[i])) return false;
+    const [mine, theirs] = [buffers[0].subarray(0, size - at), buffers[1].subarray(0, size - at)];
+    await one.readRaw(a.begin + at, mine);
+    await other.readRaw(b.begin + at, theirs);
+    if (mine.some((byte, i) => byte !== theirs[i])) return false;
   }
   return true;
 }

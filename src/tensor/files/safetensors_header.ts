@@ -187,8 +187,12 @@ function tensorOf(name: string, entry: Json, dataBegin: number, unknown: Set<str
   if (dims.length > MAX_RANK) inEntry("RANK", `${dims.length} dimensions; the limit is ${MAX_RANK}`);
   const shape = dims.map((dim) => integerOf("shape", dim, inEntry));
   const offsets = listOf("data_offsets", entry, inEntry);
-  if (offsets.length !== 2) inEntry("BAD_ENTRY", `data_offsets must hold 2 integers, got ${offsets.length}`);
-  const [begin, end] = offsets.map((offset) => integerOf("data_offsets", offset, inEntry));
+  const [first, last] = offsets;
+  if (first === undefined || last === undefined || offsets.length !== 2) {
+    return inEntry("BAD_ENTRY", `data_offsets must hold 2 integers, got ${offsets.length}`);
+  }
+  const begin = integerOf("data_offsets", first, inEntry);
+  const end = integerOf("data_offsets", last, inEntry);
   if (end < begin) inEntry("OFFSETS", `data_offsets [${begin}, ${end}]: the end lies before the begin`);
   const bytes = byteSize(shape, bits, inEntry);
   if (bytes !== end - begin) {
@@ -282,9 +286,9 @@ export function listed(names: readonly string[]): string {
   return shown.join(", ") + (rest ? ` and ${rest} more` : "");
 }
 
-/** Refuses names that are not there. */
+/** Refuses names that are not there, at least one. */
 export function missing(where: string, names: readonly string[], present: ReadonlyMap<string, unknown>): never {
-  const near = nearest(names[0], present.keys());
+  const near = nearest(names[0]!, present.keys());
   const hint = near && `the closest name there is ${quote(near)}`;
   throw new WeightError("MISSING_TENSORS", `${where}: no tensor ${listed(names)}`, { hint });
 }

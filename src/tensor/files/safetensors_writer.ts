@@ -52,13 +52,14 @@ export async function writeSafetensors(
   const sorted = [...tensors].sort(
     (a, b) => WRITE_ORDER[a.dtype] - WRITE_ORDER[b.dtype] || (a.name < b.name ? -1 : Number(a.name > b.name)),
   );
-  const sizes = sorted.map(sizeOfEntry);
-  const header = headerOf(sorted, sizes, metadata);
+  const sized = sorted.map((entry) => ({ entry, size: sizeOfEntry(entry) }));
+  const header = headerOf(sized, metadata);
   const prefix = new Uint8Array(PREFIX);
   new DataView(prefix.buffer).setBigUint64(0, BigInt(header.length), true);
   await sink.write(prefix);
   await sink.write(header);
-  for (const [i, { name, data }] of sorted.entries()) {
+  for (const { entry, size } of sized) {
+    const { name, data } = entry;
     if (typeof data !== "function") {
       await sink.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
       continue;
@@ -66,12 +67,12 @@ export async function writeSafetensors(
     let written = 0;
     for await (const bytes of data()) {
       written += bytes.length;
-      if (written > sizes[i]) break;
+      if (written > size) break;
       await sink.write(bytes);
     }
-    if (written !== sizes[i]) {
-      const got = written > sizes[i] ? "more" : String(written);
-      refuser(quote(name))("SIZE_MISMATCH", `its shape takes ${sizes[i]} bytes, got ${got}`);
+    if (written !== size) {
+      const got = written > size ? "more" : String(written);
+      refuser(quote(name))("SIZE_MISMATCH", `its shape takes ${size} bytes, got ${got}`);
     }
   }
 }
@@ -104,8 +105,7 @@ function sizeOfEntry({ name, dtype, shape, data }: TensorEntry): number {
 
 /** The header as bytes, padded. */
 function headerOf(
-  sorted: readonly TensorEntry[],
-  sizes: readonly number[],
+  sized: readonly { readonly entry: TensorEntry; readonly size: number }[],
   metadata: Readonly<Record<string, string>> | undefined,
 ): Uint8Array {
   const refuse = refuser("safetensors writer");
@@ -119,12 +119,13 @@ function headerOf(
   }
   const names = new Set<string>();
   let offset = 0;
-  for (const [i, { name, dtype, shape }] of sorted.entries()) {
+  for (const { entry, size } of sized) {
+    const { name, dtype, shape } = entry;
     if (names.has(name)) refuse("DUPLICATE_KEY", `two tensors are named ${quote(name)}`);
     names.add(name);
-    const entry = { dtype: DTYPES[dtype].safetensors, shape, data_offsets: [offset, offset + sizes[i]] };
-    members.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
-    offset += sizes[i];
+    const member = { dtype: DTYPES[dtype].safetensors, shape, data_offsets: [offset, offset + size] };
+    members.push(`${JSON.stringify(name)}:${JSON.stringify(member)}`);
+    offset += size;
   }
   if (!Number.isSafeInteger(offset)) refuse("OVERFLOW", "the tensors take more than 2^53 bytes");
   const bytes = new TextEncoder().encode(`{${members.join(",")}}`);
