@@ -128,8 +128,9 @@ export function refuseUnknown(
 ): void {
   for (const [key, value] of Object.entries(given)) {
     if (known.includes(key)) continue;
-    if (Object.hasOwn(unsupported, key)) {
-      const hint = value === undefined || value === null ? undefined : unsupported[key](value);
+    const wordOf = Object.hasOwn(unsupported, key) ? unsupported[key] : undefined;
+    if (wordOf) {
+      const hint = value === undefined || value === null ? undefined : wordOf(value);
       if (hint === undefined) continue;
       throw new InputError("UNSUPPORTED_OPTION", `${name}: ${key} is not supported here`, { hint });
     }

@@ -56,7 +56,7 @@ export const FROM_SAFETENSORS: ReadonlyMap<string, DType> = new Map(
 /** bf16 bits -> number. bf16 is the upper half of an f32. */
 export function bf16ToNumber(bits: number): number {
   word[0] = bits << 16;
-  return float[0];
+  return float[0]!;
 }
 
 /** f16 bits -> number, exactly (every f16 is an f32), subnormals and infinities included. */
@@ -86,7 +86,7 @@ export function numberToF16(value: number): number {
 export function numberToBf16(value: number): number {
   if (Number.isNaN(value)) return 0x7fc0;
   float[0] = value;
-  const bits = word[0];
+  const bits = word[0]!;
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
 }
 
@@ -105,11 +105,11 @@ export function widen(
   const bits = new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2);
   if (dtype === "bf16") {
     const words = new Uint32Array(into.buffer, into.byteOffset, bits.length);
-    for (let i = 0; i < bits.length; i++) words[i] = bits[i] << 16;
+    for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
     return into;
   }
   f16Values ??= Float32Array.from({ length: 65_536 }, (_, value) => f16ToNumber(value));
-  for (let i = 0; i < bits.length; i++) into[i] = f16Values[bits[i]];
+  for (let i = 0; i < bits.length; i++) into[i] = f16Values[bits[i]!]!;
   return into;
 }
 
@@ -117,7 +117,7 @@ export function widen(
 export function narrow(numbers: Float32Array, dtype: "f16" | "bf16", into = new Uint16Array(numbers.length)) {
   const words = new Uint32Array(numbers.buffer, numbers.byteOffset, numbers.length);
   for (let i = 0; i < words.length; i++) {
-    const bits = words[i];
+    const bits = words[i]!;
     const magnitude = bits & 0x7fff_ffff;
     if (dtype === "bf16") {
       into[i] = magnitude > 0x7f80_0000 ? 0x7fc0 : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
@@ -128,7 +128,7 @@ export function narrow(numbers: Float32Array, dtype: "f16" | "bf16", into = new 
       // 2⁻¹⁴ and more: another bias for the exponent, and a carry may run from the fraction into it, up to infinity.
       else if (magnitude >= 0x3880_0000)
         into[i] = sign | ((magnitude - 0x3800_0000 + 0xfff + ((bits >>> 13) & 1)) >>> 13);
-      else into[i] = sign | roundEven(Math.abs(numbers[i]) * 2 ** 24);
+      else into[i] = sign | roundEven(Math.abs(numbers[i]!) * 2 ** 24);
     }
   }
   return into;

@@ -131,7 +131,7 @@ function wholeProduct(x: Tensor): Product | undefined {
 function halfOf(x: Tensor): 0 | 1 | undefined {
   const product = deferredOf(x)?.product;
   if (!product?.paired) return undefined;
-  const F = product.shape[product.shape.length - 1] / 2;
+  const F = product.shape.at(-1)! / 2;
   const whole = new Tensor(x.device, "f32", product.shape, x.deferred!);
   for (const half of [0, 1] as const) {
     const view = whole.narrow(whole.rank - 1, half * F, F);

@@ -61,7 +61,7 @@ function encodeInt8(rows: Float32Array, start: number, K: number, into: Uint32Ar
     let most = 0;
     let poison = 0; // NaN once a number was not finite
     for (let k = first; k < end; k++) {
-      const size = Math.abs(rows[k]);
+      const size = Math.abs(rows[k]!);
       if (size > most) most = size;
       poison += size * 0;
     }
@@ -69,8 +69,8 @@ function encodeInt8(rows: Float32Array, start: number, K: number, into: Uint32Ar
     float[0] = 0;
     if (most > TINY) word[0] = scaleBits << 16;
     else if (poison === 0) scaleBits = 0;
-    const scale = float[0];
-    into[scales + (block >> 1)] |= scaleBits << (16 * (block & 1));
+    const scale = float[0]!;
+    into[scales + (block >> 1)]! |= scaleBits << (16 * (block & 1));
     const at = to + block * 8;
     if (!(scale > 0)) {
       into.fill(0, at, at + 8);
@@ -81,7 +81,7 @@ function encodeInt8(rows: Float32Array, start: number, K: number, into: Uint32Ar
       const from = first + 4 * i;
       const count = Math.min(4, end - from);
       // The scale was rounded by at most 2⁻⁹ of itself, which no code of 127 notices: nothing needs clamping.
-      for (let j = 0; j < count; j++) codes |= (Math.floor(rows[from + j] / scale + 0.5) & 0xff) << (8 * j);
+      for (let j = 0; j < count; j++) codes |= (Math.floor(rows[from + j]! / scale + 0.5) & 0xff) << (8 * j);
       into[at + i] = codes;
     }
   }
@@ -98,14 +98,14 @@ function encodeInt4(rows: Float32Array, start: number, K: number, into: Uint32Ar
     let most = Number.NEGATIVE_INFINITY;
     let poison = 0;
     for (let k = first; k < end; k++) {
-      const w = rows[k];
+      const w = rows[k]!;
       if (w < least) least = w;
       if (w > most) most = w;
       poison += w * 0;
     }
     const lowBits = poison === 0 ? toBf16(least) : NAN_BF16;
     word[0] = lowBits << 16;
-    const low = float[0];
+    const low = float[0]!;
     const range = most - low;
     const scaleBits = range > TINY ? toBf16(range / 15) : 0;
     into[lines + block] = (scaleBits | (lowBits << 16)) >>> 0;
@@ -115,13 +115,13 @@ function encodeInt4(rows: Float32Array, start: number, K: number, into: Uint32Ar
       continue;
     }
     word[0] = scaleBits << 16;
-    const scale = float[0];
+    const scale = float[0]!;
     for (let i = 0; i < 4; i++) {
       let codes = 0;
       const from = first + 8 * i;
       const count = Math.min(8, end - from);
       for (let j = 0; j < count; j++) {
-        const code = Math.floor((rows[from + j] - low) / scale + 0.5);
+        const code = Math.floor((rows[from + j]! - low) / scale + 0.5);
         codes |= (code < 0 ? 0 : code > 15 ? 15 : code) << (8 * (j & 3) + (j & 4));
       }
       into[at + i] = codes;
@@ -132,7 +132,7 @@ function encodeInt4(rows: Float32Array, start: number, K: number, into: Uint32Ar
 /** A finite number's bf16 bits, to nearest, ties to even. */
 function toBf16(value: number): number {
   float[0] = value;
-  const bits = word[0];
+  const bits = word[0]!;
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
 

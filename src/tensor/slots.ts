@@ -17,7 +17,7 @@ interface Definition {
 export function readSlot(text: string, slot: string): readonly Definition[] | undefined {
   const lines = [...text.matchAll(/^\/\/ @slot (\w+): (.+)$/gm)].filter(([, name]) => name === slot);
   if (lines.length === 0) return undefined;
-  return lines.flatMap(([, , list]) => splitList(list)).map(readDefinition);
+  return lines.flatMap(([, , list]) => splitList(list!)).map(readDefinition);
 }
 
 /** What `text` defines at its left margin. */
@@ -25,8 +25,8 @@ function definitionsIn(text: string): readonly Definition[] {
   const functions = [...text.matchAll(/^fn (\w+)\(([^)]*)\)(?:\s*->\s*([^{]+))?\s*\{/gm)];
   const others = [...text.matchAll(/^(?:@[^\n]*\) )?(?:var(?:<[^>]*>)?|const|override|alias|struct) (\w+)/gm)];
   return [
-    ...functions.map(([, name, parameters, result]) => ({ name, of: typesOf(parameters, result) })),
-    ...others.map(([, name]) => ({ name, of: undefined })),
+    ...functions.map(([, name, parameters, result]) => ({ name: name!, of: typesOf(parameters!, result) })),
+    ...others.map(([, name]) => ({ name: name!, of: undefined })),
   ];
 }
 
@@ -43,20 +43,23 @@ export function lacks(text: string, asked: readonly Definition[]): string[] {
 
 /** Splits at commas that stand in no brackets. */
 function splitList(list: string): string[] {
-  const items = [""];
+  const items: string[] = [];
+  let item = "";
   let depth = 0;
   for (const [c] of list.matchAll(/->|./gs)) {
     if ("(<".includes(c)) depth++;
     if (")>".includes(c)) depth--;
-    if (c === "," && depth === 0) items.push("");
-    else items[items.length - 1] += c;
+    if (c === "," && depth === 0) {
+      items.push(item);
+      item = "";
+    } else item += c;
   }
-  return items.map((item) => item.trim()).filter(Boolean);
+  return [...items, item].map((item) => item.trim()).filter(Boolean);
 }
 
 function readDefinition(item: string): Definition {
   const [, name, parameters, result] = /^(\w+)\((.*)\)(?:\s*->\s*(.+))?$/.exec(item) ?? [];
-  return name === undefined ? { name: item, of: undefined } : { name, of: typesOf(parameters, result) };
+  return name === undefined ? { name: item, of: undefined } : { name, of: typesOf(parameters!, result) };
 }
 
 function typesOf(parameters: string, result: string | undefined): string {

@@ -85,6 +85,11 @@ const ENABLE_FEATURES: Readonly<Record<string, GPUFeatureName>> = {
 /** `// @use PART`, or `// @use SLOT = PART`. */
 const USE = /^\/\/ @use (\w+)(?: = (\w+))?$/gm;
 
+/** What a text uses: a part by its name, or a slot with its default. */
+function usesIn(text: string): { readonly name: string; readonly fallback: string | undefined }[] {
+  return [...text.matchAll(USE)].map(([, name, fallback]) => ({ name: name!, fallback }));
+}
+
 /**
  * The text of kernel `name` with its library parts behind it, and its interface.
  *
@@ -105,7 +110,7 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
     if (files.some((f) => f.file === file)) return;
     const text = textOf(stem, part);
     files.push({ file, text: text.endsWith("\n") ? text : text + "\n" });
-    for (const [, slot, fallback] of text.matchAll(USE)) {
+    for (const { name: slot, fallback } of usesIn(text)) {
       const part = fallback === undefined ? slot : (uses[slot] ?? fallback);
       if (fallback !== undefined) {
         slots.set(slot, { part, fallback });
@@ -130,9 +135,9 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
     code,
     bindings: readBindings(name, code),
     params: readParams(name, code),
-    overrides: new Set([...code.matchAll(/^override (\w+)/gm)].map((m) => m[1])),
+    overrides: new Set([...code.matchAll(/^override (\w+)/gm)].map(([, name]) => name!)),
     features: [...code.matchAll(/^enable ([\w, ]+);/gm)]
-      .flatMap((m) => m[1].split(/,\s*/))
+      .flatMap(([, words]) => words!.split(/,\s*/))
       .map((word) => {
         const feature = ENABLE_FEATURES[word];
         if (!feature) throw new KernelError("FEATURE", `${fileOf(name)}: unknown feature "${word}"`);
@@ -158,7 +163,7 @@ function checkSlot(kernel: string, slot: string, part: string, fallback: string)
     if (texts.has(stem)) return;
     const text = textOf(stem, true);
     texts.set(stem, text);
-    for (const [, part, fallback] of text.matchAll(USE)) visit(fallback ?? part);
+    for (const { name, fallback } of usesIn(text)) visit(fallback ?? name);
   };
   visit(part);
   const [stated, file] = [fileAt(pathOf(fallback, true)), fileAt(pathOf(part, true))];
@@ -187,10 +192,10 @@ function enablesFirst([kernel, ...parts]: readonly string[]): string {
 
 function readBindings(name: string, code: string): Binding[] {
   const pattern = /@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)/g;
-  const bindings = [...code.matchAll(pattern)].map((m) => ({
-    name: m[3],
-    binding: Number(m[1]),
-    writable: m[2] === "read_write",
+  const bindings = [...code.matchAll(pattern)].map(([, binding, access, name]) => ({
+    name: name!,
+    binding: Number(binding),
+    writable: access === "read_write",
   }));
   bindings.sort((a, b) => a.binding - b.binding);
   if (bindings.some((b, i) => b.binding !== i)) {
