@@ -29,17 +29,19 @@ export const groups: Groups = (shapes, caps) =>
       const q = random.normal(T * H * d);
       const added = biased ? random.normal(H * T * C) : undefined;
       const seen = mask && Uint32Array.from({ length: C }, (_, s) => (mask === "padded" && s >= S / 3 ? 1 : 0));
-      const [k, v] = [0, 1].map(() => {
+      const keysOrValues = () => {
         const x = random.normal(Hkv * C * d);
         return halves ? widen(new Uint8Array(narrow(x, "f16").buffer), "f16") : x;
-      });
+      };
+      const [k, v] = [keysOrValues(), keysOrValues()];
       const qs = device.tensor(q, [1, T, H, d]);
-      const [ks, vs] = [k, v].map((x) => {
+      const upload = (x: Float32Array) => {
         if (!cached) return device.tensor(x, [1, C, Hkv, d]);
         const order = [0, 2, 1, 3];
         if (!halves) return device.tensor(x, [1, Hkv, C, d]).permute(order);
         return device.tensor(new Uint32Array(narrow(x, "f16").buffer), [1, Hkv, C, d / 2]).permute(order);
-      });
+      };
+      const [ks, vs] = [upload(k), upload(v)];
       const before = S - T;
       const past = cached ? device.tensor(Uint32Array.of(before), [1]) : undefined;
       const scale = d ** -0.5;
@@ -59,7 +61,7 @@ export const groups: Groups = (shapes, caps) =>
           const expected = rows.flatMap((t) => {
             const sizes = { B: 1, T: 1, S: C, H, Hkv, d };
             const bias =
-              added && Array.from({ length: H * C }, (_, i) => added[(Math.floor(i / C) * T + t) * C + (i % C)]);
+              added && Array.from({ length: H * C }, (_, i) => added[(Math.floor(i / C) * T + t) * C + (i % C)]!);
             const visible = {
               ...(cached && { causal: true, past: before + t }),
               ...(seen && { mask: seen }),

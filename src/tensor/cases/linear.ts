@@ -28,12 +28,12 @@ export const groups: Groups = ({ matmul, matvec }, caps) => [
 function group(op: "linear" | "matvec", { name, M, N, K, dtype, end }: MatmulShape, caps: Caps): Group {
   const { variants, ...planned } = variantsOf(op, { M }, caps);
   // The kernel that explains the others takes no other weight and has no epilogue, and only tests run it.
-  const naive = op === "linear" && dtype === "f32" && !end ? ["naive"] : [];
+  const hasNaive = op === "linear" && dtype === "f32" && !end;
   return {
     kernel: "linear",
     shape: `${name} M${M} K${K} N${N} ${dtype}${end ? `, ${end}` : ""}`,
     ...planned,
-    variants: [...naive, ...variants],
+    variants: hasNaive ? ["naive", ...variants] : variants,
     open(device, copied = false) {
       const x = new Random(1).normal(M * K);
       const bias = new Random(2).normal(N);
@@ -49,16 +49,16 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype, end }: MatmulSha
           ? 1
           : Math.min(COPIES.most, Math.max(COPIES.least, Math.ceil(BEYOND_CACHES / bytes)));
       const weights = Array.from({ length: copies }, () => randomWeight(device, [N, K], dtype, epilogue.gated));
-      const [plain] = naive.map(() => device.tensor(randomNumbers(N * K), [N, K]));
+      const plain = hasNaive ? device.tensor(randomNumbers(N * K), [N, K]) : undefined;
       let turn = 0;
       return {
         flops: 2 * M * N * K,
         bytes: bytes + 4 * (M * K + N + M * N),
         footprint: copies * bytes,
         run: (variant) =>
-          variant === "naive"
+          plain && variant === "naive"
             ? matmulNaive(xs, plain, b)
-            : linear(xs, weights[turn++ % copies], b, epilogue, { [op]: variant }),
+            : linear(xs, weights[turn++ % copies]!, b, epilogue, { [op]: variant }),
         check(y) {
           const [rows, columns] = [sampleRows(M, 8), sampleRows(outputs, 128)];
           const sums = (first: number) => {
@@ -70,7 +70,7 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype, end }: MatmulSha
             const size = [rows.length, columns.length, K] as const;
             return reference(takeSample(x, rows, K), weight, takeSample(bias, sample, 1), size);
           };
-          const taken = (of: ArrayLike<number>) => rows.flatMap((m) => columns.map((n) => of[m * outputs + n]));
+          const taken = (of: ArrayLike<number>) => rows.flatMap((m) => columns.map((n) => of[m * outputs + n]!));
           const expected = {
             none: () => sums(0),
             gelu: () => sums(0).map(activations.gelu),

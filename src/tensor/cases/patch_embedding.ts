@@ -40,7 +40,7 @@ export const groups: Groups = ({ images }, caps) =>
             const weight = columns.flatMap((n) => [...storedRow(n, K, DTYPE)]);
             const sample = (x: ArrayLike<number>) =>
               Float64Array.from({ length: (x.length / D) * columns.length }, (_, i) => {
-                return x[Math.floor(i / columns.length) * D + columns[i % columns.length]];
+                return x[Math.floor(i / columns.length) * D + columns[i % columns.length]!]!;
               });
             const [b, token] = [takeSample(bias, columns, 1), takeSample(class_token, columns, 1)];
             const expected = reference(pixels, shape, patch, weight, b, token, sample(positions));

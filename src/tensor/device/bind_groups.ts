@@ -78,14 +78,14 @@ export class BindGroups {
     let group = this.#groups.get(key);
     if (!group) {
       const storages = bindings.map(({ name, binding }) => {
-        const { buffer, bytes } = launch.bindings[name].storage;
+        const { buffer, bytes } = launch.bindings[name]!.storage;
         return { binding, resource: { buffer, size: bytes } };
       });
       group = this.#bind(pipeline, storages, params, this.#params);
       if (this.#groups.size >= MOST_GROUPS) this.forget();
       this.#groups.set(key, group);
       for (const { name } of bindings) {
-        const { storage } = launch.bindings[name];
+        const { storage } = launch.bindings[name]!;
         if (!storage.persistent) continue;
         const keys = this.#groupsOn.get(storage);
         if (keys) keys.push(key);

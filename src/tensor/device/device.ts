@@ -224,7 +224,7 @@ export class GpuDevice implements Device {
   launch(launch: Launch): void {
     this.#driver.alive();
     this.settle();
-    for (const name in launch.bindings) launch.bindings[name].deferred?.storageOf();
+    for (const name in launch.bindings) launch.bindings[name]!.deferred?.storageOf();
     if (this.#foreseen) {
       this.#foreseen.set(pipelineKey(launch), launch);
       return;
@@ -235,7 +235,7 @@ export class GpuDevice implements Device {
     const group = this.#groups.of(pipeline, launch, this);
     const recorded = { pipeline, group, grid };
     this.#recorded.push(recorded);
-    for (const { name } of pipeline.wgsl.bindings) this.#touch(launch.bindings[name].storage);
+    for (const { name } of pipeline.wgsl.bindings) this.#touch(launch.bindings[name]!.storage);
     this.#capturing?.launches.push(recorded);
     this.counts.launches++;
     if (++this.#launched >= BATCH) this.flush();

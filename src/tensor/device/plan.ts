@@ -218,7 +218,7 @@ export function turnsOf(elements: number, { isSoftware }: Pick<Caps, "isSoftware
 export function parseOverride(text: string): PlanOverride {
   const override: Record<string, string> = {};
   for (const part of text.split(",").filter(Boolean)) {
-    const [op, variant = ""] = part.split("=").map((s) => s.trim());
+    const [op = "", variant = ""] = part.split("=").map((s) => s.trim());
     if (!Object.hasOwn(VARIANTS, op)) {
       throw new InputError("ENV", `INSTRUCTBLIP_PLAN: there is no op "${op}"`, {
         hint: `ops: ${Object.keys(VARIANTS).join(", ")}`,

@@ -43,7 +43,7 @@ export class Profile {
       names.forEach((kernel, i) => {
         const time = this.#times.get(kernel) ?? { kernel, launches: 0, nanoseconds: 0 };
         time.launches++;
-        time.nanoseconds += Number(stamps[2 * i + 1] - stamps[2 * i]);
+        time.nanoseconds += Number(stamps[2 * i + 1]! - stamps[2 * i]!);
         this.#times.set(kernel, time);
       });
     };

@@ -30,7 +30,7 @@ export function compare(
   let error = 0;
   let power = 0;
   for (let i = 0; i < actual.length; i++) {
-    const [a, e] = [actual[i], expected[i]];
+    const [a, e] = [actual[i]!, expected[i]!];
     if (a === e) {
       power += e * e;
       continue;

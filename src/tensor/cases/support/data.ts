@@ -100,7 +100,7 @@ export function sampleRows(R: number, count = 16): number[] {
 export function takeSample(x: ArrayLike<number>, rows: readonly number[], D: number): Float64Array {
   const sample = new Float64Array(rows.length * D);
   rows.forEach((row, i) => {
-    for (let k = 0; k < D; k++) sample[i * D + k] = x[row * D + k];
+    for (let k = 0; k < D; k++) sample[i * D + k] = x[row * D + k]!;
   });
   return sample;
 }

@@ -213,7 +213,7 @@ const awkward = (M: number, dtypes: readonly WeightDType[], ends: readonly End[]
 const ALL_DTYPES = ["f32", "f16", "bf16", "int8", "int4"] as const;
 const ALL_ENDS = ["gelu", "residual", "gated"] as const;
 
-const AWKWARD_ROWS = [[1, 1], [3, 7], [5, 67], [9, 68], [3, 1027], [2, 1028]].map(([R, D]) => ({ name: "rows", R, D })); // biome-ignore format: a table
+const AWKWARD_ROWS = ([[1, 1], [3, 7], [5, 67], [9, 68], [3, 1027], [2, 1028]] as const).map(([R, D]) => ({ name: "rows", R, D })); // biome-ignore format: a table
 
 /** Small sizes that fill no tile: one element, primes, remainders. What a kernel gets wrong at all it gets wrong here. */
 export const AWKWARD_SHAPES: Shapes = {

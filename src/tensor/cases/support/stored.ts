@@ -25,8 +25,9 @@ function encodeBlock(numbers: readonly number[], dtype: "int8" | "int4"): Block 
   const scale = numberToBf16(Math.fround(range / (dtype === "int8" ? 127 : 15)));
   const [low, high] = dtype === "int8" ? [-127, 127] : [0, 15];
   const codes = none.map((zero, i) => {
-    if (i >= numbers.length) return zero;
-    const code = Math.floor((numbers[i] - bf16ToNumber(least)) / bf16ToNumber(scale) + 0.5);
+    const number = numbers[i];
+    if (number === undefined) return zero;
+    const code = Math.floor((number - bf16ToNumber(least)) / bf16ToNumber(scale) + 0.5);
     return Math.min(high, Math.max(low, code));
   });
   return { codes, scale, least };
