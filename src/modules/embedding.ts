@@ -11,9 +11,9 @@ import type { Weights } from "./weights.ts";
  *
  * @param names of modules, its own first
  */
-export function tiedTable(weights: Weights, names: readonly string[], D: number): Weight {
+export function tiedTable(weights: Weights, names: readonly [string, ...string[]], D: number): Weight {
   const found = weights.at(names.find((name) => weights.has(`${name}.weight`)) ?? names[0]);
-  return found.matrix("weight", [found.shapeOf("weight")[0], D]);
+  return found.matrix("weight", [found.shapeOf("weight")[0]!, D]);
 }
 
 /** u32[...] -> f32[..., D]. The number of rows is the file's, which may exceed the config's vocab_size. */
@@ -23,7 +23,7 @@ export class Embedding extends Module {
   /** `weight` is given where the table has another name in the checkpoint, or another shape than [any, D]. */
   constructor(weights: Weights, D: number, { weight }: { weight?: Weight } = {}) {
     super(weights);
-    this.weight = weight ?? weights.matrix("weight", [weights.shapeOf("weight")[0], D]);
+    this.weight = weight ?? weights.matrix("weight", [weights.shapeOf("weight")[0]!, D]);
   }
 
   get num_embeddings(): number {

@@ -25,8 +25,8 @@ export class GatedLinear extends Module {
   constructor(weights: Weights, names: Names, [F, K]: readonly [number, number], { bias = true } = {}) {
     super(weights);
     const { gate, up } = names;
-    this.weight = weights.stackedMatrix([`${gate}.weight`, `${up}.weight`], [F, F], K, { paired: true });
-    this.bias = bias ? weights.stackedVector([`${gate}.bias`, `${up}.bias`], [F, F]) : undefined;
+    this.weight = weights.stackedMatrix({ [`${gate}.weight`]: F, [`${up}.weight`]: F }, K, { paired: true });
+    this.bias = bias ? weights.stackedVector({ [`${gate}.bias`]: F, [`${up}.bias`]: F }) : undefined;
     this.#names = names;
   }
 

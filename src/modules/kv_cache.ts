@@ -9,7 +9,7 @@ import { copy } from "../tensor/ops/copy.ts";
 import { increment } from "../tensor/ops/increment.ts";
 import { kvAppend } from "../tensor/ops/kv_append.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
-import type { Shape } from "../tensor/shape.ts";
+import { type Shape, sizes } from "../tensor/shape.ts";
 import type { Device, Tensor } from "../tensor/tensor.ts";
 import type { CacheDType } from "./storage_dtype.ts";
 
@@ -86,20 +86,21 @@ export class KVCache {
    */
   append(layer: number, k: Tensor, v: Tensor): [KeysOrValues, KeysOrValues] {
     const { keys, values } = this.layer(layer);
-    kvAppend(k, keys.narrow(0, 0, k.shape[0]), this.past);
-    kvAppend(v, values.narrow(0, 0, v.shape[0]), this.past);
+    kvAppend(k, keys.narrow(0, 0, k.shape[0]!), this.past);
+    kvAppend(v, values.narrow(0, 0, v.shape[0]!), this.past);
     const heads = this.heads(layer);
     return [heads.k, heads.v];
   }
 
   /** Where an op that appends by itself stores a layer's keys and values, behind `past`: f32[rows, Hkv, capacity, d] or halves. */
   layer(layer: number): { readonly keys: KeysOrValues; readonly values: KeysOrValues; readonly past: Tensor<"u32"> } {
-    return { keys: this.#keys[layer], values: this.#values[layer], past: this.past };
+    return { keys: this.#keys[layer]!, values: this.#values[layer]!, past: this.past };
   }
 
   /** A layer's keys and values as attention takes them: views f32[rows, capacity, Hkv, d], or of halves. */
   heads(layer: number): { readonly k: KeysOrValues; readonly v: KeysOrValues } {
-    return { k: this.#keys[layer].permute([0, 2, 1, 3]), v: this.#values[layer].permute([0, 2, 1, 3]) };
+    const { keys, values } = this.layer(layer);
+    return { k: keys.permute([0, 2, 1, 3]), v: values.permute([0, 2, 1, 3]) };
   }
 
   /** Counts `tokens` as held, once every layer has appended them. */
@@ -163,13 +164,13 @@ export class KVCache {
     const { capacity } = this;
     const fork = new KVCache(device, { layers: 0, batch: rows.length, heads: 0, head_dim: 0, capacity });
     const table = this.#reordered(rows);
-    const [, heads, , width] = this.#keys[0].shape;
+    const [, heads, , width] = sizes(this.#keys[0]!.shape, 4);
     // Of every key of the fork, the one it copies; what is not to be attended to may be any.
     const sources = new Uint32Array(rows.length * heads * capacity);
     for (let i = 0, at = 0; i < rows.length; i++) {
       for (let h = 0; h < heads; h++) {
         for (let s = 0; s < capacity; s++) {
-          const row = s < this.#length ? Math.max(table[i * capacity + s], 1) - 1 : 0;
+          const row = s < this.#length ? Math.max(table[i * capacity + s]!, 1) - 1 : 0;
           sources[at++] = (row * heads + h) * capacity + s;
         }
       }
@@ -213,7 +214,7 @@ function upload(device: Device, table: Uint32Array, shape: Shape): Tensor<"u32">
 
 /** Keys, or values, as halves, for attention to what is computed once and kept. f32[B, S, Hkv, d] -> u32[B, S, Hkv, d/2] */
 export function halvesOf(x: Tensor): Tensor<"u32"> {
-  const [B, S, H, d] = x.shape;
+  const [B, S, H, d] = sizes(x.shape, 4);
   const none = x.device.tensor(Uint32Array.of(0), [1]);
   const halves = x.device.empty([B, 1, S * H, d / 2], "u32");
   kvAppend(x.reshape([B, S * H, 1, d]), halves, none);

@@ -22,23 +22,15 @@ export class StackedLinear extends Module {
   /** @param sizes N of every layer, in order, by its name in the checkpoint */
   constructor(weights: Weights, sizes: Readonly<Record<string, number>>, K: number, { bias = true } = {}) {
     super(weights);
-    const names = Object.keys(sizes);
-    const rows = Object.values(sizes);
-    this.weight = weights.stackedMatrix(
-      names.map((name) => `${name}.weight`),
-      rows,
-      K,
-    );
-    this.bias = bias
-      ? weights.stackedVector(
-          names.map((name) => `${name}.bias`),
-          rows,
-        )
-      : undefined;
+    const layers = Object.entries(sizes);
+    const sizesOf = (parameter: "weight" | "bias") =>
+      Object.fromEntries(layers.map(([name, N]) => [`${name}.${parameter}`, N]));
+    this.weight = weights.stackedMatrix(sizesOf("weight"), K);
+    this.bias = bias ? weights.stackedVector(sizesOf("bias")) : undefined;
     let start = 0;
-    this.#parts = names.map((name, i) => {
-      const part = { module: new Part(weights.at(name)), start, N: rows[i] };
-      start += rows[i];
+    this.#parts = layers.map(([name, N]) => {
+      const part = { module: new Part(weights.at(name)), start, N };
+      start += N;
       return part;
     });
   }
@@ -47,7 +39,7 @@ export class StackedLinear extends Module {
     const y = linear(x, this.weight, this.bias);
     const last = y.rank - 1;
     const parts = this.#parts.map(({ start, N }) => y.narrow(last, start, N));
-    const seen = this.#parts.map(({ module }, i) => module.observe(parts[i]));
+    const seen = this.#parts.map(({ module }, i) => module.observe(parts[i]!));
     return seen.every((part, i) => part === parts[i]) ? y : cat(seen, last); // an observer may replace a part
   }
 }

@@ -64,8 +64,8 @@ export function storageOf(choice: StorageDType, name: string, loaded: FloatDType
   let module = "";
   if (typeof choice === "string") dtype = choice;
   else {
-    for (const key of Object.keys(choice)) {
-      if (key.length > module.length && name.startsWith(`${key}.`)) [module, dtype] = [key, choice[key]];
+    for (const [part, stored] of Object.entries(choice)) {
+      if (part.length > module.length && name.startsWith(`${part}.`)) [module, dtype] = [part, stored];
     }
   }
   if (dtype === "auto" || (isQuantized(dtype) && SCORES.test(name))) return loaded;
@@ -103,14 +103,14 @@ export function checkStorage(choice: StorageDType, names: Iterable<string>): voi
 /** Reads `int8`, or `language_model=int4,vision_model=f16`. @throws InputError DTYPE */
 export function parseStorage(text: string): StorageDType {
   const pairs = text.split(",").map((pair) => pair.split("=").map((word) => word.trim()));
-  const all = pairs.length === 1 && pairs[0].length === 1;
+  const all = !/[,=]/.test(text);
   if (!all && pairs.some((pair) => pair.length !== 2 || pair.includes(""))) {
     throw new InputError("DTYPE", `dtype: ${quote(text)} is neither a number type nor a list of part=type`);
   }
   const names = pairs.map(([name]) => name);
   const twice = names.find((name, i) => names.indexOf(name) < i);
   if (twice !== undefined) throw new InputError("DTYPE", `dtype: "${twice}" is given twice`);
-  const choice = readStorage(all ? pairs[0][0] : Object.fromEntries(pairs));
+  const choice = readStorage(all ? text.trim() : Object.fromEntries(pairs));
   checkStorage(
     choice,
     names.map((name) => `${name}.weight`), // which parts there are, the checkpoint will tell

@@ -129,7 +129,7 @@ export class WeightCache {
     const entries = [...this.weights].map(([name, weight], i): TensorEntry => {
       const data = async function* () {
         for await (const piece of weight.read(PIECE / 4)) {
-          sums[i] = checksum(piece, sums[i]);
+          sums[i] = checksum(piece, sums[i]!);
           yield piece;
         }
       };
@@ -160,7 +160,7 @@ function checksum(bytes: Uint8Array, sum: number): number {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
   let hash = sum;
   for (let i = 0; i < words.length; i++) {
-    const word = Math.imul(words[i], 0xcc9e_2d51);
+    const word = Math.imul(words[i]!, 0xcc9e_2d51);
     hash ^= Math.imul((word << 15) | (word >>> 17), 0x1b87_3593);
     hash = (Math.imul((hash << 13) | (hash >>> 19), 5) + 0xe654_6b64) | 0;
   }

@@ -153,40 +153,46 @@ export class Weights {
    * Matrices [Nᵢ, K] that are multiplied by the same input, one below the other: [ΣNᵢ, K] to `linear`, to the file what they
    * are. All are stored as the one that is to have the most bytes.
    *
+   * @param rows Nᵢ of every matrix, in order, by its name; at least one
    * @param paired whether they are two whose products are to meet number by number; see `linear`
    */
-  stackedMatrix(names: readonly string[], rows: readonly number[], K: number, { paired = false } = {}): Weight {
-    if (this.#notes(names)) return { shape: [0, K] as const } as Weight;
-    const loaded = names.map((name, i) => this.#expect(name, [rows[i], K]));
-    const dtypes = names.map((name, i) => storageOf(this.dtype, this.#key(name), loaded[i]));
-    const dtype = dtypes.reduce((most, one) => (rowBytes(one, K) > rowBytes(most, K) ? one : most));
-    const N = rows.reduce((sum, n) => sum + n, 0);
-    const whole = new Weight(this.device, [N, K], dtype, { label: this.#key(names[0]), paired });
+  stackedMatrix(rows: Readonly<Record<string, number>>, K: number, { paired = false } = {}): Weight {
+    if (this.#notes(Object.keys(rows))) return { shape: [0, K] as const } as Weight;
+    const matrices = Object.entries(rows).map(([name, N]) => {
+      const loaded = this.#expect(name, [N, K]);
+      const key = this.#key(name);
+      return { key, N, loaded, dtype: storageOf(this.dtype, key, loaded) };
+    });
+    const most = matrices.reduce((a, b) => (rowBytes(b.dtype, K) > rowBytes(a.dtype, K) ? b : a)).dtype;
+    const N = matrices.reduce((sum, matrix) => sum + matrix.N, 0);
+    const whole = new Weight(this.device, [N, K], most, { label: matrices[0]!.key, paired });
     this.onDispose(() => whole.dispose());
     let firstRow = 0;
-    for (const [i, name] of names.entries()) {
-      const part = whole.part(firstRow, rows[i]);
-      this.#register(this.#key(name), part, (byteOffset, piece) => part.write(byteOffset, piece, loaded[i]));
-      firstRow += rows[i];
+    for (const { key, N, loaded } of matrices) {
+      const part = whole.part(firstRow, N);
+      this.#register(key, part, (byteOffset, piece) => part.write(byteOffset, piece, loaded));
+      firstRow += N;
     }
     return whole;
   }
 
-  /** Vectors one behind the other, widened to f32: f32[ΣNᵢ]. */
-  stackedVector(names: readonly string[], sizes: readonly number[]): Tensor {
-    if (this.#notes(names)) return { shape: [0] as Shape } as Tensor;
-    const dtypes = names.map((name, i) => this.#expect(name, [sizes[i]]));
-    const N = sizes.reduce((sum, n) => sum + n, 0);
-    const whole = this.device.persistent([N], "f32", this.#key(names[0]));
+  /** Vectors one behind the other, widened to f32: f32[ΣNᵢ]. @param sizes Nᵢ in order, by name; at least one */
+  stackedVector(sizes: Readonly<Record<string, number>>): Tensor {
+    if (this.#notes(Object.keys(sizes))) return { shape: [0] as Shape } as Tensor;
+    const vectors = Object.entries(sizes).map(([name, N]) => ({
+      ...{ key: this.#key(name), N },
+      dtype: this.#expect(name, [N]),
+    }));
+    const N = vectors.reduce((sum, vector) => sum + vector.N, 0);
+    const whole = this.device.persistent([N], "f32", vectors[0]!.key);
     this.onDispose(() => whole.dispose());
     let first = 0;
-    for (const [i, name] of names.entries()) {
-      const dtype = dtypes[i];
+    for (const { key, N, dtype } of vectors) {
       const [start, factor] = [4 * first, 4 / DTYPES[dtype].bytes];
-      this.#register(this.#key(name), whole.narrow(0, first, sizes[i]), (byteOffset, bytes) => {
+      this.#register(key, whole.narrow(0, first, N), (byteOffset, bytes) => {
         this.device.writeBytes(whole.storage, start + byteOffset * factor, convert(bytes, dtype, "f32"));
       });
-      first += sizes[i];
+      first += N;
     }
     return whole;
   }

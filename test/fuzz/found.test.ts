@@ -139,7 +139,7 @@ test("what is made besides parameters is freed with them, also where the constru
   const file = build(`{${entry("a", "F32", [2], [0, 8])}}`, 8);
   const weights = Weights.open(await Checkpoint.open(new MemorySource("m", file)), device);
   new LayerNorm(weights, 8, 1e-5, { elementwise_affine: false });
-  expect(() => weights.stackedVector(["a", "b"], [2, 2])).toThrow(/no such tensor/);
+  expect(() => weights.stackedVector({ a: 2, b: 2 })).toThrow(/no such tensor/);
   weights.dispose();
   expect(device.memory.use.live).toBe(0);
 });

@@ -72,7 +72,7 @@ test("what is missing is named with its nearest name, and another shape with bot
   };
   expect(refusal(() => weights.at("layer.1").get("weight", [2]))).toMatch(/^MISSING_TENSORS .*layer\.0\.weight/s);
   expect(refusal(() => weights.at("layer").at(0).matrix("weight", [4, 2]))).toMatch(/\[2, 4\].*transposed/s);
-  expect(refusal(() => weights.stackedMatrix(["layer.0.weight", "none"], [2, 2], 4))).toMatch(/^MISSING_TENSORS none/);
+  expect(refusal(() => weights.stackedMatrix({ "layer.0.weight": 2, none: 2 }, 4))).toMatch(/^MISSING_TENSORS none/);
   expect(device.memory.use.live).toBe(before);
   expect(
     weights.missing((asked) => [asked.get("x", [1]), asked.get("layer.0.weight", [9]), asked.at("y").get("z", [1])]),
@@ -99,15 +99,14 @@ test("lossless is as in the file, or f32 where another dtype was asked for, for 
 });
 
 test("matrices of different dtypes are stacked as the one of the most bytes, and are parts by their names", async () => {
-  const names = ["q", "k", "v"] as const;
-  const rows = [3, 2, 4];
+  const rows = { q: 3, k: 2, v: 4 };
   const weights = await open({ q: ["f16", [3, 8]], k: ["f32", [2, 8]], v: ["bf16", [4, 8]], after: ["f32", [1]] });
-  const whole = weights.stackedMatrix([...names], rows, 8);
+  const whole = weights.stackedMatrix(rows, 8);
   expect([whole.dtype, ...whole.shape]).toEqual(["f32", 9, 8]);
   await weights.load();
   const all: number[] = [];
-  for (const [i, name] of names.entries()) {
-    const expected = numbersOf(name, rows[i] * 8);
+  for (const [name, N] of Object.entries(rows)) {
+    const expected = numbersOf(name, N * 8);
     all.push(...expected);
     expect(await readWeight(weights.parameters.get(name) as Weight)).toEqual(expected);
   }
@@ -126,7 +125,7 @@ test("vectors of different dtypes are one behind the other in f32; f64 is narrow
     m: ["f64", [2, 4]],
     n: ["f64", [5]],
   });
-  const whole = weights.stackedVector(["a", "b", "c"], [3, 4, 2]);
+  const whole = weights.stackedVector({ a: 3, b: 4, c: 2 });
   const [m, n] = [weights.matrix("m", [2, 4]), weights.get("n", [5])];
   const progress: string[] = [];
   await weights.load({ on_progress: ({ name }) => void progress.push(name) });
@@ -142,7 +141,7 @@ test("dispose frees every parameter, what was made besides, and the whole of wha
   const weights = await open({ a: ["f32", [4]], m: ["f16", [4, 8]], p: ["f32", [2, 8]], q: ["f32", [2, 8]] });
   weights.get("a", [4]);
   weights.matrix("m", [4, 8]);
-  weights.stackedMatrix(["p", "q"], [2, 2], 8);
+  weights.stackedMatrix({ p: 2, q: 2 }, 8);
   weights.computed([3], () => Float32Array.of(1, 2, 3));
   let freed = 0;
   weights.onDispose(() => freed++);
