@@ -41,7 +41,7 @@ interface Row {
 }
 
 interface Recipe {
-  readonly key: readonly number[];
+  readonly key: readonly [number, number];
   readonly files: Readonly<Record<string, Readonly<Record<string, Row>>>>;
 }
 
@@ -54,7 +54,7 @@ const DEVIATION = Math.sqrt((HALVES * (0x1_0000 ** 2 - 1)) / 12);
 function drawn(
   name: string,
   { shape, mean, std, rows = [0, 0], rows_std = std }: Row,
-  key: readonly number[],
+  key: Recipe["key"],
 ): Float32Array {
   const size = shape.reduce((a, b) => a * b, 1);
   const [within, of] = [size / shape[0], crc32(name)];

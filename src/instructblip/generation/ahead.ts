@@ -33,12 +33,12 @@ export async function greedyAhead(
   { config, stops, streamer, signal, on_token }: SearchOptions,
   lead: number,
 ): Promise<GenerateOutput> {
-  const { pad_token_id: pad, eos_token_id, max_length, check_numerics } = config;
+  const { pad_token_id: pad, eos_token_id, max_length, prompt_length, check_numerics } = config;
   const rows = prompt.map((ids) => [...ids]);
   const unfinished = rows.map(() => true);
   streamer?.put(rows.map((ids) => [...ids]));
 
-  const launches = max_length - rows[0].length;
+  const launches = max_length - prompt_length;
   const waiting: ReturnType<Likeliest["read"]>[] = [];
   let tokens: Tokens | undefined;
   try {
@@ -59,13 +59,14 @@ export async function greedyAhead(
       if (!read) break;
       const { ids: best, undecided } = read;
       const failed = undecided.find((b) => unfinished[b]);
-      if (check_numerics && failed !== undefined) throw new ScoresError(failed, [...rows[failed]]);
+      if (check_numerics && failed !== undefined) throw new ScoresError(failed, [...rows[failed]!]);
       const chosen = [...best];
       const fills = eos_token_id.length > 0 && pad !== null;
       const ids = fills ? chosen.map((id, b) => (unfinished[b] ? id : pad)) : chosen;
       for (const [b, id] of ids.entries()) {
-        rows[b].push(id);
-        if (unfinished[b] && stops(rows[b])) unfinished[b] = false;
+        const row = rows[b]!;
+        row.push(id);
+        if (unfinished[b] && stops(row)) unfinished[b] = false;
       }
       streamer?.put(ids.map((id) => [id]));
       on_token?.(step++);

@@ -97,7 +97,7 @@ export async function beamSearch(
       const candidates = candidatesOf(item, b, found);
       const goingOn = candidates.map(({ score, hit }) => f(score + (hit ? OUT : 0)));
       item.finished = finish(item, candidates);
-      item.running = topIndices(goingOn, n).map((j) => ({ ...candidates[j], score: goingOn[j], done: false }));
+      item.running = topIndices(goingOn, n).map((j) => ({ ...candidates[j]!, score: goingOn[j]!, done: false }));
       item.open = item.open && canImprove(item);
       allHit = allHit && candidates.every(({ hit }) => hit);
     }
@@ -105,11 +105,11 @@ export async function beamSearch(
     on_token?.(step);
     if (allHit || !items.some(({ open }) => open) || (early_stopping === true && items.every(isFull))) break;
 
-    const rows = items.flatMap(({ running }) => running.map(({ from }) => from[from.length - 1]));
+    const rows = items.flatMap(({ running }) => running.map(({ from }) => from.at(-1)!));
     if (!previous)
       decoder.reorder!(rows.map((row) => Math.floor(row / n))); // the cache has a row for each prompt
     else if (rows.some((row, i) => row !== i)) decoder.reorder!(rows);
-    tokens = decoder.upload(items.flatMap(({ running }) => running.map(({ ids }) => ids[ids.length - 1])));
+    tokens = decoder.upload(items.flatMap(({ running }) => running.map(({ ids }) => ids.at(-1)!)));
   }
   return output();
 
@@ -122,7 +122,7 @@ export async function beamSearch(
     const rows = items.flatMap(({ running }) => running.map(({ ids }) => ids));
     if (check_numerics) {
       const failed = views.findIndex((row) => !hasDistribution(row));
-      if (failed >= 0) throw new ScoresError(Math.floor(failed / n), [...rows[failed]]);
+      if (failed >= 0) throw new ScoresError(Math.floor(failed / n), [...rows[failed]!]);
     }
     for (const row of views) logSoftmaxInPlace(row);
     for (const process of processors) process(rows, views);
@@ -132,12 +132,12 @@ export async function beamSearch(
     const best: Candidates = { scores: new Float32Array(B * K), indices: new Uint32Array(B * K) };
     for (const [b, { running }] of items.entries()) {
       const sums = data.subarray(b * n * V, (b + 1) * n * V);
-      for (let i = 0; i < sums.length; i++) sums[i] += running[Math.floor(i / V)].score;
+      for (let i = 0; i < sums.length; i++) sums[i]! += running[Math.floor(i / V)]!.score;
       const chosen = random
         ? multinomialWithoutReplacement(sums, K, (draw) => random.at(b, step, draw))
         : topIndices(sums, K);
       for (const [j, index] of chosen.entries()) {
-        best.scores[b * K + j] = sums[index];
+        best.scores[b * K + j] = sums[index]!;
         best.indices[b * K + j] = index;
       }
     }
@@ -166,25 +166,27 @@ export async function beamSearch(
     const failed = check_numerics ? found.scores.findIndex(Number.isNaN) : -1;
     if (failed < 0) return found;
     const b = Math.floor(failed / K);
-    const { ids } = items[b].running[Math.floor(found.indices[failed] / V)];
+    const { running } = items[b]!;
+    const { ids } = running[Math.floor(found.indices[failed]! / V)]!;
     throw new ScoresError(b, [...ids]);
   }
 
   function candidatesOf({ running }: Item, b: number, { scores: found, indices }: Candidates): Candidate[] {
     return Array.from({ length: K }, (_, j) => {
-      const index = indices[b * K + j];
+      const [index, score] = [indices[b * K + j]!, found[b * K + j]!];
       const beam = Math.floor(index / V);
-      const ids = [...running[beam].ids, index % V];
-      const from = [...running[beam].from, b * n + beam];
+      const before = running[beam]!;
+      const ids = [...before.ids, index % V];
+      const from = [...before.from, b * n + beam];
       const hit = stops(ids) || streamer?.cancelled === true;
-      return { ids, from, score: found[b * K + j], hit };
+      return { ids, from, score, hit };
     });
   }
 
   /** Old and new finished sequences, the best n. Only the first n candidates count: the others are reserves. */
   function finish(item: Item, candidates: readonly Candidate[]): Beam[] {
     const closed = early_stopping === true && isFull(item);
-    const length = f((candidates[0].ids.length - P) ** length_penalty);
+    const length = f((candidates[0]!.ids.length - P) ** length_penalty);
     const added = candidates.map((one, j): Beam => {
       const eligible = one.hit && j < n;
       let score = f(one.score / length);
@@ -197,20 +199,22 @@ export async function beamSearch(
     return topIndices(
       merged.map(({ score }) => score),
       n,
-    ).map((i) => merged[i]);
+    ).map((i) => merged[i]!);
   }
 
   /** Whether the best running beam could still beat a finished one. For "never" at its best possible length. */
   function canImprove({ running, finished }: Item): boolean {
-    const length = early_stopping === "never" && length_penalty > 0 ? max_length : running[0].ids.length;
-    const bound = f(running[0].score / f((length - P) ** length_penalty));
+    const best = running[0]!;
+    const length = early_stopping === "never" && length_penalty > 0 ? max_length : best.ids.length;
+    const bound = f(best.score / f((length - P) ** length_penalty));
     const worst = finished.reduce((least, { score }) => Math.min(least, score), Number.POSITIVE_INFINITY);
     return finished.some(({ done }) => bound > (done ? worst : OUT));
   }
 
   function bestSoFar({ running, finished }: Item): readonly number[] {
-    const score = f(running[0].score / f((running[0].ids.length - P) ** length_penalty));
-    const best = finished[0].done && finished[0].score >= score ? finished[0] : running[0];
+    const [ahead, ended] = [running[0]!, finished[0]!];
+    const score = f(ahead.score / f((ahead.ids.length - P) ** length_penalty));
+    const best = ended.done && ended.score >= score ? ended : ahead;
     return best.ids.slice(P);
   }
 
@@ -218,7 +222,8 @@ export async function beamSearch(
     const returned = items.flatMap(({ finished }) => finished.slice(0, config.num_return_sequences));
     const longest = Math.max(...returned.map(({ from }) => from.length));
     // HF's rule, and not greedy search's: pad, or the first eos id if pad is 0.
-    const filler = eos_token_id.length === 0 ? -1 : config.pad_token_id || eos_token_id[0];
+    const [eos] = eos_token_id;
+    const filler = eos === undefined ? -1 : config.pad_token_id || eos;
     return {
       sequences: returned.map(({ ids }) => [...ids, ...new Array<number>(P + longest - ids.length).fill(filler)]),
       sequences_scores: returned.map(({ score }) => score),

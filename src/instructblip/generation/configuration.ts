@@ -69,7 +69,7 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
   const given = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
   for (const [name, value] of given) {
     if (Object.hasOwn(GENERATION, name)) checkOption(GENERATION, name, options, vocabulary);
-    else if (!isOwnStart(name, value, setting)) UNSUPPORTED[name](name, value, vocabulary);
+    else if (!isOwnStart(name, value, setting)) UNSUPPORTED[name]!(name, value, vocabulary);
   }
   const { max_new_tokens, min_new_tokens, bos_token_id, use_cache, ...values } = valuesOf(
     GENERATION,

@@ -9,6 +9,7 @@ import { argmax } from "../../tensor/ops/argmax.ts";
 import { editScores } from "../../tensor/ops/edit_scores.ts";
 import { logSoftmax } from "../../tensor/ops/log_softmax.ts";
 import { topK } from "../../tensor/ops/top_k.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { TextConfig } from "../config/config.ts";
 import {
@@ -80,10 +81,11 @@ export async function generate(
   const generation = rest as GenerationOptions;
   refuseUnknownOptions(generation, [...input_names, ...HOOKS]);
   const start = startOfRows(prompt, language_model, question.image_token);
-  const embeddedLength = language_model.is_encoder_decoder ? 0 : prompt.L - start[0].length;
+  const promptLength = start[0]!.length;
+  const embeddedLength = language_model.is_encoder_decoder ? 0 : prompt.L - promptLength;
   const { max_position_embeddings, eos_token_id, pad_token_id, sizes } = text_config;
   const config = decodingConfig(generation, {
-    promptLength: start[0].length,
+    promptLength,
     embeddedLength,
     vocabulary: language_model.vocabulary,
     max_position_embeddings,
@@ -101,8 +103,9 @@ export async function generate(
     device.scope(async () => {
       const begun: Decoding[] = [];
       const begin = (rows: number, capacity: number) => {
-        begun.push(language_model.begin(rows, capacity));
-        return begun[begun.length - 1];
+        const decoding = language_model.begin(rows, capacity);
+        begun.push(decoding);
+        return decoding;
       };
       try {
         const decoding = begin(prompt.B, embeddedLength + config.max_length);
@@ -144,7 +147,7 @@ export async function rank(question: Question, options: RankOptions): Promise<Ra
   } catch (error) {
     question.ended(error);
     if (!(error instanceof ScoresError)) throw error;
-    const start = startOfRows(question.prompt, language_model, question.image_token)[error.prompt];
+    const start = startOfRows(question.prompt, language_model, question.image_token)[error.prompt]!;
     throw await explained(new ScoresError(error.prompt, [...start, ...error.ids], error.message), question);
   }
 }
@@ -189,7 +192,7 @@ function explained({ message, prompt: b, ids }: ScoresError, question: Question)
     return numericError(device, message, pass);
   }
   // All prompts go on with the same answer: what is looked for is a fault of the weights. A placeholder in it has no image.
-  const answer = ids.slice(startOfRows(prompt, language_model, image_token)[b].length);
+  const answer = ids.slice(startOfRows(prompt, language_model, image_token)[b]!.length);
   const text = answer.map((id) => (id === image_token ? 0 : id));
   const longer: Prompt = {
     B: prompt.B,
@@ -254,7 +257,7 @@ function withoutImages(
   begin: (rows: number, capacity: number) => Decoding,
   more: number,
 ): Unconditional<Tensor, Tensor<"u32">> {
-  const decoding = begin(ids.length, ids[0].length + more);
+  const decoding = begin(ids.length, ids[0]!.length + more);
   return {
     prefill: () => {
       const inputs_embeds = language_model.embed(upload(device, ids)); // [R, N, D]
@@ -266,7 +269,7 @@ function withoutImages(
 
 /** The likeliest id of each row of f32[R, V]: one launch and, when it is read, one read. */
 function likeliest(logits: Tensor): Likeliest<Tensor<"u32">> {
-  const [R] = logits.shape;
+  const [R] = sizes(logits.shape, 2);
   const found = argmax(logits); // [2, R]
   return {
     tokens: found.narrow(0, 0, 1).reshape([R]),

@@ -60,7 +60,7 @@ export async function tokenByToken(
         const best = decoder.argmax(processors.length === 0 ? logits : decoder.edit!(logits, edits));
         const { ids, undecided } = await best.read();
         // Where all is banned there is no likeliest either, which is not the model's fault.
-        refuse(undecided.filter((r) => edits.banned[r].length < config.vocabulary));
+        refuse(undecided.filter((r) => edits.banned[r]!.length < config.vocabulary));
         return { ids: fill([...ids]), tensor: best.tokens };
       }
       let scored = logits;
@@ -74,7 +74,7 @@ export async function tokenByToken(
           const ids = fill(drawn);
           return {
             ids,
-            tensor: decoder.upload(ids.map((id, b) => (id >= 0 && id < config.vocabulary ? id : drawn[b]))),
+            tensor: decoder.upload(ids.map((id, b) => (id >= 0 && id < config.vocabulary ? id : drawn[b]!))),
           };
         }
       }
@@ -85,7 +85,7 @@ export async function tokenByToken(
       const unguided = without && rowsOf(await without.read(), rows.length);
       // Of scores that have been edited already, nothing but minus infinity may be left: not the model's fault.
       const failed = (row: Float32Array) => (scored === logits ? !hasDistribution(row) : hasFault(row));
-      refuse([...rows.keys()].filter((r) => failed(views[r]) || (unguided && failed(unguided[r]))));
+      refuse([...rows.keys()].filter((r) => failed(views[r]!) || (unguided && failed(unguided[r]!))));
       if (unguided) guide(views, unguided, config.guidance_scale);
       for (const process of left) process(rows, views);
       if (check_numerics) {
@@ -95,7 +95,7 @@ export async function tokenByToken(
       const chosen = views.map((row, b) => (random ? multinomial(row, random.at(b, step)) : argmaxOf(row)));
       const ids = fill(chosen);
       // Rows do not see each other, so what a finished one is fed shows in its own scores alone: HF feeds the filler.
-      return { ids, tensor: decoder.upload(ids.map((id, b) => (id >= 0 && id < shape[1] ? id : chosen[b]))) };
+      return { ids, tensor: decoder.upload(ids.map((id, b) => (id >= 0 && id < shape[1] ? id : chosen[b]!))) };
     });
     const choice = await inTime(taken);
     if (!choice) {
@@ -106,8 +106,9 @@ export async function tokenByToken(
     tokens = choice.tensor;
 
     for (const [b, id] of choice.ids.entries()) {
-      rows[b].push(id);
-      if (unfinished[b] && stops(rows[b])) unfinished[b] = false;
+      const row = rows[b]!;
+      row.push(id);
+      if (unfinished[b] && stops(row)) unfinished[b] = false;
     }
     streamer?.put(choice.ids.map((id) => [id]));
     on_token?.(step);
@@ -126,7 +127,7 @@ export async function tokenByToken(
   /** Throws if one of these rows, which no token can be chosen for, still needs one. */
   function refuse(undecided: readonly number[]): void {
     const failed = check_numerics ? undecided.find((r) => unfinished[r]) : undefined;
-    if (failed !== undefined) throw new ScoresError(Math.floor(failed / copies), [...rows[failed]]);
+    if (failed !== undefined) throw new ScoresError(Math.floor(failed / copies), [...rows[failed]!]);
   }
 
   /**
@@ -144,18 +145,18 @@ export async function tokenByToken(
       if (largest === Number.NEGATIVE_INFINITY) return undefined;
       if (!Number.isFinite(largest)) refuse([b]);
       // By id, as in a whole row: sums then add up in the same order.
-      const list = Array.from({ length: K }, (_, i) => ({ id: best.indices[at + i], score: best.scores[at + i] }));
+      const list = Array.from({ length: K }, (_, i) => ({ id: best.indices[at + i]!, score: best.scores[at + i]! }));
       const last = rest.slice(
         0,
         rest.findIndex((process) => process.best !== undefined),
       );
       const ends = Float32Array.from(list.slice(-2), ({ score }) => score);
       for (const process of last) process([ids], [ends]); // unequal scores may become equal
-      if (K === k + 1 && ends[0] === ends[1] && ends[0] > Number.NEGATIVE_INFINITY) return undefined;
+      if (K === k + 1 && ends[0] === ends[1] && ends[0]! > Number.NEGATIVE_INFINITY) return undefined;
       list.sort((one, other) => one.id - other.id);
       const values = Float32Array.from(list, ({ score }) => score);
       for (const process of rest) process([ids], [values]);
-      drawn.push(list[multinomial(values, random!.at(b, step))].id);
+      drawn.push(list[multinomial(values, random!.at(b, step))]!.id);
     }
     return drawn;
   }

@@ -42,7 +42,7 @@ export function negativePrompt(
     const why = "a language model with an encoder (T5) cannot read on without its prompt; transformers fails there too";
     throw new InputError("UNSUPPORTED_OPTION", `guidance_scale: ${why}`);
   }
-  if (!negative_prompt_ids && prompt[0].length === 0) {
+  if (!negative_prompt_ids && prompt[0]!.length === 0) {
     const why = "rows have no ids of the prompt to begin with (a checkpoint without image_token_index)";
     throw new InputError("UNSUPPORTED_OPTION", `guidance_scale: ${why}`, { hint: "give negative_prompt_ids" });
   }
@@ -64,10 +64,11 @@ export function guide(scores: readonly Float32Array[], without: readonly Float32
   const factor = Math.fround(scale);
   for (const [r, row] of scores.entries()) {
     logSoftmaxInPlace(row);
-    logSoftmaxInPlace(without[r]);
+    const other = without[r]!;
+    logSoftmaxInPlace(other);
     for (let i = 0; i < row.length; i++) {
-      const difference = Math.fround(row[i] - without[r][i]);
-      row[i] = Math.fround(factor * difference) + without[r][i];
+      const difference = Math.fround(row[i]! - other[i]!);
+      row[i] = Math.fround(factor * difference) + other[i]!;
     }
   }
 }

@@ -19,7 +19,7 @@ type RowProcessor = (ids: readonly number[], scores: Float32Array) => void;
 const each =
   (process: RowProcessor): LogitsProcessor =>
   (rows, scores) => {
-    for (const [i, ids] of rows.entries()) process(ids, scores[i]);
+    for (const [i, ids] of rows.entries()) process(ids, scores[i]!);
   };
 
 /** One that forbids ids. Those that no score has are passed over. */
@@ -70,10 +70,11 @@ export function shortlistOf(
   const rest = processors.slice(edits.length);
   const at = rest.findIndex(({ best }) => best !== undefined);
   const clean = processors.slice(0, edits.length).every((processor, i) => processor === edits[i]);
-  if (!clean || at < 0 || rest[at].best! > LONGEST_SHORTLIST || !rest.slice(0, at).every(({ ordered }) => ordered))
+  const k = rest[at]?.best;
+  if (!clean || k === undefined || k > LONGEST_SHORTLIST || !rest.slice(0, at).every(({ ordered }) => ordered))
     return undefined;
   if (rest.some(({ byId }) => byId)) return undefined;
-  return { k: rest[at].best!, edits, rest };
+  return { k, edits, rest };
 }
 
 /** Finding the best takes a round for each on the GPU: from some hundreds on, the whole row is read faster. */
@@ -93,10 +94,10 @@ export function sequenceBias(biases: NonNullable<GenerationConfig["sequence_bias
   return each((row, scores) => {
     const sums = new Map<number, number>();
     for (const { ids, bias } of ordered) {
-      const last = ids[ids.length - 1];
+      const last = ids.at(-1)!;
       if (endsWith(row, ids)) sums.set(last, f((sums.get(last) ?? 0) + bias));
     }
-    for (const [id, bias] of sums) scores[id] += bias;
+    for (const [id, bias] of sums) scores[id]! += bias;
   });
 }
 
@@ -106,7 +107,8 @@ export function repetitionPenalty(value: number): LogitsProcessor {
   return Object.assign(
     each((ids, scores) => {
       for (const id of distinct(ids, scores.length)) {
-        scores[id] = scores[id] < 0 ? scores[id] * penalty : scores[id] / penalty;
+        const score = scores[id]!;
+        scores[id] = score < 0 ? score * penalty : score / penalty;
       }
     }),
     { penalty },
@@ -121,7 +123,7 @@ export function noRepeatNgram(n: number): LogitsProcessor {
     for (let start = 0; start + n <= ids.length; start++) {
       let same = true;
       for (let i = 0; i < n - 1 && same; i++) same = ids[start + i] === ids[suffix + i];
-      if (same) found.push(ids[start + n - 1]);
+      if (same) found.push(ids[start + n - 1]!);
     }
     return found;
   });
@@ -129,7 +131,7 @@ export function noRepeatNgram(n: number): LogitsProcessor {
 
 /** Forbids the last id of each sequence where the ids before it have just occurred. */
 export function badWords(words: readonly (readonly number[])[]): LogitsProcessor {
-  return ban((row) => words.filter((ids) => endsWith(row, ids)).map((ids) => ids[ids.length - 1]));
+  return ban((row) => words.filter((ids) => endsWith(row, ids)).map((ids) => ids.at(-1)!));
 }
 
 /** Whether a row ends with all of `ids` but the last. */
@@ -163,12 +165,12 @@ export function prefixConstrained(
         }
         return list;
       });
-      const hopeless = lists.every((list, beam) => list.every((id) => scores[first + beam][id] === NEVER));
+      const hopeless = lists.every((list, beam) => list.every((id) => scores[first + beam]![id] === NEVER));
       for (const [beam, list] of lists.entries()) {
-        const row = scores[first + beam];
-        const kept = list.map((id) => (hopeless ? 0 : row[id]));
+        const row = scores[first + beam]!;
+        const kept = list.map((id) => (hopeless ? 0 : row[id]!));
         row.fill(NEVER);
-        for (const [i, id] of list.entries()) row[id] = kept[i];
+        for (const [i, id] of list.entries()) row[id] = kept[i]!;
       }
     }
   };
@@ -186,8 +188,9 @@ export function forcedAt(length: number, forced: readonly number[]): LogitsProce
 /** NaN becomes 0, an infinity the largest number of its sign. */
 export const removeInvalid: LogitsProcessor = each((_, scores) => {
   for (let i = 0; i < scores.length; i++) {
-    if (Number.isNaN(scores[i])) scores[i] = 0;
-    else if (Math.abs(scores[i]) === Number.POSITIVE_INFINITY) scores[i] = Math.sign(scores[i]) * F32_MAX;
+    const score = scores[i]!;
+    if (Number.isNaN(score)) scores[i] = 0;
+    else if (Math.abs(score) === Number.POSITIVE_INFINITY) scores[i] = Math.sign(score) * F32_MAX;
   }
 });
 
@@ -197,7 +200,7 @@ export function exponentialDecay(start: number, factor: number, eos: readonly nu
     const beyond = ids.length - start;
     if (beyond <= 0) return;
     const growth = f(factor ** beyond - 1);
-    for (const id of new Set(eos)) scores[id] += f(Math.abs(scores[id]) * growth);
+    for (const id of new Set(eos)) scores[id]! += f(Math.abs(scores[id]!) * growth);
   });
 }
 
@@ -231,7 +234,7 @@ export function temperature(T: number): LogitsProcessor {
   const t = f(T);
   return Object.assign(
     each((_, scores) => {
-      for (let i = 0; i < scores.length; i++) scores[i] /= t;
+      for (let i = 0; i < scores.length; i++) scores[i]! /= t;
     }),
     { ordered: true as const },
   );
@@ -242,12 +245,12 @@ export function topH(share: number): LogitsProcessor {
   const h = f(share);
   return each((_, scores) => {
     const top = topIndices(scores, 100);
-    const probabilities = softmax(top.map((i) => scores[i]));
+    const probabilities = softmax(top.map((i) => scores[i]!));
     const terms = probabilities.map((p) => -p * f(Math.log(p))); // NaN for 0, and NaN is not within
-    const entropy = f(probabilities.reduce((sum, p, i) => sum + (p > 0 ? terms[i] : 0), 0));
+    const entropy = f(probabilities.reduce((sum, p, i) => sum + (p > 0 ? terms[i]! : 0), 0));
     const most = f(entropy * h);
     const spent = cumsum(terms);
-    const kept = top.filter((_, rank) => rank === 0 || spent[rank] <= most);
+    const kept = top.filter((_, rank) => rank === 0 || spent[rank]! <= most);
     keepOnly(scores, kept);
   });
 }
@@ -258,8 +261,8 @@ export function topK(k: number, keep: number): LogitsProcessor {
   const process = each((_, scores) => {
     const n = Math.min(best, scores.length);
     // Insertion is quadratic in n: beyond some hundreds sorting all is faster.
-    const least = n <= 256 ? scores[topIndices(scores, n)[n - 1]] : scores.slice().sort()[scores.length - n];
-    dropWhere(scores, (i) => scores[i] < least);
+    const least = n <= 256 ? scores[topIndices(scores, n).at(-1)!]! : scores.slice().sort().at(-n)!;
+    dropWhere(scores, (score) => score < least);
   });
   return Object.assign(process, { best });
 }
@@ -268,10 +271,10 @@ export function topK(k: number, keep: number): LogitsProcessor {
 export function topP(p: number, keep: number): LogitsProcessor {
   const most = f(1 - p);
   return each((_, scores) => {
-    const rising = finiteIndices(scores).sort((a, b) => scores[a] - scores[b] || a - b);
-    const mass = cumsum(softmax(rising.map((i) => scores[i])));
+    const rising = finiteIndices(scores).sort((a, b) => scores[a]! - scores[b]! || a - b);
+    const mass = cumsum(softmax(rising.map((i) => scores[i]!)));
     for (const [rank, i] of rising.entries()) {
-      if (mass[rank] <= most && rank < rising.length - keep) scores[i] = NEVER;
+      if (mass[rank]! <= most && rank < rising.length - keep) scores[i] = NEVER;
     }
   });
 }
@@ -282,7 +285,7 @@ export function minP(p: number, keep: number): LogitsProcessor {
     const probabilities = softmax(scores);
     const least = f(maximum(probabilities) * f(p));
     const kept = new Set(topIndices(probabilities, keep));
-    dropWhere(scores, (i) => probabilities[i] < least && !kept.has(i));
+    dropWhere(scores, (_, i) => probabilities[i]! < least && !kept.has(i));
   });
 }
 
@@ -291,17 +294,17 @@ export function typicalP(mass: number, keep: number): LogitsProcessor {
   const most = f(mass);
   return each((_, scores) => {
     const left = finiteIndices(scores);
-    const logs = Float32Array.from(left, (i) => scores[i]);
+    const logs = Float32Array.from(left, (i) => scores[i]!);
     logSoftmaxInPlace(logs);
     const entropy = f(-logs.reduce((sum, log) => sum + f(log * f(Math.exp(log))), 0));
     const distance = logs.map((log) => Math.abs(-log - entropy));
-    const order = [...left.keys()].sort((a, b) => distance[a] - distance[b] || a - b);
-    const sums = cumsum(softmax(order.map((j) => scores[left[j]])));
+    const order = [...left.keys()].sort((a, b) => distance[a]! - distance[b]! || a - b);
+    const sums = cumsum(softmax(order.map((j) => scores[left[j]!]!)));
     const below = sums.filter((sum) => sum < most).length;
     if (below >= order.length && order.length < scores.length) return; // HF's threshold is a dropped token's infinity
-    const farthest = distance[order[Math.min(below, order.length - 1)]];
+    const farthest = distance[order[Math.min(below, order.length - 1)]!]!;
     for (const [rank, j] of order.entries()) {
-      if (rank >= keep && distance[j] > farthest) scores[left[j]] = NEVER;
+      if (rank >= keep && distance[j]! > farthest) scores[left[j]!] = NEVER;
     }
   });
 }
@@ -318,7 +321,7 @@ export function etaCutoff(epsilon: number, keep: number): LogitsProcessor {
     const probabilities = softmax(scores);
     const logs = scores.slice();
     logSoftmaxInPlace(logs);
-    const entropy = f(-logs.reduce((sum, log, i) => sum + (log === NEVER ? 0 : f(log * probabilities[i])), 0));
+    const entropy = f(-logs.reduce((sum, log, i) => sum + (log === NEVER ? 0 : f(log * probabilities[i]!)), 0));
     const eta = Math.min(e, f(f(Math.sqrt(e)) * f(Math.exp(-entropy))));
     dropBelow(scores, probabilities, eta, keep);
   });
@@ -326,18 +329,18 @@ export function etaCutoff(epsilon: number, keep: number): LogitsProcessor {
 
 function dropBelow(scores: Float32Array, probabilities: Float32Array, least: number, keep: number): void {
   const n = Math.min(keep, scores.length);
-  const kept = scores[topIndices(scores, n)[n - 1]];
-  dropWhere(scores, (i) => probabilities[i] < least && scores[i] < kept);
+  const kept = scores[topIndices(scores, n).at(-1)!]!;
+  dropWhere(scores, (score, i) => probabilities[i]! < least && score < kept);
 }
 
-function dropWhere(scores: Float32Array, drops: (i: number) => boolean): void {
-  for (let i = 0; i < scores.length; i++) if (drops(i)) scores[i] = NEVER;
+function dropWhere(scores: Float32Array, drops: (score: number, i: number) => boolean): void {
+  for (let i = 0; i < scores.length; i++) if (drops(scores[i]!, i)) scores[i] = NEVER;
 }
 
 function keepOnly(scores: Float32Array, kept: readonly number[]): void {
-  const values = kept.map((i) => scores[i]);
+  const values = kept.map((i) => scores[i]!);
   scores.fill(NEVER);
-  for (const [n, i] of kept.entries()) scores[i] = values[n];
+  for (const [n, i] of kept.entries()) scores[i] = values[n]!;
 }
 
 // --- which, and in which order -----------------------------------------------------------------------------------------
@@ -346,7 +349,7 @@ function keepOnly(scores: Float32Array, kept: readonly number[]): void {
 export function logitsProcessors(config: GenerationConfig): LogitsProcessor[] {
   const { eos_token_id: eos, prompt_length, max_length, num_beams } = config;
   const list: LogitsProcessor[] = [];
-  const words = config.bad_words_ids.filter((word) => !(word.length === 1 && eos.includes(word[0])));
+  const words = config.bad_words_ids.filter((word) => !(word.length === 1 && eos.includes(word[0]!)));
 
   if (config.sequence_bias.length) list.push(sequenceBias(config.sequence_bias));
   if (config.repetition_penalty !== 1) list.push(repetitionPenalty(config.repetition_penalty));

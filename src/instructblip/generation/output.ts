@@ -33,10 +33,10 @@ export class StepRecords {
     if (encoder_attentions) this.states.encoder_attentions = encoder_attentions;
     if (encoder_hidden_states) this.states.encoder_hidden_states = encoder_hidden_states;
     for (const [name, layers] of Object.entries(steps)) {
-      const rows = layers.map(({ data, shape: [B, ...rest] }) => ({
-        data: repeatRows(data, B, copies),
-        shape: [B * copies, ...rest],
-      }));
+      const rows = layers.map(({ data, shape }) => {
+        const B = shape[0]!;
+        return { data: repeatRows(data, B, copies), shape: shape.with(0, B * copies) };
+      });
       const key = name as keyof StepStates;
       this.states[key] = [...(this.states[key] ?? []), rows];
     }

@@ -129,10 +129,9 @@ export function readRankOptions(
   groups?.forEach((numbers, b) => {
     const count = new Set(numbers).size;
     const fits = Array.isArray(numbers) && numbers.every((g) => Number.isInteger(g) && g >= 0 && g < count);
-    if (!fits || numbers.length !== candidates[b].length) {
-      bad(
-        `groups of prompt ${b} must be a number from 0 for each of its ${candidates[b].length} candidates, none left out`,
-      );
+    const { length } = candidates[b]!;
+    if (!fits || numbers.length !== length) {
+      bad(`groups of prompt ${b} must be a number from 0 for each of its ${length} candidates, none left out`);
     }
   });
   return { candidates, groups, reduction, segment_size, signal: signal ?? undefined, check_numerics };
@@ -196,15 +195,15 @@ export async function rankAnswers(
   });
   const failed = check_numerics ? scores.findIndex(Number.isNaN) : -1;
   if (failed >= 0) {
-    const { prompt, ids } = all[failed];
+    const { prompt, ids } = all[failed]!;
     const what = `prompt ${prompt}: a candidate's likelihood is NaN, for the logits have a NaN or an infinity`;
     throw new ScoresError(prompt, ids.slice(0, -1), what);
   }
   let at = 0;
   return candidates.map((list, b) => {
-    const sums = list.map(() => scores[at++]);
-    const means = sums.map((sum, c) => sum / list[c].length);
-    const of = (nll: readonly number[]) => (groups ? joinGroups(nll, groups[b]) : nll);
+    const sums = list.map(() => scores[at++]!);
+    const means = list.map(({ length }, c) => sums[c]! / length);
+    const of = (nll: readonly number[]) => (groups ? joinGroups(nll, groups[b]!) : nll);
     const ranked = { sums: of(sums), means: of(means) };
     return { ...ranked, ranks: rank(reduction === "sum" ? ranked.sums : ranked.means) };
   });
@@ -225,7 +224,7 @@ async function scoreSegment(
   const R = segment.length;
   const steps = Math.max(...segment.map(({ ids }) => ids.length)) - 1;
   const prompts = segment.map(({ prompt }) => prompt);
-  const heads = Uint32Array.from(segment, ({ ids }) => ids[0]);
+  const heads = Uint32Array.from(segment, ({ ids }) => ids[0]!);
   const firstLogits = takeRows(first, device.tensor(Uint32Array.from(prompts), [R])); // [R, V]
   const ofFirst = crossEntropy(firstLogits, device.tensor(heads, [R]));
   if (steps === 0) return [...(await ofFirst.read())];
@@ -249,14 +248,17 @@ async function scoreSegment(
 function joinGroups(nll: readonly number[], groups: readonly number[]): number[] {
   const joined: number[] = new Array<number>(new Set(groups).size).fill(Number.POSITIVE_INFINITY);
   nll.forEach((value, c) => {
-    const [low, high] = [Math.min(value, joined[groups[c]]), Math.max(value, joined[groups[c]])];
-    joined[groups[c]] = high === Number.POSITIVE_INFINITY ? low : low - Math.log1p(Math.exp(low - high));
+    const group = groups[c]!;
+    const before = joined[group]!;
+    const [low, high] = [Math.min(value, before), Math.max(value, before)];
+    joined[group] = high === Number.POSITIVE_INFINITY ? low : low - Math.log1p(Math.exp(low - high));
   });
   return joined;
 }
 
 /** Indices of the smallest first, NaN last. */
 function rank(nll: readonly number[]): number[] {
-  const order = nll.map((value) => (Number.isNaN(value) ? Number.POSITIVE_INFINITY : value));
-  return order.map((_, i) => i).sort((a, b) => (order[a] < order[b] ? -1 : order[a] > order[b] ? 1 : a - b));
+  const order = nll.map((value, i) => ({ value: Number.isNaN(value) ? Number.POSITIVE_INFINITY : value, i }));
+  order.sort((a, b) => (a.value < b.value ? -1 : a.value > b.value ? 1 : a.i - b.i));
+  return order.map(({ i }) => i);
 }

@@ -9,8 +9,10 @@ import { softmax } from "./arithmetic.ts";
 const [M0, M1] = [0xd2511f53, 0xcd9e8d57];
 const [W0, W1] = [0x9e3779b9, 0xbb67ae85];
 
+export type U32x4 = readonly [number, number, number, number];
+
 /** Ten rounds of Philox: u32[4] that look random for every counter u32[4] and key u32[2]. */
-export function philox(counter: readonly number[], key: readonly number[]): number[] {
+export function philox(counter: U32x4, key: readonly [number, number]): U32x4 {
   let [c0, c1, c2, c3] = counter;
   let [k0, k1] = key;
   for (let round = 0; round < 10; round++) {
@@ -37,13 +39,12 @@ export class RandomNumbers {
 
   /** @param seed whole, from 0 to 2^53 - 1. Default: another one each time */
   constructor(seed: number | null) {
-    this.seed = seed ?? crypto.getRandomValues(new Uint32Array(1))[0];
+    this.seed = seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
   }
 
   /** In [0, 1), 53 bits: the `draw`-th number of a row at a step. */
   at(row: number, step: number, draw = 0): number {
-    const key = [this.seed >>> 0, Math.floor(this.seed / 2 ** 32)];
-    const [a, b] = philox([step, row, draw, 0], key);
+    const [a, b] = philox([step, row, draw, 0], [this.seed >>> 0, Math.floor(this.seed / 2 ** 32)]);
     return ((a >>> 5) * 2 ** 26 + (b >>> 6)) / 2 ** 53;
   }
 }
@@ -88,9 +89,10 @@ function drawFrom(probabilities: Float32Array, sum: number, uniform: number): nu
   let reached = 0;
   let last = 0;
   for (let i = 0; i < probabilities.length; i++) {
-    if (!(probabilities[i] > 0)) continue;
+    const p = probabilities[i]!;
+    if (!(p > 0)) continue;
     last = i;
-    reached += probabilities[i];
+    reached += p;
     if (reached > target) return i;
   }
   return last;

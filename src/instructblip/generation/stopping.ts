@@ -68,7 +68,7 @@ export function stoppingCriterion(
 ): StoppingCriterion {
   const { max_length, max_time, eos_token_id, stop_strings } = config;
   const eos = new Set(eos_token_id);
-  const criteria: StoppingCriterion[] = [(ids) => ids.length >= max_length, (ids) => eos.has(ids[ids.length - 1])];
+  const criteria: StoppingCriterion[] = [(ids) => ids.length >= max_length, (ids) => eos.has(ids.at(-1)!)];
   if (stop_strings.length) {
     if (!tokenizer) {
       throw new InputError("NO_TOKENIZER", "stop_strings need the tokenizer", { hint: "give generate() a tokenizer" });
@@ -141,8 +141,8 @@ class TokenPieces {
   #make(id: number): string {
     const token = id >= 0 ? this.#tokenizer.convert_ids_to_tokens(id) : undefined;
     if (token === undefined) return TokenPieces.#GAP;
-    const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
-    if (byte) return String.fromCharCode(Number.parseInt(byte[1], 16));
+    const [, byte] = /^<0x([0-9A-Fa-f]{2})>$/.exec(token) ?? [];
+    if (byte !== undefined) return String.fromCharCode(Number.parseInt(byte, 16));
     const decoded = this.#tokenizer.decode([...this.#prefix, id], { clean_up_tokenization_spaces: false });
     const text = decoded.slice(decoded.indexOf(TokenPieces.#PREFIX) + TokenPieces.#PREFIX.length);
     // A byte-level token that is part of a character has no text of its own, but its letters stand for bytes.

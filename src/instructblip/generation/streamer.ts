@@ -114,7 +114,7 @@ export class TextIteratorStreamer implements Streamer, AsyncIterable<string> {
     const skip = this.#prompt && this.#skipPrompt;
     this.#prompt = false;
     if (skip) return;
-    for (const id of ids[0]) this.#add(this.#decoder.push(id));
+    for (const id of ids[0]!) this.#add(this.#decoder.push(id));
   }
 
   end(error?: unknown): void {

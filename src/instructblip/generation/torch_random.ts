@@ -18,15 +18,15 @@ export class TorchGenerator {
     const state = this.#state;
     state[0] = Number(BigInt.asUintN(32, seed));
     for (let i = 1; i < WORDS; i++) {
-      const before = state[i - 1] ^ (state[i - 1] >>> 30);
-      state[i] = Math.imul(1812433253, before) + i;
+      const before = state[i - 1]!;
+      state[i] = Math.imul(1812433253, before ^ (before >>> 30)) + i;
     }
   }
 
   /** u32 */
   next(): number {
     if (this.#next === WORDS) this.#renew();
-    let y = this.#state[this.#next++];
+    let y = this.#state[this.#next++]!;
     y ^= y >>> 11;
     y ^= (y << 7) & 0x9d2c5680;
     y ^= (y << 15) & 0xefc60000;
@@ -37,8 +37,8 @@ export class TorchGenerator {
   #renew(): void {
     const state = this.#state;
     for (let i = 0; i < WORDS; i++) {
-      const mixed = (state[i] & 0x80000000) | (state[(i + 1) % WORDS] & 0x7fffffff);
-      state[i] = state[(i + MIDDLE) % WORDS] ^ (mixed >>> 1) ^ (mixed & 1 ? 0x9908b0df : 0);
+      const mixed = (state[i]! & 0x80000000) | (state[(i + 1) % WORDS]! & 0x7fffffff);
+      state[i] = state[(i + MIDDLE) % WORDS]! ^ (mixed >>> 1) ^ (mixed & 1 ? 0x9908b0df : 0);
     }
     this.#next = 0;
   }
@@ -50,8 +50,8 @@ export function randperm(n: number, generator: TorchGenerator, count = n): Uint3
   for (let i = 0; i < n; i++) order[i] = i;
   for (let i = 0; i < Math.min(count, n - 1); i++) {
     const j = i + (generator.next() % (n - i));
-    const kept = order[i];
-    order[i] = order[j];
+    const kept = order[i]!;
+    order[i] = order[j]!;
     order[j] = kept;
   }
   return order.subarray(0, count);

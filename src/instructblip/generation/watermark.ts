@@ -64,7 +64,7 @@ class GreenList {
   /** What is green after `ids`; with "selfhash" they end with the token in question. */
   after(ids: readonly number[]): Uint32Array {
     const most = 2n ** 64n - 1n;
-    const seed = this.selfhash ? this.#smallest(ids.slice(-this.width)) : this.#key * BigInt(ids[ids.length - 1]);
+    const seed = this.selfhash ? this.#smallest(ids.slice(-this.width)) : this.#key * BigInt(ids.at(-1)!);
     const positive = ((seed % most) + most) % most; // a remainder as Python's
     return randperm(this.#vocabulary, new TorchGenerator(positive), this.#size);
   }
@@ -72,8 +72,8 @@ class GreenList {
   /** The least of key · a · b, in i64 that overflow as PyTorch's do. */
   #smallest(ids: readonly number[]): bigint {
     this.#table ??= randperm(TABLE_SIZE, new TorchGenerator(this.#key));
-    const of = (id: number) => BigInt(this.#table![id % TABLE_SIZE] + 1);
-    const last = of(ids[ids.length - 1]);
+    const of = (id: number) => BigInt(this.#table![id % TABLE_SIZE]! + 1);
+    const last = of(ids.at(-1)!);
     const products = ids.map((id) => BigInt.asIntN(64, this.#key * of(id) * last));
     return products.reduce((least, one) => (one < least ? one : least));
   }
@@ -83,7 +83,8 @@ function greenList(list: GreenList): LogitsProcessor {
   return (rows, scores) => {
     for (const [r, ids] of rows.entries()) {
       if (ids.length < list.width) continue;
-      for (const id of greenIn(list, ids, scores[r])) scores[r][id] += list.bias;
+      const row = scores[r]!;
+      for (const id of greenIn(list, ids, row)) row[id]! += list.bias;
     }
   };
 }
@@ -111,20 +112,20 @@ function synthID(config: SynthIDTextWatermarkingConfig): LogitsProcessor {
   const keys = config.keys.map(BigInt);
   const table = randomBits(sampling_table_size, new TorchGenerator(BigInt(sampling_table_seed)));
   const size = BigInt(sampling_table_size);
-  const bit = (hash: bigint) => table[Number(((hash % size) + size) % size)];
+  const bit = (hash: bigint) => table[Number(((hash % size) + size) % size)]!;
   let past: { context: number[]; history: BigInt64Array }[] | undefined; // a row each
   let calls = 0;
 
   return (rows, scores) => {
     if (debug_mode) for (const row of scores) row.fill(1);
-    if (past) for (const [r, ids] of rows.entries()) past[r].context.push(ids[ids.length - 1]);
+    if (past) for (const [r, ids] of rows.entries()) past[r]!.context.push(ids.at(-1)!);
     past ??= rows.map(() => ({
       context: new Array(ngram_len - 1).fill(0),
       history: new BigInt64Array(context_history_size),
     }));
     calls++;
     for (const [r, row] of scores.entries()) {
-      const { context, history } = past[r];
+      const { context, history } = past[r]!;
       if (context.length >= ngram_len) context.shift();
       if (skip_first_ngram_calls && calls < ngram_len) continue;
       const hash = context.reduce((sum, id) => mix(sum, BigInt(id)), 1n);
@@ -139,15 +140,15 @@ function synthID(config: SynthIDTextWatermarkingConfig): LogitsProcessor {
 /** Scores become log probabilities after a round for each bit of `bitsOf`, in which who has 1 beats who has 0. */
 function tournament(scores: Float32Array, bitsOf: (id: number) => number[]): void {
   const probabilities = softmax(scores);
-  const left = [...probabilities.keys()].filter((id) => probabilities[id] > 0); // the others stay at 0
-  const bits = left.map(bitsOf);
-  for (let round = 0; round < (bits[0]?.length ?? 0); round++) {
+  const left = [...probabilities.keys()].filter((id) => probabilities[id]! > 0); // the others stay at 0
+  const players = left.map((id) => ({ id, bits: bitsOf(id) }));
+  for (let round = 0; round < (players[0]?.bits.length ?? 0); round++) {
     let mass = 0;
-    for (const [i, id] of left.entries()) mass += bits[i][round] * probabilities[id];
+    for (const { id, bits } of players) mass += bits[round]! * probabilities[id]!;
     mass = f(mass);
-    for (const [i, id] of left.entries()) probabilities[id] *= f(1 + bits[i][round] - mass);
+    for (const { id, bits } of players) probabilities[id]! *= f(1 + bits[round]! - mass);
   }
-  for (const id of scores.keys()) scores[id] = probabilities[id] > 0 ? Math.log(probabilities[id]) : F32_MIN;
+  for (const [id, p] of probabilities.entries()) scores[id] = p > 0 ? Math.log(p) : F32_MIN;
 }
 
 // --- finding a green list again ----------------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ export class WatermarkDetector {
     const n = ids.length - width + (selfhash ? 1 : 0);
     for (let last = ids.length - n; last < ids.length; last++) {
       const context = ids.slice(0, selfhash ? last + 1 : last);
-      if (this.#list.after(context).includes(ids[last])) green++;
+      if (this.#list.after(context).includes(ids[last]!)) green++;
     }
     const z = (green - ratio * n) / Math.sqrt(n * ratio * (1 - ratio));
     const p = 1 - 0.5 * (1 + Math.sign(z) * (1 - Math.exp((-2 * z ** 2) / Math.PI)));

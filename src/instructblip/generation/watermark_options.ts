@@ -65,7 +65,7 @@ export const checkWatermark: Check = (name, value, vocabulary) => {
   const fields: Options = synthID ? SYNTH_ID : GREEN_LIST;
   refuseUnknown(name, given, Object.keys(fields));
   for (const [field, set] of Object.entries(given)) {
-    if (set !== undefined) fields[field].row.check(`${name}.${field}`, set, vocabulary);
+    if (set !== undefined) fields[field]!.row.check(`${name}.${field}`, set, vocabulary);
   }
   for (const field of synthID ? (["ngram_len", "keys"] as const) : []) {
     if ((given as Partial<SynthIDTextWatermarkingConfig>)[field] === undefined) {

@@ -5,6 +5,7 @@ import {
   multinomialWithoutReplacement,
   philox,
   RandomNumbers,
+  type U32x4,
 } from "../../../src/instructblip/generation/sampling.ts";
 import { expectFits } from "./chi_squared.ts";
 import { floats, GOLDENS, V } from "./golden.ts";
@@ -12,7 +13,7 @@ import { floats, GOLDENS, V } from "./golden.ts";
 describe("philox", () => {
   // kat_vectors of Random123 1.09, "philox4x32 10".
   const ones = 0xffffffff;
-  test.each([
+  test.each<[counter: U32x4, key: readonly [number, number], answer: U32x4]>([
     [
       [0, 0, 0, 0],
       [0, 0],
