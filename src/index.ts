@@ -11,7 +11,7 @@ export {
   type VisionLanguageConfig,
 } from "./instructblip/config/config.ts";
 export type { Family, KnownFamily } from "./instructblip/config/families.ts";
-export type { LanguageModelSizes } from "./instructblip/config/fields.ts";
+export type { HiddenAct, LanguageModelSizes } from "./instructblip/config/fields.ts";
 export { InstructBlipConfig } from "./instructblip/config/instructblip.ts";
 export { InstructBlipVideoConfig } from "./instructblip/config/instructblip_video.ts";
 export { LlamaConfig } from "./instructblip/config/llama.ts";

@@ -12,8 +12,10 @@ export type Field<T> = (value: unknown, where: string) => T;
 export type Fields = Readonly<Record<string, Field<unknown>>>;
 export type ValuesOf<F extends Fields> = { readonly [K in keyof F]: ReturnType<F[K]> };
 
-/** Activations by Hugging Face's names (transformers, activations.py). */
-export const HIDDEN_ACTS: Readonly<Record<string, Activation>> = {
+/** An activation by Hugging Face's name (transformers, activations.py). */
+export type HiddenAct = "gelu" | "gelu_new" | "gelu_pytorch_tanh" | "quick_gelu" | "relu" | "silu" | "swish";
+
+export const HIDDEN_ACTS: Readonly<Record<HiddenAct, Activation>> = {
   gelu: "gelu",
   gelu_new: "gelu_tanh",
   gelu_pytorch_tanh: "gelu_tanh",
@@ -22,6 +24,9 @@ export const HIDDEN_ACTS: Readonly<Record<string, Activation>> = {
   silu: "silu",
   swish: "silu",
 };
+
+const isHiddenAct = (value: unknown): value is HiddenAct =>
+  typeof value === "string" && Object.hasOwn(HIDDEN_ACTS, value);
 
 export function refuse(where: string, must: string, value: unknown): never {
   throw new ConfigError("CONFIG_RANGE", `${where} must be ${must}, got ${shown(value)}`);
@@ -60,9 +65,9 @@ export const flagOrNull: Field<boolean | null> = (value = null, where) =>
   value === null ? null : flag(false)(value, where);
 
 export const hiddenAct =
-  (fallback: string): Field<string> =>
+  (fallback: HiddenAct): Field<HiddenAct> =>
   (value = fallback, where) => {
-    if (typeof value === "string" && Object.hasOwn(HIDDEN_ACTS, value)) return value;
+    if (isHiddenAct(value)) return value;
     throw new ConfigError("UNSUPPORTED_ACT", `${where}: ${shown(value)} is not an activation this project has`, {
       hint: `it has ${Object.keys(HIDDEN_ACTS).join(", ")}`,
     });
@@ -139,5 +144,5 @@ export interface LanguageModelSizes {
   readonly num_attention_heads: number;
   readonly num_key_value_heads: number;
   readonly head_dim: number;
-  readonly hidden_act: string;
+  readonly hidden_act: HiddenAct;
 }

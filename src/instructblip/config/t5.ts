@@ -11,6 +11,7 @@ import {
   type Field,
   flag,
   flagOrNull,
+  type HiddenAct,
   hiddenAct,
   type LanguageModelSizes,
   number,
@@ -25,7 +26,7 @@ const feedForward: Field<string> = (value = "relu", where) =>
     ? value
     : refuse(where, 'an activation, or "gated-" and an activation', value);
 
-const actOrNull: Field<string | null> = (value = null, where) =>
+const actOrNull: Field<HiddenAct | null> = (value = null, where) =>
   value === null ? null : hiddenAct("relu")(value, where);
 
 export class T5Config extends configOf("text_config", {
@@ -100,7 +101,7 @@ export class T5Config extends configOf("text_config", {
    * The feed-forward's activation by Hugging Face's name. An explicit `dense_act_fn` wins: InstructBLIP's checkpoints have
    * "gelu", while "gated-gelu" by itself means "gelu_new", as in Flan-T5.
    */
-  get activation(): string {
+  get activation(): HiddenAct {
     if (this.dense_act_fn !== null) return this.dense_act_fn;
     if (this.feed_forward_proj === "gated-gelu") return "gelu_new";
     return hiddenAct("relu")(this.feed_forward_proj.replace("gated-", ""), "text_config.feed_forward_proj");
