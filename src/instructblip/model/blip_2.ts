@@ -28,7 +28,7 @@ export function uninstructedFeatures(
   { pixels, interpolate_pos_encoding }: ImageTensors,
 ): ImageFeatures {
   const { vision_model, qformer, language_projection } = parts;
-  const queries = VisionLanguage.queries(parts, pixels.shape[0]); // [B, Q, Dq]
+  const queries = VisionLanguage.queries(parts, pixels.shape[0]!); // [B, Q, Dq]
   const vision_outputs = vision_model.forward(pixels, interpolate_pos_encoding); // states [B, N + 1, Dv]
   const qformer_outputs = qformer.forward(queries, vision_outputs.last_hidden_state); // [B, Q, Dq]
   const image_features = language_projection.forward(qformer_outputs.last_hidden_state); // [B, Q, D]

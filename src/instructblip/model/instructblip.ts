@@ -11,6 +11,7 @@
  */
 import type { Weights } from "../../modules/weights.ts";
 import { contiguous } from "../../tensor/ops/copy.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { InstructBlipConfig } from "../config/instructblip.ts";
 import type { InstructBlipVideoConfig } from "../config/instructblip_video.ts";
@@ -50,9 +51,10 @@ function queryImages(
   { qformer_input_ids, qformer_attention_mask }: Instruction,
 ): Omit<ImageFeatures, "vision_outputs"> {
   const { qformer, language_projection } = parts;
-  const queries = VisionLanguage.queries(parts, image.shape[0]); // [B, Q, Dq]
+  const queries = VisionLanguage.queries(parts, image.shape[0]!); // [B, Q, Dq]
+  const [, Q] = sizes(queries.shape, 3);
   const qformer_outputs = qformer.forward(qformer_input_ids, qformer_attention_mask, queries, image); // [B, Q + T, Dq]
-  const query_outputs = contiguous(qformer_outputs.last_hidden_state.narrow(1, 0, queries.shape[1])); // [B, Q, Dq]
+  const query_outputs = contiguous(qformer_outputs.last_hidden_state.narrow(1, 0, Q)); // [B, Q, Dq]
   const image_features = language_projection.forward(query_outputs); // [B, Q, D]
   return { qformer_outputs, image_features };
 }

@@ -5,6 +5,7 @@
  * B videos, F frames (any number; Hugging Face's processor gives 4), Q queries a frame, D hidden size.
  * Source: transformers 5.18, modeling_instructblipvideo.py; LAVIS, blip2_vicuna_instruct.py.
  */
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { InstructBlip, type InstructedImages } from "./instructblip.ts";
 import type { ImageFeatures, ImageTensors } from "./vision_language.ts";
@@ -29,6 +30,6 @@ export class InstructBlipVideo extends InstructBlip {
 
 /** f32[B·F, Q, D] -> f32[B, F·Q, D] */
 function joinFrames(image_features: Tensor, F: number): Tensor {
-  const [images, Q, D] = image_features.shape;
+  const [images, Q, D] = sizes(image_features.shape, 3);
   return image_features.reshape([images / F, F * Q, D]);
 }

@@ -15,6 +15,7 @@ import type { Device } from "../../tensor/device/device.ts";
 import { contiguous } from "../../tensor/ops/copy.ts";
 import { increment } from "../../tensor/ops/increment.ts";
 import { takeRows } from "../../tensor/ops/take_rows.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 
 /** Token ids, masks or positions, [B][T]. */
@@ -187,7 +188,7 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
 
   /** Logits of every row's last token. f32[B, T, D] -> f32[B, V] */
   lastLogits(states: Tensor): Tensor {
-    const [B, T, D] = states.shape;
+    const [B, T, D] = sizes(states.shape, 3);
     if (T === 1) return this.lm_head.forward(states.reshape([B, D]));
     const last = Uint32Array.from({ length: B }, (_, b) => b * T + T - 1);
     return this.lm_head.forward(takeRows(states.reshape([B * T, D]), states.device.tensor(last, [B])));
@@ -220,7 +221,7 @@ class CausalDecoding implements Decoding {
     this.#next = next;
     this.#cache.setPromptMask(attention_mask);
     const { device } = inputs_embeds;
-    const [, L] = inputs_embeds.shape;
+    const [, L] = sizes(inputs_embeds.shape, 3);
     // An observer is shown the prompt whole.
     const chunk = device.observers.length > 0 ? L : this.#model.prefill_chunk;
     let start = 0;
@@ -235,13 +236,13 @@ class CausalDecoding implements Decoding {
       let seen = 0;
       return row.map((visible) => (visible ? seen++ : 0));
     });
-    return { positions, next: positions.map((row) => row[row.length - 1] + 1) };
+    return { positions, next: positions.map((row) => row.at(-1)! + 1) };
   }
 
   /** The answer's first token is one more visible token of the prompt. */
   #byForward(attention_mask: Ids): { positions: Ids; next: readonly number[] } {
     const withNext = this.#model.promptPositions(attention_mask.map((row) => [...row, 1]));
-    return { positions: withNext.map((row) => row.slice(0, -1)), next: withNext.map((row) => row[row.length - 1]) };
+    return { positions: withNext.map((row) => row.slice(0, -1)), next: withNext.map((row) => row.at(-1)!) };
   }
 
   /** States of a part of the prompt, whose keys and values are then in the cache. @returns f32[B, T, D] */
@@ -265,7 +266,7 @@ class CausalDecoding implements Decoding {
   reorder(rows: readonly number[]): void {
     this.#cache.reorder(rows);
     const before = this.#next;
-    this.#next = rows.map((row) => before[row]);
+    this.#next = rows.map((row) => before[row]!);
     // Beams of one prompt stand at the same position: most reorderings change nothing but the cache's table.
     if (rows.length === before.length && this.#next.every((position, i) => position === before[i])) return;
     this.#replayed.forget();
@@ -274,9 +275,9 @@ class CausalDecoding implements Decoding {
   }
 
   lookAhead(rows: readonly number[], tokens: Tensor<"u32">): Tensor {
-    const [, T] = tokens.shape;
+    const [, T] = sizes(tokens.shape, 2);
     const positions = this.#model.positionTensor(
-      rows.map((row) => Array.from({ length: T }, (_, t) => this.#next[row] + t)),
+      rows.map((row) => Array.from({ length: T }, (_, t) => this.#next[row]! + t)),
     );
     const cache = this.#cache.fork(rows);
     try {
@@ -311,12 +312,12 @@ class CausalDecoding implements Decoding {
 
 /** [B][T] -> u32[B, T] */
 export function upload(device: Device, rows: Ids): Tensor<"u32"> {
-  return device.tensor(Uint32Array.from(rows.flat()), [rows.length, rows[0].length]);
+  return device.tensor(Uint32Array.from(rows.flat()), [rows.length, rows[0]!.length]);
 }
 
 /** The last `keep` tokens, or all where that is 0 or more than there are. f32[B, T, D] -> f32[B, keep, D] */
 export function lastTokens(states: Tensor, keep = 0): Tensor {
-  const T = states.shape[1];
+  const [, T] = sizes(states.shape, 3);
   return keep === 0 || keep >= T ? states : contiguous(states.narrow(1, T - keep, keep));
 }
 

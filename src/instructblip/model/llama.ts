@@ -20,6 +20,7 @@ import { attention, attentionProbabilities, type KeysOrValues } from "../../tens
 import { mul } from "../../tensor/ops/gated_activation.ts";
 import { rope, ropeTable } from "../../tensor/ops/rope.ts";
 import { ropeAppend } from "../../tensor/ops/rope_append.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Weight } from "../../tensor/weight.ts";
 import { HIDDEN_ACTS } from "../config/fields.ts";
@@ -67,7 +68,7 @@ export class LlamaAttention extends Module {
   }
 
   forward(x: Tensor, step: LlamaStep): Tensor {
-    const [B, T] = x.shape;
+    const [B, T] = sizes(x.shape, 3);
     const qkv = this.qkv_proj.forward(x); // [B, T, (H + 2 Hkv) d]
     const { q, k, v } = step.cache ? this.#cached(qkv, step, step.cache) : this.#turned(qkv, step);
     const options = { scale: this.head_dim ** -0.5, causal: true, ...(step.cache?.seen ?? { mask: step.mask }) };
@@ -88,8 +89,8 @@ export class LlamaAttention extends Module {
   #turned(qkv: Tensor, { rope: table, positions }: LlamaStep): Heads {
     const { num_heads: H, num_key_value_heads: Hkv, head_dim: d } = this;
     const heads = (first: number, count: number) => qkv.narrow(2, first * d, count * d).unflatten(2, [count, d]);
-    const [q, k] = [heads(0, H), heads(H, Hkv)].map((x) => rope(x, table, positions));
-    return { q, k, v: heads(H + Hkv, Hkv) };
+    const turned = (x: Tensor) => rope(x, table, positions);
+    return { q: turned(heads(0, H)), k: turned(heads(H, Hkv)), v: heads(H + Hkv, Hkv) };
   }
 }
 
@@ -172,7 +173,8 @@ export class LlamaModel extends Module {
    * @param mask u32[B, S]: 1 for every token that may be attended to, in the cache or in this call
    */
   forward(inputs_embeds: Tensor, { positions, mask, cache }: CausalStep): Tensor {
-    this.#reach(cache?.capacity ?? inputs_embeds.shape[1]);
+    const [, T] = sizes(inputs_embeds.shape, 3);
+    this.#reach(cache?.capacity ?? T);
     const step = { positions, mask, cache, rope: this.#rope };
     let x = inputs_embeds;
     for (const layer of this.layers) {
@@ -186,10 +188,11 @@ export class LlamaModel extends Module {
 
   /** Makes the table longer. Not only up to max_position_embeddings: HF lets a sequence run past it, trained or not. */
   #reach(positions: number): void {
-    if (positions <= this.#rope.shape[0]) return;
     const old = this.#rope;
+    const [reached, width] = sizes(old.shape, 2);
+    if (positions <= reached) return;
     const rows = 2 ** Math.ceil(Math.log2(positions));
-    this.#rope = this.#device.persistent([rows, old.shape[1]], "f32", ROTARY);
+    this.#rope = this.#device.persistent([rows, width], "f32", ROTARY);
     this.#device.write(this.#rope, this.#rotations(rows));
     this.#device.flush(); // recorded launches may still read the old table
     old.dispose();

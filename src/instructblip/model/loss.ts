@@ -22,7 +22,7 @@ export const IGNORE_INDEX = -100;
  * @throws InputError LABELS
  */
 export function nextTokens(labels: Ids, T: number): Ids {
-  const n = labels[0].length;
+  const n = labels[0]!.length;
   if (n > T) {
     throw new InputError("LABELS", `labels have ${n} tokens; image and prompt have ${T}`, {
       hint: "one for every token of input_ids, image tokens included: -100 for those that do not count",
@@ -42,9 +42,8 @@ export function shiftRight(labels: Ids, start: number, pad: number): Ids {
  * @returns f32[B·T]: -log p of each target, in nats; 0 where it is -100
  */
 export function tokenLosses(logits: Tensor, targets: Ids): Tensor {
-  const rows = targets.length * targets[0].length;
-  const labels = logits.device.tensor(Uint32Array.from(targets.flat()), [rows]);
-  return crossEntropy(logits.reshape([rows, -1]), labels);
+  const ids = Uint32Array.from(targets.flat());
+  return crossEntropy(logits.reshape([ids.length, -1]), logits.device.tensor(ids, [ids.length]));
 }
 
 /** Mean over the targets that count; NaN if none does, as in PyTorch. */

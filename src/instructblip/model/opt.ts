@@ -16,6 +16,7 @@ import { InputError } from "../../tensor/errors.ts";
 import { activation } from "../../tensor/ops/activation.ts";
 import { add } from "../../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../../tensor/ops/attention.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Weight } from "../../tensor/weight.ts";
 import { HIDDEN_ACTS } from "../config/fields.ts";
@@ -44,10 +45,11 @@ export class OPTAttention extends Module {
   }
 
   forward(x: Tensor, { mask, cache }: CausalStep): Tensor {
-    const [B, T, D] = x.shape;
+    const [B, T, D] = sizes(x.shape, 3);
     const d = this.head_dim;
     const qkv = this.qkv_proj.forward(x); // [B, T, 3D]
-    const [q, newK, newV] = [0, D, 2 * D].map((start) => qkv.narrow(2, start, D).unflatten(2, [-1, d])); // [B, T, H, d]
+    const part = (i: number) => qkv.narrow(2, i * D, D).unflatten(2, [-1, d]); // [B, T, H, d]
+    const [q, newK, newV] = [part(0), part(1), part(2)];
     const [k, v] = cache ? cache.append(this.layer, newK, newV) : [newK, newV]; // [rows, capacity, H, d]
     // HF scales the queries rather than the scores, which in f32 differs by their rounding alone.
     const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.seen : { mask }) };

@@ -25,6 +25,7 @@ import { activation } from "../../tensor/ops/activation.ts";
 import { add } from "../../tensor/ops/add.ts";
 import { attention, attentionProbabilities } from "../../tensor/ops/attention.ts";
 import { cat, contiguous } from "../../tensor/ops/copy.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Blip2QFormerConfig } from "../config/blip_2.ts";
 import type { InstructBlipQFormerConfig } from "../config/config.ts";
@@ -68,7 +69,7 @@ export class InstructBlipQFormerEmbeddings extends Module {
    * @returns f32[B, Q + T, D]
    */
   forward(input_ids: Tensor<"u32">, query_embeds: Tensor): Tensor {
-    const [B, T] = input_ids.shape;
+    const [B, T] = sizes(input_ids.shape, 2);
     this.checkLength(T);
     // By slot, whatever the padding: left-padded instructions get other positions, in HF too.
     const positions = input_ids.device.tensor(
@@ -105,7 +106,7 @@ export class InstructBlipQFormerMultiHeadAttention extends Module {
   }
 
   forward(x: Tensor, { encoder_hidden_states = x, mask }: Keys): Tensor {
-    const [B, T, D] = x.shape;
+    const [B, T, D] = sizes(x.shape, 3);
     const d = D / this.num_heads;
     const q = this.query.forward(x).unflatten(2, [this.num_heads, d]); // [B, T, H, d]
     const k = this.key.forward(encoder_hidden_states).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
@@ -196,7 +197,7 @@ export class InstructBlipQFormerLayer extends Module {
    * @param image f32[B, N + 1, encoder_hidden_size]
    */
   forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor, Q: number): Tensor {
-    const T = x.shape[1] - Q;
+    const T = sizes(x.shape, 3)[1] - Q;
     x = this.attention.forward(x, { mask }); // [B, Q + T, D]
     let queries = contiguous(x.narrow(1, 0, Q)); // [B, Q, D]
     if (this.crossattention) queries = this.crossattention.forward(queries, { encoder_hidden_states: image });
@@ -266,7 +267,7 @@ export class InstructBlipQFormerModel extends Module {
     query_embeds: Tensor,
     encoder_hidden_states: Tensor,
   ): QFormerOutput {
-    const Q = query_embeds.shape[1];
+    const [, Q] = sizes(query_embeds.shape, 3);
     const x = this.embeddings.forward(input_ids, query_embeds); // [B, Q + T, D]
     return outputOf(this.observe(this.encoder.forward(x, attention_mask, encoder_hidden_states, Q)), this.path);
   }
@@ -289,14 +290,14 @@ export class Blip2QFormerModel extends Module {
    */
   forward(query_embeds: Tensor, encoder_hidden_states: Tensor): QFormerOutput {
     const x = this.layernorm.forward(query_embeds); // [B, Q, D]
-    const Q = x.shape[1];
+    const [, Q] = sizes(x.shape, 3);
     return outputOf(this.observe(this.encoder.forward(x, undefined, encoder_hidden_states, Q)), this.path);
   }
 }
 
 /** With what was recorded on the way, if anything. */
 function outputOf(last_hidden_state: Tensor, path: string): QFormerOutput {
-  const [B, , D] = last_hidden_state.shape;
+  const [B, , D] = sizes(last_hidden_state.shape, 3);
   const { device } = last_hidden_state;
   return {
     last_hidden_state,

@@ -108,7 +108,7 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     prompt: EmbeddedPrompt,
     { decoder_input_ids, logits_to_keep }: LanguageModelInputs = {},
   ): LanguageModelOutput {
-    const ids = this.#checkIds(decoder_input_ids, prompt.inputs_embeds.shape[0]);
+    const ids = this.#checkIds(decoder_input_ids, prompt.inputs_embeds.shape[0]!);
     const { states, cross } = this.encode(prompt);
     const logits = this.observe(this.decode(upload(prompt.inputs_embeds.device, ids), { cross }, logits_to_keep));
     return { logits, encoder_last_hidden_state: states, ...this.observed() };
@@ -162,7 +162,8 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
       });
     }
     const rows = this.decoder_embed_tokens.num_embeddings;
-    const whole = ids.length === B && ids[0].length > 0 && ids.every((row) => row.length === ids[0].length);
+    const T = ids[0]?.length ?? 0;
+    const whole = ids.length === B && T > 0 && ids.every((row) => row.length === T);
     if (!whole) throw new InputError("BAD_INPUT", `decoder_input_ids must be ${B} rows of one length, of 1 or more`);
     const wrong = ids.flat().find((id) => !Number.isInteger(id) || id < 0 || id >= rows);
     if (wrong !== undefined) {
@@ -208,14 +209,14 @@ class T5Decoding implements Decoding {
 
   reorder(rows: readonly number[]): void {
     this.#cache.reorder(rows);
-    const prompts = rows.map((row) => this.#prompts[row]);
+    const prompts = rows.map((row) => this.#prompts[row]!);
     // Beams of one prompt look at the same keys: most reorderings leave these as they are.
     const same = prompts.length === this.#prompts.length && prompts.every((prompt, i) => prompt === this.#prompts[i]);
     this.#prompts = prompts;
     if (same || !this.#cross) return;
     this.#replayed.forget();
     const old = this.#cross;
-    const index = old.layers[0][0].device.tensor(Uint32Array.from(rows), [rows.length]);
+    const index = this.#cache.past.device.tensor(Uint32Array.from(rows), [rows.length]);
     this.#keep(mapTensors(old, (x) => pick(x, index)));
     for (const tensor of tensorsOf(old)) tensor.dispose();
     index.dispose();
@@ -223,7 +224,7 @@ class T5Decoding implements Decoding {
 
   lookAhead(rows: readonly number[], tokens: Tensor<"u32">): Tensor {
     const { device } = tokens;
-    const [row] = rows;
+    const row = rows[0]!;
     const index = device.tensor(Uint32Array.from(rows), [rows.length]);
     // Continuations of one prompt share its keys, which are many times larger than their own.
     const cross = rows.every((other) => other === row)
@@ -261,7 +262,7 @@ class T5Decoding implements Decoding {
 
 /** Rows of a tensor's first dimension. */
 function pick<D extends "f32" | "u32">(x: Tensor<D>, rows: Tensor<"u32">): Tensor<D> {
-  return takeRows(x.reshape([x.shape[0], -1]), rows).reshape([rows.size, ...x.shape.slice(1)]);
+  return takeRows(x.reshape([x.shape[0]!, -1]), rows).reshape([rows.size, ...x.shape.slice(1)]);
 }
 
 function mapTensors({ layers, mask }: CrossKeys, fn: <D extends "f32" | "u32">(x: Tensor<D>) => Tensor<D>): CrossKeys {

@@ -25,6 +25,7 @@ import {
 } from "../../tensor/ops/attention.ts";
 import { mul } from "../../tensor/ops/gated_activation.ts";
 import { relativeBias } from "../../tensor/ops/relative_bias.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { HIDDEN_ACTS } from "../config/fields.ts";
 import type { T5Config } from "../config/t5.ts";
@@ -60,8 +61,8 @@ export function relativePositionBuckets(
   });
   return Uint32Array.from({ length: T * S }, (_, i) => {
     const relative = (i % S) - (past + Math.floor(i / S)); // key - query
-    if (relative <= 0) return byDistance[-relative];
-    return bidirectional ? buckets + byDistance[relative] : 0;
+    if (relative <= 0) return byDistance[-relative]!;
+    return bidirectional ? buckets + byDistance[relative]! : 0;
   });
 }
 
@@ -114,7 +115,7 @@ abstract class T5Attention extends Module {
     given: Omit<AttentionOptions, "scale">,
     observed: { kind: "attentions" | "cross_attentions"; keys: number },
   ): Tensor {
-    const [B, T] = q.shape;
+    const [B, T] = sizes(q.shape, 4);
     const options = { ...given, scale: 1 };
     const heads = attention(q, k, v, options); // [B, T, H, d]
     this.observeState(observed.kind, q, () => attentionProbabilities(q, k, options).narrow(3, 0, observed.keys));
@@ -147,7 +148,7 @@ export class T5SelfAttention extends T5Attention {
   /** Queries, keys and values of all heads. f32[B, T, D] -> three of f32[B, T, H, d] */
   project(x: Tensor): [q: Tensor, k: Tensor, v: Tensor] {
     const qkv = this.qkv.forward(x); // [B, T, 3·H·d]
-    const width = qkv.shape[2] / 3;
+    const width = sizes(qkv.shape, 3)[2] / 3;
     const part = (i: number) => this.heads(qkv.narrow(2, i * width, width));
     return [part(0), part(1), part(2)];
   }
@@ -198,7 +199,8 @@ export class T5LayerSelfAttention extends Module {
     const [q, ...own] = this.SelfAttention.project(this.layer_norm.forward(x)); // [B, T, H, d]
     const keys = cache ? cache.append(this.index, ...own) : own; // [rows, capacity, H, d]
     const options = { bias: position_bias, causal: this.causal, ...(cache ? cache.seen : { mask }) };
-    const observed = { kind: "attentions", keys: (cache?.length ?? 0) + x.shape[1] } as const;
+    const [, T] = sizes(x.shape, 3);
+    const observed = { kind: "attentions", keys: (cache?.length ?? 0) + T } as const;
     return this.observe(add(x, this.SelfAttention.forward(q, keys, options, observed)));
   }
 }
@@ -215,7 +217,8 @@ export class T5LayerCrossAttention extends Module {
   }
 
   forward(x: Tensor, keys: readonly [KeysOrValues, KeysOrValues], mask: Tensor<"u32"> | undefined): Tensor {
-    const observed = { kind: "cross_attentions", keys: keys[0].shape[1] } as const;
+    const [, S] = sizes(keys[0].shape, 4);
+    const observed = { kind: "cross_attentions", keys: S } as const;
     const q = this.EncDecAttention.queries(this.layer_norm.forward(x)); // [B, T, H, d]
     return this.observe(add(x, this.EncDecAttention.forward(q, keys, { mask }, observed)));
   }
@@ -238,7 +241,7 @@ export class T5DenseActDense extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const [wi, up] = [this.wi.forward(x)].flat();
+    const [wi, up] = this.wi instanceof GatedLinear ? this.wi.forward(x) : [this.wi.forward(x), undefined];
     const activated = this.observe(activation(wi, this.activation), "act"); // [B, T, F]
     return this.observe(this.wo.forward(up ? mul(activated, up) : activated));
   }
@@ -278,7 +281,10 @@ export class T5Block extends Module {
 
   forward(x: Tensor, step: T5Step): Tensor {
     x = this.self_attention.forward(x, step);
-    if (this.cross_attention) x = this.cross_attention.forward(x, step.cross!.layers[this.index], step.cross!.mask);
+    if (this.cross_attention) {
+      const { layers, mask } = step.cross!;
+      x = this.cross_attention.forward(x, layers[this.index]!, mask);
+    }
     return this.observe(this.feed_forward.forward(x));
   }
 }
@@ -304,7 +310,8 @@ export class T5Stack extends Module {
   }
 
   forward(x: Tensor, { distances, ...step }: T5StackStep): Tensor {
-    const position_bias = this.positionBias(x.device, x.shape[1], step.cache, distances);
+    const [, T] = sizes(x.shape, 3);
+    const position_bias = this.positionBias(x.device, T, step.cache, distances);
     for (const block of this.block) {
       this.observeState("hidden_states", x);
       x = x.device.scope(() => block.forward(x, { ...step, position_bias }));
@@ -317,7 +324,7 @@ export class T5Stack extends Module {
   /** What distance adds to the scores of T queries behind a cache's tokens. f32[1, H, T, S] */
   positionBias(device: Device, T: number, cache: KVCache | undefined, distances: Tensor | undefined): Tensor {
     const S = cache?.capacity ?? T;
-    const table = this.block[0].self_attention.SelfAttention.relative_attention_bias!;
+    const table = this.#bias;
     // PyTorch's Embedding is asked for every pair of tokens; here for every distance, once.
     const replaced = table.observeIfWanted(device, () => {
       const buckets = relativePositionBuckets(T, S, cache?.length ?? 0, this.positions);
@@ -330,7 +337,11 @@ export class T5Stack extends Module {
   /** What each distance adds to a score, of keys up to P - 1 before and behind the query. f32[2P - 1, H] */
   distances(device: Device, P: number): Tensor {
     const buckets = relativePositionBuckets(1, 2 * P - 1, P - 1, this.positions);
-    const table = this.block[0].self_attention.SelfAttention.relative_attention_bias!;
-    return table.rows(device.tensor(buckets, [2 * P - 1]));
+    return this.#bias.rows(device.tensor(buckets, [2 * P - 1]));
+  }
+
+  /** The first block's, which serves all. */
+  get #bias(): Embedding {
+    return this.block[0]!.self_attention.SelfAttention.relative_attention_bias!;
   }
 }

@@ -11,6 +11,7 @@ import type { Weights } from "../../modules/weights.ts";
 import type { Device } from "../../tensor/device/device.ts";
 import { contiguous } from "../../tensor/ops/copy.ts";
 import { maskedScatter } from "../../tensor/ops/masked_scatter.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { TextConfig, VisionLanguageConfig } from "../config/config.ts";
 import type { EmbeddedPrompt, Ids, LanguageModel, LanguageModelInputs, LanguageModelOutput } from "./language_model.ts";
@@ -102,7 +103,7 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
 
   /** The learned queries of B rows. f32[1, Q, Dq] -> f32[B, Q, Dq] */
   static queries({ query_tokens }: ImageParts, B: number): Tensor {
-    const [, Q, Dq] = query_tokens.shape;
+    const [, Q, Dq] = sizes(query_tokens.shape, 3);
     return contiguous(query_tokens.expand([B, Q, Dq]));
   }
 
@@ -117,7 +118,7 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
     const embeds = this.language_model.embed(input_ids); // [B, L, P]
     // OPT's embeddings may be narrower than the model, which project_in widens; the features are as wide as the model. HF
     // fills the placeholders with the features' numbers one after the other: the last ones are left over.
-    const P = embeds.shape[2];
+    const [, , P] = sizes(embeds.shape, 3);
     const numbers = image_features.reshape([-1]).narrow(0, 0, count * P);
     return maskedScatter(embeds, numbers.reshape([count, P]), placeholders);
   }

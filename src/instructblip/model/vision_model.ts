@@ -17,6 +17,7 @@ import { attention, attentionProbabilities } from "../../tensor/ops/attention.ts
 import { bicubic } from "../../tensor/ops/bicubic.ts";
 import { cat, contiguous } from "../../tensor/ops/copy.ts";
 import { patchProjection, prependClassToken } from "../../tensor/ops/patch_embedding.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Weight } from "../../tensor/weight.ts";
 import type { InstructBlipVisionConfig } from "../config/config.ts";
@@ -37,11 +38,13 @@ class PatchEmbedding extends Module {
 
   /** f32[B, 3, h, w] -> f32[B, N, D], patches row by row */
   forward(pixels: Tensor): Tensor {
-    const rows = Math.floor(pixels.shape[2] / this.patch_size);
+    const [, , height] = sizes(pixels.shape, 4);
+    const rows = Math.floor(height / this.patch_size);
     const x = patchProjection(pixels, this.patch_size, this.weight, this.bias); // [B, N, D]
+    const [B, N, D] = sizes(x.shape, 3);
     const grid = x.permute([0, 2, 1]).unflatten(2, [rows, -1]); // [B, D, rows, columns], as PyTorch's convolution gives it
     const seen = this.observe(grid);
-    return seen === grid ? x : contiguous(seen.reshape([x.shape[0], x.shape[2], x.shape[1]]).permute([0, 2, 1]));
+    return seen === grid ? x : contiguous(seen.reshape([B, D, N]).permute([0, 2, 1]));
   }
 }
 
@@ -83,7 +86,7 @@ export class InstructBlipVisionEmbeddings extends Module {
 
   /** @throws InputError IMAGE_SIZE */
   forward(pixels: Tensor, interpolate_pos_encoding: boolean): Tensor {
-    const [, , height, width] = pixels.shape;
+    const [, , height, width] = sizes(pixels.shape, 4);
     this.checkSize(height, width, interpolate_pos_encoding);
     const positions = this.#positions(height, width); // [1, N + 1, D]
     const patches = this.patch_embedding.forward(pixels); // [B, N, D]
@@ -92,9 +95,9 @@ export class InstructBlipVisionEmbeddings extends Module {
 
   /** The learned positions, their grid resized to the patches of an image unless it has that many. f32[1, N + 1, D] */
   #positions(height: number, width: number): Tensor {
-    const [, learned, D] = this.position_embedding.shape;
-    const n = Math.floor(this.image_size / this.patch_size);
-    const [rows, columns] = [height, width].map((side) => Math.floor(side / this.patch_size));
+    const [, learned, D] = sizes(this.position_embedding.shape, 3);
+    const patches = (side: number) => Math.floor(side / this.patch_size);
+    const [n, rows, columns] = [patches(this.image_size), patches(height), patches(width)];
     if (height === width && rows === n) return this.position_embedding;
     const grid = contiguous(this.position_embedding.narrow(1, 1, learned - 1)).reshape([n, n, D]);
     const resized = bicubic(grid, [rows, columns]).reshape([1, rows * columns, D]);
@@ -116,10 +119,11 @@ export class InstructBlipAttention extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const [B, N, D] = x.shape;
+    const [B, N, D] = sizes(x.shape, 3);
     const d = D / this.num_heads;
     const qkv = this.qkv.forward(x); // [B, N, 3D]: all queries, all keys, all values
-    const [q, k, v] = [0, D, 2 * D].map((start) => qkv.narrow(2, start, D).unflatten(2, [this.num_heads, d])); // [B, N, H, d]
+    const part = (i: number) => qkv.narrow(2, i * D, D).unflatten(2, [this.num_heads, d]); // [B, N, H, d]
+    const [q, k, v] = [part(0), part(1), part(2)];
     const options = { scale: d ** -0.5 };
     const heads = attention(q, k, v, options); // [B, N, H, d]
     this.observeState("attentions", x, () => attentionProbabilities(q, k, options));
@@ -223,7 +227,7 @@ export class InstructBlipVisionModel extends Module {
   forward(pixels: Tensor, interpolate_pos_encoding = false): VisionOutput {
     const x = this.encoder.forward(this.embeddings.forward(pixels, interpolate_pos_encoding)); // [B, N + 1, D]
     const last_hidden_state = this.post_layernorm.forward(x);
-    const [B, , D] = x.shape;
+    const [B, , D] = sizes(x.shape, 3);
     const class_token = contiguous(last_hidden_state.narrow(1, 0, 1)).reshape([B, D]);
     const pooler_output = this.post_layernorm.forward(class_token);
     return {
