@@ -88,6 +88,7 @@ function launchProduct(
 
 /** What fills the slots of a product. */
 interface Filling extends Required<Pick<Launch, "uses" | "overrides" | "bindings" | "params">> {
+  readonly uses: { readonly input: string; readonly [slot: string]: string };
   readonly overrides: { readonly ACTIVATION: number; readonly [name: string]: number };
 }
 
