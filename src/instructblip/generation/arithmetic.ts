@@ -8,10 +8,7 @@ const f = Math.fround;
 /** Largest score; -Infinity for none. */
 export function maximum(scores: ArrayLike<number>): number {
   let best = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < scores.length; i++) {
-    const score = scores[i]!;
-    if (score > best) best = score;
-  }
+  for (let i = 0; i < scores.length; i++) if (scores[i]! > best) best = scores[i]!;
   return best;
 }
 

@@ -262,7 +262,7 @@ export function topK(k: number, keep: number): LogitsProcessor {
     const n = Math.min(best, scores.length);
     // Insertion is quadratic in n: beyond some hundreds sorting all is faster.
     const least = n <= 256 ? scores[topIndices(scores, n).at(-1)!]! : scores.slice().sort().at(-n)!;
-    dropWhere(scores, (score) => score < least);
+    dropWhere(scores, (i) => scores[i]! < least);
   });
   return Object.assign(process, { best });
 }
@@ -285,7 +285,7 @@ export function minP(p: number, keep: number): LogitsProcessor {
     const probabilities = softmax(scores);
     const least = f(maximum(probabilities) * f(p));
     const kept = new Set(topIndices(probabilities, keep));
-    dropWhere(scores, (_, i) => probabilities[i]! < least && !kept.has(i));
+    dropWhere(scores, (i) => probabilities[i]! < least && !kept.has(i));
   });
 }
 
@@ -330,11 +330,11 @@ export function etaCutoff(epsilon: number, keep: number): LogitsProcessor {
 function dropBelow(scores: Float32Array, probabilities: Float32Array, least: number, keep: number): void {
   const n = Math.min(keep, scores.length);
   const kept = scores[topIndices(scores, n).at(-1)!]!;
-  dropWhere(scores, (score, i) => probabilities[i]! < least && score < kept);
+  dropWhere(scores, (i) => probabilities[i]! < least && scores[i]! < kept);
 }
 
-function dropWhere(scores: Float32Array, drops: (score: number, i: number) => boolean): void {
-  for (let i = 0; i < scores.length; i++) if (drops(scores[i]!, i)) scores[i] = NEVER;
+function dropWhere(scores: Float32Array, drops: (i: number) => boolean): void {
+  for (let i = 0; i < scores.length; i++) if (drops(i)) scores[i] = NEVER;
 }
 
 function keepOnly(scores: Float32Array, kept: readonly number[]): void {
