@@ -225,7 +225,7 @@ function prefillOf(
   };
 }
 
-/** A random picture, a random instruction, and a prompt: placeholders of the image, then random text. */
+/** A random image, a random instruction, and a prompt: placeholders of the image, then random text. */
 function randomInputs({ config, qformer, language_model }: Model): InstructBlipInputs {
   const random = new Random(1);
   const side = config.vision_config.image_size;

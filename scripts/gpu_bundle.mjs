@@ -43,13 +43,7 @@ export async function bundle(file, say = (_step) => {}) {
     say("compiling …");
     compile(app);
     say("copying …");
-    for (const path of [
-      "package.json",
-      "LICENSE",
-      "examples/shapes/checkpoint",
-      "examples/shapes/pictures",
-      "kernels",
-    ]) {
+    for (const path of ["package.json", "LICENSE", "examples/shapes/checkpoint", "examples/shapes/images", "kernels"]) {
       copy(join(ROOT, path), join(app, path));
     }
     for (const name of Object.keys(readJson(join(ROOT, "package.json")).dependencies)) {

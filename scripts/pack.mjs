@@ -61,8 +61,8 @@ export function problemsOf(tarball) {
       (name) => `scripts/${name}`,
     ),
     ...[
-      "examples/shapes/pictures/questions.json",
-      "examples/shapes/pictures/tokens.json",
+      "examples/shapes/images/questions.json",
+      "examples/shapes/images/tokens.json",
       "examples/shapes/checkpoint/model.safetensors",
     ],
     ...sources().flatMap((name) => [".js", ".js.map", ".d.ts"].map((ending) => `dist/${name}${ending}`)),

@@ -1,4 +1,4 @@
-/** The package in Node: files from the file system, pictures through sharp, WebGPU from Dawn (npm `webgpu`). */
+/** The package in Node: files from the file system, images through sharp, WebGPU from Dawn (npm `webgpu`). */
 
 import { nodePlatform } from "./instructblip/pretrained/platform.node.ts";
 import { setPlatform } from "./instructblip/pretrained/platform.ts";

@@ -1,5 +1,5 @@
 /**
- * The page of `npm run browser`: loads a checkpoint over HTTP, and answers questions about a picture as it writes. What you
+ * The page of `npm run browser`: loads a checkpoint over HTTP, and answers questions about an image as it writes. What you
  * would write yourself is in `load` and `ask`; the rest is the page (index.html).
  *
  * In a project of your own import from "instructblip-webgpu": a bundler takes the browser's half of the package.
@@ -49,10 +49,10 @@ async function load(
   return { model, processor };
 }
 
-/** Asks about a picture; `write` gets the answer piece by piece. */
+/** Asks about an image; `write` gets the answer piece by piece. */
 async function ask(
   { model, processor }: Loaded,
-  picture: Blob,
+  image: Blob,
   question: string,
   write: (piece: string) => void,
   signal: AbortSignal,
@@ -60,7 +60,7 @@ async function ask(
   const started = performance.now();
   let first = 0;
   let tokens = 0;
-  const inputs = await processor({ images: [picture], text: [question] });
+  const inputs = await processor({ images: [image], text: [question] });
   const streamer = new TextIteratorStreamer(processor.tokenizer, { skip_prompt: true, skip_special_tokens: true });
   const done = model.generate({
     ...inputs,
@@ -93,8 +93,8 @@ const page = {
   main: element("main" as "div", "main"),
   file: element("input", "#file"),
   drop: element("label", "#drop"),
-  picture: element("img", "#picture"),
-  pictures: element("div", "#pictures"),
+  image: element("img", "#image"),
+  images: element("div", "#images"),
   talk: element("ol", "#talk"),
   suggestions: element("div", "#suggestions"),
   form: element("form", "#ask"),
@@ -106,7 +106,7 @@ const page = {
 };
 
 let loaded: Loaded | undefined;
-let picture: Blob | undefined;
+let image: Blob | undefined;
 /** Stops the answer that is being written. */
 let writing: AbortController | undefined;
 
@@ -139,21 +139,21 @@ function fail(error: unknown): void {
 
 /** Whether questions can be asked now. */
 function refresh(): void {
-  const ready = loaded !== undefined && picture !== undefined;
+  const ready = loaded !== undefined && image !== undefined;
   page.question.disabled = !ready;
   page.button.disabled = !ready;
   page.button.textContent = writing ? "Stop" : "Ask";
   for (const button of page.suggestions.querySelectorAll("button")) button.disabled = !ready || writing !== undefined;
 }
 
-/** Makes this the picture that is asked about. */
+/** Makes this the image that is asked about. */
 function choose(blob: Blob, questions: readonly string[]): void {
   writing?.abort();
-  picture = blob;
-  URL.revokeObjectURL(page.picture.src);
-  page.picture.src = URL.createObjectURL(blob);
+  image = blob;
+  URL.revokeObjectURL(page.image.src);
+  page.image.src = URL.createObjectURL(blob);
   page.talk.replaceChildren();
-  for (const button of page.pictures.querySelectorAll("button")) button.ariaPressed = "false";
+  for (const button of page.images.querySelectorAll("button")) button.ariaPressed = "false";
   page.suggestions.replaceChildren(
     ...questions.map((text) => {
       const button = document.createElement("button");
@@ -168,7 +168,7 @@ function choose(blob: Blob, questions: readonly string[]): void {
 
 /** One question, and its answer as it is written. */
 async function converse(question: string): Promise<void> {
-  if (!loaded || !picture || writing) return;
+  if (!loaded || !image || writing) return;
   const entry = document.createElement("li");
   const [asked, answer, timing] = ["question", "answer", "timing"].map((name) => {
     const line = document.createElement("div");
@@ -187,7 +187,7 @@ async function converse(question: string): Promise<void> {
       answer.textContent = (answer.textContent + piece).trimStart();
       entry.scrollIntoView({ block: "nearest" });
     };
-    const { tokens, firstTokenMs, decodeMs } = await ask(loaded, picture, question, write, controller.signal);
+    const { tokens, firstTokenMs, decodeMs } = await ask(loaded, image, question, write, controller.signal);
     const rate = tokens > 1 ? `, then ${((1000 * (tokens - 1)) / decodeMs).toFixed(0)} tokens/s` : "";
     timing.textContent = `first token after ${(firstTokenMs / 1000).toFixed(2)} s${rate}`;
   } catch (error) {
@@ -207,7 +207,7 @@ async function converse(question: string): Promise<void> {
 function listen(questions: readonly string[]): void {
   const isImage = ({ type }: File) => type.startsWith("image/");
   const take = (files: Iterable<File> | null | undefined) => {
-    // What is no picture is refused where it is asked about, with what it is.
+    // What is no image is refused where it is asked about, with what it is.
     const image = [...(files ?? [])].sort((a, b) => Number(isImage(b)) - Number(isImage(a)))[0];
     if (image) choose(image, questions);
     return image !== undefined;
@@ -219,7 +219,7 @@ function listen(questions: readonly string[]): void {
   document.addEventListener("paste", (event) => {
     if (take(event.clipboardData?.files)) event.preventDefault();
   });
-  // Anywhere: a picture dropped beside the frame would replace the page.
+  // Anywhere: an image dropped beside the frame would replace the page.
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     page.drop.classList.add("over");
@@ -246,12 +246,12 @@ async function fetched(url: string): Promise<Response> {
   return response;
 }
 
-async function showPictures({ pictures }: PageFacts): Promise<void> {
-  const select = async ({ image, questions }: PageFacts["pictures"][number], button: HTMLButtonElement) => {
+async function showImages({ images }: PageFacts): Promise<void> {
+  const select = async ({ image, questions }: PageFacts["images"][number], button: HTMLButtonElement) => {
     choose(await (await fetched(image)).blob(), questions);
     button.ariaPressed = "true";
   };
-  for (const entry of pictures) {
+  for (const entry of images) {
     const button = document.createElement("button");
     button.type = "button";
     button.ariaLabel = entry.image;
@@ -260,9 +260,9 @@ async function showPictures({ pictures }: PageFacts): Promise<void> {
     image.alt = "";
     button.append(image);
     button.onclick = () => void select(entry, button).catch(fail);
-    page.pictures.append(button);
+    page.images.append(button);
   }
-  await select(pictures[0], page.pictures.querySelector("button")!);
+  await select(images[0], page.images.querySelector("button")!);
 }
 
 /** Checks kernels and answers on a device of its own, as the command line's `doctor` does; a second press stops it. */
@@ -270,7 +270,7 @@ function offerDoctor(): void {
   let running: AbortController | undefined;
   const check = async (signal: AbortSignal) => {
     const exam = (await (await fetched("exam.json")).json()) as PageExam;
-    const pictures = exam.map(async ({ image, ...asked }) => {
+    const images = exam.map(async ({ image, ...asked }) => {
       return { ...asked, name: image, image: await (await fetched(image)).blob() };
     });
     const device = await openDevice();
@@ -281,7 +281,7 @@ function offerDoctor(): void {
     try {
       const report = await examine(
         device,
-        { checkpoint: "embedded", pictures: await Promise.all(pictures) },
+        { checkpoint: "embedded", images: await Promise.all(images) },
         {
           quick: new URLSearchParams(location.search).has("quick"),
           signal,
@@ -328,7 +328,7 @@ async function start(): Promise<void> {
   listen(facts.questions);
   offerDoctor();
   page.main.hidden = false;
-  await showPictures(facts);
+  await showImages(facts);
   const started = performance.now();
   show("Loading the processor");
   const asked = new URLSearchParams(location.search);

@@ -1,5 +1,5 @@
 /**
- * `npm run browser:check`: the page in a real browser, headless, with the demo's pictures and questions, whose answers must
+ * `npm run browser:check`: the page in a real browser, headless, with the demo's images and questions, whose answers must
  * be those that PyTorch gave. Where no Chromium can be found it says so and ends well.
  *
  *   npm run browser:check                                  an installed Chromium, else the one that came with npm ci
@@ -15,7 +15,7 @@ import { checkImages } from "./check_images.ts";
 import { Chromium, findChromium } from "./chromium.ts";
 import { EMBEDDED, servePage } from "./serve.ts";
 
-const PICTURES = fileURLToPath(new URL("../shapes/pictures/", import.meta.url));
+const IMAGES = fileURLToPath(new URL("../shapes/images/", import.meta.url));
 
 interface Example {
   readonly image: string;
@@ -119,7 +119,7 @@ async function checkAnswers(browser: Chromium, examples: readonly Example[]): Pr
   let right = 0;
   let streamed = 0;
   for (const [i, { image, questions, answers }] of examples.entries()) {
-    const button = `document.querySelectorAll("#pictures button")[${i}]`;
+    const button = `document.querySelectorAll("#images button")[${i}]`;
     await browser.evaluate(`${button}.ariaPressed = "false"; ${button}.click()`);
     await browser.until(`${button}.ariaPressed === "true"`);
     for (const [j, question] of questions.entries()) {
@@ -135,22 +135,22 @@ async function checkAnswers(browser: Chromium, examples: readonly Example[]): Pr
   console.log(`answers         ${right} of ${all} are PyTorch's`);
 }
 
-/** A picture from the visitor's own disk, and an answer that is stopped. */
-async function checkOwnPicture(browser: Chromium, examples: readonly Example[]): Promise<void> {
+/** An image from the visitor's own disk, and an answer that is stopped. */
+async function checkOwnImage(browser: Chromium, examples: readonly Example[]): Promise<void> {
   const { image, questions, answers } = examples[1];
   const { root } = await browser.send<{ root: { nodeId: number } }>("DOM.getDocument");
   const { nodeId } = await browser.send<{ nodeId: number }>("DOM.querySelector", {
     nodeId: root.nodeId,
     selector: "#file",
   });
-  await browser.send("DOM.setFileInputFiles", { nodeId, files: [join(PICTURES, "..", image)] });
-  await browser.until('document.querySelectorAll("#pictures button[aria-pressed=true]").length === 0');
+  await browser.send("DOM.setFileInputFiles", { nodeId, files: [join(IMAGES, "..", image)] });
+  await browser.until('document.querySelectorAll("#images button[aria-pressed=true]").length === 0');
   const { answer } = await askPage(browser, questions[0]);
   expect(answer === answers[0], `a chosen file: ${questions[0]} ${answer}, not ${answers[0]}`);
   const refused = await askPage(browser, "what is <image>?");
-  expect(/placeholder|stands for the picture/.test(refused.answer), `a refused question says why: ${refused.answer}`);
+  expect(/placeholder|stands for the image/.test(refused.answer), `a refused question says why: ${refused.answer}`);
   await browser.evaluate(`(async () => {
-    document.querySelector("#question").value = "Describe the picture.";
+    document.querySelector("#question").value = "Describe the image.";
     const button = document.querySelector("#ask button");
     button.click();
     await new Promise((r) => setTimeout(r, 1));
@@ -159,7 +159,7 @@ async function checkOwnPicture(browser: Chromium, examples: readonly Example[]):
   await browser.until('document.querySelector("#talk li:last-child .timing").textContent !== ""');
   const stopped = await browser.evaluate<string>(text("#talk li:last-child .timing"));
   expect(stopped === "stopped", `an answer that is stopped says so, not: ${stopped}`);
-  console.log("own picture     answered; a refused question and a stopped answer say so");
+  console.log("own image     answered; a refused question and a stopped answer say so");
 }
 
 /** The button checks the adapter, and stops when it is pressed again. The whole of it is the command line's, in its tests. */
@@ -193,7 +193,7 @@ async function main(): Promise<void> {
     console.log("skipped: no Chromium was found on the PATH; CHROME_PATH=FILE names one");
     return;
   }
-  const examples = JSON.parse(await readFile(join(PICTURES, "questions.json"), "utf8")) as Example[];
+  const examples = JSON.parse(await readFile(join(IMAGES, "questions.json"), "utf8")) as Example[];
   const server = await servePage({ model: EMBEDDED, port: 0 });
   let browser: Chromium | undefined;
   try {
@@ -222,7 +222,7 @@ async function main(): Promise<void> {
     const wide = await browser.evaluate<number>("document.documentElement.scrollWidth");
     expect(wide <= 360, `the page fits on a telephone of 360 pixels, not ${wide}`);
     await browser.send("Emulation.clearDeviceMetricsOverride");
-    await checkOwnPicture(browser, examples);
+    await checkOwnImage(browser, examples);
     await shoot("own");
     await checkDoctor(browser, server.url);
     // Files that a checkpoint may have are asked for, and Chromium notes each that is not there.

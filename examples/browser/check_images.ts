@@ -1,5 +1,5 @@
 /**
- * The part of `npm run browser:check` about pictures: every kind of file, and everything that a page has and Node has not, must
+ * The part of `npm run browser:check` about images: every kind of file, and everything that a page has and Node has not, must
  * come to the pixels that Pillow gives. It has a page and a server of its own, and another site that shares nothing.
  */
 import { readdirSync, readFileSync } from "node:fs";
@@ -14,7 +14,7 @@ import type { Chromium } from "./chromium.ts";
 import { EMBEDDED } from "./serve.ts";
 
 const DATA = fileURLToPath(new URL("../../test/golden/processor/data/", import.meta.url));
-const PICTURES = join(DATA, "pictures");
+const IMAGES = join(DATA, "images");
 const ENTRY = fileURLToPath(new URL("../../src/index.ts", import.meta.url));
 
 /** Where Chromium's pixels are not Pillow's, by how much at most. */
@@ -29,7 +29,7 @@ const PAGE = `<!doctype html><body><script type="module">
   const processor = await lib.AutoProcessor.from_pretrained("/checkpoint");
   const asIs = { do_resize: false, do_rescale: false, do_normalize: false };
   Object.assign(window, {
-    /** The pixels that the processor makes of a picture, u8[H, W, 3]. */
+    /** The pixels that the processor makes of an image, u8[H, W, 3]. */
     async rgb(images, options) {
       const { data, shape: [, , height, width] } = (await processor({ images, ...asIs, ...options })).pixel_values;
       const pixels = width * height;
@@ -48,7 +48,7 @@ const PAGE = `<!doctype html><body><script type="module">
       await image.decode();
       return image;
     },
-    /** A canvas with a picture on it. */
+    /** A canvas with an image on it. */
     draw(image, canvas = document.createElement("canvas")) {
       canvas.width = image.naturalWidth ?? image.width;
       canvas.height = image.naturalHeight ?? image.height;
@@ -65,7 +65,7 @@ interface Pixels {
   readonly data: ArrayLike<number>;
 }
 
-/** The largest difference of two pictures; infinite if they are not of one size. */
+/** The largest difference of two images; infinite if they are not of one size. */
 function difference(a: Pixels, b: Pixels): number {
   if (a.width !== b.width || a.height !== b.height || a.data.length !== b.data.length) return Number.POSITIVE_INFINITY;
   let most = 0;
@@ -75,7 +75,7 @@ function difference(a: Pixels, b: Pixels): number {
 
 /** What Pillow makes of a file: as image.node.ts does, whose tests hold it to that, but for AVIF. */
 async function pillow(name: string, exif_transpose = false): Promise<Pixels> {
-  const image = await decodeImage(new Uint8Array(readFileSync(join(PICTURES, name))), name, { exif_transpose });
+  const image = await decodeImage(new Uint8Array(readFileSync(join(IMAGES, name))), name, { exif_transpose });
   const { files } = JSON.parse(gunzipSync(readFileSync(join(DATA, "pictures.json.gz"))).toString()) as {
     files: Record<string, { pixels?: string }>;
   };
@@ -83,7 +83,7 @@ async function pillow(name: string, exif_transpose = false): Promise<Pixels> {
   return pixels && !exif_transpose ? { ...image, data: Buffer.from(pixels, "base64") } : image;
 }
 
-/** Pictures in what only a page has: the name of a file, and an expression that makes a picture of it. */
+/** Images in what only a page has: the name of a file, and an expression that makes an image of it. */
 const KINDS: readonly (readonly [what: string, file: string, expression: string])[] = [
   ["a URL of the page's own", "rgba.png", `"/rgba.png"`],
   ["a URL seen from the page", "rgba.png", `"rgba.png?size=large"`],
@@ -108,7 +108,7 @@ const KINDS: readonly (readonly [what: string, file: string, expression: string]
   ["a canvas of another window", "rgb.png", `draw(await img("rgb.png"), frame().document.createElement("canvas"))`],
 ];
 
-/** Ways to the pictures above. */
+/** Ways to the images above. */
 const HELPERS = `
   const stored = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
   const blob = async (name) => new Blob([await bytes(name)]);
@@ -127,8 +127,8 @@ const REFUSALS: readonly (readonly [expression: string, message: RegExp])[] = [
   [`"/"`, /^IMAGE_FORMAT: .*a web page/],
   [`"blob:" + location.origin + "/1234"`, /^IMAGE_NOT_FOUND: image 0: .*no longer/],
   [`other + "/rgb.png"`, /^IO: rgb\.png: the server cannot be reached/],
-  [`await img(other + "/rgb.png")`, /^IMAGE_SOURCE: image 0: the <img> shows a picture of another site.*crossOrigin/s],
-  [`draw(await img(other + "/rgb.png"))`, /^IMAGE_SOURCE: image 0: the canvas shows a picture of another site/],
+  [`await img(other + "/rgb.png")`, /^IMAGE_SOURCE: image 0: the <img> shows an image of another site.*crossOrigin/s],
+  [`draw(await img(other + "/rgb.png"))`, /^IMAGE_SOURCE: image 0: the canvas shows an image of another site/],
   [`new Image()`, /^BAD_PIXELS: image 0: the <img> cannot be loaded/],
   [`Object.assign(new Image(), { src: "/none.png" })`, /^BAD_PIXELS: image 0: the <img> cannot be loaded/],
   [`document.createElement("video")`, /^BAD_PIXELS: image 0: the <video> has no frame yet; .*loadeddata/],
@@ -138,7 +138,7 @@ const REFUSALS: readonly (readonly [expression: string, message: RegExp])[] = [
   [`fetch("rgb.png")`, /^BAD_PIXELS: image 0 cannot be Promise.*await/s],
 ];
 
-/** Serves the golden pictures, the library and a checkpoint; any path but those is 404. */
+/** Serves the golden images, the library and a checkpoint; any path but those is 404. */
 async function serve(script: string): Promise<{ server: Server; url: string }> {
   const server = createServer((request, response) => {
     const path = (request.url ?? "").replace(/\?.*/, "");
@@ -146,9 +146,9 @@ async function serve(script: string): Promise<{ server: Server; url: string }> {
     if (path === "/") return send("text/html", PAGE);
     if (path === "/lib.js") return send("text/javascript", script);
     if (request.url?.endsWith("?slow")) {
-      return setTimeout(() => send("image/jpeg", readFileSync(join(PICTURES, path))), 200);
+      return setTimeout(() => send("image/jpeg", readFileSync(join(IMAGES, path))), 200);
     }
-    const folder = path.startsWith("/checkpoint/") ? join(EMBEDDED, "..") : PICTURES;
+    const folder = path.startsWith("/checkpoint/") ? join(EMBEDDED, "..") : IMAGES;
     try {
       send("application/octet-stream", readFileSync(join(folder, path)));
     } catch {
@@ -168,7 +168,7 @@ export async function checkImages(browser: Chromium, expect: (holds: boolean, wh
     await browser.send("Page.navigate", { url: here.url });
     await browser.until("window.ready");
 
-    const names = readdirSync(PICTURES).filter((name) => !name.endsWith(".tif"));
+    const names = readdirSync(IMAGES).filter((name) => !name.endsWith(".tif"));
     const check = async (what: string, expected: Pixels, body: string, most: number) => {
       try {
         const found = difference(await browser.evaluate<Pixels>(inPage(body)), expected);
@@ -242,7 +242,7 @@ export async function checkImages(browser: Chromium, expect: (holds: boolean, wh
       const said = await browser.evaluate<string>(inPage(body)).catch((error: Error) => error.message);
       expect(message.test(said), `${expression} is refused with ${message}, not: ${said}`);
     }
-    console.log(`pictures        ${names.length} files and ${KINDS.length + 5} other kinds come to Pillow's pixels`);
+    console.log(`images        ${names.length} files and ${KINDS.length + 5} other kinds come to Pillow's pixels`);
   } finally {
     for (const { server } of [here, other]) {
       server.close();

@@ -1,5 +1,5 @@
 /**
- * `npm run browser`: builds the page beside this file and serves it, with a checkpoint and the example pictures, to this
+ * `npm run browser`: builds the page beside this file and serves it, with a checkpoint and the example images, to this
  * machine alone. Reload the page to see a change in app.ts or src/.
  *
  *   npm run browser                           the embedded checkpoint
@@ -37,8 +37,8 @@ export interface PageFacts {
   /** The folder's name. */
   readonly model: string;
   readonly note: string;
-  readonly pictures: readonly { readonly image: string; readonly questions: readonly string[] }[];
-  /** To suggest about any other picture. */
+  readonly images: readonly { readonly image: string; readonly questions: readonly string[] }[];
+  /** To suggest about any other image. */
   readonly questions: readonly string[];
 }
 
@@ -103,10 +103,10 @@ const TYPES: Readonly<Record<string, string>> = {
   ".json": "application/json",
   ".safetensors": "application/octet-stream",
 };
-/** Nothing from anywhere else; pictures may also be those that the page was given. */
+/** Nothing from anywhere else; images may also be those that the page was given. */
 const POLICY = "default-src 'self'; style-src 'unsafe-inline'; img-src 'self' blob: data:";
 
-/** Five kinds of things and no others: the page, its module, what it is told, pictures, the checkpoint's files. */
+/** Five kinds of things and no others: the page, its module, what it is told, images, the checkpoint's files. */
 async function answer(request: IncomingMessage, response: ServerResponse, folder: string, embedded: boolean) {
   response.setHeader("cache-control", "no-cache");
   response.setHeader("x-content-type-options", "nosniff");
@@ -151,16 +151,16 @@ function pathOf(url: string): string | undefined {
 
 /** The file that a path stands for, links followed; no other file of any folder can be named or linked to. */
 async function fileOf(path: string, folder: string): Promise<string | undefined> {
-  const [, kind, name] = /^\/(checkpoint|embedded|pictures)\/(.+)$/s.exec(path) ?? [];
+  const [, kind, name] = /^\/(checkpoint|embedded|images)\/(.+)$/s.exec(path) ?? [];
   if (kind === undefined) return undefined;
   try {
     checkFileName(name);
   } catch {
     return undefined;
   }
-  const endings = kind === "pictures" ? [".png"] : [".json", ".safetensors"];
+  const endings = kind === "images" ? [".png"] : [".json", ".safetensors"];
   if (!endings.includes(extname(name))) return undefined;
-  const root = { checkpoint: folder, embedded: EMBEDDED, pictures: join(SHAPES, "pictures") }[kind]!;
+  const root = { checkpoint: folder, embedded: EMBEDDED, images: join(SHAPES, "images") }[kind]!;
   const file = await realpath(join(root, name)).catch(() => undefined);
   const roots = [await realpath(root), ...blobsOf(root)];
   return file !== undefined && roots.some((inside) => file.startsWith(inside + sep)) ? file : undefined;
@@ -175,17 +175,17 @@ function blobsOf(folder: string): string[] {
 
 /** What the embedded checkpoint is asked by "Check this adapter", and PyTorch's answers. */
 async function examOf(): Promise<PageExam> {
-  const read = async (name: string) => JSON.parse(await readFile(join(SHAPES, "pictures", name), "utf8"));
-  const [examples, tokens] = [(await read("questions.json")) as PageFacts["pictures"], await read("tokens.json")];
+  const read = async (name: string) => JSON.parse(await readFile(join(SHAPES, "images", name), "utf8"));
+  const [examples, tokens] = [(await read("questions.json")) as PageFacts["images"], await read("tokens.json")];
   return examples.map(({ image, questions }, i) => ({ image, questions, tokens: tokens[i] }));
 }
 
 async function factsOf(folder: string, embedded: boolean): Promise<PageFacts> {
-  const examples = JSON.parse(await readFile(join(SHAPES, "pictures/questions.json"), "utf8")) as PageFacts["pictures"];
+  const examples = JSON.parse(await readFile(join(SHAPES, "images/questions.json"), "utf8")) as PageFacts["images"];
   return {
     model: embedded ? "The embedded checkpoint, 3.3 million parameters" : basename(folder),
-    note: embedded ? "The model has only ever seen coloured shapes, and takes any picture for some." : "",
-    pictures: examples.map(({ image, questions }) => ({ image, questions })),
+    note: embedded ? "The model has only ever seen coloured shapes, and takes any image for some." : "",
+    images: examples.map(({ image, questions }) => ({ image, questions })),
     questions: embedded
       ? ["What is in the image?", "How many shapes are there?", "What color is the star?"]
       : ["What is unusual about this image?", "Describe the image in detail.", "a photo of"],
@@ -223,7 +223,7 @@ async function sendFile(request: IncomingMessage, response: ServerResponse, path
 
 const HELP = `usage: npm run browser -- [--model FOLDER] [--port N]
 
-Serves a page that answers questions about pictures to this machine's browsers; Ctrl-C ends it.
+Serves a page that answers questions about images to this machine's browsers; Ctrl-C ends it.
 
   --model FOLDER  a checkpoint (default: the embedded one)
   --port N        0 for any that is free (default 8080)

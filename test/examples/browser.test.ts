@@ -65,10 +65,10 @@ describe("the page", () => {
     for (const id of ids) expect(html).toContain(`id="${id}"`);
   });
 
-  test("is told of pictures that are there, and not of their answers", async () => {
+  test("is told of images that are there, and not of their answers", async () => {
     const facts = JSON.parse((await get("/page.json")).body.toString());
-    expect(facts.pictures).toHaveLength(6);
-    for (const { image, questions, answers } of facts.pictures) {
+    expect(facts.images).toHaveLength(6);
+    for (const { image, questions, answers } of facts.images) {
       expect(questions.length).toBeGreaterThan(0);
       expect(answers).toBe(undefined);
       const { status, headers } = await get(`/${image}`);
@@ -146,8 +146,8 @@ describe("nothing else is served", () => {
     "/checkpoint/none.json",
     "/checkpoint/%00.json",
     "/checkpoint/%",
-    "/pictures/questions.json",
-    "/pictures/../checkpoint/model.safetensors",
+    "/images/questions.json",
+    "/images/../checkpoint/model.safetensors",
     "/../browser/app.ts",
     "/app.ts",
     "/serve.ts",
@@ -162,7 +162,7 @@ describe("nothing else is served", () => {
   test("in a folder of anybody's own only what belongs to a checkpoint", async () => {
     const folder = join(await temporaryFolder(), "model");
     await mkdir(folder);
-    for (const name of ["config.json", "secret.txt", "id_rsa", "picture.png", ".env"]) {
+    for (const name of ["config.json", "secret.txt", "id_rsa", "image.png", ".env"]) {
       await writeFile(join(folder, name), "{}");
     }
     await symlink(join(folder, "config.json"), join(folder, "generation_config.json"));
@@ -173,14 +173,7 @@ describe("nothing else is served", () => {
       const statusOf = async (name: string) => (await get(`/checkpoint/${name}`, {}, "GET", other.url)).status;
       expect(await statusOf("config.json")).toBe(200);
       expect(await statusOf("generation_config.json")).toBe(200);
-      const refused = [
-        "secret.txt",
-        "id_rsa",
-        "picture.png",
-        ".env",
-        "tokenizer.json",
-        "qformer_tokenizer/config.json",
-      ];
+      const refused = ["secret.txt", "id_rsa", "image.png", ".env", "tokenizer.json", "qformer_tokenizer/config.json"];
       for (const name of refused) expect(await statusOf(name), name).toBe(404);
       const facts = JSON.parse((await get("/page.json", {}, "GET", other.url)).body.toString());
       expect(facts).toMatchObject({ model: "model", note: "" });

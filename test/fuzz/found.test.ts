@@ -68,7 +68,7 @@ test.each<[string, string, () => unknown]>([
     () => readRankOptions({ candidates: cyclic as never }, 1, {} as never),
   ],
   ["no options to rank by", "ARGUMENTS", () => optionsOf("rank_answers", [null])],
-  ["a picture that is a number", "BAD_PIXELS", () => new BlipImageProcessor().preprocess([5 as never])],
+  ["an image that is a number", "BAD_PIXELS", () => new BlipImageProcessor().preprocess([5 as never])],
   [
     "a shape that is a number",
     "BAD_PIXELS",

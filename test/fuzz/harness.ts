@@ -13,7 +13,7 @@ export interface Finding {
 export const MOST_SECONDS = 5;
 /** A person shall read it. */
 const MOST_MESSAGE = 3100;
-/** What a case may add to the process, in bytes: pictures of the largest size that is allowed take most of it. */
+/** What a case may add to the process, in bytes: images of the largest size that is allowed take most of it. */
 const MOST_MEMORY = 2 ** 31;
 
 export function targetOf(name: string): Target {

@@ -507,28 +507,28 @@ const tokenizers: Target = {
   },
 };
 
-// --- pictures --------------------------------------------------------------------------------------------------------------
+// --- images --------------------------------------------------------------------------------------------------------------
 
 const images: Target = {
   about: "PNG, JPEG, WebP, GIF, TIFF and others, through the processor",
   prepare: async () => {
     const pixels = Buffer.from(Uint8Array.from({ length: 24 * 18 * 4 }, (_, i) => (i * 37) % 256));
-    const picture = () => sharp(pixels, { raw: { width: 24, height: 18, channels: 4 } });
+    const image = () => sharp(pixels, { raw: { width: 24, height: 18, channels: 4 } });
     const encoded = [
-      picture().png(),
-      picture().png({ palette: true }),
-      picture().png({ progressive: true }),
-      picture().greyscale().png(),
-      picture().toColourspace("rgb16").png(),
-      picture().jpeg(),
-      picture().jpeg({ progressive: true }),
-      picture().withMetadata({ orientation: 6 }).jpeg(),
-      picture().removeAlpha().toColourspace("cmyk").jpeg(),
-      picture().webp(),
-      picture().webp({ lossless: true }),
-      picture().gif(),
-      picture().tiff(),
-      picture().tiff({ compression: "lzw" }),
+      image().png(),
+      image().png({ palette: true }),
+      image().png({ progressive: true }),
+      image().greyscale().png(),
+      image().toColourspace("rgb16").png(),
+      image().jpeg(),
+      image().jpeg({ progressive: true }),
+      image().withMetadata({ orientation: 6 }).jpeg(),
+      image().removeAlpha().toColourspace("cmyk").jpeg(),
+      image().webp(),
+      image().webp({ lossless: true }),
+      image().gif(),
+      image().tiff(),
+      image().tiff({ compression: "lzw" }),
     ];
     const files = await Promise.all(encoded.map((one) => one.toBuffer()));
     const starts = [
@@ -545,9 +545,9 @@ const images: Target = {
     for (const start of starts) files.push(Buffer.concat([Buffer.from(start, "latin1"), pixels.subarray(0, 200)]));
     const processor = new BlipImageProcessor({ size: { height: 8, width: 8 } });
     return {
-      make: (random) => ({ files: { picture: mutateBytes(random, pick(random, files)) }, input: chance(random, 0.3) }),
+      make: (random) => ({ files: { image: mutateBytes(random, pick(random, files)) }, input: chance(random, 0.3) }),
       async run({ files, input }) {
-        const decoded = await readImage(files.picture, "image 0", { exif_transpose: input as boolean });
+        const decoded = await readImage(files.image, "image 0", { exif_transpose: input as boolean });
         processor.preprocess([decoded]);
         return [];
       },
@@ -653,7 +653,7 @@ const options: Target = {
     const { tokenizer } = processors[0];
     const config = documentsOf(committedFolder("opt_plain"), /^config\.json$/)["config.json"];
     const configOnly = folderOf({ "config.json": utf8.encode(JSON.stringify(config)) });
-    const picture: Json = { width: 2, height: 2, data: { $: "u8" } };
+    const image: Json = { width: 2, height: 2, data: { $: "u8" } };
     const tensor: Json = { shape: [2, 2, 3], data: { $: "f32" } };
     const values: Json[] = [
       true,
@@ -687,7 +687,7 @@ const options: Target = {
           "construct",
           "load",
         ]);
-        const base: Record<string, Json> = { images: [pick(random, [picture, tensor])], text: ["What is this?"] };
+        const base: Record<string, Json> = { images: [pick(random, [image, tensor])], text: ["What is this?"] };
         const given =
           call === "processor"
             ? mutateJson(
@@ -721,7 +721,7 @@ const options: Target = {
             call,
             given,
             which: random.int(0, 2),
-            value: chance(random, 0.5) ? oddOption(random) : chance(random, 0.5) ? tensor : picture,
+            value: chance(random, 0.5) ? oddOption(random) : chance(random, 0.5) ? tensor : image,
           },
         };
       },

@@ -43,7 +43,7 @@ test("a grid of its own size stays as it is, to the bit", async () => {
 });
 
 // torch.nn.functional.interpolate(…, mode="bicubic", align_corners=False) of PyTorch 2.13, in f64.
-// biome-ignore format: pictures
+// biome-ignore format: images
 test.each([
   [3, 2, [
     -0.7956678602430532, -1.1438123914930485,

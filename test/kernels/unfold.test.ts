@@ -29,7 +29,7 @@ test.each([
 });
 
 test("a patch of 2 in figures", async () => {
-  // biome-ignore format: a picture
+  // biome-ignore format: an image
   const pixels = [
     0, 1,  2, 3,
     4, 5,  6, 7,

@@ -250,7 +250,7 @@ test("--quantized-cache keeps a file, in a process of its own", { timeout: 120_0
       "--model",
       `${shapes}checkpoint`,
       "--image",
-      `${shapes}pictures/a.png`,
+      `${shapes}images/a.png`,
       "--prompt",
       "Describe the image.",
     ];

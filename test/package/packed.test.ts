@@ -92,7 +92,7 @@ describe("the tarball", () => {
       ["CHANGELOG.md", "LICENSE", "README.md", "dist", "examples", "kernels", "package.json", "scripts"].sort(),
     );
     expect(readdirSync(join(installed, "scripts")).sort()).toEqual(["setup", "setup.mjs"]);
-    expect(readdirSync(join(installed, "examples/shapes")).sort()).toEqual(["README.md", "checkpoint", "pictures"]);
+    expect(readdirSync(join(installed, "examples/shapes")).sort()).toEqual(["README.md", "checkpoint", "images"]);
   });
 
   test("is well-formed in publint's eyes, and its types in attw's, but for require()", async () => {
@@ -145,7 +145,7 @@ describe("a program", () => {
       const device = await openDevice();
       const processor = await AutoProcessor.from_pretrained(shapes + "/checkpoint");
       const model = await AutoModelForImageTextToText.from_pretrained(shapes + "/checkpoint", { device });
-      const inputs = await processor({ images: [shapes + "/pictures/a.png"], text: ["What color is the square?"] });
+      const inputs = await processor({ images: [shapes + "/images/a.png"], text: ["What color is the square?"] });
       const sequences = await model.generate({ ...inputs, max_new_tokens: 8, return_full_text: false });
       console.log(processor.batch_decode(sequences, { skip_special_tokens: true })[0]);
       process.exit();`;
@@ -184,7 +184,7 @@ describe("README and docs", () => {
     const text = [first, ...others.map((code) => `{\n${code}}\n`)]
       .join('console.log("\\n--");\n')
       .replaceAll("from_pretrained(dir", `from_pretrained(${JSON.stringify(join(shapes, "checkpoint"))}`)
-      .replaceAll('"photo.jpg"', JSON.stringify(join(shapes, "pictures/a.png")))
+      .replaceAll('"photo.jpg"', JSON.stringify(join(shapes, "images/a.png")))
       .replaceAll("10_000", "600_000"); // a slow machine's
     return `import { ${[...names].join(", ")} } from "${NAME}";\n${SERVER}\n${text}\nprocess.exit();`;
   }
@@ -303,7 +303,7 @@ describe("a page", () => {
     ModelFolder: 40_000,
     // The weights' format, checked in every part.
     Checkpoint: 30_000,
-    // Tokenizers and pictures.
+    // Tokenizers and images.
     AutoProcessor: 150_000,
     Blip2Processor: 150_000,
     InstructBlipProcessor: 150_000,
@@ -335,7 +335,7 @@ describe("the command line", () => {
     const { status, stdout, stderr } = bin(NAME, ["demo"]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout).toContain(
-      `\nnode_modules/${NAME}/examples/shapes/pictures/a.png\n  What color is the square? orange\n`,
+      `\nnode_modules/${NAME}/examples/shapes/images/a.png\n  What color is the square? orange\n`,
     );
     expect(stdout.match(/\?/g)!.length).toBeGreaterThan(30);
     expect(stdout).toMatch(/\ndecoding +\d+ tokens per second\n$/);

@@ -38,7 +38,10 @@ const GOLDENS = ["plain_f32", "grouped_heads_bf16", "opt_plain", "t5_flan", "leg
 describe.each(GOLDENS)("%s", async (name) => {
   const { guided, drawn }: Answers = JSON.parse(readFileSync(join(COMMITTED, `answers/data/${name}.json`), "utf8"));
   const inputs = await goldenInputs(name);
-  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder(name), { device, image_cache: 0 });
+  const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder(name), {
+    device,
+    image_cache: 0,
+  });
   afterAll(() => model.dispose());
 
   const generate = (kwargs: object) => model.generate({ ...inputs, ...kwargs, return_dict_in_generate: true });

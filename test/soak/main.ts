@@ -71,7 +71,7 @@ async function soakReloads(reloads: number): Promise<string[]> {
   console.log(`\n${reloads} loads, answers and disposals`);
   const folder = new URL("../../examples/shapes/", import.meta.url).pathname;
   const processor = await InstructBlipProcessor.from_pretrained(`${folder}checkpoint`);
-  const inputs = await processor({ images: [`${folder}pictures/a.png`], text: ["Describe the image."] });
+  const inputs = await processor({ images: [`${folder}images/a.png`], text: ["Describe the image."] });
   const table = new Table(reloads);
   const devices: WeakRef<object>[] = [];
   for (let i = 0; i < reloads; i++) {

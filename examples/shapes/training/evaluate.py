@@ -78,7 +78,7 @@ def answer_line(answerer, name, kind, answer, image, prompt):
 
 def make_evaluation(answerer, folder: Path, least: float):
     """500 pictures none of which training drew: other seeds. One question each, the kinds in turn."""
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     requests, expected, replaced = [], [], []
     for i in range(PICTURES):
         for attempt in range(100):
@@ -86,7 +86,7 @@ def make_evaluation(answerer, folder: Path, least: float):
             scene = scenes.random_scene(rng)
             image = scenes.draw(rng, scene)
             question = scenes.ask(rng, scene, scenes.QUESTION_KINDS[i % len(scenes.QUESTION_KINDS)])
-            name, path = f"{i:03d}", f"pictures/{i:03d}.png"
+            name, path = f"{i:03d}", f"images/{i:03d}.png"
             image.save(folder / path, optimize=True)
             with Image.open(folder / path) as picture:
                 line = answer_line(answerer, name, question.kind, question.answer, picture, question.text)
@@ -102,7 +102,7 @@ def make_evaluation(answerer, folder: Path, least: float):
 
 def make_demo(answerer, folder: Path):
     """A few larger pictures with questions of every kind, the first seeds answered rightly throughout."""
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     listed, seed, wrong = [], 0, 0
     for letter in DEMO:
         while True:
@@ -111,7 +111,7 @@ def make_demo(answerer, folder: Path):
             scene = scenes.random_scene(rng, 3, 4)
             if len({s.kind for s in scene}) < 3 or len({s.color for s in scene}) < len(scene):
                 continue
-            path = f"pictures/{letter}.png"
+            path = f"images/{letter}.png"
             scenes.draw(rng, scene, 256, smooth=4).save(folder / path, optimize=True)
             asked = [scenes.ask(rng, scene, kind) for kind in scenes.QUESTION_KINDS]
             with Image.open(folder / path) as picture:
@@ -121,7 +121,7 @@ def make_demo(answerer, folder: Path):
             wrong += 1
         listed.append({"image": path, "questions": [q.text for q in asked], "answers": answers})
     text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
-    (folder / "pictures" / "questions.json").write_text(text, encoding="utf-8")
+    (folder / "images" / "questions.json").write_text(text, encoding="utf-8")
     print(f"demonstration pictures: {len(DEMO)}; passed over for a wrong answer: {wrong}")
 
 
@@ -213,7 +213,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=HERE.parent / "checkpoint")
     parser.add_argument("--eval", type=Path, default=HERE.parent / "eval", help="folder of the evaluation's files")
-    parser.add_argument("--demo", type=Path, default=HERE.parent, help="folder above the demonstration's pictures/")
+    parser.add_argument("--demo", type=Path, default=HERE.parent, help="folder above the demonstration's images/")
     parser.add_argument("--write", action="store_true", help="make pictures, requests and expected answers anew")
     parser.add_argument("--margin", type=float, default=0.01)
     parser.add_argument("--threads", type=int, default=1)

@@ -1,4 +1,4 @@
-"""Writes pictures/tokens.json: what PyTorch answers to pictures/questions.json, as token ids.
+"""Writes images/tokens.json: what PyTorch answers to images/questions.json, as token ids.
 
     python stored.py            compares with tokens.json (exit status 1 if they differ)
     python stored.py --write    writes it
@@ -20,7 +20,7 @@ from evaluate import Answerer
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent
-TOKENS = FOLDER / "pictures" / "tokens.json"
+TOKENS = FOLDER / "images" / "tokens.json"
 TABLES = re.compile(r"(^|\.)(lm_head|embed_tokens|word_embeddings|position_embeddings)\.weight$")
 
 
@@ -51,7 +51,7 @@ def answers(dtype):
                 continue
             kept = stored(weight.flatten(1), "int8" if TABLES.search(name) else dtype)
             weight.copy_(kept.reshape(weight.shape))
-    for entry in json.loads((FOLDER / "pictures" / "questions.json").read_text(encoding="utf-8")):
+    for entry in json.loads((FOLDER / "images" / "questions.json").read_text(encoding="utf-8")):
         rows = []
         for question in entry["questions"]:
             with Image.open(FOLDER / entry["image"]) as picture:

@@ -1,5 +1,5 @@
 /**
- * `demo`: the embedded checkpoint answers questions about pictures it has never seen, and the answers stream as they are
+ * `demo`: the embedded checkpoint answers questions about images it has never seen, and the answers stream as they are
  * made. What you would write yourself is in `ask`; the rest prints.
  */
 import { readFile } from "node:fs/promises";
@@ -72,7 +72,7 @@ export async function runDemo(run: Run): Promise<void> {
     const seconds = ((performance.now() - started) / 1000).toFixed(2);
     await terminal.out(`model    ${relative(process.cwd(), checkpoint)}, loaded in ${seconds} s\n`);
 
-    const examples = JSON.parse(await readFile(join(FOLDER, "pictures/questions.json"), "utf8")) as Example[];
+    const examples = JSON.parse(await readFile(join(FOLDER, "images/questions.json"), "utf8")) as Example[];
     const timings: Timing[] = [];
     for (const { image, questions } of examples) {
       const path = join(FOLDER, image);

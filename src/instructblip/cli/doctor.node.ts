@@ -63,14 +63,14 @@ export async function runDoctor(
   }
 }
 
-/** The checkpoint, pictures and questions that lie in the package. */
+/** The checkpoint, images and questions that lie in the package. */
 async function embeddedExam(): Promise<Exam> {
-  const read = async (name: string) => JSON.parse(await readFile(join(FOLDER, "pictures", name), "utf8"));
+  const read = async (name: string) => JSON.parse(await readFile(join(FOLDER, "images", name), "utf8"));
   const questions: readonly { image: string; questions: string[] }[] = await read("questions.json");
   const tokens: readonly number[][][] = await read("tokens.json");
   return {
     checkpoint: join(FOLDER, "checkpoint"),
-    pictures: questions.map(({ image, questions }, i) => ({
+    images: questions.map(({ image, questions }, i) => ({
       ...{ name: image, image: join(FOLDER, image), questions },
       tokens: tokens[i]!,
     })),

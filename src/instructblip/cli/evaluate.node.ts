@@ -38,7 +38,7 @@ export interface Evaluation {
   readonly cacheDtype?: CacheDType;
   readonly task: string;
   readonly data: string;
-  /** Where pictures are; default: beside the data. */
+  /** Where images are; default: beside the data. */
   readonly images?: string;
   readonly shard?: Shard;
   /** A file for the predictions. */

@@ -90,7 +90,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   const config = await folder.config();
   const processor = await AutoProcessor.from_pretrained(folder);
   let load_ms = performance.now() - start;
-  // A mistake in the picture or the prompt shows before the weights are loaded, not minutes later.
+  // A mistake in the image or the prompt shows before the weights are loaded, not minutes later.
   const watch = new Stopwatch(1);
   const inputs = await prepareInputs(
     processor,

@@ -60,7 +60,7 @@ Examples:
     $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --json
   sequences   token ids as Hugging Face's generate() returns them, image tokens and prompt first
   text        the sequences decoded without special tokens
-  timing      load_ms: model and processor; preprocess_ms: pictures and prompts; time_to_first_token_ms and total_ms:
+  timing      load_ms: model and processor; preprocess_ms: images and prompts; time_to_first_token_ms and total_ms:
               since the request began, without loading; new_tokens: added to each row;
               tokens_per_second: of all rows, after the first token
   batch_rows  with --requests: rows of the batch that it was answered in, if there were others
@@ -136,12 +136,12 @@ Examples:
   $ instructblip trace --model vicuna-7b --image cat.jpg --prompt "What is this?" --out trace.safetensors --all
 ${EXIT_CODES}`,
   attention: `
-The Q-Former's queries look at the picture in every second of its layers. A sheet shows how much weight each query gives
-to each patch, all in one colour scale, and says what it gives to the class token, which lies nowhere in the picture.
+The Q-Former's queries look at the image in every second of its layers. A sheet shows how much weight each query gives
+to each patch, all in one colour scale, and says what it gives to the class token, which lies nowhere in the image.
 Layers, heads and queries are counted from 0. With one --query, its layers (and with --head all its heads) are on one
 sheet. A --scale-max makes sheets comparable, and shows what else there is beside one patch that gets nearly everything.
 The language model is not loaded. Of InstructBLIP-Video --image is one frame: it looks at each by itself. BLIP-2 looks at a
-picture in one way whatever is asked, so it takes no --prompt.
+image in one way whatever is asked, so it takes no --prompt.
 
 Examples:
   sheet.layer-0.png, sheet.layer-2.png, …:
@@ -162,7 +162,7 @@ Examples:
   $ instructblip inspect vicuna-7b --json --tensors
 ${EXIT_CODES}`,
   demo: `
-It answers in words as they are made; the pictures and the model (6.4 MB) lie in this package.
+It answers in words as they are made; the images and the model (6.4 MB) lie in this package.
 
 Examples:
   $ instructblip demo

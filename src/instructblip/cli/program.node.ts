@@ -63,7 +63,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .description("answer a question about an image, or many")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "a picture, or the URL of one").argParser(fileName))
+    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
     .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
     .addOption(
       new Option("--requests <file.jsonl>", "many requests, one a line; - for stdin; with --json")
@@ -112,7 +112,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(modelOption())
     .addOption(new Option("--task <file.json>", "prompt, decoding and metric").argParser(fileName))
     .addOption(new Option("--data <file.jsonl>", "questions with their answers, one a line").argParser(fileName))
-    .addOption(new Option("--images <folder>", "where the pictures are (default: beside the data)").argParser(fileName))
+    .addOption(new Option("--images <folder>", "where the images are (default: beside the data)").argParser(fileName))
     .addOption(shardOption())
     .addOption(outOption())
     .addOption(resumeOption())
@@ -147,7 +147,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .description("run one forward pass and write its tensors to a file")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "a picture, or the URL of one").argParser(fileName))
+    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
     .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
     .addOption(new Option("--out <file.safetensors>", "the file to write").argParser(fileName))
     .addOption(
@@ -165,10 +165,10 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
 
   program
     .command("attention")
-    .description("show where in a picture the Q-Former's queries look")
+    .description("show where in an image the Q-Former's queries look")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "a picture, or the URL of one").argParser(fileName))
+    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
     .addOption(
       new Option("--prompt <text>", "the question or instruction (BLIP-2: none, its queries read no text)").argParser(
         text,
@@ -221,7 +221,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
 
   program
     .command("demo")
-    .description("answer questions about six pictures with a small model that comes along")
+    .description("answer questions about six images with a small model that comes along")
     .helpOption("-h, --help", "print this help")
     .addHelpText("after", EXAMPLES.demo)
     .action(async () => {
@@ -233,7 +233,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .command("doctor")
     .description("check that the adapter computes right: every kernel, then a small model's answers")
     .helpOption("-h, --help", "print this help")
-    .option("--quick", "small shapes and one picture only")
+    .option("--quick", "small shapes and one image only")
     .addOption(
       new Option("--filter <regex>", 'only checks whose name matches: "linear.*subgroup", "answers int4"').argParser(
         pattern,

@@ -1,4 +1,4 @@
-/** What `generate` and `trace` have in common: pictures from files, the processor, and the model itself. */
+/** What `generate` and `trace` have in common: images from files, the processor, and the model itself. */
 import type { LoadProgress, StorageDType } from "../../modules/weights.ts";
 import type { Device } from "../../tensor/device/device.ts";
 import { formatBytes } from "../../tensor/device/memory.ts";
@@ -27,10 +27,10 @@ export interface Run {
 }
 
 /**
- * What the model is given for pictures and prompts, the i-th prompt about the i-th picture.
+ * What the model is given for images and prompts, the i-th prompt about the i-th image.
  *
  * @param config of the model. A legacy one puts the features in front itself, so the processor, which may be younger and put
- *   placeholders there, sees pictures and prompts apart.
+ *   placeholders there, sees images and prompts apart.
  * @throws InputError
  */
 export async function prepareInputs(
@@ -39,11 +39,11 @@ export async function prepareInputs(
   images: readonly RgbImage[],
   prompts: readonly string[],
 ): Promise<InstructBlipInputs> {
-  const [pictures, texts] = [{ images: [...images] }, { text: [...prompts], padding: prompts.length > 1 }];
+  const [seen, texts] = [{ images: [...images] }, { text: [...prompts], padding: prompts.length > 1 }];
   const inputs =
     image_token === null
-      ? { ...(await processor(pictures)), ...(await processor(texts)) }
-      : await processor({ ...pictures, ...texts });
+      ? { ...(await processor(seen)), ...(await processor(texts)) }
+      : await processor({ ...seen, ...texts });
   return inputs as InstructBlipInputs;
 }
 

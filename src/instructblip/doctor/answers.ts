@@ -21,11 +21,11 @@ export const MODES: readonly { readonly name: string; readonly options: FromPret
   { name: "f16 cache", options: { dtype: "f32", cache_dtype: "f16" } },
 ];
 
-/** Pictures, what is asked about each, and the tokens that PyTorch answers. */
+/** Images, what is asked about each, and the tokens that PyTorch answers. */
 export interface Exam {
   /** Where the embedded checkpoint is. */
   readonly checkpoint: PretrainedFrom;
-  readonly pictures: readonly {
+  readonly images: readonly {
     readonly name: string;
     readonly image: ImageInput;
     readonly questions: readonly string[];
@@ -33,10 +33,10 @@ export interface Exam {
   }[];
 }
 
-/** Asks everything in each mode, of the first picture alone if it is to be quick. @throws EngineError; the signal's reason */
+/** Asks everything in each mode, of the first image alone if it is to be quick. @throws EngineError; the signal's reason */
 export async function* checkAnswers(
   device: Device,
-  { checkpoint, pictures }: Exam,
+  { checkpoint, images }: Exam,
   { quick = false, signal, progress, wanted = () => true }: Watch & { readonly quick?: boolean | undefined } = {},
 ): AsyncGenerator<Check> {
   const processor = await InstructBlipProcessor.from_pretrained(checkpoint);
@@ -53,14 +53,14 @@ export async function* checkAnswers(
     try {
       const load = { ...options, device, on_warning: null, ...(signal && { signal }) };
       model = await InstructBlipForConditionalGeneration.from_pretrained(checkpoint, load);
-      for (const picture of quick ? pictures.slice(0, 1) : pictures) {
-        for (const [i, question] of picture.questions.entries()) {
-          const what = `${picture.name}, "${question}"`;
+      for (const image of quick ? images.slice(0, 1) : images) {
+        for (const [i, question] of image.questions.entries()) {
+          const what = `${image.name}, "${question}"`;
           progress?.(`${name}: ${what}`);
-          const inputs = await processor({ images: [picture.image], text: [question] });
+          const inputs = await processor({ images: [image.image], text: [question] });
           const settings = { max_new_tokens: 40, return_full_text: false, ...(signal && { signal }) };
           const tokens = (await model.generate({ ...inputs, ...settings })).flat(); // of one row
-          const expected = picture.tokens[i]!;
+          const expected = image.tokens[i]!;
           if (tokens.join() === expected.join()) tally.right(null);
           else tally.wrong({ what, why: `tokens ${tokens.join(" ")}, PyTorch's ${expected.join(" ")}`, kernels: [] });
         }

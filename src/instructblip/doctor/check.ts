@@ -17,7 +17,7 @@ export interface Check {
 
 /** A shape, or an answer, that came out wrong. */
 export interface Wrong {
-  /** The shape, or the picture and the question. */
+  /** The shape, or the image and the question. */
   readonly what: string;
   readonly why: string;
   /** Files of the kernels that were launched, each with its parts: `kernels/matmul/matmul_tile.wgsl (weight_int8, …)`. */

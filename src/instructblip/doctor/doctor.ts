@@ -13,7 +13,7 @@ export type { Exam } from "./answers.ts";
 export { type Check, formatCheck } from "./check.ts";
 
 export interface DoctorOptions extends Watch {
-  /** Awkward shapes and one picture alone. */
+  /** Awkward shapes and one image alone. */
   readonly quick?: boolean | undefined;
   /** Told of each check as it is done. */
   readonly onCheck?: (check: Check) => void | Promise<void>;

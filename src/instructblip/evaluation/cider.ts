@@ -1,8 +1,8 @@
 /**
- * CIDEr-D: how much of what people said of a picture its caption says, rare words counting more than frequent ones.
+ * CIDEr-D: how much of what people said of an image its caption says, rare words counting more than frequent ones.
  *
  * Cosines of tf-idf vectors of 1- to 4-grams, clipped, with a penalty for a different length. Document frequencies come
- * from the references of the whole corpus, so a part of a data set has other scores than the same pictures in the whole.
+ * from the references of the whole corpus, so a part of a data set has other scores than the same images in the whole.
  * Sources: Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015, section 5;
  * salaniz/pycocoevalcap cider/cider_scorer.py at ad63453, whose order of sums is kept.
  */
@@ -10,7 +10,7 @@
 const MOST_WORDS = 4;
 const SIGMA = 6;
 
-/** A picture's caption and what people said of it, as words. */
+/** An image's caption and what people said of it, as words. */
 export interface Caption {
   readonly prediction: readonly string[];
   readonly references: readonly (readonly string[])[];

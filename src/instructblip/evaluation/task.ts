@@ -34,10 +34,10 @@ export interface TaskRanking extends ValuesOf<typeof RANKING> {
   readonly candidates: Candidates | string;
 }
 
-/** One question about one picture. */
+/** One question about one image. */
 export interface Item {
   readonly id: string | number;
-  /** A picture's file, or those of a video's frames. */
+  /** An image's file, or those of a video's frames. */
   readonly image: string | readonly string[];
   /** The template, filled in. */
   readonly prompt: string;

@@ -1,5 +1,5 @@
 /**
- * Classifier-free guidance: scores are moved away from what the language model would say without picture and prompt. It
+ * Classifier-free guidance: scores are moved away from what the language model would say without image and prompt. It
  * reads the negative prompt, or the prompt's last token alone, and then the answer.
  *
  * Source: Ho and Salimans 2022, Classifier-Free Diffusion Guidance; Sanchez et al. 2023, Stay on topic with

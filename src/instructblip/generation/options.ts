@@ -145,10 +145,10 @@ export const GENERATION = {
   no_repeat_ngram_size: whole(0).default(0).readsPrompt().flag("no run of n tokens comes twice; 0: off"),
 
   /**
-   * Moves answers away from what the language model would say without picture and prompt, above 1, or towards it, below.
+   * Moves answers away from what the language model would say without image and prompt, above 1, or towards it, below.
    * 1 is off. Not with beams, nor with T5. A second cache and a second pass a token.
    */
-  guidance_scale: number().default(1).flag("above 1: away from answers without picture and prompt"),
+  guidance_scale: number().default(1).flag("above 1: away from answers without image and prompt"),
   /** What guidance moves away from, a row for each answer: [B * num_return_sequences][N]. Default: the prompt's last id. */
   negative_prompt_ids: rows("token ids").needs("guidance_scale"),
   /** 1 = not padding. Default: ones. */

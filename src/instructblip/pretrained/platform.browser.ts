@@ -1,4 +1,4 @@
-/** The platform in a browser: checkpoint folders over HTTP ranges, pictures through the browser's own decoders. */
+/** The platform in a browser: checkpoint folders over HTTP ranges, images through the browser's own decoders. */
 import { InputError } from "../../tensor/errors.ts";
 import { urlName } from "../../tensor/files/fetch_limited.ts";
 import { type Folder, HttpFolder } from "../../tensor/files/source.ts";
@@ -77,7 +77,7 @@ export async function readImage(
     return decodeImage(new Uint8Array(await response.arrayBuffer()), name, options);
   }
   if (!/^https?:$/.test(url.protocol)) {
-    throw new InputError("IMAGE_SOURCE", `${name}: pictures are not read from ${quote(url.protocol)} URLs`, {
+    throw new InputError("IMAGE_SOURCE", `${name}: images are not read from ${quote(url.protocol)} URLs`, {
       hint: "a page opens http:, https:, data: and blob: URLs; a file on disk comes from an <input type=file>",
     });
   }

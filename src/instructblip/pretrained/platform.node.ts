@@ -1,4 +1,4 @@
-/** The platform in Node: the file system, models of the Hugging Face Hub, and pictures through sharp. */
+/** The platform in Node: the file system, models of the Hugging Face Hub, and images through sharp. */
 import { resolveObjectURL } from "node:buffer";
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -86,10 +86,10 @@ function openHttpFolder(where: string, options: OpenFolderOptions): HttpFolder {
 }
 
 /**
- * Reads and decodes a picture by its path or by its URL: http, https, file, data or blob.
+ * Reads and decodes an image by its path or by its URL: http, https, file, data or blob.
  *
  * @param options.base where relative paths begin. Default: the current folder
- * @param options.name what a picture is called that has no name of its own
+ * @param options.name what an image is called that has no name of its own
  * @param options.signal stops a download
  * @throws InputError, of {@link fetchImage} too; WeightError NOT_FOUND, NOT_REGULAR_FILE, IO; the signal's reason
  */
@@ -123,7 +123,7 @@ export async function readNamedImage(
     default:
       throw new InputError(
         "IMAGE_SOURCE",
-        `${name}: pictures are not read from ${url.slice(0, Math.min(20, url.indexOf(":")))}: URLs`,
+        `${name}: images are not read from ${url.slice(0, Math.min(20, url.indexOf(":")))}: URLs`,
         {
           hint: "http:, https:, file: and data: are known; fetch others, and give the bytes",
         },
@@ -143,13 +143,13 @@ function pathOfUrl(url: string): string {
     return fileURLToPath(url);
   } catch (cause) {
     throw new InputError("IMAGE_SOURCE", `${imageName(url)}: the file: URL is of no file on this machine`, {
-      hint: "file:///folder/picture.png has three slashes, and no slash is written as %2F",
+      hint: "file:///folder/image.png has three slashes, and no slash is written as %2F",
       cause,
     });
   }
 }
 
-/** Reads and decodes a picture file; messages say `name`. @throws InputError; WeightError NOT_FOUND, NOT_REGULAR_FILE, IO */
+/** Reads and decodes an image file; messages say `name`. @throws InputError; WeightError NOT_FOUND, NOT_REGULAR_FILE, IO */
 async function readImageFile(path: string, name: string, options?: DecodeOptions): Promise<RgbImage> {
   if (path.includes("\0")) throw new InputError("IMAGE_SOURCE", `${name}: a path has no zero bytes`);
   const source = await FileSource.open(path, name);

@@ -1,9 +1,9 @@
 /**
- * What differs between Node and a browser: opening a checkpoint folder and decoding a picture. Node's entry point
+ * What differs between Node and a browser: opening a checkpoint folder and decoding an image. Node's entry point
  * (index.node.ts) sets a platform; without one it is a browser. Nothing else here or below knows which one it is.
  *
  * Each of the functions below stands for itself, and importing this file does nothing: a page that makes configs is then
- * bundled without decoders of pictures.
+ * bundled without decoders of images.
  */
 
 import type { CacheFolder } from "../../modules/weight_cache.ts";
@@ -22,7 +22,7 @@ export interface Platform {
   createFolder(where: string): Promise<WritableFolder>;
   /** A folder for caches: that of the user (Node) for true. */
   cacheFolder(where: true | string): Promise<CacheFolder>;
-  /** A picture by its path or URL, or from its file's bytes. `name` is for messages. */
+  /** An image by its path or URL, or from its file's bytes. `name` is for messages. */
   readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage>;
 }
 

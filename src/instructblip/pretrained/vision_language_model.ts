@@ -227,7 +227,7 @@ export abstract class VisionLanguageModel<
     return { loss: meanLoss(costs, targets), ...output };
   }
 
-  /** What the Q-Former brings back from the pictures. Hugging Face has this in BLIP-2 alone. */
+  /** What the Q-Former brings back from the images. Hugging Face has this in BLIP-2 alone. */
   async get_qformer_features(
     inputs: Omit<I, "input_ids" | "attention_mask"> & StateOptions,
     options?: ForwardOptions & StateOptions,

@@ -1,5 +1,5 @@
 /**
- * Decodes pictures in a browser to the bytes of image.node.ts: no colour conversion, alpha dropped without compositing, EXIF
+ * Decodes images in a browser to the bytes of image.node.ts: no colour conversion, alpha dropped without compositing, EXIF
  * orientation ignored unless asked for, 16-bit grey clipped at 255.
  * In Chromium 147 all kinds of files come out as from Pillow but for CMYK and AVIF, which differ by 1 (AVIF with colours at
  * half the size by more), and for the EXIF orientation of WebP, which Chromium does not know. TIFF is not decoded.
@@ -39,7 +39,7 @@ export async function decodeImage(bytes: Uint8Array, name: string, options: Deco
   const bitmap = await bitmapOf(new Blob([input as BlobPart])).catch(() => {
     const what = format.toUpperCase();
     if (endsEarly(bytes, format)) {
-      throw new InputError("IMAGE_TRUNCATED", `${name}: the ${what} ends before its picture does`);
+      throw new InputError("IMAGE_TRUNCATED", `${name}: the ${what} ends before its image does`);
     }
     throw new InputError("IMAGE_CORRUPT", `${name}: the ${what} is damaged and cannot be decoded`);
   });

@@ -1,5 +1,5 @@
 /**
- * Decodes pictures in Node with sharp (libvips), to the bytes Pillow's `Image.open(f).convert("RGB")` gives: ICC profiles,
+ * Decodes images in Node with sharp (libvips), to the bytes Pillow's `Image.open(f).convert("RGB")` gives: ICC profiles,
  * gamma and EXIF orientation ignored (but a TIFF's, as in Pillow), alpha dropped without compositing, 16-bit grey clipped at
  * 255, first frame only. Decoding only: resizing is image_processor.ts.
  *
@@ -47,7 +47,7 @@ export async function decodeImage(bytes: Uint8Array, name: string, options: Deco
     .catch(() => {
       // sharp's messages name files of its own and change with its version: they are not passed on.
       if (endsEarly(bytes, format)) {
-        throw new InputError("IMAGE_TRUNCATED", `${name}: the ${format.toUpperCase()} ends before its picture does`);
+        throw new InputError("IMAGE_TRUNCATED", `${name}: the ${format.toUpperCase()} ends before its image does`);
       }
       throw new InputError("IMAGE_CORRUPT", `${name}: the ${format.toUpperCase()} is damaged and cannot be decoded`);
     });
@@ -57,7 +57,7 @@ export async function decodeImage(bytes: Uint8Array, name: string, options: Deco
   const sampleBytes = samples === "grey16" ? 2 : 1;
   const sized = turned || (width === header.width && height === header.height);
   if (data.length !== pixels * channels * sampleBytes || !sized) {
-    throw new InputError("IMAGE_CORRUPT", `${name}: the picture is not of the size its header says`);
+    throw new InputError("IMAGE_CORRUPT", `${name}: the image is not of the size its header says`);
   }
   if (samples === "cmyk") return { width, height, data: cmykToRgb(data, pixels) };
   if (samples === "grey16") return { width, height, data: grey16ToRgb(data, channels, pixels) };

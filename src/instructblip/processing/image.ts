@@ -1,13 +1,13 @@
 /** Images as the processors take and give them. */
 
-/** A decoded picture: u8[H, W, 3], RGB. */
+/** A decoded image: u8[H, W, 3], RGB. */
 export interface RgbImage {
   width: number;
   height: number;
   data: Uint8Array;
 }
 
-/** A decoded picture with alpha, which is dropped: u8[H, W, 4], RGBA. `ImageData` of a canvas is one. */
+/** A decoded image with alpha, which is dropped: u8[H, W, 4], RGBA. `ImageData` of a canvas is one. */
 export interface RgbaImage {
   width: number;
   height: number;
@@ -41,6 +41,6 @@ export interface PixelValues {
 }
 
 export interface DecodeOptions {
-  /** Turn the picture upright by its EXIF orientation, as Pillow's `ImageOps.exif_transpose`. Default false, as in Hugging Face. */
+  /** Turn the image upright by its EXIF orientation, as Pillow's `ImageOps.exif_transpose`. Default false, as in Hugging Face. */
   exif_transpose?: boolean;
 }

@@ -1,5 +1,5 @@
 /**
- * The header of an AVIF: its size, and the same file without what turns the picture, for Pillow leaves it as it is stored.
+ * The header of an AVIF: its size, and the same file without what turns the image, for Pillow leaves it as it is stored.
  *
  * Sources: ISO/IEC 14496-12 (boxes), 23008-12 (`meta`, `iprp`, `ispe`, `irot`, `imir`), AV1 Image File Format.
  */
@@ -33,7 +33,7 @@ function boxes(bytes: Uint8Array, start: number, end: number): Box[] {
   return found;
 }
 
-/** What is said of the pictures in the file: their sizes, how they are turned, and more. */
+/** What is said of the images in the file: their sizes, how they are turned, and more. */
 function properties(bytes: Uint8Array): Box[] {
   const meta = boxes(bytes, 0, bytes.length).find(({ type }) => type === "meta");
   const iprp = meta && boxes(bytes, meta.start + 4, meta.end).find(({ type }) => type === "iprp");
@@ -42,7 +42,7 @@ function properties(bytes: Uint8Array): Box[] {
 }
 
 /**
- * The size of the largest picture in the file, as stored: the others are its thumbnails, tiles and alpha.
+ * The size of the largest image in the file, as stored: the others are its thumbnails, tiles and alpha.
  *
  * @throws InputError IMAGE_TRUNCATED, IMAGE_CORRUPT
  */
@@ -53,13 +53,13 @@ export function readAvifSize(bytes: Uint8Array, name: string): { width: number; 
     .map(({ start }) => ({ width: view.getUint32(start + 4), height: view.getUint32(start + 8) }));
   if (sizes.length === 0) {
     if (avifEndsEarly(bytes)) throw new InputError("IMAGE_TRUNCATED", `${name}: the file ends inside its header`);
-    throw new InputError("IMAGE_CORRUPT", `${name}: the AVIF does not say how large its picture is`);
+    throw new InputError("IMAGE_CORRUPT", `${name}: the AVIF does not say how large its image is`);
   }
   return sizes.reduce((most, size) => (size.width * size.height > most.width * most.height ? size : most));
 }
 
 /**
- * The same AVIF named a still picture, which the first of an animated one is, and with every turn and mirroring made a turn
+ * The same AVIF named a still image, which the first of an animated one is, and with every turn and mirroring made a turn
  * by 0 degrees, unless it is to be `upright`.
  */
 export function stillAvif(bytes: Uint8Array, upright: boolean): Uint8Array {

@@ -104,7 +104,7 @@ export function decodeBmp(bytes: Uint8Array, name: string): RgbImage {
   const { width, height, bits, topDown, offset, stride } = layout;
   // The last row may lack its padding.
   const end = offset + stride * (height - 1) + Math.ceil((width * bits) / 8);
-  if (end > bytes.length) throw new InputError("IMAGE_TRUNCATED", `${name}: the BMP ends before its picture does`);
+  if (end > bytes.length) throw new InputError("IMAGE_TRUNCATED", `${name}: the BMP ends before its image does`);
   const data = new Uint8Array(width * height * 3);
   const read = bits <= 8 ? paletteReader(bytes, layout) : colourReader(bytes, layout);
   for (let y = 0; y < height; y++) {

@@ -1,4 +1,4 @@
-/** What a page shows or draws on as a picture: `<img>`, `<video>`, canvases, ImageBitmap, VideoFrame. */
+/** What a page shows or draws on as an image: `<img>`, `<video>`, canvases, ImageBitmap, VideoFrame. */
 import { InputError } from "../../tensor/errors.ts";
 import { decodeImage } from "./image.browser.ts";
 import type { DecodeOptions, RgbImage } from "./image.ts";
@@ -38,7 +38,7 @@ export function isDrawable(value: unknown): value is Drawable {
 
 /**
  * Reads what is shown now: what is drawn after the call is not seen. An `<img>` that is loading is waited for, and what is
- * read is the picture in its file, turned by its EXIF orientation only if asked for; where the file cannot be read again it is what the browser shows, which is upright.
+ * read is the image in its file, turned by its EXIF orientation only if asked for; where the file cannot be read again it is what the browser shows, which is upright.
  *
  * @param name for messages
  * @throws InputError BAD_PIXELS, IMAGE_SOURCE (of another site, which does not allow it), IMAGE_TOO_LARGE
@@ -46,18 +46,18 @@ export function isDrawable(value: unknown): value is Drawable {
 export async function readDrawable(source: Drawable, name: string, options?: DecodeOptions): Promise<RgbImage> {
   const kind = classOf(source);
   const [what, without] = DRAWABLES[kind]!;
-  const picture = kind === "HTMLImageElement" ? (source as HTMLImageElement) : undefined;
-  const shown = picture && !picture.complete ? picture.decode().then(() => bitmapOf(source)) : bitmapOf(source);
+  const image = kind === "HTMLImageElement" ? (source as HTMLImageElement) : undefined;
+  const shown = image && !image.complete ? image.decode().then(() => bitmapOf(source)) : bitmapOf(source);
   const bitmap = await shown.catch((cause: unknown) => {
     throw new InputError("BAD_PIXELS", `${name}: ${what} ${without}`, { cause });
   });
   try {
-    return (await readAgain(picture?.currentSrc, name, options)) ?? rgbOf(bitmap, name);
+    return (await readAgain(image?.currentSrc, name, options)) ?? rgbOf(bitmap, name);
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
     throw new InputError(
       "IMAGE_SOURCE",
-      `${name}: ${what} shows a picture of another site, whose pixels are not given`,
+      `${name}: ${what} shows an image of another site, whose pixels are not given`,
       {
         hint: 'set crossOrigin = "anonymous" before its src, if that site allows it',
         cause,
@@ -68,7 +68,7 @@ export async function readDrawable(source: Drawable, name: string, options?: Dec
   }
 }
 
-/** The picture of a file that the page has already, most often from its cache; undefined if it does not come, or is a drawing. */
+/** The image of a file that the page has already, most often from its cache; undefined if it does not come, or is a drawing. */
 async function readAgain(
   url: string | undefined,
   name: string,

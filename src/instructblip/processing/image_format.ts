@@ -1,5 +1,5 @@
 /**
- * What a picture file says about itself before any decoder sees it: format by magic bytes, size, and for JPEG the coding.
+ * What an image file says about itself before any decoder sees it: format by magic bytes, size, and for JPEG the coding.
  * It keeps hostile headers away from the decoders (a 300-byte PNG may promise 400 million pixels) and decodes nothing.
  * Sources: PNG (W3C), ITU-T T.81 annex B, the WebP container specification, GIF89a; image_tiff.ts, image_bmp.ts and
  * image_avif.ts name theirs.
@@ -24,7 +24,7 @@ export interface ImageHeader {
 export const MAX_PIXELS = 2 * 89_478_485;
 
 /**
- * Reads a picture's header.
+ * Reads an image's header.
  *
  * @throws InputError IMAGE_TRUNCATED, IMAGE_FORMAT (none of {@link ImageFormat}), UNSUPPORTED_JPEG, UNSUPPORTED_TIFF,
  *   UNSUPPORTED_BMP, IMAGE_CORRUPT (no size), IMAGE_TOO_LARGE (over {@link MAX_PIXELS})
@@ -75,7 +75,7 @@ function parse(bytes: Uint8Array, name: string): ImageHeader {
       case "VP8 ":
         return { format: "webp", width: view.getUint16(26, true) & 0x3fff, height: view.getUint16(28, true) & 0x3fff };
       default:
-        throw new InputError("IMAGE_CORRUPT", `${name}: the WebP does not begin with a picture`);
+        throw new InputError("IMAGE_CORRUPT", `${name}: the WebP does not begin with an image`);
     }
   }
   if (magic.startsWith("II*\0") || magic.startsWith("MM\0*")) return { format: "tiff", ...readTiffHeader(bytes, name) };
@@ -210,21 +210,17 @@ export function paintAroundGifFrame(bytes: Uint8Array, rgb: Uint8Array, width: n
 }
 
 const SAVE_AS = "save it as PNG or JPEG";
-/** Files that are no pictures, or pictures of kinds that are not read: how they begin, what they are, and what to do. */
+/** Files that are no images, or images of kinds that are not read: how they begin, what they are, and what to do. */
 const OTHER_FORMATS: readonly (readonly [begins: RegExp, what: string, hint: string])[] = [
-  [
-    /^version https:\/\/git-lfs/,
-    "a Git LFS pointer, not the picture itself",
-    "run `git lfs pull`, or download the file",
-  ],
+  [/^version https:\/\/git-lfs/, "a Git LFS pointer, not the image itself", "run `git lfs pull`, or download the file"],
   [/^<svg[\s>]/i, "an SVG drawing", SAVE_AS],
   [
     /^<(!doctype html|html|head|body|title|meta|script)\b/i,
-    "a web page, not a picture",
-    "give the address of the picture itself, not of the page it is on",
+    "a web page, not an image",
+    "give the address of the image itself, not of the page it is on",
   ],
   [/^(<|$)/, "an XML file", SAVE_AS],
-  [/^[[{]/, "JSON, not a picture", "a server may have answered with an error"],
+  [/^[[{]/, "JSON, not an image", "a server may have answered with an error"],
   [/^%PDF/, "a PDF file", SAVE_AS],
   [/^%!PS/, "a PostScript file", SAVE_AS],
   [/^(II\+\0|MM\0\+)/, "a BigTIFF file", SAVE_AS],
@@ -236,7 +232,7 @@ const OTHER_FORMATS: readonly (readonly [begins: RegExp, what: string, hint: str
   [/^\0\0.\0\0\0/s, "a TGA file", SAVE_AS],
   [/^8BPS/, "a Photoshop file", SAVE_AS],
   [/^P[1-7]\s/, "a PNM file", SAVE_AS],
-  [/^PK[^ -~]/, "an archive", "unpack it, and give the picture in it"],
+  [/^PK[^ -~]/, "an archive", "unpack it, and give the image in it"],
 ];
 
 /** Names a format that is recognised but not read. */
@@ -246,7 +242,7 @@ function otherFormat(bytes: Uint8Array): { what: string; hint?: string } {
   if (/^\s*</.test(start)) start = start.replace(/<!--.*?(-->|$)|<(\?|!doctype svg)[^>]*>/gis, "").trimStart();
   else start = start.replace(/^\s+(?=[[{])/, "");
   const found = OTHER_FORMATS.find(([begins]) => begins.test(start));
-  return found ? { what: found[1], hint: found[2] } : { what: "not a picture file this program knows" };
+  return found ? { what: found[1], hint: found[2] } : { what: "not an image file this program knows" };
 }
 
 /**

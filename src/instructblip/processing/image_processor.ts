@@ -30,10 +30,10 @@ interface Settings extends Omit<ValuesOf<typeof IMAGE>, "size" | "image_mean" | 
 
 /** What a file may say; where a tensor's channels are is the caller's to know. */
 const { input_data_format: _, ...DEFAULTS } = valuesOf(IMAGE, {});
-/** More pictures than any device takes at once; at 224 x 224 their pixel_values are 308 MB. */
+/** More images than any device takes at once; at 224 x 224 their pixel_values are 308 MB. */
 export const MAX_IMAGES = 512;
 
-/** Makes `pixel_values` of decoded pictures. */
+/** Makes `pixel_values` of decoded images. */
 export class BlipImageProcessor {
   readonly config: Readonly<JsonRecord>;
   readonly backend: ImageBackend;
@@ -123,7 +123,7 @@ export class BlipImageProcessor {
 /**
  * Joins batches into one.
  *
- * @throws InputError BAD_PIXELS if there is none, or they are not of one size, which only pictures that were not resized are
+ * @throws InputError BAD_PIXELS if there is none, or they are not of one size, which only images that were not resized are
  */
 export function stack(parts: readonly PixelValues[]): PixelValues {
   const [first] = parts;

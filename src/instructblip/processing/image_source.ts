@@ -1,4 +1,4 @@
-/** Pictures by URL: fetched with limits of size and time, or out of the URL itself. Nothing here needs a platform. */
+/** Images by URL: fetched with limits of size and time, or out of the URL itself. Nothing here needs a platform. */
 
 import { formatBytes } from "../../tensor/device/memory.ts";
 import { InputError } from "../../tensor/errors.ts";
@@ -6,15 +6,15 @@ import { fetchLimited, urlName } from "../../tensor/files/fetch_limited.ts";
 
 /** Larger than any photograph's file, small enough to hold. */
 export const MAX_IMAGE_BYTES = 256 * 2 ** 20;
-/** For a picture to come whole. */
+/** For an image to come whole. */
 const TIMEOUT_MS = 120_000;
 
-/** Whether a string that names a picture is a URL, and no path: `C:\\cat.jpg` has one letter before its colon. */
+/** Whether a string that names an image is a URL, and no path: `C:\\cat.jpg` has one letter before its colon. */
 export function isUrl(image: string): boolean {
   return /^([a-z][a-z0-9+.-]+:\/\/|data:|blob:)/i.test(image);
 }
 
-/** What a picture is called in messages: the end of its path, or of its URL's. */
+/** What an image is called in messages: the end of its path, or of its URL's. */
 export function imageName(image: string | URL): string {
   const text = typeof image === "string" ? image : image.href;
   if (isUrl(text)) return urlName(text);
@@ -29,7 +29,7 @@ export function checkImageBytes(size: number, name: string): void {
 }
 
 /**
- * The bytes of a picture on the web.
+ * The bytes of an image on the web.
  *
  * @param url http: or https:
  * @throws InputError IMAGE_NOT_FOUND (there is none), IMAGE_TOO_LARGE, HTTP_URL, HTTP_REDIRECT, HTTP_TIMEOUT, HTTP_SLOW, IO;
@@ -39,7 +39,7 @@ export async function fetchImage(
   url: string | URL,
   options: { headers?: Readonly<Record<string, string>>; signal?: AbortSignal | undefined } = {},
 ): Promise<Uint8Array> {
-  const hint = "download the picture, and give the file";
+  const hint = "download the image, and give the file";
   const answer = await fetchLimited(url, {
     ...options,
     timeoutMs: TIMEOUT_MS,
@@ -68,7 +68,7 @@ export function bytesOfDataUrl(url: string, name: string): Uint8Array {
   if (!isBase64) return bytes;
   try {
     const binary = atob(new TextDecoder().decode(bytes));
-    // In the place of the text. (Uint8Array.from() makes a list of a text first: gigabytes for the largest picture.)
+    // In the place of the text. (Uint8Array.from() makes a list of a text first: gigabytes for the largest image.)
     for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
     return bytes.subarray(0, binary.length);
   } catch {

@@ -1,5 +1,5 @@
 /**
- * The header of a TIFF: what its first picture is, and whether it is of a kind that libvips reads as Pillow does.
+ * The header of a TIFF: what its first image is, and whether it is of a kind that libvips reads as Pillow does.
  *
  * Sources: TIFF 6.0 (Adobe, 1992); which kinds Pillow reads: Pillow 12.3, TiffImagePlugin.py (OPEN_INFO).
  */
@@ -26,7 +26,7 @@ const TAG = {
 
 /** Bytes of a value by its type; types that no tag of ours has are left out. */
 const TYPE_SIZES: Readonly<Record<number, number>> = { 1: 1, 3: 2, 4: 4 };
-/** As many as a picture that we read has samples, and more. */
+/** As many as an image that we read has samples, and more. */
 const MAX_VALUES = 8;
 
 const COMPRESSIONS: Readonly<Record<number, string>> = {

@@ -37,7 +37,7 @@ export async function openProcessor(
 }
 
 /**
- * How many placeholders a picture takes: as processor_config.json has it, or in folders from before transformers 4.45, whose
+ * How many placeholders an image takes: as processor_config.json has it, or in folders from before transformers 4.45, whose
  * processors do not say, as the model beside it has it: 0 for a legacy model, whose prompts have none. Null where neither says.
  * Hugging Face asks the processor's file alone.
  *
@@ -58,7 +58,7 @@ function checkedCount(count: unknown, file: string): number {
   return numQueryTokens(count, `${file}: num_query_tokens`);
 }
 
-/** The count where pictures cannot do without it. @throws ConfigError CONFIG_MISSING */
+/** The count where images cannot do without it. @throws ConfigError CONFIG_MISSING */
 export function requireQueryCount(count: number | null): number {
   if (count !== null) return count;
   throw new ConfigError(

@@ -1,6 +1,6 @@
 /**
  * What the processors of InstructBLIP, InstructBLIP-Video and BLIP-2 share: their options and how these divide, the prompt
- * with its placeholders in front, and pictures of every kind made into pixels. Which parts a processor has is its own file.
+ * with its placeholders in front, and images of every kind made into pixels. Which parts a processor has is its own file.
  *
  * Source: transformers 5.18, processing_utils.py (_merge_kwargs).
  */
@@ -19,7 +19,7 @@ import { type BlipImageProcessor, MAX_IMAGES, stack } from "./image_processor.ts
 import { checkImageBytes } from "./image_source.ts";
 
 /**
- * A picture:
+ * An image:
  *
  * - a path (Node), or a URL: `https:`, `data:`, `blob:`, in Node also `file:`, in a browser also relative to the page;
  * - the bytes of its file, PNG, JPEG, WebP, GIF, BMP, AVIF or (Node) TIFF: a Uint8Array, ArrayBuffer, Blob, File or Response;
@@ -53,11 +53,11 @@ const FLAGS = {
 
 /** Options by Hugging Face's names. Those of the text go to both tokenizers. */
 export interface ProcessorOptions extends EncodeOptions, ImageOptions, OptionsOf<typeof FLAGS> {
-  /** One prompt, or one for each picture. */
+  /** One prompt, or one for each image. */
   text?: string | readonly string[];
   /** Options of the text by themselves; an option may not be given both here and beside it. */
   text_kwargs?: EncodeOptions;
-  /** Options of the pictures by themselves. */
+  /** Options of the images by themselves. */
   images_kwargs?: ImageOptions;
   /** Options of both, which any other overrides. */
   common_kwargs?: { return_tensors?: string };
@@ -128,13 +128,13 @@ export function requestOf(
   return { rows, prompts, text: textOptions, image: imageOptions, exif_transpose, allow_image_token };
 }
 
-/** As `optionsOf`, except that pictures are not copied but read at once, each as its kind wants; see {@link pixelsOf}. */
+/** As `optionsOf`, except that images are not copied but read at once, each as its kind wants; see {@link pixelsOf}. */
 function argumentsOf(given: readonly unknown[]): Record<string, unknown> {
   const [first] = given;
   const isOther = typeof first === "object" && first !== null && !["Object", "Promise"].includes(classOf(first));
   if (typeof first === "string" || isOther || isPixels(first)) {
     throw new InputError("ARGUMENTS", "a processor is called with an object", {
-      hint: 'write processor({ images: [picture], text: ["What is this?"] })',
+      hint: 'write processor({ images: [image], text: ["What is this?"] })',
     });
   }
   let taken: unknown;
@@ -190,24 +190,24 @@ export function placeholderOf(tokenizer: Tokenizer, kind: "image" | "video"): st
 }
 
 /**
- * Pixels of pictures. Those that must be decoded are, one after the other, so that only one is held at a time; what is in
+ * Pixels of images. Those that must be decoded are, one after the other, so that only one is held at a time; what is in
  * memory is looked at before this returns its promise.
  *
  * @throws InputError BATCH_LIMIT, BAD_PIXELS, those of the platform's readImage
  */
 export async function pixelsOf(
   image_processor: BlipImageProcessor,
-  pictures: readonly ImageInput[],
+  images: readonly ImageInput[],
   options: ImageOptions,
   exif_transpose: boolean,
 ): Promise<PixelValues> {
-  if (pictures.length > MAX_IMAGES) {
-    throw new InputError("BATCH_LIMIT", `${pictures.length} images in one batch, the limit is ${MAX_IMAGES}`);
+  if (images.length > MAX_IMAGES) {
+    throw new InputError("BATCH_LIMIT", `${images.length} images in one batch, the limit is ${MAX_IMAGES}`);
   }
   const preprocess = (image: RgbImage | RgbaImage | PixelTensor, i: number) =>
     image_processor.preprocess([image], options, i);
-  const taken = pictures.map((picture, i) => {
-    const image = take(picture, `image ${i}`, { exif_transpose });
+  const taken = images.map((given, i) => {
+    const image = take(given, `image ${i}`, { exif_transpose });
     return typeof image === "function" ? image : preprocess(image, i);
   });
   const values: PixelValues[] = [];
@@ -356,7 +356,7 @@ export function refusePlaceholder(prompts: readonly string[], token: string): vo
   if (at < 0) return;
   throw new InputError(
     "IMAGE_TOKEN_IN_TEXT",
-    `text ${at} contains ${quote(token)}, which stands for the picture itself`,
+    `text ${at} contains ${quote(token)}, which stands for the image itself`,
     {
       hint: "the processor puts the placeholders in; leave them out of the text",
     },

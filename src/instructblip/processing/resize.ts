@@ -106,7 +106,7 @@ function bitsOf16(weights: Float64Array): number {
 }
 
 /**
- * Pillow's `Image.resize` of an RGB picture, or torch's `interpolate` with antialias, byte for byte: rows first, then columns, each pass rounded to bytes, a pass
+ * Pillow's `Image.resize` of an RGB image, or torch's `interpolate` with antialias, byte for byte: rows first, then columns, each pass rounded to bytes, a pass
  * left out where that side keeps its length.
  *
  * @throws InputError IMAGE_TOO_LARGE
@@ -127,7 +127,7 @@ export function resize(
   return result;
 }
 
-/** Bytes between the two passes, which only a very long picture needs. */
+/** Bytes between the two passes, which only a very long image needs. */
 const MAX_BETWEEN = 2 ** 30;
 
 function clip(sum: number, bits: number): number {
@@ -138,7 +138,7 @@ function clip(sum: number, bits: number): number {
 function resizeRows(image: RgbImage, width: number, resample: number, backend: ImageBackend): RgbImage {
   const { height, data } = image;
   if (width * height * 3 > MAX_BETWEEN) {
-    throw new InputError("IMAGE_TOO_LARGE", `a picture of ${image.width} x ${height} pixels is too long to be resized`);
+    throw new InputError("IMAGE_TOO_LARGE", `an image of ${image.width} x ${height} pixels is too long to be resized`);
   }
   const { first, count, weights, stride, bits } = makeTaps(image.width, width, resample, backend);
   const half = 1 << (bits - 1);

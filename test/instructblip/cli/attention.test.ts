@@ -87,7 +87,7 @@ describe("a sibling", () => {
     expect(prompt).toBe(null);
     const file = await SafetensorsFile.open(await FileSource.open(join(COMMITTED, "outputs/blip2_opt.safetensors")));
     for (const [i, layer] of [0, 2].entries()) {
-      const bytes = await file.read(`qformer_outputs.cross_attentions.${i}`); // of two pictures
+      const bytes = await file.read(`qformer_outputs.cross_attentions.${i}`); // of two images
       const expected = new Float32Array(bytes.slice().buffer).subarray(0, bytes.length / 8);
       const found = weightsOf(layers.filter((map) => map.layer === layer));
       expectClose(found, expected, TOLERANCES.attention, `layer ${layer}`);
@@ -236,7 +236,7 @@ describe("the drawing", () => {
       class_token: 1 - weight,
     });
     const draw = (weights: number[], scale_max?: number) => {
-      const content = { title: "t", subtitle: "s", picture: grey(8, 8), grid, maps: weights.map(map), scale_max };
+      const content = { title: "t", subtitle: "s", image: grey(8, 8), grid, maps: weights.map(map), scale_max };
       return drawSheet(content);
     };
     const centre = (sheet: ReturnType<typeof draw>, i: number) => {
@@ -258,8 +258,8 @@ describe("the drawing", () => {
       const map = { caption: "query 31", patches: new Float32Array(4).fill(0.2), class_token: 0.2 };
       const grid = { rows: 2, columns: 2, height: 2, width: 2 };
       const maps = Array.from({ length: count }, () => map);
-      const picture = grey(64, 20);
-      const sheet = drawSheet({ title: "very long ".repeat(99), subtitle: "s", picture, grid, maps, mean: map });
+      const image = grey(64, 20);
+      const sheet = drawSheet({ title: "very long ".repeat(99), subtitle: "s", image, grid, maps, mean: map });
       const { width, height } = sheet.canvas;
       for (const { text, x, y, size, anchor } of sheet.labels) {
         const right = { start: 1, middle: 0.5, end: 0 }[anchor];

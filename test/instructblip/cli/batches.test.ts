@@ -125,7 +125,7 @@ it("a job's rows end with its own longest answer", () => {
 
 const SHAPES = join(ROOT, "examples/shapes");
 const MODEL = join(SHAPES, "checkpoint");
-const pictures = ["a", "b", "c", "d", "e"].map((name) => join(SHAPES, `pictures/${name}.png`));
+const images = ["a", "b", "c", "d", "e"].map((name) => join(SHAPES, `images/${name}.png`));
 const questions = [
   "What color is the square?",
   "How many shapes are there?",
@@ -151,10 +151,10 @@ function looks(): number[] {
 afterEach(() => vi.restoreAllMocks());
 
 describe("generate --requests", () => {
-  const requests = pictures.flatMap((image, i) =>
+  const requests = images.flatMap((image, i) =>
     questions.map((prompt, q) => ({
       id: `${i}.${q}`,
-      images: q === 3 ? [image, pictures[0]] : [image],
+      images: q === 3 ? [image, images[0]] : [image],
       prompts: q === 3 ? [prompt, questions[0]] : [prompt],
       generation:
         q === 1 ? { max_new_tokens: 12, num_beams: 3 } : q === 2 ? { max_length: 60 } : { max_new_tokens: 12 },
@@ -212,7 +212,7 @@ describe("generate --requests", () => {
     } as never);
     const file = join(await temporaryFolder(), "requests.jsonl");
     const long = "What color is the square? ".repeat(9);
-    const lines = ["a", long, "b"].map((prompt) => ({ images: [pictures[0]], prompts: [prompt], generation: short }));
+    const lines = ["a", long, "b"].map((prompt) => ({ images: [images[0]], prompts: [prompt], generation: short }));
     await writeFile(file, lines.map((line) => JSON.stringify(line)).join("\n"));
     const { stdout } = await cli(["generate", "--model", MODEL, "--requests", file, "--json"]);
     const results = stdout

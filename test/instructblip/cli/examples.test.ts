@@ -20,11 +20,11 @@ async function stage(): Promise<(word: string) => string> {
     return JSON.stringify({ id, image: images[0], question: prompts[0], answers: ["green"] });
   });
   await symlink(join(SHAPES, "checkpoint"), join(folder, "vicuna-7b"));
-  await symlink(join(SHAPES, "pictures/a.png"), join(folder, "cat.jpg"));
-  await symlink(join(SHAPES, "eval/pictures"), join(folder, "pictures"));
+  await symlink(join(SHAPES, "images/a.png"), join(folder, "cat.jpg"));
+  await symlink(join(SHAPES, "eval/images"), join(folder, "images"));
   await mkdir(join(folder, "gqa"));
   await mkdir(join(folder, "gqa/images"));
-  await symlink(join(SHAPES, "eval/pictures"), join(folder, "gqa/images/pictures"));
+  await symlink(join(SHAPES, "eval/images"), join(folder, "gqa/images/images"));
   await writeFile(join(folder, "questions.jsonl"), `${questions.join("\n")}\n`);
   await writeFile(join(folder, "gqa.jsonl"), `${rows.join("\n")}\n`);
   await writeFile(join(folder, "gqa.json"), '{"prompt": "{question}", "metric": "exact_match"}');

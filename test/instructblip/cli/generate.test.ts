@@ -352,7 +352,7 @@ describe("many requests", () => {
 
   it("ranks the candidates of a request, of each prompt its own, and goes on behind them", async () => {
     const shapes = join(ROOT, "examples/shapes");
-    const images = ["000.png", "001.png"].map((name) => join(shapes, "eval/pictures", name));
+    const images = ["000.png", "001.png"].map((name) => join(shapes, "eval/images", name));
     const prompts = ["What is the color of the circle?", "What is the yellow shape?"];
     const file = await requestsFile([
       {

@@ -7,7 +7,7 @@ import { goldenFolder } from "../../golden_folder.ts";
 import { cli, copyOfGolden, temporaryFolder } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
-const PICTURE = join(PLAIN, "picture_0.png");
+const IMAGE = join(PLAIN, "picture_0.png");
 
 /** Runs what must fail, and gives its message. */
 async function refused(args: readonly string[], code: number): Promise<string> {
@@ -18,7 +18,7 @@ async function refused(args: readonly string[], code: number): Promise<string> {
   return outcome.stderr;
 }
 
-function ask(model: string, image = PICTURE, ...more: string[]): string[] {
+function ask(model: string, image = IMAGE, ...more: string[]): string[] {
   return ["generate", "--model", model, "--image", image, "--prompt", "What?", ...more];
 }
 
@@ -88,7 +88,7 @@ describe("a wrong command line", () => {
   it("takes a prompt for what it is", async () => {
     // Not for an option, nor for a number, nor for nothing: it is the model that is missing here.
     for (const prompt of ["-5 cats?", "007", ""]) {
-      const args = ["generate", "--model", "no model", "--image", PICTURE, "--prompt", prompt];
+      const args = ["generate", "--model", "no model", "--image", IMAGE, "--prompt", prompt];
       expect(await refused(args, EXIT.refused)).toMatch(/^error: no model: no such folder\n {4}hint: give the folder/);
     }
   });
@@ -163,7 +163,7 @@ describe("a model that is not there", () => {
       /nowhere\/at-all: no such folder, and .* not wholly, in the cache at .*\n.*HF_HUB_OFFLINE/,
     );
     vi.unstubAllEnvs();
-    expect(await refused(ask(PICTURE), EXIT.refused)).toMatch(/this is a file, not a folder/);
+    expect(await refused(ask(IMAGE), EXIT.refused)).toMatch(/this is a file, not a folder/);
     expect(await refused(["inspect", await temporaryFolder()], EXIT.refused)).toMatch(/there is no config\.json/);
   });
 
@@ -228,10 +228,10 @@ describe("a damaged model", () => {
 });
 
 describe("a question that cannot be answered", () => {
-  it("has no picture", async () => {
+  it("has no image", async () => {
     expect(await refused(ask(PLAIN, "no.png"), EXIT.refused)).toBe("error: no.png: no such file\n");
     expect(await refused(ask(PLAIN, PLAIN), EXIT.refused)).toMatch(/not a regular file/);
-    expect(await refused(ask(PLAIN, "package.json"), EXIT.refused)).toMatch(/JSON, not a picture, must be PNG/);
+    expect(await refused(ask(PLAIN, "package.json"), EXIT.refused)).toMatch(/JSON, not an image, must be PNG/);
     const refusals = [
       ["file://elsewhere/a.png", /of no file on this machine/],
       ["s3://bucket/a.png", /not read from s3: URLs/],
@@ -243,25 +243,23 @@ describe("a question that cannot be answered", () => {
       expect(await refused(ask(PLAIN, image), EXIT.refused)).toMatch(message);
     }
     const cut = join(await temporaryFolder(), "cut.png");
-    await writeFile(cut, (await readFile(PICTURE)).subarray(0, 700));
-    expect(await refused(ask(PLAIN, cut), EXIT.refused)).toMatch(/the PNG ends before its picture does/);
+    await writeFile(cut, (await readFile(IMAGE)).subarray(0, 700));
+    expect(await refused(ask(PLAIN, cut), EXIT.refused)).toMatch(/the PNG ends before its image does/);
   });
 
   it("is longer than the Q-Former reads", async () => {
-    const args = ["generate", "--model", PLAIN, "--image", PICTURE, "--prompt", "what ".repeat(100)];
+    const args = ["generate", "--model", PLAIN, "--image", IMAGE, "--prompt", "what ".repeat(100)];
     expect(await refused(args, EXIT.refused)).toMatch(/Q-Former.* 48 at most/);
   });
 
   it("asks for what the vocabulary or the lengths do not have", async () => {
-    const { code, stderr } = await cli(ask(PLAIN, PICTURE, "--eos-token-id", "357"));
+    const { code, stderr } = await cli(ask(PLAIN, IMAGE, "--eos-token-id", "357"));
     expect([code, stderr]).toEqual([0, "warning: eos_token_id: no token has the id 357\n"]);
-    expect(await refused(ask(PLAIN, PICTURE, "--max-length", "3"), EXIT.refused)).toMatch(
-      /max_length must be more than/,
-    );
+    expect(await refused(ask(PLAIN, IMAGE, "--max-length", "3"), EXIT.refused)).toMatch(/max_length must be more than/);
   });
 
   it("asks for what has no effect", async () => {
-    const { code, stderr } = await cli(ask(PLAIN, PICTURE, "--temperature", "0.5", "--length-penalty", "2"));
+    const { code, stderr } = await cli(ask(PLAIN, IMAGE, "--temperature", "0.5", "--length-penalty", "2"));
     expect(code).toBe(0);
     expect(stderr.split("\n")).toEqual([
       "warning: temperature has no effect: do_sample is not true",

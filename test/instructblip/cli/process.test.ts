@@ -8,8 +8,8 @@ import { goldenFolder } from "../../golden_folder.ts";
 import { ROOT, startCli, startShell } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
-const PICTURE = join(PLAIN, "picture_0.png");
-const REQUEST = JSON.stringify({ id: 1, images: [PICTURE], prompts: ["a"], generation: { max_new_tokens: 2 } });
+const IMAGE = join(PLAIN, "picture_0.png");
+const REQUEST = JSON.stringify({ id: 1, images: [IMAGE], prompts: ["a"], generation: { max_new_tokens: 2 } });
 const FROM_STDIN = ["generate", "--model", PLAIN, "--requests", "-", "--json"];
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: escapes are what is looked for
@@ -50,7 +50,7 @@ describe("requests from stdin", () => {
   it("stop at SIGINT in the middle of an answer", async () => {
     const child = startCli(FROM_STDIN);
     const long = JSON.stringify({
-      images: [PICTURE],
+      images: [IMAGE],
       prompts: ["a"],
       generation: { max_new_tokens: 2000, eos_token_id: null },
     });
@@ -66,7 +66,7 @@ describe("pipes", () => {
   it("carry results alone: no escapes, nothing on stderr", async () => {
     // A shell's stderr pipe; a Node parent's is a socket, where Dawn cannot be silenced.
     const { stdout, stderr, code } = await startShell(
-      `FORCE_COLOR= instructblip generate --model ${PLAIN} --image ${PICTURE} --prompt a --max-new-tokens 3 2> >(cat >&2)`,
+      `FORCE_COLOR= instructblip generate --model ${PLAIN} --image ${IMAGE} --prompt a --max-new-tokens 3 2> >(cat >&2)`,
     ).ended;
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).not.toMatch(ESCAPE);

@@ -82,7 +82,7 @@ describe("parseRequest", () => {
     ['{"images": ["a"], "prompts": [7]}', "BAD_PROMPT", /prompts .* an array with a number in it/],
     ['{"images": ["a"], "prompts": [null]}', "BAD_PROMPT", /prompts .* an array with null in it/],
     ['{"images": ["a", "b"], "prompts": ["x"]}', "BATCH_MISMATCH", /2 images for 1 prompts/],
-    ['{"image": "a", "prompts": ["x"]}', "UNKNOWN_FIELD", /no field "image"\n.*"images": \["picture\.png"\]/],
+    ['{"image": "a", "prompts": ["x"]}', "UNKNOWN_FIELD", /no field "image"\n.*"images": \["image\.png"\]/],
     ['{"images": ["a"], "prompts": ["x"], "generations": {}}', "UNKNOWN_FIELD", /did you mean generation\?/],
     ['{"images": ["a"], "prompts": ["x"], "__proto__": {}}', "UNKNOWN_FIELD", /no field "__proto__"/],
     ['{"images": ["a"], "prompts": ["x"], "generation": [1]}', "BAD_REQUEST", /generation must be an object/],

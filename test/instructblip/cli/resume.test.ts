@@ -10,10 +10,10 @@ import { goldenFolder } from "../../golden_folder.ts";
 import { cli, temporaryFolder } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
-const PICTURE = join(PLAIN, "picture_0.png");
+const IMAGE = join(PLAIN, "picture_0.png");
 
 const good = (id?: string | number) =>
-  JSON.stringify({ id, images: [PICTURE], prompts: ["What?"], generation: { max_new_tokens: 2 } });
+  JSON.stringify({ id, images: [IMAGE], prompts: ["What?"], generation: { max_new_tokens: 2 } });
 /** Some without an id, two with the same one, two that cannot be understood. */
 const REQUESTS = [good("a"), good(7), "{", good(), "", good("7"), good("a"), good(), "[]", good("z")];
 const IDS = ["a", 7, null, null, "7", "a", null, null, "z"];

@@ -12,11 +12,11 @@ import { otherDevice, testDevice } from "../../device.ts";
 import { cli, temporaryFolder } from "../cli/cli.ts";
 
 const SHAPES = fileURLToPath(new URL("../../../examples/shapes/", import.meta.url));
-const questions = JSON.parse(readFileSync(join(SHAPES, "pictures/questions.json"), "utf8"));
-const tokens = JSON.parse(readFileSync(join(SHAPES, "pictures/tokens.json"), "utf8"));
+const questions = JSON.parse(readFileSync(join(SHAPES, "images/questions.json"), "utf8"));
+const tokens = JSON.parse(readFileSync(join(SHAPES, "images/tokens.json"), "utf8"));
 const exam: Exam = {
   checkpoint: join(SHAPES, "checkpoint"),
-  pictures: [
+  images: [
     { name: "a", image: join(SHAPES, questions[0].image), questions: questions[0].questions, tokens: tokens[0] },
   ],
 };
@@ -122,7 +122,7 @@ describe("a kernel broken on purpose is named, with where it showed", () => {
   });
 
   test("another token than PyTorch's, with both", async () => {
-    const of = { ...exam, pictures: [{ ...exam.pictures[0], tokens: [[7, 2], ...tokens[0].slice(1)] }] };
+    const of = { ...exam, images: [{ ...exam.images[0], tokens: [[7, 2], ...tokens[0].slice(1)] }] };
     const { ok, checks } = await report(/^answers f32/, of);
     expect(ok).toBe(false);
     expect(checks[0].wrong).toEqual([

@@ -81,7 +81,7 @@ describe("on a device that is taken for a GPU", async () => {
 
   test("the embedded checkpoint's answers, of several rows that end apart", async () => {
     const inputs = await processor({
-      images: ["a", "b"].map((name) => `examples/shapes/pictures/${name}.png`),
+      images: ["a", "b"].map((name) => `examples/shapes/images/${name}.png`),
       text: ["Describe the image.", "How many shapes are there?"],
       padding: true,
     });

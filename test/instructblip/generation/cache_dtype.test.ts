@@ -104,7 +104,7 @@ describe("the embedded checkpoint", async () => {
   const processor = await AutoProcessor.from_pretrained(`${folder}checkpoint`);
   const models = await openBoth(`${folder}checkpoint`);
   const [f32, f16] = models;
-  const pictures = JSON.parse(readFileSync(`${folder}pictures/questions.json`, "utf8")) as {
+  const images = JSON.parse(readFileSync(`${folder}images/questions.json`, "utf8")) as {
     image: string;
     questions: string[];
     answers: string[];
@@ -113,7 +113,7 @@ describe("the embedded checkpoint", async () => {
     (await processor({ images: [`${folder}${image}`], text: [question] })) as unknown as InstructBlipInputs;
 
   test("answers PyTorch's words, greedily and with beams", async () => {
-    for (const { image, questions, answers } of pictures.slice(0, 3)) {
+    for (const { image, questions, answers } of images.slice(0, 3)) {
       for (const [i, question] of questions.entries()) {
         const inputs = await inputsOf(image, question);
         const ids = (await f16.generate({ ...inputs, max_new_tokens: 60 })) as number[][];
@@ -121,7 +121,7 @@ describe("the embedded checkpoint", async () => {
         expect(processor.batch_decode(answer, { skip_special_tokens: true })[0].trim()).toBe(answers[i]);
       }
     }
-    const inputs = await inputsOf(pictures[0].image, "What is in the image?");
+    const inputs = await inputsOf(images[0].image, "What is in the image?");
     const [expected, actual] = await Promise.all(
       models.map((model) => model.generate({ ...inputs, num_beams: 3, max_new_tokens: 40 })),
     );
@@ -143,7 +143,7 @@ describe("the embedded checkpoint", async () => {
   });
 
   test("ranks candidates alike, which go on from a fork of the cache", async () => {
-    const inputs = await inputsOf(pictures[0].image, "What color is the square?");
+    const inputs = await inputsOf(images[0].image, "What color is the square?");
     const colours = ["red", "green", "blue", "yellow", "purple", "orange"];
     const candidates = candidateIds(processor.tokenizer, colours);
     const [[expected], [actual]] = await Promise.all(

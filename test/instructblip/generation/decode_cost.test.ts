@@ -16,7 +16,7 @@ test.each([
   ["5 beams", { num_beams: 5 }],
   ["a penalty and bans", { repetition_penalty: 1.2, no_repeat_ngram_size: 3 }],
 ])("%s: a token is one submit and no new buffer", async (_, options) => {
-  const inputs = await processor({ images: ["examples/shapes/pictures/a.png"], text: ["Describe the image."] });
+  const inputs = await processor({ images: ["examples/shapes/images/a.png"], text: ["Describe the image."] });
   const marks: { submits: number; bindGroups: number; created: number }[] = [];
   await model.generate({
     ...inputs,

@@ -154,7 +154,7 @@ describe.each(NAMES)("%s", async (name) => {
     }
   });
 
-  test("picture and prompt are read once, whatever the number of segments", async () => {
+  test("image and prompt are read once, whatever the number of segments", async () => {
     const finished: string[] = [];
     const observer = outputObserver((path) => void finished.push(path));
     await withObserver(device, observer, () => model.rank_answers({ ...inputs, candidates, segment_size: 2 }));
@@ -174,7 +174,7 @@ describe.each(NAMES)("%s", async (name) => {
   });
 });
 
-// Other inputs, several pictures a prompt, and features in front of a prompt that keeps no places for them.
+// Other inputs, several images a prompt, and features in front of a prompt that keeps no places for them.
 test.each(["blip2_opt", "video_4_frames", "video_3_frames_t5", "legacy_llama"])(
   "%s ranks as it goes forward",
   async (name) => {

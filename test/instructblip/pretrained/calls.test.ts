@@ -19,7 +19,7 @@ import { goldenInputs } from "../../parity/golden.ts";
 const device = await testDevice();
 const model = await InstructBlipForConditionalGeneration.from_pretrained(goldenFolder("plain_f32"), { device });
 const processor = await InstructBlipProcessor.from_pretrained("examples/shapes/checkpoint");
-const picture = new Uint8Array(readFileSync("examples/shapes/pictures/a.png"));
+const image = new Uint8Array(readFileSync("examples/shapes/images/a.png"));
 const given = (await goldenInputs("plain_f32")) as InstructBlipInputs;
 afterAll(() => model.dispose());
 
@@ -99,11 +99,11 @@ describe("what a caller changes after the call changes nothing", () => {
     );
   });
 
-  test("a processor's pictures, of every kind, and options", async () => {
+  test("a processor's images, of every kind, and options", async () => {
     const rgb = () => ({ data: new Uint8Array(3 * 20 * 20).map((_, i) => i), width: 20, height: 20 });
     const tensor = () => ({ data: Float32Array.from({ length: 3 * 12 * 12 }, (_, i) => i / 432), shape: [3, 12, 12] });
     const input = () => ({
-      images: [picture.slice(), Buffer.from(picture), rgb(), tensor()],
+      images: [image.slice(), Buffer.from(image), rgb(), tensor()],
       text: ["a", "b", "c", "d"],
       images_kwargs: { image_mean: [0.1, 0.2, 0.3] },
       text_kwargs: { max_length: 60, padding: "max_length" },
@@ -181,7 +181,7 @@ describe("options in an object of their own, as a Python call becomes one", () =
   });
 
   test("a processor takes them", async () => {
-    const input = { images: [picture], text: ["What is this?"] };
+    const input = { images: [image], text: ["What is this?"] };
     const options = { padding: "max_length", max_length: 60 } as const;
     const together = await processor({ ...input, ...options });
     expect(await (processor as never as (...args: object[]) => Promise<unknown>)(input, options)).toEqual(together);
@@ -227,12 +227,12 @@ describe("options in an object of their own, as a Python call becomes one", () =
     ],
     [
       "a processor, by position",
-      () => (processor as unknown as (...a: unknown[]) => unknown)(picture, "What?"),
+      () => (processor as unknown as (...a: unknown[]) => unknown)(image, "What?"),
       "called with an object",
     ],
     [
-      "a processor, pictures twice",
-      () => (processor as never as (...a: unknown[]) => unknown)({ images: [picture] }, { images: [picture] }),
+      "a processor, images twice",
+      () => (processor as never as (...a: unknown[]) => unknown)({ images: [image] }, { images: [image] }),
       "images twice",
     ],
     [

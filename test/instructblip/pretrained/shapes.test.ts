@@ -1,7 +1,7 @@
 /**
- * The embedded checkpoint answers questions about unseen pictures as PyTorch did: the same token ids, every row. Of the 500
+ * The embedded checkpoint answers questions about unseen images as PyTorch did: the same token ids, every row. Of the 500
  * every fifth, or, with INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`), all. Also the one property that makes this model
- * InstructBLIP: another instruction, another look at the picture.
+ * InstructBLIP: another instruction, another look at the image.
  */
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
@@ -69,8 +69,8 @@ test(`${asked.length} answers, token for token, and at least 90 % of them right`
   expect(total / asked.length).toBeGreaterThanOrEqual(0.9);
 }, 1_800_000); // SwiftShader needs a quarter of an hour for all
 
-test("the same picture under two instructions gives different query outputs", async () => {
-  const image = new URL("eval/pictures/000.png", folder).pathname;
+test("the same image under two instructions gives different query outputs", async () => {
+  const image = new URL("eval/images/000.png", folder).pathname;
   const features = async (text: string) => {
     const { pixel_values, qformer_input_ids, qformer_attention_mask } = await processor({
       images: [image],

@@ -41,10 +41,10 @@ const KNOWN_DIFFERENCES: Record<string, { most: number; mean: number }> = {
   "exif_5.avif": { most: 1, mean: 0.3 },
   "exif_6.avif": { most: 1, mean: 0.3 },
   "animated.avif": { most: 1, mean: 0.3 },
-  "420.avif": { most: 40, mean: 10 }, // and enlarge colours differently; this picture is nearly all edges
+  "420.avif": { most: 40, mean: 10 }, // and enlarge colours differently; this image is nearly all edges
 };
 
-const file = (name: string) => new Uint8Array(readFileSync(path(`pictures/${name}`)));
+const file = (name: string) => new Uint8Array(readFileSync(path(`images/${name}`)));
 const sha = (data: Uint8Array | Float32Array) =>
   createHash("sha256")
     .update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
@@ -105,7 +105,7 @@ describe("decodeImage", () => {
     });
   }
 
-  test("refuses what is not a picture it reads", async () => {
+  test("refuses what is not an image it reads", async () => {
     const text = (s: string) => new TextEncoder().encode(s);
     for (const [bytes, code] of [
       [new Uint8Array(0), "IMAGE_TRUNCATED"],
@@ -122,14 +122,14 @@ describe("decodeImage", () => {
       [text("\x7fELF\x02\x01\x01\0"), "IMAGE_FORMAT"],
       [text("BMW makes cars, and this is a text about them"), "IMAGE_FORMAT"],
     ] as const) {
-      expect(await codeOf(decodeImage(bytes, "picture.png"))).toBe(code);
+      expect(await codeOf(decodeImage(bytes, "image.png"))).toBe(code);
     }
   });
 
   test.each<[string, string, RegExp]>([
-    ["<!DOCTYPE html><p>404", "a web page, not a picture", /address of the picture itself/],
-    ["\ufeff\n <HTML lang='en'><head>", "a web page, not a picture", /address of the picture itself/],
-    ["<!-- saved from url --><html>", "a web page, not a picture", /address of the picture itself/],
+    ["<!DOCTYPE html><p>404", "a web page, not an image", /address of the image itself/],
+    ["\ufeff\n <HTML lang='en'><head>", "a web page, not an image", /address of the image itself/],
+    ["<!-- saved from url --><html>", "a web page, not an image", /address of the image itself/],
     ['<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing", /save it as PNG/],
     ['<?xml version="1.0"?>\n<!-- made by hand -->\n<svg viewBox="0 0 1 1">', "an SVG drawing", /save it as PNG/],
     ['<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an XML file", /save it/],
@@ -140,9 +140,9 @@ describe("decodeImage", () => {
     ["\0\0\0\x20ftypisom", "an MP4 or QuickTime file", /frames/],
     ["PK\x03\x04", "an archive", /unpack/],
   ])("says what %j is", async (begin, what, hint) => {
-    const refusal = decodeImage(new TextEncoder().encode(begin), "picture.png");
+    const refusal = decodeImage(new TextEncoder().encode(begin), "image.png");
     await expect(refusal).rejects.toMatchObject({ code: "IMAGE_FORMAT", hint: expect.stringMatching(hint) });
-    await expect(refusal).rejects.toThrow(`picture.png: ${what}`);
+    await expect(refusal).rejects.toThrow(`image.png: ${what}`);
   });
 
   test("refuses TIFF and BMP of kinds that it would not read as Pillow does", async () => {
@@ -171,7 +171,7 @@ describe("decodeImage", () => {
     }
   });
 
-  test("refuses a truncated picture, wherever it ends", async () => {
+  test("refuses a truncated image, wherever it ends", async () => {
     for (const name of [
       "rgb.png",
       "420.jpg",
@@ -351,7 +351,7 @@ describe("BlipImageProcessor", () => {
     }
   });
 
-  test("stacks pictures in order", () => {
+  test("stacks images in order", () => {
     const processor = new BlipImageProcessor({ size: 4 });
     const images = [1, 2, 3].map((seed) => ({ width: 5, height: 6, data: noise(seed, 90) }));
     const batch = processor.preprocess(images);

@@ -75,8 +75,8 @@ test.each(FOLDERS)("%s", async (_, name, files) => {
   for (const [i, call] of GOLDEN.calls.entries()) {
     const [text, images, options] = call;
     const outcome = GOLDEN.outcomes[name][i];
-    const pictures = images > 0 ? Array.from({ length: images }, (_, seed) => image(seed)) : undefined;
-    const input = { images: pictures, text: text ?? undefined, allow_image_token: true, ...options };
+    const drawn = images > 0 ? Array.from({ length: images }, (_, seed) => image(seed)) : undefined;
+    const input = { images: drawn, text: text ?? undefined, allow_image_token: true, ...options };
     const error = await codeOf(processor(input));
     if (isKnownDifference(call, outcome, error)) {
       skipped++;
@@ -187,9 +187,9 @@ describe("in Node", () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
-  test("turns pictures upright only when asked", async () => {
+  test("turns images upright only when asked", async () => {
     const processor = await load("vicuna");
-    const [stored, upright] = [path("pictures/exif_6.jpg"), path("pictures/exif_1.jpg")];
+    const [stored, upright] = [path("images/exif_6.jpg"), path("images/exif_1.jpg")];
     const valuesOf = async (images: string, exif_transpose?: boolean) =>
       (await processor({ images, exif_transpose })).pixel_values!.data;
     expect(await valuesOf(stored)).toEqual(await valuesOf(stored, false));

@@ -31,7 +31,7 @@ type Call = [text: string | string[] | null, images: number, options: InstructBl
 const GOLDEN = golden<{
   folders: Record<string, FolderFiles>;
   calls: Call[];
-  picture_calls: Call[];
+  image_calls: Call[];
   classes: Record<string, string>;
   saved: Record<string, string>;
   outcomes: Record<string, Outcome[]>;
@@ -68,7 +68,7 @@ test.each(NAMES)("%s", async (name) => {
   expect(processor.processor_class).toBe(GOLDEN.classes[name]);
   const video = processor.processor_class === "InstructBlipVideoProcessor";
   let compared = 0;
-  for (const [i, call] of [...GOLDEN.calls, ...(video ? [] : GOLDEN.picture_calls)].entries()) {
+  for (const [i, call] of [...GOLDEN.calls, ...(video ? [] : GOLDEN.image_calls)].entries()) {
     const outcome = GOLDEN.outcomes[name][i];
     const ours = await outcomeOf(processor, inputOf(call, processor));
     if ("error" in outcome) {
@@ -118,7 +118,7 @@ describe("a processor is an object of its class, which is called", () => {
       ...pixel_values,
       shape: [1, ...pixel_values.shape],
     });
-    // Without a count: text alone, and pictures alone.
+    // Without a count: text alone, and images alone.
     const uncounted = new InstructBlipProcessor(parts);
     await expect(uncounted(input)).rejects.toMatchObject({ code: "CONFIG_MISSING" });
     expect(await uncounted({ text: "a dog" })).toEqual(await made({ text: "a dog" }));
@@ -334,7 +334,7 @@ describe("how many placeholders", () => {
     expect(await countOf("instructblip", {}, { ...model, num_query_tokens: 1.5 })).toMatch(/^config.json: num_query_t/);
   });
 
-  test("is unknown where neither says, which is said when there is a picture", async () => {
+  test("is unknown where neither says, which is said when there is an image", async () => {
     expect(await countOf("instructblip", {})).toBe(null);
     expect(await countOf("instructblip", {}, { model_type: "llama", num_query_tokens: 5 })).toBe(null);
     const files: Record<string, string> = filesNamed("instructblip");
@@ -367,8 +367,8 @@ describe("options", () => {
     processor = await load("instructblip");
   });
   const refused: [string, object][] = [
-    ["an option of the text among the pictures'", { images_kwargs: { padding: true } }],
-    ["an option of the pictures among the text's", { text_kwargs: { resample: 2 } }],
+    ["an option of the text among the images'", { images_kwargs: { padding: true } }],
+    ["an option of the images among the text's", { text_kwargs: { resample: 2 } }],
     ["an option given twice", { padding: true, text_kwargs: { padding: true } }],
     ["a value we do not have", { return_length: true }],
     ["a layout we do not have", { images_kwargs: { data_format: "channels_last" } }],

@@ -226,7 +226,7 @@ test("a file written by itself: what a killed process has left of it goes, anoth
 });
 
 test("a processor stopped anywhere is the old one, the new one, or refused", { timeout: 60_000 }, async () => {
-  const input = { text: "what is in the picture?", images: { width: 2, height: 2, data: new Uint8Array(12) } };
+  const input = { text: "what is in the image?", images: { width: 2, height: 2, data: new Uint8Array(12) } };
   const [old, next] = await Promise.all(
     ["t5_flan", "opt_plain"].map((name) => InstructBlipProcessor.from_pretrained(committedFolder(name))),
   );

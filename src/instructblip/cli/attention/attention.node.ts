@@ -1,6 +1,6 @@
 /**
- * `attention`: where each of the Q-Former's queries looked in a picture or a frame, for an instruction if the model reads one:
- * its cross-attention, drawn over the picture as contact sheets or printed as numbers.
+ * `attention`: where each of the Q-Former's queries looked in an image or a frame, for an instruction if the model reads one:
+ * its cross-attention, drawn over the image as contact sheets or printed as numbers.
  */
 import { basename, extname } from "node:path";
 import sharp from "sharp";
@@ -67,11 +67,11 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
   const config = await folder.config();
   checkChoice(options, config);
   const processor = await AutoProcessor.from_pretrained(folder);
-  const picture = await readNamedImage(options.image, { signal: run.signal });
+  const image = await readNamedImage(options.image, { signal: run.signal });
   const { pixel_values, qformer_input_ids, qformer_attention_mask } = await prepareInputs(
     processor,
     config,
-    [picture],
+    [image],
     [options.prompt ?? ""],
   );
   const frame = framesOf(pixel_values); // a video of one frame is that frame
@@ -90,7 +90,7 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
     const asked = options.prompt === undefined ? "" : `: “${options.prompt.replace(/\s+/g, " ").trim()}”`;
     const title = basename(imageName(options.image)) + asked;
     const { blocks, scaleMax: scale_max } = options;
-    const sheets = sheetsOf(maps, options, { title, picture, grid, blocks, scale_max });
+    const sheets = sheetsOf(maps, options, { title, image, grid, blocks, scale_max });
     if (extname(out).toLowerCase() === ".png" && !(await hasFont())) {
       say(
         run.terminal,
@@ -175,10 +175,7 @@ function checkChoice({ prompt, layer, head, query }: AttentionOptions, config: V
     );
   }
   if (!(config instanceof Blip2Config) && prompt === undefined) {
-    throw new InputError(
-      "PROMPT",
-      "--prompt <text> is needed: this model looks at a picture with the question in mind",
-    );
+    throw new InputError("PROMPT", "--prompt <text> is needed: this model looks at an image with the question in mind");
   }
   const layers = crossLayers(config);
   if (layer !== undefined && !layers.includes(layer)) {
@@ -212,7 +209,7 @@ function mapsOf(layer: number, { data, shape }: HostTensor, { head, query }: Att
 function sheetsOf(
   maps: readonly LayerMaps[],
   options: AttentionOptions,
-  common: Pick<SheetContent, "title" | "picture" | "grid" | "blocks" | "scale_max">,
+  common: Pick<SheetContent, "title" | "image" | "grid" | "blocks" | "scale_max">,
 ): { name: string; content: SheetContent }[] {
   const headText = (head: number | "mean") => (head === "mean" ? "mean of all heads" : `head ${head}`);
   const allHeads = options.head === "all";

@@ -1,5 +1,5 @@
 /**
- * A contact sheet of attention maps: each laid over the picture it looks at, all in one colour scale. Pure: pixels and
+ * A contact sheet of attention maps: each laid over the image it looks at, all in one colour scale. Pure: pixels and
  * labels come out; attention.node.ts makes a PNG or an SVG of them.
  */
 
@@ -11,15 +11,15 @@ export interface AttentionMap {
   readonly caption: string;
   /** f32[rows · columns]: the weight of each patch, row by row */
   readonly patches: Float32Array;
-  /** The weight of the class token, which lies nowhere in the picture. */
+  /** The weight of the class token, which lies nowhere in the image. */
   readonly class_token: number;
 }
 
-/** How patches lie on the picture. */
+/** How patches lie on the image. */
 export interface PatchGrid {
   readonly rows: number;
   readonly columns: number;
-  /** The picture's height and width in patches: a little above rows and columns where its edge fills no patch. */
+  /** The image's height and width in patches: a little above rows and columns where its edge fills no patch. */
   readonly height: number;
   readonly width: number;
 }
@@ -27,10 +27,10 @@ export interface PatchGrid {
 export interface SheetContent {
   readonly title: string;
   readonly subtitle: string;
-  readonly picture: RgbImage;
+  readonly image: RgbImage;
   readonly grid: PatchGrid;
   readonly maps: readonly AttentionMap[];
-  /** Shown at the top, beside the picture. */
+  /** Shown at the top, beside the image. */
   readonly mean?: AttentionMap | undefined;
   /** Maps in a row. Default: as many as make full rows. */
   readonly columns?: number | undefined;
@@ -78,7 +78,7 @@ export function viridis(t: number): Rgb {
   return [channel(0), channel(1), channel(2)];
 }
 
-/** How much of a pixel is the map's colour; the rest is the picture. */
+/** How much of a pixel is the map's colour; the rest is the image. */
 const OPACITY = 0.65;
 const MID_GREY = 128;
 const MARGIN = 24;
@@ -89,15 +89,15 @@ const WIDTH = 1360;
 
 /** Draws the sheet. Every weight of all maps has the same scale, from 0 up. */
 export function drawSheet(content: SheetContent): Sheet {
-  const { title, subtitle, picture, grid, maps, mean, blocks = false } = content;
+  const { title, subtitle, image, grid, maps, mean, blocks = false } = content;
   const columns = content.columns ?? columnsFor(maps.length);
   const rows = Math.ceil(maps.length / columns);
   const longest = Math.max(120, Math.min(320, Math.floor((WIDTH - 2 * MARGIN + GAP) / columns) - GAP));
-  const shrink = longest / Math.max(picture.width, picture.height);
+  const shrink = longest / Math.max(image.width, image.height);
   const small = resize(
-    picture,
-    Math.max(1, Math.round(picture.width * shrink)),
-    Math.max(1, Math.round(picture.height * shrink)),
+    image,
+    Math.max(1, Math.round(image.width * shrink)),
+    Math.max(1, Math.round(image.height * shrink)),
   );
   const [w, h] = [small.width, small.height];
   const shown = mean ? [...maps, mean] : maps;
@@ -121,7 +121,7 @@ export function drawSheet(content: SheetContent): Sheet {
     paste(canvas, image, x, y);
     write(shortened(caption, w, 12), x + w / 2, y + h + 15, 12, { anchor: "middle" });
   };
-  place(small, "picture", MARGIN, head);
+  place(small, "image", MARGIN, head);
   const over = (map: AttentionMap) => heat(small, map.patches, grid, scale, blocks);
   if (mean) place(over(mean), captionOf(mean), MARGIN + w + GAP, head);
   for (const [i, map] of maps.entries()) {
@@ -148,19 +148,19 @@ export function drawSheet(content: SheetContent): Sheet {
       anchor: x < legendX + 70 ? "start" : x > legendX + legendWidth - 70 ? "end" : "middle",
     });
   }
-  write("class: the weight of the class token, which lies nowhere in the picture", legendX, barY + 70, 12);
+  write("class: the weight of the class token, which lies nowhere in the image", legendX, barY + 70, 12);
   return { canvas, labels };
 }
 
-/** A picture in grey under a map in colours. */
+/** An image in grey under a map in colours. */
 export function heat(
-  picture: RgbImage,
+  image: RgbImage,
   patches: Float32Array,
   grid: PatchGrid,
   scale: number,
   blocks: boolean,
 ): RgbImage {
-  const { width, height, data } = picture;
+  const { width, height, data } = image;
   const result = new Uint8Array(data.length);
   for (let y = 0; y < height; y++) {
     const v = ((y + 0.5) / height) * grid.height; // in patches
@@ -213,7 +213,7 @@ function shortened(text: string, width: number, size: number, ratio = 0.52): str
   return characters.length <= most ? text : `${characters.slice(0, most - 1).join("")}…`;
 }
 
-/** A colour over a grey of little contrast, so that neither the picture's colours nor its light are taken for weights. */
+/** A colour over a grey of little contrast, so that neither the image's colours nor its light are taken for weights. */
 function blend(grey: number, color: Rgb): number[] {
   const under = 30 + 0.65 * grey;
   return color.map((value) => Math.round((1 - OPACITY) * under + OPACITY * value));
@@ -230,7 +230,7 @@ function paste(canvas: RgbImage, image: RgbImage, x: number, y: number): void {
   }
 }
 
-/** The labels as an SVG of the canvas's size, over a picture if one is given. @param background a URL */
+/** The labels as an SVG of the canvas's size, over an image if one is given. @param background a URL */
 export function sheetSvg({ canvas, labels }: Sheet, background?: string): string {
   const { width, height } = canvas;
   const texts = labels.map(

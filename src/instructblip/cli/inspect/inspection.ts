@@ -61,7 +61,7 @@ export interface Inspected {
   readonly withTensors: boolean;
 }
 
-/** In the order in which a picture passes through them; anything else follows. */
+/** In the order in which an image passes through them; anything else follows. */
 const PARTS = ["vision_model", "query_tokens", "qformer", "language_projection", "language_model"];
 
 export function inspect({ name, config, checkpoint, notes = [], files, caps, withTensors }: Inspected): Inspection {

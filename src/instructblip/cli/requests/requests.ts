@@ -30,7 +30,7 @@ export const MAX_LINE_BYTES = 2 ** 20;
 
 const FIELDS = ["id", "images", "prompts", "generation", "candidates"];
 const FIELD_HINTS: Readonly<Record<string, string>> = {
-  image: 'write "images": ["picture.png"]',
+  image: 'write "images": ["image.png"]',
   prompt: 'write "prompts": ["What is this?"]',
   text: 'write "prompts": ["What is this?"]',
 };
