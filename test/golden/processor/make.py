@@ -29,7 +29,7 @@ def write(path, value):
 
 
 def make_pictures(out):
-    folder = out / "pictures"
+    folder = out / "images"
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in pictures.files().items():
         (folder / name).write_bytes(data)
