@@ -247,8 +247,10 @@ fn main(
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, P, d], o, and stats: f32[B, T, H, P, 2], of each part the largest score
 // and Σ e^(score - largest). Parts behind the last key that t sees are left as they were.
 // A workgroup takes a part of one head. For the scores LANES neighbouring threads share a key, for the values a thread has
-// four numbers of the head and every (WG / D4)-th key: neighbours read what lies side by side.
-// Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 1) + 5·WG) bytes of shared memory,
+// four numbers of the head and every (WG / D4)-th key: neighbours read what lies side by side. A load takes long where its
+// address hangs on the one before: a thread has IN_FLIGHT loads of a key, and twice as many values, under way at a time. What
+// lies behind the last key is read as the last one, and counts for nothing.
+// Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 2) + 5·WG) bytes of shared memory,
 // d at most 4·WG; subgroups of any size with threads_subgroups.
 // Source: Dao et al. 2023, Flash-Decoding for long-context inference.
 // @use attention
@@ -259,6 +261,7 @@ override WG: u32 = 64;
 override KEYS: u32 = 64;
 override D4: u32 = 16; // ceil(d / 4)
 const LANES = 4u;
+const IN_FLIGHT = 4u;
 const LOWEST = -3.4028234e38;
 
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
@@ -269,6 +272,7 @@ const LOWEST = -3.4028234e38;
 var<workgroup> q_tile: array<vec4<f32>, D4>;
 var<workgroup> shares: array<f32, KEYS * LANES>; // of q·k
 var<workgroup> weights: array<f32, KEYS>; // scores, then e^(score - largest)
+var<workgroup> v_starts: array<u32, KEYS>; // by a block table they hang on a load
 var<workgroup> sums: array<vec4<f32>, WG>;
 
 @compute @workgroup_size(WG)
@@ -294,13 +298,29 @@ fn main(
     q_tile[c] = load_q(q0, c) * params.scale;
   }
   workgroupBarrier();
-  for (var s = s0 + lane / LANES; s < s_end; s += WG / LANES) {
+  let own = lane % LANES;
+  for (var r = 0u; r < KEYS * LANES / WG; r++) {
+    let n = lane / LANES + r * (WG / LANES);
+    let s = min(s0 + n, s_end - 1u);
     let k0 = k_start(b, s, h);
     var share = 0.0;
-    for (var c = lane % LANES; 4u * c < params.d; c += LANES) {
-      share += dot(q_tile[c], load_k(k0, c));
+    for (var round = 0u; round < (D4 + IN_FLIGHT * LANES - 1u) / (IN_FLIGHT * LANES); round++) {
+      let c0 = own + round * IN_FLIGHT * LANES;
+      var of_key: array<vec4<f32>, IN_FLIGHT>;
+      for (var j = 0u; j < IN_FLIGHT; j++) {
+        of_key[j] = load_k(k0, min(c0 + j * LANES, D4 - 1u));
+      }
+      for (var j = 0u; j < IN_FLIGHT; j++) {
+        let c = c0 + j * LANES;
+        let q = select(vec4<f32>(), q_tile[min(c, D4 - 1u)], c < D4);
+        let k = of_key[j];
+        share = fma(q.w, k.w, fma(q.z, k.z, fma(q.y, k.y, fma(q.x, k.x, share))));
+      }
     }
-    shares[(s - s0) * LANES + lane % LANES] = share;
+    shares[n * LANES + own] = share;
+    if (own == 0u) {
+      v_starts[n] = v_start(b, s, h);
+    }
   }
   workgroupBarrier();
 
@@ -334,8 +354,16 @@ fn main(
   let apart = WG / D4;
   var numbers = vec4<f32>();
   if (first < apart) {
-    for (var s = s0 + first; s < s_end; s += apart) {
-      numbers += weights[s - s0] * load_v(v_start(b, s, h), chunk);
+    for (var n0 = first; n0 < s_end - s0; n0 += 2u * IN_FLIGHT * apart) {
+      var values: array<vec4<f32>, 2u * IN_FLIGHT>;
+      for (var j = 0u; j < 2u * IN_FLIGHT; j++) {
+        values[j] = load_v(v_starts[min(n0 + j * apart, KEYS - 1u)], chunk);
+      }
+      for (var j = 0u; j < 2u * IN_FLIGHT; j++) {
+        let n = n0 + j * apart;
+        let weight = select(0.0, weights[min(n, KEYS - 1u)], n < s_end - s0);
+        numbers = fma(vec4<f32>(weight), values[j], numbers);
+      }
     }
   }
   sums[lane] = numbers;

@@ -124,8 +124,8 @@ const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : workgroupOf(caps)),
   attention: (caps, { T = 0, S = 0 }) => {
     if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "composed";
-    // A workgroup for each head does not fill a GPU: from three parts on the keys are split.
-    if (T > 1 || S <= 128) return "fused";
+    // A workgroup for each head does not fill a GPU, nor does one query a workgroup: its keys are split.
+    if (T > 1) return "fused";
     return caps.subgroups ? "split_subgroups" : "split";
   },
   // Finding a patch's pixels takes divisions and loads one by one, which cost software more than four launches do.
