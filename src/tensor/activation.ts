@@ -2,7 +2,9 @@
  * The activations a feed-forward layer may have, under the codes kernels/lib/activation.wgsl knows them by. What Hugging
  * Face calls them is the modules' business.
  */
+
 import { InputError } from "./errors.ts";
+import { shown } from "./shown.ts";
 
 export const ACTIVATIONS = {
   /** x */
@@ -27,9 +29,9 @@ export type Activation = keyof typeof ACTIVATIONS;
  * @throws InputError ACTIVATION for another name: the kernels take a code that they do not know for "none"
  */
 export function activationCode(activation: Activation): number {
-  if (!Object.hasOwn(ACTIVATIONS, activation)) {
+  if (typeof activation !== "string" || !Object.hasOwn(ACTIVATIONS, activation)) {
     const hint = Object.keys(ACTIVATIONS).join(", ");
-    throw new InputError("ACTIVATION", `there is no activation "${String(activation).slice(0, 100)}"`, { hint });
+    throw new InputError("ACTIVATION", `there is no activation ${shown(activation)}`, { hint });
   }
   return ACTIVATIONS[activation];
 }

@@ -11,7 +11,9 @@ import { Tokenizer } from "../../src/instructblip/tokenizer/tokenizer.ts";
 import { LayerNorm } from "../../src/modules/norm.ts";
 import { checkStorage, readStorage } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";
+import { activationCode } from "../../src/tensor/activation.ts";
 import { optionsOf } from "../../src/tensor/arguments.ts";
+import { plan } from "../../src/tensor/device/plan.ts";
 import { nearest } from "../../src/tensor/errors.ts";
 import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
 import { FileSource } from "../../src/tensor/files/source.node.ts";
@@ -42,6 +44,20 @@ test.each<[string, string, () => unknown]>([
   ],
   ["… in config.json", "CONFIG_JSON", () => AutoConfig.parse(`{"model_type":"instructblip","a":${deep}}`)],
   ["… in a task", "BAD_TASK", () => parseTask(`{"a":${deep}}`, "task.json")],
+  [
+    "a rope_type without a text",
+    "UNSUPPORTED_ROPE",
+    () =>
+      AutoConfig.parse(
+        '{"model_type":"instructblip","text_config":{"model_type":"llama","rope_parameters":{"rope_type":{"toString":1}}}}',
+      ),
+  ],
+  ["an activation, of an op, without a text", "ACTIVATION", () => activationCode({ toString: 1 } as never)],
+  [
+    "a variant without a text",
+    "PLAN",
+    () => plan("row", openLedgerDevice(2 ** 20).device.caps, { row: { toString: 1 } as never }),
+  ],
   [
     "hidden_act without a text",
     "UNSUPPORTED_ACT",

@@ -3,7 +3,9 @@
  *
  * Source: transformers 5.18, models/llama/configuration_llama.py.
  */
+
 import { ConfigError } from "../../tensor/errors.ts";
+import { shown } from "../../tensor/shown.ts";
 import {
   configOf,
   count,
@@ -84,7 +86,7 @@ export class LlamaConfig extends configOf("text_config", {
     if (type !== "default") {
       throw new ConfigError(
         "UNSUPPORTED_ROPE",
-        `text_config.rope_parameters: rope_type "${type}" is not supported, only "default"`,
+        `text_config.rope_parameters: rope_type ${shown(type)} is not supported, only "default"`,
       );
     }
     return { theta: number(10000, 1)(parameters.rope_theta ?? this.rope_theta ?? undefined, "text_config.rope_theta") };

@@ -194,7 +194,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
 /** Sets what answers keep of their tokens. @returns warnings @throws InputError CACHE_DTYPE */
 function setCacheDtype({ language_model }: Loadable, dtype: CacheDType): string[] {
   if (!CACHE_DTYPES.includes(dtype)) {
-    throw new InputError("CACHE_DTYPE", `cache_dtype: keys and values cannot be stored as "${dtype}"`, {
+    throw new InputError("CACHE_DTYPE", `cache_dtype: keys and values cannot be stored as ${shown(dtype)}`, {
       hint: CACHE_DTYPES.join(" or "),
     });
   }

@@ -5,6 +5,7 @@
  */
 import { env } from "../env.ts";
 import { InputError, nearest } from "../errors.ts";
+import { shown } from "../shown.ts";
 import type { Caps, SubgroupMatrix } from "./caps.ts";
 import { type Op, type PlanOverride, VARIANTS, type Variant } from "./variants.ts";
 
@@ -27,8 +28,8 @@ export function plan<O extends Op>(
   const variant: string = override[op] ?? runnable ?? DEFAULTS[op](caps, sizes);
   const variants: readonly string[] = VARIANTS[op];
   if (!variants.includes(variant)) {
-    const hint = nearest(variant, variants) ?? variants.join(", ");
-    throw new InputError("PLAN", `${op} has no variant "${String(variant).slice(0, 100)}"`, { hint });
+    const hint = (typeof variant === "string" ? nearest(variant, variants) : undefined) ?? variants.join(", ");
+    throw new InputError("PLAN", `${op} has no variant ${shown(variant)}`, { hint });
   }
   return variant as Variant<O>;
 }
@@ -122,7 +123,7 @@ const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
     return hasSubgroupMatrices(caps) ? "subgroup_matrix" : "tile";
   },
   matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : workgroupOf(caps)),
-  attention: (caps, { T = 0, S = 0 }) => {
+  attention: (caps, { T = 0 }) => {
     if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "composed";
     // A workgroup for each head does not fill a GPU, nor does one query a workgroup: its keys are split.
     if (T > 1) return "fused";
