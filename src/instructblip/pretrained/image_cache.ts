@@ -7,6 +7,7 @@ import { DeviceError } from "../../tensor/errors.ts";
 import { contiguous, copy } from "../../tensor/ops/copy.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { stack } from "../processing/image_processor.ts";
 import type { HostTensor } from "./inputs.ts";
 
 interface Entry {
@@ -98,16 +99,15 @@ export class ImageLookup {
   states(images: HostTensor, interpolate: boolean, compute: (images: HostTensor) => Tensor): Tensor {
     const { device } = this.#cache;
     this.#cache.begin(this);
-    const [n, ...shape] = sizes(images.shape, 4);
+    const [n, C, H, W] = sizes(images.shape, 4);
     const size = images.data.length / n;
     const rows = Array.from({ length: n }, (_, i) => images.data.subarray(i * size, (i + 1) * size));
-    const kind = `${shape}${interpolate ? ", interpolated" : ""}`;
-    const find = (pixels: Float32Array) =>
-      this.#fresh.find((entry) => areEqual(entry.pixels, pixels)) ?? this.#cache.find(pixels, kind);
-    const missing = rows.filter((row, i) => !find(row) && !rows.slice(0, i).some((earlier) => areEqual(earlier, row)));
+    const kind = `${H} x ${W}${interpolate ? ", interpolated" : ""}`;
+    const found = rows.map((row) => this.#cache.find(row, kind));
+    for (const entry of found) if (entry) this.used.add(entry); // computing the others must not push these out
+    const missing = rows.filter((row, i) => !found[i] && rows.findIndex((other) => areEqual(other, row)) === i);
     if (missing.length > 0) {
-      const data = missing.length === n ? images.data : joined(missing);
-      const computed = compute({ data, shape: [missing.length, ...shape] });
+      const computed = compute(stack(missing.map((data) => ({ data, shape: [1, C, H, W] }))));
       device.settle(); // a product that waits for its epilogue is kept as it is
       missing.forEach((row, i) => {
         const states = missing.length === 1 ? computed : contiguous(computed.narrow(0, i, 1));
@@ -116,8 +116,7 @@ export class ImageLookup {
       });
       if (missing.length === n) return computed;
     }
-    const entries = rows.map((row) => find(row)!);
-    for (const entry of entries) this.used.add(entry);
+    const entries = rows.map((row, i) => found[i] ?? this.#fresh.find(({ pixels }) => areEqual(pixels, row))!);
     const first = entries[0]!.states;
     if (n === 1) return first;
     const states = device.empty([n, ...first.shape.slice(1)]);
@@ -144,14 +143,4 @@ function areEqual(a: Float32Array, b: Float32Array): boolean {
   const [x, y] = [bits(a), bits(b)];
   for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
   return true;
-}
-
-function joined(rows: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(rows.reduce((sum, row) => sum + row.length, 0));
-  let at = 0;
-  for (const row of rows) {
-    all.set(row, at);
-    at += row.length;
-  }
-  return all;
 }

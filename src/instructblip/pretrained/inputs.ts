@@ -2,12 +2,14 @@
  * What models are given, and what is wrong with it: every check reads host data alone and says which input, what must
  * hold and what was given. Nothing here is computed.
  */
+
 import { InputError } from "../../tensor/errors.ts";
-import { formatShape, sizeOf } from "../../tensor/shape.ts";
+import { formatShape, sizeOf, sizes } from "../../tensor/shape.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { Ids } from "../model/language_model.ts";
 import { IGNORE_INDEX } from "../model/loss.ts";
 import type { InstructBlipQFormerEmbeddings } from "../model/qformer.ts";
+import type { PixelValues } from "../processing/image.ts";
 
 /** Numbers on the host with their shape, as the processor gives them. */
 export interface HostTensor {
@@ -39,9 +41,9 @@ export interface QFormerInputs {
 }
 
 /** Images one by one: f32[B, 3, H, W] as it is, of videos f32[B, F, 3, H, W] -> f32[B·F, 3, H, W]. */
-export function framesOf({ data, shape }: HostTensor): HostTensor {
-  const [n, image] = [sizeOf(shape.slice(0, -3)), shape.slice(-3)];
-  return { data, shape: [n, ...image] };
+export function framesOf({ data, shape }: HostTensor): PixelValues {
+  const image = sizes(shape.slice(-3), 3);
+  return { data, shape: [sizeOf(shape.slice(0, -3)), ...image] };
 }
 
 /** The rows' common length. @throws InputError BAD_INPUT, RAGGED */

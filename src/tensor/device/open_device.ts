@@ -19,7 +19,7 @@ export interface DeviceOptions {
   adapter?: GPUAdapter;
   /**
    * Seconds that one wait for the GPU may last; it then rejects with GPU_TIMEOUT. Default: INSTRUCTBLIP_GPU_TIMEOUT, else
-   * 600, and 3600 on a software adapter, which takes minutes for what a GPU does in one.
+   * 600, and 3600 on a software adapter, which takes minutes for what a GPU does in one; 120 for the adapter and its device.
    */
   timeout?: number;
 }

@@ -200,6 +200,13 @@ describe("generate --requests", () => {
     expect(sizes.filter((size) => size > 4)).toHaveLength(1);
   });
 
+  it("loses no request of a batch that the GPU fails in", async () => {
+    const failing = vi.spyOn(VisionLanguageModel.prototype, "generate");
+    failing.mockRejectedValueOnce(new DeviceError("GPU_VALIDATION", "a batch too many"));
+    const answered = await ask();
+    expect(answersOf(answered)).toEqual(answersOf(await ask("--batch-size", "1")));
+  });
+
   it("lets a bad one fail alone", async () => {
     const { generate } = VisionLanguageModel.prototype;
     vi.spyOn(VisionLanguageModel.prototype, "generate").mockImplementation(function (

@@ -208,6 +208,19 @@ test("what a call that fails has computed is not kept", async () => {
   expect(seen).toEqual([1, 1, 1]);
 });
 
+test("an image of a batch stays while the batch's others are computed, though memory runs short", async () => {
+  const [model, plain] = [await open(odd.folder), await open(odd.folder, { image_cache: 0 })];
+  await model.generate(pick(odd.inputs, [0]), STEPS);
+  const forward = model.vision_model.forward.bind(model.vision_model);
+  vi.spyOn(model.vision_model, "forward").mockImplementation((pixels, interpolate) => {
+    expect(device.memory.shortage.size).toBeGreaterThan(0);
+    for (const giveBack of device.memory.shortage) giveBack();
+    return forward(pixels, interpolate);
+  });
+  const both = pick(odd.inputs, [1, 0]);
+  expect(await model.generate(both, STEPS)).toEqual(await plain.generate(both, STEPS));
+});
+
 test("kept images give way before a call fails for want of memory", async () => {
   const small = await otherDevice({ memory_budget: 2 ** 26 });
   const model = await open(odd.folder, { device: small });

@@ -8,8 +8,10 @@ import type { VisionLanguageConfig } from "../../config/config.ts";
 import type { GenerateOptions } from "../../generation/generate.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
 import type { Ids } from "../../model/language_model.ts";
+import { framesOf } from "../../pretrained/inputs.ts";
 import type { InstructBlipInputs } from "../../pretrained/instructblip.ts";
 import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
+import { stack } from "../../processing/image_processor.ts";
 import { endsRun } from "../format.ts";
 import type { Stopwatch, Timing } from "../timing.ts";
 
@@ -50,7 +52,6 @@ const COUNT_FROM_THE_PROMPT = new Set<string>([
   "eos_token_id",
   "pad_token_id",
   "suppress_tokens",
-  "do_sample",
 ] satisfies (keyof GenerationOptions)[]);
 
 /**
@@ -82,38 +83,38 @@ export function batchKey({ inputs, options }: Job): string | undefined {
 export function joinInputs(jobs: readonly InstructBlipInputs[], padding: number): InstructBlipInputs {
   const rows = (pick: (inputs: InstructBlipInputs) => Ids | undefined) => jobs.flatMap((inputs) => pick(inputs) ?? []);
   const masks = (ids: Ids | undefined, mask: Ids | undefined) => mask ?? ids?.map((row) => row.map(() => 1));
-  const data = new Float32Array(jobs.reduce((sum, { pixel_values }) => sum + pixel_values.data.length, 0));
-  let at = 0;
-  for (const { pixel_values } of jobs) {
-    data.set(pixel_values.data, at);
-    at += pixel_values.data.length;
-  }
+  const { data } = stack(jobs.map(({ pixel_values }) => framesOf(pixel_values)));
   const { pixel_values, interpolate_pos_encoding } = jobs[0]!;
   const input_ids = rows((job) => job.input_ids);
   const words = rows((job) => job.qformer_input_ids);
   return {
     pixel_values: { data, shape: [input_ids.length, ...pixel_values.shape.slice(1)] },
     ...(interpolate_pos_encoding && { interpolate_pos_encoding: true }),
-    input_ids: padLeft(input_ids, padding),
-    attention_mask: padLeft(
+    input_ids: padded(input_ids, padding, "left"),
+    attention_mask: padded(
       rows((job) => masks(job.input_ids, job.attention_mask)),
       0,
+      "left",
     ),
-    qformer_input_ids: padRight(words, 0), // BLIP-2 has none
+    qformer_input_ids: padded(words, 0, "right"), // BLIP-2 has none
     ...(words.length > 0 && {
-      qformer_attention_mask: padRight(
+      qformer_attention_mask: padded(
         rows((job) => masks(job.qformer_input_ids, job.qformer_attention_mask)),
         0,
+        "right",
       ),
     }),
   };
 }
 
-const longest = (rows: Ids) => Math.max(...rows.map((row) => row.length));
-const filler = (row: readonly number[], length: number, value: number) =>
-  new Array<number>(length - row.length).fill(value);
-const padLeft = (rows: Ids, value: number) => rows.map((row) => [...filler(row, longest(rows), value), ...row]);
-const padRight = (rows: Ids, value: number) => rows.map((row) => [...row, ...filler(row, longest(rows), value)]);
+/** Rows filled up to the longest with `value`. */
+function padded(rows: Ids, value: number, side: "left" | "right"): number[][] {
+  const length = Math.max(...rows.map((row) => row.length));
+  return rows.map((row) => {
+    const padding = new Array<number>(length - row.length).fill(value);
+    return side === "left" ? [...padding, ...row] : [...row, ...padding];
+  });
+}
 
 /**
  * What a job would have been given alone, of the rows of its batch: without the padding in front, and no longer than its
@@ -166,7 +167,7 @@ export async function* answerTogether<J extends Job>(
       else if (error instanceof DeviceError && SHORTAGES.includes(error.code)) {
         most = Math.max(1, Math.floor(rows / 2));
         queue.unshift(...halves(batch));
-      } else if (endsRun(error) || error instanceof DeviceError) yield { job, error };
+      } else if (endsRun(error)) yield { job, error };
       else queue.unshift(...batch.map((job): Batch<J> => [job]));
     }
   }
