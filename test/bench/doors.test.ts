@@ -15,7 +15,12 @@ const stems = (folder: string, ending: string) =>
 /** Not ops: what is bound in the place of an absent tensor. */
 const NO_OPS = ["absent"];
 const OPS = stems("../../src/tensor/ops/", ".ts").filter((stem) => !NO_OPS.includes(stem));
-const FILES = stems("../../src/tensor/cases/", ".ts");
+const CASES_FOLDER = new URL("../../src/tensor/cases/", import.meta.url);
+/** `family/stem` of every file. */
+const PATHS = readdirSync(CASES_FOLDER)
+  .filter((family) => family !== "support")
+  .flatMap((family) => stems(`../../src/tensor/cases/${family}/`, ".ts").map((stem) => `${family}/${stem}`));
+const FILES = PATHS.map((path) => path.split("/")[1]);
 
 test("as many files of cases as ops, all of them in the list", () => {
   expect(FILES.sort()).toEqual(OPS.sort());
@@ -24,8 +29,9 @@ test("as many files of cases as ops, all of them in the list", () => {
 
 const groupsOf = (stem: string, shapes: Shapes) => CASES[stem](shapes, caps);
 
-test.each(FILES)("src/tensor/cases/%s.ts holds its op against its reference", async (stem) => {
-  const text = readFileSync(new URL(`../../src/tensor/cases/${stem}.ts`, import.meta.url), "utf8");
+test.each(PATHS)("src/tensor/cases/%s.ts holds its op against its reference", async (path) => {
+  const stem = path.split("/")[1];
+  const text = readFileSync(new URL(`${path}.ts`, CASES_FOLDER), "utf8");
   expect(text).toContain(`../ops/${stem}.ts`);
   expect(text).toContain(`../reference/${stem}.ts`);
   for (const shapes of [MODEL_SHAPES, QUICK_SHAPES]) {

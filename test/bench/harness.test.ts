@@ -1,10 +1,10 @@
 import { expect, test, vi } from "vitest";
 import { measure, type Settings, withShare } from "../../bench/harness.ts";
 import { betterOf, groups as limitGroups, limitsOf } from "../../bench/limits.bench.ts";
-import { groups as attentionGroups } from "../../src/tensor/cases/attention.ts";
-import { groups as layerNormGroups } from "../../src/tensor/cases/layer_norm.ts";
-import { groups as rmsNormGroups } from "../../src/tensor/cases/rms_norm.ts";
-import { groups as softmaxGroups } from "../../src/tensor/cases/softmax.ts";
+import { groups as attentionGroups } from "../../src/tensor/cases/attention/attention.ts";
+import { groups as layerNormGroups } from "../../src/tensor/cases/rows/layer_norm.ts";
+import { groups as rmsNormGroups } from "../../src/tensor/cases/rows/rms_norm.ts";
+import { groups as softmaxGroups } from "../../src/tensor/cases/rows/softmax.ts";
 import { type Case, caseName, type Group, variantsOf, withCases } from "../../src/tensor/cases/support/group.ts";
 import { QUICK_SHAPES, type Shapes } from "../../src/tensor/cases/support/shapes.ts";
 import { GpuDevice } from "../../src/tensor/device/device.ts";

@@ -1,12 +1,12 @@
 /** Looking tokens up: as many rows of the table read as there are tokens. */
-import { embedding } from "../ops/embedding.ts";
-import { rowBytes } from "../quantize.ts";
-import { embedding as reference } from "../reference/embedding.ts";
-import { compare } from "./support/compare.ts";
-import { randomWeight, storedRow } from "./support/data.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { embedding } from "../../ops/embedding.ts";
+import { rowBytes } from "../../quantize.ts";
+import { embedding as reference } from "../../reference/embedding.ts";
+import { compare } from "../support/compare.ts";
+import { randomWeight, storedRow } from "../support/data.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ tables }) =>
   tables.map(({ name, T, V, D, dtype }) => ({

@@ -3,15 +3,15 @@
  * models, cached keys and values are views of a cache that has room for more.
  */
 
-import type { Variant } from "../device/plan.ts";
-import { narrow, widen } from "../dtype.ts";
-import { attention, planAttention } from "../ops/attention.ts";
-import { attention as reference } from "../reference/attention.ts";
-import { compare } from "./support/compare.ts";
-import { sampleRows, takeSample } from "./support/data.ts";
-import { type Groups, variantsOf } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import type { Variant } from "../../device/plan.ts";
+import { narrow, widen } from "../../dtype.ts";
+import { attention, planAttention } from "../../ops/attention.ts";
+import { attention as reference } from "../../reference/attention.ts";
+import { compare } from "../support/compare.ts";
+import { sampleRows, takeSample } from "../support/data.ts";
+import { type Groups, variantsOf } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 /** Places of a cache behind those that are taken. */
 const ROOM = 32;

@@ -1,13 +1,13 @@
 /** An image to tokens: bound by the arithmetic of its product, which reads its input as patches or has them cut out first. */
 
-import type { Variant } from "../device/plan.ts";
-import { patchEmbedding } from "../ops/patch_embedding.ts";
-import { patchEmbedding as reference } from "../reference/patch_embedding.ts";
-import { compare } from "./support/compare.ts";
-import { randomWeight, sampleRows, storedRow, takeSample } from "./support/data.ts";
-import { type Groups, variantsOf } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import type { Variant } from "../../device/plan.ts";
+import { patchEmbedding } from "../../ops/patch_embedding.ts";
+import { patchEmbedding as reference } from "../../reference/patch_embedding.ts";
+import { compare } from "../support/compare.ts";
+import { randomWeight, sampleRows, storedRow, takeSample } from "../support/data.ts";
+import { type Groups, variantsOf } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 const DTYPE = "f16";
 

@@ -1,12 +1,12 @@
 /** What candidate answers are scored by: a row of logits a token, read twice. */
 
-import type { Variant } from "../device/plan.ts";
-import { crossEntropy } from "../ops/cross_entropy.ts";
-import { crossEntropy as reference } from "../reference/cross_entropy.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, variantsOf } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import type { Variant } from "../../device/plan.ts";
+import { crossEntropy } from "../../ops/cross_entropy.ts";
+import { crossEntropy as reference } from "../../reference/cross_entropy.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, variantsOf } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ logits }, caps) =>
   logits.map(({ name, R, D }) => ({

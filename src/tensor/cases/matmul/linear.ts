@@ -2,19 +2,19 @@
  * Matrix products with a weight. Many rows are bound by arithmetic; one row, as in decoding, by reading the weight once,
  * so it is measured over several copies of the weight that together are larger than caches.
  */
-import type { Caps } from "../device/caps.ts";
-import { linear, matmulNaive } from "../ops/linear.ts";
-import { rowBytes } from "../quantize.ts";
-import { activation as activations } from "../reference/activation.ts";
-import { add } from "../reference/add.ts";
-import { gatedActivation } from "../reference/gated_activation.ts";
-import { linear as reference } from "../reference/linear.ts";
-import { compare } from "./support/compare.ts";
-import { randomNumbers, randomWeight, sampleRows, storedRow, takeSample } from "./support/data.ts";
-import { type Group, type Groups, variantsOf } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import type { MatmulShape } from "./support/shapes.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import type { Caps } from "../../device/caps.ts";
+import { linear, matmulNaive } from "../../ops/linear.ts";
+import { rowBytes } from "../../quantize.ts";
+import { activation as activations } from "../../reference/activation.ts";
+import { add } from "../../reference/add.ts";
+import { gatedActivation } from "../../reference/gated_activation.ts";
+import { linear as reference } from "../../reference/linear.ts";
+import { compare } from "../support/compare.ts";
+import { randomNumbers, randomWeight, sampleRows, storedRow, takeSample } from "../support/data.ts";
+import { type Group, type Groups, variantsOf } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import type { MatmulShape } from "../support/shapes.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 /** More than the caches of large GPUs hold (an H100's L2: 50 MiB). */
 const BEYOND_CACHES = 256 * 2 ** 20;

@@ -1,9 +1,9 @@
 /** Counting on: four bytes a row of a batch, so what is measured is a launch that does nearly nothing. */
-import { increment } from "../ops/increment.ts";
-import { increment as reference } from "../reference/increment.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { increment } from "../../ops/increment.ts";
+import { increment as reference } from "../../reference/increment.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = () =>
   [1, 5].map((rows) => ({

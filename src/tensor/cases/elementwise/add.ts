@@ -1,11 +1,11 @@
 /** The residual connection: memory-bound, two reads and a write. */
-import { add } from "../ops/add.ts";
-import { add as reference } from "../reference/add.ts";
-import { compare } from "./support/compare.ts";
-import { sampleRows, takeSample } from "./support/data.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { add } from "../../ops/add.ts";
+import { add as reference } from "../../reference/add.ts";
+import { compare } from "../support/compare.ts";
+import { sampleRows, takeSample } from "../support/data.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ residual }) =>
   residual.map(({ name, R, D }) => ({

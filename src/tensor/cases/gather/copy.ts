@@ -1,10 +1,10 @@
 /** Making views contiguous, and joining tensors: a read and a write, more or less in order. */
-import { cat, contiguous } from "../ops/copy.ts";
-import { copy as reference } from "../reference/copy.ts";
-import { compare } from "./support/compare.ts";
-import { type Group, type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { cat, contiguous } from "../../ops/copy.ts";
+import { copy as reference } from "../../reference/copy.ts";
+import { compare } from "../support/compare.ts";
+import { type Group, type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ heads, tokens }) => [
   // One token's heads are in order already.

@@ -1,12 +1,12 @@
 /** silu(gate) * up, the middle of Vicuna's feed-forward: memory-bound, two reads and a write. */
-import { gatedActivation } from "../ops/gated_activation.ts";
-import { activation } from "../reference/activation.ts";
-import { gatedActivation as reference } from "../reference/gated_activation.ts";
-import { compare } from "./support/compare.ts";
-import { sampleRows, takeSample } from "./support/data.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { gatedActivation } from "../../ops/gated_activation.ts";
+import { activation } from "../../reference/activation.ts";
+import { gatedActivation as reference } from "../../reference/gated_activation.ts";
+import { compare } from "../support/compare.ts";
+import { sampleRows, takeSample } from "../support/data.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ gated }) =>
   gated.map(({ name, R, D }) => ({

@@ -1,10 +1,10 @@
 /** A repetition penalty for the ids of a prompt, and a few bans: mostly the copy of the scores. */
-import { editScores } from "../ops/edit_scores.ts";
-import { editScores as reference } from "../reference/edit_scores.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { editScores } from "../../ops/edit_scores.ts";
+import { editScores as reference } from "../../reference/edit_scores.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 /** Ids in each row: a prompt's, and those that would repeat an n-gram. */
 const [PENALISED, BANNED] = [64, 4];

@@ -1,13 +1,13 @@
 /** Softmax of rows: memory-bound, though the exponential costs some arithmetic. */
 
-import { planRow, type Variant } from "../device/plan.ts";
-import { softmax } from "../ops/softmax.ts";
-import { softmax as reference } from "../reference/softmax.ts";
-import { compare } from "./support/compare.ts";
-import { sampleRows, takeSample } from "./support/data.ts";
-import { type Groups, variantsOf } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { planRow, type Variant } from "../../device/plan.ts";
+import { softmax } from "../../ops/softmax.ts";
+import { softmax as reference } from "../../reference/softmax.ts";
+import { compare } from "../support/compare.ts";
+import { sampleRows, takeSample } from "../support/data.ts";
+import { type Groups, variantsOf } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = (shapes, caps) =>
   shapes.softmax.map(({ name, R, D }) => ({

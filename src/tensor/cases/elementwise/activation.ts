@@ -1,12 +1,12 @@
 /** Activations by themselves; models mostly run them inside a matrix product. */
-import { ACTIVATIONS, type Activation } from "../activation.ts";
-import { activation } from "../ops/activation.ts";
-import { activation as reference } from "../reference/activation.ts";
-import { compare } from "./support/compare.ts";
-import { sampleRows, takeSample } from "./support/data.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { ACTIVATIONS, type Activation } from "../../activation.ts";
+import { activation } from "../../ops/activation.ts";
+import { activation as reference } from "../../reference/activation.ts";
+import { compare } from "../support/compare.ts";
+import { sampleRows, takeSample } from "../support/data.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 const KINDS = (Object.keys(ACTIVATIONS) as Activation[]).filter((kind) => kind !== "none");
 

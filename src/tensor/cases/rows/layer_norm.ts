@@ -1,13 +1,13 @@
 /** Layer normalisation: memory-bound, one read and one write of x. */
 
-import { planRow, type Variant } from "../device/plan.ts";
-import { layerNorm } from "../ops/layer_norm.ts";
-import { layerNorm as reference } from "../reference/layer_norm.ts";
-import { compare } from "./support/compare.ts";
-import { sampleRows, takeSample } from "./support/data.ts";
-import { type Groups, variantsOf } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { planRow, type Variant } from "../../device/plan.ts";
+import { layerNorm } from "../../ops/layer_norm.ts";
+import { layerNorm as reference } from "../../reference/layer_norm.ts";
+import { compare } from "../support/compare.ts";
+import { sampleRows, takeSample } from "../support/data.ts";
+import { type Groups, variantsOf } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ layer_norm }, caps) =>
   layer_norm.map(({ name, R, D }) => ({

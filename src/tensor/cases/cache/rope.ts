@@ -1,10 +1,10 @@
 /** Rotary positions: a read and a write of the queries or keys, and the table of the angles in between. */
-import { rope, ropeTable } from "../ops/rope.ts";
-import { rope as reference } from "../reference/rope.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { rope, ropeTable } from "../../ops/rope.ts";
+import { rope as reference } from "../../reference/rope.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ heads }) =>
   heads.map(({ name, T, H, d, C }) => ({

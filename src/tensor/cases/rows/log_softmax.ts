@@ -1,12 +1,12 @@
 /** Log probabilities out of the logits, as beam search needs them: three passes over each row. */
 
-import type { Variant } from "../device/plan.ts";
-import { logSoftmax } from "../ops/log_softmax.ts";
-import { logSoftmax as reference } from "../reference/log_softmax.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, variantsOf } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import type { Variant } from "../../device/plan.ts";
+import { logSoftmax } from "../../ops/log_softmax.ts";
+import { logSoftmax as reference } from "../../reference/log_softmax.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, variantsOf } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ logits }, caps) =>
   logits.map(({ name, R, D }) => ({

@@ -1,11 +1,11 @@
 /** Rotary positions and the cache in one launch: a read and a write of all heads, and the table of the angles in between. */
-import { ropeTable } from "../ops/rope.ts";
-import { ropeAppend } from "../ops/rope_append.ts";
-import { ropeAppend as reference } from "../reference/rope_append.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { ropeTable } from "../../ops/rope.ts";
+import { ropeAppend } from "../../ops/rope_append.ts";
+import { ropeAppend as reference } from "../../reference/rope_append.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ heads }) =>
   heads.map(({ name, T, H, d, C }) => ({

@@ -1,11 +1,11 @@
 /** A factor for every element: memory-bound, a read and a write. */
-import { scale } from "../ops/scale.ts";
-import { scale as reference } from "../reference/scale.ts";
-import { compare } from "./support/compare.ts";
-import { sampleRows, takeSample } from "./support/data.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { scale } from "../../ops/scale.ts";
+import { scale as reference } from "../../reference/scale.ts";
+import { compare } from "../support/compare.ts";
+import { sampleRows, takeSample } from "../support/data.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ tokens }) =>
   tokens.map(({ name, R, D }) => ({

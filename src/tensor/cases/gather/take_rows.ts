@@ -1,10 +1,10 @@
 /** Picking the last token of a prompt: so little work that it costs a launch and nothing else. */
-import { takeRows } from "../ops/take_rows.ts";
-import { takeRows as reference } from "../reference/take_rows.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { takeRows } from "../../ops/take_rows.ts";
+import { takeRows as reference } from "../../reference/take_rows.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ tokens }) =>
   tokens.map(({ name, R, D }) => ({

@@ -1,10 +1,10 @@
 /** Learned positions for an image half as large again: sixteen of them read for each one written, mostly from caches. */
-import { bicubic } from "../ops/bicubic.ts";
-import { bicubic as reference } from "../reference/bicubic.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { bicubic } from "../../ops/bicubic.ts";
+import { bicubic as reference } from "../../reference/bicubic.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ images, layers }) =>
   images.map(({ name, image, patch }) => {

@@ -1,12 +1,12 @@
 /** The likeliest token out of the logits: one read of them. */
 
-import type { Variant } from "../device/plan.ts";
-import { argmax } from "../ops/argmax.ts";
-import { argmax as reference } from "../reference/argmax.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, variantsOf } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import type { Variant } from "../../device/plan.ts";
+import { argmax } from "../../ops/argmax.ts";
+import { argmax as reference } from "../../reference/argmax.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, variantsOf } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ logits }, caps) =>
   logits.map(({ name, R, D }) => ({

@@ -1,10 +1,10 @@
 /** Cutting an image into patches: a read and a write of its pixels in another order. */
-import { unfold } from "../ops/unfold.ts";
-import { unfold as reference } from "../reference/unfold.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { unfold } from "../../ops/unfold.ts";
+import { unfold as reference } from "../../reference/unfold.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ images }) =>
   images.map(({ name, image, patch }) => ({

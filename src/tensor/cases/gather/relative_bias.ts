@@ -1,10 +1,10 @@
 /** T5's bias for one step over a cache, and for a prompt: a small table read, every score's bias written. */
-import { relativeBias } from "../ops/relative_bias.ts";
-import { relativeBias as reference } from "../reference/relative_bias.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { relativeBias } from "../../ops/relative_bias.ts";
+import { relativeBias as reference } from "../../reference/relative_bias.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 /** Flan-T5-xl: 32 heads; a decoder's step over 256 places, an encoder's prompt of 64 tokens. */
 const SHAPES = [

@@ -1,10 +1,10 @@
 /** Putting 32 image features into a prompt: a read and a write of the prompt. */
-import { maskedScatter } from "../ops/masked_scatter.ts";
-import { maskedScatter as reference } from "../reference/masked_scatter.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { maskedScatter } from "../../ops/masked_scatter.ts";
+import { maskedScatter as reference } from "../../reference/masked_scatter.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ tokens }) =>
   tokens.map(({ name, R, D }) => ({

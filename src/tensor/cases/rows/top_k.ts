@@ -1,12 +1,12 @@
 /** The best continuations of all rows, as beams of one prompt: one read of the log probabilities, and a merge. */
 
-import type { Variant } from "../device/plan.ts";
-import { topK } from "../ops/top_k.ts";
-import { topK as reference } from "../reference/top_k.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, variantsOf } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import type { Variant } from "../../device/plan.ts";
+import { topK } from "../../ops/top_k.ts";
+import { topK as reference } from "../../reference/top_k.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, variantsOf } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ logits }, caps) =>
   logits.map(({ name, R, D }) => {

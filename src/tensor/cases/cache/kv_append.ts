@@ -1,10 +1,10 @@
 /** Writing new keys into a cache: a read and a write of them, whatever the size of the cache. */
-import { kvAppend } from "../ops/kv_append.ts";
-import { kvAppend as reference } from "../reference/kv_append.ts";
-import { compare } from "./support/compare.ts";
-import { type Groups, ONLY } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { kvAppend } from "../../ops/kv_append.ts";
+import { kvAppend as reference } from "../../reference/kv_append.ts";
+import { compare } from "../support/compare.ts";
+import { type Groups, ONLY } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ heads }) =>
   heads.map(({ name, T, H, d, C }) => ({

@@ -1,13 +1,13 @@
 /** Root mean square normalisation: memory-bound, one read and one write of x. */
 
-import { planRow, type Variant } from "../device/plan.ts";
-import { rmsNorm } from "../ops/rms_norm.ts";
-import { rmsNorm as reference } from "../reference/rms_norm.ts";
-import { compare } from "./support/compare.ts";
-import { sampleRows, takeSample } from "./support/data.ts";
-import { type Groups, variantsOf } from "./support/group.ts";
-import { Random } from "./support/random.ts";
-import { TOLERANCES } from "./support/tolerances.ts";
+import { planRow, type Variant } from "../../device/plan.ts";
+import { rmsNorm } from "../../ops/rms_norm.ts";
+import { rmsNorm as reference } from "../../reference/rms_norm.ts";
+import { compare } from "../support/compare.ts";
+import { sampleRows, takeSample } from "../support/data.ts";
+import { type Groups, variantsOf } from "../support/group.ts";
+import { Random } from "../support/random.ts";
+import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ rms_norm }, caps) =>
   rms_norm.map(({ name, R, D }) => ({
