@@ -21,7 +21,7 @@ export function build() {
   rmSync(dist, { recursive: true, force: true });
   for (const args of [
     ["scripts/build_kernels.mjs"],
-    ["node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json"],
+    ["node_modules/@typescript/native/bin/tsc", "-p", "tsconfig.build.json"],
   ]) {
     // Stdout is npm pack's, which prints the tarball's name there.
     const { status } = spawnSync(process.execPath, args, { cwd: ROOT, stdio: ["ignore", 2, 2] });

@@ -93,7 +93,7 @@ function compile(app) {
   };
   fs.writeFileSync(config, JSON.stringify({ extends: "./tsconfig.json", compilerOptions, include: ["src", "bench"] }));
   try {
-    const tsc = join(ROOT, "node_modules/typescript/bin/tsc");
+    const tsc = join(ROOT, "node_modules/@typescript/native/bin/tsc");
     const { status } = spawnSync(process.execPath, [tsc, "-p", config], { cwd: ROOT, stdio: ["ignore", 2, 2] });
     if (status !== 0) throw new Error("tsc failed");
   } finally {

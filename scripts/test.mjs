@@ -23,7 +23,7 @@ const CHECKS = [
     args: ["scripts/build_kernels.mjs", "--check"],
     about: "src/tensor/kernels.gen.ts is what kernels/ makes",
   },
-  { name: "types", args: ["node_modules/typescript/bin/tsc", "--noEmit"], about: "tsc --noEmit" },
+  { name: "types", args: ["node_modules/@typescript/native/bin/tsc", "--noEmit"], about: "tsc --noEmit" },
   { name: "lint and format", args: ["node_modules/@biomejs/biome/bin/biome", "check", "."], about: "biome check" },
 ];
 const TESTS = "tests";

@@ -8,7 +8,7 @@ import type { Storage } from "./memory.ts";
 import type { Pipeline } from "./pipelines.ts";
 
 /** A launch as it is encoded. */
-export interface Recorded {
+export interface Dispatch {
   readonly pipeline: Pipeline;
   readonly group: Group;
   readonly grid: readonly [number, number, number];
@@ -97,7 +97,7 @@ export class BindGroups {
 
   #bind(pipeline: Pipeline, storages: Group["storages"], params: ParamsSlot | undefined, buffer: GPUBuffer): Group {
     const resource = params && { buffer, offset: params.index * PARAMS_SLOT, size: PARAMS_SLOT };
-    const entries = resource ? [...storages, { binding: PARAMS_BINDING, resource }] : storages;
+    const entries = resource ? [...storages, { binding: PARAMS_BINDING, resource }] : [...storages];
     this.#counts.bindGroups++;
     const { layout, wgsl } = pipeline;
     const handle = this.#driver.guard(`binding ${wgsl.label}`, [], () =>
@@ -172,7 +172,7 @@ export class BindGroups {
   }
 
   /** Gives a recording's launches params that nobody overwrites: those of `launch` are recycled. */
-  pin(launches: Recorded[]): GPUBuffer | undefined {
+  pin(launches: Dispatch[]): GPUBuffer | undefined {
     const slots = new Map<ParamsSlot, ParamsSlot>();
     for (const { params } of launches.map((launch) => launch.group)) {
       if (params && !slots.has(params)) slots.set(params, { ...params, index: slots.size });
@@ -192,7 +192,7 @@ export class BindGroups {
 }
 
 /** Runs launches, changing no more between two than differs. */
-export function encode(pass: GPUComputePassEncoder, launches: readonly Recorded[]): void {
+export function encode(pass: GPUComputePassEncoder, launches: readonly Dispatch[]): void {
   let current: Pipeline | undefined;
   let bound: Group | undefined;
   for (const { pipeline, group, grid } of launches) {
