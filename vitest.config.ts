@@ -2,16 +2,40 @@
 
 import { defineConfig } from "vitest/config";
 
+/** Tests of what a process has once: the source of its adapters, its memory, its open files. */
+const OWN_PROCESS = [
+  "test/tensor/device/*.test.ts",
+  "test/scripts/gpu.node.test.ts",
+  "test/instructblip/pretrained/{injected,memory}.test.ts",
+  "test/instructblip/cli/open_files.test.ts",
+];
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
     setupFiles: ["test/setup.ts"],
-    // A process for each file: a crash in a driver takes down one file, and a lost device stays lost there.
     pool: "forks",
     // Software drivers use every core for each dispatch; more workers only get in each other's way.
     maxWorkers: 2,
     // lavapipe compiles a shader at its first dispatch, which takes seconds for a large one.
     testTimeout: 120_000,
     hookTimeout: 120_000,
+    projects: [
+      {
+        extends: true,
+        test: { name: "own process", include: OWN_PROCESS, sequence: { groupOrder: 0 } },
+      },
+      {
+        extends: true,
+        test: {
+          name: "shared process",
+          include: ["test/**/*.test.ts"],
+          exclude: OWN_PROCESS,
+          // Two processes run these files in turn: to start one for each takes a quarter of the whole run. `npm run test:all`
+          // does start one for each, so that no file comes to rely on another.
+          isolate: process.env.INSTRUCTBLIP_TEST_ALL === "1",
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
   },
 });

@@ -1,13 +1,18 @@
-/** The device the tests of one file share, and a way to open others. */
+/** The device that the tests of a process share, and a way to open others. */
 import type { Device } from "../src/tensor/device/device.ts";
 import { type DeviceOptions, openDevice } from "../src/tensor/device/open_device.ts";
 import "../src/tensor/device/adapter.node.ts";
 
 let shared: Promise<Device> | undefined;
 
-/** The shared device: opened once per test file. */
+/** The shared device: opened once per process. Its `destroy` throws: tests of other files use it after this one's. */
 export function testDevice(): Promise<Device> {
-  shared ??= openDevice();
+  shared ??= openDevice().then((device) => {
+    device.destroy = () => {
+      throw new Error("other tests use this device; open one with otherDevice()");
+    };
+    return device;
+  });
   return shared;
 }
 

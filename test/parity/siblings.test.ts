@@ -1,11 +1,10 @@
 /** The goldens of BLIP-2, of videos, of other image sizes and of legacy checkpoints, climbed as InstructBLIP's are. */
-import { afterAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { testDevice } from "../device.ts";
 import { goldenFolder, SIBLINGS } from "../golden_folder.ts";
 import { climb, failures, Golden } from "./golden.ts";
 
 const device = await testDevice();
-afterAll(() => device.destroy());
 
 test.each(SIBLINGS)("%s", async (name) => {
   const golden = await Golden.open(goldenFolder(name));
