@@ -689,7 +689,7 @@ fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
   return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
 }
 `,
-  "attention/parts/heads_half": `// Loader and storer for keys and values that are halves, two f16 in a u32, of heads whose size is divisible by four: four
+  "attention/parts/heads_f16": `// Loader and storer for keys and values that are halves, two f16 in a u32, of heads whose size is divisible by four: four
 // neighbouring numbers at once. Strides and offsets of k and v count u32 and are divisible by two, those of q by four.
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec2<u32>>;
@@ -781,21 +781,21 @@ fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
   y[start / 4u + group] = numbers;
 }
 `,
-  "attention/parts/number_f32": `// Loader for keys, or values, number by number.
+  "attention/parts/kv_f16": `// Loader for keys, or values, that are halves, two f16 in a u32; start counts u32.
+@group(0) @binding(1) var<storage, read> kv: array<u32>;
+
+// Number c of the head that begins at start.
+fn load_number(start: u32, c: u32) -> f32 {
+  return unpack2x16float(kv[start + c / 2u])[c % 2u];
+}
+`,
+  "attention/parts/kv_f32": `// Loader for keys, or values, number by number.
 // @slot number: kv, load_number(start: u32, c: u32) -> f32
 @group(0) @binding(1) var<storage, read> kv: array<f32>;
 
 // Number c of the head that begins at start.
 fn load_number(start: u32, c: u32) -> f32 {
   return kv[start + c];
-}
-`,
-  "attention/parts/number_half": `// Loader for keys, or values, that are halves, two f16 in a u32; start counts u32.
-@group(0) @binding(1) var<storage, read> kv: array<u32>;
-
-// Number c of the head that begins at start.
-fn load_number(start: u32, c: u32) -> f32 {
-  return unpack2x16float(kv[start + c / 2u])[c % 2u];
 }
 `,
   "bench/limit_copy": `// y = x, four numbers at a time: how fast memory is.
@@ -972,7 +972,7 @@ fn main(
   cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = keep(x[src]);
 }
 `,
-  "cache/parts/half": `// Two f16 in a u32, by builtins that need no GPU feature. What lies beyond f16's range becomes its largest number, so that no
+  "cache/parts/f16x2": `// Two f16 in a u32, by builtins that need no GPU feature. What lies beyond f16's range becomes its largest number, so that no
 // infinity enters a sum; a NaN stays one. Which of its two neighbours a number becomes, WGSL leaves to the driver.
 const LARGEST_HALF = vec2<f32>(65504.0);
 
@@ -982,7 +982,13 @@ fn pack_half(numbers: vec2<f32>) -> u32 {
   return pack2x16float(bounded);
 }
 `,
-  "cache/parts/kept_half_vec2": `// What a cache of halves keeps of two neighbouring numbers, for rotary heads whose half is not divisible by four.
+  "cache/parts/f32_element": `// What a kernel computes with at a time: one number. Serves any width.
+alias Real = f32;
+`,
+  "cache/parts/f32x4_element": `// What a kernel computes with at a time: four neighbouring numbers, where widths allow it.
+alias Real = vec4<f32>;
+`,
+  "cache/parts/store_f16x2": `// What a cache of halves keeps of two neighbouring numbers, for rotary heads whose half is not divisible by four.
 // @use half
 alias Real = vec2<f32>;
 alias Kept = u32;
@@ -991,7 +997,7 @@ fn keep(numbers: Real) -> Kept {
   return pack_half(numbers);
 }
 `,
-  "cache/parts/kept_half_vec4": `// What a cache of halves keeps of four neighbouring numbers.
+  "cache/parts/store_f16x4": `// What a cache of halves keeps of four neighbouring numbers.
 // @use real_vec4
 // @use half
 alias Kept = vec2<u32>;
@@ -1000,7 +1006,7 @@ fn keep(numbers: Real) -> Kept {
   return vec2<u32>(pack_half(numbers.xy), pack_half(numbers.zw));
 }
 `,
-  "cache/parts/kept_scalar": `// What a cache keeps of a number: itself. Serves any width.
+  "cache/parts/store_f32": `// What a cache keeps of a number: itself. Serves any width.
 // @use real_scalar
 alias Kept = f32;
 
@@ -1008,7 +1014,7 @@ fn keep(number: Real) -> Kept {
   return number;
 }
 `,
-  "cache/parts/kept_vec4": `// What a cache keeps of four neighbouring numbers: themselves.
+  "cache/parts/store_f32x4": `// What a cache keeps of four neighbouring numbers: themselves.
 // @slot kept: Real, Kept, keep(numbers: Real) -> Kept
 // @use real_vec4
 alias Kept = vec4<f32>;
@@ -1016,12 +1022,6 @@ alias Kept = vec4<f32>;
 fn keep(numbers: Real) -> Kept {
   return numbers;
 }
-`,
-  "cache/parts/real_scalar": `// What a kernel computes with at a time: one number. Serves any width.
-alias Real = f32;
-`,
-  "cache/parts/real_vec4": `// What a kernel computes with at a time: four neighbouring numbers, where widths allow it.
-alias Real = vec4<f32>;
 `,
   "cache/rope": `// Rotary position embedding: turns the pair (x[j], x[j + d/2]) by the angle that the table holds for its position and j.
 //
@@ -1633,10 +1633,10 @@ fn main(
   }
 }
 `,
-  "gather/parts/element_scalar": `// What a kernel that moves bits moves at a time: one number. Serves any width, offset and stride.
+  "gather/parts/element_u32": `// What a kernel that moves bits moves at a time: one number. Serves any width, offset and stride.
 alias Element = u32;
 `,
-  "gather/parts/element_vec4": `// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
+  "gather/parts/element_u32x4": `// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
 // @slot element: Element
 alias Element = vec4<u32>;
 `,
@@ -2200,7 +2200,7 @@ fn start_of(row: u32, K4: u32) -> u32 {
   return row * (BLOCK * blocks + (blocks + 1u) / 2u);
 }
 `,
-  "matmul/matmul_combine": `// y = activate(Σₚ x[p] + bias): the sums of a product whose K was split among workgroups (parts/tile.wgsl), added up and ended.
+  "matmul/matmul_combine": `// y = activate(Σₚ x[p] + bias): the sums of a product whose K was split among workgroups (parts/tile.wgsl), added up, with the epilogue.
 //
 // x: f32[SPLITS, M, FACTORS, N]  bias: f32[N]  ->  y: f32[M, N]  weight: bound, as a product's, and not read
 // One invocation an element of y, whose parts it loads at once.
@@ -3009,44 +3009,46 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
   }
 }
 `,
-  "matmul/parts/end_residual": `// The end of a product: what is added to it, if anything. finish() is given what load_end() found, if has_end() says so.
-// @slot end: End, has_end() -> bool, load_end(row: u32, column: u32) -> End, finish(value: f32, row: u32, end: End) -> f32
+  "matmul/parts/epilogue_residual": `// The epilogue of a product: adds a residual, if there is one. epilogue() takes the operands that load_epilogue() has loaded,
+// which it must have if has_epilogue().
+// @slot epilogue: EpilogueOperands, has_epilogue() -> bool, load_epilogue(row: u32, column: u32) -> EpilogueOperands
+// @slot epilogue: epilogue(value: f32, row: u32, operands: EpilogueOperands) -> f32
 @group(0) @binding(3) var<storage, read> residual: array<f32>;
 
-alias End = f32;
+alias EpilogueOperands = f32;
 
-fn has_end() -> bool {
+fn has_epilogue() -> bool {
   return params.has_residual != 0u;
 }
 
-fn load_end(row: u32, column: u32) -> End {
+fn load_epilogue(row: u32, column: u32) -> EpilogueOperands {
   return residual[row * params.y_stride + column];
 }
 
-fn finish(value: f32, row: u32, end: End) -> f32 {
-  return select(value, value + end, has_end());
+fn epilogue(value: f32, row: u32, operands: EpilogueOperands) -> f32 {
+  return select(value, value + operands, has_epilogue());
 }
 `,
-  "matmul/parts/end_tokens": `// The end of a product whose rows are the tokens of images, params.tokens each: the first of them is the class token instead,
+  "matmul/parts/epilogue_tokens": `// The epilogue of a product whose rows are the tokens of images, params.tokens each: the first of them is the class token instead,
 // and to all their positions are added, which images share.
 @group(0) @binding(3) var<storage, read> positions: array<f32>;
 @group(0) @binding(5) var<storage, read> class_token: array<f32>;
 
-struct End {
+struct EpilogueOperands {
   class_token: f32,
   position: f32,
 }
 
-fn has_end() -> bool {
+fn has_epilogue() -> bool {
   return true;
 }
 
-fn load_end(row: u32, column: u32) -> End {
-  return End(class_token[column], positions[row % params.tokens * params.y_stride + column]);
+fn load_epilogue(row: u32, column: u32) -> EpilogueOperands {
+  return EpilogueOperands(class_token[column], positions[row % params.tokens * params.y_stride + column]);
 }
 
-fn finish(value: f32, row: u32, end: End) -> f32 {
-  return select(value, end.class_token, row % params.tokens == 0u) + end.position;
+fn epilogue(value: f32, row: u32, operands: EpilogueOperands) -> f32 {
+  return select(value, operands.class_token, row % params.tokens == 0u) + operands.position;
 }
 `,
   "matmul/parts/input_patches": `// Input loader for patches where they lie in images: row r of x is token r % params.tokens of an image, of which the first
@@ -3105,14 +3107,14 @@ fn load_input(row: u32, group: u32) -> vec4<f32> {
 }
 `,
   "matmul/parts/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y. The last
-// step is a slot, which end_tokens fills otherwise.
+// step is a slot, which epilogue_tokens fills otherwise.
 // A bias is added to the sum of the products, not they to it, which would round each of them to the bias's digits.
 // Kernels that walk along K one by one add up runs of RUN groups by themselves, then the runs: a large product, as massive
 // channels give, then takes digits from those of its run only, and of few runs.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
 // launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
-// @use end = end_residual
+// @use epilogue = epilogue_residual
 // @use activation
 
 override FACTORS: u32 = 1; // of a column of y
@@ -3156,22 +3158,22 @@ fn bias_of(column: u32, factor: u32) -> f32 {
 // Takes the sums of a column's first factor and of its last, which is the same if there is but one.
 fn store(row: u32, column: u32, first: f32, last: f32) {
   if (row < params.M && column < params.N) {
-    var end: End;
-    if (has_end()) {
-      end = load_end(row, params.column0 + column);
+    var operands: EpilogueOperands;
+    if (has_epilogue()) {
+      operands = load_epilogue(row, params.column0 + column);
     }
-    store_with(end, row, column, vec2<f32>(first, last));
+    store_with(operands, row, column, vec2<f32>(first, last));
   }
 }
 
-// The same for who has loaded the end before, wherever row and column lie.
-fn store_with(end: End, row: u32, column: u32, sums: vec2<f32>) {
+// The same with the epilogue's operands loaded before, also for a row and column outside of y.
+fn store_with(operands: EpilogueOperands, row: u32, column: u32, sums: vec2<f32>) {
   if (row < params.M && column < params.N) {
     var value = activate(sums.x);
     if (FACTORS > 1u) {
       value *= sums.y;
     }
-    y[row * params.y_stride + params.column0 + column] = finish(value, row, end);
+    y[row * params.y_stride + params.column0 + column] = epilogue(value, row, operands);
   }
 }
 `,
@@ -3380,17 +3382,17 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
     }
     return;
   }
-  // What is added in the end is loaded all at once, for one after the other waits for each.
+  // The epilogue's operands are loaded all at once: one after the other, each would be waited for.
   var biases: array<f32, TN>;
-  var ends: array<array<End, TN>, 11>;
+  var operands: array<array<EpilogueOperands, TN>, 11>;
   for (var n = 0u; n < TN; n++) {
     biases[n] = bias_of(column + n / FACTORS * WX, n % FACTORS);
   }
-  if (has_end()) {
+  if (has_epilogue()) {
     for (var m = 0u; m < TM; m++) {
       for (var n = 0u; n < TN; n += FACTORS) {
         let inside = min(column + n / FACTORS * WX, params.N - 1u);
-        ends[m][n] = load_end(min(row + m * WY, params.M - 1u), params.column0 + inside);
+        operands[m][n] = load_epilogue(min(row + m * WY, params.M - 1u), params.column0 + inside);
       }
     }
   }
@@ -3398,7 +3400,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
     for (var n = 0u; n < TN; n += FACTORS) {
       let last = n + FACTORS - 1u;
       let sum = vec2<f32>(sums[m][n] + biases[n], sums[m][last] + biases[last]);
-      store_with(ends[m][n], row + m * WY, column + n / FACTORS * WX, sum);
+      store_with(operands[m][n], row + m * WY, column + n / FACTORS * WX, sum);
     }
   }
 }

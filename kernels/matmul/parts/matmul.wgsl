@@ -1,12 +1,12 @@
 // What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y. The last
-// step is a slot, which end_tokens fills otherwise.
+// step is a slot, which epilogue_tokens fills otherwise.
 // A bias is added to the sum of the products, not they to it, which would round each of them to the bias's digits.
 // Kernels that walk along K one by one add up runs of RUN groups by themselves, then the runs: a large product, as massive
 // channels give, then takes digits from those of its run only, and of few runs.
 // A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
 // Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
 // launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
-// @use end = end_residual
+// @use epilogue = epilogue_residual
 // @use activation
 
 override FACTORS: u32 = 1; // of a column of y
@@ -50,21 +50,21 @@ fn bias_of(column: u32, factor: u32) -> f32 {
 // Takes the sums of a column's first factor and of its last, which is the same if there is but one.
 fn store(row: u32, column: u32, first: f32, last: f32) {
   if (row < params.M && column < params.N) {
-    var end: End;
-    if (has_end()) {
-      end = load_end(row, params.column0 + column);
+    var operands: EpilogueOperands;
+    if (has_epilogue()) {
+      operands = load_epilogue(row, params.column0 + column);
     }
-    store_with(end, row, column, vec2<f32>(first, last));
+    store_with(operands, row, column, vec2<f32>(first, last));
   }
 }
 
-// The same for who has loaded the end before, wherever row and column lie.
-fn store_with(end: End, row: u32, column: u32, sums: vec2<f32>) {
+// The same with the epilogue's operands loaded before, also for a row and column outside of y.
+fn store_with(operands: EpilogueOperands, row: u32, column: u32, sums: vec2<f32>) {
   if (row < params.M && column < params.N) {
     var value = activate(sums.x);
     if (FACTORS > 1u) {
       value *= sums.y;
     }
-    y[row * params.y_stride + params.column0 + column] = finish(value, row, end);
+    y[row * params.y_stride + params.column0 + column] = epilogue(value, row, operands);
   }
 }

@@ -126,17 +126,17 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
     }
     return;
   }
-  // What is added in the end is loaded all at once, for one after the other waits for each.
+  // The epilogue's operands are loaded all at once: one after the other, each would be waited for.
   var biases: array<f32, TN>;
-  var ends: array<array<End, TN>, 11>;
+  var operands: array<array<EpilogueOperands, TN>, 11>;
   for (var n = 0u; n < TN; n++) {
     biases[n] = bias_of(column + n / FACTORS * WX, n % FACTORS);
   }
-  if (has_end()) {
+  if (has_epilogue()) {
     for (var m = 0u; m < TM; m++) {
       for (var n = 0u; n < TN; n += FACTORS) {
         let inside = min(column + n / FACTORS * WX, params.N - 1u);
-        ends[m][n] = load_end(min(row + m * WY, params.M - 1u), params.column0 + inside);
+        operands[m][n] = load_epilogue(min(row + m * WY, params.M - 1u), params.column0 + inside);
       }
     }
   }
@@ -144,7 +144,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
     for (var n = 0u; n < TN; n += FACTORS) {
       let last = n + FACTORS - 1u;
       let sum = vec2<f32>(sums[m][n] + biases[n], sums[m][last] + biases[last]);
-      store_with(ends[m][n], row + m * WY, column + n / FACTORS * WX, sum);
+      store_with(operands[m][n], row + m * WY, column + n / FACTORS * WX, sum);
     }
   }
 }

@@ -107,7 +107,7 @@ export function multiply(
 ): void {
   const { device } = weight;
   const [N, K] = weight.shape;
-  const { input, ...ends } = uses;
+  const { input, ...slots } = uses;
   for (const { firstRow, rows, bits, row0 } of FACTORS === 2 ? weight.shards : weight.runs) {
     const { loaders, ...choice } = choose(
       device.caps,
@@ -117,13 +117,13 @@ export function multiply(
     );
     const launch = {
       ...choice,
-      uses: { ...(loaders ?? { ...weight.uses, input }), ...choice.uses, ...ends },
+      uses: { ...(loaders ?? { ...weight.uses, input }), ...choice.uses, ...slots },
       overrides: { ...choice.overrides, ...overrides, FACTORS },
       bindings: { ...bindings, weight: bits },
       params: { ...params, M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
     };
     const { SPLITS = 1 } = choice.overrides;
-    if (SPLITS > 1) launchInParts(device, SPLITS, launch, uses.end);
+    if (SPLITS > 1) launchInParts(device, SPLITS, launch, uses.epilogue);
     else device.launch(launch);
   }
 }
@@ -134,14 +134,14 @@ interface ProductLaunch extends Required<Launch> {
 }
 
 /** Launches a product whose K is split among workgroups, then adds up the parts. */
-function launchInParts(device: Device, SPLITS: number, launch: ProductLaunch, end = "end_residual"): void {
+function launchInParts(device: Device, SPLITS: number, launch: ProductLaunch, epilogue = "epilogue_residual"): void {
   const { M, N } = launch.params;
   const { FACTORS, ACTIVATION } = launch.overrides;
   const parts = device.empty([SPLITS, M, FACTORS, N]);
   device.launch({ ...launch, bindings: { ...launch.bindings, y: parts } });
   device.launch({
     kernel: "matmul_combine",
-    uses: { end },
+    uses: { epilogue },
     overrides: { SPLITS, FACTORS, ACTIVATION },
     bindings: { ...launch.bindings, x: parts },
     params: launch.params,

@@ -47,7 +47,7 @@ export function patchProjection(
     const y = device.empty([B, tokens, D]);
     // Planned as the product of the patches alone, so that its bits are the same.
     multiply(weight, [M, Math.max(M - B, MANY_ROWS)], 1, override, {
-      uses: { input: "input_patches", end: "end_tokens" },
+      uses: { input: "input_patches", epilogue: "epilogue_tokens" },
       overrides: { ACTIVATION: activationCode("none"), PATCH: patch },
       bindings: {
         x: contiguous(pixels),

@@ -25,13 +25,13 @@ export const groups: Groups = ({ matmul, matvec }, caps) => [
   ...matvec.map((shape) => group("matvec", shape, caps)),
 ];
 
-function group(op: "linear" | "matvec", { name, M, N, K, dtype, end }: MatmulShape, caps: Caps): Group {
+function group(op: "linear" | "matvec", { name, M, N, K, dtype, epilogue = "none" }: MatmulShape, caps: Caps): Group {
   const { variants, ...planned } = variantsOf(op, { M }, caps);
   // The kernel that explains the others takes no other weight and has no epilogue, and only tests run it.
-  const hasNaive = op === "linear" && dtype === "f32" && !end;
+  const hasNaive = op === "linear" && dtype === "f32" && epilogue === "none";
   return {
     kernel: "linear",
-    shape: `${name} M${M} K${K} N${N} ${dtype}${end ? `, ${end}` : ""}`,
+    shape: `${name} M${M} K${K} N${N} ${dtype}${epilogue === "none" ? "" : `, ${epilogue}`}`,
     ...planned,
     variants: hasNaive ? ["naive", ...variants] : variants,
     open(device, copied = false) {
@@ -39,16 +39,16 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype, end }: MatmulSha
       const bias = new Random(2).normal(N);
       const [xs, b] = [device.tensor(x, [M, K]), device.tensor(bias, [N])];
       const bytes = N * rowBytes(dtype, K);
-      const outputs = end === "gated" ? N / 2 : N;
+      const outputs = epilogue === "gated" ? N / 2 : N;
       const r = new Random(3).normal(M * outputs);
-      const residual = end === "residual" ? device.tensor(r, [M, outputs]) : undefined;
-      const activation = end === "gelu" ? "gelu" : end === "gated" ? "silu" : "none";
-      const epilogue = { activation, gated: end === "gated", residual } as const;
+      const residual = epilogue === "residual" ? device.tensor(r, [M, outputs]) : undefined;
+      const activation = epilogue === "gelu" ? "gelu" : epilogue === "gated" ? "silu" : "none";
+      const options = { activation, gated: epilogue === "gated", residual } as const;
       const copies =
         op === "linear" || !copied
           ? 1
           : Math.min(COPIES.most, Math.max(COPIES.least, Math.ceil(BEYOND_CACHES / bytes)));
-      const weights = Array.from({ length: copies }, () => randomWeight(device, [N, K], dtype, epilogue.gated));
+      const weights = Array.from({ length: copies }, () => randomWeight(device, [N, K], dtype, options.gated));
       const plain = hasNaive ? device.tensor(randomNumbers(N * K), [N, K]) : undefined;
       let turn = 0;
       return {
@@ -58,7 +58,7 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype, end }: MatmulSha
         run: (variant) =>
           plain && variant === "naive"
             ? matmulNaive(xs, plain, b)
-            : linear(xs, weights[turn++ % copies]!, b, epilogue, { [op]: variant }),
+            : linear(xs, weights[turn++ % copies]!, b, options, { [op]: variant }),
         check(y) {
           const [rows, columns] = [sampleRows(M, 8), sampleRows(outputs, 128)];
           const sums = (first: number) => {
@@ -76,7 +76,7 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype, end }: MatmulSha
             gelu: () => sums(0).map(activations.gelu),
             residual: () => add(sums(0), taken(r)),
             gated: () => gatedActivation(sums(0), sums(outputs), activations.silu),
-          }[end ?? "none"]();
+          }[epilogue]();
           return compare(taken(y), expected, TOLERANCES.linear, "linear");
         },
         dispose() {

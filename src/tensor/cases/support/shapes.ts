@@ -11,7 +11,7 @@ export const QFORMER = { Q: 32, T: 32, D: 768, F: 3072, H: 12, d: 64, V: 30_523 
 /** Vicuna-7B: a prompt of 64 tokens, 32 of which are the image, and a cache for 512. */
 export const VICUNA = { T: 64, D: 4096, F: 11_008, H: 32, d: 128, V: 32_001, C: 512 } as const;
 
-type End = "gelu" | "residual" | "gated";
+type Epilogue = "none" | "gelu" | "residual" | "gated";
 
 /** M rows of K numbers times a weight [N, K]. */
 export interface MatmulShape {
@@ -20,8 +20,8 @@ export interface MatmulShape {
   readonly N: number;
   readonly K: number;
   readonly dtype: WeightDType;
-  /** What follows the sums. Of a gated product N counts the rows of both matrices. */
-  readonly end?: End;
+  /** Of a gated product N counts the rows of both matrices. */
+  readonly epilogue?: Epilogue;
 }
 
 /** R rows of D numbers. */
@@ -204,11 +204,11 @@ export const MODEL_SHAPES: Shapes = {
   memory: { cached: 4 * MiB, main: 256 * MiB },
 };
 
-/** A matrix in some number types, then a product with each end, where rows, columns and sums fill no tile. */
-const awkward = (M: number, dtypes: readonly WeightDType[], ends: readonly End[] = []): MatmulShape[] => [
+/** A matrix in some number types, then a product with each epilogue, where rows, columns and sums fill no tile. */
+const awkward = (M: number, dtypes: readonly WeightDType[], epilogues: readonly Epilogue[] = []): MatmulShape[] => [
   ...dtypes.map((dtype) => ({ name: "vec4", M, K: 588, N: 67, dtype })),
   ...dtypes.filter((dtype) => !/f16$/.test(dtype)).map((dtype) => ({ name: "scalar", M, K: 131, N: 37, dtype })),
-  ...ends.map((end) => ({ name: "vec4", M, K: 60, N: 134, dtype: "f16" as const, end })),
+  ...epilogues.map((epilogue) => ({ name: "vec4", M, K: 60, N: 134, dtype: "f16" as const, epilogue })),
 ];
 const ALL_DTYPES = ["f32", "f16", "bf16", "int8", "int4"] as const;
 const ALL_ENDS = ["gelu", "residual", "gated"] as const;
