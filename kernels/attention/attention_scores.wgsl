@@ -7,7 +7,7 @@
 // Dispatch: ceil(B·H·T·S / WG), folded. Needs: nothing.
 // Source: Vaswani et al. 2017, Attention Is All You Need.
 // @use attention
-// @use number = number_f32
+// @use kv = kv_f32
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
@@ -36,7 +36,7 @@ fn main(
     let k0 = k_start(b, s, h);
     score = 0.0;
     for (var c = 0u; c < params.d; c++) {
-      score += q[q0 + c] * load_number(k0, c);
+      score += q[q0 + c] * load_kv(k0, c);
     }
     score *= params.scale;
     if (params.has_bias != 0u) {

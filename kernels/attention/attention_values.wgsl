@@ -6,7 +6,7 @@
 // One invocation an element of y.
 // Dispatch: ceil(B·T·H·d / WG), folded. Needs: nothing.
 // @use attention
-// @use number = number_f32
+// @use kv = kv_f32
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> p: array<f32>;
@@ -33,7 +33,7 @@ fn main(
   var sum = 0.0;
   for (var s = 0u; s < end; s++) {
     if (is_visible(b, t, s)) {
-      sum += p[p0 + s] * load_number(v_start(b, s, h), c);
+      sum += p[p0 + s] * load_kv(v_start(b, s, h), c);
     }
   }
   y[i] = sum;

@@ -1,12 +1,12 @@
 // cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds.
 //
 // x: f32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: f32[B, Hkv, C, d], of which T places are written; or
-// of halves, two in a u32: u32[B, Hkv, C, d/2]
-// One invocation a number or, where d, strides and offset allow it, four; all are counted in what an invocation takes. The
+// f16, two in a u32: u32[B, Hkv, C, d/2]
+// One invocation an element: a number or, where d, strides and offset are multiples of 4, four. All sizes count elements. The
 // number of places taken is read from a buffer, so that the launch is the same at every step of decoding. Nothing is written
 // beyond C.
 // Dispatch: ceil(B·T·Hkv·d / WG), folded. Needs: nothing.
-// @use kept = kept_vec4
+// @use store = store_f32x4
 override WG: u32 = 64;
 
 struct Params {
@@ -21,9 +21,9 @@ struct Params {
   x_h: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<Real>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
 @group(0) @binding(1) var<storage, read> past: array<u32>;
-@group(0) @binding(2) var<storage, read_write> cache: array<Kept>;
+@group(0) @binding(2) var<storage, read_write> cache: array<Stored>;
 @group(0) @binding(8) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -47,5 +47,5 @@ fn main(
     return;
   }
   let src = params.x_offset + b * params.x_b + t * params.x_t + h * params.x_h + k;
-  cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = keep(x[src]);
+  cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = encode(x[src]);
 }

@@ -7,7 +7,7 @@
 // together, then the next, up to params.turns: where a piece lies costs divisions, and is counted up after the first.
 // Strides and offsets count elements.
 // Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
-// @use element = element_vec4
+// @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {

@@ -5,7 +5,7 @@
 // So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A source beyond n leaves x.
 // Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
-// @use element = element_vec4
+// @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {

@@ -5,7 +5,7 @@
 // zeros.
 // Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.index_select along dimension 0.
-// @use element = element_vec4
+// @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {

@@ -40,18 +40,18 @@ export class KVCache {
   #rows: Tensor<"u32">;
   /** The same on the host. */
   #table: Uint32Array;
-  /** Of each layer: f32[rows, Hkv, capacity, d], or of halves u32[rows, Hkv, capacity, d/2] */
+  /** Of each layer: f32[rows, Hkv, capacity, d], or f16, two in a u32: u32[rows, Hkv, capacity, d/2] */
   #keys: readonly KeysOrValues[];
   #values: readonly KeysOrValues[];
   #length = 0;
 
   /** @throws ShapeError */
   constructor(device: Device, { layers, batch, heads, head_dim, capacity, dtype }: KVCacheShape) {
-    const isHalf = dtype === "f16";
-    if (isHalf && head_dim % 4 !== 0)
-      throw new ShapeError(`KVCache: f16 heads come in fours, but head_dim is ${head_dim}`);
-    const shape = [batch, heads, capacity, isHalf ? head_dim / 2 : head_dim];
-    const buffer = () => device.persistent(shape, isHalf ? "u32" : "f32", "key/value cache");
+    const isF16 = dtype === "f16";
+    if (isF16 && head_dim % 4 !== 0)
+      throw new ShapeError(`KVCache: head_dim must be a multiple of 4 for an f16 cache, got ${head_dim}`);
+    const shape = [batch, heads, capacity, isF16 ? head_dim / 2 : head_dim];
+    const buffer = () => device.persistent(shape, isF16 ? "u32" : "f32", "key/value cache");
     const table = Uint32Array.from({ length: batch * capacity }, (_, i) => Math.floor(i / capacity) + 1);
     const { past, keys, values, rows } = device.memory.allOrNothing(() => ({
       past: device.persistent([1], "u32", "cache length"),
@@ -82,7 +82,7 @@ export class KVCache {
    *
    * @param k f32[R, T, Hkv, d]
    * @param v f32[R, T, Hkv, d]
-   * @returns views f32[rows, capacity, Hkv, d], or of halves; positions from `length + T` on hold nothing yet
+   * @returns views f32[rows, capacity, Hkv, d], or f16; positions from `length + T` on hold nothing yet
    */
   append(layer: number, k: Tensor, v: Tensor): [KeysOrValues, KeysOrValues] {
     const { keys, values } = this.layer(layer);
@@ -92,12 +92,12 @@ export class KVCache {
     return [heads.k, heads.v];
   }
 
-  /** Where an op that appends by itself stores a layer's keys and values, behind `past`: f32[rows, Hkv, capacity, d] or halves. */
+  /** Where an op that appends by itself stores a layer's keys and values, behind `past`: f32[rows, Hkv, capacity, d] or f16. */
   layer(layer: number): { readonly keys: KeysOrValues; readonly values: KeysOrValues; readonly past: Tensor<"u32"> } {
     return { keys: this.#keys[layer]!, values: this.#values[layer]!, past: this.past };
   }
 
-  /** A layer's keys and values as attention takes them: views f32[rows, capacity, Hkv, d], or of halves. */
+  /** A layer's keys and values as attention takes them: views f32[rows, capacity, Hkv, d], or f16. */
   heads(layer: number): { readonly k: KeysOrValues; readonly v: KeysOrValues } {
     const { keys, values } = this.layer(layer);
     return { k: keys.permute([0, 2, 1, 3]), v: values.permute([0, 2, 1, 3]) };
@@ -212,11 +212,11 @@ function upload(device: Device, table: Uint32Array, shape: Shape): Tensor<"u32">
   return tensor;
 }
 
-/** Keys, or values, as halves, for attention to what is computed once and kept. f32[B, S, Hkv, d] -> u32[B, S, Hkv, d/2] */
-export function halvesOf(x: Tensor): Tensor<"u32"> {
+/** Keys, or values, as f16, two in a u32, for attention to what is computed once. f32[B, S, Hkv, d] -> u32[B, S, Hkv, d/2] */
+export function toF16(x: Tensor): Tensor<"u32"> {
   const [B, S, H, d] = sizes(x.shape, 4);
   const none = x.device.tensor(Uint32Array.of(0), [1]);
-  const halves = x.device.empty([B, 1, S * H, d / 2], "u32");
-  kvAppend(x.reshape([B, S * H, 1, d]), halves, none);
-  return halves.reshape([B, S, H, d / 2]);
+  const packed = x.device.empty([B, 1, S * H, d / 2], "u32");
+  kvAppend(x.reshape([B, S * H, 1, d]), packed, none);
+  return packed.reshape([B, S, H, d / 2]);
 }

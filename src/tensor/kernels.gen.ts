@@ -200,7 +200,7 @@ fn main(
 // Dispatch: ceil(B·H·T·S / WG), folded. Needs: nothing.
 // Source: Vaswani et al. 2017, Attention Is All You Need.
 // @use attention
-// @use number = number_f32
+// @use kv = kv_f32
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
@@ -229,7 +229,7 @@ fn main(
     let k0 = k_start(b, s, h);
     score = 0.0;
     for (var c = 0u; c < params.d; c++) {
-      score += q[q0 + c] * load_number(k0, c);
+      score += q[q0 + c] * load_kv(k0, c);
     }
     score *= params.scale;
     if (params.has_bias != 0u) {
@@ -578,7 +578,7 @@ fn main(
 // One invocation an element of y.
 // Dispatch: ceil(B·T·H·d / WG), folded. Needs: nothing.
 // @use attention
-// @use number = number_f32
+// @use kv = kv_f32
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> p: array<f32>;
@@ -605,15 +605,15 @@ fn main(
   var sum = 0.0;
   for (var s = 0u; s < end; s++) {
     if (is_visible(b, t, s)) {
-      sum += p[p0 + s] * load_number(v_start(b, s, h), c);
+      sum += p[p0 + s] * load_kv(v_start(b, s, h), c);
     }
   }
   y[i] = sum;
 }
 `,
   "attention/parts/attention": `// What every attention kernel shares: its Params, and which keys a query sees. The kernel binds mask and past.
-// q, k and v are views; their strides count elements, those of the head dimension are 1. k and v may be halves, two f16 in an
-// element, u32[B, S, Hkv, d/2]: how they are loaded is said by the part of the kernel that does it.
+// q, k and v are views; their strides count elements, those of the head dimension are 1. k and v may be f16, two in a
+// u32: u32[B, S, Hkv, d/2]. The kernel's slot heads or kv loads them.
 
 struct Params {
   B: u32,
@@ -689,8 +689,8 @@ fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
   return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
 }
 `,
-  "attention/parts/heads_f16": `// Loader and storer for keys and values that are halves, two f16 in a u32, of heads whose size is divisible by four: four
-// neighbouring numbers at once. Strides and offsets of k and v count u32 and are divisible by two, those of q by four.
+  "attention/parts/heads_f16": `// Loader and storer for keys and values that are f16, two in a u32, of heads whose size is a multiple of 4: four
+// neighbouring numbers at once. Strides and offsets of k and v count u32 and are multiples of 2, those of q of 4.
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec2<u32>>;
@@ -781,20 +781,20 @@ fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
   y[start / 4u + group] = numbers;
 }
 `,
-  "attention/parts/kv_f16": `// Loader for keys, or values, that are halves, two f16 in a u32; start counts u32.
+  "attention/parts/kv_f16": `// Loader of f16 keys, or values, two in a u32, number by number; start counts u32.
 @group(0) @binding(1) var<storage, read> kv: array<u32>;
 
 // Number c of the head that begins at start.
-fn load_number(start: u32, c: u32) -> f32 {
+fn load_kv(start: u32, c: u32) -> f32 {
   return unpack2x16float(kv[start + c / 2u])[c % 2u];
 }
 `,
-  "attention/parts/kv_f32": `// Loader for keys, or values, number by number.
-// @slot number: kv, load_number(start: u32, c: u32) -> f32
+  "attention/parts/kv_f32": `// Loader of f32 keys, or values, number by number.
+// @slot kv: kv, load_kv(start: u32, c: u32) -> f32
 @group(0) @binding(1) var<storage, read> kv: array<f32>;
 
 // Number c of the head that begins at start.
-fn load_number(start: u32, c: u32) -> f32 {
+fn load_kv(start: u32, c: u32) -> f32 {
   return kv[start + c];
 }
 `,
@@ -923,12 +923,12 @@ fn main(
   "cache/kv_append": `// cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds.
 //
 // x: f32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: f32[B, Hkv, C, d], of which T places are written; or
-// of halves, two in a u32: u32[B, Hkv, C, d/2]
-// One invocation a number or, where d, strides and offset allow it, four; all are counted in what an invocation takes. The
+// f16, two in a u32: u32[B, Hkv, C, d/2]
+// One invocation an element: a number or, where d, strides and offset are multiples of 4, four. All sizes count elements. The
 // number of places taken is read from a buffer, so that the launch is the same at every step of decoding. Nothing is written
 // beyond C.
 // Dispatch: ceil(B·T·Hkv·d / WG), folded. Needs: nothing.
-// @use kept = kept_vec4
+// @use store = store_f32x4
 override WG: u32 = 64;
 
 struct Params {
@@ -943,9 +943,9 @@ struct Params {
   x_h: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<Real>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
 @group(0) @binding(1) var<storage, read> past: array<u32>;
-@group(0) @binding(2) var<storage, read_write> cache: array<Kept>;
+@group(0) @binding(2) var<storage, read_write> cache: array<Stored>;
 @group(0) @binding(8) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -969,57 +969,57 @@ fn main(
     return;
   }
   let src = params.x_offset + b * params.x_b + t * params.x_t + h * params.x_h + k;
-  cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = keep(x[src]);
+  cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = encode(x[src]);
 }
 `,
-  "cache/parts/f16x2": `// Two f16 in a u32, by builtins that need no GPU feature. What lies beyond f16's range becomes its largest number, so that no
-// infinity enters a sum; a NaN stays one. Which of its two neighbours a number becomes, WGSL leaves to the driver.
-const LARGEST_HALF = vec2<f32>(65504.0);
+  "cache/parts/f16x2": `// Packs two f16 into a u32, by builtins that need no GPU feature. A number outside f16's range becomes f16's largest, so that no
+// infinity enters a sum; a NaN stays a NaN. To which of the two neighbouring f16 a number is rounded, WGSL leaves to the driver.
+const LARGEST_F16 = vec2<f32>(65504.0);
 
-fn pack_half(numbers: vec2<f32>) -> u32 {
+fn pack_f16x2(numbers: vec2<f32>) -> u32 {
   // Not clamp(), which turns NaN into a number and so hides a fault.
-  let bounded = select(select(numbers, -LARGEST_HALF, numbers < -LARGEST_HALF), LARGEST_HALF, numbers > LARGEST_HALF);
+  let bounded = select(select(numbers, -LARGEST_F16, numbers < -LARGEST_F16), LARGEST_F16, numbers > LARGEST_F16);
   return pack2x16float(bounded);
 }
 `,
-  "cache/parts/f32_element": `// What a kernel computes with at a time: one number. Serves any width.
-alias Real = f32;
+  "cache/parts/f32_element": `// The element of a kernel of the cache: one number. Serves any width.
+alias Element = f32;
 `,
-  "cache/parts/f32x4_element": `// What a kernel computes with at a time: four neighbouring numbers, where widths allow it.
-alias Real = vec4<f32>;
+  "cache/parts/f32x4_element": `// The element of a kernel of the cache: four neighbouring numbers, where widths are multiples of 4.
+alias Element = vec4<f32>;
 `,
-  "cache/parts/store_f16x2": `// What a cache of halves keeps of two neighbouring numbers, for rotary heads whose half is not divisible by four.
-// @use half
-alias Real = vec2<f32>;
-alias Kept = u32;
+  "cache/parts/store_f16x2": `// Stores two neighbouring numbers in an f16 cache, for rotary heads where half a head is not a multiple of 4.
+// @use f16x2
+alias Element = vec2<f32>;
+alias Stored = u32;
 
-fn keep(numbers: Real) -> Kept {
-  return pack_half(numbers);
+fn encode(numbers: Element) -> Stored {
+  return pack_f16x2(numbers);
 }
 `,
-  "cache/parts/store_f16x4": `// What a cache of halves keeps of four neighbouring numbers.
-// @use real_vec4
-// @use half
-alias Kept = vec2<u32>;
+  "cache/parts/store_f16x4": `// Stores four neighbouring numbers in an f16 cache.
+// @use f32x4_element
+// @use f16x2
+alias Stored = vec2<u32>;
 
-fn keep(numbers: Real) -> Kept {
-  return vec2<u32>(pack_half(numbers.xy), pack_half(numbers.zw));
+fn encode(numbers: Element) -> Stored {
+  return vec2<u32>(pack_f16x2(numbers.xy), pack_f16x2(numbers.zw));
 }
 `,
-  "cache/parts/store_f32": `// What a cache keeps of a number: itself. Serves any width.
-// @use real_scalar
-alias Kept = f32;
+  "cache/parts/store_f32": `// Stores one number in an f32 cache. Serves any width.
+// @use f32_element
+alias Stored = f32;
 
-fn keep(number: Real) -> Kept {
+fn encode(number: Element) -> Stored {
   return number;
 }
 `,
-  "cache/parts/store_f32x4": `// What a cache keeps of four neighbouring numbers: themselves.
-// @slot kept: Real, Kept, keep(numbers: Real) -> Kept
-// @use real_vec4
-alias Kept = vec4<f32>;
+  "cache/parts/store_f32x4": `// Stores four neighbouring numbers in an f32 cache. Element is what the kernel computes with, Stored what the cache holds.
+// @slot store: Element, Stored, encode(numbers: Element) -> Stored
+// @use f32x4_element
+alias Stored = vec4<f32>;
 
-fn keep(numbers: Real) -> Kept {
+fn encode(numbers: Element) -> Stored {
   return numbers;
 }
 `,
@@ -1078,36 +1078,36 @@ fn main(
   y[dst + params.half] = second * cosine + first * sine;
 }
 `,
-  "cache/rope_append": `// What a fused projection gives, where attention over a cache wants it: queries turned to their positions, keys turned and
-// stored behind those that the cache holds, values stored as they are. The same as rope on two parts and kv_append on two.
+  "cache/rope_append": `// Splits a fused projection into rotated queries, and keys and values for the cache: keys are rotated and appended, values
+// are appended as they are. The same as rope on queries and keys, and kv_append on keys and values.
 //
 // qkv: f32[B, T, (H + 2Hkv)·d], the heads of queries, keys and values  table: f32[P, d], as rope.wgsl's
 // positions: u32[B, T], P or more counting as P - 1  past: u32[1]
-// ->  q: f32[B, T, H, d]  keys, values: f32[≥ B, Hkv, C, d], of which T places of B rows are written; or of halves, two in a
+// ->  q: f32[B, T, H, d]  keys, values: f32[≥ B, Hkv, C, d], of which T places of B rows are written; or f16, two in a
 // u32: u32[≥ B, Hkv, C, d/2]
-// One invocation two numbers of a head, half a head apart, or four times two where d is divisible by eight; of halves, where
-// it is divisible by four only, two times two.
-// Dispatch: ceil(units / WG), folded. Needs: nothing.
-// @use kept = kept_vec4
+// One invocation two elements of a head, half a head apart. An element is four numbers where d is a multiple of 8; else one of
+// f32, two of f16.
+// Dispatch: ceil(size / WG), folded. Needs: nothing.
+// @use store = store_f32x4
 override WG: u32 = 64;
 
 struct Params {
-  units: u32, // B·T·(H + 2Hkv)·half
+  size: u32, // B·T·(H + 2Hkv)·half
   T: u32,
   H: u32,
   Hkv: u32,
-  half: u32, // d/2, in what an invocation takes
+  half: u32, // d/2, in elements
   P: u32,
   C: u32,
 }
 
-@group(0) @binding(0) var<storage, read> qkv: array<Real>;
-@group(0) @binding(1) var<storage, read> table: array<Real>;
+@group(0) @binding(0) var<storage, read> qkv: array<Element>;
+@group(0) @binding(1) var<storage, read> table: array<Element>;
 @group(0) @binding(2) var<storage, read> positions: array<u32>;
 @group(0) @binding(3) var<storage, read> past: array<u32>;
-@group(0) @binding(4) var<storage, read_write> q: array<Real>;
-@group(0) @binding(5) var<storage, read_write> keys: array<Kept>;
-@group(0) @binding(6) var<storage, read_write> values: array<Kept>;
+@group(0) @binding(4) var<storage, read_write> q: array<Element>;
+@group(0) @binding(5) var<storage, read_write> keys: array<Stored>;
+@group(0) @binding(6) var<storage, read_write> values: array<Stored>;
 @group(0) @binding(8) var<uniform> params: Params;
 
 @compute @workgroup_size(WG)
@@ -1117,7 +1117,7 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let i = (group.x + group.y * groups.x) * WG + lane;
-  if (i >= params.units) {
+  if (i >= params.size) {
     return;
   }
   let half = params.half;
@@ -1132,12 +1132,12 @@ fn main(
   let angle = min(positions[token], params.P - 1u) * 2u * half + j;
   let cosine = table[angle];
   let sine = table[angle + half];
-  let turned_first = first * cosine - second * sine;
-  let turned_second = second * cosine + first * sine;
+  let rotated_first = first * cosine - second * sine;
+  let rotated_second = second * cosine + first * sine;
   if (head < params.H) {
     let dst = (token * params.H + head) * 2u * half + j;
-    q[dst] = turned_first;
-    q[dst + half] = turned_second;
+    q[dst] = rotated_first;
+    q[dst + half] = rotated_second;
     return;
   }
 
@@ -1148,11 +1148,11 @@ fn main(
   let stored = (head - params.H) % params.Hkv;
   let dst = (((token / params.T) * params.Hkv + stored) * params.C + place) * 2u * half + j;
   if (head < params.H + params.Hkv) {
-    keys[dst] = keep(turned_first);
-    keys[dst + half] = keep(turned_second);
+    keys[dst] = encode(rotated_first);
+    keys[dst + half] = encode(rotated_second);
   } else {
-    values[dst] = keep(first);
-    values[dst + half] = keep(second);
+    values[dst] = encode(first);
+    values[dst + half] = encode(second);
   }
 }
 `,
@@ -1456,7 +1456,7 @@ fn main(
 // together, then the next, up to params.turns: where a piece lies costs divisions, and is counted up after the first.
 // Strides and offsets count elements.
 // Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
-// @use element = element_vec4
+// @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {
@@ -1589,7 +1589,7 @@ fn main(
 // So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A source beyond n leaves x.
 // Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
-// @use element = element_vec4
+// @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {
@@ -1633,10 +1633,10 @@ fn main(
   }
 }
 `,
-  "gather/parts/element_u32": `// What a kernel that moves bits moves at a time: one number. Serves any width, offset and stride.
+  "gather/parts/element_u32": `// The element that a kernel moves: one number. Serves any width, offset and stride.
 alias Element = u32;
 `,
-  "gather/parts/element_u32x4": `// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
+  "gather/parts/element_u32x4": `// The element that a kernel moves: four neighbouring numbers, where widths, offsets and strides are multiples of 4.
 // @slot element: Element
 alias Element = vec4<u32>;
 `,
@@ -1688,7 +1688,7 @@ fn main(
 // zeros.
 // Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.index_select along dimension 0.
-// @use element = element_vec4
+// @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {

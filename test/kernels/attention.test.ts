@@ -286,7 +286,7 @@ for (const variant of variants) {
   });
 }
 
-/** Caches of halves: one of everything, partial tiles of grouped heads, a decoding step in three parts, too large to fuse. */
+/** Caches of f16: one of everything, partial tiles of grouped heads, a decoding step in three parts, too large to fuse. */
 const CACHES = [
   { B: 1, T: 1, S: 1, H: 1, Hkv: 1, d: 4, C: 3 },
   { B: 2, T: 9, S: 33, H: 6, Hkv: 3, d: 12, C: 40 },
@@ -295,7 +295,7 @@ const CACHES = [
 ];
 
 test.each(CACHES)(
-  "keys and values appended to a cache of halves: every variant agrees with what it holds: %o",
+  "keys and values appended to an f16 cache: every variant agrees with what it holds: %o",
   async (sizes) => {
     const { B, T, S, H, Hkv, d, C } = sizes;
     const source = new Random(S * d);
@@ -354,7 +354,7 @@ test.each(CACHES)(
     for (const variant of variants) {
       for (const queries of [device.tensor(q, [B, T, H, d]), odd]) {
         const y = await attention(queries, k, v, options, { attention: variant }).read();
-        expectClose(y, expected, TOLERANCES.attention, `${variant} over halves`);
+        expectClose(y, expected, TOLERANCES.attention, `${variant} over f16`);
       }
     }
     const p = await attentionProbabilities(odd, k, options).read(); // f32[B, H, T, C]
@@ -368,7 +368,7 @@ test.each(CACHES)(
       }
       return sum;
     });
-    expectClose(weighed, expected, TOLERANCES.attention, "probabilities over halves");
+    expectClose(weighed, expected, TOLERANCES.attention, "probabilities over f16");
     for (const tensor of [keys, values]) tensor.dispose();
   },
 );
@@ -435,14 +435,16 @@ test("wrong shapes are refused by name", () => {
   expect(() => attention(q.permute([0, 1, 3, 2]), k, k, { scale: 1 })).toThrow("the last of stride 1");
   const mask = device.empty([1, 4], "u32");
   expect(() => attention(q, k, k, { scale: 1, mask })).toThrow("attention: mask must be [1, 5], got [1, 4]");
-  const halves = (...shape: number[]) => device.empty(shape, "u32");
-  expect(() => attention(q, halves(1, 5, 2, 8), halves(1, 5, 2, 8), { scale: 1 })).toThrow("k must be [1, 5, 2, 4]");
-  expect(() => attention(q, halves(1, 5, 2, 4), of(1, 5, 2, 4), { scale: 1 })).toThrow(
-    "k is u32, so v must be, got f32",
+  const f16 = (...shape: number[]) => device.empty(shape, "u32");
+  expect(() => attention(q, f16(1, 5, 2, 8), f16(1, 5, 2, 8), { scale: 1 })).toThrow("k must be [1, 5, 2, 4]");
+  expect(() => attention(q, f16(1, 5, 2, 4), of(1, 5, 2, 4), { scale: 1 })).toThrow("k is u32, so v must be, got f32");
+  expect(() => attention(of(1, 3, 4, 6), f16(1, 5, 2, 3), f16(1, 5, 2, 3), { scale: 1 })).toThrow(
+    "d must be a multiple of 4 for f16 keys, got 6",
   );
-  expect(() => attention(of(1, 3, 4, 6), halves(1, 5, 2, 3), halves(1, 5, 2, 3), { scale: 1 })).toThrow("but d is 6");
-  const shifted = halves(1, 5, 2, 6).narrow(3, 1, 4);
-  expect(() => attention(q, shifted, shifted, { scale: 1 }, { attention: "fused" })).toThrow("pairs of u32");
+  const shifted = f16(1, 5, 2, 6).narrow(3, 1, 4);
+  expect(() => attention(q, shifted, shifted, { scale: 1 }, { attention: "fused" })).toThrow(
+    "f16 keys and values need offsets and strides",
+  );
   const bias = of(2, 4, 3, 5);
   expect(() => attention(q, k, k, { scale: 1, bias })).toThrow("bias must be [1, 4, 3, 5], got [2, 4, 3, 5]");
 });

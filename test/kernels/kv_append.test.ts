@@ -31,20 +31,20 @@ test.each([
 });
 
 /** u32s of two f16 each, and back. */
-const halvesOf = (numbers: Float32Array) => new Uint32Array(narrow(numbers, "f16").buffer);
-const numbersIn = (halves: Uint32Array) => widen(new Uint8Array(halves.buffer), "f16");
+const toF16 = (numbers: Float32Array) => new Uint32Array(narrow(numbers, "f16").buffer);
+const numbersIn = (packed: Uint32Array) => widen(new Uint8Array(packed.buffer), "f16");
 
 test.each([
   [1, 1, 1, 4, 1, 0],
   [2, 3, 5, 12, 3, 2],
   [3, 1, 2, 64, 8, 7],
   [2, 5, 3, 88, 6, 3],
-])("kv_append of [%i, %i, %i, %i] to %i places of halves, past %i", async (B, T, Hkv, d, C, past) => {
+])("kv_append of [%i, %i, %i, %i] to %i places of an f16 cache, past %i", async (B, T, Hkv, d, C, past) => {
   const random = new Random(B * T * d);
   const x = random.normal(B * T * Hkv * d);
-  const before = numbersIn(halvesOf(random.normal(B * Hkv * C * d)));
+  const before = numbersIn(toF16(random.normal(B * Hkv * C * d)));
   const cache = device.persistent([B, Hkv, C, d / 2], "u32");
-  device.write(cache, halvesOf(before));
+  device.write(cache, toF16(before));
   // Once as it is, and once as a view that does not lie in fours.
   for (const shift of [0, 1]) {
     const row = T * Hkv * d + 1;
@@ -67,7 +67,7 @@ test.each([
   cache.dispose();
 });
 
-test("halves: what f16 holds is kept to the bit, what lies beyond becomes its largest number, a NaN stays", async () => {
+test("f16: what f16 holds is kept to the bit, what lies beyond becomes its largest number, a NaN stays", async () => {
   const x = Float32Array.of(65504, 65505, 65519, 65520, 1e5, 3.4e38, -65504, -65520, -1e38, 2 ** -24, 2 ** -14, -0.5);
   const cache = device.persistent([1, 1, 1, 8], "u32");
   kvAppend(device.tensor([...x, 0, 1 + 2 ** -10, Number.NaN, Number.NaN], [1, 1, 1, 16]), cache, count(0));
@@ -132,6 +132,8 @@ test("other shapes are refused by name", () => {
   expect(() => kvAppend(x, device.empty([8, 3, 1, 4]).permute([2, 1, 0, 3]), past)).toThrow("must be contiguous");
   expect(() => kvAppend(x, device.empty([1, 3, 8, 4], "u32"), past)).toThrow("cache must be [1, 3, 8, 2]");
   const six = device.empty([1, 2, 3, 6]);
-  expect(() => kvAppend(six, device.empty([1, 3, 8, 3], "u32"), past)).toThrow("takes fours, but d is 6");
+  expect(() => kvAppend(six, device.empty([1, 3, 8, 3], "u32"), past)).toThrow(
+    "d must be a multiple of 4 for an f16 cache, got 6",
+  );
   expect(() => kvAppend(x, cache, device.empty([2], "u32"))).toThrow("kvAppend: past must be [1], got [2]");
 });

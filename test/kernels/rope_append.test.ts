@@ -84,7 +84,7 @@ test.each([
   { B: 2, T: 3, H: 4, Hkv: 2, C: 9, d: 12, rows: 2, past: 5 },
   { B: 5, T: 1, H: 4, Hkv: 1, C: 16, d: 128, rows: 5, past: 15 },
   { B: 2, T: 4, H: 2, Hkv: 2, C: 5, d: 4, rows: 3, past: 3 },
-])("rope_append to a cache of halves %o is rope and kv_append to the bit", async (sizes) => {
+])("rope_append to an f16 cache %o is rope and kv_append to the bit", async (sizes) => {
   const { B, H, Hkv, C, d, rows } = sizes;
   const { qkv, tensors } = inputsOf(sizes);
   const before = new Random(7).normal(rows * Hkv * C * d);
@@ -110,6 +110,8 @@ test("shapes that do not fit are refused", () => {
   );
   expect(() => ropeAppend(qkv, { ...tensors, values: values.narrow(2, 0, 3) })).toThrow("values");
   const of = (width: number) => device.empty([2, 2, 9, width], "u32");
-  expect(() => ropeAppend(qkv, { ...tensors, keys: of(3), values: of(3) })).toThrow("takes fours, but d is 6");
+  expect(() => ropeAppend(qkv, { ...tensors, keys: of(3), values: of(3) })).toThrow(
+    "d must be a multiple of 4 for an f16 cache, got 6",
+  );
   expect(() => ropeAppend(qkv, { ...tensors, values: of(6) })).toThrow("of one dtype");
 });

@@ -1,6 +1,6 @@
 // What every attention kernel shares: its Params, and which keys a query sees. The kernel binds mask and past.
-// q, k and v are views; their strides count elements, those of the head dimension are 1. k and v may be halves, two f16 in an
-// element, u32[B, S, Hkv, d/2]: how they are loaded is said by the part of the kernel that does it.
+// q, k and v are views; their strides count elements, those of the head dimension are 1. k and v may be f16, two in a
+// u32: u32[B, S, Hkv, d/2]. The kernel's slot heads or kv loads them.
 
 struct Params {
   B: u32,

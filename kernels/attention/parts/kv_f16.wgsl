@@ -1,7 +1,7 @@
-// Loader for keys, or values, that are halves, two f16 in a u32; start counts u32.
+// Loader of f16 keys, or values, two in a u32, number by number; start counts u32.
 @group(0) @binding(1) var<storage, read> kv: array<u32>;
 
 // Number c of the head that begins at start.
-fn load_number(start: u32, c: u32) -> f32 {
+fn load_kv(start: u32, c: u32) -> f32 {
   return unpack2x16float(kv[start + c / 2u])[c % 2u];
 }

@@ -1,8 +1,8 @@
-// Loader for keys, or values, number by number.
-// @slot number: kv, load_number(start: u32, c: u32) -> f32
+// Loader of f32 keys, or values, number by number.
+// @slot kv: kv, load_kv(start: u32, c: u32) -> f32
 @group(0) @binding(1) var<storage, read> kv: array<f32>;
 
 // Number c of the head that begins at start.
-fn load_number(start: u32, c: u32) -> f32 {
+fn load_kv(start: u32, c: u32) -> f32 {
   return kv[start + c];
 }

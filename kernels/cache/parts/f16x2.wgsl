@@ -1,9 +1,9 @@
-// Two f16 in a u32, by builtins that need no GPU feature. What lies beyond f16's range becomes its largest number, so that no
-// infinity enters a sum; a NaN stays one. Which of its two neighbours a number becomes, WGSL leaves to the driver.
-const LARGEST_HALF = vec2<f32>(65504.0);
+// Packs two f16 into a u32, by builtins that need no GPU feature. A number outside f16's range becomes f16's largest, so that no
+// infinity enters a sum; a NaN stays a NaN. To which of the two neighbouring f16 a number is rounded, WGSL leaves to the driver.
+const LARGEST_F16 = vec2<f32>(65504.0);
 
-fn pack_half(numbers: vec2<f32>) -> u32 {
+fn pack_f16x2(numbers: vec2<f32>) -> u32 {
   // Not clamp(), which turns NaN into a number and so hides a fault.
-  let bounded = select(select(numbers, -LARGEST_HALF, numbers < -LARGEST_HALF), LARGEST_HALF, numbers > LARGEST_HALF);
+  let bounded = select(select(numbers, -LARGEST_F16, numbers < -LARGEST_F16), LARGEST_F16, numbers > LARGEST_F16);
   return pack2x16float(bounded);
 }

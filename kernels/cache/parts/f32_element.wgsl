@@ -1,2 +1,2 @@
-// What a kernel computes with at a time: one number. Serves any width.
-alias Real = f32;
+// The element of a kernel of the cache: one number. Serves any width.
+alias Element = f32;

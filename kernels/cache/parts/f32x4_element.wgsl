@@ -1,2 +1,2 @@
-// What a kernel computes with at a time: four neighbouring numbers, where widths allow it.
-alias Real = vec4<f32>;
+// The element of a kernel of the cache: four neighbouring numbers, where widths are multiples of 4.
+alias Element = vec4<f32>;

@@ -1,8 +1,8 @@
-// What a cache of halves keeps of two neighbouring numbers, for rotary heads whose half is not divisible by four.
-// @use half
-alias Real = vec2<f32>;
-alias Kept = u32;
+// Stores two neighbouring numbers in an f16 cache, for rotary heads where half a head is not a multiple of 4.
+// @use f16x2
+alias Element = vec2<f32>;
+alias Stored = u32;
 
-fn keep(numbers: Real) -> Kept {
-  return pack_half(numbers);
+fn encode(numbers: Element) -> Stored {
+  return pack_f16x2(numbers);
 }

@@ -1,8 +1,8 @@
-// What a cache of halves keeps of four neighbouring numbers.
-// @use real_vec4
-// @use half
-alias Kept = vec2<u32>;
+// Stores four neighbouring numbers in an f16 cache.
+// @use f32x4_element
+// @use f16x2
+alias Stored = vec2<u32>;
 
-fn keep(numbers: Real) -> Kept {
-  return vec2<u32>(pack_half(numbers.xy), pack_half(numbers.zw));
+fn encode(numbers: Element) -> Stored {
+  return vec2<u32>(pack_f16x2(numbers.xy), pack_f16x2(numbers.zw));
 }

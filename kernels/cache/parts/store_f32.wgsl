@@ -1,7 +1,7 @@
-// What a cache keeps of a number: itself. Serves any width.
-// @use real_scalar
-alias Kept = f32;
+// Stores one number in an f32 cache. Serves any width.
+// @use f32_element
+alias Stored = f32;
 
-fn keep(number: Real) -> Kept {
+fn encode(number: Element) -> Stored {
   return number;
 }

@@ -1,8 +1,8 @@
-// What a cache keeps of four neighbouring numbers: themselves.
-// @slot kept: Real, Kept, keep(numbers: Real) -> Kept
-// @use real_vec4
-alias Kept = vec4<f32>;
+// Stores four neighbouring numbers in an f32 cache. Element is what the kernel computes with, Stored what the cache holds.
+// @slot store: Element, Stored, encode(numbers: Element) -> Stored
+// @use f32x4_element
+alias Stored = vec4<f32>;
 
-fn keep(numbers: Real) -> Kept {
+fn encode(numbers: Element) -> Stored {
   return numbers;
 }

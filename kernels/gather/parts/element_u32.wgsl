@@ -1,2 +1,2 @@
-// What a kernel that moves bits moves at a time: one number. Serves any width, offset and stride.
+// The element that a kernel moves: one number. Serves any width, offset and stride.
 alias Element = u32;

@@ -1,3 +1,3 @@
-// What a kernel that moves bits moves at a time: four neighbouring numbers, where widths, offsets and strides allow it.
+// The element that a kernel moves: four neighbouring numbers, where widths, offsets and strides are multiples of 4.
 // @slot element: Element
 alias Element = vec4<u32>;

@@ -10,7 +10,7 @@
  * Source: Raffel et al. 2020; Chung et al. 2022 (Flan); transformers 5.18, modeling_t5.py.
  */
 import { Embedding, tiedTable } from "../../modules/embedding.ts";
-import { halvesOf, KVCache } from "../../modules/kv_cache.ts";
+import { KVCache, toF16 } from "../../modules/kv_cache.ts";
 import { Linear } from "../../modules/linear.ts";
 import { Module } from "../../modules/module.ts";
 import { observedStates } from "../../modules/observer.ts";
@@ -194,7 +194,7 @@ class T5Decoding implements Decoding {
 
   prefill(prompt: EmbeddedPrompt): Tensor {
     const { device } = prompt.inputs_embeds;
-    this.#keep(this.#model.encode(prompt, this.#model.cache_dtype === "f16" ? halvesOf : undefined).cross);
+    this.#keep(this.#model.encode(prompt, this.#model.cache_dtype === "f16" ? toF16 : undefined).cross);
     this.#distances = this.#model.decoder.distances(device, this.#cache.capacity);
     device.memory.keep(this.#distances.storage);
     const start = this.#prompts.map(() => this.#model.decoder_start_token_id);

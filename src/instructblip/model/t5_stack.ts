@@ -86,7 +86,7 @@ export interface T5Step {
 
 /** What a decoder looks at while it writes. */
 export interface CrossKeys {
-  /** Of every layer: keys and values f32[B, L, H, d], or halves as the decoder's own */
+  /** Of every layer: keys and values f32[B, L, H, d], or f16 as the decoder's own */
   readonly layers: readonly (readonly [KeysOrValues, KeysOrValues])[];
   /** u32[B, L], 1 = not padding */
   readonly mask: Tensor<"u32"> | undefined;
@@ -105,7 +105,7 @@ abstract class T5Attention extends Module {
 
   /**
    * @param q f32[B, T, H, d]
-   * @param k f32[B, S, H, d], or halves; so v
+   * @param k f32[B, S, H, d], or f16; v alike
    * @param observed as what the probabilities are observed, and of how many keys: S may be a cache's capacity
    * @returns f32[B, T, D]
    */

@@ -200,7 +200,7 @@ function setCacheDtype({ language_model }: Loadable, dtype: CacheDType): string[
   }
   const { head_dim } = language_model.cache_shape;
   if (dtype === "f16" && head_dim % 4 !== 0) {
-    return [`keys and values are stored as f32: f16 comes in fours, and the heads have ${head_dim} numbers`];
+    return [`keys and values are stored as f32: f16 needs a head size that is a multiple of 4, got ${head_dim}`];
   }
   language_model.cache_dtype = dtype;
   return [];

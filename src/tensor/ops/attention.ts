@@ -11,8 +11,8 @@ import { contiguous } from "./copy.ts";
 import { softmax } from "./softmax.ts";
 
 /**
- * Keys, or values: f32[B, S, Hkv, d], or as a cache of halves has them, two f16 in a u32: u32[B, S, Hkv, d/2], d divisible by
- * four.
+ * Keys, or values: f32[B, S, Hkv, d], or f16, two in a u32, as an f16 cache holds them: u32[B, S, Hkv, d/2], d a
+ * multiple of 4.
  */
 export type KeysOrValues = Tensor<ActivationDType>;
 
@@ -41,7 +41,7 @@ export interface AttentionOptions {
  * @param q f32[B, T, H, d]; like k and v a view with any strides, except that the last dimension's is 1
  * @param k f32[B, S, Hkv, d]; with `causal`, S may be a cache's capacity: keys behind the last query's are never read. With
  *   `rows` there may be another number of rows than B
- * @param v f32[B, S, Hkv, d], or like k of halves, which are widened to f32 as they are loaded
+ * @param v f32[B, S, Hkv, d], or f16 as k is; f16 is widened to f32 as it is loaded
  * @returns f32[B, T, H, d], contiguous
  * @throws ShapeError
  * Source: Vaswani et al. 2017; torch.nn.functional.scaled_dot_product_attention.
@@ -65,7 +65,7 @@ export function attention(
       const { mask, past } = bindings;
       device.launch({
         kernel: "attention_values",
-        uses: { number: numberOf(v) },
+        uses: { kv: kvLoaderOf(v) },
         bindings: { mask, past, p, kv: v, y },
         params,
         workgroups: Math.ceil(y.size / 64),
@@ -134,7 +134,7 @@ export function attention(
  * does not see has 0; a query that sees none has 1 / S everywhere, as in Hugging Face.
  *
  * @param q f32[B, T, H, d]
- * @param k f32[B, S, Hkv, d], or of halves; with `causal`, S may be a cache's capacity
+ * @param k f32[B, S, Hkv, d], or f16; with `causal`, S may be a cache's capacity
  * @returns f32[B, H, T, S], contiguous; rows add up to 1
  * @throws ShapeError
  */
@@ -163,9 +163,9 @@ function prepare(
   }
   const [B, T, H, d] = sizes(q.shape, 4);
   const [Bk, S, Hkv] = sizes(k.shape, 4);
-  const isHalf = k.dtype === "u32";
-  if (isHalf && d % 4 !== 0) throw new ShapeError(`attention: halves are loaded in fours, but d is ${d}`);
-  expectShape("attention", "k", k.shape, [rows ? Bk : B, S, Hkv, isHalf ? d / 2 : d]);
+  const isF16 = k.dtype === "u32";
+  if (isF16 && d % 4 !== 0) throw new ShapeError(`attention: d must be a multiple of 4 for f16 keys, got ${d}`);
+  expectShape("attention", "k", k.shape, [rows ? Bk : B, S, Hkv, isF16 ? d / 2 : d]);
   expectShape("attention", "v", v.shape, k.shape);
   if (v.dtype !== k.dtype) throw new ShapeError(`attention: k is ${k.dtype}, so v must be, got ${v.dtype}`);
   if (H % Hkv !== 0) throw new ShapeError(`attention: ${H} query heads are no multiple of ${Hkv} key heads`);
@@ -177,7 +177,7 @@ function prepare(
 
   const { device } = q;
   const bindings = {
-    q: isHalf && !isInUnits(q, 4) ? contiguous(q) : q,
+    q: isF16 && !isInUnits(q, 4) ? contiguous(q) : q,
     mask: visible ? contiguous(visible) : absent(device),
     past: past ? contiguous(past) : absent(device),
     bias: bias ?? absent(device),
@@ -228,7 +228,7 @@ function probabilities(
   const scores = device.empty([B, H, T, S]);
   device.launch({
     kernel: "attention_scores",
-    uses: { number: numberOf(k) },
+    uses: { kv: kvLoaderOf(k) },
     bindings: { ...bindings, kv: k, y: scores },
     params,
     workgroups: Math.ceil(scores.size / 64),
@@ -243,10 +243,12 @@ function loaderOf(q: Tensor, k: KeysOrValues, v: KeysOrValues): string {
   if (k.dtype !== "u32") return [q, k, v].every((x) => isInUnits(x, 4)) ? "heads_vec4" : "heads_scalar";
   for (const x of [k, v]) {
     if (!isInUnits(x, 2)) {
-      throw new ShapeError(`attention: halves must lie in pairs of u32, got strides ${formatShape(x.strides)}`);
+      throw new ShapeError(
+        `attention: f16 keys and values need offsets and strides that are multiples of 2 u32, got strides ${formatShape(x.strides)}`,
+      );
     }
   }
-  return "heads_half";
+  return "heads_f16";
 }
 
 function isInUnits(x: KeysOrValues, unit: number): boolean {
@@ -254,8 +256,8 @@ function isInUnits(x: KeysOrValues, unit: number): boolean {
 }
 
 /** The part of a kernel that loads keys, or values, one by one. */
-function numberOf(x: KeysOrValues): string {
-  return x.dtype === "u32" ? "number_half" : "number_f32";
+function kvLoaderOf(x: KeysOrValues): string {
+  return x.dtype === "u32" ? "kv_f16" : "kv_f32";
 }
 
 /** The variant that runs: the planned one, but heads too large for a fused kernel's registers are composed. */

@@ -23,7 +23,7 @@ export function copy<D extends ActivationDType>(x: Tensor<D>, y: Tensor<D>): voi
   const { workgroups, ...shares } = shareRows(sizeOf(shape), n, x.device.caps);
   x.device.launch({
     kernel: "copy",
-    uses: { element: inFours ? "element_vec4" : "element_scalar" },
+    uses: { element: inFours ? "element_u32x4" : "element_u32" },
     bindings: { x, y },
     params: {
       ...{ ...shares, n, n1, n2, n3, n4 },

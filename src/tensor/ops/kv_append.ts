@@ -8,11 +8,11 @@ import { contiguous } from "./copy.ts";
 const WG = 64;
 
 /**
- * cache[b, h, past + t] = x[b, t, h]; nothing is written beyond C. In a cache of halves a number becomes a neighbouring f16,
- * beyond ±65504 one of these.
+ * cache[b, h, past + t] = x[b, t, h]; nothing is written beyond C. In an f16 cache a number is rounded to a neighbouring
+ * f16; a number beyond ±65504 becomes ±65504.
  *
  * @param x f32[B, T, Hkv, d]; may be strided, its last dimension must not be
- * @param cache f32[B, Hkv, C, d], contiguous; or of halves, two f16 in a u32: u32[B, Hkv, C, d/2], d divisible by four
+ * @param cache f32[B, Hkv, C, d], contiguous; or f16, two in a u32: u32[B, Hkv, C, d/2], d a multiple of 4
  * @param past u32[1], places of the cache that are taken already
  * @throws ShapeError
  */
@@ -23,10 +23,10 @@ export function kvAppend(x: Tensor, cache: Tensor<ActivationDType>, past: Tensor
     );
   }
   const [B, T, Hkv, d] = x.shape;
-  const isHalf = cache.dtype === "u32";
+  const isF16 = cache.dtype === "u32";
   const [, , C] = sizes(cache.shape, 4, "kvAppend: cache");
-  if (isHalf && d % 4 !== 0) throw new ShapeError(`kvAppend: a cache of halves takes fours, but d is ${d}`);
-  expectShape("kvAppend", "cache", cache.shape, [B, Hkv, C, isHalf ? d / 2 : d]);
+  if (isF16 && d % 4 !== 0) throw new ShapeError(`kvAppend: d must be a multiple of 4 for an f16 cache, got ${d}`);
+  expectShape("kvAppend", "cache", cache.shape, [B, Hkv, C, isF16 ? d / 2 : d]);
   expectShape("kvAppend", "past", past.shape, [1]);
   if (!cache.isContiguous) throw new ShapeError("kvAppend: cache must be contiguous");
   // A dimension of one may have any stride, as nobody takes a step along it.
@@ -36,17 +36,17 @@ export function kvAppend(x: Tensor, cache: Tensor<ActivationDType>, past: Tensor
       4,
     );
   const isInFours = (tensor: Tensor) => [d, tensor.offset, ...stepsOf(tensor).slice(0, 3)].every((n) => n % 4 === 0);
-  const numbers = isHalf && !isInFours(x) ? contiguous(x) : x;
+  const numbers = isF16 && !isInFours(x) ? contiguous(x) : x;
   const inFours = isInFours(numbers);
   const size = inFours ? 4 : 1;
   const [b, t, h] = stepsOf(numbers);
   const steps = { x_offset: numbers.offset / size, x_b: b / size, x_t: t / size, x_h: h / size };
-  const units = x.size / size;
+  const elements = x.size / size;
   x.device.launch({
     kernel: "kv_append",
-    uses: { kept: inFours ? (isHalf ? "kept_half_vec4" : "kept_vec4") : "kept_scalar" },
+    uses: { store: inFours ? (isF16 ? "store_f16x4" : "store_f32x4") : "store_f32" },
     bindings: { x: numbers, past: contiguous(past), cache },
-    params: { size: units, T, Hkv, C, d: d / size, ...steps },
-    workgroups: Math.ceil(units / WG),
+    params: { size: elements, T, Hkv, C, d: d / size, ...steps },
+    workgroups: Math.ceil(elements / WG),
   });
 }

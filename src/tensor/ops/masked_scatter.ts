@@ -24,7 +24,7 @@ export function maskedScatter(x: Tensor, features: Tensor, source: Tensor<"u32">
   const { workgroups, ...shares } = shareRows(B * L, D / size, x.device.caps);
   x.device.launch({
     kernel: "masked_scatter",
-    uses: { element: size === 4 ? "element_vec4" : "element_scalar" },
+    uses: { element: size === 4 ? "element_u32x4" : "element_u32" },
     bindings: { x: contiguous(x), features: contiguous(features), source: contiguous(source), y },
     params: { ...shares, D: D / size, n },
     workgroups,

@@ -1,4 +1,4 @@
-/** Rotary positions and the key/value cache in one launch, for what a fused projection of queries, keys and values gives. */
+/** Rotary positions and appending to the key/value cache in one launch, for a fused projection of queries, keys and values. */
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { expectShape, formatShape, sizes } from "../shape.ts";
@@ -13,7 +13,7 @@ export interface RopeAppendOptions {
   /** u32[B, T]; what is P or more counts as P - 1 */
   readonly positions: Tensor<"u32">;
   /**
-   * f32[rows, Hkv, C, d], rows at least B; row b takes what batch b has. Or of halves, as kvAppend has them:
+   * f32[rows, Hkv, C, d], rows at least B; row b takes what batch b has. Or f16, two in a u32, as in kvAppend:
    * u32[rows, Hkv, C, d/2]
    */
   readonly keys: Tensor<ActivationDType>;
@@ -26,22 +26,22 @@ export interface RopeAppendOptions {
  * rope() of queries and keys and kvAppend() of keys and values. Nothing is written beyond the cache's C places.
  *
  * @param qkv f32[B, T, (H + 2 Hkv) d]: queries, keys, values
- * @returns the queries, turned: f32[B, T, H, d]
+ * @returns the rotated queries: f32[B, T, H, d]
  * @throws ShapeError
  */
 export function ropeAppend(qkv: Tensor, { table, positions, keys, values, past }: RopeAppendOptions): Tensor {
   const [B, T, width] = sizes(qkv.shape, 3, "ropeAppend: qkv");
   const [rows, Hkv, C, last] = sizes(keys.shape, 4, "ropeAppend: keys");
-  const isHalf = keys.dtype === "u32";
-  const d = last * (isHalf ? 2 : 1);
+  const isF16 = keys.dtype === "u32";
+  const d = last * (isF16 ? 2 : 1);
   const H = width / d - 2 * Hkv;
   if (d % 2 !== 0 || !Number.isInteger(H) || H < 1 || rows < B) {
     throw new ShapeError(
       `ropeAppend: qkv must be [B, T, (H + 2 Hkv) d] for keys [≥ B, Hkv, C, d], d even, got ${formatShape(qkv.shape)} and ${formatShape(keys.shape)}`,
     );
   }
-  if (isHalf !== (values.dtype === "u32")) throw new ShapeError("ropeAppend: keys and values must be of one dtype");
-  if (isHalf && d % 4 !== 0) throw new ShapeError(`ropeAppend: a cache of halves takes fours, but d is ${d}`);
+  if (isF16 !== (values.dtype === "u32")) throw new ShapeError("ropeAppend: keys and values must be of one dtype");
+  if (isF16 && d % 4 !== 0) throw new ShapeError(`ropeAppend: d must be a multiple of 4 for an f16 cache, got ${d}`);
   const [P] = sizes(table.shape, 2, "ropeAppend: table");
   expectShape("ropeAppend", "values", values.shape, keys.shape);
   expectShape("ropeAppend", "table", table.shape, [P, d]);
@@ -50,16 +50,16 @@ export function ropeAppend(qkv: Tensor, { table, positions, keys, values, past }
   if (!keys.isContiguous || !values.isContiguous) throw new ShapeError("ropeAppend: the cache must be contiguous");
   const { device } = qkv;
   const q = device.empty([B, T, H, d]);
-  const size = d % 8 === 0 ? 4 : isHalf ? 2 : 1;
+  const size = d % 8 === 0 ? 4 : isF16 ? 2 : 1;
   const half = d / 2 / size;
-  const units = B * T * (H + 2 * Hkv) * half;
+  const elements = B * T * (H + 2 * Hkv) * half;
   const read = { qkv: contiguous(qkv), table: contiguous(table), positions: contiguous(positions) };
   device.launch({
     kernel: "rope_append",
-    uses: { kept: `kept_${isHalf ? "half_" : ""}${size === 1 ? "scalar" : `vec${size}`}` },
+    uses: { store: `store_${isF16 ? "f16" : "f32"}${size === 1 ? "" : `x${size}`}` },
     bindings: { ...read, past: contiguous(past), q, keys, values },
-    params: { units, T, H, Hkv, half, P, C },
-    workgroups: Math.ceil(units / WG),
+    params: { size: elements, T, H, Hkv, half, P, C },
+    workgroups: Math.ceil(elements / WG),
   });
   return q;
 }

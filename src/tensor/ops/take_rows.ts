@@ -25,7 +25,7 @@ export function takeRows<D extends ActivationDType>(x: Tensor<D>, rows: Tensor<"
   const { workgroups, ...shares } = shareRows(rows.size, D / size, x.device.caps);
   x.device.launch({
     kernel: "take_rows",
-    uses: { element: size === 4 ? "element_vec4" : "element_scalar" },
+    uses: { element: size === 4 ? "element_u32x4" : "element_u32" },
     bindings: { x: contiguous(x), rows: contiguous(rows), y },
     params: { ...shares, D: D / size, R },
     workgroups,

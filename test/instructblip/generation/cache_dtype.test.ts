@@ -1,6 +1,6 @@
 /**
  * Keys and values stored as f16: the same answers as with f32 from a trained model, in half the memory, whatever decodes and
- * whichever language model; and where heads do not come in fours, f32 and a word about it.
+ * whichever language model; and where the head size is no multiple of 4, f32 and a warning.
  */
 import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
@@ -75,7 +75,7 @@ describe.each(["plain_f32", "head_dim_88_f16", "opt_plain", "t5_flan"])("%s", (n
     const [expected, actual] = [await decode(f32), await decode(f16)];
     for (const [i, logits] of actual.entries()) {
       const { nmse } = expectClose(logits, expected[i], TOLERANCES.half_cache, `${name}, step ${i}`);
-      expect(nmse, "halves are in use").toBeGreaterThan(0);
+      expect(nmse, "f16 is in use").toBeGreaterThan(0);
     }
   });
 });
@@ -86,7 +86,7 @@ test.each(["odd_widths", "bias_variants", "t5_odd_f16"])(
     const [f32, f16] = await openBoth(goldenFolder(name));
     expect(f16.warnings.filter((line) => !f32.warnings.includes(line))).toEqual([
       expect.stringMatching(
-        /^keys and values are stored as f32: f16 comes in fours, and the heads have (6|7|10) numbers$/,
+        /^keys and values are stored as f32: f16 needs a head size that is a multiple of 4, got (6|7|10)$/,
       ),
     ]);
     expect(await decode(f16)).toEqual(await decode(f32));
@@ -96,7 +96,7 @@ test.each(["odd_widths", "bias_variants", "t5_odd_f16"])(
 test("another number type is refused by name, and so are heads that cannot be halved", async () => {
   await expect(open(goldenFolder("plain_f32"), "int8" as CacheDType)).rejects.toThrow('cannot be stored as "int8"');
   const shape = { layers: 1, batch: 1, heads: 1, head_dim: 6, capacity: 2, dtype: "f16" } as const;
-  expect(() => new KVCache(device, shape)).toThrow("f16 heads come in fours, but head_dim is 6");
+  expect(() => new KVCache(device, shape)).toThrow("head_dim must be a multiple of 4 for an f16 cache, got 6");
 });
 
 describe("the embedded checkpoint", async () => {

@@ -17,7 +17,7 @@ import { TOLERANCES } from "../support/tolerances.ts";
 const ROOM = 32;
 
 export const groups: Groups = (shapes, caps) =>
-  shapes.attention.map(({ name, T, S, H, d, Hkv = H, cached = false, halves = false, mask, biased = false }) => ({
+  shapes.attention.map(({ name, T, S, H, d, Hkv = H, cached = false, f16 = false, mask, biased = false }) => ({
     kernel: "attention",
     shape: `${name} T${T} S${S} H${H} d${d}`,
     ...variantsOf("attention", { T, S: cached ? S + ROOM : S }, caps, (override) =>
@@ -31,14 +31,14 @@ export const groups: Groups = (shapes, caps) =>
       const seen = mask && Uint32Array.from({ length: C }, (_, s) => (mask === "padded" && s >= S / 3 ? 1 : 0));
       const keysOrValues = () => {
         const x = random.normal(Hkv * C * d);
-        return halves ? widen(new Uint8Array(narrow(x, "f16").buffer), "f16") : x;
+        return f16 ? widen(new Uint8Array(narrow(x, "f16").buffer), "f16") : x;
       };
       const [k, v] = [keysOrValues(), keysOrValues()];
       const qs = device.tensor(q, [1, T, H, d]);
       const upload = (x: Float32Array) => {
         if (!cached) return device.tensor(x, [1, C, Hkv, d]);
         const order = [0, 2, 1, 3];
-        if (!halves) return device.tensor(x, [1, Hkv, C, d]).permute(order);
+        if (!f16) return device.tensor(x, [1, Hkv, C, d]).permute(order);
         return device.tensor(new Uint32Array(narrow(x, "f16").buffer), [1, Hkv, C, d / 2]).permute(order);
       };
       const [ks, vs] = [upload(k), upload(v)];
@@ -53,7 +53,7 @@ export const groups: Groups = (shapes, caps) =>
       const pairs = cached ? T * before + (T * (T + 1)) / 2 : T * S;
       return {
         flops: 4 * H * d * pairs,
-        bytes: 4 * d * (H * 2 * T + Hkv * (halves ? 1 : 2) * S),
+        bytes: 4 * d * (H * 2 * T + Hkv * (f16 ? 1 : 2) * S),
         run: (variant) => attention(qs, ks, vs, options, { attention: variant as Variant<"attention"> }),
         check(y) {
           const rows = sampleRows(T, 4);

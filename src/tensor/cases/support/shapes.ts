@@ -39,8 +39,8 @@ export interface AttentionShape {
   readonly d: number;
   /** Keys and values lie in a cache that holds S - T tokens of earlier calls, and has room for more. */
   readonly cached?: boolean;
-  /** The cache is of halves. */
-  readonly halves?: boolean;
+  /** The cache is f16. */
+  readonly f16?: boolean;
   /** Heads of keys and values, if they are fewer. */
   readonly Hkv?: number;
   /** The first third of the keys is padding, or all of them are. */
@@ -153,8 +153,8 @@ export const MODEL_SHAPES: Shapes = {
     { name: "vicuna prefill", T: VICUNA.T, S: VICUNA.T, H: VICUNA.H, d: VICUNA.d, cached: true },
     { name: "vicuna decode", T: 1, S: 256, H: VICUNA.H, d: VICUNA.d, cached: true },
     { name: "vicuna decode", T: 1, S: 2048, H: VICUNA.H, d: VICUNA.d, cached: true },
-    { name: "vicuna decode, f16 cache", T: 1, S: 256, H: VICUNA.H, d: VICUNA.d, cached: true, halves: true },
-    { name: "vicuna decode, f16 cache", T: 1, S: 2048, H: VICUNA.H, d: VICUNA.d, cached: true, halves: true },
+    { name: "vicuna decode, f16 cache", T: 1, S: 256, H: VICUNA.H, d: VICUNA.d, cached: true, f16: true },
+    { name: "vicuna decode, f16 cache", T: 1, S: 2048, H: VICUNA.H, d: VICUNA.d, cached: true, f16: true },
   ],
   layer_norm: [
     { name: "vit", R: VIT.N, D: VIT.D },
@@ -237,9 +237,9 @@ export const AWKWARD_SHAPES: Shapes = {
     { name: "grouped, cached", T: 5, S: 131, H: 6, Hkv: 2, d: 128, cached: true },
     { name: "decode", T: 1, S: 67, H: 4, d: 128, cached: true },
     { name: "decode, grouped", T: 1, S: 515, H: 4, Hkv: 2, d: 88, cached: true },
-    { name: "decode, f16 cache", T: 1, S: 131, H: 4, d: 88, cached: true, halves: true },
+    { name: "decode, f16 cache", T: 1, S: 131, H: 4, d: 88, cached: true, f16: true },
     { name: "padded", T: 17, S: 33, H: 3, d: 64, mask: "padded" },
-    { name: "padded, causal, f16 cache", T: 9, S: 33, H: 3, d: 128, mask: "padded", cached: true, halves: true },
+    { name: "padded, causal, f16 cache", T: 9, S: 33, H: 3, d: 128, mask: "padded", cached: true, f16: true },
     { name: "padded decode", T: 1, S: 259, H: 3, d: 64, mask: "padded", cached: true },
     { name: "no key seen", T: 3, S: 9, H: 2, d: 64, mask: "none seen" },
     { name: "biased", T: 17, S: 33, H: 3, d: 64, biased: true },
@@ -295,7 +295,7 @@ export const QUICK_SHAPES: Shapes = {
   attention: [
     { name: "small", T: 33, S: 33, H: 4, d: 88 },
     { name: "small decode", T: 1, S: 65, H: 4, d: 32, cached: true },
-    { name: "small decode, f16 cache", T: 1, S: 65, H: 4, d: 32, cached: true, halves: true },
+    { name: "small decode, f16 cache", T: 1, S: 65, H: 4, d: 32, cached: true, f16: true },
   ],
   layer_norm: [{ name: "small", R: 33, D: 352 }],
   rms_norm: [{ name: "small", R: 33, D: 512 }],
