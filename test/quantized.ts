@@ -15,9 +15,9 @@ export function rowAsBytes(row: readonly number[], dtype: "int8" | "int4"): numb
       }
     }
   }
-  for (const { scale, least } of blocks) {
+  for (const { scale, min } of blocks) {
     bytes.push(scale & 0xff, scale >> 8);
-    if (dtype === "int4") bytes.push(least & 0xff, least >> 8);
+    if (dtype === "int4") bytes.push(min & 0xff, min >> 8);
   }
   while (bytes.length % 4) bytes.push(0);
   return bytes;

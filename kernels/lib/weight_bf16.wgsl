@@ -1,5 +1,5 @@
 // Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
-// @use plain_weight
+// @use unquantized
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
 alias Packed = vec2<u32>;

@@ -1,5 +1,5 @@
 // Weight loader, f16 stored as pairs in u32. unpack2x16float needs no GPU feature, and is as fast as native f16 loads.
-// @use plain_weight
+// @use unquantized
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
 alias Packed = vec2<u32>;

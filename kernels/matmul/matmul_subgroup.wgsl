@@ -37,7 +37,7 @@ fn main(
   for (var n = 0u; n < TN; n++) {
     columns[n] = row_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
-  var lines: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
+  var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
   var sums: array<array<f32, 4>, 16>;
   for (var k0 = 0u; k0 < K4; k0 += RUN) {
     var run = array<array<f32, 4>, 16>(); // written out: see README
@@ -45,7 +45,7 @@ fn main(
     for (var k = k0; k < end; k++) {
       if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
         for (var n = 0u; n < TN; n++) {
-          lines[n] = line_of(columns[n], k / (WORD * BLOCK), K4);
+          scales[n] = block_scale(columns[n], k / (WORD * BLOCK), K4);
         }
       }
       var a: array<vec4<f32>, 16>;
@@ -54,7 +54,7 @@ fn main(
       }
       var w: array<vec4<f32>, 4>;
       for (var n = 0u; n < TN; n++) {
-        w[n] = load_by(lines[n], columns[n], k, K4);
+        w[n] = load_dequantized(scales[n], columns[n], k, K4);
       }
       for (var m = 0u; m < TM; m++) {
         let shared_by_all = subgroupShuffle(a[m / SG], m % SG);

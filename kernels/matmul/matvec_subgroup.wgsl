@@ -24,8 +24,8 @@ fn main(
   var sums: array<array<f32, TN>, 2>;
   let words = (K4 + WORD - 1u) / WORD;
   for (var block = lane; block * BLOCK < words; block += SG) {
-    var by_codes = array<array<f32, TN>, 2>();
-    var by_ones = vec2<f32>();
+    var dot_codes = array<array<f32, TN>, 2>();
+    var sum_x = vec2<f32>();
     // Mesa unrolls what has a constant count: right for one word, while eight cost more in code than they save.
     let count = select(1u, min(BLOCK, words - block * BLOCK), BLOCK > 1u);
     for (var i = 0u; i < count; i++) {
@@ -34,21 +34,21 @@ fn main(
       for (var m = 0u; m < TM; m++) {
         for (var j = 0u; j < WORD; j++) {
           a[m][j] = load_input(m, word * WORD + j);
-          by_ones[m] += dot(a[m][j], vec4<f32>(1.0));
+          sum_x[m] += dot(a[m][j], vec4<f32>(1.0));
         }
       }
       for (var n = 0u; n < TN; n++) {
         let codes = unpack(load_packed(row_of(column0 + n / FACTORS, n % FACTORS), word, K4));
         for (var m = 0u; m < TM; m++) {
           for (var j = 0u; j < WORD; j++) {
-            by_codes[m][n] += dot(a[m][j], codes[j]);
+            dot_codes[m][n] += dot(a[m][j], codes[j]);
           }
         }
       }
     }
     for (var n = 0u; n < TN; n++) {
       for (var m = 0u; m < TM; m++) {
-        sums[m][n] += weigh(row_of(column0 + n / FACTORS, n % FACTORS), block, K4, by_codes[m][n], by_ones[m]);
+        sums[m][n] += scale_dot(row_of(column0 + n / FACTORS, n % FACTORS), block, K4, dot_codes[m][n], sum_x[m]);
       }
     }
   }

@@ -37,18 +37,18 @@ fn main(
     let w2 = unpack(load_packed(rows.z, word, K4));
     let w3 = unpack(load_packed(rows.w, word, K4));
     for (var m = 0u; m < TM; m++) {
-      var by_codes = vec4<f32>();
-      var by_ones = 0.0;
+      var dot_codes = vec4<f32>();
+      var sum_x = 0.0;
       for (var j = 0u; j < WORD; j++) {
         let a = load_input(m, word * WORD + j);
-        by_codes += vec4<f32>(dot(a, w0[j]), dot(a, w1[j]), dot(a, w2[j]), dot(a, w3[j]));
-        by_ones += dot(a, vec4<f32>(1.0));
+        dot_codes += vec4<f32>(dot(a, w0[j]), dot(a, w1[j]), dot(a, w2[j]), dot(a, w3[j]));
+        sum_x += dot(a, vec4<f32>(1.0));
       }
       sums[m] += vec4<f32>(
-        weigh(rows.x, word / BLOCK, K4, by_codes.x, by_ones),
-        weigh(rows.y, word / BLOCK, K4, by_codes.y, by_ones),
-        weigh(rows.z, word / BLOCK, K4, by_codes.z, by_ones),
-        weigh(rows.w, word / BLOCK, K4, by_codes.w, by_ones),
+        scale_dot(rows.x, word / BLOCK, K4, dot_codes.x, sum_x),
+        scale_dot(rows.y, word / BLOCK, K4, dot_codes.y, sum_x),
+        scale_dot(rows.z, word / BLOCK, K4, dot_codes.z, sum_x),
+        scale_dot(rows.w, word / BLOCK, K4, dot_codes.w, sum_x),
       );
     }
   }

@@ -1875,26 +1875,6 @@ fn silu(x: f32) -> f32 {
   return x * sigmoid(x);
 }
 `,
-  "lib/plain_weight": `// What the loaders of weights without scales share: each number is its own code, and alone in its block.
-const WORD = 1u;
-const BLOCK = 1u;
-
-fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
-  return vec2<f32>(1.0, 0.0);
-}
-
-fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
-  return load_weight(row, group, K4);
-}
-
-fn by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
-  return codes;
-}
-
-fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
-  return by_codes;
-}
-`,
   "lib/threads_subgroups": `// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: within
 // each subgroup by its own instructions, then among subgroups through shared memory, with two barriers in all. All threads
 // call it.
@@ -2035,8 +2015,29 @@ fn best_over_threads(lane: u32, candidate: Candidate) -> Candidate {
   return best;
 }
 `,
+  "lib/unquantized": `// Shared by the loaders of unquantized weights (f32, f16, bf16): a code is the number itself, a block is one word, and its scale
+// is 1.
+const WORD = 1u;
+const BLOCK = 1u;
+
+fn block_scale(row: u32, block: u32, K4: u32) -> vec2<f32> {
+  return vec2<f32>(1.0, 0.0);
+}
+
+fn load_dequantized(scale: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
+  return load_weight(row, group, K4);
+}
+
+fn dequantize(scale: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
+  return codes;
+}
+
+fn scale_dot(row: u32, block: u32, K4: u32, dot_codes: f32, sum_x: f32) -> f32 {
+  return dot_codes;
+}
+`,
   "lib/weight_bf16": `// Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
-// @use plain_weight
+// @use unquantized
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
 alias Packed = vec2<u32>;
@@ -2058,7 +2059,7 @@ fn widen(bits: Packed) -> vec4<f32> {
 }
 `,
   "lib/weight_f16": `// Weight loader, f16 stored as pairs in u32. unpack2x16float needs no GPU feature, and is as fast as native f16 loads.
-// @use plain_weight
+// @use unquantized
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
 alias Packed = vec2<u32>;
@@ -2080,18 +2081,19 @@ fn widen(bits: Packed) -> vec4<f32> {
 }
 `,
   "lib/weight_f32": `// Weight loader, f32. A weight is [N, K] with rows padded to K4 = ceil(K / 4) groups of four. Every loader has
-//   load_weight            a group of a row, for kernels that jump about
-//   line_of, load_by       a block's scale (and least number), and a group by it, for kernels that keep the first
-//   load_packed, unpack    a word, of which BLOCK share a scale, as it lies in memory; and the WORD groups of codes in it
-//   by_line                a group, of its codes and its block's scale
-//   weigh                  what Σ x · code and Σ x over some of a block add to Σ x · w, for kernels that walk along a row
+//   load_weight          a group of a row, dequantized, for kernels that read groups in any order
+//   block_scale          a block's scale and minimum, w = scale.x · code + scale.y, for kernels that keep them
+//   load_dequantized     a group, dequantized by its block's scale
+//   load_packed, unpack  a word as it is stored, of which BLOCK share a scale; and the WORD groups of codes in it
+//   dequantize           a group, from its codes and its block's scale
+//   scale_dot            Σ x · w over some of a block, from dot_codes = Σ x · code and sum_x = Σ x, for kernels that walk along a row
 // @slot weight: weight, WORD, BLOCK, load_weight(row: u32, group: u32, K4: u32) -> vec4<f32>
-// @slot weight: line_of(row: u32, block: u32, K4: u32) -> vec2<f32>
-// @slot weight: load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32>
+// @slot weight: block_scale(row: u32, block: u32, K4: u32) -> vec2<f32>
+// @slot weight: load_dequantized(scale: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32>
 // @slot weight: Packed, load_packed(row: u32, word: u32, K4: u32) -> Packed, unpack(packed: Packed) -> array<vec4<f32>, WORD>
-// @slot weight: by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32>
-// @slot weight: weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32
-// @use plain_weight
+// @slot weight: dequantize(scale: vec2<f32>, codes: vec4<f32>) -> vec4<f32>
+// @slot weight: scale_dot(row: u32, block: u32, K4: u32, dot_codes: f32, sum_x: f32) -> f32
+// @use unquantized
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 
 alias Packed = vec4<f32>;
@@ -2108,9 +2110,9 @@ fn unpack(packed: Packed) -> array<vec4<f32>, WORD> {
   return array<vec4<f32>, WORD>(packed);
 }
 `,
-  "lib/weight_int4": `// Weight loader, int4 in blocks of 32 numbers with a scale and a least number each: w = scale · code + least. A row is its
-// codes, then a u32 for each block: scale and least as bf16. Eight codes share a u32, the first four in the low halves of its
-// bytes, so that both fours meet neighbouring numbers of x; see tensor/quantize.ts. What each function is for: weight_f32.
+  "lib/weight_int4": `// Weight loader, int4 in blocks of 32 numbers with a scale and a minimum each: w = scale · code + min. A row is its codes, then
+// a u32 for each block: scale and min as bf16. Eight codes share a u32, the first four in the low 4 bits of its bytes, so that
+// each four are multiplied by neighbouring numbers of x; see tensor/quantize.ts. What each function is for: weight_f32.
 @group(0) @binding(1) var<storage, read> weight: array<u32>;
 
 const WORD = 2u;
@@ -2119,21 +2121,21 @@ const BLOCK = 4u;
 alias Packed = u32;
 
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
-  return load_by(line_of(row, group / (WORD * BLOCK), K4), row, group, K4);
+  return load_dequantized(block_scale(row, group / (WORD * BLOCK), K4), row, group, K4);
 }
 
-fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
+fn block_scale(row: u32, block: u32, K4: u32) -> vec2<f32> {
   let bits = weight[start_of(row, K4) + (K4 + 7u) / 8u * BLOCK + block];
   return bitcast<vec2<f32>>(vec2<u32>(bits << 16u, bits & 0xffff0000u));
 }
 
-fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
+fn load_dequantized(scale: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
   let codes = weight[start_of(row, K4) + group / 2u] >> (4u * (group % 2u));
-  return by_line(line, vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)));
+  return dequantize(scale, vec4<f32>(unpack4xU8(codes & 0x0f0f0f0fu)));
 }
 
-fn by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
-  return line.x * codes + line.y;
+fn dequantize(scale: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
+  return scale.x * codes + scale.y;
 }
 
 fn load_packed(row: u32, word: u32, K4: u32) -> Packed {
@@ -2147,9 +2149,9 @@ fn unpack(codes: Packed) -> array<vec4<f32>, WORD> {
   );
 }
 
-fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
-  let line = line_of(row, block, K4);
-  return line.x * by_codes + line.y * by_ones;
+fn scale_dot(row: u32, block: u32, K4: u32, dot_codes: f32, sum_x: f32) -> f32 {
+  let scale = block_scale(row, block, K4);
+  return scale.x * dot_codes + scale.y * sum_x;
 }
 
 fn start_of(row: u32, K4: u32) -> u32 {
@@ -2166,17 +2168,17 @@ const BLOCK = 8u;
 alias Packed = u32;
 
 fn load_weight(row: u32, group: u32, K4: u32) -> vec4<f32> {
-  return load_by(line_of(row, group / BLOCK, K4), row, group, K4);
+  return load_dequantized(block_scale(row, group / BLOCK, K4), row, group, K4);
 }
 
-fn line_of(row: u32, block: u32, K4: u32) -> vec2<f32> {
+fn block_scale(row: u32, block: u32, K4: u32) -> vec2<f32> {
   let blocks = (K4 + BLOCK - 1u) / BLOCK;
   let pair = weight[start_of(row, K4) + BLOCK * blocks + block / 2u];
   return vec2<f32>(bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, block % 2u == 1u)), 0.0);
 }
 
-fn load_by(line: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
-  return by_line(line, vec4<f32>(unpack4xI8(load_packed(row, group, K4))));
+fn load_dequantized(scale: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32> {
+  return dequantize(scale, vec4<f32>(unpack4xI8(load_packed(row, group, K4))));
 }
 
 fn load_packed(row: u32, word: u32, K4: u32) -> Packed {
@@ -2187,12 +2189,12 @@ fn unpack(codes: Packed) -> array<vec4<f32>, WORD> {
   return array<vec4<f32>, WORD>(vec4<f32>(unpack4xI8(codes)));
 }
 
-fn by_line(line: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
-  return line.x * codes;
+fn dequantize(scale: vec2<f32>, codes: vec4<f32>) -> vec4<f32> {
+  return scale.x * codes;
 }
 
-fn weigh(row: u32, block: u32, K4: u32, by_codes: f32, by_ones: f32) -> f32 {
-  return line_of(row, block, K4).x * by_codes;
+fn scale_dot(row: u32, block: u32, K4: u32, dot_codes: f32, sum_x: f32) -> f32 {
+  return block_scale(row, block, K4).x * dot_codes;
 }
 
 fn start_of(row: u32, K4: u32) -> u32 {
@@ -2374,7 +2376,7 @@ fn main(
   for (var n = 0u; n < TN; n++) {
     columns[n] = row_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
-  var lines: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
+  var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
   var sums: array<array<f32, 4>, 16>;
   for (var k0 = 0u; k0 < K4; k0 += RUN) {
     var run = array<array<f32, 4>, 16>(); // written out: see README
@@ -2382,7 +2384,7 @@ fn main(
     for (var k = k0; k < end; k++) {
       if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
         for (var n = 0u; n < TN; n++) {
-          lines[n] = line_of(columns[n], k / (WORD * BLOCK), K4);
+          scales[n] = block_scale(columns[n], k / (WORD * BLOCK), K4);
         }
       }
       var a: array<vec4<f32>, 16>;
@@ -2391,7 +2393,7 @@ fn main(
       }
       var w: array<vec4<f32>, 4>;
       for (var n = 0u; n < TN; n++) {
-        w[n] = load_by(lines[n], columns[n], k, K4);
+        w[n] = load_dequantized(scales[n], columns[n], k, K4);
       }
       for (var m = 0u; m < TM; m++) {
         let shared_by_all = subgroupShuffle(a[m / SG], m % SG);
@@ -2659,8 +2661,8 @@ fn main(
   var sums: array<array<f32, TN>, 2>;
   let words = (K4 + WORD - 1u) / WORD;
   for (var block = lane; block * BLOCK < words; block += SG) {
-    var by_codes = array<array<f32, TN>, 2>();
-    var by_ones = vec2<f32>();
+    var dot_codes = array<array<f32, TN>, 2>();
+    var sum_x = vec2<f32>();
     // Mesa unrolls what has a constant count: right for one word, while eight cost more in code than they save.
     let count = select(1u, min(BLOCK, words - block * BLOCK), BLOCK > 1u);
     for (var i = 0u; i < count; i++) {
@@ -2669,21 +2671,21 @@ fn main(
       for (var m = 0u; m < TM; m++) {
         for (var j = 0u; j < WORD; j++) {
           a[m][j] = load_input(m, word * WORD + j);
-          by_ones[m] += dot(a[m][j], vec4<f32>(1.0));
+          sum_x[m] += dot(a[m][j], vec4<f32>(1.0));
         }
       }
       for (var n = 0u; n < TN; n++) {
         let codes = unpack(load_packed(row_of(column0 + n / FACTORS, n % FACTORS), word, K4));
         for (var m = 0u; m < TM; m++) {
           for (var j = 0u; j < WORD; j++) {
-            by_codes[m][n] += dot(a[m][j], codes[j]);
+            dot_codes[m][n] += dot(a[m][j], codes[j]);
           }
         }
       }
     }
     for (var n = 0u; n < TN; n++) {
       for (var m = 0u; m < TM; m++) {
-        sums[m][n] += weigh(row_of(column0 + n / FACTORS, n % FACTORS), block, K4, by_codes[m][n], by_ones[m]);
+        sums[m][n] += scale_dot(row_of(column0 + n / FACTORS, n % FACTORS), block, K4, dot_codes[m][n], sum_x[m]);
       }
     }
   }
@@ -2739,18 +2741,18 @@ fn main(
     let w2 = unpack(load_packed(rows.z, word, K4));
     let w3 = unpack(load_packed(rows.w, word, K4));
     for (var m = 0u; m < TM; m++) {
-      var by_codes = vec4<f32>();
-      var by_ones = 0.0;
+      var dot_codes = vec4<f32>();
+      var sum_x = 0.0;
       for (var j = 0u; j < WORD; j++) {
         let a = load_input(m, word * WORD + j);
-        by_codes += vec4<f32>(dot(a, w0[j]), dot(a, w1[j]), dot(a, w2[j]), dot(a, w3[j]));
-        by_ones += dot(a, vec4<f32>(1.0));
+        dot_codes += vec4<f32>(dot(a, w0[j]), dot(a, w1[j]), dot(a, w2[j]), dot(a, w3[j]));
+        sum_x += dot(a, vec4<f32>(1.0));
       }
       sums[m] += vec4<f32>(
-        weigh(rows.x, word / BLOCK, K4, by_codes.x, by_ones),
-        weigh(rows.y, word / BLOCK, K4, by_codes.y, by_ones),
-        weigh(rows.z, word / BLOCK, K4, by_codes.z, by_ones),
-        weigh(rows.w, word / BLOCK, K4, by_codes.w, by_ones),
+        scale_dot(rows.x, word / BLOCK, K4, dot_codes.x, sum_x),
+        scale_dot(rows.y, word / BLOCK, K4, dot_codes.y, sum_x),
+        scale_dot(rows.z, word / BLOCK, K4, dot_codes.z, sum_x),
+        scale_dot(rows.w, word / BLOCK, K4, dot_codes.w, sum_x),
       );
     }
   }
@@ -2802,14 +2804,14 @@ fn multiply_blocks(group: u32, invocation: u32) {
     }
     let block = min(block0 + across, blocks - 1u);
     var codes: array<array<vec2<u32>, 2u * LOADS_OF_BLOCK>, ROWS>; // by twos: Mesa unrolls two short loops, and no long one
-    var lines: array<vec2<f32>, ROWS>;
+    var scales: array<vec2<f32>, ROWS>;
     for (var r = 0u; r < ROWS; r++) {
       for (var i = 0u; i < LOADS_OF_BLOCK; i++) {
         let four = load_block(starts[r], block, i);
         codes[r][2u * i] = four.xy;
         codes[r][2u * i + 1u] = four.zw;
       }
-      lines[r] = line_of_block(starts[r], block, blocks);
+      scales[r] = block_scale(starts[r], block, blocks);
     }
     for (var i = 0u; i < LOADS; i++) {
       for (var m = 0u; m < TM; m++) {
@@ -2819,8 +2821,8 @@ fn multiply_blocks(group: u32, invocation: u32) {
     workgroupBarrier();
 
     if (block0 + across < blocks) {
-      var by_codes = array<vec4<f32>, 8>(); // written out: see README
-      var by_ones = array<f32, 8>();
+      var dot_codes = array<vec4<f32>, 8>(); // written out: see README
+      var sum_x = array<f32, 8>();
       for (var i = 0u; i < 2u * LOADS_OF_BLOCK; i++) {
         for (var word = 0u; word < 2u; word++) {
           var w: array<array<vec4<f32>, WORD>, ROWS>;
@@ -2830,12 +2832,12 @@ fn multiply_blocks(group: u32, invocation: u32) {
           for (var j = 0u; j < WORD; j++) {
             for (var m = 0u; m < TM; m++) {
               let a = tile[across * STRIDE + m * LANES * STRIDE + (2u * i + word) * WORD + j];
-              by_ones[m] += (a.x + a.y) + (a.z + a.w);
-              by_codes[m] = vec4<f32>(
-                add_products(a, w[0][j], by_codes[m].x),
-                add_products(a, w[1][j], by_codes[m].y),
-                add_products(a, w[2][j], by_codes[m].z),
-                add_products(a, w[3][j], by_codes[m].w),
+              sum_x[m] += (a.x + a.y) + (a.z + a.w);
+              dot_codes[m] = vec4<f32>(
+                add_products(a, w[0][j], dot_codes[m].x),
+                add_products(a, w[1][j], dot_codes[m].y),
+                add_products(a, w[2][j], dot_codes[m].z),
+                add_products(a, w[3][j], dot_codes[m].w),
               );
             }
           }
@@ -2843,10 +2845,10 @@ fn multiply_blocks(group: u32, invocation: u32) {
       }
       for (var m = 0u; m < TM; m++) {
         sums[m] += vec4<f32>(
-          weigh(lines[0], by_codes[m].x, by_ones[m]),
-          weigh(lines[1], by_codes[m].y, by_ones[m]),
-          weigh(lines[2], by_codes[m].z, by_ones[m]),
-          weigh(lines[3], by_codes[m].w, by_ones[m]),
+          scale_dot(scales[0], dot_codes[m].x, sum_x[m]),
+          scale_dot(scales[1], dot_codes[m].y, sum_x[m]),
+          scale_dot(scales[2], dot_codes[m].z, sum_x[m]),
+          scale_dot(scales[3], dot_codes[m].w, sum_x[m]),
         );
       }
     }
@@ -2884,12 +2886,12 @@ fn multiply_blocks(group: u32, invocation: u32) {
 }
 `,
   "matmul/parts/blocks_int4": `// Loader of a quantized weight's blocks of 32 numbers: LOADS_OF_BLOCK times four u32 of codes, of WORD groups of four each, and a
-// line w = x · code + y. int4, as in weight_int4: a block is one load. Rows are whole loads, as they are if K is a multiple of
+// scale w = scale.x · code + scale.y. int4, as in weight_int4: a block is one load. Rows are whole loads, as they are if K is a multiple of
 // 128.
 // @slot blocks: weight, WORD, LOADS_OF_BLOCK, start_of_row(row: u32, blocks: u32) -> u32
 // @slot blocks: load_block(start: u32, block: u32, i: u32) -> vec4<u32>, unpack(codes: u32) -> array<vec4<f32>, WORD>
-// @slot blocks: line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32>
-// @slot blocks: weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32
+// @slot blocks: block_scale(start: u32, block: u32, blocks: u32) -> vec2<f32>
+// @slot blocks: scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
 const WORD = 2u;
@@ -2903,7 +2905,7 @@ fn load_block(start: u32, block: u32, i: u32) -> vec4<u32> {
   return weight[start + block];
 }
 
-fn line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32> {
+fn block_scale(start: u32, block: u32, blocks: u32) -> vec2<f32> {
   let bits = weight[start + blocks + block / 4u][block % 4u];
   return bitcast<vec2<f32>>(vec2<u32>(bits << 16u, bits & 0xffff0000u));
 }
@@ -2915,8 +2917,8 @@ fn unpack(codes: u32) -> array<vec4<f32>, WORD> {
   );
 }
 
-fn weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32 {
-  return line.x * by_codes + line.y * by_ones;
+fn scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32 {
+  return scale.x * dot_codes + scale.y * sum_x;
 }
 `,
   "matmul/parts/blocks_int8": `// Loader of blocks, int8 as in weight_int8: a block is two loads. Rows are whole loads, as they are if K is a multiple of 256.
@@ -2934,7 +2936,7 @@ fn load_block(start: u32, block: u32, i: u32) -> vec4<u32> {
   return weight[start + 2u * block + i];
 }
 
-fn line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32> {
+fn block_scale(start: u32, block: u32, blocks: u32) -> vec2<f32> {
   let pair = weight[start + 2u * blocks + block / 8u][block / 2u % 4u];
   return vec2<f32>(bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, block % 2u == 1u)), 0.0);
 }
@@ -2943,8 +2945,8 @@ fn unpack(codes: u32) -> array<vec4<f32>, WORD> {
   return array<vec4<f32>, WORD>(vec4<f32>(unpack4xI8(codes)));
 }
 
-fn weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32 {
-  return line.x * by_codes;
+fn scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32 {
+  return scale.x * dot_codes;
 }
 `,
   "matmul/parts/columns_subgroups": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up within each subgroup by its own
@@ -3309,12 +3311,12 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   let last_word = (K4 + WORD - 1u) / WORD - 1u; // what lies behind it meets zeros of x
   var weight_rows: array<u32, 4>;
   var weight_next: array<Packed, 4>;
-  var lines: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
+  var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
   for (var i = 0u; i < WEIGHT_LOADS; i++) {
     let n = lane / WORDS + i * WEIGHT_LINES;
     weight_rows[i] = row_of(column0 + n % WX + n / WX / FACTORS * WX, n / WX % FACTORS);
     weight_next[i] = load_packed(weight_rows[i], min(start / WORD + weight_k, last_word), K4);
-    lines[i] = line_of(weight_rows[i], min(start / WORD, last_word) / BLOCK, K4);
+    scales[i] = block_scale(weight_rows[i], min(start / WORD, last_word) / BLOCK, K4);
   }
 
   var sums: array<array<f32, TN>, 11>;
@@ -3332,7 +3334,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
         let at = (lane / WORDS + i * WEIGHT_LINES) * (BK4 + 1u) + weight_k * WORD;
         let groups = unpack(weight_next[i]);
         for (var j = 0u; j < WORD; j++) {
-          weight_tile[at + j] = stage(by_line(lines[i], groups[j]));
+          weight_tile[at + j] = stage(dequantize(scales[i], groups[j]));
         }
       }
       workgroupBarrier();
@@ -3345,7 +3347,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
       }
       if (BLOCK > 1u && k1 % (WORD * BLOCK) == 0u) {
         for (var i = 0u; i < WEIGHT_LOADS; i++) {
-          lines[i] = line_of(weight_rows[i], min(k1 / WORD, last_word) / BLOCK, K4);
+          scales[i] = block_scale(weight_rows[i], min(k1 / WORD, last_word) / BLOCK, K4);
         }
       }
       for (var k = 0u; k < BK4; k++) {

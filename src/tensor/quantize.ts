@@ -3,16 +3,16 @@
  * numbers, the last filled up with codes of 0, and every block has a scale of its own:
  *
  *   int8  w = scale · code        code -127 … 127, scale bf16                      8.5 bits a weight
- *   int4  w = scale · code + low  code 0 … 15, scale and low (the least w) bf16    5 bits a weight
+ *   int4  w = scale · code + min  code 0 … 15, scale and min (the least w) bf16    5 bits a weight
  *
  * A row is its codes, then its scales, so that rows stream, split into shards and upload like those of any other dtype:
  *
  *   int8  u32 codes[8 · blocks]: four in a word, lowest byte first      u32 scales[blocks / 2]: two in a word
- *   int4  u32 codes[4 · blocks]: four in the low halves of the bytes,   u32 lines[blocks]: scale, low
- *         the next four in the high halves
+ *   int4  u32 codes[4 · blocks]: four in the low 4 bits of the bytes,   u32 scales[blocks]: scale, min
+ *         the next four in the high 4 bits
  *
  * bf16 for scales, as it has f32's range: in f16 the scale of a small weight would be subnormal.
- * int4 has a least number because it costs half a bit and saves more: on normal weights Σ(w-q)²/Σw² is 6.1e-3, and
+ * int4 has a minimum because it costs half a bit and saves more: on normal weights Σ(w-q)²/Σw² is 6.1e-3, and
  * 7.4e-3 with codes -8 … 7 around 0; on weights of longer tails 8.4e-3 instead of 11.5e-3.
  * The loaders are kernels/lib/weight_int8.wgsl and weight_int4.wgsl.
  */
@@ -90,25 +90,25 @@ function encodeInt8(rows: Float32Array, start: number, K: number, into: Uint32Ar
 /** One row, from rows[start] to into[to]. */
 function encodeInt4(rows: Float32Array, start: number, K: number, into: Uint32Array, to: number): void {
   const blocks = Math.ceil(K / BLOCK);
-  const lines = to + blocks * 4;
+  const scales = to + blocks * 4;
   for (let block = 0; block < blocks; block++) {
     const first = start + block * BLOCK;
     const end = Math.min(first + BLOCK, start + K);
-    let least = Number.POSITIVE_INFINITY;
+    let smallest = Number.POSITIVE_INFINITY;
     let most = Number.NEGATIVE_INFINITY;
     let poison = 0;
     for (let k = first; k < end; k++) {
       const w = rows[k]!;
-      if (w < least) least = w;
+      if (w < smallest) smallest = w;
       if (w > most) most = w;
       poison += w * 0;
     }
-    const lowBits = poison === 0 ? toBf16(least) : NAN_BF16;
-    word[0] = lowBits << 16;
-    const low = float[0]!;
-    const range = most - low;
+    const minBits = poison === 0 ? toBf16(smallest) : NAN_BF16;
+    word[0] = minBits << 16;
+    const min = float[0]!;
+    const range = most - min;
     const scaleBits = range > TINY ? toBf16(range / 15) : 0;
-    into[lines + block] = (scaleBits | (lowBits << 16)) >>> 0;
+    into[scales + block] = (scaleBits | (minBits << 16)) >>> 0;
     const at = to + block * 4;
     if (scaleBits === 0) {
       into.fill(0, at, at + 4);
@@ -121,7 +121,7 @@ function encodeInt4(rows: Float32Array, start: number, K: number, into: Uint32Ar
       const from = first + 8 * i;
       const count = Math.min(8, end - from);
       for (let j = 0; j < count; j++) {
-        const code = Math.floor((rows[from + j]! - low) / scale + 0.5);
+        const code = Math.floor((rows[from + j]! - min) / scale + 0.5);
         codes |= (code < 0 ? 0 : code > 15 ? 15 : code) << (8 * (j & 3) + (j & 4));
       }
       into[at + i] = codes;

@@ -42,14 +42,14 @@ fn multiply_blocks(group: u32, invocation: u32) {
     }
     let block = min(block0 + across, blocks - 1u);
     var codes: array<array<vec2<u32>, 2u * LOADS_OF_BLOCK>, ROWS>; // by twos: Mesa unrolls two short loops, and no long one
-    var lines: array<vec2<f32>, ROWS>;
+    var scales: array<vec2<f32>, ROWS>;
     for (var r = 0u; r < ROWS; r++) {
       for (var i = 0u; i < LOADS_OF_BLOCK; i++) {
         let four = load_block(starts[r], block, i);
         codes[r][2u * i] = four.xy;
         codes[r][2u * i + 1u] = four.zw;
       }
-      lines[r] = line_of_block(starts[r], block, blocks);
+      scales[r] = block_scale(starts[r], block, blocks);
     }
     for (var i = 0u; i < LOADS; i++) {
       for (var m = 0u; m < TM; m++) {
@@ -59,8 +59,8 @@ fn multiply_blocks(group: u32, invocation: u32) {
     workgroupBarrier();
 
     if (block0 + across < blocks) {
-      var by_codes = array<vec4<f32>, 8>(); // written out: see README
-      var by_ones = array<f32, 8>();
+      var dot_codes = array<vec4<f32>, 8>(); // written out: see README
+      var sum_x = array<f32, 8>();
       for (var i = 0u; i < 2u * LOADS_OF_BLOCK; i++) {
         for (var word = 0u; word < 2u; word++) {
           var w: array<array<vec4<f32>, WORD>, ROWS>;
@@ -70,12 +70,12 @@ fn multiply_blocks(group: u32, invocation: u32) {
           for (var j = 0u; j < WORD; j++) {
             for (var m = 0u; m < TM; m++) {
               let a = tile[across * STRIDE + m * LANES * STRIDE + (2u * i + word) * WORD + j];
-              by_ones[m] += (a.x + a.y) + (a.z + a.w);
-              by_codes[m] = vec4<f32>(
-                add_products(a, w[0][j], by_codes[m].x),
-                add_products(a, w[1][j], by_codes[m].y),
-                add_products(a, w[2][j], by_codes[m].z),
-                add_products(a, w[3][j], by_codes[m].w),
+              sum_x[m] += (a.x + a.y) + (a.z + a.w);
+              dot_codes[m] = vec4<f32>(
+                add_products(a, w[0][j], dot_codes[m].x),
+                add_products(a, w[1][j], dot_codes[m].y),
+                add_products(a, w[2][j], dot_codes[m].z),
+                add_products(a, w[3][j], dot_codes[m].w),
               );
             }
           }
@@ -83,10 +83,10 @@ fn multiply_blocks(group: u32, invocation: u32) {
       }
       for (var m = 0u; m < TM; m++) {
         sums[m] += vec4<f32>(
-          weigh(lines[0], by_codes[m].x, by_ones[m]),
-          weigh(lines[1], by_codes[m].y, by_ones[m]),
-          weigh(lines[2], by_codes[m].z, by_ones[m]),
-          weigh(lines[3], by_codes[m].w, by_ones[m]),
+          scale_dot(scales[0], dot_codes[m].x, sum_x[m]),
+          scale_dot(scales[1], dot_codes[m].y, sum_x[m]),
+          scale_dot(scales[2], dot_codes[m].z, sum_x[m]),
+          scale_dot(scales[3], dot_codes[m].w, sum_x[m]),
         );
       }
     }

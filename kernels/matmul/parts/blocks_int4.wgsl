@@ -1,10 +1,10 @@
 // Loader of a quantized weight's blocks of 32 numbers: LOADS_OF_BLOCK times four u32 of codes, of WORD groups of four each, and a
-// line w = x · code + y. int4, as in weight_int4: a block is one load. Rows are whole loads, as they are if K is a multiple of
+// scale w = scale.x · code + scale.y. int4, as in weight_int4: a block is one load. Rows are whole loads, as they are if K is a multiple of
 // 128.
 // @slot blocks: weight, WORD, LOADS_OF_BLOCK, start_of_row(row: u32, blocks: u32) -> u32
 // @slot blocks: load_block(start: u32, block: u32, i: u32) -> vec4<u32>, unpack(codes: u32) -> array<vec4<f32>, WORD>
-// @slot blocks: line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32>
-// @slot blocks: weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32
+// @slot blocks: block_scale(start: u32, block: u32, blocks: u32) -> vec2<f32>
+// @slot blocks: scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
 const WORD = 2u;
@@ -18,7 +18,7 @@ fn load_block(start: u32, block: u32, i: u32) -> vec4<u32> {
   return weight[start + block];
 }
 
-fn line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32> {
+fn block_scale(start: u32, block: u32, blocks: u32) -> vec2<f32> {
   let bits = weight[start + blocks + block / 4u][block % 4u];
   return bitcast<vec2<f32>>(vec2<u32>(bits << 16u, bits & 0xffff0000u));
 }
@@ -30,6 +30,6 @@ fn unpack(codes: u32) -> array<vec4<f32>, WORD> {
   );
 }
 
-fn weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32 {
-  return line.x * by_codes + line.y * by_ones;
+fn scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32 {
+  return scale.x * dot_codes + scale.y * sum_x;
 }

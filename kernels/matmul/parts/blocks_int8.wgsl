@@ -13,7 +13,7 @@ fn load_block(start: u32, block: u32, i: u32) -> vec4<u32> {
   return weight[start + 2u * block + i];
 }
 
-fn line_of_block(start: u32, block: u32, blocks: u32) -> vec2<f32> {
+fn block_scale(start: u32, block: u32, blocks: u32) -> vec2<f32> {
   let pair = weight[start + 2u * blocks + block / 8u][block / 2u % 4u];
   return vec2<f32>(bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, block % 2u == 1u)), 0.0);
 }
@@ -22,6 +22,6 @@ fn unpack(codes: u32) -> array<vec4<f32>, WORD> {
   return array<vec4<f32>, WORD>(vec4<f32>(unpack4xI8(codes)));
 }
 
-fn weigh(line: vec2<f32>, by_codes: f32, by_ones: f32) -> f32 {
-  return line.x * by_codes;
+fn scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32 {
+  return scale.x * dot_codes;
 }

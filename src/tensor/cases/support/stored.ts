@@ -12,25 +12,25 @@ interface Block {
   readonly codes: readonly number[];
   /** bf16 bits */
   readonly scale: number;
-  readonly least: number;
+  readonly min: number;
 }
 
 /** The block of up to 32 numbers. */
 function encodeBlock(numbers: readonly number[], dtype: "int8" | "int4"): Block {
   const none = new Array<number>(BLOCK).fill(0);
-  if (!numbers.every(Number.isFinite)) return { codes: none, scale: dtype === "int8" ? 0x7fc0 : 0, least: 0x7fc0 };
-  const least = dtype === "int8" ? 0 : numberToBf16(Math.min(...numbers));
-  const range = dtype === "int8" ? Math.max(...numbers.map(Math.abs)) : Math.max(...numbers) - bf16ToNumber(least);
-  if (range <= 2 ** -100) return { codes: none, scale: 0, least };
+  if (!numbers.every(Number.isFinite)) return { codes: none, scale: dtype === "int8" ? 0x7fc0 : 0, min: 0x7fc0 };
+  const min = dtype === "int8" ? 0 : numberToBf16(Math.min(...numbers));
+  const range = dtype === "int8" ? Math.max(...numbers.map(Math.abs)) : Math.max(...numbers) - bf16ToNumber(min);
+  if (range <= 2 ** -100) return { codes: none, scale: 0, min };
   const scale = numberToBf16(Math.fround(range / (dtype === "int8" ? 127 : 15)));
   const [low, high] = dtype === "int8" ? [-127, 127] : [0, 15];
   const codes = none.map((zero, i) => {
     const number = numbers[i];
     if (number === undefined) return zero;
-    const code = Math.floor((number - bf16ToNumber(least)) / bf16ToNumber(scale) + 0.5);
+    const code = Math.floor((number - bf16ToNumber(min)) / bf16ToNumber(scale) + 0.5);
     return Math.min(high, Math.max(low, code));
   });
-  return { codes, scale, least };
+  return { codes, scale, min };
 }
 
 /** The blocks of a row. */
@@ -47,8 +47,8 @@ export function stored(numbers: Float32Array, K: number, dtype: WeightDType): Fl
   if (dtype === "bf16") return numbers.map((w) => bf16ToNumber(numberToBf16(w)));
   const result = new Float32Array(numbers.length);
   for (let start = 0; start < numbers.length; start += K) {
-    const row = blocksOf([...numbers.subarray(start, start + K)], dtype).flatMap(({ codes, scale, least }) =>
-      codes.map((code) => bf16ToNumber(scale) * code + (dtype === "int4" ? bf16ToNumber(least) : 0)),
+    const row = blocksOf([...numbers.subarray(start, start + K)], dtype).flatMap(({ codes, scale, min }) =>
+      codes.map((code) => bf16ToNumber(scale) * code + (dtype === "int4" ? bf16ToNumber(min) : 0)),
     );
     result.set(row.slice(0, K), start);
   }
