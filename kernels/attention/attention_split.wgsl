@@ -10,12 +10,12 @@
 // address hangs on the one before: a thread has IN_FLIGHT loads of a key, and twice as many values, under way at a time. What
 // lies behind the last key is read as the last one, and counts for nothing.
 // Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 2) + 5·WG) bytes of shared memory,
-// d at most 4·WG; subgroups of any size with threads_subgroups.
+// d at most 4·WG; subgroups of any size with reduce_subgroups.
 // Source: Dao et al. 2023, Flash-Decoding for long-context inference.
 // @use attention
 // @use heads = heads_vec4
 // @use math
-// @use threads = threads_tree
+// @use reduce = reduce_tree
 override WG: u32 = 64;
 override KEYS: u32 = 64;
 override D4: u32 = 16; // ceil(d / 4)

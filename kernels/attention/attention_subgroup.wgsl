@@ -12,7 +12,7 @@
 enable subgroups;
 // @use attention
 // @use heads = heads_vec4
-// @use lanes
+// @use subgroup_reduce
 // @use math
 override SG: u32 = 8;
 override TT: u32 = 8; // at most 8

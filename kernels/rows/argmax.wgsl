@@ -3,8 +3,8 @@
 // x: f32[R, V], compared as bits  ->  y: u32[2, R], indices, then 1 where the largest is NaN or an infinity, else 0
 // One workgroup a row; its threads stride over V, LOADS loads ahead of what is done with them. Floats are mapped to integers of the same order, so that minus
 // infinity, subnormals and NaN are told apart on every driver. NaN is larger than any number.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
-// @use threads = threads_tree
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
+// @use reduce = reduce_tree
 override WG: u32 = 64;
 override LOADS: u32 = 1; // at most 8: GPUs wait for all of them at once
 

@@ -4,10 +4,10 @@
 // One workgroup a row; its threads stride over V. A row whose label is IGNORED is 0 and is not read.
 // The loss of a label at minus infinity is infinity. NaN for a label of V or above, and for a row with a NaN or plus infinity,
 // or of nothing but minus infinity.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
 // Source: torch.nn.functional.cross_entropy with reduction "none" and ignore_index -100.
 // @use math
-// @use threads = threads_tree
+// @use reduce = reduce_tree
 // @use log_sum_exp
 override WG: u32 = 64;
 

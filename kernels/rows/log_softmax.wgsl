@@ -4,10 +4,10 @@
 // One workgroup a row; its threads stride over V.
 // Minus infinity stays what it is. A row with a NaN or plus infinity, or of nothing but minus infinity, becomes NaN. All
 // this is told from bits, on every driver alike.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
 // Source: torch.log_softmax.
 // @use math
-// @use threads = threads_tree
+// @use reduce = reduce_tree
 // @use log_sum_exp
 override WG: u32 = 64;
 

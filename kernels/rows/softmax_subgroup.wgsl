@@ -7,7 +7,7 @@
 // behind the last, up to three numbers each, is left to a lane each. Infinities and NaN as in softmax.wgsl.
 // Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
-// @use lanes
+// @use subgroup_reduce
 // @use math
 override SG: u32 = 8;
 

@@ -8,8 +8,8 @@
 // One workgroup a chunk of a row; its threads stride over it and each keeps its largest. K rounds take the largest of
 // these, and only the thread that had it looks for its next one: cheap while K is small against the chunk.
 // Floats are mapped to integers of the same order, as in argmax.wgsl; NaN is larger than any number.
-// Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing; subgroups of any size with threads_subgroups.
-// @use threads = threads_tree
+// Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing; subgroups of any size with reduce_subgroups.
+// @use reduce = reduce_tree
 override WG: u32 = 64;
 
 const NOTHING = 0u; // no number has this key

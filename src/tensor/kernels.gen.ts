@@ -251,12 +251,12 @@ fn main(
 // address hangs on the one before: a thread has IN_FLIGHT loads of a key, and twice as many values, under way at a time. What
 // lies behind the last key is read as the last one, and counts for nothing.
 // Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 2) + 5·WG) bytes of shared memory,
-// d at most 4·WG; subgroups of any size with threads_subgroups.
+// d at most 4·WG; subgroups of any size with reduce_subgroups.
 // Source: Dao et al. 2023, Flash-Decoding for long-context inference.
 // @use attention
 // @use heads = heads_vec4
 // @use math
-// @use threads = threads_tree
+// @use reduce = reduce_tree
 override WG: u32 = 64;
 override KEYS: u32 = 64;
 override D4: u32 = 16; // ceil(d / 4)
@@ -393,7 +393,7 @@ fn main(
 enable subgroups;
 // @use attention
 // @use heads = heads_vec4
-// @use lanes
+// @use subgroup_reduce
 // @use math
 override SG: u32 = 8;
 override TT: u32 = 8; // at most 8
@@ -1771,24 +1771,6 @@ fn is_before(a: Candidate, b: Candidate) -> bool {
   return a.key > b.key || (a.key == b.key && a.place < b.place);
 }
 `,
-  "lib/lanes": `// Sums and maxima over the SG lanes of a subgroup, which all of them get: the kernel says "enable subgroups;" and has SG, a
-// power of two, as override. Software drivers run subgroupAdd and subgroupMax lane by lane, a shuffle in one instruction.
-fn sum_over_lanes(value: f32) -> f32 {
-  var sum = value;
-  for (var apart = 1u; apart < SG; apart *= 2u) {
-    sum += subgroupShuffleXor(sum, apart);
-  }
-  return sum;
-}
-
-fn max_over_lanes(value: f32) -> f32 {
-  var largest = value;
-  for (var apart = 1u; apart < SG; apart *= 2u) {
-    largest = max(largest, subgroupShuffleXor(largest, apart));
-  }
-  return largest;
-}
-`,
   "lib/math": `// Functions whose WGSL builtins are missing or not accurate enough on every driver (exp is up to 17 ULP off on software
 // drivers, tanh loses relative accuracy near 0 and is NaN beyond 88 on one, log may be off by 2^-21 near 1). Coefficients:
 // our own Chebyshev fits in 40 digits, the errors measured in f32 over the whole range. Polynomials are added up in pairs, so
@@ -1875,9 +1857,8 @@ fn silu(x: f32) -> f32 {
   return x * sigmoid(x);
 }
 `,
-  "lib/threads_subgroups": `// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: within
-// each subgroup by its own instructions, then among subgroups through shared memory, with two barriers in all. All threads
-// call it.
+  "lib/reduce_subgroups": `// Reductions over the workgroup's threads, as reduce_tree.wgsl has them: within each subgroup by its own instructions, then
+// among subgroups through shared memory, with two barriers in all. All threads call it.
 // Neither a subgroup's size nor which threads form it is known, and its number in the workgroup not on every browser. So
 // every thread leaves something in its own place, and each subgroup goes through all places, as many at a time as it has
 // threads.
@@ -1949,11 +1930,11 @@ fn best_of_subgroup(candidate: Candidate) -> Candidate {
   return Candidate(key, subgroupMin(select(0xffffffffu, candidate.place, candidate.key == key)));
 }
 `,
-  "lib/threads_tree": `// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: by
-// halves, in shared memory. WG is a power of two, and all threads call it.
-// @slot threads: sum_over_threads(lane: u32, value: f32) -> f32, sums_over_threads(lane: u32, pair: vec2<f32>) -> vec2<f32>
-// @slot threads: max_over_threads(lane: u32, value: f32) -> f32, best_over_threads(lane: u32, candidate: Candidate) -> Candidate
-// @slot threads: Candidate
+  "lib/reduce_tree": `// Reductions over the workgroup's threads, whose result all of them get: sum and maximum of a number, sums of two numbers at
+// once, and the best candidate. As a tree in shared memory. WG is a power of two, and all threads call it.
+// @slot reduce: sum_over_threads(lane: u32, value: f32) -> f32, sums_over_threads(lane: u32, pair: vec2<f32>) -> vec2<f32>
+// @slot reduce: max_over_threads(lane: u32, value: f32) -> f32, best_over_threads(lane: u32, candidate: Candidate) -> Candidate
+// @slot reduce: Candidate
 // @use candidate
 var<workgroup> partial: array<f32, WG>;
 var<workgroup> partial_pairs: array<vec2<f32>, WG>;
@@ -2013,6 +1994,24 @@ fn best_over_threads(lane: u32, candidate: Candidate) -> Candidate {
   let best = candidates[0];
   workgroupBarrier();
   return best;
+}
+`,
+  "lib/subgroup_reduce": `// Reductions over the SG lanes of a subgroup, whose result all of them get: the kernel says "enable subgroups;" and has SG, a
+// power of two, as override. Software drivers run subgroupAdd and subgroupMax lane by lane, a shuffle in one instruction.
+fn sum_over_lanes(value: f32) -> f32 {
+  var sum = value;
+  for (var apart = 1u; apart < SG; apart *= 2u) {
+    sum += subgroupShuffleXor(sum, apart);
+  }
+  return sum;
+}
+
+fn max_over_lanes(value: f32) -> f32 {
+  var largest = value;
+  for (var apart = 1u; apart < SG; apart *= 2u) {
+    largest = max(largest, subgroupShuffleXor(largest, apart));
+  }
+  return largest;
 }
 `,
   "lib/unquantized": `// Shared by the loaders of unquantized weights (f32, f16, bf16): a code is the number itself, a block is one word, and its scale
@@ -2706,11 +2705,11 @@ fn main(
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
-// Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with columns_subgroups.
+// Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with column_sums_subgroups.
 // @use matmul
 // @use input = input_vec4
 // @use weight = weight_f32
-// @use columns = columns_tree
+// @use column_sums = column_sums_tree
 override WG: u32 = 256; // a power of two
 override TM: u32 = 4; // M as a constant, at most 8, and at most 1024 / WG by default limits
 
@@ -2949,9 +2948,9 @@ fn scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32 {
   return scale.x * dot_codes;
 }
 `,
-  "matmul/parts/columns_subgroups": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up within each subgroup by its own
-// instructions, then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
-// With part matmul; all threads call it. About subgroups no more is known than in threads_subgroups.wgsl.
+  "matmul/parts/column_sums_subgroups": `// Reduces the four sums that every thread of a workgroup has for a row of y: within each subgroup by its own instructions,
+// then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
+// With part matmul; all threads call it. About subgroups no more is known than in reduce_subgroups.wgsl.
 enable subgroups;
 
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
@@ -2983,9 +2982,8 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
   }
 }
 `,
-  "matmul/parts/columns_tree": `// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up by halves in shared memory, and
-// stored. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
-// @slot columns: store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>)
+  "matmul/parts/column_sums_tree": `// Reduces the four sums that every thread of a workgroup has for a row of y, as a tree in shared memory, and stores them. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
+// @slot column_sums: store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>)
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
 
 fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
@@ -3412,8 +3410,8 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
 // x: f32[R, V], compared as bits  ->  y: u32[2, R], indices, then 1 where the largest is NaN or an infinity, else 0
 // One workgroup a row; its threads stride over V, LOADS loads ahead of what is done with them. Floats are mapped to integers of the same order, so that minus
 // infinity, subnormals and NaN are told apart on every driver. NaN is larger than any number.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
-// @use threads = threads_tree
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
+// @use reduce = reduce_tree
 override WG: u32 = 64;
 override LOADS: u32 = 1; // at most 8: GPUs wait for all of them at once
 
@@ -3480,10 +3478,10 @@ fn main(
 // One workgroup a row; its threads stride over V. A row whose label is IGNORED is 0 and is not read.
 // The loss of a label at minus infinity is infinity. NaN for a label of V or above, and for a row with a NaN or plus infinity,
 // or of nothing but minus infinity.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
 // Source: torch.nn.functional.cross_entropy with reduction "none" and ignore_index -100.
 // @use math
-// @use threads = threads_tree
+// @use reduce = reduce_tree
 // @use log_sum_exp
 override WG: u32 = 64;
 
@@ -3625,10 +3623,10 @@ fn main(
 // One workgroup a row; its threads stride over V.
 // Minus infinity stays what it is. A row with a NaN or plus infinity, or of nothing but minus infinity, becomes NaN. All
 // this is told from bits, on every driver alike.
-// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with threads_subgroups.
+// Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
 // Source: torch.log_softmax.
 // @use math
-// @use threads = threads_tree
+// @use reduce = reduce_tree
 // @use log_sum_exp
 override WG: u32 = 64;
 
@@ -3661,7 +3659,7 @@ fn main(
   }
 }
 `,
-  "rows/parts/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and threads.
+  "rows/parts/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and reduce.
 // Each thread adds up runs of 32 numbers, then the runs: the sum's error is the logarithm's, and one long f32 sum would lose
 // digits that count.
 // Minus infinity adds nothing. All comparisons are of bits, and so the same on every driver.
@@ -3782,7 +3780,7 @@ fn max_of_row(lane: u32, value: f32) -> f32 {
   "rows/parts/row_subgroup": `// A row for a subgroup, which is the whole workgroup: for software drivers, which run barriers at a loss (row_workgroup needs
 // 4 times as long there) and take seconds to compile them.
 // Needs: subgroups of exactly WG threads.
-// @use lanes
+// @use subgroup_reduce
 enable subgroups;
 override SG: u32 = WG;
 override LANES: u32 = WG; // threads of a row
@@ -3812,7 +3810,7 @@ fn max_of_row(lane: u32, value: f32) -> f32 {
 // @slot row: LANES, row_of(group: u32, lane: u32) -> u32, rank_of(lane: u32) -> u32
 // @slot row: sum_of_row(lane: u32, value: f32) -> f32, sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32>
 // @slot row: max_of_row(lane: u32, value: f32) -> f32
-// @use threads = threads_tree
+// @use reduce = reduce_tree
 override LANES: u32 = WG; // threads of a row
 
 fn row_of(group: u32, lane: u32) -> u32 {
@@ -4012,7 +4010,7 @@ fn main(
 // behind the last, up to three numbers each, is left to a lane each. Infinities and NaN as in softmax.wgsl.
 // Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
-// @use lanes
+// @use subgroup_reduce
 // @use math
 override SG: u32 = 8;
 
@@ -4120,8 +4118,8 @@ fn main(
 // One workgroup a chunk of a row; its threads stride over it and each keeps its largest. K rounds take the largest of
 // these, and only the thread that had it looks for its next one: cheap while K is small against the chunk.
 // Floats are mapped to integers of the same order, as in argmax.wgsl; NaN is larger than any number.
-// Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing; subgroups of any size with threads_subgroups.
-// @use threads = threads_tree
+// Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing; subgroups of any size with reduce_subgroups.
+// @use reduce = reduce_tree
 override WG: u32 = 64;
 
 const NOTHING = 0u; // no number has this key

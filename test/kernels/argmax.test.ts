@@ -134,7 +134,7 @@ test.runIf(device.caps.subgroups).each([4, 12, 1, 72, 256])("subgroups in a work
   const y = device.empty([2, R], "u32");
   device.launch({
     kernel: "argmax",
-    uses: { threads: "threads_subgroups" },
+    uses: { reduce: "reduce_subgroups" },
     overrides: { WG },
     bindings: { x: device.tensor(x, [R, V]), y },
     params: { rows: R, V },

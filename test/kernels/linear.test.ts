@@ -332,7 +332,7 @@ test.runIf(device.caps.subgroups).each([4, 12, 3, 72])("subgroups in a workgroup
   const y = device.empty([M, N]);
   device.launch({
     kernel: "matvec_workgroup",
-    uses: { ...weight.uses, columns: "columns_subgroups", input: "input_vec4" },
+    uses: { ...weight.uses, column_sums: "column_sums_subgroups", input: "input_vec4" },
     overrides: { WG, TM: M, ACTIVATION: 0 },
     bindings: {
       x: device.tensor(x, [M, K]),

@@ -105,7 +105,7 @@ test.runIf(device.caps.subgroups).each([4, 12, 1, 72, 256])("subgroups in a work
   const y = device.empty([R, S]);
   device.launch({
     kernel: "softmax",
-    uses: { row: "row_workgroup", numbers: "numbers_vec4", threads: "threads_subgroups" },
+    uses: { row: "row_workgroup", numbers: "numbers_vec4", reduce: "reduce_subgroups" },
     overrides: { WG },
     bindings: { x: device.tensor(x, [R, S]), y },
     params: { rows: R, S },

@@ -1,4 +1,4 @@
-// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and threads.
+// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and reduce.
 // Each thread adds up runs of 32 numbers, then the runs: the sum's error is the logarithm's, and one long f32 sum would lose
 // digits that count.
 // Minus infinity adds nothing. All comparisons are of bits, and so the same on every driver.

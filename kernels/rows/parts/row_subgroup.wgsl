@@ -1,7 +1,7 @@
 // A row for a subgroup, which is the whole workgroup: for software drivers, which run barriers at a loss (row_workgroup needs
 // 4 times as long there) and take seconds to compile them.
 // Needs: subgroups of exactly WG threads.
-// @use lanes
+// @use subgroup_reduce
 enable subgroups;
 override SG: u32 = WG;
 override LANES: u32 = WG; // threads of a row

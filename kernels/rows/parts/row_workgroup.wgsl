@@ -2,7 +2,7 @@
 // @slot row: LANES, row_of(group: u32, lane: u32) -> u32, rank_of(lane: u32) -> u32
 // @slot row: sum_of_row(lane: u32, value: f32) -> f32, sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32>
 // @slot row: max_of_row(lane: u32, value: f32) -> f32
-// @use threads = threads_tree
+// @use reduce = reduce_tree
 override LANES: u32 = WG; // threads of a row
 
 fn row_of(group: u32, lane: u32) -> u32 {

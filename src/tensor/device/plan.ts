@@ -135,7 +135,7 @@ const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   logits: (caps) => (caps.isSoftware ? "workgroup" : workgroupOf(caps)),
 };
 
-/** Threads add up with one barrier or two by subgroups, with eight to ten by halves. */
+/** Threads add up with one barrier or two by subgroups, with eight to ten as a tree. */
 function workgroupOf(caps: Caps): "workgroup" | "workgroup_subgroups" {
   return caps.subgroups ? "workgroup_subgroups" : "workgroup";
 }
@@ -170,9 +170,9 @@ export function runnableVariants<O extends Op>(op: O, caps: Caps): Variant<O>[] 
 /** How a workgroup that has a row of n elements to itself adds up over its threads, and how many these are. */
 export function workgroupOfRow(variant: "workgroup" | "workgroup_subgroups", n: number) {
   return variant === "workgroup"
-    ? { uses: { threads: "threads_tree" }, overrides: { WG: 64 } }
+    ? { uses: { reduce: "reduce_tree" }, overrides: { WG: 64 } }
     : // Where adding up is cheap, more threads wait less for the long row of a decoding step, which has a GPU to itself.
-      { uses: { threads: "threads_subgroups" }, overrides: { WG: n > 1024 ? 256 : 64 } };
+      { uses: { reduce: "reduce_subgroups" }, overrides: { WG: n > 1024 ? 256 : 64 } };
 }
 
 /** Threads in a workgroup of the kernels that go through elements one by one. */

@@ -95,7 +95,7 @@ export function attention(
         kernel: "attention_split",
         uses: {
           heads: loaderOf(bindings.q, k, v),
-          threads: variant === "split" ? "threads_tree" : "threads_subgroups",
+          reduce: variant === "split" ? "reduce_tree" : "reduce_subgroups",
         },
         overrides: { WG: 64, KEYS, D4: Math.ceil(d / 4) },
         bindings: { ...bindings, k, v, y: o, stats },

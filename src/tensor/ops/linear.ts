@@ -208,7 +208,7 @@ function choose(
       }
       return {
         kernel: "matvec_workgroup",
-        uses: { columns: variant === "workgroup" ? "columns_tree" : "columns_subgroups" },
+        uses: { column_sums: variant === "workgroup" ? "column_sums_tree" : "column_sums_subgroups" },
         overrides: { WG: M <= 4 ? 256 : 128, TM: M }, // 16 KiB of shared memory at most, which every adapter has
         workgroups: Math.ceil(N / 4),
       };

@@ -93,7 +93,7 @@ test("a row's threads load four numbers at a time where it is whole fours, on a 
     workgroups: 17,
   });
   expect(shareOfRow("workgroup_subgroups", GPU, [17, 4096])).toEqual({
-    uses: { row: "row_workgroup", threads: "threads_subgroups", numbers: "numbers_vec4" },
+    uses: { row: "row_workgroup", reduce: "reduce_subgroups", numbers: "numbers_vec4" },
     overrides: { WG: 256, LOADS: 4 },
     workgroups: 17,
   });

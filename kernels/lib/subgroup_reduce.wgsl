@@ -1,4 +1,4 @@
-// Sums and maxima over the SG lanes of a subgroup, which all of them get: the kernel says "enable subgroups;" and has SG, a
+// Reductions over the SG lanes of a subgroup, whose result all of them get: the kernel says "enable subgroups;" and has SG, a
 // power of two, as override. Software drivers run subgroupAdd and subgroupMax lane by lane, a shuffle in one instruction.
 fn sum_over_lanes(value: f32) -> f32 {
   var sum = value;

@@ -1,6 +1,6 @@
-// The end of a product whose workgroup has four sums in a row of y: its threads' sums added up within each subgroup by its own
-// instructions, then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
-// With part matmul; all threads call it. About subgroups no more is known than in threads_subgroups.wgsl.
+// Reduces the four sums that every thread of a workgroup has for a row of y: within each subgroup by its own instructions,
+// then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
+// With part matmul; all threads call it. About subgroups no more is known than in reduce_subgroups.wgsl.
 enable subgroups;
 
 var<workgroup> partial: array<vec4<f32>, WG * TM>;

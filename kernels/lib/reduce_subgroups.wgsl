@@ -1,6 +1,5 @@
-// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: within
-// each subgroup by its own instructions, then among subgroups through shared memory, with two barriers in all. All threads
-// call it.
+// Reductions over the workgroup's threads, as reduce_tree.wgsl has them: within each subgroup by its own instructions, then
+// among subgroups through shared memory, with two barriers in all. All threads call it.
 // Neither a subgroup's size nor which threads form it is known, and its number in the workgroup not on every browser. So
 // every thread leaves something in its own place, and each subgroup goes through all places, as many at a time as it has
 // threads.

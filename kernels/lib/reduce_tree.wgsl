@@ -1,8 +1,8 @@
-// Sum and largest of a number, and sums of two at once, over the workgroup's threads, and the best of their candidates, which all of them get: by
-// halves, in shared memory. WG is a power of two, and all threads call it.
-// @slot threads: sum_over_threads(lane: u32, value: f32) -> f32, sums_over_threads(lane: u32, pair: vec2<f32>) -> vec2<f32>
-// @slot threads: max_over_threads(lane: u32, value: f32) -> f32, best_over_threads(lane: u32, candidate: Candidate) -> Candidate
-// @slot threads: Candidate
+// Reductions over the workgroup's threads, whose result all of them get: sum and maximum of a number, sums of two numbers at
+// once, and the best candidate. As a tree in shared memory. WG is a power of two, and all threads call it.
+// @slot reduce: sum_over_threads(lane: u32, value: f32) -> f32, sums_over_threads(lane: u32, pair: vec2<f32>) -> vec2<f32>
+// @slot reduce: max_over_threads(lane: u32, value: f32) -> f32, best_over_threads(lane: u32, candidate: Candidate) -> Candidate
+// @slot reduce: Candidate
 // @use candidate
 var<workgroup> partial: array<f32, WG>;
 var<workgroup> partial_pairs: array<vec2<f32>, WG>;
