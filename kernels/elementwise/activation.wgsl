@@ -1,15 +1,15 @@
 // y = activate(x), element by element.
 //
 // x: f32[n]  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart, by twos; the last may reach into the padding
+// An invocation takes items_per_thread groups of four elements, WG groups apart, by twos; the last may reach into the padding
 // every buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
+// Dispatch: ceil(ceil(n / 4) / (WG · items_per_thread)), folded. Needs: nothing.
 // @use activation
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
-  turns: u32, // even
+  items_per_thread: u32, // groups, an even number
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -27,8 +27,8 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let workgroup = group.x + group.y * groups.x;
-  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += 2u * WG) {
+  let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
+  for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += 2u * WG) {
     let j = min(i + WG, end - 1u); // at the end perhaps another thread's too, which stores the same
     let v = activate_four(x[i]);
     let w = activate_four(x[j]);

@@ -1,14 +1,14 @@
 // y = a + b, element by element; b begins anew wherever it ends, which repeats it over a's leading dimensions.
 //
 // a: f32[n]  b: f32[m], n a multiple of m  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// An invocation takes items_per_thread groups of four elements, WG groups apart; the last may reach into the padding every
 // buffer has up to 16 bytes. b is loaded one by one, as m need not be a multiple of four.
-// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
+// Dispatch: ceil(ceil(n / 4) / (WG · items_per_thread)), folded. Needs: nothing.
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
-  turns: u32,
+  items_per_thread: u32, // groups
   m: u32,
 }
 
@@ -28,8 +28,8 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let workgroup = group.x + group.y * groups.x;
-  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+  let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
+  for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += WG) {
     let j0 = (i * 4u) % params.m;
     let j1 = after(j0);
     let j2 = after(j1);

@@ -3,20 +3,21 @@
 //
 // x: u32[any]  ->  y: u32[any], of which only the destination is written
 // To the kernel both are rows of n elements, in up to five dimensions [n0, n1, n2, n3, n4]; an element is a number or, where
-// the op finds them in order, four of them. Long rows are cut into pieces. So many threads as params.lanes move a piece
-// together, then the next, up to params.turns: where a piece lies costs divisions, and is counted up after the first.
+// the op finds them in order, four of them. Long rows are cut into chunks. A worker, params.lanes neighbouring
+// threads, moves params.items_per_thread chunks, one after the other: finding a chunk takes divisions, so only the first is
+// found by them, and the others by counting.
 // Strides and offsets count elements.
-// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {
-  units: u32, // n0·n1·n2·n3·n4·pieces
-  turns: u32,
+  chunks: u32, // n0·n1·n2·n3·n4·chunks_per_row
+  items_per_thread: u32, // chunks, one after the other
   lanes: u32, // divides WG
   n: u32,
-  piece: u32, // elements
-  pieces: u32, // of a row
+  chunk_size: u32, // elements
+  chunks_per_row: u32,
   n1: u32,
   n2: u32,
   n3: u32,
@@ -47,12 +48,12 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
-  let first = team * params.turns;
-  let end = min(first + params.turns, params.units);
+  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let first = worker * params.items_per_thread;
+  let end = min(first + params.items_per_thread, params.chunks);
 
-  var piece = first % params.pieces;
-  let r4 = first / params.pieces;
+  var chunk = first % params.chunks_per_row;
+  let r4 = first / params.chunks_per_row;
   var i4 = r4 % params.n4;
   let r3 = r4 / params.n4;
   var i3 = r3 % params.n3;
@@ -62,17 +63,17 @@ fn main(
   var i1 = r1 % params.n1;
   var i0 = r1 / params.n1;
 
-  for (var unit = first; unit < end; unit++) {
+  for (var item = first; item < end; item++) {
     let src = params.x_offset + i0 * params.x0 + i1 * params.x1 + i2 * params.x2 + i3 * params.x3 + i4 * params.x4;
     let dst = params.y_offset + i0 * params.y0 + i1 * params.y1 + i2 * params.y2 + i3 * params.y3 + i4 * params.y4;
-    let stop = min((piece + 1u) * params.piece, params.n);
-    for (var c = piece * params.piece + lane % params.lanes; c < stop; c += params.lanes) {
+    let stop = min((chunk + 1u) * params.chunk_size, params.n);
+    for (var c = chunk * params.chunk_size + lane % params.lanes; c < stop; c += params.lanes) {
       y[dst + c * params.y_step] = x[src + c * params.x_step];
     }
 
-    piece++;
-    i4 += u32(piece == params.pieces);
-    piece = select(piece, 0u, piece == params.pieces);
+    chunk++;
+    i4 += u32(chunk == params.chunks_per_row);
+    chunk = select(chunk, 0u, chunk == params.chunks_per_row);
     i3 += u32(i4 == params.n4);
     i4 = select(i4, 0u, i4 == params.n4);
     i2 += u32(i3 == params.n3);

@@ -2,19 +2,19 @@
 // moved.
 //
 // x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]; an element is a number or, where D allows it, four
-// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A source beyond n leaves x.
-// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// Workers move chunks of rows, as in copy.wgsl. A source beyond n leaves x.
+// Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
 // @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {
-  units: u32, // R·pieces
-  turns: u32,
+  chunks: u32, // R·chunks_per_row
+  items_per_thread: u32, // chunks, one after the other
   lanes: u32, // divides WG
   D: u32, // elements
-  piece: u32, // elements
-  pieces: u32, // of a row
+  chunk_size: u32, // elements
+  chunks_per_row: u32,
   n: u32,
 }
 
@@ -30,12 +30,12 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
-  let end = min((team + 1u) * params.turns, params.units);
-  for (var unit = team * params.turns; unit < end; unit++) {
-    let row = unit / params.pieces;
-    let first = (unit % params.pieces) * params.piece;
-    let stop = min(first + params.piece, params.D);
+  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let end = min((worker + 1u) * params.items_per_thread, params.chunks);
+  for (var item = worker * params.items_per_thread; item < end; item++) {
+    let row = item / params.chunks_per_row;
+    let first = (item % params.chunks_per_row) * params.chunk_size;
+    let stop = min(first + params.chunk_size, params.D);
     let chosen = source[row];
     if (chosen > 0u && chosen <= params.n) {
       for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {

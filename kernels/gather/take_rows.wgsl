@@ -1,20 +1,20 @@
 // y[i] = x[rows[i]]: picks rows in any order. Bits are moved.
 //
 // x: u32[R, D]  rows: u32[rows]  ->  y: u32[rows, D]; an element is a number or, where D allows it, four of them
-// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A row beyond R comes out as
+// Workers move chunks of rows, as in copy.wgsl. A row beyond R comes out as
 // zeros.
-// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.index_select along dimension 0.
 // @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {
-  units: u32, // rows·pieces
-  turns: u32,
+  chunks: u32, // rows·chunks_per_row
+  items_per_thread: u32, // chunks, one after the other
   lanes: u32, // divides WG
   D: u32, // elements
-  piece: u32, // elements
-  pieces: u32, // of a row
+  chunk_size: u32, // elements
+  chunks_per_row: u32,
   R: u32,
 }
 
@@ -29,12 +29,12 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
-  let end = min((team + 1u) * params.turns, params.units);
-  for (var unit = team * params.turns; unit < end; unit++) {
-    let i = unit / params.pieces;
-    let first = (unit % params.pieces) * params.piece;
-    let stop = min(first + params.piece, params.D);
+  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let end = min((worker + 1u) * params.items_per_thread, params.chunks);
+  for (var item = worker * params.items_per_thread; item < end; item++) {
+    let i = item / params.chunks_per_row;
+    let first = (item % params.chunks_per_row) * params.chunk_size;
+    let stop = min(first + params.chunk_size, params.D);
     let row = rows[i];
     if (row < params.R) {
       for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {

@@ -1159,15 +1159,15 @@ fn main(
   "elementwise/activation": `// y = activate(x), element by element.
 //
 // x: f32[n]  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart, by twos; the last may reach into the padding
+// An invocation takes items_per_thread groups of four elements, WG groups apart, by twos; the last may reach into the padding
 // every buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
+// Dispatch: ceil(ceil(n / 4) / (WG · items_per_thread)), folded. Needs: nothing.
 // @use activation
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
-  turns: u32, // even
+  items_per_thread: u32, // groups, an even number
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
@@ -1185,8 +1185,8 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let workgroup = group.x + group.y * groups.x;
-  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += 2u * WG) {
+  let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
+  for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += 2u * WG) {
     let j = min(i + WG, end - 1u); // at the end perhaps another thread's too, which stores the same
     let v = activate_four(x[i]);
     let w = activate_four(x[j]);
@@ -1198,14 +1198,14 @@ fn main(
   "elementwise/add": `// y = a + b, element by element; b begins anew wherever it ends, which repeats it over a's leading dimensions.
 //
 // a: f32[n]  b: f32[m], n a multiple of m  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// An invocation takes items_per_thread groups of four elements, WG groups apart; the last may reach into the padding every
 // buffer has up to 16 bytes. b is loaded one by one, as m need not be a multiple of four.
-// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
+// Dispatch: ceil(ceil(n / 4) / (WG · items_per_thread)), folded. Needs: nothing.
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
-  turns: u32,
+  items_per_thread: u32, // groups
   m: u32,
 }
 
@@ -1225,8 +1225,8 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let workgroup = group.x + group.y * groups.x;
-  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+  let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
+  for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += WG) {
     let j0 = (i * 4u) % params.m;
     let j1 = after(j0);
     let j2 = after(j1);
@@ -1277,16 +1277,16 @@ fn main(
   "elementwise/gated_activation": `// y = activate(gate) * up, element by element.
 //
 // gate, up: f32[n]  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// An invocation takes items_per_thread groups of four elements, WG groups apart; the last may reach into the padding every
 // buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
+// Dispatch: ceil(ceil(n / 4) / (WG · items_per_thread)), folded. Needs: nothing.
 // Source: Shazeer 2020, GLU Variants Improve Transformer; transformers' LlamaMLP and T5DenseGatedActDense.
 // @use activation
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
-  turns: u32,
+  items_per_thread: u32, // groups
 }
 
 @group(0) @binding(0) var<storage, read> gate: array<vec4<f32>>;
@@ -1301,8 +1301,8 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let workgroup = group.x + group.y * groups.x;
-  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+  let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
+  for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += WG) {
     let g = gate[i];
     y[i] = vec4<f32>(activate(g.x), activate(g.y), activate(g.z), activate(g.w)) * up[i];
   }
@@ -1339,14 +1339,14 @@ fn main(
   "elementwise/scale": `// y = factor · x.
 //
 // x: f32[n]  ->  y: f32[n]
-// An invocation takes params.turns groups of four elements, WG groups apart; the last may reach into the padding every
+// An invocation takes items_per_thread groups of four elements, WG groups apart; the last may reach into the padding every
 // buffer has up to 16 bytes.
-// Dispatch: ceil(ceil(n / 4) / (WG · turns)), folded. Needs: nothing.
+// Dispatch: ceil(ceil(n / 4) / (WG · items_per_thread)), folded. Needs: nothing.
 override WG: u32 = 64;
 
 struct Params {
   groups: u32, // ceil(n / 4)
-  turns: u32,
+  items_per_thread: u32, // groups
   factor: f32,
 }
 
@@ -1361,8 +1361,8 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let workgroup = group.x + group.y * groups.x;
-  let end = min((workgroup + 1u) * WG * params.turns, params.groups);
-  for (var i = workgroup * WG * params.turns + lane; i < end; i += WG) {
+  let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
+  for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += WG) {
     y[i] = params.factor * x[i];
   }
 }
@@ -1452,20 +1452,21 @@ fn main(
 //
 // x: u32[any]  ->  y: u32[any], of which only the destination is written
 // To the kernel both are rows of n elements, in up to five dimensions [n0, n1, n2, n3, n4]; an element is a number or, where
-// the op finds them in order, four of them. Long rows are cut into pieces. So many threads as params.lanes move a piece
-// together, then the next, up to params.turns: where a piece lies costs divisions, and is counted up after the first.
+// the op finds them in order, four of them. Long rows are cut into chunks. A worker, params.lanes neighbouring
+// threads, moves params.items_per_thread chunks, one after the other: finding a chunk takes divisions, so only the first is
+// found by them, and the others by counting.
 // Strides and offsets count elements.
-// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {
-  units: u32, // n0·n1·n2·n3·n4·pieces
-  turns: u32,
+  chunks: u32, // n0·n1·n2·n3·n4·chunks_per_row
+  items_per_thread: u32, // chunks, one after the other
   lanes: u32, // divides WG
   n: u32,
-  piece: u32, // elements
-  pieces: u32, // of a row
+  chunk_size: u32, // elements
+  chunks_per_row: u32,
   n1: u32,
   n2: u32,
   n3: u32,
@@ -1496,12 +1497,12 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
-  let first = team * params.turns;
-  let end = min(first + params.turns, params.units);
+  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let first = worker * params.items_per_thread;
+  let end = min(first + params.items_per_thread, params.chunks);
 
-  var piece = first % params.pieces;
-  let r4 = first / params.pieces;
+  var chunk = first % params.chunks_per_row;
+  let r4 = first / params.chunks_per_row;
   var i4 = r4 % params.n4;
   let r3 = r4 / params.n4;
   var i3 = r3 % params.n3;
@@ -1511,17 +1512,17 @@ fn main(
   var i1 = r1 % params.n1;
   var i0 = r1 / params.n1;
 
-  for (var unit = first; unit < end; unit++) {
+  for (var item = first; item < end; item++) {
     let src = params.x_offset + i0 * params.x0 + i1 * params.x1 + i2 * params.x2 + i3 * params.x3 + i4 * params.x4;
     let dst = params.y_offset + i0 * params.y0 + i1 * params.y1 + i2 * params.y2 + i3 * params.y3 + i4 * params.y4;
-    let stop = min((piece + 1u) * params.piece, params.n);
-    for (var c = piece * params.piece + lane % params.lanes; c < stop; c += params.lanes) {
+    let stop = min((chunk + 1u) * params.chunk_size, params.n);
+    for (var c = chunk * params.chunk_size + lane % params.lanes; c < stop; c += params.lanes) {
       y[dst + c * params.y_step] = x[src + c * params.x_step];
     }
 
-    piece++;
-    i4 += u32(piece == params.pieces);
-    piece = select(piece, 0u, piece == params.pieces);
+    chunk++;
+    i4 += u32(chunk == params.chunks_per_row);
+    chunk = select(chunk, 0u, chunk == params.chunks_per_row);
     i3 += u32(i4 == params.n4);
     i4 = select(i4, 0u, i4 == params.n4);
     i2 += u32(i3 == params.n3);
@@ -1586,19 +1587,19 @@ fn main(
 // moved.
 //
 // x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]; an element is a number or, where D allows it, four
-// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A source beyond n leaves x.
-// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// Workers move chunks of rows, as in copy.wgsl. A source beyond n leaves x.
+// Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
 // @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {
-  units: u32, // R·pieces
-  turns: u32,
+  chunks: u32, // R·chunks_per_row
+  items_per_thread: u32, // chunks, one after the other
   lanes: u32, // divides WG
   D: u32, // elements
-  piece: u32, // elements
-  pieces: u32, // of a row
+  chunk_size: u32, // elements
+  chunks_per_row: u32,
   n: u32,
 }
 
@@ -1614,12 +1615,12 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
-  let end = min((team + 1u) * params.turns, params.units);
-  for (var unit = team * params.turns; unit < end; unit++) {
-    let row = unit / params.pieces;
-    let first = (unit % params.pieces) * params.piece;
-    let stop = min(first + params.piece, params.D);
+  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let end = min((worker + 1u) * params.items_per_thread, params.chunks);
+  for (var item = worker * params.items_per_thread; item < end; item++) {
+    let row = item / params.chunks_per_row;
+    let first = (item % params.chunks_per_row) * params.chunk_size;
+    let stop = min(first + params.chunk_size, params.D);
     let chosen = source[row];
     if (chosen > 0u && chosen <= params.n) {
       for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {
@@ -1684,20 +1685,20 @@ fn main(
   "gather/take_rows": `// y[i] = x[rows[i]]: picks rows in any order. Bits are moved.
 //
 // x: u32[R, D]  rows: u32[rows]  ->  y: u32[rows, D]; an element is a number or, where D allows it, four of them
-// So many threads as params.lanes move a piece of a row together, then the next, as in copy.wgsl. A row beyond R comes out as
+// Workers move chunks of rows, as in copy.wgsl. A row beyond R comes out as
 // zeros.
-// Dispatch: ceil(ceil(units / turns) / (WG / lanes)), folded. Needs: nothing.
+// Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.index_select along dimension 0.
 // @use element = element_u32x4
 override WG: u32 = 64;
 
 struct Params {
-  units: u32, // rows·pieces
-  turns: u32,
+  chunks: u32, // rows·chunks_per_row
+  items_per_thread: u32, // chunks, one after the other
   lanes: u32, // divides WG
   D: u32, // elements
-  piece: u32, // elements
-  pieces: u32, // of a row
+  chunk_size: u32, // elements
+  chunks_per_row: u32,
   R: u32,
 }
 
@@ -1712,12 +1713,12 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let team = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
-  let end = min((team + 1u) * params.turns, params.units);
-  for (var unit = team * params.turns; unit < end; unit++) {
-    let i = unit / params.pieces;
-    let first = (unit % params.pieces) * params.piece;
-    let stop = min(first + params.piece, params.D);
+  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let end = min((worker + 1u) * params.items_per_thread, params.chunks);
+  for (var item = worker * params.items_per_thread; item < end; item++) {
+    let i = item / params.chunks_per_row;
+    let first = (item % params.chunks_per_row) * params.chunk_size;
+    let stop = min(first + params.chunk_size, params.D);
     let row = rows[i];
     if (row < params.R) {
       for (var c = first + lane % params.lanes; c < stop; c += params.lanes) {

@@ -33,10 +33,10 @@ const VIEWS: [string, number[], View][] = [
   ["rows in fours, repeated", [1, 3, 8], (x) => x.expand([4, 3, 8])],
   ["rows not in fours by their offset", [3, 12], (x) => x.narrow(1, 2, 8)],
   ["rows not in fours by their stride", [3, 5, 6], (x) => x.narrow(2, 0, 4)],
-  ["a row longer than a piece", [2, 4100], (x) => x.narrow(0, 1, 1).narrow(1, 4, 4095)],
-  ["rows in fours longer than a piece", [3, 4108], (x) => x.narrow(0, 1, 2).narrow(1, 4, 4104)],
+  ["a row longer than a chunk", [2, 4100], (x) => x.narrow(0, 1, 1).narrow(1, 4, 4095)],
+  ["rows in fours longer than a chunk", [3, 4108], (x) => x.narrow(0, 1, 2).narrow(1, 4, 4104)],
   ["many short rows", [3, 700, 2], (x) => x.permute([1, 0, 2])],
-  ["rows in fours, several to a team", [3, 90, 8], (x) => x.permute([1, 0, 2])],
+  ["rows in fours, several to a worker", [3, 90, 8], (x) => x.permute([1, 0, 2])],
   [
     "patches: rows in five dimensions",
     [2, 3, 4, 9],

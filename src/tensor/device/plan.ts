@@ -48,8 +48,8 @@ export function planRow(
   return op === "softmax" && variant === "invocation" && n > LONGEST_OF_INVOCATION ? "workgroup" : variant;
 }
 
-/** How a variant shares rows of n numbers out among threads: for kernels with the slots of kernels/rows/parts. */
-export function shareOfRow(variant: Variant<"row">, caps: Caps, [rows, n]: readonly [number, number]) {
+/** How a variant splits rows of n numbers among threads: for kernels with the slots of kernels/rows/parts. */
+export function rowLaunch(variant: Variant<"row">, caps: Caps, [rows, n]: readonly [number, number]) {
   const numbers = n % 4 === 0 ? "numbers_vec4" : "numbers_scalar";
   // Loads ahead of their use are what a GPU needs, and cost a software driver more code than they save.
   const LOADS = caps.isSoftware ? 1 : 4;
@@ -68,7 +68,7 @@ export function shareOfRow(variant: Variant<"row">, caps: Caps, [rows, n]: reado
       workgroups: Math.ceil(rows / WG),
     };
   }
-  const { uses, overrides } = workgroupOfRow(variant, n);
+  const { uses, overrides } = rowReduction(variant, n);
   return {
     uses: { ...uses, row: "row_workgroup", numbers },
     overrides: { ...overrides, LOADS },
@@ -167,8 +167,8 @@ export function runnableVariants<O extends Op>(op: O, caps: Caps): Variant<O>[] 
   return (VARIANTS[op] as readonly Variant<O>[]).filter((variant) => canRun(variant, caps));
 }
 
-/** How a workgroup that has a row of n elements to itself adds up over its threads, and how many these are. */
-export function workgroupOfRow(variant: "workgroup" | "workgroup_subgroups", n: number) {
+/** How a workgroup reduces a row of n elements over its threads, and how many these are. */
+export function rowReduction(variant: "workgroup" | "workgroup_subgroups", n: number) {
   return variant === "workgroup"
     ? { uses: { reduce: "reduce_tree" }, overrides: { WG: 64 } }
     : // Where adding up is cheap, more threads wait less for the long row of a decoding step, which has a GPU to itself.
@@ -178,18 +178,17 @@ export function workgroupOfRow(variant: "workgroup" | "workgroup_subgroups", n: 
 /** Threads in a workgroup of the kernels that go through elements one by one. */
 export const ELEMENTWISE_WG = 64;
 
-/** How rows of n elements are shared out among threads; the names are those of kernels/gather/copy.wgsl. */
-export interface RowShares {
-  /** Neighbouring threads that work on a piece together. A power of two. */
+/** How rows of n elements are split among threads; the names are those of kernels/gather/copy.wgsl. */
+export interface RowSplit {
+  /** Neighbouring threads that move a chunk together, a worker. A power of two. */
   readonly lanes: number;
   /** Elements. */
-  readonly piece: number;
-  /** Pieces of a row. */
-  readonly pieces: number;
-  /** Pieces of all rows. */
-  readonly units: number;
-  /** Pieces that the same threads take, one after the other. */
-  readonly turns: number;
+  readonly chunk_size: number;
+  readonly chunks_per_row: number;
+  /** Of all rows. */
+  readonly chunks: number;
+  /** Chunks that a worker takes, one after the other. */
+  readonly items_per_thread: number;
   readonly workgroups: number;
 }
 
@@ -197,19 +196,28 @@ export interface RowShares {
  * A GPU hides what a thread costs behind other threads, which are to read what lies side by side. On a software driver eight
  * threads cost as much as moving some hundred elements: a few of them work long there.
  */
-export function shareRows(rows: number, n: number, { isSoftware }: Pick<Caps, "isSoftware">): RowShares {
-  const [most, piece] = isSoftware ? [8, 1024] : [ELEMENTWISE_WG, ELEMENTWISE_WG];
+export function splitRows(rows: number, n: number, { isSoftware }: Pick<Caps, "isSoftware">): RowSplit {
+  const [most, chunk_size] = isSoftware ? [8, 1024] : [ELEMENTWISE_WG, ELEMENTWISE_WG];
   const lanes = Math.min(most, 2 ** Math.ceil(Math.log2(Math.max(1, n))));
-  const pieces = Math.ceil(n / piece);
-  const units = rows * pieces;
-  // 512 elements for each team of threads, but work for 32 teams first.
-  const turns = isSoftware ? Math.max(1, Math.min(Math.floor(512 / Math.min(n, piece)), Math.ceil(units / 32))) : 1;
-  const teams = ELEMENTWISE_WG / lanes;
-  return { lanes, piece, pieces, units, turns, workgroups: Math.ceil(units / turns / teams) };
+  const chunks_per_row = Math.ceil(n / chunk_size);
+  const chunks = rows * chunks_per_row;
+  // 512 elements for each worker, but work for 32 workers first.
+  const items_per_thread = isSoftware
+    ? Math.max(1, Math.min(Math.floor(512 / Math.min(n, chunk_size)), Math.ceil(chunks / 32)))
+    : 1;
+  const workers = ELEMENTWISE_WG / lanes;
+  return {
+    lanes,
+    chunk_size,
+    chunks_per_row,
+    chunks,
+    items_per_thread,
+    workgroups: Math.ceil(chunks / items_per_thread / workers),
+  };
 }
 
 /** Elements that each thread of an element-wise kernel takes, for the same reasons: of few, work for 8 workgroups first. */
-export function turnsOf(elements: number, { isSoftware }: Pick<Caps, "isSoftware">): number {
+export function itemsPerThread(elements: number, { isSoftware }: Pick<Caps, "isSoftware">): number {
   if (!isSoftware) return 1;
   const [few, many] = [Math.ceil(elements / (8 * ELEMENTWISE_WG)), Math.floor(elements / (32 * ELEMENTWISE_WG))];
   return Math.max(1, Math.min(32, few), Math.min(128, many));

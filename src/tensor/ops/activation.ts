@@ -1,6 +1,6 @@
 /** y = activate(x), element by element. The epilogue of x, if that is a product. */
 import { type Activation, activationCode } from "../activation.ts";
-import { ELEMENTWISE_WG, turnsOf } from "../device/plan.ts";
+import { ELEMENTWISE_WG, itemsPerThread } from "../device/plan.ts";
 import { fuseActivation } from "../fuse.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -18,13 +18,13 @@ function launchActivation(x: Tensor, kind: Activation): Tensor {
   const y = x.device.empty(x.shape);
   const groups = Math.ceil(x.size / 4);
   // The kernel takes two groups at once, so that neither waits for the other's arithmetic.
-  const turns = 2 * Math.ceil(turnsOf(groups, x.device.caps) / 2);
+  const items_per_thread = 2 * Math.ceil(itemsPerThread(groups, x.device.caps) / 2);
   x.device.launch({
     kernel: "activation",
     overrides: { ACTIVATION: activationCode(kind) },
     bindings: { x: contiguous(x), y },
-    params: { groups, turns },
-    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * turns)),
+    params: { groups, items_per_thread },
+    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * items_per_thread)),
   });
   return y;
 }

@@ -1,6 +1,6 @@
 /** y = a + b, b repeated over a's leading dimensions where it has fewer. The epilogue of b, if that is a product. */
 
-import { ELEMENTWISE_WG, turnsOf } from "../device/plan.ts";
+import { ELEMENTWISE_WG, itemsPerThread } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { fuseResidual } from "../fuse.ts";
 import { formatShape, sameShape } from "../shape.ts";
@@ -23,12 +23,12 @@ export function add(a: Tensor, b: Tensor): Tensor {
   if (fused) return fused;
   const y = a.device.empty(a.shape);
   const groups = Math.ceil(a.size / 4);
-  const turns = turnsOf(groups, a.device.caps);
+  const items_per_thread = itemsPerThread(groups, a.device.caps);
   a.device.launch({
     kernel: "add",
     bindings: { a: contiguous(a), b: contiguous(b), y },
-    params: { groups, turns, m: b.size },
-    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * turns)),
+    params: { groups, items_per_thread, m: b.size },
+    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * items_per_thread)),
   });
   return y;
 }

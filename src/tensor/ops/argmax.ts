@@ -1,6 +1,6 @@
 /** The index of each row's largest element, and whether that is a number that others can be compared with. */
 
-import { type PlanOverride, plan, workgroupOfRow } from "../device/plan.ts";
+import { type PlanOverride, plan, rowReduction } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -18,7 +18,7 @@ export function argmax(x: Tensor, override?: PlanOverride): Tensor<"u32"> {
   const [rows, V] = x.shape;
   const y = x.device.empty([2, rows], "u32");
   const { caps } = x.device;
-  const { uses, overrides } = workgroupOfRow(plan("logits", caps, override, { M: rows }), V);
+  const { uses, overrides } = rowReduction(plan("logits", caps, override, { M: rows }), V);
   x.device.launch({
     kernel: "argmax",
     uses,

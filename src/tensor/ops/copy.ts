@@ -1,6 +1,6 @@
 /** Moving elements: making a view contiguous, and joining tensors. */
 
-import { shareRows } from "../device/plan.ts";
+import { splitRows } from "../device/plan.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { axis, formatShape, type Shape, sizeOf, sizes } from "../shape.ts";
@@ -20,13 +20,13 @@ export function copy<D extends ActivationDType>(x: Tensor<D>, y: Tensor<D>): voi
   const [, n1, n2, n3, n4] = sizes([...missing.fill(1), ...shape], AROUND);
   const [x0, x1, x2, x3, x4] = sizes([...missing.fill(0), ...xs], AROUND);
   const [y0, y1, y2, y3, y4] = sizes([...missing, ...ys], AROUND);
-  const { workgroups, ...shares } = shareRows(sizeOf(shape), n, x.device.caps);
+  const { workgroups, ...split } = splitRows(sizeOf(shape), n, x.device.caps);
   x.device.launch({
     kernel: "copy",
     uses: { element: inFours ? "element_u32x4" : "element_u32" },
     bindings: { x, y },
     params: {
-      ...{ ...shares, n, n1, n2, n3, n4 },
+      ...{ ...split, n, n1, n2, n3, n4 },
       ...{ x_offset, x0, x1, x2, x3, x4, x_step },
       ...{ y_offset, y0, y1, y2, y3, y4, y_step },
     },

@@ -1,6 +1,6 @@
 /** y = activate(gate) * up, the middle of a gated feed-forward layer; the epilogue of the product before, if both are of one. */
 import { type Activation, activationCode } from "../activation.ts";
-import { ELEMENTWISE_WG, turnsOf } from "../device/plan.ts";
+import { ELEMENTWISE_WG, itemsPerThread } from "../device/plan.ts";
 import { fuseGate } from "../fuse.ts";
 import { expectShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -16,13 +16,13 @@ export function gatedActivation(gate: Tensor, up: Tensor, kind: Activation): Ten
   expectShape("gatedActivation", "up", up.shape, gate.shape);
   const y = gate.device.empty(gate.shape);
   const groups = Math.ceil(gate.size / 4);
-  const turns = turnsOf(groups, gate.device.caps);
+  const items_per_thread = itemsPerThread(groups, gate.device.caps);
   gate.device.launch({
     kernel: "gated_activation",
     overrides: { ACTIVATION: activationCode(kind) },
     bindings: { gate: contiguous(gate), up: contiguous(up), y },
-    params: { groups, turns },
-    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * turns)),
+    params: { groups, items_per_thread },
+    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * items_per_thread)),
   });
   return y;
 }

@@ -1,6 +1,6 @@
 /** Putting image features in the places that a prompt keeps for them. */
 
-import { shareRows } from "../device/plan.ts";
+import { splitRows } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -21,12 +21,12 @@ export function maskedScatter(x: Tensor, features: Tensor, source: Tensor<"u32">
   expectShape("maskedScatter", "source", source.shape, [B, L]);
   const y = x.device.empty(x.shape);
   const size = D % 4 === 0 ? 4 : 1;
-  const { workgroups, ...shares } = shareRows(B * L, D / size, x.device.caps);
+  const { workgroups, ...split } = splitRows(B * L, D / size, x.device.caps);
   x.device.launch({
     kernel: "masked_scatter",
     uses: { element: size === 4 ? "element_u32x4" : "element_u32" },
     bindings: { x: contiguous(x), features: contiguous(features), source: contiguous(source), y },
-    params: { ...shares, D: D / size, n },
+    params: { ...split, D: D / size, n },
     workgroups,
   });
   return y;

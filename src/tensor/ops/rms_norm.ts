@@ -1,5 +1,5 @@
 /** y = x / sqrt(mean(x²) + eps) * weight over the last dimension. */
-import { type PlanOverride, planRow, shareOfRow } from "../device/plan.ts";
+import { type PlanOverride, planRow, rowLaunch } from "../device/plan.ts";
 import { expectShape, rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -19,7 +19,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, override?: PlanO
   const bindings = { x: contiguous(x), weight, y };
   const { device } = x;
   const variant = planRow("rms_norm", device.caps, [rows, D], override);
-  const share = shareOfRow(variant, device.caps, [rows, D]);
-  device.launch({ kernel: "rms_norm", ...share, bindings, params: { rows, D, eps } });
+  const launch = rowLaunch(variant, device.caps, [rows, D]);
+  device.launch({ kernel: "rms_norm", ...launch, bindings, params: { rows, D, eps } });
   return y;
 }

@@ -1,6 +1,6 @@
 /** y = factor · x, element by element. */
 
-import { ELEMENTWISE_WG, turnsOf } from "../device/plan.ts";
+import { ELEMENTWISE_WG, itemsPerThread } from "../device/plan.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
@@ -12,12 +12,12 @@ import { contiguous } from "./copy.ts";
 export function scale(x: Tensor, factor: number): Tensor {
   const y = x.device.empty(x.shape);
   const groups = Math.ceil(x.size / 4);
-  const turns = turnsOf(groups, x.device.caps);
+  const items_per_thread = itemsPerThread(groups, x.device.caps);
   x.device.launch({
     kernel: "scale",
     bindings: { x: contiguous(x), y },
-    params: { groups, turns, factor },
-    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * turns)),
+    params: { groups, items_per_thread, factor },
+    workgroups: Math.ceil(groups / (ELEMENTWISE_WG * items_per_thread)),
   });
   return y;
 }

@@ -1,5 +1,5 @@
 /** y = e^(x - max(x)) / Σ e^(x - max(x)) over the last dimension. */
-import { type PlanOverride, planRow, shareOfRow } from "../device/plan.ts";
+import { type PlanOverride, planRow, rowLaunch } from "../device/plan.ts";
 import { rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -21,7 +21,7 @@ export function softmax(x: Tensor, override?: PlanOverride): Tensor {
     const overrides = { SG: device.caps.subgroupMinSize };
     device.launch({ kernel: "softmax_subgroup", overrides, bindings, params, workgroups: rows });
   } else {
-    device.launch({ kernel: "softmax", ...shareOfRow(variant, device.caps, [rows, S]), bindings, params });
+    device.launch({ kernel: "softmax", ...rowLaunch(variant, device.caps, [rows, S]), bindings, params });
   }
   return y;
 }

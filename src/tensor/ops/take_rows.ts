@@ -1,6 +1,6 @@
 /** Rows of a tensor in any order: the last token of every sample, or the beams that go on. */
 
-import { shareRows } from "../device/plan.ts";
+import { splitRows } from "../device/plan.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { formatShape, hasRank } from "../shape.ts";
@@ -22,12 +22,12 @@ export function takeRows<D extends ActivationDType>(x: Tensor<D>, rows: Tensor<"
   const [R, D] = x.shape;
   const y = x.device.empty([rows.size, D], x.dtype);
   const size = D % 4 === 0 ? 4 : 1;
-  const { workgroups, ...shares } = shareRows(rows.size, D / size, x.device.caps);
+  const { workgroups, ...split } = splitRows(rows.size, D / size, x.device.caps);
   x.device.launch({
     kernel: "take_rows",
     uses: { element: size === 4 ? "element_u32x4" : "element_u32" },
     bindings: { x: contiguous(x), rows: contiguous(rows), y },
-    params: { ...shares, D: D / size, R },
+    params: { ...split, D: D / size, R },
     workgroups,
   });
   return y;

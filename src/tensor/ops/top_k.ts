@@ -1,6 +1,6 @@
 /** The K best continuations of each prompt over all of its rows. */
 
-import { type PlanOverride, plan, workgroupOfRow } from "../device/plan.ts";
+import { type PlanOverride, plan, rowReduction } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -47,7 +47,7 @@ export function topK(
   const chunks = Math.ceil(V / chunk);
   const kernel = {
     kernel: "top_k",
-    ...workgroupOfRow(plan("logits", device.caps, override, { M: R }), Math.min(V, chunk)),
+    ...rowReduction(plan("logits", device.caps, override, { M: R }), Math.min(V, chunk)),
   };
   const [bindings, workgroups] = [{ x: contiguous(x), scores: contiguous(scores) }, R * chunks];
   const winners = device.empty([2, P, rows * chunks * K], "u32"); // of every chunk

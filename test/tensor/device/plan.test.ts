@@ -1,18 +1,18 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { type Caps, capsOf, type SubgroupMatrix } from "../../../src/tensor/device/caps.ts";
 import {
+  itemsPerThread,
   namesTunedPlan,
   type Op,
   parseOverride,
   plan,
   planRow,
+  rowLaunch,
   runnableVariants,
-  shareOfRow,
-  shareRows,
   sizeClass,
   sizeClasses,
+  splitRows,
   type TunedPlan,
-  turnsOf,
   VARIANTS,
 } from "../../../src/tensor/device/plan.ts";
 
@@ -81,18 +81,18 @@ test("long rows of exponentials are too much for one invocation, and for nobody 
 });
 
 test("a row's threads load four numbers at a time where it is whole fours, on a GPU four times before they wait", () => {
-  const invocation = shareOfRow("invocation", SOFTWARE, [17, 12]);
+  const invocation = rowLaunch("invocation", SOFTWARE, [17, 12]);
   expect(invocation).toEqual({
     uses: { row: "row_invocation", numbers: "numbers_vec4" },
     overrides: { WG: 8, LOADS: 1 },
     workgroups: 3,
   });
-  expect(shareOfRow("subgroup", SOFTWARE, [17, 13])).toEqual({
+  expect(rowLaunch("subgroup", SOFTWARE, [17, 13])).toEqual({
     uses: { row: "row_subgroup", numbers: "numbers_scalar" },
     overrides: { WG: 8, LOADS: 1 },
     workgroups: 17,
   });
-  expect(shareOfRow("workgroup_subgroups", GPU, [17, 4096])).toEqual({
+  expect(rowLaunch("workgroup_subgroups", GPU, [17, 4096])).toEqual({
     uses: { row: "row_workgroup", reduce: "reduce_subgroups", numbers: "numbers_vec4" },
     overrides: { WG: 256, LOADS: 4 },
     workgroups: 17,
@@ -151,21 +151,31 @@ test("rows are shared out so that every element has its thread, and few threads 
       [3, 1025],
       [1, 160_005],
     ]) {
-      const { lanes, piece, pieces, units, turns, workgroups } = shareRows(rows, n, caps);
+      const { lanes, chunk_size, chunks_per_row, chunks, items_per_thread, workgroups } = splitRows(rows, n, caps);
       expect(64 % lanes).toBe(0);
-      expect(piece * pieces).toBeGreaterThanOrEqual(n);
-      expect(units).toBe(rows * pieces);
-      expect(workgroups * turns * (64 / lanes)).toBeGreaterThanOrEqual(units);
-      expect((workgroups - 1) * turns * (64 / lanes)).toBeLessThan(units);
+      expect(chunk_size * chunks_per_row).toBeGreaterThanOrEqual(n);
+      expect(chunks).toBe(rows * chunks_per_row);
+      expect(workgroups * items_per_thread * (64 / lanes)).toBeGreaterThanOrEqual(chunks);
+      expect((workgroups - 1) * items_per_thread * (64 / lanes)).toBeLessThan(chunks);
     }
   }
-  expect(shareRows(2048, 32, GPU)).toMatchObject({ lanes: 32, pieces: 1, turns: 1, workgroups: 1024 });
-  expect(shareRows(2048, 32, SOFTWARE)).toMatchObject({ lanes: 8, pieces: 1, turns: 16, workgroups: 16 });
-  expect(shareRows(1, 160_005, SOFTWARE)).toMatchObject({ pieces: 157, turns: 1, workgroups: 20 });
-  expect(shareRows(0, 5, SOFTWARE).workgroups).toBe(0);
-  expect(shareRows(5, 0, SOFTWARE).workgroups).toBe(0);
-  expect(turnsOf(1_000_000, GPU)).toBe(1);
-  expect([1, 512, 513, 20_000, 200_000, 1e6].map((elements) => turnsOf(elements, SOFTWARE))).toEqual([
+  expect(splitRows(2048, 32, GPU)).toMatchObject({
+    lanes: 32,
+    chunks_per_row: 1,
+    items_per_thread: 1,
+    workgroups: 1024,
+  });
+  expect(splitRows(2048, 32, SOFTWARE)).toMatchObject({
+    lanes: 8,
+    chunks_per_row: 1,
+    items_per_thread: 16,
+    workgroups: 16,
+  });
+  expect(splitRows(1, 160_005, SOFTWARE)).toMatchObject({ chunks_per_row: 157, items_per_thread: 1, workgroups: 20 });
+  expect(splitRows(0, 5, SOFTWARE).workgroups).toBe(0);
+  expect(splitRows(5, 0, SOFTWARE).workgroups).toBe(0);
+  expect(itemsPerThread(1_000_000, GPU)).toBe(1);
+  expect([1, 512, 513, 20_000, 200_000, 1e6].map((elements) => itemsPerThread(elements, SOFTWARE))).toEqual([
     1, 1, 2, 32, 97, 128,
   ]);
 });
