@@ -1,5 +1,4 @@
-// Shared by the loaders of unquantized weights (f32, f16, bf16): a code is the number itself, a block is one word, and its scale
-// is 1.
+// Shared by the loaders of unquantized weights (f32, f16, bf16): a code is the number itself, a block is one word, its scale 1.
 const WORD = 1u;
 const BLOCK = 1u;
 

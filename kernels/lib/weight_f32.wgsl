@@ -4,7 +4,7 @@
 //   load_dequantized     a group, dequantized by its block's scale
 //   load_packed, unpack  a word as it is stored, of which BLOCK share a scale; and the WORD groups of codes in it
 //   dequantize           a group, from its codes and its block's scale
-//   scale_dot            Σ x · w over some of a block, from dot_codes = Σ x · code and sum_x = Σ x, for kernels that walk along a row
+//   scale_dot            Σ x · w over some of a block, from dot_codes = Σ x · code and sum_x = Σ x
 // @slot weight: weight, WORD, BLOCK, load_weight(row: u32, group: u32, K4: u32) -> vec4<f32>
 // @slot weight: block_scale(row: u32, block: u32, K4: u32) -> vec2<f32>
 // @slot weight: load_dequantized(scale: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32>

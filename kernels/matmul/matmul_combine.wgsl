@@ -1,4 +1,4 @@
-// y = activate(Σₚ x[p] + bias): the sums of a product whose K was split among workgroups (parts/tile.wgsl), added up, with the epilogue.
+// y = activate(Σₚ x[p] + bias): adds up a product whose K was split among workgroups (parts/tile.wgsl), with the epilogue.
 //
 // x: f32[SPLITS, M, FACTORS, N]  bias: f32[N]  ->  y: f32[M, N]  weight: bound, as a product's, and not read
 // One invocation an element of y, whose parts it loads at once.

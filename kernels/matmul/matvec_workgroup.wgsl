@@ -2,7 +2,8 @@
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
-// Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with column_sums_subgroups.
+// Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with
+// column_sums_subgroups.
 // @use matmul
 // @use input = input_vec4
 // @use weight = weight_f32

@@ -972,8 +972,8 @@ fn main(
   cache[((b * params.Hkv + h) * params.C + place) * params.d + k] = encode(x[src]);
 }
 `,
-  "cache/parts/f16x2": `// Packs two f16 into a u32, by builtins that need no GPU feature. A number outside f16's range becomes f16's largest, so that no
-// infinity enters a sum; a NaN stays a NaN. To which of the two neighbouring f16 a number is rounded, WGSL leaves to the driver.
+  "cache/parts/f16x2": `// Packs two f16 into a u32, by builtins that need no GPU feature. A number outside f16's range becomes f16's largest, so that
+// no infinity enters a sum; a NaN stays a NaN. To which neighbouring f16 a number is rounded, WGSL leaves to the driver.
 const LARGEST_F16 = vec2<f32>(65504.0);
 
 fn pack_f16x2(numbers: vec2<f32>) -> u32 {
@@ -2015,8 +2015,7 @@ fn max_over_lanes(value: f32) -> f32 {
   return largest;
 }
 `,
-  "lib/unquantized": `// Shared by the loaders of unquantized weights (f32, f16, bf16): a code is the number itself, a block is one word, and its scale
-// is 1.
+  "lib/unquantized": `// Shared by the loaders of unquantized weights (f32, f16, bf16): a code is the number itself, a block is one word, its scale 1.
 const WORD = 1u;
 const BLOCK = 1u;
 
@@ -2086,7 +2085,7 @@ fn widen(bits: Packed) -> vec4<f32> {
 //   load_dequantized     a group, dequantized by its block's scale
 //   load_packed, unpack  a word as it is stored, of which BLOCK share a scale; and the WORD groups of codes in it
 //   dequantize           a group, from its codes and its block's scale
-//   scale_dot            Σ x · w over some of a block, from dot_codes = Σ x · code and sum_x = Σ x, for kernels that walk along a row
+//   scale_dot            Σ x · w over some of a block, from dot_codes = Σ x · code and sum_x = Σ x
 // @slot weight: weight, WORD, BLOCK, load_weight(row: u32, group: u32, K4: u32) -> vec4<f32>
 // @slot weight: block_scale(row: u32, block: u32, K4: u32) -> vec2<f32>
 // @slot weight: load_dequantized(scale: vec2<f32>, row: u32, group: u32, K4: u32) -> vec4<f32>
@@ -2202,7 +2201,7 @@ fn start_of(row: u32, K4: u32) -> u32 {
   return row * (BLOCK * blocks + (blocks + 1u) / 2u);
 }
 `,
-  "matmul/matmul_combine": `// y = activate(Σₚ x[p] + bias): the sums of a product whose K was split among workgroups (parts/tile.wgsl), added up, with the epilogue.
+  "matmul/matmul_combine": `// y = activate(Σₚ x[p] + bias): adds up a product whose K was split among workgroups (parts/tile.wgsl), with the epilogue.
 //
 // x: f32[SPLITS, M, FACTORS, N]  bias: f32[N]  ->  y: f32[M, N]  weight: bound, as a product's, and not read
 // One invocation an element of y, whose parts it loads at once.
@@ -2706,7 +2705,8 @@ fn main(
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
-// Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with column_sums_subgroups.
+// Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with
+// column_sums_subgroups.
 // @use matmul
 // @use input = input_vec4
 // @use weight = weight_f32
@@ -2885,9 +2885,9 @@ fn multiply_blocks(group: u32, invocation: u32) {
   }
 }
 `,
-  "matmul/parts/blocks_int4": `// Loader of a quantized weight's blocks of 32 numbers: LOADS_OF_BLOCK times four u32 of codes, of WORD groups of four each, and a
-// scale w = scale.x · code + scale.y. int4, as in weight_int4: a block is one load. Rows are whole loads, as they are if K is a multiple of
-// 128.
+  "matmul/parts/blocks_int4": `// Loader of a quantized weight's blocks of 32 numbers: LOADS_OF_BLOCK times four u32 of codes, of WORD groups of four each, and
+// a scale, w = scale.x · code + scale.y. int4, as in weight_int4: a block is one load. A row must be a whole number of loads,
+// as it is if K is a multiple of 128.
 // @slot blocks: weight, WORD, LOADS_OF_BLOCK, start_of_row(row: u32, blocks: u32) -> u32
 // @slot blocks: load_block(start: u32, block: u32, i: u32) -> vec4<u32>, unpack(codes: u32) -> array<vec4<f32>, WORD>
 // @slot blocks: block_scale(start: u32, block: u32, blocks: u32) -> vec2<f32>
@@ -2921,7 +2921,8 @@ fn scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32 {
   return scale.x * dot_codes + scale.y * sum_x;
 }
 `,
-  "matmul/parts/blocks_int8": `// Loader of blocks, int8 as in weight_int8: a block is two loads. Rows are whole loads, as they are if K is a multiple of 256.
+  "matmul/parts/blocks_int8": `// Loader of blocks, int8 as in weight_int8: a block is two loads. A row must be a whole number of loads, as it is if K is a
+// multiple of 256.
 // What each function is for: blocks_int4.
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
@@ -2983,7 +2984,8 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
   }
 }
 `,
-  "matmul/parts/column_sums_tree": `// Reduces the four sums that every thread of a workgroup has for a row of y, as a tree in shared memory, and stores them. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
+  "matmul/parts/column_sums_tree": `// Reduces the four sums that every thread of a workgroup has for a row of y, as a tree in shared memory, and stores
+// them. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
 // @slot column_sums: store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>)
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
 
@@ -3030,8 +3032,8 @@ fn epilogue(value: f32, row: u32, operands: EpilogueOperands) -> f32 {
   return select(value, value + operands, has_epilogue());
 }
 `,
-  "matmul/parts/epilogue_tokens": `// The epilogue of a product whose rows are the tokens of images, params.tokens each: the first of them is the class token instead,
-// and to all their positions are added, which images share.
+  "matmul/parts/epilogue_tokens": `// The epilogue of a product whose rows are the tokens of images, params.tokens each: the first of them is replaced by the class
+// token, and position embeddings are added to all. Images share both.
 @group(0) @binding(3) var<storage, read> positions: array<f32>;
 @group(0) @binding(5) var<storage, read> class_token: array<f32>;
 

@@ -221,7 +221,7 @@ export interface Device {
   sync(): Promise<void>;
 
   /** The kernels that `fn` would launch. None is, nothing is written, and what `fn` allocates is freed again. */
-  kernelsOf(fn: () => unknown): Kernel[];
+  dryRun(fn: () => unknown): Kernel[];
   /** Compiles kernels ahead of use, in parallel. */
   prepare(kernels: Iterable<Kernel>): Promise<void>;
   /** Runs `fn` with a GPU timestamp around every launch and gives the time per kernel. Slower; needs `timestamp-query`. */

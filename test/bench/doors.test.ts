@@ -12,8 +12,8 @@ const stems = (folder: string, ending: string) =>
     .filter((name) => name.endsWith(ending))
     .map((name) => name.slice(0, -ending.length));
 
-/** Not ops: what is bound in the place of an absent tensor. */
-const NO_OPS = ["absent"];
+/** Not ops: the placeholder of an absent tensor. */
+const NO_OPS = ["placeholder"];
 const OPS = stems("../../src/tensor/ops/", ".ts").filter((stem) => !NO_OPS.includes(stem));
 const CASES_FOLDER = new URL("../../src/tensor/cases/", import.meta.url);
 /** `family/stem` of every file. */

@@ -1,5 +1,5 @@
-// Packs two f16 into a u32, by builtins that need no GPU feature. A number outside f16's range becomes f16's largest, so that no
-// infinity enters a sum; a NaN stays a NaN. To which of the two neighbouring f16 a number is rounded, WGSL leaves to the driver.
+// Packs two f16 into a u32, by builtins that need no GPU feature. A number outside f16's range becomes f16's largest, so that
+// no infinity enters a sum; a NaN stays a NaN. To which neighbouring f16 a number is rounded, WGSL leaves to the driver.
 const LARGEST_F16 = vec2<f32>(65504.0);
 
 fn pack_f16x2(numbers: vec2<f32>) -> u32 {

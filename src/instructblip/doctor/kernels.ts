@@ -87,14 +87,14 @@ async function checkGroup(
           if (share <= 1) tally.right(share);
           else {
             const why = Number.isNaN(share) ? "not a number" : `${share.toPrecision(2)} times the tolerance`;
-            tally.wrong({ what: shape, why, kernels: kernelsOf(device, opened, variant) });
+            tally.wrong({ what: shape, why, kernels: namesOfKernels(device, opened, variant) });
           }
         } catch (error) {
           if (signal?.aborted) throw signal.reason;
           const code = error instanceof EngineError ? error.code : "";
           const why = firstLine((error as Error).message);
           if (TOO_LARGE.includes(code)) tally.skipped(shape, why);
-          else tally.wrong({ what: shape, why, kernels: opened ? kernelsOf(device, opened, variant) : [] });
+          else tally.wrong({ what: shape, why, kernels: opened ? namesOfKernels(device, opened, variant) : [] });
           if (FATAL.includes(code)) {
             fatal = error;
             return;
@@ -115,10 +115,10 @@ async function checkGroup(
 }
 
 /** The kernels that a run launches, each with its parts; none if the device is gone. */
-function kernelsOf(device: Device, opened: Opened, variant: string): string[] {
+function namesOfKernels(device: Device, opened: Opened, variant: string): string[] {
   try {
     return device
-      .kernelsOf(() => opened.run(variant))
+      .dryRun(() => opened.run(variant))
       .map(({ kernel, uses }) => {
         const parts = Object.values(uses ?? {});
         return parts.length ? `${fileOf(kernel)} (${parts.join(", ")})` : fileOf(kernel);

@@ -171,7 +171,7 @@ export async function compileAnswer({ device, language_model, prompt, embed }: Q
       decoding.dispose();
     }
   };
-  await device.prepare(device.kernelsOf(answer));
+  await device.prepare(device.dryRun(answer));
 }
 
 /** Prompts whose answers would continue behind their padding. @returns warnings */

@@ -22,7 +22,7 @@ import {
   Tensor,
 } from "../tensor.ts";
 import { fileOf } from "../wgsl.ts";
-import { BindGroups, encode, type Recorded } from "./bind_groups.ts";
+import { BindGroups, type Dispatch, encode } from "./bind_groups.ts";
 import { Call } from "./call.ts";
 import type { Caps } from "./caps.ts";
 import { Driver } from "./driver.ts";
@@ -49,10 +49,10 @@ export class GpuDevice implements Device {
   readonly #pipelines: Pipelines;
   readonly #groups: BindGroups;
   readonly #staging: Staging;
-  /** Kernels that would be launched, by their pipelines' keys; see `kernelsOf`. */
-  #foreseen: Map<string, Kernel> | undefined;
+  /** Kernels that would be launched, by their pipelines' keys; see `dryRun`. */
+  #dryRun: Map<string, Kernel> | undefined;
   /** What the next submit runs, and how many of it were launched rather than replayed. */
-  #recorded: Recorded[] = [];
+  #dispatches: Dispatch[] = [];
   #launched = 0;
   /** The buffers that they read and write: a write from the host to any other need not wait for them. */
   readonly #pending = new Set<GPUBuffer>();
@@ -60,7 +60,7 @@ export class GpuDevice implements Device {
   /** A product that waits for its epilogue; see fuse.ts. */
   #deferred: Deferred | undefined;
   /** What is being captured. */
-  #capturing: { readonly launches: Recorded[]; readonly storages: Set<Storage> } | undefined;
+  #capturing: { readonly launches: Dispatch[]; readonly storages: Set<Storage> } | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #profile: Profile | undefined;
   /** Launches and submits since the device was opened. */
@@ -136,7 +136,7 @@ export class GpuDevice implements Device {
     this.settle();
     if (!storage.alive) throw new DeviceError("DISPOSED", "write: the tensor has been disposed");
     // What outlives the dry run, such as a table that grew in it, is written: nobody will write it again.
-    if (this.#foreseen && !storage.persistent) return;
+    if (this.#dryRun && !storage.persistent) return;
     if (this.#capturing) throw new KernelError("CAPTURE", "write: a recording would not repeat what the host writes");
     if (this.#isPending(storage.buffer)) this.flush();
     if (data.byteLength === 0) return;
@@ -225,18 +225,18 @@ export class GpuDevice implements Device {
     this.#driver.alive();
     this.settle();
     for (const name in launch.bindings) launch.bindings[name]!.deferred?.storageOf();
-    if (this.#foreseen) {
-      this.#foreseen.set(pipelineKey(launch), launch);
+    if (this.#dryRun) {
+      this.#dryRun.set(pipelineKey(launch), launch);
       return;
     }
     const pipeline = this.#pipelines.get(launch);
     const grid = this.#grid(launch);
     if (grid[0] * grid[1] * grid[2] === 0) return;
     const group = this.#groups.of(pipeline, launch, this);
-    const recorded = { pipeline, group, grid };
-    this.#recorded.push(recorded);
+    const dispatch = { pipeline, group, grid };
+    this.#dispatches.push(dispatch);
     for (const { name } of pipeline.wgsl.bindings) this.#touch(launch.bindings[name]!.storage);
-    this.#capturing?.launches.push(recorded);
+    this.#capturing?.launches.push(dispatch);
     this.counts.launches++;
     if (++this.#launched >= BATCH) this.flush();
   }
@@ -245,14 +245,14 @@ export class GpuDevice implements Device {
     this.settle();
     if (this.#capturing) throw new KernelError("CAPTURE", "capture: a recording is being made already");
     const arena = new Arena();
-    const launches: Recorded[] = [];
+    const launches: Dispatch[] = [];
     const storages = new Set<Storage>();
     this.#capturing = { launches, storages };
     let result: T;
     try {
-      result = this.memory.within(arena, () => this.scope(fn));
+      result = this.memory.useArena(arena, () => this.scope(fn));
     } catch (error) {
-      this.memory.dissolve(arena);
+      this.memory.releaseArena(arena);
       throw error;
     } finally {
       this.#capturing = undefined;
@@ -264,7 +264,7 @@ export class GpuDevice implements Device {
       params = this.#groups.pin(launches);
     } catch (error) {
       for (const storage of kept) this.memory.release(storage);
-      this.memory.dissolve(arena);
+      this.memory.releaseArena(arena);
       throw error;
     }
     const buffers = new Set(Array.from(storages, ({ buffer }) => buffer));
@@ -278,7 +278,7 @@ export class GpuDevice implements Device {
         if (!needed.every(({ alive }) => alive)) {
           throw new DeviceError("DISPOSED", "replay: a tensor that it works on has been disposed");
         }
-        for (const launch of launches) this.#recorded.push(launch);
+        for (const launch of launches) this.#dispatches.push(launch);
         this.#replayed.add(buffers);
         this.counts.launches += launches.length;
       },
@@ -286,7 +286,7 @@ export class GpuDevice implements Device {
         this.flush();
         launches.length = 0;
         for (const storage of kept) this.memory.release(storage);
-        this.memory.dissolve(arena);
+        this.memory.releaseArena(arena);
         params?.destroy();
       },
     };
@@ -308,7 +308,7 @@ export class GpuDevice implements Device {
 
   flush(): void {
     this.settle();
-    if (this.#recorded.length > 0) this.#submit(undefined);
+    if (this.#dispatches.length > 0) this.#submit(undefined);
   }
 
   async sync(): Promise<void> {
@@ -342,15 +342,15 @@ export class GpuDevice implements Device {
     }
   }
 
-  kernelsOf(fn: () => unknown): Kernel[] {
-    const foreseen = new Map<string, Kernel>();
-    this.#foreseen = foreseen;
+  dryRun(fn: () => unknown): Kernel[] {
+    const kernels = new Map<string, Kernel>();
+    this.#dryRun = kernels;
     try {
       this.scope(() => void fn());
     } finally {
-      this.#foreseen = undefined;
+      this.#dryRun = undefined;
     }
-    return [...foreseen.values()].map(({ kernel, uses, overrides }) => ({
+    return [...kernels.values()].map(({ kernel, uses, overrides }) => ({
       kernel,
       uses: uses ?? {},
       overrides: overrides ?? {},
@@ -386,7 +386,7 @@ export class GpuDevice implements Device {
   destroy(): void {
     if (this.#driver.destroyed) return;
     this.#deferred = undefined;
-    this.#recorded = [];
+    this.#dispatches = [];
     this.#driver.destroy();
     // Whoever still holds this device holds nothing of the driver's by it.
     for (const known of [this.#pipelines, this.#groups, this.#staging]) known.clear();
@@ -430,8 +430,8 @@ export class GpuDevice implements Device {
 
   #submit(tail: ((encoder: GPUCommandEncoder) => void) | undefined): void {
     const { handle } = this;
-    const recorded = this.#recorded;
-    this.#recorded = [];
+    const dispatches = this.#dispatches;
+    this.#dispatches = [];
     this.#launched = 0;
     this.#pending.clear();
     this.#replayed.clear();
@@ -440,8 +440,8 @@ export class GpuDevice implements Device {
     try {
       this.#driver.guard("submitting work", ["validation"], () => {
         const encoder = handle.createCommandEncoder();
-        if (this.#profile) this.#profile.encode(encoder, recorded);
-        else if (recorded.length) encode(encoder.beginComputePass(), recorded);
+        if (this.#profile) this.#profile.encode(encoder, dispatches);
+        else if (dispatches.length) encode(encoder.beginComputePass(), dispatches);
         tail?.(encoder);
         handle.queue.submit([encoder.finish()]);
       });

@@ -91,8 +91,8 @@ class Pool {
 
 /** A pool of a recording's own: what it wrote between its launches must not be lent to others while it may run again. */
 export class Arena extends Pool {
-  /** Where its buffers go once nobody needs them together. */
-  heir: Pool | undefined;
+  /** The pool that its buffers go to once it is released. */
+  parent: Pool | undefined;
 }
 
 /**
@@ -206,7 +206,7 @@ export class Memory {
       return;
     }
     this.#pooled += capacity;
-    heirOf(pool).put(capacity, storage.buffer);
+    ownerOf(pool).put(capacity, storage.buffer);
     this.#bound();
   }
 
@@ -215,8 +215,8 @@ export class Memory {
     return this.#refused.has(storage.buffer);
   }
 
-  /** Has activations come from `arena` until `fn` is done. */
-  within<T>(arena: Arena, fn: () => T): T {
+  /** Allocates activations from `arena` while `fn` runs. */
+  useArena<T>(arena: Arena, fn: () => T): T {
     const before = this.#arena;
     this.#arena = arena;
     try {
@@ -227,8 +227,8 @@ export class Memory {
   }
 
   /** Gives an arena's buffers to the pool, those still in use as soon as they are released. */
-  dissolve(arena: Arena): void {
-    arena.heir = this.#pool;
+  releaseArena(arena: Arena): void {
+    arena.parent = this.#pool;
     for (const [capacity, list] of arena.free) {
       for (const buffer of list) {
         if (!this.#refused.has(buffer)) this.#pool.put(capacity, buffer);
@@ -308,7 +308,7 @@ export class Memory {
     this.#makeRoom(capacity, what);
     const buffer = this.#createBuffer({ size: capacity, usage: USAGE, label: what }, () => {
       this.#refused.add(buffer);
-      if (!heirOf(pool).remove(capacity, buffer) && !this.#pool.remove(capacity, buffer)) return;
+      if (!ownerOf(pool).remove(capacity, buffer) && !this.#pool.remove(capacity, buffer)) return;
       this.#pooled -= capacity;
       this.#destroy(buffer);
     });
@@ -355,8 +355,8 @@ export class Memory {
 
 const ids = new WeakMap<GPUBuffer, number>();
 
-function heirOf(pool: Pool): Pool {
-  return (pool instanceof Arena && pool.heir) || pool;
+function ownerOf(pool: Pool): Pool {
+  return (pool instanceof Arena && pool.parent) || pool;
 }
 
 /** Rounds up to one of four sizes per power of two, so that similar activations share buffers (waste below 25 %). */

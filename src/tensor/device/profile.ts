@@ -1,6 +1,6 @@
 /** GPU time of every kernel, by a timestamp before and after each launch. */
 import type { KernelTime } from "../tensor.ts";
-import { encode, type Recorded } from "./bind_groups.ts";
+import { type Dispatch, encode } from "./bind_groups.ts";
 import type { Driver } from "./driver.ts";
 import { BUFFER_USAGE, MAP_READ } from "./gpu.ts";
 
@@ -20,7 +20,7 @@ export class Profile {
   }
 
   /** Encodes launches, each in a pass of its own. */
-  encode(encoder: GPUCommandEncoder, launches: readonly Recorded[]): void {
+  encode(encoder: GPUCommandEncoder, launches: readonly Dispatch[]): void {
     if (launches.length === 0) return;
     const driver = this.#driver;
     const { handle, call } = driver;

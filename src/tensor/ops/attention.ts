@@ -6,8 +6,8 @@ import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { expectShape, formatShape, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { absent } from "./absent.ts";
 import { contiguous } from "./copy.ts";
+import { placeholder } from "./placeholder.ts";
 import { softmax } from "./softmax.ts";
 
 /**
@@ -178,9 +178,9 @@ function prepare(
   const { device } = q;
   const bindings = {
     q: isF16 && !isInUnits(q, 4) ? contiguous(q) : q,
-    mask: visible ? contiguous(visible) : absent(device),
-    past: past ? contiguous(past) : absent(device),
-    bias: bias ?? absent(device),
+    mask: visible ? contiguous(visible) : placeholder(device),
+    past: past ? contiguous(past) : placeholder(device),
+    bias: bias ?? placeholder(device),
   };
   const [q_b, q_t, q_h] = sizes(bindings.q.strides, 4);
   const [k_b, k_s, k_h] = sizes(k.strides, 4);

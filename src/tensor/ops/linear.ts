@@ -13,8 +13,8 @@ import { isQuantized, rowBytes } from "../quantize.ts";
 import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
 import type { Device, Launch, Tensor } from "../tensor.ts";
 import type { Weight } from "../weight.ts";
-import { absent } from "./absent.ts";
 import { contiguous } from "./copy.ts";
+import { placeholder } from "./placeholder.ts";
 
 /** Whether matvec_blocks can load a weight's rows: blocks of 32 numbers, 16 bytes at a time. */
 export function hasBlocks(dtype: WeightDType, K: number): boolean {
@@ -77,8 +77,8 @@ function launchProduct(
     overrides: { ACTIVATION: activationCode(activation) },
     bindings: {
       x,
-      bias: bias ? contiguous(bias) : absent(device),
-      residual: residual ? contiguous(residual) : absent(device),
+      bias: bias ? contiguous(bias) : placeholder(device),
+      residual: residual ? contiguous(residual) : placeholder(device),
       y,
     },
     params: { has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, tokens: 0, height: 0, width: 0 },

@@ -2,8 +2,8 @@
 import { ShapeError } from "../errors.ts";
 import { expectShape, formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { absent } from "./absent.ts";
 import { contiguous } from "./copy.ts";
+import { placeholder } from "./placeholder.ts";
 
 const WG = 64;
 
@@ -34,7 +34,7 @@ export function relativeBias(table: Tensor, { T, S, past }: RelativeBiasOptions)
   const y = device.empty([1, H, T, S]);
   device.launch({
     kernel: "relative_bias",
-    bindings: { table: contiguous(table), past: past ? contiguous(past) : absent(device), y },
+    bindings: { table: contiguous(table), past: past ? contiguous(past) : placeholder(device), y },
     params: { size: y.size, H, T, S, P: (distances + 1) / 2 },
     workgroups: Math.ceil(y.size / WG),
   });

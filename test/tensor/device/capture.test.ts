@@ -115,7 +115,7 @@ test("a write waits for launches on the same buffer alone", async () => {
 
 test("what a dry run makes to last is written", async () => {
   const made: Tensor[] = [];
-  device.kernelsOf(() => {
+  device.dryRun(() => {
     made.push(device.persistent([2]));
     device.write(made[0], Float32Array.of(3, 4));
   });
@@ -127,7 +127,7 @@ test("kernels are foreseen without a launch, a write or a byte kept", async () =
   const x = device.tensor([3, 4], [2]);
   await device.sync();
   const [counts, live] = [{ ...device.counts }, device.memory.use.live];
-  const kernels = device.kernelsOf(() => {
+  const kernels = device.dryRun(() => {
     device.write(x, Float32Array.of(0, 0));
     copy(scale(scale(x, 2), 3), x);
     increment(device.tensor(Uint32Array.of(1), [1]), 1);
@@ -138,7 +138,7 @@ test("kernels are foreseen without a launch, a write or a byte kept", async () =
   expect(device.memory.use.live).toBe(live);
   expect([...(await x.read())]).toEqual([3, 4]);
   expect(() =>
-    device.kernelsOf(() => {
+    device.dryRun(() => {
       throw new Error("half-way");
     }),
   ).toThrow("half-way");

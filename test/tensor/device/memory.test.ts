@@ -91,13 +91,13 @@ test("an arena takes what the pool has, keeps what it got from others, and gives
   const { memory, sizes } = open();
   memory.release(memory.allocate(1000, "before"));
   const arena = new Arena();
-  const [a, b] = memory.within(arena, () => [memory.allocate(1000, "a"), memory.allocate(1000, "b")]);
+  const [a, b] = memory.useArena(arena, () => [memory.allocate(1000, "a"), memory.allocate(1000, "b")]);
   expect(sizes).toEqual([1024, 1024]); // one of the pool's, one of its own
   memory.release(a);
   memory.release(b);
   expect([a.buffer, b.buffer]).not.toContain(memory.allocate(1000, "another's").buffer);
-  expect([a.buffer, b.buffer]).toContain(memory.within(arena, () => memory.allocate(1000, "its own")).buffer);
-  memory.dissolve(arena);
+  expect([a.buffer, b.buffer]).toContain(memory.useArena(arena, () => memory.allocate(1000, "its own")).buffer);
+  memory.releaseArena(arena);
   expect([a.buffer, b.buffer]).toContain(memory.allocate(1000, "of the pool").buffer);
   expect(sizes.length).toBe(3);
 });

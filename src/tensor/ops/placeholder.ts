@@ -4,11 +4,11 @@ import type { Device, Tensor } from "../tensor.ts";
 const zeros = new WeakMap<Device, Tensor<"u32">>();
 
 /** u32[1] holding 0 (which is also f32's 0), made once per device. */
-export function absent(device: Device): Tensor<"u32"> {
+export function placeholder(device: Device): Tensor<"u32"> {
   let zero = zeros.get(device);
   if (!zero || device.memory.isRefused(zero.storage)) {
     zero?.dispose();
-    zero = device.persistent([1], "u32", "absent");
+    zero = device.persistent([1], "u32", "placeholder");
     zeros.set(device, zero);
   }
   return zero;
