@@ -168,7 +168,7 @@ test("a fork holds what its rows held, and neither writes into the other", async
 });
 
 test("f16 takes half of the bytes, rounds to eleven bits, and goes on through reorder and fork", async () => {
-  expect(() => new KVCache(device, { ...SHAPE, head_dim: 6, dtype: "f16" })).toThrow(/f16 .* head_dim is 6/);
+  expect(() => new KVCache(device, { ...SHAPE, head_dim: 6, dtype: "f16" })).toThrow(/head_dim .* f16 cache, got 6/);
   const [whole, half] = [new KVCache(device, SHAPE), new KVCache(device, { ...SHAPE, dtype: "f16" })];
   expect(half.layer(0).keys.size * 2).toBe(whole.layer(0).keys.size);
   append(half, 2, 1, 2049); // between 2048 and 2050: to even
