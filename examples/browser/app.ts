@@ -309,7 +309,7 @@ function offerDoctor(): void {
     page.report.textContent = "";
     try {
       await check(running.signal);
-      page.checking.textContent = "";
+      page.checking.textContent = running.signal.aborted ? "stopped" : "";
     } catch (error) {
       page.checking.textContent = running.signal.aborted ? "stopped" : messageOf(error);
     } finally {

@@ -51,11 +51,14 @@ export async function runDoctor(
       },
     });
     progress.clear();
-    if (report.checks.length === 0) throw new InputError("FILTER", `--filter: no check matches ${filter}`);
-    await print(`* used on this adapter\n\n${formatSummary(report)}`);
+    if (report.checks.length === 0) {
+      signal.throwIfAborted();
+      throw new InputError("FILTER", `--filter: no check matches ${filter}`);
+    }
     const text = `${JSON.stringify(report)}\n`;
-    if (json === "-") await terminal.out(text);
-    else if (json !== undefined) await writeReport(json, text);
+    if (json !== undefined && json !== "-") await writeReport(json, text);
+    await (json === "-" ? terminal.out(text) : print(`* used on this adapter\n\n${formatSummary(report)}`));
+    signal.throwIfAborted();
     return report.ok ? EXIT.ok : EXIT.refused;
   } finally {
     progress.clear();

@@ -55,7 +55,7 @@ const LIMITS = [
   "maxComputeWorkgroupsPerDimension",
 ] as const;
 
-/** Runs all checks. A device that is lost on the way ends the run, and the report says so. @throws the signal's reason */
+/** Runs all checks. The signal, or a device that is lost, ends the run, and the report of what was checked says so. */
 export async function examine(device: Device, exam: Exam, options: DoctorOptions = {}): Promise<Report> {
   const { quick = false, onCheck, versions = {} } = options;
   const start = performance.now();
@@ -70,8 +70,9 @@ export async function examine(device: Device, exam: Exam, options: DoctorOptions
       }
     }
   } catch (error) {
-    if (options.signal?.aborted || !(error instanceof EngineError)) throw error;
-    ended = firstLine(error.message);
+    if (options.signal?.aborted) ended = "interrupted";
+    else if (error instanceof EngineError) ended = firstLine(error.message);
+    else throw error;
   }
   const info = device.handle.adapterInfo;
   const { caps } = device;
@@ -129,6 +130,6 @@ export function formatSummary(report: Report): string {
 
 function verdict({ ok, ended }: Report, wrong: number): string {
   if (ok) return "this adapter computes right";
-  const checks = wrong === 1 ? "1 check is wrong" : `${wrong} checks are wrong`;
-  return ended === null ? checks : `the run did not end: ${checks}`;
+  const checks = wrong === 1 ? "1 check is wrong" : `${wrong || "no"} checks are wrong`;
+  return ended === null ? checks : `the run did not end; so far ${checks}`;
 }

@@ -231,11 +231,14 @@ describe("the command", () => {
     expect(none.stderr).toContain("no check matches");
   });
 
-  test("ends when it is interrupted, and gives no verdict", async () => {
-    const onOut = () => new Interrupted(EXIT.sigint);
-    const { code, stdout } = await cli(["doctor", ...only], { onOut });
-    expect(code).toBe(EXIT.sigint);
-    expect(stdout).toMatch(/^ok {5}scale/);
-    expect(stdout).not.toContain("verdict");
+  test("ends when it is interrupted, and reports what it has checked", async () => {
+    const file = join(await temporaryFolder(), "report.json");
+    const onOut = () => new Interrupted(EXIT.sigterm);
+    const { code, stdout } = await cli(["doctor", "--quick", "--json", file], { onOut });
+    expect(code).toBe(EXIT.sigterm);
+    expect(stdout.match(/^ok /gm)).toHaveLength(1);
+    expect(stdout).toMatch(/^ENDED +interrupted\nverdict +the run did not end; so far no checks are wrong$/m);
+    const { ok, ended, checks } = JSON.parse(readFileSync(file, "utf8"));
+    expect({ ok, ended, checks: checks.length }).toEqual({ ok: false, ended: "interrupted", checks: 1 });
   });
 });
