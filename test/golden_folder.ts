@@ -17,7 +17,7 @@ import {
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { crc32 } from "node:zlib";
-import { philox } from "../src/instructblip/generation/sampling.ts";
+import { philox } from "../src/instructblip/generation/multinomial.ts";
 import { narrow } from "../src/tensor/dtype.ts";
 
 /** test/golden, without weights. */

@@ -37,9 +37,9 @@ export class KVCache {
   /** Tokens held, on the GPU where kernels read it: u32[1]. */
   readonly past: Tensor<"u32">;
   /** Where each row's tokens lie: u32[R, capacity], n + 1 = in row n of the keys and values, 0 = not to be attended to. */
-  #rows: Tensor<"u32">;
+  #blockTable: Tensor<"u32">;
   /** The same on the host. */
-  #table: Uint32Array;
+  #hostBlockTable: Uint32Array;
   /** Of each layer: f32[rows, Hkv, capacity, d], or f16, two in a u32: u32[rows, Hkv, capacity, d/2] */
   #keys: readonly KeysOrValues[];
   #values: readonly KeysOrValues[];
@@ -63,8 +63,8 @@ export class KVCache {
     this.past = past;
     this.#keys = keys;
     this.#values = values;
-    this.#table = table;
-    this.#rows = rows;
+    this.#hostBlockTable = table;
+    this.#blockTable = rows;
   }
 
   /** Tokens held. */
@@ -73,8 +73,8 @@ export class KVCache {
   }
 
   /** What attention to the cache's keys needs besides them. */
-  get seen(): { readonly rows: Tensor<"u32">; readonly past: Tensor<"u32"> } {
-    return { rows: this.#rows, past: this.past };
+  get attentionView(): { readonly rows: Tensor<"u32">; readonly past: Tensor<"u32"> } {
+    return { rows: this.#blockTable, past: this.past };
   }
 
   /**
@@ -105,16 +105,16 @@ export class KVCache {
 
   /** Counts `tokens` as held, once every layer has appended them. */
   advance(tokens: number): void {
-    this.advanceOnDevice(tokens);
-    this.advanceOnHost(tokens);
+    this.launchAdvance(tokens);
+    this.commitAdvance(tokens);
   }
 
   /** The launch in `advance`, which a replayed step repeats by itself. */
-  advanceOnDevice(tokens: number): void {
+  launchAdvance(tokens: number): void {
     increment(this.past, tokens);
   }
 
-  advanceOnHost(tokens: number): void {
+  commitAdvance(tokens: number): void {
     this.#length += tokens;
   }
 
@@ -122,18 +122,18 @@ export class KVCache {
   setPromptMask(mask: readonly (readonly number[])[]): void {
     mask.forEach((row, b) => {
       row.forEach((visible, s) => {
-        this.#table[b * this.capacity + s] = visible ? b + 1 : 0;
+        this.#hostBlockTable[b * this.capacity + s] = visible ? b + 1 : 0;
       });
     });
-    this.past.device.write(this.#rows, this.#table);
+    this.past.device.write(this.#blockTable, this.#hostBlockTable);
   }
 
   /** Row i goes on from what row `rows[i]` holds. There may be more rows than before. */
   reorder(rows: readonly number[]): void {
-    const before = this.#rows.shape[0];
-    this.#table = this.#reordered(rows);
+    const before = this.#blockTable.shape[0];
+    this.#hostBlockTable = this.#reorderedTable(rows);
     if (rows.length === before) {
-      this.past.device.write(this.#rows, this.#table);
+      this.past.device.write(this.#blockTable, this.#hostBlockTable);
       return;
     }
     const places = this.#keys[0]?.shape[0] ?? rows.length;
@@ -149,21 +149,21 @@ export class KVCache {
       );
     }
     const { device } = this.past;
-    const table = device.memory.allOrNothing(() => upload(device, this.#table, [rows.length, this.capacity]));
-    this.#rows.dispose();
-    this.#rows = table;
+    const table = device.memory.allOrNothing(() => upload(device, this.#hostBlockTable, [rows.length, this.capacity]));
+    this.#blockTable.dispose();
+    this.#blockTable = table;
   }
 
   /** A cache of its own whose row i holds what row `rows[i]` of this one does. */
-  fork(rows: readonly number[]): KVCache {
-    return this.past.device.memory.allOrNothing(() => this.#fork(rows));
+  copyRows(rows: readonly number[]): KVCache {
+    return this.past.device.memory.allOrNothing(() => this.#copyRows(rows));
   }
 
-  #fork(rows: readonly number[]): KVCache {
+  #copyRows(rows: readonly number[]): KVCache {
     const { device } = this.past;
     const { capacity } = this;
-    const fork = new KVCache(device, { layers: 0, batch: rows.length, heads: 0, head_dim: 0, capacity });
-    const table = this.#reordered(rows);
+    const copy = new KVCache(device, { layers: 0, batch: rows.length, heads: 0, head_dim: 0, capacity });
+    const table = this.#reorderedTable(rows);
     const [, heads, , width] = sizes(this.#keys[0]!.shape, 4);
     // Of every key of the fork, the one it copies; what is not to be attended to may be any.
     const sources = new Uint32Array(rows.length * heads * capacity);
@@ -181,26 +181,26 @@ export class KVCache {
       device.memory.keep(gathered.storage);
       return gathered;
     };
-    fork.#keys = this.#keys.map(copied);
-    fork.#values = this.#values.map(copied);
-    fork.#table = table.map((row, i) => (row === 0 ? 0 : Math.floor(i / capacity) + 1));
-    device.write(fork.#rows, fork.#table);
-    fork.advance(this.#length);
+    copy.#keys = this.#keys.map(copied);
+    copy.#values = this.#values.map(copied);
+    copy.#hostBlockTable = table.map((row, i) => (row === 0 ? 0 : Math.floor(i / capacity) + 1));
+    device.write(copy.#blockTable, copy.#hostBlockTable);
+    copy.advance(this.#length);
     index.dispose();
-    return fork;
+    return copy;
   }
 
   dispose(): void {
-    for (const tensor of [this.past, this.#rows, ...this.#keys, ...this.#values]) tensor.dispose();
+    for (const tensor of [this.past, this.#blockTable, ...this.#keys, ...this.#values]) tensor.dispose();
   }
 
   /** The table of rows that go on from others: their past is shared, what comes is their own. */
-  #reordered(rows: readonly number[]): Uint32Array {
+  #reorderedTable(rows: readonly number[]): Uint32Array {
     const { capacity } = this;
     const table = new Uint32Array(rows.length * capacity);
     rows.forEach((row, i) => {
       table.fill(i + 1, i * capacity + this.#length, (i + 1) * capacity);
-      table.set(this.#table.subarray(row * capacity, row * capacity + this.#length), i * capacity);
+      table.set(this.#hostBlockTable.subarray(row * capacity, row * capacity + this.#length), i * capacity);
     });
     return table;
   }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { badWords, editsOf, repetitionPenalty, suppress } from "../../src/instructblip/generation/logits_process.ts";
+import { badWords, repetitionPenalty, scoreEdits, suppress } from "../../src/instructblip/generation/logits_process.ts";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { editScores } from "../../src/tensor/ops/edit_scores.ts";
 import { editScores as reference } from "../../src/tensor/reference/edit_scores.ts";
@@ -61,7 +61,7 @@ test("gives what the processors on the host give, bit for bit on this driver", a
   const y = x.slice();
   const views = rows.map((_, r) => y.subarray(r * V, (r + 1) * V));
   for (const process of processors) process(rows, views);
-  const { penalty, penalised, banned } = editsOf(processors, rows, V)!;
+  const { penalty, penalised, banned } = scoreEdits(processors, rows, V)!;
   const edited = await run(x, V, penalty, penalised as number[][], banned as number[][]);
   expectClose(edited, y, TOLERANCES.elementwise, "processors");
   expect(edited.filter((value) => value === -INF)).toHaveLength(7);

@@ -37,7 +37,7 @@ async function numbersOf(tensor: KeysOrValues): Promise<ArrayLike<number>> {
 async function seen(cache: KVCache, layer = 0, h = 0): Promise<(number | null)[][]> {
   const { keys } = cache.layer(layer);
   const numbers = await numbersOf(keys);
-  const { rows } = cache.seen;
+  const { rows } = cache.attentionView;
   const table = await rows.read();
   const [C, d] = [cache.capacity, SHAPE.head_dim];
   return Array.from({ length: rows.shape[0] }, (_, i) =>
@@ -149,7 +149,7 @@ test("a fork holds what its rows held, and neither writes into the other", async
   ]);
   append(cache, 2, 2, 100);
   cache.reorder([1, 0]);
-  const fork = cache.fork([1, 0, 1]);
+  const fork = cache.copyRows([1, 0, 1]);
   append(fork, 3, 1, 200);
   append(cache, 2, 1, 300);
   expect([cache.length, fork.length, ...(await fork.past.read())]).toEqual([3, 3, 3]);
@@ -174,7 +174,7 @@ test("f16 takes half of the bytes, rounds to eleven bits, and goes on through re
   append(half, 2, 1, 2049); // between 2048 and 2050: to even
   half.reorder([1, 0, 1]);
   append(half, 3, 1, 100_000); // beyond f16: its largest
-  const fork = half.fork([0]);
+  const fork = half.copyRows([0]);
   expect(await seen(half)).toEqual([
     [2060, 65504],
     [2048, 65504],

@@ -1,5 +1,5 @@
 /**
- * Every committed golden, climbed stage by stage, on the ordinary device; and on three that are harder to please one of
+ * Every committed golden, rows stage by stage, on the ordinary device; and on three that are harder to please one of
  * each language model, or, with INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`), every one.
  */
 import { afterAll, describe, expect, test } from "vitest";
@@ -8,7 +8,7 @@ import type { Device } from "../../src/tensor/device/device.ts";
 import { otherDevice, testDevice } from "../device.ts";
 import { COMPOSITES, goldenFolder } from "../golden_folder.ts";
 import { ALL } from "../rounds.ts";
-import { climb, failures, Golden } from "./golden.ts";
+import { compareStages, failures, Golden } from "./golden.ts";
 
 /** A device on which weights, but not activations, see a small binding limit: the goldens' matrices are below 1 MiB. */
 async function splittingDevice(bytes: number): Promise<Device> {
@@ -32,7 +32,7 @@ for (const [title, device] of Object.entries(devices)) {
     for (const name of ALL || title === "the adapter as it is" ? COMPOSITES : SAMPLE) {
       test(name, async () => {
         const golden = await Golden.open(goldenFolder(name));
-        const rows = await climb(golden, device);
+        const rows = await compareStages(golden, device);
         await golden.close();
         expect(failures(rows)).toEqual([]);
         // A golden that compared nothing would pass: each stage must have rows.

@@ -23,7 +23,7 @@ import type { Tensor } from "../../src/tensor/tensor.ts";
 import { compare } from "../compare.ts";
 import { goldenFolder } from "../golden_folder.ts";
 import { TOLERANCES, type Tolerance } from "../tolerances.ts";
-import { type Asked, compareAsked, compareSteps, ready } from "./asked.ts";
+import { type Asked, compareAsked, compareSteps, ready } from "./live_cases.ts";
 
 /** One comparison: how much of the tolerance was used. Above 1, or with a note, it failed. */
 export interface ParityRow {
@@ -226,7 +226,7 @@ export class Comparisons {
 }
 
 /** Runs every stage on `device` and gives a row for each comparison. */
-export async function climb(golden: Golden, device: Device): Promise<ParityRow[]> {
+export async function compareStages(golden: Golden, device: Device): Promise<ParityRow[]> {
   const found = new Comparisons();
   const { prompts, pictures, generations, modules, spec, options } = golden.json;
   const { frames, legacy = false } = spec;

@@ -14,7 +14,7 @@ import { type Device, openDevice } from "../../src/index.node.ts";
 import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
 import { COMPOSITES, goldenFolder } from "../golden_folder.ts";
 import { coverageOf, FULL_RUN } from "./coverage.ts";
-import { climb, failures, Golden, type GoldenJson, type ParityRow } from "./golden.ts";
+import { compareStages, failures, Golden, type GoldenJson, type ParityRow } from "./golden.ts";
 import { saveCopies } from "./saved.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -86,14 +86,14 @@ async function main(): Promise<number> {
     for (const [i, name] of names.entries()) {
       progress(`${i + 1} of ${names.length}: ${name}`);
       const golden = await Golden.open(values.goldens ? goldenFolder(name) : join(folder, name));
-      const climbed = await climb(golden, device);
+      const compared = await compareStages(golden, device);
       await golden.close();
       drawn.push(golden.json);
       progress("");
-      rows.push(...climbed.map((row) => ({ golden: name, ...row })));
-      const failed = failures(climbed);
+      rows.push(...compared.map((row) => ({ golden: name, ...row })));
+      const failed = failures(compared);
       print(
-        `${failed.length ? "FAIL" : "ok  "} ${name}: ${climbed.length} comparisons, smallest greedy margin ${golden.json.min_margin.toPrecision(2)}`,
+        `${failed.length ? "FAIL" : "ok  "} ${name}: ${compared.length} comparisons, smallest greedy margin ${golden.json.min_margin.toPrecision(2)}`,
       );
       for (const line of failed) print(`       ${line.slice(0, 400)}`);
       const number = name.match(/^random_\d+_(\d+)$/)?.[1];

@@ -113,13 +113,13 @@ export const numQueryTokens = count(32, 4096);
  */
 function expectRoomForFeatures(config: TextConfig, isLegacy: boolean): void {
   if (config.model_type !== "opt") return;
-  const { embedding_width, hidden_size } = config;
+  const { embeddingWidth, hidden_size } = config;
   const where = "text_config.word_embed_proj_dim";
-  if (isLegacy && embedding_width !== hidden_size) {
-    refuse(where, `hidden_size, ${hidden_size}, in a config without image_token_index`, embedding_width);
+  if (isLegacy && embeddingWidth !== hidden_size) {
+    refuse(where, `hidden_size, ${hidden_size}, in a config without image_token_index`, embeddingWidth);
   }
-  if (embedding_width > hidden_size) {
-    refuse(where, `at most hidden_size, ${hidden_size}, or image features do not fill an embedding`, embedding_width);
+  if (embeddingWidth > hidden_size) {
+    refuse(where, `at most hidden_size, ${hidden_size}, or image features do not fill an embedding`, embeddingWidth);
   }
 }
 

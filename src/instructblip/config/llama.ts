@@ -54,15 +54,15 @@ export class LlamaConfig extends configOf("text_config", {
     if (this.num_key_value_heads !== null) {
       expectDivides(this, "text_config", "num_key_value_heads", "num_attention_heads");
     }
-    if (this.dim_of_head % 2) refuse("text_config.head_dim", "even (rotary embeddings turn pairs)", this.dim_of_head);
+    if (this.headDim % 2) refuse("text_config.head_dim", "even (rotary embeddings turn pairs)", this.headDim);
     this.rope; // refuses what it cannot compute
   }
 
-  get key_value_heads(): number {
+  get numKvHeads(): number {
     return this.num_key_value_heads ?? this.num_attention_heads;
   }
 
-  get dim_of_head(): number {
+  get headDim(): number {
     return this.head_dim ?? this.hidden_size / this.num_attention_heads;
   }
 
@@ -73,8 +73,8 @@ export class LlamaConfig extends configOf("text_config", {
       hidden_size: this.hidden_size,
       intermediate_size: this.intermediate_size,
       num_attention_heads: this.num_attention_heads,
-      num_key_value_heads: this.key_value_heads,
-      head_dim: this.dim_of_head,
+      num_key_value_heads: this.numKvHeads,
+      head_dim: this.headDim,
       hidden_act: this.hidden_act,
     };
   }

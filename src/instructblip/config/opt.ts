@@ -49,7 +49,7 @@ export class OPTConfig extends configOf("text_config", {
   }
 
   /** Width of the token embeddings: that of the model, but for OPT-350M. */
-  get embedding_width(): number {
+  get embeddingWidth(): number {
     return this.word_embed_proj_dim ?? this.hidden_size;
   }
 
@@ -61,12 +61,12 @@ export class OPTConfig extends configOf("text_config", {
       intermediate_size: this.ffn_dim,
       num_attention_heads: this.num_attention_heads,
       num_key_value_heads: this.num_attention_heads,
-      head_dim: this.dim_of_head,
+      head_dim: this.headDim,
       hidden_act: this.activation_function,
     };
   }
 
-  get dim_of_head(): number {
+  get headDim(): number {
     return this.hidden_size / this.num_attention_heads;
   }
 }

@@ -68,7 +68,7 @@ export class T5Config extends configOf("text_config", {
 
   get sizes(): LanguageModelSizes {
     return {
-      num_hidden_layers: this.decoder_layers,
+      num_hidden_layers: this.decoderLayers,
       num_encoder_layers: this.num_layers,
       hidden_size: this.d_model,
       intermediate_size: this.d_ff,
@@ -83,7 +83,7 @@ export class T5Config extends configOf("text_config", {
     return this.d_model;
   }
 
-  get decoder_layers(): number {
+  get decoderLayers(): number {
     return this.num_decoder_layers ?? this.num_layers;
   }
 
@@ -111,12 +111,12 @@ export class T5Config extends configOf("text_config", {
    * Whether the head's input is scaled by d_model^-0.5. T5 1.1 and Flan-T5 say `tie_word_embeddings: false` and do not;
    * without the key it is scaled. In version 5 that key no longer says anything about tying.
    */
-  get scales_head_input(): boolean {
+  get scalesLmHeadInput(): boolean {
     return this.scale_decoder_outputs ?? this.tie_word_embeddings !== false;
   }
 
   /** What an answer starts with. */
-  get decoder_start(): number | null {
+  get decoderStartTokenId(): number | null {
     return this.decoder_start_token_id ?? this.bos_token_id;
   }
 }

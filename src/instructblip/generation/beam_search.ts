@@ -8,16 +8,16 @@
  */
 import { logSoftmaxInPlace, topIndices } from "./arithmetic.ts";
 import type { Candidates, Decoder, Logits, Tokens } from "./decoder.ts";
-import type { SearchOptions } from "./greedy.ts";
-import { editsOf } from "./logits_process.ts";
+import { scoreEdits } from "./logits_process.ts";
+import { multinomialWithoutReplacement, RandomNumbers } from "./multinomial.ts";
 import { expectChoice, hasDistribution, ScoresError } from "./numerics.ts";
 import { dropSteps, type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
-import { multinomialWithoutReplacement, RandomNumbers } from "./sampling.ts";
+import type { SearchOptions } from "./sample.ts";
 import { inTime } from "./stopping.ts";
 
 const f = Math.fround;
-/** Out of the running; exact in f32. */
-const OUT = -1e9;
+/** The score of what is out of the running; exact in f32. */
+const NEG_LARGE = -1e9;
 
 /** One sequence, running or finished. */
 interface Beam {
@@ -30,8 +30,8 @@ interface Beam {
 
 /** A running beam with one more token. */
 interface Candidate extends Omit<Beam, "done"> {
-  /** Whether it goes no further. */
-  readonly hit: boolean;
+  /** Whether it ends here. */
+  readonly finished: boolean;
 }
 
 /** One prompt's search. */
@@ -39,11 +39,11 @@ interface Item {
   running: readonly Beam[];
   finished: readonly Beam[];
   /** Whether a running beam may still beat a finished one. */
-  open: boolean;
+  canImprove: boolean;
 }
 
-/** A running beam as it is, going no further. */
-const stopped = (beam: Beam): Candidate => ({ ...beam, hit: true });
+/** A running beam, ended as it is. */
+const stopped = (beam: Beam): Candidate => ({ ...beam, finished: true });
 
 const isFull = ({ finished }: Item) => finished.every(({ done }) => done);
 
@@ -70,8 +70,8 @@ export async function beamSearch(
   // All beams start alike, so all but the first start out of the running.
   const items = prompt.map((ids): Item => {
     const beam = (score: number): Beam => ({ ids, score, from: [], done: false });
-    const running = Array.from({ length: n }, (_, i) => beam(i === 0 ? 0 : OUT));
-    return { running, finished: running.map(() => beam(OUT)), open: true };
+    const running = Array.from({ length: n }, (_, i) => beam(i === 0 ? 0 : NEG_LARGE));
+    return { running, finished: running.map(() => beam(NEG_LARGE)), canImprove: true };
   });
   streamer?.put(prompt.map((ids) => [...ids]));
 
@@ -92,18 +92,23 @@ export async function beamSearch(
       break;
     }
 
-    let allHit = true;
+    let allFinished = true;
     for (const [b, item] of items.entries()) {
       const candidates = candidatesOf(item, b, found);
-      const goingOn = candidates.map(({ score, hit }) => f(score + (hit ? OUT : 0)));
+      const runningScores = candidates.map(({ score, finished }) => f(score + (finished ? NEG_LARGE : 0)));
       item.finished = finish(item, candidates);
-      item.running = topIndices(goingOn, n).map((j) => ({ ...candidates[j]!, score: goingOn[j]!, done: false }));
-      item.open = item.open && canImprove(item);
-      allHit = allHit && candidates.every(({ hit }) => hit);
+      item.running = topIndices(runningScores, n).map((j) => ({
+        ...candidates[j]!,
+        score: runningScores[j]!,
+        done: false,
+      }));
+      item.canImprove = item.canImprove && canImprove(item);
+      allFinished = allFinished && candidates.every(({ finished }) => finished);
     }
     streamer?.best?.(items.map(bestSoFar));
     on_token?.(step);
-    if (allHit || !items.some(({ open }) => open) || (early_stopping === true && items.every(isFull))) break;
+    if (allFinished || !items.some(({ canImprove }) => canImprove) || (early_stopping === true && items.every(isFull)))
+      break;
 
     const rows = items.flatMap(({ running }) => running.map(({ from }) => from.at(-1)!));
     if (!previous)
@@ -148,7 +153,7 @@ export async function beamSearch(
   function onTheDevice(logits: Logits, expanded: boolean): Promise<Candidates> | undefined {
     if (inMemory) return undefined;
     const beams = items.flatMap(({ running }) => running.slice(0, expanded ? n : 1));
-    const edits = editsOf(
+    const edits = scoreEdits(
       processors,
       beams.map(({ ids }) => ids),
       V,
@@ -178,8 +183,8 @@ export async function beamSearch(
       const before = running[beam]!;
       const ids = [...before.ids, index % V];
       const from = [...before.from, b * n + beam];
-      const hit = stops(ids) || streamer?.cancelled === true;
-      return { ids, from, score, hit };
+      const finished = stops(ids) || streamer?.cancelled === true;
+      return { ids, from, score, finished };
     });
   }
 
@@ -188,11 +193,11 @@ export async function beamSearch(
     const closed = early_stopping === true && isFull(item);
     const length = f((candidates[0]!.ids.length - P) ** length_penalty);
     const added = candidates.map((one, j): Beam => {
-      const eligible = one.hit && j < n;
+      const eligible = one.finished && j < n;
       let score = f(one.score / length);
-      score = f(score + (closed ? OUT : 0));
-      score = f(score + (item.open ? 0 : OUT));
-      score = f(score + (eligible ? 0 : OUT));
+      score = f(score + (closed ? NEG_LARGE : 0));
+      score = f(score + (item.canImprove ? 0 : NEG_LARGE));
+      score = f(score + (eligible ? 0 : NEG_LARGE));
       return { ids: one.ids, from: one.from, score, done: eligible };
     });
     const merged = [...item.finished, ...added];
@@ -208,7 +213,7 @@ export async function beamSearch(
     const length = early_stopping === "never" && length_penalty > 0 ? max_length : best.ids.length;
     const bound = f(best.score / f((length - P) ** length_penalty));
     const worst = finished.reduce((least, { score }) => Math.min(least, score), Number.POSITIVE_INFINITY);
-    return finished.some(({ done }) => bound > (done ? worst : OUT));
+    return finished.some(({ done }) => bound > (done ? worst : NEG_LARGE));
   }
 
   function bestSoFar({ running, finished }: Item): readonly number[] {

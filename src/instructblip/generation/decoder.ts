@@ -37,7 +37,7 @@ export interface Candidates {
 }
 
 /** Changes to a few scores of every row: first the penalty, then the bans. */
-export interface Edits {
+export interface ScoreEdits {
   /** Divides what is positive and multiplies what is negative; 1 does nothing. */
   readonly penalty: number;
   /** Distinct ids below V, [R][…]. */
@@ -65,14 +65,14 @@ export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
   recorded?(): Promise<Recorded>;
 
   /** Steps that are worth launching before the ids of the first of them are read. Default: 0 */
-  readonly lead?: number;
+  readonly inFlight?: number;
 
   // What spares searches from reading f32[R, V] back. A decoder without them is slower, and gives the same.
 
   /** Log probabilities f32[R, V]; NaN throughout for a row with a NaN or plus infinity. */
   logSoftmax?(logits: L): L;
   /** Changes a few scores of every row: f32[R, V] -> f32[R, V], perhaps in place. */
-  edit?(logits: L, edits: Edits): L;
+  edit?(logits: L, edits: ScoreEdits): L;
   /**
    * The K best of logProbs + scores over all beams of each prompt, lowest index first on ties.
    *

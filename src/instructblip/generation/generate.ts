@@ -232,7 +232,7 @@ function decoderOf(
     recorded: () => readStates(states),
     reorder: (rows) => decoding.reorder(rows),
     // A GPU has the next step at hand while the last one's ids travel; a software driver would only work for nothing.
-    lead: device.caps.isSoftware ? 0 : 3,
+    inFlight: device.caps.isSoftware ? 0 : 3,
     argmax: likeliest,
     logSoftmax,
     edit: editScores,

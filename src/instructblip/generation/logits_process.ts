@@ -9,7 +9,7 @@ import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
 import { cumsum, finiteIndices, logSoftmaxInPlace, maximum, softmax, topIndices } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
-import type { Edits } from "./decoder.ts";
+import type { ScoreEdits } from "./decoder.ts";
 import type { Bans, CustomLogitsProcessor, LogitsProcessor } from "./types.ts";
 import { watermark } from "./watermark.ts";
 
@@ -40,11 +40,11 @@ const distinct = (ids: readonly number[], vocabulary: number): number[] =>
  *
  * @returns undefined where the scores themselves are needed
  */
-export function editsOf(
+export function scoreEdits(
   processors: readonly LogitsProcessor[],
   rows: readonly (readonly number[])[],
   vocabulary: number,
-): Edits | undefined {
+): ScoreEdits | undefined {
   // Several penalties, or a ban before one, cannot come out of logitsProcessors(): its order is fixed.
   if (!processors.every(({ penalty, bans }) => penalty !== undefined || bans !== undefined)) return undefined;
   const penalty = processors.find((processor) => processor.penalty !== undefined)?.penalty ?? 1;

@@ -236,7 +236,7 @@ async function scoreSegment(
     tokens.set(ids.slice(0, -1), r * steps);
     labels.set(ids.slice(1), r * steps);
   });
-  const logits = decoding.lookAhead(prompts, device.tensor(tokens, [R, steps])); // [R, steps, V]
+  const logits = decoding.continuationLogits(prompts, device.tensor(tokens, [R, steps])); // [R, steps, V]
   const ofRest = crossEntropy(logits.reshape([R * steps, -1]), device.tensor(labels, [R * steps]));
   const rest = await ofRest.read();
   return [...(await ofFirst.read())].map((nll, r) =>

@@ -1,12 +1,12 @@
 /** From checked options to answers: the search that they name, over any decoder. */
 import { InputError } from "../../tensor/errors.ts";
-import { canRunAhead, greedyAhead } from "./ahead.ts";
 import { beamSearch } from "./beam_search.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder } from "./decoder.ts";
-import { type SearchOptions, tokenByToken } from "./greedy.ts";
 import { logitsProcessors } from "./logits_process.ts";
 import type { GenerateOutput } from "./output.ts";
+import { canPipeline, greedyPipelined } from "./pipelined_greedy.ts";
+import { type SearchOptions, sample } from "./sample.ts";
 import { stoppingCriterion, TimeLimit, type TokenTexts } from "./stopping.ts";
 
 export interface SearchInputs extends Pick<SearchOptions, "streamer" | "signal" | "on_token" | "unconditional"> {
@@ -40,13 +40,13 @@ export async function search(
     inputs.on_token?.(step);
   };
   const options = { ...inputs, on_token, config, processors: logitsProcessors(config), stops };
-  const lead = decoder.lead ?? 0;
+  const inFlight = decoder.inFlight ?? 0;
   let output: GenerateOutput;
   try {
     output =
-      lead > 0 && canRunAhead(options)
-        ? await greedyAhead(decoder, prompt, options, lead)
-        : await (beams ? beamSearch : tokenByToken)(decoder, prompt, options);
+      inFlight > 0 && canPipeline(options)
+        ? await greedyPipelined(decoder, prompt, options, inFlight)
+        : await (beams ? beamSearch : sample)(decoder, prompt, options);
   } finally {
     time.clear();
   }

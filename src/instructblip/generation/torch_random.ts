@@ -1,6 +1,6 @@
 /**
  * PyTorch's random numbers on the CPU, as far as watermarks need them: a watermark is found again only by who draws the
- * same ones. Not what tokens are drawn by (sampling.ts).
+ * same ones. Not what tokens are drawn by (multinomial.ts).
  *
  * Source: Matsumoto and Nishimura 1998, Mersenne Twister (MT19937); PyTorch 2.13, CPUGeneratorImpl and randperm.
  */

@@ -67,9 +67,9 @@ export interface LanguageModel extends Module {
   readonly num_embeddings: number;
   /** Rows of the head: ids at or above it cannot be written. */
   readonly vocabulary: number;
-  readonly cache_shape: Pick<KVCacheShape, "layers" | "heads" | "head_dim">;
+  readonly cacheShape: Pick<KVCacheShape, "layers" | "heads" | "head_dim">;
   /** What answers begun from now on keep their keys and values as. */
-  cache_dtype: CacheDType;
+  kvCacheDtype: CacheDType;
 
   /** Token embeddings. u32[B, T] -> f32[B, T, D] */
   embed(ids: Tensor<"u32">): Tensor;
@@ -108,7 +108,7 @@ export interface Decoding {
    * @param tokens u32[R, T]; a row may end in padding, which tokens before it do not see
    * @returns logits f32[R, T, V] of the token after each
    */
-  lookAhead(rows: readonly number[], tokens: Tensor<"u32">): Tensor;
+  continuationLogits(rows: readonly number[], tokens: Tensor<"u32">): Tensor;
   dispose(): void;
 }
 
@@ -128,11 +128,11 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   readonly decoder_start_token_id = undefined;
   abstract readonly embed_tokens: Embedding;
   abstract readonly lm_head: Linear;
-  abstract readonly cache_shape: LanguageModel["cache_shape"];
-  cache_dtype: CacheDType = "f32";
+  abstract readonly cacheShape: LanguageModel["cacheShape"];
+  kvCacheDtype: CacheDType = "f32";
 
   /** Everything before the head. f32[B, T, D] -> f32[B, T, D] */
-  abstract states(inputs_embeds: Tensor, step: CausalStep): Tensor;
+  abstract hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor;
 
   /** The positions of a prompt in forward(); generation has its own. By slot, whatever the padding. */
   promptPositions(attention_mask: Ids): Ids {
@@ -148,7 +148,7 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   /** What a position's row in the table of positions is counted from. */
   readonly position_offset: number = 0;
 
-  /** Positions on the GPU as `states` wants them. [B][T] -> u32[B, T] */
+  /** Positions on the GPU as `hiddenStates` wants them. [B][T] -> u32[B, T] */
   positionTensor(positions: Ids): Tensor<"u32"> {
     this.checkPositions(positions);
     const rows = positions.map((row) => row.map((position) => position + this.position_offset));
@@ -173,7 +173,7 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   ): LanguageModelOutput {
     const positions = this.positionTensor(this.promptPositions(attention_mask));
     const mask = maskTensor(inputs_embeds.device, attention_mask);
-    const states = this.states(inputs_embeds, { positions, mask, cache: undefined }); // [B, L, D]
+    const states = this.hiddenStates(inputs_embeds, { positions, mask, cache: undefined }); // [B, L, D]
     const logits = this.observe(this.lm_head.forward(lastTokens(states, logits_to_keep)));
     return { logits, ...this.observed() };
   }
@@ -195,7 +195,7 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   }
 
   begin(batch: number, capacity: number): Decoding {
-    const shape = { ...this.cache_shape, batch, capacity, dtype: this.cache_dtype };
+    const shape = { ...this.cacheShape, batch, capacity, dtype: this.kvCacheDtype };
     return new CausalDecoding(this, new KVCache(this.lm_head.weight.device, shape));
   }
 }
@@ -207,7 +207,7 @@ class CausalDecoding implements Decoding {
   readonly #replayed: ReplayedStep;
   /** Position of every row's next token. */
   #next: readonly number[] = [];
-  /** The same on the GPU, as `states` wants them: u32[R, 1]. */
+  /** The same on the GPU, as `hiddenStates` wants them: u32[R, 1]. */
   #positions: Tensor<"u32"> | undefined;
 
   constructor(model: CausalLanguageModel, cache: KVCache) {
@@ -249,7 +249,7 @@ class CausalDecoding implements Decoding {
   #read(inputs_embeds: Tensor, positions: Ids, start: number, T: number): Tensor {
     const part = contiguous(inputs_embeds.narrow(1, start, T)); // [B, T, D]
     const at = this.#model.positionTensor(positions.map((row) => row.slice(start, start + T)));
-    const states = this.#model.states(part, { positions: at, cache: this.#cache });
+    const states = this.#model.hiddenStates(part, { positions: at, cache: this.#cache });
     this.#cache.advance(T);
     return states;
   }
@@ -258,7 +258,7 @@ class CausalDecoding implements Decoding {
     this.#model.checkPositions(this.#next.map((position) => [position]));
     this.#positions ??= this.#upload();
     const logits = this.#replayed.run(tokens);
-    this.#cache.advanceOnHost(1);
+    this.#cache.commitAdvance(1);
     this.#next = this.#next.map((position) => position + 1);
     return logits;
   }
@@ -274,15 +274,15 @@ class CausalDecoding implements Decoding {
     this.#positions = undefined;
   }
 
-  lookAhead(rows: readonly number[], tokens: Tensor<"u32">): Tensor {
+  continuationLogits(rows: readonly number[], tokens: Tensor<"u32">): Tensor {
     const [, T] = sizes(tokens.shape, 2);
     const positions = this.#model.positionTensor(
       rows.map((row) => Array.from({ length: T }, (_, t) => this.#next[row]! + t)),
     );
-    const cache = this.#cache.fork(rows);
+    const cache = this.#cache.copyRows(rows);
     try {
       const step = { positions, cache };
-      return this.#model.lm_head.forward(this.#model.states(this.#model.embed(tokens), step));
+      return this.#model.lm_head.forward(this.#model.hiddenStates(this.#model.embed(tokens), step));
     } finally {
       cache.dispose();
     }
@@ -297,9 +297,9 @@ class CausalDecoding implements Decoding {
   /** u32[R] -> f32[R, V], by launches alone. */
   #step(tokens: Tensor<"u32">): Tensor {
     const embeds = this.#model.embed(tokens.reshape([tokens.size, 1])); // [R, 1, D]
-    const states = this.#model.states(embeds, { positions: this.#positions!, cache: this.#cache }); // [R, 1, D]
+    const states = this.#model.hiddenStates(embeds, { positions: this.#positions!, cache: this.#cache }); // [R, 1, D]
     increment(this.#positions!, 1);
-    this.#cache.advanceOnDevice(1);
+    this.#cache.launchAdvance(1);
     return this.#model.lastLogits(states);
   }
 

@@ -52,13 +52,7 @@ export class LlamaAttention extends Module {
 
   constructor(weights: Weights, config: LlamaConfig, layer: number) {
     super(weights);
-    const {
-      hidden_size: D,
-      num_attention_heads: H,
-      key_value_heads: Hkv,
-      dim_of_head: d,
-      attention_bias: bias,
-    } = config;
+    const { hidden_size: D, num_attention_heads: H, numKvHeads: Hkv, headDim: d, attention_bias: bias } = config;
     this.qkv_proj = new StackedLinear(weights, { q_proj: H * d, k_proj: Hkv * d, v_proj: Hkv * d }, D, { bias });
     this.o_proj = new Linear(weights.at("o_proj"), [D, H * d], { bias });
     this.num_heads = H;
@@ -70,8 +64,12 @@ export class LlamaAttention extends Module {
   forward(x: Tensor, step: LlamaStep): Tensor {
     const [B, T] = sizes(x.shape, 3);
     const qkv = this.qkv_proj.forward(x); // [B, T, (H + 2 Hkv) d]
-    const { q, k, v } = step.cache ? this.#cached(qkv, step, step.cache) : this.#turned(qkv, step);
-    const options = { scale: this.head_dim ** -0.5, causal: true, ...(step.cache?.seen ?? { mask: step.mask }) };
+    const { q, k, v } = step.cache ? this.#withCache(qkv, step, step.cache) : this.#withoutCache(qkv, step);
+    const options = {
+      scale: this.head_dim ** -0.5,
+      causal: true,
+      ...(step.cache?.attentionView ?? { mask: step.mask }),
+    };
     const heads = attention(q, k, v, options); // [B, T, H, d]
     const S = (step.cache?.length ?? 0) + T;
     this.observeState("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, S));
@@ -79,14 +77,14 @@ export class LlamaAttention extends Module {
   }
 
   /** Queries at their positions; keys, at theirs, and values behind those of the cache. */
-  #cached(qkv: Tensor, { rope: table, positions }: LlamaStep, cache: KVCache): Heads {
+  #withCache(qkv: Tensor, { rope: table, positions }: LlamaStep, cache: KVCache): Heads {
     const { keys, values, past } = cache.layer(this.layer);
     const q = ropeAppend(qkv, { table, positions, keys, values, past }); // [B, T, H, d]
     return { q, ...cache.heads(this.layer) }; // [rows, capacity, Hkv, d]
   }
 
   /** The same of a whole sequence: [B, T, H or Hkv, d]. */
-  #turned(qkv: Tensor, { rope: table, positions }: LlamaStep): Heads {
+  #withoutCache(qkv: Tensor, { rope: table, positions }: LlamaStep): Heads {
     const { num_heads: H, num_key_value_heads: Hkv, head_dim: d } = this;
     const heads = (first: number, count: number) => qkv.narrow(2, first * d, count * d).unflatten(2, [count, d]);
     const turned = (x: Tensor) => rope(x, table, positions);
@@ -163,7 +161,7 @@ export class LlamaModel extends Module {
     );
     this.norm = new RMSNorm(weights.at("norm"), config.hidden_size, config.rms_norm_eps);
     const rows = Math.min(256, config.max_position_embeddings);
-    this.#rope = weights.computed([rows, config.dim_of_head], () => this.#rotations(rows), ROTARY);
+    this.#rope = weights.computed([rows, config.headDim], () => this.#rotations(rows), ROTARY);
     weights.onDispose(() => this.#rope.dispose());
   }
 
@@ -199,7 +197,7 @@ export class LlamaModel extends Module {
   }
 
   #rotations(positions: number): Float32Array {
-    return ropeTable(positions, this.config.dim_of_head, this.config.rope.theta);
+    return ropeTable(positions, this.config.headDim, this.config.rope.theta);
   }
 }
 
@@ -223,12 +221,12 @@ export class LlamaForCausalLM extends CausalLanguageModel {
     return this.model.embed_tokens;
   }
 
-  get cache_shape() {
-    const { num_hidden_layers: layers, key_value_heads: heads, dim_of_head: head_dim } = this.config;
+  get cacheShape() {
+    const { num_hidden_layers: layers, numKvHeads: heads, headDim: head_dim } = this.config;
     return { layers, heads, head_dim };
   }
 
-  states(inputs_embeds: Tensor, step: CausalStep): Tensor {
+  hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor {
     return this.model.forward(inputs_embeds, step);
   }
 }

@@ -36,11 +36,11 @@ export class OPTAttention extends Module {
   readonly head_dim: number;
   readonly layer: number;
 
-  constructor(weights: Weights, { hidden_size: D, enable_bias: bias, dim_of_head }: OPTConfig, layer: number) {
+  constructor(weights: Weights, { hidden_size: D, enable_bias: bias, headDim }: OPTConfig, layer: number) {
     super(weights);
     this.qkv_proj = new StackedLinear(weights, { q_proj: D, k_proj: D, v_proj: D }, D, { bias });
     this.out_proj = new Linear(weights.at("out_proj"), [D, D], { bias });
-    this.head_dim = dim_of_head;
+    this.head_dim = headDim;
     this.layer = layer;
   }
 
@@ -52,7 +52,7 @@ export class OPTAttention extends Module {
     const [q, newK, newV] = [part(0), part(1), part(2)];
     const [k, v] = cache ? cache.append(this.layer, newK, newV) : [newK, newV]; // [rows, capacity, H, d]
     // HF scales the queries rather than the scores, which in f32 differs by their rounding alone.
-    const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.seen : { mask }) };
+    const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.attentionView : { mask }) };
     const heads = attention(q, k, v, options); // [B, T, H, d]
     this.observeState("attentions", x, () =>
       attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T),
@@ -112,7 +112,7 @@ export class OPTDecoder extends Module {
   /** @param table of token embeddings, [any, P] */
   constructor(weights: Weights, config: OPTConfig, table: Weight) {
     super(weights);
-    const { hidden_size: D, embedding_width: P, layer_norm_elementwise_affine: elementwise_affine } = config;
+    const { hidden_size: D, embeddingWidth: P, layer_norm_elementwise_affine: elementwise_affine } = config;
     this.embed_tokens = new Embedding(weights.at("embed_tokens"), P, { weight: table });
     const positions = weights.at("embed_positions");
     this.embed_positions = new Embedding(positions, D, {
@@ -155,7 +155,7 @@ export class OPTForCausalLM extends CausalLanguageModel {
   constructor(weights: Weights, config: OPTConfig) {
     super(weights);
     this.config = config;
-    const { tie_word_embeddings, embedding_width: P } = config;
+    const { tie_word_embeddings, embeddingWidth: P } = config;
     const table = tiedTable(weights, ["model.decoder.embed_tokens", ...(tie_word_embeddings ? ["lm_head"] : [])], P);
     this.model = { decoder: new OPTDecoder(weights.at("model.decoder"), config, table) };
     const weight = tie_word_embeddings && !weights.has("lm_head.weight") ? table : undefined;
@@ -166,12 +166,12 @@ export class OPTForCausalLM extends CausalLanguageModel {
     return this.model.decoder.embed_tokens;
   }
 
-  get cache_shape() {
-    const { num_hidden_layers: layers, num_attention_heads: heads, dim_of_head: head_dim } = this.config;
+  get cacheShape() {
+    const { num_hidden_layers: layers, num_attention_heads: heads, headDim: head_dim } = this.config;
     return { layers, heads, head_dim };
   }
 
-  states(inputs_embeds: Tensor, step: CausalStep): Tensor {
+  hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor {
     return this.model.decoder.forward(inputs_embeds, step);
   }
 

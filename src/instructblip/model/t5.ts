@@ -43,7 +43,7 @@ const TABLES = ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_he
 /** T5 with its head, which is the token embedding unless the checkpoint has one. */
 export class T5ForConditionalGeneration extends Module implements LanguageModel {
   readonly is_encoder_decoder = true;
-  cache_dtype: CacheDType = "f32";
+  kvCacheDtype: CacheDType = "f32";
   readonly shared: Embedding;
   readonly encoder: T5Stack;
   readonly decoder: T5Stack;
@@ -66,7 +66,7 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     this.decoder = new T5Stack(weights.at("decoder"), config, { is_decoder: true });
     const head = table("lm_head");
     this.lm_head = new Linear(weights.at("lm_head"), head.shape, { bias: false, weight: head });
-    if (TABLES.find((name) => weights.has(`${name}.weight`)) === "lm_head" && !config.scales_head_input) {
+    if (TABLES.find((name) => weights.has(`${name}.weight`)) === "lm_head" && !config.scalesLmHeadInput) {
       weights.warn("there are no token embeddings but lm_head's, which in T5 1.1 and Flan-T5 is another table");
     }
     for (const { weight, path } of [this.decoder_embed_tokens, this.lm_head]) {
@@ -78,8 +78,8 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     }
   }
 
-  get cache_shape() {
-    const { decoder_layers: layers, num_heads: heads, d_kv: head_dim } = this.config;
+  get cacheShape() {
+    const { decoderLayers: layers, num_heads: heads, d_kv: head_dim } = this.config;
     return { layers, heads, head_dim };
   }
 
@@ -93,7 +93,7 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
 
   /** What an answer begins with. @throws ConfigError NO_DECODER_START */
   get decoder_start_token_id(): number {
-    const id = this.config.decoder_start;
+    const id = this.config.decoderStartTokenId;
     if (id !== null && id >= 0 && id < this.num_embeddings) return id;
     throw new ConfigError("NO_DECODER_START", "text_config has no decoder_start_token_id: an answer cannot begin", {
       hint: "T5's is 0",
@@ -152,7 +152,7 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
   decode(ids: Tensor<"u32">, step: T5StackStep, logits_to_keep?: number): Tensor {
     const all = this.decoder.forward(this.decoder_embed_tokens.forward(ids), step); // [B, T, D]
     const states = lastTokens(all, logits_to_keep);
-    return this.lm_head.forward(this.config.scales_head_input ? scale(states, this.config.d_model ** -0.5) : states);
+    return this.lm_head.forward(this.config.scalesLmHeadInput ? scale(states, this.config.d_model ** -0.5) : states);
   }
 
   #checkIds(ids: Ids | undefined, B: number): Ids {
@@ -185,16 +185,16 @@ class T5Decoding implements Decoding {
   #prompts: readonly number[];
 
   constructor(model: T5ForConditionalGeneration, batch: number, capacity: number) {
-    const { cache_shape, cache_dtype: dtype } = model;
+    const { cacheShape, kvCacheDtype: dtype } = model;
     this.#model = model;
-    this.#cache = new KVCache(model.lm_head.weight.device, { ...cache_shape, batch, capacity, dtype });
+    this.#cache = new KVCache(model.lm_head.weight.device, { ...cacheShape, batch, capacity, dtype });
     this.#replayed = new ReplayedStep(this.#cache.past.device, (tokens) => this.#step(tokens));
     this.#prompts = Array.from({ length: batch }, (_, b) => b);
   }
 
   prefill(prompt: EmbeddedPrompt): Tensor {
     const { device } = prompt.inputs_embeds;
-    this.#keep(this.#model.encode(prompt, this.#model.cache_dtype === "f16" ? toF16 : undefined).cross);
+    this.#keep(this.#model.encode(prompt, this.#model.kvCacheDtype === "f16" ? toF16 : undefined).cross);
     this.#distances = this.#model.decoder.distances(device, this.#cache.capacity);
     device.memory.keep(this.#distances.storage);
     const start = this.#prompts.map(() => this.#model.decoder_start_token_id);
@@ -203,7 +203,7 @@ class T5Decoding implements Decoding {
 
   step(tokens: Tensor<"u32">): Tensor {
     const logits = this.#replayed.run(tokens);
-    this.#cache.advanceOnHost(1);
+    this.#cache.commitAdvance(1);
     return logits;
   }
 
@@ -222,7 +222,7 @@ class T5Decoding implements Decoding {
     index.dispose();
   }
 
-  lookAhead(rows: readonly number[], tokens: Tensor<"u32">): Tensor {
+  continuationLogits(rows: readonly number[], tokens: Tensor<"u32">): Tensor {
     const { device } = tokens;
     const row = rows[0]!;
     const index = device.tensor(Uint32Array.from(rows), [rows.length]);
@@ -230,7 +230,7 @@ class T5Decoding implements Decoding {
     const cross = rows.every((other) => other === row)
       ? mapTensors(this.#cross!, (x) => x.narrow(0, row, 1).expand([rows.length, ...x.shape.slice(1)]))
       : mapTensors(this.#cross!, (x) => pick(x, index));
-    const cache = this.#cache.fork(rows);
+    const cache = this.#cache.copyRows(rows);
     try {
       return this.#model.decode(tokens, { cache, cross });
     } finally {
@@ -249,7 +249,7 @@ class T5Decoding implements Decoding {
   #step(tokens: Tensor<"u32">): Tensor {
     const step = { cache: this.#cache, cross: this.#cross, distances: this.#distances };
     const logits = this.#model.decode(tokens.reshape([tokens.size, 1]), step); // [R, 1, V]
-    this.#cache.advanceOnDevice(1);
+    this.#cache.launchAdvance(1);
     return logits.reshape([tokens.size, -1]);
   }
 

@@ -198,7 +198,7 @@ export class T5LayerSelfAttention extends Module {
   forward(x: Tensor, { position_bias, mask, cache }: T5Step): Tensor {
     const [q, ...own] = this.SelfAttention.project(this.layer_norm.forward(x)); // [B, T, H, d]
     const keys = cache ? cache.append(this.index, ...own) : own; // [rows, capacity, H, d]
-    const options = { bias: position_bias, causal: this.causal, ...(cache ? cache.seen : { mask }) };
+    const options = { bias: position_bias, causal: this.causal, ...(cache ? cache.attentionView : { mask }) };
     const [, T] = sizes(x.shape, 3);
     const observed = { kind: "attentions", keys: (cache?.length ?? 0) + T } as const;
     return this.observe(add(x, this.SelfAttention.forward(q, keys, options, observed)));
@@ -298,7 +298,7 @@ export class T5Stack extends Module {
   constructor(weights: Weights, config: T5Config, { is_decoder }: { is_decoder: boolean }) {
     super(weights);
     this.block = Array.from(
-      { length: is_decoder ? config.decoder_layers : config.num_layers },
+      { length: is_decoder ? config.decoderLayers : config.num_layers },
       (_, i) => new T5Block(weights.at("block").at(i), config, i, is_decoder),
     );
     this.final_layer_norm = new RMSNorm(weights.at("final_layer_norm"), config.d_model, config.layer_norm_epsilon);

@@ -198,11 +198,11 @@ function setCacheDtype({ language_model }: Loadable, dtype: CacheDType): string[
       hint: CACHE_DTYPES.join(" or "),
     });
   }
-  const { head_dim } = language_model.cache_shape;
+  const { head_dim } = language_model.cacheShape;
   if (dtype === "f16" && head_dim % 4 !== 0) {
     return [`keys and values are stored as f32: f16 needs a head size that is a multiple of 4, got ${head_dim}`];
   }
-  language_model.cache_dtype = dtype;
+  language_model.kvCacheDtype = dtype;
   return [];
 }
 

@@ -145,7 +145,7 @@ describe("evaluate", () => {
       const { settings, score } = await report(...evaluate, "--cache-dtype", "f16", "--out", out, "--json");
       expect({ score, cache_dtype: settings.cache_dtype }).toEqual({ score: 100, cache_dtype: "f16" });
       const model = await (load.mock.results[0].value as ReturnType<typeof load>);
-      expect(model.language_model.cache_dtype).toBe("f16");
+      expect(model.language_model.kvCacheDtype).toBe("f16");
       const other = await cli([...evaluate, "--out", out, "--resume"]);
       expect(other).toMatchObject({ code: EXIT.refused, stdout: "" });
       expect(other.stderr).toMatch(/differ in cache_dtype/);

@@ -55,7 +55,7 @@ async function decode({ language_model }: VisionLanguageModel): Promise<Float32A
   for (let i = 0; i < 2; i++) logits.push(await decoding.step(ids(5, 6 + i, 7)).read());
   logits.push(
     await decoding
-      .lookAhead(
+      .continuationLogits(
         [2, 0],
         upload(device, [
           [3, 4],

@@ -6,9 +6,9 @@ import type { GenerationConfig, GenerationSetting } from "../../../src/instructb
 import type {
   Candidates,
   Decoder,
-  Edits,
   Likeliest,
   Logits,
+  ScoreEdits,
   Tokens,
 } from "../../../src/instructblip/generation/decoder.ts";
 import { negativePrompt } from "../../../src/instructblip/generation/guidance.ts";
@@ -145,9 +145,9 @@ export class TableDecoder implements Decoder<HostLogits, HostTokens> {
   reads = 0;
   steps = 0;
   readonly logSoftmax?: (logits: HostLogits) => HostLogits;
-  readonly edit?: (logits: HostLogits, edits: Edits) => HostLogits;
+  readonly edit?: (logits: HostLogits, edits: ScoreEdits) => HostLogits;
   readonly topK?: NonNullable<Decoder<HostLogits, HostTokens>["topK"]>;
-  lead?: number;
+  inFlight?: number;
 
   /** @param shortcuts offer what a GPU does */
   constructor(prompt: readonly (readonly number[])[], shortcuts = false) {

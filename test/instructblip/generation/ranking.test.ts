@@ -214,7 +214,7 @@ test.each(["plain_f32", "opt_bare", "t5_flan"])("%s looks ahead without going th
     const ahead: Float32Array[] = [];
     const steps: Float32Array[] = [];
     for (const token of [7, 8, 9]) {
-      if (looks) ahead.push(await decoding.lookAhead(rows, upload(next)).read());
+      if (looks) ahead.push(await decoding.continuationLogits(rows, upload(next)).read());
       steps.push(
         await step(
           decoding,

@@ -6,7 +6,7 @@ import {
   philox,
   RandomNumbers,
   type U32x4,
-} from "../../../src/instructblip/generation/sampling.ts";
+} from "../../../src/instructblip/generation/multinomial.ts";
 import { expectFits } from "./chi_squared.ts";
 import { floats, GOLDENS, V } from "./golden.ts";
 

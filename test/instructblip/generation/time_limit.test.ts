@@ -7,13 +7,13 @@ import { GOLDENS, type SearchCase, settingOf, TableDecoder } from "./golden.ts";
 afterEach(() => vi.useRealTimers());
 
 /** A decoder that does not answer from its step number `n` on, until it is interrupted. */
-function stuckAfter(n: number, { prompt }: SearchCase, lead: number) {
+function stuckAfter(n: number, { prompt }: SearchCase, inFlight: number) {
   const decoder = new TableDecoder(prompt, true);
   const waits: ((reason: unknown) => void)[] = [];
   const hang = () => new Promise<never>((_, reject) => waits.push(reject));
   const { argmax, topK } = decoder;
   return Object.assign(decoder, {
-    lead,
+    inFlight,
     argmax(...args: Parameters<typeof argmax>) {
       const likeliest = argmax.apply(decoder, args);
       return decoder.steps < n ? likeliest : { ...likeliest, read: hang };
@@ -32,13 +32,13 @@ test.each([
   ["greedy search", {}, 0],
   ["greedy search ahead", {}, 2],
   ["beam search", { num_beams: 3 }, 0],
-])("%s gives the tokens that there are", async (_, options, lead) => {
+])("%s gives the tokens that there are", async (_, options, inFlight) => {
   const asked = { ...options, max_new_tokens: 8, eos_token_id: null };
   const setting = settingOf(one);
   const whole = decodingConfig({ ...asked, max_new_tokens: 3 }, setting);
   const right = await search(new TableDecoder(one.prompt, true), one.prompt, whole);
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-  const decoder = stuckAfter(3, one, lead);
+  const decoder = stuckAfter(3, one, inFlight);
   const found = search(decoder, one.prompt, decodingConfig({ ...asked, max_time: 3600 }, setting));
   await vi.advanceTimersByTimeAsync(3_600_000 - 1); // a token begun in time may take a little longer
   let ended = false;

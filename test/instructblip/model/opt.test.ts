@@ -54,8 +54,8 @@ test("positions skip padding", () => {
 
 test("a config keeps Hugging Face's defaults and refuses what cannot be", () => {
   const config = new OPTConfig();
-  expect([config.embedding_width, config.dim_of_head, config.eos_token_id]).toEqual([768, 64, 2]);
-  expect(new OPTConfig({ word_embed_proj_dim: 512, hidden_size: 1024, num_attention_heads: 16 }).embedding_width).toBe(
+  expect([config.embeddingWidth, config.headDim, config.eos_token_id]).toEqual([768, 64, 2]);
+  expect(new OPTConfig({ word_embed_proj_dim: 512, hidden_size: 1024, num_attention_heads: 16 }).embeddingWidth).toBe(
     512,
   );
   expect(() => new OPTConfig({ num_attention_heads: 5 })).toThrow("5 does not divide 768");

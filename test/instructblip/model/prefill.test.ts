@@ -24,8 +24,8 @@ describe.each(["grouped_heads_bf16", "opt_plain"])("%s", async (name) => {
   async function answer(chunk: number) {
     language.prefill_chunk = chunk;
     const parts: number[] = [];
-    const states = language.states;
-    language.states = function (embeds, step) {
+    const states = language.hiddenStates;
+    language.hiddenStates = function (embeds, step) {
       parts.push(embeds.shape[1]);
       return states.call(this, embeds, step);
     };
@@ -38,7 +38,7 @@ describe.each(["grouped_heads_bf16", "opt_plain"])("%s", async (name) => {
       decoding.dispose();
       return logits;
     });
-    language.states = states;
+    language.hiddenStates = states;
     language.prefill_chunk = whole;
     expect(device.memory.use.live).toBe(before);
     return { read, parts };

@@ -111,14 +111,14 @@ describe("buckets", () => {
 
 test("a config keeps Hugging Face's defaults and derives what Hugging Face derives", () => {
   const plain = new T5Config();
-  expect([plain.gated, plain.activation, plain.decoder_layers, plain.scales_head_input]).toEqual([
+  expect([plain.gated, plain.activation, plain.decoderLayers, plain.scalesLmHeadInput]).toEqual([
     false,
     "relu",
     6,
     true,
   ]);
   const flan = new T5Config({ feed_forward_proj: "gated-gelu", tie_word_embeddings: false, num_decoder_layers: 2 });
-  expect([flan.gated, flan.activation, flan.decoder_layers, flan.scales_head_input]).toEqual([
+  expect([flan.gated, flan.activation, flan.decoderLayers, flan.scalesLmHeadInput]).toEqual([
     true,
     "gelu_new",
     2,
@@ -126,8 +126,8 @@ test("a config keeps Hugging Face's defaults and derives what Hugging Face deriv
   ]);
   expect(new T5Config({ feed_forward_proj: "gated-gelu", dense_act_fn: "gelu" }).activation).toBe("gelu");
   expect(new T5Config({ feed_forward_proj: "gated-silu" }).activation).toBe("silu");
-  expect(new T5Config({ tie_word_embeddings: false, scale_decoder_outputs: true }).scales_head_input).toBe(true);
-  expect(new T5Config({ decoder_start_token_id: 0 }).decoder_start).toBe(0);
+  expect(new T5Config({ tie_word_embeddings: false, scale_decoder_outputs: true }).scalesLmHeadInput).toBe(true);
+  expect(new T5Config({ decoder_start_token_id: 0 }).decoderStartTokenId).toBe(0);
 });
 
 test("a config that cannot be is refused by name", () => {

@@ -95,7 +95,7 @@ function planWeights(
     const lossless = config instanceof Blip2Config && name.startsWith("qformer."); // as in blip_2.ts
     return storageOf(lossless && dtype !== "auto" ? "f32" : dtype, name, found);
   };
-  let bytes = text_config.model_type === "llama" ? allocated(rotaryRows(text_config) * text_config.dim_of_head * 4) : 0;
+  let bytes = text_config.model_type === "llama" ? allocated(rotaryRows(text_config) * text_config.headDim * 4) : 0;
   let split = 0;
   let pieces = 0;
   const matrices = new Map<string, { N: number; row: number; paired: boolean }>();

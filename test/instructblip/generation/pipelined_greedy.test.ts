@@ -1,37 +1,37 @@
 /** Greedy search that reads its ids late gives what greedy search gives that waits for each. */
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor } from "../../../src/index.node.ts";
-import { canRunAhead } from "../../../src/instructblip/generation/ahead.ts";
 import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import { logitsProcessors } from "../../../src/instructblip/generation/logits_process.ts";
 import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";
+import { canPipeline } from "../../../src/instructblip/generation/pipelined_greedy.ts";
 import { type SearchInputs, search } from "../../../src/instructblip/generation/search.ts";
 import { GpuDevice } from "../../../src/tensor/device/device.ts";
 import { testDevice } from "../../device.ts";
 import { GOLDENS, type SearchCase, settingOf, TableDecoder } from "./golden.ts";
 
-async function run(one: SearchCase, lead: number, extra: GenerationOptions = {}, inputs: SearchInputs = {}) {
+async function run(one: SearchCase, inFlight: number, extra: GenerationOptions = {}, inputs: SearchInputs = {}) {
   const decoder = new TableDecoder(one.prompt, true);
-  decoder.lead = lead;
+  decoder.inFlight = inFlight;
   const config = decodingConfig({ ...one.kwargs, ...extra }, settingOf(one));
   return { ...(await search(decoder, one.prompt, config, inputs)), steps: decoder.steps, most: config.max_length };
 }
 
 const canLead = (one: SearchCase) => {
   const config = decodingConfig(one.kwargs, settingOf(one));
-  return canRunAhead({ config, processors: logitsProcessors(config) });
+  return canPipeline({ config, processors: logitsProcessors(config) });
 };
 const CASES = GOLDENS.searches.filter(canLead);
 
-test("Hugging Face's tokens in every golden that needs no scores, at most `lead` steps further than needed", async () => {
+test("Hugging Face's tokens in every golden that needs no scores, at most `inFlight` steps further than needed", async () => {
   expect(CASES.length).toBeGreaterThan(10);
   for (const one of CASES) {
-    for (const lead of [1, 3, 50]) {
-      const { sequences, steps, most } = await run(one, lead);
+    for (const inFlight of [1, 3, 50]) {
+      const { sequences, steps, most } = await run(one, inFlight);
       expect(sequences, JSON.stringify(one.kwargs)).toEqual(one.sequences);
       const needed = sequences[0].length - one.prompt[0].length - 1;
       expect(steps).toBeGreaterThanOrEqual(needed);
-      expect(steps).toBeLessThanOrEqual(Math.min(needed + lead, most - one.prompt[0].length - 1));
+      expect(steps).toBeLessThanOrEqual(Math.min(needed + inFlight, most - one.prompt[0].length - 1));
     }
   }
 });

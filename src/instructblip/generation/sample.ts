@@ -6,10 +6,10 @@ import { argmaxOf } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder, Logits, Tokens } from "./decoder.ts";
 import { guide, type Unconditional } from "./guidance.ts";
-import { editsOf, shortlistOf } from "./logits_process.ts";
+import { scoreEdits, shortlistOf } from "./logits_process.ts";
+import { multinomial, RandomNumbers } from "./multinomial.ts";
 import { expectChoice, hasDistribution, hasFault, ScoresError } from "./numerics.ts";
 import { dropSteps, type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
-import { multinomial, RandomNumbers } from "./sampling.ts";
 import { inTime } from "./stopping.ts";
 import type { Streamer } from "./streamer.ts";
 import type { LogitsProcessor, StoppingCriterion } from "./types.ts";
@@ -30,7 +30,7 @@ export interface SearchOptions {
  * @param prompt ids of every row, all of one length
  * @returns prompt and answer of every row; rows that ended early are filled with pad_token_id
  */
-export async function tokenByToken(
+export async function sample(
   decoder: Decoder,
   prompt: readonly (readonly number[])[],
   { config, processors, unconditional, stops, streamer, signal, on_token }: SearchOptions,
@@ -55,7 +55,7 @@ export async function tokenByToken(
       const logits = previous ? decoder.step(previous) : decoder.prefill(); // [R, V], or [B, V] at first
       await records.add(decoder, previous ? 1 : copies);
       const without = previous ? unconditional?.step(previous) : unconditional?.prefill(); // [R, V]
-      const edits = inMemory ? undefined : editsOf(processors, previous ? rows : prompt, config.vocabulary);
+      const edits = inMemory ? undefined : scoreEdits(processors, previous ? rows : prompt, config.vocabulary);
       if (edits && (processors.length === 0 || decoder.edit)) {
         const best = decoder.argmax(processors.length === 0 ? logits : decoder.edit!(logits, edits));
         const { ids, undecided } = await best.read();
@@ -66,7 +66,7 @@ export async function tokenByToken(
       let scored = logits;
       let left = processors;
       if (shortlist && (shortlist.edits.length === 0 || decoder.edit)) {
-        const changes = editsOf(shortlist.edits, previous ? rows : prompt, config.vocabulary);
+        const changes = scoreEdits(shortlist.edits, previous ? rows : prompt, config.vocabulary);
         if (shortlist.edits.length) scored = decoder.edit!(logits, changes!);
         left = shortlist.rest;
         const drawn = await drawFromShortlist(scored, previous ? rows.length : prompt.length, step);

@@ -1,16 +1,16 @@
 /**
  * Greedy search whose ids stay on the GPU: each step is fed what the one before chose, and the ids are read some steps
- * late, for stopping and for whoever listens. Steps beyond an answer's end are thrown away. The same as `tokenByToken`,
+ * late, for stopping and for whoever listens. Steps beyond an answer's end are thrown away. The same as `sample`,
  * which waits for every id.
  */
 import type { Decoder, Likeliest, Tokens } from "./decoder.ts";
-import type { SearchOptions } from "./greedy.ts";
 import { ScoresError } from "./numerics.ts";
 import type { GenerateOutput } from "./output.ts";
+import type { SearchOptions } from "./sample.ts";
 import { inTime } from "./stopping.ts";
 
-/** Whether nothing needs the scores, or the ids before the next step: then `greedyAhead` will do. */
-export function canRunAhead({
+/** Whether nothing needs the scores, or the ids before the next step: then `greedyPipelined` will do. */
+export function canPipeline({
   config,
   processors,
   unconditional,
@@ -24,14 +24,14 @@ export function canRunAhead({
 
 /**
  * @param prompt ids of every row, all of one length
- * @param lead steps that may be launched before the ids of the first of them are read, 1 or more
+ * @param inFlight steps that may be launched before the ids of the first of them are read, 1 or more
  * @returns prompt and answer of every row; rows that ended early are filled with pad_token_id
  */
-export async function greedyAhead(
+export async function greedyPipelined(
   decoder: Decoder,
   prompt: readonly (readonly number[])[],
   { config, stops, streamer, signal, on_token }: SearchOptions,
-  lead: number,
+  inFlight: number,
 ): Promise<GenerateOutput> {
   const { pad_token_id: pad, eos_token_id, max_length, prompt_length, check_numerics } = config;
   const rows = prompt.map((ids) => [...ids]);
@@ -44,7 +44,7 @@ export async function greedyAhead(
   try {
     for (let launched = 0, step = 0; unfinished.includes(true) && !streamer?.cancelled; ) {
       signal?.throwIfAborted();
-      if (launched < launches && waiting.length <= lead) {
+      if (launched < launches && waiting.length <= inFlight) {
         const previous = tokens;
         const likeliest = decoder.scope(() => decoder.argmax(previous ? decoder.step(previous) : decoder.prefill()));
         tokens = likeliest.tokens;

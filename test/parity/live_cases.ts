@@ -32,7 +32,7 @@ interface ProcessorCall {
 const ASKED = { output_hidden_states: true, output_attentions: true } as const;
 
 /** What stands in JSON for what a program must write. */
-interface Spelt {
+interface SpelledFunctions {
   readonly prefix_allowed_tokens_fn?: { readonly but_every: number };
   readonly logits_processor?: readonly { readonly every: number; readonly add: number }[];
   readonly stopping_criteria?: readonly { readonly multiple_of: number }[];
@@ -44,7 +44,7 @@ export function ready(
   vocabulary: number,
   tokenizer: TokenTexts,
 ): GenerateOptions {
-  const { prefix_allowed_tokens_fn, logits_processor, stopping_criteria, ...plain } = kwargs as Spelt;
+  const { prefix_allowed_tokens_fn, logits_processor, stopping_criteria, ...plain } = kwargs as SpelledFunctions;
   const every = Array.from({ length: vocabulary }, (_, id) => id);
   return {
     ...plain,
