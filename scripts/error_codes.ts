@@ -33,7 +33,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   BEAM_LIMIT: "num_beams is above the limit",
   BINDINGS: "a kernel's bindings are not numbered 0, 1, 2, …, or a launch leaves one out",
   BUDGET: "an allocation would exceed the memory budget",
-  CACHE_DTYPE: "keys and values cannot be stored as this type",
+  KV_CACHE_DTYPE: "keys and values cannot be stored as this type",
   CAPTURE: "something that cannot be replayed was done while launches were captured",
   CONFIG_IMAGE: "the image processor's config has a value that cannot be used",
   CONFIG_JSON: "a config file is no JSON object",

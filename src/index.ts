@@ -111,7 +111,7 @@ export type { DecodeOptions, EncodeOptions } from "./instructblip/tokenizer/type
 export type { Linear } from "./modules/linear.ts";
 export type { Module } from "./modules/module.ts";
 export { type SeeOutput, type StateOptions, type TracedOutput, traceOutputs } from "./modules/observer.ts";
-export type { CacheDType, NamedDType, OneDType, StorageDType } from "./modules/storage_dtype.ts";
+export type { KVCacheDType, NamedDType, OneDType, StorageDType } from "./modules/storage_dtype.ts";
 export type { LoadOptions, LoadProgress, Weights } from "./modules/weights.ts";
 export type { Call } from "./tensor/device/call.ts";
 export type { Caps, SubgroupMatrix } from "./tensor/device/caps.ts";

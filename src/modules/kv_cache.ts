@@ -11,7 +11,7 @@ import { kvAppend } from "../tensor/ops/kv_append.ts";
 import { takeRows } from "../tensor/ops/take_rows.ts";
 import { type Shape, sizes } from "../tensor/shape.ts";
 import type { Device, Tensor } from "../tensor/tensor.ts";
-import type { CacheDType } from "./storage_dtype.ts";
+import type { KVCacheDType } from "./storage_dtype.ts";
 
 export interface KVCacheShape {
   readonly layers: number;
@@ -25,7 +25,7 @@ export interface KVCacheShape {
    * Default f32. f16 is half as large, two numbers in a u32, each with 11 significant bits, at most ±65504; it takes a
    * head_dim divisible by four.
    */
-  readonly dtype?: CacheDType | undefined;
+  readonly dtype?: KVCacheDType | undefined;
 }
 
 /**

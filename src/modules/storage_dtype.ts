@@ -15,8 +15,8 @@ export const STORAGE_DTYPES = ["auto", "f32", "f16", "bf16", "int8", "int4"] as 
 export type OneDType = (typeof STORAGE_DTYPES)[number];
 
 /** What keys and values of an answer's tokens may be stored as; see kv_cache.ts. */
-export const CACHE_DTYPES = ["f32", "f16"] as const satisfies WeightDType[];
-export type CacheDType = (typeof CACHE_DTYPES)[number];
+export const KV_CACHE_DTYPES = ["f32", "f16"] as const satisfies WeightDType[];
+export type KVCacheDType = (typeof KV_CACHE_DTYPES)[number];
 
 /**
  * One for all, or by the names of modules: `{ language_model: "int4", vision_model: "f16" }`, the longest name that fits a

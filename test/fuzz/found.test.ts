@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { AutoConfig, AutoProcessor, InstructBlipVideoProcessor } from "../../src/index.node.ts";
 import { parseRequest } from "../../src/instructblip/cli/requests/requests.ts";
 import { JsonFolder } from "../../src/instructblip/config/json_folder.ts";
-import { parseItem, parseTask } from "../../src/instructblip/evaluation/task.ts";
+import { parseQuestion, parseTask } from "../../src/instructblip/evaluation/task.ts";
 import { decodingConfig } from "../../src/instructblip/generation/configuration.ts";
 import { readRankOptions } from "../../src/instructblip/generation/ranking.ts";
 import { BlipImageProcessor } from "../../src/instructblip/processing/image_processor.ts";
@@ -138,7 +138,7 @@ test("a count of queries that no model has", async () => {
 test("a task's prompt that multiplies a field", async () => {
   const task = parseTask(JSON.stringify({ prompt: "{q}".repeat(10_000), metric: "exact_match" }), "task.json");
   const item = JSON.stringify({ id: 1, image: "a", answers: ["a"], q: "x".repeat(100_000) });
-  expect(await code(() => parseItem(item, task))).toBe("BAD_DATA");
+  expect(await code(() => parseQuestion(item, task))).toBe("BAD_DATA");
 });
 
 test("an option's name of a million letters is refused, not searched for", () => {

@@ -14,7 +14,7 @@ import {
   InstructBlipVideoForConditionalGeneration,
 } from "../../src/index.node.ts";
 import { parseLine, splitLines } from "../../src/instructblip/cli/requests/requests.ts";
-import { parseItem, parseTask } from "../../src/instructblip/evaluation/task.ts";
+import { parseQuestion, parseTask } from "../../src/instructblip/evaluation/task.ts";
 import { decodingConfig } from "../../src/instructblip/generation/configuration.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../../src/instructblip/generation/options.ts";
 import { readRankOptions } from "../../src/instructblip/generation/ranking.ts";
@@ -626,7 +626,7 @@ const INPUT_NAMES = [
 ];
 
 const LOAD_NAMES =
-  "device dtype torch_dtype cache_dtype cache fix_vicuna_token_ids compile signal on_progress on_download revision token device_map load_in_8bit trust_remote_code dtypes".split(
+  "device dtype torch_dtype kv_cache_dtype weight_cache fix_vicuna_token_ids compile signal on_progress on_download revision token device_map load_in_8bit trust_remote_code dtypes".split(
     " ",
   );
 
@@ -791,7 +791,7 @@ const tasks: Target = {
       run: async ({ files }) => {
         const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
         const parsed = parseTask(decode(files["task.json"]), "task.json");
-        parseItem(decode(files.data), parsed);
+        parseQuestion(decode(files.data), parsed);
         return [];
       },
     };

@@ -214,7 +214,10 @@ test("from_pretrained keeps and reads it; where it cannot, there is a warning an
   await golden.close();
   const logits: Float32Array[] = [];
   for (const had of [false, true]) {
-    const loaded = await InstructBlipForConditionalGeneration.from_pretrained(model, { ...options, cache: caches });
+    const loaded = await InstructBlipForConditionalGeneration.from_pretrained(model, {
+      ...options,
+      weight_cache: caches,
+    });
     expect(loaded.warnings).toEqual([]);
     expect(await read.mock.results.at(-1)!.value).toBe(had);
     logits.push(await device.scope(async () => (await loaded.forward(inputs)).logits.read()));
@@ -225,24 +228,24 @@ test("from_pretrained keeps and reads it; where it cannot, there is a warning an
   const plain = await InstructBlipForConditionalGeneration.from_pretrained(model, {
     ...options,
     dtype: "f16",
-    cache: caches,
+    weight_cache: caches,
   });
   expect(read).not.toHaveBeenCalled(); // there is nothing to keep
   plain.dispose();
   read.mockRestore();
 
   vi.stubEnv("XDG_CACHE_HOME", caches);
-  (await InstructBlipForConditionalGeneration.from_pretrained(model, { ...options, cache: true })).dispose();
+  (await InstructBlipForConditionalGeneration.from_pretrained(model, { ...options, weight_cache: true })).dispose();
   vi.unstubAllEnvs();
   expect(await readdir(join(caches, "instructblip-webgpu"))).toHaveLength(1);
 
   const file = join(model, "config.json"); // a file where the folder should be
-  const other = await InstructBlipForConditionalGeneration.from_pretrained(model, { ...options, cache: file });
+  const other = await InstructBlipForConditionalGeneration.from_pretrained(model, { ...options, weight_cache: file });
   expect(other.warnings).toEqual([expect.stringMatching(/^quantized weights are not cached: /)]);
   other.dispose();
 });
 
-test("--quantized-cache keeps a file, in a process of its own", { timeout: 120_000 }, async () => {
+test("--weight-cache keeps a file, in a process of its own", { timeout: 120_000 }, async () => {
   const shapes = fileURLToPath(new URL("../../examples/shapes/", import.meta.url));
   const main = fileURLToPath(new URL("../../src/instructblip/cli/main.ts", import.meta.url));
   const ask = () => {
@@ -254,7 +257,7 @@ test("--quantized-cache keeps a file, in a process of its own", { timeout: 120_0
       "--prompt",
       "Describe the image.",
     ];
-    const options = ["--dtype", "language_model=int4,vision_model=int8", "--quantized-cache", caches];
+    const options = ["--dtype", "language_model=int4,vision_model=int8", "--weight-cache", caches];
     return spawnSync(process.execPath, ["--import", "tsx", main, "generate", ...args, ...options], {
       encoding: "utf8",
     });

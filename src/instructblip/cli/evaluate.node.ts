@@ -1,20 +1,20 @@
 /** `evaluate` and `merge`: a task's questions answered and scored, whole or in parts that are added up. */
 import { basename, dirname } from "node:path";
 import { performance } from "node:perf_hooks";
-import { type CacheDType, formatStorage, type StorageDType } from "../../modules/storage_dtype.ts";
+import { formatStorage, type KVCacheDType, type StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { METRICS, type Metric } from "../evaluation/metrics.ts";
 import {
   difference,
   headerLine,
   joinParts,
-  type Part,
-  PartReader,
+  type PredictionFile,
+  PredictionFileReader,
   type Settings,
   type Shard,
-} from "../evaluation/part.ts";
-import { type Row, summarize } from "../evaluation/summary.ts";
-import type { Item, Task } from "../evaluation/task.ts";
+} from "../evaluation/prediction_file.ts";
+import { type Prediction, summarize } from "../evaluation/summary.ts";
+import type { Question, Task } from "../evaluation/task.ts";
 import { candidateIds } from "../generation/ranking.ts";
 import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.ts";
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
@@ -25,7 +25,7 @@ import { describeError, EXIT, endsRun, Pace, progressText } from "./format.ts";
 import { reportJson, reportText } from "./report.ts";
 import { type Answer, answerTogether, BATCH_SIZE, beginOf, inOrder, type Job } from "./requests/batches.ts";
 import { OutFile } from "./requests/out_file.node.ts";
-import { identityOf, readData, readPart, readTask } from "./requests/predictions.node.ts";
+import { identityOf, readData, readPredictionFile, readTask } from "./requests/predictions.node.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch } from "./timing.ts";
@@ -34,8 +34,8 @@ export interface Evaluation {
   readonly model: string;
   readonly dtype: StorageDType;
   readonly fixVicunaTokenIds?: boolean;
-  readonly quantizedCache?: true | string;
-  readonly cacheDtype?: CacheDType;
+  readonly weightCache?: true | string;
+  readonly kvCacheDtype?: KVCacheDType;
   readonly task: string;
   readonly data: string;
   /** Where images are; default: beside the data. */
@@ -59,7 +59,7 @@ const OF_THE_TASK = new Set(["UNSUPPORTED_OPTION", "UNKNOWN_OPTION", "PARAM_RANG
 export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<number> {
   const { terminal } = run;
   const { dtype, version, shard = { i: 0, n: 1 }, fixVicunaTokenIds: fix_vicuna_token_ids = false } = evaluation;
-  const { quantizedCache: cache = false, cacheDtype: cache_dtype = "f32" } = evaluation;
+  const { weightCache: weight_cache = false, kvCacheDtype: kv_cache_dtype = "f32" } = evaluation;
   const task = await readTask(evaluation.task);
   const { items, sha256 } = await readData(evaluation.data, task);
   const folder = await openModelFolder(evaluation.model, run);
@@ -71,7 +71,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
     model_sha256: await identityOf(folder),
     dtype: formatStorage(dtype),
     ...(fix_vicuna_token_ids && { fix_vicuna_token_ids }),
-    ...(cache_dtype !== "f32" && { cache_dtype }),
+    ...(kv_cache_dtype !== "f32" && { kv_cache_dtype }),
     data: basename(evaluation.data),
     data_sha256: sha256,
     questions: items.length,
@@ -86,14 +86,15 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const progress = new Progress(terminal);
   let model: VisionLanguageModel | undefined;
   try {
-    if (left.length > 0) model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids, cache, cache_dtype });
+    if (left.length > 0)
+      model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids, weight_cache, kv_cache_dtype });
     const begun = performance.now();
     const pace = new Pace();
     const counts = { done: 0, failed: 0 };
     const asked = { task, base, size: evaluation.batchSize ?? BATCH_SIZE };
     for await (const { position, ...outcome } of model ? inOrder(answerAll(model, processor, left, asked, run)) : []) {
       const [index, { id, kind, prompt, answers }] = left[position]!;
-      let row: Row;
+      let row: Prediction;
       if ("found" in outcome) row = { index, id, kind, prompt, answers, ...outcome.found };
       else {
         const { error } = outcome;
@@ -123,21 +124,21 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
 
 /** Adds parts up. @returns the exit code */
 export async function runMerge(files: readonly string[], { json }: { json?: boolean }, run: Run): Promise<number> {
-  const parts = new Map<string, Part>();
+  const parts = new Map<string, PredictionFile>();
   for (const file of files) {
     if (parts.has(file)) throw new InputError("PARTS_DIFFER", `${file} is given twice`);
-    parts.set(file, await readPart(file));
+    parts.set(file, await readPredictionFile(file));
   }
   const whole = joinParts(parts);
   await report(whole, json, run);
   return whole.rows.some((row) => row.error) ? EXIT.someFailed : EXIT.ok;
 }
 
-async function report({ settings, rows }: Part, json: boolean | undefined, { terminal }: Run): Promise<void> {
+async function report({ settings, rows }: PredictionFile, json: boolean | undefined, { terminal }: Run): Promise<void> {
   const summary = summarize(settings.task.metric, rows);
   await terminal.out(json ? reportJson(summary, settings) : reportText(summary, settings));
   if (summary.failed === 0) return;
-  const first = rows.reduce<Row | undefined>(
+  const first = rows.reduce<Prediction | undefined>(
     (least, row) => (row.error && !(least && least.index < row.index) ? row : least),
     undefined,
   );
@@ -149,12 +150,12 @@ async function report({ settings, rows }: Part, json: boolean | undefined, { ter
 async function openOut(
   { out: name, resume = false }: Evaluation,
   settings: Settings,
-): Promise<{ out: OutFile | undefined; rows: Row[] }> {
+): Promise<{ out: OutFile | undefined; rows: Prediction[] }> {
   if (name === undefined) return { out: undefined, rows: [] };
-  const reader = new PartReader(`--out ${name}`);
+  const reader = new PredictionFileReader(`--out ${name}`);
   const out = await OutFile.open(name, resume, (text) => reader.add(text));
   try {
-    const part = reader.part();
+    const part = reader.file();
     if (!part) await out.write(headerLine(settings));
     else {
       const { i, n } = part.settings.shard;
@@ -173,8 +174,8 @@ async function openOut(
 }
 
 /** In the order of their first questions. */
-function byImage(left: readonly [number, Item][]): [number, Item][] {
-  const groups = new Map<string, [number, Item][]>();
+function byImage(left: readonly [number, Question][]): [number, Question][] {
+  const groups = new Map<string, [number, Question][]>();
   for (const entry of left) {
     const name = JSON.stringify(entry[1].image);
     const group = groups.get(name);
@@ -194,7 +195,7 @@ interface Found {
 async function* answerAll(
   model: VisionLanguageModel,
   processor: AnyProcessor,
-  left: readonly [number, Item][],
+  left: readonly [number, Question][],
   { task, base, size }: { readonly task: Task; readonly base: string; readonly size: number },
   { signal }: Run,
 ): AsyncGenerator<{ readonly position: number } & ({ readonly found: Found } | { readonly error: unknown })> {
@@ -237,7 +238,7 @@ async function rank(
   model: VisionLanguageModel,
   processor: AnyProcessor,
   { metric, ranking }: Task,
-  { candidates = [], right = [] }: Item,
+  { candidates = [], right = [] }: Question,
   inputs: InstructBlipInputs,
   signal: AbortSignal,
 ): Promise<Found> {

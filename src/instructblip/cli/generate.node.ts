@@ -4,9 +4,9 @@ import { access, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { Readable } from "node:stream";
-import type { CacheDType, StorageDType } from "../../modules/storage_dtype.ts";
+import type { KVCacheDType, StorageDType } from "../../modules/storage_dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
-import { type Shard, sizeOf } from "../evaluation/part.ts";
+import { type Shard, sizeOf } from "../evaluation/prediction_file.ts";
 import type { GenerationOptions } from "../generation/options.ts";
 import { candidateIds } from "../generation/ranking.ts";
 import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
@@ -18,7 +18,7 @@ import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "./format.ts";
 import { type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./requests/batches.ts";
 import { OutFile } from "./requests/out_file.node.ts";
-import { Earlier, parseLine, type RequestId, splitLines } from "./requests/requests.ts";
+import { PreviousRun, parseLine, type RequestId, splitLines } from "./requests/requests.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch, type Timing } from "./timing.ts";
@@ -27,8 +27,8 @@ interface Common {
   readonly model: string;
   readonly dtype: StorageDType;
   readonly fixVicunaTokenIds?: boolean;
-  readonly quantizedCache?: true | string;
-  readonly cacheDtype?: CacheDType;
+  readonly weightCache?: true | string;
+  readonly kvCacheDtype?: KVCacheDType;
 }
 
 export interface Question extends Common {
@@ -103,8 +103,8 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   start = performance.now();
   const model = await loadModel(folder, question.dtype, run, {
     fix_vicuna_token_ids: question.fixVicunaTokenIds ?? false,
-    cache: question.quantizedCache ?? false,
-    cache_dtype: question.cacheDtype ?? "f32",
+    weight_cache: question.weightCache ?? false,
+    kv_cache_dtype: question.kvCacheDtype ?? "f32",
   });
   load_ms += performance.now() - start;
   try {
@@ -186,16 +186,16 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   const start = performance.now();
   const folder = await openModelFolder(modelPath, run);
   const processor = await AutoProcessor.from_pretrained(folder);
-  const earlier = new Earlier(`--out ${questions.out}`);
-  const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, earlier.add);
-  const total = lines === undefined ? undefined : Math.max(0, sizeOf(shard, lines) - earlier.done);
+  const previous = new PreviousRun(`--out ${questions.out}`);
+  const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, previous.add);
+  const total = lines === undefined ? undefined : Math.max(0, sizeOf(shard, lines) - previous.done);
   let model: VisionLanguageModel | undefined;
   let loaded: Loaded | undefined;
   const load = async () => {
     model = await loadModel(folder, dtype, run, {
       fix_vicuna_token_ids: questions.fixVicunaTokenIds ?? false,
-      cache: questions.quantizedCache ?? false,
-      cache_dtype: questions.cacheDtype ?? "f32",
+      weight_cache: questions.weightCache ?? false,
+      kv_cache_dtype: questions.kvCacheDtype ?? "f32",
       image_cache: AHEAD * Math.max(size, BATCH_SIZE),
     });
     loaded = { model, processor, load_ms: performance.now() - start };
@@ -206,7 +206,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   const size = questions.batchSize ?? (isFile ? BATCH_SIZE : 1);
   const progress = new Progress(terminal);
   const counts = { done: 0, failed: 0 };
-  let exit: number = earlier.failed ? EXIT.someFailed : EXIT.ok;
+  let exit: number = previous.failed ? EXIT.someFailed : EXIT.ok;
   let input: Readable | undefined;
   const stop = () => input?.destroy();
   const pace = new Pace();
@@ -251,7 +251,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
       signal.throwIfAborted();
       const parsed = parseLine(line);
       if (!parsed) continue;
-      if (position++ % shard.n !== shard.i || earlier.take(parsed.id)) continue;
+      if (position++ % shard.n !== shard.i || previous.claim(parsed.id)) continue;
       waiting.push(parsed);
       if (waiting.length < (size === 1 ? 1 : AHEAD * size)) continue;
       await drain(waiting);
@@ -269,9 +269,9 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
     model?.dispose();
     await out?.close();
   }
-  const failed = counts.failed + earlier.failed;
-  const before = earlier.done ? `, ${earlier.done} before` : "";
-  if (failed) say(terminal, `${failed} of ${counts.done + earlier.done} requests failed; their lines say why`);
+  const failed = counts.failed + previous.failed;
+  const before = previous.done ? `, ${previous.done} before` : "";
+  if (failed) say(terminal, `${failed} of ${counts.done + previous.done} requests failed; their lines say why`);
   else if (terminal.errIsTerminal)
     say(terminal, `${counts.done} answered in ${formatDuration(performance.now() - begun)}${before}`);
   return exit;

@@ -1,8 +1,8 @@
 /** The options of commands, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { CACHE_DTYPES, parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
+import { KV_CACHE_DTYPES, parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
 import { above, type Options, whole as wholeNumber } from "../config/options.ts";
-import type { Shard } from "../evaluation/part.ts";
+import type { Shard } from "../evaluation/prediction_file.ts";
 import { GENERATION } from "../generation/options.ts";
 import { EXIT } from "./format.ts";
 
@@ -96,14 +96,14 @@ export const dtypeOption = () =>
 export const vicunaOption = () =>
   new Option("--fix-vicuna-token-ids", "the tokenizer's ids: eos 2, pad 32000 (published configs end no answer)");
 
-export const cacheDtypeOption = () =>
-  new Option("--cache-dtype <type>", "how keys and values are stored: f32, or f16 in half the memory, rounded")
-    .choices(CACHE_DTYPES)
+export const kvCacheDtypeOption = () =>
+  new Option("--kv-cache-dtype <type>", "how keys and values are stored: f32, or f16 in half the memory, rounded")
+    .choices(KV_CACHE_DTYPES)
     .default("f32");
 
-export const cacheOption = () =>
+export const weightCacheOption = () =>
   new Option(
-    "--quantized-cache [folder]",
+    "--weight-cache [folder]",
     "keep int8 and int4 weights for the next start, in a folder (default: in ~/.cache/instructblip-webgpu)",
   );
 

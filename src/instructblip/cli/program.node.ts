@@ -10,13 +10,12 @@ import { describeError, EXIT } from "./format.ts";
 import { ENVIRONMENT, EXAMPLES, EXIT_CODES } from "./help.ts";
 import {
   batchSizeOption,
-  cacheDtypeOption,
-  cacheOption,
   dtypeOption,
   fileName,
   generationFlags,
   headChoice,
   ids,
+  kvCacheDtypeOption,
   modelOption,
   needs,
   outOption,
@@ -26,6 +25,7 @@ import {
   shardOption,
   text,
   vicunaOption,
+  weightCacheOption,
   whole,
 } from "./options.ts";
 import type { Run } from "./session.node.ts";
@@ -84,8 +84,8 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       ).argParser(text),
     )
     .addOption(dtypeOption())
-    .addOption(cacheDtypeOption())
-    .addOption(cacheOption())
+    .addOption(kvCacheDtypeOption())
+    .addOption(weightCacheOption())
     .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.generate)
     .action(async (options, command) => {
@@ -119,8 +119,8 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(batchSizeOption("8"))
     .option("--json", "print one JSON object")
     .addOption(dtypeOption())
-    .addOption(cacheDtypeOption())
-    .addOption(cacheOption())
+    .addOption(kvCacheDtypeOption())
+    .addOption(weightCacheOption())
     .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.evaluate)
     .action(async (options, command) => {
@@ -155,7 +155,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     )
     .option("--all", "also write every module's output")
     .addOption(dtypeOption())
-    .addOption(cacheOption())
+    .addOption(weightCacheOption())
     .addHelpText("after", EXAMPLES.trace)
     .action(async (options, command) => {
       needs(command, "model", "image", "prompt", "out");

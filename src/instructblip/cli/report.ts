@@ -1,5 +1,5 @@
 /** What `evaluate` and `merge` print: figures and what they hold for. */
-import type { Settings } from "../evaluation/part.ts";
+import type { Settings } from "../evaluation/prediction_file.ts";
 import type { Figure, Summary } from "../evaluation/summary.ts";
 import type { TaskRanking } from "../evaluation/task.ts";
 import { formatTable } from "./format.ts";
@@ -22,7 +22,7 @@ export function reportText(summary: Summary, settings: Settings): string {
     task.ranking ? ["ranked", rankedText(task.ranking)] : ["generation", JSON.stringify(task.generation)],
     [
       "model",
-      `${settings.model}, weights as ${settings.dtype}${settings.cache_dtype ? `, cache as ${settings.cache_dtype}` : ""}`,
+      `${settings.model}, weights as ${settings.dtype}${settings.kv_cache_dtype ? `, cache as ${settings.kv_cache_dtype}` : ""}`,
     ],
     ["data", `${settings.data}, ${settings.questions} questions`],
   ];

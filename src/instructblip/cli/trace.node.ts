@@ -22,7 +22,7 @@ export interface TraceOptions {
   decoderInputIds?: readonly number[];
   all?: boolean;
   dtype: StorageDType;
-  quantizedCache?: true | string;
+  weightCache?: true | string;
 }
 
 export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
@@ -37,7 +37,7 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
     [await readNamedImage(options.image, { signal: run.signal })],
     [options.prompt],
   );
-  const model = await loadModel(folder, options.dtype, run, { cache: options.quantizedCache ?? false });
+  const model = await loadModel(folder, options.dtype, run, { weight_cache: options.weightCache ?? false });
   try {
     const entries: TensorEntry[] = [];
     const add = (name: string, shape: readonly number[], data: Float32Array | Uint32Array) => {

@@ -18,7 +18,7 @@ export const MODES: readonly { readonly name: string; readonly options: FromPret
   { name: "f16 weights", options: { dtype: "f16" } },
   { name: "int8 weights", options: { dtype: "int8" } },
   { name: "int4 weights", options: { dtype: "int4" } },
-  { name: "f16 cache", options: { dtype: "f32", cache_dtype: "f16" } },
+  { name: "f16 cache", options: { dtype: "f32", kv_cache_dtype: "f16" } },
 ];
 
 /** Images, what is asked about each, and the tokens that PyTorch answers. */

@@ -1,9 +1,9 @@
 /** From answered and failed questions to figures. The same rows give the same figures, however they were come by. */
 import { METRICS, type Metric, type MetricName, type Pooled } from "./metrics.ts";
-import type { Item } from "./task.ts";
+import type { Question } from "./task.ts";
 
 /** What became of a question: an answer or an error, never an empty answer for an error. */
-export type Row = Pick<Item, "id" | "kind" | "prompt" | "answers"> & {
+export type Prediction = Pick<Question, "id" | "kind" | "prompt" | "answers"> & {
   /** Its place in the data, from 0. */
   readonly index: number;
 } & (
@@ -36,7 +36,7 @@ export interface Summary extends Figure {
 }
 
 /** Figures for rows in any order. */
-export function summarize(name: MetricName, rows: readonly Row[]): Summary {
+export function summarize(name: MetricName, rows: readonly Prediction[]): Summary {
   const metric: Metric = METRICS[name];
   const ordered = [...rows].sort((a, b) => a.index - b.index);
   const answered = ordered.filter((row) => row.error === undefined);

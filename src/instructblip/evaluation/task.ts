@@ -35,7 +35,7 @@ export interface TaskRanking extends ValuesOf<typeof RANKING> {
 }
 
 /** One question about one image. */
-export interface Item {
+export interface Question {
   readonly id: string | number;
   /** An image's file, or those of a video's frames. */
   readonly image: string | readonly string[];
@@ -183,7 +183,7 @@ function rankingOf(
 }
 
 /** Understands a line of data; messages do not name the line. @throws InputError BAD_DATA */
-export function parseItem(text: string, task: Task): Item {
+export function parseQuestion(text: string, task: Task): Question {
   const value = parseObject(text, "BAD_DATA");
   const { id, answers } = value;
   if (typeof id !== "string" && (typeof id !== "number" || !Number.isFinite(id))) {
@@ -222,7 +222,7 @@ function rankedOf(
   answers: readonly string[],
   from: Candidates | string,
   metric: MetricName,
-): Required<Pick<Item, "candidates" | "right">> {
+): Required<Pick<Question, "candidates" | "right">> {
   const candidates = typeof from === "string" ? groupsOf(Object.hasOwn(value, from) ? value[from] : undefined) : from;
   if (!candidates) {
     throw new InputError("BAD_DATA", `${shown(from)} must be candidates: texts, or lists of texts that mean the same`);

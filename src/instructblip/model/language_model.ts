@@ -10,7 +10,7 @@ import type { Linear } from "../../modules/linear.ts";
 import { Module } from "../../modules/module.ts";
 import { observedStates } from "../../modules/observer.ts";
 import { ReplayedStep } from "../../modules/replay.ts";
-import type { CacheDType } from "../../modules/storage_dtype.ts";
+import type { KVCacheDType } from "../../modules/storage_dtype.ts";
 import type { Device } from "../../tensor/device/device.ts";
 import { contiguous } from "../../tensor/ops/copy.ts";
 import { increment } from "../../tensor/ops/increment.ts";
@@ -69,7 +69,7 @@ export interface LanguageModel extends Module {
   readonly vocabulary: number;
   readonly cacheShape: Pick<KVCacheShape, "layers" | "heads" | "head_dim">;
   /** What answers begun from now on keep their keys and values as. */
-  kvCacheDtype: CacheDType;
+  kvCacheDtype: KVCacheDType;
 
   /** Token embeddings. u32[B, T] -> f32[B, T, D] */
   embed(ids: Tensor<"u32">): Tensor;
@@ -129,7 +129,7 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   abstract readonly embed_tokens: Embedding;
   abstract readonly lm_head: Linear;
   abstract readonly cacheShape: LanguageModel["cacheShape"];
-  kvCacheDtype: CacheDType = "f32";
+  kvCacheDtype: KVCacheDType = "f32";
 
   /** Everything before the head. f32[B, T, D] -> f32[B, T, D] */
   abstract hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor;

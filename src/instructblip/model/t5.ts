@@ -15,7 +15,7 @@ import { Linear } from "../../modules/linear.ts";
 import { Module } from "../../modules/module.ts";
 import { observedStates } from "../../modules/observer.ts";
 import { ReplayedStep } from "../../modules/replay.ts";
-import type { CacheDType } from "../../modules/storage_dtype.ts";
+import type { KVCacheDType } from "../../modules/storage_dtype.ts";
 import type { Weights } from "../../modules/weights.ts";
 import { ConfigError, InputError, WeightError } from "../../tensor/errors.ts";
 import type { KeysOrValues } from "../../tensor/ops/attention.ts";
@@ -43,7 +43,7 @@ const TABLES = ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_he
 /** T5 with its head, which is the token embedding unless the checkpoint has one. */
 export class T5ForConditionalGeneration extends Module implements LanguageModel {
   readonly is_encoder_decoder = true;
-  kvCacheDtype: CacheDType = "f32";
+  kvCacheDtype: KVCacheDType = "f32";
   readonly shared: Embedding;
   readonly encoder: T5Stack;
   readonly decoder: T5Stack;

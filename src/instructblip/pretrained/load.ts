@@ -1,5 +1,5 @@
 /** from_pretrained() of a model: its config, its parameters bound to the checkpoint by name, the weights on the device. */
-import { CACHE_DTYPES, type CacheDType, readStorage } from "../../modules/storage_dtype.ts";
+import { KV_CACHE_DTYPES, type KVCacheDType, readStorage } from "../../modules/storage_dtype.ts";
 import type { WeightCache } from "../../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../../modules/weights.ts";
 import type { Call } from "../../tensor/device/call.ts";
@@ -33,12 +33,12 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
    * What keys and values of an answer's tokens are stored as: "f32" (default), or "f16" in half the memory, rounded to 11
    * bits. Heads that are no multiple of four numbers stay f32, which `warnings` then says. Arithmetic is f32 always.
    */
-  cache_dtype?: CacheDType | "float32" | "float16";
+  kv_cache_dtype?: KVCacheDType | "float32" | "float16";
   /**
    * Keeps int8 and int4 matrices in a file, so that the next start reads them instead of quantizing again: in this folder,
    * or for true in `instructblip-webgpu` in the user's cache folder. Default false.
    */
-  cache?: boolean | string;
+  weight_cache?: boolean | string;
   /**
    * Gives Vicuna the special token ids of its tokenizer, eos and bos 2, pad 32000, in place of those in published configs,
    * with which no answer ends. Default false: the config's, as in Hugging Face.
@@ -65,8 +65,8 @@ const MODEL_OPTIONS = Object.keys({
   device: 0,
   dtype: 0,
   torch_dtype: 0,
-  cache_dtype: 0,
-  cache: 0,
+  kv_cache_dtype: 0,
+  weight_cache: 0,
   fix_vicuna_token_ids: 0,
   image_cache: 0,
   compile: 0,
@@ -80,8 +80,17 @@ const MODEL_OPTIONS = Object.keys({
  * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE, BAD_INPUT
  */
 export function readModelOptions(options: FromPretrainedOptions) {
-  const { device, dtype, torch_dtype, cache_dtype, cache, fix_vicuna_token_ids, compile, image_cache, ...open } =
-    readPretrainedOptions(options, MODEL_OPTIONS);
+  const {
+    device,
+    dtype,
+    torch_dtype,
+    kv_cache_dtype,
+    weight_cache,
+    fix_vicuna_token_ids,
+    compile,
+    image_cache,
+    ...open
+  } = readPretrainedOptions(options, MODEL_OPTIONS);
   if (device && !(device instanceof GpuDevice)) {
     throw new InputError(
       "UNSUPPORTED_OPTION",
@@ -99,8 +108,8 @@ export function readModelOptions(options: FromPretrainedOptions) {
     device: device ?? undefined,
     // In Hugging Face, too, dtype wins.
     dtype: readStorage(dtype ?? torch_dtype ?? "auto"),
-    cache_dtype: readStorage(cache_dtype ?? "f32") as CacheDType,
-    cache: cache ?? false,
+    kv_cache_dtype: readStorage(kv_cache_dtype ?? "f32") as KVCacheDType,
+    weight_cache: weight_cache ?? false,
     fix_vicuna_token_ids: fix_vicuna_token_ids ?? false,
     image_cache: image_cache ?? IMAGE_CACHE,
     compile: compile ?? true,
@@ -150,8 +159,17 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   from: PretrainedFrom,
   options: FromPretrainedOptions,
 ): Promise<Loaded<M>> {
-  const { device, dtype, cache_dtype, cache, fix_vicuna_token_ids, compile, image_cache, on_warning, ...open } =
-    readModelOptions(options);
+  const {
+    device,
+    dtype,
+    kv_cache_dtype,
+    weight_cache,
+    fix_vicuna_token_ids,
+    compile,
+    image_cache,
+    on_warning,
+    ...open
+  } = readModelOptions(options);
   const { on_progress, signal } = open;
   const folder = await openPretrained(from, open);
   await refuseUnheeded(folder);
@@ -173,13 +191,13 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     weights = bound;
     const { memory } = opened;
     const model = opened.within(call, () => memory.allOrNothing(() => bind(Model, bound, config, checkpoint)));
-    const warnings = [...checkpoint.warnings, ...check(model, bound), ...setCacheDtype(model, cache_dtype)];
-    const kept = await orWarn(warnings, () => openWeightCache(bound, cache));
+    const warnings = [...checkpoint.warnings, ...check(model, bound), ...setKvCacheDtype(model, kv_cache_dtype)];
+    const kept = await warnOnFailure(warnings, () => openWeightCache(bound, weight_cache));
     const [restored] = await Promise.all([
       bound.load({ on_progress, signal, cache: kept, call }),
       compile ? opened.within(call, () => model.compile()) : undefined,
     ]);
-    if (kept && !restored) await orWarn(warnings, () => kept.write());
+    if (kept && !restored) await warnOnFailure(warnings, () => kept.write());
     return { model, ownsDevice: device === undefined, warnings, on_warning, image_cache };
   } catch (error) {
     weights?.dispose();
@@ -191,11 +209,11 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   }
 }
 
-/** Sets what answers keep of their tokens. @returns warnings @throws InputError CACHE_DTYPE */
-function setCacheDtype({ language_model }: Loadable, dtype: CacheDType): string[] {
-  if (!CACHE_DTYPES.includes(dtype)) {
-    throw new InputError("CACHE_DTYPE", `cache_dtype: keys and values cannot be stored as ${shown(dtype)}`, {
-      hint: CACHE_DTYPES.join(" or "),
+/** Sets what answers keep of their tokens. @returns warnings @throws InputError KV_CACHE_DTYPE */
+function setKvCacheDtype({ language_model }: Loadable, dtype: KVCacheDType): string[] {
+  if (!KV_CACHE_DTYPES.includes(dtype)) {
+    throw new InputError("KV_CACHE_DTYPE", `kv_cache_dtype: keys and values cannot be stored as ${shown(dtype)}`, {
+      hint: KV_CACHE_DTYPES.join(" or "),
     });
   }
   const { head_dim } = language_model.cacheShape;
@@ -214,7 +232,7 @@ async function openWeightCache(weights: Weights, where: boolean | string): Promi
 }
 
 /** A cache that cannot be had is no reason to have no model. */
-async function orWarn<T>(warnings: string[], use: () => Promise<T>): Promise<T | undefined> {
+async function warnOnFailure<T>(warnings: string[], use: () => Promise<T>): Promise<T | undefined> {
   try {
     return await use();
   } catch (error) {

@@ -54,7 +54,7 @@ export async function createFolder(path: string): Promise<never> {
 }
 
 export async function cacheFolder(): Promise<never> {
-  throw new InputError("NO_FILES", "cache: a browser has no folders to write to by name");
+  throw new InputError("NO_FILES", "weight_cache: a browser has no folders to write to by name");
 }
 
 export async function readImage(

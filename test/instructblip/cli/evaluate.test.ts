@@ -4,8 +4,8 @@ import { appendFile, readFile, rm, truncate, writeFile } from "node:fs/promises"
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
-import type { Settings } from "../../../src/instructblip/evaluation/part.ts";
-import type { Row, Summary } from "../../../src/instructblip/evaluation/summary.ts";
+import type { Settings } from "../../../src/instructblip/evaluation/prediction_file.ts";
+import type { Prediction, Summary } from "../../../src/instructblip/evaluation/summary.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { goldenFolder } from "../../golden_folder.ts";
@@ -47,7 +47,7 @@ beforeEach(async () => {
 
 type Report = Summary & { settings: Settings };
 const report = async (...args: string[]) => (await json<Report>(args))[0];
-const lines = async (file: string) => jsonLines<Row>(await readFile(file, "utf8"));
+const lines = async (file: string) => jsonLines<Prediction>(await readFile(file, "utf8"));
 
 describe("evaluate", () => {
   it("has PyTorch's answers and the figures that follow from them", async () => {
@@ -131,7 +131,7 @@ describe("evaluate", () => {
     expect(await readFile(out, "utf8")).toBe(text);
   });
 
-  it("stores keys and values as --cache-dtype says, which parts must agree on", async () => {
+  it("stores keys and values as --kv-cache-dtype says, which parts must agree on", async () => {
     const load = vi.spyOn(InstructBlipForConditionalGeneration, "from_pretrained");
     try {
       await writeFile(
@@ -142,15 +142,15 @@ describe("evaluate", () => {
           .join("\n"),
       );
       const out = join(folder, "out.jsonl");
-      const { settings, score } = await report(...evaluate, "--cache-dtype", "f16", "--out", out, "--json");
-      expect({ score, cache_dtype: settings.cache_dtype }).toEqual({ score: 100, cache_dtype: "f16" });
+      const { settings, score } = await report(...evaluate, "--kv-cache-dtype", "f16", "--out", out, "--json");
+      expect({ score, kv_cache_dtype: settings.kv_cache_dtype }).toEqual({ score: 100, kv_cache_dtype: "f16" });
       const model = await (load.mock.results[0].value as ReturnType<typeof load>);
       expect(model.language_model.kvCacheDtype).toBe("f16");
       const other = await cli([...evaluate, "--out", out, "--resume"]);
       expect(other).toMatchObject({ code: EXIT.refused, stdout: "" });
-      expect(other.stderr).toMatch(/differ in cache_dtype/);
+      expect(other.stderr).toMatch(/differ in kv_cache_dtype/);
       expect((await cli(["merge", out])).stdout).toMatch(/^model .*weights as auto, cache as f16$/m);
-      expect((await report(...evaluate, "--json")).settings).not.toHaveProperty("cache_dtype");
+      expect((await report(...evaluate, "--json")).settings).not.toHaveProperty("kv_cache_dtype");
     } finally {
       load.mockRestore();
     }

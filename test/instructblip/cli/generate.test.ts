@@ -105,8 +105,8 @@ describe("one question", () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   });
 
-  it("stores keys and values as --cache-dtype says, or says why not", async () => {
-    const question = ["--image", PICTURE, "--prompt", PROMPT, "--max-new-tokens", "2", "--cache-dtype", "f16"];
+  it("stores keys and values as --kv-cache-dtype says, or says why not", async () => {
+    const question = ["--image", PICTURE, "--prompt", PROMPT, "--max-new-tokens", "2", "--kv-cache-dtype", "f16"];
     const odd = await cli(["generate", "--model", goldenFolder("odd_widths"), ...question]);
     expect(odd.code).toBe(0);
     expect(odd.stderr).toContain(

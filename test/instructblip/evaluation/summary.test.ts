@@ -3,17 +3,17 @@ import { describe, expect, it } from "vitest";
 import {
   headerLine,
   joinParts,
-  type Part,
-  PartReader,
+  type PredictionFile,
+  PredictionFileReader,
   type Settings,
   sizeOf,
-} from "../../../src/instructblip/evaluation/part.ts";
-import { type Row, summarize } from "../../../src/instructblip/evaluation/summary.ts";
+} from "../../../src/instructblip/evaluation/prediction_file.ts";
+import { type Prediction, summarize } from "../../../src/instructblip/evaluation/summary.ts";
 import type { EngineError } from "../../../src/tensor/errors.ts";
 
 const ERROR = { code: "NOT_FOUND", message: "gone" };
 
-function row(index: number, prediction: string | null, kind: string | null = null): Row {
+function row(index: number, prediction: string | null, kind: string | null = null): Prediction {
   const common = { index, id: `q${index}`, kind, prompt: "?", answers: ["yes", "a yes", "y", "yes yes"] };
   return prediction === null ? { ...common, error: ERROR } : { ...common, prediction };
 }
@@ -31,7 +31,7 @@ const SETTINGS: Settings = {
 };
 
 describe("figures of candidates", () => {
-  const scored = (index: number, scores: number[], right: number, kind: string | null = null): Row => ({
+  const scored = (index: number, scores: number[], right: number, kind: string | null = null): Prediction => ({
     index,
     id: `q${index}`,
     kind,
@@ -65,12 +65,12 @@ describe("figures of candidates", () => {
   it("are the same whatever the order of the rows, through a part's lines", () => {
     const rows = Array.from({ length: 7 }, (_, i) => scored(i, [Math.sin(i), Math.cos(i) / 3], i % 2));
     const settings: Settings = { ...SETTINGS, task: { ...SETTINGS.task, metric: "auc" } };
-    const reader = new PartReader("p");
+    const reader = new PredictionFileReader("p");
     reader.add(headerLine(settings).trim());
     for (const one of [...rows].reverse()) reader.add(JSON.stringify(one));
-    expect(summarize("auc", reader.part()!.rows)).toEqual(summarize("auc", rows));
+    expect(summarize("auc", reader.file()!.rows)).toEqual(summarize("auc", rows));
     const without = { ...rows[0], scores: undefined };
-    const other = new PartReader("p");
+    const other = new PredictionFileReader("p");
     other.add(headerLine(settings).trim());
     expect(() => other.add(JSON.stringify(without))).toThrow(/not a prediction written by evaluate/);
   });
@@ -109,7 +109,7 @@ describe("figures", () => {
       ...row(i, prediction),
       answers: ["a", "a", "a", "a", "yes", "yes"],
     }));
-    const { score, interval } = summarize("vqa_accuracy", rows as Row[]);
+    const { score, interval } = summarize("vqa_accuracy", rows as Prediction[]);
     // yes: 2 of 6 say it: (2 × 1/3 + 4 × 2/3) / 6; a: an article, so "" = "" for 4 of 6; b: nothing
     const values = [(2 / 3 + 8 / 3) / 6, 1, 0];
     const mean = (values[0] + 1) / 3;
@@ -118,7 +118,7 @@ describe("figures", () => {
     expect(interval![0]).toBeCloseTo(Math.max(0, 100 * (mean - 1.959963984540054 * error)), 10);
     expect(mean + 1.959963984540054 * error).toBeGreaterThan(1);
     expect(interval![1]).toBe(100); // mean + 1.96 errors is above what can be
-    const narrow = summarize("vqa_accuracy", Array.from({ length: 20 }, (_, i) => rows[i % 3]) as Row[]);
+    const narrow = summarize("vqa_accuracy", Array.from({ length: 20 }, (_, i) => rows[i % 3]) as Prediction[]);
     const spread = Array.from({ length: 20 }, (_, i) => values[i % 3]);
     const middle = spread.reduce((sum, value) => sum + value, 0) / 20;
     const half = 1.959963984540054 * Math.sqrt(spread.reduce((sum, value) => sum + (value - middle) ** 2, 0) / 19 / 20);
@@ -136,11 +136,15 @@ describe("figures", () => {
 });
 
 /** Reads back what a run would have written. */
-function part(shard: { i: number; n: number }, rows: readonly Row[], more: Partial<Settings> = {}): Part {
-  const reader = new PartReader("p");
+function part(
+  shard: { i: number; n: number },
+  rows: readonly Prediction[],
+  more: Partial<Settings> = {},
+): PredictionFile {
+  const reader = new PredictionFileReader("p");
   reader.add(headerLine({ ...SETTINGS, ...more, shard }));
   for (const one of rows) reader.add(JSON.stringify(one));
-  return reader.part()!;
+  return reader.file()!;
 }
 
 const all = Array.from({ length: 7 }, (_, i) => row(i, "yes"));
@@ -174,7 +178,8 @@ describe("parts", () => {
   });
 
   it("are refused where they are not the whole", () => {
-    const join = (...parts: Part[]) => refusal(() => joinParts(new Map(parts.map((one, i) => [`p${i}`, one]))));
+    const join = (...parts: PredictionFile[]) =>
+      refusal(() => joinParts(new Map(parts.map((one, i) => [`p${i}`, one]))));
     const [a, b, c] = [0, 1, 2].map((i) => part({ i, n: 3 }, third(i)));
     expect(join()).toBe("PARTS_MISSING: there are no parts to join");
     expect(join(a, c)).toBe("PARTS_MISSING: parts are missing: 1/3");
@@ -194,7 +199,7 @@ describe("parts", () => {
     [JSON.stringify(row(1, "x")), /question 1 is not in part 0\/3/],
     [JSON.stringify(row(0, "x")), /question 0 is there twice/],
   ])("refuse the line %s", (line, message) => {
-    const reader = new PartReader("p");
+    const reader = new PredictionFileReader("p");
     reader.add(headerLine({ ...SETTINGS, shard: { i: 0, n: 3 } }));
     reader.add(JSON.stringify(row(0, "x")));
     const text = refusal(() => reader.add(line));
@@ -212,8 +217,8 @@ describe("parts", () => {
       header({ task: { ...SETTINGS.task, metric: "bleu" } }),
     ];
     for (const line of refused) {
-      expect(refusal(() => new PartReader("p").add(line))).toMatch(/^BAD_PART: p: line 1: not the settings/);
+      expect(refusal(() => new PredictionFileReader("p").add(line))).toMatch(/^BAD_PART: p: line 1: not the settings/);
     }
-    expect(refusal(() => new PartReader("p").add(header({})))).toBe("not refused");
+    expect(refusal(() => new PredictionFileReader("p").add(header({})))).toBe("not refused");
   });
 });

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { METRICS } from "../../../src/instructblip/evaluation/metrics.ts";
 import { PRESETS } from "../../../src/instructblip/evaluation/presets.ts";
 import { ptbTokenize } from "../../../src/instructblip/evaluation/ptb_tokenizer.ts";
-import { parseItem, parseTask, type Task } from "../../../src/instructblip/evaluation/task.ts";
+import { parseQuestion, parseTask, type Task } from "../../../src/instructblip/evaluation/task.ts";
 import type { EngineError } from "../../../src/tensor/errors.ts";
 
 const TASK = { prompt: "Question: {question} Short answer:", metric: "exact_match" };
@@ -46,7 +46,7 @@ describe("a task", () => {
     const texts = { question: "Q", statement: "S", context: "", text: "T", history: "H" };
     const fields = { ...texts, ocr_tokens: ["x"], choices: ["a", "b"], options: ["a", "b"] };
     const answers = Array.from({ length: 10 }, () => (preset === "paper-hatefulmemes" ? "true" : "a"));
-    expect(parseItem(JSON.stringify({ ...ITEM, ...fields, answers }), made).prompt).not.toMatch(/[{}]/);
+    expect(parseQuestion(JSON.stringify({ ...ITEM, ...fields, answers }), made).prompt).not.toMatch(/[{}]/);
   });
 
   it.each([
@@ -132,7 +132,7 @@ describe("a task that ranks", () => {
 
   it("knows which of a question's candidates are answers", () => {
     const groups = [["yes", "true"], ["no"], ["true"]];
-    const item = (more: object, of: object) => parseItem(JSON.stringify({ ...ITEM, ...more }), task(of));
+    const item = (more: object, of: object) => parseQuestion(JSON.stringify({ ...ITEM, ...more }), task(of));
     expect(item({ answers: ["true"] }, { candidates: groups })).toMatchObject({ candidates: groups, right: [0, 2] });
     const own = item({ choices: ["x", "y"], answers: ["y"] }, { candidates: { field: "choices" } });
     expect(own).toMatchObject({ candidates: [["x"], ["y"]], right: [1] });
@@ -155,7 +155,7 @@ describe("a task that ranks", () => {
       /auc needs one right candidate of two, got 1 right of 3/,
     ],
   ])("refuses the question %j of %j", (more, of, message) => {
-    const text = refusal(() => parseItem(JSON.stringify({ ...ITEM, ...more }), task(of)));
+    const text = refusal(() => parseQuestion(JSON.stringify({ ...ITEM, ...more }), task(of)));
     expect(text).toMatch(/^BAD_DATA: /);
     expect(text).toMatch(message);
   });
@@ -165,7 +165,7 @@ describe("a question", () => {
   it("fills the prompt in", () => {
     const fields = { ...ITEM, kind: "k", ocr: ["a", "b", "c"], n: 7 };
     const prompt = "{{{question}}} {ocr} {ocr:2} {ocr:9} {ocr:letters} {n} $&";
-    expect(parseItem(JSON.stringify(fields), task({ prompt }))).toEqual({
+    expect(parseQuestion(JSON.stringify(fields), task({ prompt }))).toEqual({
       id: 1,
       image: "a.png",
       answers: ["yes"],
@@ -186,13 +186,13 @@ describe("a question", () => {
     [{ ...ITEM, question: undefined }, /needs the field "question"/],
     [{ ...ITEM, question: { a: 1 } }, /needs the field "question"/],
   ])("is refused: %j", (value, message) => {
-    const text = refusal(() => parseItem(JSON.stringify(value), task()));
+    const text = refusal(() => parseQuestion(JSON.stringify(value), task()));
     expect(text).toMatch(/^BAD_DATA: /);
     expect(text).toMatch(message);
   });
 
   it("needs enough annotators for VQA accuracy", () => {
-    const message = refusal(() => parseItem(JSON.stringify(ITEM), task({ metric: "vqa_accuracy" })));
+    const message = refusal(() => parseQuestion(JSON.stringify(ITEM), task({ metric: "vqa_accuracy" })));
     expect(message).toMatch(/vqa_accuracy needs at least 4, got 1\n.*exact_match_vqa/);
   });
 });

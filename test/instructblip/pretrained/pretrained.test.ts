@@ -138,7 +138,7 @@ describe("options of models", () => {
       language_model: "f16",
       vision_model: "int8",
     });
-    expect(readModelOptions({ cache_dtype: "float16" }).cache_dtype).toBe("f16");
+    expect(readModelOptions({ kv_cache_dtype: "float16" }).kv_cache_dtype).toBe("f16");
     expect(readModelOptions({ dtype: null as never }).dtype).toBe("auto");
   });
 

@@ -54,7 +54,7 @@ test("who listens to the model, once; who listens to a call, each time; nobody",
 
 test("what is odd about a checkpoint", async () => {
   const heard: string[] = [];
-  const options = { cache_dtype: "f16", on_warning: (message: string) => heard.push(message) };
+  const options = { kv_cache_dtype: "f16", on_warning: (message: string) => heard.push(message) };
   const model = await open(options);
   expect(model.warnings).toHaveLength(1);
   expect(heard).toEqual(model.warnings);
@@ -77,7 +77,7 @@ test("a listener may answer with a promise; what it rejects with is its caller's
   const model = await open({ on_warning: rejecting });
   await expect(model.generate(asked)).rejects.toBe(refused);
   await expect(model.generate({ ...asked, on_warning: rejecting })).rejects.toBe(refused);
-  await expect(open({ cache_dtype: "f16", on_warning: rejecting })).rejects.toBe(refused);
+  await expect(open({ kv_cache_dtype: "f16", on_warning: rejecting })).rejects.toBe(refused);
   await expect(open({ on_progress: rejecting })).rejects.toBe(refused);
   const folder = await mkdtemp(join(tmpdir(), "callbacks-"));
   try {

@@ -204,7 +204,7 @@ function formatMemory(
   const rows = [
     ...weights.map((plan) => [`  weights, --dtype ${plan.dtype}`, formatBytes(plan.bytes), pieces(plan)]),
     ...kv_cache.map(({ dtype, bytes_per_token, max_tokens }) => [
-      `  key/value cache, --cache-dtype ${dtype}`,
+      `  key/value cache, --kv-cache-dtype ${dtype}`,
       formatBytes(bytes_per_token),
       `per token; at most ${max_tokens} tokens in a row`,
     ]),

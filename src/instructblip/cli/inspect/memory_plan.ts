@@ -3,8 +3,8 @@
  * are what the engine will allocate to the byte (test/instructblip/cli/inspect.test.ts compares); activations are an estimate.
  */
 import {
-  CACHE_DTYPES,
-  type CacheDType,
+  KV_CACHE_DTYPES,
+  type KVCacheDType,
   type OneDType,
   STORAGE_DTYPES,
   storageOf,
@@ -31,14 +31,14 @@ export interface MemoryPlan {
   readonly binding_limit: number;
   /** For each `--dtype`. */
   readonly weights: readonly WeightsPlan[];
-  /** For each `--cache-dtype`. */
+  /** For each `--kv-cache-dtype`. */
   readonly kv_cache: readonly KVCachePlan[];
   /** One image, or a video of 4 frames, and one prompt of `prompt_tokens`, image tokens included. */
   readonly activations: { readonly bytes_estimated: number; readonly prompt_tokens: number };
 }
 
 export interface KVCachePlan {
-  readonly dtype: CacheDType;
+  readonly dtype: KVCacheDType;
   /** For each token of a row: prompt, image tokens and answer. */
   readonly bytes_per_token: number;
   /** Tokens in a row before one layer's keys exceed the binding limit, with a batch of 1. */
@@ -71,7 +71,7 @@ export function planMemory(
   return {
     binding_limit,
     weights: STORAGE_DTYPES.map((dtype) => planWeights(tensors, config, binding_limit, dtype)),
-    kv_cache: CACHE_DTYPES.map((dtype) => {
+    kv_cache: KV_CACHE_DTYPES.map((dtype) => {
       // Heads that are no multiple of four numbers stay f32, as in vision_language_model.ts.
       const keyBytes = num_key_value_heads * head_dim * (dtype === "f16" && head_dim % 4 === 0 ? 2 : 4);
       return {

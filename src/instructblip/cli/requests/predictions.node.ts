@@ -8,8 +8,8 @@ import { InputError } from "../../../tensor/errors.ts";
 import { Checkpoint } from "../../../tensor/files/safetensors.ts";
 import type { Folder } from "../../../tensor/files/source.ts";
 import { sizeOf } from "../../../tensor/shape.ts";
-import { type Part, PartReader } from "../../evaluation/part.ts";
-import { type Item, parseItem, parseTask, type Task } from "../../evaluation/task.ts";
+import { type PredictionFile, PredictionFileReader } from "../../evaluation/prediction_file.ts";
+import { parseQuestion, parseTask, type Question, type Task } from "../../evaluation/task.ts";
 import { lineText, splitLines } from "./requests.ts";
 
 /** A larger task file is none. */
@@ -34,20 +34,20 @@ function readBeside(path: string, name: string): string {
 }
 
 export interface Data {
-  readonly items: readonly Item[];
+  readonly items: readonly Question[];
   readonly sha256: string;
 }
 
 /** All questions, checked. @throws InputError NOT_FOUND, BAD_DATA, LINE_TOO_LONG, BAD_UTF8, naming file and line */
 export async function readData(path: string, task: Task): Promise<Data> {
   const hash = createHash("sha256");
-  const items: Item[] = [];
+  const items: Question[] = [];
   const lineOf = new Map<string, number>();
   for await (const line of splitLines(chunksOf(path, (chunk) => hash.update(chunk)))) {
     try {
       const text = lineText(line);
       if (text === undefined) continue;
-      const item = parseItem(text, task);
+      const item = parseQuestion(text, task);
       const key = JSON.stringify(item.id);
       const twin = lineOf.get(key);
       if (twin !== undefined) throw new InputError("BAD_DATA", `the id ${key} is on line ${twin} already`);
@@ -63,15 +63,15 @@ export async function readData(path: string, task: Task): Promise<Data> {
 }
 
 /** @throws InputError NOT_FOUND, BAD_PART */
-export async function readPart(path: string): Promise<Part> {
-  const reader = new PartReader(path);
+export async function readPredictionFile(path: string): Promise<PredictionFile> {
+  const reader = new PredictionFileReader(path);
   let last: number | undefined;
   const chunks = chunksOf(path, (chunk) => {
     last = chunk.at(-1) ?? last;
   });
   for await (const { bytes } of splitLines(chunks, Number.POSITIVE_INFINITY))
     reader.add(new TextDecoder().decode(bytes));
-  const part = reader.part();
+  const part = reader.file();
   if (!part) throw new InputError("BAD_PART", `${path}: there is nothing in it`);
   if (last !== 10) throw new InputError("BAD_PART", `${path}: the last line is not complete`);
   return part;

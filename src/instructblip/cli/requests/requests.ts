@@ -194,7 +194,7 @@ export function parseLine(line: Line): ParsedLine | undefined {
 }
 
 /** The answers that an earlier run has written: each excuses one request of its id. */
-export class Earlier {
+export class PreviousRun {
   readonly #name: string;
   /** By the id's JSON, since 7 is not "7"; lines without an id excuse requests without one, in order. */
   readonly #left = new Map<string, number>();
@@ -222,7 +222,7 @@ export class Earlier {
   };
 
   /** Whether a request is answered already. */
-  take(id: RequestId): boolean {
+  claim(id: RequestId): boolean {
     const key = JSON.stringify(id);
     const left = this.#left.get(key) ?? 0;
     if (left > 0) this.#left.set(key, left - 1);

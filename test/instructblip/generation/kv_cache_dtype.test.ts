@@ -11,7 +11,7 @@ import { upload } from "../../../src/instructblip/model/language_model.ts";
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import type { VisionLanguageModel } from "../../../src/instructblip/pretrained/vision_language_model.ts";
 import { KVCache } from "../../../src/modules/kv_cache.ts";
-import type { CacheDType } from "../../../src/modules/storage_dtype.ts";
+import type { KVCacheDType } from "../../../src/modules/storage_dtype.ts";
 import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";
 import { goldenFolder } from "../../golden_folder.ts";
@@ -21,8 +21,8 @@ import { TOLERANCES } from "../../tolerances.ts";
 const device = await testDevice();
 const folderOf = (path: string) => new URL(`../../../${path}`, import.meta.url).pathname;
 
-const open = (folder: string, cache_dtype: CacheDType) =>
-  AutoModelForImageTextToText.from_pretrained(folder, { device, cache_dtype, compile: false });
+const open = (folder: string, kv_cache_dtype: KVCacheDType) =>
+  AutoModelForImageTextToText.from_pretrained(folder, { device, kv_cache_dtype, compile: false });
 
 /** Both, the same weights twice. */
 async function openBoth(folder: string) {
@@ -94,7 +94,7 @@ test.each(["odd_widths", "bias_variants", "t5_odd_f16"])(
 );
 
 test("another number type is refused by name, and so are heads that cannot be halved", async () => {
-  await expect(open(goldenFolder("plain_f32"), "int8" as CacheDType)).rejects.toThrow('cannot be stored as "int8"');
+  await expect(open(goldenFolder("plain_f32"), "int8" as KVCacheDType)).rejects.toThrow('cannot be stored as "int8"');
   const shape = { layers: 1, batch: 1, heads: 1, head_dim: 6, capacity: 2, dtype: "f16" } as const;
   expect(() => new KVCache(device, shape)).toThrow("head_dim must be a multiple of 4 for an f16 cache, got 6");
 });

@@ -4,7 +4,7 @@
  */
 import { InputError } from "../../tensor/errors.ts";
 import { METRICS, type Metric } from "./metrics.ts";
-import type { Row } from "./summary.ts";
+import type { Prediction } from "./summary.ts";
 import { isObject, parseObject, type Task } from "./task.ts";
 
 /** The `i`-th of `n` interleaved parts, from 0. */
@@ -25,7 +25,7 @@ export interface Settings {
   /** As from_pretrained() has it; absent if false. */
   readonly fix_vicuna_token_ids?: boolean;
   /** As from_pretrained() has it; absent if f32. */
-  readonly cache_dtype?: string;
+  readonly kv_cache_dtype?: string;
   readonly data: string;
   readonly data_sha256: string;
   /** Questions in the whole data. */
@@ -33,9 +33,9 @@ export interface Settings {
   readonly shard: Shard;
 }
 
-export interface Part {
+export interface PredictionFile {
   readonly settings: Settings;
-  readonly rows: readonly Row[];
+  readonly rows: readonly Prediction[];
 }
 
 /** Which settings must agree between parts, and between a run and what it goes on with: all but names of files. */
@@ -45,7 +45,7 @@ const SAME = [
   "model_sha256",
   "dtype",
   "fix_vicuna_token_ids",
-  "cache_dtype",
+  "kv_cache_dtype",
   "data_sha256",
   "questions",
 ] as const;
@@ -56,9 +56,9 @@ export function headerLine(settings: Settings): string {
 }
 
 /** Reads a part's lines one after the other. @throws InputError BAD_PART */
-export class PartReader {
+export class PredictionFileReader {
   readonly #name: string;
-  readonly #rows: Row[] = [];
+  readonly #rows: Prediction[] = [];
   readonly #seen = new Set<number>();
   #settings: Settings | undefined;
   #line = 0;
@@ -74,7 +74,7 @@ export class PartReader {
       this.#settings = settingsOf(value.evaluation, where);
       return;
     }
-    const row = value as unknown as Row;
+    const row = value as unknown as Prediction;
     const { i, n } = this.#settings.shard;
     const ranked = (METRICS[this.#settings.task.metric] as Metric).candidates !== undefined;
     const fits =
@@ -95,7 +95,7 @@ export class PartReader {
   }
 
   /** Undefined for a file without a line. */
-  part(): Part | undefined {
+  file(): PredictionFile | undefined {
     return this.#settings && { settings: this.#settings, rows: this.#rows };
   }
 }
@@ -129,7 +129,7 @@ export function sizeOf({ i, n }: Shard, questions: number): number {
 }
 
 /** Parts to the whole. @throws InputError PARTS_DIFFER, PARTS_MISSING, PART_UNFINISHED */
-export function joinParts(parts: ReadonlyMap<string, Part>): Part {
+export function joinParts(parts: ReadonlyMap<string, PredictionFile>): PredictionFile {
   const [head, ...others] = parts;
   if (!head) throw new InputError("PARTS_MISSING", "there are no parts to join");
   const [firstName, first] = head;
