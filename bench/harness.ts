@@ -1,10 +1,10 @@
 /**
- * How a case is measured: its result is checked first, and a wrong one is not timed; then all cases of a kernel take turns,
- * round after round, so that whatever else the machine does meets all of them alike.
+ * Measures cases: the result is checked first, and a wrong one is not timed; then all cases of a kernel are timed in
+ * interleaved rounds, so that other load on the machine affects them equally.
  *
- * A round runs a case so often, without waiting in between, that it lasts as long as SETTINGS says. Three clocks: wall
- * time; CPU time of all threads of the process, the one to trust on a software adapter; GPU timestamps around every launch
- * where the adapter has them, in a pass of their own because they slow launches down.
+ * A round repeats a case, without waiting in between, for the time in SETTINGS. Three clocks: wall time; CPU time of all
+ * threads of the process, the reliable one on a software adapter; GPU timestamps around every launch if the adapter has
+ * them, in a separate pass because they slow launches down.
  */
 
 import { type Case, caseName } from "../src/tensor/cases/support/group.ts";
@@ -15,9 +15,9 @@ import { type Basis, type CheckResult, type Limits, type Machine, median, type R
 
 export interface Settings {
   readonly rounds: number;
-  /** How long one case's turn lasts at least, in milliseconds. */
+  /** Least time of a case in a round, in milliseconds. */
   readonly turnMs: number;
-  /** A variant that plan() does not pick is not timed if one run takes longer; nor run, once that is foreseen. */
+  /** A variant that plan() does not pick is not timed if one run takes longer, and not run if that is predicted. */
   readonly slowMs: number;
 }
 
@@ -26,13 +26,13 @@ export const SETTINGS: Readonly<Record<"full" | "quick", Settings>> = {
   quick: { rounds: 3, turnMs: 20, slowMs: 300 },
 };
 
-/** GPU timestamps cost time of their own: as many launches get them in a round at most. */
+/** Most launches with GPU timestamps in a round: timestamps take time. */
 const TIMESTAMPED = 256;
 
-/** Everything of a row that is measured or follows from it. */
+/** The measured and derived fields of a row. */
 export type Measured = Omit<Row, keyof Machine | "share" | "bound">;
 
-/** A measured row with the share of the limits that was reached. */
+/** A measured row with the fraction of the limits that was reached. */
 export type Shared = Omit<Row, keyof Machine>;
 
 interface Prepared {
@@ -40,7 +40,7 @@ interface Prepared {
   readonly check: CheckResult | null;
   readonly firstMs: number | null;
   readonly launches: number;
-  /** In a turn; 0: not timed, for the reason in `note`. */
+  /** Repetitions in a round; 0: not timed, for the reason in `note`. */
   readonly repetitions: number;
   readonly note?: string;
   readonly turns: Turn[];
@@ -53,9 +53,9 @@ interface Turn {
 }
 
 /**
- * Checks every case, times those that passed, and gives a row for each in order.
+ * Checks every case, times those that passed, and returns a row for each in order.
  *
- * @throws EngineError whatever makes the device unusable
+ * @throws EngineError an error that makes the device unusable
  */
 export async function measure(
   device: Device,
@@ -64,7 +64,7 @@ export async function measure(
   progress: (text: string) => void = () => {},
 ): Promise<Measured[]> {
   const prepared: Prepared[] = [];
-  /** Milliseconds for each operation, by kernel and variant, of what has run so far. */
+  /** Milliseconds per operation so far, by kernel and variant. */
   const pace = new Map<string, number>();
   for (const item of cases) {
     const name = `${item.kernel} ${item.variant}`;
@@ -83,7 +83,7 @@ export async function measure(
       prepared.push({ ...common, repetitions: 0, note: "not timed" });
       continue;
     }
-    // The first run compiled; this one tells how long it is going to take.
+    // The first run compiled; this one estimates the time.
     const { wall } = await time(device, item, 1);
     if (item.flops > 0) pace.set(name, wall / item.flops);
     if (wall > slowMs && !item.planned) {
@@ -97,7 +97,7 @@ export async function measure(
       if (repetitions === 0) continue;
       progress(`round ${round + 1} of ${rounds}: ${caseName(item)}`);
       const turn = await time(device, item, repetitions);
-      // On a software adapter timestamps read the wall clock: one round of them is for the record.
+      // On a software adapter timestamps are wall-clock times: one round suffices.
       const timestamps = device.caps.timestamps && (!device.caps.isSoftware || round === 0);
       turns.push({ ...turn, gpu: timestamps ? await gpuTime(device, item, repetitions) : null });
     }
@@ -133,7 +133,7 @@ export async function measure(
   });
 }
 
-/** Adds the share of the limits that was reached. */
+/** Adds the fraction of the limits that was reached. */
 export function withShare<R extends Measured>(row: R, limits: Limits): R & Pick<Row, "share" | "bound"> {
   const ms = basisTime(row);
   const best = roofline(row, limits);
@@ -141,7 +141,7 @@ export function withShare<R extends Measured>(row: R, limits: Limits): R & Pick<
   return { ...row, share: best.ms / ms, bound: best.bound };
 }
 
-/** The time that rates are made of: GPU time if there is any, but CPU time where the CPU does the GPU's work. */
+/** The time for rates: GPU time if available, but CPU time on a software adapter. */
 export function basisOf(caps: Pick<Caps, "isSoftware" | "timestamps">): Basis {
   if (caps.isSoftware) return "cpu";
   return caps.timestamps ? "gpu" : "wall";
@@ -152,7 +152,7 @@ export function basisTime(row: Pick<Row, "basis" | "ms" | "cpu_ms" | "gpu_ms">):
   return { wall: row.ms, cpu: row.cpu_ms, gpu: row.gpu_ms ?? row.ms }[row.basis];
 }
 
-/** The check, and the time of the run that it checks: the very first. */
+/** The check of the first run, and its time. */
 async function firstRun(item: Case): Promise<{ check: CheckResult; firstMs: number | null }> {
   let firstMs: number | null = null;
   const start = performance.now();
@@ -167,7 +167,7 @@ async function firstRun(item: Case): Promise<{ check: CheckResult; firstMs: numb
   }
 }
 
-/** Wall and CPU milliseconds of one run, out of `repetitions` recorded one after the other. */
+/** Wall and CPU milliseconds of one run, of `repetitions` recorded in sequence. */
 async function time(device: Device, item: Case, repetitions: number): Promise<{ wall: number; cpu: number }> {
   const cpu = process.cpuUsage();
   const start = performance.now();
@@ -187,10 +187,10 @@ async function gpuTime(device: Device, item: Case, repetitions: number): Promise
   return times.length ? times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0) / 1e6 / runs : null;
 }
 
-/** Repetitions that last `turnMs`; finding them out warms everything up. */
+/** Number of repetitions that take `turnMs`; measuring it is also the warm-up. */
 async function calibrate(device: Device, item: Case, onceMs: number, turnMs: number): Promise<number> {
   let repetitions = 1;
-  // The wait at the end weighs less with every repetition, so the estimate must be made anew as they grow.
+  // The share of the wait at the end falls with the number of repetitions, so the estimate is repeated.
   for (let ms = onceMs; ms * repetitions < turnMs; ms = (await time(device, item, repetitions)).wall) {
     const wanted = Math.ceil((1.1 * turnMs) / ms);
     if (wanted <= repetitions) break;

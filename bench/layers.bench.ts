@@ -1,6 +1,6 @@
 /**
- * One layer of each of the three transformers at the real model's size, with random weights: a whole pass costs their
- * number times this. The references are put together from those of the ops, and computed for a few tokens of the output.
+ * One layer of each of the three transformers at the real model's size, with random weights: a whole pass takes their number
+ * times this. The references are composed of those of the ops, and computed for a few tokens of the output.
  */
 import { InstructBlipQFormerConfig, InstructBlipVisionConfig } from "../src/instructblip/config/config.ts";
 import { LlamaConfig } from "../src/instructblip/config/llama.ts";
@@ -86,7 +86,7 @@ function vit({ vit: { N, D, F, H } }: LayerShapes): Group {
   };
 }
 
-/** A Q-Former layer with cross-attention: Q queries look at an image, and at T tokens of an instruction. */
+/** A Q-Former layer with cross-attention: Q queries attend to an image, and to T tokens of an instruction. */
 function qformer({ vit: image, qformer: { Q, T, D, F, H } }: LayerShapes): Group {
   const attentionShapes = (name: string, keyWidth: number) => ({
     ...linearShapes(`${name}.attention.query`, D, D),
@@ -159,7 +159,7 @@ function qformer({ vit: image, qformer: { Q, T, D, F, H } }: LayerShapes): Group
   };
 }
 
-/** A block of Vicuna over a cache that holds `past` tokens already. */
+/** A block of Vicuna over a cache of `past` tokens. */
 function llama({ llama: { D, F, H } }: LayerShapes, { name, T, past }: LayerShapes["steps"][number]): Group {
   const matrix = (key: string, N: number, K: number) => ({ [`${key}.weight`]: [N, K] });
   const source = new RandomCheckpoint({

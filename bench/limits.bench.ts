@@ -1,6 +1,6 @@
 /**
- * What this machine can do at best, by kernels that do nothing else (kernels/bench): launch, multiply and add, read, copy.
- * Every other case is held against these. They have no op; their checks need no tolerance.
+ * The limits of this machine, by kernels that only launch, multiply-add, read or copy (kernels/bench). Other cases are
+ * compared with these. They have no op; their checks need no tolerance.
  */
 
 import { compare } from "../src/tensor/cases/support/compare.ts";
@@ -43,7 +43,7 @@ const noop: Group = {
 
 /** Arithmetic in registers. */
 const multiplyAdd = (software: boolean): Group => {
-  // Enough invocations to fill a large GPU many times over; few for a CPU, where they run one after the other.
+  // Enough invocations to fill a large GPU many times; few for a CPU, where they run in sequence.
   const [workgroups, turns] = software ? [256, 128] : [8192, 256];
   return {
     ...one("multiply-add"),
@@ -96,7 +96,7 @@ const copy = (bytes: number): Group => ({
   },
 });
 
-/** Reading, as a matrix times a vector does. */
+/** Reading, as in a matrix-vector product. */
 const read = (bytes: number): Group => ({
   ...one("read"),
   shape: sizeName(bytes),
@@ -125,7 +125,7 @@ const read = (bytes: number): Group => ({
   },
 });
 
-/** The driver's own copy, without a kernel: shows what software drivers lose; not one of the limits. */
+/** The driver's own copy, without a kernel: shows the overhead of software adapters; not a limit. */
 const driverCopy = (bytes: number): Group => ({
   ...one("driver's copy"),
   shape: sizeName(bytes),
@@ -160,7 +160,7 @@ export const groups: Groups = ({ memory }, caps) => {
   ];
 };
 
-/** The limits out of the rows of `groups`: the best of each kind, by its fastest round. */
+/** The limits from the rows of `groups`: the best of each kind, by its fastest round. */
 export function limitsOf(rows: readonly Measured[], { memory }: Shapes): Limits {
   const least = (of: (row: Measured) => number, wanted: (row: Measured) => boolean) => {
     const times = rows.filter(wanted).map((row) => (basisTime(fastest(row)) ?? Number.NaN) / of(row));
@@ -190,7 +190,7 @@ export function limitsOf(rows: readonly Measured[], { memory }: Shapes): Limits 
   };
 }
 
-/** Of two measurements of `groups`, the better of each. */
+/** The better of two measurements of each limit. */
 export function betterOf(before: readonly Measured[], after: readonly Measured[]): Measured[] {
   const ms = (row: Measured) => basisTime(fastest(row)) ?? Number.POSITIVE_INFINITY;
   return before.map((row, i) => (ms(after[i]) < ms(row) ? { ...after[i], first_ms: row.first_ms } : row));

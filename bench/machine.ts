@@ -1,4 +1,4 @@
-/** Where a run takes place: the device it uses, opened so that GPU timestamps are exact, and what is worth noting down. */
+/** The machine of a run: its device, opened so that GPU timestamps are exact, and its description. */
 import { execFileSync } from "node:child_process";
 import { cpus, release, type } from "node:os";
 import { fileURLToPath } from "node:url";
@@ -12,13 +12,13 @@ import type { Machine } from "./rows.ts";
 
 export const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** Held for life: Dawn ends the process if it is collected while a device is open. */
+/** Kept alive: Dawn crashes the process if it is collected while a device is open. */
 let gpu: GPU | undefined;
 
 /** Opens the best adapter as a device. */
 export function openBenchDevice(): Promise<Device> {
   if (!gpu) {
-    // Mesa keeps compiled kernels on disk; without that, the time of a first run is the time of a first run.
+    // Mesa caches compiled kernels on disk; without the cache the first run includes compilation.
     process.env.MESA_SHADER_CACHE_DISABLE ??= "true";
     Object.assign(globalThis, globals);
     // Dawn rounds timestamps to 65.5 µs unless told otherwise, which is longer than most kernels take on a GPU.
@@ -30,7 +30,7 @@ export function openBenchDevice(): Promise<Device> {
   return openDevice();
 }
 
-/** What a row says about the machine. */
+/** The machine's fields of a row. */
 export function describeMachine({ caps }: Device): Machine {
   return {
     adapter: caps.description,

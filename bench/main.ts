@@ -94,9 +94,9 @@ async function main(): Promise<number> {
   return run({ ...values, settings, filter });
 }
 
-/** Measures the variants of every op that has several; what is fastest is kept as soon as a class of sizes is done. */
+/** Measures the variants of every op that has several; the fastest is saved as soon as a size class is done. */
 async function runTuner({ quick, filter, settings, out }: RunOptions & { readonly out?: string | undefined }) {
-  delete process.env.INSTRUCTBLIP_PLAN; // what plan() takes is to be what its rules say
+  delete process.env.INSTRUCTBLIP_PLAN; // plan() must follow its rules
   const path = out ?? tunedPlanFile();
   let kept: TunedFile = existsSync(path) ? parseTunedFile(path, readFileSync(path, "utf8")) : new Map();
   const progress = new Progress(processTerminal(({ exitCode }) => process.exit(exitCode)));
@@ -138,7 +138,10 @@ interface RunOptions {
   readonly json?: string | undefined;
 }
 
-/** Measures what is asked for, kernel by kernel; rows are kept as soon as a kernel is done, and with their shares in the end. */
+/**
+ * Measures the selected cases, kernel by kernel; rows are saved as soon as a kernel is done, and with their fraction of the
+ * limits at the end.
+ */
 async function run({ quick, list, filter, settings, json, ...options }: RunOptions): Promise<number> {
   const started = performance.now();
   const wanted = (name: string) => filter.test(name);
@@ -189,7 +192,7 @@ async function run({ quick, list, filter, settings, json, ...options }: RunOptio
     const modelSettings = { ...settings, dtype: readDType(options.dtype) };
     const model = steps.length ? await measureModel(folder, steps, modelSettings, show) : [];
     model.push(...(await measureStart(starts, settings, show)));
-    // Other programs slow a limit down, never up: the better of two that lie far apart in time is nearer the truth.
+    // Other programs can only slow a limit down: the better of two measurements far apart in time is more accurate.
     const limitRows = betterOf(before, await measureLimits());
     const limits = limitsOf(limitRows, shapes);
     const rows = keep([...limitRows.map(unshared), ...[...kernels, ...model].map((row) => withShare(row, limits))]);
@@ -225,7 +228,7 @@ function readRows(path: string): Row[] {
   }
 }
 
-/** Writes beside the file and renames, so that the old one stays whole if the disk is full. */
+/** Writes to a temporary file and renames it, so that the old one is kept if the disk is full. */
 function writeWhole(path: string, text: string): void {
   mkdirSync(dirname(path), { recursive: true });
   const fresh = `${path}.${process.pid}.tmp`;

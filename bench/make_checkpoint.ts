@@ -1,7 +1,7 @@
 /**
  * `npm run checkpoint -- vicuna-7b FOLDER`: writes a whole checkpoint with the names, shapes and sizes of an official one
- * and random numbers, by the writer that save_pretrained uses. For what depends on size alone: loading, memory, speed. Its
- * tokenizers are those of examples/shapes, so that every command runs on it; what it answers means nothing.
+ * and random numbers, by the writer that save_pretrained uses. For tests that depend on size only: loading, memory, speed.
+ * Its tokenizers are those of examples/shapes, so that every command works with it; its answers are meaningless.
  */
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -87,7 +87,7 @@ async function main(): Promise<number> {
   return 0;
 }
 
-/** config.json with the placeholder of the tokenizer that comes along, and processors for images of the model's size. */
+/** config.json with the placeholder of these tokenizers, and processors for images of the model's size. */
 async function writeRest(config: string, to: string): Promise<void> {
   const from = join(root, "examples/shapes/checkpoint");
   const read = (file: string) => JSON.parse(readFileSync(join(from, file), "utf8"));

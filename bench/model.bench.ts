@@ -1,7 +1,7 @@
 /**
  * The whole model: the checkpoint of examples/shapes if it is there, else a golden of the tests. Its inputs are random, of
- * the checkpoint's own sizes. Before anything is timed, tokens generated over the cache are held against one pass over the
- * same tokens without a cache.
+ * the checkpoint's own sizes. Before timing, tokens generated with the cache are compared with one pass over the same tokens
+ * without a cache.
  */
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -21,14 +21,14 @@ import { openBenchDevice, root } from "./machine.ts";
 import { type StepWork, workOf } from "./model_work.ts";
 import { median, type PerToken } from "./rows.ts";
 
-/** What is timed, by the names in the table. */
+/** The timed steps, by their names in the table. */
 export const MODEL_STEPS = ["load", "image features", "prefill", "first token", "decode"] as const;
 export type ModelStep = (typeof MODEL_STEPS)[number];
 
 const TEXT_TOKENS = 24;
 /** Tokens of a measured answer; of a model of billions of parameters on a CPU each takes seconds. */
 const newTokens = (parameters: number) => (parameters > 1e9 ? 12 : 33);
-/** The first of them: they are launched and then recorded, the others replayed. */
+/** The first of them, which are launched and captured; the others are replayed. */
 const SETTLING = 6;
 /** How far below the best logit a generated token may lie in the pass without a cache, of the logits' range. */
 const TIE = 1e-4;
@@ -38,7 +38,7 @@ export interface ModelFolder {
   readonly path: string;
 }
 
-/** The checkpoint that is measured, unless another one is named. */
+/** The default checkpoint. */
 export function modelFolder(path?: string): ModelFolder {
   if (path !== undefined) return { name: basename(path.replace(/\/+$/, "")), path };
   const own = join(root, "examples/shapes/checkpoint");
@@ -86,7 +86,7 @@ export async function measureModel(
     progress("checking decoding");
     const check = await checkDecoding(loaded, inputs, NEW_TOKENS);
 
-    /** Each step's one run: its time, and what is worth counting. */
+    /** One run of each step: its time and counts. */
     const L = inputs.input_ids[0].length;
     const T = inputs.qformer_input_ids[0].length;
     const work = workOf(loaded, { L, T, S: L + NEW_TOKENS / 2 });
@@ -107,7 +107,7 @@ export async function measureModel(
       "first token": () => clock(() => generate(1)),
       decode: async () => (await decode(device, (on_token) => generate(NEW_TOKENS, on_token))).times,
     };
-    /** Of each step's one run; of decoding by the token. */
+    /** The row of one run; of decoding per token. */
     const launches = new Map<ModelStep, number>();
     const first: Partial<Record<ModelStep, Times>> = { load: firstLoad, "first token": coldToken };
     const taken = new Map<ModelStep, Times[]>(steps.map((step) => [step, []]));
@@ -172,7 +172,7 @@ function mean(times: readonly Times[]): Times {
   return { wall: sum((time) => time.wall), cpu: sum((time) => time.cpu) };
 }
 
-/** One token's time and costs, once a generation has settled. */
+/** Time and counts of one token, in steady state. */
 async function decode(
   device: Device,
   generate: (on_token: (step: number) => void) => Promise<unknown>,
@@ -245,7 +245,7 @@ function randomInputs({ config, qformer, language_model }: Model): InstructBlipI
   };
 }
 
-/** Generates over the cache, then asks one pass without a cache for the best token at each of those places. */
+/** Generates with the cache, then compares with the best token at each position of one pass without a cache. */
 async function checkDecoding(
   model: Model,
   inputs: InstructBlipInputs,
@@ -253,7 +253,7 @@ async function checkDecoding(
 ): Promise<{ share: number }> {
   const prompt = inputs.input_ids[0];
   const [sequence] = await model.generate({ ...inputs, max_new_tokens, eos_token_id: null });
-  // A generated image placeholder would be taken for another place of the image: compare up to there.
+  // A generated image placeholder would count as another image token: compare up to there.
   const placeholder = sequence.indexOf(model.config.image_token!, prompt.length);
   const end = placeholder < 0 ? sequence.length : placeholder;
   return model.device.scope(async () => {

@@ -1,9 +1,9 @@
-/** What the steps of a model compute and read, counted from its modules: multiply-adds of matrices and attention, weights. */
+/** Operations and bytes of a model's steps, counted from its modules: multiply-adds of matrices and attention, weights. */
 import { Embedding } from "../src/modules/embedding.ts";
 import { Module } from "../src/modules/module.ts";
 import { Weight } from "../src/tensor/weight.ts";
 
-/** A model, as far as its sizes go. */
+/** The sizes of a model. */
 export interface SizedModel {
   readonly config: {
     readonly num_query_tokens: number;
@@ -41,7 +41,7 @@ interface Matrix {
   readonly weight: Weight;
 }
 
-/** Every matrix that something is multiplied by, once: tables of embeddings only where they are also a head. */
+/** Every matrix of a product, once; embedding tables only if they are also a head. */
 export function matricesOf(module: Module, found: Matrix[] = [], seen = new Set<unknown>()): Matrix[] {
   const visit = (value: unknown): void => {
     if (typeof value !== "object" || value === null || seen.has(value)) return;
@@ -81,7 +81,7 @@ export function workOf(
   } = text_config.sizes;
   const hasEncoder = encoders > 0;
 
-  /** Rows that the matrix is multiplied with: of an image, of a prompt, of one new token. */
+  /** Rows of the product: of an image, of a prompt, of one new token. */
   const rowsOf = (path: string): [image: number, prompt: number, token: number] => {
     if (path.startsWith("language_model.")) {
       if (path.includes(".encoder.")) return [0, L, 0];

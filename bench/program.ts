@@ -1,4 +1,4 @@
-/** How a program of this repository is started in a process of its own: by tsx, or as it is where it has been compiled. */
+/** Starts a program of this repository in a separate process: with tsx, or directly if it has been compiled. */
 const [ending, loader] = import.meta.url.endsWith(".ts") ? [".ts", ["--import", "tsx"]] : [".js", []];
 
 /** Node's arguments before a program's path. */

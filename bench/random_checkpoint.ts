@@ -1,6 +1,6 @@
 /**
- * A safetensors file that nobody has written: names and shapes are given, the numbers are random and made as they are
- * read. So a layer of a 7-billion-parameter model is loaded just as from a disk, and a reference sees the same weights.
+ * A virtual safetensors file: names and shapes are given, and random numbers are generated when read. So a layer of a
+ * 7-billion-parameter model is loaded as from a disk, and a reference gets the same weights.
  */
 
 import { fillParameter } from "../src/tensor/cases/support/data.ts";
@@ -61,7 +61,7 @@ export class RandomCheckpoint implements ByteSource {
     }
   }
 
-  /** A tensor as a reference wants it; undefined if there is no such tensor. */
+  /** A tensor for a reference; undefined if there is no such tensor. */
   tensor(name: string): { data: Float32Array; shape: Shape } | undefined {
     const entry = this.#entries.find((candidate) => candidate.name === name);
     if (!entry) return undefined;

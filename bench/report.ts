@@ -1,4 +1,4 @@
-/** How rows are shown: a table for the terminal, one in Markdown, and the part of docs/benchmarks.md that is made of it. Pure. */
+/** Formats rows: a table for the terminal, one in Markdown, and the generated part of docs/benchmarks.md. Pure. */
 import { isWrong, type Row } from "./rows.ts";
 
 const BEGIN = "<!-- bench:begin -->";
@@ -23,7 +23,7 @@ const KERNEL_COLUMNS: readonly Column[] = [
   { title: "median", cell: (row) => formatTime(row.ms) },
   { title: "min", cell: (row) => formatTime(row.ms_min) },
   { title: "cpu", cell: (row) => formatTime(row.cpu_ms) },
-  // On a software adapter timestamps say what the wall clock says; the rows keep them.
+  // On a software adapter timestamps equal wall time; they are in the rows.
   { title: "gpu", cell: (row) => (row.basis === "cpu" ? "" : formatTime(row.gpu_ms)) },
   { title: "GFLOP/s", cell: (row) => formatRate(row.gflops) },
   { title: "GB/s", cell: (row) => formatRate(row.gbs) },
@@ -48,7 +48,7 @@ const MODEL_COLUMNS: readonly Column[] = [
   { title: "buffers", cell: (row) => perToken(row, "buffers") },
 ];
 
-/** What the columns mean, in lines. */
+/** The legend of the columns, in lines. */
 function kernelLegend(rows: readonly Row[]): string[] {
   const basis = {
     cpu: "CPU time, for on a software adapter the clock shows what else runs",
@@ -93,7 +93,7 @@ export function renderReport(rows: readonly Row[], markdown = false): string {
 }
 
 /**
- * `page` with what stands between its markers replaced by the report on the variants that are planned.
+ * `page` with the text between its markers replaced by the report on the planned variants.
  *
  * @throws Error if the markers are missing
  */
@@ -139,7 +139,7 @@ function check(row: Row): string {
   return row.check.share === 0 ? "exact" : percent(row.check.share!);
 }
 
-/** The share of the limit and which it is; in its place, why there are no times. */
+/** The fraction of the limit, and which limit; or why there are no times. */
 function limit(row: Row): string {
   return row.share === null ? (row.note ?? "") : `${percent(row.share).padStart(5)} ${row.bound}`;
 }
@@ -157,7 +157,7 @@ function complaint({ kernel, variant, shape, check }: Row): string {
   return `WRONG: ${kernel} ${variant} ${shape}: ${check?.note ?? `${percent(check!.share!)} of the tolerance`}`;
 }
 
-/** Rows of one adapter and processor, in the order they come. */
+/** Groups rows by adapter and processor, in order. */
 function byMachine(rows: readonly Row[]): Row[][] {
   const machines = new Map<string, Row[]>();
   for (const row of rows) {

@@ -1,10 +1,10 @@
 /**
- * What a benchmark run leaves behind: one row for each case, with the machine it ran on, kept as one JSON object a line.
- * Pure: reading, merging and the arithmetic of rates; how rows look is in report.ts.
+ * The rows of a benchmark run: one for each case, with its machine, as one JSON object per line. Pure: reading, merging and
+ * rates; report.ts formats rows.
  */
 import type { Work } from "../src/tensor/cases/support/group.ts";
 
-/** Where a run took place. */
+/** The machine of a run. */
 export interface Machine {
   readonly adapter: string;
   readonly vendor: string;
@@ -17,21 +17,21 @@ export interface Machine {
   readonly node: string;
   /** Version of the npm package `webgpu` (Dawn). */
   readonly webgpu: string;
-  /** Git commit, with `+` behind it when files had been changed; `unknown` outside a repository. */
+  /** Git commit, with `+` if files had been changed; `unknown` outside a repository. */
   readonly commit: string;
   /** ISO 8601, when the run began. */
   readonly date: string;
 }
 
-/** What a check of a result against the reference found. */
+/** The check of a result against the reference. */
 export interface CheckResult {
-  /** Share of the tolerance that was used; above 1 the result is wrong. null: it was not a number. */
+  /** Fraction of the tolerance that was used; above 1 the result is wrong. null: NaN. */
   readonly share: number | null;
-  /** Why it failed, where the share does not say it. */
+  /** Why it failed, if not by the tolerance. */
   readonly note?: string;
 }
 
-/** Decoding costs by the token. */
+/** Counts per decoded token. */
 export interface PerToken {
   readonly launches: number;
   readonly submits: number;
@@ -39,13 +39,13 @@ export interface PerToken {
   readonly buffers: number;
 }
 
-/** Which time rates and shares are computed from. */
+/** The clock that rates and fractions are computed from. */
 export type Basis = "gpu" | "wall" | "cpu";
 
-/** What held a case back at best: the limit whose time is the longest. */
+/** The bound of a case: the limit with the longest time. */
 export type Bound = "launch" | "arithmetic" | "memory" | "cache";
 
-/** One case. Times in milliseconds for one run of it; what could not be measured is null. */
+/** One case. Times in milliseconds for one run of it; null if not measured. */
 export interface Row extends Machine {
   readonly kernel: string;
   readonly variant: string;
@@ -54,11 +54,11 @@ export interface Row extends Machine {
   readonly shape: string;
   /** null: it was not run. */
   readonly check: CheckResult | null;
-  /** The very first run, compiling included. */
+  /** The first run, compilation included. */
   readonly first_ms: number | null;
   readonly ms: number | null;
   readonly ms_min: number | null;
-  /** Of all threads of the process; on a software adapter those that compute are among them. */
+  /** Of all threads of the process; on a software adapter including its own. */
   readonly cpu_ms: number | null;
   readonly cpu_ms_min: number | null;
   readonly gpu_ms: number | null;
@@ -69,7 +69,7 @@ export interface Row extends Machine {
   readonly launches: number;
   readonly flops: number;
   readonly bytes: number;
-  /** Bytes that runs after each other touch before the first comes again. */
+  /** Bytes that successive runs touch before one is touched again. */
   readonly footprint: number;
   readonly gflops: number | null;
   readonly gbs: number | null;
@@ -82,17 +82,19 @@ export interface Row extends Machine {
   readonly note?: string;
 }
 
-/** What this machine can do at best, measured; milliseconds. */
+/** The measured limits of the machine; milliseconds. */
 export interface Limits {
   readonly ms_per_launch: number;
   readonly ms_per_flop: number;
-  /** Of memory that caches hold, up to `cached_bytes`, and of memory that they do not. */
+  /** Of memory within caches, up to `cached_bytes`, and beyond. */
   readonly ms_per_cached_byte: number;
   readonly ms_per_byte: number;
   readonly cached_bytes: number;
 }
 
-/** The time that the limits allow for some work, and which of them it is. Limits overlap, so the slowest counts. */
+/**
+ * The least time of some work by the limits (roofline), and which limit bounds it. Limits overlap, so the slowest counts.
+ */
 export function roofline(work: Work, limits: Limits): { ms: number; bound: Bound } {
   const cached = work.footprint <= limits.cached_bytes;
   const times: [Bound, number][] = [
@@ -104,7 +106,7 @@ export function roofline(work: Work, limits: Limits): { ms: number; bound: Bound
   return { ms, bound };
 }
 
-/** The middle of some numbers; the mean of the two in the middle if there is no one. */
+/** The median of some numbers. */
 export function median(numbers: readonly number[]): number {
   const sorted = [...numbers].sort((a, b) => a - b);
   const half = sorted.length >> 1;
@@ -149,7 +151,7 @@ export function formatRows(rows: readonly Row[]): string {
   return rows.map((row) => `${JSON.stringify(row)}\n`).join("");
 }
 
-/** The rows of `old` that `fresh` does not measure anew, in their places, then those that are new. */
+/** The rows of `old`, replaced by those of `fresh`, then new ones. */
 export function mergeRows(old: readonly Row[], fresh: readonly Row[]): Row[] {
   const key = (row: Row) => [row.adapter, row.cpu, row.kernel, row.variant, row.shape].join("|");
   const latest = new Map(fresh.map((row) => [key(row), row]));

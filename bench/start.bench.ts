@@ -1,6 +1,6 @@
 /**
- * What is waited for besides arithmetic: the first answer of the demo in a process of its own, with no compiled shader kept
- * from earlier runs, and the time in which JavaScript encodes one launch of a captured decode step.
+ * Overheads besides arithmetic: the first answer of the demo in a new process, without a shader cache, and the time in which
+ * JavaScript encodes one launch of a captured decode step.
  */
 import { spawn } from "node:child_process";
 import { join } from "node:path";
@@ -45,7 +45,7 @@ export async function measureStart(
 
 type Times = Pick<Measured, "check" | "first_ms" | "ms" | "ms_min" | "basis">;
 
-/** From the start of the process to the end of the demo's first answer, which must be the right one. */
+/** From the start of the process to the end of the demo's first answer, which must be correct. */
 async function firstAnswers(rounds: number, progress: (round: number) => void): Promise<Times> {
   const times: number[] = [];
   let right = true;
@@ -63,7 +63,7 @@ function firstAnswer(): Promise<{ ms: number; answered: boolean }> {
   const started = performance.now();
   const demo = spawn(process.execPath, [...NODE_ARGS, join(root, programFile("src/instructblip/cli/main")), "demo"], {
     cwd: root,
-    // Mesa's name for it; other drivers keep their caches, and then this is as cold as they let it be.
+    // Mesa's variable; the caches of other drivers stay enabled.
     env: { ...process.env, MESA_SHADER_CACHE_DISABLE: "true", NO_COLOR: "1", FORCE_COLOR: "0" },
     stdio: ["ignore", "pipe", "ignore"],
   });
@@ -82,7 +82,7 @@ function firstAnswer(): Promise<{ ms: number; answered: boolean }> {
   });
 }
 
-/** Handing a captured list of launches to the driver, by the launch; what the launches then do is not waited for. */
+/** Submitting captured launches, per launch; their execution is not awaited. */
 async function encodings(rounds: number, progress: (round: number) => void): Promise<Times> {
   const device = await openBenchDevice();
   try {

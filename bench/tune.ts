@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- --tune`: which variant of each op is fastest here, for each class of sizes that plan.ts knows, kept in
- * the file that INSTRUCTBLIP_PLAN=tuned reads. Shapes, checks and clocks are those of the benchmark.
+ * `npm run bench -- --tune`: the fastest variant of each op on this machine, for each size class of plan.ts, saved in the
+ * file that INSTRUCTBLIP_PLAN=tuned reads. Shapes, checks and clocks are those of the benchmark.
  */
 
 import { type Case, caseName, type Group, withCases } from "../src/tensor/cases/support/group.ts";
@@ -9,21 +9,21 @@ import { type Op, sizeClass, type TunedPlan, VARIANTS } from "../src/tensor/devi
 import { basisTime, type Measured, measure, type Settings } from "./harness.ts";
 import { isWrong } from "./rows.ts";
 
-/** What was found for a class. */
+/** The result for a size class. */
 export interface Choice {
   readonly op: Op;
   readonly sizes: string;
-  /** What plan() takes by its rules. */
+  /** The variant of plan() by its rules. */
   readonly byRule: string;
   readonly chosen: string;
   /** How many times as fast as `byRule`: the geometric mean over the class's shapes. */
   readonly gain: number;
 }
 
-/** A variant that is faster by less stays unchosen: so much may be noise. */
+/** Least speedup for which a variant is chosen: less may be noise. */
 const LEAST_GAIN = 1.05;
 
-/** The groups there is a choice for, by op and class, as far as one of a group's cases is wanted. */
+/** Groups with several variants, by op and size class, if one of their cases is selected. */
 export function groupsByClass(groups: readonly Group[], wanted: (name: string) => boolean): Map<string, Group[]> {
   const classes = new Map<string, Group[]>();
   for (const group of groups) {
@@ -36,7 +36,9 @@ export function groupsByClass(groups: readonly Group[], wanted: (name: string) =
   return classes;
 }
 
-/** Measures all variants at the shapes of one class, whose groups are planned by rule; gives the choice, and rows that are wrong. */
+/**
+ * Measures all variants at the shapes of one class, whose groups are planned by rule; returns the choice, and wrong rows.
+ */
 export async function tuneClass(
   device: Device,
   groups: readonly Group[],
@@ -78,7 +80,7 @@ export function fastest(byRule: string, rows: readonly Measured[]): Pick<Choice,
   return { byRule, chosen, gain: chosen === byRule ? 1 : gain };
 }
 
-/** The choices as they are kept. */
+/** The choices in the file's format. */
 export function tunedPlanFrom(choices: readonly Choice[]): TunedPlan {
   const plan: Record<string, Record<string, string>> = {};
   for (const { op, sizes, chosen } of choices) plan[op] = { ...plan[op], [sizes]: chosen };

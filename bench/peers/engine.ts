@@ -1,8 +1,8 @@
-/** What an engine must do to be compared, and what its process and the one that asks say to each other. */
+/** The interface of an engine, and the messages between its process and the main one. */
 import type { Machine } from "../rows.ts";
 import type { Job, Order } from "./jobs.ts";
 
-/** The engines, in the order in which they take their turns. `webgpu`: on the same adapter as ours. */
+/** The engines, in the order of a round. `webgpu`: on the same adapter as ours. */
 export const ENGINES = {
   ours: { title: "this project", webgpu: true },
   onnxruntime: { title: "ONNX Runtime", webgpu: true },
@@ -16,11 +16,11 @@ export const ENGINE_NAMES = Object.keys(ENGINES) as EngineName[];
 /** An engine with its device open. */
 export interface Engine {
   readonly version: string;
-  /** What it computes on, as far as it can be told. */
+  /** Its adapter, if known. */
   readonly adapter: string;
-  /** Of ours: where all this takes place. */
+  /** Of ours: the machine. */
   readonly machine?: Machine;
-  /** The ways to do a job in the engine's public interface; the fastest is measured. None: it takes no part. */
+  /** The ways to do a job with the engine's public interface; the fastest is measured. Empty: not supported. */
   ways(job: Job): readonly Way[];
 }
 
@@ -33,9 +33,9 @@ export interface Way {
 
 /** A job whose inputs and weights are on the device. */
 export interface Opened {
-  /** Does the job once, without waiting for the device where the engine does not. The result stays on the device. */
+  /** Does the job once, without waiting for the device unless the engine does. The result stays on the device. */
   run(): void | Promise<void>;
-  /** Ends when everything that `run` began is done. */
+  /** Resolves when all runs are done. */
   sync(): Promise<void>;
   /** Does the job and fetches its result. */
   output(): Promise<Float32Array>;
@@ -44,17 +44,17 @@ export interface Opened {
   close(): void | Promise<void>;
 }
 
-/** What an engine's process can be asked to do; every request is answered before the next is made. */
+/** The requests to an engine's process; each is answered before the next. */
 export type Request =
   | { readonly do: "open"; readonly job: Job }
   | { readonly do: "time"; readonly repetitions: number }
   | { readonly do: "gpu"; readonly repetitions: number }
   | { readonly do: "close" };
 
-/** Answers by request; `hello` comes unasked, first. */
+/** The responses by request; `hello` is sent first, without a request. */
 export interface Answers {
   hello: { readonly version: string; readonly adapter: string; readonly machine?: Machine };
-  /** `share` of the tolerance; null: no way worked, for the reason in `note`; without one the engine takes no part. */
+  /** `share` of the tolerance; null: no way worked, for the reason in `note`; without a note the job is not supported. */
   open: {
     readonly way: string;
     readonly share: number | null;

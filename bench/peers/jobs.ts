@@ -1,6 +1,6 @@
 /**
- * What every engine is given: operations at the shapes of the model, their inputs, and the check of their results against
- * the f64 references. Each engine's process makes the same numbers for itself, so that none has to be sent.
+ * The jobs of all engines: operations at the shapes of the model, their inputs, and the check of their results against f64
+ * references. Each engine's process generates the same numbers, so that none are transferred.
  */
 
 import { compare } from "../../src/tensor/cases/support/compare.ts";
@@ -36,7 +36,7 @@ export interface RowsJob {
   readonly D: number;
 }
 
-/** L tokens of H heads of d numbers, each seeing all or, with `causal`, itself and those before it. */
+/** L tokens of H heads of d numbers, each attending to all or, with `causal`, to itself and earlier ones. */
 export interface AttentionJob {
   readonly op: "attention";
   readonly name: string;
@@ -79,7 +79,7 @@ export const MODEL_JOBS: readonly Job[] = [
   { op: "attention", name: "vicuna", L: 256, H: VICUNA.H, d: VICUNA.d, causal: true },
 ];
 
-/** One of each kind, none of which takes long. */
+/** One short job of each kind. */
 export const QUICK_JOBS: readonly Job[] = MODEL_JOBS.filter((job) =>
   [
     "gemm vit projection M257 K1408 N1408 f32",
@@ -97,7 +97,7 @@ export const QUICK_JOBS: readonly Job[] = MODEL_JOBS.filter((job) =>
   ].includes(jobName(job)),
 );
 
-/** A kind of job: those that bars and means are about. */
+/** A kind of job, by which bars and means are grouped. */
 export type Kind = "gemm" | "gemv" | RowsJob["op"] | "attention";
 
 export function kindOf(job: Job): Kind {
@@ -116,7 +116,7 @@ function shapeOf(job: Job): string {
   return `R${job.R} D${job.D}`;
 }
 
-/** Multiplications and additions; 0 where memory counts. */
+/** Multiplications and additions; 0 for memory-bound jobs. */
 export function flopsOf(job: Job): number {
   if (job.op === "linear") return 2 * job.M * job.K * job.N;
   if (job.op !== "attention") return 0;
@@ -133,10 +133,10 @@ export function bytesOf(job: Job): number {
   return 4 * 2 * job.R * job.D;
 }
 
-/** More than caches hold: a GEMV takes turns with copies of its weight that are together at least so large. */
+/** More than caches hold: a GEMV alternates between copies of its weight that together have at least this size. */
 const BEYOND_CACHES = 128 * 2 ** 20;
 
-/** How many copies of its weight a job takes turns with. A GEMM is bound by arithmetic, and takes one. */
+/** Number of copies of the weight of a job. A GEMM is compute-bound, and has one. */
 export function copiesOf(job: LinearJob): number {
   return job.M > 1 ? 1 : Math.ceil(BEYOND_CACHES / (job.N * rowBytes(job.weight, job.K)));
 }
@@ -155,18 +155,18 @@ export function inputsOf(job: Job): Float32Array[] {
 }
 
 /**
- * The order of a weight's numbers: [N, K], as PyTorch keeps them, or [K, N]. Either holds the same endless sequence, so
- * the numbers of a product differ with the order, but not the work.
+ * The layout of a weight: [N, K], as in PyTorch, or [K, N]. Both are filled from the same sequence, so the products differ,
+ * but not the work.
  */
 export type Order = "nk" | "kn";
 
 /**
- * Whether an engine computed what was asked for. Ours is held to our tolerances; of another it is only asked that it did
- * the same work: 1e-6 allows f32 sums in any order and erf by a polynomial (1.5e-7), and no mistake.
+ * Checks an engine's result. Ours must meet our tolerances; another must only do the same work: 1e-6 allows f32 sums in any
+ * order and erf by a polynomial (1.5e-7), but no error.
  */
 export const PEER_TOLERANCE: Tolerance = { nmse: 1e-6 };
 
-/** Compares a sample of a result with the reference: what share of the tolerance was used. */
+/** Compares a sample of a result with the reference: the fraction of the tolerance that was used. */
 export function check(job: Job, y: Float32Array, order: Order, ours: boolean): number {
   const size = job.op === "linear" ? job.M * job.N : job.op === "attention" ? job.L * job.H * job.d : job.R * job.D;
   if (y.length !== size) throw new Error(`${y.length} numbers where ${size} are expected`);
@@ -175,7 +175,7 @@ export function check(job: Job, y: Float32Array, order: Order, ours: boolean): n
   return compare(actual, expected, ours ? tolerance : PEER_TOLERANCE, jobName(job)).share;
 }
 
-/** Some numbers of a result, and what they should be. */
+/** A sample of a result, and the expected values. */
 function sampleOf(job: Job, y: Float32Array, order: Order): [ArrayLike<number>, ArrayLike<number>] {
   const [x, ...more] = inputsOf(job);
   if (job.op === "linear") {

@@ -1,15 +1,16 @@
 /**
  * `npm run bench:peers`: the same operations at the same shapes on the same adapter, by this project and by other engines
- * that run in Node. How, and what is fair about it:
+ * that run in Node. Method:
  *
- * - Each engine has a process of its own, and one of them works at a time: for every job, round after round, each takes
- *   its turn (A B C D A B C D …), so that whatever else the machine does meets all of them alike. Medians of the rounds.
- * - Inputs and weights are on the device before the clock starts and results stay there; a turn begins as many runs as
- *   fill `turnMs`, then waits until the device is done. One fetched result is checked against f64 loops beforehand.
- * - Each engine does a job in the ways that its public interface offers; the fastest that is right is measured.
+ * - Each engine has its own process, and one of them works at a time: every job runs in interleaved rounds (A B C D A B C D
+ *   …), so that other load on the machine affects them equally. Medians of the rounds.
+ * - Inputs and weights are on the device before the clock starts, and results stay there; a turn starts as many runs as take
+ *   `turnMs`, then waits for the device. One result is checked against f64 loops beforehand.
+ * - Each engine tries the ways of its public interface; the fastest correct one is measured.
  * - Two clocks: wall time, and CPU time of all threads of the engine's process, in which a software adapter computes.
- * - ONNX Runtime's CPU provider stands beside them as what a machine without a GPU could have; it is no WebGPU.
- * - A GEMV takes turns with copies of its weight that are together larger than caches.
+ * - ONNX Runtime's CPU provider is shown for comparison, as the alternative on a machine without a GPU; it does not use
+ *   WebGPU.
+ * - A GEMV alternates between copies of its weight that together exceed the caches.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
@@ -28,9 +29,9 @@ import { renderPeers, replacePeersInDocs } from "./table.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** `turnMs`: how long a turn lasts at least. */
+/** `turnMs`: least time of a turn. */
 const SETTINGS = { full: { rounds: 5, turnMs: 50 }, quick: { rounds: 3, turnMs: 20 } } as const;
-/** An engine that says nothing for so long is ended. */
+/** Timeout of an engine's process. */
 const PATIENCE_MS = 180_000;
 
 const HELP = `usage: npm run bench:peers -- [options]
@@ -93,7 +94,7 @@ async function main(): Promise<number> {
   return run(jobs, enginesOf(values.engines), { ...settings, rounds }, values.json);
 }
 
-/** Measures job by job; rows are kept as soon as a job is done. */
+/** Measures job by job; rows are saved as soon as a job is done. */
 async function run(
   jobs: readonly Job[],
   engines: readonly EngineName[],
@@ -172,7 +173,7 @@ async function measure(
     gpu_ms: number | null;
   }
   const entries: Entry[] = [];
-  /** Whatever goes wrong in an engine's process ends that engine's part in this job. */
+  /** An error in an engine's process ends its part in this job. */
   const attempt = async (entry: Entry, act: () => Promise<void>) => {
     try {
       await act();
@@ -238,21 +239,21 @@ async function calibrate(worker: Worker, warmMs: number, turnMs: number): Promis
   return repetitions;
 }
 
-/** Where our engine found SwiftShader only in its own cache, the others are shown the way to it. */
+/** If our engine uses SwiftShader from its own cache, the others get its path. */
 function softwareDriver({ adapter }: Machine): NodeJS.ProcessEnv {
   const folder = swiftShaderFolder();
   if (!adapter.includes("SwiftShader") || !existsSync(folder)) return {};
   return { VK_DRIVER_FILES: join(folder, "vk_swiftshader_icd.json"), LD_LIBRARY_PATH: folder };
 }
 
-/** An engine's process, which is asked one thing at a time. A process that ended is started anew. */
+/** An engine's process, with one request at a time. A process that ended is restarted. */
 class Worker {
   readonly name: EngineName;
   readonly #env: NodeJS.ProcessEnv;
   #child: ChildProcess;
   #alive = true;
   hello: Answers["hello"] = { version: "", adapter: "" };
-  /** The last that the process wrote to stderr. */
+  /** The end of the process's stderr. */
   #stderr = "";
 
   private constructor(name: EngineName, env: NodeJS.ProcessEnv) {
@@ -284,7 +285,7 @@ class Worker {
 
   #fork(): ChildProcess {
     const child = fork(fileURLToPath(new URL(programFile("worker"), import.meta.url)), [this.name], {
-      // Mesa's cache of compiled kernels stays on, as for every user; bench/machine.ts would switch it off for ours.
+      // Mesa's shader cache is on, as for users; bench/machine.ts would disable it for ours.
       env: { MESA_SHADER_CACHE_DISABLE: "false", ...process.env, ...this.#env },
       execArgv: [...NODE_ARGS],
       stdio: ["ignore", "ignore", "pipe", "ipc"],
@@ -335,7 +336,7 @@ function readRows(path: string): PeerRow[] {
   }
 }
 
-/** Writes beside the file and renames, so that the old one stays whole if the disk is full. */
+/** Writes to a temporary file and renames it, so that the old one is kept if the disk is full. */
 function writeWhole(path: string, text: string): void {
   mkdirSync(dirname(path), { recursive: true });
   const fresh = `${path}.${process.pid}.tmp`;

@@ -1,6 +1,6 @@
 /**
- * Writes the ONNX models that ONNX Runtime is measured with: a graph of a few nodes, weights as initializers. The part of
- * the format that this needs, by hand; it checks nothing, as ONNX Runtime does when it loads a model.
+ * Writes the ONNX models that ONNX Runtime is measured with: a graph of a few nodes, weights as initializers. A minimal
+ * writer of the format, without checks: ONNX Runtime checks a model when it loads it.
  * Source: onnx/onnx.proto, whose field numbers stand in the calls below; Protocol Buffers' encoding of wire types 0, 2 and 5.
  */
 

@@ -1,4 +1,4 @@
-/** The packages of bench/peers, which lie in a node_modules of their own: whether they are there, and installing them. */
+/** The packages of bench/peers, which have their own node_modules: checks and installs them. */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,23 +1,20 @@
-/**
- * What a comparison leaves behind, and what follows from it: rows, ratios to the best peer, means, and the bars that the
- * project sets itself. Pure.
- */
+/** The results of a comparison: rows, ratios to the best peer, means, and the project's targets. Pure. */
 import { type Basis, type CheckResult, type Machine, median } from "../rows.ts";
 import { ENGINE_NAMES, ENGINES, type EngineName } from "./engine.ts";
 import type { Kind } from "./jobs.ts";
 
-/** One engine's turn at one job. Times in milliseconds for one run; null: not measured, for the reason in `note`. */
+/** The row of one engine and job. Times in milliseconds for one run; null: not measured, for the reason in `note`. */
 export interface PeerRow extends Machine {
   readonly engine: EngineName;
   /** Of the engine; ours is the commit. */
   readonly version: string;
-  /** What the engine says, or is seen, to compute on. */
+  /** The engine's adapter, reported or detected. */
   readonly engine_adapter: string;
   readonly job: string;
   readonly kind: Kind;
   /** How the weight is stored, where there is one. */
   readonly weight?: string;
-  /** Which way of the engine's interface was the fastest. */
+  /** The fastest way of the engine's interface. */
   readonly way: string;
   readonly check: CheckResult | null;
   /** The first run, fetching the result included, and compiling where no earlier run has left that in a cache. */
@@ -49,7 +46,7 @@ export function parsePeerRows(text: string): PeerRow[] {
   });
 }
 
-/** The rows of `old` that `fresh` does not measure anew, in their places, then those that are new. */
+/** The rows of `old` that `fresh` does not replace, then those of `fresh`. */
 export function mergePeerRows(old: readonly PeerRow[], fresh: readonly PeerRow[]): PeerRow[] {
   const key = (row: PeerRow) => [row.adapter, row.cpu, row.job, row.engine].join("|");
   const latest = new Map(fresh.map((row) => [key(row), row]));
@@ -62,7 +59,7 @@ export function basisOf({ software }: Pick<Machine, "software">): Exclude<Basis,
   return software ? "cpu" : "wall";
 }
 
-/** How many times as fast as something else we must be, and against what. */
+/** The targets: least ratio, and what it is relative to. */
 export interface Bar {
   readonly least: number;
   readonly against: "peers" | "onnxruntime" | "own f32";
@@ -77,23 +74,23 @@ const BARS: Readonly<Record<Kind, Bar>> = {
   gelu: { least: 1.5, against: "peers" },
   attention: { least: 1.2, against: "onnxruntime" },
 };
-/** Narrow weights are there for memory's sake; int8 must be faster besides. */
+/** Narrow weights save memory; int8 must be faster, too. */
 const NARROW_BARS: Readonly<Record<string, number>> = { int8: 1.3 };
 /** Of the geometric mean over all GEMM shapes. */
 export const GEMM_MEAN_BAR = 2;
 
-/** One job: what each engine took, and what ours is held to. */
+/** One job: the times of engines, and our target. */
 export interface Comparison {
   readonly job: string;
   readonly kind: Kind;
   readonly rows: ReadonlyMap<EngineName, PeerRow>;
-  /** What ours is compared with: the best peer on the basis, or our own f32. */
+  /** The rival: the best peer on the basis, or our own f32. */
   readonly rival?: PeerRow;
   /** The rival's time divided by ours. */
   readonly wall: number | null;
   readonly cpu: number | null;
   readonly bar: number | null;
-  /** On the basis; null where there is no bar, or nothing to compare. */
+  /** On the basis; null without a target or rival. */
   readonly met: boolean | null;
 }
 

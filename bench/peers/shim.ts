@@ -1,22 +1,22 @@
-/** What engines made for browsers need to run in Node: `navigator.gpu`, from the same Dawn and the same adapter as ours. */
+/** A shim for browser engines in Node: `navigator.gpu`, with the same Dawn and adapter as ours. */
 import { globals } from "webgpu";
 import { createGPU, requestBestAdapter } from "../../src/tensor/device/gpu.node.ts";
 
-/** The first error of a device since the last time it was asked for; those that follow usually come of it. */
+/** The first error of a device since the last call; later ones are usually consequences. */
 let firstError: string | undefined;
 
-/** @throws Error if the engine has done something that WebGPU does not allow, as its results are then of no use */
+/** @throws Error if the engine has caused a WebGPU error, as its results are then invalid */
 export function throwDeviceError(): void {
   const message = firstError;
   firstError = undefined;
   if (message) throw new Error(message.split("\n")[0]);
 }
 
-/** Puts WebGPU where browsers have it; gives the adapter that will be used. */
+/** Installs the WebGPU globals of browsers; returns the adapter that will be used. */
 export async function becomeBrowser(): Promise<GPUAdapter> {
-  Object.assign(globalThis, globals); // GPUBufferUsage and the like, which jax-js takes for given
+  Object.assign(globalThis, globals); // GPUBufferUsage and other globals, which jax-js uses
   const gpu = createGPU();
-  // Every request gives the adapter that our engine would choose; another is not compared.
+  // Every request returns the adapter that our engine would choose.
   const requestAdapter = async () => {
     const adapter = await requestBestAdapter(gpu);
     if (!adapter) return null;

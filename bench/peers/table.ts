@@ -1,4 +1,4 @@
-/** How a comparison is shown: a table and its summary, for the terminal and, between markers, for docs/benchmarks.md. Pure. */
+/** Formats a comparison: a table and its summary, for the terminal and, between markers, for docs/benchmarks.md. Pure. */
 import { formatTime } from "../report.ts";
 import { ENGINE_NAMES, ENGINES, type EngineName } from "./engine.ts";
 import { basisOf, type Comparison, compareRows, GEMM_MEAN_BAR, meanOf, type PeerRow } from "./results.ts";
@@ -6,7 +6,7 @@ import { basisOf, type Comparison, compareRows, GEMM_MEAN_BAR, meanOf, type Peer
 const BEGIN = "<!-- peers:begin -->";
 const END = "<!-- peers:end -->";
 
-/** Machine, table, summary and what went wrong, machine by machine. */
+/** Machine, table, summary and errors, for each machine. */
 export function renderPeers(rows: readonly PeerRow[], markdown = false): string {
   const machines = new Map<string, PeerRow[]>();
   for (const row of rows) {
@@ -66,7 +66,7 @@ function cells(
   return [job, ...engines.map(time), against, ratio(wall), ratio(cpu), bar === null ? "" : `${bar}x`, verdict];
 }
 
-/** Means, and how many bars were met; those that were missed by name. */
+/** Means, number of met targets, and names of missed ones. */
 function summary(comparisons: readonly Comparison[], basis: "cpu" | "wall"): string[] {
   const lines: string[] = [];
   const gemm = meanOf(comparisons, "gemm");
@@ -86,7 +86,7 @@ function summary(comparisons: readonly Comparison[], basis: "cpu" | "wall"): str
   return lines;
 }
 
-/** Why rows have no times, or not those of the way that one would expect; each reason once for an engine. */
+/** Why rows have no times, or those of an unexpected way; each reason once per engine. */
 function complaints(rows: readonly PeerRow[]): string[] {
   const reasons = new Map<string, string[]>();
   for (const { engine, note, way, job } of rows) {
@@ -114,7 +114,7 @@ function renderTable([head, ...body]: readonly (readonly string[])[], markdown: 
 }
 
 /**
- * `page` with what stands between the peers' markers replaced by the comparison.
+ * `page` with the text between the peers' markers replaced by the comparison.
  *
  * @throws Error if the markers are missing
  */

@@ -1,7 +1,7 @@
 /**
- * The process of one engine: opens the engine that its argument names, says hello, and does what it is asked until its
- * parent goes away. A process each, because each engine brings its own Dawn, or wants to own `navigator`; and because
- * process.cpuUsage() then counts the threads of one engine alone, a software adapter's among them.
+ * The process of one engine: opens the engine of its argument, sends hello, and serves requests until its parent exits.
+ * Separate processes, because each engine has its own Dawn, or defines `navigator`; and because process.cpuUsage() then
+ * counts the threads of one engine, including a software adapter's.
  */
 import {
   type Answer,
@@ -16,7 +16,7 @@ import { check, type Job } from "./jobs.ts";
 
 let opened: Opened | undefined;
 
-/** Tries every way to do a job: those whose result is right are timed once, warm, and the fastest stays open. */
+/** Tries every way to do a job: correct ones are timed once, warm, and the fastest is kept. */
 async function open(engine: Engine, job: Job, ours: boolean): Promise<Answers["open"]> {
   await close();
   let best: Answers["open"] = { way: "", share: null, first_ms: null, warm_ms: null };
@@ -55,7 +55,7 @@ async function close(): Promise<void> {
   await last?.close();
 }
 
-/** Wall and CPU milliseconds of one run, out of `repetitions` begun one after the other and waited for together. */
+/** Wall and CPU milliseconds of one run, of `repetitions` started in sequence and awaited together. */
 async function time(what: Opened, repetitions: number): Promise<{ wall: number; cpu: number }> {
   const cpu = process.cpuUsage();
   const start = performance.now();

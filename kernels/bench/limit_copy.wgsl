@@ -1,7 +1,8 @@
-// y = x, four numbers at a time: how fast memory is.
+// y = x, four numbers at a time: measures memory bandwidth.
 //
 // x: f32[n]  ->  y: f32[n], n a multiple of four
-// Neighbours move neighbours, TURNS times: eight threads of a software driver cost as much as moving some hundred numbers.
+// Threads access contiguous numbers, TURNS times: eight threads of a software adapter cost as much as copying some hundred
+// numbers.
 // Dispatch: ceil(n / (4 · TURNS · WG)), folded. Needs: nothing.
 override WG: u32 = 64;
 const TURNS = 16u;

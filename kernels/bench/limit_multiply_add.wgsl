@@ -1,8 +1,8 @@
-// y = s after steps of s = a s + b, in CHAINS chains of four: how fast arithmetic is when nothing is in its way.
+// y = s after steps of s = a s + b, in CHAINS chains of four: measures arithmetic throughput.
 //
 // x: f32[4], of which a, b and the first s are made, so that nothing is known before the kernel runs  ->  y: f32[WG · workgroups]
-// The chains do not depend on each other, so that a processor can work on all at once: as many as hide the latency of one
-// multiply-add and still fit into registers. UNROLL steps run between two turns of the loop, which costs something too.
+// The chains are independent: as many as hide the latency of a multiply-add and fit into registers. The loop is unrolled
+// UNROLL times, as it has a cost, too.
 // Dispatch: any. Needs: nothing.
 override WG: u32 = 64;
 const CHAINS = 4u;

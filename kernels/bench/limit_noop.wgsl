@@ -1,6 +1,6 @@
-// Nothing: what a launch costs by itself.
+// An empty kernel: measures the cost of a launch.
 //
-// One workgroup of one invocation, which leaves y alone unless told otherwise; a driver cannot know, and must run it.
+// One workgroup of one invocation, which does not write y; the driver cannot know this, and must run it.
 // y: f32[1]
 // Dispatch: 1. Needs: nothing.
 struct Params {

@@ -1,7 +1,7 @@
-// y = the sum of TURNS numbers of x, four at a time: how fast memory can be read, which is what a matrix times a vector does.
+// y = the sum of TURNS numbers of x, four at a time: measures the bandwidth of reading, as in a matrix-vector product.
 //
 // x: f32[n], n = 4 · TURNS · WG · workgroups  ->  y: f32[n / TURNS]
-// Neighbours read neighbours: each turn of the loop a workgroup reads WG · 16 bytes in a row.
+// Contiguous reads: in each iteration a workgroup reads WG · 16 contiguous bytes.
 // Dispatch: n / (4 · TURNS · WG), folded. Needs: nothing.
 override WG: u32 = 64;
 const TURNS = 64u;

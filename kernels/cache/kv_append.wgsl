@@ -1,10 +1,9 @@
-// cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds.
+// cache[b, h, past + t] = x[b, t, h]: appends new keys or values to a key/value cache.
 //
 // x: f32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: f32[B, Hkv, C, d], of which T places are written; or
 // f16, two in a u32: u32[B, Hkv, C, d/2]
 // One invocation an element: a number or, where d, strides and offset are multiples of 4, four. All sizes count elements. The
-// number of places taken is read from a buffer, so that the launch is the same at every step of decoding. Nothing is written
-// beyond C.
+// cache's length is read from a buffer, so that the launch is the same at every decoding step. Nothing is written beyond C.
 // Dispatch: ceil(B·T·Hkv·d / WG), folded. Needs: nothing.
 // @use store = store_f32x4
 override WG: u32 = 64;

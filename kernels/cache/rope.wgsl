@@ -1,8 +1,8 @@
-// Rotary position embedding: turns the pair (x[j], x[j + d/2]) by the angle that the table holds for its position and j.
+// Rotary position embedding (RoPE): rotates the pair (x[j], x[j + d/2]) by the table's angle for its position and j.
 //
 // x: f32[B, T, H, d], strided, last stride 1  table: f32[P, d], cosines then sines of d/2 angles
 // positions: u32[B, T], a position of P or more counting as P - 1  ->  y: f32[B, T, H, d]
-// One invocation a pair. The pairs are HF's "rotate_half": the first half against the second, not even against odd.
+// One invocation a pair. The pairs are HF's "rotate_half": first half and second half, not even and odd.
 // Dispatch: ceil(B·T·H·d/2 / WG), folded. Needs: nothing.
 // Source: Su et al. 2021, RoFormer; transformers' apply_rotary_pos_emb.
 override WG: u32 = 64;

@@ -1,8 +1,8 @@
-// y = a + b, element by element; b begins anew wherever it ends, which repeats it over a's leading dimensions.
+// y = a + b, elementwise; b is repeated, which broadcasts it over a's leading dimensions.
 //
 // a: f32[n]  b: f32[m], n a multiple of m  ->  y: f32[n]
 // An invocation takes items_per_thread groups of four elements, WG groups apart; the last may reach into the padding every
-// buffer has up to 16 bytes. b is loaded one by one, as m need not be a multiple of four.
+// buffer has up to 16 bytes. b is loaded by single elements, as m need not be a multiple of 4.
 // Dispatch: ceil(ceil(n / 4) / (WG · items_per_thread)), folded. Needs: nothing.
 override WG: u32 = 64;
 

@@ -1,7 +1,8 @@
-// y = y penalty where y < 0, y / penalty elsewhere, at the first params.penalised places named; -∞ at the others.
+// Repetition penalty and bans: y = y penalty where y < 0, y / penalty elsewhere, at the first params.penalised of places; -∞
+// at the others.
 //
 // places: u32[n], all different, into y laid flat  ->  y: f32[R, V], as bits, changed in place
-// One invocation a place. Infinities and NaN are not penalised: multiplying would leave them what they are.
+// One invocation a place. Infinities and NaN are not penalised: multiplying would not change them.
 // Dispatch: ceil(n / WG), folded. Needs: nothing.
 // Source: transformers 5.18, RepetitionPenaltyLogitsProcessor in generation/logits_process.py.
 override WG: u32 = 64;

@@ -1,4 +1,4 @@
-// y = activate(gate) * up, element by element.
+// y = activate(gate) * up, elementwise: a gated linear unit.
 //
 // gate, up: f32[n]  ->  y: f32[n]
 // An invocation takes items_per_thread groups of four elements, WG groups apart; the last may reach into the padding every

@@ -1,4 +1,4 @@
-// x += by, in place: how counters that live on the GPU go on from step to step without the host.
+// x += by, in place: advances counters on the GPU from step to step, without the host.
 //
 // x: u32[n]
 // One invocation an element.

@@ -1,4 +1,4 @@
-// y = factor · x.
+// y = factor · x, elementwise.
 //
 // x: f32[n]  ->  y: f32[n]
 // An invocation takes items_per_thread groups of four elements, WG groups apart; the last may reach into the padding every

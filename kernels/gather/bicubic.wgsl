@@ -1,10 +1,10 @@
-// y[i, j, c] = Σ_p Σ_q wy[p] · wx[q] · x[fy - 1 + p, fx - 1 + q, c]: a grid of vectors resized, p and q from 0 to 3.
+// y[i, j, c] = Σ_p Σ_q wy[p] · wx[q] · x[fy - 1 + p, fx - 1 + q, c]: bicubic interpolation of a grid of vectors, p and q from
+// 0 to 3.
 //
 // x: f32[h, w, D]  ->  y: f32[H, W, D]
-// The grids' outer edges lie on each other, so that the middle of y's row i is x's row (i + 0.5) · h / H - 0.5 =: fy + ty.
-// wy are the weights of the four rows around it, Keys' cubic with a = -0.75; rows beyond an edge are the edge's. Columns
-// alike. Nothing is averaged where y is the smaller.
-// One invocation an element of y.
+// The grids' outer edges coincide, so that the centre of y's row i is x's row (i + 0.5) · h / H - 0.5 =: fy + ty. wy are the
+// weights of the four rows around it, Keys' cubic with a = -0.75; rows beyond an edge are the edge's. Columns likewise. There
+// is no antialiasing. One invocation an element of y.
 // Dispatch: ceil(H·W·D / WG), folded. Needs: nothing.
 // Source: torch.nn.functional.interpolate(mode="bicubic", align_corners=False), channels last; Keys 1981.
 override WG: u32 = 64;

@@ -1,12 +1,11 @@
-// y[dst(i)] = x[src(i)]: moves a strided view into a strided place. Bits are moved, not numbers, so it serves f32 and u32
-// alike and keeps NaN payloads.
+// y[dst(i)] = x[src(i)]: copies a strided view to a strided view. Bits are copied, not numbers, so it serves f32 and u32 and
+// keeps NaN payloads.
 //
 // x: u32[any]  ->  y: u32[any], of which only the destination is written
-// To the kernel both are rows of n elements, in up to five dimensions [n0, n1, n2, n3, n4]; an element is a number or, where
-// the op finds them in order, four of them. Long rows are cut into chunks. A worker, params.lanes neighbouring
-// threads, moves params.items_per_thread chunks, one after the other: finding a chunk takes divisions, so only the first is
-// found by them, and the others by counting.
-// Strides and offsets count elements.
+// Both are rows of n elements, in up to five dimensions [n0, n1, n2, n3, n4]; an element is a number, or four contiguous ones.
+// Long rows are cut into chunks. A worker, params.lanes neighbouring threads, moves params.items_per_thread chunks, one after
+// the other: finding a chunk takes divisions, so only the first is found by them, and the others by counting. Strides and
+// offsets count elements.
 // Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // @use element = element_u32x4
 override WG: u32 = 64;

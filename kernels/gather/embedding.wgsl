@@ -1,8 +1,8 @@
-// y[t] = weight[ids[t]]: looks token ids up in a table, or in some of its rows.
+// y[t] = weight[ids[t]]: token embeddings from a table, or from a shard of its rows.
 //
-// ids: u32[n]  weight: [V, D] by a loader, rows first_row … first_row + rows - 1 of it  ->  y: f32[n, D]
-// One invocation four numbers of a row. Each shard of the table has a launch of its own, which writes only the ids it
-// holds; the one with row 0 writes zeros for an id beyond the table.
+// ids: u32[n] weight: [V, D] by a dequantizing loader, rows first_row … first_row + rows - 1 of it -> y: f32[n, D]
+// One invocation for four numbers of a row. Each shard of the table has its own launch, which writes only rows of its ids; the
+// first shard writes zeros for an id beyond the table.
 // Dispatch: ceil(n · ceil(D / 4) / WG), folded. Needs: nothing.
 // @use weight = weight_f32
 override WG: u32 = 64;

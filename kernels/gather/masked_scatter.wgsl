@@ -1,8 +1,7 @@
-// y[l] = features[source[l] - 1] where source[l] > 0, else x[l]: puts image features in the places kept for them. Bits are
-// moved.
+// y[l] = features[source[l] - 1] where source[l] > 0, else x[l]: replaces placeholders by image features. Bits are copied.
 //
 // x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]; an element is a number or, where D allows it, four
-// Workers move chunks of rows, as in copy.wgsl. A source beyond n leaves x.
+// Workers move chunks of rows, as in copy.wgsl. A source beyond n keeps x.
 // Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
 // @use element = element_u32x4

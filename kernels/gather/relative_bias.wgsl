@@ -1,8 +1,8 @@
-// y[h, t, s] = table[P - 1 + s - (past + t), h]: what the distance from query past + t to key s adds to a score, for every
-// head. A distance beyond the table's counts as its last.
+// y[h, t, s] = table[P - 1 + s - (past + t), h]: the relative position bias of the distance from query past + t to key s, for
+// every head. A distance beyond the table counts as its last.
 //
 // table: f32[2P - 1, H], by distance from -(P - 1) to P - 1  past: u32[1]  ->  y: f32[H, T, S]
-// One invocation an element. The queries' place is read from a buffer, so that the launch is the same at every step.
+// One invocation an element. The queries' position is read from a buffer, so that the launch is the same at every step.
 // Dispatch: ceil(H·T·S / WG), folded. Needs: nothing.
 // Source: Raffel et al. 2020, section 2.1; transformers' T5Attention.compute_bias.
 override WG: u32 = 64;

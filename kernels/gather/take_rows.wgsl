@@ -1,8 +1,7 @@
-// y[i] = x[rows[i]]: picks rows in any order. Bits are moved.
+// y[i] = x[rows[i]]: gathers rows. Bits are copied.
 //
 // x: u32[R, D]  rows: u32[rows]  ->  y: u32[rows, D]; an element is a number or, where D allows it, four of them
-// Workers move chunks of rows, as in copy.wgsl. A row beyond R comes out as
-// zeros.
+// Workers move chunks of rows, as in copy.wgsl. A row beyond R gives zeros.
 // Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.index_select along dimension 0.
 // @use element = element_u32x4

@@ -1,6 +1,6 @@
-// The activation of a feed-forward layer: a kernel asks for it by "@use activation" and calls activate(x). ACTIVATION is
-// a code of src/tensor/activation.ts; as an override, it leaves only the branch taken in the pipeline. NaN in, NaN out
-// (where the driver computes with NaN).
+// The activation of a feed-forward layer: a kernel includes it by "@use activation" and calls activate(x). ACTIVATION is a
+// code of src/tensor/activation.ts; as an override, it leaves only one branch in the pipeline. NaN in, NaN out (where the
+// driver computes with NaN).
 // @use math
 override ACTIVATION: u32 = 0;
 

@@ -1,5 +1,5 @@
-// What a search for the largest number compares: the number as an integer of the same order, and where it stands. Of equal
-// keys the lowest place is first.
+// The candidate of a search for the largest number: the number as an order-preserving integer, and its index. Of equal keys
+// the lowest index is first.
 struct Candidate {
   key: u32,
   place: u32,

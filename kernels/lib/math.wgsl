@@ -1,11 +1,11 @@
 // Functions whose WGSL builtins are missing or not accurate enough on every driver (exp is up to 17 ULP off on software
-// drivers, tanh loses relative accuracy near 0 and is NaN beyond 88 on one, log may be off by 2^-21 near 1). Coefficients:
-// our own Chebyshev fits in 40 digits, the errors measured in f32 over the whole range. Polynomials are added up in pairs, so
-// that fewer steps wait for each other: a software driver's vectors are too few to hide that.
+// adapters, tanh loses relative accuracy near 0 and is NaN beyond 88 on one, log may be off by 2^-21 near 1). Coefficients:
+// our own Chebyshev fits in 40 digits, with errors measured in f32 over the whole range. Polynomials are evaluated in pairs,
+// for shorter dependency chains: software adapters do not hide latency.
 
 // e^x within 2 ULP where the result is a normal number; 0 below, +max above.
 fn exp_accurate(x: f32) -> f32 {
-  // Not clamp(), which turns NaN into a number and so hides a fault.
+  // Not clamp(), which turns NaN into a number.
   let clamped = select(select(x, -87.3, x < -87.3), 88.7, x > 88.7);
   let k = exponent_of(clamped);
   // 2^k in two factors, because k = 128 has no f32 of its own.
@@ -21,8 +21,8 @@ fn exp_negative(x: f32) -> f32 {
   return select(exp_rest(clamped, k) * power_of_two(k), 0.0, x < -87.3);
 }
 
-// The whole number next to log2 e^x. Adding 1.5·2^23 rounds to it and leaves it in the lowest bits: round() and i32() cost
-// software drivers more than the polynomial. No driver may take the sum apart, as its bits are what is asked for.
+// The integer nearest to log2 e^x. Adding 1.5·2^23 rounds to it and leaves it in the lowest bits: round() and i32() cost
+// software adapters more than the polynomial. The sum cannot be optimised away, as its bits are used.
 fn exponent_of(x: f32) -> i32 {
   return bitcast<i32>(x * 1.4426950408889634 + 12582912.0) - 0x4b400000;
 }
@@ -53,12 +53,12 @@ fn power_of_two(k: i32) -> f32 {
   return bitcast<f32>(u32(k + 127) << 23u);
 }
 
-// x Φ(x), the exact GELU of ViT, BERT and InstructBLIP's T5: within 1 ULP of the larger of x and its result. It is
-// max(x, 0) - |x| Φ(-|x|), and what is subtracted is |x| / 2 divided by the 16th power of a polynomial 1 + r, which grows as
-// fast as Φ(-|x|) falls. r is kept by itself while it is squared, (1 + r)² = 1 + r (2 + r): near 0 the 1 would take its digits,
-// and x / 2 theirs. The form is Abramowitz and Stegun's 7.1.28 for erf.
+// x Φ(x), the exact GELU of ViT, BERT and InstructBLIP's T5: within 1 ULP of the larger of x and its result. It is max(x, 0) -
+// |x| Φ(-|x|), and what is subtracted is |x| / 2 divided by the 16th power of a polynomial 1 + r, which grows as fast as
+// Φ(-|x|) falls. r is kept separate from 1 while it is squared, (1 + r)² = 1 + r (2 + r): near 0 adding 1 would lose its
+// digits. The form is Abramowitz and Stegun's 7.1.28 for erf.
 fn gelu(x: f32) -> f32 {
-  let a = select(abs(x), 10.0, abs(x) > 10.0); // of infinity the quotient would be none; NaN goes on in x
+  let a = select(abs(x), 10.0, abs(x) > 10.0); // for infinity the quotient would be NaN; a NaN is kept by x
   let a2 = a * a;
   let low = (0.04986783 + a * 0.021137126) + a2 * (0.0032867347 + a * 3.0677184e-5);
   let high = (4.876122e-5 + a * 8.273344e-6) + a2 * (a * 1.717978e-7 - 1.2928993e-6);

@@ -1,8 +1,7 @@
 // Reductions over the workgroup's threads, as reduce_tree.wgsl has them: within each subgroup by its own instructions, then
-// among subgroups through shared memory, with two barriers in all. All threads call it.
-// Neither a subgroup's size nor which threads form it is known, and its number in the workgroup not on every browser. So
-// every thread leaves something in its own place, and each subgroup goes through all places, as many at a time as it has
-// threads.
+// among subgroups through shared memory, with two barriers in all. All threads call it. Neither a subgroup's size nor its
+// threads are known, and its index in the workgroup not in every browser. So every thread writes to its own element, and each
+// subgroup reads all elements, as many at a time as it has threads.
 // @use candidate
 enable subgroups;
 

@@ -1,5 +1,5 @@
-// Reductions over the SG lanes of a subgroup, whose result all of them get: the kernel says "enable subgroups;" and has SG, a
-// power of two, as override. Software drivers run subgroupAdd and subgroupMax lane by lane, a shuffle in one instruction.
+// Reductions over the SG lanes of a subgroup, whose result all of them get: the kernel has "enable subgroups;" and the
+// override SG, a power of two. Software adapters run subgroupAdd and subgroupMax lane by lane, a shuffle in one instruction.
 fn sum_over_lanes(value: f32) -> f32 {
   var sum = value;
   for (var apart = 1u; apart < SG; apart *= 2u) {

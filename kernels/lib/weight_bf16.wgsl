@@ -1,4 +1,4 @@
-// Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
+// Dequantizing loader of bf16 weights, two in a u32. A bf16 is the upper half of an f32: widening is a shift.
 // @use unquantized
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 

@@ -1,4 +1,4 @@
-// Weight loader, f16 stored as pairs in u32. unpack2x16float needs no GPU feature, and is as fast as native f16 loads.
+// Dequantizing loader of f16 weights, two in a u32. unpack2x16float needs no GPU feature, and is as fast as native f16 loads.
 // @use unquantized
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 

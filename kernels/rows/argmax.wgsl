@@ -1,12 +1,12 @@
-// y = the index of the row's largest element, the lowest index if several are largest, and whether that is a finite number.
+// y = the index of the row's largest element, the lowest index on ties, and whether that element is finite.
 //
 // x: f32[R, V], compared as bits  ->  y: u32[2, R], indices, then 1 where the largest is NaN or an infinity, else 0
-// One workgroup a row; its threads stride over V, LOADS loads ahead of what is done with them. Floats are mapped to integers of the same order, so that minus
-// infinity, subnormals and NaN are told apart on every driver. NaN is larger than any number.
+// One workgroup per row; its threads stride over V, with LOADS loads in flight. Floats are mapped to order-preserving
+// integers, so that minus infinity, subnormals and NaN are distinguished on every driver. NaN is larger than any number.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
 // @use reduce = reduce_tree
 override WG: u32 = 64;
-override LOADS: u32 = 1; // at most 8: GPUs wait for all of them at once
+override LOADS: u32 = 1; // at most 8: their latencies overlap on GPUs
 
 const OF_MINUS_INFINITY = 0x00800000u;
 const OF_INFINITY = 0xff800000u;
@@ -20,7 +20,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Grows with the float that has these bits, is the same for -0 and 0, largest for NaN, and never 0.
+// An order-preserving integer of the float with these bits: equal for -0 and 0, largest for NaN, never 0.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) {
@@ -29,7 +29,7 @@ fn key(bits: u32) -> u32 {
   return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
 }
 
-// Behind the end the last number, which takes no place from itself; of a single load the loop around it sees to that.
+// Clamps to the last element, which cannot win against itself; a single load is in bounds, by the loop.
 fn inside(at: u32) -> u32 {
   return select(min(at, params.V - 1u), at, LOADS == 1u);
 }
@@ -44,7 +44,7 @@ fn main(
   if (row >= params.rows) {
     return;
   }
-  var best = Candidate(0u, lane); // a thread that finds nothing loses to thread 0
+  var best = Candidate(0u, lane); // a thread without a candidate loses to thread 0
   let start = row * params.V;
   for (var i = lane; i < params.V; i += LOADS * WG) {
     var bits: array<u32, 8>;

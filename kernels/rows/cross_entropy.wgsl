@@ -1,9 +1,9 @@
-// y = ln Σ e^(x - max(x)) - (x[label] - max(x)), each row by itself: the negative log probability of its label.
+// y = ln Σ e^(x - max(x)) - (x[label] - max(x)), for each row: cross-entropy, the negative log probability of its label.
 //
 // x: f32[R, V], compared as bits; labels: u32[R]  ->  y: f32[R], as bits
-// One workgroup a row; its threads stride over V. A row whose label is IGNORED is 0 and is not read.
-// The loss of a label at minus infinity is infinity. NaN for a label of V or above, and for a row with a NaN or plus infinity,
-// or of nothing but minus infinity.
+// One workgroup per row; its threads stride over V. A row whose label is IGNORED gives 0 and is not read. The loss of a label
+// at minus infinity is infinity. NaN for a label of V or above, and for a row with a NaN or plus infinity, or of nothing but
+// minus infinity.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
 // Source: torch.nn.functional.cross_entropy with reduction "none" and ignore_index -100.
 // @use math

@@ -1,16 +1,16 @@
-// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
+// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, for each row, with biased variance.
 //
 // x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D]
-// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. Two passes
-// (the mean, then the squared distances from it): E[x²] - E[x]² loses everything when the mean is large. The mean of the
-// distances is what the first pass missed the mean by: where that is large, its digits do not reach down to it.
-// Squares are added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
-// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
+// LANES threads per row, as in the slot row; they stride over it, with LOADS loads in flight. Two passes (the mean, then the
+// squared distances from it): E[x²] - E[x]² cancels when the mean is large. The mean of the distances is the rounding error of
+// the mean in the first pass, and is subtracted. Squares are accumulated in runs of RUN, then the runs are added: a massive
+// one costs the digits of its run only.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the slot row needs.
 // Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
 // @use row = row_workgroup
 // @use numbers = numbers_vec4
 override WG: u32 = 64;
-override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+override LOADS: u32 = 1; // at most 4: their latencies overlap on GPUs
 const RUN = 16u;
 
 struct Params {
@@ -25,7 +25,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+// Whether a load is within the row's n; a single one always is, by the loop.
 fn is_inside(at: u32, n: u32) -> bool {
   return LOADS == 1u || at < n;
 }

@@ -1,9 +1,8 @@
-// y = x - max(x) - ln Σ e^(x - max(x)), each row by itself.
+// y = x - max(x) - ln Σ e^(x - max(x)), for each row.
 //
 // x: f32[R, V], also compared as bits  ->  y: f32[R, V], as bits
-// One workgroup a row; its threads stride over V.
-// Minus infinity stays what it is. A row with a NaN or plus infinity, or of nothing but minus infinity, becomes NaN. All
-// this is told from bits, on every driver alike.
+// One workgroup per row; its threads stride over V. Minus infinity stays minus infinity. A row with a NaN or plus infinity, or
+// of minus infinity only, becomes NaN. These are detected by their bits, equally on every driver.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
 // Source: torch.log_softmax.
 // @use math

@@ -1,14 +1,14 @@
-// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
+// y = x / sqrt(mean(x²) + eps) * weight, for each row.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
-// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. Squares are
-// added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
-// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
+// LANES threads per row, as in the slot row; they stride over it, with LOADS loads in flight. Squares are accumulated in runs
+// of RUN, then the runs are added: a massive one costs the digits of its run only.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the slot row needs.
 // Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
 // @use row = row_workgroup
 // @use numbers = numbers_vec4
 override WG: u32 = 64;
-override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+override LOADS: u32 = 1; // at most 4: their latencies overlap on GPUs
 const RUN = 16u;
 
 struct Params {
@@ -22,7 +22,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+// Whether a load is within the row's n; a single one always is, by the loop.
 fn is_inside(at: u32, n: u32) -> bool {
   return LOADS == 1u || at < n;
 }

@@ -1,16 +1,16 @@
-// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
+// y = e^(x - max(x)) / Σ e^(x - max(x)), for each row.
 //
 // x: f32[R, S]  ->  y: f32[R, S]
-// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. The
-// exponentials wait in y while their sum is made, by runs of RUN, then the runs: one long f32 sum would lose digits that count.
-// Minus infinity counts as the lowest finite number, so that a row of nothing else comes out uniform rather than 0 / 0.
-// A NaN makes its whole row NaN, on drivers that compute with NaN.
-// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
+// LANES threads per row, as in the slot row; they stride over it, with LOADS loads in flight. The exponentials are stored in y
+// while they are summed, in runs of RUN, then the runs: one long f32 sum would lose digits. Minus infinity counts as the
+// lowest finite number, so that a row of minus infinity gives a uniform distribution instead of 0 / 0. A NaN makes its whole
+// row NaN, on drivers that compute with NaN.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the slot row needs.
 // Source: torch.softmax, but for rows of minus infinity.
 // @use row = row_workgroup
 // @use numbers = numbers_vec4
 override WG: u32 = 64;
-override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+override LOADS: u32 = 1; // at most 4: their latencies overlap on GPUs
 const RUN = 16u;
 const LOWEST = -3.4028234663852886e38;
 
@@ -23,7 +23,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+// Whether a load is within the row's n; a single one always is, by the loop.
 fn is_inside(at: u32, n: u32) -> bool {
   return LOADS == 1u || at < n;
 }

@@ -1,10 +1,10 @@
-// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
+// y = e^(x - max(x)) / Σ e^(x - max(x)), for each row.
 //
 // x: f32[R, S]  ->  y: f32[R, S]
-// A workgroup is one subgroup of SG lanes, which stride over a row: for software drivers, which run barriers at a loss
-// (softmax.wgsl needs 5 times as long there). A load costs there as much for four numbers as for one, and a row may begin
-// anywhere: so its groups of four are counted from the buffer's start, and what lies before the first whole group and
-// behind the last, up to three numbers each, is left to a lane each. Infinities and NaN as in softmax.wgsl.
+// A workgroup is one subgroup of SG lanes, which stride over a row: for software adapters, where barriers are slow
+// (softmax.wgsl takes 5 times as long there). A load of four numbers costs as much as of one there, and a row may begin at any
+// offset: so groups of four are counted from the buffer's start, and up to three numbers before the first whole group and
+// after the last are loaded by one lane each. Infinities and NaN as in softmax.wgsl.
 // Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use subgroup_reduce
@@ -39,7 +39,7 @@ fn row_at(start: u32, end: u32) -> Row {
   return Row(start, end, first, max(end / 4u, first));
 }
 
-// Where number k of up to six lies that belong to no whole group; end or beyond if there is none.
+// The index of number k of up to six outside of whole groups; end or beyond if there is none.
 fn edge(row: Row, k: u32) -> u32 {
   if (k < 3u) {
     return select(row.end, row.start + k, row.start + k < 4u * row.first);

@@ -1,13 +1,13 @@
-// The K largest of x + scores over the n rows of each prompt, largest first, the lowest place first on ties: two launches.
+// The K largest of x + scores over the n rows of each prompt, largest first, the lowest index first on ties: two launches.
 //
-// x: f32[R, N], R = P n, as bits; or, to merge, [P, N] of what the first launch gave: bits, and from params.ids on places
+// x: f32[R, N], R = P n, as bits; or, to merge, [P, N] from the first launch: bits, and from params.ids on indices
 // scores: f32[R]; not used when merging
 // y: bits of the sums, then places, row · N + column with rows counted from 0 for each prompt: u32[2, R, chunks, K]. Where
 // a chunk has fewer than K numbers, minus infinity at 0xffffffff follows.
 //
-// One workgroup a chunk of a row; its threads stride over it and each keeps its largest. K rounds take the largest of
-// these, and only the thread that had it looks for its next one: cheap while K is small against the chunk.
-// Floats are mapped to integers of the same order, as in argmax.wgsl; NaN is larger than any number.
+// One workgroup per chunk of a row; its threads stride over it, and each keeps its largest. K rounds select the largest of
+// these, and only the thread that had it searches its next one: cheap if K is small compared to the chunk. Floats are mapped
+// to order-preserving integers, as in argmax.wgsl; NaN is larger than any number.
 // Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing; subgroups of any size with reduce_subgroups.
 // @use reduce = reduce_tree
 override WG: u32 = 64;
@@ -31,8 +31,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Grows with the float that has these bits, is the same for -0 and 0, and largest for NaN; neither 0 nor what the search
-// for the first begins with.
+// An order-preserving integer of the float with these bits: equal for -0 and 0, largest for NaN; neither 0 nor the initial key
+// of the search.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) {
@@ -41,7 +41,7 @@ fn key(bits: u32) -> u32 {
   return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
 }
 
-// x + score, as bits. What is not finite stays what it is.
+// x + score, as bits. Non-finite numbers are not changed.
 fn sum_bits(at: u32, score: f32) -> u32 {
   let bits = x[at];
   let sum = bitcast<u32>(bitcast<f32>(bits) + score);

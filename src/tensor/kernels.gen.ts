@@ -798,10 +798,11 @@ fn load_kv(start: u32, c: u32) -> f32 {
   return kv[start + c];
 }
 `,
-  "bench/limit_copy": `// y = x, four numbers at a time: how fast memory is.
+  "bench/limit_copy": `// y = x, four numbers at a time: measures memory bandwidth.
 //
 // x: f32[n]  ->  y: f32[n], n a multiple of four
-// Neighbours move neighbours, TURNS times: eight threads of a software driver cost as much as moving some hundred numbers.
+// Threads access contiguous numbers, TURNS times: eight threads of a software adapter cost as much as copying some hundred
+// numbers.
 // Dispatch: ceil(n / (4 · TURNS · WG)), folded. Needs: nothing.
 override WG: u32 = 64;
 const TURNS = 16u;
@@ -827,11 +828,11 @@ fn main(
   }
 }
 `,
-  "bench/limit_multiply_add": `// y = s after steps of s = a s + b, in CHAINS chains of four: how fast arithmetic is when nothing is in its way.
+  "bench/limit_multiply_add": `// y = s after steps of s = a s + b, in CHAINS chains of four: measures arithmetic throughput.
 //
 // x: f32[4], of which a, b and the first s are made, so that nothing is known before the kernel runs  ->  y: f32[WG · workgroups]
-// The chains do not depend on each other, so that a processor can work on all at once: as many as hide the latency of one
-// multiply-add and still fit into registers. UNROLL steps run between two turns of the loop, which costs something too.
+// The chains are independent: as many as hide the latency of a multiply-add and fit into registers. The loop is unrolled
+// UNROLL times, as it has a cost, too.
 // Dispatch: any. Needs: nothing.
 override WG: u32 = 64;
 const CHAINS = 4u;
@@ -867,9 +868,9 @@ fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
   y[invocation.x] = dot(sum, vec4(1.0));
 }
 `,
-  "bench/limit_noop": `// Nothing: what a launch costs by itself.
+  "bench/limit_noop": `// An empty kernel: measures the cost of a launch.
 //
-// One workgroup of one invocation, which leaves y alone unless told otherwise; a driver cannot know, and must run it.
+// One workgroup of one invocation, which does not write y; the driver cannot know this, and must run it.
 // y: f32[1]
 // Dispatch: 1. Needs: nothing.
 struct Params {
@@ -886,10 +887,10 @@ fn main() {
   }
 }
 `,
-  "bench/limit_read": `// y = the sum of TURNS numbers of x, four at a time: how fast memory can be read, which is what a matrix times a vector does.
+  "bench/limit_read": `// y = the sum of TURNS numbers of x, four at a time: measures the bandwidth of reading, as in a matrix-vector product.
 //
 // x: f32[n], n = 4 · TURNS · WG · workgroups  ->  y: f32[n / TURNS]
-// Neighbours read neighbours: each turn of the loop a workgroup reads WG · 16 bytes in a row.
+// Contiguous reads: in each iteration a workgroup reads WG · 16 contiguous bytes.
 // Dispatch: n / (4 · TURNS · WG), folded. Needs: nothing.
 override WG: u32 = 64;
 const TURNS = 64u;
@@ -920,13 +921,12 @@ fn main(
   y[i] = sum;
 }
 `,
-  "cache/kv_append": `// cache[b, h, past + t] = x[b, t, h]: writes new keys or values behind those a cache holds.
+  "cache/kv_append": `// cache[b, h, past + t] = x[b, t, h]: appends new keys or values to a key/value cache.
 //
 // x: f32[B, T, Hkv, d], strided, last stride 1  past: u32[1]  ->  cache: f32[B, Hkv, C, d], of which T places are written; or
 // f16, two in a u32: u32[B, Hkv, C, d/2]
 // One invocation an element: a number or, where d, strides and offset are multiples of 4, four. All sizes count elements. The
-// number of places taken is read from a buffer, so that the launch is the same at every step of decoding. Nothing is written
-// beyond C.
+// cache's length is read from a buffer, so that the launch is the same at every decoding step. Nothing is written beyond C.
 // Dispatch: ceil(B·T·Hkv·d / WG), folded. Needs: nothing.
 // @use store = store_f32x4
 override WG: u32 = 64;
@@ -1023,11 +1023,11 @@ fn encode(numbers: Element) -> Stored {
   return numbers;
 }
 `,
-  "cache/rope": `// Rotary position embedding: turns the pair (x[j], x[j + d/2]) by the angle that the table holds for its position and j.
+  "cache/rope": `// Rotary position embedding (RoPE): rotates the pair (x[j], x[j + d/2]) by the table's angle for its position and j.
 //
 // x: f32[B, T, H, d], strided, last stride 1  table: f32[P, d], cosines then sines of d/2 angles
 // positions: u32[B, T], a position of P or more counting as P - 1  ->  y: f32[B, T, H, d]
-// One invocation a pair. The pairs are HF's "rotate_half": the first half against the second, not even against odd.
+// One invocation a pair. The pairs are HF's "rotate_half": first half and second half, not even and odd.
 // Dispatch: ceil(B·T·H·d/2 / WG), folded. Needs: nothing.
 // Source: Su et al. 2021, RoFormer; transformers' apply_rotary_pos_emb.
 override WG: u32 = 64;
@@ -1156,7 +1156,7 @@ fn main(
   }
 }
 `,
-  "elementwise/activation": `// y = activate(x), element by element.
+  "elementwise/activation": `// y = activate(x), elementwise.
 //
 // x: f32[n]  ->  y: f32[n]
 // An invocation takes items_per_thread groups of four elements, WG groups apart, by twos; the last may reach into the padding
@@ -1195,11 +1195,11 @@ fn main(
   }
 }
 `,
-  "elementwise/add": `// y = a + b, element by element; b begins anew wherever it ends, which repeats it over a's leading dimensions.
+  "elementwise/add": `// y = a + b, elementwise; b is repeated, which broadcasts it over a's leading dimensions.
 //
 // a: f32[n]  b: f32[m], n a multiple of m  ->  y: f32[n]
 // An invocation takes items_per_thread groups of four elements, WG groups apart; the last may reach into the padding every
-// buffer has up to 16 bytes. b is loaded one by one, as m need not be a multiple of four.
+// buffer has up to 16 bytes. b is loaded by single elements, as m need not be a multiple of 4.
 // Dispatch: ceil(ceil(n / 4) / (WG · items_per_thread)), folded. Needs: nothing.
 override WG: u32 = 64;
 
@@ -1235,10 +1235,11 @@ fn main(
   }
 }
 `,
-  "elementwise/edit_scores": `// y = y penalty where y < 0, y / penalty elsewhere, at the first params.penalised places named; -∞ at the others.
+  "elementwise/edit_scores": `// Repetition penalty and bans: y = y penalty where y < 0, y / penalty elsewhere, at the first params.penalised of places; -∞
+// at the others.
 //
 // places: u32[n], all different, into y laid flat  ->  y: f32[R, V], as bits, changed in place
-// One invocation a place. Infinities and NaN are not penalised: multiplying would leave them what they are.
+// One invocation a place. Infinities and NaN are not penalised: multiplying would not change them.
 // Dispatch: ceil(n / WG), folded. Needs: nothing.
 // Source: transformers 5.18, RepetitionPenaltyLogitsProcessor in generation/logits_process.py.
 override WG: u32 = 64;
@@ -1274,7 +1275,7 @@ fn main(
   }
 }
 `,
-  "elementwise/gated_activation": `// y = activate(gate) * up, element by element.
+  "elementwise/gated_activation": `// y = activate(gate) * up, elementwise: a gated linear unit.
 //
 // gate, up: f32[n]  ->  y: f32[n]
 // An invocation takes items_per_thread groups of four elements, WG groups apart; the last may reach into the padding every
@@ -1308,7 +1309,7 @@ fn main(
   }
 }
 `,
-  "elementwise/increment": `// x += by, in place: how counters that live on the GPU go on from step to step without the host.
+  "elementwise/increment": `// x += by, in place: advances counters on the GPU from step to step, without the host.
 //
 // x: u32[n]
 // One invocation an element.
@@ -1336,7 +1337,7 @@ fn main(
   x[i] += params.by;
 }
 `,
-  "elementwise/scale": `// y = factor · x.
+  "elementwise/scale": `// y = factor · x, elementwise.
 //
 // x: f32[n]  ->  y: f32[n]
 // An invocation takes items_per_thread groups of four elements, WG groups apart; the last may reach into the padding every
@@ -1367,13 +1368,13 @@ fn main(
   }
 }
 `,
-  "gather/bicubic": `// y[i, j, c] = Σ_p Σ_q wy[p] · wx[q] · x[fy - 1 + p, fx - 1 + q, c]: a grid of vectors resized, p and q from 0 to 3.
+  "gather/bicubic": `// y[i, j, c] = Σ_p Σ_q wy[p] · wx[q] · x[fy - 1 + p, fx - 1 + q, c]: bicubic interpolation of a grid of vectors, p and q from
+// 0 to 3.
 //
 // x: f32[h, w, D]  ->  y: f32[H, W, D]
-// The grids' outer edges lie on each other, so that the middle of y's row i is x's row (i + 0.5) · h / H - 0.5 =: fy + ty.
-// wy are the weights of the four rows around it, Keys' cubic with a = -0.75; rows beyond an edge are the edge's. Columns
-// alike. Nothing is averaged where y is the smaller.
-// One invocation an element of y.
+// The grids' outer edges coincide, so that the centre of y's row i is x's row (i + 0.5) · h / H - 0.5 =: fy + ty. wy are the
+// weights of the four rows around it, Keys' cubic with a = -0.75; rows beyond an edge are the edge's. Columns likewise. There
+// is no antialiasing. One invocation an element of y.
 // Dispatch: ceil(H·W·D / WG), folded. Needs: nothing.
 // Source: torch.nn.functional.interpolate(mode="bicubic", align_corners=False), channels last; Keys 1981.
 override WG: u32 = 64;
@@ -1447,15 +1448,14 @@ fn main(
   y[i] = sum;
 }
 `,
-  "gather/copy": `// y[dst(i)] = x[src(i)]: moves a strided view into a strided place. Bits are moved, not numbers, so it serves f32 and u32
-// alike and keeps NaN payloads.
+  "gather/copy": `// y[dst(i)] = x[src(i)]: copies a strided view to a strided view. Bits are copied, not numbers, so it serves f32 and u32 and
+// keeps NaN payloads.
 //
 // x: u32[any]  ->  y: u32[any], of which only the destination is written
-// To the kernel both are rows of n elements, in up to five dimensions [n0, n1, n2, n3, n4]; an element is a number or, where
-// the op finds them in order, four of them. Long rows are cut into chunks. A worker, params.lanes neighbouring
-// threads, moves params.items_per_thread chunks, one after the other: finding a chunk takes divisions, so only the first is
-// found by them, and the others by counting.
-// Strides and offsets count elements.
+// Both are rows of n elements, in up to five dimensions [n0, n1, n2, n3, n4]; an element is a number, or four contiguous ones.
+// Long rows are cut into chunks. A worker, params.lanes neighbouring threads, moves params.items_per_thread chunks, one after
+// the other: finding a chunk takes divisions, so only the first is found by them, and the others by counting. Strides and
+// offsets count elements.
 // Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // @use element = element_u32x4
 override WG: u32 = 64;
@@ -1534,11 +1534,11 @@ fn main(
   }
 }
 `,
-  "gather/embedding": `// y[t] = weight[ids[t]]: looks token ids up in a table, or in some of its rows.
+  "gather/embedding": `// y[t] = weight[ids[t]]: token embeddings from a table, or from a shard of its rows.
 //
-// ids: u32[n]  weight: [V, D] by a loader, rows first_row … first_row + rows - 1 of it  ->  y: f32[n, D]
-// One invocation four numbers of a row. Each shard of the table has a launch of its own, which writes only the ids it
-// holds; the one with row 0 writes zeros for an id beyond the table.
+// ids: u32[n] weight: [V, D] by a dequantizing loader, rows first_row … first_row + rows - 1 of it -> y: f32[n, D]
+// One invocation for four numbers of a row. Each shard of the table has its own launch, which writes only rows of its ids; the
+// first shard writes zeros for an id beyond the table.
 // Dispatch: ceil(n · ceil(D / 4) / WG), folded. Needs: nothing.
 // @use weight = weight_f32
 override WG: u32 = 64;
@@ -1583,11 +1583,10 @@ fn main(
   }
 }
 `,
-  "gather/masked_scatter": `// y[l] = features[source[l] - 1] where source[l] > 0, else x[l]: puts image features in the places kept for them. Bits are
-// moved.
+  "gather/masked_scatter": `// y[l] = features[source[l] - 1] where source[l] > 0, else x[l]: replaces placeholders by image features. Bits are copied.
 //
 // x: u32[R, D]  features: u32[n, D]  source: u32[R]  ->  y: u32[R, D]; an element is a number or, where D allows it, four
-// Workers move chunks of rows, as in copy.wgsl. A source beyond n leaves x.
+// Workers move chunks of rows, as in copy.wgsl. A source beyond n keeps x.
 // Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.Tensor.masked_scatter with the running count of the mask made on the host.
 // @use element = element_u32x4
@@ -1641,11 +1640,11 @@ alias Element = u32;
 // @slot element: Element
 alias Element = vec4<u32>;
 `,
-  "gather/relative_bias": `// y[h, t, s] = table[P - 1 + s - (past + t), h]: what the distance from query past + t to key s adds to a score, for every
-// head. A distance beyond the table's counts as its last.
+  "gather/relative_bias": `// y[h, t, s] = table[P - 1 + s - (past + t), h]: the relative position bias of the distance from query past + t to key s, for
+// every head. A distance beyond the table counts as its last.
 //
 // table: f32[2P - 1, H], by distance from -(P - 1) to P - 1  past: u32[1]  ->  y: f32[H, T, S]
-// One invocation an element. The queries' place is read from a buffer, so that the launch is the same at every step.
+// One invocation an element. The queries' position is read from a buffer, so that the launch is the same at every step.
 // Dispatch: ceil(H·T·S / WG), folded. Needs: nothing.
 // Source: Raffel et al. 2020, section 2.1; transformers' T5Attention.compute_bias.
 override WG: u32 = 64;
@@ -1682,11 +1681,10 @@ fn main(
   y[i] = table[u32(distance + furthest) * params.H + h];
 }
 `,
-  "gather/take_rows": `// y[i] = x[rows[i]]: picks rows in any order. Bits are moved.
+  "gather/take_rows": `// y[i] = x[rows[i]]: gathers rows. Bits are copied.
 //
 // x: u32[R, D]  rows: u32[rows]  ->  y: u32[rows, D]; an element is a number or, where D allows it, four of them
-// Workers move chunks of rows, as in copy.wgsl. A row beyond R comes out as
-// zeros.
+// Workers move chunks of rows, as in copy.wgsl. A row beyond R gives zeros.
 // Dispatch: ceil(ceil(chunks / items_per_thread) / (WG / lanes)), folded. Needs: nothing.
 // Source: torch.index_select along dimension 0.
 // @use element = element_u32x4
@@ -1732,9 +1730,9 @@ fn main(
   }
 }
 `,
-  "lib/activation": `// The activation of a feed-forward layer: a kernel asks for it by "@use activation" and calls activate(x). ACTIVATION is
-// a code of src/tensor/activation.ts; as an override, it leaves only the branch taken in the pipeline. NaN in, NaN out
-// (where the driver computes with NaN).
+  "lib/activation": `// The activation of a feed-forward layer: a kernel includes it by "@use activation" and calls activate(x). ACTIVATION is a
+// code of src/tensor/activation.ts; as an override, it leaves only one branch in the pipeline. NaN in, NaN out (where the
+// driver computes with NaN).
 // @use math
 override ACTIVATION: u32 = 0;
 
@@ -1761,8 +1759,8 @@ fn activate(x: f32) -> f32 {
   }
 }
 `,
-  "lib/candidate": `// What a search for the largest number compares: the number as an integer of the same order, and where it stands. Of equal
-// keys the lowest place is first.
+  "lib/candidate": `// The candidate of a search for the largest number: the number as an order-preserving integer, and its index. Of equal keys
+// the lowest index is first.
 struct Candidate {
   key: u32,
   place: u32,
@@ -1773,13 +1771,13 @@ fn is_before(a: Candidate, b: Candidate) -> bool {
 }
 `,
   "lib/math": `// Functions whose WGSL builtins are missing or not accurate enough on every driver (exp is up to 17 ULP off on software
-// drivers, tanh loses relative accuracy near 0 and is NaN beyond 88 on one, log may be off by 2^-21 near 1). Coefficients:
-// our own Chebyshev fits in 40 digits, the errors measured in f32 over the whole range. Polynomials are added up in pairs, so
-// that fewer steps wait for each other: a software driver's vectors are too few to hide that.
+// adapters, tanh loses relative accuracy near 0 and is NaN beyond 88 on one, log may be off by 2^-21 near 1). Coefficients:
+// our own Chebyshev fits in 40 digits, with errors measured in f32 over the whole range. Polynomials are evaluated in pairs,
+// for shorter dependency chains: software adapters do not hide latency.
 
 // e^x within 2 ULP where the result is a normal number; 0 below, +max above.
 fn exp_accurate(x: f32) -> f32 {
-  // Not clamp(), which turns NaN into a number and so hides a fault.
+  // Not clamp(), which turns NaN into a number.
   let clamped = select(select(x, -87.3, x < -87.3), 88.7, x > 88.7);
   let k = exponent_of(clamped);
   // 2^k in two factors, because k = 128 has no f32 of its own.
@@ -1795,8 +1793,8 @@ fn exp_negative(x: f32) -> f32 {
   return select(exp_rest(clamped, k) * power_of_two(k), 0.0, x < -87.3);
 }
 
-// The whole number next to log2 e^x. Adding 1.5·2^23 rounds to it and leaves it in the lowest bits: round() and i32() cost
-// software drivers more than the polynomial. No driver may take the sum apart, as its bits are what is asked for.
+// The integer nearest to log2 e^x. Adding 1.5·2^23 rounds to it and leaves it in the lowest bits: round() and i32() cost
+// software adapters more than the polynomial. The sum cannot be optimised away, as its bits are used.
 fn exponent_of(x: f32) -> i32 {
   return bitcast<i32>(x * 1.4426950408889634 + 12582912.0) - 0x4b400000;
 }
@@ -1827,12 +1825,12 @@ fn power_of_two(k: i32) -> f32 {
   return bitcast<f32>(u32(k + 127) << 23u);
 }
 
-// x Φ(x), the exact GELU of ViT, BERT and InstructBLIP's T5: within 1 ULP of the larger of x and its result. It is
-// max(x, 0) - |x| Φ(-|x|), and what is subtracted is |x| / 2 divided by the 16th power of a polynomial 1 + r, which grows as
-// fast as Φ(-|x|) falls. r is kept by itself while it is squared, (1 + r)² = 1 + r (2 + r): near 0 the 1 would take its digits,
-// and x / 2 theirs. The form is Abramowitz and Stegun's 7.1.28 for erf.
+// x Φ(x), the exact GELU of ViT, BERT and InstructBLIP's T5: within 1 ULP of the larger of x and its result. It is max(x, 0) -
+// |x| Φ(-|x|), and what is subtracted is |x| / 2 divided by the 16th power of a polynomial 1 + r, which grows as fast as
+// Φ(-|x|) falls. r is kept separate from 1 while it is squared, (1 + r)² = 1 + r (2 + r): near 0 adding 1 would lose its
+// digits. The form is Abramowitz and Stegun's 7.1.28 for erf.
 fn gelu(x: f32) -> f32 {
-  let a = select(abs(x), 10.0, abs(x) > 10.0); // of infinity the quotient would be none; NaN goes on in x
+  let a = select(abs(x), 10.0, abs(x) > 10.0); // for infinity the quotient would be NaN; a NaN is kept by x
   let a2 = a * a;
   let low = (0.04986783 + a * 0.021137126) + a2 * (0.0032867347 + a * 3.0677184e-5);
   let high = (4.876122e-5 + a * 8.273344e-6) + a2 * (a * 1.717978e-7 - 1.2928993e-6);
@@ -1859,10 +1857,9 @@ fn silu(x: f32) -> f32 {
 }
 `,
   "lib/reduce_subgroups": `// Reductions over the workgroup's threads, as reduce_tree.wgsl has them: within each subgroup by its own instructions, then
-// among subgroups through shared memory, with two barriers in all. All threads call it.
-// Neither a subgroup's size nor which threads form it is known, and its number in the workgroup not on every browser. So
-// every thread leaves something in its own place, and each subgroup goes through all places, as many at a time as it has
-// threads.
+// among subgroups through shared memory, with two barriers in all. All threads call it. Neither a subgroup's size nor its
+// threads are known, and its index in the workgroup not in every browser. So every thread writes to its own element, and each
+// subgroup reads all elements, as many at a time as it has threads.
 // @use candidate
 enable subgroups;
 
@@ -1997,8 +1994,8 @@ fn best_over_threads(lane: u32, candidate: Candidate) -> Candidate {
   return best;
 }
 `,
-  "lib/subgroup_reduce": `// Reductions over the SG lanes of a subgroup, whose result all of them get: the kernel says "enable subgroups;" and has SG, a
-// power of two, as override. Software drivers run subgroupAdd and subgroupMax lane by lane, a shuffle in one instruction.
+  "lib/subgroup_reduce": `// Reductions over the SG lanes of a subgroup, whose result all of them get: the kernel has "enable subgroups;" and the
+// override SG, a power of two. Software adapters run subgroupAdd and subgroupMax lane by lane, a shuffle in one instruction.
 fn sum_over_lanes(value: f32) -> f32 {
   var sum = value;
   for (var apart = 1u; apart < SG; apart *= 2u) {
@@ -2035,7 +2032,7 @@ fn scale_dot(row: u32, block: u32, K4: u32, dot_codes: f32, sum_x: f32) -> f32 {
   return dot_codes;
 }
 `,
-  "lib/weight_bf16": `// Weight loader, bf16 stored as pairs in u32. A bf16 is the upper half of an f32: widening is a shift.
+  "lib/weight_bf16": `// Dequantizing loader of bf16 weights, two in a u32. A bf16 is the upper half of an f32: widening is a shift.
 // @use unquantized
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
@@ -2057,7 +2054,7 @@ fn widen(bits: Packed) -> vec4<f32> {
   return bitcast<vec4<f32>>(vec4<u32>(bits.x << 16u, bits.x & 0xffff0000u, bits.y << 16u, bits.y & 0xffff0000u));
 }
 `,
-  "lib/weight_f16": `// Weight loader, f16 stored as pairs in u32. unpack2x16float needs no GPU feature, and is as fast as native f16 loads.
+  "lib/weight_f16": `// Dequantizing loader of f16 weights, two in a u32. unpack2x16float needs no GPU feature, and is as fast as native f16 loads.
 // @use unquantized
 @group(0) @binding(1) var<storage, read> weight: array<vec2<u32>>;
 
@@ -3408,15 +3405,15 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   }
 }
 `,
-  "rows/argmax": `// y = the index of the row's largest element, the lowest index if several are largest, and whether that is a finite number.
+  "rows/argmax": `// y = the index of the row's largest element, the lowest index on ties, and whether that element is finite.
 //
 // x: f32[R, V], compared as bits  ->  y: u32[2, R], indices, then 1 where the largest is NaN or an infinity, else 0
-// One workgroup a row; its threads stride over V, LOADS loads ahead of what is done with them. Floats are mapped to integers of the same order, so that minus
-// infinity, subnormals and NaN are told apart on every driver. NaN is larger than any number.
+// One workgroup per row; its threads stride over V, with LOADS loads in flight. Floats are mapped to order-preserving
+// integers, so that minus infinity, subnormals and NaN are distinguished on every driver. NaN is larger than any number.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
 // @use reduce = reduce_tree
 override WG: u32 = 64;
-override LOADS: u32 = 1; // at most 8: GPUs wait for all of them at once
+override LOADS: u32 = 1; // at most 8: their latencies overlap on GPUs
 
 const OF_MINUS_INFINITY = 0x00800000u;
 const OF_INFINITY = 0xff800000u;
@@ -3430,7 +3427,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Grows with the float that has these bits, is the same for -0 and 0, largest for NaN, and never 0.
+// An order-preserving integer of the float with these bits: equal for -0 and 0, largest for NaN, never 0.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) {
@@ -3439,7 +3436,7 @@ fn key(bits: u32) -> u32 {
   return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
 }
 
-// Behind the end the last number, which takes no place from itself; of a single load the loop around it sees to that.
+// Clamps to the last element, which cannot win against itself; a single load is in bounds, by the loop.
 fn inside(at: u32) -> u32 {
   return select(min(at, params.V - 1u), at, LOADS == 1u);
 }
@@ -3454,7 +3451,7 @@ fn main(
   if (row >= params.rows) {
     return;
   }
-  var best = Candidate(0u, lane); // a thread that finds nothing loses to thread 0
+  var best = Candidate(0u, lane); // a thread without a candidate loses to thread 0
   let start = row * params.V;
   for (var i = lane; i < params.V; i += LOADS * WG) {
     var bits: array<u32, 8>;
@@ -3475,12 +3472,12 @@ fn main(
   }
 }
 `,
-  "rows/cross_entropy": `// y = ln Σ e^(x - max(x)) - (x[label] - max(x)), each row by itself: the negative log probability of its label.
+  "rows/cross_entropy": `// y = ln Σ e^(x - max(x)) - (x[label] - max(x)), for each row: cross-entropy, the negative log probability of its label.
 //
 // x: f32[R, V], compared as bits; labels: u32[R]  ->  y: f32[R], as bits
-// One workgroup a row; its threads stride over V. A row whose label is IGNORED is 0 and is not read.
-// The loss of a label at minus infinity is infinity. NaN for a label of V or above, and for a row with a NaN or plus infinity,
-// or of nothing but minus infinity.
+// One workgroup per row; its threads stride over V. A row whose label is IGNORED gives 0 and is not read. The loss of a label
+// at minus infinity is infinity. NaN for a label of V or above, and for a row with a NaN or plus infinity, or of nothing but
+// minus infinity.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
 // Source: torch.nn.functional.cross_entropy with reduction "none" and ignore_index -100.
 // @use math
@@ -3527,19 +3524,19 @@ fn main(
   }
 }
 `,
-  "rows/layer_norm": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, each row by itself, variance biased.
+  "rows/layer_norm": `// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, for each row, with biased variance.
 //
 // x: f32[R, D]  weight, bias: f32[D]  ->  y: f32[R, D]
-// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. Two passes
-// (the mean, then the squared distances from it): E[x²] - E[x]² loses everything when the mean is large. The mean of the
-// distances is what the first pass missed the mean by: where that is large, its digits do not reach down to it.
-// Squares are added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
-// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
+// LANES threads per row, as in the slot row; they stride over it, with LOADS loads in flight. Two passes (the mean, then the
+// squared distances from it): E[x²] - E[x]² cancels when the mean is large. The mean of the distances is the rounding error of
+// the mean in the first pass, and is subtracted. Squares are accumulated in runs of RUN, then the runs are added: a massive
+// one costs the digits of its run only.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the slot row needs.
 // Source: Ba et al. 2016, Layer Normalization; torch.nn.LayerNorm.
 // @use row = row_workgroup
 // @use numbers = numbers_vec4
 override WG: u32 = 64;
-override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+override LOADS: u32 = 1; // at most 4: their latencies overlap on GPUs
 const RUN = 16u;
 
 struct Params {
@@ -3554,7 +3551,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+// Whether a load is within the row's n; a single one always is, by the loop.
 fn is_inside(at: u32, n: u32) -> bool {
   return LOADS == 1u || at < n;
 }
@@ -3620,12 +3617,11 @@ fn main(
   }
 }
 `,
-  "rows/log_softmax": `// y = x - max(x) - ln Σ e^(x - max(x)), each row by itself.
+  "rows/log_softmax": `// y = x - max(x) - ln Σ e^(x - max(x)), for each row.
 //
 // x: f32[R, V], also compared as bits  ->  y: f32[R, V], as bits
-// One workgroup a row; its threads stride over V.
-// Minus infinity stays what it is. A row with a NaN or plus infinity, or of nothing but minus infinity, becomes NaN. All
-// this is told from bits, on every driver alike.
+// One workgroup per row; its threads stride over V. Minus infinity stays minus infinity. A row with a NaN or plus infinity, or
+// of minus infinity only, becomes NaN. These are detected by their bits, equally on every driver.
 // Dispatch: R workgroups, folded. Needs: nothing; subgroups of any size with reduce_subgroups.
 // Source: torch.log_softmax.
 // @use math
@@ -3663,20 +3659,19 @@ fn main(
 }
 `,
   "rows/parts/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and reduce.
-// Each thread adds up runs of 32 numbers, then the runs: the sum's error is the logarithm's, and one long f32 sum would lose
-// digits that count.
-// Minus infinity adds nothing. All comparisons are of bits, and so the same on every driver.
+// Each thread sums runs of 32 numbers, then the runs: the sum's relative error is the logarithm's error, and one long f32 sum
+// would lose digits. Minus infinity adds nothing. All comparisons are of bits, and so equal on every driver.
 const RUN = 32u;
 const MINUS_INFINITY = 0xff800000u;
 const NAN = 0x7fc00000u;
 
 struct RowSum {
-  finite: bool, // else the row has a NaN or plus infinity, or nothing but minus infinity, and the rest means nothing
+  finite: bool, // else the row has a NaN or plus infinity, or only minus infinity, and the other fields are invalid
   largest: f32,
   log_sum: f32,
 }
 
-// Grows with the float that has these bits; largest for NaN.
+// An order-preserving integer of the float with these bits; largest for NaN.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) {
@@ -3714,7 +3709,7 @@ fn log_sum_exp(start: u32, V: u32, lane: u32) -> RowSum {
   return RowSum(finite, shift, log_accurate(sum_over_threads(lane, sum)));
 }
 `,
-  "rows/parts/numbers_scalar": `// What a row kernel loads and computes with at a time: one number. Serves rows of any length.
+  "rows/parts/numbers_scalar": `// The vector type of a row kernel: one number. For rows of any length.
 // @use math
 alias Numbers = f32;
 const WIDTH = 1u;
@@ -3731,7 +3726,7 @@ fn exp_of(numbers: Numbers) -> Numbers {
   return exp_negative(numbers);
 }
 `,
-  "rows/parts/numbers_vec4": `// What a row kernel loads and computes with at a time: four neighbouring numbers, of rows whose length is divisible by four.
+  "rows/parts/numbers_vec4": `// The vector type of a row kernel: four contiguous numbers, for rows whose length is a multiple of 4.
 // @slot numbers: Numbers, WIDTH, sum_of(numbers: Numbers) -> f32, max_of(numbers: Numbers) -> f32
 // @slot numbers: exp_of(numbers: Numbers) -> Numbers
 // @use math
@@ -3746,7 +3741,7 @@ fn max_of(numbers: Numbers) -> f32 {
   return max(max(numbers.x, numbers.y), max(numbers.z, numbers.w));
 }
 
-// e to the power of numbers that are not above 0.
+// e^x for x at most 0.
 fn exp_of(numbers: Numbers) -> Numbers {
   return Numbers(
     exp_negative(numbers.x),
@@ -3756,14 +3751,14 @@ fn exp_of(numbers: Numbers) -> Numbers {
   );
 }
 `,
-  "rows/parts/row_invocation": `// A row for an invocation, WG rows for a workgroup: for software drivers without subgroups, for the reasons of row_subgroup.
+  "rows/parts/row_invocation": `// One invocation per row, WG rows per workgroup: for software adapters without subgroups, for the reasons in row_subgroup.
 const LANES = 1u; // threads of a row
 
 fn row_of(group: u32, lane: u32) -> u32 {
   return group * WG + lane;
 }
 
-// A thread's place among those of its row.
+// A thread's rank among those of its row.
 fn rank_of(lane: u32) -> u32 {
   return 0u;
 }
@@ -3780,9 +3775,8 @@ fn max_of_row(lane: u32, value: f32) -> f32 {
   return value;
 }
 `,
-  "rows/parts/row_subgroup": `// A row for a subgroup, which is the whole workgroup: for software drivers, which run barriers at a loss (row_workgroup needs
-// 4 times as long there) and take seconds to compile them.
-// Needs: subgroups of exactly WG threads.
+  "rows/parts/row_subgroup": `// One subgroup per row, which is the whole workgroup: for software adapters, where barriers are slow (row_workgroup takes 4
+// times as long there) and take seconds to compile. Needs: subgroups of exactly WG threads.
 // @use subgroup_reduce
 enable subgroups;
 override SG: u32 = WG;
@@ -3792,7 +3786,7 @@ fn row_of(group: u32, lane: u32) -> u32 {
   return group;
 }
 
-// A thread's place among those of its row.
+// A thread's rank among those of its row.
 fn rank_of(lane: u32) -> u32 {
   return lane;
 }
@@ -3809,7 +3803,7 @@ fn max_of_row(lane: u32, value: f32) -> f32 {
   return max_over_lanes(value);
 }
 `,
-  "rows/parts/row_workgroup": `// A row for a workgroup: sums and maxima over its threads, which all of them get and all of them ask for.
+  "rows/parts/row_workgroup": `// One workgroup per row: reductions over its threads, which all of them call, and whose result all of them get.
 // @slot row: LANES, row_of(group: u32, lane: u32) -> u32, rank_of(lane: u32) -> u32
 // @slot row: sum_of_row(lane: u32, value: f32) -> f32, sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32>
 // @slot row: max_of_row(lane: u32, value: f32) -> f32
@@ -3820,7 +3814,7 @@ fn row_of(group: u32, lane: u32) -> u32 {
   return group;
 }
 
-// A thread's place among those of its row. Not lane % LANES, which software drivers divide.
+// A thread's rank among those of its row. Not lane % LANES, which is a division on software adapters.
 fn rank_of(lane: u32) -> u32 {
   return lane;
 }
@@ -3837,17 +3831,17 @@ fn max_of_row(lane: u32, value: f32) -> f32 {
   return max_over_threads(lane, value);
 }
 `,
-  "rows/rms_norm": `// y = x / sqrt(mean(x²) + eps) * weight, each row by itself.
+  "rows/rms_norm": `// y = x / sqrt(mean(x²) + eps) * weight, for each row.
 //
 // x: f32[R, D]  weight: f32[D]  ->  y: f32[R, D]
-// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. Squares are
-// added up by runs of RUN, then the runs: a massive one takes the digits of its run only.
-// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
+// LANES threads per row, as in the slot row; they stride over it, with LOADS loads in flight. Squares are accumulated in runs
+// of RUN, then the runs are added: a massive one costs the digits of its run only.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the slot row needs.
 // Source: Zhang and Sennrich 2019, Root Mean Square Layer Normalization; transformers' LlamaRMSNorm and T5LayerNorm.
 // @use row = row_workgroup
 // @use numbers = numbers_vec4
 override WG: u32 = 64;
-override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+override LOADS: u32 = 1; // at most 4: their latencies overlap on GPUs
 const RUN = 16u;
 
 struct Params {
@@ -3861,7 +3855,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+// Whether a load is within the row's n; a single one always is, by the loop.
 fn is_inside(at: u32, n: u32) -> bool {
   return LOADS == 1u || at < n;
 }
@@ -3913,19 +3907,19 @@ fn main(
   }
 }
 `,
-  "rows/softmax": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
+  "rows/softmax": `// y = e^(x - max(x)) / Σ e^(x - max(x)), for each row.
 //
 // x: f32[R, S]  ->  y: f32[R, S]
-// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them. The
-// exponentials wait in y while their sum is made, by runs of RUN, then the runs: one long f32 sum would lose digits that count.
-// Minus infinity counts as the lowest finite number, so that a row of nothing else comes out uniform rather than 0 / 0.
-// A NaN makes its whole row NaN, on drivers that compute with NaN.
-// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
+// LANES threads per row, as in the slot row; they stride over it, with LOADS loads in flight. The exponentials are stored in y
+// while they are summed, in runs of RUN, then the runs: one long f32 sum would lose digits. Minus infinity counts as the
+// lowest finite number, so that a row of minus infinity gives a uniform distribution instead of 0 / 0. A NaN makes its whole
+// row NaN, on drivers that compute with NaN.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the slot row needs.
 // Source: torch.softmax, but for rows of minus infinity.
 // @use row = row_workgroup
 // @use numbers = numbers_vec4
 override WG: u32 = 64;
-override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+override LOADS: u32 = 1; // at most 4: their latencies overlap on GPUs
 const RUN = 16u;
 const LOWEST = -3.4028234663852886e38;
 
@@ -3938,7 +3932,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<Numbers>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Whether a load is one of the row's n; of a single one the loop around it sees to that.
+// Whether a load is within the row's n; a single one always is, by the loop.
 fn is_inside(at: u32, n: u32) -> bool {
   return LOADS == 1u || at < n;
 }
@@ -4004,13 +3998,13 @@ fn main(
   }
 }
 `,
-  "rows/softmax_subgroup": `// y = e^(x - max(x)) / Σ e^(x - max(x)), each row by itself.
+  "rows/softmax_subgroup": `// y = e^(x - max(x)) / Σ e^(x - max(x)), for each row.
 //
 // x: f32[R, S]  ->  y: f32[R, S]
-// A workgroup is one subgroup of SG lanes, which stride over a row: for software drivers, which run barriers at a loss
-// (softmax.wgsl needs 5 times as long there). A load costs there as much for four numbers as for one, and a row may begin
-// anywhere: so its groups of four are counted from the buffer's start, and what lies before the first whole group and
-// behind the last, up to three numbers each, is left to a lane each. Infinities and NaN as in softmax.wgsl.
+// A workgroup is one subgroup of SG lanes, which stride over a row: for software adapters, where barriers are slow
+// (softmax.wgsl takes 5 times as long there). A load of four numbers costs as much as of one there, and a row may begin at any
+// offset: so groups of four are counted from the buffer's start, and up to three numbers before the first whole group and
+// after the last are loaded by one lane each. Infinities and NaN as in softmax.wgsl.
 // Dispatch: R workgroups, folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use subgroup_reduce
@@ -4045,7 +4039,7 @@ fn row_at(start: u32, end: u32) -> Row {
   return Row(start, end, first, max(end / 4u, first));
 }
 
-// Where number k of up to six lies that belong to no whole group; end or beyond if there is none.
+// The index of number k of up to six outside of whole groups; end or beyond if there is none.
 fn edge(row: Row, k: u32) -> u32 {
   if (k < 3u) {
     return select(row.end, row.start + k, row.start + k < 4u * row.first);
@@ -4111,16 +4105,16 @@ fn main(
   }
 }
 `,
-  "rows/top_k": `// The K largest of x + scores over the n rows of each prompt, largest first, the lowest place first on ties: two launches.
+  "rows/top_k": `// The K largest of x + scores over the n rows of each prompt, largest first, the lowest index first on ties: two launches.
 //
-// x: f32[R, N], R = P n, as bits; or, to merge, [P, N] of what the first launch gave: bits, and from params.ids on places
+// x: f32[R, N], R = P n, as bits; or, to merge, [P, N] from the first launch: bits, and from params.ids on indices
 // scores: f32[R]; not used when merging
 // y: bits of the sums, then places, row · N + column with rows counted from 0 for each prompt: u32[2, R, chunks, K]. Where
 // a chunk has fewer than K numbers, minus infinity at 0xffffffff follows.
 //
-// One workgroup a chunk of a row; its threads stride over it and each keeps its largest. K rounds take the largest of
-// these, and only the thread that had it looks for its next one: cheap while K is small against the chunk.
-// Floats are mapped to integers of the same order, as in argmax.wgsl; NaN is larger than any number.
+// One workgroup per chunk of a row; its threads stride over it, and each keeps its largest. K rounds select the largest of
+// these, and only the thread that had it searches its next one: cheap if K is small compared to the chunk. Floats are mapped
+// to order-preserving integers, as in argmax.wgsl; NaN is larger than any number.
 // Dispatch: R · chunks workgroups, folded; to merge, P. Needs: nothing; subgroups of any size with reduce_subgroups.
 // @use reduce = reduce_tree
 override WG: u32 = 64;
@@ -4144,8 +4138,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<u32>;
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Grows with the float that has these bits, is the same for -0 and 0, and largest for NaN; neither 0 nor what the search
-// for the first begins with.
+// An order-preserving integer of the float with these bits: equal for -0 and 0, largest for NaN; neither 0 nor the initial key
+// of the search.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) {
@@ -4154,7 +4148,7 @@ fn key(bits: u32) -> u32 {
   return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u);
 }
 
-// x + score, as bits. What is not finite stays what it is.
+// x + score, as bits. Non-finite numbers are not changed.
 fn sum_bits(at: u32, score: f32) -> u32 {
   let bits = x[at];
   let sum = bitcast<u32>(bitcast<f32>(bits) + score);

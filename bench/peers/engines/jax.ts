@@ -1,6 +1,6 @@
 /**
- * jax-js: one jitted function for each job, its arguments on the device. Its own compiler makes the kernels, so norms and
- * attention are what `jax.nn` and `jax.numpy` offer, fused as the compiler sees fit.
+ * jax-js: one jitted function for each job, its arguments on the device. Its own compiler generates the kernels; norms and
+ * attention are those of `jax.nn` and `jax.numpy`, fused by the compiler.
  */
 import { randomNumbers } from "../../../src/tensor/cases/support/data.ts";
 import type { Engine, Opened, Way } from "../engine.ts";
@@ -8,9 +8,9 @@ import { copiesOf, EPS, inputsOf, type Job } from "../jobs.ts";
 import { packageVersion } from "../packages.ts";
 import { addIteratorHelpers, becomeBrowser, throwDeviceError } from "../shim.ts";
 
-/** Of jax-js's types what is used here, as the package is not among the project's own. */
+/** The used part of jax-js's types, as the package is not a dependency of the project. */
 interface Value {
-  /** The value, to be used once more: a function takes its arguments away. */
+  /** The value with another reference: functions consume their arguments. */
   readonly ref: Value;
   add(other: Value | number): Value;
   mul(other: Value | number): Value;
@@ -116,7 +116,7 @@ function openJob(
 ): Opened {
   const jitted = jax.jit(f);
   let turn = 0;
-  // All are kept until they have been waited for: jax-js computes lazily, and what is disposed of before is never computed.
+  // Results are kept until they have been awaited: jax-js is lazy, and a disposed result is never computed.
   let results: Value[] = [];
   const run = () => {
     const more = weights.length ? [weights[turn++ % weights.length].ref] : [];

@@ -1,6 +1,6 @@
 /**
- * ONNX Runtime: a model of one node for each job, as far as there is such a node, its weights as initializers. On WebGPU inputs and outputs stay on the
- * device (IO binding), so that a run uploads and downloads nothing; with its CPU provider there is nothing to move.
+ * ONNX Runtime: a model of one node for each job, if there is such a node, with weights as initializers. On WebGPU inputs
+ * and outputs stay on the device (IO binding), so that a run has no transfers.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -10,7 +10,7 @@ import { type AttentionJob, copiesOf, EPS, inputsOf, type Job } from "../jobs.ts
 import { type Graph, type Initializer, type Node, writeModel } from "../onnx.ts";
 import { packageVersion } from "../packages.ts";
 
-/** Of ONNX Runtime's types what is used here, as the package is not among the project's own. */
+/** The used part of ONNX Runtime's types, as the package is not a dependency of the project. */
 interface OrtTensor {
   readonly data: Float32Array;
   dispose(): void;
@@ -36,8 +36,8 @@ export async function openEngine(name: EngineName): Promise<Engine> {
 }
 
 /**
- * ONNX Runtime does not tell its adapter. A software one shows by the CPU time that much work takes more than little work;
- * which one it is, by the driver that is loaded.
+ * ONNX Runtime does not report its adapter. A software one is detected by CPU time that grows with the work, and identified
+ * by the loaded driver.
  */
 async function adapterOf(runtime: Runtime): Promise<string> {
   const more = (await cpuTime(runtime, 2 ** 22)) - (await cpuTime(runtime, 1));
@@ -85,15 +85,15 @@ class Runtime {
     return this.ort.InferenceSession.create(writeModel(graph), {
       executionProviders: [this.webgpu ? "webgpu" : "cpu"],
       ...(this.webgpu && resident && { preferredOutputLocation: "gpu-buffer" }),
-      // Threads that wait by turning would be counted as work.
+      // Spinning threads would be counted as work.
       extra: { session: { intra_op: { allow_spinning: "0" }, inter_op: { allow_spinning: "0" } } },
       logSeverityLevel: 3,
     });
   }
 
-  /** Reads a number that is computed behind everything else. */
+  /** Reads a number that is computed after everything else. */
   async sync(): Promise<void> {
-    if (!this.webgpu && this.#tiny) return; // Nothing is left to wait for when a run on the CPU returns.
+    if (!this.webgpu && this.#tiny) return; // A run on the CPU is done when it returns.
     this.#tiny ??= await this.session(oneNode("Neg", [1]), false);
     const { y } = await this.#tiny.run({ x: new this.ort.Tensor("float32", Float32Array.of(1), [1]) });
     if (y.data[0] !== -1) throw new Error("-1 is not what ONNX Runtime says it is");
@@ -130,10 +130,10 @@ function oneNode(op: string, dims: readonly number[]): Graph {
   };
 }
 
-/** What computes `y`, and what it needs for that: the job's inputs in their order, and initializers. */
+/** A graph that computes `y`, with the job's inputs in order, and initializers. */
 interface Model {
   readonly inputs: readonly { readonly name: string; readonly dims: readonly number[] }[];
-  /** Of each copy that runs take turns with. */
+  /** Of each copy of the weight. */
   readonly initializers: () => readonly Initializer[];
   readonly copies?: number;
   readonly nodes: readonly Node[];
@@ -190,7 +190,7 @@ function waysOf(runtime: Runtime, job: Job): Way[] {
   return [way(node.op, { ...common, nodes: [{ ...node, inputs: ["x", ...names], outputs: ["y"] }] })];
 }
 
-/** The fused operators, and what an exporter writes without them. */
+/** The fused operators, and the nodes that an exporter writes without them. */
 function attentionWays(runtime: Runtime, job: AttentionJob): Way[] {
   const { L, H, d, causal } = job;
   const domain = "com.microsoft";

@@ -1,6 +1,6 @@
 /**
- * TensorFlow.js with its WebGPU back end, whose operations run one by one. It has neither norms of rows, nor GELU, nor
- * attention: these are composed of what it has, as its own layers do.
+ * TensorFlow.js with its WebGPU back end, whose operations run one by one. It has no row norms, GELU or attention: these are
+ * composed of its operations, as its own layers do.
  */
 import { randomNumbers } from "../../../src/tensor/cases/support/data.ts";
 import type { Engine, Opened, Way } from "../engine.ts";
@@ -8,7 +8,7 @@ import { copiesOf, EPS, inputsOf, type Job } from "../jobs.ts";
 import { packageVersion } from "../packages.ts";
 import { becomeBrowser, throwDeviceError } from "../shim.ts";
 
-/** Of TensorFlow.js's types what is used here, as the package is not among the project's own. */
+/** The used part of TensorFlow.js's types, as the package is not a dependency of the project. */
 interface Value {
   data(): Promise<Float32Array>;
   dispose(): void;
@@ -42,7 +42,7 @@ export async function openEngine(): Promise<Engine> {
   await import(backend);
   if (!(await tf.setBackend("webgpu"))) throw new Error("TensorFlow.js does not find WebGPU");
   await tf.ready();
-  // Otherwise small tensors are computed in JavaScript, and reading one would wait for nothing on the device.
+  // Otherwise small tensors are computed in JavaScript, and reading one would not wait for the device.
   tf.env().set("WEBGPU_CPU_FORWARD", false);
   return { version: packageVersion(backend), adapter: adapter.info.description, ways: (job) => waysOf(tf, job) };
 }
@@ -133,7 +133,7 @@ function openJob(
   };
   return {
     run,
-    // Reading a number that is computed behind everything else is the public way to wait for everything.
+    // Reading a number that is computed after everything else is the public way to wait.
     async sync() {
       const behind = tf.neg(one);
       await behind.data();

@@ -1,18 +1,17 @@
 // ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and reduce.
-// Each thread adds up runs of 32 numbers, then the runs: the sum's error is the logarithm's, and one long f32 sum would lose
-// digits that count.
-// Minus infinity adds nothing. All comparisons are of bits, and so the same on every driver.
+// Each thread sums runs of 32 numbers, then the runs: the sum's relative error is the logarithm's error, and one long f32 sum
+// would lose digits. Minus infinity adds nothing. All comparisons are of bits, and so equal on every driver.
 const RUN = 32u;
 const MINUS_INFINITY = 0xff800000u;
 const NAN = 0x7fc00000u;
 
 struct RowSum {
-  finite: bool, // else the row has a NaN or plus infinity, or nothing but minus infinity, and the rest means nothing
+  finite: bool, // else the row has a NaN or plus infinity, or only minus infinity, and the other fields are invalid
   largest: f32,
   log_sum: f32,
 }
 
-// Grows with the float that has these bits; largest for NaN.
+// An order-preserving integer of the float with these bits; largest for NaN.
 fn key(bits: u32) -> u32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) {

@@ -1,4 +1,4 @@
-// What a row kernel loads and computes with at a time: one number. Serves rows of any length.
+// The vector type of a row kernel: one number. For rows of any length.
 // @use math
 alias Numbers = f32;
 const WIDTH = 1u;

@@ -1,4 +1,4 @@
-// What a row kernel loads and computes with at a time: four neighbouring numbers, of rows whose length is divisible by four.
+// The vector type of a row kernel: four contiguous numbers, for rows whose length is a multiple of 4.
 // @slot numbers: Numbers, WIDTH, sum_of(numbers: Numbers) -> f32, max_of(numbers: Numbers) -> f32
 // @slot numbers: exp_of(numbers: Numbers) -> Numbers
 // @use math
@@ -13,7 +13,7 @@ fn max_of(numbers: Numbers) -> f32 {
   return max(max(numbers.x, numbers.y), max(numbers.z, numbers.w));
 }
 
-// e to the power of numbers that are not above 0.
+// e^x for x at most 0.
 fn exp_of(numbers: Numbers) -> Numbers {
   return Numbers(
     exp_negative(numbers.x),

@@ -1,11 +1,11 @@
-// A row for an invocation, WG rows for a workgroup: for software drivers without subgroups, for the reasons of row_subgroup.
+// One invocation per row, WG rows per workgroup: for software adapters without subgroups, for the reasons in row_subgroup.
 const LANES = 1u; // threads of a row
 
 fn row_of(group: u32, lane: u32) -> u32 {
   return group * WG + lane;
 }
 
-// A thread's place among those of its row.
+// A thread's rank among those of its row.
 fn rank_of(lane: u32) -> u32 {
   return 0u;
 }

@@ -1,6 +1,5 @@
-// A row for a subgroup, which is the whole workgroup: for software drivers, which run barriers at a loss (row_workgroup needs
-// 4 times as long there) and take seconds to compile them.
-// Needs: subgroups of exactly WG threads.
+// One subgroup per row, which is the whole workgroup: for software adapters, where barriers are slow (row_workgroup takes 4
+// times as long there) and take seconds to compile. Needs: subgroups of exactly WG threads.
 // @use subgroup_reduce
 enable subgroups;
 override SG: u32 = WG;
@@ -10,7 +9,7 @@ fn row_of(group: u32, lane: u32) -> u32 {
   return group;
 }
 
-// A thread's place among those of its row.
+// A thread's rank among those of its row.
 fn rank_of(lane: u32) -> u32 {
   return lane;
 }
