@@ -1,6 +1,6 @@
 /**
- * `npm run docs`: writes the pages of docs/ that are made from the code (errors.md, command_line.md), and the API reference
- * into docs/api, which git ignores.
+ * `npm run docs`: writes the generated pages of docs/ (errors.md, command_line.md), and the API reference in docs/api, which
+ * git ignores.
  */
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -29,7 +29,7 @@ interface Thrown {
   readonly rooms: Set<string>;
 }
 
-/** Functions that throw for others: the argument that is the code, and the class. */
+/** Functions that throw errors: the argument with the code, and the class. */
 const HELPERS: Readonly<Record<string, readonly [argument: number, error: string]>> = {
   refuse: [0, "WeightError"],
   inEntry: [0, "WeightError"],
@@ -43,7 +43,7 @@ const HELPERS: Readonly<Record<string, readonly [argument: number, error: string
   "this.#driver.wait": [2, "KernelError"],
 };
 
-/** Codes that are not the first argument of an error: of a table, a default, or the command line's own words. */
+/** Codes that are not the first argument of an error: from a table, a default, or the command line. */
 const NAMED: Readonly<Record<string, string>> = {
   ADAPTER: "WeightError",
   QUANTIZED_CHECKPOINT: "WeightError",
@@ -92,7 +92,7 @@ export function thrownCodes(): Map<string, Thrown> {
   return codes;
 }
 
-/** The texts that an expression may be. */
+/** The possible strings of an expression. */
 function textsOf(node: ts.Expression | undefined): string[] {
   if (!node) return [];
   if (ts.isStringLiteralLike(node)) return [node.text];
@@ -122,19 +122,19 @@ export function errorsPage(): string {
 ${GENERATED}
 
 Every error thrown on purpose is an \`EngineError\` with a \`code\`, stable across versions, and a message for people, which is
-not. Some have a \`hint\`: a likely cause or remedy. The classes say whose fault it is:
+not. Some have a \`hint\`: a likely cause or remedy. The class tells what the error is about:
 
-| class | what is wrong |
+| class | about |
 | --- | --- |
 | \`InputError\` | an argument: an image, a prompt, an option |
 | \`ConfigError\` | a config file |
-| \`WeightError\` | a checkpoint's file, or getting at it |
+| \`WeightError\` | a checkpoint's file, or access to it |
 | \`DeviceError\` | the adapter, its memory or its limits |
-| \`KernelError\` | a kernel or a launch: a mistake of this project |
+| \`KernelError\` | a kernel or a launch: an internal error |
 | \`ShapeError\`, \`DTypeError\` | a tensor's shape or number type |
-| \`NumericError\` | NaN or an infinity; \`module\` says where it first was |
+| \`NumericError\` | NaN or an infinity; \`module\` is the first module whose output has it |
 
-A signal's reason is thrown as it is. The command line prints the message alone, and the code in a failed request's line.
+A signal's reason is thrown as it is. The command line prints message and hint; the line of a failed request has the code.
 
 | code | class | meaning | thrown in src/ |
 | --- | --- | --- | --- |
@@ -167,7 +167,7 @@ export async function commandLinePage(): Promise<string> {
   }
   const settings = [
     ...Object.entries(ENV),
-    ["INSTRUCTBLIP_CACHE", "where set-up puts SwiftShader, and the tuner its choices"],
+    ["INSTRUCTBLIP_CACHE", "the cache folder of SwiftShader and tuned plans"],
     ["HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE", "as in huggingface_hub"],
     ["INSTRUCTBLIP_PYTHON", "a Python with the packages of test/golden/requirements.txt, for `npm run parity`"],
   ].map(([names, what]) => `| ${names.replace(/\w+/g, "`$&`")} | ${what.replaceAll("|", "\\|")} |`);
@@ -175,8 +175,8 @@ export async function commandLinePage(): Promise<string> {
 
 ${GENERATED}
 
-In the repository write \`npm run -s instructblip -- …\`, once installed \`npx instructblip …\`. Results go to stdout and nothing else
-does; progress goes to stderr, in a log one line a minute.
+In the repository write \`npm run -s instructblip -- …\`, once installed \`npx instructblip …\`. Results go to stdout,
+progress to stderr: in a log one line per minute.
 
 \`\`\`
 ${top.replace(/\n\nEnvironment:\n(?: {2}.*\n?)+/, "\n").trimEnd()}

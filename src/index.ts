@@ -1,6 +1,6 @@
 /**
- * What the package offers, whatever the platform. It is the package in a browser, where checkpoints come by URL and WebGPU from
- * `navigator.gpu`; index.node.ts adds where files and adapters come from in Node.
+ * The package's exports, on every platform. In a browser this is the entry point: checkpoints are loaded by URL, and WebGPU
+ * is `navigator.gpu`; index.node.ts adds files and adapters in Node.
  */
 
 export { Blip2Config, Blip2QFormerConfig } from "./instructblip/config/blip_2.ts";

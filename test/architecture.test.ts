@@ -1,4 +1,4 @@
-/** The rules of the house that a compiler does not hold: which file may import which, and what belongs to a kernel. */
+/** Rules that the compiler does not check: which file may import which, and the files of a kernel. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { isBuiltin } from "node:module";
 import { basename, dirname, join, relative } from "node:path";

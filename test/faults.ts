@@ -1,6 +1,6 @@
 /**
- * A driver that fails on purpose: the k-th call of a kind throws, is refused, is never answered, or finds the device
- * lost. The calls are those of a real GPUDevice and of what it makes.
+ * A driver with injected faults: the k-th call of a kind throws, is refused, never settles, or finds the device lost. It
+ * wraps a real GPUDevice and its objects.
  */
 
 /** What WebGPU may do to a call. */

@@ -1,4 +1,4 @@
-/** The committed goldens: weights that are drawn are PyTorch's to the bit, outputs are there that must be, and all is small. */
+/** The committed goldens: drawn weights equal PyTorch's bit by bit, required outputs exist, and sizes are small. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";

@@ -1,6 +1,6 @@
 /**
- * Folders of the committed goldens, whole. Their weights are not committed: weights.json says what each tensor is drawn
- * from, by a counter (test/golden/weights.py draws the same), and golden.json has the SHA-256 of what PyTorch was given.
+ * Complete folders of the committed goldens. Their weights are not committed: weights.json describes how each tensor is
+ * drawn, by a counter (test/golden/weights.py draws the same), and golden.json has the SHA-256 of PyTorch's weights.
  */
 import { createHash } from "node:crypto";
 import {

@@ -1,7 +1,7 @@
 /**
- * Inputs that are hard on f32 sums (massive channels, attention sinks, large means, near ties), and the error that PyTorch's
- * f32 makes on them. A kernel's may be at most twice that. The errors are made by test/golden/hard/make.py, which draws the
- * same inputs from the same whole numbers: what is written here, it has too, in the same order.
+ * Inputs that are difficult for f32 sums (massive channels, attention sinks, large means, near ties), and the f32 error of
+ * PyTorch on them. A kernel's error may be at most twice that. test/golden/hard/make.py computes the errors; it draws the
+ * same inputs from the same integers, in the same order as this file.
  */
 import { readFileSync } from "node:fs";
 import { expect } from "vitest";

@@ -1,4 +1,4 @@
-/** Whether work grows with its size alone, on any machine and however busy it is: a ratio of processor times, not a time. */
+/** Checks that work is linear in its size, on any machine under any load: by a ratio of processor times. */
 import { expect } from "vitest";
 
 /** Sizes are this far apart: linear work then takes 8 times as long, quadratic work 64 times. */

@@ -1,4 +1,4 @@
-/** The layout of src/tensor/quantize.ts spelled out byte by byte: nothing is packed by arithmetic. */
+/** The layout of src/tensor/quantize.ts, written byte by byte. */
 import { BLOCK, blocksOf, stored } from "../src/tensor/cases/support/stored.ts";
 
 export { stored };

@@ -1,2 +1,2 @@
-/** Whether tests that take a sample of many cases take all of them: `npm run test:all`. */
+/** Whether tests with many cases run all of them instead of a sample: `npm run test:all`. */
 export const ALL = process.env.INSTRUCTBLIP_TEST_ALL === "1";

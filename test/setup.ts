@@ -1,6 +1,6 @@
 /**
- * What every test file begins with. vitest's toEqual takes 3 µs for each element of a typed array, a second for a matrix of
- * 48 by 6144; the same bytes are equal in a thousandth of that. All else is left to vitest: unequal bytes, other types.
+ * Set-up of every test file. vitest's toEqual takes 3 µs for each element of a typed array, a second for a matrix of 48 by
+ * 6144; the same bytes are equal in a thousandth of that. Other values are compared by vitest.
  */
 import { expect } from "vitest";
 

@@ -1,4 +1,4 @@
-/** A table of vectors looked up by id. */
+/** Token embeddings: a table of vectors. */
 import { embedding } from "../tensor/ops/embedding.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Weight } from "../tensor/weight.ts";
@@ -6,8 +6,8 @@ import { Module } from "./module.ts";
 import type { Weights } from "./weights.ts";
 
 /**
- * A table [rows, D] that has several names in a model, of which a file may keep any: under its own name, else under the first
- * that there is, as transformers ties weights.
+ * A tied table [rows, D] that has several names in a model, any of which a file may have: under its own name, else under the
+ * first found, as transformers ties weights.
  *
  * @param names of modules, its own first
  */
@@ -20,7 +20,7 @@ export function tiedTable(weights: Weights, names: readonly [string, ...string[]
 export class Embedding extends Module {
   readonly weight: Weight;
 
-  /** `weight` is given where the table has another name in the checkpoint, or another shape than [any, D]. */
+  /** `weight` is given if the table has another name in the checkpoint, or another shape than [any, D]. */
   constructor(weights: Weights, D: number, { weight }: { weight?: Weight } = {}) {
     super(weights);
     this.weight = weight ?? weights.matrix("weight", [weights.shapeOf("weight")[0]!, D]);
@@ -34,7 +34,7 @@ export class Embedding extends Module {
     return this.observe(this.rows(ids));
   }
 
-  /** The same, without being observed. */
+  /** The same, without observers. */
   rows(ids: Tensor<"u32">): Tensor {
     return embedding(ids, this.weight);
   }

@@ -1,6 +1,6 @@
 /**
- * The two fully connected layers of a gated linear unit, which read the same input, computed as one: the gate, and what it is
- * multiplied by. `mul(activation(gate, act), up)` of what forward() gives is one launch.
+ * The two linear layers of a gated linear unit, gate and up, which have the same input, computed as one product.
+ * `mul(activation(gate, act), up)` of forward()'s result is one launch.
  *
  * Source: Shazeer 2020, GLU Variants Improve Transformer; transformers' LlamaMLP and T5DenseGatedActDense.
  */
@@ -10,7 +10,7 @@ import type { Weight } from "../tensor/weight.ts";
 import { Module } from "./module.ts";
 import type { Weights } from "./weights.ts";
 
-/** What the two layers are called in the checkpoint. */
+/** The names of the two layers in the checkpoint. */
 interface Names {
   readonly gate: string;
   readonly up: string;

@@ -1,6 +1,6 @@
 /**
- * Keys and values of the tokens seen so far, per layer, in buffers of fixed capacity that are written in place: growing
- * buffers cost other engines up to 70 % of their decode speed (transformers.js #1741).
+ * The key/value cache: keys and values of earlier tokens, per layer, in buffers of fixed capacity that are written in place.
+ * Growing buffers cost other engines up to 70 % of their decode speed (transformers.js #1741).
  */
 
 import { ShapeError } from "../tensor/errors.ts";
@@ -22,21 +22,22 @@ export interface KVCacheShape {
   /** Tokens the cache can hold, prompt and image included. */
   readonly capacity: number;
   /**
-   * Default f32. f16 is half as large, two numbers in a u32, each with 11 significant bits, at most ±65504; it takes a
-   * head_dim divisible by four.
+   * Default f32. f16 is half as large, two numbers in a u32, each with 11 significant bits, at most ±65504; head_dim must be
+   * a multiple of 4.
    */
   readonly dtype?: KVCacheDType | undefined;
 }
 
 /**
- * A row of the batch writes where its own keys belong and reads where a table says, token by token: beams that change places
- * swap rows of the table, and what two of them have in common lies there once. Nothing that is written is ever moved.
+ * A row of the batch writes to its own row of the buffers, and reads through a block table, which gives the row of each
+ * token. Reordering beams changes the block table only, and beams share the tokens that they have in common: keys and values
+ * are never copied.
  */
 export class KVCache {
   readonly capacity: number;
-  /** Tokens held, on the GPU where kernels read it: u32[1]. */
+  /** Length in tokens, on the GPU: u32[1]. */
   readonly past: Tensor<"u32">;
-  /** Where each row's tokens lie: u32[R, capacity], n + 1 = in row n of the keys and values, 0 = not to be attended to. */
+  /** The block table: u32[R, capacity], n + 1 = the token is in row n of the keys and values, 0 = masked. */
   #blockTable: Tensor<"u32">;
   /** The same on the host. */
   #hostBlockTable: Uint32Array;
@@ -67,18 +68,18 @@ export class KVCache {
     this.#blockTable = rows;
   }
 
-  /** Tokens held. */
+  /** Length in tokens. */
   get length(): number {
     return this.#length;
   }
 
-  /** What attention to the cache's keys needs besides them. */
+  /** The options of attention over the cache: block table and length. */
   get attentionView(): { readonly rows: Tensor<"u32">; readonly past: Tensor<"u32"> } {
     return { rows: this.#blockTable, past: this.past };
   }
 
   /**
-   * Stores the keys and values of layer `layer` behind those it holds, and gives views of all of them.
+   * Appends keys and values of layer `layer`, and returns views of all of them.
    *
    * @param k f32[R, T, Hkv, d]
    * @param v f32[R, T, Hkv, d]
@@ -92,24 +93,24 @@ export class KVCache {
     return [heads.k, heads.v];
   }
 
-  /** Where an op that appends by itself stores a layer's keys and values, behind `past`: f32[rows, Hkv, capacity, d] or f16. */
+  /** The buffers of a layer, for an op that appends by itself, from `past` on: f32[rows, Hkv, capacity, d] or f16. */
   layer(layer: number): { readonly keys: KeysOrValues; readonly values: KeysOrValues; readonly past: Tensor<"u32"> } {
     return { keys: this.#keys[layer]!, values: this.#values[layer]!, past: this.past };
   }
 
-  /** A layer's keys and values as attention takes them: views f32[rows, capacity, Hkv, d], or f16. */
+  /** A layer's keys and values for attention: views f32[rows, capacity, Hkv, d], or f16. */
   heads(layer: number): { readonly k: KeysOrValues; readonly v: KeysOrValues } {
     const { keys, values } = this.layer(layer);
     return { k: keys.permute([0, 2, 1, 3]), v: values.permute([0, 2, 1, 3]) };
   }
 
-  /** Counts `tokens` as held, once every layer has appended them. */
+  /** Adds `tokens` to the length, after every layer has appended them. */
   advance(tokens: number): void {
     this.launchAdvance(tokens);
     this.commitAdvance(tokens);
   }
 
-  /** The launch in `advance`, which a replayed step repeats by itself. */
+  /** The launch of `advance`, which a replayed step repeats. */
   launchAdvance(tokens: number): void {
     increment(this.past, tokens);
   }
@@ -118,7 +119,7 @@ export class KVCache {
     this.#length += tokens;
   }
 
-  /** Says which of the prompt's tokens may be attended to; tokens appended later always may. */
+  /** Masks tokens of the prompt; tokens appended later are always visible. */
   setPromptMask(mask: readonly (readonly number[])[]): void {
     mask.forEach((row, b) => {
       row.forEach((visible, s) => {
@@ -128,7 +129,7 @@ export class KVCache {
     this.past.device.write(this.#blockTable, this.#hostBlockTable);
   }
 
-  /** Row i goes on from what row `rows[i]` holds. There may be more rows than before. */
+  /** Reorders rows: row i continues row `rows[i]`. There may be more rows than before. */
   reorder(rows: readonly number[]): void {
     const before = this.#blockTable.shape[0];
     this.#hostBlockTable = this.#reorderedTable(rows);
@@ -154,7 +155,7 @@ export class KVCache {
     this.#blockTable = table;
   }
 
-  /** A cache of its own whose row i holds what row `rows[i]` of this one does. */
+  /** A copy: a cache whose row i has the tokens of row `rows[i]` of this one. */
   copyRows(rows: readonly number[]): KVCache {
     return this.past.device.memory.allOrNothing(() => this.#copyRows(rows));
   }
@@ -165,7 +166,7 @@ export class KVCache {
     const copy = new KVCache(device, { layers: 0, batch: rows.length, heads: 0, head_dim: 0, capacity });
     const table = this.#reorderedTable(rows);
     const [, heads, , width] = sizes(this.#keys[0]!.shape, 4);
-    // Of every key of the fork, the one it copies; what is not to be attended to may be any.
+    // The source of every key of the copy; for a masked token any.
     const sources = new Uint32Array(rows.length * heads * capacity);
     for (let i = 0, at = 0; i < rows.length; i++) {
       for (let h = 0; h < heads; h++) {
@@ -194,7 +195,7 @@ export class KVCache {
     for (const tensor of [this.past, this.#blockTable, ...this.#keys, ...this.#values]) tensor.dispose();
   }
 
-  /** The table of rows that go on from others: their past is shared, what comes is their own. */
+  /** The block table after reordering: rows share earlier tokens, and write later ones to their own row. */
   #reorderedTable(rows: readonly number[]): Uint32Array {
     const { capacity } = this;
     const table = new Uint32Array(rows.length * capacity);

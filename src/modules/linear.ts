@@ -1,4 +1,4 @@
-/** A fully connected layer. */
+/** A linear (fully connected) layer. */
 import { linear } from "../tensor/ops/linear.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Weight } from "../tensor/weight.ts";
@@ -10,7 +10,7 @@ export class Linear extends Module {
   readonly weight: Weight;
   readonly bias: Tensor | undefined;
 
-  /** `weight` is given where the matrix is another module's, as in a head tied to the token embedding. */
+  /** `weight` is given if the matrix belongs to another module, as for a head tied to the token embedding. */
   constructor(
     weights: Weights,
     [N, K]: readonly [number, number],

@@ -1,4 +1,6 @@
-/** What every layer is: parameters under a path of the checkpoint, and an output that is observed under the same path. */
+/**
+ * The base class of layers: parameters under a path of the checkpoint, and an output that is observed under the same path.
+ */
 
 import type { ActivationDType } from "../tensor/dtype.ts";
 import { InputError } from "../tensor/errors.ts";
@@ -14,12 +16,12 @@ export abstract class Module {
     this.path = path;
   }
 
-  /** Shows an output to the device's observers, which may put another in its place. */
+  /** Shows an output to the device's observers, which may replace it. */
   observe<D extends ActivationDType>(output: Tensor<D>, name?: string): Tensor<D> {
     return this.observeIfWanted(output.device, () => output, name) ?? output;
   }
 
-  /** The same of an output that this program computes otherwise, and makes only for who asks. @returns the replacement */
+  /** The same for an output that is fused away, and computed only for an observer. @returns the replacement */
   observeIfWanted<D extends ActivationDType>(
     { observers }: Tensor["device"],
     compute: () => Tensor<D>,
@@ -39,7 +41,7 @@ export abstract class Module {
     return replacement;
   }
 
-  /** Shows a state, or what is computed for it, to the observers that want its kind. */
+  /** Shows a state to the observers that want its kind; computes it only for them. */
   observeState(kind: Exclude<ObservedKind, "output">, x: Tensor, compute: () => Tensor = () => x): void {
     for (const observer of x.device.observers) {
       if (observer.wants(this.path, kind)) observer.see(this.path, kind, compute());

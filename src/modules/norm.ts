@@ -1,11 +1,11 @@
-/** The two normalisations over the last dimension. */
+/** Layer norm and RMS norm, over the last dimension. */
 import { layerNorm } from "../tensor/ops/layer_norm.ts";
 import { rmsNorm } from "../tensor/ops/rms_norm.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Module } from "./module.ts";
 import type { Weights } from "./weights.ts";
 
-/** (x - mean) / sqrt(variance + eps) * weight + bias, or 1 and 0 for these two. f32[..., D] -> f32[..., D] */
+/** (x - mean) / sqrt(variance + eps) * weight + bias, without weight and bias 1 and 0. f32[..., D] -> f32[..., D] */
 export class LayerNorm extends Module {
   readonly weight: Tensor;
   readonly bias: Tensor;

@@ -1,7 +1,7 @@
 /**
- * Looking inside a call: every module's output under its checkpoint path, as PyTorch's forward hooks give it, and the
- * states and attention maps that Hugging Face's outputs have. What is not asked for is not computed, and fusion
- * (tensor/fuse.ts) stops only where somebody looks.
+ * Observers: every module's output under its checkpoint path, as PyTorch's forward hooks give it, and the hidden states and
+ * attention maps of Hugging Face's outputs. What no observer wants is not computed, and fusion (tensor/fuse.ts) is broken
+ * only at observed outputs.
  */
 
 import type { Storage } from "../tensor/device/memory.ts";
@@ -13,7 +13,7 @@ import type { Shape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type Device, type ObservedKind, type Observer, storagesIn } from "../tensor/tensor.ts";
 
-/** Sees an output; what it returns, if anything, is used in its place. */
+/** Sees an output; a tensor that it returns replaces the output. */
 export type SeeOutput = (path: string, output: Tensor<ActivationDType>) => Tensor<ActivationDType> | undefined;
 
 /** Runs `fn` with one more observer. */
@@ -35,7 +35,10 @@ export function withObserver<T>(device: Device, observer: Observer, fn: () => T)
   return result;
 }
 
-/** Has the device to itself for `fn`, with an observer if there is one, and frees what that allocates and does not return. */
+/**
+ * Runs `fn` with exclusive use of the device, with an observer if there is one, and frees what it allocates and does not
+ * return.
+ */
 export function observing<T>(device: Device, observer: Observer | undefined, fn: () => T | Promise<T>): Promise<T> {
   return device.exclusive(async () =>
     observer ? withObserver(device, observer, () => device.scope(fn)) : device.scope(fn),
@@ -45,8 +48,8 @@ export function observing<T>(device: Device, observer: Observer | undefined, fn:
 /**
  * An observer of outputs.
  *
- * @param paths what it wants: patterns of module paths, in which `*` stands for one name and `**` for any number of them.
- *   Default: every output
+ * @param paths patterns of module paths, in which `*` stands for one name and `**` for any number of them. Default: every
+ *   output
  */
 export function outputObserver(see: SeeOutput, paths?: string | readonly string[]): Observer {
   const wanted = paths === undefined ? undefined : [paths].flat().map(pathPattern);
@@ -56,7 +59,7 @@ export function outputObserver(see: SeeOutput, paths?: string | readonly string[
   };
 }
 
-/** `qformer.encoder.layer.*.attention` and the like as a regular expression over whole paths. */
+/** A pattern such as `qformer.encoder.layer.*.attention` as a regular expression over whole paths. */
 function pathPattern(text: string): RegExp {
   const escaped = text.replace(/[.+?^${}()|[\]\\]/g, "\\$&");
   return new RegExp(`^${escaped.replace(/\*\*|\*/g, (stars) => (stars === "**" ? ".*" : "[^.]*"))}$`);
@@ -69,10 +72,10 @@ export interface TracedOutput {
 }
 
 /**
- * Runs `fn` and gives the outputs of its modules in call order. A module that runs twice appears a second time as
+ * Runs `fn` and returns the outputs of its modules in call order. A module that runs twice appears a second time as
  * `path#2`. Outputs stay on the GPU until `fn` is done.
  *
- * @param also sees each output as well, and may put another in its place
+ * @param also sees each output as well, and may replace it
  * @param paths which outputs, as `outputObserver` takes them. Default: all
  */
 export async function traceOutputs<T>(
@@ -103,15 +106,15 @@ export async function traceOutputs<T>(
 }
 
 /**
- * Runs `fn` and says whose output, in call order, is the first to have a NaN or an infinity; undefined if none has. What
- * other observers put in an output's place counts. Only a few numbers of each are kept.
+ * Runs `fn` and returns the first module, in call order, whose output has a NaN or an infinity; undefined if there is none.
+ * Replacements by other observers count. Only a few numbers of each output are kept.
  */
 export async function firstNotFinite(device: Device, fn: () => unknown): Promise<string | undefined> {
   const seen: { readonly path: string; readonly ends: Tensor<"u32">[] }[] = [];
   const keepEnds: SeeOutput = (path, x) => {
     if (x.dtype !== "f32" || x.size === 0) return undefined;
     const rows = contiguous(x as Tensor).reshape([-1, x.shape[x.rank - 1] ?? 1]);
-    const ends = [argmax(rows), argmax(scale(rows, -1))]; // the largest number, and the least
+    const ends = [argmax(rows), argmax(scale(rows, -1))]; // the largest and the smallest number
     for (const { storage } of ends) device.memory.keep(storage);
     seen.push({ path, ends });
     return undefined;
@@ -130,18 +133,18 @@ export async function firstNotFinite(device: Device, fn: () => unknown): Promise
   }
 }
 
-/** What Hugging Face's outputs have besides their results. */
+/** Hidden states and attentions of Hugging Face's outputs. */
 export type StateKind = Exclude<ObservedKind, "output">;
 
-/** As Hugging Face's options ask for it. */
+/** The options of Hugging Face that request them. */
 export interface StateOptions {
-  /** Also give what enters each layer and leaves the last one. */
+  /** Also return the input of each layer and the output of the last. */
   output_hidden_states?: boolean | null | undefined;
-  /** Also give the attention probabilities of every layer. */
+  /** Also return the attention probabilities of every layer. */
   output_attentions?: boolean | null | undefined;
 }
 
-/** Keeps states on the device until they are taken, whatever scope they were made in. */
+/** Keeps states on the device until they are taken, beyond the scope they were allocated in. */
 class StateObserver implements Observer {
   readonly #device: Device;
   readonly #kinds: readonly ObservedKind[];
@@ -165,7 +168,7 @@ class StateObserver implements Observer {
     this.#kept.push({ kind, path, tensor: whole });
   }
 
-  /** Hands out, in order, what modules at or below `path` showed; the scope that is open now owns it. */
+  /** Returns, in order, the states of modules at or below `path`; the current scope owns them. */
   take(kind: StateKind, path: string): Tensor[] {
     const below = (other: string) => other === path || other.startsWith(`${path}.`);
     const taken = this.#kept.filter((one) => one.kind === kind && below(one.path));
@@ -179,7 +182,7 @@ class StateObserver implements Observer {
   }
 }
 
-/** Runs `fn` and keeps the states that `options` ask for; it costs nothing where they ask for nothing. */
+/** Runs `fn` and keeps the states that `options` request; it costs nothing if they request none. */
 export function observeStates<T>(device: Device, options: StateOptions, fn: () => T): T {
   if (!options.output_hidden_states && !options.output_attentions) return fn();
   const states = new StateObserver(device, options);
@@ -190,7 +193,7 @@ export function observeStates<T>(device: Device, options: StateOptions, fn: () =
   }
 }
 
-/** The states of a kind that modules at or below `path` have shown so far; undefined where nobody asked for them. */
+/** The states of a kind of modules at or below `path` so far; undefined if no observer wants them. */
 export function observedStates(device: Device, kind: StateKind, path: string): Tensor[] | undefined {
   const observer = device.observers.findLast((one) => one instanceof StateObserver && one.wants(path, kind));
   return (observer as StateObserver | undefined)?.take(kind, path);

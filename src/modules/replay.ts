@@ -1,6 +1,6 @@
 /**
- * A decode step that is worked out once: its launches are captured the first time they look as they will go on looking,
- * and run again as they are for every token after.
+ * A decode step that is captured once and replayed for every later token. It is captured at the second step, from which on
+ * the launches are the same.
  */
 
 import { copy } from "../tensor/ops/copy.ts";
@@ -11,19 +11,19 @@ export class ReplayedStep {
   readonly #step: (tokens: Tensor<"u32">) => Tensor;
   /** Steps taken since `forget`. */
   #steps = 0;
-  /** u32[R], where the captured launches read. */
+  /** u32[R], the input of the captured launches. */
   #tokens: Tensor<"u32"> | undefined;
   #captured: Captured<Tensor> | undefined;
 
-  /** @param step u32[R] -> f32[R, V]: launches alone, whose changing numbers lie in tensors that are changed by launches */
+  /** @param step u32[R] -> f32[R, V]: launches alone; state that changes must be in tensors that launches change */
   constructor(device: Device, step: (tokens: Tensor<"u32">) => Tensor) {
     this.#device = device;
     this.#step = step;
   }
 
-  /** @param tokens u32[R] @returns f32[R, V], whose numbers may change at the next run */
+  /** @param tokens u32[R] @returns f32[R, V], overwritten by the next step */
   run(tokens: Tensor<"u32">): Tensor {
-    // A replay runs no module, so there is nothing to observe in it. One step alone is not worth a capture.
+    // A replay runs no module, so it cannot be observed. The first step is not captured: an answer may end there.
     if (this.#device.observers.length > 0 || this.#steps++ === 0) return this.#step(tokens);
     if (this.#captured) {
       copy(tokens, this.#tokens!);
@@ -36,7 +36,7 @@ export class ReplayedStep {
     return this.#captured.result;
   }
 
-  /** To be called when the step's tensors are others than before, or have another number of rows. */
+  /** Call it when the step's tensors have been replaced, or have another number of rows. */
   forget(): void {
     this.#captured?.dispose();
     this.#tokens?.dispose();

@@ -1,6 +1,6 @@
 /**
- * Fully connected layers that read the same input, computed as one: queries, keys and values, or gate and up. Apart from the
- * number of launches nothing changes; the checkpoint and an observer see the layers it is made of.
+ * Linear layers with the same input, computed as one product: queries, keys and values, or gate and up. Only the number of
+ * launches changes: the checkpoint and observers see the separate layers.
  */
 
 import { cat } from "../tensor/ops/copy.ts";
@@ -10,7 +10,7 @@ import type { Weight } from "../tensor/weight.ts";
 import { Module } from "./module.ts";
 import type { Weights } from "./weights.ts";
 
-/** One of the layers, for whoever asks for it by name. */
+/** One of the layers, under its own name. */
 class Part extends Module {}
 
 /** y = x [W₀; W₁; …]ᵀ + [b₀; b₁; …]. f32[..., K] -> f32[..., ΣNᵢ] */
@@ -40,6 +40,6 @@ export class StackedLinear extends Module {
     const last = y.rank - 1;
     const parts = this.#parts.map(({ start, N }) => y.narrow(last, start, N));
     const seen = this.#parts.map(({ module }, i) => module.observe(parts[i]!));
-    return seen.every((part, i) => part === parts[i]) ? y : cat(seen, last); // an observer may replace a part
+    return seen.every((part, i) => part === parts[i]) ? y : cat(seen, last); // an observer may replace one of them
   }
 }

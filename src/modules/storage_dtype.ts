@@ -1,6 +1,6 @@
 /**
- * What matrices are stored as on the GPU: one number type for all, or one for each part of the model. Arithmetic is f32
- * whatever it is, and what is no matrix (norms, biases, learned queries) is always f32.
+ * Storage dtype of matrices on the GPU: one number type for all, or one for each part of the model. Arithmetic is f32 in
+ * every case, and other parameters (norms, biases, learned queries) are always f32.
  */
 import type { FloatDType, WeightDType } from "../tensor/dtype.ts";
 import { InputError, nearest } from "../tensor/errors.ts";
@@ -14,23 +14,23 @@ export const STORAGE_DTYPES = ["auto", "f32", "f16", "bf16", "int8", "int4"] as 
 )[];
 export type OneDType = (typeof STORAGE_DTYPES)[number];
 
-/** What keys and values of an answer's tokens may be stored as; see kv_cache.ts. */
+/** Number types of the key/value cache; see kv_cache.ts. */
 export const KV_CACHE_DTYPES = ["f32", "f16"] as const satisfies WeightDType[];
 export type KVCacheDType = (typeof KV_CACHE_DTYPES)[number];
 
 /**
- * One for all, or by the names of modules: `{ language_model: "int4", vision_model: "f16" }`, the longest name that fits a
- * matrix deciding, as in `{ language_model: "int4", "language_model.lm_head": "f16" }`. What is not named is as in the file.
+ * One for all, or by module: `{ language_model: "int4", vision_model: "f16" }`, the longest matching name decides, as in `{
+ * language_model: "int4", "language_model.lm_head": "f16" }`. Other matrices are stored as in the file.
  */
 export type StorageDType = OneDType | Readonly<Record<string, OneDType>>;
 
 /**
- * Vectors of single tokens and positions, and the head, which are int8 where int4 is asked for, unless named themselves. A
- * precaution as in llama.cpp, whose 4-bit mixes keep them at 6 bits; the embedded checkpoint shows no difference, mean KL
- * 6e-6 and 5e-6 (npm run quality). Of Vicuna-7B it costs 0.1 GB of 4.2.
+ * Embedding tables and the head, which are int8 where int4 is requested, unless they are named themselves. A precaution as
+ * in llama.cpp, whose 4-bit mixes keep them at 6 bits; the embedded checkpoint shows no difference, mean KL 6e-6 and 5e-6
+ * (npm run quality). Of Vicuna-7B it costs 0.1 GB of 4.2.
  */
 const TABLES = /(^|\.)(lm_head|shared|embed_tokens|embed_positions|word_embeddings|position_embeddings)\.weight$/;
-/** Added to attention scores; a matrix only by its shape. */
+/** Biases of attention scores: a matrix only by its shape. */
 const SCORES = /\.relative_attention_bias\.weight$/;
 
 /** PyTorch's and Hugging Face's names, also as `torch.float16`. */
@@ -47,7 +47,7 @@ type Alias = keyof typeof ALIASES;
 /** A number type by any of its names. */
 export type NamedDType = OneDType | Alias | `torch.${Alias}`;
 
-/** A choice whose number types may have PyTorch's names, with ours. What is no name stays, for {@link checkStorage} to refuse. */
+/** Replaces PyTorch's names of number types by ours. An unknown name is left for {@link checkStorage} to refuse. */
 export function readStorage(choice: NamedDType | Readonly<Record<string, NamedDType>>): StorageDType {
   const read = (name: unknown): OneDType => {
     if (typeof name !== "string") return name as OneDType;
@@ -58,7 +58,7 @@ export function readStorage(choice: NamedDType | Readonly<Record<string, NamedDT
   return Object.fromEntries(Object.entries(choice).map(([name, dtype]) => [name, read(dtype)]));
 }
 
-/** What the matrix `name` is stored as, which the file has as `loaded`. */
+/** The storage dtype of the matrix `name`, whose dtype in the file is `loaded`. */
 export function storageOf(choice: StorageDType, name: string, loaded: FloatDType): WeightDType {
   let dtype: OneDType = "auto";
   let module = "";
@@ -113,7 +113,7 @@ export function parseStorage(text: string): StorageDType {
   const choice = readStorage(all ? text.trim() : Object.fromEntries(pairs));
   checkStorage(
     choice,
-    names.map((name) => `${name}.weight`), // which parts there are, the checkpoint will tell
+    names.map((name) => `${name}.weight`), // the parts are checked against the checkpoint
   );
   return choice;
 }

@@ -1,6 +1,6 @@
 /**
- * The activations a feed-forward layer may have, under the codes kernels/lib/activation.wgsl knows them by. What Hugging
- * Face calls them is the modules' business.
+ * The activations a feed-forward layer may have, under the codes kernels/lib/activation.wgsl knows them by. Hugging Face's
+ * names for them are mapped in src/instructblip/config/fields.ts.
  */
 
 import { InputError } from "./errors.ts";

@@ -1,21 +1,19 @@
 /**
- * What a public function is called with: options by name, in one object or, as a Python call turns into, in several. They are
- * read once, at the call: what is checked and what is used later, when the device is free, are the same numbers, whatever
- * the caller has done to his arrays since.
+ * The arguments of public functions: options by name, in one object or in several. They are copied at the call, so that what
+ * is checked is what is used later, when the device is free, even if the caller has changed his arrays since.
  */
 import { InputError, nearest } from "./errors.ts";
 import { quote, shown } from "./shown.ts";
 
-/** Inputs are nested less deep; what lies deeper is refused where it is looked at. */
+/** Deepest nesting that is copied. No input is nested as deep; the check of the input refuses what is. */
 const DEEPEST = 8;
-/** Of a list. No batch has as many tokens; a slip (`new Array(2 ** 32 - 1)`) should not end in an allocation failure. */
+/** Longest list. No batch has as many tokens; a mistake (`new Array(2 ** 32 - 1)`) must not end in an allocation failure. */
 const LONGEST = 2 ** 26;
 
 /**
- * A copy of the lists, typed arrays and plain objects in `value`. What else there is (functions, signals, tokenizers,
- * tensors) is not a number and stays itself.
+ * A copy of the lists, typed arrays and plain objects in `value`. Functions, signals, tokenizers and tensors are not copied.
  *
- * @throws InputError BAD_INPUT for lists beyond any use
+ * @throws InputError BAD_INPUT for a list that is too long
  */
 export function copyOf<T>(value: T): T {
   return copied(value, 0, new Map()) as T;
@@ -31,20 +29,20 @@ function copied(value: unknown, depth: number, done: Map<object, unknown>): unkn
   if (Array.isArray(value)) {
     if (value.length > LONGEST) throw new InputError("BAD_INPUT", `a list of ${value.length} items is too long`);
     const copy: unknown[] = keep([]);
-    // By index, for a hole counts as undefined.
+    // By index: a hole counts as undefined.
     for (let i = 0; i < value.length; i++) copy.push(copied(value[i], depth + 1, done));
     return copy;
   }
   if (value instanceof ArrayBuffer && value.byteLength > 0) return keep(value.slice(0));
   // A detached array is empty, and cannot be copied.
   if (isTypedArray(value)) return value.length > 0 ? keep(sliceOf.call(value)) : value;
-  // Numbers with their shape, of whatever class.
+  // Numbers with a shape, of any class.
   if ("data" in value && "shape" in value) {
     return keep({ data: copied(value.data, depth + 1, done), shape: copied(value.shape, depth + 1, done) });
   }
   const prototype = Object.getPrototypeOf(value);
   const isData = prototype === Object.prototype || prototype === null;
-  // An object with methods may be a streamer: what it has of its own changes as it works.
+  // An object with methods may be a streamer, whose fields change as it works.
   if (!isData || Object.values(value).some((item) => typeof item === "function")) return value;
   return keep(Object.fromEntries(Object.entries(value).map(([key, item]) => [key, copied(item, depth + 1, done)])));
 }
@@ -58,13 +56,13 @@ function isTypedArray(value: object): value is Uint8Array {
 }
 
 /**
- * The options of a call, copied. Both `f({ ...inputs, max_new_tokens: 3 })` and `f(inputs, { max_new_tokens: 3 })` will do.
+ * The options of a call, copied. Accepts both `f({ ...inputs, max_new_tokens: 3 })` and `f(inputs, { max_new_tokens: 3 })`.
  *
  * @param name of the function, for messages
  * @param given its arguments; undefined ones do not count
  * @param most how many objects of options it takes
  * @param before how many arguments come before them
- * @throws InputError ARGUMENTS for what is no object of options, or an option that two of them have; BAD_INPUT
+ * @throws InputError ARGUMENTS for an argument that is not an object of options, or an option given twice; BAD_INPUT
  */
 export function optionsOf(name: string, given: readonly unknown[], most = 2, before = 0): Record<string, unknown> {
   refuseMore(name, given, most, before);
@@ -86,7 +84,7 @@ export function optionsOf(name: string, given: readonly unknown[], most = 2, bef
   return Object.fromEntries([...all].map(([key, value]) => [key, copied(value, 1, done)]));
 }
 
-/** An object whose own fields are options: none of the kinds that have their contents elsewhere. */
+/** Whether a value is an object whose own fields are options, not an array, Map, promise or the like. */
 function isOptions(value: unknown): value is object {
   if (typeof value !== "object" || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) return false;
   return !(value instanceof Promise || value instanceof Map || value instanceof Set || value instanceof AbortSignal);
@@ -99,7 +97,7 @@ function kindOf(value: unknown): string {
 }
 
 /**
- * Throws if a function that takes `most` arguments was given another, which would have no effect.
+ * Throws if a function was given more than the `most` arguments that it takes.
  *
  * @param before how many there are besides those in `given`
  * @throws InputError ARGUMENTS
@@ -117,7 +115,7 @@ export type Word = (value: unknown) => string | undefined;
 /**
  * Throws if `given` has an option that is not in `known`.
  *
- * @param unsupported options that one may come upon elsewhere; null, Python's None, is none of them
+ * @param unsupported options that other libraries have; null, Python's None, counts as not given
  * @throws InputError UNKNOWN_OPTION with the nearest right name, UNSUPPORTED_OPTION with what to do
  */
 export function refuseUnknown(

@@ -3,7 +3,7 @@
  * dtype is derived from this table.
  */
 
-/** One row of the table. `array` is how a host sees the bytes; `f16` and `bf16` have no JavaScript type and stay bits. */
+/** One row of the table. `array` is the host's typed array; `f16` and `bf16` have no JavaScript type and stay bits. */
 interface DTypeInfo {
   readonly bytes: number;
   readonly safetensors: string;
@@ -39,13 +39,13 @@ export const DTYPES = {
 /** Every number type a file may hold. */
 export type DType = keyof typeof DTYPES;
 
-/** What an activation may be on the GPU: floats, and unsigned integers for token ids, masks and positions. */
+/** Number types of activations on the GPU: f32, and u32 for token ids, masks and positions. */
 export type ActivationDType = "f32" | "u32";
 
-/** What the numbers of a weight may be in a file. */
+/** Number types of a weight in a file. */
 export type FloatDType = "f32" | "f16" | "bf16";
 
-/** What a weight may be stored as on the GPU; the matmul's loader widens it to f32. See quantize.ts for the integers. */
+/** Number types of a weight on the GPU; a dequantizing loader widens it to f32. See quantize.ts for the integers. */
 export type WeightDType = FloatDType | "int8" | "int4";
 
 /** safetensors' name of a dtype to ours: `"BF16"` -> `"bf16"`. */
@@ -77,7 +77,7 @@ export function numberToF16(value: number): number {
   if (magnitude >= 65520) return sign | 0x7c00;
   if (magnitude < 2 ** -14) return sign | roundEven(magnitude * 2 ** 24); // subnormal; 1024 carries into the exponent
   const exponent = Math.floor(Math.log2(magnitude));
-  // log2 may round up just below a power of two: let the mantissa decide.
+  // log2 may round up just below a power of two: the mantissa decides.
   const e = magnitude < 2 ** exponent ? exponent - 1 : exponent;
   return sign | (((e + 15) << 10) + roundEven((magnitude / 2 ** e - 1) * 1024));
 }
@@ -134,7 +134,7 @@ export function narrow(numbers: Float32Array, dtype: "f16" | "bf16", into = new 
   return into;
 }
 
-/** Every f16, by its bits: looking up is several times faster than computing. Made when first needed. */
+/** A table of every f16 by its bits: several times faster than computing. Made when first needed. */
 let f16Values: Float32Array | undefined;
 
 function roundEven(x: number): number {

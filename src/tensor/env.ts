@@ -1,19 +1,16 @@
-/** Every environment variable the engine reads, in one table. Options given in code win over these. */
+/** Every environment variable that the engine reads. Options given in code override these. */
 import { InputError } from "./errors.ts";
 import { quote } from "./shown.ts";
 
 export const ENV = {
-  INSTRUCTBLIP_MEMORY_BUDGET: "GPU memory the engine may use: bytes, or 512MiB, 12GiB (default: no limit of our own)",
-  INSTRUCTBLIP_MAX_BINDING:
-    "largest binding to use: bytes, or 1MiB; larger weights are split (default: the adapter's limit)",
-  INSTRUCTBLIP_DEFAULT_LIMITS:
-    "1 asks for WebGPU's default limits instead of the adapter's, as a small browser device would have",
-  INSTRUCTBLIP_GPU_TIMEOUT:
-    "seconds that one wait for the GPU may last before it counts as hung (default: 600, on a software adapter 3600)",
+  INSTRUCTBLIP_MEMORY_BUDGET: "GPU memory budget of the engine: bytes, or 512MiB, 12GiB (default: unlimited)",
+  INSTRUCTBLIP_MAX_BINDING: "largest binding: bytes, or 1MiB; larger weights are split (default: the adapter's limit)",
+  INSTRUCTBLIP_DEFAULT_LIMITS: "1 requests WebGPU's default limits instead of the adapter's",
+  INSTRUCTBLIP_GPU_TIMEOUT: "timeout of one wait for the GPU, in seconds (default: 600, on a software adapter 3600)",
   INSTRUCTBLIP_PLAN:
-    "kernel variants: `tuned` or @FILE as the repository's `npm run bench -- --tune` measured them, or linear=tile,attention=composed",
+    "kernel variants: `tuned` or @FILE, measured by the repository's `npm run bench -- --tune`, or linear=tile,attention=composed",
   INSTRUCTBLIP_DAWN_TOGGLES:
-    "Dawn's toggles to switch on in Node, such as allow_unsafe_apis, behind which it keeps Apple's matrix instructions",
+    "Dawn toggles to enable in Node, such as allow_unsafe_apis, for Apple's matrix instructions",
 } as const;
 
 /** The value of a variable, or undefined where there is no environment (a browser) or it is empty. */

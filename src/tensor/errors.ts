@@ -1,10 +1,11 @@
 /**
- * The errors this project throws. Each class carries a stable `code` for programs and a message for people: where, what
- * must hold, what was given, and a hint when there is a likely cause. The command line prints the message alone.
+ * The errors this project throws. Each class has a stable `code` for programs and a message for people: where, what is
+ * required, what was given, and a hint if there is a likely cause. The command line prints message and hint, without a
+ * stack.
  */
 import { bounded } from "./shown.ts";
 
-/** A safety net: whoever writes foreign data into a message bounds it there, with `quote` or `shown`. */
+/** Longest message. A safety net: untrusted data in a message is bounded by `quote` or `shown`. */
 const MOST_MESSAGE = 2000;
 const MOST_HINT = 1000;
 
@@ -44,12 +45,12 @@ export class DTypeError extends EngineError {
   }
 }
 
-/** A checkpoint file is damaged, or does not hold what the model needs. */
+/** A checkpoint file is damaged, or lacks what the model needs. */
 export class WeightError extends EngineError {
   override readonly name = "WeightError";
 }
 
-/** A config file is damaged, or says something impossible or unsupported. */
+/** A config file is damaged, or has an impossible or unsupported value. */
 export class ConfigError extends EngineError {
   override readonly name = "ConfigError";
 }
@@ -64,12 +65,12 @@ export class DeviceError extends EngineError {
   override readonly name = "DeviceError";
 }
 
-/** What the caller passed cannot be used: an image, a prompt, an option. */
+/** An argument cannot be used: an image, a prompt, an option. */
 export class InputError extends EngineError {
   override readonly name = "InputError";
 }
 
-/** A computation came to NaN or an infinity where only a number can be used. Its code is `NUMERIC`. */
+/** A result is NaN or infinite where a finite number is needed. Its code is `NUMERIC`. */
 export class NumericError extends EngineError {
   override readonly name = "NumericError";
   /** The first module, in the order they run, whose output has a NaN or an infinity, by its path in the checkpoint. */

@@ -1,27 +1,27 @@
 /**
- * Fusion by need. A matrix product is launched not when it is written but when its numbers are asked for, so that what
- * follows it directly, an activation, a gate or a residual, becomes its epilogue. A model then reads as the paper does,
+ * Lazy fusion of epilogues. A matrix product is launched not when it is called but when its values are needed, so that an
+ * activation, a gate or a residual that follows directly becomes its epilogue. A model then reads as the paper does:
  *
  *   x = add(x, attention(norm(x)))        one launch for the last product and the addition
  *   h = gelu(fc1(x))                      one for the product and its activation
  *   h = mul(silu(gate(x)), up(x))         one for both products, the activation and the multiplication
  *
- * and whoever asks for a number in between (an observer, `read`) gets it, because asking launches the product as it is.
+ * An observer or `read` that needs the values in between gets them: that launches the product without an epilogue.
  *
- * At most one product of a device is deferred, and nothing is recorded before it is launched: launches keep the order in
- * which they were written. Both ways give the same bits; the kernels' epilogues compute what the kernels by themselves do.
+ * At most one product of a device is deferred, and nothing else is recorded before it is launched: launches keep the order
+ * of the calls. Fused and unfused give the same bits: an epilogue computes exactly what the separate kernel does.
  */
 import type { Activation } from "./activation.ts";
 import type { Storage } from "./device/memory.ts";
 import { sizeOf } from "./shape.ts";
 import { type Deferred, type Device, Tensor } from "./tensor.ts";
 
-/** What is done to each sum of a product before it is stored. */
+/** Applied to each sum of a product before it is stored. */
 export interface Epilogue {
   readonly activation?: Activation | undefined;
-  /** Multiplies what comes of a paired weight's upper matrix by the sums of the lower one. */
+  /** Gated linear unit: multiplies the activated sums of a paired weight's upper matrix by the sums of the lower one. */
   readonly gated?: boolean;
-  /** f32[..., N], or N / 2 of a gated product, added in the end */
+  /** f32[..., N], or N / 2 of a gated product, the residual, added last */
   readonly residual?: Tensor | undefined;
 }
 
@@ -29,20 +29,20 @@ export interface Epilogue {
 export interface Product {
   /** Of the result without an epilogue. */
   readonly shape: readonly number[];
-  /** Whether the weight is paired, so that the result's halves are a gate and what it is multiplied by. */
+  /** Whether the weight is paired, so that the result's halves are gate and up of a gated linear unit. */
   readonly paired: boolean;
   launch(epilogue: Epilogue): Tensor;
-  /** Of image patches: puts a class token in front of them and adds positions. Absent if that is no launch of its own. */
+  /** Of image patches: puts a class token in front of them and adds positions. Absent if that is not one launch. */
   readonly asTokens?: ((class_token: Tensor, positions: Tensor) => Tensor) | undefined;
 }
 
-/** The activated half of a deferred product, which a multiplication by the other half makes a gated product. */
+/** The activated gate of a deferred product; multiplied by the other half it becomes a gated product. */
 interface ActivatedGate {
   readonly of: DeferredProduct;
   readonly kind: Activation;
 }
 
-/** The storage of a tensor that is yet to be computed; views of the tensor share it. */
+/** The storage of a tensor that is not computed yet; views of the tensor share it. */
 export class DeferredProduct implements Deferred {
   readonly product: Product | undefined;
   readonly gate: ActivatedGate | undefined;
@@ -61,7 +61,7 @@ export class DeferredProduct implements Deferred {
     return this.#storage === undefined;
   }
 
-  /** Launches it as it is, once. */
+  /** Launches the product without further epilogue, once. */
   storageOf(): Storage {
     if (this.#storage === undefined) {
       this.#device.undefer(this);
@@ -71,7 +71,7 @@ export class DeferredProduct implements Deferred {
   }
 }
 
-/** A product's result, whose launch waits for what follows. */
+/** A product's result, whose launch is deferred. */
 export function defer(device: Device, product: Product): Tensor {
   const deferred = new DeferredProduct(device, () => product.launch({}), { product });
   device.defer(deferred);
@@ -104,7 +104,7 @@ export function fuseResidual(a: Tensor, b: Tensor): Tensor | undefined {
   return take(b, product, { residual: a.reshape(product.shape) }).reshape(a.shape);
 }
 
-/** Image tokens in one launch, where `patches` is a product that can give them; undefined where it is not. */
+/** Image tokens in one launch, if `patches` is a deferred patch embedding that can compute them; else undefined. */
 export function fuseTokens(patches: Tensor, class_token: Tensor, positions: Tensor): Tensor | undefined {
   const asTokens = wholeProduct(patches)?.asTokens;
   if (!asTokens) return undefined;
@@ -121,7 +121,7 @@ function deferredOf({ deferred }: Tensor): DeferredProduct | undefined {
   return deferred instanceof DeferredProduct ? deferred : undefined;
 }
 
-/** The deferred product that `x` is all of. */
+/** The deferred product whose whole result is `x`. */
 function wholeProduct(x: Tensor): Product | undefined {
   const product = deferredOf(x)?.product;
   return product && x.isContiguous && x.size === sizeOf(product.shape) ? product : undefined;

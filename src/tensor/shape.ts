@@ -18,13 +18,13 @@ interface Sizes {
   5: readonly [number, number, number, number, number];
 }
 
-/** Whether a shape, or strides, are of so many dimensions, and can be taken apart. */
+/** Whether a shape, or strides, have `rank` dimensions; narrows the type for destructuring. */
 export function hasRank<N extends keyof Sizes>(shape: Shape, rank: N): shape is Sizes[N] {
   return shape.length === rank;
 }
 
 /**
- * A shape, or strides, of so many dimensions, to be taken apart: `const [B, T, D] = sizes(x.shape, 3)`.
+ * A shape, or strides, checked to have `rank` dimensions, for destructuring: `const [B, T, D] = sizes(x.shape, 3)`.
  *
  * @param what names the tensor in errors
  * @throws ShapeError for another rank
@@ -34,7 +34,10 @@ export function sizes<N extends keyof Sizes>(shape: Shape, rank: N, what = "a te
   return shape;
 }
 
-/** How many rows of how many numbers a shape has: the last dimension, and all before it. @throws ShapeError for a scalar */
+/**
+ * [rows, size of a row] of a shape: the product of all dimensions before the last, and the last. @throws ShapeError for a
+ * scalar
+ */
 export function rowsOf(where: string, shape: Shape): { rows: number; width: number } {
   const width = shape.at(-1);
   if (width === undefined) throw new ShapeError(`${where}: a scalar has no last dimension`);
@@ -52,7 +55,7 @@ export function stridesOf(shape: Shape): number[] {
   return strides;
 }
 
-/** Whether elements at these strides lie one after the other. */
+/** Whether a tensor of these strides is contiguous. */
 export function isDense(shape: Shape, strides: Shape): boolean {
   const dense = stridesOf(shape);
   return shape.every((n, i) => n === 1 || strides[i] === dense[i]);

@@ -1,6 +1,6 @@
 /**
- * Foreign data in messages: what a file, a server or a caller has given, made fit to be read by a person on a terminal.
- * Bounded whatever the value is, and free of characters that a terminal obeys.
+ * Untrusted data in messages: values from a file, a server or a caller, formatted for a terminal. Bounded for every value,
+ * and without terminal control characters.
  */
 
 /** Longer text is cut for a message. */
@@ -9,31 +9,34 @@ const MOST_SHOWN = 200;
 const MOST_MEMBERS = 8;
 const MOST_DEPTH = 3;
 
-/** Control characters but tab and line feed, C1, line separators, and what turns the writing direction. */
+/** Control characters except tab and line feed, C1, line separators, and controls of the writing direction. */
 const OBEYED =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 
-/** Text in which every character that a terminal would obey is written as `\u{…}`. */
+/** Text with every control character written as `\u{…}`. */
 export function escaped(text: string): string {
   return text.replace(OBEYED, (c) => `\\u{${c.charCodeAt(0).toString(16)}}`);
 }
 
-/** A message of at most `most` characters, escaped; lines after the first are indented, so that none can pass for another. */
+/**
+ * A message of at most `most` characters, escaped; lines after the first are indented, so that none can pass for another
+ * message.
+ */
 export function bounded(message: string, most: number): string {
   const short = message.length > most ? cut(message, most) : message;
   const text = escaped(short).replace(/\n(?! {4})/g, "\n    ");
   return text.length > most ? cut(text, most) : text; // escaped text is up to eight times as long
 }
 
-/** A foreign string: quoted, escaped, cut to 80 characters. */
+/** An untrusted string: quoted, escaped, cut to 80 characters. */
 export function quote(text: string): string {
   return escaped(JSON.stringify(text.length > MOST_TEXT ? cut(text, MOST_TEXT) : text));
 }
 
 /**
- * Any foreign value, much as JSON writes it: escaped, at most 200 characters. Never throws, calls nothing of the value's, and
- * looks only at as much of it as it shows.
+ * Any untrusted value, much as JSON writes it: escaped, at most 200 characters. Never throws, calls no function of the
+ * value, and reads only as much of it as it shows.
  */
 export function shown(value: unknown): string {
   try {

@@ -1,26 +1,26 @@
 /**
- * What a part must define to fill a slot of a kernel, as its default part states it in lines
+ * The contract of a kernel's slot: what a part must define to fill it. The slot's default part states it in lines
  *
  *     // @slot element: Element, width_of(row: u32) -> u32
  *
- * A function stands with its types, of which parameter names are not compared; anything else (a binding, constant, alias or
- * struct) by its name alone. A slot may take several such lines.
+ * A function is given with its types; parameter names are not compared. Anything else (a binding, constant, alias or struct)
+ * is given by its name. A slot may have several such lines.
  */
 
-/** Something that a part defines, or must: `of` is a function's types, `(u32, u32) -> vec4<f32>`. */
+/** A definition that a part has, or must have: `of` is a function's types, `(u32, u32) -> vec4<f32>`. */
 interface Definition {
   readonly name: string;
   readonly of: string | undefined;
 }
 
-/** What a slot asks for; undefined if `text`, that of its default part, does not say. */
+/** The definitions that a slot requires; undefined if `text`, that of its default part, does not state them. */
 export function readSlot(text: string, slot: string): readonly Definition[] | undefined {
   const lines = [...text.matchAll(/^\/\/ @slot (\w+): (.+)$/gm)].filter(([, name]) => name === slot);
   if (lines.length === 0) return undefined;
   return lines.flatMap(([, , list]) => splitList(list!)).map(readDefinition);
 }
 
-/** What `text` defines at its left margin. */
+/** The definitions at the left margin of `text`. */
 function definitionsIn(text: string): readonly Definition[] {
   const functions = [...text.matchAll(/^fn (\w+)\(([^)]*)\)(?:\s*->\s*([^{]+))?\s*\{/gm)];
   const others = [...text.matchAll(/^(?:@[^\n]*\) )?(?:var(?:<[^>]*>)?|const|override|alias|struct) (\w+)/gm)];
@@ -30,7 +30,7 @@ function definitionsIn(text: string): readonly Definition[] {
   ];
 }
 
-/** What `text` lacks of what a slot asks for, in words. */
+/** The required definitions that `text` lacks, in words. */
 export function lacks(text: string, asked: readonly Definition[]): string[] {
   const defined = new Map(definitionsIn(text).map((definition) => [definition.name, definition]));
   return asked.flatMap(({ name, of }) => {
@@ -41,7 +41,7 @@ export function lacks(text: string, asked: readonly Definition[]): string[] {
   });
 }
 
-/** Splits at commas that stand in no brackets. */
+/** Splits at commas outside of brackets. */
 function splitList(list: string): string[] {
   const items: string[] = [];
   let item = "";

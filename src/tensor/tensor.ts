@@ -1,6 +1,6 @@
 /**
- * The Tensor: a shape over a buffer on a device, and views of it that move no data. No arithmetic here; see ops/. Also
- * what is asked of a Device and what it is given, because neither can be said without the other; see device/.
+ * The Tensor: a shape over a buffer on a device, and views of it that move no data. No arithmetic here; see ops/. Also the
+ * interface of Device, with the types it takes, as the two refer to each other; see device/.
  */
 import type { Call } from "./device/call.ts";
 import type { Caps } from "./device/caps.ts";
@@ -10,21 +10,21 @@ import { ShapeError } from "./errors.ts";
 import { axis, formatShape, isDense, resolveShape, type Shape, sameShape, sizeOf, stridesOf } from "./shape.ts";
 import type { Uses } from "./wgsl.ts";
 
-/** What `read()` gives for a dtype. */
+/** The array that `read()` returns for a dtype. */
 export type HostArray<D extends ActivationDType> = D extends "f32" ? Float32Array : Uint32Array;
 
-/** A storage that is yet to be computed; see fuse.ts. */
+/** A storage that is not computed yet; see fuse.ts. */
 export interface Deferred {
-  /** Whether its launch is still to come. */
+  /** Whether it is still to be launched. */
   readonly isDeferred: boolean;
-  /** Launches it if need be. */
+  /** Launches it unless that has been done. */
   storageOf(): Storage;
 }
 
 /**
  * An n-dimensional array of f32 or u32 on a device. Views share storage; `strides` and `offset` count elements.
  *
- * The storage of a matrix product may be deferred (fuse.ts): it is made, and the product launched, when first asked for.
+ * The storage of a matrix product may be deferred (fuse.ts): it is allocated, and the product launched, at its first use.
  */
 export class Tensor<D extends ActivationDType = "f32"> {
   readonly device: Device;
@@ -44,19 +44,19 @@ export class Tensor<D extends ActivationDType = "f32"> {
   ) {
     this.device = device;
     this.dtype = dtype;
-    // One's own: a caller may go on with his list.
+    // A copy: the caller may change his list.
     this.shape = Object.isFrozen(shape) ? shape : Object.freeze([...shape]);
     this.#source = source;
     this.strides = strides;
     this.offset = offset;
   }
 
-  /** Where the elements are. Launches what they are computed by, if that is still deferred. */
+  /** The storage of the elements. Launches the product that computes them, if it is deferred. */
   get storage(): Storage {
     return "storageOf" in this.#source ? this.#source.storageOf() : this.#source;
   }
 
-  /** What the elements are computed by, if it has not been launched. */
+  /** The product that computes the elements, if it has not been launched. */
   get deferred(): Deferred | undefined {
     return "storageOf" in this.#source && this.#source.isDeferred ? this.#source : undefined;
   }
@@ -70,12 +70,12 @@ export class Tensor<D extends ActivationDType = "f32"> {
     return sizeOf(this.shape);
   }
 
-  /** Bytes of the elements, gaps of a strided view not counted. */
+  /** Bytes of the elements, without the gaps of a strided view. */
   get bytes(): number {
     return this.size * DTYPES[this.dtype].bytes;
   }
 
-  /** Whether the elements lie one after the other from the start of the storage, as most kernels want them. */
+  /** Whether the elements are contiguous and start at the storage's first, as most kernels require. */
   get isContiguous(): boolean {
     return this.offset === 0 && isDense(this.shape, this.strides);
   }
@@ -141,40 +141,40 @@ export class Tensor<D extends ActivationDType = "f32"> {
     return new Tensor(this.device, this.dtype, shape, this.#source, strides, this.offset);
   }
 
-  /** The elements, on the host. Waits for the work recorded so far; throws what went wrong in it. */
+  /** The elements, on the host. Waits for the work recorded so far; throws its first error. */
   read(): Promise<HostArray<D>> {
     return this.device.read(this);
   }
 
-  /** `Tensor f32[2, 3] on llvmpipe (LLVM …)`; the elements are on the device, and {@link read} brings them. */
+  /** `Tensor f32[2, 3] on llvmpipe (LLVM …)`; the elements are on the device; {@link read} copies them. */
   toString(): string {
     return `Tensor ${this.dtype}${formatShape(this.shape)} on ${this.device.caps.description}`;
   }
 
-  /** Gives the storage back; every view of it dies with it. Harmless when repeated. */
+  /** Releases the storage, which every view shares. Harmless when repeated. */
   dispose(): void {
     this.device.memory.release(this.storage);
   }
 }
 
-/** What runs kernels and holds their tensors; openDevice() gives one. Launches are recorded and submitted in batches. */
+/** Runs kernels and holds their tensors; openDevice() returns one. Launches are recorded and submitted in batches. */
 export interface Device {
   readonly handle: GPUDevice;
   readonly caps: Caps;
   readonly memory: Memory;
-  /** Who sees what modules compute, each shown what the one before it has left; set for the length of a call. */
+  /** Observers of the call under way. Each sees the output that the one before it has returned. */
   observers: readonly Observer[];
   /** Launches and submits since the device was opened. */
   readonly counts: { launches: number; submits: number; bindGroups: number };
 
-  /** A tensor whose elements are whatever the memory held. */
+  /** A tensor with uninitialized elements. */
   empty<D extends ActivationDType = "f32">(shape: Shape, dtype?: D, label?: string): Tensor<D>;
   /** A tensor holding `data`. f32 from numbers or a Float32Array; a Uint32Array gives u32. */
   tensor(data: Uint32Array, shape: Shape): Tensor<"u32">;
   tensor(data: Float32Array | readonly number[], shape: Shape): Tensor<"f32">;
   /** A tensor that outlives scopes, for weights and caches: `bytes` bytes, zero-filled by WebGPU. */
   persistent<D extends ActivationDType = "f32">(shape: Shape, dtype?: D, label?: string): Tensor<D>;
-  /** Overwrites a tensor without gaps from the host. Launches recorded before see the old elements. */
+  /** Overwrites a tensor without gaps from the host. Launches recorded before read the old elements. */
   write(tensor: Tensor<ActivationDType>, data: Float32Array | Uint32Array): void;
   /** Overwrites bytes of a storage from the host; offset and length must be multiples of 4. */
   writeBytes(storage: Storage, offset: number, data: Uint8Array | Float32Array | Uint32Array): void;
@@ -182,49 +182,52 @@ export interface Device {
   read<D extends ActivationDType>(tensor: Tensor<D>): Promise<HostArray<D>>;
 
   /**
-   * Runs `fn` and gives back every activation made in it that its result does not contain. `fn` may be async; calls that
+   * Runs `fn` and releases every activation allocated in it that its result does not contain. `fn` may be async; calls that
    * overlap in time must go through `exclusive`.
    */
   scope<T>(fn: () => T): T;
   /**
-   * Runs async work after all earlier `exclusive` work: one model call at a time uses the device. What goes wrong on the
-   * GPU meanwhile is this work's failure: it rejects with it, and the next begins anew.
+   * Runs async work after all earlier `exclusive` work: one model call at a time uses the device. A GPU error meanwhile is
+   * this work's failure: it rejects with it, and the next call is not affected.
    *
-   * @param signal ends its waits, for its turn and for the GPU, with its reason
+   * @param signal rejects its waits, for its turn and for the GPU, with its reason
    */
   exclusive<T>(fn: () => Promise<T>, options?: { signal?: AbortSignal | null | undefined }): Promise<T>;
-  /** A call of its own, for work that does not keep others from the device, such as loading; see `within`. */
+  /** A call for work that does not need exclusive use of the device, such as loading; see `within`. */
   call(signal?: AbortSignal | undefined): Call;
-  /** Runs `fn` for `call`: what `fn` does until it returns or first waits, and what it then waits for, is that call's. */
+  /** Runs `fn` as part of `call`: its work until it returns or first awaits, and that wait, belong to the call. */
   within<T>(call: Call, fn: () => T): T;
-  /** Ends the waits of the exclusive work that is under way, if it is waiting: they reject with `reason`. */
+  /** Rejects the pending waits of the exclusive work under way with `reason`. */
   interrupt(reason: unknown): void;
 
   /** Records one run of a kernel. */
   launch(launch: Launch): void;
   /**
-   * Runs `fn` and keeps its launches, to be run again as they are: the same kernels on the same buffers, without asking
-   * what to run. What changes from run to run must therefore lie in tensors made before, and be changed by launches; a
-   * write from the host inside `fn` throws. Tensors in the result stay, and hold the newest run's numbers. A replay after
-   * one of those made before has been disposed throws DISPOSED.
+   * Runs `fn` and keeps its launches for replay: the same kernels on the same buffers, without running `fn` again. State
+   * that changes from run to run must therefore be in tensors allocated before, and be changed by launches; a write from the
+   * host inside `fn` throws. Tensors in the result are kept, and hold the values of the last run. A replay after a tensor
+   * allocated before has been disposed throws DISPOSED.
    */
   capture<T>(fn: () => T): Captured<T>;
-  /** Has a product wait for its epilogue. @param instead the one whose place it takes, if that is waiting */
+  /**
+   * Defers a product until its epilogue is known. @param instead the deferred product that it replaces, if that is still
+   * deferred
+   */
   defer(product: Deferred, instead?: Deferred): void;
-  /** The opposite of `defer`: the caller launches it, or what it has become part of. */
+  /** The opposite of `defer`: the caller launches it, or a product that includes it. */
   undefer(product: Deferred): void;
-  /** Launches what is deferred as it is. */
+  /** Launches the deferred product without further epilogue. */
   settle(): void;
-  /** Hands what has been recorded to the driver. Does not wait. */
+  /** Submits what has been recorded. Does not wait. */
   flush(): void;
-  /** Waits until everything recorded has run; throws the first thing that went wrong. */
+  /** Waits until everything recorded has run; throws the first error. */
   sync(): Promise<void>;
 
-  /** The kernels that `fn` would launch. None is, nothing is written, and what `fn` allocates is freed again. */
+  /** A dry run: the kernels that `fn` would launch. Nothing is launched or written, and what `fn` allocates is freed. */
   dryRun(fn: () => unknown): Kernel[];
   /** Compiles kernels ahead of use, in parallel. */
   prepare(kernels: Iterable<Kernel>): Promise<void>;
-  /** Runs `fn` with a GPU timestamp around every launch and gives the time per kernel. Slower; needs `timestamp-query`. */
+  /** Runs `fn` with a GPU timestamp around every launch and returns the time per kernel. Slower; needs `timestamp-query`. */
   profile(fn: () => unknown): Promise<KernelTime[]>;
   /** Frees everything at once. Later calls throw DISPOSED. Harmless when repeated. */
   destroy(): void;
@@ -247,30 +250,30 @@ export interface Launch {
 }
 
 /**
- * What can be seen of a module: its output; and by Hugging Face's names what enters each layer and leaves the last one
- * (`hidden_states`), and what softmax gives (`attentions`, `cross_attentions`).
+ * What observers may see: a module's output, and by Hugging Face's names the input of each layer and output of the last
+ * (`hidden_states`), and the attention probabilities (`attentions`, `cross_attentions`).
  */
 export type ObservedKind = "output" | "hidden_states" | "attentions" | "cross_attentions";
 
-/** Sees what modules compute during a call; see modules/observer.ts. */
+/** Sees the outputs of modules during a call; see modules/observer.ts. */
 export interface Observer {
   /** Whether `see` is to be called. @param path of the module in the checkpoint */
   wants(path: string, kind: ObservedKind): boolean;
-  /** @returns what to go on with in the tensor's place, if anything; an `output` alone can be replaced */
+  /** @returns a replacement for the tensor, if any; only an `output` can be replaced */
   see(path: string, kind: ObservedKind, tensor: Tensor<ActivationDType>): Tensor<ActivationDType> | undefined;
 }
 
-/** A kernel as it is compiled. */
+/** A kernel to compile. */
 export type Kernel = Pick<Launch, "kernel" | "uses" | "overrides">;
 
-/** Launches that run again as they are; see `capture`. */
+/** Captured launches, for replay; see `capture`. */
 export interface Captured<T> {
-  /** What the recorded function gave; its tensors hold the newest run's numbers. */
+  /** The result of the captured function; its tensors hold the values of the last run. */
   readonly result: T;
   readonly launches: number;
-  /** Has everything run once more, before what is launched next. Does not wait, and allocates nothing. */
+  /** Records all its launches once more. Does not wait, and allocates nothing. */
   replay(): void;
-  /** Frees the result's tensors and everything between. */
+  /** Frees the result's tensors and all intermediates. */
   dispose(): void;
 }
 

@@ -1,8 +1,9 @@
 /**
- * A weight matrix on the device, stored as f32, f16, bf16, int8 or int4 and split by rows where one binding cannot hold it.
+ * A weight matrix on the device, stored as f32, f16, bf16, int8 or int4 and split by rows into shards where one binding
+ * cannot hold it.
  *
- * Rows are padded, to a multiple of four numbers or to whole blocks (quantize.ts), so that every kernel may load four at a
- * time. PyTorch's layout is kept: [out, in] for a Linear, [rows, width] for an Embedding.
+ * Rows are padded to a multiple of four numbers, or to whole blocks (quantize.ts), so that kernels can load four at a time.
+ * PyTorch's layout is kept: [out, in] for a Linear, [rows, width] for an Embedding.
  */
 
 import { formatBytes } from "./device/memory.ts";
@@ -13,23 +14,23 @@ import { isQuantized, quantizeRows, rowBytes } from "./quantize.ts";
 import type { Device, Tensor } from "./tensor.ts";
 import type { Uses } from "./wgsl.ts";
 
-/** Some rows of a weight, one behind the other in a buffer. */
+/** Contiguous rows of a weight in one buffer. */
 export interface Shard {
   readonly firstRow: number;
   readonly rows: number;
   /** The raw bits; bound to the `weight` binding of a loader in kernels/lib. */
   readonly bits: Tensor<"u32">;
-  /** Where in them the rows begin, in rows. */
+  /** Offset of the first row in the buffer, in rows. */
   readonly row0: number;
 }
 
-/** What a weight may be besides a matrix by itself. */
+/** Options of a weight. */
 interface WeightOptions {
-  /** Names it in errors. */
+  /** Its name in errors. */
   readonly label?: string;
-  /** Two matrices [N / 2, K], one below the other, of which every buffer holds the same rows; see `linear`. */
+  /** Two matrices [N / 2, K], gate above up; every shard holds the same rows of both; see `linear`. */
   readonly paired?: boolean;
-  /** What it is a part of; see `part`. */
+  /** The weight that it is a part of; see `part`. */
   readonly whole?: { readonly weight: Weight; readonly firstRow: number };
 }
 
@@ -39,7 +40,7 @@ export class Weight {
   readonly shape: readonly [number, number];
   readonly dtype: WeightDType;
   readonly paired: boolean;
-  /** A buffer each, or of a paired weight the part of the upper matrix in it; the same rows of the lower one follow. */
+  /** One for each buffer; of a paired weight the rows of the upper matrix, which the same rows of the lower one follow. */
   readonly shards: readonly Shard[];
   /** All rows in their order. */
   readonly runs: readonly Shard[];
@@ -49,7 +50,7 @@ export class Weight {
   readonly rowBytes: number;
   /** Of a part, the weight it is part of; see `part`. */
   readonly #whole: { readonly weight: Weight; readonly firstRow: number } | undefined;
-  /** Bytes of the file written so far, and those of them that wait for the rest of their group. */
+  /** Bytes of the file written so far, and those that wait for the rest of their group. */
   #written = 0;
   #rest: Uint8Array = NOTHING;
 
@@ -81,7 +82,7 @@ export class Weight {
         `${label}: ${paired ? "two rows take" : "one row takes"} ${size}, more than a binding may span`,
       );
     }
-    // Equal shards: a last one of a few rows would cost a launch for nothing.
+    // Equal shards: a last one of a few rows would cost as much as any.
     const each = N / matrices;
     const rows = Math.ceil(each / Math.ceil(each / most));
     const shards: Shard[] = [];
@@ -115,14 +116,14 @@ export class Weight {
   }
 
   /**
-   * Rows `firstRow` … as a matrix of its own that can be written and read back, but not computed with: so that matrices
-   * which are multiplied by the same input are one to the kernels and several to the file. It lives as long as the whole.
+   * Rows `firstRow` … as a matrix that can be written and read back, but not computed with: so that matrices with the same
+   * input are one weight for the kernels and several in the file. It lives as long as the whole.
    */
   part(firstRow: number, N: number): Weight {
     return new Weight(this.device, [N, this.shape[1]], this.dtype, { whole: { weight: this, firstRow } });
   }
 
-  /** What this is a part of; itself if of nothing. */
+  /** The weight that this is a part of, or itself. */
   get whole(): Weight {
     return this.#whole?.weight ?? this;
   }
@@ -138,9 +139,9 @@ export class Weight {
   }
 
   /**
-   * Writes a part of the matrix as it lies in a file. Parts may be cut anywhere, but must come in order.
+   * Writes a part of the matrix in the layout of a file. Parts may be cut anywhere, but must be in order.
    *
-   * @param byteOffset of the part in the file's tensor; 0 begins anew
+   * @param byteOffset of the part in the file's tensor; 0 restarts
    * @param bytes little-endian numbers of dtype `from`
    * @throws ShapeError if the part does not follow the last one, or exceeds the matrix
    */
@@ -154,7 +155,7 @@ export class Weight {
     }
     if (byteOffset === 0) this.#rest = NOTHING;
     this.#written = end;
-    // What is converted at once: whole rows where rows are padded, else groups of four numbers.
+    // The unit of conversion: whole rows where rows are padded, else groups of four numbers.
     const unit = (isQuantized(this.dtype) || K % 4 ? K : 4) * size;
     let at = 0;
     if (this.#rest.byteLength > 0) {
@@ -171,7 +172,7 @@ export class Weight {
     this.#rest = new Uint8Array(bytes.subarray(whole));
   }
 
-  /** Writes whole rows as they lie on the device, from row `firstRow` on: what a cache of converted weights holds. */
+  /** Writes whole rows in the device's layout, from row `firstRow` on: what a weight cache holds. */
   writeRows(firstRow: number, bytes: Uint8Array): void {
     const [N] = this.shape;
     if (bytes.byteLength % this.rowBytes || firstRow + bytes.byteLength / this.rowBytes > N) {
@@ -181,8 +182,8 @@ export class Weight {
   }
 
   /**
-   * The matrix as {@link write} took it, but in the dtype it is stored as: rows without their padding, in pieces of about
-   * `pieceBytes`; of int8 and int4 the rows that {@link writeRows} takes. Each piece is read when it is asked for.
+   * Reads the matrix back in the dtype it is stored as: rows without padding, in pieces of about `pieceBytes`; of int8 and
+   * int4 the rows that {@link writeRows} takes. Each piece is read on demand.
    *
    * @throws DeviceError
    */
@@ -208,7 +209,7 @@ export class Weight {
     for (const shard of this.shards) shard.bits.dispose();
   }
 
-  /** Converts whole units of a file, from the number `start` on, and uploads them. */
+  /** Converts whole units of a file, from element `start` on, and uploads them. */
   #place(start: number, bytes: Uint8Array, from: FloatDType): void {
     const { dtype, rowBytes } = this;
     const [, K] = this.shape;
@@ -259,7 +260,7 @@ export function convert(bytes: Uint8Array, from: FloatDType, to: FloatDType): Ui
   return new Uint8Array(converted.buffer);
 }
 
-/** Rows with zeros behind each. */
+/** Rows padded with zeros. */
 function pad(rows: Uint8Array, rowBytes: number, paddedBytes: number): Uint8Array {
   const padded = new Uint8Array((rows.byteLength / rowBytes) * paddedBytes);
   for (let at = 0, to = 0; at < rows.byteLength; at += rowBytes, to += paddedBytes) {
@@ -268,10 +269,10 @@ function pad(rows: Uint8Array, rowBytes: number, paddedBytes: number): Uint8Arra
   return padded;
 }
 
-/** Bytes of a file that are converted at once, so that what is converted is still in the cache when it is uploaded. */
+/** Bytes of a file that are converted at a time, so that the result is still in the CPU's cache when it is uploaded. */
 const SLICE = 2 ** 20;
 
-/** Memory that conversions share: they never overlap in time, and uploading copies. */
+/** Scratch memory of conversions: they never overlap in time, and uploading copies. */
 const scratches = new Map<string, ArrayBuffer>();
 
 function scratch(use: "numbers" | "encoded", bytes: number): ArrayBuffer {

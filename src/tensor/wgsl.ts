@@ -1,6 +1,6 @@
 /**
- * Reads out of a .wgsl file what a launch must know (bindings, Params, overrides, features), so that the shader is the
- * only place where these are written. It understands the order and form that kernels/README.md prescribes, not all of WGSL.
+ * Assembles a kernel from its parts and reads its interface (bindings, Params, overrides, features) from the text, so that
+ * the shader is the only place where these are written. It parses the form that docs/kernels.md prescribes, not all of WGSL.
  */
 
 import { SUBGROUP_MATRIX } from "./device/caps.ts";
@@ -16,13 +16,13 @@ export interface Binding {
   readonly writable: boolean;
 }
 
-/** A field of the Params struct: scalars only, so field i lies at byte 4·i. */
+/** A field of the Params struct: scalars only, so field i is at byte 4·i. */
 export interface ParamField {
   readonly name: string;
   readonly type: "u32" | "i32" | "f32";
 }
 
-/** Where every kernel has its Params in group 0: behind the eight storage buffers that WebGPU's default limits allow. */
+/** The binding of Params in group 0 of every kernel: after the eight storage buffers that WebGPU's default limits allow. */
 export const PARAMS_BINDING = 8;
 
 /** A kernel's whole text and its interface. */
@@ -34,7 +34,7 @@ export interface Wgsl {
   readonly params: readonly ParamField[];
   readonly overrides: ReadonlySet<string>;
   readonly features: readonly GPUFeatureName[];
-  /** Its slots and what fills them: `{ weight: "weight_f16" }`. */
+  /** Its slots and the parts that fill them: `{ weight: "weight_f16" }`. */
   readonly slots: Uses;
   /** Maps a line of `code` back to `kernels/FILE.wgsl:LINE`. */
   locate(line: number): string;
@@ -50,7 +50,7 @@ export function stems(part: boolean): string[] {
     .map(stemOf);
 }
 
-/** The path of a kernel or a part in kernels/, by its stem; where it would lie, if there is none. */
+/** The path of a kernel or a part in kernels/, by its name; a likely path if there is none. */
 function pathOf(stem: string, part: boolean): string {
   const found = Object.keys(KERNELS).find((path) => stemOf(path) === stem && isPart(path) === part);
   return found ?? (part ? `lib/${stem}` : stem);
@@ -72,7 +72,7 @@ function textOf(stem: string, part: boolean): string {
   throw new KernelError("NO_KERNEL", `${fileAt(path)} does not exist`, { hint: near && `did you mean ${near}?` });
 }
 
-/** What `// @use` slots are filled with: `{ weight: "weight_f16" }`. */
+/** The parts that fill slots: `{ weight: "weight_f16" }`. */
 export type Uses = Readonly<Record<string, string>>;
 
 const ENABLE_FEATURES: Readonly<Record<string, GPUFeatureName>> = {
@@ -85,21 +85,22 @@ const ENABLE_FEATURES: Readonly<Record<string, GPUFeatureName>> = {
 /** `// @use PART`, or `// @use SLOT = PART`. */
 const USE = /^\/\/ @use (\w+)(?: = (\w+))?$/gm;
 
-/** What a text uses: a part by its name, or a slot with its default. */
+/** The `// @use` lines of a text: a part by its name, or a slot with its default. */
 function usesIn(text: string): { readonly name: string; readonly fallback: string | undefined }[] {
   return [...text.matchAll(USE)].map(([, name, fallback]) => ({ name: name!, fallback }));
 }
 
 /**
- * The text of kernel `name` with its library parts behind it, and its interface.
+ * Assembles kernel `name`: its text followed by its parts, and its interface.
  *
- * A kernel, named by its stem as its parts are, lies in the folder of its family; parts that only that family uses lie in
- * its parts/, others in lib/. It asks for a part by a line `// @use math`; a line `// @use weight = weight_f32` names a slot with its default,
- * which `uses` may fill with another part, one that defines what the default states by `// @slot weight: …` (see slots.ts).
- * Parts follow the kernel's own text, so the kernel's line numbers stay true.
- * A part's `enable` directive, which WGSL wants before anything else, moves to the front of the first line.
+ * A kernel is in the folder of its family; parts that only that family uses are in its parts/, others in lib/. A kernel uses
+ * a part by a line `// @use math`; a line `// @use weight = weight_f32` names a slot with its default, which `uses` may fill
+ * with another part that defines what the default states in its lines `// @slot weight: …` (see slots.ts). Parts follow the
+ * kernel's own text, so the kernel's line numbers stay true. A part's `enable` directive, which WGSL requires before
+ * anything else, is moved to the front of the first line.
  *
- * @throws KernelError NO_KERNEL, NO_SLOT; SLOT if a part lacks what its slot asks for; BINDINGS, PARAMS, FEATURE
+ * @throws KernelError NO_KERNEL, NO_SLOT; SLOT if a part lacks a definition that its slot requires; BINDINGS, PARAMS,
+ *   FEATURE
  */
 export function assemble(name: string, uses: Uses = {}): Wgsl {
   const files: { file: string; text: string }[] = [];
@@ -156,7 +157,7 @@ export function assemble(name: string, uses: Uses = {}): Wgsl {
   };
 }
 
-/** Holds a part, with the parts that it uses, against what the slot's default part states. */
+/** Checks a part, with the parts that it uses, against the contract of its slot. */
 function checkSlot(kernel: string, slot: string, part: string, fallback: string): void {
   const texts = new Map<string, string>();
   const visit = (stem: string) => {
@@ -173,7 +174,7 @@ function checkSlot(kernel: string, slot: string, part: string, fallback: string)
   const missing = lacks([...texts.values()].join("\n"), asked);
   if (missing.length > 0) {
     throw new KernelError("SLOT", `${file} does not fill ${where}: ${missing.join("; ")}`, {
-      hint: `${stated} says what fills it`,
+      hint: `${stated} states its contract`,
     });
   }
 }

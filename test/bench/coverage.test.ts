@@ -1,4 +1,4 @@
-/** Every op has its cases, which hold it against its reference, in every variant that the plan knows. */
+/** Every op has its cases, which compare it with its reference, in every variant of the plan. */
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { CASES } from "../../src/tensor/cases/support/all.ts";

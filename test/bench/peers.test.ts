@@ -1,4 +1,4 @@
-/** bench/peers: what is computed from rows, how it is shown, and the ONNX files. The engines themselves are not needed. */
+/** bench/peers: results from rows, their tables, and the ONNX files. The engines are not needed. */
 import { expect, test } from "vitest";
 import { check, copiesOf, inputsOf, jobName, type LinearJob, MODEL_JOBS, QUICK_JOBS } from "../../bench/peers/jobs.ts";
 import { writeModel } from "../../bench/peers/onnx.ts";

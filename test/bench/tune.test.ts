@@ -1,4 +1,4 @@
-/** The tuner's choice, on times that are made up, and what it chooses among. */
+/** The tuner's choices, on invented times. */
 import { expect, test } from "vitest";
 import type { Measured } from "../../bench/harness.ts";
 import { fastest, groupsByClass, renderChoices, tunedPlanFrom } from "../../bench/tune.ts";

@@ -1,6 +1,6 @@
 /**
- * The browser's page as far as Node can see it: that it builds for a browser, and that its server gives a checkpoint piece
- * by piece and nothing that is not the page's. The page in a browser is `npm run browser:check`.
+ * The browser page without a browser: its build, and its server, which serves byte ranges of a checkpoint and no other
+ * files. `npm run browser:check` tests it in a browser.
  */
 import { readFileSync } from "node:fs";
 import { mkdir, symlink, writeFile } from "node:fs/promises";

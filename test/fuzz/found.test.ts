@@ -1,4 +1,4 @@
-/** What fuzzing has found, each by itself: it must stay mended whatever the fuzzer draws. */
+/** Regression tests of faults found by fuzzing. */
 import { expect, test } from "vitest";
 import { AutoConfig, AutoProcessor, InstructBlipVideoProcessor } from "../../src/index.node.ts";
 import { parseRequest } from "../../src/instructblip/cli/requests/requests.ts";

@@ -1,6 +1,6 @@
 /**
  * A short round of every target of `npm run fuzz`, always the same cases (four times as many with INSTRUCTBLIP_TEST_ALL=1,
- * `npm run test:all`), and the harness itself on faults that are made on purpose: what it cannot see it would not find either.
+ * `npm run test:all`), and the harness on injected faults, which it must detect.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";

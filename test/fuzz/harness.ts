@@ -1,4 +1,4 @@
-/** One case of a target: how it is drawn, run and judged, and how it is written to a file and read again. */
+/** A case of a target: drawing, running and judging it, and saving it to a file. */
 import { Random } from "../random.ts";
 import { type Case, HIDDEN, isTyped, type Prepared, TARGETS, type Target } from "./targets.ts";
 

@@ -1,6 +1,6 @@
 /**
- * `npm run fuzz`: damaged files and odd calls, drawn from a seed, through the doors they come in by. Whatever they are, the
- * answer must be a result or a typed error with a message fit to be read, in bounded time and memory.
+ * `npm run fuzz`: damaged files and odd calls, drawn from a seed, passed to the public functions. Each must give a result or
+ * a typed error with a readable message, in bounded time and memory.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

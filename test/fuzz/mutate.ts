@@ -1,4 +1,4 @@
-/** Damage, drawn from a seed: JSON values changed where they mean something, and bytes changed where they lie. */
+/** Mutations drawn from a seed: of JSON values, and of bytes. */
 import type { Random } from "../random.ts";
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };

@@ -1,6 +1,6 @@
 /**
- * What is fuzzed: each target makes cases, files and calls that somebody else could have made, from a seed, and runs them
- * through the public door. A case is data alone, so that it can be written to a file and run again.
+ * Fuzz targets: each generates cases (files and calls) from a seed, and runs them through the public API. A case is plain
+ * data, so that it can be saved and run again.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * Runs cases of one target one after the other, in a process of its own, so that one that hangs or aborts can be named: its
- * number stands in a file before it begins. Tells its parent what it finds and how far it is.
+ * Runs cases of a target in sequence, in a separate process, so that one that hangs or crashes is identified: its number is
+ * written to a file before it runs. Reports results and progress to its parent.
  */
 import { openSync, readFileSync, writeSync } from "node:fs";
 import { caseOf, type Finding, judge, readCase, signatureOf, targetOf } from "./harness.ts";

@@ -7,7 +7,7 @@ import { testDevice } from "../device.ts";
 import { Random } from "../random.ts";
 
 const device = await testDevice();
-/** The same adapter with the work shared out as on a GPU, and on a software driver. */
+/** The same adapter with the work split as on a GPU, and as on a software adapter. */
 const DEVICES = [false, true].map(
   (isSoftware) =>
     [isSoftware, new GpuDevice(device.handle, { ...device.caps, isSoftware }, Number.POSITIVE_INFINITY)] as const,

@@ -7,7 +7,7 @@ import { Random } from "../random.ts";
 
 const device = await testDevice();
 
-/** Random bits: every payload of NaN must arrive as it is. */
+/** Random bits: NaN payloads must be kept. */
 function randomBits(n: number, seed: number): Uint32Array {
   const random = new Random(seed);
   return Uint32Array.from({ length: n }, () => random.int(0, 2 ** 32));

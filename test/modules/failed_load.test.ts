@@ -1,4 +1,4 @@
-/** A load that fails leaves nothing on a device that others share, wherever it fails; nor does a model that was disposed. */
+/** A load that fails at any point leaks nothing on a shared device; nor does a disposed model. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";

@@ -1,4 +1,4 @@
-/** A gate and what it lets through as one launch: the same numbers, the same names to the file and to an observer. */
+/** A gated linear unit in one launch: the same numbers, and the same names in the file and for observers. */
 import { expect, test } from "vitest";
 import { GatedLinear } from "../../src/modules/gated_linear.ts";
 import { Linear } from "../../src/modules/linear.ts";

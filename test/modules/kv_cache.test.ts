@@ -1,4 +1,7 @@
-/** The cache by itself: what each row sees after it appended, changed places, grew or was forked, and that nothing is moved. */
+/**
+ * The key/value cache: the tokens that each row attends to after append, reorder, growth and copy, and that nothing is
+ * moved.
+ */
 import { expect, test, vi } from "vitest";
 import { KVCache } from "../../src/modules/kv_cache.ts";
 import { f16ToNumber } from "../../src/tensor/dtype.ts";

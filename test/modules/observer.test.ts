@@ -1,4 +1,4 @@
-/** Looking inside: who is shown what, in which order, and what a replacement does. */
+/** Observers: what they see, in which order, and the effect of replacements. */
 import { expect, test } from "vitest";
 import { Module } from "../../src/modules/module.ts";
 import {

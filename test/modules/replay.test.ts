@@ -1,4 +1,4 @@
-/** A step that is captured once: when, what a replay runs, and what ends it. */
+/** Captured steps: when they are captured, what a replay runs, and when it ends. */
 import { expect, test } from "vitest";
 import { outputObserver, withObserver } from "../../src/modules/observer.ts";
 import { ReplayedStep } from "../../src/modules/replay.ts";

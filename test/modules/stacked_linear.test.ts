@@ -1,4 +1,4 @@
-/** Layers computed as one: the same numbers, the same names to the file and to an observer. */
+/** Layers computed as one: the same numbers, and the same names in the file and for observers. */
 import { expect, test } from "vitest";
 import { Linear } from "../../src/modules/linear.ts";
 import { outputObserver, traceOutputs, withObserver } from "../../src/modules/observer.ts";

@@ -1,4 +1,4 @@
-/** The file that quantized weights are kept in: made once, read after, and never believed when it should not be. */
+/** The weight cache: written once, then read, and not used if it is stale or damaged. */
 import { spawnSync } from "node:child_process";
 import { cp, mkdtemp, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,4 +1,4 @@
-/** Walking into a checkpoint: names both ways, what is stored as what, stacked matrices, and what is freed. */
+/** Binding parameters to a checkpoint: missing and unused names, storage dtypes, stacked matrices, and disposal. */
 import { expect, test } from "vitest";
 import { Weights } from "../../src/modules/weights.ts";
 import { Checkpoint } from "../../src/tensor/files/safetensors.ts";

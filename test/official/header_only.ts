@@ -1,6 +1,6 @@
 /**
- * Checkpoints of which only the headers are there: sizes are those of the real files, and a read that reaches the weights
- * is refused. What is on disk is test/golden/official; `sourceOf` makes others from names and shapes.
+ * Checkpoints with headers only: sizes are those of the real files, and reads of weights are refused. The headers are in
+ * test/golden/official; `sourceOf` creates others from names and shapes.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";

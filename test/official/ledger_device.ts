@@ -1,6 +1,6 @@
 /**
- * The real Device, and its real memory accounting, over a GPU that writes down which buffers exist and holds none of them.
- * Enough to construct a model of any size; whatever needs a GPU that computes throws, as those methods are not there.
+ * The real Device and memory accounting over a fake GPU that records buffers without allocating them. Enough to construct a
+ * model of any size; methods that need a real GPU are missing, and throw.
  */
 import { globals } from "webgpu";
 import type { Caps } from "../../src/tensor/device/caps.ts";

@@ -1,6 +1,6 @@
 /**
- * The four official checkpoints, without their weights: that every tensor of their headers is bound, none is missing, none
- * is left over, sizes are the published models', and the memory plan is what the engine allocates. Nothing is computed.
+ * The four official checkpoints, without their weights: every tensor of their headers is bound, none is missing or unused,
+ * sizes are those of the published models, and the memory plan equals the engine's allocations. Nothing is computed.
  */
 import { describe, expect, it } from "vitest";
 import { planMemory } from "../../src/instructblip/cli/inspect/memory_plan.ts";

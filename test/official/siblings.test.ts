@@ -1,6 +1,6 @@
 /**
  * BLIP-2's OPT-2.7B and InstructBLIP for videos with Vicuna-7B, without their weights: every tensor of their headers is
- * bound, none is left over, and the memory plan is what is allocated. As official.test.ts has it for InstructBLIP.
+ * bound, none is unused, and the memory plan equals the allocations. As official.test.ts for InstructBLIP.
  */
 import { expect, test } from "vitest";
 import {

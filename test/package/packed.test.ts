@@ -1,7 +1,7 @@
 /**
- * The package as its users have it: built, packed, put into an empty project and used there. What it depends on is linked
- * from the repository's node_modules; with INSTRUCTBLIP_TEST_INSTALL=1 or INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`) npm installs it
- * all, as a user's would.
+ * The package as users have it: built, packed, installed into an empty project and used there. Its dependencies are linked
+ * from the repository's node_modules; with INSTRUCTBLIP_TEST_INSTALL=1 or INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`) npm
+ * installs it all, as a user's would.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
- * Guided answers against PyTorch's, of models with a language model that reads on alone; and first tokens, drawn thousands
- * of times from one prompt, against the probabilities that PyTorch would draw them by.
+ * Guided answers against PyTorch's, of decoder-only models; and first tokens, drawn thousands of times from one prompt,
+ * against PyTorch's probabilities.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** What a run of live parity says it has drawn, and that it notices what it has not. */
+/** The coverage report of live parity, and that it detects missing kinds. */
 import { expect, test } from "vitest";
 import { coverageOf } from "./coverage.ts";
 import type { GoldenJson } from "./golden.ts";

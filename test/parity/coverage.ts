@@ -1,4 +1,4 @@
-/** Which decoding options, models and kinds of input a run of live parity has drawn. */
+/** Coverage of decoding options, models and kinds of input in a run of live parity. */
 import type { GenerationOptions } from "../../src/index.node.ts";
 import type { GoldenJson } from "./golden.ts";
 

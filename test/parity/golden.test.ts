@@ -1,6 +1,6 @@
 /**
- * Every committed golden, rows stage by stage, on the ordinary device; and on three that are harder to please one of
- * each language model, or, with INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`), every one.
+ * Every committed golden, compared stage by stage, on the default device; and one of each language model on three devices
+ * with lower limits, or, with INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`), every one.
  */
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";

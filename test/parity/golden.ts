@@ -1,5 +1,6 @@
 /**
- * Climbing one golden, stage by stage: image, ids, every module, vision, Q-Former, projection, logits, tokens, text.
+ * Compares a golden with PyTorch, stage by stage: image, ids, every module, vision, Q-Former, projection, logits, tokens,
+ * text.
  *
  * A golden is an ordinary checkpoint folder with PyTorch's numbers beside it (test/golden/README.md). Modules are checked
  * twice: teacher-forced, where each module's output is compared and then replaced by PyTorch's, so that every module

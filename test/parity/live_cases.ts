@@ -1,6 +1,6 @@
 /**
- * What live parity asks of a drawn composite besides the stages of golden.ts: decoding options that JSON cannot spell, the
- * scores of every step, hidden states and attention maps, losses, candidates, and calls of the processor. The drawing is
+ * The cases of live parity for a drawn composite besides the stages of golden.ts: decoding options that JSON cannot express,
+ * the scores of every step, hidden states and attention maps, losses, candidates, and calls of the processor. The drawing is
  * test/golden/decoding.py, states.py, likelihood.py and processor_calls.py.
  */
 import { join } from "node:path";

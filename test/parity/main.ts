@@ -1,7 +1,7 @@
 /**
- * `npm run parity`: draws fresh random composites with PyTorch, and what they are asked, runs them here, and prints a table
- * with a row for every kind of comparison and the share of its tolerance that was used. Every run takes a new seed unless
- * one is given; a composite is its seed and its number, so that one by itself is the same as among others.
+ * `npm run parity`: draws random composites and their cases with PyTorch, runs them here, and prints a table with a row for
+ * every kind of comparison and the fraction of its tolerance that was used. Every run has a new seed unless one is given; a
+ * composite is determined by seed and number.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** Every f32 of an output class, found and read. */
+/** Reads all f32 tensors of an output object. */
 import { Tensor } from "../../src/tensor/tensor.ts";
 
 export interface Numbers {

@@ -1,6 +1,6 @@
 /**
- * What a model gives besides logits, against PyTorch's (test/golden/outputs): states, attention maps and losses of
- * forward(), states and maps of every step of generate(); and what asking for them may not do.
+ * Outputs besides logits, against PyTorch's (test/golden/outputs): states, attention maps and losses of forward(), states
+ * and maps of every step of generate(); and that requesting them does not change results.
  */
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";

@@ -1,6 +1,6 @@
 /**
- * `npm run quality`: what storing weights as f16, bf16, int8 or int4 costs. The embedded checkpoint answers its evaluation
- * questions in f32; every other storage then gives the logits of the same answers, token by token, and its own answers.
+ * `npm run quality`: the error of weights stored as f16, bf16, int8 or int4. The embedded checkpoint answers its evaluation
+ * questions in f32; every other dtype then computes the logits of the same answers, token by token, and its own answers.
  */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -1,4 +1,4 @@
-/** Saves a copy of every golden from what was loaded of it, for make.py to compare with the original. */
+/** Loads and saves every golden, for make.py to compare with the original. */
 import { join } from "node:path";
 import { AutoModelForImageTextToText, AutoProcessor, type Device } from "../../src/index.node.ts";
 

@@ -1,4 +1,4 @@
-/** The pages of docs/ that are made from the code are fresh, and have every error code that a test has seen. */
+/** The generated pages of docs/ are fresh, and list every error code that occurs in tests. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

@@ -1,4 +1,4 @@
-/** gpu.node.ts: which adapter is chosen, what keeps the process alive, and the way without a driver. */
+/** gpu.node.ts: the choice of the adapter, keeping GPU objects alive, and machines without a driver. */
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";

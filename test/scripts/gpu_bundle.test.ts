@@ -1,4 +1,4 @@
-/** What runs in the bundle of `npm run gpu:bundle`, on programs that stand in for the real ones; with INSTRUCTBLIP_TEST_ALL the bundle itself. */
+/** The runner in the bundle of `npm run gpu:bundle`, with fake programs; with INSTRUCTBLIP_TEST_ALL the bundle itself. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,4 @@
-/** Every npm script explains itself, says what it does not know, and lets its reader go. */
+/** Every npm script has --help, refuses unknown arguments, and handles a closed stdout. */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";

@@ -1,4 +1,4 @@
-/** What README and docs promise is there: the tests that hold the comparison, files that links lead to, commands and their options. */
+/** README and docs: the tests of the comparison, linked files, commands and options exist. */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";

@@ -1,4 +1,4 @@
-/** scripts/setup.mjs: its decisions, on made-up machines. What it does to a real one cannot be tested from inside one. */
+/** scripts/setup.mjs: its decisions, on simulated machines. */
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

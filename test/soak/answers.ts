@@ -1,4 +1,4 @@
-/** Answers of every kind, by small models of every language model, for seeing what they leave behind. */
+/** Answers of every kind, by small models with every language model, for detecting leaks. */
 import {
   InstructBlipForConditionalGeneration,
   type InstructBlipInputs,

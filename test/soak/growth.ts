@@ -1,4 +1,4 @@
-/** Whether what a long run uses grows with it. */
+/** Detects growth of memory in a long run. */
 
 /** What is in use at a moment of a run; bytes, but for counts. */
 export interface Sample {

@@ -9,7 +9,7 @@ import {
   widen,
 } from "../../src/tensor/dtype.ts";
 
-/** How each 16-bit float is laid out, and what a NaN becomes. */
+/** The layout of 16-bit floats, and conversion of NaN. */
 const HALVES = [
   { name: "f16", read: f16ToNumber, write: numberToF16, infinity: 0x7c00, nan: 0x7e00 },
   { name: "bf16", read: bf16ToNumber, write: numberToBf16, infinity: 0x7f80, nan: 0x7fc0 },

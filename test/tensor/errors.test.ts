@@ -1,4 +1,4 @@
-/** Errors as programs see them; which are thrown where is each thrower's own test. */
+/** Error classes; other tests check where they are thrown. */
 import { expect, test } from "vitest";
 import * as errors from "../../src/tensor/errors.ts";
 

@@ -1,4 +1,4 @@
-/** Fusion by need: one launch where the model's text has several calls, the same bits, and nothing fused that is looked at. */
+/** Lazy fusion: one launch for several calls, the same bits, and no fusion across observed outputs. */
 import { expect, test } from "vitest";
 import { activation } from "../../src/tensor/ops/activation.ts";
 import { add } from "../../src/tensor/ops/add.ts";

@@ -9,7 +9,7 @@ import { Random } from "../random.ts";
 
 const QUANTIZED = ["int8", "int4"] as const;
 
-/** Rows that an encoder could stumble over. */
+/** Difficult rows for an encoder. */
 const ROWS: Record<string, (random: Random, K: number) => Float32Array> = {
   normal: (random, K) => random.normal(K, 0, 0.02),
   "of one sign": (random, K) => random.uniform(K, 3, 4),

@@ -1,4 +1,4 @@
-/** Foreign values in messages: bounded, harmless on a terminal, and never a second error. */
+/** Untrusted values in messages: bounded, without control characters, and never a second error. */
 import { expect, test } from "vitest";
 import { InputError, nearest } from "../../src/tensor/errors.ts";
 import { escaped, quote, shown } from "../../src/tensor/shown.ts";

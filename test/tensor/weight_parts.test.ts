@@ -1,4 +1,4 @@
-/** Several matrices of a file that are one to the kernels. */
+/** Several matrices of a file that are one weight for the kernels. */
 import { expect, test } from "vitest";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";

@@ -1,7 +1,7 @@
 /**
- * Every kernel in every choice of its library parts, through a full WGSL validator that needs no driver: Dawn's null
- * back end, which has every feature, experiments too. Also the order of a kernel file that kernels/README.md prescribes,
- * and the reader that relies on it.
+ * Every kernel with every choice of its parts, through a full WGSL validator without a driver: Dawn's null back end, which
+ * has every feature, experimental ones included. Also the order of a kernel file that docs/kernels.md prescribes, and its
+ * parser.
  */
 import { execFileSync } from "node:child_process";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
@@ -254,7 +254,7 @@ fn give(
         code: "SLOT",
         message:
           `kernels/lib/part_b.wgsl does not fill slot "part" of kernels/sample.wgsl: ${missing}\n` +
-          "    hint: kernels/lib/part_a.wgsl says what fills it",
+          "    hint: kernels/lib/part_a.wgsl states its contract",
       }),
     );
   });
@@ -287,7 +287,7 @@ fn give(
     }
   }
 
-  test("has one default, and no other part says what fills it", () => {
+  test("has one default, and no other part states its contract", () => {
     const stated = [...PARTS].flatMap(([stem, path]) => {
       const names = [...KERNELS[path].matchAll(/^\/\/ @slot (\w+): /gm)].map(([, slot]) => slot);
       return [...new Set(names)].map((slot): [string, string[]] => [slot, [stem]]);

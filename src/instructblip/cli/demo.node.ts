@@ -1,6 +1,6 @@
 /**
- * `demo`: the embedded checkpoint answers questions about images it has never seen, and the answers stream as they are
- * made. What you would write yourself is in `ask`; the rest prints.
+ * `demo`: the embedded checkpoint answers questions about images that it has not been trained on, streamed. The code of an
+ * application is in `ask`; the rest prints.
  */
 import { readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
@@ -48,11 +48,11 @@ async function ask(
       first ||= performance.now();
     },
   });
-  done.catch(() => {}); // said by the streamer
+  done.catch(() => {}); // the streamer throws it
   try {
     for await (const piece of streamer) await terminal.out(piece);
   } finally {
-    await done.catch(() => {}); // it may still be at work on the model that is about to be disposed of
+    await done.catch(() => {}); // it may still use the model, which is disposed next
   }
   await done;
   return { tokens, firstTokenMs: first - started, decodeMs: performance.now() - first };

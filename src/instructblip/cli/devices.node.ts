@@ -1,4 +1,4 @@
-/** `devices`: the WebGPU adapters of this machine, what they can do, and which one a model would run on. */
+/** `devices`: the WebGPU adapters of this machine, their limits and features, and the one that a model would use. */
 
 import { isSoftwareAdapter, SUBGROUP_MATRIX } from "../../tensor/device/caps.ts";
 import { createGPU, requestBestAdapter } from "../../tensor/device/gpu.node.ts";
@@ -7,10 +7,10 @@ import { EngineError } from "../../tensor/errors.ts";
 import { EXIT, formatTable } from "./format.ts";
 import { say, type Terminal } from "./terminal.node.ts";
 
-/** The object `devices --json` prints. */
+/** The output of `devices --json`. */
 export interface Devices {
   readonly adapters: readonly AdapterReport[];
-  /** The name of the one in use; null where there is none. */
+  /** The name of the adapter in use; null if there is none. */
   readonly used: string | null;
   readonly why: string;
 }
@@ -21,7 +21,7 @@ export interface AdapterReport {
   readonly architecture: string;
   readonly software: boolean;
   readonly features: readonly string[];
-  /** The limits that decide how models are laid out and which kernels run; bytes and counts. */
+  /** The limits that determine memory layout and kernels; bytes and counts. */
   readonly limits: Readonly<Record<(typeof LIMITS)[number], number>>;
   readonly used: boolean;
 }
@@ -34,10 +34,10 @@ const LIMITS = [
   "maxComputeWorkgroupsPerDimension",
   "maxStorageBuffersPerShaderStage",
 ] as const;
-/** Features this program makes use of where they are. */
+/** Optional features that this program uses. */
 const FEATURES = ["shader-f16", "subgroups", SUBGROUP_MATRIX, "timestamp-query"] as const;
 
-/** @returns the exit code, of a refusal where there is no adapter */
+/** @returns the exit code; that of a refusal if there is no adapter */
 export async function runDevices({ json }: { json?: boolean }, terminal: Terminal): Promise<number> {
   const devices = await listDevices();
   if (json) await terminal.out(`${JSON.stringify(devices)}\n`);
@@ -64,7 +64,7 @@ async function listDevices(): Promise<Devices> {
   return { adapters: reports, used: used.name, why: reason(reports) };
 }
 
-/** Dawn lists its adapters only when it is asked for one that does not exist. */
+/** Dawn lists its adapters only if a missing one is requested. */
 async function adapterNames(): Promise<string[]> {
   try {
     await requestBestAdapter(createGPU({ adapter: "no adapter has this name" }));
@@ -96,7 +96,7 @@ export function reason([used, ...others]: readonly [Software, ...Software[]]): s
   return others.every((other) => other.software) ? "it is the only GPU" : "of several GPUs it is the most powerful";
 }
 
-/** The list for people. */
+/** The text output. */
 export function formatDevices({ adapters, why }: Pick<Devices, "adapters" | "why">): string {
   return adapters.map((adapter) => formatAdapter(adapter, why)).join("\n");
 }

@@ -1,4 +1,4 @@
-/** `doctor`: checks the adapter that a model would run on, kernel by kernel, and prints what an issue about it needs. */
+/** `doctor`: checks the adapter that a model would use, kernel by kernel, and prints the data for an issue. */
 import { readFile, writeFile } from "node:fs/promises";
 import { arch, cpus, platform, release } from "node:os";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ import "./session.node.ts";
 const FOLDER = fileURLToPath(new URL("../../../examples/shapes/", import.meta.url));
 
 export interface DoctorFlags {
-  /** A file for the report; - is stdout, where then nothing else is printed. */
+  /** A file for the report; - is stdout, without other output. */
   readonly json?: string;
   readonly quick?: boolean;
   /** Only checks whose name matches. */
@@ -25,7 +25,7 @@ export interface DoctorFlags {
   readonly version: string;
 }
 
-/** @returns the exit code: 1 if anything is wrong @throws EngineError; the signal's reason */
+/** @returns the exit code: 1 if any check is wrong @throws EngineError; the signal's reason */
 export async function runDoctor(
   { json, quick, filter, version }: DoctorFlags,
   { terminal, signal }: Run,
@@ -66,7 +66,7 @@ export async function runDoctor(
   }
 }
 
-/** The checkpoint, images and questions that lie in the package. */
+/** The checkpoint, images and questions of the package. */
 async function embeddedExam(): Promise<Exam> {
   const read = async (name: string) => JSON.parse(await readFile(join(FOLDER, "images", name), "utf8"));
   const questions: readonly { image: string; questions: string[] }[] = await read("questions.json");

@@ -1,4 +1,4 @@
-/** `evaluate` and `merge`: a task's questions answered and scored, whole or in parts that are added up. */
+/** `evaluate` and `merge`: answers and scores the questions of a task, whole or in shards that are merged. */
 import { basename, dirname } from "node:path";
 import { performance } from "node:perf_hooks";
 import { formatStorage, type KVCacheDType, type StorageDType } from "../../modules/storage_dtype.ts";
@@ -38,24 +38,24 @@ export interface Evaluation {
   readonly kvCacheDtype?: KVCacheDType;
   readonly task: string;
   readonly data: string;
-  /** Where images are; default: beside the data. */
+  /** The folder of images; default: that of the data. */
   readonly images?: string;
   readonly shard?: Shard;
   /** A file for the predictions. */
   readonly out?: string;
-  /** Go on with `out`. */
+  /** Resume `out`. */
   readonly resume?: boolean;
-  /** Questions that are answered in one go, at most. */
+  /** Batch size, at most. */
   readonly batchSize?: number;
   readonly json?: boolean;
-  /** This program's. */
+  /** The program's version. */
   readonly version: string;
 }
 
-/** Errors that every question of the task would have. */
+/** Codes of errors that every question would have. */
 const OF_THE_TASK = new Set(["UNSUPPORTED_OPTION", "UNKNOWN_OPTION", "PARAM_RANGE", "BEAM_LIMIT"]);
 
-/** Answers a task's questions and prints the figures. @returns the exit code */
+/** Answers a task's questions and prints the scores. @returns the exit code */
 export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<number> {
   const { terminal } = run;
   const { dtype, version, shard = { i: 0, n: 1 }, fixVicunaTokenIds: fix_vicuna_token_ids = false } = evaluation;
@@ -80,7 +80,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const { out, rows } = await openOut(evaluation, settings);
   let exit: number = rows.some((row) => row.error) ? EXIT.someFailed : EXIT.ok;
   const known = new Set(rows.map(({ index }) => index));
-  // Questions about one image follow one another, so that it is looked at once.
+  // Questions about one image are adjacent, so that it is encoded once.
   const left = byImage([...items.entries()].filter(([index]) => index % shard.n === shard.i && !known.has(index)));
   const base = evaluation.images ?? dirname(evaluation.data);
   const progress = new Progress(terminal);
@@ -99,7 +99,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
       else {
         const { error } = outcome;
         const { code, message, exitCode } = describeError(error);
-        // Whatever every question would fail by is no answer to this one; the run that goes on asks it again.
+        // An error that every question would have is not written: a resumed run asks the question again.
         if (endsRun(error) || (OF_THE_TASK.has(code) && rows.every((row) => row.error))) throw error;
         sayStack(terminal, error);
         row = { index, id, kind, prompt, answers, error: { code, message: (message ?? code).replace(/^error: /, "") } };
@@ -122,7 +122,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   return exit;
 }
 
-/** Adds parts up. @returns the exit code */
+/** Merges prediction files. @returns the exit code */
 export async function runMerge(files: readonly string[], { json }: { json?: boolean }, run: Run): Promise<number> {
   const parts = new Map<string, PredictionFile>();
   for (const file of files) {
@@ -146,7 +146,7 @@ async function report({ settings, rows }: PredictionFile, json: boolean | undefi
   say(terminal, `${summary.failed} of ${rows.length} questions failed and are not in the score; ${example}`);
 }
 
-/** The file of predictions, its settings written or found to be the same, and what it holds already. */
+/** Opens the prediction file, writes or compares its settings, and reads its predictions. */
 async function openOut(
   { out: name, resume = false }: Evaluation,
   settings: Settings,
@@ -173,7 +173,7 @@ async function openOut(
   }
 }
 
-/** In the order of their first questions. */
+/** Groups questions by image, in the order of their first questions. */
 function byImage(left: readonly [number, Question][]): [number, Question][] {
   const groups = new Map<string, [number, Question][]>();
   for (const entry of left) {
@@ -191,7 +191,7 @@ interface Found {
   readonly right?: readonly number[];
 }
 
-/** Answers questions, some of them together, in the order in which they are done. */
+/** Answers questions in batches; yields them as they are done. */
 async function* answerAll(
   model: VisionLanguageModel,
   processor: AnyProcessor,
@@ -223,7 +223,7 @@ async function* answerAll(
   }
 }
 
-/** The first row, without the prompt. */
+/** The text of the first row, without the prompt. */
 function predictionOf(
   { tokenizer }: AnyProcessor,
   model: VisionLanguageModel,

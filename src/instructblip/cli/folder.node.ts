@@ -1,4 +1,4 @@
-/** The model that a command is given, a folder, a Hub id or a URL, with progress while its files are downloaded. */
+/** Opens the model of a command, a folder, a Hub id or a URL, with progress of downloads. */
 import { formatBytes } from "../../tensor/device/memory.ts";
 import { ModelFolder } from "../pretrained/model_folder.ts";
 import type { Run } from "./session.node.ts";
@@ -7,7 +7,7 @@ import { Progress } from "./terminal.node.ts";
 
 /**
  * Opens a local checkpoint folder, a model of the Hugging Face Hub (`owner/name[@revision]`, or its page's URL) whose files
- * are downloaded when they are opened, until the signal, or a folder on another server. Its config has been read.
+ * are downloaded when they are opened, or a folder on another server, and reads its config.
  *
  * @throws as ModelFolder.open and its config()
  */

@@ -1,4 +1,4 @@
-/** How the command line writes numbers, tables and errors. Pure: nothing here knows a terminal. */
+/** Formats numbers, tables and errors for the command line. Pure: without a terminal. */
 import { DeviceError, DTypeError, EngineError, KernelError, ShapeError } from "../../tensor/errors.ts";
 
 /** Exit codes, as `--help` lists them. */
@@ -8,16 +8,16 @@ export const EXIT = {
   refused: 1,
   /** The command line itself is wrong. */
   usage: 2,
-  /** Some of `--requests` failed; each of them has said so on its line. */
+  /** Some of `--requests` failed; the line of each has its error. */
   someFailed: 3,
-  /** A mistake of the program (sysexits.h, EX_SOFTWARE). */
+  /** An internal error (sysexits.h, EX_SOFTWARE). */
   internal: 70,
   sigint: 130,
   sigpipe: 141,
   sigterm: 143,
 } as const;
 
-/** The reason a run was asked to stop. */
+/** The reason with which a run is aborted. */
 export class Interrupted extends Error {
   readonly exitCode: number;
 
@@ -27,7 +27,7 @@ export class Interrupted extends Error {
   }
 }
 
-/** What to print for an error, and how to exit. An interruption prints nothing. */
+/** Message and exit code of an error. An interruption has no message. */
 export interface Description {
   readonly message: string | undefined;
   /** The error's stable code. */
@@ -35,7 +35,7 @@ export interface Description {
   readonly exitCode: number;
 }
 
-/** An error in words for the person at the terminal. */
+/** Formats an error for a terminal. */
 export function describeError(error: unknown): Description {
   if (error instanceof Interrupted) return { message: undefined, code: "INTERRUPTED", exitCode: error.exitCode };
   if (error instanceof EngineError && !isInternal(error)) {
@@ -49,12 +49,12 @@ export function describeError(error: unknown): Description {
   return { message, code, exitCode: EXIT.internal };
 }
 
-/** Whether an error is the program's own fault: the caller could not have known better. */
+/** Whether an error is an internal one. */
 function isInternal(error: EngineError): boolean {
   return error instanceof KernelError || error instanceof ShapeError || error instanceof DTypeError;
 }
 
-/** Whether nothing can be computed any more: the device is gone, or no longer to be trusted. */
+/** Whether the device is lost or unusable. */
 export function endsRun(error: unknown): boolean {
   if (error instanceof Interrupted || error instanceof KernelError) return true;
   return error instanceof DeviceError && ["DEVICE_LOST", "DISPOSED", "GPU_OOM"].includes(error.code);
@@ -70,12 +70,12 @@ export function formatDuration(ms: number): string {
   return `${Math.floor(seconds / 3600)} h ${two((seconds % 3600) / 60)} min`;
 }
 
-/** A rate that has been seen for less says too little of what is left. */
+/** Shortest time from which a rate is extrapolated. */
 const SEEN_MS = 3000;
 
 /**
- * How long something will still take, by what came after its first part: that one is slower, as kernels compile and files
- * are opened, or quicker, as an earlier run has done it.
+ * Estimates the remaining time from the rate after the first part, which is slower, as kernels are compiled, or faster, as
+ * an earlier run has done it.
  */
 export class Pace {
   readonly #now: () => number;
@@ -85,7 +85,7 @@ export class Pace {
     this.#now = now;
   }
 
-  /** Milliseconds left; undefined while that cannot be told. To be called as soon as anything is done. */
+  /** Milliseconds left; undefined while unknown. Call it from the first progress on. */
   left(done: number, total: number): number | undefined {
     const at = this.#now();
     this.#first ??= { done, at };
@@ -122,7 +122,7 @@ export function formatCount(count: number): string {
   return String(count);
 }
 
-/** Rows of cells in columns two spaces apart; columns named in `right` are aligned to the right. */
+/** Rows of cells in columns two spaces apart; columns in `right` are right-aligned. */
 export function formatTable(rows: readonly (readonly string[])[], right: readonly number[] = []): string {
   const widths: number[] = [];
   for (const row of rows) {

@@ -1,4 +1,4 @@
-/** `generate`: one answer as text or JSON, or many from a file of requests with the model loaded once. */
+/** `generate`: one answer as text or JSON, or many from a file of requests, with the model loaded once. */
 import { constants, createReadStream } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -42,36 +42,39 @@ export interface Question extends Common {
 export interface Questions extends Common {
   /** A file of JSON lines, or `-`. */
   readonly requests: string;
-  /** Only these of the requests. */
+  /** The shard of the requests to answer. */
   readonly shard?: Shard;
-  /** Instead of stdout. */
+  /** The output file instead of stdout. */
   readonly out?: string;
-  /** Go on with `out`. */
+  /** Resume `out`. */
   readonly resume?: boolean;
-  /** Rows that are answered in one go, at most. */
+  /** Batch size in rows, at most. */
   readonly batchSize?: number;
 }
 
 /** A line of `--json`. */
 export interface Result {
   readonly id: RequestId;
-  /** As Hugging Face's generate() returns them: image tokens and prompt first. */
+  /** As Hugging Face's generate() returns them, with image tokens and prompt. */
   readonly sequences: number[][];
   /** With beams, as Hugging Face gives them: one score for each sequence. */
   readonly sequences_scores?: readonly number[];
   /** `batch_decode(sequences, skip_special_tokens=True)` */
   readonly text: string[];
   readonly timing: Timing;
-  /** Rows of the batch that it was answered in, if there were others. */
+  /** Batch size in rows, if above that of the request. */
   readonly batch_rows?: number;
 }
 
 /** A line of `--json` for a request with candidates. */
 export interface RankedResult {
   readonly id: RequestId;
-  /** For each prompt its candidates, likeliest first, with the negative log-likelihood of all tokens and of one on average. */
+  /**
+   * For each prompt its candidates, the most probable first, with the negative log-likelihood summed and averaged over
+   * tokens.
+   */
   readonly ranked: readonly (readonly { readonly text: string; readonly sum: number; readonly mean: number }[])[];
-  /** The likeliest of each prompt. */
+  /** The most probable candidate of each prompt. */
   readonly text: string[];
   readonly timing: Timing;
 }
@@ -82,7 +85,7 @@ export interface Failure {
   readonly error: { readonly code: string; readonly message: string };
 }
 
-/** Answers one question, as text while it is made or as one line of JSON. */
+/** Answers one question, as streamed text or one line of JSON. */
 export async function runGenerate(question: Question, run: Run): Promise<void> {
   const { terminal, signal } = run;
   let start = performance.now();
@@ -90,7 +93,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   const config = await folder.config();
   const processor = await AutoProcessor.from_pretrained(folder);
   let load_ms = performance.now() - start;
-  // A mistake in the image or the prompt shows before the weights are loaded, not minutes later.
+  // Errors of image and prompt are thrown before the weights are loaded.
   const watch = new Stopwatch(1);
   const inputs = await prepareInputs(
     processor,
@@ -120,7 +123,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
     const options = { ...inputs, ...generation, tokenizer, signal, return_dict_in_generate: false } as const;
     const { num_beams, num_return_sequences } = generation;
     if ((num_beams ?? 1) > 1 || (num_return_sequences ?? 1) > 1) {
-      // Which answer is best is known at the end only; who waits at a terminal sees the best one so far.
+      // The best answer is known at the end only; a terminal shows the best one so far.
       const progress = new Progress(terminal);
       const streamer: Streamer = {
         put: () => {},
@@ -134,7 +137,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
     }
     const streamer = new TextIteratorStreamer(tokenizer, { skip_prompt: true, skip_special_tokens: true });
     const generated = model.generate({ ...options, streamer });
-    generated.catch(() => {}); // said by the streamer
+    generated.catch(() => {}); // the streamer throws it
     let started = false;
     try {
       for await (const piece of streamer) {
@@ -143,7 +146,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
         started ||= text !== "";
       }
     } catch (error) {
-      await generated.catch(() => {}); // it may still be at work on the model that is about to be disposed of
+      await generated.catch(() => {}); // it may still use the model, which is disposed next
       if (started && terminal.outIsTerminal) await terminal.out("\n").catch(() => {});
       throw error;
     }
@@ -170,7 +173,7 @@ interface Loaded {
   readonly load_ms: number;
 }
 
-/** Beams of a model that has no end id are filled with -1, as in Hugging Face; no tokenizer reads that. */
+/** Drops -1, with which beams of a model without an end id are padded, as in Hugging Face. */
 function readable(sequences: readonly (readonly number[])[]): number[][] {
   return sequences.map((ids) => ids.filter((id) => id >= 0));
 }
@@ -202,7 +205,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
     return loaded;
   };
   const base = isFile ? dirname(path) : process.cwd();
-  // Who writes requests into a pipe may wait for an answer before the next one.
+  // A program that writes requests to a pipe may wait for an answer before the next one.
   const size = questions.batchSize ?? (isFile ? BATCH_SIZE : 1);
   const progress = new Progress(terminal);
   const counts = { done: 0, failed: 0 };
@@ -212,19 +215,19 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   const pace = new Pace();
   let begun = performance.now();
   try {
-    // A run that has nothing left to do needs no model; any other shows at once what is wrong with it.
+    // A run with nothing left to do needs no model; otherwise its errors are thrown at the start.
     if (!resume) await load();
     begun = performance.now();
     input = path === "-" ? process.stdin : createReadStream(path);
     signal.addEventListener("abort", stop);
     progress.show(total === undefined ? "waiting for requests …" : `0 of ${total}`);
-    /** Writes the lines of what has been read, in its order. */
+    /** Writes the output lines, in the order of the requests. */
     const drain = async (parsed: readonly Parsed[]) => {
       const loadOnce = async () => loaded ?? (await load());
       for await (const { id, result, error } of inOrder(answerAll(parsed, loadOnce, base, size, run))) {
         let line = result;
         if (error !== undefined) {
-          // A request that the device did not live through is left for the run that goes on.
+          // A request during which the device was lost is left for a resumed run.
           if (endsRun(error) && out) throw error;
           if (!endsRun(error)) sayStack(terminal, error);
           const { code, message, exitCode } = describeError(error);
@@ -260,7 +263,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
     await drain(waiting);
     signal.throwIfAborted();
   } catch (error) {
-    signal.throwIfAborted(); // the aborted stream's own error says less
+    signal.throwIfAborted(); // the aborted stream's error is less specific
     throw error;
   } finally {
     signal.removeEventListener("abort", stop);
@@ -285,10 +288,10 @@ interface Answered {
   readonly error?: unknown;
 }
 
-/** Requests that are read before those of one batch are answered: so many times a batch's rows. */
+/** Requests that are read ahead, as a multiple of the batch size. */
 const AHEAD = 4;
 
-/** Answers requests, some of them together, in the order in which they are done. */
+/** Answers requests in batches; yields them as they are done. */
 async function* answerAll(
   parsed: readonly Parsed[],
   load: () => Promise<Loaded>,
@@ -353,7 +356,9 @@ async function rankAnswers(
   return { id, ranked, text: ranked.map(([best]) => best!.text), timing };
 }
 
-/** False for a pipe, such as the shell's `<(…)`. @throws InputError for what is not there or a folder */
+/**
+ * Whether a file is regular; false for a pipe, such as the shell's `<(…)`. @throws InputError for a missing file or a folder
+ */
 async function isRegularFile(path: string): Promise<boolean> {
   const found = await stat(path).catch(() => undefined);
   if (!found) throw new InputError("NOT_FOUND", `--requests ${path}: no such file`);
@@ -364,7 +369,7 @@ async function isRegularFile(path: string): Promise<boolean> {
   return found.isFile();
 }
 
-/** Lines with something on them, for the progress. */
+/** Counts lines that are not blank, for the progress. */
 async function countLines(path: string): Promise<number> {
   let lines = 0;
   for await (const { bytes } of splitLines(createReadStream(path))) {

@@ -1,4 +1,4 @@
-/** What `--help` says besides the list of options: examples, exit codes, environment. */
+/** The texts of `--help` besides the list of options: examples, exit codes, environment. */
 import { ENV } from "../../tensor/env.ts";
 import { METRICS } from "../evaluation/metrics.ts";
 import { PRESETS } from "../evaluation/presets.ts";
@@ -6,13 +6,13 @@ import { EXIT } from "./format.ts";
 
 export const EXIT_CODES = `
 Exit codes:
-  ${EXIT.ok}    everything asked for was done
-  ${EXIT.refused}    the model, an image, a prompt or an option cannot be used; stderr says why;
-       or doctor has found something wrong
+  ${EXIT.ok}    success
+  ${EXIT.refused}    the model, an image, a prompt or an option cannot be used; see stderr;
+       or doctor has found an error
   ${EXIT.usage}    the command line is wrong
-  ${EXIT.someFailed}    it ran to the end, and some of many requests or questions failed; their lines say why
-  ${EXIT.internal}   a mistake of this program; please report it
-  ${EXIT.sigint}, ${EXIT.sigterm}, ${EXIT.sigpipe}  interrupted, terminated, or the reader of stdout has gone`;
+  ${EXIT.someFailed}    the run is complete, but some requests or questions failed; their lines have the errors
+  ${EXIT.internal}   an internal error; please report it
+  ${EXIT.sigint}, ${EXIT.sigterm}, ${EXIT.sigpipe}  interrupted, terminated, or stdout was closed`;
 
 export const ENVIRONMENT = `
 Environment:
@@ -24,7 +24,7 @@ ${[
   .map(([name, what]) => `  ${name}\n      ${what}`)
   .join("\n")}`;
 
-const SHARDS = `  --shard i/n is the i-th of n interleaved parts, i from 0 to n-1: as $SLURM_ARRAY_TASK_ID of an array 0-7, as
+const SHARDS = `  --shard i/n is the i-th of n interleaved shards, i from 0 to n-1: as $SLURM_ARRAY_TASK_ID of an array 0-7, as
   $JOB_COMPLETION_INDEX of a Kubernetes Indexed Job, or by GNU parallel:
     $ seq 0 7 | parallel instructblip … --shard {}/8 --out part-{}.jsonl --resume`;
 
@@ -46,14 +46,14 @@ Examples:
   $ instructblip doctor
   $ instructblip demo
 
-An option of a command is explained by the command's own help: instructblip generate --help
+For a command's options: instructblip generate --help
 In the repository write npm run -s instructblip -- in place of instructblip; installed as a package, npx instructblip.`,
   generate: `
 Examples:
-  One answer, as it is made:
+  One answer, streamed:
     $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --max-new-tokens 64
 
-  The best of five beams, as InstructBLIP's authors ask; with --num-return-sequences 3 the three best, one a line:
+  The best of five beams, as in the InstructBLIP paper; with --num-return-sequences 3 the three best, one a line:
     $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --num-beams 5 --length-penalty -1
 
   One answer as JSON, on one line: {"id", "sequences", "text", "timing"}, and with beams "sequences_scores"
@@ -63,63 +63,63 @@ Examples:
   timing      load_ms: model and processor; preprocess_ms: images and prompts; time_to_first_token_ms and total_ms:
               since the request began, without loading; new_tokens: added to each row;
               tokens_per_second: of all rows, after the first token
-  batch_rows  with --requests: rows of the batch that it was answered in, if there were others
+  batch_rows  with --requests: rows of the batch that it was answered in, if above the request's
 
   Many requests, the model loaded once; one line of JSON in, one line out, in the same order:
     $ instructblip generate --model vicuna-7b --requests questions.jsonl --json > answers.jsonl
   A request: {"id": "q1", "images": ["cat.jpg"], "prompts": ["What is this?"], "generation": {"max_new_tokens": 64}}
-  Images are files, seen from the file of requests, or URLs.
+  Images are files, or URLs.
   Several images and prompts make one batch: the first prompt is asked about the first image, and so on. "generation"
-  takes generate()'s options by Hugging Face's names. Requests whose options are alike are answered together, up to
-  --batch-size rows, each with the tokens it has alone; an image is looked at once for all questions. File names are
-  relative to the folder of the requests (to the working directory when they come from a pipe). Blank lines are skipped.
-  A request that cannot be answered gives {"id", "error": {"code", "message"}}, the run goes on, and the exit code is
+  takes generate()'s options by Hugging Face's names. Requests with equal options are answered in batches of up to
+  --batch-size rows, with the same tokens as alone; an image is encoded once for all its questions. File names are
+  relative to the folder of the requests (to the working directory for requests from a pipe). Blank lines are skipped.
+  A request that fails gives {"id", "error": {"code", "message"}}, the run goes on, and the exit code is
   ${EXIT.someFailed} at the end.
-  Ranked instead: {"id": "q2", "images": ["cat.jpg"], "prompts": ["Is it asleep?"], "candidates": ["yes", "no"]}
+  Ranking instead: {"id": "q2", "images": ["cat.jpg"], "prompts": ["Is it asleep?"], "candidates": ["yes", "no"]}
   "candidates" are for all prompts, or a list for each. The line has "ranked" instead of "sequences": each prompt's
-  candidates, likeliest first, with the negative log-likelihood of all tokens (sum) and of one on average (mean).
+  candidates, the most probable first, with the negative log-likelihood over tokens (sum and mean).
 
-  Spread over machines, and gone on with after an interruption:
+  In shards on several machines, resumed after an interruption:
     $ instructblip generate --model vicuna-7b --requests questions.jsonl --json --shard 2/8 --out part-2.jsonl --resume
 ${SHARDS}
-  --out never overwrites a file; with --resume it adds to it the requests whose ids are not there yet. A last line that
-  was torn is done again, a failed request is not: remove its line to have it tried once more.
+  --out never overwrites a file; with --resume the requests whose ids are not in it are appended. An incomplete last
+  line is redone, a failed request is not: remove its line to repeat it.
 ${EXIT_CODES}`,
   evaluate: `
 Examples:
-  Accuracy over a set of questions, in figures for people or (--json) as one line of JSON:
+  Accuracy over a set of questions, as text or (--json) one line of JSON:
     $ instructblip evaluate --model vicuna-7b --task gqa.json --data gqa.jsonl --images gqa/images
-  In parts, kept as they come, and added up:
+  In shards, written as they are done, then merged:
     $ instructblip evaluate --model vicuna-7b --task gqa.json --data gqa.jsonl --shard 2/8 --out part-2.jsonl --resume
     $ instructblip merge part-*.jsonl
 ${SHARDS}
 
 A task is a file such as
   {"prompt": "Question: {question} Short answer:", "generation": {"max_new_tokens": 10}, "metric": "exact_match_vqa"}
-  prompt      {field} is a question's field; of an array {field} is all joined by commas, {field:30} the first 30,
+  prompt      {field} is a question's field; of an array {field} is all items joined by commas, {field:30} the first 30,
               {field:letters} (a) one (b) two; {{ and }} are braces
   generation  generate()'s options by Hugging Face's names
-  candidates  to rank instead of generating: ["yes", "no"]; [["yes", "true"], ["no", "false"]] if some mean the same;
+  candidates  to rank instead of generating: ["yes", "no"]; [["yes", "true"], ["no", "false"]] for synonyms;
               {"field": "choices"} of each question; {"file": "answers.txt"} beside the task, one on each line
-  ranking     {"reduction": "sum" or "mean" of a candidate's tokens, "segment_size": how many at once,
-              "eos": whether each ends with the end token (default: as the tokenizer has it; LLaMA's has not)}
+  ranking     {"reduction": "sum" or "mean" of a candidate's tokens, "segment_size": how many at a time,
+              "eos": whether each ends with the end token (default: the tokenizer's setting; not for LLaMA)}
   metric      ${METRICS_HELP}
-  preset      prompt, generation and metric as published, each of which the task may replace:
+  preset      prompt, generation and metric as published, each of which the task may override:
               ${PRESETS_HELP}
   name        for the report
 
 A line of data: {"id": 1, "image": "1.jpg", "question": "What is this?", "answers": ["a cat"], "kind": "what"}
   image       a URL, or a file in --images (default: beside the data); for InstructBLIP-Video an array, the frames
-  answers     what counts as right: one or more, for VQA accuracy every annotator's
-  kind        may be absent; questions of a kind are scored together as well
+  answers     the correct answers: one or more, for VQA accuracy every annotator's
+  kind        optional; questions of a kind are also scored together
   All lines are checked before the model is loaded.
 
-A question that cannot be answered is not scored but counted as failed, and makes the exit code ${EXIT.someFailed}.
---out takes the settings and every prediction as JSON lines, for any other evaluation to score.
+A question that fails is not scored but counted as failed, and the exit code is ${EXIT.someFailed}.
+--out receives the settings and every prediction as JSON lines.
 ${EXIT_CODES}`,
   merge: `
-The parts that evaluate --out has written, all of them and complete, give the figures that one run would have given.
-Parts of generate --out need no merging: cat joins them.
+The complete files of all shards, written by evaluate --out, give the same scores as a single run.
+Files of generate --out need no merging: concatenate them.
 
 Examples:
   $ instructblip merge part-0.jsonl part-1.jsonl part-2.jsonl
@@ -129,50 +129,50 @@ ${EXIT_CODES}`,
 Writes float32 tensors under Hugging Face's names: pixel_values, vision_outputs.last_hidden_state,
 qformer_outputs.last_hidden_state, image_features (projected into the language model) and logits; with --all also
 the output of every module under its path in the checkpoint (a second run of a module in the pass as PATH#2).
-The file appears whole or not at all.
+The file is written atomically.
 
 Examples:
   $ instructblip trace --model vicuna-7b --image cat.jpg --prompt "What is this?" --out trace.safetensors
   $ instructblip trace --model vicuna-7b --image cat.jpg --prompt "What is this?" --out trace.safetensors --all
 ${EXIT_CODES}`,
   attention: `
-The Q-Former's queries look at the image in every second of its layers. A sheet shows how much weight each query gives
-to each patch, all in one colour scale, and says what it gives to the class token, which lies nowhere in the image.
+Every second layer of the Q-Former has cross-attention to the image. A sheet shows the attention weights of each query
+over the patches, in one colour scale, and the weight of the class token, which has no place in the image.
 Layers, heads and queries are counted from 0. With one --query, its layers (and with --head all its heads) are on one
-sheet. A --scale-max makes sheets comparable, and shows what else there is beside one patch that gets nearly everything.
-The language model is not loaded. Of InstructBLIP-Video --image is one frame: it looks at each by itself. BLIP-2 looks at a
-image in one way whatever is asked, so it takes no --prompt.
+sheet. --scale-max makes sheets comparable, and shows small weights beside one patch with nearly all of the weight.
+The language model is not loaded. For InstructBLIP-Video --image is one frame: frames are encoded separately.
+BLIP-2's attention does not depend on a prompt, so it takes no --prompt.
 
 Examples:
   sheet.layer-0.png, sheet.layer-2.png, …:
     $ instructblip attention --model vicuna-7b --image cat.jpg --prompt "What is this?" --out sheet.png
-  One layer, with labels that can be searched, and heads apart:
+  One layer, with text labels, and heads separately:
     $ instructblip attention --model vicuna-7b --image cat.jpg --prompt "What is this?" --layer 10 --out sheet.svg
     $ instructblip attention --model vicuna-7b --image cat.jpg --prompt "What is this?" --query 7 --head all --out q7.png
-  The numbers: {"image", "prompt", "grid": [rows, columns], "layers": [{"layer", "head", "queries": [{"query",
+  As JSON: {"image", "prompt", "grid": [rows, columns], "layers": [{"layer", "head", "queries": [{"query",
   "class_token", "patches"}]}]}, patches row by row, "head" "mean" unless --head is given:
     $ instructblip attention --model vicuna-7b --image cat.jpg --prompt "What is this?" --json
 ${EXIT_CODES}`,
   inspect: `
 Reads the config and the headers of the weights, not the weights. The memory plan is for the adapter that would be used;
-without one it is for the least that WebGPU guarantees.
+without one it is for WebGPU's default limits.
 
 Examples:
   $ instructblip inspect vicuna-7b
   $ instructblip inspect vicuna-7b --json --tensors
 ${EXIT_CODES}`,
   demo: `
-It answers in words as they are made; the images and the model (6.4 MB) lie in this package.
+Answers are streamed; the images and the model (6.4 MB) are in this package.
 
 Examples:
   $ instructblip demo
 ${EXIT_CODES}`,
   doctor: `
 Runs every kernel, in each variant that this adapter can run, on sizes that fill no tile and on those of Vicuna-7B, and
-compares with the same in f64; a variant with a * is one that this adapter uses. Then the model in this package answers
-questions, with weights and cache stored in every way, and its tokens must be PyTorch's. Nothing is downloaded.
-It takes a minute on a GPU and several on a software driver, which skips what it does not use where that takes long. The
-lines at the end are what to paste into an issue. If anything is wrong, the exit code is ${EXIT.refused}, and the kernel is named.
+compares with f64 references; a variant with a * is used on this adapter. Then the model in this package answers
+questions in every storage dtype of weights and cache, and its tokens must be PyTorch's. Nothing is downloaded.
+It takes a minute on a GPU and several on a software adapter, where slow variants that it does not use are skipped.
+Paste the lines at the end into an issue. If a check is wrong, the exit code is ${EXIT.refused}, and the kernel is named.
 
 Examples:
   $ instructblip doctor
@@ -181,8 +181,8 @@ Examples:
   $ instructblip doctor --json report.json
 ${EXIT_CODES}`,
   setup: `
-A GPU's own driver is used if there is one. Only where no adapter is found is anything installed: as root on Debian and
-its kin Mesa's lavapipe, by apt-get; else on x64 Linux SwiftShader, which is downloaded (66 MB) into a cache folder.
+A GPU's own driver is used if there is one. A software driver is installed only if no adapter is found: as root on
+Debian or Ubuntu Mesa's lavapipe, by apt-get; else on x64 Linux SwiftShader, downloaded (66 MB) into a cache folder.
 
 Examples:
   $ instructblip setup --check

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The command line `instructblip`: wires the process (arguments, signals, stdout, exit code) to cli/program.node.ts.
- * Run in the repository by `npm run -s instructblip -- …`, installed by `npx instructblip …`.
+ * The command line `instructblip`: connects the process (arguments, signals, stdout, exit code) to cli/program.node.ts. Run
+ * in the repository by `npm run -s instructblip -- …`, installed by `npx instructblip …`.
  */
 import { describeError, EXIT, Interrupted } from "./format.ts";
 import { runCommandLine } from "./program.node.ts";
@@ -21,7 +21,7 @@ for (const [signal, exitCode] of [
   });
 }
 
-// What no command has caught is a mistake of ours, and is said like one.
+// An uncaught error is an internal one, and is reported as such.
 process.on("uncaughtException", (error) => {
   const { message, exitCode } = describeError(error);
   if (message) say(terminal, message);
@@ -29,5 +29,5 @@ process.on("uncaughtException", (error) => {
   process.exit(exitCode);
 });
 
-// Not left to an empty event loop: a driver's threads, or a lost device, must not keep the process from ending.
+// Explicit exit: a driver's threads, or a lost device, must not keep the process alive.
 process.exit(await runCommandLine(process.argv.slice(2), { terminal, signal: interruption.signal }));

@@ -1,4 +1,4 @@
-/** The options of commands, and how their values are read. */
+/** The options of commands, and parsers of their values. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { KV_CACHE_DTYPES, parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
 import { above, type Options, whole as wholeNumber } from "../config/options.ts";
@@ -6,7 +6,7 @@ import type { Shard } from "../evaluation/prediction_file.ts";
 import { GENERATION } from "../generation/options.ts";
 import { EXIT } from "./format.ts";
 
-/** An option's value is read once: a second one would silently win over the first. */
+/** Refuses an option that is given twice: the second value would silently override the first. */
 function once<T>(read: (text: string) => T): (text: string, previous: T | undefined) => T {
   return (text, previous) => {
     if (previous !== undefined) throw new InvalidArgumentError("It is given twice.");
@@ -21,7 +21,7 @@ export const fileName = once((value) => {
   return value;
 });
 
-/** Reads a value, and checks it as if it had an effect. */
+/** Parses a value, with the check for when it has an effect. */
 const reader = ({ text, check, used = check }: Options[string]["row"], name = "It") =>
   once((given) => {
     const value = text?.read(given);
@@ -73,7 +73,7 @@ export function generationFlags(): readonly { readonly name: string; readonly op
     if (!text) return [{ name, option: new Option(flag, help) }];
     const isTold = typeof fallback === "number" || typeof fallback === "boolean";
     const option = new Option(`${flag} ${text.argument}`, isTold ? `${help} (default: ${fallback})` : help);
-    option.negate = false; // to commander --no-repeat-ngram-size is the contrary of an option --repeat-ngram-size
+    option.negate = false; // commander takes --no-repeat-ngram-size for the negation of an option --repeat-ngram-size
     return [{ name, option: option.argParser(reader(row, name)) }];
   });
 }
@@ -94,34 +94,35 @@ export const dtypeOption = () =>
     .default("auto", "auto: as in the checkpoint");
 
 export const vicunaOption = () =>
-  new Option("--fix-vicuna-token-ids", "the tokenizer's ids: eos 2, pad 32000 (published configs end no answer)");
+  new Option(
+    "--fix-vicuna-token-ids",
+    "use the tokenizer's ids: eos 2, pad 32000 (with published configs answers do not end)",
+  );
 
 export const kvCacheDtypeOption = () =>
-  new Option("--kv-cache-dtype <type>", "how keys and values are stored: f32, or f16 in half the memory, rounded")
+  new Option("--kv-cache-dtype <type>", "how the key/value cache is stored: f32, or f16 in half the memory, rounded")
     .choices(KV_CACHE_DTYPES)
     .default("f32");
 
 export const weightCacheOption = () =>
   new Option(
     "--weight-cache [folder]",
-    "keep int8 and int4 weights for the next start, in a folder (default: in ~/.cache/instructblip-webgpu)",
+    "cache int8 and int4 weights for the next start, in a folder (default: in ~/.cache/instructblip-webgpu)",
   );
 
 export const shardOption = () =>
-  new Option("--shard <i/n>", "only the i-th of n parts, counted from 0").argParser(shard);
+  new Option("--shard <i/n>", "only the i-th of n shards, counted from 0").argParser(shard);
 export const outOption = () =>
-  new Option("--out <file.jsonl>", "add the lines to a file as they come").argParser(fileName);
-export const resumeOption = () => new Option("--resume", "go on with --out where an earlier run stopped");
+  new Option("--out <file.jsonl>", "append the lines to a file as they are done").argParser(fileName);
+export const resumeOption = () => new Option("--resume", "resume --out where an earlier run stopped");
 
 export const batchSizeOption = (otherwise: string) =>
-  new Option("--batch-size <n>", `rows that are answered in one go, at most (default: ${otherwise})`).argParser(
-    whole(1),
-  );
+  new Option("--batch-size <n>", `batch size in rows, at most (default: ${otherwise})`).argParser(whole(1));
 
 export const modelOption = () =>
   new Option("--model <folder>", "folder of a checkpoint, or owner/name on the Hugging Face Hub").argParser(fileName);
 
-/** Options that must be there. Not commander's mandatory options, which hide a mistyped `--modl` behind a missing `--model`. */
+/** Required options. Not commander's mandatory options, which report a missing `--model` instead of a mistyped `--modl`. */
 export function needs(command: Command, ...names: readonly string[]): void {
   for (const option of command.options) {
     if (names.includes(option.attributeName()) && command.getOptionValue(option.attributeName()) === undefined) {

@@ -1,6 +1,6 @@
 /**
- * The command line's grammar: commands, options, help, exit codes. What a command does is in its own file, imported only
- * when it runs, so that `--help` and mistyped options answer at once.
+ * The command line's grammar: commands, options, help, exit codes. Each command is in its own file, imported when it runs,
+ * so that `--help` and mistyped options respond at once.
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
@@ -31,7 +31,7 @@ import {
 import type { Run } from "./session.node.ts";
 import { say, sayStack } from "./terminal.node.ts";
 
-/** What a program hands back besides what it throws. */
+/** The results of a program besides thrown errors. */
 export interface Handlers {
   /** Help and version. */
   readonly print: (text: string) => void;
@@ -80,7 +80,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(
       new Option(
         "--negative-prompt <text>",
-        "what --guidance-scale moves away from (default: the prompt's last token)",
+        "negative prompt of --guidance-scale (default: the prompt's last token)",
       ).argParser(text),
     )
     .addOption(dtypeOption())
@@ -132,9 +132,9 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
 
   program
     .command("merge")
-    .description("add up the parts of an evaluation")
+    .description("merge the prediction files of an evaluation")
     .helpOption("-h, --help", "print this help")
-    .argument("<parts...>", "files that evaluate --out has written")
+    .argument("<parts...>", "files written by evaluate --out")
     .option("--json", "print one JSON object")
     .addHelpText("after", EXAMPLES.merge)
     .action(async (files: string[], options) => {
@@ -151,7 +151,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
     .addOption(new Option("--out <file.safetensors>", "the file to write").argParser(fileName))
     .addOption(
-      new Option("--decoder-input-ids <ids>", "T5: what the decoder reads (default: its start token)").argParser(ids),
+      new Option("--decoder-input-ids <ids>", "T5: input ids of the decoder (default: its start token)").argParser(ids),
     )
     .option("--all", "also write every module's output")
     .addOption(dtypeOption())
@@ -165,27 +165,28 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
 
   program
     .command("attention")
-    .description("show where in an image the Q-Former's queries look")
+    .description("draw the attention of the Q-Former's queries over an image")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
     .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
     .addOption(
-      new Option("--prompt <text>", "the question or instruction (BLIP-2: none, its queries read no text)").argParser(
-        text,
-      ),
+      new Option(
+        "--prompt <text>",
+        "the question or instruction (not for BLIP-2, whose Q-Former reads no text)",
+      ).argParser(text),
     )
-    .addOption(new Option("--out <file>", "a .png or .svg to draw to; one for each layer").argParser(fileName))
+    .addOption(new Option("--out <file>", "a .png or .svg to write; one for each layer").argParser(fileName))
     .option("--json", "print the weights as JSON")
-    .addOption(new Option("--layer <n>", "one layer (default: every one that has cross-attention)").argParser(whole(0)))
-    .addOption(
-      new Option("--head <n>", "one head, or all, each on its own (default: their mean)").argParser(headChoice),
-    )
+    .addOption(new Option("--layer <n>", "one layer (default: all with cross-attention)").argParser(whole(0)))
+    .addOption(new Option("--head <n>", "one head, or all separately (default: their mean)").argParser(headChoice))
     .addOption(
       new Option("--query <n>", "one query, all layers on one sheet (default: all queries)").argParser(whole(0)),
     )
     .option("--blocks", "show patches as blocks, not interpolated")
     .addOption(
-      new Option("--scale-max <x>", "the weight drawn brightest (default: the sheet's largest)").argParser(positive),
+      new Option("--scale-max <x>", "the weight of the brightest colour (default: the sheet's largest)").argParser(
+        positive,
+      ),
     )
     .addOption(dtypeOption())
     .addHelpText("after", EXAMPLES.attention)
@@ -210,7 +211,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
 
   program
     .command("devices")
-    .description("list WebGPU adapters and say which one is used")
+    .description("list WebGPU adapters, with the one in use")
     .helpOption("-h, --help", "print this help")
     .option("--json", "print one JSON object")
     .addHelpText("after", EXAMPLES.devices)
@@ -221,7 +222,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
 
   program
     .command("demo")
-    .description("answer questions about six images with a small model that comes along")
+    .description("answer questions about six images with an embedded small model")
     .helpOption("-h, --help", "print this help")
     .addHelpText("after", EXAMPLES.demo)
     .action(async () => {
@@ -231,7 +232,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
 
   program
     .command("doctor")
-    .description("check that the adapter computes right: every kernel, then a small model's answers")
+    .description("check that the adapter computes correctly: every kernel, then a small model's answers")
     .helpOption("-h, --help", "print this help")
     .option("--quick", "small shapes and one image only")
     .addOption(
@@ -240,9 +241,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       ),
     )
     .addOption(
-      new Option("--json <file>", "write the report to a file; - for stdout, and nothing else there").argParser(
-        fileName,
-      ),
+      new Option("--json <file>", "write the report to a file; - for stdout, without other output").argParser(fileName),
     )
     .addHelpText("after", EXAMPLES.doctor)
     .action(async (options) => {
@@ -254,7 +253,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .command("setup")
     .description("find a WebGPU adapter, or install a software driver")
     .helpOption("-h, --help", "print this help")
-    .option("--check", "say what would be done and change nothing; exit 1 if anything is missing")
+    .option("--check", "print what would be done and change nothing; exit 1 if anything is missing")
     .addHelpText("after", EXAMPLES.setup)
     .action(async (options) => {
       const { runSetup } = await import("./setup.node.ts");
@@ -264,7 +263,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   return program;
 }
 
-/** Runs a command line (without node and script) and says what went wrong. @returns the exit code; never throws */
+/** Runs a command line (without node and script) and prints errors. @returns the exit code; never throws */
 export async function runCommandLine(args: readonly string[], run: Run): Promise<number> {
   let exitCode: number = EXIT.ok;
   let help = "";
@@ -279,18 +278,18 @@ export async function runCommandLine(args: readonly string[], run: Run): Promise
   try {
     try {
       const program = createProgram(run, handlers);
-      // Of a command that there is not, commander would print all help as an error and not say of what.
+      // For an unknown command, commander would print the whole help as an error.
       const isKnown = program.commands.some((command) => command.name() === args[1]);
       const isUnknown = args[0] === "help" && args.length > 1 && !isKnown;
       await program.parseAsync(isUnknown ? args.slice(1) : args, { from: "user" });
     } catch (error) {
       if (!(error instanceof CommanderError)) throw error;
-      if (error.exitCode !== 0) return EXIT.usage; // commander has said why
+      if (error.exitCode !== 0) return EXIT.usage; // commander has printed the error
       await run.terminal.out(help);
     }
     return exitCode;
   } catch (error) {
-    // After an interruption whatever failed because of it is beside the point.
+    // Errors caused by an interruption are not printed.
     const cause = run.signal.aborted ? run.signal.reason : error;
     const { message, exitCode: code } = describeError(cause);
     if (message) say(run.terminal, message);

@@ -1,4 +1,4 @@
-/** What `evaluate` and `merge` print: figures and what they hold for. */
+/** The output of `evaluate` and `merge`: scores and settings. */
 import type { Settings } from "../evaluation/prediction_file.ts";
 import type { Figure, Summary } from "../evaluation/summary.ts";
 import type { TaskRanking } from "../evaluation/task.ts";
@@ -9,7 +9,7 @@ export function reportJson(summary: Summary, settings: Settings): string {
   return `${JSON.stringify({ ...summary, settings })}\n`;
 }
 
-/** For people. */
+/** As text. */
 export function reportText(summary: Summary, settings: Settings): string {
   const { task, shard } = settings;
   const kinds = Object.entries(summary.kinds);

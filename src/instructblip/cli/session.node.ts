@@ -1,4 +1,4 @@
-/** What `generate` and `trace` have in common: images from files, the processor, and the model itself. */
+/** Shared by commands: reading images, the processor, and loading the model. */
 import type { LoadProgress, StorageDType } from "../../modules/weights.ts";
 import type { Device } from "../../tensor/device/device.ts";
 import { formatBytes } from "../../tensor/device/memory.ts";
@@ -19,18 +19,18 @@ import { Progress, say, type Terminal } from "./terminal.node.ts";
 // from_pretrained() opens folders by it.
 setPlatform(nodePlatform);
 
-/** What a command runs with. */
+/** The context of a command. */
 export interface Run {
   readonly terminal: Terminal;
-  /** Aborted by SIGINT and SIGTERM, and when nobody reads stdout any more. */
+  /** Aborted by SIGINT and SIGTERM, and when stdout is closed. */
   readonly signal: AbortSignal;
 }
 
 /**
- * What the model is given for images and prompts, the i-th prompt about the i-th image.
+ * The model inputs for images and prompts, the i-th prompt about the i-th image.
  *
- * @param config of the model. A legacy one puts the features in front itself, so the processor, which may be younger and put
- *   placeholders there, sees images and prompts apart.
+ * @param config of the model. A legacy model prepends the features itself, so images and prompts are processed separately: a
+ *   newer processor would add placeholders.
  * @throws InputError
  */
 export async function prepareInputs(
@@ -47,7 +47,7 @@ export async function prepareInputs(
   return inputs as InstructBlipInputs;
 }
 
-/** Loads the weights, with progress; says what is odd about the checkpoint, and about what is asked of it. */
+/** Loads the model, with progress; prints warnings about the checkpoint and options. */
 export async function loadModel(
   folder: Folder,
   dtype: StorageDType,
@@ -56,7 +56,7 @@ export async function loadModel(
 ): Promise<VisionLanguageModel> {
   const { terminal, signal } = run;
   const on_warning = (message: string) => {
-    if (terminal.errIsTerminal) terminal.err("\r\x1b[K"); // a line of progress may stand there
+    if (terminal.errIsTerminal) terminal.err("\r\x1b[K"); // there may be a progress line
     say(terminal, `warning: ${message}`);
   };
   const model = await loading(run, (on_progress) =>
@@ -87,7 +87,7 @@ export async function loading<T>(
   }
 }
 
-/** Says so, to who sits at a terminal, if there is no GPU. */
+/** On a terminal, prints a note if there is no GPU. */
 export function noteSoftware({ caps: { isSoftware, description } }: Device, { terminal }: Run): void {
   if (isSoftware && terminal.errIsTerminal) say(terminal, `note: no GPU in use; computing on the CPU (${description})`);
 }

@@ -1,22 +1,23 @@
 /**
- * Where the command line writes: results to stdout and nothing else there; messages and progress to stderr, where it is one
- * line that is rewritten on a terminal, and a line a minute elsewhere, as in a cluster's log. A closed stdout (`| head`) ends the run quietly.
+ * Output of the command line: results only to stdout; messages and progress to stderr. Progress is one line that is
+ * rewritten on a terminal, and elsewhere, as in a cluster's log, a line per minute. A closed stdout (`| head`) ends the run
+ * without an error.
  */
 import { InputError } from "../../tensor/errors.ts";
 import { escaped } from "../../tensor/shown.ts";
 import { EXIT, Interrupted } from "./format.ts";
 
-/** What commands write to; tests give one of their own. */
+/** The interface that commands write to; tests implement it. */
 export interface Terminal {
-  /** A result, handed to the system when the promise resolves. @throws Interrupted when nobody reads any more; InputError IO */
+  /** Writes a result, which is written when the promise resolves. @throws Interrupted if stdout is closed; InputError IO */
   out(text: string): Promise<void>;
-  /** A message. */
+  /** Writes a message. */
   err(text: string): void;
   readonly outIsTerminal: boolean;
   readonly errIsTerminal: boolean;
-  /** Characters in a line of stderr's terminal. */
+  /** Width of stderr's terminal. */
   readonly columns: number;
-  /** Whether stderr may be coloured; NO_COLOR and TERM=dumb say no. */
+  /** Whether stderr may be coloured; not with NO_COLOR or TERM=dumb. */
   readonly color: boolean;
 }
 
@@ -32,7 +33,7 @@ export function processTerminal(onClosed: (reason: Interrupted) => void): Termin
     return failed;
   };
   stdout.on("error", fail);
-  stderr.on("error", () => {}); // nobody is left to be told
+  stderr.on("error", () => {}); // nobody reads the message
   return {
     out: (text) =>
       new Promise((resolve, reject) => {
@@ -51,7 +52,10 @@ export function processTerminal(onClosed: (reason: Interrupted) => void): Termin
   };
 }
 
-/** For scripts that print by console.log: ends the process when its stdout cannot be written any more, quietly if its reader has gone. */
+/**
+ * For scripts that print by console.log: ends the process when stdout cannot be written, without an error if its reader has
+ * closed it.
+ */
 export function exitWithReader(): void {
   const { stdout, stderr } = process;
   stderr.on("error", () => {}); // nobody is left to be told
@@ -64,7 +68,7 @@ export function exitWithReader(): void {
 
 const COLORS = { red: 31, yellow: 33 } as const;
 
-/** Says something on stderr: `error: …`, `warning: …`, `note: …`; the first word is coloured where that is wanted. */
+/** Prints to stderr: `error: …`, `warning: …`, `note: …`; the first word may be coloured. */
 export function say(terminal: Terminal, message: string): void {
   const text = escaped(message);
   const word = /^(error|warning):/.exec(text)?.[0];
@@ -73,7 +77,7 @@ export function say(terminal: Terminal, message: string): void {
   terminal.err(`${shown}\n`);
 }
 
-/** Says where an error came from, and its causes, if INSTRUCTBLIP_DEBUG asks for it. */
+/** Prints an error's stack and causes if INSTRUCTBLIP_DEBUG is set. */
 export function sayStack(terminal: Terminal, error: unknown): void {
   if (process.env.INSTRUCTBLIP_DEBUG !== "1") return;
   const stackOf = (thrown: unknown): string => {
@@ -85,7 +89,7 @@ export function sayStack(terminal: Terminal, error: unknown): void {
 
 /** How often a progress line is rewritten on a terminal. */
 const INTERVAL_MS = 100;
-/** How often there is a line of progress elsewhere; what takes less has none. */
+/** Interval of progress lines elsewhere; shorter work has none. */
 const LOG_INTERVAL_MS = 60_000;
 
 /** One line of progress, rewritten in place on a terminal, a line a minute elsewhere. */
@@ -102,7 +106,7 @@ export class Progress {
     this.#loggedAt = now();
   }
 
-  /** Shows a line in place of the last one, unless that one is very recent. */
+  /** Replaces the line, unless it is very recent. */
   show(text: string): void {
     const now = this.#now();
     if (!this.#terminal.errIsTerminal) {
@@ -118,7 +122,7 @@ export class Progress {
     this.#shown = line.length;
   }
 
-  /** Shows a text that grows, on one line: its end, if there is no room for all of it. */
+  /** Shows growing text on one line: its end, if it is too long. */
   showEnd(text: string): void {
     const line = text.replace(/\s+/g, " ").trim();
     const room = this.#terminal.columns - 1;
@@ -126,7 +130,7 @@ export class Progress {
     this.show(line.length > room ? `…${end}` : line);
   }
 
-  /** Wipes the line: before anything else is written, and at the end. */
+  /** Clears the line, before other output and at the end. */
   clear(): void {
     if (this.#shown) this.#terminal.err(`\r${" ".repeat(this.#shown)}\r`);
     this.#shown = 0;

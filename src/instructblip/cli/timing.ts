@@ -1,4 +1,4 @@
-/** What `generate` reports of its own speed, from clock readings alone. */
+/** The timing that `generate` reports. */
 
 /** Milliseconds, as in `--json`. */
 export interface Timing {
@@ -6,7 +6,7 @@ export interface Timing {
   readonly load_ms: number;
   /** Reading and resizing the images, tokenizing the prompts. */
   readonly preprocess_ms: number;
-  /** From the start of the request, preprocessing included; null if no token came. */
+  /** From the start of the request, preprocessing included; null without a token. */
   readonly time_to_first_token_ms: number | null;
   /** New tokens of all rows per second after the first; null for a single one. */
   readonly tokens_per_second: number | null;
@@ -33,24 +33,24 @@ export class Stopwatch {
     this.#start = now();
   }
 
-  /** Images and prompts are ready. */
+  /** Call it when images and prompts are processed. */
   preprocessed(): void {
     this.#preprocess = this.#now() - this.#start;
   }
 
-  /** Generation begins: the time since `preprocessed` does not count (the model was loaded in it). */
+  /** Call it when generation begins: the time since `preprocessed` is not counted (the model is loaded in it). */
   generating(): void {
     this.#start = this.#now() - this.#preprocess;
   }
 
-  /** Every row has got a token. */
+  /** Call it when every row has a token. */
   token(): void {
     this.#last = this.#now();
     this.#first ??= this.#last;
     this.#tokens++;
   }
 
-  /** Generation has ended. */
+  /** Call it when generation has ended. */
   read(load_ms: number): Timing {
     const end = this.#now();
     const seconds = (this.#last - (this.#first ?? 0)) / 1000;

@@ -69,7 +69,7 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   }
 }
 
-/** What a T5's decoder reads: the ids given, else the start token alone. Nothing for a model without a decoder of its own. */
+/** Decoder input ids of T5: those given, else the start token. Undefined for a decoder-only model. */
 function decoderIds(given: readonly number[] | undefined, text: TextConfig): number[][] | undefined {
   if (text.model_type === "t5") return [[...(given ?? [text.decoderStartTokenId ?? 0])]];
   if (given === undefined) return undefined;

@@ -1,4 +1,4 @@
-/** The config that a config.json is of, by its model_type. */
+/** The config class of a config.json, by its model_type. */
 import { Blip2Config } from "./blip_2.ts";
 import { expectModelType, type VisionLanguageConfig } from "./config.ts";
 import { FAMILIES, type KnownFamily } from "./families.ts";
@@ -12,7 +12,7 @@ const CONFIGS = {
   InstructBlipVideoConfig,
 } as const satisfies Record<KnownFamily["config_class"], unknown>;
 
-/** @param given config.json's object @param name the file's, for messages @throws ConfigError UNSUPPORTED_MODEL */
+/** @param given the object of config.json @param name the file's, for messages @throws ConfigError UNSUPPORTED_MODEL */
 export function configClassOf(given: JsonRecord, name: string): new (given: unknown) => VisionLanguageConfig {
   expectModelType(given, name, Object.keys(FAMILIES));
   return CONFIGS[FAMILIES[given.model_type as keyof typeof FAMILIES].config_class];

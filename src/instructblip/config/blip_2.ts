@@ -1,5 +1,5 @@
 /**
- * BLIP-2's configs, with Hugging Face's fields and defaults: InstructBLIP's, but for what is here.
+ * BLIP-2's configs, with Hugging Face's fields and defaults: those of InstructBLIP with the differences below.
  *
  * Source: transformers 5.18, models/blip_2/configuration_blip_2.py.
  */
@@ -7,7 +7,7 @@ import { compositeOf, InstructBlipQFormerConfig } from "./config.ts";
 import { BLIP_2 } from "./families.ts";
 import { count, flag } from "./fields.ts";
 
-/** BLIP-2's Q-Former, which by default knows queries only. */
+/** BLIP-2's Q-Former, by default without text. */
 export class Blip2QFormerConfig extends InstructBlipQFormerConfig {
   static override readonly model_type = "blip_2_qformer";
   readonly use_qformer_text_input: boolean;
@@ -23,5 +23,5 @@ export class Blip2QFormerConfig extends InstructBlipQFormerConfig {
   }
 }
 
-/** BLIP-2: as InstructBLIP, with a Q-Former that is not told what is asked. */
+/** BLIP-2: as InstructBLIP, with a Q-Former that does not read the prompt. */
 export class Blip2Config extends compositeOf(BLIP_2, { image_text_hidden_size: count(256) }, Blip2QFormerConfig) {}

@@ -1,7 +1,7 @@
 /**
- * InstructBLIP's configs, with Hugging Face's fields and defaults, and what they share with those of its siblings. Each
- * table below is one config class: a field, its default and what it may be. Unknown keys are ignored (old files carry
- * dozens); impossible values are refused by name.
+ * The configs of InstructBLIP's parts, with Hugging Face's fields and defaults, and the base of the whole model's config.
+ * Each table below is one config class: a field, its default and its allowed values. Unknown keys are ignored (old files
+ * have dozens); impossible values are refused by name.
  *
  * Source: transformers 5.18, configuration_instructblip.py.
  */
@@ -104,12 +104,12 @@ function textConfig(given: unknown): TextConfig {
   return new TEXT_CONFIGS[type as keyof typeof TEXT_CONFIGS](given);
 }
 
-/** A prompt has as many placeholders, whatever the file's size: so there is a bound. */
+/** Most queries. A prompt has as many placeholders, whatever the file's size, so there is a limit. */
 export const numQueryTokens = count(32, 4096);
 
 /**
- * Image features have hidden_size numbers and take the places of token embeddings. Narrower embeddings HF fills with the
- * first of those numbers; wider ones it cannot fill, and in a legacy prompt, which has no places, the two must be alike.
+ * Image features have hidden_size numbers and replace token embeddings. Narrower embeddings HF fills with the first of these
+ * numbers; wider ones it cannot fill; and in a legacy prompt, without placeholders, the two widths must be equal.
  */
 function expectRoomForFeatures(config: TextConfig, isLegacy: boolean): void {
   if (config.model_type !== "opt") return;
@@ -140,15 +140,15 @@ interface NestedConfigs<Q extends InstructBlipQFormerConfig> {
   readonly text_config: TextConfig;
 }
 
-/** What the configs of all models have. */
+/** The fields that the configs of all models have. */
 export interface VisionLanguageConfig
   extends ValuesOf<typeof COMPOSITE_FIELDS>,
     NestedConfigs<InstructBlipQFormerConfig> {
-  /** Which of the models it is of. */
+  /** The model family. */
   readonly family: KnownFamily;
-  /** What is shown to the model, and the word in `image_token_index`. */
+  /** What the model takes besides text; the word in `image_token_index`. */
   readonly modality: "image" | "video";
-  /** The model's class in Hugging Face, by a name that no bundler shortens. */
+  /** The model's class in Hugging Face, as a string: a bundler shortens class names. */
   readonly architectures: readonly string[];
   /** The id that stands for one query output in a prompt. Null in legacy checkpoints, whose prompts have none. */
   readonly image_token: number | null;
@@ -156,13 +156,13 @@ export interface VisionLanguageConfig
   save_pretrained(to: string | WritableFolder): Promise<void>;
 }
 
-/** A config's class, as far as its own static functions need it. */
+/** A config class, as its static functions need it. */
 interface ConfigClass<C> {
   readonly family: Family;
   new (given?: unknown): C;
 }
 
-/** The class that {@link compositeOf} makes. */
+/** The class that {@link compositeOf} creates. */
 export interface CompositeClass<M extends Family, F extends Fields, Q extends InstructBlipQFormerConfig> {
   readonly family: M;
   readonly model_type: M["model_type"];
@@ -175,7 +175,7 @@ export interface CompositeClass<M extends Family, F extends Fields, Q extends In
       readonly family: M;
       readonly modality: M["modality"];
     };
-  /** Of three configs, each an instance or a plain object; `more` are fields of the composite itself. */
+  /** From three configs, each an instance or a plain object; `more` are fields of the composite itself. */
   from_vision_qformer_text_configs<C>(
     this: ConfigClass<C>,
     vision_config: unknown,
@@ -210,7 +210,7 @@ export function compositeOf<M extends Family, F extends Fields, Q extends Instru
         vision_config instanceof InstructBlipVisionConfig
           ? vision_config
           : new InstructBlipVisionConfig(vision_config ?? {});
-      // HF overwrites encoder_hidden_size by the vision width, whatever the file says.
+      // HF overwrites encoder_hidden_size by the vision width.
       const encoder_hidden_size = this.vision_config.hidden_size;
       this.qformer_config = new QFormerConfig({ ...((qformer_config as object | null) ?? {}), encoder_hidden_size });
       this.text_config = textConfig(text_config);
@@ -234,7 +234,7 @@ export function compositeOf<M extends Family, F extends Fields, Q extends Instru
       return ids[spellings[0]] ?? ids[spellings[1]];
     }
 
-    /** As VisionLanguageConfig says. */
+    /** See VisionLanguageConfig. */
     save_pretrained(to: string | WritableFolder): Promise<void> {
       return saveConfig(to, this as unknown as VisionLanguageConfig);
     }
@@ -257,7 +257,7 @@ export function compositeOf<M extends Family, F extends Fields, Q extends Instru
   } as unknown as CompositeClass<M, F, Q>;
 }
 
-/** A config.json's object, given back. @throws ConfigError UNSUPPORTED_MODEL unless its model_type is one of `types` */
+/** Checks the object of a config.json. @throws ConfigError UNSUPPORTED_MODEL unless its model_type is one of `types` */
 export function expectModelType(given: JsonRecord, name: string, types: readonly string[]): JsonRecord {
   const type = given.model_type;
   if (types.includes(type as string)) return given;

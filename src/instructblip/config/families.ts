@@ -1,14 +1,13 @@
 /**
- * The models there are, one row each: all that ties a model to its kind, in files and by Hugging Face's names. The classes of
- * configs, models and processors point to their row, rather than the row to them, so that a page that wants one of them is
- * bundled without the others.
+ * The model families, one row each, with their names in files and in Hugging Face. The classes of configs, models and
+ * processors refer to their row, not the row to them, so that a page that uses one of them is bundled without the others.
  *
  * Source: transformers 5.18, models/auto/{modeling,processing}_auto.py and models/{instructblip,blip_2,instructblipvideo}.
  */
 export interface Family {
-  /** What config.json calls it. */
+  /** `model_type` of config.json. */
   readonly model_type: string;
-  /** What a prompt is about. Names the placeholder, `<image>`, its id, `image_token_index`, and the `image_processor`. */
+  /** The modality. Names the placeholder, `<image>`, its id, `image_token_index`, and the `image_processor`. */
   readonly modality: "image" | "video";
   readonly config_class: string;
   /** The model's class, which config.json lists as `architectures`. */
@@ -16,7 +15,7 @@ export interface Family {
   readonly processor_class: string;
 }
 
-// Constants of their own, so that a page with one of the configs is bundled without the rows of the others.
+// Separate constants, so that a page with one of the configs is bundled without the rows of the others.
 export const INSTRUCTBLIP = {
   model_type: "instructblip",
   modality: "image",
@@ -50,7 +49,7 @@ export const FAMILIES = {
 
 export type KnownFamily = (typeof FAMILIES)[keyof typeof FAMILIES];
 
-/** The row of a model_type; undefined for one that there is none for. */
+/** The row of a model_type, or undefined. */
 export function familyOf(model_type: unknown): KnownFamily | undefined {
   return typeof model_type === "string" && Object.hasOwn(FAMILIES, model_type)
     ? FAMILIES[model_type as keyof typeof FAMILIES]

@@ -1,13 +1,12 @@
 /**
- * What the configs are made of: readers of single fields, and a class that reads a table of them. Unknown keys are ignored
- * (old files carry dozens); impossible values are refused by name. The tables themselves are in the files beside
- * this.
+ * Readers of single config fields, and a base class that reads a table of them. Unknown keys are ignored (old files have
+ * dozens); impossible values are refused by name. The tables are in the files beside this one.
  */
 import type { Activation } from "../../tensor/activation.ts";
 import { ConfigError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
 
-/** Reads one field: the value given (undefined: use the default) -> the value to keep. */
+/** Reads one field: the value given (undefined: use the default) -> the value of the field. */
 export type Field<T> = (value: unknown, where: string) => T;
 export type Fields = Readonly<Record<string, Field<unknown>>>;
 export type ValuesOf<F extends Fields> = { readonly [K in keyof F]: ReturnType<F[K]> };
@@ -73,7 +72,7 @@ export const hiddenAct =
     });
   };
 
-/** A token id, or null. Published Vicuna configs carry -1 for "none"; it is kept as it is, as HF does. */
+/** A token id, or null. Published Vicuna configs have -1 for "none"; it is kept, as in HF. */
 export const tokenId =
   (fallback: number | null): Field<number | null> =>
   (value = fallback, where) =>
@@ -90,12 +89,12 @@ export const tokenIds =
       : refuse(where, "token ids", value);
   };
 
-/** Older files' names for a field, and what transformers 5 has no field for. */
+/** Names of fields in older files, and fields that transformers 5 does not have. */
 const NOT_WRITTEN = new Set(["image_token_id", "video_token_id", "position_embedding_type"]);
 
 /**
- * A base class that reads `fields` out of a plain object. `toJSON` gives that object back with every field set, keys that
- * are no fields kept as they were.
+ * A base class that reads `fields` from a plain object. `toJSON` returns that object with every field set and unknown keys
+ * unchanged.
  */
 export function configOf<F extends Fields>(name: string, fields: F): new (given?: unknown) => ValuesOf<F> {
   return class {
@@ -114,7 +113,7 @@ export function configOf<F extends Fields>(name: string, fields: F): new (given?
 
     toJSON(): object {
       const isNested = (value: unknown) => typeof (value as { toJSON?: unknown } | null)?.toJSON === "function";
-      // A field that is null unless given stays away: to HF null may mean something other than nothing.
+      // A field whose default is null is left out: for HF a null may mean something else than an absent field.
       const own = Object.entries(this).filter(([key, value]) =>
         Object.hasOwn(fields, key) ? value !== null && !NOT_WRITTEN.has(key) : isNested(value),
       );
@@ -133,11 +132,11 @@ export function expectDivides<C>(config: C, name: string, part: keyof C & string
   throw new ConfigError("CONFIG_RANGE", `${name}: ${part} must divide ${whole}: ${divisor} does not divide ${number}`);
 }
 
-/** A language model's sizes under LLaMA's names, whichever model it is: for those who print or plan, not compute. */
+/** A language model's sizes under LLaMA's names, whichever model it is, for `inspect` and the memory plan. */
 export interface LanguageModelSizes {
-  /** Layers that write: the decoder's. */
+  /** Layers of the decoder. */
   readonly num_hidden_layers: number;
-  /** Layers that only read, T5's encoder; 0 without one. */
+  /** Layers of T5's encoder; 0 without one. */
   readonly num_encoder_layers: number;
   readonly hidden_size: number;
   readonly intermediate_size: number;

@@ -1,5 +1,5 @@
 /**
- * InstructBLIP's config, with Hugging Face's fields and defaults, which its siblings share for the most part.
+ * InstructBLIP's config, with Hugging Face's fields and defaults.
  *
  * Source: transformers 5.18, models/instructblip/configuration_instructblip.py.
  */

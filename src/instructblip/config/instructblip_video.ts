@@ -1,5 +1,6 @@
 /**
- * The config of InstructBLIP for videos, with Hugging Face's fields and defaults: InstructBLIP's, but for what is here.
+ * The config of InstructBLIP for videos, with Hugging Face's fields and defaults: that of InstructBLIP with the differences
+ * below.
  *
  * Source: transformers 5.18, models/instructblipvideo/configuration_instructblipvideo.py.
  */

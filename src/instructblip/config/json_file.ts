@@ -1,6 +1,6 @@
 /**
- * The text of the small JSON files beside a checkpoint. The config classes say what the values must be; this says only: an
- * object, and which numbers Python has to see as floats.
+ * Reads and writes the small JSON files of a checkpoint. The config classes check the values; here: that it is an object,
+ * and which numbers are written as Python floats.
  */
 import { ConfigError } from "../../tensor/errors.ts";
 import { quote } from "../../tensor/shown.ts";
@@ -8,10 +8,10 @@ import { insteadOfJson, withoutPythonNumbers } from "./json_text.ts";
 
 export type JsonRecord = Record<string, unknown>;
 
-/** No config has a tenth of it; code that walks a value by recursion stays far from the end of the stack. */
+/** Deepest nesting. No config has a tenth of it; it keeps recursive code far from the end of the stack. */
 const MAX_DEPTH = 100;
 
-/** The object in a file's text. @param file its name @throws ConfigError CONFIG_JSON, or `code` */
+/** Parses a file's text to an object. @param file its name @throws ConfigError CONFIG_JSON, or `code` */
 export function parseRecord(text: string, file: string, code = "CONFIG_JSON"): JsonRecord {
   const bad = (what: string, options?: ErrorOptions & { hint: string }) =>
     new ConfigError(code, `${file}: ${what}`, options);
@@ -25,13 +25,13 @@ export function parseRecord(text: string, file: string, code = "CONFIG_JSON"): J
   return value as JsonRecord;
 }
 
-/** `JSON.parse` for text that nobody has vouched for. @throws SyntaxError also where it is nested deeper than anything useful */
+/** `JSON.parse` for untrusted text. @throws SyntaxError also for text that is nested too deep */
 export function parseJson(text: string): unknown {
   if (depthOf(text) > MAX_DEPTH) throw new SyntaxError(`nested deeper than ${MAX_DEPTH}`);
   return JSON.parse(text);
 }
 
-/** How deep brackets are nested in JSON text; of other text anything. */
+/** Nesting depth of brackets in JSON text; for other text any number. */
 function depthOf(text: string): number {
   let [depth, deepest, inString] = [0, 0, false];
   for (let i = 0; i < text.length; i++) {
@@ -47,8 +47,8 @@ function depthOf(text: string): number {
 }
 
 /**
- * Numbers that transformers takes as floats only: its configs refuse `1` where they want `1.0`, a difference that JavaScript
- * does not keep. The last row is what version 4 wrote into every config.
+ * Fields that transformers requires to be floats: its configs refuse `1` for `1.0`, and JavaScript does not keep the
+ * difference. The last row has the fields that version 4 wrote into every config.
  */
 const FLOATS = new Set(
   `initializer_factor initializer_range init_std layer_norm_eps layer_norm_epsilon rms_norm_eps rope_theta
@@ -77,7 +77,7 @@ export function jsonText(value: unknown, { sorted = false } = {}): string {
   return `${write(value, "", false)}\n`;
 }
 
-/** As Python prints it: where it takes an exponent, and with two digits in that. */
+/** A number as Python prints it: it switches to an exponent elsewhere than JavaScript, and writes two digits of it. */
 function numberText(value: number, isFloat: boolean): string {
   if (!Number.isFinite(value)) throw new ConfigError("CONFIG_RANGE", `JSON has no number ${value}`);
   if (Number.isInteger(value) && !isFloat) return BigInt(value).toString();

@@ -1,9 +1,12 @@
-/** The JSON files of a checkpoint folder, each read and parsed once however many ask for it. */
+/** The JSON files of a checkpoint folder, each read and parsed once. */
 import type { ByteSource, Folder } from "../../tensor/files/source.ts";
 import { type JsonRecord, parseRecord } from "./json_file.ts";
 
 const MIB = 2 ** 20;
-/** Of a tokenizer, the names at the end of their paths, as the Q-Former's is in a folder of its own, and the most bytes. */
+/**
+ * JSON files of a tokenizer, by the last name of their paths (the Q-Former's are in a subfolder), with their largest size in
+ * bytes.
+ */
 const TOKENIZER: Readonly<Record<string, number>> = {
   "tokenizer.json": 64 * MIB,
   "tokenizer_config.json": 8 * MIB,
@@ -11,7 +14,7 @@ const TOKENIZER: Readonly<Record<string, number>> = {
   "added_tokens.json": MIB,
 };
 
-/** A folder whose JSON files are read once, and whose other files are read as often as they are asked for. */
+/** A folder that caches its JSON files. Other files are not cached. */
 export class JsonFolder implements Folder {
   readonly name: string;
   readonly #folder: Folder;
@@ -23,13 +26,13 @@ export class JsonFolder implements Folder {
     this.#folder = folder;
   }
 
-  /** The same folder, if it is one already. */
+  /** Wraps a folder, unless that has been done. */
   static of(folder: Folder): JsonFolder {
     return folder instanceof JsonFolder ? folder : new JsonFolder(folder);
   }
 
   /**
-   * The object in a JSON file, the same for whoever asks, or undefined if the folder has no such file.
+   * The object in a JSON file, the same object at every call, or undefined if the folder has no such file.
    *
    * @throws ConfigError CONFIG_JSON, TOKENIZER_JSON; WeightError FILE_TOO_LARGE, BAD_UTF8 and the folder's own
    */
@@ -56,7 +59,7 @@ export class JsonFolder implements Folder {
   }
 }
 
-/** What `made` has for a key, or what `make` makes now. What fails may be tried again. */
+/** The cached value for a key, or that of `make`. A failure is not cached. */
 function once<T>(made: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
   let value = made.get(key);
   if (!value) {

@@ -1,8 +1,8 @@
-/** JSON as it comes: as Python writes it, or not JSON at all. */
+/** JSON as Python writes it, and hints for text that is not JSON. */
 
 /**
  * Python's `json.dumps` writes numbers that JSON does not have, and its `json.loads` reads them. Infinity becomes a number
- * that overflows to it, NaN a text, which every field that counts refuses as it would refuse NaN.
+ * that overflows to it, NaN a string, which every numeric field refuses as it would refuse NaN.
  */
 export function withoutPythonNumbers(text: string): string {
   if (!/NaN|Infinity/.test(text)) return text;
@@ -12,7 +12,7 @@ export function withoutPythonNumbers(text: string): string {
   });
 }
 
-/** What a text is that should have been JSON, for a hint. */
+/** What a text is instead of JSON, for a hint. */
 export function insteadOfJson(text: string): string {
   if (text.trim() === "") return "the file is empty";
   if (text.startsWith("version https://git-lfs")) {

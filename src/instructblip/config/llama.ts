@@ -55,7 +55,7 @@ export class LlamaConfig extends configOf("text_config", {
       expectDivides(this, "text_config", "num_key_value_heads", "num_attention_heads");
     }
     if (this.headDim % 2) refuse("text_config.head_dim", "even (rotary embeddings turn pairs)", this.headDim);
-    this.rope; // refuses what it cannot compute
+    this.rope; // refuses an unsupported one
   }
 
   get numKvHeads(): number {

@@ -48,7 +48,7 @@ export class OPTConfig extends configOf("text_config", {
     expectDivides(this, "text_config", "num_attention_heads", "hidden_size");
   }
 
-  /** Width of the token embeddings: that of the model, but for OPT-350M. */
+  /** Width of the token embeddings: that of the model, except in OPT-350M. */
   get embeddingWidth(): number {
     return this.word_embed_proj_dim ?? this.hidden_size;
   }

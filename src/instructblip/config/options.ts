@@ -1,50 +1,52 @@
 /**
- * What tables of options are made of, of a call or of a file. A row is all there is to say about an option: its type, what it
- * must be, its default, when it has no effect, its flag on the command line. Types, checks, warnings, help and "did you mean" are read from the
- * table; the doc comments of its rows are what an editor shows for the options.
+ * Tables of options, of a call or of a file. A row describes an option completely: its type, check, default, when it has no
+ * effect, and its flag on the command line. Types, checks, warnings, help and "did you mean" are derived from the table; the
+ * doc comments of its rows are what an editor shows.
  */
 import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
 
 /** Throws an error with this message. */
 export type Fail = (message: string, hint?: string) => never;
-/** Throws unless `value` may be given for `name`: by `fail`, or an InputError PARAM_RANGE. Token ids are below `vocabulary`. */
+/**
+ * Throws unless `value` is allowed for `name`: by `fail`, or an InputError PARAM_RANGE. Token ids are below `vocabulary`.
+ */
 export type Check = (name: string, value: unknown, vocabulary: number, fail?: Fail) => void;
 
 interface Row<Given, Kept> {
   readonly check: Check;
-  /** What stands for an option that is not given, and for null. */
+  /** The value of an option that is not given, or null. */
   readonly fallback: Kept;
   readonly off: Kept;
   readonly keep: (value: Given, vocabulary: number) => Kept;
-  /** The option without which this one has no effect, and what this one must be where it has one. */
+  /** The option without which this one has no effect, and a stricter check for when it has one. */
   readonly needs?: string;
   readonly used?: Check;
   /** Why a value has no effect; undefined for one that has. */
   readonly idle?: (value: Given) => string | undefined;
-  /** Something odd about a value that is taken nevertheless. */
+  /** A warning about a value that is accepted. */
   readonly odd?: (value: Given, vocabulary: number) => string | undefined;
-  /** Whether it looks at the ids of the prompt. */
+  /** Whether it reads the ids of the prompt. */
   readonly readsPrompt?: boolean;
   /** Its line in the command line's help; without one it has no flag. */
   readonly help?: string;
-  /** Where the name does not make the flag. */
+  /** The flag, if it does not follow from the name. */
   readonly flag?: string;
-  /** How a value is written on the command line; a switch has none. */
+  /** How a value is parsed on the command line; undefined for a switch. */
   readonly text?: Text;
 }
 
-/** How a command line writes a value. */
+/** How the command line parses a value. */
 export interface Text {
   /** In the help: `<n>`. */
   readonly argument: string;
-  /** Text that is no value is either given back, and the check says what it must be, or undefined. */
+  /** Returns text that is not a value unchanged, for the check to refuse, or undefined. */
   readonly read: (text: string) => unknown;
-  /** What text must be, where `read` knows better than the check. */
+  /** What the text must be, if `read` returns undefined. */
   readonly must?: string;
 }
 
-/** An option: `Given` is what a caller may give (besides null), `Kept` what becomes of it, of null and of nothing. */
+/** An option: `Given` is the type that a caller passes (besides null), `Kept` the type of the stored value. */
 export class Option<Given, Kept = Given | null> {
   readonly row: Row<Given, Kept>;
 
@@ -56,17 +58,17 @@ export class Option<Given, Kept = Given | null> {
     return new Option({ ...this.row, ...more });
   }
 
-  /** @param off what null means, if not the default */
+  /** @param off the meaning of null, if not the default */
   default(fallback: Given, off: Given = fallback): Option<Given, Given> {
     return new Option({ ...this.row, keep: (value: Given) => value, fallback, off });
   }
 
-  /** Keeps something else than what was given. */
+  /** Converts the given value. */
   kept<K>(fallback: K, keep: (value: Given, vocabulary: number) => K): Option<Given, K> {
     return new Option({ ...this.row, keep, fallback, off: fallback });
   }
 
-  /** Has no effect while the option `name` is as by default. @param used what it must be where it has one */
+  /** Has no effect while the option `name` has its default. @param used a stricter check for when it has one */
   needs(name: string, used?: Option<Given, unknown>): Option<Given, Kept> {
     const { check, text } = used?.row ?? {};
     return this.#with({ needs: name, ...(check ? { used: check } : {}), ...(text ? { text } : {}) });
@@ -77,17 +79,17 @@ export class Option<Given, Kept = Given | null> {
     return this.#with({ idle: (value) => (isIdle(value) ? why : undefined) });
   }
 
-  /** Values that are taken though there is something odd about them. */
+  /** Values that are accepted with a warning. */
   odd(odd: (value: Given, vocabulary: number) => string | undefined): Option<Given, Kept> {
     return this.#with({ odd });
   }
 
-  /** It looks at the ids of the prompt, of which there are none where the language model is given embeddings. */
+  /** Reads the ids of the prompt; there are none where the language model is given embeddings. */
   readsPrompt(): Option<Given, Kept> {
     return this.#with({ readsPrompt: true });
   }
 
-  /** Has a flag on the command line, by its own name unless another is given. */
+  /** Has a flag on the command line, named after the option unless another name is given. */
   flag(help: string, flag?: string): Option<Given, Kept> {
     return this.#with({ help, ...(flag ? { flag } : {}) });
   }
@@ -99,34 +101,34 @@ export type Options = Readonly<Record<string, Option<any, any>>>;
 type GivenOf<O> = O extends Option<infer Given, any> ? Given : never;
 // biome-ignore lint/suspicious/noExplicitAny: as above
 type KeptOf<O> = O extends Option<any, infer Kept> ? Kept : never;
-/** What a caller may give. `null` switches an option off, as `None` does in Python. */
+/** The options that a caller passes. `null` switches an option off, as `None` does in Python. */
 export type OptionsOf<T extends Options> = { [K in keyof T]?: GivenOf<T[K]> | null };
-/** What is kept: every option, with its default. */
+/** The stored options: every one, with its default. */
 export type ValuesOf<T extends Options> = { readonly [K in keyof T]: KeptOf<T[K]> };
 
-/** What one of a file's objects may have. */
+/** The type of an object in a file. */
 export type FieldsOf<T extends Options> = { readonly [K in keyof T]?: GivenOf<T[K]> };
 
-/** Neither absent nor null. */
+/** Neither undefined nor null. */
 const isGiven = (value: unknown) => value !== undefined && value !== null;
 
 function keptOf({ row }: Options[string], given: unknown, vocabulary: number): unknown {
   return isGiven(given) ? row.keep(given, vocabulary) : given === null ? row.off : row.fallback;
 }
 
-/** Every option of a table, with its default where it is not given. Checks nothing. */
+/** Every option of a table, with its default if it is not given. Checks nothing. */
 export function valuesOf<T extends Options>(table: T, given: OptionsOf<T>, vocabulary = 0): ValuesOf<T> {
   const kept = Object.entries(table).map(([name, row]) => [name, keptOf(row, given[name], vocabulary)]);
   return Object.fromEntries(kept) as ValuesOf<T>;
 }
 
-/** Every option of a table, checked, with its default where it is not given. @throws InputError PARAM_RANGE, or by `fail` */
+/** Every option of a table, checked, with its default if it is not given. @throws InputError PARAM_RANGE, or by `fail` */
 export function readOptions<T extends Options>(table: T, given: OptionsOf<T>, fail?: Fail): ValuesOf<T> {
   for (const name of Object.keys(table)) if (isGiven(given[name])) checkOption(table, name, given, 0, fail);
   return valuesOf(table, given);
 }
 
-/** Checks an option that is given; more strictly where it has an effect. @throws InputError PARAM_RANGE, or by `fail` */
+/** Checks an option; more strictly if it has an effect. @throws InputError PARAM_RANGE, or by `fail` */
 export function checkOption<T extends Options>(
   table: T,
   name: string,
@@ -140,7 +142,7 @@ export function checkOption<T extends Options>(
 }
 
 /**
- * What is odd about options that are given, or has no effect; HF warns of the same.
+ * Warnings about given options that are odd or have no effect; HF warns of the same.
  *
  * @param hasIds whether the prompt is given as ids
  */
@@ -167,7 +169,7 @@ export function warningsOf<T extends Options>(
   });
 }
 
-/** Why an option that `needs` another has no effect: that one is as by default. */
+/** Why an option that `needs` another one has no effect: the other has its default. */
 function unmet<T extends Options>(table: T, needs: string | undefined, given: OptionsOf<T>): string | undefined {
   if (needs === undefined) return undefined;
   const { fallback } = table[needs]!.row;
@@ -191,7 +193,7 @@ export const is =
     if (!holds(value)) refuse(name, must, value, hint, fail);
   };
 
-/** A list whose items pass `item`. @param must what is wanted where it is no list, or one of another length */
+/** A list whose items pass `item`. @param must the message for a value that is not a list, or has another length */
 export const listOf =
   (item: Check, must: string, least = 0, most = Number.POSITIVE_INFINITY): Check =>
   (name, value, vocabulary, fail) => {
@@ -214,14 +216,14 @@ export function option<Given>(check: Check, text?: Text): Option<Given> {
   return new Option<Given>({ check, fallback: null, off: null, keep: (value) => value, ...(text ? { text } : {}) });
 }
 
-/** Text that is no number is left to the check. */
+/** Text that is not a number is left to the check. */
 const numeric = (argument: string, pattern: RegExp): Text => ({
   argument,
   read: (text) => (pattern.test(text) && !Number.isNaN(Number(text)) ? Number(text) : text),
 });
 const DIGITS = /^-?[0-9]+$/;
 
-/** @param high the largest; it is told only where somebody has set it */
+/** @param high the largest value; shown only if it is given */
 export function whole(low: number, high = Number.MAX_SAFE_INTEGER): Option<number> {
   const must = `a whole number of at least ${low}${high === Number.MAX_SAFE_INTEGER ? "" : `, at most ${high}`}`;
   const fits = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= low && (value as number) <= high;
@@ -272,7 +274,7 @@ const missing = (ids: number | readonly number[], vocabulary: number) => {
   return wrong === undefined ? undefined : `no token has the id ${wrong}`;
 };
 
-/** An id that no token may have, which is warned of: such an end ends nothing. HF warns of negative ones. */
+/** An id that may be out of the vocabulary, with a warning: such an end id ends nothing. HF warns of negative ones. */
 export const anyId = (): Option<number> => option<number>(checkAnyId, numeric("<id>", DIGITS)).odd(missing);
 
 /** As anyId, one or a list. */
@@ -283,13 +285,13 @@ export const anyIdOrIds = (): Option<number | readonly number[]> =>
     must: "token ids, separated by commas: 2 or 2,29871",
   }).odd(missing);
 
-/** As anyId, a list; what is kept of it are tokens. */
+/** As anyId, a list; only ids of tokens are stored. */
 export const anyIds = (): Option<readonly number[], readonly number[]> =>
   option<readonly number[]>(checkAnyIds)
     .odd(missing)
     .kept<readonly number[]>([], (ids, vocabulary) => ids.filter((one) => isId(one, vocabulary)));
 
-/** A list of functions. @param of what they take */
+/** A list of functions. @param of their parameters */
 export const functions = <F>(of: string): Option<readonly F[]> =>
   option(listOf(isFunction(of), `a list of functions of ${of}`));
 

@@ -20,7 +20,7 @@ import {
   tokenIds,
 } from "./fields.ts";
 
-/** `gelu` or `gated-gelu`: an activation, and whether it gates. */
+/** `gelu` or `gated-gelu`: an activation, and whether the feed-forward is gated. */
 const feedForward: Field<string> = (value = "relu", where) =>
   typeof value === "string" && /^(gated-)?[a-z_]+$/.test(value)
     ? value
@@ -63,7 +63,7 @@ export class T5Config extends configOf("text_config", {
     if (distance <= buckets / 2) {
       refuse("text_config.relative_attention_max_distance", `above ${buckets / 2}, half the buckets`, distance);
     }
-    this.activation; // refuses what it does not know
+    this.activation; // refuses an unknown one
   }
 
   get sizes(): LanguageModelSizes {
@@ -87,12 +87,12 @@ export class T5Config extends configOf("text_config", {
     return this.num_decoder_layers ?? this.num_layers;
   }
 
-  /** There is no table of positions to run out of. */
+  /** Relative positions have no limit. */
   get max_position_embeddings(): number {
     return Number.POSITIVE_INFINITY;
   }
 
-  /** Whether the feed-forward has a gate. */
+  /** Whether the feed-forward is gated. */
   get gated(): boolean {
     return this.is_gated_act ?? this.feed_forward_proj.startsWith("gated-");
   }
@@ -115,7 +115,7 @@ export class T5Config extends configOf("text_config", {
     return this.scale_decoder_outputs ?? this.tie_word_embeddings !== false;
   }
 
-  /** What an answer starts with. */
+  /** The first token of the decoder. */
   get decoderStartTokenId(): number | null {
     return this.decoder_start_token_id ?? this.bos_token_id;
   }

@@ -1,6 +1,6 @@
 /**
- * Vicuna's special token ids as its tokenizer has them. Published configs carry those of the LLaMA that was converted
- * (eos 1, pad -1, bos 0), so that nothing ends an answer at `</s>`: transformers issue #25426, LAVIS issue #509.
+ * Vicuna's special token ids as its tokenizer has them. Published configs have those of the converted LLaMA (eos 1, pad -1,
+ * bos 0), so that answers do not end at `</s>`: transformers issue #25426, LAVIS issue #509.
  */
 import { InputError } from "../../tensor/errors.ts";
 import type { TextConfig } from "./config.ts";
@@ -8,7 +8,7 @@ import { LlamaConfig } from "./llama.ts";
 
 /** `</s>`, which Vicuna's tokenizer also begins every prompt with. */
 const END = 2;
-/** `[PAD]`, added behind LLaMA's 32,000 tokens. */
+/** `[PAD]`, added after LLaMA's 32,000 tokens. */
 const PAD = 32000;
 
 /**

@@ -1,4 +1,4 @@
-/** The embedded checkpoint's answers, which must be PyTorch's, token for token, in every mode of computing. */
+/** Checks the embedded checkpoint's answers, which must be PyTorch's, token for token, in every mode. */
 import type { Device } from "../../tensor/device/device.ts";
 import { EngineError } from "../../tensor/errors.ts";
 import type { PretrainedFrom } from "../pretrained/from_pretrained.ts";
@@ -9,9 +9,9 @@ import type { ImageInput } from "../processing/processor_input.ts";
 import { type Check, firstLine, Tally, type Watch } from "./check.ts";
 
 /**
- * How weights and cache are stored, and what is computed in. PyTorch's tokens are the same with its weights rounded to int8
- * and int4, and its best logit leads by 3.6 or more everywhere (examples/shapes/training/stored.py), which no rounding
- * of the cache takes away.
+ * The modes: storage dtypes of weights and cache. PyTorch's tokens are the same with weights rounded to int8 and int4, and
+ * its best logit leads by at least 3.6 everywhere (examples/shapes/training/stored.py), more than rounding the cache
+ * changes.
  */
 export const MODES: readonly { readonly name: string; readonly options: FromPretrainedOptions }[] = [
   { name: "f32", options: { dtype: "f32" } },
@@ -21,9 +21,9 @@ export const MODES: readonly { readonly name: string; readonly options: FromPret
   { name: "f16 cache", options: { dtype: "f32", kv_cache_dtype: "f16" } },
 ];
 
-/** Images, what is asked about each, and the tokens that PyTorch answers. */
+/** Images, questions about each, and PyTorch's answer tokens. */
 export interface Exam {
-  /** Where the embedded checkpoint is. */
+  /** The folder of the embedded checkpoint. */
   readonly checkpoint: PretrainedFrom;
   readonly images: readonly {
     readonly name: string;
@@ -33,7 +33,7 @@ export interface Exam {
   }[];
 }
 
-/** Asks everything in each mode, of the first image alone if it is to be quick. @throws EngineError; the signal's reason */
+/** Asks all questions in each mode; with `quick` those of the first image. @throws EngineError; the signal's reason */
 export async function* checkAnswers(
   device: Device,
   { checkpoint, images }: Exam,

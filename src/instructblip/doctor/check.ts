@@ -1,21 +1,24 @@
-/** What a check found, and how it is said. */
+/** Results of checks, and their text. */
 
 /** One check: a kernel's variant at many shapes, or many answers in one mode. */
 export interface Check {
   /** `linear tile`, `answers int4`. */
   readonly name: string;
-  /** Whether this adapter uses it, at one of the shapes at least; the other variants are for other adapters, or for `INSTRUCTBLIP_PLAN`. */
+  /**
+   * Whether this adapter uses it, at one of the shapes at least; other variants are used on other adapters, or by
+   * `INSTRUCTBLIP_PLAN`.
+   */
   readonly used: boolean;
-  /** Shapes, or answers, that were checked, wrong ones too. */
+  /** Shapes, or answers, that were checked, wrong ones included. */
   readonly count: number;
-  /** The largest share of a tolerance that was used; null of answers, which are right or wrong. */
+  /** The largest fraction of a tolerance that was used; null for answers. */
   readonly share: number | null;
   readonly wrong: readonly Wrong[];
   readonly skipped: readonly { readonly what: string; readonly why: string }[];
   readonly ms: number;
 }
 
-/** A shape, or an answer, that came out wrong. */
+/** A shape, or an answer, that is wrong. */
 export interface Wrong {
   /** The shape, or the image and the question. */
   readonly what: string;
@@ -24,16 +27,16 @@ export interface Wrong {
   readonly kernels: readonly string[];
 }
 
-/** How a run goes on, and ends. */
+/** Callbacks and options of a run. */
 export interface Watch {
   readonly signal?: AbortSignal | undefined;
-  /** Told what is being checked. */
+  /** Called with the name of the current check. */
   readonly progress?: ((text: string) => void) | undefined;
   /** Whether a check is to be run, by its name. Default: all. */
   readonly wanted?: ((name: string) => boolean) | undefined;
 }
 
-/** Adds up what is found for a {@link Check}. */
+/** Accumulates the results of a {@link Check}. */
 export class Tally {
   readonly #name: string;
   readonly #wrong: Wrong[] = [];
@@ -82,10 +85,10 @@ export class Tally {
   }
 }
 
-/** So many shapes are spelled out of a check that is wrong. */
+/** Most shapes that are listed for a wrong check. */
 const SPELLED_OUT = 3;
 
-/** A line for a check; more of one that is wrong. */
+/** The text of a check: one line, more if it is wrong. */
 export function formatCheck({ name, used, count, share, wrong, skipped }: Check): string {
   const [first] = skipped;
   const left = first ? `, ${skipped.length} skipped: ${first.why}` : "";
@@ -102,8 +105,8 @@ export function formatCheck({ name, used, count, share, wrong, skipped }: Check)
 }
 
 /**
- * The kernels that ran where something came out wrong, the one that most checks have in common first. One whose own op is
- * right in all variants is none of them, unless there is no other.
+ * The kernels that ran in wrong checks, the most frequent first. A kernel whose own op is right in all variants is excluded,
+ * unless there is no other.
  */
 export function suspects(checks: readonly Pick<Check, "name" | "wrong">[]): string[] {
   const counts = new Map<string, number>();
@@ -121,7 +124,7 @@ export function suspects(checks: readonly Pick<Check, "name" | "wrong">[]): stri
   return left.length > 0 ? left : sorted;
 }
 
-/** What a message says, without its hint. */
+/** The message without its hint. */
 export function firstLine(message: string): string {
   return message.replace(/\n.*/s, "");
 }

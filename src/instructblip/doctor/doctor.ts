@@ -1,6 +1,6 @@
 /**
- * `doctor`: whether an adapter computes right. Every kernel's variants against f64, then a model's answers against PyTorch's.
- * For the command line and for pages; what it is told of the platform it only prints.
+ * `doctor`: checks that an adapter computes correctly. All variants of every kernel against f64 references, then a model's
+ * answers against PyTorch's. For the command line and web pages; data about the platform is passed in and only printed.
  */
 import type { Device } from "../../tensor/device/device.ts";
 import { formatBytes } from "../../tensor/device/memory.ts";
@@ -13,15 +13,15 @@ export type { Exam } from "./answers.ts";
 export { type Check, formatCheck } from "./check.ts";
 
 export interface DoctorOptions extends Watch {
-  /** Awkward shapes and one image alone. */
+  /** Small shapes and one image only. */
   readonly quick?: boolean | undefined;
-  /** Told of each check as it is done. */
+  /** Called with each finished check. */
   readonly onCheck?: (check: Check) => void | Promise<void>;
-  /** Of the package, of Node and Dawn or the browser, by name. */
+  /** Versions of the package, Node and Dawn or the browser, by name. */
   readonly versions?: Readonly<Record<string, string>>;
 }
 
-/** What a run found, and where. */
+/** The result of a run, and the machine. */
 export interface Report {
   readonly ok: boolean;
   readonly quick: boolean;
@@ -39,13 +39,13 @@ export interface Report {
   readonly features: readonly string[];
   readonly limits: Readonly<Record<string, number>>;
   readonly checks: readonly Check[];
-  /** Kernels that ran where something was wrong, the likeliest first. */
+  /** Kernels that ran in wrong checks, the most likely first. */
   readonly suspects: readonly string[];
-  /** Why the run ended before its time. */
+  /** Why the run ended early. */
   readonly ended: string | null;
 }
 
-/** Limits that decide how models are laid out and which kernels run. */
+/** Limits that determine memory layout and kernels. */
 const LIMITS = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",
@@ -55,7 +55,7 @@ const LIMITS = [
   "maxComputeWorkgroupsPerDimension",
 ] as const;
 
-/** Runs all checks. The signal, or a device that is lost, ends the run, and the report of what was checked says so. */
+/** Runs all checks. The signal, or a lost device, ends the run, and the report has the checks so far. */
 export async function examine(device: Device, exam: Exam, options: DoctorOptions = {}): Promise<Report> {
   const { quick = false, onCheck, versions = {} } = options;
   const start = performance.now();
@@ -93,7 +93,7 @@ export async function examine(device: Device, exam: Exam, options: DoctorOptions
   };
 }
 
-/** The end of the report, to be pasted where it is asked for. */
+/** The end of the report, for an issue. */
 export function formatSummary(report: Report): string {
   const { checks, adapter, versions, features, limits, ended } = report;
   const wrong = checks.filter((check) => check.wrong.length > 0);

@@ -1,4 +1,7 @@
-/** Every variant of every kernel that can run on an adapter, against the f64 references, at awkward shapes and at real ones. */
+/**
+ * Checks every runnable variant of every kernel against the f64 references, at small shapes that fill no tile and at real
+ * ones.
+ */
 import { CASES } from "../../tensor/cases/support/all.ts";
 import { type Group, makeCase, type Opened } from "../../tensor/cases/support/group.ts";
 import { AWKWARD_SHAPES, MODEL_SHAPES } from "../../tensor/cases/support/shapes.ts";
@@ -7,22 +10,25 @@ import { EngineError } from "../../tensor/errors.ts";
 import { fileOf } from "../../tensor/wgsl.ts";
 import { type Check, firstLine, Tally, type Watch } from "./check.ts";
 
-/** A variant that this adapter does not use is skipped where one run would take longer, as it does at real shapes in software. */
+/**
+ * Milliseconds of a run above which a variant that this adapter does not use is skipped, as at real shapes on a software
+ * adapter.
+ */
 const SLOW_MS = 2000;
-/** After these nothing can be run on the device any more. */
+/** Codes of errors after which the device cannot be used. */
 const FATAL = ["DEVICE_LOST", "DISPOSED", "GPU_TIMEOUT"];
-/** The shape is too much for this adapter, which says nothing of the kernel. */
+/** Codes of errors by which a shape is too large for this adapter, which is not the kernel's fault. */
 const TOO_LARGE = ["GPU_OOM", "BUDGET", "LIMIT"];
 
 export interface KernelOptions extends Watch {
-  /** Awkward shapes alone. */
+  /** Small shapes only. */
   readonly quick?: boolean | undefined;
 }
 
 /**
- * Checks op after op, and gives a check for each of its variants.
+ * Checks op after op, and yields a check for each of its variants.
  *
- * @throws EngineError DEVICE_LOST, GPU_TIMEOUT after the check that says in which case; the signal's reason
+ * @throws EngineError DEVICE_LOST, GPU_TIMEOUT after the check in which it occurred; the signal's reason
  */
 export async function* checkKernels(
   device: Device,
@@ -33,7 +39,7 @@ export async function* checkKernels(
     const tallies = new Map<string, Tally>();
     let fatal: unknown;
     for (const shapes of tables) {
-      /** Milliseconds an operation, by variant, of what has run so far: at small shapes that is mostly compiling. */
+      /** Milliseconds per operation, by variant, so far: at small shapes mostly compilation. */
       const pace = shapes === MODEL_SHAPES ? new Map<string, number>() : undefined;
       for (const group of groups(shapes, device.caps)) {
         fatal ??= await checkGroup(device, group, tallies, pace, watch);
@@ -44,7 +50,7 @@ export async function* checkKernels(
   }
 }
 
-/** Checks all variants at one shape. @returns what makes the device unusable, if anything has */
+/** Checks all variants at one shape. @returns an error that makes the device unusable, if any */
 async function checkGroup(
   device: Device,
   group: Group,
@@ -114,7 +120,7 @@ async function checkGroup(
   return fatal;
 }
 
-/** The kernels that a run launches, each with its parts; none if the device is gone. */
+/** The kernels that a run launches, each with its parts; empty if the device is lost. */
 function namesOfKernels(device: Device, opened: Opened, variant: string): string[] {
   try {
     return device

@@ -1,17 +1,18 @@
 /**
- * The area under the ROC curve: how often a positive question scores above a negative one, ties counting half.
+ * The area under the ROC curve (AUC): the probability that a positive question scores above a negative one, ties counting
+ * half.
  *
  * Sources: Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve"; DeLong, DeLong and Clarke-Pearson
  * 1988 for the standard error. The same numbers as scikit-learn's roc_auc_score.
  */
 
-/** @returns null where one of the two kinds is missing; the error where a kind has one question only */
+/** @returns null if a class has no question; the standard error is null if a class has only one */
 export function areaUnderCurve(
   positive: readonly number[],
   negative: readonly number[],
 ): { score: number; error: number | null } | null {
   if (positive.length === 0 || negative.length === 0) return null;
-  // Each question by the share of the other kind that it is told apart from.
+  // For each question, the fraction of the other class on its right side.
   const above = shares(positive, negative);
   const below = shares(
     negative.map((score) => -score),
@@ -22,7 +23,7 @@ export function areaUnderCurve(
   return { score, error: Math.sqrt(variance(above) / above.length + variance(below) / below.length) };
 }
 
-/** For each score the share of `others` below it, equal ones counting half. */
+/** For each score, the fraction of `others` below it, ties counting half. */
 function shares(scores: readonly number[], others: readonly number[]): number[] {
   const sorted = Float64Array.from(others).sort();
   return scores.map(
@@ -30,7 +31,7 @@ function shares(scores: readonly number[], others: readonly number[]): number[] 
   );
 }
 
-/** How many are below `score`, or also equal to it. */
+/** Number of scores below `score`, or also equal to it. */
 function countBelow(sorted: Float64Array, score: number, equal: boolean): number {
   let [low, high] = [0, sorted.length];
   while (low < high) {

@@ -1,5 +1,5 @@
 /**
- * CIDEr-D: how much of what people said of an image its caption says, rare words counting more than frequent ones.
+ * CIDEr-D: similarity of a caption to human references, with rare words weighted more.
  *
  * Cosines of tf-idf vectors of 1- to 4-grams, clipped, with a penalty for a different length. Document frequencies come
  * from the references of the whole corpus, so a part of a data set has other scores than the same images in the whole.
@@ -10,7 +10,7 @@
 const MOST_WORDS = 4;
 const SIGMA = 6;
 
-/** An image's caption and what people said of it, as words. */
+/** A caption and its references, as words. */
 export interface Caption {
   readonly prediction: readonly string[];
   readonly references: readonly (readonly string[])[];
@@ -19,7 +19,7 @@ export interface Caption {
 /** Counts of n-grams, for n = 1 … 4 in that order. */
 type Counts = readonly ReadonlyMap<string, number>[];
 
-/** A score for each caption, 0 … 10; pycocoevalcap reports their mean, papers 100 times that. */
+/** The score of each caption, 0 … 10; pycocoevalcap reports their mean, papers 100 times that. */
 export function ciderD(corpus: readonly Caption[]): number[] {
   const counted = corpus.map(({ prediction, references }) => ({
     prediction: countNgrams(prediction),

@@ -1,21 +1,21 @@
-/** The metrics by name: what a task may ask for, and how answered questions become one score each. */
+/** The metrics of tasks, by name, each with its scores of answered questions. */
 import { areaUnderCurve } from "./auc.ts";
 import { ciderD } from "./cider.ts";
 import { exactMatch } from "./exact_match.ts";
 import { ptbTokenize } from "./ptb_tokenizer.ts";
 import { LEAST_ANSWERS, vqaAccuracy } from "./vqa_accuracy.ts";
 
-/** What the model said, and what people did. */
+/** A prediction and its references. */
 export interface Answered {
   readonly prediction: string;
   readonly answers: readonly string[];
   /** NLL of each candidate, where the metric needs them. */
   readonly scores?: readonly number[];
-  /** Candidates that are right, counted from 0. */
+  /** Indices of correct candidates, from 0. */
   readonly right?: readonly number[];
 }
 
-/** A figure of many questions together. */
+/** A score of all questions together. */
 export interface Pooled {
   readonly score: number;
   /** Standard error; null where there are too few questions for one. */
@@ -25,25 +25,25 @@ export interface Pooled {
 export type Metric = MetricFacts &
   (
     | {
-        /** A score for each, in order; their mean is the figure. Of CIDEr-D a score depends on all of them. */
+        /** A score for each question, in order; the result is their mean. In CIDEr-D a score depends on all questions. */
         scores(answered: readonly Answered[]): number[];
       }
     | {
-        /** For what is no mean of scores. Null where these questions have no such figure. */
+        /** For metrics that are not a mean of scores. Null if it is undefined for these questions. */
         pooled(answered: readonly Answered[]): Pooled | null;
       }
   );
 
 interface MetricFacts {
-  /** What it counts, on a line of help. */
+  /** Its description in the help. */
   readonly meaning: string;
-  /** Answers a question must come with. */
+  /** Least references of a question. */
   readonly leastAnswers: number;
   /** Each score is 0 or 1. */
   readonly binary: boolean;
   /** The best score; the worst is 0. */
   readonly best: number;
-  /** It needs what every candidate costs: of how many candidates, at least one of them right. */
+  /** It needs the NLL of every candidate: the number of candidates, of which at least one is correct. */
   readonly candidates?: "two" | "any";
 }
 
@@ -120,7 +120,7 @@ export const METRICS = {
   },
 } satisfies Record<string, Metric>;
 
-/** The best rank of the right candidates, from 1; among equals the first comes first. */
+/** The best rank of the correct candidates, from 1; of equal scores the first is first. */
 function rankOf(scores: readonly number[], right: readonly number[]): number {
   const ranks = right.map((r) => {
     const own = scores[r]!;

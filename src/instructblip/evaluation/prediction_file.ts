@@ -1,19 +1,19 @@
 /**
- * A file of predictions: a line with the settings of the run, then a line for each question. Parts of one data set are
- * joined here, and refused unless together they are the whole.
+ * Prediction files: a line with the settings of the run, then a line for each question. Merges the files of all shards of a
+ * data set; an incomplete set is refused.
  */
 import { InputError } from "../../tensor/errors.ts";
 import { METRICS, type Metric } from "./metrics.ts";
 import type { Prediction } from "./summary.ts";
 import { isObject, parseObject, type Task } from "./task.ts";
 
-/** The `i`-th of `n` interleaved parts, from 0. */
+/** The `i`-th of `n` interleaved shards, from 0. */
 export interface Shard {
   readonly i: number;
   readonly n: number;
 }
 
-/** The first line, under "evaluation". What figures depend on, besides the hardware. */
+/** The first line, under "evaluation": all that scores depend on, besides the hardware. */
 export interface Settings {
   readonly version: string;
   readonly task: Task;
@@ -22,9 +22,9 @@ export interface Settings {
   /** SHA-256 of the config and of the list of weights, not of the weights. */
   readonly model_sha256: string;
   readonly dtype: string;
-  /** As from_pretrained() has it; absent if false. */
+  /** Option of from_pretrained(); absent if false. */
   readonly fix_vicuna_token_ids?: boolean;
-  /** As from_pretrained() has it; absent if f32. */
+  /** Option of from_pretrained(); absent if f32. */
   readonly kv_cache_dtype?: string;
   readonly data: string;
   readonly data_sha256: string;
@@ -38,7 +38,7 @@ export interface PredictionFile {
   readonly rows: readonly Prediction[];
 }
 
-/** Which settings must agree between parts, and between a run and what it goes on with: all but names of files. */
+/** Settings that must agree between files to merge, and between a run and the file it resumes: all but file names. */
 const SAME = [
   "version",
   "task",
@@ -50,12 +50,12 @@ const SAME = [
   "questions",
 ] as const;
 
-/** The first line of a part. */
+/** The first line of a prediction file. */
 export function headerLine(settings: Settings): string {
   return `${JSON.stringify({ evaluation: settings })}\n`;
 }
 
-/** Reads a part's lines one after the other. @throws InputError BAD_PART */
+/** Reads a prediction file line by line. @throws InputError BAD_PART */
 export class PredictionFileReader {
   readonly #name: string;
   readonly #rows: Prediction[] = [];
@@ -88,13 +88,13 @@ export class PredictionFileReader {
       (row.kind === null || typeof row.kind === "string");
     if (!fits) throw new InputError("BAD_PART", `${where}: this is not a prediction written by evaluate`);
     if (row.index % n !== i)
-      throw new InputError("BAD_PART", `${where}: question ${row.index} is not in part ${i}/${n}`);
+      throw new InputError("BAD_PART", `${where}: question ${row.index} is not in shard ${i}/${n}`);
     if (this.#seen.has(row.index)) throw new InputError("BAD_PART", `${where}: question ${row.index} is there twice`);
     this.#seen.add(row.index);
     this.#rows.push(row);
   }
 
-  /** Undefined for a file without a line. */
+  /** The file's content; undefined for an empty file. */
   file(): PredictionFile | undefined {
     return this.#settings && { settings: this.#settings, rows: this.#rows };
   }
@@ -115,10 +115,10 @@ function settingsOf(value: unknown, where: string): Settings {
     typeof task.metric === "string" &&
     Object.hasOwn(METRICS, task.metric);
   if (fits) return value as unknown as Settings;
-  throw new InputError("BAD_PART", `${where}: not the settings that evaluate --out writes first`);
+  throw new InputError("BAD_PART", `${where}: not the first line of a file written by evaluate --out`);
 }
 
-/** What differs between two runs that must be alike, if anything. */
+/** The first setting that differs between two runs, if any. */
 export function difference(a: Settings, b: Settings): string | undefined {
   return SAME.find((name) => JSON.stringify(a[name]) !== JSON.stringify(b[name]));
 }
@@ -128,10 +128,10 @@ export function sizeOf({ i, n }: Shard, questions: number): number {
   return Math.max(0, Math.ceil((questions - i) / n));
 }
 
-/** Parts to the whole. @throws InputError PARTS_DIFFER, PARTS_MISSING, PART_UNFINISHED */
+/** Merges the prediction files of all shards. @throws InputError PARTS_DIFFER, PARTS_MISSING, PART_UNFINISHED */
 export function joinParts(parts: ReadonlyMap<string, PredictionFile>): PredictionFile {
   const [head, ...others] = parts;
-  if (!head) throw new InputError("PARTS_MISSING", "there are no parts to join");
+  if (!head) throw new InputError("PARTS_MISSING", "there are no prediction files to merge");
   const [firstName, first] = head;
   const { n } = first.settings.shard;
   const names = new Map([[first.settings.shard.i, firstName]]);
@@ -141,19 +141,19 @@ export function joinParts(parts: ReadonlyMap<string, PredictionFile>): Predictio
       throw new InputError("PARTS_DIFFER", `${name} and ${firstName} are not of one run: they differ in ${other}`);
     const twin = names.get(settings.shard.i);
     if (twin !== undefined) {
-      throw new InputError("PARTS_DIFFER", `${name} and ${twin} are the same part, ${settings.shard.i}/${n}`);
+      throw new InputError("PARTS_DIFFER", `${name} and ${twin} are the same shard, ${settings.shard.i}/${n}`);
     }
     names.set(settings.shard.i, name);
   }
   const missing = Array.from({ length: n }, (_, i) => i).filter((i) => !names.has(i));
   if (missing.length > 0) {
-    throw new InputError("PARTS_MISSING", `parts are missing: ${missing.map((i) => `${i}/${n}`).join(", ")}`);
+    throw new InputError("PARTS_MISSING", `shards are missing: ${missing.map((i) => `${i}/${n}`).join(", ")}`);
   }
   for (const [name, { settings, rows }] of parts) {
     const size = sizeOf(settings.shard, settings.questions);
     if (rows.length === size) continue;
     const message = `${name}: ${rows.length} of ${size} questions are done`;
-    throw new InputError("PART_UNFINISHED", message, { hint: "evaluate --resume goes on with it" });
+    throw new InputError("PART_UNFINISHED", message, { hint: "evaluate --resume completes it" });
   }
   return {
     settings: { ...first.settings, shard: { i: 0, n: 1 } },

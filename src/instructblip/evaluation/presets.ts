@@ -16,15 +16,15 @@
 import type { GenerationOptions } from "../generation/options.ts";
 import type { MetricName } from "./metrics.ts";
 
-/** Texts that mean the same, for each candidate. */
+/** Synonyms (verbalisers) of each candidate. */
 export type Candidates = readonly (readonly string[])[];
 
 export interface Preset {
   readonly prompt: string;
   readonly metric: MetricName;
-  /** How it generates; with candidates, nothing. */
+  /** Generation options; empty with candidates. */
   readonly generation: GenerationOptions;
-  /** What it ranks: the same for all questions, or the name of their field; null if the task has to say. */
+  /** Candidates: the same for all questions, or the name of their field; null if the task must give them. */
   readonly candidates?: Candidates | string | null;
 }
 

@@ -1,10 +1,9 @@
 /**
- * A caption as the words that CIDEr counts, after the tokenizer that pycocoevalcap runs: Stanford's PTBTokenizer 3.4.1
- * with -lowerCase, punctuation dropped.
+ * Tokenizes captions for CIDEr, as pycocoevalcap does: Stanford's PTBTokenizer 3.4.1 with -lowerCase, punctuation dropped.
  *
- * Covers what captions are made of: contractions, punctuation, numbers, hyphens, common abbreviations, brackets. It is
- * written from the rules and not checked against the Java program, which also knows URLs, emoticons, dates and rarer
- * abbreviations; for a figure to publish, have pycocoevalcap score the predictions as well.
+ * Covers what captions are made of: contractions, punctuation, numbers, hyphens, common abbreviations, brackets. It follows
+ * the rules and has not been checked against the Java program, which also handles URLs, emoticons, dates and rarer
+ * abbreviations; for a published score, use pycocoevalcap as well.
  */
 
 const TOKEN = new RegExp(
@@ -20,7 +19,7 @@ const TOKEN = new RegExp(
   "gu",
 );
 
-/** Upper case in pycocoevalcap's list of what is dropped, lower case in the tokenizer's output: so they stay. */
+/** Upper case in pycocoevalcap's list of dropped tokens, lower case in the tokenizer's output: so they are kept. */
 const BRACKETS: Readonly<Record<string, string>> = {
   "(": "-lrb-",
   ")": "-rrb-",

@@ -1,15 +1,15 @@
-/** From answered and failed questions to figures. The same rows give the same figures, however they were come by. */
+/** Scores of predictions. They do not depend on the order of predictions or on sharding. */
 import { METRICS, type Metric, type MetricName, type Pooled } from "./metrics.ts";
 import type { Question } from "./task.ts";
 
-/** What became of a question: an answer or an error, never an empty answer for an error. */
+/** A question's prediction, or its error. */
 export type Prediction = Pick<Question, "id" | "kind" | "prompt" | "answers"> & {
   /** Its place in the data, from 0. */
   readonly index: number;
 } & (
     | {
         readonly prediction: string;
-        /** NLL of each candidate and which are right, if the metric is of candidates. */
+        /** NLL of each candidate, and the correct ones, if the metric is of candidates. */
         readonly scores?: readonly number[];
         readonly right?: readonly number[];
         readonly error?: undefined;
@@ -19,9 +19,9 @@ export type Prediction = Pick<Question, "id" | "kind" | "prompt" | "answers"> & 
 
 /** Scores are 100 times the mean, as papers print them. */
 export interface Figure {
-  /** Of the answered questions; null where there is none. */
+  /** Of the answered questions; null if there is none. */
   readonly score: number | null;
-  /** 95 %: Wilson's for shares, else ± 1.96 standard errors, of an area DeLong's; null where there are too few questions. */
+  /** 95 %: Wilson's for proportions, else ± 1.96 standard errors, of an AUC DeLong's; null for too few questions. */
   readonly interval: readonly [low: number, high: number] | null;
   /** Answered questions. */
   readonly count: number;
@@ -35,7 +35,7 @@ export interface Summary extends Figure {
   readonly kinds: Readonly<Record<string, Figure>>;
 }
 
-/** Figures for rows in any order. */
+/** Scores of predictions in any order. */
 export function summarize(name: MetricName, rows: readonly Prediction[]): Summary {
   const metric: Metric = METRICS[name];
   const ordered = [...rows].sort((a, b) => a.index - b.index);
@@ -71,7 +71,7 @@ function estimate(scores: readonly number[], { binary, best }: Metric): Pick<Fig
   if (n === 1) return { score: 100 * mean, interval: null };
   let [middle, half] = [mean, 0];
   if (binary) {
-    // Wilson 1927: of use at 100 % too, where the standard error is 0
+    // Wilson 1927: valid at 100 % too, where the standard error is 0
     middle = (mean + Z ** 2 / (2 * n)) / (1 + Z ** 2 / n);
     half = (Z * Math.sqrt((mean * (1 - mean)) / n + Z ** 2 / (4 * n ** 2))) / (1 + Z ** 2 / n);
   } else {
@@ -87,7 +87,7 @@ function withinReach(pooled: Pooled | null, { best }: Metric): Pick<Figure, "sco
   return { score: 100 * score, interval: error === null ? null : ends(score, Z * error, best) };
 }
 
-/** Times 100, and no further than a score can go. */
+/** Times 100, clamped to the range of a score. */
 function ends(middle: number, half: number, best: number): [number, number] {
   return [100 * Math.max(0, middle - half), 100 * Math.min(best, middle + half)];
 }

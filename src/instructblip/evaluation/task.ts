@@ -1,4 +1,4 @@
-/** What is evaluated: a task file (prompt, decoding, metric) and lines of data, checked before a model is loaded. */
+/** Evaluation tasks: a task file (prompt, decoding, metric) and lines of data, checked before a model is loaded. */
 import { unknownName } from "../../tensor/arguments.ts";
 import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
@@ -16,7 +16,7 @@ export interface Task {
   readonly prompt: string;
   readonly generation: GenerationOptions;
   readonly metric: MetricName;
-  /** What is ranked and how, instead of generating. */
+  /** Candidates and ranking options, instead of generation. */
   readonly ranking?: TaskRanking;
 }
 
@@ -30,7 +30,7 @@ const RANKING = {
 };
 
 export interface TaskRanking extends ValuesOf<typeof RANKING> {
-  /** For all questions, or the name of each one's field. */
+  /** The candidates of all questions, or the name of the field with those of each. */
   readonly candidates: Candidates | string;
 }
 
@@ -44,14 +44,14 @@ export interface Question {
   readonly answers: readonly string[];
   /** Questions of one kind are also scored together. */
   readonly kind: string | null;
-  /** What is ranked, in a task that does, and which of them are answers. */
+  /** Of a ranking task: the candidates, and the indices of correct ones. */
   readonly candidates?: Candidates;
   readonly right?: readonly number[];
 }
 
 const TASK_FIELDS = ["name", "preset", "mode", "prompt", "generation", "metric", "candidates", "ranking"];
 const MODES = ["generate", "rank_answers"];
-/** What would make generate() return something other than one answer. */
+/** Options that would make generate() return something else than one answer. */
 const NOT_IN_A_TASK = [
   "num_return_sequences",
   "return_dict_in_generate",
@@ -61,9 +61,9 @@ const NOT_IN_A_TASK = [
 ];
 
 /**
- * Understands a task file.
+ * Parses a task file.
  *
- * @param readText gives the text of a file that lies beside it
+ * @param readText reads a file beside it
  * @throws InputError BAD_TASK, UNKNOWN_FIELD, UNKNOWN_OPTION, UNSUPPORTED_OPTION
  */
 export function parseTask(text: string, fileName: string, readText?: (name: string) => string): Task {
@@ -122,7 +122,7 @@ export function parseTask(text: string, fileName: string, readText?: (name: stri
   };
 }
 
-/** What a task file says of candidates: texts, groups of them, a field of each question, or a file with one on each line. */
+/** Candidates of a task file: strings, groups of them, the name of a field of questions, or a file with one per line. */
 function candidatesOf(
   given: unknown,
   fileName: string,
@@ -147,7 +147,7 @@ function candidatesOf(
   return groupsOf(given) ?? bad(`${fileName}: candidates must be texts, or lists of texts that mean the same`, hint);
 }
 
-/** Texts, or lists of texts that mean the same; undefined for anything else. */
+/** Strings, or lists of synonyms; undefined for anything else. */
 function groupsOf(value: unknown): Candidates | undefined {
   const isText = (one: unknown) => typeof one === "string" && one !== "";
   if (!Array.isArray(value) || value.length === 0) return undefined;
@@ -182,7 +182,7 @@ function rankingOf(
   return { candidates, ...readOptions(RANKING, own, (message, hint) => bad(`${fileName}: ranking: ${message}`, hint)) };
 }
 
-/** Understands a line of data; messages do not name the line. @throws InputError BAD_DATA */
+/** Parses a line of data; messages do not include the line. @throws InputError BAD_DATA */
 export function parseQuestion(text: string, task: Task): Question {
   const value = parseObject(text, "BAD_DATA");
   const { id, answers } = value;
@@ -208,7 +208,7 @@ export function parseQuestion(text: string, task: Task): Question {
   let prompt = "";
   for (const part of parseTemplate(task.prompt, "prompt")) {
     prompt += typeof part === "string" ? part : fill(part, value);
-    // A field may be put in as often as the task file has room for.
+    // The prompt may contain a field many times.
     if (prompt.length > MAX_CHARACTERS) {
       throw new InputError("BAD_DATA", `the prompt has more than ${MAX_CHARACTERS} characters`);
     }
@@ -227,7 +227,7 @@ function rankedOf(
   if (!candidates) {
     throw new InputError("BAD_DATA", `${shown(from)} must be candidates: texts, or lists of texts that mean the same`);
   }
-  const given = answers.map((answer) => answer.trim()); // some tokenizers want candidates with a blank in front
+  const given = answers.map((answer) => answer.trim()); // some tokenizers need candidates with a leading space
   const right = candidates.flatMap((texts, c) => (texts.some((text) => given.includes(text.trim())) ? [c] : []));
   const { candidates: needed } = METRICS[metric] as Metric;
   if (needed && right.length === 0) {

@@ -1,6 +1,6 @@
 /**
- * Softmax, entropy and ranking over one row of scores on the host, in f32 where PyTorch rounds to f32. PyTorch's CPU
- * softmax rounds each exponential; its cumsum adds up in f64 and rounds each partial sum.
+ * Softmax, entropy and ranking over one row of scores on the host, in f32 where PyTorch rounds to f32. PyTorch's CPU softmax
+ * rounds each exponential; its cumsum accumulates in f64 and rounds each partial sum.
  */
 
 const f = Math.fround;
@@ -48,7 +48,7 @@ export function cumsum(values: Float32Array): Float32Array {
   });
 }
 
-/** Indices of scores above -Infinity: what earlier processors have left. */
+/** Indices of scores above -Infinity. */
 export function finiteIndices(scores: Float32Array): number[] {
   const left: number[] = [];
   for (let i = 0; i < scores.length; i++) if (scores[i] !== Number.NEGATIVE_INFINITY) left.push(i);

@@ -1,7 +1,7 @@
 /**
- * Beam search and beam sampling, to the letter of transformers 5.18 (`_beam_search`): sums, masks of -1e9 and divisions
- * are rounded to f32 where PyTorch's are, because they decide ties. Among equal scores the lowest index comes first,
- * where PyTorch leaves the order open.
+ * Beam search and beam sampling, exactly as transformers 5.18 (`_beam_search`): sums, masks of -1e9 and divisions are
+ * rounded to f32 where PyTorch's are, because they decide ties. Of equal scores the lowest index is first; PyTorch leaves
+ * the order open.
  *
  * B prompts, n beams, K candidates for each prompt, P prompt tokens, c tokens in a row so far.
  * Source: transformers 5.18, _beam_search in generation/utils.py.
@@ -16,7 +16,7 @@ import type { SearchOptions } from "./sample.ts";
 import { inTime } from "./stopping.ts";
 
 const f = Math.fround;
-/** The score of what is out of the running; exact in f32. */
+/** The score of an excluded beam; exact in f32. */
 const NEG_LARGE = -1e9;
 
 /** One sequence, running or finished. */
@@ -59,7 +59,7 @@ export async function beamSearch(
   const { num_beams: n, length_penalty, early_stopping, max_length, do_sample, eos_token_id } = config;
   const B = prompt.length;
   const { prompt_length: P, vocabulary: V, check_numerics } = config;
-  // Enough for n that go on, even if every beam's best continuations all end the sequence.
+  // Enough for n that continue, even if the best continuations of every beam end the sequence.
   const K = Math.max(2, 1 + eos_token_id.length) * n;
   const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
   const raw: StepScores[] | undefined = config.return_dict_in_generate && config.output_logits ? [] : undefined;
@@ -67,7 +67,7 @@ export async function beamSearch(
   const random = do_sample ? new RandomNumbers(config.seed) : undefined;
   const inMemory = random || scores || raw || !decoder.topK || !decoder.logSoftmax; // needs the scores themselves
 
-  // All beams start alike, so all but the first start out of the running.
+  // All beams start equal, so all but the first are excluded at first.
   const items = prompt.map((ids): Item => {
     const beam = (score: number): Beam => ({ ids, score, from: [], done: false });
     const running = Array.from({ length: n }, (_, i) => beam(i === 0 ? 0 : NEG_LARGE));
@@ -112,7 +112,7 @@ export async function beamSearch(
 
     const rows = items.flatMap(({ running }) => running.map(({ from }) => from.at(-1)!));
     if (!previous)
-      decoder.reorder!(rows.map((row) => Math.floor(row / n))); // the cache has a row for each prompt
+      decoder.reorder!(rows.map((row) => Math.floor(row / n))); // the cache has one row per prompt
     else if (rows.some((row, i) => row !== i)) decoder.reorder!(rows);
     tokens = decoder.upload(items.flatMap(({ running }) => running.map(({ ids }) => ids.at(-1)!)));
   }
@@ -149,7 +149,7 @@ export async function beamSearch(
     return best;
   }
 
-  /** The same by the device, which reads K numbers back, if it can. At first only one beam is in the running. */
+  /** The same on the device, if possible: K numbers are read back. At first only one beam counts. */
   function onTheDevice(logits: Logits, expanded: boolean): Promise<Candidates> | undefined {
     if (inMemory) return undefined;
     const beams = items.flatMap(({ running }) => running.slice(0, expanded ? n : 1));
@@ -159,14 +159,14 @@ export async function beamSearch(
       V,
     );
     if (!edits || (processors.length > 0 && !decoder.edit)) return undefined;
-    if (edits.banned.some((ids) => V - ids.length < K)) return undefined; // beams out of the running would be candidates
+    if (edits.banned.some((ids) => V - ids.length < K)) return undefined; // excluded beams would become candidates
     const logProbs = decoder.logSoftmax!(logits);
     const edited = processors.length === 0 ? logProbs : decoder.edit!(logProbs, edits);
     const sums = Float32Array.from(beams, ({ score }) => score);
     return decoder.topK!(edited, sums, expanded ? n : 1, K).then(expectNumbers);
   }
 
-  /** Candidates that are numbers, as their places' scores then are. */
+  /** Checks that no candidate's score is NaN. */
   function expectNumbers(found: Candidates): Candidates {
     const failed = check_numerics ? found.scores.findIndex(Number.isNaN) : -1;
     if (failed < 0) return found;

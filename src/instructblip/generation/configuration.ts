@@ -1,8 +1,8 @@
 /**
- * What generate()'s options come to for one model and one prompt; the options themselves are in options.ts. Defaults are global, but for the special token ids, which come from `text_config`:
- * the composite's generate() calls the language model's, whose own generation config was derived from text_config at
- * construction. generation_config.json is never consulted, and v5 drops other generation keys (`num_beams`,
- * `max_length`, …) that old text_configs carry.
+ * The generation config of one call: generate()'s options (options.ts) with defaults, checked for a model and a prompt.
+ * Defaults are global, except for the special token ids, which come from `text_config`: the composite's generate() calls the
+ * language model's, whose own generation config was derived from text_config at construction. generation_config.json is
+ * never consulted, and v5 drops other generation keys (`num_beams`, `max_length`, …) of old text_configs.
  * Source: transformers 5.18, generation/configuration_utils.py and _prepare_generated_length in generation/utils.py.
  */
 import { InputError } from "../../tensor/errors.ts";
@@ -15,31 +15,31 @@ import {
   UNSUPPORTED,
 } from "./options.ts";
 
-/** What becomes of them is another: max_length and min_length; nothing. */
+/** Options that are replaced by others (max_length, min_length) or have no effect. */
 type Unkept = "max_new_tokens" | "min_new_tokens" | "bos_token_id" | "use_cache";
 
 /** Options after defaults and checks; lengths count whole rows. */
 export interface GenerationConfig extends Omit<ValuesOf<typeof GENERATION>, Unkept> {
-  /** Ids are below it, though prompts may have others. */
+  /** Generated ids are below it; prompts may have others. */
   readonly vocabulary: number;
   readonly prompt_length: number;
-  /** max_new_tokens and min_new_tokens have become these. */
+  /** max_new_tokens and min_new_tokens are converted to these. */
   readonly max_length: number;
   readonly min_length: number;
   readonly eos_token_id: readonly number[];
   /** Fills rows that ended early. Null where neither it nor an eos id is known: no row ends early then. */
   readonly pad_token_id: number | null;
-  /** What was ignored, and why. */
+  /** Warnings about ignored options. */
   readonly warnings: readonly string[];
 }
 
-/** What the options are checked against. */
+/** The model and prompt that options are checked against. */
 export interface GenerationSetting {
-  /** Tokens in the rows to be continued: image tokens and prompt; for an encoder-decoder the start token alone. */
+  /** Length of the rows to be continued: image tokens and prompt; for an encoder-decoder the start token alone. */
   readonly promptLength: number;
   /**
-   * Tokens that the language model is given as embeddings only, so that the rows do not have them: max_length and
-   * min_length count them nevertheless. Default 0.
+   * Tokens that the language model is given as embeddings only, so that the rows lack them; max_length and min_length count
+   * them. Default 0.
    */
   readonly embeddedLength?: number | undefined;
   /** Rows of the language model's head: ids at or above it cannot occur. */
@@ -48,9 +48,9 @@ export interface GenerationSetting {
   readonly max_position_embeddings?: number | undefined;
   readonly eos_token_id: number | readonly number[] | null;
   readonly pad_token_id: number | null;
-  /** What answers begin with, where it is not the prompt. */
+  /** The start token, if answers do not begin with the prompt. */
   readonly decoder_start_token_id?: number | undefined;
-  /** Keys and values of one token of one row, for the message that refuses too many beams. */
+  /** Bytes of keys and values of one token of one row, for the message that refuses too many beams. */
   readonly cacheBytesPerToken?: number | undefined;
 }
 
@@ -59,7 +59,7 @@ const MOST_BEAMS = 64;
 /**
  * Checks options and fills in defaults.
  *
- * A length beyond max_position_embeddings is let through where it is asked for, as HF does; the default stops there.
+ * A requested length may exceed max_position_embeddings, as in HF; the default does not.
  *
  * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, PARAM_RANGE, BEAM_LIMIT, naming the option
  */
@@ -94,7 +94,7 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
   return config;
 }
 
-/** As text_config has it, it may be given; without a decoder of its own a model makes nothing of it, as in HF. */
+/** May be given if text_config has it; a decoder-only model ignores it, as HF does. */
 function isOwnStart(name: string, value: unknown, setting: GenerationSetting): boolean {
   return name === "decoder_start_token_id" && value === (setting.decoder_start_token_id ?? value);
 }
@@ -155,7 +155,7 @@ function checkTogether(config: GenerationConfig, { cacheBytesPerToken }: Generat
     refuse("num_return_sequences", "1 without do_sample and without beams", num_return_sequences, hint);
   }
   if (config.guidance_scale !== 1 && num_beams > 1) {
-    // In HF the unconditional rows stay where they are when beams change places: each is guided by another's answer.
+    // HF does not reorder the unconditional rows with the beams, so that each would be guided by another beam's answer.
     throw new InputError(
       "UNSUPPORTED_OPTION",
       "guidance_scale: not with beams, which transformers guides by the wrong rows",
@@ -168,14 +168,14 @@ function checkTogether(config: GenerationConfig, { cacheBytesPerToken }: Generat
     throw new InputError(
       "UNSUPPORTED_OPTION",
       "watermarking_config: SynthID not with beams, whose contexts transformers mixes up",
-      { hint: "set num_beams to 1, or mark by a green list" },
+      { hint: "set num_beams to 1, or use a green list" },
     );
   }
   if (config.guidance_scale !== 1 && config.negative_prompt_attention_mask && !config.negative_prompt_ids) {
     refuse("negative_prompt_attention_mask", "given with negative_prompt_ids", config.negative_prompt_attention_mask);
   }
   if (config.exponential_decay_length_penalty && config.eos_token_id.length === 0) {
-    throw new InputError("PARAM_RANGE", "exponential_decay_length_penalty needs an eos_token_id to make likelier");
+    throw new InputError("PARAM_RANGE", "exponential_decay_length_penalty needs an eos_token_id");
   }
   for (const name of ["forced_bos_token_id", "forced_eos_token_id"] as const) {
     const forced = [config[name] ?? []].flat();

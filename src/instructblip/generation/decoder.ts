@@ -1,29 +1,29 @@
 /**
- * The model as far as a search needs it: rows of logits for rows of tokens, and a memory of each row that can be
- * copied to another. Nothing here knows a GPU, so that tests can put a table in its place.
+ * The model's interface for searches: rows of logits for rows of tokens, and a state of each row that can be copied to
+ * another. It does not depend on a GPU, so that tests can use a table.
  */
 import type { EncoderStates, LayerStates, StepStates } from "./types.ts";
 
-/** f32[R, V], wherever it is. A Tensor is one. */
+/** f32[R, V], on the host or a device. A Tensor is one. */
 export interface Logits {
   /** A copy on the host, the caller's to change. */
   read(): Promise<Float32Array>;
 }
 
-/** u32[R], wherever it is. A Tensor<"u32"> is one. */
+/** u32[R], on the host or a device. A Tensor<"u32"> is one. */
 export interface Tokens {
   read(): Promise<Uint32Array>;
   dispose(): void;
 }
 
-/** The likeliest id of every row. */
+/** The most probable id of every row. */
 export interface Likeliest<T extends Tokens = Tokens> {
   /** u32[R] */
   readonly tokens: T;
   read(): Promise<{
     /** u32[R] */
     readonly ids: Uint32Array;
-    /** Rows whose largest score is NaN or an infinity, so that their id means nothing. */
+    /** Rows whose largest score is NaN or infinite; their id is not valid. */
     readonly undecided: readonly number[];
   }>;
 }
@@ -46,7 +46,7 @@ export interface ScoreEdits {
   readonly banned: readonly (readonly number[])[];
 }
 
-/** What one prefill or step recorded, layer by layer, under the names that the search's output has. */
+/** Hidden states and attentions of one prefill or step, under the names of the search's output. */
 export type Recorded = { [name in keyof StepStates]: LayerStates[] } & EncoderStates;
 
 /** Prefill, then steps. Rows are prompts at first; {@link Decoder.reorder} makes them beams or samples. */
@@ -57,17 +57,17 @@ export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
   step(tokens: T): L;
   /** u32[R] from the host. */
   upload(tokens: readonly number[]): T;
-  /** The likeliest id of every row of f32[R, V], the lowest on ties. */
+  /** Argmax of every row of f32[R, V], the lowest on ties. */
   argmax(logits: L): Likeliest<T>;
-  /** Row i goes on from what row `rows[i]` has seen. There may be more rows than before, never fewer. */
+  /** Reorders rows: row i continues row `rows[i]`. There may be more rows than before, never fewer. */
   reorder?(rows: readonly number[]): void;
-  /** What the last prefill or step recorded besides its logits; asked for in the scope that it ran in. */
+  /** Hidden states and attentions of the last prefill or step; to be called in the scope that it ran in. */
   recorded?(): Promise<Recorded>;
 
-  /** Steps that are worth launching before the ids of the first of them are read. Default: 0 */
+  /** Steps in flight: launched before the ids of the first of them are read. Default: 0 */
   readonly inFlight?: number;
 
-  // What spares searches from reading f32[R, V] back. A decoder without them is slower, and gives the same.
+  // These spare reading back f32[R, V]. A decoder without them is slower, with the same results.
 
   /** Log probabilities f32[R, V]; NaN throughout for a row with a NaN or plus infinity. */
   logSoftmax?(logits: L): L;
@@ -81,7 +81,7 @@ export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
    */
   topK?(logProbs: L, scores: Float32Array, beams: number, K: number): Promise<Candidates>;
 
-  /** Ends the wait that is under way, if there is one, for what was launched: it rejects with `reason`. */
+  /** Rejects the pending wait for the device, if there is one, with `reason`. */
   interrupt?(reason: unknown): void;
 
   /** Frees what `fn` allocated and does not return. */

@@ -1,5 +1,5 @@
 /**
- * generate() and rank_answers(): a prompt with its images is read once, then a search goes on from it, token by token.
+ * generate() and rank_answers(): a prefill of the prompt with its images, then a search, token by token.
  *
  * B prompts, R rows (prompts, or the beams of all prompts), V vocabulary.
  */
@@ -33,25 +33,25 @@ import type { Streamer } from "./streamer.ts";
 import type { WarningListener } from "./types.ts";
 
 export interface GenerateOptions extends GenerationOptions {
-  /** Is handed tokens as they are made: a TextIteratorStreamer, or any object with put() and end(). */
+  /** Receives tokens as they are generated: a TextIteratorStreamer, or any object with put() and end(). */
   streamer?: Streamer | null;
-  /** What stop_strings are looked up with: the processor's tokenizer. */
+  /** The tokenizer for stop_strings: the processor's. */
   tokenizer?: TokenTexts | null;
-  /** Stops, at the next token or while waiting for it; generate() then rejects with the signal's reason. */
+  /** Aborts, at the next token or while waiting for it; generate() then rejects with the signal's reason. */
   signal?: AbortSignal | null;
   /** Called after every token of the batch, counted from 0. */
   on_token?: ((step: number) => void) | null;
   /**
-   * Hears what of this call has no effect and what is odd about it. Default: who hears the model's warnings, but each once.
-   * null: nobody.
+   * Called with warnings about options of this call. Default: the model's on_warning, with each warning once. null: warnings
+   * are dropped.
    */
   on_warning?: WarningListener | null;
 }
 
-/** Of generate(), besides the inputs and what says how to decode. */
+/** Options of generate() besides inputs and decoding options. */
 export const HOOKS = ["streamer", "tokenizer", "signal", "on_token", "on_warning"] satisfies (keyof GenerateOptions)[];
 
-/** What is asked: a prompt, and the model that has its images at hand. */
+/** A prompt, and the model with its images. */
 export interface Question {
   readonly device: Device;
   readonly language_model: LanguageModel;
@@ -59,16 +59,16 @@ export interface Question {
   /** The placeholder's id; null for legacy checkpoints, which have none. */
   readonly image_token: number | null;
   readonly prompt: Prompt;
-  /** Looks at the images and puts their features into a prompt. */
+  /** Encodes the images and inserts their features into a prompt. */
   embed(prompt: Prompt): EmbeddedPrompt;
-  /** Hears that the exclusive work is over in which it embedded. @param failure what that failed with */
+  /** Called when the exclusive work that embedded the prompt has ended. @param failure its error, if any */
   ended(failure?: unknown): void;
 }
 
 /**
  * @param options of generate(), the inputs left out
  * @param input_names for hints
- * @param tell hears warnings, unless the options say who does
+ * @param tell receives warnings, unless the options have on_warning
  * @throws as VisionLanguageModel.generate
  */
 export async function generate(
@@ -152,7 +152,7 @@ export async function rank(question: Question, options: RankOptions): Promise<Ra
   }
 }
 
-/** Compiles the kernels of a greedy answer. Others are compiled when they are first launched. */
+/** Compiles the kernels of greedy search. Others are compiled at their first launch. */
 export async function compileAnswer({ device, language_model, prompt, embed }: Question): Promise<void> {
   const answer = () => {
     const embedded = embed(prompt);
@@ -174,7 +174,7 @@ export async function compileAnswer({ device, language_model, prompt, embed }: Q
   await device.prepare(device.dryRun(answer));
 }
 
-/** Prompts whose answers would continue behind their padding. @returns warnings */
+/** Checks for prompts that are padded on the right: answers would continue after the padding. @returns warnings */
 function paddedRight({ language_model, prompt: { mask } }: Question): string[] {
   if (language_model.is_encoder_decoder || mask.every((row) => row[row.length - 1] === 1)) return [];
   return [
@@ -183,7 +183,7 @@ function paddedRight({ language_model, prompt: { mask } }: Question): string[] {
   ];
 }
 
-/** What led to scores by which no token can be chosen, by reading prompt and answer once more in one pass. */
+/** Finds the cause of scores with NaN or infinities, by running prompt and answer again in one observed pass. */
 function explained({ message, prompt: b, ids }: ScoresError, question: Question): Promise<Error> {
   const { device, language_model, prompt, image_token } = question;
   if (language_model.is_encoder_decoder) {
@@ -191,7 +191,7 @@ function explained({ message, prompt: b, ids }: ScoresError, question: Question)
     const pass = () => language_model.forward(question.embed(prompt), { decoder_input_ids });
     return numericError(device, message, pass);
   }
-  // All prompts go on with the same answer: what is looked for is a fault of the weights. A placeholder in it has no image.
+  // All prompts continue with the same answer: a fault of the weights shows in any. A placeholder in it has no image.
   const answer = ids.slice(startOfRows(prompt, language_model, image_token)[b]!.length);
   const text = answer.map((id) => (id === image_token ? 0 : id));
   const longer: Prompt = {
@@ -231,7 +231,7 @@ function decoderOf(
     step: (tokens) => observed(() => decoding.step(tokens)),
     recorded: () => readStates(states),
     reorder: (rows) => decoding.reorder(rows),
-    // A GPU has the next step at hand while the last one's ids travel; a software driver would only work for nothing.
+    // A GPU works on the next steps while ids are read back; a software adapter would only compute steps that are discarded.
     inFlight: device.caps.isSoftware ? 0 : 3,
     argmax: likeliest,
     logSoftmax,
@@ -249,7 +249,7 @@ function decoderOf(
 /**
  * The language model without the images, for guidance.
  *
- * @param more tokens that the answer may have
+ * @param more tokens of the answer, at most
  */
 function withoutImages(
   { device, language_model }: Question,
@@ -261,13 +261,13 @@ function withoutImages(
   return {
     prefill: () => {
       const inputs_embeds = language_model.embed(upload(device, ids)); // [R, N, D]
-      return decoding.prefill({ inputs_embeds, attention_mask: mask }, "forward"); // as HF, which calls it so
+      return decoding.prefill({ inputs_embeds, attention_mask: mask }, "forward"); // HF's order of arguments
     },
     step: (tokens) => decoding.step(tokens),
   };
 }
 
-/** The likeliest id of each row of f32[R, V]: one launch and, when it is read, one read. */
+/** The most probable id of each row of f32[R, V]: one launch, and one read when it is read. */
 function likeliest(logits: Tensor): Likeliest<Tensor<"u32">> {
   const [R] = sizes(logits.shape, 2);
   const found = argmax(logits); // [2, R]

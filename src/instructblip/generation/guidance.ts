@@ -1,6 +1,6 @@
 /**
- * Classifier-free guidance: scores are moved away from what the language model would say without image and prompt. It
- * reads the negative prompt, or the prompt's last token alone, and then the answer.
+ * Classifier-free guidance: scores are moved away from those of an unconditional pass, in which the language model reads the
+ * negative prompt, or the prompt's last token alone, and then the answer.
  *
  * Source: Ho and Salimans 2022, Classifier-Free Diffusion Guidance; Sanchez et al. 2023, Stay on topic with
  * Classifier-Free Guidance; transformers 5.18, UnbatchedClassifierFreeGuidanceLogitsProcessor.
@@ -11,13 +11,13 @@ import { logSoftmaxInPlace } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder, Logits, Tokens } from "./decoder.ts";
 
-/** The language model on its own: from the first a row for every row of the search. */
+/** The language model without images, with a row for every row of the search from the start. */
 export type Unconditional<L extends Logits = Logits, T extends Tokens = Tokens> = Pick<
   Decoder<L, T>,
   "prefill" | "step"
 >;
 
-/** What the unconditional rows begin with. */
+/** The prompt of the unconditional rows. */
 export interface NegativePrompt {
   /** [R][N] */
   readonly ids: readonly (readonly number[])[];
@@ -28,7 +28,7 @@ export interface NegativePrompt {
 /**
  * The negative prompt, checked; undefined without guidance.
  *
- * @param prompt [B][L], what the rows of the search begin with
+ * @param prompt [B][L], the prompt of the search
  * @param num_embeddings of the language model
  * @throws InputError BAD_INPUT, RAGGED, TOKEN_ID, BAD_MASK, BATCH_MISMATCH, UNSUPPORTED_OPTION
  */

@@ -1,7 +1,7 @@
 /**
- * What changes the scores before a token is chosen, in Hugging Face's order. Greedy search and sampling feed raw logits,
- * beam search log probabilities: there a repetition penalty always multiplies. Arithmetic is f32 where
- * PyTorch's is, since a threshold decides by the last bit.
+ * Logits processors, in Hugging Face's order. Greedy search and sampling pass raw logits, beam search log probabilities, of
+ * which a repetition penalty always multiplies. Arithmetic is f32 where PyTorch's is, as a threshold may depend on the last
+ * bit.
  *
  * Source: transformers 5.18, generation/logits_process.py and _get_logits_processor in generation/utils.py.
  */
@@ -13,7 +13,7 @@ import type { ScoreEdits } from "./decoder.ts";
 import type { Bans, CustomLogitsProcessor, LogitsProcessor } from "./types.ts";
 import { watermark } from "./watermark.ts";
 
-/** One that looks at one row at a time. */
+/** A processor of single rows. */
 type RowProcessor = (ids: readonly number[], scores: Float32Array) => void;
 
 const each =
@@ -22,30 +22,30 @@ const each =
     for (const [i, ids] of rows.entries()) process(ids, scores[i]!);
   };
 
-/** One that forbids ids. Those that no score has are passed over. */
+/** A processor that bans ids. Ids out of range are ignored. */
 const ban = (bans: Bans): LogitsProcessor =>
   Object.assign(
     each((ids, scores) => {
-      for (const id of bans(ids)) scores[id] = NEVER; // out of range, an element of a typed array is not set
+      for (const id of bans(ids)) scores[id] = NEVER; // writes out of range of a typed array are ignored
     }),
     { bans },
   );
 
-/** What a row has, as far as scores have it. */
+/** The distinct ids of a row that are in the vocabulary. */
 const distinct = (ids: readonly number[], vocabulary: number): number[] =>
   [...new Set(ids)].filter((id) => id >= 0 && id < vocabulary);
 
 /**
- * What the processors do to each row, if that is a penalty and bans and nothing else: the common ones, and few ids.
+ * The processors as a penalty and bans of ids, if they are nothing else.
  *
- * @returns undefined where the scores themselves are needed
+ * @returns undefined if the scores are needed
  */
 export function scoreEdits(
   processors: readonly LogitsProcessor[],
   rows: readonly (readonly number[])[],
   vocabulary: number,
 ): ScoreEdits | undefined {
-  // Several penalties, or a ban before one, cannot come out of logitsProcessors(): its order is fixed.
+  // logitsProcessors() has a fixed order: it never gives several penalties, or a ban before one.
   if (!processors.every(({ penalty, bans }) => penalty !== undefined || bans !== undefined)) return undefined;
   const penalty = processors.find((processor) => processor.penalty !== undefined)?.penalty ?? 1;
   const penalised = rows.map((ids) => (penalty === 1 ? [] : distinct(ids, vocabulary)));
@@ -59,9 +59,10 @@ export function scoreEdits(
 }
 
 /**
- * A chain that edits, then keeps the best of what may be scaled in between: what follows needs to see no other scores.
+ * A chain of processors that edits scores, then keeps the best k, perhaps scaled in between, so that later processors need
+ * no other scores.
  *
- * @returns how many those are, the processors that edit, and the rest, which still begins by keeping them
+ * @returns k, the processors that edit, and the rest, which begins with keeping the best k
  */
 export function shortlistOf(
   processors: readonly LogitsProcessor[],
@@ -77,7 +78,7 @@ export function shortlistOf(
   return { k, edits, rest };
 }
 
-/** Finding the best takes a round for each on the GPU: from some hundreds on, the whole row is read faster. */
+/** Largest k. The GPU takes a round for each of the best: from some hundreds on, reading the whole row is faster. */
 const LONGEST_SHORTLIST = 256;
 
 const f = Math.fround;
@@ -86,9 +87,9 @@ const F32_MAX = 3.4028234663852886e38;
 
 // --- processors --------------------------------------------------------------------------------------------------------
 
-/** Adds a bias to the last id of a sequence where the ids before it have just occurred. */
+/** Adds a bias to the last id of a sequence if the row ends with the ids before it. */
 export function sequenceBias(biases: NonNullable<GenerationConfig["sequence_bias"]>): LogitsProcessor {
-  // Of two biases for one sequence the later counts, at the earlier's place, as in a Python dict.
+  // Of two biases for one sequence the later value counts, in the earlier's position, as in a Python dict.
   const unique = [...new Map(biases.map(([ids, bias]) => [ids.join(), { ids, bias: f(bias) }])).values()];
   const ordered = [...unique.filter(({ ids }) => ids.length === 1), ...unique.filter(({ ids }) => ids.length > 1)];
   return each((row, scores) => {
@@ -115,7 +116,7 @@ export function repetitionPenalty(value: number): LogitsProcessor {
   );
 }
 
-/** Forbids what would make the last n ids a run that the row already has. */
+/** Bans ids that would repeat an n-gram of the row. */
 export function noRepeatNgram(n: number): LogitsProcessor {
   return ban((ids) => {
     const found: number[] = [];
@@ -129,7 +130,7 @@ export function noRepeatNgram(n: number): LogitsProcessor {
   });
 }
 
-/** Forbids the last id of each sequence where the ids before it have just occurred. */
+/** Bans the last id of each sequence if the row ends with the ids before it. */
 export function badWords(words: readonly (readonly number[])[]): LogitsProcessor {
   return ban((row) => words.filter((ids) => endsWith(row, ids)).map((ids) => ids.at(-1)!));
 }
@@ -141,12 +142,12 @@ function endsWith(row: readonly number[], ids: readonly number[]): boolean {
   return true;
 }
 
-/** Forbids the end of the sequence while the row is shorter than `length`. */
+/** Bans end ids while the row is shorter than `length`. */
 export function minLength(length: number, eos: readonly number[]): LogitsProcessor {
   return ban((ids) => (ids.length < length ? eos : []));
 }
 
-/** Leaves the ids that `allowed` names. Where no beam of a prompt has one left, they get score 0 instead. */
+/** Bans all ids but those of `allowed`. If no beam of a prompt has a score left for them, they get score 0 instead. */
 export function prefixConstrained(
   allowed: (batch: number, ids: readonly number[]) => readonly number[],
   beams: number,
@@ -176,7 +177,7 @@ export function prefixConstrained(
   };
 }
 
-/** Leaves `forced` alone, with score 0, when the row has `length` ids. */
+/** Bans all ids but `forced`, which gets score 0, when the row has `length` ids. */
 export function forcedAt(length: number, forced: readonly number[]): LogitsProcessor {
   return each((ids, scores) => {
     if (ids.length !== length) return;
@@ -194,7 +195,7 @@ export const removeInvalid: LogitsProcessor = each((_, scores) => {
   }
 });
 
-/** Makes the end of the sequence likelier with every token beyond `start`. */
+/** Raises the score of end ids with every token beyond `start`. */
 export function exponentialDecay(start: number, factor: number, eos: readonly number[]): LogitsProcessor {
   return each((ids, scores) => {
     const beyond = ids.length - start;
@@ -213,7 +214,7 @@ export function suppressAt(length: number, forbidden: readonly number[]): Logits
   return ban((ids) => (ids.length === length ? forbidden : []));
 }
 
-/** The caller's own, whatever else the function may carry. @throws InputError BAD_INPUT if it does not do its work at once */
+/** A processor of the caller's. @throws InputError BAD_INPUT if it returns a promise */
 export function custom(process: CustomLogitsProcessor): LogitsProcessor {
   return (rows, scores) => {
     const result: unknown = process(rows, scores);
@@ -228,7 +229,7 @@ export function custom(process: CustomLogitsProcessor): LogitsProcessor {
 export const renormalize: LogitsProcessor = each((_, scores) => logSoftmaxInPlace(scores));
 
 // --- warpers: only when sampling ---------------------------------------------------------------------------------------
-// `keep` tokens always stay, so that beams have something besides the end of the sequence to go on with.
+// `keep` tokens are always kept, so that beams have a continuation besides the end of the sequence.
 
 export function temperature(T: number): LogitsProcessor {
   const t = f(T);
@@ -240,7 +241,7 @@ export function temperature(T: number): LogitsProcessor {
   );
 }
 
-/** Keeps the likeliest tokens while their share of the entropy of the best 100 stays within `share`. */
+/** Keeps the most probable tokens up to a share of the entropy of the best 100. */
 export function topH(share: number): LogitsProcessor {
   const h = f(share);
   return each((_, scores) => {
@@ -255,7 +256,7 @@ export function topH(share: number): LogitsProcessor {
   });
 }
 
-/** Drops scores below the k-th largest; ties with it stay. */
+/** Drops scores below the k-th largest; ties with it are kept. */
 export function topK(k: number, keep: number): LogitsProcessor {
   const best = Math.max(k, keep);
   const process = each((_, scores) => {
@@ -301,7 +302,7 @@ export function typicalP(mass: number, keep: number): LogitsProcessor {
     const order = [...left.keys()].sort((a, b) => distance[a]! - distance[b]! || a - b);
     const sums = cumsum(softmax(order.map((j) => scores[left[j]!]!)));
     const below = sums.filter((sum) => sum < most).length;
-    if (below >= order.length && order.length < scores.length) return; // HF's threshold is a dropped token's infinity
+    if (below >= order.length && order.length < scores.length) return; // HF's threshold is then the infinity of a dropped token
     const farthest = distance[order[Math.min(below, order.length - 1)]!]!;
     for (const [rank, j] of order.entries()) {
       if (rank >= keep && distance[j]! > farthest) scores[left[j]!] = NEVER;
@@ -343,9 +344,11 @@ function keepOnly(scores: Float32Array, kept: readonly number[]): void {
   for (const [n, i] of kept.entries()) scores[i] = values[n]!;
 }
 
-// --- which, and in which order -----------------------------------------------------------------------------------------
+// --- the chain -----------------------------------------------------------------------------------------
 
-/** All but guidance, which comes before. None in the common case, and then the logits never leave the GPU. */
+/**
+ * All processors of a config but guidance, which comes before them. There are usually none, and the logits stay on the GPU.
+ */
 export function logitsProcessors(config: GenerationConfig): LogitsProcessor[] {
   const { eos_token_id: eos, prompt_length, max_length, num_beams } = config;
   const list: LogitsProcessor[] = [];
@@ -366,7 +369,7 @@ export function logitsProcessors(config: GenerationConfig): LogitsProcessor[] {
   }
   if (config.suppress_tokens.length) list.push(suppress(config.suppress_tokens));
   if (config.begin_suppress_tokens.length) {
-    // A forced first token is passed over: the one after it is the answer's first.
+    // A forced first token is skipped: the one after it is the answer's first.
     const begin = prompt_length > 1 || config.forced_bos_token_id === null ? prompt_length : prompt_length + 1;
     list.push(suppressAt(begin, config.begin_suppress_tokens));
   }

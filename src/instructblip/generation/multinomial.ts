@@ -1,6 +1,6 @@
 /**
- * Drawing tokens by their probability, repeatably: every draw is a function of the seed, the row and the step. PyTorch's
- * generator cannot be matched across devices, so agreement with Hugging Face is in distribution.
+ * Reproducible sampling of tokens: every draw is a function of the seed, the row and the step. PyTorch's generator differs
+ * between devices, so agreement with Hugging Face is in distribution.
  *
  * Source: Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3 (Philox 4x32-10).
  */
@@ -11,7 +11,7 @@ const [W0, W1] = [0x9e3779b9, 0xbb67ae85];
 
 export type U32x4 = readonly [number, number, number, number];
 
-/** Ten rounds of Philox: u32[4] that look random for every counter u32[4] and key u32[2]. */
+/** Ten rounds of Philox: pseudorandom u32[4] for every counter u32[4] and key u32[2]. */
 export function philox(counter: U32x4, key: readonly [number, number]): U32x4 {
   let [c0, c1, c2, c3] = counter;
   let [k0, k1] = key;
@@ -33,11 +33,11 @@ function multiplyHigh(a: number, b: number): number {
   return aHigh * bHigh + Math.floor(middle / 0x10000) + Math.floor(carry / 0x10000);
 }
 
-/** Uniform numbers for one seed, told apart by where they are used. */
+/** Uniform random numbers of one seed, indexed by row, step and draw. */
 export class RandomNumbers {
   readonly seed: number;
 
-  /** @param seed whole, from 0 to 2^53 - 1. Default: another one each time */
+  /** @param seed whole, from 0 to 2^53 - 1. Default: a new one each time */
   constructor(seed: number | null) {
     this.seed = seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
   }
@@ -56,8 +56,8 @@ export function multinomial(scores: Float32Array, uniform: number): number {
 }
 
 /**
- * `n` different indices by softmax(scores), in the order drawn. Where fewer have a probability above 0, the lowest of
- * the others follow (PyTorch leaves their order open).
+ * `n` different indices by softmax(scores), in the order drawn. If fewer have a probability above 0, the lowest of the
+ * others follow (PyTorch leaves their order open).
  */
 export function multinomialWithoutReplacement(
   scores: Float32Array,
@@ -83,7 +83,7 @@ function total(probabilities: Float32Array): number {
   return sum;
 }
 
-/** Never an index of probability 0, as long as one is above. */
+/** Never returns an index of probability 0, if there is another. */
 function drawFrom(probabilities: Float32Array, sum: number, uniform: number): number {
   const target = uniform * sum;
   let reached = 0;

@@ -1,16 +1,16 @@
 /**
- * Scores that no token can be chosen by: what a NaN or an infinity in the weights, or a sum beyond f32's range, comes to.
- * Without a look at them an answer would be its first token for ever.
+ * Detects scores with NaN or infinities, the effect of a NaN or an infinity in the weights, or of a sum beyond f32's range.
+ * Unnoticed, an answer would repeat its first token.
  */
 import { firstNotFinite, observing } from "../../modules/observer.ts";
 import type { Device, Observer } from "../../tensor/device/device.ts";
 import { EngineError, NumericError } from "../../tensor/errors.ts";
 
-/** Where such scores were met. What led to them is found out by who has the model. */
+/** Where such scores occurred. generate.ts finds the cause. */
 export class ScoresError extends NumericError {
   /** Which prompt of the batch. */
   readonly prompt: number;
-  /** The row so far: what the scores come after. */
+  /** The row so far, after which the scores are. */
   readonly ids: readonly number[];
 
   constructor(
@@ -29,27 +29,29 @@ export function hasFault(scores: Float32Array): boolean {
   return scores.some((score) => Number.isNaN(score) || score === Number.POSITIVE_INFINITY);
 }
 
-/** Whether softmax of a row is one: it has neither NaN nor plus infinity, and something above minus infinity. f32[V] */
+/**
+ * Whether softmax of a row is a distribution: it has neither NaN nor plus infinity, and a score above minus infinity. f32[V]
+ */
 export function hasDistribution(scores: Float32Array): boolean {
   return !hasFault(scores) && scores.some((score) => score > Number.NEGATIVE_INFINITY);
 }
 
 /**
- * Scores as the processors have left them. An infinity may be what they want.
+ * Checks processed scores, which may have infinities.
  *
  * @throws NumericError
  */
 export function expectChoice(scores: Float32Array, prompt: number, draws: boolean): void {
   if (draws ? hasDistribution(scores) : !scores.some(Number.isNaN)) return;
-  throw new NumericError(`prompt ${prompt}: the logits processors have left no scores that a token can be chosen by`, {
-    hint: "they have forbidden every token, or made NaN or infinities of the model's scores, which were in order",
+  throw new NumericError(`prompt ${prompt}: the logits processors have left no valid score`, {
+    hint: "they have banned every token, or turned valid scores into NaN or infinities",
   });
 }
 
 /**
  * An error that names the module in which a second run of `pass`, observed, first has a NaN or an infinity.
  *
- * @param what it says first
+ * @param the beginning of its message
  */
 export async function numericError(
   device: Device,

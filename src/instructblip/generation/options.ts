@@ -1,6 +1,6 @@
 /**
- * What `generate()` may be asked for: an option, a row. To add an option add its row; what it does is read from
- * {@link GenerationConfig} by whoever does it.
+ * The options of `generate()`, one row each. To add an option, add its row; its effect is implemented elsewhere, from {@link
+ * GenerationConfig}.
  *
  * Hugging Face's names, meanings and defaults. Source: transformers 5.18, generation/configuration_utils.py.
  */
@@ -31,14 +31,14 @@ import { checkWatermark, type SynthIDTextWatermarkingConfig, type WatermarkingCo
 
 /** HF's default when neither max_length nor max_new_tokens is given. */
 export const DEFAULT_NEW_TOKENS = 20;
-/** Of a row. Far beyond the language models here; a slip (1e9) should not end in an allocation failure. */
+/** Longest row. Far beyond the language models here; a mistake (1e9) must not end in an allocation failure. */
 const MOST_TOKENS = 65536;
-/** Each is searched for after every token. */
+/** Most stop strings. Each is searched for after every token. */
 const MOST_STOP_STRINGS = 1000;
 
 const TEXTS = `a text or 1 to ${MOST_STOP_STRINGS} texts, none of them empty`;
 const isText = is(TEXTS, (value) => typeof value === "string" && value !== "");
-/** Which ids there are and how many rows there must be is checked where they are read (guidance.ts). */
+/** guidance.ts checks ids and the number of rows. */
 const rows = (of: string) =>
   option<readonly (readonly number[])[]>(listOf(is(`rows of ${of}`, Array.isArray), `rows of ${of}`));
 const BIASES = "[[ids, bias], …] with at least one pair";
@@ -47,9 +47,8 @@ const isShare = (value: number) => value >= 0 && value < 1;
 const EMBEDDED = "the language model is given embeddings, not ids";
 
 /**
- * The options. What sampling's must be where they are used comes with `needs`: without do_sample HF takes whatever they are,
- * and warns. The bounds are HF's, by which 0 is no top_p but the likeliest token's, and cut-offs of nothing or everything
- * are off.
+ * The options. `needs` has the stricter check of a sampling option: without do_sample HF accepts any value, and warns. The
+ * bounds are HF's: top_p 0 keeps the most probable token, and cut-offs that drop nothing or everything are off.
  */
 export const GENERATION = {
   /** Tokens to add, at most. Default 20. */
@@ -62,34 +61,34 @@ export const GENERATION = {
   min_length: whole(0).flag("tokens of image, prompt and answer before the answer may end"),
   /** Seconds after which no further token is begun. */
   max_time: number("seconds, above 0", (value) => value > 0, { argument: "<seconds>" }).flag(
-    "begin no further token after this",
+    "begin no token after this time",
   ),
-  /** Texts that end an answer; they need `tokenizer`, as in HF. */
+  /** Strings that end an answer; they need `tokenizer`, as in HF. */
   stop_strings: option<string | readonly string[]>(oneOrList(isText, listOf(isText, TEXTS, 1, MOST_STOP_STRINGS)), {
     argument: "<text>",
     read: (text) => text,
   })
     .kept<readonly string[]>([], (given) => [given].flat())
-    .flag("ends the answer where this text appears", "--stop-string"),
+    .flag("end the answer where this text appears", "--stop-string"),
   /** Ids that end an answer. Default: those of text_config. null: none. */
   eos_token_id: anyIdOrIds().flag("token ids that end the answer (default: the config's)"),
   /** Fills rows that ended early. Default: that of text_config, else the first eos id. */
-  pad_token_id: anyId().flag("fills rows of a batch that ended early"),
+  pad_token_id: anyId().flag("pads rows of a batch that ended early"),
   /** No effect: prompts begin with their own. */
   bos_token_id: anyId(),
 
-  /** Draw tokens by their probability. Default false: take the likeliest. */
+  /** Draw tokens by their probability. Default false: take the most probable. */
   do_sample: flag().flag("draw tokens by their probability"),
-  /** Makes do_sample repeatable; not in HF, whose generator is PyTorch's. Default: another one each time. */
+  /** Makes do_sample repeatable; not in HF, which uses PyTorch's generator. Default: a new one each time. */
   seed: whole(0).needs("do_sample").flag("makes --do-sample repeatable"),
-  /** Sampling: divides the scores; below 1 safer, above 1 more varied. Default 1. */
+  /** Sampling: divides the scores; below 1 less, above 1 more random. Default 1. */
   temperature: number()
     .default(1)
-    .needs("do_sample", above(0, "do_sample: false takes the likeliest token"))
-    .flag("sampling: below 1 safer, above 1 more varied"),
-  /** Sampling: keeps this many of the likeliest tokens. Default 50; 0 is off. */
-  top_k: number().default(50, 0).needs("do_sample", whole(0)).flag("sampling: only the n likeliest tokens; 0: all"),
-  /** Sampling: keeps the likeliest tokens that together have this probability. Default 1: all. */
+    .needs("do_sample", above(0, "do_sample: false takes the most probable token"))
+    .flag("sampling: divides the logits; below 1 less random"),
+  /** Sampling: keeps this many of the most probable tokens. Default 50; 0 is off. */
+  top_k: number().default(50, 0).needs("do_sample", whole(0)).flag("sampling: only the n most probable tokens; 0: all"),
+  /** Sampling: keeps the most probable tokens that together have this probability. Default 1: all. */
   top_p: number()
     .default(1)
     .needs(
@@ -97,25 +96,25 @@ export const GENERATION = {
       number("a number of at least 0", (value) => value >= 0),
     )
     .idle("it is above 1", (value) => value > 1)
-    .flag("sampling: only the likeliest tokens that make up x of the whole"),
-  /** Sampling: keeps the likeliest tokens within this share of the entropy of the best 100, above 0, at most 1. */
+    .flag("sampling: only the most probable tokens that together have probability x"),
+  /** Sampling: keeps the most probable tokens within this share of the entropy of the best 100, above 0, at most 1. */
   top_h: number().needs(
     "do_sample",
     number("a number above 0, at most 1", (value) => value > 0 && value <= 1),
   ),
-  /** Sampling: drops tokens less likely than this times the likeliest, from 0 to 1. */
+  /** Sampling: drops tokens less probable than this times the most probable, from 0 to 1. */
   min_p: number()
     .needs(
       "do_sample",
       number("a number from 0 to 1", (value) => value >= 0 && value <= 1),
     )
-    .flag("sampling: only tokens at least x times as likely as the likeliest"),
+    .flag("sampling: only tokens at least x times as probable as the most probable"),
   /** Sampling: keeps the most typical tokens that together have this probability. Default 1: all. */
   typical_p: number()
     .default(1)
     .needs("do_sample", above(0))
     .idle("it is above 1", (value) => value > 1)
-    .flag("sampling: only the most typical tokens that make up x"),
+    .flag("sampling: only the most typical tokens that together have probability x"),
   /** Sampling: drops tokens of a probability below this. Default 0: none. */
   epsilon_cutoff: number()
     .default(0)
@@ -127,8 +126,8 @@ export const GENERATION = {
     .needs("do_sample")
     .idle("it is not between 0 and 1", (value) => !isShare(value)),
 
-  /** Sequences followed side by side. Default 1. */
-  num_beams: whole(1).default(1).flag("sequences followed side by side"),
+  /** Number of beams. Default 1. */
+  num_beams: whole(1).default(1).flag("number of beams"),
   /** Beams: scores are divided by (new tokens)^length_penalty; above 0 favours long answers. Default 1. */
   length_penalty: number().default(1).needs("num_beams").flag("beams: above 0 favours long answers"),
   /** Beams: true stops at num_beams finished sequences, false when none is likely to beat them, "never" when none can. */
@@ -140,16 +139,18 @@ export const GENERATION = {
   num_return_sequences: whole(1, 1024).default(1).flag("answers, one a line"),
 
   /** Above 1 makes every token that is already in the row, image and prompt ids included, less likely. */
-  repetition_penalty: above(0).default(1).readsPrompt().flag("above 1: tokens already there become less likely"),
+  repetition_penalty: above(0).default(1).readsPrompt().flag("above 1: tokens of the row so far become less likely"),
   /** No run of this many tokens occurs twice in a row, prompt included. */
-  no_repeat_ngram_size: whole(0).default(0).readsPrompt().flag("no run of n tokens comes twice; 0: off"),
+  no_repeat_ngram_size: whole(0).default(0).readsPrompt().flag("no run of n tokens occurs twice; 0: off"),
 
   /**
-   * Moves answers away from what the language model would say without image and prompt, above 1, or towards it, below.
-   * 1 is off. Not with beams, nor with T5. A second cache and a second pass a token.
+   * Classifier-free guidance scale. Above 1 moves answers away from those of the language model without image and prompt,
+   * below 1 towards them. 1 is off. Not with beams or T5. Takes a second cache and a second pass for each token.
    */
   guidance_scale: number().default(1).flag("above 1: away from answers without image and prompt"),
-  /** What guidance moves away from, a row for each answer: [B * num_return_sequences][N]. Default: the prompt's last id. */
+  /**
+   * The negative prompt of guidance, a row for each answer: [B * num_return_sequences][N]. Default: the prompt's last id.
+   */
   negative_prompt_ids: rows("token ids").needs("guidance_scale"),
   /** 1 = not padding. Default: ones. */
   negative_prompt_attention_mask: rows("0 and 1").needs("guidance_scale"),
@@ -166,29 +167,29 @@ export const GENERATION = {
       1,
     ),
   ).default([]),
-  /** Sequences that may not occur: their last id is not chosen behind the others. */
+  /** Sequences that must not occur: their last id is banned after the others. */
   bad_words_ids: option<readonly (readonly number[])[]>(listOf(checkIds, "a list of lists of token ids", 1)).default(
     [],
   ),
-  /** The ids that may follow the row so far. */
+  /** Returns the ids that may follow the row so far. */
   prefix_allowed_tokens_fn: option<(batch: number, ids: readonly number[]) => readonly number[]>(
     isFunction("(batch, ids)"),
   ),
-  /** The first token of a row of one id, as an encoder-decoder begins: of what follows the start token. */
+  /** The token after a row of one id, which is an encoder-decoder's start token. */
   forced_bos_token_id: option<number>(checkId),
-  /** What the last token is, where an answer reaches its maximum length. */
+  /** The last token of an answer that reaches its maximum length. */
   forced_eos_token_id: option<number | readonly number[]>(oneOrList(checkId, checkIds)).kept<readonly number[]>(
     [],
     (ids) => [ids].flat(),
   ),
-  /** NaN in the scores becomes 0, an infinity the largest number of its sign: goes on with a model that gives such. */
+  /** NaN in the scores becomes 0, an infinity the largest number of its sign. */
   remove_invalid_values: flag(),
   /**
-   * Whether scores that no token can be chosen by, with a NaN or an infinity, are an error. Default true, unless
-   * remove_invalid_values is. Not in HF, where NaN is the likeliest.
+   * Whether scores with NaN or infinities are an error. Default true, unless remove_invalid_values is set. Not in HF, where
+   * NaN counts as the largest score.
    */
   check_numerics: flag(),
-  /** [start, factor]: after `start` new tokens the end of the sequence grows likelier by powers of `factor`. */
+  /** [start, factor]: after `start` new tokens the score of the end grows by powers of `factor`. */
   exponential_decay_length_penalty: option<readonly [start: number, factor: number]>(
     is("[start, factor], a whole number and a number", (value) => {
       const [start, factor] = Array.isArray(value) && value.length === 2 ? value : [];
@@ -197,21 +198,21 @@ export const GENERATION = {
   ),
   /** Ids that are never chosen. */
   suppress_tokens: anyIds(),
-  /** Ids that may not come first. */
+  /** Ids that may not be the first of an answer. */
   begin_suppress_tokens: anyIds(),
-  /** The caller's own, run in turn after the processors above and before sampling's. */
+  /** Processors of the caller's, run after those above and before those of sampling. */
   logits_processor: functions<CustomLogitsProcessor>("(rows, scores)").default([]),
-  /** The caller's own: true ends a row, which has the new token already. Beams: asked of every candidate. */
+  /** Criteria of the caller's: true ends a row, which includes the new token. Beams: called for every candidate. */
   stopping_criteria: functions<StoppingCriterion>("a row").default([]),
-  /** Marks answers so that whoever has the key can tell; what Hugging Face writes on the CPU. */
+  /** Watermarks the output with a key; the same watermark as Hugging Face's on the CPU. */
   watermarking_config: option<WatermarkingConfig | SynthIDTextWatermarkingConfig>(checkWatermark, {
     argument: "<json>",
     read: jsonObject,
     must: 'an object as JSON: {} or {"bias": 2.5}',
-  }).flag("mark the answer by a green list ({} for the usual one) or SynthID"),
-  /** Makes log probabilities of the processed scores again. Default false. */
+  }).flag("watermark the answer by a green list ({} for the defaults) or SynthID"),
+  /** Normalises the processed scores to log probabilities again. Default false. */
   renormalize_logits: flag(),
-  /** Of the prompt as ids; here the language model is given embeddings, and HF ignores it with a warning. */
+  /** Applies to prompts given as ids; here they are given as embeddings, and HF ignores it with a warning. */
   encoder_repetition_penalty: number().default(1).idle(EMBEDDED),
   /** As encoder_repetition_penalty: no effect, with a warning. */
   encoder_no_repeat_ngram_size: number().default(0).idle(EMBEDDED),
@@ -228,7 +229,7 @@ export const GENERATION = {
   output_hidden_states: flag().needs("return_dict_in_generate"),
   /** False: the answers alone, without image ids and prompt. Default true, as in HF. */
   return_full_text: flag().default(true),
-  /** Always on; false changes nothing but speed in HF, and nothing here. */
+  /** Always on; false changes only the speed in HF, and nothing here. */
   use_cache: flag().default(true),
 };
 
@@ -244,9 +245,9 @@ function jsonObject(text: string): unknown {
   }
 }
 
-// --- what Hugging Face has besides -------------------------------------------------------------------------------------
+// --- other options of Hugging Face -------------------------------------------------------------------------------------
 
-/** Neutral values as in HF's defaults pass; `null` always does. */
+/** Neutral values, such as HF's defaults, are accepted; `null` always is. */
 const unsupported =
   (why: string, ...neutral: unknown[]): Check =>
   (name, value) => {
@@ -259,12 +260,12 @@ const CONSTRAINED =
   "constrained beam search was removed from transformers; prefix_allowed_tokens_fn says what may follow";
 const CACHE = "the cache is as long as the longest row and stays on the device";
 
-/** For what has no effect, in HF either. */
+/** For options that have no effect in HF either. */
 const harmless: Check = () => {};
 
 /**
- * HF's own names for what this project does not do, of its GenerationConfig and of its generate(). Listed so that they are
- * refused for what they are, not as typos, and so that a generation_config.json that changes nothing can be given.
+ * Options of HF's GenerationConfig and generate() that this project does not support. Listed so that they are refused by
+ * name, not as typos, and so that a generation_config.json with neutral values is accepted.
  */
 export const UNSUPPORTED: Readonly<Record<string, Check>> = {
   num_beam_groups: unsupported(GROUP_BEAMS, 1),
@@ -285,7 +286,7 @@ export const UNSUPPORTED: Readonly<Record<string, Check>> = {
   assistant_ensemble_weight: unsupported(NO_ASSISTANT),
   max_matching_ngram_size: unsupported(NO_ASSISTANT),
   speculation_type: unsupported(NO_ASSISTANT),
-  // Without an assistant they do nothing in HF either, which has numbers for them by default.
+  // Without an assistant they have no effect in HF either, where they have defaults.
   num_assistant_tokens: harmless,
   num_assistant_tokens_schedule: harmless,
   assistant_confidence_threshold: harmless,
@@ -307,7 +308,7 @@ export const UNSUPPORTED: Readonly<Record<string, Check>> = {
   synced_gpus: unsupported("one model runs on one device", false),
   inputs: unsupported("the inputs have names: give pixel_values, input_ids and what else the processor makes"),
 
-  // What a generation_config.json says of itself.
+  // Metadata of a generation_config.json.
   _from_model_config: harmless,
   transformers_version: harmless,
 };

@@ -1,4 +1,4 @@
-/** What a search returns, by Hugging Face's names (GenerateDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput, …). */
+/** The output of a search, by Hugging Face's names (GenerateDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput, …). */
 import type { Decoder } from "./decoder.ts";
 import type { EncoderStates, StepStates } from "./types.ts";
 
@@ -15,19 +15,19 @@ export interface GenerateOutput extends StepStates, EncoderStates {
   sequences_scores?: number[];
   /** With output_scores: after the processors, a step each. Beams: log probabilities without their beam's score. */
   scores?: StepScores[];
-  /** With output_logits: as the model gave them. */
+  /** With output_logits: the raw logits. */
   logits?: StepScores[];
   /** Beams: prompt * num_beams + beam that each new token came from; -1 past a sequence's end. */
   beam_indices?: number[][];
-  /** Sampling: what makes it happen again. */
+  /** Sampling: the seed that repeats it. */
   seed?: number;
 }
 
-/** Collects what a decoder recorded, step by step. */
+/** Collects a decoder's hidden states and attentions, step by step. */
 export class StepRecords {
   readonly states: StepStates & EncoderStates = {};
 
-  /** @param copies rows that each of the decoder's rows stands for */
+  /** @param copies rows of the output for each row of the decoder */
   async add(decoder: Decoder, copies: number): Promise<void> {
     const { encoder_attentions, encoder_hidden_states, ...steps } = (await decoder.recorded?.()) ?? {};
     if (encoder_attentions) this.states.encoder_attentions = encoder_attentions;
@@ -42,14 +42,14 @@ export class StepRecords {
     }
   }
 
-  /** Forgets a step, counted from 0, and later ones. */
+  /** Drops a step, counted from 0, and later ones. */
   drop(step: number): void {
     const { encoder_attentions: _, encoder_hidden_states: __, ...steps } = this.states;
     for (const key of Object.keys(steps) as (keyof StepStates)[]) this.states[key] = this.states[key]?.slice(0, step);
   }
 }
 
-/** Forgets what was recorded of a step that was not taken, and of later ones. */
+/** Drops the records of a step that was not completed, and of later ones. */
 export function dropSteps(step: number, records: StepRecords, ...scores: (StepScores[] | undefined)[]): void {
   for (const list of scores) list?.splice(step);
   records.drop(step);

@@ -1,7 +1,7 @@
 /**
- * Greedy search whose ids stay on the GPU: each step is fed what the one before chose, and the ids are read some steps
- * late, for stopping and for whoever listens. Steps beyond an answer's end are thrown away. The same as `sample`,
- * which waits for every id.
+ * Greedy search that is pipelined: each step takes the previous step's ids on the GPU, and the host reads ids some steps
+ * later, for stopping and streaming. Steps beyond an answer's end are discarded. Gives the same as `sample`, which waits for
+ * every id.
  */
 import type { Decoder, Likeliest, Tokens } from "./decoder.ts";
 import { ScoresError } from "./numerics.ts";
@@ -9,7 +9,7 @@ import type { GenerateOutput } from "./output.ts";
 import type { SearchOptions } from "./sample.ts";
 import { inTime } from "./stopping.ts";
 
-/** Whether nothing needs the scores, or the ids before the next step: then `greedyPipelined` will do. */
+/** Whether `greedyPipelined` can be used: nothing needs the scores, or an id before the next step. */
 export function canPipeline({
   config,
   processors,
@@ -50,7 +50,7 @@ export async function greedyPipelined(
         tokens = likeliest.tokens;
         previous?.dispose();
         const read = likeliest.read();
-        read.catch(() => {}); // thrown when its turn comes
+        read.catch(() => {}); // thrown when it is awaited
         waiting.push(read);
         launched++;
         continue;

@@ -1,10 +1,10 @@
-/** A prompt on the host, checked, and what answers to it begin with. */
+/** A checked prompt on the host, and the rows that answers begin with. */
 import type { Ids, LanguageModel } from "../model/language_model.ts";
 
-/** Stands for an image feature in the prompts of legacy checkpoints, which have no id for it. */
+/** The placeholder id for legacy checkpoints, which have none. */
 export const NO_ID = -1;
 
-/** What the language model is to read. */
+/** The input of the language model. */
 export interface Prompt {
   readonly B: number;
   readonly L: number;
@@ -14,7 +14,7 @@ export interface Prompt {
   readonly mask: Ids;
 }
 
-/** What rows of ids begin with: the prompt, or the start token of a model whose encoder reads the prompt. */
+/** The ids that rows begin with: the prompt, or the start token of an encoder-decoder. */
 export function startOfRows(
   { ids }: Prompt,
   { decoder_start_token_id }: LanguageModel,

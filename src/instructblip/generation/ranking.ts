@@ -1,9 +1,9 @@
 /**
- * Candidate answers by their likelihood: the negative log-likelihood (NLL) of each one's tokens after the prompt. The prompt
- * is read once; candidates go on from it in segments, padded on the right.
+ * Ranks candidate answers by their likelihood: the negative log-likelihood (NLL) of each one's tokens after the prompt. The
+ * prompt is read once; candidates continue it in segments, padded on the right.
  *
- * LAVIS's order, which is that of sums: its T5 adds up, its Vicuna divides by the padded length of prompt and candidates,
- * so that figures of different segments cannot be compared. Here padding counts nowhere and segments change nothing.
+ * The order is LAVIS's, by sums: its T5 sums, its Vicuna divides by the padded length of prompt and candidates, so that
+ * values of different segments cannot be compared. Here padding does not count, and segments do not change the result.
  *
  * B prompts, C candidates, R candidates of a segment, T their longest, V vocabulary.
  * Source: salesforce/LAVIS, predict_class in lavis/models/blip2_models/blip2_{t5,vicuna}_instruct.py.
@@ -26,17 +26,17 @@ const RANKING = {
   /** Token ids as {@link candidateIds} gives them: [C][…] for every prompt, or [B][C][…]. */
   candidates: option<Ids | readonly Ids[]>(() => {}),
   /**
-   * Candidates that mean the same thing have the same number, from 0: [C], or [B][C]. What is ranked are then the groups,
-   * each by the sum of its candidates' probabilities.
+   * Groups of synonymous candidates: the group number of each, from 0: [C], or [B][C]. Groups are ranked instead, each by
+   * the sum of its candidates' probabilities.
    */
   groups: option<readonly number[] | Ids>(() => {}),
-  /** What is ranked by: the NLL of all tokens (default), or of one token on average. */
+  /** The NLL that is ranked by: the sum over tokens (default), or the mean. */
   reduction: oneOf("sum", "mean").default("sum"),
   /** Candidates scored at once, default 16. Memory grows with it; the result is the same. */
   segment_size: whole(1).default(16),
   /** Stops before the next segment; rank_answers() then rejects with the signal's reason. */
   signal: option<AbortSignal>(() => {}),
-  /** Whether a likelihood that is NaN is an error. Default true; false gives it back, ranked last. */
+  /** Whether a likelihood that is NaN is an error. Default true; false returns it, ranked last. */
   check_numerics: flag().default(true),
 };
 export const RANK_OPTIONS = Object.keys(RANKING);
@@ -53,16 +53,16 @@ export interface RankedAnswers {
   readonly sums: readonly number[];
   /** [C], in nats: a sum divided by the number of its candidate's tokens */
   readonly means: readonly number[];
-  /** [C] indices of candidates, likeliest first, lowest index first on ties */
+  /** [C] indices of candidates, the most probable first, lowest index first on ties */
   readonly ranks: readonly number[];
 }
 
 /**
- * Texts to what `rank_answers` takes: the tokenizer's ids without a leading beginning-of-sequence token, as in LAVIS. T5's
- * tokenizer closes each with its end token; LLaMA's does not, so that "red" is never less likely than "red and blue".
+ * Tokenizes candidates for `rank_answers`: the tokenizer's ids without a leading beginning-of-sequence token, as in LAVIS.
+ * T5's tokenizer closes each with its end token; LLaMA's does not, so that "red" is never less likely than "red and blue".
  *
- * @param texts what follows the prompt; OPT's tokenizer, unlike the others, needs a blank in front
- * @param eos whether each ends with the end token. Default: as the tokenizer has it
+ * @param texts the candidate answers; for OPT's tokenizer, unlike the others, with a leading space
+ * @param eos whether each ends with the end token. Default: the tokenizer's setting
  * @throws InputError BAD_INPUT, and those of the tokenizer
  */
 export function candidateIds(
@@ -137,7 +137,7 @@ export function readRankOptions(
   return { candidates, groups, reduction, segment_size, signal: signal ?? undefined, check_numerics };
 }
 
-/** Nested `depth` deep, or one less deep and the same for all prompts. */
+/** A list nested `depth` deep, or one less deep, which is then used for all prompts. */
 function forEachPrompt(name: string, given: unknown, depth: number, B: number): readonly unknown[] {
   let found = 0;
   for (let x = given; found <= depth && Array.isArray(x); x = x[0]) found++;
@@ -153,7 +153,7 @@ function bad(message: string): never {
   throw new InputError("BAD_CANDIDATES", message);
 }
 
-/** Padding behind a prompt moved in front of it: an answer goes on from the last token, and pads are not seen. */
+/** Moves padding to the front of a prompt: candidates continue the last token. */
 export function padLeft({ B, L, ids, mask }: Prompt): Prompt {
   const starts = mask.map((row) => row.lastIndexOf(1) + 1);
   const turn = (rows: Ids) => rows.map((row, b) => [...row.slice(starts[b]), ...row.slice(0, starts[b])]);
@@ -161,10 +161,10 @@ export function padLeft({ B, L, ids, mask }: Prompt): Prompt {
 }
 
 /**
- * Scores every prompt's candidates. To be called with the device to itself.
+ * Scores every prompt's candidates. Needs exclusive use of the device.
  *
  * @param L tokens of the prompt
- * @param embed puts the image features into the prompt
+ * @param embed inserts the image features into the prompt
  */
 export async function rankAnswers(
   model: LanguageModel,
@@ -175,7 +175,7 @@ export async function rankAnswers(
 ): Promise<RankedAnswers[]> {
   const all = candidates.flatMap((list, prompt) => list.map((ids) => ({ prompt, ids })));
   const longest = all.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-  // The last token of a candidate is only predicted, never read.
+  // The last token of a candidate is only a target.
   const capacity = (model.is_encoder_decoder ? 1 : L) + longest - 1;
   const room = Math.floor(device.caps.maxBindingBytes / (4 * model.vocabulary * Math.max(1, longest - 1)));
   const size = Math.max(1, Math.min(segment_size, room));
@@ -229,7 +229,7 @@ async function scoreSegment(
   const ofFirst = crossEntropy(firstLogits, device.tensor(heads, [R]));
   if (steps === 0) return [...(await ofFirst.read())];
 
-  // Row r reads ids[0 … steps - 1] and is to predict ids[1 … steps]: where there are none, any token and no label.
+  // Row r reads ids[0 … steps - 1], with targets ids[1 … steps]; beyond its end any token, and an ignored label.
   const tokens = new Uint32Array(R * steps);
   const labels = new Uint32Array(R * steps).fill(IGNORED_LABEL);
   segment.forEach(({ ids }, r) => {
@@ -244,7 +244,7 @@ async function scoreSegment(
   );
 }
 
-/** NLL of saying any one of a group's candidates. */
+/** NLL of a group: of the sum of its candidates' probabilities. */
 function joinGroups(nll: readonly number[], groups: readonly number[]): number[] {
   const joined: number[] = new Array<number>(new Set(groups).size).fill(Number.POSITIVE_INFINITY);
   nll.forEach((value, c) => {

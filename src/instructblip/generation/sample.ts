@@ -1,6 +1,6 @@
 /**
- * One token after another for every row of a batch: the likeliest (greedy search), or one drawn (sampling), which differ
- * in nothing else. Source: transformers 5.18, _sample in generation/utils.py.
+ * Greedy search and sampling: for every row of a batch, the most probable token or a drawn one, one after another. Source:
+ * transformers 5.18, _sample in generation/utils.py.
  */
 import { argmaxOf } from "./arithmetic.ts";
 import type { GenerationConfig } from "./configuration.ts";
@@ -59,7 +59,7 @@ export async function sample(
       if (edits && (processors.length === 0 || decoder.edit)) {
         const best = decoder.argmax(processors.length === 0 ? logits : decoder.edit!(logits, edits));
         const { ids, undecided } = await best.read();
-        // Where all is banned there is no likeliest either, which is not the model's fault.
+        // If every id is banned there is no choice either, which is not the model's fault.
         refuse(undecided.filter((r) => edits.banned[r]!.length < config.vocabulary));
         return { ids: fill([...ids]), tensor: best.tokens };
       }
@@ -83,7 +83,7 @@ export async function sample(
       raw?.push({ data: data.slice(), shape });
       const views = rowsOf(data, rows.length);
       const unguided = without && rowsOf(await without.read(), rows.length);
-      // Of scores that have been edited already, nothing but minus infinity may be left: not the model's fault.
+      // Processed scores may all be minus infinity, which is not the model's fault.
       const failed = (row: Float32Array) => (scored === logits ? !hasDistribution(row) : hasFault(row));
       refuse([...rows.keys()].filter((r) => failed(views[r]!) || (unguided && failed(unguided[r]!))));
       if (unguided) guide(views, unguided, config.guidance_scale);
@@ -94,7 +94,7 @@ export async function sample(
       scores?.push({ data, shape });
       const chosen = views.map((row, b) => (random ? multinomial(row, random.at(b, step)) : argmaxOf(row)));
       const ids = fill(chosen);
-      // Rows do not see each other, so what a finished one is fed shows in its own scores alone: HF feeds the filler.
+      // Rows are independent, so the input of a finished row affects its own scores only: HF feeds the filler.
       return { ids, tensor: decoder.upload(ids.map((id, b) => (id >= 0 && id < shape[1] ? id : chosen[b]!))) };
     });
     const choice = await inTime(taken);
@@ -124,15 +124,15 @@ export async function sample(
     ...(random && { seed: random.seed }),
   };
 
-  /** Throws if one of these rows, which no token can be chosen for, still needs one. */
+  /** Throws if one of these rows, whose scores are invalid, is unfinished. */
   function refuse(undecided: readonly number[]): void {
     const failed = check_numerics ? undecided.find((r) => unfinished[r]) : undefined;
     if (failed !== undefined) throw new ScoresError(Math.floor(failed / copies), [...rows[failed]!]);
   }
 
   /**
-   * A draw for every row from the best k of its R scores, which alone leave the device; undefined where a tie with the
-   * last of them means that more belong to them, or where there is nothing to draw.
+   * Draws for every row from its best k scores, which alone are read back; undefined if more scores tie with the k-th, or if
+   * there is nothing to draw.
    */
   async function drawFromShortlist(scored: Logits, R: number, step: number): Promise<number[] | undefined> {
     const { k, rest } = shortlist!;
@@ -144,7 +144,7 @@ export async function sample(
       const largest = best.scores[at];
       if (largest === Number.NEGATIVE_INFINITY) return undefined;
       if (!Number.isFinite(largest)) refuse([b]);
-      // By id, as in a whole row: sums then add up in the same order.
+      // By id, as in a whole row: sums are then added in the same order.
       const list = Array.from({ length: K }, (_, i) => ({ id: best.indices[at + i]!, score: best.scores[at + i]! }));
       const last = rest.slice(
         0,
@@ -161,7 +161,7 @@ export async function sample(
     return drawn;
   }
 
-  /** A finished row emits pad; without any eos id it goes on, as in HF, until all rows are finished. */
+  /** A finished row emits pad; without an eos id it continues, as in HF, until all rows are finished. */
   function fill(chosen: number[]): number[] {
     if (config.eos_token_id.length === 0 || pad === null) return chosen;
     return chosen.map((id, b) => (unfinished[b] ? id : pad));

@@ -1,4 +1,4 @@
-/** From checked options to answers: the search that they name, over any decoder. */
+/** Runs the search that checked options select, with any decoder. */
 import { InputError } from "../../tensor/errors.ts";
 import { beamSearch } from "./beam_search.ts";
 import type { GenerationConfig } from "./configuration.ts";
@@ -10,7 +10,7 @@ import { type SearchOptions, sample } from "./sample.ts";
 import { stoppingCriterion, TimeLimit, type TokenTexts } from "./stopping.ts";
 
 export interface SearchInputs extends Pick<SearchOptions, "streamer" | "signal" | "on_token" | "unconditional"> {
-  /** What stop_strings are looked up with. */
+  /** The tokenizer for stop_strings. */
   readonly tokenizer?: TokenTexts | undefined;
 }
 
@@ -28,9 +28,13 @@ export async function search(
 ): Promise<GenerateOutput> {
   const beams = config.num_beams > 1;
   if (beams && inputs.streamer && !inputs.streamer.best) {
-    throw new InputError("STREAM_BEAMS", "this streamer cannot follow beams, whose best answer changes as they go", {
-      hint: "set num_beams to 1, or give a streamer with best()",
-    });
+    throw new InputError(
+      "STREAM_BEAMS",
+      "this streamer does not support beam search, whose best answer changes until the end",
+      {
+        hint: "set num_beams to 1, or give a streamer with best()",
+      },
+    );
   }
   if (config.guidance_scale !== 1 && !inputs.unconditional) throw new Error("guidance needs the language model alone");
   const stops = stoppingCriterion(config, tokenizer);

@@ -1,6 +1,6 @@
 /**
- * What ends a row: its length, an end-of-sequence id, a text, time, or the caller. Beam search asks for every candidate, the others
- * for every new token.
+ * Stopping criteria: length, end-of-sequence ids, stop strings, time, and the caller's. Beam search checks every candidate,
+ * the others every new token.
  *
  * Source: transformers 5.18, generation/stopping_criteria.py.
  */
@@ -8,17 +8,17 @@ import { InputError } from "../../tensor/errors.ts";
 import type { GenerationConfig } from "./configuration.ts";
 import type { StoppingCriterion } from "./types.ts";
 
-/** What stop_strings need of a tokenizer. */
+/** The part of a tokenizer that stop_strings need. */
 export interface TokenTexts {
   encode(text: string, options: { add_special_tokens?: boolean }): number[];
   decode(ids: number[], options: { skip_special_tokens?: boolean; clean_up_tokenization_spaces?: boolean }): string;
   convert_ids_to_tokens(id: number): string | undefined;
 }
 
-/** What the wait for a token rejects with that was begun in time, and has not come long after max_time. */
+/** The reason with which the wait for a token is rejected that was begun in time and takes far longer than max_time. */
 export const TIME_IS_UP = new Error("max_time is over");
 
-/** What `promise` gives, or undefined if it rejects with {@link TIME_IS_UP}. */
+/** Awaits `promise`; undefined if it rejects with {@link TIME_IS_UP}. */
 export async function inTime<T>(promise: Promise<T>): Promise<T | undefined> {
   return promise.catch((error: unknown) => {
     if (error === TIME_IS_UP) return undefined;
@@ -26,12 +26,12 @@ export async function inTime<T>(promise: Promise<T>): Promise<T | undefined> {
   });
 }
 
-/** Seconds that a token which was begun in time may take beyond max_time. */
+/** Seconds beyond max_time that a token may take which was begun in time. */
 const GRACE = 10;
 
 /**
- * Sees to it that max_time ends an answer though the device may never: once there is a token to answer with, a wait for
- * another that lasts too long is ended with {@link TIME_IS_UP}.
+ * Enforces max_time even if the device does not respond: after the first token, a wait for another that lasts too long is
+ * rejected with {@link TIME_IS_UP}.
  */
 export class TimeLimit {
   readonly #timer: ReturnType<typeof setTimeout> | undefined;
@@ -45,7 +45,7 @@ export class TimeLimit {
     this.#timer = setTimeout(end, Math.min(1000 * (max_time + GRACE), 2 ** 31 - 1)); // a timer's limit
   }
 
-  /** To be called when there is a token. */
+  /** Call it when there is a token. */
   begin(): void {
     this.#begun = true;
   }
@@ -56,7 +56,7 @@ export class TimeLimit {
 }
 
 /**
- * The criteria that `config` asks for, as one.
+ * All criteria of `config`, combined.
  *
  * @param now milliseconds; time counts from this call
  * @throws InputError NO_TOKENIZER if there are stop_strings and no tokenizer
@@ -83,7 +83,7 @@ export function stoppingCriterion(
   return (ids) => criteria.some((stops) => stops(ids));
 }
 
-/** The caller's own. @throws InputError BAD_INPUT if it does not answer at once */
+/** A criterion of the caller's. @throws InputError BAD_INPUT if it returns a promise */
 function custom(stops: StoppingCriterion): StoppingCriterion {
   return (ids) => {
     const answer: unknown = stops(ids);
@@ -94,8 +94,8 @@ function custom(stops: StoppingCriterion): StoppingCriterion {
 }
 
 /**
- * True when the last token completes one of `strings`, wherever in that token it ends. Compares UTF-8 bytes, so that a
- * character made of byte tokens counts.
+ * True if the last token completes one of `strings`, at any place in the token. Compares UTF-8 bytes, so that characters
+ * made of byte tokens count.
  */
 export function stopStrings(strings: readonly string[], tokenizer: TokenTexts): StoppingCriterion {
   const wanted = strings.map(utf8);
@@ -115,11 +115,11 @@ function utf8(text: string): string {
   return Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("");
 }
 
-/** What a token adds in the middle of a text, as {@link utf8}. */
+/** The text of a token in the middle of a text, as {@link utf8}. */
 class TokenPieces {
-  /** An id without a token: no byte, so no stop string reaches across. */
+  /** An id without a token: not a byte, so no stop string extends across it. */
   static readonly #GAP = "\u{100}";
-  /** Any text: a tokenizer may add or strip spaces at the start of a text, which this takes upon itself. */
+  /** Any text: a tokenizer may add or strip spaces at the start of a text, which then affects this prefix only. */
   static readonly #PREFIX = "abcdef";
   readonly #tokenizer: TokenTexts;
   readonly #prefix: number[];
@@ -145,7 +145,7 @@ class TokenPieces {
     if (byte !== undefined) return String.fromCharCode(Number.parseInt(byte, 16));
     const decoded = this.#tokenizer.decode([...this.#prefix, id], { clean_up_tokenization_spaces: false });
     const text = decoded.slice(decoded.indexOf(TokenPieces.#PREFIX) + TokenPieces.#PREFIX.length);
-    // A byte-level token that is part of a character has no text of its own, but its letters stand for bytes.
+    // A byte-level token that is part of a character has no text, but its letters represent bytes.
     const bytes = text.includes("\ufffd") ? Array.from(token, (letter) => BYTE_OF_LETTER.get(letter)) : [undefined];
     if (bytes.every((value) => value !== undefined)) return String.fromCharCode(...bytes);
     return utf8(text);

@@ -1,5 +1,5 @@
 /**
- * Text as it is made. Same names as in Hugging Face: give a streamer to generate(), iterate over it elsewhere.
+ * Streaming of text during generation, with Hugging Face's names: pass a streamer to generate(), and iterate over it.
  *
  * Source: transformers 5.18, generation/streamers.py.
  */
@@ -8,24 +8,24 @@ import { InputError } from "../../tensor/errors.ts";
 import { untilAborted } from "../../tensor/files/fetch_limited.ts";
 import { shown } from "../../tensor/shown.ts";
 
-/** What generate() hands tokens to. Its methods may be async: what they reject with fails generate(), which waits for them. */
+/** The interface of a streamer. Its methods may be async: generate() awaits them, and rejects if they do. */
 export interface Streamer {
   /** New tokens of every row: first the prompt's ids, then one id a row a step. */
   put(ids: readonly (readonly number[])[]): void;
-  /** Beam search, which has no token to give until its end: every prompt's best answer so far, prompt left out. */
+  /** Beam search, which has no final token before its end: every prompt's best answer so far, without the prompt. */
   best?(answers: readonly (readonly number[])[]): void;
-  /** Nothing more will come. */
+  /** The end of generation. */
   end(error?: unknown): void;
-  /** Whether the reader has lost interest; generate() then stops. */
+  /** Whether the reader has stopped; generate() then stops. */
   readonly cancelled?: boolean;
 }
 
-/** The promises of a caller's callbacks, which are not waited for one by one: a reader that is slow holds nothing up. */
+/** The promises of a caller's callbacks, which are not awaited one by one: a slow reader does not delay decoding. */
 export class Callbacks {
   #failure: { readonly error: unknown } | undefined;
   #pending: Promise<unknown> = Promise.resolve();
 
-  /** Takes what a callback has returned. @throws what an earlier one has rejected with */
+  /** Adds the result of a callback. @throws the rejection of an earlier one */
   take(result: unknown): void {
     if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
       const settled = Promise.resolve(result).catch((error: unknown) => {
@@ -36,7 +36,7 @@ export class Callbacks {
     this.#throw();
   }
 
-  /** Waits for all. @throws what the first has rejected with; the signal's reason */
+  /** Waits for all. @throws the first rejection; the signal's reason */
   async settle(signal: AbortSignal | null | undefined): Promise<void> {
     await (signal ? untilAborted(this.#pending, signal) : this.#pending);
     this.#throw();
@@ -47,7 +47,7 @@ export class Callbacks {
   }
 }
 
-/** A streamer whose promises are `callbacks`'. */
+/** Wraps a streamer; its promises are added to `callbacks`. */
 export function streamerOf(streamer: Streamer, callbacks: Callbacks): Streamer {
   return {
     put: (ids) => callbacks.take(streamer.put(ids)),
@@ -59,7 +59,7 @@ export function streamerOf(streamer: Streamer, callbacks: Callbacks): Streamer {
   };
 }
 
-/** Turns ids into text piece by piece, never splitting a character. */
+/** Decodes ids incrementally, never splitting a character. */
 export interface IncrementalDecoder {
   push(id: number): string;
   finish(): string;

@@ -1,6 +1,6 @@
 /**
- * PyTorch's random numbers on the CPU, as far as watermarks need them: a watermark is found again only by who draws the
- * same ones. Not what tokens are drawn by (multinomial.ts).
+ * PyTorch's random numbers on the CPU, as far as watermarks need them: detecting a watermark needs the same numbers. Tokens
+ * are not drawn by them (multinomial.ts).
  *
  * Source: Matsumoto and Nishimura 1998, Mersenne Twister (MT19937); PyTorch 2.13, CPUGeneratorImpl and randperm.
  */
@@ -8,7 +8,7 @@
 const WORDS = 624;
 const MIDDLE = 397;
 
-/** What `torch.Generator().manual_seed(seed)` gives. */
+/** `torch.Generator().manual_seed(seed)`. */
 export class TorchGenerator {
   readonly #state = new Uint32Array(WORDS);
   #next = WORDS;

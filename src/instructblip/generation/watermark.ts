@@ -1,7 +1,6 @@
 /**
- * Marks in a text that its reader does not see: a green list, whose tokens are made likelier, and SynthID, which lets
- * tokens play tournaments. And what finds a green list again. The same marks as Hugging Face's on the CPU; on CUDA its
- * random numbers are others.
+ * Watermarks: a green list, whose tokens get a higher score, and SynthID, which selects tokens by tournaments; and the
+ * detector of green lists. The same watermarks as Hugging Face's on the CPU; on CUDA its random numbers differ.
  *
  * Source: Kirchenbauer et al. 2023, On the Reliability of Watermarks for Large Language Models; Dathathri et al. 2024,
  * Scalable watermarking for identifying large language model outputs; transformers 5.18, generation/logits_process.py
@@ -37,7 +36,7 @@ export function watermark(
 // --- green lists -------------------------------------------------------------------------------------------------------
 
 const TABLE_SIZE = 1_000_003;
-/** "selfhash" tries as many of the best tokens. */
+/** Number of best tokens that "selfhash" tries. */
 const CANDIDATES = 40;
 
 class GreenList {
@@ -61,7 +60,7 @@ class GreenList {
     this.#key = BigInt(hashing_key);
   }
 
-  /** What is green after `ids`; with "selfhash" they end with the token in question. */
+  /** The green list after `ids`; with "selfhash" they end with the token in question. */
   after(ids: readonly number[]): Uint32Array {
     const most = 2n ** 64n - 1n;
     const seed = this.selfhash ? this.#smallest(ids.slice(-this.width)) : this.#key * BigInt(ids.at(-1)!);
@@ -69,7 +68,7 @@ class GreenList {
     return randperm(this.#vocabulary, new TorchGenerator(positive), this.#size);
   }
 
-  /** The least of key · a · b, in i64 that overflow as PyTorch's do. */
+  /** The minimum of key · a · b, in i64 with PyTorch's overflow. */
   #smallest(ids: readonly number[]): bigint {
     this.#table ??= randperm(TABLE_SIZE, new TorchGenerator(this.#key));
     const of = (id: number) => BigInt(this.#table![id % TABLE_SIZE]! + 1);
@@ -89,7 +88,7 @@ function greenList(list: GreenList): LogitsProcessor {
   };
 }
 
-/** Ids that are made likelier. */
+/** Ids whose scores are raised. */
 function greenIn(list: GreenList, ids: readonly number[], scores: Float32Array): Iterable<number> {
   if (!list.selfhash) return list.after(ids);
   const best = topIndices(scores, Math.min(CANDIDATES, scores.length));
@@ -137,7 +136,7 @@ function synthID(config: SynthIDTextWatermarkingConfig): LogitsProcessor {
   };
 }
 
-/** Scores become log probabilities after a round for each bit of `bitsOf`, in which who has 1 beats who has 0. */
+/** Scores become log probabilities after a tournament round for each bit of `bitsOf`, in which 1 beats 0. */
 function tournament(scores: Float32Array, bitsOf: (id: number) => number[]): void {
   const probabilities = softmax(scores);
   const left = [...probabilities.keys()].filter((id) => probabilities[id]! > 0); // the others stay at 0
@@ -151,14 +150,14 @@ function tournament(scores: Float32Array, bitsOf: (id: number) => number[]): voi
   for (const [id, p] of probabilities.entries()) scores[id] = p > 0 ? Math.log(p) : F32_MIN;
 }
 
-// --- finding a green list again ----------------------------------------------------------------------------------------
+// --- detecting a green list ----------------------------------------------------------------------------------------
 
-/** What the mark is looked for in and what was found, by Hugging Face's names. */
+/** The detector's result, by Hugging Face's names. */
 export interface WatermarkDetectorOutput {
   readonly num_tokens_scored: number;
   readonly num_green_tokens: number;
   readonly green_fraction: number;
-  /** Standard deviations by which there are more green tokens than chance would have. */
+  /** Standard deviations by which the number of green tokens exceeds the expected one. */
   readonly z_score: number;
   /** By Hugging Face's approximation. */
   readonly p_value: number;
@@ -167,14 +166,14 @@ export interface WatermarkDetectorOutput {
   readonly confidence: number;
 }
 
-/** Counts green tokens in rows of ids. SynthID has a detector that must be trained, and none here. */
+/** Counts green tokens in rows of ids. SynthID's detector must be trained, and is not included. */
 export class WatermarkDetector {
   readonly #list: GreenList;
   readonly #first: number | null | undefined;
 
   /**
-   * @param model_config the language model's: config.text_config of what wrote the text
-   * @param watermarking_config the same as when it was written
+   * @param model_config config.text_config of the model that wrote the text
+   * @param watermarking_config that of the generation
    */
   constructor(
     model_config: {
@@ -205,9 +204,9 @@ export class WatermarkDetector {
   }
 
   /**
-   * @param input_ids answers, better without their prompts, which are not marked: [rows][T]
+   * @param input_ids answers, preferably without their prompts, which have no watermark: [rows][T]
    * @param options z_threshold: default 3
-   * @throws InputError BAD_INPUT where a row is too short to have a mark
+   * @throws InputError BAD_INPUT if a row is too short to be watermarked
    */
   detect(
     input_ids: readonly (readonly number[])[],
@@ -225,7 +224,7 @@ export class WatermarkDetector {
       throw new InputError("BAD_INPUT", `input_ids must be a list of rows of token ids, got ${shown(input_ids)}`);
     }
     expectIds("input_ids", rows, Number.MAX_SAFE_INTEGER);
-    // As in HF, whose rows are a tensor: if one has a first token that was not written, all have.
+    // As in HF, whose rows are a tensor: either all rows begin with the start token, or none.
     const start = rows[0]?.[0] === this.#first ? 1 : 0;
     return rows.map((ids) => this.#score(ids.slice(start), z_threshold));
   }
@@ -233,7 +232,10 @@ export class WatermarkDetector {
   #score(ids: readonly number[], threshold: number): WatermarkDetectorOutput {
     const { width, selfhash, ratio } = this.#list;
     if (ids.length <= width) {
-      throw new InputError("BAD_INPUT", `a watermark takes more than ${width} tokens to be found, got ${ids.length}`);
+      throw new InputError(
+        "BAD_INPUT",
+        `a watermark needs more than ${width} tokens to be detected, got ${ids.length}`,
+      );
     }
     let green = 0;
     const n = ids.length - width + (selfhash ? 1 : 0);

@@ -1,4 +1,4 @@
-/** What a watermark may be: an option, a row. Source: transformers 5.18, generation/configuration_utils.py. */
+/** Options of watermarks, one row each. Source: transformers 5.18, generation/configuration_utils.py. */
 import { refuseUnknown } from "../../tensor/arguments.ts";
 import {
   type Check,
@@ -21,29 +21,29 @@ export const GREEN_LIST = {
   greenlist_ratio: number("a number above 0, below 1", (value) => value > 0 && value < 1).default(0.25),
   /** Added to green tokens' scores. Default 2. */
   bias: number().default(2),
-  /** Whoever knows it can find the mark. Default 15485863, as everybody knows. */
+  /** The key: whoever knows it can detect the watermark. Default 15485863, which is public. */
   hashing_key: integer().default(15485863),
-  /** What is green follows from the token before ("lefthash", the default) or from the token itself ("selfhash"). */
+  /** The green list depends on the previous token ("lefthash", the default) or on the token itself ("selfhash"). */
   seeding_scheme: oneOf("lefthash", "selfhash").default("lefthash"),
-  /** Tokens that "selfhash" looks at, the new one included; shorter rows are not marked. Default 1. */
+  /** Tokens that "selfhash" depends on, the new one included; shorter rows are not watermarked. Default 1. */
   context_width: whole(1).default(1),
 };
 
 /** SynthID. */
 export const SYNTH_ID = {
-  /** Tokens that decide together, the new one included. */
+  /** Tokens that the watermark depends on, the new one included. */
   ngram_len: whole(1, 1024),
   /** One for each round of the tournament. */
   keys: option<readonly number[]>(listOf(integer().row.check, "1 to 1024 numbers", 1, 1024)),
-  /** Contexts that are remembered, so that none is marked twice. Default 1024. */
+  /** Contexts that are remembered, so that none is watermarked twice. Default 1024. */
   context_history_size: whole(1, 2 ** 20).default(1024),
   /** Default 0. */
   sampling_table_seed: integer().default(0),
   /** Default 65536. */
   sampling_table_size: whole(1, 2 ** 24).default(2 ** 16),
-  /** Leaves the first ngram_len - 1 tokens unmarked. Default false. */
+  /** Does not watermark the first ngram_len - 1 tokens. Default false. */
   skip_first_ngram_calls: flag(),
-  /** Marks as if all tokens were equally likely. Default false. */
+  /** Watermarks as if all tokens were equally probable. Default false. */
   debug_mode: flag(),
 };
 

@@ -1,5 +1,5 @@
 /**
- * BLIP-2: InstructBLIP's predecessor, whose Q-Former has queries only: image features do not depend on the prompt.
+ * BLIP-2: InstructBLIP's predecessor. Its Q-Former has queries only, so image features do not depend on the prompt.
  *
  *   pixels ─ vision_model ─► image states ─┐
  *   query_tokens ───────────────────────► qformer ─ language_projection ─► image features
@@ -36,7 +36,7 @@ export function uninstructedFeatures(
 }
 
 export class Blip2 extends VisionLanguage {
-  /** Keeps its precision in a model of lower precision, as in Hugging Face. */
+  /** Stored at full precision in a model of lower precision, as in Hugging Face. */
   readonly qformer: Blip2QFormerModel;
 
   constructor(weights: Weights, config: Blip2Config) {
@@ -48,7 +48,7 @@ export class Blip2 extends VisionLanguage {
     return uninstructedFeatures(this, inputs);
   }
 
-  /** The features themselves: this Q-Former reads no instruction. */
+  /** The image features: this Q-Former reads no instruction. */
   imageStates(images: ImageTensors): Tensor {
     return this.imageFeatures(images).image_features; // [B, Q, D]
   }

@@ -1,6 +1,6 @@
 /**
- * InstructBLIP: a frozen image encoder, a Q-Former that reads the instruction while it looks at the image, a projection
- * into the language model's embeddings, and the language model.
+ * InstructBLIP: a frozen image encoder, a Q-Former that attends to the image and reads the instruction, a projection into
+ * the language model's embeddings, and the language model.
  *
  *   pixels ─ vision_model ─► image states ─┐
  *   query_tokens, instruction ──────────► qformer ─ first Q outputs ─ language_projection ─► image features
@@ -35,7 +35,7 @@ export interface InstructedImages extends ImageTensors {
 }
 
 type InstructedParts = ImageParts & { readonly qformer: InstructBlipQFormerModel };
-/** The instruction alone. */
+/** The instruction. */
 export type Instruction = Omit<InstructedImages, keyof ImageTensors>;
 
 /** The image encoder, the Q-Former with the instruction, and the projection. */
@@ -44,7 +44,10 @@ export function instructedFeatures(parts: InstructedParts, inputs: InstructedIma
   return { vision_outputs, ...queryImages(parts, vision_outputs.last_hidden_state, inputs) };
 }
 
-/** The Q-Former with the instruction, and the projection: what another question about the same images runs again. */
+/**
+ * The Q-Former with the instruction, and the projection: the part that runs again for another question about the same
+ * images.
+ */
 function queryImages(
   parts: InstructedParts,
   image: Tensor, // [B, N + 1, Dv]

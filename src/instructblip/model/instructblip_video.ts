@@ -1,6 +1,6 @@
 /**
- * InstructBLIP for videos: the same model, shown every frame as an image with the same instruction. The frames' features
- * follow one another in the prompt, [<video> x F·Q][instruction].
+ * InstructBLIP for videos: the same model, with every frame as an image with the same instruction. The frames' features are
+ * concatenated in the prompt, [<video> x F·Q][instruction].
  *
  * B videos, F frames (any number; Hugging Face's processor gives 4), Q queries a frame, D hidden size.
  * Source: transformers 5.18, modeling_instructblipvideo.py; LAVIS, blip2_vicuna_instruct.py.
@@ -10,7 +10,7 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import { InstructBlip, type InstructedImages } from "./instructblip.ts";
 import type { ImageFeatures, ImageTensors } from "./vision_language.ts";
 
-/** B·F images, a video's frames one after the other, each with the instruction: the batch of InstructedImages is B·F. */
+/** B·F images, the frames of each video contiguous, each with the instruction: the batch of InstructedImages is B·F. */
 export interface InstructedFrames extends InstructedImages {
   /** F */
   readonly frames?: number | undefined;

@@ -1,6 +1,6 @@
 /**
- * What InstructBLIP asks of a language model, whichever it is: embed a prompt, run once over it, write an answer. Models
- * without an encoder (LLaMA, OPT) go on from the prompt; those with one (T5) read the prompt and write from a start token.
+ * The interface of a language model: embed a prompt, one forward pass over it, decode an answer. Decoder-only models (LLaMA,
+ * OPT) continue the prompt; encoder-decoders (T5) encode the prompt and decode from a start token.
  *
  * B prompts of L tokens, R rows (prompts, or the beams of all prompts), D wide, V rows of the head.
  */
@@ -21,7 +21,7 @@ import type { Tensor } from "../../tensor/tensor.ts";
 /** Token ids, masks or positions, [B][T]. */
 export type Ids = readonly (readonly number[])[];
 
-/** A prompt with its image features put in. */
+/** The embeddings of a prompt with its image features. */
 export interface EmbeddedPrompt {
   /** f32[B, L, D] */
   readonly inputs_embeds: Tensor;
@@ -29,13 +29,15 @@ export interface EmbeddedPrompt {
   readonly attention_mask: Ids;
 }
 
-/** What happened inside, layer by layer, by Hugging Face's names: what was observed (modules/observer.ts). */
+/**
+ * Hidden states and attentions of each layer, by Hugging Face's names, as far as they were observed (modules/observer.ts).
+ */
 export interface LanguageModelStates {
-  /** f32[B, L, D]: what enters each layer, and what leaves the last one's norm */
+  /** f32[B, L, D]: the input of each layer, and the output of the final norm */
   readonly hidden_states?: readonly Tensor[] | undefined;
   /** f32[B, H, L, L] */
   readonly attentions?: readonly Tensor[] | undefined;
-  // With an encoder, which reads the prompt's L tokens, and a decoder of T tokens:
+  // Of an encoder-decoder, with L prompt tokens and T decoder tokens:
   readonly encoder_hidden_states?: readonly Tensor[] | undefined;
   readonly encoder_attentions?: readonly Tensor[] | undefined;
   readonly decoder_hidden_states?: readonly Tensor[] | undefined;
@@ -54,21 +56,21 @@ export interface LanguageModelOutput extends LanguageModelStates {
 export interface LanguageModelInputs {
   /** [B][T], needed with an encoder and ignored without */
   readonly decoder_input_ids?: Ids | undefined;
-  /** Logits of so many last tokens only; 0, or more than there are: of all */
+  /** Number of last tokens whose logits are computed; 0: all */
   readonly logits_to_keep?: number | undefined;
 }
 
 export interface LanguageModel extends Module {
-  /** Whether the prompt is read by an encoder: answers then begin with a start token instead of the prompt. */
+  /** Whether the model is an encoder-decoder: answers then begin with a start token instead of the prompt. */
   readonly is_encoder_decoder: boolean;
-  /** What an answer begins with, of a model with an encoder. @throws ConfigError NO_DECODER_START */
+  /** The start token of an encoder-decoder. @throws ConfigError NO_DECODER_START */
   readonly decoder_start_token_id: number | undefined;
-  /** Rows of the token embedding, as the checkpoint has them: ids at or above it cannot be looked up. */
+  /** Rows of the token embedding in the checkpoint: ids at or above it cannot be looked up. */
   readonly num_embeddings: number;
-  /** Rows of the head: ids at or above it cannot be written. */
+  /** Rows of the head: ids at or above it cannot be generated. */
   readonly vocabulary: number;
   readonly cacheShape: Pick<KVCacheShape, "layers" | "heads" | "head_dim">;
-  /** What answers begun from now on keep their keys and values as. */
+  /** Number type of the key/value cache of answers begun from now on. */
   kvCacheDtype: KVCacheDType;
 
   /** Token embeddings. u32[B, T] -> f32[B, T, D] */
@@ -81,38 +83,38 @@ export interface LanguageModel extends Module {
    */
   forward(prompt: EmbeddedPrompt, inputs?: LanguageModelInputs): LanguageModelOutput;
 
-  /** Hands out what states were observed of the model since it was last asked, if anybody asked for them. */
+  /** Returns the states observed since the last call, if there is an observer of them. */
   observed(): LanguageModelStates;
 
-  /** An answer to write, of at most `capacity` tokens, the prompt's (or the start token) included. */
+  /** Begins to decode an answer of at most `capacity` tokens, the prompt's (or the start token) included. */
   begin(batch: number, capacity: number): Decoding;
 }
 
-/** One answer under way, or a batch of them: the memory of what has been read and written. */
+/** The state of decoding a batch of answers. */
 export interface Decoding {
   /**
-   * Reads the prompt; once, before any step.
+   * Prefill: reads the prompt, once, before any step.
    *
-   * @param positions of a model without an encoder: as generate() counts them, visible tokens only, or as forward() does
+   * @param positions of a decoder-only model: as generate() counts them, visible tokens only, or as forward() does
    * @returns logits f32[B, V] of the answer's first token
    */
   prefill(prompt: EmbeddedPrompt, positions?: "generate" | "forward"): Tensor;
   /** @param tokens u32[R] @returns logits f32[R, V] of the token after these */
   step(tokens: Tensor<"u32">): Tensor;
-  /** Row i goes on from what row `rows[i]` has seen. There may be more rows than before. */
+  /** Reorders rows: row i continues row `rows[i]`. There may be more rows than before. */
   reorder(rows: readonly number[]): void;
   /**
-   * What would follow each token of R given continuations of T tokens; what this answer has seen stays as it is.
+   * The logits after each token of R given continuations of T tokens, for scoring them. The state is not changed.
    *
-   * @param rows continuation i goes on from what row `rows[i]` has seen
-   * @param tokens u32[R, T]; a row may end in padding, which tokens before it do not see
+   * @param rows continuation i continues row `rows[i]`
+   * @param tokens u32[R, T]; a row may end in padding, to which tokens before it do not attend
    * @returns logits f32[R, T, V] of the token after each
    */
   continuationLogits(rows: readonly number[], tokens: Tensor<"u32">): Tensor;
   dispose(): void;
 }
 
-/** What every layer of a decoder-only model needs besides its input, T tokens of S with those in the cache. */
+/** The arguments of every layer of a decoder-only model, besides its input; S tokens are T and those in the cache. */
 export interface CausalStep {
   /** u32[B, T]: each token's position, or its row in the table of positions */
   readonly positions: Tensor<"u32">;
@@ -122,7 +124,7 @@ export interface CausalStep {
   readonly cache: KVCache | undefined;
 }
 
-/** A model without an encoder. */
+/** A decoder-only model. */
 export abstract class CausalLanguageModel extends Module implements LanguageModel {
   readonly is_encoder_decoder = false;
   readonly decoder_start_token_id = undefined;
@@ -131,24 +133,24 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   abstract readonly cacheShape: LanguageModel["cacheShape"];
   kvCacheDtype: KVCacheDType = "f32";
 
-  /** Everything before the head. f32[B, T, D] -> f32[B, T, D] */
+  /** All layers before the head. f32[B, T, D] -> f32[B, T, D] */
   abstract hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor;
 
-  /** The positions of a prompt in forward(); generation has its own. By slot, whatever the padding. */
+  /** The positions of a prompt in forward(), which count padding; generation has its own. */
   promptPositions(attention_mask: Ids): Ids {
     return attention_mask.map((row) => row.map((_, slot) => slot));
   }
 
-  /** Refuses positions that the model cannot take. [B][T] @throws InputError */
+  /** Refuses positions beyond the model's table. [B][T] @throws InputError */
   checkPositions(_positions: Ids): void {}
 
-  /** Tokens of a prompt that generation reads at a time: a launch over all of a long one could exceed a driver's time limit. */
+  /** Chunk size of prefill, in tokens: a launch over a long prompt could exceed a driver's time limit. */
   prefill_chunk = 512;
 
-  /** What a position's row in the table of positions is counted from. */
+  /** Offset of position 0 in the table of positions. */
   readonly position_offset: number = 0;
 
-  /** Positions on the GPU as `hiddenStates` wants them. [B][T] -> u32[B, T] */
+  /** Positions on the GPU, for `hiddenStates`. [B][T] -> u32[B, T] */
   positionTensor(positions: Ids): Tensor<"u32"> {
     this.checkPositions(positions);
     const rows = positions.map((row) => row.map((position) => position + this.position_offset));
@@ -200,14 +202,14 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
   }
 }
 
-/** The answer of a model that goes on from its prompt. */
+/** Decoding with a decoder-only model. */
 class CausalDecoding implements Decoding {
   readonly #model: CausalLanguageModel;
   readonly #cache: KVCache;
   readonly #replayed: ReplayedStep;
   /** Position of every row's next token. */
   #next: readonly number[] = [];
-  /** The same on the GPU, as `hiddenStates` wants them: u32[R, 1]. */
+  /** The same on the GPU, for `hiddenStates`: u32[R, 1]. */
   #positions: Tensor<"u32"> | undefined;
 
   constructor(model: CausalLanguageModel, cache: KVCache) {
@@ -222,7 +224,7 @@ class CausalDecoding implements Decoding {
     this.#cache.setPromptMask(attention_mask);
     const { device } = inputs_embeds;
     const [, L] = sizes(inputs_embeds.shape, 3);
-    // An observer is shown the prompt whole.
+    // An observer gets the prompt in one pass.
     const chunk = device.observers.length > 0 ? L : this.#model.prefill_chunk;
     let start = 0;
     for (; start + chunk < L; start += chunk) device.scope(() => this.#read(inputs_embeds, positions, start, chunk));
@@ -230,8 +232,8 @@ class CausalDecoding implements Decoding {
   }
 
   #byMask(attention_mask: Ids): { positions: Ids; next: readonly number[] } {
-    // Positions count visible tokens only, so that left padding does not shift them, and pads get 0. The answer goes on
-    // from the last column: after right padding from 0 + 1, as in HF (which is why prompts are padded left).
+    // Positions count visible tokens only, so that left padding does not shift them; padding gets 0. The answer continues from
+    // the last column: after right padding from 0 + 1, as in HF (which is why prompts are padded left).
     const positions = attention_mask.map((row) => {
       let seen = 0;
       return row.map((visible) => (visible ? seen++ : 0));
@@ -245,7 +247,7 @@ class CausalDecoding implements Decoding {
     return { positions: withNext.map((row) => row.slice(0, -1)), next: withNext.map((row) => row.at(-1)!) };
   }
 
-  /** States of a part of the prompt, whose keys and values are then in the cache. @returns f32[B, T, D] */
+  /** Hidden states of a chunk of the prompt, whose keys and values are appended to the cache. @returns f32[B, T, D] */
   #read(inputs_embeds: Tensor, positions: Ids, start: number, T: number): Tensor {
     const part = contiguous(inputs_embeds.narrow(1, start, T)); // [B, T, D]
     const at = this.#model.positionTensor(positions.map((row) => row.slice(start, start + T)));
@@ -267,7 +269,7 @@ class CausalDecoding implements Decoding {
     this.#cache.reorder(rows);
     const before = this.#next;
     this.#next = rows.map((row) => before[row]!);
-    // Beams of one prompt stand at the same position: most reorderings change nothing but the cache's table.
+    // Beams of one prompt have the same position: most reorderings change only the cache's block table.
     if (rows.length === before.length && this.#next.every((position, i) => position === before[i])) return;
     this.#replayed.forget();
     this.#positions?.dispose();
@@ -294,7 +296,7 @@ class CausalDecoding implements Decoding {
     this.#cache.dispose();
   }
 
-  /** u32[R] -> f32[R, V], by launches alone. */
+  /** u32[R] -> f32[R, V], by launches alone, so that it can be captured. */
   #step(tokens: Tensor<"u32">): Tensor {
     const embeds = this.#model.embed(tokens.reshape([tokens.size, 1])); // [R, 1, D]
     const states = this.#model.hiddenStates(embeds, { positions: this.#positions!, cache: this.#cache }); // [R, 1, D]
@@ -321,7 +323,7 @@ export function lastTokens(states: Tensor, keep = 0): Tensor {
   return keep === 0 || keep >= T ? states : contiguous(states.narrow(1, T - keep, keep));
 }
 
-/** A mask for attention, or none where nothing is hidden. [B][S] -> u32[B, S] */
+/** A mask for attention, or undefined if everything is visible. [B][S] -> u32[B, S] */
 export function maskTensor(device: Device, mask: Ids): Tensor<"u32"> | undefined {
   return mask.every((row) => row.every((visible) => visible === 1)) ? undefined : upload(device, mask);
 }

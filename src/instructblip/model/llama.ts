@@ -27,13 +27,13 @@ import { HIDDEN_ACTS } from "../config/fields.ts";
 import type { LlamaConfig } from "../config/llama.ts";
 import { CausalLanguageModel, type CausalStep } from "./language_model.ts";
 
-/** What every layer of one call needs besides its input. */
+/** The arguments of every layer of one call, besides its input. */
 export interface LlamaStep extends CausalStep {
   /** f32[P, d]: cosines and sines of position p in row p */
   readonly rope: Tensor;
 }
 
-/** Queries, keys and values as attention takes them. */
+/** The arguments of attention. */
 interface Heads {
   readonly q: Tensor;
   readonly k: KeysOrValues;
@@ -76,7 +76,7 @@ export class LlamaAttention extends Module {
     return this.observe(this.o_proj.forward(heads.reshape([B, T, -1])));
   }
 
-  /** Queries at their positions; keys, at theirs, and values behind those of the cache. */
+  /** Rotates queries and keys; appends keys and values to the cache. */
   #withCache(qkv: Tensor, { rope: table, positions }: LlamaStep, cache: KVCache): Heads {
     const { keys, values, past } = cache.layer(this.layer);
     const q = ropeAppend(qkv, { table, positions, keys, values, past }); // [B, T, H, d]
@@ -136,7 +136,7 @@ export class LlamaDecoderLayer extends Module {
   }
 }
 
-/** What the table of rotations is called in errors. */
+/** Name of the table of rotations in errors. */
 const ROTARY = "rotary table";
 
 /** The stack of blocks between embeddings and head. */
@@ -146,7 +146,7 @@ export class LlamaModel extends Module {
   readonly norm: RMSNorm;
   readonly config: LlamaConfig;
   readonly #device: Device;
-  /** Cosines and sines of every position so far needed: f32[P, d]. */
+  /** Cosines and sines of all positions so far: f32[P, d]. */
   #rope: Tensor;
 
   /** @param table of token embeddings, [any, D] */
@@ -184,7 +184,7 @@ export class LlamaModel extends Module {
     return this.observe(x);
   }
 
-  /** Makes the table longer. Not only up to max_position_embeddings: HF lets a sequence run past it, trained or not. */
+  /** Grows the table, also beyond max_position_embeddings: HF allows longer sequences. */
   #reach(positions: number): void {
     const old = this.#rope;
     const [reached, width] = sizes(old.shape, 2);
@@ -201,7 +201,7 @@ export class LlamaModel extends Module {
   }
 }
 
-/** LLaMA with its head, which is the token embedding if the config ties them, unless the checkpoint has both. */
+/** LLaMA with its head. The head is the token embedding if the config ties them and the checkpoint lacks a head. */
 export class LlamaForCausalLM extends CausalLanguageModel {
   readonly model: LlamaModel;
   readonly lm_head: Linear;

@@ -23,9 +23,9 @@ import { HIDDEN_ACTS } from "../config/fields.ts";
 import type { OPTConfig } from "../config/opt.ts";
 import { CausalLanguageModel, type CausalStep, type Ids } from "./language_model.ts";
 
-/** PyTorch's default, which Hugging Face's OPT does not let be configured. */
+/** PyTorch's default; Hugging Face's OPT has no field for it. */
 const LAYER_NORM_EPS = 1e-5;
-/** The table's first two rows belong to no position: fairseq counted from its padding id. */
+/** The table's first two rows are unused: fairseq counted from its padding id. */
 const POSITION_OFFSET = 2;
 
 /** Causal self-attention. f32[B, T, D] -> f32[B, T, D] */
@@ -51,7 +51,7 @@ export class OPTAttention extends Module {
     const part = (i: number) => qkv.narrow(2, i * D, D).unflatten(2, [-1, d]); // [B, T, H, d]
     const [q, newK, newV] = [part(0), part(1), part(2)];
     const [k, v] = cache ? cache.append(this.layer, newK, newV) : [newK, newV]; // [rows, capacity, H, d]
-    // HF scales the queries rather than the scores, which in f32 differs by their rounding alone.
+    // HF scales the queries instead of the scores, which differs by rounding only.
     const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.attentionView : { mask }) };
     const heads = attention(q, k, v, options); // [B, T, H, d]
     this.observeState("attentions", x, () =>
@@ -146,7 +146,7 @@ export class OPTDecoder extends Module {
   }
 }
 
-/** OPT with its head, which is the token embedding if the config ties them, unless the checkpoint has both. */
+/** OPT with its head. The head is the token embedding if the config ties them and the checkpoint lacks a head. */
 export class OPTForCausalLM extends CausalLanguageModel {
   readonly model: { readonly decoder: OPTDecoder };
   readonly lm_head: Linear;

@@ -1,6 +1,6 @@
 /**
- * The Q-Former: a BERT over [queries; instruction] whose queries also look at the image, so that what they bring back
- * depends on what was asked.
+ * The Q-Former: a BERT over [queries; instruction] whose queries also cross-attend to the image. Self-attention to the
+ * instruction makes the query outputs depend on the question.
  *
  * B rows, Q queries, T instruction tokens, N + 1 image states, D wide.
  *
@@ -31,7 +31,7 @@ import type { Blip2QFormerConfig } from "../config/blip_2.ts";
 import type { InstructBlipQFormerConfig } from "../config/config.ts";
 import { HIDDEN_ACTS } from "../config/fields.ts";
 
-/** Queries as they are, then words with positions; one norm over both. Queries get no position. */
+/** [queries; word embeddings with positions], with one norm over both. Queries have no position. */
 export class InstructBlipQFormerEmbeddings extends Module {
   readonly word_embeddings: Embedding;
   readonly position_embeddings: Embedding;
@@ -43,14 +43,14 @@ export class InstructBlipQFormerEmbeddings extends Module {
     this.word_embeddings = new Embedding(weights.at("word_embeddings"), config.hidden_size);
     const rows = this.word_embeddings.num_embeddings;
     if (rows !== config.vocab_size) {
-      weights.warn(`qformer_config.vocab_size is ${config.vocab_size}, the embedding has ${rows} rows, which count`);
+      weights.warn(`qformer_config.vocab_size is ${config.vocab_size}, the embedding has ${rows} rows, which are used`);
     }
     this.position_embeddings = new Embedding(weights.at("position_embeddings"), config.hidden_size);
     this.layernorm = new LayerNorm(weights.at("layernorm"), config.hidden_size, config.layer_norm_eps);
     this.max_position_embeddings = Math.min(config.max_position_embeddings, this.position_embeddings.num_embeddings);
   }
 
-  /** @param T words of the instruction @throws InputError PROMPT_TOO_LONG */
+  /** @param T tokens of the instruction @throws InputError PROMPT_TOO_LONG */
   checkLength(T: number): void {
     if (T > this.max_position_embeddings) {
       throw new InputError(
@@ -71,7 +71,7 @@ export class InstructBlipQFormerEmbeddings extends Module {
   forward(input_ids: Tensor<"u32">, query_embeds: Tensor): Tensor {
     const [B, T] = sizes(input_ids.shape, 2);
     this.checkLength(T);
-    // By slot, whatever the padding: left-padded instructions get other positions, in HF too.
+    // Positions count padding, as in HF: a left-padded instruction gets other positions.
     const positions = input_ids.device.tensor(
       Uint32Array.from({ length: B * T }, (_, i) => i % T),
       [B, T],
@@ -81,7 +81,7 @@ export class InstructBlipQFormerEmbeddings extends Module {
   }
 }
 
-/** What a layer may attend to: image states for cross-attention, or itself under a key mask. */
+/** The keys of an attention: image states for cross-attention, or its own input with a key mask. */
 interface Keys {
   /** f32[B, S, encoder_hidden_size]; absent for self-attention */
   readonly encoder_hidden_states?: Tensor;
@@ -135,7 +135,7 @@ export class InstructBlipQFormerOutput extends Module {
   }
 }
 
-/** Attention with its output sublayer, to itself or to the image. f32[B, T, D] -> f32[B, T, D] */
+/** Self-attention or cross-attention to the image, with its output sublayer. f32[B, T, D] -> f32[B, T, D] */
 export class InstructBlipQFormerAttention extends Module {
   readonly attention: InstructBlipQFormerMultiHeadAttention;
   readonly output: InstructBlipQFormerOutput;
@@ -236,15 +236,15 @@ export interface QFormerOutput {
   readonly last_hidden_state: Tensor;
   /** f32[B, D]: the first query's output, as HF has it */
   readonly pooler_output: Tensor;
-  /** f32[B, Q + T, D]: the embeddings, then what leaves each layer */
+  /** f32[B, Q + T, D]: the embeddings, then the output of each layer */
   readonly hidden_states?: readonly Tensor[] | undefined;
   /** f32[B, H, Q + T, Q + T] of each layer. Without the cross-attentions, which HF 5.18 mixes in. */
   readonly attentions?: readonly Tensor[] | undefined;
-  /** f32[B, H, Q, N + 1] of each layer that looks at the image: which image states each query looked at */
+  /** f32[B, H, Q, N + 1] of each layer with cross-attention: attention of the queries to the image states */
   readonly cross_attentions?: readonly Tensor[] | undefined;
 }
 
-/** Instruction and image to query outputs. */
+/** The Q-Former of InstructBLIP: instruction and image states to query outputs. */
 export class InstructBlipQFormerModel extends Module {
   readonly embeddings: InstructBlipQFormerEmbeddings;
   readonly encoder: InstructBlipQFormerEncoder;
@@ -273,7 +273,7 @@ export class InstructBlipQFormerModel extends Module {
   }
 }
 
-/** BLIP-2's, which is not told what is asked: queries go in as they are, under a norm that is its own. */
+/** The Q-Former of BLIP-2, without text: its input are the queries, after a norm of its own. */
 export class Blip2QFormerModel extends Module {
   readonly layernorm: LayerNorm;
   readonly encoder: InstructBlipQFormerEncoder;
@@ -295,7 +295,7 @@ export class Blip2QFormerModel extends Module {
   }
 }
 
-/** With what was recorded on the way, if anything. */
+/** Adds the observed states, if any. */
 function outputOf(last_hidden_state: Tensor, path: string): QFormerOutput {
   const [B, , D] = sizes(last_hidden_state.shape, 3);
   const { device } = last_hidden_state;

@@ -1,6 +1,6 @@
 /**
- * T5 and Flan-T5: an encoder that reads the prompt and a decoder that writes the answer while it looks at what was read.
- * Pre-norm with RMS norms, no biases; where a token stands shows only in a bias on the attention scores.
+ * T5 and Flan-T5: an encoder of the prompt, and a decoder with cross-attention to it. Pre-norm with RMS norms, no biases;
+ * positions enter only as a relative bias on the attention scores.
  *
  * B rows, L prompt tokens, T decoder tokens of this call, S keys, D wide, H heads, d a head (H·d need not be D).
  *
@@ -37,7 +37,7 @@ import {
 } from "./language_model.ts";
 import { type CrossKeys, T5Stack, type T5StackStep } from "./t5_stack.ts";
 
-/** The names of the table, in the order in which HF looks for one to tie the others to. */
+/** The names of the embedding table, in the order in which HF ties them. */
 const TABLES = ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"];
 
 /** T5 with its head, which is the token embedding unless the checkpoint has one. */
@@ -47,7 +47,7 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
   readonly shared: Embedding;
   readonly encoder: T5Stack;
   readonly decoder: T5Stack;
-  /** `decoder.embed_tokens`: shared's table, under another name. */
+  /** `decoder.embed_tokens`: the table of `shared`, under another name. */
   readonly decoder_embed_tokens: Embedding;
   readonly lm_head: Linear;
   readonly config: T5Config;
@@ -56,8 +56,8 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     super(weights);
     this.config = config;
     const D = config.d_model;
-    // One table has four names, whatever the config says of tying, and which of them a file keeps depends on its writer.
-    // Where it has several, HF ties only those that are equal; the encoder's is never looked up, as prompts come embedded.
+    // One table has four names, whatever the config says about tying, and a file has some of them. If it has several, HF ties
+    // those that are equal; the encoder's is never used, as prompts are given as embeddings.
     const table = (name: string) => tiedTable(weights, [name, ...TABLES], D);
     this.shared = new Embedding(weights.at("shared"), D, { weight: table("shared") });
     const decoder = weights.at("decoder.embed_tokens");
@@ -91,11 +91,11 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
     return this.lm_head.weight.shape[0];
   }
 
-  /** What an answer begins with. @throws ConfigError NO_DECODER_START */
+  /** The start token of the decoder. @throws ConfigError NO_DECODER_START */
   get decoder_start_token_id(): number {
     const id = this.config.decoderStartTokenId;
     if (id !== null && id >= 0 && id < this.num_embeddings) return id;
-    throw new ConfigError("NO_DECODER_START", "text_config has no decoder_start_token_id: an answer cannot begin", {
+    throw new ConfigError("NO_DECODER_START", "text_config has no decoder_start_token_id, which decoding needs", {
       hint: "T5's is 0",
     });
   }
@@ -131,9 +131,9 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
   }
 
   /**
-   * Reads the prompt. Padding is not seen, but counts as positions: pads between image and text shift them.
+   * Encodes the prompt. Padding is masked, but counts as positions: padding between image and text shifts them.
    *
-   * @param stored what is made of the keys and values of the decoder's layers, f32[B, L, H, d]. Default: themselves
+   * @param stored converts the keys and values of the decoder's layers, f32[B, L, H, d], for storage. Default: identity
    */
   encode(
     { inputs_embeds, attention_mask }: EmbeddedPrompt,
@@ -157,7 +157,7 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
 
   #checkIds(ids: Ids | undefined, B: number): Ids {
     if (!ids) {
-      throw new InputError("NO_DECODER_IDS", "T5's forward needs decoder_input_ids: what the answer is to begin with", {
+      throw new InputError("NO_DECODER_IDS", "T5's forward needs decoder_input_ids", {
         hint: "[[0], …] for one start token a row",
       });
     }
@@ -173,15 +173,15 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
   }
 }
 
-/** An answer under way: the decoder's own cache, and the prompt's keys and values, computed once. */
+/** Decoding with an encoder-decoder: the decoder's own cache, and the prompt's keys and values, computed once. */
 class T5Decoding implements Decoding {
   readonly #model: T5ForConditionalGeneration;
   readonly #cache: KVCache;
   readonly #replayed: ReplayedStep;
   #cross: CrossKeys | undefined;
-  /** What each distance adds to a score: f32[2·capacity - 1, H]. */
+  /** The relative position bias of each distance: f32[2·capacity - 1, H]. */
   #distances: Tensor | undefined;
-  /** The prompt of every row. */
+  /** The prompt's keys and values for every row. */
   #prompts: readonly number[];
 
   constructor(model: T5ForConditionalGeneration, batch: number, capacity: number) {
@@ -210,7 +210,7 @@ class T5Decoding implements Decoding {
   reorder(rows: readonly number[]): void {
     this.#cache.reorder(rows);
     const prompts = rows.map((row) => this.#prompts[row]!);
-    // Beams of one prompt look at the same keys: most reorderings leave these as they are.
+    // Beams of one prompt share its keys: most reorderings do not change them.
     const same = prompts.length === this.#prompts.length && prompts.every((prompt, i) => prompt === this.#prompts[i]);
     this.#prompts = prompts;
     if (same || !this.#cross) return;
@@ -245,7 +245,7 @@ class T5Decoding implements Decoding {
     if (this.#cross) for (const tensor of tensorsOf(this.#cross)) tensor.dispose();
   }
 
-  /** u32[R] -> f32[R, V], by launches alone. */
+  /** u32[R] -> f32[R, V], by launches alone, so that it can be captured. */
   #step(tokens: Tensor<"u32">): Tensor {
     const step = { cache: this.#cache, cross: this.#cross, distances: this.#distances };
     const logits = this.#model.decode(tokens.reshape([tokens.size, 1]), step); // [R, 1, V]
@@ -253,7 +253,7 @@ class T5Decoding implements Decoding {
     return logits.reshape([tokens.size, -1]);
   }
 
-  /** Takes the keys out of the scopes they were made in: they serve every step. */
+  /** Keeps the keys beyond the scope they were allocated in: every step reads them. */
   #keep(cross: CrossKeys): void {
     for (const tensor of tensorsOf(cross)) tensor.device.memory.keep(tensor.storage);
     this.#cross = cross;

@@ -1,6 +1,6 @@
 /**
- * T5's stacks: the encoder's blocks, and the decoder's, which also look at what the encoder has read. Pre-norm with RMS
- * norms, no biases; where a token stands shows only in a bias on the attention scores, which are not scaled.
+ * T5's stacks: the encoder's blocks, and the decoder's, which also have cross-attention to the encoder. Pre-norm with RMS
+ * norms, no biases; positions enter only as a relative bias on the attention scores, which are not scaled.
  *
  * B rows, L prompt tokens, T tokens of this call, S keys, D wide, H heads, d a head (H·d need not be D).
  * Source: Raffel et al. 2020; transformers 5.18, modeling_t5.py.
@@ -31,17 +31,18 @@ import { HIDDEN_ACTS } from "../config/fields.ts";
 import type { T5Config } from "../config/t5.ts";
 
 export interface RelativePositions {
-  /** Whether queries also see keys behind them, as in the encoder. */
+  /** Whether queries also attend to later keys, as in the encoder. */
   readonly bidirectional: boolean;
   readonly num_buckets: number;
   readonly max_distance: number;
 }
 
 /**
- * The bucket of every query's distance to every key: u32[T, S], the queries standing at past … past + T - 1.
+ * The bucket of every query's distance to every key: u32[T, S], the queries at positions past … past + T - 1.
  *
- * Near keys have a bucket each, far ones share buckets that grow with the logarithm of the distance; all from max_distance
- * on share the last. Keys behind the query share bucket 0 in the decoder, and have half of the buckets in the encoder.
+ * Near keys have a bucket each; far keys share buckets whose size grows with the logarithm of the distance; keys at
+ * max_distance or more share the last. Later keys share bucket 0 in the decoder, and have half of the buckets in the
+ * encoder.
  * Source: T5Attention._relative_position_bucket.
  */
 export function relativePositionBuckets(
@@ -55,7 +56,8 @@ export function relativePositionBuckets(
   const span = Math.fround(Math.log(max_distance / exact));
   const byDistance = Uint32Array.from({ length: Math.max(past + T, S) }, (_, distance) => {
     if (distance < exact) return distance;
-    // Rounded to f32 where PyTorch rounds: at powers of the ratio the exact result is a whole number, and a bit decides.
+    // Rounded to f32 where PyTorch rounds: at powers of the ratio the exact result is a whole number, and the last bit
+    // decides.
     const part = Math.fround(Math.fround(Math.log(Math.fround(distance / exact))) / span);
     return Math.min(buckets - 1, exact + Math.trunc(Math.fround(part * (buckets - exact))));
   });
@@ -66,13 +68,13 @@ export function relativePositionBuckets(
   });
 }
 
-/** What a stack needs besides its input. */
+/** The arguments of a stack, besides its input. */
 export interface T5StackStep extends Omit<T5Step, "position_bias"> {
-  /** f32[2P - 1, H], P at least the positions there can be; looked up anew if not given. See T5Stack.distances. */
+  /** f32[2P - 1, H], P at least the number of positions; computed if not given. See T5Stack.distances. */
   readonly distances?: Tensor | undefined;
 }
 
-/** What every layer of a stack needs besides its input. */
+/** The arguments of every layer of a stack, besides its input. */
 export interface T5Step {
   /** f32[1, H, T, S] */
   readonly position_bias: Tensor;
@@ -80,11 +82,11 @@ export interface T5Step {
   readonly mask?: Tensor<"u32"> | undefined;
   /** Keys and values of earlier tokens; without one, T is the whole sequence. */
   readonly cache?: KVCache | undefined;
-  /** Of a decoder: the prompt, as each layer sees it. */
+  /** Of a decoder: the prompt's keys and values for each layer. */
   readonly cross?: CrossKeys | undefined;
 }
 
-/** What a decoder looks at while it writes. */
+/** The input of the decoder's cross-attention. */
 export interface CrossKeys {
   /** Of every layer: keys and values f32[B, L, H, d], or f16 as the decoder's own */
   readonly layers: readonly (readonly [KeysOrValues, KeysOrValues])[];
@@ -92,7 +94,7 @@ export interface CrossKeys {
   readonly mask: Tensor<"u32"> | undefined;
 }
 
-/** What attention to the stack's own tokens and to the encoder's share. The scores are not scaled. */
+/** Shared by self-attention and cross-attention. The scores are not scaled. */
 abstract class T5Attention extends Module {
   readonly o: Linear;
   readonly d_kv: number;
@@ -106,7 +108,8 @@ abstract class T5Attention extends Module {
   /**
    * @param q f32[B, T, H, d]
    * @param k f32[B, S, H, d], or f16; v alike
-   * @param observed as what the probabilities are observed, and of how many keys: S may be a cache's capacity
+   * @param observed name under which the probabilities are observed, and the number of their keys: S may be a cache's
+   *   capacity
    * @returns f32[B, T, D]
    */
   forward(
@@ -128,11 +131,11 @@ abstract class T5Attention extends Module {
   }
 }
 
-/** Attention to the stack's own tokens. */
+/** Self-attention. */
 export class T5SelfAttention extends T5Attention {
   /** q, k and v */
   readonly qkv: StackedLinear;
-  /** In the first block of a stack, which all its blocks use. */
+  /** In the first block of a stack; all its blocks use it. */
   readonly relative_attention_bias: Embedding | undefined;
 
   constructor(weights: Weights, config: T5Config, { has_relative_attention_bias = false } = {}) {
@@ -154,7 +157,7 @@ export class T5SelfAttention extends T5Attention {
   }
 }
 
-/** Attention to what the encoder has read. */
+/** Cross-attention to the encoder's output. */
 export class T5CrossAttention extends T5Attention {
   readonly q: Linear;
   readonly k: Linear;
@@ -173,7 +176,7 @@ export class T5CrossAttention extends T5Attention {
     return this.heads(this.q.forward(x));
   }
 
-  /** Keys and values of all heads, which serve every step. f32[B, S, D] -> two of f32[B, S, H, d] */
+  /** Keys and values of all heads, computed once. f32[B, S, D] -> two of f32[B, S, H, d] */
   keys(states: Tensor): [Tensor, Tensor] {
     return [this.heads(this.k.forward(states)), this.heads(this.v.forward(states))];
   }
@@ -224,9 +227,9 @@ export class T5LayerCrossAttention extends Module {
   }
 }
 
-/** wo(act(wi_0(x)) * wi_1(x)), or wo(act(wi(x))) without a gate. f32[B, T, D] -> f32[B, T, D] */
+/** wo(act(wi_0(x)) * wi_1(x)) if gated, else wo(act(wi(x))). f32[B, T, D] -> f32[B, T, D] */
 export class T5DenseActDense extends Module {
-  /** wi_0 and wi_1 if there is a gate */
+  /** wi_0 and wi_1 if gated */
   readonly wi: Linear | GatedLinear;
   readonly wo: Linear;
   readonly activation: Activation;
@@ -247,7 +250,7 @@ export class T5DenseActDense extends Module {
   }
 }
 
-/** x + DenseReluDense(layer_norm(x)), whatever the activation. f32[B, T, D] -> f32[B, T, D] */
+/** x + DenseReluDense(layer_norm(x)), with any activation. f32[B, T, D] -> f32[B, T, D] */
 export class T5LayerFF extends Module {
   readonly DenseReluDense: T5DenseActDense;
   readonly layer_norm: RMSNorm;
@@ -263,7 +266,7 @@ export class T5LayerFF extends Module {
   }
 }
 
-/** Transformer block; the checkpoint counts its sublayers. f32[B, T, D] -> f32[B, T, D] */
+/** Transformer block; the checkpoint numbers its sublayers. f32[B, T, D] -> f32[B, T, D] */
 export class T5Block extends Module {
   readonly self_attention: T5LayerSelfAttention;
   readonly cross_attention: T5LayerCrossAttention | undefined;
@@ -321,11 +324,11 @@ export class T5Stack extends Module {
     return this.observe(x);
   }
 
-  /** What distance adds to the scores of T queries behind a cache's tokens. f32[1, H, T, S] */
+  /** The relative position bias of T queries after the cache's tokens. f32[1, H, T, S] */
   positionBias(device: Device, T: number, cache: KVCache | undefined, distances: Tensor | undefined): Tensor {
     const S = cache?.capacity ?? T;
     const table = this.#bias;
-    // PyTorch's Embedding is asked for every pair of tokens; here for every distance, once.
+    // PyTorch looks the embedding up for every pair of tokens; here it is looked up for every distance, once.
     const replaced = table.observeIfWanted(device, () => {
       const buckets = relativePositionBuckets(T, S, cache?.length ?? 0, this.positions);
       return table.rows(device.tensor(buckets, [T, S])); // [T, S, H]
@@ -334,13 +337,13 @@ export class T5Stack extends Module {
     return relativeBias(distances ?? this.distances(device, S), { T, S, past: cache?.past });
   }
 
-  /** What each distance adds to a score, of keys up to P - 1 before and behind the query. f32[2P - 1, H] */
+  /** The relative position bias of each distance, of keys up to P - 1 before and after the query. f32[2P - 1, H] */
   distances(device: Device, P: number): Tensor {
     const buckets = relativePositionBuckets(1, 2 * P - 1, P - 1, this.positions);
     return this.#bias.rows(device.tensor(buckets, [2 * P - 1]));
   }
 
-  /** The first block's, which serves all. */
+  /** That of the first block, shared by all. */
   get #bias(): Embedding {
     return this.block[0]!.self_attention.SelfAttention.relative_attention_bias!;
   }

@@ -1,6 +1,6 @@
 /**
- * The parts that InstructBLIP and its siblings share: image encoder, learned queries, projection and language model, and
- * what goes in and comes out. How they are put together is each model's own forward().
+ * The parts that InstructBLIP and its siblings share: image encoder, learned queries, projection and language model, and the
+ * types of inputs and outputs. Each model's own forward() combines them.
  *
  * B rows, Q image features a row, L prompt tokens with the placeholders, D hidden size, V vocabulary.
  * Source: Li et al. 2023, BLIP-2, figure 3; transformers 5.18, modeling_instructblip.py.
@@ -25,17 +25,17 @@ import { InstructBlipVisionModel, type VisionOutput } from "./vision_model.ts";
 export interface ImageTensors {
   /** f32[B, 3, h, w], normalised */
   readonly pixels: Tensor;
-  /** Takes images of another size than the model was made for. Default false. */
+  /** Allows images of another size than the model was trained with. Default false. */
   readonly interpolate_pos_encoding?: boolean | undefined;
 }
 
 /** A prompt on the device. */
 export interface PromptTensors {
-  /** u32[B, L]; what stands at a placeholder does not matter */
+  /** u32[B, L]; the id at a placeholder does not matter */
   readonly input_ids: Tensor<"u32">;
   /** u32[B, L]: at each placeholder which image feature replaces it, counted from 1 over the batch; 0 elsewhere */
   readonly placeholders: Tensor<"u32">;
-  /** How many placeholders there are. */
+  /** Number of placeholders. */
   readonly count: number;
   /** [B][L], 1 = not padding */
   readonly attention_mask: Ids;
@@ -51,14 +51,14 @@ export interface ImageFeatures {
 
 /** Tensors live until disposed, or until the `device.scope` they were made in ends. */
 export interface VisionLanguageOutput extends ImageFeatures {
-  /** With labels: the mean of what each costs, in nats; a number on the host, as nothing is trained with it. */
+  /** With labels: the mean cross-entropy, in nats; a number on the host, as there is no training. */
   readonly loss?: number;
   /** f32[B, L, V]; with T5 f32[B, T, V]; with logits_to_keep fewer tokens */
   readonly logits: Tensor;
   readonly language_model_outputs: LanguageModelOutput;
 }
 
-/** What sees images: the parts of a model before its language model. */
+/** The parts of a model before its language model. */
 export interface ImageParts {
   readonly vision_model: InstructBlipVisionModel;
   /** f32[1, Q, Dq], learned */
@@ -66,7 +66,7 @@ export interface ImageParts {
   readonly language_projection: Linear;
 }
 
-/** @typeParam I the images, and what the Q-Former reads besides them */
+/** @typeParam I the images, and the Q-Former's other inputs */
 export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> extends Module implements ImageParts {
   readonly device: Device;
   readonly query_tokens: Tensor;
@@ -75,7 +75,7 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
   readonly language_projection: Linear;
   readonly language_model: LanguageModel;
 
-  /** Binds every parameter to the checkpoint by name and shape; `Weights.load` brings the numbers. */
+  /** Binds every parameter to the checkpoint by name and shape; `Weights.load` reads the numbers. */
   constructor(weights: Weights, config: VisionLanguageConfig) {
     super(weights);
     this.device = weights.device;
@@ -92,10 +92,10 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
   /** Images to image features. */
   abstract imageFeatures(inputs: I): ImageFeatures;
 
-  /** What a model makes of images whatever is asked about them; the first half of imageFeatures(). f32[B, …] */
+  /** The part of imageFeatures() that does not depend on the question. f32[B, …] */
   abstract imageStates(images: ImageTensors): Tensor;
 
-  /** The second half, and of its outputs the last. f32[B, …] -> f32[B, Q, D] */
+  /** The rest of imageFeatures(), without intermediate outputs. f32[B, …] -> f32[B, Q, D] */
   abstract featuresOfStates(states: Tensor, inputs: Omit<I, keyof ImageTensors>): Tensor;
 
   /** The whole model. */
@@ -107,7 +107,7 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
     return contiguous(query_tokens.expand([B, Q, Dq]));
   }
 
-  /** What the language model reads: all of forward() before it, but for the images' states. */
+  /** The language model's input: the part of forward() before it, from the images' states on. */
   prompt(states: Tensor, inputs: Omit<I, keyof ImageTensors> & PromptTensors): EmbeddedPrompt {
     const image_features = this.featuresOfStates(states, inputs); // [B, Q, D]
     return { inputs_embeds: this.embed(inputs, image_features), attention_mask: inputs.attention_mask };
@@ -116,14 +116,14 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
   /** Token embeddings with the rows of placeholders replaced, in row-major order, by image features. f32[B, L, P] */
   protected embed({ input_ids, placeholders, count }: PromptTensors, image_features: Tensor): Tensor {
     const embeds = this.language_model.embed(input_ids); // [B, L, P]
-    // OPT's embeddings may be narrower than the model, which project_in widens; the features are as wide as the model. HF
-    // fills the placeholders with the features' numbers one after the other: the last ones are left over.
+    // OPT's embeddings may be narrower than the model, and project_in widens them; features are as wide as the model. HF fills
+    // the placeholders with the features' numbers in order, and the last ones are left over.
     const [, , P] = sizes(embeds.shape, 3);
     const numbers = image_features.reshape([-1]).narrow(0, 0, count * P);
     return maskedScatter(embeds, numbers.reshape([count, P]), placeholders);
   }
 
-  /** What forward() gives, of which the logits are the model's own output. */
+  /** The output of forward(); the logits are observed as the model's output. */
   protected output(features: ImageFeatures, answered: LanguageModelOutput): VisionLanguageOutput {
     const logits = this.observe(answered.logits);
     const { vision_outputs, qformer_outputs, image_features } = features;

@@ -23,7 +23,7 @@ import type { Weight } from "../../tensor/weight.ts";
 import type { InstructBlipVisionConfig } from "../config/config.ts";
 import { HIDDEN_ACTS } from "../config/fields.ts";
 
-/** A convolution whose stride is its kernel, which is a matrix product over cut-out patches. */
+/** A convolution whose stride is its kernel size: a matrix product over patches. */
 class PatchEmbedding extends Module {
   readonly weight: Weight;
   readonly bias: Tensor;
@@ -51,7 +51,8 @@ class PatchEmbedding extends Module {
 /**
  * Patches behind a class token, with learned positions. f32[B, 3, h, w] -> f32[B, N + 1, D]
  *
- * Positions were learned for one size of image; for another one the grid of them is resized, if that is asked for.
+ * Positions were learned for one image size; for another size their grid is interpolated, if `interpolate_pos_encoding` is
+ * set.
  */
 export class InstructBlipVisionEmbeddings extends Module {
   readonly class_embedding: Tensor;
@@ -72,7 +73,7 @@ export class InstructBlipVisionEmbeddings extends Module {
 
   /** @throws InputError IMAGE_SIZE */
   checkSize(height: number, width: number, interpolate_pos_encoding: boolean): void {
-    // HF lets a smaller image through and silently gives its patches the wrong positions.
+    // HF accepts a smaller image and gives its patches wrong positions.
     const [size, least] = [this.image_size, this.patch_size];
     if (!interpolate_pos_encoding && (height !== size || width !== size)) {
       throw new InputError("IMAGE_SIZE", `pixel_values: images must be ${size} x ${size}, got ${height} x ${width}`, {
@@ -93,7 +94,7 @@ export class InstructBlipVisionEmbeddings extends Module {
     return this.observe(prependClassToken(patches, this.class_embedding, positions)); // [B, N + 1, D]
   }
 
-  /** The learned positions, their grid resized to the patches of an image unless it has that many. f32[1, N + 1, D] */
+  /** The learned positions, their grid interpolated to the patches of an image if these differ. f32[1, N + 1, D] */
   #positions(height: number, width: number): Tensor {
     const [, learned, D] = sizes(this.position_embedding.shape, 3);
     const patches = (side: number) => Math.floor(side / this.patch_size);
@@ -198,9 +199,9 @@ export class InstructBlipEncoder extends Module {
 export interface VisionOutput {
   /** f32[B, N + 1, D], after the final norm */
   readonly last_hidden_state: Tensor;
-  /** f32[B, D]: the class token, normalised a second time, as HF has it. Nothing in InstructBLIP reads it. */
+  /** f32[B, D]: the class token, normalised a second time, as in HF. InstructBLIP does not use it. */
   readonly pooler_output: Tensor;
-  /** f32[B, N + 1, D]: the embeddings, then what leaves each layer; the last one not yet normalised, as in HF */
+  /** f32[B, N + 1, D]: the embeddings, then the output of each layer; the last before the final norm, as in HF */
   readonly hidden_states?: readonly Tensor[] | undefined;
   /** f32[B, H, N + 1, N + 1] of each layer */
   readonly attentions?: readonly Tensor[] | undefined;
@@ -221,7 +222,7 @@ export class InstructBlipVisionModel extends Module {
 
   /**
    * @param pixels f32[B, 3, image_size, image_size], normalised
-   * @param interpolate_pos_encoding takes f32[B, 3, h, w] of any size of at least a patch
+   * @param interpolate_pos_encoding allows f32[B, 3, h, w] of any size of at least a patch
    * @throws InputError IMAGE_SIZE
    */
   forward(pixels: Tensor, interpolate_pos_encoding = false): VisionOutput {

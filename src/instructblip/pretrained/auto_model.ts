@@ -1,4 +1,4 @@
-/** The model that a checkpoint is, and its config, by config.json's model_type. Source: transformers, models/auto. */
+/** The classes of a checkpoint's model and config, by model_type of config.json. Source: transformers, models/auto. */
 import { configClassOf } from "../config/auto.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import type { KnownFamily } from "../config/families.ts";
@@ -38,7 +38,7 @@ export const AutoConfig = {
 
 export const AutoModelForImageTextToText = {
   /**
-   * Loads a checkpoint folder, whichever of the models it is.
+   * Loads a checkpoint folder of any of the models.
    *
    * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder (a browser's files, HTTP)
    * @throws ConfigError, WeightError, DeviceError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE; the signal's reason

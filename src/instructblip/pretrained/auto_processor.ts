@@ -1,5 +1,5 @@
 /**
- * The processor that a checkpoint folder asks for: by `processor_class` in its files, else by the model's type.
+ * The processor of a checkpoint folder: by `processor_class` in its files, else by the model's type.
  *
  * Source: transformers 5.18, models/auto/processing_auto.py.
  */
@@ -18,7 +18,7 @@ import { openProcessor, type ProcessorFromPretrainedOptions } from "../processin
 import type { PretrainedFrom } from "./from_pretrained.ts";
 import type { ModelFolder } from "./model_folder.ts";
 
-/** Any processor, called alike; `processor_class`, or its class, says which it is. Only a video's takes lists of frames. */
+/** Any processor. `processor_class`, or `instanceof`, tells which. Only a video's takes lists of frames. */
 export interface AnyProcessor
   extends ProcessorBase<
     ProcessorInput | InstructBlipVideoProcessorInput,
@@ -35,7 +35,7 @@ const PROCESSORS = {
 
 export const AutoProcessor = {
   /**
-   * Reads the processor of a checkpoint folder, whichever of the three it is.
+   * Reads the processor of a checkpoint folder, of any of the three classes.
    *
    * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder
    * @throws ConfigError UNSUPPORTED_PROCESSOR and those of the processor; WeightError; InputError UNKNOWN_OPTION,
@@ -48,7 +48,9 @@ export const AutoProcessor = {
   },
 };
 
-/** The processor's name, or that of the model if no file has it. @throws ConfigError UNSUPPORTED_PROCESSOR, CONFIG_JSON */
+/**
+ * The processor's class name, by the model's type if no file has it. @throws ConfigError UNSUPPORTED_PROCESSOR, CONFIG_JSON
+ */
 async function processorClass(folder: ModelFolder): Promise<keyof typeof PROCESSORS> {
   const known = (name: string, file: string) => {
     if (Object.hasOwn(PROCESSORS, name)) return name as keyof typeof PROCESSORS;
@@ -56,7 +58,7 @@ async function processorClass(folder: ModelFolder): Promise<keyof typeof PROCESS
       hint: `there are ${Object.keys(PROCESSORS).join(", ")}`,
     });
   };
-  // video_preprocessor_config.json counts only where preprocessor_config.json is absent.
+  // video_preprocessor_config.json is used only if preprocessor_config.json is absent.
   const pixels = (await folder.has("preprocessor_config.json")) ? "preprocessor_config" : "video_preprocessor_config";
   for (const file of ["processor_config.json", `${pixels}.json`, "tokenizer_config.json"]) {
     const name = (await folder.json(file))?.processor_class;
@@ -65,7 +67,7 @@ async function processorClass(folder: ModelFolder): Promise<keyof typeof PROCESS
   const file = "config.json";
   const type = (await folder.json(file))?.model_type;
   if (typeof type === "string") return familyOf(type)?.processor_class ?? known(type, file);
-  throw new ConfigError("UNSUPPORTED_PROCESSOR", `${folder.name}: no file says which processor it needs`, {
+  throw new ConfigError("UNSUPPORTED_PROCESSOR", `${folder.name}: no file names its processor class`, {
     hint: "config.json's model_type would",
   });
 }

@@ -8,7 +8,7 @@ import type { ImageFeatures } from "../model/vision_language.ts";
 import { blankImages, examplePrompt, type ModelInputs, type VisionInputs } from "./inputs.ts";
 import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
 
-/** What the processor makes of images and text; of images alone there are no ids. */
+/** Model inputs from the processor; without ids for images alone. */
 export interface Blip2Inputs extends ModelInputs {}
 
 export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Config, Blip2Inputs> {
@@ -23,7 +23,7 @@ export class Blip2ForConditionalGeneration extends VisionLanguageModel<Blip2Conf
     return super.qformer as Blip2QFormerModel;
   }
 
-  /** Image features: image encoder, Q-Former and projection alone. */
+  /** Image features: image encoder, Q-Former and projection, without the language model. */
   async get_image_features(
     inputs: VisionInputs & StateOptions,
     options?: ForwardOptions & StateOptions,

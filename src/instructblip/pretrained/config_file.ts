@@ -1,5 +1,5 @@
 /**
- * Writing config.json as transformers 5 does: every field, and keys that are no fields as they were read.
+ * Writes config.json as transformers 5 does: every field, and unknown keys as they were read.
  *
  * Source: transformers 5.18, configuration_utils.py (save_pretrained, to_dict).
  */
@@ -13,7 +13,7 @@ import { createFolder } from "./platform.ts";
 const LAYOUT = "5.18.0";
 const DTYPE_NAMES: Readonly<Record<string, string>> = { f32: "float32", f16: "float16", bf16: "bfloat16" };
 
-/** What is asked of a config besides its fields, which are written whatever they are. */
+/** The methods of a config that writing needs, besides its fields. */
 interface SavedConfig {
   readonly architectures: readonly string[];
   readonly modality: string;
@@ -30,11 +30,11 @@ export async function saveConfig(to: string | WritableFolder, config: SavedConfi
 /**
  * The text of config.json.
  *
- * @param dtype of the weights. Default: what the config was read with, else f32
+ * @param dtype of the weights. Default: the dtype that the config was read with, else f32
  */
 export function configText(config: SavedConfig, dtype?: WeightDType): string {
   const known = JSON.parse(JSON.stringify(config)) as JsonRecord;
-  // The parts of siblings have classes of their own, though they are alike.
+  // The parts of siblings have other class names in transformers.
   const family = String(known.model_type).replace("-", "_");
   const types = {
     vision_config: `${family}_vision_model`,
@@ -42,7 +42,7 @@ export function configText(config: SavedConfig, dtype?: WeightDType): string {
     text_config: undefined,
   };
   const nested = Object.entries(types).map(([key, type]) => {
-    // The dtype of the whole is the dtype of its parts.
+    // The dtype of the whole is written to its parts.
     const { torch_dtype: _, dtype: __, transformers_version: ___, ...part } = known[key] as JsonRecord;
     return [key, { ...part, model_type: type ?? part.model_type }];
   });

@@ -1,5 +1,5 @@
 /**
- * What every from_pretrained() shares: its options about opening, and refusing those that it would drop.
+ * Shared by all from_pretrained(): the options for opening a folder, and refusing unsupported ones.
  *
  * Source: transformers 5.18, modeling_utils.py, processing_utils.py and configuration_utils.py (from_pretrained).
  */
@@ -11,7 +11,7 @@ import type { OpenFolderOptions } from "./hub/hub.ts";
 /** Where a model comes from: a path, a Hub id (`owner/name[@revision]`, Node), a URL, or a Folder (a browser's files). */
 export type PretrainedFrom = string | URL | Folder;
 
-/** Options about opening, so that every one of them is known. */
+/** The names of all options for opening. */
 const OPENING = Object.keys({
   revision: 0,
   token: 0,
@@ -20,14 +20,14 @@ const OPENING = Object.keys({
   on_download: 0,
   signal: 0,
 } satisfies Record<keyof OpenFolderOptions, 0>) as (keyof OpenFolderOptions)[];
-/** Of these, the ones that an open folder has no use for. */
+/** The options for opening that have no effect for an open folder. */
 export const OF_THE_HUB = ["revision", "token", "cache_dir", "local_files_only"] as const;
 
 const always =
   (hint: string): Word =>
   () =>
     hint;
-/** For what says what is done anyway. */
+/** For options that ask for the only behaviour there is. */
 const unless =
   (values: readonly unknown[], hint: string): Word =>
   (value) =>
@@ -37,7 +37,7 @@ const ONE_DEVICE = "leave it out: the model is on one WebGPU device, its own or 
 const NOT_PYTHON = "leave it out: it is about PyTorch's or Python's way of loading, which this is not";
 const BY_CALL = "give it when the processor is called: processor({ images, text, … })";
 
-/** Of every from_pretrained in Hugging Face, in its words. */
+/** Options of Hugging Face's from_pretrained that are not supported. */
 const UNSUPPORTED: Readonly<Record<string, Word>> = {
   device_map: always(ONE_DEVICE),
   max_memory: always("openDevice({ memory_budget }) makes a device with a limit, for `device`"),
@@ -103,10 +103,10 @@ const UNSUPPORTED: Readonly<Record<string, Word>> = {
 };
 
 /**
- * The options as they are at the call.
+ * Reads and checks options, copied at the call.
  *
- * @param own options besides those about opening
- * @param name what is called, for messages
+ * @param own options besides those for opening
+ * @param name of the function, for messages
  * @throws InputError ARGUMENTS, UNKNOWN_OPTION, UNSUPPORTED_OPTION
  */
 export function readPretrainedOptions<O extends OpenFolderOptions>(
@@ -120,9 +120,9 @@ export function readPretrainedOptions<O extends OpenFolderOptions>(
 }
 
 /**
- * The options about opening that are given; null is Python's word for what is not.
+ * The options for opening that are given; null, Python's None, counts as not given.
  *
- * @throws InputError BAD_INPUT for one of another type than it must have
+ * @throws InputError BAD_INPUT for an option of the wrong type
  */
 export function checkOpening(options: OpenFolderOptions): OpenFolderOptions {
   const given = OPENING.filter((name) => options[name] !== undefined && options[name] !== null);
@@ -130,7 +130,7 @@ export function checkOpening(options: OpenFolderOptions): OpenFolderOptions {
   return Object.fromEntries(given.map((name) => [name, options[name]]));
 }
 
-/** The options for the same files, now open. */
+/** The options for opening the same files once more, with the folder open. */
 export function opened<O extends OpenFolderOptions>(options: O): Omit<O, (typeof OF_THE_HUB)[number]> {
   const { revision: _, token: __, cache_dir: ___, local_files_only: ____, ...rest } = options;
   return rest;

@@ -1,6 +1,6 @@
 /**
- * What a model keeps of the images that it has seen last: what does not depend on the question, so that ten questions
- * about an image look at it once. Images are told apart by their pixels.
+ * The image cache: states of the last images that do not depend on the question, so that for ten questions about an image it
+ * is encoded once. Images are identified by their pixels.
  */
 import type { Device } from "../../tensor/device/device.ts";
 import { DeviceError } from "../../tensor/errors.ts";
@@ -13,7 +13,7 @@ import type { HostTensor } from "./inputs.ts";
 interface Entry {
   /** f32[3, H, W] */
   readonly pixels: Float32Array;
-  /** The rest of what tells it from others: size, and how the model takes it. */
+  /** The rest of its key: size, and whether positions are interpolated. */
   readonly kind: string;
   /** f32[1, …] */
   readonly states: Tensor;
@@ -22,29 +22,29 @@ interface Entry {
 export class ImageCache {
   readonly device: Device;
   readonly #capacity: number;
-  /** Of calls that went well, the one used last at the end. */
+  /** Entries of successful calls, the most recently used last. */
   #entries: Entry[] = [];
-  /** Calls under way, and what they read: it is not given back before they end. */
+  /** Calls under way, and the entries that they read: these are not freed before the calls end. */
   readonly #lookups = new Set<ImageLookup>();
   readonly #onShortage = () => this.#evict((entry) => ![...this.#lookups].some(({ used }) => used.has(entry)));
 
-  /** @param capacity images that are kept */
+  /** @param capacity most images that are kept */
   constructor(device: Device, capacity: number) {
     this.device = device;
     this.#capacity = capacity;
   }
 
-  /** Images whose states are kept. */
+  /** Number of images whose states are kept. */
   get size(): number {
     return this.#entries.length;
   }
 
-  /** For one call, which must end it; undefined if nothing is ever kept. */
+  /** Begins a call, which must be ended; undefined if the capacity is 0. */
   lookup(): ImageLookup | undefined {
     return this.#capacity === 0 ? undefined : new ImageLookup(this);
   }
 
-  /** @param kind what besides pixels tells images apart */
+  /** @param kind the key besides pixels */
   find(pixels: Float32Array, kind: string): Entry | undefined {
     return this.#entries.find((entry) => entry.kind === kind && areEqual(entry.pixels, pixels));
   }
@@ -53,10 +53,10 @@ export class ImageCache {
     this.#lookups.add(lookup);
   }
 
-  /** Keeps what a call has computed or used. */
+  /** Keeps the entries that a call has computed or used. */
   end(lookup: ImageLookup, fresh: readonly Entry[], failure: unknown): void {
     this.#lookups.delete(lookup);
-    if (failure instanceof DeviceError) this.#evict(() => true); // it may have been for want of memory
+    if (failure instanceof DeviceError) this.#evict(() => true); // memory may be short
     const { used } = lookup;
     const known = this.#entries.filter((entry) => used.has(entry));
     this.#entries = [...this.#entries.filter((entry) => !used.has(entry)), ...known, ...fresh];
@@ -66,7 +66,7 @@ export class ImageCache {
     else shortage.delete(this.#onShortage);
   }
 
-  /** Gives everything back. */
+  /** Frees all entries. */
   clear(): void {
     this.#evict(() => true);
     this.device.memory.shortage.delete(this.#onShortage);
@@ -81,9 +81,9 @@ export class ImageCache {
 /** The images of one call. */
 export class ImageLookup {
   readonly #cache: ImageCache;
-  /** What is kept and this call reads. */
+  /** Kept entries that this call reads. */
   readonly used = new Set<Entry>();
-  /** What this call has computed: it may yet fail. */
+  /** Entries that this call has computed; it may still fail. */
   #fresh: Entry[] = [];
 
   constructor(cache: ImageCache) {
@@ -91,7 +91,7 @@ export class ImageLookup {
   }
 
   /**
-   * The states of `images`, in their order: f32[n, …]. What is not kept is computed, equal images once.
+   * The states of `images`, in their order: f32[n, …]. States that are not cached are computed, equal images once.
    *
    * @param images f32[n, 3, H, W]; its data must not change any more
    * @param compute f32[m, 3, H, W] -> f32[m, …]
@@ -104,11 +104,11 @@ export class ImageLookup {
     const rows = Array.from({ length: n }, (_, i) => images.data.subarray(i * size, (i + 1) * size));
     const kind = `${H} x ${W}${interpolate ? ", interpolated" : ""}`;
     const found = rows.map((row) => this.#cache.find(row, kind));
-    for (const entry of found) if (entry) this.used.add(entry); // computing the others must not push these out
+    for (const entry of found) if (entry) this.used.add(entry); // computing the others must not evict these
     const missing = rows.filter((row, i) => !found[i] && rows.findIndex((other) => areEqual(other, row)) === i);
     if (missing.length > 0) {
       const computed = compute(stack(missing.map((data) => ({ data, shape: [1, C, H, W] }))));
-      device.settle(); // a product that waits for its epilogue is kept as it is
+      device.settle(); // launches a deferred product
       missing.forEach((row, i) => {
         const states = missing.length === 1 ? computed : contiguous(computed.narrow(0, i, 1));
         device.memory.keep(states.storage);
@@ -126,7 +126,7 @@ export class ImageLookup {
     return states;
   }
 
-  /** The call is over. @param failure what it fails with: what it has computed may be wrong */
+  /** Ends the call. @param failure its error, if any: its results may then be wrong */
   end(failure?: unknown): void {
     const fresh = this.#fresh;
     this.#fresh = [];
@@ -136,7 +136,7 @@ export class ImageLookup {
   }
 }
 
-/** Bits, not numbers. */
+/** Compares bits, not numbers. */
 function areEqual(a: Float32Array, b: Float32Array): boolean {
   if (a.length !== b.length) return false;
   const bits = ({ buffer, byteOffset, length }: Float32Array) => new Uint32Array(buffer, byteOffset, length);

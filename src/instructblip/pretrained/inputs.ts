@@ -1,6 +1,6 @@
 /**
- * What models are given, and what is wrong with it: every check reads host data alone and says which input, what must
- * hold and what was given. Nothing here is computed.
+ * Model inputs and their checks. A check reads host data only; its error names the input, the requirement and the given
+ * value.
  */
 
 import { InputError } from "../../tensor/errors.ts";
@@ -17,15 +17,15 @@ export interface HostTensor {
   readonly shape: readonly number[];
 }
 
-/** What is looked at. */
+/** Images or videos. */
 export interface VisionInputs {
   /** f32[B, 3, H, W], normalised; of a video f32[B, F, 3, H, W] */
   pixel_values: HostTensor;
-  /** Takes images of other sizes than the model was made for, square or not. Default false. */
+  /** Allows images of other sizes than the model was trained with, square or not. Default false. */
   interpolate_pos_encoding?: boolean;
 }
 
-/** What every model takes; some take more, and need it. */
+/** The inputs of every model; some need more. */
 export interface ModelInputs extends VisionInputs {
   /** [B][L], with placeholders where image features go. Default: the placeholders and the language model's BOS. */
   input_ids?: Ids;
@@ -40,7 +40,7 @@ export interface QFormerInputs {
   qformer_attention_mask?: Ids;
 }
 
-/** Images one by one: f32[B, 3, H, W] as it is, of videos f32[B, F, 3, H, W] -> f32[B·F, 3, H, W]. */
+/** Single images: f32[B, 3, H, W] unchanged, of videos f32[B, F, 3, H, W] -> f32[B·F, 3, H, W]. */
 export function framesOf({ data, shape }: HostTensor): PixelValues {
   const image = sizes(shape.slice(-3), 3);
   return { data, shape: [sizeOf(shape.slice(0, -3)), ...image] };
@@ -82,7 +82,7 @@ export function expectLabels(labels: Ids, B: number, V: number): number {
   return T;
 }
 
-/** The mask of `rows`, or ones where there is none. @throws InputError BAD_MASK */
+/** The mask of `rows`; ones by default. @throws InputError BAD_MASK */
 export function maskOf(name: string, mask: Ids | undefined, rows: Ids): Ids {
   if (mask === undefined) return rows.map((row) => row.map(() => 1));
   const fits =
@@ -96,9 +96,9 @@ export function maskOf(name: string, mask: Ids | undefined, rows: Ids): Ids {
 }
 
 /**
- * That there are pixels, as many as their shape says.
+ * Checks that pixels have as many numbers as their shape.
  *
- * @param layout what the shape's dimensions are called, `[B, 3, H, W]`
+ * @param layout names of the shape's dimensions, `[B, 3, H, W]`
  * @throws InputError BAD_PIXELS
  */
 export function expectPixelShape(pixels: HostTensor | undefined, layout: readonly string[]): void {
@@ -160,8 +160,8 @@ export function expectWords(
 }
 
 /**
- * Refuses the prompts of a processor that knows placeholders, for a legacy checkpoint that does not: its language model
- * would read their embeddings as text. They stand in front of a row, where no text begins with the same token `count` times.
+ * Refuses prompts with placeholders for a legacy checkpoint, whose language model would read their embeddings as text. They
+ * are recognised at the front of a row: no text begins with the same token `count` times.
  *
  * @throws InputError IMAGE_TOKENS
  */
@@ -193,7 +193,7 @@ export function expectPlaceholders(rows: Ids, placeholder: number, count: number
   });
 }
 
-/** Ids that every vocabulary has; more than a matrix product takes for few rows. */
+/** Length of a text of ids that every vocabulary has; more rows than matvec kernels take. */
 export const EXAMPLE_TEXT: readonly number[] = new Array<number>(9).fill(0);
 
 /** An image's placeholders, if there are any, and a text. */

@@ -19,7 +19,7 @@ import {
 } from "./inputs.ts";
 import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
 
-/** What the processor makes of images and text. */
+/** Model inputs from the processor. */
 export interface InstructBlipInputs extends ModelInputs, QFormerInputs {
   input_ids: Ids;
 }
@@ -50,7 +50,7 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<
     return super.qformer as InstructBlipQFormerModel;
   }
 
-  /** Image features for an instruction: image encoder, Q-Former and projection alone. */
+  /** Image features for an instruction: image encoder, Q-Former and projection, without the language model. */
   async get_image_features(
     inputs: VisionInputs & QFormerInputs & StateOptions,
     options?: ForwardOptions & StateOptions,
@@ -79,7 +79,7 @@ export class InstructBlipForConditionalGeneration extends VisionLanguageModel<
 }
 
 /**
- * Rows of instruction on the device.
+ * The instruction on the device.
  *
  * @param Q queries, which are always visible
  */

@@ -20,7 +20,7 @@ import {
 import { INSTRUCTED_INPUTS, uploadInstruction } from "./instructblip.ts";
 import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
 
-/** What the processor makes of videos and text: pixel_values f32[B, F, 3, H, W], F·Q placeholders in every row. */
+/** Model inputs from the processor: pixel_values f32[B, F, 3, H, W], F·Q placeholders in every row. */
 export interface InstructBlipVideoInputs extends ModelInputs, QFormerInputs {
   input_ids: Ids;
 }
@@ -42,7 +42,7 @@ export class InstructBlipVideoForConditionalGeneration extends VisionLanguageMod
     return super.qformer as InstructBlipQFormerModel;
   }
 
-  /** Features of videos for an instruction, f32[B, F·Q, D]; what vision and Q-Former say of them is f32[B·F, …]. */
+  /** Features of videos for an instruction, f32[B, F·Q, D]; outputs of vision model and Q-Former are f32[B·F, …]. */
   async get_video_features(
     inputs: VisionInputs & QFormerInputs & StateOptions,
     options?: ForwardOptions & StateOptions,

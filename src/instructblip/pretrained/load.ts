@@ -23,38 +23,39 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   /** Default: a device opened for this model, and destroyed with it. */
   device?: Device;
   /**
-   * What matrices are stored as, all of them or by part: `{ vision_model: "f16", language_model: "int4" }`. Arithmetic is
-   * f32 always. Default "auto": as in the checkpoint.
+   * Storage dtype of matrices, of all or by part: `{ vision_model: "f16", language_model: "int4" }`. Arithmetic is f32
+   * always. Default "auto": as in the checkpoint.
    */
   dtype?: NamedStorage;
-  /** As dtype, Hugging Face's older name for it. */
+  /** Hugging Face's older name of dtype. */
   torch_dtype?: NamedStorage;
   /**
-   * What keys and values of an answer's tokens are stored as: "f32" (default), or "f16" in half the memory, rounded to 11
-   * bits. Heads that are no multiple of four numbers stay f32, which `warnings` then says. Arithmetic is f32 always.
+   * Storage dtype of the key/value cache: "f32" (default), or "f16" in half the memory, rounded to 11 bits. Stays f32, with
+   * a warning, if the head size is not a multiple of 4. Arithmetic is f32 in every case.
    */
   kv_cache_dtype?: KVCacheDType | "float32" | "float16";
   /**
-   * Keeps int8 and int4 matrices in a file, so that the next start reads them instead of quantizing again: in this folder,
+   * Caches int8 and int4 matrices in a file, so that the next start reads them instead of quantizing again: in this folder,
    * or for true in `instructblip-webgpu` in the user's cache folder. Default false.
    */
   weight_cache?: boolean | string;
   /**
-   * Gives Vicuna the special token ids of its tokenizer, eos and bos 2, pad 32000, in place of those in published configs,
-   * with which no answer ends. Default false: the config's, as in Hugging Face.
+   * Gives Vicuna the special token ids of its tokenizer, eos and bos 2, pad 32000, instead of those in published configs,
+   * with which answers do not end. Default false: the config's, as in Hugging Face.
    */
   fix_vicuna_token_ids?: boolean;
   /**
-   * Hears, each once, what is odd but harmless about the checkpoint, and which of generate()'s options have no effect.
-   * Default: console.warn. null: nobody.
+   * Called with warnings, each once: about the checkpoint, and about options of generate() without effect. Default:
+   * console.warn. null: warnings are dropped.
    */
   on_warning?: WarningListener | null;
   /**
-   * Images whose states the model keeps on the device, so that further questions about them do not look at them again: the
-   * image encoder's, of BLIP-2 the Q-Former's too. InstructBLIP keeps 1.4 MB of an image of 224 x 224. Default 8; 0: none.
+   * Number of images whose states the model keeps on the device, so that further questions about them do not encode them
+   * again: those of the image encoder, of BLIP-2 of the Q-Former too. 1.4 MB for an image of 224 x 224 in InstructBLIP.
+   * Default 8; 0: none.
    */
   image_cache?: number;
-  /** Compiles what a first answer needs while the weights are read, rather than when it is asked for. Default true. */
+  /** Compiles the kernels of a first answer while the weights are read, instead of at the first answer. Default true. */
   compile?: boolean;
 }
 
@@ -117,37 +118,37 @@ export function readModelOptions(options: FromPretrainedOptions) {
   };
 }
 
-/** Images that a model keeps states of. */
+/** Default number of images that a model keeps states of. */
 export const IMAGE_CACHE = 8;
 
-/** A model, as far as loading it goes. */
+/** The interface of a model for loading. */
 export interface Loadable {
   readonly config: VisionLanguageConfig;
   readonly language_model: LanguageModel;
-  /** Compiles what a first answer needs. */
+  /** Compiles the kernels of a first answer. */
   compile(): Promise<void>;
 }
 
-/** A model's class, as far as from_pretrained() needs it. */
+/** The interface of a model class for from_pretrained(). */
 export interface ModelClass<C extends VisionLanguageConfig, M> {
   readonly config_class: ConfigClass<C>;
   new (weights: Weights, config: C): M;
 }
 
-/** Names that old checkpoints carry and nothing reads. */
+/** Names of tensors in old checkpoints that are not used. */
 const IGNORED = [
   /^qformer\.embeddings\.position_ids$/,
   /\.rotary_emb\.inv_freq$/,
-  /^language_model\.encoder\.embed_tokens\.weight$/, // shared's, if that is there too
+  /^language_model\.encoder\.embed_tokens\.weight$/, // equal to `shared`, if that exists
   /^language_model\.decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$/,
 ];
 
-/** A model, and what came with it. */
+/** A loaded model. */
 export interface Loaded<M> {
   readonly model: M;
   /** The device was opened for this model. */
   readonly ownsDevice: boolean;
-  /** What was odd but harmless about the checkpoint. */
+  /** Warnings about the checkpoint. */
   readonly warnings: readonly string[];
   readonly on_warning: WarningListener | null | undefined;
   readonly image_cache: number;
@@ -209,7 +210,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   }
 }
 
-/** Sets what answers keep of their tokens. @returns warnings @throws InputError KV_CACHE_DTYPE */
+/** Sets the key/value cache's dtype. @returns warnings @throws InputError KV_CACHE_DTYPE */
 function setKvCacheDtype({ language_model }: Loadable, dtype: KVCacheDType): string[] {
   if (!KV_CACHE_DTYPES.includes(dtype)) {
     throw new InputError("KV_CACHE_DTYPE", `kv_cache_dtype: keys and values cannot be stored as ${shown(dtype)}`, {
@@ -224,14 +225,14 @@ function setKvCacheDtype({ language_model }: Loadable, dtype: KVCacheDType): str
   return [];
 }
 
-/** Where quantized weights are kept, if they are to be and there are any. */
+/** Opens the weight cache, if requested and if there are quantized weights. */
 async function openWeightCache(weights: Weights, where: boolean | string): Promise<WeightCache | undefined> {
   if (!where) return undefined;
   const kept = await weights.cacheIn(await cacheFolder(where));
   return kept.weights.size > 0 ? kept : undefined;
 }
 
-/** A cache that cannot be had is no reason to have no model. */
+/** A failure of the weight cache becomes a warning. */
 async function warnOnFailure<T>(warnings: string[], use: () => Promise<T>): Promise<T | undefined> {
   try {
     return await use();
@@ -242,7 +243,7 @@ async function warnOnFailure<T>(warnings: string[], use: () => Promise<T>): Prom
   }
 }
 
-/** What can only be known once every parameter was asked for. @returns warnings @throws WeightError VOCAB_MISMATCH */
+/** Checks after all parameters are bound. @returns warnings @throws WeightError VOCAB_MISMATCH */
 function check({ config, language_model }: Loadable, weights: Weights): string[] {
   const warnings = [...weights.warnings];
   const leftovers = weights.leftovers(IGNORED);
@@ -258,7 +259,9 @@ function check({ config, language_model }: Loadable, weights: Weights): string[]
   const { image_token, modality, text_config } = config;
   const rows = language_model.num_embeddings;
   if (text_config.vocab_size !== rows) {
-    warnings.push(`text_config.vocab_size is ${text_config.vocab_size}, the embedding has ${rows} rows, which count`);
+    warnings.push(
+      `text_config.vocab_size is ${text_config.vocab_size}, the embedding has ${rows} rows, which are used`,
+    );
   }
   if (image_token !== null && image_token >= rows) {
     const message = `${modality}_token_index is ${image_token}, but the embedding has ${rows} rows`;
@@ -267,10 +270,13 @@ function check({ config, language_model }: Loadable, weights: Weights): string[]
   return warnings;
 }
 
-/** The most missing tensors that an error names. */
+/** Most missing tensors that an error names. */
 const MISSING_NAMED = 20;
 
-/** A model whose parameters are the checkpoint's. @throws WeightError that says what the checkpoint is, or all it lacks */
+/**
+ * Constructs a model with its parameters bound to the checkpoint. @throws WeightError that names the kind of checkpoint, or
+ * all missing tensors
+ */
 function bind<C extends VisionLanguageConfig, M>(
   Model: ModelClass<C, M>,
   weights: Weights,
@@ -298,7 +304,7 @@ function bind<C extends VisionLanguageConfig, M>(
   }
 }
 
-/** config.json's object, keys that are no fields included. */
+/** The object of config.json, unknown keys included. */
 function fileOf(config: VisionLanguageConfig): object {
   return (config as unknown as { toJSON(): object }).toJSON();
 }

@@ -1,6 +1,6 @@
 /**
- * The one way into a checkpoint: a path, a Hub id, a URL or a Folder becomes a folder whose config and processor files are
- * read once, for a model, its processor and whoever else asks.
+ * Opens a checkpoint: a path, a Hub id, a URL or a Folder. Its config and processor files are read once, for a model, its
+ * processor and other users.
  */
 import { EngineError, InputError, WeightError } from "../../tensor/errors.ts";
 import type { Folder } from "../../tensor/files/source.ts";
@@ -15,15 +15,15 @@ import { refuseUnheeded } from "./unheeded_files.ts";
 
 const CONFIG = "config.json";
 
-/** The config's class that one of the models is for. */
+/** The config class of a model. */
 export interface ConfigClass<C extends VisionLanguageConfig> {
   readonly family: Family;
   new (given: unknown): C;
 }
 
 /**
- * A checkpoint folder, opened for all that is read from it: `from_pretrained(folder)` of a processor and of a model then read
- * each file once. It is as it was when a file was first asked for; open another to see what has changed since.
+ * An open checkpoint folder: `from_pretrained(folder)` of a processor and of a model then read each file once. Later changes
+ * of a file are not seen; open the folder again.
  */
 export class ModelFolder extends JsonFolder {
   #config: VisionLanguageConfig | undefined;
@@ -38,7 +38,7 @@ export class ModelFolder extends JsonFolder {
   }
 
   /**
-   * The model's config, by the class for its model_type or by the one that is given.
+   * The model's config, of the class for its model_type or of the given one.
    *
    * @throws WeightError NOT_FOUND, ADAPTER; ConfigError CONFIG_JSON, UNSUPPORTED_MODEL and those of the config
    */
@@ -55,7 +55,7 @@ export class ModelFolder extends JsonFolder {
   /** Why there is no config. */
   async #refuse(): Promise<never> {
     await refuseUnheeded(this); // an adapter without its base
-    // The folder may know better: that it cannot ask the Hub, for one.
+    // The folder may have a more specific error, such as the Hub being offline.
     await this.text(CONFIG).catch((error: unknown) => {
       if (!(error instanceof EngineError && error.code === "NOT_FOUND")) throw error;
     });
@@ -65,7 +65,7 @@ export class ModelFolder extends JsonFolder {
   }
 }
 
-/** As {@link ModelFolder.open}, of options that have been read. One that is open stays as it is. */
+/** As {@link ModelFolder.open}, with checked options. An open folder is returned unchanged. */
 export async function openPretrained(from: PretrainedFrom, options: OpenFolderOptions = {}): Promise<ModelFolder> {
   const given = checkOpening(options);
   if (typeof from === "string" || from instanceof URL) return new ModelFolder(await openFolder(String(from), given));

@@ -1,6 +1,6 @@
 /**
- * Checkpoints in other forms than whole models of floats: quantized by somebody else's scheme, or adapters. None can be
- * loaded; each is told by its tensors and its config, and what can be used in its place is said.
+ * Checkpoints that cannot be loaded: quantized by another scheme, or adapters. They are recognised by tensors and config,
+ * and the error names an alternative.
  */
 import type { CheckpointTensor } from "../../tensor/files/safetensors.ts";
 import { quote } from "../../tensor/shown.ts";
@@ -17,7 +17,7 @@ const USE_ORIGINAL =
 const USE_BASE =
   'use the whole model; in Python: PeftModel.from_pretrained(base, "adapter").merge_and_unload().save_pretrained("folder")';
 
-/** Tensors that only a scheme's files have, and what the scheme is called. */
+/** Tensors that only files of a scheme have, and the scheme's name. */
 const SCHEMES: readonly (readonly [RegExp, string])[] = [
   [/\.weight\.(absmax|nested_absmax|quant_map|quant_state\..*)$/, "bitsandbytes, 4 bits"],
   [/\.(SCB|weight_format)$/, "bitsandbytes, 8 bits"],
@@ -26,7 +26,7 @@ const SCHEMES: readonly (readonly [RegExp, string])[] = [
   [/\.(weight_packed|weight_scale|weight_scale_inv|input_scale)$/, "8-bit floats, or compressed-tensors"],
 ];
 
-/** What quantization_config says, for people; undefined without one. */
+/** The scheme of quantization_config, in words; undefined without one. */
 export function quantizationOf(config: object): string | undefined {
   const { quantization_config: own, text_config } = config as Record<"quantization_config" | "text_config", unknown>;
   const given = own ?? (text_config as { quantization_config?: unknown } | null | undefined)?.quantization_config;
@@ -37,7 +37,7 @@ export function quantizationOf(config: object): string | undefined {
   return typeof width === "number" ? `${method}, ${width} bits` : method;
 }
 
-/** What other form a checkpoint is in, if it is one. @param config config.json's object */
+/** The kind of checkpoint, if it cannot be loaded. @param config config.json's object */
 export function otherCheckpoint(
   tensors: ReadonlyMap<string, CheckpointTensor>,
   config: object,

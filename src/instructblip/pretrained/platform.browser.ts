@@ -9,7 +9,7 @@ import { bytesOfDataUrl, fetchImage, imageName } from "../processing/image_sourc
 import type { OpenFolderOptions } from "./hub/hub.ts";
 import { atRevision, cleanToken, HUB_URL, parseHubUrl } from "./hub/hub.ts";
 
-/** A folder by its URL; a model of the Hub by the URL of its page. */
+/** A folder by its URL; a model of the Hub by its page's URL. */
 export async function openFolder(where: string, options: OpenFolderOptions = {}): Promise<Folder> {
   const { revision, token, cache_dir, local_files_only, signal } = options;
   const base = globalThis.location?.href;
@@ -72,7 +72,7 @@ export async function readImage(
   const url = new URL(given, base);
   if (url.protocol === "blob:") {
     const response = await fetch(url).catch((cause: unknown) => {
-      throw new InputError("IMAGE_NOT_FOUND", `${name}: its blob: URL is not, or no longer, known`, { cause });
+      throw new InputError("IMAGE_NOT_FOUND", `${name}: its blob: URL is unknown or has been revoked`, { cause });
     });
     return decodeImage(new Uint8Array(await response.arrayBuffer()), name, options);
   }

@@ -18,13 +18,13 @@ import type { OpenFolderOptions } from "./hub/hub.ts";
 import { atRevision, hubSettings, parseHubId, parseHubUrl } from "./hub/hub.ts";
 import type { Platform } from "./platform.ts";
 
-/** Some sites refuse programs that do not say who they are. */
+/** Some sites refuse requests without a User-Agent. */
 const HEADERS = { "user-agent": "instructblip-webgpu" };
-/** Longer than any path, or id of the Hub. */
+/** Longest path or Hub id. */
 const MAX_PATH = 4096;
 
 export const nodePlatform: Platform = {
-  /** A folder if there is one of that name, else `owner/name[@revision]` of the Hub; or a URL: of a file, the Hub or any server. */
+  /** A folder if it exists, else `owner/name[@revision]` of the Hub; or a URL: of a file, the Hub or any server. */
   async openFolder(where, options = {}) {
     const path = folderPath(where);
     if (path === undefined) {
@@ -59,7 +59,7 @@ export const nodePlatform: Platform = {
   },
 };
 
-/** The path that is meant, or undefined for what a server has. @throws InputError FOLDER_SOURCE for other URLs */
+/** The path, or undefined for a URL of a server. @throws InputError FOLDER_SOURCE for other URLs */
 function folderPath(where: string): string | undefined {
   const [, scheme] = /^\s*([a-z][a-z0-9+.-]{1,20}):/i.exec(where) ?? [];
   if (scheme === undefined) return where; // as is C:\folder
@@ -74,7 +74,7 @@ function folderPath(where: string): string | undefined {
   });
 }
 
-/** A folder on any server, read by ranges and kept nowhere. */
+/** A folder on any server, read by byte ranges and not cached. */
 function openHttpFolder(where: string, options: OpenFolderOptions): HttpFolder {
   for (const name of ["revision", "token", "cache_dir", "local_files_only"] as const) {
     if (!options[name]) continue;
@@ -88,9 +88,9 @@ function openHttpFolder(where: string, options: OpenFolderOptions): HttpFolder {
 /**
  * Reads and decodes an image by its path or by its URL: http, https, file, data or blob.
  *
- * @param options.base where relative paths begin. Default: the current folder
- * @param options.name what an image is called that has no name of its own
- * @param options.signal stops a download
+ * @param options.base the base of relative paths. Default: the current folder
+ * @param options.name the name of an image that has none, for messages
+ * @param options.signal aborts a download
  * @throws InputError, of {@link fetchImage} too; WeightError NOT_FOUND, NOT_REGULAR_FILE, IO; the signal's reason
  */
 export async function readNamedImage(
@@ -116,7 +116,7 @@ export async function readNamedImage(
       return decodeImage(bytesOfDataUrl(url, name), name, options);
     case "blob:": {
       const blob = resolveObjectURL(url);
-      if (!blob) throw new InputError("IMAGE_NOT_FOUND", `${name}: its blob: URL is not, or no longer, known`);
+      if (!blob) throw new InputError("IMAGE_NOT_FOUND", `${name}: its blob: URL is unknown or has been revoked`);
       checkImageBytes(blob.size, name);
       return decodeImage(new Uint8Array(await blob.arrayBuffer()), name, options);
     }
@@ -149,7 +149,7 @@ function pathOfUrl(url: string): string {
   }
 }
 
-/** Reads and decodes an image file; messages say `name`. @throws InputError; WeightError NOT_FOUND, NOT_REGULAR_FILE, IO */
+/** Reads and decodes an image file; messages show `name`. @throws InputError; WeightError NOT_FOUND, NOT_REGULAR_FILE, IO */
 async function readImageFile(path: string, name: string, options?: DecodeOptions): Promise<RgbImage> {
   if (path.includes("\0")) throw new InputError("IMAGE_SOURCE", `${name}: a path has no zero bytes`);
   const source = await FileSource.open(path, name);

@@ -1,9 +1,10 @@
 /**
- * What differs between Node and a browser: opening a checkpoint folder and decoding an image. Node's entry point
- * (index.node.ts) sets a platform; without one it is a browser. Nothing else here or below knows which one it is.
+ * The platform interface, for what differs between Node and a browser: opening a checkpoint folder and decoding an image.
+ * Node's entry point (index.node.ts) sets a platform; the default is a browser. No other file here or in lower layers
+ * depends on the platform.
  *
- * Each of the functions below stands for itself, and importing this file does nothing: a page that makes configs is then
- * bundled without decoders of images.
+ * The functions below are separate exports, and importing this file has no side effect, so that a page that uses configs
+ * only is bundled without image decoders.
  */
 
 import type { CacheFolder } from "../../modules/weight_cache.ts";
@@ -18,9 +19,9 @@ import * as browser from "./platform.browser.ts";
 export interface Platform {
   /** A checkpoint folder by its path or Hugging Face Hub id (Node), or by a URL: of the Hub, or of another server. */
   openFolder(where: string, options?: OpenFolderOptions): Promise<Folder>;
-  /** A folder to write to, made if it is not there (Node). */
+  /** A folder to write to, created if needed (Node). */
   createFolder(where: string): Promise<WritableFolder>;
-  /** A folder for caches: that of the user (Node) for true. */
+  /** A cache folder: for true that of the user (Node). */
   cacheFolder(where: true | string): Promise<CacheFolder>;
   /** An image by its path or URL, or from its file's bytes. `name` is for messages. */
   readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage>;
@@ -33,12 +34,15 @@ export function setPlatform(next: Platform | undefined): void {
   current = next;
 }
 
-/** {@link Platform.openFolder} of the platform in force. */
+/** {@link Platform.openFolder} of the current platform. */
 export function openFolder(where: string, options?: OpenFolderOptions): Promise<Folder> {
   return current ? current.openFolder(where, options) : browser.openFolder(where, options);
 }
 
-/** {@link Platform.createFolder} of the platform in force; a folder stays what it is. @throws InputError BAD_INPUT, NO_FILES */
+/**
+ * {@link Platform.createFolder} of the current platform; a Folder is returned unchanged. @throws InputError BAD_INPUT,
+ * NO_FILES
+ */
 export async function createFolder(where: string | WritableFolder): Promise<WritableFolder> {
   const isPath = typeof where === "string" && where !== "";
   if (isPath) return current ? current.createFolder(where) : browser.createFolder(where);
@@ -47,12 +51,12 @@ export async function createFolder(where: string | WritableFolder): Promise<Writ
   throw new InputError("BAD_INPUT", `a folder to save to must be a path or a WritableFolder, got ${shown(where)}`);
 }
 
-/** {@link Platform.cacheFolder} of the platform in force. */
+/** {@link Platform.cacheFolder} of the current platform. */
 export function cacheFolder(where: true | string): Promise<CacheFolder> {
   return current ? current.cacheFolder(where) : browser.cacheFolder();
 }
 
-/** {@link Platform.readImage} of the platform in force. */
+/** {@link Platform.readImage} of the current platform. */
 export function readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage> {
   return current ? current.readImage(image, name, options) : browser.readImage(image, name, options);
 }

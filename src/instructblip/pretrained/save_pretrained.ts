@@ -1,7 +1,7 @@
 /**
- * Saving a model as transformers 5 does: config.json and the weights, read back from the device one after the other. The
- * processor saves itself (processor_files.ts). generation_config.json is not written: generate() takes its defaults from
- * text_config, here and in Hugging Face.
+ * Saves a model as transformers 5 does: config.json and the weights, read back from the device one after the other. The
+ * processor has its own save_pretrained (processor_files.ts). generation_config.json is not written: generate() takes its
+ * defaults from text_config, here and in Hugging Face.
  *
  * Source: transformers 5.18, modeling_utils.py (save_pretrained, remove_tied_weights_from_state_dict).
  */
@@ -22,15 +22,15 @@ export interface SavePretrainedOptions extends Pick<WriteCheckpointOptions, "max
 /** Their names. */
 export const SAVE_OPTIONS = ["max_shard_size", "signal", "on_progress"] satisfies (keyof SavePretrainedOptions)[];
 
-/** How far a save has come. */
+/** Progress of saving. */
 export interface SaveProgress {
   readonly savedTensors: number;
   readonly totalTensors: number;
-  /** The tensor that was written last. */
+  /** The last written tensor. */
   readonly name: string;
 }
 
-/** The names that a table may have in a file; transformers keeps the first. */
+/** The names of a tied table in a file; transformers keeps the first. */
 const TABLES = {
   t5: ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"],
   opt: ["model.decoder.embed_tokens", "lm_head"],
@@ -67,7 +67,7 @@ export async function saveModel(
   await writeCheckpoint(folder, counted, { ...options, total_parameters, signal, beside });
 }
 
-/** The entries under the names that transformers gives them. */
+/** The entries under transformers' names. */
 function named(entries: readonly TensorEntry[], { text_config }: VisionLanguageConfig): TensorEntry[] {
   const names = new Set(entries.map(({ name }) => name));
   const nameOf = (table: string) => `language_model.${table}.weight`;

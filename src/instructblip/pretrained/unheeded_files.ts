@@ -1,6 +1,6 @@
 /**
- * What in a folder would change transformers' answer and is not heeded here: an adapter of PEFT, which transformers applies
- * to the weights, and weights of another name. Such folders are refused, as what is left would answer something else.
+ * Files of a folder that transformers uses and this project does not: a PEFT adapter, which transformers applies to the
+ * weights, and weights under another name. Such folders are refused, as answers would differ.
  *
  * Source: transformers 5.18, integrations/peft.py (maybe_load_adapters), modeling_utils.py (_get_resolved_checkpoint_files).
  */
@@ -12,14 +12,14 @@ import type { JsonFolder } from "../config/json_folder.ts";
 const ADAPTER = "adapter_config.json";
 const WEIGHTS = ["model.safetensors", "model.safetensors.index.json"];
 
-/** Something that is not heeded, and what to do about it. */
+/** A file that is not used, and a hint. */
 export interface Unheeded {
   readonly code: "ADAPTER" | "OTHER_WEIGHTS";
   readonly message: string;
   readonly hint: string;
 }
 
-/** All of them, in a folder whose other files may be anything. @throws the folder's errors */
+/** All such files of a folder. @throws the folder's errors */
 export async function findUnheeded(folder: JsonFolder): Promise<Unheeded[]> {
   const found: Unheeded[] = [];
   const config = await readable(folder, ADAPTER);
@@ -45,13 +45,13 @@ export async function findUnheeded(folder: JsonFolder): Promise<Unheeded[]> {
   return found;
 }
 
-/** @throws WeightError ADAPTER, OTHER_WEIGHTS for a folder whose answers would be other than transformers' */
+/** @throws WeightError ADAPTER, OTHER_WEIGHTS for a folder whose answers would differ from transformers' */
 export async function refuseUnheeded(folder: JsonFolder): Promise<void> {
   const [first] = await findUnheeded(folder);
   if (first) throw new WeightError(first.code, `${folder.name}: ${first.message}`, { hint: first.hint });
 }
 
-/** What a file says as far as it can be read, undefined where there is none: what is wrong with it is for others to say. */
+/** The object of a JSON file, undefined if there is none or it is invalid; other code reports that. */
 async function readable(folder: JsonFolder, file: string): Promise<JsonRecord | undefined> {
   if (!(await folder.has(file))) return undefined;
   return (await folder.json(file).catch(() => undefined)) ?? {};

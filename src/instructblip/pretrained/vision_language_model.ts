@@ -1,7 +1,6 @@
 /**
- * What users call: a model with its checkpoint's name for every method, Hugging Face's. It checks what it is given, copies
- * it to the device, and leaves the rest to model/ (one pass), generation/ (answers and rankings), load.ts and
- * save_pretrained.ts.
+ * The public model class, with Hugging Face's methods. It checks inputs and uploads them, and calls model/ (one pass),
+ * generation/ (answers and rankings), load.ts and save_pretrained.ts.
  */
 import { observeStates, observing, type StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
@@ -49,25 +48,28 @@ import { type FromPretrainedOptions, IMAGE_CACHE, load, type ModelClass } from "
 import { SAVE_OPTIONS, type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
 import { Warnings } from "./warnings.ts";
 
-/** What forward() takes besides what the processor makes, by Hugging Face's names. */
+/** Inputs of forward() besides the processor's, by Hugging Face's names. */
 export interface ForwardInputs extends StateOptions {
   /** With a language model that has a decoder of its own (T5): [B][T], decoder_start_token_id first. Default: from labels. */
   decoder_input_ids?: Ids;
-  /** [B][L], -100 for what does not count: image, prompt, padding. Fewer are of the last tokens. T5: [B][T], the answer. */
+  /**
+   * [B][L], -100 for ignored tokens: image, prompt, padding. Fewer labels are those of the last tokens. T5: [B][T], the
+   * answer.
+   */
   labels?: Ids;
-  /** Logits of so many last tokens only; 0 (default): of all. */
+  /** Number of last tokens whose logits are returned; 0 (default): all. */
   logits_to_keep?: number;
-  /** Whether a loss that is NaN is an error. Default true; false gives it back, as PyTorch does. */
+  /** Whether a loss that is NaN is an error. Default true; false returns it, as PyTorch does. */
   check_numerics?: boolean;
 }
 
 export interface ForwardOptions {
-  /** Sees what modules compute, under their checkpoint paths; see `outputObserver`. */
+  /** Sees outputs of modules, under their checkpoint paths; see `outputObserver`. */
   observer?: Observer;
 }
 
 const STATE_OPTIONS = ["output_hidden_states", "output_attentions"] satisfies (keyof StateOptions)[];
-/** Of forward(), besides the inputs. */
+/** Options of forward(), besides the inputs. */
 const FORWARD_OPTIONS = [
   "decoder_input_ids",
   "labels",
@@ -76,10 +78,10 @@ const FORWARD_OPTIONS = [
   "observer",
   ...STATE_OPTIONS,
 ] satisfies (keyof ForwardInputs | keyof ForwardOptions)[];
-/** Hugging Face's forward() has them, and they change nothing here. */
+/** Options of Hugging Face's forward() that have no effect here. */
 const HARMLESS = ["return_dict", "use_cache"];
 
-/** What a caller has that is called, or listened to, while the model is at work: by the methods it must have. */
+/** Objects of the caller that are called or listened to during a call, by the methods they must have. */
 const METHODS: Readonly<Record<string, readonly string[]>> = {
   streamer: ["put", "end"],
   tokenizer: ["encode", "decode", "convert_ids_to_tokens"],
@@ -87,7 +89,7 @@ const METHODS: Readonly<Record<string, readonly string[]>> = {
   observer: ["wants", "see"],
 };
 
-/** @throws InputError PARAM_RANGE unless callbacks can be called and flags are true or false */
+/** @throws InputError PARAM_RANGE unless callbacks are functions and flags are booleans */
 function expectKinds(options: Readonly<Record<string, unknown>>): void {
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined || value === null) continue;
@@ -109,7 +111,7 @@ function expectKinds(options: Readonly<Record<string, unknown>>): void {
 
 /**
  * @typeParam C its config
- * @typeParam I what a processor makes of images and text for it
+ * @typeParam I its inputs, from a processor
  * @typeParam T images on the device
  */
 export abstract class VisionLanguageModel<
@@ -121,11 +123,11 @@ export abstract class VisionLanguageModel<
   readonly device: Device;
   /** The model itself: tensors in, tensors out. */
   readonly model: VisionLanguage<T>;
-  /** What was odd but harmless about the checkpoint. */
+  /** Warnings about the checkpoint. */
   readonly warnings: string[] = [];
-  /** The names of `I`; what else generate() is given must be an option. */
+  /** The names of `I`; other arguments of generate() must be options. */
   protected abstract readonly input_names: readonly string[];
-  /** What the dimensions of pixel_values are called. */
+  /** Names of the dimensions of pixel_values. */
   protected readonly pixel_layout: readonly string[] = ["B", "3", "H", "W"];
   readonly #weights: Weights;
   #images: ImageCache;
@@ -162,7 +164,7 @@ export abstract class VisionLanguageModel<
   }
 
   /**
-   * Loads a Hugging Face checkpoint folder as it lies on disk: config.json and safetensors, in one file or many.
+   * Loads a Hugging Face checkpoint folder as it is on disk: config.json and safetensors, in one file or many.
    *
    * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder (a browser's files, HTTP)
    * @throws ConfigError, WeightError, DeviceError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE; the signal's reason
@@ -190,8 +192,8 @@ export abstract class VisionLanguageModel<
   /**
    * One pass over prompt and image.
    *
-   * LLaMA's positions are 0 … L-1 whatever the padding, as in HF's forward(); generate() derives them from the mask.
-   * output_hidden_states and output_attentions are for all parts; in HF's composite they reach the language model alone.
+   * LLaMA's positions are 0 … L-1, padding included, as in HF's forward(); generate() derives them from the mask.
+   * output_hidden_states and output_attentions apply to all parts; in HF's composite to the language model alone.
    *
    * @throws InputError for inputs that cannot be used; NumericError for a loss that is NaN
    */
@@ -227,7 +229,7 @@ export abstract class VisionLanguageModel<
     return { loss: meanLoss(costs, targets), ...output };
   }
 
-  /** What the Q-Former brings back from the images. Hugging Face has this in BLIP-2 alone. */
+  /** The Q-Former's outputs for images. Hugging Face has this in BLIP-2 only. */
   async get_qformer_features(
     inputs: Omit<I, "input_ids" | "attention_mask"> & StateOptions,
     options?: ForwardOptions & StateOptions,
@@ -237,7 +239,7 @@ export abstract class VisionLanguageModel<
     return this.look("get_qformer_features", given, ({ qformer_outputs }) => qformer_outputs);
   }
 
-  /** What `take` wants of the features of images; a prompt may be given, and counts for nothing. */
+  /** Runs the image encoder and Q-Former; a prompt may be given, and is ignored. @param take selects from the outputs */
   protected look<R>(name: string, given: readonly unknown[], take: (features: ImageFeatures) => R): Promise<R> {
     const { inputs, options } = this.#read(name, given, ["observer", ...STATE_OPTIONS]);
     const { observer, ...states } = options as ForwardOptions & StateOptions;
@@ -249,13 +251,13 @@ export abstract class VisionLanguageModel<
   /**
    * Answers: rows of token ids as Hugging Face's generate() returns them, prompt and image placeholders included.
    *
-   * Legacy checkpoints (no image_token_index in config.json) have no placeholders: image features stand in front of the
-   * prompt, and without an encoder the rows are new tokens alone, as HF's are where a language model is given embeddings
-   * and no ids. max_length and min_length count features and prompt all the same; what looks at the row so far
-   * (repetition_penalty, no_repeat_ngram_size, …) sees the new tokens.
+   * Legacy checkpoints (no image_token_index in config.json) have no placeholders: image features are put in front of the
+   * prompt, and the rows of decoder-only models are new tokens alone, as HF's are where a language model is given embeddings
+   * and no ids. max_length and min_length count features and prompt nevertheless; options that depend on the row so far
+   * (repetition_penalty, no_repeat_ngram_size, …) use the new tokens.
    *
-   * Everything is read, and copied, before it returns its promise. Options may also follow in an object of their own:
-   * `generate(inputs, { max_new_tokens: 3 })`.
+   * Arguments are copied before the promise is returned. Options may also be a second object: `generate(inputs, {
+   * max_new_tokens: 3 })`.
    *
    * @throws InputError for inputs and options that cannot be used; NumericError for scores that are NaN; DeviceError; the
    *   signal's reason
@@ -282,7 +284,7 @@ export abstract class VisionLanguageModel<
   ): Promise<number[][] | GenerateOutput>;
   generate(...given: unknown[]): Promise<number[][] | GenerateOutput> {
     const answer = this.#generate(given);
-    // A streamer is told of an error too: who listens to it alone has heard, and this must not end the process.
+    // A streamer receives an error too, so an unhandled rejection of this promise must not end the process.
     if (given.some((options) => (options as GenerateOptions | undefined)?.streamer)) answer.catch(() => {});
     return answer;
   }
@@ -307,15 +309,15 @@ export abstract class VisionLanguageModel<
       await callbacks.settle(signal);
       return answer;
     } catch (error) {
-      Promise.resolve(streamer?.end(error)).catch(() => {}); // it has been told of a worse thing
+      Promise.resolve(streamer?.end(error)).catch(() => {}); // it has received the first error
       throw error;
     }
   }
 
   /**
-   * Candidate answers by their likelihood after the prompt, as LAVIS's predict_class ranks them. Hugging Face has none.
+   * Ranks candidate answers by their likelihood after the prompt, as LAVIS's predict_class. Hugging Face has no equivalent.
    *
-   * @returns one for each prompt
+   * @returns one ranking per prompt
    * @throws InputError for inputs and options that cannot be used; NumericError for a likelihood that is NaN; DeviceError;
    *   the signal's reason
    */
@@ -327,10 +329,10 @@ export abstract class VisionLanguageModel<
   }
 
   /**
-   * Saves config.json and the weights as transformers does, for from_pretrained here and there: the numbers as they are
-   * stored, read back from the device piece by piece. The processor saves itself.
+   * Saves config.json and the weights as transformers does, for from_pretrained of either: the numbers as stored, read back
+   * from the device in pieces. The processor has its own save_pretrained.
    *
-   * @param to a path (Node), made if it is not there, or a WritableFolder
+   * @param to a path (Node), created if needed, or a WritableFolder
    * @throws WeightError QUANTIZED, SHARD_SIZE, SAVE_CONFLICT, IO; InputError NO_FILES, ARGUMENTS, UNKNOWN_OPTION;
    *   DeviceError; the signal's reason
    */
@@ -349,13 +351,13 @@ export abstract class VisionLanguageModel<
     try {
       await compileAnswer(this.#question(this.exampleInputs()));
     } catch (error) {
-      if (!(error instanceof InputError)) throw error; // a model too small for the example has time enough later
+      if (!(error instanceof InputError)) throw error; // a model too small for the example compiles at its first answer
     }
   }
 
   /**
-   * Forgets the images it has seen (see `image_cache` of from_pretrained): needed after a change to the image encoder's
-   * weights, or to BLIP-2's Q-Former's.
+   * Clears the image cache (see `image_cache` of from_pretrained). Needed after a change to the weights of the image
+   * encoder, or of BLIP-2's Q-Former.
    */
   clear_image_cache(): void {
     this.#images.clear();
@@ -370,18 +372,18 @@ export abstract class VisionLanguageModel<
 
   // --- inputs ----------------------------------------------------------------------------------------------------
 
-  /** How many images there must be: one for each row of the prompt, or without one of what the Q-Former reads. */
+  /** Number of images: one for each row of the prompt, or, without a prompt, of the Q-Former's text. */
   protected rowsOf(_inputs: I, B: number | undefined): number | undefined {
     return B;
   }
 
-  /** Checks what the Q-Former reads. @param B rows of the prompt, if there is one @throws InputError */
+  /** Checks the Q-Former's text. @param B rows of the prompt, if there is one @throws InputError */
   protected checkWords(_inputs: I, _B: number | undefined): void {}
 
-  /** Copies what the Q-Former reads to the device. It has been checked. */
+  /** Uploads the Q-Former's text, which has been checked. */
   protected abstract uploadWords(inputs: Omit<I, "input_ids" | "attention_mask">): Omit<T, keyof ImageTensors>;
 
-  /** Inputs of one row, as short as they may be: for what a pass does, not for what comes out. */
+  /** Example inputs of one row, as short as possible, for compiling kernels. */
   protected abstract exampleInputs(): I;
 
   /** Image features a row. */
@@ -389,7 +391,7 @@ export abstract class VisionLanguageModel<
     return this.config.num_query_tokens;
   }
 
-  /** Everything that can be wrong with images, before anything is allocated. @throws InputError */
+  /** Checks images, before anything is allocated. @throws InputError */
   #checkImages(inputs: I, B?: number): void {
     const { pixel_values, interpolate_pos_encoding } = inputs;
     expectPixels(pixel_values, this.pixel_layout, this.rowsOf(inputs, B));
@@ -398,7 +400,7 @@ export abstract class VisionLanguageModel<
     this.vision_model.embeddings.checkSize(height, width, interpolate_pos_encoding ?? false);
   }
 
-  /** Checks everything that a pass reads. @throws InputError */
+  /** Checks all inputs of a pass. @throws InputError */
   protected readPrompt(inputs: I): Prompt {
     const { pixel_values, input_ids, attention_mask } = inputs;
     const { image_token, modality } = this.config;
@@ -417,11 +419,11 @@ export abstract class VisionLanguageModel<
     return { B: ids.length, L: features + length, ids: inFront(NO_ID, ids), mask: inFront(1, mask) };
   }
 
-  /** What a model is given to go on from when nothing is said: placeholders, and the beginning of a text. */
+  /** The default prompt: placeholders, and the beginning-of-sequence token. */
   #emptyPrompt(B: number, features: number): Ids {
     const { image_token, text_config } = this.config;
     if (text_config.bos_token_id === null) {
-      throw new InputError("BAD_INPUT", "input_ids are needed: text_config has no bos_token_id to go on from");
+      throw new InputError("BAD_INPUT", "input_ids are needed: text_config has no bos_token_id");
     }
     const placeholders = image_token === null ? [] : new Array<number>(features).fill(image_token);
     return Array.from({ length: B }, () => [...placeholders, text_config.bos_token_id as number]);
@@ -441,14 +443,14 @@ export abstract class VisionLanguageModel<
     }
   }
 
-  /** What a decoder of its own reads to predict the labels; nothing for a model without one. */
+  /** The decoder's input ids for labels; undefined for a decoder-only model. */
   #decoderInputs(labels: Ids | undefined): Ids | undefined {
     const start = this.language_model.decoder_start_token_id;
     if (labels === undefined || start === undefined) return undefined;
     return shiftRight(labels, start, this.config.text_config.pad_token_id ?? start);
   }
 
-  /** Images, and what the Q-Former reads, on the device. */
+  /** Uploads images and the Q-Former's text. */
   #uploadImages(inputs: I): T {
     return { ...this.#uploadPixels(inputs, framesOf(inputs.pixel_values)), ...this.uploadWords(inputs) } as T;
   }
@@ -471,9 +473,9 @@ export abstract class VisionLanguageModel<
   }
 
   /**
-   * For an answer: the checked prompt, and how to read it.
+   * The checked prompt of an answer, and how to embed it.
    *
-   * @param images what is known of images; default: nothing, and nothing is kept
+   * @param images the image cache's entry of the call; default: none
    */
   #question(inputs: I, images?: ImageLookup): Question {
     const { device, language_model, config } = this;
@@ -487,7 +489,7 @@ export abstract class VisionLanguageModel<
       prompt: this.readPrompt(inputs),
       embed: (prompt): EmbeddedPrompt => {
         const frames = framesOf(inputs.pixel_values);
-        // Who observes wants to see the image encoder at work, and may change what comes of it.
+        // Observers see the image encoder's outputs, and may replace them, so the cache is not used.
         const isKept = images && device.observers.length === 0;
         const image = isKept ? images.states(frames, interpolate_pos_encoding, states) : states(frames);
         return this.model.prompt(image, { ...this.uploadWords(inputs), ...this.#uploadPrompt(prompt) });
@@ -497,7 +499,7 @@ export abstract class VisionLanguageModel<
   }
 
   /**
-   * What a call is given, as it is now: `known` options, and inputs, of which `null` is as good as none.
+   * The arguments of a call, copied: `known` options, and inputs, of which `null` counts as not given.
    *
    * @throws InputError ARGUMENTS, UNKNOWN_OPTION, PARAM_RANGE
    */

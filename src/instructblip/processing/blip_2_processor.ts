@@ -1,5 +1,5 @@
 /**
- * BLIP-2's processor: InstructBLIP's without the Q-Former's text, for its Q-Former reads none.
+ * BLIP-2's processor: InstructBLIP's without the Q-Former's text, as its Q-Former reads none.
  *
  * Source: transformers 5.18, models/blip_2/processing_blip_2.py.
  */
@@ -12,9 +12,9 @@ import { ProcessorBase, type ProcessorTraits } from "./processor.ts";
 /** In Hugging Face's order; text or pixels are absent where none were given. Rows of one kind have one length. */
 export interface Blip2BatchFeature extends Pick<BatchFeature, "input_ids" | "attention_mask" | "pixel_values"> {}
 
-/** What a Blip2Processor is made of. */
+/** The parts of a Blip2Processor. */
 export interface Blip2ProcessorParts extends Pick<InstructBlipProcessorParts, "image_processor" | "tokenizer"> {
-  /** Placeholders an image takes. Null (default): none. */
+  /** Placeholders per image. Null (default): none. */
   readonly num_query_tokens?: number | null;
 }
 

@@ -1,8 +1,8 @@
 /**
  * Decodes images in a browser to the bytes of image.node.ts: no colour conversion, alpha dropped without compositing, EXIF
- * orientation ignored unless asked for, 16-bit grey clipped at 255.
- * In Chromium 147 all kinds of files come out as from Pillow but for CMYK and AVIF, which differ by 1 (AVIF with colours at
- * half the size by more), and for the EXIF orientation of WebP, which Chromium does not know. TIFF is not decoded.
+ * orientation ignored unless asked for, 16-bit grey clipped at 255. In Chromium 147 all formats are decoded as by Pillow,
+ * except CMYK and AVIF, which differ by 1 (AVIF with subsampled colours by more), and the EXIF orientation of WebP, which
+ * Chromium does not apply. TIFF is not decoded.
  */
 import { InputError } from "../../tensor/errors.ts";
 import type { DecodeOptions, RgbImage } from "./image.ts";
@@ -53,7 +53,7 @@ export async function decodeImage(bytes: Uint8Array, name: string, options: Deco
   }
 }
 
-/** The file changed so that browsers make of it what Pillow makes of the file. They turn whatever says that it is turned. */
+/** Rewrites a file so that browsers decode it as Pillow does: they would apply its orientation. */
 function readable(bytes: Uint8Array, { format, samples }: ImageHeader, upright: boolean): Uint8Array {
   if (format === "avif") return stillAvif(bytes, upright);
   const stored = upright ? bytes : withoutExif(bytes, format);
@@ -61,7 +61,7 @@ function readable(bytes: Uint8Array, { format, samples }: ImageHeader, upright: 
   return samples === "grey16" ? grey16AsPairs(stored) : stored;
 }
 
-/** 16-bit grey, which comes as its upper byte three times and its lower as alpha. */
+/** 16-bit grey, decoded as its upper byte three times and its lower byte as alpha. */
 function grey16Of(bitmap: ImageBitmap, name: string): RgbImage {
   const { width, height } = bitmap;
   const rgba = rgbaOf(bitmap, name);

@@ -3,8 +3,8 @@
  * gamma and EXIF orientation ignored (but a TIFF's, as in Pillow), alpha dropped without compositing, 16-bit grey clipped at
  * 255, first frame only. Decoding only: resizing is image_processor.ts.
  *
- * One known difference: lossy AVIF. Pillow's decoder smooths colours that are stored at half the size and ours repeats
- * them, so they differ at edges; AVIF with colours at full size (4:4:4) differs by 1 at most.
+ * One known difference: lossy AVIF. Pillow's decoder interpolates subsampled colours and ours repeats them, so they differ
+ * at edges; AVIF with full colours (4:4:4) differs by 1 at most.
  */
 import sharp from "sharp";
 import { InputError } from "../../tensor/errors.ts";
@@ -33,10 +33,10 @@ export async function decodeImage(bytes: Uint8Array, name: string, options: Deco
   const { format, samples } = header;
   if (format === "bmp") return decodeBmp(bytes, name);
   const upright = options.exif_transpose === true;
-  // failOn "error": Pillow refuses truncated files and bad checksums too, but lives with libjpeg's warnings.
+  // failOn "error": Pillow refuses truncated files and bad checksums too, but accepts libjpeg's warnings.
   const settings = { failOn: "error", limitInputPixels: MAX_PIXELS, ignoreIcc: true, pages: 1 } as const;
   let pipeline = sharp(readable(bytes, header, upright), settings);
-  // An AVIF is turned by what it says itself; its EXIF is not asked, neither here nor by Pillow.
+  // An AVIF has its own orientation; its EXIF is ignored, as by Pillow.
   if (format === "tiff" || (upright && format !== "avif")) pipeline = pipeline.autoOrient();
   if (samples === "cmyk") pipeline = pipeline.pipelineColourspace("cmyk").toColourspace("cmyk");
   else if (samples === "grey16") pipeline = pipeline.toColourspace("grey16");
@@ -45,7 +45,7 @@ export async function decodeImage(bytes: Uint8Array, name: string, options: Deco
     .raw({ depth: samples === "grey16" ? "ushort" : "uchar" })
     .toBuffer({ resolveWithObject: true })
     .catch(() => {
-      // sharp's messages name files of its own and change with its version: they are not passed on.
+      // sharp's messages contain internal paths and vary with its version: they are not passed on.
       if (endsEarly(bytes, format)) {
         throw new InputError("IMAGE_TRUNCATED", `${name}: the ${format.toUpperCase()} ends before its image does`);
       }
@@ -57,7 +57,7 @@ export async function decodeImage(bytes: Uint8Array, name: string, options: Deco
   const sampleBytes = samples === "grey16" ? 2 : 1;
   const sized = turned || (width === header.width && height === header.height);
   if (data.length !== pixels * channels * sampleBytes || !sized) {
-    throw new InputError("IMAGE_CORRUPT", `${name}: the image is not of the size its header says`);
+    throw new InputError("IMAGE_CORRUPT", `${name}: the image's size differs from that in its header`);
   }
   if (samples === "cmyk") return { width, height, data: cmykToRgb(data, pixels) };
   if (samples === "grey16") return { width, height, data: grey16ToRgb(data, channels, pixels) };
@@ -66,7 +66,7 @@ export async function decodeImage(bytes: Uint8Array, name: string, options: Deco
   return { width, height, data: rgb };
 }
 
-/** The file changed so that libvips makes of it what Pillow makes of the file. */
+/** Rewrites a file so that libvips decodes it as Pillow does. */
 function readable(bytes: Uint8Array, { format }: ImageHeader, upright: boolean): Uint8Array {
   if (format === "gif") return opaqueGif(bytes);
   return format === "avif" ? stillAvif(bytes, upright) : bytes;
@@ -95,7 +95,7 @@ function greyToRgb(data: Uint8Array, pixels: number): Uint8Array {
 function grey16ToRgb(data: Buffer, channels: number, pixels: number): Uint8Array {
   const rgb = new Uint8Array(pixels * 3);
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  const little = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1; // libvips has numbers as the processor has
+  const little = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1; // in the processor's byte order
   for (let i = 0; i < pixels; i++) {
     rgb.fill(clippedGrey(view.getUint16(2 * channels * i, little)), 3 * i, 3 * i + 3);
   }

@@ -1,4 +1,4 @@
-/** Images as the processors take and give them. */
+/** Types of images. */
 
 /** A decoded image: u8[H, W, 3], RGB. */
 export interface RgbImage {
@@ -41,6 +41,6 @@ export interface PixelValues {
 }
 
 export interface DecodeOptions {
-  /** Turn the image upright by its EXIF orientation, as Pillow's `ImageOps.exif_transpose`. Default false, as in Hugging Face. */
+  /** Apply the EXIF orientation, as Pillow's `ImageOps.exif_transpose`. Default false, as in Hugging Face. */
   exif_transpose?: boolean;
 }

@@ -1,5 +1,5 @@
 /**
- * The header of an AVIF: its size, and the same file without what turns the image, for Pillow leaves it as it is stored.
+ * The header of an AVIF: its size, and the same file without orientation, which Pillow does not apply.
  *
  * Sources: ISO/IEC 14496-12 (boxes), 23008-12 (`meta`, `iprp`, `ispe`, `irot`, `imir`), AV1 Image File Format.
  */
@@ -14,7 +14,7 @@ interface Box {
   readonly end: number;
 }
 
-/** The boxes one after another in a part of the file; each step moves on, and what is damaged ends the list. */
+/** The boxes in a part of the file. Each step advances, and a damaged box ends the list. */
 function boxes(bytes: Uint8Array, start: number, end: number): Box[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const found: Box[] = [];
@@ -33,7 +33,7 @@ function boxes(bytes: Uint8Array, start: number, end: number): Box[] {
   return found;
 }
 
-/** What is said of the images in the file: their sizes, how they are turned, and more. */
+/** The properties of the images in the file: size, orientation and others. */
 function properties(bytes: Uint8Array): Box[] {
   const meta = boxes(bytes, 0, bytes.length).find(({ type }) => type === "meta");
   const iprp = meta && boxes(bytes, meta.start + 4, meta.end).find(({ type }) => type === "iprp");
@@ -53,14 +53,14 @@ export function readAvifSize(bytes: Uint8Array, name: string): { width: number; 
     .map(({ start }) => ({ width: view.getUint32(start + 4), height: view.getUint32(start + 8) }));
   if (sizes.length === 0) {
     if (avifEndsEarly(bytes)) throw new InputError("IMAGE_TRUNCATED", `${name}: the file ends inside its header`);
-    throw new InputError("IMAGE_CORRUPT", `${name}: the AVIF does not say how large its image is`);
+    throw new InputError("IMAGE_CORRUPT", `${name}: the AVIF has no image size`);
   }
   return sizes.reduce((most, size) => (size.width * size.height > most.width * most.height ? size : most));
 }
 
 /**
- * The same AVIF named a still image, which the first of an animated one is, and with every turn and mirroring made a turn
- * by 0 degrees, unless it is to be `upright`.
+ * The same AVIF marked as a still image, which the first frame of an animated one is, and with rotations and mirroring
+ * replaced by a rotation of 0 degrees, unless `upright`.
  */
 export function stillAvif(bytes: Uint8Array, upright: boolean): Uint8Array {
   const stored = bytes.slice();
@@ -74,7 +74,7 @@ export function stillAvif(bytes: Uint8Array, upright: boolean): Uint8Array {
   return stored;
 }
 
-/** Whether a file of this kind, which could not be decoded, was cut short. */
+/** Whether an AVIF that could not be decoded is truncated. */
 export function avifEndsEarly(bytes: Uint8Array): boolean {
   const top = boxes(bytes, 0, bytes.length);
   return (top.at(-1)?.end ?? 0) < bytes.length || !top.some(({ type }) => type === "mdat");

@@ -1,15 +1,15 @@
 /**
- * Pixels of what a browser has decoded: no colour conversion, alpha dropped without compositing. They are read through
- * WebGL 2, because a 2D canvas multiplies colour by alpha and cannot give it back; where there is no WebGL, or the image is
- * too large for it, the canvas serves, with that loss.
+ * Pixels of an image that a browser has decoded: no colour conversion, alpha dropped without compositing. They are read with
+ * WebGL 2, because a 2D canvas premultiplies colours by alpha; without WebGL, or for an image that is too large for it, a
+ * canvas is used, with that loss.
  */
 import { InputError } from "../../tensor/errors.ts";
 import { type RgbImage, withoutAlpha } from "./image.ts";
 
-/** An image as its file has it: colours not converted, nor multiplied by alpha. */
+/** Decodes an image without colour conversion and premultiplication. */
 const AS_STORED = { colorSpaceConversion: "none", premultiplyAlpha: "none" } as const;
 
-/** @throws what the browser says: the image is damaged, or has no pixels */
+/** @throws the browser's error: the image is damaged, or has no pixels */
 export function bitmapOf(source: ImageBitmapSource): Promise<ImageBitmap> {
   return createImageBitmap(source, AS_STORED);
 }

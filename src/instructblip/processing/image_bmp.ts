@@ -1,27 +1,27 @@
 /**
  * Windows bitmaps as Pillow reads them: 1, 4 and 8 bits with a palette, 16, 24 and 32 bits, alpha dropped. libvips has no
- * reader, and with this one Node and browsers agree. Run-length-coded ones are refused.
+ * BMP reader, and with this one Node and browsers agree. Run-length encoding is refused.
  *
- * Sources: Microsoft's BITMAPFILEHEADER, BITMAPCOREHEADER, BITMAPINFOHEADER, BITMAPV5HEADER; which masks there are, and what
- * becomes of 5 and 6 bits: Pillow 12.3, BmpImagePlugin.py and Unpack.c.
+ * Sources: Microsoft's BITMAPFILEHEADER, BITMAPCOREHEADER, BITMAPINFOHEADER, BITMAPV5HEADER; masks, and conversion of 5 and
+ * 6 bits: Pillow 12.3, BmpImagePlugin.py and Unpack.c.
  */
 import { InputError } from "../../tensor/errors.ts";
 import type { RgbImage } from "./image.ts";
 
-/** Where things are in the file. */
+/** The layout of the file. */
 export interface BmpLayout {
   readonly width: number;
   readonly height: number;
   readonly bits: number;
-  /** Rows run from the top; else from the bottom. */
+  /** Whether rows are from top to bottom. */
   readonly topDown: boolean;
   /** Of the first row, in bytes. */
   readonly offset: number;
   /** Of a row, in bytes: whole words of 4. */
   readonly stride: number;
-  /** Up to 8 bits: where blue, green and red of the first colour are, and how far it is to the next. */
+  /** Up to 8 bits: offset of blue, green and red of the first palette entry, and distance to the next. */
   readonly palette: { readonly offset: number; readonly step: number; readonly colors: number };
-  /** From 16 bits: which bits of a pixel are red, green and blue. */
+  /** From 16 bits: the masks of red, green and blue. */
   readonly masks: readonly [number, number, number];
 }
 
@@ -57,7 +57,7 @@ export function readBmpLayout(bytes: Uint8Array, name: string): BmpLayout {
   let masks: BmpLayout["masks"] = bits === 16 ? MASKS_555 : MASKS_BGR;
   let end = 14 + size;
   if (compression === 3) {
-    if (size === 40) end += 12; // the masks lie behind the header
+    if (size === 40) end += 12; // the masks follow the header
     need(end);
     const given = [54, 58, 62].map((at) => view.getUint32(at, true));
     const alpha = size >= 56 ? view.getUint32(66, true) : 0;
@@ -81,7 +81,7 @@ export function readBmpLayout(bytes: Uint8Array, name: string): BmpLayout {
   };
 }
 
-/** The ones that Pillow knows, too. */
+/** Masks that Pillow supports, too. */
 function knownMasks(bits: number, given: readonly number[], alpha: number): BmpLayout["masks"] | undefined {
   const is = (...masks: readonly number[]) => masks.every((mask, i) => mask === given[i]);
   if (bits === 16) return is(...MASKS_565) ? MASKS_565 : is(...MASKS_555) ? MASKS_555 : undefined;
@@ -117,7 +117,7 @@ export function decodeBmp(bytes: Uint8Array, name: string): RgbImage {
 /** Writes the pixel `x` of the row that starts at byte `row` to `data[to … to + 2]`. */
 type PixelReader = (row: number, x: number, data: Uint8Array, to: number) => void;
 
-/** Colours that the palette does not have are black. */
+/** Colours beyond the palette are black. */
 function paletteReader(bytes: Uint8Array, { bits, palette }: BmpLayout): PixelReader {
   const rgb = new Uint8Array(3 * 256);
   for (let i = 0; i < palette.colors; i++) {

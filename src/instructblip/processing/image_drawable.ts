@@ -1,14 +1,14 @@
-/** What a page shows or draws on as an image: `<img>`, `<video>`, canvases, ImageBitmap, VideoFrame. */
+/** Images from a page: `<img>`, `<video>`, canvases, ImageBitmap, VideoFrame. */
 import { InputError } from "../../tensor/errors.ts";
 import { decodeImage } from "./image.browser.ts";
 import type { DecodeOptions, RgbImage } from "./image.ts";
 import { bitmapOf, rgbOf } from "./image_bitmap.ts";
 import { bytesOfDataUrl } from "./image_source.ts";
 
-/** A browser's class by its name; never where its types are not known, as in Node. */
+/** A browser's class by its name; `never` without DOM types, as in Node. */
 export type Page<Name extends string> = typeof globalThis extends Record<Name, { prototype: infer T }> ? T : never;
 
-/** What a page shows, or draws on. */
+/** An image source of a page. */
 export type Drawable =
   | Page<"HTMLImageElement">
   | Page<"HTMLVideoElement">
@@ -17,7 +17,7 @@ export type Drawable =
   | Page<"ImageBitmap">
   | Page<"VideoFrame">;
 
-/** How they are called in messages, by the names of their classes, and why one may have no pixels. */
+/** Their names in messages, by class name, and why one may have no pixels. */
 const DRAWABLES: Readonly<Record<string, readonly [what: string, without: string]>> = {
   HTMLImageElement: ["the <img>", "cannot be loaded, or has nothing to load"],
   HTMLVideoElement: ["the <video>", "has no frame yet; wait for its loadeddata event"],
@@ -27,7 +27,7 @@ const DRAWABLES: Readonly<Record<string, readonly [what: string, without: string
   VideoFrame: ["the VideoFrame", "is closed"],
 };
 
-/** The name of an object's class, whichever window it is of. */
+/** The class name of an object, also of another window. */
 export function classOf(value: unknown): string {
   return Object.prototype.toString.call(value).slice(8, -1);
 }
@@ -37,11 +37,12 @@ export function isDrawable(value: unknown): value is Drawable {
 }
 
 /**
- * Reads what is shown now: what is drawn after the call is not seen. An `<img>` that is loading is waited for, and what is
- * read is the image in its file, turned by its EXIF orientation only if asked for; where the file cannot be read again it is what the browser shows, which is upright.
+ * Reads the current pixels: later drawing is not seen. An `<img>` that is loading is awaited. Its file is decoded, with the
+ * EXIF orientation only if requested; if the file cannot be read again, the pixels are those that the browser shows, which
+ * are upright.
  *
  * @param name for messages
- * @throws InputError BAD_PIXELS, IMAGE_SOURCE (of another site, which does not allow it), IMAGE_TOO_LARGE
+ * @throws InputError BAD_PIXELS, IMAGE_SOURCE (cross-origin without permission), IMAGE_TOO_LARGE
  */
 export async function readDrawable(source: Drawable, name: string, options?: DecodeOptions): Promise<RgbImage> {
   const kind = classOf(source);
@@ -68,7 +69,7 @@ export async function readDrawable(source: Drawable, name: string, options?: Dec
   }
 }
 
-/** The image of a file that the page has already, most often from its cache; undefined if it does not come, or is a drawing. */
+/** The decoded file of an `<img>`, usually from the browser's cache; undefined if it cannot be fetched, or is an SVG. */
 async function readAgain(
   url: string | undefined,
   name: string,

@@ -1,6 +1,6 @@
 /**
- * What an image file says about itself before any decoder sees it: format by magic bytes, size, and for JPEG the coding.
- * It keeps hostile headers away from the decoders (a 300-byte PNG may promise 400 million pixels) and decodes nothing.
+ * Reads the header of an image file before any decoder does: format by magic bytes, size, and for JPEG the coding. It keeps
+ * malicious headers from the decoders (a 300-byte PNG may claim 400 million pixels), and decodes nothing.
  * Sources: PNG (W3C), ITU-T T.81 annex B, the WebP container specification, GIF89a; image_tiff.ts, image_bmp.ts and
  * image_avif.ts name theirs.
  */
@@ -16,11 +16,11 @@ export interface ImageHeader {
   /** In pixels, as Pillow has it: EXIF orientation is not applied, but a TIFF's is. */
   width: number;
   height: number;
-  /** Samples that Pillow does not take as bytes of grey or red, green and blue. */
+  /** Whether samples are other than bytes of grey or RGB for Pillow. */
   samples?: "grey16" | "cmyk" | undefined;
 }
 
-/** Where Pillow raises DecompressionBombError: twice its MAX_IMAGE_PIXELS. As RGB this is 512 MiB. */
+/** Most pixels. Pillow raises DecompressionBombError here: twice its MAX_IMAGE_PIXELS. As RGB this is 512 MiB. */
 export const MAX_PIXELS = 2 * 89_478_485;
 
 /**
@@ -63,7 +63,7 @@ function parse(bytes: Uint8Array, name: string): ImageHeader {
   }
   if (magic.startsWith("RIFF") && magic.slice(8, 12) === "WEBP") {
     need(30);
-    need(8 + view.getUint32(4, true)); // the decoder does not tell a short file from a damaged one
+    need(8 + view.getUint32(4, true)); // the decoder does not distinguish a truncated file from a damaged one
     const at24 = (offset: number) => view.getUint16(offset, true) + view.getUint8(offset + 2) * 65536;
     switch (magic.slice(12)) {
       case "VP8X":
@@ -79,7 +79,7 @@ function parse(bytes: Uint8Array, name: string): ImageHeader {
     }
   }
   if (magic.startsWith("II*\0") || magic.startsWith("MM\0*")) return { format: "tiff", ...readTiffHeader(bytes, name) };
-  // Text may begin with BM; no header of a bitmap is as long as text would have it.
+  // Text may begin with BM; read as a header, its size field is then too large.
   if (/^BM(.{0,12}$|.{12}..\0\0)/s.test(String.fromCharCode(...bytes.subarray(0, 18)))) {
     const { width, height } = readBmpLayout(bytes, name);
     return { format: "bmp", width, height };
@@ -90,7 +90,7 @@ function parse(bytes: Uint8Array, name: string): ImageHeader {
   throw new InputError("IMAGE_FORMAT", `${name}: ${what}, must be PNG, JPEG, WebP, GIF, TIFF, BMP or AVIF`, { hint });
 }
 
-/** Walks the segments up to the start of the scan; each step moves on, so the walk ends with the file. */
+/** Iterates over the segments up to the start of the scan. Each step advances, so it ends with the file. */
 function parseJpeg(bytes: Uint8Array, view: DataView, name: string, truncated: () => InputError): ImageHeader {
   let frame: ImageHeader | undefined;
   for (let at = 2; ; ) {
@@ -110,7 +110,7 @@ function parseJpeg(bytes: Uint8Array, view: DataView, name: string, truncated: (
       return frame;
     }
     if (at + 2 + length > bytes.length) throw truncated();
-    // 0xC0 … 0xCF are frames, but for the tables 0xC4 and 0xCC and the extension 0xC8.
+    // 0xC0 … 0xCF are frames, except the tables 0xC4 and 0xCC and the extension 0xC8.
     if (marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc) {
       if (length < 8) throw new InputError("IMAGE_CORRUPT", `${name}: the JPEG has a damaged frame header`);
       const precision = view.getUint8(at + 4);
@@ -122,14 +122,14 @@ function parseJpeg(bytes: Uint8Array, view: DataView, name: string, truncated: (
         format: "jpeg",
         width: view.getUint16(at + 7),
         height: view.getUint16(at + 5),
-        samples: bytes[at + 9] === 4 ? "cmyk" : undefined, // or YCCK, which decoders make CMYK
+        samples: bytes[at + 9] === 4 ? "cmyk" : undefined, // or YCCK, which decoders convert to CMYK
       };
     }
     at += 2 + length;
   }
 }
 
-/** Whether a file that could not be decoded lacks its end: cut short rather than damaged. */
+/** Whether a file that could not be decoded is truncated, not damaged. */
 export function endsEarly(bytes: Uint8Array, format: ImageFormat): boolean {
   switch (format) {
     case "png": {
@@ -144,23 +144,23 @@ export function endsEarly(bytes: Uint8Array, format: ImageFormat): boolean {
       return end < jpegScan(bytes); // an earlier one would be a thumbnail's
     }
     case "gif":
-      return bytes.lastIndexOf(0x3b) < bytes.length - 8; // its last byte, but for a little padding
+      return bytes.lastIndexOf(0x3b) < bytes.length - 8; // its last byte, padding apart
     case "avif":
       return avifEndsEarly(bytes);
     case "webp":
       return false; // readImageHeader has compared the sizes
     case "bmp":
     case "tiff":
-      return false; // decodeBmp compares the sizes; the parts of a TIFF may lie anywhere
+      return false; // decodeBmp compares the sizes; the parts of a TIFF may be anywhere
   }
 }
 
-/** Bytes of a GIF's palette, by the byte that says whether there is one. */
+/** Bytes of a GIF's palette, by its flags byte. */
 function paletteBytes(packed: number): number {
   return packed & 0x80 ? 3 << ((packed & 7) + 1) : 0;
 }
 
-/** Where the first frame's descriptor is, and the byte behind the last control extension before it if it has one. */
+/** Offset of the first frame's descriptor, and of the byte after the last control extension before it, if any. */
 function firstGifFrame(bytes: Uint8Array): { frame: number; control: number | undefined } {
   let control: number | undefined;
   let at = 13 + paletteBytes(bytes[10]!);
@@ -173,8 +173,8 @@ function firstGifFrame(bytes: Uint8Array): { frame: number; control: number | un
 }
 
 /**
- * The same GIF with no transparent colour in its first frame: Pillow gives such pixels the colour that the palette has for
- * them, other decoders black. The caller has read the header; damage further on is left for the decoder to find.
+ * The same GIF without a transparent colour in its first frame: Pillow gives such pixels their palette colour, other
+ * decoders black. The header has been read; later damage is left to the decoder.
  */
 export function opaqueGif(bytes: Uint8Array): Uint8Array {
   const { control } = firstGifFrame(bytes);
@@ -185,10 +185,10 @@ export function opaqueGif(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * Paints the screen around a first frame that is smaller, as Pillow does: with the palette's transparent colour if there is
- * one, else its first. Other decoders leave it black.
+ * Fills the area around a smaller first frame, as Pillow does: with the palette's transparent colour if there is one, else
+ * its first. Other decoders leave it black.
  *
- * @param bytes of the file as it was given
+ * @param bytes of the original file
  * @param rgb u8[H, W, 3], changed
  */
 export function paintAroundGifFrame(bytes: Uint8Array, rgb: Uint8Array, width: number, height: number): void {
@@ -210,7 +210,7 @@ export function paintAroundGifFrame(bytes: Uint8Array, rgb: Uint8Array, width: n
 }
 
 const SAVE_AS = "save it as PNG or JPEG";
-/** Files that are no images, or images of kinds that are not read: how they begin, what they are, and what to do. */
+/** Unsupported files: their first bytes, a name, and a hint. */
 const OTHER_FORMATS: readonly (readonly [begins: RegExp, what: string, hint: string])[] = [
   [/^version https:\/\/git-lfs/, "a Git LFS pointer, not the image itself", "run `git lfs pull`, or download the file"],
   [/^<svg[\s>]/i, "an SVG drawing", SAVE_AS],
@@ -235,10 +235,10 @@ const OTHER_FORMATS: readonly (readonly [begins: RegExp, what: string, hint: str
   [/^PK[^ -~]/, "an archive", "unpack it, and give the image in it"],
 ];
 
-/** Names a format that is recognised but not read. */
+/** Names a format that is recognised but not supported. */
 function otherFormat(bytes: Uint8Array): { what: string; hint?: string } {
   let start = String.fromCharCode(...bytes.subarray(0, 512)).replace(/^\xef\xbb\xbf/, "");
-  // What may stand before the first element of a page or a drawing.
+  // Whitespace, comments and declarations before the first element of an HTML page or SVG.
   if (/^\s*</.test(start)) start = start.replace(/<!--.*?(-->|$)|<(\?|!doctype svg)[^>]*>/gis, "").trimStart();
   else start = start.replace(/^\s+(?=[[{])/, "");
   const found = OTHER_FORMATS.find(([begins]) => begins.test(start));
@@ -246,8 +246,8 @@ function otherFormat(bytes: Uint8Array): { what: string; hint?: string } {
 }
 
 /**
- * A JPEG, PNG or WebP without its EXIF, for decoders that cannot be told to ignore the orientation (browsers apply it). The
- * caller has read the header; damage further on is left for the decoder to find. Other formats come back as they are.
+ * A JPEG, PNG or WebP without its EXIF, for decoders that always apply the orientation (browsers). The header has been read;
+ * later damage is left to the decoder. Other formats are returned unchanged.
  */
 export function withoutExif(bytes: Uint8Array, format: ImageFormat): Uint8Array {
   const parts: [start: number, end: number][] = [];
@@ -269,7 +269,7 @@ export function withoutExif(bytes: Uint8Array, format: ImageFormat): Uint8Array 
   const kept = new Uint8Array(bytes.length - parts.reduce((sum, [start, end]) => sum + end - start, 0));
   let from = 0;
   let to = 0;
-  parts.push([bytes.length, bytes.length]); // what is behind the last stays
+  parts.push([bytes.length, bytes.length]); // the rest after the last one is kept
   for (const [start, end] of parts) {
     kept.set(bytes.subarray(from, start), to);
     to += start - from;
@@ -278,7 +278,7 @@ export function withoutExif(bytes: Uint8Array, format: ImageFormat): Uint8Array 
   return kept;
 }
 
-/** The chunk keeps its place under a name that nobody knows, and the header no longer promises it. */
+/** The chunk is renamed to an unknown name, and its flag in the header cleared. */
 function withoutWebpExif(bytes: Uint8Array): Uint8Array {
   if (textAt(bytes, 12, 4) !== "VP8X") return bytes;
   const changed = bytes.slice();
@@ -296,7 +296,7 @@ function textAt(bytes: Uint8Array, at: number, length: number): string {
   return String.fromCharCode(...bytes.subarray(at, at + length));
 }
 
-/** Visits the segments of a JPEG whose header has been read; returns where its first scan starts. */
+/** Visits the segments of a JPEG whose header has been read; returns the offset of its first scan. */
 function jpegScan(bytes: Uint8Array, visit?: (marker: number, at: number, next: number) => void): number {
   let at = 2;
   while (bytes[at + 1] !== 0xda) {
@@ -310,8 +310,8 @@ function jpegScan(bytes: Uint8Array, visit?: (marker: number, at: number, next: 
 }
 
 /**
- * A PNG of 16-bit grey as one of 8-bit grey with alpha, for decoders that give bytes: the upper byte of a pixel becomes its
- * grey, the lower one its alpha, filters and interlacing stay right. The caller has read the header.
+ * A PNG of 16-bit grey as one of 8-bit grey with alpha, for decoders that return bytes: the upper byte of a pixel becomes
+ * its grey, the lower one its alpha; filters and interlacing remain valid. The header has been read.
  */
 export function grey16AsPairs(png: Uint8Array): Uint8Array {
   const pairs = png.slice();
@@ -321,7 +321,7 @@ export function grey16AsPairs(png: Uint8Array): Uint8Array {
   return pairs;
 }
 
-/** What Pillow makes of 16-bit grey: whatever is over 255 is white. */
+/** Pillow's conversion of 16-bit grey: values over 255 are white. */
 export function clippedGrey(value: number): number {
   return value < 255 ? value : 255;
 }

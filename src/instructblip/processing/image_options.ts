@@ -1,5 +1,5 @@
 /**
- * What makes pixels: an option, a row, of preprocessor_config.json and of a call, whose options override the file's.
+ * Options of the image processor, one row each, of preprocessor_config.json and of a call, which overrides the file.
  *
  * Hugging Face's names, meanings and defaults. Source: transformers 5.18, models/blip/image_processing_blip.py.
  */
@@ -9,7 +9,7 @@ import { RESAMPLING } from "./resize.ts";
 /** One number for a square, `[height, width]`, or both by name. */
 export type ImageSize = number | readonly [number, number] | { height: number; width: number };
 
-/** No vision tower is larger; it bounds what a config can make us allocate. */
+/** Largest size. No vision model's is larger; it limits the allocation that a config can request. */
 const MAX_SIZE = 4096;
 const side = whole(1, MAX_SIZE).row.check;
 
@@ -22,7 +22,7 @@ const checkSize: Check = (name, size, vocabulary, fail) => {
   for (const one of sides) side(name, one, vocabulary, fail);
 };
 
-/** Height and width; undefined for what is no size. */
+/** Height and width; undefined if it is not a size. */
 export function sidesOf(size: ImageSize): readonly [height: number, width: number] | undefined {
   if (typeof size === "number") return [size, size];
   if (Array.isArray(size)) return size.length === 2 ? [size[0], size[1]] : undefined;
@@ -61,7 +61,7 @@ export const IMAGE = {
   resample: option<number>(isFilter).default(RESAMPLING.bicubic),
   /** Default true. */
   do_rescale: flag().default(true),
-  /** What bytes are multiplied by. Default 1 / 255. */
+  /** Factor of the bytes. Default 1 / 255. */
   rescale_factor: number().default(1 / 255),
   /** Default true. */
   do_normalize: flag().default(true),
@@ -71,10 +71,10 @@ export const IMAGE = {
   image_std: channels("a number or three, none of them 0", (value) => Math.fround(value) !== 0).default([
     0.26862954, 0.26130258, 0.27577711,
   ]),
-  /** Where the channels of a {@link PixelTensor} are. Default: by its shape. */
+  /** The dimension of the channels of a {@link PixelTensor}. Default: by its shape. */
   input_data_format: oneOf("channels_first", "channels_last"),
 };
 export const IMAGE_OPTIONS: readonly string[] = Object.keys(IMAGE);
 
-/** Call-time options, named as Hugging Face names them; each overrides what the file says. */
+/** Options of a call, by Hugging Face's names; each overrides the file's. */
 export interface ImageOptions extends OptionsOf<typeof IMAGE> {}

@@ -1,6 +1,7 @@
 /**
- * From pixels to `pixel_values`: Hugging Face's BlipImageProcessor, byte for byte, with its PIL backend or its torchvision
- * one. Resizing is resize.ts, decoding files image.node.ts and image.browser.ts; nothing here needs a platform.
+ * The image processor, from pixels to `pixel_values`: Hugging Face's BlipImageProcessor, byte for byte, with its PIL backend
+ * or its torchvision one. Resizing is resize.ts, decoding files image.node.ts and image.browser.ts; nothing here depends on
+ * the platform.
  *
  * Sources: transformers 5.18 image_processing_backends.py and image_transforms.py.
  */
@@ -19,7 +20,7 @@ import { type PixelTensor, type PixelValues, type RgbaImage, type RgbImage, with
 import { IMAGE, IMAGE_OPTIONS, type ImageOptions, sidesOf, threeOf } from "./image_options.ts";
 import { type ImageBackend, RESAMPLING, resize } from "./resize.ts";
 
-/** Options with their defaults, brought to one form. */
+/** Options with defaults, normalised. */
 interface Settings extends Omit<ValuesOf<typeof IMAGE>, "size" | "image_mean" | "image_std" | "do_convert_rgb"> {
   readonly height: number;
   readonly width: number;
@@ -28,18 +29,18 @@ interface Settings extends Omit<ValuesOf<typeof IMAGE>, "size" | "image_mean" | 
   readonly backend: ImageBackend;
 }
 
-/** What a file may say; where a tensor's channels are is the caller's to know. */
+/** The options of a file; input_data_format is an option of calls only. */
 const { input_data_format: _, ...DEFAULTS } = valuesOf(IMAGE, {});
-/** More images than any device takes at once; at 224 x 224 their pixel_values are 308 MB. */
+/** Most images of a batch; at 224 x 224 their pixel_values take 308 MB. */
 export const MAX_IMAGES = 512;
 
-/** Makes `pixel_values` of decoded images. */
+/** Converts decoded images to `pixel_values`. */
 export class BlipImageProcessor {
   readonly config: Readonly<JsonRecord>;
   readonly backend: ImageBackend;
 
   /**
-   * @param config what preprocessor_config.json says; keys that do not concern pixels are ignored
+   * @param config the object of preprocessor_config.json; keys of other objects are ignored
    * @param file its name, for messages
    * @throws ConfigError CONFIG_IMAGE; InputError IMAGE_OPTION for another backend than the two
    */
@@ -55,7 +56,7 @@ export class BlipImageProcessor {
     };
     settingsOf(this.config, backend, fail);
     for (const key of ["do_center_crop", "do_pad"]) {
-      if (config[key]) fail(`${key} is not supported: BLIP squashes the whole image to one size`);
+      if (config[key]) fail(`${key} is not supported: BLIP resizes the whole image to one size`);
     }
   }
 
@@ -80,7 +81,7 @@ export class BlipImageProcessor {
     return new BlipImageProcessor(config, "preprocessor_config.json", backend);
   }
 
-  /** What processor_config.json says of it, and preprocessor_config.json. */
+  /** Its entry in processor_config.json, and the object of preprocessor_config.json. */
   toJSON(): JsonRecord {
     return { ...this.config, image_processor_type: "BlipImageProcessor" };
   }
@@ -94,7 +95,7 @@ export class BlipImageProcessor {
   /**
    * Resizes, rescales and normalises: `((pixel * rescale_factor) - mean) / std`.
    *
-   * @param first what messages call the first of them: `image 0`
+   * @param first name of the first image in messages: `image 0`
    * @returns f32[B, 3, H, W], in the order given
    * @throws InputError BAD_PIXELS, BATCH_LIMIT, IMAGE_OPTION
    */
@@ -123,7 +124,7 @@ export class BlipImageProcessor {
 /**
  * Joins batches into one.
  *
- * @throws InputError BAD_PIXELS if there is none, or they are not of one size, which only images that were not resized are
+ * @throws InputError BAD_PIXELS if there is none, or sizes differ, as they may without resizing
  */
 export function stack(parts: readonly PixelValues[]): PixelValues {
   const [first] = parts;
@@ -146,7 +147,7 @@ export function stack(parts: readonly PixelValues[]): PixelValues {
   return { data, shape: [parts.reduce((sum, part) => sum + part.shape[0], 0), 3, height, width] };
 }
 
-/** Checks everything that a config file or a caller may say, and brings it to one form. */
+/** Checks and normalises options of a config file or a caller. */
 function settingsOf(given: Readonly<JsonRecord>, backend: ImageBackend, fail: Fail): Settings {
   const { size, image_mean, image_std, do_convert_rgb, ...values } = readOptions(IMAGE, given, fail);
   const { resample } = values;
@@ -173,14 +174,14 @@ function preprocessOne(image: RgbImage | RgbaImage | PixelTensor, settings: Sett
   if (data instanceof Float32Array) return preprocessFloat({ width, height, data }, settings, name);
   let rgb: RgbImage = { width, height, data };
   if (settings.do_resize) rgb = resize(rgb, settings.width, settings.height, settings.resample, settings.backend);
-  // A byte has 256 values, so the whole arithmetic is three tables.
+  // A byte has 256 values, so the arithmetic is done by three tables.
   const tables = [0, 1, 2].map((c) => Float32Array.from({ length: 256 }, (_, u8) => normalized(u8, c, settings)));
   return toPlanes(rgb, (value, c) => tables[c]![value]!);
 }
 
 /**
- * Hugging Face's way with f32: to bytes and back if it resizes (values 0 … 1 are scaled by 255 and cut down to whole
- * numbers), untouched if not.
+ * f32 pixels as in Hugging Face: converted to bytes and back if resized (values 0 … 1 are scaled by 255 and truncated), else
+ * unchanged.
  */
 function preprocessFloat(
   image: { width: number; height: number; data: Float32Array },
@@ -199,14 +200,14 @@ function preprocessFloat(
   if (!data.every((x) => x >= 0 && x <= top)) {
     throw new InputError("BAD_PIXELS", `${name}: f32 pixels must be 0 … 1, or whole numbers 0 … 255`);
   }
-  // Not Uint8Array.from() with a function, which makes a list of all pixels first.
+  // Not Uint8Array.from() with a function, which builds a list of all pixels first.
   const bytes = new Uint8Array(whole ? data : data.map((x) => x * 255));
   const resized = resize({ width, height, data: bytes }, settings.width, settings.height, settings.resample);
   const back = Float32Array.from({ length: 256 }, (_, u8) => (whole ? u8 : u8 * (1 / 255)));
   return toPlanes(resized, (value, c) => normalized(back[value]!, c, settings));
 }
 
-/** `f32((f32(f64(x) * factor) - f32(mean)) / f32(std))`, each step rounded as numpy rounds it; torch folds the factor. */
+/** `f32((f32(f64(x) * factor) - f32(mean)) / f32(std))`, each step rounded as in numpy; torch folds the factor. */
 function normalized(value: number, channel: number, settings: Settings): number {
   if (settings.backend === "torchvision") return normalizedByTorch(value, channel, settings);
   const x = settings.do_rescale ? Math.fround(value * settings.rescale_factor) : value;

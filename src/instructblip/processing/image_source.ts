@@ -1,20 +1,22 @@
-/** Images by URL: fetched with limits of size and time, or out of the URL itself. Nothing here needs a platform. */
+/**
+ * Images by URL: fetched with limits of size and time, or decoded from a `data:` URL. Nothing here depends on the platform.
+ */
 
 import { formatBytes } from "../../tensor/device/memory.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { fetchLimited, urlName } from "../../tensor/files/fetch_limited.ts";
 
-/** Larger than any photograph's file, small enough to hold. */
+/** Largest file: above any photograph's, small enough for memory. */
 export const MAX_IMAGE_BYTES = 256 * 2 ** 20;
-/** For an image to come whole. */
+/** Timeout of a whole download. */
 const TIMEOUT_MS = 120_000;
 
-/** Whether a string that names an image is a URL, and no path: `C:\\cat.jpg` has one letter before its colon. */
+/** Whether an image's name is a URL, not a path: `C:\\cat.jpg` has one letter before its colon. */
 export function isUrl(image: string): boolean {
   return /^([a-z][a-z0-9+.-]+:\/\/|data:|blob:)/i.test(image);
 }
 
-/** What an image is called in messages: the end of its path, or of its URL's. */
+/** An image's name in messages: the end of its path or URL. */
 export function imageName(image: string | URL): string {
   const text = typeof image === "string" ? image : image.href;
   if (isUrl(text)) return urlName(text);
@@ -54,7 +56,7 @@ export async function fetchImage(
 }
 
 /**
- * The bytes that a `data:` URL spells (RFC 2397).
+ * Decodes a `data:` URL (RFC 2397).
  *
  * @param name for messages, which never show the URL
  * @throws InputError IMAGE_SOURCE, IMAGE_TOO_LARGE
@@ -68,7 +70,7 @@ export function bytesOfDataUrl(url: string, name: string): Uint8Array {
   if (!isBase64) return bytes;
   try {
     const binary = atob(new TextDecoder().decode(bytes));
-    // In the place of the text. (Uint8Array.from() makes a list of a text first: gigabytes for the largest image.)
+    // Written in place. (Uint8Array.from() builds a list first: gigabytes for the largest image.)
     for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
     return bytes.subarray(0, binary.length);
   } catch {
@@ -76,7 +78,7 @@ export function bytesOfDataUrl(url: string, name: string): Uint8Array {
   }
 }
 
-/** Text as UTF-8, with every `%41` the byte that it stands for. */
+/** Text as UTF-8, percent-decoded. */
 function unescaped(text: string): Uint8Array {
   const bytes = new TextEncoder().encode(text);
   let to = 0;

@@ -1,15 +1,15 @@
 /**
- * The header of a TIFF: what its first image is, and whether it is of a kind that libvips reads as Pillow does.
+ * The header of a TIFF: its first image, and whether libvips reads its kind as Pillow does.
  *
- * Sources: TIFF 6.0 (Adobe, 1992); which kinds Pillow reads: Pillow 12.3, TiffImagePlugin.py (OPEN_INFO).
+ * Sources: TIFF 6.0 (Adobe, 1992); supported kinds: Pillow 12.3, TiffImagePlugin.py (OPEN_INFO).
  */
 import { InputError } from "../../tensor/errors.ts";
 
 export interface TiffHeader {
-  /** In pixels, turned by the Orientation tag, as Pillow does while it loads. */
+  /** In pixels, after the Orientation tag, which Pillow applies while loading. */
   readonly width: number;
   readonly height: number;
-  /** Samples that are no bytes of grey or red, green and blue. */
+  /** Whether samples are other than bytes of grey or RGB. */
   readonly samples: "grey16" | "cmyk" | undefined;
 }
 
@@ -24,9 +24,9 @@ const TAG = {
   sampleFormat: 339,
 } as const;
 
-/** Bytes of a value by its type; types that no tag of ours has are left out. */
+/** Bytes of a value by its type, for the types of the tags below. */
 const TYPE_SIZES: Readonly<Record<number, number>> = { 1: 1, 3: 2, 4: 4 };
-/** As many as an image that we read has samples, and more. */
+/** Most values of a tag: more than the samples of a supported image. */
 const MAX_VALUES = 8;
 
 const COMPRESSIONS: Readonly<Record<number, string>> = {
@@ -81,7 +81,7 @@ export function readTiffHeader(bytes: Uint8Array, name: string): TiffHeader {
   return one(TAG.orientation, 1) > 4 ? { width: height, height: width, samples } : { width, height, samples };
 }
 
-/** What the samples are. @throws InputError UNSUPPORTED_TIFF if Pillow or libvips does not read them, or not alike */
+/** The kind of samples. @throws InputError UNSUPPORTED_TIFF if Pillow or libvips does not read them, or they differ */
 function samplesOf(
   tags: ReadonlyMap<number, readonly number[]>,
   one: (tag: number, otherwise: number) => number,

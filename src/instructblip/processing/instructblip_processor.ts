@@ -12,7 +12,7 @@ import type { BlipImageProcessor } from "./image_processor.ts";
 import { ProcessorBase, type ProcessorTraits } from "./processor.ts";
 import type { ImageInput, ProcessorOptions } from "./processor_input.ts";
 
-/** Options by Hugging Face's names, besides what the model shall see. */
+/** Images and text, and options by Hugging Face's names. */
 export interface ProcessorInput extends ProcessorOptions {
   /** One image or several: see {@link ImageInput}. In a browser also the `files` of an `<input>`. */
   images?: ImageInput | readonly ImageInput[] | Page<"FileList">;
@@ -28,13 +28,13 @@ export interface BatchFeature {
   pixel_values: PixelValues;
 }
 
-/** What an InstructBlipProcessor is made of. */
+/** The parts of an InstructBlipProcessor. */
 export interface InstructBlipProcessorParts {
   readonly image_processor: BlipImageProcessor;
   /** The language model's. */
   readonly tokenizer: Tokenizer;
   readonly qformer_tokenizer: Tokenizer;
-  /** Placeholders an image takes. Null (default): images cannot be given together with text. */
+  /** Placeholders per image. Null (default): images cannot be given together with text. */
   readonly num_query_tokens?: number | null;
 }
 

@@ -1,7 +1,7 @@
 /**
  * InstructBLIP-Video's processor: the frames of a video as one batch of images, and a placeholder for every query of every
- * frame. Hugging Face counts four frames whatever it is given; here the frames are counted, which is the same at four. No
- * video file is decoded and no frame is chosen: the caller has the frames.
+ * frame. Hugging Face always counts four frames; here the given frames are counted, which is the same for four. Video files
+ * are not decoded and frames not sampled: the caller passes frames.
  *
  * Source: transformers 5.18, models/instructblipvideo/processing_instructblipvideo.py and video_processing_instructblipvideo.py.
  * There the pixels are torchvision's; here they are PIL's, as in the other processors, unless `backend` says otherwise.
@@ -36,9 +36,9 @@ export interface VideoBatchFeature extends Omit<BatchFeature, "pixel_values"> {
   pixel_values: VideoPixelValues;
 }
 
-/** What an InstructBlipVideoProcessor is made of. */
+/** The parts of an InstructBlipVideoProcessor. */
 export interface InstructBlipVideoProcessorParts extends Omit<InstructBlipProcessorParts, "image_processor"> {
-  /** Makes pixels of each frame. */
+  /** Converts frames to pixels. */
   readonly video_processor: BlipImageProcessor;
 }
 
@@ -89,7 +89,7 @@ export class InstructBlipVideoProcessor extends ProcessorBase<
   }
 }
 
-/** The frames of every video in whatever form `images` has. */
+/** The frames of every video, for any form of `images`. */
 function videosOf(images: unknown): readonly (readonly ImageInput[])[] {
   const isVideo = (item: unknown) => Array.isArray(item) || rankOf(item) === 4;
   if (Array.isArray(images)) {
@@ -109,7 +109,7 @@ function framesOf(video: unknown, name: string): readonly ImageInput[] {
   return frames;
 }
 
-/** Dimensions of a tensor; 0 for what is none. */
+/** Rank of a tensor; 0 for other values. */
 function rankOf(item: unknown): number {
   const shape = (item as PixelTensor | null | undefined)?.shape;
   return Array.isArray(shape) ? shape.length : 0;
@@ -117,7 +117,7 @@ function rankOf(item: unknown): number {
 
 /** The parts of a tensor along its first dimension. */
 function slices({ data, shape }: PixelTensor): PixelTensor[] {
-  const [count, rest] = [shape[0]!, shape.slice(1)]; // rankOf has found it to be a list
+  const [count, rest] = [shape[0]!, shape.slice(1)]; // rankOf has checked that it is a list
   const size = rest.reduce((product, n) => product * n, 1);
   const isData = data instanceof Uint8Array || data instanceof Uint8ClampedArray || data instanceof Float32Array;
   if (!isData || !shape.every((n) => Number.isInteger(n) && n >= 0) || data.length !== count * size || size === 0) {

@@ -1,7 +1,7 @@
 /**
- * What Hugging Face's three processors share: images and text to what the model takes, which is pixels, the instruction in
- * the Q-Former's vocabulary, and the prompt in the language model's with a placeholder for every query in front. What sets
- * each of them apart is in its own file: its family and its traits.
+ * The base class of Hugging Face's three processors: images and text to model inputs, which are pixels, the instruction in
+ * the Q-Former's vocabulary, and the prompt in the language model's vocabulary with a placeholder for every query in front.
+ * The differences between them, family and traits, are in the file of each.
  *
  * Source: transformers 5.18, models/{instructblip,blip_2,instructblipvideo}/processing_*.py and processing_utils.py
  * (_merge_kwargs).
@@ -37,17 +37,17 @@ import {
   rowsOfImages,
 } from "./processor_input.ts";
 
-/** What sets one of the processors apart, besides its family's names. */
+/** The differences between processors, besides their family's names. */
 export interface ProcessorTraits {
-  /** Whether the Q-Former reads the prompt too, through a tokenizer of its own. */
+  /** Whether the Q-Former reads the prompt too, with its own tokenizer. */
   readonly has_qformer_tokenizer: boolean;
-  /** Whether what tokenizer_config.json says of padding_side and the like is a default of calls, for both tokenizers. */
+  /** Whether padding_side and other settings of tokenizer_config.json are defaults of calls, for both tokenizers. */
   readonly has_tokenizer_defaults: boolean;
-  /** Whether images are refused where no file says how many placeholders each takes, rather than given none. */
+  /** Whether images are refused if no file has the number of placeholders, instead of getting none. */
   readonly requires_query_count: boolean;
 }
 
-/** How a processor is called: with options, or with some of them and then the others. */
+/** The call of a processor: with options, in one object or in two. */
 export interface ProcessorCall<Input, Feature> {
   (
     input: Input & { images: object | string; text: string | readonly string[] },
@@ -57,10 +57,10 @@ export interface ProcessorCall<Input, Feature> {
   (input: Input, options?: Input, ...more: never[]): Promise<Partial<Feature>>;
 }
 
-/** A class of functions: `processor(input)` is `processor.process(input)`. */
+/** A class of callable objects: `processor(input)` is `processor.process(input)`. */
 const Callable = class Called {
   static {
-    Object.setPrototypeOf(Called.prototype, Function.prototype); // they have call() and bind(), as the type says
+    Object.setPrototypeOf(Called.prototype, Function.prototype); // callable objects have call() and bind(), as the type says
   }
 
   constructor() {
@@ -74,14 +74,14 @@ interface Processing {
   process(...given: unknown[]): unknown;
 }
 
-/** A processor's class, as far as from_pretrained() needs it. */
+/** The interface of a processor class for from_pretrained(). */
 interface ProcessorClass<P, Parts> {
   readonly family: Family;
   readonly traits: ProcessorTraits;
   new (parts: Parts): P;
 }
 
-/** What every processor may be made of, by Hugging Face's names. */
+/** The parts of processors, by Hugging Face's names. */
 interface AnyParts {
   readonly image_processor?: BlipImageProcessor;
   readonly video_processor?: BlipImageProcessor;
@@ -90,7 +90,7 @@ interface AnyParts {
   readonly num_query_tokens?: number | null;
 }
 
-/** What any of them makes. */
+/** The outputs of processors. */
 interface AnyFeature {
   qformer_input_ids: number[][];
   qformer_attention_mask: number[][];
@@ -102,19 +102,19 @@ interface AnyFeature {
 /**
  * A processor is called: `await processor({ images: ["photo.jpg"], text: ["What is this?"] })`.
  *
- * @typeParam Input what it is called with
- * @typeParam Feature what it makes of that
- * @typeParam Parts what it is made of
+ * @typeParam Input arguments of a call
+ * @typeParam Feature its output
+ * @typeParam Parts its parts
  */
 export abstract class ProcessorBase<Input, Feature, Parts = never> extends Callable<Input, Feature> {
   abstract readonly processor_class: string;
-  /** What the model takes of what it makes. */
+  /** Names of the outputs, which are the model's inputs. */
   readonly model_input_names: readonly string[];
   /** The language model's. */
   readonly tokenizer: Tokenizer;
-  /** Placeholders an image takes: none of a legacy model. Null where neither the processor's files nor the model's say. */
+  /** Placeholders per image: none for a legacy model. Null if neither the processor's files nor the model's have it. */
   readonly num_query_tokens: number | null;
-  /** What makes pixels. */
+  /** The image processor. */
   protected readonly pixels: BlipImageProcessor;
   /** The Q-Former's tokenizer, if it has one. */
   protected readonly qformer: Tokenizer | undefined;
@@ -175,7 +175,10 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
     } as Parts);
   }
 
-  /** What calling it does. Everything but files is read, and copied, before it returns its promise. */
+  /**
+   * Processes images and text, as a call of the processor does. Everything but files is copied before the promise is
+   * returned.
+   */
   protected async process(...given: unknown[]): Promise<Partial<Feature>> {
     const { tokenizer, qformer, num_query_tokens, placeholder: token } = this;
     const { modality, has_tokenizer_defaults, requires_query_count } = this.#kind;
@@ -184,11 +187,11 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
     const feature: Partial<AnyFeature> = {};
     if (prompts) {
       if (!request.allow_image_token) refusePlaceholder(prompts, token);
-      // padding_side may so reach the Q-Former, too: text that is padded on the left has other positions there.
+      // So padding_side applies to the Q-Former, too: left-padded text has other positions there.
       const options: EncodeOptions = { ...(has_tokenizer_defaults && tokenizer.processor_defaults), ...request.text };
       const words = qformer?.encode_batch(prompts, options);
-      // The queries count towards the language model's max_length, not towards the Q-Former's; of a video those of one
-      // frame, as in Hugging Face.
+      // The queries count towards the language model's max_length, not the Q-Former's; for a video those of one frame, as in
+      // Hugging Face.
       const queries = num_query_tokens ?? 0;
       const count = perRow && perRow * (requires_query_count ? requireQueryCount(num_query_tokens) : queries);
       const prompt = encodePrompts(tokenizer, prompts, options, { queries, token, count });
@@ -207,12 +210,12 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
     return feature as Partial<Feature>;
   }
 
-  /** The images of every row in whatever form they are given: as many in each. @throws InputError BAD_PIXELS */
+  /** The images of every row, for any form of `images`: the same number in each. @throws InputError BAD_PIXELS */
   protected rowsOf(images: unknown): readonly (readonly ImageInput[])[] {
     return rowsOfImages(images);
   }
 
-  /** What processor_config.json says of what makes pixels. */
+  /** The image processor's entry in processor_config.json. */
   protected savedPixels(): JsonRecord {
     return this.pixels.toJSON();
   }
@@ -227,7 +230,7 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
     return this.tokenizer.batch_decode(rows, options, ...more);
   }
 
-  /** The texts of what generate() returned, special tokens left out. */
+  /** Decodes rows returned by generate(), without special tokens. */
   post_process_image_text_to_text(
     rows: Iterable<Iterable<number | bigint>>,
     options: DecodeOptions = {},
@@ -238,9 +241,9 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
   }
 
   /**
-   * Writes the processor's files as transformers 5 does, for from_pretrained here and there.
+   * Writes the processor's files as transformers 5 does, for from_pretrained of either.
    *
-   * @param to a path (Node), made if it is not there, or a WritableFolder
+   * @param to a path (Node), created if needed, or a WritableFolder
    * @throws WeightError IO; InputError NO_FILES
    */
   async save_pretrained(to: string | WritableFolder, ...more: never[]): Promise<void> {

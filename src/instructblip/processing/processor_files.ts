@@ -1,6 +1,5 @@
 /**
- * A processor's files: which of them say what, and writing them as transformers 5 does. The processors themselves are
- * processor.ts and the files of each.
+ * A processor's files: reading them, and writing them as transformers 5 does. processor.ts has the base class of processors.
  *
  * Source: transformers 5.18, processing_utils.py (save_pretrained, to_dict), video_processing_utils.py.
  */
@@ -19,12 +18,12 @@ import { BlipImageProcessor } from "./image_processor.ts";
 import type { ImageBackend } from "./resize.ts";
 
 export interface ProcessorFromPretrainedOptions extends OpenFolderOptions {
-  /** Whose arithmetic makes the pixels. Default "pil". */
+  /** The backend of the image processor. Default "pil". */
   backend?: ImageBackend;
 }
 
 /**
- * The folder that a processor is read from, and whose arithmetic makes its pixels.
+ * Opens the folder that a processor is read from, and reads the backend.
  *
  * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION; the platform's
  */
@@ -37,9 +36,9 @@ export async function openProcessor(
 }
 
 /**
- * How many placeholders an image takes: as processor_config.json has it, or in folders from before transformers 4.45, whose
- * processors do not say, as the model beside it has it: 0 for a legacy model, whose prompts have none. Null where neither says.
- * Hugging Face asks the processor's file alone.
+ * Placeholders per image: from processor_config.json, or in folders from before transformers 4.45, whose processors lack it,
+ * from the model's config: 0 for a legacy model, whose prompts have none. Null if neither has it. Hugging Face reads the
+ * processor's file only.
  *
  * @throws ConfigError CONFIG_RANGE, CONFIG_JSON
  */
@@ -58,7 +57,7 @@ function checkedCount(count: unknown, file: string): number {
   return numQueryTokens(count, `${file}: num_query_tokens`);
 }
 
-/** The count where images cannot do without it. @throws ConfigError CONFIG_MISSING */
+/** The count, which images need. @throws ConfigError CONFIG_MISSING */
 export function requireQueryCount(count: number | null): number {
   if (count !== null) return count;
   throw new ConfigError(
@@ -71,7 +70,7 @@ export function requireQueryCount(count: number | null): number {
   );
 }
 
-/** What makes pixels of images or of a video's frames. @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE */
+/** The image processor, of images or of a video's frames. @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE */
 export function readPixelProcessor(
   folder: JsonFolder,
   modality: "image" | "video",
@@ -83,8 +82,8 @@ export function readPixelProcessor(
 }
 
 /**
- * What frames are made into pixels by: processor_config.json's `video_processor`, else video_preprocessor_config.json, else
- * preprocessor_config.json.
+ * The config of a video's image processor: processor_config.json's `video_processor`, else video_preprocessor_config.json,
+ * else preprocessor_config.json.
  *
  * @throws ConfigError CONFIG_MISSING, CONFIG_JSON, CONFIG_IMAGE
  */
@@ -105,10 +104,10 @@ async function readVideoProcessor(folder: JsonFolder, backend?: ImageBackend): P
   return new BlipImageProcessor(config as JsonRecord, file, backend);
 }
 
-/** A processor taken apart, for {@link saveProcessor}. */
+/** The parts of a processor, for {@link saveProcessor}. */
 export interface ProcessorParts {
   readonly processor_class: string;
-  /** processor_config.json's entry of what makes pixels. */
+  /** The image processor's entry of processor_config.json. */
   readonly pixels: Readonly<Record<string, JsonRecord>>;
   readonly num_query_tokens: number | null;
   readonly tokenizer: Tokenizer;
@@ -119,11 +118,11 @@ export interface ProcessorParts {
 export async function saveProcessor(to: string | WritableFolder, parts: ProcessorParts): Promise<void> {
   const folder = await createFolder(to);
   const { processor_class, pixels, num_query_tokens, tokenizer, qformer_tokenizer } = parts;
-  // No count where there are no placeholders: that is how transformers has it, and so is read again.
+  // No count for no placeholders, as in transformers; it is read back as none.
   const config = { ...pixels, num_query_tokens: num_query_tokens || null, processor_class };
   const saved = tokenizer.toFiles({ processor_class });
   const qformer = qformer_tokenizer?.toFiles({ processor_class, subfolder: "qformer_tokenizer" });
-  // No processor loads without what makes pixels; without a tokenizer.json transformers makes an empty tokenizer.
+  // No processor loads without an image processor; without a tokenizer.json transformers creates an empty tokenizer.
   const head = textFile("processor_config.json", jsonText(config, { sorted: true }));
   await writeTogether(
     folder,

@@ -1,6 +1,6 @@
 /**
- * What the processors of InstructBLIP, InstructBLIP-Video and BLIP-2 share: their options and how these divide, the prompt
- * with its placeholders in front, and images of every kind made into pixels. Which parts a processor has is its own file.
+ * Input handling of the processors: options and how they are divided among tokenizers and image processor, prompts with
+ * placeholders, and images of every kind to pixels.
  *
  * Source: transformers 5.18, processing_utils.py (_merge_kwargs).
  */
@@ -26,8 +26,8 @@ import { checkImageBytes } from "./image_source.ts";
  * - its pixels: `{ data, width, height }` in bytes, RGB or RGBA, such as ImageData, or a tensor;
  * - in a browser what a page shows: `<img>`, `<video>`, a canvas, an ImageBitmap or VideoFrame.
  *
- * All come to the pixels that Pillow gives for the same file: colour profiles are ignored, alpha is dropped, EXIF orientation
- * is ignored unless `exif_transpose`. Pixels and bytes may be changed once the call has returned its promise.
+ * All give the pixels that Pillow gives for the same file: colour profiles are ignored, alpha is dropped, EXIF orientation
+ * is ignored unless `exif_transpose`. Pixels and bytes may be changed after the call has returned its promise.
  */
 export type ImageInput =
   | string
@@ -45,27 +45,27 @@ export type ImageInput =
 
 /** The processor's own. */
 const FLAGS = {
-  /** Takes text that spells the placeholder token as that token, as HF does; otherwise it is refused. */
+  /** Accepts text that contains the placeholder token, as HF does; default: it is refused. */
   allow_image_token: flag(),
-  /** Turn images upright by their EXIF orientation, which HF ignores. Default false. */
+  /** Apply the EXIF orientation, which HF ignores. Default false. */
   exif_transpose: flag(),
 };
 
-/** Options by Hugging Face's names. Those of the text go to both tokenizers. */
+/** Options by Hugging Face's names. Text options apply to both tokenizers. */
 export interface ProcessorOptions extends EncodeOptions, ImageOptions, OptionsOf<typeof FLAGS> {
   /** One prompt, or one for each image. */
   text?: string | readonly string[];
-  /** Options of the text by themselves; an option may not be given both here and beside it. */
+  /** Text options in an object of their own; an option may not be given both here and outside. */
   text_kwargs?: EncodeOptions;
-  /** Options of the images by themselves. */
+  /** Image options in an object of their own. */
   images_kwargs?: ImageOptions;
-  /** Options of both, which any other overrides. */
+  /** Options of both, overridden by any other. */
   common_kwargs?: { return_tensors?: string };
   /** Ignored: rows are always arrays of numbers. */
   return_tensors?: string;
 }
 
-/** Hugging Face's options of which we have one value only, so that a call with all of them spelt out still runs. */
+/** Options of Hugging Face with only one supported value, so that a call with explicit defaults works. */
 const FIXED: Readonly<Record<string, unknown>> = {
   stride: 0,
   is_split_into_words: false,
@@ -84,11 +84,11 @@ const FIXED: Readonly<Record<string, unknown>> = {
   do_pad: false,
   data_format: "channels_first",
 };
-/** Options that decide how the result is wrapped, or what is printed, but not what it is. */
+/** Options of Hugging Face that do not change the values of the result. */
 const WITHOUT_EFFECT = ["return_tensors", "verbose", "device", "disable_grouping"];
 const OTHER_OPTIONS = ["images", "text", "text_kwargs", "images_kwargs", ...Object.keys(FLAGS)];
 
-/** What a call asks for, checked. */
+/** The checked arguments of a call. */
 export interface Request {
   /** The images that each row of the batch is about: one, or the frames of a video. */
   readonly rows: readonly (readonly ImageInput[])[] | undefined;
@@ -100,10 +100,10 @@ export interface Request {
 }
 
 /**
- * Divides what a processor was called with, which is read at once: decoding images takes time.
+ * Divides and copies the arguments of a call, before images are decoded.
  *
- * @param given its arguments: options, or some of them and then the others
- * @param rowsOf makes rows of whatever `images` may be
+ * @param given its arguments: options, in one object or in two
+ * @param rowsOf converts `images` to rows
  * @throws InputError NO_INPUT, BAD_PROMPT, BAD_PIXELS, BATCH_MISMATCH, UNKNOWN_OPTION, PARAM_RANGE, ARGUMENTS
  */
 export function requestOf(
@@ -128,7 +128,7 @@ export function requestOf(
   return { rows, prompts, text: textOptions, image: imageOptions, exif_transpose, allow_image_token };
 }
 
-/** As `optionsOf`, except that images are not copied but read at once, each as its kind wants; see {@link pixelsOf}. */
+/** As `optionsOf`, except for images, which {@link pixelsOf} copies. */
 function argumentsOf(given: readonly unknown[]): Record<string, unknown> {
   const [first] = given;
   const isOther = typeof first === "object" && first !== null && !["Object", "Promise"].includes(classOf(first));
@@ -149,7 +149,7 @@ function argumentsOf(given: readonly unknown[]): Record<string, unknown> {
   return { ...optionsOf("processor", others), images: taken };
 }
 
-/** Options apart from what is none of the tokenizers' and the image processor's. @throws InputError PARAM_RANGE */
+/** Separates the options of tokenizers and image processor from the processor's own. @throws InputError PARAM_RANGE */
 function withFlags({ allow_image_token, exif_transpose, ...options }: Record<string, unknown>) {
   return [options, readOptions(FLAGS, { allow_image_token, exif_transpose } as OptionsOf<typeof FLAGS>)] as const;
 }
@@ -158,7 +158,7 @@ function withFlags({ allow_image_token, exif_transpose, ...options }: Record<str
  * Prompts in the language model's vocabulary, with `count` placeholders in front of everything, the
  * beginning-of-sequence token and left padding included.
  *
- * @param queries what a max_length counts besides the text
+ * @param queries tokens that max_length includes besides the text
  * @throws InputError TOKENIZER_LENGTH and those of {@link Tokenizer.encode_batch}
  */
 export function encodePrompts(
@@ -182,7 +182,7 @@ export function encodePrompts(
   };
 }
 
-/** The placeholder's text, which the tokenizer knows from now on if it did not. `kind` is `image` or `video`. */
+/** The placeholder's text, which is added to the tokenizer if needed. `kind` is `image` or `video`. */
 export function placeholderOf(tokenizer: Tokenizer, kind: "image" | "video"): string {
   const token = tokenizer.special_tokens_map[`${kind}_token`] ?? `<${kind}>`;
   if (!tokenizer.hasAddedToken(token)) tokenizer.addSpecialToken(token);
@@ -190,8 +190,8 @@ export function placeholderOf(tokenizer: Tokenizer, kind: "image" | "video"): st
 }
 
 /**
- * Pixels of images. Those that must be decoded are, one after the other, so that only one is held at a time; what is in
- * memory is looked at before this returns its promise.
+ * Pixels of images. Files are decoded one after the other, so that only one is held at a time; images in memory are copied
+ * before the promise is returned.
  *
  * @throws InputError BATCH_LIMIT, BAD_PIXELS, those of the platform's readImage
  */
@@ -229,14 +229,14 @@ export function rowsOfImages(images: unknown): readonly (readonly ImageInput[])[
   return Array.from(listOf<ImageInput>(images), (image) => [image]); // no holes
 }
 
-/** Pixels that are there, or how to get them; whatever the caller may change later has been copied. @throws InputError BAD_PIXELS */
+/** Pixels, or a function that decodes them; what the caller may change later is copied. @throws InputError BAD_PIXELS */
 function take(
   image: ImageInput,
   name: string,
   options: DecodeOptions,
 ): RgbImage | RgbaImage | PixelTensor | (() => Promise<RgbImage>) {
   if (typeof image === "string") return () => readImage(image, name, options);
-  // By the names of their classes: an object of another window is none of this window's classes.
+  // By class name: an object of another window is not an instance of this window's classes.
   switch (classOf(image)) {
     case "URL": {
       const { href } = image as URL;
@@ -259,7 +259,7 @@ function take(
   }
   if (isDrawable(image)) {
     const pixels = readDrawable(image, name, options);
-    pixels.catch(() => {}); // thrown where it is waited for, which may be later, or never if another fails before
+    pixels.catch(() => {}); // thrown where it is awaited, which may be later, or never if another image fails first
     return () => pixels;
   }
   if (isPixels(image)) return image;
@@ -289,7 +289,7 @@ async function bytesOfResponse(response: Response, name: string): Promise<Uint8A
   return bytesOfBody(response, Number(response.headers.get("content-length") ?? 0), name);
 }
 
-/** @param size what is known of it beforehand @throws InputError IMAGE_TOO_LARGE, IO */
+/** @param size its size, if known @throws InputError IMAGE_TOO_LARGE, IO */
 async function bytesOfBody(body: Blob | Response, size: number, name: string): Promise<Uint8Array> {
   checkImageBytes(size, name);
   const bytes = await body.arrayBuffer().catch((cause: unknown) => {
@@ -299,7 +299,7 @@ async function bytesOfBody(body: Blob | Response, size: number, name: string): P
   return new Uint8Array(bytes);
 }
 
-/** The tokenizers' options and the image processor's; any other is refused, for it would have no effect. */
+/** Options of the tokenizers and of the image processor; others are refused, as they would have no effect. */
 function divide(options: Record<string, unknown>): [EncodeOptions, ImageOptions] {
   const { text_kwargs, images_kwargs, common_kwargs, ...flat } = options;
   const parts: Record<"text" | "image", Record<string, unknown>> = { text: {}, image: {} };
@@ -336,7 +336,7 @@ function unknownOption(name: string, value: unknown): InputError {
   return unknownName("the processor", name, [...ENCODE_OPTIONS, ...IMAGE_OPTIONS, ...OTHER_OPTIONS]);
 }
 
-/** A batch is one array for the model, so its rows must have one length. */
+/** Checks that rows have equal lengths, as a batch needs. */
 export function refuseRagged(...batches: readonly number[][][]): void {
   for (const rows of batches) {
     const lengths = rows.map((row) => row.length);

@@ -1,6 +1,6 @@
 /**
- * Resizing as Pillow does it, and as torch does with antialias: two passes on 8-bit numbers in fixed point, byte for byte.
- * Not the bicubic of the position embeddings, which is another one.
+ * Resizing byte for byte as Pillow, and as torch with antialias: two passes on 8-bit numbers in fixed point. Not the bicubic
+ * interpolation of position embeddings, which differs.
  *
  * Sources: Pillow Resample.c, Geometry.c; PyTorch aten/src/ATen/native/cpu/UpSampleKernel.cpp and
  * UpSampleKernelAVXAntialias.h.
@@ -8,17 +8,17 @@
 import { InputError } from "../../tensor/errors.ts";
 import type { RgbImage } from "./image.ts";
 
-/** Pillow's numbers for its filters, as they stand in preprocessor_config.json. */
+/** Pillow's numbers of its filters, as in preprocessor_config.json. */
 export const RESAMPLING = { nearest: 0, lanczos: 1, bilinear: 2, bicubic: 3, box: 4, hamming: 5 } as const;
 
 /**
- * Whose arithmetic. PIL's is the reference, and LAVIS's. torchvision's, Hugging Face's choice where it is installed, weighs
- * in 16 bits and folds the rescaling into the normalising: a level more or less in a few bytes of a thousand, as PyTorch
- * computes on x86 and ARM processors (not on a GPU). Only InstructBLIP-Video has no other in Hugging Face.
+ * The backend. PIL's is the reference, and LAVIS's. torchvision's, which Hugging Face uses if it is installed, has 16-bit
+ * weights and folds rescaling into normalising: a few bytes of a thousand differ by 1. As PyTorch computes on x86 and ARM
+ * processors (not on a GPU). In Hugging Face InstructBLIP-Video has torchvision only.
  */
 export type ImageBackend = "pil" | "torchvision";
 
-/** Pillow's filter kernels and how far they reach, in output pixels. */
+/** Pillow's filter kernels and their radius, in output pixels. */
 const FILTERS: Record<number, { support: number; kernel: (x: number) => number }> = {
   [RESAMPLING.box]: { support: 0.5, kernel: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) },
   [RESAMPLING.bilinear]: { support: 1, kernel: (x) => Math.max(0, 1 - Math.abs(x)) },
@@ -51,21 +51,21 @@ function sinc(x: number): number {
 /** Pillow's: 32 bits less 8 for the pixel and 2 for overshoot. */
 const PRECISION_BITS = 22;
 
-/** Fixed-point weights of one pass: output `i` is made of the `count[i]` inputs from `first[i]`. */
+/** Fixed-point weights of one pass: output `i` is a weighted sum of `count[i]` inputs from `first[i]` on. */
 interface Taps {
   first: Int32Array;
   count: Int32Array;
   /** i32[outputs, stride] */
   weights: Int32Array;
   stride: number;
-  /** Bits behind the point. */
+  /** Fractional bits. */
   bits: number;
 }
 
 function makeTaps(inputs: number, outputs: number, resample: number, backend: ImageBackend): Taps {
-  const filter = FILTERS[resample]!; // image_options.ts lets no other number through
+  const filter = FILTERS[resample]!; // image_options.ts refuses other numbers
   const scale = inputs / outputs;
-  const filterScale = Math.max(scale, 1); // widened when shrinking: that is the antialiasing
+  const filterScale = Math.max(scale, 1); // widened when shrinking, for antialiasing
   const support = filter.support * filterScale;
   const stride = Math.ceil(support) * 2 + 1;
   const first = new Int32Array(outputs);
@@ -96,7 +96,7 @@ function makeTaps(inputs: number, outputs: number, resample: number, backend: Im
   return { first, count, weights, stride, bits };
 }
 
-/** As many bits behind the point as let the largest weight fit 16 bits: PyTorch's, of all weights of a pass. */
+/** Fractional bits such that the largest weight fits 16 bits: PyTorch's, for all weights of a pass. */
 function bitsOf16(weights: Float64Array): number {
   let largest = 0;
   for (const weight of weights) if (weight > largest) largest = weight;
@@ -106,8 +106,8 @@ function bitsOf16(weights: Float64Array): number {
 }
 
 /**
- * Pillow's `Image.resize` of an RGB image, or torch's `interpolate` with antialias, byte for byte: rows first, then columns, each pass rounded to bytes, a pass
- * left out where that side keeps its length.
+ * Pillow's `Image.resize` of an RGB image, or torch's `interpolate` with antialias, byte for byte: rows first, then columns,
+ * each pass rounded to bytes; a pass is skipped if that side keeps its length.
  *
  * @throws InputError IMAGE_TOO_LARGE
  */
@@ -120,14 +120,14 @@ export function resize(
 ): RgbImage {
   if (resample === RESAMPLING.nearest) return resizeNearest(image, width, height);
   let result = image;
-  // Resizing one column by rows only repeats it, so the columns may come first: a strip of a million pixels is then quick.
+  // Resizing a single column by rows only repeats it, so columns may be first: a strip of a million pixels is then fast.
   if (image.width === 1 && height !== image.height) result = resizeColumns(result, height, resample, backend);
   if (width !== result.width) result = resizeRows(result, width, resample, backend);
   if (height !== result.height) result = resizeColumns(result, height, resample, backend);
   return result;
 }
 
-/** Bytes between the two passes, which only a very long image needs. */
+/** Largest intermediate in bytes; only a very long image needs more. */
 const MAX_BETWEEN = 2 ** 30;
 
 function clip(sum: number, bits: number): number {
@@ -184,7 +184,7 @@ function resizeColumns(image: RgbImage, height: number, resample: number, backen
   return { width, height, data: out };
 }
 
-/** Geometry.c, ImagingScaleAffine: positions are summed up, not multiplied, and that rounds differently. */
+/** Geometry.c, ImagingScaleAffine: positions are accumulated, not multiplied, which rounds differently. */
 function resizeNearest(image: RgbImage, width: number, height: number): RgbImage {
   const columns = nearestPositions(image.width, width);
   const rows = nearestPositions(image.height, height);

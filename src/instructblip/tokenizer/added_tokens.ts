@@ -1,4 +1,4 @@
-/** What a tokenizer's files say of tokens that are found before the model runs, all layouts brought to one. */
+/** Added tokens of a tokenizer's files, which are matched before the model runs, normalised over all layouts. */
 import { ConfigError } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import type { JsonRecord } from "../config/json_file.ts";
@@ -47,7 +47,7 @@ export function addedTokensOf(json: JsonRecord): (AddedToken & { id: number })[]
   });
 }
 
-/** Which tokens the configs list, by id: Hugging Face's added_tokens_decoder, or what stood for it before. */
+/** The tokens that the configs list, by id: Hugging Face's added_tokens_decoder, or its predecessors. */
 export function addedTokensDecoder(files: TokenizerFiles, json: JsonRecord): Map<number, AddedToken> {
   const tokens = new Map<number, AddedToken>();
   const listed = files.config?.added_tokens_decoder;
@@ -79,7 +79,7 @@ export function addedTokensDecoder(files: TokenizerFiles, json: JsonRecord): Map
   return tokens;
 }
 
-/** bos_token and the like, model-specific ones such as image_token included. */
+/** Named tokens such as bos_token, model-specific ones such as image_token included. */
 export function namedTokens(
   init: JsonRecord,
   family: { readonly named: Readonly<Record<string, string>> } | undefined,
@@ -100,7 +100,7 @@ export function namedTokens(
 /** Published T5s have 100, mT5s none or 300. */
 const MOST_SENTINELS = 10_000;
 
-/** Special tokens without a name; T5 has its hundred sentinels even if no file lists them. */
+/** Special tokens without a name; T5 has a hundred sentinels even if no file lists them. */
 export function extraTokens(init: JsonRecord, name: string): AddedToken[] {
   const { extra_special_tokens: extra, additional_special_tokens: additional } = init;
   let listed = Array.isArray(extra) ? extra : Array.isArray(additional) ? additional : undefined;

@@ -1,4 +1,6 @@
-/** What reading tokenizer.json needs everywhere: refusals, checks of single fields, and the bound on what a file may cost. */
+/**
+ * Shared by the readers of tokenizer.json: errors, checks of single fields, and the budget that limits the cost of a file.
+ */
 import { ConfigError, InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { JsonRecord } from "../config/json_file.ts";
@@ -22,20 +24,20 @@ export function string(config: JsonRecord, key: string): string {
   return value;
 }
 
-/** No vocabulary is near it, and it bounds what an id in a file can make us allocate. */
+/** Largest id. No vocabulary is near it; it limits the allocation that an id in a file can request. */
 export const MAX_IDS = 2 ** 24;
 
 export function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) < MAX_IDS;
 }
 
-/** No pipeline has a fifth of it. */
+/** Most steps. No pipeline has a fifth of it. */
 const MOST_STEPS = 64;
 
 /**
- * The steps of a part of tokenizer.json, sequences in sequences opened; none where the part is null or absent.
+ * The steps of a part of tokenizer.json, nested sequences flattened; none if the part is null or absent.
  *
- * @param part its name, for messages; `key` is where a sequence of its kind has its steps
+ * @param part its name, for messages; `key` is the field of a sequence that has the steps
  * @throws ConfigError TOKENIZER_BAD
  */
 export function stepsOf(config: unknown, part: string, key: string): JsonRecord[] {
@@ -58,8 +60,8 @@ export function stepsOf(config: unknown, part: string, key: string): JsonRecord[
 }
 
 /**
- * What one text may cost. Steps that a file names can double a text, and thirty of them end the process; a vocabulary can
- * have thousands of tokens begin at every letter. So whatever makes text says how long it is before it is made.
+ * The budget of one text. A file's steps can double a text, and thirty of them would exhaust memory; a vocabulary can have
+ * thousands of tokens that begin at every letter. So every step checks the length of its text before creating it.
  */
 export class Budget {
   readonly #what: string;
@@ -73,13 +75,13 @@ export class Budget {
     this.#left = work;
   }
 
-  /** A step is about to make text of this length, or has. @throws InputError TOKENIZER_GROWTH */
+  /** A step creates text of this length. @throws InputError TOKENIZER_GROWTH */
   grow(length: number): void {
     this.limit(length);
     this.spend(length);
   }
 
-  /** Text that is still growing is this long by now. @throws InputError TOKENIZER_GROWTH */
+  /** The current length of text that is still growing. @throws InputError TOKENIZER_GROWTH */
   limit(length: number): void {
     if (length > this.#mostLength) this.#refuse(`more than ${this.#mostLength} characters`);
   }

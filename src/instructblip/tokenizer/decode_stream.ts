@@ -1,4 +1,4 @@
-/** Decoding token by token. */
+/** Incremental decoding. */
 import { BYTE_TOKEN, cleanUp } from "./pipeline.ts";
 
 export interface StreamSource {
@@ -9,8 +9,8 @@ export interface StreamSource {
 }
 
 /**
- * Decodes ids as they come. A piece is given out as soon as nothing that follows can change it: never half a character,
- * and runs of byte tokens only when they end, for one invalid byte turns all of a run into U+FFFD.
+ * Decodes ids incrementally. Text is returned as soon as later ids cannot change it: never half a character, and runs of
+ * byte tokens only when they end, as one invalid byte turns all of a run into U+FFFD.
  */
 export class DecodeStream {
   private readonly source: StreamSource;
@@ -21,7 +21,7 @@ export class DecodeStream {
     this.source = source;
   }
 
-  /** The text that became certain with this id; often empty. @throws InputError TOKENIZER_ID */
+  /** The text that is final after this id; often empty. @throws InputError TOKENIZER_ID */
   push(id: number | bigint): string {
     const tokens = this.source.tokensOf(id);
     const last = tokens.at(-1);
@@ -35,7 +35,7 @@ export class DecodeStream {
     return this.take(text, end);
   }
 
-  /** What was held back. */
+  /** The rest of the text, at the end. */
   finish(): string {
     const text = this.source.textOf(this.tokens);
     return this.take(text, text.length);
@@ -50,8 +50,9 @@ export class DecodeStream {
 }
 
 /**
- * The last place in `text` where cleaning both sides apart is cleaning the whole: before a blank, and after a character
- * that no pattern of {@link cleanUp} can reach across (they consist of blanks, marks and the letters of n't, 've, 're …).
+ * The last index of `text` at which cleaning both sides separately equals cleaning the whole: before a space, and after a
+ * character that is in no pattern of {@link cleanUp} (these consist of spaces, punctuation and the letters of n't, 've, 're
+ * …).
  */
 function lastCut(text: string, from: number, end: number): number {
   for (let cut = end - 1; cut > from; cut--) {

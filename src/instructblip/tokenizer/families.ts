@@ -1,5 +1,5 @@
 /**
- * The tokenizer classes of transformers 5 of which only vocabulary and template are in the files.
+ * The tokenizer classes of transformers 5, of which files have only vocabulary and template.
  *
  * Source: transformers 5.18, models/{bert,llama,t5,gpt2}/tokenization_*.py.
  */
@@ -8,11 +8,11 @@ import { contentOf } from "./added_tokens.ts";
 import type { PostProcessor } from "./pipeline.ts";
 import type { Side } from "./types.ts";
 
-/** A tokenizer class of transformers 5: it takes vocabulary and template from the files, and the rest is its own. */
+/** A tokenizer class of transformers 5: vocabulary and template are from the files, the rest is fixed. */
 export interface Family {
   model: "BPE" | "Unigram" | "WordPiece";
   padding_side?: Side;
-  /** Named tokens that are there even if no file says so. */
+  /** Named tokens that exist even if no file has them. */
   named: Record<string, string>;
   /** The parts of tokenizer.json that the class replaces. */
   parts(json: JsonRecord, init: JsonRecord): JsonRecord;

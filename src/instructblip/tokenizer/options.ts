@@ -1,10 +1,10 @@
-/** Checks of what encoding and decoding are asked for. */
+/** Checks of the options of encoding and decoding. */
 import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type Fail, flag, oneOf } from "../config/options.ts";
 import type { DecodeOptions, EncodeOptions, Side } from "./types.ts";
 
-/** What a text may be encoded with. */
+/** Names of the options of encoding. */
 export const ENCODE_OPTIONS: readonly string[] = [
   "add_special_tokens",
   "padding",
@@ -15,7 +15,7 @@ export const ENCODE_OPTIONS: readonly string[] = [
   "truncation_side",
 ] satisfies (keyof EncodeOptions)[];
 
-/** What is named in an encoder's call, checked as far as it is not checked where it is used. */
+/** Checks the options of encoding that are not checked where they are used. */
 export function encodeOptions(name: string, given: readonly unknown[]): EncodeOptions {
   if (given.every((options) => options === undefined)) return {};
   const options = optionsOf(name, given, 1, 1);

@@ -1,7 +1,7 @@
 /**
- * What tokenizer.json says happens before and after the model: added tokens, normaliser, pre-tokeniser, post-processor and
- * decoder, each as the Rust library runs it. Nothing from a file becomes a regular expression, and no step makes more of a
- * text than its {@link Budget} allows.
+ * The steps of tokenizer.json before and after the model: added tokens, normaliser, pre-tokeniser, post-processor and
+ * decoder, each as in the Rust library. No text of a file becomes a regular expression, and no step exceeds the {@link
+ * Budget} of a text.
  *
  * Source: tokenizers 0.23 (Rust): added_vocabulary.rs, normalizers/, pre_tokenizers/, processors/, decoders/.
  */
@@ -11,24 +11,24 @@ import { type Budget, bad, isId, isRecord, stepsOf, string, unsupported } from "
 import { Precompiled } from "./precompiled.ts";
 import { TokenIndex } from "./token_index.ts";
 
-/** A token that is found in the text before the model sees it. */
+/** An added token, which is matched in the text before the model runs. */
 export interface AddedToken {
   content: string;
-  /** Only as a whole word. */
+  /** Matches whole words only. */
   single_word: boolean;
-  /** Takes the blanks on its left, or right, with it. */
+  /** Also matches the whitespace on its left, or right. */
   lstrip: boolean;
   rstrip: boolean;
-  /** Looked for in the normalised text instead of the text as given. */
+  /** Matched in the normalised text instead of the given text. */
   normalized: boolean;
-  /** Left out by `skip_special_tokens`. */
+  /** Dropped by `skip_special_tokens`. */
   special: boolean;
 }
 
-/** A stretch of text on its way to the model. */
+/** A segment of text. */
 export interface Piece {
   text: string;
-  /** It is the very start of the prompt: only there does the Metaspace scheme "first" put its blank. */
+  /** Whether it is the start of the prompt: only there does the Metaspace scheme "first" prepend its space. */
   first: boolean;
 }
 
@@ -49,7 +49,7 @@ const ENDS_WITH_WORD = new RegExp(`${WORD}$`, "u");
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Of all added tokens together; no tokenizer has a tenth of it. */
+/** Most characters of all added tokens together; no tokenizer has a tenth of it. */
 const MOST_ADDED_CHARACTERS = 2 ** 20;
 
 /** Finds added tokens: leftmost, then longest. */
@@ -64,7 +64,7 @@ export class AddedTokenFinder {
     this.index = new TokenIndex(patterns, MOST_ADDED_CHARACTERS, "added_tokens");
   }
 
-  /** Cuts `text` into stretches without and with a token. */
+  /** Splits `text` into segments and tokens. */
   split(text: string): { text: string; token?: AddedToken; start: number }[] {
     if (text === "") return [];
     if (this.tokens.length === 0) return [{ text, start: 0 }];
@@ -115,7 +115,7 @@ function normalizerStep(config: JsonRecord): Normalizer {
     case "BertNormalizer":
       return bertNormalizer(config);
     case "Precompiled": {
-      // Rust reads a missing map as none at all.
+      // Rust treats a missing map as no normaliser.
       if (config.precompiled_charsmap === null) return (text) => text;
       const map = new Precompiled(string(config, "precompiled_charsmap"));
       return (text, budget) => map.normalize(text, budget);
@@ -126,7 +126,7 @@ function normalizerStep(config: JsonRecord): Normalizer {
     }
     case "Replace": {
       const content = string(config, "content");
-      // The one expression that converted SentencePiece models carry.
+      // The only regular expression of converted SentencePiece models.
       if (isRecord(config.pattern) && config.pattern.Regex === " {2,}") {
         return (text, budget) => replaced(text, / {2,}/g, content, budget);
       }
@@ -152,7 +152,7 @@ function normalizerStep(config: JsonRecord): Normalizer {
   }
 }
 
-/** Longer ones would be searched for in the product of both lengths; real ones have a character or two. */
+/** Longest pattern: the search takes the product of both lengths; real ones have a character or two. */
 const MOST_LITERAL = 64;
 
 function literalOf(pattern: unknown, where: string): string {
@@ -161,7 +161,7 @@ function literalOf(pattern: unknown, where: string): string {
   return literal;
 }
 
-/** `text` with `content` in every place of `pattern`, counted before it is made. */
+/** `text` with every `pattern` replaced by `content`; the budget is checked before it is created. */
 function replaced(text: string, pattern: string | RegExp, content: string, budget: Budget): string {
   let places = 0;
   text.replaceAll(pattern, () => {
@@ -169,18 +169,18 @@ function replaced(text: string, pattern: string | RegExp, content: string, budge
     return "";
   });
   if (places === 0) return text;
-  budget.grow(places * content.length); // and the rest, which is no longer than the text
+  budget.grow(places * content.length); // and the rest, at most as long as the text
   return text.replaceAll(pattern, () => content);
 }
 
-/** By hand: a regular expression anchored at the end is quadratic in the blanks before it. */
+/** Not by a regular expression: anchored at the end it is quadratic in the whitespace before. */
 function trimEnd(text: string): string {
   let end = text.length;
   while (end > 0 && LEADING_SPACE.test(text.charAt(end - 1))) end--;
   return text.slice(0, end);
 }
 
-/** Character by character, so that a Greek final sigma stays an ordinary one, as in Rust and BERT. */
+/** Character by character, so that a Greek final sigma becomes an ordinary one, as in Rust and BERT. */
 function lowercase(text: string): string {
   let result = "";
   for (const char of text) result += char.toLowerCase();
@@ -239,7 +239,7 @@ function byPattern(pattern: RegExp): PreTokenizer {
     );
 }
 
-/** What Metaspace writes for a blank: one character. */
+/** The character that Metaspace writes for a space. */
 function replacementOf(config: JsonRecord): string {
   const { replacement = "▁" } = config;
   if (typeof replacement === "string" && Array.from(replacement.slice(0, 3)).length === 1) return replacement;
@@ -248,7 +248,7 @@ function replacementOf(config: JsonRecord): string {
 
 function metaspace(config: JsonRecord): PreTokenizer {
   const replacement = replacementOf(config);
-  // Files from before prepend_scheme say add_prefix_space.
+  // Files from before prepend_scheme have add_prefix_space.
   const scheme = config.prepend_scheme ?? (config.add_prefix_space === false ? "never" : "always");
   if (scheme !== "always" && scheme !== "first" && scheme !== "never") throw unsupported("Metaspace scheme", scheme);
   const split = config.split !== false;
@@ -269,7 +269,7 @@ function metaspace(config: JsonRecord): PreTokenizer {
     });
 }
 
-/** GPT-2's stand-in character for each byte. */
+/** GPT-2's character for each byte. */
 const BYTE_CHARS: readonly string[] = (() => {
   const chars: string[] = [];
   let extra = 256;
@@ -299,12 +299,12 @@ function byteLevel(config: JsonRecord): PreTokenizer {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Ids around every prompt; published tokenizers have two. */
+/** Most ids around a prompt; published tokenizers have two. */
 const MOST_SPECIAL = 64;
 
 /** @throws ConfigError TOKENIZER_UNSUPPORTED, TOKENIZER_BAD */
 export function makePostProcessor(config: unknown): PostProcessor {
-  // Each step puts its ids around what the steps before it have made.
+  // Each step adds its ids around the result of the previous steps.
   const post = stepsOf(config, "post_processor", "processors")
     .map(postProcessorStep)
     .reduce(
@@ -367,7 +367,7 @@ function templateProcessing(config: JsonRecord): PostProcessor {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * A decoder and whether byte tokens wait for each other (ByteFallback): then the text of the last ones may still change.
+ * A decoder, and whether it joins byte tokens (ByteFallback): then the text of the last ones may still change.
  *
  * @throws ConfigError TOKENIZER_UNSUPPORTED, TOKENIZER_BAD
  */
@@ -375,7 +375,7 @@ export function makeDecoder(config: unknown): { decode: Decoder; byteFallback: b
   if (config === null || config === undefined) return { decode: (tokens) => [tokens.join(" ")], byteFallback: false };
   const steps = stepsOf(config, "decoder", "decoders");
   const fuse = steps.findIndex((step) => step.type === "Fuse");
-  // A stream of text relies on it: what follows Fuse sees the whole text, and may only take from its start.
+  // Incremental decoding relies on this: steps after Fuse see the whole text, and may only strip its start.
   if (fuse >= 0 && !steps.slice(fuse + 1).every((step) => step.type === "Strip" && !step.stop)) {
     throw unsupported("decoder after Fuse", steps.slice(fuse + 1));
   }
@@ -441,7 +441,7 @@ function strip(token: string, content: string, start: number, stop: number): str
 /** Matches `<0x0A>`: a byte that the vocabulary has no text for. */
 export const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/;
 
-/** Runs of byte tokens become text together: all of it, or one U+FFFD for each byte. */
+/** A run of byte tokens is decoded together: to its text, or one U+FFFD for each byte. */
 const byteFallback: Decoder = (tokens) => {
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   const result: string[] = [];
@@ -467,7 +467,7 @@ const byteFallback: Decoder = (tokens) => {
   return result;
 };
 
-/** All tokens' bytes as one text; a token that is not made of byte characters stands for its own UTF-8. */
+/** The bytes of all tokens as one text; a token that is not of byte characters gives its own UTF-8. */
 const byteLevelDecoder: Decoder = (tokens) => {
   const encoder = new TextEncoder();
   const bytes: number[] = [];
@@ -478,7 +478,7 @@ const byteLevelDecoder: Decoder = (tokens) => {
   return [new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(bytes))];
 };
 
-/** Takes the blanks away that WordPiece puts before punctuation. */
+/** Removes the spaces that WordPiece puts before punctuation. */
 export function cleanUp(text: string): string {
   return text
     .replaceAll(" .", ".")

@@ -1,6 +1,6 @@
 /**
- * SentencePiece's precompiled character map, the normaliser of T5: a double-array trie from UTF-8 to replacement text, as
- * it lies in base64 in tokenizer.json.
+ * SentencePiece's precompiled character map, the normaliser of T5: a double-array trie from UTF-8 to replacement text, in
+ * base64 in tokenizer.json.
  *
  * Source: tokenizers (Rust), normalizers/precompiled.rs, and the crate spm_precompiled; the trie is darts-clone's.
  */
@@ -13,13 +13,13 @@ const GRAPHEME_BYTES = 6;
 /** In UTF-16 units; longer than any grapheme but deliberate stacks of accents. */
 const WINDOW = 256;
 
-/** No character becomes as much; Unicode's own longest has 18. In bytes. */
+/** Longest replacement, in bytes; Unicode's own longest has 18. */
 const MOST_REPLACEMENT = 1024;
 
-/** Answers kept, so that a program that runs for months does not keep every character it has ever seen. */
+/** Size of the cache of results. */
 const MOST_FOUND = 2 ** 13;
 
-/** A normaliser made of one character map. */
+/** A normaliser with a character map. */
 export class Precompiled {
   /** u32 units of the trie: bits 0–7 and 31 label, 8 "has a value", 9–30 offset; a value unit has the value in bits 0–30. */
   private readonly trie: Uint32Array;
@@ -52,7 +52,7 @@ export class Precompiled {
     }
   }
 
-  /** Replaces what the map knows. @throws InputError TOKENIZER_GROWTH */
+  /** Replaces what the map has. @throws InputError TOKENIZER_GROWTH */
   normalize(text: string, budget: Budget): string {
     let result = "";
     for (const grapheme of this.split(text)) {
@@ -70,15 +70,16 @@ export class Precompiled {
   }
 
   /**
-   * Graphemes, window by window: Intl.Segmenter takes time in the length of its text for every grapheme. The last one of
-   * a window may go on beyond it, and is found again in the next; a boundary once passed does not depend on what was before.
+   * Graphemes, window by window: Intl.Segmenter takes time linear in the length of its text for every grapheme. The last one
+   * of a window may extend beyond it, and is found again in the next; boundaries do not depend on the text before the
+   * previous boundary.
    */
   private *split(text: string): Generator<string> {
     let window = WINDOW;
     for (let start = 0; start < text.length; ) {
       let next = start;
       let end = Math.min(start + window, text.length);
-      if (end < text.length && /[\ud800-\udbff]/.test(text.charAt(end - 1))) end++; // half a character says nothing
+      if (end < text.length && /[\ud800-\udbff]/.test(text.charAt(end - 1))) end++; // skip half a surrogate pair
       const part = text.slice(start, end);
       const isLast = end === text.length;
       for (const { segment, index } of this.graphemes.segment(part)) {
@@ -105,7 +106,7 @@ export class Precompiled {
     return value;
   }
 
-  /** The text for the *shortest* key that `bytes` starts with: it replaces the whole part, as in Rust. */
+  /** The text for the *shortest* key that is a prefix of `bytes`: it replaces the whole part, as in Rust. */
   private search(length: number): string | null {
     let node = offsetOf(this.unit(0));
     for (const byte of this.bytes.subarray(0, length)) {

@@ -1,10 +1,10 @@
 /**
- * Finding the strings of a list in a text, in time that grows with the text alone however the strings are chosen: the
- * automaton of Aho and Corasick, built over the strings read backwards, so that it says which of them *begin* at a place.
+ * Finds the strings of a list in a text, in time linear in the text for any strings: the automaton of Aho and Corasick over
+ * the reversed strings, so that it gives the strings that *begin* at an index.
  */
 import { ConfigError } from "../../tensor/errors.ts";
 
-/** The strings of a list as an automaton; a state stands for what a place in the text goes on with. */
+/** The strings of a list as an automaton; a state represents the text that follows an index. */
 export class TokenIndex {
   /** Of each state: the state one character shorter at its front, that character, and the longest other state it begins with. */
   readonly #parent: Int32Array;
@@ -17,14 +17,14 @@ export class TokenIndex {
   readonly #longest: Int32Array;
   /** States by parent and character, in open addressing. */
   readonly #table: Int32Array;
-  /** A file cannot choose strings that collide without knowing it. */
+  /** Random, so that a file cannot choose strings that collide. */
   readonly #salt = Math.floor(Math.random() * 2 ** 31);
   #states = new Int32Array(256);
   #size = 1;
 
   /**
-   * @param strings a string that comes twice counts by its last place, an empty one not at all
-   * @param most characters they may have together
+   * @param strings of equal strings the last counts; empty ones are ignored
+   * @param most total length, at most
    * @throws ConfigError TOKENIZER_BAD
    */
   constructor(strings: readonly string[], most: number, what: string) {
@@ -48,7 +48,7 @@ export class TokenIndex {
     this.#link();
   }
 
-  /** The strings that begin at each place of `text`, as states for {@link longest}. Valid until the next call. */
+  /** The strings that begin at each index of `text`, as states for {@link longest}. Valid until the next call. */
   statesOf(text: string): Int32Array {
     if (this.#states.length < text.length) this.#states = new Int32Array(2 * text.length);
     let state = 0;
@@ -59,17 +59,17 @@ export class TokenIndex {
     return this.#states;
   }
 
-  /** The longest string that a state begins with, as a state of its own; 0 for none. */
+  /** The longest string that a state begins with, as a state; 0 for none. */
   longest(state: number): number {
     return this.#longest[state]!;
   }
 
-  /** The next shorter one after a state that {@link longest} gave; 0 for none. */
+  /** The next shorter string after a state from {@link longest}; 0 for none. */
   shorter(state: number): number {
     return this.#longest[this.#fail[state]!]!;
   }
 
-  /** Which string of the list a state that {@link longest} gave is, and how long. */
+  /** The index in the list, and the length, of a state from {@link longest}. */
   stringOf(state: number): number {
     return this.#string[state]!;
   }
@@ -101,7 +101,7 @@ export class TokenIndex {
     }
   }
 
-  /** The state `char` in front of `parent`; made, or 0, where there is none. */
+  /** The state of `char` in front of `parent`; if there is none, a new one, or 0. */
   #child(parent: number, char: number, make: boolean): number {
     const mask = this.#table.length - 1;
     let hash = Math.imul(parent ^ this.#salt, 0x9e3779b1) ^ Math.imul(char + 1, 0x85ebca6b);

@@ -1,7 +1,7 @@
 /**
- * Text to ids and back, as `AutoTokenizer.from_pretrained` of transformers 5 does it for the four families InstructBLIP is
- * built from: BERT (Q-Former), Llama/Vicuna, T5 and OPT/GPT-2. Padding, truncation, special tokens, decoding and streaming
- * are here; the pipeline of tokenizer.json is pipeline.ts. Chat templates, pairs and offsets are not supported.
+ * Text to ids and back, as `AutoTokenizer.from_pretrained` of transformers 5 does it for the four families that InstructBLIP
+ * uses: BERT (Q-Former), Llama/Vicuna, T5 and OPT/GPT-2. Padding, truncation, special tokens, decoding and streaming are
+ * here; the pipeline of tokenizer.json is pipeline.ts. Chat templates, pairs and offsets are not supported.
  *
  * Source: transformers 5.18 tokenization_utils_base.py, tokenization_utils_tokenizers.py, models/{bert,llama,t5,gpt2}/
  * tokenization_*.py; tokenizers 0.23.
@@ -34,19 +34,19 @@ import { resolveFiles } from "./tokenizer_files.ts";
 import type { DecodeOptions, EncodeOptions, Encoding, Side, TokenizerFiles } from "./types.ts";
 import { type Model, makeModel, modelType } from "./vocabulary_model.ts";
 
-/** Keys of tokenizer_config.json that Hugging Face's processor takes as its own defaults, for both tokenizers. */
+/** Keys of tokenizer_config.json that Hugging Face's processor uses as defaults, for both tokenizers. */
 const PROCESSOR_KEYS = ["padding", "truncation", "max_length", "pad_to_multiple_of", "padding_side"] as const;
 /** transformers' LARGE_INTEGER: a model_max_length above it means there is none. */
 const NO_LENGTH = 1e20;
-/** In UTF-16 units. No context is nearly as long, and it bounds the time a prompt can take. */
+/** Longest prompt, in UTF-16 units. No context is nearly as long; it limits the time of a prompt. */
 export const MAX_CHARACTERS = 2 ** 18;
-/** What steps may make of a prompt: BERT puts two blanks around every Chinese character. */
+/** Longest text of a step: BERT puts two spaces around every Chinese character. */
 const MOST_NORMALIZED = 8 * MAX_CHARACTERS;
-/** Of all steps together, in characters and in tokens looked at; a full prompt through T5 takes a tenth. */
+/** Work of all steps together, in characters and tokens; a full prompt with T5 takes a tenth. */
 const MOST_WORK = 128 * MAX_CHARACTERS;
-/** What tokens may become when they are decoded at once, in UTF-16 units. */
+/** Longest decoded text, in UTF-16 units. */
 const MOST_DECODED = 2 ** 24;
-/** Ids that padding may make of a batch. */
+/** Most ids of a padded batch. */
 const MOST_PADDED = 2 ** 24;
 
 /** A tokenizer loaded from its files. */
@@ -58,12 +58,12 @@ export class Tokenizer {
   /** In tokens; above 1e20 if there is no limit. */
   readonly model_max_length: number;
   readonly clean_up_tokenization_spaces: boolean;
-  /** What the files say of {@link PROCESSOR_KEYS}: the processor passes it on to both tokenizers. */
+  /** The files' values of {@link PROCESSOR_KEYS}, which the processor passes to both tokenizers. */
   readonly processor_defaults: Readonly<Pick<EncodeOptions, (typeof PROCESSOR_KEYS)[number]>>;
-  /** bos_token, pad_token, image_token, … as far as there are any. */
+  /** bos_token, pad_token, image_token, … if they exist. */
   readonly special_tokens_map: Readonly<Record<string, string>>;
 
-  /** What it was made of, for {@link save_pretrained}, and the tokens that came later. */
+  /** Its files, for {@link save_pretrained}, and tokens that were added later. */
   private readonly files: TokenizerFiles;
   private readonly later: (AddedToken & { id: number })[] = [];
   private readonly model: Model;
@@ -100,12 +100,12 @@ export class Tokenizer {
     if (init.split_special_tokens === true) {
       throw new ConfigError("TOKENIZER_UNSUPPORTED", `${where}: split_special_tokens is not supported`);
     }
-    // Transformers' own classes start from the vocabulary alone, and learn the added tokens from the configs.
+    // Transformers' own classes start from the vocabulary alone, and read added tokens from the configs.
     if (!family) for (const token of addedTokensOf(json)) this.add(token, token.id);
     const named = namedTokens(init, family);
     const names = new Set(named.map(([, token]) => token.content));
     for (const [id, token] of [...addedTokensDecoder(files, json)].sort(([a], [b]) => a - b)) {
-      // A token that a config names is special, whatever its flag; one that tokenizer.json has just so is left alone.
+      // A named token of a config is special, whatever its flag; one with equal flags in tokenizer.json is unchanged.
       if (!same(token, this.added.get(token.content))) {
         this.add({ ...token, special: token.special || names.has(token.content) }, id);
       }
@@ -121,7 +121,7 @@ export class Tokenizer {
     const limit = init.model_max_length ?? init.max_len;
     this.model_max_length = typeof limit === "number" && limit > 0 ? limit : 1e30;
     this.clean_up_tokenization_spaces = init.clean_up_tokenization_spaces === true;
-    // transformers 5 leaves BPE alone: there a blank before a full stop was in the text.
+    // transformers 5 does not clean up BPE: there a space before a full stop was in the text.
     this.cleans =
       modelType(parts.model as JsonRecord) !== "BPE" ||
       init.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output === true;
@@ -179,7 +179,7 @@ export class Tokenizer {
     return this.tokens.size;
   }
 
-  /** One more than the highest id: the rows an embedding must have. */
+  /** One more than the highest id: the rows that an embedding needs. */
   get rows(): number {
     let top = -1;
     for (const id of this.tokens.keys()) top = Math.max(top, id);
@@ -194,12 +194,12 @@ export class Tokenizer {
     return this.tokens.get(id);
   }
 
-  /** Whether this exact text is a token that is found before the model runs. */
+  /** Whether this exact text is an added token. */
   hasAddedToken(content: string): boolean {
     return this.added.has(content);
   }
 
-  /** Registers a special token, with a new id unless the vocabulary has it. Returns its id. */
+  /** Adds a special token, with a new id unless the vocabulary has it. Returns its id. */
   addSpecialToken(content: string): number {
     const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
     this.add({ content, ...flags });
@@ -210,11 +210,11 @@ export class Tokenizer {
   }
 
   /**
-   * Writes the files it was read from, with the tokens and settings that have changed since: both transformers 4 and 5
-   * read them, as they read the originals.
+   * Writes the files it was read from, with changed tokens and settings: transformers 4 and 5 read them as they read the
+   * originals.
    *
    * @param to a path (Node), made if it is not there, or a WritableFolder
-   * @param options `processor_class` is noted in tokenizer_config.json; `subfolder` is where in `to` they go
+   * @param options `processor_class` is written to tokenizer_config.json; `subfolder` is a folder in `to`
    * @throws WeightError IO; InputError NO_FILES
    */
   async save_pretrained(
@@ -226,14 +226,14 @@ export class Tokenizer {
     await writeTogether(folder, files, old);
   }
 
-  /** What {@link save_pretrained} writes, and what of an older tokenizer it replaces: two lists for `writeTogether`. */
+  /** The files that {@link save_pretrained} writes, and those that it removes: two lists for `writeTogether`. */
   toFiles({ processor_class, subfolder = "" }: { processor_class?: string; subfolder?: string } = {}): {
     files: NewFile[];
     old: string[];
   } {
     const { tokenizer, config = {}, special_tokens_map, added_tokens, vocab } = this.files;
     const current: JsonRecord = { ...config, ...(processor_class !== undefined && { processor_class }) };
-    // As in Hugging Face, a side that no file named is not written: the processor would pass it on to both tokenizers.
+    // As in Hugging Face, a side that no file has is not written: the processor would pass it to both tokenizers.
     for (const key of ["padding_side", "truncation_side"] as const) if (key in config) current[key] = this[key];
     const flagsOf = ({ id: _, ...flags }: AddedToken & { id: number }) => flags;
     if (config.added_tokens_decoder !== undefined) {
@@ -242,7 +242,7 @@ export class Tokenizer {
     }
     const later = this.later.map((token) => ({ id: token.id, ...flagsOf(token) }));
     const at = (file: string) => (subfolder === "" ? file : `${subfolder}/${file}`);
-    // Without one of the last two there is no tokenizer.
+    // A tokenizer needs one of the last two.
     const texts: Record<string, string | undefined> = {
       "tokenizer_config.json": jsonText(current, { sorted: true }),
       "special_tokens_map.json": special_tokens_map && jsonText(special_tokens_map, { sorted: true }),
@@ -319,7 +319,7 @@ export class Tokenizer {
   }
 
   /**
-   * Ids to text. Ids that no token has are left out, as in Hugging Face: a model may have more rows than its tokenizer.
+   * Ids to text. Ids without a token are dropped, as in Hugging Face: a model may have more rows than its tokenizer.
    *
    * @throws InputError TOKENIZER_ID, TOKENIZER_OPTION, UNKNOWN_OPTION, ARGUMENTS
    */
@@ -339,7 +339,7 @@ export class Tokenizer {
     return this.cleaning(options) ? cleanUp(text) : text;
   }
 
-  /** Text piece by piece while a model generates; the pieces together are {@link decode} of all ids. */
+  /** Incremental decoding during generation; the concatenated text is {@link decode} of all ids. */
   decodeStream(given?: DecodeOptions, ...more: never[]): DecodeStream {
     const options = decodeOptions("decodeStream", [given, ...more]);
     const skip = options.skip_special_tokens === true;
@@ -376,7 +376,7 @@ export class Tokenizer {
     return this.decodeTokens(tokens, budget).join("");
   }
 
-  /** Ids of one text, special tokens that stand in it included, none around it. */
+  /** Ids of one text, special tokens in it included, without those around it. */
   private idsOf(text: string, name: string): number[] {
     if (typeof text !== "string") {
       throw new InputError("BAD_PROMPT", `${name} must be a string, got ${text === null ? "null" : typeof text}`);
@@ -439,7 +439,7 @@ export class Tokenizer {
     const toLimit = padding === "max_length" ? (Number.isFinite(limit) ? limit : null) : null;
     const padTo = padding === true || padding === "longest" ? "longest" : toLimit;
     if (padTo !== null && this.pad_token_id === undefined) {
-      throw new InputError("TOKENIZER_PAD", "padding was asked for, but the tokenizer has no padding token");
+      throw new InputError("TOKENIZER_PAD", "padding was requested, but the tokenizer has no padding token");
     }
     if (Number.isFinite(truncateTo) && padTo !== null && multiple && truncateTo % multiple !== 0) {
       throw refuse("max_length", `a multiple of pad_to_multiple_of (${multiple}) when both are given`, truncateTo);
@@ -461,12 +461,12 @@ export class Tokenizer {
     );
   }
 
-  /** Rust's add_tokens: the vocabulary's id if it has one, else the next free; flags given later win. */
+  /** Rust's add_tokens: the vocabulary's id if it has one, else the next free; later flags override. */
   private add(token: AddedToken, expected?: number): void {
     if (token.content === "") throw new ConfigError("TOKENIZER_BAD", "an added token is empty");
     let id = this.addedIds.get(token.content) ?? this.model.vocab.get(token.content);
     if (id === undefined) {
-      // The highest id of the added tokens counts only beyond the vocabulary, whose size counts even if it has gaps.
+      // The next id follows the highest added one or the vocabulary's size, even if that has gaps.
       id = Math.max(this.highestAdded + 1, this.model.vocab.size);
     }
     if (expected !== undefined && expected !== id) {

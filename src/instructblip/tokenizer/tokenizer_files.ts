@@ -1,4 +1,4 @@
-/** A tokenizer's files, the layouts of transformers 4 and 5 brought to one. */
+/** Reads a tokenizer's files, in the layouts of transformers 4 and 5. */
 import { ConfigError } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import type { JsonRecord } from "../config/json_file.ts";
@@ -6,7 +6,7 @@ import { FAMILIES, type Family } from "./families.ts";
 import type { TokenizerFiles } from "./types.ts";
 import { modelType } from "./vocabulary_model.ts";
 
-/** Brings the layouts of transformers 4 and 5, and a bare vocab.txt, to one. */
+/** Normalises the layouts of transformers 4 and 5, and a bare vocab.txt. */
 export function resolveFiles(
   files: TokenizerFiles,
   where: string,
@@ -26,13 +26,13 @@ export function resolveFiles(
     const message = `${where}: ${name} needs a ${family.model} model, tokenizer.json has ${shown(type)}`;
     throw new ConfigError("TOKENIZER_CLASS", message);
   }
-  // Where tokenizer_config.json lists the added tokens itself, special_tokens_map.json is not read.
+  // If tokenizer_config.json lists the added tokens, special_tokens_map.json is not read.
   const map = config.added_tokens_decoder === undefined ? files.special_tokens_map : undefined;
   const init: JsonRecord = { ...config, ...map };
   if (Array.isArray(config.additional_special_tokens) && !config.extra_special_tokens) {
     init.extra_special_tokens = config.additional_special_tokens;
   }
-  // The padding and truncation that tokenizer.json asks for act only through these defaults.
+  // Padding and truncation of tokenizer.json are used only as these defaults.
   const truncation = json.truncation as JsonRecord | null | undefined;
   const padding = json.padding as JsonRecord | null | undefined;
   const side = (value: unknown) => (typeof value === "string" ? value.toLowerCase() : value);

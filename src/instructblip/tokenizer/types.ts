@@ -1,4 +1,4 @@
-/** What a tokenizer takes, gives and is read from. */
+/** Types of a tokenizer's options, outputs and files. */
 import type { JsonRecord } from "../config/json_file.ts";
 
 export type Side = "left" | "right";
@@ -13,7 +13,7 @@ export interface EncodeOptions {
   truncation?: boolean | "longest_first" | "only_first" | "do_not_truncate";
   /** In tokens, special tokens included. Default: the tokenizer's `model_max_length`, if it has one. */
   max_length?: number;
-  /** Pads to a multiple of so many tokens. */
+  /** Pads to a multiple of this number of tokens. */
   pad_to_multiple_of?: number;
   /** Default: the tokenizer's. */
   padding_side?: Side;
@@ -31,7 +31,7 @@ export interface Encoding {
 export interface DecodeOptions {
   /** Default false. */
   skip_special_tokens?: boolean;
-  /** Default: what tokenizer_config.json says, else false. Never for BPE, as in transformers 5. */
+  /** Default: that of tokenizer_config.json, else false. Never for BPE, as in transformers 5. */
   clean_up_tokenization_spaces?: boolean;
 }
 

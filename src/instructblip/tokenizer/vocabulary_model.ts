@@ -1,6 +1,6 @@
 /**
- * The models of tokenizer.json: BPE, WordPiece and Unigram, as the Rust library runs them, in time that grows about as the
- * text does whatever the vocabulary. Everything in the file is checked before it is used.
+ * The models of tokenizer.json: BPE, WordPiece and Unigram, as in the Rust library, in time that is nearly linear in the
+ * text for any vocabulary. Everything in the file is checked before it is used.
  *
  * Source: tokenizers 0.23 (Rust): models/bpe/, models/wordpiece/, models/unigram/.
  */
@@ -9,9 +9,9 @@ import type { JsonRecord } from "../config/json_file.ts";
 import { type Budget, bad, isId, isRecord, MAX_IDS, string, unsupported } from "./checks.ts";
 import { TokenIndex } from "./token_index.ts";
 
-/** What the model of tokenizer.json needs to do. */
+/** The interface of the model of tokenizer.json. */
 export interface Model {
-  /** Ids of one piece; undefined for what the vocabulary cannot write. @throws InputError TOKENIZER_GROWTH */
+  /** Ids of one piece; undefined for text that the vocabulary lacks. @throws InputError TOKENIZER_GROWTH */
   encode(piece: string, budget: Budget): readonly (number | undefined)[];
   /** Pieces of the model's own vocabulary. */
   vocab: Map<string, number>;
@@ -40,7 +40,7 @@ export function modelType(config: JsonRecord): unknown {
   return Array.isArray(config.vocab) ? "Unigram" : "WordPiece";
 }
 
-/** Of all tokens together; ten times what the largest vocabularies have. */
+/** Most characters of all tokens together; ten times that of the largest vocabularies. */
 const MOST_CHARACTERS = 2 ** 23;
 
 function checkedVocab(vocab: unknown): Map<string, number> {
@@ -59,7 +59,7 @@ function checkedVocab(vocab: unknown): Map<string, number> {
 
 // --- BPE -----------------------------------------------------------------------------------------------------------------
 
-/** Words that come again are not merged again: as many and as long as in Rust. */
+/** Size of the cache of words, and longest cached word, as in Rust. */
 const CACHED_WORDS = 10_000;
 const CACHED_LENGTH = 256;
 
@@ -82,7 +82,7 @@ function bpe(config: JsonRecord): Model {
     }
     return ids;
   };
-  /** Its characters' ids, before any merge. A character without one, bytes or an unknown token is left out, as in Rust. */
+  /** Ids of its characters, before any merge. A character without id, bytes or unknown token is dropped, as in Rust. */
   const lettersOf = (word: string): (number | undefined)[] => {
     const ids: (number | undefined)[] = [];
     let unknown = false;
@@ -107,8 +107,8 @@ function bpe(config: JsonRecord): Model {
     }
     return ids;
   };
-  // Llama's pre-tokeniser leaves the prompt in one piece. No merge can cross a place that no token has inside, so cutting
-  // there is exact; words then come from the cache, and a long prompt takes a tenth of the time.
+  // Llama's pre-tokeniser leaves the prompt in one piece. No merge can cross a boundary that no token contains, so splitting
+  // there is exact; words are then found in the cache, and a long prompt takes a tenth of the time.
   const cuts = vocab.has("▁") && ![...vocab.keys()].some((token) => /[^▁]▁/.test(token));
   const encode = (piece: string) =>
     cuts ? piece.split(/(?<=[^▁])(?=▁)/).flatMap(encodeWord) : piece === "" ? [] : encodeWord(piece);
@@ -140,15 +140,15 @@ function mergesOf(list: unknown, vocab: ReadonlyMap<string, number>): Merges {
   return merges;
 }
 
-/** Positions are told apart within a rank: a piece is never as long. */
+/** Most positions within a rank: no piece is as long. */
 const MOST_LETTERS = 2 ** 26;
 
-/** Merges pairs of neighbours, the lowest rank first, of equal ones the leftmost. */
+/** Merges neighbouring pairs, the lowest rank first, of equal ones the leftmost. */
 function merged(ids: number[], merges: Merges): number[] {
   const next = ids.map((_, i) => i + 1);
   const previous = ids.map((_, i) => i - 1);
   const queue = new Queue();
-  /** Of the token at a place and the one behind it. */
+  /** The merge of the token at a position and the next. */
   const mergeAt = (at: number) => {
     const right = next[at]!;
     return right < ids.length ? merges.get(pairOf(ids[at]!, ids[right]!)) : undefined;
@@ -163,7 +163,7 @@ function merged(ids: number[], merges: Merges): number[] {
     const at = first % MOST_LETTERS;
     if (ids[at] === gone) continue;
     const merge = mergeAt(at);
-    // What was offered may have been merged with another neighbour since.
+    // The pair may have been merged with another neighbour since.
     if (merge === undefined || Math.floor(merge / MAX_IDS) !== Math.floor(first / MOST_LETTERS)) continue;
     const [absorbed, before] = [next[at]!, previous[at]!];
     const behind = next[absorbed]!;
@@ -251,7 +251,7 @@ function wordPiece(config: JsonRecord): Model {
 
 // --- Unigram -------------------------------------------------------------------------------------------------------------
 
-/** How much less likely than the least likely token an unknown character is. The number is SentencePiece's. */
+/** Log probability of an unknown character below that of the least probable token. SentencePiece's number. */
 const UNKNOWN_PENALTY = 10;
 
 function unigram(config: JsonRecord): Model {
@@ -274,11 +274,11 @@ function unigram(config: JsonRecord): Model {
   scores[unk] = unknownScore;
   const index = new TokenIndex([...vocab.keys()], MOST_CHARACTERS, "model.vocab");
 
-  /** The likeliest way to write the piece: of equal ones that with the longest last token. */
+  /** The most probable segmentation of the piece: of equal ones that with the longest last token. */
   const encode = (piece: string, budget: Budget) => {
     const states = index.statesOf(piece);
     const best = new Float64Array(piece.length + 1);
-    const from = new Int32Array(piece.length + 1).fill(-1); // where the last token of the way to a place begins
+    const from = new Int32Array(piece.length + 1).fill(-1); // the start of the last token of the best segmentation up to an index
     const id = new Int32Array(piece.length + 1);
     const offer = (start: number, end: number, token: number, score: number) => {
       const sum = best[start]! + score;
@@ -300,7 +300,7 @@ function unigram(config: JsonRecord): Model {
     }
     const ids: number[] = [];
     for (let end = piece.length; end > 0; end = from[end]!) {
-      // Unknown characters side by side are one token.
+      // Adjacent unknown characters are one token.
       const token = id[end]!;
       if (token !== unk || ids.at(-1) !== unk) ids.push(token);
     }

@@ -1,4 +1,4 @@
-/** Bind groups, each made once for the buffers and params it binds; and the params, in slots of one uniform buffer. */
+/** Bind groups, each created once for the buffers and params it binds, and the params, in slots of one uniform buffer. */
 import { DeviceError, KernelError } from "../errors.ts";
 import type { Device, Launch } from "../tensor.ts";
 import { fileOf, PARAMS_BINDING, type Wgsl } from "../wgsl.ts";
@@ -14,7 +14,7 @@ export interface Dispatch {
   readonly grid: readonly [number, number, number];
 }
 
-/** A bind group, and what it was made of. */
+/** A bind group, and what it binds. */
 interface Group {
   readonly handle: GPUBindGroup;
   readonly storages: readonly GPUBindGroupEntry[];
@@ -29,7 +29,7 @@ interface ParamsSlot {
 
 const PARAMS_SLOT = 256; // WebGPU's largest minUniformBufferOffsetAlignment
 const PARAMS_SLOTS = 1024;
-/** Bind groups kept for the next launch alike: many times those of a pass. A driver takes some kilobytes for each. */
+/** Bind groups that are cached: many times those of a forward pass. A driver takes some kilobytes for each. */
 const MOST_GROUPS = 2048;
 
 export class BindGroups {
@@ -42,7 +42,7 @@ export class BindGroups {
   readonly #params: GPUBuffer;
   readonly #paramsSlots = new Map<string, ParamsSlot>();
 
-  /** @param flush submits what is recorded, before the params it points to are overwritten */
+  /** @param flush submits recorded launches, before the params that they use are overwritten */
   constructor(driver: Driver, counts: Device["counts"], flush: () => void) {
     this.#driver = driver;
     this.#counts = counts;
@@ -106,7 +106,7 @@ export class BindGroups {
     return { handle, storages, params };
   }
 
-  /** Forgets the groups on a storage, or all. */
+  /** Drops the groups on a storage, or all. */
   forget(storage?: Storage): void {
     if (storage !== undefined) {
       for (const key of this.#groupsOn.get(storage) ?? []) this.#groups.delete(key);
@@ -116,7 +116,7 @@ export class BindGroups {
     this.#groupsOn = new WeakMap();
   }
 
-  /** Forgets groups and params. */
+  /** Drops groups and params. */
   clear(): void {
     this.#paramsSlots.clear();
     this.forget();
@@ -134,7 +134,7 @@ export class BindGroups {
     );
   }
 
-  /** Puts the params into the uniform buffer, each distinct set once. */
+  /** Writes the params to the uniform buffer, each distinct set once. */
   #paramsSlot(wgsl: Wgsl, launch: Launch): ParamsSlot | undefined {
     const given = launch.params ?? {};
     if (wgsl.params.length === 0) return undefined;
@@ -161,7 +161,7 @@ export class BindGroups {
     let slot = this.#paramsSlots.get(key);
     if (slot === undefined) {
       if (this.#paramsSlots.size === PARAMS_SLOTS) {
-        this.#flush(); // recorded launches still point at the old contents
+        this.#flush(); // recorded launches still use the old contents
         this.clear();
       }
       slot = { index: this.#paramsSlots.size, words: paramWords.slice(0, wgsl.params.length) };
@@ -171,7 +171,7 @@ export class BindGroups {
     return slot;
   }
 
-  /** Gives a recording's launches params that nobody overwrites: those of `launch` are recycled. */
+  /** Gives captured launches a params buffer of their own: slots of the shared one are reused. */
   pin(launches: Dispatch[]): GPUBuffer | undefined {
     const slots = new Map<ParamsSlot, ParamsSlot>();
     for (const { params } of launches.map((launch) => launch.group)) {
@@ -191,7 +191,7 @@ export class BindGroups {
   }
 }
 
-/** Runs launches, changing no more between two than differs. */
+/** Encodes launches, setting pipeline and bind group only where they change. */
 export function encode(pass: GPUComputePassEncoder, launches: readonly Dispatch[]): void {
   let current: Pipeline | undefined;
   let bound: Group | undefined;

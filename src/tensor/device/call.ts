@@ -1,20 +1,20 @@
 import type { EngineError } from "../errors.ts";
 
 /**
- * Work on a device that belongs together, such as one generate(): what goes wrong in it on the GPU is thrown by its own
- * awaits and by nobody else's, and its waits can be ended.
+ * A unit of work on a device, such as one generate(). A GPU error in it is thrown by its own awaits and by no other call's,
+ * and its waits can be interrupted.
  */
 export class Call {
-  /** The first thing that went wrong. */
+  /** The first error. */
   failure: EngineError | undefined;
-  /** What the driver has yet to say about the work. None of them rejects. */
+  /** Pending error scopes of the work. None of them rejects. */
   readonly checks = new Set<Promise<void>>();
-  /** Ends the waits that are under way. */
+  /** Rejects the pending waits. */
   readonly waiting = new Set<(reason: unknown) => void>();
   readonly signal: AbortSignal | undefined;
   readonly #onAbort = () => this.interrupt(this.signal?.reason);
 
-  /** @param signal ends the waits with its reason, until `end` */
+  /** @param signal rejects the waits with its reason, until `end` */
   constructor(signal?: AbortSignal | undefined) {
     this.signal = signal;
     signal?.addEventListener("abort", this.#onAbort);
@@ -25,12 +25,12 @@ export class Call {
     this.checks.add(tracked);
   }
 
-  /** Ends the waits that are under way with this. */
+  /** Rejects the pending waits with `reason`. */
   interrupt(reason: unknown): void {
     for (const stop of [...this.waiting]) stop(reason);
   }
 
-  /** Waits for `promise`, at most until the signal. */
+  /** Waits for `promise`, or rejects on abort. */
   orStopped(promise: Promise<unknown>): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.signal?.aborted) return reject(this.signal.reason);

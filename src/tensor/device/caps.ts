@@ -1,10 +1,13 @@
 /// <reference types="@webgpu/types" preserve="true" />
 /// <reference lib="dom" preserve="true" />
 // Kept in the package's types: a program in whose tsconfig neither is named compiles as well.
-/** What is worth knowing about an adapter when a kernel is chosen. */
+/** An adapter's capabilities, by which kernels are chosen. */
 import type { TunedPlan } from "./variants.ts";
 
-/** Matrices that a subgroup multiplies by one instruction: [M, K] by [K, N] of componentType gives [M, N] of the other. */
+/**
+ * A matrix shape that a subgroup multiplies by one instruction: [M, K] by [K, N] of componentType gives [M, N] of
+ * resultComponentType.
+ */
 export interface SubgroupMatrix {
   /** As Dawn spells them: `f32`, `f16`, `i8`, … */
   readonly componentType: string;
@@ -17,7 +20,7 @@ export interface SubgroupMatrix {
 /** Not in @webgpu/types: Chromium's and Dawn's experiment, behind the feature of the same name. */
 type InfoWithMatrices = GPUAdapterInfo & { readonly subgroupMatrixConfigs?: Iterable<SubgroupMatrix> };
 
-/** What a kernel choice may depend on. Plain data, so that `plan` is tested without a GPU. */
+/** All that a kernel choice may depend on. Plain data, so that `plan` is tested without a GPU. */
 export interface Caps {
   readonly vendor: string;
   readonly architecture: string;
@@ -53,7 +56,7 @@ export function capsOf(info: InfoWithMatrices, features: GPUSupportedFeatures, l
   return {
     vendor: info.vendor,
     architecture: info.architecture,
-    // Browsers keep what could tell people apart: vendor and architecture are all that they say.
+    // Browsers hide what would identify a machine: they give vendor and architecture only.
     description: info.description || info.device || `${info.vendor} ${info.architecture}`.trim() || "unknown adapter",
     isSoftware: isSoftwareAdapter(info),
     subgroups: features.has("subgroups"),

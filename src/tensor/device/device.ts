@@ -1,9 +1,9 @@
 /**
- * The one door to the GPU: tensors, `launch`, upload and read-back, capture. Opening one is open_device.ts.
+ * The GPU device: tensors, `launch`, upload, read-back and capture. open_device.ts opens one.
  *
- * Launches are recorded and submitted in batches. Nothing here waits, and nothing throws what the GPU finds wrong: a
- * failure is thrown, typed, by the next `await` (`read` or `sync`) of the call that caused it (driver.ts), and then it is
- * over. Only the loss of the device is for good.
+ * Launches are recorded and submitted in batches. Nothing here waits. A GPU error is thrown, typed, by the next `await`
+ * (`read` or `sync`) of the call that caused it (driver.ts), and later calls are not affected. Only the loss of the device
+ * is permanent.
  */
 import type { ActivationDType } from "../dtype.ts";
 import { DeviceError, DTypeError, type EngineError, KernelError, ShapeError } from "../errors.ts";
@@ -34,15 +34,15 @@ import { Staging } from "./staging.ts";
 
 export type { Captured, Device, Kernel, KernelTime, Launch, ObservedKind, Observer } from "../tensor.ts";
 
-/** Launches recorded before they are handed to the driver, so that it works while we still encode. */
+/** Launches in a batch. A batch is submitted while the next one is still being recorded. */
 const BATCH = 32;
 
-/** The Device of a GPU; what its methods do is said where the interface is. */
+/** The Device of a GPU. The interface documents its methods. */
 export class GpuDevice implements Device {
   readonly handle: GPUDevice;
   readonly caps: Caps;
   readonly memory: Memory;
-  /** Who sees what modules compute, each shown what the one before it has left; set for the length of a call. */
+  /** Observers of the call under way. Each sees the output that the one before it has returned. */
   observers: readonly Observer[] = [];
 
   readonly #driver: Driver;
@@ -51,22 +51,22 @@ export class GpuDevice implements Device {
   readonly #staging: Staging;
   /** Kernels that would be launched, by their pipelines' keys; see `dryRun`. */
   #dryRun: Map<string, Kernel> | undefined;
-  /** What the next submit runs, and how many of it were launched rather than replayed. */
+  /** What the next submit runs, and how many of these were launched rather than replayed. */
   #dispatches: Dispatch[] = [];
   #launched = 0;
-  /** The buffers that they read and write: a write from the host to any other need not wait for them. */
+  /** The buffers that they read and write. A write from the host to any other buffer need not be ordered after them. */
   readonly #pending = new Set<GPUBuffer>();
   readonly #replayed = new Set<ReadonlySet<GPUBuffer>>();
   /** A product that waits for its epilogue; see fuse.ts. */
   #deferred: Deferred | undefined;
-  /** What is being captured. */
+  /** The capture under way. */
   #capturing: { readonly launches: Dispatch[]; readonly storages: Set<Storage> } | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #profile: Profile | undefined;
   /** Launches and submits since the device was opened. */
   readonly counts = { launches: 0, submits: 0, bindGroups: 0 };
 
-  /** To be followed by `ready`; openDevice() does both. */
+  /** Call `ready` afterwards; openDevice() does both. */
   constructor(handle: GPUDevice, caps: Caps, budget: number, timeout = caps.isSoftware ? 3600 : 600) {
     this.handle = handle;
     this.caps = caps;
@@ -81,12 +81,12 @@ export class GpuDevice implements Device {
       this.#driver.createBuffer(descriptor, onRefused);
     const settle = () => this.settle();
     this.memory = new Memory(createBuffer, { ...caps, budget }, settle, (storage) => {
-      this.flush(); // what is recorded still needs the buffers
+      this.flush(); // recorded launches still need the buffers
       this.#groups.forget(storage);
     });
   }
 
-  /** Throws what went wrong while it was made. */
+  /** Throws an error of the construction. */
   async ready(): Promise<void> {
     await this.#driver.ready();
   }
@@ -135,9 +135,9 @@ export class GpuDevice implements Device {
     this.#driver.alive();
     this.settle();
     if (!storage.alive) throw new DeviceError("DISPOSED", "write: the tensor has been disposed");
-    // What outlives the dry run, such as a table that grew in it, is written: nobody will write it again.
+    // Storage that outlives the dry run, such as a table that grew in it, is written: it is not written again.
     if (this.#dryRun && !storage.persistent) return;
-    if (this.#capturing) throw new KernelError("CAPTURE", "write: a recording would not repeat what the host writes");
+    if (this.#capturing) throw new KernelError("CAPTURE", "write: a replay would not repeat a write from the host");
     if (this.#isPending(storage.buffer)) this.flush();
     if (data.byteLength === 0) return;
     this.#driver.guard("an upload", [], () =>
@@ -154,13 +154,13 @@ export class GpuDevice implements Device {
       return result;
     };
     const fail = (error: unknown): never => {
-      this.#deferred = undefined; // nobody can ask for it any more
+      this.#deferred = undefined; // nothing refers to it any more
       this.memory.leave(scope, new Set());
       throw error;
     };
     try {
       const result = fn();
-      // What is still deferred may fail as it is launched, so that leaving can fail, too.
+      // A deferred product may fail when it is launched, so leaving can fail, too.
       return result instanceof Promise ? (result.then(leave).catch(fail) as T) : leave(result);
     } catch (error) {
       return fail(error);
@@ -178,9 +178,9 @@ export class GpuDevice implements Device {
 
   async #turnOf<T>(call: Call, fn: () => Promise<T>): Promise<T> {
     try {
-      this.flush(); // what was launched before belongs to others
+      this.flush(); // earlier launches belong to other calls
     } catch {
-      // So does what of it cannot be launched: they are told as soon as they ask for its numbers.
+      // So does a failure of one of them: it is thrown where its values are read.
     }
     this.#driver.call = call;
     try {
@@ -190,7 +190,7 @@ export class GpuDevice implements Device {
       return value;
     } catch (error) {
       this.flush();
-      await this.#driver.throwFailure(call).catch(() => {}); // what is still to come belongs to this call too
+      await this.#driver.throwFailure(call).catch(() => {}); // errors that are still pending belong to this call too
       if (!(error instanceof DeviceError && error.code === "GPU")) throw error;
       await this.#driver.consequence(call);
       throw this.#driver.lost ?? error;
@@ -243,7 +243,7 @@ export class GpuDevice implements Device {
 
   capture<T>(fn: () => T): Captured<T> {
     this.settle();
-    if (this.#capturing) throw new KernelError("CAPTURE", "capture: a recording is being made already");
+    if (this.#capturing) throw new KernelError("CAPTURE", "capture: launches are already being captured");
     const arena = new Arena();
     const launches: Dispatch[] = [];
     const storages = new Set<Storage>();
@@ -337,7 +337,7 @@ export class GpuDevice implements Device {
       this.#staging.keep(staging);
       return (tensor.dtype === "f32" ? new Float32Array(copy) : new Uint32Array(copy)) as HostArray<D>;
     } catch (error) {
-      staging.destroy(); // it may be mapped still, or be none
+      staging.destroy(); // it may still be mapped, or be invalid
       throw error;
     }
   }
@@ -388,7 +388,7 @@ export class GpuDevice implements Device {
     this.#deferred = undefined;
     this.#dispatches = [];
     this.#driver.destroy();
-    // Whoever still holds this device holds nothing of the driver's by it.
+    // A reference to this device must not keep the driver's objects alive.
     for (const known of [this.#pipelines, this.#groups, this.#staging]) known.clear();
   }
 
@@ -446,7 +446,7 @@ export class GpuDevice implements Device {
         handle.queue.submit([encoder.finish()]);
       });
     } catch (error) {
-      this.#driver.fail(call, error as EngineError); // thrown by the next await, as what the GPU itself refuses
+      this.#driver.fail(call, error as EngineError); // thrown by the next await, as any GPU error
     }
   }
 }

@@ -1,49 +1,49 @@
 /**
- * Calls to the driver, and waits for what it promises. What it throws, rejects with or says later of a call is typed here,
- * and becomes the failure of the work it was done for (call.ts).
+ * Calls to the driver, and waits for its promises. An error that it throws, rejects with or reports later is typed here, and
+ * becomes the failure of the call it belongs to (call.ts).
  */
 import { DeviceError, EngineError, KernelError } from "../errors.ts";
 import { Call } from "./call.ts";
 
-/** A promise of the driver's, and in words what it is for. */
+/** A promise of the driver, and what it is for, in words. */
 interface Wait<T> {
   readonly what: string;
   readonly promise: Promise<T>;
-  /** Whether it must settle soon after all work has been done. */
+  /** Whether it must settle soon after all submitted work is done. */
   readonly endsWithWork?: boolean;
 }
 
-/** After so long a wait the driver is asked whether it is still at work; if it is not, it has as long again to answer. */
+/** After this long a wait the driver is asked whether it is still working; if it is not, it has as long again to settle. */
 const ANSWER_MS = 10_000;
-/** What a failure is a consequence of, such as the loss of the device, may be said so much later. */
+/** The cause of a failure, such as the loss of the device, may be reported this much later. */
 const CAUSE_MS = 200;
 
-/** A GPUDevice that is asked one thing after the other, for one {@link Call} or another. */
+/** A GPUDevice whose errors are assigned to {@link Call}s. */
 export class Driver {
   readonly handle: GPUDevice;
-  /** Set once the device has been destroyed, which is for good. */
+  /** Whether the device has been destroyed, which is permanent. */
   destroyed = false;
-  /** Why the device is no more. */
+  /** Why the device is lost. */
   lost: EngineError | undefined;
-  /** What is done outside of any other call. */
+  /** The call of work outside of any other call. */
   #outside = new Call();
-  /** Whose work is being done. */
+  /** The call under way. */
   call = this.#outside;
-  /** Ends the waits that are under way, of all calls. */
+  /** Rejects the pending waits of all calls. */
   readonly #waiting = new Set<(error: unknown) => void>();
   readonly #timeoutMs: number;
   readonly #onFailure: () => void;
   readonly #unlisten: () => void;
 
-  /** @param timeout of one wait, in seconds; `onFailure` forgets what may have been made of what is not there */
+  /** @param timeout of one wait, in seconds; `onFailure` drops cached objects that may be invalid */
   constructor(handle: GPUDevice, timeout: number, onFailure: () => void) {
     this.handle = handle;
     this.#timeoutMs = Math.min(1000 * timeout, 2 ** 31 - 1); // a timer's limit
     this.#onFailure = onFailure;
-    // The driver holds what listens to it for as long as it lives itself: that must not be the device.
+    // The driver keeps its listeners alive as long as itself: they must not hold the device.
     const self = new WeakRef(this);
     const listener = (event: Event) => {
-      event.preventDefault(); // it is thrown by the next await: no need to print it too
+      event.preventDefault(); // it is thrown by the next await, so it is not printed
       const driver = self.deref();
       if (driver) driver.fail(driver.call, translate((event as GPUUncapturedErrorEvent).error));
     };
@@ -55,12 +55,12 @@ export class Driver {
     });
   }
 
-  /** Throws what went wrong outside of any call. */
+  /** Throws an error from outside of any call. */
   async ready(): Promise<void> {
     await this.throwFailure(this.#outside);
   }
 
-  /** What is done next is nobody's. */
+  /** Ends the call: what follows is outside of any call. */
   leave(): void {
     this.call = this.#outside;
   }
@@ -80,7 +80,7 @@ export class Driver {
     for (const reject of this.#waiting) reject(this.lost);
   }
 
-  /** After destroy(), or its loss, Dawn accepts every call and drops it, so it must be asked here. */
+  /** Throws if the device is lost or destroyed: Dawn then accepts every call and drops it. */
   alive(): void {
     if (this.destroyed) throw new DeviceError("DISPOSED", "the device has been destroyed");
     if (this.lost) throw this.lost;
@@ -92,10 +92,10 @@ export class Driver {
   }
 
   /**
-   * Makes a call to the driver. What it throws comes out typed; what it says later, of the kinds in `filters`, becomes the
-   * failure of the call at hand.
+   * Calls the driver. An error that it throws is rethrown, typed; one that it reports later, of the kinds in `filters`,
+   * becomes the failure of the call under way.
    *
-   * @param onRefused called when it says so
+   * @param onRefused called when it reports an error
    */
   guard<T>(what: string, filters: readonly GPUErrorFilter[], fn: () => T, onRefused?: () => void): T {
     const { handle } = this;
@@ -125,7 +125,7 @@ export class Driver {
     );
   }
 
-  /** A promise of the driver's, also where asking for it throws. */
+  /** The promise that `ask` returns; a rejected one if it throws. */
   asked<T>(ask: () => Promise<T>): Promise<T> {
     try {
       return ask();
@@ -142,7 +142,7 @@ export class Driver {
     const { failure } = call;
     if (!failure) return;
     if (call === this.#outside) {
-      // It has been thrown, by all that waited for it: what comes next begins anew.
+      // It has been thrown by all that waited for it; the next call starts without it.
       this.#outside = new Call();
       if (this.call === call) this.call = this.#outside;
     }
@@ -150,9 +150,9 @@ export class Driver {
   }
 
   /**
-   * What a promise of the driver's gives, if it does so in time, before the device is lost and before somebody ends the
-   * wait for `call`: some promises never settle. Not by Promise.race, which would leave something on the promise of the
-   * loss at every wait, for the life of the device.
+   * Waits for a promise of the driver, with a timeout, until the device is lost or the wait of `call` is interrupted: some
+   * promises never settle. Not by Promise.race, which would add a listener to the promise of the loss at every wait, for the
+   * life of the device.
    */
   wait<T>(call: Call, { what, promise, endsWithWork }: Wait<T>, code?: string): Promise<T> {
     return new Promise<T>((resolve, reject) => {
@@ -192,7 +192,7 @@ export class Driver {
     });
   }
 
-  /** Waits a little for what a rejection may be a consequence of, and which says more. */
+  /** Waits briefly for the cause of a rejection, which is the better error. */
   consequence(call: Call): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
@@ -209,9 +209,9 @@ export class Driver {
     });
   }
 
-  /** Notes a failure of a call, and forgets what may have been made of what is not there. */
+  /** Sets the failure of a call, and drops cached objects that may be invalid. */
   fail(call: Call, error: EngineError): void {
-    // The first, but for want of memory: that is said later than what a buffer which is none then leads to.
+    // The first error counts, except for out-of-memory: it is reported later than the validation errors that it causes.
     if (error.code === "GPU_OOM" && call.failure?.code === "GPU_VALIDATION") call.failure = error;
     call.failure ??= error;
     if (this.destroyed || this.lost) return;
@@ -219,11 +219,11 @@ export class Driver {
   }
 }
 
-/** What a driver may say of a call, but for its own mistakes. The innermost scope is the last. */
+/** Error scopes of a call; internal errors are not among them. The innermost scope is the last. */
 export const ERRORS: readonly GPUErrorFilter[] = ["out-of-memory", "validation"];
 const TIMEOUT_HINT = { hint: "open a new device; where this was only slow, raise INSTRUCTBLIP_GPU_TIMEOUT (seconds)" };
 
-/** What the driver threw, or rejected with. */
+/** An error that the driver threw or rejected with, typed. */
 function failed(what: string, cause: unknown, code = "GPU"): EngineError {
   const message = `${what} failed: ${cause instanceof Error ? cause.message : String(cause)}`;
   return code === "PIPELINE" ? new KernelError(code, message, { cause }) : new DeviceError(code, message, { cause });

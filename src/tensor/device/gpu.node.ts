@@ -1,11 +1,11 @@
 /**
- * WebGPU for Node, from Dawn: the only file in src that imports `webgpu`. It makes the GPU object, keeps it alive, picks
- * the adapter (hardware before software) and, where the machine has no driver at all, loads the SwiftShader that
- * scripts/setup.mjs unpacked. It opens no device and knows no limits or errors scopes: that is device.ts.
+ * WebGPU for Node, from Dawn: the only file in src that imports `webgpu`. It makes the GPU object, keeps it alive, picks the
+ * adapter (hardware before software) and, where the machine has no driver at all, loads the SwiftShader that
+ * scripts/setup.mjs unpacked. It opens no device and knows no limits or error scopes; see open_device.ts and driver.ts.
  *
- * Nothing of the process is touched: no file descriptor, environment variable or global. Dawn's warnings of a driver's
- * limits ("maxDynamicUniformBuffersPerPipelineLayout artificially reduced …", two per driver) are therefore seen: it
- * prints them with a bare fprintf(stderr), which no toggle or variable turns off.
+ * It changes no state of the process: no file descriptor, environment variable or global. Dawn's warnings about a driver's
+ * limits ("maxDynamicUniformBuffersPerPipelineLayout artificially reduced …", two per driver) are therefore visible: Dawn
+ * prints them with fprintf(stderr), and no toggle or variable turns that off.
  */
 
 import { existsSync } from "node:fs";
@@ -45,10 +45,11 @@ function makeGPU(make: typeof create, options: GPUOptions): GPU {
 }
 
 /**
- * The best adapter to be had: a discrete GPU, else any other hardware, else a software driver, else SwiftShader from
- * the cache; null when there is none. The last belongs to another GPU object than `gpu`, held as well.
+ * The best adapter: a discrete GPU, else any other hardware, else a software driver, else SwiftShader from the cache; null
+ * if there is none. The last belongs to another GPU object than `gpu`, which is kept alive as well.
  *
- * @throws DeviceError `NO_ADAPTER` when the name asked for in `createGPU` matches none; the message lists those there are.
+ * @throws DeviceError `NO_ADAPTER` when the name asked for in `createGPU` matches none; the message lists the adapters
+ *   found.
  */
 export async function requestBestAdapter(gpu: GPU): Promise<GPUAdapter | null> {
   const options = held.get(gpu) ?? {};
@@ -58,8 +59,8 @@ export async function requestBestAdapter(gpu: GPU): Promise<GPUAdapter | null> {
 }
 
 /**
- * The folder for what is made once on a machine; it need not exist.
- * `$INSTRUCTBLIP_CACHE`, else `$XDG_CACHE_HOME/instructblip-webgpu`, else `~/.cache/instructblip-webgpu`.
+ * The cache folder of this machine; it need not exist. `$INSTRUCTBLIP_CACHE`, else `$XDG_CACHE_HOME/instructblip-webgpu`,
+ * else `~/.cache/instructblip-webgpu`.
  */
 export function machineFolder(env: NodeJS.ProcessEnv = process.env, home: string = homedir()): string {
   // The XDG specification says to ignore a relative path.
@@ -83,19 +84,19 @@ async function requestPreferringHardware(gpu: GPU, options: GPUOptions): Promise
     const first = await gpu.requestAdapter();
     return first !== null && !first.info.isFallbackAdapter ? first : adapter;
   } catch (cause) {
-    if (!options.adapter) throw new DeviceError("NO_ADAPTER", "the driver could not be asked for adapters", { cause });
+    if (!options.adapter) throw new DeviceError("NO_ADAPTER", "requesting adapters from the driver failed", { cause });
     const listed = [...String(cause).matchAll(/name: '(.*)'$/gm)].map((match) => match[1]).join(", ");
     const message = `no adapter has "${options.adapter}" in its name; there are: ${listed || "none"}`;
     throw new DeviceError("NO_ADAPTER", message, { cause });
   }
 }
 
-/** The GPU objects made for `gpu` where it found no adapter: once each, as they are held. */
+/** GPU objects created for `gpu` where it found no adapter: one for each, as they are kept alive. */
 const stands = new WeakMap<GPU, Partial<Record<"loader" | "swiftShader", GPU>>>();
 
 /**
- * An adapter by way of SwiftShader's cache folder, null if it is not there: a real driver that only lacked a loader, else
- * SwiftShader itself.
+ * An adapter found with SwiftShader's cache folder, null if there is no such folder: a real driver that only lacked a Vulkan
+ * loader, else SwiftShader itself.
  */
 async function requestFromCache(gpu: GPU, options: GPUOptions): Promise<GPUAdapter | null> {
   const folder = swiftShaderFolder();
@@ -109,8 +110,8 @@ async function requestFromCache(gpu: GPU, options: GPUOptions): Promise<GPUAdapt
   const adapter = await requestPreferringHardware(made.loader, options);
   if (adapter !== null) return adapter;
 
-  // Dawn looks beside itself first: a copy of it that has SwiftShader as its neighbour, under the loader's name, needs
-  // no word to the loader, which only listens to variables of the whole process.
+  // Dawn looks beside itself first: a copy of it beside SwiftShader, under the loader's name, needs no setting of the loader,
+  // which would be an environment variable of the whole process.
   made.swiftShader ??= dawnBesideSwiftShader(folder, options);
   return made.swiftShader ? requestPreferringHardware(made.swiftShader, options) : null;
 }

@@ -2,12 +2,13 @@
 /// <reference lib="dom" preserve="true" />
 // Kept in the package's types: a program in whose tsconfig neither is named compiles as well.
 /**
- * Where an adapter comes from: the browser's `navigator.gpu`, or whatever a platform file (`gpu.node.ts`) has registered.
+ * The source of adapters: the browser's `navigator.gpu`, or the provider that a platform file (`gpu.node.ts`) has
+ * registered.
  */
 import { DeviceError } from "../errors.ts";
 import type { TunedPlan } from "./variants.ts";
 
-// WebGPU's flags by their numbers: in Node its namespaces are no globals, and making them some is not for a library.
+// WebGPU's flags by their numbers: in Node their namespaces are not globals, and a library must not make them so.
 export const BUFFER_USAGE = {
   MAP_READ: 0x1,
   COPY_SRC: 0x4,
@@ -19,7 +20,9 @@ export const BUFFER_USAGE = {
 export const MAP_READ = 0x1;
 export const COMPUTE_STAGE = 0x4;
 
-/** Gives the adapter to use, or null if the machine has none. Each call gives a fresh one: a device consumes its adapter. */
+/**
+ * Returns the adapter to use, or null if the machine has none. Each call returns a new one: a device consumes its adapter.
+ */
 export type AdapterProvider = () => Promise<GPUAdapter | null>;
 
 let provider: AdapterProvider | undefined;
@@ -29,7 +32,7 @@ export function setAdapterProvider(next: AdapterProvider): void {
   provider = next;
 }
 
-/** Gives the choices measured on an adapter, if there are any and they are wanted. */
+/** Returns the tuned plan of an adapter, if there is one and INSTRUCTBLIP_PLAN asks for it. */
 export type TunedPlanProvider = (info: GPUAdapterInfo) => TunedPlan | undefined;
 
 let tunedPlans: TunedPlanProvider = () => undefined;
@@ -39,12 +42,12 @@ export function setTunedPlanProvider(next: TunedPlanProvider): void {
   tunedPlans = next;
 }
 
-/** The choices to use on an adapter besides the rules of plan.ts. Throws what the provider throws. */
+/** The tuned plan of an adapter, which overrides the rules of plan.ts. Throws what the provider throws. */
 export function tunedPlanOf(info: GPUAdapterInfo): TunedPlan | undefined {
   return tunedPlans(info);
 }
 
-/** The best adapter there is. Throws NO_WEBGPU or NO_ADAPTER with what to do about it. */
+/** The best adapter. Throws NO_WEBGPU or NO_ADAPTER with a hint. */
 export async function requestAdapter(): Promise<GPUAdapter> {
   if (!provider && !globalThis.navigator?.gpu) {
     throw new DeviceError("NO_WEBGPU", "this program has no WebGPU", {

@@ -1,4 +1,4 @@
-/** Opening a device: options, the environment, and what is asked of the adapter. */
+/** Opening a device: options, environment variables, and the limits and features to request. */
 import { optionsOf, refuseUnknown } from "../arguments.ts";
 import { env, envSeconds, parseBytes } from "../env.ts";
 import { DeviceError, InputError } from "../errors.ts";
@@ -13,7 +13,7 @@ export interface DeviceOptions {
   memory_budget?: number;
   /** Bytes one binding may span; larger weights are split. Default: INSTRUCTBLIP_MAX_BINDING, else the adapter's limit. */
   max_binding?: number;
-  /** Ask for WebGPU's default limits rather than the adapter's. Default: INSTRUCTBLIP_DEFAULT_LIMITS. */
+  /** Request WebGPU's default limits instead of the adapter's. Default: INSTRUCTBLIP_DEFAULT_LIMITS. */
   default_limits?: boolean;
   /** An adapter to use instead of the best one. A device consumes it. */
   adapter?: GPUAdapter;
@@ -70,13 +70,13 @@ export async function openDevice(given?: DeviceOptions, ...more: never[]): Promi
   }
 }
 
-/** Seconds that a driver may take to name an adapter or to open it. */
+/** Timeout, in seconds, of requesting an adapter or a device. */
 const OPENING_S = 120;
 
 /**
- * What a driver's promise gives, if it does so in time.
+ * Waits for a promise of the driver, with a timeout.
  *
- * @param tooLate takes what it gives after that
+ * @param tooLate called with the value of a promise that settles after the timeout
  * @throws DeviceError GPU_TIMEOUT
  */
 function inTime<T>(what: string, promise: Promise<T>, seconds = OPENING_S, tooLate?: (value: T) => void): Promise<T> {

@@ -1,4 +1,4 @@
-/** Kernels compiled for a device, each once. */
+/** Compute pipelines of a device, each kernel compiled once. */
 import { KernelError } from "../errors.ts";
 import type { Kernel } from "../tensor.ts";
 import { assemble, fileOf, PARAMS_BINDING, type Wgsl } from "../wgsl.ts";
@@ -91,7 +91,7 @@ export class Pipelines {
           const type = writable ? "storage" : "read-only-storage";
           return { binding, visibility: COMPUTE_STAGE, buffer: { type } };
         }),
-        // Without a dynamic offset: a bind group for each set of params, one for all of a launch, is fastest to set.
+        // Without a dynamic offset: setting one bind group that includes the params is fastest.
         ...(wgsl.params.length
           ? [{ binding: PARAMS_BINDING, visibility: COMPUTE_STAGE, buffer: { type: "uniform" } } as const]
           : []),
@@ -117,7 +117,7 @@ export class Pipelines {
     return { wgsl, descriptor, layout: entry.layout, layoutId: entry.id };
   }
 
-  /** Calls `forget` and notes the error, in place of those it causes, if a shader does not compile. */
+  /** If a shader does not compile, calls `forget` and reports that error in place of those it causes. */
   async #compileErrors(call: Call, module: GPUShaderModule, wgsl: Wgsl, forget: () => void): Promise<void> {
     const info = await module.getCompilationInfo();
     const first = info.messages.find((message) => message.type === "error");

@@ -13,7 +13,7 @@ export class Profile {
     this.#driver = driver;
   }
 
-  /** What has been encoded and submitted took so long, the longest first. */
+  /** Time of each kernel that was encoded and submitted, the longest first. */
   async times(): Promise<KernelTime[]> {
     await Promise.all(this.#pending);
     return [...this.#times.values()].sort((a, b) => b.nanoseconds - a.nanoseconds);
@@ -47,9 +47,9 @@ export class Profile {
         this.#times.set(kernel, time);
       });
     };
-    // The map must be asked for after the submit; a microtask is late enough.
+    // The buffer must be mapped after the submit; a microtask is late enough.
     const collected = Promise.resolve().then(collect);
-    collected.catch(() => {}); // the caller may throw before it comes to wait for this
+    collected.catch(() => {}); // the caller may throw before it waits for this
     this.#pending.push(collected);
   }
 }

@@ -1,4 +1,4 @@
-/** Where Node finds the file of tuned choices (see tuned_plan.ts), when INSTRUCTBLIP_PLAN asks for it. */
+/** Reads the file of a tuned plan in Node (see tuned_plan.ts), if INSTRUCTBLIP_PLAN asks for it. */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -22,8 +22,8 @@ export function webgpuVersion(): string {
 const warned = new Set<string>();
 
 /**
- * The choices for an adapter from the file that INSTRUCTBLIP_PLAN names, undefined if it names none. A file that has none
- * for this adapter, driver and Dawn is passed over with a warning.
+ * The tuned plan of an adapter, from the file that INSTRUCTBLIP_PLAN names; undefined if it names none. A file without a
+ * plan for this adapter, driver and Dawn is ignored with a warning.
  *
  * @throws InputError PLAN_FILE
  */

@@ -1,14 +1,14 @@
 /**
  * The file that `npm run bench -- --tune` writes and INSTRUCTBLIP_PLAN=tuned reads: for every adapter it was run on, the
- * fastest variant for each op and class of sizes. Pure, from text to choices and back; where the file lies is in
- * tuned_plan.node.ts, what a choice does in plan.ts.
+ * fastest variant for each op and class of sizes. Pure: text to choices and back. tuned_plan.node.ts finds the file, plan.ts
+ * uses the choices.
  */
 import { InputError } from "../errors.ts";
 import { type Json, parseStrictJson } from "../files/strict_json.ts";
 import { quote } from "../shown.ts";
 import { type Op, sizeClasses, type TunedPlan, VARIANTS } from "./plan.ts";
 
-/** What was found on an adapter. */
+/** The choices for an adapter. */
 export interface TunedAdapter {
   /** ISO 8601. */
   readonly date: string;
@@ -21,7 +21,9 @@ export type TunedFile = ReadonlyMap<string, TunedAdapter>;
 const VERSION = 1;
 const LIMITS = { members: 1000, values: 100_000 };
 
-/** Adapter, driver and the version of npm `webgpu` (Dawn), in one line: if any of them is another, so may the fastest be. */
+/**
+ * Adapter, driver and the version of npm `webgpu` (Dawn), in one line: if any of them changes, the fastest variant may, too.
+ */
 export function adapterKey(
   {
     vendor,
@@ -34,7 +36,7 @@ export function adapterKey(
   return [...[vendor, architecture, device, description].filter(Boolean), `webgpu ${webgpu}`].join(" | ");
 }
 
-/** Reads a file's text. @throws InputError PLAN_FILE with the file's name and the place that is wrong */
+/** Reads a file's text. @throws InputError PLAN_FILE with the file's name and the entry that is wrong */
 export function parseTunedFile(name: string, text: string): TunedFile {
   const fail = (message: string): never => {
     const hint = "delete it; `npm run bench -- --tune`, in the repository, writes it anew";
@@ -74,7 +76,10 @@ export function formatTunedFile(file: TunedFile): string {
   return `${JSON.stringify({ version: VERSION, adapters: Object.fromEntries(file) }, null, 2)}\n`;
 }
 
-/** `file` with `fresh` choices for an adapter; its older ones stay where there are no fresh ones, as do other adapters. */
+/**
+ * `file` with `fresh` choices for an adapter; older choices stay where there are no fresh ones, and so do those of other
+ * adapters.
+ */
 export function withTuned(file: TunedFile, key: string, { date, choices }: TunedAdapter): TunedFile {
   const merged: Record<string, Readonly<Record<string, string>>> = { ...file.get(key)?.choices };
   for (const [op, classes] of Object.entries(choices)) merged[op] = { ...merged[op], ...classes };

@@ -1,4 +1,4 @@
-/** y = activate(x), element by element. The epilogue of x, if that is a product. */
+/** y = activate(x), element by element; fused into the epilogue of x if x is a deferred product. */
 import { type Activation, activationCode } from "../activation.ts";
 import { ELEMENTWISE_WG, itemsPerThread } from "../device/plan.ts";
 import { fuseActivation } from "../fuse.ts";
@@ -17,7 +17,7 @@ export function activation(x: Tensor, kind: Activation): Tensor {
 function launchActivation(x: Tensor, kind: Activation): Tensor {
   const y = x.device.empty(x.shape);
   const groups = Math.ceil(x.size / 4);
-  // The kernel takes two groups at once, so that neither waits for the other's arithmetic.
+  // The kernel takes two groups at a time, to hide the latency of their arithmetic.
   const items_per_thread = 2 * Math.ceil(itemsPerThread(groups, x.device.caps) / 2);
   x.device.launch({
     kernel: "activation",

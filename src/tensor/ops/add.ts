@@ -1,4 +1,4 @@
-/** y = a + b, b repeated over a's leading dimensions where it has fewer. The epilogue of b, if that is a product. */
+/** y = a + b, b broadcast over a's leading dimensions; fused into the epilogue of b if b is a deferred product. */
 
 import { ELEMENTWISE_WG, itemsPerThread } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";

@@ -1,4 +1,4 @@
-/** The index of each row's largest element, and whether that is a number that others can be compared with. */
+/** The index of each row's largest element, and whether that element is finite. */
 
 import { type PlanOverride, plan, rowReduction } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";

@@ -6,7 +6,7 @@ import { ShapeError } from "../errors.ts";
 import { axis, formatShape, type Shape, sizeOf, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** Dimensions around the rows that the kernel moves. */
+/** Dimensions besides that of a row, at most. */
 const AROUND = 5;
 
 /** Copies every element of `x` to the same place of `y`; both may be strided views of the same shape. */
@@ -50,7 +50,7 @@ export interface Rows {
 
 type View = Pick<Tensor<ActivationDType>, "shape" | "strides" | "offset">;
 
-/** Joins dimensions that lie one after the other in both views, so that rows become as long as possible. Pure. */
+/** Merges dimensions that are contiguous in both views, so that rows become as long as possible. Pure. */
 export function rowsOf(x: View, y: View): Rows {
   const dims: { n: number; x: number; y: number }[] = [];
   x.shape.forEach((n, i) => {
@@ -77,7 +77,7 @@ export function rowsOf(x: View, y: View): Rows {
   };
 }
 
-/** `x` itself if its elements lie one after the other, else a copy of which they do. */
+/** `x` itself if it is contiguous, else a contiguous copy. */
 export function contiguous<D extends ActivationDType>(x: Tensor<D>): Tensor<D> {
   if (x.isContiguous) return x;
   const y = x.device.empty(x.shape, x.dtype);

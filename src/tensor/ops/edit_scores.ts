@@ -1,4 +1,4 @@
-/** A repetition penalty and bans: changes to a few scores of each row. */
+/** A repetition penalty and bans of token ids: changes a few scores of each row. */
 import { ShapeError } from "../errors.ts";
 import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -6,7 +6,7 @@ import { copy } from "./copy.ts";
 
 const WG = 64;
 
-/** What changes: first the penalty, then the bans. Ids are distinct in each row. */
+/** The changes: first the penalty, then the bans. Ids are distinct in each row. */
 export interface ScoreEdits {
   /** Above 0. Divides what is positive and multiplies what is negative. */
   readonly penalty: number;
@@ -32,7 +32,7 @@ export function editScores(x: Tensor, { penalty, penalised, banned }: ScoreEdits
   const [, V] = x.shape;
   const placesOf = (lists: readonly (readonly number[])[]) =>
     lists.flatMap((ids, row) => ids.map((id) => row * V + id));
-  // A place is written by one invocation only: a ban overrides the penalty.
+  // An element is written by one invocation only: a ban overrides the penalty.
   const bans = new Set(placesOf(banned));
   const penalties = penalty === 1 ? [] : placesOf(penalised).filter((place) => !bans.has(place));
   const n = penalties.length + bans.size;

@@ -1,4 +1,7 @@
-/** y = activate(gate) * up, the middle of a gated feed-forward layer; the epilogue of the product before, if both are of one. */
+/**
+ * y = activate(gate) * up, a gated linear unit (GLU, SwiGLU); fused into the epilogue of the product if both are halves of
+ * one.
+ */
 import { type Activation, activationCode } from "../activation.ts";
 import { ELEMENTWISE_WG, itemsPerThread } from "../device/plan.ts";
 import { fuseGate } from "../fuse.ts";

@@ -6,7 +6,7 @@ import type { Tensor } from "../tensor.ts";
 const WG = 64;
 
 /**
- * Adds a number to counters where they lie, so that a recorded step can go on from the one before.
+ * Adds a number to counters in place, so that a captured step continues from the one before.
  *
  * @param x u32[...], contiguous; wraps beyond 2^32 - 1
  * @throws ShapeError

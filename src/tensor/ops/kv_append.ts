@@ -1,4 +1,4 @@
-/** Writing new keys or values behind those a cache holds. */
+/** Appends new keys or values to a key/value cache. */
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
@@ -13,7 +13,7 @@ const WG = 64;
  *
  * @param x f32[B, T, Hkv, d]; may be strided, its last dimension must not be
  * @param cache f32[B, Hkv, C, d], contiguous; or f16, two in a u32: u32[B, Hkv, C, d/2], d a multiple of 4
- * @param past u32[1], places of the cache that are taken already
+ * @param past u32[1], the cache's length before the call
  * @throws ShapeError
  */
 export function kvAppend(x: Tensor, cache: Tensor<ActivationDType>, past: Tensor<"u32">): void {
@@ -29,7 +29,7 @@ export function kvAppend(x: Tensor, cache: Tensor<ActivationDType>, past: Tensor
   expectShape("kvAppend", "cache", cache.shape, [B, Hkv, C, isF16 ? d / 2 : d]);
   expectShape("kvAppend", "past", past.shape, [1]);
   if (!cache.isContiguous) throw new ShapeError("kvAppend: cache must be contiguous");
-  // A dimension of one may have any stride, as nobody takes a step along it.
+  // The stride of a dimension of size 1 is not used.
   const stepsOf = ({ shape, strides }: Tensor) =>
     sizes(
       strides.map((n, i) => (shape[i] === 1 ? 0 : n)),

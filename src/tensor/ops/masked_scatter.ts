@@ -1,4 +1,4 @@
-/** Putting image features in the places that a prompt keeps for them. */
+/** Replaces the placeholders of a prompt by image features. */
 
 import { splitRows } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";

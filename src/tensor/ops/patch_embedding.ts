@@ -1,4 +1,4 @@
-/** Images to tokens: patches times a weight behind a class token, with positions. */
+/** Patch embedding: image patches times a weight, with a class token in front and positions added. */
 import { activationCode } from "../activation.ts";
 import { type PlanOverride, plan } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
@@ -11,7 +11,7 @@ import { cat, contiguous } from "./copy.ts";
 import { linear, multiply } from "./linear.ts";
 import { unfold } from "./unfold.ts";
 
-/** Rows from which on the kernels for many are used: those for few read their input where rows lie. */
+/** Least rows M for which the product is planned: kernels for fewer rows read x as rows, not as patches. */
 const MANY_ROWS = 9;
 
 /**
@@ -19,11 +19,11 @@ const MANY_ROWS = 9;
  * `prependClassToken` follows.
  *
  * @param pixels f32[B, C, H, W]
- * @param patch side P of a patch, in pixels; what does not fill a patch is left out
+ * @param patch side P of a patch, in pixels; pixels that do not fill a patch are dropped
  * @param weight [D, C·P·P], each row ordered (c, y, x)
  * @param bias f32[D]
  * @returns f32[B, N, D]: the patches, row after row
- * @throws ShapeError if an image is smaller than a patch, or a shape not as said
+ * @throws ShapeError if an image is smaller than a patch, or for another shape
  */
 export function patchProjection(
   pixels: Tensor,
@@ -69,8 +69,8 @@ export function patchProjection(
 }
 
 /**
- * A class token in front of every image's patches, and positions added. One launch with the patches' own product, where the
- * plan says so.
+ * Prepends a class token to every image's patches, and adds positions. Fused with the patches' product where the plan says
+ * so.
  *
  * @param patches f32[B, N, D]
  * @param class_token f32[1, 1, D]
@@ -87,7 +87,7 @@ export function prependClassToken(patches: Tensor, class_token: Tensor, position
   return add(cat([class_token.expand([B, 1, D]), patches], 1), positions);
 }
 
-/** What makes tokens of patches. */
+/** Class token and positions. */
 export interface PatchEmbedding {
   readonly weight: Weight;
   readonly bias: Tensor;

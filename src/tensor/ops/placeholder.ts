@@ -1,4 +1,4 @@
-/** What is bound where a kernel has room for a tensor that the caller does not give; its params say so. */
+/** A placeholder for an optional tensor that the caller does not give. The kernel's params say that it is not to be read. */
 import type { Device, Tensor } from "../tensor.ts";
 
 const zeros = new WeakMap<Device, Tensor<"u32">>();

@@ -1,4 +1,4 @@
-/** T5's relative position bias: what the distance between query and key adds to a score. */
+/** T5's relative position bias: added to a score by the distance between query and key. */
 import { ShapeError } from "../errors.ts";
 import { expectShape, formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -10,9 +10,9 @@ const WG = 64;
 export interface RelativeBiasOptions {
   /** Queries. */
   readonly T: number;
-  /** Keys, the first of which stands at 0. */
+  /** Keys, from position 0 on. */
   readonly S: number;
-  /** u32[1], where the first query stands; 0 if absent. */
+  /** u32[1], the position of the first query; 0 if absent. */
   readonly past?: Tensor<"u32"> | undefined;
 }
 

@@ -9,7 +9,7 @@ const WG = 64;
 /**
  * @param x f32[B, T, H, d]; may be strided, its last dimension must not be
  * @param table f32[P, d], from `ropeTable`
- * @param positions u32[B, T]; what is P or more counts as P - 1, as the host does not see it: callers check lengths
+ * @param positions u32[B, T]; a position of P or more counts as P - 1, as the host cannot see it: callers check lengths
  * @returns f32[B, T, H, d], contiguous
  * @throws ShapeError
  * Source: transformers' apply_rotary_pos_emb ("rotate_half").

@@ -18,7 +18,7 @@ export interface RopeAppendOptions {
    */
   readonly keys: Tensor<ActivationDType>;
   readonly values: Tensor<ActivationDType>;
-  /** u32[1], places of the cache that are taken already */
+  /** u32[1], the cache's length before the call */
   readonly past: Tensor<"u32">;
 }
 

@@ -1,4 +1,4 @@
-/** Rows of a tensor in any order: the last token of every sample, or the beams that go on. */
+/** Gathers rows of a tensor: the last token of every sample, or the beams that continue. */
 
 import { splitRows } from "../device/plan.ts";
 import type { ActivationDType } from "../dtype.ts";

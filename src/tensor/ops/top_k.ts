@@ -1,4 +1,4 @@
-/** The K best continuations of each prompt over all of its rows. */
+/** The K best continuations of each prompt, over all of its rows (beams). */
 
 import { type PlanOverride, plan, rowReduction } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
@@ -7,8 +7,8 @@ import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
 /**
- * Numbers of a row that a workgroup looks at: few, so that there are enough workgroups; but all of most vocabularies on
- * software drivers, where the barriers of each cost more than the reading (5 rows of 32,001: 1.1 ms rather than 3.4).
+ * Elements of a row for each workgroup: few, so that there are enough workgroups; on software adapters all of most
+ * vocabularies, as a workgroup's barriers cost more than reading there (5 rows of 32,001: 1.1 ms instead of 3.4).
  */
 const CHUNK = { hardware: 4096, software: 32_768 } as const;
 

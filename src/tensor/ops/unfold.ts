@@ -1,4 +1,4 @@
-/** Cutting images into patches that do not overlap: a view whose elements the copy kernel moves. */
+/** Cuts images into patches that do not overlap: a strided view, made contiguous by the copy kernel. */
 import { ShapeError } from "../errors.ts";
 import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -7,7 +7,7 @@ import { copy } from "./copy.ts";
 /**
  * @param pixels f32[B, C, H, W]
  * @param patch side P of a patch, in pixels
- * @returns f32[B, N, C·P·P]: patches row after row, each ordered (c, y, x); what does not fill a patch is left out
+ * @returns f32[B, N, C·P·P]: patches row after row, each ordered (c, y, x); pixels that do not fill a patch are dropped
  * @throws ShapeError if an image is smaller than a patch
  * Source: torch.nn.functional.unfold(pixels, P, stride=P), transposed.
  */

@@ -1,4 +1,4 @@
-/** `attention`: the numbers add up, the drawing shows them where they are, and files are named for what is in them. */
+/** `attention`: weights sum to 1, drawings show them in place, and file names give their content. */
 import { readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";

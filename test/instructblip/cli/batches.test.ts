@@ -1,4 +1,4 @@
-/** Jobs answered together: what is padded, what is kept apart, and the same tokens as one by one. */
+/** Batches of jobs: padding, separate jobs, and the same tokens as one by one. */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";

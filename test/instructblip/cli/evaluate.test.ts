@@ -1,4 +1,4 @@
-/** `evaluate` and `merge` on the embedded checkpoint: PyTorch's figures, parts that add up to them, runs gone on with. */
+/** `evaluate` and `merge` on the embedded checkpoint: PyTorch's scores, merged shards, resumed runs. */
 import { readFileSync } from "node:fs";
 import { appendFile, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -92,7 +92,7 @@ describe("evaluate", () => {
     expect(text.stdout).toMatch(/^task +captions$/m);
 
     const partial = await cli(["merge", parts[0], parts[2]]);
-    expect(partial).toEqual({ code: EXIT.refused, stdout: "", stderr: "error: parts are missing: 1/3\n" });
+    expect(partial).toEqual({ code: EXIT.refused, stdout: "", stderr: "error: shards are missing: 1/3\n" });
     await truncate(parts[1], (await readFile(parts[1])).length - 3);
     expect((await cli(["merge", ...parts])).stderr).toMatch(/part-1\.jsonl: .*(not valid JSON|not complete)/);
   });
@@ -123,7 +123,7 @@ describe("evaluate", () => {
     // Neither over something that is there, nor with another run's.
     const over = await cli([...evaluate, "--out", out]);
     expect(over).toMatchObject({ code: EXIT.refused, stdout: "" });
-    expect(over.stderr).toMatch(/there is something in it already\n.*--resume/);
+    expect(over.stderr).toMatch(/the file is not empty\n.*--resume/);
     expect((await cli([...evaluate, "--out", out, "--resume", "--dtype", "f32"])).stderr).toMatch(/differ in dtype/);
     expect((await cli([...evaluate, "--out", out, "--resume", "--shard", "0/2"])).stderr).toMatch(/differ in shard/);
     await appendFile(join(folder, "data.jsonl"), "\n\n");
@@ -222,8 +222,8 @@ describe("evaluate", () => {
     expect(await refused()).toMatch(/--task .*task\.json: no such file/);
     expect(await refused("merge", data)).toMatch(/data\.jsonl: no such file/);
     await writeFile(data, "");
-    expect(await refused("merge", data)).toMatch(/data\.jsonl: there is nothing in it/);
-    expect(await refused("merge", data, data)).toMatch(/there is nothing in it|given twice/);
+    expect(await refused("merge", data)).toMatch(/data\.jsonl: the file is empty/);
+    expect(await refused("merge", data, data)).toMatch(/the file is empty|given twice/);
     expect(load).not.toHaveBeenCalled();
     load.mockRestore();
   });

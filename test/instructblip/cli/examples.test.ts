@@ -1,6 +1,6 @@
 /**
- * Each command's examples run as its --help prints them, on the embedded checkpoint: only the names of files are put in
- * place of those that the text makes up, and a layer that a model of four layers has.
+ * Each command's examples, run as its --help prints them, on the embedded checkpoint: only file names are replaced, and the
+ * number of a layer, as the model has four.
  */
 import { readFileSync } from "node:fs";
 import { mkdir, symlink, writeFile } from "node:fs/promises";

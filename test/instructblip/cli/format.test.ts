@@ -1,4 +1,4 @@
-/** Words, numbers and exit codes of the command line, without a terminal. */
+/** Texts, numbers and exit codes of the command line, without a terminal. */
 import { describe, expect, it } from "vitest";
 import { reason } from "../../../src/instructblip/cli/devices.node.ts";
 import {

@@ -1,4 +1,4 @@
-/** `generate` on the golden models: PyTorch's ids and texts, the lines of `--json`, and what is said of bad requests. */
+/** `generate` on the golden models: PyTorch's ids and texts, the lines of `--json`, and errors of bad requests. */
 import { appendFile, copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";

@@ -1,4 +1,4 @@
-/** Whether predictions that lie there are this model's: neither its name nor the size of its files says so. */
+/** The hash that identifies a model in prediction files, beyond its name and file sizes. */
 import { cp, mkdtemp, readFile, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** `inspect` and `devices`: what they say, and that the memory plan is what the engine allocates. */
+/** `inspect` and `devices`: their output, and that the memory plan equals the engine's allocations. */
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, test } from "vitest";

@@ -1,4 +1,4 @@
-/** Mistakes at the command line: one clear message, the right exit code, nothing on stdout, never a stack. */
+/** Errors of the command line: one clear message, the right exit code, nothing on stdout, no stack. */
 import { readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";

@@ -1,4 +1,4 @@
-/** A run closes every file that it has opened, however it ends. */
+/** A run closes every file that it has opened, also after an error. */
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** `generate --requests` in parts, into a file, and gone on with. */
+/** `generate --requests` in shards, to a file, and resumed. */
 import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
@@ -128,7 +128,7 @@ describe("--out and --resume", () => {
       expect(outcome).toMatchObject({ code: EXIT.refused, stdout: "" });
       return outcome.stderr;
     };
-    expect(await refused([...generate, "--out", out])).toMatch(/there is something in it already\n.*--resume/);
+    expect(await refused([...generate, "--out", out])).toMatch(/the file is not empty\n.*--resume/);
     expect(await refused([...generate, "--out", out, "--resume"])).toMatch(/line 1 is not an answer/);
     await appendFile(out, "torn");
     expect(await refused([...generate, "--out", out, "--resume"])).toMatch(/line 1 is not an answer/);

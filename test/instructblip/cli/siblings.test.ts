@@ -1,4 +1,4 @@
-/** The commands on models that are not InstructBLIP's own, and the ids of Vicuna's tokenizer. */
+/** The commands on InstructBLIP's siblings, and the ids of Vicuna's tokenizer. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** `doctor`: that it passes an adapter which computes right, and names what is wrong on one which does not. */
+/** `doctor`: passes a correct adapter, and names the faults of an incorrect one. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

@@ -1,4 +1,4 @@
-/** Metrics against what the published evaluation codes answered: see test/golden/evaluation/make.py. */
+/** Metrics against the results of the published evaluation code: see test/golden/evaluation/make.py. */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";

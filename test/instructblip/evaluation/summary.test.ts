@@ -1,4 +1,4 @@
-/** Figures from rows, and parts that are the whole or are refused. */
+/** Scores of predictions, and merging prediction files. */
 import { describe, expect, it } from "vitest";
 import {
   headerLine,
@@ -181,9 +181,9 @@ describe("parts", () => {
     const join = (...parts: PredictionFile[]) =>
       refusal(() => joinParts(new Map(parts.map((one, i) => [`p${i}`, one]))));
     const [a, b, c] = [0, 1, 2].map((i) => part({ i, n: 3 }, third(i)));
-    expect(join()).toBe("PARTS_MISSING: there are no parts to join");
-    expect(join(a, c)).toBe("PARTS_MISSING: parts are missing: 1/3");
-    expect(join(a, b, b)).toBe("PARTS_DIFFER: p2 and p1 are the same part, 1/3");
+    expect(join()).toBe("PARTS_MISSING: there are no prediction files to merge");
+    expect(join(a, c)).toBe("PARTS_MISSING: shards are missing: 1/3");
+    expect(join(a, b, b)).toBe("PARTS_DIFFER: p2 and p1 are the same shard, 1/3");
     expect(join(a, b, part({ i: 2, n: 3 }, []))).toMatch(/^PART_UNFINISHED: p2: 0 of 2 questions are done\n.*--resume/);
     expect(join(a, b, part({ i: 2, n: 3 }, third(2), { data_sha256: "x" }))).toMatch(/differ in data_sha256/);
     expect(join(a, b, part({ i: 2, n: 3 }, third(2), { dtype: "f16" }))).toMatch(/differ in dtype/);
@@ -196,7 +196,7 @@ describe("parts", () => {
     [JSON.stringify({ ...row(3, "x"), index: 7 }), /not a prediction/],
     [JSON.stringify({ ...row(3, "x"), error: ERROR }), /not a prediction/],
     [JSON.stringify({ ...row(3, "x"), prediction: undefined }), /not a prediction/],
-    [JSON.stringify(row(1, "x")), /question 1 is not in part 0\/3/],
+    [JSON.stringify(row(1, "x")), /question 1 is not in shard 0\/3/],
     [JSON.stringify(row(0, "x")), /question 0 is there twice/],
   ])("refuse the line %s", (line, message) => {
     const reader = new PredictionFileReader("p");
@@ -217,7 +217,9 @@ describe("parts", () => {
       header({ task: { ...SETTINGS.task, metric: "bleu" } }),
     ];
     for (const line of refused) {
-      expect(refusal(() => new PredictionFileReader("p").add(line))).toMatch(/^BAD_PART: p: line 1: not the settings/);
+      expect(refusal(() => new PredictionFileReader("p").add(line))).toMatch(
+        /^BAD_PART: p: line 1: not the first line/,
+      );
     }
     expect(refusal(() => new PredictionFileReader("p").add(header({})))).toBe("not refused");
   });

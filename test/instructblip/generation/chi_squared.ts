@@ -1,4 +1,4 @@
-/** Whether draws fit the probabilities that they should have been made by. */
+/** Chi-squared test of draws against their probabilities. */
 import { expect } from "vitest";
 
 /** Σ(seen - expected)² / expected over cells of at least 5 expected; and its degrees of freedom. */

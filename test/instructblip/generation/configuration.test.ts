@@ -1,4 +1,4 @@
-/** Defaults, precedence and refusals of generate()'s options, and that every one of Hugging Face's has been thought of. */
+/** Defaults, precedence and refusals of generate()'s options, and that all of Hugging Face's are listed. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";

@@ -1,4 +1,4 @@
-/** What a decoded token costs besides arithmetic: one submit, and nothing that has to be made. */
+/** The overhead of a decoded token: one submit, and no objects created. */
 import { afterAll, expect, test, vi } from "vitest";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor } from "../../../src/index.node.ts";
 import { otherDevice, testDevice } from "../../device.ts";

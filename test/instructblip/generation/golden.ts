@@ -1,4 +1,4 @@
-/** What test/golden/generation/make.py made, and its table model as a decoder. */
+/** The goldens of test/golden/generation/make.py, and its table model as a decoder. */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { logSoftmaxInPlace, topIndices } from "../../../src/instructblip/generation/arithmetic.ts";

@@ -1,4 +1,7 @@
-/** What guidance begins with, and what it refuses. What it gives is in search.test.ts, and of models in test/parity. */
+/**
+ * The unconditional prompt of guidance, and refusals. Its results are tested in search.test.ts, and with models in
+ * test/parity.
+ */
 import { describe, expect, test } from "vitest";
 import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import { guide, negativePrompt } from "../../../src/instructblip/generation/guidance.ts";

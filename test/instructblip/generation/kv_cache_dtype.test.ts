@@ -1,6 +1,6 @@
 /**
- * Keys and values stored as f16: the same answers as with f32 from a trained model, in half the memory, whatever decodes and
- * whichever language model; and where the head size is no multiple of 4, f32 and a warning.
+ * Keys and values stored as f16: the same answers as with f32 from a trained model, in half the memory, for every search and
+ * language model; and where the head size is no multiple of 4, f32 and a warning.
  */
 import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";

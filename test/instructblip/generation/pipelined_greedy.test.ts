@@ -1,4 +1,4 @@
-/** Greedy search that reads its ids late gives what greedy search gives that waits for each. */
+/** Pipelined greedy search gives the same as greedy search that waits for every id. */
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor } from "../../../src/index.node.ts";
 import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";

@@ -1,6 +1,6 @@
 /**
- * Candidates ranked from a shared prompt cost what PyTorch says they cost, and what our own forward() says of each alone;
- * nothing else in a batch, a segment or a row of padding changes that.
+ * Likelihoods of candidates of a shared prompt equal PyTorch's, and those of forward() for each alone, independent of batch,
+ * segments and padding.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

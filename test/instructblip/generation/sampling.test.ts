@@ -1,4 +1,4 @@
-/** The generator against Random123's known answers, and draws against PyTorch's probabilities by chi-squared. */
+/** The generator against Random123's test vectors, and draws against PyTorch's probabilities by chi-squared. */
 import { describe, expect, test } from "vitest";
 import {
   multinomial,

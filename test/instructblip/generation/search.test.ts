@@ -1,4 +1,4 @@
-/** Whole searches against Hugging Face's generate(), over the table model both replay. */
+/** Whole searches against Hugging Face's generate(), with a table model. */
 import { describe, expect, test } from "vitest";
 import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";

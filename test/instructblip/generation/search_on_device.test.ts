@@ -1,6 +1,6 @@
 /**
- * Searches that leave the scores on the device: they read K candidates of each prompt back, or one id and one flag
- * of each row, and give what the same searches give that read all logits.
+ * Searches that keep scores on the device: they read back K candidates of each prompt, or one id and one flag of each row,
+ * and give the same results as with all logits.
  */
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../../src/index.node.ts";

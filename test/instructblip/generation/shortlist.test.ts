@@ -1,4 +1,4 @@
-/** Sampling from the best k scores alone draws what sampling from all of them draws, ties and all. */
+/** Sampling from the best k scores alone draws the same as from all of them, ties included. */
 import { expect, test } from "vitest";
 import { topIndices } from "../../../src/instructblip/generation/arithmetic.ts";
 import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";

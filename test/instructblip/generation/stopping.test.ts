@@ -1,4 +1,4 @@
-/** What ends a row. Stop strings against Hugging Face's StopStringCriteria with its own tokenizers. */
+/** Stopping criteria. Stop strings against Hugging Face's StopStringCriteria with its tokenizers. */
 import { describe, expect, test } from "vitest";
 import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";

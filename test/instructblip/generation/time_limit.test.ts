@@ -1,4 +1,4 @@
-/** max_time ends an answer though the device never does. */
+/** max_time ends an answer even if the device hangs. */
 import { afterEach, expect, test, vi } from "vitest";
 import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import { search } from "../../../src/instructblip/generation/search.ts";

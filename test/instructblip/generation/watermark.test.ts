@@ -1,4 +1,4 @@
-/** PyTorch's random numbers, bit by bit; green lists found again as Hugging Face finds them; what is refused. */
+/** PyTorch's random numbers, bit by bit; detection of green lists as in Hugging Face; refusals. */
 import { describe, expect, test } from "vitest";
 import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import { logitsProcessors, shortlistOf } from "../../../src/instructblip/generation/logits_process.ts";

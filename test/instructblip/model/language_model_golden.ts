@@ -1,6 +1,6 @@
 /**
- * Climbing the language model's part of a golden alone: its modules teacher-forced, its logits, its greedy answer, all from
- * PyTorch's own embedded prompt. The whole model is compared in test/parity/golden.ts.
+ * Compares the language model of a golden alone: its modules teacher-forced, its logits, its greedy answer, from PyTorch's
+ * embedded prompt. The whole model is compared in test/parity/golden.ts.
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";

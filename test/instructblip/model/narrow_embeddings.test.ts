@@ -1,6 +1,6 @@
 /**
- * OPT with embeddings narrower than the model: image features fill their places as in Hugging Face, number after number, also
- * where a row of features is no whole number of embeddings. Live parity draws such models and asks PyTorch.
+ * OPT with embeddings narrower than the model: image features fill the placeholders as in Hugging Face, number by number,
+ * also if a row of features is not a whole number of embeddings. Live parity compares such models with PyTorch.
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** A NaN or an infinity in the weights is an error that names where it is first seen, not an answer of first tokens. */
+/** A NaN or an infinity in the weights is an error that names the first module with it. */
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

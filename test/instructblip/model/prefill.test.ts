@@ -1,4 +1,4 @@
-/** A long prompt is read in parts: the same keys, logits and answer as at once, wherever the parts end. */
+/** Prefill in chunks: the same keys, logits and answer as in one pass, for any chunk size. */
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration } from "../../../src/index.node.ts";
 import { CausalLanguageModel } from "../../../src/instructblip/model/language_model.ts";

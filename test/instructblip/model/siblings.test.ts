@@ -1,4 +1,4 @@
-/** BLIP-2, videos, other image sizes, legacy files and Vicuna's token ids: what goldens do not show, and what is refused. */
+/** BLIP-2, videos, other image sizes, legacy files and Vicuna's token ids: cases without goldens, and refusals. */
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

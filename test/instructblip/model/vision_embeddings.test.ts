@@ -1,4 +1,4 @@
-/** Images to tokens in one launch, as on a GPU: what an observer sees of the same module step by step. */
+/** Patch embedding in one launch, as on a GPU: the same as an observer sees of its separate steps. */
 import { expect, test } from "vitest";
 import { InstructBlipVisionConfig } from "../../../src/instructblip/config/config.ts";
 import { InstructBlipVisionEmbeddings } from "../../../src/instructblip/model/vision_model.ts";

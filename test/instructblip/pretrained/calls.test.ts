@@ -1,4 +1,4 @@
-/** What a call is given counts as it was when it was made, all of it: no argument is dropped, and none is read later. */
+/** Arguments are copied at the call: none is dropped, and none is read later. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

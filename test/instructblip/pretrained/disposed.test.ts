@@ -1,4 +1,4 @@
-/** dispose() while a model answers ends its own answers, and nobody else's. */
+/** dispose() during answers ends those of this model only. */
 import { expect, test } from "vitest";
 import {
   type FromPretrainedOptions,

@@ -1,6 +1,6 @@
 /**
- * Downloads from a server on this machine that speaks the Hub's protocol: the cache's layout, resuming, hashes, refusals,
- * and what is found without a network. Nothing here leaves the machine.
+ * Downloads from a local server with the Hub's protocol: the cache's layout, resuming, hashes, refusals, and offline use.
+ * There are no requests to other machines.
  */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";

@@ -1,6 +1,6 @@
 /**
- * A server that speaks as much of the Hub's protocol as a download needs, on this machine: revisions, listings in pages,
- * small files given out itself, large ones (Git LFS) on a second host by a redirect. Faults are asked for by a test.
+ * A local server with the part of the Hub's protocol that downloads need: revisions, paged listings, small files, and large
+ * ones (Git LFS) on a second host by a redirect. Tests can request faults.
  */
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";

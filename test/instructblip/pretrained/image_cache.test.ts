@@ -1,4 +1,4 @@
-/** Questions about one image look at it once, and are answered as by a model that keeps nothing. */
+/** Questions about one image encode it once, and are answered as without the cache. */
 import { afterAll, afterEach, describe, expect, test, vi } from "vitest";
 import { AutoModelForImageTextToText, traceOutputs } from "../../../src/index.node.ts";
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";

@@ -1,7 +1,7 @@
 /**
- * Whatever call to the driver fails, during a load or any kind of answer: a typed error, once; nothing leaked; and the
- * device works on, unless it was lost: then a new one does. A seeded sample of the calls; with INSTRUCTBLIP_TEST_ALL=1
- * (`npm run test:all`) every one of them.
+ * Injected failures of every driver call, during loading and every kind of answer: one typed error, no leaks, and the device
+ * still works, or after its loss a new one. A seeded sample of the calls; with INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`)
+ * every one of them.
  */
 import { afterAll, describe, expect, test } from "vitest";
 import { EngineError, InstructBlipForConditionalGeneration, TextIteratorStreamer } from "../../../src/index.node.ts";

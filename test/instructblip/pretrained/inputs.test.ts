@@ -1,4 +1,4 @@
-/** What models refuse to be given, each check by itself: which input, what must hold, what was given. */
+/** Checks of model inputs, one by one: the errors name the input, the requirement and the given value. */
 import { expect, test } from "vitest";
 import {
   expectIds,

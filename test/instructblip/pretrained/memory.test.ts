@@ -1,4 +1,4 @@
-/** What answers, and loads, leave behind: nothing. */
+/** Answers and loads leak no memory. */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** One way into a checkpoint: every file is read and parsed once, and the library and the command line refuse alike. */
+/** ModelFolder: every file is read and parsed once, and library and command line have the same errors. */
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";

@@ -1,4 +1,4 @@
-/** Whatever a public function is given, it answers, or refuses with an error of the project's own: no TypeError, no hang. */
+/** Public functions with odd values: they return, or throw a typed error: no TypeError, no hang. */
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** Checkpoints that are not quite what is expected: loaded where transformers 5.18 loads them, else told what they are. */
+/** Unusual checkpoints: loaded if transformers 5.18 loads them, else refused by kind. */
 import { cp, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** What every from_pretrained takes, and what it refuses: options, places, and files that would change the answer. */
+/** Arguments of every from_pretrained, and refusals: options, locations, and files that would change answers. */
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";

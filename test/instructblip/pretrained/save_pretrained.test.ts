@@ -1,6 +1,6 @@
 /**
- * Saving and loading again: config.json and weights bit by bit, whatever the dtype, the width, the shards and the names.
- * That transformers loads it too is `npm run parity` (test/golden/make.py, saved).
+ * Saving and loading: config.json and weights bit by bit, for every dtype, width, sharding and naming. That transformers
+ * loads it too is `npm run parity` (test/golden/make.py, saved).
  */
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,7 +1,7 @@
 /**
  * The embedded checkpoint answers questions about unseen images as PyTorch did: the same token ids, every row. Of the 500
- * every fifth, or, with INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`), all. Also the one property that makes this model
- * InstructBLIP: another instruction, another look at the image.
+ * every fifth, or, with INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`), all. Also the defining property of InstructBLIP: image
+ * features depend on the instruction.
  */
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";

@@ -1,4 +1,4 @@
-/** A table that a model has under several names is found under whichever a file has kept, as transformers 5.18 finds it. */
+/** A tied table is found under any of its names in a file, as in transformers 5.18. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";

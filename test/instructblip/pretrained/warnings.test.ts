@@ -1,4 +1,4 @@
-/** What has no effect is told to whoever listens: by default to the console, each once. */
+/** Warnings about options without effect: by default to the console, each once. */
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * Everything a processor takes as an image, as far as Node has it: the same pixels whatever they come in, as they were when
- * the call was made, and an error that says what to do for what is none. What only browsers have is `npm run browser:check`.
+ * All image inputs of a processor in Node: the same pixels from every kind, copied at the call, and errors with hints for
+ * other values. `npm run browser:check` tests those of browsers.
  */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -181,7 +181,7 @@ describe("is refused", () => {
     ["what the server does not have", () => `${site}/none.jpg`, "IMAGE_NOT_FOUND", /none\.jpg: .* 404/],
     ["a page instead", () => `${site}/page.jpg`, "IMAGE_FORMAT", /page\.jpg: a web page, .* image itself/s],
     ["a connection that breaks", () => `${site}/cut.jpg`, "IO", /cut\.jpg: the connection broke/],
-    ["a blob: URL that is not known", () => "blob:nodedata:1234", "IMAGE_NOT_FOUND", /no longer/],
+    ["a blob: URL that is not known", () => "blob:nodedata:1234", "IMAGE_NOT_FOUND", /has been revoked/],
     ["a data: URL without a comma", () => `data:${"x".repeat(10_000)}`, "IMAGE_SOURCE", /^image 0: .* comma/],
     ["a data: URL that is no base64", () => "data:image/png;base64,!!!!", "IMAGE_SOURCE", /^image 0: .* not base64/],
     ["a large data: URL of no image", () => `data:,${"x".repeat(2 ** 20)}`, "IMAGE_FORMAT", /^image 0: not an image/],

@@ -1,4 +1,4 @@
-/** Decoding, resizing and normalising against what Pillow and Hugging Face's PIL backend computed (test/golden/processor). */
+/** Decoding, resizing and normalising against Pillow and Hugging Face's PIL backend (test/golden/processor). */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import fc from "fast-check";

@@ -1,4 +1,4 @@
-/** The files that test/golden/processor/make.py made, and folders in memory. Used by the tests of the processor. */
+/** The goldens of test/golden/processor/make.py, and folders in memory, for the tests of processors. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";

@@ -1,4 +1,4 @@
-/** Adapters as a browser has them: no provider is registered here, `navigator.gpu` is what there is. */
+/** Adapters in a browser: without a registered provider, from `navigator.gpu`. */
 import { afterEach, expect, test, vi } from "vitest";
 import { capsOf } from "../../../src/tensor/device/caps.ts";
 import { requestAdapter } from "../../../src/tensor/device/gpu.ts";

@@ -1,4 +1,4 @@
-/** The pool, scopes, arenas and the budget, over buffers that hold nothing. */
+/** The pool, scopes, arenas and the budget, with fake buffers. */
 import { expect, test } from "vitest";
 import { Arena, formatBytes, Memory } from "../../../src/tensor/device/memory.ts";
 

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { Caps } from "../../../src/tensor/device/caps.ts";
 import { planBlocks, planTiling, subgroupSizeOf, TILES, tilesOf } from "../../../src/tensor/device/tiling.ts";
 
-/** Only what a tiling depends on. */
+/** The caps that a tiling depends on. */
 const GPU = {
   subgroups: true,
   subgroupMinSize: 32,

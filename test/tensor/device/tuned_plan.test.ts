@@ -1,4 +1,4 @@
-/** The file of tuned choices: what is kept in it, what is refused, for which adapter it counts, and that a device gets it. */
+/** The tuned plan's file: content, refusals, matching of adapters, and its use by a device. */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * `attention`: where each of the Q-Former's queries looked in an image or a frame, for an instruction if the model reads one:
- * its cross-attention, drawn over the image as contact sheets or printed as numbers.
+ * `attention`: the cross-attention of each of the Q-Former's queries to an image or a frame, for an instruction if the
+ * Q-Former reads one, drawn over the image as contact sheets or printed as numbers.
  */
 import { basename, extname } from "node:path";
 import sharp from "sharp";
@@ -36,11 +36,11 @@ export interface AttentionOptions {
   readonly image: string;
   /** BLIP-2 has none. */
   readonly prompt?: string;
-  /** A .png or .svg; with several sheets their names are put in front of the ending. */
+  /** A .png or .svg; for several sheets their names are inserted before the extension. */
   readonly out?: string;
   readonly json?: boolean;
   readonly layer?: number;
-  /** One head, or all of them apart; default: their mean. */
+  /** One head, or all of them separately; default: their mean. */
   readonly head?: number | "all";
   readonly query?: number;
   readonly blocks?: boolean;
@@ -74,7 +74,7 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
     [image],
     [options.prompt ?? ""],
   );
-  const frame = framesOf(pixel_values); // a video of one frame is that frame
+  const frame = framesOf(pixel_values); // a video of one frame is treated as an image
   const [, , H, W] = sizes(frame.shape, 4);
   const P = config.vision_config.patch_size;
   const grid = { rows: Math.floor(H / P), columns: Math.floor(W / P), height: H / P, width: W / P };
@@ -107,8 +107,8 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
 }
 
 /**
- * The probabilities of every cross-attention, f32[1, H, Q, N + 1]. Loads the vision encoder and the Q-Former alone: the
- * language model, which is most of a checkpoint, has no part in them.
+ * The probabilities of every cross-attention, f32[1, H, Q, N + 1]. Loads the image encoder and the Q-Former alone, not the
+ * language model, which is most of a checkpoint.
  */
 async function crossAttentions(
   folder: Folder,
@@ -156,14 +156,14 @@ async function crossAttentions(
   }
 }
 
-/** The layers in which queries look at the image. */
+/** The layers with cross-attention. */
 function crossLayers({
   qformer_config: { num_hidden_layers, cross_attention_frequency },
 }: VisionLanguageConfig): number[] {
   return Array.from({ length: num_hidden_layers }, (_, i) => i).filter((i) => i % cross_attention_frequency === 0);
 }
 
-/** Before the weights are loaded: what is asked for must exist. @throws InputError PARAM_RANGE */
+/** Checks options before the weights are loaded. @throws InputError PARAM_RANGE */
 function checkChoice({ prompt, layer, head, query }: AttentionOptions, config: VisionLanguageConfig): void {
   if (config instanceof Blip2Config && prompt !== undefined) {
     throw new InputError(
@@ -175,7 +175,7 @@ function checkChoice({ prompt, layer, head, query }: AttentionOptions, config: V
     );
   }
   if (!(config instanceof Blip2Config) && prompt === undefined) {
-    throw new InputError("PROMPT", "--prompt <text> is needed: this model looks at an image with the question in mind");
+    throw new InputError("PROMPT", "--prompt <text> is needed: the Q-Former of this model reads the instruction");
   }
   const layers = crossLayers(config);
   if (layer !== undefined && !layers.includes(layer)) {
@@ -205,7 +205,10 @@ function mapsOf(layer: number, { data, shape }: HostTensor, { head, query }: Att
   return heads.map((h) => ({ layer, head: h, queries: queries((q) => row(h, q)) }));
 }
 
-/** One sheet for each layer and head, a map for each query; for one query a single sheet, a map for each layer and head. */
+/**
+ * A sheet for each layer and head with a map for each query; for one query a single sheet with a map for each layer and
+ * head.
+ */
 function sheetsOf(
   maps: readonly LayerMaps[],
   options: AttentionOptions,
@@ -235,7 +238,7 @@ function sheetsOf(
   });
 }
 
-/** Of rows of one length, element by element. */
+/** The mean of rows of one length, element by element. */
 function meanOf(rows: readonly Float32Array[]): Float32Array {
   const sums = new Float64Array(rows[0]!.length);
   for (const row of rows) for (const [i, x] of row.entries()) sums[i]! += x;
@@ -257,14 +260,14 @@ async function writeSheet(file: string, sheet: Sheet): Promise<void> {
   });
 }
 
-/** Whether texts can be drawn: without any font all characters are the same box. */
+/** Whether text can be drawn: without fonts all characters are the same box. */
 async function hasFont(): Promise<boolean> {
   const widthOf = async (text: string) => (await sharp({ text: { text, font: "sans-serif 40" } }).metadata()).width;
   const [narrow, wide] = await Promise.all([widthOf("iiii"), widthOf("WWWW")]);
   return narrow !== wide;
 }
 
-/** What --json prints. Patches come row by row. */
+/** The output of --json. Patches are in row-major order. */
 function numbersOf({ image, prompt }: AttentionOptions, { rows, columns }: PatchGrid, maps: readonly LayerMaps[]) {
   const layers = maps.map(({ queries, ...one }) => ({
     ...one,

@@ -1,25 +1,25 @@
 /**
- * A contact sheet of attention maps: each laid over the image it looks at, all in one colour scale. Pure: pixels and
- * labels come out; attention.node.ts makes a PNG or an SVG of them.
+ * A contact sheet of attention maps, each over its image, all in one colour scale. Pure: it returns pixels and labels, which
+ * attention.node.ts writes as PNG or SVG.
  */
 
 import type { RgbImage } from "../../processing/image.ts";
 import { resize } from "../../processing/resize.ts";
 
-/** Where one query looked. */
+/** The attention of one query. */
 export interface AttentionMap {
   readonly caption: string;
   /** f32[rows · columns]: the weight of each patch, row by row */
   readonly patches: Float32Array;
-  /** The weight of the class token, which lies nowhere in the image. */
+  /** The weight of the class token, which is not in the image. */
   readonly class_token: number;
 }
 
-/** How patches lie on the image. */
+/** The grid of patches on the image. */
 export interface PatchGrid {
   readonly rows: number;
   readonly columns: number;
-  /** The image's height and width in patches: a little above rows and columns where its edge fills no patch. */
+  /** The image's height and width in patches: not whole numbers if its edge fills no patch. */
   readonly height: number;
   readonly width: number;
 }
@@ -34,7 +34,7 @@ export interface SheetContent {
   readonly mean?: AttentionMap | undefined;
   /** Maps in a row. Default: as many as make full rows. */
   readonly columns?: number | undefined;
-  /** The weight that has the brightest colour. Default: the largest there is. */
+  /** The weight of the brightest colour. Default: the largest weight. */
   readonly scale_max?: number | undefined;
   /** Patches as blocks, instead of interpolated between their centres. */
   readonly blocks?: boolean | undefined;
@@ -78,7 +78,7 @@ export function viridis(t: number): Rgb {
   return [channel(0), channel(1), channel(2)];
 }
 
-/** How much of a pixel is the map's colour; the rest is the image. */
+/** Opacity of the map's colour over the image. */
 const OPACITY = 0.65;
 const MID_GREY = 128;
 const MARGIN = 24;
@@ -87,7 +87,7 @@ const CAPTION = 22;
 /** Of a sheet with many maps, in pixels. */
 const WIDTH = 1360;
 
-/** Draws the sheet. Every weight of all maps has the same scale, from 0 up. */
+/** Draws the sheet. All maps have the same scale, from 0 up. */
 export function drawSheet(content: SheetContent): Sheet {
   const { title, subtitle, image, grid, maps, mean, blocks = false } = content;
   const columns = content.columns ?? columnsFor(maps.length);
@@ -148,7 +148,7 @@ export function drawSheet(content: SheetContent): Sheet {
       anchor: x < legendX + 70 ? "start" : x > legendX + legendWidth - 70 ? "end" : "middle",
     });
   }
-  write("class: the weight of the class token, which lies nowhere in the image", legendX, barY + 70, 12);
+  write("class: the weight of the class token, which is not in the image", legendX, barY + 70, 12);
   return { canvas, labels };
 }
 
@@ -172,7 +172,7 @@ export function heat(
         const weight = blocks ? patches[Math.floor(v) * grid.columns + Math.floor(u)]! : between(patches, grid, v, u);
         result.set(blend(grey, viridis(scale > 0 ? weight / scale : 0)), at);
       } else {
-        result.fill(Math.round(grey), at, at + 3); // an edge that fills no patch is not looked at
+        result.fill(Math.round(grey), at, at + 3); // an edge that fills no patch has no weight
       }
     }
   }
@@ -189,7 +189,7 @@ function between(patches: Float32Array, { rows, columns }: PatchGrid, v: number,
   return row(y0) * (1 - (y - y0)) + row(y1) * (y - y0);
 }
 
-/** The largest number of columns up to 8 that leaves no row unfinished, if one of at least 4 does, else 8. */
+/** The largest number of columns from 4 to 8 that fills all rows, else 8. */
 function columnsFor(count: number): number {
   if (count <= 8) return count;
   return [8, 7, 6, 5, 4].find((columns) => count % columns === 0) ?? 8;
@@ -206,14 +206,14 @@ export function percent(share: number): string {
   return `${value >= 9.95 || value === 0 ? Math.round(value) : value.toPrecision(2)} %`;
 }
 
-/** A text cut to about `width` pixels; a character of a sans-serif font is about half as wide as its size. */
+/** Text truncated to about `width` pixels; a character of a sans-serif font is about half as wide as its size. */
 function shortened(text: string, width: number, size: number, ratio = 0.52): string {
   const characters = [...text];
   const most = Math.max(1, Math.floor(width / (ratio * size)));
   return characters.length <= most ? text : `${characters.slice(0, most - 1).join("")}…`;
 }
 
-/** A colour over a grey of little contrast, so that neither the image's colours nor its light are taken for weights. */
+/** Blends a colour over a low-contrast grey, so that the image's colours and brightness are not mistaken for weights. */
 function blend(grey: number, color: Rgb): number[] {
   const under = 30 + 0.65 * grey;
   return color.map((value) => Math.round((1 - OPACITY) * under + OPACITY * value));
@@ -245,7 +245,7 @@ export function sheetSvg({ canvas, labels }: Sheet, background?: string): string
   );
 }
 
-/** Text for XML, without the characters that it cannot hold. */
+/** Escapes text for XML, without invalid characters. */
 function escaped(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: XML 1.0 forbids most control characters
   const allowed = text.replace(/[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/g, "\ufffd");

@@ -1,4 +1,7 @@
-/** `inspect`: reads a checkpoint's config and headers, asks for an adapter, and prints inspection.ts. No weight is read. */
+/**
+ * `inspect`: reads a checkpoint's config and headers, requests an adapter, and prints the result of inspection.ts. No
+ * weights are read.
+ */
 
 import type { Caps } from "../../../tensor/device/caps.ts";
 import { openDevice } from "../../../tensor/device/open_device.ts";
@@ -35,7 +38,7 @@ export async function runInspect(path: string, { json, tensors }: InspectOptions
   await terminal.out(json ? `${JSON.stringify(report)}\n` : formatInspection(report));
 }
 
-/** What a model would be given, undefined where there is no adapter. */
+/** The limits of a model's device; undefined without an adapter. */
 async function adapterCaps(): Promise<Caps | undefined> {
   try {
     const device = await openDevice();

@@ -1,4 +1,4 @@
-/** What `inspect` says of a checkpoint, as data for `--json` and as text for people. Pure: it is handed what was read. */
+/** The report of `inspect`, as an object for `--json` and as text. Pure: files are read by inspect.node.ts. */
 import type { Caps } from "../../../tensor/device/caps.ts";
 import { formatBytes } from "../../../tensor/device/memory.ts";
 import type { Checkpoint, CheckpointTensor } from "../../../tensor/files/safetensors.ts";
@@ -8,7 +8,7 @@ import { otherCheckpoint, quantizationOf } from "../../pretrained/other_checkpoi
 import { formatCount, formatTable } from "../format.ts";
 import { DEFAULT_LIMITS, type MemoryPlan, planMemory } from "./memory_plan.ts";
 
-/** The object `inspect --json` prints. Sizes in bytes. */
+/** The output of `inspect --json`. Sizes in bytes. */
 export interface Inspection {
   readonly name: string;
   readonly model: string;
@@ -23,11 +23,11 @@ export interface Inspection {
   };
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
   readonly tensors: Group;
-  /** By what the names begin with. */
+  /** By prefix of the names. */
   readonly parts: readonly (Group & { readonly prefix: string })[];
   readonly dtypes: readonly (Group & { readonly dtype: string })[];
   readonly warnings: readonly string[];
-  /** Null where there is none; the plan is then for the least that WebGPU guarantees. */
+  /** Null if there is none; the plan is then for WebGPU's default limits. */
   readonly adapter: { readonly name: string; readonly software: boolean } | null;
   readonly memory: MemoryPlan;
   /** With `--tensors`. */
@@ -49,7 +49,7 @@ interface Listed {
   readonly file: string;
 }
 
-/** What is known when a checkpoint's headers have been read. */
+/** The data read from a checkpoint. */
 export interface Inspected {
   readonly name: string;
   readonly config: VisionLanguageConfig;
@@ -61,7 +61,7 @@ export interface Inspected {
   readonly withTensors: boolean;
 }
 
-/** In the order in which an image passes through them; anything else follows. */
+/** In the order of the forward pass; others follow. */
 const PARTS = ["vision_model", "query_tokens", "qformer", "language_projection", "language_model"];
 
 export function inspect({ name, config, checkpoint, notes = [], files, caps, withTensors }: Inspected): Inspection {
@@ -112,7 +112,7 @@ export function inspect({ name, config, checkpoint, notes = [], files, caps, wit
         num_key_value_heads: sizes.num_key_value_heads,
         head_dim: sizes.head_dim,
         vocab_size: text.vocab_size,
-        // T5's positions are relative and have no end.
+        // T5's positions are relative and unlimited.
         ...(Number.isFinite(text.max_position_embeddings)
           ? { max_position_embeddings: text.max_position_embeddings }
           : {}),
@@ -135,7 +135,7 @@ export function inspect({ name, config, checkpoint, notes = [], files, caps, wit
   return { ...inspection, list: tensors.map(({ name, dtype, shape, file }) => ({ name, dtype, shape, file })) };
 }
 
-/** What there is to say of the form of a checkpoint before it is loaded. */
+/** Warnings about a checkpoint before it is loaded. */
 function remarks(tensors: Checkpoint["tensors"], config: VisionLanguageConfig): string[] {
   const json = (config as unknown as { toJSON(): object }).toJSON();
   const other = otherCheckpoint(tensors, json);
@@ -152,7 +152,7 @@ function groupOf(tensors: readonly CheckpointTensor[]): Group {
   };
 }
 
-/** The report for people. */
+/** The report as text. */
 export function formatInspection(it: Inspection): string {
   const { config, memory } = it;
   const row = (name: string, group: Group) => [

@@ -1,6 +1,6 @@
 /**
- * How much GPU memory a checkpoint will take, from its headers and config alone: nothing is loaded. Weights and cache
- * are what the engine will allocate to the byte (test/instructblip/cli/inspect.test.ts compares); activations are an estimate.
+ * The GPU memory that a checkpoint will take, from its headers and config alone. Weights and cache are exactly the bytes
+ * that the engine will allocate (compared by test/instructblip/cli/inspect.test.ts); activations are an estimate.
  */
 import {
   KV_CACHE_DTYPES,
@@ -16,12 +16,12 @@ import { sizeOf } from "../../../tensor/shape.ts";
 import { Blip2Config } from "../../config/blip_2.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
 
-/** WebGPU's defaults, which every adapter has at least (specification, section 3.6.2). */
+/** WebGPU's default limits, which every adapter has (specification, section 3.6.2). */
 export const DEFAULT_LIMITS: Limits = { maxBindingBytes: 128 * 2 ** 20, maxBufferBytes: 256 * 2 ** 20 };
 
-/** The part of an adapter's limits that decides how a model is laid out. */
+/** The limits that determine a model's memory layout. */
 export interface Limits {
-  /** One binding may span this much; larger weights are split by rows. */
+  /** Largest binding; larger weights are split by rows. */
   readonly maxBindingBytes: number;
   readonly maxBufferBytes: number;
 }
@@ -48,12 +48,14 @@ export interface KVCachePlan {
 export interface WeightsPlan {
   readonly dtype: OneDType;
   readonly bytes: number;
-  /** Matrices larger than the binding limit, and the pieces they are split into. */
+  /** Number of matrices larger than the binding limit, and of the shards they are split into. */
   readonly split: number;
   readonly pieces: number;
 }
 
-/** What is one matrix, or vector, on the device: the layers that llama.ts, opt.ts and t5.ts stack; a gate and its pair. */
+/**
+ * Parameters that are one matrix, or vector, on the device: the layers that llama.ts, opt.ts and t5.ts stack; gate and up.
+ */
 const STACKED =
   /^(language_model\..*\.(?:self_attn|mlp|SelfAttention|DenseReluDense)\.)([qkv]_proj|gate_proj|up_proj|[qkv]|wi_[01])(\.(?:weight|bias))$/;
 const PAIRED = /\.(gate_proj|up_proj|wi_[01])\.weight$/;
@@ -72,7 +74,7 @@ export function planMemory(
     binding_limit,
     weights: STORAGE_DTYPES.map((dtype) => planWeights(tensors, config, binding_limit, dtype)),
     kv_cache: KV_CACHE_DTYPES.map((dtype) => {
-      // Heads that are no multiple of four numbers stay f32, as in vision_language_model.ts.
+      // A head size that is not a multiple of 4 stays f32, as in load.ts.
       const keyBytes = num_key_value_heads * head_dim * (dtype === "f16" && head_dim % 4 === 0 ? 2 : 4);
       return {
         dtype,
@@ -117,9 +119,9 @@ function planWeights(
   }
   for (const size of vectors.values()) bytes += allocated(size * 4);
   for (const matrix of matrices.values()) {
-    // As in tensor/weight.ts: padded rows, two at once of a pair, split evenly over as few pieces as will do.
+    // As in tensor/weight.ts: padded rows, two at a time of a pair, split evenly into the fewest shards.
     const [N, row] = matrix.paired ? [matrix.N / 2, 2 * matrix.row] : [matrix.N, matrix.row];
-    const most = Math.max(1, Math.floor(limit / row)); // where not even a row fits, loading will say so
+    const most = Math.max(1, Math.floor(limit / row)); // if a row does not fit, loading throws
     const rows = Math.ceil(N / Math.ceil(N / most));
     const full = Math.floor(N / rows);
     bytes += full * allocated(rows * row);
@@ -132,7 +134,7 @@ function planWeights(
   return { dtype, bytes, split, pieces };
 }
 
-/** Positions the rotary table has before it is asked for more; as in llama.ts. */
+/** Initial positions of the rotary table; as in llama.ts. */
 function rotaryRows({ max_position_embeddings }: { max_position_embeddings: number }): number {
   return Math.min(256, max_position_embeddings);
 }
@@ -143,8 +145,8 @@ function allocated(bytes: number): number {
 }
 
 /**
- * The activations of one layer of each part: they are alive until the layer ends, and since the parts' sizes differ,
- * the pool keeps one set for each.
+ * The activations of one layer of each part: they are live until the layer ends, and as the parts' sizes differ, the pool
+ * keeps a set for each.
  */
 function estimateActivations(
   { vision_config, qformer_config, text_config, num_query_tokens }: VisionLanguageConfig,

@@ -1,6 +1,6 @@
 /**
- * Answers many jobs in padded batches, each with the tokens it would have alone: what would make a difference in a batch
- * keeps a job out of it. Prompts are padded on the left, where an answer does not go on from; the Q-Former's text, whose
+ * Answers many jobs in padded batches, each with the same tokens as alone: jobs with options that depend on the batch are
+ * answered separately. Prompts are padded on the left, as answers continue on the right; the Q-Former's text, whose
  * positions are counted from its beginning, on the right.
  */
 import { DeviceError } from "../../../tensor/errors.ts";
@@ -15,20 +15,20 @@ import { stack } from "../../processing/image_processor.ts";
 import { endsRun } from "../format.ts";
 import type { Stopwatch, Timing } from "../timing.ts";
 
-/** Rows of a batch where nothing is said. */
+/** Default batch size in rows. */
 export const BATCH_SIZE = 8;
 
-/** One row or several, and how to go on from them. */
+/** One row or several, and their generation options. */
 export interface Job {
   readonly inputs: InstructBlipInputs;
   readonly options: GenerationOptions;
 }
 
-/** What generate() gives for a job. */
+/** The result of generate() for a job. */
 export interface Answer {
   readonly sequences: number[][];
   readonly sequences_scores?: readonly number[];
-  /** Of the batch that the job was in. */
+  /** The timing of the job's batch. */
   readonly timing: Timing;
   /** Rows of that batch. */
   readonly rows: number;
@@ -38,10 +38,10 @@ type Hooks = Pick<GenerateOptions, "tokenizer"> & { readonly signal: AbortSignal
 
 type Batch<J> = [J, ...J[]];
 
-/** What a job is answered or fails with. */
+/** The result of a job, or its error. */
 export type Outcome<J extends Job> = { readonly job: J } & ({ readonly answer: Answer } | { readonly error: unknown });
 
-/** Options that count from where a prompt ends and look at no token of it, nor at the padding in front. */
+/** Options that count from the prompt's end and do not depend on its tokens, nor on padding. */
 const COUNT_FROM_THE_PROMPT = new Set<string>([
   "max_new_tokens",
   "min_new_tokens",
@@ -55,8 +55,8 @@ const COUNT_FROM_THE_PROMPT = new Set<string>([
 ] satisfies (keyof GenerationOptions)[]);
 
 /**
- * Options whose answer hangs on the other rows: numbers are drawn for all rows together, time is shared, and the tokens
- * after a stop string are not told from padding.
+ * Options whose result depends on the other rows: random numbers are drawn for all rows together, time is shared, and tokens
+ * after a stop string are not distinguished from padding.
  */
 const ALONE = [
   "do_sample",
@@ -66,9 +66,9 @@ const ALONE = [
   "guidance_scale",
 ] satisfies (keyof GenerationOptions)[];
 
-/** Jobs of the same key may be answered in one batch; undefined: this one is answered alone. Pure. */
+/** Jobs with the same key may share a batch; undefined: the job is answered alone. Pure. */
 export function batchKey({ inputs, options }: Job): string | undefined {
-  const given = Object.entries(options).filter(([, value]) => value !== undefined); // null says something of an end id
+  const given = Object.entries(options).filter(([, value]) => value !== undefined); // for an end id null is a value
   const set = given.filter(([, value]) => value !== null && value !== false).map(([name]) => name);
   const [first] = inputs.input_ids ?? [];
   if (set.some((name) => (ALONE as string[]).includes(name)) || !first) return undefined;
@@ -107,7 +107,7 @@ export function joinInputs(jobs: readonly InstructBlipInputs[], padding: number)
   };
 }
 
-/** Rows filled up to the longest with `value`. */
+/** Rows padded to the longest with `value`. */
 function padded(rows: Ids, value: number, side: "left" | "right"): number[][] {
   const length = Math.max(...rows.map((row) => row.length));
   return rows.map((row) => {
@@ -117,11 +117,11 @@ function padded(rows: Ids, value: number, side: "left" | "right"): number[][] {
 }
 
 /**
- * What a job would have been given alone, of the rows of its batch: without the padding in front, and no longer than its
- * own longest answer. Pure.
+ * The rows of a job in its batch's result as it would get them alone: without padding in front, and cropped to its longest
+ * answer. Pure.
  *
  * @param front numbers of padding in front of every row
- * @param begin where answers begin in what is left
+ * @param begin where answers begin, without the padding
  * @param ends ids that end an answer
  */
 export function ownRows(rows: Ids, front: number, begin: number, ends: readonly number[]): number[][] {
@@ -134,11 +134,10 @@ export function ownRows(rows: Ids, front: number, begin: number, ends: readonly 
 }
 
 /**
- * Answers jobs, those of one batch in one go, in the order in which their batches are done. A batch that memory does not
- * allow is halved, and so are those after it; a batch that fails otherwise is answered job by job, so that one bad job
- * fails alone.
+ * Answers jobs batch by batch; yields them as their batches are done. A batch that exceeds memory is halved, and so are
+ * later ones; after another failure the jobs of a batch are answered one by one, so that a bad job fails alone.
  *
- * @param size rows of a batch, at most; a job of more is a batch of its own
+ * @param size batch size in rows, at most; a larger job is a batch of its own
  * @throws the signal's reason
  */
 export async function* answerTogether<J extends Job>(
@@ -173,7 +172,7 @@ export async function* answerTogether<J extends Job>(
   }
 }
 
-/** What a smaller batch may not suffer from. */
+/** Whether a smaller batch may succeed. */
 const SHORTAGES = ["BUDGET", "GPU_OOM", "LIMIT"];
 
 const rowsOf = ({ inputs }: Job) => inputs.input_ids?.length ?? inputs.pixel_values.shape[0]!;
@@ -183,7 +182,7 @@ function halves<J>(batch: Batch<J>): Batch<J>[] {
   return [batch.slice(0, middle), batch.slice(middle)].filter((half): half is Batch<J> => half.length > 0);
 }
 
-/** Jobs that are answered together, each batch where its first job stands. Pure. */
+/** Groups jobs into batches, each at the position of its first job. Pure. */
 export function batchesOf<J extends Job>(jobs: readonly J[], size: number): Batch<J>[] {
   const batches: Batch<J>[] = [];
   const open = new Map<string, { batch: Batch<J>; rows: number }>();
@@ -249,13 +248,13 @@ async function answerBatch(
   });
 }
 
-/** An id that the embedding has and that is no placeholder; what it is does not matter behind a mask. */
+/** An id for padding, which is masked: any that is in the embedding and not a placeholder. */
 function paddingOf({ image_token, text_config }: VisionLanguageConfig, { pad_token_id }: GenerationOptions): number {
   const id = pad_token_id ?? text_config.pad_token_id ?? 0;
   return id >= 0 && id !== image_token ? id : image_token === 0 ? 1 : 0;
 }
 
-/** Holds back what comes before its turn: positions from `first` on, each once. */
+/** Restores the order of results: positions from `first` on, each once. */
 export async function* inOrder<T extends { readonly position: number }>(
   outcomes: AsyncIterable<T>,
   first = 0,
@@ -271,8 +270,8 @@ export async function* inOrder<T extends { readonly position: number }>(
   }
 }
 
-/** Where answers begin in the rows of generate(): behind the prompt, or the start token of a decoder. */
+/** Where answers begin in the rows of generate(): after the prompt, or the start token of a decoder. */
 export function beginOf({ config, language_model }: VisionLanguageModel, { input_ids }: InstructBlipInputs): number {
   if (language_model.decoder_start_token_id !== undefined) return 1;
-  return config.image_token === null ? 0 : input_ids[0]!.length; // the rows of legacy checkpoints are answers alone
+  return config.image_token === null ? 0 : input_ids[0]!.length; // the rows of legacy checkpoints have answers only
 }

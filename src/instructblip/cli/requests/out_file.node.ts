@@ -1,6 +1,6 @@
 /**
- * `--out`: a file that lines are added to, and that a later run goes on with (`--resume`), never overwriting one; and
- * whether a file of another kind can be written at all.
+ * `--out`: a file to which lines are appended, which a later run resumes (`--resume`), and which is never overwritten; and a
+ * check that other files can be written.
  */
 import { constants } from "node:fs";
 import { access, type FileHandle, open, stat } from "node:fs/promises";
@@ -8,7 +8,7 @@ import { dirname } from "node:path";
 import { EngineError, InputError } from "../../../tensor/errors.ts";
 import { splitLines } from "./requests.ts";
 
-/** How much is looked at a time for the end of the last whole line. */
+/** Bytes that are read at a time in search of the end of the last whole line. */
 const CHUNK = 2 ** 16;
 
 export class OutFile {
@@ -21,24 +21,24 @@ export class OutFile {
   }
 
   /**
-   * Opens or makes a file. With `resume`, its lines are handed to `onLine` first; a last line that was torn is removed.
-   * @throws InputError OUT_EXISTS (there is something in it, and no `resume`), NOT_REGULAR_FILE, IO, BAD_UTF8
+   * Opens or creates a file. With `resume`, its lines are passed to `onLine` first; an incomplete last line is removed.
+   * @throws InputError OUT_EXISTS (it is not empty, and no `resume`), NOT_REGULAR_FILE, IO, BAD_UTF8
    */
   static async open(name: string, resume: boolean, onLine: (text: string) => void): Promise<OutFile> {
     let handle: FileHandle | undefined;
     try {
-      // Not to wait for the reader of a pipe; on Windows there is no such flag.
+      // So as not to wait for the reader of a pipe; Windows has no such flag.
       const flags = constants.O_APPEND | constants.O_CREAT | constants.O_RDWR | (constants.O_NONBLOCK ?? 0);
       handle = await open(name, flags, 0o666);
       const found = await handle.stat();
       if (!found.isFile()) throw new InputError("NOT_REGULAR_FILE", `--out ${name}: not a regular file`);
       if (found.size > 0 && !resume) {
         const hint = "--resume goes on with it; remove it to begin again";
-        throw new InputError("OUT_EXISTS", `--out ${name}: there is something in it already`, { hint });
+        throw new InputError("OUT_EXISTS", `--out ${name}: the file is not empty`, { hint });
       }
       const end = await endOfLines(handle, found.size);
       await readLines(handle, end, name, onLine);
-      // Last, so that a file that is no output of ours is left as it is.
+      // Last, so that a file of another format is not changed.
       if (end < found.size) await handle.truncate(end);
       return new OutFile(name, handle);
     } catch (cause) {
@@ -47,7 +47,7 @@ export class OutFile {
     }
   }
 
-  /** Adds whole lines; they are with the system when the promise resolves. @throws InputError IO */
+  /** Appends whole lines; they are written when the promise resolves. @throws InputError IO */
   async write(text: string): Promise<void> {
     try {
       await this.#handle.appendFile(text);
@@ -100,7 +100,7 @@ function ioError(cause: unknown, name: string): Error {
   return code === undefined ? cause : new InputError("IO", `--out ${name}: the system reports ${code}`, { cause });
 }
 
-/** Refuses an `option` that cannot be written before minutes of work, not after. @throws InputError OUT */
+/** Checks early that the file of an `option` can be written. @throws InputError OUT */
 export async function checkOut(path: string, option = "--out"): Promise<void> {
   if ((await stat(path).catch(() => undefined))?.isDirectory()) {
     throw new InputError("OUT", `${option} ${path}: this is a folder; give a file name`);

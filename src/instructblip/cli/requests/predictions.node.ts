@@ -1,4 +1,4 @@
-/** Files of `evaluate` and `merge`: tasks, data and parts of predictions. */
+/** Files of `evaluate` and `merge`: tasks, data and predictions. */
 import { createHash } from "node:crypto";
 import { createReadStream, readFileSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
@@ -12,7 +12,7 @@ import { type PredictionFile, PredictionFileReader } from "../../evaluation/pred
 import { parseQuestion, parseTask, type Question, type Task } from "../../evaluation/task.ts";
 import { lineText, splitLines } from "./requests.ts";
 
-/** A larger task file is none. */
+/** Largest task file. */
 const MAX_TASK_BYTES = 2 ** 20;
 const MAX_CONFIG_BYTES = 2 ** 20;
 
@@ -72,7 +72,7 @@ export async function readPredictionFile(path: string): Promise<PredictionFile> 
   for await (const { bytes } of splitLines(chunks, Number.POSITIVE_INFINITY))
     reader.add(new TextDecoder().decode(bytes));
   const part = reader.file();
-  if (!part) throw new InputError("BAD_PART", `${path}: there is nothing in it`);
+  if (!part) throw new InputError("BAD_PART", `${path}: the file is empty`);
   if (last !== 10) throw new InputError("BAD_PART", `${path}: the last line is not complete`);
   return part;
 }
@@ -89,8 +89,8 @@ async function* chunksOf(path: string, onChunk: (chunk: Uint8Array) => void): As
 }
 
 /**
- * SHA-256 of the config and of the middle row of every tensor, names, types and shapes included: the weights are too large to
- * be read for this, and a model trained further, or saved over this one, has other numbers in the same files.
+ * SHA-256 of the config and of the middle row of every tensor, names, types and shapes included: hashing all weights would
+ * take too long, and a model that was trained further has other numbers in the same files.
  */
 export async function identityOf(folder: Folder): Promise<string> {
   const hash = createHash("sha256").update(await folder.text("config.json", MAX_CONFIG_BYTES));

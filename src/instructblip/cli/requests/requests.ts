@@ -1,13 +1,13 @@
 /**
- * The lines of `generate --requests`: JSON in, a checked request or an error out. Text only: no file is opened here, and
- * what generate() itself checks (the range of an option) is left to it.
+ * Parses the lines of `generate --requests` to checked requests or errors. No files are opened, and ranges of options are
+ * checked by generate().
  */
 import { unknownName } from "../../../tensor/arguments.ts";
 import { InputError } from "../../../tensor/errors.ts";
 import { parseJson } from "../../config/json_file.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../../generation/options.ts";
 
-/** As the caller gave it, for finding the answer again; null where there was none. */
+/** The request's id, which its answer repeats; null if it has none. */
 export type RequestId = string | number | null;
 
 /** One batch: the i-th prompt is asked about the i-th image. */
@@ -19,13 +19,13 @@ export interface Request {
   readonly candidates?: readonly (readonly string[])[];
 }
 
-/** A line as far as it could be understood. */
+/** A parsed line, or its error. */
 export type ParsedLine = { readonly id: RequestId } & (
   | { readonly request: Request; readonly error?: undefined }
   | { readonly request?: undefined; readonly error: InputError }
 );
 
-/** Longer lines are refused before they fill the memory. */
+/** Longest line. */
 export const MAX_LINE_BYTES = 2 ** 20;
 
 const FIELDS = ["id", "images", "prompts", "generation", "candidates"];
@@ -35,13 +35,16 @@ const FIELD_HINTS: Readonly<Record<string, string>> = {
   text: 'write "prompts": ["What is this?"]',
 };
 
-/** One of these is in every line of an answer. */
+/** Every line of an answer has one of these fields. */
 const ANSWERED = ["sequences", "ranked", "error"];
 
-/** What would make generate() return something other than sequences. */
+/** Options that would make generate() return something else than sequences. */
 const NOT_IN_A_LINE = ["return_dict_in_generate", "output_scores", "output_logits"];
 
-/** Understands one line. Codes: BAD_JSON, BAD_REQUEST, UNKNOWN_FIELD, BAD_PROMPT, BATCH_MISMATCH, UNKNOWN_OPTION, UNSUPPORTED_OPTION. */
+/**
+ * Parses one line. Codes: BAD_JSON, BAD_REQUEST, UNKNOWN_FIELD, BAD_PROMPT, BATCH_MISMATCH, UNKNOWN_OPTION,
+ * UNSUPPORTED_OPTION.
+ */
 export function parseRequest(text: string): ParsedLine {
   let value: unknown;
   try {
@@ -130,13 +133,13 @@ function kindOf(value: unknown): string {
   return value.length === 0 ? "an empty array" : odd === undefined ? "an array" : `an array with ${kindOf(odd)} in it`;
 }
 
-/** A line of bytes with its number, counted from 1; undefined where it was too long to be kept. */
+/** A line of bytes with its number, counted from 1; undefined if it was too long. */
 export interface Line {
   readonly number: number;
   readonly bytes: Uint8Array | undefined;
 }
 
-/** Cuts a stream into lines at `\n`. A last line without one counts; what is too long is dropped but still counted. */
+/** Splits a stream into lines at `\n`. A last line without one counts; a line that is too long is dropped but counted. */
 export async function* splitLines(chunks: AsyncIterable<Uint8Array>, most = MAX_LINE_BYTES): AsyncGenerator<Line> {
   let number = 1;
   let parts: Uint8Array[] = [];
@@ -180,7 +183,7 @@ export function lineText({ number, bytes }: Line): string | undefined {
   }
 }
 
-/** Understands a line of bytes; undefined for a blank one. Codes: LINE_TOO_LONG, BAD_UTF8 and those of {@link parseRequest}. */
+/** Parses a line of bytes; undefined for a blank one. Codes: LINE_TOO_LONG, BAD_UTF8 and those of {@link parseRequest}. */
 export function parseLine(line: Line): ParsedLine | undefined {
   const at = (error: InputError) => new InputError(error.code, `line ${line.number}: ${error.message}`);
   try {
@@ -193,10 +196,10 @@ export function parseLine(line: Line): ParsedLine | undefined {
   }
 }
 
-/** The answers that an earlier run has written: each excuses one request of its id. */
+/** The answers of an earlier run: each one covers one request of its id. */
 export class PreviousRun {
   readonly #name: string;
-  /** By the id's JSON, since 7 is not "7"; lines without an id excuse requests without one, in order. */
+  /** By the id's JSON, since 7 is not "7"; lines without an id cover requests without one, in order. */
   readonly #left = new Map<string, number>();
   done = 0;
   failed = 0;
@@ -221,7 +224,7 @@ export class PreviousRun {
     this.#left.set(key, (this.#left.get(key) ?? 0) + 1);
   };
 
-  /** Whether a request is answered already. */
+  /** Whether a request is already answered; each answer is used once. */
   claim(id: RequestId): boolean {
     const key = JSON.stringify(id);
     const left = this.#left.get(key) ?? 0;

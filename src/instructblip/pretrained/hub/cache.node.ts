@@ -1,10 +1,10 @@
-/** The cache of the Hub's files, laid out as huggingface_hub lays it out. */
+/** The cache of the Hub's files, in huggingface_hub's layout. */
 import { randomBytes } from "node:crypto";
 import { copyFile, link, mkdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { EngineError, WeightError } from "../../../tensor/errors.ts";
 
-/** Gives a finished file its name, unless another process was faster: somebody may be reading that one already. */
+/** Moves a finished file to its place, unless another process was faster: that file may already be in use. */
 export async function publish(from: string, to: string): Promise<void> {
   try {
     await link(from, to); // unlike rename, never replaces
@@ -14,7 +14,9 @@ export async function publish(from: string, to: string): Promise<void> {
   await rm(from);
 }
 
-/** Makes `snapshots/COMMIT/FILE` point to its blob; where there are no links, a new blob is moved there and an old one copied. */
+/**
+ * Links `snapshots/COMMIT/FILE` to its blob; if links are not supported, a new blob is moved there and an old one copied.
+ */
 export async function point(pointer: string, blob: string, isNew: boolean, symlinks: boolean): Promise<void> {
   await mkdir(dirname(pointer), { recursive: true });
   if (symlinks) {
@@ -25,7 +27,7 @@ export async function point(pointer: string, blob: string, isNew: boolean, symli
       } catch (error) {
         if (systemCode(error) !== "EEXIST") throw error;
         if (await isFile(pointer)) return; // another process was faster; a commit's file has one content only
-        await rm(pointer); // a link to a blob that somebody has deleted
+        await rm(pointer); // a link to a deleted blob
         return await symlink(target, pointer);
       }
     } catch (error) {
@@ -39,7 +41,9 @@ export async function point(pointer: string, blob: string, isNew: boolean, symli
   await rename(copy, pointer);
 }
 
-/** Whether a snapshot, a model's or a processor's, can be used without the Hub. Which other files the commit has is not known then. */
+/**
+ * Whether a snapshot of a model or a processor can be used offline. It is not known then whether the commit has other files.
+ */
 export async function isWhole(snapshot: string): Promise<boolean> {
   const has = async (...files: string[]) =>
     (await Promise.all(files.map((file) => isFile(join(snapshot, file))))).some((found) => found);
@@ -48,7 +52,7 @@ export async function isWhole(snapshot: string): Promise<boolean> {
   return (await has("tokenizer.json")) && (await has(...pixels));
 }
 
-/** Writes a small file all at once, with the folders above it. */
+/** Writes a small file atomically, and creates its folders. */
 export async function replaceFile(path: string, text: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   const temporary = `${path}.${randomBytes(4).toString("hex")}.tmp`;
@@ -56,7 +60,7 @@ export async function replaceFile(path: string, text: string): Promise<void> {
   await rename(temporary, path);
 }
 
-/** Whether a regular file is there, through any links. */
+/** Whether the path is a regular file, links followed. */
 export async function isFile(path: string): Promise<boolean> {
   const found = await stat(path).catch(() => undefined);
   return found?.isFile() ?? false;
@@ -66,7 +70,7 @@ export function systemCode(error: unknown): unknown {
   return error instanceof Error && "syscall" in error && "code" in error ? error.code : undefined;
 }
 
-/** What the file system refuses, in words. */
+/** Runs `work`; errors of the file system are rethrown, typed. */
 export async function inCache<T>(cache: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

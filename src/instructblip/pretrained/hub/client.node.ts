@@ -1,4 +1,4 @@
-/** Asking the Hub: one repository's requests, and its refusals as errors of ours. */
+/** Requests to the Hub for one repository, with its refusals as typed errors. */
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
@@ -9,25 +9,25 @@ import { COMMIT, cleanToken, type HubId, type HubSettings, hubRefusal, hubSettin
 
 /** An aborted download keeps what has arrived, and the next one resumes it. */
 export interface HubOptions extends OpenFolderOptions, Pick<FetchLimits, "silenceMs" | "minRate"> {
-  /** Default: the process's. */
+  /** Default: those of the process. */
   env?: Readonly<Record<string, string | undefined>>;
-  /** Before a broken download is resumed, and twice as long each time that brought nothing. Default 1000. */
+  /** Milliseconds before a broken download is resumed; doubled after each attempt without progress. Default 1000. */
   retryDelayMs?: number;
 }
 
-/** A file of the repository, by its content: git's SHA-1 of a small one, the SHA-256 of a large one. */
+/** A file of the repository and its hash: git's SHA-1 for a small file, SHA-256 for a large one. */
 export interface Blob {
   readonly oid: string;
   readonly size: number;
 }
 
-/** A question about a repository and its answer, in all pages, take no longer. */
+/** Timeout of a request about a repository, with all pages of the response. */
 const QUESTION_MS = 60_000;
-/** Of the answer: about 60,000 files, where a model has a hundred. */
+/** Largest response: about 60,000 files; a model has a hundred. */
 const MAX_ANSWER_BYTES = 16 * 2 ** 20;
 const MAX_ANSWER_PAGES = 100;
 
-/** One repository's requests: who asks, where, and what a refusal is called. */
+/** Requests for one repository: token, endpoint and error messages. */
 export class Hub {
   readonly id: HubId;
   readonly options: HubOptions;
@@ -69,14 +69,14 @@ export class Hub {
     }
   }
 
-  /** What to do about a file that only the Hub has. */
+  /** The hint for a file that is not cached. */
   get hintOffline(): string {
     const why = this.options.local_files_only ? "local_files_only forbids" : "HF_HUB_OFFLINE forbids";
     const undo = this.options.local_files_only ? "leave it out" : "unset it";
     return `${why} a download; ${undo}, or point HF_HOME or cache_dir to the cache that has the model`;
   }
 
-  /** The commit that the revision stands for now. */
+  /** The commit of the revision now. */
   async commit(): Promise<string> {
     const { modelInfo } = await library();
     const { repository: name, revision } = this.id;
@@ -107,16 +107,16 @@ export class Hub {
     });
   }
 
-  /** The bytes of a file from `begin`. The Hub sends large files' readers on to another host. */
+  /** The bytes of a file from `begin`. For large files the Hub redirects to another host. */
   async bytes(commit: string, file: string, begin: number): Promise<LimitedResponse> {
     const path = file.split("/").map(encodeURIComponent).join("/");
-    // Ranges count the bytes that are sent: compressed ones cannot be resumed.
+    // Ranges count transferred bytes: a compressed response could not be resumed.
     const headers: Record<string, string> = { "Accept-Encoding": "identity" };
     if (begin > 0) headers.Range = `bytes=${begin}-`;
     return this.#send(`${this.settings.endpoint}/${this.id.repository}/resolve/${commit}/${path}`, { headers }, file);
   }
 
-  /** Lets the library ask; whatever it stumbles over becomes an error of ours. */
+  /** Runs a request of the library; its errors become typed ones. */
   async #ask<T>(question: (connection: { hubUrl: string; fetch: typeof fetch }) => Promise<T>): Promise<T> {
     const { signal } = this.options;
     const begun = performance.now();
@@ -153,7 +153,7 @@ export class Hub {
     );
   }
 
-  /** A request with the token, whose refusal is already thrown as ours: the library drops the Hub's own code for it. */
+  /** A request with the token. A refusal is thrown here, typed, as the library drops the Hub's error code. */
   async #send(
     url: string,
     { headers, ...limits }: { headers: Record<string, string> } & FetchLimits,
@@ -161,7 +161,7 @@ export class Hub {
   ): Promise<LimitedResponse> {
     const { endpoint } = this.settings;
     const { signal, silenceMs, minRate } = this.options;
-    // A listing names its next page by a whole URL.
+    // A listing gives its next page by an absolute URL.
     const isHub = URL.canParse(url) && new URL(url).origin === new URL(endpoint).origin;
     const request = await fetchLimited(url, {
       headers: { ...headers, ...(isHub && this.#token && { Authorization: `Bearer ${this.#token}` }) },
@@ -196,7 +196,7 @@ export class Hub {
   }
 }
 
-/** Loaded when it is first needed: a local folder needs none of it. */
+/** Imported at its first use: a local folder does not need it. */
 function library(): Promise<typeof import("@huggingface/hub")> {
   return import("@huggingface/hub");
 }

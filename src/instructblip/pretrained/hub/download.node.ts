@@ -1,4 +1,4 @@
-/** Downloading one file of the Hub: resumed, checked, and apart from other processes that want the same. */
+/** Downloads one file of the Hub: resumed, checked against its hash, and safe with concurrent processes. */
 import { createHash, randomBytes } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
@@ -9,11 +9,11 @@ import { pause } from "../../../tensor/files/fetch_limited.ts";
 import { publish, systemCode } from "./cache.node.ts";
 import type { Blob, Hub } from "./client.node.ts";
 
-/** A download that brings nothing new so often in a row is given up. */
+/** Attempts without progress, in a row, after which a download is given up. */
 const ATTEMPTS = 5;
-/** What a request must bring beyond all before it, so that the next one is not one more that brought nothing. */
+/** Bytes that an attempt must add to count as progress. */
 const WORTH_RETRYING = 2 ** 16;
-/** Refusals after which the same request may go well. */
+/** Codes of refusals after which the same request may succeed. */
 const FAILED: Readonly<Record<string, string>> = {
   HUB_UNREACHABLE: "the connection broke",
   HUB_BUSY: "the server had no answer but an error",
@@ -21,15 +21,15 @@ const FAILED: Readonly<Record<string, string>> = {
 };
 const PASSING = Object.keys(FAILED);
 
-/** Partial files that this process is writing now. */
+/** Partial files that this process is writing. */
 const writing = new Set<string>();
 
 /**
- * Brings a blob to its place: nothing lies at `blobs/OID` that is not whole and checked.
+ * Downloads a blob to `blobs/OID`, which only ever holds a whole, checked file.
  *
- * The bytes go to a file of this process alone, as in huggingface_hub since its pull request 4228: file locks do not hold
- * on every network file system. A download that fails leaves `OID.incomplete`, which the next one takes by renaming it, so
- * only one can.
+ * The bytes are written to a file of this process alone, as in huggingface_hub since its pull request 4228: file locks do
+ * not work on every network file system. A failed download leaves `OID.incomplete`, which the next one takes by renaming it,
+ * so that only one process can.
  */
 export async function download(hub: Hub, commit: string, file: string, blob: Blob, blobs: string): Promise<void> {
   const partial = await claim(blobs, blob.oid);
@@ -40,7 +40,7 @@ export async function download(hub: Hub, commit: string, file: string, blob: Blo
       await receive(hub, commit, file, blob, partial);
       if (await isIntact(partial, blob, hub.options.signal)) break;
       await rm(partial);
-      // What lay there may have been another download's; from here on every byte is ours.
+      // The partial file may be from another download; from here on every byte is ours.
       if (!resumed) {
         keep = false;
         throw new WeightError(
@@ -65,7 +65,7 @@ export async function download(hub: Hub, commit: string, file: string, blob: Blo
   }
 }
 
-/** A partial file for this process: one that nobody is writing any more, or an empty one. */
+/** A partial file for this process: one that no process is writing, or an empty one. */
 async function claim(blobs: string, oid: string): Promise<string> {
   const host = hostname()
     .replace(/[^\w-]/g, "_")
@@ -90,7 +90,7 @@ async function claim(blobs: string, oid: string): Promise<string> {
 
 /** Whether the process that began a partial file still writes it. */
 function isRunning(pid: number, partial: string): boolean {
-  if (pid === process.pid) return writing.has(partial); // or it was an earlier process of this number
+  if (pid === process.pid) return writing.has(partial); // or it was an earlier process with this id
   try {
     process.kill(pid, 0);
     return true;
@@ -99,7 +99,7 @@ function isRunning(pid: number, partial: string): boolean {
   }
 }
 
-/** Fetches what the partial file lacks, again and again as long as that brings something. */
+/** Fetches the rest of the partial file, again and again as long as there is progress. */
 async function receive(hub: Hub, commit: string, file: string, blob: Blob, partial: string): Promise<void> {
   const { signal, on_download, retryDelayMs = 1000 } = hub.options;
   const handle = await open(partial, constants.O_RDWR | constants.O_CREAT);
@@ -125,7 +125,7 @@ async function receive(hub: Hub, commit: string, file: string, blob: Blob, parti
         cause = error;
       }
       if (loaded === blob.size) break;
-      // What has to be fetched a second time, after a server that does not resume, is nothing new.
+      // Bytes that are fetched again, from a server that does not resume, are no progress.
       const isWorth = loaded - most >= WORTH_RETRYING;
       failures = isWorth ? 0 : failures + 1;
       most = Math.max(most, loaded);
@@ -148,7 +148,9 @@ async function receive(hub: Hub, commit: string, file: string, blob: Blob, parti
   }
 }
 
-/** One request: `report` is told how far the file on disk is after each piece. @throws WeightError of {@link PASSING}, … */
+/**
+ * One request: `report` is called with the file's size on disk after each chunk. @throws WeightError of {@link PASSING}, …
+ */
 async function receiveOnce(
   hub: Hub,
   commit: string,
@@ -161,7 +163,7 @@ async function receiveOnce(
   const { response, chunks, end } = await hub.bytes(commit, file, begin);
   try {
     let at = begin;
-    // 200 is the whole file again; so is any part but the one that was asked for useless, and 416 has none.
+    // 200 is the whole file again; any other range than the requested one is useless, and 416 has none.
     const range = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "");
     if (begin > 0 && !(response.status === 206 && Number(range?.[1]) === begin)) {
       at = 0;

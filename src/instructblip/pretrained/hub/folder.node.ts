@@ -1,8 +1,8 @@
 /**
- * A model of the Hugging Face Hub as a folder, kept in the cache that huggingface_hub keeps it in. A file is downloaded
- * when it is first opened, so only what a model needs is fetched. `@huggingface/hub` resolves revisions and lists files
- * (client.node.ts); its own download neither resumes, nor checks a hash, nor keeps two processes apart, so that part is
- * ours (download.node.ts, cache.node.ts). Nothing is uploaded.
+ * A model of the Hugging Face Hub as a folder, in huggingface_hub's cache. A file is downloaded when it is first opened, so
+ * only the needed files are fetched. `@huggingface/hub` resolves revisions and lists files (client.node.ts); its download
+ * neither resumes, nor checks a hash, nor is safe with concurrent processes, so that part is our own (download.node.ts,
+ * cache.node.ts). Nothing is uploaded.
  */
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -18,11 +18,11 @@ import { COMMIT, type HubId, hubRefusal, repositoryFolder } from "./hub.ts";
 export class HubFolder implements Folder {
   readonly name: string;
   readonly commit: string;
-  /** Where the files of this commit lie, or will lie. */
+  /** The folder of this commit's files in the cache. */
   readonly path: string;
   readonly #store: string;
   readonly #hub: Hub;
-  /** Why only the cache is used, if it is. */
+  /** Why only the cache is used, if so. */
   #apart: EngineError | undefined;
   #listing: Promise<ReadonlyMap<string, Blob>> | undefined;
   readonly #fetching = new Map<string, Promise<void>>();
@@ -37,8 +37,8 @@ export class HubFolder implements Folder {
   }
 
   /**
-   * Finds out which commit is meant. A whole commit is not asked about; a branch is asked about, and where the Hub cannot be
-   * reached or refuses, the cached copy serves, as in huggingface_hub.
+   * Resolves the commit. A full commit hash needs no request; a branch is requested, and if the Hub cannot be reached or
+   * refuses, the cached copy is used, as in huggingface_hub.
    *
    * @throws WeightError HUB_OFFLINE, HUB_UNREACHABLE and those of {@link hubRefusal}; InputError ENV; the signal's reason
    */
@@ -75,18 +75,18 @@ export class HubFolder implements Folder {
   async has(file: string): Promise<boolean> {
     checkFileName(file);
     if (await isFile(join(this.path, file))) return true;
-    // Where huggingface_hub notes what a commit does not have.
+    // huggingface_hub's record of files that a commit lacks.
     const absent = join(this.#store, ".no_exist", this.commit, file);
     if (this.#apart || (await isFile(absent))) return false;
     try {
       if ((await this.#list()).has(file)) return true;
     } catch (error) {
-      // A commit given by its whole name is not asked about before; the network may be missed here first.
+      // A full commit hash is not requested before; this may be the first request.
       if (!(error instanceof EngineError && (await isWhole(this.path)))) throw error;
       this.#apart = error;
       return false;
     }
-    // A cache that cannot be written is only slower.
+    // Without a writable cache it is only slower.
     await replaceFile(absent, "").catch(() => undefined);
     return false;
   }

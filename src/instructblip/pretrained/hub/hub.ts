@@ -1,6 +1,6 @@
 /**
- * The Hugging Face Hub on paper: what its names look like, what its environment variables mean and what its refusals say.
- * Pure: no file and no network is touched here; folder.node.ts does that.
+ * The Hugging Face Hub's conventions: names, environment variables and refusals. Pure: without files or network, which
+ * folder.node.ts accesses.
  */
 import { InputError, WeightError } from "../../../tensor/errors.ts";
 import { quote, shown } from "../../../tensor/shown.ts";
@@ -11,14 +11,14 @@ export interface HubId {
   readonly repository: string;
   /** A branch, a tag or a commit. */
   readonly revision: string;
-  /** Whether nobody asked for this revision. */
+  /** Whether the revision is the default. */
   readonly isDefault?: boolean;
 }
 
-/** How far one file is. */
+/** Progress of one file. */
 export interface DownloadProgress {
   readonly file: string;
-  /** What an earlier run had fetched counts. */
+  /** Bytes on disk, those of an earlier run included. */
   readonly loadedBytes: number;
   readonly totalBytes: number;
 }
@@ -26,27 +26,27 @@ export interface DownloadProgress {
 export interface OpenFolderOptions {
   /** Called while a file of the Hugging Face Hub is downloaded. */
   on_download?: ((progress: DownloadProgress) => void) | undefined;
-  /** Stops a download. */
+  /** Aborts a download. */
   signal?: AbortSignal | undefined;
-  /** A branch, a tag or a commit of a model of the Hub. Default "main". A local folder has none, and passes over it, as in HF. */
+  /** A branch, a tag or a commit of a model of the Hub. Default "main". A local folder ignores it, as in HF. */
   revision?: string | undefined;
   /** The Hub's access token; false: none is sent. Default, and for true: HF_TOKEN, or what `hf auth login` stored (Node). */
   token?: string | boolean | undefined;
-  /** Where models of the Hub are kept (Node). Default: HF_HUB_CACHE, else `hub` in HF_HOME. */
+  /** The cache folder of the Hub (Node). Default: HF_HUB_CACHE, else `hub` in HF_HOME. */
   cache_dir?: string | undefined;
-  /** Opens only what has been downloaded before (Node). Default false. */
+  /** Uses cached files only (Node). Default false. */
   local_files_only?: boolean | undefined;
 }
 
-/** Where the Hub is, unless HF_ENDPOINT says otherwise. */
+/** The Hub's URL, unless HF_ENDPOINT is set. */
 export const HUB_URL = "https://huggingface.co";
 
-/** A commit by its whole name, which never comes to mean anything else. */
+/** A full commit hash, which never changes its meaning. */
 export const COMMIT = /^[0-9a-f]{40}$/;
 
 /**
- * `owner/name[@revision]`, or undefined for what can only be a path. The rules are `validate_repo_id`'s of huggingface_hub,
- * less the bare names of its first models, which cannot be told from a folder.
+ * `owner/name[@revision]`, or undefined for a path. The rules are those of `validate_repo_id` of huggingface_hub, without
+ * bare names, which cannot be distinguished from a folder.
  */
 export function parseHubId(text: string): HubId | undefined {
   const [, repository, given] = /^([^/@]+\/[^/@]+?)(?:@(.*))?$/.exec(text) ?? [];
@@ -59,7 +59,9 @@ export function parseHubId(text: string): HubId | undefined {
   return { repository, revision, ...(given === undefined && { isDefault: true }) };
 }
 
-/** An id at the revision that is asked for beside it. @throws InputError HUB_ID for two that differ, or one that cannot be */
+/**
+ * An id at the revision of the option `revision`. @throws InputError HUB_ID for two different revisions, or an invalid one
+ */
 export function atRevision(id: HubId, revision: string | undefined): HubId {
   if (revision === undefined) return id;
   const asked = parseHubId(`${id.repository}@${revision}`);
@@ -75,14 +77,14 @@ export function atRevision(id: HubId, revision: string | undefined): HubId {
 }
 
 const HUB_HOSTS = ["huggingface.co", "www.huggingface.co", "hf.co"];
-/** What else lies on the Hub. */
+/** Other kinds of repositories on the Hub. */
 const NOT_MODELS = ["datasets", "spaces", "buckets", "collections", "papers", "docs", "blog", "api"];
 
 /**
- * The model whose page, tree or file a URL of the Hub is; undefined for a URL of another server.
+ * The model of a URL of the Hub (its page, tree or file); undefined for a URL of another server.
  *
- * @param endpoint of HF_ENDPOINT, whose URLs are the Hub's, too
- * @throws InputError HUB_URL for a URL of the Hub that is no model's
+ * @param endpoint of HF_ENDPOINT, whose URLs count as the Hub's
+ * @throws InputError HUB_URL for a URL of the Hub that is not of a model
  */
 export function parseHubUrl(text: string, endpoint = HUB_URL): HubId | undefined {
   const url = new URL(text);
@@ -93,7 +95,7 @@ export function parseHubUrl(text: string, endpoint = HUB_URL): HubId | undefined
   const [owner = "", name, view, ...rest] = path.split("/").map(decoded);
   let revision: string | undefined;
   if (view !== undefined && ["tree", "blob", "resolve", "raw", "commit"].includes(view)) {
-    // refs/pr/1 has slashes; other revisions in URLs have theirs encoded.
+    // refs/pr/1 has slashes; those of other revisions are encoded in URLs.
     revision = rest.splice(0, rest[0] === "refs" ? 3 : 1).join("/");
   } else if (view !== undefined) rest.unshift(view);
   const file = rest.join("/");
@@ -101,14 +103,14 @@ export function parseHubUrl(text: string, endpoint = HUB_URL): HubId | undefined
     NOT_MODELS.includes(owner) || name === undefined
       ? undefined
       : parseHubId(`${owner}/${name}${revision ? `@${revision}` : ""}`);
-  // A page's tab and a file at the top are the model's; a folder in it is not.
+  // A tab of the page or a file at the top is accepted; a subfolder is not.
   if (id && !file.includes("/") && (view !== "tree" || file === "")) return id;
   throw new InputError("HUB_URL", `${quote(text)} is on the Hub, but is not the page of a model`, {
     hint: id ? "a model's files are at the top of its repository" : `such a page is ${HUB_URL}/owner/name`,
   });
 }
 
-/** A part of a URL's path; one that is wrongly encoded stays, and is no name then. */
+/** Decodes a segment of a URL's path; an invalid encoding is left, which is then no valid name. */
 function decoded(part: string): string {
   try {
     return decodeURIComponent(part);
@@ -117,12 +119,12 @@ function decoded(part: string): string {
   }
 }
 
-/** Where the cache keeps a repository: `models--owner--name`. */
+/** A repository's folder in the cache: `models--owner--name`. */
 export function repositoryFolder(repository: string): string {
   return ["models", ...repository.split("/")].join("--");
 }
 
-/** What the environment says about the Hub. Paths are as given; `undefined` is for whoever knows the file system. */
+/** The Hub's settings from the environment. Paths are as given; `undefined` means the platform's default. */
 export interface HubSettings {
   /** Without a slash at its end. */
   readonly endpoint: string;
@@ -133,7 +135,7 @@ export interface HubSettings {
   readonly userCache: string | undefined;
   readonly token: string | undefined;
   readonly tokenPath: string | undefined;
-  /** Nothing is asked of the Hub. */
+  /** No requests to the Hub. */
   readonly offline: boolean;
   readonly symlinks: boolean;
 }
@@ -159,7 +161,7 @@ export function hubSettings(env: Readonly<Record<string, string | undefined>>): 
   };
 }
 
-/** A token without the newline of its file. @throws InputError ENV, without a word of what was in it */
+/** A token without the newline of its file. @throws InputError ENV, without the token's text */
 export function cleanToken(text: string, from: string): string | undefined {
   const token = text.trim();
   if (token === "") return undefined;
@@ -167,17 +169,17 @@ export function cleanToken(text: string, from: string): string | undefined {
   throw new InputError("ENV", `${from}: this is no access token; it has spaces or other odd characters in it`);
 }
 
-/** What was asked for when the Hub refused. */
+/** The request that the Hub refused. */
 export interface HubRequest extends HubId {
   readonly endpoint: string;
-  /** Undefined where the repository itself was asked about. */
+  /** Undefined for a request about the repository itself. */
   readonly file?: string;
   readonly hasToken: boolean;
 }
 
 /**
- * A refusal in words. The Hub says more in `X-Error-Code` than in the status: 401 without a token is also its answer for
- * what does not exist.
+ * The error for a refusal. The Hub's `X-Error-Code` is more specific than the status: 401 without a token is also its
+ * response for a repository that does not exist.
  *
  * @returns WeightError HUB_GATED, HUB_UNAUTHORIZED, HUB_FORBIDDEN, HUB_REPOSITORY_NOT_FOUND, HUB_REVISION_NOT_FOUND,
  * NOT_FOUND (a file), HUB_BUSY (the same request may succeed later), HUB_STATUS

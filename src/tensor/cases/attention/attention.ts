@@ -1,6 +1,6 @@
 /**
- * Scaled dot-product attention: bound by arithmetic with many queries, by reading keys and values with one. As in the
- * models, cached keys and values are views of a cache that has room for more.
+ * Scaled dot-product attention: compute-bound with many queries, memory-bound with one. As in the models, cached keys and
+ * values are views of a cache with free capacity.
  */
 
 import type { Variant } from "../../device/plan.ts";
@@ -13,7 +13,7 @@ import { type Groups, variantsOf } from "../support/group.ts";
 import { Random } from "../support/random.ts";
 import { TOLERANCES } from "../support/tolerances.ts";
 
-/** Places of a cache behind those that are taken. */
+/** Free capacity of a cache, in tokens. */
 const ROOM = 32;
 
 export const groups: Groups = (shapes, caps) =>

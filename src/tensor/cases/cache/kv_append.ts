@@ -1,4 +1,4 @@
-/** Writing new keys into a cache: a read and a write of them, whatever the size of the cache. */
+/** Appending keys to a cache: memory-bound, a read and a write of the new keys, whatever the size of the cache. */
 import { kvAppend } from "../../ops/kv_append.ts";
 import { kvAppend as reference } from "../../reference/kv_append.ts";
 import { compare } from "../support/compare.ts";

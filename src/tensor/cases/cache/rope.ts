@@ -1,4 +1,4 @@
-/** Rotary positions: a read and a write of the queries or keys, and the table of the angles in between. */
+/** Rotary positions: memory-bound, a read and a write of the queries or keys, and a read of the table. */
 import { rope, ropeTable } from "../../ops/rope.ts";
 import { rope as reference } from "../../reference/rope.ts";
 import { compare } from "../support/compare.ts";

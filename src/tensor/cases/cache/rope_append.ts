@@ -1,4 +1,7 @@
-/** Rotary positions and the cache in one launch: a read and a write of all heads, and the table of the angles in between. */
+/**
+ * Rotary positions and appending to the cache in one launch: memory-bound, a read and a write of all heads, and a read of
+ * the table.
+ */
 import { ropeTable } from "../../ops/rope.ts";
 import { ropeAppend } from "../../ops/rope_append.ts";
 import { ropeAppend as reference } from "../../reference/rope_append.ts";

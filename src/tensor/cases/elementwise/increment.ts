@@ -1,4 +1,4 @@
-/** Counting on: four bytes a row of a batch, so what is measured is a launch that does nearly nothing. */
+/** Incrementing counters: four bytes a row of a batch, so it measures the cost of a launch. */
 import { increment } from "../../ops/increment.ts";
 import { increment as reference } from "../../reference/increment.ts";
 import { compare } from "../support/compare.ts";

@@ -1,4 +1,4 @@
-/** Learned positions for an image half as large again: sixteen of them read for each one written, mostly from caches. */
+/** Interpolating learned positions for a larger image: sixteen reads, mostly from caches, for each write. */
 import { bicubic } from "../../ops/bicubic.ts";
 import { bicubic as reference } from "../../reference/bicubic.ts";
 import { compare } from "../support/compare.ts";

@@ -1,4 +1,4 @@
-/** Making views contiguous, and joining tensors: a read and a write, more or less in order. */
+/** Making views contiguous, and concatenation: memory-bound, a read and a write. */
 import { cat, contiguous } from "../../ops/copy.ts";
 import { copy as reference } from "../../reference/copy.ts";
 import { compare } from "../support/compare.ts";
@@ -7,7 +7,7 @@ import { Random } from "../support/random.ts";
 import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ heads, tokens }) => [
-  // One token's heads are in order already.
+  // The heads of one token are contiguous already.
   ...heads
     .filter(({ T }) => T > 1)
     .map(

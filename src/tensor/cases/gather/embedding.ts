@@ -1,4 +1,4 @@
-/** Looking tokens up: as many rows of the table read as there are tokens. */
+/** Token embeddings: memory-bound, a row of the table for each token. */
 import { embedding } from "../../ops/embedding.ts";
 import { rowBytes } from "../../quantize.ts";
 import { embedding as reference } from "../../reference/embedding.ts";
@@ -24,7 +24,7 @@ export const groups: Groups = ({ tables }) =>
         bytes: T * (rowBytes(dtype, D) + 4 * D),
         run: () => embedding(idsOnDevice, table),
         check(y) {
-          // The rows looked up stand for the table, which would take half a gigabyte as f64.
+          // The reference gets the rows that are looked up alone: the table would take half a gigabyte in f64.
           const rows = new Float32Array(T * D);
           ids.forEach((id, t) => {
             rows.set(storedRow(id, D, dtype), t * D);

@@ -1,4 +1,4 @@
-/** Putting 32 image features into a prompt: a read and a write of the prompt. */
+/** Replacing 32 placeholders of a prompt by image features: memory-bound, a read and a write of the prompt. */
 import { maskedScatter } from "../../ops/masked_scatter.ts";
 import { maskedScatter as reference } from "../../reference/masked_scatter.ts";
 import { compare } from "../support/compare.ts";

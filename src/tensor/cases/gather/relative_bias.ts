@@ -1,4 +1,7 @@
-/** T5's bias for one step over a cache, and for a prompt: a small table read, every score's bias written. */
+/**
+ * T5's relative position bias for one decoding step, and for a prompt: a small table is read, a bias for every score
+ * written.
+ */
 import { relativeBias } from "../../ops/relative_bias.ts";
 import { relativeBias as reference } from "../../reference/relative_bias.ts";
 import { compare } from "../support/compare.ts";

@@ -1,4 +1,4 @@
-/** Picking the last token of a prompt: so little work that it costs a launch and nothing else. */
+/** Gathering the last token of a prompt: so little work that it measures the cost of a launch. */
 import { takeRows } from "../../ops/take_rows.ts";
 import { takeRows as reference } from "../../reference/take_rows.ts";
 import { compare } from "../support/compare.ts";

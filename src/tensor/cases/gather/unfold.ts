@@ -1,4 +1,4 @@
-/** Cutting an image into patches: a read and a write of its pixels in another order. */
+/** Cutting an image into patches: memory-bound, a read and a write of its pixels in another order. */
 import { unfold } from "../../ops/unfold.ts";
 import { unfold as reference } from "../../reference/unfold.ts";
 import { compare } from "../support/compare.ts";

@@ -1,6 +1,6 @@
 /**
- * Matrix products with a weight. Many rows are bound by arithmetic; one row, as in decoding, by reading the weight once,
- * so it is measured over several copies of the weight that together are larger than caches.
+ * Matrix products with a weight. Many rows are compute-bound; one row, as in decoding, is bound by reading the weight once,
+ * so it is measured over several copies of the weight that together exceed the caches.
  */
 import type { Caps } from "../../device/caps.ts";
 import { linear, matmulNaive } from "../../ops/linear.ts";
@@ -27,7 +27,7 @@ export const groups: Groups = ({ matmul, matvec }, caps) => [
 
 function group(op: "linear" | "matvec", { name, M, N, K, dtype, epilogue = "none" }: MatmulShape, caps: Caps): Group {
   const { variants, ...planned } = variantsOf(op, { M }, caps);
-  // The kernel that explains the others takes no other weight and has no epilogue, and only tests run it.
+  // The reference kernel takes f32 weights only and has no epilogue; only tests run it.
   const hasNaive = op === "linear" && dtype === "f32" && epilogue === "none";
   return {
     kernel: "linear",

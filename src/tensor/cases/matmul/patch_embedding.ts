@@ -1,4 +1,4 @@
-/** An image to tokens: bound by the arithmetic of its product, which reads its input as patches or has them cut out first. */
+/** Patch embedding: compute-bound. The product reads its input as patches, or they are cut out first. */
 
 import type { Variant } from "../../device/plan.ts";
 import { patchEmbedding } from "../../ops/patch_embedding.ts";

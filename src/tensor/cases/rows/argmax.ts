@@ -1,4 +1,4 @@
-/** The likeliest token out of the logits: one read of them. */
+/** The most probable token: memory-bound, one read of the logits. */
 
 import type { Variant } from "../../device/plan.ts";
 import { argmax } from "../../ops/argmax.ts";

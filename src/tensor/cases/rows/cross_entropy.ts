@@ -1,4 +1,4 @@
-/** What candidate answers are scored by: a row of logits a token, read twice. */
+/** Cross-entropy, by which candidate answers are scored: a row of logits for each token, read twice. */
 
 import type { Variant } from "../../device/plan.ts";
 import { crossEntropy } from "../../ops/cross_entropy.ts";

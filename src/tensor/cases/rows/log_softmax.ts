@@ -1,4 +1,4 @@
-/** Log probabilities out of the logits, as beam search needs them: three passes over each row. */
+/** Log probabilities, for beam search: three passes over each row of logits. */
 
 import type { Variant } from "../../device/plan.ts";
 import { logSoftmax } from "../../ops/log_softmax.ts";

@@ -1,4 +1,4 @@
-/** The best continuations of all rows, as beams of one prompt: one read of the log probabilities, and a merge. */
+/** The best continuations of the beams of one prompt: one read of the log probabilities, and a merge. */
 
 import type { Variant } from "../../device/plan.ts";
 import { topK } from "../../ops/top_k.ts";

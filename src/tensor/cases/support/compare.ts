@@ -1,6 +1,6 @@
 /**
- * The one comparison of numbers: every element against a bound, the whole against an NMSE, no NaN or infinity that the
- * expectation lacks.
+ * The one comparison of numbers: every element against a bound, the whole against an NMSE, and no NaN or infinity where a
+ * finite number is expected.
  */
 import type { Tolerance } from "./tolerances.ts";
 

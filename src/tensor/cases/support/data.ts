@@ -1,6 +1,6 @@
 /**
- * What cases compute with: random weights of any size that cost little to make, and samples of rows, so that the
- * results of large shapes are checked in part (a sample of rows, the first and the last always among them) and in no time.
+ * Data of cases: random weights of any size that are cheap to make, and samples of rows, the first and the last always among
+ * them, so that large results are checked in little time.
  */
 import type { Device } from "../../device/device.ts";
 import { DTYPES, type FloatDType, numberToBf16, numberToF16, type WeightDType } from "../../dtype.ts";
@@ -9,12 +9,12 @@ import { Weight } from "../../weight.ts";
 import { Random } from "./random.ts";
 import { stored } from "./stored.ts";
 
-/** Numbers in the block that weights repeat. Prime, so that no row begins where another does. */
+/** Size of the block that weights repeat. Prime, so that no two rows begin at the same number. */
 const BLOCK = 1_000_003;
 
 /**
- * Random multiples of 1/4096 in (-1/32, 1/32), of the size that weights have: exact in f32, f16 and bf16, so that every
- * storage computes with the same numbers.
+ * Random multiples of 1/4096 in (-1/32, 1/32), a typical magnitude of weights: exact in f32, f16 and bf16, so that every
+ * dtype computes with the same numbers.
  */
 let block: Float32Array | undefined;
 const blocks = new Map<FloatDType, Uint8Array>();
@@ -44,7 +44,7 @@ export function fillRandom(into: Uint8Array, first: number, dtype: FloatDType): 
   }
 }
 
-/** Fills `into` as fillRandom does, with what a parameter of that name is like: norm weights lie around 1, all else around 0. */
+/** Fills `into` as fillRandom does, for a parameter of that name: norm weights are around 1, all others around 0. */
 export function fillParameter(into: Uint8Array, name: string, first: number, dtype: FloatDType): void {
   if (!/norm\d?\.weight$/i.test(name)) {
     fillRandom(into, first, dtype);

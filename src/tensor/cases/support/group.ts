@@ -1,5 +1,5 @@
 /**
- * Cases: every variant of an op at a shape, with its inputs and what its result must be. `npm run bench` times them and
+ * Cases: every variant of an op at a shape, with its inputs and the check of its result. `npm run bench` times them and
  * `doctor` runs them.
  */
 import type { Caps } from "../../device/caps.ts";
@@ -10,39 +10,39 @@ import type { Tensor } from "../../tensor.ts";
 import type { Comparison } from "./compare.ts";
 import type { Shapes } from "./shapes.ts";
 
-/** What one run does. */
+/** The work of one run. */
 export interface Work {
   readonly launches: number;
   readonly flops: number;
   readonly bytes: number;
-  /** Bytes that runs after each other touch before the first comes again. */
+  /** Bytes that successive runs touch before one is touched again. */
   readonly footprint: number;
 }
 
-/** What every file of cases exports as `groups`. */
+/** The type of `groups`, which every file of cases exports. */
 export type Groups = (shapes: Shapes, caps: Caps) => readonly Group[];
 
-/** The variants of a kernel at one shape: they share inputs and the check. */
+/** The variants of an op at one shape, which share inputs and check. */
 export interface Group {
   readonly kernel: string;
   readonly shape: string;
   readonly variants: readonly string[];
   /** The variant that plan() picks here. */
   readonly planned: string;
-  /** What plan() was asked; absent of kernels that have one variant. */
+  /** The arguments of plan(); absent for ops with one variant. */
   readonly choice?: { readonly op: Op; readonly sizes: Sizes };
-  /** @param copies that runs after each other touch different memory, for who times them */
+  /** @param copies so that successive runs touch different memory, for timing */
   open(device: Device, copies?: boolean): Opened | Promise<Opened>;
 }
 
-/** For kernels that have one variant. */
+/** For ops with one variant. */
 export const ONLY = { variants: ["-"], planned: "-" } as const;
 
 /**
- * For kernels that plan() chooses among: what the adapter can run, and what it runs at these sizes.
+ * For ops with several variants: those that the adapter can run, and the one planned at these sizes.
  *
- * @param runs the variant that an op runs in the end. Some give way to another where theirs does not fit: such a variant is no
- *   case here, as the other's time would stand under its name
+ * @param runs the variant that the op actually runs. A variant that falls back to another one at this shape is no case: its
+ *   row would show the other's time
  */
 export function variantsOf<O extends Op>(
   op: O,
@@ -56,17 +56,17 @@ export function variantsOf<O extends Op>(
 
 /** A group with its inputs on the device. */
 export interface Opened extends Pick<Work, "flops" | "bytes"> {
-  /** Where runs after each other touch different memory: how much of it. */
+  /** Bytes that successive runs touch, if these differ. */
   readonly footprint?: number;
   /** Records one run of a variant and gives its output. */
   run(variant: string): Tensor<ActivationDType>;
-  /** Compares what `run` gave with the f64 reference; of large outputs, a sample of rows. */
+  /** Compares the result of `run` with the f64 reference; of large results, a sample of rows. */
   check(output: Float32Array | Uint32Array): Comparison | Promise<Comparison>;
-  /** Frees what scopes do not: weights. */
+  /** Frees weights, which no scope does. */
   dispose?(): void;
 }
 
-/** One thing to run. */
+/** One variant to run. */
 export interface Case extends Omit<Work, "launches"> {
   readonly kernel: string;
   readonly variant: string;
@@ -78,7 +78,7 @@ export interface Case extends Omit<Work, "launches"> {
   check(ran?: () => void): Promise<Comparison>;
 }
 
-/** Opens groups and gives their cases to `use`, in a scope of their own. */
+/** Opens groups and passes their cases to `use`, within a scope. */
 export async function withCases<T>(
   device: Device,
   groups: readonly Group[],

@@ -1,4 +1,4 @@
-/** The one source of random numbers in tests and cases: seeded, so that a failure comes back. */
+/** The one source of random numbers in tests and cases: seeded, so that a failure can be reproduced. */
 export class Random {
   #state: number;
 

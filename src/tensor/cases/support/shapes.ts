@@ -1,6 +1,6 @@
 /**
  * Named shapes: those of InstructBLIP-Vicuna-7B, and small ones with the same remainders (a head of 22, 33 rows, an odd
- * vocabulary) for a quick run. Sizes only: what is computed with them stands in src/tensor/cases.
+ * vocabulary) for a quick run. Sizes only; the files of src/tensor/cases use them.
  */
 import type { WeightDType } from "../../dtype.ts";
 
@@ -37,15 +37,15 @@ export interface AttentionShape {
   readonly S: number;
   readonly H: number;
   readonly d: number;
-  /** Keys and values lie in a cache that holds S - T tokens of earlier calls, and has room for more. */
+  /** Keys and values are in a cache that holds S - T tokens of earlier calls, and has free capacity. */
   readonly cached?: boolean;
   /** The cache is f16. */
   readonly f16?: boolean;
-  /** Heads of keys and values, if they are fewer. */
+  /** Key/value heads, if they are fewer (grouped-query attention). */
   readonly Hkv?: number;
   /** The first third of the keys is padding, or all of them are. */
   readonly mask?: "padded" | "none seen";
-  /** Something is added to the scores, as T5 does. */
+  /** A bias is added to the scores, as in T5. */
   readonly biased?: boolean;
 }
 
@@ -108,7 +108,7 @@ export interface Shapes {
   readonly tokens: readonly RowsShape[];
   readonly images: readonly ImageShape[];
   readonly layers: LayerShapes;
-  /** Bytes of a buffer that caches hold, and of one that they do not. */
+  /** Bytes of a buffer that fits into caches, and of one that does not. */
   readonly memory: { readonly cached: number; readonly main: number };
 }
 
@@ -215,7 +215,7 @@ const ALL_ENDS = ["gelu", "residual", "gated"] as const;
 
 const AWKWARD_ROWS = ([[1, 1], [3, 7], [5, 67], [9, 68], [3, 1027], [2, 1028]] as const).map(([R, D]) => ({ name: "rows", R, D })); // biome-ignore format: a table
 
-/** Small sizes that fill no tile: one element, primes, remainders. What a kernel gets wrong at all it gets wrong here. */
+/** Small sizes that fill no tile: one element, primes, remainders. Most errors of a kernel show here. */
 export const AWKWARD_SHAPES: Shapes = {
   matmul: [
     { name: "short", M: 9, K: 3, N: 5, dtype: "f32" },

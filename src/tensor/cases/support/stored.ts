@@ -1,6 +1,6 @@
 /**
- * The numbers that a weight of any dtype stands for: what src/tensor/quantize.ts encodes, written again block by block to be
- * read, and decoded. Nothing is packed.
+ * The numbers that a weight of any dtype represents: a second, readable implementation of src/tensor/quantize.ts, block by
+ * block and without packing, and the decoder.
  */
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16, type WeightDType } from "../../dtype.ts";
 
@@ -15,7 +15,7 @@ interface Block {
   readonly min: number;
 }
 
-/** The block of up to 32 numbers. */
+/** Encodes up to 32 numbers as a block. */
 function encodeBlock(numbers: readonly number[], dtype: "int8" | "int4"): Block {
   const none = new Array<number>(BLOCK).fill(0);
   if (!numbers.every(Number.isFinite)) return { codes: none, scale: dtype === "int8" ? 0x7fc0 : 0, min: 0x7fc0 };
@@ -40,7 +40,7 @@ export function blocksOf(row: readonly number[], dtype: "int8" | "int4"): Block[
   );
 }
 
-/** What is left of numbers, [N, K] row after row, once they are stored as `dtype`; exact in f32. */
+/** The numbers of a matrix [N, K] after a round trip through `dtype`; exact in f32. */
 export function stored(numbers: Float32Array, K: number, dtype: WeightDType): Float32Array {
   if (dtype === "f32") return numbers;
   if (dtype === "f16") return numbers.map((w) => f16ToNumber(numberToF16(w)));
