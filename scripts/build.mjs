@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * Compiles src/ to dist/, JavaScript with types and source maps, as it is packed. dist/ is made anew: what an older build
- * has left there would be packed too. A build that failed leaves no dist/, so that half of one cannot be packed.
+ * Compiles src/ to dist/, JavaScript with types and source maps, as it is packed. dist/ is deleted first, so that no files
+ * of an older build are packed. A failed build leaves no dist/, so that an incomplete one cannot be packed.
  */
 import { spawnSync } from "node:child_process";
 import { rmSync } from "node:fs";

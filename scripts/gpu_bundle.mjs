@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * Packs what a Linux x64 machine with nothing but a GPU's driver needs to check and measure it: this Node, Dawn, the program,
- * the benchmarks and the other engines that are small enough, compiled, and a Vulkan loader. scripts/gpu/ is what runs there.
+ * Packs all that a Linux x64 machine with only a GPU driver needs to check and measure it: this Node, Dawn, the program, the
+ * benchmarks and the smaller other engines, compiled, and a Vulkan loader. scripts/gpu/ has the programs that run there.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
@@ -14,7 +14,7 @@ import { swiftShaderArchive, untar } from "./setup/swiftshader.mjs";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const NAME = "instructblip-gpu";
-/** Bytes. So much is still sent by hand. */
+/** Largest bundle, in bytes: small enough to send by hand. */
 const LARGEST = 60 * 2 ** 20;
 
 const HELP = `usage: npm run gpu:bundle [-- FILE]
@@ -25,7 +25,7 @@ There: tar -xzf FILE && ${NAME}/run.sh
   FILE   where it is put (default: ${NAME}.tar.gz)
 `;
 
-/** Engines of bench/peers that fit, with the files that Node loads of them; ONNX Runtime's library alone is 70 MB. */
+/** Engines of bench/peers that fit, with their files for Node; ONNX Runtime's library alone is 70 MB. */
 const PEERS = {
   "@jax-js/jax": /^dist\/[^/]*\.js$/,
   "@tensorflow/tfjs-core": /^dist\/tf-core\.node\.js$/,
@@ -80,7 +80,7 @@ export async function bundle(file, say = (_step) => {}) {
 const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 const readJson = (path) => JSON.parse(fs.readFileSync(path, "utf8"));
 
-/** src and bench as JavaScript, in the folders they lie in; `npm run check` is what finds mistakes. */
+/** Compiles src and bench to JavaScript, in the same folders, without type checks. */
 function compile(app) {
   const config = join(ROOT, `tsconfig.bundle.${process.pid}.json`);
   const compilerOptions = {
@@ -106,7 +106,7 @@ function copy(from, to, filter) {
   fs.cpSync(from, to, { recursive: true, dereference: true, ...(filter && { filter }) });
 }
 
-/** Not what only compilers, browsers and other systems read. */
+/** Excludes files for compilers, browsers and other systems. */
 function isNeeded(path) {
   if (/\.(map|d\.[cm]?ts|md|c|h|cc)$/.test(path)) return false;
   return !/^dist\/(darwin|win32|linux-arm64)/.test(path) && !/(^|\/)(docs|test|tests|install)(\/|$)/.test(path);
@@ -135,7 +135,7 @@ function copyPackage(from, name, modules, filter) {
 const inPeers = (name) => (path) =>
   path.endsWith("/") || (PEERS[name] ?? /^(?!.*\.(map|d\.ts)$)(?!.*(bundle|min|fesm|es2017))(?!src\/).*$/).test(path);
 
-/** The other engines, installed if they are not, with a lock file of what is there, by which bench/peers knows it. */
+/** The other engines, installed if needed, with a lock file of the included packages, which bench/peers checks. */
 function copyPeers(app) {
   const peers = join(ROOT, "bench/peers");
   if (!fs.existsSync(join(peers, "node_modules/.package-lock.json"))) {

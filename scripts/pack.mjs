@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 /**
- * Makes the tarball to publish. It does not rely on npm's life cycle, which `ignore-scripts` turns off without a word: it
- * builds by itself, has npm pack, and looks into the tarball. package.json is `private`, so that npm publishes nothing but
- * what was made here, where that word is taken out.
+ * Creates the tarball to publish. It does not rely on npm's life cycle, which `ignore-scripts` disables silently: it builds,
+ * runs npm pack, and checks the tarball. package.json is `private`, so that npm publishes only this tarball, where `private`
+ * is removed.
  */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
@@ -48,7 +48,10 @@ export function pack(folder, say = (_step) => {}) {
   }
 }
 
-/** What a tarball lacks: files that package.json names or that the program reads, and a program for every module of src. */
+/**
+ * Files missing in a tarball: those that package.json names or that the program reads, and a compiled module for every one
+ * of src.
+ */
 export function problemsOf(tarball) {
   const files = new Map(
     untar(gunzipSync(fs.readFileSync(tarball))).map(({ name, data }) => [name.replace(/^package\//, ""), data]),

@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 /**
- * Makes a fresh clone runnable: the packages of package-lock.json, and a WebGPU adapter. `npm test` and `npm run demo`
- * start with it; with nothing to do it takes about a quarter of a second. Only Node's own modules are used, because it
- * runs before node_modules exists. Everything it says goes to stderr. In the installed package, whose packages are npm's
- * matter, it is `instructblip-webgpu setup` and sees to the adapter alone.
+ * Makes a fresh clone runnable: the packages of package-lock.json, and a WebGPU adapter. `npm test` and `npm run demo` start
+ * with it; with nothing to do it takes about a quarter of a second. Only Node's own modules are used, because it runs before
+ * node_modules exists. All output goes to stderr. In the installed package, whose dependencies npm installs, it is
+ * `instructblip-webgpu setup` and handles the adapter alone.
  *
- * A machine's own GPU driver always comes first. Software drivers are installed only where no adapter is found: Mesa's
- * lavapipe with root on Debian and its kin, else SwiftShader, unpacked into a cache folder, which only this project sees.
+ * A machine's own GPU driver has priority. A software driver is installed only if no adapter is found: Mesa's lavapipe with
+ * root on Debian and derivatives, else SwiftShader, unpacked into a cache folder that only this project uses.
  */
 
 import * as fs from "node:fs";
@@ -42,7 +42,7 @@ Mesa's lavapipe (apt-get), else SwiftShader, unpacked into a cache folder.
 
 // ---------------------------------------------------------------- Node
 
-/** What is wrong with this version of Node, if anything. */
+/** Why this version of Node is not supported, if so. */
 export function nodeProblem(version) {
   const [major, minor] = version.replace(/^v/, "").split(".").map(Number);
   if (major > 20 || (major === 20 && minor >= 19)) return undefined;
@@ -52,8 +52,8 @@ export function nodeProblem(version) {
 // ---------------------------------------------------------------- packages
 
 /**
- * Why `npm ci` is needed, or undefined. npm writes node_modules/.package-lock.json last, as the record of what it put
- * there: it is compared with package-lock.json, and every folder it names must be there.
+ * Why `npm ci` is needed, or undefined. npm writes node_modules/.package-lock.json last, as the record of installed
+ * packages: it is compared with package-lock.json, and every folder in it must exist.
  *
  * @param lock package-lock.json, parsed
  * @param installed node_modules/.package-lock.json, parsed; undefined if there is none
@@ -91,11 +91,10 @@ function installedPackagesProblem() {
 async function installPackages(reason) {
   say(`installing packages (npm ci): ${reason} …`);
   const start = Date.now();
-  // Were npm killed half-way, the record of the last installation would pass for one of this.
+  // If npm were killed, the record of the last installation would count for this one.
   fs.rmSync(join(ROOT, "node_modules/.package-lock.json"), { force: true });
 
-  // NODE_ENV=production would leave the tests' packages out.
-  // Nothing here needs a package's own scripts.
+  // NODE_ENV=production would leave the tests' packages out. No package needs its install scripts.
   const result = await runNpm(["ci", "--include=dev", "--ignore-scripts"]);
   if (result.code !== 0) {
     process.stderr.write(result.output.trimEnd() + "\n");
@@ -112,23 +111,22 @@ async function installPackages(reason) {
 // ---------------------------------------------------------------- the adapter
 
 /**
- * Asks for an adapter in a process of its own, as a broken driver may end it.
- * `through`: "dawn" asks Dawn for any adapter, fast; "engine" goes through the engine's gpu.node, which also knows
- * SwiftShader's cache folder and says where it is.
- * Returns `{ adapter, software, folder, reason }`, `adapter` undefined and `reason` set if there is none.
+ * Requests an adapter in a separate process, as a broken driver may crash it. `through`: "dawn" asks Dawn for any adapter,
+ * fast; "engine" uses the engine's gpu.node, which also finds SwiftShader's cache folder and returns its path. Returns `{
+ * adapter, software, folder, reason }`, `adapter` undefined and `reason` set if there is none.
  */
 async function probe(through) {
   const loader = through === "engine" && IN_REPOSITORY ? ["--import", "tsx"] : [];
   const result = await run(process.execPath, [...loader, SELF, `--probe=${through}`], { timeout: 120_000 });
   try {
-    // The last line: drivers may write to stdout as well. What it says stands even if the driver crashes on its way out.
+    // The last line: drivers may write to stdout as well. It is valid even if the driver crashes at exit.
     return { reason: probeReason(result), ...JSON.parse(result.stdout.trim().split("\n").pop()) };
   } catch {
     return { reason: probeReason(result) };
   }
 }
 
-/** Why a probe found nothing, in one line, out of what Dawn and the driver wrote. */
+/** Why a probe found no adapter, in one line, from the output of Dawn and the driver. */
 export function probeReason({ signal, output }) {
   if (signal === "SIGTERM") return "the graphics driver does not answer";
   if (signal) return `the graphics driver crashed (${signal})`;
@@ -150,7 +148,7 @@ async function answerProbe(through) {
     adapter = await engine.requestBestAdapter(engine.createGPU());
   } else {
     const { create } = await import("webgpu");
-    globalThis.gpu = create([]); // Held: Dawn ends the process if the object is collected.
+    globalThis.gpu = create([]); // Kept alive: Dawn crashes the process if the object is collected.
     adapter = await globalThis.gpu.requestAdapter({ powerPreference: "high-performance" });
     if (adapter?.info.isFallbackAdapter) adapter = await globalThis.gpu.requestAdapter(); // As requestBestAdapter does.
   }
@@ -163,7 +161,7 @@ async function answerProbe(through) {
   process.exit(0);
 }
 
-/** Device files of GPUs, whether or not a driver for them can be used. */
+/** Device files of GPUs, with or without a usable driver. */
 function gpuDevices() {
   const list = (folder, pattern) => {
     try {
@@ -178,7 +176,7 @@ function gpuDevices() {
   ];
 }
 
-/** Why a software driver is used although a GPU is there, and what to do. */
+/** Why a software driver is used although there is a GPU, and a hint. */
 function unusedGpu() {
   const device = gpuDevices()[0];
   if (!device) return "a real GPU would be used if its driver were found";
@@ -201,7 +199,7 @@ async function ensureAdapter() {
   const apt = hasApt();
   const root = process.getuid?.() === 0;
 
-  // Before anything software: a GPU whose driver lacks nothing but the Vulkan loader.
+  // Before software drivers: a GPU whose driver lacks only the Vulkan loader.
   if (apt && root && gpuDevices().length > 0 && found.reason.includes("libvulkan")) {
     say(`a GPU is here (${gpuDevices()[0]}), but no Vulkan loader: installing libvulkan1 (apt-get) …`);
     try {
@@ -257,7 +255,7 @@ function noAdapterMessage(reason) {
 
 // ---------------------------------------------------------------- main
 
-/** Says what `main` would do; whether anything is missing. */
+/** Prints what `main` would do; returns whether anything is missing. */
 async function check() {
   const problem = installedPackagesProblem();
   if (problem) {

@@ -4,14 +4,14 @@ import { KERNELS } from "../src/tensor/kernels.gen.ts";
 import { quote } from "../src/tensor/shown.ts";
 import { assemble, stems, type Wgsl } from "../src/tensor/wgsl.ts";
 
-/** What a kernel is called on a command line: `softmax`, or its path as a shell completes it. */
+/** A kernel's name on a command line: `softmax`, or its path as a shell completes it. */
 const nameOf = (text: string) => text.replace(/^.*\//, "").replace(/\.wgsl$/, "");
 
 /**
  * @param args NAME, then assignments: of overrides, which are upper-case, and of slots
- * @param texts of kernels/ as it lies on disk, whether or not kernels.gen.ts is fresh
+ * @param texts of kernels/ on disk, even if kernels.gen.ts is stale
  * @returns WGSL, a comment before the lines of each file
- * @throws EngineError for what is not there, with what may be meant
+ * @throws EngineError for an unknown name, with the nearest one
  */
 export function show(args: readonly string[], texts: Readonly<Record<string, string>>): string {
   const kernels = KERNELS as Record<string, string>;
@@ -47,7 +47,7 @@ function unknown(message: string, key: string, known: Iterable<string>): InputEr
   });
 }
 
-/** What can be chosen, in comments. */
+/** The slots and overrides, as comments. */
 function summary({ label, slots, overrides }: Wgsl): string[] {
   const parts = stems(true);
   return [
@@ -75,7 +75,7 @@ function marked({ code, locate }: Wgsl, overrides: Readonly<Record<string, strin
   });
 }
 
-/** What a person reads of an error; the error itself if it was not thrown on purpose. */
+/** An error's message; the error itself if it is not an EngineError. */
 export function messageOf(error: unknown): string {
   if (error instanceof EngineError) return error.message;
   throw error;

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 /**
- * The whole test suite: the kernels module is fresh, the types hold, the linter is content, and every vitest test passes.
- * All stages run even if an early one fails. Which tests run can be told: `npm test -- -t softmax`, `npm test -- test/kernels`.
- * With --all (`npm run test:all`) tests that take a sample of many cases take all of them: INSTRUCTBLIP_TEST_ALL=1.
- * The last line of a complete run is `N passed, N failed`: each vitest test and each other stage counts once.
+ * The whole test suite: the kernels module is fresh, types and linter pass, and every vitest test passes. All stages run
+ * even if an early one fails. Tests can be selected: `npm test -- -t softmax`, `npm test -- test/kernels`. With --all (`npm
+ * run test:all`) tests that run a sample of many cases run all of them: INSTRUCTBLIP_TEST_ALL=1. The last line of a complete
+ * run is `N passed, N failed`: each vitest test and each other stage counts once.
  */
 
 import { spawn } from "node:child_process";
@@ -16,7 +16,7 @@ import { parseArgs } from "node:util";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** Each stage but the tests: its name, its command's arguments to Node, and what it looks for. */
+/** Each stage but the tests: its name, the arguments to Node, and a description. */
 const CHECKS = [
   {
     name: "kernels module is fresh",
@@ -28,7 +28,7 @@ const CHECKS = [
 ];
 const TESTS = "tests";
 
-/** What Dawn says of nearly every driver, and nothing can turn off. */
+/** Dawn's warnings about nearly every driver, which cannot be disabled. */
 const HARMLESS = /^Warning: maxDynamic\w+ artificially reduced from \d+ to \d+/;
 
 /** Runs Node with these arguments, and without the harmless lines on stderr if asked; its exit code, 1 for a signal. */
@@ -93,7 +93,7 @@ ${CHECKS.map(({ name, about }) => `  ${name.padEnd(24)} ${about}\n`).join("")}  
   -h, --help
 `;
 
-/** The command line; exits with 2 for one that says what there is not. */
+/** The command line; exits with 2 for unknown arguments. */
 function readArguments(args) {
   const options = {
     testNamePattern: { type: "string", short: "t" },
@@ -119,8 +119,8 @@ function readArguments(args) {
 async function main({ all, help, vitestArgs }) {
   if (help) return void process.stdout.write(HELP);
   if (all) process.env.INSTRUCTBLIP_TEST_ALL = "1";
-  process.stdout.on("error", ({ code }) => process.exit(code === "EPIPE" ? 141 : 1)); // its reader has gone
-  // Ctrl-C reaches the running stage by itself; this process ends after it, and starts no other.
+  process.stdout.on("error", ({ code }) => process.exit(code === "EPIPE" ? 141 : 1)); // stdout was closed
+  // Ctrl-C also reaches the running stage; this process ends after it, and starts no other.
   let interrupted = false;
   process.on("SIGINT", () => {
     interrupted = true;

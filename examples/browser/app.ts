@@ -1,8 +1,8 @@
 /**
- * The page of `npm run browser`: loads a checkpoint over HTTP, and answers questions about an image as it writes. What you
- * would write yourself is in `load` and `ask`; the rest is the page (index.html).
+ * The page of `npm run browser`: loads a checkpoint over HTTP, and answers questions about an image, streamed. The code of
+ * an application is in `load` and `ask`; the rest is the page (index.html).
  *
- * In a project of your own import from "instructblip-webgpu": a bundler takes the browser's half of the package.
+ * In your own project import from "instructblip-webgpu": bundlers select the browser's entry point.
  */
 import {
   type AnyProcessor,
@@ -28,7 +28,10 @@ interface Timing {
   readonly decodeMs: number;
 }
 
-/** Processor and weights from the folder at this URL. @param onProgress share of the weights that is loaded, if it is that which takes time, and what to say */
+/**
+ * Processor and weights from the folder at this URL. @param onProgress fraction of the weights that is loaded, while they
+ * are read, and a message
+ */
 async function load(
   url: string,
   device: Device,
@@ -38,7 +41,7 @@ async function load(
   const processor = await AutoProcessor.from_pretrained(url);
   const model = await AutoModelForImageTextToText.from_pretrained(url, {
     device,
-    dtype: (asked.get("dtype") ?? "auto") as "auto", // a wrong one is refused by name
+    dtype: (asked.get("dtype") ?? "auto") as "auto", // an invalid one is refused
     fix_vicuna_token_ids: asked.has("fix_vicuna_token_ids"),
     on_progress: ({ loadedBytes, totalBytes }) => {
       const MB = (bytes: number) => (bytes / 1e6).toFixed(1);
@@ -49,7 +52,7 @@ async function load(
   return { model, processor };
 }
 
-/** Asks about an image; `write` gets the answer piece by piece. */
+/** Asks about an image; `write` receives the streamed text. */
 async function ask(
   { model, processor }: Loaded,
   image: Blob,
@@ -117,7 +120,7 @@ function show(status: string, share?: number): void {
   else bar.value = share;
 }
 
-/** What went wrong, and on another line a hint if the error has one. */
+/** The error's message, and its hint on a second line. */
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
@@ -137,7 +140,7 @@ function fail(error: unknown): void {
   page.failure.hidden = false;
 }
 
-/** Whether questions can be asked now. */
+/** Enables or disables the form. */
 function refresh(): void {
   const ready = loaded !== undefined && image !== undefined;
   page.question.disabled = !ready;
@@ -146,7 +149,7 @@ function refresh(): void {
   for (const button of page.suggestions.querySelectorAll("button")) button.disabled = !ready || writing !== undefined;
 }
 
-/** Makes this the image that is asked about. */
+/** Selects the image. */
 function choose(blob: Blob, questions: readonly string[]): void {
   writing?.abort();
   image = blob;
@@ -166,7 +169,7 @@ function choose(blob: Blob, questions: readonly string[]): void {
   refresh();
 }
 
-/** One question, and its answer as it is written. */
+/** Asks a question and shows its answer, streamed. */
 async function converse(question: string): Promise<void> {
   if (!loaded || !image || writing) return;
   const entry = document.createElement("li");
@@ -207,19 +210,19 @@ async function converse(question: string): Promise<void> {
 function listen(questions: readonly string[]): void {
   const isImage = ({ type }: File) => type.startsWith("image/");
   const take = (files: Iterable<File> | null | undefined) => {
-    // What is no image is refused where it is asked about, with what it is.
+    // A file that is not an image is refused when a question is asked.
     const image = [...(files ?? [])].sort((a, b) => Number(isImage(b)) - Number(isImage(a)))[0];
     if (image) choose(image, questions);
     return image !== undefined;
   };
   page.file.onchange = () => {
     take(page.file.files);
-    page.file.value = ""; // the same file may be chosen again
+    page.file.value = ""; // so that the same file can be chosen again
   };
   document.addEventListener("paste", (event) => {
     if (take(event.clipboardData?.files)) event.preventDefault();
   });
-  // Anywhere: an image dropped beside the frame would replace the page.
+  // On the whole page: an image dropped beside the frame would replace the page.
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     page.drop.classList.add("over");
@@ -265,7 +268,7 @@ async function showImages({ images }: PageFacts): Promise<void> {
   await select(images[0], page.images.querySelector("button")!);
 }
 
-/** Checks kernels and answers on a device of its own, as the command line's `doctor` does; a second press stops it. */
+/** Checks kernels and answers on a device of its own, as the command line's `doctor` does; a second click stops it. */
 function offerDoctor(): void {
   let running: AbortController | undefined;
   const check = async (signal: AbortSignal) => {
@@ -290,7 +293,7 @@ function offerDoctor(): void {
           },
           onCheck: async (check) => {
             write(formatCheck(check));
-            await new Promise((shown) => setTimeout(shown)); // references in f64 keep the page from drawing
+            await new Promise((shown) => setTimeout(shown)); // the f64 references block rendering
           },
           versions: { browser: navigator.userAgent },
         },

@@ -1,6 +1,6 @@
 /**
- * `npm run browser:check`: the page in a real browser, headless, with the demo's images and questions, whose answers must
- * be those that PyTorch gave. Where no Chromium can be found it says so and ends well.
+ * `npm run browser:check`: the page in a real browser, headless, with the demo's images and questions, whose answers must be
+ * PyTorch's. Without a Chromium it prints a message and exits with 0.
  *
  *   npm run browser:check                                  an installed Chromium, else the one that came with npm ci
  *   CHROME_PATH=FILE npm run browser:check                 this one
@@ -30,7 +30,7 @@ function expect(holds: boolean, what: string): void {
   console.log(`  FAILED  ${what}`);
 }
 
-/** Types a question and gives what the page answers, and how often the answer grew on the way. */
+/** Types a question and returns the page's answer, and the number of its updates. */
 async function askPage(
   browser: Chromium,
   question: string,
@@ -59,7 +59,7 @@ async function askPage(
 const text = (selector: string) => `document.querySelector(${JSON.stringify(selector)}).innerText`;
 const visible = (selector: string) => `document.querySelector(${JSON.stringify(selector)})?.checkVisibility()`;
 
-/** Where there is no WebGPU the page says so. */
+/** Without WebGPU the page shows an error. */
 async function checkWithout(browser: Chromium, url: string): Promise<void> {
   const source = 'Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined });';
   const { identifier } = await browser.send<{ identifier: string }>("Page.addScriptToEvaluateOnNewDocument", {
@@ -77,7 +77,7 @@ async function checkWithout(browser: Chromium, url: string): Promise<void> {
   console.log(`without WebGPU  “${said.split("\n")[0]}”`);
 }
 
-/** What is refused is said on the page. */
+/** Errors are shown on the page. */
 async function checkRefused(browser: Chromium, url: string): Promise<void> {
   await browser.send("Page.navigate", { url: `${url}?dtype=int3` });
   await browser.until(visible("#failure"));
@@ -89,7 +89,7 @@ async function checkRefused(browser: Chromium, url: string): Promise<void> {
   console.log(`?dtype=int3     “${said.split("\n").filter(Boolean)[1]}”`);
 }
 
-/** The page starts, and says what it is doing meanwhile. */
+/** The page loads, with progress messages. */
 async function checkStart(browser: Chromium, url: string): Promise<void> {
   const source = `addEventListener("DOMContentLoaded", () => {
     window.said = [];
@@ -135,7 +135,7 @@ async function checkAnswers(browser: Chromium, examples: readonly Example[]): Pr
   console.log(`answers         ${right} of ${all} are PyTorch's`);
 }
 
-/** An image from the visitor's own disk, and an answer that is stopped. */
+/** A local image, and an aborted answer. */
 async function checkOwnImage(browser: Chromium, examples: readonly Example[]): Promise<void> {
   const { image, questions, answers } = examples[1];
   const { root } = await browser.send<{ root: { nodeId: number } }>("DOM.getDocument");
@@ -162,7 +162,7 @@ async function checkOwnImage(browser: Chromium, examples: readonly Example[]): P
   console.log("own image     answered; a refused question and a stopped answer say so");
 }
 
-/** The button checks the adapter, and stops when it is pressed again. The whole of it is the command line's, in its tests. */
+/** The button checks the adapter, and stops when it is pressed again. The full check is tested with the command line. */
 async function checkDoctor(browser: Chromium, url: string): Promise<void> {
   await browser.send("Page.navigate", { url: `${url}?quick` });
   await browser.until('document.querySelector("#doctor")?.disabled === false');
@@ -225,10 +225,10 @@ async function main(): Promise<void> {
     await checkOwnImage(browser, examples);
     await shoot("own");
     await checkDoctor(browser, server.url);
-    // Files that a checkpoint may have are asked for, and Chromium notes each that is not there.
+    // Optional files of a checkpoint are requested, and Chromium logs missing ones.
     const complaints = browser.complaints.filter((text) => !/\b404\b.*\/checkpoint\//.test(text));
     expect(complaints.length === 0, `the browser's console is empty, not: ${complaints.join("; ")}`);
-    await checkImages(browser, expect); // last: what it asks for in vain is complained of
+    await checkImages(browser, expect); // last: its failed requests are logged
   } finally {
     await browser?.close();
     await server.close();

@@ -1,6 +1,6 @@
 /**
- * The part of `npm run browser:check` about images: every kind of file, and everything that a page has and Node has not, must
- * come to the pixels that Pillow gives. It has a page and a server of its own, and another site that shares nothing.
+ * The part of `npm run browser:check` about images: every kind of file, and every image source of a page, must give Pillow's
+ * pixels. It has its own page and server, and a second origin.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
@@ -17,19 +17,19 @@ const DATA = fileURLToPath(new URL("../../test/golden/processor/data/", import.m
 const IMAGES = join(DATA, "images");
 const ENTRY = fileURLToPath(new URL("../../src/index.ts", import.meta.url));
 
-/** Where Chromium's pixels are not Pillow's, by how much at most. */
+/** Largest differences from Pillow's pixels in Chromium. */
 const DIFFERENCES: readonly (readonly [RegExp, number])[] = [
   [/^(cmyk|ycck).*\.jpg$/, 1],
   [/\.avif$/, 1],
 ];
 
-/** What the page's own script offers to the checks. */
+/** The functions that the page's script offers to the checks. */
 const PAGE = `<!doctype html><body><script type="module">
   import * as lib from "/lib.js";
   const processor = await lib.AutoProcessor.from_pretrained("/checkpoint");
   const asIs = { do_resize: false, do_rescale: false, do_normalize: false };
   Object.assign(window, {
-    /** The pixels that the processor makes of an image, u8[H, W, 3]. */
+    /** The processor's pixels of an image, u8[H, W, 3]. */
     async rgb(images, options) {
       const { data, shape: [, , height, width] } = (await processor({ images, ...asIs, ...options })).pixel_values;
       const pixels = width * height;
@@ -65,7 +65,7 @@ interface Pixels {
   readonly data: ArrayLike<number>;
 }
 
-/** The largest difference of two images; infinite if they are not of one size. */
+/** The largest difference of two images; infinite if sizes differ. */
 function difference(a: Pixels, b: Pixels): number {
   if (a.width !== b.width || a.height !== b.height || a.data.length !== b.data.length) return Number.POSITIVE_INFINITY;
   let most = 0;
@@ -73,7 +73,7 @@ function difference(a: Pixels, b: Pixels): number {
   return most;
 }
 
-/** What Pillow makes of a file: as image.node.ts does, whose tests hold it to that, but for AVIF. */
+/** Pillow's pixels of a file: those of image.node.ts, which tests compare with Pillow, except for AVIF. */
 async function pillow(name: string, exif_transpose = false): Promise<Pixels> {
   const image = await decodeImage(new Uint8Array(readFileSync(join(IMAGES, name))), name, { exif_transpose });
   const { files } = JSON.parse(gunzipSync(readFileSync(join(DATA, "pictures.json.gz"))).toString()) as {
@@ -83,7 +83,7 @@ async function pillow(name: string, exif_transpose = false): Promise<Pixels> {
   return pixels && !exif_transpose ? { ...image, data: Buffer.from(pixels, "base64") } : image;
 }
 
-/** Images in what only a page has: the name of a file, and an expression that makes an image of it. */
+/** Image sources of a page: the name of a file, and an expression that creates an image from it. */
 const KINDS: readonly (readonly [what: string, file: string, expression: string])[] = [
   ["a URL of the page's own", "rgba.png", `"/rgba.png"`],
   ["a URL seen from the page", "rgba.png", `"rgba.png?size=large"`],
@@ -108,7 +108,7 @@ const KINDS: readonly (readonly [what: string, file: string, expression: string]
   ["a canvas of another window", "rgb.png", `draw(await img("rgb.png"), frame().document.createElement("canvas"))`],
 ];
 
-/** Ways to the images above. */
+/** Expressions for the images above. */
 const HELPERS = `
   const stored = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
   const blob = async (name) => new Blob([await bytes(name)]);
@@ -119,7 +119,7 @@ const HELPERS = `
 `;
 const inPage = (body: string) => `(async () => { ${HELPERS} ${body} })()`;
 
-/** What is refused, and what is said of it. */
+/** Refused images, and their errors. */
 const REFUSALS: readonly (readonly [expression: string, message: RegExp])[] = [
   [`"/none.png"`, /^IMAGE_NOT_FOUND: none\.png: .* 404/],
   [`"file:///etc/passwd"`, /^IMAGE_SOURCE: .*"file:" URLs\n.*input type=file/s],
@@ -159,7 +159,7 @@ async function serve(script: string): Promise<{ server: Server; url: string }> {
   return { server, url: `http://localhost:${(server.address() as AddressInfo).port}` };
 }
 
-/** @param expect notes what does not hold @throws Error if the page does not start */
+/** @param expect reports failures @throws Error if the page does not start */
 export async function checkImages(browser: Chromium, expect: (holds: boolean, what: string) => void): Promise<void> {
   const bundle = { bundle: true, platform: "browser", format: "esm", target: "es2022", write: false } as const;
   const { outputFiles } = await build({ ...bundle, entryPoints: [ENTRY], logLevel: "silent" });
@@ -189,7 +189,7 @@ export async function checkImages(browser: Chromium, expect: (holds: boolean, wh
       await check(what, await pillow(file), `return rgb(${expression})`, 0);
     }
 
-    // What a canvas has multiplied by alpha is lost: it must be as in the file that the canvas itself makes.
+    // A canvas premultiplies by alpha, with a loss: compare with the file that the canvas exports.
     const sameAsFile = await browser.evaluate<Pixels[]>(
       inPage(`const canvas = draw(await img("rgba.png"));
         const file = await new Promise((done) => canvas.toBlob(done));

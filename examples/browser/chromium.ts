@@ -1,5 +1,5 @@
 /**
- * A headless Chromium to drive: where one is found, and as much of the DevTools protocol as check.ts needs, over a pipe.
+ * A headless Chromium: finding it, and the part of the DevTools protocol that check.ts needs, over a pipe.
  *
  * Source: chromedevtools.github.io/devtools-protocol; --remote-debugging-pipe: JSON messages on file descriptors 3 and 4,
  * each ended by a zero byte.
@@ -17,10 +17,10 @@ import { untar } from "../../scripts/setup.mjs";
 import { machineFolder } from "../../src/tensor/device/gpu.node.ts";
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge"];
-/** Set-up takes its SwiftShader from this package, which is a Chromium for Linux. */
+/** This package is a Chromium for Linux, from which set-up takes SwiftShader. */
 const PACKED = fileURLToPath(new URL("../../node_modules/@sparticuz/chromium/", import.meta.url));
 
-/** The program to start: $CHROME_PATH, else one on the PATH, else the one that came with npm ci; undefined if there is none. */
+/** The executable: $CHROME_PATH, else one on the PATH, else the one that came with npm ci; undefined if there is none. */
 export async function findChromium(env: NodeJS.ProcessEnv = process.env): Promise<string | undefined> {
   if (env.CHROME_PATH) return env.CHROME_PATH;
   const folders = (env.PATH ?? "").split(delimiter).filter((folder) => folder !== "");
@@ -57,7 +57,7 @@ async function unpack(): Promise<string> {
   return program;
 }
 
-/** What a page has said of itself that no page should. */
+/** Errors that a page has logged. */
 export type Complaint = string;
 
 interface Message {
@@ -96,7 +96,7 @@ export class Chromium {
     child.on("error", (error) => end(`cannot be started: ${error.message}`));
     child.on("close", (code, signal) => end(`has ended (${signal ?? code})`));
     let text = "";
-    (child.stdio[3] as Writable).on("error", () => {}); // it has ended, which is said above
+    (child.stdio[3] as Writable).on("error", () => {}); // it has ended, which is reported above
     (child.stdio[4] as Readable).setEncoding("utf8").on("data", (more: string) => {
       const messages = (text + more).split("\0");
       text = messages.pop()!;
@@ -112,10 +112,10 @@ export class Chromium {
       "--remote-debugging-pipe",
       `--user-data-dir=${profile}`,
       "--no-first-run",
-      // On Linux WebGPU is still behind this; the software adapter serves where no GPU is.
+      // On Linux WebGPU needs this flag; a software adapter is used without a GPU.
       "--enable-unsafe-webgpu",
       "--enable-unsafe-swiftshader",
-      // Chromium refuses to run as root otherwise, as in a container.
+      // Chromium refuses to run as root without it, as in a container.
       ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
     ];
     const child = spawn(program, flags, { stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"] });
@@ -176,7 +176,7 @@ export class Chromium {
       this.#child.kill("SIGKILL");
       await closed;
     }
-    // Its helpers may still be writing.
+    // Its child processes may still be writing.
     await rm(this.#profile, { recursive: true, force: true, maxRetries: 10 });
   }
 

@@ -7,13 +7,13 @@
  *   npm run browser -- --port 9000            another port than 8080
  *   npm run browser -- --help
  *
- * The page takes ?dtype=int4, to fit a large checkpoint, ?fix_vicuna_token_ids, for Vicuna's answers to end, and ?quick,
- * to check the adapter with less.
+ * The page accepts ?dtype=int4, for a large checkpoint, ?fix_vicuna_token_ids, for Vicuna's answers to end, and ?quick, for
+ * a short check of the adapter.
  *
- * It listens to this machine alone, and answers nobody who calls it by another name than localhost: a page of somebody
- * else's, whose name has been made to lead here, could otherwise read the checkpoint.
+ * It listens on localhost only, and refuses requests with another Host: otherwise a foreign page could read the checkpoint
+ * by DNS rebinding.
  *
- * To put a page of your own on the web, any static server will do that answers Range requests, over https.
+ * To publish a page of your own, use any static server with Range requests, over https.
  */
 import { createReadStream } from "node:fs";
 import { readFile, realpath, stat } from "node:fs/promises";
@@ -32,13 +32,13 @@ const HERE = fileURLToPath(new URL(".", import.meta.url));
 const SHAPES = fileURLToPath(new URL("../shapes/", import.meta.url));
 export const EMBEDDED = join(SHAPES, "checkpoint");
 
-/** What the page is told: page.json. */
+/** The page's settings: page.json. */
 export interface PageFacts {
   /** The folder's name. */
   readonly model: string;
   readonly note: string;
   readonly images: readonly { readonly image: string; readonly questions: readonly string[] }[];
-  /** To suggest about any other image. */
+  /** Suggested question for other images. */
   readonly questions: readonly string[];
 }
 
@@ -54,7 +54,7 @@ export interface PageServer {
   close(): Promise<void>;
 }
 
-/** The page's module and all that it imports, as one file. @throws esbuild's BuildFailure */
+/** Bundles the page's module and its imports to one file. @throws esbuild's BuildFailure */
 export async function buildPage(): Promise<string> {
   const { outputFiles } = await build({
     entryPoints: [join(HERE, "app.ts")],
@@ -75,7 +75,7 @@ export async function servePage({ model, port }: { model: string; port: number }
   if (!(await stat(join(folder, "config.json")).catch(() => undefined))?.isFile()) {
     throw new InputError("NOT_FOUND", `--model ${model}: there is no checkpoint's config.json in this folder`);
   }
-  await buildPage(); // a mistake shows here rather than in the browser
+  await buildPage(); // build errors are thrown here, not in the browser
   const embedded = folder === (await realpath(EMBEDDED));
   const server = createServer((request, response) => {
     answer(request, response, folder, embedded).catch((error: Error) => {
@@ -85,7 +85,7 @@ export async function servePage({ model, port }: { model: string; port: number }
   });
   await new Promise<void>((listening, failed) => {
     server.once("error", failed);
-    // One address: "localhost" may be two, and a server listens to the first only.
+    // One address: "localhost" may have two, and a server listens on the first only.
     server.listen(port, "127.0.0.1", listening);
   });
   return {
@@ -103,14 +103,14 @@ const TYPES: Readonly<Record<string, string>> = {
   ".json": "application/json",
   ".safetensors": "application/octet-stream",
 };
-/** Nothing from anywhere else; images may also be those that the page was given. */
+/** Content security policy: no other origins; images may also be local ones. */
 const POLICY = "default-src 'self'; style-src 'unsafe-inline'; img-src 'self' blob: data:";
 
-/** Five kinds of things and no others: the page, its module, what it is told, images, the checkpoint's files. */
+/** Serves the page, its module, its settings, images and the checkpoint's files, and nothing else. */
 async function answer(request: IncomingMessage, response: ServerResponse, folder: string, embedded: boolean) {
   response.setHeader("cache-control", "no-cache");
   response.setHeader("x-content-type-options", "nosniff");
-  // What another page may not read it may not show either.
+  // Other origins may neither read nor embed responses.
   response.setHeader("cross-origin-resource-policy", "same-origin");
   if (!isOurName(request.headers.host)) {
     return sendText(response, 421, "text/plain", "this server is called localhost or 127.0.0.1");
@@ -135,7 +135,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, folder
     : sendText(response, 404, "text/plain", "no such file");
 }
 
-/** Whether a request's Host is this machine. A name that leads here by DNS is not. */
+/** Whether a request's Host is localhost, not a name that resolves to it. */
 function isOurName(host: string | undefined): boolean {
   return /^(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?$/i.test(host ?? "");
 }
@@ -149,7 +149,7 @@ function pathOf(url: string): string | undefined {
   }
 }
 
-/** The file that a path stands for, links followed; no other file of any folder can be named or linked to. */
+/** The file of a path, links followed; files outside of the allowed folders cannot be reached. */
 async function fileOf(path: string, folder: string): Promise<string | undefined> {
   const [, kind, name] = /^\/(checkpoint|embedded|images)\/(.+)$/s.exec(path) ?? [];
   if (kind === undefined) return undefined;
@@ -166,14 +166,14 @@ async function fileOf(path: string, folder: string): Promise<string | undefined>
   return file !== undefined && roots.some((inside) => file.startsWith(inside + sep)) ? file : undefined;
 }
 
-/** Where the links of a folder in the Hub's cache lead: from models--OWNER--NAME/snapshots/COMMIT to blobs beside snapshots. */
+/** The target folder of links in the Hub's cache: from models--OWNER--NAME/snapshots/COMMIT to blobs beside snapshots. */
 function blobsOf(folder: string): string[] {
   const snapshots = dirname(folder);
   const model = dirname(snapshots);
   return basename(snapshots) === "snapshots" && basename(model).startsWith("models--") ? [join(model, "blobs")] : [];
 }
 
-/** What the embedded checkpoint is asked by "Check this adapter", and PyTorch's answers. */
+/** The questions of "Check this adapter" for the embedded checkpoint, and PyTorch's answers. */
 async function examOf(): Promise<PageExam> {
   const read = async (name: string) => JSON.parse(await readFile(join(SHAPES, "images", name), "utf8"));
   const [examples, tokens] = [(await read("questions.json")) as PageFacts["images"], await read("tokens.json")];
@@ -198,13 +198,13 @@ function sendText(response: ServerResponse, status: number, type: string, text: 
   response.end(response.req.method === "HEAD" ? undefined : body);
 }
 
-/** A file or the part of it that is asked for: weights are read piece by piece. Source: RFC 9110, 14. */
+/** Serves a file or a requested byte range of it. Source: RFC 9110, 14. */
 async function sendFile(request: IncomingMessage, response: ServerResponse, path: string, type: string): Promise<void> {
   const found = await stat(path).catch(() => undefined);
   if (!found?.isFile()) return sendText(response, 404, "text/plain", "no such file");
   const { size, mtimeMs } = found;
   const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
-  const whole = from === undefined; // also of kinds of ranges that a server need not know
+  const whole = from === undefined; // also for unsupported kinds of ranges
   const [start, end] = whole ? [0, size - 1] : [Number(from), to ? Math.min(Number(to), size - 1) : size - 1];
   if (!whole && start > end) {
     response.setHeader("content-range", `bytes */${size}`);
@@ -218,7 +218,7 @@ async function sendFile(request: IncomingMessage, response: ServerResponse, path
     ...(whole ? {} : { "content-range": `bytes ${start}-${end}/${size}` }),
   });
   if (request.method === "HEAD" || size === 0) return void response.end();
-  await pipeline(createReadStream(path, { start, end }), response).catch(() => {}); // the browser has what it wanted
+  await pipeline(createReadStream(path, { start, end }), response).catch(() => {}); // the browser has closed the connection
 }
 
 const HELP = `usage: npm run browser -- [--model FOLDER] [--port N]

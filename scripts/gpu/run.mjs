@@ -1,6 +1,6 @@
 /**
- * Runs, in a bundle of `npm run gpu:bundle`, what there is to know of a GPU, each step in a process of its own and in a time
- * of its own. A step that runs out of time is ended and what it has kept stays; no step keeps the others from running.
+ * Runs the steps in a bundle of `npm run gpu:bundle`, each in its own process with its own time limit. A step that runs out
+ * of time is ended and its results so far are kept; a failed step does not stop the others.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { createWriteStream, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -46,7 +46,7 @@ const STEPS = {
   torch: { seconds: 45, command: [PYTHON, join(HERE, "torch_times.py"), result("torch.json")], needs: whyNoTorch },
 };
 
-/** With the Vulkan loader that lies here, if the system has none. */
+/** With the bundled Vulkan loader, if the system has none. */
 const ENV = { ...process.env };
 try {
   process.dlopen({ exports: {} }, "libvulkan.so.1");
@@ -57,7 +57,7 @@ try {
   }
 }
 
-/** Why PyTorch cannot be compared with; undefined if it can. */
+/** Why PyTorch cannot be measured; undefined if it can. */
 function whyNoTorch() {
   const { status, error } = spawnSync(PYTHON, ["-c", "import torch"], { stdio: "ignore", timeout: 60_000 });
   if (error) return `there is no ${PYTHON}`;

@@ -1,4 +1,4 @@
-/** Mesa's lavapipe, by apt-get: which packages, from which of apt's sources. */
+/** Installs Mesa's lavapipe by apt-get: packages and apt sources. */
 
 import * as fs from "node:fs";
 import { delimiter, join } from "node:path";
@@ -72,7 +72,7 @@ function parseOneLine(text) {
 /**
  * How to get a lavapipe that Dawn accepts: `{ packages, release, addSource }`. Debian 12's own Mesa 22.3 is refused
  * ("shaderUniform*ArrayDynamicIndexing required"), its backports have a newer one; `addSource` is the text of a source file
- * for them, from the archive in use, if there is none yet. Later Debians and Ubuntu have a new enough Mesa.
+ * for them, from the configured archive, if there is none yet. Later Debians and Ubuntu have a new enough Mesa.
  */
 export function lavapipePlan(osRelease, sources) {
   const packages = ["mesa-vulkan-drivers", "libvulkan1"];
@@ -109,12 +109,12 @@ export async function installLavapipe() {
   try {
     fs.writeFileSync(added, plan.addSource, { flag: "wx" });
   } catch (error) {
-    throw new SetupError(`it cannot be written (${error.code})`); // Never over a file of the user's.
+    throw new SetupError(`it cannot be written (${error.code})`); // Never overwrites a file of the user.
   }
   try {
     await aptInstall(plan);
   } catch (error) {
-    fs.rmSync(added, { force: true }); // It would make every later apt-get update fail.
+    fs.rmSync(added, { force: true }); // It would break later apt-get updates.
     throw error;
   }
 }
@@ -122,7 +122,7 @@ export async function installLavapipe() {
 export async function aptInstall({ packages, release }) {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   const wait = ["-o", "DPkg::Lock::Timeout=120"];
-  // A source that cannot be reached fails the update, but need not be one that matters: the installation decides.
+  // An unreachable source fails the update, but may not be needed: the installation decides.
   const update = await run("apt-get", [...wait, "update"], { env });
   const target = release ? ["-t", release] : [];
   const args = [...wait, "install", "-y", "--no-install-recommends", ...target, ...packages];

@@ -1,4 +1,4 @@
-/** What all of set-up stands on: where it runs, what it says and how it runs a command to its end. */
+/** Shared by set-up: paths, messages, and running commands. */
 
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
@@ -13,7 +13,7 @@ export const IN_REPOSITORY = fs.existsSync(join(ROOT, "package-lock.json"));
 /** An expected failure: shown as its message, without a stack. */
 export class SetupError extends Error {}
 
-/** Ctrl-C, or a request to end, came while a child was running. */
+/** Ctrl-C or SIGTERM while a child was running. */
 export class Interrupted extends Error {}
 
 export const say = (text) => process.stderr.write(`setup: ${text}\n`);
@@ -25,8 +25,8 @@ let running;
 let interrupted;
 
 /**
- * Runs a command to its end: `{ code, signal, output, stdout }`, `output` being stdout and stderr together.
- * With `shield` a Ctrl-C does not reach it, because half an apt-get leaves a broken system.
+ * Runs a command to its end: `{ code, signal, output, stdout }`, `output` being stdout and stderr together. With `shield` a
+ * Ctrl-C does not reach it, because an interrupted apt-get leaves a broken system.
  */
 export function run(command, args, { cwd = ROOT, env = process.env, shield = false, timeout = 0 } = {}) {
   return new Promise((resolve, reject) => {

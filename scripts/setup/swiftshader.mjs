@@ -1,4 +1,4 @@
-/** SwiftShader, which needs no root: unpacked into a cache folder, which only this project sees. */
+/** Installs SwiftShader, without root: unpacked into a cache folder that only this project uses. */
 
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
@@ -19,7 +19,7 @@ export function untar(archive) {
     if (header[0] === 0) return files; // A zero block ends the archive.
     const text = (from, to) => header.toString("latin1", from, to).replace(/\0.*$/s, "");
     const number = (from, to) => Number.parseInt(text(from, to).trim(), 8);
-    // The checksum counts its own eight bytes as spaces.
+    // The checksum field itself counts as spaces.
     const sum = header.reduce((total, byte, i) => total + (i >= 148 && i < 156 ? 32 : byte), 0);
     const size = number(124, 136);
     const start = offset + 512;
@@ -61,9 +61,9 @@ export async function swiftShaderArchive() {
 }
 
 /**
- * Unpacks SwiftShader and its Vulkan loader into `folder`, which appears whole or not at all; an older one is replaced. In
- * it a copy of Dawn, with SwiftShader beside it under the loader's name, where Dawn looks first: see src/tensor/device/gpu.node.ts.
- * `archive`: the bytes of a brotli-compressed tar.
+ * Unpacks SwiftShader and its Vulkan loader into `folder`, atomically; an older one is replaced. It includes a copy of Dawn,
+ * with SwiftShader beside it under the loader's name, where Dawn looks first: see src/tensor/device/gpu.node.ts. `archive`:
+ * the bytes of a brotli-compressed tar.
  */
 export function unpackSwiftShader(archive, folder) {
   const needed = ["libvk_swiftshader.so", "libvulkan.so.1"];
