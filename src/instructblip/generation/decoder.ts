@@ -17,7 +17,7 @@ export interface Tokens {
 }
 
 /** The most probable id of every row. */
-export interface Likeliest<T extends Tokens = Tokens> {
+export interface ArgmaxResult<T extends Tokens = Tokens> {
   /** u32[R] */
   readonly tokens: T;
   read(): Promise<{
@@ -46,8 +46,8 @@ export interface ScoreEdits {
   readonly banned: readonly (readonly number[])[];
 }
 
-/** Hidden states and attentions of one prefill or step, under the names of the search's output. */
-export type Recorded = { [name in keyof StepStates]: LayerStates[] } & EncoderStates;
+/** Hidden states and attentions of one prefill or step, on the host, under the names of the search's output. */
+export type HostStates = { [name in keyof StepStates]: LayerStates[] } & EncoderStates;
 
 /** Prefill, then steps. Rows are prompts at first; {@link Decoder.reorder} makes them beams or samples. */
 export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
@@ -58,11 +58,11 @@ export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
   /** u32[R] from the host. */
   upload(tokens: readonly number[]): T;
   /** Argmax of every row of f32[R, V], the lowest on ties. */
-  argmax(logits: L): Likeliest<T>;
+  argmax(logits: L): ArgmaxResult<T>;
   /** Reorders rows: row i continues row `rows[i]`. There may be more rows than before, never fewer. */
   reorder?(rows: readonly number[]): void;
   /** Hidden states and attentions of the last prefill or step; to be called in the scope that it ran in. */
-  recorded?(): Promise<Recorded>;
+  readStates?(): Promise<HostStates>;
 
   /** Steps in flight: launched before the ids of the first of them are read. Default: 0 */
   readonly inFlight?: number;

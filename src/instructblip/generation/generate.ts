@@ -20,7 +20,7 @@ import {
   upload,
 } from "../model/language_model.ts";
 import { decodingConfig } from "./configuration.ts";
-import type { Decoder, Likeliest, Recorded } from "./decoder.ts";
+import type { ArgmaxResult, Decoder, HostStates } from "./decoder.ts";
 import { type NegativePrompt, negativePrompt, type Unconditional } from "./guidance.ts";
 import { numericError, ScoresError } from "./numerics.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "./options.ts";
@@ -229,11 +229,11 @@ function decoderOf(
       return observed(() => decoding.prefill(embedded));
     },
     step: (tokens) => observed(() => decoding.step(tokens)),
-    recorded: () => readStates(states),
+    readStates: () => readStates(states),
     reorder: (rows) => decoding.reorder(rows),
     // A GPU works on the next steps while ids are read back; a software adapter would only compute steps that are discarded.
     inFlight: device.caps.isSoftware ? 0 : 3,
-    argmax: likeliest,
+    argmax: argmaxTokens,
     logSoftmax,
     edit: editScores,
     topK: async (logProbs, scores, beams, K) => {
@@ -268,7 +268,7 @@ function withoutImages(
 }
 
 /** The most probable id of each row of f32[R, V]: one launch, and one read when it is read. */
-function likeliest(logits: Tensor): Likeliest<Tensor<"u32">> {
+function argmaxTokens(logits: Tensor): ArgmaxResult<Tensor<"u32">> {
   const [R] = sizes(logits.shape, 2);
   const found = argmax(logits); // [2, R]
   return {
@@ -280,10 +280,10 @@ function likeliest(logits: Tensor): Likeliest<Tensor<"u32">> {
   };
 }
 
-/** Copies recorded tensors to the host. */
-async function readStates(states: LanguageModelStates): Promise<Recorded> {
-  const read: Recorded = {};
-  for (const [name, layers] of Object.entries(states) as [keyof Recorded, readonly Tensor[] | undefined][]) {
+/** Copies the states to the host. */
+async function readStates(states: LanguageModelStates): Promise<HostStates> {
+  const read: HostStates = {};
+  for (const [name, layers] of Object.entries(states) as [keyof HostStates, readonly Tensor[] | undefined][]) {
     if (!layers?.length) continue;
     const onTheHost = [];
     for (const tensor of layers) onTheHost.push({ data: await tensor.read(), shape: tensor.shape });

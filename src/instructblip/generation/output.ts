@@ -29,7 +29,7 @@ export class StepRecords {
 
   /** @param copies rows of the output for each row of the decoder */
   async add(decoder: Decoder, copies: number): Promise<void> {
-    const { encoder_attentions, encoder_hidden_states, ...steps } = (await decoder.recorded?.()) ?? {};
+    const { encoder_attentions, encoder_hidden_states, ...steps } = (await decoder.readStates?.()) ?? {};
     if (encoder_attentions) this.states.encoder_attentions = encoder_attentions;
     if (encoder_hidden_states) this.states.encoder_hidden_states = encoder_hidden_states;
     for (const [name, layers] of Object.entries(steps)) {

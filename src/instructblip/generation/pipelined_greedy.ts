@@ -3,7 +3,7 @@
  * later, for stopping and streaming. Steps beyond an answer's end are discarded. Gives the same as `sample`, which waits for
  * every id.
  */
-import type { Decoder, Likeliest, Tokens } from "./decoder.ts";
+import type { ArgmaxResult, Decoder, Tokens } from "./decoder.ts";
 import { ScoresError } from "./numerics.ts";
 import type { GenerateOutput } from "./output.ts";
 import type { SearchOptions } from "./sample.ts";
@@ -39,17 +39,17 @@ export async function greedyPipelined(
   streamer?.put(rows.map((ids) => [...ids]));
 
   const launches = max_length - prompt_length;
-  const waiting: ReturnType<Likeliest["read"]>[] = [];
+  const waiting: ReturnType<ArgmaxResult["read"]>[] = [];
   let tokens: Tokens | undefined;
   try {
     for (let launched = 0, step = 0; unfinished.includes(true) && !streamer?.cancelled; ) {
       signal?.throwIfAborted();
       if (launched < launches && waiting.length <= inFlight) {
         const previous = tokens;
-        const likeliest = decoder.scope(() => decoder.argmax(previous ? decoder.step(previous) : decoder.prefill()));
-        tokens = likeliest.tokens;
+        const result = decoder.scope(() => decoder.argmax(previous ? decoder.step(previous) : decoder.prefill()));
+        tokens = result.tokens;
         previous?.dispose();
-        const read = likeliest.read();
+        const read = result.read();
         read.catch(() => {}); // thrown when it is awaited
         waiting.push(read);
         launched++;

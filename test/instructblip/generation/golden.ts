@@ -4,9 +4,9 @@ import { gunzipSync } from "node:zlib";
 import { logSoftmaxInPlace, topIndices } from "../../../src/instructblip/generation/arithmetic.ts";
 import type { GenerationConfig, GenerationSetting } from "../../../src/instructblip/generation/configuration.ts";
 import type {
+  ArgmaxResult,
   Candidates,
   Decoder,
-  Likeliest,
   Logits,
   ScoreEdits,
   Tokens,
@@ -179,7 +179,7 @@ export class TableDecoder implements Decoder<HostLogits, HostTokens> {
     return new HostTokens(tokens);
   }
 
-  argmax({ data }: HostLogits): Likeliest<HostTokens> {
+  argmax({ data }: HostLogits): ArgmaxResult<HostTokens> {
     const [R] = [this.rows.length];
     const found = argmax(data, V);
     const ids = found.slice(0, R);

@@ -15,8 +15,8 @@ function stuckAfter(n: number, { prompt }: SearchCase, inFlight: number) {
   return Object.assign(decoder, {
     inFlight,
     argmax(...args: Parameters<typeof argmax>) {
-      const likeliest = argmax.apply(decoder, args);
-      return decoder.steps < n ? likeliest : { ...likeliest, read: hang };
+      const result = argmax.apply(decoder, args);
+      return decoder.steps < n ? result : { ...result, read: hang };
     },
     topK: (...args: Parameters<NonNullable<typeof topK>>) => (decoder.steps < n ? topK!.apply(decoder, args) : hang()),
     interrupt: (reason: unknown) => {
