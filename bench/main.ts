@@ -35,18 +35,18 @@ checked before it is timed; a wrong one is not timed, and the exit code is 1.
 
   --filter REGEX   only cases whose "kernel variant shape" matches: --filter "linear.*vicuna"
   --model DIR      measure this checkpoint instead of the embedded one: --filter "^model" --model DIR --rounds 1
-  --dtype DTYPE    what its matrices are stored as (default: as in the checkpoint)
+  --dtype DTYPE    storage dtype of its matrices (default: as in the checkpoint)
   --quick          small shapes and fewer rounds: under a minute on two cores
   --rounds N       rounds of every case (default ${SETTINGS.full.rounds}; ${SETTINGS.quick.rounds} with --quick)
-  --json FILE      where rows are kept (default bench/results/ADAPTER.jsonl); a row measured again replaces its older self;
-                   - for stdout, where then nothing else is printed, and nothing is kept
-  --list           print the names of all cases, measure nothing
+  --json FILE      where rows are written (default bench/results/ADAPTER.jsonl); a new row replaces the old one;
+                   - for stdout, without other output; no file is written
+  --list           print the names of all cases without measuring
 
   --tune           instead, time all variants of every op that has several and keep the fastest for each class of sizes, for
                    this adapter, driver and version of webgpu; INSTRUCTBLIP_PLAN=tuned (or @FILE) then uses them
   --out FILE       with --tune: where they are kept (default ${tunedPlanFile()}); others stay
 
-  --table FILE     print the table of a file of rows, measure nothing
+  --table FILE     print the table of a file of rows without measuring
   --markdown       with --table: in Markdown
   --docs FILE      put the planned variants of a file of rows into docs/benchmarks.md, between its bench markers
   --help           this text`;

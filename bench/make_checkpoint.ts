@@ -26,8 +26,8 @@ const HELP = `usage: npm run checkpoint -- MODEL FOLDER [--dtype f16|bf16|f32]
 Writes a checkpoint of random numbers with the names and shapes of an official one.
 
   MODEL    ${MODELS.join(", ")}
-  FOLDER   made if it is not there; vicuna-7b takes 15.8 GB as f16
-  --dtype  what the numbers are stored as (default f16)`;
+  FOLDER   created if missing; vicuna-7b takes 15.8 GB as f16
+  --dtype  storage dtype (default f16)`;
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({

@@ -37,17 +37,17 @@ const PATIENCE_MS = 180_000;
 const HELP = `usage: npm run bench:peers -- [options]
 
 Compares this project's kernels with other WebGPU engines on the same adapter, at the shapes of the models. The other
-engines are installed into bench/peers/node_modules on first use (about 360 MB); one that does not run is left out.
+engines are installed into bench/peers/node_modules on first use (about 360 MB); one that does not run is skipped.
 
   --filter REGEX   only jobs whose "kind name shape" matches: --filter "gemm vit"
   --engines LIST   only these: ${ENGINE_NAMES.join(",")}
   --quick          some of the jobs and fewer rounds
   --rounds N       rounds of every job (default ${SETTINGS.full.rounds}; ${SETTINGS.quick.rounds} with --quick)
-  --json FILE      where rows are kept (default bench/results/peers-ADAPTER.jsonl); a row measured again replaces its older self;
-                   - for stdout, where then nothing else is printed, and nothing is kept
-  --list           print the names of all jobs, measure nothing
+  --json FILE      where rows are written (default bench/results/peers-ADAPTER.jsonl); a new row replaces the old;
+                   - for stdout, without other output; no file is written
+  --list           print the names of all jobs without measuring
 
-  --table FILE     print the table of a file of rows, measure nothing
+  --table FILE     print the table of a file of rows without measuring
   --markdown       with --table: in Markdown
   --docs FILE      put the table of a file of rows into docs/benchmarks.md, between its peers markers
   --help           this text`;

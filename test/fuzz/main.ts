@@ -14,18 +14,18 @@ import type { Report, Work } from "./worker.ts";
 
 const HELP = `usage: npm run fuzz -- [options]
 
-Gives the program damaged files and odd calls. A fault is an error without a code, a message that is long or that a
-terminal would obey, a process that dies, more than 5 s of processor time, or memory that grows. Faults are written to
-files that --replay runs again. The exit code is 1 if there are any.
+Fuzzes the program with damaged files and invalid calls. A fault is an error without a code, a message that is too long
+or has control characters, a crash, more than 5 s of processor time, or memory growth. Faults are written to files that
+--replay runs again. The exit code is 1 if there are any.
 
   --seconds N      time for all targets together (default 60)
   --count N        cases of each target, at most
   --target NAMES   some of the targets below, with commas (default: all)
-  --seed N         where to draw from (default: the clock)
+  --seed N         seed of the cases (default: the clock)
   --out FOLDER     where faults are written (default: fuzz-out)
   --hang N         seconds without an answer after which a case counts as hung (default 30)
-  --replay FILE    runs one written case again, and says what it shows
-  --json FILE      also writes the summary as JSON
+  --replay FILE    run one written case again and print its result
+  --json FILE      also write the summary as JSON
 
 targets:
 ${Object.entries(TARGETS)

@@ -27,12 +27,12 @@ processor. Then saves each and has transformers load the copy. A run of ${FULL_R
 
   --count N     composites to draw (default 8)
   --seed N      seed of the drawing (default: the clock)
-  --skip K      leave out the seed's first K (default 0)
+  --skip K      skip the seed's first K (default 0)
   --goldens     compare the committed goldens instead; needs no Python
-  --modules     print a row for every module, not one for every kind of module
+  --modules     print a row for every module instead of every kind of module
   --summary     print one row for all modules of a part
-  --keep        keep the drawn folders and say where they are
-  --json FILE   also write every row as JSON; - for stdout, all else then goes to stderr
+  --keep        keep the drawn folders and print their paths
+  --json FILE   also write every row as JSON; - for stdout, with all other output on stderr
 
 Python: INSTRUCTBLIP_PYTHON if set, else an environment made in .venv from test/golden/requirements.txt.`;
 

@@ -28,7 +28,7 @@ export interface Quality {
   /** 99 % of tokens are below it. */
   readonly kl99: number;
   readonly maxKl: number;
-  /** Share of tokens whose likeliest is f32's. */
+  /** Share of tokens whose argmax is f32's. */
   readonly top1: number;
   /** Share of answers that are f32's. */
   readonly sameAnswers: number;
@@ -142,9 +142,9 @@ function lines<T>(file: string): T[] {
 
 const HELP = `usage: npm run quality -- [--count N] [STORAGE …]
 
-Compares the embedded checkpoint's answers with its weights stored in fewer bits to those of f32, token by token.
+Compares the embedded checkpoint's answers with quantized or half-precision weights to those with f32, token by token.
 
-  STORAGE    as --dtype of the command line takes it: int4, language_model=int4, … (default f16 bf16 int8 int4)
+  STORAGE    a value of the command line's --dtype: int4, language_model=int4, … (default f16 bf16 int8 int4)
   --count N  questions, at most 500 (default 100)`;
 
 async function main(): Promise<number> {

@@ -11,8 +11,8 @@ import { growth, type Sample } from "./growth.ts";
 const HELP = `usage: npm run soak -- [options]
 
 Answers of ${KINDS} kinds by three small models on one device: greedy, beams, sampling, streams, candidates, forward passes,
-answers that are interrupted. Then loads, answers and disposals of the embedded checkpoint, each on a device of its own.
-Prints what the GPU's buffers and the process take as it goes; the exit code is 1 if it grows, 2 for wrong arguments.
+answers that are interrupted. Then loads, answers and disposals of the embedded checkpoint, each on its own device.
+Prints the memory of buffers and of the process meanwhile; the exit code is 1 if it grows, 2 for wrong arguments.
 
   --generations N   answers (default 1000)
   --reloads N       loads (default 20)
