@@ -213,7 +213,7 @@ function upload(device: Device, table: Uint32Array, shape: Shape): Tensor<"u32">
   return tensor;
 }
 
-/** Keys, or values, as f16, two in a u32, for attention to what is computed once. f32[B, S, Hkv, d] -> u32[B, S, Hkv, d/2] */
+/** Keys, or values, as f16x2, for attention to states that are computed once. f32[B, S, Hkv, d] -> u32[B, S, Hkv, d/2] */
 export function toF16(x: Tensor): Tensor<"u32"> {
   const [B, S, H, d] = sizes(x.shape, 4);
   const none = x.device.tensor(Uint32Array.of(0), [1]);

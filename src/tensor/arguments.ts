@@ -5,7 +5,7 @@
 import { InputError, nearest } from "./errors.ts";
 import { quote, shown } from "./shown.ts";
 
-/** Deepest nesting that is copied. No input is nested as deep; the check of the input refuses what is. */
+/** Deepest nesting that is copied. No valid input is nested as deep; a deeper one is refused by its own check. */
 const DEEPEST = 8;
 /** Longest list. No batch has as many tokens; a mistake (`new Array(2 ** 32 - 1)`) must not end in an allocation failure. */
 const LONGEST = 2 ** 26;

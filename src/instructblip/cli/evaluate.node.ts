@@ -162,7 +162,7 @@ async function openOut(
       const sameShard = i === settings.shard.i && n === settings.shard.n;
       const other = sameShard ? difference(part.settings, settings) : "shard";
       if (other) {
-        const hint = "--resume goes on with the same run only; give another --out";
+        const hint = "--resume continues the same run only; give another --out";
         throw new InputError("RESUME_MISMATCH", `--out ${name} is of another run: they differ in ${other}`, { hint });
       }
     }

@@ -42,7 +42,7 @@ interface Item {
   canImprove: boolean;
 }
 
-/** A running beam, ended as it is. */
+/** A running beam, ended without an end token. */
 const stopped = (beam: Beam): Candidate => ({ ...beam, finished: true });
 
 const isFull = ({ finished }: Item) => finished.every(({ done }) => done);

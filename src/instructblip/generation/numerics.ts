@@ -70,6 +70,6 @@ export async function numericError(
   }
   return new NumericError(`${what}; ${why}`, {
     module,
-    hint: "weights that are NaN or infinite are the usual cause; check_numerics: false goes on with what comes of them",
+    hint: "weights that are NaN or infinite are the usual cause; check_numerics: false generates regardless",
   });
 }

@@ -10,7 +10,7 @@ const WG = 64;
 export interface RopeAppendOptions {
   /** f32[P, d], from `ropeTable` */
   readonly table: Tensor;
-  /** u32[B, T]; what is P or more counts as P - 1 */
+  /** u32[B, T]; a position of P or more is clamped to P - 1 */
   readonly positions: Tensor<"u32">;
   /**
    * f32[rows, Hkv, C, d], rows at least B; row b takes what batch b has. Or f16, two in a u32, as in kvAppend:

@@ -1,4 +1,4 @@
-/** cache[b, h, past + t] = x[b, t, h] in place, what lies beyond C left out. x: [B, T, Hkv, d], cache: [B, Hkv, C, d]. */
+/** cache[b, h, past + t] = x[b, t, h] in place; positions from C on are dropped. x: [B, T, Hkv, d], cache: [B, Hkv, C, d]. */
 export function kvAppend(
   x: ArrayLike<number>,
   cache: Float32Array,

@@ -1,5 +1,5 @@
 /**
- * Queries turned to their positions; keys turned and values as they are put into the caches, in place. Plain loops in f64.
+ * Rotates queries by their positions, rotates keys likewise and appends keys and values to the caches in place. f64 loops.
  * qkv: [B, T, H + 2 Hkv, d], table [P, d]: cosines then sines of d/2 angles, caches [rows, Hkv, C, d].
  */
 export function ropeAppend(

@@ -33,7 +33,7 @@ export class OutFile {
       const found = await handle.stat();
       if (!found.isFile()) throw new InputError("NOT_REGULAR_FILE", `--out ${name}: not a regular file`);
       if (found.size > 0 && !resume) {
-        const hint = "--resume goes on with it; remove it to begin again";
+        const hint = "--resume continues it; remove it to start again";
         throw new InputError("OUT_EXISTS", `--out ${name}: the file is not empty`, { hint });
       }
       const end = await endOfLines(handle, found.size);

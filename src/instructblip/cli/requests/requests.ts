@@ -216,7 +216,7 @@ export class PreviousRun {
     } catch {}
     this.done++;
     if (!isObject(line) || !Object.hasOwn(line, "id") || !ANSWERED.some((name) => name in line)) {
-      const hint = "only a file that generate --requests --out has written can be gone on with";
+      const hint = "only a file written by generate --requests --out can be resumed";
       throw new InputError("BAD_PART", `${this.#name}: line ${this.done} is not an answer`, { hint });
     }
     if ("error" in line) this.failed++;

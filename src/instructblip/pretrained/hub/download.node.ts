@@ -135,7 +135,7 @@ async function receive(hub: Hub, commit: string, file: string, blob: Blob, parti
           code,
           `${hub.id.repository}: ${file}: ${FAILED[code] ?? FAILED.HUB_UNREACHABLE} ${ATTEMPTS} times`,
           {
-            hint: `${loaded} of ${blob.size} bytes are kept; the next run goes on from there`,
+            hint: `${loaded} of ${blob.size} bytes are kept; the next run resumes there`,
             cause,
           },
         );

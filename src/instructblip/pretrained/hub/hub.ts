@@ -71,7 +71,7 @@ export function atRevision(id: HubId, revision: string | undefined): HubId {
     });
   }
   if (id.isDefault || asked.revision === id.revision) return asked;
-  throw new InputError("HUB_ID", `two revisions are asked for: ${quote(id.revision)} and ${quote(revision)}`, {
+  throw new InputError("HUB_ID", `two different revisions are given: ${quote(id.revision)} and ${quote(revision)}`, {
     hint: "give one of them",
   });
 }
@@ -131,7 +131,7 @@ export interface HubSettings {
   /** HF_HUB_CACHE or its old name: the folder of `models--…`. */
   readonly cache: string | undefined;
   readonly home: string | undefined;
-  /** XDG_CACHE_HOME, which `huggingface` lies in if there is no HF_HOME. */
+  /** XDG_CACHE_HOME, the parent folder of `huggingface` without HF_HOME. */
   readonly userCache: string | undefined;
   readonly token: string | undefined;
   readonly tokenPath: string | undefined;
