@@ -297,7 +297,7 @@ const configs: Target = {
 };
 
 const jsons: Target = {
-  about: "a processor's files: its configs, the tokenizers', the model's, and what the processor then makes",
+  about: "a processor's files: its configs, the tokenizers', the model's, and the processor's outputs",
   prepare: async () => {
     const folders = goldenFolders().map((folder) => documentsOf(folder, PROCESSOR_FILES));
     return {
@@ -558,7 +558,7 @@ const images: Target = {
 // --- what callers give -----------------------------------------------------------------------------------------------------
 
 const requests: Target = {
-  about: "lines of --requests, and what generate() then checks; task files and data of evaluate",
+  about: "lines of --requests, and generate()'s checks of them; task files and data of evaluate",
   prepare: async () => {
     const lines: Json[] = [
       { id: 1, images: ["a.png"], prompts: ["What?"] },
@@ -800,7 +800,7 @@ const tasks: Target = {
 
 /** What the harness itself is tested with: a case is what its number says. Not run unless it is asked for. */
 const selftest: Target = {
-  about: "faults on purpose",
+  about: "injected faults",
   prepare: async () => ({
     make: (random) => ({ files: { bytes: Uint8Array.of(1, 2, 3) }, input: random.int(0, 6) }),
     async run({ input }) {
