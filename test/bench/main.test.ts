@@ -49,14 +49,16 @@ test("--quick --filter layer_norm: checked, timed, printed, kept; an older row o
   expect(variants).toEqual(
     VARIANTS.row.filter((variant) => !variant.includes("subgroup") || variants.includes(variant)),
   );
-  for (const { check, ms, cpu_ms, gbs, share, launches, adapter, rounds } of measured) {
+  // A busy machine may find a variant that it does not use too slow to be timed.
+  const timed = measured.filter(({ note }) => note === undefined);
+  for (const { check, ms, cpu_ms, gbs, share, launches, adapter, rounds } of timed) {
     expect(check!.share).toBeGreaterThan(0);
     expect(check!.share).toBeLessThanOrEqual(1);
     for (const number of [ms, cpu_ms, gbs, share]) expect(number).toBeGreaterThan(0);
     expect({ launches, rounds }).toEqual({ launches: 1, rounds: 1 });
     expect(adapter).not.toBe("");
   }
-  expect(measured.filter(({ planned }) => planned)).toHaveLength(1);
+  expect(timed.filter(({ planned }) => planned)).toHaveLength(1);
 
   // Once more: the rows are replaced, and no other file is left behind.
   await bench("--quick", "--rounds", "1", "--filter", "layer_norm inv", "--json", file);
