@@ -112,8 +112,8 @@ const VARIANTS: Record<string, readonly string[]> = {
   softmax: ["softmax_subgroup"],
   // biome-ignore format: a list
   attention: [
-    "attention_scores", "attention_values", "attention_fused", "attention_split", "attention_combine",
-    "attention_subgroup",
+    "attention_scores", "attention_values", "attention_flash", "attention_flash_sized", "attention_split",
+    "attention_combine", "attention_subgroup",
   ],
   // biome-ignore format: a list
   linear: [

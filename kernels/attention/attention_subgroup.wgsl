@@ -4,7 +4,7 @@
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
 // A workgroup is one subgroup of SG lanes. It takes TT queries of one head and walks along blocks of KB·SG keys, keeping what
-// attention_fused.wgsl keeps. For the scores a lane is a key of each SG in a block; for the values it is four numbers of the
+// parts/flash.wgsl keeps. For the scores a lane is a key of each SG in a block; for the values it is four numbers of the
 // head, of which a lane has CHUNKS, SG apart. To these drivers a load costs as much as some ten multiply-adds, of one number
 // or of four, for all lanes or for each; a shuffle costs no more than one. So all is loaded in fours, by the lane whose turn
 // it is, and shuffled; and Params, which are loads too, are read before the loops.

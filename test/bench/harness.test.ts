@@ -43,7 +43,7 @@ test("a variant that gives way to another at these sizes is no case: the other's
       groups(shapes, device.caps).map(({ variants, planned }) => ({ variants, planned })),
     );
   };
-  // Rows that are not whole groups of four; one that softmax cannot give to an invocation; heads too large to fuse.
+  // Rows that are not whole groups of four; one that softmax cannot give to an invocation; heads too large for one pass.
   const odd = [{ name: "odd", R: 5, D: 35 }];
   const [layer_norm, rms_norm, softmax, attention] = groupsOf({
     ...{ layer_norm: odd, rms_norm: odd, softmax: [{ name: "long", R: 5, D: 5000 }] },
@@ -54,7 +54,7 @@ test("a variant that gives way to another at these sizes is no case: the other's
     expect(group.variants).toContain(group.planned);
   }
   expect(softmax[0].variants).toEqual(runnableVariants("row", device.caps).filter((name) => name !== "invocation"));
-  expect(attention[0].variants).not.toContain("fused");
+  expect(attention[0].variants).not.toContain("flash");
   expect(attention[0].variants).toContain("composed");
   for (const [group] of groupsOf({})) expect(group.variants).toContain(group.planned);
 });

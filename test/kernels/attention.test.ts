@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { GpuDevice } from "../../src/tensor/device/device.ts";
+import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import { runnableVariants } from "../../src/tensor/device/plan.ts";
 import { widen } from "../../src/tensor/dtype.ts";
 import { attention, attentionProbabilities } from "../../src/tensor/ops/attention.ts";
@@ -373,7 +373,29 @@ test.each(CACHES)(
   },
 );
 
-test("fused attention errs at most twice as much as composed attention", async () => {
+test("attention flash: what is in flight on a GPU, and sizes of subgroups, change no bit", async () => {
+  const sizes = { B: 2, T: 19, S: 70, H: 2, Hkv: 1, d: 20 };
+  const { B, T, S, H, Hkv, d } = sizes;
+  const [q, k, v] = random(sizes);
+  const on = async (device: Device) => {
+    const [keys, values] = [k, v].map((x) => device.tensor(x, [B, S, Hkv, d]));
+    return attention(device.tensor(q, [B, T, H, d]), keys, values, { scale: 1 }, { attention: "flash" }).read();
+  };
+  const y = await on(device);
+  expectClose(y, reference(q, k, v, sizes, { scale: 1 }), TOLERANCES.attention, "flash");
+  const caps = { ...device.caps, isSoftware: !device.caps.isSoftware };
+  const other = new GpuDevice(device.handle, caps, Number.POSITIVE_INFINITY);
+  if (caps.subgroupSizeControl) {
+    const SG = Math.max(caps.subgroupMinSize, Math.min(32, caps.subgroupMaxSize)); // one that the adapter has
+    other.launch = (launch) => {
+      const overrides = { ...launch.overrides, SG };
+      GpuDevice.prototype.launch.call(other, { ...launch, kernel: "attention_flash_sized", overrides });
+    };
+  }
+  expect(await on(other)).toEqual(y);
+});
+
+test("every variant errs at most twice as much as composed attention", async () => {
   const sizes = { B: 1, T: 19, S: 40, H: 2, Hkv: 2, d: 88 };
   const [q, k, v] = random(sizes);
   const expected = reference(q, k, v, sizes, { scale: 0.1 });
@@ -412,12 +434,12 @@ test("probabilities are what the values are weighed with, and 0 at keys that a q
   expect(expected.filter((weight) => weight === 0).length).toBeGreaterThan(0);
 });
 
-test("the largest fused head fits WebGPU's default limits", async () => {
+test("the largest head of one pass fits WebGPU's default limits", async () => {
   const small = await otherDevice({ default_limits: true });
   const sizes = { B: 1, T: 9, S: 5, H: 1, Hkv: 1, d: 256 };
   const [q, k, v] = random(sizes);
   const of = (x: Float32Array, length: number) => small.tensor(x, [1, length, 1, 256]);
-  const y = await attention(of(q, 9), of(k, 5), of(v, 5), { scale: 0.1 }, { attention: "fused" }).read();
+  const y = await attention(of(q, 9), of(k, 5), of(v, 5), { scale: 0.1 }, { attention: "flash" }).read();
   expectClose(y, reference(q, k, v, sizes, { scale: 0.1 }), TOLERANCES.attention, "d = 256");
   small.destroy();
 });
@@ -442,7 +464,7 @@ test("wrong shapes are refused by name", () => {
     "d must be a multiple of 4 for f16 keys, got 6",
   );
   const shifted = f16(1, 5, 2, 6).narrow(3, 1, 4);
-  expect(() => attention(q, shifted, shifted, { scale: 1 }, { attention: "fused" })).toThrow(
+  expect(() => attention(q, shifted, shifted, { scale: 1 }, { attention: "flash" })).toThrow(
     "f16 keys and values need offsets and strides",
   );
   const bias = of(2, 4, 3, 5);

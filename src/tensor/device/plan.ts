@@ -126,7 +126,7 @@ const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   attention: (caps, { T = 0 }) => {
     if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "composed";
     // A workgroup for each head does not fill a GPU, nor does one query a workgroup: its keys are split.
-    if (T > 1) return "fused";
+    if (T > 1) return "flash";
     return caps.subgroups ? "split_subgroups" : "split";
   },
   // Finding a patch's pixels takes divisions and loads one by one, which cost software more than four launches do.

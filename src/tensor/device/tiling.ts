@@ -1,4 +1,4 @@
-/** How a product is shared out among the workgroups of matmul_tile and matvec_blocks. Pure, as plan.ts is. */
+/** How work is shared out among the workgroups of matmul_tile, matvec_blocks and attention_flash. Pure, as plan.ts is. */
 import type { Caps } from "./caps.ts";
 
 /**
@@ -79,4 +79,22 @@ export function planBlocks(M: number, { maxWorkgroupStorageBytes }: Pick<Caps, "
   const most = Math.min(maxWorkgroupStorageBytes, 128 * BYTES_OF_BLOCK) / (BYTES_OF_BLOCK * M); // more leaves room for few workgroups
   const LANES = Math.min(64, 2 ** Math.floor(Math.log2(most)));
   return { LANES, WG: M === 1 || LANES < 16 ? 64 : 128 };
+}
+
+/** WG and IN_FLIGHT are overrides of attention_flash; BT is the queries of a workgroup. */
+export interface FlashTiling {
+  readonly WG: number;
+  readonly IN_FLIGHT: number;
+  readonly BT: number;
+}
+
+/** Workgroups of attention_flash: half as large for few queries, and for heads that would not fit shared memory. */
+export function planFlash(
+  { T, d }: { readonly T: number; readonly d: number },
+  { isSoftware, maxWorkgroupStorageBytes }: Pick<Caps, "isSoftware" | "maxWorkgroupStorageBytes">,
+): FlashTiling {
+  const bytesOf = (WG: number) => WG * (16 * Math.ceil(d / 16) + 136) + 512;
+  const WG = T <= 8 || bytesOf(64) > maxWorkgroupStorageBytes ? 32 : 64;
+  // GPUs need several loads in flight; on software drivers they are only more code to compile.
+  return { WG, IN_FLIGHT: isSoftware ? 1 : 4, BT: WG / 4 };
 }

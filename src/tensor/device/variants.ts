@@ -10,7 +10,7 @@ export const VARIANTS = {
   linear: ["tile", "register", "subgroup", "subgroup_matrix"],
   /** The same for few rows, as in decoding. */
   matvec: ["workgroup", "workgroup_subgroups", "register", "subgroup"],
-  attention: ["composed", "fused", "split", "split_subgroups", "subgroup"],
+  attention: ["composed", "flash", "split", "split_subgroups", "subgroup"],
   /** Images to tokens in one launch, or step by step. */
   patch_embedding: ["fused", "composed"],
   /** layer_norm, rms_norm and softmax. */

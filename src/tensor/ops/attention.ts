@@ -2,6 +2,7 @@
 
 import type { Caps } from "../device/caps.ts";
 import { type PlanOverride, plan, type Variant } from "../device/plan.ts";
+import { planFlash, subgroupSizeOf } from "../device/tiling.ts";
 import type { ActivationDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { expectShape, formatShape, sizes } from "../shape.ts";
@@ -73,16 +74,16 @@ export function attention(
       p.dispose();
       return y;
     }
-    case "fused": {
-      // Four queries share each key; a single one, as in decoding, has all threads look at keys of its own.
-      const tile = T === 1 ? { TT: 1, BS: 64, BT: 1 } : { TT: 4, BS: 32, BT: 8 };
+    case "flash": {
+      const { BT, ...tiling } = planFlash({ T, d }, device.caps);
+      const SG = subgroupSizeOf(device.caps);
       device.launch({
-        kernel: "attention_fused",
+        kernel: SG === undefined ? "attention_flash" : "attention_flash_sized",
         uses: { heads: loaderOf(bindings.q, k, v) },
-        overrides: { WG: 64, ...tile, D4: Math.ceil(d / 4) },
+        overrides: { ...tiling, D4: Math.ceil(d / 4), ...(SG !== undefined && { SG }) },
         bindings: { ...bindings, k, v, y },
         params,
-        workgroups: B * H * Math.ceil(T / tile.BT),
+        workgroups: B * H * Math.ceil(T / BT),
       });
       return y;
     }
@@ -260,14 +261,14 @@ function kvLoaderOf(x: KeysOrValues): string {
   return x.dtype === "u32" ? "kv_f16" : "kv_f32";
 }
 
-/** The variant that runs: the planned one, but heads too large for a fused kernel's registers are composed. */
+/** The variant that runs: the planned one, but heads too large for a kernel's registers are composed. */
 export function planAttention(
   { T, S, d }: { readonly T: number; readonly S: number; readonly d: number },
   caps: Caps,
   override?: PlanOverride,
 ): Variant<"attention"> {
   const variant = plan("attention", caps, override, { T, S });
-  if ((variant === "fused" || variant.startsWith("split")) && d > 256) return "composed";
+  if ((variant === "flash" || variant.startsWith("split")) && d > 256) return "composed";
   if (variant === "subgroup" && d > 32 * caps.subgroupMinSize) return "composed";
   return variant;
 }

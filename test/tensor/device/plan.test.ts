@@ -102,9 +102,9 @@ test("a row's threads load four numbers at a time where it is whole fours, on a 
 test("products and attention take subgroups on software that has them fixed, shared memory on a GPU", () => {
   const choices = (caps: Caps) =>
     (["linear", "matvec", "attention"] as const).map((op) => plan(op, caps, {}, { T: 64, S: 64 }));
-  expect(choices(GPU)).toEqual(["tile", "workgroup_subgroups", "fused"]);
+  expect(choices(GPU)).toEqual(["tile", "workgroup_subgroups", "flash"]);
   expect(choices({ ...GPU, subgroupMinSize: 4, subgroupMaxSize: 128 })).toEqual(choices(GPU));
-  expect(choices({ ...GPU, subgroups: false })).toEqual(["tile", "workgroup", "fused"]);
+  expect(choices({ ...GPU, subgroups: false })).toEqual(["tile", "workgroup", "flash"]);
   expect(choices(SOFTWARE)).toEqual(["subgroup", "subgroup", "subgroup"]);
   expect(choices({ ...SOFTWARE, subgroups: false })).toEqual(["register", "register", "composed"]);
 });
@@ -185,11 +185,11 @@ test("one query's keys are split on a GPU", () => {
   expect([choice(GPU, 1, 2048), choice(GPU, 1, 128), choice(GPU, 2, 2048)]).toEqual([
     "split_subgroups",
     "split_subgroups",
-    "fused",
+    "flash",
   ]);
   expect(choice({ ...GPU, subgroups: false }, 1, 2048)).toBe("split");
   expect(choice(SOFTWARE, 1, 2048)).toBe("subgroup");
-  expect(plan("attention", GPU, { attention: "fused" }, { T: 1, S: 2048 })).toBe("fused");
+  expect(plan("attention", GPU, { attention: "flash" }, { T: 1, S: 2048 })).toBe("flash");
 });
 
 test("rows of logits take subgroups of any size on a GPU, and none on software", () => {

@@ -1,6 +1,13 @@
 import { expect, test } from "vitest";
 import type { Caps } from "../../../src/tensor/device/caps.ts";
-import { planBlocks, planTiling, subgroupSizeOf, TILES, tilesOf } from "../../../src/tensor/device/tiling.ts";
+import {
+  planBlocks,
+  planFlash,
+  planTiling,
+  subgroupSizeOf,
+  TILES,
+  tilesOf,
+} from "../../../src/tensor/device/tiling.ts";
 
 /** The caps that a tiling depends on. */
 const GPU = {
@@ -87,4 +94,21 @@ test("a size of subgroups is asked for where Dawn would take another", () => {
   expect(subgroupSizeOf(GPU)).toBeUndefined();
   expect(subgroupSizeOf({ ...RDNA, subgroupSizeControl: false })).toBeUndefined();
   expect(subgroupSizeOf({ ...RDNA, subgroupMinSize: 8, subgroupMaxSize: 32 })).toBeUndefined();
+});
+
+test("attention's workgroups fit shared memory for every head they take, and are small where queries are few", () => {
+  const bytesOf = (WG: number, d: number) => WG * (16 * Math.ceil(d / 16) + 136) + 512;
+  for (const maxWorkgroupStorageBytes of [16_384, 32_768, 65_536]) {
+    for (const d of [1, 64, 80, 88, 128, 256]) {
+      const caps = { isSoftware: false, maxWorkgroupStorageBytes };
+      const { WG, BT } = planFlash({ T: 257, d }, caps);
+      expect(bytesOf(WG, d)).toBeLessThanOrEqual(maxWorkgroupStorageBytes);
+      if (WG === 32) expect(bytesOf(64, d)).toBeGreaterThan(maxWorkgroupStorageBytes);
+      expect(BT).toBe(WG / 4);
+      expect(planFlash({ T: 8, d }, caps)).toEqual({ WG: 32, IN_FLIGHT: 4, BT: 8 });
+    }
+  }
+  expect(planFlash({ T: 257, d: 88 }, GPU)).toEqual({ WG: 64, IN_FLIGHT: 4, BT: 16 });
+  expect(planFlash({ T: 64, d: 128 }, { ...GPU, maxWorkgroupStorageBytes: 16_384 }).WG).toBe(32);
+  expect(planFlash({ T: 257, d: 88 }, { ...GPU, isSoftware: true }).IN_FLIGHT).toBe(1);
 });
