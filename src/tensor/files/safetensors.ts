@@ -21,6 +21,7 @@ import {
 } from "./safetensors_header.ts";
 import { type ByteSource, checkFileName, type Folder } from "./source.ts";
 import { type Json, parseStrictJson } from "./strict_json.ts";
+import { type Window, windowsOf } from "./windows.ts";
 
 export type { SafetensorsLimits, TensorInfo, UnsupportedDType } from "./safetensors_header.ts";
 
@@ -135,6 +136,8 @@ export interface TensorChunk {
 export interface StreamOptions {
   /** The size of the one staging buffer; default 32 MiB. */
   chunkBytes?: number;
+  /** Parts of the buffer: the others are read into while the pieces of one are visited. Default 1. */
+  reads?: number;
   signal?: AbortSignal;
 }
 
@@ -229,9 +232,10 @@ export class Checkpoint {
    * signal's reason
    */
   async *stream(names: Iterable<string>, options: StreamOptions = {}): AsyncGenerator<TensorChunk, void, undefined> {
-    const { chunkBytes = 32 * 2 ** 20, signal } = options;
-    if (!Number.isSafeInteger(chunkBytes) || chunkBytes < 8) {
-      throw new WeightError("BAD_RANGE", `chunkBytes must be an integer of at least 8, got ${chunkBytes}`);
+    const { chunkBytes = 32 * 2 ** 20, reads = 1, signal } = options;
+    if (!Number.isSafeInteger(chunkBytes) || !Number.isSafeInteger(reads) || reads < 1 || chunkBytes < 8 * reads) {
+      const message = `chunkBytes must be an integer of at least 8 a read, got ${chunkBytes} for ${reads}`;
+      throw new WeightError("BAD_RANGE", message);
     }
     const wanted = new Set(names);
     const absent = [...wanted].filter((name) => !this.tensors.has(name));
@@ -240,25 +244,27 @@ export class Checkpoint {
     for (const info of infos) requireDType(info, info.file);
 
     const total = infos.reduce((sum, { begin, end }) => sum + end - begin, 0);
-    const staging = new Uint8Array(Math.min(chunkBytes, total));
-    let done = 0; // bytes of infos[i] already visited, a multiple of 8
-    for (let i = 0; i < infos.length; ) {
+    const share = Math.min(Math.floor(chunkBytes / reads / 8) * 8, total);
+    const shares = Math.min(reads, Math.ceil(total / Math.max(1, share))) || 1;
+    const staging = new Uint8Array(shares * share);
+    const windows = windowsOf(infos, share);
+    const underWay: { window: Window; bytes: Uint8Array; read: Promise<void> }[] = [];
+    for (let started = 0; ; ) {
       signal?.throwIfAborted();
-      const { begin, file } = infos[i]!;
-      const windowBegin = begin + done;
-      const windowEnd = endOfRun(infos, i, windowBegin, windowBegin + staging.length);
-      await this.#fileOf({ file }).readRaw(windowBegin, staging.subarray(0, windowEnd - windowBegin));
-      for (; i < infos.length && infos[i]!.file === file; i++, done = 0) {
-        const { name, begin, end } = infos[i]!;
-        const from = begin + done;
-        if (from < windowBegin || from > windowEnd || (from - windowBegin) % 8 !== 0) break;
-        const rest = end - from;
-        const here = rest <= windowEnd - from ? rest : windowEnd - from - ((windowEnd - from) % 8);
-        if (here === 0 && rest > 0) break;
+      for (; underWay.length < shares; started++) {
+        const { value: window } = windows.next();
+        if (!window) break;
+        const bytes = staging.subarray((started % shares) * share);
+        const read = this.#fileOf(window).readRaw(window.begin, bytes.subarray(0, window.end - window.begin));
+        read.catch(() => {}); // thrown when it is awaited, if it ever is
+        underWay.push({ window, bytes, read });
+      }
+      const next = underWay.shift();
+      if (!next) return;
+      await next.read;
+      for (const { name, byteOffset, from, length } of next.window.pieces) {
         signal?.throwIfAborted();
-        yield { name, byteOffset: done, bytes: staging.subarray(from - windowBegin, from - windowBegin + here) };
-        done += here;
-        if (here < rest) break;
+        yield { name, byteOffset, bytes: next.bytes.subarray(from, from + length) };
       }
     }
   }
@@ -301,18 +307,6 @@ async function whatElse(folder: Folder): Promise<string | undefined> {
     return `there is a pytorch_model.bin, but ${CONVERT_PICKLE}`;
   }
   return undefined;
-}
-
-/** Where a read from `begin`, in tensor `i`, ends: by `limit`, a gap, or a neighbour that would not be 8-byte aligned. */
-function endOfRun(infos: readonly CheckpointTensor[], i: number, begin: number, limit: number): number {
-  const first = infos[i]!;
-  let { end } = first;
-  for (let j = i + 1; j < infos.length && end < limit; j++) {
-    const next = infos[j]!;
-    if (next.file !== first.file || next.begin !== end || (next.begin - begin) % 8 !== 0) break;
-    end = next.end;
-  }
-  return Math.min(end, limit);
 }
 
 interface ShardIndex {

@@ -1,5 +1,5 @@
 /** Reading: rows, ranges, and the stream of a checkpoint through one reused buffer, in file order. */
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, vi } from "vitest";
 import type { DType } from "../../../src/tensor/dtype.ts";
 import { Checkpoint, SafetensorsFile, type TensorChunk } from "../../../src/tensor/files/safetensors.ts";
 import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors_writer.ts";
@@ -106,6 +106,72 @@ describe("stream", () => {
     if (chunkBytes) expect(largest).toBeLessThanOrEqual(chunkBytes);
   });
 
+  it.each([
+    [16, 2],
+    [33, 3],
+    [100, 4],
+    [333, 7],
+    [4096, 4],
+  ])("gives every byte with chunkBytes %i for %i reads at once", async (chunkBytes, reads) => {
+    const { checkpoint } = await sharded();
+    const { tensors, buffers, largest } = await gather(checkpoint.stream(ALL.keys(), { chunkBytes, reads }));
+    expect([...tensors.keys()]).toEqual([...checkpoint.tensors.keys()]);
+    for (const [name, bytes] of ALL) expect(tensors.get(name)).toEqual([...bytes]);
+    expect(buffers.size).toBe(1);
+    expect(largest).toBeLessThanOrEqual(chunkBytes);
+  });
+
+  it("reads what comes while a piece is visited, no further than it has room, and never into that piece", async () => {
+    const { checkpoint } = await sharded();
+    let [under, most] = [0, 0];
+    const real = SafetensorsFile.prototype.readRaw;
+    const slow = vi.spyOn(SafetensorsFile.prototype, "readRaw").mockImplementation(async function (
+      this: SafetensorsFile,
+      ...args
+    ) {
+      most = Math.max(most, ++under);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      await real.apply(this, args);
+      under--;
+    });
+    let visited = 0;
+    for await (const { name, byteOffset, bytes } of checkpoint.stream(ALL.keys(), { chunkBytes: 96, reads: 3 })) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      expect([...bytes]).toEqual([...ALL.get(name)!.subarray(byteOffset, byteOffset + bytes.length)]);
+      visited++;
+    }
+    expect(visited).toBeGreaterThan(6);
+    expect(most).toBe(3);
+    slow.mockRestore();
+  });
+
+  it("throws what a read ahead threw when its turn has come, and nothing if it never does", async () => {
+    const { checkpoint } = await sharded();
+    const real = SafetensorsFile.prototype.readRaw;
+    let calls = 0;
+    const third = vi.spyOn(SafetensorsFile.prototype, "readRaw").mockImplementation(async function (
+      this: SafetensorsFile,
+      ...args
+    ) {
+      if (++calls === 3) throw new Error("the third");
+      await real.apply(this, args);
+    });
+    const seen: number[] = [];
+    const run = async (most: number) => {
+      calls = 0;
+      seen.length = 0;
+      for await (const { bytes } of checkpoint.stream(["w", "wide"], { chunkBytes: 96, reads: 3 })) {
+        seen.push(bytes.length);
+        if (seen.length === most) break;
+      }
+    };
+    await expect(run(100)).rejects.toThrow("the third");
+    expect(seen).toEqual([32, 32]);
+    await run(1);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    third.mockRestore();
+  });
+
   it.each([["w"], ["none"], ["odd", "last"], ["last", "wide"], ["z", "scalar", "h"], []])(
     "gives only what is asked for: %s, %s",
     async (...names) => {
@@ -177,10 +243,13 @@ describe("stream", () => {
     await expect(f8.stream(["t"]).next()).rejects.toMatchObject({ code: "UNSUPPORTED_DTYPE" });
   });
 
-  it.each([0, 7, 8.5, Number.NaN])("refuses chunkBytes %s", async (chunkBytes) => {
-    const { checkpoint } = await sharded();
-    await expect(checkpoint.stream(["w"], { chunkBytes }).next()).rejects.toMatchObject({ code: "BAD_RANGE" });
-  });
+  it.each([[0], [7], [8.5], [Number.NaN], [15, 2], [64, 0], [64, 1.5]])(
+    "refuses chunkBytes %s, reads %s",
+    async (chunkBytes, reads = 1) => {
+      const { checkpoint } = await sharded();
+      await expect(checkpoint.stream(["w"], { chunkBytes, reads }).next()).rejects.toMatchObject({ code: "BAD_RANGE" });
+    },
+  );
 
   it("stops between pieces when aborted, and on break", async () => {
     const { checkpoint, folder } = await sharded();
