@@ -3798,6 +3798,157 @@ fn main(
   }
 }
 `,
+  "rows/parts/code_int4": `// int4: code = floor((w - min) / scale + 1/2), min = the smallest number rounded to bf16, scale = (max - min) / 15 rounded to
+// bf16. Numbers more than 28 powers of two below the largest |w| count as zero (FAR of tensor/quantize.ts), which keeps all
+// differences exact. Contract: code_int8.
+const CODE_WORDS = 4u;
+
+// How a block's numbers are encoded. unit scales them to units of half the last bit of the scale. min is split into an integer,
+// whose differences f32 represents, and a fraction in units of 2^-30, whose differences i32 represents.
+struct Coder {
+  far: u32,
+  unit: f32,
+  min_whole: f32,
+  min_fraction: i32,
+  half: f32,
+  inverse: f32,
+}
+
+fn words_of_row(blocks: u32) -> u32 {
+  return (CODE_WORDS + 1u) * blocks;
+}
+
+// Maps the bits of f32 to integers that are ordered as the numbers are, and back.
+fn ordered(bits: vec4<u32>) -> vec4<i32> {
+  let signed = bitcast<vec4<i32>>(bits);
+  return signed ^ ((signed >> vec4<u32>(31u)) & vec4<i32>(0x7fffffff));
+}
+
+fn without_far(numbers: vec4<u32>, far: u32) -> vec4<u32> {
+  return select(numbers, vec4<u32>(0u), (numbers & vec4<u32>(0x7fffffffu)) < vec4<u32>(far));
+}
+
+// Stores the codes of a block at y[at] and returns its scale and min.
+fn encode(numbers: array<vec4<u32>, 8>, at: u32) -> u32 {
+  var smallest = vec4<i32>(0x7fffffff);
+  var largest = vec4<i32>(-0x7fffffff);
+  for (var i = 0u; i < 8u; i++) {
+    let keys = ordered(numbers[i]);
+    smallest = min(smallest, keys);
+    largest = max(largest, keys);
+  }
+  let first = min(min(smallest.x, smallest.y), min(smallest.z, smallest.w));
+  let last = max(max(largest.x, largest.y), max(largest.z, largest.w));
+  let ends = bitcast<vec4<u32>>(ordered(bitcast<vec4<u32>>(vec4<i32>(first, last, 0, 0))));
+  let size = max(ends.x & 0x7fffffffu, ends.y & 0x7fffffffu);
+  let far = (max(size >> 23u, 29u) - 28u) << 23u;
+  let bounds = without_far(ends, far);
+
+  var scales = 0x7fc00000u; // NaN, so that a damaged weight is noticed
+  var coder = Coder(0xffffffffu, 0.0, 0.0, 0, 1.5, 0.5);
+  let min_bits = to_bf16(bounds.x);
+  if (size < NOT_FINITE && (min_bits & 0x7f80u) != 0x7f80u) {
+    let scale = scale_of(min_bits << 16u, bounds.y);
+    scales = scale | (min_bits << 16u);
+    if (scale != 0u) {
+      let unit = bitcast<f32>((262u - (scale >> 7u)) << 23u);
+      let S = f32((scale & 0x7fu) | 0x80u);
+      let from_zero = bitcast<f32>(min_bits << 16u) * unit;
+      let whole = trunc(from_zero);
+      coder = Coder(far, unit, whole, i32((from_zero - whole) * 0x1p30), S + 0.5, 0.5 / S);
+    }
+  }
+  for (var i = 0u; i < 4u; i++) {
+    y[at + i] = pack4xU8(codes_of(numbers[2u * i], coder)) | (pack4xU8(codes_of(numbers[2u * i + 1u], coder)) << 4u);
+  }
+  return scales;
+}
+
+fn codes_of(numbers: vec4<u32>, coder: Coder) -> vec4<u32> {
+  let size = bitcast<vec4<f32>>(without_far(numbers, coder.far)) * coder.unit;
+  var from_min = floor(size) - coder.min_whole;
+  if (coder.min_fraction != 0) { // then |min| < scale / 2: negative numbers have code 0, truncated or not
+    let whole = trunc(size);
+    let fraction = vec4<i32>((size - whole) * 0x1p30) - vec4<i32>(coder.min_fraction);
+    from_min = (whole - coder.min_whole) + vec4<f32>(fraction >> vec4<u32>(30u));
+  }
+  let code = floor((from_min + coder.half) * coder.inverse);
+  return bitcast<vec4<u32>>(clamp(code, vec4<f32>(0.0), vec4<f32>(15.0)) + TO_INT);
+}
+
+// The scale of numbers in [low, high]; 0 if the range is empty or tiny.
+fn scale_of(low: u32, high: u32) -> u32 {
+  let keys = ordered(vec4<u32>(low, high, 0u, 0u));
+  if (keys.x >= keys.y) {
+    return 0u;
+  }
+  // high - low in units of 2^-30 times the larger one's power of two; at most a fraction of the smaller one is cut off.
+  let larger = max(low & 0x7fffffffu, high & 0x7fffffffu);
+  let smaller = min(low & 0x7fffffffu, high & 0x7fffffffu);
+  let down = min((larger >> 23u) - (smaller >> 23u), 31u);
+  let bits = significand_of(smaller) << 7u;
+  let addend = bits >> down;
+  let inexact = (addend << down) != bits;
+  let is_sum = ((low ^ high) >> 31u) == 1u;
+  let whole = significand_of(larger) << 7u;
+  let range = select(whole - addend - u32(inexact), whole + addend, is_sum);
+  let zeros = select(countLeadingZeros(range), 0u, inexact); // an inexact range is at least 2^29
+  let exponent = i32(larger >> 23u) - 157 - i32(zeros);
+  let n = range << zeros;
+  if (i32(31u - countLeadingZeros(n)) + exponent < -100) { // TINY
+    return 0u;
+  }
+  return bf16_of_quotient(n, inexact, 15u, exponent);
+}
+
+// One word per block: scale and min.
+fn store_scales(at: u32, block: u32, scales: vec2<u32>, is_pair: bool) {
+  y[at + block] = scales.x;
+  if (is_pair) {
+    y[at + block + 1u] = scales.y;
+  }
+}
+`,
+  "rows/parts/code_int8": `// int8: code = floor(w / scale + 1/2), scale = max |w| / 127 rounded to bf16.
+// @slot code: CODE_WORDS, words_of_row(blocks: u32) -> u32, encode(numbers: array<vec4<u32>, 8>, at: u32) -> u32
+// @slot code: store_scales(at: u32, block: u32, scales: vec2<u32>, is_pair: bool)
+const CODE_WORDS = 8u; // of a block
+
+fn words_of_row(blocks: u32) -> u32 {
+  return CODE_WORDS * blocks + (blocks + 1u) / 2u;
+}
+
+// Stores the codes of a block at y[at] and returns its scale.
+fn encode(numbers: array<vec4<u32>, 8>, at: u32) -> u32 {
+  var largest = vec4<u32>(0u);
+  for (var i = 0u; i < 8u; i++) {
+    largest = max(largest, numbers[i] & vec4<u32>(0x7fffffffu));
+  }
+  let most = max(max(largest.x, largest.y), max(largest.z, largest.w));
+  let field = most >> 23u;
+  var scale = select(0u, 0x7fc0u, most >= NOT_FINITE); // NaN, so that a damaged weight is noticed
+  var kept = 0u;
+  var unit = 0.0;
+  var S = 1.0;
+  if (field >= 27u && most < NOT_FINITE) { // TINY of tensor/quantize.ts
+    scale = bf16_of_quotient(significand_of(most) << 8u, false, 127u, i32(field) - 158);
+    kept = 0xffffffffu;
+    unit = bitcast<f32>((262u - (scale >> 7u)) << 23u);
+    S = f32((scale & 0x7fu) | 0x80u);
+  }
+  let inverse = 0.5 / S;
+  for (var i = 0u; i < 8u; i++) {
+    let size = floor(bitcast<vec4<f32>>(numbers[i] & vec4<u32>(kept)) * unit);
+    y[at + i] = pack4xI8(bitcast<vec4<i32>>(floor((size + (S + 0.5)) * inverse) + TO_INT));
+  }
+  return scale;
+}
+
+// Two scales per word, the first in the low half.
+fn store_scales(at: u32, block: u32, scales: vec2<u32>, is_pair: bool) {
+  y[at + block / 2u] = scales.x | (scales.y << 16u);
+}
+`,
   "rows/parts/log_sum_exp": `// ln Σ e^(x - max(x)) of a row of x: array<u32>, the bits of f32, over the workgroup's threads; with parts math and reduce.
 // Each thread sums runs of 32 numbers, then the runs: the sum's relative error is the logarithm's error, and one long f32 sum
 // would lose digits. Minus infinity adds nothing. All comparisons are of bits, and so equal on every driver.
@@ -3969,6 +4120,139 @@ fn sums_of_row(lane: u32, pair: vec2<f32>) -> vec2<f32> {
 
 fn max_of_row(lane: u32, value: f32) -> f32 {
   return max_over_threads(lane, value);
+}
+`,
+  "rows/parts/source_bf16": `// Loads a block of bf16, the upper half of an f32. Contract: source_f32.
+@group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
+
+const NOT_FINITE = 0x7f800000u;
+
+fn numbers_of(block: u32) -> array<vec4<u32>, 8> {
+  var numbers: array<vec4<u32>, 8>;
+  for (var i = 0u; i < 4u; i++) {
+    let words = x[4u * block + i];
+    numbers[2u * i] = widen(words.xy);
+    numbers[2u * i + 1u] = widen(words.zw);
+  }
+  return numbers;
+}
+
+fn widen(words: vec2<u32>) -> vec4<u32> {
+  return vec4<u32>(words.x << 16u, words.x & 0xffff0000u, words.y << 16u, words.y & 0xffff0000u);
+}
+`,
+  "rows/parts/source_f16": `// Loads a block of f16, converted with integers: unpack2x16float may flush subnormal numbers. Contract: source_f32.
+@group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
+
+const NOT_FINITE = 0x47800000u; // 2^16: infinities are converted like finite numbers
+
+fn numbers_of(block: u32) -> array<vec4<u32>, 8> {
+  var numbers: array<vec4<u32>, 8>;
+  for (var i = 0u; i < 4u; i++) {
+    let words = x[4u * block + i];
+    numbers[2u * i] = widen(words.xy);
+    numbers[2u * i + 1u] = widen(words.zw);
+  }
+  return numbers;
+}
+
+// The exponent's bias is 127 instead of 15. A subnormal number is computed as 2^-14 · (1 + fraction) - 2^-14, which is exact.
+fn widen(words: vec2<u32>) -> vec4<u32> {
+  let halves = vec4<u32>(words.x & 0xffffu, words.x >> 16u, words.y & 0xffffu, words.y >> 16u);
+  let size = (halves & vec4<u32>(0x7fffu)) << vec4<u32>(13u);
+  let normal = size + vec4<u32>(112u << 23u);
+  let subnormal = bitcast<vec4<u32>>(bitcast<vec4<f32>>(normal + vec4<u32>(1u << 23u)) - vec4<f32>(0x1p-14));
+  return select(normal, subnormal, size < vec4<u32>(1u << 23u)) | ((halves & vec4<u32>(0x8000u)) << vec4<u32>(16u));
+}
+`,
+  "rows/parts/source_f32": `// Loads a block of 32 numbers of a file as bits of f32. |x| >= NOT_FINITE, as bits, is an infinity or NaN.
+// @slot source: x, NOT_FINITE, numbers_of(block: u32) -> array<vec4<u32>, 8>
+@group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
+
+const NOT_FINITE = 0x7f800000u;
+
+fn numbers_of(block: u32) -> array<vec4<u32>, 8> {
+  var numbers: array<vec4<u32>, 8>;
+  for (var i = 0u; i < 8u; i++) {
+    numbers[i] = x[8u * block + i];
+  }
+  return numbers;
+}
+`,
+  "rows/quantize": `// y = the rows of x quantized to int8 or int4 in blocks of 32 numbers, with the same bits as quantizeRows of tensor/quantize.ts,
+// which describes the layout.
+//
+// x: u32[rows · K · bytes / 4], rows of a file, f32, f16 or bf16 by the part source, K a multiple of 32
+// ->  y: u32[N, words of a row], rows first_row … first_row + rows - 1
+// One invocation for two neighbouring blocks of a row: in int8 their scales share a word.
+// Dispatch: ceil(rows · ceil(blocks / 2) / WG), folded. Needs: nothing.
+//
+// The bits must not depend on the adapter, but WGSL allows quotients an error of 2.5 ULP, sums and products either of the two
+// nearest results, and subnormal numbers to be flushed to zero. Therefore no bit depends on a rounding:
+// - Scales are computed with integers (bf16_of_quotient).
+// - A code is floor((w - min) / scale + 1/2), with min = 0 in int8. The scale is S · 2^e, S an integer of 8 bits. In units of
+//   2^e / 2 it is 2 S, and the code is floor((Y + S) / 2 S) with Y = floor(w - min), exactly, because 2 S and S are integers.
+//   Everything up to Y is exact: a multiplication by a power of two, trunc, differences that f32 represents. Then
+//   (Y + S + 1/2) / 2 S is at least 1 / 4 S >= 1/1020 away from any integer, and its f32 error is below 1/8000.
+// @use source = source_f32
+// @use code = code_int8
+override WG: u32 = 64;
+const TO_INT = 0x1.8p23; // x + TO_INT has an integer x, |x| < 2^22, in its lowest bits
+
+struct Params {
+  rows: u32,
+  blocks: u32, // of a row
+  first_row: u32,
+}
+
+@group(0) @binding(1) var<storage, read_write> y: array<u32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+// n / D · 2^exponent rounded to f32, then to bf16, to nearest even: the bits. n >= 2^29, so that the quotient has at least 25
+// bits. inexact: a fraction of n was cut off.
+fn bf16_of_quotient(n: u32, inexact: bool, D: u32, exponent: i32) -> u32 {
+  let q = n / D;
+  let is_whole = n == q * D && !inexact;
+  let cut = 8u - countLeadingZeros(q);
+  let rest = q & ((1u << cut) - 1u);
+  let half = 1u << (cut - 1u);
+  let kept = q >> cut;
+  let is_up = rest > half || (rest == half && (!is_whole || kept % 2u == 1u));
+  // 2^23 is f32's hidden bit. A carry out of the significand increments the exponent.
+  return to_bf16((u32(150 + exponent + i32(cut)) << 23u) + (kept + u32(is_up)) - (1u << 23u));
+}
+
+// The bits of a finite f32 rounded to bf16, to nearest even.
+fn to_bf16(bits: u32) -> u32 {
+  return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+}
+
+// |x| = significand · 2^(max(exponent field, 1) - 150), for the bits of an f32 x.
+fn significand_of(bits: u32) -> u32 {
+  return (bits & 0x7fffffu) | select(0u, 0x800000u, (bits & 0x7f800000u) != 0u);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * WG + lane;
+  let pairs = (params.blocks + 1u) / 2u;
+  let row = i / pairs;
+  if (row >= params.rows) {
+    return;
+  }
+  let block = 2u * (i % pairs);
+  let start = (params.first_row + row) * words_of_row(params.blocks);
+  let first = row * params.blocks + block;
+  let is_pair = block + 1u < params.blocks;
+  var scales = vec2<u32>(encode(numbers_of(first), start + block * CODE_WORDS), 0u);
+  if (is_pair) {
+    scales.y = encode(numbers_of(first + 1u), start + (block + 1u) * CODE_WORDS);
+  }
+  store_scales(start + params.blocks * CODE_WORDS, block, scales, is_pair);
 }
 `,
   "rows/rms_norm": `// y = x / sqrt(mean(x²) + eps) * weight, for each row.

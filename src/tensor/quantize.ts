@@ -14,7 +14,8 @@
  * bf16 for scales, as it has f32's range: in f16 the scale of a small weight would be subnormal.
  * int4 has a minimum because it costs half a bit and saves more: on normal weights Σ(w-q)²/Σw² is 6.1e-3, and
  * 7.4e-3 with codes -8 … 7 around 0; on weights of longer tails 8.4e-3 instead of 11.5e-3.
- * The loaders are kernels/lib/weight_int8.wgsl and weight_int4.wgsl.
+ * The loaders are kernels/lib/weight_int8.wgsl and weight_int4.wgsl. kernels/rows/quantize.wgsl
+ * quantizes whole blocks on the device, with the same bits as the functions here.
  */
 import { DTYPES, type WeightDType } from "./dtype.ts";
 
@@ -22,9 +23,15 @@ export type QuantizedDType = "int8" | "int4";
 
 /** Numbers that share a scale. */
 export const BLOCK = 32;
-/** A block of numbers no larger than this is taken for zeros: its scale would be subnormal. */
+/** Blocks whose range is below this are treated as zeros: their scales would be subnormal. */
 const TINY = 2 ** -100;
+/**
+ * In int4, numbers more than so many powers of two below the block's largest |w|, and subnormal numbers, are treated as zero.
+ * Differences are then exact in f64, and the codes are those of exact arithmetic, which the kernel computes too.
+ */
+const FAR = 28;
 const NAN_BF16 = 0x7fc0;
+const INFINITE_BF16 = 0x7f80;
 
 export function isQuantized(dtype: WeightDType): dtype is QuantizedDType {
   return dtype === "int8" || dtype === "int4";
@@ -67,7 +74,7 @@ function encodeInt8(rows: Float32Array, start: number, K: number, into: Uint32Ar
     }
     let scaleBits = poison === 0 ? toBf16(most / 127) : NAN_BF16;
     float[0] = 0;
-    if (most > TINY) word[0] = scaleBits << 16;
+    if (most >= TINY) word[0] = scaleBits << 16;
     else if (poison === 0) scaleBits = 0;
     const scale = float[0]!;
     into[scales + (block >> 1)]! |= scaleBits << (16 * (block & 1));
@@ -103,11 +110,17 @@ function encodeInt4(rows: Float32Array, start: number, K: number, into: Uint32Ar
       if (w > most) most = w;
       poison += w * 0;
     }
-    const minBits = poison === 0 ? toBf16(smallest) : NAN_BF16;
+    float[0] = Math.max(-smallest, most);
+    word[0] = (Math.max(word[0]! >>> 23, FAR + 1) - FAR) << 23;
+    const far = float[0]!;
+    if (Math.abs(smallest) < far) smallest = 0;
+    if (Math.abs(most) < far) most = 0;
+    let minBits = poison === 0 ? toBf16(smallest) : NAN_BF16;
+    if ((minBits & INFINITE_BF16) === INFINITE_BF16) minBits = NAN_BF16;
     word[0] = minBits << 16;
     const min = float[0]!;
     const range = most - min;
-    const scaleBits = range > TINY ? toBf16(range / 15) : 0;
+    const scaleBits = range >= TINY ? toBf16(range / 15) : 0;
     into[scales + block] = (scaleBits | (minBits << 16)) >>> 0;
     const at = to + block * 4;
     if (scaleBits === 0) {
@@ -121,7 +134,8 @@ function encodeInt4(rows: Float32Array, start: number, K: number, into: Uint32Ar
       const from = first + 8 * i;
       const count = Math.min(8, end - from);
       for (let j = 0; j < count; j++) {
-        const code = Math.floor((rows[from + j]! - min) / scale + 0.5);
+        const w = rows[from + j]!;
+        const code = Math.floor(((Math.abs(w) < far ? 0 : w) - min) / scale + 0.5);
         codes |= (code < 0 ? 0 : code > 15 ? 15 : code) << (8 * (j & 3) + (j & 4));
       }
       into[at + i] = codes;

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { stored } from "../../src/tensor/cases/support/stored.ts";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
@@ -6,7 +7,6 @@ import { embedding as reference } from "../../src/tensor/reference/embedding.ts"
 import { Weight } from "../../src/tensor/weight.ts";
 import { expectClose } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";
-import { stored } from "../quantized.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 

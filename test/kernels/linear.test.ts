@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
+import { stored } from "../../src/tensor/cases/support/stored.ts";
 import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import { type PlanOverride, runnableVariants } from "../../src/tensor/device/plan.ts";
 import { TILES, type Tiling, tilesOf } from "../../src/tensor/device/tiling.ts";
@@ -15,7 +16,6 @@ import { Weight } from "../../src/tensor/weight.ts";
 import { expectClose } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";
 import { coded, expectAsPyTorch, HardSource, massive } from "../hard.ts";
-import { stored } from "../quantized.ts";
 import { Random } from "../random.ts";
 import { ALL } from "../rounds.ts";
 import { TOLERANCES } from "../tolerances.ts";

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { stored } from "../../src/tensor/cases/support/stored.ts";
 import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import { type PlanOverride, runnableVariants } from "../../src/tensor/device/plan.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
@@ -9,7 +10,6 @@ import { Weight } from "../../src/tensor/weight.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
 import { expectAsPyTorch, HardSource, massive } from "../hard.ts";
-import { stored } from "../quantized.ts";
 import { Random } from "../random.ts";
 import { TOLERANCES } from "../tolerances.ts";
 

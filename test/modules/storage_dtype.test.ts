@@ -7,11 +7,11 @@ import {
   storageOf,
 } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";
+import { stored } from "../../src/tensor/cases/support/stored.ts";
 import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
 import { serializeSafetensors } from "../../src/tensor/files/safetensors_writer.ts";
 import { MemorySource } from "../../src/tensor/files/source.ts";
 import { testDevice } from "../device.ts";
-import { stored } from "../quantized.ts";
 import { Random } from "../random.ts";
 
 const NAMES = [

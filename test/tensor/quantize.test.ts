@@ -1,39 +1,26 @@
 import { expect, test } from "vitest";
+import { HARD_NUMBERS } from "../../src/tensor/cases/support/hard_numbers.ts";
+import { stored } from "../../src/tensor/cases/support/stored.ts";
 import { type FloatDType, narrow, numberToBf16, numberToF16 } from "../../src/tensor/dtype.ts";
 import { quantizeRows, rowBytes } from "../../src/tensor/quantize.ts";
+import { quantize as reference } from "../../src/tensor/reference/quantize.ts";
 import { Weight } from "../../src/tensor/weight.ts";
 import { compare } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";
-import { rowAsBytes, stored } from "../quantized.ts";
 import { Random } from "../random.ts";
 
 const QUANTIZED = ["int8", "int4"] as const;
 
-/** Difficult rows for an encoder. */
-const ROWS: Record<string, (random: Random, K: number) => Float32Array> = {
-  normal: (random, K) => random.normal(K, 0, 0.02),
-  "of one sign": (random, K) => random.uniform(K, 3, 4),
-  "all equal": (_, K) => new Float32Array(K).fill(-0.3),
-  zeros: (_, K) => new Float32Array(K),
-  "one outlier": (random, K) => random.normal(K).fill(1000, 0, 1),
-  tiny: (random, K) => random.normal(K, 0, 1e-36),
-  huge: (random, K) => random.uniform(K, -3e38, 3e38),
-  "on the edges between codes": (_, K) =>
-    Float32Array.from({ length: K }, (__, k) => (k % 32 === 0 ? 127 : (k % 64) - 31.5)),
-  "a NaN": (random, K) => random.normal(K).fill(Number.NaN, K - 1),
-  "an infinity": (random, K) => random.normal(K).fill(Number.NEGATIVE_INFINITY, 0, 1),
-};
-
 for (const dtype of QUANTIZED) {
-  test.each(Object.keys(ROWS))(`${dtype}: every bit of a row is what the plain encoder gives: %s`, (kind) => {
+  test.each(Object.keys(HARD_NUMBERS))(`${dtype}: every bit of a row is what the plain encoder gives: %s`, (kind) => {
     for (const K of [1, 7, 31, 32, 33, 64, 88, 257, 588, 1408]) {
       const random = new Random(K);
-      const rows = [ROWS[kind](random, K), ROWS[kind](random, K)];
+      const rows = [HARD_NUMBERS[kind](random, K), HARD_NUMBERS[kind](random, K)];
       const both = Float32Array.from([...rows[0], ...rows[1]]);
       const words = new Uint32Array((2 * rowBytes(dtype, K)) / 4).fill(0xffff_ffff); // every word must be written
       quantizeRows(both, K, dtype, words);
       const bytes = [...new Uint8Array(words.buffer)];
-      expect(bytes, `K = ${K}`).toEqual(rows.flatMap((row) => rowAsBytes([...row], dtype)));
+      expect(bytes, `K = ${K}`).toEqual(rows.flatMap((row) => reference([...row], dtype)));
     }
   });
 
@@ -100,7 +87,7 @@ for (const dtype of QUANTIZED) {
       }
       const lies: number[] = [];
       for (const { bits } of weight.shards) lies.push(...new Uint8Array((await bits.read()).buffer));
-      const rows = Array.from({ length: N }, (_, n) => rowAsBytes([...numbers.subarray(n * K, (n + 1) * K)], dtype));
+      const rows = Array.from({ length: N }, (_, n) => reference([...numbers.subarray(n * K, (n + 1) * K)], dtype));
       expect(lies, `[${N}, ${K}]`).toEqual(rows.flat());
 
       // What lies there may be written as it is, from any row on.

@@ -23,6 +23,7 @@ import { groups as argmax } from "../rows/argmax.ts";
 import { groups as crossEntropy } from "../rows/cross_entropy.ts";
 import { groups as layerNorm } from "../rows/layer_norm.ts";
 import { groups as logSoftmax } from "../rows/log_softmax.ts";
+import { groups as quantize } from "../rows/quantize.ts";
 import { groups as rmsNorm } from "../rows/rms_norm.ts";
 import { groups as softmax } from "../rows/softmax.ts";
 import { groups as topK } from "../rows/top_k.ts";
@@ -46,6 +47,7 @@ export const CASES: Readonly<Record<string, Groups>> = {
   log_softmax: logSoftmax,
   masked_scatter: maskedScatter,
   patch_embedding: patchEmbedding,
+  quantize,
   relative_bias: relativeBias,
   rms_norm: rmsNorm,
   rope,

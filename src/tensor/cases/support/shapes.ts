@@ -2,7 +2,8 @@
  * Named shapes: those of InstructBLIP-Vicuna-7B, and small ones with the same remainders (a head of 22, 33 rows, an odd
  * vocabulary) for a quick run. Sizes only; the files of src/tensor/cases use them.
  */
-import type { WeightDType } from "../../dtype.ts";
+import type { FloatDType, WeightDType } from "../../dtype.ts";
+import type { QuantizedDType } from "../../quantize.ts";
 
 /** ViT-g/14 at 224 pixels: 257 tokens are 16 · 16 patches and the class token. */
 export const VIT = { N: 257, D: 1408, F: 6144, H: 16, d: 88, image: 224, patch: 14 } as const;
@@ -67,6 +68,15 @@ export interface TableShape {
   readonly dtype: WeightDType;
 }
 
+/** A matrix [N, K] of a file, to be quantized. */
+export interface StoredShape {
+  readonly name: string;
+  readonly N: number;
+  readonly K: number;
+  readonly from: FloatDType;
+  readonly to: QuantizedDType;
+}
+
 /** A square image cut into square patches, each of which becomes D numbers; sides in pixels. */
 export interface ImageShape {
   readonly name: string;
@@ -104,6 +114,7 @@ export interface Shapes {
   readonly logits: readonly RowsShape[];
   readonly heads: readonly HeadsShape[];
   readonly tables: readonly TableShape[];
+  readonly quantized: readonly StoredShape[];
   /** Tokens to join with, or to pick from, others. */
   readonly tokens: readonly RowsShape[];
   readonly images: readonly ImageShape[];
@@ -190,6 +201,12 @@ export const MODEL_SHAPES: Shapes = {
     { name: "vicuna prompt", T: VICUNA.T, V: VICUNA.V, D: VICUNA.D, dtype: "int8" },
     { name: "q-former", T: QFORMER.T, V: QFORMER.V, D: QFORMER.D, dtype: "f32" },
   ],
+  quantized: [
+    { name: "vicuna q_proj", N: VICUNA.D, K: VICUNA.D, from: "f16", to: "int8" },
+    { name: "vicuna q_proj", N: VICUNA.D, K: VICUNA.D, from: "f16", to: "int4" },
+    { name: "vicuna q_proj", N: VICUNA.D, K: VICUNA.D, from: "bf16", to: "int4" },
+    { name: "vicuna q_proj", N: VICUNA.D, K: VICUNA.D, from: "f32", to: "int4" },
+  ],
   tokens: [{ name: "vicuna prompt", R: VICUNA.T, D: VICUNA.D }],
   images: [{ name: "vit", image: VIT.image, patch: VIT.patch, D: VIT.D }],
   layers: {
@@ -265,6 +282,13 @@ export const AWKWARD_SHAPES: Shapes = {
     ...{ name: "prime", T: 7, V: 131, D: 67 },
     dtype,
   })),
+  quantized: (["f32", "f16", "bf16"] as const).flatMap((from) =>
+    (["int8", "int4"] as const).flatMap((to) => [
+      { name: "one block", N: 1, K: 32, from, to },
+      { name: "odd blocks", N: 67, K: 96, from, to },
+      { name: "pairs", N: 131, K: 704, from, to },
+    ]),
+  ),
   tokens: [
     { name: "prime", R: 7, D: 67 },
     { name: "vec4", R: 33, D: 68 },
@@ -306,6 +330,10 @@ export const QUICK_SHAPES: Shapes = {
   logits: [{ name: "small", R: 1, D: 1001 }],
   heads: [{ name: "small", T: 33, H: 4, d: 32, C: 64 }],
   tables: [{ name: "small", T: 33, V: 1001, D: 352, dtype: "f16" }],
+  quantized: [
+    { name: "small", N: 257, K: 352, from: "f16", to: "int8" },
+    { name: "small", N: 257, K: 352, from: "f16", to: "int4" },
+  ],
   tokens: [{ name: "small", R: 33, D: 352 }],
   images: [{ name: "small", image: 42, patch: 14, D: 352 }],
   layers: {

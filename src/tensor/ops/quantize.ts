@@ -1,0 +1,49 @@
+/** Quantizes rows of a file to int8 or int4 on the device, with the same bits as quantizeRows of quantize.ts. */
+import { DTYPES, type FloatDType } from "../dtype.ts";
+import { ShapeError } from "../errors.ts";
+import { BLOCK, type QuantizedDType, rowBytes } from "../quantize.ts";
+import { formatShape } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+
+const WG = 64;
+
+export interface QuantizeOptions {
+  /** The dtype in the file. */
+  readonly from: FloatDType;
+  readonly to: QuantizedDType;
+  /** Numbers in a row; a multiple of 32. */
+  readonly K: number;
+  /** Rows of x, and the row of y to write the first to (default 0). */
+  readonly rows: number;
+  readonly firstRow?: number;
+}
+
+/**
+ * @param x u32[n], rows of K numbers, contiguous and little-endian; may be longer
+ * @param y u32[N, words of a row]; rows firstRow … firstRow + rows - 1 are written
+ * @returns y
+ * @throws ShapeError
+ */
+export function quantize(
+  x: Tensor<"u32">,
+  y: Tensor<"u32">,
+  { from, to, K, rows, firstRow = 0 }: QuantizeOptions,
+): Tensor<"u32"> {
+  const words = rowBytes(to, K) / 4;
+  if (K % BLOCK !== 0) throw new ShapeError(`quantize: rows of ${K} numbers are not whole blocks of ${BLOCK}`);
+  const [N = 0, width] = y.shape;
+  if (y.shape.length !== 2 || width !== words || firstRow + rows > N || 4 * x.size < rows * K * DTYPES[from].bytes) {
+    throw new ShapeError(
+      `quantize: ${rows} rows of ${K} numbers from ${formatShape(x.shape)} to row ${firstRow} of ${formatShape(y.shape)}`,
+    );
+  }
+  const blocks = K / BLOCK;
+  x.device.launch({
+    kernel: "quantize",
+    uses: { source: `source_${from}`, code: `code_${to}` },
+    bindings: { x, y },
+    params: { rows, blocks, first_row: firstRow },
+    workgroups: Math.ceil((rows * Math.ceil(blocks / 2)) / WG),
+  });
+  return y;
+}
