@@ -21,6 +21,7 @@ import {
 import { type Measured, measure, SETTINGS, type Settings, type Shared, withShare } from "./harness.ts";
 import { groups as layerGroups } from "./layers.bench.ts";
 import { betterOf, groups as limitGroups, limitsOf } from "./limits.bench.ts";
+import { LOAD_STEPS, loadStepName, measureLoads } from "./load.bench.ts";
 import { describeMachine, openBenchDevice, root } from "./machine.ts";
 import { MODEL_STEPS, measureModel, modelFolder, modelStepName } from "./model.bench.ts";
 import { renderReport, replaceInDocs } from "./report.ts";
@@ -31,7 +32,8 @@ import { type Choice, groupsByClass, renderChoices, tuneClass, tunedPlanFrom } f
 const HELP = `usage: npm run bench -- [options]
 
 Measures this machine's limits, then every kernel at the shapes of InstructBLIP-Vicuna-7B, then the model. Every result is
-checked before it is timed; a wrong one is not timed, and the exit code is 1.
+checked before it is timed; a wrong one is not timed, and the exit code is 1. Loading a large checkpoint as it is stored, as
+int8 and as int4, beside a plain read of its files: --filter "^model (reading|loading)" --model DIR --rounds 1
 
   --filter REGEX   only cases whose "kernel variant shape" matches: --filter "linear.*vicuna"
   --model DIR      measure this checkpoint instead of the embedded one: --filter "^model" --model DIR --rounds 1
@@ -153,14 +155,16 @@ async function run({ quick, list, filter, settings, json, ...options }: RunOptio
     const benches = ALL_GROUPS.map((groups) => groups(shapes, device.caps));
     const folder = modelFolder(options.model);
     const steps = MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
+    const loads = LOAD_STEPS.filter((step) => wanted(loadStepName(folder, step)));
     const starts = options.model === undefined ? START_STEPS.filter((step) => wanted(startStepName(step))) : [];
     const wantedBenches = benches.filter((bench) => bench.flatMap(namesOf).some(wanted));
-    if (wantedBenches.length + steps.length + starts.length === 0) {
+    if (wantedBenches.length + steps.length + loads.length + starts.length === 0) {
       throw new UsageError(`--filter: no case matches ${filter}; --list prints their names`);
     }
     if (list) {
       for (const name of benches.flat().flatMap(namesOf).filter(wanted)) console.log(name);
       for (const step of steps) console.log(modelStepName(folder, step));
+      for (const step of loads) console.log(loadStepName(folder, step));
       for (const step of starts) console.log(startStepName(step));
       return 0;
     }
@@ -191,6 +195,7 @@ async function run({ quick, list, filter, settings, json, ...options }: RunOptio
     }
     const modelSettings = { ...settings, dtype: readDType(options.dtype) };
     const model = steps.length ? await measureModel(folder, steps, modelSettings, show) : [];
+    if (loads.length) model.push(...(await measureLoads(folder, loads, settings, show)));
     model.push(...(await measureStart(starts, settings, show)));
     // Other programs can only slow a limit down: the better of two measurements far apart in time is more accurate.
     const limitRows = betterOf(before, await measureLimits());

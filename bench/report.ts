@@ -67,6 +67,7 @@ const MODEL_LEGEND = [
   "check: tokens generated over the cache, against one pass without a cache. first: on a fresh device, compiling included.",
   "prefill: the language model alone. first token: image, Q-Former and prefill. tokens/s: by the wall clock.",
   "first answer: from the start of the process, compiling included. encode: in JavaScript, for each launch of a recorded token.",
+  "reading: the checkpoint's files and nothing else. loading: from_pretrained(), as stored, int8, int4. GB/s of the files, by the wall clock.",
   "GFLOP/s, GB/s: of matrices and attention, of weights and cache, on the clock that kernels have. of limit: as above.",
   "launches, submits, bind groups made, buffers created: for one decoded token.",
 ];

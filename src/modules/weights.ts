@@ -12,8 +12,9 @@ import { contiguous } from "../tensor/ops/copy.ts";
 import { isQuantized, rowBytes } from "../tensor/quantize.ts";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.ts";
 import type { Device, Tensor } from "../tensor/tensor.ts";
-import { convert, Weight } from "../tensor/weight.ts";
+import { convert, type Stage, Weight } from "../tensor/weight.ts";
 import { checkStorage, type StorageDType, storageOf } from "./storage_dtype.ts";
+import { Uploads } from "./uploads.ts";
 import { type CacheFolder, WeightCache } from "./weight_cache.ts";
 
 export type { StorageDType } from "./storage_dtype.ts";
@@ -35,9 +36,12 @@ interface WeightsLoadOptions extends LoadOptions {
   readonly cache?: WeightCache | undefined;
   /** Whose failure it is when the GPU has no room. Default: a call of its own. */
   readonly call?: Call | undefined;
+  /** From so many bytes to quantize on, the device does it. Default: 64 MiB, which the host quantizes in about a second. */
+  readonly quantize_on_device?: number | undefined;
 }
 
-type Sink = (byteOffset: number, bytes: Uint8Array) => void;
+/** @param stage given if the device is to quantize; see Weight.write */
+type Sink = (byteOffset: number, bytes: Uint8Array, stage?: Stage) => void;
 
 /** What all walkers over one checkpoint share. */
 interface Ledger {
@@ -51,8 +55,11 @@ interface Ledger {
   readonly missing?: Set<string>;
 }
 
-/** Bytes uploaded between waits, so that the driver's staging memory is given back. */
-const UPLOAD_WINDOW = 256 * 2 ** 20;
+/** The buffer that is read into, and the reads into parts of it that run at a time: Node has four threads for them. */
+const READ_BYTES = 32 * 2 ** 20;
+const READS = 4;
+/** Below this the host is done before a software adapter has compiled the kernel. */
+const QUANTIZE_ON_DEVICE = 64 * 2 ** 20;
 
 export class Weights {
   /** Where in the checkpoint this walker stands; `""` at the root. */
@@ -145,7 +152,7 @@ export class Weights {
     if (known) return known as Weight;
     const dtype = this.#expect(name, stored);
     const weight = new Weight(this.device, shape, storageOf(this.dtype, key, dtype), { label: key });
-    this.#register(key, weight, (byteOffset, bytes) => weight.write(byteOffset, bytes, dtype));
+    this.#register(key, weight, (byteOffset, bytes, stage) => weight.write(byteOffset, bytes, dtype, stage));
     return weight;
   }
 
@@ -170,7 +177,7 @@ export class Weights {
     let firstRow = 0;
     for (const { key, N, loaded } of matrices) {
       const part = whole.part(firstRow, N);
-      this.#register(key, part, (byteOffset, piece) => part.write(byteOffset, piece, loaded));
+      this.#register(key, part, (byteOffset, piece, stage) => part.write(byteOffset, piece, loaded, stage));
       firstRow += N;
     }
     return whole;
@@ -266,36 +273,42 @@ export class Weights {
    * @returns whether it had them
    * @throws WeightError as Checkpoint.stream; DeviceError; the signal's reason
    */
-  async load({ on_progress, signal, cache, call: given }: WeightsLoadOptions = {}): Promise<boolean> {
-    const { checkpoint, sinks, device } = this.#ledger;
+  async load(options: WeightsLoadOptions = {}): Promise<boolean> {
+    const { on_progress, signal, cache, call: given, quantize_on_device = QUANTIZE_ON_DEVICE } = options;
+    const { checkpoint, sinks, device, parameters } = this.#ledger;
     const call = given ?? device.call();
     const restored = cache !== undefined && (await cache.read(device, signal, call));
     const names = [...sinks.keys()].filter((name) => !(restored && cache.weights.has(name)));
-    const totalBytes = names.reduce((sum, name) => {
-      const info = checkpoint.tensors.get(name)!;
-      return sum + info.end - info.begin;
-    }, 0);
+    const bytesOf = (names: readonly string[]) =>
+      names.reduce((sum, name) => {
+        const info = checkpoint.tensors.get(name)!;
+        return sum + info.end - info.begin;
+      }, 0);
+    const totalBytes = bytesOf(names);
+    const quantized = names.filter((name) => isStoredQuantized(parameters.get(name)!));
+    const uploads = new Uploads(device, call);
+    const stage = bytesOf(quantized) >= quantize_on_device ? uploads.stage : undefined;
     let loadedBytes = 0;
-    let waited = 0;
-    for await (const { name, byteOffset, bytes } of checkpoint.stream(names, signal ? { signal } : {})) {
-      device.within(call, () => sinks.get(name)!(byteOffset, bytes));
-      loadedBytes += bytes.byteLength;
-      if (loadedBytes - waited > UPLOAD_WINDOW) {
-        await device.within(call, () => device.sync());
-        waited = loadedBytes;
+    try {
+      const reading = { chunkBytes: READ_BYTES, reads: READS, ...(signal && { signal }) };
+      for await (const { name, byteOffset, bytes } of checkpoint.stream(names, reading)) {
+        device.within(call, () => sinks.get(name)!(byteOffset, bytes, stage));
+        loadedBytes += bytes.byteLength;
+        await uploads.passed(bytes.byteLength);
+        await on_progress?.({ loadedBytes, totalBytes, name });
       }
-      await on_progress?.({ loadedBytes, totalBytes, name });
+      await uploads.finished();
+    } finally {
+      uploads.dispose();
     }
-    await device.within(call, () => device.sync());
     return restored;
   }
 
   /** Where the matrices that are quantized are kept in `folder`. @throws WeightError as WeightCache.open */
   async cacheIn(folder: CacheFolder): Promise<WeightCache> {
     const { checkpoint, parameters } = this.#ledger;
-    const isKept = (entry: [string, Weight | Tensor]): entry is [string, Weight] =>
-      entry[1] instanceof Weight && isQuantized(entry[1].dtype);
-    return WeightCache.open(folder, checkpoint, new Map([...parameters].filter(isKept)));
+    const quantized = [...parameters].filter((entry): entry is [string, Weight] => isStoredQuantized(entry[1]));
+    return WeightCache.open(folder, checkpoint, new Map(quantized));
   }
 
   /** Frees every parameter that was asked for. */
@@ -325,7 +338,7 @@ export class Weights {
     const { parameters, sinks, checkpoint } = this.#ledger;
     parameters.set(key, parameter);
     const isDouble = checkpoint.tensors.get(key)!.dtype === "f64";
-    sinks.set(key, isDouble ? (byteOffset, bytes) => sink(byteOffset / 2, singles(bytes)) : sink);
+    sinks.set(key, isDouble ? (byteOffset, bytes, stage) => sink(byteOffset / 2, singles(bytes), stage) : sink);
   }
 
   #info(name: string) {
@@ -369,6 +382,10 @@ export class Weights {
     }
     return dtype;
   }
+}
+
+function isStoredQuantized(parameter: Weight | Tensor): boolean {
+  return parameter instanceof Weight && isQuantized(parameter.dtype);
 }
 
 /** Doubles, rounded to nearest. */

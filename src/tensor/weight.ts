@@ -10,7 +10,8 @@ import { formatBytes } from "./device/memory.ts";
 import { DTYPES, type FloatDType, narrow, type WeightDType, widen } from "./dtype.ts";
 import { DeviceError, ShapeError } from "./errors.ts";
 import { contiguous } from "./ops/copy.ts";
-import { isQuantized, quantizeRows, rowBytes } from "./quantize.ts";
+import { quantize } from "./ops/quantize.ts";
+import { BLOCK, isQuantized, type QuantizedDType, quantizeRows, rowBytes } from "./quantize.ts";
 import type { Device, Tensor } from "./tensor.ts";
 import type { Uses } from "./wgsl.ts";
 
@@ -23,6 +24,9 @@ export interface Shard {
   /** Offset of the first row in the buffer, in rows. */
   readonly row0: number;
 }
+
+/** Uploads bytes; they stay in the tensor at least until the launches recorded next have run. */
+export type Stage = (bytes: Uint8Array) => Tensor<"u32">;
 
 /** Options of a weight. */
 interface WeightOptions {
@@ -143,9 +147,11 @@ export class Weight {
    *
    * @param byteOffset of the part in the file's tensor; 0 restarts
    * @param bytes little-endian numbers of dtype `from`
+   * @param stage uploads numbers that are to be quantized. With it the device quantizes rows of whole blocks that fit a
+   *   binding, otherwise the host does; the bits are the same.
    * @throws ShapeError if the part does not follow the last one, or exceeds the matrix
    */
-  write(byteOffset: number, bytes: Uint8Array, from: FloatDType): void {
+  write(byteOffset: number, bytes: Uint8Array, from: FloatDType, stage?: Stage): void {
     const [N, K] = this.shape;
     const size = DTYPES[from].bytes;
     const end = byteOffset + bytes.byteLength;
@@ -162,12 +168,13 @@ export class Weight {
       at = Math.min(unit - this.#rest.byteLength, bytes.byteLength);
       this.#rest = join(this.#rest, bytes.subarray(0, at));
       if (this.#rest.byteLength < unit) return;
-      this.#place((byteOffset + at - unit) / size, this.#rest, from);
+      this.#place((byteOffset + at - unit) / size, this.#rest, from, stage);
     }
     const whole = bytes.byteLength - ((bytes.byteLength - at) % unit);
-    const most = Math.max(1, Math.floor(SLICE / unit)) * unit;
+    const slice = stage && isQuantized(this.dtype) ? Math.min(STAGED, this.device.caps.maxBindingBytes) : SLICE;
+    const most = Math.max(1, Math.floor(slice / unit)) * unit;
     for (; at < whole; at += most) {
-      this.#place((byteOffset + at) / size, bytes.subarray(at, Math.min(at + most, whole)), from);
+      this.#place((byteOffset + at) / size, bytes.subarray(at, Math.min(at + most, whole)), from, stage);
     }
     this.#rest = new Uint8Array(bytes.subarray(whole));
   }
@@ -210,11 +217,15 @@ export class Weight {
   }
 
   /** Converts whole units of a file, from element `start` on, and uploads them. */
-  #place(start: number, bytes: Uint8Array, from: FloatDType): void {
+  #place(start: number, bytes: Uint8Array, from: FloatDType, stage: Stage | undefined): void {
     const { dtype, rowBytes } = this;
     const [, K] = this.shape;
     const count = bytes.byteLength / DTYPES[from].bytes;
     if (isQuantized(dtype)) {
+      if (stage && K % BLOCK === 0 && K * DTYPES[from].bytes <= this.device.caps.maxBindingBytes) {
+        this.#quantize((this.#whole?.firstRow ?? 0) + start / K, bytes, from, stage);
+        return;
+      }
       const numbers = widen(bytes, from, new Float32Array(scratch("numbers", count * 4), 0, count));
       const words = ((count / K) * rowBytes) / 4;
       const encoded = new Uint32Array(scratch("encoded", words * 4), 0, words);
@@ -225,6 +236,21 @@ export class Weight {
     const numbers = convert(bytes, from, dtype);
     if (K % 4 === 0) this.#upload(start * DTYPES[dtype].bytes, numbers);
     else this.#upload((start / K) * rowBytes, pad(numbers, K * DTYPES[dtype].bytes, rowBytes));
+  }
+
+  /** Quantizes whole rows of a file on the device, from row `row` on, counted over the whole weight. */
+  #quantize(row: number, bytes: Uint8Array, from: FloatDType, stage: Stage): void {
+    const { dtype: to, runs } = this.whole;
+    const [, K] = this.shape;
+    const fileRow = K * DTYPES[from].bytes;
+    const end = row + bytes.byteLength / fileRow;
+    for (const { bits, firstRow, rows, row0 } of runs) {
+      const first = Math.max(row, firstRow);
+      const count = Math.min(end, firstRow + rows) - first;
+      if (count <= 0) continue;
+      const x = stage(bytes.subarray((first - row) * fileRow, (first - row + count) * fileRow));
+      quantize(x, bits, { from, to: to as QuantizedDType, K, rows: count, firstRow: row0 + first - firstRow });
+    }
   }
 
   /** Writes bytes at an offset counted over all rows. */
@@ -271,6 +297,8 @@ function pad(rows: Uint8Array, rowBytes: number, paddedBytes: number): Uint8Arra
 
 /** Bytes of a file that are converted at a time, so that the result is still in the CPU's cache when it is uploaded. */
 const SLICE = 2 ** 20;
+/** Bytes of a file that one launch quantizes at most. */
+const STAGED = 4 * 2 ** 20;
 
 /** Scratch memory of conversions: they never overlap in time, and uploading copies. */
 const scratches = new Map<string, ArrayBuffer>();

@@ -79,6 +79,19 @@ test("--json - prints the rows, and nothing else", async () => {
   expect(measured[0].adapter).not.toBe("");
 });
 
+test("loading: as stored, as int8 and as int4, beside a plain read of the files, and every bit is looked at", async () => {
+  const args = ["--quick", "--rounds", "1", "--filter", "^model (reading|loading)", "--json", "-"];
+  const { stdout, stderr, code } = await bench(...args);
+  expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+  const measured = parseRows(stdout).filter(({ kernel }) => kernel === "model");
+  expect(measured.map(({ variant }) => variant)).toEqual(["reading", "loading", "loading int8", "loading int4"]);
+  expect(measured.map(({ check }) => check?.share)).toEqual([undefined, 0, 0, 0]);
+  for (const { ms, gbs, bytes } of measured) {
+    expect(bytes).toBe(measured[0].bytes);
+    expect(gbs).toBeCloseTo(bytes / ms! / 1e6, 10);
+  }
+});
+
 test("--list names every case and measures nothing", async () => {
   const { stdout, code } = await bench("--quick", "--list", "--filter", "layer_norm|decode");
   expect(code).toBe(0);

@@ -136,6 +136,41 @@ test("vectors of different dtypes are one behind the other in f32; f64 is narrow
   weights.dispose();
 });
 
+test.each(["int8", "int4"] as const)(
+  "%s: what is quantized on the device is what the host makes of it",
+  async (dtype) => {
+    const file: Record<string, [FileDType, readonly number[]]> = {
+      whole: ["f16", [37, 96]],
+      double: ["f64", [5, 64]],
+      q: ["f16", [3, 32]],
+      k: ["bf16", [2, 32]],
+      odd: ["f32", [4, 33]],
+      bias: ["f32", [7]],
+    };
+    const { live } = device.memory.use;
+    const bits: Uint32Array[][] = [];
+    for (const quantize_on_device of [0, Number.POSITIVE_INFINITY]) {
+      const weights = await open(file, dtype);
+      const matrices = [
+        weights.matrix("whole", [37, 96]),
+        weights.matrix("double", [5, 64]),
+        weights.stackedMatrix({ q: 3, k: 2 }, 32),
+        weights.matrix("odd", [4, 33]),
+      ];
+      const bias = weights.get("bias", [7]);
+      const { launches } = device.counts;
+      await weights.load({ quantize_on_device });
+      expect(device.counts.launches - launches).toBe(quantize_on_device === 0 ? 4 : 0);
+      expect(await bias.read()).toEqual(numbersOf("bias", 7));
+      bits.push(await Promise.all(matrices.flatMap(({ shards }) => shards.map((shard) => shard.bits.read()))));
+      weights.dispose();
+      expect(device.memory.use.live).toBe(live);
+    }
+    expect(bits[0]).toEqual(bits[1]);
+    expect(bits[0].length).toBe(4);
+  },
+);
+
 test("dispose frees every parameter, what was made besides, and the whole of what was stacked, once", async () => {
   const before = device.memory.use.live;
   const weights = await open({ a: ["f32", [4]], m: ["f16", [4, 8]], p: ["f32", [2, 8]], q: ["f32", [2, 8]] });

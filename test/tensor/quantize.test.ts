@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { HARD_NUMBERS } from "../../src/tensor/cases/support/hard_numbers.ts";
 import { stored } from "../../src/tensor/cases/support/stored.ts";
-import { type FloatDType, narrow, numberToBf16, numberToF16 } from "../../src/tensor/dtype.ts";
+import { DTYPES, type FloatDType, narrow, numberToBf16, numberToF16 } from "../../src/tensor/dtype.ts";
 import { quantizeRows, rowBytes } from "../../src/tensor/quantize.ts";
 import { quantize as reference } from "../../src/tensor/reference/quantize.ts";
 import { Weight } from "../../src/tensor/weight.ts";
@@ -63,8 +63,21 @@ function encode(numbers: Float32Array, dtype: FloatDType): Uint8Array {
 }
 
 for (const dtype of QUANTIZED) {
-  test.each(["f32", "f16", "bf16"] as const)(`${dtype} from %s, in pieces cut anywhere, over shards`, async (from) => {
+  test.each([
+    ["f32", "host"],
+    ["f16", "host"],
+    ["bf16", "host"],
+    ["f32", "device"],
+    ["f16", "device"],
+    ["bf16", "device"],
+  ] as const)(`${dtype} from %s, in pieces cut anywhere, over shards, by the %s`, async (from, by) => {
     const small = await otherDevice({ max_binding: 1024 });
+    let staged = 0;
+    const stage = (bytes: Uint8Array) => {
+      expect(bytes.byteLength).toBeLessThanOrEqual(1024);
+      staged += bytes.byteLength;
+      return small.tensor(new Uint32Array(Uint8Array.from(bytes).buffer), [bytes.byteLength / 4]);
+    };
     for (const [N, K] of [
       [61, 96],
       [61, 63],
@@ -81,7 +94,7 @@ for (const dtype of QUANTIZED) {
         // Copied to an odd place of another buffer, as a piece of a file comes, and overwritten after.
         const buffer = Buffer.alloc(length + 1, 0xff);
         buffer.set(bytes.subarray(at, at + length), 1);
-        weight.write(at, buffer.subarray(1), from);
+        weight.write(at, buffer.subarray(1), from, by === "device" ? stage : undefined);
         buffer.fill(0xff);
         at += length;
       }
@@ -89,6 +102,8 @@ for (const dtype of QUANTIZED) {
       for (const { bits } of weight.shards) lies.push(...new Uint8Array((await bits.read()).buffer));
       const rows = Array.from({ length: N }, (_, n) => reference([...numbers.subarray(n * K, (n + 1) * K)], dtype));
       expect(lies, `[${N}, ${K}]`).toEqual(rows.flat());
+      // Of rows of 96 numbers all are whole blocks.
+      expect(staged, `[${N}, ${K}]`).toBe(by === "device" ? 61 * 96 * DTYPES[from].bytes : 0);
 
       // What lies there may be written as it is, from any row on.
       const copy = new Weight(small, [N, K], dtype);
@@ -105,6 +120,17 @@ for (const dtype of QUANTIZED) {
     small.destroy();
   });
 }
+
+test("a row that no binding holds is quantized by the host, be it of whole blocks", async () => {
+  const small = await otherDevice({ max_binding: 1024 });
+  const numbers = new Random(4).normal(3 * 288); // a row of 1152 bytes
+  const weight = new Weight(small, [3, 288], "int8");
+  weight.write(0, new Uint8Array(numbers.buffer), "f32", () => expect.unreachable());
+  expect([...new Uint8Array((await weight.shards[0].bits.read()).buffer)]).toEqual(
+    [0, 1, 2].flatMap((n) => reference(numbers.subarray(n * 288, (n + 1) * 288), "int8")),
+  );
+  small.destroy();
+});
 
 test("a matrix written in many slices is that written in one", async () => {
   const device = await testDevice();

@@ -5,7 +5,9 @@
  */
 import { afterAll, describe, expect, test } from "vitest";
 import { EngineError, InstructBlipForConditionalGeneration, TextIteratorStreamer } from "../../../src/index.node.ts";
+import { Weights } from "../../../src/modules/weights.ts";
 import { type Device, GpuDevice } from "../../../src/tensor/device/device.ts";
+import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { otherDevice } from "../../device.ts";
 import { CALLS, type CallName, type Fault, FaultyDriver, type Injection } from "../../faults.ts";
 import { goldenFolder } from "../../golden_folder.ts";
@@ -54,6 +56,28 @@ const SCENARIOS: Record<string, Scenario> = {
     const model = await load(device, signal);
     model.dispose();
     return "loaded";
+  },
+  "load, quantized on the device": async ({ device }, signal) => {
+    const checkpoint = await openCheckpoint(folder);
+    const call = device.call(signal);
+    let weights: Weights | undefined;
+    try {
+      const bound = Weights.open(checkpoint, device, "int4");
+      weights = bound;
+      device.within(call, () => {
+        for (const { name, shape } of checkpoint.tensors.values()) {
+          if (shape.length === 2) bound.matrix(name, [shape[0], shape[1]]);
+        }
+      });
+      const { launches } = device.counts;
+      await bound.load({ call, quantize_on_device: 0, ...(signal && { signal }) });
+      expect(device.counts.launches).toBeGreaterThan(launches);
+      return "loaded";
+    } finally {
+      weights?.dispose();
+      call.end();
+      await checkpoint.close();
+    }
   },
   greedy: answer({}),
   "greedy, ahead": answer({}),
