@@ -6,7 +6,7 @@ import type { Call } from "../tensor/device/call.ts";
 import type { Device, Tensor } from "../tensor/tensor.ts";
 
 /** Bytes of a file in a window. */
-const WINDOW = 16 * 2 ** 20;
+const WINDOW = 8 * 2 ** 20;
 
 export class Uploads {
   readonly #device: Device;

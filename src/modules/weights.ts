@@ -56,7 +56,7 @@ interface Ledger {
 }
 
 /** The buffer that is read into, and the reads into parts of it that run at a time: Node has four threads for them. */
-const READ_BYTES = 32 * 2 ** 20;
+const READ_BYTES = 16 * 2 ** 20;
 const READS = 4;
 /** Below this the host is done before a software adapter has compiled the kernel. */
 const QUANTIZE_ON_DEVICE = 64 * 2 ** 20;

@@ -4,7 +4,7 @@ import { Uploads } from "../../src/modules/uploads.ts";
 import { testDevice } from "../device.ts";
 
 const device = await testDevice();
-const WINDOW = 16 * 2 ** 20;
+const WINDOW = 8 * 2 ** 20;
 const BYTES = new Uint8Array(2 ** 20).map((_, i) => i % 251);
 
 /** A device whose syncs end when they are told to. */
