@@ -1,14 +1,14 @@
-// y = activate(x Wᵀ + b) for GPUs whose subgroups multiply matrices of 8 x 8 f32 by one instruction: tiles of x and W are
-// staged in shared memory, from where subgroups load them as such matrices.
+// y = activate(x Wᵀ + b) for GPUs whose subgroups multiply matrices by one instruction, of f32 or of f16 with sums of f32: tiles
+// of x and W are staged in shared memory, from where subgroups load them as such matrices.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes DOWN by ACROSS parts of 32 rows by 32 sums, of 32 / FACTORS columns of y, walking along K by BK. A
-// subgroup has a part: 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only
-// help in loading, and if they are fewer, the parts take turns. Sums leave by way of W's tile, eight rows of every part at a
+// subgroup has a part, as matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only
+// help in loading, and if they are fewer, the parts take turns. Sums leave by way of shared memory, LEAVING of every part at a
 // time: of long rows every LONG groups, as runs that are added up behind it (see RUN in parts/matmul.wgsl).
 // Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded; tiles below each other are neighbours and share W.
-// Needs: subgroups; with matrix_subgroup, instructions for f32 matrices of 8 x 8 x 8 and WG a multiple of the largest subgroup's
-// size, as 128 always is; DOWN at most 2; 128·(BK + 4)·(DOWN + ACROSS) bytes of shared memory, 10 KiB as it stands.
+// Needs: subgroups; with matrix_subgroup, instructions for such matrices and WG a multiple of the largest subgroup's size, as 128
+// always is; DOWN at most 2; shared memory: 2.5·(DOWN + ACROSS) KiB, and with f16 DOWN·ACROSS KiB more.
 enable subgroups;
 requires subgroup_id;
 // @use matmul
@@ -19,15 +19,16 @@ override WG: u32 = 128;
 override DOWN: u32 = 2;
 override ACROSS: u32 = 2;
 const PART = 32u;
-const SIDE = 8u; // of a matrix
-const MATRICES = PART / SIDE; // down a part, and across
-const BK = 16u;
+const MATRICES_DOWN = PART / M_SIDE; // of a part
+const MATRICES_ACROSS = PART / N_SIDE;
 const LONG = 512u; // groups of four, a multiple of BK / 4; each run of them costs eight barriers
-const MOST = 64u; // sums of eight rows of a part, for each of at least four threads of a subgroup
-const STRIDE = BK + 4u; // more than needed: it spreads the rows over the memory's banks
+const LEAVING = 256u; // sums of a part that leave at a time: the rows of a matrix, WIDE of each
+const WIDE = LEAVING / M_SIDE;
+const MOST = LEAVING / 4u; // for each of at least four threads of a subgroup
+const TIMES = PART * PART / LEAVING;
 
-var<workgroup> x_tile: array<f32, DOWN * PART * STRIDE>;
-var<workgroup> weight_tile: array<f32, ACROSS * PART * STRIDE>; // in the end sums: f32[part, 8, 32]
+var<workgroup> x_tile: array<Number, DOWN * PART * STRIDE>;
+var<workgroup> weight_tile: array<Number, ACROSS * PART * STRIDE>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -53,11 +54,11 @@ fn main(
     let part = first + subgroup;
     let x_at = (part % DOWN) * PART * STRIDE;
     let weight_at = (part / DOWN) * PART * STRIDE;
-    var before = array<array<f32, MOST>, MATRICES>(); // of the runs before, what this thread stores; written out: see README
+    var before = array<array<f32, MOST>, TIMES>(); // of the runs before, what this thread stores; written out: see README
     for (var start = 0u; start < K4; start += LONG) {
-      var sums: array<array<Sum, MATRICES>, MATRICES>;
-      for (var m = 0u; m < MATRICES; m++) {
-        for (var n = 0u; n < MATRICES; n++) {
+      var sums: array<array<Sum, MATRICES_ACROSS>, MATRICES_DOWN>;
+      for (var m = 0u; m < MATRICES_DOWN; m++) {
+        for (var n = 0u; n < MATRICES_ACROSS; n++) {
           sums[m][n] = Sum();
         }
       }
@@ -65,30 +66,32 @@ fn main(
       for (var k0 = start; k0 < min(start + LONG, K4); k0 += BK / 4u) {
         for (var i = lane; i < BM * BK / 4u; i += WG) {
           let k = i % (BK / 4u);
-          let numbers = load_input(input_of(row0 + i / (BK / 4u)), k0 + k);
+          let row = row0 + i / (BK / 4u);
+          let numbers = scaled(load_input(input_of(row), k0 + k), row_scale_of(row));
           for (var c = 0u; c < 4u; c++) {
-            x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
+            x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = Number(numbers[c]);
           }
         }
         for (var i = lane; i < BN * BK / 4u; i += WG) {
           let k = i % (BK / 4u);
           let n = i / (BK / 4u);
           let row = row_of(column0 + n / FACTORS, n % FACTORS);
-          let numbers = load_weight(row, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
+          // Meets zeros behind K4.
+          let numbers = scaled(load_weight(row, min(k0 + k, K4 - 1u), K4), weight_scale_of(row));
           for (var c = 0u; c < 4u; c++) {
-            weight_tile[n * STRIDE + 4u * k + c] = numbers[c];
+            weight_tile[n * STRIDE + 4u * k + c] = Number(numbers[c]);
           }
         }
         workgroupBarrier();
         if (part < end) {
-          for (var k = 0u; k < BK; k += SIDE) {
-            var w: array<Right, MATRICES>;
-            for (var n = 0u; n < MATRICES; n++) {
-              w[n] = load_right(weight_at + n * SIDE * STRIDE + k);
+          for (var k = 0u; k < BK; k += K_SIDE) {
+            var w: array<Right, MATRICES_ACROSS>;
+            for (var n = 0u; n < MATRICES_ACROSS; n++) {
+              w[n] = load_right(weight_at + n * N_SIDE * STRIDE + k);
             }
-            for (var m = 0u; m < MATRICES; m++) {
-              let a = load_left(x_at + m * SIDE * STRIDE + k);
-              for (var n = 0u; n < MATRICES; n++) {
+            for (var m = 0u; m < MATRICES_DOWN; m++) {
+              let a = load_left(x_at + m * M_SIDE * STRIDE + k);
+              for (var n = 0u; n < MATRICES_ACROSS; n++) {
                 sums[m][n] = multiply_add(a, w[n], sums[m][n]);
               }
             }
@@ -97,25 +100,30 @@ fn main(
         workgroupBarrier(); // before the next tile overwrites this one
       }
 
-      for (var m = 0u; m < MATRICES; m++) {
+      for (var time = 0u; time < TIMES; time++) {
+        let first_row = time / (PART / WIDE) * M_SIDE; // of those that leave
+        let first_column = time % (PART / WIDE) * WIDE;
         if (part < end) {
-          for (var n = 0u; n < MATRICES; n++) {
-            store_sum(part * SIDE * PART + n * SIDE, sums[m][n]);
+          for (var n = 0u; n < WIDE / N_SIDE; n++) {
+            store_sum(part * LEAVING + n * N_SIDE, sums[first_row / M_SIDE][first_column / N_SIDE + n]);
           }
         }
         workgroupBarrier();
         var at = 0u;
-        for (var i = first * SIDE * PART + lane * FACTORS; i < end * SIDE * PART; i += WG * FACTORS) {
-          let first_sum = before[m][at] + weight_tile[i];
-          let last_sum = before[m][at + FACTORS - 1u] + weight_tile[i + FACTORS - 1u];
+        for (var i = first * LEAVING + lane * FACTORS; i < end * LEAVING; i += WG * FACTORS) {
+          let first_sum = before[time][at] + sum_at(i);
+          let last_sum = before[time][at + FACTORS - 1u] + sum_at(i + FACTORS - 1u);
           if (start + LONG < K4) {
-            before[m][at] = first_sum;
-            before[m][at + FACTORS - 1u] = last_sum;
+            before[time][at] = first_sum;
+            before[time][at + FACTORS - 1u] = last_sum;
           } else {
-            let p = i / (SIDE * PART);
-            let row = row0 + (p % DOWN) * PART + m * SIDE + i / PART % SIDE;
-            let column = column0 + ((p / DOWN) * PART + i % PART) / FACTORS;
-            store(row, column, first_sum + bias_of(column, 0u), last_sum + bias_of(column, FACTORS - 1u));
+            let p = i / LEAVING;
+            let row = row0 + (p % DOWN) * PART + first_row + i % LEAVING / WIDE;
+            let column = column0 + ((p / DOWN) * PART + first_column + i % WIDE) / FACTORS;
+            let scale = row_scale_of(row);
+            let first_value = unscaled(unscaled(first_sum, scale), weight_scale_of(row_of(column, 0u)));
+            let last_value = unscaled(unscaled(last_sum, scale), weight_scale_of(row_of(column, FACTORS - 1u)));
+            store(row, column, first_value + bias_of(column, 0u), last_value + bias_of(column, FACTORS - 1u));
           }
           at += FACTORS;
         }

@@ -48,6 +48,10 @@ export type FloatDType = "f32" | "f16" | "bf16";
 /** Number types of a weight on the GPU; a dequantizing loader widens it to f32. See quantize.ts for the integers. */
 export type WeightDType = FloatDType | "int8" | "int4";
 
+/** What the numbers of a matrix product may be when they are multiplied; sums are f32. */
+export const COMPUTE_DTYPES = ["f32", "f16"] as const;
+export type ComputeDType = (typeof COMPUTE_DTYPES)[number];
+
 /** safetensors' name of a dtype to ours: `"BF16"` -> `"bf16"`. */
 export const FROM_SAFETENSORS: ReadonlyMap<string, DType> = new Map(
   (Object.keys(DTYPES) as DType[]).map((name) => [DTYPES[name].safetensors, name]),

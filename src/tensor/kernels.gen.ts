@@ -2558,17 +2558,17 @@ fn main(
   }
 }
 `,
-  "matmul/matmul_subgroup_matrix": `// y = activate(x Wᵀ + b) for GPUs whose subgroups multiply matrices of 8 x 8 f32 by one instruction: tiles of x and W are
-// staged in shared memory, from where subgroups load them as such matrices.
+  "matmul/matmul_subgroup_matrix": `// y = activate(x Wᵀ + b) for GPUs whose subgroups multiply matrices by one instruction, of f32 or of f16 with sums of f32: tiles
+// of x and W are staged in shared memory, from where subgroups load them as such matrices.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes DOWN by ACROSS parts of 32 rows by 32 sums, of 32 / FACTORS columns of y, walking along K by BK. A
-// subgroup has a part: 4 x 4 matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only
-// help in loading, and if they are fewer, the parts take turns. Sums leave by way of W's tile, eight rows of every part at a
+// subgroup has a part, as matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only
+// help in loading, and if they are fewer, the parts take turns. Sums leave by way of shared memory, LEAVING of every part at a
 // time: of long rows every LONG groups, as runs that are added up behind it (see RUN in parts/matmul.wgsl).
 // Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded; tiles below each other are neighbours and share W.
-// Needs: subgroups; with matrix_subgroup, instructions for f32 matrices of 8 x 8 x 8 and WG a multiple of the largest subgroup's
-// size, as 128 always is; DOWN at most 2; 128·(BK + 4)·(DOWN + ACROSS) bytes of shared memory, 10 KiB as it stands.
+// Needs: subgroups; with matrix_subgroup, instructions for such matrices and WG a multiple of the largest subgroup's size, as 128
+// always is; DOWN at most 2; shared memory: 2.5·(DOWN + ACROSS) KiB, and with f16 DOWN·ACROSS KiB more.
 enable subgroups;
 requires subgroup_id;
 // @use matmul
@@ -2579,15 +2579,16 @@ override WG: u32 = 128;
 override DOWN: u32 = 2;
 override ACROSS: u32 = 2;
 const PART = 32u;
-const SIDE = 8u; // of a matrix
-const MATRICES = PART / SIDE; // down a part, and across
-const BK = 16u;
+const MATRICES_DOWN = PART / M_SIDE; // of a part
+const MATRICES_ACROSS = PART / N_SIDE;
 const LONG = 512u; // groups of four, a multiple of BK / 4; each run of them costs eight barriers
-const MOST = 64u; // sums of eight rows of a part, for each of at least four threads of a subgroup
-const STRIDE = BK + 4u; // more than needed: it spreads the rows over the memory's banks
+const LEAVING = 256u; // sums of a part that leave at a time: the rows of a matrix, WIDE of each
+const WIDE = LEAVING / M_SIDE;
+const MOST = LEAVING / 4u; // for each of at least four threads of a subgroup
+const TIMES = PART * PART / LEAVING;
 
-var<workgroup> x_tile: array<f32, DOWN * PART * STRIDE>;
-var<workgroup> weight_tile: array<f32, ACROSS * PART * STRIDE>; // in the end sums: f32[part, 8, 32]
+var<workgroup> x_tile: array<Number, DOWN * PART * STRIDE>;
+var<workgroup> weight_tile: array<Number, ACROSS * PART * STRIDE>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -2613,11 +2614,11 @@ fn main(
     let part = first + subgroup;
     let x_at = (part % DOWN) * PART * STRIDE;
     let weight_at = (part / DOWN) * PART * STRIDE;
-    var before = array<array<f32, MOST>, MATRICES>(); // of the runs before, what this thread stores; written out: see README
+    var before = array<array<f32, MOST>, TIMES>(); // of the runs before, what this thread stores; written out: see README
     for (var start = 0u; start < K4; start += LONG) {
-      var sums: array<array<Sum, MATRICES>, MATRICES>;
-      for (var m = 0u; m < MATRICES; m++) {
-        for (var n = 0u; n < MATRICES; n++) {
+      var sums: array<array<Sum, MATRICES_ACROSS>, MATRICES_DOWN>;
+      for (var m = 0u; m < MATRICES_DOWN; m++) {
+        for (var n = 0u; n < MATRICES_ACROSS; n++) {
           sums[m][n] = Sum();
         }
       }
@@ -2625,30 +2626,32 @@ fn main(
       for (var k0 = start; k0 < min(start + LONG, K4); k0 += BK / 4u) {
         for (var i = lane; i < BM * BK / 4u; i += WG) {
           let k = i % (BK / 4u);
-          let numbers = load_input(input_of(row0 + i / (BK / 4u)), k0 + k);
+          let row = row0 + i / (BK / 4u);
+          let numbers = scaled(load_input(input_of(row), k0 + k), row_scale_of(row));
           for (var c = 0u; c < 4u; c++) {
-            x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = numbers[c];
+            x_tile[i / (BK / 4u) * STRIDE + 4u * k + c] = Number(numbers[c]);
           }
         }
         for (var i = lane; i < BN * BK / 4u; i += WG) {
           let k = i % (BK / 4u);
           let n = i / (BK / 4u);
           let row = row_of(column0 + n / FACTORS, n % FACTORS);
-          let numbers = load_weight(row, min(k0 + k, K4 - 1u), K4); // meets zeros behind K4
+          // Meets zeros behind K4.
+          let numbers = scaled(load_weight(row, min(k0 + k, K4 - 1u), K4), weight_scale_of(row));
           for (var c = 0u; c < 4u; c++) {
-            weight_tile[n * STRIDE + 4u * k + c] = numbers[c];
+            weight_tile[n * STRIDE + 4u * k + c] = Number(numbers[c]);
           }
         }
         workgroupBarrier();
         if (part < end) {
-          for (var k = 0u; k < BK; k += SIDE) {
-            var w: array<Right, MATRICES>;
-            for (var n = 0u; n < MATRICES; n++) {
-              w[n] = load_right(weight_at + n * SIDE * STRIDE + k);
+          for (var k = 0u; k < BK; k += K_SIDE) {
+            var w: array<Right, MATRICES_ACROSS>;
+            for (var n = 0u; n < MATRICES_ACROSS; n++) {
+              w[n] = load_right(weight_at + n * N_SIDE * STRIDE + k);
             }
-            for (var m = 0u; m < MATRICES; m++) {
-              let a = load_left(x_at + m * SIDE * STRIDE + k);
-              for (var n = 0u; n < MATRICES; n++) {
+            for (var m = 0u; m < MATRICES_DOWN; m++) {
+              let a = load_left(x_at + m * M_SIDE * STRIDE + k);
+              for (var n = 0u; n < MATRICES_ACROSS; n++) {
                 sums[m][n] = multiply_add(a, w[n], sums[m][n]);
               }
             }
@@ -2657,25 +2660,30 @@ fn main(
         workgroupBarrier(); // before the next tile overwrites this one
       }
 
-      for (var m = 0u; m < MATRICES; m++) {
+      for (var time = 0u; time < TIMES; time++) {
+        let first_row = time / (PART / WIDE) * M_SIDE; // of those that leave
+        let first_column = time % (PART / WIDE) * WIDE;
         if (part < end) {
-          for (var n = 0u; n < MATRICES; n++) {
-            store_sum(part * SIDE * PART + n * SIDE, sums[m][n]);
+          for (var n = 0u; n < WIDE / N_SIDE; n++) {
+            store_sum(part * LEAVING + n * N_SIDE, sums[first_row / M_SIDE][first_column / N_SIDE + n]);
           }
         }
         workgroupBarrier();
         var at = 0u;
-        for (var i = first * SIDE * PART + lane * FACTORS; i < end * SIDE * PART; i += WG * FACTORS) {
-          let first_sum = before[m][at] + weight_tile[i];
-          let last_sum = before[m][at + FACTORS - 1u] + weight_tile[i + FACTORS - 1u];
+        for (var i = first * LEAVING + lane * FACTORS; i < end * LEAVING; i += WG * FACTORS) {
+          let first_sum = before[time][at] + sum_at(i);
+          let last_sum = before[time][at + FACTORS - 1u] + sum_at(i + FACTORS - 1u);
           if (start + LONG < K4) {
-            before[m][at] = first_sum;
-            before[m][at + FACTORS - 1u] = last_sum;
+            before[time][at] = first_sum;
+            before[time][at + FACTORS - 1u] = last_sum;
           } else {
-            let p = i / (SIDE * PART);
-            let row = row0 + (p % DOWN) * PART + m * SIDE + i / PART % SIDE;
-            let column = column0 + ((p / DOWN) * PART + i % PART) / FACTORS;
-            store(row, column, first_sum + bias_of(column, 0u), last_sum + bias_of(column, FACTORS - 1u));
+            let p = i / LEAVING;
+            let row = row0 + (p % DOWN) * PART + first_row + i % LEAVING / WIDE;
+            let column = column0 + ((p / DOWN) * PART + first_column + i % WIDE) / FACTORS;
+            let scale = row_scale_of(row);
+            let first_value = unscaled(unscaled(first_sum, scale), weight_scale_of(row_of(column, 0u)));
+            let last_value = unscaled(unscaled(last_sum, scale), weight_scale_of(row_of(column, FACTORS - 1u)));
+            store(row, column, first_value + bias_of(column, 0u), last_value + bias_of(column, FACTORS - 1u));
           }
           at += FACTORS;
         }
@@ -3172,7 +3180,7 @@ fn epilogue(value: f32, row: u32, operands: EpilogueOperands) -> f32 {
   "matmul/parts/epilogue_tokens": `// The epilogue of a product whose rows are the tokens of images, params.tokens each: the first of them is replaced by the class
 // token, and position embeddings are added to all. Images share both.
 @group(0) @binding(3) var<storage, read> positions: array<f32>;
-@group(0) @binding(5) var<storage, read> class_token: array<f32>;
+@group(0) @binding(7) var<storage, read> class_token: array<f32>;
 
 struct EpilogueOperands {
   class_token: f32,
@@ -3276,6 +3284,8 @@ struct Params {
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read> row_scales: array<f32>; // of x, where it is rounded to f16; else one element
+@group(0) @binding(6) var<storage, read> weight_scales: array<f32>; // of W's rows, likewise
 @group(0) @binding(8) var<uniform> params: Params;
 
 // Groups of four numbers in a row of W, the last filled up; x is zero there.
@@ -3317,10 +3327,14 @@ fn store_with(operands: EpilogueOperands, row: u32, column: u32, sums: vec2<f32>
   }
 }
 `,
-  "matmul/parts/matrix_subgroup": `// Matrices of 8 x 8 f32, each held by a subgroup as a whole and multiplied by its own instructions; for matmul_subgroup_matrix.
+  "matmul/parts/matrix/matrix_subgroup": `// Matrices of 8 x 8 f32, each held by a subgroup as a whole and multiplied by its own instructions; for matmul_subgroup_matrix.
 // All threads of a subgroup call these. A matrix begins at a place in shared memory: of x's tile, of W's, or of sums in W's.
-// @slot matrix: Left, Right, Sum, load_left(at: u32) -> Left, load_right(at: u32) -> Right
-// @slot matrix: multiply_add(a: Left, b: Right, sum: Sum) -> Sum, store_sum(at: u32, sum: Sum)
+// @slot matrix: Number, M_SIDE, N_SIDE, K_SIDE, BK, STRIDE, Left, Right, Sum
+// @slot matrix: load_left(at: u32) -> Left, load_right(at: u32) -> Right, multiply_add(a: Left, b: Right, sum: Sum) -> Sum
+// @slot matrix: store_sum(at: u32, sum: Sum), sum_at(at: u32) -> f32
+// @slot matrix: row_scale_of(row: u32) -> f32, weight_scale_of(row: u32) -> f32
+// @slot matrix: scaled(group: vec4<f32>, scale: f32) -> vec4<f32>, unscaled(sum: f32, scale: f32) -> f32
+// @use staged_f32
 enable chromium_experimental_subgroup_matrix;
 
 alias Left = subgroup_matrix_left<f32, 8, 8>;
@@ -3341,15 +3355,40 @@ fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
 }
 
 fn store_sum(at: u32, sum: Sum) {
-  subgroupMatrixStore<row_major>(&weight_tile, at, sum, PART);
+  subgroupMatrixStore<row_major>(&weight_tile, at, sum, WIDE);
 }
 `,
-  "matmul/parts/matrix_threads": `// What matrix_subgroup does, without its instructions: a matrix of x or W is the place in shared memory where it begins, and of
+  "matmul/parts/matrix/matrix_subgroup_f16": `// As matrix_subgroup, of matrices of f16 with sums of f32, as large as the slot sides says.
+// @use staged_f16
+enable chromium_experimental_subgroup_matrix;
+
+alias Left = subgroup_matrix_left<f16, K_SIDE, M_SIDE>;
+alias Right = subgroup_matrix_right<f16, N_SIDE, K_SIDE>;
+alias Sum = subgroup_matrix_result<f32, N_SIDE, M_SIDE>;
+
+fn load_left(at: u32) -> Left {
+  return subgroupMatrixLoad<Left, row_major>(&x_tile, at, STRIDE);
+}
+
+fn load_right(at: u32) -> Right {
+  return subgroupMatrixLoad<Right, col_major>(&weight_tile, at, STRIDE);
+}
+
+fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
+  return subgroupMatrixMultiplyAccumulate(a, b, sum);
+}
+
+fn store_sum(at: u32, sum: Sum) {
+  subgroupMatrixStore<row_major>(&sum_tile, at, sum, WIDE);
+}
+`,
+  "matmul/parts/matrix/matrix_threads": `// What matrix_subgroup does, without its instructions: a matrix of x or W is the place in shared memory where it begins, and of
 // the sums every thread of a subgroup has some. The explanation, and what the kernel is tested with on adapters that lack the
 // instructions; far too slow for more.
+// @use staged_f32
 alias Left = u32;
 alias Right = u32;
-alias Sum = array<f32, 16>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
+alias Sum = array<f32, M_SIDE * N_SIDE / 4u>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
 
 fn load_left(at: u32) -> Left {
   return at;
@@ -3362,12 +3401,12 @@ fn load_right(at: u32) -> Right {
 fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
   let size = subgroupAdd(1u);
   var y = sum;
-  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
-    let row = a + i / SIDE * STRIDE;
-    let column = b + i % SIDE * STRIDE;
+  for (var i = subgroupExclusiveAdd(1u); i < M_SIDE * N_SIDE; i += size) {
+    let row = a + i / N_SIDE * STRIDE;
+    let column = b + i % N_SIDE * STRIDE;
     var products = 0.0;
-    for (var k = 0u; k < SIDE; k++) {
-      products += x_tile[row + k] * weight_tile[column + k];
+    for (var k = 0u; k < K_SIDE; k++) {
+      products += f32(x_tile[row + k]) * f32(weight_tile[column + k]);
     }
     y[i / size] += products;
   }
@@ -3376,13 +3415,110 @@ fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
 
 fn store_sum(at: u32, sum: Sum) {
   let size = subgroupAdd(1u);
-  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
-    weight_tile[at + i / SIDE * PART + i % SIDE] = sum[i / size];
+  for (var i = subgroupExclusiveAdd(1u); i < M_SIDE * N_SIDE; i += size) {
+    weight_tile[at + i / N_SIDE * WIDE + i % N_SIDE] = sum[i / size];
   }
+}
+`,
+  "matmul/parts/matrix/matrix_threads_f16": `// What matrix_subgroup_f16 does, without its instructions; see matrix_threads.
+// @use staged_f16
+alias Left = u32;
+alias Right = u32;
+alias Sum = array<f32, M_SIDE * N_SIDE / 4u>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
+
+fn load_left(at: u32) -> Left {
+  return at;
+}
+
+fn load_right(at: u32) -> Right {
+  return at;
+}
+
+fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
+  let size = subgroupAdd(1u);
+  var y = sum;
+  for (var i = subgroupExclusiveAdd(1u); i < M_SIDE * N_SIDE; i += size) {
+    let row = a + i / N_SIDE * STRIDE;
+    let column = b + i % N_SIDE * STRIDE;
+    var products = 0.0;
+    for (var k = 0u; k < K_SIDE; k++) {
+      products += f32(x_tile[row + k]) * f32(weight_tile[column + k]);
+    }
+    y[i / size] += products;
+  }
+  return y;
+}
+
+fn store_sum(at: u32, sum: Sum) {
+  let size = subgroupAdd(1u);
+  for (var i = subgroupExclusiveAdd(1u); i < M_SIDE * N_SIDE; i += size) {
+    sum_tile[at + i / N_SIDE * WIDE + i % N_SIDE] = sum[i / size];
+  }
+}
+`,
+  "matmul/parts/matrix/sides_16x16x16": `// Rows of a matrix of x, columns of one of Wᵀ, and what they have in common.
+// @slot sides: M_SIDE, N_SIDE, K_SIDE
+const M_SIDE = 16u;
+const N_SIDE = 16u;
+const K_SIDE = 16u;
+`,
+  "matmul/parts/matrix/sides_8x16x16": `// The same of other matrices; see sides_16x16x16.
+const M_SIDE = 8u;
+const N_SIDE = 16u;
+const K_SIDE = 16u;
+`,
+  "matmul/parts/matrix/sides_8x8x8": `// The same of other matrices; see sides_16x16x16.
+const M_SIDE = 8u;
+const N_SIDE = 8u;
+const K_SIDE = 8u;
+`,
+  "matmul/parts/matrix/staged_f16": `// What matrices of f16 with sums of f32 are made of, and where the sums leave: in memory of their own.
+// @use sides = sides_16x16x16
+// @use scales_rows
+enable f16;
+alias Number = f16;
+const BK = 32u;
+const STRIDE = BK + 8u; // more than needed: it spreads the rows over the memory's banks, and 16 bytes is what they are aligned to
+
+var<workgroup> sum_tile: array<f32, DOWN * ACROSS * LEAVING>;
+
+fn sum_at(at: u32) -> f32 {
+  return sum_tile[at];
+}
+`,
+  "matmul/parts/matrix/staged_f32": `// What matrices of f32 are made of, and where their sums leave: in W's tile.
+// @use scales_none
+alias Number = f32;
+const M_SIDE = 8u;
+const N_SIDE = 8u;
+const K_SIDE = 8u;
+const BK = 16u;
+const STRIDE = BK + 4u; // more than needed: it spreads the rows over the memory's banks
+
+fn sum_at(at: u32) -> f32 {
+  return weight_tile[at];
+}
+`,
+  "matmul/parts/products_f16": `// How a tile is kept in shared memory, and multiplied: as f16, in half the bytes. f32 holds all digits of a product of two halves,
+// and sums are f32: what is lost is lost when a number is staged.
+// @use scales_rows
+alias Staged = vec2<u32>;
+
+fn stage(group: vec4<f32>) -> Staged {
+  return Staged(pack2x16float(group.xy), pack2x16float(group.zw));
+}
+
+fn add_products(a: Staged, b: Staged, sum: f32) -> f32 {
+  let x = vec4<f32>(unpack2x16float(a.x), unpack2x16float(a.y));
+  let w = vec4<f32>(unpack2x16float(b.x), unpack2x16float(b.y));
+  return fma(x.w, w.w, fma(x.z, w.z, fma(x.y, w.y, fma(x.x, w.x, sum))));
 }
 `,
   "matmul/parts/products_f32": `// How a tile is kept in shared memory, and multiplied: as f32.
 // @slot products: Staged, stage(group: vec4<f32>) -> Staged, add_products(a: Staged, b: Staged, sum: f32) -> f32
+// @slot products: row_scale_of(row: u32) -> f32, weight_scale_of(row: u32) -> f32
+// @slot products: scaled(group: vec4<f32>, scale: f32) -> vec4<f32>, unscaled(sum: f32, scale: f32) -> f32
+// @use scales_none
 alias Staged = vec4<f32>;
 
 fn stage(group: vec4<f32>) -> Staged {
@@ -3392,6 +3528,45 @@ fn stage(group: vec4<f32>) -> Staged {
 // A chain of four instructions everywhere; of dot() and an addition some compilers make five.
 fn add_products(a: Staged, b: Staged, sum: f32) -> f32 {
   return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+`,
+  "matmul/parts/scales_none": `// Rows of x and of W are multiplied as they are.
+
+fn row_scale_of(row: u32) -> f32 {
+  return 1.0;
+}
+
+fn weight_scale_of(row: u32) -> f32 {
+  return 1.0;
+}
+
+fn scaled(group: vec4<f32>, scale: f32) -> vec4<f32> {
+  return group;
+}
+
+fn unscaled(sum: f32, scale: f32) -> f32 {
+  return sum;
+}
+`,
+  "matmul/parts/scales_rows": `// Rows of x and of W are multiplied by powers of two of their own (kernels/rows/half_scales.wgsl) before they are rounded to f16,
+// whose range they could leave otherwise; the sums are divided by both.
+
+// Behind the last row the last's.
+fn row_scale_of(row: u32) -> f32 {
+  return row_scales[min(row, params.M - 1u)];
+}
+
+fn weight_scale_of(row: u32) -> f32 {
+  return weight_scales[row];
+}
+
+fn scaled(group: vec4<f32>, scale: f32) -> vec4<f32> {
+  return group * scale;
+}
+
+// By the power of two with the opposite exponent, which is exact; WGSL's division need not be.
+fn unscaled(sum: f32, scale: f32) -> f32 {
+  return sum * bitcast<f32>((254u << 23u) - bitcast<u32>(scale));
 }
 `,
   "matmul/parts/tile": `// A workgroup's part of a product by tiles of x and W in shared memory, where each number is loaded once for all its threads.
@@ -3439,8 +3614,10 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   let x_k = lane % BK4;
   var x_rows: array<u32, 2>;
   var x_next: array<vec4<f32>, 2>;
+  var x_scales: array<f32, 2>;
   for (var i = 0u; i < X_LOADS; i++) {
     x_rows[i] = input_of(row0 + lane / BK4 + i * X_LINES);
+    x_scales[i] = row_scale_of(row0 + lane / BK4 + i * X_LINES);
     x_next[i] = load_input(x_rows[i], start + x_k);
   }
   let WORDS = BK4 / WORD;
@@ -3449,10 +3626,12 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   let last_word = (K4 + WORD - 1u) / WORD - 1u; // what lies behind it meets zeros of x
   var weight_rows: array<u32, 4>;
   var weight_next: array<Packed, 4>;
+  var half_scales: array<f32, 4>; // of rows of W
   var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
   for (var i = 0u; i < WEIGHT_LOADS; i++) {
     let n = lane / WORDS + i * WEIGHT_LINES;
     weight_rows[i] = row_of(column0 + n % WX + n / WX / FACTORS * WX, n / WX % FACTORS);
+    half_scales[i] = weight_scale_of(weight_rows[i]);
     weight_next[i] = load_packed(weight_rows[i], min(start / WORD + weight_k, last_word), K4);
     scales[i] = block_scale(weight_rows[i], min(start / WORD, last_word) / BLOCK, K4);
   }
@@ -3465,14 +3644,14 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
       for (var i = 0u; i < X_LOADS; i++) {
         let at = lane + i * WX * WY;
         if (at < BM * BK4) {
-          x_tile[at] = stage(x_next[i]);
+          x_tile[at] = stage(scaled(x_next[i], x_scales[i]));
         }
       }
       for (var i = 0u; i < WEIGHT_LOADS; i++) {
         let at = (lane / WORDS + i * WEIGHT_LINES) * (BK4 + 1u) + weight_k * WORD;
         let groups = unpack(weight_next[i]);
         for (var j = 0u; j < WORD; j++) {
-          weight_tile[at + j] = stage(dequantize(scales[i], groups[j]));
+          weight_tile[at + j] = stage(scaled(dequantize(scales[i], groups[j]), half_scales[i]));
         }
       }
       workgroupBarrier();
@@ -3511,6 +3690,12 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
 
   let row = row0 + local_y;
   let column = column0 + local_x;
+  for (var n = 0u; n < TN; n++) {
+    let weight_scale = weight_scale_of(row_of(column + n / FACTORS * WX, n % FACTORS));
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] = unscaled(unscaled(sums[m][n], row_scale_of(row + m * WY)), weight_scale);
+    }
+  }
   if (SPLITS > 1u) {
     for (var m = 0u; m < TM; m++) {
       let at = (part * params.M + row + m * WY) * FACTORS;
@@ -3661,6 +3846,56 @@ fn main(
     let bits = x[start + min(label, params.V - 1u)];
     let value = bitcast<u32>(of_row.log_sum - (bitcast<f32>(bits) - of_row.largest));
     y[row] = select(NAN, select(value, INFINITY, bits == MINUS_INFINITY), of_row.finite && label < params.V);
+  }
+}
+`,
+  "rows/half_scales": `// y = the power of two that brings the largest magnitude of a row into [16, 32): what x is multiplied by before it is rounded to
+// f16, so that no number leaves f16's range and those that count keep all its digits.
+//
+// x: f32[R, D]  ->  y: f32[R]
+// LANES threads a row, as the part row says; they stride over it, LOADS loads ahead of what is done with them.
+// A row with a NaN or an infinity gets some power of two: these stay what they are when they are scaled and rounded.
+// Dispatch: ceil(R · LANES / WG) workgroups, folded. Needs: nothing, or what the part row does.
+// @use row = row_workgroup
+// @use numbers = numbers_vec4
+override WG: u32 = 64;
+override LOADS: u32 = 1; // at most 4: GPUs wait for all of them at once
+const BIAS = 127u; // of f32's exponent
+const TOP = 4u; // 2^4 is the least that the largest comes to
+
+struct Params {
+  rows: u32,
+  D: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<Numbers>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+@compute @workgroup_size(WG)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let row = row_of(group.x + group.y * groups.x, lane);
+  if (row >= params.rows) {
+    return;
+  }
+  let n = params.D / WIDTH;
+  let start = row * n;
+  let rank = rank_of(lane);
+
+  var most = Numbers();
+  for (var i = rank; i < n; i += LOADS * LANES) {
+    for (var j = 0u; j < LOADS; j++) {
+      most = max(most, abs(x[start + min(i + j * LANES, n - 1u)])); // behind the end the last once more
+    }
+  }
+  let exponent = bitcast<u32>(max_of_row(lane, max_of(most))) >> 23u;
+  if (rank == 0u) {
+    // At most 2^126: that of smaller numbers could not be undone.
+    y[row] = bitcast<f32>(min(2u * BIAS + TOP - exponent, 2u * BIAS - 1u) << 23u);
   }
 }
 `,

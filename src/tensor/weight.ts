@@ -7,7 +7,7 @@
  */
 
 import { formatBytes } from "./device/memory.ts";
-import { DTYPES, type FloatDType, narrow, type WeightDType, widen } from "./dtype.ts";
+import { type ComputeDType, DTYPES, type FloatDType, narrow, type WeightDType, widen } from "./dtype.ts";
 import { DeviceError, ShapeError } from "./errors.ts";
 import { contiguous } from "./ops/copy.ts";
 import { quantize } from "./ops/quantize.ts";
@@ -23,6 +23,8 @@ export interface Shard {
   readonly bits: Tensor<"u32">;
   /** Offset of the first row in the buffer, in rows. */
   readonly row0: number;
+  /** If compute_dtype is f16: powers of two by which the buffer's rows are multiplied before they are rounded; 1 at first. */
+  readonly half_scales?: Tensor;
 }
 
 /** Uploads bytes; they stay in the tensor at least until the launches recorded next have run. */
@@ -32,6 +34,8 @@ export type Stage = (bytes: Uint8Array) => Tensor<"u32">;
 interface WeightOptions {
   /** Its name in errors. */
   readonly label?: string;
+  /** What its numbers are multiplied as in products of many rows; see `linear`. Default f32. */
+  readonly compute_dtype?: ComputeDType;
   /** Two matrices [N / 2, K], gate above up; every shard holds the same rows of both; see `linear`. */
   readonly paired?: boolean;
   /** The weight that it is a part of; see `part`. */
@@ -43,6 +47,8 @@ export class Weight {
   /** [N, K]: rows, and numbers in a row. */
   readonly shape: readonly [number, number];
   readonly dtype: WeightDType;
+  /** See `linear`. */
+  readonly compute_dtype: ComputeDType;
   readonly paired: boolean;
   /** One for each buffer; of a paired weight the rows of the upper matrix, which the same rows of the lower one follow. */
   readonly shards: readonly Shard[];
@@ -63,11 +69,12 @@ export class Weight {
     device: Device,
     [N, K]: readonly [number, number],
     dtype: WeightDType,
-    { label = "weight", paired = false, whole }: WeightOptions = {},
+    { label = "weight", compute_dtype = "f32", paired = false, whole }: WeightOptions = {},
   ) {
     this.device = device;
     this.shape = [N, K];
     this.dtype = dtype;
+    this.compute_dtype = compute_dtype;
     this.paired = paired;
     this.K4 = Math.ceil(K / 4);
     this.rowBytes = rowBytes(dtype, K);
@@ -96,6 +103,10 @@ export class Weight {
         const count = Math.min(rows, each - firstRow);
         const bits = device.persistent([matrices * count, this.rowBytes / 4], "u32", label);
         shards.push({ firstRow, rows: count, bits, row0: 0 });
+        if (compute_dtype === "f32") continue;
+        const half_scales = device.persistent([matrices * count], "f32", label);
+        shards[shards.length - 1] = { ...shards.at(-1)!, half_scales };
+        device.write(half_scales, new Float32Array(half_scales.size).fill(1));
       }
     } catch (error) {
       this.dispose();
@@ -213,7 +224,10 @@ export class Weight {
   }
 
   dispose(): void {
-    for (const shard of this.shards) shard.bits.dispose();
+    for (const { bits, half_scales } of this.shards) {
+      bits.dispose();
+      half_scales?.dispose();
+    }
   }
 
   /** Converts whole units of a file, from element `start` on, and uploads them. */

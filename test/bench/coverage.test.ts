@@ -52,7 +52,7 @@ test("every variant of every op is measured, as far as the adapter can run it", 
     for (const stem of ["layer_norm", "rms_norm", "softmax"])
       expect(await variantsOf(stem)).toEqual(runnableVariants("row", caps).sort());
     expect(await variantsOf("attention")).toEqual(runnableVariants("attention", caps).sort());
-    const products = [...runnableVariants("linear", caps), ...runnableVariants("matvec", caps)];
+    const products = (["linear", "linear_f16", "matvec"] as const).flatMap((op) => runnableVariants(op, caps));
     const naive = shapes.matmul.some(({ dtype }) => dtype === "f32") ? ["naive"] : [];
     expect(await variantsOf("linear")).toEqual([...new Set([...naive, ...products])].sort());
   }

@@ -1,19 +1,22 @@
 import { expect, test } from "vitest";
+import { setHalfScales } from "../../src/modules/half_scales.ts";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
 import { stored } from "../../src/tensor/cases/support/stored.ts";
 import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import { type PlanOverride, runnableVariants } from "../../src/tensor/device/plan.ts";
 import { TILES, type Tiling, tilesOf } from "../../src/tensor/device/tiling.ts";
-import type { WeightDType } from "../../src/tensor/dtype.ts";
+import { f16ToNumber, numberToF16, type WeightDType } from "../../src/tensor/dtype.ts";
 import type { Epilogue } from "../../src/tensor/fuse.ts";
 import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
+import { halfScales } from "../../src/tensor/ops/half_scales.ts";
 import { hasBlocks, linear, matmulNaive } from "../../src/tensor/ops/linear.ts";
+import { placeholder } from "../../src/tensor/ops/placeholder.ts";
 import { activation as activations } from "../../src/tensor/reference/activation.ts";
 import { gatedActivation as gatedReference } from "../../src/tensor/reference/gated_activation.ts";
 import { linear as reference } from "../../src/tensor/reference/linear.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { Weight } from "../../src/tensor/weight.ts";
-import { expectClose } from "../compare.ts";
+import { compare, expectClose } from "../compare.ts";
 import { otherDevice, testDevice } from "../device.ts";
 import { coded, expectAsPyTorch, HardSource, massive } from "../hard.ts";
 import { Random } from "../random.ts";
@@ -339,6 +342,8 @@ test.runIf(device.caps.subgroups).each([4, 12, 3, 72])("subgroups in a workgroup
       weight: weight.shards[0].bits,
       bias: device.tensor(b, [N]),
       residual: device.tensor(b, [N]),
+      row_scales: placeholder(device),
+      weight_scales: placeholder(device),
       y,
     },
     params: { ...{ M, N, K, column0: 0, row0: 0, y_stride: N }, ...{ has_bias: 1, has_residual: 0, ...NO_TOKENS } },
@@ -369,6 +374,8 @@ test.runIf(device.caps.subgroups).each(ALL ? [8, 16, 24, 32, 72] : [8, 24, 72])(
           weight: weight.shards[0].bits,
           bias: device.tensor(b, [N]),
           residual: device.tensor(r, [M, N]),
+          row_scales: placeholder(device),
+          weight_scales: placeholder(device),
           y,
         },
         params: { ...{ M, N, K, column0: 0, row0: 0, y_stride: N }, ...{ has_bias: 1, has_residual: 1, ...NO_TOKENS } },
@@ -401,6 +408,8 @@ async function tiled(
     weight: weight.shards[0].bits,
     bias: device.tensor(b, [N]),
     residual: device.tensor(r, [M, F]),
+    row_scales: placeholder(device),
+    weight_scales: placeholder(device),
     y: SPLITS > 1 ? parts : y,
   };
   const params = {
@@ -511,6 +520,8 @@ test.runIf(device.caps.subgroupSizeControl)("matvec blocks: in subgroups of a si
       weight: weight.shards[0].bits,
       bias: device.tensor(b, [N]),
       residual: device.tensor(b, [N]),
+      row_scales: placeholder(device),
+      weight_scales: placeholder(device),
       y,
     },
     params: { ...{ M, N, K, column0: 0, row0: 0, y_stride: N }, ...{ has_bias: 1, has_residual: 0, ...NO_TOKENS } },
@@ -560,6 +571,195 @@ for (const [label, override, [few, , more]] of [...FEW, ...MANY]) {
     }
   });
 }
+
+// --- products of halves ----------------------------------------------------------------------------------------------
+
+/** Matrices of subgroups played by threads here, too. */
+const OF_HALVES = [
+  "f16_tile" as const,
+  ...(device.caps.f16 && device.caps.subgroups ? (["f16_subgroup_matrix"] as const) : []),
+];
+
+/** A number as f16 has it, if to nearest. */
+const half = (x: number) => f16ToNumber(numberToF16(x));
+const rms = (errors: ArrayLike<number>) => Math.hypot(...Array.from(errors)) / Math.sqrt(errors.length);
+
+/** A product of halves against f64, each element by Σ|x·w|, which is what x and W are rounded by. @returns y */
+async function checkHalves(
+  label: string,
+  x: Float32Array,
+  w: Float32Array,
+  [M, N, K]: readonly [number, number, number],
+  { dtype = "f32", override, on = device }: { dtype?: WeightDType; override: PlanOverride; on?: Device },
+) {
+  const weight = Weight.from(on, w, [N, K], dtype, { compute_dtype: "f16" });
+  await setHalfScales([weight]);
+  const y = await linear(on.tensor(x, [M, K]), weight, undefined, "none", override).read();
+  weight.dispose();
+  const rounded = stored(w, K, dtype);
+  const expected = reference(x, rounded, undefined, [M, N, K]);
+  const terms = reference(x.map(Math.abs), rounded.map(Math.abs), undefined, [M, N, K]);
+  const inBounds = (values: ArrayLike<number>) =>
+    terms.map((t, i) => values[i] / (TOLERANCES.linear_f16_element.rel * t));
+  expectClose(inBounds(y), inBounds(expected), { abs: 1 }, label);
+  expectClose(y, expected, TOLERANCES.linear_f16, label);
+  return { y, expected };
+}
+
+for (const variant of OF_HALVES) {
+  const override: PlanOverride = { linear_f16: variant };
+  const label = `linear ${variant}`;
+
+  test.each([9, 17, 65])(`${label}, M = %i`, async (M) => {
+    for (const [N, K] of M === 9 ? [...VEC4, ...SCALAR] : VEC4) {
+      const random = new Random(M * 1_000_003 + N * 1009 + K);
+      const name = `${label} ${M}x${N}x${K}`;
+      const { y, expected } = await checkHalves(name, random.normal(M * K), random.normal(N * K), [M, N, K], {
+        override,
+      });
+      // Were it f32, nothing would be tested here.
+      if (M * N > 500) expect(compare(y, expected, {}).nmse).toBeGreaterThan(1e-9);
+    }
+  });
+
+  test.each(["f16", "int4"] as const)(`${label}: %s weights`, async (dtype) => {
+    const [M, N, random] = [9, 67, new Random(3)];
+    for (const K of [64, 588]) {
+      await checkHalves(`${label} ${dtype} ${K}`, random.normal(M * K), random.normal(N * K), [M, N, K], {
+        dtype,
+        override,
+      });
+    }
+  });
+
+  test(`${label}: rows of x and of the weight beyond f16's range, below it, and of both`, async () => {
+    const [M, N, K, random] = [12, 36, 64, new Random(4)];
+    const sizes = [1, 65_505, 1e5, 1e7, 1e10, 1e15, 1e-5, 1e-8, 1e-12, 1e-15, 1, 7e4];
+    const sized = (numbers: Float32Array) => numbers.map((value, i) => value * sizes[Math.floor(i / K) % sizes.length]);
+    const [x, w] = [sized(random.normal(M * K)), sized(random.normal(N * K, 0, 0.05))];
+    for (let m = 0; m < 2; m++) x[(10 + m) * K + 3] = 3e5;
+    const weight = Weight.from(device, w, [N, K], "f32", { compute_dtype: "f16" });
+    await setHalfScales([weight]);
+    const y = await linear(device.tensor(x, [M, K]), weight, undefined, "none", override).read();
+    weight.dispose();
+    // Every element by itself: the largest rows have no say in the others.
+    const expected = reference(x, w, undefined, [M, N, K]);
+    const terms = reference(x.map(Math.abs), w.map(Math.abs), undefined, [M, N, K]);
+    const inBounds = (values: ArrayLike<number>) =>
+      terms.map((t, i) => values[i] / (TOLERANCES.linear_f16_element.rel * t));
+    expectClose(inBounds(y), inBounds(expected), { abs: 1 }, label);
+  });
+
+  test(`${label}: at most the error of PyTorch's float16, which rounds x, W and y`, async () => {
+    for (const kind of Object.keys(HARD_INPUTS) as (keyof typeof HARD_INPUTS)[]) {
+      for (const dtype of ["f32", "f16"] as const) {
+        const [M, { x, w, b, exact }] = [9, hardCase(kind, dtype, 9)];
+        const [N, K] = [b.length, x.length / M];
+        const weight = Weight.from(device, w, [N, K], dtype, { compute_dtype: "f16" });
+        const y = await linear(device.tensor(x, [M, K]), weight, device.tensor(b, [N]), "none", override).read();
+        weight.dispose();
+        const theirs = reference(x.map(half), w.map(half), b.map(half), [M, N, K]).map(half);
+        const errorOf = (values: ArrayLike<number>) => rms(exact.map((value, i) => values[i] - value));
+        expect(errorOf(y), `${label} ${kind} ${dtype}`).toBeLessThanOrEqual(errorOf(theirs));
+        expect(errorOf(y)).toBeGreaterThan(0);
+      }
+    }
+  });
+
+  test(`${label}: a NaN or an infinity in a row of x or of the weight stays there`, async () => {
+    const [M, N, random] = [9, 37, new Random(3)];
+    for (const K of [5, 8]) {
+      const [x, w] = [random.normal(M * K), random.normal(N * K)];
+      x[K + 1] = Number.NaN;
+      x[3 * K] = Number.POSITIVE_INFINITY;
+      w.fill(Number.NaN, 2 * K, 3 * K);
+      const weight = Weight.from(device, w, [N, K], "f32", { compute_dtype: "f16" });
+      const y = await linear(device.tensor(x, [M, K]), weight, undefined, "none", override).read();
+      const isIn = (i: number) => [1, 3].includes(Math.floor(i / N)) || i % N === 2;
+      expect(Array.from(y, (value) => !Number.isFinite(value))).toEqual(Array.from(y, (_, i) => isIn(i)));
+    }
+  });
+
+  test(`${label}: sharded, folded, with what follows the sums, gated or not, to the bit`, async () => {
+    const [M, F, K, random] = [17, 67, 60, new Random(7)];
+    const on = limited({ maxBindingBytes: 10_240, maxWorkgroupsPerDimension: 5 });
+    const [x, w] = [random.normal(M * K), random.normal(2 * F * K)];
+    const [b, r] = [random.normal(2 * F), random.normal(M * F)];
+    const make = (on: Device, data: Float32Array, N: number, paired = false) =>
+      Weight.from(on, data, [N, K], "f32", { compute_dtype: "f16", paired });
+    const [pair, stack, one] = [make(on, w, 2 * F, true), make(on, w, 2 * F), make(device, w, 2 * F)];
+    expect(pair.shards.length).toBeGreaterThan(1);
+    const [xs, bias, residual] = [on.tensor(x, [M, K]), on.tensor(b, [2 * F]), on.tensor(r, [M, F])];
+    const both = linear(xs, stack, bias, "none", override);
+    const whole = await linear(device.tensor(x, [M, K]), one, device.tensor(b, [2 * F]), "none", override).read();
+    expect(await both.read()).toEqual(whole);
+    const gated = gatedActivation(both.narrow(1, 0, F), both.narrow(1, F, F), "silu");
+    const ended = await linear(xs, pair, bias, { activation: "silu", gated: true, residual }, override).read();
+    expect(ended).toEqual((await gated.read()).map((value, i) => value + r[i]));
+    for (const weight of [pair, stack, one]) weight.dispose();
+  });
+
+  test(`${label}: within WebGPU's default limits`, async () => {
+    const [small, random] = [await otherDevice({ default_limits: true }), new Random(5)];
+    for (const M of [9, 33]) {
+      await checkHalves(label, random.normal(M * 60), random.normal(67 * 60), [M, 67, 60], { override, on: small });
+    }
+    small.destroy();
+  });
+}
+
+test.runIf(device.caps.f16 && device.caps.subgroups).each(["16x16x16", "8x16x16", "8x8x8"])(
+  "halves in matrices of %s, played by subgroups of a workgroup of any size",
+  async (sides) => {
+    for (const WG of ALL ? [8, 24, 128] : [24]) {
+      // One run of sums, and two.
+      for (const [M, N, K] of [
+        [67, 131, 37],
+        [9, 35, 2090],
+      ]) {
+        const random = new Random(WG + K);
+        const [x, w, b, r] = [random.normal(M * K), random.normal(N * K), random.normal(N), random.normal(M * N)];
+        const weight = Weight.from(device, w, [N, K], "f32", { compute_dtype: "f16" });
+        const [xs, y] = [device.tensor(x, [M, K]), device.empty([M, N])];
+        device.launch({
+          kernel: "matmul_subgroup_matrix",
+          uses: { ...weight.uses, matrix: "matrix_threads_f16", sides: `sides_${sides}`, input: "input_scalar" },
+          overrides: { WG, ACTIVATION: 0 },
+          bindings: {
+            x: xs,
+            weight: weight.shards[0].bits,
+            bias: device.tensor(b, [N]),
+            residual: device.tensor(r, [M, N]),
+            row_scales: halfScales(xs),
+            weight_scales: weight.shards[0].half_scales!,
+            y,
+          },
+          params: {
+            ...{ M, N, K, column0: 0, row0: 0, y_stride: N },
+            ...{ has_bias: 1, has_residual: 1, ...NO_TOKENS },
+          },
+          workgroups: Math.ceil(M / 64) * Math.ceil(N / 64),
+        });
+        const expected = reference(x, w, b, [M, N, K]).map((sum, i) => sum + r[i]);
+        expectClose(await y.read(), expected, TOLERANCES.linear_f16, `${sides}, ${WG} threads`);
+        weight.dispose();
+      }
+    }
+  },
+);
+
+test("few rows are multiplied as f32, whatever their weight says, and many where the plan says so", async () => {
+  const [M, N, K, random] = [9, 37, 64, new Random(6)];
+  const [x, w] = [random.normal(M * K), random.normal(N * K)];
+  const [full, halves] = (["f32", "f16"] as const).map((compute_dtype) =>
+    Weight.from(device, w, [N, K], "f32", { compute_dtype }),
+  );
+  const run = (rows: number, weight: Weight, override?: PlanOverride) =>
+    linear(device.tensor(x.subarray(0, rows * K), [rows, K]), weight, undefined, "none", override).read();
+  for (const rows of [1, 8]) expect(await run(rows, halves)).toEqual(await run(rows, full));
+  expect(await run(M, halves, { linear_f16: "f32" })).toEqual(await run(M, full));
+  expect(await run(M, halves, { linear_f16: "f16_tile" })).not.toEqual(await run(M, full));
+});
 
 test("a gated product of a weight that is no pair is refused", () => {
   const weight = Weight.from(device, new Float32Array(16), [4, 4]);

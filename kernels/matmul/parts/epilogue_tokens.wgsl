@@ -1,7 +1,7 @@
 // The epilogue of a product whose rows are the tokens of images, params.tokens each: the first of them is replaced by the class
 // token, and position embeddings are added to all. Images share both.
 @group(0) @binding(3) var<storage, read> positions: array<f32>;
-@group(0) @binding(5) var<storage, read> class_token: array<f32>;
+@group(0) @binding(7) var<storage, read> class_token: array<f32>;
 
 struct EpilogueOperands {
   class_token: f32,

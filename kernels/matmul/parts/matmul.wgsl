@@ -28,6 +28,8 @@ struct Params {
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read> row_scales: array<f32>; // of x, where it is rounded to f16; else one element
+@group(0) @binding(6) var<storage, read> weight_scales: array<f32>; // of W's rows, likewise
 @group(0) @binding(8) var<uniform> params: Params;
 
 // Groups of four numbers in a row of W, the last filled up; x is zero there.

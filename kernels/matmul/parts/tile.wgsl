@@ -43,8 +43,10 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   let x_k = lane % BK4;
   var x_rows: array<u32, 2>;
   var x_next: array<vec4<f32>, 2>;
+  var x_scales: array<f32, 2>;
   for (var i = 0u; i < X_LOADS; i++) {
     x_rows[i] = input_of(row0 + lane / BK4 + i * X_LINES);
+    x_scales[i] = row_scale_of(row0 + lane / BK4 + i * X_LINES);
     x_next[i] = load_input(x_rows[i], start + x_k);
   }
   let WORDS = BK4 / WORD;
@@ -53,10 +55,12 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   let last_word = (K4 + WORD - 1u) / WORD - 1u; // what lies behind it meets zeros of x
   var weight_rows: array<u32, 4>;
   var weight_next: array<Packed, 4>;
+  var half_scales: array<f32, 4>; // of rows of W
   var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
   for (var i = 0u; i < WEIGHT_LOADS; i++) {
     let n = lane / WORDS + i * WEIGHT_LINES;
     weight_rows[i] = row_of(column0 + n % WX + n / WX / FACTORS * WX, n / WX % FACTORS);
+    half_scales[i] = weight_scale_of(weight_rows[i]);
     weight_next[i] = load_packed(weight_rows[i], min(start / WORD + weight_k, last_word), K4);
     scales[i] = block_scale(weight_rows[i], min(start / WORD, last_word) / BLOCK, K4);
   }
@@ -69,14 +73,14 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
       for (var i = 0u; i < X_LOADS; i++) {
         let at = lane + i * WX * WY;
         if (at < BM * BK4) {
-          x_tile[at] = stage(x_next[i]);
+          x_tile[at] = stage(scaled(x_next[i], x_scales[i]));
         }
       }
       for (var i = 0u; i < WEIGHT_LOADS; i++) {
         let at = (lane / WORDS + i * WEIGHT_LINES) * (BK4 + 1u) + weight_k * WORD;
         let groups = unpack(weight_next[i]);
         for (var j = 0u; j < WORD; j++) {
-          weight_tile[at + j] = stage(dequantize(scales[i], groups[j]));
+          weight_tile[at + j] = stage(scaled(dequantize(scales[i], groups[j]), half_scales[i]));
         }
       }
       workgroupBarrier();
@@ -115,6 +119,12 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
 
   let row = row0 + local_y;
   let column = column0 + local_x;
+  for (var n = 0u; n < TN; n++) {
+    let weight_scale = weight_scale_of(row_of(column + n / FACTORS * WX, n % FACTORS));
+    for (var m = 0u; m < TM; m++) {
+      sums[m][n] = unscaled(unscaled(sums[m][n], row_scale_of(row + m * WY)), weight_scale);
+    }
+  }
   if (SPLITS > 1u) {
     for (var m = 0u; m < TM; m++) {
       let at = (part * params.M + row + m * WY) * FACTORS;

@@ -6,7 +6,8 @@
 import { env } from "../env.ts";
 import { InputError, nearest } from "../errors.ts";
 import { shown } from "../shown.ts";
-import type { Caps, SubgroupMatrix } from "./caps.ts";
+import type { Caps } from "./caps.ts";
+import { subgroupSizeOf } from "./tiling.ts";
 import { type Op, type PlanOverride, VARIANTS, type Variant } from "./variants.ts";
 
 export * from "./variants.ts";
@@ -39,7 +40,7 @@ const LONGEST_OF_INVOCATION = 4096;
 
 /** The variant of an op on rows of n numbers that runs: what plan() says, but workgroup for what is too long. */
 export function planRow(
-  op: "layer_norm" | "rms_norm" | "softmax",
+  op: "layer_norm" | "rms_norm" | "softmax" | "half_scales",
   caps: Caps,
   [rows, n]: readonly [number, number],
   override?: PlanOverride,
@@ -88,6 +89,7 @@ export interface Sizes {
 /** The largest M of each class of sizes that may get a variant of its own; of attention the largest S, for T = 1 and T > 1. */
 const CLASSES = {
   linear: [32, 128, Number.POSITIVE_INFINITY],
+  linear_f16: [32, 128, Number.POSITIVE_INFINITY],
   matvec: [1, Number.POSITIVE_INFINITY],
   patch_embedding: [512, Number.POSITIVE_INFINITY],
   row: [1, 64, Number.POSITIVE_INFINITY],
@@ -120,7 +122,12 @@ export function sizeClasses(op: Op): string[] {
 const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   linear: (caps) => {
     if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "register";
-    return hasSubgroupMatrices(caps) ? "subgroup_matrix" : "tile";
+    return canRun("subgroup_matrix", caps) ? "subgroup_matrix" : "tile";
+  },
+  linear_f16: (caps) => {
+    if (canRun("f16_subgroup_matrix", caps)) return "f16_subgroup_matrix";
+    // Where two multiply-adds of f32 are issued at a time, they are twice as fast as those of halves with sums of f32.
+    return subgroupSizeOf(caps) === undefined ? "f16_tile" : "f32";
   },
   matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : workgroupOf(caps)),
   attention: (caps, { T = 0 }) => {
@@ -145,19 +152,28 @@ export function hasFixedSubgroups(caps: Caps): boolean {
   return caps.subgroups && caps.subgroupMinSize === caps.subgroupMaxSize;
 }
 
-/**
- * Whether subgroups multiply matrices of f32 as matmul_subgroup_matrix has them. Most GPUs round their numbers to f16 first,
- * which would cost digits; Apple's do not.
- */
-export function hasSubgroupMatrices({ subgroups, subgroupMatrices }: Caps): boolean {
-  const fits = (matrix: SubgroupMatrix) =>
-    [matrix.componentType, matrix.resultComponentType].every((type) => type === "f32") &&
-    [matrix.M, matrix.N, matrix.K].every((size) => size === 8);
-  return subgroups && subgroupMatrices.some(fits);
+/** Matrices as matmul_subgroup_matrix can have them, the fastest first: `MxNxK`. */
+const MATRICES = {
+  /** Most GPUs round f32 to f16 first, which would cost digits; Apple's do not. */
+  f32: ["8x8x8"],
+  f16: ["16x16x16", "8x16x16", "8x8x8"],
+} as const;
+
+/** The matrices that subgroups multiply and add up in f32, of those that matmul_subgroup_matrix can have; undefined if none. */
+export function subgroupMatricesOf<T extends keyof typeof MATRICES>(
+  type: T,
+  { subgroups, f16, subgroupMatrices }: Caps,
+): (typeof MATRICES)[T][number] | undefined {
+  if (!subgroups || (type === "f16" && !f16)) return undefined;
+  const listed = subgroupMatrices
+    .filter(({ componentType, resultComponentType }) => componentType === type && resultComponentType === "f32")
+    .map(({ M, N, K }) => `${M}x${N}x${K}`);
+  return MATRICES[type].find((sides) => listed.includes(sides));
 }
 
 function canRun(variant: string, caps: Caps): boolean {
-  if (variant === "subgroup_matrix") return hasSubgroupMatrices(caps);
+  if (variant === "subgroup_matrix") return subgroupMatricesOf("f32", caps) !== undefined;
+  if (variant === "f16_subgroup_matrix") return subgroupMatricesOf("f16", caps) !== undefined;
   if (variant.endsWith("_subgroups")) return caps.subgroups;
   return variant !== "subgroup" || hasFixedSubgroups(caps);
 }

@@ -4,7 +4,7 @@
  */
 import { type Activation, activationCode } from "../activation.ts";
 import type { Caps } from "../device/caps.ts";
-import { hasSubgroupMatrices, type PlanOverride, plan } from "../device/plan.ts";
+import { type PlanOverride, plan, subgroupMatricesOf } from "../device/plan.ts";
 import { planBlocks, planTiling, subgroupSizeOf, tilesOf } from "../device/tiling.ts";
 import type { WeightDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
@@ -14,6 +14,7 @@ import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
 import type { Device, Launch, Tensor } from "../tensor.ts";
 import type { Weight } from "../weight.ts";
 import { contiguous } from "./copy.ts";
+import { halfScales } from "./half_scales.ts";
 import { placeholder } from "./placeholder.ts";
 
 /** Whether matvec_blocks can load a weight's rows: blocks of 32 numbers, 16 bytes at a time. */
@@ -25,7 +26,8 @@ export function hasBlocks(dtype: WeightDType, K: number): boolean {
 const FEW_ROWS = 8;
 
 /**
- * Launched when its result is needed, unless an epilogue is given: fuse.ts.
+ * Products of a weight whose `compute_dtype` is f16 are of halves, with sums of f32, but for few rows of x, where the time is that
+ * of reading the weight: these are f32. Launched when its result is needed, unless an epilogue is given: fuse.ts.
  *
  * @param x f32[..., K]
  * @param weight [N, K], sharded or not
@@ -72,6 +74,8 @@ function launchProduct(
   const y = device.empty(x.shape.with(-1, N / FACTORS));
   if (residual) expectShape("linear", "residual", residual.shape, y.shape);
   if (M === 0) return y;
+  const isHalf =
+    weight.compute_dtype === "f16" && M > FEW_ROWS && plan("linear_f16", device.caps, override, { M }) !== "f32";
   multiply(weight, [M, M], FACTORS, override, {
     uses: { input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
     overrides: { ACTIVATION: activationCode(activation) },
@@ -81,6 +85,7 @@ function launchProduct(
       residual: residual ? contiguous(residual) : placeholder(device),
       y,
     },
+    row_scales: isHalf ? halfScales(x, override) : undefined,
     params: { has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, tokens: 0, height: 0, width: 0 },
   });
   return y;
@@ -90,6 +95,8 @@ function launchProduct(
 interface Filling extends Required<Pick<Launch, "uses" | "overrides" | "bindings" | "params">> {
   readonly uses: { readonly input: string; readonly [slot: string]: string };
   readonly overrides: { readonly ACTIVATION: number; readonly [name: string]: number };
+  /** f32[M], of a product of halves; see `halfScales`. */
+  readonly row_scales?: Tensor | undefined;
 }
 
 /**
@@ -103,24 +110,33 @@ export function multiply(
   [M, planned]: readonly [number, number],
   FACTORS: 1 | 2,
   override: PlanOverride | undefined,
-  { uses, overrides, bindings, params }: Filling,
+  { uses, overrides, bindings, params, row_scales }: Filling,
 ): void {
   const { device } = weight;
   const [N, K] = weight.shape;
   const { input, ...slots } = uses;
-  for (const { firstRow, rows, bits, row0 } of FACTORS === 2 ? weight.shards : weight.runs) {
-    const { loaders, ...choice } = choose(
-      device.caps,
-      { rows: M, M: planned, N: FACTORS * rows, FACTORS },
-      weight,
-      override,
-    );
+  for (const { firstRow, rows, bits, row0, half_scales } of FACTORS === 2 ? weight.shards : weight.runs) {
+    const size = { rows: M, M: planned, N: FACTORS * rows, FACTORS };
+    const { loaders, ...choice } = (row_scales ? chooseHalf : choose)(device.caps, size, weight, override);
     const launch = {
       ...choice,
       uses: { ...(loaders ?? { ...weight.uses, input }), ...choice.uses, ...slots },
       overrides: { ...choice.overrides, ...overrides, FACTORS },
-      bindings: { ...bindings, weight: bits },
-      params: { ...params, M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
+      bindings: {
+        ...bindings,
+        weight: bits,
+        row_scales: row_scales ?? placeholder(device),
+        weight_scales: half_scales ?? placeholder(device),
+      },
+      params: {
+        ...params,
+        M,
+        N: rows,
+        K,
+        column0: firstRow,
+        row0,
+        y_stride: N / FACTORS,
+      },
     };
     const { SPLITS = 1 } = choice.overrides;
     if (SPLITS > 1) launchInParts(device, SPLITS, launch, uses.epilogue);
@@ -171,26 +187,16 @@ function choose(
   override: PlanOverride | undefined,
 ): Choice {
   const variant = plan(M <= FEW_ROWS ? "matvec" : "linear", caps, override, { M });
-  const size = subgroupSizeOf(caps);
-  const SG = size === undefined ? undefined : { SG: size };
   const tiles = (TM: number, TN: number) => Math.ceil(rows / TM) * Math.ceil(N / TN);
   switch (variant) {
-    case "tile": {
-      const tiling = planTiling([M, ...shape], caps);
-      const kernel = SG ? "matmul_tile_sized" : "matmul_tile";
-      return { kernel, overrides: { ...tiling, ...SG }, workgroups: tilesOf(tiling, rows, N) * tiling.SPLITS };
-    }
-    case "subgroup_matrix": {
-      // Half as high for the few rows of a prompt or of the Q-Former, where half would be empty.
-      const [DOWN, ACROSS] = M <= 32 ? [1, 4] : [2, 2];
+    case "tile":
+      return chooseTile(caps, { rows, M, N, FACTORS }, shape);
+    case "subgroup_matrix":
       return {
-        kernel: "matmul_subgroup_matrix",
+        ...chooseMatrices({ rows, M, N, FACTORS }),
         // An override may ask for it on any adapter, as the tests do.
-        uses: { matrix: hasSubgroupMatrices(caps) ? "matrix_subgroup" : "matrix_threads" },
-        overrides: { WG: 128, DOWN, ACROSS },
-        workgroups: tiles(32 * DOWN, 32 * ACROSS),
+        uses: { matrix: subgroupMatricesOf("f32", caps) ? "matrix_subgroup" : "matrix_threads" },
       };
-    }
     case "register": {
       const TM = Math.min(M, 8);
       return { kernel: "matmul_register", overrides: { WG: 8, TM }, workgroups: tiles(TM, 32) };
@@ -198,6 +204,7 @@ function choose(
     case "workgroup":
     case "workgroup_subgroups": {
       if (hasBlocks(dtype, shape[1])) {
+        const SG = sizedOf(caps);
         const tiling = planBlocks(M, caps);
         return {
           kernel: SG ? "matvec_blocks_sized" : "matvec_blocks",
@@ -224,6 +231,39 @@ function choose(
       return { kernel: "matmul_subgroup", overrides: { SG, TM, TN }, workgroups: tiles(TM, TN * SG) };
     }
   }
+}
+
+/** The same of a product of halves. */
+function chooseHalf(caps: Caps, sizes: ProductSizes, { shape }: Weight, override: PlanOverride | undefined): Choice {
+  const variant = plan("linear_f16", caps, override, { M: sizes.M });
+  if (variant === "f16_tile") return { ...chooseTile(caps, sizes, shape), uses: { products: "products_f16" } };
+  const sides = subgroupMatricesOf("f16", caps);
+  return {
+    ...chooseMatrices(sizes, caps),
+    uses: { matrix: sides ? "matrix_subgroup_f16" : "matrix_threads_f16", sides: `sides_${sides ?? "16x16x16"}` },
+  };
+}
+
+/** What a kernel whose name ends in _sized is asked for, where there is a choice. */
+function sizedOf(caps: Caps): { readonly SG: number } | undefined {
+  const size = subgroupSizeOf(caps);
+  return size === undefined ? undefined : { SG: size };
+}
+
+function chooseTile(caps: Caps, { rows, M, N }: ProductSizes, shape: Weight["shape"]): Choice {
+  const tiling = planTiling([M, ...shape], caps);
+  const SG = sizedOf(caps);
+  const kernel = SG ? "matmul_tile_sized" : "matmul_tile";
+  return { kernel, overrides: { ...tiling, ...SG }, workgroups: tilesOf(tiling, rows, N) * tiling.SPLITS };
+}
+
+/** @param caps of an adapter on which sums have memory of their own, as those of halves do */
+function chooseMatrices({ rows, M, N }: ProductSizes, caps?: Caps): Choice {
+  // Half as high for the few rows of a prompt or of the Q-Former, where half would be empty.
+  const isLow = M <= 32 && (!caps || caps.maxWorkgroupStorageBytes >= 17 * 1024);
+  const [DOWN, ACROSS] = isLow ? [1, 4] : [2, 2];
+  const workgroups = Math.ceil(rows / (32 * DOWN)) * Math.ceil(N / (32 * ACROSS));
+  return { kernel: "matmul_subgroup_matrix", overrides: { WG: 128, DOWN, ACROSS }, workgroups };
 }
 
 /**

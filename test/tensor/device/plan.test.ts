@@ -12,6 +12,7 @@ import {
   sizeClass,
   sizeClasses,
   splitRows,
+  subgroupMatricesOf,
   type TunedPlan,
   VARIANTS,
 } from "../../../src/tensor/device/plan.ts";
@@ -129,6 +130,28 @@ test("products take f32 matrices of subgroups where a GPU lists them, and no oth
   expect(choice(SOFTWARE, f32)).toBe("subgroup");
   expect(plan("matvec", { ...GPU, subgroupMatrices: [f32] }, {}, { M: 8 })).toBe("workgroup_subgroups");
   expect(runnableVariants("linear", GPU)).not.toContain("subgroup_matrix");
+});
+
+test("products of halves take matrices with sums of f32, the largest of those a GPU lists, else tiles", () => {
+  const f16 = (M: number, N: number, K: number) => ({ componentType: "f16", resultComponentType: "f32", M, N, K });
+  const choice = (caps: Caps, ...subgroupMatrices: SubgroupMatrix[]) => {
+    const listed = { ...caps, subgroupMatrices };
+    const variant = plan("linear_f16", listed, {}, { M: 65 });
+    expect(runnableVariants("linear_f16", listed)).toContain(variant);
+    return variant === "f16_subgroup_matrix" ? subgroupMatricesOf("f16", listed) : variant;
+  };
+  const narrow = { ...f16(16, 16, 16), resultComponentType: "f16" };
+  expect(choice(GPU, narrow, f16(8, 8, 8), f16(16, 16, 16), f16(8, 16, 16))).toBe("16x16x16");
+  expect(choice(GPU, f16(8, 8, 8), f16(8, 16, 16))).toBe("8x16x16");
+  expect(choice(GPU, f16(16, 8, 16), f16(8, 8, 8))).toBe("8x8x8");
+  for (const other of [narrow, f16(16, 8, 16), { ...f16(8, 8, 8), componentType: "f32" }])
+    expect(choice(GPU, other)).toBe("f16_tile");
+  for (const lacking of [{ f16: false }, { subgroups: false }])
+    expect(choice({ ...GPU, ...lacking }, f16(16, 16, 16))).toBe("f16_tile");
+  expect(choice(SOFTWARE)).toBe("f16_tile");
+  // Two multiply-adds of f32 at a time.
+  const rdna = { ...GPU, subgroupSizeControl: true, subgroupMinSize: 32, subgroupMaxSize: 64 };
+  expect([choice(rdna), choice(rdna, f16(16, 16, 16))]).toEqual(["f32", "16x16x16"]);
 });
 
 test("the caps list an adapter's matrices if the device may use them", () => {

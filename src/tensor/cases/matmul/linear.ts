@@ -22,16 +22,22 @@ const COPIES = { least: 3, most: 16 };
 
 export const groups: Groups = ({ matmul, matvec }, caps) => [
   ...matmul.map((shape) => group("linear", shape, caps)),
+  // How a weight is stored matters as far as its numbers are f16 already, or come of a block.
+  ...matmul.filter(({ dtype }) => /^(f16|int4)$/.test(dtype)).map((shape) => group("linear_f16", shape, caps)),
   ...matvec.map((shape) => group("matvec", shape, caps)),
 ];
 
-function group(op: "linear" | "matvec", { name, M, N, K, dtype, epilogue = "none" }: MatmulShape, caps: Caps): Group {
+function group(
+  op: "linear" | "linear_f16" | "matvec",
+  { name, M, N, K, dtype, epilogue = "none" }: MatmulShape,
+  caps: Caps,
+): Group {
   const { variants, ...planned } = variantsOf(op, { M }, caps);
   // The reference kernel takes f32 weights only and has no epilogue; only tests run it.
   const hasNaive = op === "linear" && dtype === "f32" && epilogue === "none";
   return {
     kernel: "linear",
-    shape: `${name} M${M} K${K} N${N} ${dtype}${epilogue === "none" ? "" : `, ${epilogue}`}`,
+    shape: `${name} M${M} K${K} N${N} ${dtype}${epilogue === "none" ? "" : `, ${epilogue}`}${op === "linear_f16" ? ", computed in f16" : ""}`,
     ...planned,
     variants: hasNaive ? ["naive", ...variants] : variants,
     open(device, copied = false) {
@@ -45,10 +51,12 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype, epilogue = "none
       const activation = epilogue === "gelu" ? "gelu" : epilogue === "gated" ? "silu" : "none";
       const options = { activation, gated: epilogue === "gated", residual } as const;
       const copies =
-        op === "linear" || !copied
+        op !== "matvec" || !copied
           ? 1
           : Math.min(COPIES.most, Math.max(COPIES.least, Math.ceil(BEYOND_CACHES / bytes)));
-      const weights = Array.from({ length: copies }, () => randomWeight(device, [N, K], dtype, options.gated));
+      const weights = Array.from({ length: copies }, () =>
+        randomWeight(device, [N, K], dtype, options.gated, op === "linear_f16" ? "f16" : "f32"),
+      );
       const plain = hasNaive ? device.tensor(randomNumbers(N * K), [N, K]) : undefined;
       let turn = 0;
       return {
@@ -77,7 +85,7 @@ function group(op: "linear" | "matvec", { name, M, N, K, dtype, epilogue = "none
             residual: () => add(sums(0), taken(r)),
             gated: () => gatedActivation(sums(0), sums(outputs), activations.silu),
           }[epilogue]();
-          return compare(taken(y), expected, TOLERANCES.linear, "linear");
+          return compare(taken(y), expected, TOLERANCES[op === "linear_f16" ? op : "linear"], op);
         },
         dispose() {
           for (const weight of weights) weight.dispose();

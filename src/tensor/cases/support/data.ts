@@ -3,7 +3,14 @@
  * them, so that large results are checked in little time.
  */
 import type { Device } from "../../device/device.ts";
-import { DTYPES, type FloatDType, numberToBf16, numberToF16, type WeightDType } from "../../dtype.ts";
+import {
+  type ComputeDType,
+  DTYPES,
+  type FloatDType,
+  numberToBf16,
+  numberToF16,
+  type WeightDType,
+} from "../../dtype.ts";
 import { isQuantized } from "../../quantize.ts";
 import { Weight } from "../../weight.ts";
 import { Random } from "./random.ts";
@@ -69,8 +76,9 @@ export function randomWeight(
   [N, K]: readonly [number, number],
   dtype: WeightDType,
   paired = false,
+  compute_dtype: ComputeDType = "f32",
 ): Weight {
-  const weight = new Weight(device, [N, K], dtype, { paired });
+  const weight = new Weight(device, [N, K], dtype, { paired, compute_dtype });
   const from = isQuantized(dtype) ? "f32" : dtype;
   const rows = Math.max(1, Math.floor((16 * 2 ** 20) / (K * DTYPES[from].bytes)));
   const bytes = new Uint8Array(rows * K * DTYPES[from].bytes);

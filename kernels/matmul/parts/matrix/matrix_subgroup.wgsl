@@ -1,7 +1,11 @@
 // Matrices of 8 x 8 f32, each held by a subgroup as a whole and multiplied by its own instructions; for matmul_subgroup_matrix.
 // All threads of a subgroup call these. A matrix begins at a place in shared memory: of x's tile, of W's, or of sums in W's.
-// @slot matrix: Left, Right, Sum, load_left(at: u32) -> Left, load_right(at: u32) -> Right
-// @slot matrix: multiply_add(a: Left, b: Right, sum: Sum) -> Sum, store_sum(at: u32, sum: Sum)
+// @slot matrix: Number, M_SIDE, N_SIDE, K_SIDE, BK, STRIDE, Left, Right, Sum
+// @slot matrix: load_left(at: u32) -> Left, load_right(at: u32) -> Right, multiply_add(a: Left, b: Right, sum: Sum) -> Sum
+// @slot matrix: store_sum(at: u32, sum: Sum), sum_at(at: u32) -> f32
+// @slot matrix: row_scale_of(row: u32) -> f32, weight_scale_of(row: u32) -> f32
+// @slot matrix: scaled(group: vec4<f32>, scale: f32) -> vec4<f32>, unscaled(sum: f32, scale: f32) -> f32
+// @use staged_f32
 enable chromium_experimental_subgroup_matrix;
 
 alias Left = subgroup_matrix_left<f32, 8, 8>;
@@ -22,5 +26,5 @@ fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
 }
 
 fn store_sum(at: u32, sum: Sum) {
-  subgroupMatrixStore<row_major>(&weight_tile, at, sum, PART);
+  subgroupMatrixStore<row_major>(&weight_tile, at, sum, WIDE);
 }

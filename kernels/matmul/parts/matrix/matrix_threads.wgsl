@@ -1,9 +1,10 @@
 // What matrix_subgroup does, without its instructions: a matrix of x or W is the place in shared memory where it begins, and of
 // the sums every thread of a subgroup has some. The explanation, and what the kernel is tested with on adapters that lack the
 // instructions; far too slow for more.
+// @use staged_f32
 alias Left = u32;
 alias Right = u32;
-alias Sum = array<f32, 16>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
+alias Sum = array<f32, M_SIDE * N_SIDE / 4u>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
 
 fn load_left(at: u32) -> Left {
   return at;
@@ -16,12 +17,12 @@ fn load_right(at: u32) -> Right {
 fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
   let size = subgroupAdd(1u);
   var y = sum;
-  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
-    let row = a + i / SIDE * STRIDE;
-    let column = b + i % SIDE * STRIDE;
+  for (var i = subgroupExclusiveAdd(1u); i < M_SIDE * N_SIDE; i += size) {
+    let row = a + i / N_SIDE * STRIDE;
+    let column = b + i % N_SIDE * STRIDE;
     var products = 0.0;
-    for (var k = 0u; k < SIDE; k++) {
-      products += x_tile[row + k] * weight_tile[column + k];
+    for (var k = 0u; k < K_SIDE; k++) {
+      products += f32(x_tile[row + k]) * f32(weight_tile[column + k]);
     }
     y[i / size] += products;
   }
@@ -30,7 +31,7 @@ fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
 
 fn store_sum(at: u32, sum: Sum) {
   let size = subgroupAdd(1u);
-  for (var i = subgroupExclusiveAdd(1u); i < SIDE * SIDE; i += size) {
-    weight_tile[at + i / SIDE * PART + i % SIDE] = sum[i / size];
+  for (var i = subgroupExclusiveAdd(1u); i < M_SIDE * N_SIDE; i += size) {
+    weight_tile[at + i / N_SIDE * WIDE + i % N_SIDE] = sum[i / size];
   }
 }

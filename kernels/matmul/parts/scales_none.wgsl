@@ -1,0 +1,17 @@
+// Rows of x and of W are multiplied as they are.
+
+fn row_scale_of(row: u32) -> f32 {
+  return 1.0;
+}
+
+fn weight_scale_of(row: u32) -> f32 {
+  return 1.0;
+}
+
+fn scaled(group: vec4<f32>, scale: f32) -> vec4<f32> {
+  return group;
+}
+
+fn unscaled(sum: f32, scale: f32) -> f32 {
+  return sum;
+}
