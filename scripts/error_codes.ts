@@ -34,6 +34,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   BINDINGS: "a kernel's bindings are not numbered 0, 1, 2, …, or a launch leaves one out",
   BUDGET: "an allocation would exceed the memory budget",
   CAPTURE: "an operation that cannot be replayed, while launches are captured",
+  COMPUTE_DTYPE: "numbers cannot be multiplied as this type",
   CONFIG_IMAGE: "the image processor's config has a value that cannot be used",
   CONFIG_JSON: "a config file is not a JSON object",
   CONFIG_MISSING: "a checkpoint lacks a config file that is needed",

@@ -4,7 +4,7 @@
  * small buffer. Strict both ways: what is missing throws, what is left over is listed.
  */
 import type { Call } from "../tensor/device/call.ts";
-import { DTYPES, type FloatDType } from "../tensor/dtype.ts";
+import { type ComputeDType, DTYPES, type FloatDType } from "../tensor/dtype.ts";
 import { nearest, WeightError } from "../tensor/errors.ts";
 import type { Checkpoint } from "../tensor/files/safetensors.ts";
 import type { TensorEntry } from "../tensor/files/safetensors_writer.ts";
@@ -47,6 +47,8 @@ type Sink = (byteOffset: number, bytes: Uint8Array, stage?: Stage) => void;
 interface Ledger {
   readonly checkpoint: Checkpoint;
   readonly device: Device;
+  /** What matrices are multiplied as; see `linear`. */
+  readonly compute_dtype: ComputeDType;
   readonly sinks: Map<string, Sink>;
   readonly parameters: Map<string, Weight | Tensor>;
   readonly others: (() => void)[];
@@ -75,11 +77,17 @@ export class Weights {
   }
 
   /** A walker at the root of `checkpoint`, allocating on `device`. @throws InputError DTYPE, PART */
-  static open(checkpoint: Checkpoint, device: Device, dtype: StorageDType = "auto"): Weights {
+  static open(
+    checkpoint: Checkpoint,
+    device: Device,
+    dtype: StorageDType = "auto",
+    compute_dtype: ComputeDType = "f32",
+  ): Weights {
     checkStorage(dtype, checkpoint.tensors.keys());
     return new Weights("", dtype, {
       checkpoint,
       device,
+      compute_dtype,
       sinks: new Map(),
       parameters: new Map(),
       others: [],
@@ -99,8 +107,7 @@ export class Weights {
   /** Every name that `build` asks a walker at this place for in vain. */
   missing(build: (weights: Weights) => unknown): string[] {
     const missing = new Set<string>();
-    const { checkpoint, device } = this.#ledger;
-    const ledger = { checkpoint, device, sinks: new Map(), parameters: new Map(), others: [], warnings: [], missing };
+    const ledger = { ...this.#ledger, sinks: new Map(), parameters: new Map(), others: [], warnings: [], missing };
     const asked = new Weights(this.path, this.dtype, ledger);
     try {
       build(asked);
@@ -151,7 +158,9 @@ export class Weights {
     const known = this.#ledger.parameters.get(key);
     if (known) return known as Weight;
     const dtype = this.#expect(name, stored);
-    const weight = new Weight(this.device, shape, storageOf(this.dtype, key, dtype), { label: key });
+    // Patches are multiplied once an image, by a kernel that reads them where they lie.
+    const compute_dtype = stored.length === 2 ? this.#ledger.compute_dtype : "f32";
+    const weight = new Weight(this.device, shape, storageOf(this.dtype, key, dtype), { label: key, compute_dtype });
     this.#register(key, weight, (byteOffset, bytes, stage) => weight.write(byteOffset, bytes, dtype, stage));
     return weight;
   }
@@ -172,7 +181,8 @@ export class Weights {
     });
     const most = matrices.reduce((a, b) => (rowBytes(b.dtype, K) > rowBytes(a.dtype, K) ? b : a)).dtype;
     const N = matrices.reduce((sum, matrix) => sum + matrix.N, 0);
-    const whole = new Weight(this.device, [N, K], most, { label: matrices[0]!.key, paired });
+    const { compute_dtype } = this.#ledger;
+    const whole = new Weight(this.device, [N, K], most, { label: matrices[0]!.key, compute_dtype, paired });
     this.onDispose(() => whole.dispose());
     let firstRow = 0;
     for (const { key, N, loaded } of matrices) {

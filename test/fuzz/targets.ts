@@ -626,7 +626,7 @@ const INPUT_NAMES = [
 ];
 
 const LOAD_NAMES =
-  "device dtype torch_dtype kv_cache_dtype weight_cache fix_vicuna_token_ids compile signal on_progress on_download revision token device_map load_in_8bit trust_remote_code dtypes".split(
+  "device dtype torch_dtype compute_dtype kv_cache_dtype weight_cache fix_vicuna_token_ids compile signal on_progress on_download revision token device_map load_in_8bit trust_remote_code dtypes".split(
     " ",
   );
 

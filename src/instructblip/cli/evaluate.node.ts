@@ -2,6 +2,7 @@
 import { basename, dirname } from "node:path";
 import { performance } from "node:perf_hooks";
 import { formatStorage, type KVCacheDType, type StorageDType } from "../../modules/storage_dtype.ts";
+import type { ComputeDType } from "../../tensor/dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { METRICS, type Metric } from "../evaluation/metrics.ts";
 import {
@@ -35,6 +36,7 @@ export interface Evaluation {
   readonly dtype: StorageDType;
   readonly fixVicunaTokenIds?: boolean;
   readonly weightCache?: true | string;
+  readonly computeDtype?: ComputeDType;
   readonly kvCacheDtype?: KVCacheDType;
   readonly task: string;
   readonly data: string;
@@ -60,6 +62,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const { terminal } = run;
   const { dtype, version, shard = { i: 0, n: 1 }, fixVicunaTokenIds: fix_vicuna_token_ids = false } = evaluation;
   const { weightCache: weight_cache = false, kvCacheDtype: kv_cache_dtype = "f32" } = evaluation;
+  const { computeDtype: compute_dtype = "f32" } = evaluation;
   const task = await readTask(evaluation.task);
   const { items, sha256 } = await readData(evaluation.data, task);
   const folder = await openModelFolder(evaluation.model, run);
@@ -71,6 +74,7 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
     model_sha256: await identityOf(folder),
     dtype: formatStorage(dtype),
     ...(fix_vicuna_token_ids && { fix_vicuna_token_ids }),
+    ...(compute_dtype !== "f32" && { compute_dtype }),
     ...(kv_cache_dtype !== "f32" && { kv_cache_dtype }),
     data: basename(evaluation.data),
     data_sha256: sha256,
@@ -87,7 +91,12 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   let model: VisionLanguageModel | undefined;
   try {
     if (left.length > 0)
-      model = await loadModel(folder, dtype, run, { fix_vicuna_token_ids, weight_cache, kv_cache_dtype });
+      model = await loadModel(folder, dtype, run, {
+        fix_vicuna_token_ids,
+        weight_cache,
+        compute_dtype,
+        kv_cache_dtype,
+      });
     const begun = performance.now();
     const pace = new Pace();
     const counts = { done: 0, failed: 0 };

@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { Readable } from "node:stream";
 import type { KVCacheDType, StorageDType } from "../../modules/storage_dtype.ts";
+import type { ComputeDType } from "../../tensor/dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type Shard, sizeOf } from "../evaluation/prediction_file.ts";
 import type { GenerationOptions } from "../generation/options.ts";
@@ -28,6 +29,7 @@ interface Common {
   readonly dtype: StorageDType;
   readonly fixVicunaTokenIds?: boolean;
   readonly weightCache?: true | string;
+  readonly computeDtype?: ComputeDType;
   readonly kvCacheDtype?: KVCacheDType;
 }
 
@@ -107,6 +109,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   const model = await loadModel(folder, question.dtype, run, {
     fix_vicuna_token_ids: question.fixVicunaTokenIds ?? false,
     weight_cache: question.weightCache ?? false,
+    compute_dtype: question.computeDtype ?? "f32",
     kv_cache_dtype: question.kvCacheDtype ?? "f32",
   });
   load_ms += performance.now() - start;
@@ -198,6 +201,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
     model = await loadModel(folder, dtype, run, {
       fix_vicuna_token_ids: questions.fixVicunaTokenIds ?? false,
       weight_cache: questions.weightCache ?? false,
+      compute_dtype: questions.computeDtype ?? "f32",
       kv_cache_dtype: questions.kvCacheDtype ?? "f32",
       image_cache: AHEAD * Math.max(size, BATCH_SIZE),
     });

@@ -1,6 +1,7 @@
 /** The options of commands, and parsers of their values. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { KV_CACHE_DTYPES, parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
+import { COMPUTE_DTYPES } from "../../tensor/dtype.ts";
 import { above, type Options, whole as wholeNumber } from "../config/options.ts";
 import type { Shard } from "../evaluation/prediction_file.ts";
 import { GENERATION } from "../generation/options.ts";
@@ -98,6 +99,11 @@ export const vicunaOption = () =>
     "--fix-vicuna-token-ids",
     "use the tokenizer's ids: eos 2, pad 32000 (with published configs answers do not end)",
   );
+
+export const computeDtypeOption = () =>
+  new Option("--compute-dtype <type>", "what products of images and prompts multiply: f32, or f16 with sums of f32")
+    .choices(COMPUTE_DTYPES)
+    .default("f32");
 
 export const kvCacheDtypeOption = () =>
   new Option("--kv-cache-dtype <type>", "how the key/value cache is stored: f32, or f16 in half the memory, rounded")

@@ -10,6 +10,7 @@ import { describeError, EXIT } from "./format.ts";
 import { ENVIRONMENT, EXAMPLES, EXIT_CODES } from "./help.ts";
 import {
   batchSizeOption,
+  computeDtypeOption,
   dtypeOption,
   fileName,
   generationFlags,
@@ -84,6 +85,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       ).argParser(text),
     )
     .addOption(dtypeOption())
+    .addOption(computeDtypeOption())
     .addOption(kvCacheDtypeOption())
     .addOption(weightCacheOption())
     .addOption(vicunaOption())
@@ -119,6 +121,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(batchSizeOption("8"))
     .option("--json", "print one JSON object")
     .addOption(dtypeOption())
+    .addOption(computeDtypeOption())
     .addOption(kvCacheDtypeOption())
     .addOption(weightCacheOption())
     .addOption(vicunaOption())

@@ -22,7 +22,7 @@ export function reportText(summary: Summary, settings: Settings): string {
     task.ranking ? ["ranked", rankedText(task.ranking)] : ["generation", JSON.stringify(task.generation)],
     [
       "model",
-      `${settings.model}, weights as ${settings.dtype}${settings.kv_cache_dtype ? `, cache as ${settings.kv_cache_dtype}` : ""}`,
+      `${settings.model}, weights as ${settings.dtype}${settings.compute_dtype ? `, computed in ${settings.compute_dtype}` : ""}${settings.kv_cache_dtype ? `, cache as ${settings.kv_cache_dtype}` : ""}`,
     ],
     ["data", `${settings.data}, ${settings.questions} questions`],
   ];

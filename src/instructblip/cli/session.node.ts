@@ -52,7 +52,10 @@ export async function loadModel(
   folder: Folder,
   dtype: StorageDType,
   run: Run,
-  options: Pick<FromPretrainedOptions, "kv_cache_dtype" | "fix_vicuna_token_ids" | "weight_cache" | "image_cache"> = {},
+  options: Pick<
+    FromPretrainedOptions,
+    "compute_dtype" | "kv_cache_dtype" | "fix_vicuna_token_ids" | "weight_cache" | "image_cache"
+  > = {},
 ): Promise<VisionLanguageModel> {
   const { terminal, signal } = run;
   const on_warning = (message: string) => {

@@ -9,7 +9,7 @@ import type { ImageInput } from "../processing/processor_input.ts";
 import { type Check, firstLine, Tally, type Watch } from "./check.ts";
 
 /**
- * The modes: storage dtypes of weights and cache. PyTorch's tokens are the same with weights rounded to int8 and int4, and
+ * The modes: storage dtypes of weights and cache, and of what is multiplied. PyTorch's tokens are the same with weights rounded to int8 and int4, and
  * its best logit leads by at least 3.6 everywhere (examples/shapes/training/stored.py), more than rounding the cache
  * changes.
  */
@@ -18,6 +18,7 @@ export const MODES: readonly { readonly name: string; readonly options: FromPret
   { name: "f16 weights", options: { dtype: "f16" } },
   { name: "int8 weights", options: { dtype: "int8" } },
   { name: "int4 weights", options: { dtype: "int4" } },
+  { name: "f16 products", options: { dtype: "f16", compute_dtype: "f16" } },
   { name: "f16 cache", options: { dtype: "f32", kv_cache_dtype: "f16" } },
 ];
 

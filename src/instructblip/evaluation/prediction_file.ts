@@ -24,6 +24,8 @@ export interface Settings {
   readonly dtype: string;
   /** Option of from_pretrained(); absent if false. */
   readonly fix_vicuna_token_ids?: boolean;
+  /** As from_pretrained() has it; absent if f32. */
+  readonly compute_dtype?: string;
   /** Option of from_pretrained(); absent if f32. */
   readonly kv_cache_dtype?: string;
   readonly data: string;
@@ -45,6 +47,7 @@ const SAME = [
   "model_sha256",
   "dtype",
   "fix_vicuna_token_ids",
+  "compute_dtype",
   "kv_cache_dtype",
   "data_sha256",
   "questions",

@@ -1,10 +1,13 @@
 /** from_pretrained() of a model: its config, its parameters bound to the checkpoint by name, the weights on the device. */
+
+import { setHalfScales } from "../../modules/half_scales.ts";
 import { KV_CACHE_DTYPES, type KVCacheDType, readStorage } from "../../modules/storage_dtype.ts";
 import type { WeightCache } from "../../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../../modules/weights.ts";
 import type { Call } from "../../tensor/device/call.ts";
 import { type Device, GpuDevice } from "../../tensor/device/device.ts";
 import { openDevice } from "../../tensor/device/open_device.ts";
+import { COMPUTE_DTYPES, type ComputeDType } from "../../tensor/dtype.ts";
 import { InputError, WeightError } from "../../tensor/errors.ts";
 import { Checkpoint } from "../../tensor/files/safetensors.ts";
 import { shown } from "../../tensor/shown.ts";
@@ -29,6 +32,12 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   dtype?: NamedStorage;
   /** Hugging Face's older name of dtype. */
   torch_dtype?: NamedStorage;
+  /**
+   * What is multiplied in products of many rows, those of images and prompts: "f32" (default), or "f16" with sums of f32, by the
+   * matrices of halves that a GPU may have. Rows of activations and of matrices are scaled by powers of two first, so that none
+   * leaves f16's range. Norms, softmax, attention and the products of at most 8 rows stay f32.
+   */
+  compute_dtype?: ComputeDType | "float32" | "float16";
   /**
    * Storage dtype of the key/value cache: "f32" (default), or "f16" in half the memory, rounded to 11 bits. Stays f32, with
    * a warning, if the head size is not a multiple of 4. Arithmetic is f32 in every case.
@@ -66,6 +75,7 @@ const MODEL_OPTIONS = Object.keys({
   device: 0,
   dtype: 0,
   torch_dtype: 0,
+  compute_dtype: 0,
   kv_cache_dtype: 0,
   weight_cache: 0,
   fix_vicuna_token_ids: 0,
@@ -78,13 +88,14 @@ const MODEL_OPTIONS = Object.keys({
 /**
  * Checks options and fills in defaults, before anything is opened.
  *
- * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE, BAD_INPUT
+ * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE, COMPUTE_DTYPE, BAD_INPUT
  */
 export function readModelOptions(options: FromPretrainedOptions) {
   const {
     device,
     dtype,
     torch_dtype,
+    compute_dtype,
     kv_cache_dtype,
     weight_cache,
     fix_vicuna_token_ids,
@@ -109,6 +120,7 @@ export function readModelOptions(options: FromPretrainedOptions) {
     device: device ?? undefined,
     // In Hugging Face, too, dtype wins.
     dtype: readStorage(dtype ?? torch_dtype ?? "auto"),
+    compute_dtype: readComputeDType(compute_dtype ?? "f32"),
     kv_cache_dtype: readStorage(kv_cache_dtype ?? "f32") as KVCacheDType,
     weight_cache: weight_cache ?? false,
     fix_vicuna_token_ids: fix_vicuna_token_ids ?? false,
@@ -116,6 +128,16 @@ export function readModelOptions(options: FromPretrainedOptions) {
     compile: compile ?? true,
     ...open,
   };
+}
+
+/** @throws InputError COMPUTE_DTYPE */
+function readComputeDType(given: NonNullable<FromPretrainedOptions["compute_dtype"]>): ComputeDType {
+  const dtype = readStorage(given);
+  const found = COMPUTE_DTYPES.find((known) => known === dtype);
+  if (found) return found;
+  throw new InputError("COMPUTE_DTYPE", `compute_dtype: numbers cannot be multiplied as ${shown(given)}`, {
+    hint: COMPUTE_DTYPES.join(" or "),
+  });
 }
 
 /** Default number of images that a model keeps states of. */
@@ -163,6 +185,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   const {
     device,
     dtype,
+    compute_dtype,
     kv_cache_dtype,
     weight_cache,
     fix_vicuna_token_ids,
@@ -188,7 +211,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     }
     opened ??= await openDevice();
     call = opened.call(signal);
-    const bound = Weights.open(checkpoint, opened, dtype);
+    const bound = Weights.open(checkpoint, opened, dtype, compute_dtype);
     weights = bound;
     const { memory } = opened;
     const model = opened.within(call, () => memory.allOrNothing(() => bind(Model, bound, config, checkpoint)));
@@ -199,6 +222,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
       compile ? opened.within(call, () => model.compile()) : undefined,
     ]);
     if (kept && !restored) await warnOnFailure(warnings, () => kept.write());
+    await setHalfScales(bound.parameters.values(), signal);
     return { model, ownsDevice: device === undefined, warnings, on_warning, image_cache };
   } catch (error) {
     weights?.dispose();

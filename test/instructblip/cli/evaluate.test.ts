@@ -131,7 +131,10 @@ describe("evaluate", () => {
     expect(await readFile(out, "utf8")).toBe(text);
   });
 
-  it("stores keys and values as --kv-cache-dtype says, which parts must agree on", async () => {
+  it.each([
+    ["--kv-cache-dtype", "kv_cache_dtype", "cache as f16"],
+    ["--compute-dtype", "compute_dtype", "computed in f16"],
+  ] as const)("loads the model as %s says, which parts must agree on", async (flag, name, reported) => {
     const load = vi.spyOn(InstructBlipForConditionalGeneration, "from_pretrained");
     try {
       await writeFile(
@@ -142,15 +145,16 @@ describe("evaluate", () => {
           .join("\n"),
       );
       const out = join(folder, "out.jsonl");
-      const { settings, score } = await report(...evaluate, "--kv-cache-dtype", "f16", "--out", out, "--json");
-      expect({ score, kv_cache_dtype: settings.kv_cache_dtype }).toEqual({ score: 100, kv_cache_dtype: "f16" });
-      const model = await (load.mock.results[0].value as ReturnType<typeof load>);
-      expect(model.language_model.kvCacheDtype).toBe("f16");
+      const { settings, score } = await report(...evaluate, flag, "f16", "--out", out, "--json");
+      expect({ score, [name]: settings[name] }).toEqual({ score: 100, [name]: "f16" });
+      expect(load.mock.calls[0][1]).toMatchObject({ [name]: "f16" });
+      const { language_model } = await (load.mock.results[0].value as ReturnType<typeof load>);
+      if (name === "kv_cache_dtype") expect(language_model.kvCacheDtype).toBe("f16");
       const other = await cli([...evaluate, "--out", out, "--resume"]);
       expect(other).toMatchObject({ code: EXIT.refused, stdout: "" });
-      expect(other.stderr).toMatch(/differ in kv_cache_dtype/);
-      expect((await cli(["merge", out])).stdout).toMatch(/^model .*weights as auto, cache as f16$/m);
-      expect((await report(...evaluate, "--json")).settings).not.toHaveProperty("kv_cache_dtype");
+      expect(other.stderr).toContain(`differ in ${name}`);
+      expect((await cli(["merge", out])).stdout).toMatch(new RegExp(`^model .*weights as auto, ${reported}$`, "m"));
+      expect((await report(...evaluate, "--json")).settings).not.toHaveProperty(name);
     } finally {
       load.mockRestore();
     }

@@ -140,6 +140,13 @@ describe("options of models", () => {
     });
     expect(readModelOptions({ kv_cache_dtype: "float16" }).kv_cache_dtype).toBe("f16");
     expect(readModelOptions({ dtype: null as never }).dtype).toBe("auto");
+    expect(readModelOptions({ compute_dtype: "float16" }).compute_dtype).toBe("f16");
+    expect(readModelOptions({}).compute_dtype).toBe("f32");
+    for (const compute_dtype of ["bf16", "int8", "half precision", 16]) {
+      expect(() => readModelOptions({ compute_dtype: compute_dtype as never })).toThrow(
+        /compute_dtype: numbers cannot be multiplied as .*\n.*f32 or f16/,
+      );
+    }
   });
 
   test("a model is loaded by them, and a number type that there is not is refused by its name", async () => {
