@@ -4,10 +4,10 @@ import { compare } from "../compare.ts";
 import { testDevice } from "../device.ts";
 import { goldenFolder } from "../golden_folder.ts";
 import { Golden } from "./golden.ts";
-import { compareStorages, GATES, passes } from "./quantized.ts";
+import { COMPUTE_F16, compareModes, GATES, passes } from "./quantized.ts";
 
-test("twelve questions: each storage keeps f32's answers, and its logits as near as it must", async () => {
-  const rows = await compareStorages(await testDevice(), ["f16", "bf16", "int8", "int4"], 12);
+test("twelve questions: each mode keeps f32's answers, and its logits as near as it must", async () => {
+  const rows = await compareModes(await testDevice(), ["f16", "bf16", "int8", "int4", COMPUTE_F16], 12);
   for (const row of rows) {
     expect(passes(row), JSON.stringify(row)).not.toBe(false);
     expect(row.tokens).toBeGreaterThanOrEqual(24);
@@ -16,11 +16,13 @@ test("twelve questions: each storage keeps f32's answers, and its logits as near
     expect(row.accuracy, row.dtype).toBeGreaterThanOrEqual(0.9);
   }
   // They are stored as they say: each loses more than the one before. The file is f16.
-  const [f32, f16, bf16, int8, int4] = rows.map(({ meanKl }) => meanKl);
+  const [f32, f16, bf16, int8, int4, computed] = rows.map(({ meanKl }) => meanKl);
   expect([f32, f16]).toEqual([0, 0]);
   expect(bf16).toBeGreaterThan(1e-10);
   expect(int8).toBeGreaterThan(bf16);
   expect(int4).toBeGreaterThan(2 * int8);
+  expect(computed).toBeGreaterThan(1e-12);
+  expect(computed).toBeLessThan(bf16);
 }, 300_000);
 
 test("a gate can fail", () => {
@@ -30,7 +32,7 @@ test("a gate can fail", () => {
   expect(passes({ ...row, top1: 0.92 })).toBe(false);
   expect(passes({ ...row, dtype: "int8" })).toBe(false);
   expect(passes({ ...row, dtype: "language_model=int4" })).toBeUndefined();
-  expect(Object.keys(GATES)).toEqual(["f32", "f16", "int8", "int4"]);
+  expect(Object.keys(GATES)).toEqual(["f32", "f16", "int8", "int4", COMPUTE_F16]);
 });
 
 test.each(["odd_widths", "opt_plain", "t5_odd_f16"])("%s: int8 in every part of a model of odd sizes", async (name) => {

@@ -1,6 +1,6 @@
 /**
- * `npm run quality`: the error of weights stored as f16, bf16, int8 or int4. The embedded checkpoint answers its evaluation
- * questions in f32; every other dtype then computes the logits of the same answers, token by token, and its own answers.
+ * `npm run quality`: the error of weights stored as f16, bf16, int8 or int4, or multiplied as f16. The embedded checkpoint answers its evaluation
+ * questions in f32; every other mode then computes the logits of the same answers, token by token, and its own answers.
  */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -20,7 +20,11 @@ interface Request {
   readonly generation: { readonly max_new_tokens: number };
 }
 
-/** What a storage does to the answers; KL divergences in nats, of the next token's distribution from f32's. */
+/** How weights are stored, or, of `compute_dtype=f16`, what products of many rows multiply. */
+export type Mode = StorageDType | typeof COMPUTE_F16;
+export const COMPUTE_F16 = "compute_dtype=f16";
+
+/** What a mode does to the answers; KL divergences in nats, of the next token's distribution from f32's. */
 export interface Quality {
   readonly dtype: string;
   readonly tokens: number;
@@ -42,18 +46,19 @@ export const GATES: Readonly<Record<string, { readonly meanKl: number; readonly 
   f16: { meanKl: 1e-4, top1: 0.995 },
   int8: { meanKl: 2e-3, top1: 0.98 },
   int4: { meanKl: 3e-2, top1: 0.93 },
+  [COMPUTE_F16]: { meanKl: 1e-4, top1: 0.995 },
 };
 
-/** Whether a storage keeps what it must; undefined where nothing is asked of it. */
+/** Whether a mode keeps what it must; undefined where nothing is asked of it. */
 export function passes({ dtype, meanKl, top1 }: Quality): boolean | undefined {
   const gate = GATES[dtype];
   return gate && meanKl <= gate.meanKl && top1 >= gate.top1;
 }
 
-/** Compares storages with f32 on `count` questions, drawn evenly from all. */
-export async function compareStorages(
+/** Compares modes with f32 on `count` questions, drawn evenly from all. */
+export async function compareModes(
   device: Device,
-  dtypes: readonly StorageDType[],
+  modes: readonly Mode[],
   count: number,
   show: (text: string) => void = () => {},
 ): Promise<Quality[]> {
@@ -74,9 +79,10 @@ export async function compareStorages(
 
   /** Of every question: f32's answer, and the log-probabilities before each of its tokens. */
   const truth: { answer: number[]; logProbs: Float64Array[] }[] = [];
-  const run = async (dtype: StorageDType): Promise<Quality> => {
-    const name = formatStorage(dtype);
-    const model = await InstructBlipForConditionalGeneration.from_pretrained(checkpoint, { device, dtype });
+  const run = async (mode: Mode): Promise<Quality> => {
+    const name = mode === COMPUTE_F16 ? mode : formatStorage(mode);
+    const options = mode === COMPUTE_F16 ? ({ compute_dtype: "f16" } as const) : { dtype: mode };
+    const model = await InstructBlipForConditionalGeneration.from_pretrained(checkpoint, { device, ...options });
     const [divergences, counts] = [[] as number[], { top1: 0, same: 0, right: 0 }];
     for (const [i, { id, generation }] of asked.entries()) {
       show(`${name}: question ${i + 1} of ${asked.length}`);
@@ -116,7 +122,7 @@ export async function compareStorages(
     };
   };
   const rows = [await run("f32")];
-  for (const dtype of dtypes) rows.push(await run(dtype));
+  for (const mode of modes) rows.push(await run(mode));
   return rows;
 }
 
@@ -140,11 +146,12 @@ function lines<T>(file: string): T[] {
   return all.map((line) => JSON.parse(line) as T);
 }
 
-const HELP = `usage: npm run quality -- [--count N] [STORAGE …]
+const HELP = `usage: npm run quality -- [--count N] [MODE …]
 
-Compares the embedded checkpoint's answers with quantized or half-precision weights to those with f32, token by token.
+Compares the embedded checkpoint's answers in another dtype to those in f32, token by token.
 
-  STORAGE    a value of the command line's --dtype: int4, language_model=int4, … (default f16 bf16 int8 int4)
+  MODE       a value of the command line's --dtype: int4, language_model=int4, …; or compute_dtype=f16
+             (default f16 bf16 int8 int4 compute_dtype=f16)
   --count N  questions, at most 500 (default 100)`;
 
 async function main(): Promise<number> {
@@ -156,13 +163,14 @@ async function main(): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  const dtypes = (positionals.length ? positionals : ["f16", "bf16", "int8", "int4"]).map(parseStorage);
+  const given = positionals.length ? positionals : ["f16", "bf16", "int8", "int4", COMPUTE_F16];
+  const modes = given.map((text) => (text === COMPUTE_F16 ? text : parseStorage(text)));
   const device = await openDevice();
   const show = process.stderr.isTTY ? (text: string) => process.stderr.write(`\r\x1b[K${text}`) : undefined;
-  const rows = await compareStorages(device, dtypes, Number(values.count), show);
+  const rows = await compareModes(device, modes, Number(values.count), show);
   show?.("");
   console.log(`${values.count} questions, ${rows[0].tokens} tokens, on ${device.caps.description}`);
-  const table = [["storage", "mean KL", "99 % KL", "max KL", "top-1", "same answer", "right", "gate"]];
+  const table = [["mode", "mean KL", "99 % KL", "max KL", "top-1", "same answer", "right", "gate"]];
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
   for (const row of rows) {
     const passed = passes(row);
