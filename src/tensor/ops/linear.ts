@@ -263,7 +263,9 @@ function chooseMatrices({ rows, M, N }: ProductSizes, caps?: Caps): Choice {
   const isLow = M <= 32 && (!caps || caps.maxWorkgroupStorageBytes >= 17 * 1024);
   const [DOWN, ACROSS] = isLow ? [1, 4] : [2, 2];
   const workgroups = Math.ceil(rows / (32 * DOWN)) * Math.ceil(N / (32 * ACROSS));
-  return { kernel: "matmul_subgroup_matrix", overrides: { WG: 128, DOWN, ACROSS }, workgroups };
+  // Four subgroups, one for each part.
+  const WG = caps && caps.subgroupMaxSize > 32 ? 256 : 128;
+  return { kernel: "matmul_subgroup_matrix", overrides: { WG, DOWN, ACROSS }, workgroups };
 }
 
 /**
