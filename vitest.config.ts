@@ -17,8 +17,8 @@ export default defineConfig({
     // Software drivers use every core for each dispatch; more workers only get in each other's way.
     maxWorkers: 2,
     // lavapipe compiles a shader at its first dispatch, which takes seconds for a large one.
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     projects: [
       {
         extends: true,
