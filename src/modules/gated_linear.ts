@@ -33,9 +33,11 @@ export class GatedLinear extends Module {
   forward(x: Tensor): [gate: Tensor, up: Tensor] {
     const both = linear(x, this.weight, this.bias); // [..., 2F]
     const [last, F] = [both.rank - 1, this.weight.shape[0] / 2];
-    return [
-      this.observe(both.narrow(last, 0, F), this.#names.gate),
-      this.observe(both.narrow(last, F, F), this.#names.up),
-    ];
+    const half = (name: string, start: number) => {
+      const input = this.observeInput(x, name); // an observer may replace that of one half
+      const product = input === x ? both : linear(input, this.weight, this.bias);
+      return this.observe(product.narrow(last, start, F), name);
+    };
+    return [half(this.#names.gate, 0), half(this.#names.up, F)];
   }
 }

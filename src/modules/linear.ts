@@ -22,6 +22,6 @@ export class Linear extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return this.observe(linear(x, this.weight, this.bias));
+    return this.observe(linear(this.observeInput(x), this.weight, this.bias));
   }
 }

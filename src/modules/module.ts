@@ -5,7 +5,7 @@
 import type { ActivationDType } from "../tensor/dtype.ts";
 import { InputError } from "../tensor/errors.ts";
 import { shown } from "../tensor/shown.ts";
-import type { ObservedKind } from "../tensor/tensor.ts";
+import type { SiteKind, StateKind } from "../tensor/tensor.ts";
 import { Tensor } from "../tensor/tensor.ts";
 
 export abstract class Module {
@@ -21,18 +21,29 @@ export abstract class Module {
     return this.observeIfWanted(output.device, () => output, name) ?? output;
   }
 
-  /** The same for an output that is fused away, and computed only for an observer. @returns the replacement */
+  /** Shows an input, as PyTorch's forward pre-hooks see it, to the observers; returns it, or its replacement. */
+  observeInput(input: Tensor, name?: string): Tensor {
+    return this.observeIfWanted(input.device, () => input, name, "input") ?? input;
+  }
+
+  /** The same of the heads of an attention, before the output projection. f32[B, T, H, d] */
+  observeHeads(heads: Tensor): Tensor {
+    return this.observeIfWanted(heads.device, () => heads, undefined, "heads") ?? heads;
+  }
+
+  /** Shows an output that is fused away, and is computed only for an observer. @returns the replacement */
   observeIfWanted<D extends ActivationDType>(
     { observers }: Tensor["device"],
     compute: () => Tensor<D>,
     name?: string,
+    kind: SiteKind = "output",
   ): Tensor<D> | undefined {
     if (observers.length === 0) return undefined;
     const path = name === undefined ? this.path : `${this.path}.${name}`;
     let replacement: Tensor<D> | undefined;
     for (const observer of observers) {
-      if (!observer.wants(path, "output")) continue;
-      const seen = observer.see(path, "output", replacement ?? compute()) ?? replacement;
+      if (!observer.wants(path, kind)) continue;
+      const seen = observer.see(path, kind, replacement ?? compute()) ?? replacement;
       if (seen !== undefined && !(seen instanceof Tensor)) {
         throw new InputError("BAD_INPUT", `an observer returns a tensor, or nothing; this one returned ${shown(seen)}`);
       }
@@ -42,7 +53,7 @@ export abstract class Module {
   }
 
   /** Shows a state to the observers that want its kind; computes it only for them. */
-  observeState(kind: Exclude<ObservedKind, "output">, x: Tensor, compute: () => Tensor = () => x): void {
+  observeState(kind: StateKind, x: Tensor, compute: () => Tensor = () => x): void {
     for (const observer of x.device.observers) {
       if (observer.wants(this.path, kind)) observer.see(this.path, kind, compute());
     }

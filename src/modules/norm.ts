@@ -24,7 +24,7 @@ export class LayerNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return this.observe(layerNorm(x, this.weight, this.bias, this.eps));
+    return this.observe(layerNorm(this.observeInput(x), this.weight, this.bias, this.eps));
   }
 }
 
@@ -40,6 +40,6 @@ export class RMSNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return this.observe(rmsNorm(x, this.weight, this.eps));
+    return this.observe(rmsNorm(this.observeInput(x), this.weight, this.eps));
   }
 }

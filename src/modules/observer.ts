@@ -11,15 +11,15 @@ import { contiguous } from "../tensor/ops/copy.ts";
 import { scale } from "../tensor/ops/scale.ts";
 import type { Shape } from "../tensor/shape.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { type Device, type ObservedKind, type Observer, storagesIn } from "../tensor/tensor.ts";
+import { type Device, type ObservedKind, type Observer, type StateKind, storagesIn } from "../tensor/tensor.ts";
 
 /** Sees an output; a tensor that it returns replaces the output. */
 export type SeeOutput = (path: string, output: Tensor<ActivationDType>) => Tensor<ActivationDType> | undefined;
 
 /** Runs `fn` with one more observer. */
-export function withObserver<T>(device: Device, observer: Observer, fn: () => T): T {
+export function withObserver<T>(device: Device, observer: Observer, fn: () => T, { first = false } = {}): T {
   const before = device.observers;
-  device.observers = [...before, observer];
+  device.observers = first ? [observer, ...before] : [...before, observer];
   const restore = () => {
     device.observers = before;
   };
@@ -60,7 +60,7 @@ export function outputObserver(see: SeeOutput, paths?: string | readonly string[
 }
 
 /** A pattern such as `qformer.encoder.layer.*.attention` as a regular expression over whole paths. */
-function pathPattern(text: string): RegExp {
+export function pathPattern(text: string): RegExp {
   const escaped = text.replace(/[.+?^${}()|[\]\\]/g, "\\$&");
   return new RegExp(`^${escaped.replace(/\*\*|\*/g, (stars) => (stars === "**" ? ".*" : "[^.]*"))}$`);
 }
@@ -132,9 +132,6 @@ export async function firstNotFinite(device: Device, fn: () => unknown): Promise
     for (const { ends } of seen) for (const end of ends) end.dispose();
   }
 }
-
-/** Hidden states and attentions of Hugging Face's outputs. */
-export type StateKind = Exclude<ObservedKind, "output">;
 
 /** The options of Hugging Face that request them. */
 export interface StateOptions {

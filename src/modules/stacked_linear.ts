@@ -38,8 +38,14 @@ export class StackedLinear extends Module {
   forward(x: Tensor): Tensor {
     const y = linear(x, this.weight, this.bias);
     const last = y.rank - 1;
-    const parts = this.#parts.map(({ start, N }) => y.narrow(last, start, N));
+    const inputs = this.#parts.map(({ module }) => module.observeInput(x));
+    const parts = this.#parts.map(({ start, N }, i) => {
+      // An observer may replace the input of one of them.
+      const product = inputs[i] === x ? y : linear(inputs[i]!, this.weight, this.bias);
+      return product.narrow(last, start, N);
+    });
     const seen = this.#parts.map(({ module }, i) => module.observe(parts[i]!));
-    return seen.every((part, i) => part === parts[i]) ? y : cat(seen, last); // an observer may replace one of them
+    const isUnchanged = seen.every((part, i) => part === parts[i] && inputs[i] === x);
+    return isUnchanged ? y : cat(seen, last);
   }
 }

@@ -250,17 +250,25 @@ export interface Launch {
 }
 
 /**
- * What observers may see: a module's output, and by Hugging Face's names the input of each layer and output of the last
- * (`hidden_states`), and the attention probabilities (`attentions`, `cross_attentions`).
+ * What observers may see and replace: a module's output, the input of a layer, a linear layer or a norm, and the heads of an
+ * attention before its output projection, f32[B, T, H, d].
  */
-export type ObservedKind = "output" | "hidden_states" | "attentions" | "cross_attentions";
+export type SiteKind = "output" | "input" | "heads";
+/**
+ * What observers may only see, by Hugging Face's names: the input of each layer and output of the last (`hidden_states`), and
+ * the attention probabilities.
+ */
+export type StateKind = "hidden_states" | "attentions" | "cross_attentions";
+export type ObservedKind = SiteKind | StateKind;
 
 /** Sees the outputs of modules during a call; see modules/observer.ts. */
 export interface Observer {
   /** Whether `see` is to be called. @param path of the module in the checkpoint */
   wants(path: string, kind: ObservedKind): boolean;
-  /** @returns a replacement for the tensor, if any; only an `output` can be replaced */
+  /** @returns a replacement for the tensor, if any; a state cannot be replaced */
   see(path: string, kind: ObservedKind, tensor: Tensor<ActivationDType>): Tensor<ActivationDType> | undefined;
+  /** Whether it may want anything at or below a path; where it does not, cached results may be used. Default: it may. */
+  reaches?(path: string): boolean;
 }
 
 /** A kernel to compile. */

@@ -70,7 +70,7 @@ export class LlamaAttention extends Module {
       causal: true,
       ...(step.cache?.attentionView ?? { mask: step.mask }),
     };
-    const heads = attention(q, k, v, options); // [B, T, H, d]
+    const heads = this.observeHeads(attention(q, k, v, options)); // [B, T, H, d]
     const S = (step.cache?.length ?? 0) + T;
     this.observeState("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, S));
     return this.observe(this.o_proj.forward(heads.reshape([B, T, -1])));
@@ -130,6 +130,7 @@ export class LlamaDecoderLayer extends Module {
   }
 
   forward(x: Tensor, step: LlamaStep): Tensor {
+    x = this.observeInput(x);
     x = add(x, this.self_attn.forward(this.input_layernorm.forward(x), step));
     x = add(x, this.mlp.forward(this.post_attention_layernorm.forward(x)));
     return this.observe(x);

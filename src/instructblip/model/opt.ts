@@ -53,7 +53,7 @@ export class OPTAttention extends Module {
     const [k, v] = cache ? cache.append(this.layer, newK, newV) : [newK, newV]; // [rows, capacity, H, d]
     // HF scales the queries instead of the scores, which differs by rounding only.
     const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.attentionView : { mask }) };
-    const heads = attention(q, k, v, options); // [B, T, H, d]
+    const heads = this.observeHeads(attention(q, k, v, options)); // [B, T, H, d]
     this.observeState("attentions", x, () =>
       attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T),
     );
@@ -85,6 +85,7 @@ export class OPTDecoderLayer extends Module {
   }
 
   forward(x: Tensor, step: CausalStep): Tensor {
+    x = this.observeInput(x);
     if (this.do_layer_norm_before) {
       x = add(x, this.self_attn.forward(this.self_attn_layer_norm.forward(x), step));
       x = add(x, this.#feedForward(this.final_layer_norm.forward(x)));

@@ -114,7 +114,8 @@ export class InstructBlipQFormerMultiHeadAttention extends Module {
     const options = { scale: d ** -0.5, mask };
     const kind = encoder_hidden_states === x ? "attentions" : "cross_attentions";
     this.observeState(kind, x, () => attentionProbabilities(q, k, options));
-    return this.observe(attention(q, k, v, options).reshape([B, T, D]));
+    const heads = this.observeHeads(attention(q, k, v, options)); // [B, T, H, d]
+    return this.observe(heads.reshape([B, T, D]));
   }
 }
 
@@ -198,7 +199,7 @@ export class InstructBlipQFormerLayer extends Module {
    */
   forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor, Q: number): Tensor {
     const T = sizes(x.shape, 3)[1] - Q;
-    x = this.attention.forward(x, { mask }); // [B, Q + T, D]
+    x = this.attention.forward(this.observeInput(x), { mask }); // [B, Q + T, D]
     let queries = contiguous(x.narrow(1, 0, Q)); // [B, Q, D]
     if (this.crossattention) queries = this.crossattention.forward(queries, { encoder_hidden_states: image });
     queries = this.output_query.forward(this.intermediate_query.forward(queries), queries);

@@ -120,7 +120,7 @@ abstract class T5Attention extends Module {
   ): Tensor {
     const [B, T] = sizes(q.shape, 4);
     const options = { ...given, scale: 1 };
-    const heads = attention(q, k, v, options); // [B, T, H, d]
+    const heads = this.observeHeads(attention(q, k, v, options)); // [B, T, H, d]
     this.observeState(observed.kind, q, () => attentionProbabilities(q, k, options).narrow(3, 0, observed.keys));
     return this.observe(this.o.forward(heads.reshape([B, T, -1])));
   }
@@ -283,7 +283,7 @@ export class T5Block extends Module {
   }
 
   forward(x: Tensor, step: T5Step): Tensor {
-    x = this.self_attention.forward(x, step);
+    x = this.self_attention.forward(this.observeInput(x), step);
     if (this.cross_attention) {
       const { layers, mask } = step.cross!;
       x = this.cross_attention.forward(x, layers[this.index]!, mask);

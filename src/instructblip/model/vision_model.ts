@@ -126,7 +126,7 @@ export class InstructBlipAttention extends Module {
     const part = (i: number) => qkv.narrow(2, i * D, D).unflatten(2, [this.num_heads, d]); // [B, N, H, d]
     const [q, k, v] = [part(0), part(1), part(2)];
     const options = { scale: d ** -0.5 };
-    const heads = attention(q, k, v, options); // [B, N, H, d]
+    const heads = this.observeHeads(attention(q, k, v, options)); // [B, N, H, d]
     this.observeState("attentions", x, () => attentionProbabilities(q, k, options));
     return this.observe(this.projection.forward(heads.reshape([B, N, D])));
   }
@@ -168,6 +168,7 @@ export class InstructBlipEncoderLayer extends Module {
   }
 
   forward(x: Tensor): Tensor {
+    x = this.observeInput(x);
     x = add(x, this.self_attn.forward(this.layer_norm1.forward(x)));
     x = add(x, this.mlp.forward(this.layer_norm2.forward(x)));
     return this.observe(x);

@@ -32,7 +32,17 @@ import { Pipelines, pipelineKey } from "./pipelines.ts";
 import { Profile } from "./profile.ts";
 import { Staging } from "./staging.ts";
 
-export type { Captured, Device, Kernel, KernelTime, Launch, ObservedKind, Observer } from "../tensor.ts";
+export type {
+  Captured,
+  Device,
+  Kernel,
+  KernelTime,
+  Launch,
+  ObservedKind,
+  Observer,
+  SiteKind,
+  StateKind,
+} from "../tensor.ts";
 
 /** Launches in a batch. A batch is submitted while the next one is still being recorded. */
 const BATCH = 32;
