@@ -93,6 +93,12 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   INTEGRITY: "a downloaded file does not have the hash that the Hub lists",
   INTERNAL: "an internal error; please report it",
   INTERRUPTED: "the run was interrupted",
+  INTERVENTION: "an intervention is not of the form that docs/interpretability.md describes",
+  INTERVENTION_INDEX: "an intervention's index is no list of numbers, or outside of what the module computes",
+  INTERVENTION_PATH: "an intervention names a module or a place that the model does not have",
+  INTERVENTION_STEP: "an intervention is for steps that there are not, or in which the module does not run",
+  INTERVENTION_VALUE:
+    "an intervention's value is not finite, or its shape does not fit; or a function returned no such tensor",
   IO: "the system refused to read or write a file",
   KV_CACHE_DTYPE: "the key/value cache cannot be stored as this type",
   LABELS: "labels do not fit the ids",

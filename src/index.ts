@@ -43,6 +43,14 @@ export type {
 } from "./instructblip/generation/types.ts";
 export { WatermarkDetector, type WatermarkDetectorOutput } from "./instructblip/generation/watermark.ts";
 export type { SynthIDTextWatermarkingConfig, WatermarkingConfig } from "./instructblip/generation/watermark_options.ts";
+export type {
+  Intervention,
+  InterventionContext,
+  InterventionData,
+  InterventionFunction,
+  InterventionIndex,
+  NestedNumbers,
+} from "./instructblip/interventions/intervention.ts";
 export type { InstructedImages } from "./instructblip/model/instructblip.ts";
 export type { InstructedFrames } from "./instructblip/model/instructblip_video.ts";
 export type { Ids, LanguageModel, LanguageModelOutput } from "./instructblip/model/language_model.ts";
@@ -115,7 +123,17 @@ export type { KVCacheDType, NamedDType, OneDType, StorageDType } from "./modules
 export type { LoadOptions, LoadProgress, Weights } from "./modules/weights.ts";
 export type { Call } from "./tensor/device/call.ts";
 export type { Caps, SubgroupMatrix } from "./tensor/device/caps.ts";
-export type { Captured, Device, Kernel, KernelTime, Launch, ObservedKind, Observer } from "./tensor/device/device.ts";
+export type {
+  Captured,
+  Device,
+  Kernel,
+  KernelTime,
+  Launch,
+  ObservedKind,
+  Observer,
+  SiteKind,
+  StateKind,
+} from "./tensor/device/device.ts";
 export type { Memory, MemoryUse, Storage } from "./tensor/device/memory.ts";
 export { type DeviceOptions, openDevice } from "./tensor/device/open_device.ts";
 export type { TunedPlan } from "./tensor/device/variants.ts";

@@ -5,6 +5,7 @@
  */
 import { observeStates, type StateOptions } from "../../modules/observer.ts";
 import type { Device } from "../../tensor/device/device.ts";
+import { InputError, NumericError } from "../../tensor/errors.ts";
 import { argmax } from "../../tensor/ops/argmax.ts";
 import { editScores } from "../../tensor/ops/edit_scores.ts";
 import { logSoftmax } from "../../tensor/ops/log_softmax.ts";
@@ -12,6 +13,8 @@ import { topK } from "../../tensor/ops/top_k.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { TextConfig } from "../config/config.ts";
+import { type Checked, checkInterventions, type Intervention } from "../interventions/intervention.ts";
+import { Plan } from "../interventions/plan.ts";
 import {
   type Decoding,
   type EmbeddedPrompt,
@@ -46,10 +49,19 @@ export interface GenerateOptions extends GenerationOptions {
    * are dropped.
    */
   on_warning?: WarningListener | null;
+  /** Changes to what flows between the modules, in every search and at every step; see docs/interpretability.md. */
+  interventions?: readonly Intervention[] | null;
 }
 
 /** Options of generate() besides inputs and decoding options. */
-export const HOOKS = ["streamer", "tokenizer", "signal", "on_token", "on_warning"] satisfies (keyof GenerateOptions)[];
+export const HOOKS = [
+  "streamer",
+  "tokenizer",
+  "signal",
+  "on_token",
+  "on_warning",
+  "interventions",
+] satisfies (keyof GenerateOptions)[];
 
 /** A prompt, and the model with its images. */
 export interface Question {
@@ -73,7 +85,7 @@ export interface Question {
  */
 export async function generate(
   question: Question,
-  { streamer, signal, on_token, tokenizer, on_warning, ...rest }: GenerateOptions,
+  { streamer, signal, on_token, tokenizer, on_warning, interventions, ...rest }: GenerateOptions,
   input_names: readonly string[],
   tell: (warnings: readonly string[]) => Promise<void>,
 ): Promise<number[][] | GenerateOutput> {
@@ -95,6 +107,10 @@ export async function generate(
     cacheBytesPerToken: 8 * sizes.num_hidden_layers * sizes.num_key_value_heads * sizes.head_dim,
   });
   const negative = negativePrompt(config, start, language_model);
+  const changes = checkInterventions(interventions ?? []);
+  if (changes.length > 0 && negative) {
+    throw new InputError("UNSUPPORTED_OPTION", "interventions: not with guidance_scale, which has a pass of its own");
+  }
   const warnings = [...config.warnings, ...paddedRight(question)];
   if (on_warning) for (const warning of warnings) await on_warning(warning);
   else if (on_warning === undefined) await tell(warnings);
@@ -108,9 +124,10 @@ export async function generate(
         return decoding;
       };
       try {
-        const decoding = begin(prompt.B, embeddedLength + config.max_length);
-        const decoder = decoderOf(question, decoding, config.return_dict_in_generate ? config : {});
         const more = config.max_length - config.prompt_length;
+        const plan = changes.length > 0 ? planOf(question, changes, more) : undefined;
+        const decoding = begin(prompt.B, embeddedLength + config.max_length);
+        const decoder = decoderOf(question, decoding, config.return_dict_in_generate ? config : {}, plan);
         const unconditional = negative && withoutImages(question, negative, begin, more);
         return await search(decoder, start, config, {
           tokenizer: tokenizer ?? undefined,
@@ -118,6 +135,7 @@ export async function generate(
           signal: signal ?? undefined,
           on_token: on_token ?? undefined,
           unconditional,
+          couplesRows: plan?.couplesRows ?? false,
         });
       } finally {
         for (const decoding of begun) decoding.dispose();
@@ -129,7 +147,11 @@ export async function generate(
     return config.return_dict_in_generate ? output : output.sequences;
   } catch (error) {
     question.ended(error);
-    throw error instanceof ScoresError ? await explained(error, question) : error;
+    if (!(error instanceof ScoresError)) throw error;
+    if (changes.length === 0) throw await explained(error, question);
+    throw new NumericError(`${error.message}; interventions were applied`, {
+      hint: "without interventions the error names the module, if one is at fault",
+    });
   }
 }
 
@@ -153,25 +175,31 @@ export async function rank(question: Question, options: RankOptions): Promise<Ra
 }
 
 /** Compiles the kernels of greedy search. Others are compiled at their first launch. */
-export async function compileAnswer({ device, language_model, prompt, embed }: Question): Promise<void> {
-  const answer = () => {
-    const embedded = embed(prompt);
-    const decoding = language_model.begin(prompt.B, prompt.L + 1);
-    try {
-      argmax(decoding.prefill(embedded));
-      argmax(
-        decoding.step(
-          upload(
-            device,
-            prompt.ids.map(() => [0]),
-          ).reshape([prompt.B]),
-        ),
-      );
-    } finally {
-      decoding.dispose();
-    }
-  };
-  await device.prepare(device.dryRun(answer));
+export async function compileAnswer(question: Question): Promise<void> {
+  await question.device.prepare(question.device.dryRun(() => briefAnswer(question)));
+}
+
+/** Prefill and a step, for dry runs. @param onStep called between them; @param passes 1 leaves the step out */
+function briefAnswer({ device, language_model, prompt, embed }: Question, onStep = () => {}, passes = 2): void {
+  const embedded = embed(prompt);
+  const decoding = language_model.begin(prompt.B, prompt.L + 1);
+  try {
+    argmax(decoding.prefill(embedded));
+    if (passes === 1) return;
+    onStep();
+    const tokens = prompt.ids.map(() => [0]);
+    argmax(decoding.step(upload(device, tokens).reshape([prompt.B])));
+  } finally {
+    decoding.dispose();
+  }
+}
+
+/** The interventions of an answer of at most `passes` tokens. @throws as Plan */
+function planOf(question: Question, changes: readonly Checked[], passes: number): Plan {
+  const { device, language_model, prompt } = question;
+  const length = language_model.is_encoder_decoder ? 1 : prompt.L;
+  const run = (onStep: () => void) => briefAnswer(question, onStep, passes);
+  return new Plan(device, changes, { rows: prompt.B, length, passes, run });
 }
 
 /** Checks for prompts that are padded on the right: answers would continue after the padding. @returns warnings */
@@ -215,7 +243,10 @@ function decoderOf(
   { device, language_model, prompt, embed }: Question,
   decoding: Decoding,
   wanted: StateOptions,
+  plan?: Plan,
 ): Decoder<Tensor, Tensor<"u32">> {
+  let step = 0;
+  const during = <T>(fn: () => T): T => (plan ? plan.during(step++, fn) : fn());
   let states: LanguageModelStates = {};
   const observed = (fn: () => Tensor): Tensor =>
     observeStates(device, wanted, () => {
@@ -224,11 +255,12 @@ function decoderOf(
       return logits;
     });
   return {
-    prefill: () => {
-      const embedded = embed(prompt);
-      return observed(() => decoding.prefill(embedded));
-    },
-    step: (tokens) => observed(() => decoding.step(tokens)),
+    prefill: () =>
+      during(() => {
+        const embedded = embed(prompt);
+        return observed(() => decoding.prefill(embedded));
+      }),
+    step: (tokens) => during(() => observed(() => decoding.step(tokens))),
     readStates: () => readStates(states),
     reorder: (rows) => decoding.reorder(rows),
     // A GPU works on the next steps while ids are read back; a software adapter would only compute steps that are discarded.

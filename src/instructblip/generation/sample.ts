@@ -20,6 +20,8 @@ export interface SearchOptions {
   /** With a guidance_scale other than 1. */
   readonly unconditional?: Unconditional | undefined;
   readonly stops: StoppingCriterion;
+  /** Whether rows depend on each other, so that finished ones must be fed the filler, as in HF. Default false. */
+  readonly couplesRows?: boolean | undefined;
   readonly streamer?: Streamer | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Called after every token of the batch, counted from 0. */
@@ -33,7 +35,7 @@ export interface SearchOptions {
 export async function sample(
   decoder: Decoder,
   prompt: readonly (readonly number[])[],
-  { config, processors, unconditional, stops, streamer, signal, on_token }: SearchOptions,
+  { config, processors, unconditional, stops, couplesRows = false, streamer, signal, on_token }: SearchOptions,
 ): Promise<GenerateOutput> {
   const { do_sample, num_return_sequences: copies, pad_token_id: pad, check_numerics } = config;
   const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
@@ -61,7 +63,8 @@ export async function sample(
         const { ids, undecided } = await best.read();
         // If every id is banned there is no choice either, which is not the model's fault.
         refuse(undecided.filter((r) => edits.banned[r]!.length < config.vocabulary));
-        return { ids: fill([...ids]), tensor: best.tokens };
+        const chosen = [...ids];
+        return couplesRows ? fed(chosen) : { ids: fill(chosen), tensor: best.tokens };
       }
       let scored = logits;
       let left = processors;
@@ -70,13 +73,7 @@ export async function sample(
         if (shortlist.edits.length) scored = decoder.edit!(logits, changes!);
         left = shortlist.rest;
         const drawn = await drawFromShortlist(scored, previous ? rows.length : prompt.length, step);
-        if (drawn) {
-          const ids = fill(drawn);
-          return {
-            ids,
-            tensor: decoder.upload(ids.map((id, b) => (id >= 0 && id < config.vocabulary ? id : drawn[b]!))),
-          };
-        }
+        if (drawn) return fed(drawn);
       }
       const data = repeatRows(await scored.read(), previous ? rows.length : prompt.length, previous ? 1 : copies);
       const shape = [rows.length, data.length / rows.length] as const;
@@ -93,9 +90,7 @@ export async function sample(
       }
       scores?.push({ data, shape });
       const chosen = views.map((row, b) => (random ? multinomial(row, random.at(b, step)) : argmaxOf(row)));
-      const ids = fill(chosen);
-      // Rows are independent, so the input of a finished row affects its own scores only: HF feeds the filler.
-      return { ids, tensor: decoder.upload(ids.map((id, b) => (id >= 0 && id < shape[1] ? id : chosen[b]!))) };
+      return fed(chosen);
     });
     const choice = await inTime(taken);
     if (!choice) {
@@ -159,6 +154,13 @@ export async function sample(
       drawn.push(list[multinomial(values, random!.at(b, step))]!.id);
     }
     return drawn;
+  }
+
+  /** Finished rows are fed the filler, as in HF, unless it is no token. */
+  function fed(chosen: number[]): { ids: number[]; tensor: Tokens } {
+    const ids = fill(chosen);
+    const isToken = (id: number) => id >= 0 && id < config.vocabulary;
+    return { ids, tensor: decoder.upload(ids.map((id, b) => (isToken(id) ? id : chosen[b]!))) };
   }
 
   /** A finished row emits pad; without an eos id it continues, as in HF, until all rows are finished. */

@@ -9,7 +9,8 @@ import { canPipeline, greedyPipelined } from "./pipelined_greedy.ts";
 import { type SearchOptions, sample } from "./sample.ts";
 import { stoppingCriterion, TimeLimit, type TokenTexts } from "./stopping.ts";
 
-export interface SearchInputs extends Pick<SearchOptions, "streamer" | "signal" | "on_token" | "unconditional"> {
+export interface SearchInputs
+  extends Pick<SearchOptions, "streamer" | "signal" | "on_token" | "unconditional" | "couplesRows"> {
   /** The tokenizer for stop_strings. */
   readonly tokenizer?: TokenTexts | undefined;
 }

@@ -48,6 +48,8 @@ export class Blip2 extends VisionLanguage {
     return uninstructedFeatures(this, inputs);
   }
 
+  override readonly image_parts = ["vision_model", "qformer", "language_projection"];
+
   /** The image features: this Q-Former reads no instruction. */
   imageStates(images: ImageTensors): Tensor {
     return this.imageFeatures(images).image_features; // [B, Q, D]

@@ -92,6 +92,9 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
   /** Images to image features. */
   abstract imageFeatures(inputs: I): ImageFeatures;
 
+  /** Paths of the modules that imageStates() runs. */
+  readonly image_parts: readonly string[] = ["vision_model"];
+
   /** The part of imageFeatures() that does not depend on the question. f32[B, …] */
   abstract imageStates(images: ImageTensors): Tensor;
 

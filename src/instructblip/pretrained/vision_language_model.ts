@@ -18,6 +18,8 @@ import type { GenerateOutput } from "../generation/output.ts";
 import { NO_ID, type Prompt } from "../generation/prompt.ts";
 import { RANK_OPTIONS, type RankedAnswers, type RankOptions } from "../generation/ranking.ts";
 import { Callbacks, streamerOf } from "../generation/streamer.ts";
+import { checkInterventions, type Intervention } from "../interventions/intervention.ts";
+import { Plan } from "../interventions/plan.ts";
 import { type EmbeddedPrompt, type Ids, type LanguageModel, upload } from "../model/language_model.ts";
 import { meanLoss, nextTokens, shiftRight, tokenLosses } from "../model/loss.ts";
 import type { QFormerOutput } from "../model/qformer.ts";
@@ -61,6 +63,8 @@ export interface ForwardInputs extends StateOptions {
   logits_to_keep?: number;
   /** Whether a loss that is NaN is an error. Default true; false returns it, as PyTorch does. */
   check_numerics?: boolean;
+  /** Changes to what flows between the modules; see docs/interpretability.md. */
+  interventions?: readonly Intervention[] | null;
 }
 
 export interface ForwardOptions {
@@ -75,6 +79,7 @@ const FORWARD_OPTIONS = [
   "labels",
   "logits_to_keep",
   "check_numerics",
+  "interventions",
   "observer",
   ...STATE_OPTIONS,
 ] satisfies (keyof ForwardInputs | keyof ForwardOptions)[];
@@ -204,13 +209,18 @@ export abstract class VisionLanguageModel<
   ): Promise<VisionLanguageOutput>;
   async forward(...given: unknown[]): Promise<VisionLanguageOutput> {
     const { inputs, options } = this.#read("forward", given, FORWARD_OPTIONS);
-    const { observer, check_numerics, labels, logits_to_keep, decoder_input_ids, ...states } =
+    const { observer, check_numerics, interventions, labels, logits_to_keep, decoder_input_ids, ...states } =
       options as ForwardInputs & ForwardOptions;
+    const changes = checkInterventions(interventions ?? []);
     const prompt = this.readPrompt(inputs);
     this.#checkForward({ labels, logits_to_keep, decoder_input_ids }, prompt.B);
     const answer = { decoder_input_ids: decoder_input_ids ?? this.#decoderInputs(labels), logits_to_keep };
+    const run = () => this.model.forward({ ...this.#uploadImages(inputs), ...this.#uploadPrompt(prompt) }, answer);
+    const decoder = this.language_model.is_encoder_decoder ? answer.decoder_input_ids : undefined;
+    const length = decoder?.[0]?.length ?? prompt.L;
+    const call = { rows: prompt.B, length, passes: 1, run };
     const pass = () => {
-      const output = this.model.forward({ ...this.#uploadImages(inputs), ...this.#uploadPrompt(prompt) }, answer);
+      const output = changes.length > 0 ? new Plan(this.device, changes, call).during(0, run) : run();
       if (!labels) return { output };
       const { logits } = output;
       const [, L] = sizes(logits.shape, 3);
@@ -489,8 +499,9 @@ export abstract class VisionLanguageModel<
       prompt: this.readPrompt(inputs),
       embed: (prompt): EmbeddedPrompt => {
         const frames = framesOf(inputs.pixel_values);
-        // Observers see the image encoder's outputs, and may replace them, so the cache is not used.
-        const isKept = images && device.observers.length === 0;
+        // An observer of the image encoder may replace its outputs, so the cache is not used.
+        const isSeen = ({ reaches }: Observer) => this.model.image_parts.some((part) => reaches?.(part) ?? true);
+        const isKept = images && !device.observers.some(isSeen);
         const image = isKept ? images.states(frames, interpolate_pos_encoding, states) : states(frames);
         return this.model.prompt(image, { ...this.uploadWords(inputs), ...this.#uploadPrompt(prompt) });
       },

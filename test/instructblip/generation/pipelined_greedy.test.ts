@@ -23,6 +23,12 @@ const canLead = (one: SearchCase) => {
 };
 const CASES = GOLDENS.searches.filter(canLead);
 
+test("rows that depend on each other cannot be pipelined: a finished one is fed what it would have said", () => {
+  const config = decodingConfig(CASES[0].kwargs, settingOf(CASES[0]));
+  expect(canPipeline({ config, processors: [], couplesRows: false })).toBe(true);
+  expect(canPipeline({ config, processors: [], couplesRows: true })).toBe(false);
+});
+
 test("Hugging Face's tokens in every golden that needs no scores, at most `inFlight` steps further than needed", async () => {
   expect(CASES.length).toBeGreaterThan(10);
   for (const one of CASES) {
