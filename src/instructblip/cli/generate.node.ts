@@ -17,6 +17,7 @@ import { readNamedImage } from "../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "./format.ts";
+import { readInterventions } from "./interventions.node.ts";
 import { type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./requests/batches.ts";
 import { OutFile } from "./requests/out_file.node.ts";
 import { PreviousRun, parseLine, type RequestId, splitLines } from "./requests/requests.ts";
@@ -38,6 +39,8 @@ export interface Question extends Common {
   readonly prompt: string;
   readonly negativePrompt?: string;
   readonly generation: GenerationOptions;
+  /** A file. */
+  readonly interventions?: string;
   readonly json?: boolean;
 }
 
@@ -90,6 +93,7 @@ export interface Failure {
 /** Answers one question, as streamed text or one line of JSON. */
 export async function runGenerate(question: Question, run: Run): Promise<void> {
   const { terminal, signal } = run;
+  const interventions = await readInterventions(question.interventions);
   let start = performance.now();
   const folder = await openModelFolder(question.model, run);
   const config = await folder.config();
@@ -116,14 +120,27 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   try {
     if (question.json) {
       const hooks = { signal, tokenizer: processor.tokenizer, load_ms };
-      for await (const outcome of answerTogether(model, [{ inputs, options: generation }], 1, () => watch, hooks)) {
+      for await (const outcome of answerTogether(
+        model,
+        [{ inputs, options: generation, interventions }],
+        1,
+        () => watch,
+        hooks,
+      )) {
         if ("error" in outcome) throw outcome.error;
         await terminal.out(`${JSON.stringify(resultOf(processor, null, outcome.answer))}\n`);
       }
       return;
     }
     const { tokenizer } = processor;
-    const options = { ...inputs, ...generation, tokenizer, signal, return_dict_in_generate: false } as const;
+    const options = {
+      ...inputs,
+      ...generation,
+      interventions,
+      tokenizer,
+      signal,
+      return_dict_in_generate: false,
+    } as const;
     const { num_beams, num_return_sequences } = generation;
     if ((num_beams ?? 1) > 1 || (num_return_sequences ?? 1) > 1) {
       // The best answer is known at the end only; a terminal shows the best one so far.
@@ -309,13 +326,13 @@ async function* answerAll(
     const loaded = request && (await load());
     try {
       if (!loaded) throw error;
-      const { images, prompts, generation, candidates } = request;
+      const { images, prompts, generation, candidates, interventions } = request;
       const watch = new Stopwatch(prompts.length);
       const read = [];
       for (const image of images) read.push(await readNamedImage(image, { base, signal }));
       const inputs = await prepareInputs(loaded.processor, loaded.model.config, read, prompts);
       watch.preprocessed();
-      if (!candidates) jobs.push({ inputs, options: generation, position, id, watch });
+      if (!candidates) jobs.push({ inputs, options: generation, interventions, position, id, watch });
       else yield { position, id, result: await rankAnswers(loaded, id, inputs, candidates, watch, signal) };
     } catch (error) {
       signal.throwIfAborted();

@@ -78,6 +78,12 @@ Examples:
   Ranking instead: {"id": "q2", "images": ["cat.jpg"], "prompts": ["Is it asleep?"], "candidates": ["yes", "no"]}
   "candidates" are for all prompts, or a list for each. The line has "ranked" instead of "sequences": each prompt's
   candidates, the most probable first, with the negative log-likelihood over tokens (sum and mean).
+  With "interventions", as in a file of --interventions, a request is answered in a batch of its own.
+
+  Without the second head of a cross-attention of the Q-Former (docs/interpretability.md):
+    $ echo '[{"module": "qformer.encoder.layer.0.crossattention.attention", "at": "heads", "op": "zero",
+              "index": {"head": [1]}}]' > without.json
+    $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --interventions without.json
 
   In shards on several machines, resumed after an interruption:
     $ instructblip generate --model vicuna-7b --requests questions.jsonl --json --shard 2/8 --out part-2.jsonl --resume
@@ -134,6 +140,7 @@ The file is written atomically.
 Examples:
   $ instructblip trace --model vicuna-7b --image cat.jpg --prompt "What is this?" --out trace.safetensors
   $ instructblip trace --model vicuna-7b --image cat.jpg --prompt "What is this?" --out trace.safetensors --all
+With --interventions outputs are those that the model goes on with.
 ${EXIT_CODES}`,
   attention: `
 Every second layer of the Q-Former has cross-attention to the image. A sheet shows the attention weights of each query

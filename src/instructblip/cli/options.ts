@@ -125,6 +125,12 @@ export const resumeOption = () => new Option("--resume", "resume --out where an 
 export const batchSizeOption = (otherwise: string) =>
   new Option("--batch-size <n>", `batch size in rows, at most (default: ${otherwise})`).argParser(whole(1));
 
+export const interventionsOption = () =>
+  new Option(
+    "--interventions <file.json>",
+    "change what flows between modules; see docs/interpretability.md",
+  ).argParser(fileName);
+
 export const modelOption = () =>
   new Option("--model <folder>", "folder of a checkpoint, or owner/name on the Hugging Face Hub").argParser(fileName);
 

@@ -16,6 +16,7 @@ import {
   generationFlags,
   headChoice,
   ids,
+  interventionsOption,
   kvCacheDtypeOption,
   modelOption,
   needs,
@@ -69,7 +70,13 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addOption(
       new Option("--requests <file.jsonl>", "many requests, one a line; - for stdin; with --json")
         .argParser(fileName)
-        .conflicts(["image", "prompt", "negativePrompt", ...flags.map(({ option }) => option.attributeName())]),
+        .conflicts([
+          "image",
+          "prompt",
+          "negativePrompt",
+          "interventions",
+          ...flags.map(({ option }) => option.attributeName()),
+        ]),
     )
     .addOption(shardOption())
     .addOption(outOption())
@@ -84,6 +91,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
         "negative prompt of --guidance-scale (default: the prompt's last token)",
       ).argParser(text),
     )
+    .addOption(interventionsOption())
     .addOption(dtypeOption())
     .addOption(computeDtypeOption())
     .addOption(kvCacheDtypeOption())
@@ -157,6 +165,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       new Option("--decoder-input-ids <ids>", "T5: input ids of the decoder (default: its start token)").argParser(ids),
     )
     .option("--all", "also write every module's output")
+    .addOption(interventionsOption())
     .addOption(dtypeOption())
     .addOption(weightCacheOption())
     .addHelpText("after", EXAMPLES.trace)

@@ -11,6 +11,7 @@ import { AutoProcessor } from "../pretrained/auto_processor.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { formatTable } from "./format.ts";
+import { readInterventions } from "./interventions.node.ts";
 import { checkOut } from "./requests/out_file.node.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 
@@ -21,12 +22,15 @@ export interface TraceOptions {
   out: string;
   decoderInputIds?: readonly number[];
   all?: boolean;
+  /** A file. */
+  interventions?: string;
   dtype: StorageDType;
   weightCache?: true | string;
 }
 
 export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
   await checkOut(options.out);
+  const interventions = await readInterventions(options.interventions);
   const folder = await openModelFolder(options.model, run);
   const config = await folder.config();
   const decoder_input_ids = decoderIds(options.decoderInputIds, config.text_config);
@@ -44,7 +48,7 @@ export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
       entries.push({ name, dtype: data instanceof Float32Array ? "f32" : "u32", shape, data });
     };
     add("pixel_values", inputs.pixel_values.shape, inputs.pixel_values.data);
-    const forward = () => model.forward({ ...inputs, decoder_input_ids });
+    const forward = () => model.forward({ ...inputs, decoder_input_ids, interventions });
     const { result, outputs } = options.all
       ? await traceOutputs(model.device, forward)
       : { result: await forward(), outputs: [] };

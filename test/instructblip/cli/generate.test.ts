@@ -74,6 +74,52 @@ describe("one question", () => {
     expect(waited.stderr).toMatch(/\r +\r$/);
   });
 
+  it("takes interventions from a file and from requests, which are answered alone", async () => {
+    const folder = await temporaryFolder();
+    const file = join(folder, "interventions.json");
+    const interventions = [{ module: "language_projection", op: "scale", value: -2, index: { row: [0] } }];
+    await writeFile(file, JSON.stringify(interventions));
+    const options = ["--max-new-tokens", "6", "--json"];
+    const [plain] = await json<Result>([...ONE, ...options]);
+    const [changed] = await json<Result>([...ONE, ...options, "--interventions", file]);
+    expect(changed.sequences).not.toEqual(plain.sequences);
+    const streamed = await cli([...ONE, "--max-new-tokens", "6", "--interventions", file]);
+    expect(streamed.stdout).not.toBe((await cli([...ONE, "--max-new-tokens", "6"])).stdout);
+
+    const same = { images: [PICTURE], prompts: [PROMPT], generation: { max_new_tokens: 6 } };
+    const lines = [
+      { id: "plain", ...same },
+      { id: "changed", ...same, interventions },
+      { id: "plain again", ...same },
+    ];
+    const wrong = { id: "wrong", ...same, interventions: [{ module: "language_projection", op: "zeroed" }] };
+    const requests = await requestsFile([...lines, wrong]);
+    const run = await cli(["generate", "--model", PLAIN, "--requests", requests, "--json"]);
+    expect(run.code).toBe(EXIT.someFailed);
+    const answers: (Result & Failure)[] = run.stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(answers.slice(0, 3).map(({ sequences }) => sequences)).toEqual(
+      [plain, changed, plain].map(({ sequences }) => sequences),
+    );
+    expect(answers.map(({ batch_rows }) => batch_rows)).toEqual([2, undefined, 2, undefined]);
+    expect(answers[3].error).toMatchObject({ code: "INTERVENTION", message: expect.stringMatching(/op must be/) });
+
+    await writeFile(file, JSON.stringify([{ module: "language_projektion", op: "zero" }]));
+    expect(await cli([...ONE, "--interventions", file])).toMatchObject({
+      code: EXIT.refused,
+      stderr: expect.stringMatching(/no module matches "language_projektion".*did you mean language_projection\?/s),
+    });
+    const refused = [
+      [[...ONE, "--interventions", join(folder, "none.json")], /none.json: no such file/],
+      [[...ONE, "--interventions", folder], /EISDIR/],
+    ] as const;
+    for (const [args, message] of refused) {
+      expect(await cli(args)).toMatchObject({ code: EXIT.refused, stderr: expect.stringMatching(message) });
+    }
+  });
+
   it("repeats what it samples from a seed", async () => {
     const sample = async (seed: string) =>
       (await cli([...ONE, "--do-sample", "--temperature", "2", "--seed", seed, "--max-new-tokens", "8"])).stdout;

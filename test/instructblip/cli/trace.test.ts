@@ -73,6 +73,27 @@ describe("trace", () => {
     await file.close();
   });
 
+  it("writes what the model goes on with after interventions", async () => {
+    const folder = await temporaryFolder();
+    const [out, file] = [join(folder, "trace.safetensors"), join(folder, "interventions.json")];
+    const golden = await openGolden(PLAIN);
+    await writeFile(file, JSON.stringify([{ module: "language_projection", op: "set", value: 0.5 }]));
+    const traced = await trace(golden, out, "--all", "--interventions", file);
+    expect(traced).toMatchObject({ code: 0, stderr: "" });
+    const checkpoint = await openCheckpoint(out);
+    const floats = async (name: string) => new Float32Array((await checkpoint.read(name)).slice().buffer);
+    for (const name of ["language_projection", "image_features"]) {
+      expect(new Set(await floats(name)), name).toEqual(new Set([0.5]));
+    }
+    expect(await floats("logits")).not.toEqual((await golden.floats("logits")).data);
+    await checkpoint.close();
+    await writeFile(file, "[");
+    expect(await trace(golden, out, "--interventions", file)).toMatchObject({
+      code: EXIT.refused,
+      stderr: expect.stringMatching(/--interventions .*interventions.json: the file is not valid JSON/),
+    });
+  });
+
   it("writes every module with --all", async () => {
     const out = join(await temporaryFolder(), "trace.safetensors");
     const golden = await openGolden(goldenFolder("cross_frequency_1"));

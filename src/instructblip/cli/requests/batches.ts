@@ -7,6 +7,7 @@ import { DeviceError } from "../../../tensor/errors.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
 import type { GenerateOptions } from "../../generation/generate.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
+import type { Intervention } from "../../interventions/intervention.ts";
 import type { Ids } from "../../model/language_model.ts";
 import { framesOf } from "../../pretrained/inputs.ts";
 import type { InstructBlipInputs } from "../../pretrained/instructblip.ts";
@@ -22,6 +23,8 @@ export const BATCH_SIZE = 8;
 export interface Job {
   readonly inputs: InstructBlipInputs;
   readonly options: GenerationOptions;
+  /** A job that has any is answered alone. */
+  readonly interventions?: readonly Intervention[] | undefined;
 }
 
 /** The result of generate() for a job. */
@@ -67,7 +70,8 @@ const ALONE = [
 ] satisfies (keyof GenerationOptions)[];
 
 /** Jobs with the same key may share a batch; undefined: the job is answered alone. Pure. */
-export function batchKey({ inputs, options }: Job): string | undefined {
+export function batchKey({ inputs, options, interventions }: Job): string | undefined {
+  if (interventions) return undefined;
   const given = Object.entries(options).filter(([, value]) => value !== undefined); // for an end id null is a value
   const set = given.filter(([, value]) => value !== null && value !== false).map(([name]) => name);
   const [first] = inputs.input_ids ?? [];
@@ -210,7 +214,7 @@ async function answerBatch(
   load_ms: number,
 ): Promise<Answer[]> {
   const { text_config } = model.config;
-  const { options } = jobs[0];
+  const { options, interventions } = jobs[0];
   const padding = paddingOf(model.config, options);
   const inputs =
     jobs.length === 1
@@ -224,6 +228,7 @@ async function answerBatch(
     ...inputs,
     ...options,
     ...hooks,
+    interventions,
     on_token: () => {
       for (const watch of watches) watch.token();
     },

@@ -6,6 +6,7 @@ import { unknownName } from "../../../tensor/arguments.ts";
 import { InputError } from "../../../tensor/errors.ts";
 import { parseJson } from "../../config/json_file.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../../generation/options.ts";
+import { checkInterventions, type Intervention } from "../../interventions/intervention.ts";
 
 /** The request's id, which its answer repeats; null if it has none. */
 export type RequestId = string | number | null;
@@ -17,6 +18,7 @@ export interface Request {
   readonly generation: GenerationOptions;
   /** Texts to rank instead of generating, for each prompt. */
   readonly candidates?: readonly (readonly string[])[];
+  readonly interventions?: readonly Intervention[];
 }
 
 /** A parsed line, or its error. */
@@ -28,7 +30,7 @@ export type ParsedLine = { readonly id: RequestId } & (
 /** Longest line. */
 export const MAX_LINE_BYTES = 2 ** 20;
 
-const FIELDS = ["id", "images", "prompts", "generation", "candidates"];
+const FIELDS = ["id", "images", "prompts", "generation", "candidates", "interventions"];
 const FIELD_HINTS: Readonly<Record<string, string>> = {
   image: 'write "images": ["image.png"]',
   prompt: 'write "prompts": ["What is this?"]',
@@ -43,7 +45,7 @@ const NOT_IN_A_LINE = ["return_dict_in_generate", "output_scores", "output_logit
 
 /**
  * Parses one line. Codes: BAD_JSON, BAD_REQUEST, UNKNOWN_FIELD, BAD_PROMPT, BATCH_MISMATCH, UNKNOWN_OPTION,
- * UNSUPPORTED_OPTION.
+ * UNSUPPORTED_OPTION, and those of checkInterventions.
  */
 export function parseRequest(text: string): ParsedLine {
   let value: unknown;
@@ -91,9 +93,13 @@ function check(value: Record<string, unknown>): Request {
     }
   }
   refuseUnknownOptions(generation);
-  if (!Object.hasOwn(value, "candidates")) return { images, prompts, generation };
-  if (Object.hasOwn(value, "generation")) {
-    throw new InputError("BAD_REQUEST", "candidates are ranked, not generated: leave generation out");
+  const changed = Object.hasOwn(value, "interventions");
+  if (changed) checkInterventions(value.interventions);
+  const interventions = changed ? { interventions: value.interventions as readonly Intervention[] } : {};
+  if (!Object.hasOwn(value, "candidates")) return { images, prompts, generation, ...interventions };
+  for (const name of ["generation", "interventions"]) {
+    if (!Object.hasOwn(value, name)) continue;
+    throw new InputError("BAD_REQUEST", `candidates are ranked, not generated: leave ${name} out`);
   }
   return { images, prompts, generation, candidates: candidatesOf(value.candidates, prompts.length) };
 }
