@@ -36,6 +36,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 import composites
 import decoding
+import interventions
 import likelihood
 import processor_calls
 import states
@@ -286,6 +287,7 @@ def draw_questions(rng, composite, setting):
         },
         "candidates": candidates,
         "processor": [processor_calls.draw_call(rng, spec) for _ in range(asked["processor"])],
+        "interventions": interventions.draw_cases(rng, composite, setting),
     }
 
 
@@ -311,7 +313,7 @@ def draw_labels(rng, composite, setting, inputs):
 
 
 @torch.no_grad()
-def record_answers(model, processor, inputs, options, files, asked):
+def record_answers(model, processor, spec, inputs, options, files, asked):
     """What Hugging Face answers to `asked`, as tensors by name."""
     tensors = {}
     for call, kwargs in asked["calls"].items():
@@ -336,6 +338,8 @@ def record_answers(model, processor, inputs, options, files, asked):
         tensors["ranking.sums"] = torch.tensor(sums, dtype=torch.float32)
     for i, call in enumerate(asked["processor"]):
         tensors |= prefixed(f"processor.{i}", processor_calls.record(processor, files, call))
+    for case in asked["interventions"]:
+        tensors |= interventions.record(model, spec, inputs, options, case)
     return tensors
 
 
@@ -408,7 +412,7 @@ def make_golden(folder, name, spec, seed):
     if "asked" in spec:
         asked = draw_questions(rng, composites.Composite(spec, model, processor, composite.pictures), setting)
         files = [folder / file for file in pictures]
-        answers = record_answers(model, processor, inputs, options, files, asked)
+        answers = record_answers(model, processor, spec, inputs, options, files, asked)
         tensors |= answers
         for call, kwargs in asked["calls"].items():
             rows = answers.get(f"{call}.sequences", torch.zeros(0, 0))
@@ -470,7 +474,7 @@ def make_random(out, seed, skip, count, backbones):
             try:
                 make_golden(out / name, name, spec, [seed, i, 2 * redraw + 1])
                 break
-            except (Unsettled, decoding.Unclear) as error:
+            except (Unsettled, decoding.Unclear, interventions.Unclear) as error:
                 note(f"{out / name}: {error}; drawing another")
 
 
@@ -504,7 +508,8 @@ def verify_golden(folder, remake):
     calls, asked = {call["name"]: call["kwargs"] for call in about["generations"]}, about.get("asked")
     if asked:
         asked["calls"] = {call: calls.pop(call) for call in asked["calls"]}
-        tensors |= record_answers(model, processor, inputs, options, [folder / file for file in about["pictures"]], asked)
+        files = [folder / file for file in about["pictures"]]
+        tensors |= record_answers(model, processor, about["spec"], inputs, options, files, asked)
     tensors |= record_calls(model, inputs, options, calls)
     if not asked:
         tensors = keep(about["name"], tensors, order)

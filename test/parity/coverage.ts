@@ -63,6 +63,13 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, "drawn" | { readonly not
 /** What must be drawn as often as any option. */
 const EARLY_STOPPING = ["early_stopping=false", "early_stopping=true", 'early_stopping="never"'];
 
+/** Calls, ops, places, indexes and steps of interventions. */
+// biome-ignore format: a table
+const CHANGES = [
+  "forward", "greedy", "beams", "samples", "zero", "scale", "add", "set", "mean", "output", "input", "heads",
+  "row", "token", "head", "channel", "all", "prompt", "steps",
+];
+
 export interface Coverage {
   /** What was drawn how often. */
   readonly lines: readonly string[];
@@ -74,6 +81,7 @@ export function coverageOf(goldens: readonly GoldenJson[]): Coverage {
   const kinds = new Counts();
   const alone = new Counts();
   const all = new Counts();
+  const changed = new Counts();
   for (const { asked, generations, spec, options } of goldens) {
     kinds.add(spec.model ?? "instructblip", spec.backbone);
     if (spec.legacy) kinds.add("legacy");
@@ -83,6 +91,12 @@ export function coverageOf(goldens: readonly GoldenJson[]): Coverage {
       if (name.startsWith("single_")) alone.add(name.slice("single_".length));
       all.add(...Object.keys(kwargs));
       if ("early_stopping" in kwargs) all.add(`early_stopping=${JSON.stringify(kwargs.early_stopping)}`);
+    }
+    for (const { call, interventions } of asked?.interventions ?? []) {
+      changed.add(call);
+      for (const { op, at = "output", index = {}, steps = "all" } of interventions) {
+        changed.add(op, at, ...Object.keys(index), typeof steps === "string" ? steps : "steps");
+      }
     }
     for (const _ of Object.keys(asked?.states ?? {})) all.add("output_attentions", "output_hidden_states");
   }
@@ -94,6 +108,7 @@ export function coverageOf(goldens: readonly GoldenJson[]): Coverage {
       `drawn: ${kinds.of(kinds.names())}`,
       `options: ${all.of([...drawn, ...EARLY_STOPPING])}`,
       `by themselves: ${alone.of(single)}`,
+      `interventions: ${changed.of(CHANGES)}`,
     ],
     missing: [
       ...["instructblip", "blip-2", "instructblipvideo", "llama", "t5", "opt", "legacy", "other sizes"].filter(
@@ -101,6 +116,7 @@ export function coverageOf(goldens: readonly GoldenJson[]): Coverage {
       ),
       ...[...drawn, ...EARLY_STOPPING].filter((name) => !all.get(name)),
       ...single.filter((name) => all.get(name) && !alone.get(name)).map((name) => `${name} by itself`),
+      ...CHANGES.filter((name) => !changed.get(name)).map((name) => `interventions: ${name}`),
     ],
   };
 }

@@ -43,6 +43,7 @@ export interface ParityRow {
     | "states"
     | "loss"
     | "ranking"
+    | "interventions"
     | "processor";
   readonly name: string;
   readonly share: number;

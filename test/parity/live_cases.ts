@@ -4,7 +4,12 @@
  * test/golden/decoding.py, states.py, likelihood.py and processor_calls.py.
  */
 import { join } from "node:path";
-import { AutoProcessor, type StepScores, type VisionLanguageModel } from "../../src/index.node.ts";
+import {
+  AutoProcessor,
+  type InterventionData,
+  type StepScores,
+  type VisionLanguageModel,
+} from "../../src/index.node.ts";
 import type { GenerateOptions } from "../../src/instructblip/generation/generate.ts";
 import type { TokenTexts } from "../../src/instructblip/generation/stopping.ts";
 import { TOLERANCES } from "../tolerances.ts";
@@ -20,6 +25,18 @@ export interface Asked {
   readonly states: Readonly<Record<string, GenerateOptions>>;
   readonly candidates: readonly (readonly (readonly number[])[])[] | null;
   readonly processor: readonly ProcessorCall[];
+  readonly interventions: readonly ChangedCall[];
+}
+
+/** A forward() or generate() with interventions. */
+interface ChangedCall {
+  readonly name: string;
+  readonly call: "forward" | "greedy" | "beams" | "samples";
+  readonly interventions: readonly InterventionData[];
+  /** Of forward(). */
+  readonly inputs?: { readonly decoder_input_ids: number[][] };
+  /** Of generate(). */
+  readonly kwargs?: GenerateOptions;
 }
 
 interface ProcessorCall {
@@ -137,6 +154,24 @@ export async function compareAsked(
     const output = await model.generate({ ...given, ...kwargs, ...ASKED, return_dict_in_generate: true });
     found.equal("tokens", call, output.sequences, await golden.rows(`states.${call}.sequences`));
     await compareStates(call, output);
+  }
+
+  for (const { name, call, interventions, inputs: more, kwargs } of asked.interventions) {
+    try {
+      if (call === "forward") {
+        const logits = await model.device.scope(async () =>
+          (await model.forward({ ...given, ...more, interventions })).logits.read(),
+        );
+        const { data } = await golden.floats(`${name}.logits`);
+        found.numbers("interventions", `${name}.logits`, logits, data, TOLERANCES.free_running);
+      } else {
+        const seed = kwargs?.do_sample ? { seed: 1 } : {};
+        const sequences = await model.generate({ ...given, ...kwargs, ...seed, interventions });
+        found.equal("interventions", `${name}.sequences`, sequences, await golden.rows(`${name}.sequences`));
+      }
+    } catch (error) {
+      found.fail("interventions", name, (error as Error).message);
+    }
   }
 
   if (asked.candidates) {
