@@ -224,6 +224,15 @@ describe("README and docs", () => {
       /shape: \[ .*data: Float32Array/s,
       /^12\n$/,
     ],
+    "docs/interpretability.md": [
+      /^\[/,
+      /^qformer.encoder.layer.0.crossattention \[ 1, 12, 128 \]\nqformer.encoder.layer.2.crossattention \[ 1, 12, 128 \]\n$/,
+      /^\[\s*['"]/,
+      /^(without query \d+: .* instead of .*\n)*done\n$/,
+      /^grey image: -[\d.]+\n(qformer.encoder.layer.\d restored: -?[\d.]+\n){4}$/,
+      /^\[\s*['"]/,
+      /^language_model.model.layers.3 step 2 token \d+: 1,1,128\n$/,
+    ],
     "docs/model.md": [/^\[\s*['"]/, /shape: \[ 1, 12, 128 \]/],
   };
 
