@@ -29,7 +29,7 @@ export interface Asked {
 }
 
 /** A forward() or generate() with interventions. */
-interface ChangedCall {
+export interface ChangedCall {
   readonly name: string;
   readonly call: "forward" | "greedy" | "beams" | "samples";
   readonly interventions: readonly InterventionData[];

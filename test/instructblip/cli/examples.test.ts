@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import { EXAMPLES } from "../../../src/instructblip/cli/help.ts";
 import { cli, ROOT, temporaryFolder } from "./cli.ts";
 
 const SHAPES = join(ROOT, "examples/shapes");
@@ -28,6 +29,8 @@ async function stage(): Promise<(word: string) => string> {
   await writeFile(join(folder, "questions.jsonl"), `${questions.join("\n")}\n`);
   await writeFile(join(folder, "gqa.jsonl"), `${rows.join("\n")}\n`);
   await writeFile(join(folder, "gqa.json"), '{"prompt": "{question}", "metric": "exact_match"}');
+  const [, interventions] = /echo '(\[.*?\])' > without.json/s.exec(EXAMPLES.generate)!;
+  await writeFile(join(folder, "without.json"), interventions);
   return (word) =>
     /\.(jsonl?|jpg|png|svg|safetensors)$|^vicuna-7b$|^gqa\/images$/.test(word) ? join(folder, word) : word;
 }

@@ -352,6 +352,28 @@ describe.each(["opt_plain", "t5_flan", "grouped_heads_bf16"])("generate of %s", 
   });
 });
 
+test.each([
+  ["opt_plain", "language_model.model.decoder.embed_tokens"],
+  ["grouped_heads_bf16", "language_model.model.layers.1"],
+  ["t5_flan", "language_model.decoder.block.0"],
+])("where rows of %s depend on each other, a row that has ended is fed the filler", async (name, module) => {
+  const of = loaded[name];
+  const interventions: Intervention[] = [{ module, op: "mean", index: { row: [1] } }];
+  const unending = await generate(of, { interventions, max_new_tokens: 12 });
+  const [ends, other] = unending.sequences.map((row) => row.slice(-12));
+  const eos_token_id = ends.find((id, step) => step < 6 && !other.slice(0, step + 3).includes(id))!;
+  expect(eos_token_id).toBeDefined();
+  const answers = new Set<string>();
+  for (const pad_token_id of [3, 20, 40, 50, 77]) {
+    const call = { interventions, max_new_tokens: 12, eos_token_id, pad_token_id };
+    const { sequences } = await generate(of, call);
+    answers.add(String(sequences[1]));
+    // Scores that are read back are chosen from on the host, which feeds what is in the row.
+    expect((await generate(of, { ...call, output_logits: true })).sequences).toEqual(sequences);
+  }
+  expect(answers.size).toBeGreaterThan(1);
+});
+
 test("a function sees where it is, and its tensor is what the model goes on with", async () => {
   const seen: InterventionContext[] = [];
   const half: Intervention = {
