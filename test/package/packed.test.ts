@@ -174,11 +174,15 @@ describe("README and docs", () => {
    * else than it shows), then each of the others in a block of its own. Paths are those of the embedded checkpoint.
    */
   function programOf(listings: readonly string[]): string {
-    const IMPORT = /^import \{ (.*?) \} from "instructblip-webgpu";\n/gm;
+    const IMPORT = /^import \{ (.*?) \} from "instructblip-webgpu(\/tensor)?";\n/gm;
     const all = listings.some((code) => code.includes("openDevice()"))
       ? listings
       : [...listingsOf("README.md"), ...listings];
-    const names = new Set(all.flatMap((code) => [...code.matchAll(IMPORT)].flatMap(([, list]) => list.split(", "))));
+    const imports = all.flatMap((code) => [...code.matchAll(IMPORT)]);
+    const importsFrom = (part: string) => {
+      const names = new Set(imports.flatMap(([, list, from = ""]) => (from === part ? list.split(", ") : [])));
+      return names.size === 0 ? "" : `import { ${[...names].join(", ")} } from "${NAME}${part}";\n`;
+    };
     const [first, ...others] = all.map((code) => code.replace(IMPORT, ""));
     const shapes = join(installed, "examples/shapes");
     const text = [first, ...others.map((code) => `{\n${code}}\n`)]
@@ -186,7 +190,7 @@ describe("README and docs", () => {
       .replaceAll("from_pretrained(dir", `from_pretrained(${JSON.stringify(join(shapes, "checkpoint"))}`)
       .replaceAll('"photo.jpg"', JSON.stringify(join(shapes, "images/a.png")))
       .replaceAll("10_000", "600_000"); // a slow machine's
-    return `import { ${[...names].join(", ")} } from "${NAME}";\n${SERVER}\n${text}\nprocess.exit();`;
+    return `${importsFrom("")}${importsFrom("/tensor")}${SERVER}\n${text}\nprocess.exit();`;
   }
 
   /** Has https://example.org/instructblip serve the embedded checkpoint. */
@@ -232,6 +236,7 @@ describe("README and docs", () => {
       /^grey image: -[\d.]+\n(qformer.encoder.layer.\d restored: -?[\d.]+\n){4}$/,
       /^\[\s*['"]/,
       /^language_model.model.layers.3 step 2 token \d+: 1,1,128\n$/,
+      /^\[\s*['"]/,
     ],
     "docs/model.md": [/^\[\s*['"]/, /shape: \[ 1, 12, 128 \]/],
   };
