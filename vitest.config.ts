@@ -8,6 +8,7 @@ const OWN_PROCESS = [
   "test/scripts/gpu.node.test.ts",
   "test/instructblip/pretrained/{injected,memory}.test.ts",
   "test/instructblip/cli/open_files.test.ts",
+  "test/fuzz/fuzz.test.ts",
 ];
 
 export default defineConfig({
