@@ -13,9 +13,12 @@ expect.addEqualityTesters([
 ]);
 
 /** The next file in this process finds the environment as this one did. */
+const before = { ...process.env };
 afterAll(() => {
   vi.unstubAllEnvs();
   vi.unstubAllGlobals();
+  for (const name of Object.keys(process.env)) if (!(name in before)) delete process.env[name];
+  Object.assign(process.env, before);
 });
 
 /**
