@@ -3382,10 +3382,10 @@ fn store_sum(at: u32, sum: Sum) {
   subgroupMatrixStore<row_major>(&sum_tile, at, sum, WIDE);
 }
 `,
-  "matmul/parts/matrix/matrix_threads": `// What matrix_subgroup does, without its instructions: a matrix of x or W is the place in shared memory where it begins, and of
-// the sums every thread of a subgroup has some. The explanation, and what the kernel is tested with on adapters that lack the
-// instructions; far too slow for more.
-// @use staged_f32
+  "matmul/parts/matrix/matrix_threads": `// matrix_subgroup and matrix_subgroup_f16 emulated without their instructions: a matrix of x or W is the place in shared memory
+// where it begins, and every thread of a subgroup has some of the sums. The reference, with which the kernel is tested on adapters
+// that lack the instructions; far too slow for more.
+// @use staged = staged_f32
 alias Left = u32;
 alias Right = u32;
 alias Sum = array<f32, M_SIDE * N_SIDE / 4u>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
@@ -3416,43 +3416,7 @@ fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
 fn store_sum(at: u32, sum: Sum) {
   let size = subgroupAdd(1u);
   for (var i = subgroupExclusiveAdd(1u); i < M_SIDE * N_SIDE; i += size) {
-    weight_tile[at + i / N_SIDE * WIDE + i % N_SIDE] = sum[i / size];
-  }
-}
-`,
-  "matmul/parts/matrix/matrix_threads_f16": `// What matrix_subgroup_f16 does, without its instructions; see matrix_threads.
-// @use staged_f16
-alias Left = u32;
-alias Right = u32;
-alias Sum = array<f32, M_SIDE * N_SIDE / 4u>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
-
-fn load_left(at: u32) -> Left {
-  return at;
-}
-
-fn load_right(at: u32) -> Right {
-  return at;
-}
-
-fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
-  let size = subgroupAdd(1u);
-  var y = sum;
-  for (var i = subgroupExclusiveAdd(1u); i < M_SIDE * N_SIDE; i += size) {
-    let row = a + i / N_SIDE * STRIDE;
-    let column = b + i % N_SIDE * STRIDE;
-    var products = 0.0;
-    for (var k = 0u; k < K_SIDE; k++) {
-      products += f32(x_tile[row + k]) * f32(weight_tile[column + k]);
-    }
-    y[i / size] += products;
-  }
-  return y;
-}
-
-fn store_sum(at: u32, sum: Sum) {
-  let size = subgroupAdd(1u);
-  for (var i = subgroupExclusiveAdd(1u); i < M_SIDE * N_SIDE; i += size) {
-    sum_tile[at + i / N_SIDE * WIDE + i % N_SIDE] = sum[i / size];
+    set_sum(at + i / N_SIDE * WIDE + i % N_SIDE, sum[i / size]);
   }
 }
 `,
@@ -3472,7 +3436,7 @@ const M_SIDE = 8u;
 const N_SIDE = 8u;
 const K_SIDE = 8u;
 `,
-  "matmul/parts/matrix/staged_f16": `// What matrices of f16 with sums of f32 are made of, and where the sums leave: in memory of their own.
+  "matmul/parts/matrix/staged_f16": `// Matrices of f16, whose sums of f32 leave in a tile of their own.
 // @use sides = sides_16x16x16
 // @use scales_rows
 enable f16;
@@ -3485,8 +3449,13 @@ var<workgroup> sum_tile: array<f32, DOWN * ACROSS * LEAVING>;
 fn sum_at(at: u32) -> f32 {
   return sum_tile[at];
 }
+
+fn set_sum(at: u32, sum: f32) {
+  sum_tile[at] = sum;
+}
 `,
-  "matmul/parts/matrix/staged_f32": `// What matrices of f32 are made of, and where their sums leave: in W's tile.
+  "matmul/parts/matrix/staged_f32": `// Matrices of f32, whose sums leave in W's tile.
+// @slot staged: Number, M_SIDE, N_SIDE, K_SIDE, BK, STRIDE, sum_at(at: u32) -> f32, set_sum(at: u32, sum: f32)
 // @use scales_none
 alias Number = f32;
 const M_SIDE = 8u;
@@ -3497,6 +3466,10 @@ const STRIDE = BK + 4u; // more than needed: it spreads the rows over the memory
 
 fn sum_at(at: u32) -> f32 {
   return weight_tile[at];
+}
+
+fn set_sum(at: u32, sum: f32) {
+  weight_tile[at] = sum;
 }
 `,
   "matmul/parts/products_f16": `// How a tile is kept in shared memory, and multiplied: as f16, in half the bytes. f32 holds all digits of a product of two halves,

@@ -723,7 +723,13 @@ test.runIf(device.caps.f16 && device.caps.subgroups).each(["16x16x16", "8x16x16"
         const [xs, y] = [device.tensor(x, [M, K]), device.empty([M, N])];
         device.launch({
           kernel: "matmul_subgroup_matrix",
-          uses: { ...weight.uses, matrix: "matrix_threads_f16", sides: `sides_${sides}`, input: "input_scalar" },
+          uses: {
+            ...weight.uses,
+            matrix: "matrix_threads",
+            staged: "staged_f16",
+            sides: `sides_${sides}`,
+            input: "input_scalar",
+          },
           overrides: { WG, ACTIVATION: 0 },
           bindings: {
             x: xs,

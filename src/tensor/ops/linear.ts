@@ -128,15 +128,7 @@ export function multiply(
         row_scales: row_scales ?? placeholder(device),
         weight_scales: half_scales ?? placeholder(device),
       },
-      params: {
-        ...params,
-        M,
-        N: rows,
-        K,
-        column0: firstRow,
-        row0,
-        y_stride: N / FACTORS,
-      },
+      params: { ...params, M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
     };
     const { SPLITS = 1 } = choice.overrides;
     if (SPLITS > 1) launchInParts(device, SPLITS, launch, uses.epilogue);
@@ -240,7 +232,9 @@ function chooseHalf(caps: Caps, sizes: ProductSizes, { shape }: Weight, override
   const sides = subgroupMatricesOf("f16", caps);
   return {
     ...chooseMatrices(sizes, caps),
-    uses: { matrix: sides ? "matrix_subgroup_f16" : "matrix_threads_f16", sides: `sides_${sides ?? "16x16x16"}` },
+    uses: sides
+      ? { matrix: "matrix_subgroup_f16", sides: `sides_${sides}` }
+      : { matrix: "matrix_threads", staged: "staged_f16" },
   };
 }
 

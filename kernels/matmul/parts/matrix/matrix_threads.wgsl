@@ -1,7 +1,7 @@
-// What matrix_subgroup does, without its instructions: a matrix of x or W is the place in shared memory where it begins, and of
-// the sums every thread of a subgroup has some. The explanation, and what the kernel is tested with on adapters that lack the
-// instructions; far too slow for more.
-// @use staged_f32
+// matrix_subgroup and matrix_subgroup_f16 emulated without their instructions: a matrix of x or W is the place in shared memory
+// where it begins, and every thread of a subgroup has some of the sums. The reference, with which the kernel is tested on adapters
+// that lack the instructions; far too slow for more.
+// @use staged = staged_f32
 alias Left = u32;
 alias Right = u32;
 alias Sum = array<f32, M_SIDE * N_SIDE / 4u>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
@@ -32,6 +32,6 @@ fn multiply_add(a: Left, b: Right, sum: Sum) -> Sum {
 fn store_sum(at: u32, sum: Sum) {
   let size = subgroupAdd(1u);
   for (var i = subgroupExclusiveAdd(1u); i < M_SIDE * N_SIDE; i += size) {
-    weight_tile[at + i / N_SIDE * WIDE + i % N_SIDE] = sum[i / size];
+    set_sum(at + i / N_SIDE * WIDE + i % N_SIDE, sum[i / size]);
   }
 }

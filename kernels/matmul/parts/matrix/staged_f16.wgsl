@@ -1,4 +1,4 @@
-// What matrices of f16 with sums of f32 are made of, and where the sums leave: in memory of their own.
+// Matrices of f16, whose sums of f32 leave in a tile of their own.
 // @use sides = sides_16x16x16
 // @use scales_rows
 enable f16;
@@ -10,4 +10,8 @@ var<workgroup> sum_tile: array<f32, DOWN * ACROSS * LEAVING>;
 
 fn sum_at(at: u32) -> f32 {
   return sum_tile[at];
+}
+
+fn set_sum(at: u32, sum: f32) {
+  sum_tile[at] = sum;
 }
