@@ -3472,7 +3472,7 @@ fn set_sum(at: u32, sum: f32) {
   weight_tile[at] = sum;
 }
 `,
-  "matmul/parts/products_f16": `// How a tile is kept in shared memory, and multiplied: as f16, in half the bytes. f32 holds all digits of a product of two halves,
+  "matmul/parts/products_f16": `// How a tile is kept in shared memory, and multiplied: as f16, in half the bytes. f32 holds all digits of a product of two f16,
 // and sums are f32: what is lost is lost when a number is staged.
 // @use scales_rows
 alias Staged = vec2<u32>;
@@ -3521,7 +3521,7 @@ fn unscaled(sum: f32, scale: f32) -> f32 {
   return sum;
 }
 `,
-  "matmul/parts/scales_rows": `// Rows of x and of W are multiplied by powers of two of their own (kernels/rows/half_scales.wgsl) before they are rounded to f16,
+  "matmul/parts/scales_rows": `// Rows of x and of W are multiplied by powers of two of their own (kernels/rows/f16_scales.wgsl) before they are rounded to f16,
 // whose range they could leave otherwise; the sums are divided by both.
 
 // Behind the last row the last's.
@@ -3599,12 +3599,12 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   let last_word = (K4 + WORD - 1u) / WORD - 1u; // what lies behind it meets zeros of x
   var weight_rows: array<u32, 4>;
   var weight_next: array<Packed, 4>;
-  var half_scales: array<f32, 4>; // of rows of W
+  var f16_scales: array<f32, 4>; // of rows of W
   var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
   for (var i = 0u; i < WEIGHT_LOADS; i++) {
     let n = lane / WORDS + i * WEIGHT_LINES;
     weight_rows[i] = row_of(column0 + n % WX + n / WX / FACTORS * WX, n / WX % FACTORS);
-    half_scales[i] = weight_scale_of(weight_rows[i]);
+    f16_scales[i] = weight_scale_of(weight_rows[i]);
     weight_next[i] = load_packed(weight_rows[i], min(start / WORD + weight_k, last_word), K4);
     scales[i] = block_scale(weight_rows[i], min(start / WORD, last_word) / BLOCK, K4);
   }
@@ -3624,7 +3624,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
         let at = (lane / WORDS + i * WEIGHT_LINES) * (BK4 + 1u) + weight_k * WORD;
         let groups = unpack(weight_next[i]);
         for (var j = 0u; j < WORD; j++) {
-          weight_tile[at + j] = stage(scaled(dequantize(scales[i], groups[j]), half_scales[i]));
+          weight_tile[at + j] = stage(scaled(dequantize(scales[i], groups[j]), f16_scales[i]));
         }
       }
       workgroupBarrier();
@@ -3822,7 +3822,7 @@ fn main(
   }
 }
 `,
-  "rows/half_scales": `// y = the power of two that brings the largest magnitude of a row into [16, 32): what x is multiplied by before it is rounded to
+  "rows/f16_scales": `// y = the power of two that brings the largest magnitude of a row into [16, 32): what x is multiplied by before it is rounded to
 // f16, so that no number leaves f16's range and those that count keep all its digits.
 //
 // x: f32[R, D]  ->  y: f32[R]

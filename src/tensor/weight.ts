@@ -24,7 +24,7 @@ export interface Shard {
   /** Offset of the first row in the buffer, in rows. */
   readonly row0: number;
   /** If compute_dtype is f16: powers of two by which the buffer's rows are multiplied before they are rounded; 1 at first. */
-  readonly half_scales?: Tensor;
+  readonly f16_scales?: Tensor;
 }
 
 /** Uploads bytes; they stay in the tensor at least until the launches recorded next have run. */
@@ -104,9 +104,9 @@ export class Weight {
         const bits = device.persistent([matrices * count, this.rowBytes / 4], "u32", label);
         shards.push({ firstRow, rows: count, bits, row0: 0 });
         if (compute_dtype === "f32") continue;
-        const half_scales = device.persistent([matrices * count], "f32", label);
-        shards[shards.length - 1] = { ...shards.at(-1)!, half_scales };
-        device.write(half_scales, new Float32Array(half_scales.size).fill(1));
+        const f16_scales = device.persistent([matrices * count], "f32", label);
+        shards[shards.length - 1] = { ...shards.at(-1)!, f16_scales };
+        device.write(f16_scales, new Float32Array(f16_scales.size).fill(1));
       }
     } catch (error) {
       this.dispose();
@@ -224,9 +224,9 @@ export class Weight {
   }
 
   dispose(): void {
-    for (const { bits, half_scales } of this.shards) {
+    for (const { bits, f16_scales } of this.shards) {
       bits.dispose();
-      half_scales?.dispose();
+      f16_scales?.dispose();
     }
   }
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { setHalfScales } from "../../src/modules/half_scales.ts";
+import { setF16Scales } from "../../src/modules/f16_scales.ts";
 import { ACTIVATIONS, type Activation } from "../../src/tensor/activation.ts";
 import { stored } from "../../src/tensor/cases/support/stored.ts";
 import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
@@ -7,8 +7,8 @@ import { type PlanOverride, runnableVariants } from "../../src/tensor/device/pla
 import { TILES, type Tiling, tilesOf } from "../../src/tensor/device/tiling.ts";
 import { f16ToNumber, numberToF16, type WeightDType } from "../../src/tensor/dtype.ts";
 import type { Epilogue } from "../../src/tensor/fuse.ts";
+import { f16Scales } from "../../src/tensor/ops/f16_scales.ts";
 import { gatedActivation } from "../../src/tensor/ops/gated_activation.ts";
-import { halfScales } from "../../src/tensor/ops/half_scales.ts";
 import { hasBlocks, linear, matmulNaive } from "../../src/tensor/ops/linear.ts";
 import { placeholder } from "../../src/tensor/ops/placeholder.ts";
 import { activation as activations } from "../../src/tensor/reference/activation.ts";
@@ -572,10 +572,10 @@ for (const [label, override, [few, , more]] of [...FEW, ...MANY]) {
   });
 }
 
-// --- products of halves ----------------------------------------------------------------------------------------------
+// --- products with f16 inputs ----------------------------------------------------------------------------------------------
 
 /** Matrices of subgroups played by threads here, too. */
-const OF_HALVES = [
+const F16_VARIANTS = [
   "f16_tile" as const,
   ...(device.caps.f16 && device.caps.subgroups ? (["f16_subgroup_matrix"] as const) : []),
 ];
@@ -584,7 +584,7 @@ const OF_HALVES = [
 const half = (x: number) => f16ToNumber(numberToF16(x));
 const rms = (errors: ArrayLike<number>) => Math.hypot(...Array.from(errors)) / Math.sqrt(errors.length);
 
-/** A product of halves against f64, each element by Σ|x·w|, which is what x and W are rounded by. @returns y */
+/** A product with f16 inputs against f64, each element by Σ|x·w|, which is what x and W are rounded by. @returns y */
 async function checkHalves(
   label: string,
   x: Float32Array,
@@ -593,7 +593,7 @@ async function checkHalves(
   { dtype = "f32", override, on = device }: { dtype?: WeightDType; override: PlanOverride; on?: Device },
 ) {
   const weight = Weight.from(on, w, [N, K], dtype, { compute_dtype: "f16" });
-  await setHalfScales([weight]);
+  await setF16Scales([weight]);
   const y = await linear(on.tensor(x, [M, K]), weight, undefined, "none", override).read();
   weight.dispose();
   const rounded = stored(w, K, dtype);
@@ -606,7 +606,7 @@ async function checkHalves(
   return { y, expected };
 }
 
-for (const variant of OF_HALVES) {
+for (const variant of F16_VARIANTS) {
   const override: PlanOverride = { linear_f16: variant };
   const label = `linear ${variant}`;
 
@@ -639,7 +639,7 @@ for (const variant of OF_HALVES) {
     const [x, w] = [sized(random.normal(M * K)), sized(random.normal(N * K, 0, 0.05))];
     for (let m = 0; m < 2; m++) x[(10 + m) * K + 3] = 3e5;
     const weight = Weight.from(device, w, [N, K], "f32", { compute_dtype: "f16" });
-    await setHalfScales([weight]);
+    await setF16Scales([weight]);
     const y = await linear(device.tensor(x, [M, K]), weight, undefined, "none", override).read();
     weight.dispose();
     // Every element by itself: the largest rows have no say in the others.
@@ -709,7 +709,7 @@ for (const variant of OF_HALVES) {
 }
 
 test.runIf(device.caps.f16 && device.caps.subgroups).each(["16x16x16", "8x16x16", "8x8x8"])(
-  "halves in matrices of %s, played by subgroups of a workgroup of any size",
+  "f16 inputs in matrices of %s, emulated by subgroups of a workgroup of any size",
   async (sides) => {
     for (const WG of ALL ? [8, 24, 128] : [24]) {
       // One run of sums, and two.
@@ -736,8 +736,8 @@ test.runIf(device.caps.f16 && device.caps.subgroups).each(["16x16x16", "8x16x16"
             weight: weight.shards[0].bits,
             bias: device.tensor(b, [N]),
             residual: device.tensor(r, [M, N]),
-            row_scales: halfScales(xs),
-            weight_scales: weight.shards[0].half_scales!,
+            row_scales: f16Scales(xs),
+            weight_scales: weight.shards[0].f16_scales!,
             y,
           },
           params: {
@@ -757,14 +757,14 @@ test.runIf(device.caps.f16 && device.caps.subgroups).each(["16x16x16", "8x16x16"
 test("few rows are multiplied as f32, whatever their weight says, and many where the plan says so", async () => {
   const [M, N, K, random] = [9, 37, 64, new Random(6)];
   const [x, w] = [random.normal(M * K), random.normal(N * K)];
-  const [full, halves] = (["f32", "f16"] as const).map((compute_dtype) =>
+  const [full, f16] = (["f32", "f16"] as const).map((compute_dtype) =>
     Weight.from(device, w, [N, K], "f32", { compute_dtype }),
   );
   const run = (rows: number, weight: Weight, override?: PlanOverride) =>
     linear(device.tensor(x.subarray(0, rows * K), [rows, K]), weight, undefined, "none", override).read();
-  for (const rows of [1, 8]) expect(await run(rows, halves)).toEqual(await run(rows, full));
-  expect(await run(M, halves, { linear_f16: "f32" })).toEqual(await run(M, full));
-  expect(await run(M, halves, { linear_f16: "f16_tile" })).not.toEqual(await run(M, full));
+  for (const rows of [1, 8]) expect(await run(rows, f16)).toEqual(await run(rows, full));
+  expect(await run(M, f16, { linear_f16: "f32" })).toEqual(await run(M, full));
+  expect(await run(M, f16, { linear_f16: "f16_tile" })).not.toEqual(await run(M, full));
 });
 
 test("a gated product of a weight that is no pair is refused", () => {

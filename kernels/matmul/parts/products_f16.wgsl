@@ -1,4 +1,4 @@
-// How a tile is kept in shared memory, and multiplied: as f16, in half the bytes. f32 holds all digits of a product of two halves,
+// How a tile is kept in shared memory, and multiplied: as f16, in half the bytes. f32 holds all digits of a product of two f16,
 // and sums are f32: what is lost is lost when a number is staged.
 // @use scales_rows
 alias Staged = vec2<u32>;

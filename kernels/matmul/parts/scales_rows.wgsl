@@ -1,4 +1,4 @@
-// Rows of x and of W are multiplied by powers of two of their own (kernels/rows/half_scales.wgsl) before they are rounded to f16,
+// Rows of x and of W are multiplied by powers of two of their own (kernels/rows/f16_scales.wgsl) before they are rounded to f16,
 // whose range they could leave otherwise; the sums are divided by both.
 
 // Behind the last row the last's.

@@ -55,12 +55,12 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   let last_word = (K4 + WORD - 1u) / WORD - 1u; // what lies behind it meets zeros of x
   var weight_rows: array<u32, 4>;
   var weight_next: array<Packed, 4>;
-  var half_scales: array<f32, 4>; // of rows of W
+  var f16_scales: array<f32, 4>; // of rows of W
   var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
   for (var i = 0u; i < WEIGHT_LOADS; i++) {
     let n = lane / WORDS + i * WEIGHT_LINES;
     weight_rows[i] = row_of(column0 + n % WX + n / WX / FACTORS * WX, n / WX % FACTORS);
-    half_scales[i] = weight_scale_of(weight_rows[i]);
+    f16_scales[i] = weight_scale_of(weight_rows[i]);
     weight_next[i] = load_packed(weight_rows[i], min(start / WORD + weight_k, last_word), K4);
     scales[i] = block_scale(weight_rows[i], min(start / WORD, last_word) / BLOCK, K4);
   }
@@ -80,7 +80,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
         let at = (lane / WORDS + i * WEIGHT_LINES) * (BK4 + 1u) + weight_k * WORD;
         let groups = unpack(weight_next[i]);
         for (var j = 0u; j < WORD; j++) {
-          weight_tile[at + j] = stage(scaled(dequantize(scales[i], groups[j]), half_scales[i]));
+          weight_tile[at + j] = stage(scaled(dequantize(scales[i], groups[j]), f16_scales[i]));
         }
       }
       workgroupBarrier();

@@ -101,7 +101,10 @@ export const vicunaOption = () =>
   );
 
 export const computeDtypeOption = () =>
-  new Option("--compute-dtype <type>", "what products of images and prompts multiply: f32, or f16 with sums of f32")
+  new Option(
+    "--compute-dtype <type>",
+    "input dtype of the matrix products of images and prompts: f32, or f16 with f32 sums",
+  )
     .choices(COMPUTE_DTYPES)
     .default("f32");
 

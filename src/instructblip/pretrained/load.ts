@@ -1,6 +1,6 @@
 /** from_pretrained() of a model: its config, its parameters bound to the checkpoint by name, the weights on the device. */
 
-import { setHalfScales } from "../../modules/half_scales.ts";
+import { setF16Scales } from "../../modules/f16_scales.ts";
 import { KV_CACHE_DTYPES, type KVCacheDType, readStorage } from "../../modules/storage_dtype.ts";
 import type { WeightCache } from "../../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../../modules/weights.ts";
@@ -26,16 +26,16 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   /** Default: a device opened for this model, and destroyed with it. */
   device?: Device;
   /**
-   * Storage dtype of matrices, of all or by part: `{ vision_model: "f16", language_model: "int4" }`. Arithmetic is f32
-   * always. Default "auto": as in the checkpoint.
+   * Storage dtype of matrices, of all or by part: `{ vision_model: "f16", language_model: "int4" }`. Arithmetic is
+   * `compute_dtype`. Default "auto": as in the checkpoint.
    */
   dtype?: NamedStorage;
   /** Hugging Face's older name of dtype. */
   torch_dtype?: NamedStorage;
   /**
-   * What is multiplied in products of many rows, those of images and prompts: "f32" (default), or "f16" with sums of f32, by the
-   * matrices of halves that a GPU may have. Rows of activations and of matrices are scaled by powers of two first, so that none
-   * leaves f16's range. Norms, softmax, attention and the products of at most 8 rows stay f32.
+   * Input dtype of matrix products of more than 8 rows, those of images and prompts: "f32" (default), or "f16" with f32 sums, by
+   * subgroup matrices where the GPU has them. Rows of activations and of matrices are scaled by powers of two first, so that
+   * none leaves f16's range. Norms, softmax, attention and products of at most 8 rows stay f32.
    */
   compute_dtype?: ComputeDType | "float32" | "float16";
   /**
@@ -222,7 +222,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
       compile ? opened.within(call, () => model.compile()) : undefined,
     ]);
     if (kept && !restored) await warnOnFailure(warnings, () => kept.write());
-    await setHalfScales(bound.parameters.values(), signal);
+    await setF16Scales(bound.parameters.values(), signal);
     return { model, ownsDevice: device === undefined, warnings, on_warning, image_cache };
   } catch (error) {
     weights?.dispose();

@@ -40,7 +40,7 @@ const LONGEST_OF_INVOCATION = 4096;
 
 /** The variant of an op on rows of n numbers that runs: what plan() says, but workgroup for what is too long. */
 export function planRow(
-  op: "layer_norm" | "rms_norm" | "softmax" | "half_scales",
+  op: "layer_norm" | "rms_norm" | "softmax" | "f16_scales",
   caps: Caps,
   [rows, n]: readonly [number, number],
   override?: PlanOverride,
@@ -126,7 +126,7 @@ const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   },
   linear_f16: (caps) => {
     if (canRun("f16_subgroup_matrix", caps)) return "f16_subgroup_matrix";
-    // Where two multiply-adds of f32 are issued at a time, they are twice as fast as those of halves with sums of f32.
+    // Where two multiply-adds of f32 are issued at a time, they are twice as fast as those of f16 with f32 sums.
     return subgroupSizeOf(caps) === undefined ? "f16_tile" : "f32";
   },
   matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : workgroupOf(caps)),

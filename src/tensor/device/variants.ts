@@ -15,7 +15,7 @@ export const VARIANTS = {
   attention: ["composed", "flash", "split", "split_subgroups", "subgroup"],
   /** Images to tokens in one launch, or step by step. */
   patch_embedding: ["fused", "composed"],
-  /** layer_norm, rms_norm, softmax and half_scales. */
+  /** layer_norm, rms_norm, softmax and f16_scales. */
   row: ["workgroup", "workgroup_subgroups", "invocation", "subgroup"],
   /** argmax, log_softmax, top_k and cross_entropy: reductions of a row of logits. */
   logits: ["workgroup", "workgroup_subgroups"],

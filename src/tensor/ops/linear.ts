@@ -14,7 +14,7 @@ import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
 import type { Device, Launch, Tensor } from "../tensor.ts";
 import type { Weight } from "../weight.ts";
 import { contiguous } from "./copy.ts";
-import { halfScales } from "./half_scales.ts";
+import { f16Scales } from "./f16_scales.ts";
 import { placeholder } from "./placeholder.ts";
 
 /** Whether matvec_blocks can load a weight's rows: blocks of 32 numbers, 16 bytes at a time. */
@@ -26,8 +26,8 @@ export function hasBlocks(dtype: WeightDType, K: number): boolean {
 const FEW_ROWS = 8;
 
 /**
- * Products of a weight whose `compute_dtype` is f16 are of halves, with sums of f32, but for few rows of x, where the time is that
- * of reading the weight: these are f32. Launched when its result is needed, unless an epilogue is given: fuse.ts.
+ * Products of a weight whose `compute_dtype` is f16 have f16 inputs and f32 sums, but for few rows of x, where the time is that of
+ * reading the weight: these are f32. Launched when its result is needed, unless an epilogue is given: fuse.ts.
  *
  * @param x f32[..., K]
  * @param weight [N, K], sharded or not
@@ -74,7 +74,7 @@ function launchProduct(
   const y = device.empty(x.shape.with(-1, N / FACTORS));
   if (residual) expectShape("linear", "residual", residual.shape, y.shape);
   if (M === 0) return y;
-  const isHalf =
+  const isF16 =
     weight.compute_dtype === "f16" && M > FEW_ROWS && plan("linear_f16", device.caps, override, { M }) !== "f32";
   multiply(weight, [M, M], FACTORS, override, {
     uses: { input: K % 4 === 0 ? "input_vec4" : "input_scalar" },
@@ -85,7 +85,7 @@ function launchProduct(
       residual: residual ? contiguous(residual) : placeholder(device),
       y,
     },
-    row_scales: isHalf ? halfScales(x, override) : undefined,
+    row_scales: isF16 ? f16Scales(x, override) : undefined,
     params: { has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, tokens: 0, height: 0, width: 0 },
   });
   return y;
@@ -95,7 +95,7 @@ function launchProduct(
 interface Filling extends Required<Pick<Launch, "uses" | "overrides" | "bindings" | "params">> {
   readonly uses: { readonly input: string; readonly [slot: string]: string };
   readonly overrides: { readonly ACTIVATION: number; readonly [name: string]: number };
-  /** f32[M], of a product of halves; see `halfScales`. */
+  /** f32[M], of a product with f16 inputs; see `f16Scales`. */
   readonly row_scales?: Tensor | undefined;
 }
 
@@ -115,9 +115,9 @@ export function multiply(
   const { device } = weight;
   const [N, K] = weight.shape;
   const { input, ...slots } = uses;
-  for (const { firstRow, rows, bits, row0, half_scales } of FACTORS === 2 ? weight.shards : weight.runs) {
+  for (const { firstRow, rows, bits, row0, f16_scales } of FACTORS === 2 ? weight.shards : weight.runs) {
     const size = { rows: M, M: planned, N: FACTORS * rows, FACTORS };
-    const { loaders, ...choice } = (row_scales ? chooseHalf : choose)(device.caps, size, weight, override);
+    const { loaders, ...choice } = (row_scales ? chooseF16 : choose)(device.caps, size, weight, override);
     const launch = {
       ...choice,
       uses: { ...(loaders ?? { ...weight.uses, input }), ...choice.uses, ...slots },
@@ -126,7 +126,7 @@ export function multiply(
         ...bindings,
         weight: bits,
         row_scales: row_scales ?? placeholder(device),
-        weight_scales: half_scales ?? placeholder(device),
+        weight_scales: f16_scales ?? placeholder(device),
       },
       params: { ...params, M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
     };
@@ -225,8 +225,8 @@ function choose(
   }
 }
 
-/** The same of a product of halves. */
-function chooseHalf(caps: Caps, sizes: ProductSizes, { shape }: Weight, override: PlanOverride | undefined): Choice {
+/** The same of a product with f16 inputs. */
+function chooseF16(caps: Caps, sizes: ProductSizes, { shape }: Weight, override: PlanOverride | undefined): Choice {
   const variant = plan("linear_f16", caps, override, { M: sizes.M });
   if (variant === "f16_tile") return { ...chooseTile(caps, sizes, shape), uses: { products: "products_f16" } };
   const sides = subgroupMatricesOf("f16", caps);
@@ -251,7 +251,7 @@ function chooseTile(caps: Caps, { rows, M, N }: ProductSizes, shape: Weight["sha
   return { kernel, overrides: { ...tiling, ...SG }, workgroups: tilesOf(tiling, rows, N) * tiling.SPLITS };
 }
 
-/** @param caps of an adapter on which sums have memory of their own, as those of halves do */
+/** @param caps of an adapter for f16 inputs, whose sums have a tile of their own */
 function chooseMatrices({ rows, M, N }: ProductSizes, caps?: Caps): Choice {
   // Half as high for the few rows of a prompt or of the Q-Former, where half would be empty.
   const isLow = M <= 32 && (!caps || caps.maxWorkgroupStorageBytes >= 17 * 1024);

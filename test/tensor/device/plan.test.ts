@@ -132,7 +132,7 @@ test("products take f32 matrices of subgroups where a GPU lists them, and no oth
   expect(runnableVariants("linear", GPU)).not.toContain("subgroup_matrix");
 });
 
-test("products of halves take matrices with sums of f32, the largest of those a GPU lists, else tiles", () => {
+test("products with f16 inputs take matrices with f32 sums, the largest of those a GPU lists, else tiles", () => {
   const f16 = (M: number, N: number, K: number) => ({ componentType: "f16", resultComponentType: "f32", M, N, K });
   const choice = (caps: Caps, ...subgroupMatrices: SubgroupMatrix[]) => {
     const listed = { ...caps, subgroupMatrices };

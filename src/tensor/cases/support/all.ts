@@ -21,7 +21,7 @@ import { groups as linear } from "../matmul/linear.ts";
 import { groups as patchEmbedding } from "../matmul/patch_embedding.ts";
 import { groups as argmax } from "../rows/argmax.ts";
 import { groups as crossEntropy } from "../rows/cross_entropy.ts";
-import { groups as halfScales } from "../rows/half_scales.ts";
+import { groups as f16Scales } from "../rows/f16_scales.ts";
 import { groups as layerNorm } from "../rows/layer_norm.ts";
 import { groups as logSoftmax } from "../rows/log_softmax.ts";
 import { groups as quantize } from "../rows/quantize.ts";
@@ -41,7 +41,7 @@ export const CASES: Readonly<Record<string, Groups>> = {
   edit_scores: editScores,
   embedding,
   gated_activation: gatedActivation,
-  half_scales: halfScales,
+  f16_scales: f16Scales,
   increment,
   kv_append: kvAppend,
   layer_norm: layerNorm,

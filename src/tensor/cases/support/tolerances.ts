@@ -32,7 +32,7 @@ export const TOLERANCES = {
   linear_element: { abs: 1e-6, rel: 4e-7 },
   /** A rounding to f16, which WGSL lets go to either neighbour: 2^-10, or 2^-24 where numbers are subnormal. */
   half: { abs: 2 ** -24, rel: 2 ** -10 },
-  /** A product of halves: x and W are each rounded to f16, by 2^-11 at most if to nearest, and else summed in f32. */
+  /** A product with f16 inputs: x and W are each rounded to f16, by 2^-11 at most if to nearest, and else summed in f32. */
   linear_f16: { nmse: 1e-6 },
   linear_f16_element: { abs: 0, rel: 2 ** -9 },
   attention: { abs: 1e-5, rel: 1e-4, nmse: 1e-10 },

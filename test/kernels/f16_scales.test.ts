@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { runnableVariants } from "../../src/tensor/device/plan.ts";
-import { halfScales } from "../../src/tensor/ops/half_scales.ts";
-import { halfScales as reference } from "../../src/tensor/reference/half_scales.ts";
+import { f16Scales } from "../../src/tensor/ops/f16_scales.ts";
+import { f16Scales as reference } from "../../src/tensor/reference/f16_scales.ts";
 import { testDevice } from "../device.ts";
 import { Random } from "../random.ts";
 
@@ -20,7 +20,7 @@ const SIZES = [[1, 1], [3, 7], [9, 4], [5, 63], [5, 65], [17, 68], [2, 131], [3,
 
 for (const row of runnableVariants("row", device.caps)) {
   const run = (x: Float32Array, [R, D]: readonly [number, number], on = device) =>
-    halfScales(on.tensor(x, [R, D]), { row }).read();
+    f16Scales(on.tensor(x, [R, D]), { row }).read();
 
   test(`${row}: the largest of a row comes to 16 or more and stays below 32`, async () => {
     for (const [R, D] of SIZES) {
@@ -64,8 +64,8 @@ for (const row of runnableVariants("row", device.caps)) {
 
 test("a strided view is read in its own order, and leading dimensions stay", async () => {
   const x = device.tensor([1, 10, 1, 20, 1, 30], [1, 3, 2]).permute([0, 2, 1]);
-  const y = halfScales(x);
+  const y = f16Scales(x);
   expect(y.shape).toEqual([1, 2]);
   expect([...(await y.read())]).toEqual([16, 1]);
-  expect((await halfScales(device.empty([0, 5])).read()).length).toBe(0);
+  expect((await f16Scales(device.empty([0, 5])).read()).length).toBe(0);
 });

@@ -1,6 +1,6 @@
 """How far PyTorch's own float16 run of a golden is from its float64 run, module by module.
 
-    python halves.py FOLDER …            prints {golden: {module: NMSE}} of whole golden folders, weights included
+    python float16.py FOLDER …            prints {golden: {module: NMSE}} of whole golden folders, weights included
 
 The weights are the file's in both, the inputs the golden's. `npm run quality:f16` holds ours against it.
 """

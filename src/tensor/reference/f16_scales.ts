@@ -1,5 +1,5 @@
 /** The power of two that brings the largest magnitude of each row into [16, 32), at most 2^126. x: [R, D] row after row. */
-export function halfScales(x: ArrayLike<number>, D: number): Float64Array {
+export function f16Scales(x: ArrayLike<number>, D: number): Float64Array {
   return Float64Array.from({ length: x.length / D }, (_, row) => {
     let most = 0;
     for (let i = row * D; i < (row + 1) * D; i++) most = Math.max(most, Math.abs(x[i]!));

@@ -9,12 +9,12 @@ import { contiguous } from "./copy.ts";
  * @returns f32[...]: the power of two that brings the largest magnitude of a row into [16, 32), at most 2^126; of a row with a
  *   NaN or an infinity some power of two
  */
-export function halfScales(x: Tensor, override?: PlanOverride): Tensor {
-  const { rows, width: D } = rowsOf("halfScales", x.shape);
+export function f16Scales(x: Tensor, override?: PlanOverride): Tensor {
+  const { rows, width: D } = rowsOf("f16Scales", x.shape);
   const { device } = x;
   const y = device.empty(x.shape.slice(0, -1));
   if (x.size === 0) return y;
-  const launch = rowLaunch(planRow("half_scales", device.caps, [rows, D], override), device.caps, [rows, D]);
-  device.launch({ kernel: "half_scales", ...launch, bindings: { x: contiguous(x), y }, params: { rows, D } });
+  const launch = rowLaunch(planRow("f16_scales", device.caps, [rows, D], override), device.caps, [rows, D]);
+  device.launch({ kernel: "f16_scales", ...launch, bindings: { x: contiguous(x), y }, params: { rows, D } });
   return y;
 }

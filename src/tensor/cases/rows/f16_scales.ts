@@ -1,8 +1,8 @@
 /** Scales of rows for products of f16: memory-bound, one read of x. */
 
 import { planRow, type Variant } from "../../device/plan.ts";
-import { halfScales } from "../../ops/half_scales.ts";
-import { halfScales as reference } from "../../reference/half_scales.ts";
+import { f16Scales } from "../../ops/f16_scales.ts";
+import { f16Scales as reference } from "../../reference/f16_scales.ts";
 import { compare } from "../support/compare.ts";
 import { type Groups, variantsOf } from "../support/group.ts";
 import { Random } from "../support/random.ts";
@@ -10,17 +10,17 @@ import { TOLERANCES } from "../support/tolerances.ts";
 
 export const groups: Groups = ({ layer_norm }, caps) =>
   layer_norm.map(({ name, R, D }) => ({
-    kernel: "half_scales",
+    kernel: "f16_scales",
     shape: `${name} R${R} D${D}`,
-    ...variantsOf("row", { M: R }, caps, (override) => planRow("half_scales", caps, [R, D], override)),
+    ...variantsOf("row", { M: R }, caps, (override) => planRow("f16_scales", caps, [R, D], override)),
     open(device) {
       const x = new Random(1).normal(R * D);
       const xs = device.tensor(x, [R, D]);
       return {
         flops: 0,
         bytes: 4 * (R * D + R),
-        run: (variant) => halfScales(xs, { row: variant as Variant<"row"> }),
-        check: (y) => compare(y, reference(x, D), TOLERANCES.exact, "half_scales"),
+        run: (variant) => f16Scales(xs, { row: variant as Variant<"row"> }),
+        check: (y) => compare(y, reference(x, D), TOLERANCES.exact, "f16_scales"),
       };
     },
   }));

@@ -7,8 +7,8 @@ import { AutoModelForImageTextToText, traceOutputs } from "../../src/index.node.
 import { compare } from "../compare.ts";
 import { testDevice } from "../device.ts";
 import { goldenFolder } from "../golden_folder.ts";
+import { moduleErrors, passes, TORCH_F16 } from "./float16.ts";
 import { Golden } from "./golden.ts";
-import { moduleErrors, passes, TORCH_F16 } from "./halves.ts";
 
 const device = await testDevice();
 
@@ -16,7 +16,7 @@ test.each(Object.keys(TORCH_F16))("%s: every module", async (name) => {
   const errors = await moduleErrors(device, name);
   expect(errors.filter((error) => !passes(error))).toEqual([]);
   expect(errors.length).toBeGreaterThan(20);
-  // Halves are multiplied, or nothing would be tested.
+  // Inputs of products are f16, or nothing would be tested.
   expect(Math.max(...errors.map(({ ours }) => ours))).toBeGreaterThan(1e-9);
 });
 
@@ -27,7 +27,7 @@ test("a module further off fails, and so does a NaN", () => {
 
 /** A copy of t5_flan whose linear half of the feed-forward gives `factor` times as much, which its last product undoes. */
 async function scaledT5(factor: number): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "instructblip-halves-"));
+  const folder = await mkdtemp(join(tmpdir(), "instructblip-float16-"));
   folders.push(folder);
   await cp(goldenFolder("t5_flan"), folder, { recursive: true });
   const path = join(folder, "model.safetensors");

@@ -1,6 +1,6 @@
 /** What rows of matrices are multiplied by before they are rounded to f16, of those whose `compute_dtype` is that. */
 import { shardRows } from "../tensor/ops/embedding.ts";
-import { halfScales } from "../tensor/ops/half_scales.ts";
+import { f16Scales } from "../tensor/ops/f16_scales.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type Shard, Weight } from "../tensor/weight.ts";
 
@@ -13,7 +13,7 @@ const AT_ONCE = 4 * 2 ** 20;
  *
  * @throws DeviceError; the signal's reason
  */
-export async function setHalfScales(
+export async function setF16Scales(
   parameters: Iterable<Weight | Tensor>,
   signal?: AbortSignal | undefined,
 ): Promise<void> {
@@ -33,7 +33,7 @@ async function scaleRows(weight: Weight, shard: Shard, signal: AbortSignal | und
   for (let first = 0; first < N; first += most) {
     signal?.throwIfAborted();
     const ids = Uint32Array.from({ length: Math.min(most, N - first) }, (_, i) => first + i);
-    const scales = halfScales(shardRows(device.tensor(ids, [ids.length]), weight, shard));
-    device.write(shard.half_scales!.narrow(0, first, ids.length), await scales.read());
+    const scales = f16Scales(shardRows(device.tensor(ids, [ids.length]), weight, shard));
+    device.write(shard.f16_scales!.narrow(0, first, ids.length), await scales.read());
   }
 }

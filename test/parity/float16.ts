@@ -1,6 +1,6 @@
 /**
  * `npm run quality:f16`: what compute_dtype "f16" costs, module by module, beside PyTorch's own float16 run of the same weights
- * (test/golden/halves.json, by test/golden/halves.py). Both run freely from the golden's inputs to its logits; errors are from f64,
+ * (test/golden/float16.json, by test/golden/float16.py). Both run freely from the golden's inputs to its logits; errors are from f64,
  * of which the golden's f32 is as good as a copy here.
  */
 import { readFileSync } from "node:fs";
@@ -16,7 +16,7 @@ import { Golden } from "./golden.ts";
 
 /** NMSE of PyTorch's float16 run from its float64 run: by golden and module. */
 export const TORCH_F16 = JSON.parse(
-  readFileSync(new URL("../golden/halves.json", import.meta.url), "utf8"),
+  readFileSync(new URL("../golden/float16.json", import.meta.url), "utf8"),
 ) as Readonly<Record<string, Readonly<Record<string, number>>>>;
 
 /** A module's NMSE from f64. */
