@@ -67,6 +67,7 @@ export type { InstructBlipVisionModel, VisionOutput } from "./instructblip/model
 export { AutoConfig, AutoModelForImageTextToText } from "./instructblip/pretrained/auto_model.ts";
 export { type AnyProcessor, AutoProcessor } from "./instructblip/pretrained/auto_processor.ts";
 export { Blip2ForConditionalGeneration, type Blip2Inputs } from "./instructblip/pretrained/blip_2.ts";
+export type { ForwardInputs, ForwardOptions } from "./instructblip/pretrained/forward_options.ts";
 export type { PretrainedFrom } from "./instructblip/pretrained/from_pretrained.ts";
 export type { DownloadProgress, OpenFolderOptions } from "./instructblip/pretrained/hub/hub.ts";
 export type { HostTensor, ModelInputs, QFormerInputs, VisionInputs } from "./instructblip/pretrained/inputs.ts";
@@ -82,11 +83,7 @@ export {
 export type { FromPretrainedOptions } from "./instructblip/pretrained/load.ts";
 export { ModelFolder } from "./instructblip/pretrained/model_folder.ts";
 export type { SavePretrainedOptions, SaveProgress } from "./instructblip/pretrained/save_pretrained.ts";
-export type {
-  ForwardInputs,
-  ForwardOptions,
-  VisionLanguageModel,
-} from "./instructblip/pretrained/vision_language_model.ts";
+export type { VisionLanguageModel } from "./instructblip/pretrained/vision_language_model.ts";
 export {
   type Blip2BatchFeature,
   Blip2Processor,

@@ -5,8 +5,9 @@ import { Blip2Config } from "../config/blip_2.ts";
 import { Blip2 } from "../model/blip_2.ts";
 import type { Blip2QFormerModel } from "../model/qformer.ts";
 import type { ImageFeatures } from "../model/vision_language.ts";
+import type { ForwardOptions } from "./forward_options.ts";
 import { blankImages, examplePrompt, type ModelInputs, type VisionInputs } from "./inputs.ts";
-import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
+import { VisionLanguageModel } from "./vision_language_model.ts";
 
 /** Model inputs from the processor; without ids for images alone. */
 export interface Blip2Inputs extends ModelInputs {}

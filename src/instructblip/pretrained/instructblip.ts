@@ -7,6 +7,7 @@ import { InstructBlip, type InstructedImages, type Instruction } from "../model/
 import { type Ids, upload } from "../model/language_model.ts";
 import type { InstructBlipQFormerModel } from "../model/qformer.ts";
 import type { ImageFeatures, VisionLanguageOutput } from "../model/vision_language.ts";
+import type { ForwardOptions } from "./forward_options.ts";
 import {
   blankImages,
   EXAMPLE_TEXT,
@@ -17,7 +18,7 @@ import {
   type QFormerInputs,
   type VisionInputs,
 } from "./inputs.ts";
-import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
+import { VisionLanguageModel } from "./vision_language_model.ts";
 
 /** Model inputs from the processor. */
 export interface InstructBlipInputs extends ModelInputs, QFormerInputs {

@@ -8,6 +8,7 @@ import { InstructBlipVideo, type InstructedFrames } from "../model/instructblip_
 import type { Ids } from "../model/language_model.ts";
 import type { InstructBlipQFormerModel } from "../model/qformer.ts";
 import type { ImageFeatures } from "../model/vision_language.ts";
+import type { ForwardOptions } from "./forward_options.ts";
 import {
   blankImages,
   EXAMPLE_TEXT,
@@ -18,7 +19,7 @@ import {
   type VisionInputs,
 } from "./inputs.ts";
 import { INSTRUCTED_INPUTS, uploadInstruction } from "./instructblip.ts";
-import { type ForwardOptions, VisionLanguageModel } from "./vision_language_model.ts";
+import { VisionLanguageModel } from "./vision_language_model.ts";
 
 /** Model inputs from the processor: pixel_values f32[B, F, 3, H, W], F·Q placeholders in every row. */
 export interface InstructBlipVideoInputs extends ModelInputs, QFormerInputs {

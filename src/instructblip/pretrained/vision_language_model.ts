@@ -18,7 +18,7 @@ import type { GenerateOutput } from "../generation/output.ts";
 import { NO_ID, type Prompt } from "../generation/prompt.ts";
 import { RANK_OPTIONS, type RankedAnswers, type RankOptions } from "../generation/ranking.ts";
 import { Callbacks, streamerOf } from "../generation/streamer.ts";
-import { checkInterventions, type Intervention } from "../interventions/intervention.ts";
+import { checkInterventions } from "../interventions/intervention.ts";
 import { Plan } from "../interventions/plan.ts";
 import { type EmbeddedPrompt, type Ids, type LanguageModel, upload } from "../model/language_model.ts";
 import { meanLoss, nextTokens, shiftRight, tokenLosses } from "../model/loss.ts";
@@ -30,6 +30,14 @@ import type {
   VisionLanguage,
   VisionLanguageOutput,
 } from "../model/vision_language.ts";
+import {
+  expectKinds,
+  FORWARD_OPTIONS,
+  type ForwardInputs,
+  type ForwardOptions,
+  HARMLESS,
+  STATE_OPTIONS,
+} from "./forward_options.ts";
 import type { PretrainedFrom } from "./from_pretrained.ts";
 import { ImageCache, type ImageLookup } from "./image_cache.ts";
 import {
@@ -49,70 +57,6 @@ import {
 import { type FromPretrainedOptions, IMAGE_CACHE, load, type ModelClass } from "./load.ts";
 import { SAVE_OPTIONS, type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
 import { Warnings } from "./warnings.ts";
-
-/** Inputs of forward() besides the processor's, by Hugging Face's names. */
-export interface ForwardInputs extends StateOptions {
-  /** With a language model that has a decoder of its own (T5): [B][T], decoder_start_token_id first. Default: from labels. */
-  decoder_input_ids?: Ids;
-  /**
-   * [B][L], -100 for ignored tokens: image, prompt, padding. Fewer labels are those of the last tokens. T5: [B][T], the
-   * answer.
-   */
-  labels?: Ids;
-  /** Number of last tokens whose logits are returned; 0 (default): all. */
-  logits_to_keep?: number;
-  /** Whether a loss that is NaN is an error. Default true; false returns it, as PyTorch does. */
-  check_numerics?: boolean;
-  /** Changes to what flows between the modules; see docs/interpretability.md. */
-  interventions?: readonly Intervention[] | null;
-}
-
-export interface ForwardOptions {
-  /** Sees outputs of modules, under their checkpoint paths; see `outputObserver`. */
-  observer?: Observer;
-}
-
-const STATE_OPTIONS = ["output_hidden_states", "output_attentions"] satisfies (keyof StateOptions)[];
-/** Options of forward(), besides the inputs. */
-const FORWARD_OPTIONS = [
-  "decoder_input_ids",
-  "labels",
-  "logits_to_keep",
-  "check_numerics",
-  "interventions",
-  "observer",
-  ...STATE_OPTIONS,
-] satisfies (keyof ForwardInputs | keyof ForwardOptions)[];
-/** Options of Hugging Face's forward() that have no effect here. */
-const HARMLESS = ["return_dict", "use_cache"];
-
-/** Objects of the caller that are called or listened to during a call, by the methods they must have. */
-const METHODS: Readonly<Record<string, readonly string[]>> = {
-  streamer: ["put", "end"],
-  tokenizer: ["encode", "decode", "convert_ids_to_tokens"],
-  signal: ["throwIfAborted", "addEventListener"],
-  observer: ["wants", "see"],
-};
-
-/** @throws InputError PARAM_RANGE unless callbacks are functions and flags are booleans */
-function expectKinds(options: Readonly<Record<string, unknown>>): void {
-  for (const [name, value] of Object.entries(options)) {
-    if (value === undefined || value === null) continue;
-    const bad = (must: string) => {
-      throw new InputError("PARAM_RANGE", `${name} must be ${must}, got ${shown(value)}`);
-    };
-    const methods = Object.hasOwn(METHODS, name) ? METHODS[name] : undefined;
-    const has = (method: string) => typeof (value as Record<string, unknown>)[method] === "function";
-    if (methods) {
-      if (typeof value !== "object" || !methods.every(has))
-        bad(`an object with ${methods.map((m) => `${m}()`).join(", ")}`);
-    } else if (name.startsWith("on_")) {
-      if (typeof value !== "function") bad("a function");
-    } else if (name === "interpolate_pos_encoding" || name === "check_numerics" || name.startsWith("output_")) {
-      if (typeof value !== "boolean") bad("true or false");
-    }
-  }
-}
 
 /**
  * @typeParam C its config
