@@ -216,7 +216,7 @@ test("this machine's limits are right, finite and positive; a share is the limit
   expect(twice).toMatchObject({ share: 0.5, bound: "arithmetic" });
   expect(() => limitsOf(rows.slice(1), shapes)).toThrow("could not be measured");
 
-  const [slower, faster] = [{ ...rows[0], ms_min: 5, cpu_ms_min: 5, gpu_ms_min: 5 }, rows[0]];
+  const [slower, faster] = [5, 1].map((ms) => ({ ...rows[0], ms_min: ms, cpu_ms_min: ms, gpu_ms_min: ms }));
   expect(betterOf([slower], [faster])[0].cpu_ms_min).toBe(faster.cpu_ms_min);
   expect(betterOf([faster], [slower])[0].cpu_ms_min).toBe(faster.cpu_ms_min);
 });
