@@ -1,4 +1,5 @@
-/** What rows of matrices are multiplied by before they are rounded to f16, of those whose `compute_dtype` is that. */
+/** Scales of the rows of matrices whose `compute_dtype` is f16: rows are multiplied by them before they are rounded. */
+import { copy } from "../tensor/ops/copy.ts";
 import { shardRows } from "../tensor/ops/embedding.ts";
 import { f16Scales } from "../tensor/ops/f16_scales.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -21,7 +22,7 @@ export async function setF16Scales(
   for (const weight of new Set(wholes)) {
     if (weight.compute_dtype !== "f16" || weight.dtype === "f16") continue;
     for (const shard of weight.shards) {
-      await weight.device.exclusive(() => weight.device.scope(() => scaleRows(weight, shard, signal)), { signal });
+      await weight.device.exclusive(() => scaleRows(weight, shard, signal), { signal });
     }
   }
 }
@@ -33,7 +34,11 @@ async function scaleRows(weight: Weight, shard: Shard, signal: AbortSignal | und
   for (let first = 0; first < N; first += most) {
     signal?.throwIfAborted();
     const ids = Uint32Array.from({ length: Math.min(most, N - first) }, (_, i) => first + i);
-    const scales = f16Scales(shardRows(device.tensor(ids, [ids.length]), weight, shard));
-    device.write(shard.f16_scales!.narrow(0, first, ids.length), await scales.read());
+    device.scope(() => {
+      const rows = shardRows(device.tensor(ids, [ids.length]), weight, shard);
+      copy(f16Scales(rows), shard.f16_scales!.narrow(0, first, ids.length));
+    });
+    device.flush();
   }
+  await device.sync();
 }
