@@ -10,6 +10,7 @@ import { runCommandLine } from "../../../src/instructblip/cli/program.node.ts";
 import type { Terminal } from "../../../src/instructblip/cli/terminal.node.ts";
 import { withoutDawn } from "../../dawn.ts";
 import { goldenFolder } from "../../golden_folder.ts";
+import { onOneGpu } from "../../one_gpu.ts";
 import { Golden } from "../../parity/golden.ts";
 
 export const ROOT = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
@@ -45,7 +46,7 @@ export async function cli(args: readonly string[], { terminal = false, onOut }: 
     columns: 80,
     color: terminal,
   };
-  const code = await runCommandLine(args, { terminal: written, signal: interruption.signal });
+  const code = await onOneGpu(() => runCommandLine(args, { terminal: written, signal: interruption.signal }));
   return { code, stdout, stderr };
 }
 
