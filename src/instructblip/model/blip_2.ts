@@ -59,10 +59,10 @@ export class Blip2 extends VisionLanguage {
     return image_features;
   }
 
-  forward(inputs: ImageTensors & PromptTensors, answer?: LanguageModelInputs): VisionLanguageOutput {
-    const features = this.imageFeatures(inputs); // [B, Q, D]
+  forward(inputs: ImageTensors & PromptTensors, options?: LanguageModelInputs): VisionLanguageOutput {
+    const features = this.imageFeatures(inputs); // image_features [B, Q, D]
     const inputs_embeds = this.embed(inputs, features.image_features); // [B, L, D]
     const prompt = { inputs_embeds, attention_mask: inputs.attention_mask };
-    return this.output(features, this.language_model.forward(prompt, answer)); // logits [B, L, V]
+    return this.output(features, this.language_model.forward(prompt, options)); // logits [B, L, V]
   }
 }

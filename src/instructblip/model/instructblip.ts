@@ -6,7 +6,25 @@
  *   query_tokens, instruction ──────────► qformer ─ first Q outputs ─ language_projection ─► image features
  *   [<image> x Q][instruction] ─ embed_tokens ─ <image> rows replaced by image features ─► language_model ─► logits
  *
- * B rows, N patches, Q queries, T instruction tokens, L = prompt tokens with the Q placeholders, D hidden size, V vocabulary.
+ *                                                      ViT-g/14, Vicuna-7B
+ *   pixels                              [B, 3, h, w]     [B, 3, 224, 224]
+ *   image states: class token, patches  [B, N + 1, Dv]   [B, 257, 1408]
+ *   queries, instruction                [B, Q + T, Dq]   [B, 32 + T, 768]
+ *   image features                      [B, Q, D]        [B, 32, 4096]
+ *   prompt: image features, tokens      [B, L, D]        [B, L, 4096]
+ *   logits                              [B, L, V]        [B, L, 32001]
+ *
+ *   attention of                        sees
+ *   ViT                                 every image state
+ *   Q-Former, queries and instruction   every query, and the instruction without its padding
+ *   Q-Former, queries to the image      every image state
+ *   LLaMA, OPT                          itself and what is before it in the prompt and the answer, without padding
+ *   T5 encoder                          the prompt, without padding
+ *   T5 decoder                          itself and what is before it in the answer; the prompt, without padding
+ *
+ * B rows, N patches, Q queries, T instruction tokens, L prompt tokens with the Q placeholders, V vocabulary; hidden sizes:
+ * Dv of the image encoder, Dq of the Q-Former, D of the language model. Prompts come here padded, on the left unless the
+ * processor was told otherwise.
  * Source: Dai et al. 2023, InstructBLIP, figure 3; transformers 5.18, modeling_instructblip.py.
  */
 import type { Weights } from "../../modules/weights.ts";
@@ -30,7 +48,7 @@ import {
 export interface InstructedImages extends ImageTensors {
   /** u32[B, T] */
   readonly qformer_input_ids: Tensor<"u32">;
-  /** u32[B, Q + T], 1 = not padding; 1 for every query */
+  /** u32[B, Q + T], 1 = not padding: Hugging Face's [B, T] behind a 1 for every query */
   readonly qformer_attention_mask: Tensor<"u32">;
 }
 
@@ -82,10 +100,10 @@ export class InstructBlip extends VisionLanguage<InstructedImages> {
     return queryImages(this, image, instruction).image_features; // [B, Q, D]
   }
 
-  forward(inputs: InstructedImages & PromptTensors, answer?: LanguageModelInputs): VisionLanguageOutput {
-    const features = this.imageFeatures(inputs); // [B, Q, D]
+  forward(inputs: InstructedImages & PromptTensors, options?: LanguageModelInputs): VisionLanguageOutput {
+    const features = this.imageFeatures(inputs); // image_features [B, Q, D]
     const inputs_embeds = this.embed(inputs, features.image_features); // [B, L, D], the instruction's tokens and the features
     const prompt = { inputs_embeds, attention_mask: inputs.attention_mask };
-    return this.output(features, this.language_model.forward(prompt, answer)); // logits [B, L, V]
+    return this.output(features, this.language_model.forward(prompt, options)); // logits [B, L, V]
   }
 }

@@ -114,11 +114,11 @@ export interface Decoding {
   dispose(): void;
 }
 
-/** The arguments of every layer of a decoder-only model, besides its input; S tokens are T and those in the cache. */
+/** The arguments of every layer of a decoder-only model, besides its input. S: the T tokens of this call. */
 export interface CausalStep {
   /** u32[B, T]: each token's position, or its row in the table of positions */
   readonly positions: Tensor<"u32">;
-  /** u32[B, S], 1 = visible; a cache has its own */
+  /** u32[B, S], 1 = visible. With a cache the mask is in its block table. */
   readonly mask?: Tensor<"u32"> | undefined;
   /** Keys and values of earlier tokens; without one, T is the whole sequence. */
   readonly cache: KVCache | undefined;

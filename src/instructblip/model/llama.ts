@@ -29,7 +29,7 @@ import { CausalLanguageModel, type CausalStep } from "./language_model.ts";
 
 /** The arguments of every layer of one call, besides its input. */
 export interface LlamaStep extends CausalStep {
-  /** f32[P, d]: cosines and sines of position p in row p */
+  /** f32[P, d]: d/2 cosines, then d/2 sines of position p in row p; channel j is rotated with j + d/2 */
   readonly rope: Tensor;
 }
 
@@ -169,7 +169,7 @@ export class LlamaModel extends Module {
   /**
    * @param inputs_embeds f32[B, T, D]
    * @param positions u32[B, T]
-   * @param mask u32[B, S]: 1 for every token that may be attended to, in the cache or in this call
+   * @param mask u32[B, T], 1 = visible; not with a cache, which has its own
    */
   forward(inputs_embeds: Tensor, { positions, mask, cache }: CausalStep): Tensor {
     const [, T] = sizes(inputs_embeds.shape, 3);

@@ -44,7 +44,7 @@ export function shiftRight(labels: Ids, start: number, pad: number): Ids {
  * @returns f32[B·T]: -log p of each target, in nats; 0 where it is -100
  */
 export function tokenLosses(logits: Tensor, targets: Ids): Tensor {
-  const ids = Uint32Array.from(targets.flat());
+  const ids = Uint32Array.from(targets.flat()); // -100 becomes IGNORED_LABEL
   return crossEntropy(logits.reshape([ids.length, -1]), logits.device.tensor(ids, [ids.length]));
 }
 

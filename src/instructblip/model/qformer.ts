@@ -2,14 +2,17 @@
  * The Q-Former: a BERT over [queries; instruction] whose queries also cross-attend to the image. Self-attention to the
  * instruction makes the query outputs depend on the question.
  *
- * B rows, Q queries, T instruction tokens, N + 1 image states, D wide.
+ * B rows, Q queries, T instruction tokens, M of both or of queries alone, N + 1 image states, S keys, D wide.
  *
- *                       keys                              in every layer i
- *                 Q queries  T text                       queries:  self-attention -> cross-attention to the image
- *   Q queries         1       mask                                  (only if i % cross_attention_frequency == 0)
- *   T text            1       mask                                  -> intermediate_query, output_query
- *   self-attention: everyone sees every query,            text:     self-attention -> intermediate, output
- *   and the text that is not padding                      two feed-forwards with weights of their own
+ *   self-attention          keys: Q queries   T text
+ *     from Q queries              1            mask         all see every query, and the text that is not padding
+ *     from T text                 1            mask
+ *   cross-attention         keys: N + 1 image states
+ *     from Q queries              1                         no mask; text does not attend to the image
+ *
+ *   layer i, queries: self-attention -> cross-attention (if i % cross_attention_frequency == 0)
+ *                     -> intermediate_query, output_query
+ *            text:    self-attention -> intermediate, output: a feed-forward with weights of its own
  *
  * Source: InstructBLIP 2.3; BLIP-2 3.1 (Li et al. 2023); transformers modeling_instructblip.py. Post-norm, as in BERT.
  */
@@ -89,7 +92,7 @@ interface Keys {
   readonly mask?: Tensor<"u32"> | undefined;
 }
 
-/** Queries, keys and values of all heads. f32[B, T, D] -> f32[B, T, D] */
+/** Queries, keys and values of all heads. f32[B, M, D] -> f32[B, M, D] */
 export class InstructBlipQFormerMultiHeadAttention extends Module {
   readonly query: Linear;
   readonly key: Linear;
@@ -106,20 +109,20 @@ export class InstructBlipQFormerMultiHeadAttention extends Module {
   }
 
   forward(x: Tensor, { encoder_hidden_states = x, mask }: Keys): Tensor {
-    const [B, T, D] = sizes(x.shape, 3);
+    const [B, M, D] = sizes(x.shape, 3);
     const d = D / this.num_heads;
-    const q = this.query.forward(x).unflatten(2, [this.num_heads, d]); // [B, T, H, d]
+    const q = this.query.forward(x).unflatten(2, [this.num_heads, d]); // [B, M, H, d]
     const k = this.key.forward(encoder_hidden_states).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
     const v = this.value.forward(encoder_hidden_states).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
     const options = { scale: d ** -0.5, mask };
     const kind = encoder_hidden_states === x ? "attentions" : "cross_attentions";
     this.observeState(kind, x, () => attentionProbabilities(q, k, options));
-    const heads = this.observeHeads(attention(q, k, v, options)); // [B, T, H, d]
-    return this.observe(heads.reshape([B, T, D]));
+    const heads = this.observeHeads(attention(q, k, v, options)); // [B, M, H, d]
+    return this.observe(heads.reshape([B, M, D]));
   }
 }
 
-/** LayerNorm(dense(y) + residual): the end of every BERT sublayer. f32[B, T, D] */
+/** LayerNorm(dense(y) + residual): the end of every BERT sublayer. f32[B, M, D] */
 export class InstructBlipQFormerOutput extends Module {
   readonly dense: Linear;
   readonly LayerNorm: LayerNorm;
@@ -130,13 +133,13 @@ export class InstructBlipQFormerOutput extends Module {
     this.LayerNorm = new LayerNorm(weights.at("LayerNorm"), config.hidden_size, config.layer_norm_eps);
   }
 
-  /** @param y f32[B, T, width] @param residual f32[B, T, D] */
+  /** @param y f32[B, M, width] @param residual f32[B, M, D] */
   forward(y: Tensor, residual: Tensor): Tensor {
     return this.observe(this.LayerNorm.forward(add(residual, this.dense.forward(y))));
   }
 }
 
-/** Self-attention or cross-attention to the image, with its output sublayer. f32[B, T, D] -> f32[B, T, D] */
+/** Self-attention or cross-attention to the image, with its output sublayer. f32[B, M, D] -> f32[B, M, D] */
 export class InstructBlipQFormerAttention extends Module {
   readonly attention: InstructBlipQFormerMultiHeadAttention;
   readonly output: InstructBlipQFormerOutput;
@@ -152,7 +155,7 @@ export class InstructBlipQFormerAttention extends Module {
   }
 }
 
-/** gelu(dense(x)). f32[B, T, D] -> f32[B, T, F] */
+/** gelu(dense(x)). f32[B, M, D] -> f32[B, M, F] */
 export class InstructBlipQFormerIntermediate extends Module {
   readonly dense: Linear;
   readonly activation: Activation;

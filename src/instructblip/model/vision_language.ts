@@ -2,7 +2,8 @@
  * The parts that InstructBLIP and its siblings share: image encoder, learned queries, projection and language model, and the
  * types of inputs and outputs. Each model's own forward() combines them.
  *
- * B rows, Q image features a row, L prompt tokens with the placeholders, D hidden size, V vocabulary.
+ * B rows, Q image features a row, L prompt tokens with the placeholders, D hidden size of the language model, Dq of the
+ * Q-Former, E width of the token embeddings, V vocabulary.
  * Source: Li et al. 2023, BLIP-2, figure 3; transformers 5.18, modeling_instructblip.py.
  */
 import { Linear } from "../../modules/linear.ts";
@@ -51,7 +52,7 @@ export interface ImageFeatures {
 
 /** Tensors live until disposed, or until the `device.scope` they were made in ends. */
 export interface VisionLanguageOutput extends ImageFeatures {
-  /** With labels: the mean cross-entropy, in nats; a number on the host, as there is no training. */
+  /** Set by the loaded model's forward() with labels (pretrained/): the mean cross-entropy, in nats; a number on the host, as there is no training. */
   readonly loss?: number;
   /** f32[B, L, V]; with T5 f32[B, T, V]; with logits_to_keep fewer tokens */
   readonly logits: Tensor;
@@ -102,7 +103,7 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
   abstract featuresOfStates(states: Tensor, inputs: Omit<I, keyof ImageTensors>): Tensor;
 
   /** The whole model. */
-  abstract forward(inputs: I & PromptTensors, answer?: LanguageModelInputs): VisionLanguageOutput;
+  abstract forward(inputs: I & PromptTensors, options?: LanguageModelInputs): VisionLanguageOutput;
 
   /** The learned queries of B rows. f32[1, Q, Dq] -> f32[B, Q, Dq] */
   static queries({ query_tokens }: ImageParts, B: number): Tensor {
@@ -116,14 +117,10 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
     return { inputs_embeds: this.embed(inputs, image_features), attention_mask: inputs.attention_mask };
   }
 
-  /** Token embeddings with the rows of placeholders replaced, in row-major order, by image features. f32[B, L, P] */
+  /** Token embeddings with the rows of placeholders replaced, in row-major order, by image features. f32[B, L, E] */
   protected embed({ input_ids, placeholders, count }: PromptTensors, image_features: Tensor): Tensor {
-    const embeds = this.language_model.embed(input_ids); // [B, L, P]
-    // OPT's embeddings may be narrower than the model, and project_in widens them; features are as wide as the model. HF fills
-    // the placeholders with the features' numbers in order, and the last ones are left over.
-    const [, , P] = sizes(embeds.shape, 3);
-    const numbers = image_features.reshape([-1]).narrow(0, 0, count * P);
-    return maskedScatter(embeds, numbers.reshape([count, P]), placeholders);
+    const embeds = this.language_model.embed(input_ids); // [B, L, E], E = D but in OPT-350M
+    return maskedScatter(embeds, rowsOfWidth(image_features, sizes(embeds.shape, 3)[2], count), placeholders);
   }
 
   /** The output of forward(); the logits are observed as the model's output. */
@@ -133,6 +130,19 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
     const language_model_outputs = { ...answered, logits };
     return { logits, vision_outputs, qformer_outputs, image_features, language_model_outputs };
   }
+}
+
+/**
+ * The features' numbers in order, in `count` rows as wide as the embeddings. f32[B, Q, D] -> f32[count, E]
+ *
+ * E = D, and these are the features' rows, but where OPT's embeddings are narrower than the model: there Hugging Face's
+ * masked_scatter takes the numbers in order too, and leaves the last ones over.
+ */
+function rowsOfWidth(image_features: Tensor, E: number, count: number): Tensor {
+  return image_features
+    .reshape([-1])
+    .narrow(0, 0, count * E)
+    .reshape([count, E]);
 }
 
 function languageModel(weights: Weights, config: TextConfig): LanguageModel {

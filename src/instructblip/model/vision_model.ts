@@ -1,8 +1,10 @@
 /**
  * The image encoder: ViT-g/14, a pre-norm transformer over image patches.
  *
- * B images, N patches + 1 class token, D wide, H heads.
- * Source: InstructBLIP 2.4 (Dai et al. 2023); EVA-CLIP's ViT-g, second last layer; transformers modeling_instructblip.py.
+ * B images, N patches, S = N + 1 tokens with the class token, D wide, H heads. `observe(x)`, here and in all models, returns x,
+ * or what an observer of this module puts in its place.
+ * Source: InstructBLIP 2.6 (Dai et al. 2023); EVA-CLIP's ViT-g without its last layer, as checkpoints hold it (BLIP-2 3.4);
+ * transformers modeling_instructblip.py.
  */
 import { Linear } from "../../modules/linear.ts";
 import { Module } from "../../modules/module.ts";
@@ -106,7 +108,7 @@ export class InstructBlipVisionEmbeddings extends Module {
   }
 }
 
-/** Every token attends to every token. f32[B, N, D] -> f32[B, N, D] */
+/** Every token attends to every token. f32[B, S, D] -> f32[B, S, D] */
 export class InstructBlipAttention extends Module {
   readonly qkv: Linear;
   readonly projection: Linear;
@@ -120,19 +122,19 @@ export class InstructBlipAttention extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const [B, N, D] = sizes(x.shape, 3);
+    const [B, S, D] = sizes(x.shape, 3);
     const d = D / this.num_heads;
-    const qkv = this.qkv.forward(x); // [B, N, 3D]: all queries, all keys, all values
-    const part = (i: number) => qkv.narrow(2, i * D, D).unflatten(2, [this.num_heads, d]); // [B, N, H, d]
+    const qkv = this.qkv.forward(x); // [B, S, 3D]: all queries, all keys, all values
+    const part = (i: number) => qkv.narrow(2, i * D, D).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
     const [q, k, v] = [part(0), part(1), part(2)];
     const options = { scale: d ** -0.5 };
-    const heads = this.observeHeads(attention(q, k, v, options)); // [B, N, H, d]
+    const heads = this.observeHeads(attention(q, k, v, options)); // [B, S, H, d]
     this.observeState("attentions", x, () => attentionProbabilities(q, k, options));
-    return this.observe(this.projection.forward(heads.reshape([B, N, D])));
+    return this.observe(this.projection.forward(heads.reshape([B, S, D])));
   }
 }
 
-/** fc2(gelu(fc1(x))). f32[B, N, D] -> f32[B, N, D] */
+/** fc2(gelu(fc1(x))). f32[B, S, D] -> f32[B, S, D] */
 export class InstructBlipMLP extends Module {
   readonly fc1: Linear;
   readonly fc2: Linear;
@@ -146,12 +148,12 @@ export class InstructBlipMLP extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const hidden = this.observe(activation(this.fc1.forward(x), this.activation), "activation_fn"); // [B, N, F]
+    const hidden = this.observe(activation(this.fc1.forward(x), this.activation), "activation_fn"); // [B, S, F]
     return this.observe(this.fc2.forward(hidden));
   }
 }
 
-/** Pre-norm transformer block. f32[B, N, D] -> f32[B, N, D] */
+/** Pre-norm transformer block. f32[B, S, D] -> f32[B, S, D] */
 export class InstructBlipEncoderLayer extends Module {
   readonly layer_norm1: LayerNorm;
   readonly self_attn: InstructBlipAttention;
@@ -175,7 +177,7 @@ export class InstructBlipEncoderLayer extends Module {
   }
 }
 
-/** The stack of blocks. f32[B, N, D] -> f32[B, N, D] */
+/** The stack of blocks. f32[B, S, D] -> f32[B, S, D] */
 export class InstructBlipEncoder extends Module {
   readonly layers: readonly InstructBlipEncoderLayer[];
 
