@@ -52,7 +52,10 @@ export interface ImageFeatures {
 
 /** Tensors live until disposed, or until the `device.scope` they were made in ends. */
 export interface VisionLanguageOutput extends ImageFeatures {
-  /** Set by the loaded model's forward() with labels (pretrained/): the mean cross-entropy, in nats; a number on the host, as there is no training. */
+  /**
+   * Set by the loaded model's forward() with labels (pretrained/): the mean cross-entropy, in nats; a number on the host, as
+   * there is no training.
+   */
   readonly loss?: number;
   /** f32[B, L, V]; with T5 f32[B, T, V]; with logits_to_keep fewer tokens */
   readonly logits: Tensor;

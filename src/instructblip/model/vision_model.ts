@@ -1,8 +1,8 @@
 /**
  * The image encoder: ViT-g/14, a pre-norm transformer over image patches.
  *
- * B images, N patches, S = N + 1 tokens with the class token, D wide, H heads. `observe(x)`, here and in all models, returns x,
- * or what an observer of this module puts in its place.
+ * B images, N patches, S = N + 1 tokens with the class token, D wide, H heads. `observe(x)`, here and in all models, returns
+ * x, or what an observer of this module puts in its place.
  * Source: InstructBLIP 2.6 (Dai et al. 2023); EVA-CLIP's ViT-g without its last layer, as checkpoints hold it (BLIP-2 3.4);
  * transformers modeling_instructblip.py.
  */
