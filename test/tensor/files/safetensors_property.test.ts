@@ -10,12 +10,13 @@ import { Checkpoint, SafetensorsFile } from "../../../src/tensor/files/safetenso
 import { serializeSafetensors } from "../../../src/tensor/files/safetensors_writer.ts";
 import { MemorySource } from "../../../src/tensor/files/source.ts";
 import { type Json, OtherNumber, parseStrictJson } from "../../../src/tensor/files/strict_json.ts";
+import { character } from "../../character.ts";
 import { build, entry } from "./corpus/files.ts";
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: names may not hold them
 const CONTROL = /[\x00-\x1f\x7f-\x9f]/;
 const name = fc
-  .string({ unit: "binary", minLength: 1, maxLength: 20 })
+  .string({ unit: character, minLength: 1, maxLength: 20 })
   .filter((s) => !CONTROL.test(s) && s !== "__metadata__");
 const tensor = fc
   .record({
@@ -34,7 +35,7 @@ it("reads back what it wrote, whole and streamed", { timeout: 30_000 }, async ()
   await fc.assert(
     fc.asyncProperty(
       tensors,
-      fc.option(fc.dictionary(fc.string({ unit: "binary" }), fc.string({ unit: "binary" })), { nil: undefined }),
+      fc.option(fc.dictionary(fc.string({ unit: character }), fc.string({ unit: character })), { nil: undefined }),
       fc.integer({ min: 8, max: 200 }),
       async (entries, metadata, chunkBytes) => {
         const bytes = await serializeSafetensors(entries, metadata);
