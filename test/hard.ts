@@ -83,16 +83,19 @@ export function hardLogits(kind: keyof typeof LOGITS): { x: Float32Array; labels
 export const ROWS = {
   massive,
   large_mean: (x: Float64Array) => x.map((number) => 1000 + number),
-  sink_rows: (x: Float64Array, D: number) =>
-    x.map((_, i) => {
-      const start = i - (i % D);
-      return (start / D) % 4
-        ? x[i]
-        : massive(
-            x.slice(start, start + D).map((number) => 256 * number),
-            D,
-          )[i % D];
-    }),
+  sink_rows: (x: Float64Array, D: number) => {
+    const y = x.slice();
+    for (let start = 0; start < x.length; start += 4 * D) {
+      y.set(
+        massive(
+          x.slice(start, start + D).map((number) => 256 * number),
+          D,
+        ),
+        start,
+      );
+    }
+    return y;
+  },
 } as const;
 
 /** A matrix [N, K] that quantizing changes nothing of: both ends of the range in every block of 32. */
