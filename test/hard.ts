@@ -31,13 +31,13 @@ export class HardSource {
 
   /** n whole numbers in [low, high). */
   whole(n: number, low: number, high: number): Float64Array {
-    return Float64Array.from({ length: n }, () => this.#random.int(low, high));
+    return new Float64Array(n).map(() => this.#random.int(low, high));
   }
 
   /** n numbers in [-4, 4), most of them near 0: sums of four. */
   bell(n: number): Float64Array {
     const draw = () => this.#random.int(-(2 ** 19), 2 ** 19);
-    return Float64Array.from({ length: n }, () => (draw() + draw() + draw() + draw()) / 2 ** 19);
+    return new Float64Array(n).map(() => (draw() + draw() + draw() + draw()) / 2 ** 19);
   }
 }
 
@@ -169,7 +169,10 @@ export function expectAsPyTorch(
 
 function sumOfBits(inputs: readonly ArrayLike<number>[]): number {
   let sum = 0;
-  for (const input of inputs)
-    for (const bits of new Uint32Array(Float32Array.from(input).buffer)) sum = (sum + bits) >>> 0;
+  for (const input of inputs) {
+    const numbers = input instanceof Float32Array ? input : Float32Array.from(input);
+    const bits = new Uint32Array(numbers.buffer, numbers.byteOffset, numbers.length);
+    for (let i = 0; i < bits.length; i++) sum = (sum + bits[i]) >>> 0;
+  }
   return sum;
 }

@@ -22,14 +22,18 @@ export class Random {
 
   /** `n` numbers uniform in [low, high), as f32. */
   uniform(n: number, low = -1, high = 1): Float32Array {
-    return Float32Array.from({ length: n }, () => low + (high - low) * this.next());
+    const numbers = new Float32Array(n);
+    for (let i = 0; i < n; i++) numbers[i] = low + (high - low) * this.next();
+    return numbers;
   }
 
   /** `n` normal numbers, as f32. Box and Muller. */
   normal(n: number, mean = 0, deviation = 1): Float32Array {
-    return Float32Array.from({ length: n }, () => {
+    const numbers = new Float32Array(n);
+    for (let i = 0; i < n; i++) {
       const radius = Math.sqrt(-2 * Math.log(1 - this.next()));
-      return mean + deviation * radius * Math.cos(2 * Math.PI * this.next());
-    });
+      numbers[i] = mean + deviation * radius * Math.cos(2 * Math.PI * this.next());
+    }
+    return numbers;
   }
 }
