@@ -9,6 +9,7 @@ import { GpuDevice } from "../../../src/tensor/device/device.ts";
 import { testDevice } from "../../device.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { goldenInputs } from "../../parity/golden.ts";
+import { ALL } from "../../rounds.ts";
 
 const device = await testDevice();
 /** As a GPU, whose steps are ahead of the ids that are read. */
@@ -74,7 +75,10 @@ describe.each([
   const { model, inputs } = await open(golden, tensor);
   const error = { name: "NumericError", code: "NUMERIC", module: expect.stringContaining(module) };
 
-  test.each(Object.keys(WAYS) as (keyof typeof WAYS)[])("%s", async (way) => {
+  // What a way does with its scores is nothing to the language model: of the first all, of the others every third.
+  const ways = Object.keys(WAYS) as (keyof typeof WAYS)[];
+  const first = ["plain_f32", "t5_flan", "opt_plain"].indexOf(golden);
+  test.each(ways.filter((_, i) => ALL || first === 0 || i % 3 === first))("%s", async (way) => {
     const failing = model.generate({ ...inputs, max_new_tokens: 4, ...WAYS[way] });
     await expect(failing).rejects.toMatchObject(error);
     await expect(failing).rejects.toThrow(`the first module whose output has one is ${module}`);
