@@ -20,6 +20,7 @@ import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";
 import { COMMITTED, goldenFolder } from "../../golden_folder.ts";
 import { goldenInputs } from "../../parity/golden.ts";
+import { ALL } from "../../rounds.ts";
 import { TOLERANCES } from "../../tolerances.ts";
 
 const device = await testDevice();
@@ -110,9 +111,11 @@ describe.each(NAMES)("%s", async (name) => {
   test("each costs what forward() says of it alone", async () => {
     const ranked = await model.rank_answers({ ...inputs, candidates });
     for (const [b, list] of candidates.entries()) {
-      const alone: number[] = [];
-      for (const ids of list) alone.push(await bruteForce(model, inputs, b, ids));
-      expectClose(ranked[b].sums, alone, TOLERANCES.ranking_twin, `${name} row ${b}`);
+      for (const [c, ids] of list.entries()) {
+        if (!ALL && (b + c) % B !== 0) continue; // each place in the lists, in one of them
+        const alone = await bruteForce(model, inputs, b, ids);
+        expectClose([ranked[b].sums[c]], [alone], TOLERANCES.ranking_twin, `${name} row ${b} candidate ${c}`);
+      }
     }
   });
 
@@ -120,7 +123,7 @@ describe.each(NAMES)("%s", async (name) => {
     const expected = sumsOf(await model.rank_answers({ ...inputs, candidates }));
     const same = (ranked: readonly RankedAnswers[], what: string) =>
       expectClose(sumsOf(ranked), expected, TOLERANCES.ranking_twin, `${name}: ${what}`);
-    for (const segment_size of [1, 2, 3, 5, 1000]) {
+    for (const segment_size of ALL ? [1, 2, 3, 5, 1000] : [1, 3, 1000]) {
       same(await model.rank_answers({ ...inputs, candidates, segment_size }), `segments of ${segment_size}`);
     }
     const backwards = await model.rank_answers({
