@@ -29,12 +29,8 @@ export function pack(folder, say = (_step) => {}) {
   say("packing …");
   const stage = fs.mkdtempSync(join(tmpdir(), "instructblip-pack-"));
   try {
-    const [{ files }] = npmPack(ROOT, "--dry-run");
-    for (const { path } of files) {
-      fs.mkdirSync(dirname(join(stage, path)), { recursive: true });
-      fs.copyFileSync(join(ROOT, path), join(stage, path));
-    }
     const { private: _, scripts: __, devDependencies: ___, ...manifest } = readJson(join(ROOT, "package.json"));
+    for (const path of manifest.files) fs.cpSync(join(ROOT, path), join(stage, path), { recursive: true });
     fs.writeFileSync(join(stage, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
     const [{ filename }] = npmPack(stage, "--pack-destination", resolve(folder));
     const tarball = join(resolve(folder), filename);
