@@ -12,19 +12,7 @@ import type { Caps } from "../src/tensor/device/caps.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { EngineError } from "../src/tensor/errors.ts";
 import { type Basis, type CheckResult, type Limits, type Machine, median, type Row, roofline } from "./rows.ts";
-
-export interface Settings {
-  readonly rounds: number;
-  /** Least time of a case in a round, in milliseconds. */
-  readonly turnMs: number;
-  /** A variant that plan() does not pick is not timed if one run takes longer, and not run if that is predicted. */
-  readonly slowMs: number;
-}
-
-export const SETTINGS: Readonly<Record<"full" | "quick", Settings>> = {
-  full: { rounds: 5, turnMs: 50, slowMs: 700 },
-  quick: { rounds: 3, turnMs: 20, slowMs: 300 },
-};
+import type { Settings } from "./settings.ts";
 
 /** Most launches with GPU timestamps in a round: timestamps take time. */
 const TIMESTAMPED = 256;

@@ -1,17 +1,18 @@
 /** Loading a checkpoint as it is stored, as int8 and as int4, next to a plain read of its files, which is the lower bound. */
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { InstructBlipForConditionalGeneration as Model } from "../src/instructblip/pretrained/instructblip.ts";
+import type { InstructBlipForConditionalGeneration as Model } from "../src/instructblip/pretrained/instructblip.ts";
 import { formatBytes } from "../src/tensor/device/memory.ts";
 import { widen } from "../src/tensor/dtype.ts";
 import type { Checkpoint } from "../src/tensor/files/safetensors.ts";
 import { NodeFolder, openCheckpoint } from "../src/tensor/files/source.node.ts";
 import { isQuantized, quantizeRows } from "../src/tensor/quantize.ts";
-import type { Measured, Settings } from "./harness.ts";
+import type { Measured } from "./harness.ts";
 import { openBenchDevice } from "./machine.ts";
 import type { ModelFolder } from "./model.bench.ts";
 import { matricesOf } from "./model_work.ts";
 import { type CheckResult, median } from "./rows.ts";
+import type { Settings } from "./settings.ts";
 
 export const LOAD_STEPS = ["reading", "loading", "loading int8", "loading int4"] as const;
 export type LoadStep = (typeof LOAD_STEPS)[number];
@@ -40,6 +41,9 @@ export async function measureLoads(
   { rounds }: Pick<Settings, "rounds">,
   progress: (text: string) => void,
 ): Promise<Measured[]> {
+  const { InstructBlipForConditionalGeneration: Model } = await import(
+    "../src/instructblip/pretrained/instructblip.ts"
+  );
   const files = await weightFiles(folder);
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
   const device = await openBenchDevice();

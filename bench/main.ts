@@ -2,34 +2,13 @@
  * `npm run bench`: measures every kernel and the model on this machine, prints a table and keeps the rows as JSON lines.
  * Progress goes to stderr.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
-import { exitWithReader, Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
+import { regularExpression, runScript, UsageError, wholeNumber } from "../scripts/script.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
-import { CASES } from "../src/tensor/cases/support/all.ts";
-import { caseName, type Group, type Groups, withCases } from "../src/tensor/cases/support/group.ts";
-import { MODEL_SHAPES, QUICK_SHAPES } from "../src/tensor/cases/support/shapes.ts";
-import { tunedPlanFile, webgpuVersion } from "../src/tensor/device/tuned_plan.node.ts";
-import {
-  adapterKey,
-  formatTunedFile,
-  parseTunedFile,
-  type TunedFile,
-  withTuned,
-} from "../src/tensor/device/tuned_plan.ts";
-import { type Measured, measure, SETTINGS, type Settings, type Shared, withShare } from "./harness.ts";
-import { groups as layerGroups } from "./layers.bench.ts";
-import { betterOf, groups as limitGroups, limitsOf } from "./limits.bench.ts";
-import { LOAD_STEPS, loadStepName, measureLoads } from "./load.bench.ts";
-import { describeMachine, openBenchDevice, root } from "./machine.ts";
-import { MODEL_STEPS, measureModel, modelFolder, modelStepName } from "./model.bench.ts";
-import { renderReport, replaceInDocs } from "./report.ts";
-import { formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
-import { measureStart, START_STEPS, startStepName } from "./start.bench.ts";
-import { type Choice, groupsByClass, renderChoices, tuneClass, tunedPlanFrom } from "./tune.ts";
+import { SETTINGS } from "./settings.ts";
 
-const HELP = `usage: npm run bench -- [options]
+/** @param plan where tuned plans are kept */
+const help = (plan: string) => `usage: npm run bench -- [options]
 
 Measures this machine's limits, then every kernel at the shapes of InstructBLIP-Vicuna-7B, then the model. Every result is
 checked before it is timed; a wrong one is not timed, and the exit code is 1. Loading a large checkpoint as it is stored, as
@@ -46,7 +25,7 @@ int8 and as int4, beside a plain read of its files: --filter "^model (reading|lo
 
   --tune           instead, time all variants of every op that has several and keep the fastest for each class of sizes, for
                    this adapter, driver and version of webgpu; INSTRUCTBLIP_PLAN=tuned (or @FILE) then uses them
-  --out FILE       with --tune: where they are kept (default ${tunedPlanFile()}); others stay
+  --out FILE       with --tune: where they are kept (default ${plan}); others stay
 
   --table FILE     print the table of a file of rows without measuring
   --markdown       with --table: in Markdown
@@ -72,186 +51,22 @@ async function main(): Promise<number> {
     },
   });
   if (values.help) {
-    console.log(HELP);
-    return 0;
-  }
-  if (values.table !== undefined) {
-    console.log(renderReport(readRows(values.table), values.markdown));
-    return 0;
-  }
-  if (values.docs !== undefined) {
-    const path = join(root, "docs/benchmarks.md");
-    writeWhole(path, replaceInDocs(readFileSync(path, "utf8"), readRows(values.docs)));
+    const { tunedPlanFile } = await import("../src/tensor/device/tuned_plan.node.ts");
+    console.log(help(tunedPlanFile()));
     return 0;
   }
   const settings = { ...SETTINGS[values.quick ? "quick" : "full"] };
   if (values.rounds !== undefined) settings.rounds = wholeNumber("--rounds", values.rounds);
-  const filter = regularExpression(values.filter);
-  if (values.tune) {
-    const others = (["list", "model", "dtype", "json"] as const).filter((name) => values[name]);
-    if (others.length > 0) throw new UsageError(`--${others[0]} does not go with --tune`);
-    return runTuner({ ...values, settings, filter });
-  }
-  if (values.out !== undefined) throw new UsageError("--out goes with --tune");
-  return run({ ...values, settings, filter });
-}
+  const filter = regularExpression("--filter", values.filter);
+  const dtype = readDType(values.dtype);
+  const untuned = (["list", "model", "dtype", "json"] as const).find((name) => values[name]);
+  if (values.tune && untuned) throw new UsageError(`--${untuned} does not go with --tune`);
+  if (!values.tune && values.out !== undefined) throw new UsageError("--out goes with --tune");
 
-/** Measures the variants of every op that has several; the fastest is saved as soon as a size class is done. */
-async function runTuner({ quick, filter, settings, out }: RunOptions & { readonly out?: string | undefined }) {
-  delete process.env.INSTRUCTBLIP_PLAN; // plan() must follow its rules
-  const path = out ?? tunedPlanFile();
-  let kept: TunedFile = existsSync(path) ? parseTunedFile(path, readFileSync(path, "utf8")) : new Map();
-  const progress = new Progress(processTerminal(({ exitCode }) => process.exit(exitCode)));
-  const device = await openBenchDevice();
-  try {
-    const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
-    const groups = ALL_GROUPS.flatMap((groups) => groups(shapes, device.caps));
-    const classes = groupsByClass(groups, (name) => filter.test(name));
-    if (classes.size === 0) throw new UsageError(`--filter: no op with several variants matches ${filter}`);
-    const key = adapterKey(device.handle.adapterInfo, webgpuVersion());
-    const date = new Date().toISOString();
-    const choices: Choice[] = [];
-    const complaints: string[] = [];
-    for (const groups of classes.values()) {
-      const { choice, wrong } = await tuneClass(device, groups, settings, (text) => progress.show(text));
-      choices.push(choice);
-      complaints.push(...wrong.map((row) => `WRONG: ${caseName(row)}`));
-      kept = withTuned(kept, key, { date, choices: tunedPlanFrom([choice]) });
-      writeWhole(path, formatTunedFile(kept));
-    }
-    progress.clear();
-    console.log([renderChoices(choices), ...complaints].join("\n"));
-    console.log(`\nkept in ${path}\n    for ${key}`);
-    console.log(`to use them: INSTRUCTBLIP_PLAN=${out === undefined ? "tuned" : `@${path}`}`);
-    return complaints.length ? 1 : 0;
-  } finally {
-    progress.clear();
-    device.destroy();
-  }
-}
-
-interface RunOptions {
-  readonly quick: boolean;
-  readonly list: boolean;
-  readonly filter: RegExp;
-  readonly model?: string | undefined;
-  readonly dtype?: string | undefined;
-  readonly settings: Settings;
-  readonly json?: string | undefined;
-}
-
-/**
- * Measures the selected cases, kernel by kernel; rows are saved as soon as a kernel is done, and with their fraction of the
- * limits at the end.
- */
-async function run({ quick, list, filter, settings, json, ...options }: RunOptions): Promise<number> {
-  const started = performance.now();
-  const wanted = (name: string) => filter.test(name);
-  const progress = new Progress(processTerminal(({ exitCode }) => process.exit(exitCode)));
-  const show = (text: string) => progress.show(text);
-  const device = await openBenchDevice();
-  try {
-    const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
-    const benches = ALL_GROUPS.map((groups) => groups(shapes, device.caps));
-    const folder = modelFolder(options.model);
-    const steps = MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
-    const loads = LOAD_STEPS.filter((step) => wanted(loadStepName(folder, step)));
-    const starts = options.model === undefined ? START_STEPS.filter((step) => wanted(startStepName(step))) : [];
-    const wantedBenches = benches.filter((bench) => bench.flatMap(namesOf).some(wanted));
-    if (wantedBenches.length + steps.length + loads.length + starts.length === 0) {
-      throw new UsageError(`--filter: no case matches ${filter}; --list prints their names`);
-    }
-    if (list) {
-      for (const name of benches.flat().flatMap(namesOf).filter(wanted)) console.log(name);
-      for (const step of steps) console.log(modelStepName(folder, step));
-      for (const step of loads) console.log(loadStepName(folder, step));
-      for (const step of starts) console.log(startStepName(step));
-      return 0;
-    }
-
-    const machine = describeMachine(device);
-    const toStdout = json === "-";
-    const file = json ?? join(root, "bench/results", `${slug(machine.adapter)}.jsonl`);
-    const older = !toStdout && existsSync(file) ? readRows(file) : [];
-    const keep = (rows: readonly Shared[]) => {
-      const whole = rows.map((row) => ({ ...row, ...machine }));
-      if (!toStdout) writeWhole(file, formatRows(mergeRows(older, whole)));
-      return whole;
-    };
-
-    const measureLimits = () =>
-      withCases(
-        device,
-        limitGroups(shapes, device.caps),
-        () => true,
-        (cases) => measure(device, cases, settings, show),
-      );
-    const unshared = (row: Measured): Shared => ({ ...row, share: null, bound: null });
-    const before = await measureLimits();
-    const kernels: Measured[] = [];
-    for (const groups of wantedBenches) {
-      kernels.push(...(await withCases(device, groups, wanted, (cases) => measure(device, cases, settings, show))));
-      keep([...before, ...kernels].map(unshared));
-    }
-    const modelSettings = { ...settings, dtype: readDType(options.dtype) };
-    const model = steps.length ? await measureModel(folder, steps, modelSettings, show) : [];
-    if (loads.length) model.push(...(await measureLoads(folder, loads, settings, show)));
-    model.push(...(await measureStart(starts, settings, show)));
-    // Other programs can only slow a limit down: the better of two measurements far apart in time is more accurate.
-    const limitRows = betterOf(before, await measureLimits());
-    const limits = limitsOf(limitRows, shapes);
-    const rows = keep([...limitRows.map(unshared), ...[...kernels, ...model].map((row) => withShare(row, limits))]);
-
-    progress.clear();
-    const wrong = rows.filter(isWrong).length;
-    if (toStdout) {
-      process.stdout.write(formatRows(rows));
-      return wrong ? 1 : 0;
-    }
-    console.log(renderReport(rows));
-    const seconds = ((performance.now() - started) / 1000).toFixed(0);
-    console.log(`\n${rows.length} rows in ${seconds} s, ${wrong} wrong; kept in ${relative(process.cwd(), file)}`);
-    return wrong ? 1 : 0;
-  } finally {
-    progress.clear();
-    device.destroy();
-  }
-}
-
-/** The cases of every op, then of the layers. */
-const ALL_GROUPS: readonly Groups[] = [...Object.values(CASES), layerGroups];
-
-function namesOf({ kernel, shape, variants }: Group): string[] {
-  return variants.map((variant) => caseName({ kernel, shape, variant }));
-}
-
-function readRows(path: string): Row[] {
-  try {
-    return parseRows(readFileSync(path, "utf8"));
-  } catch (cause) {
-    throw new Error(`${path}: ${(cause as Error).message}`, { cause });
-  }
-}
-
-/** Writes to a temporary file and renames it, so that the old one is kept if the disk is full. */
-function writeWhole(path: string, text: string): void {
-  mkdirSync(dirname(path), { recursive: true });
-  const fresh = `${path}.${process.pid}.tmp`;
-  try {
-    writeFileSync(fresh, text);
-    renameSync(fresh, path);
-  } catch (error) {
-    rmSync(fresh, { force: true });
-    throw error;
-  }
-}
-
-class UsageError extends Error {}
-
-function wholeNumber(option: string, text: string): number {
-  if (!/^[1-9]\d{0,3}$/.test(text))
-    throw new UsageError(`${option} must be a whole number from 1 to 9999, got "${text}"`);
-  return Number(text);
+  const { printTable, run, runTuner, writeDocs } = await import("./run.ts");
+  if (values.table !== undefined) return printTable(values.table, values.markdown);
+  if (values.docs !== undefined) return writeDocs(values.docs);
+  return (values.tune ? runTuner : run)({ ...values, settings, filter, dtype });
 }
 
 const STORED: readonly StorageDType[] = ["auto", "f32", "f16", "bf16", "int8", "int4"];
@@ -262,20 +77,4 @@ function readDType(text = "auto"): StorageDType {
   return known;
 }
 
-function regularExpression(text: string): RegExp {
-  try {
-    return new RegExp(text);
-  } catch (cause) {
-    throw new UsageError(`--filter: ${(cause as Error).message}`, { cause });
-  }
-}
-
-exitWithReader();
-try {
-  process.exitCode = await main();
-} catch (error) {
-  const { message, code } = error as Error & { code?: string };
-  const usage = error instanceof UsageError || code?.startsWith("ERR_PARSE_ARGS");
-  console.error(`error: ${message}${usage ? "\n    hint: --help lists the options" : ""}`);
-  process.exitCode = usage ? 2 : 1;
-}
+await runScript(main);

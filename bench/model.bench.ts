@@ -6,8 +6,8 @@
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import { formatCount } from "../src/instructblip/cli/format.ts";
-import {
-  type InstructBlipInputs,
+import type {
+  InstructBlipInputs,
   InstructBlipForConditionalGeneration as Model,
 } from "../src/instructblip/pretrained/instructblip.ts";
 import type { FromPretrainedOptions } from "../src/instructblip/pretrained/load.ts";
@@ -16,10 +16,11 @@ import type { Device } from "../src/tensor/device/device.ts";
 import { NodeFolder, openCheckpoint } from "../src/tensor/files/source.node.ts";
 import { sizeOf } from "../src/tensor/shape.ts";
 import { goldenFolder } from "../test/golden_folder.ts";
-import { basisOf, type Measured, type Settings } from "./harness.ts";
+import { basisOf, type Measured } from "./harness.ts";
 import { openBenchDevice, root } from "./machine.ts";
 import { type StepWork, workOf } from "./model_work.ts";
 import { median, type PerToken } from "./rows.ts";
+import type { Settings } from "./settings.ts";
 
 /** The timed steps, by their names in the table. */
 export const MODEL_STEPS = ["load", "image features", "prefill", "first token", "decode"] as const;
@@ -65,6 +66,9 @@ export async function measureModel(
   progress: (text: string) => void,
 ): Promise<Measured[]> {
   progress(`loading ${folder.name}`);
+  const { InstructBlipForConditionalGeneration: Model } = await import(
+    "../src/instructblip/pretrained/instructblip.ts"
+  );
   const device = await openBenchDevice();
   try {
     const load = async () => {

@@ -5,10 +5,11 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { increment } from "../src/tensor/ops/increment.ts";
-import { basisOf, type Measured, type Settings } from "./harness.ts";
+import { basisOf, type Measured } from "./harness.ts";
 import { openBenchDevice, root } from "./machine.ts";
 import { NODE_ARGS, programFile } from "./program.ts";
 import { median } from "./rows.ts";
+import type { Settings } from "./settings.ts";
 
 export const START_STEPS = ["first answer", "encode"] as const;
 export type StartStep = (typeof START_STEPS)[number];

@@ -6,8 +6,9 @@
 import { type Case, caseName, type Group, withCases } from "../src/tensor/cases/support/group.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { type Op, sizeClass, type TunedPlan, VARIANTS } from "../src/tensor/device/plan.ts";
-import { basisTime, type Measured, measure, type Settings } from "./harness.ts";
+import { basisTime, type Measured, measure } from "./harness.ts";
 import { isWrong } from "./rows.ts";
+import type { Settings } from "./settings.ts";
 
 /** The result for a size class. */
 export interface Choice {

@@ -21,7 +21,7 @@ Writes src/tensor/kernels.gen.ts, the text of every kernels/**/*.wgsl.
 `;
 
 /** The text of every kernel and part by its path in kernels/, without its ending. */
-function read() {
+export function readKernels() {
   const files = readdirSync(join(root, "kernels"), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && entry.name.endsWith(".wgsl"))
     .map((entry) => join(entry.parentPath, entry.name))
@@ -47,7 +47,7 @@ function read() {
 
 /** The generated module's text. */
 export function generate() {
-  const entries = Object.entries(read()).map(([name, text]) => `  ${JSON.stringify(name)}: \`${text}\`,\n`);
+  const entries = Object.entries(readKernels()).map(([name, text]) => `  ${JSON.stringify(name)}: \`${text}\`,\n`);
   return (
     "// Generated from kernels/**/*.wgsl by `npm run kernels`. Do not edit.\n" +
     `export const KERNELS: Readonly<Record<string, string>> = {\n${entries.join("")}};\n`
@@ -56,10 +56,11 @@ export function generate() {
 
 /** Prints a kernel; its reader may close the pipe. */
 async function print(args) {
+  (await import("tsx/esm/api")).register();
   const { messageOf, show } = await import("./show_kernel.ts");
   process.stdout.on("error", ({ code }) => process.exit(code === "EPIPE" ? 141 : 1));
   try {
-    process.stdout.write(show(args, read()));
+    process.stdout.write(show(args, readKernels()));
   } catch (error) {
     console.error(`error: ${messageOf(error)}`);
     process.exitCode = 2;

@@ -82,7 +82,7 @@ async function answer(engine: Engine, request: Request, ours: boolean): Promise<
 
 async function main(): Promise<void> {
   const name = process.argv[2] as EngineName;
-  if (!ENGINE_NAMES.includes(name) || !process.send) throw new Error("started by bench/peers/main.ts only");
+  if (!ENGINE_NAMES.includes(name) || !process.send) throw new Error("started by bench/peers/run.ts only");
   const send = (message: Answer) => process.send!(message);
   const failed = (error: unknown) => send({ to: "error", message: (error as Error).message ?? String(error) });
   try {

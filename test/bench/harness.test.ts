@@ -1,6 +1,7 @@
 import { expect, test, vi } from "vitest";
-import { measure, type Settings, withShare } from "../../bench/harness.ts";
+import { measure, withShare } from "../../bench/harness.ts";
 import { betterOf, groups as limitGroups, limitsOf } from "../../bench/limits.bench.ts";
+import type { Settings } from "../../bench/settings.ts";
 import { groups as attentionGroups } from "../../src/tensor/cases/attention/attention.ts";
 import { groups as layerNormGroups } from "../../src/tensor/cases/rows/layer_norm.ts";
 import { groups as rmsNormGroups } from "../../src/tensor/cases/rows/rms_norm.ts";

@@ -1,13 +1,10 @@
 /**
- * `npm run quality:f16`: what compute_dtype "f16" costs, module by module, beside PyTorch's own float16 run of the same weights
- * (test/golden/float16.json, by test/golden/float16.py). Both run freely from the golden's inputs to its logits; errors are from f64,
+ * The work of `npm run quality:f16`: what compute_dtype "f16" costs, module by module, beside PyTorch's own float16 run of the
+ * same weights (test/golden/float16.json, by test/golden/float16.py). Both run freely from the golden's inputs to its logits; errors are from f64,
  * of which the golden's f32 is as good as a copy here.
  */
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { AutoModelForImageTextToText, openDevice, traceOutputs } from "../../src/index.node.ts";
-import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
 import type { Device } from "../../src/tensor/device/device.ts";
 import type { ComputeDType } from "../../src/tensor/dtype.ts";
 import { compare } from "../compare.ts";
@@ -64,16 +61,8 @@ export async function moduleErrors(
   }
 }
 
-const HELP = `usage: npm run quality:f16
-
-Compares every module's error with compute_dtype f16 with that of PyTorch's float16, for some goldens.`;
-
-async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { help: { type: "boolean", short: "h", default: false } } });
-  if (values.help) {
-    console.log(HELP);
-    return 0;
-  }
+/** Compares all goldens of which PyTorch's float16 is known and prints a table; the exit code. */
+export async function run(): Promise<number> {
   const device = await openDevice();
   console.log(
     `compute_dtype f16 on ${device.caps.description}: root mean square error beside PyTorch's float16, 1 is as large`,
@@ -103,12 +92,4 @@ async function main(): Promise<number> {
     );
   device.destroy();
   return failed ? 1 : 0;
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  exitWithReader();
-  process.exitCode = await main().catch((error: Error) => {
-    console.error(`error: ${error.message}`);
-    return 1;
-  });
 }

@@ -1,12 +1,11 @@
 /**
- * `npm run quality`: the error of weights stored as f16, bf16, int8 or int4, or multiplied as f16. The embedded checkpoint answers its evaluation
- * questions in f32; every other mode then computes the logits of the same answers, token by token, and its own answers.
+ * The work of `npm run quality`: the error of weights stored as f16, bf16, int8 or int4, or multiplied as f16. The embedded
+ * checkpoint answers its evaluation questions in f32; every other mode then computes the logits of the same answers, token by
+ * token, and its own answers.
  */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor, openDevice } from "../../src/index.node.ts";
-import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
 import { formatStorage, parseStorage, type StorageDType } from "../../src/modules/storage_dtype.ts";
 import type { Device } from "../../src/tensor/device/device.ts";
 
@@ -146,30 +145,14 @@ function lines<T>(file: string): T[] {
   return all.map((line) => JSON.parse(line) as T);
 }
 
-const HELP = `usage: npm run quality -- [--count N] [MODE …]
-
-Compares the embedded checkpoint's answers in another dtype to those in f32, token by token.
-
-  MODE       a value of the command line's --dtype: int4, language_model=int4, …; or compute_dtype=f16
-             (default f16 bf16 int8 int4 compute_dtype=f16)
-  --count N  questions, at most 500 (default 100)`;
-
-async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: { count: { type: "string", default: "100" }, help: { type: "boolean", short: "h", default: false } },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return 0;
-  }
-  const given = positionals.length ? positionals : ["f16", "bf16", "int8", "int4", COMPUTE_F16];
-  const modes = given.map((text) => (text === COMPUTE_F16 ? text : parseStorage(text)));
+/** Compares modes, given by name, with f32 and prints a table; the exit code. */
+export async function run(names: readonly string[], count: number): Promise<number> {
+  const modes = names.map((text) => (text === COMPUTE_F16 ? text : parseStorage(text)));
   const device = await openDevice();
   const show = process.stderr.isTTY ? (text: string) => process.stderr.write(`\r\x1b[K${text}`) : undefined;
-  const rows = await compareModes(device, modes, Number(values.count), show);
+  const rows = await compareModes(device, modes, count, show);
   show?.("");
-  console.log(`${values.count} questions, ${rows[0].tokens} tokens, on ${device.caps.description}`);
+  console.log(`${count} questions, ${rows[0].tokens} tokens, on ${device.caps.description}`);
   const table = [["mode", "mean KL", "99 % KL", "max KL", "top-1", "same answer", "right", "gate"]];
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
   for (const row of rows) {
@@ -187,12 +170,4 @@ async function main(): Promise<number> {
   }
   device.destroy();
   return rows.some((row) => passes(row) === false) ? 1 : 0;
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  exitWithReader();
-  process.exitCode = await main().catch((error: Error) => {
-    console.error(`error: ${error.message}`);
-    return 1;
-  });
 }

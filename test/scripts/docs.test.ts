@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { pages, thrownCodes } from "../../scripts/docs.ts";
+import { pages, thrownCodes } from "../../scripts/docs_pages.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 

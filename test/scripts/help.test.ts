@@ -4,6 +4,10 @@ import { readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+// @ts-expect-error: plain JavaScript.
+import { readKernels } from "../../scripts/build_kernels.mjs";
+import { show } from "../../scripts/show_kernel.ts";
+import { EngineError } from "../../src/tensor/errors.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { scripts: Record<string, string> };
@@ -74,8 +78,16 @@ describe("npm run kernels -- show", () => {
     ["softmax reduce=weight_f32", "sum_over_threads(u32, f32) -> f32 is missing"],
     ["softmax WG=many", 'WG must be a number, got "many"'],
     ["softmax WG", '"WG" is neither slot=part nor OVERRIDE=VALUE'],
-    ["softmax --wide", "unknown argument: --wide"],
   ])("refuses %j by name", (args, message) => {
+    const refused = () => show(args.split(" ").filter(Boolean), readKernels());
+    expect(refused).toThrow(EngineError);
+    expect(refused).toThrow(message);
+  });
+
+  test.each([
+    ["sofmax", "did you mean softmax?"],
+    ["softmax --wide", "unknown argument: --wide"],
+  ])("prints why it refuses %j", (args, message) => {
     const { status, stdout, stderr } = npmRun("kernels", `show ${args}`);
     expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
     expect(stderr).toContain(message);

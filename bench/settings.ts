@@ -1,0 +1,14 @@
+/** How long is measured. */
+
+export interface Settings {
+  readonly rounds: number;
+  /** Least time of a case in a round, in milliseconds. */
+  readonly turnMs: number;
+  /** A variant that plan() does not pick is not timed if one run takes longer, and not run if that is predicted. */
+  readonly slowMs: number;
+}
+
+export const SETTINGS: Readonly<Record<"full" | "quick", Settings>> = {
+  full: { rounds: 5, turnMs: 50, slowMs: 700 },
+  quick: { rounds: 3, turnMs: 20, slowMs: 300 },
+};
