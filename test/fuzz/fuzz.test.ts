@@ -12,6 +12,7 @@ import { Random } from "../random.ts";
 import { ALL } from "../rounds.ts";
 import { caseOf, isReadable, judge, readCase, writeCase } from "./harness.ts";
 import { type Json, jsonOf, mutateBytes, mutateJson } from "./mutate.ts";
+import type { TargetName } from "./target.ts";
 import { TARGETS } from "./targets.ts";
 
 const SEED = 20_261_129;
@@ -19,7 +20,7 @@ const SEED = 20_261_129;
 const CASES: Readonly<Record<string, number>> = { weights: 100, jsons: 75, tokenizers: 30, images: 250 };
 const ROUNDS = ALL ? 4 : 1;
 
-test.each(Object.keys(TARGETS))("%s: no case of a short round fails", async (name) => {
+test.each(Object.keys(TARGETS) as TargetName[])("%s: no case of a short round fails", async (name) => {
   const prepared = await TARGETS[name].prepare();
   for (let i = 0; i < ROUNDS * (CASES[name] ?? 500); i++) {
     const given = caseOf(prepared, SEED, i);
@@ -44,20 +45,7 @@ describe("the harness", () => {
   test("names errors without a code, hangs, crashes and messages, and runs what it wrote again", () => {
     const json = join(folder, "summary.json");
     const out = join(folder, "out");
-    const { status } = run(
-      "--target",
-      "selftest",
-      "--seed",
-      "12",
-      "--count",
-      "8",
-      "--hang",
-      "2",
-      "--out",
-      out,
-      "--json",
-      json,
-    );
+    const { status } = run(..."--target selftest --seed 12 --count 8 --hang 1 --out".split(" "), out, "--json", json);
     const { faults } = JSON.parse(readFileSync(json, "utf8")) as { faults: { kind: string }[] };
     expect(status).toBe(1);
     expect(new Set(faults.map(({ kind }) => kind))).toEqual(new Set(["untyped", "hang", "crash", "message"]));

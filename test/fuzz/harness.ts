@@ -1,6 +1,6 @@
 /** A case of a target: drawing, running and judging it, and saving it to a file. */
 import { Random } from "../random.ts";
-import { type Case, HIDDEN, isTyped, type Prepared, TARGETS, type Target } from "./targets.ts";
+import { type Case, isTyped, type Prepared } from "./target.ts";
 
 export type Kind = "untyped" | "message" | "slow" | "hang" | "crash" | "memory";
 
@@ -15,13 +15,6 @@ export const MOST_SECONDS = 5;
 const MOST_MESSAGE = 3100;
 /** What a case may add to the process, in bytes: images of the largest size that is allowed take most of it. */
 const MOST_MEMORY = 2 ** 31;
-
-export function targetOf(name: string): Target {
-  const all: Readonly<Record<string, Target>> = { ...TARGETS, ...HIDDEN };
-  if (!Object.hasOwn(all, name))
-    throw new Error(`there is no target ${name}; there are ${Object.keys(TARGETS).join(", ")}`);
-  return all[name];
-}
 
 /** A case by target, seed and number: every one has a generator of its own. */
 export function caseOf(prepared: Prepared, seed: number, index: number): Case {

@@ -8,8 +8,8 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { caseOf, type Finding, readCase, targetOf, writeCase } from "./harness.ts";
-import { TARGETS } from "./targets.ts";
+import { caseOf, type Finding, readCase, writeCase } from "./harness.ts";
+import { ABOUT, checkTarget, targetOf } from "./target.ts";
 import type { Report, Work } from "./worker.ts";
 
 const HELP = `usage: npm run fuzz -- [options]
@@ -28,8 +28,8 @@ or has control characters, a crash, more than 5 s of processor time, or memory g
   --json FILE      also write the summary as JSON
 
 targets:
-${Object.entries(TARGETS)
-  .map(([name, { about }]) => `  ${name.padEnd(12)} ${about}`)
+${Object.entries(ABOUT)
+  .map(([name, about]) => `  ${name.padEnd(12)} ${about}`)
   .join("\n")}`;
 
 interface Fault extends Finding {
@@ -52,7 +52,7 @@ async function main(): Promise<number> {
     options: {
       seconds: { type: "string", default: "60" },
       count: { type: "string", default: "Infinity" },
-      target: { type: "string", default: Object.keys(TARGETS).join() },
+      target: { type: "string", default: Object.keys(ABOUT).join() },
       seed: { type: "string", default: String(Date.now() % 2 ** 31) },
       out: { type: "string", default: "fuzz-out" },
       hang: { type: "string", default: "30" },
@@ -68,7 +68,7 @@ async function main(): Promise<number> {
   const hang = numberOf("--hang", values.hang);
   if (values.replay !== undefined) return replay(values.replay, hang);
   const names = values.target.split(",");
-  for (const name of names) targetOf(name);
+  names.forEach(checkTarget);
   const seed = numberOf("--seed", values.seed);
   const seconds = numberOf("--seconds", values.seconds);
   const count = Math.min(numberOf("--count", values.count), Number.MAX_SAFE_INTEGER);
@@ -121,7 +121,7 @@ async function fuzz(run: Run, faults: Fault[]): Promise<Row> {
     found++;
     if (seen.has(signature)) return;
     seen.add(signature);
-    const prepared = await targetOf(run.target).prepare();
+    const prepared = await (await targetOf(run.target)).prepare();
     const given = caseOf(prepared, run.seed, index);
     mkdirSync(run.out, { recursive: true });
     const file = join(run.out, `${run.target}-${run.seed}-${index}.json`);

@@ -43,22 +43,7 @@ import {
   pick,
   realised,
 } from "./mutate.ts";
-
-export interface Case {
-  readonly files: Readonly<Record<string, Uint8Array>>;
-  readonly input: Json;
-}
-
-export interface Prepared {
-  make(random: Random): Case;
-  /** @returns warnings and the like: text that a person would be shown */
-  run(given: Case): Promise<readonly string[]>;
-}
-
-export interface Target {
-  readonly about: string;
-  prepare(): Promise<Prepared>;
-}
+import { isTyped, type Target, type TargetName } from "./target.ts";
 
 type Files = Record<string, Uint8Array>;
 type Documents = Record<string, Json>;
@@ -121,7 +106,6 @@ const HEADER: Documents = {
 };
 
 const headers: Target = {
-  about: "safetensors files: lengths, headers, entries, data",
   prepare: async () => ({
     make(random) {
       const file = build(damagedJson(random, HEADER), 32);
@@ -149,17 +133,7 @@ function ignoreTyped(error: unknown): void {
   if (!isTyped(error)) throw error;
 }
 
-export function isTyped(error: unknown): error is Error & { code: string; hint?: string } {
-  return (
-    error instanceof Error &&
-    /^[A-Z_0-9]+$/.test(String((error as { code?: unknown }).code)) &&
-    error.name.endsWith("Error") &&
-    "hint" in error
-  );
-}
-
 const indexes: Target = {
-  about: "shard indexes, and the shards they name",
   prepare: async () => {
     const shard = (...names: string[]) =>
       build(`{${names.map((name, i) => entry(name, "U8", [1], [i, i + 1])).join()}}`, names.length);
@@ -202,7 +176,6 @@ const indexes: Target = {
 };
 
 const weights: Target = {
-  about: "config.json against a checkpoint's tensors, on a device that holds none; nothing may stay allocated",
   prepare: async () => {
     const folders = goldenFolders()
       .map((folder) => ({ folder, documents: documentsOf(folder, /^config\.json$/) }))
@@ -263,7 +236,6 @@ function fileOf(header: Uint8Array, data: number): Uint8Array {
 // --- JSON files ------------------------------------------------------------------------------------------------------------
 
 const configs: Target = {
-  about: "config.json",
   prepare: async () => {
     const documents = goldenFolders().map((folder) => documentsOf(folder, /^config\.json$/)["config.json"]);
     const values = [
@@ -297,7 +269,6 @@ const configs: Target = {
 };
 
 const jsons: Target = {
-  about: "a processor's files: its configs, the tokenizers', the model's, and the processor's outputs",
   prepare: async () => {
     const folders = goldenFolders().map((folder) => documentsOf(folder, PROCESSOR_FILES));
     return {
@@ -320,7 +291,6 @@ const jsons: Target = {
 };
 
 const generation: Target = {
-  about: "generation_config.json and generate()'s options",
   prepare: async () => {
     const documents = goldenFolders().map(
       (folder) => documentsOf(folder, /^generation_config\.json$/)["generation_config.json"],
@@ -445,7 +415,6 @@ const TOKENIZERS = [
 ];
 
 const tokenizers: Target = {
-  about: "tokenizer files of every kind, and odd texts through them",
   prepare: async () => {
     const folders = TOKENIZERS.map((name) => {
       const files = Object.entries(tokenizerFiles(name));
@@ -510,7 +479,6 @@ const tokenizers: Target = {
 // --- images --------------------------------------------------------------------------------------------------------------
 
 const images: Target = {
-  about: "PNG, JPEG, WebP, GIF, TIFF and others, through the processor",
   prepare: async () => {
     const pixels = Buffer.from(Uint8Array.from({ length: 24 * 18 * 4 }, (_, i) => (i * 37) % 256));
     const image = () => sharp(pixels, { raw: { width: 24, height: 18, channels: 4 } });
@@ -558,7 +526,6 @@ const images: Target = {
 // --- what callers give -----------------------------------------------------------------------------------------------------
 
 const requests: Target = {
-  about: "lines of --requests, and generate()'s checks of them; task files and data of evaluate",
   prepare: async () => {
     const lines: Json[] = [
       { id: 1, images: ["a.png"], prompts: ["What?"] },
@@ -631,7 +598,6 @@ const LOAD_NAMES =
   );
 
 const options: Target = {
-  about: "options of processors, image processors, tokenizers and rank_answers",
   prepare: async () => {
     const folder = folderOf(
       Object.fromEntries(
@@ -767,7 +733,6 @@ const options: Target = {
 };
 
 const tasks: Target = {
-  about: "task files and data lines of evaluate",
   prepare: async () => {
     const task: Json = {
       prompt: "Question: {question}",
@@ -798,25 +763,7 @@ const tasks: Target = {
   },
 };
 
-/** What the harness itself is tested with: a case is what its number says. Not run unless it is asked for. */
-const selftest: Target = {
-  about: "injected faults",
-  prepare: async () => ({
-    make: (random) => ({ files: { bytes: Uint8Array.of(1, 2, 3) }, input: random.int(0, 6) }),
-    async run({ input }) {
-      if (input === 0) throw new TypeError("not typed");
-      if (input === 1) for (;;);
-      if (input === 2) process.abort();
-      if (input === 3) return ["\u202e"];
-      if (input === 4) return ["x".repeat(10_000)];
-      return [];
-    },
-  }),
-};
-
-export const HIDDEN: Readonly<Record<string, Target>> = { selftest };
-
-export const TARGETS: Readonly<Record<string, Target>> = {
+export const TARGETS: Readonly<Record<TargetName, Target>> = {
   headers,
   indexes,
   weights,

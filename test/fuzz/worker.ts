@@ -3,7 +3,8 @@
  * written to a file before it runs. Reports results and progress to its parent.
  */
 import { openSync, readFileSync, writeSync } from "node:fs";
-import { caseOf, type Finding, judge, readCase, signatureOf, targetOf } from "./harness.ts";
+import { caseOf, type Finding, judge, readCase, signatureOf } from "./harness.ts";
+import { targetOf } from "./target.ts";
 
 export interface Work {
   readonly target: string;
@@ -29,7 +30,7 @@ const WARM = 1000;
 const work = JSON.parse(process.argv[2]) as Work;
 const tell = (report: Report) => new Promise<void>((resolve) => process.send!(report, () => resolve()));
 
-const prepared = await targetOf(work.target).prepare();
+const prepared = await (await targetOf(work.target)).prepare();
 if (work.replay !== undefined) {
   const finding = await judge(prepared, readCase(readFileSync(work.replay, "utf8")).given);
   if (finding) await tell({ index: 0, finding, signature: signatureOf(finding) });
