@@ -17,7 +17,7 @@ int8 and as int4, beside a plain read of its files: --filter "^model (reading|lo
   --filter REGEX   only cases whose "kernel variant shape" matches: --filter "linear.*vicuna"
   --model DIR      measure this checkpoint instead of the embedded one: --filter "^model" --model DIR --rounds 1
   --dtype DTYPE    storage dtype of its matrices (default: as in the checkpoint)
-  --quick          small shapes and fewer rounds: under a minute on two cores
+  --quick          small shapes, fewer rounds, limits measured once: under a minute on two cores
   --rounds N       rounds of every case (default ${SETTINGS.full.rounds}; ${SETTINGS.quick.rounds} with --quick)
   --json FILE      where rows are written (default bench/results/ADAPTER.jsonl); a new row replaces the old one;
                    - for stdout, without other output; no file is written

@@ -129,7 +129,7 @@ export async function run({ quick, list, filter, settings, json, ...options }: R
     if (loads.length) model.push(...(await measureLoads(folder, loads, settings, show)));
     model.push(...(await measureStart(starts, settings, show)));
     // Other programs can only slow a limit down: the better of two measurements far apart in time is more accurate.
-    const limitRows = betterOf(before, await measureLimits());
+    const limitRows = quick ? before : betterOf(before, await measureLimits());
     const limits = limitsOf(limitRows, shapes);
     const rows = keep([...limitRows.map(unshared), ...[...kernels, ...model].map((row) => withShare(row, limits))]);
 

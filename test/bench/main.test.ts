@@ -24,7 +24,11 @@ const told = (stderr: string) =>
   withoutDawn(stderr).replace(/^(checking|round \d+ of \d+:|loading|warming) .*\n/gm, "");
 
 async function bench(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
-  const command = promisify(execFile)(process.execPath, ["--import", "tsx", "bench/main.ts", ...args], { cwd: root });
+  const env = { ...process.env, MESA_SHADER_CACHE_DISABLE: "false" }; // no test looks at the time of the first run
+  const command = promisify(execFile)(process.execPath, ["--import", "tsx", "bench/main.ts", ...args], {
+    cwd: root,
+    env,
+  });
   return command.then(
     ({ stdout, stderr }) => ({ stdout, stderr: told(stderr), code: 0 }),
     (error: { stdout: string; stderr: string; code: number }) => ({ ...error, stderr: told(error.stderr) }),
