@@ -1,10 +1,9 @@
-// y[b, t, h] = Σₚ e^(largestₚ - largest) o[b, t, h, p] / Σₚ e^(largestₚ - largest) sumₚ over the parts p that hold keys which
-// query t sees, the largest score of all being largest: the second step of attention_split.wgsl. A query that sees no key
-// gets zeros.
+// y[b, t, h] = Σₚ e^(largestₚ - largest) o[b, t, h, p] / Σₚ e^(largestₚ - largest) sumₚ, with largest = maxₚ largestₚ: combines
+// the splits p of attention_split.wgsl that have keys which query t sees. A query that sees no key gets zeros.
 //
-// o: f32[B, T, H, P, d]  stats: f32[B, T, H, P, 2], largestₚ and sumₚ  mask: u32[B, S], not used  past: u32[1]
+// o: f32[B, T, H, P, d]  stats: f32[B, T, H, P, 2], largestₚ and sumₚ  mask: u32[B, S], not read  past: u32[1]
 // -> y: f32[B, T, H, d]
-// One invocation an element of y; the few weights of the parts are computed by each.
+// One invocation an element of y. Each computes the weights e^(largestₚ - largest) of its P splits.
 // Dispatch: ceil(B·T·H·d / WG), folded. Needs: nothing.
 // @use attention
 // @use math

@@ -1,5 +1,5 @@
 // y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
-// pass over them, for GPUs. A query that sees no key gets zeros.
+// pass over the keys, for GPUs. A query that sees no key gets zeros.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]

@@ -1,10 +1,9 @@
-// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] as attention_flash, in subgroups of a size
-// that is asked for: where a GPU can have 32 threads or 64, Dawn takes 64, while RDNA issues two multiply-adds at a time with 32
-// only.
+// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] as attention_flash, in subgroups of SG
+// threads, for the reason in matmul_tile_sized.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
-// Dispatch: as attention_flash. Needs: what attention_flash does; subgroups of SG threads, and WG a multiple of SG.
+// Dispatch: as attention_flash. Needs: as attention_flash; subgroups of SG threads, and WG a multiple of SG.
 enable subgroups;
 enable subgroup_size_control;
 // @use attention

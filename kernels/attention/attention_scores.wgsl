@@ -3,7 +3,7 @@
 //
 // q: f32[B, T, H, d]  kv: f32[B, S, Hkv, d], the keys, both strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, H, T, S]
-// One invocation a score. The floor is finite because WGSL lets a driver assume that there are no infinities.
+// One invocation a score. The lowest f32, not -∞: WGSL lets a driver assume that there are no infinities.
 // Dispatch: ceil(B·H·T·S / WG), folded. Needs: nothing.
 // Source: Vaswani et al. 2017, Attention Is All You Need.
 // @use attention

@@ -1,14 +1,13 @@
-// o[b, t, h, p] = Σₛ e^(score(s) - largest) v[b, s, h'] over those of the p-th KEYS keys that query t sees, with
-// score(s) = scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s], for GPUs: one query, as in decoding, is too little work for
-// them, unless its keys are split among workgroups. attention_combine.wgsl adds the parts up.
+// o[b, t, h, p] = Σₛ e^(score(s) - largest) v[b, s, h'] over the keys of split p that query t sees, with
+// score(s) = scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]: Flash-Decoding, for GPUs. One query, as in decoding, does not fill
+// a GPU, so its keys are split among workgroups, KEYS each. attention_combine.wgsl combines the splits.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
-// bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, P, d], o, and stats: f32[B, T, H, P, 2], of each part the largest score
-// and Σ e^(score - largest). Parts behind the last key that t sees are left as they were.
-// A workgroup takes a part of one head. For the scores LANES neighbouring threads share a key, for the values a thread has
-// four numbers of the head and every (WG / D4)-th key: neighbours read what lies side by side. A load takes long where its
-// address hangs on the one before: a thread has IN_FLIGHT loads of a key, and twice as many values, under way at a time. What
-// lies behind the last key is read as the last one, and counts for nothing.
+// bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, P, d], which is o, and stats: f32[B, T, H, P, 2]: the largest score of a
+// split and Σ e^(score - largest). Splits beyond the last key that query t sees are not written.
+// A workgroup takes one split of one head. q·k: LANES neighbouring threads share a key. Weights times values: a thread has four
+// numbers of the head and every (WG / D4)-th key. Both coalesce loads. To hide latency, a thread has IN_FLIGHT loads of a key, or
+// 2·IN_FLIGHT values, in flight. Keys beyond the last are read as the last and get weight 0.
 // Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 2) + 5·WG) bytes of shared memory,
 // d at most 4·WG; subgroups of any size with reduce_subgroups.
 // Source: Dao et al. 2023, Flash-Decoding for long-context inference.
@@ -29,9 +28,9 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(7) var<storage, read_write> stats: array<vec2<f32>>;
 
 var<workgroup> q_tile: array<vec4<f32>, D4>;
-var<workgroup> shares: array<f32, KEYS * LANES>; // of q·k
+var<workgroup> shares: array<f32, KEYS * LANES>; // partial q·k
 var<workgroup> weights: array<f32, KEYS>; // scores, then e^(score - largest)
-var<workgroup> v_starts: array<u32, KEYS>; // by a block table they hang on a load
+var<workgroup> v_starts: array<u32, KEYS>; // looked up once: the block table is a load
 var<workgroup> sums: array<vec4<f32>, WG>;
 
 @compute @workgroup_size(WG)
@@ -41,12 +40,12 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let i = group.x + group.y * groups.x;
-  let parts = (params.S + KEYS - 1u) / KEYS;
-  let part = i % parts;
-  let h = (i / parts) % params.H;
-  let t = (i / (parts * params.H)) % params.T;
-  let b = i / (parts * params.H * params.T);
-  let s0 = part * KEYS;
+  let splits = (params.S + KEYS - 1u) / KEYS;
+  let split = i % splits;
+  let h = (i / splits) % params.H;
+  let t = (i / (splits * params.H)) % params.T;
+  let b = i / (splits * params.H * params.T);
+  let s0 = split * KEYS;
   let s_end = min(s0 + KEYS, key_end(t));
   if (b >= params.B || s0 >= s_end) {
     return;
@@ -106,7 +105,7 @@ fn main(
     weights[s - s0] = weight;
     sum += weight;
   }
-  sum = sum_over_threads(lane, sum); // its barriers also make the weights known
+  sum = sum_over_threads(lane, sum); // its barriers also make the weights visible
 
   let chunk = lane % D4;
   let first = lane / D4;

@@ -1,13 +1,13 @@
 // y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
-// pass over them, for software drivers with subgroups. A query that sees no key gets zeros.
+// pass over the keys, for software adapters with subgroups. A query that sees no key gets zeros.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
-// A workgroup is one subgroup of SG lanes. It takes TT queries of one head and walks along blocks of KB·SG keys, keeping what
-// parts/flash.wgsl keeps. For the scores a lane is a key of each SG in a block; for the values it is four numbers of the
-// head, of which a lane has CHUNKS, SG apart. To these drivers a load costs as much as some ten multiply-adds, of one number
-// or of four, for all lanes or for each; a shuffle costs no more than one. So all is loaded in fours, by the lane whose turn
-// it is, and shuffled; and Params, which are loads too, are read before the loops.
+// FlashAttention with the online softmax of parts/flash.wgsl. A workgroup is one subgroup of SG lanes. It takes TT queries of one
+// head and walks over the keys in tiles of KB·SG. q·k: a lane has KB keys, SG apart. Weights times values: a lane has CHUNKS
+// groups of four of the head, SG apart. On these adapters a load costs some ten multiply-adds, of a scalar or a vec4, also of one
+// address for all lanes; a shuffle costs one. So everything is loaded as vec4, by one lane, and broadcast by shuffles; and
+// Params, which are loads too, are read before the loops.
 // Dispatch: B · H · ceil(T / TT), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use attention
@@ -17,12 +17,12 @@ enable subgroups;
 override SG: u32 = 8;
 override TT: u32 = 8; // at most 8
 override CHUNKS: u32 = 3; // ceil(d / 4 / SG), at most 8
-override MASK: u32 = 0; // as params.has_mask
-override BIAS: u32 = 0; // as params.has_bias
-// Loads for TT queries, a lane each. By its own name because Mesa does not see where n * SG < TT ends.
+override MASK: u32 = 0; // params.has_mask
+override BIAS: u32 = 0; // params.has_bias
+// Loads of q for TT queries, one query a lane. An override, because Mesa does not determine the trip count of n * SG < TT.
 override LOADS: u32 = (TT + SG - 1u) / SG;
 const KB = 4u;
-const QUERIES = 8u; // most there may be
+const QUERIES = 8u; // largest TT
 const LOWEST = -3.4028234e38;
 
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
@@ -60,21 +60,21 @@ fn main(
   let bias_t = params.bias_t;
   let bias_s = params.bias_s;
 
-  var query: array<u32, QUERIES>; // where those begin that this lane loads
+  var query: array<u32, QUERIES>; // offsets of those that this lane loads
   for (var n = 0u; n < LOADS; n++) {
     query[n] = q_start(b, min(t0 + n * SG + lane, t_last), h);
   }
   var sums: array<array<vec4<f32>, 8>, QUERIES>;
   var largest: array<f32, QUERIES>;
-  var total: array<f32, QUERIES>; // this lane's share of it
+  var total: array<f32, QUERIES>; // over this lane's keys
   for (var r = 0u; r < TT; r++) {
     largest[r] = LOWEST;
   }
   var shrink: array<f32, QUERIES>;
   for (var s0 = 0u; s0 < end; s0 += KB * SG) {
-    var key: array<u32, KB>; // where this lane's begin
+    var key: array<u32, KB>; // offsets of this lane's keys
     var value: array<u32, KB>;
-    var open: array<bool, KB>; // whether this lane's keys may be seen at all
+    var open: array<bool, KB>; // whether this lane's keys are visible to any query
     for (var n = 0u; n < KB; n++) {
       let s = min(s0 + n * SG + lane, end - 1u);
       var row = b;
@@ -89,7 +89,7 @@ fn main(
       key[n] = k0 + row * k_b + s * k_s;
       value[n] = v0 + row * v_b + s * v_s;
     }
-    var scores = array<array<f32, KB>, QUERIES>(); // written out: see README
+    var scores = array<array<f32, KB>, QUERIES>(); // initialized: see docs/kernels.md
     for (var c = 0u; c < D4; c++) {
       var of_queries: array<vec4<f32>, QUERIES>;
       for (var n = 0u; n < LOADS; n++) {
@@ -131,7 +131,7 @@ fn main(
       total[r] = total[r] * shrink[r] + of_block;
     }
 
-    var of_block = array<array<vec4<f32>, 8>, QUERIES>(); // written out: see README
+    var of_block = array<array<vec4<f32>, 8>, QUERIES>(); // initialized: see docs/kernels.md
     let block_end = min(s0 + KB * SG, end);
     for (var s1 = s0; s1 < block_end; s1 += SG) {
       var of_keys: array<f32, QUERIES>;
@@ -174,7 +174,7 @@ fn main(
       sums[r][c] *= inverse;
     }
   }
-  // One store for all queries, past which they move up one by one: a store for each would have to be compiled as often.
+  // One store in the code, past which the queries are shifted one by one: unrolled, TT stores take long to compile.
   var at = ((b * params.T + t0) * params.H + h) * params.d;
   for (var t = t0; t <= t_last; t++) {
     for (var c = 0u; c < CHUNKS; c++) {

@@ -1,5 +1,5 @@
 // y[b, t, h, i] = Σₛ p[b, h, t, s] v[b, s, h', i] over the keys that query t sees. The last of the three steps of composed
-// attention. The sum is over visible keys, not over all, so that a query that sees none gets zeros.
+// attention. Keys that are not visible are skipped, so that a query that sees none gets zeros.
 //
 // p: f32[B, H, T, S]  kv: f32[B, S, Hkv, d], the values, strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // ->  y: f32[B, T, H, d]

@@ -1,7 +1,8 @@
-// y = activate(Σₚ x[p] + bias): adds up a product whose K was split among workgroups (parts/tile.wgsl), with the epilogue.
+// y = activate(Σₚ x[p] + bias): the second step of split-K. Adds the partial sums that matmul_tile computed, one for each split
+// of K, and applies the epilogue.
 //
-// x: f32[SPLITS, M, FACTORS, N]  bias: f32[N]  ->  y: f32[M, N]  weight: bound, as a product's, and not read
-// One invocation an element of y, whose parts it loads at once.
+// x: f32[SPLITS, M, FACTORS, N]  weight: bound, not read  bias: f32[N]  ->  y: f32[M, N]
+// One invocation an element of y. It loads all its partial sums before it adds them, so that their latencies overlap.
 // Dispatch: ceil(M·N / WG), folded. Needs: nothing.
 // @use matmul
 override WG: u32 = 64;
@@ -22,14 +23,14 @@ fn main(
   if (row >= params.M) {
     return;
   }
-  var parts: array<vec2<f32>, 8>; // of the first factor and of the last
+  var partials: array<vec2<f32>, 8>; // partial sums of the first factor and of the last
   for (var p = 0u; p < SPLITS; p++) {
     let at = (p * params.M + row) * FACTORS;
-    parts[p] = vec2<f32>(x[at * params.N + column], x[(at + FACTORS - 1u) * params.N + column]);
+    partials[p] = vec2<f32>(x[at * params.N + column], x[(at + FACTORS - 1u) * params.N + column]);
   }
   var sum = vec2<f32>();
   for (var p = 0u; p < SPLITS; p++) {
-    sum += parts[p];
+    sum += partials[p];
   }
   let biases = vec2<f32>(bias_of(column, 0u), bias_of(column, FACTORS - 1u));
   store(row, column, sum.x + biases.x, sum.y + biases.y);

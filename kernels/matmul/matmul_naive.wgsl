@@ -1,5 +1,5 @@
-// y[m, n] = Σₖ x[m, k] W[n, k] + bias[n], as torch.nn.Linear: the kernel to read first. The other matmul_* and matvec_*
-// kernels compute the same faster, with weights of every type and an epilogue; tests hold them against this one too.
+// y[m, n] = Σₖ x[m, k] W[n, k] + bias[n], as torch.nn.Linear: the reference kernel, to read first. The other matmul_* and
+// matvec_* kernels compute the same faster, with weights of every dtype and an epilogue. Tests compare them with this one.
 //
 // x: f32[M, K]  weight: f32[N, K]  bias: f32[N]  ->  y: f32[M, N]
 // One invocation an element of y.

@@ -1,9 +1,9 @@
-// y = activate(x Wᵀ + bias) without shared memory or barriers, for software drivers: to them shared memory is memory like
-// any other, and a barrier splits the loop around it.
+// y = activate(x Wᵀ + bias) by register tiles, for software adapters without subgroups. There shared memory is ordinary memory
+// and a barrier splits the loop around it, so neither is used.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// An invocation computes TM rows (neighbours) by TN / FACTORS columns (WG apart), its sums in registers.
-// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
+// An invocation computes TM adjacent rows by TN / FACTORS columns, WG apart, with its sums in registers.
+// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·WG)), folded, down the rows first, so that neighbours share W in the cache.
 // Needs: nothing.
 // @use matmul
 // @use input = input_vec4
@@ -30,7 +30,7 @@ fn main(
     rows[m] = input_of(row0 + m);
   }
   for (var k0 = 0u; k0 < K4; k0 += RUN) {
-    var run = array<array<f32, TN>, 8>(); // written out: see README
+    var run = array<array<f32, TN>, 8>(); // initialized: see docs/kernels.md
     let end = min(k0 + RUN, K4);
     for (var k = k0; k < end; k++) {
       var w: array<vec4<f32>, TN>;

@@ -1,10 +1,10 @@
-// y = activate(x Wᵀ + bias) for software drivers with subgroups. To them every load of a vector register is a gather of its
-// lanes one by one, though all want the same number; so each lane loads the group of another row of x, and they shuffle them.
+// y = activate(x Wᵀ + bias) for software adapters with subgroups. There a load is a gather, lane by lane, even of one address;
+// a shuffle is one instruction. So each lane loads a group of a different row of x, and the lanes broadcast them by shuffles.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN / FACTORS columns, SG apart. More of
-// either saves loads, but compiles for longer, and beyond 64 sums Mesa keeps the loops as loops and every array in memory.
-// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·SG)), folded; tiles below each other are neighbours and share W in the cache.
+// A workgroup is one subgroup of SG lanes. It computes TM rows, each lane TN / FACTORS columns, SG apart. A larger tile saves
+// loads, but takes longer to compile; beyond 64 sums Mesa does not unroll the loops, and keeps the arrays in memory.
+// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·SG)), folded, down the rows first, so that neighbours share W in the cache.
 // Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
@@ -13,7 +13,7 @@ enable subgroups;
 override SG: u32 = 8;
 override TM: u32 = 16; // at most 16
 override TN: u32 = 4; // at most 4, and a multiple of FACTORS
-// Loads for TM rows of x, a lane each. By its own name because Mesa does not see where r * SG < TM ends.
+// Loads of x for TM rows, one row a lane. An override, because Mesa does not determine the trip count of r * SG < TM.
 override LOADS: u32 = (TM + SG - 1u) / SG;
 
 @compute @workgroup_size(SG)
@@ -28,7 +28,7 @@ fn main(
   let column0 = (tile / tiles_down) * (TN / FACTORS) * SG + lane;
   let K4 = groups_of_four();
 
-  // One load brings the same group of SG rows of x, a lane each.
+  // One load takes the same group of SG rows of x, one row a lane.
   var rows: array<u32, 16>;
   for (var r = 0u; r < LOADS; r++) {
     rows[r] = input_of(row0 + r * SG + lane);
@@ -37,10 +37,10 @@ fn main(
   for (var n = 0u; n < TN; n++) {
     columns[n] = row_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
-  var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
+  var scales: array<vec2<f32>, 4>; // of the current blocks, if the weight is quantized
   var sums: array<array<f32, 4>, 16>;
   for (var k0 = 0u; k0 < K4; k0 += RUN) {
-    var run = array<array<f32, 4>, 16>(); // written out: see README
+    var run = array<array<f32, 4>, 16>(); // initialized: see docs/kernels.md
     let end = min(k0 + RUN, K4);
     for (var k = k0; k < end; k++) {
       if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
@@ -70,7 +70,7 @@ fn main(
     }
   }
 
-  // Added as the sums are read: one more loop that changes them makes Mesa take 7 times as long to compile.
+  // The bias is added where the sums are read: another loop that writes them makes Mesa take 7 times as long to compile.
   var biases: array<f32, 4>;
   for (var n = 0u; n < TN; n++) {
     biases[n] = bias_of(column0 + n / FACTORS * SG, n % FACTORS);

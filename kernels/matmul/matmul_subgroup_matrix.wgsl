@@ -1,14 +1,14 @@
-// y = activate(x Wᵀ + b) for GPUs whose subgroups multiply matrices by one instruction, of f32 or of f16 with sums of f32: tiles
-// of x and W are staged in shared memory, from where subgroups load them as such matrices.
+// y = activate(x Wᵀ + bias) by subgroup matrices (tensor cores, simdgroup matrices), f32, or f16 with f32 sums. Tiles of x and W
+// are staged in shared memory, from where subgroups load them as matrices.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup computes DOWN by ACROSS parts of 32 rows by 32 sums, of 32 / FACTORS columns of y, walking along K by BK. A
-// subgroup has a part, as matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only
-// help in loading, and if they are fewer, the parts take turns. Sums leave by way of shared memory, LEAVING of every part at a
-// time: of long rows every LONG groups, as runs that are added up behind it (see RUN in parts/matmul.wgsl).
-// Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded; tiles below each other are neighbours and share W.
-// Needs: subgroups; with matrix_subgroup, instructions for such matrices and WG a multiple of the largest subgroup's size, as 128
-// always is; DOWN at most 2; shared memory: 2.5·(DOWN + ACROSS) KiB, and with f16 DOWN·ACROSS KiB more.
+// A workgroup computes DOWN by ACROSS subtiles of 32 rows by 32 sums (32 / FACTORS columns of y), in steps of BK along K. One
+// subgroup accumulates one subtile. Subgroups may have any size: more subgroups than subtiles only help to stage; fewer take
+// the subtiles in turn. Sums are stored through shared memory, FLUSH of every subtile at a time. Long rows are summed in runs of
+// LONG groups, then the runs are added (see RUN in parts/matmul.wgsl).
+// Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded, down the rows first, so that neighbours share W.
+// Needs: subgroups; with matrix_subgroup, subgroup matrices, and WG a multiple of the largest subgroup size, as 128 always is;
+// DOWN at most 2; shared memory: 2.5·(DOWN + ACROSS) KiB, and with f16 DOWN·ACROSS KiB more.
 enable subgroups;
 requires subgroup_id;
 // @use matmul
@@ -18,17 +18,17 @@ requires subgroup_id;
 override WG: u32 = 128;
 override DOWN: u32 = 2;
 override ACROSS: u32 = 2;
-const PART = 32u;
-const MATRICES_DOWN = PART / M_SIDE; // of a part
-const MATRICES_ACROSS = PART / N_SIDE;
-const LONG = 512u; // groups of four, a multiple of BK / 4; each run of them costs eight barriers
-const LEAVING = 256u; // sums of a part that leave at a time: the rows of a matrix, WIDE of each
-const WIDE = LEAVING / M_SIDE;
-const MOST = LEAVING / 4u; // for each of at least four threads of a subgroup
-const TIMES = PART * PART / LEAVING;
+const SUBTILE = 32u;
+const MATRICES_DOWN = SUBTILE / M_SIDE; // of a subtile
+const MATRICES_ACROSS = SUBTILE / N_SIDE;
+const LONG = 512u; // groups of a run, a multiple of BK / 4; a run costs eight barriers
+const FLUSH = 256u; // sums of a subtile stored at a time: M_SIDE rows of WIDE
+const WIDE = FLUSH / M_SIDE;
+const MOST = FLUSH / 4u; // sums a thread stores at a time, of subgroups of at least four
+const FLUSHES = SUBTILE * SUBTILE / FLUSH;
 
-var<workgroup> x_tile: array<Number, DOWN * PART * STRIDE>;
-var<workgroup> weight_tile: array<Number, ACROSS * PART * STRIDE>;
+var<workgroup> x_tile: array<Number, DOWN * SUBTILE * STRIDE>;
+var<workgroup> weight_tile: array<Number, ACROSS * SUBTILE * STRIDE>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -38,8 +38,8 @@ fn main(
   @builtin(subgroup_id) subgroup: u32,
   @builtin(num_subgroups) subgroups: u32,
 ) {
-  let BM = DOWN * PART;
-  let BN = ACROSS * PART;
+  let BM = DOWN * SUBTILE;
+  let BN = ACROSS * SUBTILE;
   let tiles_down = (params.M + BM - 1u) / BM;
   let tile = group.x + group.y * groups.x;
   let row0 = (tile % tiles_down) * BM;
@@ -50,11 +50,11 @@ fn main(
   let K4 = groups_of_four();
 
   for (var first = 0u; first < DOWN * ACROSS; first += subgroups) {
-    let end = min(first + subgroups, DOWN * ACROSS); // of the parts whose turn it is
-    let part = first + subgroup;
-    let x_at = (part % DOWN) * PART * STRIDE;
-    let weight_at = (part / DOWN) * PART * STRIDE;
-    var before = array<array<f32, MOST>, TIMES>(); // of the runs before, what this thread stores; written out: see README
+    let end = min(first + subgroups, DOWN * ACROSS); // of this turn's subtiles
+    let subtile = first + subgroup;
+    let x_at = (subtile % DOWN) * SUBTILE * STRIDE;
+    let weight_at = (subtile / DOWN) * SUBTILE * STRIDE;
+    var before = array<array<f32, MOST>, FLUSHES>(); // this thread's sums of the runs before; initialized: see docs/kernels.md
     for (var start = 0u; start < K4; start += LONG) {
       var sums: array<array<Sum, MATRICES_ACROSS>, MATRICES_DOWN>;
       for (var m = 0u; m < MATRICES_DOWN; m++) {
@@ -76,14 +76,14 @@ fn main(
           let k = i % (BK / 4u);
           let n = i / (BK / 4u);
           let row = row_of(column0 + n / FACTORS, n % FACTORS);
-          // Meets zeros behind K4.
+          // Beyond K4 the last group is loaded again; it is multiplied by zeros of x.
           let numbers = scaled(load_weight(row, min(k0 + k, K4 - 1u), K4), weight_scale_of(row));
           for (var c = 0u; c < 4u; c++) {
             weight_tile[n * STRIDE + 4u * k + c] = Number(numbers[c]);
           }
         }
         workgroupBarrier();
-        if (part < end) {
+        if (subtile < end) {
           for (var k = 0u; k < BK; k += K_SIDE) {
             var w: array<Right, MATRICES_ACROSS>;
             for (var n = 0u; n < MATRICES_ACROSS; n++) {
@@ -100,26 +100,26 @@ fn main(
         workgroupBarrier(); // before the next tile overwrites this one
       }
 
-      for (var time = 0u; time < TIMES; time++) {
-        let first_row = time / (PART / WIDE) * M_SIDE; // of those that leave
-        let first_column = time % (PART / WIDE) * WIDE;
-        if (part < end) {
+      for (var flush = 0u; flush < FLUSHES; flush++) {
+        let first_row = flush / (SUBTILE / WIDE) * M_SIDE; // of the sums stored now
+        let first_column = flush % (SUBTILE / WIDE) * WIDE;
+        if (subtile < end) {
           for (var n = 0u; n < WIDE / N_SIDE; n++) {
-            store_sum(part * LEAVING + n * N_SIDE, sums[first_row / M_SIDE][first_column / N_SIDE + n]);
+            store_sum(subtile * FLUSH + n * N_SIDE, sums[first_row / M_SIDE][first_column / N_SIDE + n]);
           }
         }
         workgroupBarrier();
         var at = 0u;
-        for (var i = first * LEAVING + lane * FACTORS; i < end * LEAVING; i += WG * FACTORS) {
-          let first_sum = before[time][at] + sum_at(i);
-          let last_sum = before[time][at + FACTORS - 1u] + sum_at(i + FACTORS - 1u);
+        for (var i = first * FLUSH + lane * FACTORS; i < end * FLUSH; i += WG * FACTORS) {
+          let first_sum = before[flush][at] + sum_at(i);
+          let last_sum = before[flush][at + FACTORS - 1u] + sum_at(i + FACTORS - 1u);
           if (start + LONG < K4) {
-            before[time][at] = first_sum;
-            before[time][at + FACTORS - 1u] = last_sum;
+            before[flush][at] = first_sum;
+            before[flush][at + FACTORS - 1u] = last_sum;
           } else {
-            let p = i / LEAVING;
-            let row = row0 + (p % DOWN) * PART + first_row + i % LEAVING / WIDE;
-            let column = column0 + ((p / DOWN) * PART + first_column + i % WIDE) / FACTORS;
+            let p = i / FLUSH;
+            let row = row0 + (p % DOWN) * SUBTILE + first_row + i % FLUSH / WIDE;
+            let column = column0 + ((p / DOWN) * SUBTILE + first_column + i % WIDE) / FACTORS;
             let scale = row_scale_of(row);
             let first_value = unscaled(unscaled(first_sum, scale), weight_scale_of(row_of(column, 0u)));
             let last_value = unscaled(unscaled(last_sum, scale), weight_scale_of(row_of(column, FACTORS - 1u)));

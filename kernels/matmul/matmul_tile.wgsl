@@ -1,8 +1,8 @@
-// y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, each number loaded once a workgroup.
+// y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, so that a workgroup loads each number once.
 //
-// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; f32[SPLITS, M, FACTORS, N] of parts of K
-// A workgroup of WX·WY threads computes TM·WY rows by 4·WX sums, of 4·WX / FACTORS columns of y; see parts/tile.wgsl.
-// Dispatch: ceil(M / (TM·WY)) · SPLITS · ceil(FACTORS·N / (4·WX)), folded; tiles below each other are neighbours and share W in
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; with split-K f32[SPLITS, M, FACTORS, N]
+// A workgroup of WX·WY threads computes TM·WY rows by 4·WX sums (4·WX / FACTORS columns of y); see parts/tile.wgsl.
+// Dispatch: ceil(M / (TM·WY)) · SPLITS · ceil(FACTORS·N / (4·WX)), folded, down the rows first, so that neighbours share W in
 // the cache. Needs: 64·TM·WY + 320·WX bytes of shared memory, at most 15.5 KiB with WX = 32.
 // @use matmul
 // @use input = input_vec4

@@ -1,8 +1,8 @@
-// y = activate(x Wᵀ + bias) as matmul_tile, in subgroups of a size that is asked for: where a GPU can have 32 threads or 64, Dawn
-// takes 64, while RDNA issues two multiply-adds at a time with 32 only.
+// y = activate(x Wᵀ + bias) as matmul_tile, in subgroups of SG threads. Of a GPU's subgroup sizes, 32 and 64, Dawn takes 64 by
+// default; RDNA dual-issues multiply-adds only with 32.
 //
-// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; f32[SPLITS, M, FACTORS, N] of parts of K
-// Dispatch: as matmul_tile. Needs: what matmul_tile does; subgroups of SG threads, and WX a multiple of SG.
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; with split-K f32[SPLITS, M, FACTORS, N]
+// Dispatch: as matmul_tile. Needs: as matmul_tile; subgroups of SG threads, and WX a multiple of SG.
 enable subgroups;
 enable subgroup_size_control;
 // @use matmul

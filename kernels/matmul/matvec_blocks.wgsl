@@ -1,11 +1,11 @@
-// y = activate(x Wᵀ + bias) for few rows of x and a quantized weight, on GPUs: decoding waits for instructions here as much as for
-// memory, so a thread takes whole blocks.
+// y = activate(x Wᵀ + bias) for few rows of x and a quantized weight, on GPUs. Dequantizing is bound by instructions as much as
+// by bandwidth, so a thread takes whole blocks: one scale for 32 codes.
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup of WG threads computes 4·WG/LANES sums, of as many / FACTORS columns of y, for all M rows; see
+// A workgroup of WG threads computes 4·WG/LANES sums (4·WG/LANES / FACTORS columns of y) for all M rows; see
 // parts/block_walk.wgsl.
-// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, and
-// rows of W that are a whole number of 16 bytes.
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32;
+// rows of W of a multiple of 16 bytes.
 // @use matmul
 // @use block_walk
 

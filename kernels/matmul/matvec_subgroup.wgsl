@@ -1,16 +1,16 @@
-// y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
+// y = activate(x Wᵀ + bias) for one or two rows of x, on software adapters with subgroups.
 //
 // x: f32[M, K], M at most 2  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TN sums, of TN / FACTORS columns of y, for all M rows: its lanes
-// stride over K by blocks, then add up.
+// A workgroup is one subgroup of SG lanes. It computes TN sums (TN / FACTORS columns of y) for all M rows: its lanes stride over
+// K by blocks, and their sums are reduced.
 // Dispatch: ceil(FACTORS·N / TN), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
 // @use input = input_vec4
 // @use weight = weight_f32
 override SG: u32 = 8;
-override TM: u32 = 2; // M as a constant, at most 2
-const TN = select(4u, 8u, BLOCK > 1u); // f32 rows are so long that eight at once are no gain
+override TM: u32 = 2; // M, at most 2
+const TN = select(4u, 8u, BLOCK > 1u); // of f32, eight rows at once are no faster
 
 @compute @workgroup_size(SG)
 fn main(
@@ -26,7 +26,7 @@ fn main(
   for (var block = lane; block * BLOCK < words; block += SG) {
     var dot_codes = array<array<f32, TN>, 2>();
     var sum_x = vec2<f32>();
-    // Mesa unrolls what has a constant count: right for one word, while eight cost more in code than they save.
+    // Mesa unrolls a loop of constant count: good for one word; eight cost more in code than they save.
     let count = select(1u, min(BLOCK, words - block * BLOCK), BLOCK > 1u);
     for (var i = 0u; i < count; i++) {
       let word = block * BLOCK + i;

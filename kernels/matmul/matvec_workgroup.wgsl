@@ -1,7 +1,7 @@
-// y = activate(x Wᵀ + bias) for the few rows of x that decoding has, on GPUs: the time is that of reading W once.
+// y = activate(x Wᵀ + bias) for the few rows of x of decoding, on GPUs: bound by the bandwidth of reading W once.
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
+// A workgroup computes four sums (4 / FACTORS columns of y) for all M rows: its threads stride over K, and their sums are reduced.
 // Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with
 // column_sums_subgroups.
 // @use matmul
@@ -9,7 +9,7 @@
 // @use weight = weight_f32
 // @use column_sums = column_sums_tree
 override WG: u32 = 256; // a power of two
-override TM: u32 = 4; // M as a constant, at most 8, and at most 1024 / WG by default limits
+override TM: u32 = 4; // M, at most 8; by default limits at most 1024 / WG
 
 @compute @workgroup_size(WG)
 fn main(
@@ -22,7 +22,7 @@ fn main(
     return;
   }
   let K4 = groups_of_four();
-  // Four rows of W; behind the last they all are the last, and their sums are thrown away.
+  // Four rows of W. Beyond the last they are the last, and their sums are not stored.
   let rows = vec4<u32>(
     row_of(column0, 0u),
     row_of(column0 + 1u / FACTORS, 1u % FACTORS),

@@ -1,12 +1,11 @@
 // Generated from kernels/**/*.wgsl by `npm run kernels`. Do not edit.
 export const KERNELS: Readonly<Record<string, string>> = {
-  "attention/attention_combine": `// y[b, t, h] = Σₚ e^(largestₚ - largest) o[b, t, h, p] / Σₚ e^(largestₚ - largest) sumₚ over the parts p that hold keys which
-// query t sees, the largest score of all being largest: the second step of attention_split.wgsl. A query that sees no key
-// gets zeros.
+  "attention/attention_combine": `// y[b, t, h] = Σₚ e^(largestₚ - largest) o[b, t, h, p] / Σₚ e^(largestₚ - largest) sumₚ, with largest = maxₚ largestₚ: combines
+// the splits p of attention_split.wgsl that have keys which query t sees. A query that sees no key gets zeros.
 //
-// o: f32[B, T, H, P, d]  stats: f32[B, T, H, P, 2], largestₚ and sumₚ  mask: u32[B, S], not used  past: u32[1]
+// o: f32[B, T, H, P, d]  stats: f32[B, T, H, P, 2], largestₚ and sumₚ  mask: u32[B, S], not read  past: u32[1]
 // -> y: f32[B, T, H, d]
-// One invocation an element of y; the few weights of the parts are computed by each.
+// One invocation an element of y. Each computes the weights e^(largestₚ - largest) of its P splits.
 // Dispatch: ceil(B·T·H·d / WG), folded. Needs: nothing.
 // @use attention
 // @use math
@@ -50,7 +49,7 @@ fn main(
 }
 `,
   "attention/attention_flash": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
-// pass over them, for GPUs. A query that sees no key gets zeros.
+// pass over the keys, for GPUs. A query that sees no key gets zeros.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
@@ -71,13 +70,12 @@ fn main(
   attend(group.x + group.y * groups.x, lane);
 }
 `,
-  "attention/attention_flash_sized": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] as attention_flash, in subgroups of a size
-// that is asked for: where a GPU can have 32 threads or 64, Dawn takes 64, while RDNA issues two multiply-adds at a time with 32
-// only.
+  "attention/attention_flash_sized": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] as attention_flash, in subgroups of SG
+// threads, for the reason in matmul_tile_sized.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
-// Dispatch: as attention_flash. Needs: what attention_flash does; subgroups of SG threads, and WG a multiple of SG.
+// Dispatch: as attention_flash. Needs: as attention_flash; subgroups of SG threads, and WG a multiple of SG.
 enable subgroups;
 enable subgroup_size_control;
 // @use attention
@@ -100,7 +98,7 @@ fn main(
 //
 // q: f32[B, T, H, d]  kv: f32[B, S, Hkv, d], the keys, both strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, H, T, S]
-// One invocation a score. The floor is finite because WGSL lets a driver assume that there are no infinities.
+// One invocation a score. The lowest f32, not -∞: WGSL lets a driver assume that there are no infinities.
 // Dispatch: ceil(B·H·T·S / WG), folded. Needs: nothing.
 // Source: Vaswani et al. 2017, Attention Is All You Need.
 // @use attention
@@ -143,17 +141,16 @@ fn main(
   y[i] = score;
 }
 `,
-  "attention/attention_split": `// o[b, t, h, p] = Σₛ e^(score(s) - largest) v[b, s, h'] over those of the p-th KEYS keys that query t sees, with
-// score(s) = scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s], for GPUs: one query, as in decoding, is too little work for
-// them, unless its keys are split among workgroups. attention_combine.wgsl adds the parts up.
+  "attention/attention_split": `// o[b, t, h, p] = Σₛ e^(score(s) - largest) v[b, s, h'] over the keys of split p that query t sees, with
+// score(s) = scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]: Flash-Decoding, for GPUs. One query, as in decoding, does not fill
+// a GPU, so its keys are split among workgroups, KEYS each. attention_combine.wgsl combines the splits.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
-// bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, P, d], o, and stats: f32[B, T, H, P, 2], of each part the largest score
-// and Σ e^(score - largest). Parts behind the last key that t sees are left as they were.
-// A workgroup takes a part of one head. For the scores LANES neighbouring threads share a key, for the values a thread has
-// four numbers of the head and every (WG / D4)-th key: neighbours read what lies side by side. A load takes long where its
-// address hangs on the one before: a thread has IN_FLIGHT loads of a key, and twice as many values, under way at a time. What
-// lies behind the last key is read as the last one, and counts for nothing.
+// bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, P, d], which is o, and stats: f32[B, T, H, P, 2]: the largest score of a
+// split and Σ e^(score - largest). Splits beyond the last key that query t sees are not written.
+// A workgroup takes one split of one head. q·k: LANES neighbouring threads share a key. Weights times values: a thread has four
+// numbers of the head and every (WG / D4)-th key. Both coalesce loads. To hide latency, a thread has IN_FLIGHT loads of a key, or
+// 2·IN_FLIGHT values, in flight. Keys beyond the last are read as the last and get weight 0.
 // Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 2) + 5·WG) bytes of shared memory,
 // d at most 4·WG; subgroups of any size with reduce_subgroups.
 // Source: Dao et al. 2023, Flash-Decoding for long-context inference.
@@ -174,9 +171,9 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(7) var<storage, read_write> stats: array<vec2<f32>>;
 
 var<workgroup> q_tile: array<vec4<f32>, D4>;
-var<workgroup> shares: array<f32, KEYS * LANES>; // of q·k
+var<workgroup> shares: array<f32, KEYS * LANES>; // partial q·k
 var<workgroup> weights: array<f32, KEYS>; // scores, then e^(score - largest)
-var<workgroup> v_starts: array<u32, KEYS>; // by a block table they hang on a load
+var<workgroup> v_starts: array<u32, KEYS>; // looked up once: the block table is a load
 var<workgroup> sums: array<vec4<f32>, WG>;
 
 @compute @workgroup_size(WG)
@@ -186,12 +183,12 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let i = group.x + group.y * groups.x;
-  let parts = (params.S + KEYS - 1u) / KEYS;
-  let part = i % parts;
-  let h = (i / parts) % params.H;
-  let t = (i / (parts * params.H)) % params.T;
-  let b = i / (parts * params.H * params.T);
-  let s0 = part * KEYS;
+  let splits = (params.S + KEYS - 1u) / KEYS;
+  let split = i % splits;
+  let h = (i / splits) % params.H;
+  let t = (i / (splits * params.H)) % params.T;
+  let b = i / (splits * params.H * params.T);
+  let s0 = split * KEYS;
   let s_end = min(s0 + KEYS, key_end(t));
   if (b >= params.B || s0 >= s_end) {
     return;
@@ -251,7 +248,7 @@ fn main(
     weights[s - s0] = weight;
     sum += weight;
   }
-  sum = sum_over_threads(lane, sum); // its barriers also make the weights known
+  sum = sum_over_threads(lane, sum); // its barriers also make the weights visible
 
   let chunk = lane % D4;
   let first = lane / D4;
@@ -284,15 +281,15 @@ fn main(
 }
 `,
   "attention/attention_subgroup": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] over the keys that query t sees, in one
-// pass over them, for software drivers with subgroups. A query that sees no key gets zeros.
+// pass over the keys, for software adapters with subgroups. A query that sees no key gets zeros.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, d]
-// A workgroup is one subgroup of SG lanes. It takes TT queries of one head and walks along blocks of KB·SG keys, keeping what
-// parts/flash.wgsl keeps. For the scores a lane is a key of each SG in a block; for the values it is four numbers of the
-// head, of which a lane has CHUNKS, SG apart. To these drivers a load costs as much as some ten multiply-adds, of one number
-// or of four, for all lanes or for each; a shuffle costs no more than one. So all is loaded in fours, by the lane whose turn
-// it is, and shuffled; and Params, which are loads too, are read before the loops.
+// FlashAttention with the online softmax of parts/flash.wgsl. A workgroup is one subgroup of SG lanes. It takes TT queries of one
+// head and walks over the keys in tiles of KB·SG. q·k: a lane has KB keys, SG apart. Weights times values: a lane has CHUNKS
+// groups of four of the head, SG apart. On these adapters a load costs some ten multiply-adds, of a scalar or a vec4, also of one
+// address for all lanes; a shuffle costs one. So everything is loaded as vec4, by one lane, and broadcast by shuffles; and
+// Params, which are loads too, are read before the loops.
 // Dispatch: B · H · ceil(T / TT), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use attention
@@ -302,12 +299,12 @@ enable subgroups;
 override SG: u32 = 8;
 override TT: u32 = 8; // at most 8
 override CHUNKS: u32 = 3; // ceil(d / 4 / SG), at most 8
-override MASK: u32 = 0; // as params.has_mask
-override BIAS: u32 = 0; // as params.has_bias
-// Loads for TT queries, a lane each. By its own name because Mesa does not see where n * SG < TT ends.
+override MASK: u32 = 0; // params.has_mask
+override BIAS: u32 = 0; // params.has_bias
+// Loads of q for TT queries, one query a lane. An override, because Mesa does not determine the trip count of n * SG < TT.
 override LOADS: u32 = (TT + SG - 1u) / SG;
 const KB = 4u;
-const QUERIES = 8u; // most there may be
+const QUERIES = 8u; // largest TT
 const LOWEST = -3.4028234e38;
 
 @group(0) @binding(3) var<storage, read> mask: array<u32>;
@@ -345,21 +342,21 @@ fn main(
   let bias_t = params.bias_t;
   let bias_s = params.bias_s;
 
-  var query: array<u32, QUERIES>; // where those begin that this lane loads
+  var query: array<u32, QUERIES>; // offsets of those that this lane loads
   for (var n = 0u; n < LOADS; n++) {
     query[n] = q_start(b, min(t0 + n * SG + lane, t_last), h);
   }
   var sums: array<array<vec4<f32>, 8>, QUERIES>;
   var largest: array<f32, QUERIES>;
-  var total: array<f32, QUERIES>; // this lane's share of it
+  var total: array<f32, QUERIES>; // over this lane's keys
   for (var r = 0u; r < TT; r++) {
     largest[r] = LOWEST;
   }
   var shrink: array<f32, QUERIES>;
   for (var s0 = 0u; s0 < end; s0 += KB * SG) {
-    var key: array<u32, KB>; // where this lane's begin
+    var key: array<u32, KB>; // offsets of this lane's keys
     var value: array<u32, KB>;
-    var open: array<bool, KB>; // whether this lane's keys may be seen at all
+    var open: array<bool, KB>; // whether this lane's keys are visible to any query
     for (var n = 0u; n < KB; n++) {
       let s = min(s0 + n * SG + lane, end - 1u);
       var row = b;
@@ -374,7 +371,7 @@ fn main(
       key[n] = k0 + row * k_b + s * k_s;
       value[n] = v0 + row * v_b + s * v_s;
     }
-    var scores = array<array<f32, KB>, QUERIES>(); // written out: see README
+    var scores = array<array<f32, KB>, QUERIES>(); // initialized: see docs/kernels.md
     for (var c = 0u; c < D4; c++) {
       var of_queries: array<vec4<f32>, QUERIES>;
       for (var n = 0u; n < LOADS; n++) {
@@ -416,7 +413,7 @@ fn main(
       total[r] = total[r] * shrink[r] + of_block;
     }
 
-    var of_block = array<array<vec4<f32>, 8>, QUERIES>(); // written out: see README
+    var of_block = array<array<vec4<f32>, 8>, QUERIES>(); // initialized: see docs/kernels.md
     let block_end = min(s0 + KB * SG, end);
     for (var s1 = s0; s1 < block_end; s1 += SG) {
       var of_keys: array<f32, QUERIES>;
@@ -459,7 +456,7 @@ fn main(
       sums[r][c] *= inverse;
     }
   }
-  // One store for all queries, past which they move up one by one: a store for each would have to be compiled as often.
+  // One store in the code, past which the queries are shifted one by one: unrolled, TT stores take long to compile.
   var at = ((b * params.T + t0) * params.H + h) * params.d;
   for (var t = t0; t <= t_last; t++) {
     for (var c = 0u; c < CHUNKS; c++) {
@@ -475,7 +472,7 @@ fn main(
 }
 `,
   "attention/attention_values": `// y[b, t, h, i] = Σₛ p[b, h, t, s] v[b, s, h', i] over the keys that query t sees. The last of the three steps of composed
-// attention. The sum is over visible keys, not over all, so that a query that sees none gets zeros.
+// attention. Keys that are not visible are skipped, so that a query that sees none gets zeros.
 //
 // p: f32[B, H, T, S]  kv: f32[B, S, Hkv, d], the values, strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // ->  y: f32[B, T, H, d]
@@ -515,21 +512,21 @@ fn main(
   y[i] = sum;
 }
 `,
-  "attention/parts/attention": `// What every attention kernel shares: its Params, and which keys a query sees. The kernel binds mask and past.
-// q, k and v are views; their strides count elements, those of the head dimension are 1. k and v may be f16, two in a
-// u32: u32[B, S, Hkv, d/2]. The kernel's slot heads or kv loads them.
+  "attention/parts/attention": `// Shared by all attention kernels: Params, visibility and offsets. The kernel binds mask and past.
+// Grouped-query attention (GQA): H query heads, Hkv key/value heads. q, k and v are strided views; strides count elements, that of
+// the head dimension is 1. k and v may be f16, two in a u32: u32[B, S, Hkv, d/2]. The kernel's slot heads or kv loads them.
 
 struct Params {
   B: u32,
   T: u32, // queries
   S: u32, // keys
   H: u32,
-  heads_per_key: u32, // H / Hkv: so many neighbouring query heads share a key head
+  heads_per_key: u32, // H / Hkv: neighbouring query heads that share a key/value head
   d: u32,
   scale: f32,
   causal: u32, // query t sees the keys up to past + t
-  has_mask: u32, // 1: mask says which keys are visible; 2: also in which row of k and v they lie; 0: it is one element
-  has_bias: u32, // else bias is one too
+  has_mask: u32, // 0: mask is a placeholder; 1: it is 1 for a visible key; 2: a block table, 1 + the key's row of k and v
+  has_bias: u32, // 0: bias is a placeholder
   q_offset: u32,
   q_b: u32,
   q_t: u32,
@@ -551,7 +548,7 @@ struct Params {
 
 @group(0) @binding(8) var<uniform> params: Params;
 
-// No query up to t sees this key or any behind it. Keys behind are never read: a cache is not filled up there.
+// Queries up to t see only keys below it. Others are never read: there a cache is not initialized.
 fn key_end(t: u32) -> u32 {
   if (params.causal == 0u) {
     return params.S;
@@ -567,7 +564,7 @@ fn is_visible(b: u32, t: u32, s: u32) -> bool {
   return params.has_mask == 0u || mask[b * params.S + s] != 0u;
 }
 
-// The row of k and v in which key s of batch b lies. A key that is not visible lies in some row.
+// The row of k and v that holds key s of batch b. Of a key that is not visible, any row.
 fn key_row(b: u32, s: u32) -> u32 {
   if (params.has_mask != 2u) {
     return b;
@@ -575,7 +572,7 @@ fn key_row(b: u32, s: u32) -> u32 {
   return max(mask[b * params.S + s], 1u) - 1u;
 }
 
-// Where the numbers of a head begin.
+// The index of a head's first number.
 fn q_start(b: u32, t: u32, h: u32) -> u32 {
   return params.q_offset + b * params.q_b + t * params.q_t + h * params.q_h;
 }
@@ -588,7 +585,7 @@ fn v_start(b: u32, s: u32, h: u32) -> u32 {
   return params.v_offset + key_row(b, s) * params.v_b + s * params.v_s + (h / params.heads_per_key) * params.v_h;
 }
 
-// Where the bias of query t and key s lies.
+// The index of the bias of query t and key s.
 fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
   return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
 }
@@ -660,8 +657,8 @@ fn attend(group: u32, thread: u32) {
   let last_group = (params.d + 3u) / 4u - 1u;
   let group_end = (last_group / LANES + 1u) * LANES;
 
-  let PART = TEAMS * LANES * STEPS; // of q_tile
-  for (var at = thread; at < PART; at += WG) {
+  let COMPONENT = TEAMS * LANES * STEPS; // elements of q_tile
+  for (var at = thread; at < COMPONENT; at += WG) {
     let c = at % (LANES * STEPS);
     let t = t0 + at / (LANES * STEPS) * TT;
     var numbers: mat4x4<f32>;
@@ -670,7 +667,7 @@ fn attend(group: u32, thread: u32) {
     }
     numbers = transpose(numbers);
     for (var n = 0u; n < 4u; n++) {
-      q_tile[n * PART + at] = select(vec4<f32>(), numbers[n], c <= last_group);
+      q_tile[n * COMPONENT + at] = select(vec4<f32>(), numbers[n], c <= last_group);
     }
   }
 
@@ -715,7 +712,7 @@ fn attend(group: u32, thread: u32) {
     for (var n = 0u; n < KEYS; n++) {
       starts[n] = k_starts[n * (TEAM / LANES) + k_row];
     }
-    var partial = array<vec4<f32>, KEYS>(); // written out: see README
+    var partial = array<vec4<f32>, KEYS>(); // initialized: see docs/kernels.md
     for (var c = lane; c < group_end; c += LANES) {
       var of_keys: array<vec4<f32>, KEYS>;
       for (var n = 0u; n < KEYS; n++) {
@@ -723,9 +720,9 @@ fn attend(group: u32, thread: u32) {
       }
       let at = team_q + c % (LANES * STEPS);
       let q0 = q_tile[at];
-      let q1 = q_tile[PART + at];
-      let q2 = q_tile[2u * PART + at];
-      let q3 = q_tile[3u * PART + at];
+      let q1 = q_tile[COMPONENT + at];
+      let q2 = q_tile[2u * COMPONENT + at];
+      let q3 = q_tile[3u * COMPONENT + at];
       for (var n = 0u; n < KEYS; n++) {
         let k = of_keys[n];
         partial[n] = fma(q3, vec4(k.w), fma(q2, vec4(k.z), fma(q1, vec4(k.y), fma(q0, vec4(k.x), partial[n]))));
@@ -829,8 +826,8 @@ fn exp_negative_vec4(x: vec4<f32>) -> vec4<f32> {
   return vec4<f32>(exp_negative(x.x), exp_negative(x.y), exp_negative(x.z), exp_negative(x.w));
 }
 `,
-  "attention/parts/heads_f16": `// Loader and storer for keys and values that are f16, two in a u32, of heads whose size is a multiple of 4: four
-// neighbouring numbers at once. Strides and offsets of k and v count u32 and are multiples of 2, those of q of 4.
+  "attention/parts/heads_f16": `// Loads heads whose k and v are f16, two in a u32, four numbers at a time; d is a multiple of 4. Strides and offsets of k and v
+// count u32 and are multiples of 2; those of q are multiples of 4. Contract: heads_vec4.
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec2<u32>>;
@@ -855,13 +852,14 @@ fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
   y[start / 4u + group] = numbers;
 }
 `,
-  "attention/parts/heads_scalar": `// Loader and storer for heads of any size and strides. Behind the end of a head come zeros, and nothing is stored.
+  "attention/parts/heads_scalar": `// Loads and stores heads of any size and strides. Beyond the end of a head zeros are loaded, and nothing is stored. Contract:
+// heads_vec4.
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> v: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
-// Where numbers 4·group … 4·group + 3 of a head lie, not beyond its last.
+// The indices of numbers 4·group … 4·group + 3 of a head, clamped to its last.
 fn places(start: u32, group: u32) -> vec4<u32> {
   return start + min(vec4<u32>(0u, 1u, 2u, 3u) + 4u * group, vec4<u32>(params.d - 1u));
 }
@@ -894,7 +892,7 @@ fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
   }
 }
 `,
-  "attention/parts/heads_vec4": `// Loader and storer for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers at once.
+  "attention/parts/heads_vec4": `// Loads and stores heads, one vec4 at a time; d, strides and offsets are multiples of 4.
 // @slot heads: q, k, v, y, store_y(start: u32, group: u32, numbers: vec4<f32>)
 // @slot heads: load_q(start: u32, group: u32) -> vec4<f32>
 // @slot heads: load_k(start: u32, group: u32) -> vec4<f32>
@@ -921,7 +919,7 @@ fn store_y(start: u32, group: u32, numbers: vec4<f32>) {
   y[start / 4u + group] = numbers;
 }
 `,
-  "attention/parts/kv_f16": `// Loader of f16 keys, or values, two in a u32, number by number; start counts u32.
+  "attention/parts/kv_f16": `// Loads f16 keys or values, two in a u32, one number at a time; start counts u32. Contract: kv_f32.
 @group(0) @binding(1) var<storage, read> kv: array<u32>;
 
 // Number c of the head that begins at start.
@@ -929,7 +927,7 @@ fn load_kv(start: u32, c: u32) -> f32 {
   return unpack2x16float(kv[start + c / 2u])[c % 2u];
 }
 `,
-  "attention/parts/kv_f32": `// Loader of f32 keys, or values, number by number.
+  "attention/parts/kv_f32": `// Loads f32 keys or values, one number at a time.
 // @slot kv: kv, load_kv(start: u32, c: u32) -> f32
 @group(0) @binding(1) var<storage, read> kv: array<f32>;
 
@@ -2338,10 +2336,11 @@ fn start_of(row: u32, K4: u32) -> u32 {
   return row * (BLOCK * blocks + (blocks + 1u) / 2u);
 }
 `,
-  "matmul/matmul_combine": `// y = activate(Σₚ x[p] + bias): adds up a product whose K was split among workgroups (parts/tile.wgsl), with the epilogue.
+  "matmul/matmul_combine": `// y = activate(Σₚ x[p] + bias): the second step of split-K. Adds the partial sums that matmul_tile computed, one for each split
+// of K, and applies the epilogue.
 //
-// x: f32[SPLITS, M, FACTORS, N]  bias: f32[N]  ->  y: f32[M, N]  weight: bound, as a product's, and not read
-// One invocation an element of y, whose parts it loads at once.
+// x: f32[SPLITS, M, FACTORS, N]  weight: bound, not read  bias: f32[N]  ->  y: f32[M, N]
+// One invocation an element of y. It loads all its partial sums before it adds them, so that their latencies overlap.
 // Dispatch: ceil(M·N / WG), folded. Needs: nothing.
 // @use matmul
 override WG: u32 = 64;
@@ -2362,21 +2361,21 @@ fn main(
   if (row >= params.M) {
     return;
   }
-  var parts: array<vec2<f32>, 8>; // of the first factor and of the last
+  var partials: array<vec2<f32>, 8>; // partial sums of the first factor and of the last
   for (var p = 0u; p < SPLITS; p++) {
     let at = (p * params.M + row) * FACTORS;
-    parts[p] = vec2<f32>(x[at * params.N + column], x[(at + FACTORS - 1u) * params.N + column]);
+    partials[p] = vec2<f32>(x[at * params.N + column], x[(at + FACTORS - 1u) * params.N + column]);
   }
   var sum = vec2<f32>();
   for (var p = 0u; p < SPLITS; p++) {
-    sum += parts[p];
+    sum += partials[p];
   }
   let biases = vec2<f32>(bias_of(column, 0u), bias_of(column, FACTORS - 1u));
   store(row, column, sum.x + biases.x, sum.y + biases.y);
 }
 `,
-  "matmul/matmul_naive": `// y[m, n] = Σₖ x[m, k] W[n, k] + bias[n], as torch.nn.Linear: the kernel to read first. The other matmul_* and matvec_*
-// kernels compute the same faster, with weights of every type and an epilogue; tests hold them against this one too.
+  "matmul/matmul_naive": `// y[m, n] = Σₖ x[m, k] W[n, k] + bias[n], as torch.nn.Linear: the reference kernel, to read first. The other matmul_* and
+// matvec_* kernels compute the same faster, with weights of every dtype and an epilogue. Tests compare them with this one.
 //
 // x: f32[M, K]  weight: f32[N, K]  bias: f32[N]  ->  y: f32[M, N]
 // One invocation an element of y.
@@ -2408,12 +2407,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   y[m * params.N + n] = sum + bias[n];
 }
 `,
-  "matmul/matmul_register": `// y = activate(x Wᵀ + bias) without shared memory or barriers, for software drivers: to them shared memory is memory like
-// any other, and a barrier splits the loop around it.
+  "matmul/matmul_register": `// y = activate(x Wᵀ + bias) by register tiles, for software adapters without subgroups. There shared memory is ordinary memory
+// and a barrier splits the loop around it, so neither is used.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// An invocation computes TM rows (neighbours) by TN / FACTORS columns (WG apart), its sums in registers.
-// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·WG)), folded; tiles below each other are neighbours and share W in the cache.
+// An invocation computes TM adjacent rows by TN / FACTORS columns, WG apart, with its sums in registers.
+// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·WG)), folded, down the rows first, so that neighbours share W in the cache.
 // Needs: nothing.
 // @use matmul
 // @use input = input_vec4
@@ -2440,7 +2439,7 @@ fn main(
     rows[m] = input_of(row0 + m);
   }
   for (var k0 = 0u; k0 < K4; k0 += RUN) {
-    var run = array<array<f32, TN>, 8>(); // written out: see README
+    var run = array<array<f32, TN>, 8>(); // initialized: see docs/kernels.md
     let end = min(k0 + RUN, K4);
     for (var k = k0; k < end; k++) {
       var w: array<vec4<f32>, TN>;
@@ -2473,13 +2472,13 @@ fn main(
   }
 }
 `,
-  "matmul/matmul_subgroup": `// y = activate(x Wᵀ + bias) for software drivers with subgroups. To them every load of a vector register is a gather of its
-// lanes one by one, though all want the same number; so each lane loads the group of another row of x, and they shuffle them.
+  "matmul/matmul_subgroup": `// y = activate(x Wᵀ + bias) for software adapters with subgroups. There a load is a gather, lane by lane, even of one address;
+// a shuffle is one instruction. So each lane loads a group of a different row of x, and the lanes broadcast them by shuffles.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TM rows; each of its lanes TN / FACTORS columns, SG apart. More of
-// either saves loads, but compiles for longer, and beyond 64 sums Mesa keeps the loops as loops and every array in memory.
-// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·SG)), folded; tiles below each other are neighbours and share W in the cache.
+// A workgroup is one subgroup of SG lanes. It computes TM rows, each lane TN / FACTORS columns, SG apart. A larger tile saves
+// loads, but takes longer to compile; beyond 64 sums Mesa does not unroll the loops, and keeps the arrays in memory.
+// Dispatch: ceil(M / TM) · ceil(FACTORS·N / (TN·SG)), folded, down the rows first, so that neighbours share W in the cache.
 // Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
@@ -2488,7 +2487,7 @@ enable subgroups;
 override SG: u32 = 8;
 override TM: u32 = 16; // at most 16
 override TN: u32 = 4; // at most 4, and a multiple of FACTORS
-// Loads for TM rows of x, a lane each. By its own name because Mesa does not see where r * SG < TM ends.
+// Loads of x for TM rows, one row a lane. An override, because Mesa does not determine the trip count of r * SG < TM.
 override LOADS: u32 = (TM + SG - 1u) / SG;
 
 @compute @workgroup_size(SG)
@@ -2503,7 +2502,7 @@ fn main(
   let column0 = (tile / tiles_down) * (TN / FACTORS) * SG + lane;
   let K4 = groups_of_four();
 
-  // One load brings the same group of SG rows of x, a lane each.
+  // One load takes the same group of SG rows of x, one row a lane.
   var rows: array<u32, 16>;
   for (var r = 0u; r < LOADS; r++) {
     rows[r] = input_of(row0 + r * SG + lane);
@@ -2512,10 +2511,10 @@ fn main(
   for (var n = 0u; n < TN; n++) {
     columns[n] = row_of(column0 + n / FACTORS * SG, n % FACTORS);
   }
-  var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
+  var scales: array<vec2<f32>, 4>; // of the current blocks, if the weight is quantized
   var sums: array<array<f32, 4>, 16>;
   for (var k0 = 0u; k0 < K4; k0 += RUN) {
-    var run = array<array<f32, 4>, 16>(); // written out: see README
+    var run = array<array<f32, 4>, 16>(); // initialized: see docs/kernels.md
     let end = min(k0 + RUN, K4);
     for (var k = k0; k < end; k++) {
       if (BLOCK > 1u && k % (WORD * BLOCK) == 0u) {
@@ -2545,7 +2544,7 @@ fn main(
     }
   }
 
-  // Added as the sums are read: one more loop that changes them makes Mesa take 7 times as long to compile.
+  // The bias is added where the sums are read: another loop that writes them makes Mesa take 7 times as long to compile.
   var biases: array<f32, 4>;
   for (var n = 0u; n < TN; n++) {
     biases[n] = bias_of(column0 + n / FACTORS * SG, n % FACTORS);
@@ -2558,17 +2557,17 @@ fn main(
   }
 }
 `,
-  "matmul/matmul_subgroup_matrix": `// y = activate(x Wᵀ + b) for GPUs whose subgroups multiply matrices by one instruction, of f32 or of f16 with sums of f32: tiles
-// of x and W are staged in shared memory, from where subgroups load them as such matrices.
+  "matmul/matmul_subgroup_matrix": `// y = activate(x Wᵀ + bias) by subgroup matrices (tensor cores, simdgroup matrices), f32, or f16 with f32 sums. Tiles of x and W
+// are staged in shared memory, from where subgroups load them as matrices.
 //
 // x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup computes DOWN by ACROSS parts of 32 rows by 32 sums, of 32 / FACTORS columns of y, walking along K by BK. A
-// subgroup has a part, as matrices of sums. Subgroups may be of any size: if they are more than the parts, the rest only
-// help in loading, and if they are fewer, the parts take turns. Sums leave by way of shared memory, LEAVING of every part at a
-// time: of long rows every LONG groups, as runs that are added up behind it (see RUN in parts/matmul.wgsl).
-// Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded; tiles below each other are neighbours and share W.
-// Needs: subgroups; with matrix_subgroup, instructions for such matrices and WG a multiple of the largest subgroup's size, as 128
-// always is; DOWN at most 2; shared memory: 2.5·(DOWN + ACROSS) KiB, and with f16 DOWN·ACROSS KiB more.
+// A workgroup computes DOWN by ACROSS subtiles of 32 rows by 32 sums (32 / FACTORS columns of y), in steps of BK along K. One
+// subgroup accumulates one subtile. Subgroups may have any size: more subgroups than subtiles only help to stage; fewer take
+// the subtiles in turn. Sums are stored through shared memory, FLUSH of every subtile at a time. Long rows are summed in runs of
+// LONG groups, then the runs are added (see RUN in parts/matmul.wgsl).
+// Dispatch: ceil(M / (32·DOWN)) · ceil(FACTORS·N / (32·ACROSS)), folded, down the rows first, so that neighbours share W.
+// Needs: subgroups; with matrix_subgroup, subgroup matrices, and WG a multiple of the largest subgroup size, as 128 always is;
+// DOWN at most 2; shared memory: 2.5·(DOWN + ACROSS) KiB, and with f16 DOWN·ACROSS KiB more.
 enable subgroups;
 requires subgroup_id;
 // @use matmul
@@ -2578,17 +2577,17 @@ requires subgroup_id;
 override WG: u32 = 128;
 override DOWN: u32 = 2;
 override ACROSS: u32 = 2;
-const PART = 32u;
-const MATRICES_DOWN = PART / M_SIDE; // of a part
-const MATRICES_ACROSS = PART / N_SIDE;
-const LONG = 512u; // groups of four, a multiple of BK / 4; each run of them costs eight barriers
-const LEAVING = 256u; // sums of a part that leave at a time: the rows of a matrix, WIDE of each
-const WIDE = LEAVING / M_SIDE;
-const MOST = LEAVING / 4u; // for each of at least four threads of a subgroup
-const TIMES = PART * PART / LEAVING;
+const SUBTILE = 32u;
+const MATRICES_DOWN = SUBTILE / M_SIDE; // of a subtile
+const MATRICES_ACROSS = SUBTILE / N_SIDE;
+const LONG = 512u; // groups of a run, a multiple of BK / 4; a run costs eight barriers
+const FLUSH = 256u; // sums of a subtile stored at a time: M_SIDE rows of WIDE
+const WIDE = FLUSH / M_SIDE;
+const MOST = FLUSH / 4u; // sums a thread stores at a time, of subgroups of at least four
+const FLUSHES = SUBTILE * SUBTILE / FLUSH;
 
-var<workgroup> x_tile: array<Number, DOWN * PART * STRIDE>;
-var<workgroup> weight_tile: array<Number, ACROSS * PART * STRIDE>;
+var<workgroup> x_tile: array<Number, DOWN * SUBTILE * STRIDE>;
+var<workgroup> weight_tile: array<Number, ACROSS * SUBTILE * STRIDE>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -2598,8 +2597,8 @@ fn main(
   @builtin(subgroup_id) subgroup: u32,
   @builtin(num_subgroups) subgroups: u32,
 ) {
-  let BM = DOWN * PART;
-  let BN = ACROSS * PART;
+  let BM = DOWN * SUBTILE;
+  let BN = ACROSS * SUBTILE;
   let tiles_down = (params.M + BM - 1u) / BM;
   let tile = group.x + group.y * groups.x;
   let row0 = (tile % tiles_down) * BM;
@@ -2610,11 +2609,11 @@ fn main(
   let K4 = groups_of_four();
 
   for (var first = 0u; first < DOWN * ACROSS; first += subgroups) {
-    let end = min(first + subgroups, DOWN * ACROSS); // of the parts whose turn it is
-    let part = first + subgroup;
-    let x_at = (part % DOWN) * PART * STRIDE;
-    let weight_at = (part / DOWN) * PART * STRIDE;
-    var before = array<array<f32, MOST>, TIMES>(); // of the runs before, what this thread stores; written out: see README
+    let end = min(first + subgroups, DOWN * ACROSS); // of this turn's subtiles
+    let subtile = first + subgroup;
+    let x_at = (subtile % DOWN) * SUBTILE * STRIDE;
+    let weight_at = (subtile / DOWN) * SUBTILE * STRIDE;
+    var before = array<array<f32, MOST>, FLUSHES>(); // this thread's sums of the runs before; initialized: see docs/kernels.md
     for (var start = 0u; start < K4; start += LONG) {
       var sums: array<array<Sum, MATRICES_ACROSS>, MATRICES_DOWN>;
       for (var m = 0u; m < MATRICES_DOWN; m++) {
@@ -2636,14 +2635,14 @@ fn main(
           let k = i % (BK / 4u);
           let n = i / (BK / 4u);
           let row = row_of(column0 + n / FACTORS, n % FACTORS);
-          // Meets zeros behind K4.
+          // Beyond K4 the last group is loaded again; it is multiplied by zeros of x.
           let numbers = scaled(load_weight(row, min(k0 + k, K4 - 1u), K4), weight_scale_of(row));
           for (var c = 0u; c < 4u; c++) {
             weight_tile[n * STRIDE + 4u * k + c] = Number(numbers[c]);
           }
         }
         workgroupBarrier();
-        if (part < end) {
+        if (subtile < end) {
           for (var k = 0u; k < BK; k += K_SIDE) {
             var w: array<Right, MATRICES_ACROSS>;
             for (var n = 0u; n < MATRICES_ACROSS; n++) {
@@ -2660,26 +2659,26 @@ fn main(
         workgroupBarrier(); // before the next tile overwrites this one
       }
 
-      for (var time = 0u; time < TIMES; time++) {
-        let first_row = time / (PART / WIDE) * M_SIDE; // of those that leave
-        let first_column = time % (PART / WIDE) * WIDE;
-        if (part < end) {
+      for (var flush = 0u; flush < FLUSHES; flush++) {
+        let first_row = flush / (SUBTILE / WIDE) * M_SIDE; // of the sums stored now
+        let first_column = flush % (SUBTILE / WIDE) * WIDE;
+        if (subtile < end) {
           for (var n = 0u; n < WIDE / N_SIDE; n++) {
-            store_sum(part * LEAVING + n * N_SIDE, sums[first_row / M_SIDE][first_column / N_SIDE + n]);
+            store_sum(subtile * FLUSH + n * N_SIDE, sums[first_row / M_SIDE][first_column / N_SIDE + n]);
           }
         }
         workgroupBarrier();
         var at = 0u;
-        for (var i = first * LEAVING + lane * FACTORS; i < end * LEAVING; i += WG * FACTORS) {
-          let first_sum = before[time][at] + sum_at(i);
-          let last_sum = before[time][at + FACTORS - 1u] + sum_at(i + FACTORS - 1u);
+        for (var i = first * FLUSH + lane * FACTORS; i < end * FLUSH; i += WG * FACTORS) {
+          let first_sum = before[flush][at] + sum_at(i);
+          let last_sum = before[flush][at + FACTORS - 1u] + sum_at(i + FACTORS - 1u);
           if (start + LONG < K4) {
-            before[time][at] = first_sum;
-            before[time][at + FACTORS - 1u] = last_sum;
+            before[flush][at] = first_sum;
+            before[flush][at + FACTORS - 1u] = last_sum;
           } else {
-            let p = i / LEAVING;
-            let row = row0 + (p % DOWN) * PART + first_row + i % LEAVING / WIDE;
-            let column = column0 + ((p / DOWN) * PART + first_column + i % WIDE) / FACTORS;
+            let p = i / FLUSH;
+            let row = row0 + (p % DOWN) * SUBTILE + first_row + i % FLUSH / WIDE;
+            let column = column0 + ((p / DOWN) * SUBTILE + first_column + i % WIDE) / FACTORS;
             let scale = row_scale_of(row);
             let first_value = unscaled(unscaled(first_sum, scale), weight_scale_of(row_of(column, 0u)));
             let last_value = unscaled(unscaled(last_sum, scale), weight_scale_of(row_of(column, FACTORS - 1u)));
@@ -2693,11 +2692,11 @@ fn main(
   }
 }
 `,
-  "matmul/matmul_tile": `// y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, each number loaded once a workgroup.
+  "matmul/matmul_tile": `// y = activate(x Wᵀ + bias) for GPUs: tiles of x and W are staged in shared memory, so that a workgroup loads each number once.
 //
-// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; f32[SPLITS, M, FACTORS, N] of parts of K
-// A workgroup of WX·WY threads computes TM·WY rows by 4·WX sums, of 4·WX / FACTORS columns of y; see parts/tile.wgsl.
-// Dispatch: ceil(M / (TM·WY)) · SPLITS · ceil(FACTORS·N / (4·WX)), folded; tiles below each other are neighbours and share W in
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; with split-K f32[SPLITS, M, FACTORS, N]
+// A workgroup of WX·WY threads computes TM·WY rows by 4·WX sums (4·WX / FACTORS columns of y); see parts/tile.wgsl.
+// Dispatch: ceil(M / (TM·WY)) · SPLITS · ceil(FACTORS·N / (4·WX)), folded, down the rows first, so that neighbours share W in
 // the cache. Needs: 64·TM·WY + 320·WX bytes of shared memory, at most 15.5 KiB with WX = 32.
 // @use matmul
 // @use input = input_vec4
@@ -2714,11 +2713,11 @@ fn main(
   multiply_tiles(group.x + group.y * groups.x, local.xy, lane);
 }
 `,
-  "matmul/matmul_tile_sized": `// y = activate(x Wᵀ + bias) as matmul_tile, in subgroups of a size that is asked for: where a GPU can have 32 threads or 64, Dawn
-// takes 64, while RDNA issues two multiply-adds at a time with 32 only.
+  "matmul/matmul_tile_sized": `// y = activate(x Wᵀ + bias) as matmul_tile, in subgroups of SG threads. Of a GPU's subgroup sizes, 32 and 64, Dawn takes 64 by
+// default; RDNA dual-issues multiply-adds only with 32.
 //
-// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; f32[SPLITS, M, FACTORS, N] of parts of K
-// Dispatch: as matmul_tile. Needs: what matmul_tile does; subgroups of SG threads, and WX a multiple of SG.
+// x: f32[M, K]  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]; with split-K f32[SPLITS, M, FACTORS, N]
+// Dispatch: as matmul_tile. Needs: as matmul_tile; subgroups of SG threads, and WX a multiple of SG.
 enable subgroups;
 enable subgroup_size_control;
 // @use matmul
@@ -2737,14 +2736,14 @@ fn main(
   multiply_tiles(group.x + group.y * groups.x, local.xy, lane);
 }
 `,
-  "matmul/matvec_blocks": `// y = activate(x Wᵀ + bias) for few rows of x and a quantized weight, on GPUs: decoding waits for instructions here as much as for
-// memory, so a thread takes whole blocks.
+  "matmul/matvec_blocks": `// y = activate(x Wᵀ + bias) for few rows of x and a quantized weight, on GPUs. Dequantizing is bound by instructions as much as
+// by bandwidth, so a thread takes whole blocks: one scale for 32 codes.
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup of WG threads computes 4·WG/LANES sums, of as many / FACTORS columns of y, for all M rows; see
+// A workgroup of WG threads computes 4·WG/LANES sums (4·WG/LANES / FACTORS columns of y) for all M rows; see
 // parts/block_walk.wgsl.
-// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, and
-// rows of W that are a whole number of 16 bytes.
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32;
+// rows of W of a multiple of 16 bytes.
 // @use matmul
 // @use block_walk
 
@@ -2757,13 +2756,13 @@ fn main(
   multiply_blocks(group.x + group.y * groups.x, lane);
 }
 `,
-  "matmul/matvec_blocks_sized": `// y = activate(x Wᵀ + bias) as matvec_blocks, in subgroups of a size that is asked for: see matmul_tile_sized.
+  "matmul/matvec_blocks_sized": `// y = activate(x Wᵀ + bias) as matvec_blocks, in subgroups of SG threads, for the reason in matmul_tile_sized.
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup of WG threads computes 4·WG/LANES sums, of as many / FACTORS columns of y, for all M rows; see
+// A workgroup of WG threads computes 4·WG/LANES sums (4·WG/LANES / FACTORS columns of y) for all M rows; see
 // parts/block_walk.wgsl.
-// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32, and
-// rows of W that are a whole number of 16 bytes; subgroups of SG threads, and WG a multiple of SG.
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32;
+// rows of W of a multiple of 16 bytes; subgroups of SG threads, and WG a multiple of SG.
 enable subgroups;
 enable subgroup_size_control;
 // @use matmul
@@ -2779,19 +2778,19 @@ fn main(
   multiply_blocks(group.x + group.y * groups.x, lane);
 }
 `,
-  "matmul/matvec_subgroup": `// y = activate(x Wᵀ + bias) for one or two rows of x, on software drivers with subgroups.
+  "matmul/matvec_subgroup": `// y = activate(x Wᵀ + bias) for one or two rows of x, on software adapters with subgroups.
 //
 // x: f32[M, K], M at most 2  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup is one subgroup of SG lanes. It computes TN sums, of TN / FACTORS columns of y, for all M rows: its lanes
-// stride over K by blocks, then add up.
+// A workgroup is one subgroup of SG lanes. It computes TN sums (TN / FACTORS columns of y) for all M rows: its lanes stride over
+// K by blocks, and their sums are reduced.
 // Dispatch: ceil(FACTORS·N / TN), folded. Needs: subgroups of exactly SG lanes.
 enable subgroups;
 // @use matmul
 // @use input = input_vec4
 // @use weight = weight_f32
 override SG: u32 = 8;
-override TM: u32 = 2; // M as a constant, at most 2
-const TN = select(4u, 8u, BLOCK > 1u); // f32 rows are so long that eight at once are no gain
+override TM: u32 = 2; // M, at most 2
+const TN = select(4u, 8u, BLOCK > 1u); // of f32, eight rows at once are no faster
 
 @compute @workgroup_size(SG)
 fn main(
@@ -2807,7 +2806,7 @@ fn main(
   for (var block = lane; block * BLOCK < words; block += SG) {
     var dot_codes = array<array<f32, TN>, 2>();
     var sum_x = vec2<f32>();
-    // Mesa unrolls what has a constant count: right for one word, while eight cost more in code than they save.
+    // Mesa unrolls a loop of constant count: good for one word; eight cost more in code than they save.
     let count = select(1u, min(BLOCK, words - block * BLOCK), BLOCK > 1u);
     for (var i = 0u; i < count; i++) {
       let word = block * BLOCK + i;
@@ -2846,10 +2845,10 @@ fn main(
   }
 }
 `,
-  "matmul/matvec_workgroup": `// y = activate(x Wᵀ + bias) for the few rows of x that decoding has, on GPUs: the time is that of reading W once.
+  "matmul/matvec_workgroup": `// y = activate(x Wᵀ + bias) for the few rows of x of decoding, on GPUs: bound by the bandwidth of reading W once.
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
-// A workgroup computes four sums, of 4 / FACTORS columns of y, for all M rows: its threads stride over K, then add them up.
+// A workgroup computes four sums (4 / FACTORS columns of y) for all M rows: its threads stride over K, and their sums are reduced.
 // Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with
 // column_sums_subgroups.
 // @use matmul
@@ -2857,7 +2856,7 @@ fn main(
 // @use weight = weight_f32
 // @use column_sums = column_sums_tree
 override WG: u32 = 256; // a power of two
-override TM: u32 = 4; // M as a constant, at most 8, and at most 1024 / WG by default limits
+override TM: u32 = 4; // M, at most 8; by default limits at most 1024 / WG
 
 @compute @workgroup_size(WG)
 fn main(
@@ -2870,7 +2869,7 @@ fn main(
     return;
   }
   let K4 = groups_of_four();
-  // Four rows of W; behind the last they all are the last, and their sums are thrown away.
+  // Four rows of W. Beyond the last they are the last, and their sums are not stored.
   let rows = vec4<u32>(
     row_of(column0, 0u),
     row_of(column0 + 1u / FACTORS, 1u % FACTORS),
@@ -2905,26 +2904,26 @@ fn main(
   store_columns(column0, lane, &sums);
 }
 `,
-  "matmul/parts/block_walk": `// A workgroup's part of a product of few rows of x with a quantized weight, whole blocks of numbers a thread: their codes by loads
-// of 16 bytes, and their scale once. With part matmul; for kernels that differ in nothing but what they ask of
-// subgroups. K is a multiple of 32, and a row of W a whole number of 16 bytes.
-// LANES threads lie along K, WG / LANES down. A thread has four sums, of 4 / FACTORS columns of y, for all M rows, and every
-// LANES-th block. x goes by way of shared memory: neighbouring blocks lie too far apart for loads of their own.
+  "matmul/parts/block_walk": `// The product of few rows of x with a quantized weight, for one workgroup: a thread takes whole blocks, their codes by loads of 16
+// bytes, their scale once. With part matmul; for kernels that differ only in the subgroup size they ask for.
+// K is a multiple of 32, a row of W a multiple of 16 bytes.
+// LANES threads are along K, WG / LANES along N. A thread has four sums (4 / FACTORS columns of y) for all M rows, over every
+// LANES-th block. x is staged in shared memory: threads of neighbouring blocks read it 32 numbers apart, which does not coalesce.
 // @use input_vec4
 // @use products_f32
 // @use blocks = blocks_int4
 override WG: u32 = 64;
-override TM: u32 = 1; // M as a constant, at most 8
+override TM: u32 = 1; // M, at most 8
 override LANES: u32 = 64; // from 8 to WG, and at least WG / 9
 const ROWS = 4u;
 const BLOCK4 = 8u; // groups of four in a block
-const STRIDE = BLOCK4 + 1u; // one more than needed: it spreads the blocks over the memory's banks
+const STRIDE = BLOCK4 + 1u; // padded against bank conflicts
 override LOADS: u32 = LANES * BLOCK4 / WG; // of a row of x; LOADS·TM at most 8
 
-var<workgroup> tile: array<vec4<f32>, TM * LANES * STRIDE>; // of x; in the end sums
+var<workgroup> tile: array<vec4<f32>, TM * LANES * STRIDE>; // of x; at the end, sums
 
 fn multiply_blocks(group: u32, invocation: u32) {
-  let lane = invocation % WG; // what it is anyhow: Tint then knows its range
+  let lane = invocation % WG; // unchanged: proves its range to Tint
   let first_column = ROWS / FACTORS * (WG / LANES) * group;
   if (first_column >= params.N) {
     return;
@@ -2948,7 +2947,7 @@ fn multiply_blocks(group: u32, invocation: u32) {
       }
     }
     let block = min(block0 + across, blocks - 1u);
-    var codes: array<array<vec2<u32>, 2u * LOADS_OF_BLOCK>, ROWS>; // by twos: Mesa unrolls two short loops, and no long one
+    var codes: array<array<vec2<u32>, 2u * LOADS_OF_BLOCK>, ROWS>; // pairs: Mesa unrolls short loops only
     var scales: array<vec2<f32>, ROWS>;
     for (var r = 0u; r < ROWS; r++) {
       for (var i = 0u; i < LOADS_OF_BLOCK; i++) {
@@ -2966,7 +2965,7 @@ fn multiply_blocks(group: u32, invocation: u32) {
     workgroupBarrier();
 
     if (block0 + across < blocks) {
-      var dot_codes = array<vec4<f32>, 8>(); // written out: see README
+      var dot_codes = array<vec4<f32>, 8>(); // initialized: see docs/kernels.md
       var sum_x = array<f32, 8>();
       for (var i = 0u; i < 2u * LOADS_OF_BLOCK; i++) {
         for (var word = 0u; word < 2u; word++) {
@@ -2997,10 +2996,10 @@ fn multiply_blocks(group: u32, invocation: u32) {
         );
       }
     }
-    workgroupBarrier(); // before the next blocks of x overwrite these
+    workgroupBarrier(); // before the tile is overwritten
   }
 
-  // Added up by eights: first of each eight neighbours, then what is left of those along K.
+  // The reduction over LANES, in two steps: eight neighbouring threads, then the LANES / 8 sums that remain.
   for (var m = 0u; m < TM; m++) {
     tile[m * WG + lane] = sums[m];
   }
@@ -3030,9 +3029,9 @@ fn multiply_blocks(group: u32, invocation: u32) {
   }
 }
 `,
-  "matmul/parts/blocks_int4": `// Loader of a quantized weight's blocks of 32 numbers: LOADS_OF_BLOCK times four u32 of codes, of WORD groups of four each, and
-// a scale, w = scale.x · code + scale.y. int4, as in weight_int4: a block is one load. A row must be a whole number of loads,
-// as it is if K is a multiple of 128.
+  "matmul/parts/blocks_int4": `// Dequantizing loader of whole blocks of 32 numbers: LOADS_OF_BLOCK loads of four u32, each u32 WORD groups of four codes; and the
+// block's scale and min, w = scale.x · code + scale.y. int4, with the layout of weight_int4: a block is one load. A row must be
+// a multiple of 16 bytes, as it is if K is a multiple of 128.
 // @slot blocks: weight, WORD, LOADS_OF_BLOCK, start_of_row(row: u32, blocks: u32) -> u32
 // @slot blocks: load_block(start: u32, block: u32, i: u32) -> vec4<u32>, unpack(codes: u32) -> array<vec4<f32>, WORD>
 // @slot blocks: block_scale(start: u32, block: u32, blocks: u32) -> vec2<f32>
@@ -3066,9 +3065,8 @@ fn scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32 {
   return scale.x * dot_codes + scale.y * sum_x;
 }
 `,
-  "matmul/parts/blocks_int8": `// Loader of blocks, int8 as in weight_int8: a block is two loads. A row must be a whole number of loads, as it is if K is a
-// multiple of 256.
-// What each function is for: blocks_int4.
+  "matmul/parts/blocks_int8": `// Dequantizing loader of whole blocks of 32 numbers, int8, with the layout of weight_int8: a block is two loads. A row must be a
+// multiple of 16 bytes, as it is if K is a multiple of 256. Contract: blocks_int4.
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
 const WORD = 1u;
@@ -3095,16 +3093,16 @@ fn scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32 {
   return scale.x * dot_codes;
 }
 `,
-  "matmul/parts/column_sums_subgroups": `// Reduces the four sums that every thread of a workgroup has for a row of y: within each subgroup by its own instructions,
-// then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
-// With part matmul; all threads call it. About subgroups no more is known than in reduce_subgroups.wgsl.
+  "matmul/parts/column_sums_subgroups": `// Reduces each thread's four sums of every row of y over the workgroup, and stores them: first within each subgroup, then, after
+// one barrier, the subgroup of thread 0 reduces the partial sums in shared memory. With part matmul; all threads call it.
+// Correct for subgroups of any size and layout, as reduce_subgroups.wgsl.
 enable subgroups;
 
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
 
 fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
   let rank = subgroupExclusiveAdd(1u);
-  let size = subgroupAdd(1u); // less than subgroup_size in one that is not full
+  let size = subgroupAdd(1u); // below subgroup_size in a partial subgroup
   let stores = subgroupAny(lane == 0u);
   for (var m = 0u; m < TM; m++) {
     let sum = subgroupAdd((*sums)[m]);
@@ -3118,7 +3116,7 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
         rest += partial[m * WG + i];
       }
     }
-    let sum = subgroupAdd(rest); // by all, for it must not stand in a branch
+    let sum = subgroupAdd(rest); // outside of the branch: it needs uniform control flow
     if (stores) {
       for (var n = rank; n < 4u / FACTORS; n += size) {
         let first = sum[n * FACTORS] + bias_of(column0 + n, 0u);
@@ -3129,8 +3127,8 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
   }
 }
 `,
-  "matmul/parts/column_sums_tree": `// Reduces the four sums that every thread of a workgroup has for a row of y, as a tree in shared memory, and stores
-// them. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
+  "matmul/parts/column_sums_tree": `// Reduces each thread's four sums of every row of y over the workgroup, as a tree in shared memory, and stores them. With part
+// matmul; WG is a power of two, at least 4·TM; all threads call it.
 // @slot column_sums: store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>)
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
 
@@ -3157,8 +3155,8 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
   }
 }
 `,
-  "matmul/parts/epilogue_residual": `// The epilogue of a product: adds a residual, if there is one. epilogue() takes the operands that load_epilogue() has loaded,
-// which it must have if has_epilogue().
+  "matmul/parts/epilogue_residual": `// Epilogue: adds the residual, if there is one. load_epilogue() loads the operands, epilogue() applies them; operands need not be
+// loaded where has_epilogue() is false.
 // @slot epilogue: EpilogueOperands, has_epilogue() -> bool, load_epilogue(row: u32, column: u32) -> EpilogueOperands
 // @slot epilogue: epilogue(value: f32, row: u32, operands: EpilogueOperands) -> f32
 @group(0) @binding(3) var<storage, read> residual: array<f32>;
@@ -3177,8 +3175,8 @@ fn epilogue(value: f32, row: u32, operands: EpilogueOperands) -> f32 {
   return select(value, value + operands, has_epilogue());
 }
 `,
-  "matmul/parts/epilogue_tokens": `// The epilogue of a product whose rows are the tokens of images, params.tokens each: the first of them is replaced by the class
-// token, and position embeddings are added to all. Images share both.
+  "matmul/parts/epilogue_tokens": `// Epilogue of patch embedding: rows are the tokens of images, params.tokens each. The first row of an image becomes the class
+// token; position embeddings are added to all rows.
 @group(0) @binding(3) var<storage, read> positions: array<f32>;
 @group(0) @binding(7) var<storage, read> class_token: array<f32>;
 
@@ -3199,22 +3197,23 @@ fn epilogue(value: f32, row: u32, operands: EpilogueOperands) -> f32 {
   return select(value, operands.class_token, row % params.tokens == 0u) + operands.position;
 }
 `,
-  "matmul/parts/input_patches": `// Input loader for patches where they lie in images: row r of x is token r % params.tokens of an image, of which the first
-// has no patch, and the others one each, row after row. A patch is ordered (channel, y, x), as a convolution's weight is.
+  "matmul/parts/input_patches": `// Input loader of patch embedding: reads patches in place from x: f32[images, channels, height, width], with no unfolded copy.
+// Row r is token r % params.tokens of image r / params.tokens. Token 0 is the class token and has no patch; token 1 + p has patch
+// p, in row-major order. The numbers of a patch are ordered (channel, y, x), as the weight of a convolution.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
-override PATCH: u32 = 14; // side, in pixels; by a constant, division is cheap
+override PATCH: u32 = 14; // side, in pixels; an override, because division by a constant is cheap
 
-// Where in x: f32[images, channels, height, width] the patch of a row begins; behind the last row it is the last's.
+// The index in x where a row's patch begins; beyond the last row, the last row's.
 fn input_of(row: u32) -> u32 {
   let inside = min(row, params.M - 1u);
   let image = inside / params.tokens;
-  let place = max(inside % params.tokens, 1u) - 1u; // the class token's sums are thrown away
+  let place = max(inside % params.tokens, 1u) - 1u; // the epilogue replaces the class token's sums
   let columns = params.width / PATCH;
   let channels = params.K / (PATCH * PATCH);
   return (image * channels * params.height + place / columns * PATCH) * params.width + place % columns * PATCH;
 }
 
-// Numbers 4·group … 4·group + 3 of a patch; zeros behind its end.
+// Numbers 4·group … 4·group + 3 of the patch that begins at start; zeros beyond its end.
 fn load_input(start: u32, group: u32) -> vec4<f32> {
   let k = vec4<u32>(0u, 1u, 2u, 3u) + 4u * group;
   let inside = min(k, vec4<u32>(params.K - 1u));
@@ -3223,77 +3222,78 @@ fn load_input(start: u32, group: u32) -> vec4<f32> {
   return select(vec4<f32>(), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), k < vec4<u32>(params.K));
 }
 `,
-  "matmul/parts/input_scalar": `// Input loader for rows of any length.
+  "matmul/parts/input_scalar": `// Input loader for rows of any length K.
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 
-// What load_input takes for a row of y: the row of x; behind the last row it is the last's.
+// The first argument of load_input for a row: the row; beyond the last row, the last.
 fn input_of(row: u32) -> u32 {
   return min(row, params.M - 1u);
 }
 
-// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end, where memory holds the next row, and what a
-// quantized weight is padded with is not always 0.
+// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros beyond its end. Memory holds the next row there, and the padding
+// of a quantized weight is not always 0.
 fn load_input(row: u32, group: u32) -> vec4<f32> {
   let k = vec4<u32>(0u, 1u, 2u, 3u) + 4u * group;
   let at = row * params.K + min(k, vec4<u32>(params.K - 1u));
   return select(vec4<f32>(), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), k < vec4<u32>(params.K));
 }
 `,
-  "matmul/parts/input_vec4": `// Input loader for rows of a length divisible by four: four neighbouring numbers in one load.
+  "matmul/parts/input_vec4": `// Input loader for rows whose length K is a multiple of 4: one vec4 a load.
 // @slot input: x, input_of(row: u32) -> u32, load_input(input: u32, group: u32) -> vec4<f32>
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 
-// What load_input takes for a row of y: the row of x; behind the last row it is the last's.
+// The first argument of load_input for a row: the row; beyond the last row, the last.
 fn input_of(row: u32) -> u32 {
   return min(row, params.M - 1u);
 }
 
-// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros behind its end.
+// Numbers 4·group … 4·group + 3 of a row of x: f32[M, K]; zeros beyond its end.
 fn load_input(row: u32, group: u32) -> vec4<f32> {
   let K4 = params.K / 4u;
   return select(vec4<f32>(), x[row * K4 + min(group, K4 - 1u)], group < K4);
 }
 `,
-  "matmul/parts/matmul": `// What every product y = activate(x Wᵀ + bias) + residual shares: its Params, and how a sum becomes an element of y. The last
-// step is a slot, which epilogue_tokens fills otherwise.
-// A bias is added to the sum of the products, not they to it, which would round each of them to the bias's digits.
-// Kernels that walk along K one by one add up runs of RUN groups by themselves, then the runs: a large product, as massive
-// channels give, then takes digits from those of its run only, and of few runs.
-// A weight too large for one binding comes in shards; a launch then sees N of its rows and writes N columns of y.
-// Where W is a gate above what it lets through, FACTORS is 2: y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual. A
-// launch sees the same N rows of both, and what computes a column of y computes both its sums, one after the other.
+  "matmul/parts/matmul": `// Shared by all products y = activate(x Wᵀ + bias) + residual: Params, bias and store. The last step, by default the residual, is
+// the slot epilogue.
+// The bias is added after the sum: accumulating onto it would round every product to the bias's digits.
+// Kernels whose threads walk along K sum runs of RUN groups, then add the runs: a large product, as massive channels have, costs
+// the digits of its run only.
+// A weight too large for one binding is sharded by rows; a launch has N rows of it and writes N columns of y.
+// In a gated linear unit W is the gate's rows, then the up projection's, and FACTORS is 2: y = activate(x Gateᵀ + bias) *
+// (x Upᵀ + bias) + residual. A launch has the same N rows of both. The two sums of a column of y are adjacent, so that one
+// invocation stores them.
 // @use epilogue = epilogue_residual
 // @use activation
 
-override FACTORS: u32 = 1; // of a column of y
+override FACTORS: u32 = 1; // sums of a column of y: 2 in a gated linear unit
 const RUN = 64u; // groups of four
 
 struct Params {
   M: u32,
   N: u32,
   K: u32,
-  column0: u32, // where this shard's columns begin
-  row0: u32, // where its rows of W do
+  column0: u32, // of y: the shard's first
+  row0: u32, // of the bound weight: the shard's first
   y_stride: u32, // columns of y
-  has_bias: u32, // else bias is a tensor of one element
-  has_residual: u32, // else residual is one too
-  tokens: u32, // of an image, where rows are such; they, height and width else are 0
+  has_bias: u32, // 0: bias is a placeholder of one element
+  has_residual: u32, // 0: residual is a placeholder
+  tokens: u32, // of an image, in patch embedding; in other products tokens, height and width are 0
   height: u32, // of an image, in pixels
   width: u32,
 }
 
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
-@group(0) @binding(5) var<storage, read> row_scales: array<f32>; // of x, where it is rounded to f16; else one element
-@group(0) @binding(6) var<storage, read> weight_scales: array<f32>; // of W's rows, likewise
+@group(0) @binding(5) var<storage, read> row_scales: array<f32>; // of the rows of x, in f16 products; else a placeholder
+@group(0) @binding(6) var<storage, read> weight_scales: array<f32>; // of the rows of W, likewise
 @group(0) @binding(8) var<uniform> params: Params;
 
-// Groups of four numbers in a row of W, the last filled up; x is zero there.
+// Groups of four numbers in a row of W. The last is padded; load_input gives zeros there.
 fn groups_of_four() -> u32 {
   return (params.K + 3u) / 4u;
 }
 
-// The row of W for a factor of a column; behind the last column it is the last's.
+// The row of W for a factor of a column; beyond the last column, the last column's.
 fn row_of(column: u32, factor: u32) -> u32 {
   return params.row0 + factor * params.N + min(column, params.N - 1u);
 }
@@ -3305,7 +3305,7 @@ fn bias_of(column: u32, factor: u32) -> f32 {
   return bias[factor * params.y_stride + params.column0 + min(column, params.N - 1u)];
 }
 
-// Takes the sums of a column's first factor and of its last, which is the same if there is but one.
+// Stores an element of y, from the sums of the column's first factor and of its last, which are the same if FACTORS is 1.
 fn store(row: u32, column: u32, first: f32, last: f32) {
   if (row < params.M && column < params.N) {
     var operands: EpilogueOperands;
@@ -3316,7 +3316,7 @@ fn store(row: u32, column: u32, first: f32, last: f32) {
   }
 }
 
-// The same with the epilogue's operands loaded before, also for a row and column outside of y.
+// As store, with the epilogue's operands loaded before. Nothing is stored outside of y.
 fn store_with(operands: EpilogueOperands, row: u32, column: u32, sums: vec2<f32>) {
   if (row < params.M && column < params.N) {
     var value = activate(sums.x);
@@ -3327,8 +3327,8 @@ fn store_with(operands: EpilogueOperands, row: u32, column: u32, sums: vec2<f32>
   }
 }
 `,
-  "matmul/parts/matrix/matrix_subgroup": `// Matrices of 8 x 8 f32, each held by a subgroup as a whole and multiplied by its own instructions; for matmul_subgroup_matrix.
-// All threads of a subgroup call these. A matrix begins at a place in shared memory: of x's tile, of W's, or of sums in W's.
+  "matmul/parts/matrix/matrix_subgroup": `// Subgroup matrices of 8 x 8 f32, for matmul_subgroup_matrix. All threads of a subgroup call these functions. at is the index
+// in shared memory where a matrix begins: in the tile of x (left), of W (right), or of sums.
 // @slot matrix: Number, M_SIDE, N_SIDE, K_SIDE, BK, STRIDE, Left, Right, Sum
 // @slot matrix: load_left(at: u32) -> Left, load_right(at: u32) -> Right, multiply_add(a: Left, b: Right, sum: Sum) -> Sum
 // @slot matrix: store_sum(at: u32, sum: Sum), sum_at(at: u32) -> f32
@@ -3358,7 +3358,7 @@ fn store_sum(at: u32, sum: Sum) {
   subgroupMatrixStore<row_major>(&weight_tile, at, sum, WIDE);
 }
 `,
-  "matmul/parts/matrix/matrix_subgroup_f16": `// As matrix_subgroup, of matrices of f16 with sums of f32, as large as the slot sides says.
+  "matmul/parts/matrix/matrix_subgroup_f16": `// Subgroup matrices of f16 with f32 sums, of the shape that the slot sides defines. Contract: matrix_subgroup.
 // @use staged_f16
 enable chromium_experimental_subgroup_matrix;
 
@@ -3382,13 +3382,14 @@ fn store_sum(at: u32, sum: Sum) {
   subgroupMatrixStore<row_major>(&sum_tile, at, sum, WIDE);
 }
 `,
-  "matmul/parts/matrix/matrix_threads": `// matrix_subgroup and matrix_subgroup_f16 emulated without their instructions: a matrix of x or W is the place in shared memory
-// where it begins, and every thread of a subgroup has some of the sums. The reference, with which the kernel is tested on adapters
-// that lack the instructions; far too slow for more.
+  "matmul/parts/matrix/matrix_threads": `// Emulates matrix_subgroup and matrix_subgroup_f16 without matrix instructions, for tests on adapters that lack them; too slow for
+// use. A matrix of x or W is the index in shared memory where it begins; the sums are distributed over the subgroup's threads.
+// Contract: matrix_subgroup.
 // @use staged = staged_f32
 alias Left = u32;
 alias Right = u32;
-alias Sum = array<f32, M_SIDE * N_SIDE / 4u>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
+// Sums rank, rank + size, … of f32[M_SIDE, N_SIDE], by the thread's rank and the subgroup's size, which is at least four.
+alias Sum = array<f32, M_SIDE * N_SIDE / 4u>;
 
 fn load_left(at: u32) -> Left {
   return at;
@@ -3420,31 +3421,31 @@ fn store_sum(at: u32, sum: Sum) {
   }
 }
 `,
-  "matmul/parts/matrix/sides_16x16x16": `// Rows of a matrix of x, columns of one of Wᵀ, and what they have in common.
+  "matmul/parts/matrix/sides_16x16x16": `// The shape of the matrices: M_SIDE x K_SIDE of x, K_SIDE x N_SIDE of Wᵀ.
 // @slot sides: M_SIDE, N_SIDE, K_SIDE
 const M_SIDE = 16u;
 const N_SIDE = 16u;
 const K_SIDE = 16u;
 `,
-  "matmul/parts/matrix/sides_8x16x16": `// The same of other matrices; see sides_16x16x16.
+  "matmul/parts/matrix/sides_8x16x16": `// The shape of the matrices. Contract: sides_16x16x16.
 const M_SIDE = 8u;
 const N_SIDE = 16u;
 const K_SIDE = 16u;
 `,
-  "matmul/parts/matrix/sides_8x8x8": `// The same of other matrices; see sides_16x16x16.
+  "matmul/parts/matrix/sides_8x8x8": `// The shape of the matrices. Contract: sides_16x16x16.
 const M_SIDE = 8u;
 const N_SIDE = 8u;
 const K_SIDE = 8u;
 `,
-  "matmul/parts/matrix/staged_f16": `// Matrices of f16, whose sums of f32 leave in a tile of their own.
+  "matmul/parts/matrix/staged_f16": `// Tiles of f16. The sums are f32, and have a tile of their own.
 // @use sides = sides_16x16x16
 // @use scales_rows
 enable f16;
 alias Number = f16;
 const BK = 32u;
-const STRIDE = BK + 8u; // more than needed: it spreads the rows over the memory's banks, and 16 bytes is what they are aligned to
+const STRIDE = BK + 8u; // padded against bank conflicts; rows stay aligned to 16 bytes
 
-var<workgroup> sum_tile: array<f32, DOWN * ACROSS * LEAVING>;
+var<workgroup> sum_tile: array<f32, DOWN * ACROSS * FLUSH>;
 
 fn sum_at(at: u32) -> f32 {
   return sum_tile[at];
@@ -3454,7 +3455,7 @@ fn set_sum(at: u32, sum: f32) {
   sum_tile[at] = sum;
 }
 `,
-  "matmul/parts/matrix/staged_f32": `// Matrices of f32, whose sums leave in W's tile.
+  "matmul/parts/matrix/staged_f32": `// Tiles of f32. The sums are stored into the tile of W.
 // @slot staged: Number, M_SIDE, N_SIDE, K_SIDE, BK, STRIDE, sum_at(at: u32) -> f32, set_sum(at: u32, sum: f32)
 // @use scales_none
 alias Number = f32;
@@ -3462,7 +3463,7 @@ const M_SIDE = 8u;
 const N_SIDE = 8u;
 const K_SIDE = 8u;
 const BK = 16u;
-const STRIDE = BK + 4u; // more than needed: it spreads the rows over the memory's banks
+const STRIDE = BK + 4u; // padded against bank conflicts
 
 fn sum_at(at: u32) -> f32 {
   return weight_tile[at];
@@ -3472,8 +3473,8 @@ fn set_sum(at: u32, sum: f32) {
   weight_tile[at] = sum;
 }
 `,
-  "matmul/parts/products_f16": `// How a tile is kept in shared memory, and multiplied: as f16, in half the bytes. f32 holds all digits of a product of two f16,
-// and sums are f32: what is lost is lost when a number is staged.
+  "matmul/parts/products_f16": `// Tiles in shared memory as f16, in half the bytes of f32. The product of two f16 is exact in f32, and sums are f32: the only
+// rounding to f16 is that of staging.
 // @use scales_rows
 alias Staged = vec2<u32>;
 
@@ -3487,7 +3488,7 @@ fn add_products(a: Staged, b: Staged, sum: f32) -> f32 {
   return fma(x.w, w.w, fma(x.z, w.z, fma(x.y, w.y, fma(x.x, w.x, sum))));
 }
 `,
-  "matmul/parts/products_f32": `// How a tile is kept in shared memory, and multiplied: as f32.
+  "matmul/parts/products_f32": `// Tiles in shared memory as f32.
 // @slot products: Staged, stage(group: vec4<f32>) -> Staged, add_products(a: Staged, b: Staged, sum: f32) -> f32
 // @slot products: row_scale_of(row: u32) -> f32, weight_scale_of(row: u32) -> f32
 // @slot products: scaled(group: vec4<f32>, scale: f32) -> vec4<f32>, unscaled(sum: f32, scale: f32) -> f32
@@ -3498,12 +3499,12 @@ fn stage(group: vec4<f32>) -> Staged {
   return group;
 }
 
-// A chain of four instructions everywhere; of dot() and an addition some compilers make five.
+// Four multiply-adds on every compiler; some make five instructions of dot() and an addition.
 fn add_products(a: Staged, b: Staged, sum: f32) -> f32 {
   return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }
 `,
-  "matmul/parts/scales_none": `// Rows of x and of W are multiplied as they are.
+  "matmul/parts/scales_none": `// f32 products: rows of x and W are not scaled.
 
 fn row_scale_of(row: u32) -> f32 {
   return 1.0;
@@ -3521,10 +3522,10 @@ fn unscaled(sum: f32, scale: f32) -> f32 {
   return sum;
 }
 `,
-  "matmul/parts/scales_rows": `// Rows of x and of W are multiplied by powers of two of their own (kernels/rows/f16_scales.wgsl) before they are rounded to f16,
-// whose range they could leave otherwise; the sums are divided by both.
+  "matmul/parts/scales_rows": `// f16 products: each row of x and of W is multiplied by a power of two (kernels/rows/f16_scales.wgsl) before it is rounded to f16,
+// so that it is within f16's range; the sums are divided by both.
 
-// Behind the last row the last's.
+// Beyond the last row, the last row's.
 fn row_scale_of(row: u32) -> f32 {
   return row_scales[min(row, params.M - 1u)];
 }
@@ -3537,19 +3538,20 @@ fn scaled(group: vec4<f32>, scale: f32) -> vec4<f32> {
   return group * scale;
 }
 
-// By the power of two with the opposite exponent, which is exact; WGSL's division need not be.
+// sum / scale, as a multiplication by the power of two with the negated exponent: exact, as WGSL's division need not be.
 fn unscaled(sum: f32, scale: f32) -> f32 {
   return sum * bitcast<f32>((254u << 23u) - bitcast<u32>(scale));
 }
 `,
-  "matmul/parts/tile": `// A workgroup's part of a product by tiles of x and W in shared memory, where each number is loaded once for all its threads.
-// With part matmul; for kernels that differ in nothing but what they ask of subgroups.
-// Threads are WX by WY. One has TM rows, WY apart, by TN sums, WX apart, so that neighbours read neighbours. The next tile is
-// fetched before this one is multiplied, and stays packed until its turn: unpacking it would wait for it.
-// Where SPLITS is above 1, a workgroup adds up one of as many parts of K, and y is f32[SPLITS, M, FACTORS, N], which
-// matmul_combine adds up: a tile alone walks K too long where tiles are too few for a GPU.
-// Every loop but those along K has a constant count, and shared memory is indexed by what the compiler knows the range of:
-// Tint guards and clamps all else.
+  "matmul/parts/tile": `// The product of one workgroup: tiles of x and W are staged in shared memory, then multiplied from registers. With part matmul;
+// for kernels that differ only in the subgroup size they ask for.
+// Threads are WX by WY. A thread has TM rows, WY apart, by TN sums, WX apart, so that neighbouring threads read neighbouring
+// numbers. Software pipelining: the next tile is loaded before the current one is multiplied, and is unpacked after that, because
+// unpacking would wait for the load.
+// Split-K: if SPLITS is above 1, a workgroup sums one of SPLITS ranges of K, and y is f32[SPLITS, M, FACTORS, N], which
+// matmul_combine adds. This keeps a GPU busy where a product has few tiles.
+// All loops but those along K have constant counts, and the range of every index into shared memory can be proven: Tint guards
+// and clamps all others.
 // @use products = products_f32
 override WX: u32 = 32;
 override WY: u32 = 8; // at most 8
@@ -3557,32 +3559,32 @@ override TM: u32 = 8; // at most 11
 override SPLITS: u32 = 1;
 const TN = 4u;
 const BK4 = 4u; // groups of four along K
-const UNIT = 8u; // parts of K are whole blocks of a quantized weight
-override X_LOADS: u32 = (TM * BK4 + WX - 1u) / WX; // a thread fetches as many groups of x, and words of W
+const UNIT = 8u; // groups; splits of K are whole blocks of a quantized weight
+override X_LOADS: u32 = (TM * BK4 + WX - 1u) / WX; // groups of x and words of W that a thread loads of a tile
 override WEIGHT_LOADS: u32 = TN * BK4 / WORD / WY;
 
-// Of a row of x all lanes read the same group; rows of W are one group longer, to spread them over the memory's banks.
+// All threads along WX read the same group of x. Rows of W are padded by a group against bank conflicts.
 var<workgroup> x_tile: array<Staged, TM * WY * BK4>;
 var<workgroup> weight_tile: array<Staged, TN * WX * (BK4 + 1u)>;
 
 fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
-  let local_x = local.x % WX; // what they are anyhow: Tint then sees it
+  let local_x = local.x % WX; // unchanged: proves the range to Tint
   let local_y = local.y % WY;
   let BM = TM * WY;
   let BN = TN * WX;
   let tiles_down = (params.M + BM - 1u) / BM;
   let row0 = (group % tiles_down) * BM;
-  let part = (group / tiles_down) % SPLITS;
+  let split = (group / tiles_down) % SPLITS;
   let column0 = (group / tiles_down / SPLITS) * BN / FACTORS;
   if (column0 >= params.N) {
     return;
   }
   let K4 = groups_of_four();
   let length = (K4 + SPLITS * UNIT - 1u) / (SPLITS * UNIT) * UNIT;
-  let start = part * length;
+  let start = split * length;
   let end = min(start + length, K4);
 
-  // Neighbours fetch along K.
+  // Neighbouring threads load along K.
   let X_LINES = WX * WY / BK4;
   let x_k = lane % BK4;
   var x_rows: array<u32, 2>;
@@ -3596,11 +3598,11 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   let WORDS = BK4 / WORD;
   let WEIGHT_LINES = WX * WY / WORDS;
   let weight_k = lane % WORDS;
-  let last_word = (K4 + WORD - 1u) / WORD - 1u; // what lies behind it meets zeros of x
+  let last_word = (K4 + WORD - 1u) / WORD - 1u; // beyond it the last word is loaded again; x is zero there
   var weight_rows: array<u32, 4>;
   var weight_next: array<Packed, 4>;
   var f16_scales: array<f32, 4>; // of rows of W
-  var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
+  var scales: array<vec2<f32>, 4>; // of the current blocks, if the weight is quantized
   for (var i = 0u; i < WEIGHT_LOADS; i++) {
     let n = lane / WORDS + i * WEIGHT_LINES;
     weight_rows[i] = row_of(column0 + n % WX + n / WX / FACTORS * WX, n / WX % FACTORS);
@@ -3611,7 +3613,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
 
   var sums: array<array<f32, TN>, 11>;
   for (var run0 = start; run0 < end; run0 += RUN) {
-    var run = array<array<f32, TN>, 11>(); // written out: see README
+    var run = array<array<f32, TN>, 11>(); // initialized: see docs/kernels.md
     let run_end = min(run0 + RUN, end);
     for (var k0 = run0; k0 < run_end; k0 += BK4) {
       for (var i = 0u; i < X_LOADS; i++) {
@@ -3652,7 +3654,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
           }
         }
       }
-      workgroupBarrier(); // before the next tile overwrites this one
+      workgroupBarrier(); // before the tile is overwritten
     }
     for (var m = 0u; m < TM; m++) {
       for (var n = 0u; n < TN; n++) {
@@ -3671,7 +3673,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   }
   if (SPLITS > 1u) {
     for (var m = 0u; m < TM; m++) {
-      let at = (part * params.M + row + m * WY) * FACTORS;
+      let at = (split * params.M + row + m * WY) * FACTORS;
       for (var n = 0u; n < TN; n++) {
         if (row + m * WY < params.M && column + n / FACTORS * WX < params.N) {
           y[(at + n % FACTORS) * params.N + column + n / FACTORS * WX] = sums[m][n];
@@ -3680,7 +3682,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
     }
     return;
   }
-  // The epilogue's operands are loaded all at once: one after the other, each would be waited for.
+  // All operands of the epilogue are loaded before the first is used, so that their latencies overlap.
   var biases: array<f32, TN>;
   var operands: array<array<EpilogueOperands, TN>, 11>;
   for (var n = 0u; n < TN; n++) {

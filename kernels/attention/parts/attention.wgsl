@@ -1,18 +1,18 @@
-// What every attention kernel shares: its Params, and which keys a query sees. The kernel binds mask and past.
-// q, k and v are views; their strides count elements, those of the head dimension are 1. k and v may be f16, two in a
-// u32: u32[B, S, Hkv, d/2]. The kernel's slot heads or kv loads them.
+// Shared by all attention kernels: Params, visibility and offsets. The kernel binds mask and past.
+// Grouped-query attention (GQA): H query heads, Hkv key/value heads. q, k and v are strided views; strides count elements, that of
+// the head dimension is 1. k and v may be f16, two in a u32: u32[B, S, Hkv, d/2]. The kernel's slot heads or kv loads them.
 
 struct Params {
   B: u32,
   T: u32, // queries
   S: u32, // keys
   H: u32,
-  heads_per_key: u32, // H / Hkv: so many neighbouring query heads share a key head
+  heads_per_key: u32, // H / Hkv: neighbouring query heads that share a key/value head
   d: u32,
   scale: f32,
   causal: u32, // query t sees the keys up to past + t
-  has_mask: u32, // 1: mask says which keys are visible; 2: also in which row of k and v they lie; 0: it is one element
-  has_bias: u32, // else bias is one too
+  has_mask: u32, // 0: mask is a placeholder; 1: it is 1 for a visible key; 2: a block table, 1 + the key's row of k and v
+  has_bias: u32, // 0: bias is a placeholder
   q_offset: u32,
   q_b: u32,
   q_t: u32,
@@ -34,7 +34,7 @@ struct Params {
 
 @group(0) @binding(8) var<uniform> params: Params;
 
-// No query up to t sees this key or any behind it. Keys behind are never read: a cache is not filled up there.
+// Queries up to t see only keys below it. Others are never read: there a cache is not initialized.
 fn key_end(t: u32) -> u32 {
   if (params.causal == 0u) {
     return params.S;
@@ -50,7 +50,7 @@ fn is_visible(b: u32, t: u32, s: u32) -> bool {
   return params.has_mask == 0u || mask[b * params.S + s] != 0u;
 }
 
-// The row of k and v in which key s of batch b lies. A key that is not visible lies in some row.
+// The row of k and v that holds key s of batch b. Of a key that is not visible, any row.
 fn key_row(b: u32, s: u32) -> u32 {
   if (params.has_mask != 2u) {
     return b;
@@ -58,7 +58,7 @@ fn key_row(b: u32, s: u32) -> u32 {
   return max(mask[b * params.S + s], 1u) - 1u;
 }
 
-// Where the numbers of a head begin.
+// The index of a head's first number.
 fn q_start(b: u32, t: u32, h: u32) -> u32 {
   return params.q_offset + b * params.q_b + t * params.q_t + h * params.q_h;
 }
@@ -71,7 +71,7 @@ fn v_start(b: u32, s: u32, h: u32) -> u32 {
   return params.v_offset + key_row(b, s) * params.v_b + s * params.v_s + (h / params.heads_per_key) * params.v_h;
 }
 
-// Where the bias of query t and key s lies.
+// The index of the bias of query t and key s.
 fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
   return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
 }

@@ -65,8 +65,8 @@ fn attend(group: u32, thread: u32) {
   let last_group = (params.d + 3u) / 4u - 1u;
   let group_end = (last_group / LANES + 1u) * LANES;
 
-  let PART = TEAMS * LANES * STEPS; // of q_tile
-  for (var at = thread; at < PART; at += WG) {
+  let COMPONENT = TEAMS * LANES * STEPS; // elements of q_tile
+  for (var at = thread; at < COMPONENT; at += WG) {
     let c = at % (LANES * STEPS);
     let t = t0 + at / (LANES * STEPS) * TT;
     var numbers: mat4x4<f32>;
@@ -75,7 +75,7 @@ fn attend(group: u32, thread: u32) {
     }
     numbers = transpose(numbers);
     for (var n = 0u; n < 4u; n++) {
-      q_tile[n * PART + at] = select(vec4<f32>(), numbers[n], c <= last_group);
+      q_tile[n * COMPONENT + at] = select(vec4<f32>(), numbers[n], c <= last_group);
     }
   }
 
@@ -120,7 +120,7 @@ fn attend(group: u32, thread: u32) {
     for (var n = 0u; n < KEYS; n++) {
       starts[n] = k_starts[n * (TEAM / LANES) + k_row];
     }
-    var partial = array<vec4<f32>, KEYS>(); // written out: see README
+    var partial = array<vec4<f32>, KEYS>(); // initialized: see docs/kernels.md
     for (var c = lane; c < group_end; c += LANES) {
       var of_keys: array<vec4<f32>, KEYS>;
       for (var n = 0u; n < KEYS; n++) {
@@ -128,9 +128,9 @@ fn attend(group: u32, thread: u32) {
       }
       let at = team_q + c % (LANES * STEPS);
       let q0 = q_tile[at];
-      let q1 = q_tile[PART + at];
-      let q2 = q_tile[2u * PART + at];
-      let q3 = q_tile[3u * PART + at];
+      let q1 = q_tile[COMPONENT + at];
+      let q2 = q_tile[2u * COMPONENT + at];
+      let q3 = q_tile[3u * COMPONENT + at];
       for (var n = 0u; n < KEYS; n++) {
         let k = of_keys[n];
         partial[n] = fma(q3, vec4(k.w), fma(q2, vec4(k.z), fma(q1, vec4(k.y), fma(q0, vec4(k.x), partial[n]))));

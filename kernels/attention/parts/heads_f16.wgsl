@@ -1,5 +1,5 @@
-// Loader and storer for keys and values that are f16, two in a u32, of heads whose size is a multiple of 4: four
-// neighbouring numbers at once. Strides and offsets of k and v count u32 and are multiples of 2, those of q of 4.
+// Loads heads whose k and v are f16, two in a u32, four numbers at a time; d is a multiple of 4. Strides and offsets of k and v
+// count u32 and are multiples of 2; those of q are multiples of 4. Contract: heads_vec4.
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec2<u32>>;

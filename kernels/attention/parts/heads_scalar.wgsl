@@ -1,10 +1,11 @@
-// Loader and storer for heads of any size and strides. Behind the end of a head come zeros, and nothing is stored.
+// Loads and stores heads of any size and strides. Beyond the end of a head zeros are loaded, and nothing is stored. Contract:
+// heads_vec4.
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> v: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
-// Where numbers 4·group … 4·group + 3 of a head lie, not beyond its last.
+// The indices of numbers 4·group … 4·group + 3 of a head, clamped to its last.
 fn places(start: u32, group: u32) -> vec4<u32> {
   return start + min(vec4<u32>(0u, 1u, 2u, 3u) + 4u * group, vec4<u32>(params.d - 1u));
 }

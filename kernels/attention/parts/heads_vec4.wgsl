@@ -1,4 +1,4 @@
-// Loader and storer for heads whose size, strides and offsets are all divisible by four: four neighbouring numbers at once.
+// Loads and stores heads, one vec4 at a time; d, strides and offsets are multiples of 4.
 // @slot heads: q, k, v, y, store_y(start: u32, group: u32, numbers: vec4<f32>)
 // @slot heads: load_q(start: u32, group: u32) -> vec4<f32>
 // @slot heads: load_k(start: u32, group: u32) -> vec4<f32>

@@ -1,4 +1,4 @@
-// Loader of f16 keys, or values, two in a u32, number by number; start counts u32.
+// Loads f16 keys or values, two in a u32, one number at a time; start counts u32. Contract: kv_f32.
 @group(0) @binding(1) var<storage, read> kv: array<u32>;
 
 // Number c of the head that begins at start.

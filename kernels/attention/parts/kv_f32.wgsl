@@ -1,4 +1,4 @@
-// Loader of f32 keys, or values, number by number.
+// Loads f32 keys or values, one number at a time.
 // @slot kv: kv, load_kv(start: u32, c: u32) -> f32
 @group(0) @binding(1) var<storage, read> kv: array<f32>;
 

@@ -1,23 +1,23 @@
-// A workgroup's part of a product of few rows of x with a quantized weight, whole blocks of numbers a thread: their codes by loads
-// of 16 bytes, and their scale once. With part matmul; for kernels that differ in nothing but what they ask of
-// subgroups. K is a multiple of 32, and a row of W a whole number of 16 bytes.
-// LANES threads lie along K, WG / LANES down. A thread has four sums, of 4 / FACTORS columns of y, for all M rows, and every
-// LANES-th block. x goes by way of shared memory: neighbouring blocks lie too far apart for loads of their own.
+// The product of few rows of x with a quantized weight, for one workgroup: a thread takes whole blocks, their codes by loads of 16
+// bytes, their scale once. With part matmul; for kernels that differ only in the subgroup size they ask for.
+// K is a multiple of 32, a row of W a multiple of 16 bytes.
+// LANES threads are along K, WG / LANES along N. A thread has four sums (4 / FACTORS columns of y) for all M rows, over every
+// LANES-th block. x is staged in shared memory: threads of neighbouring blocks read it 32 numbers apart, which does not coalesce.
 // @use input_vec4
 // @use products_f32
 // @use blocks = blocks_int4
 override WG: u32 = 64;
-override TM: u32 = 1; // M as a constant, at most 8
+override TM: u32 = 1; // M, at most 8
 override LANES: u32 = 64; // from 8 to WG, and at least WG / 9
 const ROWS = 4u;
 const BLOCK4 = 8u; // groups of four in a block
-const STRIDE = BLOCK4 + 1u; // one more than needed: it spreads the blocks over the memory's banks
+const STRIDE = BLOCK4 + 1u; // padded against bank conflicts
 override LOADS: u32 = LANES * BLOCK4 / WG; // of a row of x; LOADS·TM at most 8
 
-var<workgroup> tile: array<vec4<f32>, TM * LANES * STRIDE>; // of x; in the end sums
+var<workgroup> tile: array<vec4<f32>, TM * LANES * STRIDE>; // of x; at the end, sums
 
 fn multiply_blocks(group: u32, invocation: u32) {
-  let lane = invocation % WG; // what it is anyhow: Tint then knows its range
+  let lane = invocation % WG; // unchanged: proves its range to Tint
   let first_column = ROWS / FACTORS * (WG / LANES) * group;
   if (first_column >= params.N) {
     return;
@@ -41,7 +41,7 @@ fn multiply_blocks(group: u32, invocation: u32) {
       }
     }
     let block = min(block0 + across, blocks - 1u);
-    var codes: array<array<vec2<u32>, 2u * LOADS_OF_BLOCK>, ROWS>; // by twos: Mesa unrolls two short loops, and no long one
+    var codes: array<array<vec2<u32>, 2u * LOADS_OF_BLOCK>, ROWS>; // pairs: Mesa unrolls short loops only
     var scales: array<vec2<f32>, ROWS>;
     for (var r = 0u; r < ROWS; r++) {
       for (var i = 0u; i < LOADS_OF_BLOCK; i++) {
@@ -59,7 +59,7 @@ fn multiply_blocks(group: u32, invocation: u32) {
     workgroupBarrier();
 
     if (block0 + across < blocks) {
-      var dot_codes = array<vec4<f32>, 8>(); // written out: see README
+      var dot_codes = array<vec4<f32>, 8>(); // initialized: see docs/kernels.md
       var sum_x = array<f32, 8>();
       for (var i = 0u; i < 2u * LOADS_OF_BLOCK; i++) {
         for (var word = 0u; word < 2u; word++) {
@@ -90,10 +90,10 @@ fn multiply_blocks(group: u32, invocation: u32) {
         );
       }
     }
-    workgroupBarrier(); // before the next blocks of x overwrite these
+    workgroupBarrier(); // before the tile is overwritten
   }
 
-  // Added up by eights: first of each eight neighbours, then what is left of those along K.
+  // The reduction over LANES, in two steps: eight neighbouring threads, then the LANES / 8 sums that remain.
   for (var m = 0u; m < TM; m++) {
     tile[m * WG + lane] = sums[m];
   }

@@ -1,6 +1,6 @@
-// Loader of a quantized weight's blocks of 32 numbers: LOADS_OF_BLOCK times four u32 of codes, of WORD groups of four each, and
-// a scale, w = scale.x · code + scale.y. int4, as in weight_int4: a block is one load. A row must be a whole number of loads,
-// as it is if K is a multiple of 128.
+// Dequantizing loader of whole blocks of 32 numbers: LOADS_OF_BLOCK loads of four u32, each u32 WORD groups of four codes; and the
+// block's scale and min, w = scale.x · code + scale.y. int4, with the layout of weight_int4: a block is one load. A row must be
+// a multiple of 16 bytes, as it is if K is a multiple of 128.
 // @slot blocks: weight, WORD, LOADS_OF_BLOCK, start_of_row(row: u32, blocks: u32) -> u32
 // @slot blocks: load_block(start: u32, block: u32, i: u32) -> vec4<u32>, unpack(codes: u32) -> array<vec4<f32>, WORD>
 // @slot blocks: block_scale(start: u32, block: u32, blocks: u32) -> vec2<f32>

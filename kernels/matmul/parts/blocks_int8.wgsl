@@ -1,6 +1,5 @@
-// Loader of blocks, int8 as in weight_int8: a block is two loads. A row must be a whole number of loads, as it is if K is a
-// multiple of 256.
-// What each function is for: blocks_int4.
+// Dequantizing loader of whole blocks of 32 numbers, int8, with the layout of weight_int8: a block is two loads. A row must be a
+// multiple of 16 bytes, as it is if K is a multiple of 256. Contract: blocks_int4.
 @group(0) @binding(1) var<storage, read> weight: array<vec4<u32>>;
 
 const WORD = 1u;

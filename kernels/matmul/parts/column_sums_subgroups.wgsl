@@ -1,13 +1,13 @@
-// Reduces the four sums that every thread of a workgroup has for a row of y: within each subgroup by its own instructions,
-// then, through shared memory and behind a single barrier, by the subgroup of thread 0, which stores them.
-// With part matmul; all threads call it. About subgroups no more is known than in reduce_subgroups.wgsl.
+// Reduces each thread's four sums of every row of y over the workgroup, and stores them: first within each subgroup, then, after
+// one barrier, the subgroup of thread 0 reduces the partial sums in shared memory. With part matmul; all threads call it.
+// Correct for subgroups of any size and layout, as reduce_subgroups.wgsl.
 enable subgroups;
 
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
 
 fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
   let rank = subgroupExclusiveAdd(1u);
-  let size = subgroupAdd(1u); // less than subgroup_size in one that is not full
+  let size = subgroupAdd(1u); // below subgroup_size in a partial subgroup
   let stores = subgroupAny(lane == 0u);
   for (var m = 0u; m < TM; m++) {
     let sum = subgroupAdd((*sums)[m]);
@@ -21,7 +21,7 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
         rest += partial[m * WG + i];
       }
     }
-    let sum = subgroupAdd(rest); // by all, for it must not stand in a branch
+    let sum = subgroupAdd(rest); // outside of the branch: it needs uniform control flow
     if (stores) {
       for (var n = rank; n < 4u / FACTORS; n += size) {
         let first = sum[n * FACTORS] + bias_of(column0 + n, 0u);

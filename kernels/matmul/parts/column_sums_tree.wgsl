@@ -1,5 +1,5 @@
-// Reduces the four sums that every thread of a workgroup has for a row of y, as a tree in shared memory, and stores
-// them. With part matmul; WG is a power of two, at least 4·TM, and all threads call it.
+// Reduces each thread's four sums of every row of y over the workgroup, as a tree in shared memory, and stores them. With part
+// matmul; WG is a power of two, at least 4·TM; all threads call it.
 // @slot column_sums: store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>)
 var<workgroup> partial: array<vec4<f32>, WG * TM>;
 

@@ -1,5 +1,5 @@
-// The epilogue of a product: adds a residual, if there is one. epilogue() takes the operands that load_epilogue() has loaded,
-// which it must have if has_epilogue().
+// Epilogue: adds the residual, if there is one. load_epilogue() loads the operands, epilogue() applies them; operands need not be
+// loaded where has_epilogue() is false.
 // @slot epilogue: EpilogueOperands, has_epilogue() -> bool, load_epilogue(row: u32, column: u32) -> EpilogueOperands
 // @slot epilogue: epilogue(value: f32, row: u32, operands: EpilogueOperands) -> f32
 @group(0) @binding(3) var<storage, read> residual: array<f32>;

@@ -1,5 +1,5 @@
-// The epilogue of a product whose rows are the tokens of images, params.tokens each: the first of them is replaced by the class
-// token, and position embeddings are added to all. Images share both.
+// Epilogue of patch embedding: rows are the tokens of images, params.tokens each. The first row of an image becomes the class
+// token; position embeddings are added to all rows.
 @group(0) @binding(3) var<storage, read> positions: array<f32>;
 @group(0) @binding(7) var<storage, read> class_token: array<f32>;
 

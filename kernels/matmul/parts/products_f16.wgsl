@@ -1,5 +1,5 @@
-// How a tile is kept in shared memory, and multiplied: as f16, in half the bytes. f32 holds all digits of a product of two f16,
-// and sums are f32: what is lost is lost when a number is staged.
+// Tiles in shared memory as f16, in half the bytes of f32. The product of two f16 is exact in f32, and sums are f32: the only
+// rounding to f16 is that of staging.
 // @use scales_rows
 alias Staged = vec2<u32>;
 

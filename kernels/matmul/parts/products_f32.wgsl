@@ -1,4 +1,4 @@
-// How a tile is kept in shared memory, and multiplied: as f32.
+// Tiles in shared memory as f32.
 // @slot products: Staged, stage(group: vec4<f32>) -> Staged, add_products(a: Staged, b: Staged, sum: f32) -> f32
 // @slot products: row_scale_of(row: u32) -> f32, weight_scale_of(row: u32) -> f32
 // @slot products: scaled(group: vec4<f32>, scale: f32) -> vec4<f32>, unscaled(sum: f32, scale: f32) -> f32
@@ -9,7 +9,7 @@ fn stage(group: vec4<f32>) -> Staged {
   return group;
 }
 
-// A chain of four instructions everywhere; of dot() and an addition some compilers make five.
+// Four multiply-adds on every compiler; some make five instructions of dot() and an addition.
 fn add_products(a: Staged, b: Staged, sum: f32) -> f32 {
   return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }

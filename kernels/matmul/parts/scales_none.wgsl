@@ -1,4 +1,4 @@
-// Rows of x and of W are multiplied as they are.
+// f32 products: rows of x and W are not scaled.
 
 fn row_scale_of(row: u32) -> f32 {
   return 1.0;

@@ -1,11 +1,12 @@
-// A workgroup's part of a product by tiles of x and W in shared memory, where each number is loaded once for all its threads.
-// With part matmul; for kernels that differ in nothing but what they ask of subgroups.
-// Threads are WX by WY. One has TM rows, WY apart, by TN sums, WX apart, so that neighbours read neighbours. The next tile is
-// fetched before this one is multiplied, and stays packed until its turn: unpacking it would wait for it.
-// Where SPLITS is above 1, a workgroup adds up one of as many parts of K, and y is f32[SPLITS, M, FACTORS, N], which
-// matmul_combine adds up: a tile alone walks K too long where tiles are too few for a GPU.
-// Every loop but those along K has a constant count, and shared memory is indexed by what the compiler knows the range of:
-// Tint guards and clamps all else.
+// The product of one workgroup: tiles of x and W are staged in shared memory, then multiplied from registers. With part matmul;
+// for kernels that differ only in the subgroup size they ask for.
+// Threads are WX by WY. A thread has TM rows, WY apart, by TN sums, WX apart, so that neighbouring threads read neighbouring
+// numbers. Software pipelining: the next tile is loaded before the current one is multiplied, and is unpacked after that, because
+// unpacking would wait for the load.
+// Split-K: if SPLITS is above 1, a workgroup sums one of SPLITS ranges of K, and y is f32[SPLITS, M, FACTORS, N], which
+// matmul_combine adds. This keeps a GPU busy where a product has few tiles.
+// All loops but those along K have constant counts, and the range of every index into shared memory can be proven: Tint guards
+// and clamps all others.
 // @use products = products_f32
 override WX: u32 = 32;
 override WY: u32 = 8; // at most 8
@@ -13,32 +14,32 @@ override TM: u32 = 8; // at most 11
 override SPLITS: u32 = 1;
 const TN = 4u;
 const BK4 = 4u; // groups of four along K
-const UNIT = 8u; // parts of K are whole blocks of a quantized weight
-override X_LOADS: u32 = (TM * BK4 + WX - 1u) / WX; // a thread fetches as many groups of x, and words of W
+const UNIT = 8u; // groups; splits of K are whole blocks of a quantized weight
+override X_LOADS: u32 = (TM * BK4 + WX - 1u) / WX; // groups of x and words of W that a thread loads of a tile
 override WEIGHT_LOADS: u32 = TN * BK4 / WORD / WY;
 
-// Of a row of x all lanes read the same group; rows of W are one group longer, to spread them over the memory's banks.
+// All threads along WX read the same group of x. Rows of W are padded by a group against bank conflicts.
 var<workgroup> x_tile: array<Staged, TM * WY * BK4>;
 var<workgroup> weight_tile: array<Staged, TN * WX * (BK4 + 1u)>;
 
 fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
-  let local_x = local.x % WX; // what they are anyhow: Tint then sees it
+  let local_x = local.x % WX; // unchanged: proves the range to Tint
   let local_y = local.y % WY;
   let BM = TM * WY;
   let BN = TN * WX;
   let tiles_down = (params.M + BM - 1u) / BM;
   let row0 = (group % tiles_down) * BM;
-  let part = (group / tiles_down) % SPLITS;
+  let split = (group / tiles_down) % SPLITS;
   let column0 = (group / tiles_down / SPLITS) * BN / FACTORS;
   if (column0 >= params.N) {
     return;
   }
   let K4 = groups_of_four();
   let length = (K4 + SPLITS * UNIT - 1u) / (SPLITS * UNIT) * UNIT;
-  let start = part * length;
+  let start = split * length;
   let end = min(start + length, K4);
 
-  // Neighbours fetch along K.
+  // Neighbouring threads load along K.
   let X_LINES = WX * WY / BK4;
   let x_k = lane % BK4;
   var x_rows: array<u32, 2>;
@@ -52,11 +53,11 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   let WORDS = BK4 / WORD;
   let WEIGHT_LINES = WX * WY / WORDS;
   let weight_k = lane % WORDS;
-  let last_word = (K4 + WORD - 1u) / WORD - 1u; // what lies behind it meets zeros of x
+  let last_word = (K4 + WORD - 1u) / WORD - 1u; // beyond it the last word is loaded again; x is zero there
   var weight_rows: array<u32, 4>;
   var weight_next: array<Packed, 4>;
   var f16_scales: array<f32, 4>; // of rows of W
-  var scales: array<vec2<f32>, 4>; // of the blocks at hand, where a weight has scales
+  var scales: array<vec2<f32>, 4>; // of the current blocks, if the weight is quantized
   for (var i = 0u; i < WEIGHT_LOADS; i++) {
     let n = lane / WORDS + i * WEIGHT_LINES;
     weight_rows[i] = row_of(column0 + n % WX + n / WX / FACTORS * WX, n / WX % FACTORS);
@@ -67,7 +68,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
 
   var sums: array<array<f32, TN>, 11>;
   for (var run0 = start; run0 < end; run0 += RUN) {
-    var run = array<array<f32, TN>, 11>(); // written out: see README
+    var run = array<array<f32, TN>, 11>(); // initialized: see docs/kernels.md
     let run_end = min(run0 + RUN, end);
     for (var k0 = run0; k0 < run_end; k0 += BK4) {
       for (var i = 0u; i < X_LOADS; i++) {
@@ -108,7 +109,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
           }
         }
       }
-      workgroupBarrier(); // before the next tile overwrites this one
+      workgroupBarrier(); // before the tile is overwritten
     }
     for (var m = 0u; m < TM; m++) {
       for (var n = 0u; n < TN; n++) {
@@ -127,7 +128,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
   }
   if (SPLITS > 1u) {
     for (var m = 0u; m < TM; m++) {
-      let at = (part * params.M + row + m * WY) * FACTORS;
+      let at = (split * params.M + row + m * WY) * FACTORS;
       for (var n = 0u; n < TN; n++) {
         if (row + m * WY < params.M && column + n / FACTORS * WX < params.N) {
           y[(at + n % FACTORS) * params.N + column + n / FACTORS * WX] = sums[m][n];
@@ -136,7 +137,7 @@ fn multiply_tiles(group: u32, local: vec2<u32>, lane: u32) {
     }
     return;
   }
-  // The epilogue's operands are loaded all at once: one after the other, each would be waited for.
+  // All operands of the epilogue are loaded before the first is used, so that their latencies overlap.
   var biases: array<f32, TN>;
   var operands: array<array<EpilogueOperands, TN>, 11>;
   for (var n = 0u; n < TN; n++) {

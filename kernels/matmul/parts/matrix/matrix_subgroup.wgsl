@@ -1,5 +1,5 @@
-// Matrices of 8 x 8 f32, each held by a subgroup as a whole and multiplied by its own instructions; for matmul_subgroup_matrix.
-// All threads of a subgroup call these. A matrix begins at a place in shared memory: of x's tile, of W's, or of sums in W's.
+// Subgroup matrices of 8 x 8 f32, for matmul_subgroup_matrix. All threads of a subgroup call these functions. at is the index
+// in shared memory where a matrix begins: in the tile of x (left), of W (right), or of sums.
 // @slot matrix: Number, M_SIDE, N_SIDE, K_SIDE, BK, STRIDE, Left, Right, Sum
 // @slot matrix: load_left(at: u32) -> Left, load_right(at: u32) -> Right, multiply_add(a: Left, b: Right, sum: Sum) -> Sum
 // @slot matrix: store_sum(at: u32, sum: Sum), sum_at(at: u32) -> f32

@@ -1,4 +1,4 @@
-// As matrix_subgroup, of matrices of f16 with sums of f32, as large as the slot sides says.
+// Subgroup matrices of f16 with f32 sums, of the shape that the slot sides defines. Contract: matrix_subgroup.
 // @use staged_f16
 enable chromium_experimental_subgroup_matrix;
 

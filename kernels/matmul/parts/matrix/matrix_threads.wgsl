@@ -1,10 +1,11 @@
-// matrix_subgroup and matrix_subgroup_f16 emulated without their instructions: a matrix of x or W is the place in shared memory
-// where it begins, and every thread of a subgroup has some of the sums. The reference, with which the kernel is tested on adapters
-// that lack the instructions; far too slow for more.
+// Emulates matrix_subgroup and matrix_subgroup_f16 without matrix instructions, for tests on adapters that lack them; too slow for
+// use. A matrix of x or W is the index in shared memory where it begins; the sums are distributed over the subgroup's threads.
+// Contract: matrix_subgroup.
 // @use staged = staged_f32
 alias Left = u32;
 alias Right = u32;
-alias Sum = array<f32, M_SIDE * N_SIDE / 4u>; // every size-th of f32[row, column], from the thread's rank on; subgroups have four threads at least
+// Sums rank, rank + size, … of f32[M_SIDE, N_SIDE], by the thread's rank and the subgroup's size, which is at least four.
+alias Sum = array<f32, M_SIDE * N_SIDE / 4u>;
 
 fn load_left(at: u32) -> Left {
   return at;

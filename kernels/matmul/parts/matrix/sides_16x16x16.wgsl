@@ -1,4 +1,4 @@
-// Rows of a matrix of x, columns of one of Wᵀ, and what they have in common.
+// The shape of the matrices: M_SIDE x K_SIDE of x, K_SIDE x N_SIDE of Wᵀ.
 // @slot sides: M_SIDE, N_SIDE, K_SIDE
 const M_SIDE = 16u;
 const N_SIDE = 16u;

@@ -1,4 +1,4 @@
-// The same of other matrices; see sides_16x16x16.
+// The shape of the matrices. Contract: sides_16x16x16.
 const M_SIDE = 8u;
 const N_SIDE = 16u;
 const K_SIDE = 16u;
