@@ -54,18 +54,18 @@ export class KVCache {
     const shape = [batch, heads, capacity, isF16 ? head_dim / 2 : head_dim];
     const buffer = () => device.persistent(shape, isF16 ? "u32" : "f32", "key/value cache");
     const table = Uint32Array.from({ length: batch * capacity }, (_, i) => Math.floor(i / capacity) + 1);
-    const { past, keys, values, rows } = device.memory.allOrNothing(() => ({
+    const { past, keys, values, blockTable } = device.memory.allOrNothing(() => ({
       past: device.persistent([1], "u32", "cache length"),
       keys: Array.from({ length: layers }, buffer),
       values: Array.from({ length: layers }, buffer),
-      rows: upload(device, table, [batch, capacity]),
+      blockTable: upload(device, table, [batch, capacity]),
     }));
     this.capacity = capacity;
     this.past = past;
     this.#keys = keys;
     this.#values = values;
     this.#hostBlockTable = table;
-    this.#blockTable = rows;
+    this.#blockTable = blockTable;
   }
 
   /** Length in tokens. */
@@ -74,8 +74,8 @@ export class KVCache {
   }
 
   /** The options of attention over the cache: block table and length. */
-  get attentionView(): { readonly rows: Tensor<"u32">; readonly past: Tensor<"u32"> } {
-    return { rows: this.#blockTable, past: this.past };
+  get attentionView(): { readonly blockTable: Tensor<"u32">; readonly past: Tensor<"u32"> } {
+    return { blockTable: this.#blockTable, past: this.past };
   }
 
   /**
@@ -83,7 +83,7 @@ export class KVCache {
    *
    * @param k f32[R, T, Hkv, d]
    * @param v f32[R, T, Hkv, d]
-   * @returns views f32[rows, capacity, Hkv, d], or f16; positions from `length + T` on hold nothing yet
+   * @returns views f32[rows, capacity, Hkv, d], or f16; positions from `length + T` on are not initialized
    */
   append(layer: number, k: Tensor, v: Tensor): [KeysOrValues, KeysOrValues] {
     const { keys, values } = this.layer(layer);
@@ -93,12 +93,12 @@ export class KVCache {
     return [heads.k, heads.v];
   }
 
-  /** The buffers of a layer, for an op that appends by itself, from `past` on: f32[rows, Hkv, capacity, d] or f16. */
+  /** The buffers of a layer, for an op that appends to them at `past`: f32[rows, Hkv, capacity, d], or f16. */
   layer(layer: number): { readonly keys: KeysOrValues; readonly values: KeysOrValues; readonly past: Tensor<"u32"> } {
     return { keys: this.#keys[layer]!, values: this.#values[layer]!, past: this.past };
   }
 
-  /** A layer's keys and values for attention: views f32[rows, capacity, Hkv, d], or f16. */
+  /** Keys and values of a layer for attention: views f32[rows, capacity, Hkv, d], or f16. */
   heads(layer: number): { readonly k: KeysOrValues; readonly v: KeysOrValues } {
     const { keys, values } = this.layer(layer);
     return { k: keys.permute([0, 2, 1, 3]), v: values.permute([0, 2, 1, 3]) };
@@ -208,12 +208,12 @@ export class KVCache {
 }
 
 function upload(device: Device, table: Uint32Array, shape: Shape): Tensor<"u32"> {
-  const tensor = device.persistent(shape, "u32", "cache rows");
+  const tensor = device.persistent(shape, "u32", "block table");
   device.write(tensor, table);
   return tensor;
 }
 
-/** Keys, or values, as f16x2, for attention to states that are computed once. f32[B, S, Hkv, d] -> u32[B, S, Hkv, d/2] */
+/** Keys or values as f16x2, for cross-attention. f32[B, S, Hkv, d] -> u32[B, S, Hkv, d/2] */
 export function toF16(x: Tensor): Tensor<"u32"> {
   const [B, S, H, d] = sizes(x.shape, 4);
   const none = x.device.tensor(Uint32Array.of(0), [1]);

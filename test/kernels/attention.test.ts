@@ -110,7 +110,7 @@ for (const variant of variants) {
     { B: 5, T: 1, S: 67, H: 4, Hkv: 2, d: 16 },
     { B: 3, T: 9, S: 33, H: 2, Hkv: 2, d: 5 },
     { B: 2, T: 3, S: 20, H: 2, Hkv: 1, d: 88 },
-  ])(`attention ${variant}: keys in rows of their own choice, as beams have them: %o`, async (sizes) => {
+  ])(`attention ${variant}: a block table, as of beams: %o`, async (sizes) => {
     const { B, T, S, H, Hkv, d } = sizes;
     const [q] = random(sizes);
     const stored = 7; // rows of the cache
@@ -131,7 +131,12 @@ for (const variant of variants) {
       device.tensor(q, [B, T, H, d]),
       device.tensor(k, [stored, S, Hkv, d]),
       device.tensor(v, [stored, S, Hkv, d]),
-      { scale: 0.7, causal: true, rows: device.tensor(rows, [B, S]), past: device.tensor(Uint32Array.of(past), [1]) },
+      {
+        scale: 0.7,
+        causal: true,
+        blockTable: device.tensor(rows, [B, S]),
+        past: device.tensor(Uint32Array.of(past), [1]),
+      },
       { attention: variant },
     ).read();
     const options = { scale: 0.7, causal: true, mask: rows.map((row) => Math.min(row, 1)), past };
@@ -337,7 +342,7 @@ test.each(CACHES)(
     const options = {
       scale: given.scale,
       causal: true,
-      rows: device.tensor(rows, [B, C]),
+      blockTable: device.tensor(rows, [B, C]),
       past: device.tensor(Uint32Array.of(past), [1]),
       bias: device.tensor(bias, [1, H, T, C]),
     };

@@ -40,10 +40,10 @@ async function numbersOf(tensor: KeysOrValues): Promise<ArrayLike<number>> {
 async function seen(cache: KVCache, layer = 0, h = 0): Promise<(number | null)[][]> {
   const { keys } = cache.layer(layer);
   const numbers = await numbersOf(keys);
-  const { rows } = cache.attentionView;
-  const table = await rows.read();
+  const { blockTable } = cache.attentionView;
+  const table = await blockTable.read();
   const [C, d] = [cache.capacity, SHAPE.head_dim];
-  return Array.from({ length: rows.shape[0] }, (_, i) =>
+  return Array.from({ length: blockTable.shape[0] }, (_, i) =>
     Array.from({ length: cache.length }, (_, s) => {
       const row = table[i * C + s] - 1;
       return row < 0 ? null : numbers[((row * SHAPE.heads + h) * C + s) * d];

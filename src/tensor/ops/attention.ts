@@ -1,4 +1,4 @@
-/** Scaled dot-product attention with grouped heads, causal and padding masks, over views and key/value caches. */
+/** Scaled dot-product attention: grouped-query (GQA), causal and padding masks, bias, strided views, key/value caches. */
 
 import type { Caps } from "../device/caps.ts";
 import { type PlanOverride, plan, type Variant } from "../device/plan.ts";
@@ -11,38 +11,35 @@ import { contiguous } from "./copy.ts";
 import { placeholder } from "./placeholder.ts";
 import { softmax } from "./softmax.ts";
 
-/**
- * Keys, or values: f32[B, S, Hkv, d], or f16, two in a u32, as an f16 cache holds them: u32[B, S, Hkv, d/2], d a
- * multiple of 4.
- */
+/** Keys or values: f32[B, S, Hkv, d]; or those of an f16 cache, two in a u32: u32[B, S, Hkv, d/2], d a multiple of 4. */
 export type KeysOrValues = Tensor<ActivationDType>;
 
 export interface AttentionOptions {
-  /** What q·k is multiplied by. */
+  /** Factor of q·k. */
   readonly scale: number;
-  /** Query t sees the keys up to past + t only. */
+  /** Query t sees keys 0 … past + t only. */
   readonly causal?: boolean;
-  /** u32[B, S], 1 = the key may be seen. */
+  /** u32[B, S], 1 = the key is visible. */
   readonly mask?: Tensor<"u32"> | undefined;
   /**
-   * Instead of a mask, where the keys lie that may be seen: u32[B, S], n + 1 = in row n of k and v, 0 = not to be seen. So
-   * beams share what they have in common, and change places without a copy.
+   * In place of a mask: u32[B, S], n + 1 = the key is in row n of k and v, 0 = it is not visible. Beams share keys and are
+   * reordered without copies.
    */
-  readonly rows?: Tensor<"u32"> | undefined;
-  /** u32[1], the number of keys before that of the first query; 0 if absent. Without `causal` it says nothing. */
+  readonly blockTable?: Tensor<"u32"> | undefined;
+  /** u32[1], number of keys before the first query's, with `causal`. Default 0. */
   readonly past?: Tensor<"u32"> | undefined;
-  /** f32[1 or B, H, T, S], added to the scaled scores; a view with any strides. */
+  /** f32[1 or B, H, T, S], added to the scaled scores; any strides. */
   readonly bias?: Tensor | undefined;
 }
 
 /**
- * softmax(scale · q kᵀ + bias) v for every head. Query head h reads key head floor(h / (H / Hkv)). A query that sees no key gives
- * zeros (Hugging Face's finite mask gives the mean of all values there; such a query is padding, and nobody reads it).
+ * softmax(scale · q kᵀ + bias) v for every head. Query head h uses key head floor(h / (H / Hkv)). A query that sees no key gives
+ * zeros. (Hugging Face's finite mask gives the mean of all values. Such a query is padding, and its output is not used.)
  *
- * @param q f32[B, T, H, d]; like k and v a view with any strides, except that the last dimension's is 1
- * @param k f32[B, S, Hkv, d]; with `causal`, S may be a cache's capacity: keys behind the last query's are never read. With
- *   `rows` there may be another number of rows than B
- * @param v f32[B, S, Hkv, d], or f16 as k is; f16 is widened to f32 as it is loaded
+ * @param q f32[B, T, H, d]; q, k and v may have any strides but that of the last dimension, which is 1
+ * @param k f32[B, S, Hkv, d], or f16; with `causal`, S may be the capacity of a cache: keys beyond the last query's are not read.
+ *   With `blockTable` the number of rows may differ from B
+ * @param v f32[B, S, Hkv, d], or f16 as k; f16 is widened to f32 when it is loaded
  * @returns f32[B, T, H, d], contiguous
  * @throws ShapeError
  * Source: Vaswani et al. 2017; torch.nn.functional.scaled_dot_product_attention.
@@ -90,8 +87,8 @@ export function attention(
     case "split":
     case "split_subgroups": {
       const KEYS = 64;
-      const parts = Math.ceil(params.S / KEYS);
-      const [o, stats] = [device.empty([B, T, H, parts, d]), device.empty([B, T, H, parts, 2])];
+      const splits = Math.ceil(params.S / KEYS);
+      const [o, stats] = [device.empty([B, T, H, splits, d]), device.empty([B, T, H, splits, 2])];
       device.launch({
         kernel: "attention_split",
         uses: {
@@ -101,7 +98,7 @@ export function attention(
         overrides: { WG: 64, KEYS, D4: Math.ceil(d / 4) },
         bindings: { ...bindings, k, v, y: o, stats },
         params,
-        workgroups: B * T * H * parts,
+        workgroups: B * T * H * splits,
       });
       const { mask, past } = bindings;
       device.launch({
@@ -111,7 +108,7 @@ export function attention(
         params,
         workgroups: Math.ceil(y.size / 64),
       });
-      for (const part of [o, stats]) part.dispose();
+      for (const partial of [o, stats]) partial.dispose();
       return y;
     }
     case "subgroup": {
@@ -131,12 +128,12 @@ export function attention(
 }
 
 /**
- * softmax(scale · q kᵀ + bias): what `attention` weighs the values with, for who wants to look at it. A key that a query
- * does not see has 0; a query that sees none has 1 / S everywhere, as in Hugging Face.
+ * softmax(scale · q kᵀ + bias), the attention weights, for observers. A key that a query does not see has 0. A query that sees no
+ * key has 1 / S everywhere, as in Hugging Face.
  *
  * @param q f32[B, T, H, d]
- * @param k f32[B, S, Hkv, d], or f16; with `causal`, S may be a cache's capacity
- * @returns f32[B, H, T, S], contiguous; rows add up to 1
+ * @param k f32[B, S, Hkv, d], or f16; with `causal`, S may be the capacity of a cache
+ * @returns f32[B, H, T, S], contiguous; sums over S are 1
  * @throws ShapeError
  */
 export function attentionProbabilities(
@@ -148,12 +145,12 @@ export function attentionProbabilities(
   return probabilities(prepare(q, k, k, options), k, override);
 }
 
-/** The checked operands of a launch; where something optional is missing, a tensor that no kernel reads. */
+/** Checks the operands. Absent ones are placeholders, which no kernel reads. */
 function prepare(
   q: Tensor,
   k: KeysOrValues,
   v: KeysOrValues,
-  { scale, causal = false, mask, rows, past, bias }: AttentionOptions,
+  { scale, causal = false, mask, blockTable, past, bias }: AttentionOptions,
 ) {
   for (const [name, x] of Object.entries({ q, k, v })) {
     if (x.rank !== 4 || (x.strides[3] !== 1 && x.shape[3] !== 1)) {
@@ -166,13 +163,13 @@ function prepare(
   const [Bk, S, Hkv] = sizes(k.shape, 4);
   const isF16 = k.dtype === "u32";
   if (isF16 && d % 4 !== 0) throw new ShapeError(`attention: d must be a multiple of 4 for f16 keys, got ${d}`);
-  expectShape("attention", "k", k.shape, [rows ? Bk : B, S, Hkv, isF16 ? d / 2 : d]);
+  expectShape("attention", "k", k.shape, [blockTable ? Bk : B, S, Hkv, isF16 ? d / 2 : d]);
   expectShape("attention", "v", v.shape, k.shape);
   if (v.dtype !== k.dtype) throw new ShapeError(`attention: k is ${k.dtype}, so v must be, got ${v.dtype}`);
   if (H % Hkv !== 0) throw new ShapeError(`attention: ${H} query heads are no multiple of ${Hkv} key heads`);
-  if (mask && rows) throw new ShapeError("attention: give mask or rows, not both: rows says what may be seen");
-  const visible = mask ?? rows;
-  if (visible) expectShape("attention", mask ? "mask" : "rows", visible.shape, [B, S]);
+  if (mask && blockTable) throw new ShapeError("attention: give mask or blockTable, not both");
+  const visible = mask ?? blockTable;
+  if (visible) expectShape("attention", mask ? "mask" : "blockTable", visible.shape, [B, S]);
   if (past) expectShape("attention", "past", past.shape, [1]);
   if (bias) expectShape("attention", "bias", bias.shape, [bias.shape[0] === 1 ? 1 : B, H, T, S]);
 
@@ -197,7 +194,7 @@ function prepare(
       d,
       scale,
       causal: causal ? 1 : 0,
-      has_mask: rows ? 2 : mask ? 1 : 0,
+      has_mask: blockTable ? 2 : mask ? 1 : 0,
       has_bias: bias ? 1 : 0,
     },
     ...{
@@ -219,7 +216,7 @@ function prepare(
   return { device, bindings, params };
 }
 
-/** f32[B, H, T, S], by the first two of the three steps of composed attention. */
+/** f32[B, H, T, S]: scores and softmax, the first two of the three steps of composed attention. */
 function probabilities(
   { device, bindings, params }: ReturnType<typeof prepare>,
   k: KeysOrValues,
@@ -239,7 +236,7 @@ function probabilities(
   return p;
 }
 
-/** The part of a kernel that loads heads: four numbers at once where all lies in fours. @throws ShapeError */
+/** Fills the slot heads: vec4 loads, if d, strides and offsets are multiples of 4. @throws ShapeError */
 function loaderOf(q: Tensor, k: KeysOrValues, v: KeysOrValues): string {
   if (k.dtype !== "u32") return [q, k, v].every((x) => isInUnits(x, 4)) ? "heads_vec4" : "heads_scalar";
   for (const x of [k, v]) {
@@ -256,12 +253,12 @@ function isInUnits(x: KeysOrValues, unit: number): boolean {
   return [sizes(x.shape, 4)[3], x.offset, ...x.strides.slice(0, 3)].every((n) => n % unit === 0);
 }
 
-/** The part of a kernel that loads keys, or values, one by one. */
+/** Fills the slot kv. */
 function kvLoaderOf(x: KeysOrValues): string {
   return x.dtype === "u32" ? "kv_f16" : "kv_f32";
 }
 
-/** The variant that runs: the planned one, but heads too large for a kernel's registers are composed. */
+/** The planned variant; composed, if a head is too large for its registers. */
 export function planAttention(
   { T, S, d }: { readonly T: number; readonly S: number; readonly d: number },
   caps: Caps,

@@ -1,6 +1,6 @@
 /**
- * y = activate(x Wᵀ + bias) + residual: PyTorch's Linear with what follows it, for every weight dtype. With two matrices in one,
- * also activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual: the first half of a gated feed-forward.
+ * y = activate(x Wᵀ + bias) + residual: a linear layer with its epilogue, for every weight dtype. With a paired weight also
+ * y = activate(x Gateᵀ + bias) * (x Upᵀ + bias) + residual: a gated linear unit (GLU).
  */
 import { type Activation, activationCode } from "../activation.ts";
 import type { Caps } from "../device/caps.ts";
@@ -17,24 +17,25 @@ import { contiguous } from "./copy.ts";
 import { f16Scales } from "./f16_scales.ts";
 import { placeholder } from "./placeholder.ts";
 
-/** Whether matvec_blocks can load a weight's rows: blocks of 32 numbers, 16 bytes at a time. */
+/** Whether matvec_blocks supports a weight: whole blocks of 32 numbers, rows of a multiple of 16 bytes. */
 export function hasBlocks(dtype: WeightDType, K: number): boolean {
   return isQuantized(dtype) && K % 32 === 0 && rowBytes(dtype, K) % 16 === 0;
 }
 
-/** Rows of x up to which the matvec kernels, which read the weight once for all of them, are used. */
+/** Up to so many rows of x the matvec kernels are used, which read the weight once for all rows. */
 const FEW_ROWS = 8;
 
 /**
- * Products of a weight whose `compute_dtype` is f16 have f16 inputs and f32 sums, but for few rows of x, where the time is that of
- * reading the weight: these are f32. Launched when its result is needed, unless an epilogue is given: fuse.ts.
+ * If the weight's `compute_dtype` is f16, products have f16 inputs and f32 sums. Few rows of x are multiplied in f32: their time is
+ * that of reading the weight. Without `epilogue` the launch is deferred until the result is needed, and fused with the ops that
+ * follow: fuse.ts.
  *
  * @param x f32[..., K]
  * @param weight [N, K], sharded or not
  * @param bias f32[N]
- * @param epilogue an activation by its name, or all there is; default: what follows, as far as it can be one
- * @returns f32[..., N]; f32[..., N / 2] of a gated product
- * @throws ShapeError if x does not end in K, bias is not [N], residual not like y, or a gated product's weight not paired
+ * @param epilogue an activation, or all of the epilogue; default: fused from the ops that follow
+ * @returns f32[..., N]; gated, f32[..., N / 2]
+ * @throws ShapeError if x does not end in K, bias is not [N], residual not of y's shape, or a gated product's weight not paired
  * Source: torch.nn.Linear; y = x Wᵀ + b.
  */
 export function linear(
@@ -91,26 +92,27 @@ function launchProduct(
   return y;
 }
 
-/** What fills the slots of a product. */
-interface Filling extends Required<Pick<Launch, "uses" | "overrides" | "bindings" | "params">> {
+/** Slots, overrides, bindings and Params that depend on the op. */
+interface Operands extends Required<Pick<Launch, "uses" | "overrides" | "bindings" | "params">> {
   readonly uses: { readonly input: string; readonly [slot: string]: string };
   readonly overrides: { readonly ACTIVATION: number; readonly [name: string]: number };
-  /** f32[M], of a product with f16 inputs; see `f16Scales`. */
+  /** f32[M], of f16 products; see `f16Scales`. */
   readonly row_scales?: Tensor | undefined;
 }
 
 /**
- * Launches a product, shard by shard, with what fills the slots of kernels/matmul/parts/matmul.wgsl.
+ * Launches a product, one launch for each shard of the weight; see kernels/matmul/parts/matmul.wgsl.
  *
- * @param rows M, and as how many the kernel is chosen for
- * @param FACTORS 2 of a gated product
+ * @param M rows of x
+ * @param planned rows of x that the kernel is chosen for
+ * @param FACTORS sums of a column of y: 2 in a gated linear unit
  */
 export function multiply(
   weight: Weight,
   [M, planned]: readonly [number, number],
   FACTORS: 1 | 2,
   override: PlanOverride | undefined,
-  { uses, overrides, bindings, params, row_scales }: Filling,
+  { uses, overrides, bindings, params, row_scales }: Operands,
 ): void {
   const { device } = weight;
   const [N, K] = weight.shape;
@@ -131,7 +133,7 @@ export function multiply(
       params: { ...params, M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
     };
     const { SPLITS = 1 } = choice.overrides;
-    if (SPLITS > 1) launchInParts(device, SPLITS, launch, uses.epilogue);
+    if (SPLITS > 1) launchSplitK(device, SPLITS, launch, uses.epilogue);
     else device.launch(launch);
   }
 }
@@ -141,37 +143,40 @@ interface ProductLaunch extends Required<Launch> {
   readonly params: { readonly M: number; readonly N: number; readonly [name: string]: number };
 }
 
-/** Launches a product whose K is split among workgroups, then adds up the parts. */
-function launchInParts(device: Device, SPLITS: number, launch: ProductLaunch, epilogue = "epilogue_residual"): void {
+/** Split-K: launches a product whose K is split among workgroups, then adds the partial sums. */
+function launchSplitK(device: Device, SPLITS: number, launch: ProductLaunch, epilogue = "epilogue_residual"): void {
   const { M, N } = launch.params;
   const { FACTORS, ACTIVATION } = launch.overrides;
-  const parts = device.empty([SPLITS, M, FACTORS, N]);
-  device.launch({ ...launch, bindings: { ...launch.bindings, y: parts } });
+  const partials = device.empty([SPLITS, M, FACTORS, N]);
+  device.launch({ ...launch, bindings: { ...launch.bindings, y: partials } });
   device.launch({
     kernel: "matmul_combine",
     uses: { epilogue },
     overrides: { SPLITS, FACTORS, ACTIVATION },
-    bindings: { ...launch.bindings, x: parts },
+    bindings: { ...launch.bindings, x: partials },
     params: launch.params,
     workgroups: Math.ceil((M * N) / 64),
   });
-  parts.dispose();
+  partials.dispose();
 }
 
 interface Choice extends Pick<Launch, "kernel" | "uses" | "workgroups">, Required<Pick<Launch, "overrides">> {
-  /** What loads x and W, where that is not what the product says. */
+  /** Slots that load x and W, in place of the product's. */
   readonly loaders?: Launch["uses"];
 }
 
-/** Of one launch: rows of x, as how many the kernel is chosen for, sums in each of them, and how many make a number of y. */
+/** Sizes of one launch. */
 interface ProductSizes {
+  /** Of x. */
   readonly rows: number;
+  /** Rows of x that the kernel is chosen for. */
   readonly M: number;
+  /** Sums of a row of x: FACTORS for each column of y. */
   readonly N: number;
   readonly FACTORS: 1 | 2;
 }
 
-/** The kernel of a launch: its tile and its number of workgroups. */
+/** The kernel of a launch, its tile and its number of workgroups. */
 function choose(
   caps: Caps,
   { rows, M, N, FACTORS }: ProductSizes,
@@ -186,7 +191,7 @@ function choose(
     case "subgroup_matrix":
       return {
         ...chooseMatrices({ rows, M, N, FACTORS }),
-        // An override may ask for it on any adapter, as the tests do.
+        // Tests override the variant on adapters without subgroup matrices.
         uses: { matrix: subgroupMatricesOf("f32", caps) ? "matrix_subgroup" : "matrix_threads" },
       };
     case "register": {
@@ -208,7 +213,7 @@ function choose(
       return {
         kernel: "matvec_workgroup",
         uses: { column_sums: variant === "workgroup" ? "column_sums_tree" : "column_sums_subgroups" },
-        overrides: { WG: M <= 4 ? 256 : 128, TM: M }, // 16 KiB of shared memory at most, which every adapter has
+        overrides: { WG: M <= 4 ? 256 : 128, TM: M }, // at most 16 KiB of shared memory, the default limit
         workgroups: Math.ceil(N / 4),
       };
     }
@@ -218,14 +223,14 @@ function choose(
         const TN = isQuantized(dtype) ? 8 : 4;
         return { kernel: "matvec_subgroup", overrides: { SG, TM: M }, workgroups: Math.ceil(N / TN) };
       }
-      // Not a height of its own for each M of a prompt: that would be one more kernel to compile.
+      // Not a TM for each M: each takes another compilation.
       const [TM, TN] = M <= FEW_ROWS ? [M, 4] : [16, FACTORS === 1 ? 3 : 4];
       return { kernel: "matmul_subgroup", overrides: { SG, TM, TN }, workgroups: tiles(TM, TN * SG) };
     }
   }
 }
 
-/** The same of a product with f16 inputs. */
+/** As `choose`, for f16 products. */
 function chooseF16(caps: Caps, sizes: ProductSizes, { shape }: Weight, override: PlanOverride | undefined): Choice {
   const variant = plan("linear_f16", caps, override, { M: sizes.M });
   if (variant === "f16_tile") return { ...chooseTile(caps, sizes, shape), uses: { products: "products_f16" } };
@@ -238,7 +243,7 @@ function chooseF16(caps: Caps, sizes: ProductSizes, { shape }: Weight, override:
   };
 }
 
-/** What a kernel whose name ends in _sized is asked for, where there is a choice. */
+/** The subgroup size to ask a _sized kernel for, if the adapter has several. */
 function sizedOf(caps: Caps): { readonly SG: number } | undefined {
   const size = subgroupSizeOf(caps);
   return size === undefined ? undefined : { SG: size };
@@ -251,19 +256,19 @@ function chooseTile(caps: Caps, { rows, M, N }: ProductSizes, shape: Weight["sha
   return { kernel, overrides: { ...tiling, ...SG }, workgroups: tilesOf(tiling, rows, N) * tiling.SPLITS };
 }
 
-/** @param caps of an adapter for f16 inputs, whose sums have a tile of their own */
+/** @param caps of f16 products, whose sums have a tile of their own */
 function chooseMatrices({ rows, M, N }: ProductSizes, caps?: Caps): Choice {
-  // Half as high for the few rows of a prompt or of the Q-Former, where half would be empty.
+  // Half the rows for the short inputs of prompts and of the Q-Former.
   const isLow = M <= 32 && (!caps || caps.maxWorkgroupStorageBytes >= 17 * 1024);
   const [DOWN, ACROSS] = isLow ? [1, 4] : [2, 2];
   const workgroups = Math.ceil(rows / (32 * DOWN)) * Math.ceil(N / (32 * ACROSS));
-  // Four subgroups, one for each part.
+  // At least four subgroups, one for each subtile.
   const WG = caps && caps.subgroupMaxSize > 32 ? 256 : 128;
   return { kernel: "matmul_subgroup_matrix", overrides: { WG, DOWN, ACROSS }, workgroups };
 }
 
 /**
- * y = x Wᵀ + bias by the simplest kernel there is: what tests and benches hold the others against.
+ * y = x Wᵀ + bias by the reference kernel, with which tests and benches compare the others.
  *
  * @param x f32[M, K]
  * @param weight f32[N, K]

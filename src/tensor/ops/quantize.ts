@@ -1,4 +1,4 @@
-/** Quantizes rows of a file to int8 or int4 on the device, with the same bits as quantizeRows of quantize.ts. */
+/** Quantizes rows of a weight to int8 or int4 on the device, with the same bits as quantizeRows of quantize.ts. */
 import { DTYPES, type FloatDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { BLOCK, type QuantizedDType, rowBytes } from "../quantize.ts";
@@ -8,18 +8,19 @@ import type { Tensor } from "../tensor.ts";
 const WG = 64;
 
 export interface QuantizeOptions {
-  /** The dtype in the file. */
+  /** Dtype of x. */
   readonly from: FloatDType;
   readonly to: QuantizedDType;
   /** Numbers in a row; a multiple of 32. */
   readonly K: number;
-  /** Rows of x, and the row of y to write the first to (default 0). */
+  /** Rows of x. */
   readonly rows: number;
+  /** Row of y for the first row of x. Default 0. */
   readonly firstRow?: number;
 }
 
 /**
- * @param x u32[n], rows of K numbers, contiguous and little-endian; may be longer
+ * @param x u32[n], the bytes of `rows` contiguous rows of K numbers, little-endian; may be longer
  * @param y u32[N, words of a row]; rows firstRow … firstRow + rows - 1 are written
  * @returns y
  * @throws ShapeError
