@@ -1,11 +1,8 @@
-/**
- * Uploads of a load, in windows: at most two are in flight, so that the device always has work, and the staging memory of the
- * driver and of the load itself is bounded.
- */
+/** Uploads of a load, in windows. At most two are in flight: the device always has work, and staging memory is bounded. */
 import type { Call } from "../tensor/device/call.ts";
 import type { Device, Tensor } from "../tensor/tensor.ts";
 
-/** Bytes of a file in a window. */
+/** Bytes of the file in a window. */
 const WINDOW = 8 * 2 ** 20;
 
 export class Uploads {
@@ -16,7 +13,7 @@ export class Uploads {
   /** Those of the current window. */
   #current: Tensor<"u32">[] = [];
   #bytes = 0;
-  /** Resolves when the device is done with the window before. */
+  /** Resolves when the device has finished the previous window. */
   #before: Promise<void> = Promise.resolve();
 
   constructor(device: Device, call: Call) {
@@ -24,7 +21,7 @@ export class Uploads {
     this.#call = call;
   }
 
-  /** Uploads bytes, a multiple of 4, for the launches of the current window; they are released when it is done. */
+  /** Uploads bytes, a multiple of 4, as u32[bytes / 4], for launches of the current window; released when it has finished. */
   readonly stage = (bytes: Uint8Array): Tensor<"u32"> => {
     const device = this.#device;
     const words = device.empty([bytes.byteLength / 4], "u32", "numbers to quantize");
@@ -35,7 +32,7 @@ export class Uploads {
     return words;
   };
 
-  /** Counts bytes of a file that have been uploaded; waits while two windows are in flight. @throws DeviceError */
+  /** Counts uploaded bytes of the file; waits while two windows are in flight. @throws DeviceError */
   async passed(bytes: number): Promise<void> {
     this.#bytes += bytes;
     this.#device.within(this.#call, () => this.#device.flush());
@@ -46,19 +43,19 @@ export class Uploads {
     await before;
   }
 
-  /** Waits for everything. @throws DeviceError */
+  /** Waits for all windows. @throws DeviceError */
   async finished(): Promise<void> {
     await this.#before;
     await this.#end();
   }
 
-  /** Releases everything staged. */
+  /** Releases all staged tensors. */
   dispose(): void {
     for (const words of this.#staged) words.dispose();
     this.#staged.clear();
   }
 
-  /** Starts the next window, and waits for the current one. */
+  /** Starts the next window and waits for the current one. */
   async #end(): Promise<void> {
     const staged = this.#current;
     this.#current = [];

@@ -1,8 +1,8 @@
 /**
- * int8 and int4 matrices kept in a file, so that the next start reads them instead of quantizing them again. One
- * safetensors file: each matrix under its name as it lies on the device, u32[N, words of a row] (tensor/quantize.ts); a
- * checksum of each in `checksums`; in the metadata, what they were made from. A file that is not of just this checkpoint and
- * these number types, or that is damaged, counts as none, and is written anew.
+ * A cache of int8 and int4 matrices, so that the next start reads them instead of quantizing them again. One safetensors file:
+ * each matrix under its name in its device layout, u32[N, words of a row] (tensor/quantize.ts); `checksums`, one for each
+ * matrix; and, in the metadata, a hash of their source. A file from another checkpoint or other dtypes, or a damaged file, is
+ * ignored and written again.
  */
 
 import { WeightError } from "../tensor/errors.ts";
@@ -14,27 +14,27 @@ import { sameShape } from "../tensor/shape.ts";
 import type { Device } from "../tensor/tensor.ts";
 import type { Weight } from "../tensor/weight.ts";
 
-/** A folder for such files. */
+/** The folder of the cache files. */
 export interface CacheFolder {
   readonly read: Folder;
   readonly write: WritableFolder;
 }
 
-/** Counts up when the layout of a row, or of the file, changes. */
+/** Version of the layout of rows and of the file. */
 const FORMAT = 2;
 const CHECKSUMS = "checksums";
-/** Bytes read at once; a quarter of it written, as reading from a device takes several copies. */
+/** Bytes of a read from the file; of a read from the device a quarter, because it takes several copies. */
 const PIECE = 16 * 2 ** 20;
-/** Bytes uploaded between waits, so that the driver's staging memory is given back. */
+/** Bytes uploaded between waits for the device, so that the driver frees its staging memory. */
 const UPLOAD_WINDOW = 256 * 2 ** 20;
 
-/** What is kept, or to be kept, of one checkpoint. */
+/** The cache of one checkpoint. */
 export class WeightCache {
-  /** Name in the folder: of the model, its shapes and number types, so that it replaces what an older version left. */
+  /** File name, from the model's name, shapes and dtypes, so that a file of an older version is replaced. */
   readonly file: string;
   readonly weights: ReadonlyMap<string, Weight>;
   readonly #folder: CacheFolder;
-  /** SHA-256 of all that the weights were made from: names, sizes and times of the files, their headers, number types. */
+  /** SHA-256 of the source: names, sizes and modification times of the files, their headers, storage dtypes. */
   readonly #source: string;
 
   private constructor(folder: CacheFolder, file: string, source: string, weights: ReadonlyMap<string, Weight>) {
@@ -46,7 +46,7 @@ export class WeightCache {
 
   /**
    * @param weights the checkpoint's quantized matrices by name
-   * @throws WeightError NO_VERSION if nobody can say whether the checkpoint's files have changed
+   * @throws WeightError NO_VERSION if a file's version, such as its modification time, is unknown
    */
   static async open(
     folder: CacheFolder,
@@ -74,7 +74,7 @@ export class WeightCache {
     return new WeightCache(folder, file, await sha256([FORMAT, shapes, files]), weights);
   }
 
-  /** Brings every weight to the device; false if there is no such file. @throws DeviceError; the signal's reason */
+  /** Loads all weights to the device. @returns false if there is no valid file @throws DeviceError; the signal's reason */
   async read(device: Device, signal?: AbortSignal, call = device.call()): Promise<boolean> {
     let file: SafetensorsFile | undefined;
     try {
@@ -115,7 +115,7 @@ export class WeightCache {
     }
   }
 
-  /** The checksums in a file, if it has just as many. */
+  /** The file's checksums; undefined if their number is wrong. */
   async #sumsOf(file: SafetensorsFile): Promise<Uint32Array | undefined> {
     const info = file.tensors.get(CHECKSUMS);
     const size = 4 * this.weights.size;
@@ -123,7 +123,7 @@ export class WeightCache {
     return new Uint32Array((await file.read(CHECKSUMS)).buffer, 0, this.weights.size);
   }
 
-  /** Writes what is on the device, all at once or not at all. @throws WeightError IO; DeviceError */
+  /** Writes all weights from the device to the file, atomically. @throws WeightError IO; DeviceError */
   async write(): Promise<void> {
     const sums = new Uint32Array(this.weights.size).fill(SEED);
     const entries = [...this.weights].map(([name, weight], i): TensorEntry => {
@@ -135,7 +135,7 @@ export class WeightCache {
       };
       return { name, dtype: "u32", shape: [weight.shape[0], weight.rowBytes / 4], data };
     });
-    // Bytes come behind words in a file: when it is their turn, the sums are known.
+    // u8 tensors are written after u32 ones, so that the checksums are known by then.
     const data = async function* () {
       yield new Uint8Array(sums.buffer);
     };
@@ -153,8 +153,8 @@ export class WeightCache {
 const SEED = 0x9747_b28c;
 
 /**
- * MurmurHash3's loop by words, carried on from piece to piece. Each step is a bijection of the sum and of the word, so that no
- * change of one word goes unnoticed; it has no fixed point at zeros, and turns the bits, so that equal changes do not cancel.
+ * The word loop of MurmurHash3, continued from `sum`. Each step is a bijection of the sum and of the word, so that a change of
+ * one word always changes the result. It rotates the bits, so that equal changes do not cancel.
  */
 function checksum(bytes: Uint8Array, sum: number): number {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);

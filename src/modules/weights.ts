@@ -1,7 +1,7 @@
 /**
- * Walking into a checkpoint one name at a time. Modules ask for their parameters while they are constructed, which checks
- * every name and shape against the file's header and allocates; `load` then streams the numbers in file order through one
- * small buffer. Strict both ways: what is missing throws, what is left over is listed.
+ * The parameters of a checkpoint, by path. Modules ask for their parameters in their constructors: each name and shape is checked
+ * against the file's header, and the parameter is allocated. `load` then streams the data in file order through one small
+ * buffer. A missing tensor throws; `leftovers` lists tensors that no module has asked for.
  */
 import type { Call } from "../tensor/device/call.ts";
 import { type ComputeDType, DTYPES, type FloatDType } from "../tensor/dtype.ts";
@@ -19,11 +19,11 @@ import { type CacheFolder, WeightCache } from "./weight_cache.ts";
 
 export type { StorageDType } from "./storage_dtype.ts";
 
-/** How far a load has come. */
+/** Progress of a load. */
 export interface LoadProgress {
   readonly loadedBytes: number;
   readonly totalBytes: number;
-  /** The tensor at hand. */
+  /** The tensor that is being read. */
   readonly name: string;
 }
 
@@ -34,49 +34,49 @@ export interface LoadOptions {
 
 interface WeightsLoadOptions extends LoadOptions {
   readonly cache?: WeightCache | undefined;
-  /** Whose failure it is when the GPU has no room. Default: a call of its own. */
+  /** The call that fails if the GPU is out of memory. Default: a new one. */
   readonly call?: Call | undefined;
-  /** From so many bytes to quantize on, the device does it. Default: 64 MiB, which the host quantizes in about a second. */
+  /** Bytes to quantize from which on the device does it. Default: 64 MiB, which the host quantizes in about a second. */
   readonly quantize_on_device?: number | undefined;
 }
 
-/** @param stage given if the device is to quantize; see Weight.write */
-type Sink = (byteOffset: number, bytes: Uint8Array, stage?: Stage) => void;
+/** Writes bytes of a tensor, as they are in the file. @param stage given if the device quantizes; see Weight.write */
+type TensorWriter = (byteOffset: number, bytes: Uint8Array, stage?: Stage) => void;
 
-/** What all walkers over one checkpoint share. */
-interface Ledger {
+/** Shared by all paths into one checkpoint. */
+interface LoadState {
   readonly checkpoint: Checkpoint;
   readonly device: Device;
-  /** What matrices are multiplied as; see `linear`. */
+  /** Dtype of the products; see `linear`. */
   readonly compute_dtype: ComputeDType;
-  readonly sinks: Map<string, Sink>;
+  readonly writers: Map<string, TensorWriter>;
   readonly parameters: Map<string, Weight | Tensor>;
-  readonly others: (() => void)[];
+  readonly disposers: (() => void)[];
   readonly warnings: string[];
-  /** The names that are asked for in vain, where that is all one wants to know: then nothing is allocated. */
+  /** Set in a dry run, in which nothing is allocated: collects the names that the checkpoint lacks. */
   readonly missing?: Set<string>;
 }
 
-/** The buffer that is read into, and the reads into parts of it that run at a time: Node has four threads for them. */
+/** Size of the read buffer, and number of concurrent reads into it: Node has four threads for file I/O. */
 const READ_BYTES = 16 * 2 ** 20;
 const READS = 4;
-/** Below this the host is done before a software adapter has compiled the kernel. */
+/** Below this the host is faster: a software adapter takes longer to compile the kernel. */
 const QUANTIZE_ON_DEVICE = 64 * 2 ** 20;
 
 export class Weights {
-  /** Where in the checkpoint this walker stands; `""` at the root. */
+  /** Prefix of the names of tensors, without the last dot; `""` at the root. */
   readonly path: string;
-  /** What matrices are stored as. */
+  /** Storage dtype of matrices. */
   readonly dtype: StorageDType;
-  readonly #ledger: Ledger;
+  readonly #state: LoadState;
 
-  private constructor(path: string, dtype: StorageDType, ledger: Ledger) {
+  private constructor(path: string, dtype: StorageDType, state: LoadState) {
     this.path = path;
     this.dtype = dtype;
-    this.#ledger = ledger;
+    this.#state = state;
   }
 
-  /** A walker at the root of `checkpoint`, allocating on `device`. @throws InputError DTYPE, PART */
+  /** The root of `checkpoint`; parameters are allocated on `device`. @throws InputError DTYPE, PART */
   static open(
     checkpoint: Checkpoint,
     device: Device,
@@ -88,59 +88,59 @@ export class Weights {
       checkpoint,
       device,
       compute_dtype,
-      sinks: new Map(),
+      writers: new Map(),
       parameters: new Map(),
-      others: [],
+      disposers: [],
       warnings: [],
     });
   }
 
   get device(): Device {
-    return this.#ledger.device;
+    return this.#state.device;
   }
 
-  /** One or more names further in: `weights.at("encoder.layer").at(3)`. */
+  /** A path below this one: `weights.at("encoder.layer").at(3)`. */
   at(name: string | number): Weights {
-    return new Weights(this.#key(name), this.dtype, this.#ledger);
+    return new Weights(this.#key(name), this.dtype, this.#state);
   }
 
-  /** Every name that `build` asks a walker at this place for in vain. */
+  /** A dry run of `build`: the names it asks for that the checkpoint lacks. */
   missing(build: (weights: Weights) => unknown): string[] {
     const missing = new Set<string>();
-    const ledger = { ...this.#ledger, sinks: new Map(), parameters: new Map(), others: [], warnings: [], missing };
-    const asked = new Weights(this.path, this.dtype, ledger);
+    const state = { ...this.#state, writers: new Map(), parameters: new Map(), disposers: [], warnings: [], missing };
+    const dryRun = new Weights(this.path, this.dtype, state);
     try {
-      build(asked);
+      build(dryRun);
     } catch {
-      // What a table without rows leads to is of no interest.
+      // A missing table has shape [0], which may throw later.
     }
-    asked.dispose();
+    dryRun.dispose();
     return [...missing];
   }
 
-  /** The same place, where no number loses precision: stored as in the file, or as f32 if another dtype was asked for. */
+  /** The same path without loss of precision: dtype auto stays auto, any other becomes f32. */
   lossless(): Weights {
     const { dtype } = this;
-    if (typeof dtype === "string") return new Weights(this.path, dtype === "auto" ? "auto" : "f32", this.#ledger);
-    return new Weights(this.path, { ...dtype, [this.path]: "f32" }, this.#ledger);
+    if (typeof dtype === "string") return new Weights(this.path, dtype === "auto" ? "auto" : "f32", this.#state);
+    return new Weights(this.path, { ...dtype, [this.path]: "f32" }, this.#state);
   }
 
-  /** Whether the checkpoint has `name` here. */
+  /** Whether the checkpoint has the tensor `name`. */
   has(name: string): boolean {
-    return this.#ledger.checkpoint.tensors.has(this.#key(name));
+    return this.#state.checkpoint.tensors.has(this.#key(name));
   }
 
-  /** The shape the file gives for `name`: vocabularies are taken from here, not from the config. */
+  /** The shape of `name` in the file. The vocabulary size is taken from it, not from the config. */
   shapeOf(name: string): Shape {
-    if (this.#notes([name])) return this.has(name) ? this.#info(name).shape : [0];
+    if (this.#isDryRun([name])) return this.has(name) ? this.#info(name).shape : [0];
     return this.#info(name).shape;
   }
 
-  /** A parameter used element by element, widened to f32: norms, biases, learned embeddings added whole. */
+  /** A parameter that no product reads, widened to f32: norm weights, biases, position embeddings. f32[…shape] */
   get(name: string, shape: Shape): Tensor {
-    if (this.#notes([name])) return { shape } as Tensor;
+    if (this.#isDryRun([name])) return { shape } as Tensor;
     const key = this.#key(name);
-    const known = this.#ledger.parameters.get(key);
+    const known = this.#state.parameters.get(key);
     if (known) return known as Tensor;
     const dtype = this.#expect(name, shape);
     const tensor = this.device.persistent(shape, "f32", key);
@@ -151,29 +151,29 @@ export class Weights {
     return tensor;
   }
 
-  /** A matrix [N, K] for `linear` or `embedding`; `stored` is its shape in the file where that has more dimensions. */
+  /** A matrix [N, K] for `linear` or `embedding`. @param stored its shape in the file, if it has more dimensions there */
   matrix(name: string, shape: readonly [number, number], stored: Shape = shape): Weight {
-    if (this.#notes([name])) return { shape } as Weight;
+    if (this.#isDryRun([name])) return { shape } as Weight;
     const key = this.#key(name);
-    const known = this.#ledger.parameters.get(key);
+    const known = this.#state.parameters.get(key);
     if (known) return known as Weight;
     const dtype = this.#expect(name, stored);
-    // Patches are multiplied once an image, by a kernel that reads them where they lie.
-    const compute_dtype = stored.length === 2 ? this.#ledger.compute_dtype : "f32";
+    // Patch embedding stays f32: it runs once for each image, by a kernel that reads patches in place.
+    const compute_dtype = stored.length === 2 ? this.#state.compute_dtype : "f32";
     const weight = new Weight(this.device, shape, storageOf(this.dtype, key, dtype), { label: key, compute_dtype });
     this.#register(key, weight, (byteOffset, bytes, stage) => weight.write(byteOffset, bytes, dtype, stage));
     return weight;
   }
 
   /**
-   * Matrices [Nᵢ, K] that are multiplied by the same input, one below the other: [ΣNᵢ, K] to `linear`, to the file what they
-   * are. All are stored as the one that is to have the most bytes.
+   * Fuses matrices [Nᵢ, K] with a common input, such as the projections of queries, keys and values, into one weight
+   * [ΣNᵢ, K]. All are stored in the widest of their storage dtypes. The file keeps them separate.
    *
-   * @param rows Nᵢ of every matrix, in order, by its name; at least one
-   * @param paired whether they are two whose products are to meet number by number; see `linear`
+   * @param rows Nᵢ of each matrix, in order, by its name; at least one
+   * @param paired of two matrices, gate and up projection of a gated linear unit; see `linear`
    */
   stackedMatrix(rows: Readonly<Record<string, number>>, K: number, { paired = false } = {}): Weight {
-    if (this.#notes(Object.keys(rows))) return { shape: [0, K] as const } as Weight;
+    if (this.#isDryRun(Object.keys(rows))) return { shape: [0, K] as const } as Weight;
     const matrices = Object.entries(rows).map(([name, N]) => {
       const loaded = this.#expect(name, [N, K]);
       const key = this.#key(name);
@@ -181,7 +181,7 @@ export class Weights {
     });
     const most = matrices.reduce((a, b) => (rowBytes(b.dtype, K) > rowBytes(a.dtype, K) ? b : a)).dtype;
     const N = matrices.reduce((sum, matrix) => sum + matrix.N, 0);
-    const { compute_dtype } = this.#ledger;
+    const { compute_dtype } = this.#state;
     const whole = new Weight(this.device, [N, K], most, { label: matrices[0]!.key, compute_dtype, paired });
     this.onDispose(() => whole.dispose());
     let firstRow = 0;
@@ -193,9 +193,9 @@ export class Weights {
     return whole;
   }
 
-  /** Vectors one behind the other, widened to f32: f32[ΣNᵢ]. @param sizes Nᵢ in order, by name; at least one */
+  /** Concatenates vectors, widened to f32: f32[ΣNᵢ]. @param sizes Nᵢ in order, by name; at least one */
   stackedVector(sizes: Readonly<Record<string, number>>): Tensor {
-    if (this.#notes(Object.keys(sizes))) return { shape: [0] as Shape } as Tensor;
+    if (this.#isDryRun(Object.keys(sizes))) return { shape: [0] as Shape } as Tensor;
     const vectors = Object.entries(sizes).map(([name, N]) => ({
       ...{ key: this.#key(name), N },
       dtype: this.#expect(name, [N]),
@@ -215,49 +215,48 @@ export class Weights {
   }
 
   /**
-   * What a module has besides its parameters, or in place of one that its checkpoint lacks: f32[…shape]. The module may
-   * dispose it before the weights are.
+   * A tensor that is not in the checkpoint: computed, or in place of a parameter that the checkpoint lacks. f32[…shape]. It is
+   * disposed with the weights, or earlier by its module.
    */
   computed(shape: Shape, numbers: () => Float32Array, label?: string): Tensor {
-    if (this.#notes([])) return { shape } as Tensor;
+    if (this.#isDryRun([])) return { shape } as Tensor;
     const tensor = this.device.persistent(shape, "f32", label);
     this.onDispose(() => tensor.dispose());
     this.device.write(tensor, numbers());
     return tensor;
   }
 
-  /** Names in the checkpoint that no module has asked for. */
+  /** Names of the checkpoint's tensors that no module has asked for. */
   leftovers(ignored: readonly RegExp[] = []): string[] {
-    const { checkpoint, sinks } = this.#ledger;
+    const { checkpoint, writers } = this.#state;
     return [...checkpoint.tensors.keys()].filter(
-      (key) => !sinks.has(key) && !ignored.some((pattern) => pattern.test(key)),
+      (key) => !writers.has(key) && !ignored.some((pattern) => pattern.test(key)),
     );
   }
 
-  /** Keeps what a module finds odd but harmless, for the user. */
+  /** Adds a warning for the user. */
   warn(warning: string): void {
-    this.#ledger.warnings.push(warning);
+    this.#state.warnings.push(warning);
   }
 
-  /** What modules have found odd. */
   get warnings(): readonly string[] {
-    return this.#ledger.warnings;
+    return this.#state.warnings;
   }
 
-  /** Every parameter asked for, by its full name. */
+  /** All parameters that modules have asked for, by full name. */
   get parameters(): ReadonlyMap<string, Weight | Tensor> {
-    return this.#ledger.parameters;
+    return this.#state.parameters;
   }
 
   /**
-   * Every parameter under its name, in the shape the checkpoint had, read back from the device as it is written: matrices
-   * in the dtype they are stored as, all else in the checkpoint's.
+   * All parameters as tensors of a safetensors file, with the names and shapes of the checkpoint: matrices in their storage dtype,
+   * disposers in the checkpoint's dtype. Data is read back from the device when it is written.
    *
    * @throws WeightError QUANTIZED
    */
   stored(): TensorEntry[] {
-    return [...this.#ledger.parameters].map(([name, parameter]): TensorEntry => {
-      const { shape, dtype: loaded } = this.#ledger.checkpoint.tensors.get(name)!;
+    return [...this.#state.parameters].map(([name, parameter]): TensorEntry => {
+      const { shape, dtype: loaded } = this.#state.checkpoint.tensors.get(name)!;
       if (parameter instanceof Weight) {
         const { dtype } = parameter;
         if (isQuantized(dtype)) {
@@ -278,17 +277,17 @@ export class Weights {
   }
 
   /**
-   * Reads everything that was asked for, quantized matrices from `cache` if it has them.
+   * Loads all parameters that modules have asked for. Quantized matrices come from `cache`, if it is valid.
    *
-   * @returns whether it had them
+   * @returns whether it was valid
    * @throws WeightError as Checkpoint.stream; DeviceError; the signal's reason
    */
   async load(options: WeightsLoadOptions = {}): Promise<boolean> {
     const { on_progress, signal, cache, call: given, quantize_on_device = QUANTIZE_ON_DEVICE } = options;
-    const { checkpoint, sinks, device, parameters } = this.#ledger;
+    const { checkpoint, writers, device, parameters } = this.#state;
     const call = given ?? device.call();
     const restored = cache !== undefined && (await cache.read(device, signal, call));
-    const names = [...sinks.keys()].filter((name) => !(restored && cache.weights.has(name)));
+    const names = [...writers.keys()].filter((name) => !(restored && cache.weights.has(name)));
     const bytesOf = (names: readonly string[]) =>
       names.reduce((sum, name) => {
         const info = checkpoint.tensors.get(name)!;
@@ -302,7 +301,7 @@ export class Weights {
     try {
       const reading = { chunkBytes: READ_BYTES, reads: READS, ...(signal && { signal }) };
       for await (const { name, byteOffset, bytes } of checkpoint.stream(names, reading)) {
-        device.within(call, () => sinks.get(name)!(byteOffset, bytes, stage));
+        device.within(call, () => writers.get(name)!(byteOffset, bytes, stage));
         loadedBytes += bytes.byteLength;
         await uploads.passed(bytes.byteLength);
         await on_progress?.({ loadedBytes, totalBytes, name });
@@ -314,27 +313,27 @@ export class Weights {
     return restored;
   }
 
-  /** Where the matrices that are quantized are kept in `folder`. @throws WeightError as WeightCache.open */
-  async cacheIn(folder: CacheFolder): Promise<WeightCache> {
-    const { checkpoint, parameters } = this.#ledger;
+  /** Opens the cache of the quantized matrices in `folder`. @throws WeightError as WeightCache.open */
+  async openCache(folder: CacheFolder): Promise<WeightCache> {
+    const { checkpoint, parameters } = this.#state;
     const quantized = [...parameters].filter((entry): entry is [string, Weight] => isStoredQuantized(entry[1]));
     return WeightCache.open(folder, checkpoint, new Map(quantized));
   }
 
-  /** Frees every parameter that was asked for. */
+  /** Disposes all parameters, and calls the functions given to `onDispose`. */
   dispose(): void {
-    for (const parameter of this.#ledger.parameters.values()) parameter.dispose();
-    for (const free of this.#ledger.others) free();
+    for (const parameter of this.#state.parameters.values()) parameter.dispose();
+    for (const free of this.#state.disposers) free();
   }
 
-  /** Has `free` called when the parameters are freed: for what a module makes besides them. */
+  /** Calls `free` when the weights are disposed: for other resources of a module. */
   onDispose(free: () => void): void {
-    if (!this.#notes([])) this.#ledger.others.push(free);
+    if (!this.#isDryRun([])) this.#state.disposers.push(free);
   }
 
-  /** Where missing names are all one wants to know, notes those of `names`, and says so. */
-  #notes(names: readonly string[]): boolean {
-    const { missing } = this.#ledger;
+  /** In a dry run, adds those of `names` that the checkpoint lacks to `missing`, and returns true. */
+  #isDryRun(names: readonly string[]): boolean {
+    const { missing } = this.#state;
     if (missing) for (const name of names) if (!this.has(name)) missing.add(this.#key(name));
     return missing !== undefined;
   }
@@ -343,17 +342,17 @@ export class Weights {
     return this.path ? `${this.path}.${name}` : `${name}`;
   }
 
-  /** @param sink takes numbers of the dtype that #expect gives */
-  #register(key: string, parameter: Weight | Tensor, sink: Sink): void {
-    const { parameters, sinks, checkpoint } = this.#ledger;
+  /** @param write takes data of the dtype that #expect returns */
+  #register(key: string, parameter: Weight | Tensor, write: TensorWriter): void {
+    const { parameters, writers, checkpoint } = this.#state;
     parameters.set(key, parameter);
     const isDouble = checkpoint.tensors.get(key)!.dtype === "f64";
-    sinks.set(key, isDouble ? (byteOffset, bytes, stage) => sink(byteOffset / 2, singles(bytes), stage) : sink);
+    writers.set(key, isDouble ? (byteOffset, bytes, stage) => write(byteOffset / 2, toF32(bytes), stage) : write);
   }
 
   #info(name: string) {
     const key = this.#key(name);
-    const { checkpoint } = this.#ledger;
+    const { checkpoint } = this.#state;
     const info = checkpoint.tensors.get(key);
     if (info) return info;
     const close = nearest(key, checkpoint.tensors.keys());
@@ -380,7 +379,7 @@ export class Weights {
     return this.#floating(name);
   }
 
-  /** The dtype of a tensor's numbers as they are handed on: doubles are rounded to f32 first. */
+  /** The dtype of a tensor's data as writers get it: f64 is rounded to f32 first. */
   #floating(name: string): FloatDType {
     const { dtype } = this.#info(name);
     if (dtype === "f64") return "f32";
@@ -398,8 +397,8 @@ function isStoredQuantized(parameter: Weight | Tensor): boolean {
   return parameter instanceof Weight && isQuantized(parameter.dtype);
 }
 
-/** Doubles, rounded to nearest. */
-function singles(bytes: Uint8Array): Uint8Array {
+/** f64, rounded to the nearest f32. */
+function toF32(bytes: Uint8Array): Uint8Array {
   const numbers = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8);
   return new Uint8Array(new Float32Array(numbers).buffer);
 }

@@ -41,7 +41,7 @@ async function load(dtype: StorageDType = "int4", max_rows = 3) {
     if (shape.length === 2 && matrices.length < max_rows * 4) matrices.push(weights.matrix(name, [shape[0], shape[1]]));
   }
   const write = await NodeWritableFolder.create(caches);
-  const cache = await weights.cacheIn({ read: new NodeFolder(caches), write });
+  const cache = await weights.openCache({ read: new NodeFolder(caches), write });
   const restored = await weights.load({ cache });
   if (!restored) await cache.write();
   await checkpoint.close();
@@ -178,7 +178,7 @@ test("a source that cannot say whether it changed is not cached", async () => {
   const weights = Weights.open(await Checkpoint.open(new MemorySource("w", bytes)), device, "int8");
   weights.matrix("a.weight", [2, 32]);
   const folder = { read: new NodeFolder(scratch), write: await NodeWritableFolder.create(scratch) };
-  await expect(weights.cacheIn(folder)).rejects.toMatchObject({ code: "NO_VERSION" });
+  await expect(weights.openCache(folder)).rejects.toMatchObject({ code: "NO_VERSION" });
   weights.dispose();
 });
 
@@ -192,7 +192,7 @@ test("an abort while the cache is read ends the load", async () => {
     weights.matrix(name, [shape[0], shape[1]]);
   }
   const write = await NodeWritableFolder.create(caches);
-  const cache = await weights.cacheIn({ read: new NodeFolder(caches), write });
+  const cache = await weights.openCache({ read: new NodeFolder(caches), write });
   expect(cache).toBeInstanceOf(WeightCache);
   const reason = new Error("enough");
   await expect(weights.load({ cache, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);

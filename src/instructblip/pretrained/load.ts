@@ -252,7 +252,7 @@ function setKvCacheDtype({ language_model }: Loadable, dtype: KVCacheDType): str
 /** Opens the weight cache, if requested and if there are quantized weights. */
 async function openWeightCache(weights: Weights, where: boolean | string): Promise<WeightCache | undefined> {
   if (!where) return undefined;
-  const kept = await weights.cacheIn(await cacheFolder(where));
+  const kept = await weights.openCache(await cacheFolder(where));
   return kept.weights.size > 0 ? kept : undefined;
 }
 
