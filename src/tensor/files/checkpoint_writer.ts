@@ -1,7 +1,6 @@
 /**
- * Writing a checkpoint: model.safetensors, or shards and their index where it would be too large. Tensors are asked for
- * their bytes one after the other while they are written, so that no more than a piece of one is held. One file is
- * safetensors.ts; the file system is writable_folder.node.ts.
+ * Writes a checkpoint: model.safetensors, or, if that would be too large, shards and their index. Data is requested while it is
+ * written, one tensor after the other, so that only a piece of one tensor is in memory. safetensors_writer.ts writes one file.
  *
  * Source: huggingface_hub 1.x, serialization/_base.py (split_state_dict_into_shards_factory).
  */
@@ -13,12 +12,12 @@ import { type NewFile, textFile, type WritableFolder, writeTogether } from "./fi
 import { type TensorEntry, writeSafetensors } from "./safetensors_writer.ts";
 
 export interface WriteCheckpointOptions {
-  /** Bytes, or "5GB" (10^9) and the like. Default "50GB", as in transformers. */
+  /** Bytes, or a text such as "5GB" (5·10^9). Default "50GB", as in transformers. */
   max_shard_size?: number | string;
-  /** What the index says of the model. */
+  /** Number of parameters, for the index. */
   total_parameters?: number;
   signal?: AbortSignal | undefined;
-  /** What the weights cannot do without, such as their config: written, and found, together with them. */
+  /** Files that are written in the same transaction, such as the config. */
   beside?: readonly NewFile[];
 }
 
@@ -28,8 +27,8 @@ const INDEX = "model.safetensors.index.json";
 const SHARD = /^model-\d{5}-of-\d{5}\.safetensors$/;
 
 /**
- * Writes the weights in the order given, filling each shard before the next; a tensor larger than a shard gets one of its
- * own. Weights of an earlier save in the folder are there until the new ones are, and then removed; see {@link writeTogether}.
+ * Writes the tensors in the given order. Each shard is filled before the next; a tensor larger than a shard gets a shard of its
+ * own. Replaces the checkpoint of an earlier save; see {@link writeTogether}.
  *
  * @returns the names of the files
  * @throws WeightError SHARD_SIZE and those of {@link writeSafetensors} and {@link writeTogether}; the folder's own; the
@@ -50,7 +49,7 @@ export async function writeCheckpoint(
     };
     return { name: nameOf(i), write };
   });
-  const files = [...beside, ...weights]; // a single file is the head
+  const files = [...beside, ...weights]; // the head last: here a single file
   if (shards.length > 1) {
     const weight_map = Object.fromEntries(
       shards.flatMap((shard, i) => shard.map(({ name }) => [name, nameOf(i)])).sort(),
@@ -59,7 +58,7 @@ export async function writeCheckpoint(
     const metadata = { ...(total_parameters !== undefined && { total_parameters }), total_size };
     files.push(textFile(INDEX, `${JSON.stringify({ metadata, weight_map }, null, 2)}\n`));
   }
-  // A loader takes model.safetensors before an index, and neither loads without one of these two.
+  // The heads: loaders look for model.safetensors first, then for the index.
   const old = [SINGLE, INDEX, ...(await folder.list()).filter((file) => SHARD.test(file))];
   await writeTogether(folder, files, old);
   return weights.map(({ name }) => name);

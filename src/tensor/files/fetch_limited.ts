@@ -1,22 +1,22 @@
 /**
- * Requests that end: silence, a trickle, a total time and a size are bounded, the signal is honoured in every wait, and a
- * server on the internet cannot send its reader on to an address inside the reader's own network.
+ * HTTP requests with limits: idle time, transfer rate, total time and size. Every wait can be aborted. A public server cannot
+ * redirect to an address in the client's own network (server-side request forgery).
  */
 import { EngineError, WeightError } from "../errors.ts";
 import { quote } from "../shown.ts";
 
-/** How an error of a request is made. Default: a WeightError. */
+/** Creates the error of a failed request. Default: a WeightError. */
 export type HttpFailure = (code: string, message: string, options?: { hint?: string; cause?: unknown }) => EngineError;
 
 export interface FetchLimits {
   signal?: AbortSignal | undefined;
-  /** A server from which nothing has come for so long is given up. Default 60,000 ms. */
+  /** Idle timeout: longest wait for the next bytes. Default 60,000 ms. */
   silenceMs?: number;
-  /** Bytes a second. A body that is slower over `silenceMs` of waiting is given up; 0: never. Default 1024. */
+  /** Least rate of the body, in bytes per second, over each `silenceMs` of waiting; 0: no limit. Default 1024. */
   minRate?: number;
-  /** For the whole request, its body too. Default: no limit. */
+  /** Timeout of the whole request, including its body. Default: no limit. */
   timeoutMs?: number;
-  /** Of the body, after any decompression. Default: no limit. */
+  /** Largest body, after decompression. Default: no limit. */
   maxBytes?: number;
 }
 
@@ -25,14 +25,14 @@ export interface FetchOptions extends FetchLimits {
   headers?: Readonly<Record<string, string>>;
   /** Default: the global `fetch`. */
   fetch?: typeof fetch;
-  /** The addresses of a host. Default: the system's, in Node. */
+  /** Resolves a host to its addresses. Default: the system's resolver, in Node. */
   lookup?: (host: string) => Promise<readonly string[]>;
   error?: HttpFailure;
-  /** The server that gave the URL, if no user did: what it may not redirect to, it may not name either. */
+  /** The server that the URL came from, if it is not the user's: it is checked like a redirect from that server. */
   from?: string;
 }
 
-/** An answer whose body has not been read yet. Whoever does not read it to its end calls `end`. */
+/** A response whose body has not been read. A caller that does not read it to its end must call `end`. */
 export interface LimitedResponse {
   /** For status and headers; the body is read by `chunks` or `bytes`, once. */
   readonly response: Response;
@@ -40,26 +40,26 @@ export interface LimitedResponse {
   chunks(): AsyncGenerator<Uint8Array>;
   /** The whole body. @throws as `chunks` */
   bytes(): Promise<Uint8Array<ArrayBuffer>>;
-  /** Lets go of the connection. */
+  /** Closes the connection. */
   end(): void;
 }
 
 const SILENCE_MS = 60_000;
 const MIN_RATE = 1024;
 const MAX_REDIRECTS = 10;
-/** Longer than any that a server takes. */
+/** Longer than any URL that servers accept. */
 const MAX_URL = 16_384;
-/** Never sent on to another origin. */
+/** Headers that are removed when a redirect leaves the origin. */
 const SECRETS = ["authorization", "cookie", "proxy-authorization"];
 
 /**
- * Sends a request. Any status is an answer; redirects are followed, as fetch does, except inwards: from a public address to
- * a private one, or to this machine. Browsers follow by themselves and have rules of their own.
+ * Sends a request. Resolves for any status. Redirects are followed as by fetch, except from a public address to a private one or
+ * to this machine. Browsers follow redirects themselves, by their own rules.
  *
- * An address is looked up before it is connected to: a name that means another address a moment later goes unnoticed.
+ * The address is resolved before fetch resolves it again: a host whose address changes in between (DNS rebinding) is not detected.
  *
- * @throws HTTP_URL, HTTP_REDIRECT, HTTP_TIMEOUT, FILE_TOO_LARGE (as its header says), IO (it cannot be reached, or is
- *   silent); the signal's reason
+ * @throws HTTP_URL, HTTP_REDIRECT, HTTP_TIMEOUT, FILE_TOO_LARGE (by its content-length), IO (unreachable, or the idle timeout);
+ *   the signal's reason
  */
 export async function fetchLimited(url: string | URL, options: FetchOptions = {}): Promise<LimitedResponse> {
   const { signal, silenceMs = SILENCE_MS, minRate = MIN_RATE, maxBytes = Number.POSITIVE_INFINITY } = options;
@@ -78,8 +78,8 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
     clearTimeout(deadline);
     signal?.removeEventListener("abort", abort);
   };
-  /** Waits for the server. */
-  const patiently = async <T>(wait: Promise<T>): Promise<T> => {
+  /** Waits for the server, with the idle timeout. */
+  const withIdleTimeout = async <T>(wait: Promise<T>): Promise<T> => {
     const giveUp = () => controller.abort(failure("IO", `${name}: the server was silent for ${silenceMs} ms`));
     const timer = after(silenceMs, giveUp);
     try {
@@ -88,7 +88,7 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
       clearTimeout(timer);
     }
   };
-  /** What a wait failed of: our own reason, or what the network said. */
+  /** The error of a failed wait: the reason of the abort, or a network error. */
   const reasonOf = (cause: unknown, message: string): unknown => {
     if (controller.signal.aborted) return controller.signal.reason;
     return cause instanceof EngineError ? cause : failure("IO", `${name}: ${message}`, { cause });
@@ -96,7 +96,7 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
 
   let response: Response;
   try {
-    response = await follow(first, { ...options, signal: controller.signal }, patiently, failure);
+    response = await follow(first, { ...options, signal: controller.signal }, withIdleTimeout, failure);
   } catch (cause) {
     release();
     throw reasonOf(cause, "the server cannot be reached");
@@ -104,18 +104,18 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
   const reader = response.body?.getReader();
   const end = () => {
     release();
-    reader?.cancel().catch(() => undefined); // an aborted body refuses to be cancelled
+    reader?.cancel().catch(() => undefined); // rejects if the body is aborted
     controller.abort();
   };
 
   async function* chunks(): AsyncGenerator<Uint8Array> {
     let size = 0;
-    // Of the time that is spent waiting: whoever takes the chunks may be slow, too.
+    // Only time spent waiting counts: the consumer may be slow, too.
     const window = { ms: 0, bytes: 0 };
     try {
       while (reader) {
         const begun = performance.now();
-        const { done, value } = await patiently(reader.read());
+        const { done, value } = await withIdleTimeout(reader.read());
         if (done) return;
         size += value.length;
         if (size > maxBytes) {
@@ -142,7 +142,7 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
     }
   }
 
-  // A server that says at once that it will send too much need not do so. (Of a compressed body it says less.)
+  // Fail early, by the content-length, which for a compressed body is smaller than the body.
   const announced = reader ? Number(response.headers.get("content-length")) : 0;
   if (response.ok && announced > maxBytes) {
     end();
@@ -172,8 +172,8 @@ export async function fetchLimited(url: string | URL, options: FetchOptions = {}
 }
 
 /**
- * The last part of a URL's path, for messages: the query may hold a token, the rest may be as long as it likes, and neither
- * is shown.
+ * The last segment of a URL's path, for messages. The query is not shown, because it may have a token; nor the rest, which may be
+ * long.
  */
 export function urlName(url: string | URL): string {
   const text = String(url).slice(0, 4096);
@@ -187,7 +187,7 @@ export function urlName(url: string | URL): string {
   return last ? quote(last).slice(1, -1) : "the URL";
 }
 
-/** @throws HTTP_URL: no URL, not http or https, or with a password in it */
+/** @throws HTTP_URL if it is no URL, not http or https, or has a user or a password */
 function parseHttpUrl(given: string | URL, failure: HttpFailure, base?: URL): URL {
   const text = String(given);
   const url = text.length <= MAX_URL && URL.canParse(text, base) ? new URL(text, base) : undefined;
@@ -205,28 +205,28 @@ function parseHttpUrl(given: string | URL, failure: HttpFailure, base?: URL): UR
   return url;
 }
 
-/** Sends the request, and again to wherever the answer points. */
+/** Sends the request and follows redirects. */
 async function follow(
   first: URL,
   options: FetchOptions & { signal: AbortSignal },
-  patiently: <T>(wait: Promise<T>) => Promise<T>,
+  withIdleTimeout: <T>(wait: Promise<T>) => Promise<T>,
   failure: HttpFailure,
 ): Promise<Response> {
   const { method = "GET", signal } = options;
   // Globals must be called as functions: browsers throw on `options.fetch(…)`, "Illegal invocation".
   const send = options.fetch ?? fetch;
   const lookup = options.lookup ?? systemLookup();
-  // A browser neither shows where an answer points nor knows addresses.
+  // Browsers do not expose the target of a redirect, and cannot resolve hosts.
   const redirect = lookup ? "manual" : "follow";
-  /** Refuses to go inwards. */
+  /** Throws for a redirect to a more private address. */
   const mayNext = async (from: URL, next: URL) => {
     if (!lookup || next.hostname === from.hostname) return;
-    const [sender, target] = await patiently(
+    const [sender, target] = await withIdleTimeout(
       Promise.all([addressesOf(from.hostname, lookup), addressesOf(next.hostname, lookup)]),
     );
-    // The most public address of whoever sends us on, the most private one of where to.
-    const allowed = Math.min(...(sender.length ? sender.map(nearness) : [0]));
-    if (Math.max(0, ...target.map(nearness)) <= allowed) return;
+    // The most public address of the sender, the most private one of the target.
+    const allowed = Math.min(...(sender.length ? sender.map(addressScope) : [0]));
+    if (Math.max(0, ...target.map(addressScope)) <= allowed) return;
     throw failure(
       "HTTP_REDIRECT",
       `${urlName(first)}: the server sends its reader on to an address in a private network`,
@@ -239,7 +239,7 @@ async function follow(
   let url = first;
   let headers = new Headers(options.headers);
   for (let redirects = 0; ; redirects++) {
-    const response = await patiently(send(url.href, { method, headers, redirect, signal }));
+    const response = await withIdleTimeout(send(url.href, { method, headers, redirect, signal }));
     const location = [301, 302, 303, 307, 308].includes(response.status) && response.headers.get("location");
     if (!lookup || !location) return response;
     response.body?.cancel().catch(() => undefined);
@@ -259,12 +259,12 @@ async function follow(
   }
 }
 
-/** A timer; for longer than timers can be (24 days), none. */
+/** Starts a timer; none if `ms` is above a timer's limit of 24 days. */
 function after(ms: number, act: () => void): ReturnType<typeof setTimeout> | undefined {
   return ms < 2 ** 31 ? setTimeout(act, ms) : undefined;
 }
 
-/** Waits before something is tried again. @throws the signal's reason */
+/** Waits for `ms`. @throws the signal's reason */
 export async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
@@ -277,7 +277,7 @@ export async function pause(ms: number, signal: AbortSignal | undefined): Promis
   }
 }
 
-/** A wait that an aborted signal ends, whether or not what is waited for knows of the signal. */
+/** Waits for a promise until the signal is aborted, even if the promise ignores the signal. */
 export async function untilAborted<T>(wait: Promise<T>, signal: AbortSignal): Promise<T> {
   let stop = () => {};
   const aborted = new Promise<never>((_, reject) => {
@@ -294,36 +294,36 @@ export async function untilAborted<T>(wait: Promise<T>, signal: AbortSignal): Pr
 
 // --- addresses -----------------------------------------------------------------------------------------------------
 
-/** The system's own, or undefined where there is none to ask: a browser. */
+/** The system's resolver; undefined in browsers. */
 function systemLookup(): FetchOptions["lookup"] {
   const dns = globalThis.process?.getBuiltinModule?.("node:dns/promises");
   if (!dns) return undefined;
   return async (host) => (await dns.lookup(host, { all: true })).map(({ address }) => address);
 }
 
-/** None for a name that is not known here: the request says so itself, or a proxy knows it. */
+/** The addresses of a host; none if it is unknown: the request then fails by itself, or a proxy resolves it. */
 async function addressesOf(host: string, lookup: NonNullable<FetchOptions["lookup"]>): Promise<readonly string[]> {
   const literal = host.replace(/^\[|\]$/g, "");
   return wordsOf(literal) ? [literal] : lookup(host).catch(() => []);
 }
 
-/** How far inside an address lies: 0 on the internet, 1 in a private network, 2 on this machine. */
-export function nearness(address: string): 0 | 1 | 2 {
+/** The scope of an address: 0 public, 1 private or link-local, 2 loopback. */
+export function addressScope(address: string): 0 | 1 | 2 {
   const words = wordsOf(address);
   if (!words) return 0;
   const [a, b, c, , , f, g, h] = words;
   const zeros = words.findIndex((word) => word !== 0);
-  // An IPv4 address, by itself or as IPv6 carries it: ::ffff:0:0/96, NAT64 64:ff9b::/96, 6to4 2002::/16.
-  if (zeros === 5 && f === 0xffff) return nearness4(g, h);
-  if (a === 0x64 && b === 0xff9b) return nearness4(g, h);
-  if (a === 0x2002) return nearness4(b, c);
+  // IPv4 embedded in IPv6: ::ffff:0:0/96, NAT64 64:ff9b::/96, 6to4 2002::/16.
+  if (zeros === 5 && f === 0xffff) return scopeOfIPv4(g, h);
+  if (a === 0x64 && b === 0xff9b) return scopeOfIPv4(g, h);
+  if (a === 0x2002) return scopeOfIPv4(b, c);
   if (zeros === -1 || (zeros === 7 && h === 1)) return 2; // :: and ::1
   const isLocal = (a & 0xfe00) === 0xfc00 || (a & 0xff80) === 0xfe80 || (a & 0xff00) === 0xff00 || zeros >= 6;
   return isLocal ? 1 : 0;
 }
 
-/** Of an IPv4 address in two words. Source: the IANA special-purpose address registry (RFC 6890). */
-function nearness4(high: number, low: number): 0 | 1 | 2 {
+/** The scope of an IPv4 address, as two 16-bit words. Source: the IANA special-purpose address registry (RFC 6890). */
+function scopeOfIPv4(high: number, low: number): 0 | 1 | 2 {
   const [a, b] = [high >> 8, high & 255];
   if (a === 127 || a === 0) return 2;
   const isPrivate =
@@ -344,7 +344,7 @@ function areEight(words: readonly number[]): words is Eight {
   return words.length === 8;
 }
 
-/** The eight words of an IPv6 address, or of an IPv4 one as IPv6 maps it; undefined for a name. */
+/** The eight words of an IPv6 address, or of an IPv4-mapped one for IPv4; undefined for a host name. */
 function wordsOf(address: string): Eight | undefined {
   const four = /^(?:(.*):)?(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(address);
   if (four) {
@@ -352,7 +352,7 @@ function wordsOf(address: string): Eight | undefined {
     const word = (high?: string, low?: string) => (Number(high) * 256 + Number(low)).toString(16);
     return wordsOf(`${front}:${word(a, b)}:${word(c, d)}`);
   }
-  const bare = address.replace(/%.*$/s, ""); // without the name of an interface
+  const bare = address.replace(/%.*$/s, ""); // without the zone index
   if (!bare.includes(":") || !/^[0-9a-f:]+$/i.test(bare)) return undefined;
   const [left = [], right] = bare
     .split("::")

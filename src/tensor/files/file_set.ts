@@ -1,22 +1,22 @@
 /**
- * Files that mean something only together: a checkpoint's shards with their index and config, a processor's vocabularies and
- * settings. Whoever reads a folder that was being written when the process, or the machine, ended must find all of the old
- * ones, all of the new ones, or none that load.
+ * Replaces a set of files as one transaction: a checkpoint's shards with their index and config, or a processor's vocabularies and
+ * settings. If the process or the machine stops in between, the folder has all of the old files, all of the new ones, or a set
+ * that does not load.
  */
 import { WeightError } from "../errors.ts";
 import type { ByteSink } from "./source.ts";
 
-/** A place to write files to. Names are relative, with `/`; a file is there whole or not at all. */
+/** A folder to write files to. Names are relative, with `/`. Each file is written atomically. */
 export interface WritableFolder {
   readonly name: string;
   writeText(file: string, text: string): Promise<void>;
   write(file: string, fill: (sink: ByteSink) => Promise<void>): Promise<void>;
-  /** Names of the files right in it, subfolders left out. */
+  /** Names of the files in the folder, without those of subfolders. */
   list(): Promise<readonly string[]>;
   delete(file: string): Promise<void>;
   /**
-   * Gives a file another name, in place of what has that. Where a folder can, an older save is there until the new one is
-   * written in full; where it cannot, the older one is removed first.
+   * Renames a file, replacing one of the new name. Optional: without it, the old files are removed before the new ones are
+   * written.
    */
   rename?(from: string, to: string): Promise<void>;
 }
@@ -30,19 +30,19 @@ export function textFile(name: string, text: string): NewFile {
   return { name, write: (sink) => sink.write(new TextEncoder().encode(text)) };
 }
 
-/** What a new set is called until it is complete. */
+/** Prefix of the new files' names until the set is complete. */
 const STAGED = ".saving-";
-/** Also the temporary file that a staged one is first. */
+/** Staged files and their own temporary files. */
 const DEBRIS = /^\.{1,2}saving-/;
 
 /**
- * Writes files that belong together, and removes what an interrupted call has left.
+ * Writes a set of files, and removes the staged files of interrupted calls.
  *
- * With `rename` all are written under other names first. Then the old ones are deleted and the new ones renamed, which takes
- * no time to speak of: the first to go and the last to come is the head, the file without which nothing reads the others.
+ * With `rename`, all files are first written under staged names; then the old ones are deleted and the new ones renamed, which is
+ * quick. The head is the file without which no reader finds the others: it is deleted first and renamed last.
  *
  * @param files the head last
- * @param old files of an older set, there or not, the head first; those that are not written anew are removed with it
+ * @param old names of older files to delete, the head first; they need not exist
  * @throws WeightError SAVE_CONFLICT if another call began on the same folder meanwhile; the folder's own; what `write` throws
  */
 export async function writeTogether(

@@ -1,7 +1,6 @@
 /**
- * safetensors: a reader of one file, and of a checkpoint of one file or many. No file is ever held whole: the
- * headers are read and checked on opening (safetensors_header.ts), tensors are read by range, and a checkpoint streams
- * through one reused buffer.
+ * Readers of a safetensors file, and of a checkpoint of one or more such files. No file is in memory as a whole: headers are read
+ * and checked on opening (safetensors_header.ts), tensors are read by range, and a checkpoint is streamed through one buffer.
  */
 import { WeightError } from "../errors.ts";
 import { formatShape, sameShape } from "../shape.ts";
@@ -25,7 +24,7 @@ import { type Window, windowsOf } from "./windows.ts";
 
 export type { SafetensorsLimits, TensorInfo, UnsupportedDType } from "./safetensors_header.ts";
 
-/** One open .safetensors file, its header checked. */
+/** An open .safetensors file with a valid header. */
 export class SafetensorsFile implements Header {
   readonly name: string;
   readonly metadata: ReadonlyMap<string, string>;
@@ -42,7 +41,7 @@ export class SafetensorsFile implements Header {
   }
 
   /**
-   * Reads and checks the header; owns `source` from here on, and closes it when it refuses the file.
+   * Reads and checks the header. Takes ownership of `source`: closes it if the file is refused.
    *
    * @throws WeightError NOT_SAFETENSORS, HEADER_TOO_SMALL, HEADER_TOO_LARGE, HEADER_LENGTH, BAD_UTF8, BAD_JSON,
    * BAD_HEADER_TYPE, DUPLICATE_KEY, BAD_METADATA, BAD_NAME, TOO_MANY_TENSORS, BAD_ENTRY, BAD_DTYPE, RANK, BAD_INT,
@@ -58,7 +57,7 @@ export class SafetensorsFile implements Header {
   }
 
   /**
-   * The bytes of a tensor, or of its rows `[begin, end)` along the first dimension, in memory of their own.
+   * Reads the bytes of a tensor, or of its rows `[begin, end)` along the first dimension, into a new array.
    *
    * @throws WeightError MISSING_TENSORS, UNSUPPORTED_DTYPE, BAD_RANGE, TENSOR_TOO_LARGE, and the source's own
    */
@@ -87,7 +86,7 @@ export class SafetensorsFile implements Header {
     await this.#source.read(info.begin + byteOffset, into);
   }
 
-  /** What tells this file from others, and from what it was before a change. */
+  /** Identifies the file and its version. */
   get origin(): Pick<ByteSource, "name" | "size" | "version"> {
     const { name, size, version } = this.#source;
     return { name, size, ...(version !== undefined && { version }) };
@@ -97,7 +96,7 @@ export class SafetensorsFile implements Header {
     await this.#source.close();
   }
 
-  /** Fills `into` from any place of the file: a checkpoint's stream reads several tensors at once. */
+  /** Fills `into` from a file offset: for reads that cover several tensors. */
   async readRaw(fileOffset: number, into: Uint8Array): Promise<void> {
     await this.#source.read(fileOffset, into);
   }
@@ -116,7 +115,7 @@ export class SafetensorsFile implements Header {
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 const MAX_INDEX_BYTES = 16 * 2 ** 20;
-/** Every shard is an open file. */
+/** A bound, because every shard is an open file. */
 const MAX_SHARDS = 1000;
 
 /** A tensor of a checkpoint; `file` is the shard that holds it. */
@@ -124,19 +123,19 @@ export interface CheckpointTensor extends TensorInfo {
   readonly file: string;
 }
 
-/** A piece of a tensor on its way through {@link Checkpoint.stream}. */
+/** A piece of a tensor from {@link Checkpoint.stream}. */
 export interface TensorChunk {
   readonly name: string;
-  /** Where the piece belongs in its tensor; a multiple of 8. */
+  /** Offset of the piece in its tensor; a multiple of 8. */
   readonly byteOffset: number;
-  /** Starts 8-byte aligned in its buffer. Its length is a multiple of 8 except at the tensor's end. */
+  /** Aligned to 8 bytes in its buffer. The length is a multiple of 8 except at the tensor's end. */
   readonly bytes: Uint8Array;
 }
 
 export interface StreamOptions {
-  /** The size of the one staging buffer; default 32 MiB. */
+  /** Size of the staging buffer, in bytes. Default 32 MiB. */
   chunkBytes?: number;
-  /** Parts of the buffer: the others are read into while the pieces of one are visited. Default 1. */
+  /** Concurrent reads, each into its share of the buffer, while the pieces of one share are processed. Default 1. */
   reads?: number;
   signal?: AbortSignal;
 }
@@ -144,13 +143,13 @@ export interface StreamOptions {
 /** The weights of a model: `model.safetensors`, or the shards that `model.safetensors.index.json` names. */
 export class Checkpoint {
   readonly name: string;
-  /** Of all files; of a key in several files, the first file's. */
+  /** The metadata of all files; of a key in several files, that of the first. */
   readonly metadata: ReadonlyMap<string, string>;
-  /** By shard, then in file order. */
+  /** Ordered by shard, then by offset. */
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** What was odd but harmless; to be shown to the user. */
+  /** For the user. */
   readonly warnings: readonly string[];
-  /** Tensors that the index lists and no file holds, and the file that it names. */
+  /** Tensors that the index lists and no file has, with the file that the index names. */
   readonly absent: ReadonlyMap<string, string>;
   readonly #files: ReadonlyMap<string, SafetensorsFile>;
 
@@ -175,7 +174,7 @@ export class Checkpoint {
   }
 
   /**
-   * Opens a folder or one .safetensors file, and checks every header before any weight is read.
+   * Opens a folder or one .safetensors file, and checks all headers.
    *
    * @throws WeightError MISSING_MODEL, MISSING_SHARD, BAD_SHARD_PATH, BAD_INDEX, INDEX_MISMATCH, TOO_MANY_SHARDS, those
    * of {@link SafetensorsFile.open}, and the folder's own
@@ -192,7 +191,7 @@ export class Checkpoint {
     if (await from.has(INDEX)) return Checkpoint.#openShards(from, limits);
 
     const message = `${from.name}: neither ${SINGLE} nor ${INDEX} is there`;
-    throw new WeightError("MISSING_MODEL", message, { hint: await whatElse(from) });
+    throw new WeightError("MISSING_MODEL", message, { hint: await hintOfOtherFiles(from) });
   }
 
   static async #openShards(folder: Folder, limits: SafetensorsLimits): Promise<Checkpoint> {
@@ -218,15 +217,15 @@ export class Checkpoint {
     }
   }
 
-  /** As {@link SafetensorsFile.read}, from whichever file holds the tensor. */
+  /** As {@link SafetensorsFile.read}, from the file that has the tensor. */
   async read(name: string, rows?: readonly [begin: number, end: number]): Promise<Uint8Array> {
     const info = this.tensors.get(name) ?? missing(this.name, [name], this.tensors);
     return this.#fileOf(info).read(name, rows);
   }
 
   /**
-   * Visits the named tensors in file order, in pieces that all lie in one reused buffer: `bytes` is valid until the
-   * next step. Every name is visited once; an empty tensor gives one empty piece. Neighbours share a read.
+   * Reads the named tensors in file order, as pieces in one reused buffer: `bytes` is valid until the next step. A name that is
+   * given twice is read once; an empty tensor yields one empty piece. Adjacent tensors share reads.
    *
    * @throws WeightError MISSING_TENSORS, UNSUPPORTED_DTYPE, both before the first read, and the source's own; the
    * signal's reason
@@ -256,7 +255,7 @@ export class Checkpoint {
         if (!window) break;
         const bytes = staging.subarray((started % shares) * share);
         const read = this.#fileOf(window).readRaw(window.begin, bytes.subarray(0, window.end - window.begin));
-        read.catch(() => {}); // thrown when it is awaited, if it ever is
+        read.catch(() => {}); // no unhandled rejection if it is never awaited
         underWay.push({ window, bytes, read });
       }
       const next = underWay.shift();
@@ -269,7 +268,7 @@ export class Checkpoint {
     }
   }
 
-  /** The files it is made of. */
+  /** Name, size and version of each file. */
   get files(): Pick<ByteSource, "name" | "size" | "version">[] {
     return [...this.#files.values()].map(({ origin }) => origin);
   }
@@ -283,8 +282,8 @@ export class Checkpoint {
   }
 }
 
-/** What a folder without a checkpoint has in its place, for a hint. It cannot be listed: likely names are tried. */
-async function whatElse(folder: Folder): Promise<string | undefined> {
+/** A hint for a folder without a checkpoint, by the files it has instead. A folder cannot be listed, so likely names are tried. */
+async function hintOfOtherFiles(folder: Folder): Promise<string | undefined> {
   const first = async (names: readonly string[]) => {
     for (const name of names) if (await folder.has(name)) return name;
     return undefined;
@@ -337,11 +336,11 @@ function parseIndex(text: string, limits: SafetensorsLimits): ShardIndex {
 }
 
 /**
- * What the index says against what the files hold. As in transformers a tensor is where it is found: an index that names
- * another file, or a tensor that is nowhere, or that is twice with the same bytes, is odd but harmless.
+ * Compares the index with the files. As in transformers, the files are right: if the index names a wrong file or a tensor that
+ * no file has, or if two files have a tensor with the same bytes, that is a warning.
  *
- * @returns warnings, and by name the file that an absent tensor should be in
- * @throws WeightError INDEX_MISMATCH for a tensor that is in two files with different bytes
+ * @returns warnings, and the absent tensors with the file that the index names
+ * @throws WeightError INDEX_MISMATCH if two files have a tensor with different bytes
  */
 async function compareWithIndex(
   { fileOf, totalSize }: ShardIndex,
@@ -382,7 +381,7 @@ async function compareWithIndex(
   return { warnings, absent };
 }
 
-/** Whether two files hold the same tensor `name`, byte for byte. */
+/** Whether the tensor `name` is the same in two files, byte for byte. */
 async function isSame(name: string, one: SafetensorsFile, other: SafetensorsFile): Promise<boolean> {
   const [a, b] = [one.tensors.get(name)!, other.tensors.get(name)!];
   const size = a.end - a.begin;
@@ -398,5 +397,5 @@ async function isSame(name: string, one: SafetensorsFile, other: SafetensorsFile
   return true;
 }
 
-/** Bytes of two files that are compared at once. */
+/** Bytes of each read of a comparison. */
 const COMPARED = 4 * 2 ** 20;

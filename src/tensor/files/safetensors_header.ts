@@ -1,5 +1,5 @@
 /**
- * The header of a .safetensors file: everything that is read and checked before a weight is touched.
+ * Reads and checks the header of a .safetensors file.
  *
  * Layout: u64 little-endian header length n, n bytes of JSON, then the tensors without gaps up to the end of the file:
  * `{"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, …, "__metadata__": {string: string}}`.
@@ -14,7 +14,7 @@ import { quote } from "../shown.ts";
 import { type ByteSource, decodeUtf8 } from "./source.ts";
 import { type Json, type JsonObject, OtherNumber, parseStrictJson } from "./strict_json.ts";
 
-/** Number types of the format that this project cannot compute with, and their bits: read past, refused when used. */
+/** Dtypes of the format that the engine does not support, and their bits. Such a tensor is an error only when it is read. */
 export const UNSUPPORTED_DTYPES = {
   F4: 4,
   F6_E2M3: 6,
@@ -28,7 +28,7 @@ export const UNSUPPORTED_DTYPES = {
 } as const;
 export type UnsupportedDType = keyof typeof UNSUPPORTED_DTYPES;
 
-/** Where a tensor lies; `begin` and `end` are byte offsets in the file. */
+/** An entry of the header; `begin` and `end` are byte offsets in the file. */
 export interface TensorInfo {
   readonly name: string;
   readonly dtype: DType | UnsupportedDType;
@@ -37,7 +37,7 @@ export interface TensorInfo {
   readonly end: number;
 }
 
-/** What a reader spends before it has checked anything. */
+/** Bounds of what a reader allocates before it has checked the file. */
 export interface SafetensorsLimits {
   /** Default 16 MiB, which is 100,000 tensors; never above the format's 100,000,000. */
   maxHeaderBytes?: number;
@@ -49,13 +49,13 @@ export const PREFIX = 8;
 export const MAX_HEADER_BYTES = 100_000_000;
 const DEFAULT_HEADER_BYTES = 16 * 2 ** 20;
 export const DEFAULT_TENSORS = 100_000;
-/** PyTorch models use up to 5; a bound keeps a hostile shape from being a list of millions. */
+/** PyTorch models use up to 5. The bound rejects hostile shapes with millions of dimensions. */
 export const MAX_RANK = 8;
 const MAX_NAME_BYTES = 1024;
-/** Per tensor: the entry, dtype, shape, offsets, their at most 10 numbers, and room for a field we do not know. */
+/** JSON values per tensor: entry, dtype, shape, offsets, their at most 10 numbers, and some for unknown fields. */
 const JSON_VALUES_PER_TENSOR = 16;
 
-/** Refuses the file at hand. */
+/** Throws an error about the file that is being read. */
 export type Refuse = (code: string, message: string, hint?: string) => never;
 
 export function refuser(name: string): Refuse {
@@ -71,7 +71,7 @@ export interface Header {
   readonly warnings: readonly string[];
 }
 
-/** The tensor's dtype, if this project can compute with it. @throws WeightError UNSUPPORTED_DTYPE */
+/** The tensor's dtype, if the engine supports it. @throws WeightError UNSUPPORTED_DTYPE */
 export function requireDType(info: TensorInfo, file: string): DType {
   if (info.dtype in DTYPES) return info.dtype as DType;
   throw new WeightError("UNSUPPORTED_DTYPE", `${file}: ${quote(info.name)}: dtype ${info.dtype} is not supported`, {
@@ -90,13 +90,13 @@ export async function readHeader(source: ByteSource, limits: SafetensorsLimits):
   return parseHeader(decodeUtf8(bytes, source.name), source.size - PREFIX - length, PREFIX + length, limits, refuse);
 }
 
-/** The header's length, from the file's first bytes. Nothing of that length is allocated before it is believed. */
+/** The header's length, from the first bytes of the file. It is checked before anything of that length is allocated. */
 function headerLength(start: Uint8Array, size: number, limits: SafetensorsLimits, refuse: Refuse): number {
   if (size < PREFIX) refuse("HEADER_TOO_SMALL", `${size} bytes; the header's length alone takes ${PREFIX}`);
-  const length = Number(new DataView(start.buffer).getBigUint64(0, true)); // inexact only far above every limit
+  const length = Number(new DataView(start.buffer).getBigUint64(0, true)); // inexact above 2^53, which is far above the limits
   const soft = Math.min(limits.maxHeaderBytes ?? DEFAULT_HEADER_BYTES, MAX_HEADER_BYTES);
   if (length > MAX_HEADER_BYTES) {
-    refuseOtherFormats(start, refuse); // only now: a possible length may spell anything
+    refuseOtherFormats(start, refuse); // checked only for an impossible length: a valid one may look like any magic number
     refuse("HEADER_TOO_LARGE", `the header's length is given as ${length}; the format allows ${MAX_HEADER_BYTES}`);
   }
   if (length > soft) {
@@ -111,7 +111,7 @@ function headerLength(start: Uint8Array, size: number, limits: SafetensorsLimits
 export const CONVERT_PICKLE =
   'pickles can run code and are never read; in Python: model.save_pretrained("folder", safe_serialization=True)';
 
-/** What else is found under the name .safetensors: how it starts, what it is, what to do. */
+/** Other formats found in files named .safetensors: magic number, name, hint. */
 const OTHER_FORMATS: readonly (readonly [RegExp, string, string])[] = [
   [/^version https:\/\/git-lfs/, "a Git LFS pointer, not the file itself", "run `git lfs pull`, or download the file"],
   [/^\s*<(?:!doctype|html|\?xml|error)/i, "an HTML or XML page", "the download saved an error page; download it again"],
@@ -131,7 +131,7 @@ function refuseOtherFormats(start: Uint8Array, refuse: Refuse): void {
   }
 }
 
-/** Checks a header's text against `dataBytes` of data that lie at `dataBegin` in the file. */
+/** Parses the header and checks it against the data, `dataBytes` bytes from offset `dataBegin` of the file. */
 function parseHeader(
   text: string,
   dataBytes: number,
@@ -201,11 +201,11 @@ function tensorOf(name: string, entry: Json, dataBegin: number, unknown: Set<str
   return { name, dtype, shape, begin: dataBegin + begin, end: dataBegin + end };
 }
 
-/** Names are shown to people and compared by other programs: nothing in them may hide or be cut short. */
+/** Refuses names that would be displayed or compared wrongly: control characters, lone surrogates, too long. */
 export function checkName(name: string, refuse: Refuse): void {
   const bad = (what: string): never => refuse("BAD_NAME", `the tensor name ${quote(name)} ${what}`);
   if (name === "") bad("is empty");
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a NUL ends the name for every reader in C
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a NUL ends the name for readers in C
   if (/[\x00-\x1f\x7f-\x9f]/.test(name)) bad("contains a control character");
   if (!isWellFormed(name)) bad("contains half of a surrogate pair");
   if (name.length > MAX_NAME_BYTES || new TextEncoder().encode(name).length > MAX_NAME_BYTES) {
@@ -213,7 +213,7 @@ export function checkName(name: string, refuse: Refuse): void {
   }
 }
 
-/** Whether every surrogate has its partner (String.isWellFormed, which ES2023 lacks). */
+/** Whether all surrogates are paired: String.isWellFormed, which ES2023 lacks. */
 export function isWellFormed(text: string): boolean {
   return !/\p{Surrogate}/u.test(text);
 }
@@ -240,9 +240,9 @@ function integerOf(field: string, value: Json, refuse: Refuse): number {
   return refuse("BAD_INT", `${field} must hold integers from 0 to 2^53-1, got ${describe(value)}`);
 }
 
-/** shape × dtype in bytes, every step checked; half a byte of F4 is a fraction, and no tensor has that size. */
+/** Size of a tensor in bytes, with all steps checked. An odd number of F4 elements is a fraction, which equals no size. */
 export function byteSize(shape: readonly number[], bits: number, refuse: Refuse): number {
-  // Multiplied in order, as the reference does: a zero further on does not excuse an overflow before it.
+  // Multiplied in order, as in the reference: an overflow is an error even if a later dimension is 0.
   const elements = shape.reduce((product, dim) => {
     const next = product * dim;
     return Number.isSafeInteger(next)
@@ -254,7 +254,7 @@ export function byteSize(shape: readonly number[], bits: number, refuse: Refuse)
   return total / 8;
 }
 
-/** The tensors, in file order, must fill the data exactly: no byte unused, none used twice. */
+/** Checks that the tensors, in file order, cover the data without holes or overlaps. */
 function checkLayout(infos: readonly TensorInfo[], dataBegin: number, fileEnd: number, refuse: Refuse): void {
   let at = dataBegin;
   for (const { name, begin, end } of infos) {
@@ -266,7 +266,7 @@ function checkLayout(infos: readonly TensorInfo[], dataBegin: number, fileEnd: n
   if (at < fileEnd) refuse("TRAILING_DATA", `${fileEnd - at} bytes after the last tensor belong to no tensor`);
 }
 
-/** What a JSON value is, for a message. */
+/** The type of a JSON value, for messages. */
 export function describe(value: Json | undefined): string {
   if (value === null || value === undefined) return "null";
   if (value instanceof OtherNumber) return quote(value.token).slice(1, -1);
@@ -275,7 +275,7 @@ export function describe(value: Json | undefined): string {
   return typeof value === "string" ? `the string ${quote(value)}` : String(value);
 }
 
-/** Names for a message: as many as fit, and how many there are besides. */
+/** Names for a message: as many as fit, then the number of others. */
 export function listed(names: readonly string[]): string {
   const shown: string[] = [];
   for (const name of names) {
@@ -286,7 +286,7 @@ export function listed(names: readonly string[]): string {
   return shown.join(", ") + (rest ? ` and ${rest} more` : "");
 }
 
-/** Refuses names that are not there, at least one. */
+/** Throws for missing tensors. @param names at least one */
 export function missing(where: string, names: readonly string[], present: ReadonlyMap<string, unknown>): never {
   const near = nearest(names[0]!, present.keys());
   const hint = near && `the closest name there is ${quote(near)}`;

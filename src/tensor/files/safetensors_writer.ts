@@ -1,4 +1,4 @@
-/** Writing a safetensors file, byte for byte as the reference does. */
+/** Writes a safetensors file, byte for byte as the reference implementation. */
 import { DTYPES, type DType } from "../dtype.ts";
 import { quote } from "../shown.ts";
 import {
@@ -12,7 +12,7 @@ import {
 } from "./safetensors_header.ts";
 import { type ByteSink, MemorySink } from "./source.ts";
 
-/** A tensor to be written: little-endian bytes, whole or as they come. */
+/** A tensor to write: little-endian bytes, in memory or streamed. */
 export interface TensorEntry {
   readonly name: string;
   readonly dtype: DType;
@@ -20,7 +20,7 @@ export interface TensorEntry {
   readonly data: ArrayBufferView | (() => AsyncIterable<Uint8Array>);
 }
 
-/** The reference writes wider numbers first, so that each tensor is aligned, and equal widths in this order. */
+/** The reference's order: wider dtypes first, so that each tensor is aligned. */
 const WRITE_ORDER: Readonly<Record<DType, number>> = {
   u64: 0,
   i64: 1,
@@ -38,8 +38,8 @@ const WRITE_ORDER: Readonly<Record<DType, number>> = {
 };
 
 /**
- * Writes a .safetensors file, byte for byte as the reference does: tensors by dtype, then name; the header padded with
- * spaces to 8 bytes. Everything but streamed data is checked before the first byte is written.
+ * Writes a .safetensors file, byte for byte as the reference: tensors sorted by dtype, then name; the header padded with spaces to
+ * a multiple of 8 bytes. All but the length of streamed data is checked before the first byte is written.
  *
  * @throws WeightError BAD_NAME, DUPLICATE_KEY, RANK, BAD_INT, OVERFLOW, SIZE_MISMATCH, BAD_METADATA, HEADER_TOO_LARGE,
  * and the sink's own
@@ -87,7 +87,7 @@ export async function serializeSafetensors(
   return sink.bytes();
 }
 
-/** Checks an entry by the reader's rules; returns its size in bytes. */
+/** Checks an entry by the rules of the reader. @returns its size in bytes */
 function sizeOfEntry({ name, dtype, shape, data }: TensorEntry): number {
   const refuse = refuser(quote(name));
   checkName(name, refuse);

@@ -1,6 +1,6 @@
 /**
- * Files and folders of Node's file system as sources of weights, and files written all at once or not at all. Only
- * regular files are opened; symbolic links are followed, because the Hugging Face cache is made of them.
+ * Files and folders of Node's file system as sources of weights, and atomic writes. Only regular files are opened. Symbolic links
+ * are followed, because the Hugging Face cache consists of them.
  */
 import { createHash, randomUUID } from "node:crypto";
 import { type BigIntStats, constants } from "node:fs";
@@ -22,11 +22,11 @@ import {
 /** One read(2) takes an int32 length. */
 const MAX_READ = 2 ** 30;
 
-/** A regular file; refuses to go on when the file is changed or replaced while it is read. */
+/** A regular file. A read fails if the file has been changed or replaced since it was opened. */
 export class FileSource implements ByteSource {
   readonly name: string;
   readonly size: number;
-  /** When it was last written to and changed in any way, in nanoseconds, and which file it is: a copy may keep the first. */
+  /** mtime and ctime, in nanoseconds, and inode: a copy may keep the mtime. */
   readonly version: string;
   readonly #path: string;
   readonly #handle: FileHandle;
@@ -45,7 +45,7 @@ export class FileSource implements ByteSource {
   static async open(path: string, name = basename(path)): Promise<FileSource> {
     let handle: FileHandle | undefined;
     try {
-      // Looked at before it is opened: opening some devices acts, and opening a FIFO waits for a writer …
+      // stat before open: opening some devices has side effects, and opening a FIFO waits for a writer …
       if (!(await stat(path)).isFile()) throw notRegular(name);
       // … and if it became a FIFO in between, O_NONBLOCK (absent on Windows) does not wait.
       handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
@@ -65,14 +65,14 @@ export class FileSource implements ByteSource {
       while (done < into.length) {
         const length = Math.min(into.length - done, MAX_READ);
         const { bytesRead } = await this.#handle.read(into, done, length, offset + done);
-        if (bytesRead === 0) break; // the file became shorter; said below
+        if (bytesRead === 0) break; // the file became shorter: thrown below
         done += bytesRead;
       }
     } catch (cause) {
       throw ioError(cause, this.name);
     }
-    // After the read, so that whatever is handed out was there before any change; by path, so that a file renamed over
-    // this one is noticed as well, although the handle would go on giving the old bytes.
+    // After the read, so that a change before or during it is detected. By path, so that a file renamed over this one is detected
+    // too: the handle still reads the old one.
     const now = await stat(this.#path, { bigint: true }).catch(() => undefined);
     const opened = this.#opened;
     const same = now?.size === opened.size && now.mtimeNs === opened.mtimeNs && now.ino === opened.ino;
@@ -97,7 +97,7 @@ export class NodeFolder implements Folder {
     this.name = basename(resolve(path));
   }
 
-  /** Whether something of that name is there; what it is, `open` says. */
+  /** Whether the name exists; `open` checks that it is a regular file. */
   async has(file: string): Promise<boolean> {
     try {
       await stat(this.#pathOf(file));
@@ -136,13 +136,12 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   return Checkpoint.open(found.isDirectory() ? new NodeFolder(path) : await FileSource.open(path));
 }
 
-/** Temporary files that calls of this process are writing. */
+/** Temporary files of this process's calls. */
 const writing = new Set<string>();
 
 /**
- * Writes a file through `fill`: readers see the old file or the whole new one, never a part, also after a crash. What a
- * killed process has left of the same file is removed. Of two processes that write it at once, the one that began first is
- * refused.
+ * Writes a file atomically, through `fill`: readers see the old file or the complete new one, also after a crash. Temporary files
+ * that a killed process has left are removed. If two processes write the same file at once, the one that began first fails.
  *
  * @throws WeightError SAVE_CONFLICT, NOT_FOUND (no such folder), IO; whatever `fill` throws
  */
@@ -189,7 +188,7 @@ function shortHash(text: string): string {
 
 const UUID_TMP = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}\.tmp$/;
 
-/** Writes a .safetensors file, all at once or not at all. @throws WeightError as {@link writeSafetensors}; IO */
+/** Writes a .safetensors file atomically. @throws WeightError as {@link writeSafetensors}; IO */
 export async function saveSafetensors(
   path: string,
   tensors: readonly TensorEntry[],
@@ -218,11 +217,11 @@ function notRegular(name: string): WeightError {
   return new WeightError("NOT_REGULAR_FILE", `${name}: not a regular file`);
 }
 
-/** The system's error as ours; what is not a system error passes through. */
+/** Converts a system error to a WeightError; other errors are returned unchanged. */
 export function ioError(cause: unknown, name: string): Error {
   if (!(cause instanceof Error) || !("code" in cause)) return cause as Error;
   const { code } = cause;
-  // Node refuses a name with a NUL before the system can.
+  // Node's error for a name with a NUL.
   if (code === "ERR_INVALID_ARG_VALUE") return new WeightError("NOT_FOUND", `${name}: no such file`, { cause });
   if (!("syscall" in cause)) return cause;
   if (code === "ENOENT" || code === "ENOTDIR") return new WeightError("NOT_FOUND", `${name}: no such file`, { cause });

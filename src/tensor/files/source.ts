@@ -1,7 +1,6 @@
 /**
- * Where weights come from: bytes read at an offset, and folders of named files. Memory, Blob, HTTP ranges and a browser's
- * file list are here; the Node file system is in source.node.ts. Nothing here knows what a tensor is, and nothing holds
- * more of a file than was asked for.
+ * Sources of weights: random access to bytes, and folders of named files. Memory, Blob, HTTP ranges and a browser's file list are
+ * here; Node's file system is in source.node.ts. Only the requested range of a file is in memory.
  */
 import { EngineError, WeightError } from "../errors.ts";
 import { quote } from "../shown.ts";
@@ -9,49 +8,49 @@ import { type FetchOptions, fetchLimited, type LimitedResponse, pause, urlName }
 
 /** Random access to a file of known size. */
 export interface ByteSource {
-  /** For messages; never a whole path. */
+  /** File name, for messages; never a full path. */
   readonly name: string;
   /** In bytes. */
   readonly size: number;
-  /** Differs once the file has been changed; absent where nobody can say. */
+  /** Changes when the file changes; absent if unknown. */
   readonly version?: string;
   /** Fills `into` with the bytes from `offset`. @throws WeightError IO, FILE_CHANGED and the source's own codes */
   read(offset: number, into: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A place that holds a checkpoint's files. File names are relative, with `/`; see {@link checkFileName}. */
+/** The files of a checkpoint or a processor. Names are relative, with `/`; see {@link checkFileName}. */
 export interface Folder {
   readonly name: string;
   has(file: string): Promise<boolean>;
-  /** The whole file as strict UTF-8. @throws WeightError FILE_TOO_LARGE over `maxBytes`, BAD_UTF8 */
+  /** The file as strict UTF-8. @throws WeightError FILE_TOO_LARGE over `maxBytes`, BAD_UTF8 */
   text(file: string, maxBytes?: number): Promise<string>;
   open(file: string): Promise<ByteSource>;
 }
 
-/** Where a writer's bytes go, in order. The bytes may be reused by the caller once the promise has resolved. */
+/** Sequential output of bytes. The caller may reuse `bytes` when the promise has resolved. */
 export interface ByteSink {
   write(bytes: Uint8Array): Promise<void>;
 }
 
-/** Enough for the largest tokenizer.json, and little enough to hold. */
+/** Above the largest tokenizer.json, and small enough for memory. */
 export const MAX_TEXT_BYTES = 64 * 2 ** 20;
 
 /**
- * The one gate for file names that a file gives: no way out of the folder, on any platform.
+ * Checks a file name from an untrusted file, such as a shard index: it must not leave the folder, on any platform.
  *
  * @throws WeightError BAD_SHARD_PATH
  */
 export function checkFileName(file: string): void {
   const outside = file.split("/").some((part) => part === "" || part === "." || part === "..");
   // A colon is a URL, a Windows drive or an NTFS stream; a backslash is a separator on Windows.
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are refused
   if (outside || file.length > 200 || /[\\:\x00-\x1f\x7f]/.test(file)) {
     throw new WeightError("BAD_SHARD_PATH", `${quote(file)} is not a plain file name inside the folder`);
   }
 }
 
-/** Reads a whole source as strict UTF-8; a byte order mark stays, so that JSON parsers refuse it. */
+/** Reads a source as strict UTF-8. A byte order mark is kept, so that JSON parsers refuse it. */
 export async function readText(source: ByteSource, maxBytes = MAX_TEXT_BYTES): Promise<string> {
   if (source.size > maxBytes) throw tooLarge(source.name, maxBytes);
   const bytes = new Uint8Array(source.size);
@@ -59,7 +58,7 @@ export async function readText(source: ByteSource, maxBytes = MAX_TEXT_BYTES): P
   return decodeUtf8(bytes, source.name);
 }
 
-/** Strict UTF-8: an invalid byte is refused instead of becoming U+FFFD, and a byte order mark is kept. */
+/** Decodes strict UTF-8: an invalid byte throws instead of becoming U+FFFD, and a byte order mark is kept. */
 export function decodeUtf8(bytes: Uint8Array, name: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -72,14 +71,14 @@ function tooLarge(name: string, maxBytes: number): WeightError {
   return new WeightError("FILE_TOO_LARGE", `${name}: larger than the limit of ${maxBytes} bytes`);
 }
 
-/** Every read stays inside the file as it was when opened. */
+/** Checks that a read is within the size that the file had when it was opened. */
 export function checkRange(source: ByteSource, offset: number, length: number): void {
   if (!Number.isSafeInteger(offset) || offset < 0 || offset + length > source.size) {
     throw new WeightError("IO", `${source.name}: cannot read ${length} bytes at ${offset} of ${source.size}`);
   }
 }
 
-/** Bytes that are already in memory. */
+/** Bytes in memory. */
 export class MemorySource implements ByteSource {
   readonly name: string;
   readonly size: number;
@@ -99,7 +98,7 @@ export class MemorySource implements ByteSource {
   async close(): Promise<void> {}
 }
 
-/** Collects what is written in memory. */
+/** Collects bytes in memory. */
 export class MemorySink implements ByteSink {
   readonly #chunks: Uint8Array[] = [];
   #size = 0;
@@ -109,7 +108,7 @@ export class MemorySink implements ByteSink {
     this.#size += bytes.length;
   }
 
-  /** Everything written so far. */
+  /** All bytes written so far. */
   bytes(): Uint8Array {
     const all = new Uint8Array(this.#size);
     let offset = 0;
@@ -121,7 +120,7 @@ export class MemorySink implements ByteSink {
   }
 }
 
-/** A browser's File or Blob; only the slice that is read is loaded. */
+/** A browser's File or Blob; each read loads its slice only. */
 export class BlobSource implements ByteSource {
   readonly name: string;
   readonly size: number;
@@ -139,7 +138,7 @@ export class BlobSource implements ByteSource {
     try {
       bytes = await this.#blob.slice(offset, offset + into.length).arrayBuffer();
     } catch (cause) {
-      // A File whose file on disk has changed cannot be read any more (File API, snapshot state).
+      // A File cannot be read after its file on disk has changed (File API, snapshot state).
       throw new WeightError("FILE_CHANGED", `${this.name}: the file can no longer be read`, { cause });
     }
     if (bytes.byteLength !== into.length)
@@ -150,16 +149,16 @@ export class BlobSource implements ByteSource {
   async close(): Promise<void> {}
 }
 
-/** What an HttpSource may be given. */
+/** Options of {@link HttpSource} and {@link HttpFolder}. */
 export interface HttpOptions extends Omit<FetchOptions, "method" | "error" | "maxBytes" | "timeoutMs"> {
-  /** Before a broken read is resumed, and twice as long before the next time. Default 250. */
+  /** Delay before a broken read is resumed; doubles with each retry. Default 250. */
   retryDelayMs?: number;
 }
 
-/** A cut connection is resumed where it stopped, this often per read, before the read fails. */
+/** Requests of one read: a broken connection is resumed where it stopped. */
 const HTTP_REQUESTS_PER_READ = 4;
 
-/** A file behind a URL, read by HTTP ranges; a server that ignores `Range` is refused, never downloaded whole. */
+/** A file at a URL, read by HTTP ranges. A server that ignores `Range` is an error; the file is never downloaded whole. */
 export class HttpSource implements ByteSource {
   readonly name: string;
   readonly size: number;
@@ -176,7 +175,7 @@ export class HttpSource implements ByteSource {
   }
 
   /**
-   * Asks for one byte, to learn the size and whether ranges work.
+   * Requests one byte, to get the size and to check that the server supports ranges.
    *
    * @throws WeightError NOT_FOUND (404, 410), HTTP_STATUS, HTTP_NO_RANGE and those of {@link fetchLimited}
    */
@@ -210,7 +209,7 @@ export class HttpSource implements ByteSource {
     }
   }
 
-  /** One request: how many bytes arrived before its end, or before the connection broke. */
+  /** One request. @returns the bytes that arrived before its end, or before the connection broke */
   async #readOnce(offset: number, into: Uint8Array): Promise<number> {
     const range = `bytes=${offset}-${offset + into.length - 1}`;
     const request = await ranged(this.#url, range, this.#options);
@@ -229,7 +228,7 @@ export class HttpSource implements ByteSource {
         done += chunk.length;
       }
     } catch (error) {
-      // What has arrived before the connection broke counts.
+      // Bytes that arrived before the connection broke are kept.
       if (!(error instanceof EngineError && error.code === "IO") || done === 0) throw error;
     } finally {
       request.end();
@@ -240,12 +239,12 @@ export class HttpSource implements ByteSource {
   async close(): Promise<void> {}
 }
 
-/** Asks for a part of a file. */
+/** Requests a range of a file. */
 function ranged(url: string, range: string, options: HttpOptions): Promise<LimitedResponse> {
   return fetchLimited(url, { ...options, headers: { ...options.headers, Range: range } });
 }
 
-/** Checks a partial answer: it must start at `begin`. Returns the size of the whole file. */
+/** Checks a 206 response: its range must start at `begin`. @returns the size of the file */
 function rangeOf(response: Response, name: string, begin: number): { size: number } {
   if (isWebPage(response)) throw badStatus(response, name);
   if (response.status === 200) {
@@ -274,18 +273,18 @@ function badStatus(response: Response, name: string): WeightError {
   return new WeightError(missing ? "NOT_FOUND" : "HTTP_STATUS", `${name}: the server answers ${response.status}`);
 }
 
-/** Servers of single-page applications (Vite's is one) answer 200 and the application where there is no such file. */
+/** Servers of single-page applications, such as Vite, answer 200 with the page if there is no such file. */
 function isWebPage(response: Response): boolean {
   return response.ok && /^text\/html\b/i.test(response.headers.get("content-type") ?? "");
 }
 
-/** A strong ETag; a weak one does not promise equal bytes. */
+/** The ETag, if it is strong; a weak one does not guarantee equal bytes. */
 function strongTag(response: Response): string | null {
   const tag = response.headers.get("etag");
   return tag?.startsWith("W/") ? null : tag;
 }
 
-/** A folder behind a URL, such as `https://host/model/resolve/main`. Text needs no ranges, weights do. */
+/** A folder at a URL, such as `https://host/model/resolve/main`. Weights need a server that supports ranges, text does not. */
 export class HttpFolder implements Folder {
   readonly name: string;
   readonly #base: string;
@@ -326,7 +325,7 @@ export class HttpFolder implements Folder {
   }
 }
 
-/** The files a user picked or dropped in a browser: one folder (`webkitdirectory`) or a handful of files. */
+/** Files that a user picked or dropped in a browser: one folder (`webkitdirectory`), or single files. */
 export class FileListFolder implements Folder {
   readonly name: string;
   readonly #files = new Map<string, File>();

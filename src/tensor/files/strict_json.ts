@@ -1,15 +1,15 @@
 /**
- * JSON for files that nobody has vouched for: safetensors headers and shard indexes. Unlike `JSON.parse` it refuses
- * duplicate keys, keeps numbers that JavaScript would round or re-spell apart from plain integers, returns objects as
- * Maps (a key `__proto__` is a key like any other), and bounds depth, members and values before memory is spent.
+ * A JSON parser for untrusted files: safetensors headers and shard indexes. Unlike `JSON.parse` it refuses duplicate keys, returns
+ * numbers that JavaScript may round as {@link OtherNumber}, returns objects as Maps (so that `__proto__` is an ordinary key),
+ * and bounds depth, members and values while it parses.
  */
 import { quote } from "../shown.ts";
 
-/** A parsed value. Plain `number`s are exactly the integers 0 … 2^53-1 written without sign, fraction or exponent. */
+/** A parsed value. A `number` is an integer 0 … 2^53-1 that is written without sign, fraction or exponent. */
 export type Json = null | boolean | string | number | OtherNumber | Json[] | JsonObject;
 export type JsonObject = Map<string, Json>;
 
-/** Every other number: negative, with a fraction or an exponent, or too large to be exact. */
+/** Any other number: negative, with a fraction or an exponent, or too large to be exact. */
 export class OtherNumber {
   /** As written in the file. */
   readonly token: string;
@@ -19,7 +19,7 @@ export class OtherNumber {
   }
 }
 
-/** How a parser refuses: throws the caller's kind of error. */
+/** Throws the caller's error. */
 export type JsonRefusal = (
   code: "BAD_JSON" | "DUPLICATE_KEY" | "TOO_MANY_MEMBERS",
   message: string,
@@ -32,10 +32,10 @@ export interface JsonLimits {
   values: number;
 }
 
-/** Deeper than any header or index needs; it only keeps the parser's own recursion shallow. */
+/** Bounds the parser's recursion; above the depth of any header or index. */
 const MAX_DEPTH = 32;
 
-/** Parses one JSON document (RFC 8259), or refuses it through `fail`. Lone surrogate escapes are let through. */
+/** Parses a JSON document (RFC 8259); calls `fail` if it is invalid. Lone surrogate escapes are accepted. */
 export function parseStrictJson(text: string, limits: JsonLimits, fail: JsonRefusal): Json {
   return new Parser(text, limits, fail).document();
 }
@@ -150,7 +150,7 @@ class Parser {
     return array;
   }
 
-  /** The string whose opening quote is at `at`. */
+  /** Parses the string whose opening quote is at `at`. */
   #string(): string {
     let result = "";
     let start = ++this.#at;
@@ -166,7 +166,7 @@ class Parser {
     return this.#bad("a string without its closing quote");
   }
 
-  /** The character meant by the escape letter at `at`; leaves `at` on the escape's last character. */
+  /** Decodes the escape whose letter is at `at`; leaves `at` at its last character. */
   #escaped(): string {
     const letter = this.#text.charAt(this.#at);
     if (letter === "u") {

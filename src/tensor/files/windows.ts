@@ -1,16 +1,16 @@
-/** Splits a checkpoint's tensors into reads, each of which covers pieces of one or several tensors. */
+/** Splits the tensors of a checkpoint into reads. A read covers pieces of one or several tensors. */
 import type { TensorInfo } from "./safetensors_header.ts";
 
-/** A range of a file that is read at once. */
+/** A range of a file that one read covers. */
 export interface Window {
   readonly file: string;
   readonly begin: number;
   readonly end: number;
   readonly pieces: readonly {
     readonly name: string;
-    /** Where the piece belongs in its tensor; a multiple of 8. */
+    /** Offset of the piece in its tensor; a multiple of 8. */
     readonly byteOffset: number;
-    /** Where it begins in the window; a multiple of 8. */
+    /** Offset of the piece in the window; a multiple of 8. */
     readonly from: number;
     readonly length: number;
   }[];
@@ -18,7 +18,7 @@ export interface Window {
 
 type Placed = Pick<TensorInfo, "name" | "begin" | "end"> & { readonly file: string };
 
-/** Windows of at most `size` bytes over tensors in file order. Every byte is in exactly one; adjacent tensors share windows. */
+/** Windows of at most `size` bytes over tensors in file order. Each byte is in exactly one. Adjacent tensors share windows. */
 export function* windowsOf(tensors: readonly Placed[], size: number): Generator<Window, void, undefined> {
   let done = 0; // bytes of tensors[i] in earlier windows, a multiple of 8
   for (let i = 0; i < tensors.length; ) {
@@ -41,7 +41,7 @@ export function* windowsOf(tensors: readonly Placed[], size: number): Generator<
   }
 }
 
-/** Where a read from `begin`, in tensor `i`, ends: by `limit`, a gap, or a neighbour that would not be 8-byte aligned. */
+/** The end of a read from `begin`, in tensor `i`: at `limit`, a gap, or a tensor that would not be aligned to 8 bytes. */
 function endOfRun(tensors: readonly Placed[], i: number, begin: number, limit: number): number {
   const first = tensors[i]!;
   let { end } = first;

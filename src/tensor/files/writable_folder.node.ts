@@ -1,4 +1,4 @@
-/** A folder of the file system to write a checkpoint to. */
+/** A folder of Node's file system to write a checkpoint to. */
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { WeightError } from "../errors.ts";
@@ -15,7 +15,7 @@ export class NodeWritableFolder implements WritableFolder {
     this.name = path;
   }
 
-  /** Makes the folder and those above it, unless it is there. @throws WeightError NOT_A_FOLDER, IO */
+  /** Creates the folder and its parents, if absent. @throws WeightError NOT_A_FOLDER, IO */
   static async create(path: string): Promise<NodeWritableFolder> {
     const found = await stat(path).catch(() => undefined);
     if (found && !found.isDirectory()) throw new WeightError("NOT_A_FOLDER", `${path}: is a file, must be a folder`);
@@ -36,13 +36,13 @@ export class NodeWritableFolder implements WritableFolder {
   }
 
   async list(): Promise<string[]> {
-    const entries = await readdir(this.#path, { withFileTypes: true }).catch(said(this.name));
+    const entries = await readdir(this.#path, { withFileTypes: true }).catch(throwIoError(this.name));
     return entries.filter((entry) => entry.isFile()).map((entry) => entry.name);
   }
 
   async delete(file: string): Promise<void> {
     checkFileName(file);
-    await rm(join(this.#path, file), { force: true }).catch(said(file));
+    await rm(join(this.#path, file), { force: true }).catch(throwIoError(file));
   }
 
   async rename(from: string, to: string): Promise<void> {
@@ -50,12 +50,12 @@ export class NodeWritableFolder implements WritableFolder {
     checkFileName(to);
     const path = join(this.#path, to);
     await makeFolder(dirname(path));
-    await rename(join(this.#path, from), path).catch(said(to));
+    await rename(join(this.#path, from), path).catch(throwIoError(to));
   }
 }
 
-/** Throws the system's error as ours. */
-function said(name: string): (cause: unknown) => never {
+/** A handler that rethrows a system error as a WeightError. */
+function throwIoError(name: string): (cause: unknown) => never {
   return (cause) => {
     throw ioError(cause, name);
   };

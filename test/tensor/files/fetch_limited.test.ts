@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { InputError } from "../../../src/tensor/errors.ts";
-import { type FetchOptions, fetchLimited, nearness, urlName } from "../../../src/tensor/files/fetch_limited.ts";
+import { addressScope, type FetchOptions, fetchLimited, urlName } from "../../../src/tensor/files/fetch_limited.ts";
 
 let handler: (request: IncomingMessage, response: ServerResponse) => void;
 let seen: IncomingMessage[] = [];
@@ -251,7 +251,7 @@ test.each([
     0,
   ],
 ] as const)("%s are %s steps inside", (addresses, steps) => {
-  expect(addresses.split(" ").map((address) => [address, nearness(address)])).toEqual(
+  expect(addresses.split(" ").map((address) => [address, addressScope(address)])).toEqual(
     addresses.split(" ").map((address) => [address, steps]),
   );
 });
