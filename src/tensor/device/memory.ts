@@ -1,17 +1,17 @@
 /**
- * GPU buffers: a pool of reusable ones for activations, exact ones for weights, and a byte budget over both, because no
- * driver says in time that memory has run out (lavapipe accepts 56 GiB of buffers without a word).
+ * GPU memory: a pool of reusable buffers for activations, exact buffers for weights, and a byte budget for both. The budget is
+ * needed because drivers report exhausted memory too late: lavapipe accepts 56 GiB of buffers without an error.
  */
 import { DeviceError } from "../errors.ts";
 import { BUFFER_USAGE } from "./gpu.ts";
 
-/** A buffer on loan from the pool, shared by a tensor and its views. */
+/** A buffer in use, shared by a tensor and its views. */
 export class Storage {
   readonly id: number;
   readonly buffer: GPUBuffer;
-  /** Bytes the owner asked for, rounded up to 16 so that a `vec4` array covers them. */
+  /** Requested bytes, rounded up to a multiple of 16, so that it can be bound as an array of `vec4`. */
   readonly bytes: number;
-  /** Weights and caches live until disposed, whatever scope they were made in. */
+  /** True for weights and caches: not released at the end of a scope, and not pooled. */
   readonly persistent: boolean;
   alive = true;
 
@@ -24,22 +24,25 @@ export class Storage {
 }
 
 export interface MemoryUse {
-  /** Bytes in buffers that are in use now. */
+  /** Bytes of buffers in use. */
   readonly live: number;
-  /** Bytes in buffers kept for reuse. */
+  /** Bytes of buffers in the pool. */
   readonly pooled: number;
-  /** The largest `live + pooled` there has been. */
+  /** The largest `live + pooled` so far. */
   readonly peak: number;
   /** Buffers created since the device was opened; constant while a decode loop runs. */
   readonly created: number;
-  /** Buffers there are now, in use or kept for reuse. */
+  /** Number of buffers, in use or in the pool. */
   readonly buffers: number;
 }
 
-/** Buffers kept for reuse, by capacity: the one lent least recently first. Of one capacity the last used is lent first. */
+/**
+ * Free buffers by capacity. The map is in order of use, the least recently used capacity first. Of one capacity the buffer used
+ * last is taken first.
+ */
 class Pool {
   readonly free = new Map<number, GPUBuffer[]>();
-  /** Of all of them. */
+  /** Bytes of all free buffers. */
   bytes = 0;
 
   take(capacity: number): GPUBuffer | undefined {
@@ -59,7 +62,7 @@ class Pool {
     else this.free.set(capacity, [buffer]);
   }
 
-  /** Takes a buffer out; false if it is not here. */
+  /** Removes a buffer; false if it is not in the pool. */
   remove(capacity: number, buffer: GPUBuffer): boolean {
     const list = this.free.get(capacity);
     const at = list?.indexOf(buffer) ?? -1;
@@ -69,7 +72,7 @@ class Pool {
     return true;
   }
 
-  /** Takes out a buffer of the capacity that was lent least recently. */
+  /** Removes a buffer of the least recently used capacity. */
   takeOldest(): { capacity: number; buffer: GPUBuffer } | undefined {
     for (const [capacity, list] of this.free) {
       const buffer = list.shift();
@@ -89,20 +92,20 @@ class Pool {
   }
 }
 
-/** A pool of a recording's own: what it wrote between its launches must not be lent to others while it may run again. */
+/** The pool of a recording. While the recording may be replayed, its buffers are not used for anything else. */
 export class Arena extends Pool {
-  /** The pool that its buffers go to once it is released. */
+  /** Set when the arena is released: the pool that gets its buffers. */
   parent: Pool | undefined;
 }
 
 /**
- * Makes a buffer; `onRefused` is called, later, if the GPU had no memory for it. Such a buffer looks like any other, and
- * must never be lent again.
+ * Creates a buffer. `onRefused` is called, later, if the GPU had no memory for it. Such a buffer cannot be told from others, and
+ * must not be reused.
  */
 export type CreateBuffer = (descriptor: GPUBufferDescriptor, onRefused: () => void) => GPUBuffer;
 
 const USAGE = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_DST | BUFFER_USAGE.COPY_SRC;
-/** Bytes that may be kept for reuse however little has been in use. */
+/** Bytes that the pool may always keep. */
 const LEAST_POOL = 64 * 2 ** 20;
 
 export class Memory {
@@ -115,16 +118,16 @@ export class Memory {
   readonly #pool = new Pool();
   readonly #scopes: Set<Storage>[] = [];
   readonly #buffers = new Map<Storage, { capacity: number; pool: Pool }>();
-  /** What activations come from while a recording is made, instead of the pool. */
+  /** While launches are recorded, the pool for activations. */
   #arena: Arena | undefined;
   readonly #refused = new WeakSet<GPUBuffer>();
-  /** What was allocated or kept to outlive scopes in the innermost `allOrNothing`. */
+  /** Storages of the innermost `allOrNothing` that no scope would release. */
   #unowned: Set<Storage> | undefined;
-  /** Called when the budget is used up: they give back what can be computed again. */
+  /** Called when the budget is exhausted: they release what can be recomputed. */
   readonly shortage = new Set<() => void>();
   #live = 0;
   #pooled = 0;
-  /** Of the live bytes those that go back to a pool, and the most of them there have been. */
+  /** Live bytes of pooled buffers, and their largest number so far. */
   #lent = 0;
   #mostLent = 0;
   #peak = 0;
@@ -133,8 +136,8 @@ export class Memory {
   #nextId = 1;
 
   /**
-   * @param onRelease is called before a storage is given back: something not yet launched may read it
-   * @param onDestroy before a persistent storage, or pooled buffers, are destroyed: bind groups hold them
+   * @param onRelease called before a storage is released, because a deferred launch may read it
+   * @param onDestroy called before a persistent storage, or pooled buffers, are destroyed, because bind groups refer to them
    */
   constructor(
     createBuffer: CreateBuffer,
@@ -150,13 +153,13 @@ export class Memory {
     this.#onDestroy = onDestroy;
   }
 
-  /** Memory in use, in bytes. */
+  /** Memory in use. */
   get use(): MemoryUse {
     const [live, pooled, peak, created] = [this.#live, this.#pooled, this.#peak, this.#created];
     return { live, pooled, peak, created, buffers: this.#count };
   }
 
-  /** A buffer of at least `bytes` bytes. Its contents are whatever was there before. */
+  /** A buffer of at least `bytes` bytes, with undefined contents. @throws DeviceError LIMIT, BUDGET */
   allocate(bytes: number, what: string, persistent = false): Storage {
     const needed = Math.max(16, Math.ceil(bytes / 16) * 16);
     if (!Number.isSafeInteger(needed)) throw new DeviceError("LIMIT", `${what}: ${bytes} is not a size`);
@@ -169,7 +172,7 @@ export class Memory {
     }
     const capacity = persistent ? needed : Math.min(sizeClass(needed), this.#maxBindingBytes);
     const pool = this.#arena ?? this.#pool;
-    // A recording draws from what others have left before it makes anything of its own.
+    // A recording takes free buffers of the pool before it creates new ones.
     const reused = persistent ? undefined : (this.#arena?.take(capacity) ?? this.#pool.take(capacity));
     const buffer = reused ?? this.#create(capacity, what, pool);
     if (reused) this.#pooled -= capacity;
@@ -186,7 +189,7 @@ export class Memory {
     return storage;
   }
 
-  /** Gives a storage back. Work already recorded on it still completes: the queue runs in order. */
+  /** Releases a storage. Launches recorded before still see its contents, because the queue runs in order. */
   release(storage: Storage): void {
     if (!storage.alive) return;
     this.#onRelease();
@@ -210,7 +213,7 @@ export class Memory {
     this.#bound();
   }
 
-  /** Whether the GPU had no memory for a storage; it says so some time after `allocate`. */
+  /** Whether the GPU had no memory for a storage, which is known only some time after `allocate`. */
   isRefused(storage: Storage): boolean {
     return this.#refused.has(storage.buffer);
   }
@@ -226,7 +229,7 @@ export class Memory {
     }
   }
 
-  /** Gives an arena's buffers to the pool, those still in use as soon as they are released. */
+  /** Moves an arena's buffers to the pool; those still in use, when they are released. */
   releaseArena(arena: Arena): void {
     arena.parent = this.#pool;
     for (const [capacity, list] of arena.free) {
@@ -242,7 +245,7 @@ export class Memory {
     this.#bound();
   }
 
-  /** Opens a scope: what is allocated until `leave` is released there unless kept. */
+  /** Opens a scope. Storages allocated until `leave` are released there, unless they are kept. */
   enter(): Set<Storage> {
     const scope = new Set<Storage>();
     this.#scopes.push(scope);
@@ -254,20 +257,20 @@ export class Memory {
     const at = this.#scopes.lastIndexOf(scope);
     if (at >= 0) this.#scopes.splice(at, 1);
     const outer = this.#scopes.at(-1);
-    // Last in, first out: the same work then gets the same buffers again, and finds its bind groups.
+    // Last in, first out, so that repeated work gets the same buffers and finds its bind groups.
     for (const storage of [...scope].reverse()) {
       if (kept.has(storage)) outer?.add(storage);
       else this.release(storage);
     }
   }
 
-  /** Takes a storage out of every scope: it now lives until it is released by hand. */
+  /** Removes a storage from all scopes: it lives until `release`. */
   keep(storage: Storage): void {
     for (const scope of this.#scopes) scope.delete(storage);
     this.#unowned?.add(storage);
   }
 
-  /** Runs `fn`; if it throws, what it allocated or kept to outlive scopes is released, as nobody has it. */
+  /** Runs `fn`. If it throws, the persistent and kept storages that it allocated are released. */
   allOrNothing<T>(fn: () => T): T {
     const before = this.#unowned;
     const unowned = new Set<Storage>();
@@ -284,12 +287,12 @@ export class Memory {
     }
   }
 
-  /** The opposite of `keep`: the innermost open scope, if there is one, releases the storage at its end. */
+  /** The inverse of `keep`: the innermost open scope, if there is one, releases the storage at its end. */
   adopt(storage: Storage): void {
     if (storage.alive && !storage.persistent) this.#scopes.at(-1)?.add(storage);
   }
 
-  /** Destroys the buffers kept for reuse. */
+  /** Destroys the buffers of the pool. */
   trim(): void {
     this.#onDestroy();
     for (const [capacity, list] of this.#pool.free) {
@@ -318,8 +321,8 @@ export class Memory {
   }
 
   /**
-   * Destroys what was used least recently when more is kept than twice what was ever lent at once: prompts of every length
-   * leave buffers of every size.
+   * Destroys the least recently used buffers if the pool has more bytes than twice the most that were in use at once: prompts of
+   * different lengths leave buffers of different sizes.
    */
   #bound(): void {
     const most = Math.max(LEAST_POOL, 2 * this.#mostLent);
@@ -359,7 +362,7 @@ function ownerOf(pool: Pool): Pool {
   return (pool instanceof Arena && pool.parent) || pool;
 }
 
-/** Rounds up to one of four sizes per power of two, so that similar activations share buffers (waste below 25 %). */
+/** Rounds up to one of four sizes per power of two, so that similar activations share buffers. At most 25 % are wasted. */
 function sizeClass(bytes: number): number {
   const step = 2 ** Math.max(8, Math.floor(Math.log2(bytes)) - 2);
   return Math.ceil(bytes / step) * step;

@@ -1,7 +1,7 @@
 /**
- * plan(op, caps, override, sizes): which variant of a kernel runs. Pure, so that it is tested without a GPU; tests and
- * benchmarks force a variant by an argument or by INSTRUCTBLIP_PLAN=linear=tile,attention=composed, and what
- * `npm run bench -- --tune` found fastest comes with the caps (see tuned_plan.ts).
+ * plan(op, caps, override, sizes) chooses the variant of a kernel. Pure, so that it is tested without a GPU. Tests and benches
+ * force a variant by an argument or by INSTRUCTBLIP_PLAN=linear=tile,attention=composed. The results of `npm run bench -- --tune`
+ * are in the caps (tuned_plan.ts).
  */
 import { env } from "../env.ts";
 import { InputError, nearest } from "../errors.ts";
@@ -13,10 +13,10 @@ import { type Op, type PlanOverride, VARIANTS, type Variant } from "./variants.t
 export * from "./variants.ts";
 
 /**
- * The variant that runs: `override`'s if it names one, else the one that is tuned for such sizes if it can run, else what
- * the rules below say for this adapter.
+ * The variant of an op: `override`'s, else the tuned one of these sizes if the adapter can run it, else the default of this
+ * adapter.
  *
- * @throws InputError PLAN for a variant that the op does not have, of which types say nothing when it comes from outside
+ * @throws InputError PLAN for a variant that the op does not have
  */
 export function plan<O extends Op>(
   op: O,
@@ -35,10 +35,10 @@ export function plan<O extends Op>(
   return variant as Variant<O>;
 }
 
-/** One invocation adds up at most so many exponentials: it takes long for more, and f32 sums lose digits that count. */
+/** Longest softmax row of one invocation: longer ones are slow, and a long f32 sum loses digits. */
 const LONGEST_OF_INVOCATION = 4096;
 
-/** The variant of an op on rows of n numbers that runs: what plan() says, but workgroup for what is too long. */
+/** The variant of an op on rows of n numbers: that of plan(), but workgroup for rows too long for an invocation. */
 export function planRow(
   op: "layer_norm" | "rms_norm" | "softmax" | "f16_scales",
   caps: Caps,
@@ -49,10 +49,10 @@ export function planRow(
   return op === "softmax" && variant === "invocation" && n > LONGEST_OF_INVOCATION ? "workgroup" : variant;
 }
 
-/** How a variant splits rows of n numbers among threads: for kernels with the slots of kernels/rows/parts. */
+/** The launch of a row kernel, by the slots of kernels/rows/parts, for rows of n numbers. */
 export function rowLaunch(variant: Variant<"row">, caps: Caps, [rows, n]: readonly [number, number]) {
   const numbers = n % 4 === 0 ? "numbers_vec4" : "numbers_scalar";
-  // Loads ahead of their use are what a GPU needs, and cost a software driver more code than they save.
+  // GPUs hide latency by loads in flight; on software adapters they only add code.
   const LOADS = caps.isSoftware ? 1 : 4;
   if (variant === "subgroup") {
     return {
@@ -77,16 +77,16 @@ export function rowLaunch(variant: Variant<"row">, caps: Caps, [rows, n]: readon
   };
 }
 
-/** What a choice depends on besides the adapter. */
+/** Sizes that the choice depends on. */
 export interface Sizes {
-  /** Of a product or of what works on a row: how many rows. */
+  /** Rows of a product or of a row kernel. */
   readonly M?: number;
-  /** Of attention: how many queries and keys. */
+  /** Queries and keys of attention. */
   readonly T?: number;
   readonly S?: number;
 }
 
-/** The largest M of each class of sizes that may get a variant of its own; of attention the largest S, for T = 1 and T > 1. */
+/** Size classes, each tuned separately, by their largest M; of attention by their largest S, for T = 1 and for T > 1. */
 const CLASSES = {
   linear: [32, 128, Number.POSITIVE_INFINITY],
   linear_f16: [32, 128, Number.POSITIVE_INFINITY],
@@ -97,7 +97,7 @@ const CLASSES = {
   logits: [1, Number.POSITIVE_INFINITY],
 } as const satisfies Record<Op, readonly number[]>;
 
-/** The class of some sizes, as it is written in a file: `M <= 32`, `M > 128`, `T = 1, S <= 512`. */
+/** The class of sizes, as spelled in a tuned plan: `M <= 32`, `M > 128`, `T = 1, S <= 512`. */
 export function sizeClass(op: Op, { M = 0, T = 0, S = 0 }: Sizes): string {
   const range = (name: string, size: number) => {
     const most = CLASSES[op].find((most) => size <= most)!;
@@ -106,7 +106,7 @@ export function sizeClass(op: Op, { M = 0, T = 0, S = 0 }: Sizes): string {
   return op === "attention" ? `${T === 1 ? "T = 1" : "T > 1"}, ${range("S", S)}` : range("M", M);
 }
 
-/** Every class of an op. */
+/** All size classes of an op. */
 export function sizeClasses(op: Op): string[] {
   const sizes = CLASSES[op];
   return op === "attention"
@@ -115,9 +115,9 @@ export function sizeClasses(op: Op): string[] {
 }
 
 /**
- * Software drivers run a workgroup's threads one after the other on vector units and turn each barrier into a loop
- * split: register tiles without barriers are 2 to 3 times as fast there, shared-memory tiles on GPUs. Loads are slow there
- * and shuffles within a subgroup fast, so that these double the speed again, where the subgroup's size is known.
+ * Software adapters run the threads of a workgroup in turn, on vector units, and split the loops around each barrier. Register
+ * tiles without barriers are 2 to 3 times as fast as shared-memory tiles there. Loads are slow and shuffles are fast, so subgroup
+ * kernels double the speed again, if the subgroup size is fixed.
  */
 const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   linear: (caps) => {
@@ -126,40 +126,40 @@ const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
   },
   linear_f16: (caps) => {
     if (canRun("f16_subgroup_matrix", caps)) return "f16_subgroup_matrix";
-    // Where two multiply-adds of f32 are issued at a time, they are twice as fast as those of f16 with f32 sums.
+    // With dual issue (see subgroupSizeOf), f32 multiply-adds are twice as fast as those of f16 with f32 sums.
     return subgroupSizeOf(caps) === undefined ? "f16_tile" : "f32";
   },
   matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : workgroupOf(caps)),
   attention: (caps, { T = 0 }) => {
     if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "composed";
-    // A workgroup for each head does not fill a GPU, nor does one query a workgroup: its keys are split.
+    // One query and one workgroup a head do not fill a GPU: the keys are split.
     if (T > 1) return "flash";
     return caps.subgroups ? "split_subgroups" : "split";
   },
-  // Finding a patch's pixels takes divisions and loads one by one, which cost software more than four launches do.
+  // Indexing patches takes divisions and scalar loads, which cost software adapters more than four launches.
   patch_embedding: (caps) => (caps.isSoftware ? "composed" : "fused"),
   row: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "invocation") : workgroupOf(caps)),
   logits: (caps) => (caps.isSoftware ? "workgroup" : workgroupOf(caps)),
 };
 
-/** Threads add up with one barrier or two by subgroups, with eight to ten as a tree. */
+/** A reduction takes one or two barriers with subgroups, eight to ten as a tree. */
 function workgroupOf(caps: Caps): "workgroup" | "workgroup_subgroups" {
   return caps.subgroups ? "workgroup_subgroups" : "workgroup";
 }
 
-/** Whether the subgroup variants can run: a workgroup of the subgroup's size is one subgroup. */
+/** Whether the subgroup size is fixed, so that a workgroup of that size is one subgroup: for the `subgroup` variants. */
 export function hasFixedSubgroups(caps: Caps): boolean {
   return caps.subgroups && caps.subgroupMinSize === caps.subgroupMaxSize;
 }
 
-/** Matrices as matmul_subgroup_matrix can have them, the fastest first: `MxNxK`. */
+/** Matrix shapes that matmul_subgroup_matrix supports, the fastest first: `MxNxK`. */
 const MATRICES = {
-  /** Most GPUs round f32 to f16 first, which would cost digits; Apple's do not. */
+  /** Most GPUs round f32 to f16 first, which loses digits; Apple's do not. */
   f32: ["8x8x8"],
   f16: ["16x16x16", "8x16x16", "8x8x8"],
 } as const;
 
-/** The matrices that subgroups multiply and add up in f32, of those that matmul_subgroup_matrix can have; undefined if none. */
+/** The first of MATRICES that the adapter has with f32 sums; undefined if none. */
 export function subgroupMatricesOf<T extends keyof typeof MATRICES>(
   type: T,
   { subgroups, f16, subgroupMatrices }: Caps,
@@ -183,41 +183,41 @@ export function runnableVariants<O extends Op>(op: O, caps: Caps): Variant<O>[] 
   return (VARIANTS[op] as readonly Variant<O>[]).filter((variant) => canRun(variant, caps));
 }
 
-/** How a workgroup reduces a row of n elements over its threads, and how many these are. */
+/** How a workgroup reduces a row of n elements: the part and the number of threads. */
 export function rowReduction(variant: "workgroup" | "workgroup_subgroups", n: number) {
   return variant === "workgroup"
     ? { uses: { reduce: "reduce_tree" }, overrides: { WG: 64 } }
-    : // Where adding up is cheap, more threads wait less for the long row of a decoding step, which has a GPU to itself.
+    : // The reduction is cheap, so more threads finish the one long row of a decoding step sooner.
       { uses: { reduce: "reduce_subgroups" }, overrides: { WG: n > 1024 ? 256 : 64 } };
 }
 
-/** Threads in a workgroup of the kernels that go through elements one by one. */
+/** Workgroup size of elementwise kernels. */
 export const ELEMENTWISE_WG = 64;
 
-/** How rows of n elements are split among threads; the names are those of kernels/gather/copy.wgsl. */
+/** How rows of n elements are split among threads, by the names of kernels/gather/copy.wgsl. */
 export interface RowSplit {
-  /** Neighbouring threads that move a chunk together, a worker. A power of two. */
+  /** Threads of a worker: neighbouring threads that move a chunk together. A power of two. */
   readonly lanes: number;
   /** Elements. */
   readonly chunk_size: number;
   readonly chunks_per_row: number;
-  /** Of all rows. */
+  /** In all rows. */
   readonly chunks: number;
-  /** Chunks that a worker takes, one after the other. */
+  /** Chunks of a worker, in sequence. */
   readonly items_per_thread: number;
   readonly workgroups: number;
 }
 
 /**
- * A GPU hides what a thread costs behind other threads, which are to read what lies side by side. On a software driver eight
- * threads cost as much as moving some hundred elements: a few of them work long there.
+ * On GPUs a thread takes one element of a chunk, so that loads are coalesced. On software adapters eight threads cost as much as
+ * moving some hundred elements, so a few threads take many.
  */
 export function splitRows(rows: number, n: number, { isSoftware }: Pick<Caps, "isSoftware">): RowSplit {
   const [most, chunk_size] = isSoftware ? [8, 1024] : [ELEMENTWISE_WG, ELEMENTWISE_WG];
   const lanes = Math.min(most, 2 ** Math.ceil(Math.log2(Math.max(1, n))));
   const chunks_per_row = Math.ceil(n / chunk_size);
   const chunks = rows * chunks_per_row;
-  // 512 elements for each worker, but work for 32 workers first.
+  // 512 elements a worker, but at least 32 workers.
   const items_per_thread = isSoftware
     ? Math.max(1, Math.min(Math.floor(512 / Math.min(n, chunk_size)), Math.ceil(chunks / 32)))
     : 1;
@@ -232,14 +232,14 @@ export function splitRows(rows: number, n: number, { isSoftware }: Pick<Caps, "i
   };
 }
 
-/** Elements that each thread of an element-wise kernel takes, for the same reasons: of few, work for 8 workgroups first. */
+/** Elements of a thread of an elementwise kernel, for the reason of `splitRows`; at least 8 workgroups. */
 export function itemsPerThread(elements: number, { isSoftware }: Pick<Caps, "isSoftware">): number {
   if (!isSoftware) return 1;
   const [few, many] = [Math.ceil(elements / (8 * ELEMENTWISE_WG)), Math.floor(elements / (32 * ELEMENTWISE_WG))];
   return Math.max(1, Math.min(32, few), Math.min(128, many));
 }
 
-/** Reads INSTRUCTBLIP_PLAN. Throws ENV for an op or variant that does not exist. */
+/** Parses INSTRUCTBLIP_PLAN. @throws InputError ENV for an op or variant that does not exist */
 export function parseOverride(text: string): PlanOverride {
   const override: Record<string, string> = {};
   for (const part of text.split(",").filter(Boolean)) {
@@ -260,7 +260,7 @@ export function parseOverride(text: string): PlanOverride {
   return override;
 }
 
-/** Whether INSTRUCTBLIP_PLAN asks for a file of `npm run bench -- --tune`: `tuned` for the default one, `@FILE` for another. */
+/** Whether INSTRUCTBLIP_PLAN names a tuned plan: `tuned`, the default file of `npm run bench -- --tune`, or `@FILE`. */
 export function namesTunedPlan(text: string): boolean {
   return text === "tuned" || text.startsWith("@");
 }

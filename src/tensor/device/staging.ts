@@ -1,8 +1,8 @@
-/** Buffers for reading back, kept for the next time. */
+/** Pool of mappable buffers for reads from the device. */
 import type { Driver } from "./driver.ts";
 import { BUFFER_USAGE } from "./gpu.ts";
 
-/** Bytes of them that are kept. */
+/** Most bytes in the pool. */
 const MOST_STAGING = 16 * 2 ** 20;
 
 export class Staging {
@@ -18,7 +18,7 @@ export class Staging {
     this.#kept.clear();
   }
 
-  /** A buffer of at least so many bytes, to copy to and to map. */
+  /** A buffer of at least `bytes` bytes, to copy to and to map. */
   take(bytes: number): GPUBuffer {
     const capacity = 2 ** Math.ceil(Math.log2(bytes));
     const kept = this.#kept.get(capacity)?.pop();
@@ -30,7 +30,7 @@ export class Staging {
     return this.#driver.createBuffer({ size: capacity, usage, label: "read" });
   }
 
-  /** Takes an unmapped one back. */
+  /** Returns an unmapped buffer to the pool. */
   keep(staging: GPUBuffer): void {
     const { size } = staging;
     if (this.#driver.destroyed || this.#bytes + size > MOST_STAGING) {
