@@ -51,24 +51,24 @@ const MODEL_COLUMNS: readonly Column[] = [
 /** The legend of the columns, in lines. */
 function kernelLegend(rows: readonly Row[]): string[] {
   const basis = {
-    cpu: "CPU time, for on a software adapter the clock shows what else runs",
+    cpu: "CPU time, because on a software adapter wall time depends on other processes",
     gpu: "GPU time",
-    wall: "wall time, for this adapter has no timestamps",
+    wall: "wall time, because this adapter has no timestamps",
   }[rows[0].basis];
   return [
-    "variant: * is the one plan() picks here. check: share of the tolerance used, against f64 loops (of large results a sample of rows).",
-    "first: the very first run, compiling included. median, min: wall time of one run. cpu: of all threads. gpu: by timestamps.",
+    "variant: * marks the one that plan() chooses here. check: error against f64 loops, as a share of the tolerance (of large results a sample of rows).",
+    "first: the first run, with compilation. median, min: wall time of one run. cpu: of all threads. gpu: by timestamps.",
     `GFLOP/s, GB/s: by the median ${basis}.`,
-    "of limit: the time this machine's limits (the rows above the others) allow, by the time taken; and the limit that binds.",
+    "of limit: the shortest time that the machine's limits (the first rows) allow, divided by the measured time; and the limit that applies.",
   ];
 }
 
 const MODEL_LEGEND = [
-  "check: tokens generated over the cache, against one pass without a cache. first: on a fresh device, compiling included.",
-  "prefill: the language model alone. first token: image, Q-Former and prefill. tokens/s: by the wall clock.",
-  "first answer: from the start of the process, compiling included. encode: in JavaScript, for each launch of a recorded token.",
-  "reading: the checkpoint's files and nothing else. loading: from_pretrained(), as stored, int8, int4. GB/s of the files, by the wall clock.",
-  "GFLOP/s, GB/s: of matrices and attention, of weights and cache, on the clock that kernels have. of limit: as above.",
+  "check: tokens generated with the cache, compared with one pass without it. first: on a new device, with compilation.",
+  "prefill: the language model only. first token: image encoder, Q-Former and prefill. tokens/s: by wall time.",
+  "first answer: from the start of the process, with compilation. encode: JavaScript time for each launch of a recorded token.",
+  "reading: the checkpoint's files only. loading: from_pretrained(), as stored, int8, int4. GB/s of the files, by wall time.",
+  "GFLOP/s, GB/s: of matrices and attention, of weights and cache, by the time that the kernels' table uses. of limit: as above.",
   "launches, submits, bind groups made, buffers created: for one decoded token.",
 ];
 

@@ -29,9 +29,9 @@ function renderMachine(rows: readonly PeerRow[], markdown: boolean): string {
     return `${ENGINES[name].title} ${version} on ${engine_adapter}`;
   });
   const legend = [
-    `Times are the median ${basis === "cpu" ? "CPU" : "wall"} time of one run. wall, CPU: how many times as fast as the best other WebGPU engine we are`,
-    "(attention: as ONNX Runtime; f16 and narrower weights: as our own f32), by each clock; below 1 we lose.",
-    `bar: what we ask of ourselves, judged by ${basis === "cpu" ? "CPU" : "wall"} time. -: the engine cannot do it, or not rightly.`,
+    `Times are the median ${basis === "cpu" ? "CPU" : "wall"} time of one run. wall, CPU: time of the fastest other WebGPU engine, divided by this project's`,
+    "(attention: of ONNX Runtime; f16, int8 and int4 weights: of this project's f32), by wall clock and by CPU time.",
+    `bar: the required ratio, by ${basis === "cpu" ? "CPU" : "wall"} time. -: the engine does not support the job, or its result is wrong.`,
   ];
   return [
     `${first.adapter} · ${first.cpu}, ${first.cores} cores · ${first.os} · Node ${first.node} · webgpu ${first.webgpu} · ${when}`,
