@@ -119,7 +119,7 @@ not. Some have a \`hint\`: a likely cause or remedy. The class tells what the er
 | \`WeightError\` | a checkpoint's file, or access to it |
 | \`DeviceError\` | the adapter, its memory or its limits |
 | \`KernelError\` | a kernel or a launch: an internal error |
-| \`ShapeError\`, \`DTypeError\` | a tensor's shape or number type |
+| \`ShapeError\`, \`DTypeError\` | a tensor's shape or dtype |
 | \`NumericError\` | NaN or an infinity; \`module\` is the first module whose output has it |
 
 A signal's reason is thrown as it is. The command line prints message and hint; the line of a failed request has the code.

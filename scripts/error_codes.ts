@@ -44,7 +44,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   DECODER_INPUT_IDS: "`trace --decoder-input-ids` was given for a model without a decoder of its own",
   DEVICE_LOST: "the GPU device was lost; open another",
   DISPOSED: "a tensor, model or device was used after it was disposed",
-  DTYPE: "a tensor or an option has a number type that is not supported here",
+  DTYPE: "a tensor or an option has a dtype that is not supported",
   DTYPE_EXPECTED: "a checkpoint's tensor has another dtype than a weight can have",
   DUPLICATE_KEY: "a JSON object has the same key twice",
   ENV: "an environment variable has a value that cannot be used",

@@ -74,7 +74,7 @@ async function checkRefused(browser: Chromium, url: string): Promise<void> {
   await browser.until(visible("#failure"));
   const said = await browser.evaluate<string>(text("#failure"));
   expect(
-    /^This did not work\s+dtype: there is no number type "int3"/.test(said),
+    /^This did not work\s+dtype: unknown dtype "int3"/.test(said),
     `a wrong dtype is refused by name, not: ${said}`,
   );
   console.log(`?dtype=int3     “${said.split("\n").filter(Boolean)[1]}”`);

@@ -1,5 +1,5 @@
 /**
- * Storage dtype of matrices on the GPU: one number type for all, or one for each part of the model. Arithmetic is f32 in
+ * Storage dtype of matrices on the GPU: one dtype for all, or one for each submodule. Arithmetic is f32 in
  * every case, and other parameters (norms, biases, learned queries) are always f32.
  */
 import type { FloatDType, WeightDType } from "../tensor/dtype.ts";
@@ -44,10 +44,10 @@ const ALIASES = {
   bfloat16: "bf16",
 } as const satisfies Record<string, OneDType>;
 type Alias = keyof typeof ALIASES;
-/** A number type by any of its names. */
+/** A dtype by any of its names. */
 export type NamedDType = OneDType | Alias | `torch.${Alias}`;
 
-/** Replaces PyTorch's names of number types by ours. An unknown name is left for {@link checkStorage} to refuse. */
+/** Replaces PyTorch's names of dtypes by ours. An unknown name is left for {@link checkStorage} to refuse. */
 export function readStorage(choice: NamedDType | Readonly<Record<string, NamedDType>>): StorageDType {
   const read = (name: unknown): OneDType => {
     if (typeof name !== "string") return name as OneDType;
@@ -72,15 +72,15 @@ export function storageOf(choice: StorageDType, name: string, loaded: FloatDType
   return dtype === "int4" && TABLES.test(name) && name !== `${module}.weight` ? "int8" : dtype;
 }
 
-/** @throws InputError DTYPE, PART: a number type, or a module, that does not exist; `names` are the checkpoint's */
+/** @throws InputError DTYPE, PART: a dtype, or a module, that does not exist; `names` are the checkpoint's */
 export function checkStorage(choice: StorageDType, names: Iterable<string>): void {
   const dtypes: readonly string[] = STORAGE_DTYPES;
   const given = typeof choice === "object" && choice !== null ? Object.values(choice) : [choice];
   for (const dtype of given) {
     if (!dtypes.includes(dtype)) {
       const meant = typeof dtype === "string" && nearest(dtype, dtypes);
-      throw new InputError("DTYPE", `dtype: there is no number type ${shown(dtype)}`, {
-        hint: meant ? `did you mean ${meant}?` : `number types: ${dtypes.join(", ")}`,
+      throw new InputError("DTYPE", `dtype: unknown dtype ${shown(dtype)}`, {
+        hint: meant ? `did you mean ${meant}?` : `dtypes: ${dtypes.join(", ")}`,
       });
     }
   }
@@ -105,7 +105,7 @@ export function parseStorage(text: string): StorageDType {
   const pairs = text.split(",").map((pair) => pair.split("=").map((word) => word.trim()));
   const all = !/[,=]/.test(text);
   if (!all && pairs.some((pair) => pair.length !== 2 || pair.includes(""))) {
-    throw new InputError("DTYPE", `dtype: ${quote(text)} is neither a number type nor a list of part=type`);
+    throw new InputError("DTYPE", `dtype: ${quote(text)} is neither a dtype nor a list of part=type`);
   }
   const names = pairs.map(([name]) => name);
   const twice = names.find((name, i) => names.indexOf(name) < i);

@@ -1,5 +1,5 @@
 /**
- * The number types, in one table: on disk (safetensors' names), in JavaScript and on the GPU. Everything else about a
+ * The dtypes, in one table: on disk (safetensors' names), in JavaScript and on the GPU. Everything else about a
  * dtype is derived from this table.
  */
 
@@ -36,7 +36,7 @@ export const DTYPES = {
   bool: { bytes: 1, safetensors: "BOOL", array: Uint8Array },
 } as const satisfies Record<string, DTypeInfo>;
 
-/** Every number type a file may hold. */
+/** All dtypes that a file may have. */
 export type DType = keyof typeof DTYPES;
 
 /** Number types of activations on the GPU: f32, and u32 for token ids, masks and positions. */

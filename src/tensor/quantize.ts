@@ -1,27 +1,27 @@
 /**
- * int8 and int4 weights: how a matrix [N, K] lies in memory, and how it comes there from f32. Rows are cut into blocks of 32
- * numbers, the last filled up with codes of 0, and every block has a scale of its own:
+ * Block-wise quantization of weights to int8 and int4: the memory layout of a matrix [N, K], and the encoding from f32. Rows are
+ * split into blocks of 32 numbers, the last padded with codes of 0. Each block has its own scale:
  *
  *   int8  w = scale · code        code -127 … 127, scale bf16                      8.5 bits a weight
  *   int4  w = scale · code + min  code 0 … 15, scale and min (the least w) bf16    5 bits a weight
  *
- * A row is its codes, then its scales, so that rows stream, split into shards and upload like those of any other dtype:
+ * A row is its codes, then its scales, so that rows are streamed, sharded and uploaded as those of other dtypes:
  *
  *   int8  u32 codes[8 · blocks]: four in a word, lowest byte first      u32 scales[blocks / 2]: two in a word
  *   int4  u32 codes[4 · blocks]: four in the low 4 bits of the bytes,   u32 scales[blocks]: scale, min
  *         the next four in the high 4 bits
  *
- * bf16 for scales, as it has f32's range: in f16 the scale of a small weight would be subnormal.
- * int4 has a minimum because it costs half a bit and saves more: on normal weights Σ(w-q)²/Σw² is 6.1e-3, and
- * 7.4e-3 with codes -8 … 7 around 0; on weights of longer tails 8.4e-3 instead of 11.5e-3.
- * The loaders are kernels/lib/weight_int8.wgsl and weight_int4.wgsl. kernels/rows/quantize.wgsl
- * quantizes whole blocks on the device, with the same bits as the functions here.
+ * Scales are bf16, which has f32's range: in f16 the scale of small weights would be subnormal.
+ * int4 has a minimum (a zero point, as a float), which costs half a bit a weight and reduces the error: Σ(w-q)²/Σw² is 6.1e-3 on
+ * normal weights, and 7.4e-3 with codes -8 … 7 around 0; on weights with longer tails 8.4e-3 instead of 11.5e-3.
+ * The loaders are kernels/lib/weight_int8.wgsl and weight_int4.wgsl. kernels/rows/quantize.wgsl quantizes whole blocks on the
+ * device, with the same bits as the functions here.
  */
 import { DTYPES, type WeightDType } from "./dtype.ts";
 
 export type QuantizedDType = "int8" | "int4";
 
-/** Numbers that share a scale. */
+/** Numbers in a block. */
 export const BLOCK = 32;
 /** Blocks whose range is below this are treated as zeros: their scales would be subnormal. */
 const TINY = 2 ** -100;
@@ -45,9 +45,7 @@ export function rowBytes(dtype: WeightDType, K: number): number {
 }
 
 /**
- * Encodes whole rows of K numbers.
- *
- * A block that holds a NaN or an infinity becomes NaN, all of it: what is wrong in a weight must stay seen.
+ * Quantizes whole rows of K numbers. A block with a NaN or an infinity becomes NaN, so that damage is not hidden.
  *
  * @param into room for rows.length / K rows of {@link rowBytes}; every word of it is written
  */

@@ -54,9 +54,9 @@ test("what does not exist is refused, with the nearest name", () => {
   for (const good of ["auto", "int4", {}, { qformer: "f32" }, { "language_model.model.layers.0": "int8" }]) {
     expect(check(good)).not.toThrow();
   }
-  expect(check("in4")).toThrow('dtype: there is no number type "in4"\n    hint: did you mean int4?');
-  expect(check({ qformer: "float16" })).toThrow(/there is no number type "float16"/);
-  expect(check({ qformer: undefined })).toThrow(/there is no number type undefined/);
+  expect(check("in4")).toThrow('dtype: unknown dtype "in4"\n    hint: did you mean int4?');
+  expect(check({ qformer: "float16" })).toThrow(/unknown dtype "float16"/);
+  expect(check({ qformer: undefined })).toThrow(/unknown dtype undefined/);
   expect(check({ language_mode: "f16" })).toThrow(
     'the model has no part "language_mode"\n    hint: did you mean language_model?',
   );

@@ -73,7 +73,7 @@ test("made at the first start, read at the second, bit by bit", async () => {
   await header.close();
 });
 
-test("another number type has a file of its own; floats have none", async () => {
+test("another dtype has a file of its own; floats have none", async () => {
   const { file } = await load("int4");
   const other = await load("int8");
   expect(other.restored).toBe(false);

@@ -79,7 +79,7 @@ export function generationFlags(): readonly { readonly name: string; readonly op
   });
 }
 
-/** A number type, or several by part. */
+/** A dtype, or several by submodule. */
 export const dtypeOption = () =>
   new Option(
     "--dtype <type>",

@@ -210,7 +210,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
 
   program
     .command("inspect")
-    .description("describe a checkpoint: sizes, number types, memory needed")
+    .description("describe a checkpoint: sizes, dtypes, memory needed")
     .helpOption("-h, --help", "print this help")
     .argument("<folder>", "folder of a checkpoint")
     .option("--json", "print one JSON object")

@@ -23,7 +23,7 @@ import {
 } from "./vision_language.ts";
 
 /** The image encoder, the Q-Former and the projection. */
-export function uninstructedFeatures(
+export function blip2ImageFeatures(
   parts: ImageParts & { readonly qformer: Blip2QFormerModel },
   { pixels, interpolate_pos_encoding }: ImageTensors,
 ): ImageFeatures {
@@ -45,7 +45,7 @@ export class Blip2 extends VisionLanguage {
   }
 
   imageFeatures(inputs: ImageTensors): ImageFeatures {
-    return uninstructedFeatures(this, inputs);
+    return blip2ImageFeatures(this, inputs);
   }
 
   override readonly image_parts = ["vision_model", "qformer", "language_projection"];

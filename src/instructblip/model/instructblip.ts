@@ -57,16 +57,13 @@ type InstructedParts = ImageParts & { readonly qformer: InstructBlipQFormerModel
 export type Instruction = Omit<InstructedImages, keyof ImageTensors>;
 
 /** The image encoder, the Q-Former with the instruction, and the projection. */
-export function instructedFeatures(parts: InstructedParts, inputs: InstructedImages): ImageFeatures {
+export function instructBlipImageFeatures(parts: InstructedParts, inputs: InstructedImages): ImageFeatures {
   const vision_outputs = parts.vision_model.forward(inputs.pixels, inputs.interpolate_pos_encoding);
-  return { vision_outputs, ...queryImages(parts, vision_outputs.last_hidden_state, inputs) };
+  return { vision_outputs, ...qformerFeatures(parts, vision_outputs.last_hidden_state, inputs) };
 }
 
-/**
- * The Q-Former with the instruction, and the projection: the part that runs again for another question about the same
- * images.
- */
-function queryImages(
+/** The Q-Former with the instruction, and the projection: what depends on the question. */
+function qformerFeatures(
   parts: InstructedParts,
   image: Tensor, // [B, N + 1, Dv]
   { qformer_input_ids, qformer_attention_mask }: Instruction,
@@ -89,7 +86,7 @@ export class InstructBlip extends VisionLanguage<InstructedImages> {
   }
 
   imageFeatures(inputs: InstructedImages): ImageFeatures {
-    return instructedFeatures(this, inputs);
+    return instructBlipImageFeatures(this, inputs);
   }
 
   imageStates({ pixels, interpolate_pos_encoding }: ImageTensors): Tensor {
@@ -97,7 +94,7 @@ export class InstructBlip extends VisionLanguage<InstructedImages> {
   }
 
   featuresOfStates(image: Tensor, instruction: Instruction): Tensor {
-    return queryImages(this, image, instruction).image_features; // [B, Q, D]
+    return qformerFeatures(this, image, instruction).image_features; // [B, Q, D]
   }
 
   forward(inputs: InstructedImages & PromptTensors, options?: LanguageModelInputs): VisionLanguageOutput {

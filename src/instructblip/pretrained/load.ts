@@ -68,7 +68,7 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   compile?: boolean;
 }
 
-/** A number type by any name that Hugging Face or this project has for it; see {@link readStorage}. */
+/** A dtype by any name that Hugging Face or this project has for it; see {@link readStorage}. */
 type NamedStorage = Parameters<typeof readStorage>[0];
 
 const MODEL_OPTIONS = Object.keys({

@@ -1,4 +1,4 @@
-/** Patch embedding: image patches times a weight, with a class token in front and positions added. */
+/** Patch embedding (ViT): projects image patches, prepends a class token, adds position embeddings. */
 import { activationCode } from "../activation.ts";
 import { type PlanOverride, plan } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
@@ -11,18 +11,18 @@ import { cat, contiguous } from "./copy.ts";
 import { linear, multiply } from "./linear.ts";
 import { unfold } from "./unfold.ts";
 
-/** Least rows M for which the product is planned: kernels for fewer rows read x as rows, not as patches. */
+/** Least M to plan the product for: the matvec kernels, for fewer rows, have no slot for patches. */
 const MANY_ROWS = 9;
 
 /**
- * Patches of images times a weight: a convolution whose stride is its kernel. Deferred (fuse.ts) until it is known whether
- * `prependClassToken` follows.
+ * Projects the patches of images: a convolution whose stride equals its kernel size. Deferred (fuse.ts), so that a following
+ * `prependClassToken` can be fused.
  *
  * @param pixels f32[B, C, H, W]
  * @param patch side P of a patch, in pixels; pixels that do not fill a patch are dropped
  * @param weight [D, C·P·P], each row ordered (c, y, x)
  * @param bias f32[D]
- * @returns f32[B, N, D]: the patches, row after row
+ * @returns f32[B, N, D]: the patches in row-major order
  * @throws ShapeError if an image is smaller than a patch, or for another shape
  */
 export function patchProjection(
@@ -45,7 +45,7 @@ export function patchProjection(
   const M = B * tokens;
   const asTokens = (class_token: Tensor, positions: Tensor) => {
     const y = device.empty([B, tokens, D]);
-    // Planned as the product of the patches alone, so that its bits are the same.
+    // Planned for the rows of the unfused product, so that the bits are the same.
     multiply(weight, [M, Math.max(M - B, MANY_ROWS)], 1, override, {
       uses: { input: "input_patches", epilogue: "epilogue_tokens" },
       overrides: { ACTIVATION: activationCode("none"), PATCH: patch },
@@ -69,8 +69,8 @@ export function patchProjection(
 }
 
 /**
- * Prepends a class token to every image's patches, and adds positions. Fused with the patches' product where the plan says
- * so.
+ * Prepends the class token to the patches of each image, and adds position embeddings. Fused with `patchProjection` if the plan
+ * says so.
  *
  * @param patches f32[B, N, D]
  * @param class_token f32[1, 1, D]
@@ -87,7 +87,7 @@ export function prependClassToken(patches: Tensor, class_token: Tensor, position
   return add(cat([class_token.expand([B, 1, D]), patches], 1), positions);
 }
 
-/** Class token and positions. */
+/** Parameters of a patch embedding. */
 export interface PatchEmbedding {
   readonly weight: Weight;
   readonly bias: Tensor;
@@ -95,7 +95,7 @@ export interface PatchEmbedding {
   readonly positions: Tensor;
 }
 
-/** Both at once. f32[B, C, H, W] -> f32[B, N + 1, D] @throws ShapeError */
+/** `patchProjection`, then `prependClassToken`. f32[B, C, H, W] -> f32[B, N + 1, D] @throws ShapeError */
 export function patchEmbedding(
   pixels: Tensor,
   patch: number,

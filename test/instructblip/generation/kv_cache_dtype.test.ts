@@ -93,7 +93,7 @@ test.each(["odd_widths", "bias_variants", "t5_odd_f16"])(
   },
 );
 
-test("another number type is refused by name, and so are heads that cannot be halved", async () => {
+test("another dtype is refused by name, and so are heads that cannot be halved", async () => {
   await expect(open(goldenFolder("plain_f32"), "int8" as KVCacheDType)).rejects.toThrow('cannot be stored as "int8"');
   const shape = { layers: 1, batch: 1, heads: 1, head_dim: 6, capacity: 2, dtype: "f16" } as const;
   expect(() => new KVCache(device, shape)).toThrow("head_dim must be a multiple of 4 for an f16 cache, got 6");

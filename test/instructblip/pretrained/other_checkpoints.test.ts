@@ -43,7 +43,7 @@ async function changeWeights(change: (entry: TensorEntry) => TensorEntry | reado
   await writeFile(join(folder, "model.safetensors"), await serializeSafetensors(entries));
 }
 
-/** Says of some tensors that their bytes are of another number type, which the writer does not have. */
+/** Says of some tensors that their bytes have another dtype, which the writer does not have. */
 async function retype(pattern: RegExp, safetensors: string): Promise<void> {
   const bytes = await readFile(join(folder, "model.safetensors"));
   const end = 8 + Number(bytes.readBigUInt64LE());

@@ -119,7 +119,7 @@ describe("options of models", () => {
     );
   });
 
-  test("number types have PyTorch's names, too, and torch_dtype is dtype", () => {
+  test("dtypes have PyTorch's names, too, and torch_dtype is dtype", () => {
     for (const [name, dtype] of [
       ["float32", "f32"],
       ["torch.float32", "f32"],
@@ -149,7 +149,7 @@ describe("options of models", () => {
     }
   });
 
-  test("a model is loaded by them, and a number type that there is not is refused by its name", async () => {
+  test("a model is loaded by them, and an unknown dtype is refused by its name", async () => {
     const device = await testDevice();
     const sizeOf = async (options: FromPretrainedOptions) => {
       const before = device.memory.use.live;

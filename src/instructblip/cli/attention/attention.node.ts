@@ -15,8 +15,8 @@ import type { Folder } from "../../../tensor/files/source.ts";
 import { sizes } from "../../../tensor/shape.ts";
 import { Blip2Config } from "../../config/blip_2.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
-import { uninstructedFeatures } from "../../model/blip_2.ts";
-import { instructedFeatures } from "../../model/instructblip.ts";
+import { blip2ImageFeatures } from "../../model/blip_2.ts";
+import { instructBlipImageFeatures } from "../../model/instructblip.ts";
 import { Blip2QFormerModel, InstructBlipQFormerModel } from "../../model/qformer.ts";
 import type { ImageFeatures } from "../../model/vision_language.ts";
 import { InstructBlipVisionModel } from "../../model/vision_model.ts";
@@ -133,12 +133,12 @@ async function crossAttentions(
     const pixels = () => device.tensor(inputs.pixel_values.data, inputs.pixel_values.shape);
     if (config instanceof Blip2Config) {
       const qformer = new Blip2QFormerModel(weights.at("qformer").lossless(), config.qformer_config);
-      features = () => uninstructedFeatures({ ...parts, qformer }, { pixels: pixels() });
+      features = () => blip2ImageFeatures({ ...parts, qformer }, { pixels: pixels() });
     } else {
       const qformer = new InstructBlipQFormerModel(weights.at("qformer"), config.qformer_config);
       expectWords(inputs, qformer.embeddings, undefined);
       features = () =>
-        instructedFeatures({ ...parts, qformer }, { pixels: pixels(), ...uploadInstruction(device, inputs, Q) });
+        instructBlipImageFeatures({ ...parts, qformer }, { pixels: pixels(), ...uploadInstruction(device, inputs, Q) });
     }
     await loading(run, (on_progress) => weights.load({ on_progress, signal: run.signal }));
     noteSoftware(device, run);

@@ -168,7 +168,8 @@ export function formatInspection(it: Inspection): string {
     section("Q-Former", { num_query_tokens: config.num_query_tokens, ...config.qformer }),
     section("language model", { ...config.language, ...placeholder }),
     `parts\n${formatTable([...it.parts.map((part) => row(part.prefix, part)), row("all", it.tensors)], [1, 2, 3])}`,
-    `number types\n${formatTable(
+    `dtypes
+${formatTable(
       it.dtypes.map((group) => row(group.dtype, group)),
       [1, 2, 3],
     )}`,

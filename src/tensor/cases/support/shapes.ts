@@ -221,7 +221,7 @@ export const MODEL_SHAPES: Shapes = {
   memory: { cached: 4 * MiB, main: 256 * MiB },
 };
 
-/** A matrix in some number types, then a product with each epilogue, where rows, columns and sums fill no tile. */
+/** A matrix in some dtypes, then a product with each epilogue, where rows, columns and sums fill no tile. */
 const awkward = (M: number, dtypes: readonly WeightDType[], epilogues: readonly Epilogue[] = []): MatmulShape[] => [
   ...dtypes.map((dtype) => ({ name: "vec4", M, K: 588, N: 67, dtype })),
   ...dtypes.filter((dtype) => !/f16$/.test(dtype)).map((dtype) => ({ name: "scalar", M, K: 131, N: 37, dtype })),
