@@ -83,7 +83,7 @@ test.each([
   if (on !== device) on.destroy();
 });
 
-test("the file's tensors come back as they were, whatever a binding holds", async () => {
+test("the file's tensors are restored exactly, for every binding limit", async () => {
   for (const max_binding of [112, 208, 4096]) {
     const on = await otherDevice({ max_binding });
     const { weights, checkpoint } = await open(on);

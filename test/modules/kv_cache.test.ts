@@ -51,7 +51,7 @@ async function seen(cache: KVCache, layer = 0, h = 0): Promise<(number | null)[]
   );
 }
 
-test("tokens are held behind those before them, in each layer and head, on the host and on the device", async () => {
+test("append stores tokens after the earlier ones, in each layer and head, with length on host and device", async () => {
   const cache = new KVCache(device, SHAPE);
   append(cache, 2, 3, 100);
   append(cache, 2, 1, 200);
@@ -68,7 +68,7 @@ test("tokens are held behind those before them, in each layer and head, on the h
   cache.dispose();
 });
 
-test("what does not fit is not written anywhere", async () => {
+test("tokens beyond the capacity are not written", async () => {
   const cache = new KVCache(device, SHAPE);
   append(cache, 2, 5, 100);
   append(cache, 2, 3, 200); // one more than there is room for, and one more
@@ -81,7 +81,7 @@ test("what does not fit is not written anywhere", async () => {
   cache.dispose();
 });
 
-test("padding of the prompt is not attended to, what is appended later always is", async () => {
+test("padding of the prompt is masked, appended tokens are not", async () => {
   const cache = new KVCache(device, SHAPE);
   cache.setPromptMask([
     [0, 1, 1],
@@ -96,7 +96,7 @@ test("padding of the prompt is not attended to, what is appended later always is
   cache.dispose();
 });
 
-test("rows that change places read each other's past, share it, and write on by themselves", async () => {
+test("reordered rows share earlier tokens, and append to rows of their own", async () => {
   const cache = new KVCache(device, SHAPE);
   append(cache, 2, 2, 100);
   const before = await numbersOf(cache.layer(0).keys);
@@ -116,7 +116,7 @@ test("rows that change places read each other's past, share it, and write on by 
   cache.dispose();
 });
 
-test("there may be more rows than before, and fewer, and what is outgrown is freed", async () => {
+test("reorder may increase or decrease the rows, and frees replaced buffers", async () => {
   const start = device.memory.use.live;
   const cache = new KVCache(device, SHAPE);
   const { live } = device.memory.use;
@@ -143,7 +143,7 @@ test("there may be more rows than before, and fewer, and what is outgrown is fre
   expect(device.memory.use.live).toBe(start);
 });
 
-test("a fork holds what its rows held, and neither writes into the other", async () => {
+test("copyRows copies rows, and neither cache writes to the other", async () => {
   const start = device.memory.use.live;
   const cache = new KVCache(device, SHAPE);
   cache.setPromptMask([
@@ -170,7 +170,7 @@ test("a fork holds what its rows held, and neither writes into the other", async
   expect(device.memory.use.live).toBe(start);
 });
 
-test("f16 takes half of the bytes, rounds to eleven bits, and goes on through reorder and fork", async () => {
+test("f16 takes half of the bytes, rounds to 11 bits, and works with reorder and copyRows", async () => {
   expect(() => new KVCache(device, { ...SHAPE, head_dim: 6, dtype: "f16" })).toThrow(/head_dim .* f16 cache, got 6/);
   const [whole, half] = [new KVCache(device, SHAPE), new KVCache(device, { ...SHAPE, dtype: "f16" })];
   expect(half.layer(0).keys.size * 2).toBe(whole.layer(0).keys.size);
@@ -187,13 +187,13 @@ test("f16 takes half of the bytes, rounds to eleven bits, and goes on through re
   for (const cache of [whole, half, fork]) cache.dispose();
 });
 
-test("without room for all of it, nothing of a cache is allocated", () => {
+test("if its buffers do not all fit, a cache allocates nothing", () => {
   const before = device.memory.use.live;
   expect(() => new KVCache(device, { ...SHAPE, head_dim: 4 * 2 ** 30 })).toThrow(/key\/value cache/);
   expect(device.memory.use.live).toBe(before);
 });
 
-test("a table that cannot be written when rows become more is given back", () => {
+test("a block table that cannot be written when rows increase is freed", () => {
   const before = device.memory.use.live;
   const cache = new KVCache(device, SHAPE);
   cache.reorder([0, 1, 1]); // grows keys and values

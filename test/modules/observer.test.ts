@@ -25,7 +25,7 @@ class Double extends Module {
 const layers = [0, 1, 12].map((i) => new Double({ path: `encoder.layer.${i}` }));
 const run = () => layers.reduce((x, layer) => layer.forward(x), vector(1, 2));
 
-test("outputs are shown in call order under their paths, a second run as #2", async () => {
+test("outputs are observed in call order under their paths, a second call as #2", async () => {
   const { result, outputs } = await traceOutputs(device, () => [run(), layers[0].forward(vector(5))]);
   expect([...outputs.keys()]).toEqual(["encoder.layer.0", "encoder.layer.1", "encoder.layer.12", "encoder.layer.0#2"]);
   expect([...outputs.get("encoder.layer.1")!.data]).toEqual([4, 8]);
@@ -50,7 +50,7 @@ test.each([
   expect([...outputs.keys()]).toEqual(seen);
 });
 
-test("a replacement goes on, and the next observer sees it", async () => {
+test("a replacement is used, and the next observer sees it", async () => {
   const seen: Tensor[] = [];
   const zero = outputObserver(() => vector(0, 1), "**.1");
   const look = outputObserver((_, output) => void seen.push(output as Tensor), "**.1");
@@ -60,7 +60,7 @@ test("a replacement goes on, and the next observer sees it", async () => {
   expect(device.observers).toEqual([]);
 });
 
-test("nobody observes any more after an error, a rejection, or a call that has ended", async () => {
+test("observers are removed after an error, a rejection, or the end of a call", async () => {
   const observer = outputObserver(() => undefined);
   const broken = () => {
     throw new Error("inside");
@@ -73,7 +73,7 @@ test("nobody observes any more after an error, a rejection, or a call that has e
   expect(device.observers).toEqual([]);
 });
 
-test("what nobody asks for is not computed", () => {
+test("states that no observer requests are not computed", () => {
   const [layer] = layers;
   const compute = () => {
     throw new Error("computed");
@@ -93,7 +93,7 @@ test("what nobody asks for is not computed", () => {
   );
 });
 
-test("states are kept by kind and path until they are taken, and freed if they are not", async () => {
+test("states are kept by kind and path until they are taken, else freed", async () => {
   const before = device.memory.use.live;
   const [first, all] = device.scope(() =>
     observeStates(device, { output_hidden_states: true }, () => {

@@ -33,7 +33,7 @@ function counted() {
   return { state, replayed, run, built: () => built };
 }
 
-test("the first step runs as it is, the second is captured, all others are replays with their own tokens", async () => {
+test("the first step runs, the second is captured, later ones are replayed with their own tokens", async () => {
   const { state, replayed, run, built } = counted();
   const results: number[][] = [];
   for (const id of [3, 5, 7, 2, 7]) results.push(await run(id, id + 1));
@@ -44,7 +44,7 @@ test("the first step runs as it is, the second is captured, all others are repla
   state.dispose();
 });
 
-test("forget frees what was captured; other rows then are captured anew", async () => {
+test("forget frees the capture; other rows are then captured", async () => {
   const { state, replayed, run, built } = counted();
   await run(1);
   await run(1);
@@ -62,7 +62,7 @@ test("forget frees what was captured; other rows then are captured anew", async 
   state.dispose();
 });
 
-test("while somebody observes, every step is run, and what was captured before is replayed after", async () => {
+test("with an observer every step runs; without it the earlier capture is replayed", async () => {
   const { state, replayed, run, built } = counted();
   for (const id of [1, 2]) await run(id);
   await withObserver(

@@ -28,7 +28,7 @@ async function open(dtype?: "f16" | "int8") {
   return { weights: Weights.open(checkpoint, device, dtype), checkpoint };
 }
 
-test.each([undefined, "f16", "int8"] as const)("stored as %s: what the layers give apart", async (dtype) => {
+test.each([undefined, "f16", "int8"] as const)("stored as %s: equals the separate layers", async (dtype) => {
   const one = await open(dtype);
   const stacked = new StackedLinear(one.weights.at("attn"), SIZES, K);
   await one.weights.load();
@@ -57,7 +57,7 @@ test.each([undefined, "f16", "int8"] as const)("stored as %s: what the layers gi
   apart.weights.dispose();
 });
 
-test("the file's tensors are named when one is missing, and come back as they were", async () => {
+test("a missing tensor of the file is named; tensors are restored exactly", async () => {
   const { weights, checkpoint } = await open();
   const missing = () => new StackedLinear(weights.at("attn"), { q_proj: 8, gate_proj: 4 }, K);
   expect(missing).toThrow(WeightError);
@@ -74,7 +74,7 @@ test("the file's tensors are named when one is missing, and come back as they we
   weights.dispose();
 });
 
-test("a product adds its residual itself, or apart where it is observed", async () => {
+test("a residual is fused, or added separately if the product is observed", async () => {
   const { weights } = await open();
   const layer = new Linear(weights.at("attn").at("q_proj"), [8, K]);
   await weights.load();

@@ -32,7 +32,7 @@ test("one for all; T5's attention biases are not quantized, tables not to int4",
   expect(all("int4")).toEqual(["int4", "int8", "int8", "int4", "int8", "bf16"]);
 });
 
-test("by part: the longest name decides, whatever the order; the rest is as in the file", () => {
+test("by submodule: the longest name decides, in any order; the rest is auto", () => {
   const parts = { vision_model: "f16", language_model: "int4" } as const;
   expect(all(parts)).toEqual(["f16", "bf16", "int8", "int4", "int8", "bf16"]);
   for (const choice of [
@@ -49,7 +49,7 @@ test("by part: the longest name decides, whatever the order; the rest is as in t
   expect(storageOf({ [BIAS.replace(/\.weight$/, "")]: "f32" }, BIAS, "f16")).toBe("f32");
 });
 
-test("what does not exist is refused, with the nearest name", () => {
+test("unknown dtypes and submodules are refused, with the nearest name", () => {
   const check = (choice: unknown) => () => checkStorage(choice as StorageDType, NAMES);
   for (const good of ["auto", "int4", {}, { qformer: "f32" }, { "language_model.model.layers.0": "int8" }]) {
     expect(check(good)).not.toThrow();
@@ -64,7 +64,7 @@ test("what does not exist is refused, with the nearest name", () => {
   expect(check({ "language_model.model.layers.0.self_attn.q_proj.weight": "f16" })).toThrow(/has no part/);
 });
 
-test("as the command line writes it", () => {
+test("the command line's spelling", () => {
   for (const text of ["auto", "int8", "language_model=int4", "language_model=int4,vision_model=f16"]) {
     expect(formatStorage(parseStorage(text))).toBe(text);
   }
@@ -76,7 +76,7 @@ test("as the command line writes it", () => {
   expect(parseStorage("float32")).toBe("f32");
 });
 
-test("weights are stored so, and what is lossless stays so", async () => {
+test("weights have the chosen dtype; lossless ones keep theirs", async () => {
   const device = await testDevice();
   const [N, K] = [6, 40];
   const data = new Random(1).normal(N * K);

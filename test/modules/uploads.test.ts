@@ -24,7 +24,7 @@ async function isOver(promise: Promise<unknown>): Promise<boolean> {
   );
 }
 
-test("the second window is handed over while the first is worked on, the third is not", async () => {
+test("the second window is uploaded while the first runs, the third waits", async () => {
   const { held, sync } = heldSyncs();
   const { live } = device.memory.use;
   const uploads = new Uploads(device, device.call());
@@ -58,7 +58,7 @@ test("the second window is handed over while the first is worked on, the third i
   }
 });
 
-test("a failure comes out of the wait for its window, once, and all that was staged is given back", async () => {
+test("a failure is thrown once, by the wait for its window, and staged tensors are freed", async () => {
   const { held, sync } = heldSyncs();
   const { live } = device.memory.use;
   const uploads = new Uploads(device, device.call());
@@ -76,7 +76,7 @@ test("a failure comes out of the wait for its window, once, and all that was sta
   sync.mockRestore();
 });
 
-test("what is staged lies on the device, whatever scope is open", async () => {
+test("staged tensors are on the device, in any scope", async () => {
   const uploads = new Uploads(device, device.call());
   const words = device.scope(() => {
     uploads.stage(BYTES);

@@ -53,7 +53,7 @@ async function load(dtype: StorageDType = "int4", max_rows = 3) {
   return { restored, bits, file: join(caches, cache.file) };
 }
 
-test("made at the first start, read at the second, bit by bit", async () => {
+test("written at the first start, read at the second with equal bits", async () => {
   const write = vi.spyOn(Weight.prototype, "write");
   const first = await load();
   expect(first.restored).toBe(false);
@@ -73,7 +73,7 @@ test("made at the first start, read at the second, bit by bit", async () => {
   await header.close();
 });
 
-test("another dtype has a file of its own; floats have none", async () => {
+test("each quantized dtype has its own file; floats have none", async () => {
   const { file } = await load("int4");
   const other = await load("int8");
   expect(other.restored).toBe(false);
@@ -85,7 +85,7 @@ test("another dtype has a file of its own; floats have none", async () => {
   expect(await readdir(caches)).toHaveLength(3);
 });
 
-test("a changed checkpoint is quantized anew, in place of the old file", async () => {
+test("a changed checkpoint is quantized again, and its file replaced", async () => {
   const before = await load();
   const weights = join(model, "model.safetensors");
   const bytes = await readFile(weights);
@@ -165,14 +165,14 @@ async function rewriteSums(file: string, change: (sums: Uint8Array) => Uint8Arra
   await writeFile(file, await serializeSafetensors(entries, Object.fromEntries(old.metadata)));
 }
 
-test.each(Object.keys(DAMAGE))("damage is noticed and mended: %s", async (kind) => {
+test.each(Object.keys(DAMAGE))("damage is detected and the file replaced: %s", async (kind) => {
   const first = await load();
   await DAMAGE[kind](first.file, (await stat(first.file)).size);
   expect(await load()).toEqual(first); // restored: false, and the right bits
   expect(await load()).toEqual({ ...first, restored: true });
 });
 
-test("a source that cannot say whether it changed is not cached", async () => {
+test("a source without a version is not cached", async () => {
   const data = new Random(1).normal(64);
   const bytes = await serializeSafetensors([{ name: "a.weight", dtype: "f32", shape: [2, 32], data }]);
   const weights = Weights.open(await Checkpoint.open(new MemorySource("w", bytes)), device, "int8");
@@ -200,7 +200,7 @@ test("an abort while the cache is read ends the load", async () => {
   weights.dispose();
 });
 
-test("from_pretrained keeps and reads it; where it cannot, there is a warning and a model", async () => {
+test("from_pretrained writes and reads it; if it cannot, it warns and loads the model", async () => {
   const options = { device, dtype: "int8", compile: false } as const;
   const read = vi.spyOn(WeightCache.prototype, "read");
   const golden = await Golden.open(model);
@@ -245,7 +245,7 @@ test("from_pretrained keeps and reads it; where it cannot, there is a warning an
   other.dispose();
 });
 
-test("--weight-cache keeps a file, in a process of its own", { timeout: 120_000 }, async () => {
+test("--weight-cache writes a file, in a separate process", { timeout: 120_000 }, async () => {
   const shapes = fileURLToPath(new URL("../../examples/shapes/", import.meta.url));
   const main = fileURLToPath(new URL("../../src/instructblip/cli/main.ts", import.meta.url));
   const ask = () => {

@@ -46,7 +46,7 @@ async function readWeight(weight: Weight): Promise<Float32Array> {
   return new Float32Array(convert(bytes, weight.dtype as "f32", "f32").slice().buffer);
 }
 
-test("what nobody asked for is left over, but for what is to be ignored; what is asked for twice is one", async () => {
+test("leftovers are tensors not asked for and not ignored; a tensor asked for twice is loaded once", async () => {
   const weights = await open({ "a.weight": ["f32", [2, 4]], "a.bias": ["f32", [2]], "b.extra": ["f32", [1]] });
   expect(weights.leftovers()).toEqual(["a.bias", "a.weight", "b.extra"]);
   const a = weights.at("a");
@@ -58,7 +58,7 @@ test("what nobody asked for is left over, but for what is to be ignored; what is
   weights.dispose();
 });
 
-test("what is missing is named with its nearest name, and another shape with both; nothing is kept of it", async () => {
+test("errors name a missing tensor with the nearest name, and a wrong shape with both shapes; nothing is registered", async () => {
   const weights = await open({ "layer.0.weight": ["f32", [2, 4]] });
   const before = device.memory.use.live;
   const refusal = (run: () => unknown) => {
@@ -80,7 +80,7 @@ test("what is missing is named with its nearest name, and another shape with bot
   expect(weights.leftovers()).toEqual(["layer.0.weight"]); // asking what is missing is not asking for it
 });
 
-test("lossless is as in the file, or f32 where another dtype was asked for, for that place alone", async () => {
+test("lossless is auto, or f32 if another dtype was chosen, for that path only", async () => {
   const file: Record<string, [FileDType, readonly number[]]> = { "a.m": ["f16", [2, 32]], "b.m": ["f16", [2, 32]] };
   for (const [dtype, stored, lossless] of [
     [undefined, "f16", "f16"],
@@ -98,7 +98,7 @@ test("lossless is as in the file, or f32 where another dtype was asked for, for 
   }
 });
 
-test("matrices of different dtypes are stacked as the one of the most bytes, and are parts by their names", async () => {
+test("matrices of different dtypes are stacked in the widest, and keep their names", async () => {
   const rows = { q: 3, k: 2, v: 4 };
   const weights = await open({ q: ["f16", [3, 8]], k: ["f32", [2, 8]], v: ["bf16", [4, 8]], after: ["f32", [1]] });
   const whole = weights.stackedMatrix(rows, 8);
@@ -117,7 +117,7 @@ test("matrices of different dtypes are stacked as the one of the most bytes, and
   weights.dispose();
 });
 
-test("vectors of different dtypes are one behind the other in f32; f64 is narrowed wherever it stands", async () => {
+test("vectors of different dtypes are concatenated in f32; f64 is rounded", async () => {
   const weights = await open({
     a: ["f16", [3]],
     b: ["f64", [4]],
@@ -171,7 +171,7 @@ test.each(["int8", "int4"] as const)(
   },
 );
 
-test("dispose frees every parameter, what was made besides, and the whole of what was stacked, once", async () => {
+test("dispose frees parameters, stacked weights and other resources, once", async () => {
   const before = device.memory.use.live;
   const weights = await open({ a: ["f32", [4]], m: ["f16", [4, 8]], p: ["f32", [2, 8]], q: ["f32", [2, 8]] });
   weights.get("a", [4]);

@@ -35,7 +35,7 @@ interface Printed {
 }
 
 describe("--json", () => {
-  test("gives weights that add up to 1 for every query of every layer that looks at the image", async () => {
+  test("weights sum to 1 for every query of every layer with cross-attention", async () => {
     const [{ grid, layers }] = await json<Printed>([...ONE, "--json"]);
     expect(layers.map(({ layer, head }) => [layer, head])).toEqual([
       [0, "mean"],
@@ -50,7 +50,7 @@ describe("--json", () => {
     }
   });
 
-  test("leaves the language model, most of a checkpoint, where it is", async () => {
+  test("does not load the language model", async () => {
     const asked = vi.spyOn(Weights.prototype, "at");
     await json<Printed>([...ONE, "--json"]);
     const names = asked.mock.calls.map(([name]) => name);
@@ -59,7 +59,7 @@ describe("--json", () => {
     expect(names).not.toContain("language_model");
   });
 
-  test("gives heads, layers and queries apart, whose mean is what is given without", async () => {
+  test("prints heads, layers and queries separately, with the default as their mean", async () => {
     const [mean] = await json<Printed>([...ONE, "--json"]);
     const [all] = await json<Printed>([...ONE, "--json", "--layer", "3", "--query", "1", "--head", "all"]);
     expect(new Set(all.layers.map(({ layer }) => layer))).toEqual(new Set([3]));
@@ -80,7 +80,7 @@ describe("a sibling", () => {
   const weightsOf = (layers: Printed["layers"]) =>
     Float32Array.from(layers.flatMap(({ queries }) => queries.flatMap((q) => [q.class_token, ...q.patches])));
 
-  test("BLIP-2 looks as PyTorch's does, without a prompt", async () => {
+  test("BLIP-2's attention equals PyTorch's, without a prompt", async () => {
     const folder = goldenFolder("blip2_opt");
     const args = ["attention", "--model", folder, "--image", join(folder, "picture_0.png"), "--json", "--head", "all"];
     const [{ prompt, layers }] = await json<Printed>(args);
@@ -98,7 +98,7 @@ describe("a sibling", () => {
     expect(await readFile(svg, "utf8")).toContain(">picture_0.png</text>");
   });
 
-  test("a frame is looked at as among the others of its video", async () => {
+  test("a frame has the attention that it has in its video", async () => {
     const folder = goldenFolder("video_4_frames");
     const frames = [0, 1, 2, 3].map((i) => join(folder, `picture_${i}.png`));
     const text = "a photo of";
@@ -117,7 +117,7 @@ describe("a sibling", () => {
     expectClose(weightsOf(layers), Float32Array.from(expected), TOLERANCES.attention, "frame 2");
   });
 
-  test("gets a prompt if it reads one, and only then", async () => {
+  test("requires a prompt if its Q-Former reads one, else refuses it", async () => {
     const blip2 = goldenFolder("blip2_opt");
     for (const [args, message] of [
       [["--model", blip2, "--prompt", "a photo of"], "error: --prompt: BLIP-2's Q-Former reads no text"],
@@ -177,7 +177,7 @@ describe("--out", () => {
     expect(stderr).toContain(message);
   });
 
-  test("something must come out", async () => {
+  test("an output is required", async () => {
     const { code, stderr } = await cli(ONE);
     expect(code).toBe(EXIT.usage);
     expect(stderr).toContain("required option '--out <file>' not specified");
@@ -211,7 +211,7 @@ describe("the drawing", () => {
     ...data.subarray(3 * (y * width + x), 3 * (y * width + x) + 3),
   ];
 
-  test("puts a patch's weight over the patch, and nothing over an edge that fills none", () => {
+  test("draws a patch's weight over the patch, and nothing over pixels outside of patches", () => {
     const grid = { rows: 2, columns: 2, height: 2.5, width: 2.5 };
     const weights = Float32Array.of(0, 0.5, 1, 0);
     const blocks = heat(grey(25, 25), weights, grid, 1, true);
@@ -228,7 +228,7 @@ describe("the drawing", () => {
     expect(at(smooth, 12, 0)).not.toEqual(half);
   });
 
-  test("scales all maps alike, and shows what is above the scale as its top", () => {
+  test("all maps have one scale, and weights above it are clipped", () => {
     const grid = { rows: 1, columns: 1, height: 1, width: 1 };
     const map = (weight: number) => ({
       caption: `${weight}`,
@@ -253,7 +253,7 @@ describe("the drawing", () => {
     expect(draw([0]).labels.map(({ text }) => text)).toContain("0 %"); // a head that looks at the class token alone
   });
 
-  test("keeps labels within the sheet, however many maps and however long the prompt", () => {
+  test("labels are within the sheet for any number of maps and length of the prompt", () => {
     for (const count of [1, 2, 5, 12, 31, 32]) {
       const map = { caption: "query 31", patches: new Float32Array(4).fill(0.2), class_token: 0.2 };
       const grid = { rows: 2, columns: 2, height: 2, width: 2 };

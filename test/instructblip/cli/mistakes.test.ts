@@ -34,10 +34,7 @@ describe("a wrong command line", () => {
     [ask("m", "i", "extra"), /too many arguments/],
     [ask("m", "i", "--model", "n"), /It is given twice/],
     [ask("", "i"), /It must not be empty/],
-    [
-      ask("m", "i", "--dtype", "f64"),
-      /'f64' is invalid. dtype: unknown dtype "f64"\n +hint: did you mean f32\?/,
-    ],
+    [ask("m", "i", "--dtype", "f64"), /'f64' is invalid. dtype: unknown dtype "f64"\n +hint: did you mean f32\?/],
     [ask("m", "i", "--dtype", "language_model=int3"), /unknown dtype "int3"\n +hint: did you mean int8\?/],
     [ask("m", "i", "--dtype", "int8,int4"), /"int8,int4" is neither a dtype nor a list of part=type/],
     [ask("m", "i", "--dtype", "qformer=f16,qformer=f32"), /"qformer" is given twice/],

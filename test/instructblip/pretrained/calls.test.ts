@@ -51,7 +51,7 @@ async function expectSnapshot(args: () => unknown[], call: (...args: never[]) =>
 
 const fresh = (): InstructBlipInputs => structuredClone(given);
 
-describe("what a caller changes after the call changes nothing", () => {
+describe("changes by the caller after the call have no effect", () => {
   test("generate", async () => {
     const options = () => ({
       max_new_tokens: 3,
@@ -72,7 +72,7 @@ describe("what a caller changes after the call changes nothing", () => {
     );
   });
 
-  test("forward, its labels, and the ways to features", async () => {
+  test("forward, its labels, and the methods for features", async () => {
     const labels = () => ({ labels: given.input_ids.map((row) => [...row]), logits_to_keep: 0 });
     await expectSnapshot(
       () => [{ ...fresh(), ...labels() }],
@@ -127,7 +127,7 @@ describe("what a caller changes after the call changes nothing", () => {
     await expectSnapshot(() => [{ max_shard_size: 100_000 }], save as never);
   });
 
-  test("what a streamer is shown is its own", async () => {
+  test("a streamer gets copies", async () => {
     const streamer = { put: (rows: number[][]) => spoil(rows), end() {} };
     for (const num_beams of [1, 2]) {
       const one = { ...given, max_new_tokens: 3, num_beams };
@@ -148,7 +148,7 @@ describe("what a caller changes after the call changes nothing", () => {
   });
 });
 
-test("what is no number is not copied: methods see their own object, and cycles end", () => {
+test("only numbers are copied: methods keep their object, and cycles end", () => {
   const streamer = { cancelled: false, put() {}, end() {} };
   const { signal } = new AbortController();
   const cycle: unknown[] = [1];
@@ -167,7 +167,7 @@ test("what is no number is not copied: methods see their own object, and cycles 
   expect(() => copyOf(new Array(2 ** 32 - 1))).toThrow("a list of 4294967295 items is too long");
 });
 
-describe("options in an object of their own, as a Python call becomes one", () => {
+describe("options in a second object, as Python's keyword arguments", () => {
   test("generate, forward and rank_answers take them", async () => {
     const together = await model.generate({ ...given, max_new_tokens: 3, num_beams: 2 });
     expect(await model.generate(given, { max_new_tokens: 3, num_beams: 2 })).toEqual(together);

@@ -39,7 +39,7 @@ test.each([
   other.dispose();
 });
 
-test("on a device of its own, which is destroyed with it", async () => {
+test("a model with its own device, which is destroyed with it", async () => {
   const model = await load({});
   const on_token = (step: number) => {
     if (step === 3) model.dispose();
@@ -48,7 +48,7 @@ test("on a device of its own, which is destroyed with it", async () => {
   await expect(model.generate(asked)).rejects.toMatchObject(disposed);
 });
 
-test("an error that a streamer has told of ends no process, though nobody waits for generate()", async () => {
+test("an error that a streamer has thrown does not end the process if generate() is not awaited", async () => {
   const device = await otherDevice({});
   const model = await load({ device });
   const driver = new FaultyDriver(device.handle);
@@ -65,7 +65,7 @@ test("an error that a streamer has told of ends no process, though nobody waits 
   device.destroy();
 });
 
-test("what async callbacks reject with is what generate() rejects with, and ends no process", async () => {
+test("generate() rejects with the rejection of an async callback, which does not end the process", async () => {
   const model = await load({ device: await testDevice() });
   const own = new Error("own");
   const rejects = async () => {

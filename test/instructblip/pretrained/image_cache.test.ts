@@ -73,7 +73,7 @@ describe.each([
   ["BLIP-2", "blip2_opt"],
   ["InstructBLIP for videos", "video_3_frames_t5"],
 ])("%s", (_, name) => {
-  test("n questions about an image are one pass, and answered alike", async () => {
+  test("n questions about an image run the encoder once, with equal answers", async () => {
     const { folder, inputs } = await read(name);
     const [model, plain] = [await open(folder), await open(folder, { image_cache: 0 })];
     const [seen, all] = [passes(model), passes(plain)];
@@ -96,7 +96,7 @@ describe.each([
   });
 });
 
-test("BLIP-2's Q-Former, which reads no question, runs once too; InstructBLIP's reads each", async () => {
+test("BLIP-2's Q-Former, which reads no text, runs once too; InstructBLIP's for each question", async () => {
   const runs = async (name: string) => {
     const { folder, inputs } = await read(name);
     const model = await open(folder);
@@ -108,7 +108,7 @@ test("BLIP-2's Q-Former, which reads no question, runs once too; InstructBLIP's 
   expect(await runs("odd_widths")).toBe(3);
 });
 
-test("a batch looks at what it does not know, and at equal images once", async () => {
+test("a batch encodes images that are not cached, and equal ones once", async () => {
   const { folder, inputs } = odd;
   const [model, plain] = [await open(folder), await open(folder, { image_cache: 0 })];
   const seen = passes(model);
@@ -122,7 +122,7 @@ test("a batch looks at what it does not know, and at equal images once", async (
   expect(seen).toEqual([1, 1]);
 });
 
-test("questions that are asked at once", async () => {
+test("concurrent questions", async () => {
   const model = await open(odd.folder);
   const seen = passes(model);
   const asked = pick(odd.inputs, [0]);
@@ -131,7 +131,7 @@ test("questions that are asked at once", async () => {
   expect(seen).toEqual([1]);
 });
 
-test("images are told apart by every number, by size, and by how they are taken", async () => {
+test("the key of an image is all its numbers, its size, and the options of the encoder", async () => {
   const model = await open(odd.folder);
   const seen = passes(model);
   const asked = pick(odd.inputs, [0]);
@@ -145,7 +145,7 @@ test("images are told apart by every number, by size, and by how they are taken"
   expect(seen).toEqual([1, 1, 1]);
 });
 
-test("the images used last are kept, so many and no more, and given back in the end", async () => {
+test("the least recently used images are evicted, and all are freed at the end", async () => {
   const before = device.memory.use.live;
   const model = await open(odd.folder, { image_cache: 2 });
   const seen = passes(model);
@@ -166,7 +166,7 @@ test("the images used last are kept, so many and no more, and given back in the 
   expect(device.memory.use.live).toBe(before);
 });
 
-test("who observes sees the image encoder, may change what it makes, and nothing of that is kept", async () => {
+test("a call with an observer runs the image encoder, and its results are not cached", async () => {
   const model = await open(odd.folder);
   const asked = pick(odd.inputs, [0]);
   const expected = await model.generate(asked, STEPS);
@@ -183,7 +183,7 @@ test("who observes sees the image encoder, may change what it makes, and nothing
   expect(seen).toEqual([1, 1, 1]);
 });
 
-test("what a call that fails has computed is not kept", async () => {
+test("results of a failed call are not cached", async () => {
   const model = await open(odd.folder);
   const seen = passes(model);
   const asked = { ...pick(odd.inputs, [0]), ...STEPS };
@@ -208,7 +208,7 @@ test("what a call that fails has computed is not kept", async () => {
   expect(seen).toEqual([1, 1, 1]);
 });
 
-test("an image of a batch stays while the batch's others are computed, though memory runs short", async () => {
+test("cached images of a batch are not evicted while the batch is computed, even if memory is short", async () => {
   const [model, plain] = [await open(odd.folder), await open(odd.folder, { image_cache: 0 })];
   await model.generate(pick(odd.inputs, [0]), STEPS);
   const forward = model.vision_model.forward.bind(model.vision_model);
@@ -221,7 +221,7 @@ test("an image of a batch stays while the batch's others are computed, though me
   expect(await model.generate(both, STEPS)).toEqual(await plain.generate(both, STEPS));
 });
 
-test("kept images give way before a call fails for want of memory", async () => {
+test("cached images are freed before a call fails for lack of memory", async () => {
   const small = await otherDevice({ memory_budget: 2 ** 26 });
   const model = await open(odd.folder, { device: small });
   const ask = (seed: number) => model.generate(image(odd.inputs, seed), STEPS);

@@ -113,7 +113,7 @@ describe("quantized", () => {
     expect(report.warnings[0]).toMatch(/quantized \(fp8\).*original checkpoint/);
   });
 
-  test("floats under a config that asks for quantizing are loaded as they are, with a warning", async () => {
+  test("float weights with a quantization config are loaded, with a warning", async () => {
     const quantization_config = { quant_method: "bitsandbytes", load_in_4bit: true };
     await changeJson("config.json", (json) => Object.assign(json, { quantization_config }));
     const model = await load();
@@ -149,7 +149,7 @@ test.each(["config.json", "tokenizer.json", "processor_config.json"])("a Git LFS
   await expect(loading).rejects.toMatchObject({ hint: expect.stringContaining("git lfs pull") });
 });
 
-test("many missing tensors are named in one error, and nothing stays on the device", async () => {
+test("many missing tensors are named in one error, and nothing remains allocated", async () => {
   const before = device.memory.use.live;
   const gone = /\.(layernorm|LayerNorm|input_layernorm|post_attention_layernorm|layer_norm1)\./;
   let count = 0;
@@ -167,7 +167,7 @@ test("many missing tensors are named in one error, and nothing stays on the devi
   expect(device.memory.use.live).toBe(before);
 });
 
-test("what the index promises and no file holds is missed where it is needed, and the file is named", async () => {
+test("a tensor of the index that no file has is an error only if it is needed, and names the file", async () => {
   folder = join(root, `sharded-${turn}`);
   await cp(goldenFolder("cross_frequency_3_sharded"), folder, { recursive: true });
   const { weight_map } = JSON.parse(await readFile(join(folder, "model.safetensors.index.json"), "utf8"));
@@ -215,7 +215,7 @@ test("f64 weights are rounded to f32, and saved as that", async () => {
   await original.close();
 });
 
-test("a config as Python writes it, with numbers that JSON does not have", async () => {
+test("a config written by Python, with NaN and infinities", async () => {
   const text = await readFile(join(folder, "config.json"), "utf8");
   const odd = '{"task_specific_params": {"a": NaN, "b": [-Infinity, Infinity], "c": "NaN \\" Infinity"},';
   await writeFile(join(folder, "config.json"), text.replace("{", odd));
@@ -239,7 +239,7 @@ test("a config as Python writes it, with numbers that JSON does not have", async
   }
 });
 
-test("vocabularies that are not the tables' are warned of", async () => {
+test("a vocabulary of another size than its table is a warning", async () => {
   await changeJson("config.json", (json) => {
     const { text_config, qformer_config } = json as unknown as Record<string, { vocab_size: number }>;
     text_config.vocab_size += 8;

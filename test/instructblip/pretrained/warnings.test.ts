@@ -38,7 +38,7 @@ test("the console, once, with the library's name", async () => {
   ]);
 });
 
-test("who listens to the model, once; who listens to a call, each time; nobody", async () => {
+test("a listener of the model, once; a listener of a call, each time; none", async () => {
   const heard: string[] = [];
   const model = await open({ on_warning: (message: string) => heard.push(message) });
   await model.generate(asked);
@@ -52,7 +52,7 @@ test("who listens to the model, once; who listens to a call, each time; nobody",
   expect(console_).not.toHaveBeenCalled();
 });
 
-test("what is odd about a checkpoint", async () => {
+test("warnings about a checkpoint", async () => {
   const heard: string[] = [];
   const options = { kv_cache_dtype: "f16", on_warning: (message: string) => heard.push(message) };
   const model = await open(options);
@@ -69,7 +69,7 @@ test("a prompt that is padded on the right", async () => {
   expect(heard.join()).toMatch(/padded on the right: .*padding_side: "left"/);
 });
 
-test("a listener may answer with a promise; what it rejects with is its caller's", async () => {
+test("a listener may return a promise; its rejection is thrown to the caller", async () => {
   const refused = new Error("the log is full");
   const rejecting = async () => {
     throw refused;

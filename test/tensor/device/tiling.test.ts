@@ -48,7 +48,7 @@ test.each([
   }
 });
 
-test("few tiles have their K split, many have not", () => {
+test("split-K is used for few tiles, not for many", () => {
   const splits = (...sizes: [number, number, number]) => tilingOf(...sizes).SPLITS;
   expect([splits(257, 4224, 1408), splits(257, 6144, 1408), splits(64, 22_016, 4096)]).toEqual([1, 1, 1]);
   expect([splits(257, 1408, 6144), splits(64, 4096, 4096), splits(64, 4096, 11_008)].every((s) => s > 1)).toBe(true);
@@ -58,19 +58,19 @@ test("few tiles have their K split, many have not", () => {
   }
 });
 
-test("257 rows take tiles that waste few of them; a batch takes the largest", () => {
+test("257 rows get tiles with few unused rows; a batch gets the largest", () => {
   expect(tilingOf(257, 6144, 1408)).toMatchObject({ TM: 11, WY: 8, SPLITS: 1, workgroups: 144 });
   expect(tilingOf(4096, 4096, 4096)).toMatchObject({ TM: 11, WY: 8, SPLITS: 1 });
   expect(tilingOf(64, 22_016, 4096)).toMatchObject({ TM: 8, WY: 8, workgroups: 172 });
   expect(tilingOf(9, 4096, 4096).TM).toBe(4);
 });
 
-test("parts are no more than one binding holds", () => {
+test("the partial sums fit one binding", () => {
   const parts = (maxBindingBytes: number) => planTiling([32, 768, 768], { ...GPU, maxBindingBytes }).SPLITS;
   expect([parts(8 * 4 * 32 * 768), parts(8 * 4 * 32 * 768 - 1), parts(1)]).toEqual([8, 4, 1]);
 });
 
-test("no workgroup takes more shared memory, or more threads, than WebGPU has by default", () => {
+test("shared memory and threads are within WebGPU's default limits", () => {
   for (const { TM, WX, WY } of TILES) {
     expect(64 * TM * WY + 320 * WX).toBeLessThanOrEqual(16_384);
     expect(WX * WY).toBeLessThanOrEqual(256);
@@ -89,14 +89,14 @@ test("no workgroup takes more shared memory, or more threads, than WebGPU has by
   }
 });
 
-test("a size of subgroups is asked for where Dawn would take another", () => {
+test("a subgroup size is requested if Dawn's default is another", () => {
   expect(subgroupSizeOf(RDNA)).toBe(32);
   expect(subgroupSizeOf(GPU)).toBeUndefined();
   expect(subgroupSizeOf({ ...RDNA, subgroupSizeControl: false })).toBeUndefined();
   expect(subgroupSizeOf({ ...RDNA, subgroupMinSize: 8, subgroupMaxSize: 32 })).toBeUndefined();
 });
 
-test("attention's workgroups fit shared memory for every head they take, and are small where queries are few", () => {
+test("attention's workgroups fit shared memory for every head size, and are smaller for few queries", () => {
   const bytesOf = (WG: number, d: number) => WG * (16 * Math.ceil(d / 16) + 136) + 512;
   for (const maxWorkgroupStorageBytes of [16_384, 32_768, 65_536]) {
     for (const d of [1, 64, 80, 88, 128, 256]) {

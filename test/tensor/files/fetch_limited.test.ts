@@ -39,14 +39,14 @@ const trickle = (_request: IncomingMessage, response: ServerResponse) => {
 };
 const closed = (response: ServerResponse) => new Promise<void>((resolve) => void response.on("close", resolve));
 
-test("a body comes whole, and any status is an answer", async () => {
+test("a body is read completely, and any status is a response", async () => {
   handler = (_request, response) => void response.writeHead(404, { "x-word": "no" }).end("not here");
   const answer = await fetchLimited(url());
   expect([answer.response.status, answer.response.headers.get("x-word")]).toEqual([404, "no"]);
   expect(new TextDecoder().decode(await answer.bytes())).toBe("not here");
 });
 
-test("HTTP_SLOW: a trickle is given up, and the connection let go of; a rate that is high enough is not", async () => {
+test("HTTP_SLOW: a slow body fails and closes the connection; a sufficient rate does not", async () => {
   let gone: Promise<void> | undefined;
   handler = (request, response) => {
     gone = closed(response);
@@ -63,7 +63,7 @@ test("HTTP_SLOW: a trickle is given up, and the connection let go of; a rate tha
   expect((await bytesOf(url(), { silenceMs: 700, minRate: 0 })).length).toBeGreaterThan(0);
 });
 
-test("a reader that takes its time is not a slow server", async () => {
+test("a slow consumer does not count as a slow server", async () => {
   handler = (_request, response) => void response.end(new Uint8Array(200_000));
   let size = 0;
   for await (const chunk of (await fetchLimited(url(), { silenceMs: 40, minRate: 1e6 })).chunks()) {
@@ -73,7 +73,7 @@ test("a reader that takes its time is not a slow server", async () => {
   expect(size).toBe(200_000);
 });
 
-test("IO: a server that is silent, before its answer and within, or hangs up", async () => {
+test("IO: a server that is idle before or within its response, or closes the connection", async () => {
   handler = () => {};
   await expect(fetchLimited(url(), { silenceMs: 30 })).rejects.toMatchObject({ code: "IO" });
   handler = (_request, response) => void response.write("x");
@@ -87,7 +87,7 @@ test("IO: a server that is silent, before its answer and within, or hangs up", a
   await expect(bytesOf(url())).rejects.toMatchObject({ code: "IO", message: "file: the connection broke" });
 });
 
-test("HTTP_TIMEOUT: the whole takes too long, be it fast enough at every moment", async () => {
+test("HTTP_TIMEOUT: the request takes too long, although its rate is sufficient", async () => {
   handler = trickle;
   const limits = { timeoutMs: 100, minRate: 0 };
   await expect(bytesOf(url(), limits)).rejects.toMatchObject({ code: "HTTP_TIMEOUT" });
@@ -95,7 +95,7 @@ test("HTTP_TIMEOUT: the whole takes too long, be it fast enough at every moment"
   await expect(bytesOf(url(), limits)).rejects.toMatchObject({ code: "HTTP_TIMEOUT" });
 });
 
-test("FILE_TOO_LARGE: a body is bounded, and no more of it is taken", async () => {
+test("FILE_TOO_LARGE: a body above the limit is not read further", async () => {
   let sent = 0;
   let gone: Promise<void> | undefined;
   handler = (_request, response) => {
@@ -113,7 +113,7 @@ test("FILE_TOO_LARGE: a body is bounded, and no more of it is taken", async () =
   expect(sent).toBeLessThan(50e6);
 });
 
-test("FILE_TOO_LARGE: a length that is announced is believed, and none of it waited for", async () => {
+test("FILE_TOO_LARGE: a content-length above the limit fails before the body is read", async () => {
   let gone: Promise<void> | undefined;
   handler = (_request, response) => {
     gone = closed(response);
@@ -123,7 +123,7 @@ test("FILE_TOO_LARGE: a length that is announced is believed, and none of it wai
   await gone;
 });
 
-test("the signal's reason is what is thrown: before, while waiting, while reading", async () => {
+test("throws the signal's reason: before, while waiting, while reading", async () => {
   const reason = new Error("stop");
   await expect(fetchLimited(url(), { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   const waiting = new AbortController();
@@ -146,7 +146,7 @@ test("no limit is none", async () => {
   expect((await bytesOf(url(), { silenceMs: 1e12, timeoutMs: 1e12 })).length).toBe(5);
 });
 
-test("errors are the caller's kind", async () => {
+test("errors have the caller's type", async () => {
   const error = (code: string, message: string) => new InputError(`MY_${code}`, message);
   await expect(fetchLimited("ftp://host/x", { error })).rejects.toMatchObject({
     name: "InputError",
@@ -165,7 +165,7 @@ test.each([
   expect(error.message).not.toContain("secret");
 });
 
-test("a URL of 200 MB does not come back in the message, nor does what a terminal would obey", async () => {
+test("a message has neither a URL of 200 MB nor control characters", async () => {
   const image = `data:image/png;base64,${"A".repeat(200e6)}`;
   const error = await refusalOf(image);
   expect(error.message.length).toBeLessThan(300);
@@ -182,7 +182,7 @@ const sendOn = (to: string) => {
   };
 };
 
-test("HTTP_REDIRECT: from the internet nobody is sent on into the reader's own network", async () => {
+test("HTTP_REDIRECT: from a public address to a private one", async () => {
   for (const to of [
     url("/there"),
     url("/there", "[::ffff:127.0.0.1]"),
@@ -199,7 +199,7 @@ test("HTTP_REDIRECT: from the internet nobody is sent on into the reader's own n
   await expect(bytesOf(url("/", "localhost"), { lookup: names })).rejects.toMatchObject({ code: "HTTP_REDIRECT" });
 });
 
-test("HTTP_REDIRECT: nor does a URL that a server on the internet gives lead there", async () => {
+test("HTTP_REDIRECT: a URL given by a public server, to a private address", async () => {
   handler = (_request, response) => void response.end("arrived");
   const from = url("/", "localhost");
   await expect(bytesOf(url(), { from, lookup })).rejects.toMatchObject({ code: "HTTP_REDIRECT" });
@@ -207,7 +207,7 @@ test("HTTP_REDIRECT: nor does a URL that a server on the internet gives lead the
   expect(seen.length).toBe(1);
 });
 
-test("on this machine, and out of it, redirects are followed, without the token once the host is another", async () => {
+test("redirects from this machine are followed, without the token to another host", async () => {
   const headers = { Authorization: "Bearer secret", "X-Mine": "1" };
   sendOn("/there");
   expect(new TextDecoder().decode(await bytesOf(url(), { headers }))).toBe("arrived");
@@ -224,7 +224,7 @@ test("on this machine, and out of it, redirects are followed, without the token 
   ]);
 });
 
-test("a host with a private and a public address may send its reader on to another port of its own", async () => {
+test("a host with a private and a public address may redirect to another port of its own", async () => {
   const both = async () => ["93.184.216.34", "10.0.0.1"];
   const other = createServer((_request, response) => void response.end("arrived"));
   await new Promise<void>((done) => other.listen(0, "localhost", done));

@@ -150,7 +150,7 @@ describe.each([
   });
 });
 
-test("killed while it writes: the old checkpoint loads, and the next save removes what the process has left", async () => {
+test("killed while writing: the old checkpoint loads, and the next save removes the staged files", async () => {
   const folder = await fresh();
   await save(folder, 1, THREE);
   const script = `
@@ -172,7 +172,7 @@ test("killed while it writes: the old checkpoint loads, and the next save remove
   expect((await readdir(here())).sort()).toEqual([...names, "config.json", "model.safetensors.index.json"].sort());
 });
 
-test("a save that fails leaves the old one, and nothing of its own", async () => {
+test("a failed save leaves the old files, and none of its own", async () => {
   const folder = await fresh();
   await save(folder, 1, THREE);
   const before = await readdir(here());
@@ -183,7 +183,7 @@ test("a save that fails leaves the old one, and nothing of its own", async () =>
   expect(await load(new NodeFolder(here()))).toBe(1);
 });
 
-test("of two saves at once one is refused, and the folder is the other's", async () => {
+test("of two concurrent saves one fails, and the folder has the files of the other", async () => {
   const folder = await fresh();
   await save(folder, 1, THREE);
   let inFirst!: () => void;
@@ -206,7 +206,7 @@ test("of two saves at once one is refused, and the folder is the other's", async
   expect((await readdir(here())).filter((file) => file.startsWith("."))).toEqual([]);
 });
 
-test("a file written by itself: what a killed process has left of it goes, another file's stays", async () => {
+test("a single file: temporary files of a killed process are removed, those of other files are not", async () => {
   await mkdir(join(root, "alone"));
   const left = (name: string) => join(root, "alone", `.${name}.01234567-89ab-cdef-0123-456789abcdef.tmp`);
   const long = "m".repeat(150);

@@ -94,7 +94,7 @@ async function gather(stream: AsyncIterable<TensorChunk>) {
 }
 
 describe("stream", () => {
-  it.each([8, 9, 15, 16, 24, 100, 333, 4096, undefined])("gives every byte with chunkBytes %s", async (chunkBytes) => {
+  it.each([8, 9, 15, 16, 24, 100, 333, 4096, undefined])("reads every byte with chunkBytes %s", async (chunkBytes) => {
     const { checkpoint } = await sharded();
     const names = [...ALL.keys()].reverse();
     const { tensors, buffers, largest } = await gather(
@@ -121,7 +121,7 @@ describe("stream", () => {
     expect(largest).toBeLessThanOrEqual(chunkBytes);
   });
 
-  it("reads what comes while a piece is visited, no further than it has room, and never into that piece", async () => {
+  it("reads ahead while a piece is processed, within the buffer, and never into that piece", async () => {
     const { checkpoint } = await sharded();
     let [under, most] = [0, 0];
     const real = SafetensorsFile.prototype.readRaw;
@@ -145,7 +145,7 @@ describe("stream", () => {
     slow.mockRestore();
   });
 
-  it("throws what a read ahead threw when its turn has come, and nothing if it never does", async () => {
+  it("throws the error of a read ahead at its turn, and not if the stream ends before", async () => {
     const { checkpoint } = await sharded();
     const real = SafetensorsFile.prototype.readRaw;
     let calls = 0;
@@ -184,7 +184,7 @@ describe("stream", () => {
     },
   );
 
-  it("reads neighbours together, in file order, each byte once", async () => {
+  it("reads adjacent tensors together, in file order, each byte once", async () => {
     const { checkpoint, folder } = await sharded();
     await gather(checkpoint.stream(ALL.keys()));
     // "scalar" is 4 bytes long, so "h" is not 8-byte aligned after "wide"; likewise for the odd ones behind it.
@@ -204,7 +204,7 @@ describe("stream", () => {
     expect(folder.reads.map(({ length }) => length)).toEqual([ALL.get("wide")!.length, ALL.get("h")!.length]);
   });
 
-  it("does not take the next file for the rest of this one", async () => {
+  it("does not join tensors of different files", async () => {
     const folder = new CountingFolder();
     const first = build(`{${entry("a", "U8", [8], [0, 8])}}`, 8);
     // Padded so that its data begins where the first file ends, as if it were one file.
@@ -220,13 +220,13 @@ describe("stream", () => {
     expect([...tensors.values()]).toEqual([data, data]);
   });
 
-  it("visits a name once, however often it is asked for", async () => {
+  it("reads a name once, even if it is given twice", async () => {
     const { checkpoint } = await sharded();
     const { tensors } = await gather(checkpoint.stream(["z", "z", "w", "z"]));
     expect([...tensors.keys()]).toEqual(["w", "z"]);
   });
 
-  it("reads tensors of a file that aligns nothing", async () => {
+  it("reads tensors of a file without alignment", async () => {
     const file = await Checkpoint.open(new MemorySource("m", FILES.B20.bytes()));
     const { tensors } = await gather(file.stream(["a", "h"]));
     expect(tensors.get("h")).toEqual([2, 3, 4, 5, 6, 7]);
@@ -272,7 +272,7 @@ describe("stream", () => {
 });
 
 describe("checkpoint", () => {
-  it("knows each tensor's file, reads from it, and closes all", async () => {
+  it("finds each tensor's file, reads from it, and closes all", async () => {
     const { checkpoint, folder } = await sharded();
     expect(checkpoint.tensors.get("z")).toMatchObject({ file: "2.safetensors", dtype: "u8", shape: [1] });
     expect(await checkpoint.read("z")).toEqual(ALL.get("z"));
@@ -304,7 +304,7 @@ describe("checkpoint", () => {
     expect(folder.open_).toBe(1); // the index
   });
 
-  it("joins the metadata of all files, the first file's first", async () => {
+  it("merges the metadata of all files, the first file's first", async () => {
     const folder = new CountingFolder();
     const shard = (name: string, value: string) =>
       serializeSafetensors([numbered(name, "u8", [1], 1)], { format: value, [name]: value });
