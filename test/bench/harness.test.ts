@@ -1,9 +1,10 @@
-import { expect, test, vi } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { measure, withShare } from "../../bench/harness.ts";
 import { betterOf, groups as limitGroups, limitsOf } from "../../bench/limits.bench.ts";
 import type { Settings } from "../../bench/settings.ts";
 import { groups as attentionGroups } from "../../src/tensor/cases/attention/attention.ts";
 import { groups as layerNormGroups } from "../../src/tensor/cases/rows/layer_norm.ts";
+import { groups as logSoftmaxGroups } from "../../src/tensor/cases/rows/log_softmax.ts";
 import { groups as rmsNormGroups } from "../../src/tensor/cases/rows/rms_norm.ts";
 import { groups as softmaxGroups } from "../../src/tensor/cases/rows/softmax.ts";
 import { type Case, caseName, type Group, variantsOf, withCases } from "../../src/tensor/cases/support/group.ts";
@@ -58,6 +59,26 @@ test("a variant that gives way to another at these sizes is no case: the other's
   expect(attention[0].variants).not.toContain("flash");
   expect(attention[0].variants).toContain("composed");
   for (const [group] of groupsOf({})) expect(group.variants).toContain(group.planned);
+});
+
+test("the reference of a shape is computed once, for all variants", async () => {
+  const exp = vi.spyOn(Math, "exp"); // which these references call, and no comparison
+  onTestFinished(() => exp.mockRestore());
+  for (const groups of [attentionGroups, softmaxGroups, logSoftmaxGroups]) {
+    const [{ kernel, planned, open }] = groups(QUICK_SHAPES, device.caps);
+    const calls = await device.scope(async () => {
+      const opened = await open(device);
+      const output = await opened.run(planned).read();
+      exp.mockClear();
+      const first = await opened.check(output);
+      const once = exp.mock.calls.length;
+      expect(first.share, kernel).toBeLessThan(1);
+      expect(await opened.check(output), kernel).toEqual(first);
+      return { once, more: exp.mock.calls.length - once };
+    });
+    expect(calls.once, kernel).toBeGreaterThan(0);
+    expect(calls.more, kernel).toBe(0);
+  }
 });
 
 test("a variant that no op has is refused, not timed as another", async () => {

@@ -11,7 +11,7 @@ import { gatedActivation } from "../../reference/gated_activation.ts";
 import { linear as reference } from "../../reference/linear.ts";
 import { compare } from "../support/compare.ts";
 import { randomNumbers, randomWeight, sampleRows, storedRow, takeSample } from "../support/data.ts";
-import { type Group, type Groups, variantsOf } from "../support/group.ts";
+import { type Group, type Groups, once, variantsOf } from "../support/group.ts";
 import { Random } from "../support/random.ts";
 import type { MatmulShape } from "../support/shapes.ts";
 import { TOLERANCES } from "../support/tolerances.ts";
@@ -20,16 +20,53 @@ import { TOLERANCES } from "../support/tolerances.ts";
 const BEYOND_CACHES = 256 * 2 ** 20;
 const COPIES = { least: 3, most: 16 };
 
-export const groups: Groups = ({ matmul, matvec }, caps) => [
-  ...matmul.map((shape) => group("linear", shape, caps)),
-  // How a weight is stored matters as far as its numbers are f16 already, or come of a block.
-  ...matmul.filter(({ dtype }) => /^(f16|int4)$/.test(dtype)).map((shape) => group("linear_f16", shape, caps)),
-  ...matvec.map((shape) => group("matvec", shape, caps)),
-];
+export const groups: Groups = ({ matmul, matvec }, caps) => {
+  const products = matmul.map((shape) => ({ shape, sample: sampleOf(shape) }));
+  return [
+    ...products.map(({ shape, sample }) => group("linear", shape, sample, caps)),
+    // How a weight is stored matters as far as its numbers are f16 already, or come of a block.
+    ...products
+      .filter(({ shape }) => /^(f16|int4)$/.test(shape.dtype))
+      .map(({ shape, sample }) => group("linear_f16", shape, sample, caps)),
+    ...matvec.map((shape) => group("matvec", shape, sampleOf(shape), caps)),
+  ];
+};
+
+/** What is compared of y: some rows and columns of it. */
+interface Sample {
+  take(y: ArrayLike<number>): number[];
+  /** The same of the reference: of x f32[M, K], bias f32[N] and what is added in the end, like y. */
+  expected(x: Float32Array, bias: Float32Array, residual: Float32Array): ArrayLike<number>;
+}
+
+function sampleOf({ M, N, K, dtype, epilogue = "none" }: MatmulShape): Sample {
+  const outputs = epilogue === "gated" ? N / 2 : N;
+  const [rows, columns] = [sampleRows(M, 8), sampleRows(outputs, 128)];
+  const take = (y: ArrayLike<number>) => rows.flatMap((m) => columns.map((n) => y[m * outputs + n]!));
+  const expected = once((x: Float32Array, bias: Float32Array, residual: Float32Array) => {
+    const sums = (first: number) => {
+      const sample = columns.map((n) => first + n);
+      const weight = new Float32Array(sample.length * K);
+      sample.forEach((n, i) => {
+        weight.set(storedRow(n, K, dtype), i * K);
+      });
+      const size = [rows.length, columns.length, K] as const;
+      return reference(takeSample(x, rows, K), weight, takeSample(bias, sample, 1), size);
+    };
+    return {
+      none: () => sums(0),
+      gelu: () => sums(0).map(activations.gelu),
+      residual: () => add(sums(0), take(residual)),
+      gated: () => gatedActivation(sums(0), sums(outputs), activations.silu),
+    }[epilogue]();
+  });
+  return { take, expected };
+}
 
 function group(
   op: "linear" | "linear_f16" | "matvec",
   { name, M, N, K, dtype, epilogue = "none" }: MatmulShape,
+  { take, expected }: Sample,
   caps: Caps,
 ): Group {
   const { variants, ...planned } = variantsOf(op, { M }, caps);
@@ -67,26 +104,7 @@ function group(
           plain && variant === "naive"
             ? matmulNaive(xs, plain, b)
             : linear(xs, weights[turn++ % copies]!, b, options, { [op]: variant }),
-        check(y) {
-          const [rows, columns] = [sampleRows(M, 8), sampleRows(outputs, 128)];
-          const sums = (first: number) => {
-            const sample = columns.map((n) => first + n);
-            const weight = new Float32Array(sample.length * K);
-            sample.forEach((n, i) => {
-              weight.set(storedRow(n, K, dtype), i * K);
-            });
-            const size = [rows.length, columns.length, K] as const;
-            return reference(takeSample(x, rows, K), weight, takeSample(bias, sample, 1), size);
-          };
-          const taken = (of: ArrayLike<number>) => rows.flatMap((m) => columns.map((n) => of[m * outputs + n]!));
-          const expected = {
-            none: () => sums(0),
-            gelu: () => sums(0).map(activations.gelu),
-            residual: () => add(sums(0), taken(r)),
-            gated: () => gatedActivation(sums(0), sums(outputs), activations.silu),
-          }[epilogue]();
-          return compare(taken(y), expected, TOLERANCES[op === "linear_f16" ? op : "linear"], op);
-        },
+        check: (y) => compare(take(y), expected(x, bias, r), TOLERANCES[op === "linear_f16" ? op : "linear"], op),
         dispose() {
           for (const weight of weights) weight.dispose();
         },

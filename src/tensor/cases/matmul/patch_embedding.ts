@@ -5,7 +5,7 @@ import { patchEmbedding } from "../../ops/patch_embedding.ts";
 import { patchEmbedding as reference } from "../../reference/patch_embedding.ts";
 import { compare } from "../support/compare.ts";
 import { randomWeight, sampleRows, storedRow, takeSample } from "../support/data.ts";
-import { type Groups, variantsOf } from "../support/group.ts";
+import { type Groups, once, variantsOf } from "../support/group.ts";
 import { Random } from "../support/random.ts";
 import { TOLERANCES } from "../support/tolerances.ts";
 
@@ -30,22 +30,22 @@ export const groups: Groups = ({ images }, caps) =>
           class_token: device.tensor(class_token, [1, 1, D]),
           positions: device.tensor(positions, [1, N + 1, D]),
         };
+        const columns = sampleRows(D);
+        const sample = (x: ArrayLike<number>) =>
+          Float64Array.from({ length: (x.length / D) * columns.length }, (_, i) => {
+            return x[Math.floor(i / columns.length) * D + columns[i % columns.length]!]!;
+          });
+        const expected = once(() => {
+          const weight = columns.flatMap((n) => [...storedRow(n, K, DTYPE)]);
+          const [b, token] = [takeSample(bias, columns, 1), takeSample(class_token, columns, 1)];
+          return reference(pixels, shape, patch, weight, b, token, sample(positions));
+        });
         return {
           flops: 2 * N * D * K,
           bytes: parameters.weight.bytes + 4 * (pixels.length + 2 * (N + 1) * D),
           run: (variant) =>
             patchEmbedding(x, patch, parameters, { patch_embedding: variant as Variant<"patch_embedding"> }),
-          check(y) {
-            const columns = sampleRows(D);
-            const weight = columns.flatMap((n) => [...storedRow(n, K, DTYPE)]);
-            const sample = (x: ArrayLike<number>) =>
-              Float64Array.from({ length: (x.length / D) * columns.length }, (_, i) => {
-                return x[Math.floor(i / columns.length) * D + columns[i % columns.length]!]!;
-              });
-            const [b, token] = [takeSample(bias, columns, 1), takeSample(class_token, columns, 1)];
-            const expected = reference(pixels, shape, patch, weight, b, token, sample(positions));
-            return compare(sample(y), expected, TOLERANCES.linear, "patch_embedding");
-          },
+          check: (y) => compare(sample(y), expected(), TOLERANCES.linear, "patch_embedding"),
           dispose: () => parameters.weight.dispose(),
         };
       },

@@ -5,7 +5,7 @@ import { layerNorm } from "../../ops/layer_norm.ts";
 import { layerNorm as reference } from "../../reference/layer_norm.ts";
 import { compare } from "../support/compare.ts";
 import { sampleRows, takeSample } from "../support/data.ts";
-import { type Groups, variantsOf } from "../support/group.ts";
+import { type Groups, once, variantsOf } from "../support/group.ts";
 import { Random } from "../support/random.ts";
 import { TOLERANCES } from "../support/tolerances.ts";
 
@@ -19,14 +19,12 @@ export const groups: Groups = ({ layer_norm }, caps) =>
       const [x, weight, bias] = [random.normal(R * D), random.normal(D, 1, 0.1), random.normal(D)];
       const [xs, w, b] = [device.tensor(x, [R, D]), device.tensor(weight, [D]), device.tensor(bias, [D])];
       const rows = sampleRows(R);
+      const expected = once(() => reference(takeSample(x, rows, D), weight, bias, 1e-6));
       return {
         flops: 0,
         bytes: 4 * (2 * R * D + 2 * D),
         run: (variant) => layerNorm(xs, w, b, 1e-6, { row: variant as Variant<"row"> }),
-        check(y) {
-          const expected = reference(takeSample(x, rows, D), weight, bias, 1e-6);
-          return compare(takeSample(y, rows, D), expected, TOLERANCES.layer_norm, "layer_norm");
-        },
+        check: (y) => compare(takeSample(y, rows, D), expected(), TOLERANCES.layer_norm, "layer_norm"),
       };
     },
   }));

@@ -54,13 +54,22 @@ export function variantsOf<O extends Op>(
   return { variants, planned: runs(), choice: { op, sizes } };
 }
 
+/** The result of the first call, for all calls: a reference takes long, and is the same for every variant of a group. */
+export function once<A extends readonly unknown[], T>(compute: (...args: A) => T): (...args: A) => T {
+  let computed: { readonly result: T } | undefined;
+  return (...args) => {
+    computed ??= { result: compute(...args) };
+    return computed.result;
+  };
+}
+
 /** A group with its inputs on the device. */
 export interface Opened extends Pick<Work, "flops" | "bytes"> {
   /** Bytes that successive runs touch, if these differ. */
   readonly footprint?: number;
   /** Records one run of a variant and gives its output. */
   run(variant: string): Tensor<ActivationDType>;
-  /** Compares the result of `run` with the f64 reference; of large results, a sample of rows. */
+  /** Compares the result of `run` with the f64 reference, which is computed `once`; of large results, a sample of rows. */
   check(output: Float32Array | Uint32Array): Comparison | Promise<Comparison>;
   /** Frees weights, which no scope does. */
   dispose?(): void;
