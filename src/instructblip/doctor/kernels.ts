@@ -23,6 +23,8 @@ const TOO_LARGE = ["GPU_OOM", "BUDGET", "LIMIT"];
 export interface KernelOptions extends Watch {
   /** Small shapes only. */
   readonly quick?: boolean | undefined;
+  /** Variants that this adapter uses at one shape at least, or the others. Default: all. */
+  readonly used?: boolean | undefined;
 }
 
 /**
@@ -32,23 +34,28 @@ export interface KernelOptions extends Watch {
  */
 export async function* checkKernels(
   device: Device,
-  { quick = false, ...watch }: KernelOptions = {},
+  { quick = false, used, wanted = () => true, ...watch }: KernelOptions = {},
 ): AsyncGenerator<Check> {
   const tables = quick ? [AWKWARD_SHAPES] : [AWKWARD_SHAPES, MODEL_SHAPES];
-  for (const groups of Object.values(CASES)) {
+  for (const groupsOf of Object.values(CASES)) {
     const tallies = new Map<string, Tally>();
     let fatal: unknown;
-    for (const shapes of tables) {
+    const groups = tables.map((shapes) => groupsOf(shapes, device.caps));
+    const planned = new Set(groups.flat().map(({ kernel, planned }) => nameOf(kernel, planned)));
+    const isWanted = (name: string) => wanted(name) && (used === undefined || planned.has(name) === used);
+    for (const [i, ofTable] of groups.entries()) {
       /** Milliseconds per operation, by variant, so far: at small shapes mostly compilation. */
-      const pace = shapes === MODEL_SHAPES ? new Map<string, number>() : undefined;
-      for (const group of groups(shapes, device.caps)) {
-        fatal ??= await checkGroup(device, group, tallies, pace, watch);
+      const pace = tables[i] === MODEL_SHAPES ? new Map<string, number>() : undefined;
+      for (const group of ofTable) {
+        fatal ??= await checkGroup(device, group, tallies, pace, { ...watch, wanted: isWanted });
       }
     }
     for (const tally of tallies.values()) yield tally.check();
     if (fatal) throw fatal;
   }
 }
+
+const nameOf = (kernel: string, variant: string) => (variant === "-" ? kernel : `${kernel} ${variant}`);
 
 /** Checks all variants at one shape. @returns an error that makes the device unusable, if any */
 async function checkGroup(
@@ -59,22 +66,23 @@ async function checkGroup(
   { signal, progress, wanted = () => true }: Watch,
 ): Promise<unknown> {
   const { kernel, shape } = group;
+  const variants = group.variants.filter((variant) => wanted(nameOf(kernel, variant)));
+  if (variants.length === 0) return undefined;
   let opened: Opened | undefined;
   let fatal: unknown;
-  const nameOf = (variant: string) => (variant === "-" ? kernel : `${kernel} ${variant}`);
   const tallyOf = (variant: string) => {
-    const name = nameOf(variant);
+    const name = nameOf(kernel, variant);
     if (!tallies.has(name)) tallies.set(name, new Tally(name));
     return tallies.get(name)!;
   };
   try {
     await device.scope(async () => {
-      for (const variant of group.variants.filter((variant) => wanted(nameOf(variant)))) {
+      for (const variant of variants) {
         signal?.throwIfAborted();
         const tally = tallyOf(variant);
         const isUsed = variant === group.planned;
         if (isUsed) tally.used();
-        progress?.(`${nameOf(variant)}, ${shape}`);
+        progress?.(`${nameOf(kernel, variant)}, ${shape}`);
         const start = performance.now();
         try {
           opened ??= await group.open(device);

@@ -59,10 +59,24 @@ describe("an adapter that computes right", () => {
     expect(adapter.software).toBe(caps.isSoftware);
   });
 
-  test("gives PyTorch's tokens", async () => {
-    const { ok, checks } = await report(/^answers int4/);
-    expect({ ok, names: checks.map(({ name }) => name) }).toEqual({ ok: true, names: ["answers int4 weights"] });
-    expect(checks[0].count).toBe(questions[0].questions.length);
+  test("is asked about what it uses, then for PyTorch's tokens, then about other variants", async () => {
+    const device = await otherDevice({});
+    const controller = new AbortController();
+    const found = await examine(device, exam, {
+      quick: true,
+      wanted: (name) => /^(softmax|argmax|answers int4)/.test(name),
+      signal: controller.signal,
+      onCheck: ({ used }) => (used ? undefined : controller.abort()),
+    });
+    device.destroy();
+    const { checks } = found;
+    const answers = checks.findIndex(({ name }) => name === "answers int4 weights");
+    expect(answers).toBeGreaterThan(1);
+    expect(checks[answers]).toMatchObject({ count: questions[0].questions.length, wrong: [] });
+    expect(checks.map(({ used }) => used)).toEqual(checks.map((_, i) => i <= answers));
+    expect(checks).toHaveLength(answers + 2);
+    expect(found).toMatchObject({ ok: false, ended: "interrupted", usedChecked: true });
+    expect(formatSummary(found)).toMatch(/^verdict +the run did not end; all that this adapter uses computes right$/m);
   });
 });
 
