@@ -41,8 +41,8 @@ export type {
   StoppingCriterion,
   WarningListener,
 } from "./instructblip/generation/types.ts";
-export { WatermarkDetector, type WatermarkDetectorOutput } from "./instructblip/generation/watermark.ts";
-export type { SynthIDTextWatermarkingConfig, WatermarkingConfig } from "./instructblip/generation/watermark_options.ts";
+export { WatermarkDetector, type WatermarkDetectorOutput } from "./instructblip/generation/watermark/watermark.ts";
+export type { SynthIDTextWatermarkingConfig, WatermarkingConfig } from "./instructblip/generation/watermark/watermark_options.ts";
 export type {
   Intervention,
   InterventionContext,

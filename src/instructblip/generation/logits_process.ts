@@ -11,7 +11,7 @@ import { cumsum, finiteIndices, logSoftmaxInPlace, maximum, softmax, topIndices 
 import type { GenerationConfig } from "./configuration.ts";
 import type { ScoreEdits } from "./decoder.ts";
 import type { Bans, CustomLogitsProcessor, LogitsProcessor } from "./types.ts";
-import { watermark } from "./watermark.ts";
+import { watermark } from "./watermark/watermark.ts";
 
 /** A processor of single rows. */
 type RowProcessor = (ids: readonly number[], scores: Float32Array) => void;

@@ -27,7 +27,7 @@ import {
   whole,
 } from "../config/options.ts";
 import type { CustomLogitsProcessor, StoppingCriterion } from "./types.ts";
-import { checkWatermark, type SynthIDTextWatermarkingConfig, type WatermarkingConfig } from "./watermark_options.ts";
+import { checkWatermark, type SynthIDTextWatermarkingConfig, type WatermarkingConfig } from "./watermark/watermark_options.ts";
 
 /** HF's default when neither max_length nor max_new_tokens is given. */
 export const DEFAULT_NEW_TOKENS = 20;

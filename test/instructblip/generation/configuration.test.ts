@@ -370,7 +370,7 @@ describe("a row of the table", () => {
   });
 
   test("has a type and a doc comment that editors show for the option", () => {
-    const files = ["options", "watermark_options"].map((name) =>
+    const files = ["options", "watermark/watermark_options"].map((name) =>
       fileURLToPath(new URL(`../../../src/instructblip/generation/${name}.ts`, import.meta.url)),
     );
     const types = { allowImportingTsExtensions: true, noEmit: true, strict: true, target: ts.ScriptTarget.ES2022 };

@@ -14,8 +14,8 @@ import type {
 import { negativePrompt } from "../../../src/instructblip/generation/guidance.ts";
 import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";
 import { rowsOf } from "../../../src/instructblip/generation/output.ts";
-import type { WatermarkDetectorOutput } from "../../../src/instructblip/generation/watermark.ts";
-import type { WatermarkingConfig } from "../../../src/instructblip/generation/watermark_options.ts";
+import type { WatermarkDetectorOutput } from "../../../src/instructblip/generation/watermark/watermark.ts";
+import type { WatermarkingConfig } from "../../../src/instructblip/generation/watermark/watermark_options.ts";
 import { argmax } from "../../../src/tensor/reference/argmax.ts";
 
 export interface SearchCase {

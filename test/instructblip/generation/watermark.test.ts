@@ -4,7 +4,7 @@ import { decodingConfig } from "../../../src/instructblip/generation/configurati
 import { logitsProcessors, shortlistOf } from "../../../src/instructblip/generation/logits_process.ts";
 import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";
 import { randomBits, randperm, TorchGenerator } from "../../../src/instructblip/generation/torch_random.ts";
-import { WatermarkDetector } from "../../../src/instructblip/generation/watermark.ts";
+import { WatermarkDetector } from "../../../src/instructblip/generation/watermark/watermark.ts";
 import { MARKED, V } from "./golden.ts";
 
 describe("PyTorch's generator", () => {

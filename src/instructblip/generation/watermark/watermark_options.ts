@@ -1,5 +1,5 @@
 /** Options of watermarks, one row each. Source: transformers 5.18, generation/configuration_utils.py. */
-import { refuseUnknown } from "../../tensor/arguments.ts";
+import { refuseUnknown } from "../../../tensor/arguments.ts";
 import {
   type Check,
   type FieldsOf,
@@ -11,7 +11,7 @@ import {
   option,
   refuse,
   whole,
-} from "../config/options.ts";
+} from "../../config/options.ts";
 
 const integer = () => number("a whole number", Number.isSafeInteger);
 

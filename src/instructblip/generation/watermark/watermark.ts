@@ -6,14 +6,14 @@
  * Scalable watermarking for identifying large language model outputs; transformers 5.18, generation/logits_process.py
  * and generation/watermarking.py.
  */
-import { copyOf, optionsOf, refuseMore, refuseUnknown } from "../../tensor/arguments.ts";
-import { InputError } from "../../tensor/errors.ts";
-import { shown } from "../../tensor/shown.ts";
-import { valuesOf } from "../config/options.ts";
-import { expectIds } from "../pretrained/inputs.ts";
-import { softmax, topIndices } from "./arithmetic.ts";
-import { randomBits, randperm, TorchGenerator } from "./torch_random.ts";
-import type { LogitsProcessor } from "./types.ts";
+import { copyOf, optionsOf, refuseMore, refuseUnknown } from "../../../tensor/arguments.ts";
+import { InputError } from "../../../tensor/errors.ts";
+import { shown } from "../../../tensor/shown.ts";
+import { valuesOf } from "../../config/options.ts";
+import { expectIds } from "../../pretrained/inputs.ts";
+import { softmax, topIndices } from "../arithmetic.ts";
+import { randomBits, randperm, TorchGenerator } from "../torch_random.ts";
+import type { LogitsProcessor } from "../types.ts";
 import {
   checkWatermark,
   GREEN_LIST,
