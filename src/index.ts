@@ -34,15 +34,21 @@ export {
   type TextIteratorStreamerOptions,
 } from "./instructblip/generation/streamer.ts";
 export type {
+  AnswerLogprobs,
+  AnswerToken,
   CustomLogitsProcessor,
   EncoderStates,
   LayerStates,
   StepStates,
   StoppingCriterion,
+  TokenLogprob,
   WarningListener,
 } from "./instructblip/generation/types.ts";
 export { WatermarkDetector, type WatermarkDetectorOutput } from "./instructblip/generation/watermark/watermark.ts";
-export type { SynthIDTextWatermarkingConfig, WatermarkingConfig } from "./instructblip/generation/watermark/watermark_options.ts";
+export type {
+  SynthIDTextWatermarkingConfig,
+  WatermarkingConfig,
+} from "./instructblip/generation/watermark/watermark_options.ts";
 export type {
   Intervention,
   InterventionContext,

@@ -315,6 +315,11 @@ def record(model, processor, inputs, options, call, kwargs):
             tensors["sequences_scores"] = result.sequences_scores
     if kwargs.get("output_scores"):
         tensors["scores"] = torch.stack(result.scores)
+        if "sequences" in tensors:
+            ids = result.sequences.clamp(min=0)  # beams without an end are filled with -1
+            tensors["transition_scores"] = model.compute_transition_scores(
+                ids, result.scores, result.get("beam_indices"), normalize_logits=True
+            )
     if kwargs.get("output_logits"):
         tensors["logits"] = torch.stack(result.logits)
     return {f"{call}.{key}": tensor for key, tensor in tensors.items()}

@@ -54,6 +54,7 @@ const OPTIONS: Readonly<Record<keyof GenerationOptions, "drawn" | { readonly not
   return_dict_in_generate: { not: "given with every call" },
   output_scores: "drawn",
   output_logits: "drawn",
+  logprobs: { not: "not Hugging Face's; given with output_scores" },
   output_attentions: "drawn",
   output_hidden_states: "drawn",
   return_full_text: { not: "not Hugging Face's" },

@@ -24,7 +24,7 @@ import type { Tensor } from "../../src/tensor/tensor.ts";
 import { compare } from "../compare.ts";
 import { goldenFolder } from "../golden_folder.ts";
 import { TOLERANCES, type Tolerance } from "../tolerances.ts";
-import { type Asked, compareAsked, compareSteps, ready } from "./live_cases.ts";
+import { type Asked, compareAsked, compareSteps, compareTransitions, ready } from "./live_cases.ts";
 
 /** One comparison: how much of the tolerance was used. Above 1, or with a note, it failed. */
 export interface ParityRow {
@@ -311,6 +311,7 @@ export async function compareStages(golden: Golden, device: Device): Promise<Par
         ...prompt,
         ...ready(kwargs, model.language_model.vocabulary, processor.tokenizer),
         return_dict_in_generate: true,
+        ...(kwargs.output_scores ? { logprobs: 0 } : {}),
       } as const;
       let output: GenerateOutput;
       try {
@@ -337,6 +338,7 @@ export async function compareStages(golden: Golden, device: Device): Promise<Par
         found.equal("text", name, processor.batch_decode(rows, { skip_special_tokens: true }), answers);
       }
       if (kwargs.output_scores) await compareSteps(golden, found, `${name}.scores`, output.scores);
+      if (golden.has(`${name}.transition_scores`)) await compareTransitions(golden, found, name, model, output);
       if (kwargs.output_logits) await compareSteps(golden, found, `${name}.logits`, output.logits);
     }
     await compareAsked(golden, found, model, inputs);

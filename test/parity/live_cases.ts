@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import {
   AutoProcessor,
+  type GenerateOutput,
   type InterventionData,
   type StepScores,
   type VisionLanguageModel,
@@ -102,6 +103,28 @@ export async function compareSteps(
     Array.from(values, (value, i) => (Number.isFinite(value) ? "" : `${i}: ${value}`)).filter(Boolean);
   found.equal("scores", `${name}.infinite`, infinite(actual), infinite(expected));
   found.numbers("scores", name, actual.filter(known), expected.filter(known), TOLERANCES.free_running);
+}
+
+/** Log-probabilities of an answer's tokens: from the scores, as transformers computes them, and as generate() gives them. */
+export async function compareTransitions(
+  golden: Golden,
+  found: Comparisons,
+  call: string,
+  model: VisionLanguageModel,
+  { sequences, scores, beam_indices, logprobs }: GenerateOutput,
+): Promise<void> {
+  const name = `${call}.transition_scores`;
+  const { data: expected, shape } = await golden.floats(name);
+  const ours = model.compute_transition_scores(sequences, scores!, beam_indices, true);
+  found.equal("scores", `${name}.shape`, [ours.length, ours[0]!.length], shape);
+  const banned = (values: ArrayLike<number>) => Array.from(values, (value) => value === Number.NEGATIVE_INFINITY);
+  const finite = (values: ArrayLike<number>) =>
+    Array.from(values, (value) => (value === Number.NEGATIVE_INFINITY ? 0 : value));
+  found.equal("scores", `${name}.infinite`, banned(ours.flat()), banned(expected));
+  found.numbers("scores", name, finite(ours.flat()), finite(expected), TOLERANCES.beam_scores);
+  const given = logprobs!.map(({ tokens }) => tokens.map(({ logprob }) => logprob));
+  const same = ours.map((row, r) => row.slice(0, given[r]!.length));
+  found.equal("scores", `${call}.logprobs`, given, same);
 }
 
 /** Compares everything but generations. `inputs` are PyTorch's own. */

@@ -11,6 +11,7 @@ import { type Shard, sizeOf } from "../evaluation/prediction_file.ts";
 import type { GenerationOptions } from "../generation/options.ts";
 import { candidateIds } from "../generation/ranking.ts";
 import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
+import type { AnswerLogprobs } from "../generation/types.ts";
 import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.ts";
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
@@ -18,6 +19,7 @@ import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "./format.ts";
 import { readInterventions } from "./interventions.node.ts";
+import { logprobTable, type NamedLogprobs, namedLogprobs } from "./logprobs.ts";
 import { type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./requests/batches.ts";
 import { OutFile } from "./requests/out_file.node.ts";
 import { PreviousRun, parseLine, type RequestId, splitLines } from "./requests/requests.ts";
@@ -64,6 +66,8 @@ export interface Result {
   readonly sequences: number[][];
   /** With beams, as Hugging Face gives them: one score for each sequence. */
   readonly sequences_scores?: readonly number[];
+  /** With `logprobs`: one for each sequence. */
+  readonly logprobs?: readonly NamedLogprobs[];
   /** `batch_decode(sequences, skip_special_tokens=True)` */
   readonly text: string[];
   readonly timing: Timing;
@@ -139,8 +143,10 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
       interventions,
       tokenizer,
       signal,
-      return_dict_in_generate: false,
+      return_dict_in_generate: true,
+      return_full_text: false,
     } as const;
+    const table = (answer: AnswerLogprobs | undefined) => (answer ? `\n${logprobTable(answer, tokenizer)}` : "");
     const { num_beams, num_return_sequences } = generation;
     if ((num_beams ?? 1) > 1 || (num_return_sequences ?? 1) > 1) {
       // The best answer is known at the end only; a terminal shows the best one so far.
@@ -151,9 +157,10 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
         end: () => progress.clear(),
       };
       const shown = terminal.errIsTerminal && (num_beams ?? 1) > 1 ? { streamer } : {};
-      const answers = await model.generate({ ...options, ...shown, return_full_text: false });
-      const texts = processor.batch_decode(answers, { skip_special_tokens: true });
-      return await terminal.out(texts.map((text) => `${text.trim()}\n`).join(""));
+      const { sequences, logprobs } = await model.generate({ ...options, ...shown });
+      const texts = processor.batch_decode(readable(sequences), { skip_special_tokens: true });
+      const answers = texts.map((text, i) => `${text.trim()}\n${table(logprobs?.[i])}`);
+      return await terminal.out(answers.join(logprobs ? "\n" : ""));
     }
     const streamer = new TextIteratorStreamer(tokenizer, { skip_prompt: true, skip_special_tokens: true });
     const generated = model.generate({ ...options, streamer });
@@ -170,8 +177,8 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
       if (started && terminal.outIsTerminal) await terminal.out("\n").catch(() => {});
       throw error;
     }
-    await generated;
-    await terminal.out("\n");
+    const { logprobs } = await generated;
+    await terminal.out(`\n${table(logprobs?.[0])}`);
   } finally {
     model.dispose();
   }
@@ -352,11 +359,15 @@ async function* answerAll(
 function resultOf(
   processor: AnyProcessor,
   id: RequestId,
-  { sequences, sequences_scores, timing, rows }: Answer,
+  { sequences, sequences_scores, logprobs, timing, rows }: Answer,
 ): Result {
   const text = processor.batch_decode(readable(sequences), { skip_special_tokens: true });
   const together = rows > sequences.length ? { batch_rows: rows } : {};
-  return { id, sequences, ...(sequences_scores && { sequences_scores }), text, timing, ...together };
+  const scores = {
+    ...(sequences_scores && { sequences_scores }),
+    ...(logprobs && { logprobs: logprobs.map((answer) => namedLogprobs(answer, processor.tokenizer)) }),
+  };
+  return { id, sequences, ...scores, text, timing, ...together };
 }
 
 async function rankAnswers(

@@ -63,7 +63,14 @@ Examples:
   timing      load_ms: model and processor; preprocess_ms: images and prompts; time_to_first_token_ms and total_ms:
               since the request began, without loading; new_tokens: added to each row;
               tokens_per_second: of all rows, after the first token
+  logprobs    with --logprobs: of each sequence "sum" and "tokens", each with "id", "text", "logprob" and "top", the n
+              most probable in its place
   batch_rows  with --requests: rows of the batch that it was answered in, if above the request's
+
+  How sure it is: natural logarithms of each token's probability and of the answer's, with what would have come instead.
+  They are of the distribution that tokens are chosen from, after penalties, temperature, top k, …, as transformers'
+  compute_transition_scores(…, normalize_logits=True) gives them; in a request "generation": {"logprobs": 5}
+    $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --logprobs 5
 
   Many requests, the model loaded once; one line of JSON in, one line out, in the same order:
     $ instructblip generate --model vicuna-7b --requests questions.jsonl --json > answers.jsonl

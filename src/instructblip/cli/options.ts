@@ -66,8 +66,15 @@ const shard = once((value): Shard => {
   throw new InvalidArgumentError("It must be i/n with i from 0 to n-1: 0/8 is the first of eight.");
 });
 
+interface GenerationFlag {
+  readonly name: string;
+  readonly option: Option;
+  /** The value of the flag without one. */
+  readonly bare?: unknown;
+}
+
 /** The generation options that have a flag, by Hugging Face's names. */
-export function generationFlags(): readonly { readonly name: string; readonly option: Option }[] {
+export function generationFlags(): readonly GenerationFlag[] {
   return Object.entries<Options[string]>(GENERATION).flatMap(([name, { row }]) => {
     const { help, flag = `--${name.replaceAll("_", "-")}`, text, fallback } = row;
     if (help === undefined) return [];
@@ -75,7 +82,7 @@ export function generationFlags(): readonly { readonly name: string; readonly op
     const isTold = typeof fallback === "number" || typeof fallback === "boolean";
     const option = new Option(`${flag} ${text.argument}`, isTold ? `${help} (default: ${fallback})` : help);
     option.negate = false; // commander takes --no-repeat-ngram-size for the negation of an option --repeat-ngram-size
-    return [{ name, option: option.argParser(reader(row, name)) }];
+    return [{ name, option: option.argParser(reader(row, name)), bare: text.bare }];
   });
 }
 

@@ -109,7 +109,10 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       }
       needs(command, "model", "image", "prompt");
       if (options.negativePrompt !== undefined) needs(command, "guidanceScale");
-      const given = flags.map(({ name, option }) => [name, options[option.attributeName()]]);
+      const given = flags.map(({ name, option, bare }) => {
+        const value: unknown = options[option.attributeName()];
+        return [name, value === true ? (bare ?? true) : value];
+      });
       const generation: GenerationOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
       const { runGenerate } = await import("./generate.node.ts");
       await runGenerate({ ...options, generation }, run);

@@ -44,6 +44,8 @@ export interface Text {
   readonly read: (text: string) => unknown;
   /** What the text must be, if `read` returns undefined. */
   readonly must?: string;
+  /** The value of a flag without one. */
+  readonly bare?: unknown;
 }
 
 /** An option: `Given` is the type that a caller passes (besides null), `Kept` the type of the stored value. */
@@ -87,6 +89,12 @@ export class Option<Given, Kept = Given | null> {
   /** Reads the ids of the prompt; there are none where the language model is given embeddings. */
   readsPrompt(): Option<Given, Kept> {
     return this.#with({ readsPrompt: true });
+  }
+
+  /** The flag may have no value, and then has this one. */
+  bare(bare: Given): Option<Given, Kept> {
+    const { text } = this.row;
+    return text ? this.#with({ text: { ...text, argument: text.argument.replace(/^<(.*)>$/, "[$1]"), bare } }) : this;
   }
 
   /** Has a flag on the command line, named after the option unless another name is given. */

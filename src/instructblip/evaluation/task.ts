@@ -57,6 +57,7 @@ const NOT_IN_A_TASK = [
   "return_dict_in_generate",
   "output_scores",
   "output_logits",
+  "logprobs",
   "return_full_text",
 ];
 

@@ -9,11 +9,13 @@
 import { logSoftmaxInPlace, topIndices } from "./arithmetic.ts";
 import type { Candidates, Decoder, Logits, Tokens } from "./decoder.ts";
 import { scoreEdits } from "./logits_process.ts";
+import { answerLogprobs, stepLogprobs } from "./logprobs.ts";
 import { multinomialWithoutReplacement, RandomNumbers } from "./multinomial.ts";
 import { expectChoice, hasDistribution, ScoresError } from "./numerics.ts";
 import { dropSteps, type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import type { SearchOptions } from "./sample.ts";
 import { inTime } from "./stopping.ts";
+import type { AnswerToken } from "./types.ts";
 
 const f = Math.fround;
 /** The score of an excluded beam; exact in f32. */
@@ -25,6 +27,8 @@ interface Beam {
   readonly score: number;
   /** The beam that each new token came from. */
   readonly from: readonly number[];
+  /** With logprobs: of each new token. */
+  readonly tokens: readonly AnswerToken[];
   readonly done: boolean;
 }
 
@@ -32,6 +36,11 @@ interface Beam {
 interface Candidate extends Omit<Beam, "done"> {
   /** Whether it ends here. */
   readonly finished: boolean;
+}
+
+/** The candidates of all prompts, and with logprobs the log-probability of a beam's token. */
+interface Found extends Candidates {
+  readonly tokenOf?: ReturnType<typeof stepLogprobs> | undefined;
 }
 
 /** One prompt's search. */
@@ -63,13 +72,15 @@ export async function beamSearch(
   const K = Math.max(2, 1 + eos_token_id.length) * n;
   const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
   const raw: StepScores[] | undefined = config.return_dict_in_generate && config.output_logits ? [] : undefined;
+  const logprobs = config.return_dict_in_generate && config.logprobs !== null ? config.logprobs : undefined;
   const records = new StepRecords();
   const random = do_sample ? new RandomNumbers(config.seed) : undefined;
-  const inMemory = random || scores || raw || !decoder.topK || !decoder.logSoftmax; // needs the scores themselves
+  const keepsScores = scores || raw || logprobs !== undefined;
+  const inMemory = random || keepsScores || !decoder.topK || !decoder.logSoftmax; // needs the scores themselves
 
   // All beams start equal, so all but the first are excluded at first.
   const items = prompt.map((ids): Item => {
-    const beam = (score: number): Beam => ({ ids, score, from: [], done: false });
+    const beam = (score: number): Beam => ({ ids, score, from: [], tokens: [], done: false });
     const running = Array.from({ length: n }, (_, i) => beam(i === 0 ? 0 : NEG_LARGE));
     return { running, finished: running.map(() => beam(NEG_LARGE)), canImprove: true };
   });
@@ -119,7 +130,7 @@ export async function beamSearch(
   return output();
 
   /** The K best of every prompt from f32[B, V] or f32[B * n, V] in the host's memory. */
-  async function onTheHost(logits: Logits, expanded: boolean, step: number): Promise<Candidates> {
+  async function onTheHost(logits: Logits, expanded: boolean, step: number): Promise<Found> {
     const data = repeatRows(await logits.read(), expanded ? B * n : B, expanded ? 1 : n);
     const shape = [B * n, V] as const;
     raw?.push({ data: data.slice(), shape });
@@ -134,7 +145,8 @@ export async function beamSearch(
     if (check_numerics) for (const [r, row] of views.entries()) expectChoice(row, Math.floor(r / n), false);
     scores?.push({ data: data.slice(), shape });
 
-    const best: Candidates = { scores: new Float32Array(B * K), indices: new Uint32Array(B * K) };
+    const tokenOf = logprobs === undefined ? undefined : stepLogprobs(views, logprobs);
+    const best: Found = { tokenOf, scores: new Float32Array(B * K), indices: new Uint32Array(B * K) };
     for (const [b, { running }] of items.entries()) {
       const sums = data.subarray(b * n * V, (b + 1) * n * V);
       for (let i = 0; i < sums.length; i++) sums[i]! += running[Math.floor(i / V)]!.score;
@@ -150,7 +162,7 @@ export async function beamSearch(
   }
 
   /** The same on the device, if possible: K numbers are read back. At first only one beam counts. */
-  function onTheDevice(logits: Logits, expanded: boolean): Promise<Candidates> | undefined {
+  function onTheDevice(logits: Logits, expanded: boolean): Promise<Found> | undefined {
     if (inMemory) return undefined;
     const beams = items.flatMap(({ running }) => running.slice(0, expanded ? n : 1));
     const edits = scoreEdits(
@@ -176,15 +188,16 @@ export async function beamSearch(
     throw new ScoresError(b, [...ids]);
   }
 
-  function candidatesOf({ running }: Item, b: number, { scores: found, indices }: Candidates): Candidate[] {
+  function candidatesOf({ running }: Item, b: number, { scores: found, indices, tokenOf }: Found): Candidate[] {
     return Array.from({ length: K }, (_, j) => {
       const [index, score] = [indices[b * K + j]!, found[b * K + j]!];
       const beam = Math.floor(index / V);
       const before = running[beam]!;
       const ids = [...before.ids, index % V];
       const from = [...before.from, b * n + beam];
+      const tokens = tokenOf ? [...before.tokens, tokenOf(b * n + beam, index % V)] : [];
       const finished = stops(ids) || streamer?.cancelled === true;
-      return { ids, from, score, finished };
+      return { ids, from, tokens, score, finished };
     });
   }
 
@@ -198,7 +211,7 @@ export async function beamSearch(
       score = f(score + (closed ? NEG_LARGE : 0));
       score = f(score + (item.canImprove ? 0 : NEG_LARGE));
       score = f(score + (eligible ? 0 : NEG_LARGE));
-      return { ids: one.ids, from: one.from, score, done: eligible };
+      return { ids: one.ids, from: one.from, tokens: one.tokens, score, done: eligible };
     });
     const merged = [...item.finished, ...added];
     return topIndices(
@@ -235,6 +248,7 @@ export async function beamSearch(
       beam_indices: returned.map(({ from }) => [...from, ...new Array<number>(longest - from.length).fill(-1)]),
       ...(scores && { scores }),
       ...(raw && { logits: raw }),
+      ...(logprobs !== undefined && { logprobs: returned.map(({ tokens }) => answerLogprobs(tokens)) }),
       ...records.states,
       ...(random && { seed: random.seed }),
     };

@@ -27,7 +27,11 @@ import {
   whole,
 } from "../config/options.ts";
 import type { CustomLogitsProcessor, StoppingCriterion } from "./types.ts";
-import { checkWatermark, type SynthIDTextWatermarkingConfig, type WatermarkingConfig } from "./watermark/watermark_options.ts";
+import {
+  checkWatermark,
+  type SynthIDTextWatermarkingConfig,
+  type WatermarkingConfig,
+} from "./watermark/watermark_options.ts";
 
 /** HF's default when neither max_length nor max_new_tokens is given. */
 export const DEFAULT_NEW_TOKENS = 20;
@@ -223,6 +227,14 @@ export const GENERATION = {
   output_scores: flag().needs("return_dict_in_generate"),
   /** With return_dict_in_generate: the raw logits of every step. */
   output_logits: flag().needs("return_dict_in_generate"),
+  /**
+   * With return_dict_in_generate: the log-probability of every token of an answer, and the n most probable in its place; 0:
+   * none of them. Not in HF, where compute_transition_scores(…, normalize_logits=True) gives it from the scores.
+   */
+  logprobs: whole(0, 1000)
+    .needs("return_dict_in_generate")
+    .bare(0)
+    .flag("also the log-probability of each token, and the n most probable in its place"),
   /** With return_dict_in_generate: the language model's attention probabilities of every step and layer. */
   output_attentions: flag().needs("return_dict_in_generate"),
   /** With return_dict_in_generate: the language model's states of every step, between all layers. */

@@ -1,6 +1,6 @@
 /** The output of a search, by Hugging Face's names (GenerateDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput, …). */
 import type { Decoder } from "./decoder.ts";
-import type { EncoderStates, StepStates } from "./types.ts";
+import type { AnswerLogprobs, EncoderStates, StepStates } from "./types.ts";
 
 /** f32[R, V] of one step; R counts prompts times beams or samples. */
 export interface StepScores {
@@ -17,6 +17,8 @@ export interface GenerateOutput extends StepStates, EncoderStates {
   scores?: StepScores[];
   /** With output_logits: the raw logits. */
   logits?: StepScores[];
+  /** With logprobs: of each sequence. */
+  logprobs?: AnswerLogprobs[];
   /** Beams: prompt * num_beams + beam that each new token came from; -1 past a sequence's end. */
   beam_indices?: number[][];
   /** Sampling: the seed that repeats it. */

@@ -18,7 +18,11 @@ export function canPipeline({
 }: Pick<SearchOptions, "config" | "processors" | "unconditional" | "couplesRows">): boolean {
   const { do_sample, num_beams, num_return_sequences, return_dict_in_generate: whole } = config;
   const records =
-    config.output_scores || config.output_logits || config.output_attentions || config.output_hidden_states;
+    config.logprobs !== null ||
+    config.output_scores ||
+    config.output_logits ||
+    config.output_attentions ||
+    config.output_hidden_states;
   if (unconditional || couplesRows) return false;
   return !do_sample && num_beams === 1 && num_return_sequences === 1 && processors.length === 0 && !(whole && records);
 }

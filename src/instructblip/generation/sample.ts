@@ -7,12 +7,13 @@ import type { GenerationConfig } from "./configuration.ts";
 import type { Decoder, Logits, Tokens } from "./decoder.ts";
 import { guide, type Unconditional } from "./guidance.ts";
 import { scoreEdits, shortlistOf } from "./logits_process.ts";
+import { answerLogprobs, stepLogprobs } from "./logprobs.ts";
 import { multinomial, RandomNumbers } from "./multinomial.ts";
 import { expectChoice, hasDistribution, hasFault, ScoresError } from "./numerics.ts";
 import { dropSteps, type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
 import { inTime } from "./stopping.ts";
 import type { Streamer } from "./streamer.ts";
-import type { LogitsProcessor, StoppingCriterion } from "./types.ts";
+import type { AnswerToken, LogitsProcessor, StoppingCriterion } from "./types.ts";
 
 export interface SearchOptions {
   readonly config: GenerationConfig;
@@ -28,6 +29,16 @@ export interface SearchOptions {
   readonly on_token?: ((step: number) => void) | undefined;
 }
 
+/** The next token of every row. */
+interface Choice {
+  /** With the filler in place of finished rows' tokens. */
+  readonly ids: readonly number[];
+  /** On the device. */
+  readonly tensor: Tokens;
+  /** With logprobs; of finished rows too. */
+  readonly chosen?: readonly AnswerToken[] | undefined;
+}
+
 /**
  * @param prompt ids of every row, all of one length
  * @returns prompt and answer of every row; rows that ended early are filled with pad_token_id
@@ -40,20 +51,24 @@ export async function sample(
   const { do_sample, num_return_sequences: copies, pad_token_id: pad, check_numerics } = config;
   const scores: StepScores[] | undefined = config.return_dict_in_generate && config.output_scores ? [] : undefined;
   const raw: StepScores[] | undefined = config.return_dict_in_generate && config.output_logits ? [] : undefined;
+  const logprobs = config.return_dict_in_generate && config.logprobs !== null ? config.logprobs : undefined;
   const records = new StepRecords();
+  const fills = config.eos_token_id.length > 0 && pad !== null;
   const random = do_sample ? new RandomNumbers(config.seed) : undefined;
-  const inMemory = random || scores || raw || unconditional; // needs the scores themselves
-  const shortlist = random && !scores && !raw && !unconditional && decoder.topK ? shortlistOf(processors) : undefined;
+  const keepsScores = scores || raw || logprobs !== undefined;
+  const inMemory = random || keepsScores || unconditional; // needs the scores themselves
+  const shortlist = random && !keepsScores && !unconditional && decoder.topK ? shortlistOf(processors) : undefined;
 
   const rows = prompt.flatMap((ids) => Array.from({ length: copies }, () => [...ids]));
   const unfinished = rows.map(() => true);
+  const chosenTokens: AnswerToken[][] = rows.map(() => []);
   streamer?.put(rows.map((ids) => [...ids]));
 
   let tokens: Tokens | undefined;
   for (let step = 0; ; step++) {
     signal?.throwIfAborted();
     const previous = tokens;
-    const taken = decoder.scope(async () => {
+    const taken = decoder.scope(async (): Promise<Choice> => {
       const logits = previous ? decoder.step(previous) : decoder.prefill(); // [R, V], or [B, V] at first
       await records.add(decoder, previous ? 1 : copies);
       const without = previous ? unconditional?.step(previous) : unconditional?.prefill(); // [R, V]
@@ -90,7 +105,8 @@ export async function sample(
       }
       scores?.push({ data, shape });
       const chosen = views.map((row, b) => (random ? multinomial(row, random.at(b, step)) : argmaxOf(row)));
-      return fed(chosen);
+      const tokenOf = logprobs === undefined ? undefined : stepLogprobs(views, logprobs);
+      return { ...fed(chosen), chosen: tokenOf && chosen.map((id, r) => tokenOf(r, id)) };
     });
     const choice = await inTime(taken);
     if (!choice) {
@@ -103,6 +119,7 @@ export async function sample(
     for (const [b, id] of choice.ids.entries()) {
       const row = rows[b]!;
       row.push(id);
+      if (choice.chosen && (unfinished[b] || !fills)) chosenTokens[b]!.push(choice.chosen[b]!);
       if (unfinished[b] && stops(row)) unfinished[b] = false;
     }
     streamer?.put(choice.ids.map((id) => [id]));
@@ -115,6 +132,7 @@ export async function sample(
     sequences: rows,
     ...(scores && { scores }),
     ...(raw && { logits: raw }),
+    ...(logprobs !== undefined && { logprobs: chosenTokens.map(answerLogprobs) }),
     ...records.states,
     ...(random && { seed: random.seed }),
   };
@@ -165,8 +183,7 @@ export async function sample(
 
   /** A finished row emits pad; without an eos id it continues, as in HF, until all rows are finished. */
   function fill(chosen: number[]): number[] {
-    if (config.eos_token_id.length === 0 || pad === null) return chosen;
-    return chosen.map((id, b) => (unfinished[b] ? id : pad));
+    return fills ? chosen.map((id, b) => (unfinished[b] ? id : pad!)) : chosen;
   }
 }
 

@@ -55,5 +55,24 @@ export interface EncoderStates {
   encoder_hidden_states?: LayerStates[];
 }
 
+export interface TokenLogprob {
+  readonly id: number;
+  /** Natural logarithm; -Infinity for a token that the processors have banned. */
+  readonly logprob: number;
+}
+
+/** A token of an answer. */
+export interface AnswerToken extends TokenLogprob {
+  /** The most probable tokens of the step, best first, the chosen one among them or not; banned ones are left out. */
+  readonly top: readonly TokenLogprob[];
+}
+
+/** One answer, up to its end token, without padding. */
+export interface AnswerLogprobs {
+  /** Log-probability of the answer. */
+  readonly sum: number;
+  readonly tokens: readonly AnswerToken[];
+}
+
 /** Receives a warning, one line of text. */
 export type WarningListener = (message: string) => void;

@@ -13,8 +13,9 @@ import { shown } from "../../tensor/shown.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { compileAnswer, type GenerateOptions, generate, type Question, rank } from "../generation/generate.ts";
+import { computeTransitionScores } from "../generation/logprobs.ts";
 import { numericError } from "../generation/numerics.ts";
-import type { GenerateOutput } from "../generation/output.ts";
+import type { GenerateOutput, StepScores } from "../generation/output.ts";
 import { NO_ID, type Prompt } from "../generation/prompt.ts";
 import { RANK_OPTIONS, type RankedAnswers, type RankOptions } from "../generation/ranking.ts";
 import { Callbacks, streamerOf } from "../generation/streamer.ts";
@@ -266,6 +267,24 @@ export abstract class VisionLanguageModel<
       Promise.resolve(streamer?.end(error)).catch(() => {}); // it has received the first error
       throw error;
     }
+  }
+
+  /**
+   * Hugging Face's compute_transition_scores: the score of every token of an answer, from what generate() returned. With
+   * normalize_logits, log-probabilities; generate() with `logprobs` gives the same without keeping all scores.
+   *
+   * @param scores `scores` of output_scores, or `logits` of output_logits
+   * @param beam_indices with beams
+   * @returns [R][new tokens]; after the end of a beam 0, after that of another row the filler's score
+   * @throws InputError BAD_INPUT for arrays that do not belong together
+   */
+  compute_transition_scores(
+    sequences: Ids,
+    scores: readonly StepScores[],
+    beam_indices?: Ids | null,
+    normalize_logits = false,
+  ): number[][] {
+    return computeTransitionScores(sequences, scores, beam_indices, normalize_logits);
   }
 
   /**

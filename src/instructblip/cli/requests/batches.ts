@@ -7,6 +7,7 @@ import { DeviceError } from "../../../tensor/errors.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
 import type { GenerateOptions } from "../../generation/generate.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
+import type { AnswerLogprobs } from "../../generation/types.ts";
 import type { Intervention } from "../../interventions/intervention.ts";
 import type { Ids } from "../../model/language_model.ts";
 import { framesOf } from "../../pretrained/inputs.ts";
@@ -31,6 +32,7 @@ export interface Job {
 export interface Answer {
   readonly sequences: number[][];
   readonly sequences_scores?: readonly number[];
+  readonly logprobs?: readonly AnswerLogprobs[];
   /** The timing of the job's batch. */
   readonly timing: Timing;
   /** Rows of that batch. */
@@ -55,6 +57,7 @@ const COUNT_FROM_THE_PROMPT = new Set<string>([
   "eos_token_id",
   "pad_token_id",
   "suppress_tokens",
+  "logprobs",
 ] satisfies (keyof GenerationOptions)[]);
 
 /**
@@ -224,7 +227,7 @@ async function answerBatch(
           padding,
         );
   for (const watch of watches) watch.generating();
-  const { sequences, sequences_scores } = await model.generate({
+  const { sequences, sequences_scores, logprobs } = await model.generate({
     ...inputs,
     ...options,
     ...hooks,
@@ -245,11 +248,12 @@ async function answerBatch(
     at = end;
     const own = sequences.slice(begin, end);
     const scores = sequences_scores && { sequences_scores: [...sequences_scores].slice(begin, end) };
+    const logs = logprobs && { logprobs: logprobs.slice(begin, end) };
     const start = beginOf(model, job.inputs);
     const front = beginOf(model, inputs) - start;
     const answers = jobs.length === 1 ? own : ownRows(own, front, start, ends);
     const timing = { ...watches[i]!.read(load_ms), new_tokens: answers[0]!.length - start };
-    return { sequences: answers, ...scores, timing, rows };
+    return { sequences: answers, ...scores, ...logs, timing, rows };
   });
 }
 
