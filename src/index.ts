@@ -49,6 +49,14 @@ export type {
   SynthIDTextWatermarkingConfig,
   WatermarkingConfig,
 } from "./instructblip/generation/watermark/watermark_options.ts";
+export {
+  type LensToken,
+  type LensWords,
+  type LogitLens,
+  type LogitLensOptions,
+  logitLens,
+  type QueryMaps,
+} from "./instructblip/instruments/lens.ts";
 export type {
   Intervention,
   InterventionContext,

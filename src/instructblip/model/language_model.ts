@@ -83,6 +83,12 @@ export interface LanguageModel extends Module {
    */
   forward(prompt: EmbeddedPrompt, inputs?: LanguageModelInputs): LanguageModelOutput;
 
+  /**
+   * Logits of a state between two layers (of an encoder-decoder: of the decoder) as if it were the last layer's output: the
+   * final norm and projection, if the model has them, and the head. f32[R, D] -> f32[R, V]
+   */
+  readout(states: Tensor): Tensor;
+
   /** Returns the states observed since the last call, if there is an observer of them. */
   observed(): LanguageModelStates;
 
@@ -135,6 +141,8 @@ export abstract class CausalLanguageModel extends Module implements LanguageMode
 
   /** All layers before the head. f32[B, T, D] -> f32[B, T, D] */
   abstract hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor;
+
+  abstract readout(states: Tensor): Tensor;
 
   /** The positions of a prompt in forward(), which count padding; generation has its own. */
   promptPositions(attention_mask: Ids): Ids {

@@ -227,6 +227,10 @@ export class LlamaForCausalLM extends CausalLanguageModel {
     return { layers, heads, head_dim };
   }
 
+  readout(states: Tensor): Tensor {
+    return this.lm_head.forward(this.model.norm.forward(states));
+  }
+
   hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor {
     return this.model.forward(inputs_embeds, step);
   }

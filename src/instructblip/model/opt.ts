@@ -140,10 +140,15 @@ export class OPTDecoder extends Module {
       this.observeState("hidden_states", x);
       x = x.device.scope(() => layer.forward(x, step));
     }
-    if (this.final_layer_norm) x = this.final_layer_norm.forward(x);
-    if (this.project_out) x = this.project_out.forward(x);
+    x = this.finish(x);
     this.observeState("hidden_states", x);
     return this.observe(x);
+  }
+
+  /** What follows the last block. f32[…, D] -> f32[…, P] */
+  finish(x: Tensor): Tensor {
+    const normed = this.final_layer_norm ? this.final_layer_norm.forward(x) : x;
+    return this.project_out ? this.project_out.forward(normed) : normed;
   }
 }
 
@@ -170,6 +175,10 @@ export class OPTForCausalLM extends CausalLanguageModel {
   get cacheShape() {
     const { num_hidden_layers: layers, num_attention_heads: heads, headDim: head_dim } = this.config;
     return { layers, heads, head_dim };
+  }
+
+  readout(states: Tensor): Tensor {
+    return this.lm_head.forward(this.model.decoder.finish(states));
   }
 
   hiddenStates(inputs_embeds: Tensor, step: CausalStep): Tensor {

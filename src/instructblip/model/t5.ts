@@ -151,7 +151,14 @@ export class T5ForConditionalGeneration extends Module implements LanguageModel 
   /** @param ids u32[B, T] @returns logits f32[B, T, V], or of the last tokens only */
   decode(ids: Tensor<"u32">, step: T5StackStep, logits_to_keep?: number): Tensor {
     const all = this.decoder.forward(this.decoder_embed_tokens.forward(ids), step); // [B, T, D]
-    const states = lastTokens(all, logits_to_keep);
+    return this.#head(lastTokens(all, logits_to_keep));
+  }
+
+  readout(states: Tensor): Tensor {
+    return this.#head(this.decoder.final_layer_norm.forward(states));
+  }
+
+  #head(states: Tensor): Tensor {
     return this.lm_head.forward(this.config.scalesLmHeadInput ? scale(states, this.config.d_model ** -0.5) : states);
   }
 
