@@ -141,7 +141,8 @@ ${EXIT_CODES}`,
   trace: `
 Writes float32 tensors under Hugging Face's names: pixel_values, vision_outputs.last_hidden_state,
 qformer_outputs.last_hidden_state, image_features (projected into the language model) and logits; with --all also
-the output of every module under its path in the checkpoint (a second run of a module in the pass as PATH#2).
+the output of every module under its path in the checkpoint (a second run of a module in the pass as PATH#2), token ids
+and masks, and as input:PATH what a module is given that no other has returned. For instructblip compare.
 The file is written atomically.
 
 Examples:
@@ -149,6 +150,28 @@ Examples:
   $ instructblip trace --model vicuna-7b --image cat.jpg --prompt "What is this?" --out trace.safetensors --all
 With --interventions outputs are those that the model goes on with.
 ${EXIT_CODES}`,
+  compare: `
+A trace is a file of \`instructblip trace --all\`, or of PyTorch by scripts/trace_pytorch.py of the repository, or a setting,
+of which the model is loaded and run: key=value,…, or \`default\`. Keys: model, dtype, compute_dtype, kv_cache_dtype (with
+--steps), adapter (a part of its name), plan (linear=tile,…) and interventions (a file).
+  NMSE       Σ(B - A)² / Σ A²
+  inherited  the largest NMSE of what comes into a module from outside
+  added      the NMSE of its output less that: an estimate, as a layer may amplify what it is given
+Tensors are in the order of computation; PATH (input) is what no module returns: a sum, an attention's heads.
+One line is printed if nothing is above --tolerance. No trace is held in memory.
+
+Examples:
+  $ instructblip compare torch.safetensors ours.safetensors
+  $ instructblip compare torch.safetensors default --model vicuna-7b --image cat.jpg --prompt "What is this?"
+  $ instructblip compare default dtype=language_model=int4,compute_dtype=f16 --tolerance 1e-3 \\
+      --model vicuna-7b --image cat.jpg --prompt "What is this?"
+  $ instructblip compare adapter=llvmpipe adapter=NVIDIA --filter 'qformer.**' --top 0 --json report.json \\
+      --model vicuna-7b --image cat.jpg --prompt "What is this?"
+
+Exit codes:
+  0    equal within the tolerance
+  1    different, or an error; see stderr
+  2    the command line is wrong`,
   attention: `
 Every second layer of the Q-Former has cross-attention to the image. A sheet shows the attention weights of each query
 over the patches, in one colour scale, and the weight of the class token, which has no place in the image.

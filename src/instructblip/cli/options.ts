@@ -1,5 +1,6 @@
 /** The options of commands, and parsers of their values. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { pathPattern } from "../../modules/observer.ts";
 import { KV_CACHE_DTYPES, parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
 import { COMPUTE_DTYPES } from "../../tensor/dtype.ts";
 import { above, type Options, whole as wholeNumber } from "../config/options.ts";
@@ -44,6 +45,15 @@ export const pattern = once((value) => {
   } catch (error) {
     throw new InvalidArgumentError(`It must be a regular expression: ${(error as Error).message}`);
   }
+});
+
+/** A pattern of module paths. */
+export const glob = once(pathPattern);
+
+export const notNegative = once((value) => {
+  const number = /^[0-9.]+(e[+-]?[0-9]+)?$/i.test(value) ? Number(value) : Number.NaN;
+  if (Number.isFinite(number)) return number;
+  throw new InvalidArgumentError("It must be a number of at least 0.");
 });
 
 export const ids = once((value) => {

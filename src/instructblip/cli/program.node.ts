@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 
 import type { GenerationOptions } from "../generation/options.ts";
+import { addCompare } from "./compare/command.node.ts";
 import { describeError, EXIT } from "./format.ts";
 import { ENVIRONMENT, EXAMPLES, EXIT_CODES } from "./help.ts";
 import {
@@ -177,6 +178,8 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       const { runTrace } = await import("./trace.node.ts");
       await runTrace(options, run);
     });
+
+  addCompare(program, run, done);
 
   program
     .command("attention")

@@ -54,7 +54,7 @@ export async function loadModel(
   run: Run,
   options: Pick<
     FromPretrainedOptions,
-    "compute_dtype" | "kv_cache_dtype" | "fix_vicuna_token_ids" | "weight_cache" | "image_cache"
+    "device" | "compute_dtype" | "kv_cache_dtype" | "fix_vicuna_token_ids" | "weight_cache" | "image_cache"
   > = {},
 ): Promise<VisionLanguageModel> {
   const { terminal, signal } = run;

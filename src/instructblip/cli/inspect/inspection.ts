@@ -170,9 +170,9 @@ export function formatInspection(it: Inspection): string {
     `parts\n${formatTable([...it.parts.map((part) => row(part.prefix, part)), row("all", it.tensors)], [1, 2, 3])}`,
     `dtypes
 ${formatTable(
-      it.dtypes.map((group) => row(group.dtype, group)),
-      [1, 2, 3],
-    )}`,
+  it.dtypes.map((group) => row(group.dtype, group)),
+  [1, 2, 3],
+)}`,
     `files\n${formatTable(
       it.files.map(({ name, bytes }) => [`  ${name}`, formatBytes(bytes)]),
       [1],

@@ -1,0 +1,147 @@
+/** A comparison for people: what differs first, what adds most, and a table. */
+import { formatShape } from "../../tensor/shape.ts";
+import type { Comparison, Row, Side } from "./comparison.ts";
+import { isInput, moduleOf } from "./trace.ts";
+
+/** Rows that count as different. */
+export const wrongRows = ({ rows }: Pick<Comparison, "rows">): readonly Row[] => rows.filter(({ wrong }) => wrong);
+
+/** What a comparison comes to. */
+export interface Findings {
+  /** The first that counts as different, in the order of computation. */
+  readonly first: Row | undefined;
+  /** The one that adds most to the error of its inputs; undefined where no inputs are known. */
+  readonly most: Row | undefined;
+  /** The first with a NaN or an infinity, in either trace. */
+  readonly notFinite: Row | undefined;
+}
+
+export function findingsOf(comparison: Comparison): Findings {
+  const wrong = wrongRows(comparison);
+  const adding = wrong.filter(({ added }) => added !== undefined && added > 0);
+  return {
+    first: wrong[0],
+    most: adding.length > 0 ? adding.reduce((a, b) => (b.added! > a.added! ? b : a)) : undefined,
+    notFinite: comparison.rows.find(({ a, b }) => a.firstNotFinite || b.firstNotFinite),
+  };
+}
+
+/** `a.b (input)`: what no module has returned. */
+export const labelOf = (name: string): string => (isInput(name) ? `${moduleOf(name)} (input)` : name);
+
+/** `3.1e-9`; `-` for what is not known. */
+export function formatError(x: number | undefined | null): string {
+  if (x === undefined || x === null) return "-";
+  return x === 0 ? "0" : Number.isFinite(x) ? x.toExponential(1) : String(x);
+}
+
+/** Six digits at most: a number of a tensor. */
+export const formatNumber = (x: number | null): string => {
+  if (x === null) return "-";
+  const text = String(Number(x.toPrecision(5)));
+  return text.length > 11 ? x.toExponential(3) : text;
+};
+
+/** The rows to show: the `top` that add most, or differ most where that is unknown, in order of computation; 0: all. */
+export function topRows({ rows }: Comparison, top: number): readonly Row[] {
+  if (top === 0 || rows.length <= top) return rows;
+  const weight = ({ wrong, added, difference }: Row) =>
+    wrong === "error" || !wrong ? (added ?? difference?.nmse ?? 0) : Number.POSITIVE_INFINITY;
+  const first = rows.find(({ wrong }) => wrong);
+  const heaviest = rows.filter((row) => row !== first).sort((a, b) => weight(b) - weight(a));
+  const kept = new Set([...(first ? [first] : []), ...heaviest].slice(0, top));
+  return rows.filter((row) => kept.has(row));
+}
+
+/** One line: two traces that are equal. */
+export function equalLine({ a, b, rows, tolerance }: Comparison): string {
+  const worst = rows.reduce((x, y) => ((y.difference?.nmse ?? 0) > (x.difference?.nmse ?? 0) ? y : x));
+  const error = worst.difference?.nmse ?? 0;
+  const most = error === 0 ? "bit by bit" : `largest NMSE ${formatError(error)}, of ${labelOf(worst.name)}`;
+  return `equal: ${rows.length} tensors of ${a} and ${b}, within ${formatError(tolerance)}; ${most}\n`;
+}
+
+/** What is different, without the table. */
+export function findingLines(comparison: Comparison): string[] {
+  const { a, b, rows, tolerance, onlyA, onlyB, isOrdered } = comparison;
+  const { first, most, notFinite } = findingsOf(comparison);
+  const lines = [
+    `A  ${a}`,
+    `B  ${b}`,
+    `${wrongRows(comparison).length} of ${rows.length} tensors differ by an NMSE above ${formatError(tolerance)}`,
+  ];
+  if (first) lines.push(`first: ${describe(first)}${isOrdered ? "" : " (by name: A has no order of computation)"}`);
+  if (most && most !== first) lines.push(`most added: ${describe(most)}`);
+  if (notFinite) {
+    const where = (side: Side, letter: string) => {
+      const { nan, infinite } = side.statistics;
+      return side.firstNotFinite
+        ? [`${letter} has ${nan} NaN and ${infinite} infinite, the first at ${formatShape(side.firstNotFinite)}`]
+        : [];
+    };
+    const both = [...where(notFinite.a, "A"), ...where(notFinite.b, "B")].join("; ");
+    lines.push(`not finite: ${labelOf(notFinite.name)}: ${both}`);
+  }
+  for (const [letter, names] of [
+    ["A", onlyA],
+    ["B", onlyB],
+  ] as const) {
+    if (names.length === 0) continue;
+    const some = names.slice(0, 3).join(", ");
+    lines.push(`only in ${letter}: ${names.length} (${some}${names.length > 3 ? ", …" : ""})`);
+  }
+  return lines;
+}
+
+function describe({ name, wrong, a, b, difference, inherited, added }: Row): string {
+  const what = labelOf(name);
+  if (wrong === "shape") return `${what} is ${formatShape(a.shape)} in A, ${formatShape(b.shape)} in B`;
+  if (wrong === "not finite") {
+    return `${what}, ${difference!.broken} numbers are NaN, or infinite in one of the two`;
+  }
+  const parts = inherited === undefined ? "" : `, ${formatError(inherited)} inherited, ${formatError(added)} added`;
+  return `${what}, NMSE ${formatError(difference?.nmse)}${parts}`;
+}
+
+/** The table: a head, and a line for each of `rows`. */
+export function tableOf(rows: readonly Row[]): string[][] {
+  const head = ["tensor", "NMSE", "inherited", "added", "max |Δ|", "at", "A there", "B there", "cosine", ""];
+  return [
+    head,
+    ...rows.map(({ name, a, b, difference, worst, inherited, added, wrong }) => [
+      labelOf(name),
+      ...(difference && worst
+        ? [
+            formatError(difference.nmse),
+            formatError(inherited),
+            formatError(added),
+            formatError(difference.maxAbs),
+            formatShape(worst.at),
+            formatNumber(worst.a),
+            formatNumber(worst.b),
+            difference.cosine.toFixed(6),
+          ]
+        : ["-", "-", "-", "-", `${formatShape(a.shape)} ${formatShape(b.shape)}`, "-", "-", "-"]),
+      wrong === "error" ? "differs" : (wrong ?? ""),
+    ]),
+  ];
+}
+
+/** Two lines for each of `rows`: min, max, mean, rms, zeros, NaN and infinite numbers of A and B. */
+export function statisticsTable(rows: readonly Row[]): string[][] {
+  const head = ["tensor", "", "shape", "min", "max", "mean", "rms", "zeros", "NaN", "infinite"];
+  const cells = ({ shape, statistics: s }: Side) => [
+    formatShape(shape),
+    ...[s.min, s.max, s.mean, s.rms].map(formatNumber),
+    `${(100 * s.zeros).toFixed(1)} %`,
+    String(s.nan),
+    String(s.infinite),
+  ];
+  return [
+    head,
+    ...rows.flatMap(({ name, a, b }) => [
+      [labelOf(name), "A", ...cells(a)],
+      ["", "B", ...cells(b)],
+    ]),
+  ];
+}
