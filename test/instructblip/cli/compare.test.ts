@@ -1,6 +1,6 @@
 /** `compare`, of files and of settings. test/golden/traces are PyTorch's, by scripts/trace_pytorch.py. */
 import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { COMMITTED, goldenFolder } from "../../golden_folder.ts";
@@ -45,12 +45,14 @@ describe("compare", () => {
   it("names what no module returns by the module that gets it: here an attention's heads", async () => {
     const module = "language_model.model.decoder.layers.1.self_attn";
     const file = await fault({ module, at: "heads", op: "zero", index: { head: [1] } });
-    const out = join(await temporaryFolder(), "out.json");
-    const { code, stdout } = await compare(TORCH, `interventions=${file}`, ...QUESTION, "--top", "3", "--json", out);
+    const [out, page] = ["out.json", "out.html"].map((name) => join(dirname(file), name));
+    const to = ["--top", "3", "--json", out, "--html", page];
+    const { code, stdout } = await compare(TORCH, `interventions=${file}`, ...QUESTION, ...to);
     expect(code).toBe(EXIT.refused);
     expect(stdout).toContain(`first: ${module}.out_proj (input), NMSE `);
     expect(stdout.split("\n").filter((line) => line.endsWith("  differs"))).toHaveLength(3);
     expect(JSON.parse(await readFile(out, "utf8"))).toMatchObject({ first_different: `input:${module}.out_proj` });
+    expect(await readFile(page, "utf8")).toContain(`<li class="first">first: ${module}.out_proj (input), NMSE `);
   });
 
   it("compares two settings, one after the other", async () => {

@@ -32,6 +32,7 @@ export function addCompare(program: Command, run: Run, done: (exitCode: number) 
     .addOption(new Option("--top <n>", "rows of the table; 0: all (default: 20)").argParser(whole(0)))
     .option("--statistics", "also print min, max, mean, rms and zeros of each tensor")
     .addOption(new Option("--json <file>", "write the comparison to a file; - for stdout").argParser(fileName))
+    .addOption(new Option("--html <file>", "write the comparison as one HTML page").argParser(fileName))
     .addOption(weightCacheOption())
     .addHelpText("after", EXAMPLES.compare)
     .action(async (a: Given, b: Given, options, command: Command) => {

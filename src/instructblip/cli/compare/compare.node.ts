@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type CompareOptions, type Comparison, compareTraces } from "../../compare/comparison.ts";
 import { comparisonJson } from "../../compare/json.ts";
+import { comparisonPage } from "../../compare/page.ts";
 import type { Given } from "../../compare/setting.ts";
 import { equalLine, findingLines, statisticsTable, tableOf, topRows, wrongRows } from "../../compare/summary.ts";
 import type { Trace } from "../../compare/trace.ts";
@@ -22,6 +23,8 @@ export interface CompareCommandOptions extends Partial<Question> {
   statistics?: boolean;
   /** A file; - for stdout. */
   json?: string;
+  /** A file. */
+  html?: string;
 }
 
 /** @returns the exit code: 0 equal, 1 different */
@@ -31,6 +34,7 @@ export async function runCompare(
   run: Run,
 ): Promise<number> {
   if (options.json !== undefined && options.json !== "-") await checkOut(options.json, "--json");
+  if (options.html !== undefined) await checkOut(options.html, "--html");
   const { model = "", image = "", prompt = "" } = options;
   const question = { ...options, model, image, prompt };
   const scratch = await mkdtemp(join(tmpdir(), "instructblip-compare-"));
@@ -100,7 +104,8 @@ async function withTraces<T>(
 }
 
 async function report(comparison: Comparison, options: CompareCommandOptions, { terminal }: Run): Promise<void> {
-  const { json, statistics, top } = options;
+  const { json, html, statistics, top } = options;
+  if (html !== undefined) await writeFile(html, comparisonPage(comparison));
   if (json === "-") return terminal.out(comparisonJson(comparison));
   if (json !== undefined) await writeFile(json, comparisonJson(comparison));
   const isEqual = wrongRows(comparison).length === 0;
