@@ -17,6 +17,7 @@ import { NodeWritableFolder } from "../../src/tensor/files/writable_folder.node.
 import { Weight } from "../../src/tensor/weight.ts";
 import { testDevice } from "../device.ts";
 import { goldenFolder } from "../golden_folder.ts";
+import { cli } from "../instructblip/cli/cli.ts";
 import { Golden } from "../parity/golden.ts";
 import { Random } from "../random.ts";
 
@@ -248,26 +249,15 @@ test("from_pretrained writes and reads it; if it cannot, it warns and loads the 
 test("--weight-cache writes a file, in a separate process", { timeout: 120_000 }, async () => {
   const shapes = fileURLToPath(new URL("../../examples/shapes/", import.meta.url));
   const main = fileURLToPath(new URL("../../src/instructblip/cli/main.ts", import.meta.url));
-  const ask = () => {
-    const args = [
-      "--model",
-      `${shapes}checkpoint`,
-      "--image",
-      `${shapes}images/a.png`,
-      "--prompt",
-      "Describe the image.",
-    ];
-    const options = ["--dtype", "language_model=int4,vision_model=int8", "--weight-cache", caches];
-    return spawnSync(process.execPath, ["--import", "tsx", main, "generate", ...args, ...options], {
-      encoding: "utf8",
-    });
-  };
-  const first = ask();
+  const question = ["--image", `${shapes}images/a.png`, "--prompt", "Describe the image."];
+  const options = ["--dtype", "language_model=int4,vision_model=int8", "--weight-cache", caches];
+  const args = ["generate", "--model", `${shapes}checkpoint`, ...question, ...options];
+  const first = spawnSync(process.execPath, ["--import", "tsx", main, ...args], { encoding: "utf8" });
   expect(first.status, first.stderr).toBe(0);
   expect(first.stderr).not.toContain("not cached");
   const [file, ...others] = await readdir(caches);
   expect(others).toEqual([]);
   const { mtimeMs } = await stat(join(caches, file));
-  expect(ask().stdout).toBe(first.stdout);
+  expect((await cli(args)).stdout).toBe(first.stdout);
   expect((await stat(join(caches, file))).mtimeMs).toBe(mtimeMs);
 });

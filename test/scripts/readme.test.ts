@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { cli } from "../instructblip/cli/cli.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const read = (path: string) => readFileSync(join(root, path), "utf8");
@@ -81,7 +82,6 @@ const COMMANDS = PAGES.flatMap((page) =>
 );
 
 const scripts: Record<string, string> = JSON.parse(read("package.json")).scripts;
-const MAIN = "node --import tsx src/instructblip/cli/main.ts";
 
 /** Runs a command of the repository as npm does, but for the set-up in front of it. */
 function runScript(name: string, args: string) {
@@ -102,30 +102,36 @@ const RUN: readonly (readonly [RegExp, RegExp])[] = [
 
 /** A command's own help: of npm scripts, and of the command line, which npx finds as well. */
 const helps = new Map<string, string>();
-function helpOf(command: string, run: () => { stdout: string; status: number | null }): string {
+async function helpOf(command: string, run: () => Promise<string> | string): Promise<string> {
   if (!helps.has(command)) {
-    const { stdout, status } = run();
-    expect(status, command).toBe(0);
+    const stdout = await run();
     helps.set(command, stdout);
   }
   return helps.get(command)!;
 }
 
-test.each(COMMANDS)("%s: %s", (_, command) => {
+test.each(COMMANDS)("%s: %s", async (_, command) => {
   const [, name = "", args = ""] = /^npm (?:run (?:-s )?)?([\w:]+)(?: -- (.*))?$/.exec(command) ?? [];
   const ours = /^(?:npm run -s instructblip -- |npx (?:instructblip|instructblip-webgpu) |instructblip )(.*)$/.exec(
     command,
   );
   if (ours) {
     const [, words] = ours;
-    const help = helpOf(words.split(" ")[0], () =>
-      spawnSync("bash", ["-c", `${MAIN} ${words.split(" ")[0]} --help`], { cwd: root, encoding: "utf8" }),
-    );
+    const [first] = words.split(" ");
+    const help = await helpOf(first, async () => {
+      const { code, stdout } = await cli([first, "--help"]);
+      expect(code, command).toBe(0);
+      return stdout;
+    });
     for (const [option] of words.matchAll(/(?<=\s)--[\w-]+/g)) expect(help).toContain(option);
   } else if (Object.hasOwn(scripts, name)) {
     const options = [...args.matchAll(/(?<=^|\s)--[\w-]+/g)].map(([option]) => option);
     if (options.length > 0) {
-      const help = helpOf(`npm run ${name}`, () => runScript(name, "--help"));
+      const help = await helpOf(`npm run ${name}`, () => {
+        const { status, stdout } = runScript(name, "--help");
+        expect(status, command).toBe(0);
+        return stdout;
+      });
       for (const option of options) expect(help).toContain(option);
     }
   } else {
