@@ -103,6 +103,13 @@ export function committedFolder(name: string): string {
  * @throws Error where the weights drawn are not those PyTorch was given
  */
 export function goldenFolder(name: string): string {
+  const folder = folders.get(name) ?? makeFolder(name);
+  folders.set(name, folder);
+  return folder;
+}
+const folders = new Map<string, string>();
+
+function makeFolder(name: string): string {
   const from = committedFolder(name);
   const files = readdirSync(from, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const paths = files.map(({ parentPath, name: file }) => join(parentPath, file)).sort();
