@@ -98,7 +98,7 @@ async function typed(call: () => unknown): Promise<void> {
 }
 
 /** Of each name: with INSTRUCTBLIP_TEST_ALL=1 (`npm run test:all`) more. */
-const RUNS = { numRuns: ALL ? 30 : 10, seed: 9 };
+const RUNS = { numRuns: ALL ? 30 : 6, seed: 9 };
 const each = (names: readonly string[], call: (given: Record<string, unknown>) => unknown) => {
   test.each(names)("%s", async (name) => {
     await fc.assert(
