@@ -1,6 +1,17 @@
 /** How vitest runs the tests. `npm test` also runs what is not a vitest test: see scripts/test.mjs. */
 
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
+
+const ALL = process.env.INSTRUCTBLIP_TEST_ALL === "1";
+
+/** The file that takes as long as all others together in `npm run test:all` is first, and the others beside it. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isLongest = ({ moduleId }: TestSpecification) => moduleId.endsWith("injected.test.ts");
+    return (await super.sort(files)).sort((a, b) => Number(isLongest(b)) - Number(isLongest(a)));
+  }
+}
 
 /** Tests of what a process has once: the source of its adapters, its memory, its open files. */
 const OWN_PROCESS = [
@@ -20,6 +31,7 @@ export default defineConfig({
     // lavapipe compiles a shader at its first dispatch, which takes seconds for a large one.
     testTimeout: 300_000,
     hookTimeout: 300_000,
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
@@ -33,8 +45,8 @@ export default defineConfig({
           exclude: OWN_PROCESS,
           // Two processes run these files in turn: to start one for each takes a quarter of the whole run. `npm run test:all`
           // does start one for each, so that no file comes to rely on another.
-          isolate: process.env.INSTRUCTBLIP_TEST_ALL === "1",
-          sequence: { groupOrder: 1 },
+          isolate: ALL,
+          sequence: { groupOrder: ALL ? 0 : 1 },
         },
       },
     ],
