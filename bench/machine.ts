@@ -1,6 +1,8 @@
 /** The machine of a run: its device, opened so that GPU timestamps are exact, and its description. */
 import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { cpus, release, type } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { create, globals } from "webgpu";
 import type { Device } from "../src/tensor/device/device.ts";
@@ -47,7 +49,10 @@ export function describeMachine({ caps }: Device): Machine {
   };
 }
 
+/** The commit of this program; a bundle of `npm run gpu:bundle` has no repository, but a note of its own. */
 function commit(): string {
+  const note = join(root, "commit");
+  if (existsSync(note)) return readFileSync(note, "utf8").trim();
   const git = (...args: string[]) =>
     execFileSync("git", args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
   try {

@@ -18,6 +18,7 @@ int8 and as int4, beside a plain read of its files: --filter "^model (reading|lo
   --model DIR      measure this checkpoint instead of the embedded one: --filter "^model" --model DIR --rounds 1
   --dtype DTYPE    storage dtype of its matrices (default: as in the checkpoint)
   --quick          small shapes, fewer rounds, limits measured once: under a minute on two cores
+  --planned        only the variants that plan() picks on this adapter
   --rounds N       rounds of every case (default ${SETTINGS.full.rounds}; ${SETTINGS.quick.rounds} with --quick)
   --json FILE      where rows are written (default bench/results/ADAPTER.jsonl); a new row replaces the old one;
                    - for stdout, without other output; no file is written
@@ -39,6 +40,7 @@ async function main(): Promise<number> {
       model: { type: "string" },
       dtype: { type: "string" },
       quick: { type: "boolean", default: false },
+      planned: { type: "boolean", default: false },
       rounds: { type: "string" },
       json: { type: "string" },
       list: { type: "boolean", default: false },
@@ -59,7 +61,7 @@ async function main(): Promise<number> {
   if (values.rounds !== undefined) settings.rounds = wholeNumber("--rounds", values.rounds);
   const filter = regularExpression("--filter", values.filter);
   const dtype = readDType(values.dtype);
-  const untuned = (["list", "model", "dtype", "json"] as const).find((name) => values[name]);
+  const untuned = (["list", "model", "dtype", "json", "planned"] as const).find((name) => values[name]);
   if (values.tune && untuned) throw new UsageError(`--${untuned} does not go with --tune`);
   if (!values.tune && values.out !== undefined) throw new UsageError("--out goes with --tune");
 

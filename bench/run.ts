@@ -63,6 +63,8 @@ export async function runTuner({ quick, filter, settings, out }: RunOptions & { 
 
 export interface RunOptions {
   readonly quick: boolean;
+  /** Only the variants that plan() picks. */
+  readonly planned: boolean;
   readonly list: boolean;
   readonly filter: RegExp;
   readonly model?: string | undefined;
@@ -75,7 +77,7 @@ export interface RunOptions {
  * Measures the selected cases, kernel by kernel; rows are saved as soon as a kernel is done, and with their fraction of the
  * limits at the end.
  */
-export async function run({ quick, list, filter, settings, json, ...options }: RunOptions): Promise<number> {
+export async function run({ quick, planned, list, filter, settings, json, ...options }: RunOptions): Promise<number> {
   const started = performance.now();
   const wanted = (name: string) => filter.test(name);
   const progress = new Progress(processTerminal(({ exitCode }) => process.exit(exitCode)));
@@ -83,7 +85,9 @@ export async function run({ quick, list, filter, settings, json, ...options }: R
   const device = await openBenchDevice();
   try {
     const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
-    const benches = ALL_GROUPS.map((groups) => groups(shapes, device.caps));
+    const benches = ALL_GROUPS.map((groups) =>
+      groups(shapes, device.caps).map((group) => (planned ? { ...group, variants: [group.planned] } : group)),
+    );
     const folder = modelFolder(options.model);
     const steps = MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
     const loads = LOAD_STEPS.filter((step) => wanted(loadStepName(folder, step)));

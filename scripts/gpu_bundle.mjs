@@ -62,6 +62,7 @@ export async function bundle(file, say = (_step) => {}) {
     fs.mkdirSync(join(folder, "lib"));
     fs.writeFileSync(join(folder, "lib/libvulkan.so.1"), loader.data);
     const facts = { bundle: readJson(join(ROOT, "package.json")).version, commit: commit(), node: process.version };
+    fs.writeFileSync(join(app, "commit"), `${facts.commit}\n`);
     fs.writeFileSync(join(folder, "bundle.json"), `${JSON.stringify(facts)}\n`);
     say("compressing …");
     const archive = execFileSync("tar", ["-C", stage, "--sort=name", "--owner=0", "--group=0", "-cf", "-", NAME], {

@@ -74,12 +74,12 @@ test("--quick --filter layer_norm: checked, timed, printed, kept; an older row o
   expect(table).toContain("An older machine");
 });
 
-test("--json - prints the rows, and nothing else", async () => {
-  const args = ["--quick", "--rounds", "1", "--filter", "layer_norm inv", "--json", "-"];
+test("--json - prints the rows, and nothing else; --planned of the variants that are used", async () => {
+  const args = ["--quick", "--planned", "--rounds", "1", "--filter", "layer_norm", "--json", "-"];
   const { stdout, stderr, code } = await bench(...args);
   expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
   const measured = parseRows(stdout).filter(({ kernel }) => kernel === "layer_norm");
-  expect(measured.map(({ variant }) => variant)).toEqual(["invocation"]);
+  expect(measured.map(({ planned }) => planned)).toEqual([true]);
   expect(measured[0].adapter).not.toBe("");
 });
 
