@@ -9,6 +9,7 @@
 // @use math
 override WG: u32 = 64;
 override KEYS: u32 = 64; // as in attention_split.wgsl
+const IN_FLIGHT = 4u; // parts whose loads are under way at a time; behind the last one the last is loaded again, with weight 0
 const LOWEST = -3.4028234e38;
 
 @group(0) @binding(0) var<storage, read> o: array<f32>;
@@ -33,15 +34,29 @@ fn main(
   let first = head * ((params.S + KEYS - 1u) / KEYS);
   let end = first + (key_end(t) + KEYS - 1u) / KEYS;
   var largest = LOWEST;
-  for (var p = first; p < end; p++) {
-    largest = max(largest, stats[p].x);
+  for (var p0 = first; p0 < end; p0 += IN_FLIGHT) {
+    var scores: array<f32, IN_FLIGHT>;
+    for (var j = 0u; j < IN_FLIGHT; j++) {
+      scores[j] = stats[min(p0 + j, end - 1u)].x;
+    }
+    for (var j = 0u; j < IN_FLIGHT; j++) {
+      largest = max(largest, scores[j]);
+    }
   }
   var total = 0.0;
   var sum = 0.0;
-  for (var p = first; p < end; p++) {
-    let weight = exp_accurate(stats[p].x - largest);
-    total += weight * stats[p].y;
-    sum += weight * o[p * params.d + c];
+  for (var p0 = first; p0 < end; p0 += IN_FLIGHT) {
+    var of_parts: array<vec3<f32>, IN_FLIGHT>;
+    for (var j = 0u; j < IN_FLIGHT; j++) {
+      let p = min(p0 + j, end - 1u);
+      of_parts[j] = vec3<f32>(stats[p], o[p * params.d + c]);
+    }
+    for (var j = 0u; j < IN_FLIGHT; j++) {
+      let part = of_parts[j];
+      let weight = select(0.0, exp_accurate(part.x - largest), p0 + j < end);
+      total += weight * part.y;
+      sum += weight * part.z;
+    }
   }
   y[i] = select(sum / total, 0.0, total == 0.0);
 }
