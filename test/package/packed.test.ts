@@ -228,6 +228,7 @@ describe("README and docs", () => {
       /^\[/,
       /^qformer.encoder.layer.0.crossattention \[ 1, 12, 128 \]\nqformer.encoder.layer.2.crossattention \[ 1, 12, 128 \]\n$/,
       /^(\w+ -\d.*\n)+sum: -\d.*\n$/,
+      /^(.*: (.*, ){4}.*\n)+(\d+ \[.*\]\n){12}$/,
       /^\[\s*['"]/,
       /^(without query \d+: .* instead of .*\n)*done\n$/,
       /^grey image: -[\d.]+\n(qformer.encoder.layer.\d restored: -?[\d.]+\n){4}$/,

@@ -190,6 +190,21 @@ Examples:
   "class_token", "patches"}]}]}, patches row by row, "head" "mean" unless --head is given:
     $ instructblip attention --model vicuna-7b --image cat.jpg --prompt "What is this?" --json
 ${EXIT_CODES}`,
+  lens: `
+The logit lens: the final norm and the head are applied to the state after each layer, as if it were the last. The first
+table has a column for each token of the answer and a row for each layer, with the token that it would choose and its
+probability; "input" is what the first layer gets. The second has the image tokens, which are the Q-Former's queries: the
+words of which any layer is surest. T5 has no image tokens there: they enter its encoder, which has no head.
+The page has both, and where in the image each query looked.
+
+Examples:
+  $ instructblip lens --model vicuna-7b --image cat.jpg --prompt "What is this?" --html lens.html
+  $ instructblip lens --model vicuna-7b --image cat.jpg --prompt "Is it asleep?" --answer yes --top-k 10
+  As JSON: {"image", "prompt", "answer", "answer_tokens": [{"position", "id", "text", "states": [{"logprob", "top": [{"id",
+  "logprob", "text"}]}]}], "image_tokens": [{"position", "states"}], "maps": {"rows", "columns", "weights"}}; states[0] is
+  the input, states[i] the output of layer i - 1, logprob the natural logarithm of the answer's token's probability:
+    $ instructblip lens --model vicuna-7b --image cat.jpg --prompt "What is this?" --json lens.json
+${EXIT_CODES}`,
   inspect: `
 Reads the config and the headers of the weights, not the weights. The memory plan is for the adapter that would be used;
 without one it is for WebGPU's default limits.

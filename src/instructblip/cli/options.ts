@@ -36,7 +36,7 @@ const reader = ({ text, check, used = check }: Options[string]["row"], name = "I
     return value;
   });
 
-export const whole = (low: number) => reader(wholeNumber(low).row);
+export const whole = (low: number, high?: number) => reader(wholeNumber(low, high).row);
 export const positive = reader(above(0).row);
 
 export const pattern = once((value) => {

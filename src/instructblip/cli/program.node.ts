@@ -214,6 +214,37 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       await runAttention(options, run);
     });
 
+  const lens = program
+    .command("lens")
+    .description("what each layer of the language model would say, and each image token")
+    .helpOption("-h, --help", "print this help")
+    .addOption(modelOption())
+    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
+    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
+    .addOption(new Option("--answer <text>", "look at this answer (default: the model's own)").argParser(text))
+    .addOption(
+      new Option("--top-k <n>", "words of each layer and token, at most 100 (default: 5)").argParser(whole(1, 100)),
+    )
+    .addOption(
+      new Option("--json <file>", "write all of it to a file; - for stdout, without the tables").argParser(fileName),
+    )
+    .addOption(new Option("--html <file>", "write a page to look at").argParser(fileName));
+  const ofAnswer = generationFlags().filter(({ name }) => ["max_new_tokens", "num_beams"].includes(name));
+  for (const { option } of ofAnswer) lens.addOption(option.conflicts("answer"));
+  lens
+    .addOption(interventionsOption())
+    .addOption(dtypeOption())
+    .addOption(weightCacheOption())
+    .addOption(vicunaOption())
+    .addHelpText("after", EXAMPLES.lens)
+    .action(async (options, command) => {
+      needs(command, "model", "image", "prompt");
+      const given = ofAnswer.map(({ name, option }) => [name, options[option.attributeName()]]);
+      const generation: GenerationOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
+      const { runLens } = await import("./lens/lens.node.ts");
+      await runLens({ ...options, generation }, run);
+    });
+
   program
     .command("inspect")
     .description("describe a checkpoint: sizes, dtypes, memory needed")

@@ -1,0 +1,93 @@
+/** `lens`: the logit lens of an answer and of the image tokens, as tables, JSON and a page. */
+import { basename } from "node:path";
+import sharp from "sharp";
+import type { StorageDType } from "../../../modules/storage_dtype.ts";
+import { InputError } from "../../../tensor/errors.ts";
+import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
+import type { GenerationOptions } from "../../generation/options.ts";
+import { candidateIds } from "../../generation/ranking.ts";
+import { logitLens } from "../../instruments/lens.ts";
+import { lensPage } from "../../instruments/lens_page.ts";
+import { lensReport, lensTables } from "../../instruments/lens_report.ts";
+import { AutoProcessor } from "../../pretrained/auto_processor.ts";
+import { readNamedImage } from "../../pretrained/platform.node.ts";
+import type { RgbImage } from "../../processing/image.ts";
+import { imageName } from "../../processing/image_source.ts";
+import { openModelFolder } from "../folder.node.ts";
+import { formatTable } from "../format.ts";
+import { readInterventions } from "../interventions.node.ts";
+import { checkOut } from "../requests/out_file.node.ts";
+import { loadModel, prepareInputs, type Run } from "../session.node.ts";
+
+export interface LensFlags {
+  readonly model: string;
+  readonly image: string;
+  readonly prompt: string;
+  /** Default: what the model answers. */
+  readonly answer?: string;
+  readonly generation: GenerationOptions;
+  readonly topK?: number;
+  /** Files; `-` for JSON on stdout, without tables. */
+  readonly json?: string;
+  readonly html?: string;
+  /** A file. */
+  readonly interventions?: string;
+  readonly dtype: StorageDType;
+  readonly weightCache?: true | string;
+  readonly fixVicunaTokenIds?: boolean;
+}
+
+/** Longer side of the image in a page, in pixels. */
+const IMAGE_SIZE = 640;
+const TABLE_WIDTH = 120;
+
+export async function runLens(flags: LensFlags, run: Run): Promise<void> {
+  const { json, html, prompt } = flags;
+  const { terminal, signal } = run;
+  if (json !== undefined && json !== "-") await checkOut(json, "--json");
+  if (html !== undefined) await checkOut(html, "--html");
+  const interventions = await readInterventions(flags.interventions);
+  const folder = await openModelFolder(flags.model, run);
+  const config = await folder.config();
+  const processor = await AutoProcessor.from_pretrained(folder);
+  const image = await readNamedImage(flags.image, { signal });
+  const inputs = await prepareInputs(processor, config, [image], [prompt]);
+  const answer = flags.answer === undefined ? undefined : candidateIds(processor.tokenizer, [flags.answer])[0]!;
+  const model = await loadModel(folder, flags.dtype, run, {
+    weight_cache: flags.weightCache ?? false,
+    fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
+  });
+  try {
+    const { generation, topK: top_k = 5 } = flags;
+    const lens = await logitLens(model, inputs, {
+      ...(answer && { answer }),
+      generation,
+      top_k,
+      interventions,
+      signal,
+    });
+    const report = lensReport(lens, { image: imageName(flags.image), prompt }, processor.tokenizer);
+    const text = `${JSON.stringify(report)}\n`;
+    if (json !== undefined && json !== "-") await writeText("--json", json, text);
+    if (html !== undefined) {
+      const page = lensPage(report, { model: basename(flags.model), image: await dataUrl(image) });
+      await writeText("--html", html, page);
+    }
+    const width = terminal.outIsTerminal ? terminal.columns : TABLE_WIDTH;
+    await terminal.out(json === "-" ? text : lensTables(report, width, formatTable));
+  } finally {
+    model.dispose();
+  }
+}
+
+async function writeText(option: string, file: string, text: string): Promise<void> {
+  await writeFileAtomic(file, (sink) => sink.write(Buffer.from(text))).catch((cause: Error) => {
+    throw new InputError("IO", `${option} ${cause.message}`, { cause });
+  });
+}
+
+async function dataUrl({ data, width, height }: RgbImage): Promise<string> {
+  const raw = sharp(data, { raw: { width, height, channels: 3 } });
+  const small = raw.resize(IMAGE_SIZE, IMAGE_SIZE, { fit: "inside", withoutEnlargement: true });
+  return `data:image/jpeg;base64,${(await small.jpeg({ quality: 85 }).toBuffer()).toString("base64")}`;
+}
