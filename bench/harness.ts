@@ -10,8 +10,8 @@
 import { type Case, caseName } from "../src/tensor/cases/support/group.ts";
 import type { Caps } from "../src/tensor/device/caps.ts";
 import type { Device } from "../src/tensor/device/device.ts";
-import { EngineError } from "../src/tensor/errors.ts";
-import { type Basis, type CheckResult, type Limits, type Machine, median, type Row, roofline } from "./rows.ts";
+import { DeviceError } from "../src/tensor/errors.ts";
+import { type Basis, type CheckResult, type Limits, type Machine, type Row, roofline, timesOf } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 
 /** Most launches with GPU timestamps in a round: timestamps take time. */
@@ -31,6 +31,7 @@ interface Prepared {
   /** Repetitions in a round; 0: not timed, for the reason in `note`. */
   readonly repetitions: number;
   readonly note?: string;
+  readonly same_as?: string;
   readonly turns: Turn[];
 }
 
@@ -43,7 +44,7 @@ interface Turn {
 /**
  * Checks every case, times those that passed, and returns a row for each in order.
  *
- * @throws EngineError an error that makes the device unusable
+ * @throws DeviceError an error that makes the device unusable; others, as of a kernel that does not compile, fail their row
  */
 export async function measure(
   device: Device,
@@ -54,7 +55,14 @@ export async function measure(
   const prepared: Prepared[] = [];
   /** Milliseconds per operation so far, by kernel and variant. */
   const pace = new Map<string, number>();
+  const twins = twinsOf(cases);
   for (const item of cases) {
+    const same_as = twins.get(item);
+    if (same_as !== undefined) {
+      const note = `not timed: runs the kernels of ${same_as}`;
+      prepared.push({ item, check: null, firstMs: null, launches: 0, repetitions: 0, note, same_as, turns: [] });
+      continue;
+    }
     const name = `${item.kernel} ${item.variant}`;
     const foreseen = item.flops * (pace.get(name) ?? 0);
     if (!item.planned && foreseen > 2 * slowMs) {
@@ -91,19 +99,14 @@ export async function measure(
     }
   }
   const basis = basisOf(device.caps);
-  return prepared.map(({ item, check, firstMs, launches, note, repetitions, turns }) => {
+  return prepared.map(({ item, check, firstMs, launches, note, same_as, repetitions, turns }) => {
     const { kernel, variant, planned, shape, flops, bytes, footprint } = item;
-    const wall = turns.map((turn) => turn.wall);
-    const cpu = turns.map((turn) => turn.cpu);
-    const gpu = turns.flatMap((turn) => turn.gpu ?? []);
-    const times = {
-      ms: middle(wall),
-      ms_min: least(wall),
-      cpu_ms: middle(cpu),
-      cpu_ms_min: least(cpu),
-      gpu_ms: middle(gpu),
-      gpu_ms_min: least(gpu),
+    const samples = {
+      wall: turns.map((turn) => turn.wall),
+      cpu: turns.map((turn) => turn.cpu),
+      gpu: turns.flatMap((turn) => turn.gpu ?? []),
     };
+    const times = timesOf(samples);
     const row = {
       kernel,
       variant,
@@ -112,13 +115,54 @@ export async function measure(
       check,
       first_ms: firstMs,
       ...times,
+      samples,
       rounds: turns.length,
       repetitions,
     };
     const ms = basisTime({ basis, ...times });
     const rates = { gflops: rate(flops, ms), gbs: rate(bytes, ms) };
-    return { ...row, basis, launches, flops, bytes, footprint, ...rates, ...(note && { note }) };
+    return {
+      ...row,
+      basis,
+      launches,
+      flops,
+      bytes,
+      footprint,
+      ...rates,
+      ...(same_as && { same_as }),
+      ...(note && { note }),
+    };
   });
+}
+
+/** Of the variants of a group that launch the same kernels all but the planned one, else the first; with that one's name. */
+function twinsOf(cases: readonly Case[]): Map<Case, string> {
+  const groups = new Map<string, Case[]>();
+  for (const item of cases) {
+    const key = `${item.kernel}|${item.shape}`;
+    groups.set(key, [...(groups.get(key) ?? []), item]);
+  }
+  const twins = new Map<Case, string>();
+  for (const group of groups.values()) {
+    if (group.length === 1) continue;
+    const known = new Map<string, Case>();
+    for (const item of [...group].sort((a, b) => Number(b.planned) - Number(a.planned))) {
+      const kernels = kernelsOf(item);
+      const twin = known.get(kernels);
+      if (twin && kernels !== "") twins.set(item, twin.variant);
+      else known.set(kernels, item);
+    }
+  }
+  return twins;
+}
+
+/** "" also of a case that cannot be recorded: its check says why. */
+function kernelsOf(item: Case): string {
+  try {
+    return item.kernels?.() ?? "";
+  } catch {
+    return "";
+  }
 }
 
 /** Adds the fraction of the limits that was reached. */
@@ -150,7 +194,7 @@ async function firstRun(item: Case): Promise<{ check: CheckResult; firstMs: numb
     });
     return { check: Number.isNaN(share) ? { share: null, note: "not a number" } : { share }, firstMs };
   } catch (error) {
-    if (error instanceof EngineError) throw error;
+    if (error instanceof DeviceError) throw error;
     return { check: { share: null, note: (error as Error).message }, firstMs };
   }
 }
@@ -189,12 +233,4 @@ async function calibrate(device: Device, item: Case, onceMs: number, turnMs: num
 
 function rate(amount: number, ms: number | null): number | null {
   return amount && ms ? amount / ms / 1e6 : null;
-}
-
-function middle(numbers: readonly number[]): number | null {
-  return numbers.length ? median(numbers) : null;
-}
-
-function least(numbers: readonly number[]): number | null {
-  return numbers.length ? Math.min(...numbers) : null;
 }

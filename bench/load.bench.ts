@@ -11,7 +11,7 @@ import type { Measured } from "./harness.ts";
 import { openBenchDevice } from "./machine.ts";
 import type { ModelFolder } from "./model.bench.ts";
 import { matricesOf } from "./model_work.ts";
-import { type CheckResult, median } from "./rows.ts";
+import { type CheckResult, timesOf } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 
 export const LOAD_STEPS = ["reading", "loading", "loading int8", "loading int4"] as const;
@@ -73,13 +73,13 @@ export async function measureLoads(
     }
     return steps.map((step) => {
       const times = taken.get(step)!;
-      const [wall, cpu] = [times.map(({ ms }) => ms), times.map(({ cpu_ms }) => cpu_ms)];
+      const samples = { wall: times.map(({ ms }) => ms), cpu: times.map(({ cpu_ms }) => cpu_ms), gpu: [] };
+      const medians = timesOf(samples);
       return {
         ...{ kernel: "model", variant: step, planned: true, shape: `${folder.name}, ${formatBytes(bytes)} of files` },
-        ...{ check: checks.get(step) ?? null, first_ms: wall[0], ms: median(wall), ms_min: Math.min(...wall) },
-        ...{ cpu_ms: median(cpu), cpu_ms_min: Math.min(...cpu), gpu_ms: null, gpu_ms_min: null },
+        ...{ check: checks.get(step) ?? null, first_ms: samples.wall[0], ...medians, samples, caches: null },
         ...{ rounds, repetitions: 1, basis: "wall" as const, launches: 0, flops: 0, bytes, footprint: bytes },
-        ...{ gflops: null, gbs: bytes / median(wall) / 1e6 },
+        ...{ gflops: null, gbs: bytes / medians.ms! / 1e6 },
       };
     });
   } finally {

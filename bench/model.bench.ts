@@ -19,7 +19,7 @@ import { goldenFolder } from "../test/golden_folder.ts";
 import { basisOf, type Measured } from "./harness.ts";
 import { openBenchDevice, root } from "./machine.ts";
 import { type StepWork, workOf } from "./model_work.ts";
-import { median, type PerToken } from "./rows.ts";
+import { type PerToken, timesOf } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 
 /** The timed steps, by their names in the table. */
@@ -137,16 +137,15 @@ export async function measureModel(
     const basis = basisOf(device.caps);
     return steps.map((step) => {
       const times = taken.get(step)!;
-      const wall = times.map((time) => time.wall);
-      const cpu = times.map((time) => time.cpu);
+      const samples = { wall: times.map((time) => time.wall), cpu: times.map((time) => time.cpu), gpu: [] };
+      const medians = timesOf(samples);
       const tokens = { prefill: L, decode: 1 }[step as "prefill" | "decode"] as number | undefined;
       return {
         ...{ kernel: "model", variant: step, planned: true, shape, check, first_ms: first[step]?.wall ?? null },
-        ...{ ms: median(wall), ms_min: Math.min(...wall), cpu_ms: median(cpu), cpu_ms_min: Math.min(...cpu) },
-        ...{ gpu_ms: null, gpu_ms_min: null, rounds, repetitions: 1, basis },
+        ...{ ...medians, samples, rounds, repetitions: 1, basis },
         ...{ launches: step === "decode" ? per_token.launches : launches.get(step)!, ...work[step] },
-        ...{ footprint: work.load.bytes, ...rates(work[step], basis === "cpu" ? median(cpu) : median(wall)) },
-        ...(tokens !== undefined && { tokens_per_second: (1000 * tokens) / median(wall) }),
+        ...{ footprint: work.load.bytes, ...rates(work[step], basis === "cpu" ? medians.cpu_ms! : medians.ms!) },
+        ...(tokens !== undefined && { tokens_per_second: (1000 * tokens) / medians.ms! }),
         ...(step === "decode" && { per_token }),
       };
     });

@@ -1,5 +1,5 @@
 /** Formats rows: a table for the terminal, one in Markdown, and the generated part of docs/benchmarks.md. Pure. */
-import { isWrong, type Row } from "./rows.ts";
+import { basisSamples, isWrong, type Row, spreadOf } from "./rows.ts";
 
 const BEGIN = "<!-- bench:begin -->";
 const END = "<!-- bench:end -->";
@@ -23,6 +23,8 @@ const KERNEL_COLUMNS: readonly Column[] = [
   { title: "median", cell: (row) => formatTime(row.ms) },
   { title: "min", cell: (row) => formatTime(row.ms_min) },
   { title: "cpu", cell: (row) => formatTime(row.cpu_ms) },
+  { title: "spread", cell: spread },
+  { title: "caches", left: true, cell: (row) => row.caches ?? "" },
   // On a software adapter timestamps equal wall time; they are in the rows.
   { title: "gpu", cell: (row) => (row.basis === "cpu" ? "" : formatTime(row.gpu_ms)) },
   { title: "GFLOP/s", cell: (row) => formatRate(row.gflops) },
@@ -38,6 +40,8 @@ const MODEL_COLUMNS: readonly Column[] = [
   { title: "median", cell: (row) => formatTime(row.ms) },
   { title: "min", cell: (row) => formatTime(row.ms_min) },
   { title: "cpu", cell: (row) => formatTime(row.cpu_ms) },
+  { title: "spread", cell: spread },
+  { title: "caches", left: true, cell: (row) => row.caches ?? "" },
   { title: "tokens/s", cell: (row) => formatRate(row.tokens_per_second ?? null) },
   { title: "GFLOP/s", cell: (row) => formatRate(row.gflops) },
   { title: "GB/s", cell: (row) => formatRate(row.gbs) },
@@ -57,8 +61,9 @@ function kernelLegend(rows: readonly Row[]): string[] {
   }[rows[0].basis];
   return [
     "variant: * marks the one that plan() chooses here. check: error against f64 loops, as a share of the tolerance (of large results a sample of rows).",
-    "first: the first run, with compilation. median, min: wall time of one run. cpu: of all threads. gpu: by timestamps.",
-    `GFLOP/s, GB/s: by the median ${basis}.`,
+    "first: a cold start, one run with compilation, of which the other times have none. median, min: wall time of one run. cpu: of all threads. gpu: by timestamps.",
+    "spread: standard deviation of the rounds, over their mean. caches: hot if successive runs find their data in caches, cold if they touch more memory than caches hold.",
+    `GFLOP/s, GB/s, spread: by the median ${basis}.`,
     "of limit: the shortest time that the machine's limits (the first rows) allow, divided by the measured time; and the limit that applies.",
   ];
 }
@@ -66,7 +71,7 @@ function kernelLegend(rows: readonly Row[]): string[] {
 const MODEL_LEGEND = [
   "check: tokens generated with the cache, compared with one pass without it. first: on a new device, with compilation.",
   "prefill: the language model only. first token: image encoder, Q-Former and prefill. tokens/s: by wall time.",
-  "first answer: from the start of the process, with compilation. encode: JavaScript time for each launch of a recorded token.",
+  "first answer: from the start of the process, with compilation (caches: start). encode: JavaScript time for each launch of a recorded token.",
   "reading: the checkpoint's files only. loading: from_pretrained(), as stored, int8, int4. GB/s of the files, by wall time.",
   "GFLOP/s, GB/s: of matrices and attention, of weights and cache, by the time that the kernels' table uses. of limit: as above.",
   "launches, submits, bind groups made, buffers created: for one decoded token.",
@@ -143,6 +148,11 @@ function check(row: Row): string {
 /** The fraction of the limit, and which limit; or why there are no times. */
 function limit(row: Row): string {
   return row.share === null ? (row.note ?? "") : `${percent(row.share).padStart(5)} ${row.bound}`;
+}
+
+function spread(row: Row): string {
+  const share = spreadOf(basisSamples(row) ?? []);
+  return share === null ? "" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 }
 
 function percent(share: number): string {

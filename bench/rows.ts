@@ -45,6 +45,19 @@ export type Basis = "gpu" | "wall" | "cpu";
 /** The bound of a case: the limit with the longest time. */
 export type Bound = "launch" | "arithmetic" | "memory" | "cache";
 
+/** The times of every round in order, each for one run; a clock that was not read has none. The first run is none of them. */
+export interface Samples {
+  readonly wall: readonly number[];
+  readonly cpu: readonly number[];
+  readonly gpu: readonly number[];
+}
+
+/**
+ * What a timed run finds: `hot`, its data is in caches; `cold`, successive runs touch more memory than caches hold; `start`, the
+ * whole process is new. null: between hot and cold.
+ */
+export type Caches = "hot" | "cold" | "start";
+
 /** One case. Times in milliseconds for one run of it; null if not measured. */
 export interface Row extends Machine {
   readonly kernel: string;
@@ -63,6 +76,9 @@ export interface Row extends Machine {
   readonly cpu_ms_min: number | null;
   readonly gpu_ms: number | null;
   readonly gpu_ms_min: number | null;
+  /** Absent in files from before they were kept. */
+  readonly samples?: Samples;
+  readonly caches?: Caches | null;
   readonly rounds: number;
   readonly repetitions: number;
   readonly basis: Basis;
@@ -78,6 +94,8 @@ export interface Row extends Machine {
   readonly bound: Bound | null;
   readonly tokens_per_second?: number;
   readonly per_token?: PerToken;
+  /** The variant whose kernels this one runs at these sizes: it is not timed, because the other's time would stand under its name. */
+  readonly same_as?: string;
   /** Why there are no times. */
   readonly note?: string;
 }
@@ -111,6 +129,35 @@ export function median(numbers: readonly number[]): number {
   const sorted = [...numbers].sort((a, b) => a - b);
   const half = sorted.length >> 1;
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
+/** The median and the least of each clock's samples, as a row has them. */
+export function timesOf({ wall, cpu, gpu }: Samples) {
+  const middle = (times: readonly number[]) => (times.length ? median(times) : null);
+  const least = (times: readonly number[]) => (times.length ? Math.min(...times) : null);
+  return {
+    ...{ ms: middle(wall), ms_min: least(wall), cpu_ms: middle(cpu), cpu_ms_min: least(cpu) },
+    ...{ gpu_ms: middle(gpu), gpu_ms_min: least(gpu) },
+  };
+}
+
+/** A row's samples on its basis; undefined if they were not kept. As in `basisTime`, wall time stands in for GPU time. */
+export function basisSamples({ basis, samples }: Pick<Row, "basis" | "samples">): readonly number[] | undefined {
+  return basis === "gpu" && samples?.gpu.length === 0 ? samples.wall : samples?.[basis];
+}
+
+/** The standard deviation of some times over their mean; null for fewer than two. */
+export function spreadOf(times: readonly number[]): number | null {
+  if (times.length < 2) return null;
+  const mean = times.reduce((sum, time) => sum + time, 0) / times.length;
+  const squares = times.reduce((sum, time) => sum + (time - mean) ** 2, 0);
+  return Math.sqrt(squares / (times.length - 1)) / mean;
+}
+
+/** By the bytes that successive runs touch, and those of a buffer that fits into caches and of one that does not. */
+export function cachesOf(footprint: number, memory: { readonly cached: number; readonly main: number }): Caches | null {
+  if (footprint <= memory.cached) return "hot";
+  return footprint >= memory.main ? "cold" : null;
 }
 
 /** Whether a row's result was wrong. */

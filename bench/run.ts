@@ -22,7 +22,7 @@ import { LOAD_STEPS, loadStepName, measureLoads } from "./load.bench.ts";
 import { describeMachine, openBenchDevice, root } from "./machine.ts";
 import { MODEL_STEPS, measureModel, modelFolder, modelStepName } from "./model.bench.ts";
 import { renderReport, replaceInDocs } from "./report.ts";
-import { formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
+import { cachesOf, formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 import { measureStart, START_STEPS, startStepName } from "./start.bench.ts";
 import { type Choice, groupsByClass, renderChoices, tuneClass, tunedPlanFrom } from "./tune.ts";
@@ -109,7 +109,7 @@ export async function run({ quick, planned, list, filter, settings, json, ...opt
     const file = json ?? join(root, "bench/results", `${slug(machine.adapter)}.jsonl`);
     const older = !toStdout && existsSync(file) ? readRows(file) : [];
     const keep = (rows: readonly Shared[]) => {
-      const whole = rows.map((row) => ({ ...row, ...machine }));
+      const whole = rows.map((row) => ({ caches: cachesOf(row.footprint, shapes.memory), ...row, ...machine }));
       if (!toStdout) writeWhole(file, formatRows(mergeRows(older, whole)));
       return whole;
     };

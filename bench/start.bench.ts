@@ -5,10 +5,10 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { increment } from "../src/tensor/ops/increment.ts";
-import { basisOf, type Measured } from "./harness.ts";
+import type { Measured } from "./harness.ts";
 import { openBenchDevice, root } from "./machine.ts";
 import { NODE_ARGS, programFile } from "./program.ts";
-import { median } from "./rows.ts";
+import { timesOf } from "./rows.ts";
 import type { Settings } from "./settings.ts";
 
 export const START_STEPS = ["first answer", "encode"] as const;
@@ -36,7 +36,7 @@ export async function measureStart(
     );
     rows.push({
       ...{ kernel: "model", variant: step, planned: true, shape: SHAPES[step] },
-      ...{ cpu_ms: null, cpu_ms_min: null, gpu_ms: null, gpu_ms_min: null, rounds, repetitions: 1 },
+      ...{ rounds, repetitions: 1 },
       ...{ launches: 0, flops: 0, bytes: 0, footprint: 0, gflops: null, gbs: null },
       ...measured,
     });
@@ -44,7 +44,7 @@ export async function measureStart(
   return rows;
 }
 
-type Times = Pick<Measured, "check" | "first_ms" | "ms" | "ms_min" | "basis">;
+type Times = Pick<Measured, "check" | "first_ms" | "basis" | "caches" | "samples"> & ReturnType<typeof timesOf>;
 
 /** From the start of the process to the end of the demo's first answer, which must be correct. */
 async function firstAnswers(rounds: number, progress: (round: number) => void): Promise<Times> {
@@ -57,7 +57,12 @@ async function firstAnswers(rounds: number, progress: (round: number) => void): 
     right &&= answered;
   }
   const check = right ? { share: 0 } : { share: null, note: `the demo did not answer "${FIRST_ANSWER}"` };
-  return { check, first_ms: times[0], ms: median(times), ms_min: Math.min(...times), basis: "wall" };
+  return { check, first_ms: times[0], ...timesOfWall(times), basis: "wall", caches: "start" };
+}
+
+function timesOfWall(wall: readonly number[]) {
+  const samples = { wall, cpu: [], gpu: [] };
+  return { ...timesOf(samples), samples };
 }
 
 function firstAnswer(): Promise<{ ms: number; answered: boolean }> {
@@ -106,7 +111,7 @@ async function encodings(rounds: number, progress: (round: number) => void): Pro
     const [, second] = await counters[1].read();
     const once = Array.from({ length: LAUNCHES / 40 }, (_, k) => 1 + ((1 + 40 * k) % 3)).reduce((sum, by) => sum + by);
     const check = second === once * (turns + 1) ? { share: 0 } : { share: null, note: `${second} launches counted` };
-    return { check, first_ms: times[0], ms: median(times), ms_min: Math.min(...times), basis: basisOf(device.caps) };
+    return { check, first_ms: times[0], ...timesOfWall(times), basis: "wall" };
   } finally {
     device.destroy();
   }

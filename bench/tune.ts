@@ -72,6 +72,11 @@ export function fastest(byRule: string, rows: readonly Measured[]): Pick<Choice,
     if (ms) times.set(row.variant, ms);
     shapes.set(shape, times);
   }
+  for (const { kernel, shape, variant, same_as } of rows) {
+    const times = shapes.get(`${kernel} ${shape}`)!;
+    const ms = same_as === undefined ? undefined : times.get(same_as);
+    if (ms !== undefined) times.set(variant, ms);
+  }
   let [chosen, gain] = [byRule, LEAST_GAIN];
   for (const variant of new Set(rows.map((row) => row.variant))) {
     const logs = [...shapes.values()].map((times) => Math.log(times.get(byRule)! / times.get(variant)!));

@@ -1,8 +1,10 @@
 import { expect, onTestFinished, test, vi } from "vitest";
 import { measure, withShare } from "../../bench/harness.ts";
 import { betterOf, groups as limitGroups, limitsOf } from "../../bench/limits.bench.ts";
+import { median } from "../../bench/rows.ts";
 import type { Settings } from "../../bench/settings.ts";
 import { groups as attentionGroups } from "../../src/tensor/cases/attention/attention.ts";
+import { groups as linearGroups } from "../../src/tensor/cases/matmul/linear.ts";
 import { groups as layerNormGroups } from "../../src/tensor/cases/rows/layer_norm.ts";
 import { groups as logSoftmaxGroups } from "../../src/tensor/cases/rows/log_softmax.ts";
 import { groups as rmsNormGroups } from "../../src/tensor/cases/rows/rms_norm.ts";
@@ -11,7 +13,9 @@ import { type Case, caseName, type Group, variantsOf, withCases } from "../../sr
 import { QUICK_SHAPES, type Shapes } from "../../src/tensor/cases/support/shapes.ts";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { type PlanOverride, plan, runnableVariants } from "../../src/tensor/device/plan.ts";
-import { KernelError } from "../../src/tensor/errors.ts";
+import { DeviceError } from "../../src/tensor/errors.ts";
+import { KERNELS } from "../../src/tensor/kernels.gen.ts";
+import { add } from "../../src/tensor/ops/add.ts";
 import { rmsNorm } from "../../src/tensor/ops/rms_norm.ts";
 import type { Comparison } from "../compare.ts";
 import { testDevice } from "../device.ts";
@@ -105,6 +109,9 @@ test("cases take turns, round after round, after all have been checked", async (
     expect(row.ms_min).toBeGreaterThanOrEqual(2.9);
     expect(row.ms).toBeGreaterThanOrEqual(row.ms_min!);
     expect(row.cpu_ms).toBeGreaterThan(0);
+    const { wall, cpu } = row.samples!;
+    expect([wall.length, cpu.length]).toEqual([3, 3]);
+    expect([row.ms, row.ms_min]).toEqual([median(wall), Math.min(...wall)]);
   }
 });
 
@@ -141,9 +148,90 @@ test.each([
   expect(other.ms).not.toBeNull();
 });
 
-test("what the engine throws ends the run", async () => {
-  const check = () => Promise.reject(new KernelError("SHADER_COMPILE", "kernels/fake.wgsl:1:1: no"));
-  await expect(measure(device, [fake("a", [], { check })], SETTINGS)).rejects.toThrow("kernels/fake.wgsl:1:1");
+test("a lost device ends the run", async () => {
+  const check = () => Promise.reject(new DeviceError("DEVICE_LOST", "the GPU device was lost"));
+  await expect(measure(device, [fake("a", [], { check })], SETTINGS)).rejects.toThrow("was lost");
+});
+
+test("a kernel that does not compile fails its row, when it runs or as inputs are made; others are timed", async () => {
+  const kernels = KERNELS as Record<string, string>;
+  onTestFinished(() => void delete kernels.broken);
+  kernels.broken =
+    "@group(0) @binding(0) var<storage, read_write> y: array<f32>;\n@compute @workgroup_size(1)\nfn main() { y[0] = one; }\n";
+  const broken = () => {
+    const y = device.empty([4]);
+    device.launch({ kernel: "broken", bindings: { y }, workgroups: 1 });
+    return y;
+  };
+  const group = (shape: string, opens: () => Promise<void>): Group => ({
+    ...{ kernel: "k", shape, variants: ["bad", "good"], planned: "good" },
+    async open() {
+      await opens();
+      const x = device.tensor([1, 2], [2]);
+      return { flops: 0, bytes: 4, run: (variant) => (variant === "bad" ? broken() : add(x, x)), check: () => right };
+    },
+  });
+  const groups = [
+    group("runs", async () => {}),
+    group("opens", async () => {
+      broken();
+      await device.sync();
+    }),
+    group("last", async () => {}),
+  ];
+  const rows = await withCases(
+    device,
+    groups,
+    (name) => name !== "k bad last",
+    (cases) => measure(device, cases, { ...SETTINGS, rounds: 1 }),
+  );
+  expect(rows.map(({ shape, variant, ms }) => [shape, variant, ms !== null])).toEqual([
+    ["runs", "bad", false],
+    ["runs", "good", true],
+    ["opens", "bad", false],
+    ["opens", "good", false],
+    ["last", "good", true],
+  ]);
+  for (const { check } of [rows[0], rows[2], rows[3]]) {
+    expect(check).toEqual({ share: null, note: expect.stringMatching(/^kernels\/broken\.wgsl:3:\d+: /) });
+  }
+});
+
+test("variants that run the same kernels are timed once, under the planned one's name", async () => {
+  const log: string[] = [];
+  const kernels = (name: string) => ({ kernels: () => name });
+  const rows = await measure(
+    device,
+    [
+      fake("first", log, kernels("same")),
+      fake("other", log, kernels("other")),
+      fake("second", log, { ...kernels("same"), planned: true }),
+      fake("none", log, kernels("")),
+      fake("elsewhere", log, { ...kernels("same"), shape: "another" }),
+    ],
+    { ...SETTINGS, rounds: 1 },
+  );
+  expect(log).not.toContain("first");
+  expect(rows.map(({ variant, ms, same_as }) => [variant, ms !== null, same_as])).toEqual([
+    ["first", false, "second"],
+    ["other", true, undefined],
+    ["second", true, undefined],
+    ["none", true, undefined],
+    ["elsewhere", true, undefined],
+  ]);
+  expect(rows[0]).toMatchObject({ check: null, note: "not timed: runs the kernels of second" });
+
+  // Of the real ops, int8 rows are multiplied by one kernel with a workgroup, whatever its reductions are.
+  const [int8] = linearGroups(QUICK_SHAPES, device.caps).filter(({ shape }) => /M1 .* int8$/.test(shape));
+  const notes = await withCases(
+    device,
+    [int8],
+    (name) => !name.includes("register"),
+    async (cases) => cases.map((item) => [item.variant, item.kernels!()]),
+  );
+  const { workgroup, workgroup_subgroups } = Object.fromEntries(notes);
+  expect(workgroup).toContain("matvec_blocks");
+  expect(workgroup_subgroups ?? workgroup).toBe(workgroup); // an adapter may lack subgroups
 });
 
 test("a slow variant is not timed unless it is the planned one, and not run once that is foreseen", async () => {

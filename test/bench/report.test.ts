@@ -57,6 +57,16 @@ test("on a software adapter rates are of CPU time, and timestamps are not shown"
   expect(text.split("\n\n")[1]).not.toContain("gpu");
 });
 
+test("the spread of the rounds on the row's clock, and what caches held", () => {
+  const samples = { wall: [1, 2, 9], cpu: [9, 10, 11], gpu: [] };
+  const text = renderReport([
+    row({ basis: "cpu", samples, caches: "hot" }),
+    row({ basis: "cpu", shape: "large", samples: { ...samples, cpu: [10] }, caches: "cold" }),
+  ]);
+  expect(text).toMatch(/^layer_norm .* 10 % +hot /m); // a standard deviation of 1 in 10
+  expect(text).toMatch(/^layer_norm +workgroup\* +large .* 10\.0 µs +cold /m);
+});
+
 test("Markdown: a table with alignment, bars escaped", () => {
   const [, table, legend] = renderReport([row({ shape: "a|b" })], true).split("\n\n");
   expect(table).toBe(
@@ -108,8 +118,8 @@ test("the page's part between the markers is replaced, the rest is not touched",
   const page = "# Title\n\n<!-- bench:begin -->\nold\n<!-- bench:end -->\n\nMore.\n";
   const once = replaceInDocs(page, [row(), row({ variant: "unplanned", planned: false })]);
   expect(once).toMatch(/^# Title\n\n<!-- bench:begin -->\n\nSome GPU/);
-  expect(once).toMatch(/limit that binds\.\n\n<!-- bench:end -->\n\nMore\.\n$/);
-  expect(once).not.toMatch(/old|unplanned/);
+  expect(once).toMatch(/limit that applies\.\n\n<!-- bench:end -->\n\nMore\.\n$/);
+  expect(once).not.toMatch(/\bold\b|unplanned/);
   expect(replaceInDocs(once, [row()])).toBe(once);
 });
 

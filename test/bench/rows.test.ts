@@ -1,11 +1,45 @@
 import { expect, test } from "vitest";
-import { formatRows, isWrong, type Limits, median, mergeRows, parseRows, roofline, slug } from "../../bench/rows.ts";
+import {
+  basisSamples,
+  cachesOf,
+  formatRows,
+  isWrong,
+  type Limits,
+  median,
+  mergeRows,
+  parseRows,
+  roofline,
+  slug,
+  spreadOf,
+  timesOf,
+} from "../../bench/rows.ts";
 import { row } from "./row.ts";
 
 test("median", () => {
   expect(median([3])).toBe(3);
   expect(median([10, 2, 4])).toBe(4);
   expect(median([4, 1, 3, 2])).toBe(2.5);
+});
+
+test("times of samples; a clock that was not read has none", () => {
+  expect(timesOf({ wall: [3, 1, 2], cpu: [4, 2], gpu: [] })).toEqual({
+    ...{ ms: 2, ms_min: 1, cpu_ms: 3, cpu_ms_min: 2, gpu_ms: null, gpu_ms_min: null },
+  });
+  const samples = { wall: [1], cpu: [2], gpu: [3] };
+  const on = (basis: "gpu" | "cpu" | "wall", gpu = [3]) => basisSamples({ basis, samples: { ...samples, gpu } });
+  expect([on("gpu"), on("cpu"), on("wall"), on("gpu", [])]).toEqual([[3], [2], [1], [1]]);
+  expect(basisSamples({ basis: "gpu" })).toBeUndefined();
+});
+
+test("spread: the standard deviation over the mean", () => {
+  expect(spreadOf([5])).toBeNull();
+  expect(spreadOf([2, 4, 4, 4, 5, 5, 7, 9])).toBeCloseTo(Math.sqrt(32 / 7) / 5, 12);
+  expect(spreadOf([3, 3])).toBe(0);
+});
+
+test("data is hot, cold, or in between", () => {
+  const memory = { cached: 100, main: 1000 };
+  expect([0, 100, 101, 999, 1000].map((bytes) => cachesOf(bytes, memory))).toEqual(["hot", "hot", null, null, "cold"]);
 });
 
 test("the limit that binds is the one that takes longest, and memory counts as cached up to a size", () => {

@@ -35,6 +35,15 @@ test.each([
   expect(fastest("a", rows(times))).toEqual({ byRule: "a", chosen: "a", gain: 1 });
 });
 
+test("a variant that ran as another at some shape has the other's time there", () => {
+  const times = rows({ x: { a: 4, b: 1, c: 2 }, y: { a: 4, b: 5, c: null } });
+  const twin = times.map((row) => (row.variant === "c" && row.shape === "y" ? { ...row, same_as: "b" } : row));
+  expect(fastest("a", times)).toMatchObject({ chosen: "b" });
+  const slow = (row: Measured) => (row.shape === "x" && row.variant === "b" ? { ...row, cpu_ms: 9 } : row);
+  expect(fastest("a", times.map(slow))).toMatchObject({ chosen: "a" });
+  expect(fastest("a", twin.map(slow))).toMatchObject({ chosen: "c" });
+});
+
 test("GPU times count where there are any", () => {
   const on = (variant: string, gpu_ms: number, ms: number) => row({ variant, gpu_ms, ms, basis: "gpu" });
   expect(fastest("a", [on("a", 2, 1), on("b", 1, 9)])).toMatchObject({ chosen: "b", gain: 2 });

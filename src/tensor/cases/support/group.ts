@@ -6,6 +6,7 @@ import type { Caps } from "../../device/caps.ts";
 import type { Device } from "../../device/device.ts";
 import { type Op, type PlanOverride, plan, runnableVariants, type Sizes, type Variant } from "../../device/plan.ts";
 import type { ActivationDType } from "../../dtype.ts";
+import { DeviceError } from "../../errors.ts";
 import type { Tensor } from "../../tensor.ts";
 import type { Comparison } from "./compare.ts";
 import type { Shapes } from "./shapes.ts";
@@ -83,6 +84,8 @@ export interface Case extends Omit<Work, "launches"> {
   readonly shape: string;
   /** Records one run. */
   launch(): void;
+  /** The kernels of one run with their parts and overrides, as text; "" if it launches none. */
+  kernels?(): string;
   /** Runs once, calls `ran` when that is over, and compares the result with the reference. */
   check(ran?: () => void): Promise<Comparison>;
 }
@@ -101,7 +104,14 @@ export async function withCases<T>(
       for (const group of groups) {
         const variants = group.variants.filter((variant) => wanted(caseName({ ...group, variant })));
         if (variants.length === 0) continue;
-        const open = await group.open(device, true);
+        let open: Opened;
+        try {
+          open = await group.open(device, true);
+        } catch (error) {
+          if (error instanceof DeviceError) throw error;
+          cases.push(...variants.map((variant) => unopened(group, variant, error)));
+          continue;
+        }
         opened.push(open);
         cases.push(...variants.map((variant) => makeCase(device, group, open, variant)));
       }
@@ -111,6 +121,17 @@ export async function withCases<T>(
     for (const open of opened) open.dispose?.();
     device.memory.trim();
   }
+}
+
+/** The case of a group that could not be opened, by a kernel that does not compile or sizes that the op refuses. */
+function unopened({ kernel, shape, planned }: Group, variant: string, error: unknown): Case {
+  return {
+    ...{ kernel, shape, variant, planned: variant === planned, flops: 0, bytes: 0, footprint: 0 },
+    launch() {
+      throw error;
+    },
+    check: () => Promise.reject(error),
+  };
 }
 
 /** What `--filter` is matched against. */
@@ -129,6 +150,10 @@ export function makeCase(device: Device, group: Group, opened: Opened, variant: 
       device.scope(() => {
         opened.run(variant);
       });
+    },
+    kernels() {
+      const kernels = device.dryRun(() => opened.run(variant));
+      return kernels.length ? JSON.stringify(kernels) : "";
     },
     check: (ran) =>
       device.scope(async () => {
