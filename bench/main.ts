@@ -5,7 +5,7 @@
 import { parseArgs } from "node:util";
 import { regularExpression, runScript, UsageError, wholeNumber } from "../scripts/script.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
-import { SETTINGS } from "./settings.ts";
+import { CLOCKS, type Clock, SETTINGS } from "./settings.ts";
 
 /** @param plan where tuned plans are kept */
 const help = (plan: string) => `usage: npm run bench -- [options]
@@ -28,13 +28,21 @@ int8 and as int4, beside a plain read of its files: --filter "^model (reading|lo
                    this adapter, driver and version of webgpu; INSTRUCTBLIP_PLAN=tuned (or @FILE) then uses them
   --out FILE       with --tune: where they are kept (default ${plan}); others stay
 
+  --compare BASE NEW   instead, compare two files of rows (or several each: A.jsonl,B.jsonl), of any machine. Several runs of a
+                   case, as of npm run -s bench -- --json - >> FILE, are compared by their medians, single runs by their
+                   rounds: Mann-Whitney test at p < 0.02, Hodges-Lehmann ratio; ~ for no change
+  --all            with --compare: also the rows that have not changed
+  --clock CLOCK    with --compare: cpu, gpu, wall or first (the first run, with compilation); default: that of the rows' rates
+                   exit code: 0, nothing is slower; 3, some row is; 1, a result is wrong on the new side only, or an error
+
   --table FILE     print the table of a file of rows without measuring
-  --markdown       with --table: in Markdown
+  --markdown       with --table or --compare: in Markdown
   --docs FILE      put the planned variants of a file of rows into docs/benchmarks.md, between its bench markers
   --help           this text`;
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
+    allowPositionals: process.argv.includes("--compare"), // of which they are the files
     options: {
       filter: { type: "string", default: "" },
       model: { type: "string" },
@@ -47,6 +55,9 @@ async function main(): Promise<number> {
       tune: { type: "boolean", default: false },
       out: { type: "string" },
       table: { type: "string" },
+      compare: { type: "boolean", default: false },
+      all: { type: "boolean", default: false },
+      clock: { type: "string" },
       markdown: { type: "boolean", default: false },
       docs: { type: "string" },
       help: { type: "boolean", short: "h", default: false },
@@ -56,6 +67,18 @@ async function main(): Promise<number> {
     const { tunedPlanFile } = await import("../src/tensor/device/tuned_plan.node.ts");
     console.log(help(tunedPlanFile()));
     return 0;
+  }
+  if (values.compare) {
+    const clock = readClock(values.clock);
+    const others = Object.keys(values).filter((name) => values[name as keyof typeof values] && !COMPARES.has(name));
+    if (others.length > 0) throw new UsageError(`--${others[0]} does not go with --compare`);
+    const [base, fresh, ...more] = positionals;
+    if (fresh === undefined || more.length > 0) throw new UsageError("--compare takes two files, BASE and NEW");
+    const { compareFiles } = await import("./run.ts");
+    return compareFiles(base, fresh, { ...values, clock });
+  }
+  for (const name of ["all", "clock"] as const) {
+    if (values[name]) throw new UsageError(`--${name} goes with --compare`);
   }
   const settings = { ...SETTINGS[values.quick ? "quick" : "full"] };
   if (values.rounds !== undefined) settings.rounds = wholeNumber("--rounds", values.rounds);
@@ -69,6 +92,17 @@ async function main(): Promise<number> {
   if (values.table !== undefined) return printTable(values.table, values.markdown);
   if (values.docs !== undefined) return writeDocs(values.docs);
   return (values.tune ? runTuner : run)({ ...values, settings, filter, dtype });
+}
+
+/** The options that go with --compare. */
+const COMPARES: ReadonlySet<string> = new Set(["compare", "all", "clock", "json", "markdown", "filter"]);
+
+function readClock(text: string | undefined): Clock | undefined {
+  const known = CLOCKS.find((clock) => clock === text);
+  if (text !== undefined && known === undefined) {
+    throw new UsageError(`--clock: "${text}" is not one of ${CLOCKS.join(", ")}`);
+  }
+  return known;
 }
 
 const STORED: readonly StorageDType[] = ["auto", "f32", "f16", "bf16", "int8", "int4"];

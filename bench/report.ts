@@ -4,13 +4,14 @@ import { basisSamples, isWrong, type Row, spreadOf } from "./rows.ts";
 const BEGIN = "<!-- bench:begin -->";
 const END = "<!-- bench:end -->";
 
-interface Column {
+/** A column of a table of any rows. */
+export interface Column<R> {
   readonly title: string;
   readonly left?: boolean;
-  readonly cell: (row: Row) => string;
+  readonly cell: (row: R) => string;
 }
 
-const KERNEL_COLUMNS: readonly Column[] = [
+const KERNEL_COLUMNS: readonly Column<Row>[] = [
   { title: "kernel", left: true, cell: (row) => row.kernel },
   {
     title: "variant",
@@ -32,7 +33,7 @@ const KERNEL_COLUMNS: readonly Column[] = [
   { title: "of limit", left: true, cell: limit },
 ];
 
-const MODEL_COLUMNS: readonly Column[] = [
+const MODEL_COLUMNS: readonly Column<Row>[] = [
   { title: "model", left: true, cell: (row) => row.shape },
   { title: "step", left: true, cell: (row) => row.variant },
   { title: "check", cell: check },
@@ -180,7 +181,8 @@ function byMachine(rows: readonly Row[]): Row[][] {
   return [...machines.values()];
 }
 
-function renderTable(rows: readonly Row[], columns: readonly Column[], markdown: boolean): string {
+/** A table for the terminal, or in Markdown; columns that nobody fills are left out. */
+export function renderTable<R>(rows: readonly R[], columns: readonly Column<R>[], markdown: boolean): string {
   const shown = columns.filter(({ cell }) => rows.some((row) => cell(row) !== ""));
   const cells = [shown.map(({ title }) => title), ...rows.map((row) => shown.map(({ cell }) => cell(row)))];
   const widths = shown.map((_, i) => Math.max(...cells.map((line) => line[i].length)));

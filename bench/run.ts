@@ -1,7 +1,7 @@
 /** The work of `npm run bench`: the measurements, the tuner, and the table of a file of rows. */
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { UsageError } from "../scripts/script.ts";
+import { regularExpression, UsageError } from "../scripts/script.ts";
 import { Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
 import { CASES } from "../src/tensor/cases/support/all.ts";
@@ -15,6 +15,7 @@ import {
   type TunedFile,
   withTuned,
 } from "../src/tensor/device/tuned_plan.ts";
+import { compareRows, exitCodeOf, renderComparison } from "./compare.ts";
 import { type Measured, measure, type Shared, withShare } from "./harness.ts";
 import { groups as layerGroups } from "./layers.bench.ts";
 import { betterOf, groups as limitGroups, limitsOf } from "./limits.bench.ts";
@@ -23,7 +24,7 @@ import { describeMachine, openBenchDevice, root } from "./machine.ts";
 import { MODEL_STEPS, measureModel, modelFolder, modelStepName } from "./model.bench.ts";
 import { renderReport, replaceInDocs } from "./report.ts";
 import { cachesOf, formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
-import type { Settings } from "./settings.ts";
+import type { Clock, Settings } from "./settings.ts";
 import { measureStart, START_STEPS, startStepName } from "./start.bench.ts";
 import { type Choice, groupsByClass, renderChoices, tuneClass, tunedPlanFrom } from "./tune.ts";
 
@@ -164,6 +165,30 @@ function namesOf({ kernel, shape, variants }: Group): string[] {
 export function printTable(file: string, markdown: boolean): number {
   console.log(renderReport(readRows(file), markdown));
   return 0;
+}
+
+interface CompareOptions {
+  readonly filter: string;
+  readonly all: boolean;
+  readonly markdown: boolean;
+  readonly json?: string | undefined;
+  readonly clock?: Clock | undefined;
+}
+
+/** Compares two lists of files, separated by commas. */
+export function compareFiles(base: string, fresh: string, options: CompareOptions): number {
+  const filter = regularExpression("--filter", options.filter);
+  const rows = (files: string) => files.split(",").flatMap((file) => readRows(file));
+  const wanted = (row: Row) => filter.test(caseName(row)) || row.kernel === "limit";
+  return showComparison(rows(base).filter(wanted), rows(fresh).filter(wanted), options);
+}
+
+function showComparison(base: readonly Row[], fresh: readonly Row[], options: Omit<CompareOptions, "filter">): number {
+  const comparison = compareRows(base, fresh, options.clock);
+  if (options.json !== undefined && options.json !== "-")
+    writeWhole(options.json, `${JSON.stringify(comparison, null, 1)}\n`);
+  console.log(options.json === "-" ? JSON.stringify(comparison) : renderComparison(comparison, options));
+  return exitCodeOf(comparison);
 }
 
 /** Puts the planned variants of a file of rows into docs/benchmarks.md. */

@@ -1,4 +1,9 @@
-/** How long is measured. */
+/** How long is measured, and what is compared. */
+import type { Basis } from "./rows.ts";
+
+/** What is compared: the basis of the rows, or a clock, or the first run, with compilation. */
+export type Clock = Basis | "first";
+export const CLOCKS: readonly Clock[] = ["cpu", "gpu", "wall", "first"];
 
 export interface Settings {
   readonly rounds: number;
