@@ -76,7 +76,7 @@ function difference(a: Pixels, b: Pixels): number {
 /** Pillow's pixels of a file: those of image.node.ts, which tests compare with Pillow, except for AVIF. */
 async function pillow(name: string, exif_transpose = false): Promise<Pixels> {
   const image = await decodeImage(new Uint8Array(readFileSync(join(IMAGES, name))), name, { exif_transpose });
-  const { files } = JSON.parse(gunzipSync(readFileSync(join(DATA, "pictures.json.gz"))).toString()) as {
+  const { files } = JSON.parse(gunzipSync(readFileSync(join(DATA, "image_files.json.gz"))).toString()) as {
     files: Record<string, { pixels?: string }>;
   };
   const { pixels } = files[name];

@@ -1,7 +1,7 @@
 """Small random composites, InstructBLIP's and its siblings': what the goldens are made of.
 
 A composite is a model with Hugging Face's own classes, its processor with two freshly trained tokenizers, its prompts
-and its pictures. A *spec*, a plain dictionary, says everything about one but its random numbers: NAMED holds those of
+and its images. A *spec*, a plain dictionary, says everything about one but its random numbers: NAMED holds those of
 the committed goldens, `random_spec` draws any number of others, `build` makes the composite. Nothing is downloaded and
 nothing is read from the disk. Running a composite and recording what comes out is make.py's work, not this file's.
 
@@ -181,19 +181,19 @@ def train_qformer_tokenizer(words):
 # Pictures
 
 
-def draw_picture(rng, mode):
+def draw_image(rng, mode):
     """A PIL image of an odd size: coarse colour noise, a few shapes, fine noise. `mode` is PIL's (RGB, RGBA, L, P)."""
     width, height = (int(n) for n in rng.integers(9, 80, 2))
     coarse = rng.integers(0, 256, (int(rng.integers(1, 5)), int(rng.integers(1, 5)), 3), dtype=np.uint8)
-    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(1, 5))):
         x, y = int(rng.integers(-5, width)), int(rng.integers(-5, height))
         box = [x, y, x + int(rng.integers(3, width)), y + int(rng.integers(3, height))]
         colour = tuple(int(c) for c in rng.integers(0, 256, 3))
         getattr(draw, ("ellipse", "rectangle")[int(rng.integers(2))])(box, fill=colour)
     noise = rng.integers(-20, 21, (height, width, 3))
-    pixels = np.clip(np.asarray(picture).astype(int) + noise, 0, 255).astype(np.uint8)
+    pixels = np.clip(np.asarray(image).astype(int) + noise, 0, 255).astype(np.uint8)
     if mode == "RGBA":  # transparent places keep their colour: Hugging Face drops alpha without compositing
         alpha = rng.integers(0, 256, (height, width, 1), dtype=np.uint8)
         return Image.fromarray(np.concatenate([pixels, alpha], axis=2))
@@ -242,7 +242,7 @@ DEFAULTS = {
 
 NAMED = {
     "plain_f32": {
-        "description": "One picture, one prompt, nothing odd: the first golden to look at. No padding_side key, "
+        "description": "One image, one prompt, nothing odd: the first golden to look at. No padding_side key, "
         "transformers 5 files.",
     },
     "grouped_heads_bf16": {
@@ -326,7 +326,7 @@ NAMED = {
     },
     "cross_frequency_3_sharded": {
         "description": "Cross-attention in layers 0 and 3 of four, bf16 weights in several files with an index, three "
-        "pictures under left padding with no padding_side key.",
+        "images under left padding with no padding_side key.",
         "vision": {"hidden_size": 24, "intermediate_size": 32, "image_size": 15, "patch_size": 5},
         "qformer": {"cross_attention_frequency": 3, "num_hidden_layers": 4, "hidden_size": 24, "intermediate_size": 30},
         "text": {"num_key_value_heads": 1, "rope_theta": 25000.0, "intermediate_size": 40, "num_hidden_layers": 1},
@@ -427,7 +427,7 @@ SMALL = {
 }
 TWO = {"prompts": ["Is the CIRCLE above?", "a photo of"], "modes": ["RGB", "RGB"]}
 
-# Keys that only these have. model: one of MODELS, "instructblip" if absent; frames: pictures a prompt, of a video;
+# Keys that only these have. model: one of MODELS, "instructblip" if absent; frames: images a prompt, of a video;
 # pixels: [height, width] of images that the positions are resized for; legacy: no placeholders, features in front.
 SIBLINGS = {
     "blip2_opt": {
@@ -954,27 +954,27 @@ class Composite:
     spec: dict
     model: InstructBlipForConditionalGeneration
     processor: InstructBlipProcessor
-    pictures: list
+    images: list
     # What `redraw` drew each tensor from, by its name in the file.
     drawn: dict = field(default_factory=dict)
 
     def inputs(self):
-        """The processor's output for all prompts and pictures, as tensors."""
-        return encode(self.spec, self.processor, self.pictures)
+        """The processor's output for all prompts and images, as tensors."""
+        return encode(self.spec, self.processor, self.images)
 
 
-def encode(spec, processor, pictures):
+def encode(spec, processor, images):
     """The one way the goldens call a processor. Returns PyTorch tensors by name."""
     prompts, frames, legacy = list(spec["prompts"]), spec.get("frames"), spec.get("legacy")
     if not frames and not legacy:
-        return processor(images=pictures, text=prompts, padding=True, return_tensors="pt")
+        return processor(images=images, text=prompts, padding=True, return_tensors="pt")
     inputs = {}
     if hasattr(processor, "qformer_tokenizer"):
         read = processor.qformer_tokenizer(prompts, padding=True, return_tensors="pt")
         inputs |= {"qformer_input_ids": read["input_ids"], "qformer_attention_mask": read["attention_mask"]}
     text = processor.tokenizer(prompts, padding=True, return_tensors="pt")
     inputs |= {"input_ids": text["input_ids"], "attention_mask": text["attention_mask"]}
-    pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"]
     inputs["pixel_values"] = pixels.unflatten(0, (len(prompts), frames)) if frames else pixels
     if not legacy:
         count = (len(prompts), frames * spec["num_query_tokens"])
@@ -994,10 +994,10 @@ def build(spec, rng, folder):
     sibling = MODELS[spec.get("model", "instructblip")]
     processor = write_processor(spec, folder)
     tokenizer = processor.tokenizer
-    pictures = [draw_picture(rng, mode) for mode in spec["modes"]]
+    images = [draw_image(rng, mode) for mode in spec["modes"]]
     text = dict(spec["text"])
     if spec["position_room"] is not None:
-        length = encode(spec, processor, pictures)["input_ids"].shape[1]
+        length = encode(spec, processor, images)["input_ids"].shape[1]
         text["max_position_embeddings"] = length + spec["position_room"]
     qformer = dict(spec["qformer"])
     if hasattr(processor, "qformer_tokenizer"):
@@ -1020,7 +1020,7 @@ def build(spec, rng, folder):
     if not spec.get("tied", True):
         head = model.language_model.lm_head
         head.weight = nn.Parameter(head.weight.detach().clone())
-    return Composite(spec, model, processor, pictures)
+    return Composite(spec, model, processor, images)
 
 
 MASSIVE = [(1, 100.0), (-2, -1000.0)]  # columns of the image tokens, and what they are about

@@ -6,7 +6,7 @@
     python make.py verify DIR                            reload every folder under DIR and compare
     python make.py saved DIR                             compare every folder under DIR with its subfolder saved/
 
-One golden is one checkpoint folder plus its pictures, golden.safetensors and golden.json; README.md says what is in
+One golden is one checkpoint folder plus its images, golden.safetensors and golden.json; README.md says what is in
 them. The model is reloaded from that folder before anything is recorded, so a golden never rests on what was in memory.
 Not a test of ours: nothing here knows the TypeScript side.
 """
@@ -153,7 +153,7 @@ def generate(model, inputs, options, kwargs):
 def record_calls(model, inputs, options, calls):
     """Runs generate() for each of `calls`: sequences, beams' scores, and the raw logits of the call named greedy.
 
-    The call named no_prompt gets the pictures alone.
+    The call named no_prompt gets the images alone.
     """
     tensors = {}
     for call, kwargs in calls.items():
@@ -387,13 +387,13 @@ def make_golden(folder, name, spec, seed):
     committed = "asked" not in spec
     if committed:
         weights.write_recipe(folder, composite.drawn, [key, draws])
-    pictures = []
-    for i, picture in enumerate(composite.pictures):
-        pictures.append(f"picture_{i}.png")
-        picture.save(folder / pictures[-1])
+    images = []
+    for i, image in enumerate(composite.images):
+        images.append(f"image_{i}.png")
+        image.save(folder / images[-1])
 
     model, processor = load(folder)
-    inputs = dict(composites.encode(spec, processor, [Image.open(folder / file) for file in pictures]))
+    inputs = dict(composites.encode(spec, processor, [Image.open(folder / file) for file in images]))
     options = composites.options_of(spec)
     for key, expected in composite.inputs().items():
         assert torch.equal(inputs[key], expected), f"{folder}: {key} differ once config.json stands by"
@@ -410,8 +410,8 @@ def make_golden(folder, name, spec, seed):
     assert torch.equal(reloaded_path, path), f"{folder}: the files do not say what the model in memory was"
     asked = {}
     if "asked" in spec:
-        asked = draw_questions(rng, composites.Composite(spec, model, processor, composite.pictures), setting)
-        files = [folder / file for file in pictures]
+        asked = draw_questions(rng, composites.Composite(spec, model, processor, composite.images), setting)
+        files = [folder / file for file in images]
         answers = record_answers(model, processor, spec, inputs, options, files, asked)
         tensors |= answers
         for call, kwargs in asked["calls"].items():
@@ -434,7 +434,7 @@ def make_golden(folder, name, spec, seed):
     files = sorted(folder.glob("model*.safetensors"))
     about = {
         "name": name, "description": spec["description"], "seed": seed, "draws": draws, "versions": versions,
-        "spec": spec, "prompts": spec["prompts"], "pictures": pictures, "parameters": model.num_parameters(),
+        "spec": spec, "prompts": spec["prompts"], "images": images, "parameters": model.num_parameters(),
         **({"options": options} if options else {}),
         "min_margin": margin, "logits_std": deviation, "generations": generations,
         "model_sha256": {file.name: sha256(file) for file in files},
@@ -498,7 +498,7 @@ def verify_golden(folder, remake):
         for file in Path(scratch).iterdir():
             if sha256(file) != about["model_sha256"][file.name]:
                 complaints.append(f"{file.name} is drawn otherwise")
-    inputs = dict(composites.encode(spec, processor, [Image.open(folder / file) for file in about["pictures"]]))
+    inputs = dict(composites.encode(spec, processor, [Image.open(folder / file) for file in about["images"]]))
     options = composites.options_of(spec)
     start = {key: stored[key] for key in ("decoder_input_ids",) if key in stored}
     tensors, order = record_forward(model, inputs, options, judged=bool(about["spec"].get("massive")), **start)
@@ -508,7 +508,7 @@ def verify_golden(folder, remake):
     calls, asked = {call["name"]: call["kwargs"] for call in about["generations"]}, about.get("asked")
     if asked:
         asked["calls"] = {call: calls.pop(call) for call in asked["calls"]}
-        files = [folder / file for file in about["pictures"]]
+        files = [folder / file for file in about["images"]]
         tensors |= record_answers(model, processor, about["spec"], inputs, options, files, asked)
     tensors |= record_calls(model, inputs, options, calls)
     if not asked:
@@ -602,9 +602,9 @@ def compare_saved(folder):
     complaints += [f"{key} is {after[key]}, was {before[key]}" for key in before.keys() & after.keys() if before[key] != after[key]]
 
     spec, sibling = about["spec"], composites.MODELS[theirs.config.model_type]
-    pictures = [Image.open(folder / file) for file in about["pictures"]]
+    images = [Image.open(folder / file) for file in about["images"]]
     processors = [sibling.load_processor(path) for path in (folder, folder / "saved")]
-    inputs, again = [composites.encode(spec, processor, pictures) for processor in processors]
+    inputs, again = [composites.encode(spec, processor, images) for processor in processors]
     if list(inputs) != list(again) or not all(torch.equal(inputs[key], again[key]) for key in inputs):
         complaints.append("the processors differ")
     tokenizers = [processor.tokenizer for processor in processors]

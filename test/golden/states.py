@@ -36,7 +36,7 @@ def states_of(part, output):
 def record_parts(model, inputs, options):
     """The vision encoder and the Q-Former on their own: the composite's forward() asks neither for more than its end."""
     pixels, frames = inputs["pixel_values"], 1
-    if pixels.dim() == 5:  # a video's frames are pictures with one text
+    if pixels.dim() == 5:  # a video's frames are images with one text
         frames = pixels.shape[1]
         pixels = pixels.flatten(0, 1)
     vision = model.vision_model(pixels, **options, **ASKED)

@@ -65,7 +65,7 @@ interface Generation {
 export interface GoldenJson {
   readonly description: string;
   readonly prompts: readonly string[];
-  readonly pictures: readonly string[];
+  readonly images: readonly string[];
   readonly generations: readonly Generation[];
   readonly modules: readonly string[];
   readonly same_as: Readonly<Record<string, string>>;
@@ -230,9 +230,9 @@ export class Comparisons {
 /** Runs every stage on `device` and gives a row for each comparison. */
 export async function compareStages(golden: Golden, device: Device): Promise<ParityRow[]> {
   const found = new Comparisons();
-  const { prompts, pictures, generations, modules, spec, options } = golden.json;
+  const { prompts, images, generations, modules, spec, options } = golden.json;
   const { frames, legacy = false } = spec;
-  const files = pictures.map((file) => join(golden.folder, file));
+  const files = images.map((file) => join(golden.folder, file));
   const processor = await AutoProcessor.from_pretrained(golden.folder);
   const request = { text: [...prompts], padding: true };
   let made: Partial<QFormerInputs & ModelInputs>;

@@ -42,8 +42,8 @@ export interface ChangedCall {
 
 interface ProcessorCall {
   readonly text: string | readonly string[];
-  /** Numbers of the golden's pictures; of a video, of each one's frames. */
-  readonly pictures?: readonly (number | readonly number[])[];
+  /** Numbers of the golden's images; of a video, of each one's frames. */
+  readonly images?: readonly (number | readonly number[])[];
   readonly options: object;
 }
 
@@ -204,9 +204,9 @@ export async function compareAsked(
   }
 
   const processor = await AutoProcessor.from_pretrained(golden.folder);
-  const file = (number: number) => join(golden.folder, golden.json.pictures[number]);
-  for (const [i, { text, pictures, options }] of asked.processor.entries()) {
-    const images = pictures?.map((of) => (typeof of === "number" ? file(of) : of.map(file)));
+  const file = (number: number) => join(golden.folder, golden.json.images[number]);
+  for (const [i, { text, images: numbers, options }] of asked.processor.entries()) {
+    const images = numbers?.map((of) => (typeof of === "number" ? file(of) : of.map(file)));
     let made: Record<string, unknown>;
     try {
       made = await processor({

@@ -1,7 +1,7 @@
 """Makes the goldens of the processor: what Pillow, tokenizers and Hugging Face's InstructBlipProcessor return.
 
     python make.py --out data             all goldens, with the tokenizers that are there
-    python make.py --out data pictures    one part: pictures, encodings, processors, siblings or torch_backend
+    python make.py --out data image_files  one part: image_files, encodings, processors, siblings or torch_backend
     python make.py --out data train       new tokenizers first: training breaks ties at random, so that their ids change
 
 Needs ../requirements.txt. The tokenizers are real ones, trained on a small text. Nothing here knows the TypeScript side.
@@ -14,7 +14,7 @@ import logging
 import warnings
 from pathlib import Path
 
-import pictures
+import image_files
 import processors
 import siblings
 import texts
@@ -28,14 +28,14 @@ def write(path, value):
     path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
 
 
-def make_pictures(out):
+def make_image_files(out):
     folder = out / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in pictures.files().items():
+    for name, data in image_files.files().items():
         (folder / name).write_bytes(data)
     write(
-        out / "pictures.json.gz",
-        {"sizes": pictures.SIZES, "files": pictures.decoded(), "resizes": pictures.resizes(), "tensors": pictures.tensors()},
+        out / "image_files.json.gz",
+        {"sizes": image_files.SIZES, "files": image_files.decoded(), "resizes": image_files.resizes(), "tensors": image_files.tensors()},
     )
 
 
@@ -99,7 +99,7 @@ def make_torch_backend(out):
 
 PARTS = {
     "train": make_vocabularies,
-    "pictures": make_pictures,
+    "image_files": make_image_files,
     "encodings": make_encodings,
     "processors": make_processors,
     "siblings": make_siblings,

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import InstructBlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-import pictures
+import image_files
 import vocabularies
 
 QUERIES = 4
@@ -89,7 +89,7 @@ def calls():
 
 
 def image(seed):
-    return Image.fromarray(pictures.noise(seed, 6 * 5 * 3).reshape(6, 5, 3))
+    return Image.fromarray(image_files.noise(seed, 6 * 5 * 3).reshape(6, 5, 3))
 
 
 def feature(processor, text, images, options):
@@ -97,7 +97,7 @@ def feature(processor, text, images, options):
     plain = {k: [list(row) for row in v] for k, v in out.items() if k != "pixel_values"}
     if "pixel_values" in out:
         values = np.stack(out["pixel_values"]).astype(np.float32)
-        plain["pixel_values"] = [list(values.shape), pictures.sha(values)]
+        plain["pixel_values"] = [list(values.shape), image_files.sha(values)]
     return plain
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from transformers import AutoProcessor, AutoTokenizer, InstructBlipVideoProcessor, ProcessorMixin
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-import pictures
+import image_files
 import processors
 from processors import BATCH, IMAGE, QUERIES, SINGLE
 
@@ -56,7 +56,7 @@ def calls():
     return [*out, ["", 1, {}], [None, 1, {}], [None, 2, {}], [None, 0, {}]]
 
 
-def picture_calls():
+def image_calls():
     """Calls that the video's processor does not understand: it passes what it does not know on to the tokenizers."""
     spelt_out = {"stride": 0, "return_token_type_ids": False, "return_length": False, "verbose": True}
     return [
@@ -77,7 +77,7 @@ def plain(out):
     result = {k: [list(row) for row in v] for k, v in out.items() if k != "pixel_values"}
     if "pixel_values" in out:
         values = np.stack(out["pixel_values"]).astype(np.float32)
-        result["pixel_values"] = [list(values.shape), pictures.sha(values)]
+        result["pixel_values"] = [list(values.shape), image_files.sha(values)]
     return result
 
 
@@ -102,7 +102,7 @@ def video_processor(path, config):
     return processor
 
 
-def picture_processor(path):
+def image_processor_of(path):
     """The class that AutoProcessor picks, and an instance with PIL's pixels."""
     processor = AutoProcessor.from_pretrained(path)
     assert isinstance(processor.image_processor, BlipImageProcessorPil), "goldens need the PIL image processor"
@@ -111,7 +111,7 @@ def picture_processor(path):
 
 def goldens(tokenizers, outcome):
     """As processors.goldens, and the class of each folder; of what it saves, processor_config.json."""
-    result = {"folders": folders(tokenizers), "calls": calls(), "picture_calls": picture_calls(), "classes": {}, "outcomes": {}, "saved": {}}
+    result = {"folders": folders(tokenizers), "calls": calls(), "image_calls": image_calls(), "classes": {}, "outcomes": {}, "saved": {}}
     for name, folder in result["folders"].items():
         with tempfile.TemporaryDirectory() as path, tempfile.TemporaryDirectory() as again:
             processors.written(tokenizers, folder, path)
@@ -120,8 +120,8 @@ def goldens(tokenizers, outcome):
                 result["classes"][name] = type(processor).__name__
                 result["outcomes"][name] = [outcome(lambda c=c: video_feature(processor, *c)) for c in calls()]
                 continue
-            result["classes"][name], processor = picture_processor(path)
-            result["outcomes"][name] = [outcome(lambda c=c: processors.feature(processor, *c)) for c in calls() + picture_calls()]
+            result["classes"][name], processor = image_processor_of(path)
+            result["outcomes"][name] = [outcome(lambda c=c: processors.feature(processor, *c)) for c in calls() + image_calls()]
             processor.save_pretrained(again)
             result["saved"][name] = (Path(again) / "processor_config.json").read_text(encoding="utf-8")
     return result

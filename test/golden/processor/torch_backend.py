@@ -6,7 +6,7 @@ tvF.resize of bytes on a processor is torch.nn.functional.interpolate with antia
 import numpy as np
 import torch
 
-from pictures import noise, sha
+from image_files import noise, sha
 
 MODES = {2: "bilinear", 3: "bicubic"}
 
@@ -32,7 +32,7 @@ def values(pixels, *, do_rescale=True, rescale_factor=1 / 255, do_normalize=True
 
 def goldens():
     """resizes: [width, height, new width, new height, filter, sha256]; values: [options, sha256] of all 256 bytes."""
-    # Nothing to or from 1 x 1: PyTorch 2.13 takes such a picture for channels last, and fails.
+    # Nothing to or from 1 x 1: PyTorch 2.13 takes such an image for channels last, and fails.
     sizes = [(2, 1, 224, 224), (1, 500, 30, 30), (500, 1, 56, 40), (37, 53, 224, 224), (101, 67, 30, 31), (64, 64, 64, 64)]
     sizes += [(224, 100, 224, 60), (100, 224, 60, 224), (300, 3, 56, 56), (313, 199, 1, 2), (3, 2, 100, 7), (640, 480, 384, 384)]
     rng = np.random.default_rng(5)

@@ -22,7 +22,7 @@ import { TOLERANCES } from "../../tolerances.ts";
 import { cli, json, temporaryFolder } from "./cli.ts";
 
 const MODEL = goldenFolder("cross_frequency_3_sharded"); // layers 0 and 3
-const ONE = ["attention", "--model", MODEL, "--image", join(MODEL, "picture_0.png"), "--prompt", "Where's <it> & how?"];
+const ONE = ["attention", "--model", MODEL, "--image", join(MODEL, "image_0.png"), "--prompt", "Where's <it> & how?"];
 
 interface Printed {
   readonly prompt: string | null;
@@ -82,7 +82,7 @@ describe("a sibling", () => {
 
   test("BLIP-2's attention equals PyTorch's, without a prompt", async () => {
     const folder = goldenFolder("blip2_opt");
-    const args = ["attention", "--model", folder, "--image", join(folder, "picture_0.png"), "--json", "--head", "all"];
+    const args = ["attention", "--model", folder, "--image", join(folder, "image_0.png"), "--json", "--head", "all"];
     const [{ prompt, layers }] = await json<Printed>(args);
     expect(prompt).toBe(null);
     const file = await SafetensorsFile.open(await FileSource.open(join(COMMITTED, "outputs/blip2_opt.safetensors")));
@@ -95,12 +95,12 @@ describe("a sibling", () => {
     await file.close();
     const svg = join(await temporaryFolder(), "sheet.svg");
     expect(await cli([...args.slice(0, 5), "--layer", "2", "--out", svg])).toMatchObject({ code: 0, stderr: "" });
-    expect(await readFile(svg, "utf8")).toContain(">picture_0.png</text>");
+    expect(await readFile(svg, "utf8")).toContain(">image_0.png</text>");
   });
 
   test("a frame has the attention that it has in its video", async () => {
     const folder = goldenFolder("video_4_frames");
-    const frames = [0, 1, 2, 3].map((i) => join(folder, `picture_${i}.png`));
+    const frames = [0, 1, 2, 3].map((i) => join(folder, `image_${i}.png`));
     const text = "a photo of";
     const args = ["attention", "--model", folder, "--image", frames[2], "--prompt", text, "--json", "--head", "all"];
     const [{ layers }] = await json<Printed>(args);
@@ -123,7 +123,7 @@ describe("a sibling", () => {
       [["--model", blip2, "--prompt", "a photo of"], "error: --prompt: BLIP-2's Q-Former reads no text"],
       [["--model", MODEL], "error: --prompt <text> is needed"],
     ] as const) {
-      const image = join(MODEL, "picture_0.png");
+      const image = join(MODEL, "image_0.png");
       const { code, stdout, stderr } = await cli(["attention", ...args, "--image", image, "--json"]);
       expect({ code, stdout }).toEqual({ code: EXIT.refused, stdout: "" });
       expect(stderr).toContain(message);
@@ -157,7 +157,7 @@ describe("--out", () => {
     const { code } = await cli([...ONE, "--out", file, "--layer", "3", "--scale-max", "0.001"]);
     expect(code).toBe(0);
     const svg = await readFile(file, "utf8");
-    expect(svg).toContain("picture_0.png: “Where's &lt;it&gt; &amp; how?”</text>");
+    expect(svg).toContain("image_0.png: “Where's &lt;it&gt; &amp; how?”</text>");
     expect(svg).toContain("layer 3, mean of all heads");
     expect(svg).toMatch(/query 0 · class [0-9.]+ %<\/text>/);
     expect(svg).toContain(">≥ 0.10 %</text>");

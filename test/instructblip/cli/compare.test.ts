@@ -8,7 +8,7 @@ import { cli, temporaryFolder } from "./cli.ts";
 
 const TORCH = join(COMMITTED, "traces/opt_plain.safetensors");
 const FOLDER = goldenFolder("opt_plain");
-const QUESTION = ["--model", FOLDER, "--image", join(FOLDER, "picture_0.png"), "--prompt", "Is the CIRCLE above?"];
+const QUESTION = ["--model", FOLDER, "--image", join(FOLDER, "image_0.png"), "--prompt", "Is the CIRCLE above?"];
 
 const compare = (...args: string[]) => cli(["compare", ...args]);
 

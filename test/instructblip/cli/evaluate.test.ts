@@ -237,13 +237,13 @@ it("asks about videos, whose frames are files, and says which models read none",
   const video = goldenFolder("video_4_frames");
   const golden = JSON.parse(await readFile(join(video, "golden.json"), "utf8")) as {
     prompts: string[];
-    pictures: string[];
+    images: string[];
     generations: { name: string; answers: string[] }[];
   };
   const [task, data, out] = ["task.json", "videos.jsonl", "out.jsonl"].map((file) => join(folder, file));
   const questions = golden.prompts.map((question, i) => ({
     id: i,
-    image: golden.pictures.slice(4 * i, 4 * i + 4),
+    image: golden.images.slice(4 * i, 4 * i + 4),
     question,
     answers: ["?"],
   }));
@@ -257,9 +257,9 @@ it("asks about videos, whose frames are files, and says which models read none",
     expect(row.prediction).not.toBe("");
     expect(answers[row.index].endsWith(row.prediction)).toBe(true);
   }
-  const pictures = await cli([...command, "--model", MODEL]);
-  expect(pictures.code).toBe(EXIT.someFailed);
-  expect(pictures.stderr).toMatch(/2 of 2 questions failed.*4 images/s);
+  const refused = await cli([...command, "--model", MODEL]);
+  expect(refused.code).toBe(EXIT.someFailed);
+  expect(refused.stderr).toMatch(/2 of 2 questions failed.*4 images/s);
 });
 
 describe("evaluate, ranking", () => {

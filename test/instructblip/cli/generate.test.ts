@@ -13,9 +13,9 @@ import { ALL } from "../../rounds.ts";
 import { cli, json, openGolden, PADDED_RIGHT, ROOT, temporaryFolder } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
-const PICTURE = join(PLAIN, "picture_0.png");
+const IMAGE = join(PLAIN, "image_0.png");
 const PROMPT = "What is unusual about this image?";
-const ONE = ["generate", "--model", PLAIN, "--image", PICTURE, "--prompt", PROMPT];
+const ONE = ["generate", "--model", PLAIN, "--image", IMAGE, "--prompt", PROMPT];
 
 async function requestsFile(lines: readonly (string | object)[], folder?: string): Promise<string> {
   const file = join(folder ?? (await temporaryFolder()), "requests.jsonl");
@@ -38,8 +38,8 @@ describe.each(ALL ? COMPOSITES : SAMPLE)("golden %s", (name) => {
   it("gives PyTorch's sequences and texts, in order", async () => {
     const folder = goldenFolder(name);
     const golden = await openGolden(folder);
-    const { prompts, pictures, generations } = golden.json;
-    const images = pictures.map((file) => join(folder, file));
+    const { prompts, images: names, generations } = golden.json;
+    const images = names.map((file) => join(folder, file));
     const requests = generations.map(({ name, kwargs }) => ({ id: name, images, prompts, generation: kwargs }));
     const isPaddedRight = (await golden.rows("attention_mask")).some((row) => row.at(-1) === 0);
     const results = await json<Result>(
@@ -86,7 +86,7 @@ describe("one question", () => {
     const streamed = await cli([...ONE, "--max-new-tokens", "6", "--interventions", file]);
     expect(streamed.stdout).not.toBe((await cli([...ONE, "--max-new-tokens", "6"])).stdout);
 
-    const same = { images: [PICTURE], prompts: [PROMPT], generation: { max_new_tokens: 6 } };
+    const same = { images: [IMAGE], prompts: [PROMPT], generation: { max_new_tokens: 6 } };
     const lines = [
       { id: "plain", ...same },
       { id: "changed", ...same, interventions },
@@ -152,7 +152,7 @@ describe("one question", () => {
   });
 
   it("stores keys and values as --kv-cache-dtype says, or says why not", async () => {
-    const question = ["--image", PICTURE, "--prompt", PROMPT, "--max-new-tokens", "2", "--kv-cache-dtype", "f16"];
+    const question = ["--image", IMAGE, "--prompt", PROMPT, "--max-new-tokens", "2", "--kv-cache-dtype", "f16"];
     const odd = await cli(["generate", "--model", goldenFolder("odd_widths"), ...question]);
     expect(odd.code).toBe(0);
     expect(odd.stderr).toContain(
@@ -261,18 +261,18 @@ describe("one question", () => {
 describe("many requests", () => {
   it("answers good lines between bad ones, in order, with paths relative to the file", async () => {
     const folder = await temporaryFolder();
-    await mkdir(join(folder, "pictures"));
-    await copyFile(PICTURE, join(folder, "pictures", "a b.png"));
+    await mkdir(join(folder, "images"));
+    await copyFile(IMAGE, join(folder, "images", "a b.png"));
     await writeFile(join(folder, "page.png"), "<!doctype html><title>404</title>");
     await writeFile(join(folder, "empty.png"), "");
-    const picture = await readFile(PICTURE);
-    const dataUrl = `data:image/png;base64,${picture.toString("base64")}`;
-    await writeFile(join(folder, "cut.png"), picture.subarray(0, 700));
-    new DataView(picture.buffer, picture.byteOffset).setUint32(16, 2 ** 30); // its width
-    await writeFile(join(folder, "bomb.png"), picture);
+    const png = await readFile(IMAGE);
+    const dataUrl = `data:image/png;base64,${png.toString("base64")}`;
+    await writeFile(join(folder, "cut.png"), png.subarray(0, 700));
+    new DataView(png.buffer, png.byteOffset).setUint32(16, 2 ** 30); // its width
+    await writeFile(join(folder, "bomb.png"), png);
     const good = (id: string, more: object = {}) => ({
       id,
-      images: ["pictures/a b.png"],
+      images: ["images/a b.png"],
       prompts: [PROMPT],
       generation: { max_new_tokens: 2, ...more },
     });
@@ -281,10 +281,10 @@ describe("many requests", () => {
         good("first"),
         "{broken",
         "",
-        { ...good("lost"), images: ["pictures/none.png"] },
+        { ...good("lost"), images: ["images/none.png"] },
         { ...good("page"), images: ["page.png"] },
         { ...good("empty"), images: ["empty.png"] },
-        { ...good("folder"), images: ["pictures"] },
+        { ...good("folder"), images: ["images"] },
         good("absolute"),
         { ...good("uneven"), prompts: ["a", "b"] },
         good("typo", { max_new_token: 3 }),
@@ -292,10 +292,10 @@ describe("many requests", () => {
         good("range", { max_new_tokens: 0 }),
         good("vocabulary", { eos_token_id: 1e6 }),
         { ...good("long"), prompts: ["what ".repeat(200)] },
-        { ...good("batch"), images: [PICTURE, "pictures/a b.png"], prompts: [PROMPT, "a"] },
-        { ...good("half"), images: [PICTURE, "cut.png"], prompts: [PROMPT, "a"] },
+        { ...good("batch"), images: [IMAGE, "images/a b.png"], prompts: [PROMPT, "a"] },
+        { ...good("half"), images: [IMAGE, "cut.png"], prompts: [PROMPT, "a"] },
         { ...good("bomb"), images: ["bomb.png"] },
-        { ...good("URLs"), images: [pathToFileURL(PICTURE), dataUrl], prompts: [PROMPT, "a"] },
+        { ...good("URLs"), images: [pathToFileURL(IMAGE), dataUrl], prompts: [PROMPT, "a"] },
         { ...good("nowhere"), images: ["http://localhost:1/a.png"] },
         good("last"),
       ],
@@ -337,7 +337,7 @@ describe("many requests", () => {
       expect(Object.keys(error)).toEqual(["code", "message"]);
       expect(error.message).not.toMatch(/^error:| at .*:\d+:\d+/);
     }
-    expect(results[2].error.message).toContain("pictures/none.png");
+    expect(results[2].error.message).toContain("images/none.png");
     // Errors in between have not changed anything.
     expect(results.at(-1)!.sequences).toEqual(results[0].sequences);
     const [batch, urls] = ["batch", "URLs"].map((name) => results.find(({ id }) => id === name)!);
@@ -347,7 +347,7 @@ describe("many requests", () => {
   });
 
   it("shows how far it is on a terminal", async () => {
-    const request = { images: [PICTURE], prompts: [PROMPT], generation: { max_new_tokens: 1 } };
+    const request = { images: [IMAGE], prompts: [PROMPT], generation: { max_new_tokens: 1 } };
     const file = await requestsFile([request, request]);
     const { stdout, stderr } = await cli(["generate", "--model", PLAIN, "--requests", file, "--json"], {
       terminal: true,
@@ -362,7 +362,7 @@ describe("many requests", () => {
   });
 
   it("goes on after a mistake of its own, but not without a device", async () => {
-    const requests = ["a", "b", "c"].map((id) => ({ id, images: [PICTURE], prompts: ["x"] }));
+    const requests = ["a", "b", "c"].map((id) => ({ id, images: [IMAGE], prompts: ["x"] }));
     const file = await requestsFile(requests);
     const asked = ["generate", "--model", PLAIN, "--requests", file, "--json"];
     const outcomeOf = async (error: Error) => {

@@ -7,7 +7,7 @@ import { goldenFolder } from "../../golden_folder.ts";
 import { cli, copyOfGolden, temporaryFolder } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
-const IMAGE = join(PLAIN, "picture_0.png");
+const IMAGE = join(PLAIN, "image_0.png");
 
 /** Runs what must fail, and gives its message. */
 async function refused(args: readonly string[], code: number): Promise<string> {
@@ -176,7 +176,7 @@ describe("a model that is not there", () => {
   it("misses a shard", async () => {
     const folder = await copyOfGolden("cross_frequency_3_sharded");
     await rm(join(folder, "model-00003-of-00004.safetensors"));
-    for (const args of [ask(folder, join(folder, "picture_0.png")), ["inspect", folder]]) {
+    for (const args of [ask(folder, join(folder, "image_0.png")), ["inspect", folder]]) {
       expect(await refused(args, EXIT.refused)).toMatch(
         /1 of 4 files are missing: .*model-00003-of-00004.*\n.*incomplete download/s,
       );

@@ -36,7 +36,7 @@ test.runIf(process.platform === "linux").each([
 ])("ends $how", async ({ codes, change, onOut }) => {
   const folder = await copyOfGolden("cross_frequency_3_sharded");
   const file = (name: string) => join(folder, name);
-  const images = [file("picture_0.png")];
+  const images = [file("image_0.png")];
   const good = { images, prompts: ["a"], generation: { max_new_tokens: 1 } };
   const requests = [good, { ...good, images: [file("config.json")] }, { ...good, images: [file("none.png")] }];
   writeFileSync(file("requests.jsonl"), requests.map((request) => JSON.stringify(request)).join("\n"));

@@ -8,7 +8,7 @@ import { goldenFolder } from "../../golden_folder.ts";
 import { ROOT, startCli, startShell } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
-const IMAGE = join(PLAIN, "picture_0.png");
+const IMAGE = join(PLAIN, "image_0.png");
 const REQUEST = JSON.stringify({ id: 1, images: [IMAGE], prompts: ["a"], generation: { max_new_tokens: 2 } });
 const FROM_STDIN = ["generate", "--model", PLAIN, "--requests", "-", "--json"];
 

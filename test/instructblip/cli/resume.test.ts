@@ -10,7 +10,7 @@ import { goldenFolder } from "../../golden_folder.ts";
 import { cli, temporaryFolder } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
-const IMAGE = join(PLAIN, "picture_0.png");
+const IMAGE = join(PLAIN, "image_0.png");
 
 const good = (id?: string | number) =>
   JSON.stringify({ id, images: [IMAGE], prompts: ["What?"], generation: { max_new_tokens: 2 } });

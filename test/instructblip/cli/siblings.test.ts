@@ -21,7 +21,7 @@ const question = (folder: string, prompt: string) => [
   "--model",
   folder,
   "--image",
-  join(folder, "picture_0.png"),
+  join(folder, "image_0.png"),
   "--prompt",
   prompt,
 ];
@@ -63,7 +63,7 @@ describe.each(["legacy_llama", "legacy_blip2_opt", "blip2_opt"])("%s, whose proc
     expect(streamed.stdout.trim()).not.toBe("");
 
     const requests = join(await temporaryFolder(), "requests.jsonl");
-    const images = [0, 1].map((i) => join(folder, `picture_${i}.png`));
+    const images = [0, 1].map((i) => join(folder, `image_${i}.png`));
     writeFileSync(requests, JSON.stringify({ id: 1, images, prompts, generation: { max_new_tokens: 12 } }));
     const [both] = await json<Result>(
       ["generate", "--model", folder, "--requests", requests, "--json"],

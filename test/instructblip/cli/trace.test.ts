@@ -19,8 +19,8 @@ const MAIN = [
   "logits",
 ];
 
-async function trace({ folder, json: { prompts, pictures } }: Golden, out: string, ...more: string[]) {
-  const args = ["trace", "--model", folder, "--image", join(folder, pictures[0]), "--prompt", prompts[0], "--out", out];
+async function trace({ folder, json: { prompts, images } }: Golden, out: string, ...more: string[]) {
+  const args = ["trace", "--model", folder, "--image", join(folder, images[0]), "--prompt", prompts[0], "--out", out];
   return cli([...args, ...more]);
 }
 
@@ -130,7 +130,7 @@ describe("trace", () => {
 
   it("exits as interrupted when nobody reads its table", async () => {
     const out = join(await temporaryFolder(), "trace.safetensors");
-    const args = ["trace", "--model", PLAIN, "--image", join(PLAIN, "picture_0.png"), "--prompt", "a", "--out", out];
+    const args = ["trace", "--model", PLAIN, "--image", join(PLAIN, "image_0.png"), "--prompt", "a", "--out", out];
     const { code } = await cli(args, {
       onOut: () => {
         throw new Interrupted(EXIT.sigpipe);

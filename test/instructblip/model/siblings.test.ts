@@ -230,7 +230,7 @@ test("the three Auto classes go together, for the compiler too", async () => {
   const folder = goldenFolder("blip2_opt");
   const processor = await AutoProcessor.from_pretrained(folder);
   const model = await AutoModelForImageTextToText.from_pretrained(folder, { device });
-  const inputs = await processor({ images: [join(folder, "picture_0.png")], text: ["a photo of"] });
+  const inputs = await processor({ images: [join(folder, "image_0.png")], text: ["a photo of"] });
   const sequences: number[][] = await model.generate({ ...inputs, max_new_tokens: 2 });
   expect(sequences[0].slice(0, inputs.input_ids[0].length)).toEqual(inputs.input_ids[0]);
   model.dispose();

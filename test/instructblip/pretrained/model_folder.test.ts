@@ -84,7 +84,7 @@ describe.each(CHECKPOINTS.map((path) => [basename(path), path]))("%s is read onc
   });
 
   test("for an answer of `instructblip generate`", async () => {
-    const image = join(goldenFolder("plain_f32"), "picture_0.png");
+    const image = join(goldenFolder("plain_f32"), "image_0.png");
     const counts = counting();
     const asked = ["--model", path, "--image", image, "--prompt", "What is this?", "--max-new-tokens", "2"];
     const { code, stderr } = await cli(["generate", ...asked]);
@@ -147,7 +147,7 @@ describe("what cannot be opened is refused alike by the library and the command 
       (error: unknown) => error,
     );
     expect(error).toMatchObject({ code });
-    const image = join(goldenFolder("plain_f32"), "picture_0.png");
+    const image = join(goldenFolder("plain_f32"), "image_0.png");
     const { stderr } = await cli(["generate", "--model", folder, "--image", image, "--prompt", "a"]);
     expect(stderr).toBe(`${describeError(error).message}\n`);
   });

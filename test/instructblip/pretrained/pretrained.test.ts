@@ -415,7 +415,7 @@ describe("an adapter", () => {
     for (const Model of [AutoModelForImageTextToText, InstructBlipForConditionalGeneration]) {
       await expect(Model.from_pretrained(folder, { device })).rejects.toMatchObject(refusal);
     }
-    const ask = ["generate", "--model", folder, "--image", join(GOLDEN, "picture_0.png"), "--prompt", "What?"];
+    const ask = ["generate", "--model", folder, "--image", join(GOLDEN, "image_0.png"), "--prompt", "What?"];
     expect(await cli(ask)).toMatchObject({ code: 1, stdout: "", stderr: refusal.message });
     rmSync(join(folder, "config.json"));
     await expect(AutoModelForImageTextToText.from_pretrained(folder, { device })).rejects.toMatchObject(refusal);

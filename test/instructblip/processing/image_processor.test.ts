@@ -27,7 +27,7 @@ const GOLDEN = golden<{
   files: Record<string, Decoded>;
   resizes: [number, number, number, number, number, string][];
   tensors: [string, ImageOptions, number[], string][];
-}>("pictures.json.gz");
+}>("image_files.json.gz");
 
 const TORCH = golden<{
   resizes: [number, number, number, number, number, string][];
@@ -50,7 +50,7 @@ const sha = (data: Uint8Array | Float32Array) =>
     .update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
     .digest("hex");
 
-/** The generator of pictures.py. */
+/** The generator of image_files.py. */
 function noise(seed: number, count: number): Uint8Array {
   const out = new Uint8Array(count);
   let state = seed;

@@ -93,7 +93,7 @@ export function filesOf(folder: FolderFiles): Record<string, string> {
   return files;
 }
 
-/** pictures.py's image(seed). */
+/** image_files.py's image(seed). */
 export function image(seed: number): RgbImage {
   const data = new Uint8Array(90);
   let state = seed;

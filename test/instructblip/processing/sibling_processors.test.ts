@@ -31,7 +31,7 @@ type Call = [text: string | string[] | null, images: number, options: InstructBl
 const GOLDEN = golden<{
   folders: Record<string, FolderFiles>;
   calls: Call[];
-  picture_calls: Call[];
+  image_calls: Call[];
   classes: Record<string, string>;
   saved: Record<string, string>;
   outcomes: Record<string, Outcome[]>;
@@ -68,7 +68,7 @@ test.each(NAMES)("%s", async (name) => {
   expect(processor.processor_class).toBe(GOLDEN.classes[name]);
   const video = processor.processor_class === "InstructBlipVideoProcessor";
   let compared = 0;
-  for (const [i, call] of [...GOLDEN.calls, ...(video ? [] : GOLDEN.picture_calls)].entries()) {
+  for (const [i, call] of [...GOLDEN.calls, ...(video ? [] : GOLDEN.image_calls)].entries()) {
     const outcome = GOLDEN.outcomes[name][i];
     const ours = await outcomeOf(processor, inputOf(call, processor));
     if ("error" in outcome) {

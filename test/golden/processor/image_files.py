@@ -50,7 +50,7 @@ def rgb(width=W, height=H, seed=0):
 
 
 def png(width, height, depth, colour, rows, before=(), interlace=0, after=()):
-    """A PNG of raw scan lines (filter 0), with extra chunks before and after the picture."""
+    """A PNG of raw scan lines (filter 0), with extra chunks before and after the image."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -364,7 +364,7 @@ def resizes():
 
 
 def tensors():
-    """Arrays instead of pictures, and every switch: what the PIL backend returns as float32."""
+    """Arrays instead of images, and every switch: what the PIL backend returns as float32."""
     height, width = 19, 23
     bytes_ = noise(77, height * width * 3).reshape(height, width, 3)
     unit = (bytes_ / np.float32(255)).astype(np.float32)
