@@ -63,20 +63,8 @@ it("writes JSON alone to stdout, and looks at another answer", async () => {
 it("has no image tokens of T5, and says why", async () => {
   const model = goldenFolder("t5_flan");
   const html = join(await temporaryFolder(), "lens.html");
-  const picture = join(model, "picture_0.png");
-  const asked = [
-    "lens",
-    "--model",
-    model,
-    "--image",
-    picture,
-    "--prompt",
-    "a",
-    "--max-new-tokens",
-    "3",
-    "--html",
-    html,
-  ];
+  const image = join(model, "image_0.png");
+  const asked = ["lens", "--model", model, "--image", image, "--prompt", "a", "--max-new-tokens", "3", "--html", html];
   const { code, stdout } = await cli(asked);
   expect(code).toBe(0);
   expect(stdout.trimEnd().split("\n")).toHaveLength(5);
