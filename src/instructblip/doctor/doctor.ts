@@ -7,7 +7,7 @@ import { formatBytes } from "../../tensor/device/memory.ts";
 import { EngineError } from "../../tensor/errors.ts";
 import { checkAnswers, type Exam } from "./answers.ts";
 import { type Check, firstLine, suspects, type Watch } from "./check.ts";
-import { checkKernels } from "./kernels.ts";
+import { checkKernels, groupsOfOps } from "./kernels.ts";
 
 export type { Exam } from "./answers.ts";
 export { type Check, formatCheck } from "./check.ts";
@@ -75,10 +75,11 @@ export async function examine(device: Device, exam: Exam, options: DoctorOptions
     }
   };
   try {
-    await run(checkKernels(device, { ...options, used: true }));
+    const ops = groupsOfOps(device, quick);
+    await run(checkKernels(device, ops, true, options));
     await run(checkAnswers(device, exam, options));
     usedChecked = true;
-    await run(checkKernels(device, { ...options, used: false }));
+    await run(checkKernels(device, ops, false, options));
   } catch (error) {
     if (options.signal?.aborted) ended = "interrupted";
     else if (error instanceof EngineError) ended = firstLine(error.message);

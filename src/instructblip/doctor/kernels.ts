@@ -20,36 +20,41 @@ const FATAL = ["DEVICE_LOST", "DISPOSED", "GPU_TIMEOUT"];
 /** Codes of errors by which a shape is too large for this adapter, which is not the kernel's fault. */
 const TOO_LARGE = ["GPU_OOM", "BUDGET", "LIMIT"];
 
-export interface KernelOptions extends Watch {
-  /** Small shapes only. */
-  readonly quick?: boolean | undefined;
-  /** Variants that this adapter uses at one shape at least, or the others. Default: all. */
-  readonly used?: boolean | undefined;
+/** An op's groups: at small shapes that fill no tile, and at real ones. */
+export interface OpGroups {
+  readonly small: readonly Group[];
+  readonly real: readonly Group[];
+}
+
+/** Of every op; with `quick` small shapes only. They keep references from one call of `checkKernels` to the next. */
+export function groupsOfOps({ caps }: Device, quick: boolean): readonly OpGroups[] {
+  return Object.values(CASES).map((groups) => ({
+    small: groups(AWKWARD_SHAPES, caps),
+    real: quick ? [] : groups(MODEL_SHAPES, caps),
+  }));
 }
 
 /**
  * Checks op after op, and yields a check for each of its variants.
  *
+ * @param used of variants that this adapter uses at one shape at least; false: of the others
  * @throws EngineError DEVICE_LOST, GPU_TIMEOUT after the check in which it occurred; the signal's reason
  */
 export async function* checkKernels(
   device: Device,
-  { quick = false, used, wanted = () => true, ...watch }: KernelOptions = {},
+  ops: readonly OpGroups[],
+  used: boolean,
+  { wanted = () => true, ...watch }: Watch = {},
 ): AsyncGenerator<Check> {
-  const tables = quick ? [AWKWARD_SHAPES] : [AWKWARD_SHAPES, MODEL_SHAPES];
-  for (const groupsOf of Object.values(CASES)) {
+  for (const { small, real } of ops) {
     const tallies = new Map<string, Tally>();
     let fatal: unknown;
-    const groups = tables.map((shapes) => groupsOf(shapes, device.caps));
-    const planned = new Set(groups.flat().map(({ kernel, planned }) => nameOf(kernel, planned)));
-    const isWanted = (name: string) => wanted(name) && (used === undefined || planned.has(name) === used);
-    for (const [i, ofTable] of groups.entries()) {
-      /** Milliseconds per operation, by variant, so far: at small shapes mostly compilation. */
-      const pace = tables[i] === MODEL_SHAPES ? new Map<string, number>() : undefined;
-      for (const group of ofTable) {
-        fatal ??= await checkGroup(device, group, tallies, pace, { ...watch, wanted: isWanted });
-      }
-    }
+    const planned = new Set([...small, ...real].map(({ kernel, planned }) => nameOf(kernel, planned)));
+    const options = { ...watch, wanted: (name: string) => wanted(name) && planned.has(name) === used };
+    for (const group of small) fatal ??= await checkGroup(device, group, tallies, undefined, options);
+    /** Milliseconds per operation, by variant, so far: at small shapes mostly compilation. */
+    const pace = new Map<string, number>();
+    for (const group of real) fatal ??= await checkGroup(device, group, tallies, pace, options);
     for (const tally of tallies.values()) yield tally.check();
     if (fatal) throw fatal;
   }
