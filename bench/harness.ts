@@ -12,10 +12,10 @@ import type { Caps } from "../src/tensor/device/caps.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { DeviceError } from "../src/tensor/errors.ts";
 import { type Basis, type CheckResult, type Limits, type Machine, type Row, roofline, timesOf } from "./rows.ts";
-import type { Settings } from "./settings.ts";
+import { HANDICAP, type Settings } from "./settings.ts";
 
 /** Most launches with GPU timestamps in a round: timestamps take time. */
-const TIMESTAMPED = 256;
+const TIMESTAMPED = 250;
 
 /** The measured and derived fields of a row. */
 export type Measured = Omit<Row, keyof Machine | "share" | "bound">;
@@ -30,6 +30,7 @@ interface Prepared {
   readonly launches: number;
   /** Repetitions in a round; 0: not timed, for the reason in `note`. */
   readonly repetitions: number;
+  readonly isSlowed?: boolean;
   readonly note?: string;
   readonly same_as?: string;
   readonly turns: Turn[];
@@ -49,7 +50,7 @@ interface Turn {
 export async function measure(
   device: Device,
   cases: readonly Case[],
-  { rounds, turnMs, slowMs }: Settings,
+  { rounds, turnMs, slowMs, handicap }: Settings,
   progress: (text: string) => void = () => {},
 ): Promise<Measured[]> {
   const prepared: Prepared[] = [];
@@ -85,17 +86,20 @@ export async function measure(
     if (wall > slowMs && !item.planned) {
       prepared.push({ ...common, repetitions: 0, note: `not timed: ${(wall / 1000).toFixed(1)} s` });
     } else {
-      prepared.push({ ...common, repetitions: await calibrate(device, item, wall, turnMs) });
+      const repetitions = await calibrate(device, item, wall, turnMs);
+      const isSlowed = handicap?.test(caseName(item)) ?? false;
+      // Tens of runs, of which a tenth is a whole number.
+      prepared.push({ ...common, isSlowed, repetitions: isSlowed ? 10 * Math.ceil(repetitions / 10) : repetitions });
     }
   }
   for (let round = 0; round < rounds; round++) {
-    for (const { item, repetitions, turns } of prepared) {
+    for (const { item, repetitions, isSlowed, turns } of prepared) {
       if (repetitions === 0) continue;
       progress(`round ${round + 1} of ${rounds}: ${caseName(item)}`);
-      const turn = await time(device, item, repetitions);
+      const turn = await time(device, item, repetitions, isSlowed);
       // On a software adapter timestamps are wall-clock times: one round suffices.
       const timestamps = device.caps.timestamps && (!device.caps.isSoftware || round === 0);
-      turns.push({ ...turn, gpu: timestamps ? await gpuTime(device, item, repetitions) : null });
+      turns.push({ ...turn, gpu: timestamps ? await gpuTime(device, item, repetitions, isSlowed) : null });
     }
   }
   const basis = basisOf(device.caps);
@@ -200,10 +204,16 @@ async function firstRun(item: Case): Promise<{ check: CheckResult; firstMs: numb
 }
 
 /** Wall and CPU milliseconds of one run, of `repetitions` recorded in sequence. */
-async function time(device: Device, item: Case, repetitions: number): Promise<{ wall: number; cpu: number }> {
+async function time(
+  device: Device,
+  item: Case,
+  repetitions: number,
+  isSlowed = false,
+): Promise<{ wall: number; cpu: number }> {
+  const launched = launchesOf(repetitions, isSlowed);
   const cpu = process.cpuUsage();
   const start = performance.now();
-  for (let i = 0; i < repetitions; i++) item.launch();
+  for (let i = 0; i < launched; i++) item.launch();
   await device.sync();
   const wall = performance.now() - start;
   const { user, system } = process.cpuUsage(cpu);
@@ -211,12 +221,18 @@ async function time(device: Device, item: Case, repetitions: number): Promise<{ 
 }
 
 /** Milliseconds of one run by GPU timestamps; null if it launches no kernel. */
-async function gpuTime(device: Device, item: Case, repetitions: number): Promise<number | null> {
+async function gpuTime(device: Device, item: Case, repetitions: number, isSlowed = false): Promise<number | null> {
   const runs = Math.min(repetitions, TIMESTAMPED);
+  const launched = launchesOf(runs, isSlowed);
   const times = await device.profile(() => {
-    for (let i = 0; i < runs; i++) item.launch();
+    for (let i = 0; i < launched; i++) item.launch();
   });
   return times.length ? times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0) / 1e6 / runs : null;
+}
+
+/** The runs that are launched where `repetitions` are counted. */
+function launchesOf(repetitions: number, isSlowed = false): number {
+  return Math.round(repetitions * (isSlowed ? 1 + HANDICAP : 1));
 }
 
 /** Number of repetitions that take `turnMs`; measuring it is also the warm-up. */

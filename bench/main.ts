@@ -5,7 +5,7 @@
 import { parseArgs } from "node:util";
 import { regularExpression, runScript, UsageError, wholeNumber } from "../scripts/script.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
-import { CLOCKS, type Clock, SETTINGS } from "./settings.ts";
+import { CLOCKS, type Clock, RUNS, SETTINGS, type Settings } from "./settings.ts";
 
 /** @param plan where tuned plans are kept */
 const help = (plan: string) => `usage: npm run bench -- [options]
@@ -31,12 +31,21 @@ int8 and as int4, beside a plain read of its files: --filter "^model (reading|lo
   --compare BASE NEW   instead, compare two files of rows (or several each: A.jsonl,B.jsonl), of any machine. Several runs of a
                    case, as of npm run -s bench -- --json - >> FILE, are compared by their medians, single runs by their
                    rounds: Mann-Whitney test at p < 0.02, Hodges-Lehmann ratio; ~ for no change
-  --all            with --compare: also the rows that have not changed
-  --clock CLOCK    with --compare: cpu, gpu, wall or first (the first run, with compilation); default: that of the rows' rates
+  --against REV    instead, measure this revision of the repository and the working tree in alternating processes, kernel by kernel,
+                   and compare them; --filter, --rounds, --quick, --model and --dtype are handed on. The revision is checked out
+                   in a temporary folder
+  --self-test      instead, compare the working tree with itself, and with itself at 10 % more work: prints how many rows are
+                   reported in error, and how many are found (a quarter of an hour on two cores)
+  --runs N         with --against and --self-test: processes a side (default ${RUNS})
+  --trials N       with --self-test: comparisons (default 4)
+  --all            with --compare and --against: also the rows that have not changed
+  --clock CLOCK    with them: cpu, gpu, wall or first (the first run, with compilation); default: that of the rows' rates
                    exit code: 0, nothing is slower; 3, some row is; 1, a result is wrong on the new side only, or an error
 
+  --handicap REGEX every run of these cases works 10 % more than is counted, as --self-test needs it
+
   --table FILE     print the table of a file of rows without measuring
-  --markdown       with --table or --compare: in Markdown
+  --markdown       with --table, --compare or --against: in Markdown
   --docs FILE      put the planned variants of a file of rows into docs/benchmarks.md, between its bench markers
   --help           this text`;
 
@@ -56,6 +65,11 @@ async function main(): Promise<number> {
       out: { type: "string" },
       table: { type: "string" },
       compare: { type: "boolean", default: false },
+      against: { type: "string" },
+      "self-test": { type: "boolean", default: false },
+      runs: { type: "string" },
+      trials: { type: "string" },
+      handicap: { type: "string" },
       all: { type: "boolean", default: false },
       clock: { type: "string" },
       markdown: { type: "boolean", default: false },
@@ -77,16 +91,33 @@ async function main(): Promise<number> {
     const { compareFiles } = await import("./run.ts");
     return compareFiles(base, fresh, { ...values, clock });
   }
+  const alternates = values.against !== undefined || values["self-test"];
+  if (!alternates && values.runs !== undefined) throw new UsageError("--runs goes with --against or --self-test");
+  if (!values["self-test"] && values.trials !== undefined) throw new UsageError("--trials goes with --self-test");
   for (const name of ["all", "clock"] as const) {
-    if (values[name]) throw new UsageError(`--${name} goes with --compare`);
+    if (values.against === undefined && values[name])
+      throw new UsageError(`--${name} goes with --compare or --against`);
   }
-  const settings = { ...SETTINGS[values.quick ? "quick" : "full"] };
+  const settings: { -readonly [K in keyof Settings]: Settings[K] } = { ...SETTINGS[values.quick ? "quick" : "full"] };
   if (values.rounds !== undefined) settings.rounds = wholeNumber("--rounds", values.rounds);
   const filter = regularExpression("--filter", values.filter);
   const dtype = readDType(values.dtype);
   const untuned = (["list", "model", "dtype", "json", "planned"] as const).find((name) => values[name]);
   if (values.tune && untuned) throw new UsageError(`--${untuned} does not go with --tune`);
   if (!values.tune && values.out !== undefined) throw new UsageError("--out goes with --tune");
+
+  if (values.handicap !== undefined) settings.handicap = regularExpression("--handicap", values.handicap);
+  if (alternates) {
+    const others = ["tune", "list", "table", "docs", "handicap", values["self-test"] ? "json" : "self-test"] as const;
+    const other = others.find((name) => values[name]);
+    if (other !== undefined)
+      throw new UsageError(`--${other} does not go with --${values["self-test"] ? "self-test" : "against"}`);
+    const runs = values.runs === undefined ? RUNS : wholeNumber("--runs", values.runs);
+    const trials = values.trials === undefined ? 4 : wholeNumber("--trials", values.trials);
+    const { runAgainst, runSelfTest } = await import("./run.ts");
+    const options = { ...values, settings, filter, dtype, runs, trials, clock: readClock(values.clock) };
+    return values.against === undefined ? runSelfTest(options) : runAgainst(values.against, options);
+  }
 
   const { printTable, run, runTuner, writeDocs } = await import("./run.ts");
   if (values.table !== undefined) return printTable(values.table, values.markdown);

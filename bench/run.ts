@@ -1,12 +1,13 @@
 /** The work of `npm run bench`: the measurements, the tuner, and the table of a file of rows. */
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { regularExpression, UsageError } from "../scripts/script.ts";
 import { Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
 import { CASES } from "../src/tensor/cases/support/all.ts";
 import { caseName, type Group, type Groups, withCases } from "../src/tensor/cases/support/group.ts";
 import { MODEL_SHAPES, QUICK_SHAPES } from "../src/tensor/cases/support/shapes.ts";
+import type { Caps } from "../src/tensor/device/caps.ts";
 import { tunedPlanFile, webgpuVersion } from "../src/tensor/device/tuned_plan.node.ts";
 import {
   adapterKey,
@@ -15,6 +16,16 @@ import {
   type TunedFile,
   withTuned,
 } from "../src/tensor/device/tuned_plan.ts";
+import {
+  alternate,
+  checkOut,
+  familyFilter,
+  processRunner,
+  type RunSide,
+  renderSelfTest,
+  type SelfTest,
+  selfTestOf,
+} from "./against.ts";
 import { compareRows, exitCodeOf, renderComparison } from "./compare.ts";
 import { type Measured, measure, type Shared, withShare } from "./harness.ts";
 import { groups as layerGroups } from "./layers.bench.ts";
@@ -85,23 +96,12 @@ export async function run({ quick, planned, list, filter, settings, json, ...opt
   const show = (text: string) => progress.show(text);
   const device = await openBenchDevice();
   try {
-    const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
-    const benches = ALL_GROUPS.map((groups) =>
-      groups(shapes, device.caps).map((group) => (planned ? { ...group, variants: [group.planned] } : group)),
+    const { shapes, folder, benches, steps, loads, starts, names } = selected(
+      { quick, planned, filter, model: options.model },
+      device.caps,
     );
-    const folder = modelFolder(options.model);
-    const steps = MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
-    const loads = LOAD_STEPS.filter((step) => wanted(loadStepName(folder, step)));
-    const starts = options.model === undefined ? START_STEPS.filter((step) => wanted(startStepName(step))) : [];
-    const wantedBenches = benches.filter((bench) => bench.flatMap(namesOf).some(wanted));
-    if (wantedBenches.length + steps.length + loads.length + starts.length === 0) {
-      throw new UsageError(`--filter: no case matches ${filter}; --list prints their names`);
-    }
     if (list) {
-      for (const name of benches.flat().flatMap(namesOf).filter(wanted)) console.log(name);
-      for (const step of steps) console.log(modelStepName(folder, step));
-      for (const step of loads) console.log(loadStepName(folder, step));
-      for (const step of starts) console.log(startStepName(step));
+      for (const name of names) console.log(name);
       return 0;
     }
 
@@ -125,7 +125,7 @@ export async function run({ quick, planned, list, filter, settings, json, ...opt
     const unshared = (row: Measured): Shared => ({ ...row, share: null, bound: null });
     const before = await measureLimits();
     const kernels: Measured[] = [];
-    for (const groups of wantedBenches) {
+    for (const groups of benches) {
       kernels.push(...(await withCases(device, groups, wanted, (cases) => measure(device, cases, settings, show))));
       keep([...before, ...kernels].map(unshared));
     }
@@ -154,6 +154,34 @@ export async function run({ quick, planned, list, filter, settings, json, ...opt
   }
 }
 
+/**
+ * The groups and steps with a case that the filter admits, and the names of those cases.
+ *
+ * @throws UsageError if there is none
+ */
+function selected(
+  { quick, planned, filter, model }: Pick<RunOptions, "quick" | "planned" | "filter" | "model">,
+  caps: Caps,
+) {
+  const wanted = (name: string) => filter.test(name);
+  const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
+  const folder = modelFolder(model);
+  const steps = MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
+  const loads = LOAD_STEPS.filter((step) => wanted(loadStepName(folder, step)));
+  const starts = model === undefined ? START_STEPS.filter((step) => wanted(startStepName(step))) : [];
+  const benches = ALL_GROUPS.map((groups) =>
+    groups(shapes, caps).map((group) => (planned ? { ...group, variants: [group.planned] } : group)),
+  ).filter((bench) => bench.flatMap(namesOf).some(wanted));
+  const names = [
+    ...benches.flat().flatMap(namesOf).filter(wanted),
+    ...steps.map((step) => modelStepName(folder, step)),
+    ...loads.map((step) => loadStepName(folder, step)),
+    ...starts.map((step) => startStepName(step)),
+  ];
+  if (names.length === 0) throw new UsageError(`--filter: no case matches ${filter}; --list prints their names`);
+  return { shapes, folder, benches, steps, loads, starts, names };
+}
+
 /** The cases of every op, then of the layers. */
 const ALL_GROUPS: readonly Groups[] = [...Object.values(CASES), layerGroups];
 
@@ -165,6 +193,91 @@ function namesOf({ kernel, shape, variants }: Group): string[] {
 export function printTable(file: string, markdown: boolean): number {
   console.log(renderReport(readRows(file), markdown));
   return 0;
+}
+
+interface AlternateOptions extends RunOptions {
+  readonly runs: number;
+  readonly rounds?: string | undefined;
+}
+
+/** Measures a revision and the working tree in alternating processes, and compares them. */
+export async function runAgainst(revision: string, options: AlternateOptions & Omit<CompareOptions, "filter">) {
+  const kernels = await kernelsOf(options);
+  const filters = kernels.map((kernel) => familyFilter(kernel, options.filter.source));
+  const { folder, remove } = checkOut(revision);
+  try {
+    const sides = [
+      { name: revision, folder, args: [] },
+      { name: "working tree", folder: root, args: [] },
+    ];
+    const [base, fresh] = await alternately(options, options.clock === "first", (runSide, show) =>
+      alternate(sides, filters, options.runs, runSide, show),
+    );
+    return showComparison(base, fresh, options);
+  } finally {
+    remove();
+  }
+}
+
+/** Compares the working tree with itself, and with itself at more work. Exit code 1 if equal code differs too often. */
+export async function runSelfTest(options: AlternateOptions & { readonly trials: number }): Promise<number> {
+  // Without a filter, some kernels at small shapes.
+  const own = options.filter.source !== "(?:)" || options.quick;
+  const filter = own ? options.filter : /^(layer_norm|rms_norm|softmax|linear) /;
+  const all = { ...options, filter, quick: own ? options.quick : true };
+  await kernelsOf(all);
+  const side = (name: string, ...args: string[]) => ({ name, folder: root, args });
+  const sides = [side("first"), side("the same"), side("10 % more work", "--handicap", ".")];
+  const tests = await alternately(all, false, async (runSide, show) => {
+    const tests: SelfTest[] = [];
+    for (let trial = 0; trial < options.trials; trial++) {
+      const progress = (text: string) => show(`comparison ${trial + 1} of ${options.trials}, ${text}`);
+      tests.push(selfTestOf(await alternate(sides, [filter.source], options.runs, runSide, progress)));
+    }
+    return tests;
+  });
+  console.log(renderSelfTest(tests, options.runs));
+  return tests.reduce((sum, { rows, alarms }) => sum + alarms - MOST_ALARMS * rows, 0) > 0 ? 1 : 0;
+}
+
+/** The share of rows of equal code that may be reported as changed. */
+const MOST_ALARMS = 0.05;
+
+/** Runs processes with the options that sides share; they end with this one. */
+async function alternately<T>(
+  { quick, rounds, model, dtype }: AlternateOptions,
+  cold: boolean,
+  measureSides: (runSide: RunSide, show: (text: string) => void) => Promise<T>,
+): Promise<T> {
+  const stopping = new AbortController();
+  const stop = () => stopping.abort(new Error("interrupted"));
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, stop);
+  const progress = new Progress(processTerminal(stop));
+  const given = (name: string, value: string | undefined) => (value === undefined ? [] : [name, value]);
+  const stored = typeof dtype === "string" && dtype !== "auto" ? dtype : undefined;
+  const args = [
+    ...given("--rounds", rounds),
+    ...given("--model", model && resolve(model)),
+    ...given("--dtype", stored),
+  ];
+  try {
+    const runSide = processRunner([...(quick ? ["--quick"] : []), ...args], cold, stopping.signal);
+    return await measureSides(runSide, (text) => progress.show(text));
+  } finally {
+    progress.clear();
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, stop);
+  }
+}
+
+/** The first words of the selected cases' names. */
+async function kernelsOf(options: RunOptions): Promise<string[]> {
+  const device = await openBenchDevice();
+  try {
+    const { names } = selected(options, device.caps);
+    return [...new Set(names.map((name) => name.split(" ", 1)[0]))];
+  } finally {
+    device.destroy();
+  }
 }
 
 interface CompareOptions {

@@ -11,7 +11,15 @@ export interface Settings {
   readonly turnMs: number;
   /** A variant that plan() does not pick is not timed if one run takes longer, and not run if that is predicted. */
   readonly slowMs: number;
+  /** Cases whose every run does HANDICAP more work than is counted. */
+  readonly handicap?: RegExp;
 }
+
+/** A share that a comparison must find. */
+export const HANDICAP = 0.1;
+
+/** Processes a side in a comparison: enough for p = 0.002 when all of one side are faster. */
+export const RUNS = 6;
 
 export const SETTINGS: Readonly<Record<"full" | "quick", Settings>> = {
   full: { rounds: 5, turnMs: 50, slowMs: 700 },

@@ -132,6 +132,22 @@ test("a short case is repeated until its turn is over", async () => {
   expect(row.ms).toBeCloseTo(0.125, 9);
 });
 
+test("a case with a handicap does a tenth more work than is counted", async () => {
+  let now = 0;
+  const clock = vi.spyOn(performance, "now").mockImplementation(() => now);
+  const item = (variant: string) => ({
+    ...fake(variant, []),
+    launch: () => {
+      now += 0.125;
+    },
+  });
+  const settings = { ...SETTINGS, turnMs: 3, handicap: /slowed/ };
+  const [plain, slowed] = await measure(device, [item("plain"), item("slowed")], settings);
+  clock.mockRestore();
+  expect(plain.ms).toBeCloseTo(0.125, 9);
+  expect(slowed.ms).toBeCloseTo(1.1 * 0.125, 9);
+});
+
 test.each([
   ["beyond its tolerance", async () => ({ ...right, share: 1.5 }), { share: 1.5 }],
   ["not a number", async () => ({ ...right, share: Number.NaN }), { share: null, note: "not a number" }],
