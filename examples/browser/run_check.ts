@@ -3,6 +3,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { checkImages } from "./check_images.ts";
+import { checkLens } from "./check_lens.ts";
 import { Chromium, findChromium } from "./chromium.ts";
 import { EMBEDDED, servePage } from "./serve.ts";
 
@@ -87,8 +88,11 @@ async function checkStart(browser: Chromium, url: string): Promise<void> {
     const status = document.querySelector("#status p");
     new MutationObserver(() => said.push(status.textContent)).observe(status, { childList: true });
   })`;
-  await browser.send("Page.addScriptToEvaluateOnNewDocument", { source });
+  const { identifier } = await browser.send<{ identifier: string }>("Page.addScriptToEvaluateOnNewDocument", {
+    source,
+  });
   await browser.send("Page.navigate", { url });
+  await browser.send("Page.removeScriptToEvaluateOnNewDocument", { identifier });
   await browser.until(`${visible("#failure")} || document.querySelector("#ask button")?.disabled === false`);
   const failed = await browser.evaluate<string | false>(`${visible("#failure")} && ${text("#failure")}`);
   if (failed) throw new Error(`the page could not start: ${failed}`);
@@ -208,6 +212,7 @@ export async function run(screenshots: string | undefined): Promise<number> {
     await checkOwnImage(browser, examples);
     await shoot("own");
     await checkDoctor(browser, server.url);
+    await checkLens(browser, expect, shoot);
     // Optional files of a checkpoint are requested, and Chromium logs missing ones.
     const complaints = browser.complaints.filter((text) => !/\b404\b.*\/checkpoint\//.test(text));
     expect(complaints.length === 0, `the browser's console is empty, not: ${complaints.join("; ")}`);
