@@ -125,7 +125,7 @@ const REFUSALS: readonly (readonly [expression: string, message: RegExp])[] = [
   [`"file:///etc/passwd"`, /^IMAGE_SOURCE: .*"file:" URLs\n.*input type=file/s],
   [`"/none.tif"`, /^IMAGE_FORMAT: .*TIFF file, which browsers do not decode/],
   [`"/"`, /^IMAGE_FORMAT: .*a web page/],
-  [`"blob:" + location.origin + "/1234"`, /^IMAGE_NOT_FOUND: image 0: .*no longer/],
+  [`"blob:" + location.origin + "/1234"`, /^IMAGE_NOT_FOUND: image 0: .*revoked/],
   [`other + "/rgb.png"`, /^IO: rgb\.png: the server cannot be reached/],
   [`await img(other + "/rgb.png")`, /^IMAGE_SOURCE: image 0: the <img> shows an image of another site.*crossOrigin/s],
   [`draw(await img(other + "/rgb.png"))`, /^IMAGE_SOURCE: image 0: the canvas shows an image of another site/],

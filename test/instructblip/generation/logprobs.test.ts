@@ -50,6 +50,9 @@ function run(one: SearchCase, extra: GenerationOptions): Promise<GenerateOutput>
   return search(new TableDecoder(one.prompt, true), one.prompt, config, { unconditional });
 }
 
+/** One of `every`, or all. */
+const sample = (every: number) => TRANSITIONS.filter((_, i) => ALL || i % every === 0);
+
 /** How far numbers are from Hugging Face's at most; infinite if their shapes differ, or one is infinite or NaN. */
 function distance(ours: readonly (readonly number[])[], theirs: Transitions["raw"]): number {
   if (ours.map(({ length }) => length).join() !== theirs.map(({ length }) => length).join())
@@ -65,7 +68,7 @@ function distance(ours: readonly (readonly number[])[], theirs: Transitions["raw
 
 test("transition scores are Hugging Face's: beams, processors, ends, encoder-decoders, guidance", async () => {
   expect(TRANSITIONS.length).toBeGreaterThan(200);
-  for (const one of TRANSITIONS) {
+  for (const one of sample(2)) {
     const { sequences, scores, beam_indices } = await run(caseOf(one), SCORES);
     const [raw, normalised] = [false, true].map((yes) =>
       computeTransitionScores(sequences, scores!, beam_indices, yes),
@@ -77,7 +80,7 @@ test("transition scores are Hugging Face's: beams, processors, ends, encoder-dec
 
 test("logprobs are the normalised ones up to each answer's end, sum and alternatives", async () => {
   let ended = 0;
-  for (const one of TRANSITIONS.filter((_, i) => ALL || i % 4 === 0)) {
+  for (const one of sample(6)) {
     const { sequences, scores, beam_indices, logprobs } = await run(caseOf(one), { ...SCORES, logprobs: 3 });
     const normalised = computeTransitionScores(sequences, scores!, beam_indices, true);
     for (const [r, { sum, tokens }] of logprobs!.entries()) {
@@ -107,7 +110,7 @@ test("logprobs are the normalised ones up to each answer's end, sum and alternat
     expect(alone.logprobs!.map(({ sum }) => sum)).toEqual(logprobs!.map(({ sum }) => sum));
     expect(alone.logprobs!.flatMap(({ tokens }) => tokens).every(({ top }) => top.length === 0)).toBe(true);
   }
-  expect(ended).toBeGreaterThan(15);
+  expect(ended).toBeGreaterThan(8);
 });
 
 const DRAWN: SearchCase = {
