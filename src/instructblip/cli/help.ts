@@ -159,17 +159,23 @@ of which the model is loaded and run: key=value,…, or \`default\`. Keys: model
   added      the NMSE of its output less that: an estimate, as a layer may amplify what it is given
 Tensors are in the order of computation; PATH (input) is what no module returns: a sum, an attention's heads.
 One line is printed if nothing is above --tolerance. No trace is held in memory.
+--bisect runs B with A's inputs in every module: what is then above the tolerance is wrong by itself. With --gate it
+measures what the error of each stored matrix alone does to the logits, and loads the model some ten times to find how few
+of them need more bits; the --dtype that meets the gate is printed.
 
 Examples:
   $ instructblip compare torch.safetensors ours.safetensors
   $ instructblip compare torch.safetensors default --model vicuna-7b --image cat.jpg --prompt "What is this?"
   $ instructblip compare default dtype=language_model=int4,compute_dtype=f16 --tolerance 1e-3 \\
       --model vicuna-7b --image cat.jpg --prompt "What is this?"
+  $ instructblip compare torch.safetensors default --bisect --model vicuna-7b --image cat.jpg --prompt "What is this?"
+  $ instructblip compare default dtype=int4 --bisect --gate 1e-3 \\
+      --model vicuna-7b --image cat.jpg --prompt "What is this?"
   $ instructblip compare adapter=llvmpipe adapter=NVIDIA --filter 'qformer.**' --top 0 --json report.json \\
       --model vicuna-7b --image cat.jpg --prompt "What is this?"
 
 Exit codes:
-  0    equal within the tolerance
+  0    equal within the tolerance; with --gate, the gate is met
   1    different, or an error; see stderr
   2    the command line is wrong`,
   attention: `

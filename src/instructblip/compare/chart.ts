@@ -28,7 +28,7 @@ export function axisOf({ rows, tolerance }: Pick<Comparison, "rows" | "tolerance
 
 const [WIDTH, HEIGHT] = [1000, 100];
 
-export function chartOf({ rows, tolerance }: Comparison, axis: Axis): string {
+export function chartOf({ rows, tolerance, byItself }: Comparison, axis: Axis): string {
   const step = Math.max(1, Math.ceil((axis.high - axis.low) / 6));
   const ticks: number[] = [];
   for (let power = axis.high; power > axis.low; power -= step) ticks.push(power);
@@ -44,10 +44,10 @@ export function chartOf({ rows, tolerance }: Comparison, axis: Axis): string {
   return `<div class="chart"><div class="axis" aria-hidden="true">${labels.join("")}</div>
 <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label="NMSE of ${rows.length} tensors, up to ${formatError(most)}; the table has the numbers">
 ${ticks.map((power) => across("grid", 10 ** power)).join("")}
-${rows.map((row, i) => bars(row, [slot * (i + 0.1), slot * 0.8], y)).join("")}
+${rows.map((row, i) => bars(byItself ? { ...row, inherited: 0 } : row, [slot * (i + 0.1), slot * 0.8], y)).join("")}
 ${tolerance > 0 ? across("tolerance", tolerance) : ""}<line class="cursor" x1="0" x2="0" y1="0" y2="${HEIGHT}"/></svg>
 <div class="parts" aria-hidden="true">${partsOf(rows)}</div>
-<div class="key">${key("var(--soft)", "inherited")}${key("var(--accent)", "added")}${key("var(--wrong)", "added, above the tolerance (dashed)")}<span>pale: inherited is not known</span></div></div>`;
+<div class="key">${byItself ? "" : key("var(--soft)", "inherited")}${key("var(--accent)", byItself ? "of the module itself" : "added")}${key("var(--wrong)", "the same, above the tolerance (dashed)")}${byItself ? "" : "<span>pale: inherited is not known</span>"}</div></div>`;
 }
 
 const key = (color: string, label: string) => `<span><i style="--color: ${color}"></i>${label}</span>`;

@@ -3,7 +3,7 @@
  *
  * The error of a module's output is inherited as far as its inputs have it already: `inherited` is the largest NMSE among
  * the tensors that come into the module from outside, `added` the rest of the output's NMSE. A layer can also amplify the
- * error of its input, or hide it; what a module does wrong by itself is found by giving it the reference's inputs (by_itself.ts).
+ * error of its input, or hide it; what a module does wrong by itself is found by giving it the reference's inputs (`byItself`).
  */
 import { InputError } from "../../tensor/errors.ts";
 import { type Shape, sizeOf } from "../../tensor/shape.ts";
@@ -40,6 +40,8 @@ export interface Comparison {
   readonly b: string;
   /** NMSE. */
   readonly tolerance: number;
+  /** Every module of B was given A's inputs: errors are its own. */
+  readonly byItself?: boolean;
   readonly isOrdered: boolean;
   /** In the reference's order of computation. */
   readonly rows: readonly Row[];
@@ -51,6 +53,8 @@ export interface Comparison {
 export interface CompareOptions {
   /** NMSE above which a tensor is different. */
   readonly tolerance: number;
+  /** Every module of B was given A's inputs: nothing is inherited. */
+  readonly byItself?: boolean;
   /** Which of the tensors, by name. Default: all */
   readonly isWanted?: (name: string) => boolean;
   readonly onRow?: (done: number, total: number) => void;
@@ -61,7 +65,7 @@ export interface CompareOptions {
 export async function compareTraces(
   a: Trace,
   b: Trace,
-  { tolerance, isWanted = () => true, onRow, signal }: CompareOptions,
+  { tolerance, byItself = false, isWanted = () => true, onRow, signal }: CompareOptions,
 ): Promise<Comparison> {
   const pairs = pairsOf(a, b);
   if (pairs.length === 0) {
@@ -87,7 +91,7 @@ export async function compareTraces(
     .filter(({ name }) => isWanted(name))
     .map((row) => {
       const from = inherited.get(row.name);
-      if (from === undefined || !row.difference) return row;
+      if (from === undefined || byItself || !row.difference) return row;
       return { ...row, inherited: from, added: Math.max(0, row.difference.nmse - from) };
     });
   if (rows.length === 0) throw new InputError("FILTER", "--filter matches no tensor of both traces");
@@ -96,6 +100,7 @@ export async function compareTraces(
     a: a.label,
     b: b.label,
     tolerance,
+    ...(byItself && { byItself }),
     isOrdered: a.isOrdered,
     rows,
     onlyA: [...inA!].filter((name) => !inB!.has(name)),

@@ -1,16 +1,18 @@
 /** A comparison as JSON, by snake_case names. What is infinite, or not known, is null. */
 import type { Comparison, Row, Side } from "./comparison.ts";
+import type { Precision } from "./precision.ts";
 import { findingsOf } from "./summary.ts";
 import { isInput, moduleOf } from "./trace.ts";
 
-/** One line. */
-export function comparisonJson(comparison: Comparison): string {
+/** One line. @param precision what a bisection of dtypes has found */
+export function comparisonJson(comparison: Comparison, precision?: Precision): string {
   const { a, b, tolerance, rows, onlyA, onlyB, isOrdered } = comparison;
   const { first, most, notFinite } = findingsOf(comparison);
   const report = {
     a,
     b,
     tolerance,
+    by_itself: comparison.byItself ?? false,
     equal: first === undefined,
     ordered: isOrdered,
     first_different: first?.name ?? null,
@@ -19,8 +21,15 @@ export function comparisonJson(comparison: Comparison): string {
     tensors: rows.map(rowJson),
     only_a: onlyA,
     only_b: onlyB,
+    ...(precision && { precision: precisionJson(precision) }),
   };
   return `${JSON.stringify(report)}\n`;
+}
+
+function precisionJson({ gate, before, tries, found }: Precision) {
+  const { more, modules = [], error, dtype } = found ?? {};
+  const needed = { more: more ?? null, modules, dtype: dtype ?? null };
+  return { gate, before, tries, met: before <= gate, ...needed, nmse: error ?? null };
 }
 
 function rowJson({ name, a, b, difference, worst, inherited, added, wrong }: Row) {

@@ -158,6 +158,17 @@ export class LiveTrace implements Trace {
     return this.#recorder!.kept.get(name)!.read();
   }
 
+  /** Runs the pass under an observer. @returns one of its results */
+  async resultUnder(observer: Observer, name: string): Promise<Numbers> {
+    const { device, run } = this.#options;
+    const { results, output } = await withObserver(device, observer, run);
+    try {
+      return await results[name]!.read();
+    } finally {
+      for (const storage of storagesIn(output)) device.memory.release(storage);
+    }
+  }
+
   close(): void {
     this.#recorder?.dispose();
     this.#recorder = undefined;

@@ -87,7 +87,7 @@ svg.addEventListener("click", (event) => {
 const text = escapeHtml;
 
 export function comparisonPage(comparison: Comparison): string {
-  const { a, b, rows, tolerance } = comparison;
+  const { a, b, rows, tolerance, byItself } = comparison;
   const wrong = wrongRows(comparison).length;
   const axis = axisOf(comparison);
   const lines = wrong === 0 ? [equalLine(comparison).trim()] : findingLines(comparison).slice(2);
@@ -112,7 +112,7 @@ ${rows.map((row, i) => rowOf(row, i, axis)).join("\n")}
 </main>`;
   return htmlPage({
     title: `${b} against ${a}`,
-    lead: `A, the reference: ${a}. B: ${b}.`,
+    lead: `A, the reference: ${a}. B: ${b}${byItself ? ", each module given A's inputs" : ""}.`,
     body,
     styles: STYLES,
     script: SCRIPT,

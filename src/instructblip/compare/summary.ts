@@ -53,24 +53,34 @@ export function topRows({ rows }: Comparison, top: number): readonly Row[] {
   return rows.filter((row) => kept.has(row));
 }
 
+/** The row that differs most. */
+function worstOf(rows: readonly Row[]): Row {
+  const nmse = ({ wrong, difference }: Row) =>
+    !wrong || wrong === "error" ? (difference?.nmse ?? 0) : Number.POSITIVE_INFINITY;
+  return rows.reduce((x, y) => (nmse(y) > nmse(x) ? y : x));
+}
+
 /** One line: two traces that are equal. */
-export function equalLine({ a, b, rows, tolerance }: Comparison): string {
-  const worst = rows.reduce((x, y) => ((y.difference?.nmse ?? 0) > (x.difference?.nmse ?? 0) ? y : x));
+export function equalLine({ a, b, rows, tolerance, byItself }: Comparison): string {
+  const worst = worstOf(rows);
   const error = worst.difference?.nmse ?? 0;
   const most = error === 0 ? "bit by bit" : `largest NMSE ${formatError(error)}, of ${labelOf(worst.name)}`;
-  return `equal: ${rows.length} tensors of ${a} and ${b}, within ${formatError(tolerance)}; ${most}\n`;
+  const given = byItself ? ", each module given A's inputs" : "";
+  return `equal: ${rows.length} tensors of ${a} and ${b}${given}, within ${formatError(tolerance)}; ${most}\n`;
 }
 
 /** What is different, without the table. */
 export function findingLines(comparison: Comparison): string[] {
-  const { a, b, rows, tolerance, onlyA, onlyB, isOrdered } = comparison;
+  const { a, b, rows, tolerance, onlyA, onlyB, isOrdered, byItself } = comparison;
   const { first, most, notFinite } = findingsOf(comparison);
   const lines = [
     `A  ${a}`,
     `B  ${b}`,
-    `${wrongRows(comparison).length} of ${rows.length} tensors differ by an NMSE above ${formatError(tolerance)}`,
+    `${wrongRows(comparison).length} of ${rows.length} tensors ${byItself ? "are wrong by themselves, given A's inputs:" : "differ by"} an NMSE above ${formatError(tolerance)}`,
   ];
   if (first) lines.push(`first: ${describe(first)}${isOrdered ? "" : " (by name: A has no order of computation)"}`);
+  const worst = byItself && first ? worstOf(wrongRows(comparison)) : first;
+  if (worst && worst !== first) lines.push(`worst: ${describe(worst)}`);
   if (most && most !== first) lines.push(`most added: ${describe(most)}`);
   if (notFinite) {
     const where = (side: Side, letter: string) => {
@@ -104,27 +114,21 @@ function describe({ name, wrong, a, b, difference, inherited, added }: Row): str
 }
 
 /** The table: a head, and a line for each of `rows`. */
-export function tableOf(rows: readonly Row[]): string[][] {
-  const head = ["tensor", "NMSE", "inherited", "added", "max |Δ|", "at", "A there", "B there", "cosine", ""];
-  return [
-    head,
-    ...rows.map(({ name, a, b, difference, worst, inherited, added, wrong }) => [
-      labelOf(name),
-      ...(difference && worst
-        ? [
-            formatError(difference.nmse),
-            formatError(inherited),
-            formatError(added),
-            formatError(difference.maxAbs),
-            formatShape(worst.at),
-            formatNumber(worst.a),
-            formatNumber(worst.b),
-            difference.cosine.toFixed(6),
-          ]
-        : ["-", "-", "-", "-", `${formatShape(a.shape)} ${formatShape(b.shape)}`, "-", "-", "-"]),
-      wrong === "error" ? "differs" : (wrong ?? ""),
-    ]),
+export function tableOf({ byItself }: Pick<Comparison, "byItself">, rows: readonly Row[]): string[][] {
+  const inheritance = byItself ? [] : ["inherited", "added"];
+  const head = ["tensor", "NMSE", ...inheritance, "max |Δ|", "at", "A there", "B there", "cosine", ""];
+  const cells = ({ name, a, b, difference, worst, inherited, added, wrong }: Row) => [
+    labelOf(name),
+    formatError(difference?.nmse),
+    ...(byItself ? [] : [formatError(inherited), formatError(added)]),
+    formatError(difference?.maxAbs),
+    worst ? formatShape(worst.at) : `${formatShape(a.shape)} ${formatShape(b.shape)}`,
+    worst ? formatNumber(worst.a) : "-",
+    worst ? formatNumber(worst.b) : "-",
+    difference ? difference.cosine.toFixed(6) : "-",
+    wrong === "error" ? "differs" : (wrong ?? ""),
   ];
+  return [head, ...rows.map(cells)];
 }
 
 /** Two lines for each of `rows`: min, max, mean, rms, zeros, NaN and infinite numbers of A and B. */

@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { COMMITTED, goldenFolder } from "../../golden_folder.ts";
+import { ALL } from "../../rounds.ts";
 import { cli, temporaryFolder } from "./cli.ts";
 
 const TORCH = join(COMMITTED, "traces/opt_plain.safetensors");
@@ -78,11 +79,59 @@ describe("compare", () => {
     expect(stdout).not.toContain("bit by bit");
   });
 
+  it("bisects: what a module does with PyTorch's input, so that a fault stands alone", async () => {
+    const module = "vision_model.encoder.layers.0.mlp.fc1";
+    const setting = `interventions=${await fault({ module, op: "add", value: 0.1 })}`;
+    const { code, stdout } = await compare(TORCH, setting, ...QUESTION, "--bisect", "--top", "1");
+    expect(code).toBe(EXIT.refused);
+    expect(stdout).toMatch(
+      /\n1 of 133 tensors are wrong by themselves, given A's inputs: an NMSE above 1.0e-9\nfirst: /,
+    );
+    expect(stdout).toContain(`\nfirst: ${module}, NMSE `);
+    expect(stdout).not.toContain("worst:");
+    expect(stdout).toMatch(/\ntensor +NMSE +max \|Δ\| +at +A there +B there +cosine\n/);
+    const clean = await compare(TORCH, "default", ...QUESTION, "--bisect");
+    expect(clean.code).toBe(EXIT.ok);
+    expect(clean.stdout).toMatch(
+      /^equal: 133 tensors .* given A's inputs, within 1.0e-9; largest NMSE \d\.\de-1[3-5], /,
+    );
+  });
+
+  it("says that a dtype meets a gate", async () => {
+    const { code, stdout } = await compare("default", "dtype=f32", ...QUESTION, "--bisect", "--gate", "0");
+    expect({ code, stdout }).toEqual({
+      code: EXIT.ok,
+      stdout: expect.stringMatching(/; bit by bit\n\ngate: an NMSE of the logits of at most 0; dtype=f32 gives 0\n$/),
+    });
+  });
+
+  it.runIf(ALL)("finds the modules that need more bits, and the dtype that meets the gate", async () => {
+    const args = ["dtype=int4", ...QUESTION, "--bisect", "--gate", "2e-3", "--json", "-"];
+    const { code, stdout } = await compare("default", ...args);
+    expect(code).toBe(EXIT.refused);
+    const { precision } = JSON.parse(stdout);
+    expect(precision).toMatchObject({ met: false, more: "int8", gate: 2e-3 });
+    expect(precision.nmse).toBeLessThanOrEqual(2e-3);
+    expect(precision.before).toBeGreaterThan(2e-3);
+    // As written it meets the gate; with one module fewer it does not.
+    const gateWith = async (dtype: Record<string, string>) => {
+      const text = Object.entries(dtype).map((pair) => pair.join("="));
+      const again = await compare("default", `dtype=${text}`, ...QUESTION, "--bisect", "--gate", "2e-3", "--json", "-");
+      return JSON.parse(again.stdout).precision;
+    };
+    expect(await gateWith(precision.dtype)).toMatchObject({ met: true, before: precision.nmse });
+    const { [precision.modules.at(-1).path]: _, ...fewer } = precision.dtype;
+    expect(await gateWith(fewer)).toMatchObject({ met: false });
+  });
+
   it.each([
     [["default", TORCH], /required option '--model/],
     [["dtyp=f16", TORCH, ...QUESTION], /did you mean dtype/],
     [["kv_cache_dtype=f16", TORCH, ...QUESTION], /--steps 4/],
     [[TORCH, TORCH, "--prompt", "a"], /'--prompt <text>' is for settings/],
+    [["default", TORCH, ...QUESTION, "--bisect"], /needs a setting as b/],
+    [[TORCH, "dtype=int8", ...QUESTION, "--gate", "1"], /is for --bisect/],
+    [[TORCH, "default", ...QUESTION, "--bisect", "--gate", "1"], /needs a dtype in b/],
     [[TORCH], /missing required argument 'b'/],
     [[TORCH, TORCH, "--tolerance", "-1"], /at least 0/],
   ])("refuses a wrong command line, case %#", async (args, message) => {

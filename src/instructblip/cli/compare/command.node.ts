@@ -28,6 +28,13 @@ export function addCompare(program: Command, run: Run, done: (exitCode: number) 
         `NMSE above which a tensor is different (default: ${TOLERANCE.toExponential()})`,
       ).argParser(notNegative),
     )
+    .option("--bisect", "give every module of B the inputs of A: which are wrong by themselves")
+    .addOption(
+      new Option(
+        "--gate <nmse>",
+        "with --bisect and a dtype: which modules need more bits for this NMSE of the logits",
+      ).argParser(notNegative),
+    )
     .addOption(new Option("--filter <glob>", "only these modules: qformer.**, **.mlp").argParser(glob))
     .addOption(new Option("--top <n>", "rows of the table; 0: all (default: 20)").argParser(whole(0)))
     .option("--statistics", "also print min, max, mean, rms and zeros of each tensor")
@@ -56,6 +63,13 @@ const LIVE = ["model", "image", "prompt", "decoderInputIds", "steps", "weightCac
 
 function check(given: readonly Given[], options: Record<string, unknown>, command: Command): void {
   const fail = (message: string): never => command.error(`error: ${message}`, { exitCode: EXIT.usage });
+  const [, b] = given;
+  if (options.bisect && (!b || "file" in b)) fail("option '--bisect' needs a setting as b, which runs with a's inputs");
+  if (options.gate !== undefined) {
+    if (!options.bisect) fail("option '--gate <nmse>' is for --bisect");
+    if (!b || "file" in b || b.dtype === undefined) fail("option '--gate <nmse>' needs a dtype in b");
+    if (options.steps !== undefined) fail("option '--gate <nmse>' is about the logits of forward(), without --steps");
+  }
   const settings = given.filter((one): one is Setting => !("file" in one));
   if (settings.length === 0) {
     const option = command.options.find(
