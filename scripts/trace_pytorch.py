@@ -9,6 +9,7 @@ input:PATH, the inputs and the results; order and inputs as metadata.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -33,19 +34,31 @@ def tensor_of(output):
     return tensor_of(output[0]) if isinstance(output, (tuple, list)) and output else None
 
 
+def plain_of(tensor):
+    """A copy in memory of its own: f64 and whole numbers as they are, other floats in f32."""
+    plain = tensor.detach().cpu()
+    if plain.is_floating_point() and plain.dtype != torch.float64:
+        plain = plain.float()
+    return plain.contiguous().clone()
+
+
+def digest(plain):
+    return hashlib.sha256(plain.view(torch.uint8).numpy().data).digest(), plain.shape[-1:]
+
+
 class Trace:
     """The tensors of a pass in the order in which they were computed, and what each module was given."""
 
     def __init__(self):
         self.tensors, self.inputs, self.runs = {}, {}, {}
         self.names = {}  # id of a tensor -> the tensor, which keeps the id its own, and its name
+        self.equal = {}  # hash of its numbers -> name: what was copied or cast is no new tensor
 
     def add(self, name, tensor):
+        plain = plain_of(tensor)
         self.names[id(tensor)] = (tensor, name)
-        plain = tensor.detach().cpu()
-        if plain.is_floating_point() and plain.dtype != torch.float64:
-            plain = plain.float()
-        self.tensors[name] = plain.contiguous().clone()
+        self.equal[digest(plain)] = name
+        self.tensors[name] = plain
 
     def name_of(self, path):
         run = self.runs.get(path, 0) + 1
@@ -59,6 +72,8 @@ class Trace:
             name = self.name_of(path)
             if id(given) in self.names:
                 self.inputs[name] = self.names[id(given)][1]
+            elif (source := self.equal.get(digest(plain_of(given)))) is not None:
+                self.inputs[name] = source
             elif type(module).__name__.endswith(STORED_INPUTS):
                 self.inputs[name] = f"input:{name}"
                 self.add(f"input:{name}", given)
@@ -130,6 +145,8 @@ def main():
     processor = AutoProcessor.from_pretrained(options.model, backend="pil")
     images = [Image.open(name).convert("RGB") for name in options.image]
     inputs = dict(processor(images=images if len(images) > 1 else images[0], text=options.prompt, return_tensors="pt"))
+    if getattr(model.config, f"{'video' if 'video' in model.config.model_type else 'image'}_token_index", None) is None:
+        parser.error("the config has no image_token_index: transformers' forward() needs it (this project's does not)")
     config = model.config.text_config
     if config.is_encoder_decoder:
         ids = options.decoder_input_ids

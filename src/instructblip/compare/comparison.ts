@@ -8,7 +8,7 @@
 import { InputError } from "../../tensor/errors.ts";
 import { type Shape, sizeOf } from "../../tensor/shape.ts";
 import { type Difference, differenceOf, indicesOf, type Statistics, statisticsOf } from "./statistics.ts";
-import { inputName, isInput, moduleOf, type Trace } from "./trace.ts";
+import { inputName, isInput, moduleOf, splitRun, type Trace } from "./trace.ts";
 
 /** One side of a row. */
 export interface Side {
@@ -159,16 +159,11 @@ function fits(a: Shape, b: Shape): boolean {
   return sizeOf(a) === sizeOf(b) && a.at(-1) === b.at(-1);
 }
 
-/** `a.b#2` -> [`a.b`, `#2`] */
-const splitRun = (path: string): [string, string] => {
-  const at = path.lastIndexOf("#");
-  return at < 0 ? [path, ""] : [path.slice(0, at), path.slice(at)];
-};
-
 /**
  * The largest error of what comes into each module: its input, and those inputs of modules inside of it that are outputs of
  * modules outside. Of a module whose input is unknown, that of the first module inside of it. Of an input that no module
- * returned, the errors of the modules beside it that came before, and of what came into the module around them.
+ * returned, the errors of the modules beside it that came before, of the
+ * tensor just before it, and of what came into the module around them.
  *
  * @param names of rows, in order
  * @param inputs the tensor that a module is given
@@ -180,8 +175,8 @@ export function inheritedErrors(
   errors: ReadonlyMap<string, number>,
 ): Map<string, number> {
   const found = new Map<string, number>();
-  /** The largest error of a module's children so far. */
-  const children = new Map<string, number>();
+  /** The largest error of a module's children so far, and the error of the last tensor inside of it. */
+  const [children, last] = [new Map<string, number>(), new Map<string, number>()];
   const parentOf = (name: string) => {
     const [path, run] = splitRun(name);
     return path.includes(".") ? path.slice(0, path.lastIndexOf(".")) + run : "";
@@ -189,12 +184,15 @@ export function inheritedErrors(
   for (const name of names) {
     const parent = parentOf(moduleOf(name));
     if (isInput(name)) {
-      const before = [found.get(parent), children.get(parent)].filter((error) => error !== undefined);
+      const before = [found.get(parent), children.get(parent), last.get(parent)].filter((error) => error !== undefined);
       if (before.length > 0) found.set(name, Math.max(...before));
       continue;
     }
     children.set(parent, Math.max(children.get(parent) ?? 0, errors.get(name) ?? 0));
     const [path, run] = splitRun(name);
+    for (let end = path.lastIndexOf("."); end > 0; end = path.lastIndexOf(".", end - 1)) {
+      last.set(path.slice(0, end) + run, errors.get(name) ?? 0);
+    }
     const source = inputs.get(name);
     if (source === undefined) continue;
     // That of the trace where it is the same in both, else the row of its own.

@@ -1,7 +1,7 @@
 /** A comparison for people: what differs first, what adds most, and a table. */
 import { formatShape } from "../../tensor/shape.ts";
 import type { Comparison, Row, Side } from "./comparison.ts";
-import { isInput, moduleOf } from "./trace.ts";
+import { isInput, moduleOf, splitRun } from "./trace.ts";
 
 /** Rows that count as different. */
 export const wrongRows = ({ rows }: Pick<Comparison, "rows">): readonly Row[] => rows.filter(({ wrong }) => wrong);
@@ -18,12 +18,30 @@ export interface Findings {
 
 export function findingsOf(comparison: Comparison): Findings {
   const wrong = wrongRows(comparison);
-  const adding = wrong.filter(({ added }) => added !== undefined && added > 0);
+  const inner = explained(comparison.rows);
+  const adding = wrong.filter(({ name, added }) => added !== undefined && added > 0 && !inner.has(name));
   return {
     first: wrong[0],
     most: adding.length > 0 ? adding.reduce((a, b) => (b.added! > a.added! ? b : a)) : undefined,
     notFinite: comparison.rows.find(({ a, b }) => a.firstNotFinite || b.firstNotFinite),
   };
+}
+
+/** Modules that add no more than twice what the modules inside of them do: those are to be looked at. */
+function explained(rows: readonly Row[]): Set<string> {
+  const inside = new Map<string, number>();
+  const found = new Set<string>();
+  for (const { name, added = 0 } of rows) {
+    const within = inside.get(name);
+    if (within !== undefined && added <= 2 * within) found.add(name);
+    if (within !== undefined) continue; // what is inside of it has been counted
+    const [path, run] = splitRun(moduleOf(name));
+    for (let end = path.lastIndexOf("."); end > 0; end = path.lastIndexOf(".", end - 1)) {
+      const around = path.slice(0, end) + run;
+      inside.set(around, (inside.get(around) ?? 0) + added);
+    }
+  }
+  return found;
 }
 
 /** `a.b (input)`: what no module has returned. */
@@ -42,11 +60,19 @@ export const formatNumber = (x: number | null): string => {
   return text.length > 11 ? x.toExponential(3) : text;
 };
 
-/** The rows to show: the `top` that add most, or differ most where that is unknown, in order of computation; 0: all. */
-export function topRows({ rows }: Comparison, top: number): readonly Row[] {
+/**
+ * The rows to show, in order of computation: the first that is different, and the `top` that add most, modules rather than
+ * what is around them; where nothing is known of inputs, those that differ most. 0: all.
+ */
+export function topRows({ rows }: Pick<Comparison, "rows">, top: number): readonly Row[] {
   if (top === 0 || rows.length <= top) return rows;
-  const weight = ({ wrong, added, difference }: Row) =>
-    wrong === "error" || !wrong ? (added ?? difference?.nmse ?? 0) : Number.POSITIVE_INFINITY;
+  const inner = explained(rows);
+  const isKnown = rows.some(({ added }) => added !== undefined);
+  const weight = ({ name, wrong, added, difference }: Row) => {
+    if (wrong && wrong !== "error") return Number.POSITIVE_INFINITY;
+    if (inner.has(name)) return 0;
+    return added ?? (isKnown ? 0 : (difference?.nmse ?? 0));
+  };
   const first = rows.find(({ wrong }) => wrong);
   const heaviest = rows.filter((row) => row !== first).sort((a, b) => weight(b) - weight(a));
   const kept = new Set([...(first ? [first] : []), ...heaviest].slice(0, top));

@@ -33,6 +33,12 @@ export const isInput = (name: string): boolean => name.startsWith(INPUT);
 /** The module of a tensor: `input:a.b#2` and `a.b#2` -> `a.b#2`. */
 export const moduleOf = (name: string): string => (isInput(name) ? name.slice(INPUT.length) : name);
 
+/** `a.b#2` -> [`a.b`, `#2`] */
+export function splitRun(path: string): [path: string, run: string] {
+  const at = path.lastIndexOf("#");
+  return at < 0 ? [path, ""] : [path.slice(0, at), path.slice(at)];
+}
+
 const ORDER = "trace.order";
 const INPUTS = "trace.inputs";
 

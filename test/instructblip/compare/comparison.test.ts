@@ -109,6 +109,12 @@ describe("inherited errors", () => {
     expect(inherited(names, inputs)).toMatchObject({ "input:attn.o": 0.6, "attn.o": 0.9, attn: 0.1 });
   });
 
+  test("of what no module returned come through a module that was not called, too", () => {
+    const names = { x: 0.1, "lm.model.decoder": 0.5, "input:lm.head": 0.5, "lm.head": 0.5 };
+    const inputs = { "lm.model.decoder": "x", "lm.head": "input:lm.head" };
+    expect(inherited(names, inputs)).toMatchObject({ "input:lm.head": 0.5 });
+  });
+
   test("of a second run are the second run's", () => {
     const names = { x: 0.1, "l.a": 0, l: 0, "x#2": 0.5, "l.a#2": 0, "l#2": 0 };
     const inputs = { "l.a": "x", "l.a#2": "x#2" };
@@ -155,6 +161,25 @@ test("the first tensor above the tolerance, and the one that adds most, are name
       { module: "head", at: "input" },
       { max_abs_at: [0, 1], a: { zeros: 0.5 } },
     ],
+  });
+});
+
+describe("a module around another", () => {
+  const named = async (inside: number, around: number) => {
+    const inputs = { "layer.fc": "x", layer: "x" };
+    const a = traceOf("A", { x: [1, 1], "layer.fc": [1, 1], layer: [1, 1] }, inputs);
+    const b = traceOf("B", { x: [1, 1], "layer.fc": [1, 1 + inside], layer: [1, 1 + around] }, inputs);
+    const comparison = await compareTraces(a, b, { tolerance: 1e-12 });
+    return [findingsOf(comparison).most?.name, topRows(comparison, 1).map(({ name }) => name)];
+  };
+
+  test("is not named for what is inside of it", async () => {
+    expect(await named(0.1, 0.12)).toEqual(["layer.fc", ["layer.fc"]]);
+  });
+
+  test("is named for what it does itself", async () => {
+    expect(await named(0, 0.1)).toEqual(["layer", ["layer"]]);
+    expect(await named(0.01, 0.1)).toEqual(["layer", ["layer.fc"]]); // the first that is different
   });
 });
 
