@@ -1,9 +1,11 @@
 /** A comparison as one HTML file: what differs, a chart of the error through the model, and every tensor. */
+import { formatStorage } from "../../modules/storage_dtype.ts";
 import { formatShape } from "../../tensor/shape.ts";
 import { escapeHtml, htmlPage } from "../instruments/page.ts";
 import { type Axis, axisOf, chartOf } from "./chart.ts";
 import type { Comparison, Row, Side } from "./comparison.ts";
-import { equalLine, findingLines, formatError, formatNumber, labelOf, wrongRows } from "./summary.ts";
+import type { Precision } from "./precision.ts";
+import { equalLine, findingLines, formatError, formatNumber, labelOf, modulesText, wrongRows } from "./summary.ts";
 import { moduleOf } from "./trace.ts";
 
 const STYLES = `
@@ -38,6 +40,7 @@ const STYLES = `
 .tensors tr:target td { background: color-mix(in oklab, var(--accent) 18%, var(--card)); }
 .tensors .wrong td:first-child { box-shadow: inset 0.2rem 0 var(--wrong); }
 summary { cursor: pointer; }
+.dtype { overflow-wrap: anywhere; }
 details dl { display: grid; grid-template-columns: auto 1fr 1fr; gap: 0.1rem 1rem; margin: 0.4rem 0 0.6rem; font-size: 0.8rem; }
 details dt { color: var(--soft); }
 details dd { margin: 0; }
@@ -47,7 +50,7 @@ details dd { margin: 0; }
 
 /** Filters rows, and tells which tensor of the chart is under the pointer. */
 const SCRIPT = `
-const rows = [...document.querySelectorAll(".tensors tbody tr")];
+const rows = [...document.querySelectorAll("#tensors tbody tr")];
 const [filter, wrong, count] = ["filter", "wrong", "count"].map((id) => document.getElementById(id));
 const show = () => {
   const words = filter.value.toLowerCase().split(/\\s+/);
@@ -86,7 +89,8 @@ svg.addEventListener("click", (event) => {
 
 const text = escapeHtml;
 
-export function comparisonPage(comparison: Comparison): string {
+/** @param precision what a bisection of dtypes has found */
+export function comparisonPage(comparison: Comparison, precision?: Precision): string {
   const { a, b, rows, tolerance, byItself } = comparison;
   const wrong = wrongRows(comparison).length;
   const axis = axisOf(comparison);
@@ -95,7 +99,7 @@ export function comparisonPage(comparison: Comparison): string {
   const body = `<main>
 <section class="card"><h2>Findings</h2>
 <ul class="findings">${findings.join("")}</ul></section>
-<section class="card"><h2>Error through the model</h2>
+${precision ? precisionSection(precision) : ""}<section class="card"><h2>Error through the model</h2>
 <p class="soft">NMSE of each tensor, in ${comparison.isOrdered ? "order of computation" : "alphabetical order"}.</p>
 ${chartOf(comparison, axis)}
 <p id="pointed" class="soft" aria-live="polite">Point at a bar to see which tensor it is; a click leads to its row.</p></section>
@@ -103,11 +107,11 @@ ${chartOf(comparison, axis)}
 <div class="controls"><input id="filter" type="search" placeholder="name: qformer dense" aria-label="filter by name">
 <label><input id="wrong" type="checkbox"${wrong > 0 && wrong < rows.length / 2 ? " checked" : ""}> above ${formatError(tolerance)} only</label>
 <span id="count" class="soft" aria-live="polite">${rows.length}</span></div>
-<div class="scroll"><table class="tensors"><thead><tr><th>tensor</th><th class="number">NMSE</th>
-<th class="number near">inherited</th><th class="number">added</th><th class="number near">max |Δ|</th>
+<div class="scroll"><table id="tensors" class="tensors"><thead><tr><th>tensor</th><th class="number">NMSE</th>
+${byItself ? "" : '<th class="number near">inherited</th><th class="number">added</th>'}<th class="number near">max |Δ|</th>
 <th class="far">at</th><th class="number far">A there</th><th class="number far">B there</th><th class="number far">cosine</th></tr></thead>
 <tbody>
-${rows.map((row, i) => rowOf(row, i, axis)).join("\n")}
+${rows.map((row, i) => rowOf(row, i, axis, byItself ?? false)).join("\n")}
 </tbody></table></div></section>
 </main>`;
   return htmlPage({
@@ -119,20 +123,37 @@ ${rows.map((row, i) => rowOf(row, i, axis)).join("\n")}
   });
 }
 
-function rowOf(row: Row, i: number, axis: Axis): string {
+/** The modules that need more bits, and the dtype that gives them. */
+function precisionSection({ gate, before, found }: Precision): string {
+  const first = `The logits' NMSE is ${formatError(before)}; the gate is ${formatError(gate)}.`;
+  const section = (rest: string) => `<section class="card"><h2>Bits</h2>\n<p>${first}${rest}</section>\n`;
+  if (!found) return section(before <= gate ? "</p>" : " No dtype of weights meets it.</p>");
+  const { modules, more, error, dtype } = found;
+  const rows = modules.map(
+    ({ path, error, effect }) =>
+      `<tr><td>${text(path).replaceAll(".", ".<wbr>")}</td><td class="number">${formatError(error)}</td><td class="number">${formatError(effect)}</td></tr>`,
+  );
+  return section(` ${modulesText(modules.length)} as ${more} give ${formatError(error)}.</p>
+<details><summary>these modules</summary><div class="scroll"><table class="tensors"><thead><tr><th>module</th><th class="number">own NMSE</th><th class="number">logits</th></tr></thead>
+<tbody>${rows.join("\n")}</tbody></table></div></details>
+<details><summary>the dtype</summary><p class="dtype"><code>--dtype ${text(formatStorage(dtype)).replaceAll(",", ",<wbr>")}</code></p></details>`);
+}
+
+function rowOf(row: Row, i: number, axis: Axis, byItself: boolean): string {
   const { name, a, b, difference, worst, inherited, added, wrong } = row;
   const label = labelOf(name);
   const nmse = difference ? formatError(difference.nmse) : "-";
-  const told = `${label}: NMSE ${nmse}, inherited ${formatError(inherited)}, added ${formatError(added)}`;
+  const parts = byItself ? "" : `, inherited ${formatError(inherited)}, added ${formatError(added)}`;
+  const told = `${label}: NMSE ${nmse}${parts}`;
   const cell = (value: string, kind = "") => `<td class="number${kind}">${value}</td>`;
   const heat = difference ? axis.share(difference.nmse) : 1;
   return `<tr id="t${i}" data-name="${text(moduleOf(name))}" data-told="${text(told)}"${wrong ? ' class="wrong"' : ""}>
 <td><details><summary>${text(label).replaceAll(".", ".<wbr>")}</summary>${statisticsOf(a, b, row)}</details></td>
-<td class="number heat" style="--heat: ${heat.toFixed(2)}">${wrong && wrong !== "error" ? wrong : nmse}</td>${cell(formatError(inherited), " near")}${cell(formatError(added))}${cell(formatError(difference?.maxAbs), " near")}<td class="far">${worst ? formatShape(worst.at) : "-"}</td>${cell(worst ? formatNumber(worst.a) : "-", " far")}${cell(worst ? formatNumber(worst.b) : "-", " far")}${cell(difference ? difference.cosine.toFixed(6) : "-", " far")}</tr>`;
+<td class="number heat" style="--heat: ${heat.toFixed(2)}">${wrong && wrong !== "error" ? wrong : nmse}</td>${byItself ? "" : cell(formatError(inherited), " near") + cell(formatError(added))}${cell(formatError(difference?.maxAbs), " near")}<td class="far">${worst ? formatShape(worst.at) : "-"}</td>${cell(worst ? formatNumber(worst.a) : "-", " far")}${cell(worst ? formatNumber(worst.b) : "-", " far")}${cell(difference ? difference.cosine.toFixed(6) : "-", " far")}</tr>`;
 }
 
 /** Both sides, number by number. */
-function statisticsOf(a: Side, b: Side, { difference, worst, inherited }: Row): string {
+function statisticsOf(a: Side, b: Side, { difference, worst }: Row): string {
   const line = (name: string, of: (side: Side) => string) =>
     `<dt>${name}</dt><dd>${text(of(a))}</dd><dd>${text(of(b))}</dd>`;
   const number = (name: "min" | "max" | "mean" | "rms") =>
@@ -144,5 +165,5 @@ ${line("zeros", ({ statistics }) => `${(100 * statistics.zeros).toFixed(1)} %`)}
 ${hasBroken ? line("NaN, infinite", ({ statistics: { nan, infinite } }) => `${nan}, ${infinite}`) : ""}
 ${hasBroken ? line("first of them", ({ firstNotFinite }) => (firstNotFinite ? formatShape(firstNotFinite) : "-")) : ""}
 ${worst ? `<dt>max |Δ| ${formatError(difference?.maxAbs)} at ${formatShape(worst.at)}</dt><dd>${formatNumber(worst.a)}</dd><dd>${formatNumber(worst.b)}</dd>` : ""}
-<dt>cosine, inherited</dt><dd>${difference ? difference.cosine.toFixed(9) : "-"}</dd><dd>${formatError(inherited)}</dd></dl>`;
+<dt>cosine</dt><dd>${difference ? difference.cosine.toFixed(9) : "-"}</dd><dd></dd></dl>`;
 }

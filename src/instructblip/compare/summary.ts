@@ -53,6 +53,8 @@ export function formatError(x: number | undefined | null): string {
   return x === 0 ? "0" : Number.isFinite(x) ? x.toExponential(1) : String(x);
 }
 
+export const modulesText = (count: number): string => (count === 1 ? "1 module" : `${count} modules`);
+
 /** Six digits at most: a number of a tensor. */
 export const formatNumber = (x: number | null): string => {
   if (x === null) return "-";

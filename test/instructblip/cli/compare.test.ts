@@ -57,6 +57,14 @@ describe("compare", () => {
     expect(await readFile(page, "utf8")).toContain(`<li class="first">first: ${module}.out_proj (input), NMSE `);
   });
 
+  it("filters by module, with its inputs and every run", async () => {
+    const { code, stdout } = await compare(TORCH, TORCH, "--filter", "vision_model.post_*", "--top", "0");
+    expect(code).toBe(EXIT.ok);
+    const names = [...stdout.matchAll(/^vision_model\S*( \(input\))?/gm)].map(([name]) => name);
+    const norm = "vision_model.post_layernorm";
+    expect(names).toEqual([norm, `${norm}#2 (input)`, `${norm}#2`]);
+  });
+
   it("compares passes of generate(), in which there is a key/value cache", async () => {
     const { code, stdout } = await compare("default", "kv_cache_dtype=f16", ...QUESTION, "--steps", "2", "--top", "0");
     expect(code).toBe(EXIT.refused);

@@ -42,6 +42,16 @@ test("escapes what files and people wrote", () => {
   expect(html).toContain("<title>dtype=&quot;int8&quot; against &lt;a&gt;&amp;.safetensors</title>");
 });
 
+test("has what a bisection has found, and nothing inherited then", () => {
+  const modules = [{ path: "qformer.fc", error: 1e-3, effect: 2e-4 }];
+  const found = { more: "int8", modules, error: 9e-5, dtype: { qformer: "int4", "qformer.fc": "int8" } } as const;
+  const precision = { gate: 1e-4, before: 3e-4, tries: 4, found };
+  const html = comparisonPage({ ...comparison([row("a", [1], [2], { wrong: "error" })]), byItself: true }, precision);
+  expect(html).toContain("is 3.0e-4; the gate is 1.0e-4. 1 module as int8 give 9.0e-5.");
+  expect(html).toContain("--dtype qformer=int4,<wbr>qformer.fc=int8</code>");
+  expect(html).not.toContain(">inherited<");
+});
+
 test("of equal traces says so", () => {
   expect(comparisonPage(comparison([row("a", [1], [1])], 0))).toContain("<li>equal: 1 tensors of ");
 });

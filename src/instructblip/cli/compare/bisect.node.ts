@@ -9,7 +9,7 @@ import type { Comparison } from "../../compare/comparison.ts";
 import { findPrecision, type MatrixModule, type Precision } from "../../compare/precision.ts";
 import type { Setting } from "../../compare/setting.ts";
 import { differenceOf, type Numbers } from "../../compare/statistics.ts";
-import { formatError } from "../../compare/summary.ts";
+import { formatError, modulesText } from "../../compare/summary.ts";
 import { openModelFolder } from "../folder.node.ts";
 import { formatTable } from "../format.ts";
 import type { Run } from "../session.node.ts";
@@ -117,7 +117,7 @@ export function precisionText({ gate, before, found, tries }: Precision, { text 
   if (!found) return `${first}no dtype of weights meets it, f32 included: the error is not theirs\n`;
   const rows = found.modules.map(({ path, error, effect }) => [`  ${path}`, formatError(error), formatError(effect)]);
   return (
-    `${first}${found.modules.length} modules as ${found.more} give ${formatError(found.error)} (${tries} tries):\n` +
-    `${formatTable([["  module", "NMSE by itself", "of the logits"], ...rows], [1, 2])}--dtype ${formatStorage(found.dtype)}\n`
+    `${first}${modulesText(found.modules.length)} as ${found.more} give ${formatError(found.error)} (${tries} tries):\n` +
+    `${formatTable([["  module", "own NMSE", "logits"], ...rows], [1, 2])}--dtype ${formatStorage(found.dtype)}\n`
   );
 }

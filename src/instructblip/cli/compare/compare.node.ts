@@ -1,15 +1,16 @@
 /** `compare`: two traces, each from a file or of a model that is loaded for it, tensor by tensor. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type CompareOptions, type Comparison, compareTraces } from "../../compare/comparison.ts";
+import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
+import { type Comparison, compareTraces } from "../../compare/comparison.ts";
 import { comparisonJson } from "../../compare/json.ts";
 import type { LiveTrace } from "../../compare/live_trace.ts";
 import { comparisonPage } from "../../compare/page.ts";
 import type { Precision } from "../../compare/precision.ts";
-import type { Given } from "../../compare/setting.ts";
+import type { Given, Setting } from "../../compare/setting.ts";
 import { equalLine, findingLines, statisticsTable, tableOf, topRows, wrongRows } from "../../compare/summary.ts";
-import type { Trace } from "../../compare/trace.ts";
+import { moduleOf, splitRun, type Trace } from "../../compare/trace.ts";
 import { EXIT, formatTable } from "../format.ts";
 import { checkOut } from "../requests/out_file.node.ts";
 import type { Run } from "../session.node.ts";
@@ -42,59 +43,84 @@ export async function runCompare(
 ): Promise<number> {
   if (options.json !== undefined && options.json !== "-") await checkOut(options.json, "--json");
   if (options.html !== undefined) await checkOut(options.html, "--html");
-  const { model = "", image = "", prompt = "", gate } = options;
+  const { model = "", image = "", prompt = "" } = options;
   const question = { ...options, model, image, prompt };
   const scratch = await mkdtemp(join(tmpdir(), "instructblip-compare-"));
-  const progress = new Progress(run.terminal);
+  const [a, b] = given;
+  const { gate } = options;
   try {
-    return await withReference(given, question, scratch, run, async (a) => {
-      const b = given[1];
-      const matrices = gate !== undefined && !("file" in b) ? await matricesOf(b, question, run) : undefined;
-      const outputs = join(scratch, "b.safetensors");
-      const comparison = await withTrace(b, question, run, options.bisect ? a : undefined, async (trace) => {
-        const compared = await compareTraces(a, trace, compareOptions(options, run, progress));
-        if (matrices) await writeTrace(outputs, trace as LiveTrace, (name) => matrices.has(name));
-        return compared;
-      });
-      progress.clear();
-      if (gate === undefined || !matrices || "file" in b) {
-        await report(comparison, options, run);
-        return wrongRows(comparison).length > 0 ? EXIT.refused : EXIT.ok;
-      }
-      const file = await FileTrace.open(outputs);
-      try {
-        const given = { nmse: gate, matrices, comparison, outputs: file };
-        const precision = await bisectPrecision(b, given, a, question, run);
-        await report(comparison, options, run, precision);
-        if (options.json !== "-") await run.terminal.out(`\n${precisionText(precision, b)}`);
-        return precision.before <= gate ? EXIT.ok : EXIT.refused;
-      } finally {
-        await file.close();
-      }
+    return await withReference(a, question, scratch, run, async (reference) => {
+      if (gate !== undefined && !("file" in b))
+        return compareGated(b, gate, reference, options, question, scratch, run);
+      const comparison = await withTrace(b, question, run, options.bisect ? reference : undefined, (trace) =>
+        compared(reference, trace, options, run),
+      );
+      await report(comparison, options, run);
+      return wrongRows(comparison).length > 0 ? EXIT.refused : EXIT.ok;
     });
   } finally {
-    progress.clear();
     await rm(scratch, { recursive: true, force: true });
   }
 }
 
-function compareOptions(
-  { tolerance, filter, bisect }: CompareCommandOptions,
-  { signal }: Run,
-  progress: Progress,
-): CompareOptions {
-  return {
-    tolerance,
-    byItself: bisect ?? false,
-    ...(filter && { isWanted: (name: string) => filter.test(name) }),
-    onRow: (done, total) => progress.show(`comparing … ${done} of ${total} tensors`),
-    signal,
-  };
+/** The same of modules by themselves, and whether a dtype meets a gate. */
+async function compareGated(
+  setting: Setting,
+  gate: number,
+  reference: FileTrace,
+  options: CompareCommandOptions,
+  question: Question,
+  scratch: string,
+  run: Run,
+): Promise<number> {
+  const matrices = await matricesOf(setting, question, run);
+  const path = join(scratch, "b.safetensors");
+  const comparison = await withLiveTrace(setting, question, run, reference, async (trace) => {
+    const all = await compared(reference, trace, options, run);
+    await writeTrace(path, trace, (name) => matrices.has(name));
+    return all;
+  });
+  const outputs = await FileTrace.open(path);
+  try {
+    const given = { nmse: gate, matrices, comparison, outputs };
+    const precision = await bisectPrecision(setting, given, reference, question, run);
+    await report(comparison, options, run, precision);
+    if (options.json !== "-") await run.terminal.out(`\n${precisionText(precision, setting)}`);
+    return precision.before <= gate ? EXIT.ok : EXIT.refused;
+  } finally {
+    await outputs.close();
+  }
+}
+
+async function compared(
+  reference: FileTrace,
+  trace: Trace,
+  { tolerance, filter, bisect = false }: CompareCommandOptions,
+  { signal, terminal }: Run,
+): Promise<Comparison> {
+  const progress = new Progress(terminal);
+  try {
+    return await compareTraces(reference, trace, {
+      tolerance,
+      byItself: bisect,
+      ...(filter && { isWanted: (name: string) => pathsOf(name).some((path) => filter.test(path)) }),
+      onRow: (done, total) => progress.show(`comparing … ${done} of ${total} tensors`),
+      signal,
+    });
+  } finally {
+    progress.clear();
+  }
+}
+
+/** `input:a.b#2` -> `a.b#2` and `a.b`: what a pattern of modules may mean. */
+function pathsOf(name: string): string[] {
+  const path = moduleOf(name);
+  return [path, splitRun(path)[0]];
 }
 
 /** Opens the first trace. A live one goes through a file, so that one model is loaded at a time. */
 async function withReference<T>(
-  [given]: readonly [Given, Given],
+  given: Given,
   question: Question,
   scratch: string,
   run: Run,
@@ -135,8 +161,18 @@ async function withTrace<T>(
       await file.close();
     }
   }
+  return withLiveTrace(given, question, run, reference, use);
+}
+
+async function withLiveTrace<T>(
+  setting: Setting,
+  question: Question,
+  run: Run,
+  reference: FileTrace | undefined,
+  use: (trace: LiveTrace) => Promise<T>,
+): Promise<T> {
   const details = reference ? { replace: replacementsOf(reference) } : {};
-  const { trace, close } = await openLiveTrace(given, question, run, details);
+  const { trace, close } = await openLiveTrace(setting, question, run, details);
   try {
     return await use(trace);
   } finally {
@@ -151,9 +187,9 @@ async function report(
   precision?: Precision,
 ): Promise<void> {
   const { json, html, statistics, top } = options;
-  if (html !== undefined) await writeFile(html, comparisonPage(comparison));
+  if (html !== undefined) await writeText(html, comparisonPage(comparison, precision));
   if (json === "-") return terminal.out(comparisonJson(comparison, precision));
-  if (json !== undefined) await writeFile(json, comparisonJson(comparison, precision));
+  if (json !== undefined) await writeText(json, comparisonJson(comparison, precision));
   const isEqual = wrongRows(comparison).length === 0;
   await terminal.out(isEqual ? equalLine(comparison) : `${findingLines(comparison).join("\n")}\n`);
   if (isEqual && top === undefined && !statistics) return;
@@ -168,6 +204,9 @@ async function report(
   }
   if (statistics) await terminal.out(`\n${formatTable(statisticsTable(rows), [3, 4, 5, 6, 7, 8, 9])}`);
 }
+
+const writeText = (path: string, text: string): Promise<void> =>
+  writeFileAtomic(path, (sink) => sink.write(new TextEncoder().encode(text)));
 
 /** Default number of rows. */
 const TOP = 20;
