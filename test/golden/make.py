@@ -38,6 +38,7 @@ import composites
 import decoding
 import interventions
 import likelihood
+import logit_lens
 import processor_calls
 import states
 import weights
@@ -288,6 +289,7 @@ def draw_questions(rng, composite, setting):
         "candidates": candidates,
         "processor": [processor_calls.draw_call(rng, spec) for _ in range(asked["processor"])],
         "interventions": interventions.draw_cases(rng, composite, setting),
+        "lens": {"row": len(setting.path) - 1, "answer": setting.path[-1][:4]},
     }
 
 
@@ -340,7 +342,7 @@ def record_answers(model, processor, spec, inputs, options, files, asked):
         tensors |= prefixed(f"processor.{i}", processor_calls.record(processor, files, call))
     for case in asked["interventions"]:
         tensors |= interventions.record(model, spec, inputs, options, case)
-    return tensors
+    return tensors | logit_lens.record(model, inputs, options, asked["lens"])
 
 
 def prefixed(name, tensors):

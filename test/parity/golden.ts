@@ -44,6 +44,7 @@ export interface ParityRow {
     | "loss"
     | "ranking"
     | "interventions"
+    | "lens"
     | "processor";
   readonly name: string;
   readonly share: number;

@@ -8,6 +8,7 @@ import {
   AutoProcessor,
   type GenerateOutput,
   type InterventionData,
+  logitLens,
   type StepScores,
   type VisionLanguageModel,
 } from "../../src/index.node.ts";
@@ -27,6 +28,8 @@ export interface Asked {
   readonly candidates: readonly (readonly (readonly number[])[])[] | null;
   readonly processor: readonly ProcessorCall[];
   readonly interventions: readonly ChangedCall[];
+  /** Ids of an answer to one of the prompts. */
+  readonly lens: { readonly row: number; readonly answer: readonly number[] };
 }
 
 /** A forward() or generate() with interventions. */
@@ -127,6 +130,36 @@ export async function compareTransitions(
   found.equal("scores", `${call}.logprobs`, given, same);
 }
 
+/** The logit lens of one row. */
+async function compareLens(
+  golden: Golden,
+  found: Comparisons,
+  model: VisionLanguageModel,
+  inputs: Parameters<VisionLanguageModel["forward"]>[0],
+): Promise<void> {
+  const { row, answer } = golden.json.asked!.lens;
+  const { data, shape } = inputs.pixel_values;
+  const size = data.length / shape[0];
+  const pixel_values = { data: data.slice(row * size, (row + 1) * size), shape: shape.with(0, 1) };
+  const entries = Object.entries(inputs).map(([key, value]) => [key, Array.isArray(value) ? [value[row]] : value]);
+  const lens = await logitLens(model, { ...Object.fromEntries(entries), pixel_values }, { answer, top_k: 3 });
+  const tokens = [...lens.image, ...lens.answer];
+  const states = Array.from({ length: lens.states }, (_, i) => i);
+  const [positions] = await golden.rows("lens.positions");
+  found.equal(
+    "lens",
+    "positions",
+    tokens.map(({ position }) => position),
+    positions,
+  );
+  const best = states.flatMap((i) => tokens.flatMap((token) => token.states[i].top.map(({ logprob }) => logprob)));
+  const ours = states.flatMap((i) => lens.answer.map((token) => token.states[i].logprob ?? Number.NaN));
+  found.numbers("lens", "best", best, (await golden.floats("lens.best")).data, TOLERANCES.beam_scores);
+  found.numbers("lens", "answer", ours, (await golden.floats("lens.answer")).data, TOLERANCES.beam_scores);
+  const maps = lens.maps.weights.flatMap((map) => [...map]);
+  found.numbers("lens", "maps", maps, (await golden.floats("lens.maps")).data, TOLERANCES.free_running);
+}
+
 /** Compares everything but generations. `inputs` are PyTorch's own. */
 export async function compareAsked(
   golden: Golden,
@@ -196,6 +229,8 @@ export async function compareAsked(
       found.fail("interventions", name, (error as Error).message);
     }
   }
+
+  await compareLens(golden, found, model, given);
 
   if (asked.candidates) {
     const ranked = await model.rank_answers({ ...given, candidates: asked.candidates, segment_size: 3 });

@@ -86,7 +86,7 @@ describe.each(NAMES)("%s", async (name) => {
     expectClose(
       lens.maps.weights.flatMap((map) => [...map]),
       expected.maps.flat(),
-      { abs: 1e-6 },
+      TOLERANCES.free_running,
       "maps",
     );
   });
