@@ -10,6 +10,7 @@ import {
 import { widen } from "../../src/tensor/dtype.ts";
 import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
+import { Weight } from "../../src/tensor/weight.ts";
 import { testDevice } from "../device.ts";
 
 test.each(["f32", "f16", "bf16"] as const)("the random sequence is the same in %s, wherever one begins", (dtype) => {
@@ -30,6 +31,21 @@ test("a random weight's row n holds the sequence from n·K on, over several writ
   expect(rows.subarray(0, K)).toEqual(randomNumbers(K, 42 * K));
   expect(rows.subarray(K)).toEqual(randomNumbers(K, K));
 });
+
+test.each(["int8", "int4"] as const)(
+  "a random weight of %s is what quantizing its rows gives, kept or not",
+  async (dtype) => {
+    const device = await testDevice();
+    const [N, K] = [5, 96];
+    const expected = Weight.from(device, randomNumbers(N * K), [N, K], dtype);
+    const kept = new Map();
+    const weights = [undefined, kept, kept].map((kept) => randomWeight(device, [N, K], dtype, false, "f32", kept));
+    const bytesOf = async (weight: Weight) => (await weight.read().next()).value;
+    for (const weight of weights) expect(await bytesOf(weight)).toEqual(await bytesOf(expected));
+    expect(kept.size).toBe(1);
+    for (const weight of [expected, ...weights]) weight.dispose();
+  },
+);
 
 test("samples hold the first row and the last, each once, in order", () => {
   expect(sampleRows(3, 8)).toEqual([0, 1, 2]);

@@ -10,7 +10,7 @@ import { add } from "../../reference/add.ts";
 import { gatedActivation } from "../../reference/gated_activation.ts";
 import { linear as reference } from "../../reference/linear.ts";
 import { compare } from "../support/compare.ts";
-import { randomNumbers, randomWeight, sampleRows, storedRow, takeSample } from "../support/data.ts";
+import { type QuantizedRows, randomNumbers, randomWeight, sampleRows, storedRow, takeSample } from "../support/data.ts";
 import { type Group, type Groups, once, variantsOf } from "../support/group.ts";
 import { Random } from "../support/random.ts";
 import type { MatmulShape } from "../support/shapes.ts";
@@ -21,14 +21,15 @@ const BEYOND_CACHES = 256 * 2 ** 20;
 const COPIES = { least: 3, most: 16 };
 
 export const groups: Groups = ({ matmul, matvec }, caps) => {
+  const quantized: QuantizedRows = new Map();
   const products = matmul.map((shape) => ({ shape, sample: sampleOf(shape) }));
   return [
-    ...products.map(({ shape, sample }) => group("linear", shape, sample, caps)),
+    ...products.map(({ shape, sample }) => group("linear", shape, { ...sample, quantized }, caps)),
     // How a weight is stored matters as far as its numbers are f16 already, or come of a block.
     ...products
       .filter(({ shape }) => /^(f16|int4)$/.test(shape.dtype))
-      .map(({ shape, sample }) => group("linear_f16", shape, sample, caps)),
-    ...matvec.map((shape) => group("matvec", shape, sampleOf(shape), caps)),
+      .map(({ shape, sample }) => group("linear_f16", shape, { ...sample, quantized }, caps)),
+    ...matvec.map((shape) => group("matvec", shape, { ...sampleOf(shape), quantized }, caps)),
   ];
 };
 
@@ -66,7 +67,7 @@ function sampleOf({ M, N, K, dtype, epilogue = "none" }: MatmulShape): Sample {
 function group(
   op: "linear" | "linear_f16" | "matvec",
   { name, M, N, K, dtype, epilogue = "none" }: MatmulShape,
-  { take, expected }: Sample,
+  { take, expected, quantized }: Sample & { readonly quantized: QuantizedRows },
   caps: Caps,
 ): Group {
   const { variants, ...planned } = variantsOf(op, { M }, caps);
@@ -92,7 +93,7 @@ function group(
           ? 1
           : Math.min(COPIES.most, Math.max(COPIES.least, Math.ceil(BEYOND_CACHES / bytes)));
       const weights = Array.from({ length: copies }, () =>
-        randomWeight(device, [N, K], dtype, options.gated, op === "linear_f16" ? "f16" : "f32"),
+        randomWeight(device, [N, K], dtype, options.gated, op === "linear_f16" ? "f16" : "f32", quantized),
       );
       const plain = hasNaive ? device.tensor(randomNumbers(N * K), [N, K]) : undefined;
       let turn = 0;

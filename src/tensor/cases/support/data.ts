@@ -11,11 +11,13 @@ import {
   numberToF16,
   type WeightDType,
 } from "../../dtype.ts";
-import { isQuantized } from "../../quantize.ts";
+import { isQuantized, type QuantizedDType, quantizeRows, rowBytes } from "../../quantize.ts";
 import { Weight } from "../../weight.ts";
 import { Random } from "./random.ts";
 import { stored } from "./stored.ts";
 
+/** Bytes that are made and written at a time. */
+const PIECE = 16 * 2 ** 20;
 /** Size of the block that weights repeat. Prime, so that no two rows begin at the same number. */
 const BLOCK = 1_000_003;
 
@@ -70,24 +72,57 @@ export function randomNumbers(n: number, first = 0): Float32Array {
   return numbers;
 }
 
-/** A weight [N, K] of random numbers; row n holds the sequence from n·K on. */
+/** Rows of quantized weights, by sizes and dtype: to quantize them takes longer than all else that makes a case. */
+export type QuantizedRows = Map<string, Uint8Array>;
+
+/**
+ * A weight [N, K] of random numbers; row n holds the sequence from n·K on.
+ *
+ * @param quantized keeps its rows for the next weight like it
+ */
 export function randomWeight(
   device: Device,
   [N, K]: readonly [number, number],
   dtype: WeightDType,
   paired = false,
   compute_dtype: ComputeDType = "f32",
+  quantized: QuantizedRows = new Map(),
 ): Weight {
   const weight = new Weight(device, [N, K], dtype, { paired, compute_dtype });
-  const from = isQuantized(dtype) ? "f32" : dtype;
-  const rows = Math.max(1, Math.floor((16 * 2 ** 20) / (K * DTYPES[from].bytes)));
-  const bytes = new Uint8Array(rows * K * DTYPES[from].bytes);
+  if (isQuantized(dtype)) {
+    const bytes = quantizedRows([N, K], dtype, quantized);
+    const most = Math.max(1, Math.floor(PIECE / weight.rowBytes));
+    for (let n = 0; n < N; n += most) {
+      weight.writeRows(n, bytes.subarray(n * weight.rowBytes, Math.min(n + most, N) * weight.rowBytes));
+    }
+    return weight;
+  }
+  const size = DTYPES[dtype].bytes;
+  const rows = Math.max(1, Math.floor(PIECE / (K * size)));
+  const bytes = new Uint8Array(rows * K * size);
   for (let n = 0; n < N; n += rows) {
-    const part = bytes.subarray(0, Math.min(rows, N - n) * K * DTYPES[from].bytes);
-    fillRandom(part, n * K, from);
-    weight.write(n * K * DTYPES[from].bytes, part, from);
+    const part = bytes.subarray(0, Math.min(rows, N - n) * K * size);
+    fillRandom(part, n * K, dtype);
+    weight.write(n * K * size, part, dtype);
   }
   return weight;
+}
+
+function quantizedRows([N, K]: readonly [number, number], dtype: QuantizedDType, kept: QuantizedRows): Uint8Array {
+  const key = `${N} ${K} ${dtype}`;
+  let bytes = kept.get(key);
+  if (!bytes) {
+    const words = rowBytes(dtype, K) / 4;
+    const encoded = new Uint32Array(N * words);
+    const rows = Math.max(1, Math.floor(PIECE / (4 * K)));
+    for (let n = 0; n < N; n += rows) {
+      const numbers = randomNumbers(Math.min(rows, N - n) * K, n * K);
+      quantizeRows(numbers, K, dtype, encoded.subarray(n * words));
+    }
+    bytes = new Uint8Array(encoded.buffer);
+    kept.set(key, bytes);
+  }
+  return bytes;
 }
 
 /** Row n of such a weight, as it is stored. */
