@@ -8,13 +8,16 @@ import type { StorageDType } from "../src/modules/weights.ts";
 import { CLOCKS, type Clock, RUNS, SETTINGS, type Settings } from "./settings.ts";
 
 /** @param plan where tuned plans are kept */
-const help = (plan: string) => `usage: npm run bench -- [options]
+const help = (plan: string, FORMS: string) => `usage: npm run bench -- [options]
 
 Measures this machine's limits, then every kernel at the shapes of InstructBLIP-Vicuna-7B, then the model. Every result is
 checked before it is timed; a wrong one is not timed, and the exit code is 1. Loading a large checkpoint as it is stored, as
 int8 and as int4, beside a plain read of its files: --filter "^model (reading|loading)" --model DIR --rounds 1
 
   --filter REGEX   only cases whose "kernel variant shape" matches: --filter "linear.*vicuna"
+  --shape SIZES    only cases of these sizes, instead of the model's: --filter linear --shape M=32,K=4096,N=4096,dtype=int4; may
+                   be repeated. Rows are not kept without --json. Sizes that go together:
+                   ${FORMS}
   --model DIR      measure this checkpoint instead of the embedded one: --filter "^model" --model DIR --rounds 1
   --dtype DTYPE    storage dtype of its matrices (default: as in the checkpoint)
   --quick          small shapes, fewer rounds, limits measured once: under a minute on two cores
@@ -54,6 +57,7 @@ async function main(): Promise<number> {
     allowPositionals: process.argv.includes("--compare"), // of which they are the files
     options: {
       filter: { type: "string", default: "" },
+      shape: { type: "string", multiple: true },
       model: { type: "string" },
       dtype: { type: "string" },
       quick: { type: "boolean", default: false },
@@ -79,7 +83,8 @@ async function main(): Promise<number> {
   });
   if (values.help) {
     const { tunedPlanFile } = await import("../src/tensor/device/tuned_plan.node.ts");
-    console.log(help(tunedPlanFile()));
+    const { FORMS_HELP } = await import("./own_shapes.ts");
+    console.log(help(tunedPlanFile(), FORMS_HELP));
     return 0;
   }
   if (values.compare) {
@@ -102,10 +107,11 @@ async function main(): Promise<number> {
   if (values.rounds !== undefined) settings.rounds = wholeNumber("--rounds", values.rounds);
   const filter = regularExpression("--filter", values.filter);
   const dtype = readDType(values.dtype);
-  const untuned = (["list", "model", "dtype", "json", "planned"] as const).find((name) => values[name]);
+  const untuned = (["list", "shape", "model", "dtype", "json", "planned"] as const).find((name) => values[name]);
   if (values.tune && untuned) throw new UsageError(`--${untuned} does not go with --tune`);
   if (!values.tune && values.out !== undefined) throw new UsageError("--out goes with --tune");
 
+  if (values.shape && values.model) throw new UsageError("--shape does not go with --model");
   if (values.handicap !== undefined) settings.handicap = regularExpression("--handicap", values.handicap);
   if (alternates) {
     const others = ["tune", "list", "table", "docs", "handicap", values["self-test"] ? "json" : "self-test"] as const;

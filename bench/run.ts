@@ -33,6 +33,7 @@ import { betterOf, groups as limitGroups, limitsOf } from "./limits.bench.ts";
 import { LOAD_STEPS, loadStepName, measureLoads } from "./load.bench.ts";
 import { describeMachine, openBenchDevice, root } from "./machine.ts";
 import { MODEL_STEPS, measureModel, modelFolder, modelStepName } from "./model.bench.ts";
+import { OWN, ownShapes } from "./own_shapes.ts";
 import { renderReport, replaceInDocs } from "./report.ts";
 import { cachesOf, formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
 import type { Clock, Settings } from "./settings.ts";
@@ -82,6 +83,8 @@ export interface RunOptions {
   readonly model?: string | undefined;
   readonly dtype?: StorageDType | undefined;
   readonly settings: Settings;
+  /** Sizes of one's own, as written. */
+  readonly shape?: readonly string[] | undefined;
   readonly json?: string | undefined;
 }
 
@@ -89,7 +92,16 @@ export interface RunOptions {
  * Measures the selected cases, kernel by kernel; rows are saved as soon as a kernel is done, and with their fraction of the
  * limits at the end.
  */
-export async function run({ quick, planned, list, filter, settings, json, ...options }: RunOptions): Promise<number> {
+export async function run({
+  quick,
+  planned,
+  list,
+  filter,
+  settings,
+  json,
+  shape,
+  ...options
+}: RunOptions): Promise<number> {
   const started = performance.now();
   const wanted = (name: string) => filter.test(name);
   const progress = new Progress(processTerminal(({ exitCode }) => process.exit(exitCode)));
@@ -97,7 +109,7 @@ export async function run({ quick, planned, list, filter, settings, json, ...opt
   const device = await openBenchDevice();
   try {
     const { shapes, folder, benches, steps, loads, starts, names } = selected(
-      { quick, planned, filter, model: options.model },
+      { quick, planned, filter, model: options.model, shape },
       device.caps,
     );
     if (list) {
@@ -107,11 +119,12 @@ export async function run({ quick, planned, list, filter, settings, json, ...opt
 
     const machine = describeMachine(device);
     const toStdout = json === "-";
+    const isKept = !toStdout && (json !== undefined || shape === undefined); // the file of an adapter is of the model's shapes
     const file = json ?? join(root, "bench/results", `${slug(machine.adapter)}.jsonl`);
-    const older = !toStdout && existsSync(file) ? readRows(file) : [];
+    const older = isKept && existsSync(file) ? readRows(file) : [];
     const keep = (rows: readonly Shared[]) => {
       const whole = rows.map((row) => ({ caches: cachesOf(row.footprint, shapes.memory), ...row, ...machine }));
-      if (!toStdout) writeWhole(file, formatRows(mergeRows(older, whole)));
+      if (isKept) writeWhole(file, formatRows(mergeRows(older, whole)));
       return whole;
     };
 
@@ -146,7 +159,9 @@ export async function run({ quick, planned, list, filter, settings, json, ...opt
     }
     console.log(renderReport(rows));
     const seconds = ((performance.now() - started) / 1000).toFixed(0);
-    console.log(`\n${rows.length} rows in ${seconds} s, ${wrong} wrong; kept in ${relative(process.cwd(), file)}`);
+    console.log(
+      `\n${rows.length} rows in ${seconds} s, ${wrong} wrong${isKept ? `; kept in ${relative(process.cwd(), file)}` : ""}`,
+    );
     return wrong ? 1 : 0;
   } finally {
     progress.clear();
@@ -160,17 +175,21 @@ export async function run({ quick, planned, list, filter, settings, json, ...opt
  * @throws UsageError if there is none
  */
 function selected(
-  { quick, planned, filter, model }: Pick<RunOptions, "quick" | "planned" | "filter" | "model">,
+  { quick, planned, filter, model, shape }: Pick<RunOptions, "quick" | "planned" | "filter" | "model" | "shape">,
   caps: Caps,
 ) {
   const wanted = (name: string) => filter.test(name);
-  const shapes = quick ? QUICK_SHAPES : MODEL_SHAPES;
+  const named = quick ? QUICK_SHAPES : MODEL_SHAPES;
+  const isOwn = shape !== undefined; // then nothing else is measured
+  const shapes = isOwn ? ownShapes(shape, named) : named;
   const folder = modelFolder(model);
-  const steps = MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
-  const loads = LOAD_STEPS.filter((step) => wanted(loadStepName(folder, step)));
-  const starts = model === undefined ? START_STEPS.filter((step) => wanted(startStepName(step))) : [];
+  const steps = isOwn ? [] : MODEL_STEPS.filter((step) => wanted(modelStepName(folder, step)));
+  const loads = isOwn ? [] : LOAD_STEPS.filter((step) => wanted(loadStepName(folder, step)));
+  const starts = isOwn || model !== undefined ? [] : START_STEPS.filter((step) => wanted(startStepName(step)));
   const benches = ALL_GROUPS.map((groups) =>
-    groups(shapes, caps).map((group) => (planned ? { ...group, variants: [group.planned] } : group)),
+    groups(shapes, caps)
+      .filter((group) => !isOwn || group.shape.startsWith(`${OWN} `))
+      .map((group) => (planned ? { ...group, variants: [group.planned] } : group)),
   ).filter((bench) => bench.flatMap(namesOf).some(wanted));
   const names = [
     ...benches.flat().flatMap(namesOf).filter(wanted),
@@ -245,7 +264,7 @@ const MOST_ALARMS = 0.05;
 
 /** Runs processes with the options that sides share; they end with this one. */
 async function alternately<T>(
-  { quick, rounds, model, dtype }: AlternateOptions,
+  { quick, rounds, model, dtype, shape = [] }: AlternateOptions,
   cold: boolean,
   measureSides: (runSide: RunSide, show: (text: string) => void) => Promise<T>,
 ): Promise<T> {
@@ -259,6 +278,7 @@ async function alternately<T>(
     ...given("--rounds", rounds),
     ...given("--model", model && resolve(model)),
     ...given("--dtype", stored),
+    ...shape.flatMap((text) => ["--shape", text]),
   ];
   try {
     const runSide = processRunner([...(quick ? ["--quick"] : []), ...args], cold, stopping.signal);

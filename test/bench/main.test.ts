@@ -1,6 +1,6 @@
 /** `npm run bench` as a user runs it, on one kernel. */
 import { execFile } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -96,6 +96,22 @@ test("loading: as stored, as int8 and as int4, beside a plain read of the files,
   }
 });
 
+test("--compare: a table and the exit code", async () => {
+  const files = [1, 1.5].map((by) => {
+    const path = join(folder, `${by}.jsonl`);
+    const times = [1, 1.01, 1.02, 1.03, 1.04].map((ms) => by * ms);
+    writeFileSync(path, formatRows(times.map((cpu_ms) => row({ basis: "cpu", cpu_ms }))));
+    return path;
+  });
+  const { stdout, stderr, code } = await bench("--compare", ...files);
+  expect({ stderr, code }).toEqual({ stderr: "", code: 3 });
+  expect(stdout).toMatch(/^layer_norm workgroup vit R257 D1408 .* \+50\.0 % /m);
+  const [base] = files;
+  const same = await bench("--compare", `${base},${base}`, base, "--json", "-");
+  expect(same.code).toBe(0);
+  expect(JSON.parse(same.stdout)).toMatchObject({ geometric_mean: 1, rows: [{ base: { n: 10 }, change: "none" }] });
+});
+
 test("--list names every case and measures nothing", async () => {
   const { stdout, code } = await bench("--quick", "--list", "--filter", "layer_norm|decode");
   expect(code).toBe(0);
@@ -130,6 +146,12 @@ test.each([
   [["--rounds", "0"], '--rounds must be a whole number from 1 to 9999, got "0"', 2],
   [["--filter", "("], "--filter: Invalid regular expression", 2],
   [["--filter", "layernorm"], "--filter: no case matches /layernorm/", 2],
+  [["--shape", "M=1"], '--shape "M=1": no op has these sizes', 2],
+  [["--compare", "a"], "--compare takes two files, BASE and NEW", 2],
+  [["--compare", "a", "b", "--quick"], "--quick does not go with --compare", 2],
+  [["--compare", "a", "b", "--clock", "sun"], '--clock: "sun" is not one of cpu, gpu, wall, first', 2],
+  [["--against", "HEAD", "--tune"], "--tune does not go with --against", 2],
+  [["--runs", "3"], "--runs goes with --against or --self-test", 2],
   [["--fast"], "Unknown option '--fast'", 2],
   [["--table", join(folder, "absent.jsonl")], "absent.jsonl: ENOENT", 1],
 ])("%s is refused", async (args, message, expected) => {

@@ -86,6 +86,9 @@ export interface Sizes {
   readonly S?: number;
 }
 
+/** Up to so many rows of x the matvec kernels are used, which read the weight once for all rows. */
+export const FEW_ROWS = 8;
+
 /** Size classes, each tuned separately, by their largest M; of attention by their largest S, for T = 1 and for T > 1. */
 const CLASSES = {
   linear: [32, 128, Number.POSITIVE_INFINITY],

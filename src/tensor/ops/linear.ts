@@ -4,7 +4,7 @@
  */
 import { type Activation, activationCode } from "../activation.ts";
 import type { Caps } from "../device/caps.ts";
-import { type PlanOverride, plan, subgroupMatricesOf } from "../device/plan.ts";
+import { FEW_ROWS, type PlanOverride, plan, subgroupMatricesOf } from "../device/plan.ts";
 import { planBlocks, planTiling, subgroupSizeOf, tilesOf } from "../device/tiling.ts";
 import type { WeightDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
@@ -21,9 +21,6 @@ import { placeholder } from "./placeholder.ts";
 export function hasBlocks(dtype: WeightDType, K: number): boolean {
   return isQuantized(dtype) && K % 32 === 0 && rowBytes(dtype, K) % 16 === 0;
 }
-
-/** Up to so many rows of x the matvec kernels are used, which read the weight once for all rows. */
-const FEW_ROWS = 8;
 
 /**
  * If the weight's `compute_dtype` is f16, products have f16 inputs and f32 sums. Few rows of x are multiplied in f32: their time is
