@@ -63,8 +63,12 @@ function kernelLegend(rows: readonly Row[]): string[] {
   return [
     "variant: * marks the one that plan() chooses here. check: error against f64 loops, as a share of the tolerance (of large results a sample of rows).",
     "first: a cold start, one run with compilation, of which the other times have none. median, min: wall time of one run. cpu: of all threads. gpu: by timestamps.",
-    "spread: standard deviation of the rounds, over their mean. caches: hot if successive runs find their data in caches, cold if they touch more memory than caches hold.",
-    `GFLOP/s, GB/s, spread: by the median ${basis}.`,
+    `GFLOP/s, GB/s: by the median ${basis}.`,
+    ...(rows.some(({ samples }) => samples)
+      ? [
+          "spread: standard deviation of the rounds, over their mean, by the same clock. caches: hot if successive runs find their data in caches, cold if they touch more memory than caches hold.",
+        ]
+      : []),
     "of limit: the shortest time that the machine's limits (the first rows) allow, divided by the measured time; and the limit that applies.",
   ];
 }
