@@ -188,6 +188,10 @@ export function runnableVariants<O extends Op>(op: O, caps: Caps): Variant<O>[] 
 
 /** How a workgroup reduces a row of n elements: the part and the number of threads. */
 export function rowReduction(variant: "workgroup" | "workgroup_subgroups", n: number) {
+  if (variant !== "workgroup" && variant !== "workgroup_subgroups") {
+    // A variant that was added to VARIANTS only: without types checked, it would run as another.
+    throw new InputError("PLAN", `no kernel of rows has the variant ${shown(variant)}`);
+  }
   return variant === "workgroup"
     ? { uses: { reduce: "reduce_tree" }, overrides: { WG: 64 } }
     : // The reduction is cheap, so more threads finish the one long row of a decoding step sooner.

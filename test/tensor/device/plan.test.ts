@@ -81,6 +81,10 @@ test("long rows of exponentials are too much for one invocation, and for nobody 
   expect(planRow("rms_norm", SOFTWARE, [3, 5121], invocation)).toBe("invocation");
 });
 
+test("a variant of rows that nobody has written is refused, not run as another", () => {
+  expect(() => rowLaunch("mine" as "subgroup", GPU, [17, 12])).toThrow('no kernel of rows has the variant "mine"');
+});
+
 test("a row's threads load four numbers at a time where it is whole fours, on a GPU four times before they wait", () => {
   const invocation = rowLaunch("invocation", SOFTWARE, [17, 12]);
   expect(invocation).toEqual({
