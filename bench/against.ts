@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { UsageError } from "../scripts/script.ts";
 import { compareRows } from "./compare.ts";
 import { root } from "./machine.ts";
+import { NODE_ARGS, programFile } from "./program.ts";
 import { parseRows, type Row } from "./rows.ts";
 import { wilson } from "./stats.ts";
 
@@ -115,7 +116,7 @@ export function processRunner(args: readonly string[], cold: boolean, signal: Ab
     const folder = mkdtempSync(join(tmpdir(), "instructblip-bench-"));
     const file = join(folder, "rows.jsonl");
     try {
-      const program = ["--import", "tsx", "bench/main.ts", ...args, ...side.args, ...more, "--json", file];
+      const program = [...NODE_ARGS, programFile("bench/main"), ...args, ...side.args, ...more, "--json", file];
       const { code, stderr } = await runNode(program, side.folder, cold, signal);
       signal.throwIfAborted();
       if (code === 2 && /no case matches/.test(stderr)) return []; // a revision may lack a kernel
