@@ -35,8 +35,8 @@ int8 and as int4, beside a plain read of its files: --filter "^model (reading|lo
                    case, as of npm run -s bench -- --json - >> FILE, are compared by their medians, single runs by their
                    rounds: Mann-Whitney test at p < 0.02, Hodges-Lehmann ratio; ~ for no change
   --against REV    instead, measure this revision of the repository and the working tree in alternating processes, kernel by kernel,
-                   and compare them; --filter, --rounds, --quick, --model and --dtype are handed on. The revision is checked out
-                   in a temporary folder
+                   and compare them; --filter, --shape, --rounds, --quick, --planned, --model and --dtype are handed on. The
+                   revision is checked out in a temporary folder
   --self-test      instead, compare the working tree with itself, and with itself at 10 % more work: prints how many rows are
                    reported in error, and how many are found (a quarter of an hour on two cores)
   --runs N         with --against and --self-test: processes a side (default ${RUNS})

@@ -264,7 +264,7 @@ const MOST_ALARMS = 0.05;
 
 /** Runs processes with the options that sides share; they end with this one. */
 async function alternately<T>(
-  { quick, rounds, model, dtype, shape = [] }: AlternateOptions,
+  { quick, planned, rounds, model, dtype, shape = [] }: AlternateOptions,
   cold: boolean,
   measureSides: (runSide: RunSide, show: (text: string) => void) => Promise<T>,
 ): Promise<T> {
@@ -281,7 +281,11 @@ async function alternately<T>(
     ...shape.flatMap((text) => ["--shape", text]),
   ];
   try {
-    const runSide = processRunner([...(quick ? ["--quick"] : []), ...args], cold, stopping.signal);
+    const runSide = processRunner(
+      [...(quick ? ["--quick"] : []), ...(planned ? ["--planned"] : []), ...args],
+      cold,
+      stopping.signal,
+    );
     return await measureSides(runSide, (text) => progress.show(text));
   } finally {
     progress.clear();
