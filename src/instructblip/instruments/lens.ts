@@ -17,13 +17,13 @@ import { topK } from "../../tensor/ops/top_k.ts";
 import { sizes } from "../../tensor/shape.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
-import type { GenerateOptions } from "../generation/generate.ts";
 import type { GenerationOptions } from "../generation/options.ts";
 import type { TokenLogprob } from "../generation/types.ts";
 import type { Intervention } from "../interventions/intervention.ts";
 import { IGNORE_INDEX, tokenLosses } from "../model/loss.ts";
-import { expectIds, framesOf, type ModelInputs } from "../pretrained/inputs.ts";
+import { framesOf, type ModelInputs } from "../pretrained/inputs.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
+import { answerPass } from "./answer_pass.ts";
 
 /** Most words of a layer and token. */
 const MOST_WORDS = 100;
@@ -94,20 +94,10 @@ export async function logitLens<I extends ModelInputs>(
   if (!Number.isSafeInteger(top_k) || top_k < 1 || top_k > Math.min(MOST_WORDS, language_model.vocabulary)) {
     throw new InputError("PARAM_RANGE", `top_k must be a whole number from 1 to ${MOST_WORDS}, got ${shown(top_k)}`);
   }
-  const [prompt, ...more] = inputs.input_ids ?? [];
-  if (!prompt || more.length > 0) {
-    throw new InputError("BATCH_MISMATCH", `the lens is of one prompt, got ${more.length + (prompt ? 1 : 0)}`);
-  }
-  const answer = options.answer ?? (await answerOf(model, inputs, { ...generation, interventions, signal }));
-  if (answer.length === 0) throw new InputError("BAD_INPUT", "the answer has no token to look at");
-  expectIds("answer", [answer], language_model.vocabulary);
-  const read = answer.slice(0, -1); // the last token is chosen, and not read
+  const pass = await answerPass("the lens", model, inputs, { ...options, generation, interventions, signal });
+  const { answer, ids, read } = pass;
   const start = language_model.decoder_start_token_id;
-  const ids = withoutPadding(prompt, inputs.attention_mask?.[0]);
-  const call: I =
-    start === undefined
-      ? { ...inputs, input_ids: [[...ids, ...read]], attention_mask: undefined, interventions }
-      : { ...inputs, decoder_input_ids: [[start, ...read]], interventions };
+  const call = { ...pass.call, interventions };
 
   const observer = new KeptStates(start === undefined ? "language_model" : "language_model.decoder");
   try {
@@ -151,26 +141,6 @@ export async function logitLens<I extends ModelInputs>(
   } finally {
     observer.dispose();
   }
-}
-
-/** The ids of generate()'s answer, of several the first. */
-async function answerOf<I extends ModelInputs>(
-  model: VisionLanguageModel<VisionLanguageModel["config"], I>,
-  inputs: I,
-  options: GenerateOptions,
-): Promise<readonly number[]> {
-  const [answer] = await model.generate({
-    ...inputs,
-    ...options,
-    return_dict_in_generate: false,
-    return_full_text: false,
-  });
-  return answer!;
-}
-
-/** A prompt alone needs no padding. */
-function withoutPadding(ids: readonly number[], mask: readonly number[] | undefined): readonly number[] {
-  return mask ? ids.filter((_, i) => mask[i] === 1) : ids;
 }
 
 /** Positions of placeholders, or of a legacy model the first `features`. */
