@@ -25,8 +25,8 @@ import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, Pace, progressText } from "./format.ts";
 import { reportJson, reportText } from "./report.ts";
 import { type Answer, answerTogether, BATCH_SIZE, beginOf, inOrder, type Job } from "./requests/batches.ts";
-import { OutFile } from "./requests/out_file.node.ts";
 import { identityOf, readData, readPredictionFile, readTask } from "./requests/predictions.node.ts";
+import { openShard } from "./requests/shard_file.node.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch } from "./timing.ts";
@@ -81,7 +81,8 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
     questions: items.length,
     shard,
   };
-  const { out, rows } = await openOut(evaluation, settings);
+  const reader = new PredictionFileReader(`--out ${evaluation.out}`);
+  const { out, rows } = await openShard(evaluation, reader, settings, { headerLine, difference });
   let exit: number = rows.some((row) => row.error) ? EXIT.someFailed : EXIT.ok;
   const known = new Set(rows.map(({ index }) => index));
   // Questions about one image are adjacent, so that it is encoded once.
@@ -153,33 +154,6 @@ async function report({ settings, rows }: PredictionFile, json: boolean | undefi
   );
   const example = `the first: ${JSON.stringify(first?.id)}: ${first?.error?.message}`;
   say(terminal, `${summary.failed} of ${rows.length} questions failed and are not in the score; ${example}`);
-}
-
-/** Opens the prediction file, writes or compares its settings, and reads its predictions. */
-async function openOut(
-  { out: name, resume = false }: Evaluation,
-  settings: Settings,
-): Promise<{ out: OutFile | undefined; rows: Prediction[] }> {
-  if (name === undefined) return { out: undefined, rows: [] };
-  const reader = new PredictionFileReader(`--out ${name}`);
-  const out = await OutFile.open(name, resume, (text) => reader.add(text));
-  try {
-    const part = reader.file();
-    if (!part) await out.write(headerLine(settings));
-    else {
-      const { i, n } = part.settings.shard;
-      const sameShard = i === settings.shard.i && n === settings.shard.n;
-      const other = sameShard ? difference(part.settings, settings) : "shard";
-      if (other) {
-        const hint = "--resume continues the same run only; give another --out";
-        throw new InputError("RESUME_MISMATCH", `--out ${name} is of another run: they differ in ${other}`, { hint });
-      }
-    }
-    return { out, rows: [...(part?.rows ?? [])] };
-  } catch (error) {
-    await out.close();
-    throw error;
-  }
 }
 
 /** Groups questions by image, in the order of their first questions. */

@@ -131,10 +131,33 @@ export function sizeOf({ i, n }: Shard, questions: number): number {
   return Math.max(0, Math.ceil((questions - i) / n));
 }
 
+/** Lines of a shard, after a line with the settings of its run. */
+export interface ShardPart<S extends { readonly shard: Shard }, R> {
+  readonly settings: S;
+  readonly rows: readonly R[];
+}
+
+/** What is joined: its settings' differences, how many rows they have in all, and what these are called. */
+interface Joined<S> {
+  readonly difference: (a: S, b: S) => string | undefined;
+  readonly total: (settings: S) => number;
+  readonly what: string;
+  readonly command: string;
+}
+
 /** Merges the prediction files of all shards. @throws InputError PARTS_DIFFER, PARTS_MISSING, PART_UNFINISHED */
 export function joinParts(parts: ReadonlyMap<string, PredictionFile>): PredictionFile {
+  const total = ({ questions }: Settings) => questions;
+  return joinShards<Settings, Prediction>(parts, { difference, total, what: "questions", command: "evaluate" });
+}
+
+/** Merges the files of all shards of a run. @throws InputError PARTS_DIFFER, PARTS_MISSING, PART_UNFINISHED */
+export function joinShards<S extends { readonly shard: Shard }, R>(
+  parts: ReadonlyMap<string, ShardPart<S, R>>,
+  { difference, total, what, command }: Joined<S>,
+): ShardPart<S, R> {
   const [head, ...others] = parts;
-  if (!head) throw new InputError("PARTS_MISSING", "there are no prediction files to merge");
+  if (!head) throw new InputError("PARTS_MISSING", "there are no files to merge");
   const [firstName, first] = head;
   const { n } = first.settings.shard;
   const names = new Map([[first.settings.shard.i, firstName]]);
@@ -153,10 +176,10 @@ export function joinParts(parts: ReadonlyMap<string, PredictionFile>): Predictio
     throw new InputError("PARTS_MISSING", `shards are missing: ${missing.map((i) => `${i}/${n}`).join(", ")}`);
   }
   for (const [name, { settings, rows }] of parts) {
-    const size = sizeOf(settings.shard, settings.questions);
+    const size = sizeOf(settings.shard, total(settings));
     if (rows.length === size) continue;
-    const message = `${name}: ${rows.length} of ${size} questions are done`;
-    throw new InputError("PART_UNFINISHED", message, { hint: "evaluate --resume completes it" });
+    const message = `${name}: ${rows.length} of ${size} ${what} are done`;
+    throw new InputError("PART_UNFINISHED", message, { hint: `${command} --resume completes it` });
   }
   return {
     settings: { ...first.settings, shard: { i: 0, n: 1 } },

@@ -1,0 +1,45 @@
+/** `--out`, `--resume` and `--shard` of commands whose file begins with the settings of their run. */
+import { InputError } from "../../../tensor/errors.ts";
+import type { Shard, ShardPart } from "../../evaluation/prediction_file.ts";
+import { OutFile } from "./out_file.node.ts";
+
+/** Reads a file line by line. */
+interface PartReader<S extends { readonly shard: Shard }, R> {
+  add(line: string): void;
+  /** Undefined for an empty file. */
+  file(): ShardPart<S, R> | undefined;
+}
+
+interface SettingsFormat<S> {
+  readonly headerLine: (settings: S) => string;
+  /** The first setting in which two runs differ. */
+  readonly difference: (a: S, b: S) => string | undefined;
+}
+
+/** Opens the file, writes or compares its settings, and reads its rows. @throws InputError RESUME_MISMATCH; as OutFile.open */
+export async function openShard<S extends { readonly shard: Shard }, R>(
+  { out: name, resume = false }: { readonly out?: string | undefined; readonly resume?: boolean | undefined },
+  reader: PartReader<S, R>,
+  settings: S,
+  { headerLine, difference }: SettingsFormat<S>,
+): Promise<{ out: OutFile | undefined; rows: R[] }> {
+  if (name === undefined) return { out: undefined, rows: [] };
+  const out = await OutFile.open(name, resume, (text) => reader.add(text));
+  try {
+    const part = reader.file();
+    if (!part) await out.write(headerLine(settings));
+    else {
+      const { i, n } = part.settings.shard;
+      const sameShard = i === settings.shard.i && n === settings.shard.n;
+      const other = sameShard ? difference(part.settings, settings) : "shard";
+      if (other) {
+        const hint = "--resume continues the same run only; give another --out";
+        throw new InputError("RESUME_MISMATCH", `--out ${name} is of another run: they differ in ${other}`, { hint });
+      }
+    }
+    return { out, rows: [...(part?.rows ?? [])] };
+  } catch (error) {
+    await out.close();
+    throw error;
+  }
+}
