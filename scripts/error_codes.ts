@@ -159,6 +159,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   SIZE_MISMATCH: "a tensor's bytes do not fit its shape and dtype",
   SLOT: "a part lacks a definition that a kernel's slot requires, or the slot has no contract",
   STREAM_BEAMS: "this streamer cannot follow beams",
+  TARGETS: "targets of an ablation or a patching name no group of the model",
   TENSOR_TOO_LARGE: "a tensor does not fit into one array; read it in rows",
   TOKEN: "a Hub token cannot be used",
   TOKENIZER_BAD: "a tokenizer file contradicts itself",

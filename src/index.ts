@@ -57,6 +57,9 @@ export {
   logitLens,
   type QueryMaps,
 } from "./instructblip/instruments/lens.ts";
+export { type AblatedUnit, type Ablation, ablate } from "./instructblip/instruments/sweep/ablate.ts";
+export type { SweepOptions } from "./instructblip/instruments/sweep/sweep.ts";
+export type { SweepUnit, UnitPlace } from "./instructblip/instruments/sweep/units.ts";
 export type {
   Intervention,
   InterventionContext,

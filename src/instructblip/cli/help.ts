@@ -211,6 +211,28 @@ Examples:
   the input, states[i] the output of layer i - 1, logprob the natural logarithm of the answer's token's probability:
     $ instructblip lens --model vicuna-7b --image cat.jpg --prompt "What is this?" --json lens.json
 ${EXIT_CODES}`,
+  ablate: `
+How probable the answer is without one part of the model, for each part in turn. A part's numbers are zero: of a layer
+what its attentions and its feed-forward network add to the residual stream, of a head its values before the output
+projection, of a query its image token, of a token its embedding. The change is of the sum of the log-probabilities of
+the answer's tokens, in nats: -3 means 20 times less probable.
+Groups: vision_model.layers, vision_model.heads, qformer.layers, qformer.heads, qformer.queries, language_model.layers,
+language_model.heads, language_model.tokens; with T5 language_model.encoder.… and language_model.decoder.…. * stands for
+one name, ** for any number of them.
+
+Examples:
+  $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "What is this?" --html ablation.html
+  $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "Is it asleep?" --answer yes \\
+      --targets qformer.heads,qformer.queries --top 0
+  As JSON: {"kind", "image", "prompt", "answer_tokens": [{"id", "text", "logprob"}], "columns", "answer", "logprob",
+  "units": [{"group", "row", "column", "logprob", "text" of a token, "effect": the change}]}
+    $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "What is this?" --json ablation.json
+
+  In shards on several machines, resumed after an interruption, then together:
+    $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "What is this?" --shard 2/8 --out part-2.jsonl --resume
+    $ instructblip ablate --from part-*.jsonl --html ablation.html
+${SHARDS}
+${EXIT_CODES}`,
   inspect: `
 Reads the config and the headers of the weights, not the weights. The memory plan is for the adapter that would be used;
 without one it is for WebGPU's default limits.

@@ -32,6 +32,7 @@ import {
   whole,
 } from "./options.ts";
 import type { Run } from "./session.node.ts";
+import { addSweeps } from "./sweep/command.node.ts";
 import { say, sayStack } from "./terminal.node.ts";
 
 /** The results of a program besides thrown errors. */
@@ -244,6 +245,8 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       const { runLens } = await import("./lens/lens.node.ts");
       await runLens({ ...options, generation }, run);
     });
+
+  addSweeps(program, run, version);
 
   program
     .command("inspect")

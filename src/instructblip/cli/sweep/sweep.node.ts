@@ -1,0 +1,205 @@
+/** `ablate`: a sweep over the parts of a model, as lines of a file, a table, JSON, heat maps and a page. */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { performance } from "node:perf_hooks";
+import { formatStorage, type StorageDType } from "../../../modules/storage_dtype.ts";
+import { InputError } from "../../../tensor/errors.ts";
+import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
+import type { Shard } from "../../evaluation/prediction_file.ts";
+import type { GenerationOptions } from "../../generation/options.ts";
+import { candidateIds } from "../../generation/ranking.ts";
+import { prepareAblation } from "../../instruments/sweep/ablate.ts";
+import { heatMapFile } from "../../instruments/sweep/heat_map.ts";
+import { sweepPage } from "../../instruments/sweep/page.ts";
+import {
+  columnTexts,
+  type SweepReport,
+  type SweepRow,
+  type SweepSubject,
+  sweepGrids,
+  sweepLines,
+  sweepReport,
+  sweepTable,
+} from "../../instruments/sweep/report.ts";
+import {
+  difference,
+  headerLine,
+  joinSweeps,
+  type SweepFile,
+  SweepFileReader,
+  type SweepSettings,
+} from "../../instruments/sweep/sweep_file.ts";
+import { groupsOf, type SweepKind } from "../../instruments/sweep/units.ts";
+import { AutoProcessor } from "../../pretrained/auto_processor.ts";
+import { readNamedImage } from "../../pretrained/platform.node.ts";
+import type { RgbImage } from "../../processing/image.ts";
+import { imageName } from "../../processing/image_source.ts";
+import { tokenText } from "../../tokenizer/token_text.ts";
+import { openModelFolder } from "../folder.node.ts";
+import { formatTable, Pace, progressText } from "../format.ts";
+import { checkOut } from "../requests/out_file.node.ts";
+import { identityOf } from "../requests/predictions.node.ts";
+import { splitLines } from "../requests/requests.ts";
+import { openShard } from "../requests/shard_file.node.ts";
+import { loadModel, prepareInputs, type Run } from "../session.node.ts";
+import { Progress, say } from "../terminal.node.ts";
+
+interface Written {
+  /** Files; `-` for JSON on stdout, without a table. */
+  readonly json?: string;
+  readonly svg?: string;
+  readonly html?: string;
+  /** Rows of the table; 0: all. */
+  readonly top?: number;
+}
+
+export interface SweepFlags extends Written {
+  readonly model: string;
+  readonly image: string;
+  readonly prompt: string;
+  /** Default: what the model answers. */
+  readonly answer?: string;
+  readonly generation: GenerationOptions;
+  readonly targets?: readonly string[];
+  readonly batchSize?: number;
+  readonly shard?: Shard;
+  readonly out?: string;
+  readonly resume?: boolean;
+  readonly dtype: StorageDType;
+  readonly weightCache?: true | string;
+  readonly fixVicunaTokenIds?: boolean;
+  /** The program's version. */
+  readonly version: string;
+}
+
+/** Default number of rows of the table. */
+const TOP = 20;
+
+export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Promise<void> {
+  await checkFiles(flags);
+  const { terminal, signal } = run;
+  const { prompt, shard = { i: 0, n: 1 } } = flags;
+  const folder = await openModelFolder(flags.model, run);
+  const config = await folder.config();
+  const processor = await AutoProcessor.from_pretrained(folder);
+  const { tokenizer } = processor;
+  const image = await readNamedImage(flags.image, { signal });
+  const inputs = await prepareInputs(processor, config, [image], [prompt]);
+  const answer = flags.answer === undefined ? undefined : candidateIds(tokenizer, [flags.answer])[0]!;
+  const model = await loadModel(folder, flags.dtype, run, {
+    weight_cache: flags.weightCache ?? false,
+    fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
+  });
+  const progress = new Progress(terminal);
+  try {
+    const { generation, targets, batchSize: batch_size } = flags;
+    const sweep = await prepareAblation(model, inputs, { answer, generation, targets, batch_size, signal });
+    const { units } = sweep;
+    const textOf = (id: number) => tokenText(tokenizer, id);
+    const subject: SweepSubject = {
+      kind,
+      image: imageName(flags.image),
+      prompt,
+      answer_tokens: sweep.answer.map((id, t) => ({ id, text: textOf(id), logprob: sweep.logprobs[t]! })),
+      columns: columnTexts(units, sweep.token_ids, config.image_token, textOf),
+    };
+    const settings: SweepSettings = {
+      version: flags.version,
+      model: folder.name,
+      model_sha256: await identityOf(folder),
+      dtype: formatStorage(flags.dtype),
+      images_sha256: hashOf([image]),
+      subject,
+      units: units.length,
+      groups: groupsOf(units),
+      shard,
+    };
+    const reader = new SweepFileReader(`--out ${flags.out}`, kind);
+    const { out, rows } = await openShard(flags, reader, settings, { headerLine, difference });
+    try {
+      const known = new Set(rows.map(({ index }) => index));
+      const left = units.flatMap((_, i) => (i % shard.n === shard.i && !known.has(i) ? [i] : []));
+      const begun = performance.now();
+      const pace = new Pace();
+      const counts = { done: 0, failed: 0 };
+      for await (const { index, logprob } of sweep.scores(left)) {
+        const { group, row, column } = units[index]!;
+        const result: SweepRow = { index, group, row, column, logprob };
+        rows.push(result);
+        await out?.write(`${JSON.stringify(result)}\n`);
+        counts.done++;
+        const rest = pace.left(counts.done, left.length);
+        progress.show(progressText(counts, left.length, performance.now() - begun, rest));
+      }
+    } finally {
+      await out?.close();
+    }
+    progress.clear();
+    if (shard.n > 1) say(terminal, `part ${shard.i}/${shard.n}: these are figures of this part alone`);
+    await report({ settings, rows }, flags, run);
+  } finally {
+    progress.clear();
+    model.dispose();
+  }
+}
+
+/** Reports what files of --out have, which are all shards of a run. */
+export async function runSweepReport(
+  kind: SweepKind,
+  flags: Written & { readonly from: readonly string[] },
+  run: Run,
+): Promise<void> {
+  await checkFiles(flags);
+  const parts = new Map<string, SweepFile>();
+  for (const file of flags.from) {
+    if (parts.has(file)) throw new InputError("PARTS_DIFFER", `${file} is given twice`);
+    parts.set(file, await readSweepFile(file, kind));
+  }
+  await report(joinSweeps(parts), flags, run);
+}
+
+async function readSweepFile(path: string, kind: SweepKind): Promise<SweepFile> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found?.isFile()) throw new InputError("NOT_FOUND", `${path}: ${found ? "not a file" : "no such file"}`);
+  const reader = new SweepFileReader(path, kind);
+  for await (const { bytes } of splitLines(createReadStream(path), Number.POSITIVE_INFINITY)) {
+    reader.add(new TextDecoder().decode(bytes));
+  }
+  const part = reader.file();
+  if (!part) throw new InputError("BAD_PART", `${path}: the file is empty`);
+  return part;
+}
+
+async function checkFiles({ json, svg, html }: Written): Promise<void> {
+  if (json !== undefined && json !== "-") await checkOut(json, "--json");
+  if (svg !== undefined) await checkOut(svg, "--svg");
+  if (html !== undefined) await checkOut(html, "--html");
+}
+
+async function report({ settings, rows }: SweepFile, flags: Written, { terminal }: Run): Promise<void> {
+  const found: SweepReport = sweepReport(settings.subject, rows);
+  const json = `${JSON.stringify(found)}\n`;
+  if (flags.json !== undefined && flags.json !== "-") await writeText("--json", flags.json, json);
+  const title = `${settings.subject.kind}: ${settings.model}, ${settings.subject.image}, ${JSON.stringify(found.prompt)}`;
+  if (flags.svg !== undefined) await writeText("--svg", flags.svg, heatMapFile(title, sweepGrids(found)));
+  if (flags.html !== undefined) await writeText("--html", flags.html, sweepPage(found, settings.model));
+  if (flags.json === "-") return terminal.out(json);
+  const { top = TOP } = flags;
+  await terminal.out(`${sweepLines(found).join("\n")}\n\n${formatTable(sweepTable(found, top), [3, 4])}`);
+  if (top > 0 && found.units.length > top) {
+    await terminal.out(`(${top} of ${found.units.length}: those of the largest effect; --top 0 shows all)\n`);
+  }
+}
+
+async function writeText(option: string, file: string, text: string): Promise<void> {
+  await writeFileAtomic(file, (sink) => sink.write(Buffer.from(text))).catch((cause: Error) => {
+    throw new InputError("IO", `${option} ${cause.message}`, { cause });
+  });
+}
+
+function hashOf(images: readonly RgbImage[]): string {
+  const hash = createHash("sha256");
+  for (const { data, width, height } of images) hash.update(`${width} ${height} `).update(data);
+  return hash.digest("hex");
+}

@@ -1,0 +1,83 @@
+/** Ablation: each layer, head, query and token is taken out in turn, and the answer's log-probability is that without it. */
+import { refuseUnknown } from "../../../tensor/arguments.ts";
+import type { ModelInputs } from "../../pretrained/inputs.ts";
+import { answerPass } from "../answer_pass.ts";
+import {
+  answerLogprobs,
+  checkBatchSize,
+  SiteNotes,
+  SWEEP_OPTIONS,
+  type SweepOptions,
+  type SweptModel,
+  scoreUnits,
+  sum,
+  tokenIds,
+  type UnitScore,
+} from "./sweep.ts";
+import { chosenUnits, type SweepUnit, unitsOf } from "./units.ts";
+
+/** An ablation that can be run in parts. */
+export interface AblationSweep {
+  /** Ids. */
+  readonly answer: readonly number[];
+  /** Log-probabilities of the answer's tokens with nothing taken out, in nats. */
+  readonly logprobs: readonly number[];
+  readonly units: readonly SweepUnit[];
+  /** Ids that the language model reads, by group of tokens; of a legacy model image features are in front of them. */
+  readonly token_ids: Readonly<Record<string, readonly number[]>>;
+  /** @param indices of units, in the order in which they are scored */
+  scores(indices: readonly number[]): AsyncGenerator<UnitScore>;
+}
+
+export interface AblatedUnit extends SweepUnit {
+  /** The sum of the answer's log-probabilities without it, in nats. */
+  readonly logprob: number;
+  /** `logprob` less that of the whole model: below 0 where the answer rests on it. */
+  readonly effect: number;
+}
+
+export interface Ablation extends Pick<AblationSweep, "answer" | "logprobs"> {
+  readonly units: readonly AblatedUnit[];
+}
+
+/**
+ * Takes parts of a model out, one at a time, by zeros: of a layer what its attentions and feed-forward network add to the
+ * residual stream, of a head its values before the output projection, of a query its image token, of a token its embedding.
+ *
+ * @param inputs of one prompt, from a processor
+ * @throws InputError TARGETS, PARAM_RANGE and for inputs that cannot be used; NumericError; DeviceError; the signal's reason
+ */
+export async function ablate<I extends ModelInputs>(
+  model: SweptModel<I>,
+  inputs: I,
+  options: SweepOptions = {},
+): Promise<Ablation> {
+  const { answer, logprobs, units, scores } = await prepareAblation(model, inputs, options);
+  const before = sum(logprobs);
+  const found: AblatedUnit[] = [];
+  for await (const { index, logprob } of scores(units.map((_, i) => i))) {
+    found.push({ ...units[index]!, logprob, effect: logprob - before });
+  }
+  return { answer, logprobs, units: found };
+}
+
+/** As ablate(), to be run in parts. */
+export async function prepareAblation<I extends ModelInputs>(
+  model: SweptModel<I>,
+  inputs: I,
+  options: SweepOptions,
+): Promise<AblationSweep> {
+  refuseUnknown("ablate", options, SWEEP_OPTIONS);
+  if (options.batch_size !== undefined) checkBatchSize(options.batch_size);
+  const { answer, call, read } = await answerPass("ablate", model, inputs, options);
+  const observer = new SiteNotes();
+  const [logprobs] = await answerLogprobs(model, call, answer, { observer });
+  const units = chosenUnits(unitsOf(observer.sites, "ablate", model.config.num_query_tokens), options.targets);
+  return {
+    answer,
+    logprobs: logprobs!,
+    units,
+    token_ids: tokenIds(model, call.input_ids![0]!, read),
+    scores: (indices) => scoreUnits(model, call, answer, units, indices, options),
+  };
+}

@@ -1,0 +1,216 @@
+/**
+ * A sweep: how probable an answer is with one part of the model changed, for each part in turn. Units are rows of one batch
+ * of the same prompt, each row with its own interventions, in one pass over prompt and answer.
+ *
+ * R rows, n tokens of the answer, V vocabulary.
+ */
+import type { ObservedKind, Observer } from "../../../tensor/device/device.ts";
+import type { ActivationDType } from "../../../tensor/dtype.ts";
+import { InputError, NumericError } from "../../../tensor/errors.ts";
+import { contiguous } from "../../../tensor/ops/copy.ts";
+import type { Shape } from "../../../tensor/shape.ts";
+import { shown } from "../../../tensor/shown.ts";
+import type { Tensor } from "../../../tensor/tensor.ts";
+import { layoutOf } from "../../interventions/edit.ts";
+import type { InterventionData } from "../../interventions/intervention.ts";
+import { tokenLosses } from "../../model/loss.ts";
+import type { HostTensor, ModelInputs } from "../../pretrained/inputs.ts";
+import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
+import type { AnswerOptions } from "../answer_pass.ts";
+import { placeKey, type SweepUnit, type UnitPlace } from "./units.ts";
+
+export interface SweepOptions extends Omit<AnswerOptions, "interventions"> {
+  /** Names of groups, or patterns of them; default: all but the tokens of the image encoder. */
+  readonly targets?: readonly string[] | undefined;
+  /** Units that are computed together. Default 8. */
+  readonly batch_size?: number | undefined;
+}
+
+export const SWEEP_OPTIONS = [
+  "answer",
+  "generation",
+  "targets",
+  "batch_size",
+  "signal",
+] satisfies (keyof SweepOptions)[];
+
+/** The answer of a sweep with one unit changed. */
+export interface UnitScore {
+  /** Of the unit in the sweep's list. */
+  readonly index: number;
+  /** The sum of the log-probabilities of the answer's tokens, in nats. */
+  readonly logprob: number;
+}
+
+/** A model as sweeps take it. */
+export type SweptModel<I extends ModelInputs> = VisionLanguageModel<VisionLanguageModel["config"], I>;
+
+/** Places of a run's numbers, on the host. */
+export type KeptPlaces = ReadonlyMap<string, { readonly data: Float32Array; readonly layout: readonly number[] }>;
+
+export const BATCH_SIZE = 8;
+
+/** @throws InputError PARAM_RANGE */
+export function checkBatchSize(batch_size: unknown): void {
+  if (Number.isSafeInteger(batch_size) && (batch_size as number) >= 1) return;
+  throw new InputError("PARAM_RANGE", `batch_size must be a whole number of at least 1, got ${shown(batch_size)}`);
+}
+
+/**
+ * The log-probability of each token of the answer, for each row.
+ *
+ * @param call inputs of forward(), of one row
+ * @returns [R][n], in nats
+ * @throws NumericError for one that is NaN
+ */
+export async function answerLogprobs<I extends ModelInputs>(
+  model: SweptModel<I>,
+  call: I,
+  answer: readonly number[],
+  { rows = 1, interventions = [], observer }: PassOptions = {},
+): Promise<number[][]> {
+  const n = answer.length;
+  return model.device.scope(async () => {
+    const inputs = { ...repeated(call, rows), logits_to_keep: n, interventions };
+    const { logits } = await model.forward(inputs, observer && { observer });
+    const targets = Array.from({ length: rows }, () => answer);
+    const losses = await tokenLosses(logits, targets).read();
+    if (losses.some(Number.isNaN)) {
+      throw new NumericError("the answer's log-probability is NaN: the logits have a NaN or an infinity");
+    }
+    return targets.map((_, r) => Array.from(losses.subarray(r * n, (r + 1) * n), (loss) => -loss));
+  });
+}
+
+interface PassOptions {
+  readonly rows?: number;
+  readonly interventions?: readonly InterventionData[];
+  readonly observer?: Observer;
+}
+
+export const sum = (list: readonly number[]) => list.reduce((total, x) => total + x, 0);
+
+/** Inputs of one row as those of R equal rows. */
+function repeated<I extends ModelInputs>(call: I, R: number): I {
+  if (R === 1) return call;
+  const many = Object.entries(call).map(([key, value]) => {
+    if (Array.isArray(value)) return [key, Array.from({ length: R }, () => value[0])];
+    if (key !== "pixel_values") return [key, value];
+    const { data, shape } = value as HostTensor;
+    const pixels = new Float32Array(R * data.length);
+    for (let r = 0; r < R; r++) pixels.set(data, r * data.length);
+    return [key, { data: pixels, shape: shape.with(0, R) }];
+  });
+  return Object.fromEntries(many) as I;
+}
+
+/** Ids of the tokens of each group of tokens. @param ids of the prompt and, where it goes on with the answer, of that */
+export function tokenIds<I extends ModelInputs>(
+  { language_model: { decoder_start_token_id: start } }: SweptModel<I>,
+  ids: readonly number[],
+  read: readonly number[],
+): Readonly<Record<string, readonly number[]>> {
+  if (start === undefined) return { "language_model.tokens": ids };
+  return { "language_model.encoder.tokens": ids, "language_model.decoder.tokens": [start, ...read] };
+}
+
+/** Notes the shapes of all places of a pass. */
+export class SiteNotes implements Observer {
+  readonly sites = new Map<string, Shape>();
+
+  wants(_path: string, kind: ObservedKind): boolean {
+    return kind === "output" || kind === "input" || kind === "heads";
+  }
+
+  see(path: string, kind: ObservedKind, x: Tensor<ActivationDType>): undefined {
+    const key = placeKey(kind, path);
+    if (!this.sites.has(key)) this.sites.set(key, x.shape);
+  }
+}
+
+/**
+ * Scores units in batches, and yields them in order.
+ *
+ * @param indices of units
+ * @param kept numbers that the units' places are given; without them they are zero
+ */
+export async function* scoreUnits<I extends ModelInputs>(
+  model: SweptModel<I>,
+  call: I,
+  answer: readonly number[],
+  units: readonly SweepUnit[],
+  indices: readonly number[],
+  { batch_size = BATCH_SIZE, signal, kept }: Pick<SweepOptions, "batch_size" | "signal"> & { kept?: KeptPlaces },
+): AsyncGenerator<UnitScore> {
+  const { caps } = model.device;
+  const room = Math.floor(caps.maxBindingBytes / (4 * model.language_model.vocabulary * answer.length));
+  const size = Math.max(1, Math.min(batch_size, room));
+  for (let begin = 0; begin < indices.length; begin += size) {
+    signal?.throwIfAborted();
+    const batch = indices.slice(begin, begin + size);
+    const interventions = batch.flatMap((i, row) => units[i]!.places.map((place) => interventionAt(place, row, kept)));
+    const logprobs = await answerLogprobs(model, call, answer, { rows: batch.length, interventions });
+    for (const [row, index] of batch.entries()) yield { index, logprob: sum(logprobs[row]!) };
+  }
+}
+
+function interventionAt({ module, at, index }: UnitPlace, row: number, kept: KeptPlaces | undefined): InterventionData {
+  const place = { module, at, index: { ...index, row: [row] } };
+  if (!kept) return { ...place, op: "zero" };
+  return { ...place, op: "set", value: keptValue(kept, { module, at, index }) };
+}
+
+/** The numbers of a place that a run had there. */
+function keptValue(kept: KeptPlaces, { module, at, index }: UnitPlace): { data: Float32Array; shape: number[] } {
+  const { data, layout } = kept.get(placeKey(at, module))!;
+  const [, T, H, C] = layout as [number, number, number, number];
+  const tokens = index.token ?? Array.from({ length: T }, (_, t) => t);
+  const heads = index.head ?? Array.from({ length: H }, (_, h) => h);
+  const part = new Float32Array(tokens.length * heads.length * C);
+  let at_ = 0;
+  for (const t of tokens) {
+    for (const h of heads) {
+      const from = (t * H + h) * C;
+      part.set(data.subarray(from, from + C), at_);
+      at_ += C;
+    }
+  }
+  const shape = at === "heads" ? [1, tokens.length, heads.length, C] : [1, tokens.length, C];
+  return { data: part, shape };
+}
+
+/** Keeps the numbers of places of a pass of one row. */
+export class PlaceKeeper implements Observer {
+  readonly #wanted: ReadonlySet<string>;
+  readonly #kept = new Map<string, Tensor>();
+
+  constructor(units: readonly SweepUnit[]) {
+    this.#wanted = new Set(units.flatMap(({ places }) => places.map(({ at, module }) => placeKey(at, module))));
+  }
+
+  wants(path: string, kind: ObservedKind): boolean {
+    return this.#wanted.has(placeKey(kind, path));
+  }
+
+  see(path: string, kind: ObservedKind, x: Tensor<ActivationDType>): undefined {
+    const key = placeKey(kind, path);
+    if (this.#kept.has(key)) return;
+    const whole = contiguous(x as Tensor);
+    whole.device.memory.keep(whole.storage);
+    this.#kept.set(key, whole);
+  }
+
+  async read(): Promise<KeptPlaces> {
+    const kept = new Map<string, { data: Float32Array; layout: readonly number[] }>();
+    for (const [key, tensor] of this.#kept) {
+      const at = key.startsWith("heads ") ? "heads" : "output";
+      kept.set(key, { data: await tensor.read(), layout: layoutOf(tensor.shape, at) });
+    }
+    return kept;
+  }
+
+  dispose(): void {
+    for (const tensor of this.#kept.values()) tensor.dispose();
+    this.#kept.clear();
+  }
+}
