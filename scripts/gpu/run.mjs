@@ -141,7 +141,10 @@ function run([file, ...args], seconds, print, log) {
 const said = ({ step, skipped, exit, timedOut, error, seconds }) => {
   if (skipped) return `skipped: ${skipped}`;
   if (error) return `did not start: ${error}`;
-  if (timedOut) return `ended, out of time after ${seconds} s; what there is so far is kept`;
+  if (timedOut) {
+    const kept = [`${step}.json`, `${step}.jsonl`].find((name) => existsSync(result(name)));
+    return `ended, out of time after ${seconds} s; ${kept ? `results/${kept} has what was done` : "no result was there yet"}`;
+  }
   return `exit code ${exit} after ${seconds} s${exit === 0 ? "" : `; see results/${step}.log`}`;
 };
 

@@ -1,4 +1,4 @@
-"""Times PyTorch's eager products and attentions at the shapes of bench/, in f32 and f16, and writes them as JSON.
+"""Times PyTorch's eager products and attentions at the shapes of bench/, in f32 and f16, and writes them as JSON, row by row.
 
     python3 torch_times.py FILE
 
@@ -48,7 +48,16 @@ def main():
     torch.backends.cudnn.allow_tf32 = False
     cuda = torch.cuda.is_available()
     device = "cuda" if cuda else "cpu"
+    where = torch.cuda.get_device_name() if cuda else "cpu"
     rows = []
+
+    def keep(kind, shape, dtype, ms):
+        rows.append({"kind": kind, "shape": shape, "dtype": dtype, "ms": ms})
+        print(f"{kind:9}  {shape:44}  {dtype}  {ms:.4f} ms", flush=True)
+        with open(sys.argv[1], "w", encoding="utf-8") as file:
+            json.dump({"torch": torch.__version__, "cuda": torch.version.cuda, "device": where, "rows": rows}, file)
+            file.write("\n")
+
     with torch.inference_mode():
         for name, dtype in (("f32", torch.float32), ("f16", torch.float16)):
             for shape, M, K, N in GEMM:
@@ -57,19 +66,13 @@ def main():
                 copies = [torch.randn(N, K, device=device, dtype=dtype) for _ in range(4 if cuda and M == 1 else 1)]
                 turn = iter(range(10**9))
                 ms = milliseconds(lambda: F.linear(x, copies[next(turn) % len(copies)]), cuda)
-                rows.append({"kind": "gemm", "shape": f"{shape} M{M} K{K} N{N}", "dtype": name, "ms": ms})
+                keep("gemm", f"{shape} M{M} K{K} N{N}", name, ms)
             for shape, T, S, H, d in ATTENTION:
                 q = torch.randn(1, H, T, d, device=device, dtype=dtype)
                 k, v = (torch.randn(1, H, S, d, device=device, dtype=dtype) for _ in range(2))
                 causal = shape == "vicuna prefill"
                 ms = milliseconds(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=causal), cuda)
-                rows.append({"kind": "attention", "shape": f"{shape} T{T} S{S} H{H} d{d}", "dtype": name, "ms": ms})
-            for row in (row for row in rows if row["dtype"] == name):
-                print(f"{row['kind']:9}  {row['shape']:44}  {row['dtype']}  {row['ms']:.4f} ms", flush=True)
-    where = torch.cuda.get_device_name() if cuda else "cpu"
-    with open(sys.argv[1], "w", encoding="utf-8") as file:
-        json.dump({"torch": torch.__version__, "cuda": torch.version.cuda, "device": where, "rows": rows}, file)
-        file.write("\n")
+                keep("attention", f"{shape} T{T} S{S} H{H} d{d}", name, ms)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ test("a step that runs out of time is no failure if nothing is wrong so far", ()
   const folder = fake({ doctor: reportText(true, 0) + FOREVER, bench: 0, peers: 0 });
   const { status, stdout } = runWith(SHORT, folder, "doctor");
   expect(status).toBe(0);
-  expect(stdout).toMatch(/\n== doctor: ended, out of time after/);
+  expect(stdout).toMatch(/\n== doctor: ended, out of time after .* s; results\/doctor\.json has what was done\n/);
   const { steps, adapter } = resultOf(folder);
   expect(steps).toMatchObject([{ step: "doctor", timedOut: true }]);
   expect(adapter).toEqual({ description: "G", software: false });
@@ -106,6 +106,7 @@ test.runIf(ALL)("but if doctor had not seen everything that is used, or somethin
   const { stdout } = runWith(SHORT, fake({ doctor: 0, bench: rows + FOREVER, peers: FOREVER }), "bench", "peers");
   expect(stdout).toMatch(/\nbench runs --table .*bench\.jsonl\n== bench: ended, out of time/);
   expect(stdout).not.toMatch(/peers runs --table/); // which wrote none
+  expect(stdout).toMatch(/== peers: ended, out of time after .* s; no result was there yet\n/);
 });
 
 test("says what to do where there is no GPU", () => {
