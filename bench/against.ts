@@ -7,10 +7,12 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UsageError } from "../scripts/script.ts";
+import { caseName } from "../src/tensor/cases/support/group.ts";
 import { compareRows } from "./compare.ts";
+import { basisTime } from "./harness.ts";
 import { root } from "./machine.ts";
 import { NODE_ARGS, programFile } from "./program.ts";
-import { parseRows, type Row } from "./rows.ts";
+import { median, parseRows, type Row, spreadOf } from "./rows.ts";
 import { wilson } from "./stats.ts";
 
 export interface Side {
@@ -152,6 +154,8 @@ function runNode(args: readonly string[], cwd: string, cold: boolean, signal: Ab
 export interface SelfTest {
   readonly rows: number;
   readonly alarms: number;
+  /** Standard deviation of the runs of a row over their mean, of the middle row. */
+  readonly noise: number;
   readonly found: number;
 }
 
@@ -161,10 +165,22 @@ export function selfTestOf([one, same, slowed]: readonly Row[][]): SelfTest {
   const more = compareRows(one, slowed).rows;
   return {
     rows: equal.length,
+    noise: median(spreadsOf(one)),
     alarms: equal.filter(({ change }) => change === "slower" || change === "faster").length,
     found: more.filter(({ change }) => change === "slower").length,
   };
 }
+
+function spreadsOf(rows: readonly Row[]): number[] {
+  const runs = new Map<string, number[]>();
+  for (const row of rows) {
+    const ms = row.kernel === "limit" ? null : basisTime(row);
+    if (ms !== null) runs.set(caseName(row), [...(runs.get(caseName(row)) ?? []), ms]);
+  }
+  return [...runs.values()].flatMap((times) => spreadOf(times) ?? []);
+}
+
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 
 export function renderSelfTest(tests: readonly SelfTest[], runs: number): string {
   const sum = (of: (test: SelfTest) => number) => tests.reduce((total, test) => total + of(test), 0);
@@ -174,7 +190,7 @@ export function renderSelfTest(tests: readonly SelfTest[], runs: number): string
     return `${count} of ${rows}, ${((100 * count) / rows).toFixed(1)} % (95 % interval ${low} to ${high} %)`;
   };
   return [
-    `${tests.length} comparisons of ${runs} and ${runs} runs`,
+    `${tests.length} comparisons of ${runs} and ${runs} runs; noise between runs: ${percent(median(tests.map(({ noise }) => noise)))}`,
     `equal code, rows reported as changed: ${share(sum(({ alarms }) => alarms))}`,
     `10 % more work, rows reported as slower: ${share(sum(({ found }) => found))}`,
   ].join("\n");

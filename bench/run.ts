@@ -38,6 +38,7 @@ import { renderReport, replaceInDocs } from "./report.ts";
 import { cachesOf, formatRows, isWrong, mergeRows, parseRows, type Row, slug } from "./rows.ts";
 import type { Clock, Settings } from "./settings.ts";
 import { measureStart, START_STEPS, startStepName } from "./start.bench.ts";
+import { wilson } from "./stats.ts";
 import { type Choice, groupsByClass, renderChoices, tuneClass, tunedPlanFrom } from "./tune.ts";
 
 /** Measures the variants of every op that has several; the fastest is saved as soon as a size class is done. */
@@ -238,7 +239,7 @@ export async function runAgainst(revision: string, options: AlternateOptions & O
   }
 }
 
-/** Compares the working tree with itself, and with itself at more work. Exit code 1 if equal code differs too often. */
+/** Compares the working tree with itself, and with itself at more work. Exit code 1 if equal code surely differs too often. */
 export async function runSelfTest(options: AlternateOptions & { readonly trials: number }): Promise<number> {
   // Without a filter, some kernels at small shapes.
   const own = options.filter.source !== "(?:)" || options.quick;
@@ -256,7 +257,12 @@ export async function runSelfTest(options: AlternateOptions & { readonly trials:
     return tests;
   });
   console.log(renderSelfTest(tests, options.runs));
-  return tests.reduce((sum, { rows, alarms }) => sum + alarms - MOST_ALARMS * rows, 0) > 0 ? 1 : 0;
+  const sum = (of: (test: SelfTest) => number) => tests.reduce((total, test) => total + of(test), 0);
+  const [least] = wilson(
+    sum(({ alarms }) => alarms),
+    sum(({ rows }) => rows),
+  );
+  return least > MOST_ALARMS ? 1 : 0;
 }
 
 /** The share of rows of equal code that may be reported as changed. */

@@ -132,10 +132,10 @@ test("the self-test counts alarms of equal code, and what is found of slower cod
       row({ shape: "y", basis: "cpu", cpu_ms: y * ms }),
     ]);
   const test = selfTestOf([runs(1, 1), runs(1, 0.9), runs(1.1, 1)]);
-  expect(test).toEqual({ rows: 2, alarms: 1, found: 1 });
-  expect(renderSelfTest([test, { rows: 48, alarms: 0, found: 47 }], 6)).toBe(
+  expect(test).toEqual({ rows: 2, alarms: 1, found: 1, noise: expect.closeTo(0.01825, 5) });
+  expect(renderSelfTest([test, { rows: 48, alarms: 0, found: 47, noise: 0.04 }], 6)).toBe(
     [
-      "2 comparisons of 6 and 6 runs",
+      "2 comparisons of 6 and 6 runs; noise between runs: 2.9 %",
       "equal code, rows reported as changed: 1 of 50, 2.0 % (95 % interval 0.4 to 10.5 %)",
       "10 % more work, rows reported as slower: 48 of 50, 96.0 % (95 % interval 86.5 to 98.9 %)",
     ].join("\n"),
