@@ -138,6 +138,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   PARTS_DIFFER: "prediction files to merge have different settings",
   PARTS_MISSING: "prediction files of some shards are missing",
   PART_UNFINISHED: "a prediction file is incomplete; resume the run",
+  PATCH: "a clean and a corrupted run cannot be compared: they have other lengths or sizes, or do not differ",
   PIPELINE: "a kernel's pipeline could not be created",
   PLAN: "an op has no such variant",
   PLAN_FILE: "a tuned plan's file is missing or damaged",

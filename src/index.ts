@@ -58,6 +58,7 @@ export {
   type QueryMaps,
 } from "./instructblip/instruments/lens.ts";
 export { type AblatedUnit, type Ablation, ablate } from "./instructblip/instruments/sweep/ablate.ts";
+export { type PatchedUnit, type Patching, patchActivations } from "./instructblip/instruments/sweep/patch.ts";
 export type { SweepOptions } from "./instructblip/instruments/sweep/sweep.ts";
 export type { SweepUnit, UnitPlace } from "./instructblip/instruments/sweep/units.ts";
 export type {

@@ -232,6 +232,7 @@ describe("README and docs", () => {
       /^\[\s*['"]/,
       /^(without query \d+: .* instead of .*\n)*done\n$/,
       /^((qformer\.(layers|heads|queries)|language_model\.heads) \w+( cross| self)? [\w-]+ -\d+\.\d\d\n){5}$/,
+      /^(query \d+, (\d|projection): -?\d+ %\n){5}$/,
       /^grey image: -[\d.]+\n(qformer.encoder.layer.\d restored: -?[\d.]+\n){4}$/,
       /^\[\s*['"]/,
       /^language_model.model.layers.3 step 2 token \d+: 1,1,128\n$/,

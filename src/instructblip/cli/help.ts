@@ -233,6 +233,28 @@ Examples:
     $ instructblip ablate --from part-*.jsonl --html ablation.html
 ${SHARDS}
 ${EXIT_CODES}`,
+  patch: `
+Activation patching: the model reads the corrupted image or instruction, and one part at a time is given the numbers that
+it had in the clean run. "restored" says how much of the clean answer's log-probability that brings back: 0 % as in the
+corrupted run, 100 % as in the clean one. The answer is the clean run's, or --answer.
+Restored are of a layer what its attentions or its feed-forward network add to the residual stream, of the Q-Former and of
+T5's decoder also its whole output (layer); a head's values before the output projection; a query or a token in the output
+of each layer. Groups are as of ablate, and vision_model.tokens, the class token and patches, if it is named.
+An instruction must have as many tokens as the other, in the tokenizers of the language model and of the Q-Former, or
+--targets qformer.queries alone is restored. With the same image the image encoder is left out; of videos the language
+model alone is restored.
+
+Examples:
+  Which layers, heads and queries carry the color:
+    $ instructblip patch --model vicuna-7b --image red.jpg --corrupted-image blue.jpg --prompt "What color is it?" \\
+        --html patching.html
+  Another word in the instruction:
+    $ instructblip patch --model vicuna-7b --image cat.jpg --prompt "What color is the cat?" \\
+        --corrupted-prompt "What color is the dog?" --targets '**.tokens' --svg tokens.svg
+  As JSON: as of ablate, and "corrupted_logprob", "corrupted_image", "corrupted_prompt"; "effect" is 0 to 1
+    $ instructblip patch --model vicuna-7b --image a.jpg --corrupted-image b.jpg --prompt "What is this?" --json patch.json
+--out, --shard, --resume and --from are as of ablate.
+${EXIT_CODES}`,
   inspect: `
 Reads the config and the headers of the weights, not the weights. The memory plan is for the adapter that would be used;
 without one it is for WebGPU's default limits.

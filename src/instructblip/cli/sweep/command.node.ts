@@ -1,6 +1,7 @@
-/** The grammar of `ablate`. */
+/** The grammar of `ablate` and `patch`. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { GenerationOptions } from "../../generation/options.ts";
+import type { SweepKind } from "../../instruments/sweep/units.ts";
 import { EXAMPLES } from "../help.ts";
 import {
   batchSizeOption,
@@ -31,7 +32,27 @@ export function addSweeps(program: Command, run: Run, version: () => string): vo
       await sweep("ablate", given, command);
     });
 
-  async function sweep(kind: "ablate", given: Record<string, unknown>, command: Command): Promise<void> {
+  const patch = program
+    .command("patch")
+    .description("restore each layer, head, query and token of a run in one on another image or instruction");
+  options(patch, ofAnswer)
+    .addOption(
+      new Option("--corrupted-image <file>", "the image of the corrupted run (default: the same)")
+        .argParser(fileName)
+        .conflicts("from"),
+    )
+    .addOption(
+      new Option("--corrupted-prompt <text>", "its instruction, of equally many tokens (default: the same)")
+        .argParser(text)
+        .conflicts("from"),
+    )
+    .addHelpText("after", EXAMPLES.patch)
+    .action(async (given, command: Command) => {
+      if (given.from === undefined && given.corruptedPrompt === undefined) needs(command, "corruptedImage");
+      await sweep("patch", given, command);
+    });
+
+  async function sweep(kind: SweepKind, given: Record<string, unknown>, command: Command): Promise<void> {
     const { runSweep, runSweepReport } = await import("./sweep.node.ts");
     if (given.from !== undefined) return runSweepReport(kind, given as never, run);
     needs(command, "model", "image", "prompt");

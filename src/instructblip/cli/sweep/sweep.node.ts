@@ -1,4 +1,4 @@
-/** `ablate`: a sweep over the parts of a model, as lines of a file, a table, JSON, heat maps and a page. */
+/** `ablate` and `patch`: a sweep over the parts of a model, as lines of a file, a table, JSON, heat maps and a page. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -12,6 +12,7 @@ import { candidateIds } from "../../generation/ranking.ts";
 import { prepareAblation } from "../../instruments/sweep/ablate.ts";
 import { heatMapFile } from "../../instruments/sweep/heat_map.ts";
 import { sweepPage } from "../../instruments/sweep/page.ts";
+import { preparePatching } from "../../instruments/sweep/patch.ts";
 import {
   columnTexts,
   type SweepReport,
@@ -22,6 +23,7 @@ import {
   sweepReport,
   sweepTable,
 } from "../../instruments/sweep/report.ts";
+import type { PreparedSweep } from "../../instruments/sweep/sweep.ts";
 import {
   difference,
   headerLine,
@@ -58,6 +60,9 @@ export interface SweepFlags extends Written {
   readonly model: string;
   readonly image: string;
   readonly prompt: string;
+  /** To patch, one of both at least. */
+  readonly corruptedImage?: string;
+  readonly corruptedPrompt?: string;
   /** Default: what the model answers. */
   readonly answer?: string;
   readonly generation: GenerationOptions;
@@ -79,13 +84,14 @@ const TOP = 20;
 export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Promise<void> {
   await checkFiles(flags);
   const { terminal, signal } = run;
-  const { prompt, shard = { i: 0, n: 1 } } = flags;
+  const { prompt, corruptedImage, corruptedPrompt, shard = { i: 0, n: 1 } } = flags;
   const folder = await openModelFolder(flags.model, run);
   const config = await folder.config();
   const processor = await AutoProcessor.from_pretrained(folder);
   const { tokenizer } = processor;
   const image = await readNamedImage(flags.image, { signal });
   const inputs = await prepareInputs(processor, config, [image], [prompt]);
+  const otherImage = corruptedImage === undefined ? image : await readNamedImage(corruptedImage, { signal });
   const answer = flags.answer === undefined ? undefined : candidateIds(tokenizer, [flags.answer])[0]!;
   const model = await loadModel(folder, flags.dtype, run, {
     weight_cache: flags.weightCache ?? false,
@@ -94,13 +100,22 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
   const progress = new Progress(terminal);
   try {
     const { generation, targets, batchSize: batch_size } = flags;
-    const sweep = await prepareAblation(model, inputs, { answer, generation, targets, batch_size, signal });
+    const options = { answer, generation, targets, batch_size, signal };
+    let sweep: PreparedSweep;
+    if (kind === "ablate") sweep = await prepareAblation(model, inputs, options);
+    else {
+      const corrupted = await prepareInputs(processor, config, [otherImage], [corruptedPrompt ?? prompt]);
+      sweep = await preparePatching(model, inputs, corrupted, options);
+    }
     const { units } = sweep;
     const textOf = (id: number) => tokenText(tokenizer, id);
     const subject: SweepSubject = {
       kind,
       image: imageName(flags.image),
       prompt,
+      ...(corruptedImage !== undefined && { corrupted_image: imageName(corruptedImage) }),
+      ...(corruptedPrompt !== undefined && { corrupted_prompt: corruptedPrompt }),
+      ...(sweep.corrupted !== undefined && { corrupted_logprob: sweep.corrupted }),
       answer_tokens: sweep.answer.map((id, t) => ({ id, text: textOf(id), logprob: sweep.logprobs[t]! })),
       columns: columnTexts(units, sweep.token_ids, config.image_token, textOf),
     };
@@ -109,7 +124,7 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
       model: folder.name,
       model_sha256: await identityOf(folder),
       dtype: formatStorage(flags.dtype),
-      images_sha256: hashOf([image]),
+      images_sha256: hashOf([image, otherImage]),
       subject,
       units: units.length,
       groups: groupsOf(units),

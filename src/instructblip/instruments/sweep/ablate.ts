@@ -5,6 +5,7 @@ import { answerPass } from "../answer_pass.ts";
 import {
   answerLogprobs,
   checkBatchSize,
+  type PreparedSweep,
   SiteNotes,
   SWEEP_OPTIONS,
   type SweepOptions,
@@ -12,22 +13,8 @@ import {
   scoreUnits,
   sum,
   tokenIds,
-  type UnitScore,
 } from "./sweep.ts";
 import { chosenUnits, type SweepUnit, unitsOf } from "./units.ts";
-
-/** An ablation that can be run in parts. */
-export interface AblationSweep {
-  /** Ids. */
-  readonly answer: readonly number[];
-  /** Log-probabilities of the answer's tokens with nothing taken out, in nats. */
-  readonly logprobs: readonly number[];
-  readonly units: readonly SweepUnit[];
-  /** Ids that the language model reads, by group of tokens; of a legacy model image features are in front of them. */
-  readonly token_ids: Readonly<Record<string, readonly number[]>>;
-  /** @param indices of units, in the order in which they are scored */
-  scores(indices: readonly number[]): AsyncGenerator<UnitScore>;
-}
 
 export interface AblatedUnit extends SweepUnit {
   /** The sum of the answer's log-probabilities without it, in nats. */
@@ -36,7 +23,7 @@ export interface AblatedUnit extends SweepUnit {
   readonly effect: number;
 }
 
-export interface Ablation extends Pick<AblationSweep, "answer" | "logprobs"> {
+export interface Ablation extends Pick<PreparedSweep, "answer" | "logprobs"> {
   readonly units: readonly AblatedUnit[];
 }
 
@@ -66,7 +53,7 @@ export async function prepareAblation<I extends ModelInputs>(
   model: SweptModel<I>,
   inputs: I,
   options: SweepOptions,
-): Promise<AblationSweep> {
+): Promise<PreparedSweep> {
   refuseUnknown("ablate", options, SWEEP_OPTIONS);
   if (options.batch_size !== undefined) checkBatchSize(options.batch_size);
   const { answer, call, read } = await answerPass("ablate", model, inputs, options);

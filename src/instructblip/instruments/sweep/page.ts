@@ -9,8 +9,8 @@ const STYLES = `${HEAT_STYLES}
 .hm g.at rect { stroke: var(--hm-ink); stroke-width: 1.5; }
 .hm g { cursor: default; }
 .said { min-height: 1.5em; margin: 0.5rem 0 0; font-variant-numeric: tabular-nums; }
-.legend { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem; }
-.legend i { width: 9rem; height: 0.8rem; border-radius: 0.25rem; }
+.legend { display: flex; align-items: center; gap: 0.5rem; }
+.legend i { flex: 0 1 9rem; height: 0.8rem; border-radius: 0.25rem; }
 .groups { display: flex; flex-wrap: wrap; gap: 0 1rem; }
 .groups .card { flex: 0 1 auto; min-width: 0; }
 dl { display: grid; grid-template-columns: auto 1fr; gap: 0.15rem 1rem; margin: 0; }
@@ -51,7 +51,7 @@ const MEANINGS = {
 };
 
 /** What the ends of the scale mean. */
-const ENDS = { ablate: ["less probable", "more probable"], patch: ["further away", "restored"] };
+const ENDS = { ablate: ["less probable", "more probable"], patch: ["-100 %", "100 % restored"] };
 
 /** @param model its name */
 export function sweepPage(report: SweepReport, model: string): string {
@@ -76,7 +76,7 @@ export function sweepPage(report: SweepReport, model: string): string {
     const label = `${grid.title}: heat map of ${grid.rows.length} by ${grid.columns.length}; arrow keys read cells`;
     const map = heatMapElement(grid, label).replace('<svg class="hm"', `<svg class="hm" aria-describedby="said-${i}"`);
     return `<section class="card"><h2>${escapeHtml(grid.title)}</h2>
-<p class="soft">strongest colour: ${text(kind === "ablate" ? -grid.scale : grid.scale)}</p>
+${kind === "ablate" ? `<p class="soft">strongest colour: ${text(-grid.scale)}</p>` : ""}
 <div class="scroll">${map}</div>
 <p class="said soft" id="said-${i}" aria-live="polite">&nbsp;</p></section>`;
   });

@@ -42,6 +42,21 @@ export interface UnitScore {
   readonly logprob: number;
 }
 
+/** A sweep that can be run in parts. */
+export interface PreparedSweep {
+  /** Ids. */
+  readonly answer: readonly number[];
+  /** Log-probabilities of the answer's tokens with nothing changed, in nats; to patch, in the clean run. */
+  readonly logprobs: readonly number[];
+  /** To patch: their sum in the corrupted run. */
+  readonly corrupted?: number;
+  readonly units: readonly SweepUnit[];
+  /** Ids that the language model reads, by group of tokens; of a legacy model image features are in front of them. */
+  readonly token_ids: Readonly<Record<string, readonly number[]>>;
+  /** @param indices of units, in the order in which they are scored */
+  scores(indices: readonly number[]): AsyncGenerator<UnitScore>;
+}
+
 /** A model as sweeps take it. */
 export type SweptModel<I extends ModelInputs> = VisionLanguageModel<VisionLanguageModel["config"], I>;
 

@@ -1,8 +1,8 @@
-/** Ablation against PyTorch's by hooks in f64 (test/golden/sweeps), of every language model, and what it refuses. */
+/** Ablation and activation patching against PyTorch's by hooks in f64 (test/golden/sweeps), of every language model, and what it refuses. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { AutoModelForImageTextToText, ablate } from "../../../../src/index.node.ts";
+import { AutoModelForImageTextToText, ablate, patchActivations } from "../../../../src/index.node.ts";
 import { prepareAblation } from "../../../../src/instructblip/instruments/sweep/ablate.ts";
 import type { SweepUnit } from "../../../../src/instructblip/instruments/sweep/units.ts";
 import { expectClose } from "../../../compare.ts";
@@ -21,6 +21,16 @@ interface Expected {
   readonly answer: number[];
   readonly clean: number;
   readonly ablate: readonly ExpectedUnit[];
+  /** In a run of the negated image. */
+  readonly image: ExpectedPatching;
+  readonly instruction: ExpectedPatching & {
+    readonly input_ids: number[][];
+    readonly qformer_input_ids: number[][];
+  };
+}
+interface ExpectedPatching {
+  readonly corrupted: number;
+  readonly units: readonly ExpectedUnit[];
 }
 
 /** One row of a golden's inputs. */
@@ -45,6 +55,36 @@ describe.each(NAMES)("%s", async (name) => {
   const inputs = (await rowOf(name, expected.row)) as never;
   afterAll(() => model.dispose());
   const { answer } = expected;
+
+  const { pixel_values } = inputs as GoldenInputs;
+  const negated = { ...pixel_values, data: pixel_values.data.map((x) => -x) };
+  const { input_ids, qformer_input_ids } = expected.instruction;
+  test.each([
+    ["image", { pixel_values: negated }],
+    ["instruction", { input_ids, qformer_input_ids }],
+  ] as const)("each part restored after another %s has PyTorch's effect", async (what, change) => {
+    const before = device.memory.use.live;
+    const corrupted = { ...(inputs as GoldenInputs), ...change } as never;
+    const options = { answer, batch_size: 16, targets: ["**"] };
+    const patching = await patchActivations(model, inputs, corrupted, options);
+    expect(device.memory.use.live).toBe(before);
+    const { corrupted: worst, units: expectedUnits } = expected[what];
+    expectClose([patching.corrupted], [worst], TOLERANCES.beam_scores, "corrupted");
+    // Another instruction changes nothing in the image encoder.
+    const wanted = expectedUnits.filter(([group]) => what === "image" || !group.startsWith("vision_model"));
+    expect(patching.units.map(nameOf)).toEqual(wanted.map(([group, row, column]) => `${group} ${row} ${column}`));
+    // Not of the normalised effects: where both runs are nearly alike, their difference has few digits in f32.
+    expectClose(
+      patching.units.map(({ logprob }) => logprob - patching.corrupted),
+      wanted.map(([, , , logprob]) => logprob - worst),
+      TOLERANCES.free_running,
+      "effects",
+    );
+    const clean = patching.logprobs.reduce((sum, x) => sum + x);
+    for (const { logprob, effect } of patching.units) {
+      expect(effect).toBeCloseTo((logprob - patching.corrupted) / (clean - patching.corrupted), 9);
+    }
+  });
 
   test("each part taken out has PyTorch's effect", async () => {
     const before = device.memory.use.live;
@@ -91,6 +131,27 @@ describe("of one LLaMA", async () => {
       code: "TARGETS",
       hint: expect.stringContaining("qformer.heads, "),
     });
+  });
+
+  test("what cannot be compared is refused, and says what it takes", async () => {
+    const given = inputs as GoldenInputs;
+    const { pixel_values, input_ids } = given;
+    const patch = (change: object, options: object = {}) =>
+      patchActivations(model, inputs, { ...given, ...change } as never, { answer: [5, 9], ...options });
+    await expect(patch({})).rejects.toMatchObject({ code: "PATCH", hint: expect.stringContaining("another image") });
+    const longer = { input_ids: [[...input_ids[0], 7]], attention_mask: undefined };
+    await expect(patch(longer)).rejects.toMatchObject({
+      code: "PATCH",
+      message: expect.stringMatching(/^language_model\.layers needs .*: clean \d+, corrupted \d+/),
+      hint: expect.stringContaining("qformer.queries alone"),
+    });
+    const { units } = await patch(longer, { targets: ["qformer.queries"] });
+    expect(units.every(({ effect }) => Number.isFinite(effect))).toBe(true);
+    const { data, shape } = pixel_values;
+    const tall = { data: new Float32Array(data.length * 2), shape: shape.with(2, shape[2] * 2) };
+    const wide = { pixel_values: tall, interpolate_pos_encoding: true };
+    await expect(patch(wide)).rejects.toMatchObject({ code: "PATCH" });
+    await expect(patch({}, { batch_size: 0 })).rejects.toMatchObject({ code: "PARAM_RANGE" });
   });
 
   test("what cannot be swept is refused", async () => {
