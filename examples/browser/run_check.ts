@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { checkImages } from "./check_images.ts";
 import { checkLens } from "./check_lens.ts";
+import { checkSweep } from "./check_sweep.ts";
 import { Chromium, findChromium } from "./chromium.ts";
 import { EMBEDDED, servePage } from "./serve.ts";
 
@@ -216,6 +217,7 @@ export async function run(screenshots: string | undefined): Promise<number> {
     await shoot("own");
     await checkDoctor(browser, server.url);
     await checkLens(browser, expect, shoot);
+    await checkSweep(browser, expect, shoot);
     // Optional files of a checkpoint are requested, and Chromium logs missing ones.
     const complaints = browser.complaints.filter((text) => !/\b404\b.*\/checkpoint\//.test(text));
     expect(complaints.length === 0, `the browser's console is empty, not: ${complaints.join("; ")}`);

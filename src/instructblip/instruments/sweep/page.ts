@@ -10,6 +10,7 @@ const STYLES = `${HEAT_STYLES}
 .hm g { cursor: default; }
 .said { min-height: 1.5em; margin: 0.5rem 0 0; font-variant-numeric: tabular-nums; }
 .legend { display: flex; align-items: center; gap: 0.5rem; }
+.legend span { white-space: nowrap; }
 .legend i { flex: 0 1 9rem; height: 0.8rem; border-radius: 0.25rem; }
 .groups { display: flex; flex-wrap: wrap; gap: 0 1rem; }
 .groups .card { flex: 0 1 auto; min-width: 0; }
@@ -38,7 +39,9 @@ for (const map of document.querySelectorAll(".hm")) {
     if (!step || !at) return;
     event.preventDefault();
     const [row, column] = at.dataset.at.split(",").map(Number);
-    show(cells.get([row + step[0], column + step[1]].join()));
+    const next = cells.get([row + step[0], column + step[1]].join());
+    show(next);
+    next?.scrollIntoView({ block: "nearest", inline: "nearest" });
   });
 }
 `;
