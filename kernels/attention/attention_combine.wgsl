@@ -8,7 +8,7 @@
 // @use attention
 // @use math
 override WG: u32 = 64;
-override KEYS: u32 = 64; // as in attention_split.wgsl
+override KEYS: u32 = 512; // as in attention_split.wgsl
 const IN_FLIGHT = 4u; // parts whose loads are under way at a time; behind the last one the last is loaded again, with weight 0
 const LOWEST = -3.4028234e38;
 

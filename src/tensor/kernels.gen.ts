@@ -10,7 +10,7 @@ export const KERNELS: Readonly<Record<string, string>> = {
 // @use attention
 // @use math
 override WG: u32 = 64;
-override KEYS: u32 = 64; // as in attention_split.wgsl
+override KEYS: u32 = 512; // as in attention_split.wgsl
 const IN_FLIGHT = 4u; // parts whose loads are under way at a time; behind the last one the last is loaded again, with weight 0
 const LOWEST = -3.4028234e38;
 
@@ -158,24 +158,26 @@ fn main(
 `,
   "attention/attention_split": `// o[b, t, h, p] = Σₛ e^(score(s) - largest) v[b, s, h'] over the keys of split p that query t sees, with
 // score(s) = scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]: Flash-Decoding, for GPUs. One query, as in decoding, does not fill
-// a GPU, so its keys are split among workgroups, KEYS each. attention_combine.wgsl combines the splits.
+// a GPU, so its keys are split among threads, and among workgroups, KEYS each. attention_combine.wgsl combines the splits.
+// WHOLE: there is one split, and y[b, t, h] = o / Σₛ e^(score(s) - largest). A query that sees no key gets zeros.
 //
 // q: f32[B, T, H, d]  k, v: f32[B, S, Hkv, d], all strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, T, H, P, d], which is o, and stats: f32[B, T, H, P, 2]: the largest score of a
-// split and Σ e^(score - largest). Splits beyond the last key that query t sees are not written.
+// split and Σ e^(score - largest). Splits beyond the last key that query t sees are not written. With WHOLE y: f32[B, T, H, d].
 // A workgroup takes one split of one head. q·k: LANES neighbouring threads share a key. Weights times values: a thread has four
 // numbers of the head and every (WG / D4)-th key. Both coalesce loads. To hide latency, a thread has IN_FLIGHT loads of a key, or
 // 2·IN_FLIGHT values, in flight. Keys beyond the last are read as the last and get weight 0.
-// Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 2) + 5·WG) bytes of shared memory,
-// d at most 4·WG; subgroups of any size with reduce_subgroups.
+// Dispatch: B · T · H · P, P = ceil(S / KEYS), folded. Needs: 4·(4·D4 + KEYS·(LANES + 2) + WG) bytes of shared memory,
+// WG at most KEYS, d at most 4·WG; subgroups of any size with reduce_subgroups.
 // Source: Dao et al. 2023, Flash-Decoding for long-context inference.
 // @use attention
 // @use heads = heads_vec4
 // @use math
 // @use reduce = reduce_tree
-override WG: u32 = 64;
-override KEYS: u32 = 64;
+override WG: u32 = 256;
+override KEYS: u32 = 512;
 override D4: u32 = 16; // ceil(d / 4)
+override WHOLE: u32 = 0;
 const LANES = 4u;
 const IN_FLIGHT = 4u;
 const LOWEST = -3.4028234e38;
@@ -186,10 +188,9 @@ const LOWEST = -3.4028234e38;
 @group(0) @binding(7) var<storage, read_write> stats: array<vec2<f32>>;
 
 var<workgroup> q_tile: array<vec4<f32>, D4>;
-var<workgroup> shares: array<f32, KEYS * LANES>; // partial q·k
+var<workgroup> shares: array<f32, KEYS * LANES>; // partial q·k, then partial sums over the values
 var<workgroup> weights: array<f32, KEYS>; // scores, then e^(score - largest)
 var<workgroup> v_starts: array<u32, KEYS>; // looked up once: the block table is a load
-var<workgroup> sums: array<vec4<f32>, WG>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -216,6 +217,9 @@ fn main(
   workgroupBarrier();
   let own = lane % LANES;
   for (var r = 0u; r < KEYS * LANES / WG; r++) {
+    if (r * (WG / LANES) >= s_end - s0) {
+      break;
+    }
     let n = lane / LANES + r * (WG / LANES);
     let s = min(s0 + n, s_end - 1u);
     let k0 = k_start(b, s, h);
@@ -282,15 +286,21 @@ fn main(
       }
     }
   }
-  sums[lane] = numbers;
+  for (var c = 0u; c < 4u; c++) {
+    shares[c * WG + lane] = numbers[c];
+  }
   workgroupBarrier();
   if (first == 0u) {
     for (var n = 1u; n < apart; n++) {
-      numbers += sums[n * D4 + chunk];
+      let at = n * D4 + chunk;
+      numbers += vec4<f32>(shares[at], shares[WG + at], shares[2u * WG + at], shares[3u * WG + at]);
+    }
+    if (WHOLE != 0u) {
+      numbers = select(numbers / sum, vec4<f32>(), sum == 0.0);
     }
     store_y(i * params.d, chunk, numbers);
   }
-  if (lane == 0u) {
+  if (WHOLE == 0u && lane == 0u) {
     stats[i] = vec2<f32>(largest, sum);
   }
 }

@@ -32,6 +32,8 @@ const SIZES: AttentionSizes[] = [
   { B: 1, T: 19, S: 40, H: 2, Hkv: 2, d: 88 },
   { B: 2, T: 1, S: 67, H: 4, Hkv: 2, d: 128 },
   { B: 2, T: 1, S: 263, H: 2, Hkv: 1, d: 88 },
+  { B: 1, T: 1, S: 512, H: 1, Hkv: 1, d: 8 },
+  { B: 1, T: 1, S: 1030, H: 2, Hkv: 1, d: 8 },
   { B: 1, T: 3, S: 4, H: 1, Hkv: 1, d: 300 },
 ];
 

@@ -32,6 +32,9 @@ export interface AttentionOptions {
   readonly bias?: Tensor | undefined;
 }
 
+/** Keys of a split of attention_split: so many that a usual answer's are one split, which needs no attention_combine. */
+const KEYS = 512;
+
 /**
  * softmax(scale · q kᵀ + bias) v for every head. Query head h uses key head floor(h / (H / Hkv)). A query that sees no key gives
  * zeros. (Hugging Face's finite mask gives the mean of all values. Such a query is padding, and its output is not used.)
@@ -86,29 +89,33 @@ export function attention(
     }
     case "split":
     case "split_subgroups": {
-      const KEYS = 64;
       const splits = Math.ceil(params.S / KEYS);
-      const [o, stats] = [device.empty([B, T, H, splits, d]), device.empty([B, T, H, splits, 2])];
+      const isWhole = splits === 1;
+      const o = isWhole ? y : device.empty([B, T, H, splits, d]);
+      const stats = device.empty([B, T, H, splits, 2]);
       device.launch({
         kernel: "attention_split",
         uses: {
           heads: loaderOf(bindings.q, k, v),
           reduce: variant === "split" ? "reduce_tree" : "reduce_subgroups",
         },
-        overrides: { WG: 64, KEYS, D4: Math.ceil(d / 4) },
+        overrides: { WG: 256, KEYS, D4: Math.ceil(d / 4), WHOLE: isWhole ? 1 : 0 },
         bindings: { ...bindings, k, v, y: o, stats },
         params,
         workgroups: B * T * H * splits,
       });
-      const { mask, past } = bindings;
-      device.launch({
-        kernel: "attention_combine",
-        overrides: { KEYS },
-        bindings: { o, stats, mask, past, y },
-        params,
-        workgroups: Math.ceil(y.size / 64),
-      });
-      for (const partial of [o, stats]) partial.dispose();
+      if (!isWhole) {
+        const { mask, past } = bindings;
+        device.launch({
+          kernel: "attention_combine",
+          overrides: { KEYS },
+          bindings: { o, stats, mask, past, y },
+          params,
+          workgroups: Math.ceil(y.size / 64),
+        });
+        o.dispose();
+      }
+      stats.dispose();
       return y;
     }
     case "subgroup": {

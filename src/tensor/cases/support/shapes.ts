@@ -257,7 +257,7 @@ export const AWKWARD_SHAPES: Shapes = {
     { name: "decode, f16 cache", T: 1, S: 131, H: 4, d: 88, cached: true, f16: true },
     { name: "padded", T: 17, S: 33, H: 3, d: 64, mask: "padded" },
     { name: "padded, causal, f16 cache", T: 9, S: 33, H: 3, d: 128, mask: "padded", cached: true, f16: true },
-    { name: "padded decode", T: 1, S: 259, H: 3, d: 64, mask: "padded", cached: true },
+    { name: "padded decode", T: 1, S: 1027, H: 3, d: 64, mask: "padded", cached: true },
     { name: "no key seen", T: 3, S: 9, H: 2, d: 64, mask: "none seen" },
     { name: "biased", T: 17, S: 33, H: 3, d: 64, biased: true },
     { name: "biased decode", T: 1, S: 131, H: 3, d: 64, biased: true },
