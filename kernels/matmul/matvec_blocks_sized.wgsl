@@ -3,8 +3,8 @@
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup of WG threads computes 4·WG/LANES sums (4·WG/LANES / FACTORS columns of y) for all M rows; see
 // parts/block_walk.wgsl.
-// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32;
-// rows of W of a multiple of 16 bytes; subgroups of SG threads, and WG a multiple of SG.
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory, 4·WG more with norm_rms; K a
+// multiple of 32; rows of W of a multiple of 16 bytes; subgroups of SG threads, and WG a multiple of SG.
 enable subgroups;
 enable subgroup_size_control;
 // @use matmul

@@ -1,15 +1,17 @@
 /**
- * Lazy fusion of epilogues. A matrix product is launched not when it is called but when its values are needed, so that an
- * activation, a gate or a residual that follows directly becomes its epilogue. A model then reads as the paper does:
+ * Lazy fusion. A matrix product is launched not when it is called but when its values are needed, so that an activation, a
+ * gate or a residual that follows directly becomes its epilogue; and so is the RMS norm of few rows, so that the product that
+ * follows computes it, where plan.ts says so. A model then reads as the paper does:
  *
- *   x = add(x, attention(norm(x)))        one launch for the last product and the addition
+ *   x = add(x, attention(norm(x)))        one launch for the norm and the first product, one for the last and the addition
  *   h = gelu(fc1(x))                      one for the product and its activation
  *   h = mul(silu(gate(x)), up(x))         one for both products, the activation and the multiplication
  *
- * An observer or `read` that needs the values in between gets them: that launches the product without an epilogue.
+ * An observer or `read` that needs the values in between gets them: that launches the product without an epilogue, or the norm.
  *
- * At most one product of a device is deferred, and nothing else is recorded before it is launched: launches keep the order
- * of the calls. Fused and unfused give the same bits: an epilogue computes exactly what the separate kernel does.
+ * At most one product or norm of a device is deferred, and nothing else is recorded before it is launched: launches keep the
+ * order of the calls. An epilogue gives the same bits as the separate kernel. A norm in a product does not: the sums are
+ * divided instead of x.
  */
 import type { Activation } from "./activation.ts";
 import type { Storage } from "./device/memory.ts";
@@ -36,32 +38,47 @@ export interface Product {
   readonly asTokens?: ((class_token: Tensor, positions: Tensor) => Tensor) | undefined;
 }
 
+/** x / sqrt(mean(x²) + eps) * weight, where a product can compute it. */
+export interface Norm {
+  /** f32[..., D], contiguous */
+  readonly x: Tensor;
+  /** f32[D] */
+  readonly weight: Tensor;
+  readonly eps: number;
+}
+
 /** The activated gate of a deferred product; multiplied by the other half it becomes a gated product. */
 interface ActivatedGate {
-  readonly of: DeferredProduct;
+  readonly of: DeferredTensor;
   readonly kind: Activation;
 }
 
 /** The storage of a tensor that is not computed yet; views of the tensor share it. */
-export class DeferredProduct implements Deferred {
+export class DeferredTensor implements Deferred {
   readonly product: Product | undefined;
   readonly gate: ActivatedGate | undefined;
+  readonly norm: Norm | undefined;
   readonly #device: Device;
   readonly #launch: () => Tensor;
   #storage: Storage | undefined;
 
-  constructor(device: Device, launch: () => Tensor, { product, gate }: { product?: Product; gate?: ActivatedGate }) {
+  constructor(
+    device: Device,
+    launch: () => Tensor,
+    { product, gate, norm }: { product?: Product; gate?: ActivatedGate; norm?: Norm },
+  ) {
     this.#device = device;
     this.#launch = launch;
     this.product = product;
     this.gate = gate;
+    this.norm = norm;
   }
 
   get isDeferred(): boolean {
     return this.#storage === undefined;
   }
 
-  /** Launches the product without further epilogue, once. */
+  /** Launches the product without further epilogue, or the norm, once. */
   storageOf(): Storage {
     if (this.#storage === undefined) {
       this.#device.undefer(this);
@@ -71,11 +88,25 @@ export class DeferredProduct implements Deferred {
   }
 }
 
-/** A product's result, whose launch is deferred. */
-export function defer(device: Device, product: Product): Tensor {
-  const deferred = new DeferredProduct(device, () => product.launch({}), { product });
-  device.defer(deferred);
+/** A product's result, whose launch is deferred. @param instead the deferred norm that it computes */
+export function defer(device: Device, product: Product, instead?: Deferred): Tensor {
+  const deferred = new DeferredTensor(device, () => product.launch({}), { product });
+  device.defer(deferred, instead);
   return new Tensor(device, "f32", product.shape, deferred);
+}
+
+/** A norm's result, whose launch is deferred. */
+export function deferNorm(norm: Norm, launch: () => Tensor): Tensor {
+  const { device, shape } = norm.x;
+  const deferred = new DeferredTensor(device, launch, { norm });
+  device.defer(deferred);
+  return new Tensor(device, "f32", shape, deferred);
+}
+
+/** The norm whose whole result is `x`, as rows of its own length; undefined if there is none, or it has been launched. */
+export function deferredNorm(x: Tensor): Norm | undefined {
+  const norm = deferredOf(x)?.norm;
+  return norm && x.isContiguous && x.size === norm.x.size && x.shape.at(-1) === norm.weight.size ? norm : undefined;
 }
 
 /** activate(x) as the epilogue of the product x, or of its gate; undefined where x is neither. */
@@ -84,7 +115,7 @@ export function fuseActivation(x: Tensor, kind: Activation, launch: (x: Tensor) 
   if (product) return take(x, product, { activation: kind });
   const deferred = deferredOf(x);
   if (!deferred || halfOf(x) !== 0) return undefined;
-  const activated = new DeferredProduct(x.device, () => launch(x), { gate: { of: deferred, kind } });
+  const activated = new DeferredTensor(x.device, () => launch(x), { gate: { of: deferred, kind } });
   x.device.defer(activated, deferred);
   return new Tensor(x.device, "f32", x.shape, activated);
 }
@@ -117,8 +148,8 @@ function take(x: Tensor, product: Product, epilogue: Epilogue): Tensor {
   return product.launch(epilogue).reshape(x.shape);
 }
 
-function deferredOf({ deferred }: Tensor): DeferredProduct | undefined {
-  return deferred instanceof DeferredProduct ? deferred : undefined;
+function deferredOf({ deferred }: Tensor): DeferredTensor | undefined {
+  return deferred instanceof DeferredTensor ? deferred : undefined;
 }
 
 /** The deferred product whose whole result is `x`. */

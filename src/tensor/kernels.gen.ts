@@ -2767,8 +2767,8 @@ fn main(
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup of WG threads computes 4·WG/LANES sums (4·WG/LANES / FACTORS columns of y) for all M rows; see
 // parts/block_walk.wgsl.
-// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32;
-// rows of W of a multiple of 16 bytes.
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory, 4·WG more with norm_rms; K a
+// multiple of 32; rows of W of a multiple of 16 bytes.
 // @use matmul
 // @use block_walk
 
@@ -2786,8 +2786,8 @@ fn main(
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader of blocks  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup of WG threads computes 4·WG/LANES sums (4·WG/LANES / FACTORS columns of y) for all M rows; see
 // parts/block_walk.wgsl.
-// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory; K a multiple of 32;
-// rows of W of a multiple of 16 bytes; subgroups of SG threads, and WG a multiple of SG.
+// Dispatch: ceil(FACTORS·N / (4·WG/LANES)), folded. Needs: 144·TM·LANES bytes of shared memory, 4·WG more with norm_rms; K a
+// multiple of 32; rows of W of a multiple of 16 bytes; subgroups of SG threads, and WG a multiple of SG.
 enable subgroups;
 enable subgroup_size_control;
 // @use matmul
@@ -2874,14 +2874,15 @@ fn main(
 //
 // x: f32[M, K], M at most 8  weight: [N, K] by a loader  bias: f32[N]  ->  y: f32[M, N]
 // A workgroup computes four sums (4 / FACTORS columns of y) for all M rows: its threads stride over K, and their sums are reduced.
-// Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory; subgroups of any size with
-// column_sums_subgroups.
+// Dispatch: ceil(FACTORS·N / 4), folded. Needs: 16·WG·TM bytes of shared memory, 4·WG more with norm_rms; subgroups of any size
+// with column_sums_subgroups.
 // @use matmul
 // @use input = input_vec4
 // @use weight = weight_f32
 // @use column_sums = column_sums_tree
+// @use norm = norm_none
 override WG: u32 = 256; // a power of two
-override TM: u32 = 4; // M, at most 8; by default limits at most 1024 / WG
+override TM: u32 = 1; // M, at most 8; by default limits at most 1024 / WG, less with norm_rms
 
 @compute @workgroup_size(WG)
 fn main(
@@ -2903,17 +2904,26 @@ fn main(
   );
 
   var sums: array<vec4<f32>, 8>;
+  var squares: array<f32, 8>;
   let words = (K4 + WORD - 1u) / WORD;
   for (var word = lane; word < words; word += WG) {
     let w0 = unpack(load_packed(rows.x, word, K4));
     let w1 = unpack(load_packed(rows.y, word, K4));
     let w2 = unpack(load_packed(rows.z, word, K4));
     let w3 = unpack(load_packed(rows.w, word, K4));
+    var gains: array<vec4<f32>, WORD>;
+    for (var j = 0u; j < WORD; j++) {
+      gains[j] = gain_of(word * WORD + j);
+    }
     for (var m = 0u; m < TM; m++) {
       var dot_codes = vec4<f32>();
       var sum_x = 0.0;
       for (var j = 0u; j < WORD; j++) {
-        let a = load_input(m, word * WORD + j);
+        var a = load_input(m, word * WORD + j);
+        if (IS_NORMED) {
+          squares[m] += dot(a, a);
+          a *= gains[j];
+        }
         dot_codes += vec4<f32>(dot(a, w0[j]), dot(a, w1[j]), dot(a, w2[j]), dot(a, w3[j]));
         sum_x += dot(a, vec4<f32>(1.0));
       }
@@ -2926,6 +2936,11 @@ fn main(
     }
   }
 
+  if (IS_NORMED) {
+    for (var m = 0u; m < TM; m++) {
+      sums[m] *= norm_of(lane, squares[m]);
+    }
+  }
   store_columns(column0, lane, &sums);
 }
 `,
@@ -2937,6 +2952,7 @@ fn main(
 // @use input_vec4
 // @use products_f32
 // @use blocks = blocks_int4
+// @use norm = norm_none
 override WG: u32 = 64;
 override TM: u32 = 1; // M, at most 8
 override LANES: u32 = 64; // from 8 to WG, and at least WG / 9
@@ -2963,10 +2979,13 @@ fn multiply_blocks(group: u32, invocation: u32) {
   }
 
   var sums: array<vec4<f32>, 8>;
+  var squares: array<f32, 8>;
   for (var block0 = 0u; block0 < blocks; block0 += LANES) {
     var x_next: array<vec4<f32>, 8>;
+    var gains: array<vec4<f32>, 8>;
     for (var i = 0u; i < LOADS; i++) {
       let k = min(block0 * BLOCK4 + lane + i * WG, K4 - 1u);
+      gains[i] = gain_of(k);
       for (var m = 0u; m < TM; m++) {
         x_next[m * LOADS + i] = x[m * K4 + k];
       }
@@ -2984,7 +3003,14 @@ fn multiply_blocks(group: u32, invocation: u32) {
     }
     for (var i = 0u; i < LOADS; i++) {
       for (var m = 0u; m < TM; m++) {
-        tile[lane / BLOCK4 * STRIDE + lane % BLOCK4 + (m * LANES + i * (WG / BLOCK4)) * STRIDE] = x_next[m * LOADS + i];
+        var numbers = x_next[m * LOADS + i];
+        if (IS_NORMED) {
+          if (block0 * BLOCK4 + lane + i * WG < K4) {
+            squares[m] = add_products(numbers, numbers, squares[m]);
+          }
+          numbers *= gains[i];
+        }
+        tile[lane / BLOCK4 * STRIDE + lane % BLOCK4 + (m * LANES + i * (WG / BLOCK4)) * STRIDE] = numbers;
       }
     }
     workgroupBarrier();
@@ -3022,6 +3048,12 @@ fn multiply_blocks(group: u32, invocation: u32) {
       }
     }
     workgroupBarrier(); // before the tile is overwritten
+  }
+
+  if (IS_NORMED) {
+    for (var m = 0u; m < TM; m++) {
+      sums[m] *= norm_of(lane, squares[m]);
+    }
   }
 
   // The reduction over LANES, in two steps: eight neighbouring threads, then the LANES / 8 sums that remain.
@@ -3123,7 +3155,7 @@ fn scale_dot(scale: vec2<f32>, dot_codes: f32, sum_x: f32) -> f32 {
 // Correct for subgroups of any size and layout, as reduce_subgroups.wgsl.
 enable subgroups;
 
-var<workgroup> partial: array<vec4<f32>, WG * TM>;
+var<workgroup> partial_sums: array<vec4<f32>, WG * TM>;
 
 fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
   let rank = subgroupExclusiveAdd(1u);
@@ -3131,14 +3163,14 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
   let stores = subgroupAny(lane == 0u);
   for (var m = 0u; m < TM; m++) {
     let sum = subgroupAdd((*sums)[m]);
-    partial[m * WG + lane] = select(vec4<f32>(), sum, rank == 0u);
+    partial_sums[m * WG + lane] = select(vec4<f32>(), sum, rank == 0u);
   }
   workgroupBarrier();
   for (var m = 0u; m < TM; m++) {
     var rest = vec4<f32>();
     if (stores) {
       for (var i = rank; i < WG; i += size) {
-        rest += partial[m * WG + i];
+        rest += partial_sums[m * WG + i];
       }
     }
     let sum = subgroupAdd(rest); // outside of the branch: it needs uniform control flow
@@ -3155,17 +3187,17 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
   "matmul/parts/column_sums_tree": `// Reduces each thread's four sums of every row of y over the workgroup, as a tree in shared memory, and stores them. With part
 // matmul; WG is a power of two, at least 4·TM; all threads call it.
 // @slot column_sums: store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>)
-var<workgroup> partial: array<vec4<f32>, WG * TM>;
+var<workgroup> partial_sums: array<vec4<f32>, WG * TM>;
 
 fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
   for (var m = 0u; m < TM; m++) {
-    partial[m * WG + lane] = (*sums)[m];
+    partial_sums[m * WG + lane] = (*sums)[m];
   }
   workgroupBarrier();
   for (var half = WG / 2u; half > 0u; half /= 2u) {
     if (lane < half) {
       for (var m = 0u; m < params.M; m++) {
-        partial[m * WG + lane] += partial[m * WG + lane + half];
+        partial_sums[m * WG + lane] += partial_sums[m * WG + lane + half];
       }
     }
     workgroupBarrier();
@@ -3176,7 +3208,8 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
     let at = lane / columns * WG;
     let first = lane % columns * FACTORS;
     let last = first + FACTORS - 1u;
-    store(lane / columns, column, partial[at][first] + bias_of(column, 0u), partial[at][last] + bias_of(column, FACTORS - 1u));
+    let sum = partial_sums[at];
+    store(lane / columns, column, sum[first] + bias_of(column, 0u), sum[last] + bias_of(column, FACTORS - 1u));
   }
 }
 `,
@@ -3496,6 +3529,38 @@ fn sum_at(at: u32) -> f32 {
 
 fn set_sum(at: u32, sum: f32) {
   weight_tile[at] = sum;
+}
+`,
+  "matmul/parts/norm_none": `// A product of x as it is.
+// @slot norm: IS_NORMED, gain_of(group: u32) -> vec4<f32>, norm_of(lane: u32, squares: f32) -> f32
+const IS_NORMED = false;
+
+// What numbers 4·group … 4·group + 3 of a row of x are multiplied by.
+fn gain_of(group: u32) -> vec4<f32> {
+  return vec4<f32>(1.0);
+}
+
+// What the sums of a row are multiplied by, where a thread has its share of the row's Σ x². All threads call it.
+fn norm_of(lane: u32, squares: f32) -> f32 {
+  return 1.0;
+}
+`,
+  "matmul/parts/norm_rms": `// A product of the RMS norm of x, x / sqrt(mean(x²) + EPS) * gain, for few rows of a length divisible by four. x is multiplied by
+// the gain as it is loaded; the root is known when all of x has been, and divides the sums. Each workgroup computes it again:
+// that takes less time than a launch for the norm.
+// gain: f32[K]
+// @use reduce = reduce_tree
+override EPS: f32 = 1e-6;
+const IS_NORMED = true;
+
+@group(0) @binding(7) var<storage, read> gain: array<vec4<f32>>;
+
+fn gain_of(group: u32) -> vec4<f32> {
+  return gain[min(group, params.K / 4u - 1u)];
+}
+
+fn norm_of(lane: u32, squares: f32) -> f32 {
+  return 1.0 / sqrt(sum_over_threads(lane, squares) / f32(params.K) + EPS);
 }
 `,
   "matmul/parts/products_f16": `// Tiles in shared memory as f16, in half the bytes of f32. The product of two f16 is exact in f32, and sums are f32: the only

@@ -1,15 +1,19 @@
 /** Lazy fusion: one launch for several calls, the same bits, and no fusion across observed outputs. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import { GpuDevice } from "../../src/tensor/device/device.ts";
 import { activation } from "../../src/tensor/ops/activation.ts";
 import { add } from "../../src/tensor/ops/add.ts";
 import { contiguous } from "../../src/tensor/ops/copy.ts";
 import { gatedActivation, mul } from "../../src/tensor/ops/gated_activation.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";
+import { rmsNorm } from "../../src/tensor/ops/rms_norm.ts";
 import { scale } from "../../src/tensor/ops/scale.ts";
-import type { Tensor } from "../../src/tensor/tensor.ts";
+import type { Device, Tensor } from "../../src/tensor/tensor.ts";
 import { Weight } from "../../src/tensor/weight.ts";
+import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
 import { Random } from "../random.ts";
+import { TOLERANCES } from "../tolerances.ts";
 
 const device = await testDevice();
 const [M, K, N] = [3, 20, 12];
@@ -23,11 +27,11 @@ function matrix(seed: number, shape: [number, number], isPaired = false): Weight
 }
 
 /** What `fn` launches. */
-function launchesOf<T>(fn: () => T): { result: T; launches: number } {
-  const before = device.counts.launches;
+function launchesOf<T>(fn: () => T, on: Device = device): { result: T; launches: number } {
+  const before = on.counts.launches;
   const result = fn();
-  device.settle();
-  return { result, launches: device.counts.launches - before };
+  on.settle();
+  return { result, launches: on.counts.launches - before };
 }
 
 /** A product that has been launched as it is. */
@@ -144,4 +148,76 @@ test("an empty product, and an activation that is none", async () => {
   expect((await add(device.empty([0, N]), linear(device.empty([0, K]), weight)).read()).length).toBe(0);
   const { launches } = launchesOf(() => activation(linear(x, weight), "none"));
   expect(launches).toBe(1);
+});
+
+describe("a norm of few rows, on a GPU", () => {
+  const gpu = new GpuDevice(device.handle, { ...device.caps, isSoftware: false }, Number.POSITIVE_INFINITY);
+  const numbers = new Random(3).normal(M * K);
+  const input = gpu.tensor(numbers, [1, M, K]);
+  const gain = gpu.tensor(new Random(6).normal(K), [K]);
+  const projection = Weight.from(gpu, new Random(1).normal(N * K), [N, K]);
+  const gates = Weight.from(gpu, new Random(2).normal(N * K), [N, K], "f32", { paired: true });
+  const norm = (x: Tensor, norm: "fused" | "composed" = "fused") => rmsNorm(x, gain, 1e-6, { norm });
+  const composed = (y: (normed: Tensor) => Tensor) => y(norm(input, "composed")).read();
+  const expectAs = async (y: Tensor, expected: Float32Array) =>
+    expectClose(await y.read(), expected, TOLERANCES.linear, "as composed");
+
+  test("is computed by the product that follows, under another shape too, and by each of two", async () => {
+    const product = (normed: Tensor) => linear(normed, projection);
+    const y = launchesOf(() => product(norm(input).reshape([M, K])), gpu);
+    expect(y.launches).toBe(1);
+    await expectAs(y.result, await composed(product));
+    const glu = (normed: Tensor) => {
+      const both = linear(normed, gates);
+      return mul(activation(both.narrow(2, 0, N / 2), "silu"), both.narrow(2, N / 2, N / 2));
+    };
+    const gated = launchesOf(() => glu(norm(input)), gpu);
+    expect(gated.launches).toBe(1);
+    await expectAs(gated.result, await composed(glu));
+    const activated = (normed: Tensor) => linear(normed, projection, undefined, "relu");
+    const twice = launchesOf(() => {
+      const normed = norm(input);
+      return [product(normed), activated(normed)] as const;
+    }, gpu);
+    expect(twice.launches).toBe(2);
+    await expectAs(twice.result[0], await composed(product));
+    await expectAs(twice.result[1], await composed(activated));
+  });
+
+  test("is launched where it is read, also after a product has computed it", async () => {
+    const expected = await norm(input, "composed").read();
+    const { result, launches } = launchesOf(() => norm(input), gpu);
+    expect([launches, await result.read()]).toEqual([1, expected]);
+    const later = norm(input);
+    linear(later, projection);
+    expect(await later.read()).toEqual(expected);
+    const sum = launchesOf(() => add(input, norm(input)), gpu);
+    expect([sum.launches, await sum.result.read()]).toEqual([2, await add(input, norm(input, "composed")).read()]);
+    const part = launchesOf(() => linear(contiguous(norm(input).narrow(1, 1, 2)), projection), gpu);
+    expect(part.launches).toBe(3);
+    const whole = await composed((normed) => linear(normed, projection));
+    expect(await part.result.read()).toEqual(whole.subarray(N));
+  });
+
+  test("is not overtaken: what it is of may be written or given back right after", async () => {
+    const expected = await norm(input, "composed").read();
+    for (const end of [(x: Tensor) => gpu.write(x, new Float32Array(M * K)), (x: Tensor) => x.dispose()]) {
+      const x = gpu.tensor(numbers, [1, M, K]);
+      const normed = norm(x);
+      end(x);
+      expect(await normed.read()).toEqual(expected);
+    }
+  });
+
+  test("is launched by itself for many rows, rows of no whole fours, another kernel, and on software", () => {
+    const launches = (M: number, K: number, on: Device = gpu, matvec?: "register") => {
+      const [x, ones] = [on.tensor(new Float32Array(M * K), [M, K]), on.tensor(new Float32Array(K), [K])];
+      const weight = Weight.from(on, new Float32Array(4 * K), [4, K]);
+      const override = matvec && { matvec };
+      return launchesOf(() => linear(rmsNorm(x, ones, 1e-6, override), weight, undefined, undefined, override), on)
+        .launches;
+    };
+    expect([launches(8, 8), launches(9, 8), launches(1, 6)]).toEqual([1, 2, 2]);
+    expect([launches(1, 8, gpu, "register"), launches(1, 8, device)]).toEqual([2, 2]);
+  });
 });

@@ -26,12 +26,15 @@ const PARTS = new Map(
     .map((path) => [stemOf(path), path]),
 );
 
+/** Patches have no norm, and the eight bindings no room for its weight beside their positions. */
+const isChoice = ({ norm, epilogue }: Uses) => norm !== "norm_rms" || epilogue !== "epilogue_tokens";
+
 /** Every way to fill the slots of a kernel, those of the chosen parts included: a slot `weight` takes any part `weight_*`. */
 function choices(path: string): Uses[] {
   const [whole, rest]: [Uses[], Uses[]] = [[], [{}]];
   for (let uses = rest.pop(); uses; uses = rest.pop()) {
     const slot = emptySlot(path, uses);
-    if (slot === undefined) whole.push(uses);
+    if (slot === undefined && isChoice(uses)) whole.push(uses);
     for (const part of PARTS.keys()) if (part.startsWith(`${slot}_`)) rest.push({ ...uses, [slot!]: part });
   }
   return whole;

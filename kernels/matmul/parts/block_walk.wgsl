@@ -6,6 +6,7 @@
 // @use input_vec4
 // @use products_f32
 // @use blocks = blocks_int4
+// @use norm = norm_none
 override WG: u32 = 64;
 override TM: u32 = 1; // M, at most 8
 override LANES: u32 = 64; // from 8 to WG, and at least WG / 9
@@ -32,10 +33,13 @@ fn multiply_blocks(group: u32, invocation: u32) {
   }
 
   var sums: array<vec4<f32>, 8>;
+  var squares: array<f32, 8>;
   for (var block0 = 0u; block0 < blocks; block0 += LANES) {
     var x_next: array<vec4<f32>, 8>;
+    var gains: array<vec4<f32>, 8>;
     for (var i = 0u; i < LOADS; i++) {
       let k = min(block0 * BLOCK4 + lane + i * WG, K4 - 1u);
+      gains[i] = gain_of(k);
       for (var m = 0u; m < TM; m++) {
         x_next[m * LOADS + i] = x[m * K4 + k];
       }
@@ -53,7 +57,14 @@ fn multiply_blocks(group: u32, invocation: u32) {
     }
     for (var i = 0u; i < LOADS; i++) {
       for (var m = 0u; m < TM; m++) {
-        tile[lane / BLOCK4 * STRIDE + lane % BLOCK4 + (m * LANES + i * (WG / BLOCK4)) * STRIDE] = x_next[m * LOADS + i];
+        var numbers = x_next[m * LOADS + i];
+        if (IS_NORMED) {
+          if (block0 * BLOCK4 + lane + i * WG < K4) {
+            squares[m] = add_products(numbers, numbers, squares[m]);
+          }
+          numbers *= gains[i];
+        }
+        tile[lane / BLOCK4 * STRIDE + lane % BLOCK4 + (m * LANES + i * (WG / BLOCK4)) * STRIDE] = numbers;
       }
     }
     workgroupBarrier();
@@ -91,6 +102,12 @@ fn multiply_blocks(group: u32, invocation: u32) {
       }
     }
     workgroupBarrier(); // before the tile is overwritten
+  }
+
+  if (IS_NORMED) {
+    for (var m = 0u; m < TM; m++) {
+      sums[m] *= norm_of(lane, squares[m]);
+    }
   }
 
   // The reduction over LANES, in two steps: eight neighbouring threads, then the LANES / 8 sums that remain.

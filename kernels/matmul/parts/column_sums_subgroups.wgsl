@@ -3,7 +3,7 @@
 // Correct for subgroups of any size and layout, as reduce_subgroups.wgsl.
 enable subgroups;
 
-var<workgroup> partial: array<vec4<f32>, WG * TM>;
+var<workgroup> partial_sums: array<vec4<f32>, WG * TM>;
 
 fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8>>) {
   let rank = subgroupExclusiveAdd(1u);
@@ -11,14 +11,14 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
   let stores = subgroupAny(lane == 0u);
   for (var m = 0u; m < TM; m++) {
     let sum = subgroupAdd((*sums)[m]);
-    partial[m * WG + lane] = select(vec4<f32>(), sum, rank == 0u);
+    partial_sums[m * WG + lane] = select(vec4<f32>(), sum, rank == 0u);
   }
   workgroupBarrier();
   for (var m = 0u; m < TM; m++) {
     var rest = vec4<f32>();
     if (stores) {
       for (var i = rank; i < WG; i += size) {
-        rest += partial[m * WG + i];
+        rest += partial_sums[m * WG + i];
       }
     }
     let sum = subgroupAdd(rest); // outside of the branch: it needs uniform control flow

@@ -308,9 +308,10 @@ class CausalDecoding implements Decoding {
   #step(tokens: Tensor<"u32">): Tensor {
     const embeds = this.#model.embed(tokens.reshape([tokens.size, 1])); // [R, 1, D]
     const states = this.#model.hiddenStates(embeds, { positions: this.#positions!, cache: this.#cache }); // [R, 1, D]
+    const logits = this.#model.lastLogits(states); // first, for its product computes the norm of the states
     increment(this.#positions!, 1);
     this.#cache.launchAdvance(1);
-    return this.#model.lastLogits(states);
+    return logits;
   }
 
   #upload(): Tensor<"u32"> {

@@ -35,6 +35,14 @@ export function plan<O extends Op>(
   return variant as Variant<O>;
 }
 
+/** Whether products of x compute its RMS norm by themselves: of M rows of K numbers. */
+export function planNorm(caps: Caps, [M, K]: readonly [number, number], override?: PlanOverride): Variant<"norm"> {
+  if (M > FEW_ROWS || K % 4 !== 0) return "composed";
+  const product = plan("matvec", caps, override, { M });
+  if (product !== "workgroup" && product !== "workgroup_subgroups") return "composed";
+  return plan("norm", caps, override, { M });
+}
+
 /** Longest softmax row of one invocation: longer ones are slow, and a long f32 sum loses digits. */
 const LONGEST_OF_INVOCATION = 4096;
 
@@ -94,6 +102,7 @@ const CLASSES = {
   linear: [32, 128, Number.POSITIVE_INFINITY],
   linear_f16: [32, 128, Number.POSITIVE_INFINITY],
   matvec: [1, Number.POSITIVE_INFINITY],
+  norm: [1, Number.POSITIVE_INFINITY],
   patch_embedding: [512, Number.POSITIVE_INFINITY],
   row: [1, 64, Number.POSITIVE_INFINITY],
   attention: [128, 512, Number.POSITIVE_INFINITY],
@@ -133,6 +142,8 @@ const DEFAULTS: { [O in Op]: (caps: Caps, sizes: Sizes) => Variant<O> } = {
     return subgroupSizeOf(caps) === undefined ? "f16_tile" : "f32";
   },
   matvec: (caps) => (caps.isSoftware ? (hasFixedSubgroups(caps) ? "subgroup" : "register") : workgroupOf(caps)),
+  // On a GPU a launch takes longer than the product does longer; a software driver loads one number after the other.
+  norm: (caps) => (caps.isSoftware ? "composed" : "fused"),
   attention: (caps, { T = 0 }) => {
     if (caps.isSoftware) return hasFixedSubgroups(caps) ? "subgroup" : "composed";
     // One query and one workgroup a head do not fill a GPU: the keys are split.

@@ -74,11 +74,21 @@ export function tilesOf({ TM, WX, WY }: Pick<Tiling, "TM" | "WX" | "WY">, M: num
 /** Bytes of shared memory for a block of x in matvec_blocks. */
 const BYTES_OF_BLOCK = 144;
 
-/** WG and LANES of matvec_blocks for M rows of x: as many lanes along K as shared memory allows. */
-export function planBlocks(M: number, { maxWorkgroupStorageBytes }: Pick<Caps, "maxWorkgroupStorageBytes">) {
-  const most = Math.min(maxWorkgroupStorageBytes, 128 * BYTES_OF_BLOCK) / (BYTES_OF_BLOCK * M); // above this, too few workgroups fit on a core
+/**
+ * WG and LANES of matvec_blocks for M rows of x: as many lanes along K as shared memory allows.
+ *
+ * @param isNormed whether the product computes the norm of x: larger workgroups, which load x and the norm's weight less often
+ */
+export function planBlocks(
+  M: number,
+  { maxWorkgroupStorageBytes }: Pick<Caps, "maxWorkgroupStorageBytes">,
+  isNormed = false,
+) {
+  const bytes = maxWorkgroupStorageBytes - (isNormed ? 4 * 256 : 0);
+  const most = Math.min(bytes, 128 * BYTES_OF_BLOCK) / (BYTES_OF_BLOCK * M); // above this, too few workgroups fit on a core
   const LANES = Math.min(64, 2 ** Math.floor(Math.log2(most)));
-  return { LANES, WG: M === 1 || LANES < 16 ? 64 : 128 };
+  if (M === 1) return { LANES, WG: isNormed ? 256 : 64 };
+  return { LANES, WG: LANES < 16 ? 64 : 128 };
 }
 
 /** WG and IN_FLIGHT are overrides of attention_flash; BT is the queries of a workgroup. */

@@ -12,6 +12,8 @@ export const VARIANTS = {
   linear_f16: ["f16_tile", "f16_subgroup_matrix", "f32"],
   /** [M, K] x [N, K]ᵀ for few rows, as in decoding. */
   matvec: ["workgroup", "workgroup_subgroups", "register", "subgroup"],
+  /** The RMS norm of x before such a product: computed by the product's kernel, which must be workgroup or …_subgroups, or apart. */
+  norm: ["fused", "composed"],
   attention: ["composed", "flash", "split", "split_subgroups", "subgroup"],
   /** Images to tokens in one launch, or step by step. */
   patch_embedding: ["fused", "composed"],

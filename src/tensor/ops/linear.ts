@@ -4,11 +4,11 @@
  */
 import { type Activation, activationCode } from "../activation.ts";
 import type { Caps } from "../device/caps.ts";
-import { FEW_ROWS, type PlanOverride, plan, subgroupMatricesOf } from "../device/plan.ts";
+import { FEW_ROWS, type PlanOverride, plan, planNorm, subgroupMatricesOf } from "../device/plan.ts";
 import { planBlocks, planTiling, subgroupSizeOf, tilesOf } from "../device/tiling.ts";
 import type { WeightDType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { defer, type Epilogue } from "../fuse.ts";
+import { defer, deferredNorm, type Epilogue, type Norm } from "../fuse.ts";
 import { isQuantized, rowBytes } from "../quantize.ts";
 import { expectShape, formatShape, hasRank, sizes } from "../shape.ts";
 import type { Device, Launch, Tensor } from "../tensor.ts";
@@ -48,17 +48,22 @@ export function linear(
   }
   if (K === 0) throw new ShapeError(`linear: rows of x ${formatShape(x.shape)} have no numbers to multiply`);
   if (bias) expectShape("linear", "bias", bias.shape, [N]);
+  const takesNorm = planNorm(x.device.caps, [x.size / K, K], override) === "fused";
+  const norm = takesNorm ? deferredNorm(x) : undefined;
+  const instead = norm && x.deferred;
   const product = {
     shape: x.shape.with(-1, N),
     paired: weight.paired,
-    launch: (epilogue: Epilogue) => launchProduct(contiguous(x), weight, bias, epilogue, override),
+    launch: (epilogue: Epilogue) => launchProduct(norm ?? { x: contiguous(x) }, weight, bias, epilogue, override),
   };
-  if (epilogue === undefined) return defer(x.device, product);
+  if (epilogue === undefined) return defer(x.device, product, instead);
+  if (instead) x.device.undefer(instead);
   return product.launch(typeof epilogue === "string" ? { activation: epilogue } : epilogue);
 }
 
+/** @param input x, or of which it is the norm */
 function launchProduct(
-  x: Tensor,
+  input: Norm | { readonly x: Tensor },
   weight: Weight,
   bias: Tensor | undefined,
   { activation = "none", gated = false, residual }: Epilogue,
@@ -66,6 +71,7 @@ function launchProduct(
 ): Tensor {
   if (gated && !weight.paired) throw new ShapeError("linear: a gated product needs a paired weight");
   const [N, K] = weight.shape;
+  const { x } = input;
   const { device } = x;
   const M = x.size / K;
   const FACTORS = gated ? 2 : 1;
@@ -84,6 +90,7 @@ function launchProduct(
       y,
     },
     row_scales: isF16 ? f16Scales(x, override) : undefined,
+    norm: "eps" in input ? input : undefined,
     params: { has_bias: bias ? 1 : 0, has_residual: residual ? 1 : 0, tokens: 0, height: 0, width: 0 },
   });
   return y;
@@ -95,6 +102,8 @@ interface Operands extends Required<Pick<Launch, "uses" | "overrides" | "binding
   readonly overrides: { readonly ACTIVATION: number; readonly [name: string]: number };
   /** f32[M], of f16 products; see `f16Scales`. */
   readonly row_scales?: Tensor | undefined;
+  /** What x is normed by, of few rows. */
+  readonly norm?: Norm | undefined;
 }
 
 /**
@@ -109,20 +118,21 @@ export function multiply(
   [M, planned]: readonly [number, number],
   FACTORS: 1 | 2,
   override: PlanOverride | undefined,
-  { uses, overrides, bindings, params, row_scales }: Operands,
+  { uses, overrides, bindings, params, row_scales, norm }: Operands,
 ): void {
   const { device } = weight;
   const [N, K] = weight.shape;
   const { input, ...slots } = uses;
   for (const { firstRow, rows, bits, row0, f16_scales } of FACTORS === 2 ? weight.shards : weight.runs) {
-    const size = { rows: M, M: planned, N: FACTORS * rows, FACTORS };
+    const size = { rows: M, M: planned, N: FACTORS * rows, FACTORS, isNormed: norm !== undefined };
     const { loaders, ...choice } = (row_scales ? chooseF16 : choose)(device.caps, size, weight, override);
     const launch = {
       ...choice,
       uses: { ...(loaders ?? { ...weight.uses, input }), ...choice.uses, ...slots },
-      overrides: { ...choice.overrides, ...overrides, FACTORS },
+      overrides: { ...choice.overrides, ...overrides, FACTORS, ...(norm && { EPS: norm.eps }) },
       bindings: {
         ...bindings,
+        ...(norm && { gain: norm.weight }),
         weight: bits,
         row_scales: row_scales ?? placeholder(device),
         weight_scales: f16_scales ?? placeholder(device),
@@ -171,23 +181,21 @@ interface ProductSizes {
   /** Sums of a row of x: FACTORS for each column of y. */
   readonly N: number;
   readonly FACTORS: 1 | 2;
+  /** Whether the launch computes the norm of x. */
+  readonly isNormed: boolean;
 }
 
 /** The kernel of a launch, its tile and its number of workgroups. */
-function choose(
-  caps: Caps,
-  { rows, M, N, FACTORS }: ProductSizes,
-  { dtype, shape }: Weight,
-  override: PlanOverride | undefined,
-): Choice {
+function choose(caps: Caps, sizes: ProductSizes, { dtype, shape }: Weight, override: PlanOverride | undefined): Choice {
+  const { rows, M, N, FACTORS, isNormed } = sizes;
   const variant = plan(M <= FEW_ROWS ? "matvec" : "linear", caps, override, { M });
   const tiles = (TM: number, TN: number) => Math.ceil(rows / TM) * Math.ceil(N / TN);
   switch (variant) {
     case "tile":
-      return chooseTile(caps, { rows, M, N, FACTORS }, shape);
+      return chooseTile(caps, sizes, shape);
     case "subgroup_matrix":
       return {
-        ...chooseMatrices({ rows, M, N, FACTORS }),
+        ...chooseMatrices(sizes),
         // Tests override the variant on adapters without subgroup matrices.
         uses: { matrix: subgroupMatricesOf("f32", caps) ? "matrix_subgroup" : "matrix_threads" },
       };
@@ -197,20 +205,25 @@ function choose(
     }
     case "workgroup":
     case "workgroup_subgroups": {
+      const hasSubgroups = variant === "workgroup_subgroups";
+      const norm = isNormed && { norm: "norm_rms", reduce: hasSubgroups ? "reduce_subgroups" : "reduce_tree" };
       if (hasBlocks(dtype, shape[1])) {
         const SG = sizedOf(caps);
-        const tiling = planBlocks(M, caps);
+        const tiling = planBlocks(M, caps, isNormed);
         return {
           kernel: SG ? "matvec_blocks_sized" : "matvec_blocks",
           loaders: { blocks: `blocks_${dtype}` },
+          ...(norm && { uses: norm }),
           overrides: { ...tiling, TM: M, ...SG },
           workgroups: Math.ceil(N / ((4 * tiling.WG) / tiling.LANES)),
         };
       }
+      // At most 16 KiB of shared memory, the default limit.
+      const WG = 2 ** Math.floor(Math.log2((16 * 1024) / (16 * M + (isNormed ? 4 : 0))));
       return {
         kernel: "matvec_workgroup",
-        uses: { column_sums: variant === "workgroup" ? "column_sums_tree" : "column_sums_subgroups" },
-        overrides: { WG: M <= 4 ? 256 : 128, TM: M }, // at most 16 KiB of shared memory, the default limit
+        uses: { column_sums: hasSubgroups ? "column_sums_subgroups" : "column_sums_tree", ...norm },
+        overrides: { WG: Math.min(256, WG), TM: M },
         workgroups: Math.ceil(N / 4),
       };
     }

@@ -88,6 +88,11 @@ SCORES = {
 }
 
 
+def llama_norm(x, w, eps=1e-6):
+    """transformers' LlamaRMSNorm"""
+    return w * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
+
+
 def norm_cases():
     for name, d, eps in [("layer_norm", 1408, 1e-6), ("rms_norm", 4096, 1e-6)]:
         for kind in ["massive", "large_mean", "sink_rows"]:
@@ -102,11 +107,8 @@ def norm_cases():
             weight, bias = 1 + source.bell(d) / 8, source.bell(d)
             if name == "layer_norm":
                 yield f"{name} {kind}", [x, weight, bias], lambda x, w, b: F.layer_norm(x, x.shape[-1:], w, b, eps)
-            else:  # transformers' LlamaRMSNorm
-                def llama(x, w):
-                    return w * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
-
-                yield f"{name} {kind}", [x, weight], llama
+            else:
+                yield f"{name} {kind}", [x, weight], llama_norm
 
 
 def row_cases():
@@ -141,14 +143,16 @@ def activation_cases():
         yield f"gated {kind}", [gate, up], lambda g, u, f=f: f(g) * u
 
 
+WEIGHTS = {
+    "f32": lambda source, n, k: source.bell(n, k) / 64,
+    "int8": lambda source, n, k: coded(source, n, k, -127, 127, 2.0**-12),
+    "int4": lambda source, n, k: coded(source, n, k, 0, 15, 2.0**-8) - 2.0**-5,
+}
+
+
 def linear_cases():
-    weights = {
-        "f32": lambda source, n, k: source.bell(n, k) / 64,
-        "int8": lambda source, n, k: coded(source, n, k, -127, 127, 2.0**-12),
-        "int4": lambda source, n, k: coded(source, n, k, 0, 15, 2.0**-8) - 2.0**-5,
-    }
     for m in [1, 2, 3, 8, 9, 40]:
-        for dtype, draw in weights.items():
+        for dtype, draw in WEIGHTS.items():
             for kind in ["bias", "massive", "large_mean"]:
                 source = Source(6)
                 n, k = 48, 6144
@@ -171,6 +175,18 @@ def linear_cases():
             f"linear gated {m}", [x, w, up, b, 150 + b],
             lambda x, g, u, gb, ub: F.silu(F.linear(x, g, gb)) * F.linear(x, u, ub),
         )
+
+
+def normed_linear_cases():
+    for m in [1, 5]:
+        for dtype, draw in WEIGHTS.items():
+            for kind in ["massive", "large_mean"]:
+                source = Source(12)
+                n, k = 48, 4096
+                x = source.bell(m, k)
+                x = massive(x) if kind == "massive" else 1000 + x
+                gain, w = 1 + source.bell(k) / 8, draw(source, n, k)
+                yield f"rms_norm, linear {kind} {dtype} {m}", [x, gain, w], lambda x, g, w: F.linear(llama_norm(x, g), w)
 
 
 def attention_cases():
@@ -237,7 +253,7 @@ def other_cases():
 
 
 def cases():
-    for part in (norm_cases, row_cases, activation_cases, linear_cases, attention_cases, other_cases):
+    for part in (norm_cases, row_cases, activation_cases, linear_cases, normed_linear_cases, attention_cases, other_cases):
         yield from part()
 
 

@@ -1,6 +1,7 @@
 /** Pipelined greedy search gives the same as greedy search that waits for every id. */
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor } from "../../../src/index.node.ts";
+import type { LlamaConfig } from "../../../src/instructblip/config/llama.ts";
 import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import { logitsProcessors } from "../../../src/instructblip/generation/logits_process.ts";
 import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";
@@ -93,5 +94,18 @@ describe("on a device that is taken for a GPU", async () => {
     });
     const options = { ...inputs, max_new_tokens: 30 };
     expect(await ahead.generate(options)).toEqual(await waiting.generate(options));
+  });
+
+  test("a token takes six launches a layer, and six more", async () => {
+    const inputs = await processor({ images: "examples/shapes/images/a.png", text: "Describe the image." });
+    const launches = async (max_new_tokens: number) => {
+      const before = device.counts.launches;
+      await ahead.generate({ ...inputs, eos_token_id: null, max_new_tokens });
+      return device.counts.launches - before;
+    };
+    const { num_hidden_layers } = ahead.config.text_config as LlamaConfig;
+    // Norm and queries, keys and values; their rotation; attention; its output; norm and gate and up; down. And embedding, norm and
+    // head, the choice, its copy, the position, the cache's length. 198 of a 7B.
+    expect((await launches(12)) - (await launches(8))).toBe(4 * (6 * num_hidden_layers + 6));
   });
 });

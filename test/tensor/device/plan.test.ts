@@ -4,8 +4,10 @@ import {
   itemsPerThread,
   namesTunedPlan,
   type Op,
+  type PlanOverride,
   parseOverride,
   plan,
+  planNorm,
   planRow,
   rowLaunch,
   runnableVariants,
@@ -112,6 +114,15 @@ test("products and attention take subgroups on software that has them fixed, sha
   expect(choices({ ...GPU, subgroups: false })).toEqual(["tile", "workgroup", "flash"]);
   expect(choices(SOFTWARE)).toEqual(["subgroup", "subgroup", "subgroup"]);
   expect(choices({ ...SOFTWARE, subgroups: false })).toEqual(["register", "register", "composed"]);
+});
+
+test("a norm of few rows is computed by the product that follows on a GPU, where its kernel can", () => {
+  const choice = (caps: Caps, M = 1, K = 4096, override: PlanOverride = {}) => planNorm(caps, [M, K], override);
+  expect([choice(GPU), choice(GPU, 8), choice({ ...GPU, subgroups: false })]).toEqual(["fused", "fused", "fused"]);
+  expect([choice(GPU, 9), choice(GPU, 1, 4094), choice(SOFTWARE)]).toEqual(["composed", "composed", "composed"]);
+  const overridden = [{ norm: "composed" }, { matvec: "register" }] as const;
+  for (const override of overridden) expect(choice(GPU, 1, 4096, override)).toBe("composed");
+  expect(choice(SOFTWARE, 1, 4096, { norm: "fused", matvec: "workgroup" })).toBe("fused");
 });
 
 test("images become tokens in one launch on a GPU, and step by step on software", () => {

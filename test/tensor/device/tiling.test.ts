@@ -76,9 +76,11 @@ test("shared memory and threads are within WebGPU's default limits", () => {
     expect(WX * WY).toBeLessThanOrEqual(256);
   }
   for (const maxWorkgroupStorageBytes of [16_384, 32_768, 65_536]) {
-    for (let M = 1; M <= 8; M++) {
-      const { LANES, WG } = planBlocks(M, { maxWorkgroupStorageBytes });
-      expect(144 * M * LANES).toBeLessThanOrEqual(maxWorkgroupStorageBytes);
+    for (let i = 0; i < 16; i++) {
+      const [M, isNormed] = [1 + (i >> 1), i % 2 === 1];
+      const { LANES, WG } = planBlocks(M, { maxWorkgroupStorageBytes }, isNormed);
+      expect(144 * M * LANES + (isNormed ? 4 * WG : 0)).toBeLessThanOrEqual(maxWorkgroupStorageBytes);
+      expect(WG).toBeLessThanOrEqual(256);
       expect(LANES).toBeGreaterThanOrEqual(8);
       expect(WG % LANES).toBe(0);
       // Every thread's sums find room where x was, and what it fetches in its registers.

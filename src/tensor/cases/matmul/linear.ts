@@ -3,12 +3,15 @@
  * so it is measured over several copies of the weight that together exceed the caches.
  */
 import type { Caps } from "../../device/caps.ts";
+import { planNorm, type Variant } from "../../device/plan.ts";
 import { linear, matmulNaive } from "../../ops/linear.ts";
+import { rmsNorm } from "../../ops/rms_norm.ts";
 import { rowBytes } from "../../quantize.ts";
 import { activation as activations } from "../../reference/activation.ts";
 import { add } from "../../reference/add.ts";
 import { gatedActivation } from "../../reference/gated_activation.ts";
 import { linear as reference } from "../../reference/linear.ts";
+import { rmsNorm as rmsNormReference } from "../../reference/rms_norm.ts";
 import { compare } from "../support/compare.ts";
 import { type QuantizedRows, randomNumbers, randomWeight, sampleRows, storedRow, takeSample } from "../support/data.ts";
 import { type Group, type Groups, once, variantsOf } from "../support/group.ts";
@@ -30,6 +33,10 @@ export const groups: Groups = ({ matmul, matvec }, caps) => {
       .filter(({ shape }) => /^(f16|int4)$/.test(shape.dtype))
       .map(({ shape, sample }) => group("linear_f16", shape, { ...sample, quantized }, caps)),
     ...matvec.map((shape) => group("matvec", shape, { ...sampleOf(shape), quantized }, caps)),
+    ...matvec
+      .filter(({ K, N, epilogue }) => epilogue === undefined && Math.max(K, N) <= 4096)
+      .map((shape) => normed(shape, quantized, caps))
+      .filter(({ variants }) => variants.length > 1),
   ];
 };
 
@@ -62,6 +69,38 @@ function sampleOf({ M, N, K, dtype, epilogue = "none" }: MatmulShape): Sample {
     }[epilogue]();
   });
   return { take, expected };
+}
+
+/** A product of an RMS norm. */
+function normed({ name, M, N, K, dtype }: MatmulShape, quantized: QuantizedRows, caps: Caps): Group {
+  const columns = sampleRows(N, 128);
+  const expected = once((x: Float32Array, gain: Float32Array) => {
+    const weight = new Float32Array(columns.length * K);
+    columns.forEach((n, i) => {
+      weight.set(storedRow(n, K, dtype), i * K);
+    });
+    return reference(rmsNormReference(x, gain, 1e-6), weight, undefined, [M, columns.length, K]);
+  });
+  return {
+    kernel: "linear",
+    shape: `${name} M${M} K${K} N${N} ${dtype}, of a norm`,
+    ...variantsOf("norm", { M }, caps, (override) => planNorm(caps, [M, K], override)),
+    open(device) {
+      const [x, gain] = [new Random(1).normal(M * K), new Random(2).normal(K, 1, 0.1)];
+      const [xs, g] = [device.tensor(x, [M, K]), device.tensor(gain, [K])];
+      const weight = randomWeight(device, [N, K], dtype, false, "f32", quantized);
+      return {
+        flops: 2 * M * N * K,
+        bytes: N * rowBytes(dtype, K) + 4 * (M * K + K + M * N),
+        run: (variant) => linear(rmsNorm(xs, g, 1e-6, { norm: variant as Variant<"norm"> }), weight, undefined, "none"),
+        check(y) {
+          const taken = Array.from({ length: M }, (_, m) => columns.map((n) => y[m * N + n]!)).flat();
+          return compare(taken, expected(x, gain), TOLERANCES.linear, "linear");
+        },
+        dispose: () => weight.dispose(),
+      };
+    },
+  };
 }
 
 function group(

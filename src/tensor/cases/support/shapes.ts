@@ -245,6 +245,7 @@ export const AWKWARD_SHAPES: Shapes = {
     ...awkward(2, ["int8", "int4"]),
     ...awkward(5, ["f32", "int8"], ["residual", "gated"]),
     ...awkward(8, ["f16", "int4"]),
+    { name: "blocks", M: 3, K: 640, N: 37, dtype: "int4" },
   ],
   attention: [
     { name: "one", T: 1, S: 1, H: 1, d: 4 },
