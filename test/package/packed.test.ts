@@ -335,6 +335,9 @@ describe("a page", () => {
     // Open folders over HTTP, within limits.
     AutoConfig: 40_000,
     ModelFolder: 40_000,
+    // A sweep over the model's parts: interventions, loss, scores.
+    ablate: 20_000,
+    patchActivations: 20_000,
     // The weights' format, checked in every part.
     Checkpoint: 30_000,
     // Tokenizers and images.

@@ -181,7 +181,7 @@ describe("parts", () => {
     const join = (...parts: PredictionFile[]) =>
       refusal(() => joinParts(new Map(parts.map((one, i) => [`p${i}`, one]))));
     const [a, b, c] = [0, 1, 2].map((i) => part({ i, n: 3 }, third(i)));
-    expect(join()).toBe("PARTS_MISSING: there are no prediction files to merge");
+    expect(join()).toBe("PARTS_MISSING: there are no files to merge");
     expect(join(a, c)).toBe("PARTS_MISSING: shards are missing: 1/3");
     expect(join(a, b, b)).toBe("PARTS_DIFFER: p2 and p1 are the same shard, 1/3");
     expect(join(a, b, part({ i: 2, n: 3 }, []))).toMatch(/^PART_UNFINISHED: p2: 0 of 2 questions are done\n.*--resume/);
