@@ -60,7 +60,7 @@ describe("npm run kernels -- show", () => {
     expect(marks).not.toContain("kernels/lib/weight_f32.wgsl");
     expect(stdout).toContain("// slot weight = weight_int4; or weight_bf16, weight_f16, weight_f32, weight_int8\n");
     expect(stdout).toMatch(/^override WG: u32 = 32; \/\/ a power of two$/m);
-    expect(stdout).toMatch(/^override TM: u32 = 4;/m);
+    expect(stdout).toMatch(/^override TM: u32 = 1;/m);
     // Each file whole, but for the numbers that were set.
     for (const file of marks) {
       const text = readFileSync(join(ROOT, file), "utf8").replace("WG: u32 = 256", "WG: u32 = 32");
