@@ -16,6 +16,7 @@ import { NodeFolder } from "../../../src/tensor/files/source.node.ts";
 import { sizeOf } from "../../../src/tensor/shape.ts";
 import { otherDevice } from "../../device.ts";
 import { COMPOSITES, goldenFolder, SIBLINGS } from "../../golden_folder.ts";
+import { onOneGpu } from "../../one_gpu.ts";
 import { cli, json, openGolden } from "./cli.ts";
 
 describe("inspect --json", () => {
@@ -92,7 +93,7 @@ async function planned(name: string, dtype: StorageDType, options: DeviceOptions
   const config = AutoConfig.parse(await folder.text("config.json"));
   const checkpoint = await Checkpoint.open(folder);
   await checkpoint.close();
-  const device = await otherDevice(options);
+  const device = await onOneGpu(() => otherDevice(options));
   const model = await AutoModelForImageTextToText.from_pretrained(folder, { device, dtype, compile: false });
   const plan = planMemory(checkpoint.tensors, config, device.caps);
   const weights = plan.weights.find((weights) => weights.dtype === dtype)!;
