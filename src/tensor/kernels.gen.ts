@@ -2022,7 +2022,8 @@ fn silu(x: f32) -> f32 {
   "lib/reduce_subgroups": `// Reductions over the workgroup's threads, as reduce_tree.wgsl has them: within each subgroup by its own instructions, then
 // among subgroups through shared memory, with two barriers in all. All threads call it. Neither a subgroup's size nor its
 // threads are known, and its index in the workgroup not in every browser. So every thread writes to its own element, and each
-// subgroup reads all elements, as many at a time as it has threads.
+// subgroup reads all elements, as many at a time as it has threads. A sum goes to another rank's element in each subgroup: each
+// thread then adds few of them, where rank 0 would add all, one after another, with a rounding each.
 // @use candidate
 enable subgroups;
 
@@ -2034,7 +2035,7 @@ fn sum_over_threads(lane: u32, value: f32) -> f32 {
   let rank = subgroupExclusiveAdd(1u);
   let size = subgroupAdd(1u); // less than subgroup_size in one that is not full
   let sum = subgroupAdd(value);
-  partial[lane] = select(0.0, sum, rank == 0u);
+  partial[lane] = select(0.0, sum, rank == subgroupBroadcastFirst(lane / size) % size);
   workgroupBarrier();
   var rest = 0.0;
   for (var i = rank; i < WG; i += size) {
@@ -2048,7 +2049,7 @@ fn sums_over_threads(lane: u32, pair: vec2<f32>) -> vec2<f32> {
   let rank = subgroupExclusiveAdd(1u);
   let size = subgroupAdd(1u);
   let sum = subgroupAdd(pair);
-  partial_pairs[lane] = select(vec2<f32>(), sum, rank == 0u);
+  partial_pairs[lane] = select(vec2<f32>(), sum, rank == subgroupBroadcastFirst(lane / size) % size);
   workgroupBarrier();
   var rest = vec2<f32>();
   for (var i = rank; i < WG; i += size) {
