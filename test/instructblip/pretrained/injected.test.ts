@@ -16,7 +16,7 @@ import { Random } from "../../random.ts";
 import { ALL } from "../../rounds.ts";
 
 /** Faults of each scenario in a sample, and how many of them lose the device, which takes a new one each. */
-const SAMPLE = { faults: 5, losses: 1 };
+const SAMPLE = { faults: 3, losses: 1 };
 
 const folder = goldenFolder("plain_f32");
 const { pixel_values, qformer_input_ids, input_ids } = await goldenInputs("plain_f32", 1);
