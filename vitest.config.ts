@@ -35,7 +35,7 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: "own process", include: OWN_PROCESS },
+        test: { name: "own process", include: OWN_PROCESS, sequence: { groupOrder: 0 } },
       },
       {
         extends: true,
@@ -46,6 +46,7 @@ export default defineConfig({
           // Two processes run these files in turn: to start one for each takes a quarter of the whole run. `npm run test:all`
           // does start one for each, so that no file comes to rely on another.
           isolate: ALL,
+          sequence: { groupOrder: ALL ? 0 : 1 },
         },
       },
     ],
