@@ -3162,9 +3162,10 @@ fn store_columns(column0: u32, lane: u32, sums: ptr<function, array<vec4<f32>, 8
   let rank = subgroupExclusiveAdd(1u);
   let size = subgroupAdd(1u); // below subgroup_size in a partial subgroup
   let stores = subgroupAny(lane == 0u);
+  let is_ours = rank == subgroupBroadcastFirst(lane / size) % size; // as in reduce_subgroups.wgsl
   for (var m = 0u; m < TM; m++) {
     let sum = subgroupAdd((*sums)[m]);
-    partial_sums[m * WG + lane] = select(vec4<f32>(), sum, rank == 0u);
+    partial_sums[m * WG + lane] = select(vec4<f32>(), sum, is_ours);
   }
   workgroupBarrier();
   for (var m = 0u; m < TM; m++) {
