@@ -1,7 +1,8 @@
 /** The work of `npm run bench`: the measurements, the tuner, and the table of a file of rows. */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { join, relative, resolve } from "node:path";
 import { regularExpression, UsageError } from "../scripts/script.ts";
+import { EXIT, Interrupted } from "../src/instructblip/cli/format.ts";
 import { Progress, processTerminal } from "../src/instructblip/cli/terminal.node.ts";
 import type { StorageDType } from "../src/modules/weights.ts";
 import { CASES } from "../src/tensor/cases/support/all.ts";
@@ -27,6 +28,7 @@ import {
   selfTestOf,
 } from "./against.ts";
 import { compareRows, exitCodeOf, renderComparison } from "./compare.ts";
+import { readRowsOf, writeWhole } from "./files.ts";
 import { type Measured, measure, type Shared, withShare } from "./harness.ts";
 import { groups as layerGroups } from "./layers.bench.ts";
 import { betterOf, groups as limitGroups, limitsOf } from "./limits.bench.ts";
@@ -268,15 +270,21 @@ export async function runSelfTest(options: AlternateOptions & { readonly trials:
 /** The share of rows of equal code that may be reported as changed. */
 const MOST_ALARMS = 0.05;
 
-/** Runs processes with the options that sides share; they end with this one. */
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+
+/** Runs processes with the options that sides share; they end with this one. @throws Interrupted by a signal */
 async function alternately<T>(
   { quick, planned, rounds, model, dtype, shape = [] }: AlternateOptions,
   cold: boolean,
   measureSides: (runSide: RunSide, show: (text: string) => void) => Promise<T>,
 ): Promise<T> {
   const stopping = new AbortController();
-  const stop = () => stopping.abort(new Error("interrupted"));
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, stop);
+  const stop = (reason: Interrupted) => stopping.abort(reason);
+  const onSignal = {
+    SIGINT: () => stop(new Interrupted(EXIT.sigint)),
+    SIGTERM: () => stop(new Interrupted(EXIT.sigterm)),
+  };
+  for (const signal of SIGNALS) process.once(signal, onSignal[signal]);
   const progress = new Progress(processTerminal(stop));
   const given = (name: string, value: string | undefined) => (value === undefined ? [] : [name, value]);
   const stored = typeof dtype === "string" && dtype !== "auto" ? dtype : undefined;
@@ -295,7 +303,7 @@ async function alternately<T>(
     return await measureSides(runSide, (text) => progress.show(text));
   } finally {
     progress.clear();
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, stop);
+    for (const signal of SIGNALS) process.off(signal, onSignal[signal]);
   }
 }
 
@@ -341,23 +349,4 @@ export function writeDocs(file: string): number {
   return 0;
 }
 
-function readRows(path: string): Row[] {
-  try {
-    return parseRows(readFileSync(path, "utf8"));
-  } catch (cause) {
-    throw new Error(`${path}: ${(cause as Error).message}`, { cause });
-  }
-}
-
-/** Writes to a temporary file and renames it, so that the old one is kept if the disk is full. */
-function writeWhole(path: string, text: string): void {
-  mkdirSync(dirname(path), { recursive: true });
-  const fresh = `${path}.${process.pid}.tmp`;
-  try {
-    writeFileSync(fresh, text);
-    renameSync(fresh, path);
-  } catch (error) {
-    rmSync(fresh, { force: true });
-    throw error;
-  }
-}
+const readRows = (path: string): Row[] => readRowsOf(path, parseRows);

@@ -2,17 +2,25 @@
  * What the programs of the npm scripts share. Each has its arguments and help in one file and its work in another, imported when
  * the arguments are right, so that `--help` and mistyped options respond at once.
  */
+import { Interrupted } from "../src/instructblip/cli/format.ts";
 import { exitWithReader } from "../src/instructblip/cli/terminal.node.ts";
 
 /** A wrong argument. */
 export class UsageError extends Error {}
 
-/** Runs a program, which returns its exit code. An error is one on stderr, and exit code 2 for a wrong argument, else 1. */
+/**
+ * Runs a program, which returns its exit code. An error is one on stderr, and exit code 2 for a wrong argument, else 1. An
+ * interrupted program, which has removed what it had made by then, has its signal's exit code.
+ */
 export async function runScript(main: () => Promise<number>): Promise<void> {
   exitWithReader();
   try {
     process.exitCode = await main();
   } catch (error) {
+    if (error instanceof Interrupted) {
+      process.exitCode = error.exitCode;
+      return;
+    }
     const { message, code } = error as Error & { code?: string };
     const usage = error instanceof UsageError || code?.startsWith("ERR_PARSE_ARGS");
     console.error(`error: ${message}${usage ? "\n    hint: --help lists the options" : ""}`);

@@ -13,11 +13,12 @@
  * - A GEMV alternates between copies of its weight that together exceed the caches.
  */
 import { type ChildProcess, fork } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Progress, processTerminal } from "../../src/instructblip/cli/terminal.node.ts";
 import { swiftShaderFolder } from "../../src/tensor/device/gpu.node.ts";
+import { readRowsOf, writeWhole } from "../files.ts";
 import { NODE_ARGS, programFile } from "../program.ts";
 import { type Machine, slug } from "../rows.ts";
 import { type Answer, type Answers, ENGINES, type EngineName, type Request } from "./engine.ts";
@@ -278,18 +279,4 @@ export function writeDocs(file: string): number {
   return 0;
 }
 
-function readRows(path: string): PeerRow[] {
-  try {
-    return parsePeerRows(readFileSync(path, "utf8"));
-  } catch (cause) {
-    throw new Error(`${path}: ${(cause as Error).message}`, { cause });
-  }
-}
-
-/** Writes to a temporary file and renames it, so that the old one is kept if the disk is full. */
-function writeWhole(path: string, text: string): void {
-  mkdirSync(dirname(path), { recursive: true });
-  const fresh = `${path}.${process.pid}.tmp`;
-  writeFileSync(fresh, text);
-  renameSync(fresh, path);
-}
+const readRows = (path: string): PeerRow[] => readRowsOf(path, parsePeerRows);

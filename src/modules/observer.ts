@@ -65,6 +65,13 @@ export function pathPattern(text: string): RegExp {
   return new RegExp(`^${escaped.replace(/\*\*|\*/g, (stars) => (stars === "**" ? ".*" : "[^.]*"))}$`);
 }
 
+/** What an observer keeps of a tensor beyond the scope that it was made in, contiguous; to be disposed, or adopted. */
+export function keptCopy<T extends Tensor<ActivationDType>>(x: T): T {
+  const whole = contiguous(x) as T;
+  whole.device.memory.keep(whole.storage);
+  return whole;
+}
+
 /** One module's output. */
 export interface TracedOutput {
   readonly shape: Shape;
@@ -89,9 +96,7 @@ export async function traceOutputs<T>(
   const keep: SeeOutput = (path, output) => {
     let key = path;
     for (let n = 2; kept.has(key); n++) key = `${path}#${n}`;
-    const copy = contiguous(output);
-    device.memory.keep(copy.storage);
-    kept.set(key, copy);
+    kept.set(key, keptCopy(output));
     return also?.(key, output);
   };
   try {
@@ -160,9 +165,7 @@ class StateObserver implements Observer {
   }
 
   see(path: string, kind: ObservedKind, tensor: Tensor<ActivationDType>): undefined {
-    const whole = contiguous(tensor as Tensor);
-    this.#device.memory.keep(whole.storage);
-    this.#kept.push({ kind, path, tensor: whole });
+    this.#kept.push({ kind, path, tensor: keptCopy(tensor as Tensor) });
   }
 
   /** Returns, in order, the states of modules at or below `path`; the current scope owns them. */

@@ -2,9 +2,8 @@
  * The trace of a model that runs here. The pass is repeated for a part of its tensors at a time, so that the device holds
  * some of them and the host one, however large the model is.
  */
-import { withObserver } from "../../modules/observer.ts";
+import { keptCopy, withObserver } from "../../modules/observer.ts";
 import type { ActivationDType } from "../../tensor/dtype.ts";
-import { contiguous } from "../../tensor/ops/copy.ts";
 import { type Shape, sizeOf } from "../../tensor/shape.ts";
 import { type Device, type ObservedKind, type Observer, storagesIn, type Tensor } from "../../tensor/tensor.ts";
 import type { Numbers } from "./statistics.ts";
@@ -91,9 +90,7 @@ class Recorder implements Observer {
     // Computed by itself, kept or not: the pass is then the same for every part of its tensors.
     void x.storage;
     if (!this.#wants(name, x.bytes)) return;
-    const copy = contiguous(x);
-    this.#options.device.memory.keep(copy.storage);
-    this.kept.set(name, copy);
+    this.kept.set(name, keptCopy(x));
   }
 
   dispose(): void {

@@ -6,11 +6,11 @@
  * Source: nostalgebraist 2020, interpreting GPT: the logit lens; for image tokens Jiang et al. 2025, Interpreting and Editing
  * Vision-Language Representations.
  */
+import { keptCopy } from "../../modules/observer.ts";
 import { refuseUnknown } from "../../tensor/arguments.ts";
 import type { ObservedKind, Observer } from "../../tensor/device/device.ts";
 import type { ActivationDType } from "../../tensor/dtype.ts";
 import { InputError, NumericError } from "../../tensor/errors.ts";
-import { contiguous } from "../../tensor/ops/copy.ts";
 import { logSoftmax } from "../../tensor/ops/log_softmax.ts";
 import { takeRows } from "../../tensor/ops/take_rows.ts";
 import { topK } from "../../tensor/ops/top_k.ts";
@@ -167,9 +167,7 @@ class KeptStates implements Observer {
   }
 
   see(_path: string, kind: ObservedKind, tensor: Tensor<ActivationDType>): undefined {
-    const whole = contiguous(tensor as Tensor);
-    whole.device.memory.keep(whole.storage);
-    (kind === "hidden_states" ? this.states : this.maps).push(whole);
+    (kind === "hidden_states" ? this.states : this.maps).push(keptCopy(tensor as Tensor));
   }
 
   dispose(): void {

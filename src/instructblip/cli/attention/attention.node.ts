@@ -10,7 +10,6 @@ import { type StorageDType, Weights } from "../../../modules/weights.ts";
 import { openDevice } from "../../../tensor/device/open_device.ts";
 import { InputError } from "../../../tensor/errors.ts";
 import { Checkpoint } from "../../../tensor/files/safetensors.ts";
-import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
 import type { Folder } from "../../../tensor/files/source.ts";
 import { sizes } from "../../../tensor/shape.ts";
 import { Blip2Config } from "../../config/blip_2.ts";
@@ -26,7 +25,7 @@ import { type InstructBlipInputs, uploadInstruction } from "../../pretrained/ins
 import { readNamedImage } from "../../pretrained/platform.node.ts";
 import { imageName } from "../../processing/image_source.ts";
 import { openModelFolder } from "../folder.node.ts";
-import { checkOut } from "../requests/out_file.node.ts";
+import { checkOut, writeOut } from "../requests/out_file.node.ts";
 import { loading, noteSoftware, prepareInputs, type Run } from "../session.node.ts";
 import { say } from "../terminal.node.ts";
 import { drawSheet, type PatchGrid, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
@@ -255,9 +254,7 @@ async function writeSheet(file: string, sheet: Sheet): Promise<void> {
         .composite([{ input: Buffer.from(sheetSvg(sheet)) }])
         .png()
         .toBuffer();
-  await writeFileAtomic(file, (sink) => sink.write(content)).catch((cause: Error) => {
-    throw new InputError("IO", `--out ${cause.message}`, { cause });
-  });
+  await writeOut("--out", file, content);
 }
 
 /** Whether text can be drawn: without fonts all characters are the same box. */

@@ -2,7 +2,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
 import { type Comparison, compareTraces } from "../../compare/comparison.ts";
 import { comparisonJson } from "../../compare/json.ts";
 import type { LiveTrace } from "../../compare/live_trace.ts";
@@ -12,7 +11,7 @@ import type { Given, Setting } from "../../compare/setting.ts";
 import { equalLine, findingLines, statisticsTable, tableOf, topRows, wrongRows } from "../../compare/summary.ts";
 import { moduleOf, splitRun, type Trace } from "../../compare/trace.ts";
 import { EXIT, formatTable } from "../format.ts";
-import { checkOut } from "../requests/out_file.node.ts";
+import { checkOut, writeOut } from "../requests/out_file.node.ts";
 import type { Run } from "../session.node.ts";
 import { Progress } from "../terminal.node.ts";
 import { bisectPrecision, matricesOf, precisionText, replacementsOf } from "./bisect.node.ts";
@@ -187,9 +186,9 @@ async function report(
   precision?: Precision,
 ): Promise<void> {
   const { json, html, statistics, top } = options;
-  if (html !== undefined) await writeText(html, comparisonPage(comparison, precision));
+  if (html !== undefined) await writeOut("--html", html, comparisonPage(comparison, precision));
   if (json === "-") return terminal.out(comparisonJson(comparison, precision));
-  if (json !== undefined) await writeText(json, comparisonJson(comparison, precision));
+  if (json !== undefined) await writeOut("--json", json, comparisonJson(comparison, precision));
   const isEqual = wrongRows(comparison).length === 0;
   await terminal.out(isEqual ? equalLine(comparison) : `${findingLines(comparison).join("\n")}\n`);
   if (isEqual && top === undefined && !statistics) return;
@@ -204,9 +203,6 @@ async function report(
   }
   if (statistics) await terminal.out(`\n${formatTable(statisticsTable(rows), [3, 4, 5, 6, 7, 8, 9])}`);
 }
-
-const writeText = (path: string, text: string): Promise<void> =>
-  writeFileAtomic(path, (sink) => sink.write(new TextEncoder().encode(text)));
 
 /** Default number of rows. */
 const TOP = 20;

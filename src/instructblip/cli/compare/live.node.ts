@@ -15,12 +15,10 @@ import type { Device } from "../../../tensor/tensor.ts";
 import { type HostTensor, LiveTrace, type LiveTraceOptions, type PassResult } from "../../compare/live_trace.ts";
 import type { Setting } from "../../compare/setting.ts";
 import type { TextConfig } from "../../config/config.ts";
-import { AutoProcessor } from "../../pretrained/auto_processor.ts";
-import { readNamedImage } from "../../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
-import { openModelFolder } from "../folder.node.ts";
 import { readInterventions } from "../interventions.node.ts";
-import { loadModel, prepareInputs, type Run } from "../session.node.ts";
+import { openQuestion } from "../question.node.ts";
+import { loadModel, type Run } from "../session.node.ts";
 
 /** What is traced. */
 export interface Question {
@@ -50,12 +48,9 @@ export async function openLiveTrace(
   details: TraceDetails = {},
 ): Promise<OpenTrace> {
   const interventions = await readInterventions(setting.interventions);
-  const folder = await openModelFolder(setting.model ?? question.model, run);
-  const config = await folder.config();
+  const { image, prompt } = question;
+  const { folder, config, inputs } = await openQuestion({ model: setting.model ?? question.model, image, prompt }, run);
   const ids = decoderIds(question.decoderInputIds, config.text_config);
-  const processor = await AutoProcessor.from_pretrained(folder);
-  const image = await readNamedImage(question.image, { signal: run.signal });
-  const inputs = await prepareInputs(processor, config, [image], [question.prompt]);
   const device = await openDeviceOf(setting);
   let model: VisionLanguageModel | undefined;
   const close = () => {

@@ -72,7 +72,7 @@ export class FileTrace implements Trace {
   #dtype(name: string): DType {
     const { dtype } = this.#file.tensors.get(name)!;
     if (Object.hasOwn(DTYPES, dtype)) return dtype as DType;
-    throw new InputError("TRACE", `${this.label}: ${quote(name)} has the number type ${dtype}`);
+    throw new InputError("TRACE", `${this.label}: ${quote(name)} has the dtype ${dtype}`);
   }
 }
 
@@ -97,7 +97,7 @@ function numbersOf(name: string, dtype: DType, bytes: Uint8Array): Numbers {
     case "bool":
       return Uint32Array.from(bytes);
     default:
-      throw new InputError("TRACE", `${quote(name)} has the number type ${dtype}, which a trace cannot have`);
+      throw new InputError("TRACE", `${quote(name)} has the dtype ${dtype}, which a trace cannot have`);
   }
 }
 

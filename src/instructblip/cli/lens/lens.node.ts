@@ -2,22 +2,17 @@
 import { basename } from "node:path";
 import sharp from "sharp";
 import type { StorageDType } from "../../../modules/storage_dtype.ts";
-import { InputError } from "../../../tensor/errors.ts";
-import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
-import { candidateIds } from "../../generation/ranking.ts";
 import { logitLens } from "../../instruments/lens.ts";
 import { lensPage } from "../../instruments/lens_page.ts";
 import { lensReport, lensTables } from "../../instruments/lens_report.ts";
-import { AutoProcessor } from "../../pretrained/auto_processor.ts";
-import { readNamedImage } from "../../pretrained/platform.node.ts";
 import type { RgbImage } from "../../processing/image.ts";
 import { imageName } from "../../processing/image_source.ts";
-import { openModelFolder } from "../folder.node.ts";
 import { formatTable } from "../format.ts";
 import { readInterventions } from "../interventions.node.ts";
-import { checkOut } from "../requests/out_file.node.ts";
-import { loadModel, prepareInputs, type Run } from "../session.node.ts";
+import { openQuestion } from "../question.node.ts";
+import { checkOut, writeOut } from "../requests/out_file.node.ts";
+import { loadModel, type Run } from "../session.node.ts";
 
 export interface LensFlags {
   readonly model: string;
@@ -47,12 +42,7 @@ export async function runLens(flags: LensFlags, run: Run): Promise<void> {
   if (json !== undefined && json !== "-") await checkOut(json, "--json");
   if (html !== undefined) await checkOut(html, "--html");
   const interventions = await readInterventions(flags.interventions);
-  const folder = await openModelFolder(flags.model, run);
-  const config = await folder.config();
-  const processor = await AutoProcessor.from_pretrained(folder);
-  const image = await readNamedImage(flags.image, { signal });
-  const inputs = await prepareInputs(processor, config, [image], [prompt]);
-  const answer = flags.answer === undefined ? undefined : candidateIds(processor.tokenizer, [flags.answer])[0]!;
+  const { folder, processor, image, inputs, answer } = await openQuestion(flags, run);
   const model = await loadModel(folder, flags.dtype, run, {
     weight_cache: flags.weightCache ?? false,
     fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
@@ -68,22 +58,16 @@ export async function runLens(flags: LensFlags, run: Run): Promise<void> {
     });
     const report = lensReport(lens, { image: imageName(flags.image), prompt }, processor.tokenizer);
     const text = `${JSON.stringify(report)}\n`;
-    if (json !== undefined && json !== "-") await writeText("--json", json, text);
+    if (json !== undefined && json !== "-") await writeOut("--json", json, text);
     if (html !== undefined) {
       const page = lensPage(report, { model: basename(flags.model), image: await dataUrl(image) });
-      await writeText("--html", html, page);
+      await writeOut("--html", html, page);
     }
     const width = terminal.outIsTerminal ? terminal.columns : TABLE_WIDTH;
     await terminal.out(json === "-" ? text : lensTables(report, width, formatTable));
   } finally {
     model.dispose();
   }
-}
-
-async function writeText(option: string, file: string, text: string): Promise<void> {
-  await writeFileAtomic(file, (sink) => sink.write(Buffer.from(text))).catch((cause: Error) => {
-    throw new InputError("IO", `${option} ${cause.message}`, { cause });
-  });
 }
 
 async function dataUrl({ data, width, height }: RgbImage): Promise<string> {

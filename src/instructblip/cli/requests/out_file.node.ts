@@ -6,6 +6,7 @@ import { constants } from "node:fs";
 import { access, type FileHandle, open, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { EngineError, InputError } from "../../../tensor/errors.ts";
+import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
 import { splitLines } from "./requests.ts";
 
 /** Bytes that are read at a time in search of the end of the last whole line. */
@@ -111,5 +112,13 @@ export async function checkOut(path: string, option = "--out"): Promise<void> {
   }
   await access(folder, constants.W_OK).catch(() => {
     throw new InputError("OUT", `${option} ${path}: no permission to write into ${folder}`);
+  });
+}
+
+/** Writes the file of an option, whole or not at all. @throws InputError IO */
+export async function writeOut(option: string, file: string, content: string | Uint8Array): Promise<void> {
+  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+  await writeFileAtomic(file, (sink) => sink.write(bytes)).catch((cause: Error) => {
+    throw new InputError("IO", `${option} ${cause.message}`, { cause });
   });
 }

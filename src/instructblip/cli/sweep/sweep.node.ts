@@ -5,10 +5,8 @@ import { stat } from "node:fs/promises";
 import { performance } from "node:perf_hooks";
 import { formatStorage, type StorageDType } from "../../../modules/storage_dtype.ts";
 import { InputError } from "../../../tensor/errors.ts";
-import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
 import type { Shard } from "../../evaluation/prediction_file.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
-import { candidateIds } from "../../generation/ranking.ts";
 import { prepareAblation } from "../../instruments/sweep/ablate.ts";
 import { heatMapFile } from "../../instruments/sweep/heat_map.ts";
 import { sweepPage } from "../../instruments/sweep/page.ts";
@@ -33,14 +31,13 @@ import {
   type SweepSettings,
 } from "../../instruments/sweep/sweep_file.ts";
 import { groupsOf, type SweepKind } from "../../instruments/sweep/units.ts";
-import { AutoProcessor } from "../../pretrained/auto_processor.ts";
 import { readNamedImage } from "../../pretrained/platform.node.ts";
 import type { RgbImage } from "../../processing/image.ts";
 import { imageName } from "../../processing/image_source.ts";
 import { tokenText } from "../../tokenizer/token_text.ts";
-import { openModelFolder } from "../folder.node.ts";
 import { formatTable, Pace, progressText } from "../format.ts";
-import { checkOut } from "../requests/out_file.node.ts";
+import { openQuestion } from "../question.node.ts";
+import { checkOut, writeOut } from "../requests/out_file.node.ts";
 import { identityOf } from "../requests/predictions.node.ts";
 import { splitLines } from "../requests/requests.ts";
 import { openShard } from "../requests/shard_file.node.ts";
@@ -85,14 +82,9 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
   await checkFiles(flags);
   const { terminal, signal } = run;
   const { prompt, corruptedImage, corruptedPrompt, shard = { i: 0, n: 1 } } = flags;
-  const folder = await openModelFolder(flags.model, run);
-  const config = await folder.config();
-  const processor = await AutoProcessor.from_pretrained(folder);
+  const { folder, config, processor, image, inputs, answer } = await openQuestion(flags, run);
   const { tokenizer } = processor;
-  const image = await readNamedImage(flags.image, { signal });
-  const inputs = await prepareInputs(processor, config, [image], [prompt]);
   const otherImage = corruptedImage === undefined ? image : await readNamedImage(corruptedImage, { signal });
-  const answer = flags.answer === undefined ? undefined : candidateIds(tokenizer, [flags.answer])[0]!;
   const model = await loadModel(folder, flags.dtype, run, {
     weight_cache: flags.weightCache ?? false,
     fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
@@ -195,22 +187,16 @@ async function checkFiles({ json, svg, html }: Written): Promise<void> {
 async function report({ settings, rows }: SweepFile, flags: Written, { terminal }: Run): Promise<void> {
   const found: SweepReport = sweepReport(settings.subject, rows);
   const json = `${JSON.stringify(found)}\n`;
-  if (flags.json !== undefined && flags.json !== "-") await writeText("--json", flags.json, json);
+  if (flags.json !== undefined && flags.json !== "-") await writeOut("--json", flags.json, json);
   const title = `${settings.subject.kind}: ${settings.model}, ${settings.subject.image}, ${JSON.stringify(found.prompt)}`;
-  if (flags.svg !== undefined) await writeText("--svg", flags.svg, heatMapFile(title, sweepGrids(found)));
-  if (flags.html !== undefined) await writeText("--html", flags.html, sweepPage(found, settings.model));
+  if (flags.svg !== undefined) await writeOut("--svg", flags.svg, heatMapFile(title, sweepGrids(found)));
+  if (flags.html !== undefined) await writeOut("--html", flags.html, sweepPage(found, settings.model));
   if (flags.json === "-") return terminal.out(json);
   const { top = TOP } = flags;
   await terminal.out(`${sweepLines(found).join("\n")}\n\n${formatTable(sweepTable(found, top), [3, 4])}`);
   if (top > 0 && found.units.length > top) {
     await terminal.out(`(${top} of ${found.units.length}: those of the largest effect; --top 0 shows all)\n`);
   }
-}
-
-async function writeText(option: string, file: string, text: string): Promise<void> {
-  await writeFileAtomic(file, (sink) => sink.write(Buffer.from(text))).catch((cause: Error) => {
-    throw new InputError("IO", `${option} ${cause.message}`, { cause });
-  });
 }
 
 function hashOf(images: readonly RgbImage[]): string {

@@ -3,9 +3,9 @@ import { refuseUnknown } from "../../../tensor/arguments.ts";
 import type { ModelInputs } from "../../pretrained/inputs.ts";
 import { answerPass } from "../answer_pass.ts";
 import {
-  answerLogprobs,
   checkBatchSize,
   type PreparedSweep,
+  passLogprobs,
   SiteNotes,
   SWEEP_OPTIONS,
   type SweepOptions,
@@ -58,7 +58,7 @@ export async function prepareAblation<I extends ModelInputs>(
   if (options.batch_size !== undefined) checkBatchSize(options.batch_size);
   const { answer, call, read } = await answerPass("ablate", model, inputs, options);
   const observer = new SiteNotes();
-  const [logprobs] = await answerLogprobs(model, call, answer, { observer });
+  const [logprobs] = await passLogprobs(model, call, answer, { observer });
   const units = chosenUnits(unitsOf(observer.sites, "ablate", model.config.num_query_tokens), options.targets);
   return {
     answer,

@@ -11,10 +11,10 @@ import { layoutOf } from "../../interventions/edit.ts";
 import type { ModelInputs } from "../../pretrained/inputs.ts";
 import { answerPass } from "../answer_pass.ts";
 import {
-  answerLogprobs,
   checkBatchSize,
   PlaceKeeper,
   type PreparedSweep,
+  passLogprobs,
   SiteNotes,
   SWEEP_OPTIONS,
   type SweepOptions,
@@ -81,8 +81,8 @@ export async function preparePatching<I extends ModelInputs>(
   const { answer, call } = pass;
   const other = await answerPass("patchActivations", model, corrupted, { answer });
   const [notes, otherNotes] = [new SiteNotes(), new SiteNotes()];
-  const [logprobs] = await answerLogprobs(model, call, answer, { observer: notes });
-  const [otherLogprobs] = await answerLogprobs(model, other.call, answer, { observer: otherNotes });
+  const [logprobs] = await passLogprobs(model, call, answer, { observer: notes });
+  const [otherLogprobs] = await passLogprobs(model, other.call, answer, { observer: otherNotes });
   const worst = sum(otherLogprobs!);
   if (!(Math.abs(sum(logprobs!) - worst) >= LEAST)) {
     throw new InputError("PATCH", "the corrupted run gives the answer the same log-probability as the clean one", {
@@ -98,7 +98,7 @@ export async function preparePatching<I extends ModelInputs>(
   checkLengths(units, notes.sites, otherNotes.sites);
   const keeper = new PlaceKeeper(units);
   try {
-    await answerLogprobs(model, call, answer, { observer: keeper });
+    await passLogprobs(model, call, answer, { observer: keeper });
     const kept = await keeper.read();
     return {
       answer,

@@ -4,10 +4,10 @@
  *
  * R rows, n tokens of the answer, V vocabulary.
  */
+import { keptCopy } from "../../../modules/observer.ts";
 import type { ObservedKind, Observer } from "../../../tensor/device/device.ts";
 import type { ActivationDType } from "../../../tensor/dtype.ts";
 import { InputError, NumericError } from "../../../tensor/errors.ts";
-import { contiguous } from "../../../tensor/ops/copy.ts";
 import type { Shape } from "../../../tensor/shape.ts";
 import { shown } from "../../../tensor/shown.ts";
 import type { Tensor } from "../../../tensor/tensor.ts";
@@ -78,7 +78,7 @@ export function checkBatchSize(batch_size: unknown): void {
  * @returns [R][n], in nats
  * @throws NumericError for one that is NaN
  */
-export async function answerLogprobs<I extends ModelInputs>(
+export async function passLogprobs<I extends ModelInputs>(
   model: SweptModel<I>,
   call: I,
   answer: readonly number[],
@@ -164,7 +164,7 @@ export async function* scoreUnits<I extends ModelInputs>(
     signal?.throwIfAborted();
     const batch = indices.slice(begin, begin + size);
     const interventions = batch.flatMap((i, row) => units[i]!.places.map((place) => interventionAt(place, row, kept)));
-    const logprobs = await answerLogprobs(model, call, answer, { rows: batch.length, interventions });
+    const logprobs = await passLogprobs(model, call, answer, { rows: batch.length, interventions });
     for (const [row, index] of batch.entries()) yield { index, logprob: sum(logprobs[row]!) };
   }
 }
@@ -209,10 +209,7 @@ export class PlaceKeeper implements Observer {
 
   see(path: string, kind: ObservedKind, x: Tensor<ActivationDType>): undefined {
     const key = placeKey(kind, path);
-    if (this.#kept.has(key)) return;
-    const whole = contiguous(x as Tensor);
-    whole.device.memory.keep(whole.storage);
-    this.#kept.set(key, whole);
+    if (!this.#kept.has(key)) this.#kept.set(key, keptCopy(x as Tensor));
   }
 
   async read(): Promise<KeptPlaces> {
