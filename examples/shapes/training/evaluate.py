@@ -2,8 +2,8 @@
 
     python evaluate.py            answers the questions of eval/requests.jsonl, prints every figure of the
                                   README and compares with eval/expected.jsonl (exit status 1 if they differ)
-    python evaluate.py --write    draws the pictures and asks the questions anew, then writes requests,
-                                  expected answers and the demonstration pictures with their answers
+    python evaluate.py --write    draws the images and asks the questions anew, then writes requests,
+                                  expected answers and the demonstration images with their answers
 
 The weights are float16 in the file and used as float32. A question whose answer hangs on a
 difference in logits below --margin at some token is replaced by another (and counted).
@@ -77,7 +77,7 @@ def answer_line(answerer, name, kind, answer, image, prompt):
 
 
 def make_evaluation(answerer, folder: Path, least: float):
-    """500 pictures none of which training drew: other seeds. One question each, the kinds in turn."""
+    """500 images none of which training drew: other seeds. One question each, the kinds in turn."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     requests, expected, replaced = [], [], []
     for i in range(PICTURES):
@@ -88,8 +88,8 @@ def make_evaluation(answerer, folder: Path, least: float):
             question = scenes.ask(rng, scene, scenes.QUESTION_KINDS[i % len(scenes.QUESTION_KINDS)])
             name, path = f"{i:03d}", f"images/{i:03d}.png"
             image.save(folder / path, optimize=True)
-            with Image.open(folder / path) as picture:
-                line = answer_line(answerer, name, question.kind, question.answer, picture, question.text)
+            with Image.open(folder / path) as image:
+                line = answer_line(answerer, name, question.kind, question.answer, image, question.text)
             if line["margin"] >= least:
                 break
             replaced.append((name, line["margin"], line["prediction"] == line["answer"]))
@@ -101,7 +101,7 @@ def make_evaluation(answerer, folder: Path, least: float):
 
 
 def make_demo(answerer, folder: Path):
-    """A few larger pictures with questions of every kind, the first seeds answered rightly throughout."""
+    """A few larger images with questions of every kind, the first seeds answered rightly throughout."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     listed, seed, wrong = [], 0, 0
     for letter in DEMO:
@@ -114,15 +114,15 @@ def make_demo(answerer, folder: Path):
             path = f"images/{letter}.png"
             scenes.draw(rng, scene, 256, smooth=4).save(folder / path, optimize=True)
             asked = [scenes.ask(rng, scene, kind) for kind in scenes.QUESTION_KINDS]
-            with Image.open(folder / path) as picture:
-                answers = [answerer(picture, q.text)[1] for q in asked]
+            with Image.open(folder / path) as image:
+                answers = [answerer(image, q.text)[1] for q in asked]
             if answers == [q.answer for q in asked]:
                 break
             wrong += 1
         listed.append({"image": path, "questions": [q.text for q in asked], "answers": answers})
     text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
     (folder / "images" / "questions.json").write_text(text, encoding="utf-8")
-    print(f"demonstration pictures: {len(DEMO)}; passed over for a wrong answer: {wrong}")
+    print(f"demonstration images: {len(DEMO)}; passed over for a wrong answer: {wrong}")
 
 
 # --------------------------------------------------------------- measuring
@@ -133,8 +133,8 @@ def measure(answerer, folder: Path) -> bool:
     right, seen, yes, wrong, same, margins = Counter(), Counter(), Counter(), [], 0, []
     images = {}
     for request, wanted in zip(requests, expected, strict=True):
-        with Image.open(folder / request["images"][0]) as picture:
-            images[request["id"]] = picture.convert("RGB")
+        with Image.open(folder / request["images"][0]) as image:
+            images[request["id"]] = image.convert("RGB")
         line = answer_line(
             answerer, request["id"], wanted["kind"], wanted["answer"], images[request["id"]], request["prompts"][0]
         )
@@ -161,8 +161,8 @@ def measure(answerer, folder: Path) -> bool:
 
 @torch.no_grad()
 def instruction_matters(answerer, folder: Path):
-    """How far the Q-Former's output for a picture moves with the instruction, and what happens to the
-    answers when it is given another instruction than the language model, or another picture."""
+    """How far the Q-Former's output for an image moves with the instruction, and what happens to the
+    answers when it is given another instruction than the language model, or another image."""
     requests, expected = read(folder / "requests.jsonl"), read(folder / "expected.jsonl")
     model, other = answerer.model, "How many shapes are there?"
     moved, short, right, blank = [], 0, 0, 0
@@ -170,8 +170,8 @@ def instruction_matters(answerer, folder: Path):
         prompt = request["prompts"][0]
         if wanted["kind"] in ("describe", "count"):
             continue
-        with Image.open(folder / request["images"][0]) as picture:
-            inputs, swapped = (answerer.inputs([picture], [p]) for p in (prompt, other))
+        with Image.open(folder / request["images"][0]) as image:
+            inputs, swapped = (answerer.inputs([image], [p]) for p in (prompt, other))
         a, b = (
             model.get_image_features(
                 x["pixel_values"], qformer_input_ids=x["qformer_input_ids"],
@@ -189,11 +189,11 @@ def instruction_matters(answerer, folder: Path):
         short += 1
     moved = torch.tensor(moved)
     print(
-        f'queries\' output, own question against "{other}" ({short} pictures): relative difference '
+        f'queries\' output, own question against "{other}" ({short} images): relative difference '
         f"mean {moved.mean():.3f}, least {moved.min():.3f}, most {moved.max():.3f}"
     )
     print(f"the Q-Former given that question, the language model the right one: {100 * right / short:.1f} % right")
-    print(f"an empty picture in place of the right one: {100 * blank / short:.1f} % right")
+    print(f"an empty image in place of the right one: {100 * blank / short:.1f} % right")
 
 
 def batches(answerer, folder: Path, size: int = 8):
@@ -214,7 +214,7 @@ def main():
     parser.add_argument("--checkpoint", type=Path, default=HERE.parent / "checkpoint")
     parser.add_argument("--eval", type=Path, default=HERE.parent / "eval", help="folder of the evaluation's files")
     parser.add_argument("--demo", type=Path, default=HERE.parent, help="folder above the demonstration's images/")
-    parser.add_argument("--write", action="store_true", help="make pictures, requests and expected answers anew")
+    parser.add_argument("--write", action="store_true", help="make images, requests and expected answers anew")
     parser.add_argument("--margin", type=float, default=0.01)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 """Scenes of coloured shapes: how they are made up, drawn, and asked about.
 
 A scene is a list of shapes on a 3x3 grid, at most one a cell. Everything comes
-from a `random.Random`, so a seed fixes the scenes, the pictures and the questions.
+from a `random.Random`, so a seed fixes the scenes, the images and the questions.
 """
 
 import math
@@ -64,7 +64,7 @@ def _outline(kind: str, x: float, y: float, r: float, turn: float) -> list[tuple
 
 
 def draw(rng: random.Random, scene: list[Shape], pixels: int = 160, smooth: int = 2) -> Image.Image:
-    """The picture of a scene: `pixels` squared, drawn `smooth` times larger and averaged down."""
+    """The image of a scene: `pixels` squared, drawn `smooth` times larger and averaged down."""
     tint = rng.randint(222, 248)
     background = tuple(max(0, min(255, tint + rng.randint(-8, 8))) for _ in range(3))
     image = Image.new("RGB", (pixels * smooth, pixels * smooth), background)
@@ -168,7 +168,7 @@ def _ask_exists(rng, scene):
         yes = rng.random() < 0.5
         if yes:
             color, kind = rng.choice(sorted(present))
-        elif rng.random() < 0.6:  # nearly right: one of the two words is in the picture
+        elif rng.random() < 0.6:  # nearly right: one of the two words is in the image
             s = rng.choice(scene)
             near = [(s.color, k) for k in KINDS] + [(c, s.kind) for c in COLORS]
             color, kind = rng.choice([p for p in near if p not in present])

@@ -43,7 +43,7 @@ def stored(weight, dtype):
 
 
 def answers(dtype):
-    """The tokens of every question, picture by picture, and the smallest lead of the best logit over the next."""
+    """The tokens of every question, image by image, and the smallest lead of the best logit over the next."""
     answerer, least, listed = Answerer(FOLDER / "checkpoint"), float("inf"), []
     if dtype != "as in the file":
         for name, weight in answerer.model.state_dict().items():
@@ -54,9 +54,9 @@ def answers(dtype):
     for entry in json.loads((FOLDER / "images" / "questions.json").read_text(encoding="utf-8")):
         rows = []
         for question in entry["questions"]:
-            with Image.open(FOLDER / entry["image"]) as picture:
-                prompt = answerer.inputs([picture], [question])["input_ids"].shape[1]
-                sequences, _, lead = answerer(picture, question)
+            with Image.open(FOLDER / entry["image"]) as image:
+                prompt = answerer.inputs([image], [question])["input_ids"].shape[1]
+                sequences, _, lead = answerer(image, question)
             rows.append(sequences[0, prompt:].tolist())
             least = min(least, lead)
         listed.append(rows)

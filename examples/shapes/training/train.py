@@ -6,7 +6,7 @@ again and the second and third are taken up where they were stopped.
   1  vision   the vision tower alone: every patch has to tell what its cell holds
               (kind, colour, size) and which cell it lies in; the heads are thrown away
   2  align    vision tower frozen; Q-Former and language model learn to answer several
-              questions about each picture
+              questions about each image
   3  joint    all parts together, with nothing but the language model's loss
 """
 
@@ -41,7 +41,7 @@ def log(*words):
 # ---------------------------------------------------------------------- data
 
 
-def pictures(rng: random.Random, count: int, low: int, high: int, mean, std):
+def images(rng: random.Random, count: int, low: int, high: int, mean, std):
     """Scenes, their pixels as the image processor gives them, and per cell labels (0 = empty)."""
     made, pixels = [], np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     labels = {name: torch.zeros(count, 9, dtype=torch.long) for name in LABELS}
@@ -101,11 +101,11 @@ def train_vision(model, args, mean, std):
     parameters = [*vision.parameters(), *heads.parameters(), *where.parameters()]
     optimizer = adamw(parameters, args.vision_rate)
     schedule = Schedule(optimizer, args.vision_rate, args.vision_steps)
-    held = pictures(test, 500, 1, 4, mean, std)
+    held = images(test, 500, 1, 4, mean, std)
     best, start = -1.0, time.time()
     for step in range(args.vision_steps):
         schedule.set(step)
-        _, x, labels = pictures(rng, 64, 1, 9, mean, std)
+        _, x, labels = images(rng, 64, 1, 9, mean, std)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             patches = vision(pixel_values=x).last_hidden_state[:, 1:]
         patches = patches.float()
@@ -126,7 +126,7 @@ def train_vision(model, args, mean, std):
 
 @torch.no_grad()
 def check_vision(vision, heads, held):
-    """Share of patches right in everything, and of pictures where every cell is (patches' votes summed)."""
+    """Share of patches right in everything, and of images where every cell is (patches' votes summed)."""
     _, x, labels = held
     logits = heads(torch.cat([vision(pixel_values=p).last_hidden_state[:, 1:] for p in x.split(100)]))
     patch = torch.stack([logits[n].argmax(-1) == labels[n][:, PATCH_CELL] for n in LABELS]).all(0).float().mean()
@@ -180,10 +180,10 @@ class AnswerHead(nn.Module):
 
 
 def answer_rows(model, texts, image_states, owner, questions, left):
-    """Q-Former and language model on one row a question; `owner` says whose picture a row asks about.
+    """Q-Former and language model on one row a question; `owner` says whose image a row asks about.
 
     The same modules in the same order as the class's forward(), but with the vision tower run
-    once a picture and the vocabulary's scores computed only where the answer stands.
+    once an image and the vocabulary's scores computed only where the answer stands.
     Returns the queries' output and, for short answers and for descriptions, logits and labels.
     """
     ids, mask = padded([texts.question(q.text)[1] for q in questions], 0, left)
@@ -230,7 +230,7 @@ def check_answers(model, texts, held):
 
 
 def ask_all(rng, made):
-    """One question of every kind about every picture, and whose picture each is about."""
+    """One question of every kind about every image, and whose image each is about."""
     questions = [scenes.ask(rng, scene, kind) for scene in made for kind in scenes.QUESTION_KINDS]
     owner = torch.arange(len(made)).repeat_interleave(len(scenes.QUESTION_KINDS))
     return questions, owner
@@ -239,7 +239,7 @@ def ask_all(rng, made):
 def train_answers(model, texts, args, mean, std, name, steps, rate, joint):
     rng = random.Random(f"{name}-{args.seed}")
     test = random.Random(10_000_033 + args.seed)
-    made, x, _ = pictures(test, 200, 1, 4, mean, std)
+    made, x, _ = images(test, 200, 1, 4, mean, std)
     held = (made, x, *ask_all(test, made))
     head = AnswerHead()
     model.vision_model.requires_grad_(joint)
@@ -259,7 +259,7 @@ def train_answers(model, texts, args, mean, std, name, steps, rate, joint):
         log(f"{name} taken up at step {first}")
     for step in range(first, steps):
         schedule.set(step)
-        made, x, cells = pictures(rng, args.pictures, 1, 4, mean, std)
+        made, x, cells = images(rng, args.images, 1, 4, mean, std)
         questions, owner = ask_all(rng, made)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             with torch.set_grad_enabled(joint):
@@ -322,7 +322,7 @@ def main():
     parser.add_argument("--work", type=Path, default=HERE / "work", help="where the stages' states are kept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of the processor")
-    parser.add_argument("--pictures", type=int, default=20, help="pictures a step in stages 2 and 3, 7 questions each")
+    parser.add_argument("--images", type=int, default=20, help="images a step in stages 2 and 3, 7 questions each")
     parser.add_argument("--vision-steps", type=int, default=2000)
     parser.add_argument("--vision-rate", type=float, default=1e-3)
     parser.add_argument("--align-steps", type=int, default=2400)
@@ -362,7 +362,7 @@ def main():
         if state.exists():
             model.load_state_dict(torch.load(state))
     test = random.Random(10_000_079 + args.seed)
-    made, x, _ = pictures(test, 200, 1, 4, mean, std)
+    made, x, _ = images(test, 200, 1, 4, mean, std)
     held = (made, x, *ask_all(test, made))
     log(f"answers right of {len(held[2])}: {check_answers(model, texts, held)[1]:.4f} in float32,")
     model.to(torch.float16)

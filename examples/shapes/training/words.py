@@ -15,10 +15,10 @@ BPE_PIECES = 760  # with the three special pieces and the 256 bytes
 WORDPIECES = 700
 
 
-def corpus(seed: int = 0, pictures: int = 600) -> list[str]:
+def corpus(seed: int = 0, images: int = 600) -> list[str]:
     rng = random.Random(seed)
     lines = []
-    for _ in range(pictures):
+    for _ in range(images):
         scene = scenes.random_scene(rng)
         for kind in scenes.QUESTION_KINDS:
             question = scenes.ask(rng, scene, kind)
