@@ -92,10 +92,10 @@ export function checkStorage(choice: StorageDType, names: Iterable<string>): voi
   }
   for (const key of Object.keys(choice)) {
     if (modules.has(key)) continue;
-    const parts = [...modules].filter((module) => !module.includes("."));
-    const meant = nearest(key, parts) ?? nearest(key, modules);
-    throw new InputError("PART", `dtype: the model has no part ${quote(key)}`, {
-      hint: meant === undefined ? `parts: ${parts.join(", ")}` : `did you mean ${meant}?`,
+    const outermost = [...modules].filter((module) => !module.includes("."));
+    const meant = nearest(key, outermost) ?? nearest(key, modules);
+    throw new InputError("DTYPE_PATH", `dtype: the model has no module ${quote(key)}`, {
+      hint: meant === undefined ? `modules: ${outermost.join(", ")}` : `did you mean ${meant}?`,
     });
   }
 }
@@ -105,7 +105,7 @@ export function parseStorage(text: string): StorageDType {
   const pairs = text.split(",").map((pair) => pair.split("=").map((word) => word.trim()));
   const all = !/[,=]/.test(text);
   if (!all && pairs.some((pair) => pair.length !== 2 || pair.includes(""))) {
-    throw new InputError("DTYPE", `dtype: ${quote(text)} is neither a dtype nor a list of part=type`);
+    throw new InputError("DTYPE", `dtype: ${quote(text)} is neither a dtype nor a list of module=dtype`);
   }
   const names = pairs.map(([name]) => name);
   const twice = names.find((name, i) => names.indexOf(name) < i);
@@ -113,7 +113,7 @@ export function parseStorage(text: string): StorageDType {
   const choice = readStorage(all ? text.trim() : Object.fromEntries(pairs));
   checkStorage(
     choice,
-    names.map((name) => `${name}.weight`), // the parts are checked against the checkpoint
+    names.map((name) => `${name}.weight`), // the modules are checked against the checkpoint
   );
   return choice;
 }
@@ -122,6 +122,6 @@ export function parseStorage(text: string): StorageDType {
 export function formatStorage(choice: StorageDType): string {
   if (typeof choice === "string") return choice;
   return Object.entries(choice)
-    .map(([part, dtype]) => `${part}=${dtype}`)
+    .map(([module, dtype]) => `${module}=${dtype}`)
     .join(",");
 }

@@ -58,10 +58,10 @@ test("unknown dtypes and submodules are refused, with the nearest name", () => {
   expect(check({ qformer: "float16" })).toThrow(/unknown dtype "float16"/);
   expect(check({ qformer: undefined })).toThrow(/unknown dtype undefined/);
   expect(check({ language_mode: "f16" })).toThrow(
-    'the model has no part "language_mode"\n    hint: did you mean language_model?',
+    'the model has no module "language_mode"\n    hint: did you mean language_model?',
   );
-  expect(check({ text: "f16" })).toThrow("hint: parts: vision_model, qformer, language_model");
-  expect(check({ "language_model.model.layers.0.self_attn.q_proj.weight": "f16" })).toThrow(/has no part/);
+  expect(check({ text: "f16" })).toThrow("hint: modules: vision_model, qformer, language_model");
+  expect(check({ "language_model.model.layers.0.self_attn.q_proj.weight": "f16" })).toThrow(/has no module/);
 });
 
 test("the command line's spelling", () => {

@@ -100,7 +100,7 @@ export function generationFlags(): readonly GenerationFlag[] {
 export const dtypeOption = () =>
   new Option(
     "--dtype <type>",
-    `how weights are stored on the GPU: ${STORAGE_DTYPES.join(", ")}; by part: language_model=int4,vision_model=f16`,
+    `how weights are stored on the GPU: ${STORAGE_DTYPES.join(", ")}; by module: language_model=int4,vision_model=f16`,
   )
     .argParser((value) => {
       try {

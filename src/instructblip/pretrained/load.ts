@@ -26,7 +26,7 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
   /** Default: a device opened for this model, and destroyed with it. */
   device?: Device;
   /**
-   * Storage dtype of matrices, of all or by part: `{ vision_model: "f16", language_model: "int4" }`. Arithmetic is
+   * Storage dtype of matrices, of all or by module: `{ vision_model: "f16", language_model: "int4" }`. Arithmetic is
    * `compute_dtype`. Default "auto": as in the checkpoint.
    */
   dtype?: NamedStorage;

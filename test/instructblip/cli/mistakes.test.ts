@@ -36,7 +36,7 @@ describe("a wrong command line", () => {
     [ask("", "i"), /It must not be empty/],
     [ask("m", "i", "--dtype", "f64"), /'f64' is invalid. dtype: unknown dtype "f64"\n +hint: did you mean f32\?/],
     [ask("m", "i", "--dtype", "language_model=int3"), /unknown dtype "int3"\n +hint: did you mean int8\?/],
-    [ask("m", "i", "--dtype", "int8,int4"), /"int8,int4" is neither a dtype nor a list of part=type/],
+    [ask("m", "i", "--dtype", "int8,int4"), /"int8,int4" is neither a dtype nor a list of module=dtype/],
     [ask("m", "i", "--dtype", "qformer=f16,qformer=f32"), /"qformer" is given twice/],
     [ask("m", "i", "--compute-dtype", "bf16"), /'bf16' is invalid. Allowed choices are f32, f16/],
     [ask("m", "i", "--kv-cache-dtype", "int8"), /'int8' is invalid. Allowed choices are f32, f16/],
