@@ -20,11 +20,11 @@ const LOWEST = -3.4028234e38;
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   let c = i % params.d;
   let head = i / params.d; // (b·T + t)·H + h
   let t = (head / params.H) % params.T;

@@ -36,11 +36,11 @@ var<workgroup> v_starts: array<u32, KEYS>; // looked up once: the block table is
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = group.x + group.y * groups.x;
+  let i = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let splits = (params.S + KEYS - 1u) / KEYS;
   let split = i % splits;
   let h = (i / splits) % params.H;

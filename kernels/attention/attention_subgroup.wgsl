@@ -31,11 +31,11 @@ const LOWEST = -3.4028234e38;
 
 @compute @workgroup_size(SG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
-  let i = group.x + group.y * groups.x;
+  let i = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let tiles = (params.T + TT - 1u) / TT;
   let t0 = (i % tiles) * TT;
   let h = (i / tiles) % params.H;

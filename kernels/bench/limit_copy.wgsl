@@ -17,11 +17,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let workgroup = group.x + group.y * groups.x;
+  let workgroup = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let end = min((workgroup + 1u) * WG * TURNS, params.groups);
   for (var i = workgroup * WG * TURNS + lane; i < end; i += WG) {
     y[i] = x[i];

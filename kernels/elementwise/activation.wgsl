@@ -22,11 +22,11 @@ fn activate_four(v: vec4<f32>) -> vec4<f32> {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let workgroup = group.x + group.y * groups.x;
+  let workgroup = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
   for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += 2u * WG) {
     let j = min(i + WG, end - 1u); // at the end perhaps another thread's too, which stores the same

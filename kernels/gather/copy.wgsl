@@ -43,11 +43,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let worker = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * (WG / params.lanes) + lane / params.lanes;
   let first = worker * params.items_per_thread;
   let end = min(first + params.items_per_thread, params.chunks);
 

@@ -24,11 +24,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let worker = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * (WG / params.lanes) + lane / params.lanes;
   let end = min((worker + 1u) * params.items_per_thread, params.chunks);
   for (var item = worker * params.items_per_thread; item < end; item++) {
     let i = item / params.chunks_per_row;

@@ -14,12 +14,12 @@ const TN = 4u;
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
   let tiles_down = (params.M + TM - 1u) / TM;
-  let tile = group.x + group.y * groups.x;
+  let tile = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let row0 = (tile % tiles_down) * TM;
   let column0 = (tile / tiles_down) * (TN / FACTORS) * WG + lane;
   let K4 = groups_of_four();

@@ -18,12 +18,12 @@ override LOADS: u32 = (TM + SG - 1u) / SG;
 
 @compute @workgroup_size(SG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let tiles_down = (params.M + TM - 1u) / TM;
-  let tile = group.x + group.y * groups.x;
+  let tile = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let row0 = (tile % tiles_down) * TM;
   let column0 = (tile / tiles_down) * (TN / FACTORS) * SG + lane;
   let K4 = groups_of_four();

@@ -32,8 +32,8 @@ var<workgroup> weight_tile: array<Number, ACROSS * SUBTILE * STRIDE>;
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
   @builtin(subgroup_id) subgroup: u32,
   @builtin(num_subgroups) subgroups: u32,
@@ -41,7 +41,7 @@ fn main(
   let BM = DOWN * SUBTILE;
   let BN = ACROSS * SUBTILE;
   let tiles_down = (params.M + BM - 1u) / BM;
-  let tile = group.x + group.y * groups.x;
+  let tile = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let row0 = (tile % tiles_down) * BM;
   let column0 = (tile / tiles_down) * BN / FACTORS;
   if (column0 >= params.N) {

@@ -13,10 +13,10 @@ override SG: u32 = 32;
 
 @compute @subgroup_size(SG) @workgroup_size(WX, WY)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_id) local: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  multiply_tiles(group.x + group.y * groups.x, local.xy, lane);
+  multiply_tiles(workgroup_id.x + workgroup_id.y * num_workgroups.x, local.xy, lane);
 }

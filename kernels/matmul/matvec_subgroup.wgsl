@@ -14,11 +14,11 @@ const TN = select(4u, 8u, BLOCK > 1u); // of f32, eight rows at once are no fast
 
 @compute @workgroup_size(SG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
-  let column0 = TN / FACTORS * (group.x + group.y * groups.x);
+  let column0 = TN / FACTORS * (workgroup_id.x + workgroup_id.y * num_workgroups.x);
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 2>;

@@ -14,11 +14,11 @@ override TM: u32 = 1; // M, at most 8; by default limits at most 1024 / WG, less
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let column0 = 4u / FACTORS * (group.x + group.y * groups.x);
+  let column0 = 4u / FACTORS * (workgroup_id.x + workgroup_id.y * num_workgroups.x);
   if (column0 >= params.N) {
     return;
   }

@@ -33,11 +33,11 @@ fn inside(at: u32, n: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = row_of(group.x + group.y * groups.x, lane);
+  let row = row_of(workgroup_id.x + workgroup_id.y * num_workgroups.x, lane);
   if (row >= params.rows) {
     return;
   }

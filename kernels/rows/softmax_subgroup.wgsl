@@ -49,11 +49,11 @@ fn edge(row: Row, k: u32) -> u32 {
 
 @compute @workgroup_size(SG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
-  let index = group.x + group.y * groups.x;
+  let index = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   if (index >= params.rows) {
     return;
   }

@@ -64,11 +64,11 @@ fn next(first: u32, end: u32, score: f32, last: Candidate) -> Candidate {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let index = group.x + group.y * groups.x;
+  let index = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   if (index >= params.rows * params.chunks) {
     return;
   }

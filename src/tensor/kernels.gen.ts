@@ -22,11 +22,11 @@ const LOWEST = -3.4028234e38;
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   let c = i % params.d;
   let head = i / params.d; // (b·T + t)·H + h
   let t = (head / params.H) % params.T;
@@ -78,11 +78,11 @@ fn main(
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  attend(group.x + group.y * groups.x, lane);
+  attend(workgroup_id.x + workgroup_id.y * num_workgroups.x, lane);
 }
 `,
   "attention/attention_flash_sized": `// y[b, t, h] = softmaxₛ(scale · q[b, t, h]·k[b, s, h'] + bias[b, h, t, s]) v[b, s, h'] as attention_flash, in subgroups of SG
@@ -101,11 +101,11 @@ override SG: u32 = 32;
 
 @compute @subgroup_size(SG) @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  attend(group.x + group.y * groups.x, lane);
+  attend(workgroup_id.x + workgroup_id.y * num_workgroups.x, lane);
 }
 `,
   "attention/attention_scores": `// y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i] + bias[b, h, t, s], or the lowest f32 where query t does not see
@@ -128,11 +128,11 @@ override WG: u32 = 64;
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   let s = i % params.S;
   let t = (i / params.S) % params.T;
   let h = (i / (params.S * params.T)) % params.H;
@@ -194,11 +194,11 @@ var<workgroup> v_starts: array<u32, KEYS>; // looked up once: the block table is
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = group.x + group.y * groups.x;
+  let i = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let splits = (params.S + KEYS - 1u) / KEYS;
   let split = i % splits;
   let h = (i / splits) % params.H;
@@ -338,11 +338,11 @@ const LOWEST = -3.4028234e38;
 
 @compute @workgroup_size(SG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
-  let i = group.x + group.y * groups.x;
+  let i = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let tiles = (params.T + TT - 1u) / TT;
   let t0 = (i % tiles) * TT;
   let h = (i / tiles) % params.H;
@@ -514,11 +514,11 @@ override WG: u32 = 64;
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   let c = i % params.d;
   let h = (i / params.d) % params.H;
   let t = (i / (params.d * params.H)) % params.T;
@@ -658,13 +658,13 @@ var<workgroup> visible: array<u32, BS>;
 var<workgroup> k_starts: array<u32, BS>;
 var<workgroup> v_starts: array<u32, 2u * BS>;
 
-fn attend(group: u32, thread: u32) {
+fn attend(workgroup: u32, thread: u32) {
   let TEAMS = WG / TEAM;
   let BT = TT * TEAMS;
   let tiles = (params.T + BT - 1u) / BT;
-  let t0 = (group % tiles) * BT;
-  let h = (group / tiles) % params.H;
-  let b = group / (tiles * params.H);
+  let t0 = (workgroup % tiles) * BT;
+  let h = (workgroup / tiles) % params.H;
+  let b = workgroup / (tiles * params.H);
   if (b >= params.B) {
     return;
   }
@@ -980,11 +980,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let workgroup = group.x + group.y * groups.x;
+  let workgroup = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let end = min((workgroup + 1u) * WG * TURNS, params.groups);
   for (var i = workgroup * WG * TURNS + lane; i < end; i += WG) {
     y[i] = x[i];
@@ -1068,11 +1068,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let workgroup = group.x + group.y * groups.x;
+  let workgroup = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let i = workgroup * WG + lane;
   if (i >= params.groups) {
     return;
@@ -1113,11 +1113,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   if (i >= params.size) {
     return;
   }
@@ -1215,11 +1215,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   if (i >= params.size) {
     return;
   }
@@ -1275,11 +1275,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   if (i >= params.size) {
     return;
   }
@@ -1343,11 +1343,11 @@ fn activate_four(v: vec4<f32>) -> vec4<f32> {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let workgroup = group.x + group.y * groups.x;
+  let workgroup = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
   for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += 2u * WG) {
     let j = min(i + WG, end - 1u); // at the end perhaps another thread's too, which stores the same
@@ -1383,11 +1383,11 @@ fn after(j: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let workgroup = group.x + group.y * groups.x;
+  let workgroup = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
   for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += WG) {
     let j0 = (i * 4u) % params.m;
@@ -1420,11 +1420,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   if (i >= params.n || places[i] >= params.size) {
     return;
   }
@@ -1460,11 +1460,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let workgroup = group.x + group.y * groups.x;
+  let workgroup = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
   for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += WG) {
     let g = gate[i];
@@ -1489,11 +1489,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   if (i >= params.size) {
     return;
   }
@@ -1520,11 +1520,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let workgroup = group.x + group.y * groups.x;
+  let workgroup = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let end = min((workgroup + 1u) * WG * params.items_per_thread, params.groups);
   for (var i = workgroup * WG * params.items_per_thread + lane; i < end; i += WG) {
     y[i] = params.factor * x[i];
@@ -1581,11 +1581,11 @@ fn taps(first: i32, n: u32) -> vec4<u32> {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   if (i >= params.size) {
     return;
   }
@@ -1656,11 +1656,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let worker = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * (WG / params.lanes) + lane / params.lanes;
   let first = worker * params.items_per_thread;
   let end = min(first + params.items_per_thread, params.chunks);
 
@@ -1720,11 +1720,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   let K4 = (params.D + 3u) / 4u;
   let t = i / K4;
   if (t >= params.n) {
@@ -1773,11 +1773,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let worker = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * (WG / params.lanes) + lane / params.lanes;
   let end = min((worker + 1u) * params.items_per_thread, params.chunks);
   for (var item = worker * params.items_per_thread; item < end; item++) {
     let row = item / params.chunks_per_row;
@@ -1827,11 +1827,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   if (i >= params.size) {
     return;
   }
@@ -1870,11 +1870,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let worker = (group.x + group.y * groups.x) * (WG / params.lanes) + lane / params.lanes;
+  let worker = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * (WG / params.lanes) + lane / params.lanes;
   let end = min((worker + 1u) * params.items_per_thread, params.chunks);
   for (var item = worker * params.items_per_thread; item < end; item++) {
     let i = item / params.chunks_per_row;
@@ -2377,11 +2377,11 @@ override SPLITS: u32 = 2; // at most 8
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   let row = i / params.N;
   let column = i % params.N;
   if (row >= params.M) {
@@ -2449,12 +2449,12 @@ const TN = 4u;
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
   let tiles_down = (params.M + TM - 1u) / TM;
-  let tile = group.x + group.y * groups.x;
+  let tile = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let row0 = (tile % tiles_down) * TM;
   let column0 = (tile / tiles_down) * (TN / FACTORS) * WG + lane;
   let K4 = groups_of_four();
@@ -2518,12 +2518,12 @@ override LOADS: u32 = (TM + SG - 1u) / SG;
 
 @compute @workgroup_size(SG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
   let tiles_down = (params.M + TM - 1u) / TM;
-  let tile = group.x + group.y * groups.x;
+  let tile = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let row0 = (tile % tiles_down) * TM;
   let column0 = (tile / tiles_down) * (TN / FACTORS) * SG + lane;
   let K4 = groups_of_four();
@@ -2617,8 +2617,8 @@ var<workgroup> weight_tile: array<Number, ACROSS * SUBTILE * STRIDE>;
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
   @builtin(subgroup_id) subgroup: u32,
   @builtin(num_subgroups) subgroups: u32,
@@ -2626,7 +2626,7 @@ fn main(
   let BM = DOWN * SUBTILE;
   let BN = ACROSS * SUBTILE;
   let tiles_down = (params.M + BM - 1u) / BM;
-  let tile = group.x + group.y * groups.x;
+  let tile = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   let row0 = (tile % tiles_down) * BM;
   let column0 = (tile / tiles_down) * BN / FACTORS;
   if (column0 >= params.N) {
@@ -2731,12 +2731,12 @@ fn main(
 
 @compute @workgroup_size(WX, WY)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_id) local: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  multiply_tiles(group.x + group.y * groups.x, local.xy, lane);
+  multiply_tiles(workgroup_id.x + workgroup_id.y * num_workgroups.x, local.xy, lane);
 }
 `,
   "matmul/matmul_tile_sized": `// y = activate(x Wᵀ + bias) as matmul_tile, in subgroups of SG threads. Of a GPU's subgroup sizes, 32 and 64, Dawn takes 64 by
@@ -2754,12 +2754,12 @@ override SG: u32 = 32;
 
 @compute @subgroup_size(SG) @workgroup_size(WX, WY)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_id) local: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  multiply_tiles(group.x + group.y * groups.x, local.xy, lane);
+  multiply_tiles(workgroup_id.x + workgroup_id.y * num_workgroups.x, local.xy, lane);
 }
 `,
   "matmul/matvec_blocks": `// y = activate(x Wᵀ + bias) for few rows of x and a quantized weight, on GPUs. Dequantizing is bound by instructions as much as
@@ -2775,11 +2775,11 @@ fn main(
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  multiply_blocks(group.x + group.y * groups.x, lane);
+  multiply_blocks(workgroup_id.x + workgroup_id.y * num_workgroups.x, lane);
 }
 `,
   "matmul/matvec_blocks_sized": `// y = activate(x Wᵀ + bias) as matvec_blocks, in subgroups of SG threads, for the reason in matmul_tile_sized.
@@ -2797,11 +2797,11 @@ override SG: u32 = 32;
 
 @compute @subgroup_size(SG) @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  multiply_blocks(group.x + group.y * groups.x, lane);
+  multiply_blocks(workgroup_id.x + workgroup_id.y * num_workgroups.x, lane);
 }
 `,
   "matmul/matvec_subgroup": `// y = activate(x Wᵀ + bias) for one or two rows of x, on software adapters with subgroups.
@@ -2820,11 +2820,11 @@ const TN = select(4u, 8u, BLOCK > 1u); // of f32, eight rows at once are no fast
 
 @compute @workgroup_size(SG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
-  let column0 = TN / FACTORS * (group.x + group.y * groups.x);
+  let column0 = TN / FACTORS * (workgroup_id.x + workgroup_id.y * num_workgroups.x);
   let K4 = groups_of_four();
 
   var sums: array<array<f32, TN>, 2>;
@@ -2887,11 +2887,11 @@ override TM: u32 = 1; // M, at most 8; by default limits at most 1024 / WG, less
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let column0 = 4u / FACTORS * (group.x + group.y * groups.x);
+  let column0 = 4u / FACTORS * (workgroup_id.x + workgroup_id.y * num_workgroups.x);
   if (column0 >= params.N) {
     return;
   }
@@ -3835,11 +3835,11 @@ fn inside(at: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = group.x + group.y * groups.x;
+  let row = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   if (row >= params.rows) {
     return;
   }
@@ -3892,11 +3892,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = group.x + group.y * groups.x;
+  let row = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   if (row >= params.rows) {
     return;
   }
@@ -3941,11 +3941,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = row_of(group.x + group.y * groups.x, lane);
+  let row = row_of(workgroup_id.x + workgroup_id.y * num_workgroups.x, lane);
   if (row >= params.rows) {
     return;
   }
@@ -4004,11 +4004,11 @@ fn inside(at: u32, n: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = row_of(group.x + group.y * groups.x, lane);
+  let row = row_of(workgroup_id.x + workgroup_id.y * num_workgroups.x, lane);
   if (row >= params.rows) {
     return;
   }
@@ -4082,11 +4082,11 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = group.x + group.y * groups.x;
+  let row = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   if (row >= params.rows) {
     return;
   }
@@ -4536,11 +4536,11 @@ fn significand_of(bits: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let i = (group.x + group.y * groups.x) * WG + lane;
+  let i = (workgroup_id.x + workgroup_id.y * num_workgroups.x) * WG + lane;
   let pairs = (params.blocks + 1u) / 2u;
   let row = i / pairs;
   if (row >= params.rows) {
@@ -4592,11 +4592,11 @@ fn inside(at: u32, n: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = row_of(group.x + group.y * groups.x, lane);
+  let row = row_of(workgroup_id.x + workgroup_id.y * num_workgroups.x, lane);
   if (row >= params.rows) {
     return;
   }
@@ -4669,11 +4669,11 @@ fn inside(at: u32, n: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let row = row_of(group.x + group.y * groups.x, lane);
+  let row = row_of(workgroup_id.x + workgroup_id.y * num_workgroups.x, lane);
   if (row >= params.rows) {
     return;
   }
@@ -4775,11 +4775,11 @@ fn edge(row: Row, k: u32) -> u32 {
 
 @compute @workgroup_size(SG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(subgroup_invocation_id) lane: u32,
 ) {
-  let index = group.x + group.y * groups.x;
+  let index = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   if (index >= params.rows) {
     return;
   }
@@ -4897,11 +4897,11 @@ fn next(first: u32, end: u32, score: f32, last: Candidate) -> Candidate {
 
 @compute @workgroup_size(WG)
 fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(workgroup_id) workgroup_id: vec3<u32>,
+  @builtin(num_workgroups) num_workgroups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let index = group.x + group.y * groups.x;
+  let index = workgroup_id.x + workgroup_id.y * num_workgroups.x;
   if (index >= params.rows * params.chunks) {
     return;
   }

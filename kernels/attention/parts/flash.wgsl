@@ -41,13 +41,13 @@ var<workgroup> visible: array<u32, BS>;
 var<workgroup> k_starts: array<u32, BS>;
 var<workgroup> v_starts: array<u32, 2u * BS>;
 
-fn attend(group: u32, thread: u32) {
+fn attend(workgroup: u32, thread: u32) {
   let TEAMS = WG / TEAM;
   let BT = TT * TEAMS;
   let tiles = (params.T + BT - 1u) / BT;
-  let t0 = (group % tiles) * BT;
-  let h = (group / tiles) % params.H;
-  let b = group / (tiles * params.H);
+  let t0 = (workgroup % tiles) * BT;
+  let h = (workgroup / tiles) % params.H;
+  let b = workgroup / (tiles * params.H);
   if (b >= params.B) {
     return;
   }
