@@ -6,8 +6,8 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
+import { compiled } from "../compiled.ts";
 import { Random } from "../random.ts";
 import { ALL } from "../rounds.ts";
 import { caseOf, isReadable, judge, readCase, writeCase } from "./harness.ts";
@@ -35,10 +35,8 @@ describe("the harness", () => {
   const folder = mkdtempSync(join(tmpdir(), "instructblip-fuzz-test-"));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   const run = (...args: string[]) => {
-    const main = fileURLToPath(new URL("main.ts", import.meta.url));
-    const { status, stdout, stderr } = spawnSync(process.execPath, ["--import", "tsx", main, ...args], {
-      encoding: "utf8",
-    });
+    const main = compiled("test/fuzz/main.ts");
+    const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { encoding: "utf8" });
     return { status, text: stdout + stderr };
   };
 

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { NODE_ARGS, programFile } from "../../bench/program.ts";
 import { caseOf, type Finding, readCase, writeCase } from "./harness.ts";
 import { ABOUT, checkTarget, targetOf } from "./target.ts";
 import type { Report, Work } from "./worker.ts";
@@ -159,11 +160,15 @@ async function watch(work: Work, hang: number, note: Note, progress: (done: numb
   const notes: Promise<void>[] = [];
   let done = false;
   let hung = false;
-  const child: ChildProcess = fork(fileURLToPath(new URL("worker.ts", import.meta.url)), [JSON.stringify(work)], {
-    execArgv: ["--import", "tsx", "--expose-gc", "--max-old-space-size=1024"],
-    stdio: ["ignore", "inherit", "ignore", "ipc"],
-    cwd: fileURLToPath(new URL("../..", import.meta.url)),
-  });
+  const child: ChildProcess = fork(
+    fileURLToPath(new URL(programFile("worker"), import.meta.url)),
+    [JSON.stringify(work)],
+    {
+      execArgv: [...NODE_ARGS, "--expose-gc", "--max-old-space-size=1024"],
+      stdio: ["ignore", "inherit", "ignore", "ipc"],
+      cwd: fileURLToPath(new URL("../..", import.meta.url)),
+    },
+  );
   child.on("message", (report: Report) => {
     if ("finding" in report) notes.push(note(report.index, report.finding, report.signature));
     else {

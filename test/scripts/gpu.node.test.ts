@@ -9,12 +9,13 @@ import { describe, expect, test, vi } from "vitest";
 import { unpackSwiftShader } from "../../scripts/setup.mjs";
 import { SUBGROUP_MATRIX } from "../../src/tensor/device/caps.ts";
 import { createGPU, requestBestAdapter, swiftShaderFolder } from "../../src/tensor/device/gpu.node.ts";
+import { compiled } from "../compiled.ts";
 import { withoutDawn } from "../dawn.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 
 /** `code` as a module of its own, run by Node in the repository, after `engine` was imported. */
-const script = (code: string) => `import * as engine from "./src/tensor/device/gpu.node.ts";\n${code}`;
+const script = (code: string) => `import * as engine from "${compiled("src/tensor/device/gpu.node.ts")}";\n${code}`;
 
 const COMPUTE = script(`
 import { globals } from "webgpu";
@@ -50,8 +51,8 @@ console.log(JSON.stringify({ wrong, architecture: adapter.info.architecture, dri
 /** A child that hangs instead of crashing must fail its test, which vitest's own limit cannot end. */
 const OPTIONS = { cwd: ROOT, encoding: "utf8", timeout: 60_000, killSignal: "SIGKILL" } as const;
 
-/** Arguments to Node for running TypeScript given as text. */
-const TSX = ["--import", "tsx", "--input-type=module", "-e"];
+/** Arguments to Node for running a module given as text. */
+const MODULE = ["--input-type=module", "-e"];
 
 test.each<[NodeJS.ProcessEnv, string]>([
   [{}, "/home/me/.cache/instructblip-webgpu/swiftshader-147.0.0"],
@@ -121,7 +122,7 @@ test("a GPU leaves the globals and the environment as they were", async () => {
 });
 
 test("the GPU object outlives every garbage collection, and the process ends by itself", () => {
-  const output = execFileSync(process.execPath, ["--expose-gc", ...TSX, COMPUTE], OPTIONS);
+  const output = execFileSync(process.execPath, ["--expose-gc", ...MODULE, COMPUTE], OPTIONS);
   expect(JSON.parse(output).wrong).toBe(-1);
 });
 
@@ -132,7 +133,7 @@ describe.skipIf(process.platform === "win32")("while devices are opened, nothing
     try {
       const env = { ...process.env, FOLDER: folder };
       const command = `("$0" "$@"; echo "status $?" >&2) 2>&1 >"$FOLDER/stdout" | cat`;
-      const { stdout } = spawnSync("sh", ["-c", command, process.execPath, ...TSX, code], { ...OPTIONS, env });
+      const { stdout } = spawnSync("sh", ["-c", command, process.execPath, ...MODULE, code], { ...OPTIONS, env });
       return { stdout: readFileSync(join(folder, "stdout"), "utf8"), stderr: withoutDawn(stdout) };
     } finally {
       rmSync(folder, { recursive: true, force: true });
@@ -143,8 +144,8 @@ describe.skipIf(process.platform === "win32")("while devices are opened, nothing
     const child = throughPipe(`
       import { open, readFile } from "node:fs/promises";
       import { join } from "node:path";
-      import { openDevice } from "./src/tensor/device/open_device.ts";
-      import "./src/tensor/device/adapter.node.ts";
+      import { openDevice } from "${compiled("src/tensor/device/open_device.ts")}";
+      import "${compiled("src/tensor/device/adapter.node.ts")}";
       const path = (i) => join(process.env.FOLDER, String(i));
       const files = Array.from({ length: 300 }, (_, i) => open(path(i), "w"));
       const devices = Array.from({ length: 3 }, () => openDevice());
@@ -171,11 +172,9 @@ describe.skipIf(process.platform === "win32")("while devices are opened, nothing
       import { Worker } from "node:worker_threads";
       const worker = \`
         import { parentPort } from "node:worker_threads";
-        import { register } from "tsx/esm/api";
-        register();
-        const { openDevice } = await import("./src/tensor/device/open_device.ts");
-        await import("./src/tensor/device/adapter.node.ts");
-        const { add } = await import("./src/tensor/ops/add.ts");
+        const { openDevice } = await import("${compiled("src/tensor/device/open_device.ts")}");
+        await import("${compiled("src/tensor/device/adapter.node.ts")}");
+        const { add } = await import("${compiled("src/tensor/ops/add.ts")}");
         const device = await openDevice();
         const x = device.tensor([1, 2], [2]);
         parentPort.postMessage([...(await add(x, x).read())]);
@@ -202,7 +201,7 @@ describe.skipIf(process.platform === "win32")("while devices are opened, nothing
 describe.runIf(process.platform === "linux" && process.arch === "x64")("without a driver", () => {
   const run = (cache: string) => {
     const env = { ...process.env, INSTRUCTBLIP_CACHE: cache, VK_DRIVER_FILES: "/nonexistent" };
-    return spawnSync(process.execPath, [...TSX, COMPUTE], { ...OPTIONS, env });
+    return spawnSync(process.execPath, [...MODULE, COMPUTE], { ...OPTIONS, env });
   };
 
   test("SwiftShader is loaded from the cache folder and computes; children still look for a driver first", () => {

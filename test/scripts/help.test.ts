@@ -8,13 +8,14 @@ import { describe, expect, test } from "vitest";
 import { readKernels } from "../../scripts/build_kernels.mjs";
 import { show } from "../../scripts/show_kernel.ts";
 import { EngineError } from "../../src/tensor/errors.ts";
+import { withCompiled } from "../compiled.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { scripts: Record<string, string> };
 
-/** Runs a script with arguments as npm does, but for the set-up in front of it. */
+/** Runs a script with arguments as npm does, but for the set-up in front of it, and compiled. */
 function npmRun(name: string, args: string) {
-  const command = scripts[name].split(" && ").at(-1);
+  const command = withCompiled(scripts[name].split(" && ").at(-1)!);
   const PATH = `${join(ROOT, "node_modules/.bin")}${delimiter}${process.env.PATH}`;
   return spawnSync("bash", ["-c", `${command} ${args}`], {
     cwd: ROOT,

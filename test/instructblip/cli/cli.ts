@@ -8,6 +8,7 @@ import { afterEach, onTestFinished } from "vitest";
 import type { Interrupted } from "../../../src/instructblip/cli/format.ts";
 import { runCommandLine } from "../../../src/instructblip/cli/program.node.ts";
 import type { Terminal } from "../../../src/instructblip/cli/terminal.node.ts";
+import { compiled } from "../../compiled.ts";
 import { withoutDawn } from "../../dawn.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { onOneGpu } from "../../one_gpu.ts";
@@ -73,14 +74,16 @@ export interface Child {
   lines(count: number): Promise<void>;
 }
 
+const MAIN = "src/instructblip/cli/main.ts";
+
 /** Starts the command line as a child process. */
 export function startCli(args: readonly string[], env: Readonly<Record<string, string>> = {}): Child {
-  return start(process.execPath, ["--import", "tsx", "src/instructblip/cli/main.ts", ...args], env);
+  return start(process.execPath, [compiled(MAIN), ...args], env);
 }
 
 /** Starts a shell with `instructblip` as a function, for pipes and redirections. */
 export function startShell(script: string): Child {
-  const wrapped = `instructblip() { ${process.execPath} --import tsx src/instructblip/cli/main.ts "$@"; }\n${script}`;
+  const wrapped = `instructblip() { ${process.execPath} ${compiled(MAIN)} "$@"; }\n${script}`;
   return start("bash", ["-c", wrapped], {});
 }
 

@@ -30,6 +30,7 @@ import { nodePlatform } from "../../../src/instructblip/pretrained/platform.node
 import { InstructBlipProcessor } from "../../../src/instructblip/processing/instructblip_processor.ts";
 import { Checkpoint } from "../../../src/tensor/files/safetensors.ts";
 import { NodeFolder, openCheckpoint } from "../../../src/tensor/files/source.node.ts";
+import { compiled } from "../../compiled.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { type HubModel, HubServer, oidOf } from "./hub_server.ts";
 
@@ -389,7 +390,7 @@ test("an aborted download rejects with the signal's reason, and keeps what it ha
 
 test("two processes that want the same file both get it whole", async () => {
   const script = `
-    const { HubFolder } = await import(${JSON.stringify(join(import.meta.dirname, "../../../src/instructblip/pretrained/hub/folder.node.ts"))});
+    const { HubFolder } = await import(${JSON.stringify(compiled("src/instructblip/pretrained/hub/folder.node.ts"))});
     const hub = await HubFolder.open({ repository: "owner/name", revision: "main" });
     const source = await hub.open("${WEIGHTS}");
     const bytes = Buffer.alloc(source.size);
@@ -404,7 +405,7 @@ test("two processes that want the same file both get it whole", async () => {
     return true;
   };
   const env = { ...process.env, HF_HOME: folder, HF_ENDPOINT: server.endpoint };
-  const args = ["--import", "tsx", "--input-type=module", "-e", script];
+  const args = ["--input-type=module", "-e", script];
   const run = async () => (await promisify(execFile)(process.execPath, args, { env })).stdout.trim();
   expect(await Promise.all([run(), run()])).toEqual([oidOf(model, WEIGHTS), oidOf(model, WEIGHTS)]);
   expect(waiting.length).toBe(2);

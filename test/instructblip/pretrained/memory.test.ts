@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
+import { compiled } from "../../compiled.ts";
 import { testDevice } from "../../device.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { ALL } from "../../rounds.ts";
@@ -22,7 +23,7 @@ test(`the GPU holds as much after two rounds of ${kinds.length} kinds of answers
 
 test("devices that models opened cannot be reached after dispose()", () => {
   const code = `
-    import { InstructBlipForConditionalGeneration } from "./src/index.node.ts";
+    import { InstructBlipForConditionalGeneration } from ${JSON.stringify(compiled("src/index.node.ts"))};
     const devices = [];
     for (let i = 0; i < 3; i++) {
       const model = await InstructBlipForConditionalGeneration.from_pretrained(${JSON.stringify(goldenFolder("plain_f32"))});
@@ -36,7 +37,7 @@ test("devices that models opened cannot be reached after dispose()", () => {
     console.log(devices.filter((device) => device.deref() !== undefined).length);
     process.exit();
   `;
-  const args = ["--expose-gc", "--import", "tsx", "--input-type=module", "-e", code];
+  const args = ["--expose-gc", "--input-type=module", "-e", code];
   const options = { cwd: ROOT, encoding: "utf8", timeout: 100_000, killSignal: "SIGKILL" } as const;
   const { stdout } = spawnSync(process.execPath, args, options);
   expect(Number(stdout)).toBeLessThanOrEqual(2); // the last one's may still be on the stack

@@ -18,6 +18,7 @@ import { bytesOfDataUrl, checkImageBytes, MAX_IMAGE_BYTES } from "../../../src/i
 import { InstructBlipProcessor } from "../../../src/instructblip/processing/instructblip_processor.ts";
 import type { ImageInput } from "../../../src/instructblip/processing/processor_input.ts";
 import { EngineError } from "../../../src/tensor/errors.ts";
+import { compiled } from "../../compiled.ts";
 import { type FolderFiles, filesOf, golden, memoryFolder, path } from "./processor_golden.ts";
 
 const { folders } = golden<{ folders: Record<string, FolderFiles> }>("processors.json.gz");
@@ -152,11 +153,11 @@ describe("data: URLs", () => {
 });
 
 test("a large image in base64 takes no more memory than its letters and its bytes", () => {
-  const source = new URL("../../../src/instructblip/processing/image_source.ts", import.meta.url);
-  const program = `import { bytesOfDataUrl } from ${JSON.stringify(source.href)};
+  const source = compiled("src/instructblip/processing/image_source.ts");
+  const program = `import { bytesOfDataUrl } from ${JSON.stringify(source)};
     const bytes = bytesOfDataUrl("data:;base64," + "QUJD".repeat(2 ** 23), "a");
     console.log(bytes.length, new TextDecoder().decode(bytes.subarray(-3)));`;
-  const options = ["--max-old-space-size=160", "--import", "tsx", "--input-type=module", "-e", program];
+  const options = ["--max-old-space-size=160", "--input-type=module", "-e", program];
   expect(execFileSync(process.execPath, options, { encoding: "utf8", stdio: "pipe" })).toBe(`${3 * 2 ** 23} ABC\n`);
 });
 

@@ -6,7 +6,6 @@ import { spawnSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { InstructBlipProcessor } from "../../../src/index.node.ts";
 import { type WriteCheckpointOptions, writeCheckpoint } from "../../../src/tensor/files/checkpoint_writer.ts";
@@ -16,6 +15,7 @@ import type { TensorEntry } from "../../../src/tensor/files/safetensors_writer.t
 import { NodeFolder, writeFileAtomic } from "../../../src/tensor/files/source.node.ts";
 import { type Folder, MemorySink, MemorySource } from "../../../src/tensor/files/source.ts";
 import { NodeWritableFolder } from "../../../src/tensor/files/writable_folder.node.ts";
+import { compiled } from "../../compiled.ts";
 import { committedFolder } from "../../golden_folder.ts";
 
 const root = await mkdtemp(join(tmpdir(), "file-set-"));
@@ -154,8 +154,8 @@ test("killed while writing: the old checkpoint loads, and the next save removes 
   const folder = await fresh();
   await save(folder, 1, THREE);
   const script = `
-    import { NodeWritableFolder } from ${JSON.stringify(new URL("../../../src/tensor/files/writable_folder.node.ts", import.meta.url).href)};
-    import { writeCheckpoint } from ${JSON.stringify(new URL("../../../src/tensor/files/checkpoint_writer.ts", import.meta.url).href)};
+    import { NodeWritableFolder } from ${JSON.stringify(compiled("src/tensor/files/writable_folder.node.ts"))};
+    import { writeCheckpoint } from ${JSON.stringify(compiled("src/tensor/files/checkpoint_writer.ts"))};
     const data = (i) => async function* () {
       yield new Uint8Array(8);
       if (i === 5) process.kill(process.pid, "SIGKILL");
@@ -163,8 +163,7 @@ test("killed while writing: the old checkpoint loads, and the next save removes 
     };
     const tensors = Array.from({ length: 7 }, (_, i) => ({ name: "t" + i, dtype: "u8", shape: [16], data: data(i) }));
     await writeCheckpoint(await NodeWritableFolder.create(${JSON.stringify(here())}), tensors, { max_shard_size: 48 });`;
-  const cwd = fileURLToPath(new URL("../../..", import.meta.url));
-  const { signal } = spawnSync(process.execPath, ["--import", "tsx", "--input-type=module", "-e", script], { cwd });
+  const { signal } = spawnSync(process.execPath, ["--input-type=module", "-e", script]);
   expect(signal).toBe("SIGKILL");
   expect((await readdir(here())).filter((file) => file.startsWith("."))).toHaveLength(2); // one whole, one half
   expect(await load(new NodeFolder(here()))).toBe(1);
