@@ -113,6 +113,16 @@ export async function goldenInputs(name: string, prompts?: number): Promise<Gold
   return inputs;
 }
 
+/** The inputs of one row of a committed golden. */
+export async function goldenRow(name: string, row: number): Promise<GoldenInputs> {
+  const { pixel_values, ...ids } = await goldenInputs(name);
+  const { data, shape } = pixel_values;
+  const size = data.length / shape[0];
+  const image = { data: data.slice(row * size, (row + 1) * size), shape: shape.with(0, 1) };
+  const rows = Object.entries(ids).map(([key, value]) => [key, value && [value[row]]]);
+  return { pixel_values: image, ...Object.fromEntries(rows) } as GoldenInputs;
+}
+
 /** The numbers of a golden, read once each. */
 export class Golden {
   readonly folder: string;

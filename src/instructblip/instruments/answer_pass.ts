@@ -1,8 +1,12 @@
 /** The pass of forward() in which a model reads a prompt and an answer, every token of which is chosen in it. */
-import { InputError } from "../../tensor/errors.ts";
+import { InputError, NumericError } from "../../tensor/errors.ts";
+import { shown } from "../../tensor/shown.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import type { GenerateOptions } from "../generation/generate.ts";
 import type { GenerationOptions } from "../generation/options.ts";
 import type { Intervention } from "../interventions/intervention.ts";
+import type { Ids } from "../model/language_model.ts";
+import { IGNORE_INDEX, tokenLosses } from "../model/loss.ts";
 import { expectIds, type ModelInputs } from "../pretrained/inputs.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 
@@ -67,4 +71,51 @@ async function answerOf<I extends ModelInputs>(
 /** A prompt alone needs no padding. */
 function withoutPadding(ids: readonly number[], mask: readonly number[] | undefined): readonly number[] {
   return mask ? ids.filter((_, i) => mask[i] === 1) : ids;
+}
+
+/** Positions of placeholders, or of a legacy model the first `features`. */
+export function imagePositions(ids: readonly number[], image_token: number | null, features: number): number[] {
+  if (image_token === null) return Array.from({ length: features }, (_, i) => i);
+  return ids.flatMap((id, i) => (id === image_token ? [i] : []));
+}
+
+/**
+ * Log-probabilities of tokens.
+ *
+ * @param logits f32[R, T, V]
+ * @param targets [R][T]; -100 where none is asked for
+ * @returns of each row those of its targets, in nats
+ * @throws NumericError for one that is NaN
+ */
+export async function logprobsOf(logits: Tensor, targets: Ids): Promise<number[][]> {
+  const losses = await tokenLosses(logits, targets).read();
+  if (losses.some(Number.isNaN)) {
+    throw new NumericError("the answer's log-probability is NaN: the logits have a NaN or an infinity");
+  }
+  let at = 0;
+  return targets.map((row) =>
+    row.flatMap((id) => {
+      const loss = losses[at++]!;
+      return id === IGNORE_INDEX ? [] : [-loss];
+    }),
+  );
+}
+
+/** Rows that are computed together by default. */
+const BATCH_SIZE = 8;
+
+/** @throws InputError PARAM_RANGE */
+export function checkBatchSize(batch_size: unknown): void {
+  if (Number.isSafeInteger(batch_size) && (batch_size as number) >= 1) return;
+  throw new InputError("PARAM_RANGE", `batch_size must be a whole number of at least 1, got ${shown(batch_size)}`);
+}
+
+/** Rows of an answer's n tokens that are computed together: at most so many that their logits fit into a binding. */
+export function rowsAtOnce(
+  { device, language_model }: Pick<VisionLanguageModel, "device" | "language_model">,
+  n: number,
+  batch_size = BATCH_SIZE,
+): number {
+  const room = Math.floor(device.caps.maxBindingBytes / (4 * language_model.vocabulary * n));
+  return Math.max(1, Math.min(batch_size, room));
 }

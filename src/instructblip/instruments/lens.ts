@@ -23,7 +23,8 @@ import type { Intervention } from "../interventions/intervention.ts";
 import { IGNORE_INDEX, tokenLosses } from "../model/loss.ts";
 import { framesOf, type ModelInputs } from "../pretrained/inputs.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
-import { answerPass } from "./answer_pass.ts";
+import { answerPass, imagePositions } from "./answer_pass.ts";
+import { headMeans, meanOf } from "./attention.ts";
 
 /** Most words of a layer and token. */
 const MOST_WORDS = 100;
@@ -143,12 +144,6 @@ export async function logitLens<I extends ModelInputs>(
   }
 }
 
-/** Positions of placeholders, or of a legacy model the first `features`. */
-function imagePositions(ids: readonly number[], image_token: number | null, features: number): number[] {
-  if (image_token === null) return Array.from({ length: features }, (_, i) => i);
-  return ids.flatMap((id, i) => (id === image_token ? [i] : []));
-}
-
 /** Keeps hidden states of the language model and the Q-Former's cross-attentions on the device. */
 class KeptStates implements Observer {
   readonly #path: string;
@@ -198,17 +193,10 @@ async function wordsOf(
 
 /** The mean over layers and heads. @param layers f32[F, H, Q, 1 + N] each @returns f32[N] for each of F * Q queries */
 async function mapsOf(layers: readonly Tensor[]): Promise<Float32Array[]> {
-  const maps: Float32Array[] = [];
-  for (const layer of layers) {
-    const [F, H, Q, S] = sizes(layer.shape, 4);
-    const weights = await layer.read();
-    for (let i = 0; i < F * Q; i++) {
-      maps[i] ??= new Float32Array(S - 1);
-      for (let h = 0; h < H; h++) {
-        const at = ((Math.floor(i / Q) * H + h) * Q + (i % Q)) * S + 1; // the class token is first
-        for (let n = 0; n < S - 1; n++) maps[i]![n]! += weights[at + n]! / (H * layers.length);
-      }
-    }
-  }
-  return maps;
+  const means = await headMeans(layers);
+  return means[0]!.flatMap((_, frame) => {
+    const { rows, columns, data } = meanOf(means.map((layer) => layer[frame]!));
+    const ofQuery = (q: number) => data.subarray(q * columns + 1, (q + 1) * columns); // the class token is first
+    return Array.from({ length: rows }, (_, q) => Float32Array.from(ofQuery(q)));
+  });
 }

@@ -7,7 +7,7 @@ import { type LogitLens, logitLens } from "../../../src/instructblip/instruments
 import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";
 import { COMMITTED, goldenFolder } from "../../golden_folder.ts";
-import { type GoldenInputs, goldenInputs } from "../../parity/golden.ts";
+import { goldenRow } from "../../parity/golden.ts";
 import { TOLERANCES } from "../../tolerances.ts";
 
 const device = await testDevice();
@@ -28,16 +28,6 @@ interface Expected {
   readonly maps: number[][];
 }
 
-/** One row of a golden's inputs. */
-async function rowOf(name: string, row: number): Promise<GoldenInputs> {
-  const { pixel_values, ...ids } = await goldenInputs(name);
-  const { data, shape } = pixel_values;
-  const size = data.length / shape[0];
-  const image = { data: data.slice(row * size, (row + 1) * size), shape: shape.with(0, 1) };
-  const rows = Object.entries(ids).map(([key, value]) => [key, value && [value[row]]]);
-  return { pixel_values: image, ...Object.fromEntries(rows) } as GoldenInputs;
-}
-
 test("there are goldens of every language model", () => {
   for (const part of ["plain", "opt_plain", "opt_post_norm", "opt_bare", "t5_flan", "t5_plain_tied", "video"]) {
     expect(NAMES.some((name) => name.startsWith(part))).toBe(true);
@@ -47,7 +37,7 @@ test("there are goldens of every language model", () => {
 describe.each(NAMES)("%s", async (name) => {
   const expected: Expected = JSON.parse(readFileSync(join(FOLDER, `${name}.json`), "utf8"));
   const model = await AutoModelForImageTextToText.from_pretrained(goldenFolder(name), { device });
-  const inputs = await rowOf(name, expected.row);
+  const inputs = await goldenRow(name, expected.row);
   const isT5 = model.language_model.is_encoder_decoder;
   afterAll(() => model.dispose());
   const look = (options: object = {}) => logitLens(model, inputs as never, options);
@@ -114,7 +104,7 @@ describe.each(NAMES)("%s", async (name) => {
 describe("of one LLaMA", async () => {
   const name = "plain_f32";
   const model = await AutoModelForImageTextToText.from_pretrained(goldenFolder(name), { device });
-  const inputs = await rowOf(name, 0);
+  const inputs = await goldenRow(name, 0);
   afterAll(() => model.dispose());
   const look = (options: object = {}, more: object = {}) => logitLens(model, { ...inputs, ...more } as never, options);
   const firstWords = ({ answer }: LogitLens) => answer.map(({ states }) => states.map(({ top }) => top[0]));

@@ -1,9 +1,8 @@
 /** Ablation: each layer, head, query and token is taken out in turn, and the answer's log-probability is that without it. */
 import { refuseUnknown } from "../../../tensor/arguments.ts";
 import type { ModelInputs } from "../../pretrained/inputs.ts";
-import { answerPass } from "../answer_pass.ts";
+import { answerPass, checkBatchSize } from "../answer_pass.ts";
 import {
-  checkBatchSize,
   type PreparedSweep,
   passLogprobs,
   SiteNotes,

@@ -9,9 +9,8 @@ import { refuseUnknown } from "../../../tensor/arguments.ts";
 import { InputError } from "../../../tensor/errors.ts";
 import { layoutOf } from "../../interventions/edit.ts";
 import type { ModelInputs } from "../../pretrained/inputs.ts";
-import { answerPass } from "../answer_pass.ts";
+import { answerPass, checkBatchSize } from "../answer_pass.ts";
 import {
-  checkBatchSize,
   PlaceKeeper,
   type PreparedSweep,
   passLogprobs,

@@ -7,16 +7,13 @@
 import { keptCopy } from "../../../modules/observer.ts";
 import type { ObservedKind, Observer } from "../../../tensor/device/device.ts";
 import type { ActivationDType } from "../../../tensor/dtype.ts";
-import { InputError, NumericError } from "../../../tensor/errors.ts";
 import type { Shape } from "../../../tensor/shape.ts";
-import { shown } from "../../../tensor/shown.ts";
 import type { Tensor } from "../../../tensor/tensor.ts";
 import { layoutOf } from "../../interventions/edit.ts";
 import type { InterventionData } from "../../interventions/intervention.ts";
-import { tokenLosses } from "../../model/loss.ts";
 import type { HostTensor, ModelInputs } from "../../pretrained/inputs.ts";
 import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
-import type { AnswerOptions } from "../answer_pass.ts";
+import { type AnswerOptions, logprobsOf, rowsAtOnce } from "../answer_pass.ts";
 import { placeKey, type SweepUnit, type UnitPlace } from "./units.ts";
 
 export interface SweepOptions extends Omit<AnswerOptions, "interventions"> {
@@ -63,14 +60,6 @@ export type SweptModel<I extends ModelInputs> = VisionLanguageModel<VisionLangua
 /** Places of a run's numbers, on the host. */
 export type KeptPlaces = ReadonlyMap<string, { readonly data: Float32Array; readonly layout: readonly number[] }>;
 
-export const BATCH_SIZE = 8;
-
-/** @throws InputError PARAM_RANGE */
-export function checkBatchSize(batch_size: unknown): void {
-  if (Number.isSafeInteger(batch_size) && (batch_size as number) >= 1) return;
-  throw new InputError("PARAM_RANGE", `batch_size must be a whole number of at least 1, got ${shown(batch_size)}`);
-}
-
 /**
  * The log-probability of each token of the answer, for each row.
  *
@@ -89,11 +78,7 @@ export async function passLogprobs<I extends ModelInputs>(
     const inputs = { ...repeated(call, rows), logits_to_keep: n, interventions };
     const { logits } = await model.forward(inputs, observer && { observer });
     const targets = Array.from({ length: rows }, () => answer);
-    const losses = await tokenLosses(logits, targets).read();
-    if (losses.some(Number.isNaN)) {
-      throw new NumericError("the answer's log-probability is NaN: the logits have a NaN or an infinity");
-    }
-    return targets.map((_, r) => Array.from(losses.subarray(r * n, (r + 1) * n), (loss) => -loss));
+    return logprobsOf(logits, targets);
   });
 }
 
@@ -155,11 +140,9 @@ export async function* scoreUnits<I extends ModelInputs>(
   answer: readonly number[],
   units: readonly SweepUnit[],
   indices: readonly number[],
-  { batch_size = BATCH_SIZE, signal, kept }: Pick<SweepOptions, "batch_size" | "signal"> & { kept?: KeptPlaces },
+  { batch_size, signal, kept }: Pick<SweepOptions, "batch_size" | "signal"> & { kept?: KeptPlaces },
 ): AsyncGenerator<UnitScore> {
-  const { caps } = model.device;
-  const room = Math.floor(caps.maxBindingBytes / (4 * model.language_model.vocabulary * answer.length));
-  const size = Math.max(1, Math.min(batch_size, room));
+  const size = rowsAtOnce(model, answer.length, batch_size);
   for (let begin = 0; begin < indices.length; begin += size) {
     signal?.throwIfAborted();
     const batch = indices.slice(begin, begin + size);

@@ -8,7 +8,7 @@ import type { SweepUnit } from "../../../../src/instructblip/instruments/sweep/u
 import { expectClose } from "../../../compare.ts";
 import { testDevice } from "../../../device.ts";
 import { COMMITTED, goldenFolder } from "../../../golden_folder.ts";
-import { type GoldenInputs, goldenInputs } from "../../../parity/golden.ts";
+import { type GoldenInputs, goldenRow } from "../../../parity/golden.ts";
 import { TOLERANCES } from "../../../tolerances.ts";
 
 const device = await testDevice();
@@ -33,16 +33,6 @@ interface ExpectedPatching {
   readonly units: readonly ExpectedUnit[];
 }
 
-/** One row of a golden's inputs. */
-async function rowOf(name: string, row: number): Promise<GoldenInputs> {
-  const { pixel_values, ...ids } = await goldenInputs(name);
-  const { data, shape } = pixel_values;
-  const size = data.length / shape[0];
-  const image = { data: data.slice(row * size, (row + 1) * size), shape: shape.with(0, 1) };
-  const rows = Object.entries(ids).map(([key, value]) => [key, value && [value[row]]]);
-  return { pixel_values: image, ...Object.fromEntries(rows) } as GoldenInputs;
-}
-
 const nameOf = ({ group, row, column }: SweepUnit) => `${group} ${row} ${column}`;
 
 test("there are goldens of every language model", () => {
@@ -52,7 +42,7 @@ test("there are goldens of every language model", () => {
 describe.each(NAMES)("%s", async (name) => {
   const expected: Expected = JSON.parse(readFileSync(join(FOLDER, `${name}.json`), "utf8"));
   const model = await AutoModelForImageTextToText.from_pretrained(goldenFolder(name), { device });
-  const inputs = (await rowOf(name, expected.row)) as never;
+  const inputs = (await goldenRow(name, expected.row)) as never;
   afterAll(() => model.dispose());
   const { answer } = expected;
 
@@ -104,7 +94,7 @@ describe.each(NAMES)("%s", async (name) => {
 describe("of one LLaMA", async () => {
   const name = "plain_f32";
   const model = await AutoModelForImageTextToText.from_pretrained(goldenFolder(name), { device });
-  const inputs = (await rowOf(name, 0)) as never;
+  const inputs = (await goldenRow(name, 0)) as never;
   afterAll(() => model.dispose());
   const look = (options: object = {}) => ablate(model, inputs, { answer: [5, 9], ...options });
 
