@@ -8,6 +8,7 @@ import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
 import type { Device, Observer } from "../../tensor/device/device.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
+import { contiguous } from "../../tensor/ops/copy.ts";
 import { sizes } from "../../tensor/shape.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
@@ -182,6 +183,51 @@ export abstract class VisionLanguageModel<
       throw await numericError(this.device, "the loss is NaN: the logits have a NaN or an infinity", pass, observer);
     }
     return { loss: meanLoss(costs, targets), ...output };
+  }
+
+  /**
+   * What of forward() depends on the images alone: the image encoder's output, of BLIP-2 the image features. The device
+   * scope that it is called in owns it.
+   *
+   * @returns f32[B, …], of videos f32[B·F, …]
+   * @throws InputError BAD_PIXELS, IMAGE_SIZE
+   */
+  async imageStates(inputs: VisionInputs): Promise<Tensor> {
+    const { pixel_values, interpolate_pos_encoding = false } = inputs;
+    expectPixels(pixel_values, this.pixel_layout);
+    const frames = framesOf(pixel_values);
+    const [, , height, width] = sizes(frames.shape, 4);
+    this.vision_model.embeddings.checkSize(height, width, interpolate_pos_encoding);
+    const states = () => this.model.imageStates(this.#uploadPixels({ ...inputs } as I, frames));
+    return observing(this.device, undefined, states);
+  }
+
+  /**
+   * The logits of forward() from images' states on: for many questions about one image, and many images that are asked one
+   * question.
+   *
+   * @param states of imageStates(): of one image or video for all rows, or of one for each
+   * @param inputs as of forward(), pixel_values for their shape alone
+   * @returns f32[B, L, V], as of forward()
+   * @throws InputError
+   */
+  async logitsOfStates(states: Tensor, inputs: I & ForwardInputs): Promise<Tensor> {
+    const { decoder_input_ids, logits_to_keep } = inputs;
+    const prompt = this.#readIds(inputs);
+    this.checkWords(inputs, prompt.B);
+    this.#checkForward({ decoder_input_ids, logits_to_keep }, prompt.B);
+    const [b = 0, ...shape] = states.shape;
+    const frames = framesOf(inputs.pixel_values).shape[0] / inputs.pixel_values.shape[0]!;
+    if (b !== frames && b !== prompt.B * frames) {
+      throw new InputError("BATCH_MISMATCH", `states of ${b} images for ${prompt.B} prompts of ${frames}`);
+    }
+    return observing(this.device, undefined, () => {
+      const all = [prompt.B, frames, ...shape];
+      const own = b === frames ? contiguous(states.reshape([1, frames, ...shape]).expand(all)) : states;
+      const words = { ...this.uploadWords(inputs), ...this.#uploadPrompt(prompt) };
+      const embedded = this.model.prompt(own.reshape([prompt.B * frames, ...shape]), words);
+      return this.language_model.forward(embedded, { decoder_input_ids, logits_to_keep }).logits;
+    });
   }
 
   /** The Q-Former's outputs for images. Hugging Face has this in BLIP-2 only. */
@@ -375,7 +421,13 @@ export abstract class VisionLanguageModel<
 
   /** Checks all inputs of a pass. @throws InputError */
   protected readPrompt(inputs: I): Prompt {
-    const { pixel_values, input_ids, attention_mask } = inputs;
+    const prompt = this.#readIds(inputs);
+    this.#checkImages(inputs, prompt.B);
+    return prompt;
+  }
+
+  /** Checks the prompt's ids and mask, and of the pixels their shape alone. @throws InputError */
+  #readIds({ pixel_values, input_ids, attention_mask }: I): Prompt {
     const { image_token, modality } = this.config;
     expectPixelShape(pixel_values, this.pixel_layout);
     const features = this.featuresOf(pixel_values);
@@ -385,7 +437,6 @@ export abstract class VisionLanguageModel<
     if (image_token === null) refusePlaceholders(ids, mask, features);
     expectIds("input_ids", ids, this.language_model.num_embeddings);
     if (image_token !== null) expectPlaceholders(ids, image_token, features, modality);
-    this.#checkImages(inputs, ids.length);
     if (image_token !== null) return { B: ids.length, L: length, ids, mask };
     const inFront = (value: number, rows: Ids) =>
       rows.map((row) => [...new Array<number>(features).fill(value), ...row]);
