@@ -50,6 +50,23 @@ export type {
   WatermarkingConfig,
 } from "./instructblip/generation/watermark/watermark_options.ts";
 export {
+  type AttributeOptions,
+  type Attribution,
+  type AttributionMethod,
+  attribute,
+  type ImageDrops,
+  type TokenAttention,
+} from "./instructblip/instruments/attribute/attribute.ts";
+export type { OcclusionFill, PatchGrid } from "./instructblip/instruments/attribute/occlusion.ts";
+export type { CrossShares, RolloutShares } from "./instructblip/instruments/attribute/rollout.ts";
+export {
+  type OccludedWord,
+  occludedWords,
+  type TextProcessor,
+  type TokenSpan,
+  type WordOcclusion,
+} from "./instructblip/instruments/attribute/words.ts";
+export {
   type LensToken,
   type LensWords,
   type LogitLens,
