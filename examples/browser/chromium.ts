@@ -115,6 +115,9 @@ export class Chromium {
       // On Linux WebGPU needs this flag; a software adapter is used without a GPU.
       "--enable-unsafe-webgpu",
       "--enable-unsafe-swiftshader",
+      // A camera that shows a test image, and is allowed: a headless Chromium cannot ask.
+      "--use-fake-device-for-media-stream",
+      "--use-fake-ui-for-media-stream",
       // Chromium refuses to run as root without it, as in a container.
       ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
     ];
@@ -159,6 +162,70 @@ export class Chromium {
       if (performance.now() > end) throw new Error(`after ${seconds} s the page has not reached: ${expression}`);
       await new Promise((wake) => setTimeout(wake, 20));
     }
+  }
+
+  /** Runs a script in front of those of pages that `fn` opens. */
+  async beforePage(source: string, fn: () => Promise<void>): Promise<void> {
+    const { identifier } = await this.send<{ identifier: string }>("Page.addScriptToEvaluateOnNewDocument", { source });
+    await fn();
+    await this.send("Page.removeScriptToEvaluateOnNewDocument", { identifier });
+  }
+
+  /** Presses a key by its name: `Tab`, `Enter`, `ArrowDown`, ` `. */
+  async press(key: string): Promise<void> {
+    const text = { Enter: "\r", " ": " " }[key];
+    const code = key === " " ? "Space" : key;
+    const windowsVirtualKeyCode = { Tab: 9, Enter: 13, Escape: 27, " ": 32 }[key];
+    await this.send("Input.dispatchKeyEvent", { type: "keyDown", key, code, text, windowsVirtualKeyCode });
+    await this.send("Input.dispatchKeyEvent", { type: "keyUp", key, code, windowsVirtualKeyCode });
+  }
+
+  /** The middle of an element, which is scrolled into view. */
+  async middleOf(selector: string): Promise<{ x: number; y: number }> {
+    return this.evaluate(`(() => {
+      const found = document.querySelector(${JSON.stringify(selector)});
+      found.scrollIntoView({ block: "nearest", behavior: "instant" });
+      const { left, top, width, height } = found.getBoundingClientRect();
+      return { x: left + width / 2, y: top + height / 2 };
+    })()`);
+  }
+
+  /** Moves the pointer to the middle of an element. */
+  async point(selector: string): Promise<void> {
+    await this.send("Input.dispatchMouseEvent", { type: "mouseMoved", ...(await this.middleOf(selector)) });
+  }
+
+  /** Presses the mouse's button on an element, moves over others, and lets go on the last. */
+  async drag(selectors: readonly string[]): Promise<void> {
+    const mouse = (type: string, at: { x: number; y: number }) =>
+      this.send("Input.dispatchMouseEvent", { type, ...at, button: "left", buttons: 1, clickCount: 1 });
+    let at = await this.middleOf(selectors[0]!);
+    await this.send("Input.dispatchMouseEvent", { type: "mouseMoved", ...at });
+    await mouse("mousePressed", at);
+    for (const selector of selectors.slice(1)) {
+      at = await this.middleOf(selector);
+      await mouse("mouseMoved", at);
+    }
+    await mouse("mouseReleased", at);
+  }
+
+  async click(selector: string): Promise<void> {
+    await this.drag([selector]);
+  }
+
+  /** Chooses files, or a folder, for an input. */
+  async setFiles(selector: string, files: readonly string[]): Promise<void> {
+    const { root } = await this.send<{ root: { nodeId: number } }>("DOM.getDocument");
+    const { nodeId } = await this.send<{ nodeId: number }>("DOM.querySelector", { nodeId: root.nodeId, selector });
+    await this.send("DOM.setFileInputFiles", { nodeId, files });
+  }
+
+  /** Drops files on an element. */
+  async drop(selector: string, files: readonly string[]): Promise<void> {
+    const at = await this.middleOf(selector);
+    const data = { items: [], files, dragOperationsMask: 1 };
+    for (const type of ["dragEnter", "dragOver", "drop"])
+      await this.send("Input.dispatchDragEvent", { type, ...at, data });
   }
 
   /** A PNG of the page. */

@@ -2,7 +2,7 @@
  * The browser page without a browser: its build, and its server, which serves byte ranges of a checkpoint and no other
  * files. `npm run browser:check` tests it in a browser.
  */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { type IncomingHttpHeaders, request } from "node:http";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ import { temporaryFolder } from "../instructblip/cli/cli.ts";
 
 let server: PageServer;
 beforeAll(async () => {
-  server = await servePage({ model: EMBEDDED, port: 0 });
+  server = await servePage({ models: [], port: 0 });
 });
 afterAll(() => server.close());
 
@@ -42,11 +42,16 @@ function get(path: string, headers: Record<string, string> = {}, method = "GET",
 
 describe("the page", () => {
   test("is built for a browser, with every kernel and nothing of Node's", async () => {
-    const script = await buildPage();
-    expect(script).not.toMatch(/\b(from|import|require)\s*\(?\s*["'](node:|sharp|webgpu)/);
-    expect(script).toContain("navigator.gpu");
-    expect(script).toMatch(/@compute/);
-    expect(script).toContain("new HttpFolder(");
+    const [page, worker] = await Promise.all([buildPage("page/app.ts"), buildPage("worker/worker.ts")]);
+    for (const script of [page, worker]) {
+      expect(script).not.toMatch(/\b(from|import|require)\s*\(?\s*["'](node:|sharp|webgpu)/);
+    }
+    expect(worker).toContain("navigator.gpu");
+    expect(worker).toMatch(/@compute/);
+    expect(worker).toContain("extends HttpFolder");
+    // The page computes nothing: no kernel is in it.
+    expect(page).not.toMatch(/@compute/);
+    expect(page.length).toBeLessThan(worker.length / 4);
   });
 
   test("asks no other host, and may not", async () => {
@@ -54,12 +59,20 @@ describe("the page", () => {
     expect(headers["content-type"]).toBe("text/html; charset=utf-8");
     expect(headers["content-security-policy"]).toMatch(/^default-src 'self';/);
     expect(body.toString()).not.toMatch(/https?:/);
-    expect((await get("/app.js")).headers["content-type"]).toBe("text/javascript; charset=utf-8");
+    for (const path of ["/app.js", "/worker.js"]) {
+      const { headers } = await get(path);
+      expect(headers["content-type"]).toBe("text/javascript; charset=utf-8");
+      expect(headers["content-security-policy"]).toMatch(/^default-src 'self';/);
+    }
+    expect((await get("/styles.css")).headers["content-type"]).toBe("text/css; charset=utf-8");
   });
 
   test("has every element that its module looks for", async () => {
     const html = (await get("/")).body.toString();
-    const script = readFileSync(new URL("../../examples/browser/app.ts", import.meta.url), "utf8");
+    const folder = new URL("../../examples/browser/page/", import.meta.url);
+    const script = readdirSync(folder)
+      .map((name) => readFileSync(new URL(name, folder), "utf8"))
+      .join("\n");
     const ids = [...script.matchAll(/element\("\w+"(?: as "\w+")?, "#([\w-]+)/g)].map(([, id]) => id);
     expect(ids.length).toBeGreaterThan(10);
     for (const id of ids) expect(html).toContain(`id="${id}"`);
@@ -79,7 +92,7 @@ describe("the page", () => {
 
 describe("the checkpoint", () => {
   test("is read over HTTP as from the disk", async () => {
-    const folder = new HttpFolder(`${server.url}checkpoint`);
+    const folder = new HttpFolder(`${server.url}checkpoint/0`);
     const [here, there] = [await openCheckpoint(EMBEDDED), await Checkpoint.open(folder)];
     expect([...there.tensors.keys()]).toEqual([...here.tensors.keys()]);
     for (const name of ["query_tokens", "vision_model.post_layernorm.weight"]) {
@@ -92,7 +105,7 @@ describe("the checkpoint", () => {
     expect(await far(ask)).toEqual(await near(ask));
   });
 
-  const WEIGHTS = "/checkpoint/model.safetensors";
+  const WEIGHTS = "/checkpoint/0/model.safetensors";
   const bytes = readFileSync(join(EMBEDDED, "model.safetensors"));
 
   test.each<[string, string | undefined, number, string | undefined, [number, number]]>([
@@ -134,22 +147,26 @@ describe("the checkpoint", () => {
 
 describe("nothing else is served", () => {
   test.each([
-    "/checkpoint/../../../package.json",
-    "/checkpoint/%2e%2e/README.md",
-    "/checkpoint/..%2f..%2f..%2fpackage.json",
-    "/checkpoint/..%5c..%5cpackage.json",
-    "/checkpoint//etc/passwd",
-    "/checkpoint/qformer_tokenizer",
-    "/checkpoint/qformer_tokenizer/../config.json",
-    "/checkpoint/",
-    "/checkpoint",
-    "/checkpoint/none.json",
-    "/checkpoint/%00.json",
-    "/checkpoint/%",
+    "/checkpoint/0/../../../package.json",
+    "/checkpoint/0/%2e%2e/README.md",
+    "/checkpoint/0/..%2f..%2f..%2fpackage.json",
+    "/checkpoint/0/..%5c..%5cpackage.json",
+    "/checkpoint/0//etc/passwd",
+    "/checkpoint/0/qformer_tokenizer",
+    "/checkpoint/0/qformer_tokenizer/../config.json",
+    "/checkpoint/0/",
+    "/checkpoint/0",
+    "/checkpoint/1/config.json",
+    "/checkpoint/-1/config.json",
+    "/checkpoint/config.json",
+    "/checkpoint/0/none.json",
+    "/checkpoint/0/%00.json",
+    "/checkpoint/0/%",
     "/images/questions.json",
     "/images/../checkpoint/model.safetensors",
     "/../browser/app.ts",
     "/app.ts",
+    "/page/app.ts",
     "/serve.ts",
     "/index.html/",
     "/package.json",
@@ -168,15 +185,18 @@ describe("nothing else is served", () => {
     await symlink(join(folder, "config.json"), join(folder, "generation_config.json"));
     await symlink(join(EMBEDDED, "tokenizer.json"), join(folder, "tokenizer.json")); // out of the folder
     await symlink(EMBEDDED, join(folder, "qformer_tokenizer"));
-    const other = await servePage({ model: folder, port: 0 });
+    const other = await servePage({ models: [folder], port: 0 });
     try {
-      const statusOf = async (name: string) => (await get(`/checkpoint/${name}`, {}, "GET", other.url)).status;
+      const statusOf = async (name: string) => (await get(`/checkpoint/0/${name}`, {}, "GET", other.url)).status;
       expect(await statusOf("config.json")).toBe(200);
       expect(await statusOf("generation_config.json")).toBe(200);
       const refused = ["secret.txt", "id_rsa", "image.png", ".env", "tokenizer.json", "qformer_tokenizer/config.json"];
       for (const name of refused) expect(await statusOf(name), name).toBe(404);
       const facts = JSON.parse((await get("/page.json", {}, "GET", other.url)).body.toString());
-      expect(facts).toMatchObject({ model: "model", note: "" });
+      // What is offered is what is served, with its size.
+      const files = ["config.json", "generation_config.json"];
+      expect(facts.checkpoints[0]).toMatchObject({ name: "model", url: "checkpoint/0", files, bytes: 4 });
+      expect(facts.checkpoints[1]).toMatchObject({ name: "The embedded checkpoint", url: "checkpoint/1" });
     } finally {
       await other.close();
     }
@@ -191,15 +211,15 @@ describe("nothing else is served", () => {
     await writeFile(join(model, "outside"), "{}");
     await symlink("../../blobs/9f86d081", join(folder, "config.json"));
     await symlink("../../outside", join(folder, "tokenizer.json"));
-    const other = await servePage({ model: folder, port: 0 });
+    const other = await servePage({ models: [folder], port: 0 });
     try {
-      const reply = await get("/checkpoint/config.json", {}, "GET", other.url);
+      const reply = await get("/checkpoint/0/config.json", {}, "GET", other.url);
       expect([reply.status, reply.headers["content-type"], reply.body.toString()]).toEqual([
         200,
         "application/json",
         "{}",
       ]);
-      expect((await get("/checkpoint/tokenizer.json", {}, "GET", other.url)).status).toBe(404);
+      expect((await get("/checkpoint/0/tokenizer.json", {}, "GET", other.url)).status).toBe(404);
     } finally {
       await other.close();
     }
@@ -217,7 +237,7 @@ describe("nothing else is served", () => {
       "127.0.0.1.evil",
       "a@localhost",
     ]) {
-      for (const path of ["/", "/page.json", "/checkpoint/config.json", "/none"]) {
+      for (const path of ["/", "/page.json", "/checkpoint/0/config.json", "/none"]) {
         const { status, body } = await get(path, { host });
         expect([status, body.toString()], host).toEqual([421, "this server is called localhost or 127.0.0.1"]);
       }
@@ -230,6 +250,8 @@ describe("nothing else is served", () => {
 
   test("a folder without a checkpoint is refused at once", async () => {
     const model = await temporaryFolder();
-    await expect(servePage({ model, port: 0 })).rejects.toThrow(/no checkpoint's config\.json in this folder/);
+    await expect(servePage({ models: [model], port: 0 })).rejects.toThrow(
+      /no checkpoint's config\.json in this folder/,
+    );
   });
 });

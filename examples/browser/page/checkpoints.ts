@@ -1,0 +1,124 @@
+/** Choosing a checkpoint, before anything is loaded, and what is seen while it loads. */
+
+import type { OfferedCheckpoint, PageFacts } from "../serve.ts";
+import type { AdapterFacts, CheckpointPlace } from "../worker/protocol.ts";
+import { element, make, makeButton } from "./elements.ts";
+import { type WorkerClient, WorkerError } from "./worker_client.ts";
+
+const page = {
+  about: element("p", "#about"),
+  failure: element("section" as "div", "#failure"),
+  status: element("section" as "div", "#status"),
+  checkpoints: element("section" as "div", "#checkpoints"),
+  offered: element("ul", "#offered"),
+  folder: element("input", "#folder"),
+  message: element("p", "#folder-message"),
+  dtype: element("select", "#dtype"),
+};
+
+/** A checkpoint that was chosen. */
+export type Chosen = Pick<OfferedCheckpoint, "name" | "note" | "questions"> & { readonly place: CheckpointPlace };
+
+export function show(status: string, share?: number): void {
+  page.status.hidden = false;
+  element("p", "#status p").textContent = status;
+  const bar = element("progress", "#status progress");
+  if (share === undefined) bar.removeAttribute("value");
+  else bar.value = share;
+}
+
+const NO_GPU = ["NO_WEBGPU", "NO_ADAPTER", "NO_DEVICE"];
+
+/** Shows an error after which the page cannot go on. */
+export function fail(error: unknown): void {
+  const { code, hint } = error instanceof WorkerError ? error : { code: "", hint: "" };
+  const message = error instanceof Error ? error.message : String(error);
+  const noGpu = NO_GPU.includes(code);
+  const explained = isSecureContext
+    ? "The model computes on the graphics card, through WebGPU. Chrome and Edge have it since version 113, Safari since 26, Firefox since 141 on Windows and 145 on a Mac; on Linux it may have to be switched on, in Chrome at chrome://flags/#enable-unsafe-webgpu."
+    : "Browsers give WebGPU only to pages that come over https or from localhost, which this one does not.";
+  element("h2", "#failure h2").textContent = noGpu ? "There is no WebGPU in this browser" : "This did not work";
+  element("p", "#failure .message").textContent = noGpu ? explained : message;
+  const found = code === "NO_WEBGPU" ? "" : [message, hint].filter(Boolean).join("; ");
+  element("p", "#failure .hint").textContent = noGpu ? found : hint;
+  page.status.hidden = true;
+  page.failure.hidden = false;
+}
+
+export function sizeText(bytes: number): string {
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+}
+
+/** The files of a chosen folder as a checkpoint. @returns a message if it is none */
+export function checkpointOf(files: Iterable<File>): Chosen | string {
+  const chosen = [...files].map((file) => {
+    const path = file.webkitRelativePath || file.name;
+    return { path: path.slice(path.indexOf("/") + 1), file };
+  });
+  const name = [...files][0]?.webkitRelativePath.split("/")[0] || "The chosen folder";
+  if (!chosen.some(({ path }) => path === "config.json")) {
+    return `${name} is not a checkpoint: there is no config.json in it`;
+  }
+  if (!chosen.some(({ path }) => path.endsWith(".safetensors"))) {
+    return `${name} has no weights: there is no .safetensors file in it`;
+  }
+  const questions = ["What is unusual about this image?", "Describe the image in detail.", "a photo of"];
+  return { name, note: "", questions, place: { chosen } };
+}
+
+/** Lets the user choose; `?checkpoint=N` chooses the Nth. */
+export function chooseCheckpoint({ checkpoints }: PageFacts): Promise<Chosen> {
+  const offered = (one: OfferedCheckpoint): Chosen => ({ ...one, place: { url: one.url, files: one.files } });
+  const asked = new URLSearchParams(location.search).get("checkpoint");
+  const known = asked === null ? undefined : checkpoints[Number(asked)];
+  if (known) return Promise.resolve(offered(known));
+  page.status.hidden = true;
+  page.checkpoints.hidden = false;
+  return new Promise((resolve) => {
+    const take = (chosen: Chosen) => {
+      page.checkpoints.hidden = true;
+      resolve(chosen);
+    };
+    for (const [i, one] of checkpoints.entries()) {
+      const button = makeButton("", "", () => {
+        const url = new URL(location.href);
+        url.searchParams.set("checkpoint", String(i)); // so that it is there again after a reload
+        history.replaceState(null, "", url);
+        take(offered(one));
+      });
+      button.append(make("span", "name", one.name), make("span", "size", sizeText(one.bytes)));
+      if (one.note) button.append(make("span", "note", one.note));
+      const item = make("li", "");
+      item.append(button);
+      page.offered.append(item);
+    }
+    page.folder.onchange = () => {
+      const chosen = checkpointOf(page.folder.files ?? []);
+      page.message.textContent = typeof chosen === "string" ? chosen : "";
+      page.folder.value = ""; // so that the same folder can be chosen again
+      if (typeof chosen !== "string") take(chosen);
+    };
+    page.offered.querySelector("button")?.focus();
+  });
+}
+
+/** Loads a checkpoint, and says how far it is. @throws WorkerError */
+export async function loadCheckpoint(client: WorkerClient, chosen: Chosen, adapter: AdapterFacts): Promise<void> {
+  const started = performance.now();
+  const asked = new URLSearchParams(location.search);
+  const { description, isSoftware } = adapter;
+  const names = [chosen.name, `on ${description}${isSoftware ? " (software, so slow)" : ""}`];
+  page.about.textContent = names.join(" · ");
+  show("Loading the processor");
+  const dtype = asked.get("dtype") ?? page.dtype.value;
+  const fix_vicuna_token_ids = asked.has("fix_vicuna_token_ids");
+  await client.call(
+    "load",
+    { place: chosen.place, dtype, fix_vicuna_token_ids },
+    { tell: ({ text, share }) => show(text, share) },
+  );
+  const seconds = ((performance.now() - started) / 1000).toFixed(2);
+  page.about.textContent = [...names, `loaded in ${seconds} s`].join(" · ");
+  page.about.append(document.createElement("br"), `Nothing leaves this machine. ${chosen.note}`);
+  page.status.hidden = true;
+}
