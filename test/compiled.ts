@@ -36,6 +36,9 @@ const LINKS = [
 ];
 const DAY_MS = 86_400_000;
 
+/** The environment of a child that computes: see there. */
+export const PATIENT = { NODE_OPTIONS: `--import ${new URL("patient.mjs", import.meta.url).href}` };
+
 let made: string | undefined;
 
 /** A program's path, from the repository's root, in the folder of those that are compiled. */

@@ -11,7 +11,7 @@ import { formatRows, parseRows } from "../../bench/rows.ts";
 import { openDevice } from "../../src/tensor/device/open_device.ts";
 import { VARIANTS } from "../../src/tensor/device/plan.ts";
 import { parseTunedFile } from "../../src/tensor/device/tuned_plan.ts";
-import { compiled } from "../compiled.ts";
+import { compiled, PATIENT } from "../compiled.ts";
 import { withoutDawn } from "../dawn.ts";
 import { row } from "./row.ts";
 import "../../src/tensor/device/adapter.node.ts";
@@ -25,7 +25,7 @@ const told = (stderr: string) =>
   withoutDawn(stderr).replace(/^(checking|round \d+ of \d+:|loading|warming) .*\n/gm, "");
 
 async function bench(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
-  const env = { ...process.env, MESA_SHADER_CACHE_DISABLE: "false" }; // no test looks at the time of the first run
+  const env = { ...process.env, ...PATIENT, MESA_SHADER_CACHE_DISABLE: "false" }; // no test looks at the time of the first run
   const command = promisify(execFile)(process.execPath, [compiled("bench/main.ts"), ...args], { cwd: root, env });
   return command.then(
     ({ stdout, stderr }) => ({ stdout, stderr: told(stderr), code: 0 }),

@@ -15,7 +15,7 @@ import { NodeFolder, openCheckpoint } from "../../src/tensor/files/source.node.t
 import { MemorySource } from "../../src/tensor/files/source.ts";
 import { NodeWritableFolder } from "../../src/tensor/files/writable_folder.node.ts";
 import { Weight } from "../../src/tensor/weight.ts";
-import { compiled } from "../compiled.ts";
+import { compiled, PATIENT } from "../compiled.ts";
 import { testDevice } from "../device.ts";
 import { goldenFolder } from "../golden_folder.ts";
 import { cli } from "../instructblip/cli/cli.ts";
@@ -252,7 +252,10 @@ test("--weight-cache writes a file, in a separate process", { timeout: 120_000 }
   const question = ["--image", `${shapes}images/a.png`, "--prompt", "Describe the image."];
   const options = ["--dtype", "language_model=int4,vision_model=int8", "--weight-cache", caches];
   const args = ["generate", "--model", `${shapes}checkpoint`, ...question, ...options];
-  const first = spawnSync(process.execPath, [compiled("src/instructblip/cli/main.ts"), ...args], { encoding: "utf8" });
+  const first = spawnSync(process.execPath, [compiled("src/instructblip/cli/main.ts"), ...args], {
+    encoding: "utf8",
+    env: { ...process.env, ...PATIENT },
+  });
   expect(first.status, first.stderr).toBe(0);
   expect(first.stderr).not.toContain("not cached");
   const [file, ...others] = await readdir(caches);

@@ -8,7 +8,7 @@ import { afterEach, onTestFinished } from "vitest";
 import type { Interrupted } from "../../../src/instructblip/cli/format.ts";
 import { runCommandLine } from "../../../src/instructblip/cli/program.node.ts";
 import type { Terminal } from "../../../src/instructblip/cli/terminal.node.ts";
-import { compiled } from "../../compiled.ts";
+import { compiled, PATIENT } from "../../compiled.ts";
 import { withoutDawn } from "../../dawn.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { onOneGpu } from "../../one_gpu.ts";
@@ -88,7 +88,7 @@ export function startShell(script: string): Child {
 }
 
 function start(command: string, args: readonly string[], env: Readonly<Record<string, string>>): Child {
-  const child = spawn(command, args, { cwd: ROOT, env: { ...process.env, ...env }, stdio: "pipe" });
+  const child = spawn(command, args, { cwd: ROOT, env: { ...process.env, ...PATIENT, ...env }, stdio: "pipe" });
   let [stdout, stderr] = ["", ""];
   const waiting: { count: number; resolve: () => void }[] = [];
   const wake = () => {

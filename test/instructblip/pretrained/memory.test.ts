@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { compiled } from "../../compiled.ts";
+import { compiled, PATIENT } from "../../compiled.ts";
 import { testDevice } from "../../device.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { ALL } from "../../rounds.ts";
@@ -38,7 +38,13 @@ test("devices that models opened cannot be reached after dispose()", () => {
     process.exit();
   `;
   const args = ["--expose-gc", "--input-type=module", "-e", code];
-  const options = { cwd: ROOT, encoding: "utf8", timeout: 100_000, killSignal: "SIGKILL" } as const;
+  const options = {
+    cwd: ROOT,
+    env: { ...process.env, ...PATIENT },
+    encoding: "utf8",
+    timeout: 100_000,
+    killSignal: "SIGKILL",
+  } as const;
   const { stdout } = spawnSync(process.execPath, args, options);
   expect(Number(stdout)).toBeLessThanOrEqual(2); // the last one's may still be on the stack
   expect(stdout).not.toBe("");
