@@ -44,7 +44,7 @@ const NAMED: Readonly<Record<string, string>> = {
 };
 
 /** Every code that src throws. */
-export function thrownCodes(): Map<string, Thrown> {
+function thrownCodes(): Map<string, Thrown> {
   const codes = new Map<string, Thrown>();
   const files = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" });
   for (const file of files.filter((name) => name.endsWith(".ts") && !name.endsWith(".gen.ts")).sort()) {

@@ -3,7 +3,6 @@
  * 6144; the same bytes are equal in a thousandth of that. Other values are compared by vitest.
  */
 import { afterAll, expect, vi } from "vitest";
-// @ts-expect-error: plain JavaScript, for processes that start without a compiler as well.
 import "./patient.mjs";
 
 expect.addEqualityTesters([

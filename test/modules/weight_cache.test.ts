@@ -167,8 +167,13 @@ async function rewriteSums(file: string, change: (sums: Uint8Array) => Uint8Arra
   await writeFile(file, await serializeSafetensors(entries, Object.fromEntries(old.metadata)));
 }
 
+/** What is damaged: whole before each damage, as it is replaced after the one before. */
+let whole: { readonly folders: [string, string]; readonly first: Awaited<ReturnType<typeof load>> } | undefined;
+
 test.each(Object.keys(DAMAGE))("damage is detected and the file replaced: %s", async (kind) => {
-  const first = await load();
+  whole ??= { folders: [model, caches], first: await load() };
+  [model, caches] = whole.folders;
+  const { first } = whole;
   await DAMAGE[kind](first.file, (await stat(first.file)).size);
   expect(await load()).toEqual(first); // restored: false, and the right bits
   expect(await load()).toEqual({ ...first, restored: true });

@@ -318,6 +318,7 @@ describe("unpackSwiftShader", () => {
 
   test("names the remedy when the folder cannot be made", () => {
     writeFileSync(join(folder, "file"), "");
-    expect(() => setup.unpackSwiftShader(archive, join(folder, "file/swiftshader"))).toThrow("INSTRUCTBLIP_CACHE");
+    const empty = brotliCompressSync(Buffer.alloc(1024));
+    expect(() => setup.unpackSwiftShader(empty, join(folder, "file/swiftshader"))).toThrow("INSTRUCTBLIP_CACHE");
   });
 });
