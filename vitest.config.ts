@@ -15,7 +15,7 @@ class LongestFirst extends BaseSequencer {
 
 /** Tests of what a process has once: the source of its adapters, its memory, its open files. */
 const OWN_PROCESS = [
-  "test/tensor/device/*.test.ts",
+  "test/tensor/device/{device,gpu,plan,tuned_plan}.test.ts",
   "test/scripts/gpu.node.test.ts",
   "test/instructblip/pretrained/{injected,memory}.test.ts",
   "test/instructblip/cli/open_files.test.ts",
