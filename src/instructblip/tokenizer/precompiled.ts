@@ -41,9 +41,7 @@ export class Precompiled {
     if (size === 0 || size % 4 !== 0 || 4 + size > blob.length) {
       throw damaged(`a trie of ${size} bytes in a map of ${blob.length}`);
     }
-    this.trie = new Uint32Array(size / 4);
-    const view = new DataView(blob.buffer);
-    for (let i = 0; i < this.trie.length; i++) this.trie[i] = view.getUint32(4 + 4 * i, true);
+    this.trie = new Uint32Array(blob.buffer.slice(4, 4 + size));
     this.texts = blob.subarray(4 + size);
     try {
       new TextDecoder("utf-8", { fatal: true }).decode(this.texts);
