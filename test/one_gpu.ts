@@ -22,6 +22,7 @@ class SharedDevice {
   open(): GPUDevice {
     const device = this.#device;
     const buffers = new Set<WeakRef<GPUBuffer>>();
+    const collected = new FinalizationRegistry<WeakRef<GPUBuffer>>((buffer) => buffers.delete(buffer));
     let lose!: (info: GPUDeviceLostInfo) => void;
     const own = {
       lost: new Promise<GPUDeviceLostInfo>((resolve) => {
@@ -29,7 +30,9 @@ class SharedDevice {
       }),
       createBuffer: (descriptor: GPUBufferDescriptor) => {
         const buffer = device.createBuffer(descriptor);
-        buffers.add(new WeakRef(buffer));
+        const reference = new WeakRef(buffer);
+        buffers.add(reference);
+        collected.register(buffer, reference);
         return buffer;
       },
       createShaderModule: (descriptor: GPUShaderModuleDescriptor) => this.#module(descriptor),
@@ -68,24 +71,28 @@ class SharedDevice {
   }
 }
 
-/** `object` with some of its members replaced. A native method must be called on the native object. */
+/** A stand-in for `object` with some members replaced. A native method or property must be read on the native object. */
 function over<T extends object>(object: T, members: Partial<T>): T {
-  return new Proxy(object, {
-    get(_, name) {
-      if (name in members) return members[name as keyof T];
-      const value: unknown = Reflect.get(object, name);
-      return typeof value === "function" ? value.bind(object) : value;
-    },
-  });
+  const stand = {} as T;
+  for (let level: object = object; level !== Object.prototype; level = Object.getPrototypeOf(level)) {
+    for (const name of Object.getOwnPropertyNames(level) as (keyof T)[]) {
+      if (Object.hasOwn(stand, name) || name === "constructor") continue;
+      const value = object[name];
+      const shown = typeof value === "function" ? (value.bind(object) as T[keyof T]) : value;
+      Object.defineProperty(stand, name, { value: shown, writable: true, configurable: true, enumerable: true });
+    }
+  }
+  return Object.assign(stand, members);
 }
 
 const devices = new Map<string, SharedDevice>();
 const gpu = createGPU();
-let sharing = false;
+/** Calls of `onOneGpu` under way. */
+let sharing = 0;
 
 setAdapterProvider(async () => {
   const adapter = await requestBestAdapter(gpu);
-  if (!adapter || !sharing) return adapter;
+  if (!adapter || sharing === 0) return adapter;
   return over(adapter, {
     requestDevice: async (descriptor) => {
       const key = JSON.stringify([adapter.info.device, descriptor]);
@@ -98,10 +105,11 @@ setAdapterProvider(async () => {
 
 /** Runs `run`, in which all devices share one of the driver's; in `npm run test:all` each is the driver's. */
 export async function onOneGpu<T>(run: () => Promise<T>): Promise<T> {
-  sharing = !ALL;
+  if (ALL) return run();
+  sharing++;
   try {
     return await run();
   } finally {
-    sharing = false;
+    sharing--;
   }
 }

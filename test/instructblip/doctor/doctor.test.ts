@@ -8,7 +8,7 @@ import { type Check, formatCheck, suspects } from "../../../src/instructblip/doc
 import { type Exam, examine, formatSummary, type Report } from "../../../src/instructblip/doctor/doctor.ts";
 import { runnableVariants } from "../../../src/tensor/device/plan.ts";
 import { KERNELS } from "../../../src/tensor/kernels.gen.ts";
-import { otherDevice, testDevice } from "../../device.ts";
+import { driverDevice, otherDevice, testDevice } from "../../device.ts";
 import { cli, temporaryFolder } from "../cli/cli.ts";
 
 const SHAPES = fileURLToPath(new URL("../../../examples/shapes/", import.meta.url));
@@ -146,7 +146,7 @@ describe("a kernel broken on purpose is named, with where it showed", () => {
 });
 
 test("a device that is lost ends the run, which does not pass", async () => {
-  const device = await otherDevice({});
+  const device = await driverDevice({});
   const found = await examine(device, exam, {
     quick: true,
     wanted: (name) => /^(add|argmax)/.test(name),

@@ -5,7 +5,7 @@ import {
   InstructBlipForConditionalGeneration,
   TextIteratorStreamer,
 } from "../../../src/index.node.ts";
-import { otherDevice, testDevice } from "../../device.ts";
+import { driverDevice, testDevice } from "../../device.ts";
 import { FaultyDriver } from "../../faults.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { goldenInputs } from "../../parity/golden.ts";
@@ -49,7 +49,7 @@ test("a model with its own device, which is destroyed with it", async () => {
 });
 
 test("an error that a streamer has thrown does not end the process if generate() is not awaited", async () => {
-  const device = await otherDevice({});
+  const device = await driverDevice({});
   const model = await load({ device });
   const driver = new FaultyDriver(device.handle);
   driver.arm({ call: "mapAsync", k: 3, fault: "lose" });

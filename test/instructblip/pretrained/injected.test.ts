@@ -8,7 +8,7 @@ import { EngineError, InstructBlipForConditionalGeneration, TextIteratorStreamer
 import { Weights } from "../../../src/modules/weights.ts";
 import { type Device, GpuDevice } from "../../../src/tensor/device/device.ts";
 import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
-import { otherDevice } from "../../device.ts";
+import { driverDevice } from "../../device.ts";
 import { CALLS, type CallName, type Fault, FaultyDriver, type Injection } from "../../faults.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { goldenInputs } from "../../parity/golden.ts";
@@ -34,7 +34,7 @@ const load = (device: Device, options: { signal?: AbortSignal; compile?: boolean
 
 /** @param ahead as on a GPU, which is given steps before the ids of the last are read */
 async function newWorld(ahead: boolean): Promise<World> {
-  const opened = await otherDevice({});
+  const opened = await driverDevice({});
   const driver = new FaultyDriver(opened.handle);
   const { handle, caps } = opened;
   const device = ahead ? new GpuDevice(handle, { ...caps, isSoftware: false }, Number.POSITIVE_INFINITY) : opened;

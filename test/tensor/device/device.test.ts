@@ -11,7 +11,7 @@ import { rmsNorm } from "../../../src/tensor/ops/rms_norm.ts";
 import { softmax } from "../../../src/tensor/ops/softmax.ts";
 import { Tensor } from "../../../src/tensor/tensor.ts";
 import { Weight } from "../../../src/tensor/weight.ts";
-import { otherDevice, testDevice } from "../../device.ts";
+import { driverDevice, testDevice } from "../../device.ts";
 import { FaultyDriver } from "../../faults.ts";
 
 const device = await testDevice();
@@ -69,7 +69,7 @@ describe("a launch that is wrong is refused at once, by name", () => {
     expect(() => device.launch({ ...good, bindings: { ...bindings, x: gone } })).toThrow(disposed);
     expect(() => device.write(gone, Float32Array.of(1, 2, 3, 4))).toThrow(disposed);
     await expect(gone.read()).rejects.toThrow(disposed);
-    const other = await otherDevice({});
+    const other = await driverDevice({});
     const foreign = other.empty([4]);
     expect(() => device.launch({ ...good, bindings: { ...bindings, x: foreign } })).toThrow("x is on another device");
     other.destroy();
@@ -86,7 +86,7 @@ describe("a launch that is wrong is refused at once, by name", () => {
 describe("what the GPU finds wrong is thrown by the next await", () => {
   let own: Device;
   beforeEach(async () => {
-    own = await otherDevice({});
+    own = await driverDevice({});
   });
   afterEach(() => {
     own.destroy();
@@ -150,7 +150,7 @@ describe("what the GPU finds wrong is thrown by the next await", () => {
 });
 
 test("after destroy everything says DISPOSED; destroying twice is harmless", async () => {
-  const own = await otherDevice({});
+  const own = await driverDevice({});
   const x = own.tensor([1, 2], [2]);
   activation(x, "relu");
   own.destroy();
@@ -171,7 +171,7 @@ describe("a failure is its own call's, and is over then", () => {
   let own: Device;
   let driver: FaultyDriver;
   beforeEach(async () => {
-    own = await otherDevice({});
+    own = await driverDevice({});
     driver = new FaultyDriver(own.handle);
   });
   afterEach(() => own.destroy());
@@ -225,7 +225,7 @@ describe("a failure is its own call's, and is over then", () => {
 
 describe("every wait ends", () => {
   const hung = async (options: DeviceOptions) => {
-    const own = await otherDevice(options);
+    const own = await driverDevice(options);
     const driver = new FaultyDriver(own.handle);
     driver.arm({ call: "mapAsync", k: 0, fault: "hang" });
     return own;
@@ -236,7 +236,7 @@ describe("every wait ends", () => {
     await expect(own.tensor([1], [1]).read()).rejects.toMatchObject({ name: "DeviceError", code: "GPU_TIMEOUT" });
     expect([...(await own.tensor([1], [1]).read())]).toEqual([1]);
     own.destroy();
-    await expect(otherDevice({ timeout: 0 })).rejects.toMatchObject({ code: "PARAM_RANGE" });
+    await expect(driverDevice({ timeout: 0 })).rejects.toMatchObject({ code: "PARAM_RANGE" });
   });
 
   test("by a signal, for the GPU and for its turn", async () => {
@@ -253,7 +253,7 @@ describe("every wait ends", () => {
   });
 
   test("when the device is lost, and nobody else hears of it", async () => {
-    const own = await otherDevice({});
+    const own = await driverDevice({});
     const reads = [1, 2, 3].map((x) => own.tensor([x], [1]).read());
     const done = own.sync();
     own.handle.destroy();
@@ -283,7 +283,7 @@ test("an empty last dimension gives nothing, as in PyTorch, or is refused by its
 });
 
 test("a read that is under way when the device is destroyed throws, rather than wait for ever", async () => {
-  const own = await otherDevice({});
+  const own = await driverDevice({});
   const reading = own.tensor([1], [1]).read();
   own.destroy();
   await expect(reading).rejects.toMatchObject({ code: "DISPOSED" });
@@ -339,7 +339,7 @@ test("read gives each its own copy, however many at once", async () => {
 describe("memory", () => {
   let own: Device;
   beforeEach(async () => {
-    own = await otherDevice({ memory_budget: 8 * MiB, max_binding: 4 * MiB });
+    own = await driverDevice({ memory_budget: 8 * MiB, max_binding: 4 * MiB });
   });
   afterEach(() => own.destroy());
 
@@ -506,7 +506,7 @@ test("profile gives the time of every kernel, longest first", async ({ skip }) =
 });
 
 test("prepare compiles ahead; a launch finds the pipeline", async () => {
-  const own = await otherDevice({});
+  const own = await driverDevice({});
   await own.prepare([{ kernel: "add" }, { kernel: "copy" }, { kernel: "add" }]);
   await own.prepare([{ kernel: "add" }]);
   expect([...(await add(own.tensor([1], [1]), own.tensor([2], [1])).read())]).toEqual([3]);
@@ -514,7 +514,7 @@ test("prepare compiles ahead; a launch finds the pipeline", async () => {
 });
 
 test("the default limits are enough", async () => {
-  const own = await otherDevice({ default_limits: true });
+  const own = await driverDevice({ default_limits: true });
   expect(own.caps.maxBindingBytes).toBe(128 * MiB);
   expect(own.caps.maxInvocations).toBe(256);
   expect([...(await add(own.tensor([1], [1]), own.tensor([2], [1])).read())]).toEqual([3]);
@@ -524,19 +524,19 @@ test("the default limits are enough", async () => {
 test("limits come from the environment, and options win over it", async () => {
   vi.stubEnv("INSTRUCTBLIP_MEMORY_BUDGET", "1MiB");
   vi.stubEnv("INSTRUCTBLIP_MAX_BINDING", "64 KiB");
-  const own = await otherDevice({});
+  const own = await driverDevice({});
   expect(own.caps.maxBindingBytes).toBe(65_536);
   own.destroy();
-  const given = await otherDevice({ max_binding: 2 * MiB });
+  const given = await driverDevice({ max_binding: 2 * MiB });
   expect(given.caps.maxBindingBytes).toBe(2 * MiB);
   expect(() => given.empty([MiB / 2])).toThrow("of the budget of 1.0 MiB");
   given.destroy();
   vi.stubEnv("INSTRUCTBLIP_MAX_BINDING", "much");
-  await expect(otherDevice({})).rejects.toThrow('INSTRUCTBLIP_MAX_BINDING: "much" is not a size');
+  await expect(driverDevice({})).rejects.toThrow('INSTRUCTBLIP_MAX_BINDING: "much" is not a size');
 });
 
 test("a device says what it is, and that it is no more", async () => {
-  const device = await otherDevice({});
+  const device = await driverDevice({});
   const { description } = device.caps;
   expect(String(device)).toBe(`Device ${description}`);
   device.destroy();
