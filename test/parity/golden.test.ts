@@ -26,10 +26,14 @@ const devices = {
 
 /** LLaMA with grouped heads, OPT, and T5 of odd sizes: bf16, f32 and f16. */
 const SAMPLE = ["grouped_heads_bf16", "opt_plain", "t5_odd_f16"];
-/** By device. A binding limit of 1 MiB changes little where all matrices are smaller: one will do. */
+/**
+ * By device. A binding limit of 1 MiB changes little where all matrices are smaller: one will do. For default limits every
+ * kernel is compiled anew.
+ */
 const samples: Partial<Record<string, readonly string[]>> = {
   "the adapter as it is": COMPOSITES,
   "a binding limit of 1 MiB": ["opt_plain"],
+  "default WebGPU limits": ["grouped_heads_bf16", "t5_odd_f16"],
 };
 
 for (const [title, device] of Object.entries(devices)) {

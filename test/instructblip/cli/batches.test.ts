@@ -234,7 +234,7 @@ describe("generate --requests", () => {
 });
 
 /** Of the evaluation's 500 questions. */
-const [QUESTIONS, IMAGES] = ALL ? [100, 10] : [24, 4];
+const [QUESTIONS, IMAGES] = ALL ? [100, 10] : [12, 3];
 
 describe(`${QUESTIONS} questions about ${IMAGES} images`, () => {
   it(`are ${IMAGES} images looked at, and answered as one by one`, async () => {
