@@ -3,6 +3,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { checkAsk, type Example } from "./check_ask.ts";
+import { checkAttribution } from "./check_attribution.ts";
 import { checkImages } from "./check_images.ts";
 import { checkLens } from "./check_lens.ts";
 import { checkSweep } from "./check_sweep.ts";
@@ -40,6 +41,7 @@ export async function run(screenshots: string | undefined): Promise<number> {
     await checkAsk(browser, server.url, examples, expect, shoot);
     await checkLens(browser, expect, shoot);
     await checkSweep(browser, expect, shoot);
+    await checkAttribution(browser, expect, shoot);
     const { complaints } = browser;
     expect(complaints.length === 0, `the browser's console is empty, not: ${complaints.join("; ")}`);
     await checkImages(browser, expect); // last: its failed requests are logged

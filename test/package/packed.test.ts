@@ -229,6 +229,7 @@ describe("README and docs", () => {
       /^qformer.encoder.layer.0.crossattention \[ 1, 12, 128 \]\nqformer.encoder.layer.2.crossattention \[ 1, 12, 128 \]\n$/,
       /^(\w+ -\d.*\n)+sum: -\d.*\n$/,
       /^(.*: (.*, ){4}.*\n)+(\d+ \[.*\]\n){12}$/,
+      /^(\S+: row \d, column \d\n)+(\S+( -?\d+\.\d\d)+\n){7}$/,
       /^\[\s*['"]/,
       /^(without query \d+: .* instead of .*\n)*done\n$/,
       /^((qformer\.(layers|heads|queries)|language_model\.heads) \w+( cross| self)? [\w-]+ -\d+\.\d\d\n){5}$/,
@@ -345,6 +346,7 @@ describe("a page", () => {
     ModelFolder: 40_000,
     // A sweep over the model's parts: interventions, loss, scores.
     ablate: 20_000,
+    attribute: 20_000,
     patchActivations: 20_000,
     // The weights' format, checked in every part.
     Checkpoint: 30_000,

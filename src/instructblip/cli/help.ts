@@ -211,6 +211,31 @@ Examples:
   the input, states[i] the output of layer i - 1, logprob the natural logarithm of the answer's token's probability:
     $ instructblip lens --model vicuna-7b --image cat.jpg --prompt "What is this?" --json lens.json
 ${EXIT_CODES}`,
+  attribute: `
+What each token of the answer rests on, each read after the answer's tokens before it.
+  occlusion        how much less probable a token is without a part, in nats: -0.7 is half as probable. Of the image: windows
+                   of patches in turn, and a patch has the mean of the windows that cover it. Of the instruction: words, of
+                   which the Q-Former and the language model are deprived; the image is encoded once for all of them.
+  rollout          attention rollout (Abnar and Zuidema 2020): every layer as half itself and half what it attends to, the
+                   mean of its heads; the language model to words and image tokens, from these the Q-Former to the words it
+                   reads and the image, from this the image encoder to patches
+  cross-attention  where those queries looked that the token attends to: means over layers and heads
+Occlusion says what the answer depends on; attention only where the model looked, which need not matter.
+  --fill  mean: the image's mean colour; blur: the image, blurred by a Gaussian of half a window; image_mean: zeros after
+          normalisation, the mean colour of the images it was trained on
+  --word  remove: the instruction is tokenized without it; pad: its tokens are hidden, and the others keep their places
+--out draws the maps of every token over the image: sheet.occlusion.png, sheet.rollout.png, sheet.cross-attention.png.
+
+Examples:
+  $ instructblip attribute --model vicuna-7b --image cat.jpg --prompt "What is this?" --html attribution.html
+  $ instructblip attribute --model vicuna-7b --image cat.jpg --prompt "Is it asleep?" --answer yes --out sheet.png
+  $ instructblip attribute --model vicuna-7b --image cat.jpg --prompt "What is this?" --methods image --window 4 --stride 2
+  As JSON: {"image", "prompt", "answer", "logprob", "answer_tokens": [{"id", "text", "logprob"}], "grid": {"rows",
+  "columns"}, "occlusion": {"window", "stride", "fill", "windows", "drops": [of each token [of each patch]]}, "word",
+  "words": [{"text", "start", "end", "drops": [of each token], "rollout"}], "rollout" and "cross_attention": [of each token
+  {"patches", "class_token"}]}, null for methods that are left out; a drop above 0 is a part that the token rests on:
+    $ instructblip attribute --model vicuna-7b --image cat.jpg --prompt "What is this?" --json attribution.json
+${EXIT_CODES}`,
   ablate: `
 How probable the answer is without one part of the model, for each part in turn. A part's numbers are zero: of a layer
 what its attentions and its feed-forward network add to the residual stream, of a head its values before the output

@@ -64,6 +64,13 @@ export const ids = once((value) => {
   throw new InvalidArgumentError("It must be token ids, separated by commas: 2 or 2,29871.");
 });
 
+/** Names, separated by commas. */
+export const names = once((value): readonly string[] => {
+  const list = value.split(",").map((name) => name.trim());
+  if (list.some((name) => name === "")) throw new InvalidArgumentError("It must be names, separated by commas.");
+  return list;
+});
+
 export const headChoice = once((value): number | "all" => {
   if (value === "all") return value;
   if (/^[0-9]{1,6}$/.test(value)) return Number(value);

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 
 import type { GenerationOptions } from "../generation/options.ts";
+import { addAttribute } from "./attribute/command.node.ts";
 import { addCompare } from "./compare/command.node.ts";
 import { describeError, EXIT } from "./format.ts";
 import { ENVIRONMENT, EXAMPLES, EXIT_CODES } from "./help.ts";
@@ -246,6 +247,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       await runLens({ ...options, generation }, run);
     });
 
+  addAttribute(program, run);
   addSweeps(program, run, version);
 
   program

@@ -48,7 +48,7 @@ const NO_IMAGE_TOKENS = `<section class="card"><h2>The image tokens</h2>
 </section>`;
 
 /** A token's text in which white space alone and control characters are seen. */
-function visible(text: string): string {
+export function visible(text: string): string {
   if (text.trim() === "") return text.replaceAll(" ", "␣").replaceAll("\n", "⏎") || "∅";
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   return text.replace(/[\x00-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);

@@ -2,8 +2,7 @@
  * `attention`: the cross-attention of each of the Q-Former's queries to an image or a frame, for an instruction if the
  * Q-Former reads one, drawn over the image as contact sheets or printed as numbers.
  */
-import { basename, extname } from "node:path";
-import sharp from "sharp";
+import { basename } from "node:path";
 import { Linear } from "../../../modules/linear.ts";
 import { observeStates } from "../../../modules/observer.ts";
 import { type StorageDType, Weights } from "../../../modules/weights.ts";
@@ -25,10 +24,9 @@ import { type InstructBlipInputs, uploadInstruction } from "../../pretrained/ins
 import { readNamedImage } from "../../pretrained/platform.node.ts";
 import { imageName } from "../../processing/image_source.ts";
 import { openModelFolder } from "../folder.node.ts";
-import { checkOut, writeOut } from "../requests/out_file.node.ts";
 import { loading, noteSoftware, prepareInputs, type Run } from "../session.node.ts";
-import { say } from "../terminal.node.ts";
-import { drawSheet, type PatchGrid, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
+import type { PatchGrid, SheetContent } from "./attention_sheet.ts";
+import { checkSheetName, type NamedSheet, writeSheets } from "./sheet_file.node.ts";
 
 export interface AttentionOptions {
   readonly model: string;
@@ -57,10 +55,7 @@ interface LayerMaps {
 export async function runAttention(options: AttentionOptions, run: Run): Promise<void> {
   const { out } = options;
   if (out !== undefined) {
-    if (![".png", ".svg"].includes(extname(out).toLowerCase())) {
-      throw new InputError("OUT", `--out ${out}: the name must end in .png or .svg`);
-    }
-    await checkOut(out);
+    await checkSheetName(out);
   }
   const folder = await openModelFolder(options.model, run);
   const config = await folder.config();
@@ -90,17 +85,8 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
     const title = basename(imageName(options.image)) + asked;
     const { blocks, scaleMax: scale_max } = options;
     const sheets = sheetsOf(maps, options, { title, image, grid, blocks, scale_max });
-    if (extname(out).toLowerCase() === ".png" && !(await hasFont())) {
-      say(
-        run.terminal,
-        "warning: there is no font on this machine, so the labels cannot be read; --out sheet.svg has them",
-      );
-    }
-    for (const { name, content } of sheets) {
-      const file = name === "" ? out : out.slice(0, -extname(out).length) + name + extname(out);
-      await writeSheet(file, drawSheet(content));
-      if (!options.json) await run.terminal.out(`${file}\n`);
-    }
+    const files = await writeSheets(out, sheets, run);
+    if (!options.json) await run.terminal.out(files.map((file) => `${file}\n`).join(""));
   }
   if (options.json) await run.terminal.out(`${JSON.stringify(numbersOf(options, grid, maps))}\n`);
 }
@@ -212,7 +198,7 @@ function sheetsOf(
   maps: readonly LayerMaps[],
   options: AttentionOptions,
   common: Pick<SheetContent, "title" | "image" | "grid" | "blocks" | "scale_max">,
-): { name: string; content: SheetContent }[] {
+): NamedSheet[] {
   const headText = (head: number | "mean") => (head === "mean" ? "mean of all heads" : `head ${head}`);
   const allHeads = options.head === "all";
   if (options.query !== undefined) {
@@ -242,26 +228,6 @@ function meanOf(rows: readonly Float32Array[]): Float32Array {
   const sums = new Float64Array(rows[0]!.length);
   for (const row of rows) for (const [i, x] of row.entries()) sums[i]! += x;
   return Float32Array.from(sums, (sum) => sum / rows.length);
-}
-
-async function writeSheet(file: string, sheet: Sheet): Promise<void> {
-  const { width, height, data } = sheet.canvas;
-  const canvas = sharp(data, { raw: { width, height, channels: 3 } });
-  const svg = extname(file).toLowerCase() === ".svg";
-  const content = svg
-    ? Buffer.from(sheetSvg(sheet, `data:image/png;base64,${(await canvas.png().toBuffer()).toString("base64")}`))
-    : await canvas
-        .composite([{ input: Buffer.from(sheetSvg(sheet)) }])
-        .png()
-        .toBuffer();
-  await writeOut("--out", file, content);
-}
-
-/** Whether text can be drawn: without fonts all characters are the same box. */
-async function hasFont(): Promise<boolean> {
-  const widthOf = async (text: string) => (await sharp({ text: { text, font: "sans-serif 40" } }).metadata()).width;
-  const [narrow, wide] = await Promise.all([widthOf("iiii"), widthOf("WWWW")]);
-  return narrow !== wide;
 }
 
 /** The output of --json. Patches are in row-major order. */

@@ -11,8 +11,8 @@ export interface AttentionMap {
   readonly caption: string;
   /** f32[rows · columns]: the weight of each patch, row by row */
   readonly patches: Float32Array;
-  /** The weight of the class token, which is not in the image. */
-  readonly class_token: number;
+  /** The weight of the class token, which is not in the image; none where the map is of no attention. */
+  readonly class_token?: number | undefined;
 }
 
 /** The grid of patches on the image. */
@@ -38,6 +38,8 @@ export interface SheetContent {
   readonly scale_max?: number | undefined;
   /** Patches as blocks, instead of interpolated between their centres. */
   readonly blocks?: boolean | undefined;
+  /** What a patch's number is, and how it is printed. Default: an attention weight in percent. */
+  readonly measure?: { readonly title: string; readonly text: (value: number) => string } | undefined;
 }
 
 export interface Label {
@@ -136,11 +138,12 @@ export function drawSheet(content: SheetContent): Sheet {
   }
   const barY = head + 22;
   paste(canvas, bar, legendX, barY);
-  write("attention weight of one patch", legendX, barY - 8, 12);
+  const { title: meaning, text: number } = content.measure ?? { title: "attention weight of one patch", text: percent };
+  write(meaning, legendX, barY - 8, 12);
   write("0", legendX, barY + 32, 12, { anchor: "middle" });
-  write(`${most > scale ? "≥ " : ""}${percent(scale)}`, legendX + legendWidth, barY + 32, 12, { anchor: "middle" });
+  write(`${most > scale ? "≥ " : ""}${number(scale)}`, legendX + legendWidth, barY + 32, 12, { anchor: "middle" });
   const even = 1 / (grid.rows * grid.columns + 1);
-  if (even < scale) {
+  if (!content.measure && even < scale) {
     const x = legendX + (even / scale) * legendWidth;
     const crowded = x < legendX + 40 || x > legendX + legendWidth - 60;
     paste(canvas, blank(2, 22, 0), Math.round(x) - 1, barY - 3);
@@ -148,7 +151,9 @@ export function drawSheet(content: SheetContent): Sheet {
       anchor: x < legendX + 70 ? "start" : x > legendX + legendWidth - 70 ? "end" : "middle",
     });
   }
-  write("class: the weight of the class token, which is not in the image", legendX, barY + 70, 12);
+  if (shown.some(({ class_token }) => class_token !== undefined)) {
+    write("class: the weight of the class token, which is not in the image", legendX, barY + 70, 12);
+  }
   return { canvas, labels };
 }
 
@@ -196,7 +201,7 @@ function columnsFor(count: number): number {
 }
 
 function captionOf({ caption, class_token }: AttentionMap): string {
-  return `${caption} · class ${percent(class_token)}`;
+  return class_token === undefined ? caption : `${caption} · class ${percent(class_token)}`;
 }
 
 /** `12 %`, `1.2 %`, `0.12 %`: two digits. */

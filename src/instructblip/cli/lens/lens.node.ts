@@ -1,15 +1,14 @@
 /** `lens`: the logit lens of an answer and of the image tokens, as tables, JSON and a page. */
 import { basename } from "node:path";
-import sharp from "sharp";
 import type { StorageDType } from "../../../modules/storage_dtype.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
 import { logitLens } from "../../instruments/lens.ts";
 import { lensPage } from "../../instruments/lens_page.ts";
 import { lensReport, lensTables } from "../../instruments/lens_report.ts";
-import type { RgbImage } from "../../processing/image.ts";
 import { imageName } from "../../processing/image_source.ts";
 import { formatTable } from "../format.ts";
 import { readInterventions } from "../interventions.node.ts";
+import { dataUrl } from "../page_image.node.ts";
 import { openQuestion } from "../question.node.ts";
 import { checkOut, writeOut } from "../requests/out_file.node.ts";
 import { loadModel, type Run } from "../session.node.ts";
@@ -32,8 +31,6 @@ export interface LensFlags {
   readonly fixVicunaTokenIds?: boolean;
 }
 
-/** Longer side of the image in a page, in pixels. */
-const IMAGE_SIZE = 640;
 const TABLE_WIDTH = 120;
 
 export async function runLens(flags: LensFlags, run: Run): Promise<void> {
@@ -68,10 +65,4 @@ export async function runLens(flags: LensFlags, run: Run): Promise<void> {
   } finally {
     model.dispose();
   }
-}
-
-async function dataUrl({ data, width, height }: RgbImage): Promise<string> {
-  const raw = sharp(data, { raw: { width, height, channels: 3 } });
-  const small = raw.resize(IMAGE_SIZE, IMAGE_SIZE, { fit: "inside", withoutEnlargement: true });
-  return `data:image/jpeg;base64,${(await small.jpeg({ quality: 85 }).toBuffer()).toString("base64")}`;
 }

@@ -1,5 +1,5 @@
 /** The grammar of `ablate` and `patch`. */
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import type { GenerationOptions } from "../../generation/options.ts";
 import type { SweepKind } from "../../instruments/sweep/units.ts";
 import { EXAMPLES } from "../help.ts";
@@ -9,6 +9,7 @@ import {
   fileName,
   generationFlags,
   modelOption,
+  names,
   needs,
   outOption,
   resumeOption,
@@ -98,11 +99,4 @@ function options(command: Command, ofAnswer: ReturnType<typeof generationFlags>)
     .addOption(dtypeOption())
     .addOption(weightCacheOption())
     .addOption(vicunaOption());
-}
-
-function names(value: string, previous: readonly string[] | undefined): readonly string[] {
-  if (previous !== undefined) throw new InvalidArgumentError("It is given twice.");
-  const list = value.split(",").map((name) => name.trim());
-  if (list.some((name) => name === "")) throw new InvalidArgumentError("It must be names, separated by commas.");
-  return list;
 }

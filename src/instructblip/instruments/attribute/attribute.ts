@@ -11,7 +11,7 @@ import type { Tensor } from "../../../tensor/tensor.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
 import { IGNORE_INDEX } from "../../model/loss.ts";
 import type { VisionLanguageOutput } from "../../model/vision_language.ts";
-import { framesOf, type HostTensor, type ModelInputs, type QFormerInputs } from "../../pretrained/inputs.ts";
+import type { HostTensor, ModelInputs, QFormerInputs } from "../../pretrained/inputs.ts";
 import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
 import { type AnswerPass, answerPass, checkBatchSize, imagePositions, logprobsOf, rowsAtOnce } from "../answer_pass.ts";
 import { headMeans } from "../attention.ts";
@@ -21,6 +21,7 @@ import {
   type OcclusionFill,
   occluded,
   type PatchGrid,
+  patchGrid,
   patchValues,
   windowSize,
   windowsOf,
@@ -123,9 +124,8 @@ export async function attribute<I extends ModelInputs>(
   if (!FILLS.includes(fill))
     throw new InputError("PARAM_RANGE", `fill must be one of ${FILLS.join(", ")}, got ${shown(fill)}`);
   if (batch_size !== undefined) checkBatchSize(batch_size);
-  const frames = framesOf(inputs.pixel_values).shape;
   const { patch_size: P } = config.vision_config;
-  const grid: PatchGrid = { frames: frames[0], rows: Math.floor(frames[2] / P), columns: Math.floor(frames[3] / P) };
+  const grid = patchGrid(inputs.pixel_values, P);
   const { window, stride } = windowSize(grid, options);
 
   const pass = await answerPass("attribute", model, inputs, options);

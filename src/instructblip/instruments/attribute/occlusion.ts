@@ -6,13 +6,19 @@
  */
 import { InputError } from "../../../tensor/errors.ts";
 import { shown } from "../../../tensor/shown.ts";
-import type { HostTensor } from "../../pretrained/inputs.ts";
+import { framesOf, type HostTensor } from "../../pretrained/inputs.ts";
 
 /** Patches of an image, or of each frame of a video. */
 export interface PatchGrid {
   readonly frames: number;
   readonly rows: number;
   readonly columns: number;
+}
+
+/** @param pixels f32[…, 3, H, W] of one row @param P the side of a patch, in pixels */
+export function patchGrid(pixels: HostTensor, P: number): PatchGrid {
+  const [frames, , height, width] = framesOf(pixels).shape;
+  return { frames, rows: Math.floor(height / P), columns: Math.floor(width / P) };
 }
 
 /** Where a window is: its frame and its first patch. */

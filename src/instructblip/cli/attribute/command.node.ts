@@ -1,0 +1,78 @@
+/** The grammar of `attribute`. */
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { GenerationOptions } from "../../generation/options.ts";
+import { METHODS } from "../../instruments/attribute/attribute.ts";
+import { FILLS } from "../../instruments/attribute/occlusion.ts";
+import { WORD_OCCLUSIONS } from "../../instruments/attribute/words.ts";
+import { EXAMPLES } from "../help.ts";
+import {
+  batchSizeOption,
+  dtypeOption,
+  fileName,
+  generationFlags,
+  modelOption,
+  names,
+  needs,
+  text,
+  vicunaOption,
+  weightCacheOption,
+  whole,
+} from "../options.ts";
+import type { Run } from "../session.node.ts";
+
+export function addAttribute(program: Command, run: Run): void {
+  const ofAnswer = generationFlags().filter(({ name }) => ["max_new_tokens", "num_beams"].includes(name));
+  const command = program
+    .command("attribute")
+    .description("what in the image and in the instruction each token of the answer rests on")
+    .helpOption("-h, --help", "print this help")
+    .addOption(modelOption())
+    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
+    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
+    .addOption(new Option("--answer <text>", "the answer to look at (default: the model's own)").argParser(text));
+  for (const { option } of ofAnswer) command.addOption(option.conflicts("answer"));
+  command
+    .addOption(
+      new Option("--methods <names>", `some of ${METHODS.join(",")}, separated by commas (default: all)`).argParser(
+        methods,
+      ),
+    )
+    .addOption(
+      new Option("--window <n>", "side of an occluded window, in patches (default: an eighth of the image)").argParser(
+        whole(1),
+      ),
+    )
+    .addOption(
+      new Option("--stride <n>", "distance of windows, in patches (default: half a window)").argParser(whole(1)),
+    )
+    .addOption(
+      new Option("--fill <how>", "what an occluded patch holds")
+        .choices(FILLS)
+        .default("mean", "mean: the image's mean colour"),
+    )
+    .addOption(new Option("--word <how>", "what an occluded word becomes").choices(WORD_OCCLUSIONS).default("remove"))
+    .addOption(batchSizeOption("8"))
+    .addOption(new Option("--out <file>", "a .png or .svg to write; one for each method").argParser(fileName))
+    .addOption(
+      new Option("--json <file>", "write all of it to a file; - for stdout, without the tables").argParser(fileName),
+    )
+    .addOption(new Option("--html <file>", "write a page to look at").argParser(fileName))
+    .addOption(dtypeOption())
+    .addOption(weightCacheOption())
+    .addOption(vicunaOption())
+    .addHelpText("after", EXAMPLES.attribute)
+    .action(async (options, self: Command) => {
+      needs(self, "model", "image", "prompt");
+      const given = ofAnswer.map(({ name, option }) => [name, options[option.attributeName()]]);
+      const generation: GenerationOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
+      const { runAttribute } = await import("./attribute.node.ts");
+      await runAttribute({ ...options, generation }, run);
+    });
+}
+
+function methods(value: string, previous: readonly string[] | undefined): readonly string[] {
+  const given = names(value, previous);
+  const wrong = given.some((name) => !(METHODS as readonly string[]).includes(name));
+  if (wrong) throw new InvalidArgumentError(`It must be some of ${METHODS.join(", ")}.`);
+  return given;
+}
