@@ -11,7 +11,8 @@ import { type Case, caseName } from "../src/tensor/cases/support/group.ts";
 import type { Caps } from "../src/tensor/device/caps.ts";
 import type { Device } from "../src/tensor/device/device.ts";
 import { DeviceError } from "../src/tensor/errors.ts";
-import { type Basis, type CheckResult, type Limits, type Machine, type Row, roofline, timesOf } from "./rows.ts";
+import type { Limits } from "../src/tensor/limits.ts";
+import { type Basis, type CheckResult, type Machine, type Row, roofline, timesOf } from "./rows.ts";
 import { HANDICAP, type Settings } from "./settings.ts";
 
 /** Most launches with GPU timestamps in a round: timestamps take time. */
@@ -224,10 +225,10 @@ async function time(
 async function gpuTime(device: Device, item: Case, repetitions: number, isSlowed = false): Promise<number | null> {
   const runs = Math.min(repetitions, TIMESTAMPED);
   const launched = launchesOf(runs, isSlowed);
-  const times = await device.profile(() => {
+  const { launches } = await device.profile(() => {
     for (let i = 0; i < launched; i++) item.launch();
   });
-  return times.length ? times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0) / 1e6 / runs : null;
+  return launches.length ? launches.reduce((sum, { ms }) => sum + ms, 0) / runs : null;
 }
 
 /** The runs that are launched where `repetitions` are counted. */

@@ -1,5 +1,5 @@
 /**
- * The limits of this machine, by kernels that only launch, multiply-add, read or copy (kernels/bench). Other cases are
+ * The limits of this machine, by kernels that only launch, multiply-add, read or copy (src/tensor/limits.ts). Other cases are
  * compared with these. They have no op; their checks need no tolerance.
  */
 
@@ -8,18 +8,19 @@ import { randomNumbers } from "../src/tensor/cases/support/data.ts";
 import type { Group, Groups } from "../src/tensor/cases/support/group.ts";
 import type { Shapes } from "../src/tensor/cases/support/shapes.ts";
 import { TOLERANCES } from "../src/tensor/cases/support/tolerances.ts";
+import {
+  type Limits,
+  limitCopy,
+  limitMultiplyAdd,
+  limitNoop,
+  limitRead,
+  MULTIPLY_ADDED,
+  READS,
+} from "../src/tensor/limits.ts";
 import type { Tensor } from "../src/tensor/tensor.ts";
 import { basisTime, type Measured } from "./harness.ts";
-import type { Limits } from "./rows.ts";
 
 const KERNEL = "limit";
-const WG = 64;
-/** As kernels/bench/limit_multiply_add.wgsl has them. */
-const CHAINS = 4;
-const UNROLL = 4;
-/** As kernels/bench/limit_read.wgsl and limit_copy.wgsl have them. */
-const READ_TURNS = 64;
-const COPY_TURNS = 16;
 
 const one = (variant: string) => ({ kernel: KERNEL, variants: [variant], planned: variant });
 
@@ -27,43 +28,21 @@ const one = (variant: string) => ({ kernel: KERNEL, variants: [variant], planned
 const noop: Group = {
   ...one("launch"),
   shape: "empty kernel",
-  open(device) {
-    const y = device.tensor([7], [1]);
-    return {
-      flops: 0,
-      bytes: 0,
-      run() {
-        device.launch({ kernel: "limit_noop", bindings: { y }, params: { write: 0 }, workgroups: 1 });
-        return y;
-      },
-      check: (output) => compare(output, [7], TOLERANCES.exact, "noop"),
-    };
-  },
+  open: (device) => ({
+    ...limitNoop(device),
+    check: (output) => compare(output, [7], TOLERANCES.exact, "noop"),
+  }),
 };
 
 /** Arithmetic in registers. */
-const multiplyAdd = (software: boolean): Group => {
-  // Enough invocations to fill a large GPU many times; few for a CPU, where they run in sequence.
-  const [workgroups, turns] = software ? [256, 128] : [8192, 256];
-  return {
-    ...one("multiply-add"),
-    shape: "in registers",
-    open(device) {
-      // b is 0.25 and a 0.75: s ends at b / (1 - a) = 1 wherever it began, which f32 reaches in some hundred steps.
-      const x = device.tensor([0.75, 0.25, 2, 0.5], [4]);
-      return {
-        flops: 2 * 4 * CHAINS * UNROLL * turns * WG * workgroups,
-        bytes: 0,
-        run() {
-          const y = device.empty([WG * workgroups]);
-          device.launch({ kernel: "limit_multiply_add", bindings: { x, y }, params: { turns }, workgroups });
-          return y;
-        },
-        check: (output) =>
-          compare(output, new Float32Array(output.length).fill(4 * CHAINS), { rel: 1e-6 }, "multiply-add"),
-      };
-    },
-  };
+const multiplyAdd: Group = {
+  ...one("multiply-add"),
+  shape: "in registers",
+  open: (device) => ({
+    ...limitMultiplyAdd(device),
+    check: (output) =>
+      compare(output, new Float32Array(output.length).fill(MULTIPLY_ADDED), { rel: 1e-6 }, "multiply-add"),
+  }),
 };
 
 function sizeName(bytes: number): string {
@@ -75,22 +54,9 @@ const copy = (bytes: number): Group => ({
   ...one("copy"),
   shape: sizeName(bytes),
   open(device) {
-    const n = bytes / 8;
-    const numbers = randomNumbers(n);
-    const x = device.tensor(numbers, [n]);
+    const numbers = randomNumbers(bytes / 8);
     return {
-      flops: 0,
-      bytes,
-      run() {
-        const y = device.empty([n]);
-        device.launch({
-          kernel: "limit_copy",
-          bindings: { x, y },
-          params: { groups: n / 4 },
-          workgroups: Math.ceil(n / 4 / COPY_TURNS / WG),
-        });
-        return y;
-      },
+      ...limitCopy(device, device.tensor(numbers, [numbers.length])),
       check: (output) => compare(output, numbers, TOLERANCES.exact, "copy"),
     };
   },
@@ -101,23 +67,14 @@ const read = (bytes: number): Group => ({
   ...one("read"),
   shape: sizeName(bytes),
   open(device) {
-    const n = bytes / 4;
-    const numbers = randomNumbers(n);
-    const x = device.tensor(numbers, [n]);
-    const groups = n / 4 / READ_TURNS;
+    const numbers = randomNumbers(bytes / 4);
     return {
-      flops: 0,
-      bytes,
-      run() {
-        const y = device.empty([n / READ_TURNS]);
-        device.launch({ kernel: "limit_read", bindings: { x, y }, params: { groups }, workgroups: groups / WG });
-        return y;
-      },
+      ...limitRead(device, device.tensor(numbers, [numbers.length])),
       check(output) {
+        const { turns, row } = READS;
         const expected = new Float64Array(output.length);
-        const row = 4 * WG; // numbers a workgroup reads in one turn
         numbers.forEach((value, i) => {
-          expected[Math.floor(i / (row * READ_TURNS)) * row + (i % row)] += value;
+          expected[Math.floor(i / (row * turns)) * row + (i % row)] += value;
         });
         return compare(output, expected, { abs: 1e-5 }, "read"); // sums of 64 numbers below 1/32
       },
@@ -152,12 +109,7 @@ const driverCopy = (bytes: number): Group => ({
 export const groups: Groups = ({ memory }, caps) => {
   // x of `read` must fit one binding; a power of two of it, so that it divides evenly.
   const main = Math.min(memory.main, 2 ** Math.floor(Math.log2(caps.maxBindingBytes)));
-  return [
-    noop,
-    multiplyAdd(caps.isSoftware),
-    ...[memory.cached, main].flatMap((bytes) => [copy(bytes), read(bytes)]),
-    driverCopy(main),
-  ];
+  return [noop, multiplyAdd, ...[memory.cached, main].flatMap((bytes) => [copy(bytes), read(bytes)]), driverCopy(main)];
 };
 
 /** The limits from the rows of `groups`: the best of each kind, by its fastest round. */

@@ -3,6 +3,7 @@
  * rates; report.ts formats rows.
  */
 import type { Work } from "../src/tensor/cases/support/group.ts";
+import { type Bound, roofline as boundOf, type Limits } from "../src/tensor/limits.ts";
 
 /** The machine of a run. */
 export interface Machine {
@@ -41,9 +42,6 @@ export interface PerToken {
 
 /** The clock that rates and fractions are computed from. */
 export type Basis = "gpu" | "wall" | "cpu";
-
-/** The bound of a case: the limit with the longest time. */
-export type Bound = "launch" | "arithmetic" | "memory" | "cache";
 
 /** The times of every round in order, each for one run; a clock that was not read has none. The first run is none of them. */
 export interface Samples {
@@ -100,28 +98,9 @@ export interface Row extends Machine {
   readonly note?: string;
 }
 
-/** The measured limits of the machine; milliseconds. */
-export interface Limits {
-  readonly ms_per_launch: number;
-  readonly ms_per_flop: number;
-  /** Of memory within caches, up to `cached_bytes`, and beyond. */
-  readonly ms_per_cached_byte: number;
-  readonly ms_per_byte: number;
-  readonly cached_bytes: number;
-}
-
-/**
- * The least time of some work by the limits (roofline), and which limit bounds it. Limits overlap, so the slowest counts.
- */
-export function roofline(work: Work, limits: Limits): { ms: number; bound: Bound } {
-  const cached = work.footprint <= limits.cached_bytes;
-  const times: [Bound, number][] = [
-    ["launch", work.launches * limits.ms_per_launch],
-    ["arithmetic", work.flops * limits.ms_per_flop],
-    cached ? ["cache", work.bytes * limits.ms_per_cached_byte] : ["memory", work.bytes * limits.ms_per_byte],
-  ];
-  const [bound, ms] = times.reduce((longest, time) => (time[1] > longest[1] ? time : longest));
-  return { ms, bound };
+/** The least time of some work by the limits, and which limit bounds it: in caches, if all that successive runs touch is. */
+export function roofline({ footprint, ...work }: Work, limits: Limits): { ms: number; bound: Bound } {
+  return boundOf({ ...work, cached: footprint <= limits.cached_bytes ? work.bytes : 0 }, limits);
 }
 
 /** The median of some numbers. */

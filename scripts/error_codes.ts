@@ -142,6 +142,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   PIPELINE: "a kernel's pipeline could not be created",
   PLAN: "an op has no such variant",
   PLAN_FILE: "a tuned plan's file is missing or damaged",
+  PROFILE: "`profile` was called while launches are already timed",
   PROMPT: "`attention --prompt` was given for a BLIP-2, whose Q-Former reads no text",
   PROMPT_TOO_LONG: "the instruction has more tokens than the Q-Former has positions",
   QUANTIZED: "quantized weights cannot be saved in Hugging Face's format",

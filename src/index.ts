@@ -159,12 +159,16 @@ export type {
   Captured,
   Device,
   Kernel,
-  KernelTime,
   Launch,
+  LaunchTime,
+  LaunchWork,
   ObservedKind,
   Observer,
+  ProfileClock,
+  Profiled,
   SiteKind,
   StateKind,
+  UploadTime,
 } from "./tensor/device/device.ts";
 export type { Memory, MemoryUse, Storage } from "./tensor/device/memory.ts";
 export { type DeviceOptions, openDevice } from "./tensor/device/open_device.ts";

@@ -4,7 +4,7 @@
  */
 
 import { ShapeError } from "../tensor/errors.ts";
-import type { KeysOrValues } from "../tensor/ops/attention.ts";
+import type { AttentionOptions, KeysOrValues } from "../tensor/ops/attention.ts";
 import { copy } from "../tensor/ops/copy.ts";
 import { increment } from "../tensor/ops/increment.ts";
 import { kvAppend } from "../tensor/ops/kv_append.ts";
@@ -74,8 +74,8 @@ export class KVCache {
   }
 
   /** The options of attention over the cache: block table and length. */
-  get attentionView(): { readonly blockTable: Tensor<"u32">; readonly past: Tensor<"u32"> } {
-    return { blockTable: this.#blockTable, past: this.past };
+  get attentionView(): Required<Pick<AttentionOptions, "blockTable" | "past" | "pastLength">> {
+    return { blockTable: this.#blockTable, past: this.past, pastLength: () => this.#length };
   }
 
   /**

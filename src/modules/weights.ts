@@ -11,7 +11,7 @@ import type { TensorEntry } from "../tensor/files/safetensors_writer.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { isQuantized, rowBytes } from "../tensor/quantize.ts";
 import { formatShape, type Shape, sameShape } from "../tensor/shape.ts";
-import type { Device, Tensor } from "../tensor/tensor.ts";
+import { atSite, type Device, type Tensor } from "../tensor/tensor.ts";
 import { convert, type Stage, Weight } from "../tensor/weight.ts";
 import { checkStorage, type StorageDType, storageOf } from "./storage_dtype.ts";
 import { Uploads } from "./uploads.ts";
@@ -301,7 +301,8 @@ export class Weights {
     try {
       const reading = { chunkBytes: READ_BYTES, reads: READS, ...(signal && { signal }) };
       for await (const { name, byteOffset, bytes } of checkpoint.stream(names, reading)) {
-        device.within(call, () => writers.get(name)!(byteOffset, bytes, stage));
+        const write = () => writers.get(name)!(byteOffset, bytes, stage);
+        device.within(call, () => atSite(device, moduleOf(name), write));
         loadedBytes += bytes.byteLength;
         await uploads.passed(bytes.byteLength);
         await on_progress?.({ loadedBytes, totalBytes, name });
@@ -391,6 +392,11 @@ export class Weights {
     }
     return dtype;
   }
+}
+
+/** The path of the module that has a parameter. */
+function moduleOf(parameter: string): string {
+  return parameter.slice(0, Math.max(0, parameter.lastIndexOf(".")));
 }
 
 function isStoredQuantized(parameter: Weight | Tensor): boolean {

@@ -16,7 +16,7 @@
 import type { Activation } from "./activation.ts";
 import type { Storage } from "./device/memory.ts";
 import { sizeOf } from "./shape.ts";
-import { type Deferred, type Device, Tensor } from "./tensor.ts";
+import { atSite, type Deferred, type Device, Tensor } from "./tensor.ts";
 
 /** Applied to each sum of a product before it is stored. */
 export interface Epilogue {
@@ -60,6 +60,8 @@ export class DeferredTensor implements Deferred {
   readonly norm: Norm | undefined;
   readonly #device: Device;
   readonly #launch: () => Tensor;
+  /** Where it was called, not where it is launched: `Device.site`. */
+  readonly #site: string;
   #storage: Storage | undefined;
 
   constructor(
@@ -69,6 +71,7 @@ export class DeferredTensor implements Deferred {
   ) {
     this.#device = device;
     this.#launch = launch;
+    this.#site = device.site;
     this.product = product;
     this.gate = gate;
     this.norm = norm;
@@ -82,9 +85,14 @@ export class DeferredTensor implements Deferred {
   storageOf(): Storage {
     if (this.#storage === undefined) {
       this.#device.undefer(this);
-      this.#storage = this.#launch().storage;
+      this.#storage = this.atSite(this.#launch).storage;
     }
     return this.#storage;
+  }
+
+  /** Runs `launch`, of this or of a product that includes it, where it was called. */
+  atSite<T>(launch: () => T): T {
+    return atSite(this.#device, this.#site, launch);
   }
 }
 
@@ -125,7 +133,7 @@ export function fuseGate(a: Tensor, b: Tensor): Tensor | undefined {
   const gate = deferredOf(a)?.gate;
   if (!gate || b.deferred !== gate.of || halfOf(b) !== 1) return undefined;
   a.device.undefer(a.deferred!);
-  return gate.of.product!.launch({ activation: gate.kind, gated: true });
+  return gate.of.atSite(() => gate.of.product!.launch({ activation: gate.kind, gated: true }));
 }
 
 /** a + b as the epilogue of the product b; undefined where b is none. */
@@ -140,12 +148,14 @@ export function fuseTokens(patches: Tensor, class_token: Tensor, positions: Tens
   const asTokens = wholeProduct(patches)?.asTokens;
   if (!asTokens) return undefined;
   patches.device.undefer(patches.deferred!);
-  return asTokens(class_token, positions);
+  return deferredOf(patches)!.atSite(() => asTokens(class_token, positions));
 }
 
 function take(x: Tensor, product: Product, epilogue: Epilogue): Tensor {
   x.device.undefer(x.deferred!);
-  return product.launch(epilogue).reshape(x.shape);
+  return deferredOf(x)!
+    .atSite(() => product.launch(epilogue))
+    .reshape(x.shape);
 }
 
 function deferredOf({ deferred }: Tensor): DeferredTensor | undefined {

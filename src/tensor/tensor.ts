@@ -227,8 +227,15 @@ export interface Device {
   dryRun(fn: () => unknown): Kernel[];
   /** Compiles kernels ahead of use, in parallel. */
   prepare(kernels: Iterable<Kernel>): Promise<void>;
-  /** Runs `fn` with a GPU timestamp around every launch and returns the time per kernel. Slower; needs `timestamp-query`. */
-  profile(fn: () => unknown): Promise<KernelTime[]>;
+  /**
+   * Runs `fn` and times every launch in it; the launches and their order are the same as otherwise. Slower.
+   *
+   * @param clock default: `timestamps` where the adapter has them, else `sync`
+   * @throws DeviceError FEATURE without timestamps; KernelError PROFILE within another `profile`
+   */
+  profile(fn: () => unknown, options?: { readonly clock?: ProfileClock | undefined }): Promise<Profiled>;
+  /** For a profile: the path of the module that records launches and uploads, "" outside of any; see `atSite`. */
+  site: string;
   /** Frees everything at once. Later calls throw DISPOSED. Harmless when repeated. */
   destroy(): void;
 }
@@ -247,6 +254,8 @@ export interface Launch {
   readonly params?: Readonly<Record<string, number>>;
   /** Workgroups: a count, folded into two dimensions where it exceeds 65,535, or the exact grid. */
   readonly workgroups: number | readonly [number, number, number];
+  /** Its work, for a profile. Default: no operations, and all bytes of the bindings. */
+  readonly work?: () => { readonly flops?: number; readonly bytes?: number };
 }
 
 /**
@@ -285,11 +294,64 @@ export interface Captured<T> {
   dispose(): void;
 }
 
-/** GPU time of one kernel over a `profile` call, in nanoseconds. */
-export interface KernelTime {
+/**
+ * How launches are timed: `timestamps` of the GPU before and after each; or `sync`, the host's clock around each, which is
+ * submitted and waited for alone, so that what that costs is in its time.
+ */
+export type ProfileClock = "timestamps" | "sync";
+
+/** The work of a launch. */
+export interface LaunchWork {
+  /** Floating-point operations, a multiply-add is two; only those of products, attention and interpolation are counted. */
+  readonly flops: number;
+  /** Bytes of its inputs and outputs, each once. */
+  readonly bytes: number;
+  /** Those of weights and caches among them, which a launch does not find in caches of the GPU. */
+  readonly persistent: number;
+}
+
+/** One timed launch. Times are in milliseconds of `performance.now()`. */
+export interface LaunchTime extends LaunchWork {
+  /** With the parts in its slots: `matmul_tile weight=weight_int4`. */
   readonly kernel: string;
-  launches: number;
-  nanoseconds: number;
+  /** `Device.site` when it was recorded; a replayed launch has that of its recording. */
+  readonly site: string;
+  readonly start: number;
+  readonly ms: number;
+}
+
+/** An upload: the host's time to hand it to the driver. */
+export interface UploadTime {
+  readonly site: string;
+  readonly bytes: number;
+  readonly start: number;
+  readonly ms: number;
+}
+
+/** What `profile` has measured. */
+export interface Profiled {
+  readonly clock: ProfileClock;
+  /** Milliseconds between two times that the clock can tell apart, as far as is seen; browsers round timestamps. */
+  readonly step: number;
+  /** In the order of their execution. */
+  readonly launches: readonly LaunchTime[];
+  readonly uploads: readonly UploadTime[];
+  /** Bytes of buffers in use, and kept for reuse, whenever they changed. */
+  readonly memory: readonly { readonly at: number; readonly live: number; readonly pooled: number }[];
+  /** When `fn` began and had ended, its work on the GPU included. */
+  readonly start: number;
+  readonly ms: number;
+}
+
+/** Runs `fn`, whose launches and uploads belong to the module `site` in a profile. */
+export function atSite<T>(device: Device, site: string, fn: () => T): T {
+  const before = device.site;
+  device.site = site;
+  try {
+    return fn();
+  } finally {
+    device.site = before;
+  }
 }
 
 /** The storages of every tensor inside a result: a tensor, or arrays and plain objects of tensors. */

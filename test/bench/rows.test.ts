@@ -4,7 +4,6 @@ import {
   cachesOf,
   formatRows,
   isWrong,
-  type Limits,
   median,
   mergeRows,
   parseRows,
@@ -13,6 +12,7 @@ import {
   spreadOf,
   timesOf,
 } from "../../bench/rows.ts";
+import type { Limits } from "../../src/tensor/limits.ts";
 import { row } from "./row.ts";
 
 test("median", () => {

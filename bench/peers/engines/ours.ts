@@ -37,10 +37,10 @@ function openJob(device: Device, job: Job): Opened {
     output: () => device.scope(async () => Float32Array.from(await run().read())),
     async gpuTime(repetitions) {
       if (!device.caps.timestamps) return null;
-      const times = await device.profile(() => {
+      const { launches } = await device.profile(() => {
         for (let i = 0; i < repetitions; i++) once();
       });
-      return times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0) / 1e6 / repetitions;
+      return launches.reduce((sum, { ms }) => sum + ms, 0) / repetitions;
     },
     close() {
       close();

@@ -12,6 +12,9 @@ export interface Dispatch {
   readonly pipeline: Pipeline;
   readonly group: Group;
   readonly grid: readonly [number, number, number];
+  /** What it was made of, and `Device.site` then, for a profile. */
+  readonly launch: Launch;
+  readonly site: string;
 }
 
 /** A bind group, and what it binds. */
@@ -129,9 +132,8 @@ export class BindGroups {
   }
 
   #writeParams(buffer: GPUBuffer, { index, words }: ParamsSlot): void {
-    this.#driver.guard("an upload", [], () =>
-      this.#driver.handle.queue.writeBuffer(buffer, index * PARAMS_SLOT, words),
-    );
+    const write = () => this.#driver.handle.queue.writeBuffer(buffer, index * PARAMS_SLOT, words);
+    this.#driver.inOrder(() => this.#driver.guard("an upload", [], write));
   }
 
   /** Writes the params to the uniform buffer, each distinct set once. */
@@ -181,11 +183,12 @@ export class BindGroups {
     const buffer = this.#paramsOf(slots.size);
     for (const slot of slots.values()) this.#writeParams(buffer, slot);
     const groups = new Map<Group, Group>();
-    launches.forEach(({ pipeline, group, grid }, i) => {
+    launches.forEach((launch, i) => {
+      const { pipeline, group } = launch;
       if (!group.params) return;
       const pinned = groups.get(group) ?? this.#bind(pipeline, group.storages, slots.get(group.params), buffer);
       groups.set(group, pinned);
-      launches[i] = { pipeline, group: pinned, grid };
+      launches[i] = { ...launch, group: pinned };
     });
     return buffer;
   }

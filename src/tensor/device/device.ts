@@ -15,9 +15,10 @@ import {
   type Device,
   type HostArray,
   type Kernel,
-  type KernelTime,
   type Launch,
   type Observer,
+  type ProfileClock,
+  type Profiled,
   storagesIn,
   Tensor,
 } from "../tensor.ts";
@@ -36,12 +37,16 @@ export type {
   Captured,
   Device,
   Kernel,
-  KernelTime,
   Launch,
+  LaunchTime,
+  LaunchWork,
   ObservedKind,
   Observer,
+  ProfileClock,
+  Profiled,
   SiteKind,
   StateKind,
+  UploadTime,
 } from "../tensor.ts";
 
 /** Launches in a batch. A batch is submitted while the next one is still being recorded. */
@@ -54,6 +59,7 @@ export class GpuDevice implements Device {
   readonly memory: Memory;
   /** Observers of the call under way. Each sees the output that the one before it has returned. */
   observers: readonly Observer[] = [];
+  site = "";
 
   readonly #driver: Driver;
   readonly #pipelines: Pipelines;
@@ -90,10 +96,13 @@ export class GpuDevice implements Device {
     const createBuffer = (descriptor: GPUBufferDescriptor, onRefused: () => void) =>
       this.#driver.createBuffer(descriptor, onRefused);
     const settle = () => this.settle();
-    this.memory = new Memory(createBuffer, { ...caps, budget }, settle, (storage) => {
+    const onDestroy = (storage?: Storage) => {
       this.flush(); // recorded launches still need the buffers
       this.#groups.forget(storage);
-    });
+    };
+    this.memory = new Memory(createBuffer, { ...caps, budget }, settle, onDestroy, (buffer) =>
+      this.#driver.inOrder(() => buffer.destroy()),
+    );
   }
 
   /** Throws an error of the construction. */
@@ -150,9 +159,12 @@ export class GpuDevice implements Device {
     if (this.#capturing) throw new KernelError("CAPTURE", "write: a replay would not repeat a write from the host");
     if (this.#isPending(storage.buffer)) this.flush();
     if (data.byteLength === 0) return;
-    this.#driver.guard("an upload", [], () =>
-      this.handle.queue.writeBuffer(storage.buffer, offset, data as BufferSource),
-    );
+    const start = performance.now();
+    const bytes = this.#driver.behind ? data.slice() : data; // the caller may change them before they are written
+    const write = () => this.handle.queue.writeBuffer(storage.buffer, offset, bytes as BufferSource);
+    this.#driver.inOrder(() => this.#driver.guard("an upload", [], write));
+    const upload = { site: this.site, bytes: data.byteLength, start, ms: performance.now() - start };
+    this.#profile?.uploaded(upload, this.memory.use);
   }
 
   scope<T>(fn: () => T): T {
@@ -214,15 +226,15 @@ export class GpuDevice implements Device {
   }
 
   within<T>(call: Call, fn: () => T): T {
-    const before = this.#driver.call;
-    if (before !== call) this.flush();
-    this.#driver.call = call;
-    try {
-      return fn();
-    } finally {
-      if (before !== call) this.flush();
-      this.#driver.call = before;
-    }
+    if (this.#driver.call === call) return fn();
+    this.flush();
+    return this.#driver.as(call, () => {
+      try {
+        return fn();
+      } finally {
+        this.flush();
+      }
+    });
   }
 
   interrupt(reason: unknown): void {
@@ -243,8 +255,9 @@ export class GpuDevice implements Device {
     const grid = this.#grid(launch);
     if (grid[0] * grid[1] * grid[2] === 0) return;
     const group = this.#groups.of(pipeline, launch, this);
-    const dispatch = { pipeline, group, grid };
+    const dispatch = { pipeline, group, grid, launch, site: this.site };
     this.#dispatches.push(dispatch);
+    this.#profile?.record(dispatch, this.memory.use);
     for (const { name } of pipeline.wgsl.bindings) this.#touch(launch.bindings[name]!.storage);
     this.#capturing?.launches.push(dispatch);
     this.counts.launches++;
@@ -288,7 +301,10 @@ export class GpuDevice implements Device {
         if (!needed.every(({ alive }) => alive)) {
           throw new DeviceError("DISPOSED", "replay: a tensor that it works on has been disposed");
         }
-        for (const launch of launches) this.#dispatches.push(launch);
+        for (const launch of launches) {
+          this.#dispatches.push(launch);
+          this.#profile?.record(launch, this.memory.use);
+        }
         this.#replayed.add(buffers);
         this.counts.launches += launches.length;
       },
@@ -297,7 +313,7 @@ export class GpuDevice implements Device {
         launches.length = 0;
         for (const storage of kept) this.memory.release(storage);
         this.memory.releaseArena(arena);
-        params?.destroy();
+        this.#driver.inOrder(() => params?.destroy());
       },
     };
   }
@@ -325,6 +341,7 @@ export class GpuDevice implements Device {
     this.#driver.alive();
     const call = this.#driver.call;
     this.flush();
+    if (this.#driver.behind) await this.#driver.behind;
     const promise = this.#driver.asked(() => this.handle.queue.onSubmittedWorkDone());
     await this.#driver.wait(call, { what: "waiting for the GPU", promise });
     await this.#driver.throwFailure(call);
@@ -339,6 +356,7 @@ export class GpuDevice implements Device {
     const staging = this.#staging.take(bytes);
     try {
       this.#submit((encoder) => encoder.copyBufferToBuffer(tensor.storage.buffer, 0, staging, 0, bytes));
+      if (this.#driver.behind) await this.#driver.behind; // a buffer that is being mapped takes no copy
       const mapped = this.#driver.asked(() => staging.mapAsync(MAP_READ, 0, bytes));
       const promise = mapped.then(() => staging.getMappedRange(0, bytes).slice(0, tensor.bytes));
       const copy = await this.#driver.wait(call, { what: "reading back", promise, endsWithWork: true });
@@ -372,16 +390,21 @@ export class GpuDevice implements Device {
     await this.#pipelines.prepare(kernels);
   }
 
-  async profile(fn: () => unknown): Promise<KernelTime[]> {
-    if (!this.caps.timestamps)
-      throw new DeviceError("FEATURE", "this adapter has no timestamp-query: kernels cannot be timed");
+  async profile(
+    fn: () => unknown,
+    { clock = this.caps.timestamps ? "timestamps" : "sync" }: { readonly clock?: ProfileClock | undefined } = {},
+  ): Promise<Profiled> {
+    if (clock === "timestamps" && !this.caps.timestamps) {
+      throw new DeviceError("FEATURE", "this adapter has no timestamp-query", { hint: "the clock sync needs none" });
+    }
+    if (this.#profile) throw new KernelError("PROFILE", "profile: launches are already being timed");
     await this.sync();
-    const profile = new Profile(this.#driver);
+    const profile = new Profile(this.#driver, clock);
     this.#profile = profile;
     try {
       await fn();
       await this.sync();
-      return await profile.times();
+      return await profile.result(this.memory.use);
     } finally {
       this.#profile = undefined;
     }
@@ -439,20 +462,36 @@ export class GpuDevice implements Device {
   }
 
   #submit(tail: ((encoder: GPUCommandEncoder) => void) | undefined): void {
-    const { handle } = this;
     const dispatches = this.#dispatches;
     this.#dispatches = [];
     this.#launched = 0;
     this.#pending.clear();
     this.#replayed.clear();
     this.counts.submits++;
+    const profile = this.#profile;
+    if (profile?.clock === "sync") {
+      this.#driver.queue(() =>
+        profile.time(dispatches, (one) => this.#encode((e) => encode(e.beginComputePass(), [one]))),
+      );
+      if (tail) this.#driver.queue(() => this.#encode(tail));
+      return;
+    }
+    const encodeAll = (encoder: GPUCommandEncoder) => {
+      if (profile) profile.encode(encoder, dispatches);
+      else if (dispatches.length) encode(encoder.beginComputePass(), dispatches);
+      tail?.(encoder);
+    };
+    this.#driver.inOrder(() => this.#encode(encodeAll));
+  }
+
+  /** Submits what `fill` encodes. */
+  #encode(fill: (encoder: GPUCommandEncoder) => void): void {
+    const { handle } = this;
     const call = this.#driver.call;
     try {
       this.#driver.guard("submitting work", ["validation"], () => {
         const encoder = handle.createCommandEncoder();
-        if (this.#profile) this.#profile.encode(encoder, dispatches);
-        else if (dispatches.length) encode(encoder.beginComputePass(), dispatches);
-        tail?.(encoder);
+        fill(encoder);
         handle.queue.submit([encoder.finish()]);
       });
     } catch (error) {

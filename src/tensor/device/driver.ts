@@ -31,6 +31,8 @@ export class Driver {
   call = this.#outside;
   /** Rejects the pending waits of all calls. */
   readonly #waiting = new Set<(error: unknown) => void>();
+  /** What is to go to the queue, while launches are timed one by one. */
+  #behind: Promise<void> | undefined;
   readonly #timeoutMs: number;
   readonly #onFailure: () => void;
   readonly #unlisten: () => void;
@@ -123,6 +125,40 @@ export class Driver {
       },
       (cause) => refused(failed("the driver's check", cause)),
     );
+  }
+
+  /** Runs `fn` as part of `call`. */
+  as<T>(call: Call, fn: () => T): T {
+    const before = this.call;
+    this.call = call;
+    try {
+      return fn();
+    } finally {
+      this.call = before;
+    }
+  }
+
+  /** Resolves when all that is to go to the queue has gone there; undefined if nothing waits. */
+  get behind(): Promise<void> | undefined {
+    return this.#behind;
+  }
+
+  /** Runs what goes to the queue: at once, or when all before it has gone there. */
+  inOrder(run: () => void): void {
+    if (this.#behind) this.queue(run);
+    else run();
+  }
+
+  /** Runs `run` when all before it has gone to the queue; what comes later waits until it has ended. */
+  queue(run: () => void | Promise<void>): void {
+    const { call } = this;
+    const mine = (this.#behind ?? Promise.resolve())
+      .then(() => this.as(call, run))
+      .catch((error) => this.fail(call, error instanceof EngineError ? error : failed("submitting work", error)))
+      .then(() => {
+        if (this.#behind === mine) this.#behind = undefined;
+      });
+    this.#behind = mine;
   }
 
   /** The promise that `ask` returns; a rejected one if it throws. */

@@ -115,6 +115,7 @@ export class Memory {
   readonly #budget: number;
   readonly #onRelease: () => void;
   readonly #onDestroy: (storage?: Storage) => void;
+  readonly #destroyBuffer: (buffer: GPUBuffer) => void;
   readonly #pool = new Pool();
   readonly #scopes: Set<Storage>[] = [];
   readonly #buffers = new Map<Storage, { capacity: number; pool: Pool }>();
@@ -138,12 +139,14 @@ export class Memory {
   /**
    * @param onRelease called before a storage is released, because a deferred launch may read it
    * @param onDestroy called before a persistent storage, or pooled buffers, are destroyed, because bind groups refer to them
+   * @param destroyBuffer may do it later, when what has been recorded is submitted
    */
   constructor(
     createBuffer: CreateBuffer,
     limits: { maxBindingBytes: number; maxBufferBytes: number; budget: number },
     onRelease: () => void,
     onDestroy: (storage?: Storage) => void,
+    destroyBuffer: (buffer: GPUBuffer) => void = (buffer) => buffer.destroy(),
   ) {
     this.#createBuffer = createBuffer;
     this.#maxBindingBytes = limits.maxBindingBytes;
@@ -151,6 +154,7 @@ export class Memory {
     this.#budget = limits.budget;
     this.#onRelease = onRelease;
     this.#onDestroy = onDestroy;
+    this.#destroyBuffer = destroyBuffer;
   }
 
   /** Memory in use. */
@@ -303,7 +307,7 @@ export class Memory {
   }
 
   #destroy(buffer: GPUBuffer): void {
-    buffer.destroy();
+    this.#destroyBuffer(buffer);
     this.#count--;
   }
 

@@ -28,6 +28,8 @@ export interface AttentionOptions {
   readonly blockTable?: Tensor<"u32"> | undefined;
   /** u32[1], number of keys before the first query's, with `causal`. Default 0. */
   readonly past?: Tensor<"u32"> | undefined;
+  /** The number in `past`, where the host knows it: for the work that a profile counts, which else takes S keys. */
+  readonly pastLength?: (() => number) | undefined;
   /** f32[1 or B, H, T, S], added to the scaled scores; any strides. */
   readonly bias?: Tensor | undefined;
 }
@@ -55,7 +57,7 @@ export function attention(
   override?: PlanOverride,
 ): Tensor {
   const prepared = prepare(q, k, v, options);
-  const { device, bindings, params } = prepared;
+  const { device, bindings, params, workOf } = prepared;
   const { B, T, H, d } = params;
   const y = device.empty([B, T, H, d]);
 
@@ -70,6 +72,7 @@ export function attention(
         bindings: { mask, past, p, kv: v, y },
         params,
         workgroups: Math.ceil(y.size / 64),
+        work: () => workOf({ products: 1, other: p.bytes + y.bytes }),
       });
       p.dispose();
       return y;
@@ -84,6 +87,7 @@ export function attention(
         bindings: { ...bindings, k, v, y },
         params,
         workgroups: B * H * Math.ceil(T / BT),
+        work: () => workOf({ products: 2, other: q.bytes + y.bytes }),
       });
       return y;
     }
@@ -103,6 +107,7 @@ export function attention(
         bindings: { ...bindings, k, v, y: o, stats },
         params,
         workgroups: B * T * H * splits,
+        work: () => workOf({ products: 2, other: q.bytes + o.bytes + stats.bytes }),
       });
       if (!isWhole) {
         const { mask, past } = bindings;
@@ -128,6 +133,7 @@ export function attention(
         bindings: { ...bindings, k, v, y },
         params,
         workgroups: B * H * Math.ceil(T / TT),
+        work: () => workOf({ products: 2, other: q.bytes + y.bytes }),
       });
       return y;
     }
@@ -157,7 +163,7 @@ function prepare(
   q: Tensor,
   k: KeysOrValues,
   v: KeysOrValues,
-  { scale, causal = false, mask, blockTable, past, bias }: AttentionOptions,
+  { scale, causal = false, mask, blockTable, past, pastLength, bias }: AttentionOptions,
 ) {
   for (const [name, x] of Object.entries({ q, k, v })) {
     if (x.rank !== 4 || (x.strides[3] !== 1 && x.shape[3] !== 1)) {
@@ -220,12 +226,24 @@ function prepare(
     },
     ...{ bias_offset: bias?.offset ?? 0, bias_b, bias_h, bias_t, bias_s },
   };
-  return { device, bindings, params };
+  /**
+   * The work of a launch.
+   *
+   * @param products 1 of scores or of values, 2 of both @param other bytes of its other inputs and outputs
+   */
+  const workOf = ({ products, other }: { products: 1 | 2; other: number }) => {
+    const before = past ? (pastLength?.() ?? Math.max(0, S - T)) : 0;
+    const keys = causal ? Math.min(S, before + T) : S;
+    const pairs = causal ? T * (keys - T) + (T * (T + 1)) / 2 : T * keys;
+    const read = products * B * keys * Hkv * d * (isF16 ? 2 : 4);
+    return { flops: 2 * products * B * H * d * pairs, bytes: other + read + (bias?.bytes ?? 0) };
+  };
+  return { device, bindings, params, workOf };
 }
 
 /** f32[B, H, T, S]: scores and softmax, the first two of the three steps of composed attention. */
 function probabilities(
-  { device, bindings, params }: ReturnType<typeof prepare>,
+  { device, bindings, params, workOf }: ReturnType<typeof prepare>,
   k: KeysOrValues,
   override?: PlanOverride,
 ): Tensor {
@@ -237,6 +255,7 @@ function probabilities(
     bindings: { ...bindings, kv: k, y: scores },
     params,
     workgroups: Math.ceil(scores.size / 64),
+    work: () => workOf({ products: 1, other: bindings.q.bytes + scores.bytes }),
   });
   const p = softmax(scores, override);
   scores.dispose();

@@ -27,6 +27,7 @@ export function bicubic(x: Tensor, [H, W]: readonly [number, number]): Tensor {
     bindings: { x: contiguous(x), y },
     params: { size: y.size, h, w, W, D, scale_y: h / H, scale_x: w / W },
     workgroups: Math.ceil(y.size / WG),
+    work: () => ({ flops: 2 * 20 * y.size }),
   });
   return y;
 }

@@ -45,6 +45,7 @@ export function editScores(x: Tensor, { penalty, penalised, banned }: ScoreEdits
     bindings: { places, y },
     params: { n, penalised: penalties.length, size: y.size, penalty },
     workgroups: Math.ceil(n / WG),
+    work: () => ({ bytes: 3 * places.bytes }),
   });
   return y;
 }

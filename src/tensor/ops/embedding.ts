@@ -36,5 +36,6 @@ function look(ids: Tensor<"u32">, table: Weight, { firstRow, rows, bits }: Omit<
     bindings: { ids: contiguous(ids), weight: bits, y },
     params: { n, V: table.shape[0], D: table.shape[1], first_row: firstRow, rows },
     workgroups: Math.ceil((n * table.K4) / WG),
+    work: () => ({ bytes: n * (table.rowBytes + 4 * table.shape[1] + 4) }),
   });
 }

@@ -48,5 +48,6 @@ export function kvAppend(x: Tensor, cache: Tensor<ActivationDType>, past: Tensor
     bindings: { x: numbers, past: contiguous(past), cache },
     params: { size: elements, T, Hkv, C, d: d / size, ...steps },
     workgroups: Math.ceil(elements / WG),
+    work: () => ({ bytes: x.size * (isF16 ? 6 : 8) }),
   });
 }

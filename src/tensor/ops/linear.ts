@@ -139,13 +139,21 @@ export function multiply(
       },
       params: { ...params, M, N: rows, K, column0: firstRow, row0, y_stride: N / FACTORS },
     };
+    const { x, residual } = bindings;
+    const read = FACTORS * rows * (rowBytes(weight.dtype, K) + (params.has_bias ? 4 : 0));
+    const multiplied = params.tokens ? M - M / params.tokens : M; // but for class tokens, which are only added
+    const work = {
+      flops: 2 * multiplied * FACTORS * rows * K,
+      bytes: x!.bytes + read + (params.has_residual ? (residual!.bytes * FACTORS * rows) / N : 0) + 4 * M * rows,
+    };
     const { SPLITS = 1 } = choice.overrides;
-    if (SPLITS > 1) launchSplitK(device, SPLITS, launch, uses.epilogue);
-    else device.launch(launch);
+    if (SPLITS > 1) launchSplitK(device, SPLITS, { ...launch, work }, uses.epilogue);
+    else device.launch({ ...launch, work: () => work });
   }
 }
 
-interface ProductLaunch extends Required<Launch> {
+interface ProductLaunch extends Required<Omit<Launch, "work">> {
+  readonly work: { readonly flops: number; readonly bytes: number };
   readonly overrides: { readonly FACTORS: number; readonly ACTIVATION: number; readonly [name: string]: number };
   readonly params: { readonly M: number; readonly N: number; readonly [name: string]: number };
 }
@@ -155,7 +163,9 @@ function launchSplitK(device: Device, SPLITS: number, launch: ProductLaunch, epi
   const { M, N } = launch.params;
   const { FACTORS, ACTIVATION } = launch.overrides;
   const partials = device.empty([SPLITS, M, FACTORS, N]);
-  device.launch({ ...launch, bindings: { ...launch.bindings, y: partials } });
+  const { flops, bytes } = launch.work;
+  const work = { flops, bytes: bytes - 4 * M * N + partials.bytes };
+  device.launch({ ...launch, bindings: { ...launch.bindings, y: partials }, work: () => work });
   device.launch({
     kernel: "matmul_combine",
     uses: { epilogue },
@@ -163,6 +173,7 @@ function launchSplitK(device: Device, SPLITS: number, launch: ProductLaunch, epi
     bindings: { ...launch.bindings, x: partials },
     params: launch.params,
     workgroups: Math.ceil((M * N) / 64),
+    work: () => ({ bytes: partials.bytes + 4 * M * N }),
   });
   partials.dispose();
 }
@@ -297,6 +308,7 @@ export function matmulNaive(x: Tensor, weight: Tensor, bias: Tensor): Tensor {
     bindings: { x: contiguous(x), weight: contiguous(weight), bias: contiguous(bias), y },
     params: { M, N, K },
     workgroups: [Math.ceil(N / 8), Math.ceil(M / 8), 1],
+    work: () => ({ flops: 2 * M * N * K }),
   });
   return y;
 }

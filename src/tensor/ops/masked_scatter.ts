@@ -28,6 +28,7 @@ export function maskedScatter(x: Tensor, features: Tensor, source: Tensor<"u32">
     bindings: { x: contiguous(x), features: contiguous(features), source: contiguous(source), y },
     params: { ...split, D: D / size, n },
     workgroups,
+    work: () => ({ bytes: 2 * y.bytes + source.bytes }),
   });
   return y;
 }

@@ -44,6 +44,7 @@ export function quantize(
     uses: { source: `source_${from}`, code: `code_${to}` },
     bindings: { x, y },
     params: { rows, blocks, first_row: firstRow },
+    work: () => ({ bytes: rows * (K * DTYPES[from].bytes + 4 * words) }),
     workgroups: Math.ceil((rows * Math.ceil(blocks / 2)) / WG),
   });
   return y;

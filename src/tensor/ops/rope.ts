@@ -32,6 +32,7 @@ export function rope(x: Tensor, table: Tensor, positions: Tensor<"u32">): Tensor
     bindings: { x, table: contiguous(table), positions: contiguous(positions), y },
     params: { size, T, H, half: d / 2, P, x_offset: x.offset, x_b, x_t, x_h },
     workgroups: Math.ceil(size / WG),
+    work: () => ({ bytes: 2 * x.bytes + 4 * B * T * d }),
   });
   return y;
 }

@@ -60,6 +60,7 @@ export function ropeAppend(qkv: Tensor, { table, positions, keys, values, past }
     bindings: { ...read, past: contiguous(past), q, keys, values },
     params: { size: elements, T, H, Hkv, half, P, C },
     workgroups: Math.ceil(elements / WG),
+    work: () => ({ bytes: qkv.bytes + q.bytes + B * T * (2 * Hkv * d * (isF16 ? 2 : 4) + 4 * d) }),
   });
   return q;
 }

@@ -29,6 +29,7 @@ export function takeRows<D extends ActivationDType>(x: Tensor<D>, rows: Tensor<"
     bindings: { x: contiguous(x), rows: contiguous(rows), y },
     params: { ...split, D: D / size, R },
     workgroups,
+    work: () => ({ bytes: 2 * y.bytes + rows.bytes }),
   });
   return y;
 }

@@ -46,7 +46,7 @@ export const groups: Groups = (shapes, caps) =>
       const past = cached ? device.tensor(Uint32Array.of(before), [1]) : undefined;
       const scale = d ** -0.5;
       const options = {
-        ...{ scale, causal: cached, past },
+        ...{ scale, causal: cached, past, pastLength: () => before },
         mask: seen && device.tensor(seen, [1, C]),
         bias: added && device.tensor(added, [1, H, T, C]),
       };
