@@ -74,6 +74,20 @@ export {
   logitLens,
   type QueryMaps,
 } from "./instructblip/instruments/lens.ts";
+export { type ModelProfile, profile } from "./instructblip/instruments/profile/profile.ts";
+export {
+  type PhaseReport,
+  type ProfileReport,
+  type ProfileRow,
+  type ProfileSums,
+  profileReport,
+} from "./instructblip/instruments/profile/report.ts";
+export {
+  type ChromeTrace,
+  chromeTrace,
+  type TraceArgs,
+  type TraceEvent,
+} from "./instructblip/instruments/profile/trace.ts";
 export { type AblatedUnit, type Ablation, ablate } from "./instructblip/instruments/sweep/ablate.ts";
 export { type PatchedUnit, type Patching, patchActivations } from "./instructblip/instruments/sweep/patch.ts";
 export type { SweepOptions } from "./instructblip/instruments/sweep/sweep.ts";
@@ -150,6 +164,7 @@ export type { Tokenizer } from "./instructblip/tokenizer/tokenizer.ts";
 export type { DecodeOptions, EncodeOptions } from "./instructblip/tokenizer/types.ts";
 export type { Linear } from "./modules/linear.ts";
 export type { Module } from "./modules/module.ts";
+export type { ModuleCall } from "./modules/module_calls.ts";
 export { type SeeOutput, type StateOptions, type TracedOutput, traceOutputs } from "./modules/observer.ts";
 export type { KVCacheDType, NamedDType, OneDType, StorageDType } from "./modules/storage_dtype.ts";
 export type { LoadOptions, LoadProgress, Weights } from "./modules/weights.ts";
@@ -205,5 +220,6 @@ export {
   HttpFolder,
   type HttpOptions,
 } from "./tensor/files/source.ts";
+export { type Bound, type Limits, measureLimits } from "./tensor/limits.ts";
 export type { Shape } from "./tensor/shape.ts";
 export { type HostArray, Tensor } from "./tensor/tensor.ts";

@@ -280,6 +280,28 @@ Examples:
     $ instructblip patch --model vicuna-7b --image a.jpg --corrupted-image b.jpg --prompt "What is this?" --json patch.json
 --out, --shard, --resume and --from are as of ablate.
 ${EXIT_CODES}`,
+  profile: `
+Loads the model and answers once, timing every launch of a kernel; the launches are the same as without, fused the same.
+A first answer, not timed, compiles kernels. The adapter's limits are measured before, by the same clock.
+  launches   with a product's activation, addition or norm in it where they are fused: it counts as the product's
+  bytes      of inputs and outputs, each once; GB/s is of these
+  GFLOP/s    of products and attention, a multiply-add counts twice
+  of limit   the least time by the limits (roofline) over the time: the slowest of starting the launch, arithmetic and
+             memory, which is the "bound". Weights and caches are taken to be in memory, unless all in use fits in caches
+Layers of a stack are one row, with * for their number, unless --layers is given. A row has the prompt's pass and decoding;
+by kernel they mostly differ (matmul, matvec).
+--trace is Chrome's trace event format: open it in https://ui.perfetto.dev. A replayed decode step has no modules on the
+host's row.
+
+Examples:
+  $ instructblip profile --model vicuna-7b --image cat.jpg --prompt "What is this?" --max-new-tokens 20
+  $ instructblip profile --model vicuna-7b --image cat.jpg --prompt "What is this?" --by kernel --top 0
+  $ instructblip profile --model vicuna-7b --image cat.jpg --prompt "What is this?" --trace trace.json
+  As JSON: {"adapter", "clock", "step_ms", "limits", "model", "image", "prompt", "answer", "phases": [{"name": "load" or
+  "generate", "total_ms", "uploads", "memory_bytes", "modules", "kernels", "rows"]}; of each module, each kernel, and each
+  kernel in each module {"launches", "ms", "share", "flops", "bytes", "gflops", "gbs", "limit_ms", "of_limit", "bound"}:
+    $ instructblip profile --model vicuna-7b --image cat.jpg --prompt "What is this?" --json profile.json
+${EXIT_CODES}`,
   inspect: `
 Reads the config and the headers of the weights, not the weights. The memory plan is for the adapter that would be used;
 without one it is for WebGPU's default limits.

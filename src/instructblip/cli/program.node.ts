@@ -32,6 +32,7 @@ import {
   weightCacheOption,
   whole,
 } from "./options.ts";
+import { addProfile } from "./profile/command.node.ts";
 import type { Run } from "./session.node.ts";
 import { addSweeps } from "./sweep/command.node.ts";
 import { say, sayStack } from "./terminal.node.ts";
@@ -249,6 +250,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
 
   addAttribute(program, run);
   addSweeps(program, run, version);
+  addProfile(program, run);
 
   program
     .command("inspect")
