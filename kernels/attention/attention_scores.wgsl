@@ -1,5 +1,5 @@
 // y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i] + bias[b, h, t, s], or the lowest f32 where query t does not see
-// key s. The first of the three steps of composed attention: scores, softmax, values.
+// key s, or the edge to it is cut. The first of the three steps of composed attention: scores, softmax, values.
 //
 // q: f32[B, T, H, d]  kv: f32[B, S, Hkv, d], the keys, both strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, H, T, S]
@@ -8,6 +8,7 @@
 // Source: Vaswani et al. 2017, Attention Is All You Need.
 // @use attention
 // @use kv = kv_f32
+// @use edges = edges_all
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
@@ -31,7 +32,7 @@ fn main(
     return;
   }
   var score = -3.4028234e38;
-  if (is_visible(b, t, s)) {
+  if (is_visible(b, t, s) && has_edge(b, t, s, h)) {
     let q0 = q_start(b, t, h);
     let k0 = k_start(b, s, h);
     score = 0.0;

@@ -26,11 +26,6 @@ export abstract class Module {
     return this.observeIfWanted(input.device, () => input, name, "input") ?? input;
   }
 
-  /** The same of the heads of an attention, before the output projection. f32[B, T, H, d] */
-  observeHeads(heads: Tensor): Tensor {
-    return this.observeIfWanted(heads.device, () => heads, undefined, "heads") ?? heads;
-  }
-
   /** Shows an output that is fused away, and is computed only for an observer. @returns the replacement */
   observeIfWanted<D extends ActivationDType>(
     { observers }: Tensor["device"],

@@ -109,7 +109,7 @@ fn main(
 }
 `,
   "attention/attention_scores": `// y[b, h, t, s] = scale · Σᵢ q[b, t, h, i] k[b, s, h', i] + bias[b, h, t, s], or the lowest f32 where query t does not see
-// key s. The first of the three steps of composed attention: scores, softmax, values.
+// key s, or the edge to it is cut. The first of the three steps of composed attention: scores, softmax, values.
 //
 // q: f32[B, T, H, d]  kv: f32[B, S, Hkv, d], the keys, both strided  mask: u32[B, S], 1 = visible  past: u32[1]
 // bias: f32[B, H, T, S], strided  ->  y: f32[B, H, T, S]
@@ -118,6 +118,7 @@ fn main(
 // Source: Vaswani et al. 2017, Attention Is All You Need.
 // @use attention
 // @use kv = kv_f32
+// @use edges = edges_all
 override WG: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
@@ -141,7 +142,7 @@ fn main(
     return;
   }
   var score = -3.4028234e38;
-  if (is_visible(b, t, s)) {
+  if (is_visible(b, t, s) && has_edge(b, t, s, h)) {
     let q0 = q_start(b, t, h);
     let k0 = k_start(b, s, h);
     score = 0.0;
@@ -613,6 +614,25 @@ fn v_start(b: u32, s: u32, h: u32) -> u32 {
 // The index of the bias of query t and key s.
 fn bias_place(b: u32, t: u32, s: u32, h: u32) -> u32 {
   return params.bias_offset + b * params.bias_b + h * params.bias_h + t * params.bias_t + s * params.bias_s;
+}
+`,
+  "attention/parts/edges_all": `// Every query attends to every key that it sees.
+// @slot edges: has_edge(b: u32, t: u32, s: u32, h: u32) -> bool
+fn has_edge(b: u32, t: u32, s: u32, h: u32) -> bool {
+  return true;
+}
+`,
+  "attention/parts/edges_cut": `// Edges between queries and keys that are cut: a cut edge is as a key that the query does not see. Contract: edges_all.
+// edges: f32[B or 1, H or 1, T, S], 0 = cut
+override EDGE_ROWS: u32 = 0; // 1: each row has edges of its own
+override EDGE_HEADS: u32 = 0; // 1: each head has
+
+@group(0) @binding(6) var<storage, read> edges: array<f32>;
+
+fn has_edge(b: u32, t: u32, s: u32, h: u32) -> bool {
+  let heads = select(1u, params.H, EDGE_HEADS == 1u);
+  let map = b * EDGE_ROWS * heads + h * EDGE_HEADS;
+  return edges[(map * params.T + t) * params.S + s] != 0.0;
 }
 `,
   "attention/parts/flash": `// FlashAttention: softmax(scale · q kᵀ + bias) v in one pass over tiles of keys, without writing the scores to memory. With parts

@@ -259,10 +259,11 @@ export interface Launch {
 }
 
 /**
- * What observers may see and replace: a module's output, the input of a layer, a linear layer or a norm, and the heads of an
- * attention before its output projection, f32[B, T, H, d].
+ * What observers may see and replace: a module's output, the input of a layer, a linear layer or a norm; of an attention its
+ * heads before the output projection, f32[B, T, H, d], and its edges from queries to keys, f32[B, H, T, S]: ones, 0 in a
+ * replacement where an edge is cut.
  */
-export type SiteKind = "output" | "input" | "heads";
+export type SiteKind = "output" | "input" | "heads" | "edges";
 /**
  * What observers may only see, by Hugging Face's names: the input of each layer and output of the last (`hidden_states`), and
  * the attention probabilities.

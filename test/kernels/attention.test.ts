@@ -293,6 +293,72 @@ for (const variant of variants) {
   });
 }
 
+/** Which edges are left: all but those that a rule cuts. */
+const CUTS: readonly [
+  string,
+  (b: number, h: number, t: number, s: number) => boolean,
+  { rows: boolean; heads: boolean },
+][] = [
+  ["single edges", (_b, _h, t, s) => t === s || (t * 7 + s) % 5 === 0, { rows: false, heads: false }],
+  ["of one row", (b, _h, _t, s) => b === 0 && s % 2 === 1, { rows: true, heads: false }],
+  ["of one head", (_b, h, t, s) => h === 1 && s <= t, { rows: false, heads: true }],
+  ["of one row and head, all of a query", (b, h, t) => b === 1 && h === 0 && t === 2, { rows: true, heads: true }],
+  ["all", () => true, { rows: false, heads: false }],
+];
+const EDGED = [
+  { B: 2, T: 9, S: 9, H: 4, Hkv: 2, d: 5 },
+  { B: 3, T: 1, S: 37, H: 2, Hkv: 2, d: 88 },
+  { B: 1, T: 1, S: 1, H: 1, Hkv: 1, d: 1 },
+];
+test.each(EDGED.flatMap((sizes) => CUTS.map(([name, cut, own]) => [name, sizes, cut, own] as const)))(
+  "attention with edges cut: %s of %o",
+  async (name, sizes, cut, own) => {
+    const { B, T, S, H, Hkv, d } = sizes;
+    const [q, k, v] = random(sizes);
+    const edges = Float32Array.from({ length: B * H * T * S }, (_, i) => {
+      const [s, t, h, b] = [i % S, Math.floor(i / S) % T, Math.floor(i / (S * T)) % H, Math.floor(i / (S * T * H))];
+      return cut(b, h, t, s) ? 0 : 1;
+    });
+    const whole = device.tensor(edges, [B, H, T, S]);
+    // Cut in all rows or heads alike, one of them is given.
+    let view = whole;
+    if (!own.rows) view = view.narrow(0, 0, 1);
+    if (!own.heads) view = view.narrow(1, 0, 1);
+    const past = S - T;
+    const options = { scale: 0.7, causal: true, past, mask: leftPadded(sizes), bias: new Random(S).normal(H * T * S) };
+    const given = {
+      scale: 0.7,
+      causal: true,
+      past: device.tensor(Uint32Array.of(past), [1]),
+      mask: device.tensor(options.mask, [B, S]),
+      bias: device.tensor(options.bias, [1, H, T, S]),
+    };
+    const [Q, K, V] = [
+      device.tensor(q, [B, T, H, d]),
+      device.tensor(k, [B, S, Hkv, d]),
+      device.tensor(v, [B, S, Hkv, d]),
+    ];
+    const expected = reference(q, k, v, sizes, { ...options, edges });
+    for (const cutEdges of [whole, view.expand([B, H, T, S])]) {
+      const y = await attention(Q, K, V, { ...given, edges: cutEdges }).read();
+      expectClose(y, expected, TOLERANCES.attention, name);
+      // A query without edges gives zeros exactly, and a cut edge has no weight.
+      expect(Array.from(y, (number) => number === 0)).toEqual(Array.from(expected, (number) => number === 0));
+      const p = await attentionProbabilities(Q, K, { ...given, edges: cutEdges }).read();
+      expect(edges.every((edge, i) => edge === 1 || p[i] === 0)).toBe(true);
+    }
+    const ones = device.tensor([1], [1, 1, 1, 1]).expand([B, H, T, S]);
+    const uncut = await attention(Q, K, V, { ...given, edges: ones }).read();
+    expect(uncut).toEqual(await attention(Q, K, V, given, { attention: "composed" }).read());
+    await device.sync();
+  },
+);
+
+test("attention refuses edges of another shape", () => {
+  const x = device.tensor(new Float32Array(8), [1, 2, 1, 4]);
+  expect(() => attention(x, x, x, { scale: 1, edges: device.tensor([1], [1, 1, 1, 1]) })).toThrow("edges");
+});
+
 /** Caches of f16: one of everything, partial tiles of grouped heads, a decoding step in three parts, too large to fuse. */
 const CACHES = [
   { B: 1, T: 1, S: 1, H: 1, Hkv: 1, d: 4, C: 3 },

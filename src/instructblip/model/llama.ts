@@ -4,6 +4,7 @@
  * B rows, T tokens of this call, S tokens with those in the cache, D wide, H heads, Hkv key/value heads, d a head.
  * Source: Touvron et al. 2023; transformers modeling_llama.py.
  */
+import { Attention, type Heads } from "../../modules/attention.ts";
 import { Embedding, tiedTable } from "../../modules/embedding.ts";
 import { GatedLinear } from "../../modules/gated_linear.ts";
 import type { KVCache } from "../../modules/kv_cache.ts";
@@ -16,7 +17,6 @@ import type { Activation } from "../../tensor/activation.ts";
 import type { Device } from "../../tensor/device/device.ts";
 import { activation } from "../../tensor/ops/activation.ts";
 import { add } from "../../tensor/ops/add.ts";
-import { attention, attentionProbabilities, type KeysOrValues } from "../../tensor/ops/attention.ts";
 import { mul } from "../../tensor/ops/gated_activation.ts";
 import { rope, ropeTable } from "../../tensor/ops/rope.ts";
 import { ropeAppend } from "../../tensor/ops/rope_append.ts";
@@ -33,15 +33,8 @@ export interface LlamaStep extends CausalStep {
   readonly rope: Tensor;
 }
 
-/** The arguments of attention. */
-interface Heads {
-  readonly q: Tensor;
-  readonly k: KeysOrValues;
-  readonly v: KeysOrValues;
-}
-
 /** Causal self-attention. f32[B, T, D] -> f32[B, T, D] */
-export class LlamaAttention extends Module {
+export class LlamaAttention extends Attention {
   /** q_proj, k_proj and v_proj */
   readonly qkv_proj: StackedLinear;
   readonly o_proj: Linear;
@@ -64,16 +57,14 @@ export class LlamaAttention extends Module {
   forward(x: Tensor, step: LlamaStep): Tensor {
     const [B, T] = sizes(x.shape, 3);
     const qkv = this.qkv_proj.forward(x); // [B, T, (H + 2 Hkv) d]
-    const { q, k, v } = step.cache ? this.#withCache(qkv, step, step.cache) : this.#withoutCache(qkv, step);
+    const heads = step.cache ? this.#withCache(qkv, step, step.cache) : this.#withoutCache(qkv, step);
     const options = {
       scale: this.head_dim ** -0.5,
       causal: true,
       ...(step.cache?.attentionView ?? { mask: step.mask }),
     };
-    const heads = this.observeHeads(attention(q, k, v, options)); // [B, T, H, d]
-    const S = (step.cache?.length ?? 0) + T;
-    this.observeState("attentions", x, () => attentionProbabilities(q, k, options).narrow(3, 0, S));
-    return this.observe(this.o_proj.forward(heads.reshape([B, T, -1])));
+    const y = this.attend(heads, options, { keys: (step.cache?.length ?? 0) + T }); // [B, T, H, d]
+    return this.observe(this.o_proj.forward(y.reshape([B, T, -1])));
   }
 
   /** Rotates queries and keys; appends keys and values to the cache. */

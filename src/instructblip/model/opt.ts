@@ -5,6 +5,7 @@
  * B rows, T tokens of this call, D wide, P the width of the embeddings, H heads, d a head.
  * Source: Zhang et al. 2022; transformers 5.18, modeling_opt.py.
  */
+import { Attention } from "../../modules/attention.ts";
 import { Embedding, tiedTable } from "../../modules/embedding.ts";
 import { Linear } from "../../modules/linear.ts";
 import { Module } from "../../modules/module.ts";
@@ -15,7 +16,6 @@ import type { Activation } from "../../tensor/activation.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { activation } from "../../tensor/ops/activation.ts";
 import { add } from "../../tensor/ops/add.ts";
-import { attention, attentionProbabilities } from "../../tensor/ops/attention.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Weight } from "../../tensor/weight.ts";
@@ -29,7 +29,7 @@ const LAYER_NORM_EPS = 1e-5;
 const POSITION_OFFSET = 2;
 
 /** Causal self-attention. f32[B, T, D] -> f32[B, T, D] */
-export class OPTAttention extends Module {
+export class OPTAttention extends Attention {
   /** q_proj, k_proj and v_proj */
   readonly qkv_proj: StackedLinear;
   readonly out_proj: Linear;
@@ -53,10 +53,7 @@ export class OPTAttention extends Module {
     const [k, v] = cache ? cache.append(this.layer, newK, newV) : [newK, newV]; // [rows, capacity, H, d]
     // HF scales the queries instead of the scores, which differs by rounding only.
     const options = { scale: d ** -0.5, causal: true, ...(cache ? cache.attentionView : { mask }) };
-    const heads = this.observeHeads(attention(q, k, v, options)); // [B, T, H, d]
-    this.observeState("attentions", x, () =>
-      attentionProbabilities(q, k, options).narrow(3, 0, (cache?.length ?? 0) + T),
-    );
+    const heads = this.attend({ q, k, v }, options, { keys: (cache?.length ?? 0) + T }); // [B, T, H, d]
     return this.observe(this.out_proj.forward(heads.reshape([B, T, -1])));
   }
 }

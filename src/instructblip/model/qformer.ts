@@ -16,6 +16,7 @@
  *
  * Source: InstructBLIP 2.3; BLIP-2 3.1 (Li et al. 2023); transformers modeling_instructblip.py. Post-norm, as in BERT.
  */
+import { Attention } from "../../modules/attention.ts";
 import { Embedding } from "../../modules/embedding.ts";
 import { Linear } from "../../modules/linear.ts";
 import { Module } from "../../modules/module.ts";
@@ -26,7 +27,6 @@ import type { Activation } from "../../tensor/activation.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { activation } from "../../tensor/ops/activation.ts";
 import { add } from "../../tensor/ops/add.ts";
-import { attention, attentionProbabilities } from "../../tensor/ops/attention.ts";
 import { cat, contiguous } from "../../tensor/ops/copy.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
@@ -93,7 +93,7 @@ interface Keys {
 }
 
 /** Queries, keys and values of all heads. f32[B, M, D] -> f32[B, M, D] */
-export class InstructBlipQFormerMultiHeadAttention extends Module {
+export class InstructBlipQFormerMultiHeadAttention extends Attention {
   readonly query: Linear;
   readonly key: Linear;
   readonly value: Linear;
@@ -114,10 +114,8 @@ export class InstructBlipQFormerMultiHeadAttention extends Module {
     const q = this.query.forward(x).unflatten(2, [this.num_heads, d]); // [B, M, H, d]
     const k = this.key.forward(encoder_hidden_states).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
     const v = this.value.forward(encoder_hidden_states).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
-    const options = { scale: d ** -0.5, mask };
     const kind = encoder_hidden_states === x ? "attentions" : "cross_attentions";
-    this.observeState(kind, x, () => attentionProbabilities(q, k, options));
-    const heads = this.observeHeads(attention(q, k, v, options)); // [B, M, H, d]
+    const heads = this.attend({ q, k, v }, { scale: d ** -0.5, mask }, { kind }); // [B, M, H, d]
     return this.observe(heads.reshape([B, M, D]));
   }
 }

@@ -5,6 +5,7 @@
  * B rows, L prompt tokens, T tokens of this call, S keys, D wide, H heads, d a head (H·d need not be D).
  * Source: Raffel et al. 2020; transformers 5.18, modeling_t5.py.
  */
+import { Attention } from "../../modules/attention.ts";
 import { Embedding } from "../../modules/embedding.ts";
 import { GatedLinear } from "../../modules/gated_linear.ts";
 import type { KVCache } from "../../modules/kv_cache.ts";
@@ -17,12 +18,7 @@ import type { Activation } from "../../tensor/activation.ts";
 import type { Device } from "../../tensor/device/device.ts";
 import { activation } from "../../tensor/ops/activation.ts";
 import { add } from "../../tensor/ops/add.ts";
-import {
-  type AttentionOptions,
-  attention,
-  attentionProbabilities,
-  type KeysOrValues,
-} from "../../tensor/ops/attention.ts";
+import type { AttentionOptions, KeysOrValues } from "../../tensor/ops/attention.ts";
 import { mul } from "../../tensor/ops/gated_activation.ts";
 import { relativeBias } from "../../tensor/ops/relative_bias.ts";
 import { sizes } from "../../tensor/shape.ts";
@@ -95,7 +91,7 @@ export interface CrossKeys {
 }
 
 /** Shared by self-attention and cross-attention. The scores are not scaled. */
-abstract class T5Attention extends Module {
+abstract class T5Attention extends Attention {
   readonly o: Linear;
   readonly d_kv: number;
 
@@ -119,9 +115,7 @@ abstract class T5Attention extends Module {
     observed: { kind: "attentions" | "cross_attentions"; keys: number },
   ): Tensor {
     const [B, T] = sizes(q.shape, 4);
-    const options = { ...given, scale: 1 };
-    const heads = this.observeHeads(attention(q, k, v, options)); // [B, T, H, d]
-    this.observeState(observed.kind, q, () => attentionProbabilities(q, k, options).narrow(3, 0, observed.keys));
+    const heads = this.attend({ q, k, v }, { ...given, scale: 1 }, observed); // [B, T, H, d]
     return this.observe(this.o.forward(heads.reshape([B, T, -1])));
   }
 

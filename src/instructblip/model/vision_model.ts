@@ -6,6 +6,7 @@
  * Source: InstructBLIP 2.6 (Dai et al. 2023); EVA-CLIP's ViT-g without its last layer, as checkpoints hold it (BLIP-2 3.4);
  * transformers modeling_instructblip.py.
  */
+import { Attention } from "../../modules/attention.ts";
 import { Linear } from "../../modules/linear.ts";
 import { Module } from "../../modules/module.ts";
 import { LayerNorm } from "../../modules/norm.ts";
@@ -15,7 +16,6 @@ import type { Activation } from "../../tensor/activation.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { activation } from "../../tensor/ops/activation.ts";
 import { add } from "../../tensor/ops/add.ts";
-import { attention, attentionProbabilities } from "../../tensor/ops/attention.ts";
 import { bicubic } from "../../tensor/ops/bicubic.ts";
 import { cat, contiguous } from "../../tensor/ops/copy.ts";
 import { patchProjection, prependClassToken } from "../../tensor/ops/patch_embedding.ts";
@@ -109,7 +109,7 @@ export class InstructBlipVisionEmbeddings extends Module {
 }
 
 /** Every token attends to every token. f32[B, S, D] -> f32[B, S, D] */
-export class InstructBlipAttention extends Module {
+export class InstructBlipAttention extends Attention {
   readonly qkv: Linear;
   readonly projection: Linear;
   readonly num_heads: number;
@@ -127,9 +127,7 @@ export class InstructBlipAttention extends Module {
     const qkv = this.qkv.forward(x); // [B, S, 3D]: all queries, all keys, all values
     const part = (i: number) => qkv.narrow(2, i * D, D).unflatten(2, [this.num_heads, d]); // [B, S, H, d]
     const [q, k, v] = [part(0), part(1), part(2)];
-    const options = { scale: d ** -0.5 };
-    const heads = this.observeHeads(attention(q, k, v, options)); // [B, S, H, d]
-    this.observeState("attentions", x, () => attentionProbabilities(q, k, options));
+    const heads = this.attend({ q, k, v }, { scale: d ** -0.5 }); // [B, S, H, d]
     return this.observe(this.projection.forward(heads.reshape([B, S, D])));
   }
 }

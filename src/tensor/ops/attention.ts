@@ -8,6 +8,7 @@ import { ShapeError } from "../errors.ts";
 import { expectShape, formatShape, sizes } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
+import { mul } from "./gated_activation.ts";
 import { placeholder } from "./placeholder.ts";
 import { softmax } from "./softmax.ts";
 
@@ -32,6 +33,11 @@ export interface AttentionOptions {
   readonly pastLength?: (() => number) | undefined;
   /** f32[1 or B, H, T, S], added to the scaled scores; any strides. */
   readonly bias?: Tensor | undefined;
+  /**
+   * f32[B, H, T, S]: 1, or 0 where query t of head h does not attend to key s, as with a score of -∞. Any strides; of a view
+   * that repeats one row or head only that one is read. Attention is then composed, whatever the plan.
+   */
+  readonly edges?: Tensor | undefined;
 }
 
 /** Keys of a split of attention_split: so many that a usual answer's are one split, which needs no attention_combine. */
@@ -61,7 +67,7 @@ export function attention(
   const { B, T, H, d } = params;
   const y = device.empty([B, T, H, d]);
 
-  const variant = planAttention(params, device.caps, override);
+  const variant = options.edges ? "composed" : planAttention(params, device.caps, override);
   switch (variant) {
     case "composed": {
       const p = probabilities(prepared, k, override);
@@ -142,11 +148,11 @@ export function attention(
 
 /**
  * softmax(scale · q kᵀ + bias), the attention weights, for observers. A key that a query does not see has 0. A query that sees no
- * key has 1 / S everywhere, as in Hugging Face.
+ * key has 1 / S everywhere, as in Hugging Face, but 0 where an edge is cut.
  *
  * @param q f32[B, T, H, d]
  * @param k f32[B, S, Hkv, d], or f16; with `causal`, S may be the capacity of a cache
- * @returns f32[B, H, T, S], contiguous; sums over S are 1
+ * @returns f32[B, H, T, S], contiguous; sums over S are 1 where a key is seen
  * @throws ShapeError
  */
 export function attentionProbabilities(
@@ -163,7 +169,7 @@ function prepare(
   q: Tensor,
   k: KeysOrValues,
   v: KeysOrValues,
-  { scale, causal = false, mask, blockTable, past, pastLength, bias }: AttentionOptions,
+  { scale, causal = false, mask, blockTable, past, pastLength, bias, edges }: AttentionOptions,
 ) {
   for (const [name, x] of Object.entries({ q, k, v })) {
     if (x.rank !== 4 || (x.strides[3] !== 1 && x.shape[3] !== 1)) {
@@ -185,6 +191,7 @@ function prepare(
   if (visible) expectShape("attention", mask ? "mask" : "blockTable", visible.shape, [B, S]);
   if (past) expectShape("attention", "past", past.shape, [1]);
   if (bias) expectShape("attention", "bias", bias.shape, [bias.shape[0] === 1 ? 1 : B, H, T, S]);
+  if (edges) expectShape("attention", "edges", edges.shape, [B, H, T, S]);
 
   const { device } = q;
   const bindings = {
@@ -238,28 +245,37 @@ function prepare(
     const read = products * B * keys * Hkv * d * (isF16 ? 2 : 4);
     return { flops: 2 * products * B * H * d * pairs, bytes: other + read + (bias?.bytes ?? 0) };
   };
-  return { device, bindings, params, workOf };
+  return { device, bindings, params, edges, workOf };
 }
 
 /** f32[B, H, T, S]: scores and softmax, the first two of the three steps of composed attention. */
 function probabilities(
-  { device, bindings, params, workOf }: ReturnType<typeof prepare>,
+  { device, bindings, params, edges, workOf }: ReturnType<typeof prepare>,
   k: KeysOrValues,
   override?: PlanOverride,
 ): Tensor {
   const { B, H, T, S } = params;
   const scores = device.empty([B, H, T, S]);
+  const own = edges && withoutRepeats(edges);
   device.launch({
     kernel: "attention_scores",
-    uses: { kv: kvLoaderOf(k) },
-    bindings: { ...bindings, kv: k, y: scores },
+    uses: { kv: kvLoaderOf(k), ...(own && { edges: "edges_cut" }) },
+    ...(own && { overrides: { EDGE_ROWS: own.shape[0] === B ? 1 : 0, EDGE_HEADS: own.shape[1] === H ? 1 : 0 } }),
+    bindings: { ...bindings, kv: k, y: scores, ...(own && { edges: own }) },
     params,
     workgroups: Math.ceil(scores.size / 64),
     work: () => workOf({ products: 1, other: bindings.q.bytes + scores.bytes }),
   });
   const p = softmax(scores, override);
   scores.dispose();
-  return p;
+  // The softmax of a query without edges is not 0.
+  return edges ? mul(p, contiguous(edges)) : p;
+}
+
+/** One row and one head, if a view repeats them. f32[B, H, T, S] -> f32[B or 1, H or 1, T, S], contiguous */
+function withoutRepeats(edges: Tensor): Tensor {
+  const once = (x: Tensor, dim: number) => (x.strides[dim] === 0 ? x.narrow(dim, 0, 1) : x);
+  return contiguous(once(once(edges, 0), 1));
 }
 
 /** Fills the slot heads: vec4 loads, if d, strides and offsets are multiples of 4. @throws ShapeError */

@@ -11,15 +11,23 @@ export interface AttentionSizes {
 /**
  * q: [B, T, H, d], k and v: [B, S, Hkv, d], mask: [B, S], 1 = visible. With `causal`, query t sees the keys up to past + t.
  * A query that sees no key gives zeros. bias: [B, H, T, S], or [H, T, S] for all of them.
+ * edges: [B, H, T, S], 0 = the query does not attend to the key.
  */
 export function attention(
   q: ArrayLike<number>,
   k: ArrayLike<number>,
   v: ArrayLike<number>,
   { B, T, S, H, Hkv, d }: AttentionSizes,
-  options: { scale: number; causal?: boolean; mask?: ArrayLike<number>; past?: number; bias?: ArrayLike<number> },
+  options: {
+    scale: number;
+    causal?: boolean;
+    mask?: ArrayLike<number>;
+    past?: number;
+    bias?: ArrayLike<number>;
+    edges?: ArrayLike<number>;
+  },
 ): Float64Array {
-  const { scale, causal = false, mask, past = 0, bias } = options;
+  const { scale, causal = false, mask, past = 0, bias, edges } = options;
   const y = new Float64Array(B * T * H * d);
   for (let b = 0; b < B; b++) {
     for (let t = 0; t < T; t++) {
@@ -30,6 +38,7 @@ export function attention(
         const scores: [number, number][] = [];
         for (let s = 0; s < S; s++) {
           if ((causal && s > past + t) || (mask && !mask[b * S + s])) continue;
+          if (edges && edges[((b * H + h) * T + t) * S + s] === 0) continue;
           let dot = 0;
           for (let i = 0; i < d; i++) dot += q[query + i]! * k[key(s) + i]!;
           scores.push([s, scale * dot + (bias ? bias[(((b * H + h) * T + t) * S + s) % bias.length]! : 0)]);
