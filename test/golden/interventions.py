@@ -1,7 +1,8 @@
 """Interventions drawn at random for live parity, and the same changes made by PyTorch's hooks.
 
 An intervention is what the TypeScript side is given, as JSON: the output or the input of a module, or the heads of an
-attention before its output projection, and what becomes of rows, tokens, heads and channels of it. Every case is clear-cut,
+attention before its output projection, and what becomes of rows, tokens, heads and channels of it; or which edges of an
+attention are cut, whose scores then are -inf. Every case is clear-cut,
 as those of decoding.py are, and well conditioned: PyTorch in f64 gives the same.
 """
 
@@ -9,12 +10,14 @@ import contextlib
 import copy
 
 import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import composites
 
 ATTEMPTS = 200
 NOISE = 3e-5  # as in decoding.py
 CONDITION = 1e-11  # NMSE between f32 and f64; live parity allows 1e-9
+PLACES = ["output", "input", "heads", "edges"]
 OPS = ["zero", "scale", "add", "set", "mean"]
 PROJECTIONS = ("projection", "o_proj", "out_proj", "o")
 # The identity; a table of rotations; looked up for pairs of tokens, or once for all rows; classes around the whole.
@@ -67,7 +70,7 @@ def projection_of(modules, path):
 class Hooks:
     """Calls `see(path, at, tensor [R, T, H, C], step)` wherever a change may be made, and goes on with what it returns.
 
-    `step` counts calls of the language model; an encoder before the first belongs to step 0.
+    Of edges the tensor are ones [R, T, H, S], and an edge is cut where zeros are returned. `step` counts calls of the language model; an encoder before the first belongs to step 0.
     """
 
     def __init__(self, model, see, wanted):
@@ -78,7 +81,12 @@ class Hooks:
             model.language_model.register_forward_hook(self.after_pass),
         ]
         for path, at in wanted:
-            self.add(path, at)
+            if at != "edges":
+                self.add(path, at)
+        self.cut = {self.modules[path]: path for path, at in wanted if at == "edges"}
+        if self.cut:
+            self.interface = ALL_ATTENTION_FUNCTIONS.get_interface
+            ALL_ATTENTION_FUNCTIONS.get_interface = lambda name, default: self.with_edges(self.interface(name, default))
 
     def before_pass(self, _module, _args, kwargs):
         given = kwargs.get("inputs_embeds")
@@ -113,9 +121,30 @@ class Hooks:
         y = self.see(path, at, rows.unflatten(2, (heads, -1)), self.step)
         return x if y is None else y.flatten(2).reshape(x.shape)
 
+    def with_edges(self, attend):
+        """An attention function of transformers, without the edges that are cut."""
+        def attention(module, query, key, value, attention_mask, **kwargs):
+            path = self.cut.get(module)
+            (R, H, T, _), S = query.shape, key.shape[2]
+            edges = None if path is None else self.see(path, "edges", query.new_ones(R, T, H, S), self.step)
+            if edges is None or bool((edges != 0).all()):
+                return attend(module, query, key, value, attention_mask, **kwargs)
+            cut = edges.transpose(1, 2) == 0  # [R, H, T, S]
+            mask = query.new_zeros(()) if attention_mask is None else attention_mask
+            hidden = mask.expand(cut.shape) < torch.finfo(query.dtype).min / 2
+            # transformers' masks are finite: a query that sees nothing would get a mean. One without edges gets zeros.
+            nothing = (hidden | cut).all(-1) & cut.any(-1)
+            mask = mask.expand(cut.shape).masked_fill(cut, float("-inf")).masked_fill(nothing.unsqueeze(-1), 0)
+            heads, weights = attend(module, query, key, value, mask, **kwargs)
+            return heads.masked_fill(nothing.transpose(1, 2).unsqueeze(-1), 0), weights
+
+        return attention
+
     def remove(self):
         for handle in self.handles:
             handle.remove()
+        if self.cut:
+            ALL_ATTENTION_FUNCTIONS.get_interface = self.interface
 
 
 def applies(one, step):
@@ -133,10 +162,11 @@ def edit(x, one, rows, start):
     """[R, T, H, C] with an intervention; R are `rows` prompts, each with its beams or frames."""
     R, T, H, C = x.shape
     index, each, y = one.get("index", {}), R // rows, x.clone()
-    lists = [index.get("row", range(rows)), index.get("token", range(start, start + T)), index.get("head", range(H)),
-             index.get("channel", range(C))]
+    tokens = index.get("from" if one.get("at") == "edges" else "token", range(start, start + T))
+    channels = index.get("channel", range(C)) if one.get("at") != "edges" else [s for s in index.get("to", range(C)) if s < C]
+    lists = [index.get("row", range(rows)), tokens, index.get("head", range(H)), channels]
     value = torch.tensor(one.get("value", 0.0), dtype=torch.float32).to(x.dtype)
-    if one.get("at") != "heads" and value.dim() > 1:
+    if one.get("at") not in ("heads", "edges") and value.dim() > 1:
         value = value.unsqueeze(-2)
     value = value.expand([len(part) for part in lists])
     kept = [i for i, token in enumerate(lists[1]) if start <= token < start + T]
@@ -144,7 +174,7 @@ def edit(x, one, rows, start):
     at = [
         torch.tensor([row * each + k for row in lists[0] for k in range(each)]),
         torch.tensor([lists[1][i] - start for i in kept], dtype=torch.long), torch.tensor(list(lists[2])),
-        torch.tensor(list(lists[3])),
+        torch.tensor(list(lists[3]), dtype=torch.long),
     ]
     at = torch.meshgrid(*at, indexing="ij")
     old, mean = x[at], x.mean(0, keepdim=True).expand(x.shape)[at]
@@ -214,7 +244,7 @@ def sites_of(model, spec, inputs, options, case):
         if isinstance(module, (torch.nn.Linear, torch.nn.LayerNorm)) or kind.endswith(INPUTS):
             wanted.add((path, "input"))
         if projection_of(modules, path) or path.endswith("attention.attention"):
-            wanted.add((path, "heads"))
+            wanted |= {(path, "heads"), (path, "edges")}
     hooks = Hooks(model, see, wanted)
     try:
         if case["call"] == "forward":
@@ -231,12 +261,12 @@ def draw_one(rng, sites, rows, length, passes):
     between = lambda low, high: int(rng.integers(low, high + 1))  # noqa: E731
     some = lambda chance: bool(rng.random() < chance)  # noqa: E731
     part = ["vision_model", "qformer", "language_projection", "language_model"][between(0, 3)]
-    at = ["output", "input", "heads"][between(0, 2)]
+    at = PLACES[between(0, 3)]
     names = sorted(site for site in sites if site[0].startswith(part) and site[1] == at) or sorted(sites)
     path, at = names[between(0, len(names) - 1)]
     first, later = sites[path, at]
     _, T, H, C = first or later
-    one = {"module": path, "op": OPS[between(0, 4)], **({"at": at} if at != "output" or some(0.5) else {})}
+    one = {"module": path, "op": "zero" if at == "edges" else OPS[between(0, 4)], **({"at": at} if at != "output" or some(0.5) else {})}
     last = passes - 1
     choices = (["all", "prompt"] if first else []) + ([[step] for step in range(1, passes)] if later and last > 0 else [])
     if first and later and last > 1:
@@ -253,10 +283,14 @@ def draw_one(rng, sites, rows, length, passes):
         tokens = [*range(start, start + T)] if first and applies(one, 0) else []
         if later:
             tokens += [length - 1 + step for step in range(1, passes) if applies(one, step)]
-        index["token"] = distinct(sorted(set(tokens)), min(len(tokens), 4))
-    if at == "heads" and some(0.8):
+        index["from" if at == "edges" else "token"] = distinct(sorted(set(tokens)), min(len(tokens), 4))
+    if at in ("heads", "edges") and some(0.8):
         index["head"] = distinct(range(H), H)
-    if some(0.4):
+    if at == "edges" and some(0.8):
+        lasts = [step for step in range(passes) if applies(one, step)]
+        grown = later[3] + lasts[-1] - 1 if later and lasts[-1] > 0 and first and later[3] > first[3] else C
+        index["to"] = distinct(range(grown), min(grown, 6))
+    elif at != "edges" and some(0.4):
         index["channel"] = distinct(range(C), min(C, 6))
     if index:
         one["index"] = index

@@ -67,8 +67,8 @@ const EARLY_STOPPING = ["early_stopping=false", "early_stopping=true", 'early_st
 /** Calls, ops, places, indexes and steps of interventions. */
 // biome-ignore format: a table
 const CHANGES = [
-  "forward", "greedy", "beams", "samples", "zero", "scale", "add", "set", "mean", "output", "input", "heads",
-  "row", "token", "head", "channel", "all", "prompt", "steps",
+  "forward", "greedy", "beams", "samples", "zero", "scale", "add", "set", "mean", "output", "input", "heads", "edges",
+  "row", "token", "head", "channel", "from", "to", "all", "prompt", "steps",
 ];
 
 export interface Coverage {

@@ -4,15 +4,22 @@ import { add } from "../../tensor/ops/add.ts";
 import { contiguous, copy } from "../../tensor/ops/copy.ts";
 import { mul } from "../../tensor/ops/gated_activation.ts";
 import { scale } from "../../tensor/ops/scale.ts";
-import { type Shape, sizes } from "../../tensor/shape.ts";
+import { type Shape, sizeOf, sizes } from "../../tensor/shape.ts";
 import type { SiteKind, Tensor } from "../../tensor/tensor.ts";
-import { DIMENSIONS, type Edit } from "./intervention.ts";
+import { DIMENSIONS, type Edit, type InterventionIndex } from "./intervention.ts";
 
-/** Sizes of a tensor as [row, token, head, channel]; a convolution's output [R, C, h, w] has its patches as tokens. */
+/**
+ * Sizes of a tensor as [row, token, head, channel]; a convolution's output [R, C, h, w] has its patches as tokens. Of edges
+ * [R, H, T, S] the tokens are those that attend, and the channels those that they attend to.
+ */
 export function layoutOf(shape: Shape, at: SiteKind): readonly [R: number, T: number, H: number, C: number] {
   if (at === "heads") {
     const [R, T, H, C] = sizes(shape, 4);
     return [R, T, H, C];
+  }
+  if (at === "edges") {
+    const [R, H, T, S] = sizes(shape, 4);
+    return [R, T, H, S];
   }
   if (shape.length === 4) {
     const [R, C, h, w] = sizes(shape, 4);
@@ -115,6 +122,38 @@ function meanOf(whole: Tensor, [, ...region]: readonly Run[]): Tensor {
   let sum = contiguous(part.narrow(0, 0, 1));
   for (let r = 1; r < R; r++) sum = add(sum, contiguous(part.narrow(0, r, 1)));
   return scale(sum, 1 / R);
+}
+
+/**
+ * The edges of an attention without those that the cuts name: f32[R, H, T, S], a view that repeats one row or head where no cut
+ * names any; undefined if none of the cuts is in this pass.
+ *
+ * @param edges f32[R, H, T, S] before; undefined: all are there
+ */
+export function cutEdges(
+  device: Device,
+  edges: Tensor | undefined,
+  cuts: readonly InterventionIndex[],
+  shape: Shape,
+  { rows, start }: Pick<Edited, "rows" | "start">,
+): Tensor | undefined {
+  const [R, H, T, S] = sizes(shape, 4);
+  const [ownRows, ownHeads] = [cuts.some(({ row }) => row), cuts.some(({ head }) => head)];
+  const own = [ownRows ? R : 1, ownHeads ? H : 1, T, S] as const;
+  const left = new Float32Array(sizeOf(own)).fill(1);
+  const each = R / rows;
+  const all = (n: number) => Array.from({ length: n }, (_, i) => i);
+  for (const { row = all(rows), head = all(H), from, to } of cuts) {
+    const placesOfRow = ownRows ? row.flatMap((one) => all(each).map((i) => one * each + i)) : [0];
+    const queries = from?.map((token) => token - start).filter((t) => t >= 0 && t < T) ?? all(T);
+    const keys = to?.filter((s) => s < S) ?? all(S);
+    for (const r of placesOfRow)
+      for (const h of ownHeads ? head : [0])
+        for (const t of queries) for (const s of keys) left[((r * own[1] + h) * T + t) * S + s] = 0;
+  }
+  if (!left.includes(0)) return edges;
+  const kept = device.tensor(left, own).expand(shape);
+  return edges ? mul(contiguous(edges), contiguous(kept)) : kept;
 }
 
 /** One run of each dimension, in every combination. */

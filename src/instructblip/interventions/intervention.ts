@@ -20,18 +20,22 @@ export interface InterventionIndex {
    * T5 the decoder counts from its start token.
    */
   readonly token?: readonly number[];
-  /** Attention heads; with `at: "heads"`. */
+  /** Attention heads; with `at: "heads"` and `at: "edges"`. */
   readonly head?: readonly number[];
   /** Of the last dimension; with `at: "heads"` within each head. */
   readonly channel?: readonly number[];
+  /** With `at: "edges"`: the tokens that attend, counted as `token`. */
+  readonly from?: readonly number[];
+  /** With `at: "edges"`: the tokens that they attend to. In cross-attention these are another sequence's, counted from 0. */
+  readonly to?: readonly number[];
 }
 
 interface Place {
   /** Module path of the checkpoint; `*` stands for one name and `**` for any number of them. */
   readonly module: string;
   /**
-   * The module's output (default), its input (of layers, linear layers and norms), or the heads of an attention before the
-   * output projection.
+   * The module's output (default), its input (of layers, linear layers and norms); of an attention its heads before the
+   * output projection, or its edges: which token attends to which.
    */
   readonly at?: SiteKind;
   /** Passes of generate(): `"prompt"` is step 0, in which the first token is chosen. Default: all. */
@@ -41,7 +45,7 @@ interface Place {
 /** An intervention as data. */
 export interface InterventionData extends Place {
   /**
-   * `zero`; `scale` multiplies by the value, `add` adds it, `set` puts it in place; `mean` is the mean over the rows of the
+   * `zero`, of edges the only op: the score becomes -∞, and a token without edges gets zeros; `scale` multiplies by the value, `add` adds it, `set` puts it in place; `mean` is the mean over the rows of the
    * batch (beams and frames count as rows), for each token and channel.
    */
   readonly op: "zero" | "scale" | "add" | "set" | "mean";
@@ -63,7 +67,7 @@ export interface InterventionContext {
 /** An intervention as a function. */
 export interface InterventionFunction extends Place {
   /**
-   * @param tensor f32: the module's own shape; of heads [R, T, H, d]
+   * @param tensor f32: the module's own shape; of heads [R, T, H, d]; of edges [R, H, T, S], 1, or 0 where it is cut
    * @returns a tensor of the same shape, or nothing to leave it as it is
    */
   readonly apply: (tensor: Tensor, context: InterventionContext) => Tensor | undefined;
@@ -74,6 +78,8 @@ export type Intervention = InterventionData | InterventionFunction;
 /** Dimensions of what an edit changes; `head` is 1 unless at heads. */
 export const DIMENSIONS = ["row", "token", "head", "channel"] as const;
 export type Dimension = (typeof DIMENSIONS)[number];
+/** The same of edges. */
+export const EDGE_DIMENSIONS = ["row", "head", "from", "to"] as const;
 
 /** An edit, checked. */
 export interface Edit {
@@ -91,7 +97,7 @@ export interface Checked extends Required<Place> {
 }
 
 const FIELDS = ["module", "at", "op", "value", "index", "steps", "apply"];
-const PLACES: readonly SiteKind[] = ["output", "input", "heads"];
+const PLACES: readonly SiteKind[] = ["output", "input", "heads", "edges"];
 const OPS: readonly string[] = ["zero", "scale", "add", "set", "mean"];
 const NEED_VALUE: readonly string[] = ["scale", "add", "set"];
 /** Most interventions of a call, and deepest value. */
@@ -136,6 +142,7 @@ function check(name: string, one: unknown): Checked {
     return { ...place, does: apply as InterventionFunction["apply"] };
   }
   if (!OPS.includes(op as string)) bad(`op must be ${OPS.map(quoted).join(", ")}, got ${shown(op)}`);
+  if (at === "edges" && op !== "zero") bad(`edges can be cut only: op must be "zero", got ${shown(op)}`);
   const needs = NEED_VALUE.includes(op as string);
   if (needs && value === undefined) bad(`${op} needs a value`);
   if (!needs && value !== undefined) bad(`${op} takes no value`);
@@ -149,17 +156,22 @@ const isDistinct = (list: readonly unknown[]) => new Set(list).size === list.len
 
 function checkIndex(name: string, index: unknown, at: SiteKind): InterventionIndex {
   if (!isObject(index)) throw new InputError("INTERVENTION", `${name}: index must be an object, got ${shown(index)}`);
-  const unknown = Object.keys(index).find((key) => !(DIMENSIONS as readonly string[]).includes(key));
-  if (unknown !== undefined) throw unknownName(`${name}.index`, unknown, DIMENSIONS, { kind: "field" });
+  const fields: readonly string[] = at === "edges" ? EDGE_DIMENSIONS : DIMENSIONS;
+  const all: readonly string[] = [...DIMENSIONS, ...EDGE_DIMENSIONS];
+  const unknown = Object.keys(index).find((key) => !all.includes(key));
+  if (unknown !== undefined) throw unknownName(`${name}.index`, unknown, fields, { kind: "field" });
   for (const [key, list] of Object.entries(index)) {
     if (list === undefined) continue;
     if (!Array.isArray(list) || list.length === 0 || !list.every(isCount) || !isDistinct(list)) {
       const must = "a list of different numbers from 0 on";
       throw new InputError("INTERVENTION_INDEX", `${name}: index.${key} must be ${must}, got ${shown(list)}`);
     }
-  }
-  if (index.head !== undefined && at !== "heads") {
-    throw new InputError("INTERVENTION_INDEX", `${name}: index.head needs "at": "heads", this is at ${quoted(at)}`);
+    if (fields.includes(key) && (key !== "head" || at === "heads" || at === "edges")) continue;
+    const needs = key === "head" ? `"at": "heads" or "edges"` : at === "edges" ? "another place" : `"at": "edges"`;
+    const hint = at === "edges" ? `edges have ${EDGE_DIMENSIONS.join(", ")}` : undefined;
+    throw new InputError("INTERVENTION_INDEX", `${name}: index.${key} needs ${needs}, this is at ${quoted(at)}`, {
+      hint,
+    });
   }
   return index;
 }

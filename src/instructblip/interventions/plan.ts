@@ -5,10 +5,11 @@
 import { pathPattern, withObserver } from "../../modules/observer.ts";
 import type { ActivationDType } from "../../tensor/dtype.ts";
 import { InputError, nearest } from "../../tensor/errors.ts";
+import { contiguous } from "../../tensor/ops/copy.ts";
 import { formatShape, type Shape, sameShape } from "../../tensor/shape.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { type Device, type ObservedKind, type Observer, type SiteKind, Tensor } from "../../tensor/tensor.ts";
-import { edited, layoutOf } from "./edit.ts";
+import { cutEdges, edited, layoutOf } from "./edit.ts";
 import { type Checked, DIMENSIONS, type Edit } from "./intervention.ts";
 
 /** A place that can be edited, and its shape in the prompt's pass and in later steps, if it is computed there. */
@@ -21,7 +22,7 @@ interface Site {
 
 /** Looked up for pairs of tokens: it has neither rows nor tokens. */
 const NOT_ROWS = /relative_attention_bias$/;
-const KINDS: readonly ObservedKind[] = ["output", "input", "heads"];
+const KINDS: readonly ObservedKind[] = ["output", "input", "heads", "edges"];
 const keyOf = (at: ObservedKind, path: string) => `${at} ${path}`;
 
 /** Notes every place that runs. */
@@ -101,6 +102,7 @@ export class Plan {
       wants: (path, kind) => now.has(keyOf(kind, path)),
       see: (path, kind, x) => {
         const all = now.get(keyOf(kind, path))!;
+        if (kind === "edges") return this.#cut(all, x.shape, step);
         return all.reduce((y, one) => this.#apply(one, y, step), x as Tensor);
       },
       reaches: (part) => [...now.values()].some(([first]) => `${first!.site.path}.`.startsWith(`${part}.`)),
@@ -158,8 +160,17 @@ export class Plan {
     const isComputed = (token: number) =>
       (first !== undefined && isAt(steps, 0) && token >= start && token < start + first) ||
       (site.step !== undefined && token >= length && token < length + passes - 1 && isAt(steps, token - length + 1));
-    const wrong = does.index.token?.find((token) => !isComputed(token));
-    if (wrong === undefined) return;
+    const { token, from = token, to } = does.index;
+    const wrong = from?.find((token) => !isComputed(token));
+    if (wrong === undefined) {
+      const keys = this.#keys(site, steps);
+      const beyond = to?.find((token) => token >= keys);
+      if (beyond === undefined) return;
+      throw new InputError(
+        "INTERVENTION_INDEX",
+        `${name}: ${site.path} attends to tokens 0 to ${keys - 1} in these steps, not to ${beyond}`,
+      );
+    }
     const inPrompt = first === undefined ? "none" : `${start} to ${start + first - 1}`;
     const inSteps = site.step === undefined ? "" : `, in step n token ${length - 1} + n`;
     throw new InputError(
@@ -171,6 +182,40 @@ export class Plan {
   /** The token with which T tokens of a pass begin: the language model's are the last of those read so far. */
   #start(path: string, T: number, step: number): number {
     return path.startsWith("language_model.") ? Math.max(0, this.#call.length + step - T) : 0;
+  }
+
+  /** How many tokens an attention attends to at most: of a sequence that grows, in the last of the steps. */
+  #keys({ at, prompt, step }: Site, steps: Checked["steps"]): number {
+    if (at !== "edges") return 0;
+    const [first, second] = [prompt, step].map((shape) => shape?.[3] ?? 0) as [number, number];
+    const { passes } = this.#call;
+    const last = steps === "prompt" ? 0 : steps === "all" ? passes - 1 : Math.max(...steps);
+    if (last === 0 || !step) return first;
+    return second > first ? second + last - 1 : second;
+  }
+
+  /** The edges that are left of an attention, of shape [R, H, T, S]; undefined: all. */
+  #cut(all: readonly Placed[], shape: Shape, step: number): Tensor | undefined {
+    const { rows } = this.#call;
+    const start = this.#start(all[0]!.site.path, shape[2]!, step);
+    let edges: Tensor | undefined; // this observer is the first
+    let cuts: Edit["index"][] = [];
+    const cut = () => {
+      edges = cutEdges(this.#device, edges, cuts, shape, { rows, start });
+      cuts = [];
+    };
+    for (const one of all) {
+      const { does } = one.checked;
+      if (typeof does !== "function") {
+        cuts.push(does.index);
+        continue;
+      }
+      cut();
+      const ones = () => this.#device.tensor([1], [1, 1, 1, 1]).expand(shape);
+      edges = this.#apply(one, contiguous(edges ?? ones()), step);
+    }
+    cut();
+    return edges;
   }
 
   #apply({ checked: { name, does }, site }: Placed, x: Tensor, step: number): Tensor {
