@@ -1,5 +1,6 @@
 /** The log-probabilities of answers, as a table for people and as fields of JSON. Pure. */
 import type { AnswerLogprobs, TokenLogprob } from "../generation/types.ts";
+import { percentOf } from "../instruments/percent.ts";
 import { tokenText } from "../tokenizer/token_text.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { formatTable } from "./format.ts";
@@ -26,22 +27,14 @@ export function logprobTable({ sum, tokens }: AnswerLogprobs, tokenizer: Words):
   const quoted = (id: number) => JSON.stringify(tokenText(tokenizer, id));
   const rows = tokens.map(({ id, logprob, top }) => {
     const others = top.filter((other) => other.id !== id);
-    const cells = others.map((other) => `${quoted(other.id)} ${percent(other.logprob)}`);
-    return [quoted(id), short(logprob), percent(logprob), cells.join("  ")];
+    const cells = others.map((other) => `${quoted(other.id)} ${percentOf(other.logprob)}`);
+    return [quoted(id), short(logprob), percentOf(logprob), cells.join("  ")];
   });
   const head = ["token", "log p", "p", tokens.some(({ top }) => top.length > 0) ? "instead" : ""];
-  return formatTable([head, ...rows, ["sum", short(sum), percent(sum), ""]], [1, 2]);
+  return formatTable([head, ...rows, ["sum", short(sum), percentOf(sum), ""]], [1, 2]);
 }
 
 /** `-0.048`, `-3e-5`. */
 function short(logprob: number): string {
   return logprob !== 0 && Math.abs(logprob) < 5e-4 ? logprob.toExponential(0) : logprob.toFixed(3);
-}
-
-/** A probability: `98.8 %`, `0.07 %`, `3e-7`. */
-function percent(logprob: number): string {
-  const p = Math.exp(logprob);
-  if (p > 0.9995 && p < 1) return ">99.9 %";
-  if (p === 0 || p >= 0.0995) return `${(100 * p).toFixed(1)} %`;
-  return p >= 1e-4 ? `${(100 * p).toPrecision(2)} %` : p.toExponential(0);
 }

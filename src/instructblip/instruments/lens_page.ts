@@ -3,8 +3,9 @@
  * over which it is drawn where a query looked. Pure.
  */
 
-import { type LensReport, layerName, percent, type StateWords } from "./lens_report.ts";
+import { type LensReport, layerName, type StateWords } from "./lens_report.ts";
 import { escapeHtml, htmlPage, jsonElement } from "./page.ts";
+import { percentOf } from "./percent.ts";
 
 export interface PageAbout {
   /** Name of the model. */
@@ -36,11 +37,11 @@ export function lensPage(report: LensReport, { model, image }: PageAbout): strin
   });
 }
 
-/** [text, log-probability] of each word. */
+/** [text, log-probability, percent] of each word. */
 const compact = (states: readonly StateWords[]) =>
   states.map(({ logprob, top }) => ({
-    logprob: logprob === null ? null : Number(logprob.toFixed(3)),
-    top: top.map(({ text, logprob }) => [visible(text), Number(logprob.toFixed(3))]),
+    ...(logprob !== null && { percent: percentOf(logprob) }),
+    top: top.map(({ text, logprob }) => [visible(text), Number(logprob.toFixed(3)), percentOf(logprob)]),
   }));
 
 const NO_IMAGE_TOKENS = `<section class="card"><h2>The image tokens</h2>
@@ -62,7 +63,7 @@ function answerCard({ answer_tokens }: LensReport): string {
     const first = state === 0 && t === 0 ? 0 : -1;
     return (
       `<td role="gridcell" tabindex="${first}" data-at="${state},${t}"${chosen} style="--heat: ${heat}">` +
-      `<span>${escapeHtml(visible(best!.text))}</span> <small>${percent(best!.logprob)}</small></td>`
+      `<span>${escapeHtml(visible(best!.text))}</span> <small>${percentOf(best!.logprob)}</small></td>`
     );
   };
   const rows = answer_tokens[0]!.states.map(
@@ -141,18 +142,14 @@ figcaption { margin-top: 0.4rem; color: var(--soft); font-size: 0.875rem; min-he
 const SCRIPT = `
 const { answer, image, maps } = JSON.parse(document.getElementById("data").textContent);
 const make = (name, text, more = {}) => Object.assign(document.createElement(name), { textContent: text }, more);
-const percent = (logprob) => {
-  const value = 100 * Math.exp(logprob);
-  return (value >= 9.95 ? Math.round(value) : value >= 0.05 ? value.toFixed(1) : "<0.1") + " %";
-};
 const layerName = (state) => (state === 0 ? "the input" : "layer " + (state - 1));
 const words = (name, list, noteOf) => {
   const element = make(name, "", { className: "words" });
   for (const word of list) {
-    const [text, logprob] = word;
+    const [text, logprob, percent] = word;
     const item = make(name === "ul" ? "li" : "span", text + " ", { className: "heat" });
     item.style.setProperty("--heat", Math.exp(logprob).toFixed(3));
-    item.append(make("small", percent(logprob) + noteOf(word)));
+    item.append(make("small", percent + noteOf(word)));
     element.append(item);
   }
   return element;
@@ -170,9 +167,9 @@ function show(cell) {
   at.classList.add("at");
   const [state, t] = cell.dataset.at.split(",").map(Number);
   const { text, states } = answer[t];
-  const { logprob, top } = states[state];
+  const { percent, top } = states[state];
   const title = make("p", "After " + layerName(state) + ", in place of ");
-  title.append(make("b", text.trim()), ", which it gives " + percent(logprob) + ":");
+  title.append(make("b", text.trim()), ", which it gives " + percent + ":");
   detail.replaceChildren(title, words("ul", top, none));
 }
 grid.addEventListener("pointerover", ({ target }) => { const cell = target.closest("td"); if (cell) show(cell); });
@@ -201,8 +198,8 @@ if (list) {
   const surest = (states) => {
     const best = new Map();
     states.forEach(({ top }, state) => {
-      for (const [text, logprob] of state > 0 ? top : []) {
-        if (!(best.get(text)?.[1] >= logprob)) best.set(text, [text, logprob, state]);
+      for (const [text, logprob, percent] of state > 0 ? top : []) {
+        if (!(best.get(text)?.[1] >= logprob)) best.set(text, [text, logprob, percent, state]);
       }
     });
     return [...best.values()].sort((a, b) => b[1] - a[1]).slice(0, states[0].top.length);
@@ -226,7 +223,7 @@ if (list) {
       const item = document.createElement("li");
       const button = make("button", "", { type: "button" });
       const chosen = any.checked ? surest(states) : states[layer.value].top;
-      const note = any.checked ? ([, , state]) => " in " + (state - 1) : none;
+      const note = any.checked ? ([, , , state]) => " in " + (state - 1) : none;
       button.append(make("span", q), words("span", chosen, note));
       for (const event of ["pointerenter", "focus", "click"]) button.addEventListener(event, () => look(q));
       item.append(button);

@@ -3,6 +3,7 @@ import type { TokenLogprob } from "../generation/types.ts";
 import { tokenText } from "../tokenizer/token_text.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { LensToken, LogitLens } from "./lens.ts";
+import { percentOf } from "./percent.ts";
 
 export interface Word extends TokenLogprob {
   readonly text: string;
@@ -67,12 +68,6 @@ export function lensReport(
 /** A state by its layer: `input`, then the layers' numbers. */
 export const layerName = (state: number) => (state === 0 ? "input" : String(state - 1));
 
-/** A probability in percent: `100 %`, `12 %`, `0.3 %`. */
-export function percent(logprob: number): string {
-  const value = 100 * Math.exp(logprob);
-  return `${value >= 9.95 ? Math.round(value) : value >= 0.05 ? value.toFixed(1) : "<0.1"} %`;
-}
-
 /** The most probable words of any layer, each where it is most probable. */
 export function strongest(states: readonly StateWords[], count: number): (Word & { readonly state: number })[] {
   const best = new Map<number, Word & { readonly state: number }>();
@@ -94,7 +89,7 @@ type Tabulate = (rows: readonly (readonly string[])[]) => string;
  */
 export function lensTables(report: LensReport, width: number, tabulate: Tabulate): string {
   const { answer_tokens, image_tokens } = report;
-  const quoted = ({ text, logprob }: Word) => `${JSON.stringify(text)} ${percent(logprob)}`;
+  const quoted = ({ text, logprob }: Word) => `${JSON.stringify(text)} ${percentOf(logprob)}`;
   const columns = answer_tokens.map(({ text, states }) => [
     JSON.stringify(text),
     ...states.map(({ top }) => quoted(top[0]!)),

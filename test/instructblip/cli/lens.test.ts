@@ -20,12 +20,12 @@ it("prints a column for each token of the answer, a row for each layer, and the 
   const [title, head, ...rest] = stdout.split("\n");
   expect(title).toBe("what each layer would say, token by token");
   expect(head).toMatch(/^layer {2}" orange" +"<\/s>"$/);
-  expect(rest[0]).toMatch(/^input {2}".*" [\d.]+ % +".*" [\d.]+ %$/);
-  expect(rest[4]).toMatch(/^3 +" orange" 100 % +"<\/s>" 100 %$/);
+  expect(rest[0]).toMatch(/^input {2}".*" [\d.]+ % +".*" [\d.]+( %|e-\d+)$/);
+  expect(rest[4]).toMatch(/^3 +" orange" >99.9 % +"<\/s>" >99.9 %$/);
   expect(rest.slice(5, 8)).toEqual(["", expect.stringMatching(/^what the image tokens say/), "query  words"]);
   const queries = rest.slice(8, -1);
   expect(queries.map((line) => Number.parseInt(line, 10))).toEqual(Array.from({ length: 12 }, (_, q) => q));
-  for (const line of queries) expect(line.match(/ (%|<0.1 %) in [0-3]/g)).toHaveLength(5);
+  for (const line of queries) expect(line.match(/ (%|[\de-]+) in [0-3]/g)).toHaveLength(5);
 
   const report: LensReport = JSON.parse(await readFile(json, "utf8"));
   expect(Object.keys(report)).toEqual(["image", "prompt", "answer", "answer_tokens", "image_tokens", "maps"]);
@@ -102,7 +102,7 @@ test("a wide table is split between tokens", () => {
   const token = { position: 0, id: 2, text: "b", states: STATES };
   const report = { answer_tokens: Array.from({ length: 7 }, () => token), image_tokens: [] } as unknown as LensReport;
   const tabulate = (rows: readonly (readonly string[])[]) => rows.map((row) => `${row.join("|")}\n`).join("");
-  const text = lensTables(report, 40, tabulate);
+  const text = lensTables(report, 42, tabulate);
   const heads = text.split("\n").filter((line) => line.startsWith("layer"));
   expect(heads).toEqual(['layer|"b"|"b"|"b"', 'layer|"b"|"b"|"b"', 'layer|"b"']);
   // Even a token that is too wide has its column.

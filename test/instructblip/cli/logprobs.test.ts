@@ -102,7 +102,7 @@ test("the table shows small numbers by their size, and a token that is not the m
   ).toEqual([
     "token      log p        p  instead",
     '"two"      -2e-6  >99.9 %  " one" 90.5 %',
-    '" one"     0.000  100.0 %',
+    '" one"     0.000    100 %',
     '"<end>"  -16.100     1e-7  " one" 90.5 %',
     "sum      -16.100     1e-7",
     "",
