@@ -10,6 +10,8 @@ export const EXIT = {
   usage: 2,
   /** Some of `--requests` failed; the line of each has its error. */
   someFailed: 3,
+  /** What `compare` compared is different. */
+  different: 3,
   /** An internal error (sysexits.h, EX_SOFTWARE). */
   internal: 70,
   sigint: 130,

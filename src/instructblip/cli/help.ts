@@ -10,7 +10,8 @@ Exit codes:
   ${EXIT.refused}    the model, an image, a prompt or an option cannot be used; see stderr;
        or doctor has found an error
   ${EXIT.usage}    the command line is wrong
-  ${EXIT.someFailed}    the run is complete, but some requests or questions failed; their lines have the errors
+  ${EXIT.someFailed}    the run is complete, but some requests or questions failed, and their lines have the errors;
+       or compare has found a difference
   ${EXIT.internal}   an internal error; please report it
   ${EXIT.sigint}, ${EXIT.sigterm}, ${EXIT.sigpipe}  interrupted, terminated, or stdout was closed`;
 
@@ -175,9 +176,11 @@ Examples:
       --model vicuna-7b --image cat.jpg --prompt "What is this?"
 
 Exit codes:
-  0    equal within the tolerance; with --gate, the gate is met
-  1    different, or an error; see stderr
-  2    the command line is wrong`,
+  ${EXIT.ok}    equal within the tolerance; with --gate, the gate is met
+  ${EXIT.different}    different; with --gate, the gate is not met
+  ${EXIT.refused}    a trace, the model, the image or a setting cannot be used; see stderr
+  ${EXIT.usage}    the command line is wrong
+  ${EXIT.internal}   an internal error; please report it`,
   attention: `
 Every second layer of the Q-Former has cross-attention to the image. A sheet shows the attention weights of each query
 over the patches, in one colour scale, and the weight of the class token, which has no place in the image.

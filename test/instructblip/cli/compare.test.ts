@@ -33,7 +33,7 @@ describe("compare", () => {
     const module = "qformer.encoder.layer.1.output_query.dense";
     const setting = `interventions=${await fault({ module, op: "scale", value: 1.01 })}`;
     const { code, stdout } = await compare(TORCH, setting, ...QUESTION, "--json", "-");
-    expect(code).toBe(EXIT.refused);
+    expect(code).toBe(EXIT.different);
     const found = JSON.parse(stdout);
     expect(found).toMatchObject({ equal: false, first_different: module, first_not_finite: null, ordered: true });
     const at = found.tensors.findIndex(({ name }: { name: string }) => name === module);
@@ -49,7 +49,7 @@ describe("compare", () => {
     const [out, page] = ["out.json", "out.html"].map((name) => join(dirname(file), name));
     const to = ["--top", "3", "--statistics", "--json", out, "--html", page];
     const { code, stdout } = await compare(TORCH, `interventions=${file}`, ...QUESTION, ...to);
-    expect(code).toBe(EXIT.refused);
+    expect(code).toBe(EXIT.different);
     expect(stdout).toContain(`first: ${module}.out_proj (input), NMSE `);
     expect(stdout.split("\n").filter((line) => line.endsWith("  differs"))).toHaveLength(3);
     expect(stdout).toMatch(/\ntensor +shape +min +max +mean +rms +zeros +NaN +infinite\n/);
@@ -67,7 +67,7 @@ describe("compare", () => {
 
   it("compares passes of generate(), in which there is a key/value cache", async () => {
     const { code, stdout } = await compare("default", "kv_cache_dtype=f16", ...QUESTION, "--steps", "2", "--top", "0");
-    expect(code).toBe(EXIT.refused);
+    expect(code).toBe(EXIT.different);
     expect(stdout).toContain("first: language_model.model.decoder.layers.0.self_attn.out_proj (input), NMSE");
     expect(stdout).toMatch(/\nlanguage_model\.lm_head#2 /);
   });
@@ -83,7 +83,7 @@ describe("compare", () => {
     const module = "vision_model.encoder.layers.0.mlp.fc1";
     const setting = `interventions=${await fault({ module, op: "add", value: 0.1 })}`;
     const { code, stdout } = await compare(TORCH, setting, ...QUESTION, "--bisect", "--top", "1");
-    expect(code).toBe(EXIT.refused);
+    expect(code).toBe(EXIT.different);
     expect(stdout).toMatch(
       /\n1 of 132 tensors are wrong by themselves, given A's inputs: an NMSE above 1.0e-9\nfirst: /,
     );
@@ -111,7 +111,7 @@ describe("compare", () => {
   it.runIf(ALL)("finds the modules that need more bits, and the dtype that meets the gate", async () => {
     const args = ["dtype=int4", ...QUESTION, "--bisect", "--gate", "2e-3", "--json", "-"];
     const { code, stdout } = await compare("default", ...args);
-    expect(code).toBe(EXIT.refused);
+    expect(code).toBe(EXIT.different);
     const { precision } = JSON.parse(stdout);
     expect(precision).toMatchObject({ met: false, more: "int8", gate: 2e-3 });
     expect(precision.nmse).toBeLessThanOrEqual(2e-3);

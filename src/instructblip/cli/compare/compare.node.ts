@@ -34,7 +34,7 @@ export interface CompareCommandOptions extends Partial<Question> {
   gate?: number;
 }
 
-/** @returns the exit code: 0 equal, or the gate is met; 1 different */
+/** @returns the exit code: 0 equal, or the gate is met; 3 different */
 export async function runCompare(
   given: readonly [Given, Given],
   options: CompareCommandOptions,
@@ -55,7 +55,7 @@ export async function runCompare(
         compared(reference, trace, options, run),
       );
       await report(comparison, options, run);
-      return wrongRows(comparison).length > 0 ? EXIT.refused : EXIT.ok;
+      return wrongRows(comparison).length > 0 ? EXIT.different : EXIT.ok;
     });
   } finally {
     await rm(scratch, { recursive: true, force: true });
@@ -85,7 +85,7 @@ async function compareGated(
     const precision = await bisectPrecision(setting, given, reference, question, run);
     await report(comparison, options, run, precision);
     if (options.json !== "-") await run.terminal.out(`\n${precisionText(precision, setting)}`);
-    return precision.before <= gate ? EXIT.ok : EXIT.refused;
+    return precision.before <= gate ? EXIT.ok : EXIT.different;
   } finally {
     await outputs.close();
   }
