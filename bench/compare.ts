@@ -1,7 +1,7 @@
 /** Compares the rows of two sides, each of one or more runs of `npm run bench`. Pure. */
 import { caseName } from "../src/tensor/cases/support/group.ts";
 import { type Column, formatTime, renderTable } from "./report.ts";
-import { basisSamples, isWrong, median, type Row } from "./rows.ts";
+import { basisSamples, groupedBy, isWrong, median, type Row } from "./rows.ts";
 import type { Clock } from "./settings.ts";
 import { geometricMean, leastP, mannWhitney, ratioOf } from "./stats.ts";
 
@@ -61,7 +61,7 @@ export function compareRows(base: readonly Row[], fresh: readonly Row[], clock?:
   // Several machines are told apart, but one can be compared with another.
   const key = (row: Row) => (shared.length > 1 ? `${caseName(row)} on ${machineOf(row)}` : caseName(row));
   const isShared = (row: Row) => shared.length === 0 || shared.includes(machineOf(row));
-  const sides = [base, fresh].map((rows) => grouped(rows.filter(isShared), key));
+  const sides = [base, fresh].map((rows) => groupedBy(rows.filter(isShared), key));
   const compared: Compared[] = [];
   const wrong: string[] = [];
   const only = { base: [] as string[], new: [] as string[] };
@@ -157,16 +157,6 @@ function describe(rows: readonly Row[]): Side {
     commits: [...new Set(rows.map(({ commit }) => commit))],
     machine: [...new Set(rows.map(machineOf))].join(", "),
   };
-}
-
-function grouped(rows: readonly Row[], key: (row: Row) => string): Map<string, Row[]> {
-  const groups = new Map<string, Row[]>();
-  for (const row of rows) {
-    const known = groups.get(key(row));
-    if (known) known.push(row);
-    else groups.set(key(row), [row]);
-  }
-  return groups;
 }
 
 interface Times {

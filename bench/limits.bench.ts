@@ -113,7 +113,7 @@ export const groups: Groups = ({ memory }, caps) => {
 };
 
 /** The limits from the rows of `groups`: the best of each kind, by its fastest round. */
-export function limitsOf(rows: readonly Measured[], { memory }: Shapes): Limits {
+export function limitsOf(rows: readonly Measured[], { memory }: Pick<Shapes, "memory">): Limits {
   const least = (of: (row: Measured) => number, wanted: (row: Measured) => boolean) => {
     const times = rows.filter(wanted).map((row) => (basisTime(fastest(row)) ?? Number.NaN) / of(row));
     if (times.length === 0 || !times.every(Number.isFinite))

@@ -1,5 +1,5 @@
 /** Formats rows: a table for the terminal, one in Markdown, and the generated part of docs/benchmarks.md. Pure. */
-import { basisSamples, isWrong, type Row, spreadOf } from "./rows.ts";
+import { basisSamples, groupedBy, isWrong, type Row, spreadOf } from "./rows.ts";
 
 const BEGIN = "<!-- bench:begin -->";
 const END = "<!-- bench:end -->";
@@ -11,7 +11,7 @@ export interface Column<R> {
   readonly cell: (row: R) => string;
 }
 
-const KERNEL_COLUMNS: readonly Column<Row>[] = [
+export const KERNEL_COLUMNS: readonly Column<Row>[] = [
   { title: "kernel", left: true, cell: (row) => row.kernel },
   {
     title: "variant",
@@ -33,7 +33,7 @@ const KERNEL_COLUMNS: readonly Column<Row>[] = [
   { title: "of limit", left: true, cell: limit },
 ];
 
-const MODEL_COLUMNS: readonly Column<Row>[] = [
+export const MODEL_COLUMNS: readonly Column<Row>[] = [
   { title: "model", left: true, cell: (row) => row.shape },
   { title: "step", left: true, cell: (row) => row.variant },
   { title: "check", cell: check },
@@ -174,20 +174,18 @@ function complaint({ kernel, variant, shape, check }: Row): string {
 }
 
 /** Groups rows by adapter and processor, in order. */
-function byMachine(rows: readonly Row[]): Row[][] {
-  const machines = new Map<string, Row[]>();
-  for (const row of rows) {
-    const key = `${row.adapter}|${row.cpu}`;
-    const known = machines.get(key);
-    if (known) known.push(row);
-    else machines.set(key, [row]);
-  }
-  return [...machines.values()];
+export function byMachine<R extends Pick<Row, "adapter" | "cpu">>(rows: readonly R[]): R[][] {
+  return [...groupedBy(rows, ({ adapter, cpu }) => `${adapter}|${cpu}`).values()];
+}
+
+/** The columns that some row fills. */
+export function filledColumns<R>(rows: readonly R[], columns: readonly Column<R>[]): readonly Column<R>[] {
+  return columns.filter(({ cell }) => rows.some((row) => cell(row) !== ""));
 }
 
 /** A table for the terminal, or in Markdown; columns that nobody fills are left out. */
 export function renderTable<R>(rows: readonly R[], columns: readonly Column<R>[], markdown: boolean): string {
-  const shown = columns.filter(({ cell }) => rows.some((row) => cell(row) !== ""));
+  const shown = filledColumns(rows, columns);
   const cells = [shown.map(({ title }) => title), ...rows.map((row) => shown.map(({ cell }) => cell(row)))];
   const widths = shown.map((_, i) => Math.max(...cells.map((line) => line[i].length)));
   const pad = (line: readonly string[]) =>

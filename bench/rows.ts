@@ -144,6 +144,17 @@ export function isWrong({ check }: Pick<Row, "check">): boolean {
   return check !== null && !(check.share !== null && check.share <= 1);
 }
 
+/** Groups in the order of their first rows. */
+export function groupedBy<R>(rows: readonly R[], key: (row: R) => string): Map<string, R[]> {
+  const groups = new Map<string, R[]>();
+  for (const row of rows) {
+    const known = groups.get(key(row));
+    if (known) known.push(row);
+    else groups.set(key(row), [row]);
+  }
+  return groups;
+}
+
 /** A file name's stem for an adapter: `llvmpipe-mesa-25.0.7`. */
 export function slug(adapter: string): string {
   const words = adapter

@@ -25,6 +25,8 @@ export interface PeerRow extends Machine {
   readonly cpu_ms_min: number | null;
   /** Ours only. */
   readonly gpu_ms: number | null;
+  /** The times of every round in order. Absent in files from before they were kept. */
+  readonly samples?: Readonly<Record<"wall" | "cpu", readonly number[]>>;
   readonly rounds: number;
   readonly repetitions: number;
   readonly flops: number;
@@ -74,6 +76,7 @@ const BARS: Readonly<Record<Kind, Bar>> = {
   gelu: { least: 1.5, against: "peers" },
   attention: { least: 1.2, against: "onnxruntime" },
 };
+export const KINDS = Object.keys(BARS) as Kind[];
 /** Narrow weights save memory; int8 must be faster, too. */
 const NARROW_BARS: Readonly<Record<string, number>> = { int8: 1.3 };
 /** Of the geometric mean over all GEMM shapes. */
@@ -140,5 +143,8 @@ export function timesOf(rounds: readonly { readonly wall: number; readonly cpu: 
   const over = (numbers: readonly number[], f: (numbers: readonly number[]) => number) =>
     numbers.length ? f(numbers) : null;
   const least = (numbers: readonly number[]) => Math.min(...numbers);
-  return { ms: over(wall, median), ms_min: over(wall, least), cpu_ms: over(cpu, median), cpu_ms_min: over(cpu, least) };
+  return {
+    ...{ ms: over(wall, median), ms_min: over(wall, least), cpu_ms: over(cpu, median), cpu_ms_min: over(cpu, least) },
+    samples: { wall, cpu },
+  };
 }

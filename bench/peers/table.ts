@@ -1,5 +1,5 @@
 /** Formats a comparison: a table and its summary, for the terminal and, between markers, for docs/benchmarks.md. Pure. */
-import { formatTime } from "../report.ts";
+import { byMachine, formatTime } from "../report.ts";
 import { ENGINE_NAMES, ENGINES, type EngineName } from "./engine.ts";
 import { basisOf, type Comparison, compareRows, GEMM_MEAN_BAR, meanOf, type PeerRow } from "./results.ts";
 
@@ -8,12 +8,9 @@ const END = "<!-- peers:end -->";
 
 /** Machine, table, summary and errors, for each machine. */
 export function renderPeers(rows: readonly PeerRow[], markdown = false): string {
-  const machines = new Map<string, PeerRow[]>();
-  for (const row of rows) {
-    const key = `${row.adapter}|${row.cpu}`;
-    machines.set(key, [...(machines.get(key) ?? []), row]);
-  }
-  return [...machines.values()].map((group) => renderMachine(group, markdown)).join("\n\n");
+  return byMachine(rows)
+    .map((group) => renderMachine(group, markdown))
+    .join("\n\n");
 }
 
 function renderMachine(rows: readonly PeerRow[], markdown: boolean): string {

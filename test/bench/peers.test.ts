@@ -7,42 +7,13 @@ import {
   geometricMean,
   meanOf,
   mergePeerRows,
-  type PeerRow,
   parsePeerRows,
   timesOf,
 } from "../../bench/peers/results.ts";
 import { renderPeers, replacePeersInDocs } from "../../bench/peers/table.ts";
 import { randomNumbers } from "../../src/tensor/cases/support/data.ts";
 import { softmax } from "../../src/tensor/reference/softmax.ts";
-import { row } from "./row.ts";
-
-const { adapter, vendor, architecture, software, cpu, cores, os, node, webgpu, commit, date } = row({ software: true });
-const MACHINE = { adapter, vendor, architecture, software, cpu, cores, os, node, webgpu, commit, date };
-
-function peerRow(changes: Partial<PeerRow>): PeerRow {
-  return {
-    ...MACHINE,
-    engine: "ours",
-    version: "1.0",
-    engine_adapter: "Some GPU",
-    job: "gemm a M2 K4 N8 f32",
-    kind: "gemm",
-    weight: "f32",
-    way: "ops",
-    check: { share: 0.1 },
-    first_ms: 100,
-    ms: 10,
-    ms_min: 9,
-    cpu_ms: 20,
-    cpu_ms_min: 18,
-    gpu_ms: null,
-    rounds: 5,
-    repetitions: 3,
-    flops: 128,
-    bytes: 100,
-    ...changes,
-  };
-}
+import { peerRow } from "./row.ts";
 
 const GEMM = [
   peerRow({}),
@@ -113,8 +84,14 @@ test("geometric means", () => {
 
 test("times are medians and minima; none if there was no round", () => {
   const rounds = [5, 1, 3].map((ms) => ({ wall: ms, cpu: 2 * ms }));
-  expect(timesOf(rounds)).toEqual({ ms: 3, ms_min: 1, cpu_ms: 6, cpu_ms_min: 2 });
-  expect(timesOf([])).toEqual({ ms: null, ms_min: null, cpu_ms: null, cpu_ms_min: null });
+  expect(timesOf(rounds)).toEqual({
+    ...{ ms: 3, ms_min: 1, cpu_ms: 6, cpu_ms_min: 2 },
+    samples: { wall: rounds.map(({ wall }) => wall), cpu: rounds.map(({ cpu }) => cpu) },
+  });
+  expect(timesOf([])).toEqual({
+    ...{ ms: null, ms_min: null, cpu_ms: null, cpu_ms_min: null },
+    samples: { wall: [], cpu: [] },
+  });
 });
 
 test("rows are read back, and measured anew in their places", () => {

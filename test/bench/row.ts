@@ -1,4 +1,5 @@
-/** A row for the tests of the benchmarks' arithmetic and tables. */
+/** Rows for the tests of the benchmarks' arithmetic and tables. */
+import type { PeerRow } from "../../bench/peers/results.ts";
 import type { Row } from "../../bench/rows.ts";
 
 export function row(changes: Partial<Row> = {}): Row {
@@ -37,6 +38,34 @@ export function row(changes: Partial<Row> = {}): Row {
     gbs: 145,
     share: 0.4567,
     bound: "cache",
+    ...changes,
+  };
+}
+
+export function peerRow(changes: Partial<PeerRow> = {}): PeerRow {
+  const { adapter, vendor, architecture, software, cpu, cores, os, node, webgpu, commit, date } = row({
+    software: true,
+  });
+  return {
+    ...{ adapter, vendor, architecture, software, cpu, cores, os, node, webgpu, commit, date },
+    engine: "ours",
+    version: "1.0",
+    engine_adapter: "Some GPU",
+    job: "gemm a M2 K4 N8 f32",
+    kind: "gemm",
+    weight: "f32",
+    way: "ops",
+    check: { share: 0.1 },
+    first_ms: 100,
+    ms: 10,
+    ms_min: 9,
+    cpu_ms: 20,
+    cpu_ms_min: 18,
+    gpu_ms: null,
+    rounds: 5,
+    repetitions: 3,
+    flops: 128,
+    bytes: 100,
     ...changes,
   };
 }

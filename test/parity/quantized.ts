@@ -3,11 +3,12 @@
  * checkpoint answers its evaluation questions in f32; every other mode then computes the logits of the same answers, token by
  * token, and its own answers.
  */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { InstructBlipForConditionalGeneration, InstructBlipProcessor, openDevice } from "../../src/index.node.ts";
 import { formatStorage, parseStorage, type StorageDType } from "../../src/modules/storage_dtype.ts";
 import type { Device } from "../../src/tensor/device/device.ts";
+import { qualityJson } from "./quality_json.ts";
 
 const shapes = new URL("../../examples/shapes/", import.meta.url);
 const checkpoint = fileURLToPath(new URL("checkpoint/", shapes));
@@ -145,14 +146,19 @@ function lines<T>(file: string): T[] {
   return all.map((line) => JSON.parse(line) as T);
 }
 
-/** Compares modes, given by name, with f32 and prints a table; the exit code. */
-export async function run(names: readonly string[], count: number): Promise<number> {
+/**
+ * Compares modes, given by name, with f32 and prints a table; the exit code.
+ *
+ * @param json a file for the figures; - is stdout, and the table then goes to stderr
+ */
+export async function run(names: readonly string[], count: number, json?: string): Promise<number> {
   const modes = names.map((text) => (text === COMPUTE_F16 ? text : parseStorage(text)));
   const device = await openDevice();
   const show = process.stderr.isTTY ? (text: string) => process.stderr.write(`\r\x1b[K${text}`) : undefined;
   const rows = await compareModes(device, modes, count, show);
   show?.("");
-  console.log(`${count} questions, ${rows[0].tokens} tokens, on ${device.caps.description}`);
+  const print = json === "-" ? console.error : console.log;
+  print(`${count} questions, ${rows[0].tokens} tokens, on ${device.caps.description}`);
   const table = [["mode", "mean KL", "99 % KL", "max KL", "top-1", "same answer", "right", "gate"]];
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
   for (const row of rows) {
@@ -166,8 +172,11 @@ export async function run(names: readonly string[], count: number): Promise<numb
   }
   const widths = table[0].map((_, column) => Math.max(...table.map((cells) => cells[column].length)));
   for (const cells of table) {
-    console.log(cells.map((cell, i) => (i ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join("  "));
+    print(cells.map((cell, i) => (i ? cell.padStart(widths[i]) : cell.padEnd(widths[i]))).join("  "));
   }
+  const figures = qualityJson(device.caps.description, count, rows, GATES);
+  if (json === "-") process.stdout.write(figures);
+  else if (json !== undefined) writeFileSync(json, figures);
   device.destroy();
   return rows.some((row) => passes(row) === false) ? 1 : 0;
 }
