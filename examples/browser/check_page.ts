@@ -43,22 +43,27 @@ export async function checkPage(
     await browser.send("Page.navigate", { url: pathToFileURL(html).href });
     await browser.until(isThere);
     await check();
-    for (const [width, scheme] of [
-      [1400, "light"],
-      [800, "dark"],
-      [390, "light"],
-    ] as const) {
-      await shoot(`${command}-${width}`, width, 1200, scheme);
-      await browser.send("Emulation.setDeviceMetricsOverride", {
-        ...{ width, height: 800, deviceScaleFactor: 1, mobile: true },
-      });
-      const wide = await browser.evaluate<number>("document.documentElement.scrollWidth");
-      expect(wide <= width, `the page of ${command} fits on a screen of ${width} pixels, not ${wide}`);
-    }
-    await browser.send("Emulation.clearDeviceMetricsOverride");
+    await checkScreens(browser, expect, shoot, command);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Looks at the open page on three screens. @param name of the page */
+export async function checkScreens(browser: Chromium, expect: Expect, shoot: Shoot, name: string): Promise<void> {
+  for (const [width, scheme] of [
+    [1400, "light"],
+    [800, "dark"],
+    [390, "light"],
+  ] as const) {
+    await shoot(`${name}-${width}`, width, 1200, scheme);
+    await browser.send("Emulation.setDeviceMetricsOverride", {
+      ...{ width, height: 800, deviceScaleFactor: 1, mobile: true },
+    });
+    const wide = await browser.evaluate<number>("document.documentElement.scrollWidth");
+    expect(wide <= width, `the page of ${name} fits on a screen of ${width} pixels, not ${wide}`);
+  }
+  await browser.send("Emulation.clearDeviceMetricsOverride");
 }
 
 /** Tab, two times down, and right, left, right. */

@@ -6,6 +6,7 @@ import { checkAsk, type Example } from "./check_ask.ts";
 import { checkAttribution } from "./check_attribution.ts";
 import { checkImages } from "./check_images.ts";
 import { checkLens } from "./check_lens.ts";
+import { checkReport } from "./check_report.ts";
 import { checkSweep } from "./check_sweep.ts";
 import { Chromium, findChromium } from "./chromium.ts";
 import { servePage } from "./serve.ts";
@@ -42,6 +43,7 @@ export async function run(screenshots: string | undefined): Promise<number> {
     await checkLens(browser, expect, shoot);
     await checkSweep(browser, expect, shoot);
     await checkAttribution(browser, expect, shoot);
+    await checkReport(browser, expect, shoot);
     const { complaints } = browser;
     expect(complaints.length === 0, `the browser's console is empty, not: ${complaints.join("; ")}`);
     await checkImages(browser, expect); // last: its failed requests are logged

@@ -65,9 +65,7 @@ export function peersFigure(rows: readonly PeerRow[]): Figure {
       `Median ${basis === "cpu" ? "CPU" : "wall"} time of an engine, divided by this project's; to the right of 1 this project is faster.`,
       "Of narrow weights, this project's own f32. The upright bar is what the project asks of itself.",
       ...verdicts(comparisons, basis),
-      points.some(({ interval }) => interval)
-        ? `Lines are intervals of ${100 * (1 - ALPHA)} % from the rounds of one run, which take turns.`
-        : "The rows do not keep their rounds, so there are no intervals: measure again for them.",
+      intervalWords(points),
     ],
     key: [...key, { label: "asked for", color: "var(--ink)", mark: "line" }],
     ...(items.length && { draw: (width: number) => drawForest(items, "times as long as this project", width) }),
@@ -94,6 +92,15 @@ export function peersFigure(rows: readonly PeerRow[]): Figure {
       ]),
     ],
   };
+}
+
+function intervalWords(points: readonly Beside[]): string {
+  if (points.some(({ interval }) => interval)) {
+    return `Lines are intervals of ${100 * (1 - ALPHA)} % from the rounds of one run, which take turns.`;
+  }
+  return points.some(({ row }) => row.samples)
+    ? "There are too few rounds for intervals: --rounds 5 are enough."
+    : "The rows do not keep their rounds, so there are no intervals: measure again for them.";
 }
 
 const timeOf = (row: PeerRow, basis: "cpu" | "wall") => (basis === "cpu" ? row.cpu_ms : row.ms);

@@ -48,27 +48,27 @@ export function drawRoofline(points: readonly Point[], limits: Limits | null, wi
 function roofs(limits: Limits, xs: Range, slope: number): Plot.Markish[] {
   const peak = gflopsOf(limits);
   const within = (x: number) => Math.min(xs[1], Math.max(xs[0], x));
-  const rising = (gbs: number, name: string, isAbove: boolean) => {
+  const rising = (gbs: number, name: string, style: typeof ROOF | typeof DASHED, isUpper: boolean) => {
     const knee = within(peak / gbs);
     const marks: Plot.Markish[] = [
       Plot.line(
         [xs[0], knee].map((x) => ({ x, y: x * gbs })),
-        isAbove ? ROOF : DASHED,
+        style,
       ),
     ];
-    if (knee < 3 * xs[0]) return marks; // no room for its name
     const x = Math.sqrt(xs[0] * Math.min(knee, 100 * xs[0]));
-    const side = isAbove
+    const side = isUpper
       ? ({ lineAnchor: "bottom", dx: -2, dy: -5 } as const)
       : ({ lineAnchor: "top", dx: 2, dy: 5 } as const);
     const label = { x, y: x * gbs, text: `${name} ${formatRate(gbs)} GB/s` };
     return [...marks, Plot.text([label], { ...LABEL, ...side, rotate: -slope })];
   };
-  const flat = [within(peak / cachedGbs(limits)), xs[1]].map((x) => ({ x, y: peak }));
+  const [cached, memory] = [cachedGbs(limits), memoryGbs(limits)];
+  const flat = [within(peak / Math.max(cached, memory)), xs[1]].map((x) => ({ x, y: peak }));
   const label = { x: xs[1], y: peak, text: `multiply-add ${formatRate(peak)} GFLOP/s` };
   return [
-    ...rising(cachedGbs(limits), "caches", true),
-    ...rising(memoryGbs(limits), "memory", false),
+    ...rising(cached, "caches", ROOF, cached >= memory),
+    ...rising(memory, "memory", DASHED, cached < memory),
     Plot.line(flat, ROOF),
     Plot.text([label], { ...LABEL, textAnchor: "end", lineAnchor: "bottom", dy: -4 }),
   ];
@@ -105,22 +105,13 @@ function ceilings(limits: Limits, xs: Range, ys: Range): Plot.Markish[] {
   const within = (x: number) => Math.min(xs[1], Math.max(xs[0], x));
   const bytesAt = (gbs: number) => 1e6 * gbs * ms_per_launch;
   const [from, to] = [within(bytesAt(ys[0])), within(bytesAt(cachedGbs(limits)))];
-  const level = (gbs: number, name: string, isAbove: boolean) => {
-    const start = within(bytesAt(gbs));
-    // Left of the line, where nothing can be; right of it if there is no room.
-    const isLeft = start > 30 * xs[0];
-    const label = { x: isLeft ? start : xs[1], y: gbs, text: `${name} ${formatRate(gbs)} GB/s` };
-    const side = isAbove
-      ? ({ lineAnchor: "bottom", dy: isLeft ? 2 : -4 } as const)
-      : ({ lineAnchor: "top", dy: 4 } as const);
-    return [
-      Plot.line(
-        [start, xs[1]].map((x) => ({ x, y: gbs })),
-        isAbove ? ROOF : DASHED,
-      ),
-      Plot.text([label], { ...LABEL, ...side, textAnchor: "end", dx: isLeft ? -14 : 0 }),
-    ];
-  };
+  const level = (gbs: number, style: typeof ROOF | typeof DASHED) =>
+    Plot.line(
+      [within(bytesAt(gbs)), xs[1]].map((x) => ({ x, y: gbs })),
+      style,
+    );
+  // In the margin: points lie close to the lines.
+  const names = `caches ${formatRate(cachedGbs(limits))} GB/s, memory ${formatRate(memoryGbs(limits))} GB/s (dashed)`;
   return [
     ...(to > from
       ? [
@@ -130,8 +121,9 @@ function ceilings(limits: Limits, xs: Range, ys: Range): Plot.Markish[] {
           ),
         ]
       : []),
-    ...level(cachedGbs(limits), "caches", true),
-    ...level(memoryGbs(limits), "memory", false),
+    level(cachedGbs(limits), ROOF),
+    level(memoryGbs(limits), DASHED),
+    Plot.text([names], { frameAnchor: "top-right", text: (name: string) => name, dy: -14, fill: INK, fontSize: 11 }),
   ];
 }
 

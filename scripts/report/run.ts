@@ -28,7 +28,7 @@ export function run(paths: readonly string[], { out, history, svg }: Options): n
   }
   const page = reportPage(results);
   writeWhole(out, page);
-  console.log(`wrote ${relative(process.cwd(), out) || out}, ${(page.length / 1e6).toFixed(1)} MB`);
+  console.log(`wrote ${relative(process.cwd(), out) || out}, ${Math.ceil(page.length / 1000)} kB`);
   return 0;
 }
 

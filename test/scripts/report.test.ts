@@ -281,6 +281,9 @@ test("an engine's ratio has the interval of its rounds", () => {
   expect(cell("95 % interval")).toBe(`${interval![0].toFixed(2)} to ${interval![1].toFixed(2)}`);
   const without = figureOf([parseResults("f", lines([peerRow(), peerRow({ engine: "jax" })]))], "Other engines");
   expect(without.summary.join(" ")).toContain("there are no intervals");
+  const few = { wall: [1, 2, 3], cpu: [1, 2, 3] };
+  const quick = [peerRow({ samples: few }), peerRow({ engine: "jax", samples: few })];
+  expect(figureOf([parseResults("f", lines(quick))], "Other engines").summary.join(" ")).toContain("too few rounds");
 });
 
 test("modules' errors are a share of the tolerance, the worst of each kind in the table; a failed one is red", () => {
@@ -369,7 +372,7 @@ describe("the command", () => {
   test("writes the page and says where", () => {
     const log = vi.spyOn(console, "log").mockImplementation(() => {});
     expect(run([results], { out, history: false })).toBe(0);
-    expect(log.mock.lastCall![0]).toMatch(/^wrote .*page\.html, \d\.\d MB$/);
+    expect(log.mock.lastCall![0]).toMatch(/^wrote .*page\.html, \d+ kB$/);
     log.mockRestore();
     expect(readFileSync(out, "utf8")).toBe(reportPage([parseResults(results, FILES.bench)]));
   });
