@@ -40,7 +40,9 @@ export function measuredLimits(rows: readonly Row[]): Limits | null {
 export function rooflineFigures(rows: readonly Row[]): Figure[] {
   const newest = newestRows(rows).filter(({ kernel }) => kernel !== "limit");
   const limits = measuredLimits(rows);
-  return [rooflineFigure(newest, limits), bandwidthFigure(newest, limits)].filter((figure) => figure !== undefined);
+  return [rooflineFigure(newest, limits), bandwidthFigure(newest, limits), otherFigure(newest)].filter(
+    (figure) => figure !== undefined,
+  );
 }
 
 function rooflineFigure(rows: readonly Row[], limits: Limits | null): Figure | undefined {
@@ -87,6 +89,20 @@ function bandwidthFigure(rows: readonly Row[], limits: Limits | null): Figure | 
       draw: (width: number) => drawBandwidth(points, limits, width, 0.8 * heightOf(width)),
     }),
     tables: [tableOf("kernels that move data", all, columnsOf(all))],
+  };
+}
+
+/** Times of what has neither, such as the first answer. */
+function otherFigure(rows: readonly Row[]): Figure | undefined {
+  const all = rows.filter(({ flops, bytes }) => flops === 0 && bytes === 0);
+  if (all.length === 0) return undefined;
+  return {
+    title: "Other times",
+    summary: [
+      "Times of what has no arithmetic or bytes to count.",
+      ...all.map((row) => `${nameOf(row)}: ${formatTime(row.ms) || row.note || "no time"}.`),
+    ],
+    tables: [tableOf("other times", all, KERNEL_COLUMNS)],
   };
 }
 

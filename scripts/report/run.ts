@@ -1,8 +1,9 @@
 /** The work of `npm run report`: reads files of results, and writes them as a page. */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { basename, dirname, relative } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { writeWhole } from "../../bench/files.ts";
+import { UsageError } from "../script.ts";
 import { parseResults, type Results } from "./inputs.ts";
 import { reportPage } from "./page.ts";
 import { rooflineSvg } from "./roofline_image.ts";
@@ -15,20 +16,27 @@ export interface Options {
   readonly svg?: string | undefined;
 }
 
-/** The exit code. @throws Error with a file's path (and line) that cannot be read or is not understood */
+/**
+ * The exit code.
+ *
+ * @throws UsageError for an option that does not go with the files
+ * @throws Error with a file's path (and line) that cannot be read or is not understood
+ */
 export function run(paths: readonly string[], { out, history, svg }: Options): number {
+  const target = svg ?? out;
+  if (paths.some((path) => resolve(path) === resolve(target))) {
+    throw new UsageError(`${target} is a file of results, and would be written over`);
+  }
   const results = paths.flatMap((path) => {
     const now = parseResults(path, read(path));
     return history && now.kind === "bench" ? [...earlierVersions(path), now] : [now];
   });
-  if (svg !== undefined) {
-    writeWhole(svg, rooflineSvg(results.flatMap((each) => (each.kind === "bench" ? each.rows : []))));
-    console.log(`wrote ${svg}`);
-    return 0;
-  }
-  const page = reportPage(results);
-  writeWhole(out, page);
-  console.log(`wrote ${relative(process.cwd(), out) || out}, ${Math.ceil(page.length / 1000)} kB`);
+  const rows = results.flatMap((each) => (each.kind === "bench" ? each.rows : []));
+  if (history && rows.length === 0)
+    throw new UsageError("--history is about files of npm run bench, and there is none");
+  const text = svg === undefined ? reportPage(results) : rooflineSvg(rows);
+  writeWhole(target, text);
+  console.log(`wrote ${target}, ${Math.ceil(text.length / 1000)} kB`);
   return 0;
 }
 

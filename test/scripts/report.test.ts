@@ -48,6 +48,16 @@ const BENCH = [
     share: null,
     note: "not timed: 4.0 s",
   }),
+  row({
+    kernel: "model",
+    variant: "first answer",
+    shape: "cold",
+    bytes: 0,
+    gbs: null,
+    share: null,
+    bound: null,
+    ms: 3638,
+  }),
   row({ kernel: "softmax", variant: "subgroup", shape: "R7 D1", gbs: 61.7 }),
   row({
     kernel: "model",
@@ -267,6 +277,10 @@ describe("the roofline", () => {
   });
 });
 
+test("what has neither arithmetic nor bytes is told by its time", () => {
+  expect(figureOf(ALL, "Other times").summary).toContain("model first answer cold: 3.64 s.");
+});
+
 test("launches a token are those of the rows", () => {
   const { table, svg } = figureOf(ALL, "Launches");
   expect(table.rows).toEqual([["toy, int4", "abc1234", "39", "1", "0", "0"]]);
@@ -375,6 +389,14 @@ describe("the command", () => {
     expect(log.mock.lastCall![0]).toMatch(/^wrote .*page\.html, \d+ kB$/);
     log.mockRestore();
     expect(readFileSync(out, "utf8")).toBe(reportPage([parseResults(results, FILES.bench)]));
+  });
+
+  test("writes over no results, and takes no --history without rows of bench", () => {
+    const [given, parity] = [{ out: results, history: false }, join(folder, "parity.json")];
+    expect(() => run([results], given)).toThrow("is a file of results, and would be written over");
+    writeFileSync(parity, FILES.parity);
+    expect(() => run([parity], { out, history: true })).toThrow("--history is about files of npm run bench");
+    expect(readFileSync(results, "utf8")).toBe(FILES.bench);
   });
 
   test("names a file that is not there, or has no history", () => {
