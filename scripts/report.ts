@@ -7,7 +7,7 @@ const OUT = "report.html";
 const HELP = `usage: npm run report -- [options] RESULTS...
 
 Draws results as one HTML page, which loads nothing: kernels under the limits of each adapter, other engines beside this project,
-times over commits, launches a token, the error of every module against its tolerance. Each chart has its numbers in words and
+times over commits, launches a token, the error and time of every module. Each chart has its numbers in words and
 as a table. Adapters are kept apart.
 
   RESULTS          files, told apart by what is in them, of
@@ -17,6 +17,7 @@ as a table. Adapters are kept apart.
                      npm run parity -- --json FILE
                      npm run quality -- --json FILE
                      instructblip compare --json FILE
+                     instructblip profile --json FILE
   --out FILE       the page (default ${OUT})
   --history        also every earlier version of the bench's files that git keeps: times over commits
   --svg FILE       instead, the roofline of the first adapter as an image, of the variants that plan() picks

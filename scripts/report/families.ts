@@ -19,17 +19,10 @@ export const FAMILIES = [
 ] as const;
 const [PRODUCTS, ATTENTION, NORMS, OTHERS, WHOLES] = FAMILIES;
 
-const BY_KERNEL: Readonly<Record<string, Family>> = {
-  linear: PRODUCTS,
-  patch_embedding: PRODUCTS,
-  attention: ATTENTION,
-  layer_norm: NORMS,
-  rms_norm: NORMS,
-  softmax: NORMS,
-  log_softmax: NORMS,
-  layer: WHOLES,
-  model: WHOLES,
-};
-
-export const familyOf = ({ kernel }: Pick<Row, "kernel">): Family =>
-  Object.hasOwn(BY_KERNEL, kernel) ? BY_KERNEL[kernel] : OTHERS;
+/** By the name of an op, or of its WGSL. */
+export function familyOf({ kernel }: Pick<Row, "kernel">): Family {
+  if (kernel === "layer" || kernel === "model") return WHOLES;
+  if (/^(linear|patch_embedding|matmul|matvec)/.test(kernel)) return PRODUCTS;
+  if (kernel.startsWith("attention")) return ATTENTION;
+  return /norm|softmax/.test(kernel) ? NORMS : OTHERS;
+}

@@ -5,7 +5,7 @@
 import type { Comparison as BenchComparison } from "../../bench/compare.ts";
 import { ENGINE_NAMES } from "../../bench/peers/engine.ts";
 import { KINDS, type PeerRow } from "../../bench/peers/results.ts";
-import type { Row } from "../../bench/rows.ts";
+import type { Limits, Row } from "../../bench/rows.ts";
 import { bounded, shown } from "../../src/tensor/shown.ts";
 import {
   type Check,
@@ -87,6 +87,38 @@ export interface ComparedTensor {
   readonly cosine: number | null;
 }
 
+/** Of `instructblip profile --json`. */
+export interface ProfileResult {
+  readonly adapter: string;
+  readonly model: string;
+  readonly prompt: string;
+  readonly clock: string;
+  readonly limits: Limits;
+  readonly phases: readonly {
+    readonly name: string;
+    readonly total_ms: number;
+    readonly launches: number;
+    readonly ms: number;
+    readonly modules: readonly (ProfileSums & { readonly module: string })[];
+    readonly kernels: readonly (ProfileSums & { readonly kernel: string })[];
+  }[];
+}
+
+/** Sums of launches. */
+export interface ProfileSums {
+  readonly launches: number;
+  readonly ms: number;
+  /** Of the time of the phase. */
+  readonly share: number;
+  readonly flops: number;
+  readonly bytes: number;
+  readonly gflops: number | null;
+  readonly gbs: number | null;
+  readonly limit_ms: number;
+  readonly of_limit: number | null;
+  readonly bound: string;
+}
+
 /** A file's results. Several may have a path: versions of one file. */
 export type Results =
   | { readonly kind: "bench"; readonly path: string; readonly rows: readonly Row[] }
@@ -94,9 +126,11 @@ export type Results =
   | { readonly kind: "changes"; readonly path: string; readonly result: BenchComparison }
   | { readonly kind: "parity"; readonly path: string; readonly result: ParityResult }
   | { readonly kind: "quality"; readonly path: string; readonly result: QualityResult }
-  | { readonly kind: "comparison"; readonly path: string; readonly result: ComparisonResult };
+  | { readonly kind: "comparison"; readonly path: string; readonly result: ComparisonResult }
+  | { readonly kind: "profile"; readonly path: string; readonly result: ProfileResult };
 
-export const KINDS_OF_FILES = "bench, bench:peers, bench --compare, parity, quality, instructblip compare";
+export const KINDS_OF_FILES =
+  "bench, bench:peers, bench --compare, parity, quality, instructblip compare, instructblip profile";
 
 const MACHINE = {
   ...{ adapter: text, cpu: text, os: text, node: text, webgpu: text, commit: text, cores: count, software: flag },
@@ -138,12 +172,16 @@ const COMPARED = {
   ...{ base: object({ ms: number, n: count }), new: object({ ms: number, n: count }), interval: orNull(pair(number)) },
   change: oneOf("slower", "faster", "none", "unknown"),
 };
+const SUMS = {
+  ...{ launches: count, ms: count, share: count, flops: count, bytes: count, limit_ms: count, bound: text },
+  ...{ gflops: orNull(number), gbs: orNull(number), of_limit: orNull(number) },
+};
 const SIDE = object({ commits: listOf(text), machine: text });
 
 /** The files of one JSON object: the fields that tell one apart, then what is checked of it and of its rows. */
 const OBJECTS: Readonly<
   Record<
-    "changes" | "parity" | "quality" | "comparison",
+    "changes" | "parity" | "quality" | "comparison" | "profile",
     {
       readonly signs: readonly string[];
       readonly fields: Readonly<Record<string, Check>>;
@@ -187,6 +225,22 @@ const OBJECTS: Readonly<
       ...{ name: text, module: text, at: oneOf("input", "output"), nmse: orNull(number) },
       ...{ inherited: orNull(number), added: orNull(number), max_abs: orNull(number), cosine: orNull(number) },
       different: orNull(oneOf("shape", "not finite", "error")),
+    },
+  },
+  profile: {
+    signs: ["adapter", "clock", "limits", "phases"],
+    fields: {
+      ...{ adapter: text, model: text, prompt: text, clock: text },
+      limits: object({
+        ...{ ms_per_launch: number, ms_per_flop: number, ms_per_cached_byte: number, ms_per_byte: number },
+        cached_bytes: number,
+      }),
+    },
+    list: "phases",
+    row: {
+      ...{ name: text, total_ms: count, launches: count, ms: count },
+      modules: listOf(object({ module: text, ...SUMS })),
+      kernels: listOf(object({ kernel: text, ...SUMS })),
     },
   },
 };

@@ -1,6 +1,6 @@
 /** Launches, submits, bind groups and buffers for a decoded token, of every model and commit. */
 import { groupedBy, type Row } from "../../bench/rows.ts";
-import { drawn, INK, LINE, Plot, SERIES } from "./drawing.ts";
+import { drawBars } from "./bars.ts";
 import { type Figure, tableOf } from "./figure.ts";
 import { newestRows } from "./roofline.ts";
 
@@ -23,7 +23,10 @@ export function launchesFigure(rows: readonly Row[]): Figure | undefined {
     ],
     draw: (width) =>
       drawBars(
-        ordered.map((row, at) => ({ label: label(row), value: Number(row.per_token!.launches.toFixed(1)), at })),
+        ordered.map((row, at) => {
+          const { launches } = row.per_token!;
+          return { label: label(row), value: launches, text: countText(launches), at };
+        }),
         "launches",
         width,
       ),
@@ -45,43 +48,3 @@ export function launchesFigure(rows: readonly Row[]): Figure | undefined {
 }
 
 const countText = (count: number) => (Number.isInteger(count) ? String(count) : count.toFixed(1));
-
-interface Bar {
-  readonly label: string;
-  readonly value: number;
-  /** Its row of the table. */
-  readonly at: number;
-}
-
-/** Bars from 0, each under its label, with the number at its end. */
-export function drawBars(bars: readonly Bar[], axis: string, width: number): string {
-  const line = 38;
-  const most = Math.max(1, ...bars.map(({ value }) => value));
-  return drawn({
-    ...{ width, height: 46 + line * bars.length, marginLeft: 4, marginRight: 52, marginTop: 4, marginBottom: 38 },
-    x: { domain: [0, most], label: axis, labelAnchor: "center", labelArrow: "none", ticks: width < 500 ? 4 : 8 },
-    y: { domain: [bars.length - 0.5, -0.5], axis: null },
-    marks: [
-      Plot.gridX({ stroke: LINE, strokeOpacity: 1, ticks: width < 500 ? 4 : 8 }),
-      Plot.rect(bars, {
-        x1: 0,
-        x2: "value",
-        y1: ({ at }) => at + 0.02,
-        y2: ({ at }) => at + 0.42,
-        fill: SERIES[0],
-        rx: 2,
-        title: ({ at }) => String(at),
-      }),
-      Plot.text(bars, { x: 0, y: ({ at }) => at - 0.2, text: "label", textAnchor: "start", fill: INK, fontSize: 11 }),
-      Plot.text(bars, {
-        x: "value",
-        y: ({ at }) => at + 0.22,
-        text: "value",
-        textAnchor: "start",
-        dx: 5,
-        fill: INK,
-        fontWeight: 600,
-      }),
-    ],
-  });
-}

@@ -12,6 +12,7 @@ import type { Results } from "./inputs.ts";
 import { launchesFigure } from "./launches.ts";
 import { parityFigure } from "./parity.ts";
 import { peersFigure } from "./peers.ts";
+import { profileFigures } from "./profile.ts";
 import { qualityFigure } from "./quality.ts";
 import { rooflineFigures } from "./roofline.ts";
 
@@ -79,6 +80,10 @@ export function sectionsOf(results: readonly Results[]): Section[] {
     ...of(
       "Before and after",
       results.flatMap((each) => (each.kind === "changes" ? [changesFigure(each.result)] : [])),
+    ),
+    ...of(
+      "Profiles",
+      results.flatMap((each) => (each.kind === "profile" ? profileFigures(each.result) : [])),
     ),
     ...of(
       "Against PyTorch",

@@ -53,7 +53,7 @@ function rooflineFigure(rows: readonly Row[], limits: Limits | null): Figure | u
     title: "Roofline",
     summary: [
       `GFLOP/s over operations a byte of ${counted(all)}${limits ? ", under what this machine's limits allow" : ""}.`,
-      ...rooflineWords(limits),
+      ...limitWords(limits),
       ...shareWords(all),
       ...missing(all, points),
     ],
@@ -106,7 +106,7 @@ function otherFigure(rows: readonly Row[]): Figure | undefined {
   };
 }
 
-const heightOf = (width: number) => Math.round(Math.min(560, Math.max(330, width * 0.56)));
+export const heightOf = (width: number) => Math.round(Math.min(560, Math.max(330, width * 0.56)));
 
 function columnsOf(rows: readonly Row[]) {
   const [first, ...rest] = KERNEL_COLUMNS;
@@ -121,7 +121,7 @@ function counted(rows: readonly Row[]): string {
   return `${cases(planned, "that plan() chooses here")}${others ? ` and ${others} of other variants` : ""}`;
 }
 
-function rooflineWords(limits: Limits | null): string[] {
+export function limitWords(limits: Limits | null): string[] {
   if (!limits)
     return [
       "The files have no rows of this machine's limits (npm run bench measures them first), so there is no roof.",
@@ -155,7 +155,7 @@ function missing(rows: readonly Row[], points: readonly Point[]): string[] {
 const nameOf = ({ kernel, variant, shape }: Row) => `${kernel} ${variant === "-" ? "" : `${variant} `}${shape}`;
 const percent = (share: number) => (share < 0.01 ? "less than 1 %" : `${Math.round(100 * share)} %`);
 
-function keyOf(points: readonly Point[], limits: Limits | null): Key[] {
+export function keyOf(points: readonly Point[], limits: Limits | null): Key[] {
   const there = FAMILIES.filter((family) => points.some(({ row }) => familyOf(row) === family));
   return [
     ...there.map(

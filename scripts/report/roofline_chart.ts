@@ -6,7 +6,7 @@ import { FAMILIES, familyOf } from "./families.ts";
 
 /** A row with its place on a chart. */
 export interface Point {
-  readonly row: Row;
+  readonly row: Pick<Row, "kernel" | "planned" | "check">;
   /** Its row of the table. */
   readonly at: number;
   readonly x: number;
@@ -36,7 +36,7 @@ export function drawRoofline(points: readonly Point[], limits: Limits | null, wi
     x: { type: "log", domain: [...xs] },
     y: { type: "log", domain: [...ys] },
     marks: [
-      ...axisX(decades(xs, width < 500 ? 5 : 10), "FLOP a byte"),
+      ...axisX(ticksOf(xs, width < 500 ? 5 : 10), "FLOP a byte"),
       ...axisY(ticksOf(ys, 9), "GFLOP/s"),
       ...(limits ? roofs(limits, xs, slopeOf(xs, ys, width, height)) : []),
       ...pointMarks(points, width),

@@ -32,11 +32,12 @@ text { white-space: pre; }
  */
 export function rooflineSvg(rows: readonly Row[]): string {
   const [group = []] = byMachine(rows);
-  const points = pointsOf(newestRows(group).filter(({ kernel, planned }) => kernel !== "limit" && planned));
+  const drawn = newestRows(group).filter(({ kernel, planned, gflops }) => kernel !== "limit" && planned && gflops);
+  const points = pointsOf(drawn);
   if (points.length === 0)
     throw new Error("no row of npm run bench with arithmetic and a time: there is no roofline to draw");
-  const { adapter, cpu, cores } = points[0].row;
-  const commits = [...new Set(points.map(({ row }) => row.commit))];
+  const { adapter, cpu, cores } = drawn[0];
+  const commits = [...new Set(drawn.map(({ commit }) => commit))];
   const chart = drawRoofline(points, measuredLimits(group), WIDTH - 2 * SIDE, HEIGHT - TOP - BOTTOM)
     .replaceAll(/ data-row="\d+"/g, "")
     .replace("<svg ", `<svg x="${SIDE}" y="${TOP}" overflow="visible" `);

@@ -120,6 +120,30 @@ const CHANGES = compareRows(
   [18, 19, 20, 21, 22].map((gpu_ms) => row({ gpu_ms, commit: "fedcba9" })),
 );
 
+const sums = (changes: object) => ({
+  ...{ launches: 2, ms: 3, share: 0.375, flops: 4e9, bytes: 2e8, gflops: 1333, gbs: 67, limit_ms: 1, of_limit: 0.333 },
+  ...{ bound: "arithmetic", ...changes },
+});
+const PROFILE = {
+  ...{ adapter: "Some GPU", clock: "sync", model: "toy <1>", prompt: "Who?" },
+  limits: { ms_per_launch: 0.01, ms_per_flop: 1e-10, ms_per_cached_byte: 1e-8, ms_per_byte: 2e-8, cached_bytes: 4e6 },
+  phases: [
+    { name: "load", total_ms: 2344, launches: 0, ms: 0, modules: [], kernels: [] },
+    {
+      ...{ name: "generate", total_ms: 381, launches: 7, ms: 8 },
+      modules: [
+        sums({ module: "vision_model.encoder.layers.0.mlp.fc1" }),
+        sums({ module: "", ms: 2, launches: 3 }),
+        sums({ module: "vision_model.encoder.layers.1.mlp.fc1" }),
+      ],
+      kernels: [
+        sums({ kernel: "matmul_tile(weight_f16)", launches: 4, ms: 6 }),
+        sums({ kernel: "copy", launches: 3, ms: 2, flops: 0, gflops: null }),
+      ],
+    },
+  ],
+};
+
 const FILES: Readonly<Record<Results["kind"], string>> = {
   bench: formatRows(BENCH),
   peers: lines(PEERS),
@@ -127,6 +151,7 @@ const FILES: Readonly<Record<Results["kind"], string>> = {
   comparison: `${JSON.stringify(COMPARISON)}\n`,
   quality: QUALITY,
   changes: JSON.stringify(CHANGES),
+  profile: JSON.stringify(PROFILE),
 };
 const KINDS = Object.keys(FILES) as Results["kind"][];
 const ALL = KINDS.map((kind) => parseResults(kind, FILES[kind]));
@@ -162,6 +187,10 @@ test.each([
   ],
   [JSON.stringify({ ...PARITY, rows: 3 }), "f: rows must be a list, got 3"],
   [JSON.stringify({ ...COMPARISON, tolerance: null }), "f: tolerance must be a number, got null"],
+  [
+    JSON.stringify({ ...PROFILE, phases: [{ ...PROFILE.phases[0], modules: [{}] }] }),
+    "f: phases[0]: modules must be a list",
+  ],
   [JSON.stringify({ ...COMPARISON, tensors: [null] }), "f: tensors[0]: must be an object, got null"],
 ] as const)("%#: is refused by its place", (text, message) => {
   expect(() => parseResults("f", text)).toThrow(message);
@@ -172,6 +201,7 @@ const EMPTY: readonly [string, object][] = [
   ["no tensors", { ...COMPARISON, tensors: [] }],
   ["no dtypes", { ...JSON.parse(QUALITY), modes: [] }],
   ["no cases", { ...CHANGES, rows: [] }],
+  ["no launches", { ...PROFILE, phases: [PROFILE.phases[0]] }],
 ];
 test.each(EMPTY)("a result with %s says so", (words, value) => {
   const page = reportPage([parseResults("f", JSON.stringify(value))]);
@@ -323,6 +353,24 @@ test("tensors of two runs are those of the file", () => {
     ["x", "0"],
   ]);
   expect(summary).toContain("1 are above the tolerance of 1.0e-9, the first: qformer.");
+});
+
+test("a profile's time is that of the file, layers together", () => {
+  const modules = figureOf(ALL, "generate by module");
+  expect(modules.table.rows).toEqual([
+    ["vision_model.encoder.layers.*.mlp.fc1", "4", "6.00 ms", "75.0 %"],
+    ["(outside of modules)", "3", "2.00 ms", "37.5 %"],
+  ]);
+  expect(modules.svg).toContain(">6.00 ms<");
+  expect(modules.summary).toContain("load took 2.34 s, without launches.");
+  const kernels = figureOf(ALL, "generate by kernel");
+  expect(kernels.table.rows.map((cells) => cells.slice(0, 4))).toEqual([
+    ["matmul_tile(weight_f16)", "4", "6.00 ms", "37.5 %"],
+    ["copy", "3", "2.00 ms", "37.5 %"],
+  ]);
+  const [[at, [x]]] = marksOf(kernels.svg);
+  expect(at).toBe(0);
+  expect(axisOf(kernels.svg, "x")(x)).toBeCloseTo(20, 0);
 });
 
 test("adapters are kept apart", () => {
