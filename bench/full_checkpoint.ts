@@ -5,8 +5,8 @@ import { Progress, processTerminal } from "../src/instructblip/cli/terminal.node
 import { fillParameter } from "../src/tensor/cases/support/data.ts";
 import { formatBytes } from "../src/tensor/device/memory.ts";
 import { DTYPES } from "../src/tensor/dtype.ts";
+import { Checkpoint } from "../src/tensor/files/checkpoint.ts";
 import { writeCheckpoint } from "../src/tensor/files/checkpoint_writer.ts";
-import { Checkpoint } from "../src/tensor/files/safetensors.ts";
 import { NodeWritableFolder } from "../src/tensor/files/writable_folder.node.ts";
 import { sizeOf } from "../src/tensor/shape.ts";
 import { HeaderOnlyFolder } from "../test/official/header_only.ts";

@@ -15,7 +15,7 @@ import { type Group, type Groups, ONLY } from "../src/tensor/cases/support/group
 import { Random } from "../src/tensor/cases/support/random.ts";
 import type { LayerShapes } from "../src/tensor/cases/support/shapes.ts";
 import type { Device } from "../src/tensor/device/device.ts";
-import { Checkpoint } from "../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../src/tensor/files/checkpoint.ts";
 import { ropeTable } from "../src/tensor/ops/rope.ts";
 import { activation } from "../src/tensor/reference/activation.ts";
 import { add } from "../src/tensor/reference/add.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { InstructBlipForConditionalGeneration as Model } from "../src/instructblip/pretrained/instructblip.ts";
 import { formatBytes } from "../src/tensor/device/memory.ts";
 import { widen } from "../src/tensor/dtype.ts";
-import type { Checkpoint } from "../src/tensor/files/safetensors.ts";
+import type { Checkpoint } from "../src/tensor/files/checkpoint.ts";
 import { NodeFolder, openCheckpoint } from "../src/tensor/files/source.node.ts";
 import { isQuantized, quantizeRows } from "../src/tensor/quantize.ts";
 import type { Measured } from "./harness.ts";

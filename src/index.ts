@@ -200,17 +200,14 @@ export {
   ShapeError,
   WeightError,
 } from "./tensor/errors.ts";
-export type { WritableFolder } from "./tensor/files/file_set.ts";
 export {
   Checkpoint,
   type CheckpointTensor,
-  SafetensorsFile,
-  type SafetensorsLimits,
   type StreamOptions,
   type TensorChunk,
-  type TensorInfo,
-  type UnsupportedDType,
-} from "./tensor/files/safetensors.ts";
+} from "./tensor/files/checkpoint.ts";
+export type { WritableFolder } from "./tensor/files/file_set.ts";
+export { SafetensorsFile } from "./tensor/files/safetensors.ts";
 export type { TensorEntry } from "./tensor/files/safetensors_writer.ts";
 export {
   type ByteSink,
@@ -220,6 +217,7 @@ export {
   HttpFolder,
   type HttpOptions,
 } from "./tensor/files/source.ts";
+export { type HeaderLimits, TensorFile, type TensorInfo, type UnsupportedDType } from "./tensor/files/tensor_file.ts";
 export { type Bound, type Limits, measureLimits } from "./tensor/limits.ts";
 export type { Shape } from "./tensor/shape.ts";
 export { type HostArray, Tensor } from "./tensor/tensor.ts";

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { widen } from "../src/tensor/dtype.ts";
-import { Checkpoint } from "../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../src/tensor/files/checkpoint.ts";
 import { MemorySource } from "../src/tensor/files/source.ts";
 import { COMMITTED, COMPOSITES, committedFolder, drawnFiles, goldenFolder, SIBLINGS, sha256 } from "./golden_folder.ts";
 import { Golden } from "./parity/golden.ts";

@@ -6,8 +6,9 @@
  */
 
 import { WeightError } from "../tensor/errors.ts";
+import type { Checkpoint } from "../tensor/files/checkpoint.ts";
 import type { WritableFolder } from "../tensor/files/file_set.ts";
-import { type Checkpoint, SafetensorsFile } from "../tensor/files/safetensors.ts";
+import { SafetensorsFile } from "../tensor/files/safetensors.ts";
 import { type TensorEntry, writeSafetensors } from "../tensor/files/safetensors_writer.ts";
 import type { Folder } from "../tensor/files/source.ts";
 import { sameShape } from "../tensor/shape.ts";

@@ -6,7 +6,7 @@
 import type { Call } from "../tensor/device/call.ts";
 import { type ComputeDType, DTYPES, type FloatDType } from "../tensor/dtype.ts";
 import { nearest, WeightError } from "../tensor/errors.ts";
-import type { Checkpoint } from "../tensor/files/safetensors.ts";
+import type { Checkpoint } from "../tensor/files/checkpoint.ts";
 import type { TensorEntry } from "../tensor/files/safetensors_writer.ts";
 import { contiguous } from "../tensor/ops/copy.ts";
 import { isQuantized, rowBytes } from "../tensor/quantize.ts";

@@ -8,7 +8,7 @@ import {
   takeSample,
 } from "../../src/tensor/cases/support/data.ts";
 import { widen } from "../../src/tensor/dtype.ts";
-import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import { embedding } from "../../src/tensor/ops/embedding.ts";
 import { Weight } from "../../src/tensor/weight.ts";
 import { testDevice } from "../device.ts";

@@ -15,7 +15,7 @@ import { activationCode } from "../../src/tensor/activation.ts";
 import { optionsOf } from "../../src/tensor/arguments.ts";
 import { plan } from "../../src/tensor/device/plan.ts";
 import { nearest } from "../../src/tensor/errors.ts";
-import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import { FileSource } from "../../src/tensor/files/source.node.ts";
 import { MemorySource } from "../../src/tensor/files/source.ts";
 import { committedFolder } from "../golden_folder.ts";

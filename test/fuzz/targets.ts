@@ -23,7 +23,8 @@ import { BlipImageProcessor } from "../../src/instructblip/processing/image_proc
 import { Tokenizer } from "../../src/instructblip/tokenizer/tokenizer.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import { optionsOf } from "../../src/tensor/arguments.ts";
-import { Checkpoint, SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
+import { SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
 import { checkFileName, type Folder, MemorySource, readText } from "../../src/tensor/files/source.ts";
 import { COMPOSITES, committedFolder, goldenFolder, SIBLINGS } from "../golden_folder.ts";
 import { tokenizerFiles } from "../instructblip/processing/processor_golden.ts";

@@ -5,7 +5,7 @@ import { Linear } from "../../src/modules/linear.ts";
 import { outputObserver, traceOutputs, withObserver } from "../../src/modules/observer.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import type { Device } from "../../src/tensor/device/device.ts";
-import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import { serializeSafetensors } from "../../src/tensor/files/safetensors_writer.ts";
 import { MemorySource } from "../../src/tensor/files/source.ts";
 import { activation } from "../../src/tensor/ops/activation.ts";

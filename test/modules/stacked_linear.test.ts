@@ -5,7 +5,7 @@ import { outputObserver, traceOutputs, withObserver } from "../../src/modules/ob
 import { StackedLinear } from "../../src/modules/stacked_linear.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import { WeightError } from "../../src/tensor/errors.ts";
-import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import { serializeSafetensors } from "../../src/tensor/files/safetensors_writer.ts";
 import { MemorySource } from "../../src/tensor/files/source.ts";
 import { add } from "../../src/tensor/ops/add.ts";

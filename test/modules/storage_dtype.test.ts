@@ -8,7 +8,7 @@ import {
 } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import { stored } from "../../src/tensor/cases/support/stored.ts";
-import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import { serializeSafetensors } from "../../src/tensor/files/safetensors_writer.ts";
 import { MemorySource } from "../../src/tensor/files/source.ts";
 import { testDevice } from "../device.ts";

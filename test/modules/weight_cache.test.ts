@@ -9,7 +9,7 @@ import { InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
 import { WeightCache } from "../../src/modules/weight_cache.ts";
 import { type StorageDType, Weights } from "../../src/modules/weights.ts";
 import type { DType } from "../../src/tensor/dtype.ts";
-import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import { serializeSafetensors, type TensorEntry } from "../../src/tensor/files/safetensors_writer.ts";
 import { NodeFolder, openCheckpoint } from "../../src/tensor/files/source.node.ts";
 import { MemorySource } from "../../src/tensor/files/source.ts";

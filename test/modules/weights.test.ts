@@ -1,7 +1,7 @@
 /** Binding parameters to a checkpoint: missing and unused names, storage dtypes, stacked matrices, and disposal. */
 import { expect, test } from "vitest";
 import { Weights } from "../../src/modules/weights.ts";
-import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import { serializeSafetensors } from "../../src/tensor/files/safetensors_writer.ts";
 import { MemorySource } from "../../src/tensor/files/source.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";

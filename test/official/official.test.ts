@@ -9,7 +9,7 @@ import { InstructBlipForConditionalGeneration } from "../../src/instructblip/pre
 import type { StorageDType } from "../../src/modules/storage_dtype.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import type { EngineError } from "../../src/tensor/errors.ts";
-import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import type { ByteSource, Folder } from "../../src/tensor/files/source.ts";
 import { type Shape, sizeOf } from "../../src/tensor/shape.ts";
 import { Weight } from "../../src/tensor/weight.ts";

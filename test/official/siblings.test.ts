@@ -12,7 +12,7 @@ import {
 } from "../../src/index.node.ts";
 import { planMemory } from "../../src/instructblip/cli/inspect/memory_plan.ts";
 import { Weights } from "../../src/modules/weights.ts";
-import { Checkpoint } from "../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import { sizeOf } from "../../src/tensor/shape.ts";
 import { HeaderOnlyFolder } from "./header_only.ts";
 import { openLedgerDevice } from "./ledger_device.ts";

@@ -9,7 +9,7 @@ import { type Device, GpuDevice } from "../../tensor/device/device.ts";
 import { openDevice } from "../../tensor/device/open_device.ts";
 import { COMPUTE_DTYPES, type ComputeDType } from "../../tensor/dtype.ts";
 import { InputError, WeightError } from "../../tensor/errors.ts";
-import { Checkpoint } from "../../tensor/files/safetensors.ts";
+import { Checkpoint } from "../../tensor/files/checkpoint.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { fixVicunaTokenIds } from "../config/vicuna.ts";

@@ -2,7 +2,7 @@
  * Checkpoints that cannot be loaded: quantized by another scheme, or adapters. They are recognised by tensors and config,
  * and the error names an alternative.
  */
-import type { CheckpointTensor } from "../../tensor/files/safetensors.ts";
+import type { CheckpointTensor } from "../../tensor/files/checkpoint.ts";
 import { quote } from "../../tensor/shown.ts";
 
 export interface OtherCheckpoint {

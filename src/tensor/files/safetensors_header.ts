@@ -8,79 +8,35 @@
  * than it: no duplicate keys, no control characters in names, at most 8 dimensions, a smaller header unless asked for.
  */
 import { DTYPES, type DType, FROM_SAFETENSORS } from "../dtype.ts";
-import { nearest, WeightError } from "../errors.ts";
+import { nearest } from "../errors.ts";
 import { formatShape } from "../shape.ts";
 import { quote } from "../shown.ts";
 import { type ByteSource, decodeUtf8 } from "./source.ts";
-import { type Json, type JsonObject, OtherNumber, parseStrictJson } from "./strict_json.ts";
-
-/** Dtypes of the format that the engine does not support, and their bits. Such a tensor is an error only when it is read. */
-export const UNSUPPORTED_DTYPES = {
-  F4: 4,
-  F6_E2M3: 6,
-  F6_E3M2: 6,
-  F8_E5M2: 8,
-  F8_E4M3: 8,
-  F8_E8M0: 8,
-  F8_E4M3FNUZ: 8,
-  F8_E5M2FNUZ: 8,
-  C64: 64,
-} as const;
-export type UnsupportedDType = keyof typeof UNSUPPORTED_DTYPES;
-
-/** An entry of the header; `begin` and `end` are byte offsets in the file. */
-export interface TensorInfo {
-  readonly name: string;
-  readonly dtype: DType | UnsupportedDType;
-  readonly shape: readonly number[];
-  readonly begin: number;
-  readonly end: number;
-}
-
-/** Bounds of what a reader allocates before it has checked the file. */
-export interface SafetensorsLimits {
-  /** Default 16 MiB, which is 100,000 tensors; never above the format's 100,000,000. */
-  maxHeaderBytes?: number;
-  /** Default 100,000. */
-  maxTensors?: number;
-}
+import { describe, type Json, type JsonObject, parseStrictJson } from "./strict_json.ts";
+import {
+  byteSize,
+  checkName,
+  DEFAULT_TENSORS,
+  type Header,
+  type HeaderLimits,
+  isWellFormed,
+  listed,
+  MAX_RANK,
+  type Refuse,
+  refuser,
+  type TensorInfo,
+  UNSUPPORTED_DTYPES,
+  type UnsupportedDType,
+} from "./tensor_file.ts";
 
 export const PREFIX = 8;
 export const MAX_HEADER_BYTES = 100_000_000;
 const DEFAULT_HEADER_BYTES = 16 * 2 ** 20;
-export const DEFAULT_TENSORS = 100_000;
-/** PyTorch models use up to 5. The bound rejects hostile shapes with millions of dimensions. */
-export const MAX_RANK = 8;
-const MAX_NAME_BYTES = 1024;
 /** JSON values per tensor: entry, dtype, shape, offsets, their at most 10 numbers, and some for unknown fields. */
 const JSON_VALUES_PER_TENSOR = 16;
 
-/** Throws an error about the file that is being read. */
-export type Refuse = (code: string, message: string, hint?: string) => never;
-
-export function refuser(name: string): Refuse {
-  return (code, message, hint) => {
-    throw new WeightError(code, `${name}: ${message}`, { hint });
-  };
-}
-
-export interface Header {
-  readonly metadata: ReadonlyMap<string, string>;
-  /** In file order. */
-  readonly tensors: ReadonlyMap<string, TensorInfo>;
-  readonly warnings: readonly string[];
-}
-
-/** The tensor's dtype, if the engine supports it. @throws WeightError UNSUPPORTED_DTYPE */
-export function requireDType(info: TensorInfo, file: string): DType {
-  if (info.dtype in DTYPES) return info.dtype as DType;
-  throw new WeightError("UNSUPPORTED_DTYPE", `${file}: ${quote(info.name)}: dtype ${info.dtype} is not supported`, {
-    hint: "convert the checkpoint to F32, F16 or BF16",
-  });
-}
-
 /** Reads and checks the header. @throws as SafetensorsFile.open */
-export async function readHeader(source: ByteSource, limits: SafetensorsLimits): Promise<Header> {
+export async function readHeader(source: ByteSource, limits: HeaderLimits): Promise<Header> {
   const refuse = refuser(source.name);
   const start = new Uint8Array(Math.min(source.size, 64));
   await source.read(0, start);
@@ -91,7 +47,7 @@ export async function readHeader(source: ByteSource, limits: SafetensorsLimits):
 }
 
 /** The header's length, from the first bytes of the file. It is checked before anything of that length is allocated. */
-function headerLength(start: Uint8Array, size: number, limits: SafetensorsLimits, refuse: Refuse): number {
+function headerLength(start: Uint8Array, size: number, limits: HeaderLimits, refuse: Refuse): number {
   if (size < PREFIX) refuse("HEADER_TOO_SMALL", `${size} bytes; the header's length alone takes ${PREFIX}`);
   const length = Number(new DataView(start.buffer).getBigUint64(0, true)); // inexact above 2^53, which is far above the limits
   const soft = Math.min(limits.maxHeaderBytes ?? DEFAULT_HEADER_BYTES, MAX_HEADER_BYTES);
@@ -132,13 +88,7 @@ function refuseOtherFormats(start: Uint8Array, refuse: Refuse): void {
 }
 
 /** Parses the header and checks it against the data, `dataBytes` bytes from offset `dataBegin` of the file. */
-function parseHeader(
-  text: string,
-  dataBytes: number,
-  dataBegin: number,
-  limits: SafetensorsLimits,
-  refuse: Refuse,
-): Header {
+function parseHeader(text: string, dataBytes: number, dataBegin: number, limits: HeaderLimits, refuse: Refuse): Header {
   const maxTensors = limits.maxTensors ?? DEFAULT_TENSORS;
   const tooMany = (): never => refuse("TOO_MANY_TENSORS", `more than ${maxTensors} tensors`);
   const jsonLimits = { members: maxTensors + 1, values: (maxTensors + 2) * JSON_VALUES_PER_TENSOR };
@@ -201,23 +151,6 @@ function tensorOf(name: string, entry: Json, dataBegin: number, unknown: Set<str
   return { name, dtype, shape, begin: dataBegin + begin, end: dataBegin + end };
 }
 
-/** Refuses names that would be displayed or compared wrongly: control characters, lone surrogates, too long. */
-export function checkName(name: string, refuse: Refuse): void {
-  const bad = (what: string): never => refuse("BAD_NAME", `the tensor name ${quote(name)} ${what}`);
-  if (name === "") bad("is empty");
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a NUL ends the name for readers in C
-  if (/[\x00-\x1f\x7f-\x9f]/.test(name)) bad("contains a control character");
-  if (!isWellFormed(name)) bad("contains half of a surrogate pair");
-  if (name.length > MAX_NAME_BYTES || new TextEncoder().encode(name).length > MAX_NAME_BYTES) {
-    bad(`is longer than ${MAX_NAME_BYTES} bytes`);
-  }
-}
-
-/** Whether all surrogates are paired: String.isWellFormed, which ES2023 lacks. */
-export function isWellFormed(text: string): boolean {
-  return !/\p{Surrogate}/u.test(text);
-}
-
 function dtypeOf(value: Json | undefined, refuse: Refuse): { dtype: DType | UnsupportedDType; bits: number } {
   if (typeof value !== "string") return refuse("BAD_DTYPE", `dtype must be a string, got ${describe(value)}`);
   const dtype = FROM_SAFETENSORS.get(value);
@@ -240,20 +173,6 @@ function integerOf(field: string, value: Json, refuse: Refuse): number {
   return refuse("BAD_INT", `${field} must hold integers from 0 to 2^53-1, got ${describe(value)}`);
 }
 
-/** Size of a tensor in bytes, with all steps checked. An odd number of F4 elements is a fraction, which equals no size. */
-export function byteSize(shape: readonly number[], bits: number, refuse: Refuse): number {
-  // Multiplied in order, as in the reference: an overflow is an error even if a later dimension is 0.
-  const elements = shape.reduce((product, dim) => {
-    const next = product * dim;
-    return Number.isSafeInteger(next)
-      ? next
-      : refuse("OVERFLOW", `the shape ${formatShape(shape)} has more than 2^53 elements`);
-  }, 1);
-  const total = elements * bits;
-  if (!Number.isSafeInteger(total)) refuse("OVERFLOW", `the shape ${formatShape(shape)} has more than 2^53 bits`);
-  return total / 8;
-}
-
 /** Checks that the tensors, in file order, cover the data without holes or overlaps. */
 function checkLayout(infos: readonly TensorInfo[], dataBegin: number, fileEnd: number, refuse: Refuse): void {
   let at = dataBegin;
@@ -264,31 +183,4 @@ function checkLayout(infos: readonly TensorInfo[], dataBegin: number, fileEnd: n
   }
   if (at > fileEnd) refuse("TRUNCATED", `the data ends ${at - fileEnd} bytes too early`, "incomplete download?");
   if (at < fileEnd) refuse("TRAILING_DATA", `${fileEnd - at} bytes after the last tensor belong to no tensor`);
-}
-
-/** The type of a JSON value, for messages. */
-export function describe(value: Json | undefined): string {
-  if (value === null || value === undefined) return "null";
-  if (value instanceof OtherNumber) return quote(value.token).slice(1, -1);
-  if (value instanceof Map) return "an object";
-  if (Array.isArray(value)) return "a list";
-  return typeof value === "string" ? `the string ${quote(value)}` : String(value);
-}
-
-/** Names for a message: as many as fit, then the number of others. */
-export function listed(names: readonly string[]): string {
-  const shown: string[] = [];
-  for (const name of names) {
-    if (shown.length && shown.join().length + Math.min(name.length, 80) > 120) break;
-    shown.push(quote(name));
-  }
-  const rest = names.length - shown.length;
-  return shown.join(", ") + (rest ? ` and ${rest} more` : "");
-}
-
-/** Throws for missing tensors. @param names at least one */
-export function missing(where: string, names: readonly string[], present: ReadonlyMap<string, unknown>): never {
-  const near = nearest(names[0]!, present.keys());
-  const hint = near && `the closest name there is ${quote(near)}`;
-  throw new WeightError("MISSING_TENSORS", `${where}: no tensor ${listed(names)}`, { hint });
 }

@@ -1,16 +1,9 @@
 /** Writes a safetensors file, byte for byte as the reference implementation. */
 import { DTYPES, type DType } from "../dtype.ts";
 import { quote } from "../shown.ts";
-import {
-  byteSize,
-  checkName,
-  isWellFormed,
-  MAX_HEADER_BYTES,
-  MAX_RANK,
-  PREFIX,
-  refuser,
-} from "./safetensors_header.ts";
+import { MAX_HEADER_BYTES, PREFIX } from "./safetensors_header.ts";
 import { type ByteSink, MemorySink } from "./source.ts";
+import { byteSize, checkName, isWellFormed, MAX_RANK, refuser } from "./tensor_file.ts";
 
 /** A tensor to write: little-endian bytes, in memory or streamed. */
 export interface TensorEntry {

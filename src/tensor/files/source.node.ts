@@ -7,7 +7,7 @@ import { type BigIntStats, constants } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { WeightError } from "../errors.ts";
-import { Checkpoint } from "./safetensors.ts";
+import { Checkpoint } from "./checkpoint.ts";
 import { type TensorEntry, writeSafetensors } from "./safetensors_writer.ts";
 import {
   type ByteSink,

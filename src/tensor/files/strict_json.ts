@@ -19,6 +19,15 @@ export class OtherNumber {
   }
 }
 
+/** The type of a JSON value, for messages. */
+export function describe(value: Json | undefined): string {
+  if (value === null || value === undefined) return "null";
+  if (value instanceof OtherNumber) return quote(value.token).slice(1, -1);
+  if (value instanceof Map) return "an object";
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "string" ? `the string ${quote(value)}` : String(value);
+}
+
 /** Throws the caller's error. */
 export type JsonRefusal = (
   code: "BAD_JSON" | "DUPLICATE_KEY" | "TOO_MANY_MEMBERS",

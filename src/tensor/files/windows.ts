@@ -1,5 +1,5 @@
 /** Splits the tensors of a checkpoint into reads. A read covers pieces of one or several tensors. */
-import type { TensorInfo } from "./safetensors_header.ts";
+import type { TensorInfo } from "./tensor_file.ts";
 
 /** A range of a file that one read covers. */
 export interface Window {

@@ -11,7 +11,7 @@ import type { Blip2ForConditionalGeneration } from "../../../src/instructblip/pr
 import { KVCache } from "../../../src/modules/kv_cache.ts";
 import type { StorageDType } from "../../../src/modules/storage_dtype.ts";
 import type { DeviceOptions } from "../../../src/tensor/device/open_device.ts";
-import { Checkpoint, type CheckpointTensor } from "../../../src/tensor/files/safetensors.ts";
+import { Checkpoint, type CheckpointTensor } from "../../../src/tensor/files/checkpoint.ts";
 import { NodeFolder } from "../../../src/tensor/files/source.node.ts";
 import { sizeOf } from "../../../src/tensor/shape.ts";
 import { otherDevice } from "../../device.ts";

@@ -8,7 +8,7 @@ import type { LanguageModel } from "../../../src/instructblip/model/language_mod
 import { traceOutputs } from "../../../src/modules/observer.ts";
 import { Weights } from "../../../src/modules/weights.ts";
 import type { Device } from "../../../src/tensor/device/device.ts";
-import { Checkpoint } from "../../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../../src/tensor/files/checkpoint.ts";
 import { NodeFolder } from "../../../src/tensor/files/source.node.ts";
 import type { Tensor } from "../../../src/tensor/tensor.ts";
 import { expectClose } from "../../compare.ts";

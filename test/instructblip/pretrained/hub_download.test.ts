@@ -28,7 +28,7 @@ import type { DownloadProgress } from "../../../src/instructblip/pretrained/hub/
 import { parseHubId } from "../../../src/instructblip/pretrained/hub/hub.ts";
 import { nodePlatform } from "../../../src/instructblip/pretrained/platform.node.ts";
 import { InstructBlipProcessor } from "../../../src/instructblip/processing/instructblip_processor.ts";
-import { Checkpoint } from "../../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../../src/tensor/files/checkpoint.ts";
 import { NodeFolder, openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { compiled } from "../../compiled.ts";
 import { goldenFolder } from "../../golden_folder.ts";

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { Checkpoint } from "../../../src/tensor/files/safetensors.ts";
+import { Checkpoint } from "../../../src/tensor/files/checkpoint.ts";
 import { serializeSafetensors } from "../../../src/tensor/files/safetensors_writer.ts";
 import { checkSha256, FileSource, NodeFolder, openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { BlobSource, FileListFolder, HttpFolder, HttpSource, MemorySource } from "../../../src/tensor/files/source.ts";

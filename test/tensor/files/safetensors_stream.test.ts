@@ -1,7 +1,8 @@
 /** Reading: rows, ranges, and the stream of a checkpoint through one reused buffer, in file order. */
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import type { DType } from "../../../src/tensor/dtype.ts";
-import { Checkpoint, SafetensorsFile, type TensorChunk } from "../../../src/tensor/files/safetensors.ts";
+import { Checkpoint, type TensorChunk } from "../../../src/tensor/files/checkpoint.ts";
+import { SafetensorsFile } from "../../../src/tensor/files/safetensors.ts";
 import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors_writer.ts";
 import { type ByteSource, type Folder, MemorySource, readText } from "../../../src/tensor/files/source.ts";
 import { build, entry, FILES } from "./corpus/files.ts";

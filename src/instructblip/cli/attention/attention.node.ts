@@ -8,7 +8,7 @@ import { observeStates } from "../../../modules/observer.ts";
 import { type StorageDType, Weights } from "../../../modules/weights.ts";
 import { openDevice } from "../../../tensor/device/open_device.ts";
 import { InputError } from "../../../tensor/errors.ts";
-import { Checkpoint } from "../../../tensor/files/safetensors.ts";
+import { Checkpoint } from "../../../tensor/files/checkpoint.ts";
 import type { Folder } from "../../../tensor/files/source.ts";
 import { sizes } from "../../../tensor/shape.ts";
 import { Blip2Config } from "../../config/blip_2.ts";

@@ -3,7 +3,7 @@ import { basename } from "node:path";
 import { outputObserver } from "../../../modules/observer.ts";
 import { formatStorage, type StorageDType } from "../../../modules/storage_dtype.ts";
 import type { FloatDType } from "../../../tensor/dtype.ts";
-import { Checkpoint } from "../../../tensor/files/safetensors.ts";
+import { Checkpoint } from "../../../tensor/files/checkpoint.ts";
 import { type Shape, sizeOf } from "../../../tensor/shape.ts";
 import type { Comparison } from "../../compare/comparison.ts";
 import { findPrecision, type MatrixModule, type Precision } from "../../compare/precision.ts";

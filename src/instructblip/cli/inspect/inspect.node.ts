@@ -6,7 +6,7 @@
 import type { Caps } from "../../../tensor/device/caps.ts";
 import { openDevice } from "../../../tensor/device/open_device.ts";
 import { EngineError } from "../../../tensor/errors.ts";
-import { Checkpoint } from "../../../tensor/files/safetensors.ts";
+import { Checkpoint } from "../../../tensor/files/checkpoint.ts";
 import { findUnheeded } from "../../pretrained/unheeded_files.ts";
 import { openModelFolder } from "../folder.node.ts";
 import { say, type Terminal } from "../terminal.node.ts";

@@ -1,7 +1,7 @@
 /** The report of `inspect`, as an object for `--json` and as text. Pure: files are read by inspect.node.ts. */
 import type { Caps } from "../../../tensor/device/caps.ts";
 import { formatBytes } from "../../../tensor/device/memory.ts";
-import type { Checkpoint, CheckpointTensor } from "../../../tensor/files/safetensors.ts";
+import type { Checkpoint, CheckpointTensor } from "../../../tensor/files/checkpoint.ts";
 import { formatShape, sizeOf } from "../../../tensor/shape.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
 import { otherCheckpoint, quantizationOf } from "../../pretrained/other_checkpoints.ts";

@@ -10,7 +10,7 @@ import {
   storageOf,
 } from "../../../modules/storage_dtype.ts";
 import type { FloatDType, WeightDType } from "../../../tensor/dtype.ts";
-import type { CheckpointTensor } from "../../../tensor/files/safetensors.ts";
+import type { CheckpointTensor } from "../../../tensor/files/checkpoint.ts";
 import { rowBytes } from "../../../tensor/quantize.ts";
 import { sizeOf } from "../../../tensor/shape.ts";
 import { Blip2Config } from "../../config/blip_2.ts";

@@ -5,7 +5,7 @@ import { readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { DTYPES } from "../../../tensor/dtype.ts";
 import { InputError } from "../../../tensor/errors.ts";
-import { Checkpoint } from "../../../tensor/files/safetensors.ts";
+import { Checkpoint } from "../../../tensor/files/checkpoint.ts";
 import type { Folder } from "../../../tensor/files/source.ts";
 import { sizeOf } from "../../../tensor/shape.ts";
 import { type PredictionFile, PredictionFileReader } from "../../evaluation/prediction_file.ts";

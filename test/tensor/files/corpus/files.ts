@@ -4,7 +4,7 @@
  *
  * Faults that only show against a model (a dtype or shape the model does not expect, a missing weight) are not here.
  */
-import type { SafetensorsLimits } from "../../../../src/tensor/files/safetensors.ts";
+import type { HeaderLimits } from "../../../../src/tensor/files/tensor_file.ts";
 
 export interface CorpusFile {
   readonly about: string;
@@ -12,7 +12,7 @@ export interface CorpusFile {
   readonly bytes: () => Uint8Array;
   /** The file's size, where zeros follow `bytes`; such a file is written sparse. */
   readonly size?: number;
-  readonly limits?: SafetensorsLimits;
+  readonly limits?: HeaderLimits;
 }
 
 /** One entry of a header, as JSON text. */

@@ -1,7 +1,7 @@
 /**
  * Good and bad checkpoint folders, as a list of what lies in them. Verdicts: verdicts.json.
  */
-import type { SafetensorsLimits } from "../../../../src/tensor/files/safetensors.ts";
+import type { HeaderLimits } from "../../../../src/tensor/files/tensor_file.ts";
 import { build, entry } from "./files.ts";
 
 /** A file's bytes, followed by zeros up to `size`; or something that is not a file. */
@@ -16,7 +16,7 @@ export type Content =
 export interface CorpusFolder {
   readonly about: string;
   readonly files: () => Readonly<Record<string, Content>>;
-  readonly limits?: SafetensorsLimits;
+  readonly limits?: HeaderLimits;
 }
 
 const INDEX = "model.safetensors.index.json";

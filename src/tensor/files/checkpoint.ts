@@ -1,0 +1,309 @@
+/**
+ * A checkpoint of one or more files of tensors. No file is in memory as a whole: headers are read and checked on opening, and the
+ * tensors are streamed through one buffer.
+ */
+import { WeightError } from "../errors.ts";
+import { sameShape } from "../shape.ts";
+import { quote } from "../shown.ts";
+import { SafetensorsFile } from "./safetensors.ts";
+import { CONVERT_PICKLE } from "./safetensors_header.ts";
+import { type ByteSource, checkFileName, type Folder } from "./source.ts";
+import { describe, type Json, parseStrictJson } from "./strict_json.ts";
+import {
+  DEFAULT_TENSORS,
+  type HeaderLimits,
+  listed,
+  missing,
+  refuser,
+  requireDType,
+  type TensorInfo,
+} from "./tensor_file.ts";
+import { type Window, windowsOf } from "./windows.ts";
+
+const SINGLE = "model.safetensors";
+const INDEX = "model.safetensors.index.json";
+const MAX_INDEX_BYTES = 16 * 2 ** 20;
+/** A bound, because every shard is an open file. */
+const MAX_SHARDS = 1000;
+
+/** A tensor of a checkpoint; `file` is the shard that holds it. */
+export interface CheckpointTensor extends TensorInfo {
+  readonly file: string;
+}
+
+/** A piece of a tensor from {@link Checkpoint.stream}. */
+export interface TensorChunk {
+  readonly name: string;
+  /** Offset of the piece in its tensor; a multiple of 8. */
+  readonly byteOffset: number;
+  /** Aligned to 8 bytes in its buffer. The length is a multiple of 8 except at the tensor's end. */
+  readonly bytes: Uint8Array;
+}
+
+export interface StreamOptions {
+  /** Size of the staging buffer, in bytes. Default 32 MiB. */
+  chunkBytes?: number;
+  /** Concurrent reads, each into its share of the buffer, while the pieces of one share are processed. Default 1. */
+  reads?: number;
+  signal?: AbortSignal;
+}
+
+/** The weights of a model: `model.safetensors`, or the shards that `model.safetensors.index.json` names. */
+export class Checkpoint {
+  readonly name: string;
+  /** The metadata of all files; of a key in several files, that of the first. */
+  readonly metadata: ReadonlyMap<string, string>;
+  /** Ordered by shard, then by offset. */
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /** For the user. */
+  readonly warnings: readonly string[];
+  /** Tensors that the index lists and no file has, with the file that the index names. */
+  readonly absent: ReadonlyMap<string, string>;
+  readonly #files: ReadonlyMap<string, SafetensorsFile>;
+
+  private constructor(
+    name: string,
+    files: ReadonlyMap<string, SafetensorsFile>,
+    warnings: readonly string[] = [],
+    absent: ReadonlyMap<string, string> = new Map(),
+  ) {
+    this.name = name;
+    this.absent = absent;
+    this.#files = files;
+    const metadata = new Map<string, string>();
+    const tensors = new Map<string, CheckpointTensor>();
+    for (const [file, { metadata: more, tensors: infos }] of files) {
+      for (const [key, value] of more) if (!metadata.has(key)) metadata.set(key, value);
+      for (const info of infos.values()) tensors.set(info.name, { ...info, file });
+    }
+    this.metadata = metadata;
+    this.tensors = tensors;
+    this.warnings = [...warnings, ...[...files].flatMap(([file, f]) => f.warnings.map((w) => `${file}: ${w}`))];
+  }
+
+  /**
+   * Opens a folder or one .safetensors file, and checks all headers.
+   *
+   * @throws WeightError MISSING_MODEL, MISSING_SHARD, BAD_SHARD_PATH, BAD_INDEX, INDEX_MISMATCH, TOO_MANY_SHARDS, those
+   * of {@link SafetensorsFile.open}, and the folder's own
+   */
+  static async open(from: Folder | ByteSource, limits: HeaderLimits = {}): Promise<Checkpoint> {
+    if ("read" in from) {
+      const file = await SafetensorsFile.open(from, limits);
+      return new Checkpoint(from.name, new Map([[from.name, file]]));
+    }
+    if (await from.has(SINGLE)) {
+      const file = await SafetensorsFile.open(await from.open(SINGLE), limits);
+      return new Checkpoint(from.name, new Map([[SINGLE, file]]));
+    }
+    if (await from.has(INDEX)) return Checkpoint.#openShards(from, limits);
+
+    const message = `${from.name}: neither ${SINGLE} nor ${INDEX} is there`;
+    throw new WeightError("MISSING_MODEL", message, { hint: await hintOfOtherFiles(from) });
+  }
+
+  static async #openShards(folder: Folder, limits: HeaderLimits): Promise<Checkpoint> {
+    const index = parseIndex(await folder.text(INDEX, MAX_INDEX_BYTES), limits);
+    const shards = [...new Set(index.fileOf.values())].sort();
+    if (shards.length > MAX_SHARDS) refuser(INDEX)("TOO_MANY_SHARDS", `${shards.length} files; at most ${MAX_SHARDS}`);
+    for (const shard of shards) checkFileName(shard);
+    const absent: string[] = [];
+    for (const shard of shards) if (!(await folder.has(shard))) absent.push(shard);
+    if (absent.length) {
+      const message = `${folder.name}: ${absent.length} of ${shards.length} files are missing: ${listed(absent)}`;
+      throw new WeightError("MISSING_SHARD", message, { hint: "incomplete download?" });
+    }
+
+    const files = new Map<string, SafetensorsFile>();
+    try {
+      for (const shard of shards) files.set(shard, await SafetensorsFile.open(await folder.open(shard), limits));
+      const { warnings, absent } = await compareWithIndex(index, files);
+      return new Checkpoint(folder.name, files, warnings, absent);
+    } catch (error) {
+      for (const file of files.values()) await file.close();
+      throw error;
+    }
+  }
+
+  /** As {@link SafetensorsFile.read}, from the file that has the tensor. */
+  async read(name: string, rows?: readonly [begin: number, end: number]): Promise<Uint8Array> {
+    const info = this.tensors.get(name) ?? missing(this.name, [name], this.tensors);
+    return this.#fileOf(info).read(name, rows);
+  }
+
+  /**
+   * Reads the named tensors in file order, as pieces in one reused buffer: `bytes` is valid until the next step. A name that is
+   * given twice is read once; an empty tensor yields one empty piece. Adjacent tensors share reads.
+   *
+   * @throws WeightError MISSING_TENSORS, UNSUPPORTED_DTYPE, both before the first read, and the source's own; the
+   * signal's reason
+   */
+  async *stream(names: Iterable<string>, options: StreamOptions = {}): AsyncGenerator<TensorChunk, void, undefined> {
+    const { chunkBytes = 32 * 2 ** 20, reads = 1, signal } = options;
+    if (!Number.isSafeInteger(chunkBytes) || !Number.isSafeInteger(reads) || reads < 1 || chunkBytes < 8 * reads) {
+      const message = `chunkBytes must be an integer of at least 8 a read, got ${chunkBytes} for ${reads}`;
+      throw new WeightError("BAD_RANGE", message);
+    }
+    const wanted = new Set(names);
+    const absent = [...wanted].filter((name) => !this.tensors.has(name));
+    if (absent.length) missing(this.name, absent, this.tensors);
+    const infos = [...this.tensors.values()].filter(({ name }) => wanted.has(name));
+    for (const info of infos) requireDType(info, info.file);
+
+    const total = infos.reduce((sum, { begin, end }) => sum + end - begin, 0);
+    const share = Math.min(Math.floor(chunkBytes / reads / 8) * 8, total);
+    const shares = Math.min(reads, Math.ceil(total / Math.max(1, share))) || 1;
+    const staging = new Uint8Array(shares * share);
+    const windows = windowsOf(infos, share);
+    const underWay: { window: Window; bytes: Uint8Array; read: Promise<void> }[] = [];
+    for (let started = 0; ; ) {
+      signal?.throwIfAborted();
+      for (; underWay.length < shares; started++) {
+        const { value: window } = windows.next();
+        if (!window) break;
+        const bytes = staging.subarray((started % shares) * share);
+        const read = this.#fileOf(window).readRaw(window.begin, bytes.subarray(0, window.end - window.begin));
+        read.catch(() => {}); // no unhandled rejection if it is never awaited
+        underWay.push({ window, bytes, read });
+      }
+      const next = underWay.shift();
+      if (!next) return;
+      await next.read;
+      for (const { name, byteOffset, from, length } of next.window.pieces) {
+        signal?.throwIfAborted();
+        yield { name, byteOffset, bytes: next.bytes.subarray(from, from + length) };
+      }
+    }
+  }
+
+  /** Name, size and version of each file. */
+  get files(): Pick<ByteSource, "name" | "size" | "version">[] {
+    return [...this.#files.values()].map(({ origin }) => origin);
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.#files.values()) await file.close();
+  }
+
+  #fileOf({ file }: { readonly file: string }): SafetensorsFile {
+    return this.#files.get(file)!;
+  }
+}
+
+/** A hint for a folder without a checkpoint, by the files it has instead. A folder cannot be listed, so likely names are tried. */
+async function hintOfOtherFiles(folder: Folder): Promise<string | undefined> {
+  const first = async (names: readonly string[]) => {
+    for (const name of names) if (await folder.has(name)) return name;
+    return undefined;
+  };
+  const variants = ["fp16", "bf16", "fp32", "fp8", "int8", "non_ema"];
+  const variant = await first(variants.flatMap((v) => [`model.${v}.safetensors`, `model.safetensors.index.${v}.json`]));
+  if (variant) return `there is ${variant}: rename it to ${variant.includes("index") ? INDEX : SINGLE}`;
+  if (await first(["adapter_model.safetensors", "adapter_config.json"])) {
+    return "there is an adapter, not a model: merge it into its base, or give the base";
+  }
+  const other = await first(["consolidated.safetensors", "pytorch_model.safetensors"]);
+  if (other) return `there is ${other}; transformers' own file is ${SINGLE}`;
+  const counts = Array.from(
+    { length: 16 },
+    (_, i) => `model-00001-of-000${String(i + 2).padStart(2, "0")}.safetensors`,
+  );
+  const shard = await first(counts);
+  if (shard) return `there is ${shard}, but not the index that says what is in which file: download ${INDEX} too`;
+  if (await first(["pytorch_model.bin", "pytorch_model.bin.index.json"])) {
+    return `there is a pytorch_model.bin, but ${CONVERT_PICKLE}`;
+  }
+  return undefined;
+}
+
+interface ShardIndex {
+  /** Tensor name -> shard. */
+  readonly fileOf: ReadonlyMap<string, string>;
+  readonly totalSize: Json | undefined;
+}
+
+function parseIndex(text: string, limits: HeaderLimits): ShardIndex {
+  const refuse = refuser(INDEX);
+  const maxTensors = limits.maxTensors ?? DEFAULT_TENSORS;
+  const root = parseStrictJson(text, { members: maxTensors, values: 2 * maxTensors }, (code, message, hint) =>
+    code === "TOO_MANY_MEMBERS"
+      ? refuse("TOO_MANY_TENSORS", `more than ${maxTensors} tensors`)
+      : refuse(code, message, hint),
+  );
+  const map = root instanceof Map ? root.get("weight_map") : undefined;
+  if (!(root instanceof Map && map instanceof Map && map.size)) {
+    return refuse("BAD_INDEX", "must be an object with a weight_map that names files");
+  }
+  const fileOf = new Map<string, string>();
+  for (const [name, file] of map) {
+    if (typeof file !== "string") return refuse("BAD_INDEX", `${quote(name)}: must name a file, got ${describe(file)}`);
+    fileOf.set(name, file);
+  }
+  const metadata = root.get("metadata");
+  return { fileOf, totalSize: metadata instanceof Map ? metadata.get("total_size") : undefined };
+}
+
+/**
+ * Compares the index with the files. As in transformers, the files are right: if the index names a wrong file or a tensor that
+ * no file has, or if two files have a tensor with the same bytes, that is a warning.
+ *
+ * @returns warnings, and the absent tensors with the file that the index names
+ * @throws WeightError INDEX_MISMATCH if two files have a tensor with different bytes
+ */
+async function compareWithIndex(
+  { fileOf, totalSize }: ShardIndex,
+  files: ReadonlyMap<string, SafetensorsFile>,
+): Promise<{ warnings: string[]; absent: Map<string, string> }> {
+  const found = new Map<string, string>();
+  const [unmapped, misplaced, twice] = [new Set<string>(), new Set<string>(), new Set<string>()];
+  let bytes = 0;
+  for (const [file, { tensors }] of files) {
+    for (const { name, begin, end } of tensors.values()) {
+      const other = found.get(name);
+      if (other !== undefined) {
+        if (!(await isSame(name, files.get(other)!, files.get(file)!))) {
+          const where = `${quote(other)} and in ${quote(file)}, with different numbers`;
+          refuser(INDEX)("INDEX_MISMATCH", `${quote(name)} is in ${where}`, "files of two saves? download them again");
+        }
+        twice.add(name);
+      }
+      found.set(name, file);
+      if (!fileOf.has(name)) unmapped.add(name);
+      else if (!files.get(fileOf.get(name)!)!.tensors.has(name)) misplaced.add(name);
+      bytes += end - begin;
+    }
+  }
+  const absent = new Map([...fileOf].filter(([name]) => !found.has(name)));
+  const warnings: string[] = [];
+  const warn = (what: string, names: Iterable<string>) => {
+    const list = [...names];
+    if (list.length) warnings.push(`${INDEX}: ${what} ${listed(list)}`);
+  };
+  warn("does not list", unmapped);
+  warn("names another file for", misplaced);
+  warn("lists what no file holds,", absent.keys());
+  warn("two files hold", twice);
+  if (totalSize !== undefined && totalSize !== bytes) {
+    warnings.push(`${INDEX}: total_size is ${describe(totalSize)}, the tensors take ${bytes} bytes`);
+  }
+  return { warnings, absent };
+}
+
+/** Whether the tensor `name` is the same in two files, byte for byte. */
+async function isSame(name: string, one: SafetensorsFile, other: SafetensorsFile): Promise<boolean> {
+  const [a, b] = [one.tensors.get(name)!, other.tensors.get(name)!];
+  const size = a.end - a.begin;
+  if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
+  const most = Math.min(size, COMPARED);
+  const buffers = [new Uint8Array(most), new Uint8Array(most)] as const;
+  for (let at = 0; at < size; at += COMPARED) {
+    const [mine, theirs] = [buffers[0].subarray(0, size - at), buffers[1].subarray(0, size - at)];
+    await one.readRaw(a.begin + at, mine);
+    await other.readRaw(b.begin + at, theirs);
+    if (mine.some((byte, i) => byte !== theirs[i])) return false;
+  }
+  return true;
+}
+
+/** Bytes of each read of a comparison. */
+const COMPARED = 4 * 2 ** 20;
