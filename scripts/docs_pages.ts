@@ -21,6 +21,7 @@ interface Thrown {
 const HELPERS: Readonly<Record<string, readonly [argument: number, error: string]>> = {
   refuse: [0, "WeightError"],
   inEntry: [0, "WeightError"],
+  inTensor: [0, "WeightError"],
   "this.#refuse": [0, "WeightError"],
   failure: [0, "WeightError"],
   refusal: [0, "WeightError"],

@@ -226,11 +226,16 @@ export class Weights {
     return tensor;
   }
 
-  /** Names of the checkpoint's tensors that no module has asked for. */
+  /** Names of the checkpoint's tensors that no module has asked for, under any name: PyTorch's files have tied tensors under each. */
   leftovers(ignored: readonly RegExp[] = []): string[] {
     const { checkpoint, writers } = this.#state;
+    const placeOf = (key: string) => {
+      const { file, begin, end } = checkpoint.tensors.get(key)!;
+      return `${file} ${begin} ${end}`;
+    };
+    const used = new Set([...writers.keys()].map(placeOf));
     return [...checkpoint.tensors.keys()].filter(
-      (key) => !writers.has(key) && !ignored.some((pattern) => pattern.test(key)),
+      (key) => !used.has(placeOf(key)) && !ignored.some((pattern) => pattern.test(key)),
     );
   }
 

@@ -23,6 +23,7 @@ export interface Target {
 /** What each target damages. */
 export const ABOUT = {
   headers: "safetensors files: lengths, headers, entries, data",
+  pickles: "PyTorch's files: zip archives, pickles, storages",
   indexes: "shard indexes, and the shards they name",
   weights: "config.json against a checkpoint's tensors, on a device that holds none; nothing may stay allocated",
   configs: "config.json",

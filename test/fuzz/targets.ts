@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import {
   AutoConfig,
@@ -23,6 +24,7 @@ import { BlipImageProcessor } from "../../src/instructblip/processing/image_proc
 import { Tokenizer } from "../../src/instructblip/tokenizer/tokenizer.ts";
 import { Weights } from "../../src/modules/weights.ts";
 import { optionsOf } from "../../src/tensor/arguments.ts";
+import { DTYPES } from "../../src/tensor/dtype.ts";
 import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import { SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
 import { checkFileName, type Folder, MemorySource, readText } from "../../src/tensor/files/source.ts";
@@ -31,6 +33,7 @@ import { tokenizerFiles } from "../instructblip/processing/processor_golden.ts";
 import { openLedgerDevice } from "../official/ledger_device.ts";
 import type { Random } from "../random.ts";
 import { build, entry } from "../tensor/files/corpus/files.ts";
+import { dictPickle, pytorchZip, tensorPickle } from "../tensor/files/pytorch_file.ts";
 import {
   chance,
   damagedJson,
@@ -127,6 +130,44 @@ const headers: Target = {
       return checkpoint.warnings;
     },
   }),
+};
+
+const pickles: Target = {
+  prepare: async () => {
+    const golden = fileURLToPath(new URL("../golden/pytorch/data/", import.meta.url));
+    const names = readdirSync(golden, { recursive: true, encoding: "utf8" }).filter((name) =>
+      /\.(bin|pth?)$/.test(name),
+    );
+    const files = names.map((name) => readFileSync(join(golden, name)));
+    const view = { dtype: "f32", shape: [2, 3], storage: "0" } as const;
+    const numel = 8;
+    const storage = new Uint8Array(4 * numel);
+    const tensors = {
+      a: tensorPickle(view, numel),
+      t: tensorPickle({ ...view, strides: [1, 2], offset: 1 }, numel),
+      empty: tensorPickle({ ...view, shape: [0] }, numel),
+    };
+    return {
+      make(random) {
+        // Half of the cases are damaged where only a pickle's reader sees it.
+        const pickle = () => mutateBytes(random, dictPickle(tensors));
+        const bytes = chance(random, 0.5)
+          ? pytorchZip(pickle(), { 0: storage }, { wide: chance(random, 0.2), narrow: chance(random, 0.2) })
+          : mutateBytes(random, pick(random, files));
+        return { files: { "pytorch_model.bin": bytes }, input: random.int(1, 64) };
+      },
+      async run({ files, input }) {
+        const checkpoint = await Checkpoint.open(folderOf(files));
+        // An expanded tensor is larger than its file.
+        const small = [...checkpoint.tensors.values()].filter(({ begin, end }) => end - begin < 2 ** 20);
+        for (const { name } of small) await checkpoint.read(name).catch(ignoreTyped);
+        const names = small.filter(({ dtype }) => dtype in DTYPES).map(({ name }) => name);
+        for await (const { bytes } of checkpoint.stream(names, { chunkBytes: 8 * (input as number) })) bytes.fill(0);
+        await checkpoint.close();
+        return checkpoint.warnings;
+      },
+    };
+  },
 };
 
 /** A refusal that is one of many answers of a case. */
@@ -766,6 +807,7 @@ const tasks: Target = {
 
 export const TARGETS: Readonly<Record<TargetName, Target>> = {
   headers,
+  pickles,
   indexes,
   weights,
   configs,

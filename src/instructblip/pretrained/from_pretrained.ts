@@ -59,7 +59,7 @@ const UNSUPPORTED: Readonly<Record<string, Word>> = {
   subfolder: unless([""], "give the path of that folder"),
   trust_remote_code: unless([false], "leave it out: no code of a checkpoint is ever run"),
   code_revision: always("leave it out: no code of a checkpoint is ever run"),
-  use_safetensors: unless([true], "only safetensors are read; Python's save_pretrained writes them"),
+  use_safetensors: unless([true], "leave it out: PyTorch's files are read where there are no safetensors"),
   variant: always('leave it out: dtype: "f16" stores matrices in 16 bits, from any checkpoint'),
   low_cpu_mem_usage: unless([true], "leave it out: weights always go to the device piece by piece"),
   attn_implementation: unless(
@@ -78,13 +78,13 @@ const UNSUPPORTED: Readonly<Record<string, Word>> = {
   output_loading_info: unless([false], "leave it out: what was odd about a checkpoint is in the model's `warnings`"),
   adapter_kwargs: always("merge the adapter first: PEFT's merge_and_unload(), then save_pretrained()"),
   adapter_name: always("merge the adapter first: PEFT's merge_and_unload(), then save_pretrained()"),
-  gguf_file: always("only safetensors are read"),
-  weights_only: unless([true], "leave it out: only safetensors are read, which hold nothing else"),
+  gguf_file: always("safetensors and PyTorch's files are read"),
+  weights_only: unless([true], "leave it out: nothing but weights is ever read of a pickle"),
   use_kernels: unless([false], NOT_PYTHON),
   kernel_config: always(NOT_PYTHON),
   key_mapping: always("rename the tensors in the file"),
-  from_tf: unless([false], "only safetensors are read"),
-  from_flax: unless([false], "only safetensors are read"),
+  from_tf: unless([false], "safetensors and PyTorch's files are read"),
+  from_flax: unless([false], "safetensors and PyTorch's files are read"),
   // Of processors.
   use_fast: always(
     'backend: "torchvision" makes pixels as the fast image processors do, "pil" (default) as the slow ones',

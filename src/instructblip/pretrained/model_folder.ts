@@ -60,7 +60,7 @@ export class ModelFolder extends JsonFolder {
       if (!(error instanceof EngineError && error.code === "NOT_FOUND")) throw error;
     });
     throw new WeightError("NOT_FOUND", `${this.name}: there is no ${CONFIG} in this folder`, {
-      hint: "a checkpoint folder has config.json, the weights (*.safetensors) and the tokenizer's files",
+      hint: "a checkpoint folder has config.json, the weights (*.safetensors, or *.bin) and the tokenizer's files",
     });
   }
 }

@@ -5,12 +5,12 @@
  * Source: transformers 5.18, integrations/peft.py (maybe_load_adapters), modeling_utils.py (_get_resolved_checkpoint_files).
  */
 import { WeightError } from "../../tensor/errors.ts";
+import { WEIGHT_FILES } from "../../tensor/files/checkpoint.ts";
 import { quote } from "../../tensor/shown.ts";
 import type { JsonRecord } from "../config/json_file.ts";
 import type { JsonFolder } from "../config/json_folder.ts";
 
 const ADAPTER = "adapter_config.json";
-const WEIGHTS = ["model.safetensors", "model.safetensors.index.json"];
 
 /** A file that is not used, and a hint. */
 export interface Unheeded {
@@ -35,11 +35,12 @@ export async function findUnheeded(folder: JsonFolder): Promise<Unheeded[]> {
     });
   }
   const weights = (await readable(folder, "config.json"))?.transformers_weights;
-  if (isName(weights) && !WEIGHTS.includes(weights)) {
+  if (isName(weights) && !WEIGHT_FILES.some((name) => name === weights)) {
+    const name = weights.endsWith(".bin") ? "pytorch_model.bin" : "model.safetensors";
     found.push({
       code: "OTHER_WEIGHTS",
-      message: `config.json says that the weights are in ${quote(weights)}, and only ${WEIGHTS[0]} is read`,
-      hint: `give that file the name ${WEIGHTS[0]}, in a folder of its own, and take transformers_weights out of config.json`,
+      message: `config.json says that the weights are in ${quote(weights)}, and only ${name} is read`,
+      hint: `give that file the name ${name}, in a folder of its own, and take transformers_weights out of config.json`,
     });
   }
   return found;

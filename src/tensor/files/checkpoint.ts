@@ -5,8 +5,8 @@
 import { WeightError } from "../errors.ts";
 import { sameShape } from "../shape.ts";
 import { quote } from "../shown.ts";
+import { PyTorchFile } from "./pytorch.ts";
 import { SafetensorsFile } from "./safetensors.ts";
-import { CONVERT_PICKLE } from "./safetensors_header.ts";
 import { type ByteSource, checkFileName, type Folder } from "./source.ts";
 import { describe, type Json, parseStrictJson } from "./strict_json.ts";
 import {
@@ -16,12 +16,19 @@ import {
   missing,
   refuser,
   requireDType,
+  type TensorFile,
   type TensorInfo,
 } from "./tensor_file.ts";
 import { type Window, windowsOf } from "./windows.ts";
 
-const SINGLE = "model.safetensors";
-const INDEX = "model.safetensors.index.json";
+/** The files that weights are looked for in, in this order: one file, or an index of several. */
+export const WEIGHT_FILES = [
+  "model.safetensors",
+  "model.safetensors.index.json",
+  "pytorch_model.bin",
+  "pytorch_model.bin.index.json",
+] as const;
+const [SINGLE, INDEX, PYTORCH, PYTORCH_INDEX] = WEIGHT_FILES;
 const MAX_INDEX_BYTES = 16 * 2 ** 20;
 /** A bound, because every shard is an open file. */
 const MAX_SHARDS = 1000;
@@ -48,7 +55,10 @@ export interface StreamOptions {
   signal?: AbortSignal;
 }
 
-/** The weights of a model: `model.safetensors`, or the shards that `model.safetensors.index.json` names. */
+/**
+ * The weights of a model: `model.safetensors`, or the shards that `model.safetensors.index.json` names; without them
+ * `pytorch_model.bin`, or its shards.
+ */
 export class Checkpoint {
   readonly name: string;
   /** The metadata of all files; of a key in several files, that of the first. */
@@ -59,11 +69,11 @@ export class Checkpoint {
   readonly warnings: readonly string[];
   /** Tensors that the index lists and no file has, with the file that the index names. */
   readonly absent: ReadonlyMap<string, string>;
-  readonly #files: ReadonlyMap<string, SafetensorsFile>;
+  readonly #files: ReadonlyMap<string, TensorFile>;
 
   private constructor(
     name: string,
-    files: ReadonlyMap<string, SafetensorsFile>,
+    files: ReadonlyMap<string, TensorFile>,
     warnings: readonly string[] = [],
     absent: ReadonlyMap<string, string> = new Map(),
   ) {
@@ -82,30 +92,32 @@ export class Checkpoint {
   }
 
   /**
-   * Opens a folder or one .safetensors file, and checks all headers.
+   * Opens a folder or one file, and checks all headers. The name of a file tells its format: .bin, .pt, .pth and .ckpt are
+   * PyTorch's.
    *
    * @throws WeightError MISSING_MODEL, MISSING_SHARD, BAD_SHARD_PATH, BAD_INDEX, INDEX_MISMATCH, TOO_MANY_SHARDS, those
-   * of {@link SafetensorsFile.open}, and the folder's own
+   * of {@link SafetensorsFile.open} or {@link PyTorchFile.open}, and the folder's own
    */
   static async open(from: Folder | ByteSource, limits: HeaderLimits = {}): Promise<Checkpoint> {
     if ("read" in from) {
-      const file = await SafetensorsFile.open(from, limits);
+      const file = await openTensorFile(from, limits);
       return new Checkpoint(from.name, new Map([[from.name, file]]));
     }
-    if (await from.has(SINGLE)) {
-      const file = await SafetensorsFile.open(await from.open(SINGLE), limits);
-      return new Checkpoint(from.name, new Map([[SINGLE, file]]));
+    for (const name of WEIGHT_FILES) {
+      if (!(await from.has(name))) continue;
+      if (name.endsWith(".json")) return Checkpoint.#openShards(from, name, limits);
+      const file = await openTensorFile(await from.open(name), limits);
+      return new Checkpoint(from.name, new Map([[name, file]]));
     }
-    if (await from.has(INDEX)) return Checkpoint.#openShards(from, limits);
-
-    const message = `${from.name}: neither ${SINGLE} nor ${INDEX} is there`;
+    const message = `${from.name}: neither ${SINGLE} nor ${PYTORCH}, nor an index of either, is there`;
     throw new WeightError("MISSING_MODEL", message, { hint: await hintOfOtherFiles(from) });
   }
 
-  static async #openShards(folder: Folder, limits: HeaderLimits): Promise<Checkpoint> {
-    const index = parseIndex(await folder.text(INDEX, MAX_INDEX_BYTES), limits);
+  static async #openShards(folder: Folder, indexFile: string, limits: HeaderLimits): Promise<Checkpoint> {
+    const index = parseIndex(indexFile, await folder.text(indexFile, MAX_INDEX_BYTES), limits);
     const shards = [...new Set(index.fileOf.values())].sort();
-    if (shards.length > MAX_SHARDS) refuser(INDEX)("TOO_MANY_SHARDS", `${shards.length} files; at most ${MAX_SHARDS}`);
+    if (shards.length > MAX_SHARDS)
+      refuser(indexFile)("TOO_MANY_SHARDS", `${shards.length} files; at most ${MAX_SHARDS}`);
     for (const shard of shards) checkFileName(shard);
     const absent: string[] = [];
     for (const shard of shards) if (!(await folder.has(shard))) absent.push(shard);
@@ -114,9 +126,9 @@ export class Checkpoint {
       throw new WeightError("MISSING_SHARD", message, { hint: "incomplete download?" });
     }
 
-    const files = new Map<string, SafetensorsFile>();
+    const files = new Map<string, TensorFile>();
     try {
-      for (const shard of shards) files.set(shard, await SafetensorsFile.open(await folder.open(shard), limits));
+      for (const shard of shards) files.set(shard, await openTensorFile(await folder.open(shard), limits));
       const { warnings, absent } = await compareWithIndex(index, files);
       return new Checkpoint(folder.name, files, warnings, absent);
     } catch (error) {
@@ -125,7 +137,7 @@ export class Checkpoint {
     }
   }
 
-  /** As {@link SafetensorsFile.read}, from the file that has the tensor. */
+  /** As {@link TensorFile.read}, from the file that has the tensor. */
   async read(name: string, rows?: readonly [begin: number, end: number]): Promise<Uint8Array> {
     const info = this.tensors.get(name) ?? missing(this.name, [name], this.tensors);
     return this.#fileOf(info).read(name, rows);
@@ -185,10 +197,19 @@ export class Checkpoint {
     for (const file of this.#files.values()) await file.close();
   }
 
-  #fileOf({ file }: { readonly file: string }): SafetensorsFile {
+  #fileOf({ file }: { readonly file: string }): TensorFile {
     return this.#files.get(file)!;
   }
 }
+
+/** Opens a file by the format of its name. @throws as {@link SafetensorsFile.open} and {@link PyTorchFile.open} */
+function openTensorFile(source: ByteSource, limits: HeaderLimits): Promise<TensorFile> {
+  return /\.(bin|pt|pth|ckpt)$/i.test(source.name)
+    ? PyTorchFile.open(source, limits)
+    : SafetensorsFile.open(source, limits);
+}
+
+const VARIANT = /\.(fp16|bf16|fp32|fp8|int8|non_ema)/;
 
 /** A hint for a folder without a checkpoint, by the files it has instead. A folder cannot be listed, so likely names are tried. */
 async function hintOfOtherFiles(folder: Folder): Promise<string | undefined> {
@@ -197,33 +218,37 @@ async function hintOfOtherFiles(folder: Folder): Promise<string | undefined> {
     return undefined;
   };
   const variants = ["fp16", "bf16", "fp32", "fp8", "int8", "non_ema"];
-  const variant = await first(variants.flatMap((v) => [`model.${v}.safetensors`, `model.safetensors.index.${v}.json`]));
-  if (variant) return `there is ${variant}: rename it to ${variant.includes("index") ? INDEX : SINGLE}`;
-  if (await first(["adapter_model.safetensors", "adapter_config.json"])) {
+  const variant = await first(
+    variants.flatMap((v) => [
+      ...[`model.${v}.safetensors`, `model.safetensors.index.${v}.json`],
+      ...[`pytorch_model.${v}.bin`, `pytorch_model.bin.index.${v}.json`],
+    ]),
+  );
+  if (variant) return `there is ${variant}: rename it to ${variant.replace(VARIANT, "")}`;
+  if (await first(["adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"])) {
     return "there is an adapter, not a model: merge it into its base, or give the base";
   }
   const other = await first(["consolidated.safetensors", "pytorch_model.safetensors"]);
   if (other) return `there is ${other}; transformers' own file is ${SINGLE}`;
-  const counts = Array.from(
-    { length: 16 },
-    (_, i) => `model-00001-of-000${String(i + 2).padStart(2, "0")}.safetensors`,
-  );
-  const shard = await first(counts);
-  if (shard) return `there is ${shard}, but not the index that says what is in which file: download ${INDEX} too`;
-  if (await first(["pytorch_model.bin", "pytorch_model.bin.index.json"])) {
-    return `there is a pytorch_model.bin, but ${CONVERT_PICKLE}`;
+  const counts = Array.from({ length: 16 }, (_, i) => `00001-of-000${String(i + 2).padStart(2, "0")}`);
+  const shard = await first(counts.flatMap((n) => [`model-${n}.safetensors`, `pytorch_model-${n}.bin`]));
+  if (shard) {
+    const index = shard.endsWith(".bin") ? PYTORCH_INDEX : INDEX;
+    return `there is ${shard}, but not the index that says what is in which file: download ${index} too`;
   }
   return undefined;
 }
 
 interface ShardIndex {
+  /** Its name. */
+  readonly file: string;
   /** Tensor name -> shard. */
   readonly fileOf: ReadonlyMap<string, string>;
   readonly totalSize: Json | undefined;
 }
 
-function parseIndex(text: string, limits: HeaderLimits): ShardIndex {
-  const refuse = refuser(INDEX);
+function parseIndex(file: string, text: string, limits: HeaderLimits): ShardIndex {
+  const refuse = refuser(file);
   const maxTensors = limits.maxTensors ?? DEFAULT_TENSORS;
   const root = parseStrictJson(text, { members: maxTensors, values: 2 * maxTensors }, (code, message, hint) =>
     code === "TOO_MANY_MEMBERS"
@@ -235,12 +260,13 @@ function parseIndex(text: string, limits: HeaderLimits): ShardIndex {
     return refuse("BAD_INDEX", "must be an object with a weight_map that names files");
   }
   const fileOf = new Map<string, string>();
-  for (const [name, file] of map) {
-    if (typeof file !== "string") return refuse("BAD_INDEX", `${quote(name)}: must name a file, got ${describe(file)}`);
-    fileOf.set(name, file);
+  for (const [name, shard] of map) {
+    if (typeof shard !== "string")
+      return refuse("BAD_INDEX", `${quote(name)}: must name a file, got ${describe(shard)}`);
+    fileOf.set(name, shard);
   }
   const metadata = root.get("metadata");
-  return { fileOf, totalSize: metadata instanceof Map ? metadata.get("total_size") : undefined };
+  return { file, fileOf, totalSize: metadata instanceof Map ? metadata.get("total_size") : undefined };
 }
 
 /**
@@ -251,46 +277,48 @@ function parseIndex(text: string, limits: HeaderLimits): ShardIndex {
  * @throws WeightError INDEX_MISMATCH if two files have a tensor with different bytes
  */
 async function compareWithIndex(
-  { fileOf, totalSize }: ShardIndex,
-  files: ReadonlyMap<string, SafetensorsFile>,
+  { file: index, fileOf, totalSize }: ShardIndex,
+  files: ReadonlyMap<string, TensorFile>,
 ): Promise<{ warnings: string[]; absent: Map<string, string> }> {
   const found = new Map<string, string>();
   const [unmapped, misplaced, twice] = [new Set<string>(), new Set<string>(), new Set<string>()];
   let bytes = 0;
   for (const [file, { tensors }] of files) {
+    const counted = new Set<string>(); // of several names of the same bytes, one
     for (const { name, begin, end } of tensors.values()) {
       const other = found.get(name);
       if (other !== undefined) {
         if (!(await isSame(name, files.get(other)!, files.get(file)!))) {
           const where = `${quote(other)} and in ${quote(file)}, with different numbers`;
-          refuser(INDEX)("INDEX_MISMATCH", `${quote(name)} is in ${where}`, "files of two saves? download them again");
+          refuser(index)("INDEX_MISMATCH", `${quote(name)} is in ${where}`, "files of two saves? download them again");
         }
         twice.add(name);
       }
       found.set(name, file);
       if (!fileOf.has(name)) unmapped.add(name);
       else if (!files.get(fileOf.get(name)!)!.tensors.has(name)) misplaced.add(name);
-      bytes += end - begin;
+      if (!counted.has(`${begin} ${end}`)) bytes += end - begin;
+      counted.add(`${begin} ${end}`);
     }
   }
   const absent = new Map([...fileOf].filter(([name]) => !found.has(name)));
   const warnings: string[] = [];
   const warn = (what: string, names: Iterable<string>) => {
     const list = [...names];
-    if (list.length) warnings.push(`${INDEX}: ${what} ${listed(list)}`);
+    if (list.length) warnings.push(`${index}: ${what} ${listed(list)}`);
   };
   warn("does not list", unmapped);
   warn("names another file for", misplaced);
   warn("lists what no file holds,", absent.keys());
   warn("two files hold", twice);
   if (totalSize !== undefined && totalSize !== bytes) {
-    warnings.push(`${INDEX}: total_size is ${describe(totalSize)}, the tensors take ${bytes} bytes`);
+    warnings.push(`${index}: total_size is ${describe(totalSize)}, the tensors take ${bytes} bytes`);
   }
   return { warnings, absent };
 }
 
 /** Whether the tensor `name` is the same in two files, byte for byte. */
-async function isSame(name: string, one: SafetensorsFile, other: SafetensorsFile): Promise<boolean> {
+async function isSame(name: string, one: TensorFile, other: TensorFile): Promise<boolean> {
   const [a, b] = [one.tensors.get(name)!, other.tensors.get(name)!];
   const size = a.end - a.begin;
   if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;

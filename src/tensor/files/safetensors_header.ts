@@ -16,6 +16,7 @@ import { describe, type Json, type JsonObject, parseStrictJson } from "./strict_
 import {
   byteSize,
   checkName,
+  DEFAULT_HEADER_BYTES,
   DEFAULT_TENSORS,
   type Header,
   type HeaderLimits,
@@ -31,7 +32,6 @@ import {
 
 export const PREFIX = 8;
 export const MAX_HEADER_BYTES = 100_000_000;
-const DEFAULT_HEADER_BYTES = 16 * 2 ** 20;
 /** JSON values per tensor: entry, dtype, shape, offsets, their at most 10 numbers, and some for unknown fields. */
 const JSON_VALUES_PER_TENSOR = 16;
 
@@ -64,27 +64,31 @@ function headerLength(start: Uint8Array, size: number, limits: HeaderLimits, ref
   return length;
 }
 
-export const CONVERT_PICKLE =
-  'pickles can run code and are never read; in Python: model.save_pretrained("folder", safe_serialization=True)';
+const RENAME = "give it the name pytorch_model.bin: PyTorch's files are read too, without running anything";
 
-/** Other formats found in files named .safetensors: magic number, name, hint. */
+/** Other formats found in files of weights: magic number, name, hint. */
 const OTHER_FORMATS: readonly (readonly [RegExp, string, string])[] = [
   [/^version https:\/\/git-lfs/, "a Git LFS pointer, not the file itself", "run `git lfs pull`, or download the file"],
   [/^\s*<(?:!doctype|html|\?xml|error)/i, "an HTML or XML page", "the download saved an error page; download it again"],
   // biome-ignore lint/suspicious/noControlCharactersInRegex: a magic number
-  [/^PK\x03\x04/, "a zip archive, such as a PyTorch .bin or .pt file", CONVERT_PICKLE],
+  [/^PK\x03\x04/, "a zip archive, such as a PyTorch .bin or .pt file", RENAME],
   // biome-ignore lint/suspicious/noControlCharactersInRegex: a magic number
-  [/^\x80[\x02-\x05]/, "a Python pickle, such as an old PyTorch .bin or .pt file", CONVERT_PICKLE],
+  [/^\x80[\x02-\x05]/, "a Python pickle, such as an old PyTorch .bin or .pt file", RENAME],
   [/^GGUF/, "a GGUF file", "use the model's original safetensors files"],
   [/^\x89HDF/, "an HDF5 file", "use the model's safetensors files"],
   [/^\s*[{[]/, "bare JSON, such as a shard index", "open the folder, or one of the .safetensors files"],
 ];
 
+/** What a file is by its first bytes, and a hint; undefined if unknown. */
+export function otherFormat(start: Uint8Array): readonly [kind: string, hint: string] | undefined {
+  const text = String.fromCharCode(...start.subarray(0, 64));
+  const found = OTHER_FORMATS.find(([pattern]) => pattern.test(text));
+  return found && [found[1], found[2]];
+}
+
 function refuseOtherFormats(start: Uint8Array, refuse: Refuse): void {
-  const text = String.fromCharCode(...start);
-  for (const [pattern, kind, hint] of OTHER_FORMATS) {
-    if (pattern.test(text)) refuse("NOT_SAFETENSORS", `this is ${kind}`, hint);
-  }
+  const [kind, hint] = otherFormat(start) ?? [];
+  if (kind) refuse("NOT_SAFETENSORS", `this is ${kind}`, hint);
 }
 
 /** Parses the header and checks it against the data, `dataBytes` bytes from offset `dataBegin` of the file. */
@@ -155,7 +159,7 @@ function dtypeOf(value: Json | undefined, refuse: Refuse): { dtype: DType | Unsu
   if (typeof value !== "string") return refuse("BAD_DTYPE", `dtype must be a string, got ${describe(value)}`);
   const dtype = FROM_SAFETENSORS.get(value);
   if (dtype) return { dtype, bits: 8 * DTYPES[dtype].bytes };
-  if (Object.hasOwn(UNSUPPORTED_DTYPES, value)) {
+  if (Object.hasOwn(UNSUPPORTED_DTYPES, value) && value !== "C128") {
     const unsupported = value as UnsupportedDType;
     return { dtype: unsupported, bits: UNSUPPORTED_DTYPES[unsupported] };
   }

@@ -78,6 +78,46 @@ export function checkRange(source: ByteSource, offset: number, length: number): 
   }
 }
 
+/** Most bytes between two ranges that are read at once, most bytes of such a read, and reads at a time. */
+const [SCATTERED_GAP, SCATTERED_READ, SCATTERED_READS] = [2 ** 16, 2 ** 20, 8] as const;
+
+/**
+ * Reads many short ranges of a file: near ones by one read, several reads at a time.
+ *
+ * @param found called with the index of a range and its bytes, which are valid during the call
+ */
+export async function readScattered(
+  source: ByteSource,
+  ranges: readonly { readonly begin: number; readonly length: number }[],
+  found: (index: number, bytes: Uint8Array) => void,
+): Promise<void> {
+  const order = ranges.map((_, i) => i).sort((a, b) => ranges[a]!.begin - ranges[b]!.begin);
+  const endOf = (i: number) => ranges[i]!.begin + ranges[i]!.length;
+  const groups: number[][] = [];
+  let [first, last] = [0, 0]; // of the bytes of the last group
+  for (const i of order) {
+    const { begin } = ranges[i]!;
+    const group = groups.at(-1);
+    if (group && begin - last <= SCATTERED_GAP && endOf(i) - first <= SCATTERED_READ) {
+      group.push(i);
+      last = Math.max(last, endOf(i));
+    } else {
+      groups.push([i]);
+      [first, last] = [begin, endOf(i)];
+    }
+  }
+  let next = 0;
+  const work = async () => {
+    for (let group = groups[next++]; group; group = groups[next++]) {
+      const begin = ranges[group[0]!]!.begin;
+      const bytes = new Uint8Array(Math.max(...group.map(endOf)) - begin);
+      await source.read(begin, bytes);
+      for (const i of group) found(i, bytes.subarray(ranges[i]!.begin - begin, endOf(i) - begin));
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(SCATTERED_READS, groups.length) }, work));
+}
+
 /** Bytes in memory. */
 export class MemorySource implements ByteSource {
   readonly name: string;

@@ -8,7 +8,7 @@ import { formatShape } from "../shape.ts";
 import { quote } from "../shown.ts";
 import type { ByteSource } from "./source.ts";
 
-/** Dtypes of the format that the engine does not support, and their bits. Such a tensor is an error only when it is read. */
+/** Dtypes of the formats that the engine does not support, and their bits; safetensors has no C128. Such a tensor is an error only when it is read. */
 export const UNSUPPORTED_DTYPES = {
   F4: 4,
   F6_E2M3: 6,
@@ -19,10 +19,11 @@ export const UNSUPPORTED_DTYPES = {
   F8_E4M3FNUZ: 8,
   F8_E5M2FNUZ: 8,
   C64: 64,
+  C128: 128,
 } as const;
 export type UnsupportedDType = keyof typeof UNSUPPORTED_DTYPES;
 
-/** An entry of the header; `begin` and `end` are byte offsets in the file. */
+/** An entry of the header; `begin` and `end` are byte offsets in the file, or beyond its end for a {@link DerivedTensor}. */
 export interface TensorInfo {
   readonly name: string;
   readonly dtype: DType | UnsupportedDType;
@@ -31,14 +32,23 @@ export interface TensorInfo {
   readonly end: number;
 }
 
+/** A tensor whose bytes are not in the file as they are, but are computed of it. */
+export interface DerivedTensor extends Pick<TensorInfo, "name" | "dtype" | "shape"> {
+  /** In bytes. */
+  readonly size: number;
+  /** Fills `into` with its bytes from `byteOffset`, a multiple of 8. */
+  read(byteOffset: number, into: Uint8Array): Promise<void>;
+}
+
 /** Bounds of what a reader allocates before it has checked the file. */
 export interface HeaderLimits {
-  /** Default 16 MiB, which is 100,000 tensors; never above the format's 100,000,000. */
+  /** Of a header, pickle or directory. Default 16 MiB, which is 100,000 tensors; never above safetensors' 100,000,000. */
   maxHeaderBytes?: number;
   /** Default 100,000. */
   maxTensors?: number;
 }
 
+export const DEFAULT_HEADER_BYTES = 16 * 2 ** 20;
 export const DEFAULT_TENSORS = 100_000;
 /** PyTorch models use up to 5. The bound rejects hostile shapes with millions of dimensions. */
 export const MAX_RANK = 8;
@@ -74,13 +84,28 @@ export class TensorFile implements Header {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly warnings: readonly string[];
   readonly #source: ByteSource;
+  readonly #derived: (DerivedTensor & { readonly begin: number })[] = [];
 
-  protected constructor(source: ByteSource, header: Header) {
+  /** @param derived these get offsets beyond the end of the file, with gaps, so that no read covers two of them */
+  protected constructor(source: ByteSource, header: Header, derived: readonly DerivedTensor[] = []) {
     this.name = source.name;
     this.#source = source;
     this.metadata = header.metadata;
-    this.tensors = header.tensors;
     this.warnings = header.warnings;
+    if (derived.length === 0) {
+      this.tensors = header.tensors;
+      return;
+    }
+    const tensors = new Map(header.tensors);
+    let at = source.size;
+    for (const tensor of derived) {
+      const begin = Math.ceil(at / 8) * 8 + 8;
+      at = begin + tensor.size;
+      this.#derived.push({ ...tensor, begin });
+      const { name, dtype, shape } = tensor;
+      tensors.set(name, { name, dtype, shape, begin, end: at });
+    }
+    this.tensors = tensors;
   }
 
   /**
@@ -110,7 +135,7 @@ export class TensorFile implements Header {
       const range = `[${byteOffset}, ${byteOffset + into.length})`;
       refuser(this.name)("BAD_RANGE", `${quote(info.name)}: bytes ${range} of ${size}`);
     }
-    await this.#source.read(info.begin + byteOffset, into);
+    await this.readRaw(info.begin + byteOffset, into);
   }
 
   /** Identifies the file and its version. */
@@ -125,7 +150,12 @@ export class TensorFile implements Header {
 
   /** Fills `into` from a file offset: for reads that cover several tensors. */
   async readRaw(fileOffset: number, into: Uint8Array): Promise<void> {
-    await this.#source.read(fileOffset, into);
+    if (fileOffset <= this.#source.size) return this.#source.read(fileOffset, into);
+    const derived = this.#derived.findLast(({ begin }) => begin <= fileOffset);
+    if (derived && fileOffset + into.length <= derived.begin + derived.size) {
+      return derived.read(fileOffset - derived.begin, into);
+    }
+    refuser(this.name)("BAD_RANGE", `bytes from ${fileOffset} lie beyond the file`);
   }
 
   #rowBytes(info: TensorInfo, [begin, end]: readonly [number, number]): [number, number] {

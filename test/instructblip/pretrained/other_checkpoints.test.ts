@@ -134,7 +134,8 @@ test.each([
   ["model.fp16.safetensors", "rename it to model.safetensors"],
   ["model-00001-of-00003.safetensors", "download model.safetensors.index.json too"],
   ["adapter_model.safetensors", "an adapter, not a model"],
-  ["pytorch_model.bin", "pickles can run code"],
+  ["pytorch_model.fp16.bin", "rename it to pytorch_model.bin"],
+  ["pytorch_model-00001-of-00002.bin", "download pytorch_model.bin.index.json too"],
 ])("%s in place of model.safetensors", async (file, hint) => {
   await rename(join(folder, "model.safetensors"), join(folder, file));
   await expect(openCheckpoint(folder)).rejects.toMatchObject({

@@ -65,7 +65,7 @@ describe.each(Object.keys(LOADERS))("%s.from_pretrained", (name) => {
     [{ force_download: true }, "UNSUPPORTED_OPTION", "cache_dir"],
     [{ subfolder: "sub" }, "UNSUPPORTED_OPTION", "path of that folder"],
     [{ trust_remote_code: true }, "UNSUPPORTED_OPTION", "no code of a checkpoint"],
-    [{ use_safetensors: false }, "UNSUPPORTED_OPTION", "only safetensors"],
+    [{ use_safetensors: false }, "UNSUPPORTED_OPTION", "PyTorch's files"],
     [{ low_cpu_mem_usage: false }, "UNSUPPORTED_OPTION", "piece by piece"],
     [{ attn_implementation: "flash_attention_2" }, "UNSUPPORTED_OPTION", "own kernel"],
     [{ variant: "fp16" }, "UNSUPPORTED_OPTION", 'dtype: "f16"'],

@@ -214,8 +214,8 @@ describe("hints", () => {
     ["A28a", "F32"],
     ["A29a", "git lfs pull"],
     ["A29b", "download"],
-    ["A29c", "never read"],
-    ["A29d", "safe_serialization"],
+    ["A29c", "pytorch_model.bin"],
+    ["A29d", "pytorch_model.bin"],
     ["A26b", "maxHeaderBytes"],
     ["B17", "download"],
   ])("%s mentions %s", async (id, text) => expect(await hint(id)).toContain(text));

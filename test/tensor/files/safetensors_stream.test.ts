@@ -316,13 +316,6 @@ describe("checkpoint", () => {
     const { metadata } = await Checkpoint.open(folder);
     expect(Object.fromEntries(metadata)).toEqual({ format: "first", a: "first", b: "second" });
   });
-
-  it("says how to convert when only a pickle is there", async () => {
-    const folder = new CountingFolder();
-    await expect(Checkpoint.open(folder)).rejects.toMatchObject({ code: "MISSING_MODEL", hint: undefined });
-    folder.files.set("pytorch_model.bin.index.json", new Uint8Array(2));
-    await expect(Checkpoint.open(folder)).rejects.toMatchObject({ hint: expect.stringContaining("save_pretrained") });
-  });
 });
 
 describe("rows and ranges of one tensor", () => {

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { copyFile, link, mkdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { EngineError, WeightError } from "../../../tensor/errors.ts";
+import { WEIGHT_FILES } from "../../../tensor/files/checkpoint.ts";
 
 /** Moves a finished file to its place, unless another process was faster: that file may already be in use. */
 export async function publish(from: string, to: string): Promise<void> {
@@ -47,7 +48,7 @@ export async function point(pointer: string, blob: string, isNew: boolean, symli
 export async function isWhole(snapshot: string): Promise<boolean> {
   const has = async (...files: string[]) =>
     (await Promise.all(files.map((file) => isFile(join(snapshot, file))))).some((found) => found);
-  if ((await has("config.json")) && (await has("model.safetensors", "model.safetensors.index.json"))) return true;
+  if ((await has("config.json")) && (await has(...WEIGHT_FILES))) return true;
   const pixels = ["processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"];
   return (await has("tokenizer.json")) && (await has(...pixels));
 }

@@ -49,8 +49,11 @@ export const FOLDERS: Readonly<Record<string, CorpusFolder>> = {
     files: () => ({ "model.safetensors": shard("a"), [INDEX]: index({ z: "none.safetensors" }) }),
   },
   B24d: { about: "nothing", files: () => ({}) },
-  B24e: { about: "only a pickle", files: () => ({ "pytorch_model.bin": new Uint8Array(9) }) },
-  B24f: { about: "only pickled shards", files: () => ({ "pytorch_model.bin.index.json": new Uint8Array(2) }) },
+  B24e: { about: "only a damaged pickle", files: () => ({ "pytorch_model.bin": new Uint8Array(9) }) },
+  B24f: {
+    about: "only a damaged index of pickles",
+    files: () => ({ "pytorch_model.bin.index.json": new Uint8Array(2) }),
+  },
   B24g: {
     about: "shards in a subfolder",
     files: () => ({
