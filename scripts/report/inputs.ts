@@ -5,7 +5,8 @@
 import type { Comparison as BenchComparison } from "../../bench/compare.ts";
 import { ENGINE_NAMES } from "../../bench/peers/engine.ts";
 import { KINDS, type PeerRow } from "../../bench/peers/results.ts";
-import type { Limits, Row } from "../../bench/rows.ts";
+import type { Row } from "../../bench/rows.ts";
+import type { Limits } from "../../src/tensor/limits.ts";
 import { bounded, shown } from "../../src/tensor/shown.ts";
 import {
   type Check,

@@ -1,6 +1,7 @@
 /** Where the time of a load and an answer goes: by module, and by kernel under the adapter's limits. */
 import { type Column, formatRate, formatTime } from "../../bench/report.ts";
-import { groupedBy, type Limits } from "../../bench/rows.ts";
+import { groupedBy } from "../../bench/rows.ts";
+import type { Limits } from "../../src/tensor/limits.ts";
 import { drawBars } from "./bars.ts";
 import { type Figure, tableOf } from "./figure.ts";
 import type { ProfileResult, ProfileSums } from "./inputs.ts";

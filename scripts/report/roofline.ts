@@ -4,7 +4,8 @@
  */
 import { limitsOf } from "../../bench/limits.bench.ts";
 import { formatRate, formatTime, KERNEL_COLUMNS, MODEL_COLUMNS } from "../../bench/report.ts";
-import { isWrong, type Limits, median, type Row } from "../../bench/rows.ts";
+import { isWrong, median, type Row } from "../../bench/rows.ts";
+import type { Limits } from "../../src/tensor/limits.ts";
 import { INK, SOFT } from "./drawing.ts";
 import { FAMILIES, familyOf } from "./families.ts";
 import { type Figure, type Key, tableOf } from "./figure.ts";

@@ -1,6 +1,7 @@
 /** The drawings of roofline.ts: points on logarithmic axes, and what the machine's limits allow above them. */
 import { formatRate } from "../../bench/report.ts";
-import { isWrong, type Limits, type Row } from "../../bench/rows.ts";
+import { isWrong, type Row } from "../../bench/rows.ts";
+import type { Limits } from "../../src/tensor/limits.ts";
 import { axisX, axisY, CARD, decades, drawn, HALO, INK, logRange, Plot, tick, ticksOf, WRONG } from "./drawing.ts";
 import { FAMILIES, familyOf } from "./families.ts";
 

@@ -464,7 +464,11 @@ describe("what cannot be meant is refused", () => {
     ["INTERVENTION_INDEX", /index.token must be/, [{ module: "qformer", op: "zero", index: { token: 3 } }]],
     ["INTERVENTION_INDEX", /index.token must be/, [{ module: "qformer", op: "zero", index: { token: [1, 1] } }]],
     ["INTERVENTION_INDEX", /index.row must be/, [{ module: "qformer", op: "zero", index: { row: [-1] } }]],
-    ["INTERVENTION_INDEX", /index.head needs "at": "heads" or "edges"/, [{ module: "qformer", op: "zero", index: { head: [0] } }]],
+    [
+      "INTERVENTION_INDEX",
+      /index.head needs "at": "heads" or "edges"/,
+      [{ module: "qformer", op: "zero", index: { head: [0] } }],
+    ],
     ["INTERVENTION_VALUE", /finite f32 numbers only, has "1"/, [{ module: "qformer", op: "add", value: "1" }]],
     ["INTERVENTION_VALUE", /finite f32 numbers only, has NaN/, [{ module: "qformer", op: "add", value: [Number.NaN] }]],
     ["INTERVENTION_VALUE", /finite f32 numbers only/, [{ module: "qformer", op: "add", value: 1e39 }]],
