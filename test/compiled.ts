@@ -36,7 +36,7 @@ const LINKS = [
 ];
 const DAY_MS = 86_400_000;
 
-/** The environment of a child that computes: see there. */
+/** The environment of a child that computes: test/patient.mjs has the reason. */
 export const PATIENT = { NODE_OPTIONS: `--import ${new URL("patient.mjs", import.meta.url).href}` };
 
 let made: string | undefined;
@@ -71,29 +71,41 @@ function compile(): string {
       rmSync(join(MADE, old), { recursive: true, force: true });
   }
   const scratch = mkdtempSync(join(MADE, "making-"));
-  const compilerOptions = {
-    noEmit: false,
-    noCheck: true, // `npm run check` does
-    declaration: false,
-    allowImportingTsExtensions: false,
-    outDir: scratch,
-    rootDir: ROOT,
-  };
-  const config = join(scratch, "tsconfig.json");
-  const include = SOURCES.map((path) => join(ROOT, path));
-  writeFileSync(config, JSON.stringify({ extends: join(ROOT, "tsconfig.json"), compilerOptions, include }));
-  const tsc = join(ROOT, "node_modules/@typescript/native/bin/tsc");
-  const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", config], { encoding: "utf8" });
-  if (status !== 0) throw new Error(`the programs were not compiled:\n${stdout}`);
-  for (const path of LINKS) {
-    mkdirSync(dirname(join(scratch, path)), { recursive: true });
-    symlinkSync(join(ROOT, path), join(scratch, path));
-  }
   try {
+    compileInto(scratch);
     renameSync(scratch, folder);
   } catch (error) {
     rmSync(scratch, { recursive: true, force: true });
     if (!existsSync(folder)) throw error; // else another process was faster
   }
   return folder;
+}
+
+function compileInto(folder: string): void {
+  const compilerOptions = {
+    noEmit: false,
+    noCheck: true, // `npm run check` does
+    declaration: false,
+    allowImportingTsExtensions: false,
+    outDir: folder,
+    rootDir: ROOT,
+  };
+  const config = join(folder, "tsconfig.json");
+  const include = SOURCES.map((path) => join(ROOT, path));
+  writeFileSync(config, JSON.stringify({ extends: join(ROOT, "tsconfig.json"), compilerOptions, include }));
+  const tsc = join(ROOT, "node_modules/@typescript/native/bin/tsc");
+  const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", config], { encoding: "utf8" });
+  if (status !== 0) throw new Error(`the programs were not compiled:\n${stdout}`);
+  for (const path of LINKS) link(path, folder);
+}
+
+/** Links a file or a folder; of a folder with programs of its own, what is in it. */
+function link(path: string, folder: string): void {
+  const [from, to] = [join(ROOT, path), join(folder, path)];
+  if (!existsSync(to)) {
+    mkdirSync(dirname(to), { recursive: true });
+    symlinkSync(from, to);
+  } else if (statSync(to).isDirectory()) {
+    for (const name of readdirSync(from)) link(join(path, name), folder);
+  }
 }
