@@ -23,7 +23,12 @@ export function drawForest(items: readonly Item[], axis: string, width: number):
   const line = isNarrow ? 34 : 20;
   const [marginTop, marginBottom] = [8, 40];
   const marginLeft = isNarrow ? 6 : Math.min(320, 14 + 6.6 * Math.max(...items.map(({ label }) => label.length)));
-  const flat = items.flatMap(({ ratios }, at) => ratios.map((ratio) => ({ ...ratio, y: at + (isNarrow ? 0.3 : 0) })));
+  /** Ratios with intervals lie a little above each other, so that none hides another. */
+  const apart = (i: number, { length }: readonly Ratio[]) =>
+    length > 1 ? (i / (length - 1) - 0.5) * (isNarrow ? 0.28 : 0.5) : 0;
+  const flat = items.flatMap(({ ratios }, at) =>
+    ratios.map((ratio, i) => ({ ...ratio, y: at + (isNarrow ? 0.3 : 0) + (ratio.interval ? apart(i, ratios) : 0) })),
+  );
   const bars = items.flatMap(({ bar }, at) => (bar ? [{ bar, y: at + (isNarrow ? 0.3 : 0) }] : []));
   const all = flat.flatMap(({ value, interval }) => [value, ...(interval ?? [])]);
   const domain = logRange([1, ...all, ...bars.map(({ bar }) => bar)], 0.06);

@@ -112,7 +112,7 @@ function drawStrips(
   const isNarrow = width < 500;
   const line = isNarrow ? 36 : 24;
   const place = (row: ParityRow) => {
-    const share = severity(row);
+    const share = row.share ?? Number.POSITIVE_INFINITY;
     return share <= LEAST ? LEAST : Math.min(MOST, Number(share.toPrecision(2)));
   };
   const y = (part: number) => part + (isNarrow ? 0.22 : 0);

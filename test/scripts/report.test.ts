@@ -343,6 +343,12 @@ test("modules' errors are a share of the tolerance, the worst of each kind in th
   expect(failed.summary[0]).toContain("1 FAILED");
   expect(failed.svg).toMatch(/<circle [^>]*fill="var\(--wrong\)"/);
   expect(failed.table.rows[0]).toContain("FAILED ");
+  // One above its tolerance lies where it is.
+  const above = { ...PARITY, rows: [parityRow({ share: 0.1 }), parityRow({ stage: "loss", name: "loss", share: 10 })] };
+  const { svg } = figureOf([parseResults("f", JSON.stringify(above))], "Error against PyTorch");
+  const [[, [tenth]], [, [ten]]] = [...marksOf(svg)];
+  const [, right] = /<line [^>]*x2="([^"]+)"[^>]*\/><\/g><g>/.exec(svg) ?? [];
+  expect(Number(right) - tenth).toBeCloseTo(ten - Number(right), 0);
 });
 
 test("tensors of two runs are those of the file", () => {
