@@ -93,7 +93,7 @@ function wordsCard({ prompt, words, word }: AttributionReport): string {
   const how = word === "remove" ? "removed from the instruction" : "hidden in its place";
   return `<section class="card">
 <h2>In the instruction</h2>
-<p class="soft">How the log-probability changes when a word is ${how}, which the Q-Former and the language model read.</p>
+<p class="soft">How the log-probability changes when a word is ${how}.</p>
 <p id="prompt">${parts.join("")}${escapeHtml(prompt.slice(at))}</p>
 <table id="words"><thead><tr><th scope="col">without</th><th scope="col"><span class="hidden">as a bar</span></th><th scope="col" class="number">change</th></tr></thead>
 <tbody>${rows.join("\n")}</tbody></table>

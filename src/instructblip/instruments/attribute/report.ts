@@ -144,14 +144,14 @@ export function attributionTables(report: AttributionReport, tabulate: Tabulate)
   const methods = methodMaps(report);
   const place = (map: Numbers, text: (value: number) => string) => {
     const most = map.indexOf(Math.max(...map));
-    if (text(map[most]!) === "0") return "nowhere";
+    if (map[most]! <= 0 || text(map[most]!) === "0") return "nowhere";
     return `row ${Math.floor(most / grid.columns)}, column ${most % grid.columns}: ${text(map[most]!)}`;
   };
   const textOf = (name: MethodMaps["name"]) => (name === "occlusion" ? dropText : share);
   const wordOf = (t: number) => {
     const [best] = words!.toSorted((a, b) => b.drops[t]! - a.drops[t]!) as [ReportedWord];
     const text = dropText(best.drops[t]!);
-    return text === "0" ? "none" : `${JSON.stringify(best.text)} ${text}`;
+    return best.drops[t]! <= 0 || text === "0" ? "none" : `${JSON.stringify(best.text)} ${text}`;
   };
   const hasWords = words !== null && words.length > 0;
   const tokens = [

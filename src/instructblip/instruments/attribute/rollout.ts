@@ -47,110 +47,116 @@ export interface RolloutShares {
 
 const numbers = (count: number) => Array.from({ length: count }, (_, i) => i);
 
-/** The identity, and zeros in columns after it. */
-export function identity(rows: number, columns = rows): Matrix {
-  const I = zeros(rows, columns);
-  for (let i = 0; i < rows; i++) I.data[i * columns + i] = 1;
-  return I;
-}
-
-/** (state + attention · source) / 2: a layer with its residual connection. Rows beyond the attention's stay as they are. */
-export function rolled(state: Matrix, attention: Matrix, source = state): Matrix {
-  const { columns } = state;
-  const data = Float64Array.from(state.data);
-  for (let i = 0; i < attention.rows; i++) {
-    const row = data.subarray(i * columns, (i + 1) * columns);
-    for (let j = 0; j < columns; j++) row[j]! /= 2;
-    for (let k = 0; k < attention.columns; k++) {
-      const weight = attention.data[i * attention.columns + k]! / 2;
+/** weights · attention */
+function product(weights: Matrix, attention: Matrix): Matrix {
+  const result = zeros(weights.rows, attention.columns);
+  for (let i = 0; i < weights.rows; i++) {
+    const row = result.data.subarray(i * result.columns, (i + 1) * result.columns);
+    for (let k = 0; k < attention.rows; k++) {
+      const weight = weights.data[i * weights.columns + k]!;
       if (weight === 0) continue;
-      const from = source.data.subarray(k * columns, (k + 1) * columns);
-      for (let j = 0; j < columns; j++) row[j]! += weight * from[j]!;
+      const from = attention.data.subarray(k * attention.columns, (k + 1) * attention.columns);
+      for (let j = 0; j < row.length; j++) row[j]! += weight * from[j]!;
     }
   }
-  return { rows: state.rows, columns, data };
+  return result;
 }
 
-/** A matrix with `before` columns of zeros in front. */
-function shifted({ rows, columns, data }: Matrix, before: number): Matrix {
-  const wide = zeros(rows, before + columns);
-  for (let i = 0; i < rows; i++) {
-    wide.data.set(data.subarray(i * columns, (i + 1) * columns), i * wide.columns + before);
-  }
-  return wide;
+/** (a + b) / 2 */
+const halfway = (a: Matrix, b: Matrix): Matrix => ({ ...a, data: a.data.map((x, i) => (x + b.data[i]!) / 2) });
+
+/** Columns from `from` up to, and without, `to`. */
+function columns({ rows, columns: all, data }: Matrix, from: number, to: number): Matrix {
+  const part = zeros(rows, to - from);
+  for (let i = 0; i < rows; i++) part.data.set(data.subarray(i * all + from, i * all + to), i * part.columns);
+  return part;
 }
 
-const rolledThrough = (layers: readonly Matrix[]) =>
-  layers.reduce((state, layer) => rolled(state, layer), identity(layers[0]!.rows));
-
-/** Where a frame's query outputs come from. [Q + T, Q + T + S] */
-function qformerRollout(attentions: MeanAttentions, frame: number): Matrix {
-  const layers = attentions.qformer[frame]!;
-  const M = layers[0]!.rows;
-  const image = shifted(rolledThrough(attentions.vision[frame]!), M); // [S, M + S]
-  const cross = attentions.qformer_cross[frame]!;
-  let state = identity(M, image.columns);
-  for (const [i, layer] of layers.entries()) {
-    state = rolled(state, layer);
-    if (i % attentions.cross_attention_frequency !== 0) continue;
-    state = rolled(state, cross[i / attentions.cross_attention_frequency]!, image);
-  }
-  return state;
-}
-
-/** Where the states come from that the answer's n tokens are chosen from. [n, A]; of an encoder-decoder [n, n + L] */
-function languageRollout({ language, encoder }: MeanAttentions, n: number): Matrix {
-  if (!encoder) {
-    const { rows, columns, data } = rolledThrough(language);
-    return { rows: n, columns, data: data.slice((rows - n) * columns) };
-  }
-  const prompt = shifted(rolledThrough(encoder.self), n); // [L, n + L]
-  let state = identity(n, prompt.columns);
-  for (const [i, layer] of language.entries()) state = rolled(rolled(state, layer), encoder.cross[i]!, prompt);
-  return state;
-}
+/** Weights of a layer's outputs as weights of its inputs. */
+const through = (weights: Matrix, attention: Matrix) => halfway(weights, product(weights, attention));
 
 /**
- * The rollout of each token of the answer: the language model's to its prompt, from its image tokens the Q-Former's to words
- * and image states, from these the image encoder's to patches.
+ * Weights of outputs as weights of inputs, of layers with self- and some also with cross-attention, which comes second: half of
+ * the first tokens' weights goes where they look.
+ *
+ * @param cross of each layer, if it has it
+ * @param S states that cross-attention reads
+ * @returns weights of the layers' own inputs, and of these states
+ */
+function throughBoth(weights: Matrix, self: readonly Matrix[], cross: readonly (Matrix | undefined)[], S: number) {
+  let own = weights;
+  const read = zeros(weights.rows, S);
+  for (const [i, layer] of [...self.entries()].reverse()) {
+    const looks = cross[i];
+    if (looks) {
+      const looked = product(columns(own, 0, looks.rows), looks);
+      for (let at = 0; at < read.data.length; at++) read.data[at]! += looked.data[at]! / 2;
+      own = { ...own, data: own.data.map((x, at) => (at % own.columns < looks.rows ? x / 2 : x)) };
+    }
+    own = through(own, layer);
+  }
+  return { own, read };
+}
+
+const throughAll = (weights: Matrix, layers: readonly Matrix[]) => layers.reduceRight(through, weights);
+
+/** The answer's states as weights of what the language model reads: the prompt [n, L], and of the answer's tokens [n]. */
+function languageWeights({ language, encoder }: MeanAttentions, L: number, n: number) {
+  const tokens = encoder ? n : L + n - 1;
+  const last = zeros(n, tokens);
+  for (let t = 0; t < n; t++) last.data[t * tokens + tokens - n + t] = 1;
+  const sums = (weights: Matrix) => numbers(n).map((t) => sumOf(rowOf(weights, t)));
+  if (!encoder) {
+    const all = throughAll(last, language);
+    return { prompt: columns(all, 0, L), answer: sums(columns(all, L, tokens)) };
+  }
+  const { own, read } = throughBoth(last, language, encoder.cross, L);
+  return { prompt: throughAll(read, encoder.self), answer: sums(own) };
+}
+
+const rowOf = ({ columns, data }: Matrix, i: number) => data.subarray(i * columns, (i + 1) * columns);
+const sumOf = (list: Float64Array) => list.reduce((sum, x) => sum + x, 0);
+
+/**
+ * The rollout of each token of the answer: its state's weight goes from layer to layer back to what it comes from, through the
+ * language model to words and image tokens, from these through the Q-Former to words and image states, from these through the
+ * image encoder to patches.
  *
  * @param L tokens of the prompt
  * @param n of the answer
  * @param image positions of image tokens in the prompt: F · Q
  */
 export function rollout(attentions: MeanAttentions, L: number, n: number, image: readonly number[]): RolloutShares[] {
-  const language = languageRollout(attentions, n);
-  const before = attentions.encoder ? n : 0; // of an encoder-decoder the decoder's own tokens are in front
-  const F = attentions.vision.length;
+  const { vision, qformer, qformer_cross, cross_attention_frequency: every } = attentions;
+  const { prompt, answer } = languageWeights(attentions, L, n);
+  const F = vision.length;
   const Q = image.length / F;
-  const qformer = numbers(F).map((f) => qformerRollout(attentions, f));
-  const S = attentions.vision[0]![0]!.rows;
-  const N = S - 1;
-  const T = qformer[0]!.rows - Q;
-  return numbers(n).map((t) => {
-    const own = language.data.subarray(t * language.columns, (t + 1) * language.columns);
-    const prompt = own.slice(before, before + L);
-    const answer = own.reduce((sum, x) => sum + x, 0) - prompt.reduce((sum, x) => sum + x, 0);
-    const patches = new Float64Array(F * N);
-    const instruction = new Float64Array(T);
-    let [class_token, queries] = [0, 0];
-    for (const [i, position] of image.entries()) {
-      const [f, q] = [Math.floor(i / Q), i % Q];
-      const { columns, data } = qformer[f]!;
-      const row = data.subarray(q * columns, (q + 1) * columns);
-      const weight = prompt[position]!;
-      for (let j = 0; j < Q; j++) queries += weight * row[j]!;
-      for (let j = 0; j < T; j++) instruction[j]! += weight * row[Q + j]!;
-      class_token += weight * row[Q + T]!;
-      for (let j = 0; j < N; j++) patches[f * N + j]! += weight * row[Q + T + 1 + j]!;
-      prompt[position] = 0;
+  const M = qformer[0]![0]!.rows;
+  const S = vision[0]![0]!.rows;
+  const frames = numbers(F).map((f) => {
+    const queries = zeros(n, M);
+    for (let t = 0; t < n; t++) {
+      for (let q = 0; q < Q; q++) queries.data[t * M + q] = rowOf(prompt, t)[image[f * Q + q]!]!;
     }
-    const [f32, words, texts] = [patches, instruction, prompt].map((x) => Float32Array.from(x)) as Triple;
-    return { patches: f32, class_token, instruction: words, prompt: texts, queries, answer };
+    const cross = qformer[f]!.map((_, i) => (i % every === 0 ? qformer_cross[f]![i / every] : undefined));
+    const { own, read } = throughBoth(queries, qformer[f]!, cross, S);
+    return { queries: columns(own, 0, Q), words: columns(own, Q, M), states: throughAll(read, vision[f]!) };
+  });
+  return numbers(n).map((t) => {
+    const texts = rowOf(prompt, t).slice();
+    for (const position of image) texts[position] = 0;
+    const words = numbers(M - Q).map((j) => frames.reduce((sum, frame) => sum + rowOf(frame.words, t)[j]!, 0));
+    const states = frames.map((frame) => rowOf(frame.states, t));
+    return {
+      patches: Float32Array.from(states.flatMap((state) => [...state.subarray(1)])),
+      class_token: states.reduce((sum, [first]) => sum + first!, 0),
+      instruction: Float32Array.from(words),
+      prompt: Float32Array.from(texts),
+      queries: frames.reduce((sum, frame) => sum + sumOf(rowOf(frame.queries, t)), 0),
+      answer: answer[t]!,
+    };
   });
 }
-
-type Triple = [Float32Array, Float32Array, Float32Array];
 
 /** Weights of the image's states. */
 export type CrossShares = Pick<RolloutShares, "patches" | "class_token">;

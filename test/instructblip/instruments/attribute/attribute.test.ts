@@ -8,7 +8,7 @@ import type { OccludedWord } from "../../../../src/instructblip/instruments/attr
 import { expectClose } from "../../../compare.ts";
 import { testDevice } from "../../../device.ts";
 import { COMMITTED, goldenFolder } from "../../../golden_folder.ts";
-import { goldenRow } from "../../../parity/golden.ts";
+import { type GoldenInputs, goldenRow } from "../../../parity/golden.ts";
 import { ALL } from "../../../rounds.ts";
 import { TOLERANCES } from "../../../tolerances.ts";
 
@@ -157,6 +157,31 @@ describe("of one LLaMA", async () => {
     [{ interventions: [] }, "UNKNOWN_OPTION", /interventions/],
   ])("%j is refused", async (options, code, message) => {
     await expect(look(options)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+
+  test("forward() in two halves has its logits, of one image for many instructions too", async () => {
+    const one: GoldenInputs = inputs;
+    const asked = ({ input_ids, qformer_input_ids }: GoldenInputs) => {
+      const turned = (rows: readonly (readonly number[])[]) => [rows[0], rows[0].toReversed()];
+      return { input_ids: turned(input_ids), qformer_input_ids: turned(qformer_input_ids!) };
+    };
+    const instructions = { pixel_values: one.pixel_values, ...asked(one) };
+    const { data, shape } = one.pixel_values;
+    const twice = { data: Float32Array.from([...data, ...data]), shape: shape.with(0, 2) };
+    await device.scope(async () => {
+      const { logits } = await model.forward({ ...instructions, pixel_values: twice } as never);
+      const states = await model.imageStates(one);
+      const ours = await model.logitsOfStates(states, instructions as never);
+      expect(ours.shape).toEqual(logits.shape);
+      expectClose(await ours.read(), await logits.read(), TOLERANCES.free_running, "logits");
+      const own = await model.logitsOfStates(await model.imageStates({ pixel_values: twice }), instructions as never);
+      expectClose(await own.read(), await logits.read(), TOLERANCES.free_running, "of an image each");
+      const three = { data: Float32Array.from([...data, ...data, ...data]), shape: shape.with(0, 3) };
+      const wrong = model.logitsOfStates(await model.imageStates({ pixel_values: three }), instructions as never);
+      await expect(wrong).rejects.toMatchObject({ code: "BATCH_MISMATCH" });
+    });
+    const nan = { data: Float32Array.from(data, () => Number.NaN), shape };
+    await expect(model.imageStates({ pixel_values: nan })).rejects.toMatchObject({ code: "BAD_PIXELS" });
   });
 
   test("it stops between batches", async () => {
