@@ -274,8 +274,10 @@ async function attentionOf<I extends ModelInputs>(
   signal: AbortSignal | null | undefined,
 ): Promise<TokenAttention[]> {
   const { device, config } = model;
+  const decodes = model.language_model.is_encoder_decoder;
   return device.scope(async () => {
-    const output = await model.forward({ ...call, logits_to_keep: 1, output_attentions: true });
+    const alone = { input_ids: [[...ids, ...(decodes ? [] : read)]], attention_mask: undefined }; // without padding
+    const output = await model.forward({ ...call, ...alone, logits_to_keep: 1, output_attentions: true });
     signal?.throwIfAborted();
     const attentions = await meanAttentions(output, config.qformer_config.cross_attention_frequency);
     const { encoder, language } = attentions;

@@ -120,6 +120,32 @@ describe.each(ALL ? NAMES : SAMPLE)("%s", async (name) => {
   });
 });
 
+test("of a padded prompt T5's attention is that of the prompt alone", async () => {
+  const model = await AutoModelForImageTextToText.from_pretrained(goldenFolder("t5_flan"), { device });
+  const row: GoldenInputs = await goldenRow("t5_flan", 0);
+  const pad = (rows: readonly (readonly number[])[], value: number) => [[...rows[0], value, value]];
+  const padded = {
+    ...row,
+    input_ids: pad(row.input_ids, 0),
+    attention_mask: pad([row.input_ids[0].map(() => 1)], 0),
+    qformer_input_ids: pad(row.qformer_input_ids!, 0),
+    qformer_attention_mask: pad([row.qformer_input_ids![0].map(() => 1)], 0),
+  };
+  const look = async (inputs: object) => {
+    const options = { answer: [5, 9], methods: ["words", "attention"] } as const;
+    const { logprobs, attention } = await attribute(model, inputs as never, options);
+    return attention!.flatMap(({ rollout, cross_attention }, t) => [
+      logprobs[t],
+      ...rollout.patches,
+      ...rollout.prompt,
+      ...rollout.instruction.subarray(0, row.qformer_input_ids![0].length),
+      ...cross_attention.patches,
+    ]);
+  };
+  expectClose(await look(padded), await look(row), TOLERANCES.module, "padded");
+  model.dispose();
+});
+
 describe("of one LLaMA", async () => {
   const model = await AutoModelForImageTextToText.from_pretrained(goldenFolder("plain_f32"), { device });
   const inputs = (await goldenRow("plain_f32", 0)) as never;
