@@ -5,6 +5,7 @@
 
 import { visible } from "../lens_page.ts";
 import { escapeHtml, htmlPage, jsonElement } from "../page.ts";
+import { percentOf } from "../percent.ts";
 import { type AttributionReport, attributionLines, methodMaps } from "./report.ts";
 
 export interface PageAbout {
@@ -41,7 +42,10 @@ export function attributionPage(report: AttributionReport, { model, image }: Pag
       "</main>",
       jsonElement("data", {
         grid,
-        tokens: answer_tokens.map(({ text, logprob }) => ({ text: visible(text), logprob })),
+        tokens: [
+          ["all of it", percentOf(report.logprob)],
+          ...answer_tokens.map(({ text, logprob }) => [visible(text.trim() || text), percentOf(logprob)]),
+        ],
         methods: methods.map(({ name, maps, whole }) => ({
           name,
           meaning: MEANINGS[name],
@@ -142,10 +146,6 @@ mark { color: inherit; padding: 0.15rem 0.1rem; border-radius: 0.3rem; }
 const SCRIPT = `
 const { grid, tokens, methods, words } = JSON.parse(document.getElementById("data").textContent);
 const make = (name, text, more = {}) => Object.assign(document.createElement(name), { textContent: text }, more);
-const percent = (logprob) => {
-  const value = 100 * Math.exp(logprob);
-  return (value >= 9.95 ? Math.round(value) : value >= 0.05 ? value.toFixed(1) : "<0.1") + " %";
-};
 const sum = (list) => list.reduce((total, x) => total + x, 0);
 const changed = (drop) => {
   const text = Math.abs(drop) < 9.995 ? Math.abs(drop).toFixed(2) : Math.abs(drop).toFixed(1);
@@ -172,8 +172,7 @@ function draw(canvas, { name, maps }, t) {
 
 // --- the answer -------------------------------------------------------------
 const list = document.getElementById("tokens");
-const all = { text: "all of it", logprob: sum(tokens.map(({ logprob }) => logprob)) };
-const buttons = [all, ...tokens].map(({ text, logprob }, t) => {
+const buttons = tokens.map(([text, probability], t) => {
   const button = make("button", "", { type: "button" });
   button.setAttribute("role", "radio");
   if (image) {
@@ -181,7 +180,7 @@ const buttons = [all, ...tokens].map(({ text, logprob }, t) => {
     stack.append(make("img", "", { src: image, alt: "" }), document.createElement("canvas"));
     button.append(stack);
   }
-  button.append(make("b", t === 0 ? text : text.trim() || text), make("small", percent(logprob)));
+  button.append(make("b", text), make("small", probability));
   button.addEventListener("click", () => choose(t));
   list.append(button);
   return button;
