@@ -76,17 +76,17 @@ async function main(): Promise<number> {
     const words = await occludedWords(processor, prompts[0]!, inputs, { word: (values.word ?? "remove") as never });
     const {
       grid,
-      image: drops,
+      image: occluded,
       attention,
       words: lost,
       answer,
     } = await attribute(model, inputs, { ...options, words });
-    used = `windows of ${drops!.window} x ${drops!.window} patches, stride ${drops!.stride}, filled with ${drops!.fill}`;
+    used = `windows of ${occluded!.window} x ${occluded!.window} patches, stride ${occluded!.stride}, filled with ${occluded!.fill}`;
     const sumOf = (rows: readonly ArrayLike<number>[]) =>
       Array.from(rows[0]!, (_, j) => rows.reduce((sum, row) => sum + row[j]!, 0));
     const told = answer.length - 1; // without the end token
     const of = {
-      occlusion: sumOf(drops!.patches),
+      occlusion: sumOf(occluded!.drops),
       rollout: sumOf(attention!.slice(0, told).map(({ rollout }) => rollout.patches)),
       "cross-attention": sumOf(attention!.slice(0, told).map(({ cross_attention }) => cross_attention.patches)),
     };

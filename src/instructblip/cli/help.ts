@@ -235,8 +235,9 @@ Examples:
   $ instructblip attribute --model vicuna-7b --image cat.jpg --prompt "What is this?" --methods image --window 4 --stride 2
   As JSON: {"image", "prompt", "answer", "logprob", "answer_tokens": [{"id", "text", "logprob"}], "grid": {"rows",
   "columns"}, "occlusion": {"window", "stride", "fill", "windows", "drops": [of each token [of each patch]]}, "word",
-  "words": [{"text", "start", "end", "drops": [of each token], "rollout"}], "rollout" and "cross_attention": [of each token
-  {"patches", "class_token"}]}, null for methods that are left out; a drop above 0 is a part that the token rests on:
+  "words": [{"text", "start", "end", "drops": [of each token], "rollout"}], "rollout": [of each token {"patches",
+  "class_token", "instruction", "prompt", "queries", "answer"}], "cross_attention": [of each token {"patches",
+  "class_token"}]}, null for methods that are left out; a drop above 0 is a part that the token rests on:
     $ instructblip attribute --model vicuna-7b --image cat.jpg --prompt "What is this?" --json attribution.json
 ${EXIT_CODES}`,
   ablate: `

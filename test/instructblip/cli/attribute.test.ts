@@ -39,6 +39,10 @@ it("finds the shape that is asked about, and writes JSON, sheets and a page", as
   for (const maps of [occlusion!.drops, rollout!.map((x) => x.patches), cross_attention!.map((x) => x.patches)]) {
     expect(maps.map(({ length }) => length)).toEqual([81, 81]);
   }
+  for (const { prompt, instruction, patches, class_token, queries, answer } of rollout!) {
+    const total = [...prompt, ...instruction, ...patches, class_token, queries, answer].reduce((sum, x) => sum + x);
+    expect(total).toBeCloseTo(1, 5);
+  }
   expect(report.words!.map(({ text, start, end }) => [text, report.prompt.slice(start, end)])).toEqual(
     ["Where", "is", "the", "square", "?"].map((text) => [text, text]),
   );

@@ -76,7 +76,7 @@ export interface ImageDrops {
   /** How many windows there are. */
   readonly windows: number;
   /** For each token of the answer f32[F · N], row by row: the mean drop over the windows that cover a patch, in nats. */
-  readonly patches: readonly Float32Array[];
+  readonly drops: readonly Float32Array[];
 }
 
 /** Where the model looked, for one token of the answer. */
@@ -171,7 +171,7 @@ export async function attribute<I extends ModelInputs>(
       windowDrops.push(...dropsOf(rows));
       advance(batch.length);
     }
-    const patches = answer.map((_, t) =>
+    const drops = answer.map((_, t) =>
       patchValues(
         grid,
         windows,
@@ -185,7 +185,7 @@ export async function attribute<I extends ModelInputs>(
       answer,
       logprobs,
       grid,
-      image: windows.length > 0 ? { window, stride, fill, windows: windows.length, patches } : null,
+      image: windows.length > 0 ? { window, stride, fill, windows: windows.length, drops } : null,
       words: methods.includes("words") ? wordDrops : null,
       attention,
     };

@@ -37,8 +37,15 @@ export interface AttributionReport {
   /** What an occluded word became. */
   readonly word: WordOcclusion;
   readonly words: readonly ReportedWord[] | null;
-  /** Of each token of the answer the share of each patch, and of the class token. */
-  readonly rollout: readonly MapShares[] | null;
+  /** Of each token of the answer, as attribute() has them. */
+  readonly rollout:
+    | readonly (MapShares & {
+        readonly instruction: Numbers;
+        readonly prompt: Numbers;
+        readonly queries: number;
+        readonly answer: number;
+      })[]
+    | null;
   readonly cross_attention: readonly MapShares[] | null;
 }
 
@@ -54,10 +61,6 @@ export function attributionReport(
   textOf: (id: number) => string,
 ): AttributionReport {
   const answer_tokens = answer.map((id, t) => ({ id, text: textOf(id), logprob: logprobs[t]! }));
-  const maps = (of: (token: TokenAttention) => { patches: Float32Array; class_token: number }) =>
-    attention === null
-      ? null
-      : attention.map(of).map(({ patches, class_token }) => ({ patches: [...patches], class_token }));
   return {
     ...about,
     answer: answer_tokens.map(({ text }) => text).join(""),
@@ -69,7 +72,7 @@ export function attributionReport(
       stride: image.stride,
       fill: image.fill,
       windows: image.windows,
-      drops: image.patches.map((patches) => [...patches]),
+      drops: image.drops.map((drops) => [...drops]),
     },
     words:
       drops &&
@@ -80,11 +83,21 @@ export function attributionReport(
         drops: drops[w]!,
         ...(attention && { rollout: attention.map((token) => wordShare(word, token)) }),
       })),
-    rollout: maps(({ rollout }) => rollout),
-    cross_attention: maps(({ cross_attention }) => cross_attention),
+    rollout: listOf(attention, ({ rollout }) => ({
+      ...rollout,
+      patches: [...rollout.patches],
+      instruction: [...rollout.instruction],
+      prompt: [...rollout.prompt],
+    })),
+    cross_attention: listOf(attention, ({ cross_attention }) => ({
+      ...cross_attention,
+      patches: [...cross_attention.patches],
+    })),
   };
 }
 
+const listOf = <T>(attention: readonly TokenAttention[] | null, of: (token: TokenAttention) => T): T[] | null =>
+  attention?.map(of) ?? null;
 const sum = (list: Numbers) => list.reduce((total, x) => total + x, 0);
 
 function wordShare({ tokens, qformer_tokens }: OccludedWord, { rollout }: TokenAttention): number {

@@ -83,7 +83,7 @@ describe.each(ALL ? NAMES : SAMPLE)("%s", async (name) => {
         return over.reduce((sum, [, , , after]) => sum + logprobs[t]! - after[t]!, 0) / over.length;
       }),
     );
-    const ours = found.image!.patches.flatMap((patches) => [...patches]);
+    const ours = found.image!.drops.flatMap((drops) => [...drops]);
     expectClose(ours, wanted, TOLERANCES.free_running, "drops");
   });
 
@@ -166,8 +166,8 @@ describe("of one LLaMA", async () => {
   test("rows of a batch do not depend on each other", async () => {
     const options = { methods: ["image"], window: 3 };
     const [one, many] = [await look({ ...options, batch_size: 1 }), await look({ ...options, batch_size: 7 })];
-    for (const [t, patches] of one.image!.patches.entries()) {
-      expectClose(many.image!.patches[t]!, patches, TOLERANCES.ranking_twin, `token ${t}`);
+    for (const [t, drops] of one.image!.drops.entries()) {
+      expectClose(many.image!.drops[t]!, drops, TOLERANCES.ranking_twin, `token ${t}`);
     }
   });
 
