@@ -54,7 +54,7 @@ it("finds the shape that is asked about, and writes JSON, sheets and a page", as
   ] as const) {
     const sheet = await readFile(join(folder, `a.${name}.svg`), "utf8");
     expect(sheet).toContain(meaning);
-    expect(sheet).toContain("all of the answer");
+    expect(sheet).toContain("mean of all tokens");
     expect(sheet.includes("class ")).toBe(name !== "occlusion");
   }
   const page = await readFile(html, "utf8");

@@ -111,6 +111,7 @@ function sheetsOf(report: AttributionReport, image: RgbImage, grid: PatchGrid): 
       return { caption, patches: Float32Array.from(patches), class_token };
     };
     const classes = class_tokens && class_tokens.reduce((sum, x) => sum + x, 0) / class_tokens.length;
+    const mean = name === "occlusion" ? whole.map((drop) => drop / maps.length) : whole; // in the scale of a token's
     const drop = { title: "change without a patch, in nats", text: dropText };
     return {
       name: methods.length > 1 ? `.${name}` : "",
@@ -120,7 +121,7 @@ function sheetsOf(report: AttributionReport, image: RgbImage, grid: PatchGrid): 
         image,
         grid,
         maps: maps.map((map, t) => sheet(JSON.stringify(report.answer_tokens[t]!.text), map, class_tokens?.[t])),
-        mean: sheet("all of the answer", whole, classes),
+        mean: sheet("mean of all tokens", mean, classes),
         measure: name === "occlusion" ? drop : undefined,
       },
     };
