@@ -2,6 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Script } from "node:vm";
+import sharp, { type Sharp } from "sharp";
 import { expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { SweepReport } from "../../../src/instructblip/instruments/sweep/report.ts";
@@ -20,10 +21,21 @@ const ASK = [
 ];
 const FEW = ["--targets", "qformer.layers,language_model.tokens", "--max-new-tokens", "2"];
 
+/** RGB of a cell in the PNG, by its place in the SVG. */
+async function colourAt(png: Sharp, svg: string, title: string): Promise<number[]> {
+  const end = svg.indexOf(`<title>${title}`);
+  const before = svg.slice(0, end);
+  const [, x, y] = /.*<rect [^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>$/s.exec(before)!.map(Number);
+  const [, left, top] = /.*<g transform="translate\(([\d.]+) ([\d.]+)\)">/s.exec(before)!.map(Number);
+  const { data, info } = await png.raw().toBuffer({ resolveWithObject: true });
+  const place = (Math.round(2 * (top + y + 6)) * info.width + Math.round(2 * (left + x + 6))) * info.channels;
+  return [...data.subarray(place, place + 3)];
+}
+
 it("prints the strongest parts, and writes JSON, heat maps and a page", async () => {
   const folder = await temporaryFolder();
-  const [json, svg, html] = ["a.json", "a.svg", "a.html"].map((name) => join(folder, name));
-  const args = [...ASK, ...FEW, "--top", "4", "--json", json, "--svg", svg, "--html", html];
+  const [json, svg, png, html] = ["a.json", "a.svg", "a.png", "a.html"].map((name) => join(folder, name));
+  const args = [...ASK, ...FEW, "--top", "4", "--json", json, "--svg", svg, "--png", png, "--html", html];
   const { code, stdout, stderr } = await cli(args);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   const lines = stdout.split("\n");
@@ -43,6 +55,13 @@ it("prints the strongest parts, and writes JSON, heat maps and a page", async ()
     expect(text.match(/<g data-at=/g)).toHaveLength(34);
     expect(text).toContain("input, 18 &quot;?&quot;: -12.5");
   }
+  const image = sharp(png);
+  const { width, height } = await image.metadata();
+  const [, drawnWidth, drawnHeight] = /width="([\d.]+)" height="([\d.]+)"/.exec(drawn)!.map(Number);
+  expect([width, height]).toEqual([2 * drawnWidth, 2 * drawnHeight].map(Math.round));
+  // The colour of what makes the answer less probable, where the question mark of the prompt is taken out.
+  const at = await colourAt(image, drawn, "input, 18");
+  expect(at).toEqual([180, 83, 31]);
   expect(page.replaceAll("http://www.w3.org/2000/svg", "")).not.toMatch(/\b(src|href)="(?!data:)|url\(|https?:/);
   const [, script] = /<script type="module">(.*)<\/script>/s.exec(page)!;
   expect(() => new Script(script)).not.toThrow();

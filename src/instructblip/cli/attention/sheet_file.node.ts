@@ -2,9 +2,9 @@
 import { extname } from "node:path";
 import sharp from "sharp";
 import { InputError } from "../../../tensor/errors.ts";
+import { pngOf, warnWithoutFont } from "../png.node.ts";
 import { checkOut, writeOut } from "../requests/out_file.node.ts";
 import type { Run } from "../session.node.ts";
-import { say } from "../terminal.node.ts";
 import { drawSheet, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
 
 /** A sheet, and what is put into the file's name before its extension. */
@@ -23,9 +23,7 @@ export async function checkSheetName(out: string): Promise<void> {
 
 /** Writes sheets. @returns the names of their files */
 export async function writeSheets(out: string, sheets: readonly NamedSheet[], { terminal }: Run): Promise<string[]> {
-  if (extname(out).toLowerCase() === ".png" && !(await hasFont())) {
-    say(terminal, "warning: there is no font on this machine, so the labels cannot be read; --out sheet.svg has them");
-  }
+  if (extname(out).toLowerCase() === ".png") await warnWithoutFont(terminal, "--out sheet.svg");
   const files: string[] = [];
   for (const { name, content } of sheets) {
     const file = name === "" ? out : out.slice(0, -extname(out).length) + name + extname(out);
@@ -41,16 +39,6 @@ async function writeSheet(file: string, sheet: Sheet): Promise<void> {
   const svg = extname(file).toLowerCase() === ".svg";
   const content = svg
     ? Buffer.from(sheetSvg(sheet, `data:image/png;base64,${(await canvas.png().toBuffer()).toString("base64")}`))
-    : await canvas
-        .composite([{ input: Buffer.from(sheetSvg(sheet)) }])
-        .png()
-        .toBuffer();
+    : await pngOf(sheetSvg(sheet), canvas);
   await writeOut("--out", file, content);
-}
-
-/** Whether text can be drawn: without fonts all characters are the same box. */
-async function hasFont(): Promise<boolean> {
-  const widthOf = async (text: string) => (await sharp({ text: { text, font: "sans-serif 40" } }).metadata()).width;
-  const [narrow, wide] = await Promise.all([widthOf("iiii"), widthOf("WWWW")]);
-  return narrow !== wide;
 }

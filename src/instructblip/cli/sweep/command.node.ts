@@ -95,6 +95,7 @@ function options(command: Command, ofAnswer: ReturnType<typeof generationFlags>)
       new Option("--json <file>", "write all of it to a file; - for stdout, without the table").argParser(fileName),
     )
     .addOption(new Option("--svg <file>", "draw heat maps").argParser(fileName))
+    .addOption(new Option("--png <file>", "the same as PNG").argParser(fileName))
     .addOption(new Option("--html <file>", "write one HTML page with heat maps").argParser(fileName))
     .addOption(dtypeOption())
     .addOption(weightCacheOption())

@@ -36,6 +36,7 @@ import type { RgbImage } from "../../processing/image.ts";
 import { imageName } from "../../processing/image_source.ts";
 import { tokenText } from "../../tokenizer/token_text.ts";
 import { formatTable, Pace, progressText } from "../format.ts";
+import { pngOf, warnWithoutFont } from "../png.node.ts";
 import { openQuestion } from "../question.node.ts";
 import { checkOut, writeOut } from "../requests/out_file.node.ts";
 import { identityOf } from "../requests/predictions.node.ts";
@@ -48,6 +49,7 @@ interface Written {
   /** Files; `-` for JSON on stdout, without a table. */
   readonly json?: string;
   readonly svg?: string;
+  readonly png?: string;
   readonly html?: string;
   /** Rows of the table; 0: all. */
   readonly top?: number;
@@ -178,9 +180,10 @@ async function readSweepFile(path: string, kind: SweepKind): Promise<SweepFile> 
   return part;
 }
 
-async function checkFiles({ json, svg, html }: Written): Promise<void> {
+async function checkFiles({ json, svg, png, html }: Written): Promise<void> {
   if (json !== undefined && json !== "-") await checkOut(json, "--json");
   if (svg !== undefined) await checkOut(svg, "--svg");
+  if (png !== undefined) await checkOut(png, "--png");
   if (html !== undefined) await checkOut(html, "--html");
 }
 
@@ -190,6 +193,10 @@ async function report({ settings, rows }: SweepFile, flags: Written, { terminal 
   if (flags.json !== undefined && flags.json !== "-") await writeOut("--json", flags.json, json);
   const title = `${settings.subject.kind}: ${settings.model}, ${settings.subject.image}, ${JSON.stringify(found.prompt)}`;
   if (flags.svg !== undefined) await writeOut("--svg", flags.svg, heatMapFile(title, sweepGrids(found)));
+  if (flags.png !== undefined) {
+    await warnWithoutFont(terminal, "--svg");
+    await writeOut("--png", flags.png, await pngOf(heatMapFile(title, sweepGrids(found))));
+  }
   if (flags.html !== undefined) await writeOut("--html", flags.html, sweepPage(found, settings.model));
   if (flags.json === "-") return terminal.out(json);
   const { top = TOP } = flags;
