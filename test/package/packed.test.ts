@@ -232,7 +232,7 @@ describe("README and docs", () => {
       /^(\S+: row \d, column \d\n)+(\S+( -?\d+\.\d\d)+\n){7}$/,
       /^\[\s*['"]/,
       /^(without query \d+: .* instead of .*\n)*done\n$/,
-      /^\[\s*['"]/,
+      /^(cut from layer \d on: .*\n){4}$/,
       /^((qformer\.(layers|heads|queries)|language_model\.heads) \w+( cross| self)? [\w-]+ -\d+\.\d\d\n){5}$/,
       /^(query \d+, (\d|projection): -?\d+ %\n){5}$/,
       /^grey image: -[\d.]+\n(qformer.encoder.layer.\d restored: -?[\d.]+\n){4}$/,
