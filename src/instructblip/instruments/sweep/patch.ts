@@ -79,25 +79,24 @@ export async function preparePatching<I extends ModelInputs>(
   const pass = await answerPass("patchActivations", model, clean, options);
   const { answer, call } = pass;
   const other = await answerPass("patchActivations", model, corrupted, { answer });
-  const [notes, otherNotes] = [new SiteNotes(), new SiteNotes()];
-  const [logprobs] = await passLogprobs(model, call, answer, { observer: notes });
-  const [otherLogprobs] = await passLogprobs(model, other.call, answer, { observer: otherNotes });
-  const worst = sum(otherLogprobs!);
-  if (!(Math.abs(sum(logprobs!) - worst) >= LEAST)) {
-    throw new InputError("PATCH", "the corrupted run gives the answer the same log-probability as the clean one", {
-      hint: "corrupt what the answer depends on: another image, or other words",
-    });
-  }
   const left = unchangedParts(model, clean, corrupted);
+  const notes = new SiteNotes();
+  const [otherLogprobs] = await passLogprobs(model, other.call, answer, { observer: notes });
+  const worst = sum(otherLogprobs!);
   const all = unitsOf(notes.sites, "patch", model.config.num_query_tokens);
   const units = chosenUnits(
     all.filter(({ group }) => !left.includes(group.split(".")[0]!)),
     options.targets,
   );
-  checkLengths(units, notes.sites, otherNotes.sites);
   const keeper = new PlaceKeeper(units);
   try {
-    await passLogprobs(model, call, answer, { observer: keeper });
+    const [logprobs] = await passLogprobs(model, call, answer, { observer: keeper });
+    if (!(Math.abs(sum(logprobs!) - worst) >= LEAST)) {
+      throw new InputError("PATCH", "the corrupted run gives the answer the same log-probability as the clean one", {
+        hint: "corrupt what the answer depends on: another image, or other words",
+      });
+    }
+    checkLengths(units, keeper.sites, notes.sites);
     const kept = await keeper.read();
     return {
       answer,

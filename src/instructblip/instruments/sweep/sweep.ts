@@ -181,6 +181,8 @@ function keptValue(kept: KeptPlaces, { module, at, index }: UnitPlace): { data: 
 export class PlaceKeeper implements Observer {
   readonly #wanted: ReadonlySet<string>;
   readonly #kept = new Map<string, Tensor>();
+  /** Their shapes. */
+  readonly sites = new Map<string, Shape>();
 
   constructor(units: readonly SweepUnit[]) {
     this.#wanted = new Set(units.flatMap(({ places }) => places.map(({ at, module }) => placeKey(at, module))));
@@ -192,7 +194,9 @@ export class PlaceKeeper implements Observer {
 
   see(path: string, kind: ObservedKind, x: Tensor<ActivationDType>): undefined {
     const key = placeKey(kind, path);
-    if (!this.#kept.has(key)) this.#kept.set(key, keptCopy(x as Tensor));
+    if (this.#kept.has(key)) return;
+    this.#kept.set(key, keptCopy(x as Tensor));
+    this.sites.set(key, x.shape);
   }
 
   async read(): Promise<KeptPlaces> {
