@@ -20,16 +20,17 @@ import {
   type PromptTensors,
   VisionLanguage,
   type VisionLanguageOutput,
+  visionOutputs,
 } from "./vision_language.ts";
 
 /** The image encoder, the Q-Former and the projection. */
 export function blip2ImageFeatures(
   parts: ImageParts & { readonly qformer: Blip2QFormerModel },
-  { pixels, interpolate_pos_encoding }: ImageTensors,
+  images: ImageTensors,
 ): ImageFeatures {
-  const { vision_model, qformer, language_projection } = parts;
-  const queries = VisionLanguage.queries(parts, pixels.shape[0]!); // [B, Q, Dq]
-  const vision_outputs = vision_model.forward(pixels, interpolate_pos_encoding); // states [B, N + 1, Dv]
+  const { qformer, language_projection } = parts;
+  const vision_outputs = visionOutputs(parts, images); // states [B, N + 1, Dv]
+  const queries = VisionLanguage.queries(parts, vision_outputs.last_hidden_state.shape[0]!); // [B, Q, Dq]
   const qformer_outputs = qformer.forward(queries, vision_outputs.last_hidden_state); // [B, Q, Dq]
   const image_features = language_projection.forward(qformer_outputs.last_hidden_state); // [B, Q, D]
   return { vision_outputs, qformer_outputs, image_features };

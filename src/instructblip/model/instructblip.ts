@@ -42,6 +42,7 @@ import {
   type PromptTensors,
   VisionLanguage,
   type VisionLanguageOutput,
+  visionOutputs,
 } from "./vision_language.ts";
 
 /** Images, and the instruction in the Q-Former's vocabulary. */
@@ -58,7 +59,7 @@ export type Instruction = Omit<InstructedImages, keyof ImageTensors>;
 
 /** The image encoder, the Q-Former with the instruction, and the projection. */
 export function instructBlipImageFeatures(parts: InstructedParts, inputs: InstructedImages): ImageFeatures {
-  const vision_outputs = parts.vision_model.forward(inputs.pixels, inputs.interpolate_pos_encoding);
+  const vision_outputs = visionOutputs(parts, inputs); // states [B, N + 1, Dv]
   return { vision_outputs, ...qformerFeatures(parts, vision_outputs.last_hidden_state, inputs) };
 }
 

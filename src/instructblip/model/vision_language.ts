@@ -12,6 +12,7 @@ import type { Weights } from "../../modules/weights.ts";
 import type { Device } from "../../tensor/device/device.ts";
 import { contiguous } from "../../tensor/ops/copy.ts";
 import { maskedScatter } from "../../tensor/ops/masked_scatter.ts";
+import { takeRows } from "../../tensor/ops/take_rows.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { TextConfig, VisionLanguageConfig } from "../config/config.ts";
@@ -28,6 +29,8 @@ export interface ImageTensors {
   readonly pixels: Tensor;
   /** Allows images of another size than the model was trained with. Default false. */
   readonly interpolate_pos_encoding?: boolean | undefined;
+  /** u32[B]: which of the images each row shows, if rows share them. Default: its own */
+  readonly shown?: Tensor<"u32"> | undefined;
 }
 
 /** A prompt on the device. */
@@ -68,6 +71,16 @@ export interface ImageParts {
   /** f32[1, Q, Dq], learned */
   readonly query_tokens: Tensor;
   readonly language_projection: Linear;
+}
+
+/** The image encoder's outputs for every row. */
+export function visionOutputs({ vision_model }: ImageParts, images: ImageTensors): VisionOutput {
+  const { pixels, interpolate_pos_encoding, shown } = images;
+  const { last_hidden_state, pooler_output, ...states } = vision_model.forward(pixels, interpolate_pos_encoding);
+  if (!shown) return { last_hidden_state, pooler_output, ...states };
+  const ofRows = (x: Tensor) =>
+    takeRows(x.reshape([x.shape[0]!, -1]), shown).reshape([shown.size, ...x.shape.slice(1)]);
+  return { last_hidden_state: ofRows(last_hidden_state), pooler_output: ofRows(pooler_output) };
 }
 
 /** @typeParam I the images, and the Q-Former's other inputs */

@@ -136,6 +136,24 @@ export class ImageLookup {
   }
 }
 
+/**
+ * The images of a batch without repetitions, and which of them each row shows; undefined if all differ.
+ *
+ * @param images f32[n, 3, H, W]
+ */
+export function sharedImages({ data, shape }: HostTensor): { images: HostTensor; shown: Uint32Array } | undefined {
+  const [n, C, H, W] = sizes(shape, 4);
+  const size = data.length / n;
+  const distinct: Float32Array[] = [];
+  const shown = Uint32Array.from({ length: n }, (_, i) => {
+    const row = data.subarray(i * size, (i + 1) * size);
+    const known = distinct.findIndex((other) => areEqual(other, row));
+    return known >= 0 ? known : distinct.push(row) - 1;
+  });
+  if (distinct.length === n) return undefined;
+  return { images: stack(distinct.map((row) => ({ data: row, shape: [1, C, H, W] }))), shown };
+}
+
 /** Compares bits, not numbers. */
 function areEqual(a: Float32Array, b: Float32Array): boolean {
   if (a.length !== b.length) return false;

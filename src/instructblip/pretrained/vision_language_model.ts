@@ -41,7 +41,7 @@ import {
   STATE_OPTIONS,
 } from "./forward_options.ts";
 import type { PretrainedFrom } from "./from_pretrained.ts";
-import { ImageCache, type ImageLookup } from "./image_cache.ts";
+import { ImageCache, type ImageLookup, sharedImages } from "./image_cache.ts";
 import {
   expectIds,
   expectLabels,
@@ -142,6 +142,8 @@ export abstract class VisionLanguageModel<
 
   /**
    * One pass over prompt and image.
+   *
+   * An image that several rows show is encoded once, unless an observer or intervention reaches the image encoder.
    *
    * LLaMA's positions are 0 … L-1, padding included, as in HF's forward(); generate() derives them from the mask.
    * output_hidden_states and output_attentions apply to all parts; in HF's composite to the language model alone.
@@ -474,9 +476,15 @@ export abstract class VisionLanguageModel<
     return shiftRight(labels, start, this.config.text_config.pad_token_id ?? start);
   }
 
-  /** Uploads images and the Q-Former's text. */
+  /** Uploads images, those that several rows show once, and the Q-Former's text. */
   #uploadImages(inputs: I): T {
-    return { ...this.#uploadPixels(inputs, framesOf(inputs.pixel_values)), ...this.uploadWords(inputs) } as T;
+    const frames = framesOf(inputs.pixel_values);
+    // An observer of the image encoder may want every row, or change some of them.
+    const isSeen = this.device.observers.some(({ reaches }) => reaches?.("vision_model") ?? true);
+    const shared = isSeen ? undefined : sharedImages(frames);
+    const shown = shared && this.device.tensor(shared.shown, [shared.shown.length]);
+    const images = this.#uploadPixels(inputs, shared?.images ?? frames);
+    return { ...images, ...(shown && { shown }), ...this.uploadWords(inputs) } as T;
   }
 
   #uploadPixels({ interpolate_pos_encoding }: I, { data, shape }: HostTensor): ImageTensors {

@@ -2,6 +2,7 @@
 import { afterAll, afterEach, describe, expect, test, vi } from "vitest";
 import { AutoModelForImageTextToText, traceOutputs } from "../../../src/index.node.ts";
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
+import { expectClose } from "../../compare.ts";
 import { otherDevice, testDevice } from "../../device.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { Golden } from "../../parity/golden.ts";
@@ -46,6 +47,12 @@ function pick(inputs: InstructBlipInputs, rows: readonly number[]): InstructBlip
   return { ...Object.fromEntries(picked), pixel_values: { data: pixels, shape: [rows.length, ...shape.slice(1)] } };
 }
 
+/** The bits of each image. */
+function rowsOf({ pixel_values: { data, shape } }: InstructBlipInputs): string[] {
+  const size = shape.slice(-3).reduce((product, n) => product * n, 1);
+  return Array.from({ length: data.length / size }, (_, i) => String(data.subarray(i * size, (i + 1) * size)));
+}
+
 /** Row 0, with an image unlike that of every other seed. */
 function image(inputs: InstructBlipInputs, seed: number): InstructBlipInputs {
   const one = pick(inputs, [0]);
@@ -77,6 +84,36 @@ describe.each([
   ["InstructBLIP for videos", "video_3_frames_t5"],
   ...(ALL ? [WITH_T5] : []),
 ])("%s", (_, name) => {
+  test("forward encodes an image of several rows once, unless it is looked at", async () => {
+    const { folder, inputs } = await read(name);
+    const model = await open(folder, { image_cache: 0 });
+    const seen = passes(model);
+    const given = pick(inputs, [0, inputs.input_ids.length - 1, 0]);
+    const start = model.language_model.decoder_start_token_id;
+    const decoder = start === undefined ? {} : { decoder_input_ids: [[start], [start], [start]] };
+    const pass = (options: object = {}) =>
+      device.scope(async () => {
+        const output = await model.forward({ ...given, ...decoder } as never, options);
+        const { last_hidden_state, pooler_output } = output.vision_outputs;
+        const tensors = [last_hidden_state, pooler_output, output.logits];
+        return Promise.all(tensors.map(async (x) => ({ shape: x.shape, data: await x.read() })));
+      });
+    const once = await pass();
+    const each = await pass({ observer: { wants: () => false, see: () => undefined } });
+    const [, F] = inputs.pixel_values.shape;
+    const images = inputs.pixel_values.shape.length === 5 ? 3 * F : 3;
+    expect(seen).toEqual([new Set(rowsOf(given)).size, images]);
+    for (const [i, { shape, data }] of each.entries()) {
+      expect(once[i].shape).toEqual(shape);
+      expectClose(once[i].data, data, { nmse: 1e-11 }, `${i}`);
+    }
+    // A row that is changed is not another's.
+    const edit = { module: "vision_model.encoder.layers.0", op: "zero", index: { row: [2] } } as const;
+    const [states] = await pass({ interventions: [edit] });
+    const size = states.data.length / 3;
+    expect(states.data.slice(0, size)).not.toEqual(states.data.slice(2 * size));
+  });
+
   test("n questions about an image run the encoder once, with equal answers", async () => {
     const { folder, inputs } = await read(name);
     const [model, plain] = [await open(folder), await open(folder, { image_cache: 0 })];
