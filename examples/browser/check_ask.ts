@@ -222,7 +222,7 @@ async function checkButtons(browser: Chromium, url: string, expect: Expect): Pro
   const copied = await browser.evaluate<string>("navigator.clipboard.readText()");
   expect(copied === first, `Copy puts the answer on the clipboard, not: ${copied}`);
   const count = await browser.evaluate<number>('document.querySelectorAll("#talk li").length');
-  await browser.click("#talk li .after button:last-child");
+  await browser.click("#talk li .after button:nth-of-type(2)");
   await browser.until(`document.querySelectorAll("#talk li").length === ${count + 1}`);
   await browser.until('document.querySelector("#talk li:last-child .timing").textContent !== ""');
   const [again, said] = await browser.evaluate<[string, string]>(
@@ -231,7 +231,7 @@ async function checkButtons(browser: Chromium, url: string, expect: Expect): Pro
   expect(again === question && said === first, `asked again, ${question} is answered ${first}, not ${again} ${said}`);
   await browser.evaluate("document.activeElement.blur()");
   let reached = false;
-  for (let i = 0; i < 20 && !reached; i++) {
+  for (let i = 0; i < 80 && !reached; i++) {
     await browser.press("Tab");
     reached = await browser.evaluate('document.activeElement.id === "talk"');
   }

@@ -70,6 +70,24 @@ interface Message {
   readonly error?: { readonly message: string };
 }
 
+/** The longest of the tasks that a page's main thread has run. */
+export interface LongestTask {
+  /** Of the processor: what other programs take does not count. */
+  readonly cpuMs: number;
+  readonly wallMs: number;
+  readonly tasks: number;
+}
+
+/** An event of a trace. Source: Trace Event Format: complete events, metadata events; times in microseconds. */
+interface TraceEvent {
+  readonly name: string;
+  readonly pid: number;
+  readonly tid: number;
+  readonly dur?: number;
+  readonly tdur?: number;
+  readonly args: { readonly name?: string };
+}
+
 /** A running Chromium with one page. */
 export class Chromium {
   readonly complaints: Complaint[] = [];
@@ -77,6 +95,9 @@ export class Chromium {
   readonly #profile: string;
   readonly #waiting = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>();
   #next = 1;
+  /** Of the trace that is being recorded. */
+  #events: TraceEvent[] = [];
+  #traced: (() => void) | undefined;
   #session: string | undefined;
   #stderr = "";
   #ended = false;
@@ -228,6 +249,25 @@ export class Chromium {
       await this.send("Input.dispatchDragEvent", { type, ...at, data });
   }
 
+  /** Runs `fn`, and returns the longest task of the page's main thread meanwhile. */
+  async longestTask(fn: () => Promise<void>): Promise<LongestTask> {
+    this.#events = [];
+    const complete = new Promise<void>((resolve) => {
+      this.#traced = resolve;
+    });
+    const includedCategories = ["toplevel", "disabled-by-default-devtools.timeline"];
+    await this.send("Tracing.start", { traceConfig: { includedCategories }, transferMode: "ReportEvents" });
+    await fn();
+    await this.send("Tracing.end");
+    await complete;
+    const key = ({ pid, tid }: TraceEvent) => `${pid} ${tid}`;
+    const mains = this.#events.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain");
+    const threads = new Set(mains.map(key));
+    const tasks = this.#events.filter((event) => /RunTask$/.test(event.name) && threads.has(key(event)));
+    const most = (of: "dur" | "tdur") => tasks.reduce((longest, task) => Math.max(longest, task[of] ?? 0), 0) / 1000;
+    return { cpuMs: most("tdur"), wallMs: most("dur"), tasks: tasks.length };
+  }
+
   /** A PNG of the page. */
   async screenshot(width: number, height: number, scheme: "light" | "dark"): Promise<Buffer> {
     await this.send("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: false });
@@ -253,6 +293,10 @@ export class Chromium {
       this.#waiting.delete(id);
       if (error) waiting?.reject(new Error(error.message));
       else waiting?.resolve(result);
+    } else if (method === "Tracing.dataCollected") {
+      this.#events.push(...(params.value as TraceEvent[]));
+    } else if (method === "Tracing.tracingComplete") {
+      this.#traced?.();
     } else if (method === "Runtime.exceptionThrown") {
       this.complaints.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
     } else if (method === "Runtime.consoleAPICalled" && (params.type === "error" || params.type === "warning")) {

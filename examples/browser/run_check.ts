@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { checkAsk, type Example } from "./check_ask.ts";
 import { checkAttribution } from "./check_attribution.ts";
+import { checkExplorer, explorerImage } from "./check_explorer.ts";
 import { checkImages } from "./check_images.ts";
 import { checkLens } from "./check_lens.ts";
 import { checkReport } from "./check_report.ts";
@@ -21,7 +22,7 @@ function expect(holds: boolean, what: string): void {
 }
 
 /** Checks the page and prints what it finds; the exit code. */
-export async function run(screenshots: string | undefined): Promise<number> {
+export async function run({ screenshots, image }: { screenshots?: string; image?: string }): Promise<number> {
   const program = await findChromium();
   if (!program) {
     console.log("skipped: no Chromium was found on the PATH; CHROME_PATH=FILE names one");
@@ -34,12 +35,17 @@ export async function run(screenshots: string | undefined): Promise<number> {
     browser = await Chromium.start(program);
     const { product } = await browser.send<{ product: string }>("Browser.getVersion");
     console.log(`browser         ${product}`);
+    if (image !== undefined) {
+      await writeFile(image, await explorerImage(browser, server.url));
+      return 0;
+    }
     const shoot = async (name: string, width = 1100, height = 720, scheme: "light" | "dark" = "light") => {
       if (screenshots === undefined) return;
       await mkdir(screenshots, { recursive: true });
       await writeFile(join(screenshots, `${name}.png`), await browser!.screenshot(width, height, scheme));
     };
     await checkAsk(browser, server.url, examples, expect, shoot);
+    await checkExplorer(browser, server.url, examples, expect, shoot);
     await checkLens(browser, expect, shoot);
     await checkSweep(browser, expect, shoot);
     await checkAttribution(browser, expect, shoot);

@@ -149,8 +149,8 @@ async function answer(request: IncomingMessage, response: ServerResponse, folder
     response.setHeader("content-security-policy", POLICY);
     return sendText(response, 200, "text/html", await readFile(join(HERE, "index.html"), "utf8"));
   }
-  if (path === "/styles.css") {
-    return sendText(response, 200, "text/css", await readFile(join(HERE, "styles.css"), "utf8"));
+  if (path === "/styles.css" || path === "/explorer.css") {
+    return sendText(response, 200, "text/css", await readFile(join(HERE, path), "utf8"));
   }
   const module = path && MODULES[path];
   if (module) {

@@ -3,8 +3,10 @@ import type { PageFacts } from "../serve.ts";
 import { chooseCheckpoint, fail, loadCheckpoint, show } from "./checkpoints.ts";
 import { offerDoctor } from "./doctor.ts";
 import { element, fetched } from "./elements.ts";
+import { offerExplorer } from "./explorer/explorer.ts";
 import { update } from "./state.ts";
 import { offerImages } from "./subject.ts";
+import { offerTabs } from "./tabs.ts";
 import { offerTalk } from "./talk.ts";
 import { WorkerClient, WorkerError } from "./worker_client.ts";
 
@@ -17,7 +19,9 @@ async function start(): Promise<void> {
   const facts = (await (await fetched("page.json")).json()) as PageFacts;
   offerDoctor();
   const chosen = await chooseCheckpoint(facts);
-  offerTalk(client);
+  const explorer = offerExplorer(client);
+  const tabs = offerTabs((view, asked) => (view === "inside" ? explorer.open(asked) : explorer.close()));
+  offerTalk(client, (question) => tabs.show("inside", question));
   element("div", "#views").hidden = false;
   show("Loading the processor");
   await offerImages(facts, chosen.questions);

@@ -6,7 +6,7 @@ import { update } from "./state.ts";
 
 const page = {
   file: element("input", "#file"),
-  drop: element("label", "#drop"),
+  stack: element("div", "#stack"),
   image: element("img", "#image"),
   images: element("div", "#images"),
   message: element("p", "#image-message"),
@@ -61,12 +61,12 @@ export async function offerImages({ images }: PageFacts, questions: readonly str
   // On the whole page: an image dropped beside the frame would replace the page.
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
-    page.drop.classList.add("over");
+    page.stack.classList.add("over");
   });
-  document.addEventListener("dragleave", () => page.drop.classList.remove("over"));
+  document.addEventListener("dragleave", () => page.stack.classList.remove("over"));
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    page.drop.classList.remove("over");
+    page.stack.classList.remove("over");
     void take([...(event.dataTransfer?.files ?? [])], questions);
   });
   page.camera.onclick = async () => {

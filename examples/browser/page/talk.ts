@@ -1,6 +1,7 @@
 /** Questions and answers. */
 
 import type { Timing } from "../worker/protocol.ts";
+import { copyText } from "./clipboard.ts";
 import { element, make, makeButton } from "./elements.ts";
 import { follow, state, update } from "./state.ts";
 import type { WorkerClient, WorkerError } from "./worker_client.ts";
@@ -24,21 +25,8 @@ export function timingText({ tokens, firstTokenMs, decodeMs }: Timing): string {
   return `${first}, then ${rate < 10 ? rate.toFixed(1) : rate.toFixed(0)} tokens/s`;
 }
 
-/** Puts a text on the clipboard, and says so on the button for a moment. */
-async function copy(text: string, button: HTMLButtonElement): Promise<void> {
-  const before = button.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch {
-    button.textContent = "The browser does not allow it";
-  }
-  setTimeout(() => {
-    button.textContent = before;
-  }, 1500);
-}
-
-export function offerTalk(client: WorkerClient): void {
+/** @param lookInside opens the other view with a question */
+export function offerTalk(client: WorkerClient, lookInside: (question: string) => void): void {
   /** Stops the answer that is being written. */
   let writing: AbortController | undefined;
 
@@ -76,10 +64,11 @@ export function offerTalk(client: WorkerClient): void {
       }
     } finally {
       answer.classList.remove("writing");
-      const copying = makeButton("", "Copy", () => void copy(answer.textContent ?? "", copying));
+      const copying = makeButton("", "Copy", () => void copyText(answer.textContent ?? "", copying));
       after.append(
         copying,
         makeButton("", "Ask again", () => void converse(question)),
+        makeButton("", "Look inside", () => lookInside(question)),
       );
       if (!answer.textContent) copying.remove();
       entry.scrollIntoView({ block: "nearest" });

@@ -5,22 +5,16 @@
  * In your own project import from "instructblip-webgpu": bundlers select the browser's entry point.
  */
 import {
-  type AnyProcessor,
   AutoModelForImageTextToText,
   AutoProcessor,
   type Device,
   openDevice,
   TextIteratorStreamer,
-  type VisionLanguageModel,
 } from "../../../src/index.ts";
 import { examine, formatCheck, formatSummary } from "../../../src/instructblip/doctor/doctor.ts";
 import { answerCalls, type Handlers } from "./calls.ts";
 import { folderOf } from "./checkpoint_folder.ts";
-
-interface Loaded {
-  readonly model: VisionLanguageModel;
-  readonly processor: AnyProcessor;
-}
+import { effects, type Loaded, look, occlude, prepareParts } from "./explore.ts";
 
 let device: Device | undefined;
 let loaded: Loaded | undefined;
@@ -79,6 +73,24 @@ const handlers: Handlers = {
     for await (const piece of streamer) tell(piece);
     await done;
     return { tokens, firstTokenMs: first - started, decodeMs: performance.now() - first };
+  },
+
+  async look(asked, context) {
+    return look(expectLoaded(), asked, context);
+  },
+
+  async parts(asked) {
+    const { units } = await prepareParts(expectLoaded(), asked);
+    return units.map(({ group, row, column, places }) => ({ group, row, column, places }));
+  },
+
+  async effects(asked, context) {
+    await effects(expectLoaded(), asked, context);
+    return null;
+  },
+
+  async occlude(asked, context) {
+    return occlude(expectLoaded(), asked, context);
   },
 
   /** As the command line's `doctor`. */
