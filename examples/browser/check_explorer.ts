@@ -60,7 +60,7 @@ async function twinOf(image: string, question: string): Promise<Twin> {
     },
     peak: async () => {
       const { image: drops } = await attribute(model, inputs, { methods: ["image"] });
-      const [patches] = drops!.patches;
+      const [patches] = drops!.drops;
       return patches!.indexOf(Math.max(...patches!));
     },
     close: () => model.dispose(),

@@ -185,5 +185,5 @@ export async function occlude(
 ): Promise<Occluded> {
   const inputs = (await processor({ images: [image], text: [text] })) as ModelInputs;
   const { image: drops } = await attribute(model, inputs, { answer, methods: ["image"], on_progress: tell, signal });
-  return { window: drops!.window, drops: drops!.patches };
+  return { window: drops!.window, drops: drops!.drops };
 }
