@@ -21,15 +21,15 @@ Writes src/tensor/kernels.gen.ts, the text of every kernels/**/*.wgsl.
 `;
 
 /** The text of every kernel and part by its path in kernels/, without its ending. */
-export function readKernels() {
-  const files = readdirSync(join(root, "kernels"), { recursive: true, withFileTypes: true })
+export function readKernels(from = root) {
+  const files = readdirSync(join(from, "kernels"), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && entry.name.endsWith(".wgsl"))
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
   const stems = new Map();
   const texts = {};
   for (const file of files) {
-    const name = relative(join(root, "kernels"), file)
+    const name = relative(join(from, "kernels"), file)
       .split(sep)
       .join("/")
       .replace(/\.wgsl$/, "");
@@ -46,8 +46,8 @@ export function readKernels() {
 }
 
 /** The generated module's text. */
-export function generate() {
-  const entries = Object.entries(readKernels()).map(([name, text]) => `  ${JSON.stringify(name)}: \`${text}\`,\n`);
+export function generate(from = root) {
+  const entries = Object.entries(readKernels(from)).map(([name, text]) => `  ${JSON.stringify(name)}: \`${text}\`,\n`);
   return (
     "// Generated from kernels/**/*.wgsl by `npm run kernels`. Do not edit.\n" +
     `export const KERNELS: Readonly<Record<string, string>> = {\n${entries.join("")}};\n`

@@ -4,6 +4,7 @@ import { isBuiltin } from "node:module";
 import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { OWN_KERNELS } from "../src/tensor/device/own_kernels.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
@@ -121,7 +122,14 @@ const VARIANTS: Record<string, readonly string[]> = {
     "matmul_subgroup_matrix", "matvec_workgroup", "matvec_blocks", "matvec_blocks_sized", "matvec_subgroup",
   ],
 };
-const stemOf = (kernel: string) => Object.keys(VARIANTS).find((stem) => VARIANTS[stem].includes(kernel)) ?? kernel;
+/** Those that `npm run kernel:new` made. */
+const OWN = Object.entries(OWN_KERNELS).flatMap(([op, variants]: [string, readonly string[]]) =>
+  variants.map((variant) => ({ op, kernel: `${op}_${variant}` })),
+);
+const stemOf = (kernel: string) =>
+  OWN.find((own) => own.kernel === kernel)?.op ??
+  Object.keys(VARIANTS).find((stem) => VARIANTS[stem].includes(kernel)) ??
+  kernel;
 
 /** Kernels of ops; those in bench/ measure the machine. Parts have no file besides their own. */
 const KERNELS = filesUnder("kernels", ".wgsl")
@@ -146,7 +154,8 @@ test("every kernel has its op, which launches it, its reference, its cases and i
       kernel,
     ).toEqual([]);
     const [op, reference, , tests] = files.map((file) => readFileSync(join(ROOT, file), "utf8"));
-    expect(op, kernel).toMatch(new RegExp(`["\`]${kernel}["\`]`));
+    if (OWN.some((own) => own.kernel === kernel)) expect(op, kernel).toContain(`kernelOf("${stem}", override)`);
+    else expect(op, kernel).toMatch(new RegExp(`["\`]${kernel}["\`]`));
     expect(reference, kernel).toMatch(/^export (function|const) /m);
     expect(tests, kernel).toContain(`ops/${stem}.ts`);
     expect(tests, kernel).toContain(`reference/${stem}.ts`);
@@ -155,6 +164,10 @@ test("every kernel has its op, which launches it, its reference, its cases and i
 
 /** Ops that launch another's kernels: a view that copy moves, a product with an input and an end of its own. */
 const BORROWERS = ["unfold", "patch_embedding"];
+
+test("every kernel of one's own has its file", () => {
+  expect(OWN.filter(({ kernel }) => !KERNELS.includes(kernel))).toEqual([]);
+});
 
 test("no reference or test has lost its kernel", () => {
   const stems = new Set([...KERNELS.map(stemOf), ...BORROWERS]);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
-import { runnableVariants } from "../../src/tensor/device/plan.ts";
+import { plansOf } from "../../src/tensor/device/plan.ts";
 import { argmax } from "../../src/tensor/ops/argmax.ts";
 import { argmax as reference } from "../../src/tensor/reference/argmax.ts";
 import { testDevice } from "../device.ts";
@@ -10,10 +10,10 @@ const device = await testDevice();
 /** With as many loads in flight as on a GPU. */
 const hardware = new GpuDevice(device.handle, { ...device.caps, isSoftware: false }, Number.POSITIVE_INFINITY);
 
-describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
+describe.each(plansOf("argmax", "logits", device.caps))("%s", (_name, plan) => {
   /** Indices, then which of them are of no finite number. */
   async function runAll(x: ArrayLike<number>, V: number, on = device): Promise<number[]> {
-    return [...(await argmax(on.tensor(Float32Array.from(x), [x.length / V, V]), { logits }).read())];
+    return [...(await argmax(on.tensor(Float32Array.from(x), [x.length / V, V]), plan).read())];
   }
   /** Indices, with one load in flight and with many. */
   const run = async (x: ArrayLike<number>, V: number) => {
@@ -97,7 +97,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
       one,
       one,
     );
-    const y = await argmax(device.tensor(new Float32Array(bits.buffer), [4, 3]), { logits }).read();
+    const y = await argmax(device.tensor(new Float32Array(bits.buffer), [4, 3]), plan).read();
     expect([...y]).toEqual([1, 2, 0, 0, 1, 1, 1, 0]);
     // One among many, in the last turn of the last thread.
     const x = new Random(6).normal(2 * 32_001);
@@ -118,7 +118,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
 
   test("a strided view is read in its own order", async () => {
     const x = device.tensor([1, 9, 5, 2, 7, 8], [2, 3]).permute([1, 0]);
-    expect([...(await argmax(x, { logits }).read())]).toEqual([1, 0, 1, 0, 0, 0]);
+    expect([...(await argmax(x, plan).read())]).toEqual([1, 0, 1, 0, 0, 0]);
   });
 });
 

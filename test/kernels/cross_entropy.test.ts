@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
-import { runnableVariants } from "../../src/tensor/device/plan.ts";
+import { plansOf } from "../../src/tensor/device/plan.ts";
 import { crossEntropy, IGNORED_LABEL } from "../../src/tensor/ops/cross_entropy.ts";
 import { logSoftmax } from "../../src/tensor/ops/log_softmax.ts";
 import { crossEntropy as reference } from "../../src/tensor/reference/cross_entropy.ts";
@@ -20,11 +20,11 @@ const SIZES = [
   [2, 32_128],
 ] as const;
 
-describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
+describe.each(plansOf("cross_entropy", "logits", device.caps))("%s", (name, plan) => {
   function run(x: ArrayLike<number>, labels: ArrayLike<number>, on = device): Promise<Float32Array> {
     const R = labels.length;
     const xs = on.tensor(Float32Array.from(x), [R, x.length / R]);
-    return crossEntropy(xs, on.tensor(Uint32Array.from(labels), [R]), { logits }).read();
+    return crossEntropy(xs, on.tensor(Uint32Array.from(labels), [R]), plan).read();
   }
 
   test.each(SIZES)("crossEntropy [%i, %i]", async (R, V) => {
@@ -44,14 +44,14 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
   test.each(Object.keys(LOGITS) as (keyof typeof LOGITS)[])("as exact as PyTorch on %s", async (kind) => {
     const { x, labels, V } = hardLogits(kind);
     const [y, exact] = [await run(x, labels), reference(x, labels, V)];
-    expectAsPyTorch(`cross_entropy ${kind}`, [x, labels], y, exact, `cross_entropy ${logits} ${kind}`);
+    expectAsPyTorch(`cross_entropy ${kind}`, [x, labels], y, exact, `cross_entropy ${name} ${kind}`);
   });
 
   test("minus the label's log probability, to the last bit", async () => {
     const [R, V] = [7, 1009];
     const x = new Random(3).normal(R * V, 0, 3);
     const labels = Array.from({ length: R }, (_, row) => (row * 499) % V);
-    const all = await logSoftmax(device.tensor(x, [R, V]), { logits }).read();
+    const all = await logSoftmax(device.tensor(x, [R, V]), plan).read();
     expect([...(await run(x, labels))]).toEqual(labels.map((label, row) => -all[row * V + label]));
   });
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
-import { runnableVariants } from "../../src/tensor/device/plan.ts";
+import { plansOf } from "../../src/tensor/device/plan.ts";
 import { f16Scales } from "../../src/tensor/ops/f16_scales.ts";
 import { f16Scales as reference } from "../../src/tensor/reference/f16_scales.ts";
 import { testDevice } from "../device.ts";
@@ -18,9 +18,9 @@ const folding = new GpuDevice(
 /** One element, primes, below, at and above the workgroup size, ViT's width. */
 const SIZES = [[1, 1], [3, 7], [9, 4], [5, 63], [5, 65], [17, 68], [2, 131], [3, 1408]] as const; // biome-ignore format: a table
 
-for (const row of runnableVariants("row", device.caps)) {
+for (const [row, plan] of plansOf("f16_scales", "row", device.caps)) {
   const run = (x: Float32Array, [R, D]: readonly [number, number], on = device) =>
-    f16Scales(on.tensor(x, [R, D]), { row }).read();
+    f16Scales(on.tensor(x, [R, D]), plan).read();
 
   test(`${row}: the largest of a row comes to 16 or more and stays below 32`, async () => {
     for (const [R, D] of SIZES) {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
-import { runnableVariants } from "../../src/tensor/device/plan.ts";
+import { plansOf } from "../../src/tensor/device/plan.ts";
 import { layerNorm } from "../../src/tensor/ops/layer_norm.ts";
 import { layerNorm as reference } from "../../src/tensor/reference/layer_norm.ts";
 import { expectClose } from "../compare.ts";
@@ -24,7 +24,7 @@ const SIZES = [
   [1, 1], [1, 2], [3, 7], [9, 4], [5, 63], [5, 64], [5, 65], [17, 68], [2, 131], [7, 768], [3, 1408],
 ] as const;
 
-for (const row of runnableVariants("row", device.caps)) {
+for (const [row, plan] of plansOf("layer_norm", "row", device.caps)) {
   /** f32[R, D] normalised on the GPU. */
   const run = (
     x: Float32Array,
@@ -35,7 +35,7 @@ for (const row of runnableVariants("row", device.caps)) {
   ): Promise<Float32Array> => {
     const D = weight.length;
     const [w, b] = [on.tensor(weight, [D]), on.tensor(bias, [D])];
-    return layerNorm(on.tensor(x, [x.length / D, D]), w, b, eps, { row }).read();
+    return layerNorm(on.tensor(x, [x.length / D, D]), w, b, eps, plan).read();
   };
 
   for (const [R, D] of SIZES) {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { logSoftmaxInPlace } from "../../src/instructblip/generation/arithmetic.ts";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
-import { runnableVariants } from "../../src/tensor/device/plan.ts";
+import { plansOf } from "../../src/tensor/device/plan.ts";
 import { logSoftmax } from "../../src/tensor/ops/log_softmax.ts";
 import { logSoftmax as reference } from "../../src/tensor/reference/log_softmax.ts";
 import { expectClose } from "../compare.ts";
@@ -28,9 +28,9 @@ const SIZES = [
   [2, 32_128],
 ] as const;
 
-describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
+describe.each(plansOf("log_softmax", "logits", device.caps))("%s", (name, plan) => {
   function run(x: ArrayLike<number>, V: number, on = device): Promise<Float32Array> {
-    return logSoftmax(on.tensor(Float32Array.from(x), [x.length / V, V]), { logits }).read();
+    return logSoftmax(on.tensor(Float32Array.from(x), [x.length / V, V]), plan).read();
   }
 
   test.each(SIZES)("logSoftmax [%i, %i]", async (R, V) => {
@@ -66,7 +66,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
 
   test.each(Object.keys(LOGITS) as (keyof typeof LOGITS)[])("as exact as PyTorch on %s", async (kind) => {
     const { x, V } = hardLogits(kind);
-    expectAsPyTorch(`log_softmax ${kind}`, [x], await run(x, V), reference(x, V), `log_softmax ${logits} ${kind}`);
+    expectAsPyTorch(`log_softmax ${kind}`, [x], await run(x, V), reference(x, V), `log_softmax ${name} ${kind}`);
   });
 
   test("large numbers of either sign, and what is far below the rest", async () => {

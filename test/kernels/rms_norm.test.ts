@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { stored } from "../../src/tensor/cases/support/stored.ts";
 import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
-import { type PlanOverride, runnableVariants } from "../../src/tensor/device/plan.ts";
+import { type PlanOverride, plansOf, runnableVariants } from "../../src/tensor/device/plan.ts";
 import type { WeightDType } from "../../src/tensor/dtype.ts";
 import type { Epilogue } from "../../src/tensor/fuse.ts";
 import { linear } from "../../src/tensor/ops/linear.ts";
@@ -33,11 +33,11 @@ const SIZES = [
   [1, 1], [1, 2], [3, 7], [9, 4], [5, 63], [5, 64], [5, 65], [17, 68], [2, 131], [7, 2048], [3, 4096],
 ] as const;
 
-for (const row of runnableVariants("row", device.caps)) {
+for (const [row, plan] of plansOf("rms_norm", "row", device.caps)) {
   /** f32[R, D] normalised on the GPU. */
   const run = (x: Float32Array, weight: Float32Array, eps: number, on = device): Promise<Float32Array> => {
     const D = weight.length;
-    return rmsNorm(on.tensor(x, [x.length / D, D]), on.tensor(weight, [D]), eps, { row }).read();
+    return rmsNorm(on.tensor(x, [x.length / D, D]), on.tensor(weight, [D]), eps, plan).read();
   };
 
   for (const [R, D] of SIZES) {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { GpuDevice } from "../../src/tensor/device/device.ts";
-import { runnableVariants } from "../../src/tensor/device/plan.ts";
+import { plansOf } from "../../src/tensor/device/plan.ts";
 import { softmax } from "../../src/tensor/ops/softmax.ts";
 import { softmax as reference } from "../../src/tensor/reference/softmax.ts";
 import { expectClose } from "../compare.ts";
@@ -25,9 +25,9 @@ const SIZES = [
   [1, 1], [2, 2], [3, 7], [5, 63], [5, 64], [9, 65], [17, 131], [16, 257], [9, 4096], [2, 32_001],
 ] as const;
 
-for (const row of runnableVariants("row", device.caps)) {
+for (const [row, plan] of plansOf("softmax", "row", device.caps)) {
   const run = (x: ArrayLike<number>, S: number, on = device): Promise<Float32Array> =>
-    softmax(on.tensor(Float32Array.from(x), [x.length / S, S]), { row }).read();
+    softmax(on.tensor(Float32Array.from(x), [x.length / S, S]), plan).read();
 
   for (const [R, S] of SIZES) {
     test(`softmax ${row} [${R}, ${S}]`, async () => {

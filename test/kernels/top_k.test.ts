@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { topIndices } from "../../src/instructblip/generation/arithmetic.ts";
 import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
-import { runnableVariants } from "../../src/tensor/device/plan.ts";
+import { plansOf } from "../../src/tensor/device/plan.ts";
 import { topK } from "../../src/tensor/ops/top_k.ts";
 import { topK as reference } from "../../src/tensor/reference/top_k.ts";
 import { testDevice } from "../device.ts";
@@ -30,7 +30,7 @@ const SIZES = [
   [1, 5, 50_272, 48],
 ] as const;
 
-describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
+describe.each(plansOf("top_k", "logits", device.caps))("%s", (_name, plan) => {
   async function run(
     x: ArrayLike<number>,
     scores: readonly number[],
@@ -40,7 +40,7 @@ describe.each(runnableVariants("logits", device.caps))("%s", (logits) => {
   ): Promise<Found> {
     const R = scores.length;
     const xs = on.tensor(Float32Array.from(x), [R, x.length / R]);
-    const y = topK(xs, on.tensor(Float32Array.from(scores), [R]), rows, K, chunk, { logits });
+    const y = topK(xs, on.tensor(Float32Array.from(scores), [R]), rows, K, chunk, plan);
     expect(y.shape).toEqual([2, R / rows, K]);
     const found = await y.read();
     const half = found.length / 2;

@@ -7,6 +7,7 @@ import { env } from "../env.ts";
 import { InputError, nearest } from "../errors.ts";
 import { shown } from "../shown.ts";
 import type { Caps } from "./caps.ts";
+import { type OwnOp, ownVariants } from "./own_kernels.ts";
 import { subgroupSizeOf } from "./tiling.ts";
 import { type Op, type PlanOverride, VARIANTS, type Variant } from "./variants.ts";
 
@@ -27,17 +28,28 @@ export function plan<O extends Op>(
   const tuned = caps.tuned?.[op]?.[sizeClass(op, sizes)];
   const runnable = tuned !== undefined && canRun(tuned, caps) ? tuned : undefined;
   const variant: string = override[op] ?? runnable ?? DEFAULTS[op](caps, sizes);
-  const variants: readonly string[] = VARIANTS[op];
-  if (!variants.includes(variant)) {
-    const hint = (typeof variant === "string" ? nearest(variant, variants) : undefined) ?? variants.join(", ");
-    throw new InputError("PLAN", `${op} has no variant ${shown(variant)}`, { hint });
-  }
+  expectVariant(op, variant, VARIANTS[op]);
   return variant as Variant<O>;
+}
+
+/** The kernel of an op: its own, or one in its place (own_kernels.ts). @throws InputError PLAN for one that there is not */
+export function kernelOf(op: OwnOp, override: PlanOverride = environmentOverride()): string {
+  const own = override[op];
+  if (own === undefined) return op;
+  expectVariant(op, own, ownVariants(op));
+  return `${op}_${own}`;
+}
+
+function expectVariant(op: string, variant: unknown, variants: readonly string[]): void {
+  if (variants.includes(variant as string)) return;
+  const near = typeof variant === "string" ? nearest(variant, variants) : undefined;
+  const known = variants.length > 0 ? variants.join(", ") : `npm run kernel:new ${op} NAME adds one`;
+  throw new InputError("PLAN", `${op} has no variant ${shown(variant)}`, { hint: near ?? known });
 }
 
 /** Whether products of x compute its RMS norm by themselves: of M rows of K numbers. */
 export function planNorm(caps: Caps, [M, K]: readonly [number, number], override?: PlanOverride): Variant<"norm"> {
-  if (M > FEW_ROWS || K % 4 !== 0) return "composed";
+  if (M > FEW_ROWS || K % 4 !== 0 || kernelOf("rms_norm", override) !== "rms_norm") return "composed";
   const product = plan("matvec", caps, override, { M });
   if (product !== "workgroup" && product !== "workgroup_subgroups") return "composed";
   return plan("norm", caps, override, { M });
@@ -192,6 +204,17 @@ function canRun(variant: string, caps: Caps): boolean {
   return variant !== "subgroup" || hasFixedSubgroups(caps);
 }
 
+/**
+ * The variants of an op of a class, each with the plan that forces it: those of the class that the adapter can run, and
+ * kernels of one's own, in the variant of the class that this adapter uses.
+ */
+export function plansOf<O extends "row" | "logits">(op: OwnOp, classOf: O, caps: Caps): [string, PlanOverride][] {
+  return [
+    ...runnableVariants(classOf, caps).map((variant): [string, PlanOverride] => [variant, { [classOf]: variant }]),
+    ...ownVariants(op).map((variant): [string, PlanOverride] => [variant, { [op]: variant }]),
+  ];
+}
+
 /** The variants of an op that an adapter can run. */
 export function runnableVariants<O extends Op>(op: O, caps: Caps): Variant<O>[] {
   return (VARIANTS[op] as readonly Variant<O>[]).filter((variant) => canRun(variant, caps));
@@ -262,12 +285,12 @@ export function parseOverride(text: string): PlanOverride {
   const override: Record<string, string> = {};
   for (const part of text.split(",").filter(Boolean)) {
     const [op = "", variant = ""] = part.split("=").map((s) => s.trim());
-    if (!Object.hasOwn(VARIANTS, op)) {
+    const variants: readonly string[] = Object.hasOwn(VARIANTS, op) ? VARIANTS[op as Op] : ownVariants(op);
+    if (variants.length === 0) {
       throw new InputError("ENV", `INSTRUCTBLIP_PLAN: there is no op "${op}"`, {
         hint: `ops: ${Object.keys(VARIANTS).join(", ")}`,
       });
     }
-    const variants: readonly string[] = VARIANTS[op as Op];
     if (!variants.includes(variant)) {
       throw new InputError("ENV", `INSTRUCTBLIP_PLAN: ${op} has no variant "${variant}"`, {
         hint: nearest(variant, variants) ?? variants.join(", "),

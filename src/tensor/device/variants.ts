@@ -1,4 +1,5 @@
 /** The variants of each op; plan.ts chooses among them. */
+import type { OwnOp } from "./own_kernels.ts";
 
 /**
  * Every op with more than one variant, and its variants. `subgroup`: a workgroup is one subgroup, whose size must be known.
@@ -26,8 +27,8 @@ export const VARIANTS = {
 export type Op = keyof typeof VARIANTS;
 export type Variant<O extends Op> = (typeof VARIANTS)[O][number];
 
-/** A choice that overrides the plan. */
-export type PlanOverride = { readonly [O in Op]?: Variant<O> };
+/** A choice that overrides the plan; of kernels of one's own, too (own_kernels.ts). */
+export type PlanOverride = { readonly [O in Op]?: Variant<O> } & { readonly [O in OwnOp]?: string };
 
 /** A choice for every size class that was measured. */
 export type TunedPlan = { readonly [O in Op]?: Readonly<Record<string, Variant<O>>> };

@@ -1,6 +1,6 @@
 /** The index of each row's largest element, and whether that element is finite. */
 
-import { type PlanOverride, plan, rowReduction } from "../device/plan.ts";
+import { kernelOf, type PlanOverride, plan, rowReduction } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -20,7 +20,7 @@ export function argmax(x: Tensor, override?: PlanOverride): Tensor<"u32"> {
   const { caps } = x.device;
   const { uses, overrides } = rowReduction(plan("logits", caps, override, { M: rows }), V);
   x.device.launch({
-    kernel: "argmax",
+    kernel: kernelOf("argmax", override),
     uses,
     overrides: { ...overrides, LOADS: caps.isSoftware ? 1 : 8 },
     bindings: { x: contiguous(x), y },

@@ -1,6 +1,6 @@
 /** The negative log probability of each row's label. */
 
-import { type PlanOverride, plan, rowReduction } from "../device/plan.ts";
+import { kernelOf, type PlanOverride, plan, rowReduction } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -25,7 +25,7 @@ export function crossEntropy(logits: Tensor, labels: Tensor<"u32">, override?: P
     throw new ShapeError(`crossEntropy: labels must be [${rows}], one a row, got ${formatShape(labels.shape)}`);
   const y = logits.device.empty([rows]);
   logits.device.launch({
-    kernel: "cross_entropy",
+    kernel: kernelOf("cross_entropy", override),
     ...rowReduction(plan("logits", logits.device.caps, override, { M: rows }), V),
     bindings: { x: contiguous(logits), labels: contiguous(labels), y },
     params: { rows, V },

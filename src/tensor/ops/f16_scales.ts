@@ -1,5 +1,5 @@
 /** What rows are multiplied by before their numbers are rounded to f16; for products of f16. */
-import { type PlanOverride, planRow, rowLaunch } from "../device/plan.ts";
+import { kernelOf, type PlanOverride, planRow, rowLaunch } from "../device/plan.ts";
 import { rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -15,6 +15,11 @@ export function f16Scales(x: Tensor, override?: PlanOverride): Tensor {
   const y = device.empty(x.shape.slice(0, -1));
   if (x.size === 0) return y;
   const launch = rowLaunch(planRow("f16_scales", device.caps, [rows, D], override), device.caps, [rows, D]);
-  device.launch({ kernel: "f16_scales", ...launch, bindings: { x: contiguous(x), y }, params: { rows, D } });
+  device.launch({
+    kernel: kernelOf("f16_scales", override),
+    ...launch,
+    bindings: { x: contiguous(x), y },
+    params: { rows, D },
+  });
   return y;
 }

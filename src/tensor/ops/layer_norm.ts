@@ -1,5 +1,5 @@
 /** y = (x - mean) / sqrt(variance + eps) * weight + bias over the last dimension. */
-import { type PlanOverride, planRow, rowLaunch } from "../device/plan.ts";
+import { kernelOf, type PlanOverride, planRow, rowLaunch } from "../device/plan.ts";
 import { expectShape, rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -22,6 +22,6 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number, 
   const { device } = x;
   const variant = planRow("layer_norm", device.caps, [rows, D], override);
   const launch = rowLaunch(variant, device.caps, [rows, D]);
-  device.launch({ kernel: "layer_norm", ...launch, bindings, params: { rows, D, eps } });
+  device.launch({ kernel: kernelOf("layer_norm", override), ...launch, bindings, params: { rows, D, eps } });
   return y;
 }

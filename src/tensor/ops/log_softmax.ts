@@ -1,6 +1,6 @@
 /** y = x - max(x) - ln Σ e^(x - max(x)) over the last dimension. */
 
-import { type PlanOverride, plan, rowReduction } from "../device/plan.ts";
+import { kernelOf, type PlanOverride, plan, rowReduction } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -19,7 +19,7 @@ export function logSoftmax(x: Tensor, override?: PlanOverride): Tensor {
   const [rows, V] = x.shape;
   const y = x.device.empty(x.shape);
   x.device.launch({
-    kernel: "log_softmax",
+    kernel: kernelOf("log_softmax", override),
     ...rowReduction(plan("logits", x.device.caps, override, { M: rows }), V),
     bindings: { x: contiguous(x), y },
     params: { rows, V },

@@ -1,5 +1,5 @@
 /** y = x / sqrt(mean(x²) + eps) * weight over the last dimension. */
-import { type PlanOverride, planNorm, planRow, rowLaunch } from "../device/plan.ts";
+import { kernelOf, type PlanOverride, planNorm, planRow, rowLaunch } from "../device/plan.ts";
 import { deferNorm } from "../fuse.ts";
 import { expectShape, rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -25,7 +25,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number, override?: PlanO
     const variant = planRow("rms_norm", device.caps, [rows, D], override);
     const bindings = { x: norm.x, weight: norm.weight, y };
     const split = rowLaunch(variant, device.caps, [rows, D]);
-    device.launch({ kernel: "rms_norm", ...split, bindings, params: { rows, D, eps } });
+    device.launch({ kernel: kernelOf("rms_norm", override), ...split, bindings, params: { rows, D, eps } });
     return y;
   };
   return planNorm(device.caps, [rows, D], override) === "fused" ? deferNorm(norm, launch) : launch();

@@ -1,5 +1,5 @@
 /** y = e^(x - max(x)) / Σ e^(x - max(x)) over the last dimension. */
-import { type PlanOverride, planRow, rowLaunch } from "../device/plan.ts";
+import { kernelOf, type PlanOverride, planRow, rowLaunch } from "../device/plan.ts";
 import { rowsOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
@@ -17,11 +17,12 @@ export function softmax(x: Tensor, override?: PlanOverride): Tensor {
   const { device } = x;
   const variant = planRow("softmax", device.caps, [rows, S], override);
   const params = { rows, S };
-  if (variant === "subgroup") {
+  const kernel = kernelOf("softmax", override);
+  if (variant === "subgroup" && kernel === "softmax") {
     const overrides = { SG: device.caps.subgroupMinSize };
     device.launch({ kernel: "softmax_subgroup", overrides, bindings, params, workgroups: rows });
   } else {
-    device.launch({ kernel: "softmax", ...rowLaunch(variant, device.caps, [rows, S]), bindings, params });
+    device.launch({ kernel, ...rowLaunch(variant, device.caps, [rows, S]), bindings, params });
   }
   return y;
 }

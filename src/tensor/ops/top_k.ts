@@ -1,6 +1,6 @@
 /** The K best continuations of each prompt, over all of its rows (beams). */
 
-import { type PlanOverride, plan, rowReduction } from "../device/plan.ts";
+import { kernelOf, type PlanOverride, plan, rowReduction } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
 import { formatShape, hasRank } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
@@ -46,7 +46,7 @@ export function topK(
   chunk ??= device.caps.isSoftware ? CHUNK.software : CHUNK.hardware;
   const chunks = Math.ceil(V / chunk);
   const kernel = {
-    kernel: "top_k",
+    kernel: kernelOf("top_k", override),
     ...rowReduction(plan("logits", device.caps, override, { M: R }), Math.min(V, chunk)),
   };
   const [bindings, workgroups] = [{ x: contiguous(x), scores: contiguous(scores) }, R * chunks];

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { EXIT, Interrupted } from "../../../src/instructblip/cli/format.ts";
 import { type Check, formatCheck, suspects } from "../../../src/instructblip/doctor/check.ts";
 import { type Exam, examine, formatSummary, type Report } from "../../../src/instructblip/doctor/doctor.ts";
-import { runnableVariants } from "../../../src/tensor/device/plan.ts";
+import { plansOf } from "../../../src/tensor/device/plan.ts";
 import { KERNELS } from "../../../src/tensor/kernels.gen.ts";
 import { driverDevice, otherDevice, testDevice } from "../../device.ts";
 import { cli, temporaryFolder } from "../cli/cli.ts";
@@ -47,8 +47,8 @@ describe("an adapter that computes right", () => {
     const { ok, checks, suspects, ended, adapter } = await report(/^rms_norm/);
     expect({ ok, suspects, ended }).toEqual({ ok: true, suspects: [], ended: null });
     expect(checks.map(({ name }) => name).sort()).toEqual(
-      runnableVariants("row", caps)
-        .map((variant) => `rms_norm ${variant}`)
+      plansOf("rms_norm", "row", caps)
+        .map(([variant]) => `rms_norm ${variant}`)
         .sort(),
     );
     expect(checks.some(({ used }) => used)).toBe(true);

@@ -8,6 +8,7 @@ import {
   runnableVariants,
   sizeClasses,
   type TunedPlan,
+  VARIANTS,
 } from "../../../tensor/device/plan.ts";
 import { readTunedPlan } from "../../../tensor/device/tuned_plan.node.ts";
 import { DeviceError, InputError } from "../../../tensor/errors.ts";
@@ -121,6 +122,10 @@ function givenOf(inputs: Readonly<Record<string, unknown>>): Record<string, Host
 
 /** The device of a setting. @throws InputError PLAN; DeviceError */
 async function openDeviceOf({ adapter, plan }: Setting): Promise<Device> {
+  for (const op of Object.keys(plan ?? {})) {
+    if (Object.hasOwn(VARIANTS, op)) continue;
+    throw new InputError("PLAN", `plan: ${op} has kernels of one's own, which are forced by INSTRUCTBLIP_PLAN alone`);
+  }
   setTunedPlanProvider(plan ? () => planOf(plan) : readTunedPlan);
   let device: Device;
   try {
@@ -129,7 +134,7 @@ async function openDeviceOf({ adapter, plan }: Setting): Promise<Device> {
     setTunedPlanProvider(readTunedPlan);
   }
   for (const [op, variant] of Object.entries(plan ?? {})) {
-    if (runnableVariants(op as Op, device.caps).includes(variant)) continue;
+    if ((runnableVariants(op as Op, device.caps) as readonly string[]).includes(variant)) continue;
     const { description } = device.caps;
     device.destroy();
     throw new InputError("PLAN", `plan: ${description} cannot run ${op}=${variant}`);

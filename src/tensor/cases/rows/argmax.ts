@@ -1,10 +1,9 @@
 /** The most probable token: memory-bound, one read of the logits. */
 
-import type { Variant } from "../../device/plan.ts";
 import { argmax } from "../../ops/argmax.ts";
 import { argmax as reference } from "../../reference/argmax.ts";
 import { compare } from "../support/compare.ts";
-import { type Groups, once, variantsOf } from "../support/group.ts";
+import { type Groups, once, planWithOwn, variantsWithOwn } from "../support/group.ts";
 import { Random } from "../support/random.ts";
 import { TOLERANCES } from "../support/tolerances.ts";
 
@@ -12,7 +11,7 @@ export const groups: Groups = ({ logits }, caps) =>
   logits.map(({ name, R, D }) => ({
     kernel: "argmax",
     shape: `${name} R${R} V${D}`,
-    ...variantsOf("logits", { M: R }, caps),
+    ...variantsWithOwn("argmax", "logits", { M: R }, caps),
     open(device) {
       const x = new Random(1).normal(R * D);
       const xs = device.tensor(x, [R, D]);
@@ -20,7 +19,7 @@ export const groups: Groups = ({ logits }, caps) =>
       return {
         flops: 0,
         bytes: 4 * (R * D + 2 * R),
-        run: (variant) => argmax(xs, { logits: variant as Variant<"logits"> }),
+        run: (variant) => argmax(xs, planWithOwn("argmax", "logits", variant)),
         check: (y) => compare(y, expected(), TOLERANCES.exact, "argmax"),
       };
     },

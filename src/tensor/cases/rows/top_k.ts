@@ -1,10 +1,9 @@
 /** The best continuations of the beams of one prompt: one read of the log probabilities, and a merge. */
 
-import type { Variant } from "../../device/plan.ts";
 import { topK } from "../../ops/top_k.ts";
 import { topK as reference } from "../../reference/top_k.ts";
 import { compare } from "../support/compare.ts";
-import { type Groups, once, variantsOf } from "../support/group.ts";
+import { type Groups, once, planWithOwn, variantsWithOwn } from "../support/group.ts";
 import { Random } from "../support/random.ts";
 import { TOLERANCES } from "../support/tolerances.ts";
 
@@ -14,7 +13,7 @@ export const groups: Groups = ({ logits }, caps) =>
     return {
       kernel: "top_k",
       shape: `${name} R${R} V${D} K${K}`,
-      ...variantsOf("logits", { M: R }, caps),
+      ...variantsWithOwn("top_k", "logits", { M: R }, caps),
       open(device) {
         const random = new Random(1);
         const x = random.normal(R * D, -10, 3);
@@ -28,7 +27,7 @@ export const groups: Groups = ({ logits }, caps) =>
         return {
           flops: 0,
           bytes: 4 * (R * D + 2 * K),
-          run: (variant) => topK(xs, scoreTensor, R, K, undefined, { logits: variant as Variant<"logits"> }),
+          run: (variant) => topK(xs, scoreTensor, R, K, undefined, planWithOwn("top_k", "logits", variant)),
           check: (y) => compare(y, expected(), TOLERANCES.exact, "top_k"),
         };
       },

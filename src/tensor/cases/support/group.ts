@@ -4,6 +4,7 @@
  */
 import type { Caps } from "../../device/caps.ts";
 import type { Device } from "../../device/device.ts";
+import { type OwnOp, ownVariants } from "../../device/own_kernels.ts";
 import { type Op, type PlanOverride, plan, runnableVariants, type Sizes, type Variant } from "../../device/plan.ts";
 import type { ActivationDType } from "../../dtype.ts";
 import { DeviceError } from "../../errors.ts";
@@ -51,8 +52,25 @@ export function variantsOf<O extends Op>(
   caps: Caps,
   runs: (override?: PlanOverride) => Variant<O> = (override) => plan(op, caps, override, sizes),
 ): Required<Pick<Group, "variants" | "planned" | "choice">> {
-  const variants = runnableVariants(op, caps).filter((variant) => runs({ [op]: variant }) === variant);
+  const variants = runnableVariants(op, caps).filter((variant) => runs({ [op]: variant } as PlanOverride) === variant);
   return { variants, planned: runs(), choice: { op, sizes } };
+}
+
+/** `variantsOf` of a class, and the kernels of one's own that an op of it has. @param runs as there */
+export function variantsWithOwn<C extends "row" | "logits">(
+  op: OwnOp,
+  classOf: C,
+  sizes: Sizes,
+  caps: Caps,
+  runs?: (override?: PlanOverride) => Variant<C>,
+): ReturnType<typeof variantsOf> {
+  const found = variantsOf(classOf, sizes, caps, runs);
+  return { ...found, variants: [...found.variants, ...ownVariants(op)] };
+}
+
+/** The plan that forces one of them. */
+export function planWithOwn(op: OwnOp, classOf: "row" | "logits", variant: string): PlanOverride {
+  return { [ownVariants(op).includes(variant) ? op : classOf]: variant };
 }
 
 /** The result of the first call, for all calls: a reference takes long, and is the same for every variant of a group. */
