@@ -1,6 +1,7 @@
 /** Operations and bytes of a model's steps, counted from its modules: multiply-adds of matrices and attention, weights. */
 import { Embedding } from "../src/modules/embedding.ts";
-import { Module } from "../src/modules/module.ts";
+import type { Module } from "../src/modules/module.ts";
+import { modulesOf } from "../src/modules/module_calls.ts";
 import { Weight } from "../src/tensor/weight.ts";
 
 /** The sizes of a model. */
@@ -42,24 +43,15 @@ interface Matrix {
 }
 
 /** Every matrix of a product, once; embedding tables only if they are also a head. */
-export function matricesOf(module: Module, found: Matrix[] = [], seen = new Set<unknown>()): Matrix[] {
-  const visit = (value: unknown): void => {
-    if (typeof value !== "object" || value === null || seen.has(value)) return;
-    if (value instanceof Embedding) return;
-    if (value instanceof Module) {
-      seen.add(value);
-      matricesOf(value, found, seen);
-    } else if (Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype) {
-      for (const item of Object.values(value)) visit(item);
+export function matricesOf(model: Module): Matrix[] {
+  const found = new Map<Weight, Matrix>();
+  for (const module of modulesOf(model)) {
+    if (module instanceof Embedding) continue;
+    for (const value of Object.values(module)) {
+      if (value instanceof Weight && !found.has(value)) found.set(value, { path: module.path, weight: value });
     }
-  };
-  for (const value of Object.values(module)) {
-    if (value instanceof Weight && !seen.has(value)) {
-      seen.add(value);
-      found.push({ path: module.path, weight: value });
-    } else visit(value);
   }
-  return found;
+  return [...found.values()];
 }
 
 /**

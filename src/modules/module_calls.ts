@@ -50,15 +50,16 @@ export async function withModuleSites<T>(
   }
 }
 
-/** A module and all below it, each once. */
+/** A module and all below it, in arrays and plain objects too, each once. */
 export function modulesOf(model: Module): readonly Module[] {
   const found = new Set<Module>();
   const visit = (value: unknown): void => {
+    if (typeof value !== "object" || value === null) return;
     if (value instanceof Module) {
       if (found.has(value)) return;
       found.add(value);
-      for (const below of Object.values(value)) visit(below);
-    } else if (Array.isArray(value)) for (const item of value) visit(item);
+    } else if (!Array.isArray(value) && Object.getPrototypeOf(value) !== Object.prototype) return;
+    for (const below of Object.values(value)) visit(below);
   };
   visit(model);
   return [...found];

@@ -286,7 +286,8 @@ Examples:
 ${EXIT_CODES}`,
   profile: `
 Loads the model and answers once, timing every launch of a kernel; the launches are the same as without, fused the same.
-A first answer, not timed, compiles kernels. The adapter's limits are measured before, by the same clock.
+A first answer, not timed, compiles kernels. The adapter's limits are measured before, by the same clock. On a machine with
+other work --repeat 5 shows the answer that was disturbed least.
   launches   with a product's activation, addition or norm in it where they are fused: it counts as the product's
   bytes      of inputs and outputs, each once; GB/s is of these
   GFLOP/s    of products and attention, a multiply-add counts twice

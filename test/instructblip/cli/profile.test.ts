@@ -74,7 +74,7 @@ it("prints a table of modules, and writes JSON and a trace of the load and the a
 });
 
 it("by the host's clock, by kernel, as JSON alone", async () => {
-  const args = ["--clock", "sync", "--by", "kernel", "--warm-up", "0", "--json", "-"];
+  const args = ["--clock", "sync", "--by", "kernel", "--warm-up", "0", "--repeat", "2", "--json", "-"];
   const { code, stdout, stderr } = await cli([...ASK, ...args]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   const report: ProfileReport & { answer: string[] } = JSON.parse(stdout);

@@ -43,6 +43,11 @@ export function addProfile(program: Command, run: Run): void {
         whole(0),
       ),
     );
+  profile.addOption(
+    new Option("--repeat <n>", "answers that are timed, of which the fastest is shown (default: 1)").argParser(
+      whole(1),
+    ),
+  );
   const ofAnswer = generationFlags().filter(({ name }) => ["max_new_tokens", "num_beams"].includes(name));
   for (const { option } of ofAnswer) profile.addOption(option);
   profile

@@ -29,6 +29,7 @@ export interface ProfileFlags {
   readonly trace?: string;
   readonly clock?: ProfileClock;
   readonly warmUp?: number;
+  readonly repeat?: number;
   readonly generation: GenerationOptions;
   readonly dtype: StorageDType;
   readonly computeDtype: ComputeDType;
@@ -75,14 +76,15 @@ export async function runProfile(flags: ProfileFlags, run: Run): Promise<void> {
       });
     for (let i = 0; i < (flags.warmUp ?? 1); i++) await answer("warming up");
     let sequences: number[][] = [];
-    const generated = await profile(
-      model!,
-      async () => {
+    const timed: ModelProfile[] = [];
+    for (let i = 0; i < (flags.repeat ?? 1); i++) {
+      const run = async () => {
         sequences = (await answer("timing")) as number[][]; // return_dict_in_generate is not among the flags
-      },
-      { clock },
-    );
+      };
+      timed.push(await profile(model!, run, { clock }));
+    }
     progress.clear();
+    const generated = timed.reduce((best, one) => (launchTime(one) < launchTime(best) ? one : best));
     const phases = [
       { name: "load", profile: { ...loaded, calls: [] } satisfies ModelProfile },
       { name: "generate", profile: generated },
@@ -104,6 +106,10 @@ export async function runProfile(flags: ProfileFlags, run: Run): Promise<void> {
     model?.dispose();
     device.destroy();
   }
+}
+
+function launchTime({ launches }: ModelProfile): number {
+  return launches.reduce((sum, { ms }) => sum + ms, 0);
 }
 
 /** What a trace says of itself. */
