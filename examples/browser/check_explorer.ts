@@ -201,8 +201,11 @@ async function checkRests(browser: Chromium, { peak }: Twin, expect: Expect, sho
   expect(most > 200 && found >= most - 1, `the answer rests most on patch ${wanted}: ${found} of ${most}`);
   const scale = await browser.evaluate<string>(text("#scale"));
   expect(/^−[\d.]+ nats\s+[\d.]+ nats$/.test(scale), `the scale has its unit, not: ${scale}`);
+  const words = await browser.evaluate<string>(text("#rest-words"));
+  expect(/^What\s+[−\d.]+ nats\s+color/.test(words), `the question's words have their numbers, not: ${words}`);
   await shoot("inside-rests", 1400, 1250);
   await checkAxe(browser, "what an answer rests on", expect);
+  await shoot("inside-rests-dark", 1400, 1250, "dark");
   await browser.click("#maps label:nth-of-type(3)");
   expect(!(await browser.evaluate(visible("#overlay"))), "the image alone has nothing over it");
   await browser.click("#maps label:nth-of-type(1)");

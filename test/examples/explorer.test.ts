@@ -9,6 +9,7 @@ import {
   interventionsOf,
   leastSure,
   mapOf,
+  nats,
   percent,
   readsOf,
   surestWords,
@@ -225,6 +226,18 @@ describe("what the page makes of it", () => {
     expect(said).toEqual([
       [2, 1, -0.5],
       [3, 0, -1],
+    ]);
+  });
+
+  test("differences in nats", () => {
+    expect([-67.2, 9.96, -1.53, 0.208, 0.0421, 1.2e-7, 0].map(nats)).toEqual([
+      "−67 nats",
+      "10 nats",
+      "−1.5 nats",
+      "0.21 nats",
+      "0.042 nats",
+      "0 nats",
+      "0 nats",
     ]);
   });
 

@@ -4,7 +4,7 @@
  * H heads, Q queries, N patches, n tokens of the answer, T tokens of the language model.
  */
 import type { AnyProcessor, ModelInputs, Streamer, Tensor, VisionLanguageModel } from "../../../src/index.ts";
-import { attribute, logitLens } from "../../../src/index.ts";
+import { attribute, logitLens, occludedWords } from "../../../src/index.ts";
 import { answerPass, imagePositions } from "../../../src/instructblip/instruments/answer_pass.ts";
 import { prepareAblation } from "../../../src/instructblip/instruments/sweep/ablate.ts";
 import { tokenText } from "../../../src/instructblip/tokenizer/token_text.ts";
@@ -177,13 +177,19 @@ export async function effects(
   }
 }
 
-/** What the answer rests on in the image. */
+/** What the answer rests on, in the image and in the question. */
 export async function occlude(
   { model, processor }: Loaded,
   { image, text, answer }: Calls["occlude"]["asked"],
   { tell, signal }: Pick<Context<"occlude">, "tell" | "signal">,
 ): Promise<Occluded> {
   const inputs = (await processor({ images: [image], text: [text] })) as ModelInputs;
-  const { image: drops } = await attribute(model, inputs, { answer, methods: ["image"], on_progress: tell, signal });
-  return { window: drops!.window, drops: drops!.drops };
+  const words = await occludedWords(processor, text, inputs);
+  const methods = ["image", "words"] as const;
+  const found = await attribute(model, inputs, { answer, words, methods, on_progress: tell, signal });
+  return {
+    window: found.image!.window,
+    drops: found.image!.drops,
+    words: words.map((word, i) => ({ text: word.text, drops: found.words![i]! })),
+  };
 }

@@ -80,12 +80,14 @@ export interface Look {
   readonly words: readonly (readonly (readonly SeenWord[])[])[];
 }
 
-/** What the answer's tokens rest on: how much less probable each is where windows of patches are occluded. */
+/** What the answer's tokens rest on: how much less probable each is where windows of patches are occluded, or a word left out. */
 export interface Occluded {
   /** Side of a window, in patches. */
   readonly window: number;
   /** Of each token f32[patches], in nats: the mean drop over the windows that cover a patch. */
   readonly drops: readonly Float32Array[];
+  /** The words of the question, with the drop of each token where the word is left out. */
+  readonly words: readonly { readonly text: string; readonly drops: readonly number[] }[];
 }
 
 /** Of each call what it is given, what it says on the way, and what it returns. */
@@ -118,7 +120,7 @@ export interface Calls {
     news: { readonly part: number; readonly effect: number };
     result: null;
   };
-  /** Occludes the image part by part, and tells how many parts are done. */
+  /** Occludes the image and the question part by part, and tells how many parts are done. */
   occlude: {
     asked: Question & { readonly answer: readonly number[] };
     news: { readonly done: number; readonly total: number };

@@ -138,6 +138,14 @@ export function percent(share: number): string {
   return `${value >= 9.95 ? Math.round(value) : value.toFixed(1)} %`;
 }
 
+/** A difference of log-probabilities: `−12 nats`, `1.5 nats`, `0.042 nats`. */
+export function nats(value: number): string {
+  const size = Math.abs(value);
+  if (size < 0.0005) return "0 nats";
+  const digits = size >= 9.95 ? 0 : size >= 0.995 ? 1 : size >= 0.0995 ? 2 : 3;
+  return `${value < 0 ? "−" : ""}${size.toFixed(digits)} nats`;
+}
+
 /** The text of a token; one of white space, control characters or marks alone is spelled out. */
 export function visibleText(text: string): string {
   if (text === "") return "∅";

@@ -6,11 +6,11 @@ import { element, makeButton } from "../elements.ts";
 import { follow, state } from "../state.ts";
 import type { WorkerClient, WorkerError } from "../worker_client.ts";
 import { markToken, showAnswer, showWritten, type WrittenToken } from "./answer_view.ts";
-import { arrange, type Choice, interventionsOf, leastSure, mapOf, visibleText } from "./exploration.ts";
+import { arrange, type Choice, interventionsOf, leastSure, mapOf, nats, visibleText } from "./exploration.ts";
 import { makeHeads, markHeads } from "./heads_view.ts";
-import { drawOverlay, followPointer, nats } from "./overlay.ts";
+import { drawOverlay, followPointer } from "./overlay.ts";
 import { makeQueries, markQueries, showQueries } from "./queries_view.ts";
-import { makeRests } from "./rests.ts";
+import { makeRests, showRestWords } from "./rests.ts";
 
 const page = {
   form: element("form", "#look"),
@@ -63,6 +63,7 @@ export function offerExplorer(client: WorkerClient): { open(asked?: string): voi
 
   const draw = () => {
     page.mapChoices.hidden = shownMap() !== "looked";
+    showRestWords(undefined, token);
     if (!isOpen || !current || shownMap() === "image") return drawOverlay(undefined);
     const { text = "", isEnd = false } = current.tokens[token] ?? {};
     const name = isEnd ? "the end" : `“${visibleText(text)}”`;
@@ -84,9 +85,11 @@ export function offerExplorer(client: WorkerClient): { open(asked?: string): voi
       return drawOverlay(undefined, "This is measured on the whole model: put everything back in.");
     }
     rests.request({ image, text: question, answer: whole.tokens.map(({ id }) => id) });
-    const values = rests.dropsOf(token);
-    if (!values) return drawOverlay(undefined, rests.progress);
-    const caption = `What ${name} rests on: how much less probable it is where the image is covered (orange), or more (blue)`;
+    const { found } = rests;
+    if (!found) return drawOverlay(undefined, rests.progress);
+    showRestWords(found, token);
+    const caption = `What ${name} rests on: how much less probable it is where the image is covered or a word left out (orange), or more (blue)`;
+    const values = found.drops[token]!;
     drawOverlay({ kind: "rests", values, ...grid, caption });
   };
 
@@ -313,5 +316,6 @@ function offerChoices({ map_layers, maps, words }: Look): void {
   const states = words[0]?.length ?? 0;
   const layers = Array.from({ length: states }, (_, i) => [i === 0 ? "before layer 0" : `layer ${i - 1}`, i] as const);
   fill(page.words, "the surest layer", layers);
+  page.words.parentElement!.hidden = states === 0;
   page.choices.hidden = false;
 }

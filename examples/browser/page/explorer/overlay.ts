@@ -4,7 +4,7 @@
  * the colour-blind tell apart.
  */
 import { element } from "../elements.ts";
-import { percent } from "./exploration.ts";
+import { nats, percent } from "./exploration.ts";
 
 const page = {
   stack: element("div", "#stack"),
@@ -28,9 +28,6 @@ const DARKEST = 0.75;
 const FOR = [217, 95, 2] as const;
 const AGAINST = [33, 113, 181] as const;
 const STRONGEST = 0.85;
-
-export const nats = (value: number) =>
-  `${value < 0 ? "−" : ""}${Math.abs(value).toPrecision(2).replace(/e.*/, "")} nats`;
 
 let shown: Overlay | undefined;
 

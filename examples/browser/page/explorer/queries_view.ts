@@ -59,7 +59,11 @@ export function showQueries(look: Look, token: number, pinned: number | undefine
   const most = Math.max(...reads, Number.MIN_VALUE);
   const { text = "", isEnd = false } = look.tokens[token] ?? {};
   const name = isEnd ? "the end" : `“${visibleText(text)}”`;
-  page.title.textContent = `How much of its attention ${name} gave each query, and the words that the query would say. Point at one to see where it looked.`;
+  const words =
+    look.words.length > 0
+      ? "and the words that the query would say"
+      : "which an encoder reads, so that it has no words";
+  page.title.textContent = `How much of its attention ${name} gave each query, ${words}. Point at one to see where it looked.`;
   for (const [q, { button, number, words }] of rows.entries()) {
     button.style.setProperty("--share", String(reads[q]! / most));
     button.setAttribute("aria-pressed", String(q === pinned));
@@ -73,7 +77,7 @@ export function showQueries(look: Look, token: number, pinned: number | undefine
       if ("layer" in word) one.title = `in layer ${word.layer}`;
       return one;
     });
-    words.replaceChildren(...(list.length > 0 ? list : [make("span", "soft", "no words: it enters an encoder")]));
+    words.replaceChildren(...list);
   }
 }
 

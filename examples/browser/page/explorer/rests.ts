@@ -1,10 +1,12 @@
-/** What the whole model's answer rests on in the image: asked of the worker once, when it is first looked at. */
-import type { Calls } from "../../worker/protocol.ts";
+/** What the whole model's answer rests on in the image and in the question: asked of the worker once, when it is first looked at. */
+import type { Calls, Occluded } from "../../worker/protocol.ts";
+import { element, make } from "../elements.ts";
 import type { WorkerClient, WorkerError } from "../worker_client.ts";
+import { nats, visibleText } from "./exploration.ts";
 
 export interface Rests {
-  /** Of a token f32[patches], in nats; undefined while it is not known, and then `progress` says why. */
-  dropsOf(token: number): Float32Array | undefined;
+  /** Undefined while it is not known, and then `progress` says why. */
+  readonly found: Occluded | undefined;
   readonly progress: string;
   /** Asks for it, if that has not been done. */
   request(asked: Calls["occlude"]["asked"]): void;
@@ -14,21 +16,21 @@ export interface Rests {
 
 /** @param changed is called when there is something new to show */
 export function makeRests(client: WorkerClient, changed: () => void): Rests {
-  let drops: readonly Float32Array[] | undefined;
+  let found: Occluded | undefined;
   let progress = "";
   let running: AbortController | undefined;
 
   const ask = async (asked: Calls["occlude"]["asked"], { signal }: AbortController) => {
     try {
-      const found = await client.call("occlude", asked, {
+      const occluded = await client.call("occlude", asked, {
         signal,
         tell: ({ done, total }) => {
           if (signal.aborted) return;
-          progress = `Covering parts of the image, one after the other: ${done} of ${total}`;
+          progress = `Covering parts of the image and leaving out words, one after the other: ${done} of ${total}`;
           changed();
         },
       });
-      if (!signal.aborted) drops = found.drops;
+      if (!signal.aborted) found = occluded;
     } catch (error) {
       if (signal.aborted) return;
       progress = (error as WorkerError).message;
@@ -37,21 +39,42 @@ export function makeRests(client: WorkerClient, changed: () => void): Rests {
   };
 
   return {
-    dropsOf: (token) => drops?.[token],
+    get found() {
+      return found;
+    },
     get progress() {
       return progress;
     },
     request(asked) {
       if (running) return;
       running = new AbortController();
-      progress = "Covering parts of the image, one after the other …";
+      progress = "Covering parts of the image and leaving out words …";
       void ask(asked, running);
     },
     reset() {
       running?.abort();
       running = undefined;
-      drops = undefined;
+      found = undefined;
       progress = "";
     },
   };
+}
+
+const page = { words: element("p", "#rest-words") };
+
+/** The question's words, each coloured by what the token loses without it; nothing hides them. */
+export function showRestWords(found: Occluded | undefined, token: number): void {
+  page.words.hidden = found === undefined;
+  if (!found) return;
+  const drops = found.words.map((word) => word.drops[token]!);
+  const most = Math.max(...drops.map(Math.abs), Number.MIN_VALUE);
+  page.words.replaceChildren(
+    ...found.words.map(({ text }, i) => {
+      const word = make("span", "rest-word", visibleText(text));
+      word.classList.toggle("against", drops[i]! < 0);
+      word.style.setProperty("--share", String(Math.abs(drops[i]!) / most));
+      word.append(make("small", "", nats(drops[i]!)));
+      return word;
+    }),
+  );
 }

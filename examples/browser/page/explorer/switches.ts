@@ -1,5 +1,6 @@
 /** Switches that take parts out, and the colours of what that does. */
 import { makeButton } from "../elements.ts";
+import { nats } from "./exploration.ts";
 
 /** A switch, on. @param name for screen readers and as a tip */
 export function makeSwitch(name: string, onclick: () => void, className = "switch"): HTMLButtonElement {
@@ -22,7 +23,6 @@ export function showEffect(button: HTMLButtonElement, effect: number | undefined
   }
   button.classList.toggle("against", effect > 0);
   button.style.setProperty("--share", String(Math.abs(effect) / most));
-  const sign = effect < 0 ? "−" : "+";
-  button.title = `${name}: without it ${sign}${Math.abs(effect).toFixed(2)} nats`;
+  button.title = `${name}: without it ${effect > 0 ? "+" : ""}${nats(effect)}`;
   button.ariaLabel = button.title;
 }
