@@ -11,9 +11,13 @@ import { Progress } from "./terminal.node.ts";
  *
  * @throws as ModelFolder.open and its config()
  */
-export async function openModelFolder(path: string, { terminal, signal }: Partial<Run> = {}): Promise<ModelFolder> {
+export async function openModelFolder(
+  path: string,
+  { terminal, signal, parts }: Partial<Run> = {},
+): Promise<ModelFolder> {
   const progress = terminal && new Progress(terminal);
   const folder = await ModelFolder.open(path, {
+    ...parts,
     signal,
     on_download: ({ file, loadedBytes, totalBytes }) => {
       const share = `${Math.floor((loadedBytes / (totalBytes || 1)) * 100)} %`;

@@ -118,6 +118,12 @@ export const dtypeOption = () =>
     })
     .default("auto", "auto: as in the checkpoint");
 
+export const baseModelOption = () =>
+  new Option(
+    "--base-model <folder>",
+    "another checkpoint, or a language model alone, for the weights that the model lacks",
+  ).argParser(fileName);
+
 export const vicunaOption = () =>
   new Option(
     "--fix-vicuna-token-ids",

@@ -6,11 +6,13 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 
 import type { GenerationOptions } from "../generation/options.ts";
+import type { WeightParts } from "../pretrained/model_folder.ts";
 import { addAttribute } from "./attribute/command.node.ts";
 import { addCompare } from "./compare/command.node.ts";
 import { describeError, EXIT } from "./format.ts";
 import { ENVIRONMENT, EXAMPLES, EXIT_CODES } from "./help.ts";
 import {
+  baseModelOption,
   batchSizeOption,
   computeDtypeOption,
   dtypeOption,
@@ -46,8 +48,10 @@ export interface Handlers {
 }
 
 /** The program. It never exits the process: errors are thrown, and help is a CommanderError with exit code 0. */
-export function createProgram(run: Run, { print, done }: Handlers): Command {
-  const { terminal } = run;
+export function createProgram(given: Run, { print, done }: Handlers): Command {
+  const { terminal } = given;
+  const parts: WeightParts = {};
+  const run: Run = { ...given, parts };
   const program = new Command("instructblip")
     .description("Answers questions about images with InstructBLIP, on WebGPU.")
     .version(version(), "-V, --version", "print the version")
@@ -252,7 +256,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
   addSweeps(program, run, version);
   addProfile(program, run);
 
-  program
+  const inspect = program
     .command("inspect")
     .description("describe a checkpoint: sizes, dtypes, memory needed")
     .helpOption("-h, --help", "print this help")
@@ -262,7 +266,7 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
     .addHelpText("after", EXAMPLES.inspect)
     .action(async (folder: string, options) => {
       const { runInspect } = await import("./inspect/inspect.node.ts");
-      await runInspect(folder, options, terminal);
+      await runInspect(folder, options, run);
     });
 
   program
@@ -316,6 +320,12 @@ export function createProgram(run: Run, { print, done }: Handlers): Command {
       done(await runSetup(options, run));
     });
 
+  const ofModels = program.commands.filter(({ options }) => options.some(({ long }) => long === "--model"));
+  for (const command of [inspect, ...ofModels]) command.addOption(baseModelOption());
+  program.hook("preAction", (_, command) => {
+    const { baseModel: base_model } = command.opts();
+    Object.assign(parts, { base_model });
+  });
   return program;
 }
 

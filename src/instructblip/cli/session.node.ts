@@ -8,6 +8,7 @@ import { AutoModelForImageTextToText } from "../pretrained/auto_model.ts";
 import type { AnyProcessor } from "../pretrained/auto_processor.ts";
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import type { FromPretrainedOptions } from "../pretrained/load.ts";
+import type { WeightParts } from "../pretrained/model_folder.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 import type { RgbImage } from "../processing/image.ts";
 import "../../tensor/device/adapter.node.ts";
@@ -24,6 +25,8 @@ export interface Run {
   readonly terminal: Terminal;
   /** Aborted by SIGINT and SIGTERM, and when stdout is closed. */
   readonly signal: AbortSignal;
+  /** What completes the weights of the model, by the options of the command. */
+  readonly parts?: WeightParts;
 }
 
 /**

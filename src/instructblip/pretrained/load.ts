@@ -9,7 +9,7 @@ import { type Device, GpuDevice } from "../../tensor/device/device.ts";
 import { openDevice } from "../../tensor/device/open_device.ts";
 import { COMPUTE_DTYPES, type ComputeDType } from "../../tensor/dtype.ts";
 import { InputError, WeightError } from "../../tensor/errors.ts";
-import { Checkpoint } from "../../tensor/files/checkpoint.ts";
+import type { Checkpoint } from "../../tensor/files/checkpoint.ts";
 import { shown } from "../../tensor/shown.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { fixVicunaTokenIds } from "../config/vicuna.ts";
@@ -17,12 +17,12 @@ import type { WarningListener } from "../generation/types.ts";
 import type { LanguageModel } from "../model/language_model.ts";
 import { type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
-import { type ConfigClass, openPretrained } from "./model_folder.ts";
+import { type ConfigClass, openPretrained, type WeightParts, withParts } from "./model_folder.ts";
 import { otherCheckpoint, quantizationOf } from "./other_checkpoints.ts";
 import { cacheFolder } from "./platform.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";
 
-export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions {
+export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions, WeightParts {
   /** Default: a device opened for this model, and destroyed with it. */
   device?: Device;
   /**
@@ -80,6 +80,7 @@ const MODEL_OPTIONS = Object.keys({
   weight_cache: 0,
   fix_vicuna_token_ids: 0,
   image_cache: 0,
+  base_model: 0,
   compile: 0,
   on_progress: 0,
   on_warning: 0,
@@ -99,6 +100,7 @@ export function readModelOptions(options: FromPretrainedOptions) {
     kv_cache_dtype,
     weight_cache,
     fix_vicuna_token_ids,
+    base_model,
     compile,
     image_cache,
     ...open
@@ -125,6 +127,7 @@ export function readModelOptions(options: FromPretrainedOptions) {
     weight_cache: weight_cache ?? false,
     fix_vicuna_token_ids: fix_vicuna_token_ids ?? false,
     image_cache: image_cache ?? IMAGE_CACHE,
+    base_model: base_model ?? undefined,
     compile: compile ?? true,
     ...open,
   };
@@ -189,16 +192,17 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     kv_cache_dtype,
     weight_cache,
     fix_vicuna_token_ids,
+    base_model,
     compile,
     image_cache,
     on_warning,
     ...open
   } = readModelOptions(options);
   const { on_progress, signal } = open;
-  const folder = await openPretrained(from, open);
+  const folder = await withParts(await openPretrained(from, open), { base_model }, open);
   await refuseUnheeded(folder);
   let config = await folder.config(Model.config_class);
-  const checkpoint = await Checkpoint.open(folder);
+  const checkpoint = await folder.weights();
   let weights: Weights | undefined;
   let opened: Device | undefined = device;
   let call: Call | undefined;
@@ -294,6 +298,7 @@ function check({ config, language_model }: Loadable, weights: Weights): string[]
   return warnings;
 }
 
+const NO_LANGUAGE_MODEL = "is the language model in a folder of its own? base_model completes a checkpoint by another";
 /** Most missing tensors that an error names. */
 const MISSING_NAMED = 20;
 
@@ -321,8 +326,9 @@ function bind<C extends VisionLanguageConfig, M>(
     if (missing.length < 2) throw error;
     const named = missing.slice(0, MISSING_NAMED).join(", ");
     const rest = missing.length > MISSING_NAMED ? ` and ${missing.length - MISSING_NAMED} more` : "";
+    const isTrimmed = missing.every((name) => name.startsWith("language_model."));
     throw new WeightError("MISSING_TENSORS", `the checkpoint lacks ${missing.length} tensors: ${named}${rest}`, {
-      hint: `${missing[0]}: ${error.hint}`,
+      hint: isTrimmed ? NO_LANGUAGE_MODEL : `${missing[0]}: ${error.hint}`,
       cause: error,
     });
   }

@@ -3,11 +3,13 @@
  * processor and other users.
  */
 import { EngineError, InputError, WeightError } from "../../tensor/errors.ts";
+import type { Checkpoint } from "../../tensor/files/checkpoint.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import { configClassOf } from "../config/auto.ts";
 import { expectModelType, type VisionLanguageConfig } from "../config/config.ts";
 import type { Family } from "../config/families.ts";
 import { JsonFolder } from "../config/json_folder.ts";
+import { openWeights } from "./checkpoint/open_weights.ts";
 import { checkOpening, OF_THE_HUB, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
 import { openFolder } from "./platform.ts";
@@ -26,15 +28,29 @@ export interface ConfigClass<C extends VisionLanguageConfig> {
  * of a file are not seen; open the folder again.
  */
 export class ModelFolder extends JsonFolder {
+  readonly #base: JsonFolder | undefined;
   #config: VisionLanguageConfig | undefined;
+
+  constructor(folder: Folder, base?: JsonFolder) {
+    super(folder);
+    this.#base = base;
+  }
 
   /**
    * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder (a browser's files, HTTP)
    * @throws WeightError NOT_FOUND, HUB_…; InputError BAD_INPUT, FOLDER_SOURCE, UNKNOWN_OPTION, UNSUPPORTED_OPTION; the
    *   signal's reason
    */
-  static async open(from: PretrainedFrom, options: OpenFolderOptions = {}): Promise<ModelFolder> {
-    return openPretrained(from, readPretrainedOptions(options, [], "ModelFolder.open"));
+  static async open(from: PretrainedFrom, options: OpenFolderOptions & WeightParts = {}): Promise<ModelFolder> {
+    const { base_model, ...open } = readPretrainedOptions(options, ["base_model"], "ModelFolder.open");
+    return withParts(await openPretrained(from, open), { base_model }, open);
+  }
+
+  /** Opens the weights, completed by those of the base model. @throws WeightError as Checkpoint.open, ADAPTER, OTHER_WEIGHTS */
+  async weights(): Promise<Checkpoint> {
+    const config = await this.config();
+    if (this.#base) await refuseUnheeded(this.#base);
+    return openWeights(this, config, this.#base);
   }
 
   /**
@@ -63,6 +79,28 @@ export class ModelFolder extends JsonFolder {
       hint: "a checkpoint folder has config.json, the weights (*.safetensors, or *.bin) and the tokenizer's files",
     });
   }
+}
+
+/** What completes the weights of a folder. */
+export interface WeightParts {
+  /**
+   * Another checkpoint, for the tensors that this one lacks: a whole model, or a language model alone, which LAVIS's files go
+   * without. A path, a Hub id, a URL or a Folder. Config, tokenizer and processor stay this one's.
+   */
+  base_model?: PretrainedFrom | undefined;
+}
+
+/** The folder with its parts, which are opened; the folder itself without any. */
+export async function withParts(
+  folder: ModelFolder,
+  { base_model }: WeightParts,
+  options: OpenFolderOptions,
+): Promise<ModelFolder> {
+  if (base_model === undefined || base_model === null) return folder;
+  const { signal, token, cache_dir, local_files_only, on_download } = options;
+  const isNamed = typeof base_model === "string" || base_model instanceof URL;
+  const open = isNamed ? { signal, token, cache_dir, local_files_only, on_download } : { signal };
+  return new ModelFolder(folder, await openPretrained(base_model, open));
 }
 
 /** As {@link ModelFolder.open}, with checked options. An open folder is returned unchanged. */

@@ -5,12 +5,13 @@
  * Source: transformers 5.18, integrations/peft.py (maybe_load_adapters), modeling_utils.py (_get_resolved_checkpoint_files).
  */
 import { WeightError } from "../../tensor/errors.ts";
-import { WEIGHT_FILES } from "../../tensor/files/checkpoint.ts";
 import { quote } from "../../tensor/shown.ts";
 import type { JsonRecord } from "../config/json_file.ts";
 import type { JsonFolder } from "../config/json_folder.ts";
 
 const ADAPTER = "adapter_config.json";
+/** Names of files of weights that can be read, and of indexes of them. */
+export const WEIGHT_FORMATS = /\.(safetensors|bin|pth?|ckpt)(\.index\.json)?$/;
 
 /** A file that is not used, and a hint. */
 export interface Unheeded {
@@ -35,11 +36,11 @@ export async function findUnheeded(folder: JsonFolder): Promise<Unheeded[]> {
     });
   }
   const weights = (await readable(folder, "config.json"))?.transformers_weights;
-  if (isName(weights) && !WEIGHT_FILES.some((name) => name === weights)) {
-    const name = weights.endsWith(".bin") ? "pytorch_model.bin" : "model.safetensors";
+  if (isName(weights) && !WEIGHT_FORMATS.test(weights)) {
+    const name = "model.safetensors";
     found.push({
       code: "OTHER_WEIGHTS",
-      message: `config.json says that the weights are in ${quote(weights)}, and only ${name} is read`,
+      message: `config.json says that the weights are in ${quote(weights)}, whose format is not read`,
       hint: `give that file the name ${name}, in a folder of its own, and take transformers_weights out of config.json`,
     });
   }

@@ -70,14 +70,17 @@ export class Checkpoint {
   /** Tensors that the index lists and no file has, with the file that the index names. */
   readonly absent: ReadonlyMap<string, string>;
   readonly #files: ReadonlyMap<string, TensorFile>;
+  /** Warnings besides the files' own. */
+  readonly #notes: readonly string[];
 
   private constructor(
     name: string,
     files: ReadonlyMap<string, TensorFile>,
-    warnings: readonly string[] = [],
+    notes: readonly string[] = [],
     absent: ReadonlyMap<string, string> = new Map(),
   ) {
     this.name = name;
+    this.#notes = notes;
     this.absent = absent;
     this.#files = files;
     const metadata = new Map<string, string>();
@@ -88,28 +91,35 @@ export class Checkpoint {
     }
     this.metadata = metadata;
     this.tensors = tensors;
-    this.warnings = [...warnings, ...[...files].flatMap(([file, f]) => f.warnings.map((w) => `${file}: ${w}`))];
+    this.warnings = [...notes, ...[...files].flatMap(([file, f]) => f.warnings.map((w) => `${file}: ${w}`))];
   }
 
   /**
    * Opens a folder or one file, and checks all headers. The name of a file tells its format: .bin, .pt, .pth and .ckpt are
    * PyTorch's.
    *
+   * @param names of a folder's files that are tried, in order; .json is an index
    * @throws WeightError MISSING_MODEL, MISSING_SHARD, BAD_SHARD_PATH, BAD_INDEX, INDEX_MISMATCH, TOO_MANY_SHARDS, those
    * of {@link SafetensorsFile.open} or {@link PyTorchFile.open}, and the folder's own
    */
-  static async open(from: Folder | ByteSource, limits: HeaderLimits = {}): Promise<Checkpoint> {
+  static async open(
+    from: Folder | ByteSource,
+    limits: HeaderLimits = {},
+    names: readonly string[] = WEIGHT_FILES,
+  ): Promise<Checkpoint> {
     if ("read" in from) {
       const file = await openTensorFile(from, limits);
       return new Checkpoint(from.name, new Map([[from.name, file]]));
     }
-    for (const name of WEIGHT_FILES) {
+    for (const name of names) {
       if (!(await from.has(name))) continue;
       if (name.endsWith(".json")) return Checkpoint.#openShards(from, name, limits);
       const file = await openTensorFile(await from.open(name), limits);
       return new Checkpoint(from.name, new Map([[name, file]]));
     }
-    const message = `${from.name}: neither ${SINGLE} nor ${PYTORCH}, nor an index of either, is there`;
+    const message = names.includes(SINGLE)
+      ? `${from.name}: neither ${SINGLE} nor ${PYTORCH}, nor an index of either, is there`
+      : `${from.name}: ${listed(names)} is not there`;
     throw new WeightError("MISSING_MODEL", message, { hint: await hintOfOtherFiles(from) });
   }
 
@@ -186,6 +196,27 @@ export class Checkpoint {
         yield { name, byteOffset, bytes: next.bytes.subarray(from, from + length) };
       }
     }
+  }
+
+  /** The checkpoint with each file changed, such as its tensors renamed. */
+  map(change: (file: TensorFile) => TensorFile): Checkpoint {
+    const files = new Map([...this.#files].map(([name, file]) => [name, change(file)]));
+    return new Checkpoint(this.name, files, this.#notes, this.absent);
+  }
+
+  /** The checkpoint, completed by the tensors of `base` that it lacks. Closes both. */
+  over(base: Checkpoint): Checkpoint {
+    const files = new Map(this.#files);
+    for (const [name, file] of base.#files) {
+      const lacked = [...file.tensors.values()].filter((info) => !this.tensors.has(info.name));
+      files.set(`${base.name}/${name}`, file.with(lacked));
+    }
+    return new Checkpoint(
+      this.name,
+      files,
+      [...this.#notes, ...base.#notes],
+      new Map([...base.absent, ...this.absent]),
+    );
   }
 
   /** Name, size and version of each file. */

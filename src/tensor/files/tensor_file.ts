@@ -83,29 +83,60 @@ export class TensorFile implements Header {
   readonly metadata: ReadonlyMap<string, string>;
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly warnings: readonly string[];
+  /** Identifies the file and its version. */
+  readonly origin: Pick<ByteSource, "name" | "size" | "version">;
   readonly #source: ByteSource;
   readonly #derived: (DerivedTensor & { readonly begin: number })[] = [];
+  /** Beyond the last derived tensor. */
+  readonly #end: number;
 
   /** @param derived these get offsets beyond the end of the file, with gaps, so that no read covers two of them */
-  protected constructor(source: ByteSource, header: Header, derived: readonly DerivedTensor[] = []) {
-    this.name = source.name;
+  protected constructor(
+    source: ByteSource,
+    header: Header,
+    derived: readonly DerivedTensor[] = [],
+    { name, size, version }: TensorFile["origin"] = source,
+  ) {
+    this.name = name;
+    this.origin = { name, size, ...(version !== undefined && { version }) };
     this.#source = source;
     this.metadata = header.metadata;
     this.warnings = header.warnings;
-    if (derived.length === 0) {
-      this.tensors = header.tensors;
-      return;
-    }
-    const tensors = new Map(header.tensors);
+    const tensors = derived.length ? new Map(header.tensors) : header.tensors;
     let at = source.size;
     for (const tensor of derived) {
       const begin = Math.ceil(at / 8) * 8 + 8;
       at = begin + tensor.size;
       this.#derived.push({ ...tensor, begin });
       const { name, dtype, shape } = tensor;
-      tensors.set(name, { name, dtype, shape, begin, end: at });
+      (tensors as Map<string, TensorInfo>).set(name, { name, dtype, shape, begin, end: at });
     }
     this.tensors = tensors;
+    this.#end = at;
+  }
+
+  /**
+   * The same file with other tensors: renamed, left out, or computed of it. It is closed with this one.
+   *
+   * @param warnings besides the file's
+   */
+  with(
+    tensors: Iterable<TensorInfo>,
+    derived: readonly DerivedTensor[] = [],
+    warnings: readonly string[] = [],
+  ): TensorFile {
+    const whole: ByteSource = {
+      name: this.name,
+      size: this.#end,
+      read: (offset, into) => this.readRaw(offset, into),
+      close: () => this.close(),
+    };
+    const header = {
+      metadata: this.metadata,
+      tensors: new Map([...tensors].map((info) => [info.name, info])),
+      warnings: [...this.warnings, ...warnings],
+    };
+    return new TensorFile(whole, header, derived, this.origin);
   }
 
   /**
@@ -136,12 +167,6 @@ export class TensorFile implements Header {
       refuser(this.name)("BAD_RANGE", `${quote(info.name)}: bytes ${range} of ${size}`);
     }
     await this.readRaw(info.begin + byteOffset, into);
-  }
-
-  /** Identifies the file and its version. */
-  get origin(): Pick<ByteSource, "name" | "size" | "version"> {
-    const { name, size, version } = this.#source;
-    return { name, size, ...(version !== undefined && { version }) };
   }
 
   async close(): Promise<void> {

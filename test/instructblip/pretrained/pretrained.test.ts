@@ -1,5 +1,5 @@
 /** Arguments of every from_pretrained, and refusals: options, locations, and files that would change answers. */
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -447,21 +447,30 @@ describe("an adapter", () => {
   });
 });
 
-test("OTHER_WEIGHTS: a config that names another file of weights, which transformers would read", async () => {
+test("transformers_weights: the file of weights that a config names is read, as by transformers", async () => {
   cpSync(GOLDEN, folder, { recursive: true });
   const config = JSON.parse(readFileSync(join(GOLDEN, "config.json"), "utf8")) as object;
   const name = (transformers_weights: unknown) =>
     writeFileSync(join(folder, "config.json"), JSON.stringify({ ...config, transformers_weights }));
-  name("other.safetensors");
   const device = await testDevice();
-  await expect(AutoModelForImageTextToText.from_pretrained(folder, { device })).rejects.toMatchObject({
+  const load = () => AutoModelForImageTextToText.from_pretrained(folder, { device, compile: false });
+  name("other.gguf");
+  await expect(load()).rejects.toMatchObject({
     code: "OTHER_WEIGHTS",
-    message: expect.stringContaining('"other.safetensors"'),
+    message: expect.stringContaining('"other.gguf"'),
   });
-  expect((await cli(["inspect", folder])).stderr).toMatch(/^warning: config\.json says .*"other\.safetensors"/);
+  expect((await cli(["inspect", folder])).stderr).toMatch(/^warning: config\.json says .*"other\.gguf"/);
+  name("other.safetensors");
+  await expect(load()).rejects.toMatchObject({
+    code: "MISSING_MODEL",
+    message: expect.stringContaining("other.safetensors"),
+  });
+  renameSync(join(folder, "model.safetensors"), join(folder, "other.safetensors"));
+  (await load()).dispose();
+  renameSync(join(folder, "other.safetensors"), join(folder, "model.safetensors"));
   for (const same of ["model.safetensors", null]) {
     name(same);
-    (await AutoModelForImageTextToText.from_pretrained(folder, { device, compile: false })).dispose();
+    (await load()).dispose();
   }
 });
 

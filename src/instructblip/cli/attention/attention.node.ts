@@ -8,8 +8,6 @@ import { observeStates } from "../../../modules/observer.ts";
 import { type StorageDType, Weights } from "../../../modules/weights.ts";
 import { openDevice } from "../../../tensor/device/open_device.ts";
 import { InputError } from "../../../tensor/errors.ts";
-import { Checkpoint } from "../../../tensor/files/checkpoint.ts";
-import type { Folder } from "../../../tensor/files/source.ts";
 import { sizes } from "../../../tensor/shape.ts";
 import { Blip2Config } from "../../config/blip_2.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
@@ -21,6 +19,7 @@ import { InstructBlipVisionModel } from "../../model/vision_model.ts";
 import { AutoProcessor } from "../../pretrained/auto_processor.ts";
 import { expectWords, framesOf, type HostTensor } from "../../pretrained/inputs.ts";
 import { type InstructBlipInputs, uploadInstruction } from "../../pretrained/instructblip.ts";
+import type { ModelFolder } from "../../pretrained/model_folder.ts";
 import { readNamedImage } from "../../pretrained/platform.node.ts";
 import { imageName } from "../../processing/image_source.ts";
 import { openModelFolder } from "../folder.node.ts";
@@ -96,14 +95,14 @@ export async function runAttention(options: AttentionOptions, run: Run): Promise
  * language model, which is most of a checkpoint.
  */
 async function crossAttentions(
-  folder: Folder,
+  folder: ModelFolder,
   config: VisionLanguageConfig,
   inputs: Pick<InstructBlipInputs, "pixel_values" | "qformer_input_ids" | "qformer_attention_mask">,
   dtype: StorageDType,
   run: Run,
 ): Promise<HostTensor[]> {
   const { vision_config, qformer_config, text_config, num_query_tokens: Q } = config;
-  const checkpoint = await Checkpoint.open(folder);
+  const checkpoint = await folder.weights();
   const device = await openDevice();
   try {
     const weights = Weights.open(checkpoint, device, dtype);

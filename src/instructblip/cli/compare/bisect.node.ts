@@ -3,7 +3,6 @@ import { basename } from "node:path";
 import { outputObserver } from "../../../modules/observer.ts";
 import { formatStorage, type StorageDType } from "../../../modules/storage_dtype.ts";
 import type { FloatDType } from "../../../tensor/dtype.ts";
-import { Checkpoint } from "../../../tensor/files/checkpoint.ts";
 import { type Shape, sizeOf } from "../../../tensor/shape.ts";
 import type { Comparison } from "../../compare/comparison.ts";
 import { findPrecision, type MatrixModule, type Precision } from "../../compare/precision.ts";
@@ -32,7 +31,7 @@ export type Matrices = ReadonlyMap<string, FloatDType>;
 
 export async function matricesOf(setting: Setting, question: Question, run: Run): Promise<Matrices> {
   const folder = await openModelFolder(setting.model ?? question.model, run);
-  const checkpoint = await Checkpoint.open(folder);
+  const checkpoint = await folder.weights();
   await checkpoint.close();
   const matrices = [...checkpoint.tensors.values()].filter(
     ({ name, shape }) => name.endsWith(".weight") && shape.length > 1,

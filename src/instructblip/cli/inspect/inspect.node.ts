@@ -6,10 +6,10 @@
 import type { Caps } from "../../../tensor/device/caps.ts";
 import { openDevice } from "../../../tensor/device/open_device.ts";
 import { EngineError } from "../../../tensor/errors.ts";
-import { Checkpoint } from "../../../tensor/files/checkpoint.ts";
 import { findUnheeded } from "../../pretrained/unheeded_files.ts";
 import { openModelFolder } from "../folder.node.ts";
-import { say, type Terminal } from "../terminal.node.ts";
+import type { Run } from "../session.node.ts";
+import { say } from "../terminal.node.ts";
 import { formatInspection, inspect } from "./inspection.ts";
 
 export interface InspectOptions {
@@ -17,20 +17,13 @@ export interface InspectOptions {
   tensors?: boolean;
 }
 
-export async function runInspect(path: string, { json, tensors }: InspectOptions, terminal: Terminal): Promise<void> {
-  const folder = await openModelFolder(path, { terminal });
+export async function runInspect(path: string, { json, tensors }: InspectOptions, run: Run): Promise<void> {
+  const { terminal } = run;
+  const folder = await openModelFolder(path, run);
   const config = await folder.config();
-  const checkpoint = await Checkpoint.open(folder);
-  const files: { name: string; bytes: number }[] = [];
-  try {
-    for (const name of new Set([...checkpoint.tensors.values()].map(({ file }) => file))) {
-      const source = await folder.open(name);
-      files.push({ name, bytes: source.size });
-      await source.close();
-    }
-  } finally {
-    await checkpoint.close();
-  }
+  const checkpoint = await folder.weights();
+  const files = checkpoint.files.map(({ name, size }) => ({ name, bytes: size }));
+  await checkpoint.close();
   const caps = await adapterCaps();
   const notes = (await findUnheeded(folder)).map(({ message, hint }) => `${message}; ${hint}`);
   const report = inspect({ name: folder.name, config, checkpoint, notes, files, caps, withTensors: Boolean(tensors) });

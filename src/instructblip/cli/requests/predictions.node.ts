@@ -5,11 +5,10 @@ import { readFile, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { DTYPES } from "../../../tensor/dtype.ts";
 import { InputError } from "../../../tensor/errors.ts";
-import { Checkpoint } from "../../../tensor/files/checkpoint.ts";
-import type { Folder } from "../../../tensor/files/source.ts";
 import { sizeOf } from "../../../tensor/shape.ts";
 import { type PredictionFile, PredictionFileReader } from "../../evaluation/prediction_file.ts";
 import { parseQuestion, parseTask, type Question, type Task } from "../../evaluation/task.ts";
+import type { ModelFolder } from "../../pretrained/model_folder.ts";
 import { lineText, splitLines } from "./requests.ts";
 
 /** Largest task file. */
@@ -92,9 +91,9 @@ async function* chunksOf(path: string, onChunk: (chunk: Uint8Array) => void): As
  * SHA-256 of the config and of the middle row of every tensor, names, types and shapes included: hashing all weights would
  * take too long, and a model that was trained further has other numbers in the same files.
  */
-export async function identityOf(folder: Folder): Promise<string> {
+export async function identityOf(folder: ModelFolder): Promise<string> {
   const hash = createHash("sha256").update(await folder.text("config.json", MAX_CONFIG_BYTES));
-  const checkpoint = await Checkpoint.open(folder);
+  const checkpoint = await folder.weights();
   try {
     for (const { name, dtype, shape } of [...checkpoint.tensors.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
       hash.update(JSON.stringify([name, dtype, shape]));
