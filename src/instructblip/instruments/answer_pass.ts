@@ -110,12 +110,20 @@ export function checkBatchSize(batch_size: unknown): void {
   throw new InputError("PARAM_RANGE", `batch_size must be a whole number of at least 1, got ${shown(batch_size)}`);
 }
 
-/** Rows of an answer's n tokens that are computed together: at most so many that their logits fit into a binding. */
+/**
+ * Rows of an answer's n tokens that are computed together: at most so many that their logits fit into a binding; and one alone
+ * where image features are wider than the token embeddings (OPT-350M), as there a batch spreads them over all its rows.
+ */
 export function rowsAtOnce(
-  { device, language_model }: Pick<VisionLanguageModel, "device" | "language_model">,
+  {
+    device,
+    language_model,
+    config: { text_config },
+  }: Pick<VisionLanguageModel, "device" | "language_model" | "config">,
   n: number,
   batch_size = BATCH_SIZE,
 ): number {
+  if (text_config.model_type === "opt" && text_config.embeddingWidth !== text_config.hidden_size) return 1;
   const room = Math.floor(device.caps.maxBindingBytes / (4 * language_model.vocabulary * n));
   return Math.max(1, Math.min(batch_size, room));
 }

@@ -23,7 +23,7 @@ import composites  # noqa: E402
 import weights  # noqa: E402
 
 FOLDERS = (HERE.parent / "data", HERE.parent / "siblings")
-NAMES = ("plain_f32", "opt_plain", "t5_flan", "blip2_opt", "blip2_t5_f16", "legacy_llama", "video_4_frames")
+NAMES = ("plain_f32", "opt_plain", "opt_post_norm_f16", "t5_flan", "blip2_opt", "blip2_t5_f16", "legacy_llama", "video_4_frames")
 INPUTS = ("pixel_values", "qformer_input_ids", "qformer_attention_mask", "input_ids", "attention_mask")
 ANSWER = 3
 # side and distance of windows in patches, and what an occluded patch holds
