@@ -99,7 +99,8 @@ async function main(): Promise<number> {
       const inside = positive.filter((_, patch) => at(patch) === cell);
       const sums = maps[name as keyof typeof maps];
       sums[0]! += Number(at(map.indexOf(Math.max(...map))) === cell);
-      sums[1]! += inside.reduce((a, b) => a + b, 0) / positive.reduce((a, b) => a + b, 0);
+      const all = positive.reduce((a, b) => a + b, 0);
+      sums[1]! += all > 0 ? inside.reduce((a, b) => a + b, 0) / all : 0;
     }
     const losses = lost!.map((drops) => drops.reduce((a, b) => a + b, 0));
     const naming = words.map(({ text }) => NAMING.has(text.toLowerCase()));

@@ -38,12 +38,14 @@ export function addAttribute(program: Command, run: Run): void {
       ),
     )
     .addOption(
-      new Option("--window <n>", "side of an occluded window, in patches (default: an eighth of the image)").argParser(
+      new Option("--window <n>", "side of an occluded window, in patches (default: a quarter of the image)").argParser(
         whole(1),
       ),
     )
     .addOption(
-      new Option("--stride <n>", "distance of windows, in patches (default: half a window)").argParser(whole(1)),
+      new Option("--stride <n>", "distance of windows, in patches (default: a quarter of a window)").argParser(
+        whole(1),
+      ),
     )
     .addOption(
       new Option("--fill <how>", "what an occluded patch holds")

@@ -41,9 +41,9 @@ export interface AttributeOptions {
   readonly methods?: readonly AttributionMethod[] | undefined;
   /** Words to occlude, from occludedWords(). Default: none. */
   readonly words?: readonly OccludedWord[] | undefined;
-  /** Side of an occluded window, in patches. Default: an eighth of the image's longer side. */
+  /** Side of an occluded window, in patches. Default: a quarter of the image's longer side. */
   readonly window?: number | undefined;
-  /** Distance of windows, in patches, at most the window. Default: half of it. */
+  /** Distance of windows, in patches, at most the window. Default: a quarter of it. */
   readonly stride?: number | undefined;
   /** What an occluded patch holds. Default "mean". */
   readonly fill?: OcclusionFill | undefined;

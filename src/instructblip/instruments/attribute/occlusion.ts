@@ -35,10 +35,10 @@ export interface OcclusionWindow {
 export type OcclusionFill = "mean" | "blur" | "image_mean";
 export const FILLS: readonly OcclusionFill[] = ["mean", "blur", "image_mean"];
 
-/** Windows along one side of the grid by default. */
-const ALONG = 8;
+/** Sides of a window in the longer side of the grid by default, and strides in a window. */
+const ALONG = 4;
 
-/** Side of a window and the distance between two, in patches: what is given, or about eight windows along the longer side. */
+/** Side of a window and the distance between two, in patches: what is given, or a quarter of the longer side, and of it. */
 export function windowSize(
   { rows, columns }: PatchGrid,
   { window, stride }: { readonly window?: number | undefined; readonly stride?: number | undefined },
@@ -53,7 +53,7 @@ export function windowSize(
   };
   const usual = Math.min(shorter, Math.ceil(Math.max(rows, columns) / ALONG));
   const size = whole("window", window ?? usual, shorter, `patches along the image's shorter side`);
-  return { window: size, stride: whole("stride", stride ?? Math.ceil(size / 2), size, "the window's side") };
+  return { window: size, stride: whole("stride", stride ?? Math.ceil(size / ALONG), size, "the window's side") };
 }
 
 /** Windows that cover all patches, row by row: the last of a row or column ends at the edge. */

@@ -160,7 +160,6 @@ describe("of one LLaMA", async () => {
     expect(found.answer).toEqual(sequences[0]);
     const wanted = logprobs![0]!.tokens.map(({ logprob }) => logprob);
     expectClose(found.logprobs, wanted, TOLERANCES.beam_scores, "log-probabilities");
-    // Of a grid of 4 x 4 patches an eighth is less than one.
     expect(found).toMatchObject({ image: { window: 1, stride: 1, fill: "mean", windows: 16 }, words: [] });
   });
 
