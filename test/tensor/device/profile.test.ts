@@ -1,6 +1,5 @@
 /** Device.profile by both clocks: every launch in order, with its time, work and module, and results as without. */
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../../src/tensor/device/open_device.ts";
 import { measureLimits } from "../../../src/tensor/limits.ts";
 import { activation } from "../../../src/tensor/ops/activation.ts";
 import { add } from "../../../src/tensor/ops/add.ts";
@@ -111,25 +110,19 @@ describe.each(CLOCKS)("by %s", (clock) => {
     await expect(lost).rejects.toMatchObject({ code: "DEVICE_LOST" });
     own.destroy();
   });
-
-  test("limits are positive and finite", async () => {
-    const { cached_bytes, ...limits } = await smallLimits(clock);
-    for (const [name, ms] of Object.entries(limits)) {
-      expect(ms, name).toBeGreaterThan(0);
-      expect(ms, name).toBeLessThan(1000);
-    }
-    expect(cached_bytes).toBeGreaterThan(0);
-  });
 });
 
-async function smallLimits(clock: ProfileClock) {
-  const own = await openDevice({ max_binding: 2 ** 22 });
-  try {
-    return await measureLimits(own, { clock });
-  } finally {
-    own.destroy();
+test("limits are positive and finite, and within caches no less than beyond", async () => {
+  const own = await otherDevice({ max_binding: 2 ** 22 });
+  const { cached_bytes, ...limits } = await measureLimits(own);
+  own.destroy();
+  for (const [name, ms] of Object.entries(limits)) {
+    expect(ms, name).toBeGreaterThan(0);
+    expect(ms, name).toBeLessThan(1000);
   }
-}
+  expect(limits.ms_per_cached_byte).toBeLessThanOrEqual(limits.ms_per_byte);
+  expect(cached_bytes).toBeGreaterThan(0);
+});
 
 test("a fused product is its own module's, wherever it is launched", async () => {
   const weight = new Weight(device, [8, 8], "f32", { label: "w" });
