@@ -241,7 +241,7 @@ describe("README and docs", () => {
       /^\[\s*['"]/,
     ],
     "docs/model.md": [/shape: \[ 1, 12, 128 \]/],
-    "docs/profiling.md": [/^\d+ launches\n([\w.]+ [\d.]+ (launch|arithmetic|memory|cache)\n){3}true\n$/],
+    "docs/profiling.md": [/^\d+ launches\n([\w.()]+ [\d.]+ (launch|arithmetic|memory|cache)\n){3}true\n$/],
     "docs/usage.md": [
       /^$/,
       /^[\w ]+$/, // streamed
