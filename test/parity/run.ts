@@ -3,8 +3,7 @@
  * a row for every kind of comparison and the fraction of its tolerance that was used. Every run has a new seed unless one is
  * given; a composite is determined by seed and number.
  */
-import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,10 +12,10 @@ import { type Device, openDevice } from "../../src/index.node.ts";
 import { COMPOSITES, goldenFolder } from "../golden_folder.ts";
 import { coverageOf, FULL_RUN } from "./coverage.ts";
 import { compareStages, failures, Golden, type GoldenJson, type ParityRow } from "./golden.ts";
+import { execute, pythonWithPackages } from "./python.ts";
 import { saveCopies } from "./saved.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const requirements = join(root, "test/golden/requirements.txt");
 
 /** As they are on the command line. */
 export interface Options {
@@ -151,37 +150,4 @@ function table(rows: readonly NamedRow[], groupOf: (row: NamedRow) => string): s
     return line(key, String(count), number(row.nmse), number(row.maxAbs), share);
   });
   return [line("stage      worst of every kind", "count", "NMSE", "max |Δ|", "tolerance"), ...body].join("\n");
-}
-
-/** A Python that has the pinned packages: the given one, or .venv, made when it is missing or its requirements changed. */
-function pythonWithPackages(): string | undefined {
-  const given = process.env.INSTRUCTBLIP_PYTHON;
-  if (given) return given;
-  const venv = join(root, ".venv");
-  const python = join(venv, process.platform === "win32" ? "Scripts/python.exe" : "bin/python");
-  const stamp = join(venv, "requirements.txt");
-  const wanted = readFileOrEmpty(requirements);
-  if (existsSync(python) && readFileOrEmpty(stamp) === wanted) return python;
-  const system = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
-  if (!system) {
-    console.error("error: live parity needs Python 3.10 or later\n    hint: `npm run parity -- --goldens` needs none");
-    return undefined;
-  }
-  console.error("making .venv with PyTorch and transformers (once; some minutes) …");
-  const ok =
-    execute(system, ["-m", "venv", "--clear", venv]) &&
-    execute(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]);
-  if (!ok) return undefined;
-  writeFileSync(stamp, wanted);
-  return python;
-}
-
-function readFileOrEmpty(path: string): string {
-  return existsSync(path) ? readFileSync(path, "utf8") : "";
-}
-
-function execute(command: string, args: string[]): boolean {
-  const { status, error } = spawnSync(command, args, { stdio: ["ignore", 2, "inherit"] });
-  if (status !== 0) console.error(`error: ${command} ${args[0]} … failed${error ? `: ${error.message}` : ""}`);
-  return status === 0;
 }
