@@ -145,6 +145,8 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   PARTS_DIFFER: "prediction files to merge have different settings",
   PARTS_MISSING: "prediction files of some shards are missing",
   PART_UNFINISHED: "a prediction file is incomplete; resume the run",
+  MEAN_INPUTS:
+    "inputs for the means of ablate have other lengths or sizes than those that are ablated, or there are none",
   PATCH: "a clean and a corrupted run cannot be compared: they have other lengths or sizes, or do not differ",
   PIPELINE: "a kernel's pipeline could not be created",
   PICKLE_GLOBAL: "the pickle of a PyTorch file asks for a function or class that weights do not need; nothing was run",

@@ -88,7 +88,12 @@ export {
   type TraceArgs,
   type TraceEvent,
 } from "./instructblip/instruments/profile/trace.ts";
-export { type AblatedUnit, type Ablation, ablate } from "./instructblip/instruments/sweep/ablate.ts";
+export {
+  type AblatedUnit,
+  type AblateOptions,
+  type Ablation,
+  ablate,
+} from "./instructblip/instruments/sweep/ablate.ts";
 export { type PatchedUnit, type Patching, patchActivations } from "./instructblip/instruments/sweep/patch.ts";
 export type { SweepOptions } from "./instructblip/instruments/sweep/sweep.ts";
 export type { SweepUnit, UnitPlace } from "./instructblip/instruments/sweep/units.ts";

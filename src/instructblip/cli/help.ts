@@ -245,6 +245,8 @@ How probable the answer is without one part of the model, for each part in turn.
 what its attentions and its feed-forward network add to the residual stream, of a head its values before the output
 projection, of a query its image token, of a token its embedding. The change is of the sum of the log-probabilities of
 the answer's tokens, in nats: -3 means 20 times less probable.
+With --mean a part has, in place of zeros, the mean of its numbers in the runs of other images of one size with the same
+prompt, for each token: what is left is what the images have in common, and text tokens change nothing.
 Groups: vision_model.layers, vision_model.heads, qformer.layers, qformer.heads, qformer.queries, language_model.layers,
 language_model.heads, language_model.tokens; with T5 language_model.encoder.… and language_model.decoder.…. * stands for
 one name, ** for any number of them.
@@ -253,6 +255,7 @@ Examples:
   $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "What is this?" --html ablation.html
   $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "Is it asleep?" --answer yes \\
       --targets qformer.heads,qformer.queries --top 0
+  $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "Is it asleep?" --mean dog.jpg car.jpg tree.jpg
   As JSON: {"kind", "image", "prompt", "answer_tokens": [{"id", "text", "logprob"}], "columns", "answer", "logprob",
   "units": [{"group", "row", "column", "logprob", "text" of a token, "effect": the change}]}
     $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "What is this?" --json ablation.json

@@ -2,8 +2,8 @@
 
     python make.py [NAME …]      writes data/NAME.json (default: all; test/golden/requirements.txt says with what)
 
-Of one row of a golden, in f64, by hooks: its greedy answer, every layer, head, query and token taken out in turn by zeros,
-and every one of them restored from the clean run in a run of the negated image, and in one of another instruction. Units are
+Of one row of a golden, in f64, by hooks: its greedy answer, every layer, head, query and token taken out in turn by zeros
+and by the mean over the negated and the halved image, and every one of them restored from the clean run in a run of the negated image, and in one of another instruction. Units are
 [group, row, column, log-probability of the answer]. Not a test of ours: nothing here knows the TypeScript side.
 """
 
@@ -143,14 +143,14 @@ def make(name):
         return float(logits.log_softmax(-1).gather(1, answer[:, None]).sum())
 
     def swept(given, patching, keep):
-        """The answer's log-probability for each unit; of kept numbers if patching, else of zeros."""
+        """The answer's log-probability for each unit; of kept numbers if there are any, else of zeros."""
         found = []
         for group, row, column, places in units(model, patching, lengths):
             def see(path, at, x, places=places):
                 for module, where, heads, which in places:
                     if (module, where) != (path, at):
                         continue
-                    new = keep[path, at] if patching else torch.zeros_like(x)
+                    new = keep[path, at] if keep else torch.zeros_like(x)
                     if which is None:
                         return new
                     x = x.clone()
@@ -182,8 +182,15 @@ def make(name):
     words = {key: value.clone() for key, value in inputs.items()}
     words["input_ids"][0, -2] += 1
     words["qformer_input_ids"][0, 1] += 1
+    runs = []
+    for other in (-inputs["pixel_values"], inputs["pixel_values"] / 2):
+        with Hooks(model, [place for unit in units(model, False, lengths) for place in unit[3]], note):
+            logprob({**inputs, "pixel_values": other})
+        runs.append(dict(keep))
+    means = {place: (runs[0][place] + runs[1][place]) / 2 for place in runs[0]}
     made = {
         "row": row, "answer": answer.tolist(), "clean": round(clean, 10), "ablate": swept(inputs, False, {}),
+        "mean": [unit[3] for unit in swept(inputs, False, means)],
         "image": {"corrupted": round(logprob(image), 10), "units": swept(image, True, kept)},
         "instruction": {
             "input_ids": words["input_ids"].tolist(), "qformer_input_ids": words["qformer_input_ids"].tolist(),

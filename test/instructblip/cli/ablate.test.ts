@@ -67,6 +67,27 @@ it("prints the strongest parts, and writes JSON, heat maps and a page", async ()
   expect(() => new Script(script)).not.toThrow();
 });
 
+it("replaces parts by their mean over other images", async () => {
+  const folder = await temporaryFolder();
+  const [json, html] = ["mean.json", "mean.html"].map((name) => join(folder, name));
+  const [b, c] = ["b.png", "c.png"].map((name) => join(SHAPES, "images", name));
+  const few = ["--targets", "qformer.layers,language_model.tokens", "--answer", "orange", "--top", "1"];
+  const { code, stdout } = await cli([...ASK, ...few, "--mean", b, c, "--html", html, "--json", json]);
+  expect(code).toBe(0);
+  const lines = stdout.split("\n");
+  expect(lines[0]).toMatch(/33 parts replaced by means over 2 images$/);
+  expect(lines[3]).toMatch(/^qformer\.layers +2 +cross-attention +-2\.1\d\d +-2\.1\d\d$/);
+  const { units, mean_images }: SweepReport = JSON.parse(await readFile(json, "utf8"));
+  expect(mean_images).toEqual([b, c]);
+  // A word's embedding is the same whatever the image.
+  const words = units.filter(({ text }) => text !== undefined && !text.startsWith("image "));
+  expect(words.length).toBeGreaterThan(5);
+  for (const { effect } of words) expect(Math.abs(effect)).toBeLessThan(1e-6);
+  const page = await readFile(html, "utf8");
+  for (const text of [">means over<", "b.png", "the mean of its numbers"]) expect(page).toContain(text);
+  expect(await cli([...ASK, ...few, "--mean", join(SHAPES, "none.png")])).toMatchObject({ code: EXIT.refused });
+});
+
 it("goes on where it stopped, and joins shards to what one run gives", async () => {
   const folder = await temporaryFolder();
   const parts = [0, 1].map((i) => join(folder, `part-${i}.jsonl`));

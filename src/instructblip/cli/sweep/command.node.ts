@@ -28,6 +28,11 @@ export function addSweeps(program: Command, run: Run, version: () => string): vo
     .command("ablate")
     .description("take each layer, head, query and token out in turn, and see what the answer rests on");
   options(ablate, ofAnswer)
+    .addOption(
+      new Option("--mean <images...>", "replace parts by their mean over these images, instead of by zeros").conflicts(
+        "from",
+      ),
+    )
     .addHelpText("after", EXAMPLES.ablate)
     .action(async (given, command: Command) => {
       await sweep("ablate", given, command);

@@ -62,6 +62,8 @@ export interface SweepFlags extends Written {
   /** To patch, one of both at least. */
   readonly corruptedImage?: string;
   readonly corruptedPrompt?: string;
+  /** To ablate: files, over whose runs the means are. */
+  readonly mean?: readonly string[];
   /** Default: what the model answers. */
   readonly answer?: string;
   readonly generation: GenerationOptions;
@@ -83,10 +85,12 @@ const TOP = 20;
 export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Promise<void> {
   await checkFiles(flags);
   const { terminal, signal } = run;
-  const { prompt, corruptedImage, corruptedPrompt, shard = { i: 0, n: 1 } } = flags;
+  const { prompt, mean, corruptedImage, corruptedPrompt, shard = { i: 0, n: 1 } } = flags;
   const { folder, config, processor, image, inputs, answer } = await openQuestion(flags, run);
   const { tokenizer } = processor;
   const otherImage = corruptedImage === undefined ? image : await readNamedImage(corruptedImage, { signal });
+  const meanImages: RgbImage[] = [];
+  for (const name of mean ?? []) meanImages.push(await readNamedImage(name, { signal }));
   const model = await loadModel(folder, flags.dtype, run, {
     weight_cache: flags.weightCache ?? false,
     fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
@@ -96,8 +100,11 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
     const { generation, targets, batchSize: batch_size } = flags;
     const options = { answer, generation, targets, batch_size, signal };
     let sweep: PreparedSweep;
-    if (kind === "ablate") sweep = await prepareAblation(model, inputs, options);
-    else {
+    if (kind === "ablate") {
+      const others: (typeof inputs)[] = [];
+      for (const other of meanImages) others.push(await prepareInputs(processor, config, [other], [prompt]));
+      sweep = await prepareAblation(model, inputs, { ...options, ...(mean && { mean: others }) });
+    } else {
       const corrupted = await prepareInputs(processor, config, [otherImage], [corruptedPrompt ?? prompt]);
       sweep = await preparePatching(model, inputs, corrupted, options);
     }
@@ -107,6 +114,7 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
       kind,
       image: imageName(flags.image),
       prompt,
+      ...(mean && { mean_images: mean.map(imageName) }),
       ...(corruptedImage !== undefined && { corrupted_image: imageName(corruptedImage) }),
       ...(corruptedPrompt !== undefined && { corrupted_prompt: corruptedPrompt }),
       ...(sweep.corrupted !== undefined && { corrupted_logprob: sweep.corrupted }),
@@ -118,7 +126,7 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
       model: folder.name,
       model_sha256: await identityOf(folder),
       dtype: formatStorage(flags.dtype),
-      images_sha256: hashOf([image, otherImage]),
+      images_sha256: hashOf([image, otherImage, ...meanImages]),
       subject,
       units: units.length,
       groups: groupsOf(units),

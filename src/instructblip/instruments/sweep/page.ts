@@ -47,6 +47,7 @@ for (const map of document.querySelectorAll(".hm")) {
 `;
 
 const MEANINGS = {
+  mean: "Each cell is one part that was given the mean of its numbers in the runs of other images, token by token: of a layer what it adds to the residual stream, of a head its values, of a query its image token, of a token its embedding. Its colour is the change of the answer's log-probability, in nats.",
   ablate:
     "Each cell is one part taken out: of a layer what it adds to the residual stream, of a head its values, of a query its image token, of a token its embedding. Its colour is the change of the answer's log-probability, in nats.",
   patch:
@@ -58,12 +59,13 @@ const ENDS = { ablate: ["less probable", "more probable"], patch: ["-100 %", "10
 
 /** @param model its name */
 export function sweepPage(report: SweepReport, model: string): string {
-  const { kind, image, prompt, corrupted_image, corrupted_prompt, answer_tokens } = report;
+  const { kind, image, prompt, mean_images, corrupted_image, corrupted_prompt, answer_tokens } = report;
   const grids = sweepGrids(report);
   const { head, text } = EFFECTS[kind];
   const facts: [string, string | undefined][] = [
     ["model", model],
     ["image", image],
+    ["means over", mean_images?.join(", ")],
     ["corrupted image", corrupted_image],
     ["instruction", prompt],
     ["corrupted instruction", corrupted_prompt],
@@ -90,7 +92,7 @@ ${kind === "ablate" ? `<p class="soft">strongest colour: ${text(-grid.scale)}</p
     return `<tr>${cells.join("")}${numbers.join("")}</tr>`;
   });
   const body = `<section class="card"><dl>${list.join("")}</dl>
-<p>${escapeHtml(MEANINGS[kind])}</p>${legend}</section>
+<p>${escapeHtml(MEANINGS[mean_images ? "mean" : kind])}</p>${legend}</section>
 <div class="groups">${maps.join("\n")}</div>
 <section class="card"><h2>Strongest</h2>
 <div class="scroll"><table><thead><tr><th>group</th><th>row</th><th>unit</th><th class="number">log p</th><th class="number">${head}</th></tr></thead>

@@ -14,6 +14,8 @@ export interface SweepSubject {
   readonly kind: SweepKind;
   readonly image: string;
   readonly prompt: string;
+  /** Of ablate, if parts are replaced by means. */
+  readonly mean_images?: readonly string[];
   /** Of patch. */
   readonly corrupted_image?: string;
   readonly corrupted_prompt?: string;
@@ -130,9 +132,12 @@ export function sweepTable(report: SweepReport, count: number): string[][] {
 
 /** Sentences above the table. */
 export function sweepLines(report: SweepReport): string[] {
-  const { kind, answer, logprob, corrupted_logprob, units } = report;
+  const { kind, answer, logprob, corrupted_logprob, mean_images, units } = report;
   const p = (value: number) => `log p ${nats(value)}`;
-  if (kind === "ablate") return [`answer ${JSON.stringify(answer)}, ${p(logprob)}; ${units.length} parts taken out`];
+  if (kind === "ablate") {
+    const how = mean_images ? `replaced by means over ${mean_images.length} images` : "taken out";
+    return [`answer ${JSON.stringify(answer)}, ${p(logprob)}; ${units.length} parts ${how}`];
+  }
   return [
     `answer ${JSON.stringify(answer)}, clean ${p(logprob)}, corrupted ${p(corrupted_logprob!)}; ${units.length} parts restored`,
   ];

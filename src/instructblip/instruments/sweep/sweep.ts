@@ -7,6 +7,7 @@
 import { keptCopy } from "../../../modules/observer.ts";
 import type { ObservedKind, Observer } from "../../../tensor/device/device.ts";
 import type { ActivationDType } from "../../../tensor/dtype.ts";
+import { InputError } from "../../../tensor/errors.ts";
 import type { Shape } from "../../../tensor/shape.ts";
 import type { Tensor } from "../../../tensor/tensor.ts";
 import { layoutOf } from "../../interventions/edit.ts";
@@ -14,7 +15,7 @@ import type { InterventionData } from "../../interventions/intervention.ts";
 import type { HostTensor, ModelInputs } from "../../pretrained/inputs.ts";
 import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
 import { type AnswerOptions, logprobsOf, rowsAtOnce } from "../answer_pass.ts";
-import { placeKey, type SweepUnit, type UnitPlace } from "./units.ts";
+import { placeKey, type Sites, type SweepUnit, type UnitPlace } from "./units.ts";
 
 export interface SweepOptions extends Omit<AnswerOptions, "interventions"> {
   /** Names of groups, or patterns of them; default: all but the tokens of the image encoder. */
@@ -175,6 +176,51 @@ function keptValue(kept: KeptPlaces, { module, at, index }: UnitPlace): { data: 
   }
   const shape = at === "heads" ? [1, tokens.length, heads.length, C] : [1, tokens.length, C];
   return { data: part, shape };
+}
+
+/**
+ * The means of the numbers that places have in passes, of each token, head and channel, over the passes and their rows: of a
+ * video the frames are rows in its image encoder and its Q-Former.
+ *
+ * @param calls inputs of forward(), each of one row
+ * @param sites of the pass in which the means are used
+ * @throws InputError MEAN_INPUTS where a place has other tokens than there
+ */
+export async function meanPlaces<I extends ModelInputs>(
+  model: SweptModel<I>,
+  calls: readonly I[],
+  answer: readonly number[],
+  { units, sites, signal }: { units: readonly SweepUnit[]; sites: Sites; signal?: AbortSignal | null | undefined },
+): Promise<KeptPlaces> {
+  const sums = new Map<string, { readonly data: Float64Array; readonly layout: readonly number[]; rows: number }>();
+  for (const [i, call] of calls.entries()) {
+    signal?.throwIfAborted();
+    const keeper = new PlaceKeeper(units);
+    try {
+      await passLogprobs(model, call, answer, { observer: keeper });
+      for (const [key, { data, layout }] of await keeper.read()) {
+        const [R, ...rest] = layout as [number, number, number, number];
+        const at = key.startsWith("heads ") ? "heads" : "output";
+        const [, T] = layoutOf(sites.get(key)!, at);
+        if (T !== rest[0]) {
+          const [, module] = key.split(" ");
+          throw new InputError("MEAN_INPUTS", `mean[${i}] has ${rest[0]} tokens in ${module}, the inputs have ${T}`, {
+            hint: "mean takes other images of one size, with the same instruction",
+          });
+        }
+        const size = data.length / R;
+        const sum = sums.get(key) ?? { data: new Float64Array(size), layout: [1, ...rest], rows: 0 };
+        for (let at = 0; at < data.length; at++) sum.data[at % size]! += data[at]!;
+        sum.rows += R;
+        sums.set(key, sum);
+      }
+    } finally {
+      keeper.dispose();
+    }
+  }
+  return new Map(
+    [...sums].map(([key, { data, layout, rows }]) => [key, { data: Float32Array.from(data, (x) => x / rows), layout }]),
+  );
 }
 
 /** Keeps the numbers of places of a pass of one row. */

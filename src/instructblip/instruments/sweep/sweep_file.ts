@@ -35,6 +35,7 @@ export function difference(a: SweepSettings, b: SweepSettings): string | undefin
     ...settings,
     prompt: subject.prompt,
     corrupted_prompt: subject.corrupted_prompt,
+    mean: subject.mean_images?.length,
     answer: subject.answer_tokens.map(({ id }) => id),
     model: undefined,
     shard: undefined,

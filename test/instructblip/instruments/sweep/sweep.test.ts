@@ -21,6 +21,8 @@ interface Expected {
   readonly answer: number[];
   readonly clean: number;
   readonly ablate: readonly ExpectedUnit[];
+  /** The same by the mean over the negated and the halved image: log-probabilities. */
+  readonly mean?: readonly number[];
   /** In a run of the negated image. */
   readonly image: ExpectedPatching;
   readonly instruction: ExpectedPatching & {
@@ -89,6 +91,21 @@ describe.each(NAMES)("%s", async (name) => {
       "effects",
     );
   });
+
+  test.skipIf(!expected.mean)("each part replaced by its mean over other images has PyTorch's effect", async () => {
+    const before = device.memory.use.live;
+    const { data, shape } = pixel_values;
+    const images = [-1, 0.5].map((factor) => ({ data: data.map((x) => factor * x), shape }));
+    const mean = images.map((image) => ({ ...(inputs as GoldenInputs), pixel_values: image }) as never);
+    const { units } = await ablate(model, inputs, { answer, mean, batch_size: 16 });
+    expect(device.memory.use.live).toBe(before);
+    expectClose(
+      units.map(({ effect }) => effect),
+      expected.mean!.map((logprob) => logprob - expected.clean),
+      TOLERANCES.free_running,
+      "effects",
+    );
+  });
 });
 
 describe("of one LLaMA", async () => {
@@ -147,6 +164,12 @@ describe("of one LLaMA", async () => {
   test("what cannot be swept is refused", async () => {
     await expect(look({ batch_size: 0 })).rejects.toMatchObject({ code: "PARAM_RANGE" });
     await expect(look({ answer: [] })).rejects.toMatchObject({ code: "BAD_INPUT" });
+    await expect(look({ mean: [] })).rejects.toMatchObject({ code: "MEAN_INPUTS" });
+    const longer = { ...(inputs as GoldenInputs), input_ids: [[...(inputs as GoldenInputs).input_ids[0], 7]] };
+    await expect(look({ mean: [inputs, { ...longer, attention_mask: undefined }] })).rejects.toMatchObject({
+      code: "MEAN_INPUTS",
+      message: expect.stringMatching(/^mean\[1\] has \d+ tokens in language_model\..*, the inputs have \d+/),
+    });
     await expect(look({ layers: 3 })).rejects.toMatchObject({ code: "UNKNOWN_OPTION" });
     await expect(look({ signal: AbortSignal.abort(new Error("enough")) })).rejects.toThrow("enough");
   });
