@@ -20,7 +20,7 @@ async function checkGrid(browser: Chromium, expect: Expect): Promise<void> {
     '[document.activeElement.dataset.at, document.querySelector("#detail").innerText]',
   );
   expect(at === "2,1", `Tab, two times down and once right lead to the second token after layer 1, not to ${at}`);
-  const wanted = /^After layer 1, in place of yellow, which it gives \d+ %:\s+yellow \d+ %/;
+  const wanted = /^After layer 1, in place of yellow, which it gives [\d.]+ %:\s+yellow [\d.]+ %/;
   expect(wanted.test(detail), `the details are those of the cell, not: ${detail}`);
 }
 

@@ -1,4 +1,6 @@
 /** The answer, token by token, and what could have been said in place of the chosen one. */
+
+import { percentOf } from "../../../../src/instructblip/instruments/percent.ts";
 import type { Look, SeenToken, SeenWord } from "../../worker/protocol.ts";
 import { element, make, makeButton } from "../elements.ts";
 import { changedFrom, percent, readsOf, visibleText } from "./exploration.ts";
@@ -62,7 +64,7 @@ export function showAnswer(look: Look, whole: Look | undefined, chosen: number, 
     button.classList.toggle("end", token.isEnd);
     const probability = Math.exp(token.logprob);
     button.style.setProperty("--share", String(probability));
-    button.append(make("span", "", textOf(token)), make("small", "", percent(probability)));
+    button.append(make("span", "", textOf(token)), make("small", "", percentOf(token.logprob)));
     if (changed[t]) button.append(make("span", "for-readers", ", changed"));
     button.onpointerenter = () => choose(t);
     button.onfocus = () => choose(t);
@@ -84,7 +86,7 @@ export function markToken(look: Look, chosen: number): void {
   const read = readsOf(look, chosen).reduce((sum, x) => sum + x, 0);
   page.chosen.replaceChildren(
     make("b", "", token.isEnd ? "The end" : `“${textOf(token)}”`),
-    ` was chosen with ${percent(Math.exp(token.logprob))}. `,
+    ` was chosen with ${percentOf(token.logprob)}. `,
     make("span", "soft", `${percent(read)} of its attention went to the image's queries, the rest to words.`),
   );
   page.instead.replaceChildren(...token.top.map((word) => bar(word, word.id === token.id)));
@@ -97,7 +99,7 @@ function bar(word: SeenWord, isChosen: boolean): HTMLLIElement {
   item.append(
     make("span", "word", visibleText(word.text)),
     make("span", "bar"),
-    make("span", "number", percent(share)),
+    make("span", "number", percentOf(word.logprob)),
   );
   return item;
 }

@@ -8,8 +8,21 @@ export interface Choice {
   readonly head: number | undefined;
 }
 
+/** What has been chosen of weights before: of a large model they are millions, and the pointer asks again at each token. */
+const known = new WeakMap<Weights, Map<string, Float32Array>>();
+
 /** f32[rows, columns] of a choice. */
-export function chosenWeights({ layers, heads, rows, columns, data }: Weights, { layer, head }: Choice): Float32Array {
+export function chosenWeights(weights: Weights, { layer, head }: Choice): Float32Array {
+  const choices = known.get(weights) ?? new Map<string, Float32Array>();
+  known.set(weights, choices);
+  const key = `${layer} ${head}`;
+  const chosen = choices.get(key) ?? meanWeights(weights, layer, head);
+  choices.set(key, chosen);
+  return chosen;
+}
+
+function meanWeights(weights: Weights, layer: number | undefined, head: number | undefined): Float32Array {
+  const { layers, heads, rows, columns, data } = weights;
   const size = rows * columns;
   const mean = new Float32Array(size);
   const numbers = (one: number | undefined, count: number) =>
@@ -131,7 +144,7 @@ export function changedFrom(before: readonly number[], after: readonly number[])
   return changed;
 }
 
-/** A probability in percent: `100 %`, `12 %`, `0.3 %`. */
+/** A share of attention in percent: `100 %`, `12 %`, `0.3 %`. */
 export function percent(share: number): string {
   const value = 100 * share;
   if (value < 0.05) return value === 0 ? "0 %" : "<0.1 %";
