@@ -4,7 +4,7 @@
  */
 export const ERROR_CODES: Readonly<Record<string, string>> = {
   ACTIVATION: "there is no such activation function",
-  ADAPTER: "the folder or file is an adapter (PEFT, LoRA), which is not applied",
+  ADAPTER: "the folder is an adapter (PEFT) and not a model, or an adapter cannot be merged into this model",
   ALIAS: "a kernel would write into memory that it also reads",
   ARGUMENTS: "a method was called with too many arguments, or with something else than an object of options",
   BAD_CANDIDATES: "candidate answers are missing or empty, or there is not a list for each prompt",

@@ -5,6 +5,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
 import sharp from "sharp";
 import {
   AutoConfig,
@@ -13,6 +14,7 @@ import {
   Blip2ForConditionalGeneration,
   InstructBlipForConditionalGeneration,
   InstructBlipVideoForConditionalGeneration,
+  ModelFolder,
 } from "../../src/index.node.ts";
 import { parseLine, splitLines } from "../../src/instructblip/cli/requests/requests.ts";
 import { parseQuestion, parseTask } from "../../src/instructblip/evaluation/task.ts";
@@ -134,11 +136,11 @@ const headers: Target = {
 
 const pickles: Target = {
   prepare: async () => {
-    const golden = fileURLToPath(new URL("../golden/pytorch/data/", import.meta.url));
-    const names = readdirSync(golden, { recursive: true, encoding: "utf8" }).filter((name) =>
-      /\.(bin|pth?)$/.test(name),
-    );
-    const files = names.map((name) => readFileSync(join(golden, name)));
+    const golden = readFileSync(new URL("../golden/pytorch/data/files.json.gz", import.meta.url));
+    const index = JSON.parse(gunzipSync(golden).toString()) as Record<string, Record<string, { data: string }>>;
+    const files = [index.files, index.refused]
+      .flatMap((part) => Object.values(part))
+      .map(({ data }) => Buffer.from(data, "base64"));
     const view = { dtype: "f32", shape: [2, 3], storage: "0" } as const;
     const numel = 8;
     const storage = new Uint8Array(4 * numel);
@@ -163,6 +165,36 @@ const pickles: Target = {
         for (const { name } of small) await checkpoint.read(name).catch(ignoreTyped);
         const names = small.filter(({ dtype }) => dtype in DTYPES).map(({ name }) => name);
         for await (const { bytes } of checkpoint.stream(names, { chunkBytes: 8 * (input as number) })) bytes.fill(0);
+        await checkpoint.close();
+        return checkpoint.warnings;
+      },
+    };
+  },
+};
+
+const adapters: Target = {
+  prepare: async () => {
+    const golden = fileURLToPath(new URL("../golden/adapters/data/", import.meta.url));
+    const names = ["plain", "patterns", "rslora", "everything"];
+    const read = (folder: string, file: string) => readFileSync(join(golden, folder, file));
+    const base = folderOf({
+      "config.json": read("base", "config.json"),
+      "model.safetensors": read("base", "model.safetensors"),
+    });
+    return {
+      make(random) {
+        const name = pick(random, names);
+        const [config, weights] = [read(name, "adapter_config.json"), read(name, "adapter_model.safetensors")];
+        const isConfig = chance(random, 0.6);
+        const files: Files = {
+          "adapter_config.json": isConfig ? damagedJson(random, JSON.parse(config.toString()) as Json) : config,
+          "adapter_model.safetensors": isConfig ? weights : mutateBytes(random, weights),
+        };
+        return { files, input: null };
+      },
+      async run({ files }) {
+        const checkpoint = await (await ModelFolder.open(base, { adapter: folderOf(files) })).weights();
+        for await (const { bytes } of checkpoint.stream(checkpoint.tensors.keys(), { reads: 2 })) bytes.fill(0);
         await checkpoint.close();
         return checkpoint.warnings;
       },
@@ -808,6 +840,7 @@ const tasks: Target = {
 export const TARGETS: Readonly<Record<TargetName, Target>> = {
   headers,
   pickles,
+  adapters,
   indexes,
   weights,
   configs,

@@ -124,6 +124,11 @@ export const baseModelOption = () =>
     "another checkpoint, or a language model alone, for the weights that the model lacks",
   ).argParser(fileName);
 
+export const adapterOption = () =>
+  new Option("--adapter <folder>", "a LoRA adapter of PEFT to merge into the weights; may be given again").argParser(
+    (value, previous: readonly string[] = []) => [...previous, fileName(value, undefined)],
+  );
+
 export const vicunaOption = () =>
   new Option(
     "--fix-vicuna-token-ids",

@@ -12,6 +12,7 @@ import { addCompare } from "./compare/command.node.ts";
 import { describeError, EXIT } from "./format.ts";
 import { ENVIRONMENT, EXAMPLES, EXIT_CODES } from "./help.ts";
 import {
+  adapterOption,
   baseModelOption,
   batchSizeOption,
   computeDtypeOption,
@@ -321,10 +322,10 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     });
 
   const ofModels = program.commands.filter(({ options }) => options.some(({ long }) => long === "--model"));
-  for (const command of [inspect, ...ofModels]) command.addOption(baseModelOption());
+  for (const command of [inspect, ...ofModels]) command.addOption(baseModelOption()).addOption(adapterOption());
   program.hook("preAction", (_, command) => {
-    const { baseModel: base_model } = command.opts();
-    Object.assign(parts, { base_model });
+    const { baseModel: base_model, adapter } = command.opts();
+    Object.assign(parts, { base_model, adapter });
   });
   return program;
 }

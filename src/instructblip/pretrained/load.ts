@@ -81,6 +81,7 @@ const MODEL_OPTIONS = Object.keys({
   fix_vicuna_token_ids: 0,
   image_cache: 0,
   base_model: 0,
+  adapter: 0,
   compile: 0,
   on_progress: 0,
   on_warning: 0,
@@ -101,6 +102,7 @@ export function readModelOptions(options: FromPretrainedOptions) {
     weight_cache,
     fix_vicuna_token_ids,
     base_model,
+    adapter,
     compile,
     image_cache,
     ...open
@@ -128,6 +130,7 @@ export function readModelOptions(options: FromPretrainedOptions) {
     fix_vicuna_token_ids: fix_vicuna_token_ids ?? false,
     image_cache: image_cache ?? IMAGE_CACHE,
     base_model: base_model ?? undefined,
+    adapter: adapter ?? undefined,
     compile: compile ?? true,
     ...open,
   };
@@ -193,13 +196,14 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     weight_cache,
     fix_vicuna_token_ids,
     base_model,
+    adapter,
     compile,
     image_cache,
     on_warning,
     ...open
   } = readModelOptions(options);
   const { on_progress, signal } = open;
-  const folder = await withParts(await openPretrained(from, open), { base_model }, open);
+  const folder = await withParts(await openPretrained(from, open), { base_model, adapter }, open);
   await refuseUnheeded(folder);
   let config = await folder.config(Model.config_class);
   const checkpoint = await folder.weights();

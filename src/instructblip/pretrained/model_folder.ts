@@ -9,6 +9,7 @@ import { configClassOf } from "../config/auto.ts";
 import { expectModelType, type VisionLanguageConfig } from "../config/config.ts";
 import type { Family } from "../config/families.ts";
 import { JsonFolder } from "../config/json_folder.ts";
+import { withAdapter } from "./checkpoint/adapter.ts";
 import { openWeights } from "./checkpoint/open_weights.ts";
 import { checkOpening, OF_THE_HUB, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
@@ -29,11 +30,13 @@ export interface ConfigClass<C extends VisionLanguageConfig> {
  */
 export class ModelFolder extends JsonFolder {
   readonly #base: JsonFolder | undefined;
+  readonly #adapters: readonly JsonFolder[];
   #config: VisionLanguageConfig | undefined;
 
-  constructor(folder: Folder, base?: JsonFolder) {
+  constructor(folder: Folder, base?: JsonFolder, adapters: readonly JsonFolder[] = []) {
     super(folder);
     this.#base = base;
+    this.#adapters = adapters;
   }
 
   /**
@@ -42,15 +45,30 @@ export class ModelFolder extends JsonFolder {
    *   signal's reason
    */
   static async open(from: PretrainedFrom, options: OpenFolderOptions & WeightParts = {}): Promise<ModelFolder> {
-    const { base_model, ...open } = readPretrainedOptions(options, ["base_model"], "ModelFolder.open");
-    return withParts(await openPretrained(from, open), { base_model }, open);
+    const { base_model, adapter, ...open } = readPretrainedOptions(
+      options,
+      ["base_model", "adapter"],
+      "ModelFolder.open",
+    );
+    return withParts(await openPretrained(from, open), { base_model, adapter }, open);
   }
 
-  /** Opens the weights, completed by those of the base model. @throws WeightError as Checkpoint.open, ADAPTER, OTHER_WEIGHTS */
+  /**
+   * Opens the weights, completed by those of the base model, with the adapters merged into them.
+   *
+   * @throws WeightError as Checkpoint.open, ADAPTER, OTHER_WEIGHTS
+   */
   async weights(): Promise<Checkpoint> {
     const config = await this.config();
     if (this.#base) await refuseUnheeded(this.#base);
-    return openWeights(this, config, this.#base);
+    let checkpoint = await openWeights(this, config, this.#base);
+    try {
+      for (const adapter of this.#adapters) checkpoint = await withAdapter(checkpoint, adapter);
+    } catch (error) {
+      await checkpoint.close();
+      throw error;
+    }
+    return checkpoint;
   }
 
   /**
@@ -88,19 +106,27 @@ export interface WeightParts {
    * without. A path, a Hub id, a URL or a Folder. Config, tokenizer and processor stay this one's.
    */
   base_model?: PretrainedFrom | undefined;
+  /** LoRA adapters of PEFT, merged into the weights in this order while they are read. Each is given as a checkpoint is. */
+  adapter?: PretrainedFrom | readonly PretrainedFrom[] | undefined;
 }
 
 /** The folder with its parts, which are opened; the folder itself without any. */
 export async function withParts(
   folder: ModelFolder,
-  { base_model }: WeightParts,
+  { base_model, adapter }: WeightParts,
   options: OpenFolderOptions,
 ): Promise<ModelFolder> {
-  if (base_model === undefined || base_model === null) return folder;
+  const adapters = [adapter ?? []].flat() as PretrainedFrom[];
+  const base = base_model ?? undefined;
+  if (base === undefined && adapters.length === 0) return folder;
   const { signal, token, cache_dir, local_files_only, on_download } = options;
-  const isNamed = typeof base_model === "string" || base_model instanceof URL;
-  const open = isNamed ? { signal, token, cache_dir, local_files_only, on_download } : { signal };
-  return new ModelFolder(folder, await openPretrained(base_model, open));
+  const open = (from: PretrainedFrom) => {
+    const isNamed = typeof from === "string" || from instanceof URL;
+    return openPretrained(from, isNamed ? { signal, token, cache_dir, local_files_only, on_download } : { signal });
+  };
+  const opened: JsonFolder[] = [];
+  for (const from of adapters) opened.push(await open(from));
+  return new ModelFolder(folder, base === undefined ? undefined : await open(base), opened);
 }
 
 /** As {@link ModelFolder.open}, with checked options. An open folder is returned unchanged. */

@@ -14,8 +14,7 @@ export interface OtherCheckpoint {
 
 const USE_ORIGINAL =
   'use the model\'s original checkpoint of float32, float16 or bfloat16; dtype: "int8" or "int4" quantizes it while it is loaded';
-const USE_BASE =
-  'use the whole model; in Python: PeftModel.from_pretrained(base, "adapter").merge_and_unload().save_pretrained("folder")';
+const USE_BASE = "load its base, and give the folder of the adapter as adapter (--adapter), which merges it";
 
 /** Tensors that only files of a scheme have, and the scheme's name. */
 const SCHEMES: readonly (readonly [RegExp, string])[] = [

@@ -29,10 +29,10 @@ export async function findUnheeded(folder: JsonFolder): Promise<Unheeded[]> {
     const what = isName(kind) ? `an adapter (${quote(kind).slice(1, -1)})` : "an adapter";
     found.push({
       code: "ADAPTER",
-      message: `there is ${what} in this folder, ${ADAPTER}, and adapters are not applied`,
+      message: `there is ${what} in this folder, ${ADAPTER}, which is not applied unless it is asked for`,
       hint:
-        `in Python, merge it into its base${isName(base) ? ` ${quote(base)}` : ""} (PEFT: merge_and_unload(), then ` +
-        `save_pretrained()), and give that folder; or, to ask the base alone, move ${ADAPTER} away`,
+        `load its base${isName(base) ? ` ${quote(base)}` : ""}, and give this folder as adapter (--adapter), which merges it; ` +
+        `or, to ask the base alone, move ${ADAPTER} away`,
     });
   }
   const weights = (await readable(folder, "config.json"))?.transformers_weights;

@@ -257,7 +257,7 @@ async function hintOfOtherFiles(folder: Folder): Promise<string | undefined> {
   );
   if (variant) return `there is ${variant}: rename it to ${variant.replace(VARIANT, "")}`;
   if (await first(["adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"])) {
-    return "there is an adapter, not a model: merge it into its base, or give the base";
+    return "there is an adapter, not a model: load its base, and give this folder as adapter (--adapter)";
   }
   const other = await first(["consolidated.safetensors", "pytorch_model.safetensors"]);
   if (other) return `there is ${other}; transformers' own file is ${SINGLE}`;

@@ -57,8 +57,10 @@ const [VALUES_PER_TENSOR, MEMO_PER_TENSOR] = [8, 32];
 const OTHER_ENTRIES = 100;
 /** First read of a pickle whose length is not known. */
 const FIRST_READ = 2 ** 16;
-/** Numbers of a tensor that is gathered by its strides, or of the storage it is gathered from, are in memory as a whole. */
+/** Most bytes of a storage that a tensor is gathered from by its strides: they are in memory as a whole. */
 const MAX_GATHERED = 2 ** 30;
+/** Bytes that a tensor of repeated numbers may take, whatever the file's size. */
+const MIN_REPEATED = 2 ** 20;
 
 /** `0x1950a86a20f9469cfc6c` as LONG1 after PROTO, then STOP: how files before 1.6 begin. */
 const LEGACY = [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e];
@@ -253,12 +255,9 @@ function contentsOf(
       infos.push({ name, dtype, shape, begin, end: begin + size });
       continue;
     }
-    if (Math.max(size, span) > MAX_GATHERED) {
-      inTensor(
-        "TENSOR_TOO_LARGE",
-        `${Math.max(size, span)} bytes that are not contiguous`,
-        "save tensor.contiguous() instead",
-      );
+    // A stride of 0 repeats numbers: what a file takes in memory is bounded by its size.
+    if (span > MAX_GATHERED || size > Math.max(source.size, MIN_REPEATED)) {
+      inTensor("TENSOR_TOO_LARGE", `${size} bytes that are not contiguous`, "save tensor.contiguous() instead");
     }
     const read = (byteOffset: number, into: Uint8Array) => gather(held, begin, span, tensor, byteOffset, into);
     derived.push({ name, dtype, shape, size, read });

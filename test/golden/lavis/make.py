@@ -2,11 +2,12 @@
 
     python test/golden/lavis/make.py [--script convert_instructblip_original_to_pytorch.py]
 
-data/names.json has, for each model, LAVIS's name of each tensor, its shape and Hugging Face's name. The names are Hugging Face's own state dict's, turned back. With --script, the
+data/names.json.gz has, for each model, LAVIS's name of each tensor, its shape and Hugging Face's name. The names are Hugging Face's own state dict's, turned back. With --script, the
 conversion of the transformers repository (its package does not hold it) runs on InstructBLIP's and must give that state dict.
 """
 
 import argparse
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -129,7 +130,8 @@ def main():
         by_number = {tensor.reshape(-1)[0].item(): key for key, tensor in state_dict.items()}
         names = {key: [list(tensor.shape), by_number[tensor.reshape(-1)[0].item()]] for key, tensor in original.items()}
         written.append(json.dumps({"name": name, "model_type": config.model_type, "names": names}))
-    (data / "names.json").write_text("[\n" + ",\n".join(written) + "\n]\n")
+    text = "[\n" + ",\n".join(written) + "\n]\n"
+    (data / "names.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 main()

@@ -2,11 +2,13 @@
 
     python test/golden/pytorch/make.py
 
-Every file is small; files.json has each tensor's dtype, shape and bytes, in order, as torch.load gives them. Files below
-refused/ must not be read: for each, files.json has the error's code and what its message must name.
+data/files.json.gz has every file in base64, with each tensor's dtype, shape and bytes, in order, as torch.load gives them; and files
+that must not be read, with the error's code and what its message must name.
 """
 
+import base64
 import collections
+import gzip
 import io
 import json
 import types
@@ -159,13 +161,13 @@ def saved(value, **options):
 
 def main():
     out = Path(__file__).parent / "data"
-    (out / "refused").mkdir(parents=True, exist_ok=True)
+    out.mkdir(exist_ok=True)
     index = {"torch": torch.__version__, "files": {}, "refused": {}}
 
     def write(name, data, value):
-        (out / name).write_bytes(data)
-        index["files"][name] = described(torch.load(io.BytesIO(data), weights_only=False))
-        assert index["files"][name] == described(value), name
+        found = described(torch.load(io.BytesIO(data), weights_only=False))
+        assert found == described(value), name
+        index["files"][name] = {"data": base64.b64encode(data).decode(), **found}
 
     legacy = {"_use_new_zipfile_serialization": False}
     for make in (dtypes, views, module, parameters, training):
@@ -178,8 +180,7 @@ def main():
     write("module.protocol_5.pt", saved(module(), pickle_protocol=5), module())
 
     def refuse(name, data, code, named):
-        (out / "refused" / name).write_bytes(data)
-        index["refused"][name] = {"code": code, "named": named}
+        index["refused"][name] = {"data": base64.b64encode(data).decode(), "code": code, "named": named}
 
     for name, value, code, named in refused():
         refuse(f"{name}.bin", saved(value), code, named)
@@ -190,7 +191,8 @@ def main():
     refuse("compressed.bin", repacked(small, zipfile.ZIP_DEFLATED), "ZIP_PACKED", "data.pkl")
     big = repacked(small, change=lambda name, content: b"big" if name.endswith("byteorder") else content)
     refuse("big_endian.bin", big, "BIG_ENDIAN", "big")
-    (out / "files.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(index, ensure_ascii=False)
+    (out / "files.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 main()

@@ -2,7 +2,7 @@
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, Checkpoint } from "../../../src/index.node.ts";
 import type { Inspection } from "../../../src/instructblip/cli/inspect/inspection.ts";
@@ -29,7 +29,7 @@ interface Named {
   readonly names: Readonly<Record<string, readonly [shape: number[], name: string]>>;
 }
 const MODELS = JSON.parse(
-  await readFile(fileURLToPath(new URL("../../golden/lavis/data/names.json", import.meta.url)), "utf8"),
+  gunzipSync(await readFile(new URL("../../golden/lavis/data/names.json.gz", import.meta.url))).toString(),
 ) as Named[];
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);

@@ -407,7 +407,7 @@ describe("an adapter", () => {
   });
   const refusal = {
     code: "ADAPTER",
-    message: expect.stringMatching(/adapter \(LORA\).*\n.*merge.*instructblip-vicuna-7b.*merge_and_unload/s),
+    message: expect.stringMatching(/adapter \(LORA\).*\n.*instructblip-vicuna-7b.*--adapter.*merges/s),
   };
 
   test("ADAPTER: is refused beside its base, and alone, by the API and the command line", async () => {

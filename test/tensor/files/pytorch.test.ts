@@ -3,24 +3,24 @@
  * run code, damaged archives, and a checkpoint of shards from every kind of folder.
  */
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { Checkpoint } from "../../../src/tensor/files/checkpoint.ts";
 import { PyTorchFile } from "../../../src/tensor/files/pytorch.ts";
-import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { type ByteSource, FileListFolder, HttpFolder, MemorySource } from "../../../src/tensor/files/source.ts";
 import { dictPickle, op, pytorchFile, pytorchZip, tensorPickle, type View, zip } from "./pytorch_file.ts";
-
-const GOLDEN = fileURLToPath(new URL("../../golden/pytorch/data/", import.meta.url));
 
 interface Described {
   readonly tensors: Readonly<Record<string, { dtype: string; shape: number[]; hex: string }>>;
   readonly ignored: readonly string[];
+  /** The file in base64. */
+  readonly data: string;
 }
-const INDEX = JSON.parse(readFileSync(join(GOLDEN, "files.json"), "utf8")) as {
+const INDEX = JSON.parse(
+  gunzipSync(readFileSync(new URL("../../golden/pytorch/data/files.json.gz", import.meta.url))).toString(),
+) as {
   files: Record<string, Described>;
-  refused: Record<string, { code: string; named: string }>;
+  refused: Record<string, { code: string; named: string; data: string }>;
 };
 
 /** Ours for each of torch's dtypes. */
@@ -53,12 +53,12 @@ async function streamed(
 }
 
 describe.each(Object.keys(INDEX.files))("%s", (file) => {
-  const { tensors, ignored } = INDEX.files[file];
+  const { tensors, ignored, data } = INDEX.files[file];
   const readable = Object.keys(tensors).filter((name) => isReadable(tensors[name].dtype));
   const numbers = Object.fromEntries(readable.map((name) => [name, tensors[name].hex]));
 
   test("has torch's tensors, byte for byte, whole, by rows and streamed", async () => {
-    const checkpoint = await openCheckpoint(join(GOLDEN, file));
+    const checkpoint = await Checkpoint.open(memory(file, Buffer.from(data, "base64")));
     expect(new Set(checkpoint.tensors.keys())).toEqual(new Set(Object.keys(tensors)));
     for (const [name, { dtype, shape }] of Object.entries(tensors)) {
       expect({ name, ...checkpoint.tensors.get(name) }).toMatchObject({ name, dtype: DTYPE_OF[dtype], shape });
@@ -97,8 +97,8 @@ describe.each(Object.keys(INDEX.files))("%s", (file) => {
 });
 
 describe("refused by torch.save's files", () => {
-  test.each(Object.entries(INDEX.refused))("%s: %o", async (file, { code, named }) => {
-    const refusal = openCheckpoint(join(GOLDEN, "refused", file));
+  test.each(Object.entries(INDEX.refused))("%s", async (file, { code, named, data }) => {
+    const refusal = Checkpoint.open(memory(file, Buffer.from(data, "base64")));
     await expect(refusal).rejects.toMatchObject({ code, message: expect.stringContaining(named) });
     expect(existsSync("/tmp/instructblip-pwned")).toBe(false);
   });
@@ -269,7 +269,7 @@ describe("the pickle", () => {
 });
 
 describe("a file before 1.6", () => {
-  const good = readFileSync(join(GOLDEN, "training.legacy.pth"));
+  const good = Buffer.from(INDEX.files["training.legacy.pth"].data, "base64");
   const patched = (write: (bytes: Buffer) => void) => {
     const bytes = Buffer.from(good);
     write(bytes);
