@@ -21,6 +21,7 @@ import { parseQuestion, parseTask } from "../../src/instructblip/evaluation/task
 import { decodingConfig } from "../../src/instructblip/generation/configuration.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../../src/instructblip/generation/options.ts";
 import { readRankOptions } from "../../src/instructblip/generation/ranking.ts";
+import { weightsOf } from "../../src/instructblip/pretrained/checkpoint/open_weights.ts";
 import { readImage } from "../../src/instructblip/pretrained/platform.ts";
 import { BlipImageProcessor } from "../../src/instructblip/processing/image_processor.ts";
 import { Tokenizer } from "../../src/instructblip/tokenizer/tokenizer.ts";
@@ -193,7 +194,7 @@ const adapters: Target = {
         return { files, input: null };
       },
       async run({ files }) {
-        const checkpoint = await (await ModelFolder.open(base, { adapter: folderOf(files) })).weights();
+        const checkpoint = await weightsOf(await ModelFolder.open(base, { adapter: folderOf(files) }));
         for await (const { bytes } of checkpoint.stream(checkpoint.tensors.keys(), { reads: 2 })) bytes.fill(0);
         await checkpoint.close();
         return checkpoint.warnings;

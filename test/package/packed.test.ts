@@ -350,8 +350,8 @@ describe("a page", () => {
     ablate: 20_000,
     attribute: 20_000,
     patchActivations: 20_000,
-    // The weights' format, checked in every part.
-    Checkpoint: 30_000,
+    // Both formats of weights, checked in every part.
+    Checkpoint: 42_000,
     // Tokenizers and images.
     AutoProcessor: 150_000,
     Blip2Processor: 150_000,

@@ -15,6 +15,7 @@ import type { VisionLanguageConfig } from "../config/config.ts";
 import { fixVicunaTokenIds } from "../config/vicuna.ts";
 import type { WarningListener } from "../generation/types.ts";
 import type { LanguageModel } from "../model/language_model.ts";
+import { weightsOf } from "./checkpoint/open_weights.ts";
 import { type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
 import { type ConfigClass, openPretrained, type WeightParts, withParts } from "./model_folder.ts";
@@ -206,7 +207,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   const folder = await withParts(await openPretrained(from, open), { base_model, adapter }, open);
   await refuseUnheeded(folder);
   let config = await folder.config(Model.config_class);
-  const checkpoint = await folder.weights();
+  const checkpoint = await weightsOf(folder);
   let weights: Weights | undefined;
   let opened: Device | undefined = device;
   let call: Call | undefined;

@@ -3,14 +3,11 @@
  * processor and other users.
  */
 import { EngineError, InputError, WeightError } from "../../tensor/errors.ts";
-import type { Checkpoint } from "../../tensor/files/checkpoint.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import { configClassOf } from "../config/auto.ts";
 import { expectModelType, type VisionLanguageConfig } from "../config/config.ts";
 import type { Family } from "../config/families.ts";
 import { JsonFolder } from "../config/json_folder.ts";
-import { withAdapter } from "./checkpoint/adapter.ts";
-import { openWeights } from "./checkpoint/open_weights.ts";
 import { checkOpening, OF_THE_HUB, type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
 import { openFolder } from "./platform.ts";
@@ -29,14 +26,15 @@ export interface ConfigClass<C extends VisionLanguageConfig> {
  * of a file are not seen; open the folder again.
  */
 export class ModelFolder extends JsonFolder {
-  readonly #base: JsonFolder | undefined;
-  readonly #adapters: readonly JsonFolder[];
+  /** What completes the weights: see {@link WeightParts}. */
+  readonly base_model: JsonFolder | undefined;
+  readonly adapters: readonly JsonFolder[];
   #config: VisionLanguageConfig | undefined;
 
   constructor(folder: Folder, base?: JsonFolder, adapters: readonly JsonFolder[] = []) {
     super(folder);
-    this.#base = base;
-    this.#adapters = adapters;
+    this.base_model = base;
+    this.adapters = adapters;
   }
 
   /**
@@ -51,24 +49,6 @@ export class ModelFolder extends JsonFolder {
       "ModelFolder.open",
     );
     return withParts(await openPretrained(from, open), { base_model, adapter }, open);
-  }
-
-  /**
-   * Opens the weights, completed by those of the base model, with the adapters merged into them.
-   *
-   * @throws WeightError as Checkpoint.open, ADAPTER, OTHER_WEIGHTS
-   */
-  async weights(): Promise<Checkpoint> {
-    const config = await this.config();
-    if (this.#base) await refuseUnheeded(this.#base);
-    let checkpoint = await openWeights(this, config, this.#base);
-    try {
-      for (const adapter of this.#adapters) checkpoint = await withAdapter(checkpoint, adapter);
-    } catch (error) {
-      await checkpoint.close();
-      throw error;
-    }
-    return checkpoint;
   }
 
   /**

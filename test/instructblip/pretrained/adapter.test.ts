@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, type Checkpoint, ModelFolder } from "../../../src/index.node.ts";
 import { identityOf } from "../../../src/instructblip/cli/requests/predictions.node.ts";
+import { weightsOf } from "../../../src/instructblip/pretrained/checkpoint/open_weights.ts";
 import { DTYPES, type DType, type FloatDType, narrow, widen } from "../../../src/tensor/dtype.ts";
 import { serializeSafetensors, type TensorEntry } from "../../../src/tensor/files/safetensors_writer.ts";
 import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
@@ -36,7 +37,7 @@ function expectNear(ours: Float32Array, theirs: Float32Array, name: string): voi
 describe.each(NAMES)("%s", (name) => {
   test("is what merge_and_unload() makes, whole, by rows and streamed; other tensors stay", async () => {
     const folder = await ModelFolder.open(BASE, { adapter: join(GOLDEN, name) });
-    const [merged, base] = [await folder.weights(), await openCheckpoint(BASE)];
+    const [merged, base] = [await weightsOf(folder), await openCheckpoint(BASE)];
     const expected = await openCheckpoint(join(GOLDEN, name, "merged.safetensors"));
     expect(new Set(merged.tensors.keys())).toEqual(new Set(base.tensors.keys()));
     const streamed = new Map<string, number[]>();
@@ -79,9 +80,9 @@ test("one after the other, and as PyTorch's file, as PEFT wrote before", async (
   }
   await writeFile(join(old, "adapter_model.bin"), pytorchFile(views, storages));
   await rm(join(old, "adapter_model.safetensors"));
-  const weightsOf = async (adapter: string | string[]) => (await ModelFolder.open(BASE, { adapter })).weights();
-  const [one, two] = [await weightsOf(old), await weightsOf([old, join(GOLDEN, "rslora")])];
-  const [plain, rslora] = [await weightsOf(join(GOLDEN, "plain")), await weightsOf(join(GOLDEN, "rslora"))];
+  const mergedOf = async (adapter: string | string[]) => weightsOf(await ModelFolder.open(BASE, { adapter }));
+  const [one, two] = [await mergedOf(old), await mergedOf([old, join(GOLDEN, "rslora")])];
+  const [plain, rslora] = [await mergedOf(join(GOLDEN, "plain")), await mergedOf(join(GOLDEN, "rslora"))];
   const base = await openCheckpoint(BASE);
   const name = "language_model.model.layers.1.self_attn.q_proj.weight";
   expect(await numbers(one, name)).toEqual(await numbers(plain, name));
@@ -108,8 +109,8 @@ test.each(["f16", "bf16"] as const)("into %s weights, rounded once", async (dtyp
     entries.push({ name, dtype, shape, data: narrow(await numbers(base, name), dtype) });
   }
   await writeFile(join(folder, "model.safetensors"), await serializeSafetensors(entries));
-  const merged = await (await ModelFolder.open(folder, { adapter: join(GOLDEN, "plain") })).weights();
-  const whole = await (await ModelFolder.open(BASE, { adapter: join(GOLDEN, "plain") })).weights();
+  const merged = await weightsOf(await ModelFolder.open(folder, { adapter: join(GOLDEN, "plain") }));
+  const whole = await weightsOf(await ModelFolder.open(BASE, { adapter: join(GOLDEN, "plain") }));
   const name = "language_model.model.layers.0.self_attn.v_proj.weight";
   const [w, exact] = [await numbers(base, name), await numbers(whole, name)];
   const stored = widen(new Uint8Array(narrow(w, dtype).buffer), dtype);
@@ -152,7 +153,7 @@ describe("refused", () => {
     const file = join(folder, "adapter_config.json");
     await writeFile(file, JSON.stringify({ ...JSON.parse(await readFile(file, "utf8")), ...change }));
     await adapt(folder);
-    return (await ModelFolder.open(BASE, { adapter: folder })).weights();
+    return weightsOf(await ModelFolder.open(BASE, { adapter: folder }));
   };
   test.each<[object, string]>([
     [{ peft_type: "IA3" }, "IA3"],

@@ -17,6 +17,7 @@ import { Blip2QFormerModel, InstructBlipQFormerModel } from "../../model/qformer
 import type { ImageFeatures } from "../../model/vision_language.ts";
 import { InstructBlipVisionModel } from "../../model/vision_model.ts";
 import { AutoProcessor } from "../../pretrained/auto_processor.ts";
+import { weightsOf } from "../../pretrained/checkpoint/open_weights.ts";
 import { expectWords, framesOf, type HostTensor } from "../../pretrained/inputs.ts";
 import { type InstructBlipInputs, uploadInstruction } from "../../pretrained/instructblip.ts";
 import type { ModelFolder } from "../../pretrained/model_folder.ts";
@@ -102,7 +103,7 @@ async function crossAttentions(
   run: Run,
 ): Promise<HostTensor[]> {
   const { vision_config, qformer_config, text_config, num_query_tokens: Q } = config;
-  const checkpoint = await folder.weights();
+  const checkpoint = await weightsOf(folder);
   const device = await openDevice();
   try {
     const weights = Weights.open(checkpoint, device, dtype);

@@ -9,6 +9,7 @@ import { findPrecision, type MatrixModule, type Precision } from "../../compare/
 import type { Setting } from "../../compare/setting.ts";
 import { differenceOf, type Numbers } from "../../compare/statistics.ts";
 import { formatError, modulesText } from "../../compare/summary.ts";
+import { weightsOf } from "../../pretrained/checkpoint/open_weights.ts";
 import { openModelFolder } from "../folder.node.ts";
 import { formatTable } from "../format.ts";
 import type { Run } from "../session.node.ts";
@@ -31,7 +32,7 @@ export type Matrices = ReadonlyMap<string, FloatDType>;
 
 export async function matricesOf(setting: Setting, question: Question, run: Run): Promise<Matrices> {
   const folder = await openModelFolder(setting.model ?? question.model, run);
-  const checkpoint = await folder.weights();
+  const checkpoint = await weightsOf(folder);
   await checkpoint.close();
   const matrices = [...checkpoint.tensors.values()].filter(
     ({ name, shape }) => name.endsWith(".weight") && shape.length > 1,

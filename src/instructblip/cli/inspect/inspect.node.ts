@@ -6,6 +6,7 @@
 import type { Caps } from "../../../tensor/device/caps.ts";
 import { openDevice } from "../../../tensor/device/open_device.ts";
 import { EngineError } from "../../../tensor/errors.ts";
+import { weightsOf } from "../../pretrained/checkpoint/open_weights.ts";
 import { findUnheeded } from "../../pretrained/unheeded_files.ts";
 import { openModelFolder } from "../folder.node.ts";
 import type { Run } from "../session.node.ts";
@@ -21,7 +22,7 @@ export async function runInspect(path: string, { json, tensors }: InspectOptions
   const { terminal } = run;
   const folder = await openModelFolder(path, run);
   const config = await folder.config();
-  const checkpoint = await folder.weights();
+  const checkpoint = await weightsOf(folder);
   const files = checkpoint.files.map(({ name, size }) => ({ name, bytes: size }));
   await checkpoint.close();
   const caps = await adapterCaps();

@@ -8,6 +8,7 @@ import { InputError } from "../../../tensor/errors.ts";
 import { sizeOf } from "../../../tensor/shape.ts";
 import { type PredictionFile, PredictionFileReader } from "../../evaluation/prediction_file.ts";
 import { parseQuestion, parseTask, type Question, type Task } from "../../evaluation/task.ts";
+import { weightsOf } from "../../pretrained/checkpoint/open_weights.ts";
 import type { ModelFolder } from "../../pretrained/model_folder.ts";
 import { lineText, splitLines } from "./requests.ts";
 
@@ -93,7 +94,7 @@ async function* chunksOf(path: string, onChunk: (chunk: Uint8Array) => void): As
  */
 export async function identityOf(folder: ModelFolder): Promise<string> {
   const hash = createHash("sha256").update(await folder.text("config.json", MAX_CONFIG_BYTES));
-  const checkpoint = await folder.weights();
+  const checkpoint = await weightsOf(folder);
   try {
     for (const { name, dtype, shape } of [...checkpoint.tensors.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
       hash.update(JSON.stringify([name, dtype, shape]));

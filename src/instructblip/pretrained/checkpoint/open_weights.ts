@@ -6,8 +6,28 @@ import { concatenated } from "../../../tensor/files/derived_tensor.ts";
 import type { DerivedTensor, TensorFile, TensorInfo } from "../../../tensor/files/tensor_file.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
 import type { JsonFolder } from "../../config/json_folder.ts";
-import { WEIGHT_FORMATS } from "../unheeded_files.ts";
+import type { ModelFolder } from "../model_folder.ts";
+import { refuseUnheeded, WEIGHT_FORMATS } from "../unheeded_files.ts";
+import { withAdapter } from "./adapter.ts";
 import { fromLavis, isLavis, LAVIS_FILES } from "./lavis.ts";
+
+/**
+ * Opens the weights of a model's folder, completed by those of its base model, with its adapters merged into them.
+ *
+ * @throws WeightError as Checkpoint.open, ADAPTER, OTHER_WEIGHTS
+ */
+export async function weightsOf(folder: ModelFolder): Promise<Checkpoint> {
+  const config = await folder.config();
+  if (folder.base_model) await refuseUnheeded(folder.base_model);
+  let checkpoint = await openWeights(folder, config, folder.base_model);
+  try {
+    for (const adapter of folder.adapters) checkpoint = await withAdapter(checkpoint, adapter);
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+  return checkpoint;
+}
 
 /**
  * Opens the weights of a folder. Its config may name their file (`transformers_weights`); else it is one of Hugging Face's, or of
@@ -16,11 +36,7 @@ import { fromLavis, isLavis, LAVIS_FILES } from "./lavis.ts";
  * @param base another folder, for tensors that the first lacks: a whole model, or a language model alone
  * @throws WeightError as Checkpoint.open
  */
-export async function openWeights(
-  folder: JsonFolder,
-  config: VisionLanguageConfig,
-  base?: JsonFolder,
-): Promise<Checkpoint> {
+async function openWeights(folder: JsonFolder, config: VisionLanguageConfig, base?: JsonFolder): Promise<Checkpoint> {
   const own = await openOwn(folder, config);
   if (!base) return own;
   try {
