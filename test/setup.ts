@@ -4,6 +4,7 @@
  */
 import { afterAll, expect, vi } from "vitest";
 import "./patient.mjs";
+import { removeTemporaryFolders } from "./temporary.ts";
 
 expect.addEqualityTesters([
   (a: unknown, b: unknown) => {
@@ -16,6 +17,7 @@ expect.addEqualityTesters([
 /** The next file in this process finds the environment as this one did. */
 const before = { ...process.env };
 afterAll(() => {
+  removeTemporaryFolders();
   vi.unstubAllEnvs();
   vi.unstubAllGlobals();
   for (const name of Object.keys(process.env)) if (!(name in before)) delete process.env[name];

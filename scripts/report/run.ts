@@ -27,6 +27,8 @@ export function run(paths: readonly string[], { out, history, svg }: Options): n
   if (paths.some((path) => resolve(path) === resolve(target))) {
     throw new UsageError(`${target} is a file of results, and would be written over`);
   }
+  const twice = paths.find((path, i) => paths.slice(0, i).some((before) => resolve(before) === resolve(path)));
+  if (twice !== undefined) throw new UsageError(`${twice} is given twice`);
   const results = paths.flatMap((path) => {
     const now = parseResults(path, read(path));
     return history && now.kind === "bench" ? [...earlierVersions(path), now] : [now];
@@ -44,10 +46,9 @@ function read(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (cause) {
-    throw new Error(
-      `${path}: ${(cause as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : (cause as Error).message}`,
-      { cause },
-    );
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const why = code === "ENOENT" ? "there is no such file" : code === "EISDIR" ? "this is a folder" : message;
+    throw new Error(`${path}: ${why}`, { cause });
   }
 }
 

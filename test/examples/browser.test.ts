@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { buildPage, EMBEDDED, type PageServer, servePage } from "../../examples/browser/serve.ts";
 import { AutoProcessor, Checkpoint, HttpFolder } from "../../src/index.node.ts";
 import { openCheckpoint } from "../../src/tensor/files/source.node.ts";
-import { temporaryFolder } from "../instructblip/cli/cli.ts";
+import { temporaryFolder } from "../temporary.ts";
 
 let server: PageServer;
 beforeAll(async () => {
@@ -178,7 +178,7 @@ describe("nothing else is served", () => {
   });
 
   test("in a folder of anybody's own only what belongs to a checkpoint", async () => {
-    const folder = join(await temporaryFolder(), "model");
+    const folder = join(temporaryFolder(), "model");
     await mkdir(folder);
     for (const name of ["config.json", "secret.txt", "id_rsa", "image.png", ".env"]) {
       await writeFile(join(folder, name), "{}");
@@ -204,7 +204,7 @@ describe("nothing else is served", () => {
   });
 
   test("in the Hub's cache also what its links lead to", async () => {
-    const model = join(await temporaryFolder(), "models--owner--name");
+    const model = join(temporaryFolder(), "models--owner--name");
     const folder = join(model, "snapshots/0123abc");
     await mkdir(folder, { recursive: true });
     await mkdir(join(model, "blobs"));
@@ -250,7 +250,7 @@ describe("nothing else is served", () => {
   });
 
   test("a folder without a checkpoint is refused at once", async () => {
-    const model = await temporaryFolder();
+    const model = temporaryFolder();
     await expect(servePage({ models: [model], port: 0 })).rejects.toThrow(
       /no checkpoint's config\.json in this folder/,
     );

@@ -4,14 +4,15 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { EXIT } from "../../src/instructblip/cli/format.ts";
 import { COMMITTED, goldenFolder } from "../golden_folder.ts";
-import { cli, ROOT, temporaryFolder } from "../instructblip/cli/cli.ts";
+import { cli, ROOT } from "../instructblip/cli/cli.ts";
 import { pythonThere } from "../parity/python.ts";
+import { temporaryFolder } from "../temporary.ts";
 
 const python = pythonThere();
 const reason = python ? "" : " (skipped: no PyTorch; npm run parity makes .venv, or set INSTRUCTBLIP_PYTHON)";
 
 test.skipIf(!python)(`a trace of PyTorch is as the committed one${reason}`, { timeout: 300_000 }, async () => {
-  const out = join(await temporaryFolder(), "torch.safetensors");
+  const out = join(temporaryFolder(), "torch.safetensors");
   const folder = goldenFolder("opt_plain");
   const question = ["--model", folder, "--image", join(folder, "image_0.png"), "--prompt", "Is the CIRCLE above?"];
   const script = join(ROOT, "scripts/trace_pytorch.py");

@@ -8,7 +8,7 @@ import { webgpuVersion } from "../../tensor/device/tuned_plan.node.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type Exam, examine, formatCheck, formatSummary } from "../doctor/doctor.ts";
 import { EXIT } from "./format.ts";
-import { checkOut } from "./requests/out_file.node.ts";
+import { checkOuts } from "./requests/out_file.node.ts";
 import type { Run } from "./session.node.ts";
 import { Progress } from "./terminal.node.ts";
 import "./session.node.ts";
@@ -30,7 +30,7 @@ export async function runDoctor(
   { json, quick, filter, version }: DoctorFlags,
   { terminal, signal }: Run,
 ): Promise<number> {
-  if (json !== undefined && json !== "-") await checkOut(json, "--json");
+  await checkOuts({ "--json": json });
   const print = json === "-" ? async () => {} : (text: string) => terminal.out(text);
   const progress = new Progress(terminal);
   const device = await openDevice();

@@ -4,7 +4,7 @@
  */
 import { createHash, randomUUID } from "node:crypto";
 import { type BigIntStats, constants } from "node:fs";
-import { type FileHandle, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { WeightError } from "../errors.ts";
 import { Checkpoint } from "./checkpoint.ts";
@@ -142,10 +142,45 @@ const writing = new Set<string>();
 /**
  * Writes a file atomically, through `fill`: readers see the old file or the complete new one, also after a crash. Temporary files
  * that a killed process has left are removed. If two processes write the same file at once, the one that began first fails.
+ * A link keeps its place and gets a new target, a file keeps its mode, and a device or pipe is written to.
  *
  * @throws WeightError SAVE_CONFLICT, NOT_FOUND (no such folder), IO; whatever `fill` throws
  */
 export async function writeFileAtomic(path: string, fill: (sink: ByteSink) => Promise<void>): Promise<void> {
+  const old = await stat(path).catch(() => undefined);
+  if (old && !old.isFile() && !old.isDirectory()) return writeThrough(path, fill);
+  return replaceFile(old ? await realpath(path) : path, old?.mode, fill);
+}
+
+function sinkOf(file: FileHandle): ByteSink {
+  return {
+    async write(bytes) {
+      for (let done = 0; done < bytes.length; ) {
+        done += (await file.write(bytes, done, Math.min(bytes.length - done, MAX_READ))).bytesWritten;
+      }
+    },
+  };
+}
+
+/** Writes to a device or a pipe. */
+async function writeThrough(path: string, fill: (sink: ByteSink) => Promise<void>): Promise<void> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, "w");
+    await fill(sinkOf(handle));
+  } catch (cause) {
+    throw ioError(cause, basename(path));
+  } finally {
+    await handle?.close();
+  }
+}
+
+/** @param mode of the old file, undefined if there is none */
+async function replaceFile(
+  path: string,
+  mode: number | undefined,
+  fill: (sink: ByteSink) => Promise<void>,
+): Promise<void> {
   const name = basename(path);
   const folder = dirname(resolve(path));
   const stem = `.${name.length <= 100 ? name : `${name.slice(0, 50)}-${shortHash(name)}`}.`;
@@ -159,13 +194,8 @@ export async function writeFileAtomic(path: string, fill: (sink: ByteSink) => Pr
     }
     const file = await open(temporary, "wx");
     handle = file;
-    await fill({
-      async write(bytes) {
-        for (let done = 0; done < bytes.length; ) {
-          done += (await file.write(bytes, done, Math.min(bytes.length - done, MAX_READ))).bytesWritten;
-        }
-      },
-    });
+    if (mode !== undefined) await file.chmod(mode & 0o7777);
+    await fill(sinkOf(file));
     await file.sync();
     await file.close();
     handle = undefined;

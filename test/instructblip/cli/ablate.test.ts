@@ -6,7 +6,8 @@ import sharp, { type Sharp } from "sharp";
 import { expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { SweepReport } from "../../../src/instructblip/instruments/sweep/report.ts";
-import { cli, ROOT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, ROOT } from "./cli.ts";
 
 const SHAPES = join(ROOT, "examples/shapes");
 const image = join(SHAPES, "images/a.png");
@@ -33,7 +34,7 @@ async function colourAt(png: Sharp, svg: string, title: string): Promise<number[
 }
 
 it("prints the strongest parts, and writes JSON, heat maps and a page", async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder();
   const [json, svg, png, html] = ["a.json", "a.svg", "a.png", "a.html"].map((name) => join(folder, name));
   const args = [...ASK, ...FEW, "--top", "4", "--json", json, "--svg", svg, "--png", png, "--html", html];
   const { code, stdout, stderr } = await cli(args);
@@ -68,7 +69,7 @@ it("prints the strongest parts, and writes JSON, heat maps and a page", async ()
 });
 
 it("replaces parts by their mean over other images", async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder();
   const [json, html] = ["mean.json", "mean.html"].map((name) => join(folder, name));
   const [b, c] = ["b.png", "c.png"].map((name) => join(SHAPES, "images", name));
   const few = ["--targets", "qformer.layers,language_model.tokens", "--answer", "orange", "--top", "1"];
@@ -89,7 +90,7 @@ it("replaces parts by their mean over other images", async () => {
 });
 
 it("goes on where it stopped, and joins shards to what one run gives", async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder();
   const parts = [0, 1].map((i) => join(folder, `part-${i}.jsonl`));
   const targets = ["--targets", "qformer.layers", "--answer", "red"];
   const whole = await cli([...ASK, ...targets, "--json", "-"]);

@@ -18,8 +18,9 @@ import { SafetensorsFile } from "../../../src/tensor/files/safetensors.ts";
 import { FileSource } from "../../../src/tensor/files/source.node.ts";
 import { expectClose } from "../../compare.ts";
 import { COMMITTED, goldenFolder } from "../../golden_folder.ts";
+import { temporaryFolder } from "../../temporary.ts";
 import { TOLERANCES } from "../../tolerances.ts";
-import { cli, json, temporaryFolder } from "./cli.ts";
+import { cli, json } from "./cli.ts";
 
 const MODEL = goldenFolder("cross_frequency_3_sharded"); // layers 0 and 3
 const ONE = ["attention", "--model", MODEL, "--image", join(MODEL, "image_0.png"), "--prompt", "Where's <it> & how?"];
@@ -93,7 +94,7 @@ describe("a sibling", () => {
       expectClose(found, expected, TOLERANCES.attention, `layer ${layer}`);
     }
     await file.close();
-    const svg = join(await temporaryFolder(), "sheet.svg");
+    const svg = join(temporaryFolder(), "sheet.svg");
     expect(await cli([...args.slice(0, 5), "--layer", "2", "--out", svg])).toMatchObject({ code: 0, stderr: "" });
     expect(await readFile(svg, "utf8")).toContain(">image_0.png</text>");
   });
@@ -133,7 +134,7 @@ describe("a sibling", () => {
 
 describe("--out", () => {
   test("writes a PNG for each layer, and one for a layer, a query or a head", async () => {
-    const folder = await temporaryFolder();
+    const folder = temporaryFolder();
     const { code, stdout, stderr } = await cli([...ONE, "--out", join(folder, "a.b.png")]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     const names = ["a.b.layer-0.png", "a.b.layer-3.png"];
@@ -153,7 +154,7 @@ describe("--out", () => {
   });
 
   test("writes an SVG whose labels are text", async () => {
-    const file = join(await temporaryFolder(), "sheet.svg");
+    const file = join(temporaryFolder(), "sheet.svg");
     const { code } = await cli([...ONE, "--out", file, "--layer", "3", "--scale-max", "0.001"]);
     expect(code).toBe(0);
     const svg = await readFile(file, "utf8");

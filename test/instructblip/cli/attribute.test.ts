@@ -5,7 +5,8 @@ import { Script } from "node:vm";
 import { expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { AttributionReport } from "../../../src/instructblip/instruments/attribute/report.ts";
-import { cli, ROOT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, ROOT } from "./cli.ts";
 
 const SHAPES = join(ROOT, "examples/shapes");
 const ASK = ["attribute", "--model", join(SHAPES, "checkpoint"), "--image", join(SHAPES, "images/a.png")];
@@ -13,7 +14,7 @@ const WHERE = [...ASK, "--prompt", "Where is the square?"];
 const FEW = ["--window", "3", "--stride", "3"];
 
 it("finds the shape that is asked about, and writes JSON, sheets and a page", async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder();
   const [json, html, svg] = ["a.json", "a.html", "a.svg"].map((name) => join(folder, name)) as [string, string, string];
   const { code, stdout, stderr } = await cli([...WHERE, ...FEW, "--json", json, "--html", html, "--out", svg]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
@@ -96,6 +97,9 @@ it.each([
   [["--fill", "black"], EXIT.usage, "Allowed choices are mean, blur, image_mean"],
   [["--answer", "left", "--max-new-tokens", "3"], EXIT.usage, "cannot be used with"],
   [["--out", "map.gif"], EXIT.refused, "must end in .png or .svg"],
+  [["--out", "map.png", "--methods", "words"], EXIT.refused, "there is no map of words"],
+  [["--json", "same", "--html", "./same"], EXIT.refused, "--html ./same: --json writes this file too"],
+  [["--html", "-"], EXIT.refused, "only --json writes to stdout"],
   [["--window", "10"], EXIT.refused, "window must be a whole number from 1 to 9"],
   [["--window", "2", "--stride", "3"], EXIT.refused, "stride must be a whole number from 1 to 2"],
 ] as const)("refuses %j", async (args, code, message) => {

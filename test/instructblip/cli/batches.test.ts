@@ -8,7 +8,8 @@ import { InstructBlipVisionModel } from "../../../src/instructblip/model/vision_
 import { VisionLanguageModel } from "../../../src/instructblip/pretrained/vision_language_model.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { ALL } from "../../rounds.ts";
-import { cli, json, ROOT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, json, ROOT } from "./cli.ts";
 
 const job = (options: Job["options"], lengths: readonly number[] = [3], pixel = 0): Job => ({
   options,
@@ -162,7 +163,7 @@ describe("generate --requests", () => {
     })),
   );
   const ask = async (...args: string[]) => {
-    const file = join(await temporaryFolder(), "requests.jsonl");
+    const file = join(temporaryFolder(), "requests.jsonl");
     await writeFile(file, requests.map((request) => JSON.stringify(request)).join("\n"));
     return json<Result>(["generate", "--model", MODEL, "--requests", file, "--json", ...args]);
   };
@@ -220,7 +221,7 @@ describe("generate --requests", () => {
       if (input_ids.some((row) => row.length > 45)) return Promise.reject(new RangeError("a prompt as long as that"));
       return (generate as (...args: never[]) => Promise<never>).apply(this, args);
     } as never);
-    const file = join(await temporaryFolder(), "requests.jsonl");
+    const file = join(temporaryFolder(), "requests.jsonl");
     const long = "What color is the square? ".repeat(9);
     const lines = ["a", long, "b"].map((prompt) => ({ images: [images[0]], prompts: [prompt], generation: short }));
     await writeFile(file, lines.map((line) => JSON.stringify(line)).join("\n"));
@@ -238,7 +239,7 @@ const [QUESTIONS, IMAGES] = ALL ? [100, 10] : [12, 3];
 
 describe(`${QUESTIONS} questions about ${IMAGES} images`, () => {
   it(`are ${IMAGES} images looked at, and answered as one by one`, async () => {
-    const folder = await temporaryFolder();
+    const folder = temporaryFolder();
     const [task, data] = [join(folder, "task.json"), join(folder, "data.jsonl")];
     await writeFile(task, '{"prompt": "{question}", "generation": {"max_new_tokens": 12}, "metric": "exact_match"}');
     const eval_ = join(SHAPES, "eval");

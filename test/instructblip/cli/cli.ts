@@ -1,10 +1,9 @@
 /** Running the command line in a test: in this process with a terminal made of strings, or as a child process. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { cp, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, onTestFinished } from "vitest";
+import { onTestFinished } from "vitest";
 import type { Interrupted } from "../../../src/instructblip/cli/format.ts";
 import { runCommandLine } from "../../../src/instructblip/cli/program.node.ts";
 import type { Terminal } from "../../../src/instructblip/cli/terminal.node.ts";
@@ -13,6 +12,7 @@ import { withoutDawn } from "../../dawn.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { onOneGpu } from "../../one_gpu.ts";
 import { Golden } from "../../parity/golden.ts";
+import { temporaryFolder } from "../../temporary.ts";
 
 export const ROOT = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
 
@@ -123,22 +123,9 @@ export async function openGolden(folder: string): Promise<Golden> {
   return golden;
 }
 
-const temporary: string[] = [];
-
-afterEach(async () => {
-  for (const folder of temporary.splice(0)) await rm(folder, { recursive: true, force: true });
-});
-
-/** An empty folder that is removed after the test. */
-export async function temporaryFolder(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "instructblip-cli-"));
-  temporary.push(folder);
-  return folder;
-}
-
 /** A golden's folder to damage. */
 export async function copyOfGolden(name: string): Promise<string> {
-  const folder = join(await temporaryFolder(), "model");
+  const folder = join(temporaryFolder(), "model");
   await cp(goldenFolder(name), folder, { recursive: true });
   return folder;
 }

@@ -5,7 +5,8 @@ import { describe, expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { COMMITTED, goldenFolder } from "../../golden_folder.ts";
 import { ALL } from "../../rounds.ts";
-import { cli, ROOT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, ROOT } from "./cli.ts";
 
 const TORCH = join(COMMITTED, "traces/opt_plain.safetensors");
 const FOLDER = goldenFolder("opt_plain");
@@ -15,7 +16,7 @@ const compare = (...args: string[]) => cli(["compare", ...args]);
 
 /** A file of one intervention. */
 async function fault(intervention: object): Promise<string> {
-  const file = join(await temporaryFolder(), "fault.json");
+  const file = join(temporaryFolder(), "fault.json");
   await writeFile(file, JSON.stringify([intervention]));
   return file;
 }

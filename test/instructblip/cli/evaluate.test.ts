@@ -9,7 +9,8 @@ import type { Prediction, Summary } from "../../../src/instructblip/evaluation/s
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { goldenFolder } from "../../golden_folder.ts";
-import { cli, json, ROOT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, json, ROOT } from "./cli.ts";
 
 const SHAPES = join(ROOT, "examples/shapes");
 const EVAL = join(SHAPES, "eval");
@@ -38,7 +39,7 @@ const items = truth.map(({ id, kind, answer }, i) => ({
 let folder: string;
 let evaluate: string[];
 beforeEach(async () => {
-  folder = await temporaryFolder();
+  folder = temporaryFolder();
   const [task, data] = [join(folder, "task.json"), join(folder, "data.jsonl")];
   await writeFile(task, '{"prompt": "{question}", "generation": {"max_new_tokens": 40}, "metric": "exact_match"}');
   await writeFile(data, items.map((item) => JSON.stringify(item)).join("\n"));

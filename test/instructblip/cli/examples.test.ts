@@ -7,14 +7,15 @@ import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { EXAMPLES } from "../../../src/instructblip/cli/help.ts";
-import { cli, ROOT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, ROOT } from "./cli.ts";
 
 const SHAPES = join(ROOT, "examples/shapes");
 const COMMANDS = ["generate", "trace", "attention", "evaluate", "merge", "inspect", "devices"];
 
 /** What stands for the names in the examples, made in a folder of its own for every command. */
 async function stage(): Promise<(word: string) => string> {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder();
   const questions = readFileSync(join(SHAPES, "eval/requests.jsonl"), "utf8").split("\n").slice(0, 3);
   const rows = questions.map((line) => {
     const { id, images, prompts } = JSON.parse(line);

@@ -10,7 +10,8 @@ import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { COMPOSITES, goldenFolder } from "../../golden_folder.ts";
 import { ALL } from "../../rounds.ts";
-import { cli, json, openGolden, PADDED_RIGHT, ROOT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, json, openGolden, PADDED_RIGHT, ROOT } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
 const IMAGE = join(PLAIN, "image_0.png");
@@ -18,7 +19,7 @@ const PROMPT = "What is unusual about this image?";
 const ONE = ["generate", "--model", PLAIN, "--image", IMAGE, "--prompt", PROMPT];
 
 async function requestsFile(lines: readonly (string | object)[], folder?: string): Promise<string> {
-  const file = join(folder ?? (await temporaryFolder()), "requests.jsonl");
+  const file = join(folder ?? temporaryFolder(), "requests.jsonl");
   await writeFile(file, lines.map((line) => (typeof line === "string" ? line : JSON.stringify(line))).join("\n"));
   return file;
 }
@@ -75,7 +76,7 @@ describe("one question", () => {
   });
 
   it("takes interventions from a file and from requests, which are answered alone", async () => {
-    const folder = await temporaryFolder();
+    const folder = temporaryFolder();
     const file = join(folder, "interventions.json");
     const interventions = [{ module: "language_projection", op: "scale", value: -2, index: { row: [0] } }];
     await writeFile(file, JSON.stringify(interventions));
@@ -260,7 +261,7 @@ describe("one question", () => {
 
 describe("many requests", () => {
   it("answers good lines between bad ones, in order, with paths relative to the file", async () => {
-    const folder = await temporaryFolder();
+    const folder = temporaryFolder();
     await mkdir(join(folder, "images"));
     await copyFile(IMAGE, join(folder, "images", "a b.png"));
     await writeFile(join(folder, "page.png"), "<!doctype html><title>404</title>");
@@ -415,7 +416,7 @@ describe("many requests", () => {
       { id: "all", images: [images[0]], prompts: [prompts[0]], candidates: ["blue", "green", "orange"] },
       { id: "none", images, prompts, candidates: [["red"], []] },
     ]);
-    const out = join(await temporaryFolder(), "out.jsonl");
+    const out = join(temporaryFolder(), "out.jsonl");
     const command = ["generate", "--model", join(shapes, "checkpoint"), "--requests", file, "--json", "--out", out];
     expect((await cli(command)).code).toBe(EXIT.someFailed);
     const written = await readFile(out, "utf8");

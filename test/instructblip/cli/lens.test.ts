@@ -6,14 +6,15 @@ import { expect, it, test } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { type LensReport, lensTables, strongest } from "../../../src/instructblip/instruments/lens_report.ts";
 import { goldenFolder } from "../../golden_folder.ts";
-import { cli, ROOT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, ROOT } from "./cli.ts";
 
 const SHAPES = join(ROOT, "examples/shapes");
 const image = join(SHAPES, "images/a.png");
 const ASK = ["lens", "--model", join(SHAPES, "checkpoint"), "--image", image, "--prompt", "What color is the square?"];
 
 it("prints a column for each token of the answer, a row for each layer, and the image tokens' words", async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder();
   const [json, html] = [join(folder, "lens.json"), join(folder, "lens.html")];
   const { code, stdout, stderr } = await cli([...ASK, "--json", json, "--html", html]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
@@ -62,7 +63,7 @@ it("writes JSON alone to stdout, and looks at another answer", async () => {
 
 it("has no image tokens of T5, and says why", async () => {
   const model = goldenFolder("t5_flan");
-  const html = join(await temporaryFolder(), "lens.html");
+  const html = join(temporaryFolder(), "lens.html");
   const image = join(model, "image_0.png");
   const asked = ["lens", "--model", model, "--image", image, "--prompt", "a", "--max-new-tokens", "3", "--html", html];
   const { code, stdout } = await cli(asked);

@@ -6,7 +6,8 @@ import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
 import { logprobTable } from "../../../src/instructblip/cli/logprobs.ts";
 import { tokenText } from "../../../src/instructblip/tokenizer/token_text.ts";
-import { cli, json, ROOT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, json, ROOT } from "./cli.ts";
 
 const SHAPES = join(ROOT, "examples/shapes");
 const CHECKPOINT = join(SHAPES, "checkpoint");
@@ -51,7 +52,7 @@ it("gives them in JSON, the same alone and in a batch of requests", async () => 
   }
 
   const generation = { max_new_tokens: 4, logprobs: 2 };
-  const file = join(await temporaryFolder(), "requests.jsonl");
+  const file = join(temporaryFolder(), "requests.jsonl");
   const requests = ["What color is the square?", prompt].map((text, id) => ({
     id,
     images: [image],

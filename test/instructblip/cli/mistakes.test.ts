@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { goldenFolder } from "../../golden_folder.ts";
-import { cli, copyOfGolden, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, copyOfGolden } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
 const IMAGE = join(PLAIN, "image_0.png");
@@ -162,7 +163,7 @@ describe("a model that is not there", () => {
     );
     vi.unstubAllEnvs();
     expect(await refused(ask(IMAGE), EXIT.refused)).toMatch(/this is a file, not a folder/);
-    expect(await refused(["inspect", await temporaryFolder()], EXIT.refused)).toMatch(/there is no config\.json/);
+    expect(await refused(["inspect", temporaryFolder()], EXIT.refused)).toMatch(/there is no config\.json/);
   });
 
   it("misses its weights", async () => {
@@ -238,7 +239,7 @@ describe("a question that cannot be answered", () => {
     for (const [image, message] of refusals) {
       expect(await refused(ask(PLAIN, image), EXIT.refused)).toMatch(message);
     }
-    const cut = join(await temporaryFolder(), "cut.png");
+    const cut = join(temporaryFolder(), "cut.png");
     await writeFile(cut, (await readFile(IMAGE)).subarray(0, 700));
     expect(await refused(ask(PLAIN, cut), EXIT.refused)).toMatch(/the PNG ends before its image does/);
   });

@@ -7,7 +7,8 @@ import { profileText } from "../../../src/instructblip/cli/profile/table.ts";
 import type { ProfileReport } from "../../../src/instructblip/instruments/profile/report.ts";
 import type { TraceEvent } from "../../../src/instructblip/instruments/profile/trace.ts";
 import { goldenFolder } from "../../golden_folder.ts";
-import { cli, ROOT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, ROOT } from "./cli.ts";
 
 const SHAPES = join(ROOT, "examples/shapes");
 const image = join(SHAPES, "images/a.png");
@@ -26,7 +27,7 @@ beforeEach(() => vi.stubEnv("INSTRUCTBLIP_MAX_BINDING", "4MiB"));
 afterEach(() => vi.unstubAllEnvs());
 
 it("prints a table of modules, and writes JSON and a trace of the load and the answer", async () => {
-  const folder = await temporaryFolder();
+  const folder = temporaryFolder();
   const [json, trace] = [join(folder, "profile.json"), join(folder, "trace.json")];
   const { code, stdout, stderr } = await cli([...ASK, "--top", "5", "--json", json, "--trace", trace]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });

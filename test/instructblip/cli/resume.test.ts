@@ -7,7 +7,8 @@ import type { Failure, Result } from "../../../src/instructblip/cli/generate.nod
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { goldenFolder } from "../../golden_folder.ts";
-import { cli, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
 const IMAGE = join(PLAIN, "image_0.png");
@@ -31,7 +32,7 @@ let folder: string;
 let generate: string[];
 let out: string;
 beforeEach(async () => {
-  folder = await temporaryFolder();
+  folder = temporaryFolder();
   out = join(folder, "out.jsonl");
   const requests = join(folder, "requests.jsonl");
   await writeFile(requests, REQUESTS.join("\n"));

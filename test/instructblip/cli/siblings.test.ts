@@ -7,7 +7,8 @@ import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { committedFolder, goldenFolder } from "../../golden_folder.ts";
-import { cli, json, PADDED_RIGHT, temporaryFolder } from "./cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli, json, PADDED_RIGHT } from "./cli.ts";
 
 const about = (name: string) =>
   JSON.parse(readFileSync(join(committedFolder(name), "golden.json"), "utf8")) as {
@@ -35,7 +36,7 @@ test.each(["blip2_opt", "blip2_t5_f16"])("generate answers with %s as transforme
 
 /** A copy of a sibling, its processor from before transformers 4.45: it does not count queries. */
 async function withoutCount(name: string): Promise<string> {
-  const folder = join(await temporaryFolder(), name);
+  const folder = join(temporaryFolder(), name);
   await cp(goldenFolder(name), folder, { recursive: true });
   const file = join(folder, "processor_config.json");
   const { num_query_tokens, ...config } = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;
@@ -62,7 +63,7 @@ describe.each(["legacy_llama", "legacy_blip2_opt", "blip2_opt"])("%s, whose proc
     expect(expected).toContain(streamed.stdout.trim());
     expect(streamed.stdout.trim()).not.toBe("");
 
-    const requests = join(await temporaryFolder(), "requests.jsonl");
+    const requests = join(temporaryFolder(), "requests.jsonl");
     const images = [0, 1].map((i) => join(folder, `image_${i}.png`));
     writeFileSync(requests, JSON.stringify({ id: 1, images, prompts, generation: { max_new_tokens: 12 } }));
     const [both] = await json<Result>(
@@ -72,7 +73,7 @@ describe.each(["legacy_llama", "legacy_blip2_opt", "blip2_opt"])("%s, whose proc
     // The other row is padded for the Q-Former on the side that tokenizer_config.json says, which the golden's maker did not.
     expect(both.text).toEqual([expected, expect.any(String)]);
 
-    const out = join(await temporaryFolder(), "trace.safetensors");
+    const out = join(temporaryFolder(), "trace.safetensors");
     expect(await cli(["trace", ...args, "--out", out])).toMatchObject({ code: 0, stderr: "" });
   });
 });

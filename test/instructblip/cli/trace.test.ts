@@ -7,8 +7,9 @@ import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { expectClose } from "../../compare.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import type { Golden } from "../../parity/golden.ts";
+import { temporaryFolder } from "../../temporary.ts";
 import { TOLERANCES } from "../../tolerances.ts";
-import { cli, openGolden, temporaryFolder } from "./cli.ts";
+import { cli, openGolden } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
 const MAIN = [
@@ -26,7 +27,7 @@ async function trace({ folder, json: { prompts, images } }: Golden, out: string,
 
 describe("trace", () => {
   it("writes what PyTorch computes, under its names", async () => {
-    const folder = await temporaryFolder();
+    const folder = temporaryFolder();
     const out = join(folder, "trace.safetensors");
     const golden = await openGolden(PLAIN);
     const { code, stdout, stderr } = await trace(golden, out);
@@ -56,7 +57,7 @@ describe("trace", () => {
   });
 
   it("gives a T5's decoder the ids it is told", async () => {
-    const out = join(await temporaryFolder(), "trace.safetensors");
+    const out = join(temporaryFolder(), "trace.safetensors");
     const golden = await openGolden(goldenFolder("t5_odd_f16"));
     const [ids] = await golden.rows("decoder_input_ids");
     expect(await trace(golden, out, "--decoder-input-ids", ids.join(","))).toMatchObject({ code: 0, stderr: "" });
@@ -74,7 +75,7 @@ describe("trace", () => {
   });
 
   it("writes what the model goes on with after interventions", async () => {
-    const folder = await temporaryFolder();
+    const folder = temporaryFolder();
     const [out, file] = [join(folder, "trace.safetensors"), join(folder, "interventions.json")];
     const golden = await openGolden(PLAIN);
     await writeFile(file, JSON.stringify([{ module: "language_projection", op: "set", value: 0.5 }]));
@@ -95,7 +96,7 @@ describe("trace", () => {
   });
 
   it("writes every module with --all", async () => {
-    const out = join(await temporaryFolder(), "trace.safetensors");
+    const out = join(temporaryFolder(), "trace.safetensors");
     const golden = await openGolden(goldenFolder("cross_frequency_1"));
     expect(await trace(golden, out, "--all")).toMatchObject({ code: 0, stderr: "" });
     const file = await openCheckpoint(out);
@@ -113,7 +114,7 @@ describe("trace", () => {
   });
 
   it("leaves an old file alone when it is interrupted or refused", async () => {
-    const folder = await temporaryFolder();
+    const folder = temporaryFolder();
     const out = join(folder, "trace.safetensors");
     await writeFile(out, "old");
     const golden = await openGolden(PLAIN);
@@ -129,7 +130,7 @@ describe("trace", () => {
   });
 
   it("exits as interrupted when nobody reads its table", async () => {
-    const out = join(await temporaryFolder(), "trace.safetensors");
+    const out = join(temporaryFolder(), "trace.safetensors");
     const args = ["trace", "--model", PLAIN, "--image", join(PLAIN, "image_0.png"), "--prompt", "a", "--out", out];
     const { code } = await cli(args, {
       onOut: () => {

@@ -9,7 +9,8 @@ import { type Exam, examine, formatSummary, type Report } from "../../../src/ins
 import { plansOf } from "../../../src/tensor/device/plan.ts";
 import { KERNELS } from "../../../src/tensor/kernels.gen.ts";
 import { driverDevice, otherDevice, testDevice } from "../../device.ts";
-import { cli, temporaryFolder } from "../cli/cli.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli } from "../cli/cli.ts";
 
 const SHAPES = fileURLToPath(new URL("../../../examples/shapes/", import.meta.url));
 const questions = JSON.parse(readFileSync(join(SHAPES, "images/questions.json"), "utf8"));
@@ -229,7 +230,7 @@ describe("the command", () => {
     expect(report).toMatchObject({ ok: true, quick: true, suspects: [], versions: { node: process.versions.node } });
     expect(report.checks.map(({ name }) => name)).toEqual(["scale", "softmax workgroup"]);
 
-    const file = join(await temporaryFolder(), "report.json");
+    const file = join(temporaryFolder(), "report.json");
     const written = await cli(["doctor", ...only, "--json", file]);
     expect(written.stdout).toMatch(/^ok {5}scale/);
     expect(JSON.parse(readFileSync(file, "utf8"))).toMatchObject({ ok: true });
@@ -246,7 +247,7 @@ describe("the command", () => {
   });
 
   test("ends when it is interrupted, and reports what it has checked", async () => {
-    const file = join(await temporaryFolder(), "report.json");
+    const file = join(temporaryFolder(), "report.json");
     const onOut = () => new Interrupted(EXIT.sigterm);
     const { code, stdout } = await cli(["doctor", "--quick", "--json", file], { onOut });
     expect(code).toBe(EXIT.sigterm);

@@ -2,7 +2,7 @@
  * The writer: byte for byte what the reference writes, readable by an independent reader, checked before it writes, and
  * never leaving half a file behind.
  */
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { lstat, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import npmSafetensors from "safetensors";
@@ -178,6 +178,24 @@ describe("files", () => {
     await expect(writeFileAtomic(path, () => Promise.reject(thrown))).rejects.toBe(thrown);
     expect(await readFile(path, "utf8")).toBe("old");
     expect(await readdir(folder)).toEqual(before);
+  });
+
+  it.skipIf(process.platform === "win32")("keep a link and their mode, and devices are written to", async () => {
+    const [file, link] = [join(folder, "private"), join(folder, "link")];
+    await writeFile(file, "old", { mode: 0o600 });
+    await symlink(file, link);
+    const write = (path: string, text: string) =>
+      writeFileAtomic(path, (sink) => sink.write(new TextEncoder().encode(text)));
+    await write(link, "new");
+    expect((await lstat(link)).isSymbolicLink()).toBe(true);
+    expect(await readFile(file, "utf8")).toBe("new");
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    const device = join(folder, "device");
+    await symlink("/dev/null", device);
+    await write(device, "gone");
+    expect((await stat(device)).isCharacterDevice()).toBe(true);
+    await symlink("/dev/full", join(folder, "full"));
+    await expect(write(join(folder, "full"), "lost")).rejects.toMatchObject({ code: "IO" });
   });
 
   it("cannot be written where there is no folder, or over a folder", async () => {

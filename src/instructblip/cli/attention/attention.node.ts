@@ -24,6 +24,7 @@ import type { ModelFolder } from "../../pretrained/model_folder.ts";
 import { readNamedImage } from "../../pretrained/platform.node.ts";
 import { imageName } from "../../processing/image_source.ts";
 import { openModelFolder } from "../folder.node.ts";
+import { checkOut } from "../requests/out_file.node.ts";
 import { loading, noteSoftware, prepareInputs, type Run } from "../session.node.ts";
 import type { PatchGrid, SheetContent } from "./attention_sheet.ts";
 import { checkSheetName, type NamedSheet, writeSheets } from "./sheet_file.node.ts";
@@ -55,7 +56,8 @@ interface LayerMaps {
 export async function runAttention(options: AttentionOptions, run: Run): Promise<void> {
   const { out } = options;
   if (out !== undefined) {
-    await checkSheetName(out);
+    checkSheetName(out);
+    await checkOut(out);
   }
   const folder = await openModelFolder(options.model, run);
   const config = await folder.config();

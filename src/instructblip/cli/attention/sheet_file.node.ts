@@ -3,7 +3,7 @@ import { extname } from "node:path";
 import sharp from "sharp";
 import { InputError } from "../../../tensor/errors.ts";
 import { pngOf, warnWithoutFont } from "../png.node.ts";
-import { checkOut, writeOut } from "../requests/out_file.node.ts";
+import { writeOut } from "../requests/out_file.node.ts";
 import type { Run } from "../session.node.ts";
 import { drawSheet, type Sheet, type SheetContent, sheetSvg } from "./attention_sheet.ts";
 
@@ -13,12 +13,11 @@ export interface NamedSheet {
   readonly content: SheetContent;
 }
 
-/** Checks early that sheets can be written. @throws InputError OUT */
-export async function checkSheetName(out: string): Promise<void> {
+/** @throws InputError OUT for a name that does not say the format */
+export function checkSheetName(out: string): void {
   if (![".png", ".svg"].includes(extname(out).toLowerCase())) {
     throw new InputError("OUT", `--out ${out}: the name must end in .png or .svg`);
   }
-  await checkOut(out);
 }
 
 /** Writes sheets. @returns the names of their files */

@@ -1,7 +1,9 @@
 /** `attribute`: what an answer rests on, as tables, JSON, sheets of maps over the image and a page. */
+
 import { basename } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { StorageDType } from "../../../modules/storage_dtype.ts";
+import { InputError } from "../../../tensor/errors.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
 import { type AttributionMethod, attribute } from "../../instruments/attribute/attribute.ts";
 import { type OcclusionFill, patchGrid, windowSize } from "../../instruments/attribute/occlusion.ts";
@@ -23,7 +25,7 @@ import { checkSheetName, type NamedSheet, writeSheets } from "../attention/sheet
 import { formatTable, Pace, progressText } from "../format.ts";
 import { dataUrl } from "../page_image.node.ts";
 import { openQuestion } from "../question.node.ts";
-import { checkOut, writeOut } from "../requests/out_file.node.ts";
+import { checkOuts, writeOut } from "../requests/out_file.node.ts";
 import { loadModel, type Run } from "../session.node.ts";
 import { Progress } from "../terminal.node.ts";
 
@@ -53,9 +55,13 @@ export interface AttributeFlags {
 export async function runAttribute(flags: AttributeFlags, run: Run): Promise<void> {
   const { out, json, html, prompt, word } = flags;
   const { terminal, signal } = run;
-  if (out !== undefined) await checkSheetName(out);
-  if (json !== undefined && json !== "-") await checkOut(json, "--json");
-  if (html !== undefined) await checkOut(html, "--html");
+  if (out !== undefined) {
+    checkSheetName(out);
+    if (flags.methods?.every((method) => method === "words")) {
+      throw new InputError("OUT", `--out ${out}: there is no map of words`, { hint: "--html shows them" });
+    }
+  }
+  await checkOuts({ "--out": out, "--json": json, "--html": html });
   const { folder, config, processor, image, inputs, answer } = await openQuestion(flags, run);
   const { patch_size: P } = config.vision_config;
   windowSize(patchGrid(inputs.pixel_values, P), flags); // refuses before the weights are loaded

@@ -11,7 +11,7 @@ import type { Given, Setting } from "../../compare/setting.ts";
 import { equalLine, findingLines, statisticsTable, tableOf, topRows, wrongRows } from "../../compare/summary.ts";
 import { moduleOf, splitRun, type Trace } from "../../compare/trace.ts";
 import { EXIT, formatTable } from "../format.ts";
-import { checkOut, writeOut } from "../requests/out_file.node.ts";
+import { checkOuts, writeOut } from "../requests/out_file.node.ts";
 import type { Run } from "../session.node.ts";
 import { Progress } from "../terminal.node.ts";
 import { bisectPrecision, matricesOf, precisionText, replacementsOf } from "./bisect.node.ts";
@@ -40,8 +40,7 @@ export async function runCompare(
   options: CompareCommandOptions,
   run: Run,
 ): Promise<number> {
-  if (options.json !== undefined && options.json !== "-") await checkOut(options.json, "--json");
-  if (options.html !== undefined) await checkOut(options.html, "--html");
+  await checkOuts({ "--json": options.json, "--html": options.html });
   const { model = "", image = "", prompt = "" } = options;
   const question = { ...options, model, image, prompt };
   const scratch = await mkdtemp(join(tmpdir(), "instructblip-compare-"));

@@ -10,7 +10,7 @@ import { formatTable } from "../format.ts";
 import { readInterventions } from "../interventions.node.ts";
 import { dataUrl } from "../page_image.node.ts";
 import { openQuestion } from "../question.node.ts";
-import { checkOut, writeOut } from "../requests/out_file.node.ts";
+import { checkOuts, writeOut } from "../requests/out_file.node.ts";
 import { loadModel, type Run } from "../session.node.ts";
 
 export interface LensFlags {
@@ -36,8 +36,7 @@ const TABLE_WIDTH = 120;
 export async function runLens(flags: LensFlags, run: Run): Promise<void> {
   const { json, html, prompt } = flags;
   const { terminal, signal } = run;
-  if (json !== undefined && json !== "-") await checkOut(json, "--json");
-  if (html !== undefined) await checkOut(html, "--html");
+  await checkOuts({ "--json": json, "--html": html });
   const interventions = await readInterventions(flags.interventions);
   const { folder, processor, image, inputs, answer } = await openQuestion(flags, run);
   const model = await loadModel(folder, flags.dtype, run, {

@@ -11,7 +11,7 @@ import { chromeTrace } from "../../instruments/profile/trace.ts";
 import type { FromPretrainedOptions } from "../../pretrained/load.ts";
 import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
 import { openQuestion } from "../question.node.ts";
-import { checkOut, writeOut } from "../requests/out_file.node.ts";
+import { checkOuts, writeOut } from "../requests/out_file.node.ts";
 import { loadModel, type Run } from "../session.node.ts";
 import { Progress } from "../terminal.node.ts";
 import { profileText } from "./table.ts";
@@ -43,8 +43,7 @@ const TOP = 20;
 export async function runProfile(flags: ProfileFlags, run: Run): Promise<void> {
   const { json, trace, clock, generation } = flags;
   const { terminal, signal } = run;
-  if (json !== undefined && json !== "-") await checkOut(json, "--json");
-  if (trace !== undefined) await checkOut(trace, "--trace");
+  await checkOuts({ "--json": json, "--trace": trace });
   const { folder, processor, inputs } = await openQuestion(flags, run);
   const progress = new Progress(terminal);
   const device = await openDevice();

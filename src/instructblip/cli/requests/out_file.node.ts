@@ -4,7 +4,7 @@
  */
 import { constants } from "node:fs";
 import { access, type FileHandle, open, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { EngineError, InputError } from "../../../tensor/errors.ts";
 import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
 import { splitLines } from "./requests.ts";
@@ -101,10 +101,30 @@ function ioError(cause: unknown, name: string): Error {
   return code === undefined ? cause : new InputError("IO", `--out ${name}: the system reports ${code}`, { cause });
 }
 
+/**
+ * Checks early that the files of options can be written, and that no two are one. `-`, for stdout, is for --json alone.
+ * @throws InputError OUT
+ */
+export async function checkOuts(files: Readonly<Record<string, string | undefined>>): Promise<void> {
+  const options = new Map<string, string>();
+  for (const [option, path] of Object.entries(files)) {
+    if (path === undefined || (path === "-" && option === "--json")) continue;
+    if (path === "-") throw new InputError("OUT", `${option} -: only --json writes to stdout; give a file name`);
+    await checkOut(path, option);
+    const other = options.get(resolve(path));
+    if (other) throw new InputError("OUT", `${option} ${path}: ${other} writes this file too`);
+    options.set(resolve(path), option);
+  }
+}
+
 /** Checks early that the file of an `option` can be written. @throws InputError OUT */
 export async function checkOut(path: string, option = "--out"): Promise<void> {
-  if ((await stat(path).catch(() => undefined))?.isDirectory()) {
-    throw new InputError("OUT", `${option} ${path}: this is a folder; give a file name`);
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory()) throw new InputError("OUT", `${option} ${path}: this is a folder; give a file name`);
+  if (found && !found.isFile()) {
+    return access(path, constants.W_OK).catch(() => {
+      throw new InputError("OUT", `${option} ${path}: no permission to write to it`);
+    });
   }
   const folder = dirname(path);
   if (!(await stat(folder).catch(() => undefined))?.isDirectory()) {
@@ -115,7 +135,7 @@ export async function checkOut(path: string, option = "--out"): Promise<void> {
   });
 }
 
-/** Writes the file of an option, whole or not at all. @throws InputError IO */
+/** Writes the file of an option, whole or not at all, but to a device or a pipe. @throws InputError IO */
 export async function writeOut(option: string, file: string, content: string | Uint8Array): Promise<void> {
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   await writeFileAtomic(file, (sink) => sink.write(bytes)).catch((cause: Error) => {

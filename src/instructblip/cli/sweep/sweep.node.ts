@@ -38,7 +38,7 @@ import { tokenText } from "../../tokenizer/token_text.ts";
 import { formatTable, Pace, progressText } from "../format.ts";
 import { pngOf, warnWithoutFont } from "../png.node.ts";
 import { openQuestion } from "../question.node.ts";
-import { checkOut, writeOut } from "../requests/out_file.node.ts";
+import { checkOuts, writeOut } from "../requests/out_file.node.ts";
 import { identityOf } from "../requests/predictions.node.ts";
 import { splitLines } from "../requests/requests.ts";
 import { openShard } from "../requests/shard_file.node.ts";
@@ -188,11 +188,8 @@ async function readSweepFile(path: string, kind: SweepKind): Promise<SweepFile> 
   return part;
 }
 
-async function checkFiles({ json, svg, png, html }: Written): Promise<void> {
-  if (json !== undefined && json !== "-") await checkOut(json, "--json");
-  if (svg !== undefined) await checkOut(svg, "--svg");
-  if (png !== undefined) await checkOut(png, "--png");
-  if (html !== undefined) await checkOut(html, "--html");
+function checkFiles({ json, svg, png, html }: Written): Promise<void> {
+  return checkOuts({ "--json": json, "--svg": svg, "--png": png, "--html": html });
 }
 
 async function report({ settings, rows }: SweepFile, flags: Written, { terminal }: Run): Promise<void> {

@@ -131,10 +131,8 @@ function checkLengths(units: readonly SweepUnit[], clean: Sites, corrupted: Site
       if (T === other) continue;
       throw new InputError(
         "PATCH",
-        `${group} needs instructions of equally many tokens: clean ${T}, corrupted ${other}`,
-        {
-          hint: `with the answer, in ${module}; reword one of them, or restore qformer.queries alone`,
-        },
+        `${group} needs instructions of equally many tokens: ${module} has ${T} positions in the clean run, ${other} in the corrupted`,
+        { hint: "reword one of them, or restore qformer.queries alone" },
       );
     }
   }
