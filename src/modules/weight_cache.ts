@@ -54,7 +54,7 @@ export class WeightCache {
     checkpoint: Checkpoint,
     weights: ReadonlyMap<string, Weight>,
   ): Promise<WeightCache> {
-    const { name, files, tensors } = checkpoint;
+    const { name, files, tensors, made_with } = checkpoint;
     const unknown = files.find(({ version }) => version === undefined);
     if (unknown) {
       throw new WeightError(
@@ -72,7 +72,7 @@ export class WeightCache {
     ]);
     const shapes = await sha256([headers, storage]);
     const file = `${name.replace(/[^\w.-]/g, "_").slice(0, 100)}-${shapes.slice(0, 16)}.safetensors`;
-    return new WeightCache(folder, file, await sha256([FORMAT, shapes, files]), weights);
+    return new WeightCache(folder, file, await sha256([FORMAT, shapes, files, ...made_with]), weights);
   }
 
   /** Loads all weights to the device. @returns false if there is no valid file @throws DeviceError; the signal's reason */

@@ -104,9 +104,13 @@ export async function withParts(
     const isNamed = typeof from === "string" || from instanceof URL;
     return openPretrained(from, isNamed ? { signal, token, cache_dir, local_files_only, on_download } : { signal });
   };
-  const opened: JsonFolder[] = [];
+  const opened: JsonFolder[] = [...folder.adapters];
   for (const from of adapters) opened.push(await open(from));
-  return new ModelFolder(folder, base === undefined ? undefined : await open(base), opened);
+  const completing = base === undefined ? folder.base_model : await open(base);
+  if (completing instanceof ModelFolder && (completing.base_model || completing.adapters.length > 0)) {
+    throw new InputError("UNSUPPORTED_OPTION", "base_model: it has a base model or adapters of its own");
+  }
+  return new ModelFolder(folder, completing, opened);
 }
 
 /** As {@link ModelFolder.open}, with checked options. An open folder is returned unchanged. */

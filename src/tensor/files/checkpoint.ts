@@ -70,6 +70,8 @@ export class Checkpoint {
   /** Tensors that the index lists and no file has, with the file that the index names. */
   readonly absent: ReadonlyMap<string, string>;
   readonly #files: ReadonlyMap<string, TensorFile>;
+  /** What its tensors were made with beside the files, such as an adapter's scale: a cache of them must have the same. */
+  readonly made_with: readonly string[];
   /** Warnings besides the files' own. */
   readonly #notes: readonly string[];
 
@@ -78,8 +80,10 @@ export class Checkpoint {
     files: ReadonlyMap<string, TensorFile>,
     notes: readonly string[] = [],
     absent: ReadonlyMap<string, string> = new Map(),
+    made_with: readonly string[] = [],
   ) {
     this.name = name;
+    this.made_with = made_with;
     this.#notes = notes;
     this.absent = absent;
     this.#files = files;
@@ -198,10 +202,10 @@ export class Checkpoint {
     }
   }
 
-  /** The checkpoint with each file changed, such as its tensors renamed. */
-  map(change: (file: TensorFile) => TensorFile): Checkpoint {
+  /** The checkpoint with each file changed, such as its tensors renamed, by something that is not in the files. */
+  map(change: (file: TensorFile) => TensorFile, made_with: readonly string[] = []): Checkpoint {
     const files = new Map([...this.#files].map(([name, file]) => [name, change(file)]));
-    return new Checkpoint(this.name, files, this.#notes, this.absent);
+    return new Checkpoint(this.name, files, this.#notes, this.absent, [...this.made_with, ...made_with]);
   }
 
   /** The checkpoint, completed by the tensors of `base` that it lacks. Closes both. */
@@ -209,13 +213,16 @@ export class Checkpoint {
     const files = new Map(this.#files);
     for (const [name, file] of base.#files) {
       const lacked = [...file.tensors.values()].filter((info) => !this.tensors.has(info.name));
-      files.set(`${base.name}/${name}`, file.with(lacked));
+      let key = `${base.name}/${name}`;
+      for (let n = 2; files.has(key); n++) key = `${base.name} (${n})/${name}`; // folders of one name
+      files.set(key, file.with(lacked));
     }
     return new Checkpoint(
       this.name,
       files,
       [...this.#notes, ...base.#notes],
       new Map([...base.absent, ...this.absent]),
+      [...this.made_with, ...base.made_with],
     );
   }
 
@@ -314,11 +321,18 @@ async function compareWithIndex(
   const found = new Map<string, string>();
   const [unmapped, misplaced, twice] = [new Set<string>(), new Set<string>(), new Set<string>()];
   let bytes = 0;
+  // Views of PyTorch's files may repeat bytes, so that tensors take more than their files: those are not compared for ever.
+  let comparable = [...files.values()].reduce((sum, { origin }) => sum + origin.size, 0);
   for (const [file, { tensors }] of files) {
     const counted = new Set<string>(); // of several names of the same bytes, one
     for (const { name, begin, end } of tensors.values()) {
       const other = found.get(name);
       if (other !== undefined) {
+        comparable -= end - begin;
+        if (comparable < 0) {
+          const where = `${quote(other)} and ${quote(file)} hold the same tensors`;
+          refuser(index)("INDEX_MISMATCH", `${where}, of more bytes than the files have`, "save the model anew");
+        }
         if (!(await isSame(name, files.get(other)!, files.get(file)!))) {
           const where = `${quote(other)} and in ${quote(file)}, with different numbers`;
           refuser(index)("INDEX_MISMATCH", `${quote(name)} is in ${where}`, "files of two saves? download them again");

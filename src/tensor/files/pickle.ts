@@ -79,6 +79,8 @@ export function unpickle(
   return { value, end: machine.at };
 }
 
+/** Values in an argument of a call that are not counted: a tensor's sizes are a few. */
+const FREE = 64;
 /** Longest name of a global. */
 const MAX_LINE = 1024;
 const latin1 = new TextDecoder("latin1");
@@ -131,7 +133,7 @@ class Machine {
 
   /** Pushes a value with a memory of its own. */
   make<T extends PickleValue>(value: T): T {
-    if (++this.#made > this.#limits.values) this.#tooLarge();
+    this.#count(1);
     this.#stack.push(value);
     return value;
   }
@@ -202,10 +204,15 @@ class Machine {
   reduce(): void {
     const [callee, args] = this.#take(2);
     if (!(args instanceof Tuple)) this.#bad("a call whose arguments are no tuple");
-    const { name, call } = callee as Partial<Global>;
-    if (typeof callee !== "object" || callee === null || typeof call !== "function") {
+    const { name, call } = (callee ?? {}) as Partial<Global>;
+    if (typeof call !== "function") {
       const what = typeof name === "string" ? `${quote(name)}, which is no function` : "what is no function";
       this.#bad(`a call of ${what}`, REFUSED);
+    }
+    // A call may copy its arguments, which a short pickle can name again and again.
+    for (const item of args.items) {
+      const { length } = item instanceof Tuple ? item.items : Array.isArray(item) ? item : "";
+      if (length > FREE) this.#count(length);
     }
     this.make(call(args.items, this.#refuse));
   }
@@ -331,6 +338,12 @@ class Machine {
 
   #bad(message: string, hint?: string): never {
     return this.#refuse("BAD_PICKLE", `its pickle, at byte ${this.at}: ${message}`, hint);
+  }
+
+  /** Counts values that were made or copied. */
+  #count(values: number): void {
+    this.#made += values;
+    if (this.#made > this.#limits.values) this.#tooLarge();
   }
 
   #tooLarge(): never {

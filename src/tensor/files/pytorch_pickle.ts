@@ -205,9 +205,12 @@ function isCount(value: PickleValue | undefined): value is number {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
+/** Longest list of sizes that is looked at; those beyond the limit of dimensions are refused by their number. */
+const MAX_ITEMS = 64;
+
 function countsOf(value: PickleValue | undefined): number[] | undefined {
   const items = value instanceof Tuple ? value.items : Array.isArray(value) ? value : undefined;
-  return items?.every(isCount) ? [...items] : undefined;
+  return items && items.length <= MAX_ITEMS && items.every(isCount) ? [...items] : undefined;
 }
 
 function badCall(name: string, refuse: Refuse): never {

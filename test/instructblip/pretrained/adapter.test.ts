@@ -100,7 +100,7 @@ test("one after the other, and as PyTorch's file, as PEFT wrote before", async (
   for (const checkpoint of [one, two, plain, rslora, base, adapter]) await checkpoint.close();
 });
 
-test.each(["f16", "bf16"] as const)("into %s weights, rounded once", async (dtype) => {
+test.each(["f16", "bf16"] as const)("into %s weights, rounded", async (dtype) => {
   const folder = join(root, dtype);
   await cp(BASE, folder, { recursive: true });
   const base = await openCheckpoint(BASE);
@@ -122,6 +122,38 @@ test.each(["f16", "bf16"] as const)("into %s weights, rounded once", async (dtyp
   });
   expect(merged.tensors.get(name)!.end - merged.tensors.get(name)!.begin).toBe(DTYPES[dtype].bytes * w.length);
   for (const checkpoint of [merged, whole, base]) await checkpoint.close();
+});
+
+test("of folders of one name, and on a folder that is open with others", async () => {
+  const [one, two] = ["one", "two"].map((folder) => join(root, folder, "lora"));
+  await cp(join(GOLDEN, "plain"), one, { recursive: true });
+  await cp(join(GOLDEN, "rslora"), two, { recursive: true });
+  const whole = await weightsOf(await ModelFolder.open(BASE, { adapter: [one, two] }));
+  expect(whole.files).toHaveLength(3);
+  const opened = await ModelFolder.open(BASE, { adapter: one });
+  const again = await weightsOf(await ModelFolder.open(opened, { adapter: two }));
+  const name = "language_model.model.layers.1.self_attn.q_proj.weight";
+  expect(await numbers(again, name)).toEqual(await numbers(whole, name));
+  for (const checkpoint of [whole, again]) await checkpoint.close();
+  await expect(ModelFolder.open(BASE, { base_model: opened })).rejects.toThrow("adapters of its own");
+});
+
+test("of another scale are not those that a weight cache has", async () => {
+  const folder = join(root, "scaled");
+  await cp(join(GOLDEN, "plain"), folder, { recursive: true });
+  const madeWith = async () => {
+    const merged = await weightsOf(await ModelFolder.open(BASE, { adapter: folder }));
+    await merged.close();
+    return merged.made_with;
+  };
+  const before = await madeWith();
+  const config = JSON.parse(await readFile(join(folder, "adapter_config.json"), "utf8"));
+  await writeFile(
+    join(folder, "adapter_config.json"),
+    JSON.stringify({ ...config, lora_alpha: 2 * config.lora_alpha }),
+  );
+  expect(before).toHaveLength(1);
+  expect(await madeWith()).not.toEqual(before);
 });
 
 test("from_pretrained({ adapter }) loads them, and predictions know the model as another", async () => {

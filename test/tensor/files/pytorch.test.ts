@@ -177,6 +177,16 @@ describe("the pickle", () => {
   const dict = (value: Buffer) => dictPickle({ w: rebuilt({}), x: value });
   const storageId = (...items: Buffer[]) => raw(op.mark, ...items, op.tuple, op.persistent);
 
+  test("what calls copy is bounded too", async () => {
+    const list = raw(op.emptyList, 0x71, 1, op.mark, ...Array.from({ length: 1000 }, () => op.int(1)), 0x65);
+    const copies = (calls: number) =>
+      raw(...Array.from({ length: calls }, () => raw(op.global("torch", "Size"), 0x68, 1, 0x85, op.reduce)));
+    const bytes = (calls: number) =>
+      pytorchZip(raw(op.begin, op.emptyList, op.mark, list, copies(calls), 0x65, op.stop), {});
+    await expect(open(bytes(1), { maxTensors: 2000 })).rejects.not.toMatchObject({ code: "HEADER_TOO_LARGE" });
+    await expect(open(bytes(300), { maxTensors: 2000 })).rejects.toMatchObject({ code: "HEADER_TOO_LARGE" });
+  });
+
   test.each<[string, Buffer, string, string]>([
     ["os.system", dict(call("os", "system", op.text("true"))), "PICKLE_GLOBAL", "os.system"],
     ["a name that is not called", dict(op.global("builtins", "exec")), "PICKLE_GLOBAL", "builtins.exec"],
@@ -191,6 +201,7 @@ describe("the pickle", () => {
     ["an extension", dict(raw(0x82, 1)), "BAD_PICKLE", "0x82"],
     ["a call of a storage", dict(call("torch", "FloatStorage", op.int(9))), "BAD_PICKLE", "torch.FloatStorage"],
     ["a call of a number", dict(raw(op.int(1), op.emptyTuple, op.reduce)), "BAD_PICKLE", "no function"],
+    ["a call of None", dict(raw(0x4e, op.emptyTuple, op.reduce)), "BAD_PICKLE", "no function"],
     ["a call with a list", dict(raw(op.global("torch", "Size"), op.emptyList, op.reduce)), "BAD_PICKLE", "no tuple"],
     ["BUILD of a tensor", dict(raw(rebuilt({}), op.emptyDict, 0x62)), "BAD_PICKLE", "state"],
     [

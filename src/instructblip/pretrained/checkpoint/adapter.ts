@@ -1,5 +1,5 @@
 /**
- * LoRA adapters of PEFT, merged into the weights while they are read: W + scale · B A, in f64 and rounded once to the weight's dtype.
+ * LoRA adapters of PEFT, merged into the weights while they are read: W + scale · B A, summed in f64, rounded to f32 and from that to the weight's dtype.
  *
  * Source: peft 0.21, tuners/lora/layer.py (get_delta_weight), tuners/lora/model.py (scaling), utils/save_and_load.py (names).
  */
@@ -85,7 +85,8 @@ export async function withAdapter(checkpoint: Checkpoint, folder: JsonFolder): P
       const own = [...file.tensors.values()].filter(({ name }) => whole.has(name));
       return file.with(own.map((info) => ({ ...info, name: whole.get(info.name)! })));
     });
-    return kept.over(given).map((file) => mergedFile(file, changes, adapter, config, refuse));
+    const merged = (file: TensorFile) => mergedFile(file, changes, adapter, config, refuse);
+    return kept.over(given).map(merged, [JSON.stringify(config)]);
   } catch (error) {
     await adapter.close();
     throw error;

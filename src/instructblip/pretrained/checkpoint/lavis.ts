@@ -3,6 +3,7 @@
  *
  * Source: transformers, convert_instructblip_original_to_pytorch.py and convert_blip_2_original_to_pytorch.py.
  */
+import { WeightError } from "../../../tensor/errors.ts";
 import { concatenated } from "../../../tensor/files/derived_tensor.ts";
 import type { DerivedTensor, TensorFile, TensorInfo } from "../../../tensor/files/tensor_file.ts";
 
@@ -73,6 +74,12 @@ export function fromLavis(file: TensorFile, model_type: string): TensorFile {
       const name = `vision_model.encoder.layers.${block}.self_attn.qkv.bias`;
       const tensor = { name, dtype: info.dtype, shape: [3 * info.shape[0]!] };
       derived.push(concatenated(file, tensor, [info, { zeros: size }, other]));
+    } else if (part === "q" || (part === "v" && !file.tensors.has(`visual_encoder.blocks.${block}.attn.q_bias`))) {
+      const name = `visual_encoder.blocks.${block}.attn`;
+      throw new WeightError(
+        "MISSING_TENSORS",
+        `${file.origin.name}: q_bias and v_bias of ${name} are not of one size and dtype`,
+      );
     } else if (part !== "v") {
       tensors.push({ ...info, name: fromLavisName(info.name, model_type) });
     }
