@@ -57,7 +57,7 @@ export function nextSteps(op: string, variant: string): string {
     `Change the kernel, and give it a header of its own. Then`,
     `  npm run kernels`,
     `  npm test -- test/kernels/${op}.test.ts test/architecture.test.ts test/tensor/wgsl.test.ts`,
-    `  npm run bench -- --filter "^${op} "`,
+    `  npm run bench -- --filter "^${op} " --json ${variant}.jsonl`,
     `  INSTRUCTBLIP_PLAN=${op}=${variant} npm run -s instructblip -- demo`,
   ].join("\n");
 }

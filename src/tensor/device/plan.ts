@@ -7,7 +7,7 @@ import { env } from "../env.ts";
 import { InputError, nearest } from "../errors.ts";
 import { shown } from "../shown.ts";
 import type { Caps } from "./caps.ts";
-import { type OwnOp, ownVariants } from "./own_kernels.ts";
+import { OWN_KERNELS, type OwnOp, ownVariants } from "./own_kernels.ts";
 import { subgroupSizeOf } from "./tiling.ts";
 import { type Op, type PlanOverride, VARIANTS, type Variant } from "./variants.ts";
 
@@ -286,6 +286,11 @@ export function parseOverride(text: string): PlanOverride {
   for (const part of text.split(",").filter(Boolean)) {
     const [op = "", variant = ""] = part.split("=").map((s) => s.trim());
     const variants: readonly string[] = Object.hasOwn(VARIANTS, op) ? VARIANTS[op as Op] : ownVariants(op);
+    if (variants.length === 0 && Object.hasOwn(OWN_KERNELS, op)) {
+      throw new InputError("ENV", `INSTRUCTBLIP_PLAN: ${op} has one kernel`, {
+        hint: "npm run kernel:new adds another",
+      });
+    }
     if (variants.length === 0) {
       throw new InputError("ENV", `INSTRUCTBLIP_PLAN: there is no op "${op}"`, {
         hint: `ops: ${Object.keys(VARIANTS).join(", ")}`,
