@@ -19,7 +19,10 @@ export function writeWhole(path: string, text: string): void {
   mkdirSync(dirname(path), { recursive: true });
   const old = statSync(path, { throwIfNoEntry: false });
   if (old?.isDirectory()) throw new Error(`${path} is a folder; give a file name`);
-  if (old && !old.isFile()) return writeFileSync(path, text);
+  if (old && !old.isFile()) {
+    writeFileSync(path, text);
+    return;
+  }
   const target = old ? realpathSync(path) : path;
   const fresh = `${target}.${process.pid}.tmp`;
   try {

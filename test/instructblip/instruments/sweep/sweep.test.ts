@@ -149,7 +149,9 @@ describe("of one LLaMA", async () => {
     const longer = { input_ids: [[...input_ids[0], 7]], attention_mask: undefined };
     await expect(patch(longer)).rejects.toMatchObject({
       code: "PATCH",
-      message: expect.stringMatching(/^language_model\.layers needs .*: clean \d+, corrupted \d+/),
+      message: expect.stringMatching(
+        /^language_model\.layers needs .*: \S+ has \d+ positions in the clean run, \d+ in the corrupted/,
+      ),
       hint: expect.stringContaining("qformer.queries alone"),
     });
     const { units } = await patch(longer, { targets: ["qformer.queries"] });
