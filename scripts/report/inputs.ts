@@ -6,6 +6,7 @@ import type { Comparison as BenchComparison } from "../../bench/compare.ts";
 import { ENGINE_NAMES } from "../../bench/peers/engine.ts";
 import { KINDS, type PeerRow } from "../../bench/peers/results.ts";
 import type { Row } from "../../bench/rows.ts";
+import type { ProfileSums } from "../../src/instructblip/instruments/profile/report.ts";
 import type { Limits } from "../../src/tensor/limits.ts";
 import { bounded, shown } from "../../src/tensor/shown.ts";
 import {
@@ -103,21 +104,6 @@ export interface ProfileResult {
     readonly modules: readonly (ProfileSums & { readonly module: string })[];
     readonly kernels: readonly (ProfileSums & { readonly kernel: string })[];
   }[];
-}
-
-/** Sums of launches. */
-export interface ProfileSums {
-  readonly launches: number;
-  readonly ms: number;
-  /** Of the time of the phase. */
-  readonly share: number;
-  readonly flops: number;
-  readonly bytes: number;
-  readonly gflops: number | null;
-  readonly gbs: number | null;
-  readonly limit_ms: number;
-  readonly of_limit: number | null;
-  readonly bound: string;
 }
 
 /** A file's results. Several may have a path: versions of one file. */

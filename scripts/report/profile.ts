@@ -1,10 +1,11 @@
 /** Where the time of a load and an answer goes: by module, and by kernel under the adapter's limits. */
 import { type Column, formatRate, formatTime } from "../../bench/report.ts";
 import { groupedBy } from "../../bench/rows.ts";
+import type { ProfileSums } from "../../src/instructblip/instruments/profile/report.ts";
 import type { Limits } from "../../src/tensor/limits.ts";
 import { drawBars } from "./bars.ts";
 import { type Figure, tableOf } from "./figure.ts";
-import type { ProfileResult, ProfileSums } from "./inputs.ts";
+import type { ProfileResult } from "./inputs.ts";
 import { heightOf, keyOf, limitWords } from "./roofline.ts";
 import { drawRoofline } from "./roofline_chart.ts";
 

@@ -3,8 +3,11 @@ import type { StateOptions } from "../../modules/observer.ts";
 import type { Observer } from "../../tensor/device/device.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
+import type { VisionLanguageConfig } from "../config/config.ts";
 import type { Intervention } from "../interventions/intervention.ts";
-import type { Ids } from "../model/language_model.ts";
+import type { Ids, LanguageModel } from "../model/language_model.ts";
+import { shiftRight } from "../model/loss.ts";
+import { expectLabels, expectRectangle } from "./inputs.ts";
 
 /** Inputs of forward() besides the processor's, by Hugging Face's names. */
 export interface ForwardInputs extends StateOptions {
@@ -68,4 +71,33 @@ export function expectKinds(options: Readonly<Record<string, unknown>>): void {
       if (typeof value !== "boolean") bad("true or false");
     }
   }
+}
+
+/** Checks what is an input of forward() alone. @param B rows of the prompt @throws InputError PARAM_RANGE, LABELS */
+export function checkForward(
+  model: LanguageModel,
+  { labels, logits_to_keep = 0, decoder_input_ids }: ForwardInputs,
+  B: number,
+): void {
+  if (!Number.isSafeInteger(logits_to_keep) || logits_to_keep < 0) {
+    const given = shown(logits_to_keep);
+    throw new InputError("PARAM_RANGE", `logits_to_keep must be a whole number of at least 0, got ${given}`);
+  }
+  const given = decoder_input_ids ? expectRectangle("decoder_input_ids", decoder_input_ids) : undefined;
+  if (!labels) return;
+  const T = expectLabels(labels, B, model.vocabulary);
+  if (logits_to_keep > 0) throw new InputError("LABELS", "labels need all logits: leave logits_to_keep out");
+  if (model.is_encoder_decoder && T !== (given ?? T)) {
+    throw new InputError("LABELS", `labels have ${T} tokens, decoder_input_ids ${given}`);
+  }
+}
+
+/** The decoder's input ids for labels; undefined for a decoder-only model. */
+export function decoderInputs(
+  { language_model, config }: { readonly language_model: LanguageModel; readonly config: VisionLanguageConfig },
+  labels: Ids | undefined,
+): Ids | undefined {
+  const start = language_model.decoder_start_token_id;
+  if (labels === undefined || start === undefined) return undefined;
+  return shiftRight(labels, start, config.text_config.pad_token_id ?? start);
 }

@@ -6,6 +6,7 @@
 import { InputError } from "../../tensor/errors.ts";
 import { formatShape, sizeOf, sizes } from "../../tensor/shape.ts";
 import { shown } from "../../tensor/shown.ts";
+import type { VisionLanguageConfig } from "../config/config.ts";
 import type { Ids } from "../model/language_model.ts";
 import { IGNORE_INDEX } from "../model/loss.ts";
 import type { InstructBlipQFormerEmbeddings } from "../model/qformer.ts";
@@ -213,4 +214,12 @@ interface ExampleSizes {
   readonly num_query_tokens: number;
   readonly image_token: number | null;
   readonly vision_config: { readonly image_size: number };
+}
+
+/** The default prompt: placeholders, and the beginning-of-sequence token. @throws InputError BAD_INPUT without such a token */
+export function emptyPrompt({ image_token, text_config }: VisionLanguageConfig, B: number, features: number): Ids {
+  const { bos_token_id } = text_config;
+  if (bos_token_id === null) throw new InputError("BAD_INPUT", "input_ids are needed: text_config has no bos_token_id");
+  const placeholders = image_token === null ? [] : new Array<number>(features).fill(image_token);
+  return Array.from({ length: B }, () => [...placeholders, bos_token_id]);
 }

@@ -10,7 +10,6 @@ import { InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import { contiguous } from "../../tensor/ops/copy.ts";
 import { sizes } from "../../tensor/shape.ts";
-import { shown } from "../../tensor/shown.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { compileAnswer, type GenerateOptions, generate, type Question, rank } from "../generation/generate.ts";
@@ -23,7 +22,7 @@ import { Callbacks, streamerOf } from "../generation/streamer.ts";
 import { checkInterventions } from "../interventions/intervention.ts";
 import { Plan } from "../interventions/plan.ts";
 import { type EmbeddedPrompt, type Ids, type LanguageModel, upload } from "../model/language_model.ts";
-import { meanLoss, nextTokens, shiftRight, tokenLosses } from "../model/loss.ts";
+import { meanLoss, nextTokens, tokenLosses } from "../model/loss.ts";
 import type { QFormerOutput } from "../model/qformer.ts";
 import type {
   ImageFeatures,
@@ -33,6 +32,8 @@ import type {
   VisionLanguageOutput,
 } from "../model/vision_language.ts";
 import {
+  checkForward,
+  decoderInputs,
   expectKinds,
   FORWARD_OPTIONS,
   type ForwardInputs,
@@ -43,8 +44,8 @@ import {
 import type { PretrainedFrom } from "./from_pretrained.ts";
 import { ImageCache, type ImageLookup, sharedImages } from "./image_cache.ts";
 import {
+  emptyPrompt,
   expectIds,
-  expectLabels,
   expectPixelShape,
   expectPixels,
   expectPlaceholders,
@@ -161,8 +162,8 @@ export abstract class VisionLanguageModel<
       options as ForwardInputs & ForwardOptions;
     const changes = checkInterventions(interventions ?? []);
     const prompt = this.readPrompt(inputs);
-    this.#checkForward({ labels, logits_to_keep, decoder_input_ids }, prompt.B);
-    const answer = { decoder_input_ids: decoder_input_ids ?? this.#decoderInputs(labels), logits_to_keep };
+    checkForward(this.language_model, { labels, logits_to_keep, decoder_input_ids }, prompt.B);
+    const answer = { decoder_input_ids: decoder_input_ids ?? decoderInputs(this, labels), logits_to_keep };
     const run = () => this.model.forward({ ...this.#uploadImages(inputs), ...this.#uploadPrompt(prompt) }, answer);
     const decoder = this.language_model.is_encoder_decoder ? answer.decoder_input_ids : undefined;
     const length = decoder?.[0]?.length ?? prompt.L;
@@ -217,7 +218,7 @@ export abstract class VisionLanguageModel<
     const { decoder_input_ids, logits_to_keep } = inputs;
     const prompt = this.#readIds(inputs);
     this.checkWords(inputs, prompt.B);
-    this.#checkForward({ decoder_input_ids, logits_to_keep }, prompt.B);
+    checkForward(this.language_model, { decoder_input_ids, logits_to_keep }, prompt.B);
     const [b = 0, ...shape] = states.shape;
     const frames = framesOf(inputs.pixel_values).shape[0] / inputs.pixel_values.shape[0]!;
     if (b !== frames && b !== prompt.B * frames) {
@@ -362,9 +363,8 @@ export abstract class VisionLanguageModel<
     refuseUnknown("save_pretrained", given, SAVE_OPTIONS);
     expectKinds(given);
     const saved = { config: this.config, weights: this.#weights };
-    return this.device.exclusive(() => saveModel(to, saved, given), {
-      signal: (given as SavePretrainedOptions).signal,
-    });
+    const { signal } = given as SavePretrainedOptions;
+    return this.device.exclusive(() => saveModel(to, saved, given), { signal });
   }
 
   /** Compiles the kernels of a greedy answer of one row. */
@@ -390,8 +390,6 @@ export abstract class VisionLanguageModel<
     if (this.#ownsDevice) this.device.destroy();
     else this.#weights.dispose();
   }
-
-  // --- inputs ----------------------------------------------------------------------------------------------------
 
   /** Number of images: one for each row of the prompt, or, without a prompt, of the Q-Former's text. */
   protected rowsOf(_inputs: I, B: number | undefined): number | undefined {
@@ -433,47 +431,15 @@ export abstract class VisionLanguageModel<
     const { image_token, modality } = this.config;
     expectPixelShape(pixel_values, this.pixel_layout);
     const features = this.featuresOf(pixel_values);
-    const ids = input_ids ?? this.#emptyPrompt(pixel_values.shape[0]!, features);
+    const ids = input_ids ?? emptyPrompt(this.config, pixel_values.shape[0]!, features);
     const length = expectRectangle("input_ids", ids);
     const mask = maskOf("attention_mask", attention_mask, ids);
     if (image_token === null) refusePlaceholders(ids, mask, features);
     expectIds("input_ids", ids, this.language_model.num_embeddings);
     if (image_token !== null) expectPlaceholders(ids, image_token, features, modality);
     if (image_token !== null) return { B: ids.length, L: length, ids, mask };
-    const inFront = (value: number, rows: Ids) =>
-      rows.map((row) => [...new Array<number>(features).fill(value), ...row]);
+    const inFront = (x: number, rows: Ids) => rows.map((row) => [...new Array<number>(features).fill(x), ...row]);
     return { B: ids.length, L: features + length, ids: inFront(NO_ID, ids), mask: inFront(1, mask) };
-  }
-
-  /** The default prompt: placeholders, and the beginning-of-sequence token. */
-  #emptyPrompt(B: number, features: number): Ids {
-    const { image_token, text_config } = this.config;
-    if (text_config.bos_token_id === null) {
-      throw new InputError("BAD_INPUT", "input_ids are needed: text_config has no bos_token_id");
-    }
-    const placeholders = image_token === null ? [] : new Array<number>(features).fill(image_token);
-    return Array.from({ length: B }, () => [...placeholders, text_config.bos_token_id as number]);
-  }
-
-  #checkForward({ labels, logits_to_keep = 0, decoder_input_ids }: ForwardInputs, B: number): void {
-    if (!Number.isSafeInteger(logits_to_keep) || logits_to_keep < 0) {
-      const given = shown(logits_to_keep);
-      throw new InputError("PARAM_RANGE", `logits_to_keep must be a whole number of at least 0, got ${given}`);
-    }
-    const given = decoder_input_ids ? expectRectangle("decoder_input_ids", decoder_input_ids) : undefined;
-    if (!labels) return;
-    const T = expectLabels(labels, B, this.language_model.vocabulary);
-    if (logits_to_keep > 0) throw new InputError("LABELS", "labels need all logits: leave logits_to_keep out");
-    if (this.language_model.is_encoder_decoder && T !== (given ?? T)) {
-      throw new InputError("LABELS", `labels have ${T} tokens, decoder_input_ids ${given}`);
-    }
-  }
-
-  /** The decoder's input ids for labels; undefined for a decoder-only model. */
-  #decoderInputs(labels: Ids | undefined): Ids | undefined {
-    const start = this.language_model.decoder_start_token_id;
-    if (labels === undefined || start === undefined) return undefined;
-    return shiftRight(labels, start, this.config.text_config.pad_token_id ?? start);
   }
 
   /** Uploads images, those that several rows show once, and the Q-Former's text. */
