@@ -27,7 +27,6 @@ import { BindGroups, type Dispatch, encode } from "./bind_groups.ts";
 import { Call } from "./call.ts";
 import type { Caps } from "./caps.ts";
 import { Driver } from "./driver.ts";
-import { MAP_READ } from "./gpu.ts";
 import { Arena, Memory, type Storage } from "./memory.ts";
 import { Pipelines, pipelineKey } from "./pipelines.ts";
 import { Profile } from "./profile.ts";
@@ -357,7 +356,7 @@ export class GpuDevice implements Device {
     try {
       this.#submit((encoder) => encoder.copyBufferToBuffer(tensor.storage.buffer, 0, staging, 0, bytes));
       if (this.#driver.behind) await this.#driver.behind; // a buffer that is being mapped takes no copy
-      const mapped = this.#driver.asked(() => staging.mapAsync(MAP_READ, 0, bytes));
+      const mapped = this.#driver.map(staging, bytes);
       const promise = mapped.then(() => staging.getMappedRange(0, bytes).slice(0, tensor.bytes));
       const copy = await this.#driver.wait(call, { what: "reading back", promise, endsWithWork: true });
       staging.unmap();

@@ -4,6 +4,7 @@
  */
 import { DeviceError, EngineError, KernelError } from "../errors.ts";
 import { Call } from "./call.ts";
+import { MAP_READ } from "./gpu.ts";
 
 /** A promise of the driver, and what it is for, in words. */
 interface Wait<T> {
@@ -17,6 +18,13 @@ interface Wait<T> {
 const ANSWER_MS = 10_000;
 /** The cause of a failure, such as the loss of the device, may be reported this much later. */
 const CAUSE_MS = 200;
+
+/**
+ * What dawn-node (0.6.2) will still look at, by a pointer that does not keep it alive. It settles the promise of a map at once
+ * when the buffer is destroyed, and that of a loss when the device is; when Dawn then calls back it looks whether the promise
+ * is settled. Collected before, its memory may be another promise's, which is settled twice: the process dies.
+ */
+const held = new Set<object>();
 
 /** A GPUDevice whose errors are assigned to {@link Call}s. */
 export class Driver {
@@ -36,6 +44,7 @@ export class Driver {
   readonly #timeoutMs: number;
   readonly #onFailure: () => void;
   readonly #unlisten: () => void;
+  readonly #loss: Promise<GPUDeviceLostInfo>;
 
   /** @param timeout of one wait, in seconds; `onFailure` drops cached objects that may be invalid */
   constructor(handle: GPUDevice, timeout: number, onFailure: () => void) {
@@ -51,7 +60,8 @@ export class Driver {
     };
     handle.addEventListener("uncapturederror", listener);
     this.#unlisten = () => handle.removeEventListener("uncapturederror", listener);
-    void handle.lost.then((info) => {
+    this.#loss = handle.lost;
+    void this.#loss.then((info) => {
       const driver = self.deref();
       if (driver) driver.#onLost(info);
     });
@@ -69,8 +79,23 @@ export class Driver {
 
   destroy(): void {
     this.destroyed = true;
+    this.#holdUntilCallbacks(this.#loss);
     this.handle.destroy();
     this.#unlisten();
+  }
+
+  /** Maps the first `bytes` of a buffer for reading. */
+  map(buffer: GPUBuffer, bytes: number): Promise<undefined> {
+    const promise = this.asked(() => buffer.mapAsync(MAP_READ, 0, bytes));
+    promise.catch(() => this.#holdUntilCallbacks({ buffer, promise }));
+    return promise;
+  }
+
+  /** Holds `object` until Dawn has made the callbacks that are due: those of earlier calls come first. */
+  #holdUntilCallbacks(object: object): void {
+    held.add(object);
+    const made = () => void held.delete(object);
+    this.asked(() => this.handle.queue.onSubmittedWorkDone()).then(made, made);
   }
 
   #onLost({ message, reason }: GPUDeviceLostInfo): void {
@@ -80,6 +105,9 @@ export class Driver {
           hint: "often the driver ran out of memory or a watchdog ended a long kernel; open a new device",
         });
     for (const reject of this.#waiting) reject(this.lost);
+    // Frees what the device holds. And dawn-node writes to the promise of the loss when it collects a device that is not
+    // destroyed, even if that promise has been collected.
+    if (!this.destroyed) this.handle.destroy();
   }
 
   /** Throws if the device is lost or destroyed: Dawn then accepts every call and drops it. */

@@ -2,7 +2,7 @@
 import type { Launch, LaunchTime, LaunchWork, ProfileClock, Profiled, UploadTime } from "../tensor.ts";
 import { type Dispatch, encode } from "./bind_groups.ts";
 import type { Driver } from "./driver.ts";
-import { BUFFER_USAGE, MAP_READ } from "./gpu.ts";
+import { BUFFER_USAGE } from "./gpu.ts";
 import type { MemoryUse } from "./memory.ts";
 
 /** Launches of one query set, which holds 4096 timestamps at most. */
@@ -82,10 +82,13 @@ export class Profile {
     encoder.resolveQuerySet(querySet, 0, launches.length * 2, resolved, 0);
     encoder.copyBufferToBuffer(resolved, 0, staging, 0, size);
     const collect = async () => {
-      const mapped = driver.asked(() => staging.mapAsync(MAP_READ));
-      const promise = mapped.then(() => staging.getMappedRange().slice(0));
-      const stamps = new BigInt64Array(await driver.wait(call, { what: "reading times", promise, endsWithWork: true }));
-      for (const object of [staging, resolved, querySet]) object.destroy();
+      const promise = driver.map(staging, size).then(() => staging.getMappedRange().slice(0));
+      const wait = driver.wait(call, { what: "reading times", promise, endsWithWork: true });
+      const stamps = new BigInt64Array(
+        await wait.finally(() => {
+          for (const object of [staging, resolved, querySet]) object.destroy();
+        }),
+      );
       const times = recorded.map((one, i) => {
         const [start, end] = [stamps[2 * i]!, stamps[2 * i + 1]!];
         this.#step = gcd(this.#step, end - start);

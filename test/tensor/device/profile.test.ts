@@ -8,7 +8,7 @@ import { linear } from "../../../src/tensor/ops/linear.ts";
 import { scale } from "../../../src/tensor/ops/scale.ts";
 import { atSite, type Device, type ProfileClock } from "../../../src/tensor/tensor.ts";
 import { Weight } from "../../../src/tensor/weight.ts";
-import { otherDevice, testDevice } from "../../device.ts";
+import { driverDevice, otherDevice, testDevice } from "../../device.ts";
 
 const device = await testDevice();
 const CLOCKS: readonly ProfileClock[] = device.caps.timestamps ? ["timestamps", "sync"] : ["sync"];
@@ -97,7 +97,7 @@ describe.each(CLOCKS)("by %s", (clock) => {
   });
 
   test("a GPU error of a launch is that of the call", async () => {
-    const own = await otherDevice({});
+    const own = await driverDevice({}); // what it is asked after its loss is an error of a shared one
     const x = own.tensor([1], [1]);
     const lost = own.profile(
       async () => {
