@@ -156,7 +156,8 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   PROMPT: "`attention --prompt` was given for a BLIP-2, whose Q-Former reads no text",
   PROMPT_TOO_LONG: "the instruction has more tokens than the Q-Former has positions",
   QUANTIZED: "quantized weights cannot be saved in Hugging Face's format",
-  QUANTIZED_CHECKPOINT: "the checkpoint is quantized (bitsandbytes, GPTQ, AWQ, fp8, …), which is not supported",
+  QUANTIZED_CHECKPOINT:
+    "the checkpoint is quantized by a scheme that is not read (GPTQ, AWQ, fp8, …), or its bitsandbytes tensors do not fit together",
   RAGGED: "rows of ids have different lengths; pass padding: true to the processor",
   RAGGED_BATCH: "texts have different lengths and padding was not requested",
   RANK: "a tensor has too many dimensions",

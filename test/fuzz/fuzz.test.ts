@@ -17,7 +17,14 @@ import { TARGETS } from "./targets.ts";
 
 const SEED = 20_261_129;
 /** Cases of half a second or so each; where none is given, five hundred take less. */
-const CASES: Readonly<Record<string, number>> = { weights: 100, adapters: 100, jsons: 75, tokenizers: 30, images: 250 };
+const CASES: Readonly<Record<string, number>> = {
+  weights: 100,
+  adapters: 100,
+  bitsandbytes: 50,
+  jsons: 75,
+  tokenizers: 30,
+  images: 250,
+};
 const ROUNDS = ALL ? 4 : 1;
 
 test.each(Object.keys(TARGETS) as TargetName[])("%s: no case of a short round fails", async (name) => {

@@ -25,6 +25,7 @@ export const ABOUT = {
   headers: "safetensors files: lengths, headers, entries, data",
   pickles: "PyTorch's files: zip archives, pickles, storages",
   adapters: "PEFT's adapters, merged into a small model's weights",
+  bitsandbytes: "checkpoints that bitsandbytes quantized: scales, states, packed matrices",
   indexes: "shard indexes, and the shards they name",
   weights: "config.json against a checkpoint's tensors, on a device that holds none; nothing may stay allocated",
   configs: "config.json",

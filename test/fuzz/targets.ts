@@ -203,6 +203,52 @@ const adapters: Target = {
   },
 };
 
+const bitsandbytes: Target = {
+  prepare: async () => {
+    const golden = fileURLToPath(new URL("../golden/bitsandbytes/data/", import.meta.url));
+    const read = (name: string, file: string) => readFileSync(join(golden, name, file));
+    const checkpoints = ["int8", "nf4", "nf4_nested", "fp4"].map((name) => {
+      const bytes = read(name, "model.safetensors");
+      const end = 8 + Number(bytes.readBigUInt64LE());
+      const header = JSON.parse(bytes.toString("utf8", 8, end)) as Record<string, { data_offsets: [number, number] }>;
+      const states = Object.entries(header).filter(([key]) => key.includes("quant_state"));
+      return { config: read(name, "config.json"), bytes, end, header, states };
+    });
+    /** One matrix's state damaged, and as many bytes as it has then. */
+    const stateDamaged = (random: Random, { bytes, end, header, states }: (typeof checkpoints)[number]) => {
+      const [key, info] = pick(random, states);
+      const [from, to] = info.data_offsets;
+      const state = damagedJson(random, JSON.parse(bytes.toString("utf8", end + from, end + to)) as Json);
+      const data_offsets = [bytes.length - end, bytes.length - end + state.length];
+      const { __metadata__: _, ...tensors } = {
+        ...header,
+        [key]: { dtype: "U8", shape: [state.length], data_offsets },
+      };
+      // What is in its old place is a tensor of its own, as no byte may be of none.
+      const old = { dtype: "U8", shape: [to - from], data_offsets: [from, to] };
+      return Buffer.concat([build(JSON.stringify({ ...tensors, old }), 0), bytes.subarray(end), state]);
+    };
+    return {
+      make(random) {
+        const of = pick(random, checkpoints);
+        const { config, bytes, end, header } = of;
+        const kind = random.int(0, of.states.length ? 3 : 2);
+        const damagedHeader = () =>
+          Buffer.concat([build(jsonOf(mutateJson(random, structuredClone(header) as Json)), 0), bytes.subarray(end)]);
+        const file = [() => mutateBytes(random, bytes), damagedHeader, () => stateDamaged(random, of)][kind]!();
+        return { files: { "config.json": config, "model.safetensors": file }, input: random.int(1, 64) };
+      },
+      async run({ files, input }) {
+        const checkpoint = await weightsOf(await ModelFolder.open(folderOf(files)));
+        const names = [...checkpoint.tensors.values()].filter(({ dtype }) => dtype in DTYPES).map(({ name }) => name);
+        for await (const { bytes } of checkpoint.stream(names, { chunkBytes: 8 * (input as number) })) bytes.fill(0);
+        await checkpoint.close();
+        return checkpoint.warnings;
+      },
+    };
+  },
+};
+
 /** A refusal that is one of many answers of a case. */
 function ignoreTyped(error: unknown): void {
   if (!isTyped(error)) throw error;
@@ -842,6 +888,7 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
   headers,
   pickles,
   adapters,
+  bitsandbytes,
   indexes,
   weights,
   configs,

@@ -31,9 +31,12 @@ export async function saveConfig(to: string | WritableFolder, config: SavedConfi
  * The text of config.json.
  *
  * @param dtype of the weights. Default: the dtype that the config was read with, else f32
+ * @param without fields that are left out, of the config and of its parts
  */
-export function configText(config: SavedConfig, dtype?: WeightDType): string {
-  const known = JSON.parse(JSON.stringify(config)) as JsonRecord;
+export function configText(config: SavedConfig, dtype?: WeightDType, without: readonly string[] = []): string {
+  const known = JSON.parse(JSON.stringify(config), (field, value) =>
+    without.includes(field) ? undefined : value,
+  ) as JsonRecord;
   // The parts of siblings have other class names in transformers.
   const family = String(known.model_type).replace("-", "_");
   const types = {

@@ -15,11 +15,12 @@ import type { VisionLanguageConfig } from "../config/config.ts";
 import { fixVicunaTokenIds } from "../config/vicuna.ts";
 import type { WarningListener } from "../generation/types.ts";
 import type { LanguageModel } from "../model/language_model.ts";
+import { isDequantized } from "./checkpoint/bitsandbytes.ts";
 import { weightsOf } from "./checkpoint/open_weights.ts";
 import { type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
 import { type ConfigClass, openPretrained, type WeightParts, withParts } from "./model_folder.ts";
-import { otherCheckpoint, quantizationOf } from "./other_checkpoints.ts";
+import { type OtherCheckpoint, otherCheckpoint, otherScheme, quantizationOf } from "./other_checkpoints.ts";
 import { cacheFolder } from "./platform.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";
 
@@ -207,6 +208,8 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   const folder = await withParts(await openPretrained(from, open), { base_model, adapter }, open);
   await refuseUnheeded(folder);
   let config = await folder.config(Model.config_class);
+  const scheme = otherScheme(fileOf(config));
+  if (scheme) refuseOther(scheme);
   const checkpoint = await weightsOf(folder);
   let weights: Weights | undefined;
   let opened: Device | undefined = device;
@@ -224,7 +227,11 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     weights = bound;
     const { memory } = opened;
     const model = opened.within(call, () => memory.allOrNothing(() => bind(Model, bound, config, checkpoint)));
-    const warnings = [...checkpoint.warnings, ...check(model, bound), ...setKvCacheDtype(model, kv_cache_dtype)];
+    const warnings = [
+      ...checkpoint.warnings,
+      ...check(model, bound, checkpoint),
+      ...setKvCacheDtype(model, kv_cache_dtype),
+    ];
     const kept = await warnOnFailure(warnings, () => openWeightCache(bound, weight_cache));
     const [restored] = await Promise.all([
       bound.load({ on_progress, signal, cache: kept, call }),
@@ -277,7 +284,7 @@ async function warnOnFailure<T>(warnings: string[], use: () => Promise<T>): Prom
 }
 
 /** Checks after all parameters are bound. @returns warnings @throws WeightError VOCAB_MISMATCH */
-function check({ config, language_model }: Loadable, weights: Weights): string[] {
+function check({ config, language_model }: Loadable, weights: Weights, checkpoint: Checkpoint): string[] {
   const warnings = [...weights.warnings];
   const leftovers = weights.leftovers(IGNORED);
   if (leftovers.length) {
@@ -286,7 +293,7 @@ function check({ config, language_model }: Loadable, weights: Weights): string[]
     );
   }
   const scheme = quantizationOf(fileOf(config));
-  if (scheme) {
+  if (scheme && !isDequantized(checkpoint)) {
     warnings.push(`quantization_config (${scheme}) is not followed: the weights are floats, and stored as dtype says`);
   }
   const { image_token, modality, text_config } = config;
@@ -301,6 +308,10 @@ function check({ config, language_model }: Loadable, weights: Weights): string[]
     throw new WeightError("VOCAB_MISMATCH", message);
   }
   return warnings;
+}
+
+function refuseOther({ code, what, hint }: OtherCheckpoint, cause?: unknown): never {
+  throw new WeightError(code, `the checkpoint is ${what}`, { hint, cause });
 }
 
 const NO_LANGUAGE_MODEL = "is the language model in a folder of its own? base_model completes a checkpoint by another";
@@ -322,10 +333,7 @@ function bind<C extends VisionLanguageConfig, M>(
   } catch (error) {
     if (!(error instanceof WeightError)) throw error;
     const other = otherCheckpoint(tensors, fileOf(config));
-    if (other) {
-      const { code, what, hint } = other;
-      throw new WeightError(code, `the checkpoint is ${what}`, { hint, cause: error });
-    }
+    if (other) refuseOther(other, error);
     if (error.code !== "MISSING_TENSORS") throw error;
     const missing = weights.missing((asked) => new Model(asked, config));
     if (missing.length < 2) throw error;

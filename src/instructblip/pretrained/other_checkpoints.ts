@@ -1,6 +1,6 @@
 /**
- * Checkpoints that cannot be loaded: quantized by another scheme, or adapters. They are recognised by tensors and config,
- * and the error names an alternative.
+ * Checkpoints that cannot be loaded: quantized by another scheme than bitsandbytes, or adapters. They are recognised by tensors and
+ * config, and the error names an alternative.
  */
 import type { CheckpointTensor } from "../../tensor/files/checkpoint.ts";
 import { quote } from "../../tensor/shown.ts";
@@ -14,26 +14,41 @@ export interface OtherCheckpoint {
 
 const USE_ORIGINAL =
   'use the model\'s original checkpoint of float32, float16 or bfloat16; dtype: "int8" or "int4" quantizes it while it is loaded';
+const IF_FLOATS = `${USE_ORIGINAL}; if its weights are floats all the same, take quantization_config out of config.json`;
 const USE_BASE = "load its base, and give the folder of the adapter as adapter (--adapter), which merges it";
 
 /** Tensors that only files of a scheme have, and the scheme's name. */
 const SCHEMES: readonly (readonly [RegExp, string])[] = [
-  [/\.weight\.(absmax|nested_absmax|quant_map|quant_state\..*)$/, "bitsandbytes, 4 bits"],
-  [/\.(SCB|weight_format)$/, "bitsandbytes, 8 bits"],
   [/\.g_idx$/, "GPTQ"],
   [/\.(qweight|qzeros)$/, "AWQ or GPTQ"],
   [/\.(weight_packed|weight_scale|weight_scale_inv|input_scale)$/, "8-bit floats, or compressed-tensors"],
 ];
 
-/** The scheme of quantization_config, in words; undefined without one. */
-export function quantizationOf(config: object): string | undefined {
+/** quantization_config, of the model or of its language model. */
+function givenConfig(config: object): Record<string, unknown> | undefined {
   const { quantization_config: own, text_config } = config as Record<"quantization_config" | "text_config", unknown>;
   const given = own ?? (text_config as { quantization_config?: unknown } | null | undefined)?.quantization_config;
-  if (typeof given !== "object" || given === null) return undefined;
-  const { quant_method, bits, load_in_4bit, load_in_8bit, num_bits } = given as Record<string, unknown>;
+  return typeof given === "object" && given !== null ? (given as Record<string, unknown>) : undefined;
+}
+
+/** The scheme of quantization_config, in words; undefined without one. */
+export function quantizationOf(config: object): string | undefined {
+  const given = givenConfig(config);
+  if (!given) return undefined;
+  const { quant_method, bits, load_in_4bit, load_in_8bit, num_bits } = given;
   const method = typeof quant_method === "string" ? quote(quant_method).slice(1, -1) : "an unnamed scheme";
   const width = load_in_4bit === true ? 4 : load_in_8bit === true ? 8 : (bits ?? num_bits);
   return typeof width === "number" ? `${method}, ${width} bits` : method;
+}
+
+/**
+ * A checkpoint whose config names another scheme than bitsandbytes, whatever its tensors are: some schemes quantize floats when
+ * they are loaded.
+ */
+export function otherScheme(config: object): OtherCheckpoint | undefined {
+  const { quant_method } = givenConfig(config) ?? {};
+  if (typeof quant_method !== "string" || /^bitsandbytes(_[48]bit)?$/.test(quant_method)) return undefined;
+  return { code: "QUANTIZED_CHECKPOINT", what: `quantized (${quantizationOf(config)})`, hint: IF_FLOATS };
 }
 
 /** The kind of checkpoint, if it cannot be loaded. @param config config.json's object */
@@ -48,6 +63,6 @@ export function otherCheckpoint(
   const byName = SCHEMES.find(([pattern]) => infos.some(({ name }) => pattern.test(name)))?.[1];
   const byType = infos.some(({ dtype }) => /^F[48]|^F6/.test(dtype)) ? "8-bit floats" : undefined;
   const found = byName ?? byType;
-  if (!found) return undefined;
+  if (!found) return otherScheme(config);
   return { code: "QUANTIZED_CHECKPOINT", what: `quantized (${quantizationOf(config) ?? found})`, hint: USE_ORIGINAL };
 }

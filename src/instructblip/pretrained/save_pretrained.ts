@@ -62,7 +62,9 @@ export async function saveModel(
     },
   }));
   const { dtype } = weights;
-  const text = configText(config, typeof dtype === "string" && dtype !== "auto" ? dtype : undefined);
+  const saved = typeof dtype === "string" && dtype !== "auto" ? dtype : undefined;
+  // What is saved are floats, whatever the checkpoint had.
+  const text = configText(config, saved, ["quantization_config"]);
   const beside = [textFile("config.json", text)];
   await writeCheckpoint(folder, counted, { ...options, total_parameters, signal, beside });
 }

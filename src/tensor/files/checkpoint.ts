@@ -157,6 +157,12 @@ export class Checkpoint {
     return this.#fileOf(info).read(name, rows);
   }
 
+  /** As {@link TensorFile.readInto}, from the file that has the tensor. */
+  async readInto(name: string, byteOffset: number, into: Uint8Array): Promise<void> {
+    const info = this.tensors.get(name) ?? missing(this.name, [name], this.tensors);
+    await this.#fileOf(info).readInto(info, byteOffset, into);
+  }
+
   /**
    * Reads the named tensors in file order, as pieces in one reused buffer: `bytes` is valid until the next step. A name that is
    * given twice is read once; an empty tensor yields one empty piece. Adjacent tensors share reads.
@@ -202,10 +208,20 @@ export class Checkpoint {
     }
   }
 
-  /** The checkpoint with each file changed, such as its tensors renamed, by something that is not in the files. */
-  map(change: (file: TensorFile) => TensorFile, made_with: readonly string[] = []): Checkpoint {
+  /**
+   * The checkpoint with each file changed, such as its tensors renamed.
+   *
+   * @param made_with what it is changed by, if that is not in the files
+   * @param notes warnings besides the checkpoint's
+   */
+  map(
+    change: (file: TensorFile) => TensorFile,
+    made_with: readonly string[] = [],
+    notes: readonly string[] = [],
+  ): Checkpoint {
     const files = new Map([...this.#files].map(([name, file]) => [name, change(file)]));
-    return new Checkpoint(this.name, files, this.#notes, this.absent, [...this.made_with, ...made_with]);
+    const allNotes = [...this.#notes, ...notes];
+    return new Checkpoint(this.name, files, allNotes, this.absent, [...this.made_with, ...made_with]);
   }
 
   /** The checkpoint, completed by the tensors of `base` that it lacks. Closes both. */

@@ -4,6 +4,7 @@ import { formatBytes } from "../../../tensor/device/memory.ts";
 import type { Checkpoint, CheckpointTensor } from "../../../tensor/files/checkpoint.ts";
 import { formatShape, sizeOf } from "../../../tensor/shape.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
+import { isDequantized } from "../../pretrained/checkpoint/bitsandbytes.ts";
 import { otherCheckpoint, quantizationOf } from "../../pretrained/other_checkpoints.ts";
 import { formatCount, formatTable } from "../format.ts";
 import { DEFAULT_LIMITS, type MemoryPlan, planMemory } from "./memory_plan.ts";
@@ -53,7 +54,7 @@ interface Listed {
 export interface Inspected {
   readonly name: string;
   readonly config: VisionLanguageConfig;
-  readonly checkpoint: Pick<Checkpoint, "tensors" | "warnings">;
+  readonly checkpoint: Pick<Checkpoint, "tensors" | "warnings" | "made_with">;
   /** Warnings about the folder, besides the checkpoint's. */
   readonly notes?: readonly string[];
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
@@ -127,7 +128,7 @@ export function inspect({ name, config, checkpoint, notes = [], files, caps, wit
       .sort(([a], [b]) => rank(a) - rank(b))
       .map(([prefix, infos]) => ({ prefix, ...groupOf(infos) })),
     dtypes: by((info) => info.dtype).map(([dtype, infos]) => ({ dtype, ...groupOf(infos) })),
-    warnings: [...remarks(checkpoint.tensors, config), ...notes, ...checkpoint.warnings],
+    warnings: [...remarks(checkpoint, config), ...notes, ...checkpoint.warnings],
     adapter: caps ? { name: caps.description, software: caps.isSoftware } : null,
     memory: planMemory(checkpoint.tensors, config, caps ?? DEFAULT_LIMITS),
   };
@@ -136,12 +137,14 @@ export function inspect({ name, config, checkpoint, notes = [], files, caps, wit
 }
 
 /** Warnings about a checkpoint before it is loaded. */
-function remarks(tensors: Checkpoint["tensors"], config: VisionLanguageConfig): string[] {
+function remarks(checkpoint: Inspected["checkpoint"], config: VisionLanguageConfig): string[] {
   const json = (config as unknown as { toJSON(): object }).toJSON();
-  const other = otherCheckpoint(tensors, json);
+  const other = otherCheckpoint(checkpoint.tensors, json);
   if (other) return [`the checkpoint is ${other.what}: ${other.hint}`];
   const scheme = quantizationOf(json);
-  return scheme ? [`quantization_config (${scheme}) is not followed: the weights are floats`] : [];
+  return scheme && !isDequantized(checkpoint)
+    ? [`quantization_config (${scheme}) is not followed: the weights are floats`]
+    : [];
 }
 
 function groupOf(tensors: readonly CheckpointTensor[]): Group {

@@ -9,6 +9,7 @@ import type { JsonFolder } from "../../config/json_folder.ts";
 import type { ModelFolder } from "../model_folder.ts";
 import { refuseUnheeded, WEIGHT_FORMATS } from "../unheeded_files.ts";
 import { withAdapter } from "./adapter.ts";
+import { dequantized } from "./bitsandbytes.ts";
 import { fromLavis, isLavis, LAVIS_FILES } from "./lavis.ts";
 
 /**
@@ -50,7 +51,14 @@ async function openWeights(folder: JsonFolder, config: VisionLanguageConfig, bas
 async function openOwn(folder: JsonFolder, { family }: VisionLanguageConfig): Promise<Checkpoint> {
   const given = (await folder.json("config.json"))?.transformers_weights;
   const names = typeof given === "string" && WEIGHT_FORMATS.test(given) ? [given] : [...WEIGHT_FILES, ...LAVIS_FILES];
-  const checkpoint = await Checkpoint.open(folder, {}, names);
+  const opened = await Checkpoint.open(folder, {}, names);
+  let checkpoint: Checkpoint;
+  try {
+    checkpoint = await dequantized(opened);
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
   if (!isLavis(checkpoint.tensors.keys())) return checkpoint;
   return checkpoint.map((file) => fromLavis(file, family.model_type));
 }
