@@ -19,7 +19,7 @@ import {
 type Unkept = "max_new_tokens" | "min_new_tokens" | "bos_token_id" | "use_cache";
 
 /** Options after defaults and checks; lengths count whole rows. */
-export interface GenerationConfig extends Omit<ValuesOf<typeof GENERATION>, Unkept> {
+export interface DecodingConfig extends Omit<ValuesOf<typeof GENERATION>, Unkept> {
   /** Generated ids are below it; prompts may have others. */
   readonly vocabulary: number;
   readonly prompt_length: number;
@@ -63,7 +63,7 @@ const MOST_BEAMS = 64;
  *
  * @throws InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, PARAM_RANGE, BEAM_LIMIT, naming the option
  */
-export function decodingConfig(options: GenerationOptions, setting: GenerationSetting): GenerationConfig {
+export function decodingConfig(options: GenerationOptions, setting: GenerationSetting): DecodingConfig {
   refuseUnknownOptions(options);
   const { promptLength, vocabulary } = setting;
   const given = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
@@ -79,7 +79,7 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
   const warnings: string[] = [];
   const eos_token_id = [(options.eos_token_id === undefined ? setting : options).eos_token_id ?? []].flat();
   const { pad_token_id } = options.pad_token_id === undefined ? setting : options;
-  const config: GenerationConfig = {
+  const config: DecodingConfig = {
     ...values,
     vocabulary,
     prompt_length: promptLength,
@@ -104,7 +104,7 @@ function lengths(
   options: GenerationOptions,
   { promptLength, embeddedLength = 0, max_position_embeddings = Number.POSITIVE_INFINITY }: GenerationSetting,
   warnings: string[],
-): Pick<GenerationConfig, "max_length" | "min_length"> {
+): Pick<DecodingConfig, "max_length" | "min_length"> {
   const { max_new_tokens, min_new_tokens } = options;
   if (max_new_tokens != null && options.max_length != null)
     warnings.push("max_length is ignored: max_new_tokens is given");
@@ -140,7 +140,7 @@ function lengths(
   return { max_length, min_length };
 }
 
-function checkTogether(config: GenerationConfig, { cacheBytesPerToken }: GenerationSetting): void {
+function checkTogether(config: DecodingConfig, { cacheBytesPerToken }: GenerationSetting): void {
   const { do_sample, num_beams, num_return_sequences, suppress_tokens } = config;
   if (num_beams > MOST_BEAMS) {
     const bytes = (cacheBytesPerToken ?? 0) * num_beams * config.max_length;

@@ -8,7 +8,7 @@
 import { InputError } from "../../tensor/errors.ts";
 import { expectIds, expectRectangle, maskOf } from "../pretrained/inputs.ts";
 import { logSoftmaxInPlace } from "./arithmetic.ts";
-import type { GenerationConfig } from "./configuration.ts";
+import type { DecodingConfig } from "./configuration.ts";
 import type { Decoder, Logits, Tokens } from "./decoder.ts";
 
 /** The language model without images, with a row for every row of the search from the start. */
@@ -33,7 +33,7 @@ export interface NegativePrompt {
  * @throws InputError BAD_INPUT, RAGGED, TOKEN_ID, BAD_MASK, BATCH_MISMATCH, UNSUPPORTED_OPTION
  */
 export function negativePrompt(
-  { guidance_scale, negative_prompt_ids, negative_prompt_attention_mask, num_return_sequences }: GenerationConfig,
+  { guidance_scale, negative_prompt_ids, negative_prompt_attention_mask, num_return_sequences }: DecodingConfig,
   prompt: readonly (readonly number[])[],
   { is_encoder_decoder, num_embeddings }: { readonly is_encoder_decoder: boolean; readonly num_embeddings: number },
 ): NegativePrompt | undefined {

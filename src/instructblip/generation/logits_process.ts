@@ -8,7 +8,7 @@
 import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
 import { cumsum, finiteIndices, logSoftmaxInPlace, maximum, softmax, topIndices } from "./arithmetic.ts";
-import type { GenerationConfig } from "./configuration.ts";
+import type { DecodingConfig } from "./configuration.ts";
 import type { ScoreEdits } from "./decoder.ts";
 import type { Bans, CustomLogitsProcessor, LogitsProcessor } from "./types.ts";
 import { watermark } from "./watermark/watermark.ts";
@@ -88,7 +88,7 @@ const F32_MAX = 3.4028234663852886e38;
 // --- processors --------------------------------------------------------------------------------------------------------
 
 /** Adds a bias to the last id of a sequence if the row ends with the ids before it. */
-export function sequenceBias(biases: NonNullable<GenerationConfig["sequence_bias"]>): LogitsProcessor {
+export function sequenceBias(biases: NonNullable<DecodingConfig["sequence_bias"]>): LogitsProcessor {
   // Of two biases for one sequence the later value counts, in the earlier's position, as in a Python dict.
   const unique = [...new Map(biases.map(([ids, bias]) => [ids.join(), { ids, bias: f(bias) }])).values()];
   const ordered = [...unique.filter(({ ids }) => ids.length === 1), ...unique.filter(({ ids }) => ids.length > 1)];
@@ -349,7 +349,7 @@ function keepOnly(scores: Float32Array, kept: readonly number[]): void {
 /**
  * All processors of a config but guidance, which comes before them. There are usually none, and the logits stay on the GPU.
  */
-export function logitsProcessors(config: GenerationConfig): LogitsProcessor[] {
+export function logitsProcessors(config: DecodingConfig): LogitsProcessor[] {
   const { eos_token_id: eos, prompt_length, max_length, num_beams } = config;
   const list: LogitsProcessor[] = [];
   const words = config.bad_words_ids.filter((word) => !(word.length === 1 && eos.includes(word[0]!)));
@@ -380,7 +380,7 @@ export function logitsProcessors(config: GenerationConfig): LogitsProcessor[] {
   return list;
 }
 
-function warpers(config: GenerationConfig): LogitsProcessor[] {
+function warpers(config: DecodingConfig): LogitsProcessor[] {
   const keep = config.num_beams === 1 ? 1 : Math.max(2, config.eos_token_id.length + 1);
   const list: LogitsProcessor[] = [];
   if (config.temperature !== 1) list.push(temperature(config.temperature));

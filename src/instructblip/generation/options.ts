@@ -1,6 +1,6 @@
 /**
  * The options of `generate()`, one row each. To add an option, add its row; its effect is implemented elsewhere, from {@link
- * GenerationConfig}.
+ * DecodingConfig}.
  *
  * Hugging Face's names, meanings and defaults. Source: transformers 5.18, generation/configuration_utils.py.
  */

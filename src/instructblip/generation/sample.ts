@@ -3,7 +3,7 @@
  * transformers 5.18, _sample in generation/utils.py.
  */
 import { argmaxOf } from "./arithmetic.ts";
-import type { GenerationConfig } from "./configuration.ts";
+import type { DecodingConfig } from "./configuration.ts";
 import type { Decoder, Logits, Tokens } from "./decoder.ts";
 import { guide, type Unconditional } from "./guidance.ts";
 import { scoreEdits, shortlistOf } from "./logits_process.ts";
@@ -16,7 +16,7 @@ import type { Streamer } from "./streamer.ts";
 import type { AnswerToken, LogitsProcessor, StoppingCriterion } from "./types.ts";
 
 export interface SearchOptions {
-  readonly config: GenerationConfig;
+  readonly config: DecodingConfig;
   readonly processors: readonly LogitsProcessor[];
   /** With a guidance_scale other than 1. */
   readonly unconditional?: Unconditional | undefined;

@@ -1,7 +1,7 @@
 /** Runs the search that checked options select, with any decoder. */
 import { InputError } from "../../tensor/errors.ts";
 import { beamSearch } from "./beam_search.ts";
-import type { GenerationConfig } from "./configuration.ts";
+import type { DecodingConfig } from "./configuration.ts";
 import type { Decoder } from "./decoder.ts";
 import { logitsProcessors } from "./logits_process.ts";
 import type { GenerateOutput } from "./output.ts";
@@ -24,7 +24,7 @@ export interface SearchInputs
 export async function search(
   decoder: Decoder,
   prompt: readonly (readonly number[])[],
-  config: GenerationConfig,
+  config: DecodingConfig,
   { tokenizer, ...inputs }: SearchInputs = {},
 ): Promise<GenerateOutput> {
   const beams = config.num_beams > 1;

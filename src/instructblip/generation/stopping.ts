@@ -5,7 +5,7 @@
  * Source: transformers 5.18, generation/stopping_criteria.py.
  */
 import { InputError } from "../../tensor/errors.ts";
-import type { GenerationConfig } from "./configuration.ts";
+import type { DecodingConfig } from "./configuration.ts";
 import type { StoppingCriterion } from "./types.ts";
 
 /** The part of a tokenizer that stop_strings need. */
@@ -62,7 +62,7 @@ export class TimeLimit {
  * @throws InputError NO_TOKENIZER if there are stop_strings and no tokenizer
  */
 export function stoppingCriterion(
-  config: GenerationConfig,
+  config: DecodingConfig,
   tokenizer?: TokenTexts | undefined,
   now: () => number = () => performance.now(),
 ): StoppingCriterion {

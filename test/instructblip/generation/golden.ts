@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { logSoftmaxInPlace, topIndices } from "../../../src/instructblip/generation/arithmetic.ts";
-import type { GenerationConfig, GenerationSetting } from "../../../src/instructblip/generation/configuration.ts";
+import type { DecodingConfig, GenerationSetting } from "../../../src/instructblip/generation/configuration.ts";
 import type {
   ArgmaxResult,
   Candidates,
@@ -102,7 +102,7 @@ export function optionsOf(kwargs: object): GenerationOptions {
 }
 
 /** The table without the prompt, for guidance. */
-export function unconditionalOf(config: GenerationConfig, { prompt }: SearchCase): TableDecoder | undefined {
+export function unconditionalOf(config: DecodingConfig, { prompt }: SearchCase): TableDecoder | undefined {
   const model = { is_encoder_decoder: false, num_embeddings: V };
   const negative = negativePrompt(config, prompt, model);
   return negative && new TableDecoder(negative.ids);
