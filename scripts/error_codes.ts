@@ -126,6 +126,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   NO_FILES: "a browser has no folders to write to by name",
   NO_INPUT: "the processor was given neither images nor text",
   NO_KERNEL: "there is no such kernel or part",
+  NO_OPFS: "the browser keeps no files for this page",
   NO_SLOT: "a kernel has no slot of this name",
   NO_STATE_DICT: "a PyTorch file has something else than a state dict",
   NO_TOKENIZER: "stop_strings need the tokenizer",

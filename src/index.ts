@@ -136,6 +136,8 @@ export {
 } from "./instructblip/pretrained/instructblip_video.ts";
 export type { FromPretrainedOptions } from "./instructblip/pretrained/load.ts";
 export { ModelFolder } from "./instructblip/pretrained/model_folder.ts";
+export type { CachedFolderOptions, KeptFile } from "./instructblip/pretrained/opfs/cached_folder.ts";
+export { type KeptFolder, OpfsCache, type StorageSpace } from "./instructblip/pretrained/opfs/opfs_cache.ts";
 export type { SavePretrainedOptions, SaveProgress } from "./instructblip/pretrained/save_pretrained.ts";
 export type { VisionLanguageModel } from "./instructblip/pretrained/vision_language_model.ts";
 export {
@@ -212,6 +214,7 @@ export {
   type TensorChunk,
 } from "./tensor/files/checkpoint.ts";
 export type { WritableFolder } from "./tensor/files/file_set.ts";
+export { HandleFolder } from "./tensor/files/handle_folder.ts";
 export { SafetensorsFile } from "./tensor/files/safetensors.ts";
 export type { TensorEntry } from "./tensor/files/safetensors_writer.ts";
 export {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { checkAsk, type Example } from "./check_ask.ts";
 import { checkAttribution } from "./check_attribution.ts";
+import { checkCache } from "./check_cache.ts";
 import { checkExplorer, explorerImage } from "./check_explorer.ts";
 import { checkImages } from "./check_images.ts";
 import { checkLens } from "./check_lens.ts";
@@ -52,7 +53,8 @@ export async function run({ screenshots, image }: { screenshots?: string; image?
     await checkReport(browser, expect, shoot);
     const { complaints } = browser;
     expect(complaints.length === 0, `the browser's console is empty, not: ${complaints.join("; ")}`);
-    await checkImages(browser, expect); // last: its failed requests are logged
+    await checkCache(browser, expect); // last: failed requests are logged
+    await checkImages(browser, expect);
   } finally {
     await browser?.close();
     await server.close();

@@ -26,6 +26,10 @@ export class JsonFolder implements Folder {
     this.#folder = folder;
   }
 
+  get warnings(): readonly string[] {
+    return this.#folder.warnings ?? [];
+  }
+
   /** Wraps a folder, unless that has been done. */
   static of(folder: Folder): JsonFolder {
     return folder instanceof JsonFolder ? folder : new JsonFolder(folder);

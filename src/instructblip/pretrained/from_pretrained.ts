@@ -6,6 +6,7 @@
 import { optionsOf, refuseUnknown, type Word } from "../../tensor/arguments.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { Folder } from "../../tensor/files/source.ts";
+import { shown } from "../../tensor/shown.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
 
 /** Where a model comes from: a path, a Hub id (`owner/name[@revision]`, Node), a URL, or a Folder (a browser's files). */
@@ -17,11 +18,13 @@ const OPENING = Object.keys({
   token: 0,
   cache_dir: 0,
   local_files_only: 0,
+  cache: 0,
+  endpoint: 0,
   on_download: 0,
   signal: 0,
 } satisfies Record<keyof OpenFolderOptions, 0>) as (keyof OpenFolderOptions)[];
 /** The options for opening that have no effect for an open folder. */
-export const OF_THE_HUB = ["revision", "token", "cache_dir", "local_files_only"] as const;
+export const OF_THE_HUB = ["revision", "token", "cache_dir", "local_files_only", "cache", "endpoint"] as const;
 
 const always =
   (hint: string): Word =>
@@ -69,8 +72,7 @@ const UNSUPPORTED: Readonly<Record<string, Word>> = {
   use_flash_attention_2: unless([false], "leave it out: attention is this engine's own kernel"),
   use_auth_token: always("token is its name now"),
   proxies: always("leave it out: Node takes HTTPS_PROXY where it is started with NODE_USE_ENV_PROXY=1"),
-  mirror: always("HF_ENDPOINT names another server"),
-  endpoint: always("HF_ENDPOINT names another server"),
+  mirror: always("endpoint names another server"),
   config: always("leave it out: the config is the checkpoint's"),
   generation_config: always("give its fields to generate()"),
   state_dict: always(NOT_PYTHON),
@@ -132,7 +134,8 @@ export function checkOpening(options: OpenFolderOptions): OpenFolderOptions {
 
 /** The options for opening the same files once more, with the folder open. */
 export function opened<O extends OpenFolderOptions>(options: O): Omit<O, (typeof OF_THE_HUB)[number]> {
-  const { revision: _, token: __, cache_dir: ___, local_files_only: ____, ...rest } = options;
+  const rest = { ...options };
+  for (const name of OF_THE_HUB) delete rest[name];
   return rest;
 }
 
@@ -141,11 +144,16 @@ const KINDS: Readonly<Record<keyof OpenFolderOptions, readonly string[]>> = {
   token: ["string", "boolean"],
   cache_dir: ["string"],
   local_files_only: ["boolean"],
+  cache: ["string"],
+  endpoint: ["string"],
   on_download: ["function"],
   signal: ["object"],
 };
 
 function checkKind(name: keyof OpenFolderOptions, value: unknown): void {
+  if (name === "cache" && value !== "opfs") {
+    throw new InputError("BAD_INPUT", `from_pretrained: cache must be "opfs", got ${shown(value)}`);
+  }
   if (KINDS[name].includes(typeof value)) return;
   throw new InputError(
     "BAD_INPUT",

@@ -47,7 +47,7 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions, W
   kv_cache_dtype?: KVCacheDType | "float32" | "float16";
   /**
    * Caches int8 and int4 matrices in a file, so that the next start reads them instead of quantizing again: in this folder,
-   * or for true in `instructblip-webgpu` in the user's cache folder. Default false.
+   * or for true in `instructblip-webgpu` in the user's cache folder; in a browser true alone, see OpfsCache. Default false.
    */
   weight_cache?: boolean | string;
   /**
@@ -228,6 +228,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     const { memory } = opened;
     const model = opened.within(call, () => memory.allOrNothing(() => bind(Model, bound, config, checkpoint)));
     const warnings = [
+      ...[folder, folder.base_model, ...folder.adapters].flatMap((part) => part?.warnings ?? []),
       ...checkpoint.warnings,
       ...check(model, bound, checkpoint),
       ...setKvCacheDtype(model, kv_cache_dtype),

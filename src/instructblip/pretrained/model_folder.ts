@@ -99,10 +99,10 @@ export async function withParts(
   const adapters = [adapter ?? []].flat() as PretrainedFrom[];
   const base = base_model ?? undefined;
   if (base === undefined && adapters.length === 0) return folder;
-  const { signal, token, cache_dir, local_files_only, on_download } = options;
+  const { revision: _, ...others } = options;
   const open = (from: PretrainedFrom) => {
     const isNamed = typeof from === "string" || from instanceof URL;
-    return openPretrained(from, isNamed ? { signal, token, cache_dir, local_files_only, on_download } : { signal });
+    return openPretrained(from, isNamed ? others : { signal: options.signal });
   };
   const opened: JsonFolder[] = [...folder.adapters];
   for (const from of adapters) opened.push(await open(from));
@@ -127,7 +127,7 @@ export async function openPretrained(from: PretrainedFrom, options: OpenFolderOp
     if (given[name] === undefined) continue;
     throw new InputError(
       "UNSUPPORTED_OPTION",
-      `from_pretrained: ${name} is about the Hub, and a Folder is open already`,
+      `from_pretrained: ${name} is about where files come from, and a Folder is open already`,
       { hint: "leave it out, or give the model's id" },
     );
   }

@@ -1,50 +1,159 @@
 /** The platform in a browser: checkpoint folders over HTTP ranges, images through the browser's own decoders. */
-import { InputError } from "../../tensor/errors.ts";
-import { urlName } from "../../tensor/files/fetch_limited.ts";
-import { type Folder, HttpFolder } from "../../tensor/files/source.ts";
+import type { CacheFolder } from "../../modules/weight_cache.ts";
+import { InputError, WeightError } from "../../tensor/errors.ts";
+import { fetchLimited, urlName } from "../../tensor/files/fetch_limited.ts";
+import { decodeUtf8, type Folder, HttpFolder, type HttpOptions } from "../../tensor/files/source.ts";
 import { bounded, quote } from "../../tensor/shown.ts";
 import { decodeImage } from "../processing/image.browser.ts";
 import type { DecodeOptions, RgbImage } from "../processing/image.ts";
 import { bytesOfDataUrl, fetchImage, imageName } from "../processing/image_source.ts";
-import type { OpenFolderOptions } from "./hub/hub.ts";
-import { atRevision, cleanToken, HUB_URL, parseHubUrl } from "./hub/hub.ts";
+import type { HubId, OpenFolderOptions } from "./hub/hub.ts";
+import { atRevision, COMMIT, cleanToken, hubRefusal, hubSettings, parseHubId, parseHubUrl } from "./hub/hub.ts";
+import type { CachedFolderOptions } from "./opfs/cached_folder.ts";
+import { OpfsCache } from "./opfs/opfs_cache.ts";
 
-/** A folder by its URL; a model of the Hub by its page's URL. */
+/**
+ * A model of the Hub by its id, `owner/name[@revision]`, or by its page's URL; a folder by its URL, which may be relative to the
+ * page: `./models/name`.
+ */
 export async function openFolder(where: string, options: OpenFolderOptions = {}): Promise<Folder> {
-  const { revision, token, cache_dir, local_files_only, signal } = options;
-  const base = globalThis.location?.href;
-  if (!URL.canParse(where, base)) {
-    throw new InputError("FOLDER_SOURCE", `${bounded(where, 200)}: this is no URL`, { hint: "give that of a folder" });
-  }
-  if (cache_dir !== undefined || local_files_only) {
-    const name = local_files_only ? "local_files_only" : "cache_dir";
-    throw new InputError(
-      "UNSUPPORTED_OPTION",
-      `from_pretrained: ${name} is not for browsers, which keep what they fetch`,
-    );
-  }
-  const url = new URL(where, base).href;
-  const asked = parseHubUrl(url);
-  if (asked) {
-    const { repository, revision: at } = atRevision(asked, revision);
-    const key = typeof token === "string" ? cleanToken(token, "token") : undefined;
-    if (token === true) {
-      throw new InputError("TOKEN", "token: true stands for a stored token, and a browser has none", {
-        hint: "give the token itself",
-      });
-    }
-    return new HttpFolder(`${HUB_URL}/${repository}/resolve/${encodeURIComponent(at)}`, {
-      signal,
-      ...(key !== undefined && { headers: { Authorization: `Bearer ${key}` } }),
+  if (options.cache_dir !== undefined) {
+    throw new InputError("UNSUPPORTED_OPTION", "from_pretrained: cache_dir is not for browsers", {
+      hint: 'cache: "opfs" keeps the files',
     });
   }
-  for (const [name, value] of Object.entries({ revision, token })) {
-    if (!value) continue;
+  if (options.local_files_only && options.cache === undefined) {
+    throw new InputError("UNSUPPORTED_OPTION", 'from_pretrained: local_files_only needs cache: "opfs" in a browser');
+  }
+  const { endpoint } = hubSettings(options.endpoint === undefined ? {} : { HF_ENDPOINT: options.endpoint });
+  const base = globalThis.location?.href;
+  const id = parseHubId(where);
+  if (!id && !URL.canParse(where, base)) {
+    throw new InputError("FOLDER_SOURCE", `${bounded(where, 200)}: this is neither a URL nor a model of the Hub`, {
+      hint: "give the URL of a folder, or owner/name",
+    });
+  }
+  const asked = id ?? parseHubUrl(new URL(where, base).href, endpoint);
+  if (asked) return openHub(atRevision(asked, options.revision), endpoint, options);
+  const url = new URL(where, base).href;
+  for (const name of ["revision", "token", "endpoint"] as const) {
+    if (!options[name]) continue;
     throw new InputError("UNSUPPORTED_OPTION", `${urlName(url)}: ${name} is about the Hub, and this URL is not`, {
       hint: "the URL of a model's page is https://huggingface.co/owner/name",
     });
   }
-  return new HttpFolder(url, { signal });
+  return openUrl(url, options, await cacheOf(options));
+}
+
+/** The cache, if the options ask for one; a warning if there is none here. */
+async function cacheOf({ cache }: OpenFolderOptions): Promise<OpfsCache | string | undefined> {
+  if (cache === undefined) return undefined;
+  try {
+    return await OpfsCache.open();
+  } catch (error) {
+    if (error instanceof WeightError) return `files are not kept: ${error.message}`;
+    throw error;
+  }
+}
+
+async function openUrl(
+  url: string,
+  { signal, on_download, local_files_only }: OpenFolderOptions,
+  cache: OpfsCache | string | undefined,
+  more: Pick<CachedFolderOptions, "headers" | "files" | "immutable"> = {},
+): Promise<Folder> {
+  const { immutable, ...http } = more;
+  if (cache instanceof OpfsCache)
+    return cache.folder(url, { ...http, immutable, signal, on_download, local_files_only });
+  return new HttpFolder(url, { ...http, signal }, cache === undefined ? [] : [cache]);
+}
+
+/**
+ * A model of the Hub at the commit that its revision has now; if the Hub cannot be reached, that of the last visit, if its files
+ * are kept.
+ */
+async function openHub(id: HubId, endpoint: string, options: OpenFolderOptions): Promise<Folder> {
+  const { token, signal } = options;
+  const key = typeof token === "string" ? cleanToken(token, "token") : undefined;
+  if (token === true) {
+    throw new InputError("TOKEN", "token: true stands for a stored token, and a browser has none", {
+      hint: "give the token itself",
+    });
+  }
+  const headers: Record<string, string> = key === undefined ? {} : { Authorization: `Bearer ${key}` };
+  const cache = await cacheOf(options);
+  const { repository, revision } = id;
+  const name = `${endpoint}/${repository}@${revision}`;
+  const kept = cache instanceof OpfsCache ? await cache.commitOf(name) : undefined;
+  let commit = COMMIT.test(revision) ? revision : kept;
+  let files: readonly string[] | undefined;
+  if (commit === undefined || !(COMMIT.test(revision) || options.local_files_only)) {
+    try {
+      ({ commit, files } = await factsOf(id, endpoint, { headers, signal }));
+      if (cache instanceof OpfsCache) await cache.setCommit(name, commit);
+    } catch (error) {
+      if (commit === undefined || !(error instanceof WeightError && error.code === "HUB_UNREACHABLE")) throw error;
+    }
+  }
+  return openUrl(`${endpoint}/${repository}/resolve/${commit}`, options, cache, {
+    ...{ headers, immutable: true },
+    ...(files && { files }),
+  });
+}
+
+/** Most bytes of the Hub's answer about a model: its list of files is in it. */
+const MOST_FACTS = 16 * 2 ** 20;
+
+/** A model at a commit. */
+interface HubFacts {
+  readonly commit: string;
+  /** Undefined if the Hub does not list them. */
+  readonly files: readonly string[] | undefined;
+}
+
+/** @throws WeightError HUB_… */
+async function factsOf(id: HubId, endpoint: string, options: HttpOptions): Promise<HubFacts> {
+  const { repository, revision } = id;
+  const url = `${endpoint}/api/models/${repository}/revision/${encodeURIComponent(revision)}`;
+  const { response, bytes, end } = await fetchLimited(url, {
+    ...options,
+    maxBytes: MOST_FACTS,
+    error: (code, message, more) =>
+      code === "IO"
+        ? new WeightError("HUB_UNREACHABLE", `${repository}: the Hub cannot be reached`, {
+            hint: `is there a network? ${new URL(endpoint).host} was asked`,
+            ...more,
+          })
+        : new WeightError(code, `${repository}: ${message}`, more),
+  });
+  try {
+    if (!response.ok) {
+      const asked = { ...id, endpoint, hasToken: options.headers?.Authorization !== undefined };
+      throw hubRefusal(response.status, response.headers.get("x-error-code"), asked);
+    }
+    const { sha, siblings } = parseObject(decodeUtf8(await bytes(), repository));
+    if (typeof sha === "string" && COMMIT.test(sha)) {
+      const names = Array.isArray(siblings)
+        ? siblings.map((one) => (one as { rfilename?: unknown } | null)?.rfilename)
+        : [];
+      const files = names.filter((file) => typeof file === "string");
+      return { commit: sha, files: files.length > 0 ? files : undefined };
+    }
+    throw new WeightError("HUB_STATUS", `${repository}: the answer to a question about it is not the Hub's`, {
+      hint: "is endpoint a server of the Hub's protocol?",
+    });
+  } finally {
+    end();
+  }
+}
+
+/** The object in a JSON text; an empty one for anything else. */
+function parseObject(text: string): { readonly sha?: unknown; readonly siblings?: unknown } {
+  try {
+    return Object(JSON.parse(text));
+  } catch {
+    return {};
+  }
 }
 
 export async function createFolder(path: string): Promise<never> {
@@ -53,8 +162,10 @@ export async function createFolder(path: string): Promise<never> {
   });
 }
 
-export async function cacheFolder(): Promise<never> {
-  throw new InputError("NO_FILES", "weight_cache: a browser has no folders to write to by name");
+/** For true that of the page's origin. */
+export async function cacheFolder(where: true | string): Promise<CacheFolder> {
+  if (where === true) return (await OpfsCache.open()).quantized();
+  throw new InputError("NO_FILES", "weight_cache: a browser has no folders to write to by name", { hint: "give true" });
 }
 
 export async function readImage(

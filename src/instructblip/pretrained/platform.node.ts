@@ -26,9 +26,15 @@ const MAX_PATH = 4096;
 export const nodePlatform: Platform = {
   /** A folder if it exists, else `owner/name[@revision]` of the Hub; or a URL: of a file, the Hub or any server. */
   async openFolder(where, options = {}) {
+    if (options.cache !== undefined) {
+      throw new InputError("UNSUPPORTED_OPTION", "from_pretrained: cache is for browsers", {
+        hint: "in Node models of the Hub are always kept, in cache_dir",
+      });
+    }
     const path = folderPath(where);
     if (path === undefined) {
-      const id = URL.canParse(where) ? parseHubUrl(where, hubSettings(process.env).endpoint) : undefined;
+      const endpoint = options.endpoint ?? hubSettings(process.env).endpoint;
+      const id = URL.canParse(where) ? parseHubUrl(where, endpoint) : undefined;
       return id ? HubFolder.open(atRevision(id, options.revision), options) : openHttpFolder(where, options);
     }
     const found = path.length > MAX_PATH ? undefined : await stat(path).catch(() => undefined);
@@ -76,7 +82,7 @@ function folderPath(where: string): string | undefined {
 
 /** A folder on any server, read by byte ranges and not cached. */
 function openHttpFolder(where: string, options: OpenFolderOptions): HttpFolder {
-  for (const name of ["revision", "token", "cache_dir", "local_files_only"] as const) {
+  for (const name of ["revision", "token", "cache_dir", "local_files_only", "endpoint"] as const) {
     if (!options[name]) continue;
     throw new InputError("UNSUPPORTED_OPTION", `${urlName(where)}: ${name} is about the Hub, and this URL is not`, {
       hint: name === "token" ? "HttpFolder takes headers for a server of its own" : undefined,

@@ -21,7 +21,7 @@ export interface Platform {
   openFolder(where: string, options?: OpenFolderOptions): Promise<Folder>;
   /** A folder to write to, created if needed (Node). */
   createFolder(where: string): Promise<WritableFolder>;
-  /** A cache folder: for true that of the user (Node). */
+  /** A cache folder: for true that of the user (Node), or of the page's origin (a browser). */
   cacheFolder(where: true | string): Promise<CacheFolder>;
   /** An image by its path or URL, or from its file's bytes. `name` is for messages. */
   readImage(image: string | URL | Uint8Array, name: string, options?: DecodeOptions): Promise<RgbImage>;
@@ -53,7 +53,7 @@ export async function createFolder(where: string | WritableFolder): Promise<Writ
 
 /** {@link Platform.cacheFolder} of the current platform. */
 export function cacheFolder(where: true | string): Promise<CacheFolder> {
-  return current ? current.cacheFolder(where) : browser.cacheFolder();
+  return current ? current.cacheFolder(where) : browser.cacheFolder(where);
 }
 
 /** {@link Platform.readImage} of the current platform. */

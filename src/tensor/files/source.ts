@@ -26,6 +26,8 @@ export interface Folder {
   /** The file as strict UTF-8. @throws WeightError FILE_TOO_LARGE over `maxBytes`, BAD_UTF8 */
   text(file: string, maxBytes?: number): Promise<string>;
   open(file: string): Promise<ByteSource>;
+  /** For the user, such as that files could not be cached. */
+  readonly warnings?: readonly string[];
 }
 
 /** Sequential output of bytes. The caller may reuse `bytes` when the promise has resolved. */
@@ -164,12 +166,14 @@ export class MemorySink implements ByteSink {
 export class BlobSource implements ByteSource {
   readonly name: string;
   readonly size: number;
+  readonly version?: string;
   readonly #blob: Blob;
 
-  constructor(name: string, blob: Blob) {
+  constructor(name: string, blob: Blob, version?: string) {
     this.name = name;
     this.#blob = blob;
     this.size = blob.size;
+    if (version !== undefined) this.version = version;
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {
@@ -193,6 +197,8 @@ export class BlobSource implements ByteSource {
 export interface HttpOptions extends Omit<FetchOptions, "method" | "error" | "maxBytes" | "timeoutMs"> {
   /** Delay before a broken read is resumed; doubles with each retry. Default 250. */
   retryDelayMs?: number;
+  /** Of a folder, the names of its files, if they are known: others are not requested. */
+  files?: readonly string[];
 }
 
 /** Requests of one read: a broken connection is resumed where it stopped. */
@@ -202,6 +208,8 @@ const HTTP_REQUESTS_PER_READ = 4;
 export class HttpSource implements ByteSource {
   readonly name: string;
   readonly size: number;
+  /** The ETag, if it is strong. */
+  readonly version?: string;
   readonly #url: string;
   readonly #options: HttpOptions;
   readonly #etag: string | null;
@@ -212,6 +220,7 @@ export class HttpSource implements ByteSource {
     this.#options = options;
     this.size = size;
     this.#etag = etag;
+    if (etag !== null) this.version = etag;
   }
 
   /**
@@ -307,14 +316,15 @@ function rangeOf(response: Response, name: string, begin: number): { size: numbe
   return { size };
 }
 
-function badStatus(response: Response, name: string): WeightError {
+/** The error for a response that is not the file. */
+export function badStatus(response: Response, name: string): WeightError {
   if (response.ok) return new WeightError("NOT_FOUND", `${name}: the server answers with a web page instead`);
   const missing = response.status === 404 || response.status === 410;
   return new WeightError(missing ? "NOT_FOUND" : "HTTP_STATUS", `${name}: the server answers ${response.status}`);
 }
 
 /** Servers of single-page applications, such as Vite, answer 200 with the page if there is no such file. */
-function isWebPage(response: Response): boolean {
+export function isWebPage(response: Response): boolean {
   return response.ok && /^text\/html\b/i.test(response.headers.get("content-type") ?? "");
 }
 
@@ -327,16 +337,19 @@ function strongTag(response: Response): string | null {
 /** A folder at a URL, such as `https://host/model/resolve/main`. Weights need a server that supports ranges, text does not. */
 export class HttpFolder implements Folder {
   readonly name: string;
+  readonly warnings: readonly string[];
   readonly #base: string;
   readonly #options: HttpOptions;
 
-  constructor(url: string, options: HttpOptions = {}) {
+  constructor(url: string, options: HttpOptions = {}, warnings: readonly string[] = []) {
     this.#base = url.replace(/\/+$/, "");
     this.name = urlName(this.#base);
+    this.warnings = warnings;
     this.#options = options;
   }
 
   async has(file: string): Promise<boolean> {
+    if (!this.#isListed(file)) return false;
     const { response, end } = await fetchLimited(this.#urlOf(file), { ...this.#options, method: "HEAD" });
     end();
     if (response.ok && !isWebPage(response)) return true;
@@ -346,6 +359,7 @@ export class HttpFolder implements Folder {
   }
 
   async text(file: string, maxBytes = MAX_TEXT_BYTES): Promise<string> {
+    this.#expect(file);
     const { response, bytes, end } = await fetchLimited(this.#urlOf(file), { ...this.#options, maxBytes });
     try {
       if (!response.ok || isWebPage(response)) throw badStatus(response, file);
@@ -356,7 +370,17 @@ export class HttpFolder implements Folder {
   }
 
   async open(file: string): Promise<ByteSource> {
+    this.#expect(file);
     return HttpSource.open(this.#urlOf(file), this.#options);
+  }
+
+  #isListed(file: string): boolean {
+    const { files } = this.#options;
+    return files?.includes(file) ?? true;
+  }
+
+  #expect(file: string): void {
+    if (!this.#isListed(file)) throw new WeightError("NOT_FOUND", `${this.name}: no file ${quote(file)}`);
   }
 
   #urlOf(file: string): string {

@@ -20,7 +20,13 @@ export interface HubModel {
   /** Cuts the connection after so many bytes of this answer. */
   cutAfter?: (request: SeenRequest) => number | undefined;
   ignoreRange?: boolean;
+  /** Answers pages of other origins, as the Hub and its hosts of large files do. */
+  cors?: boolean;
 }
+
+/** What the Hub lets pages of other origins read. */
+const EXPOSED =
+  "X-Repo-Commit,X-Request-Id,X-Error-Code,X-Error-Message,X-Total-Count,ETag,Link,Accept-Ranges,Content-Range,X-Linked-Size,X-Linked-ETag,X-Xet-Hash";
 
 export interface SeenRequest {
   host: "hub" | "cdn";
@@ -74,13 +80,27 @@ export class HubServer {
     const url = new URL(request.url ?? "", this.endpoint);
     const path = decodeURIComponent(url.pathname);
     const { range, authorization } = request.headers;
+    if (model.cors) {
+      response.setHeader("access-control-allow-origin", "*");
+      response.setHeader("access-control-expose-headers", host === "hub" ? EXPOSED : "*");
+      if (request.method === "OPTIONS") {
+        const allowed = {
+          "access-control-allow-headers": "authorization,range",
+          "access-control-allow-methods": "GET",
+        };
+        return void response.writeHead(204, allowed).end();
+      }
+    }
     const seen: SeenRequest = { host, method: request.method ?? "", path, range, authorization };
     this.seen.push(seen);
     if (model.fault?.(seen, response)) return undefined;
     const refuse = (code: string) => void response.writeHead(404, { "x-error-code": code }).end("{}");
     const api = `/api/models/${model.repository}`;
     const known = (revision: string) => revision === "main" || revision === model.commit;
-    if (host === "cdn") return this.#send(seen, model.files[path.slice(1)], response, {}, path.slice(1));
+    if (host === "cdn") {
+      const [file, etag] = [path.slice(1), `"${oidOf(model, path.slice(1))}"`];
+      return this.#send(seen, model.files[file], response, { etag }, file);
+    }
     if (path.startsWith(`${api}/revision/`)) {
       if (!known(path.slice(`${api}/revision/`.length))) return refuse("RevisionNotFound");
       const answer = {
@@ -89,7 +109,7 @@ export class HubServer {
         sha: model.commit,
         private: false,
         tags: [],
-        siblings: [],
+        siblings: Object.keys(model.files).map((rfilename) => ({ rfilename })),
         gated: false,
       };
       return json(response, { ...answer, lastModified: "2026-01-01T00:00:00.000Z", downloads: 0, likes: 0 });
@@ -127,10 +147,12 @@ export class HubServer {
   #send(seen: SeenRequest, whole: Buffer, response: ServerResponse, headers: object, file: string): void {
     const { model } = this;
     const bytes = model.damage?.(file, whole) ?? whole;
-    const begin = model.ignoreRange ? 0 : Number(/^bytes=(\d+)-$/.exec(seen.range ?? "")?.[1] ?? 0);
-    const part = bytes.subarray(begin);
+    const [, from, to] = (!model.ignoreRange && /^bytes=(\d+)-(\d*)$/.exec(seen.range ?? "")) || [];
+    const begin = Number(from ?? 0);
+    const part = bytes.subarray(begin, to ? Number(to) + 1 : undefined);
     const isPart = seen.range !== undefined && !model.ignoreRange;
-    const range = isPart ? { "content-range": `bytes ${begin}-${bytes.length - 1}/${bytes.length}` } : {};
+    const last = begin + part.length - 1;
+    const range = isPart ? { "content-range": `bytes ${begin}-${last}/${bytes.length}` } : {};
     response.writeHead(isPart ? 206 : 200, { ...headers, ...range, "content-length": part.length });
     const cut = seen.method === "GET" ? model.cutAfter?.(seen) : undefined;
     if (seen.method === "HEAD") return void response.end();

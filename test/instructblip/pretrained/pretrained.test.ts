@@ -100,7 +100,13 @@ describe.each(Object.keys(LOADERS))("%s.from_pretrained", (name) => {
     for (const option of [{ revision: "v1" }, { token: "x" }, { cache_dir: "x" }, { local_files_only: true }]) {
       await expect(load(name, new NodeFolder(GOLDEN), option)).rejects.toMatchObject({ code: "UNSUPPORTED_OPTION" });
     }
-    for (const option of [{ revision: 1 }, { token: 3 }, { local_files_only: "yes" }, { on_download: 1 }]) {
+    for (const option of [
+      { revision: 1 },
+      { token: 3 },
+      { local_files_only: "yes" },
+      { on_download: 1 },
+      { cache: "x" },
+    ]) {
       await expect(load(name, "owner/name", option)).rejects.toMatchObject({ code: "BAD_INPUT" });
     }
     await expect(load(name, GOLDEN, [])).rejects.toMatchObject({ code: "ARGUMENTS" });
@@ -368,21 +374,27 @@ describe("in a browser", () => {
     seen.length = 0;
     vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
       seen.push([url, new Headers(init.headers).get("authorization")]);
-      return new Response("{}", names);
+      return new Response(JSON.stringify({ sha: COMMIT }), names);
     });
   });
   afterEach(() => vi.unstubAllGlobals());
 
-  test("a model's page is its files at a revision, with the token", async () => {
+  test("a model, by its id or page, is its files at the commit of a revision, with the token", async () => {
     const page = "https://huggingface.co/owner/name";
+    const revision = "https://huggingface.co/api/models/owner/name/revision";
     await (await browserPlatform.openFolder(page)).text("config.json");
     await (await browserPlatform.openFolder(`${page}/tree/refs/pr/1`, { token: "hf_x" })).text("config.json");
     await (await browserPlatform.openFolder(page, { revision: "v1", token: false })).text("config.json");
+    await (await browserPlatform.openFolder("owner/name@v2", { endpoint: "https://hub.example/" })).text("config.json");
+    await (await browserPlatform.openFolder(`owner/name@${COMMIT}`)).text("config.json");
     await (await browserPlatform.openFolder("https://example.org/m")).text("config.json");
+    const file = `${page}/resolve/${COMMIT}/config.json`;
     expect(seen).toEqual([
-      [`${page}/resolve/main/config.json`, null],
-      [`${page}/resolve/refs%2Fpr%2F1/config.json`, "Bearer hf_x"],
-      [`${page}/resolve/v1/config.json`, null],
+      ...[`${revision}/main`, file].map((url) => [url, null]),
+      ...[`${revision}/refs%2Fpr%2F1`, file].map((url) => [url, "Bearer hf_x"]),
+      ...[`${revision}/v1`, file].map((url) => [url, null]),
+      ...[`${revision}/v2`, file].map((url) => [url.replace("huggingface.co", "hub.example"), null]),
+      [file, null],
       ["https://example.org/m/config.json", null],
     ]);
   });
@@ -393,7 +405,9 @@ describe("in a browser", () => {
     ["https://huggingface.co/owner/name", { token: true }, "TOKEN"],
     ["https://example.org/m", { revision: "v1" }, "UNSUPPORTED_OPTION"],
     ["https://example.org/m", { token: "hf_x" }, "UNSUPPORTED_OPTION"],
-    ["owner/name", {}, "FOLDER_SOURCE"], // there is no page here for it to be beside
+    ["https://example.org/m", { endpoint: "https://hub.example" }, "UNSUPPORTED_OPTION"],
+    ["owner/name", { endpoint: "hub.example" }, "ENV"],
+    ["./name", {}, "FOLDER_SOURCE"], // there is no page here for it to be beside
   ])("%s with %j is refused", async (where, options, code) => {
     await expect(browserPlatform.openFolder(where, options)).rejects.toMatchObject({ code });
   });

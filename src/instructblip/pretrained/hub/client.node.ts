@@ -44,7 +44,8 @@ export class Hub {
   }
 
   static async open(id: HubId, options: HubOptions): Promise<Hub> {
-    const settings = hubSettings(options.env ?? process.env);
+    const { env = process.env, endpoint } = options;
+    const settings = hubSettings(endpoint === undefined ? env : { ...env, HF_ENDPOINT: endpoint });
     const path = (given: string) => resolve(given.replace(/^~(?=$|[\\/])/, homedir()));
     const home = path(settings.home ?? join(settings.userCache ?? "~/.cache", "huggingface"));
     const offline = settings.offline || options.local_files_only === true;

@@ -34,8 +34,15 @@ export interface OpenFolderOptions {
   token?: string | boolean | undefined;
   /** The cache folder of the Hub (Node). Default: HF_HUB_CACHE, else `hub` in HF_HOME. */
   cache_dir?: string | undefined;
-  /** Uses cached files only (Node). Default false. */
+  /** Uses cached files only; in a browser with `cache`. Default false. */
   local_files_only?: boolean | undefined;
+  /**
+   * "opfs" keeps the files of a URL or of a model of the Hub in the browser's origin private file system, see OpfsCache: a
+   * download is resumed, and later visits load what is kept (browsers). Default: files are read from the server, and not kept.
+   */
+  cache?: "opfs" | undefined;
+  /** The Hub's server, such as a mirror. Default: HF_ENDPOINT (Node), else https://huggingface.co. */
+  endpoint?: string | undefined;
 }
 
 /** The Hub's URL, unless HF_ENDPOINT is set. */
