@@ -297,6 +297,11 @@ export class CachedFolder implements Folder {
   }
 }
 
+/** `kind` alone does not tell TypeScript which of the two it is. */
+export function isFolder(entry: FileSystemHandle): entry is FileSystemDirectoryHandle {
+  return entry.kind === "directory";
+}
+
 /** The URL and the files of a folder of the cache; undefined if it is none. */
 export async function keptFiles(
   store: FileSystemDirectoryHandle,
@@ -305,7 +310,7 @@ export async function keptFiles(
   if (!folder) return undefined;
   const files: KeptFile[] = [];
   for await (const entry of store.values()) {
-    if (entry.kind !== "directory") continue;
+    if (!isFolder(entry)) continue;
     const state = await readState<FileState>(entry, STATE);
     if (!state) continue;
     const { size: keptBytes } = await Pieces.open(entry, state.pieceBytes);

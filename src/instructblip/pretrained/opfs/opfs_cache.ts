@@ -8,6 +8,7 @@ import {
   CachedFolder,
   type CachedFolderOptions,
   folderIn,
+  isFolder,
   type KeptFile,
   keptFiles,
   readState,
@@ -74,7 +75,7 @@ export class OpfsCache {
     const all = await folderIn(this.#root, CHECKPOINTS, false);
     const found: KeptFolder[] = [];
     for await (const entry of all?.values() ?? []) {
-      const kept = entry.kind === "directory" ? await keptFiles(entry) : undefined;
+      const kept = isFolder(entry) ? await keptFiles(entry) : undefined;
       if (kept) found.push({ ...kept, keptBytes: kept.files.reduce((sum, { keptBytes }) => sum + keptBytes, 0) });
     }
     return found.sort((a, b) => (a.url < b.url ? -1 : 1));
