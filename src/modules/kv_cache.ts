@@ -119,6 +119,12 @@ export class KVCache {
     this.#length += tokens;
   }
 
+  /** Forgets the last `tokens` tokens: the next ones are written in their place. */
+  crop(tokens: number): void {
+    increment(this.past, -tokens >>> 0);
+    this.#length -= tokens;
+  }
+
   /** Masks tokens of the prompt; tokens appended later are always visible. */
   setPromptMask(mask: readonly (readonly number[])[]): void {
     mask.forEach((row, b) => {

@@ -107,6 +107,10 @@ export interface Decoding {
   prefill(prompt: EmbeddedPrompt, positions?: "generate" | "forward"): Tensor;
   /** @param tokens u32[R] @returns logits f32[R, V] of the token after these */
   step(tokens: Tensor<"u32">): Tensor;
+  /** Several steps in one pass. @param tokens u32[R, T] @returns logits f32[R, T, V] of the token after each */
+  extend(tokens: Tensor<"u32">): Tensor;
+  /** Forgets the last `tokens` tokens of every row, at most those read since prefill. */
+  crop(tokens: number): void;
   /** Reorders rows: row i continues row `rows[i]`. There may be more rows than before. */
   reorder(rows: readonly number[]): void;
   /**
@@ -271,6 +275,29 @@ class CausalDecoding implements Decoding {
     this.#cache.commitAdvance(1);
     this.#next = this.#next.map((position) => position + 1);
     return logits;
+  }
+
+  extend(tokens: Tensor<"u32">): Tensor {
+    const [, T] = sizes(tokens.shape, 2);
+    const positions = this.#model.positionTensor(
+      this.#next.map((next) => Array.from({ length: T }, (_, t) => next + t)),
+    );
+    const states = this.#model.hiddenStates(this.#model.embed(tokens), { positions, cache: this.#cache });
+    const logits = this.#model.lm_head.forward(states); // first, as in a step
+    this.#move(T);
+    return logits;
+  }
+
+  crop(tokens: number): void {
+    this.#move(-tokens);
+  }
+
+  /** The cache and the next positions, on the host and on the GPU. */
+  #move(by: number): void {
+    if (by < 0) this.#cache.crop(-by);
+    else this.#cache.advance(by);
+    this.#next = this.#next.map((position) => position + by);
+    if (this.#positions) increment(this.#positions, by >>> 0);
   }
 
   reorder(rows: readonly number[]): void {

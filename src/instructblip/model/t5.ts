@@ -21,6 +21,7 @@ import { ConfigError, InputError, WeightError } from "../../tensor/errors.ts";
 import type { KeysOrValues } from "../../tensor/ops/attention.ts";
 import { scale } from "../../tensor/ops/scale.ts";
 import { takeRows } from "../../tensor/ops/take_rows.ts";
+import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { T5Config } from "../config/t5.ts";
 import {
@@ -212,6 +213,18 @@ class T5Decoding implements Decoding {
     const logits = this.#replayed.run(tokens);
     this.#cache.commitAdvance(1);
     return logits;
+  }
+
+  extend(tokens: Tensor<"u32">): Tensor {
+    const [, T] = sizes(tokens.shape, 2);
+    const step = { cache: this.#cache, cross: this.#cross, distances: this.#distances };
+    const logits = this.#model.decode(tokens, step); // [R, T, V]
+    this.#cache.advance(T);
+    return logits;
+  }
+
+  crop(tokens: number): void {
+    this.#cache.crop(tokens);
   }
 
   reorder(rows: readonly number[]): void {
