@@ -19,7 +19,7 @@ export { OPTConfig } from "./instructblip/config/opt.ts";
 export { T5Config } from "./instructblip/config/t5.ts";
 export type { GenerateOptions } from "./instructblip/generation/generate.ts";
 export type { GenerationOptions } from "./instructblip/generation/options.ts";
-export type { GenerateOutput, StepScores } from "./instructblip/generation/output.ts";
+export type { AssistedCounts, GenerateOutput, StepScores } from "./instructblip/generation/output.ts";
 export {
   candidateIds,
   type RankedAnswers,
@@ -36,6 +36,7 @@ export {
 export type {
   AnswerLogprobs,
   AnswerToken,
+  AssistantModel,
   CustomLogitsProcessor,
   EncoderStates,
   LayerStates,

@@ -150,6 +150,7 @@ function checkTogether(config: DecodingConfig, { cacheBytesPerToken }: Generatio
   if (num_beams > 1 && num_return_sequences > num_beams) {
     refuse("num_return_sequences", `at most num_beams, ${num_beams}`, num_return_sequences);
   }
+  checkAssisted(config);
   if (num_beams === 1 && !do_sample && num_return_sequences > 1) {
     const hint = "greedy search has one answer; set do_sample: true or num_beams";
     refuse("num_return_sequences", "1 without do_sample and without beams", num_return_sequences, hint);
@@ -183,4 +184,38 @@ function checkTogether(config: DecodingConfig, { cacheBytesPerToken }: Generatio
       refuse("suppress_tokens", `without ${name}: no token would be left`, suppress_tokens);
     }
   }
+}
+
+/** Whether tokens are drafted, and verified by the model several at once. */
+export function isAssisted({
+  prompt_lookup_num_tokens,
+  assistant_model,
+}: Pick<DecodingConfig, "prompt_lookup_num_tokens" | "assistant_model">): boolean {
+  return prompt_lookup_num_tokens !== null || assistant_model !== null;
+}
+
+/** @throws InputError UNSUPPORTED_OPTION for options that cannot be combined with drafts */
+function checkAssisted(config: DecodingConfig): void {
+  if (!isAssisted(config)) return;
+  const drafts = config.assistant_model === null ? "prompt_lookup_num_tokens" : "assistant_model";
+  const states = "a pass reads several tokens, and its states are not divided among them";
+  const refusals: [what: string, isGiven: boolean, why: string][] = [
+    [
+      "prompt_lookup_num_tokens",
+      drafts === "assistant_model" && config.prompt_lookup_num_tokens !== null,
+      "one drafts",
+    ],
+    ["num_beams", config.num_beams > 1, "one sequence is drafted, as in transformers"],
+    ["num_return_sequences", config.num_return_sequences > 1, "one sequence is drafted, as in transformers"],
+    ["guidance_scale", config.guidance_scale !== 1, "its second pass reads one token at a time"],
+    ["output_attentions", config.output_attentions, states],
+    ["output_hidden_states", config.output_hidden_states, states],
+    [
+      "watermarking_config",
+      config.watermarking_config !== null && "keys" in config.watermarking_config,
+      "SynthID remembers the tokens that it was asked about, rejected drafts too",
+    ],
+  ];
+  const refusal = refusals.find(([, isGiven]) => isGiven);
+  if (refusal) throw new InputError("UNSUPPORTED_OPTION", `${drafts}: not with ${refusal[0]}: ${refusal[2]}`);
 }

@@ -59,6 +59,10 @@ export interface Decoder<L extends Logits = Logits, T extends Tokens = Tokens> {
   upload(tokens: readonly number[]): T;
   /** Argmax of every row of f32[R, V], the lowest on ties. */
   argmax(logits: L): ArgmaxResult<T>;
+  /** Several steps of a single row in one pass: logits f32[T, V] of the token after each of `tokens` u32[T]. */
+  extend?(tokens: T): L;
+  /** Forgets the last `tokens` tokens, at most those read since prefill. */
+  crop?(tokens: number): void;
   /** Reorders rows: row i continues row `rows[i]`. There may be more rows than before, never fewer. */
   reorder?(rows: readonly number[]): void;
   /** Hidden states and attentions of the last prefill or step; to be called in the scope that it ran in. */

@@ -13,6 +13,7 @@ import { topK } from "../../tensor/ops/top_k.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { TextConfig } from "../config/config.ts";
+import { refuse } from "../config/options.ts";
 import { type Checked, checkInterventions, type Intervention } from "../interventions/intervention.ts";
 import { Plan } from "../interventions/plan.ts";
 import {
@@ -22,7 +23,7 @@ import {
   type LanguageModelStates,
   upload,
 } from "../model/language_model.ts";
-import { decodingConfig } from "./configuration.ts";
+import { decodingConfig, isAssisted } from "./configuration.ts";
 import type { ArgmaxResult, Decoder, HostStates } from "./decoder.ts";
 import { type NegativePrompt, negativePrompt, type Unconditional } from "./guidance.ts";
 import { numericError, ScoresError } from "./numerics.ts";
@@ -73,6 +74,8 @@ export interface Question {
   readonly prompt: Prompt;
   /** Encodes the images and inserts their features into a prompt. */
   embed(prompt: Prompt): EmbeddedPrompt;
+  /** The same prompt, for the assistant that the options name. */
+  readonly assistant?: Question | undefined;
   /** Called when the exclusive work that embedded the prompt has ended. @param failure its error, if any */
   ended(failure?: unknown): void;
 }
@@ -111,6 +114,13 @@ export async function generate(
   if (changes.length > 0 && negative) {
     throw new InputError("UNSUPPORTED_OPTION", "interventions: not with guidance_scale, which has a pass of its own");
   }
+  if (isAssisted(config)) {
+    expectAlone(config.assistant_model ? "assistant_model" : "prompt_lookup_num_tokens", prompt.B, changes.length);
+  }
+  if (question.assistant) expectKin(question, question.assistant);
+  else if (config.assistant_model) {
+    refuse("assistant_model", "a model that from_pretrained() has loaded", config.assistant_model);
+  }
   const warnings = [...config.warnings, ...paddedRight(question)];
   if (on_warning) for (const warning of warnings) await on_warning(warning);
   else if (on_warning === undefined) await tell(warnings);
@@ -118,8 +128,8 @@ export async function generate(
   const answer = () =>
     device.scope(async () => {
       const begun: Decoding[] = [];
-      const begin = (rows: number, capacity: number) => {
-        const decoding = language_model.begin(rows, capacity);
+      const begin = (rows: number, capacity: number, model = language_model) => {
+        const decoding = model.begin(rows, capacity);
         begun.push(decoding);
         return decoding;
       };
@@ -129,7 +139,10 @@ export async function generate(
         const decoding = begin(prompt.B, embeddedLength + config.max_length);
         const decoder = decoderOf(question, decoding, config.return_dict_in_generate ? config : {}, plan);
         const unconditional = negative && withoutImages(question, negative, begin, more);
+        const { assistant } = question;
+        const drafting = assistant && begin(prompt.B, embeddedLength + config.max_length, assistant.language_model);
         return await search(decoder, start, config, {
+          assistant: assistant && decoderOf(assistant, drafting!, {}),
           tokenizer: tokenizer ?? undefined,
           streamer: streamer ?? undefined,
           signal: signal ?? undefined,
@@ -141,17 +154,52 @@ export async function generate(
         for (const decoding of begun) decoding.dispose();
       }
     });
+  const ended = (failure?: unknown) => {
+    question.ended(failure);
+    question.assistant?.ended(failure);
+  };
   try {
     const output = await device.exclusive(answer, { signal });
-    question.ended();
+    ended();
     return config.return_dict_in_generate ? output : output.sequences;
   } catch (error) {
-    question.ended(error);
+    ended(error);
     if (!(error instanceof ScoresError)) throw error;
     if (changes.length === 0) throw await explained(error, question);
     throw new NumericError(`${error.message}; interventions were applied`, {
       hint: "without interventions the error names the module, if one is at fault",
     });
+  }
+}
+
+/** Drafts are for the one row of a call without interventions. @throws InputError UNSUPPORTED_OPTION */
+function expectAlone(drafts: string, rows: number, interventions: number): void {
+  const unsupported = (message: string, hint: string) => {
+    throw new InputError("UNSUPPORTED_OPTION", `${drafts}: ${message}`, { hint });
+  };
+  if (rows > 1) unsupported(`one prompt at a time, as in transformers, got ${rows}`, "call generate() for each prompt");
+  if (interventions > 0) unsupported("not with interventions, whose steps are of one token", `leave out ${drafts}`);
+}
+
+/** @throws InputError BAD_INPUT for an assistant whose tokens or device are others */
+function expectKin(question: Question, assistant: Question): void {
+  const differs = (what: string, hint?: string) => {
+    throw new InputError("BAD_INPUT", `assistant_model: ${what}`, { hint });
+  };
+  const [own, other] = [question.language_model, assistant.language_model];
+  if (assistant.device !== question.device) {
+    differs("it is on another device", "load it with from_pretrained(…, { device: model.device })");
+  }
+  if (own.is_encoder_decoder !== other.is_encoder_decoder) {
+    differs("of the two language models one has an encoder, the other has none");
+  }
+  if (own.vocabulary !== other.vocabulary) {
+    differs(
+      `its language model has ${other.vocabulary} tokens, the model's has ${own.vocabulary}; they need one tokenizer`,
+    );
+  }
+  if (question.image_token !== assistant.image_token || question.prompt.L !== assistant.prompt.L) {
+    differs("it has other image tokens than the model");
   }
 }
 
@@ -261,6 +309,8 @@ function decoderOf(
         return observed(() => decoding.prefill(embedded));
       }),
     step: (tokens) => during(() => observed(() => decoding.step(tokens))),
+    extend: (tokens) => decoding.extend(tokens.reshape([1, tokens.size])).reshape([tokens.size, -1]),
+    crop: (tokens) => decoding.crop(tokens),
     readStates: () => readStates(states),
     reorder: (rows) => decoding.reorder(rows),
     // A GPU works on the next steps while ids are read back; a software adapter would only compute steps that are discarded.

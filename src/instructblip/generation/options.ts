@@ -26,7 +26,7 @@ import {
   option,
   whole,
 } from "../config/options.ts";
-import type { CustomLogitsProcessor, StoppingCriterion } from "./types.ts";
+import type { AssistantModel, CustomLogitsProcessor, StoppingCriterion } from "./types.ts";
 import {
   checkWatermark,
   type SynthIDTextWatermarkingConfig,
@@ -48,6 +48,12 @@ const rows = (of: string) =>
 const BIASES = "[[ids, bias], …] with at least one pair";
 const bias = is(BIASES, (value) => typeof value === "number" && !Number.isNaN(value));
 const isShare = (value: number) => value >= 0 && value < 1;
+/** Most draft tokens of a pass. Far more than are ever accepted. */
+const MOST_DRAFT_TOKENS = 1024;
+const isModel = is(
+  "a model that from_pretrained() has loaded",
+  (value) => typeof value === "object" && value !== null && "language_model" in value,
+);
 const EMBEDDED = "the language model is given embeddings, not ids";
 
 /**
@@ -139,6 +145,46 @@ export const GENERATION = {
     .default(false)
     .needs("num_beams")
     .flag("beams: whether to stop at num_beams finished sequences"),
+  /**
+   * Prompt lookup decoding: drafts up to this many tokens, as they follow where the row's last tokens occurred before, and
+   * verifies them in one pass. The same tokens, in fewer passes. One prompt at a time; not with beams, guidance, SynthID,
+   * interventions or states.
+   */
+  prompt_lookup_num_tokens: whole(1, MOST_DRAFT_TOKENS).flag(
+    "draft up to n tokens from the row so far and verify them in one pass",
+  ),
+  /** Prompt lookup: how many of the row's last tokens are searched for, at most. Default 2. */
+  max_matching_ngram_size: whole(1)
+    .default(2)
+    .needs("prompt_lookup_num_tokens")
+    .flag("prompt lookup: search for the last n tokens, else for fewer"),
+  /**
+   * Assisted decoding: a smaller model on the same device, with the same tokenizer and image inputs, that drafts tokens for
+   * this one to verify. It is given the same image and prompt. The same tokens, in fewer passes of this model; limits as of
+   * prompt_lookup_num_tokens.
+   */
+  assistant_model: option<AssistantModel>(isModel),
+  /** Assistant: draft tokens for each pass, at most. Default 20, as in HF, where the assistant's generation config has it. */
+  num_assistant_tokens: whole(1, MOST_DRAFT_TOKENS)
+    .default(20)
+    .needs("assistant_model")
+    .flag("assistant: draft tokens for each pass, at most"),
+  /** Assistant: "heuristic" drafts 2 more after a pass that accepts all, else 1 less. Default "constant". */
+  num_assistant_tokens_schedule: oneOf("constant", "heuristic", "heuristic_transient")
+    .default("constant")
+    .needs("assistant_model")
+    .odd((value) =>
+      value === "heuristic" ? "every call begins at num_assistant_tokens, as heuristic_transient" : undefined,
+    ),
+  /**
+   * Assistant: a draft ends with a token less probable than this; 0: never. Default 0.4. It stays as it is, as in transformers
+   * without scikit-learn.
+   */
+  assistant_confidence_threshold: number("a number from 0 to 1", (value) => value >= 0 && value <= 1)
+    .default(0.4, 0)
+    .needs("assistant_model")
+    .flag("assistant: a draft ends with a token less probable than this"),
+
   /** Answers for each prompt: at most num_beams with beams, any number with do_sample. Default 1. */
   num_return_sequences: whole(1, 1024).default(1).flag("answers, one a line"),
 
@@ -266,7 +312,7 @@ const unsupported =
     if (!neutral.includes(value)) throw new InputError("UNSUPPORTED_OPTION", `${name}: ${why}`);
   };
 
-const NO_ASSISTANT = "there is no assisted decoding: every token is the language model's own";
+const ONE_TOKENIZER = "an assistant has the tokenizer of the model that it assists";
 const GROUP_BEAMS = "group beam search was removed from transformers; num_beams follows beams that may be alike";
 const CONSTRAINED =
   "constrained beam search was removed from transformers; prefix_allowed_tokens_fn says what may follow";
@@ -276,7 +322,7 @@ const CACHE = "the cache is as long as the longest row and stays on the device";
 const harmless: Check = () => {};
 
 /**
- * Options of HF's GenerationConfig and generate() that this project does not support. Listed so that they are refused by
+ * Options of HF's DecodingConfig and generate() that this project does not support. Listed so that they are refused by
  * name, not as typos, and so that a generation_config.json with neutral values is accepted.
  */
 export const UNSUPPORTED: Readonly<Record<string, Check>> = {
@@ -289,19 +335,13 @@ export const UNSUPPORTED: Readonly<Record<string, Check>> = {
   low_memory: unsupported("transformers' beam search no longer has it", false),
   token_healing: unsupported("the prompt is taken as it is", false),
 
-  assistant_model: unsupported(NO_ASSISTANT),
-  assistant_tokenizer: unsupported(NO_ASSISTANT),
-  assistant_early_exit: unsupported(NO_ASSISTANT),
-  prompt_lookup_num_tokens: unsupported(NO_ASSISTANT),
+  assistant_tokenizer: unsupported(ONE_TOKENIZER),
+  assistant_early_exit: unsupported("these language models are not trained to end after some layers"),
   use_mtp: unsupported("these language models predict one token at a time", false),
-  is_assistant: unsupported(NO_ASSISTANT, false),
-  assistant_ensemble_weight: unsupported(NO_ASSISTANT),
-  max_matching_ngram_size: unsupported(NO_ASSISTANT),
-  speculation_type: unsupported(NO_ASSISTANT),
-  // Without an assistant they have no effect in HF either, where they have defaults.
-  num_assistant_tokens: harmless,
-  num_assistant_tokens_schedule: harmless,
-  assistant_confidence_threshold: harmless,
+  is_assistant: unsupported("give the assistant as assistant_model", false),
+  assistant_ensemble_weight: unsupported("answers would not be the model's own"),
+  speculation_type: unsupported("prompt_lookup_num_tokens and assistant_model are what drafts"),
+  // They align two tokenizers. In HF they have defaults.
   assistant_lookbehind: harmless,
   target_lookbehind: harmless,
 

@@ -8,6 +8,15 @@ export interface StepScores {
   readonly shape: readonly [rows: number, vocabulary: number];
 }
 
+export interface AssistedCounts {
+  /** Passes of the model, the prompt's included. Every pass adds one token of its own and those that it accepts. */
+  passes: number;
+  /** Tokens that were proposed to it. */
+  draft_tokens: number;
+  /** Those that it accepted: new tokens less passes, as Hugging Face counts. */
+  accepted_tokens: number;
+}
+
 export interface GenerateOutput extends StepStates, EncoderStates {
   /** Token ids, [prompts * num_return_sequences][length], best first for each prompt. */
   sequences: number[][];
@@ -21,6 +30,8 @@ export interface GenerateOutput extends StepStates, EncoderStates {
   logprobs?: AnswerLogprobs[];
   /** Beams: prompt * num_beams + beam that each new token came from; -1 past a sequence's end. */
   beam_indices?: number[][];
+  /** With prompt_lookup_num_tokens or assistant_model: what was drafted, and accepted. */
+  assisted?: AssistedCounts;
   /** Sampling: the seed that repeats it. */
   seed?: number;
 }

@@ -1,7 +1,8 @@
 /** Runs the search that checked options select, with any decoder. */
 import { InputError } from "../../tensor/errors.ts";
+import { assistedDecoding } from "./assisted/assisted.ts";
 import { beamSearch } from "./beam_search.ts";
-import type { DecodingConfig } from "./configuration.ts";
+import { type DecodingConfig, isAssisted } from "./configuration.ts";
 import type { Decoder } from "./decoder.ts";
 import { logitsProcessors } from "./logits_process.ts";
 import type { GenerateOutput } from "./output.ts";
@@ -13,10 +14,12 @@ export interface SearchInputs
   extends Pick<SearchOptions, "streamer" | "signal" | "on_token" | "unconditional" | "couplesRows"> {
   /** The tokenizer for stop_strings. */
   readonly tokenizer?: TokenTexts | undefined;
+  /** The decoder of assistant_model. */
+  readonly assistant?: Decoder | undefined;
 }
 
 /**
- * Greedy search, sampling, beam search or beam sampling.
+ * Greedy search, sampling, either with drafts; beam search or beam sampling.
  *
  * @param prompt ids of every row, all of one length; for an encoder-decoder the start token
  * @throws InputError NO_TOKENIZER, STREAM_BEAMS; the signal's reason
@@ -25,7 +28,7 @@ export async function search(
   decoder: Decoder,
   prompt: readonly (readonly number[])[],
   config: DecodingConfig,
-  { tokenizer, ...inputs }: SearchInputs = {},
+  { tokenizer, assistant, ...inputs }: SearchInputs = {},
 ): Promise<GenerateOutput> {
   const beams = config.num_beams > 1;
   if (beams && inputs.streamer && !inputs.streamer.best) {
@@ -48,10 +51,9 @@ export async function search(
   const inFlight = decoder.inFlight ?? 0;
   let output: GenerateOutput;
   try {
-    output =
-      inFlight > 0 && canPipeline(options)
-        ? await greedyPipelined(decoder, prompt, options, inFlight)
-        : await (beams ? beamSearch : sample)(decoder, prompt, options);
+    if (isAssisted(config)) output = await assistedDecoding(decoder, prompt, options, assistant);
+    else if (inFlight > 0 && canPipeline(options)) output = await greedyPipelined(decoder, prompt, options, inFlight);
+    else output = await (beams ? beamSearch : sample)(decoder, prompt, options);
   } finally {
     time.clear();
   }

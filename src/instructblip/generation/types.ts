@@ -20,6 +20,11 @@ export interface LogitsProcessor {
  */
 export type CustomLogitsProcessor = (rows: readonly (readonly number[])[], scores: readonly Float32Array[]) => void;
 
+/** A model that drafts tokens for another: of a class with from_pretrained(). */
+export interface AssistantModel {
+  readonly language_model: object;
+}
+
 export type Bans = (ids: readonly number[]) => Iterable<number>;
 
 /** Whether a row is finished. `ids` includes the new token. */

@@ -303,8 +303,12 @@ export abstract class VisionLanguageModel<
       ...(on_token && { on_token: (step: number) => callbacks.take(on_token(step)) }),
     };
     try {
+      const question = this.#question(inputs, this.#images.lookup());
+      const { assistant_model } = options as GenerateOptions;
       const answer = await generate(
-        this.#question(inputs, this.#images.lookup()),
+        assistant_model instanceof VisionLanguageModel
+          ? { ...question, assistant: this.#assistant(assistant_model, inputs) }
+          : question,
         owned,
         this.input_names,
         (warnings) => this.#told.tell(warnings),
@@ -315,6 +319,16 @@ export abstract class VisionLanguageModel<
     } catch (error) {
       Promise.resolve(streamer?.end(error)).catch(() => {}); // it has received the first error
       throw error;
+    }
+  }
+
+  /** The question for an assistant, whose checks name it. */
+  #assistant(model: VisionLanguageModel, inputs: I): Question {
+    try {
+      return model.#question(inputs, model.#images.lookup());
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      throw new InputError(error.code, `assistant_model: ${error.message}`, { hint: error.hint });
     }
   }
 

@@ -149,9 +149,15 @@ export class TableDecoder implements Decoder<HostLogits, HostTokens> {
   readonly topK?: NonNullable<Decoder<HostLogits, HostTokens>["topK"]>;
   inFlight?: number;
 
-  /** @param shortcuts offer what a GPU does */
-  constructor(prompt: readonly (readonly number[])[], shortcuts = false) {
+  readonly #parts: typeof TABLE;
+
+  /**
+   * @param shortcuts offer what a GPU does
+   * @param forgets the id before the last, as the assistant of assisted.py
+   */
+  constructor(prompt: readonly (readonly number[])[], shortcuts = false, forgets = false) {
     this.rows = prompt.map((ids) => [...ids]);
+    this.#parts = forgets ? { ...TABLE, before: new Float32Array(TABLE.before.length) } : TABLE;
     if (!shortcuts) return;
     this.logSoftmax = ({ data }) => this.#changed(data, (row) => logSoftmaxInPlace(row));
     this.edit = ({ data }, { penalty, penalised, banned }) =>
@@ -174,13 +180,27 @@ export class TableDecoder implements Decoder<HostLogits, HostTokens> {
     return this.#logits();
   }
 
+  extend({ ids }: HostTokens): HostLogits {
+    const [row, ...others] = this.rows;
+    if (others.length > 0) throw new Error("of one row");
+    this.steps++;
+    const prefixes = ids.map((_, i) => [...row, ...ids.slice(0, i + 1)]);
+    row.push(...ids);
+    return this.#logits(prefixes);
+  }
+
+  crop(tokens: number): void {
+    if (!(tokens > 0 && tokens < this.rows[0].length)) throw new Error(`cannot forget ${tokens} tokens`);
+    this.rows[0].splice(-tokens);
+  }
+
   upload(tokens: readonly number[]): HostTokens {
     if (tokens.some((id) => id < 0 || id >= V)) throw new Error(`not ids: ${tokens}`);
     return new HostTokens(tokens);
   }
 
   argmax({ data }: HostLogits): ArgmaxResult<HostTokens> {
-    const [R] = [this.rows.length];
+    const R = data.length / V;
     const found = argmax(data, V);
     const ids = found.slice(0, R);
     return {
@@ -216,13 +236,14 @@ export class TableDecoder implements Decoder<HostLogits, HostTokens> {
     return { scores: Float32Array.from(found), indices: Uint32Array.from(indices) };
   }
 
-  #logits(): HostLogits {
-    const data = new Float32Array(this.rows.length * V);
-    for (const [r, ids] of this.rows.entries()) {
+  #logits(rows = this.rows): HostLogits {
+    const { last: byLast, before: byBefore, position: byPosition } = this.#parts;
+    const data = new Float32Array(rows.length * V);
+    for (const [r, ids] of rows.entries()) {
       const [last, before] = [ids[ids.length - 1], ids[ids.length - 2] ?? 0];
       const position = (ids.length - 1) % GOLDENS.positions;
       for (let v = 0; v < V; v++) {
-        data[r * V + v] = TABLE.last[last * V + v] + TABLE.before[before * V + v] + TABLE.position[position * V + v];
+        data[r * V + v] = byLast[last * V + v] + byBefore[before * V + v] + byPosition[position * V + v];
       }
     }
     return this.#counted(data);
