@@ -9,6 +9,7 @@ import type { ComputeDType } from "../../tensor/dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type Shard, sizeOf } from "../evaluation/prediction_file.ts";
 import type { GenerationOptions } from "../generation/options.ts";
+import type { AssistedCounts } from "../generation/output.ts";
 import { candidateIds } from "../generation/ranking.ts";
 import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
 import type { AnswerLogprobs } from "../generation/types.ts";
@@ -34,6 +35,9 @@ interface Common {
   readonly weightCache?: true | string;
   readonly computeDtype?: ComputeDType;
   readonly kvCacheDtype?: KVCacheDType;
+  /** The folder of a model that drafts tokens, and its `--dtype`. */
+  readonly assistant?: string;
+  readonly assistantDtype?: StorageDType;
 }
 
 export interface Question extends Common {
@@ -66,6 +70,8 @@ export interface Result {
   readonly sequences: number[][];
   /** With beams, as Hugging Face gives them: one score for each sequence. */
   readonly sequences_scores?: readonly number[];
+  /** With drafts: passes of the model, and tokens drafted and accepted. */
+  readonly assisted?: AssistedCounts;
   /** With `logprobs`: one for each sequence. */
   readonly logprobs?: readonly NamedLogprobs[];
   /** `batch_decode(sequences, skip_special_tokens=True)` */
@@ -111,7 +117,7 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
     [await readNamedImage(question.image, { signal })],
     [question.prompt],
   );
-  const generation = { ...question.generation, ...negativePrompt(processor, question) };
+  const asked = { ...question.generation, ...negativePrompt(processor, question) };
   watch.preprocessed();
   start = performance.now();
   const model = await loadModel(folder, question.dtype, run, {
@@ -120,8 +126,11 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
     compute_dtype: question.computeDtype ?? "f32",
     kv_cache_dtype: question.kvCacheDtype ?? "f32",
   });
-  load_ms += performance.now() - start;
+  let assistant: VisionLanguageModel | undefined;
   try {
+    assistant = await loadAssistant(question, model, run);
+    load_ms += performance.now() - start;
+    const generation = { ...asked, ...(assistant && { assistant_model: assistant }) };
     if (question.json) {
       const hooks = { signal, tokenizer: processor.tokenizer, load_ms };
       for await (const outcome of answerTogether(
@@ -177,11 +186,34 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
       if (started && terminal.outIsTerminal) await terminal.out("\n").catch(() => {});
       throw error;
     }
-    const { logprobs } = await generated;
+    const { logprobs, assisted } = await generated;
     await terminal.out(`\n${table(logprobs?.[0])}`);
+    if (assisted && terminal.errIsTerminal) say(terminal, countsText(assisted));
   } finally {
+    assistant?.dispose();
     model.dispose();
   }
+}
+
+/** Loads `--assistant` to the model's device. @throws as openModelFolder and loadModel */
+async function loadAssistant(
+  { assistant, assistantDtype = "auto", computeDtype = "f32", kvCacheDtype = "f32", ...given }: Common,
+  { device }: VisionLanguageModel,
+  run: Run,
+): Promise<VisionLanguageModel | undefined> {
+  if (assistant === undefined) return undefined;
+  const { parts: _, ...own } = run; // they complete the model
+  return loadModel(await openModelFolder(assistant, own), assistantDtype, own, {
+    device,
+    fix_vicuna_token_ids: given.fixVicunaTokenIds ?? false,
+    weight_cache: given.weightCache ?? false,
+    compute_dtype: computeDtype,
+    kv_cache_dtype: kvCacheDtype,
+  });
+}
+
+function countsText({ passes, draft_tokens, accepted_tokens }: AssistedCounts): string {
+  return `${passes + accepted_tokens} tokens in ${passes} passes; ${accepted_tokens} of ${draft_tokens} draft tokens accepted`;
 }
 
 /** A row for each answer. */
@@ -196,6 +228,7 @@ function negativePrompt(
 
 interface Loaded {
   readonly model: VisionLanguageModel;
+  readonly assistant: VisionLanguageModel | undefined;
   readonly processor: AnyProcessor;
   readonly load_ms: number;
 }
@@ -220,6 +253,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, previous.add);
   const total = lines === undefined ? undefined : Math.max(0, sizeOf(shard, lines) - previous.done);
   let model: VisionLanguageModel | undefined;
+  let assistant: VisionLanguageModel | undefined;
   let loaded: Loaded | undefined;
   const load = async () => {
     model = await loadModel(folder, dtype, run, {
@@ -229,7 +263,8 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
       kv_cache_dtype: questions.kvCacheDtype ?? "f32",
       image_cache: AHEAD * Math.max(size, BATCH_SIZE),
     });
-    loaded = { model, processor, load_ms: performance.now() - start };
+    assistant = await loadAssistant(questions, model, run);
+    loaded = { model, assistant, processor, load_ms: performance.now() - start };
     return loaded;
   };
   const base = isFile ? dirname(path) : process.cwd();
@@ -297,6 +332,7 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
     signal.removeEventListener("abort", stop);
     progress.clear();
     input?.destroy();
+    assistant?.dispose();
     model?.dispose();
     await out?.close();
   }
@@ -339,7 +375,9 @@ async function* answerAll(
       for (const image of images) read.push(await readNamedImage(image, { base, signal }));
       const inputs = await prepareInputs(loaded.processor, loaded.model.config, read, prompts);
       watch.preprocessed();
-      if (!candidates) jobs.push({ inputs, options: generation, interventions, position, id, watch });
+      const { assistant: assistant_model } = loaded;
+      const options = assistant_model ? { ...generation, assistant_model } : generation;
+      if (!candidates) jobs.push({ inputs, options, interventions, position, id, watch });
       else yield { position, id, result: await rankAnswers(loaded, id, inputs, candidates, watch, signal) };
     } catch (error) {
       signal.throwIfAborted();
@@ -359,12 +397,13 @@ async function* answerAll(
 function resultOf(
   processor: AnyProcessor,
   id: RequestId,
-  { sequences, sequences_scores, logprobs, timing, rows }: Answer,
+  { sequences, sequences_scores, logprobs, assisted, timing, rows }: Answer,
 ): Result {
   const text = processor.batch_decode(readable(sequences), { skip_special_tokens: true });
   const together = rows > sequences.length ? { batch_rows: rows } : {};
   const scores = {
     ...(sequences_scores && { sequences_scores }),
+    ...(assisted && { assisted }),
     ...(logprobs && { logprobs: logprobs.map((answer) => namedLogprobs(answer, processor.tokenizer)) }),
   };
   return { id, sequences, ...scores, text, timing, ...together };

@@ -66,7 +66,12 @@ Examples:
               tokens_per_second: of all rows, after the first token
   logprobs    with --logprobs: of each sequence "sum" and "tokens", each with "id", "text", "logprob" and "top", the n
               most probable in its place
+  assisted    with drafts: "passes" of the model, "draft_tokens" and how many were accepted, "accepted_tokens"
   batch_rows  with --requests: rows of the batch that it was answered in, if above the request's
+
+  The same answer in fewer passes of the model, which verifies drafts: here what followed the last tokens before, for
+  answers that repeat what they read; with --assistant a smaller model's, or with --assistant-dtype int4 a copy's own
+    $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --prompt-lookup-num-tokens 5
 
   How sure it is: natural logarithms of each token's probability and of the answer's, with what would have come instead.
   They are of the distribution that tokens are chosen from, after penalties, temperature, top k, …, as transformers'

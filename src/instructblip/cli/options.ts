@@ -103,20 +103,30 @@ export function generationFlags(): readonly GenerationFlag[] {
   });
 }
 
-/** A dtype, or several by submodule. */
+/** Parses a dtype, or several by submodule. */
+const storage = (value: string) => {
+  try {
+    return parseStorage(value);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+};
+
 export const dtypeOption = () =>
   new Option(
     "--dtype <type>",
     `how weights are stored on the GPU: ${STORAGE_DTYPES.join(", ")}; by module: language_model=int4,vision_model=f16`,
   )
-    .argParser((value) => {
-      try {
-        return parseStorage(value);
-      } catch (error) {
-        throw new InvalidArgumentError((error as Error).message);
-      }
-    })
+    .argParser(storage)
     .default("auto", "auto: as in the checkpoint");
+
+export const assistantOptions = () => [
+  new Option(
+    "--assistant <folder>",
+    "a smaller model of the same kind and tokenizer that drafts tokens, for fewer passes of --model",
+  ).argParser(fileName),
+  new Option("--assistant-dtype <type>", "as --dtype, for the assistant (default: auto)").argParser(storage),
+];
 
 export const baseModelOption = () =>
   new Option(

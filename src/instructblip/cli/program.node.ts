@@ -13,6 +13,7 @@ import { describeError, EXIT } from "./format.ts";
 import { ENVIRONMENT, EXAMPLES, EXIT_CODES } from "./help.ts";
 import {
   adapterOption,
+  assistantOptions,
   baseModelOption,
   batchSizeOption,
   computeDtypeOption,
@@ -93,6 +94,7 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .addOption(batchSizeOption("8; of a pipe 1"))
     .option("--json", "print JSON instead of text");
   for (const { option } of flags) generate.addOption(option);
+  for (const option of assistantOptions()) generate.addOption(option);
   generate
     .addOption(
       new Option(
@@ -110,6 +112,7 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .action(async (options, command) => {
       if (["shard", "out", "resume", "batchSize"].some((name) => options[name] !== undefined))
         needs(command, "requests");
+      if (options.assistantDtype !== undefined) needs(command, "assistant");
       if (options.requests !== undefined) {
         needs(command, "model", "json");
         if (options.resume) needs(command, "out");

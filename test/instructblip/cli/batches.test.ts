@@ -48,6 +48,7 @@ describe("what may be answered together", () => {
   it.each<Job["options"]>([
     { ...short, do_sample: true },
     { ...short, max_time: 3 },
+    { ...short, prompt_lookup_num_tokens: 3 },
     { ...short, stop_strings: ["."] },
     { ...short, guidance_scale: 2 },
     { ...short, negative_prompt_ids: [[1]] },
@@ -58,6 +59,7 @@ describe("what may be answered together", () => {
         job({
           ...options,
           do_sample: false,
+          prompt_lookup_num_tokens: null,
           max_time: null,
           stop_strings: null,
           guidance_scale: null,

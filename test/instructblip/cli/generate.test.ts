@@ -57,6 +57,24 @@ describe.each(ALL ? COMPOSITES : SAMPLE)("golden %s", (name) => {
 });
 
 describe("one question", () => {
+  it("drafts by --assistant, which may be a copy of the model, also for requests", async () => {
+    const drafting = ["--assistant", PLAIN, "--num-assistant-tokens", "2", "--assistant-confidence-threshold", "0"];
+    const generation = {
+      max_new_tokens: 4,
+      eos_token_id: 2,
+      num_assistant_tokens: 2,
+      assistant_confidence_threshold: 0,
+    };
+    const [plain] = await json<Result>([...ONE, "--json", "--max-new-tokens", "4", "--eos-token-id", "2"]);
+    const asked = [...ONE, "--json", "--max-new-tokens", "4", "--eos-token-id", "2", ...drafting];
+    const file = await requestsFile([{ images: [IMAGE], prompts: [PROMPT], generation }]);
+    const many = ["generate", "--model", PLAIN, "--assistant", PLAIN, "--requests", file, "--json"];
+    for (const [{ sequences, assisted }] of [await json<Result>(asked), await json<Result>(many)]) {
+      expect(sequences).toEqual(plain.sequences);
+      expect(assisted).toEqual({ passes: 2, draft_tokens: 2, accepted_tokens: 2 });
+    }
+  });
+
   it("prints the best of the beams, or as many as are asked for", async () => {
     const golden = await openGolden(PLAIN);
     const { kwargs, answers } = golden.json.generations.find(({ name }) => name === "beams_penalised")!;

@@ -7,6 +7,7 @@ import { DeviceError } from "../../../tensor/errors.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
 import type { GenerateOptions } from "../../generation/generate.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
+import type { AssistedCounts } from "../../generation/output.ts";
 import type { AnswerLogprobs } from "../../generation/types.ts";
 import type { Intervention } from "../../interventions/intervention.ts";
 import type { Ids } from "../../model/language_model.ts";
@@ -33,6 +34,7 @@ export interface Answer {
   readonly sequences: number[][];
   readonly sequences_scores?: readonly number[];
   readonly logprobs?: readonly AnswerLogprobs[];
+  readonly assisted?: AssistedCounts;
   /** The timing of the job's batch. */
   readonly timing: Timing;
   /** Rows of that batch. */
@@ -61,10 +63,12 @@ const COUNT_FROM_THE_PROMPT = new Set<string>([
 ] satisfies (keyof GenerationOptions)[]);
 
 /**
- * Options whose result depends on the other rows: random numbers are drawn for all rows together, time is shared, and tokens
+ * Options whose result depends on the other rows, or that are of one row: drafts are; random numbers are drawn for all rows together, time is shared, and tokens
  * after a stop string are not distinguished from padding.
  */
 const ALONE = [
+  "assistant_model",
+  "prompt_lookup_num_tokens",
   "do_sample",
   "max_time",
   "stop_strings",
@@ -227,7 +231,7 @@ async function answerBatch(
           padding,
         );
   for (const watch of watches) watch.generating();
-  const { sequences, sequences_scores, logprobs } = await model.generate({
+  const { sequences, sequences_scores, logprobs, assisted } = await model.generate({
     ...inputs,
     ...options,
     ...hooks,
@@ -252,8 +256,9 @@ async function answerBatch(
     const start = beginOf(model, job.inputs);
     const front = beginOf(model, inputs) - start;
     const answers = jobs.length === 1 ? own : ownRows(own, front, start, ends);
+    const drafts = assisted && { assisted };
     const timing = { ...watches[i]!.read(load_ms), new_tokens: answers[0]!.length - start };
-    return { sequences: answers, ...scores, ...logs, timing, rows };
+    return { sequences: answers, ...scores, ...logs, ...drafts, timing, rows };
   });
 }
 
