@@ -4,12 +4,11 @@ import { pathPattern } from "../../modules/observer.ts";
 import { KV_CACHE_DTYPES, parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
 import { COMPUTE_DTYPES } from "../../tensor/dtype.ts";
 import { above, type Options, whole as wholeNumber } from "../config/options.ts";
-import type { Shard } from "../evaluation/prediction_file.ts";
 import { GENERATION } from "../generation/options.ts";
 import { EXIT } from "./format.ts";
 
 /** Refuses an option that is given twice: the second value would silently override the first. */
-function once<T>(read: (text: string) => T): (text: string, previous: T | undefined) => T {
+export function once<T>(read: (text: string) => T): (text: string, previous: T | undefined) => T {
   return (text, previous) => {
     if (previous !== undefined) throw new InvalidArgumentError("It is given twice.");
     return read(text);
@@ -75,12 +74,6 @@ export const headChoice = once((value): number | "all" => {
   if (value === "all") return value;
   if (/^[0-9]{1,6}$/.test(value)) return Number(value);
   throw new InvalidArgumentError("It must be a whole number of at least 0, or all.");
-});
-
-const shard = once((value): Shard => {
-  const [i = Number.NaN, n = Number.NaN] = /^[0-9]+\/[0-9]+$/.test(value) ? value.split("/").map(Number) : [];
-  if (Number.isSafeInteger(n) && i < n) return { i, n };
-  throw new InvalidArgumentError("It must be i/n with i from 0 to n-1: 0/8 is the first of eight.");
 });
 
 interface GenerationFlag {
@@ -164,8 +157,6 @@ export const weightCacheOption = () =>
     "cache int8 and int4 weights for the next start, in a folder (default: in ~/.cache/instructblip-webgpu)",
   );
 
-export const shardOption = () =>
-  new Option("--shard <i/n>", "only the i-th of n shards, counted from 0").argParser(shard);
 export const outOption = () =>
   new Option("--out <file.jsonl>", "append the lines to a file as they are done").argParser(fileName);
 export const resumeOption = () => new Option("--resume", "resume --out where an earlier run stopped");

@@ -30,13 +30,13 @@ import {
   pattern,
   positive,
   resumeOption,
-  shardOption,
   text,
   vicunaOption,
   weightCacheOption,
   whole,
 } from "./options.ts";
 import { addProfile } from "./profile/command.node.ts";
+import { shardOption } from "./requests/shard_option.node.ts";
 import type { Run } from "./session.node.ts";
 import { addSweeps } from "./sweep/command.node.ts";
 import { say, sayStack } from "./terminal.node.ts";
@@ -158,9 +158,14 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
 
   program
     .command("merge")
-    .description("merge the prediction files of an evaluation")
+    .description("merge the files of all shards, of evaluate or generate --requests")
     .helpOption("-h, --help", "print this help")
-    .argument("<parts...>", "files written by evaluate --out")
+    .argument("<parts...>", "files written by evaluate --out, or generate --out")
+    .addOption(
+      new Option("--requests <file.jsonl>", "of generate: print the answers of these requests, in their order")
+        .argParser(fileName)
+        .conflicts("json"),
+    )
     .option("--json", "print one JSON object")
     .addHelpText("after", EXAMPLES.merge)
     .action(async (files: string[], options) => {

@@ -13,12 +13,12 @@ import {
   needs,
   outOption,
   resumeOption,
-  shardOption,
   text,
   vicunaOption,
   weightCacheOption,
   whole,
 } from "../options.ts";
+import { shardOption } from "../requests/shard_option.node.ts";
 import type { Run } from "../session.node.ts";
 
 /** @param version the program's */
