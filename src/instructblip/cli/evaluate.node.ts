@@ -25,7 +25,9 @@ import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, Pace, progressText } from "./format.ts";
 import { reportJson, reportText } from "./report.ts";
 import { type Answer, answerTogether, BATCH_SIZE, beginOf, inOrder, type Job } from "./requests/batches.ts";
+import { mergeAnswers } from "./requests/merge_answers.node.ts";
 import { identityOf, readData, readPredictionFile, readTask } from "./requests/predictions.node.ts";
+import { reopening } from "./requests/reopening.node.ts";
 import { openShard } from "./requests/shard_file.node.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
@@ -90,20 +92,16 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const base = evaluation.images ?? dirname(evaluation.data);
   const progress = new Progress(terminal);
   let model: VisionLanguageModel | undefined;
-  try {
-    if (left.length > 0)
-      model = await loadModel(folder, dtype, run, {
-        fix_vicuna_token_ids,
-        weight_cache,
-        compute_dtype,
-        kv_cache_dtype,
-      });
-    const begun = performance.now();
-    const pace = new Pace();
-    const counts = { done: 0, failed: 0 };
-    const asked = { task, base, size: evaluation.batchSize ?? BATCH_SIZE };
-    for await (const { position, ...outcome } of model ? inOrder(answerAll(model, processor, left, asked, run)) : []) {
-      const [index, { id, kind, prompt, answers }] = left[position]!;
+  const begun = performance.now();
+  const pace = new Pace();
+  const counts = { done: 0, failed: 0 };
+  const asked = { task, base, size: evaluation.batchSize ?? BATCH_SIZE };
+  const answerRest = async (progressed: () => void) => {
+    const loading = { fix_vicuna_token_ids, weight_cache, compute_dtype, kv_cache_dtype };
+    model ??= await loadModel(folder, dtype, run, loading);
+    const rest = left.slice(counts.done);
+    for await (const { position, ...outcome } of inOrder(answerAll(model, processor, rest, asked, run))) {
+      const [index, { id, kind, prompt, answers }] = rest[position]!;
       let row: Prediction;
       if ("found" in outcome) row = { index, id, kind, prompt, answers, ...outcome.found };
       else {
@@ -120,9 +118,17 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
       rows.push(row);
       await out?.write(`${JSON.stringify(row)}\n`);
       counts.done++;
+      progressed();
       const { done } = counts;
       progress.show(progressText(counts, left.length, performance.now() - begun, pace.left(done, left.length)));
     }
+  };
+  const release = () => {
+    model?.dispose();
+    model = undefined;
+  };
+  try {
+    if (left.length > 0) await reopening(run, answerRest, release);
   } finally {
     progress.clear();
     model?.dispose();
@@ -132,8 +138,13 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   return exit;
 }
 
-/** Merges prediction files. @returns the exit code */
-export async function runMerge(files: readonly string[], { json }: { json?: boolean }, run: Run): Promise<number> {
+/** Merges prediction files, or with `requests` the answers of all shards. @returns the exit code */
+export async function runMerge(
+  files: readonly string[],
+  { json, requests }: { readonly json?: boolean; readonly requests?: string },
+  run: Run,
+): Promise<number> {
+  if (requests !== undefined) return mergeAnswers(requests, files, run);
   const parts = new Map<string, PredictionFile>();
   for (const file of files) {
     if (parts.has(file)) throw new InputError("PARTS_DIFFER", `${file} is given twice`);

@@ -14,10 +14,24 @@ export const EXIT = {
   different: 3,
   /** An internal error (sysexits.h, EX_SOFTWARE). */
   internal: 70,
+  /** The same command may succeed later, or elsewhere (sysexits.h, EX_TEMPFAIL). */
+  retry: 75,
   sigint: 130,
   sigpipe: 141,
   sigterm: 143,
 } as const;
+
+/** Codes of errors that are worth a retry: of the device, its memory, the network, or a file in use. */
+const WORTH_A_RETRY = new Set([
+  "DEVICE_LOST",
+  "GPU_OOM",
+  "GPU_TIMEOUT",
+  "NO_DEVICE",
+  "HTTP_SLOW",
+  "HTTP_TIMEOUT",
+  "HUB_BUSY",
+  "HUB_UNREACHABLE",
+]);
 
 /** The reason with which a run is aborted. */
 export class Interrupted extends Error {
@@ -41,7 +55,8 @@ export interface Description {
 export function describeError(error: unknown): Description {
   if (error instanceof Interrupted) return { message: undefined, code: "INTERRUPTED", exitCode: error.exitCode };
   if (error instanceof EngineError && !isInternal(error)) {
-    return { message: `error: ${error.message}`, code: error.code, exitCode: EXIT.refused };
+    const exitCode = WORTH_A_RETRY.has(error.code) ? EXIT.retry : EXIT.refused;
+    return { message: `error: ${error.message}`, code: error.code, exitCode };
   }
   const code = error instanceof EngineError ? error.code : "INTERNAL";
   const text = error instanceof Error ? error.message : String(error);

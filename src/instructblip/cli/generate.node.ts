@@ -23,6 +23,7 @@ import { readInterventions } from "./interventions.node.ts";
 import { logprobTable, type NamedLogprobs, namedLogprobs } from "./logprobs.ts";
 import { type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./requests/batches.ts";
 import { OutFile } from "./requests/out_file.node.ts";
+import { reopening } from "./requests/reopening.node.ts";
 import { PreviousRun, parseLine, type RequestId, splitLines } from "./requests/requests.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
@@ -267,6 +268,11 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
     loaded = { model, assistant, processor, load_ms: performance.now() - start };
     return loaded;
   };
+  /** Disposes the model, which `load` loads again. */
+  const release = () => {
+    model?.dispose();
+    model = loaded = undefined;
+  };
   const base = isFile ? dirname(path) : process.cwd();
   // A program that writes requests to a pipe may wait for an answer before the next one.
   const size = questions.batchSize ?? (isFile ? BATCH_SIZE : 1);
@@ -279,36 +285,52 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   let begun = performance.now();
   try {
     // A run with nothing left to do needs no model; otherwise its errors are thrown at the start.
-    if (!resume) await load();
+    if (!resume) await reopening(run, load, release);
     begun = performance.now();
     input = path === "-" ? process.stdin : createReadStream(path);
     signal.addEventListener("abort", stop);
     progress.show(total === undefined ? "waiting for requests …" : `0 of ${total}`);
+    const write = async (line: Result | RankedResult | Failure) => {
+      const text = `${JSON.stringify(line)}\n`;
+      if (out) return out.write(text);
+      if (terminal.outIsTerminal) progress.clear();
+      await terminal.out(text);
+    };
     /** Writes the output lines, in the order of the requests. */
     const drain = async (parsed: readonly Parsed[]) => {
+      let rest = parsed;
+      let ended: Failure | undefined;
       const loadOnce = async () => loaded ?? (await load());
-      for await (const { id, result, error } of inOrder(answerAll(parsed, loadOnce, base, size, run))) {
-        let line = result;
-        if (error !== undefined) {
-          // A request during which the device was lost is left for a resumed run.
-          if (endsRun(error) && out) throw error;
-          if (!endsRun(error)) sayStack(terminal, error);
-          const { code, message, exitCode } = describeError(error);
-          line = { id, error: { code, message: (message ?? code).replace(/^error: /, "") } };
-          counts.failed++;
-          if (exitCode === EXIT.internal) exit = EXIT.internal;
-          else if (exit === EXIT.ok) exit = EXIT.someFailed;
+      const answerRest = async (progressed: () => void) => {
+        ended = undefined;
+        for await (const { id, result, error } of inOrder(answerAll(rest, loadOnce, base, size, run))) {
+          let line = result;
+          if (error !== undefined) {
+            const { code, message, exitCode } = describeError(error);
+            line = { id, error: { code, message: (message ?? code).replace(/^error: /, "") } };
+            if (endsRun(error)) {
+              ended = line;
+              throw error;
+            }
+            sayStack(terminal, error);
+            counts.failed++;
+            if (exitCode === EXIT.internal) exit = EXIT.internal;
+            else if (exit === EXIT.ok) exit = EXIT.someFailed;
+          }
+          await write(line!);
+          rest = rest.slice(1);
+          counts.done++;
+          progressed();
+          const left = total === undefined ? undefined : pace.left(counts.done, total);
+          progress.show(progressText(counts, total, performance.now() - begun, left));
         }
-        counts.done++;
-        const text = `${JSON.stringify(line)}\n`;
-        if (out) await out.write(text);
-        else {
-          if (terminal.outIsTerminal) progress.clear();
-          await terminal.out(text);
-        }
-        if (error !== undefined && endsRun(error)) throw error;
-        const left = total === undefined ? undefined : pace.left(counts.done, total);
-        progress.show(progressText(counts, total, performance.now() - begun, left));
+      };
+      try {
+        await reopening(run, answerRest, release);
+      } catch (error) {
+        // In a file the request that the run ended with is left for a resumed run; a reader of a pipe is told.
+        if (ended && !out) await write(ended);
+        throw error;
       }
     };
     let position = 0;

@@ -13,6 +13,7 @@ Exit codes:
   ${EXIT.someFailed}    the run is complete, but some requests or questions failed, and their lines have the errors;
        or compare has found a difference
   ${EXIT.internal}   an internal error; please report it
+  ${EXIT.retry}   worth a retry: the GPU was lost, did not respond or ran out of memory, the network or the Hub failed
   ${EXIT.sigint}, ${EXIT.sigterm}, ${EXIT.sigpipe}  interrupted, terminated, or stdout was closed`;
 
 export const ENVIRONMENT = `
@@ -25,9 +26,11 @@ ${[
   .map(([name, what]) => `  ${name}\n      ${what}`)
   .join("\n")}`;
 
-const SHARDS = `  --shard i/n is the i-th of n interleaved shards, i from 0 to n-1: as $SLURM_ARRAY_TASK_ID of an array 0-7, as
-  $JOB_COMPLETION_INDEX of a Kubernetes Indexed Job, or by GNU parallel:
-    $ seq 0 7 | parallel instructblip … --shard {}/8 --out part-{}.jsonl --resume`;
+const SHARDS = `  --shard i/n is the i-th of n interleaved shards, i from 0 to n-1. --shard auto is this process's place in a Slurm job
+  array or job step, a queue of HTCondor, or Ray Train; auto/8 says that there are 8, where the engine does not: in a
+  Kubernetes Indexed Job, and for a part of a Slurm array that is submitted again. By GNU parallel:
+    $ seq 0 7 | parallel instructblip … --shard {}/8 --out part-{}.jsonl --resume
+  examples/cluster has scripts for each.`;
 
 const COLUMN = "\n              ";
 const METRICS_HELP = Object.entries(METRICS)
@@ -99,8 +102,11 @@ Examples:
     $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --interventions without.json
 
   In shards on several machines, resumed after an interruption:
-    $ instructblip generate --model vicuna-7b --requests questions.jsonl --json --shard 2/8 --out part-2.jsonl --resume
+    $ instructblip generate --model vicuna-7b --requests questions.jsonl --json --shard 2/8 --out answers-2.jsonl --resume
 ${SHARDS}
+  Merged, in the order of the requests:
+    $ instructblip merge --requests questions.jsonl answers-*.jsonl > answers.jsonl
+  When the GPU is lost, the model is loaded again and the run goes on, up to 3 times in a row without an answer.
   --out never overwrites a file; with --resume the requests whose ids are not in it are appended. An incomplete last
   line is redone, a failed request is not: remove its line to repeat it.
 ${EXIT_CODES}`,
@@ -137,12 +143,13 @@ A question that fails is not scored but counted as failed, and the exit code is 
 --out receives the settings and every prediction as JSON lines.
 ${EXIT_CODES}`,
   merge: `
-The complete files of all shards, written by evaluate --out, give the same scores as a single run.
-Files of generate --out need no merging: concatenate them.
+The complete files of all shards, written by evaluate --out, give the same scores as a single run. Of generate --out
+they give its lines, in the order of --requests, with a check that each request is answered once; ids must differ.
 
 Examples:
   $ instructblip merge part-0.jsonl part-1.jsonl part-2.jsonl
   $ instructblip merge part-*.jsonl --json
+  $ instructblip merge --requests questions.jsonl answers-*.jsonl > answers.jsonl
 ${EXIT_CODES}`,
   trace: `
 Writes float32 tensors under Hugging Face's names: pixel_values, vision_outputs.last_hidden_state,
@@ -185,7 +192,8 @@ Exit codes:
   ${EXIT.different}    different; with --gate, the gate is not met
   ${EXIT.refused}    a trace, the model, the image or a setting cannot be used; see stderr
   ${EXIT.usage}    the command line is wrong
-  ${EXIT.internal}   an internal error; please report it`,
+  ${EXIT.internal}   an internal error; please report it
+  ${EXIT.retry}   worth a retry: the GPU was lost, did not respond or ran out of memory`,
   attention: `
 Every second layer of the Q-Former has cross-attention to the image. A sheet shows the attention weights of each query
 over the patches, in one colour scale, and the weight of the class token, which has no place in the image.

@@ -187,10 +187,10 @@ describe("evaluate", () => {
   it("ends, and leaves the question to the next run, when every question would fail", async () => {
     const out = join(folder, "out.jsonl");
     const generate = vi.spyOn(InstructBlipForConditionalGeneration.prototype, "generate");
-    generate.mockRejectedValue(new DeviceError("DEVICE_LOST", "the GPU device was lost"));
+    generate.mockRejectedValue(new DeviceError("GPU_OOM", "the GPU ran out of memory"));
     const lost = await cli([...evaluate, "--out", out]);
     generate.mockRestore();
-    expect(lost).toEqual({ code: EXIT.refused, stdout: "", stderr: "error: the GPU device was lost\n" });
+    expect(lost).toEqual({ code: EXIT.retry, stdout: "", stderr: "error: the GPU ran out of memory\n" });
     expect(await lines(out)).toHaveLength(1);
     await rm(out);
     await writeFile(

@@ -72,6 +72,17 @@ describe("errors", () => {
     expect(description.message).toContain(code);
   });
 
+  it.each([
+    [new DeviceError("DEVICE_LOST", "gone"), EXIT.retry],
+    [new DeviceError("GPU_OOM", "too much"), EXIT.retry],
+    [new WeightError("HUB_BUSY", "later"), EXIT.retry],
+    [new WeightError("HTTP_TIMEOUT", "later"), EXIT.retry],
+    [new DeviceError("BUDGET", "too much"), EXIT.refused],
+    [new DeviceError("NO_ADAPTER", "none"), EXIT.refused],
+    [new WeightError("HUB_GATED", "no"), EXIT.refused],
+    [new InputError("IO", "no"), EXIT.refused],
+  ])("%s: exit code %i", (error, exitCode) => expect(describeError(error).exitCode).toBe(exitCode));
+
   it("says nothing of an interruption", () => {
     expect(describeError(new Interrupted(EXIT.sigint))).toMatchObject({ message: undefined, exitCode: 130 });
   });

@@ -407,12 +407,12 @@ describe("many requests", () => {
         ["c", undefined],
       ],
     });
-    expect(await outcomeOf(new DeviceError("DEVICE_LOST", "the GPU device was lost"))).toEqual({
-      code: EXIT.refused,
-      stderr: "error: the GPU device was lost\n",
+    expect(await outcomeOf(new DeviceError("GPU_OOM", "the GPU ran out of memory"))).toEqual({
+      code: EXIT.retry,
+      stderr: "error: the GPU ran out of memory\n",
       lines: [
         ["a", undefined],
-        ["b", "DEVICE_LOST"],
+        ["b", "GPU_OOM"],
       ],
     });
   });

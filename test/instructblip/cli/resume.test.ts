@@ -113,10 +113,10 @@ describe("--out and --resume", () => {
 
   it("leave a request that took the device with it to the next run", async () => {
     const spy = vi.spyOn(InstructBlipForConditionalGeneration.prototype, "generate");
-    spy.mockRejectedValueOnce(new DeviceError("DEVICE_LOST", "the GPU device was lost"));
+    spy.mockRejectedValueOnce(new DeviceError("GPU_OOM", "the GPU ran out of memory"));
     const lost = await cli([...generate, "--out", out]);
     spy.mockRestore();
-    expect(lost).toEqual({ code: EXIT.refused, stdout: "", stderr: "error: the GPU device was lost\n" });
+    expect(lost).toEqual({ code: EXIT.retry, stdout: "", stderr: "error: the GPU ran out of memory\n" });
     expect(await readFile(out, "utf8")).toBe("");
     await cli([...generate, "--out", out]); // an empty file is no work to be lost
     expect((await linesOf(out)).map(({ id }) => id)).toEqual(IDS);

@@ -202,6 +202,16 @@ export function parseLine(line: Line): ParsedLine | undefined {
   }
 }
 
+/** Whether a line of --json, parsed, is one. */
+export function isAnswer(line: unknown): line is { readonly id: unknown } {
+  return isObject(line) && Object.hasOwn(line, "id") && ANSWERED.some((name) => name in line);
+}
+
+/** Whether a line of --json is of a request that failed. */
+export function isFailure(line: { readonly id: unknown }): boolean {
+  return "error" in line;
+}
+
 /** The answers of an earlier run: each one covers one request of its id. */
 export class PreviousRun {
   readonly #name: string;
@@ -221,11 +231,11 @@ export class PreviousRun {
       line = parseJson(text);
     } catch {}
     this.done++;
-    if (!isObject(line) || !Object.hasOwn(line, "id") || !ANSWERED.some((name) => name in line)) {
+    if (!isAnswer(line)) {
       const hint = "only a file written by generate --requests --out can be resumed";
       throw new InputError("BAD_PART", `${this.#name}: line ${this.done} is not an answer`, { hint });
     }
-    if ("error" in line) this.failed++;
+    if (isFailure(line)) this.failed++;
     const key = JSON.stringify(line.id);
     this.#left.set(key, (this.#left.get(key) ?? 0) + 1);
   };

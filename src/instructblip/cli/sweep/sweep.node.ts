@@ -32,6 +32,7 @@ import {
 } from "../../instruments/sweep/sweep_file.ts";
 import { groupsOf, type SweepKind } from "../../instruments/sweep/units.ts";
 import { readNamedImage } from "../../pretrained/platform.node.ts";
+import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
 import type { RgbImage } from "../../processing/image.ts";
 import { imageName } from "../../processing/image_source.ts";
 import { tokenText } from "../../tokenizer/token_text.ts";
@@ -40,6 +41,7 @@ import { pngOf, warnWithoutFont } from "../png.node.ts";
 import { openQuestion } from "../question.node.ts";
 import { checkOuts, writeOut } from "../requests/out_file.node.ts";
 import { identityOf } from "../requests/predictions.node.ts";
+import { reopening } from "../requests/reopening.node.ts";
 import { splitLines } from "../requests/requests.ts";
 import { openShard } from "../requests/shard_file.node.ts";
 import { loadModel, prepareInputs, type Run } from "../session.node.ts";
@@ -91,23 +93,29 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
   const otherImage = corruptedImage === undefined ? image : await readNamedImage(corruptedImage, { signal });
   const meanImages: RgbImage[] = [];
   for (const name of mean ?? []) meanImages.push(await readNamedImage(name, { signal }));
-  const model = await loadModel(folder, flags.dtype, run, {
-    weight_cache: flags.weightCache ?? false,
-    fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
-  });
-  const progress = new Progress(terminal);
-  try {
+  let model: VisionLanguageModel | undefined;
+  const release = () => {
+    model?.dispose();
+    model = undefined;
+  };
+  const prepare = async (): Promise<PreparedSweep> => {
+    model = await loadModel(folder, flags.dtype, run, {
+      weight_cache: flags.weightCache ?? false,
+      fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
+    });
     const { generation, targets, batchSize: batch_size } = flags;
     const options = { answer, generation, targets, batch_size, signal };
-    let sweep: PreparedSweep;
     if (kind === "ablate") {
       const others: (typeof inputs)[] = [];
       for (const other of meanImages) others.push(await prepareInputs(processor, config, [other], [prompt]));
-      sweep = await prepareAblation(model, inputs, { ...options, ...(mean && { mean: others }) });
-    } else {
-      const corrupted = await prepareInputs(processor, config, [otherImage], [corruptedPrompt ?? prompt]);
-      sweep = await preparePatching(model, inputs, corrupted, options);
+      return prepareAblation(model, inputs, { ...options, ...(mean && { mean: others }) });
     }
+    const corrupted = await prepareInputs(processor, config, [otherImage], [corruptedPrompt ?? prompt]);
+    return preparePatching(model, inputs, corrupted, options);
+  };
+  const progress = new Progress(terminal);
+  try {
+    let sweep = await reopening(run, prepare, release);
     const { units } = sweep;
     const textOf = (id: number) => tokenText(tokenizer, id);
     const subject: SweepSubject = {
@@ -140,15 +148,21 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
       const begun = performance.now();
       const pace = new Pace();
       const counts = { done: 0, failed: 0 };
-      for await (const { index, logprob } of sweep.scores(left)) {
-        const { group, row, column } = units[index]!;
-        const result: SweepRow = { index, group, row, column, logprob };
-        rows.push(result);
-        await out?.write(`${JSON.stringify(result)}\n`);
-        counts.done++;
-        const rest = pace.left(counts.done, left.length);
-        progress.show(progressText(counts, left.length, performance.now() - begun, rest));
-      }
+      const scoreRest = async (progressed: () => void) => {
+        if (!model) sweep = await prepare();
+        for await (const { index, logprob } of sweep.scores(left.filter((i) => !known.has(i)))) {
+          const { group, row, column } = units[index]!;
+          const result: SweepRow = { index, group, row, column, logprob };
+          rows.push(result);
+          await out?.write(`${JSON.stringify(result)}\n`);
+          known.add(index);
+          counts.done++;
+          progressed();
+          const rest = pace.left(counts.done, left.length);
+          progress.show(progressText(counts, left.length, performance.now() - begun, rest));
+        }
+      };
+      await reopening(run, scoreRest, release);
     } finally {
       await out?.close();
     }
@@ -157,7 +171,7 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
     await report({ settings, rows }, flags, run);
   } finally {
     progress.clear();
-    model.dispose();
+    release();
   }
 }
 

@@ -1,0 +1,89 @@
+/** `merge --requests`: the answers of all shards as a single run writes them. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, describe, expect, it } from "vitest";
+import { EXIT } from "../../../src/instructblip/cli/format.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { cli } from "./cli.ts";
+
+/** What `generate` writes for a request, of text that is not ASCII. */
+const answer = (id: unknown) => ({ id, sequences: [[1, 2]], text: [`ä ${id}`] });
+const failure = (id: unknown) => ({ id, error: { code: "NOT_FOUND", message: "no such file" } });
+const text = (lines: readonly unknown[]) => lines.map((line) => `${JSON.stringify(line)}\n`).join("");
+
+let folder: string;
+beforeEach(() => {
+  folder = temporaryFolder();
+});
+
+function file(name: string, content: string): string {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+}
+const requests = (ids: readonly unknown[]) => file("requests.jsonl", text(ids.map((id) => ({ id }))));
+const merge = (asked: string, parts: readonly string[]) => cli(["merge", "--requests", asked, ...parts]);
+
+describe("merge --requests", () => {
+  it.each([1, 2, 3, 7, 9])("gives the lines of an undivided run, of %i shards", async (n) => {
+    const ids = ["a", 7, "7", "ü", 0.5, "", "z"];
+    const asked = requests(ids);
+    const parts = Array.from({ length: n }, (_, i) =>
+      file(
+        `part-${i}.jsonl`,
+        text(
+          ids
+            .filter((_, k) => k % n === i)
+            .map(answer)
+            .reverse(),
+        ),
+      ),
+    );
+    expect(await merge(asked, parts)).toEqual({ code: EXIT.ok, stdout: text(ids.map(answer)), stderr: "" });
+  });
+
+  it("has the exit code of a run in which requests failed, among them one that is no request", async () => {
+    const asked = file("requests.jsonl", '{"id": "a"}\n\n{\n{"id": "b"}');
+    const parts = [file("0", text([answer("a"), failure("b")])), file("1", text([failure(null)]))];
+    const stdout = text([answer("a"), failure(null), failure("b")]);
+    const stderr = "2 of 3 requests failed; their lines say why\n";
+    expect(await merge(asked, parts)).toEqual({ code: EXIT.someFailed, stdout, stderr });
+  });
+
+  it("refuses what is not every request once", async () => {
+    const refused = async (asked: string, parts: readonly string[]) => {
+      const { code, stdout, stderr } = await merge(asked, parts);
+      expect({ code, stdout }).toEqual({ code: EXIT.refused, stdout: "" });
+      return stderr;
+    };
+    const asked = requests(["a", "b", "c"]);
+    const [a, b, c] = ["a", "b", "c"].map((id) => file(id, text([answer(id)])));
+    expect(await refused(asked, [a, c])).toMatch(
+      /1 of 3 requests have no answer, the first on line 2, id "b"\n.*--resume/,
+    );
+    expect(await refused(asked, [a, b, c, a])).toMatch(/id "a" is answered in \S+a and in \S+a/);
+    expect(await refused(requests(["a", "b"]), [a, b, c])).toMatch(/no request of .* has the id "c"/);
+    const twice = file("part", text([answer("a"), answer("a")]));
+    expect(await refused(requests(["a", "a"]), [twice])).toMatch(/is answered in/);
+    expect(await refused(requests(["a", "b", "a"]), [a, b])).toMatch(/lines 1 and 3 have the id "a"/);
+    expect(await refused(file("requests.jsonl", "{}\n{}\n"), [a])).toMatch(/lines 1 and 2 have no id\n.*concatenated/);
+  });
+
+  it("refuses files of something else, cut off, or not there", async () => {
+    const asked = requests(["a", "b"]);
+    const whole = text([answer("a"), answer("b")]);
+    for (const [content, message] of [
+      [whole.slice(0, -1), /the last line is not complete/],
+      [whole.slice(0, -9), /line 2 is not an answer/],
+      ['{"evaluation": {}}\n', /line 1 is not an answer\n.*evaluate --out are merged without --requests/],
+      [`${whole}\n`, /line 3 is not an answer/],
+    ] as const) {
+      const { code, stderr } = await merge(asked, [file("part", content)]);
+      expect(code).toBe(EXIT.refused);
+      expect(stderr).toMatch(message);
+    }
+    expect((await merge(asked, [join(folder, "none")])).stderr).toMatch(/none: no such file/);
+    expect((await merge(join(folder, "none"), [file("part", whole)])).stderr).toMatch(/none: no such file/);
+    expect((await cli(["merge", "--json", "--requests", asked, file("part", whole)])).code).toBe(EXIT.usage);
+  });
+});
