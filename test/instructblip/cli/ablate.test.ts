@@ -5,7 +5,7 @@ import { Script } from "node:vm";
 import sharp, { type Sharp } from "sharp";
 import { expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
-import type { SweepReport } from "../../../src/instructblip/instruments/sweep/report.ts";
+import { type SweepReport, signed } from "../../../src/instructblip/instruments/sweep/report.ts";
 import { temporaryFolder } from "../../temporary.ts";
 import { cli, ROOT } from "./cli.ts";
 
@@ -70,10 +70,10 @@ it("prints the strongest parts, and writes JSON, heat maps and a page", async ()
 
 it("replaces parts by their mean over other images", async () => {
   const folder = temporaryFolder();
-  const [json, html] = ["mean.json", "mean.html"].map((name) => join(folder, name));
+  const [json, html, svg] = ["mean.json", "mean.html", "mean.svg"].map((name) => join(folder, name));
   const [b, c] = ["b.png", "c.png"].map((name) => join(SHAPES, "images", name));
   const few = ["--targets", "qformer.layers,language_model.tokens", "--answer", "orange", "--top", "1"];
-  const { code, stdout } = await cli([...ASK, ...few, "--mean", b, c, "--html", html, "--json", json]);
+  const { code, stdout } = await cli([...ASK, ...few, "--mean", b, c, "--html", html, "--json", json, "--svg", svg]);
   expect(code).toBe(0);
   const lines = stdout.split("\n");
   expect(lines[0]).toMatch(/33 parts replaced by means over 2 images$/);
@@ -86,6 +86,16 @@ it("replaces parts by their mean over other images", async () => {
   for (const { effect } of words) expect(Math.abs(effect)).toBeLessThan(1e-6);
   const page = await readFile(html, "utf8");
   for (const text of [">means over<", "b.png", "the mean of its numbers"]) expect(page).toContain(text);
+  const drawn = await readFile(svg, "utf8");
+  expect(drawn).toContain(`>images of the means: ${b}, ${c}</text>`);
+  // Each group has a scale, which ends at its largest effect.
+  for (const group of ["qformer.layers", "language_model.tokens"]) {
+    const effects = units.filter((unit) => unit.group === group).map(({ effect }) => Math.abs(effect));
+    const end = signed(Math.max(0.05, ...effects));
+    expect(drawn.slice(drawn.indexOf(`>${group}<`))).toMatch(
+      new RegExp(`>-${end.slice(1)}</text>[^]*?>\\${end}</text>`),
+    );
+  }
   expect(await cli([...ASK, ...few, "--mean", join(SHAPES, "none.png")])).toMatchObject({ code: EXIT.refused });
 });
 

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
+import { basename } from "node:path";
 import { performance } from "node:perf_hooks";
 import { formatStorage, type StorageDType } from "../../../modules/storage_dtype.ts";
 import { InputError } from "../../../tensor/errors.ts";
@@ -16,6 +17,7 @@ import {
   type SweepReport,
   type SweepRow,
   type SweepSubject,
+  sweepCaption,
   sweepGrids,
   sweepLines,
   sweepReport,
@@ -210,11 +212,12 @@ async function report({ settings, rows }: SweepFile, flags: Written, { terminal 
   const found: SweepReport = sweepReport(settings.subject, rows);
   const json = `${JSON.stringify(found)}\n`;
   if (flags.json !== undefined && flags.json !== "-") await writeOut("--json", flags.json, json);
-  const title = `${settings.subject.kind}: ${settings.model}, ${settings.subject.image}, ${JSON.stringify(found.prompt)}`;
-  if (flags.svg !== undefined) await writeOut("--svg", flags.svg, heatMapFile(title, sweepGrids(found)));
+  const title = `${found.kind}: ${settings.model}, ${basename(found.image)}, ${JSON.stringify(found.prompt)}`;
+  const drawn = () => heatMapFile(title, sweepCaption(found), sweepGrids(found));
+  if (flags.svg !== undefined) await writeOut("--svg", flags.svg, drawn());
   if (flags.png !== undefined) {
     await warnWithoutFont(terminal, "--svg");
-    await writeOut("--png", flags.png, await pngOf(heatMapFile(title, sweepGrids(found))));
+    await writeOut("--png", flags.png, await pngOf(drawn()));
   }
   if (flags.html !== undefined) await writeOut("--html", flags.html, sweepPage(found, settings.model));
   if (flags.json === "-") return terminal.out(json);

@@ -130,6 +130,9 @@ export function sweepTable(report: SweepReport, count: number): string[][] {
   return [["group", "row", "unit", "log p", head], ...rows];
 }
 
+/** Nats by which corruption should lower the answer's log-probability: shares of less are mostly of chance. */
+const CORRUPTED = 0.1;
+
 /** Sentences above the table. */
 export function sweepLines(report: SweepReport): string[] {
   const { kind, answer, logprob, corrupted_logprob, mean_images, units } = report;
@@ -138,8 +141,33 @@ export function sweepLines(report: SweepReport): string[] {
     const how = mean_images ? `replaced by means over ${mean_images.length} images` : "taken out";
     return [`answer ${JSON.stringify(answer)}, ${p(logprob)}; ${units.length} parts ${how}`];
   }
+  const both = `clean ${p(logprob)}, corrupted ${p(corrupted_logprob!)}`;
+  const lines = [`answer ${JSON.stringify(answer)}, ${both}; ${units.length} parts restored`];
+  if (logprob - corrupted_logprob! < CORRUPTED) {
+    const how = corrupted_logprob! > logprob ? "more probable" : "hardly less probable";
+    lines.push(`the corrupted run makes the answer ${how}: shares of that difference say little`);
+  }
+  return lines;
+}
+
+/** Images that a line names, at most. */
+const NAMED = 4;
+
+/** Lines below the title of a heat map: what was compared, and what a colour means. */
+export function sweepCaption(report: SweepReport): string[] {
+  const { kind, mean_images, corrupted_image, corrupted_prompt } = report;
+  const lines = sweepLines(report);
+  if (mean_images) {
+    const more = mean_images.length > NAMED ? [`and ${mean_images.length - NAMED} more`] : [];
+    lines.push(`images of the means: ${[...mean_images.slice(0, NAMED), ...more].join(", ")}`);
+  }
+  if (corrupted_image !== undefined) lines.push(`corrupted image: ${corrupted_image}`);
+  if (corrupted_prompt !== undefined) lines.push(`corrupted instruction: ${JSON.stringify(corrupted_prompt)}`);
   return [
-    `answer ${JSON.stringify(answer)}, clean ${p(logprob)}, corrupted ${p(corrupted_logprob!)}; ${units.length} parts restored`,
+    ...lines,
+    kind === "ablate"
+      ? "color: change of the answer's log-probability, in nats"
+      : "color: how much of the answer's log-probability is restored",
   ];
 }
 
@@ -166,6 +194,7 @@ export function sweepGrids(report: SweepReport): HeatGrid[] {
     }));
     const largest = own.reduce((most, { effect }) => Math.max(most, Math.abs(effect)), FAINT);
     const columns = names.map((name) => texts[title]?.[Number(name)] ?? name);
-    return { title, rows, columns, cells, scale: kind === "patch" ? 1 : largest };
+    const scale = kind === "patch" ? 1 : largest;
+    return { title, rows, columns, cells, scale, ends: [text(-scale), text(scale)] };
   });
 }
