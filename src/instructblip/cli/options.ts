@@ -4,7 +4,7 @@ import { pathPattern } from "../../modules/observer.ts";
 import { KV_CACHE_DTYPES, parseStorage, STORAGE_DTYPES } from "../../modules/storage_dtype.ts";
 import { COMPUTE_DTYPES } from "../../tensor/dtype.ts";
 import { above, type Options, whole as wholeNumber } from "../config/options.ts";
-import { GENERATION } from "../generation/options.ts";
+import { GENERATION, type GenerationOptions } from "../generation/options.ts";
 import { EXIT } from "./format.ts";
 
 /** Refuses an option that is given twice: the second value would silently override the first. */
@@ -96,6 +96,19 @@ export function generationFlags(): readonly GenerationFlag[] {
   });
 }
 
+/** Those of a command that looks at one answer. */
+export const answerFlags = (): readonly GenerationFlag[] =>
+  generationFlags().filter(({ name }) => ["max_new_tokens", "num_beams"].includes(name));
+
+/** The values of flags among a command's. */
+export function generationOf(
+  flags: readonly GenerationFlag[],
+  given: Readonly<Record<string, unknown>>,
+): GenerationOptions {
+  const values = flags.map(({ name, option }) => [name, given[option.attributeName()]]);
+  return Object.fromEntries(values.filter(([, value]) => value !== undefined));
+}
+
 /** Parses a dtype, or several by submodule. */
 const storage = (value: string) => {
   try {
@@ -172,6 +185,14 @@ export const interventionsOption = () =>
 
 export const modelOption = () =>
   new Option("--model <folder>", "folder of a checkpoint, or owner/name on the Hugging Face Hub").argParser(fileName);
+
+export const imageOption = () => new Option("--image <file>", "an image, or the URL of one").argParser(fileName);
+export const promptOption = () => new Option("--prompt <text>", "the question or instruction").argParser(text);
+export const answerOption = () =>
+  new Option("--answer <text>", "the answer to look at (default: the model's own)").argParser(text);
+export const jsonOption = (instead: string) =>
+  new Option("--json <file>", `write all of it to a file; - for stdout, without the ${instead}`).argParser(fileName);
+export const topOption = () => new Option("--top <n>", "rows of the table; 0: all (default: 20)").argParser(whole(0));
 
 /** Required options. Not commander's mandatory options, which report a missing `--model` instead of a mistyped `--modl`. */
 export function needs(command: Command, ...names: readonly string[]): void {

@@ -13,6 +13,8 @@ import { describeError, EXIT } from "./format.ts";
 import { ENVIRONMENT, EXAMPLES, EXIT_CODES } from "./help.ts";
 import {
   adapterOption,
+  answerFlags,
+  answerOption,
   assistantOptions,
   baseModelOption,
   batchSizeOption,
@@ -20,15 +22,19 @@ import {
   dtypeOption,
   fileName,
   generationFlags,
+  generationOf,
   headChoice,
   ids,
+  imageOption,
   interventionsOption,
+  jsonOption,
   kvCacheDtypeOption,
   modelOption,
   needs,
   outOption,
   pattern,
   positive,
+  promptOption,
   resumeOption,
   text,
   vicunaOption,
@@ -75,8 +81,8 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .description("answer a question about an image, or many")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
-    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
+    .addOption(imageOption())
+    .addOption(promptOption())
     .addOption(
       new Option("--requests <file.jsonl>", "many requests, one a line; - for stdin; with --json")
         .argParser(fileName)
@@ -178,8 +184,8 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .description("run one forward pass and write its tensors to a file")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
-    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
+    .addOption(imageOption())
+    .addOption(promptOption())
     .addOption(new Option("--out <file.safetensors>", "the file to write").argParser(fileName))
     .addOption(
       new Option("--decoder-input-ids <ids>", "T5: input ids of the decoder (default: its start token)").argParser(ids),
@@ -202,7 +208,7 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .description("draw the attention of the Q-Former's queries over an image")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
+    .addOption(imageOption())
     .addOption(
       new Option(
         "--prompt <text>",
@@ -235,17 +241,15 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .description("what each layer of the language model would say, and each image token")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
-    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
-    .addOption(new Option("--answer <text>", "look at this answer (default: the model's own)").argParser(text))
+    .addOption(imageOption())
+    .addOption(promptOption())
+    .addOption(answerOption())
     .addOption(
       new Option("--top-k <n>", "words of each layer and token, at most 100 (default: 5)").argParser(whole(1, 100)),
     )
-    .addOption(
-      new Option("--json <file>", "write all of it to a file; - for stdout, without the tables").argParser(fileName),
-    )
+    .addOption(jsonOption("tables"))
     .addOption(new Option("--html <file>", "write a page to look at").argParser(fileName));
-  const ofAnswer = generationFlags().filter(({ name }) => ["max_new_tokens", "num_beams"].includes(name));
+  const ofAnswer = answerFlags();
   for (const { option } of ofAnswer) lens.addOption(option.conflicts("answer"));
   lens
     .addOption(interventionsOption())
@@ -255,10 +259,8 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .addHelpText("after", EXAMPLES.lens)
     .action(async (options, command) => {
       needs(command, "model", "image", "prompt");
-      const given = ofAnswer.map(({ name, option }) => [name, options[option.attributeName()]]);
-      const generation: GenerationOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
       const { runLens } = await import("./lens/lens.node.ts");
-      await runLens({ ...options, generation }, run);
+      await runLens({ ...options, generation: generationOf(ofAnswer, options) }, run);
     });
 
   addAttribute(program, run);

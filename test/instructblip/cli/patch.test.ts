@@ -44,7 +44,10 @@ it("takes an instruction of equally many tokens, and says what it takes", async 
       /needs instructions of equally many tokens: \S+ has \d+ positions in the clean run, \d+ in/,
     ),
   });
-  expect(await cli(ASK)).toMatchObject({ code: EXIT.usage, stderr: expect.stringContaining("--corrupted-image") });
+  expect(await cli(ASK)).toMatchObject({
+    code: EXIT.usage,
+    stderr: expect.stringMatching(/'--corrupted-image <file>' or '--corrupted-prompt <text>' not/),
+  });
   expect(await cli([...ASK, "--corrupted-image", image])).toMatchObject({
     code: EXIT.refused,
     stderr: expect.stringContaining("the same log-probability"),

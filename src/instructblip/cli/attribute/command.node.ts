@@ -1,19 +1,22 @@
 /** The grammar of `attribute`. */
 import { type Command, InvalidArgumentError, Option } from "commander";
-import type { GenerationOptions } from "../../generation/options.ts";
 import { METHODS } from "../../instruments/attribute/attribute.ts";
 import { FILLS } from "../../instruments/attribute/occlusion.ts";
 import { WORD_OCCLUSIONS } from "../../instruments/attribute/words.ts";
 import { EXAMPLES } from "../help.ts";
 import {
+  answerFlags,
+  answerOption,
   batchSizeOption,
   dtypeOption,
   fileName,
-  generationFlags,
+  generationOf,
+  imageOption,
+  jsonOption,
   modelOption,
   names,
   needs,
-  text,
+  promptOption,
   vicunaOption,
   weightCacheOption,
   whole,
@@ -21,15 +24,15 @@ import {
 import type { Run } from "../session.node.ts";
 
 export function addAttribute(program: Command, run: Run): void {
-  const ofAnswer = generationFlags().filter(({ name }) => ["max_new_tokens", "num_beams"].includes(name));
+  const ofAnswer = answerFlags();
   const command = program
     .command("attribute")
     .description("what in the image and in the instruction each token of the answer rests on")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
-    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
-    .addOption(new Option("--answer <text>", "the answer to look at (default: the model's own)").argParser(text));
+    .addOption(imageOption())
+    .addOption(promptOption())
+    .addOption(answerOption());
   for (const { option } of ofAnswer) command.addOption(option.conflicts("answer"));
   command
     .addOption(
@@ -55,9 +58,7 @@ export function addAttribute(program: Command, run: Run): void {
     .addOption(new Option("--word <how>", "what an occluded word becomes").choices(WORD_OCCLUSIONS).default("remove"))
     .addOption(batchSizeOption("8"))
     .addOption(new Option("--out <file>", "a .png or .svg to write; one for each method").argParser(fileName))
-    .addOption(
-      new Option("--json <file>", "write all of it to a file; - for stdout, without the tables").argParser(fileName),
-    )
+    .addOption(jsonOption("tables"))
     .addOption(new Option("--html <file>", "write a page to look at").argParser(fileName))
     .addOption(dtypeOption())
     .addOption(weightCacheOption())
@@ -65,10 +66,8 @@ export function addAttribute(program: Command, run: Run): void {
     .addHelpText("after", EXAMPLES.attribute)
     .action(async (options, self: Command) => {
       needs(self, "model", "image", "prompt");
-      const given = ofAnswer.map(({ name, option }) => [name, options[option.attributeName()]]);
-      const generation: GenerationOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
       const { runAttribute } = await import("./attribute.node.ts");
-      await runAttribute({ ...options, generation }, run);
+      await runAttribute({ ...options, generation: generationOf(ofAnswer, options) }, run);
     });
 }
 

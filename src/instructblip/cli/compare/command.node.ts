@@ -3,7 +3,19 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { type Given, isSetting, parseSetting, type Setting } from "../../compare/setting.ts";
 import { EXIT } from "../format.ts";
 import { EXAMPLES } from "../help.ts";
-import { fileName, glob, ids, modelOption, needs, notNegative, text, weightCacheOption, whole } from "../options.ts";
+import {
+  fileName,
+  glob,
+  ids,
+  imageOption,
+  modelOption,
+  needs,
+  notNegative,
+  promptOption,
+  topOption,
+  weightCacheOption,
+  whole,
+} from "../options.ts";
 import type { Run } from "../session.node.ts";
 
 const TOLERANCE = 1e-9;
@@ -16,8 +28,8 @@ export function addCompare(program: Command, run: Run, done: (exitCode: number) 
     .argument("<a>", "the reference: a .safetensors file of a trace, or a setting", given)
     .argument("<b>", "what is compared with it: the same", given)
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
-    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
+    .addOption(imageOption())
+    .addOption(promptOption())
     .addOption(
       new Option("--decoder-input-ids <ids>", "T5: input ids of the decoder (default: its start token)").argParser(ids),
     )
@@ -36,7 +48,7 @@ export function addCompare(program: Command, run: Run, done: (exitCode: number) 
       ).argParser(notNegative),
     )
     .addOption(new Option("--filter <glob>", "only these modules: qformer.**, **.mlp").argParser(glob))
-    .addOption(new Option("--top <n>", "rows of the table; 0: all (default: 20)").argParser(whole(0)))
+    .addOption(topOption())
     .option("--statistics", "also print min, max, mean, rms and zeros of each tensor")
     .addOption(new Option("--json <file>", "write the comparison to a file; - for stdout").argParser(fileName))
     .addOption(new Option("--html <file>", "write the comparison as one HTML page").argParser(fileName))

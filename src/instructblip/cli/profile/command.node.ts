@@ -1,16 +1,19 @@
 /** The grammar of `profile`. */
 import { type Command, Option } from "commander";
-import type { GenerationOptions } from "../../generation/options.ts";
 import { EXAMPLES } from "../help.ts";
 import {
+  answerFlags,
   computeDtypeOption,
   dtypeOption,
   fileName,
-  generationFlags,
+  generationOf,
+  imageOption,
+  jsonOption,
   kvCacheDtypeOption,
   modelOption,
   needs,
-  text,
+  promptOption,
+  topOption,
   vicunaOption,
   weightCacheOption,
   whole,
@@ -23,14 +26,12 @@ export function addProfile(program: Command, run: Run): void {
     .description("time a load and an answer, by module and by kernel")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
-    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
+    .addOption(imageOption())
+    .addOption(promptOption())
     .addOption(new Option("--by <what>", "rows of the table").choices(["module", "kernel"]).default("module"))
     .option("--layers", "a row for each layer, not one for all layers of a stack")
-    .addOption(new Option("--top <n>", "rows of the table; 0: all (default: 20)").argParser(whole(0)))
-    .addOption(
-      new Option("--json <file>", "write all of it to a file; - for stdout, without the table").argParser(fileName),
-    )
+    .addOption(topOption())
+    .addOption(jsonOption("table"))
     .addOption(new Option("--trace <file.json>", "write a trace for ui.perfetto.dev").argParser(fileName))
     .addOption(
       new Option(
@@ -48,7 +49,7 @@ export function addProfile(program: Command, run: Run): void {
       whole(1),
     ),
   );
-  const ofAnswer = generationFlags().filter(({ name }) => ["max_new_tokens", "num_beams"].includes(name));
+  const ofAnswer = answerFlags();
   for (const { option } of ofAnswer) profile.addOption(option);
   profile
     .addOption(dtypeOption())
@@ -59,9 +60,7 @@ export function addProfile(program: Command, run: Run): void {
     .addHelpText("after", EXAMPLES.profile)
     .action(async (options, command) => {
       needs(command, "model", "image", "prompt");
-      const given = ofAnswer.map(({ name, option }) => [name, options[option.attributeName()]]);
-      const generation: GenerationOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
       const { runProfile } = await import("./profile.node.ts");
-      await runProfile({ ...options, generation }, run);
+      await runProfile({ ...options, generation: generationOf(ofAnswer, options) }, run);
     });
 }

@@ -1,29 +1,34 @@
 /** The grammar of `ablate` and `patch`. */
 import { type Command, Option } from "commander";
-import type { GenerationOptions } from "../../generation/options.ts";
 import type { SweepKind } from "../../instruments/sweep/units.ts";
+import { EXIT } from "../format.ts";
 import { EXAMPLES } from "../help.ts";
 import {
+  answerFlags,
+  answerOption,
   batchSizeOption,
   dtypeOption,
   fileName,
-  generationFlags,
+  generationOf,
+  imageOption,
+  jsonOption,
   modelOption,
   names,
   needs,
   outOption,
+  promptOption,
   resumeOption,
   text,
+  topOption,
   vicunaOption,
   weightCacheOption,
-  whole,
 } from "../options.ts";
 import { shardOption } from "../requests/shard_option.node.ts";
 import type { Run } from "../session.node.ts";
 
 /** @param version the program's */
 export function addSweeps(program: Command, run: Run, version: () => string): void {
-  const ofAnswer = generationFlags().filter(({ name }) => ["max_new_tokens", "num_beams"].includes(name));
+  const ofAnswer = answerFlags();
   const ablate = program
     .command("ablate")
     .description("take each layer, head, query and token out in turn, and see what the answer rests on");
@@ -54,7 +59,11 @@ export function addSweeps(program: Command, run: Run, version: () => string): vo
     )
     .addHelpText("after", EXAMPLES.patch)
     .action(async (given, command: Command) => {
-      if (given.from === undefined && given.corruptedPrompt === undefined) needs(command, "corruptedImage");
+      if (given.from === undefined && given.corruptedImage === undefined && given.corruptedPrompt === undefined) {
+        const message =
+          "error: required option '--corrupted-image <file>' or '--corrupted-prompt <text>' not specified";
+        command.error(message, { exitCode: EXIT.usage });
+      }
       await sweep("patch", given, command);
     });
 
@@ -63,8 +72,7 @@ export function addSweeps(program: Command, run: Run, version: () => string): vo
     if (given.from !== undefined) return runSweepReport(kind, given as never, run);
     needs(command, "model", "image", "prompt");
     if (given.resume) needs(command, "out");
-    const values = ofAnswer.map(({ name, option }) => [name, given[option.attributeName()]]);
-    const generation: GenerationOptions = Object.fromEntries(values.filter(([, value]) => value !== undefined));
+    const generation = generationOf(ofAnswer, given);
     await runSweep(
       kind,
       { ...(given as never as Parameters<typeof runSweep>[1]), generation, version: version() },
@@ -73,14 +81,14 @@ export function addSweeps(program: Command, run: Run, version: () => string): vo
   }
 }
 
-function options(command: Command, ofAnswer: ReturnType<typeof generationFlags>): Command {
+function options(command: Command, ofAnswer: ReturnType<typeof answerFlags>): Command {
   const alone = ["model", "image", "prompt", "answer", "targets", "batchSize", "shard", "out", "resume"];
   command
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(new Option("--image <file>", "an image, or the URL of one").argParser(fileName))
-    .addOption(new Option("--prompt <text>", "the question or instruction").argParser(text))
-    .addOption(new Option("--answer <text>", "the answer to look at (default: the model's own)").argParser(text));
+    .addOption(imageOption())
+    .addOption(promptOption())
+    .addOption(answerOption());
   for (const { option } of ofAnswer) command.addOption(option.conflicts("answer"));
   return command
     .addOption(
@@ -95,10 +103,8 @@ function options(command: Command, ofAnswer: ReturnType<typeof generationFlags>)
     .addOption(
       new Option("--from <parts...>", "report what these files of --out have; no model is loaded").conflicts(alone),
     )
-    .addOption(new Option("--top <n>", "rows of the table; 0: all (default: 20)").argParser(whole(0)))
-    .addOption(
-      new Option("--json <file>", "write all of it to a file; - for stdout, without the table").argParser(fileName),
-    )
+    .addOption(topOption())
+    .addOption(jsonOption("table"))
     .addOption(new Option("--svg <file>", "draw heat maps").argParser(fileName))
     .addOption(new Option("--png <file>", "the same as PNG").argParser(fileName))
     .addOption(new Option("--html <file>", "write one HTML page with heat maps").argParser(fileName))
