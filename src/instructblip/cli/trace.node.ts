@@ -5,7 +5,7 @@ import { formatShape } from "../../tensor/shape.ts";
 import { openLiveTrace } from "./compare/live.node.ts";
 import { writeTrace } from "./compare/trace_file.node.ts";
 import { formatTable } from "./format.ts";
-import { checkOut } from "./requests/out_file.node.ts";
+import { checkExtension, checkOut } from "./requests/out_file.node.ts";
 import type { Run } from "./session.node.ts";
 
 export interface TraceOptions {
@@ -31,6 +31,7 @@ const MAIN = [
 ];
 
 export async function runTrace(options: TraceOptions, run: Run): Promise<void> {
+  checkExtension(options.out, "--out", [".safetensors"]);
   await checkOut(options.out);
   const { all, dtype, interventions } = options;
   const setting = { text: options.model, dtype, ...(interventions !== undefined && { interventions }) };

@@ -84,6 +84,24 @@ describe("a wrong command line", () => {
     expect(await refused(args, EXIT.usage)).toMatch(message);
   });
 
+  it("refuses a file whose name says another format", async () => {
+    const asked = ["--model", "m", "--image", "i", "--prompt", "p"];
+    for (const [command, option, name, message] of [
+      ["ablate", "--png", "x.jpg", /--png x.jpg: the name must end in .png\n/],
+      ["ablate", "--svg", "x.png", /must end in .svg/],
+      ["ablate", "--json", "x.html", /what is written is JSON, not .html/],
+      ["lens", "--html", "x.json", /must end in .html or .htm/],
+      ["attribute", "--html", "x.pdf", /must end in .html/],
+      ["profile", "--trace", "x.svg", /JSON, not .svg/],
+      ["trace", "--out", "x.npz", /must end in .safetensors/],
+    ] as const) {
+      expect(await refused([command, ...asked, option, name], EXIT.refused)).toMatch(message);
+    }
+    expect(await refused(["compare", "a", "b", "--html", "x.md"], EXIT.refused)).toMatch(/must end in .html/);
+    const lens = ["lens", ...asked, "--html", "/dev/null"]; // which says no format
+    expect(await refused(lens, EXIT.refused)).toMatch(/no such folder/);
+  });
+
   it("takes a prompt for what it is", async () => {
     // Not for an option, nor for a number, nor for nothing: it is the model that is missing here.
     for (const prompt of ["-5 cats?", "007", ""]) {

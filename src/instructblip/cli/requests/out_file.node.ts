@@ -4,7 +4,7 @@
  */
 import { constants } from "node:fs";
 import { access, type FileHandle, open, stat } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { dirname, extname, resolve } from "node:path";
 import { EngineError, InputError } from "../../../tensor/errors.ts";
 import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
 import { splitLines } from "./requests.ts";
@@ -23,10 +23,13 @@ export class OutFile {
 
   /**
    * Opens or creates a file. With `resume`, its lines are passed to `onLine` first; an incomplete last line is removed.
-   * @throws InputError OUT_EXISTS (it is not empty, and no `resume`), NOT_REGULAR_FILE, IO, BAD_UTF8
+   * @throws InputError OUT_EXISTS (it is not empty, and no `resume`), NOT_REGULAR_FILE, OUT, IO, BAD_UTF8
    */
   static async open(name: string, resume: boolean, onLine: (text: string) => void): Promise<OutFile> {
     let handle: FileHandle | undefined;
+    if (NOT_JSON.includes(extname(name).toLowerCase())) {
+      throw new InputError("OUT", `--out ${name}: what is written are lines of JSON; the name should end in .jsonl`);
+    }
     try {
       // So as not to wait for the reader of a pipe; Windows has no such flag.
       const flags = constants.O_APPEND | constants.O_CREAT | constants.O_RDWR | (constants.O_NONBLOCK ?? 0);
@@ -110,11 +113,30 @@ export async function checkOuts(files: Readonly<Record<string, string | undefine
   for (const [option, path] of Object.entries(files)) {
     if (path === undefined || (path === "-" && option === "--json")) continue;
     if (path === "-") throw new InputError("OUT", `${option} -: only --json writes to stdout; give a file name`);
+    checkExtension(path, option);
     await checkOut(path, option);
     const other = options.get(resolve(path));
     if (other) throw new InputError("OUT", `${option} ${path}: ${other} writes this file too`);
     options.set(resolve(path), option);
   }
+}
+
+/** Extensions of the formats that options write. */
+const EXTENSIONS: Readonly<Record<string, readonly string[]>> = {
+  "--svg": [".svg"],
+  "--png": [".png"],
+  "--html": [".html", ".htm"],
+};
+/** Of formats that are neither JSON nor lines of it. */
+const NOT_JSON = [".png", ".jpg", ".jpeg", ".webp", ".gif", ".pdf", ".svg", ".html", ".htm", ".safetensors"];
+
+/** Refuses a name that says another format; one without an extension says none. @throws InputError OUT */
+export function checkExtension(path: string, option: string, own = EXTENSIONS[option]): void {
+  const extension = extname(path).toLowerCase();
+  if (extension === "" || own?.includes(extension)) return;
+  if (own) throw new InputError("OUT", `${option} ${path}: the name must end in ${own.join(" or ")}`);
+  if (option === "--out" || !NOT_JSON.includes(extension)) return; // an --out has any of several formats
+  throw new InputError("OUT", `${option} ${path}: what is written is JSON, not ${extension}`);
 }
 
 /** Checks early that the file of an `option` can be written. @throws InputError OUT */
