@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { type EngineError, InputError } from "../../tensor/errors.ts";
 import { parseJson } from "../config/json_file.ts";
+import { jsonMistake } from "../config/json_text.ts";
 import { checkInterventions, type Intervention } from "../interventions/intervention.ts";
 
 /**
@@ -14,7 +15,7 @@ export async function readInterventions(file: string | undefined): Promise<reado
   const name = `--interventions ${file}`;
   let text: string;
   try {
-    text = await readFile(file, "utf8");
+    text = new TextDecoder().decode(await readFile(file)); // without a byte order mark
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") throw new InputError("NOT_FOUND", `${name}: no such file`);
@@ -23,13 +24,13 @@ export async function readInterventions(file: string | undefined): Promise<reado
   let given: unknown;
   try {
     given = parseJson(text);
-  } catch {
-    throw new InputError("BAD_JSON", `${name}: the file is not valid JSON`, {
+  } catch (error) {
+    throw new InputError("BAD_JSON", `${name}: the file is not valid JSON: ${jsonMistake(text, error as Error)}`, {
       hint: '[{"module": "qformer.encoder.layer.0.crossattention", "op": "zero"}]',
     });
   }
   try {
-    checkInterventions(given);
+    checkInterventions(given, true);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     const { code, hint } = error as EngineError;

@@ -96,7 +96,8 @@ export interface Checked extends Required<Place> {
   readonly does: Edit | InterventionFunction["apply"];
 }
 
-const FIELDS = ["module", "at", "op", "value", "index", "steps", "apply"];
+const DATA_FIELDS = ["module", "at", "op", "value", "index", "steps"];
+const FIELDS = [...DATA_FIELDS, "apply"];
 const PLACES: readonly SiteKind[] = ["output", "input", "heads", "edges"];
 const OPS: readonly string[] = ["zero", "scale", "add", "set", "mean"];
 const NEED_VALUE: readonly string[] = ["scale", "add", "set"];
@@ -110,24 +111,25 @@ function isObject(value: unknown): value is Record<string, unknown> {
 /**
  * Checks what can be checked without a model.
  *
+ * @param isJson whether they were read from JSON, which has no functions
  * @throws InputError INTERVENTION, INTERVENTION_VALUE, INTERVENTION_INDEX, UNKNOWN_FIELD
  */
-export function checkInterventions(given: unknown): readonly Checked[] {
+export function checkInterventions(given: unknown, isJson = false): readonly Checked[] {
   if (!Array.isArray(given) || given.length > MOST) {
     const must = `a list of at most ${MOST} interventions`;
     throw new InputError("INTERVENTION", `interventions must be ${must}, got ${shown(given)}`);
   }
-  return given.map((one: unknown, i) => check(`interventions[${i}]`, one));
+  return given.map((one: unknown, i) => check(`interventions[${i}]`, one, isJson ? DATA_FIELDS : FIELDS));
 }
 
-function check(name: string, one: unknown): Checked {
+function check(name: string, one: unknown, fields: readonly string[]): Checked {
   const bad = (message: string, hint?: string): never => {
     throw new InputError("INTERVENTION", `${name}: ${message}`, { hint });
   };
   if (!isObject(one)) return bad(`must be an object, got ${shown(one)}`);
-  const unknown = Object.keys(one).find((key) => !FIELDS.includes(key));
-  if (unknown !== undefined) throw unknownName(name, unknown, FIELDS, { kind: "field" });
-  const { module, at = "output", steps = "all", op, apply, value, index } = one;
+  const unknown = Object.keys(one).find((key) => !fields.includes(key));
+  if (unknown !== undefined) throw unknownName(name, unknown, fields, { kind: "field" });
+  const { module, at = "output", steps = "all", op, apply, value, index = {} } = one;
   if (typeof module !== "string" || module === "") bad(`module must be a path or pattern, got ${shown(module)}`);
   if (!PLACES.includes(at as SiteKind)) bad(`at must be ${PLACES.map(quoted).join(", ")}, got ${shown(at)}`);
   const areSteps = Array.isArray(steps) && steps.length > 0 && steps.every(isCount) && isDistinct(steps);
@@ -146,10 +148,12 @@ function check(name: string, one: unknown): Checked {
   const needs = NEED_VALUE.includes(op as string);
   if (needs && value === undefined) bad(`${op} needs a value`);
   if (!needs && value !== undefined) bad(`${op} takes no value`);
-  const edit = { op: op as Edit["op"], index: checkIndex(name, index ?? {}, place.at) };
+  const edit = { op: op as Edit["op"], index: checkIndex(name, index, place.at) };
   return { ...place, does: needs ? { ...edit, value: checkValue(name, value, place.at) } : edit };
 }
 
+/** `1 row`, `3 rows` */
+export const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`;
 const quoted = (text: string) => `"${text}"`;
 const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
 const isDistinct = (list: readonly unknown[]) => new Set(list).size === list.length;
@@ -189,7 +193,7 @@ function checkValue(name: string, value: unknown, at: SiteKind): NonNullable<Edi
   const isList = Array.isArray(data) || (ArrayBuffer.isView(data) && "length" in data);
   const numbers = isList ? (data as ArrayLike<number>) : [];
   if (!isList || numbers.length !== sizeOf(shape) || numbers.length === 0) {
-    return bad(`value has the shape [${shape.join(", ")}], and ${numbers.length} numbers`);
+    return bad(`value has the shape [${shape.join(", ")}], and ${counted(numbers.length, "number")}`);
   }
   const floats = Float32Array.from(numbers);
   const wrong = Array.from(numbers).findIndex((n, i) => typeof n !== "number" || !Number.isFinite(floats[i]));

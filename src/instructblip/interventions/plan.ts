@@ -10,7 +10,7 @@ import { formatShape, type Shape, sameShape } from "../../tensor/shape.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { type Device, type ObservedKind, type Observer, type SiteKind, Tensor } from "../../tensor/tensor.ts";
 import { cutEdges, edited, layoutOf } from "./edit.ts";
-import { type Checked, DIMENSIONS, type Edit } from "./intervention.ts";
+import { type Checked, counted, DIMENSIONS, type Edit } from "./intervention.ts";
 
 /** A place that can be edited, and its shape in the prompt's pass and in later steps, if it is computed there. */
 interface Site {
@@ -149,7 +149,7 @@ export class Plan {
       for (const key of ["row", "head", "channel"] as const) {
         const wrong = does.index[key]?.find((i) => i >= most[key]);
         if (wrong === undefined) continue;
-        throw new InputError("INTERVENTION_INDEX", `${where} has ${most[key]} ${key}s, no ${key} ${wrong}`);
+        throw new InputError("INTERVENTION_INDEX", `${where} has ${counted(most[key], key)}, no ${key} ${wrong}`);
       }
       checkValue(where, does, [rows, T, H, C]);
     }
@@ -279,7 +279,7 @@ function checkValue(where: string, { value, index }: Edit, layout: readonly numb
   const key = DIMENSIONS[wrong];
   throw new InputError(
     "INTERVENTION_VALUE",
-    `${where}: the value has ${value.shape[wrong]} ${key}s, ${selected[wrong]} are selected`,
+    `${where}: the value has ${value.shape[wrong]} ${key}s, ${selected[wrong]} ${selected[wrong] === 1 ? "is" : "are"} selected`,
     { hint: key === "token" ? 'a step has one token; "steps": "prompt" edits the prompt\'s pass alone' : undefined },
   );
 }

@@ -130,6 +130,18 @@ describe("one question", () => {
       code: EXIT.refused,
       stderr: expect.stringMatching(/no module matches "language_projektion".*did you mean language_projection\?/s),
     });
+    // JSON has no functions, an editor may write a byte order mark, and a comma may be left over.
+    const zero = '{"module": "language_projection", "op": "zero"';
+    for (const [text, message] of [
+      [`[${zero}, "aply": 1}]`, /has no field "aply"\n {4}hint: (?!.*apply)/],
+      [`\ufeff[\n  ${zero}},\n]`, /not valid JSON: a comma after the last element, line 2, column 50\n/],
+      [`\ufeff[${zero}, "at": "heads"}]`, /"language_projection" has no "at": "heads"/],
+      [`[${zero}, "value": "a,]" "steps"]`, /not valid JSON: .*, line 1, column 65\n/],
+    ] as const) {
+      await writeFile(file, text);
+      const { code, stderr } = await cli([...ONE, "--interventions", file]);
+      expect({ code, stderr }).toEqual({ code: EXIT.refused, stderr: expect.stringMatching(message) });
+    }
     const refused = [
       [[...ONE, "--interventions", join(folder, "none.json")], /none.json: no such file/],
       [[...ONE, "--interventions", folder], /EISDIR/],

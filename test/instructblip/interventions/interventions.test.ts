@@ -461,6 +461,7 @@ describe("what cannot be meant is refused", () => {
     ["INTERVENTION", /steps must be/, [{ module: "qformer", op: "zero", steps: "first" }]],
     ["INTERVENTION", /apply must be a function/, [{ module: "qformer", apply: 3 }]],
     ["INTERVENTION", /leave op out/, [{ module: "qformer", apply: () => undefined, op: "zero" }]],
+    ["INTERVENTION", /index must be an object, got null/, [{ module: "qformer", op: "zero", index: null }]],
     ["INTERVENTION_INDEX", /index.token must be/, [{ module: "qformer", op: "zero", index: { token: 3 } }]],
     ["INTERVENTION_INDEX", /index.token must be/, [{ module: "qformer", op: "zero", index: { token: [1, 1] } }]],
     ["INTERVENTION_INDEX", /index.row must be/, [{ module: "qformer", op: "zero", index: { row: [-1] } }]],
@@ -536,7 +537,7 @@ describe("what cannot be meant is refused", () => {
     ],
     [
       "INTERVENTION_VALUE",
-      /the value has 2 tokens, 1 are selected/,
+      /the value has 2 tokens, 1 is selected/,
       [{ module: "language_projection", op: "add", value: [[1], [2]], index: { token: [0] } }],
     ],
   ];

@@ -5,6 +5,7 @@
 import { unknownName } from "../../../tensor/arguments.ts";
 import { InputError } from "../../../tensor/errors.ts";
 import { parseJson } from "../../config/json_file.ts";
+import { jsonMistake } from "../../config/json_text.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../../generation/options.ts";
 import { checkInterventions, type Intervention } from "../../interventions/intervention.ts";
 
@@ -51,8 +52,9 @@ export function parseRequest(text: string): ParsedLine {
   let value: unknown;
   try {
     value = parseJson(text);
-  } catch {
-    return { id: null, error: new InputError("BAD_JSON", "the line is not valid JSON") };
+  } catch (error) {
+    const message = `the line is not valid JSON: ${jsonMistake(text, error as Error)}`;
+    return { id: null, error: new InputError("BAD_JSON", message) };
   }
   if (!isObject(value)) {
     return { id: null, error: new InputError("BAD_REQUEST", `a request must be an object, got ${kindOf(value)}`) };
@@ -94,7 +96,7 @@ function check(value: Record<string, unknown>): Request {
   }
   refuseUnknownOptions(generation);
   const changed = Object.hasOwn(value, "interventions");
-  if (changed) checkInterventions(value.interventions);
+  if (changed) checkInterventions(value.interventions, true);
   const interventions = changed ? { interventions: value.interventions as readonly Intervention[] } : {};
   if (!Object.hasOwn(value, "candidates")) return { images, prompts, generation, ...interventions };
   for (const name of ["generation", "interventions"]) {
