@@ -1,5 +1,4 @@
 /** `compare --bisect`: every module given the reference's inputs; and which of them need more bits to meet a gate. */
-import { basename } from "node:path";
 import { outputObserver } from "../../../modules/observer.ts";
 import { formatStorage, type StorageDType } from "../../../modules/storage_dtype.ts";
 import type { FloatDType } from "../../../tensor/dtype.ts";
@@ -112,7 +111,7 @@ function logitsError(right: Numbers, logits: Numbers): number {
 
 /** As text: what was found, and the option that meets the gate. */
 export function precisionText({ gate, before, found, tries }: Precision, { text }: Setting): string {
-  const first = `gate: an NMSE of the logits of at most ${formatError(gate)}; ${basename(text)} gives ${formatError(before)}\n`;
+  const first = `gate: an NMSE of the logits of at most ${formatError(gate)}; ${text} gives ${formatError(before)}\n`;
   if (before <= gate) return first;
   if (!found) return `${first}no dtype of weights meets it, f32 included: the error is not theirs\n`;
   const rows = found.modules.map(({ path, error, effect }) => [`  ${path}`, formatError(error), formatError(effect)]);

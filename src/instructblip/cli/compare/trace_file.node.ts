@@ -1,6 +1,5 @@
 /** Traces in safetensors files: read tensor by tensor, written as they are computed. */
 import { closeSync, openSync, readSync } from "node:fs";
-import { basename } from "node:path";
 import { DTYPES, type DType, widen } from "../../../tensor/dtype.ts";
 import { InputError } from "../../../tensor/errors.ts";
 import { SafetensorsFile } from "../../../tensor/files/safetensors.ts";
@@ -31,8 +30,9 @@ export class FileTrace implements Trace {
     this.inputs = inputs;
   }
 
-  /** @throws WeightError as SafetensorsFile.open; InputError TRACE */
-  static async open(path: string, label = basename(path)): Promise<FileTrace> {
+  /** @param label by default the path: two traces of one name are told apart by their folders
+   * @throws WeightError as SafetensorsFile.open; InputError TRACE */
+  static async open(path: string, label = shortened(path)): Promise<FileTrace> {
     const file = await SafetensorsFile.open(await FileSource.open(path));
     try {
       return new FileTrace(path, label, file);
@@ -121,3 +121,6 @@ export async function writeTrace(path: string, trace: LiveTrace, isWanted = (_na
   }));
   await saveSafetensors(path, entries, traceMetadata({ order, inputs }));
 }
+
+/** The end of a long path. */
+const shortened = (path: string) => (path.length > 160 ? `…${path.slice(-159)}` : path);
