@@ -250,7 +250,8 @@ Examples:
   "columns"}, "occlusion": {"window", "stride", "fill", "windows", "drops": [of each token [of each patch]]}, "word",
   "words": [{"text", "start", "end", "drops": [of each token], "rollout"}], "rollout": [of each token {"patches",
   "class_token", "instruction", "prompt", "queries", "answer"}], "cross_attention": [of each token {"patches",
-  "class_token"}]}, null for methods that are left out; a drop above 0 is a part that the token rests on:
+  "class_token"}]}, null for methods that are left out; a drop above 0 is a part that the token rests on; start and end of
+  a word are its place in the prompt in UTF-16 units, as in JavaScript:
     $ instructblip attribute --model vicuna-7b --image cat.jpg --prompt "What is this?" --json attribution.json
 ${EXIT_CODES}`,
   ablate: `
@@ -269,8 +270,8 @@ Examples:
   $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "Is it asleep?" --answer yes \\
       --targets qformer.heads,qformer.queries --top 0
   $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "Is it asleep?" --mean dog.jpg car.jpg tree.jpg
-  As JSON: {"kind", "image", "prompt", "answer_tokens": [{"id", "text", "logprob"}], "columns", "answer", "logprob",
-  "units": [{"group", "row", "column", "logprob", "text" of a token, "effect": the change}]}
+  As JSON: {"kind", "image", "prompt", "mean_images" with --mean, "answer_tokens": [{"id", "text", "logprob"}], "columns",
+  "answer", "logprob", "units": [{"group", "row", "column", "logprob", "text" of a token, "effect": the change}]}
     $ instructblip ablate --model vicuna-7b --image cat.jpg --prompt "What is this?" --json ablation.json
 
   In shards on several machines, resumed after an interruption, then together:
