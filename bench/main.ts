@@ -23,7 +23,8 @@ int8 and as int4, beside a plain read of its files: --filter "^model (reading|lo
   --quick          small shapes, fewer rounds, limits measured once: under a minute on two cores
   --planned        only the variants that plan() picks on this adapter
   --rounds N       rounds of every case (default ${SETTINGS.full.rounds}; ${SETTINGS.quick.rounds} with --quick)
-  --json FILE      where rows are written (default bench/results/ADAPTER.jsonl); a new row replaces the old one;
+  --json FILE      where rows are written (default bench/results/ADAPTER.jsonl, without wrong ones);
+                   a new row replaces the old one;
                    - for stdout, without other output; no file is written
   --list           print the names of all cases without measuring
 

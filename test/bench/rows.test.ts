@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import {
   basisSamples,
@@ -67,6 +68,14 @@ test("what is wrong: beyond its tolerance or not a number; not what was never ru
   expect(isWrong(row({ check: { share: 1.01 } }))).toBe(true);
   expect(isWrong(row({ check: { share: null, note: "not a number" } }))).toBe(true);
   expect(isWrong(row({ check: null }))).toBe(false);
+});
+
+test("no committed row is wrong", () => {
+  const folder = new URL("../../bench/results/", import.meta.url);
+  const files = readdirSync(folder).filter((name) => name.endsWith(".jsonl") && !name.startsWith("peers-"));
+  const rows = files.flatMap((name) => parseRows(readFileSync(new URL(name, folder), "utf8")));
+  expect(rows.length).toBeGreaterThan(100);
+  expect(rows.filter(isWrong)).toEqual([]);
 });
 
 test("an adapter's file name", () => {
