@@ -12,7 +12,7 @@ const HELP = `usage: npm run kernels [-- --check]
 
 Writes src/tensor/kernels.gen.ts, the text of every kernels/**/*.wgsl.
 
-  --check   write nothing; exit 1 if the file is stale
+  --check   write nothing; exit 1 if the file is stale, or a kernel of one's own is named without a file
   show      print a kernel as it is compiled, with its parts; comments say from which file lines come,
             and which parts and overrides can be chosen
 
@@ -43,6 +43,20 @@ export function readKernels(from = root) {
     texts[name] = text;
   }
   return texts;
+}
+
+/** Kernels that own_kernels.ts names and that have no file, as messages. @param texts of readKernels */
+export function missingKernels(texts, from = root) {
+  const table = readFileSync(join(from, "src/tensor/device/own_kernels.ts"), "utf8");
+  const stems = new Set(Object.keys(texts).map((name) => name.replace(/^.*\//, "")));
+  const named = [...table.matchAll(/^ {2}(\w+): \[(.*)\],$/gm)].flatMap(([, op, names]) =>
+    [...names.matchAll(/"(\w+)"/g)].map(([, variant]) => ({ op, variant })),
+  );
+  return named
+    .filter(({ op, variant }) => !stems.has(`${op}_${variant}`))
+    .map(({ op, variant }) => {
+      return `src/tensor/device/own_kernels.ts names ${variant} of ${op}, but there is no ${op}_${variant}.wgsl: bring it back, or take the name out`;
+    });
 }
 
 /** The generated module's text. */
@@ -79,6 +93,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   } else if (first === "show") {
     await print(rest);
   } else {
+    const missing = missingKernels(readKernels());
+    for (const message of missing) console.error(`error: ${message}`);
+    if (missing.length > 0) process.exit(1);
     const text = generate();
     let current = "";
     try {

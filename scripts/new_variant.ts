@@ -25,13 +25,13 @@ export function newVariant(op: string, variant: string, root: string = ROOT): st
   expectOp(op);
   if (!/^[a-z][a-z0-9]*(_[a-z0-9]+)*$/.test(variant) || variant.length > 40) {
     throw new UsageError(
-      `${quote(variant)} cannot be a variant's name: lower-case letters and digits, with single underscores, at most 40`,
+      `${quote(variant)} cannot be a variant's name: lower-case letters and digits, a letter first, with single underscores, at most 40`,
     );
   }
   const kernel = `${op}_${variant}`;
-  const taken: readonly string[] = [...VARIANTS.row, ...VARIANTS.logits, ...ownVariants(op)];
-  if (taken.includes(variant)) {
-    throw new UsageError(`${op} has a variant ${variant} already: ${taken.join(", ")}`);
+  const taken = new Set<string>([...VARIANTS.row, ...VARIANTS.logits, ...ownVariants(op)]);
+  if (taken.has(variant)) {
+    throw new UsageError(`${op} has a variant ${variant} already: ${[...taken].join(", ")}`);
   }
   const family = familyOf(op, root);
   const path = `kernels/${family}/${kernel}.wgsl`;
