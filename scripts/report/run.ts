@@ -1,7 +1,7 @@
 /** The work of `npm run report`: reads files of results, and writes them as a page. */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname, extname, resolve } from "node:path";
 import { writeWhole } from "../../bench/files.ts";
 import { UsageError } from "../script.ts";
 import { parseResults, type Results } from "./inputs.ts";
@@ -27,6 +27,10 @@ export function run(paths: readonly string[], { out, history, svg }: Options): n
   if (paths.some((path) => resolve(path) === resolve(target))) {
     throw new UsageError(`${target} is a file of results, and would be written over`);
   }
+  const own = svg === undefined ? [".html", ".htm"] : [".svg"];
+  if (!["", ...own].includes(extname(target).toLowerCase())) {
+    throw new UsageError(`${target}: the name must end in ${own.join(" or ")}`);
+  }
   const twice = paths.find((path, i) => paths.slice(0, i).some((before) => resolve(before) === resolve(path)));
   if (twice !== undefined) throw new UsageError(`${twice} is given twice`);
   const results = paths.flatMap((path) => {
@@ -44,7 +48,7 @@ export function run(paths: readonly string[], { out, history, svg }: Options): n
 
 function read(path: string): string {
   try {
-    return readFileSync(path, "utf8");
+    return new TextDecoder().decode(readFileSync(path)); // without a byte order mark
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const why = code === "ENOENT" ? "there is no such file" : code === "EISDIR" ? "this is a folder" : message;

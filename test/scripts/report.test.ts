@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, describe, expect, test, vi } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { compareRows } from "../../bench/compare.ts";
 import { formatRate } from "../../bench/report.ts";
 import { formatRows, parseRows, type Row } from "../../bench/rows.ts";
@@ -438,6 +438,8 @@ describe("the command", () => {
   writeFileSync(results, FILES.bench);
 
   test("writes the page and says where", () => {
+    writeFileSync(results, `\ufeff${FILES.bench}`); // as some editors begin a file
+    onTestFinished(() => writeFileSync(results, FILES.bench));
     const log = vi.spyOn(console, "log").mockImplementation(() => {});
     expect(run([results], { out, history: false })).toBe(0);
     expect(log.mock.lastCall![0]).toMatch(/^wrote .*page\.html, \d+ kB$/);
@@ -448,6 +450,8 @@ describe("the command", () => {
   test("writes over no results, and takes no --history without rows of bench", () => {
     const [given, parity] = [{ out: results, history: false }, join(folder, "parity.json")];
     expect(() => run([results], given)).toThrow("is a file of results, and would be written over");
+    expect(() => run([results], { out: join(folder, "page.png"), history: false })).toThrow("end in .html or .htm");
+    expect(() => run([results], { out, history: false, svg: out })).toThrow("end in .svg");
     writeFileSync(parity, FILES.parity);
     expect(() => run([parity], { out, history: true })).toThrow("--history is about files of npm run bench");
     expect(readFileSync(results, "utf8")).toBe(FILES.bench);
