@@ -64,7 +64,7 @@ export const formatNumber = (x: number | null): string => {
 
 /**
  * The rows to show, in order of computation: the first that is different, and the `top` that add most, modules rather than
- * what is around them; where nothing is known of inputs, those that differ most. 0: all.
+ * what is around them; where nothing is known of inputs, those that differ most. Where any is different, no others. 0: all.
  */
 export function topRows({ rows }: Pick<Comparison, "rows">, top: number): readonly Row[] {
   if (top === 0 || rows.length <= top) return rows;
@@ -76,7 +76,8 @@ export function topRows({ rows }: Pick<Comparison, "rows">, top: number): readon
     return added ?? (isKnown ? 0 : (difference?.nmse ?? 0));
   };
   const first = rows.find(({ wrong }) => wrong);
-  const heaviest = rows.filter((row) => row !== first).sort((a, b) => weight(b) - weight(a));
+  const others = rows.filter((row) => row !== first && (!first || row.wrong));
+  const heaviest = others.sort((a, b) => weight(b) - weight(a));
   const kept = new Set([...(first ? [first] : []), ...heaviest].slice(0, top));
   return rows.filter((row) => kept.has(row));
 }

@@ -150,6 +150,7 @@ test("the first tensor above the tolerance, and the one that adds most, are name
   expect(head.added).toBeCloseTo(9 / 16 - 0.0004 / 8, 8);
   expect(findingLines(comparison).join("\n")).toContain("first: block.fc, NMSE 3.3e-5, 0 inherited, 3.3e-5 added");
   expect(topRows(comparison, 2).map(({ name }) => name)).toEqual(["block.fc", "head"]);
+  expect(topRows(comparison, 3).map(({ name }) => name)).toEqual(["block.fc", "input:head", "head"]); // no equal one
   expect(tableOf(comparison, topRows(comparison, 0))).toHaveLength(5);
   expect(JSON.parse(comparisonJson(comparison))).toMatchObject({
     equal: false,

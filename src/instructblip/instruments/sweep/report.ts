@@ -166,8 +166,8 @@ export function sweepCaption(report: SweepReport): string[] {
   return [
     ...lines,
     kind === "ablate"
-      ? "color: change of the answer's log-probability, in nats"
-      : "color: how much of the answer's log-probability is restored",
+      ? "colour: change of the answer's log-probability, in nats"
+      : "colour: how much of the answer's log-probability is restored",
   ];
 }
 
