@@ -138,6 +138,112 @@ test("of folders of one name, and on a folder that is open with others", async (
   await expect(ModelFolder.open(BASE, { base_model: opened })).rejects.toThrow("adapters of its own");
 });
 
+/** A copy of a folder with the tensors of `file`, and the object of `json`, changed. */
+async function changed(
+  from: string,
+  file: string,
+  change: (entry: TensorEntry) => TensorEntry | undefined,
+  json: string,
+  adapt: (object: Record<string, unknown>) => void = () => {},
+): Promise<string> {
+  const folder = await mkdtemp(join(root, "changed-"));
+  await cp(from, folder, { recursive: true });
+  const checkpoint = await openCheckpoint(join(from, file));
+  const entries: TensorEntry[] = [];
+  for (const { name, dtype, shape } of checkpoint.tensors.values()) {
+    const entry = change({ name, dtype: dtype as DType, shape, data: await checkpoint.read(name) });
+    if (entry) entries.push(entry);
+  }
+  await checkpoint.close();
+  await writeFile(join(folder, file), await serializeSafetensors(entries));
+  const object = JSON.parse(await readFile(join(folder, json), "utf8"));
+  adapt(object);
+  await writeFile(join(folder, json), JSON.stringify(object));
+  return folder;
+}
+
+test("of f64 numbers are rounded to f32, with a warning", async () => {
+  const nudge = 1 + 2 ** -40; // less than f32 has room for
+  const double = await changed(
+    join(GOLDEN, "plain"),
+    "adapter_model.safetensors",
+    (entry) => ({
+      ...entry,
+      dtype: "f64",
+      data: Float64Array.from(widen(entry.data as Uint8Array, "f32"), (x) => x * nudge),
+    }),
+    "adapter_config.json",
+  );
+  const [ours, single] = [
+    await weightsOf(await ModelFolder.open(BASE, { adapter: double })),
+    await weightsOf(await ModelFolder.open(BASE, { adapter: join(GOLDEN, "plain") })),
+  ];
+  const name = "language_model.model.layers.1.self_attn.q_proj.weight";
+  expect(await numbers(ours, name)).toEqual(await numbers(single, name));
+  expect(ours.warnings).toEqual([expect.stringContaining("f64 numbers are rounded to f32")]);
+  await ours.close();
+  await single.close();
+});
+
+describe("of a model whose head is its table of embeddings", () => {
+  const [TABLE, HEAD] = ["model.embed_tokens", "lm_head"].map((name) => `language_model.${name}.weight`);
+  /** The base with one table, the adapter's own, under `names`. */
+  const tied = (names: readonly string[]) =>
+    changed(
+      BASE,
+      "model.safetensors",
+      (entry) => (entry.name === TABLE || entry.name === HEAD ? undefined : entry),
+      "config.json",
+      (config) => Object.assign(config.text_config as object, { tie_word_embeddings: true }),
+    ).then(async (folder) => {
+      const [base, rest] = [await openCheckpoint(BASE), await openCheckpoint(folder)];
+      const entries: TensorEntry[] = [];
+      for (const { name, dtype, shape } of rest.tensors.values()) {
+        entries.push({ name, dtype: dtype as DType, shape, data: await rest.read(name) });
+      }
+      const { dtype, shape } = base.tensors.get(HEAD)!;
+      for (const name of names) entries.push({ name, dtype: dtype as DType, shape, data: await base.read(HEAD) });
+      await base.close();
+      await rest.close();
+      await writeFile(join(folder, "model.safetensors"), await serializeSafetensors(entries));
+      return folder;
+    });
+  const adapterOf = (pattern: RegExp, adapt?: (config: Record<string, unknown>) => void) =>
+    changed(
+      join(GOLDEN, "everything"),
+      "adapter_model.safetensors",
+      (entry) => (pattern.test(entry.name) ? entry : undefined),
+      "adapter_config.json",
+      adapt,
+    );
+
+  // As merge_and_unload() of peft 0.21 does: the parameter is one, whichever name the adapter has for it.
+  test("an adapter of either name changes it under each name there is", async () => {
+    const adapter = await adapterOf(/\.lm_head\./);
+    const expected = await openCheckpoint(join(GOLDEN, "everything", "merged.safetensors"));
+    for (const names of [[TABLE], [TABLE, HEAD]]) {
+      const merged = await weightsOf(await ModelFolder.open(await tied(names), { adapter }));
+      for (const name of names) expectNear(await numbers(merged, name), await numbers(expected, HEAD), name);
+      await merged.close();
+    }
+    await expected.close();
+  });
+
+  test("two changes of it, and one that would part it in two, are refused", async () => {
+    const folder = await tied([TABLE]);
+    const refusal = async (adapter: string) => weightsOf(await ModelFolder.open(folder, { adapter }));
+    await expect(refusal(await adapterOf(/lm_head\.lora|embed_tokens\.lora/))).rejects.toMatchObject({
+      code: "ADAPTER",
+      message: expect.stringContaining("as it is one table with"),
+    });
+    const save = (config: Record<string, unknown>) => Object.assign(config, { modules_to_save: ["lm_head"] });
+    await expect(refusal(await adapterOf(/lm_head\.base_layer/, save))).rejects.toMatchObject({
+      code: "ADAPTER",
+      message: expect.stringContaining("as one table with others"),
+    });
+  });
+});
+
 test("of another scale are not those that a weight cache has", async () => {
   const folder = join(root, "scaled");
   await cp(join(GOLDEN, "plain"), folder, { recursive: true });
@@ -197,6 +303,7 @@ describe("refused", () => {
     [{ r: "3" }, "r must be a number"],
     [{ lora_alpha: null }, "lora_alpha must be a number"],
     [{ alpha_pattern: { "(a+)+$": 1 } }, "regular expression"],
+    [{ rank_pattern: [["q_proj", 5]] }, "rank_pattern must be an object"],
   ])("%j", async (change, named) => {
     await expect(refusal(change)).rejects.toMatchObject({ code: "ADAPTER", message: expect.stringContaining(named) });
   });
@@ -219,6 +326,7 @@ describe("refused", () => {
       [renamed(/layers\.1/, "layers.9"), "layers.9"],
       [renamed(/^base_model\.model\./, ""), "no name of PEFT's"],
       [renamed(/lora_A/, "lora_magnitude_vector"), "not merged"],
+      [with_(() => undefined), "it has no tensors"],
       [
         with_((entry) => (entry.name.includes("layers.1.self_attn.q_proj.lora_A") ? undefined : entry)),
         "one of its two",

@@ -9,6 +9,7 @@ import { Checkpoint } from "../../../tensor/files/checkpoint.ts";
 import type { DerivedTensor, TensorFile, TensorInfo } from "../../../tensor/files/tensor_file.ts";
 import { formatShape } from "../../../tensor/shape.ts";
 import { quote, shown } from "../../../tensor/shown.ts";
+import type { VisionLanguageConfig } from "../../config/config.ts";
 import type { JsonRecord } from "../../config/json_file.ts";
 import type { JsonFolder } from "../../config/json_folder.ts";
 
@@ -31,6 +32,13 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
 /** Initializations that leave the base model's weights as they are; others change them. */
 const INITIALIZATIONS: readonly unknown[] = [true, false, "gaussian", "eva", "orthogonal"];
 
+/** Tables of a language model that may be one, under each of their names. */
+const TABLES = {
+  llama: ["model.embed_tokens", "lm_head"],
+  opt: ["model.decoder.embed_tokens", "lm_head"],
+  t5: ["shared", "encoder.embed_tokens", "decoder.embed_tokens", "lm_head"],
+} as const;
+
 /** The two factors of a module's change, by the end of their names. */
 const FACTOR = /^(.*)\.lora_(embedding_)?([AB])(?:\.weight)?$/;
 
@@ -45,9 +53,14 @@ interface Change {
  * The checkpoint with an adapter merged into it. Modules that the adapter has whole (`modules_to_save`, biases) replace the
  * checkpoint's. Closes both.
  *
+ * @param model_config which says what tables are one: they are changed under each of their names
  * @throws WeightError ADAPTER; as Checkpoint.open
  */
-export async function withAdapter(checkpoint: Checkpoint, folder: JsonFolder): Promise<Checkpoint> {
+export async function withAdapter(
+  checkpoint: Checkpoint,
+  folder: JsonFolder,
+  model_config: VisionLanguageConfig,
+): Promise<Checkpoint> {
   const refuse = (message: string, hint = MERGE): never => {
     throw new WeightError("ADAPTER", `${folder.name}: ${message}`, { hint });
   };
@@ -56,6 +69,7 @@ export async function withAdapter(checkpoint: Checkpoint, folder: JsonFolder): P
   checkConfig(config, refuse);
   const adapter = await Checkpoint.open(folder, {}, FILES);
   try {
+    if (adapter.tensors.size === 0) refuse("it has no tensors", "was it saved before it was trained?");
     const changes = new Map<string, Change>();
     const whole = new Map<string, string>();
     for (const info of adapter.tensors.values()) {
@@ -73,20 +87,47 @@ export async function withAdapter(checkpoint: Checkpoint, folder: JsonFolder): P
       change[factor as "A" | "B"] = info;
       changes.set(target, change);
     }
-    const lacking = [...changes.keys(), ...whole.values()].filter((name) => !checkpoint.tensors.has(name));
-    if (lacking.length) {
-      refuse(`it is for ${quote(lacking[0]!)}, which the checkpoint has not`, "is it an adapter of this model?");
+    const tied = tiedNames(model_config);
+    /** The checkpoint's names of what an adapter calls `target`. */
+    const namesOf = (target: string): string[] => {
+      const names = tied.includes(target) ? tied : [target];
+      const present = names.filter((name) => checkpoint.tensors.has(name));
+      if (present.length) return present;
+      return refuse(`it is for ${quote(target)}, which the checkpoint has not`, "is it an adapter of this model?");
+    };
+    const changed = new Map<string, Change>();
+    for (const change of changes.values()) {
+      for (const name of namesOf(change.target)) {
+        if (changed.has(name))
+          refuse(`it changes ${quote(name)} twice, as it is one table with ${quote(change.target)}`);
+        changed.set(name, change);
+      }
     }
-    const replaced = new Set(whole.values());
+    const given = new Map<string, string[]>();
+    const replaced = new Set<string>();
+    for (const [key, target] of whole) {
+      const names = namesOf(target);
+      if (tied.includes(target) && isSaved(target, config)) {
+        refuse(`modules_to_save has ${quote(target)}, which the model has as one table with others`);
+      }
+      for (const name of names) {
+        if (replaced.has(name)) refuse(`it has ${quote(name)} twice, as it is one table with ${quote(target)}`);
+        replaced.add(name);
+      }
+      given.set(key, names);
+    }
     const kept = checkpoint.map((file) =>
       file.with([...file.tensors.values()].filter(({ name }) => !replaced.has(name))),
     );
-    const given = adapter.map((file) => {
-      const own = [...file.tensors.values()].filter(({ name }) => whole.has(name));
-      return file.with(own.map((info) => ({ ...info, name: whole.get(info.name)! })));
-    });
-    const merged = (file: TensorFile) => mergedFile(file, changes, adapter, config, refuse);
-    return kept.over(given).map(merged, [JSON.stringify(config)]);
+    const own = adapter.map((file) =>
+      file.with(
+        [...file.tensors.values()].flatMap((info) => (given.get(info.name) ?? []).map((name) => ({ ...info, name }))),
+      ),
+    );
+    const merged = (file: TensorFile) => mergedFile(file, changed, adapter, config, refuse);
+    const isDouble = [...adapter.tensors.values()].some(({ name, dtype }) => dtype === "f64" && !whole.has(name));
+    const notes = isDouble ? [`${folder.name}: the adapter's f64 numbers are rounded to f32`] : [];
+    return kept.over(own).map(merged, [JSON.stringify(config)], notes);
   } catch (error) {
     await adapter.close();
     throw error;
@@ -106,6 +147,23 @@ function checkConfig(config: JsonRecord, refuse: (message: string, hint?: string
   if (init_lora_weights !== null && !INITIALIZATIONS.includes(init_lora_weights)) {
     refuse(`${CONFIG}: init_lora_weights is ${shown(init_lora_weights)}, which changes the base model's weights`);
   }
+}
+
+/** Names of tables that are one tensor in the model. PyTorch's files have it under each name, safetensors under the first. */
+function tiedNames({ text_config }: VisionLanguageConfig): string[] {
+  const { model_type, tie_word_embeddings } = text_config as VisionLanguageConfig["text_config"] & {
+    readonly tie_word_embeddings?: boolean | null;
+  };
+  // T5's input tables are one in any case.
+  const names = TABLES[model_type].filter((name) => name !== "lm_head" || tie_word_embeddings !== false);
+  return names.map((name) => `language_model.${name}.weight`);
+}
+
+/** Whether a parameter is of one of modules_to_save. */
+function isSaved(target: string, { modules_to_save }: JsonRecord): boolean {
+  const module = target.replace(/\.\w+$/, "");
+  const names: unknown[] = Array.isArray(modules_to_save) ? modules_to_save : [];
+  return names.some((name) => module === name || module.endsWith(`.${name}`));
 }
 
 /** A file with its matrices merged. */
@@ -150,7 +208,10 @@ function mergedTensor(
     );
   }
   for (const { name, dtype } of [info, A, B]) {
-    if (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16") refuse(`${quote(name)}: its dtype is ${dtype}`);
+    const isFactor = name !== info.name;
+    if (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16" && !(isFactor && dtype === "f64")) {
+      refuse(`${quote(name)}: its dtype is ${dtype}`);
+    }
   }
   const scale = scaleOf(target.slice(0, -".weight".length), rank, config, refuse);
   /** The change is U V: f32[N, rank] and f32[rank, K], row by row. */
@@ -200,7 +261,8 @@ function addProduct(
 }
 
 async function floats(adapter: Checkpoint, { name, dtype }: TensorInfo): Promise<Float32Array> {
-  return widen(await adapter.read(name), dtype as FloatDType);
+  const bytes = await adapter.read(name);
+  return dtype === "f64" ? Float32Array.from(new Float64Array(bytes.buffer)) : widen(bytes, dtype as FloatDType);
 }
 
 function transposed(numbers: Float32Array, N: number, K: number): Float32Array {
@@ -223,7 +285,10 @@ function scaleOf(module: string, rank: number, config: JsonRecord, refuse: (mess
 
 /** The value of the first name in a pattern that a module ends with. Regular expressions are not run: they may take for ever. */
 function byModule(pattern: unknown, module: string, field: string, refuse: (message: string) => never): unknown {
-  if (typeof pattern !== "object" || pattern === null) return undefined;
+  if (pattern === undefined || pattern === null) return undefined;
+  if (typeof pattern !== "object" || Array.isArray(pattern)) {
+    return refuse(`${CONFIG}: ${field} must be an object, got ${shown(pattern)}`);
+  }
   for (const [key, value] of Object.entries(pattern)) {
     const [, start, name] = /^(\^?)((?:[\w-]|\\?\.)+)$/.exec(key) ?? [];
     if (name === undefined) return refuse(`${CONFIG}: ${field}: ${quote(key)} is a regular expression; names are read`);

@@ -22,7 +22,7 @@ export async function weightsOf(folder: ModelFolder): Promise<Checkpoint> {
   if (folder.base_model) await refuseUnheeded(folder.base_model);
   let checkpoint = await openWeights(folder, config, folder.base_model);
   try {
-    for (const adapter of folder.adapters) checkpoint = await withAdapter(checkpoint, adapter);
+    for (const adapter of folder.adapters) checkpoint = await withAdapter(checkpoint, adapter, config);
   } catch (error) {
     await checkpoint.close();
     throw error;
@@ -65,7 +65,8 @@ async function openOwn(folder: JsonFolder, { family }: VisionLanguageConfig): Pr
 
 /**
  * The tensors of a base model by their names in the whole model. Those of a language model alone get its prefix. LAVIS adds tokens
- * to Vicuna's vocabulary, such as that for padding: rows that the tables lack for them are zeros, which no answer can pick.
+ * to Vicuna's vocabulary, such as that for padding. Rows that the tables lack for them are zeros: such a token has a logit of 0, and
+ * is picked where all others are below.
  */
 function inModel(base: Checkpoint, { text_config }: VisionLanguageConfig): Checkpoint {
   const names = [...base.tensors.keys()];
