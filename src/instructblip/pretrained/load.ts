@@ -10,7 +10,7 @@ import { openDevice } from "../../tensor/device/open_device.ts";
 import { COMPUTE_DTYPES, type ComputeDType } from "../../tensor/dtype.ts";
 import { InputError, WeightError } from "../../tensor/errors.ts";
 import type { Checkpoint } from "../../tensor/files/checkpoint.ts";
-import { shown } from "../../tensor/shown.ts";
+import { quote, shown } from "../../tensor/shown.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { fixVicunaTokenIds } from "../config/vicuna.ts";
 import type { WarningListener } from "../generation/types.ts";
@@ -20,7 +20,7 @@ import { weightsOf } from "./checkpoint/open_weights.ts";
 import { type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
 import { type ConfigClass, openPretrained, type WeightParts, withParts } from "./model_folder.ts";
-import { type OtherCheckpoint, otherCheckpoint, otherScheme, quantizationOf } from "./other_checkpoints.ts";
+import { type OtherCheckpoint, otherCheckpoint, otherScheme, prefixOf, quantizationOf } from "./other_checkpoints.ts";
 import { cacheFolder } from "./platform.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";
 
@@ -66,6 +66,8 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions, W
    * Default 8; 0: none.
    */
   image_cache?: number;
+  /** true: PyTorch's files, which are read where there are no safetensors, are refused. Default: they are not. */
+  use_safetensors?: boolean | null;
   /** Compiles the kernels of a first answer while the weights are read, instead of at the first answer. Default true. */
   compile?: boolean;
 }
@@ -82,6 +84,7 @@ const MODEL_OPTIONS = Object.keys({
   weight_cache: 0,
   fix_vicuna_token_ids: 0,
   image_cache: 0,
+  use_safetensors: 0,
   base_model: 0,
   adapter: 0,
   compile: 0,
@@ -107,8 +110,15 @@ export function readModelOptions(options: FromPretrainedOptions) {
     adapter,
     compile,
     image_cache,
+    use_safetensors,
     ...open
   } = readPretrainedOptions(options, MODEL_OPTIONS);
+  if ((use_safetensors ?? true) !== true) {
+    const message = `from_pretrained: use_safetensors is ${shown(use_safetensors)}; safetensors are read where there are any`;
+    throw new InputError("UNSUPPORTED_OPTION", message, {
+      hint: "leave it out: PyTorch's files are read where there are no safetensors",
+    });
+  }
   if (device && !(device instanceof GpuDevice)) {
     throw new InputError(
       "UNSUPPORTED_OPTION",
@@ -131,6 +141,7 @@ export function readModelOptions(options: FromPretrainedOptions) {
     weight_cache: weight_cache ?? false,
     fix_vicuna_token_ids: fix_vicuna_token_ids ?? false,
     image_cache: image_cache ?? IMAGE_CACHE,
+    use_safetensors: use_safetensors ?? false,
     base_model: base_model ?? undefined,
     adapter: adapter ?? undefined,
     compile: compile ?? true,
@@ -201,6 +212,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     adapter,
     compile,
     image_cache,
+    use_safetensors,
     on_warning,
     ...open
   } = readModelOptions(options);
@@ -211,6 +223,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   const scheme = otherScheme(fileOf(config));
   if (scheme) refuseOther(scheme);
   const checkpoint = await weightsOf(folder);
+  if (use_safetensors) await refusePickles(checkpoint);
   let weights: Weights | undefined;
   let opened: Device | undefined = device;
   let call: Call | undefined;
@@ -249,6 +262,20 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     call?.end();
     await checkpoint.close();
   }
+}
+
+/** @throws WeightError MISSING_MODEL for a checkpoint that is, or has in part, a PyTorch file */
+async function refusePickles(checkpoint: Checkpoint): Promise<void> {
+  const other = checkpoint.files.find(({ name }) => !name.endsWith(".safetensors"));
+  if (!other) return;
+  await checkpoint.close();
+  throw new WeightError(
+    "MISSING_MODEL",
+    `${checkpoint.name}: use_safetensors is true, and ${quote(other.name)} is none`,
+    {
+      hint: "leave use_safetensors out: nothing in a PyTorch file is run",
+    },
+  );
 }
 
 /** Sets the key/value cache's dtype. @returns warnings @throws InputError KV_CACHE_DTYPE */
@@ -340,9 +367,10 @@ function bind<C extends VisionLanguageConfig, M>(
     if (missing.length < 2) throw error;
     const named = missing.slice(0, MISSING_NAMED).join(", ");
     const rest = missing.length > MISSING_NAMED ? ` and ${missing.length - MISSING_NAMED} more` : "";
+    const prefix = prefixOf(tensors);
     const isTrimmed = missing.every((name) => name.startsWith("language_model."));
     throw new WeightError("MISSING_TENSORS", `the checkpoint lacks ${missing.length} tensors: ${named}${rest}`, {
-      hint: isTrimmed ? NO_LANGUAGE_MODEL : `${missing[0]}: ${error.hint}`,
+      hint: prefix ? `${prefix.what}: ${prefix.hint}` : isTrimmed ? NO_LANGUAGE_MODEL : `${missing[0]}: ${error.hint}`,
       cause: error,
     });
   }

@@ -51,6 +51,22 @@ export function otherScheme(config: object): OtherCheckpoint | undefined {
   return { code: "QUANTIZED_CHECKPOINT", what: `quantized (${quantizationOf(config)})`, hint: IF_FLOATS };
 }
 
+/**
+ * Why no tensor of a model is found under its name, if something is before all names, such as `module.` of DataParallel or
+ * `_orig_mod.` of torch.compile.
+ */
+export function prefixOf(tensors: ReadonlyMap<string, CheckpointTensor>): { what: string; hint: string } | undefined {
+  const names = [...tensors.keys()];
+  const first = names
+    .map((name) => /^(.+?\.)(?:vision_model|qformer|language_model|language_projection)\./.exec(name)?.[1])
+    .find((prefix) => prefix);
+  if (first === undefined || !names.every((name) => name.startsWith(first))) return undefined;
+  return {
+    what: `${quote(first)} is before the names of all tensors, as a wrapper of the model saves them`,
+    hint: "save the state dict of the model inside the wrapper: model.module.state_dict(), or model._orig_mod.state_dict()",
+  };
+}
+
 /** The kind of checkpoint, if it cannot be loaded. @param config config.json's object */
 export function otherCheckpoint(
   tensors: ReadonlyMap<string, CheckpointTensor>,

@@ -77,7 +77,9 @@ async function readFile(source: ByteSource, limits: HeaderLimits): Promise<Conte
   await source.read(0, start);
   const is = (offset: number, bytes: readonly number[]) => bytes.every((byte, i) => start[offset + i] === byte);
   if (is(0, [0x50, 0x4b, 0x03, 0x04])) return readZip(source, limits, refuse);
-  if (start[0] === 0x80 && is(2, LEGACY)) return readLegacy(source, limits, refuse);
+  // From protocol 4 on a frame's opcode and length are before it.
+  if (start[0] === 0x80 && (is(2, LEGACY) || (start[2] === 0x95 && is(11, LEGACY))))
+    return readLegacy(source, limits, refuse);
   if (is(257, [...new TextEncoder().encode("ustar")])) {
     refuse("NOT_PYTORCH", "this is a tar archive, as of PyTorch before 0.1.10", "load it in Python, and save it again");
   }
@@ -174,7 +176,8 @@ async function readLegacyPrefix(
   refuse: Refuse,
 ): Promise<Contents> {
   const most = pickleLimits(limits);
-  const version = readPickle(bytes, 2 + LEGACY.length, most, refuse);
+  const magic = readPickle(bytes, 0, most, refuse);
+  const version = readPickle(bytes, magic.end, most, refuse);
   if (version.value !== LEGACY_VERSION) refuse("NOT_PYTORCH", "a file of torch.save of an unknown version");
   const machine = readPickle(bytes, version.end, most, refuse);
   const isLittle = machine.value instanceof Dict ? machine.value.entries.get("little_endian") : undefined;
@@ -263,7 +266,7 @@ function contentsOf(
     derived.push({ name, dtype, shape, size, read });
   }
   infos.sort((a, b) => a.begin - b.begin || a.end - b.end);
-  const warnings = ignored.length ? [`ignored what is no tensor: ${listed(ignored)}`] : [];
+  const warnings = ignored.length ? [`ignored what is no tensor of the state dict: ${listed(ignored)}`] : [];
   return {
     header: { metadata: new Map(), tensors: new Map(infos.map((info) => [info.name, info])), warnings },
     derived,

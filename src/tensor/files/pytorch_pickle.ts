@@ -248,7 +248,7 @@ export interface StateDict {
   /** All storages by key, those of what is beside the state dict too. */
   readonly storages: ReadonlyMap<string, Storage>;
   readonly tensors: ReadonlyMap<string, StoredTensor>;
-  /** Keys of what is no tensor. */
+  /** Keys of what is no tensor, and of tensors beside the state dict. */
   readonly ignored: readonly string[];
 }
 
@@ -267,25 +267,35 @@ export function readStateDict(
   const storages = new Map<string, Storage>();
   const { value, end } = unpickle(bytes, begin, hostOf(storages), limits, refuse);
   const inner = value instanceof Dict ? WRAPPERS.map((key) => value.entries.get(key)).find(hasTensors) : undefined;
-  const dict = hasTensors(value) ? value : inner;
+  // What training saves may have tensors beside the state dict, such as a step: the dict of more tensors is meant.
+  const isInner = inner && !(hasTensors(value) && tensorsOf(value).length > tensorsOf(inner).length);
+  const dict = isInner ? inner : hasTensors(value) ? value : undefined;
   if (!dict) {
     const what =
       value instanceof Dict ? "a dict without tensors" : value instanceof StoredTensor ? "one tensor" : "no dict";
     return refuse("NO_STATE_DICT", `its pickle is ${what}, not a state dict`, REFUSED_HINT);
   }
   const tensors = new Map<string, StoredTensor>();
-  const ignored: string[] = [];
+  const beside = dict === inner && value instanceof Dict ? tensorsOf(value) : [];
+  const ignored = beside.map(nameOfKey);
   for (const [key, tensor] of dict.entries) {
     if (typeof key === "string" && tensor instanceof StoredTensor) tensors.set(key, tensor);
-    else ignored.push(typeof key === "string" ? key : String(typeof key));
+    else ignored.push(nameOfKey(key));
   }
   return { state: { storages, tensors, ignored }, end };
 }
 
 const REFUSED_HINT = "torch.save(model.state_dict(), …) writes one, also below the key model, state_dict or module";
 
+const nameOfKey = (key: PickleValue): string => (typeof key === "string" ? key : typeof key);
+
 function hasTensors(value: PickleValue | undefined): value is Dict {
-  return value instanceof Dict && [...value.entries.values()].some((item) => item instanceof StoredTensor);
+  return value instanceof Dict && tensorsOf(value).length > 0;
+}
+
+/** Keys of tensors. */
+function tensorsOf({ entries }: Dict): PickleValue[] {
+  return [...entries.keys()].filter((key) => entries.get(key) instanceof StoredTensor);
 }
 
 /** Any other pickle of torch.save. */

@@ -98,11 +98,16 @@ def training():
     return {"model": linear.state_dict(), "optimizer": optimizer.state_dict(), "config": config, "epoch": 3}
 
 
+def training_beside_tensors():
+    """With tensors beside the state dict, which are none of the model's."""
+    return {"step": torch.tensor(7), "state_dict": training()["model"], "logit_scale": torch.ones(1)}
+
+
 def described(value):
-    """What a reader must find: of a dict, or of the dict below one of three keys."""
-    if not any(isinstance(item, torch.Tensor) for item in value.values()):
-        value = next(value[key] for key in ("model", "state_dict", "module") if key in value)
-    tensors, ignored = {}, []
+    """What a reader must find: of the dict below one of three keys, or of the whole."""
+    whole = value
+    value = next((value[key] for key in ("model", "state_dict", "module") if isinstance(value.get(key), dict)), value)
+    tensors, ignored = {}, [k for k, t in whole.items() if value is not whole and isinstance(t, torch.Tensor)]
     for name, tensor in value.items():
         if not isinstance(tensor, torch.Tensor):
             ignored.append(name)
@@ -170,13 +175,15 @@ def main():
         index["files"][name] = {"data": base64.b64encode(data).decode(), **found}
 
     legacy = {"_use_new_zipfile_serialization": False}
-    for make in (dtypes, views, module, parameters, training):
+    for make in (dtypes, views, module, parameters, training, training_beside_tensors):
         value, name = make(), make.__name__
         write(f"{name}.bin", saved(value), value)
         old = {k: v for k, v in value.items() if k not in READ_ONLY_IN_NAME + DTYPES[8:11]} if make is dtypes else value
         write(f"{name}.legacy.pth", saved(old, **legacy), old)
     write("views.repacked.pt", repacked(saved(views())), views())
     write("module.protocol_4.pt", saved(module(), pickle_protocol=4), module())
+    write("module.protocol_4.legacy.pth", saved(module(), pickle_protocol=4, **legacy), module())
+    write("module.protocol_5.legacy.pth", saved(module(), pickle_protocol=5, **legacy), module())
     write("module.protocol_5.pt", saved(module(), pickle_protocol=5), module())
 
     def refuse(name, data, code, named):

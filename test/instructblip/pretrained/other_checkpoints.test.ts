@@ -125,6 +125,22 @@ test.each([
   expect(await refusal()).toMatchObject({ code: "ADAPTER", message: expect.stringContaining("adapter") });
 });
 
+test.each(["module.", "_orig_mod.module."])(
+  "names with %s before them: inspect and the error say so",
+  async (prefix) => {
+    await changeWeights((entry) => ({ ...entry, name: prefix + entry.name }));
+    expect(await refusal()).toMatchObject({
+      code: "MISSING_TENSORS",
+      hint: expect.stringContaining(`"${prefix}" is before`),
+    });
+    const config = InstructBlipConfig.parse<InstructBlipConfig>(await readFile(join(folder, "config.json"), "utf8"));
+    const checkpoint = await openCheckpoint(folder);
+    const report = inspect({ name: "x", config, checkpoint, files: [], caps: undefined, withTensors: false });
+    await checkpoint.close();
+    expect(report.warnings).toEqual([expect.stringContaining(`"${prefix}" is before the names of all tensors`)]);
+  },
+);
+
 test.each([
   ["model.fp16.safetensors", "rename it to model.safetensors"],
   ["model-00001-of-00003.safetensors", "download model.safetensors.index.json too"],

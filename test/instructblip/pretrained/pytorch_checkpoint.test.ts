@@ -70,6 +70,17 @@ async function pytorchFolder(golden: string, tied: Readonly<Record<string, strin
   return folder;
 }
 
+test("use_safetensors: true refuses them, false is not understood", async () => {
+  const folder = await pytorchFolder("opt_bare");
+  const load = (use_safetensors: boolean) =>
+    AutoModelForImageTextToText.from_pretrained(folder, { device, compile: false, use_safetensors });
+  await expect(load(true)).rejects.toMatchObject({
+    code: "MISSING_MODEL",
+    message: expect.stringContaining("pytorch_model.bin"),
+  });
+  await expect(load(false)).rejects.toMatchObject({ code: "UNSUPPORTED_OPTION" });
+});
+
 const named = ({ name, dtype, shape }: TensorInfo) => ({ name, dtype, shape });
 
 test.each([

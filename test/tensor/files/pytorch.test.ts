@@ -267,15 +267,19 @@ describe("the pickle", () => {
     });
   });
 
-  test("a state dict is found below its key, and its own tensors come first", async () => {
+  test("a state dict is found below its key, also beside a few tensors, of which a warning tells", async () => {
     const inner = dictPickle({ w: rebuilt({}) }).subarray(2, -1);
     for (const key of ["model", "state_dict", "module"]) {
       const file = await open(pytorchZip(dictPickle({ epoch: op.int(3), [key]: inner }), STORAGES));
       expect([...file.tensors.keys()]).toEqual(["w"]);
     }
     const both = await open(pytorchZip(dictPickle({ model: inner, own: rebuilt({}) }), STORAGES));
-    expect([...both.tensors.keys()]).toEqual(["own"]);
-    expect(both.warnings.join()).toContain('"model"');
+    expect([...both.tensors.keys()]).toEqual(["w"]);
+    expect(both.warnings.join()).toContain('"own"');
+    const more = dictPickle({ model: inner, own: rebuilt({}), other: rebuilt({}) });
+    const outer = await open(pytorchZip(more, STORAGES));
+    expect([...outer.tensors.keys()].sort()).toEqual(["other", "own"]);
+    expect(outer.warnings.join()).toContain('"model"');
   });
 });
 

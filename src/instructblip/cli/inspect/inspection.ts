@@ -5,7 +5,7 @@ import type { Checkpoint, CheckpointTensor } from "../../../tensor/files/checkpo
 import { formatShape, sizeOf } from "../../../tensor/shape.ts";
 import type { VisionLanguageConfig } from "../../config/config.ts";
 import { isDequantized } from "../../pretrained/checkpoint/bitsandbytes.ts";
-import { otherCheckpoint, quantizationOf } from "../../pretrained/other_checkpoints.ts";
+import { otherCheckpoint, prefixOf, quantizationOf } from "../../pretrained/other_checkpoints.ts";
 import { formatCount, formatTable } from "../format.ts";
 import { DEFAULT_LIMITS, type MemoryPlan, planMemory } from "./memory_plan.ts";
 
@@ -141,6 +141,8 @@ function remarks(checkpoint: Inspected["checkpoint"], config: VisionLanguageConf
   const json = (config as unknown as { toJSON(): object }).toJSON();
   const other = otherCheckpoint(checkpoint.tensors, json);
   if (other) return [`the checkpoint is ${other.what}: ${other.hint}`];
+  const prefix = prefixOf(checkpoint.tensors);
+  if (prefix) return [`${prefix.what}, and none will be found: ${prefix.hint}`];
   const scheme = quantizationOf(json);
   return scheme && !isDequantized(checkpoint)
     ? [`quantization_config (${scheme}) is not followed: the weights are floats`]
