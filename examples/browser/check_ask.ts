@@ -1,8 +1,11 @@
 /** The part of `npm run browser:check` about asking: models to choose, images from everywhere, answers, and their buttons. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { DType } from "../../src/tensor/dtype.ts";
+import { openCheckpoint } from "../../src/tensor/files/source.node.ts";
+import { pytorchFile, type View } from "../../test/tensor/files/pytorch_file.ts";
 import { checkAxe } from "./check_axe.ts";
 import type { Expect, Shoot } from "./check_page.ts";
 import type { Chromium } from "./chromium.ts";
@@ -78,6 +81,19 @@ async function checkRefused(browser: Chromium, url: string, expect: Expect): Pro
   console.log(`?dtype=int3     “${said.split("\n").filter(Boolean)[1]}”`);
 }
 
+/** The embedded checkpoint with its weights as PyTorch's file. */
+async function writeAsPyTorch(folder: string): Promise<void> {
+  await cp(EMBEDDED, folder, { recursive: true, filter: (path) => !path.endsWith(".safetensors") });
+  const checkpoint = await openCheckpoint(EMBEDDED);
+  const [tensors, storages]: [Record<string, View>, Record<string, Uint8Array>] = [{}, {}];
+  for (const { name, dtype, shape } of checkpoint.tensors.values()) {
+    tensors[name] = { dtype: dtype as DType, shape, storage: name };
+    storages[name] = await checkpoint.read(name);
+  }
+  await checkpoint.close();
+  await writeFile(join(folder, "pytorch_model.bin"), pytorchFile(tensors, storages));
+}
+
 /** Models with their sizes, of which nothing is loaded before one is chosen; a folder that is none is refused. */
 async function checkChoice(browser: Chromium, url: string, expect: Expect, shoot: Shoot): Promise<void> {
   await browser.send("Page.navigate", { url });
@@ -94,10 +110,17 @@ async function checkChoice(browser: Chromium, url: string, expect: Expect, shoot
   await browser.until(`${text("#folder-message")} !== ""`);
   const said = await browser.evaluate<string>(text("#folder-message"));
   expect(/^images is not a checkpoint: there is no config\.json/.test(said), `a wrong folder is refused, not: ${said}`);
-  await browser.setFiles("#folder", [EMBEDDED]);
-  await browser.until('document.querySelector("#ask button").disabled === false');
-  const { answer } = await askPage(browser, "What is in the image?");
-  expect(answer !== "", "a checkpoint of a folder answers");
+  const folder = await mkdtemp(join(tmpdir(), "instructblip-bin-"));
+  let answer = "";
+  try {
+    await writeAsPyTorch(folder);
+    await browser.setFiles("#folder", [folder]);
+    await browser.until('document.querySelector("#ask button").disabled === false');
+    ({ answer } = await askPage(browser, "What is in the image?"));
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+  expect(answer !== "", "a checkpoint of a folder, with its weights in a .bin file, answers");
   console.log(`models          ${offered.replace(/\s+/g, " ")}; “${said}”; a folder answers “${answer}”`);
 }
 

@@ -196,7 +196,7 @@ async function fileOf(path: string, folders: readonly string[]): Promise<string 
   return endings.includes(extname(name)) ? insideOf(root, name) : undefined;
 }
 
-const CHECKPOINT_FILES = [".json", ".safetensors"];
+const CHECKPOINT_FILES = [".json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt"];
 
 /** A file of a folder, links followed; undefined if it is outside. */
 async function insideOf(root: string, name: string): Promise<string | undefined> {

@@ -59,8 +59,8 @@ export function checkpointOf(files: Iterable<File>): Chosen | string {
   if (!chosen.some(({ path }) => path === "config.json")) {
     return `${name} is not a checkpoint: there is no config.json in it`;
   }
-  if (!chosen.some(({ path }) => path.endsWith(".safetensors"))) {
-    return `${name} has no weights: there is no .safetensors file in it`;
+  if (!chosen.some(({ path }) => /\.(safetensors|bin|pth?|ckpt)$/.test(path))) {
+    return `${name} has no weights: there is neither a .safetensors nor a .bin file in it`;
   }
   const questions = ["What is unusual about this image?", "Describe the image in detail.", "a photo of"];
   return { name, note: "", questions, place: { chosen } };
