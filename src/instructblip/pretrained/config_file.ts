@@ -32,8 +32,14 @@ export async function saveConfig(to: string | WritableFolder, config: SavedConfi
  *
  * @param dtype of the weights. Default: the dtype that the config was read with, else f32
  * @param without fields that are left out, of the config and of its parts
+ * @param architectures the model's class, if it is another than the family's
  */
-export function configText(config: SavedConfig, dtype?: WeightDType, without: readonly string[] = []): string {
+export function configText(
+  config: SavedConfig,
+  dtype?: WeightDType,
+  without: readonly string[] = [],
+  architectures = config.architectures,
+): string {
   const known = JSON.parse(JSON.stringify(config), (field, value) =>
     without.includes(field) ? undefined : value,
   ) as JsonRecord;
@@ -54,7 +60,7 @@ export function configText(config: SavedConfig, dtype?: WeightDType, without: re
     {
       ...top,
       ...Object.fromEntries(nested),
-      architectures: config.architectures,
+      architectures,
       dtype: dtype ? DTYPE_NAMES[dtype] : (top.dtype ?? torch_dtype ?? "float32"),
       [`${config.modality}_token_index`]: config.image_token ?? undefined,
       use_decoder_only_language_model: config.text_config.model_type !== "t5",

@@ -1,5 +1,6 @@
 /** The options of a model's methods: forward's own, by Hugging Face's names, and the kinds of values that options have. */
 import type { StateOptions } from "../../modules/observer.ts";
+import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
 import type { Observer } from "../../tensor/device/device.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { shown } from "../../tensor/shown.ts";
@@ -71,6 +72,28 @@ export function expectKinds(options: Readonly<Record<string, unknown>>): void {
       if (typeof value !== "boolean") bad("true or false");
     }
   }
+}
+
+/**
+ * The arguments of a call, copied: the `inputs`, of which `null` counts as not given, and `known` options.
+ *
+ * @param known default: any
+ * @throws InputError ARGUMENTS, UNKNOWN_OPTION, PARAM_RANGE
+ */
+export function readCall<I>(
+  name: string,
+  given: readonly unknown[],
+  names: readonly string[],
+  known?: readonly string[],
+): { inputs: I; options: Record<string, unknown> } {
+  const all = Object.entries(optionsOf(name, given)).filter(([key]) => !HARMLESS.includes(key) || !known);
+  const isInput = ([key]: [string, unknown]) => names.includes(key);
+  const inputs = Object.fromEntries(all.filter((entry) => isInput(entry) && entry[1] !== null));
+  const options = Object.fromEntries(all.filter((entry) => !isInput(entry)));
+  if (known) refuseUnknown(name, options, known);
+  expectKinds(inputs);
+  expectKinds(options);
+  return { inputs: inputs as I, options };
 }
 
 /** Checks what is an input of forward() alone. @param B rows of the prompt @throws InputError PARAM_RANGE, LABELS */

@@ -165,7 +165,8 @@ export const IMAGE_CACHE = 8;
 /** The interface of a model for loading. */
 export interface Loadable {
   readonly config: VisionLanguageConfig;
-  readonly language_model: LanguageModel;
+  /** Absent in models that embed images and texts. */
+  readonly language_model?: LanguageModel;
   /** Compiles the kernels of a first answer. */
   compile(): Promise<void>;
 }
@@ -173,12 +174,14 @@ export interface Loadable {
 /** The interface of a model class for from_pretrained(). */
 export interface ModelClass<C extends VisionLanguageConfig, M> {
   readonly config_class: ConfigClass<C>;
+  /** Names of tensors that a checkpoint may have for another class. */
+  readonly unused?: readonly RegExp[];
   new (weights: Weights, config: C): M;
 }
 
 /** Names of tensors in old checkpoints that are not used. */
 const IGNORED = [
-  /^qformer\.embeddings\.position_ids$/,
+  /^(qformer\.)?embeddings\.position_ids$/,
   /\.rotary_emb\.inv_freq$/,
   /^language_model\.encoder\.embed_tokens\.weight$/, // equal to `shared`, if that exists
   /^language_model\.decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$/,
@@ -243,7 +246,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     const warnings = [
       ...[folder, folder.base_model, ...folder.adapters].flatMap((part) => part?.warnings ?? []),
       ...checkpoint.warnings,
-      ...check(model, bound, checkpoint),
+      ...check(model, bound, checkpoint, Model.unused),
       ...setKvCacheDtype(model, kv_cache_dtype),
     ];
     const kept = await warnOnFailure(warnings, () => openWeightCache(bound, weight_cache));
@@ -285,6 +288,7 @@ function setKvCacheDtype({ language_model }: Loadable, dtype: KVCacheDType): str
       hint: KV_CACHE_DTYPES.join(" or "),
     });
   }
+  if (!language_model) return dtype === "f16" ? ["kv_cache_dtype has no effect: there is no language model"] : [];
   const { head_dim } = language_model.cacheShape;
   if (dtype === "f16" && head_dim % 4 !== 0) {
     return [`keys and values are stored as f32: f16 needs a head size that is a multiple of 4, got ${head_dim}`];
@@ -312,9 +316,14 @@ async function warnOnFailure<T>(warnings: string[], use: () => Promise<T>): Prom
 }
 
 /** Checks after all parameters are bound. @returns warnings @throws WeightError VOCAB_MISMATCH */
-function check({ config, language_model }: Loadable, weights: Weights, checkpoint: Checkpoint): string[] {
+function check(
+  { config, language_model }: Loadable,
+  weights: Weights,
+  checkpoint: Checkpoint,
+  unused: readonly RegExp[] = [],
+): string[] {
   const warnings = [...weights.warnings];
-  const leftovers = weights.leftovers(IGNORED);
+  const leftovers = weights.leftovers([...IGNORED, ...unused]);
   if (leftovers.length) {
     warnings.push(
       `${leftovers.length} tensors of the checkpoint are not used: ${leftovers.slice(0, 5).join(", ")}${leftovers.length > 5 ? ", …" : ""}`,
@@ -324,6 +333,7 @@ function check({ config, language_model }: Loadable, weights: Weights, checkpoin
   if (scheme && !isDequantized(checkpoint)) {
     warnings.push(`quantization_config (${scheme}) is not followed: the weights are floats, and stored as dtype says`);
   }
+  if (!language_model) return warnings;
   const { image_token, modality, text_config } = config;
   const rows = language_model.num_embeddings;
   if (text_config.vocab_size !== rows) {

@@ -40,12 +40,14 @@ const TABLES = {
 interface SavedModel {
   readonly config: VisionLanguageConfig;
   readonly weights: Weights;
+  /** The model's class in Hugging Face. */
+  readonly architecture: string;
 }
 
 /** Writes config.json and model.safetensors, or its shards and their index. */
 export async function saveModel(
   to: string | WritableFolder,
-  { config, weights }: SavedModel,
+  { config, weights, architecture }: SavedModel,
   { on_progress, signal, ...options }: SavePretrainedOptions = {},
 ): Promise<void> {
   const folder = await createFolder(to);
@@ -64,7 +66,7 @@ export async function saveModel(
   const { dtype } = weights;
   const saved = typeof dtype === "string" && dtype !== "auto" ? dtype : undefined;
   // What is saved are floats, whatever the checkpoint had.
-  const text = configText(config, saved, ["quantization_config"]);
+  const text = configText(config, saved, ["quantization_config"], [architecture]);
   const beside = [textFile("config.json", text)];
   await writeCheckpoint(folder, counted, { ...options, total_parameters, signal, beside });
 }

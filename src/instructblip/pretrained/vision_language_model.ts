@@ -4,10 +4,8 @@
  */
 import { observeStates, observing, type StateOptions } from "../../modules/observer.ts";
 import type { Weights } from "../../modules/weights.ts";
-import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
-import type { Device, Observer } from "../../tensor/device/device.ts";
+import type { Observer } from "../../tensor/device/device.ts";
 import { InputError } from "../../tensor/errors.ts";
-import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import { contiguous } from "../../tensor/ops/copy.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
@@ -34,14 +32,12 @@ import type {
 import {
   checkForward,
   decoderInputs,
-  expectKinds,
   FORWARD_OPTIONS,
   type ForwardInputs,
   type ForwardOptions,
-  HARMLESS,
+  readCall,
   STATE_OPTIONS,
 } from "./forward_options.ts";
-import type { PretrainedFrom } from "./from_pretrained.ts";
 import { ImageCache, type ImageLookup, sharedImages } from "./image_cache.ts";
 import {
   emptyPrompt,
@@ -57,9 +53,8 @@ import {
   refusePlaceholders,
   type VisionInputs,
 } from "./inputs.ts";
-import { type FromPretrainedOptions, IMAGE_CACHE, load, type ModelClass } from "./load.ts";
-import { SAVE_OPTIONS, type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
-import { Warnings } from "./warnings.ts";
+import { IMAGE_CACHE, type Loaded } from "./load.ts";
+import { PretrainedModel } from "./pretrained_model.ts";
 
 /**
  * @typeParam C its config
@@ -70,27 +65,18 @@ export abstract class VisionLanguageModel<
   C extends VisionLanguageConfig = VisionLanguageConfig,
   I extends ModelInputs = ModelInputs,
   T extends ImageTensors = ImageTensors,
-> {
-  readonly config: C;
-  readonly device: Device;
+> extends PretrainedModel<C> {
   /** The model itself: tensors in, tensors out. */
   readonly model: VisionLanguage<T>;
-  /** Warnings about the checkpoint. */
-  readonly warnings: string[] = [];
   /** The names of `I`; other arguments of generate() must be options. */
   protected abstract readonly input_names: readonly string[];
   /** Names of the dimensions of pixel_values. */
   protected readonly pixel_layout: readonly string[] = ["B", "3", "H", "W"];
-  readonly #weights: Weights;
   #images: ImageCache;
-  #ownsDevice = false;
-  #told = new Warnings();
 
   constructor(weights: Weights, config: C, model: VisionLanguage<T>) {
-    this.config = config;
-    this.device = weights.device;
+    super(weights, config);
     this.model = model;
-    this.#weights = weights;
     this.#images = new ImageCache(weights.device, IMAGE_CACHE);
   }
 
@@ -115,30 +101,8 @@ export abstract class VisionLanguageModel<
     return this.model.language_model;
   }
 
-  /**
-   * Loads a Hugging Face checkpoint folder as it is on disk: config.json and safetensors, in one file or many.
-   *
-   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder (a browser's files, HTTP)
-   * @throws ConfigError, WeightError, DeviceError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE; the signal's reason
-   */
-  static async from_pretrained<C extends VisionLanguageConfig, M extends VisionLanguageModel<C>>(
-    this: ModelClass<C, M>,
-    from: PretrainedFrom,
-    options: FromPretrainedOptions = {},
-  ): Promise<M> {
-    // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
-    const { model, ownsDevice, warnings, on_warning, image_cache } = await load<C, M>(this, from, options);
-    model.#ownsDevice = ownsDevice;
-    model.#images = new ImageCache(model.device, image_cache);
-    model.warnings.push(...warnings);
-    model.#told = new Warnings(on_warning);
-    try {
-      await model.#told.tell(warnings);
-    } catch (error) {
-      model.dispose();
-      throw error;
-    }
-    return model;
+  protected override wasLoaded({ image_cache }: Loaded<unknown>): void {
+    this.#images = new ImageCache(this.device, image_cache);
   }
 
   /**
@@ -157,7 +121,7 @@ export abstract class VisionLanguageModel<
     ...more: never[]
   ): Promise<VisionLanguageOutput>;
   async forward(...given: unknown[]): Promise<VisionLanguageOutput> {
-    const { inputs, options } = this.#read("forward", given, FORWARD_OPTIONS);
+    const { inputs, options } = readCall<I>("forward", given, this.input_names, FORWARD_OPTIONS);
     const { observer, check_numerics, interventions, labels, logits_to_keep, decoder_input_ids, ...states } =
       options as ForwardInputs & ForwardOptions;
     const changes = checkInterventions(interventions ?? []);
@@ -245,7 +209,7 @@ export abstract class VisionLanguageModel<
 
   /** Runs the image encoder and Q-Former; a prompt may be given, and is ignored. @param take selects from the outputs */
   protected look<R>(name: string, given: readonly unknown[], take: (features: ImageFeatures) => R): Promise<R> {
-    const { inputs, options } = this.#read(name, given, ["observer", ...STATE_OPTIONS]);
+    const { inputs, options } = readCall<I>(name, given, this.input_names, ["observer", ...STATE_OPTIONS]);
     const { observer, ...states } = options as ForwardOptions & StateOptions;
     this.#checkImages(inputs);
     const pass = () => take(this.model.imageFeatures(this.#uploadImages(inputs)));
@@ -294,7 +258,7 @@ export abstract class VisionLanguageModel<
   }
 
   async #generate(given: unknown[]): Promise<number[][] | GenerateOutput> {
-    const { inputs, options } = this.#read("generate", given);
+    const { inputs, options } = readCall<I>("generate", given, this.input_names);
     const { streamer, on_token, signal } = options as GenerateOptions;
     const callbacks = new Callbacks();
     const owned = {
@@ -311,7 +275,7 @@ export abstract class VisionLanguageModel<
           : question,
         owned,
         this.input_names,
-        (warnings) => this.#told.tell(warnings),
+        (warnings) => this.told.tell(warnings),
       );
       callbacks.take(streamer?.end());
       await callbacks.settle(signal);
@@ -360,29 +324,12 @@ export abstract class VisionLanguageModel<
   async rank_answers(inputs: I & RankOptions): Promise<RankedAnswers[]>;
   async rank_answers(inputs: I, options: RankOptions, ...more: never[]): Promise<RankedAnswers[]>;
   async rank_answers(...given: unknown[]): Promise<RankedAnswers[]> {
-    const { inputs, options } = this.#read("rank_answers", given, RANK_OPTIONS);
+    const { inputs, options } = readCall<I>("rank_answers", given, this.input_names, RANK_OPTIONS);
     return rank(this.#question(inputs, this.#images.lookup()), options as unknown as RankOptions);
   }
 
-  /**
-   * Saves config.json and the weights as transformers does, for from_pretrained of either: the numbers as stored, read back
-   * from the device in pieces. The processor has its own save_pretrained.
-   *
-   * @param to a path (Node), created if needed, or a WritableFolder
-   * @throws WeightError QUANTIZED, SHARD_SIZE, SAVE_CONFLICT, IO; InputError NO_FILES, ARGUMENTS, UNKNOWN_OPTION;
-   *   DeviceError; the signal's reason
-   */
-  async save_pretrained(to: string | WritableFolder, options?: SavePretrainedOptions, ...more: never[]): Promise<void> {
-    const given = optionsOf("save_pretrained", [options, ...more], 1, 1);
-    refuseUnknown("save_pretrained", given, SAVE_OPTIONS);
-    expectKinds(given);
-    const saved = { config: this.config, weights: this.#weights };
-    const { signal } = given as SavePretrainedOptions;
-    return this.device.exclusive(() => saveModel(to, saved, given), { signal });
-  }
-
   /** Compiles the kernels of a greedy answer of one row. */
-  async compile(): Promise<void> {
+  override async compile(): Promise<void> {
     try {
       await compileAnswer(this.#question(this.exampleInputs()));
     } catch (error) {
@@ -399,10 +346,9 @@ export abstract class VisionLanguageModel<
   }
 
   /** Frees the weights, and the device if the model opened it. */
-  dispose(): void {
+  override dispose(): void {
     this.#images.clear();
-    if (this.#ownsDevice) this.device.destroy();
-    else this.#weights.dispose();
+    super.dispose();
   }
 
   /** Number of images: one for each row of the prompt, or, without a prompt, of the Q-Former's text. */
@@ -509,25 +455,5 @@ export abstract class VisionLanguageModel<
       },
       ended: (failure) => images?.end(failure),
     };
-  }
-
-  /**
-   * The arguments of a call, copied: `known` options, and inputs, of which `null` counts as not given.
-   *
-   * @throws InputError ARGUMENTS, UNKNOWN_OPTION, PARAM_RANGE
-   */
-  #read(
-    name: string,
-    given: readonly unknown[],
-    known?: readonly string[],
-  ): { inputs: I; options: Record<string, unknown> } {
-    const all = Object.entries(optionsOf(name, given)).filter(([key]) => !HARMLESS.includes(key) || !known);
-    const isInput = ([key]: [string, unknown]) => this.input_names.includes(key);
-    const inputs = Object.fromEntries(all.filter((entry) => isInput(entry) && entry[1] !== null));
-    const options = Object.fromEntries(all.filter((entry) => !isInput(entry)));
-    if (known) refuseUnknown(name, options, known);
-    expectKinds(inputs);
-    expectKinds(options);
-    return { inputs: inputs as unknown as I, options };
   }
 }

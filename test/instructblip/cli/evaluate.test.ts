@@ -7,6 +7,7 @@ import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { Settings } from "../../../src/instructblip/evaluation/prediction_file.ts";
 import type { Prediction, Summary } from "../../../src/instructblip/evaluation/summary.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
+import type { VisionLanguageModel } from "../../../src/instructblip/pretrained/vision_language_model.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { temporaryFolder } from "../../temporary.ts";
@@ -149,7 +150,7 @@ describe("evaluate", () => {
       const { settings, score } = await report(...evaluate, flag, "f16", "--out", out, "--json");
       expect({ score, [name]: settings[name] }).toEqual({ score: 100, [name]: "f16" });
       expect(load.mock.calls[0][1]).toMatchObject({ [name]: "f16" });
-      const { language_model } = await (load.mock.results[0].value as ReturnType<typeof load>);
+      const { language_model } = (await load.mock.results[0].value) as VisionLanguageModel;
       if (name === "kv_cache_dtype") expect(language_model.kvCacheDtype).toBe("f16");
       const other = await cli([...evaluate, "--out", out, "--resume"]);
       expect(other).toMatchObject({ code: EXIT.refused, stdout: "" });

@@ -1,0 +1,89 @@
+/** What all model classes have: loading, saving, warnings, and freeing what was loaded. */
+import type { Weights } from "../../modules/weights.ts";
+import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
+import type { Device } from "../../tensor/device/device.ts";
+import type { WritableFolder } from "../../tensor/files/file_set.ts";
+import type { VisionLanguageConfig } from "../config/config.ts";
+import { expectKinds } from "./forward_options.ts";
+import type { PretrainedFrom } from "./from_pretrained.ts";
+import { type FromPretrainedOptions, type Loadable, type Loaded, load, type ModelClass } from "./load.ts";
+import { SAVE_OPTIONS, type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
+import { Warnings } from "./warnings.ts";
+
+/** @typeParam C its config */
+export abstract class PretrainedModel<C extends VisionLanguageConfig = VisionLanguageConfig> implements Loadable {
+  readonly config: C;
+  readonly device: Device;
+  /** Warnings about the checkpoint. */
+  readonly warnings: string[] = [];
+  readonly #weights: Weights;
+  #ownsDevice = false;
+  protected told = new Warnings();
+
+  constructor(weights: Weights, config: C) {
+    this.config = config;
+    this.device = weights.device;
+    this.#weights = weights;
+  }
+
+  /**
+   * Loads a Hugging Face checkpoint folder as it is on disk: config.json and safetensors, in one file or many.
+   *
+   * @param from a path, in Node also a Hub id (`owner/name[@revision]`), a URL, or a Folder (a browser's files, HTTP)
+   * @throws ConfigError, WeightError, DeviceError; InputError UNKNOWN_OPTION, UNSUPPORTED_OPTION, DTYPE; the signal's reason
+   */
+  static async from_pretrained<C extends VisionLanguageConfig, M extends PretrainedModel<C>>(
+    this: ModelClass<C, M>,
+    from: PretrainedFrom,
+    options: FromPretrainedOptions = {},
+  ): Promise<M> {
+    // biome-ignore lint/complexity/noThisInStatic: the class it is called on is the one to make
+    const loaded = await load<C, M>(this, from, options);
+    const { model, ownsDevice, warnings, on_warning } = loaded;
+    model.#ownsDevice = ownsDevice;
+    model.warnings.push(...warnings);
+    model.told = new Warnings(on_warning);
+    model.wasLoaded(loaded);
+    try {
+      await model.told.tell(warnings);
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
+    return model;
+  }
+
+  /** The class in Hugging Face, as a string: a bundler shortens class names. */
+  get architecture(): string {
+    return this.config.family.architecture;
+  }
+
+  /** Takes the options of from_pretrained() that are of the loaded model. */
+  protected wasLoaded(_loaded: Loaded<unknown>): void {}
+
+  /**
+   * Saves config.json and the weights as transformers does, for from_pretrained of either: the numbers as stored, read back
+   * from the device in pieces. The processor has its own save_pretrained.
+   *
+   * @param to a path (Node), created if needed, or a WritableFolder
+   * @throws WeightError QUANTIZED, SHARD_SIZE, SAVE_CONFLICT, IO; InputError NO_FILES, ARGUMENTS, UNKNOWN_OPTION;
+   *   DeviceError; the signal's reason
+   */
+  async save_pretrained(to: string | WritableFolder, options?: SavePretrainedOptions, ...more: never[]): Promise<void> {
+    const given = optionsOf("save_pretrained", [options, ...more], 1, 1);
+    refuseUnknown("save_pretrained", given, SAVE_OPTIONS);
+    expectKinds(given);
+    const saved = { config: this.config, weights: this.#weights, architecture: this.architecture };
+    const { signal } = given as SavePretrainedOptions;
+    return this.device.exclusive(() => saveModel(to, saved, given), { signal });
+  }
+
+  /** Compiles the kernels of a first answer. */
+  abstract compile(): Promise<void>;
+
+  /** Frees the weights, and the device if the model opened it. */
+  dispose(): void {
+    if (this.#ownsDevice) this.device.destroy();
+    else this.#weights.dispose();
+  }
+}
