@@ -106,6 +106,7 @@ export type {
   InterventionIndex,
   NestedNumbers,
 } from "./instructblip/interventions/intervention.ts";
+export type { EmbeddedImages, EmbeddedTexts } from "./instructblip/model/blip_2_retrieval.ts";
 export type { InstructedImages } from "./instructblip/model/instructblip.ts";
 export type { InstructedFrames } from "./instructblip/model/instructblip_video.ts";
 export type { Ids, LanguageModel, LanguageModelOutput } from "./instructblip/model/language_model.ts";
@@ -122,6 +123,16 @@ export type { InstructBlipVisionModel, VisionOutput } from "./instructblip/model
 export { AutoConfig, AutoModelForImageTextToText } from "./instructblip/pretrained/auto_model.ts";
 export { type AnyProcessor, AutoProcessor } from "./instructblip/pretrained/auto_processor.ts";
 export { Blip2ForConditionalGeneration, type Blip2Inputs } from "./instructblip/pretrained/blip_2.ts";
+export {
+  Blip2ForImageTextRetrieval,
+  type Blip2ImageTextMatchingModelOutput,
+  type Blip2RetrievalInputs,
+  type Blip2TextInputs,
+  type Blip2TextModelOutput,
+  Blip2TextModelWithProjection,
+  type Blip2VisionModelOutput,
+  Blip2VisionModelWithProjection,
+} from "./instructblip/pretrained/blip_2_retrieval.ts";
 export type { ForwardInputs, ForwardOptions } from "./instructblip/pretrained/forward_options.ts";
 export type { PretrainedFrom } from "./instructblip/pretrained/from_pretrained.ts";
 export type { DownloadProgress, OpenFolderOptions } from "./instructblip/pretrained/hub/hub.ts";
@@ -139,6 +150,7 @@ export type { FromPretrainedOptions } from "./instructblip/pretrained/load.ts";
 export { ModelFolder } from "./instructblip/pretrained/model_folder.ts";
 export type { CachedFolderOptions, KeptFile } from "./instructblip/pretrained/opfs/cached_folder.ts";
 export { type KeptFolder, OpfsCache, type StorageSpace } from "./instructblip/pretrained/opfs/opfs_cache.ts";
+export type { PretrainedModel } from "./instructblip/pretrained/pretrained_model.ts";
 export type { SavePretrainedOptions, SaveProgress } from "./instructblip/pretrained/save_pretrained.ts";
 export type { VisionLanguageModel } from "./instructblip/pretrained/vision_language_model.ts";
 export {

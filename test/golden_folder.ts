@@ -29,6 +29,8 @@ const MADE = fileURLToPath(new URL("../.cache/goldens/", import.meta.url));
 /** Names of the goldens of InstructBLIP, and of its siblings'. */
 export const COMPOSITES: readonly string[] = readdirSync(join(COMMITTED, "data"));
 export const SIBLINGS: readonly string[] = readdirSync(join(COMMITTED, "siblings"));
+/** Those of models that embed images and texts. */
+const RETRIEVAL: readonly string[] = readdirSync(join(COMMITTED, "retrieval/data"));
 
 interface Row {
   readonly dtype: "F32" | "F16" | "BF16";
@@ -93,6 +95,7 @@ export const sha256 = (bytes: Uint8Array): string => createHash("sha256").update
 
 /** A committed golden's folder in test/golden: without weights, unless it is one of those that keep them. */
 export function committedFolder(name: string): string {
+  if (RETRIEVAL.includes(name)) return join(COMMITTED, "retrieval/data", name);
   return join(COMMITTED, SIBLINGS.includes(name) ? "siblings" : "data", name);
 }
 

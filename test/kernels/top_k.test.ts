@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { topIndices } from "../../src/instructblip/generation/arithmetic.ts";
 import { type Device, GpuDevice } from "../../src/tensor/device/device.ts";
 import { plansOf } from "../../src/tensor/device/plan.ts";
-import { topK } from "../../src/tensor/ops/top_k.ts";
+import { rowMaximum, topK } from "../../src/tensor/ops/top_k.ts";
 import { topK as reference } from "../../src/tensor/reference/top_k.ts";
 import { testDevice } from "../device.ts";
 import { Random } from "../random.ts";
@@ -132,6 +132,12 @@ test("a strided view is read in its own order", async () => {
   const x = device.tensor([1, 9, 5, 2, 7, 8], [2, 3]).permute([1, 0]); // rows 1 2, 9 7, 5 8
   const y = await topK(x, device.tensor([0, 0, 0], [3]), 3, 2).read();
   expect([...y.subarray(2)]).toEqual([2, 5]);
+});
+
+test("rowMaximum is the largest of each row, of one number or many, and NaN where there is one", async () => {
+  const x = device.tensor([-3, -1, -2, 0.5, Number.NaN, 7, 4, 4, -0.25], [3, 3]);
+  expect(await rowMaximum(x).read()).toEqual(Float32Array.of(-1, Number.NaN, 4));
+  expect(await rowMaximum(device.tensor([-5, 6], [2, 1])).read()).toEqual(Float32Array.of(-5, 6));
 });
 
 test("shapes that do not fit are refused", () => {

@@ -362,6 +362,9 @@ describe("a page", () => {
     openDevice: 250_000,
     AutoModelForImageTextToText: 500_000,
     Blip2ForConditionalGeneration: 500_000,
+    Blip2ForImageTextRetrieval: 500_000,
+    Blip2TextModelWithProjection: 500_000,
+    Blip2VisionModelWithProjection: 500_000,
     InstructBlipForConditionalGeneration: 500_000,
     InstructBlipVideoForConditionalGeneration: 500_000,
   };

@@ -31,7 +31,7 @@ export function blip2ImageFeatures(
   const { qformer, language_projection } = parts;
   const vision_outputs = visionOutputs(parts, images); // states [B, N + 1, Dv]
   const queries = VisionLanguage.queries(parts, vision_outputs.last_hidden_state.shape[0]!); // [B, Q, Dq]
-  const qformer_outputs = qformer.forward(queries, vision_outputs.last_hidden_state); // [B, Q, Dq]
+  const qformer_outputs = qformer.forward(queries, { encoder_hidden_states: vision_outputs.last_hidden_state }); // [B, Q, Dq]
   const image_features = language_projection.forward(qformer_outputs.last_hidden_state); // [B, Q, D]
   return { vision_outputs, qformer_outputs, image_features };
 }

@@ -55,15 +55,7 @@ export class InstructBlipQFormerEmbeddings extends Module {
 
   /** @param T tokens of the instruction @throws InputError PROMPT_TOO_LONG */
   checkLength(T: number): void {
-    if (T > this.max_position_embeddings) {
-      throw new InputError(
-        "PROMPT_TOO_LONG",
-        `the prompt has ${T} Q-Former tokens; it reads ${this.max_position_embeddings} at most`,
-        {
-          hint: "shorten it, or pass truncation: true",
-        },
-      );
-    }
+    checkLength("prompt", T, this.max_position_embeddings);
   }
 
   /**
@@ -72,14 +64,9 @@ export class InstructBlipQFormerEmbeddings extends Module {
    * @returns f32[B, Q + T, D]
    */
   forward(input_ids: Tensor<"u32">, query_embeds: Tensor): Tensor {
-    const [B, T] = sizes(input_ids.shape, 2);
-    this.checkLength(T);
-    // Positions count padding, as in HF: a left-padded instruction gets other positions.
-    const positions = input_ids.device.tensor(
-      Uint32Array.from({ length: B * T }, (_, i) => i % T),
-      [B, T],
-    );
-    const words = add(this.word_embeddings.forward(input_ids), this.position_embeddings.forward(positions)); // [B, T, D]
+    this.checkLength(sizes(input_ids.shape, 2)[1]);
+    const positions = this.position_embeddings.forward(slots(input_ids)); // [B, T, D]
+    const words = add(this.word_embeddings.forward(input_ids), positions); // [B, T, D]
     return this.observe(this.layernorm.forward(cat([query_embeds, words], 1)));
   }
 }
@@ -196,18 +183,23 @@ export class InstructBlipQFormerLayer extends Module {
   /**
    * @param x f32[B, Q + T, D]
    * @param mask u32[B, Q + T]; absent: everything is visible
-   * @param image f32[B, N + 1, encoder_hidden_size]
+   * @param image f32[B, N + 1, encoder_hidden_size]; absent without queries
    */
-  forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor, Q: number): Tensor {
+  forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor | undefined, Q: number): Tensor {
     const T = sizes(x.shape, 3)[1] - Q;
     x = this.attention.forward(this.observeInput(x), { mask }); // [B, Q + T, D]
-    let queries = contiguous(x.narrow(1, 0, Q)); // [B, Q, D]
-    if (this.crossattention) queries = this.crossattention.forward(queries, { encoder_hidden_states: image });
-    queries = this.output_query.forward(this.intermediate_query.forward(queries), queries);
-    if (!this.intermediate || !this.output || T === 0) return this.observe(queries);
+    if (T === 0 || !this.intermediate || !this.output) return this.observe(this.#queries(x, image));
     let text = contiguous(x.narrow(1, Q, T)); // [B, T, D]
     text = this.output.forward(this.intermediate.forward(text), text);
+    if (Q === 0) return this.observe(text);
+    const queries = this.#queries(contiguous(x.narrow(1, 0, Q)), image); // [B, Q, D]
     return this.observe(cat([queries, text], 1)); // [B, Q + T, D]
+  }
+
+  /** Cross-attention and the queries' own feed-forward. f32[B, Q, D] -> f32[B, Q, D] */
+  #queries(queries: Tensor, image: Tensor | undefined): Tensor {
+    if (this.crossattention) queries = this.crossattention.forward(queries, { encoder_hidden_states: image! });
+    return this.output_query.forward(this.intermediate_query.forward(queries), queries);
   }
 }
 
@@ -223,7 +215,7 @@ export class InstructBlipQFormerEncoder extends Module {
     );
   }
 
-  forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor, Q: number): Tensor {
+  forward(x: Tensor, mask: Tensor<"u32"> | undefined, image: Tensor | undefined, Q: number): Tensor {
     for (const layer of this.layer) {
       this.observeState("hidden_states", x);
       x = x.device.scope(() => layer.forward(x, mask, image, Q));
@@ -275,7 +267,47 @@ export class InstructBlipQFormerModel extends Module {
   }
 }
 
-/** The Q-Former of BLIP-2, without text: its input are the queries, after a norm of its own. */
+/** The words of a text in BLIP-2's retrieval models: embeddings with positions. The Q-Former's own norm follows. */
+export class Blip2TextEmbeddings extends Module {
+  readonly word_embeddings: Embedding;
+  readonly position_embeddings: Embedding;
+  readonly max_position_embeddings: number;
+
+  constructor(weights: Weights, config: Blip2QFormerConfig) {
+    super(weights);
+    this.word_embeddings = new Embedding(weights.at("word_embeddings"), config.hidden_size);
+    this.position_embeddings = new Embedding(weights.at("position_embeddings"), config.hidden_size);
+    this.max_position_embeddings = Math.min(config.max_position_embeddings, this.position_embeddings.num_embeddings);
+  }
+
+  /** @param T tokens of a text @throws InputError PROMPT_TOO_LONG */
+  checkLength(T: number): void {
+    checkLength("text", T, this.max_position_embeddings);
+  }
+
+  /**
+   * @param input_ids u32[B, T], at most max_position_embeddings of them
+   * @param query_embeds f32[B, Q, D], in front of the text
+   * @param position_ids u32[B, T]; default 0 … T - 1, padding included
+   * @returns f32[B, Q + T, D]
+   */
+  forward(input_ids: Tensor<"u32">, query_embeds?: Tensor, position_ids = slots(input_ids)): Tensor {
+    const words = add(this.word_embeddings.forward(input_ids), this.position_embeddings.forward(position_ids)); // [B, T, D]
+    return this.observe(query_embeds ? cat([query_embeds, words], 1) : words);
+  }
+}
+
+/** What else the Q-Former of BLIP-2 may be given. */
+export interface Blip2QFormerInputs {
+  /** f32[B, N + 1, encoder_hidden_size], the image states; not needed without queries */
+  readonly encoder_hidden_states?: Tensor | undefined;
+  /** u32[B, Q + T], 1 = not padding; absent: everything is visible */
+  readonly attention_mask?: Tensor<"u32"> | undefined;
+  /** Q: how many of the embeddings, from the first on, are queries. Default: all. */
+  readonly query_length?: number | undefined;
+}
+
+/** The Q-Former of BLIP-2: embeddings of queries, of a text, or of both, after a norm of its own. */
 export class Blip2QFormerModel extends Module {
   readonly layernorm: LayerNorm;
   readonly encoder: InstructBlipQFormerEncoder;
@@ -286,15 +318,29 @@ export class Blip2QFormerModel extends Module {
     this.encoder = new InstructBlipQFormerEncoder(weights.at("encoder"), config);
   }
 
-  /**
-   * @param query_embeds f32[B, Q, D]
-   * @param encoder_hidden_states f32[B, N + 1, encoder_hidden_size], the image states
-   */
-  forward(query_embeds: Tensor, encoder_hidden_states: Tensor): QFormerOutput {
-    const x = this.layernorm.forward(query_embeds); // [B, Q, D]
-    const [, Q] = sizes(x.shape, 3);
-    return outputOf(this.observe(this.encoder.forward(x, undefined, encoder_hidden_states, Q)), this.path);
+  /** @param query_embeds f32[B, Q + T, D]; a text needs use_qformer_text_input in the config */
+  forward(query_embeds: Tensor, inputs: Blip2QFormerInputs = {}): QFormerOutput {
+    const { encoder_hidden_states, attention_mask, query_length = sizes(query_embeds.shape, 3)[1] } = inputs;
+    const x = this.layernorm.forward(query_embeds); // [B, Q + T, D]
+    const y = this.encoder.forward(x, attention_mask, encoder_hidden_states, query_length);
+    return outputOf(this.observe(y), this.path);
   }
+}
+
+function checkLength(what: string, T: number, most: number): void {
+  if (T <= most) return;
+  throw new InputError("PROMPT_TOO_LONG", `the ${what} has ${T} Q-Former tokens; it reads ${most} at most`, {
+    hint: "shorten it, or pass truncation: true",
+  });
+}
+
+/** Positions 0 … T - 1 of every row. They count padding, as in HF: a left-padded text gets other positions. u32[B, T] */
+function slots({ device, shape }: Tensor<"u32">): Tensor<"u32"> {
+  const [B, T] = sizes(shape, 2);
+  return device.tensor(
+    Uint32Array.from({ length: B * T }, (_, i) => i % T),
+    [B, T],
+  );
 }
 
 /** Adds the observed states, if any. */

@@ -74,7 +74,7 @@ export interface ImageParts {
 }
 
 /** The image encoder's outputs for every row. */
-export function visionOutputs({ vision_model }: ImageParts, images: ImageTensors): VisionOutput {
+export function visionOutputs({ vision_model }: Pick<ImageParts, "vision_model">, images: ImageTensors): VisionOutput {
   const { pixels, interpolate_pos_encoding, shown } = images;
   const { last_hidden_state, pooler_output, ...states } = vision_model.forward(pixels, interpolate_pos_encoding);
   if (!shown) return { last_hidden_state, pooler_output, ...states };
@@ -122,7 +122,7 @@ export abstract class VisionLanguage<I extends ImageTensors = ImageTensors> exte
   abstract forward(inputs: I & PromptTensors, options?: LanguageModelInputs): VisionLanguageOutput;
 
   /** The learned queries of B rows. f32[1, Q, Dq] -> f32[B, Q, Dq] */
-  static queries({ query_tokens }: ImageParts, B: number): Tensor {
+  static queries({ query_tokens }: Pick<ImageParts, "query_tokens">, B: number): Tensor {
     const [, Q, Dq] = sizes(query_tokens.shape, 3);
     return contiguous(query_tokens.expand([B, Q, Dq]));
   }

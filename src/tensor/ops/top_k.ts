@@ -2,8 +2,8 @@
 
 import { kernelOf, type PlanOverride, plan, rowReduction } from "../device/plan.ts";
 import { ShapeError } from "../errors.ts";
-import { formatShape, hasRank } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { formatShape, hasRank, sizes } from "../shape.ts";
+import { Tensor } from "../tensor.ts";
 import { contiguous } from "./copy.ts";
 
 /**
@@ -60,4 +60,12 @@ export function topK(
   const merge = { rows: P, N, K, n: 1, chunk: N, chunks: 1, ids: P * N };
   device.launch({ ...kernel, bindings: { ...bindings, x: winners, y }, params: merge, workgroups: P });
   return y;
+}
+
+/** The largest number of each row; NaN is larger than any number. f32[R, V] -> f32[R] @throws ShapeError */
+export function rowMaximum(x: Tensor): Tensor {
+  const [R] = sizes(x.shape, 2, "rowMaximum");
+  const { device } = x;
+  const found = topK(x, device.tensor(new Float32Array(R), [R]), 1, 1); // u32[2, R, 1], the sums' bits first
+  return new Tensor(device, "f32", [R], found.storage);
 }
