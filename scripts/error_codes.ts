@@ -8,7 +8,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   ALIAS: "a kernel would write into memory that it also reads",
   ARGUMENTS: "a method was called with too many arguments, or with something else than an object of options",
   BAD_CANDIDATES: "candidate answers are missing or empty, or there is not a list for each prompt",
-  BAD_DATA: "a line of an evaluation's data does not fit its task",
+  BAD_DATA: "a line of data does not fit the task, or has neither image nor text",
   BAD_DTYPE: "safetensors header: a tensor's dtype is not a string",
   BAD_ENTRY: "safetensors header: a tensor's entry lacks a field, or has one of the wrong type",
   BAD_HEADER_TYPE: "safetensors header: not a JSON object",

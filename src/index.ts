@@ -120,7 +120,7 @@ export type {
   VisionLanguageOutput,
 } from "./instructblip/model/vision_language.ts";
 export type { InstructBlipVisionModel, VisionOutput } from "./instructblip/model/vision_model.ts";
-export { AutoConfig, AutoModelForImageTextToText } from "./instructblip/pretrained/auto_model.ts";
+export { AutoConfig, AutoModel, AutoModelForImageTextToText } from "./instructblip/pretrained/auto_model.ts";
 export { type AnyProcessor, AutoProcessor } from "./instructblip/pretrained/auto_processor.ts";
 export { Blip2ForConditionalGeneration, type Blip2Inputs } from "./instructblip/pretrained/blip_2.ts";
 export {

@@ -360,6 +360,7 @@ describe("a page", () => {
     InstructBlipVideoProcessor: 150_000,
     // Every kernel.
     openDevice: 250_000,
+    AutoModel: 500_000,
     AutoModelForImageTextToText: 500_000,
     Blip2ForConditionalGeneration: 500_000,
     Blip2ForImageTextRetrieval: 500_000,

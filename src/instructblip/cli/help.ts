@@ -45,6 +45,7 @@ export const EXAMPLES = {
 Examples:
   $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is unusual about this image?"
   $ instructblip evaluate --model vicuna-7b --task gqa.json --data gqa.jsonl
+  $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data photos --text "a dog on a beach"
   $ instructblip inspect vicuna-7b
   $ instructblip devices
   $ instructblip doctor
@@ -150,6 +151,40 @@ Examples:
   $ instructblip merge part-0.jsonl part-1.jsonl part-2.jsonl
   $ instructblip merge part-*.jsonl --json
   $ instructblip merge --requests questions.jsonl answers-*.jsonl > answers.jsonl
+${EXIT_CODES}`,
+  features: `
+Examples:
+  Of a folder of images, in its order, by a retrieval model:
+    $ instructblip features --model Salesforce/blip2-itm-vit-g --data photos --out photos.safetensors
+  Of images and texts, in shards, resumed after an interruption:
+    $ instructblip features --model vicuna-7b --data items.jsonl --shard 2/8 --out part-2.safetensors --resume
+${SHARDS.replaceAll("jsonl", "safetensors")}
+
+A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}; the id is the line's place without one. Images are URLs, or files
+beside the data. All lines are checked before the model is loaded.
+  of Blip2ForImageTextRetrieval (image, text or both)
+    image_embeds    f32[n, Q, P], each of length 1: an image is as near to a text as the nearest of its Q queries
+    text_embeds     f32[n, P], each of length 1
+    query_outputs   f32[n, Q, Dq], of which image_embeds are projections
+  of models that generate (image, and but for BLIP-2 text, the instruction that the Q-Former reads)
+    query_outputs   f32[n, Q, Dq]
+    image_features  f32[n, Q, D], projected for the language model; of a video's frames one after the other
+Beside each NAME.index i64[n], places in the data; in the metadata "ids", [place, id] of each item, and "features", the settings.
+Lines are kept in OUT.part until all are done; --resume continues that. An item that fails is left out, and the exit code is
+${EXIT.someFailed}.
+${EXIT_CODES}`,
+  retrieve: `
+Examples:
+  The images of a folder that a text is about, the best first:
+    $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data photos --text "a dog on a beach"
+  The texts that are about an image, as JSON:
+    $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data captions.jsonl --image dog.jpg --json
+A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}, with one of both or both; --text ranks images, --image texts.
+  ITC    cosine of the embeds of image and text, which are computed apart
+  ITM    the probability that they belong together, by the matching head, which looks at both: of the --rerank best by ITC
+  score  what they are ordered by: the cosine, and of those that the head has judged, which come first, its logit added, as in
+         LAVIS
+JSON: {"query": {"text" or "image"}, "ranked": [{"id", "image", "text", "itc", "itm", "score"}]}
 ${EXIT_CODES}`,
   trace: `
 Writes float32 tensors under Hugging Face's names: pixel_values, vision_outputs.last_hidden_state,

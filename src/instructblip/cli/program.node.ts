@@ -43,6 +43,7 @@ import {
 } from "./options.ts";
 import { addProfile } from "./profile/command.node.ts";
 import { shardOption } from "./requests/shard_option.node.ts";
+import { addRetrieval } from "./retrieval/command.node.ts";
 import type { Run } from "./session.node.ts";
 import { addSweeps } from "./sweep/command.node.ts";
 import { say, sayStack } from "./terminal.node.ts";
@@ -178,6 +179,8 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
       const { runMerge } = await import("./evaluate.node.ts");
       done(await runMerge(files, options, run));
     });
+
+  addRetrieval(program, run, { version, done });
 
   program
     .command("trace")

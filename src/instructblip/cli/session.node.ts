@@ -50,23 +50,36 @@ export async function prepareInputs(
   return inputs as InstructBlipInputs;
 }
 
-/** Loads the model, with progress; prints warnings about the checkpoint and options. */
+/** Loads a model that generates; as {@link loadAs}. */
 export async function loadModel(
   folder: Folder,
   dtype: StorageDType,
   run: Run,
-  options: Pick<
-    FromPretrainedOptions,
-    "device" | "compute_dtype" | "kv_cache_dtype" | "fix_vicuna_token_ids" | "weight_cache" | "image_cache"
-  > = {},
+  options?: CommonOptions,
 ): Promise<VisionLanguageModel> {
+  return loadAs((from, all) => AutoModelForImageTextToText.from_pretrained(from, all), folder, dtype, run, options);
+}
+
+type CommonOptions = Pick<
+  FromPretrainedOptions,
+  "device" | "compute_dtype" | "kv_cache_dtype" | "fix_vicuna_token_ids" | "weight_cache" | "image_cache"
+>;
+
+/** Loads a model by its class's from_pretrained, with progress; prints warnings about the checkpoint and options. */
+export async function loadAs<M extends { readonly device: Device }>(
+  from_pretrained: (from: Folder, options: FromPretrainedOptions) => Promise<M>,
+  folder: Folder,
+  dtype: StorageDType,
+  run: Run,
+  options: CommonOptions = {},
+): Promise<M> {
   const { terminal, signal } = run;
   const on_warning = (message: string) => {
     if (terminal.errIsTerminal) terminal.err("\r\x1b[K"); // there may be a progress line
     say(terminal, `warning: ${message}`);
   };
   const model = await loading(run, (on_progress) =>
-    AutoModelForImageTextToText.from_pretrained(folder, { ...options, dtype, signal, on_progress, on_warning }),
+    from_pretrained(folder, { ...options, dtype, signal, on_progress, on_warning }),
   );
   noteSoftware(model.device, run);
   return model;

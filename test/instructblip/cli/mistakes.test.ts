@@ -118,7 +118,7 @@ describe("a wrong command line", () => {
 });
 
 describe("help", () => {
-  it.each(["generate", "evaluate", "merge", "trace", "inspect", "devices", "doctor"])(
+  it.each(["generate", "evaluate", "merge", "features", "retrieve", "trace", "inspect", "devices", "doctor"])(
     "explains %s with examples and exit codes",
     async (command) => {
       const { code, stdout, stderr } = await cli([command, "--help"]);
@@ -137,6 +137,8 @@ describe("help", () => {
       "generate",
       "evaluate",
       "merge",
+      "features",
+      "retrieve",
       "trace",
       "inspect",
       "devices",

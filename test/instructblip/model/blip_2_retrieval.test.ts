@@ -3,6 +3,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import {
+  AutoModel,
+  AutoModelForImageTextToText,
   AutoProcessor,
   Blip2Config,
   Blip2ForImageTextRetrieval,
@@ -25,7 +27,7 @@ const device = await testDevice();
 const folder = goldenFolder("itm");
 const golden = await Golden.open(folder);
 const quiet = { device, compile: false } as const;
-const model = await Blip2ForImageTextRetrieval.from_pretrained(folder, { device });
+const model = await Blip2ForImageTextRetrieval.from_pretrained(folder, quiet);
 const { texts } = golden.json as unknown as { readonly texts: readonly string[] };
 const images = texts.map((_, i) => join(folder, `image_${i}.png`));
 const processor = await AutoProcessor.from_pretrained(folder);
@@ -169,6 +171,17 @@ describe("Blip2ForImageTextRetrieval", () => {
     expect(() => new Blip2ForImageTextRetrieval({ device } as never, config)).toThrow(
       "use_qformer_text_input must be true",
     );
+  });
+});
+
+test("AutoModel takes the class of config.json's architectures; a model that generates is asked for by name", async () => {
+  const loaded = await AutoModel.from_pretrained(folder, quiet);
+  expect(loaded).toBeInstanceOf(Blip2ForImageTextRetrieval);
+  loaded.dispose();
+  const generating = AutoModelForImageTextToText.from_pretrained(folder, quiet);
+  await expect(generating).rejects.toMatchObject({
+    code: "UNSUPPORTED_MODEL",
+    hint: expect.stringContaining("Blip2ForImageTextRetrieval.from_pretrained or AutoModel loads it"),
   });
 });
 

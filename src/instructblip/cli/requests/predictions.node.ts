@@ -77,7 +77,8 @@ export async function readPredictionFile(path: string): Promise<PredictionFile> 
   return part;
 }
 
-async function* chunksOf(path: string, onChunk: (chunk: Uint8Array) => void): AsyncGenerator<Uint8Array> {
+/** The bytes of a file. @throws InputError NOT_FOUND */
+export async function* chunksOf(path: string, onChunk: (chunk: Uint8Array) => void): AsyncGenerator<Uint8Array> {
   const found = await stat(path).catch(() => undefined);
   if (!found || found.isDirectory()) {
     throw new InputError("NOT_FOUND", `${path}: ${found ? "this is a folder" : "no such file"}`);

@@ -1,0 +1,74 @@
+/** The grammar of `features` and `retrieve`. */
+import { type Command, Option } from "commander";
+import { EXAMPLES } from "../help.ts";
+import {
+  batchSizeOption,
+  computeDtypeOption,
+  dtypeOption,
+  fileName,
+  modelOption,
+  needs,
+  resumeOption,
+  shardOption,
+  text,
+  weightCacheOption,
+  whole,
+} from "../options.ts";
+import type { Run } from "../session.node.ts";
+
+const dataOption = () =>
+  new Option("--data <path>", "a folder of images, or JSON lines with images and texts").argParser(fileName);
+
+export function addRetrieval(
+  program: Command,
+  run: Run,
+  { version, done }: { readonly version: () => string; readonly done: (exitCode: number) => void },
+): void {
+  program
+    .command("features")
+    .description("write features of images and texts, as safetensors")
+    .helpOption("-h, --help", "print this help")
+    .addOption(modelOption())
+    .addOption(dataOption())
+    .addOption(new Option("--out <file.safetensors>", "the file to write").argParser(fileName))
+    .addOption(shardOption())
+    .addOption(resumeOption())
+    .addOption(batchSizeOption("8"))
+    .addOption(dtypeOption())
+    .addOption(computeDtypeOption())
+    .addOption(weightCacheOption())
+    .addHelpText("after", EXAMPLES.features)
+    .action(async (options, command) => {
+      needs(command, "model", "data", "out");
+      const { runFeatures } = await import("./features.node.ts");
+      done(await runFeatures({ ...options, version: version() }, run));
+    });
+
+  program
+    .command("retrieve")
+    .description("rank images for a text, or texts for an image")
+    .helpOption("-h, --help", "print this help")
+    .addOption(modelOption())
+    .addOption(dataOption())
+    .addOption(new Option("--text <text>", "rank the images of the data for this text").argParser(text))
+    .addOption(
+      new Option("--image <file>", "rank the texts of the data for this image, a file or a URL")
+        .argParser(fileName)
+        .conflicts("text"),
+    )
+    .addOption(
+      new Option("--rerank <k>", "the matching head judges the k best again; 0: none (default: 128)").argParser(
+        whole(0),
+      ),
+    )
+    .addOption(new Option("--top <n>", "rows to print; 0: all (default: 20)").argParser(whole(0)))
+    .addOption(batchSizeOption("8"))
+    .option("--json", "print one JSON object")
+    .addOption(dtypeOption())
+    .addHelpText("after", EXAMPLES.retrieve)
+    .action(async (options, command) => {
+      needs(command, "model", "data", ...(options.image === undefined ? ["text"] : []));
+      const { runRetrieve } = await import("./retrieve.node.ts");
+      await runRetrieve(options, run);
+    });
+}

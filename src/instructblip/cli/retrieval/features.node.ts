@@ -1,0 +1,295 @@
+/**
+ * `features`: features of images and texts as one safetensors file, in shards if wanted. While it runs they are appended to a file
+ * beside it, OUT.part, which a later run resumes; at the end the safetensors file is written from that, and it is removed.
+ */
+import { createReadStream } from "node:fs";
+import { rm, stat } from "node:fs/promises";
+import { basename } from "node:path";
+import { formatStorage, type StorageDType } from "../../../modules/storage_dtype.ts";
+import type { ComputeDType } from "../../../tensor/dtype.ts";
+import { InputError } from "../../../tensor/errors.ts";
+import type { TensorEntry } from "../../../tensor/files/safetensors_writer.ts";
+import { saveSafetensors } from "../../../tensor/files/source.node.ts";
+import { parseJson } from "../../config/json_file.ts";
+import { type Shard, sizeOf } from "../../evaluation/prediction_file.ts";
+import { isObject, parseObject } from "../../evaluation/task.ts";
+import { AutoModel } from "../../pretrained/auto_model.ts";
+import { type AnyProcessor, AutoProcessor } from "../../pretrained/auto_processor.ts";
+import { readNamedImage } from "../../pretrained/platform.node.ts";
+import { openModelFolder } from "../folder.node.ts";
+import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "../format.ts";
+import { BATCH_SIZE } from "../requests/batches.ts";
+import { identityOf } from "../requests/predictions.node.ts";
+import { splitLines } from "../requests/requests.ts";
+import { openShard } from "../requests/shard_file.node.ts";
+import { loadAs, type Run } from "../session.node.ts";
+import { Progress, say, sayStack } from "../terminal.node.ts";
+import { embed, type Features, type LoadedModel, missingIn, type ReadItem } from "./embed.node.ts";
+import { type Item, readItems } from "./items.node.ts";
+
+export interface FeatureRun {
+  readonly model: string;
+  readonly dtype: StorageDType;
+  readonly weightCache?: true | string;
+  readonly computeDtype: ComputeDType;
+  readonly data: string;
+  /** The safetensors file. */
+  readonly out: string;
+  readonly shard?: Shard;
+  readonly resume?: boolean;
+  readonly batchSize?: number;
+  /** The program's version. */
+  readonly version: string;
+}
+
+/** The first line of OUT.part, and `features` in the file's metadata: all that the numbers depend on, besides the hardware. */
+interface Settings {
+  readonly version: string;
+  readonly model: string;
+  readonly model_sha256: string;
+  readonly dtype: string;
+  readonly compute_dtype: string;
+  readonly data: string;
+  readonly data_sha256: string;
+  /** Items in the whole data. */
+  readonly items: number;
+  readonly shard: Shard;
+}
+
+const SAME = ["version", "model_sha256", "dtype", "compute_dtype", "data_sha256", "items"] as const;
+const FORMAT = {
+  headerLine: (features: Settings) => `${JSON.stringify({ features })}\n`,
+  difference: (a: Settings, b: Settings) => SAME.find((name) => a[name] !== b[name]),
+};
+
+/** What is kept in memory of an item that is done. */
+interface Row {
+  readonly index: number;
+  readonly id: Item["id"];
+  /** Features by name, and their shapes. */
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly failed: boolean;
+}
+
+/** Reads OUT.part. */
+class PartFileReader {
+  readonly #name: string;
+  readonly #rows: Row[] = [];
+  #settings: Settings | undefined;
+  #line = 0;
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  add(text: string): void {
+    const where = `${this.#name}: line ${++this.#line}`;
+    const value = parseObject(text, "BAD_PART", where);
+    if (!this.#settings) {
+      const { features } = value;
+      if (!isObject(features) || !isObject(features.shard)) {
+        throw new InputError("BAD_PART", `${where}: not the first line of a file written by features`);
+      }
+      this.#settings = features as unknown as Settings;
+      return;
+    }
+    const last = this.#rows.at(-1)?.index ?? -1;
+    const { index, features, error } = value;
+    if (!Number.isSafeInteger(index) || (index as number) <= last || isObject(features) === isObject(error)) {
+      throw new InputError("BAD_PART", `${where}: this is not a line written by features`);
+    }
+    this.#rows.push(rowOf(value as unknown as Line));
+  }
+
+  file() {
+    return this.#settings && { settings: this.#settings, rows: this.#rows };
+  }
+}
+
+/** A line of OUT.part: little-endian f32 numbers in base64. */
+interface Line {
+  readonly index: number;
+  readonly id: Item["id"];
+  readonly features?: Readonly<Record<string, { readonly shape: readonly number[]; readonly f32: string }>>;
+  readonly error?: { readonly code: string; readonly message: string };
+}
+
+function rowOf({ index, id, features = {}, error }: Line): Row {
+  const shapes = Object.fromEntries(Object.entries(features).map(([name, { shape }]) => [name, shape]));
+  return { index, id, shapes, failed: error !== undefined };
+}
+
+/** Computes and writes the features. @returns the exit code */
+export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> {
+  const { terminal, signal } = run;
+  const { out: name, resume = false, shard = { i: 0, n: 1 }, dtype, computeDtype, batchSize = BATCH_SIZE } = asked;
+  const { items, base, sha256 } = await readItems(asked.data);
+  const part = `${name}.part`;
+  if (await stat(name).catch(() => undefined)) {
+    if (!resume) {
+      throw new InputError("OUT_EXISTS", `--out ${name}: the file exists`, { hint: "remove it to start again" });
+    }
+    if (!(await stat(part).catch(() => undefined))) {
+      if (terminal.errIsTerminal) say(terminal, `${name} is complete`);
+      return EXIT.ok;
+    }
+  }
+  const folder = await openModelFolder(asked.model, run);
+  const processor = await AutoProcessor.from_pretrained(folder);
+  const settings: Settings = {
+    version: asked.version,
+    model: folder.name,
+    model_sha256: await identityOf(folder),
+    dtype: formatStorage(dtype),
+    compute_dtype: computeDtype,
+    data: basename(asked.data),
+    data_sha256: sha256,
+    items: items.length,
+    shard,
+  };
+  const { out, rows } = await openShard({ out: part, resume }, new PartFileReader(part), settings, FORMAT);
+  let exit: number = rows.some(({ failed }) => failed) ? EXIT.someFailed : EXIT.ok;
+  const next = (rows.at(-1)?.index ?? -1) + 1; // lines are in the order of the items
+  const left = [...items.entries()].filter(([index]) => index >= next && index % shard.n === shard.i);
+  const progress = new Progress(terminal);
+  const counts = { done: 0, failed: 0 };
+  const begun = performance.now();
+  let model: LoadedModel | undefined;
+  try {
+    if (left.length > 0) {
+      const options = { weight_cache: asked.weightCache ?? false, compute_dtype: computeDtype };
+      model = await loadAs((from, all) => AutoModel.from_pretrained(from, all), folder, dtype, run, options);
+    }
+    const pace = new Pace();
+    for (let start = 0; start < left.length; start += batchSize) {
+      signal.throwIfAborted();
+      const batch = left.slice(start, start + batchSize);
+      const found = await embedEach(
+        model!,
+        processor,
+        batch.map(([, item]) => item),
+        base,
+        signal,
+      );
+      for (const [k, [index, { id }]] of batch.entries()) {
+        const one = found[k]!;
+        if ("error" in one) {
+          const { code, message, exitCode } = describeError(one.error);
+          sayStack(terminal, one.error);
+          counts.failed++;
+          exit = exitCode === EXIT.internal || exit === EXIT.internal ? EXIT.internal : EXIT.someFailed;
+          const line = { index, id, error: { code, message: (message ?? code).replace(/^error: /, "") } };
+          rows.push(rowOf(line));
+          await out!.write(`${JSON.stringify(line)}\n`);
+        } else {
+          const features = Object.fromEntries(
+            Object.entries(one.features).map(([key, { shape, data }]) => [key, { shape, f32: base64(data) }]),
+          );
+          rows.push(rowOf({ index, id, features }));
+          await out!.write(`${JSON.stringify({ index, id, features })}\n`);
+        }
+        counts.done++;
+      }
+      const rest = pace.left(counts.done, left.length);
+      progress.show(progressText(counts, left.length, performance.now() - begun, rest));
+    }
+  } finally {
+    progress.clear();
+    model?.dispose();
+    await out?.close();
+  }
+  if (rows.length !== sizeOf(shard, items.length)) {
+    throw new InputError("BAD_PART", `${part}: ${rows.length} of ${sizeOf(shard, items.length)} items are there`);
+  }
+  await writeFeatures(name, part, settings, rows);
+  const failed = rows.filter((row) => row.failed).length;
+  if (failed > 0) {
+    const first = await firstError(part);
+    say(terminal, `${failed} of ${rows.length} items failed and are not in ${name}; the first: ${first}`);
+  } else if (terminal.errIsTerminal) {
+    say(terminal, `${rows.length} items in ${name}, ${formatDuration(performance.now() - begun)}`);
+  }
+  await rm(part);
+  return exit;
+}
+
+type Found = { readonly features: Features } | { readonly error: unknown };
+
+/** Features of items, together; if that fails, one by one, so that the error is that of its item. */
+async function embedEach(
+  model: LoadedModel,
+  processor: AnyProcessor,
+  items: readonly Item[],
+  base: string,
+  signal: AbortSignal,
+): Promise<Found[]> {
+  const found: (Found | undefined)[] = items.map(() => undefined);
+  const read: (ReadItem & { readonly i: number })[] = [];
+  for (const [i, item] of items.entries()) {
+    try {
+      const missing = missingIn(item, model);
+      if (missing) throw new InputError("BAD_DATA", `the line needs ${missing}`);
+      const pixels = item.image === undefined ? undefined : await readNamedImage(item.image, { base, signal });
+      read.push({ ...item, pixels, i });
+    } catch (error) {
+      signal.throwIfAborted();
+      found[i] = { error };
+    }
+  }
+  const embedAll = async (some: typeof read): Promise<void> => {
+    if (some.length === 0) return;
+    try {
+      const features = await embed(model, processor, some);
+      some.forEach(({ i }, k) => {
+        found[i] = { features: features[k]! };
+      });
+    } catch (error) {
+      if (endsRun(error) || signal.aborted) throw error;
+      if (some.length > 1) for (const one of some) await embedAll([one]);
+      else found[some[0]!.i] = { error };
+    }
+  };
+  await embedAll(read);
+  return found as Found[];
+}
+
+function base64({ buffer, byteOffset, byteLength }: Float32Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+}
+
+/** The lines of OUT.part after the first. */
+async function* linesOf(part: string): AsyncGenerator<Line> {
+  for await (const { number, bytes } of splitLines(createReadStream(part), Number.POSITIVE_INFINITY)) {
+    if (number > 1) yield parseJson(new TextDecoder().decode(bytes)) as Line;
+  }
+}
+
+async function firstError(part: string): Promise<string> {
+  for await (const { id, error } of linesOf(part)) if (error) return `${JSON.stringify(id)}: ${error.message}`;
+  return "";
+}
+
+/** Writes the safetensors file: NAME f32[n, …], NAME.index i64[n], places in the data; ids in the metadata. */
+async function writeFeatures(name: string, part: string, settings: Settings, rows: readonly Row[]): Promise<void> {
+  const names = [...new Set(rows.flatMap(({ shapes }) => Object.keys(shapes)))].sort();
+  const entries: TensorEntry[] = names.flatMap((key) => {
+    const those = rows.filter(({ shapes }) => key in shapes);
+    const shape = [those.length, ...those[0]!.shapes[key]!];
+    const odd = those.find(({ shapes }) => String(shapes[key]) !== String(those[0]!.shapes[key]));
+    if (odd) throw new InputError("BAD_PART", `${part}: ${key} of ${JSON.stringify(odd.id)} has another shape`);
+    const data = async function* () {
+      for await (const { features } of linesOf(part)) {
+        if (features?.[key]) yield new Uint8Array(Buffer.from(features[key].f32, "base64"));
+      }
+    };
+    const index = BigInt64Array.from(those, (row) => BigInt(row.index));
+    return [
+      { name: key, dtype: "f32", shape, data },
+      { name: `${key}.index`, dtype: "i64", shape: [those.length], data: index },
+    ];
+  });
+  await saveSafetensors(name, entries, {
+    features: JSON.stringify(settings),
+    ids: JSON.stringify(rows.map(({ index, id }) => [index, id])),
+  });
+}

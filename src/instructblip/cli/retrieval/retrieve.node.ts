@@ -1,0 +1,155 @@
+/**
+ * `retrieve`: the images of a data set that a text is about, or the texts that are about an image. All are compared by the
+ * contrastive embeds (ITC); the best are judged again, in pairs, by the matching head (ITM), whose logit is added to the cosine.
+ *
+ * Source: Li et al. 2023, BLIP-2, 4.4 (k = 128); LAVIS, blip2_qformer.py (compute_sim_matrix).
+ */
+
+import type { StorageDType } from "../../../modules/storage_dtype.ts";
+import { InputError } from "../../../tensor/errors.ts";
+import { AutoProcessor } from "../../pretrained/auto_processor.ts";
+import { Blip2ForImageTextRetrieval } from "../../pretrained/blip_2_retrieval.ts";
+import { readNamedImage } from "../../pretrained/platform.node.ts";
+import { openModelFolder } from "../folder.node.ts";
+import { formatTable, Pace, progressText } from "../format.ts";
+import { BATCH_SIZE } from "../requests/batches.ts";
+import { loadAs, type Run } from "../session.node.ts";
+import { Progress } from "../terminal.node.ts";
+import { cosine, embedImages, embedTexts, type Feature, matchPairs } from "./embed.node.ts";
+import { type Item, readItems } from "./items.node.ts";
+
+export interface Retrieval {
+  readonly model: string;
+  readonly dtype: StorageDType;
+  readonly data: string;
+  /** The query: one of both. */
+  readonly text?: string;
+  readonly image?: string;
+  /** How many of the best by ITC are judged by ITM; 0: none. Default 128. */
+  readonly rerank?: number;
+  /** Rows of the table; 0: all. Default 20. */
+  readonly top?: number;
+  readonly batchSize?: number;
+  readonly json?: boolean;
+}
+
+/** One image or text, ranked. */
+interface Ranked {
+  readonly id: Item["id"];
+  readonly image?: string;
+  readonly text?: string;
+  /** ITC, from -1 to 1. */
+  readonly itc: number;
+  /** ITM: the probability that text and image belong together. */
+  readonly itm?: number;
+  /** What they are ordered by: the cosine, and of those that ITM has judged its logit added, which are first. */
+  readonly score: number;
+}
+
+/** Ranks the data for a text, or for an image, and prints it. */
+export async function runRetrieve(asked: Retrieval, run: Run): Promise<void> {
+  const { terminal, signal } = run;
+  const { text, image, rerank = 128, top = 20, batchSize: size = BATCH_SIZE } = asked;
+  const kind = text === undefined ? "text" : "image";
+  const data = await readItems(asked.data);
+  const items = data.items.filter((item) => item[kind] !== undefined);
+  if (items.length === 0) throw new InputError("BAD_DATA", `${asked.data}: there are no ${kind}s in it to rank`);
+  const folder = await openModelFolder(asked.model, run);
+  const processor = await AutoProcessor.from_pretrained(folder);
+  const shown = image === undefined ? undefined : await readNamedImage(image, { signal });
+  const model = await loadAs(
+    (from, all) => Blip2ForImageTextRetrieval.from_pretrained(from, all),
+    folder,
+    asked.dtype,
+    run,
+  );
+  const read = (item: Item) => readNamedImage(item.image!, { base: data.base, signal });
+  const progress = new Progress(terminal);
+  try {
+    const query: Feature = shown
+      ? (await embedImages(model, processor, [shown]))[0]!.image_embeds
+      : (await embedTexts(model, processor, [text!]))[0]!;
+    const similarities: number[] = [];
+    const compare = async (batch: readonly Item[]) => {
+      if (kind === "text") {
+        const texts = await embedTexts(
+          model,
+          processor,
+          batch.map((item) => item.text!),
+        );
+        similarities.push(...texts.map((embeds) => cosine(query, embeds)));
+        return;
+      }
+      const pixels = [];
+      for (const item of batch) pixels.push(await read(item));
+      const images = await embedImages(model, processor, pixels);
+      similarities.push(...images.map(({ image_embeds }) => cosine(image_embeds, query)));
+    };
+    await inBatches(items, size, compare, "compared", progress, signal);
+    const order = [...items.keys()].sort((a, b) => similarities[b]! - similarities[a]! || a - b);
+    const judged = new Map<number, { logit: number; probability: number }>();
+    const judge = async (batch: readonly number[]) => {
+      const pairs = [];
+      for (const i of batch) {
+        const item = items[i]!;
+        pairs.push({ pixels: shown ?? (await read(item)), text: text ?? item.text! });
+      }
+      const found = await matchPairs(model, processor, pairs);
+      for (const [k, i] of batch.entries()) judged.set(i, found[k]!);
+    };
+    await inBatches(order.slice(0, rerank), size, judge, "judged", progress, signal);
+    progress.clear();
+    const scoreOf = (i: number) => similarities[i]! + (judged.get(i)?.logit ?? 0);
+    const best = order.slice(0, rerank).sort((a, b) => scoreOf(b) - scoreOf(a) || a - b);
+    const ranked = [...best, ...order.slice(rerank)].map((i): Ranked => {
+      const itm = judged.get(i)?.probability;
+      return { ...items[i]!, itc: similarities[i]!, ...(itm !== undefined && { itm }), score: scoreOf(i) };
+    });
+    const rows = top === 0 ? ranked : ranked.slice(0, top);
+    await terminal.out(
+      asked.json ? `${JSON.stringify({ query: { text, image }, ranked: rows })}\n` : table(rows, kind, items.length),
+    );
+  } finally {
+    progress.clear();
+    model.dispose();
+  }
+}
+
+async function inBatches<T>(
+  all: readonly T[],
+  size: number,
+  run: (batch: readonly T[]) => Promise<void>,
+  what: string,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  const [begun, pace] = [performance.now(), new Pace()];
+  for (let start = 0; start < all.length; start += size) {
+    signal.throwIfAborted();
+    const batch = all.slice(start, start + size);
+    await run(batch);
+    const done = start + batch.length;
+    const left = pace.left(done, all.length);
+    progress.show(`${what} ${progressText({ done, failed: 0 }, all.length, performance.now() - begun, left)}`);
+  }
+}
+
+/** Longest text in the table. */
+const MAX_TEXT = 80;
+
+function table(rows: readonly Ranked[], kind: "image" | "text", total: number): string {
+  const cell = (row: Ranked) => {
+    const name = (kind === "image" ? row.image! : row.text!).replace(/\s+/g, " ");
+    return name.length > MAX_TEXT ? `${name.slice(0, MAX_TEXT - 1)}…` : name;
+  };
+  const cells = rows.map((row, i) => [
+    String(i + 1),
+    row.itc.toFixed(4),
+    row.itm === undefined ? "" : row.itm.toFixed(4),
+    row.score.toFixed(4),
+    String(row.id),
+    ...(String(row.id) === cell(row) ? [] : [cell(row)]),
+  ]);
+  const more = rows.length < total ? `${total - rows.length} more; --top 0 prints all\n` : "";
+  return formatTable([["", "ITC", "ITM", "score", "id"], ...cells], [0, 1, 2, 3]) + more;
+}

@@ -1,0 +1,200 @@
+/** `features` and `retrieve`, against transformers' numbers, and against themselves in shards and resumed. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { EXIT } from "../../../src/instructblip/cli/format.ts";
+import { SafetensorsFile } from "../../../src/tensor/files/safetensors.ts";
+import { FileSource } from "../../../src/tensor/files/source.node.ts";
+import { expectClose } from "../../compare.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { Golden } from "../../parity/golden.ts";
+import { ALL } from "../../rounds.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { TOLERANCES } from "../../tolerances.ts";
+import { cli, json } from "./cli.ts";
+
+const model = goldenFolder("itm");
+const golden = await Golden.open(model);
+afterAll(() => golden.close());
+const { texts } = golden.json as unknown as { readonly texts: readonly string[] };
+const image = (i: number) => join(model, `image_${i}.png`);
+const folder = temporaryFolder();
+const data = join(folder, "items.jsonl");
+const items = [
+  { id: "both", image: image(0), text: texts[0] },
+  { image: image(1) },
+  { text: texts[1] },
+  { id: "gone", image: "gone.png", text: "x" },
+  { id: "last", image: image(2), text: texts[2] },
+];
+writeFileSync(data, items.map((item) => `${JSON.stringify(item)}\n`).join(""));
+const features = (out: string, ...more: string[]) =>
+  cli(["features", "--model", model, "--data", data, "--out", join(folder, out), ...more]);
+
+interface Written {
+  readonly floats: Record<string, Float32Array>;
+  readonly index: Record<string, number[]>;
+  readonly metadata: Record<string, string>;
+}
+
+async function read(name: string): Promise<Written> {
+  const file = await SafetensorsFile.open(await FileSource.open(join(folder, name)));
+  const [floats, index] = [{} as Written["floats"], {} as Written["index"]];
+  for (const [key, { dtype }] of file.tensors) {
+    const { buffer } = (await file.read(key)).slice();
+    if (dtype === "f32") floats[key] = new Float32Array(buffer);
+    else index[key] = [...new BigInt64Array(buffer)].map(Number);
+  }
+  const metadata = Object.fromEntries(file.metadata);
+  await file.close();
+  return { floats, index, metadata };
+}
+
+describe("features", () => {
+  it("are transformers' numbers, without what failed, and the same in a shard", async () => {
+    const whole = await features("whole.safetensors", "--batch-size", "2");
+    expect(whole).toMatchObject({ code: EXIT.someFailed, stdout: "" });
+    expect(whole.stderr).toBe(
+      `1 of 5 items failed and are not in ${join(folder, "whole.safetensors")}; the first: "gone": gone.png: no such file\n`,
+    );
+    expect(existsSync(join(folder, "whole.safetensors.part"))).toBe(false);
+    const { floats, index, metadata } = await read("whole.safetensors");
+    expect(index).toEqual({
+      "image_embeds.index": [0, 1, 4],
+      "query_outputs.index": [0, 1, 4],
+      "text_embeds.index": [0, 2, 4],
+    });
+    expect(JSON.parse(metadata.ids)).toEqual([
+      [0, "both"],
+      [1, 1],
+      [2, 2],
+      [3, "gone"],
+      [4, "last"],
+    ]);
+    for (const name of ["image_embeds", "text_embeds"]) {
+      expectClose(floats[name], (await golden.floats(`itc.${name}`)).data, TOLERANCES.free_running, name);
+    }
+
+    await features("part.safetensors", "--shard", "1/2");
+    const part = await read("part.safetensors");
+    expect(part.index).toEqual({ "image_embeds.index": [1], "query_outputs.index": [1] });
+    expectClose(part.floats.image_embeds, floats.image_embeds.slice(50, 100), TOLERANCES.free_running, "shard 1");
+    expect((await features("part.safetensors", "--shard", "1/2")).stderr).toContain("the file exists");
+    expect((await features("part.safetensors", "--resume")).code).toBe(EXIT.ok);
+  });
+
+  it("go on where they were stopped", async () => {
+    const name = join(folder, "cut.safetensors");
+    const line = (index: number, id: unknown) =>
+      `${JSON.stringify({ index, id, features: { text_embeds: { shape: [10], f32: Buffer.alloc(40).toString("base64") } } })}\n`;
+    const { metadata } = await read("whole.safetensors");
+    const part = `{"features":${metadata.features}}\n${line(0, "both")}${line(1, 1)}{"index":2,`;
+    writeFileSync(`${name}.part`, part);
+    expect((await features("cut.safetensors")).stderr).toContain("the file is not empty");
+    const other = await features("cut.safetensors", "--resume", "--dtype", "f16");
+    expect(other).toMatchObject({ code: EXIT.refused, stderr: expect.stringContaining("differ in dtype") });
+    expect(readFileSync(`${name}.part`, "utf8")).toContain(line(1, 1));
+    expect((await features("cut.safetensors", "--resume")).code).toBe(EXIT.someFailed);
+    const { floats, index } = await read("cut.safetensors");
+    expect(index).toMatchObject({ "text_embeds.index": [0, 1, 2, 4], "image_embeds.index": [4] });
+    const { floats: whole } = await read("whole.safetensors");
+    expect([...floats.text_embeds.slice(0, 20)]).toEqual(new Array<number>(20).fill(0));
+    expectClose(floats.text_embeds.slice(20), whole.text_embeds.slice(10), TOLERANCES.free_running, "the rest");
+  });
+
+  it.each([
+    ['{"image": "a.png", "txt": "a"}', 'line 1: a line has no field "txt"'],
+    ['{"text": "a"}\n{"id": 0, "text": "b"}', "line 2: the id 0 is on line 1 already"],
+    ['{"id": 1}', "line 1: there is no image and no text"],
+    ["", "there are no images and no texts in it"],
+  ])("refuses %s", async (lines, message) => {
+    const bad = join(folder, "bad.jsonl");
+    writeFileSync(bad, lines);
+    const { code, stderr } = await cli(["features", "--model", model, "--data", bad, "--out", join(folder, "bad.st")]);
+    expect(code).toBe(EXIT.refused);
+    expect(stderr).toContain(message);
+  });
+});
+
+describe("retrieve", () => {
+  const asked = ["retrieve", "--model", model, "--data", data];
+
+  it("ranks texts for an image: the best by ITC are judged by ITM, and come first", async () => {
+    const texts = join(folder, "texts.jsonl");
+    writeFileSync(
+      texts,
+      items.map(({ id, text }, i) => (text ? `${JSON.stringify({ id: id ?? i, text })}\n` : "")).join(""),
+    );
+    const ranking = ["retrieve", "--model", model, "--data", texts, "--image", image(1), "--rerank", "2", "--json"];
+    const [{ ranked }] = await json<{ ranked: { id: unknown; itc: number; itm?: number; score: number }[] }>(ranking);
+    const { data: itc } = await golden.floats("itc.logits_per_image"); // [images, texts]
+    const { data: itm } = await golden.floats("itm.logits_per_image"); // of equal places
+    for (const [id, t] of [
+      ["both", 0],
+      [2, 1],
+      ["last", 2],
+    ] as const) {
+      const found = ranked.find((one) => one.id === id)!;
+      expect(found.itc).toBeCloseTo(itc[3 + t], 5);
+      if (t !== 1 || found.itm === undefined) continue;
+      expect(found.itm).toBeCloseTo(1 / (1 + Math.exp(itm[2] - itm[3])), 4);
+      expect(found.score).toBeCloseTo(itm[3] + itc[4], 4);
+    }
+    expect(ranked.map((one) => one.itm !== undefined)).toEqual([true, true, false, false]);
+    expect(ranked[0].score).toBeGreaterThanOrEqual(ranked[1].score);
+    expect(Math.min(ranked[0].itc, ranked[1].itc)).toBeGreaterThanOrEqual(ranked[2].itc);
+    expect(ranked[2].itc).toBeGreaterThanOrEqual(ranked[3].itc);
+  });
+
+  it("ranks the images of a folder for a text, as a table", async () => {
+    const { code, stdout } = await cli([
+      "retrieve",
+      "--model",
+      model,
+      "--data",
+      model,
+      "--text",
+      texts[2],
+      "--rerank",
+      "0",
+      "--top",
+      "2",
+    ]);
+    expect(code).toBe(EXIT.ok);
+    const { data: itc } = await golden.floats("itc.logits_per_image");
+    const order = [0, 1, 2].sort((a, b) => itc[3 * b + 2] - itc[3 * a + 2]).slice(0, 2);
+    const [head, ...rows] = stdout.trimEnd().split("\n");
+    expect(head.trim().split(/ +/)).toEqual(["ITC", "ITM", "score", "id"]);
+    expect(rows.slice(0, 2).map((row) => row.trim().split(/ +/))).toEqual(
+      order.map((i, k) => [String(k + 1), itc[3 * i + 2].toFixed(4), itc[3 * i + 2].toFixed(4), `image_${i}.png`]),
+    );
+    expect(rows[2]).toBe("1 more; --top 0 prints all");
+  });
+
+  it("needs a query, data of its kind, and a model that compares", async () => {
+    expect(await cli(asked)).toMatchObject({ code: EXIT.usage, stderr: expect.stringContaining("'--text <text>'") });
+    const both = await cli([...asked, "--text", "a", "--image", image(0)]);
+    expect(both).toMatchObject({ code: EXIT.usage, stderr: expect.stringContaining("cannot be used with") });
+    const folderAlone = await cli(["retrieve", "--model", model, "--data", model, "--image", image(0)]);
+    expect(folderAlone.stderr).toContain("there are no texts in it to rank");
+    const generating = await cli(["generate", "--model", model, "--image", image(0), "--prompt", "a"]);
+    expect(generating.stderr).toContain("the model is a Blip2ForImageTextRetrieval, which generates no text");
+  });
+});
+
+it.runIf(ALL)("features of a model that generates are those of the Q-Former and the projection", async () => {
+  const blip2 = goldenFolder("blip2_opt");
+  const images = join(folder, "two.jsonl");
+  writeFileSync(images, [0, 1].map((i) => `${JSON.stringify({ image: join(blip2, `image_${i}.png`) })}\n`).join(""));
+  const out = join(folder, "blip2.safetensors");
+  expect((await cli(["features", "--model", blip2, "--data", images, "--out", out])).code).toBe(EXIT.ok);
+  const { floats } = await read("blip2.safetensors");
+  const expected = await Golden.open(blip2);
+  for (const [name, of] of [
+    ["image_features", "image_features"],
+    ["query_outputs", "qformer_outputs.last_hidden_state"],
+  ]) {
+    expectClose(floats[name], (await expected.floats(of)).data, TOLERANCES.free_running, name);
+  }
+  await expected.close();
+});
