@@ -151,7 +151,7 @@ export { ModelFolder } from "./instructblip/pretrained/model_folder.ts";
 export type { CachedFolderOptions, KeptFile } from "./instructblip/pretrained/opfs/cached_folder.ts";
 export { type KeptFolder, OpfsCache, type StorageSpace } from "./instructblip/pretrained/opfs/opfs_cache.ts";
 export type { PretrainedModel } from "./instructblip/pretrained/pretrained_model.ts";
-export type { SavePretrainedOptions, SaveProgress } from "./instructblip/pretrained/save_pretrained.ts";
+export type { SavePretrainedOptions, SaveProgress, StateDictEntry } from "./instructblip/pretrained/save_pretrained.ts";
 export type { VisionLanguageModel } from "./instructblip/pretrained/vision_language_model.ts";
 export {
   type Blip2BatchFeature,
@@ -182,6 +182,38 @@ export type { ImageInput, ProcessorOptions } from "./instructblip/processing/pro
 export type { ImageBackend } from "./instructblip/processing/resize.ts";
 export type { Tokenizer } from "./instructblip/tokenizer/tokenizer.ts";
 export type { DecodeOptions, EncodeOptions } from "./instructblip/tokenizer/types.ts";
+export { AutoTokenizer, type TokenizerFromPretrainedOptions } from "./instructblip/transformers/auto_tokenizer.ts";
+export {
+  EosTokenCriteria,
+  LogitsProcessor,
+  LogitsProcessorList,
+  MaxLengthCriteria,
+  MaxTimeCriteria,
+  StoppingCriteria,
+  StoppingCriteriaList,
+  StopStringCriteria,
+} from "./instructblip/transformers/criteria.ts";
+export {
+  GenerationConfig,
+  type GenerationConfigFile,
+  type GenerationFields,
+} from "./instructblip/transformers/generation_config.ts";
+export { load_image } from "./instructblip/transformers/load_image.ts";
+export {
+  type Answer,
+  type Caption,
+  type GeneratedText,
+  type ImageTextToTextOptions,
+  type ImageTextToTextPipeline,
+  type ImageToTextOptions,
+  type ImageToTextPipeline,
+  type PipelineCallOptions,
+  type PipelineOptions,
+  pipeline,
+  type VisualQuestionAnsweringOptions,
+  type VisualQuestionAnsweringPipeline,
+} from "./instructblip/transformers/pipeline.ts";
+export { TextStreamer, type TextStreamerOptions } from "./instructblip/transformers/text_streamer.ts";
 export type { Linear } from "./modules/linear.ts";
 export type { Module } from "./modules/module.ts";
 export type { ModuleCall } from "./modules/module_calls.ts";

@@ -146,6 +146,8 @@ export interface VisionLanguageConfig
     NestedConfigs<InstructBlipQFormerConfig> {
   /** The model family. */
   readonly family: KnownFamily;
+  /** That of config.json. */
+  readonly model_type: KnownFamily["model_type"];
   /** What the model takes besides text; the word in `image_token_index`. */
   readonly modality: "image" | "video";
   /** The model's class in Hugging Face, as a string: a bundler shortens class names. */
@@ -173,6 +175,7 @@ export interface CompositeClass<M extends Family, F extends Fields, Q extends In
     NestedConfigs<Q> &
     Pick<VisionLanguageConfig, "architectures" | "image_token" | "save_pretrained"> & {
       readonly family: M;
+      readonly model_type: M["model_type"];
       readonly modality: M["modality"];
     };
   /** From three configs, each an instance or a plain object; `more` are fields of the composite itself. */
@@ -219,6 +222,10 @@ export function compositeOf<M extends Family, F extends Fields, Q extends Instru
 
     get family(): M {
       return family;
+    }
+
+    get model_type(): M["model_type"] {
+      return family.model_type;
     }
 
     get modality(): M["modality"] {

@@ -14,6 +14,7 @@ import {
   refuseUnknownOptions,
   UNSUPPORTED,
 } from "./options.ts";
+import type { StoppingCriterion } from "./types.ts";
 
 /** Options that are replaced by others (max_length, min_length) or have no effect. */
 type Unkept = "max_new_tokens" | "min_new_tokens" | "bos_token_id" | "use_cache";
@@ -83,15 +84,36 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
     ...values,
     vocabulary,
     prompt_length: promptLength,
-    ...lengths(options, setting, warnings),
+    ...ownLength(values.stopping_criteria, promptLength, lengths(options, setting, warnings)),
     eos_token_id,
     pad_token_id: pad_token_id ?? eos_token_id[0] ?? null,
     check_numerics: options.check_numerics ?? !values.remove_invalid_values,
     warnings,
   };
   checkTogether(config, setting);
+  warnings.push(...replaced(config, options));
   warnings.push(...warningsOf(GENERATION, options, vocabulary, promptLength > 0));
   return config;
+}
+
+/** A MaxLengthCriteria counts instead of the options; HF, too, stops at the first new token if the prompt is longer. */
+function ownLength(
+  criteria: readonly StoppingCriterion[],
+  promptLength: number,
+  { max_length, min_length }: Pick<DecodingConfig, "max_length" | "min_length">,
+): Pick<DecodingConfig, "max_length" | "min_length"> {
+  const own = criteria.find(({ replaces }) => replaces === "max_length")?.max_length;
+  return { max_length: own === undefined ? max_length : Math.max(own, promptLength + 1), min_length };
+}
+
+/** Warnings about options that are given, and replaced by a criterion. HF warns of defaults, too. */
+function replaced({ stopping_criteria }: DecodingConfig, options: GenerationOptions): string[] {
+  return stopping_criteria.flatMap(({ replaces }) => {
+    const names = replaces === "max_length" ? (["max_new_tokens", "max_length"] as const) : replaces ? [replaces] : [];
+    return names
+      .filter((name) => (options[name] ?? null) !== null)
+      .map((name) => `${name} is ignored: one of stopping_criteria replaces it`);
+  });
 }
 
 /** May be given if text_config has it; a decoder-only model ignores it, as HF does. */

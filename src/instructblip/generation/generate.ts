@@ -50,6 +50,8 @@ export interface GenerateOptions extends GenerationOptions {
    * are dropped.
    */
   on_warning?: WarningListener | null;
+  /** Options in an object; those of the call win. See GenerationConfig. */
+  generation_config?: GenerationOptions | null;
   /** Changes to what flows between the modules, in every search and at every step; see docs/interpretability.md. */
   interventions?: readonly Intervention[] | null;
 }
@@ -61,6 +63,7 @@ export const HOOKS = [
   "signal",
   "on_token",
   "on_warning",
+  "generation_config",
   "interventions",
 ] satisfies (keyof GenerateOptions)[];
 

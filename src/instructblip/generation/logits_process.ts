@@ -214,14 +214,17 @@ export function suppressAt(length: number, forbidden: readonly number[]): Logits
   return ban((ids) => (ids.length === length ? forbidden : []));
 }
 
-/** A processor of the caller's. @throws InputError BAD_INPUT if it returns a promise */
+/** A processor of the caller's. @throws InputError BAD_INPUT if it returns anything but scores of the same shape */
 export function custom(process: CustomLogitsProcessor): LogitsProcessor {
   return (rows, scores) => {
     const result: unknown = process(rows, scores);
-    if (result !== undefined) {
-      const hint = "it changes scores in place and returns nothing, and no promise";
+    if (result === undefined || result === scores) return;
+    const isRow = (row: unknown, r: number) => row instanceof Float32Array && row.length === scores[r]?.length;
+    if (!Array.isArray(result) || result.length !== scores.length || !result.every(isRow)) {
+      const hint = "it changes scores in place, or returns as many Float32Arrays, and no promise";
       throw new InputError("BAD_INPUT", `a logits_processor returned ${typeof result}`, { hint });
     }
+    for (const [r, row] of (result as Float32Array[]).entries()) if (row !== scores[r]) scores[r]!.set(row);
   };
 }
 

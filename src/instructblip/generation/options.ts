@@ -355,7 +355,6 @@ export const UNSUPPORTED: Readonly<Record<string, Check>> = {
 
   decoder_start_token_id: unsupported("it is the language model's own, text_config.decoder_start_token_id"),
   decoder_input_ids: unsupported("answers begin with decoder_start_token_id alone; forward() takes them"),
-  generation_config: unsupported("give its fields as options: generate({ ...inputs, ...generation_config })"),
   custom_generate: unsupported("there is no code from the Hub; logits_processor and stopping_criteria take functions"),
   synced_gpus: unsupported("one model runs on one device", false),
   inputs: unsupported("the inputs have names: give pixel_values, input_ids and what else the processor makes"),

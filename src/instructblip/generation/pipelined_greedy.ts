@@ -7,7 +7,7 @@ import type { ArgmaxResult, Decoder, Tokens } from "./decoder.ts";
 import { ScoresError } from "./numerics.ts";
 import type { GenerateOutput } from "./output.ts";
 import type { SearchOptions } from "./sample.ts";
-import { inTime } from "./stopping.ts";
+import { endsById, inTime } from "./stopping.ts";
 
 /** Whether `greedyPipelined` can be used: nothing needs the scores, or an id before the next step. */
 export function canPipeline({
@@ -38,7 +38,7 @@ export async function greedyPipelined(
   { config, stops, streamer, signal, on_token }: SearchOptions,
   inFlight: number,
 ): Promise<GenerateOutput> {
-  const { pad_token_id: pad, eos_token_id, max_length, prompt_length, check_numerics } = config;
+  const { pad_token_id: pad, max_length, prompt_length, check_numerics } = config;
   const rows = prompt.map((ids) => [...ids]);
   const unfinished = rows.map(() => true);
   streamer?.put(rows.map((ids) => [...ids]));
@@ -66,7 +66,7 @@ export async function greedyPipelined(
       const failed = undecided.find((b) => unfinished[b]);
       if (check_numerics && failed !== undefined) throw new ScoresError(failed, [...rows[failed]!]);
       const chosen = [...best];
-      const fills = eos_token_id.length > 0 && pad !== null;
+      const fills = endsById(config) && pad !== null;
       const ids = fills ? chosen.map((id, b) => (unfinished[b] ? id : pad)) : chosen;
       for (const [b, id] of ids.entries()) {
         const row = rows[b]!;

@@ -11,7 +11,7 @@ import { answerLogprobs, stepLogprobs } from "./logprobs.ts";
 import { multinomial, RandomNumbers } from "./multinomial.ts";
 import { expectChoice, hasDistribution, hasFault, ScoresError } from "./numerics.ts";
 import { dropSteps, type GenerateOutput, repeatRows, rowsOf, StepRecords, type StepScores } from "./output.ts";
-import { inTime } from "./stopping.ts";
+import { endsById, inTime } from "./stopping.ts";
 import type { Streamer } from "./streamer.ts";
 import type { AnswerToken, LogitsProcessor, StoppingCriterion } from "./types.ts";
 
@@ -53,7 +53,7 @@ export async function sample(
   const raw: StepScores[] | undefined = config.return_dict_in_generate && config.output_logits ? [] : undefined;
   const logprobs = config.return_dict_in_generate && config.logprobs !== null ? config.logprobs : undefined;
   const records = new StepRecords();
-  const fills = config.eos_token_id.length > 0 && pad !== null;
+  const fills = endsById(config) && pad !== null;
   const random = do_sample ? new RandomNumbers(config.seed) : undefined;
   const keepsScores = scores || raw || logprobs !== undefined;
   const inMemory = random || keepsScores || unconditional; // needs the scores themselves

@@ -66,21 +66,31 @@ export function stoppingCriterion(
   tokenizer?: TokenTexts | undefined,
   now: () => number = () => performance.now(),
 ): StoppingCriterion {
-  const { max_length, max_time, eos_token_id, stop_strings } = config;
-  const eos = new Set(eos_token_id);
-  const criteria: StoppingCriterion[] = [(ids) => ids.length >= max_length, (ids) => eos.has(ids.at(-1)!)];
-  if (stop_strings.length) {
+  const { max_length, max_time, eos_token_id, stop_strings, stopping_criteria } = config;
+  const criteria: StoppingCriterion[] = [(ids) => ids.length >= max_length];
+  const isReplaced = (option: StoppingCriterion["replaces"]) =>
+    stopping_criteria.some(({ replaces }) => replaces === option);
+  if (!isReplaced("eos_token_id")) {
+    const eos = new Set(eos_token_id);
+    criteria.push((ids) => eos.has(ids.at(-1)!));
+  }
+  if (stop_strings.length && !isReplaced("stop_strings")) {
     if (!tokenizer) {
       throw new InputError("NO_TOKENIZER", "stop_strings need the tokenizer", { hint: "give generate() a tokenizer" });
     }
     criteria.push(stopStrings(stop_strings, tokenizer));
   }
-  if (max_time !== null) {
+  if (max_time !== null && !isReplaced("max_time")) {
     const end = now() + max_time * 1000;
     criteria.push(() => now() > end);
   }
-  criteria.push(...config.stopping_criteria.map(custom));
+  criteria.push(...stopping_criteria.map(custom));
   return (ids) => criteria.some((stops) => stops(ids));
+}
+
+/** Whether rows end by ids, so that a row that has ended is filled until the others have. */
+export function endsById({ eos_token_id, stopping_criteria }: DecodingConfig): boolean {
+  return eos_token_id.length > 0 || stopping_criteria.some(({ replaces }) => replaces === "eos_token_id");
 }
 
 /** A criterion of the caller's. @throws InputError BAD_INPUT if it returns a promise */

@@ -16,7 +16,8 @@ export interface LogitsProcessor {
 }
 
 /**
- * A logits processor of the caller's: changes `scores` (f32[V] of every row) in place, given the ids of every row so far.
+ * A logits processor of the caller's: changes `scores` (f32[V] of every row) in place, given the ids of every row so far, or
+ * returns others of the same shape.
  */
 export type CustomLogitsProcessor = (rows: readonly (readonly number[])[], scores: readonly Float32Array[]) => void;
 
@@ -28,7 +29,13 @@ export interface AssistantModel {
 export type Bans = (ids: readonly number[]) => Iterable<number>;
 
 /** Whether a row is finished. `ids` includes the new token. */
-export type StoppingCriterion = (ids: readonly number[]) => boolean;
+export interface StoppingCriterion {
+  (ids: readonly number[]): boolean;
+  /** Set if it counts instead of what generate() makes of this option. */
+  readonly replaces?: "max_length" | "eos_token_id" | "stop_strings" | "max_time";
+  /** Set if it replaces `max_length`: ids of a whole row. */
+  readonly max_length?: number;
+}
 
 /** f32 of one layer, on the host: the device's memory is reused by the next step. */
 export interface LayerStates {

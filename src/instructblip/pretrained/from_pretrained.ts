@@ -74,7 +74,7 @@ const UNSUPPORTED: Readonly<Record<string, Word>> = {
   proxies: always("leave it out: Node takes HTTPS_PROXY where it is started with NODE_USE_ENV_PROXY=1"),
   mirror: always("endpoint names another server"),
   config: always("leave it out: the config is the checkpoint's"),
-  generation_config: always("give its fields to generate()"),
+  generation_config: always("set the model's generation_config, or give it to generate()"),
   state_dict: always(NOT_PYTHON),
   ignore_mismatched_sizes: unless([false], "leave it out: a tensor of another shape is always refused"),
   output_loading_info: unless([false], "leave it out: what was odd about a checkpoint is in the model's `warnings`"),

@@ -1,13 +1,22 @@
 /** What all model classes have: loading, saving, warnings, and freeing what was loaded. */
+import { readStorage, type StorageDType } from "../../modules/storage_dtype.ts";
 import type { Weights } from "../../modules/weights.ts";
 import { optionsOf, refuseUnknown } from "../../tensor/arguments.ts";
 import type { Device } from "../../tensor/device/device.ts";
+import { InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
+import { shown } from "../../tensor/shown.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { expectKinds } from "./forward_options.ts";
 import type { PretrainedFrom } from "./from_pretrained.ts";
 import { type FromPretrainedOptions, type Loadable, type Loaded, load, type ModelClass } from "./load.ts";
-import { SAVE_OPTIONS, type SavePretrainedOptions, saveModel } from "./save_pretrained.ts";
+import {
+  SAVE_OPTIONS,
+  type SavePretrainedOptions,
+  type StateDictEntry,
+  saveModel,
+  stateDict,
+} from "./save_pretrained.ts";
 import { Warnings } from "./warnings.ts";
 
 /** @typeParam C its config */
@@ -58,6 +67,11 @@ export abstract class PretrainedModel<C extends VisionLanguageConfig = VisionLan
     return this.config.family.architecture;
   }
 
+  /** Storage dtype of matrices, as from_pretrained was given it. */
+  get dtype(): StorageDType {
+    return this.#weights.dtype;
+  }
+
   /** Takes the options of from_pretrained() that are of the loaded model. */
   protected wasLoaded(_loaded: Loaded<unknown>): void {}
 
@@ -76,6 +90,36 @@ export abstract class PretrainedModel<C extends VisionLanguageConfig = VisionLan
     const saved = { config: this.config, weights: this.#weights, architecture: this.architecture };
     const { signal } = given as SavePretrainedOptions;
     return this.device.exclusive(() => saveModel(to, saved, given), { signal });
+  }
+
+  /**
+   * The model's parameters by Hugging Face's names, as save_pretrained writes them: what each is, and its numbers as f32,
+   * read back from the device. Tied parameters are there once.
+   */
+  state_dict(): Map<string, StateDictEntry> {
+    return stateDict({ config: this.config, weights: this.#weights, architecture: this.architecture });
+  }
+
+  /**
+   * For code from PyTorch: the model itself, if it is already where and what is asked for. Weights are not moved or converted
+   * after loading.
+   *
+   * @param to its device, or the dtype it was loaded with
+   * @throws InputError UNSUPPORTED_OPTION
+   */
+  to(to: Device | StorageDType): this {
+    if (to === this.device) return this;
+    const { dtype } = this;
+    if (typeof to === "string" && typeof dtype === "string" && readStorage(to) === dtype) return this;
+    const what = typeof to === "string" ? shown(to) : "another device";
+    throw new InputError("UNSUPPORTED_OPTION", `to: a loaded model is not converted to ${what}`, {
+      hint: "load it so: from_pretrained(dir, { device, dtype })",
+    });
+  }
+
+  /** For code from PyTorch: the model itself, which is always in evaluation mode. */
+  eval(): this {
+    return this;
   }
 
   /** Compiles the kernels of a first answer. */

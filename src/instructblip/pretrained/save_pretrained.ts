@@ -6,10 +6,15 @@
  * Source: transformers 5.18, modeling_utils.py (save_pretrained, remove_tied_weights_from_state_dict).
  */
 import type { Weights } from "../../modules/weights.ts";
+import type { WeightDType } from "../../tensor/dtype.ts";
+import { WeightError } from "../../tensor/errors.ts";
 import { type WriteCheckpointOptions, writeCheckpoint } from "../../tensor/files/checkpoint_writer.ts";
 import { textFile, type WritableFolder } from "../../tensor/files/file_set.ts";
-import type { TensorEntry } from "../../tensor/files/safetensors_writer.ts";
-import { sizeOf } from "../../tensor/shape.ts";
+import { contiguous } from "../../tensor/ops/copy.ts";
+import { isQuantized } from "../../tensor/quantize.ts";
+import { type Shape, sizeOf } from "../../tensor/shape.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { convert, Weight } from "../../tensor/weight.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { configText } from "./config_file.ts";
 import { createFolder } from "./platform.ts";
@@ -72,10 +77,52 @@ export async function saveModel(
 }
 
 /** The entries under transformers' names. */
-function named(entries: readonly TensorEntry[], { text_config }: VisionLanguageConfig): TensorEntry[] {
+function named<E extends { readonly name: string }>(entries: readonly E[], { text_config }: VisionLanguageConfig): E[] {
   const names = new Set(entries.map(({ name }) => name));
   const nameOf = (table: string) => `language_model.${table}.weight`;
   const tables = TABLES[text_config.model_type];
   const stored = tables.map(nameOf).find((name) => names.has(name));
   return entries.map((entry) => (entry.name === stored ? { ...entry, name: nameOf(tables[0]) } : entry));
+}
+
+/** A parameter of a model. */
+export interface StateDictEntry {
+  /** As in the checkpoint. */
+  readonly shape: Shape;
+  /** Storage dtype on the device. */
+  readonly dtype: WeightDType;
+  /** Its numbers. @throws WeightError QUANTIZED for int8 and int4; DeviceError */
+  read(): Promise<Float32Array>;
+}
+
+/** Every parameter, under transformers' name. */
+export function stateDict({ config, weights }: SavedModel): Map<string, StateDictEntry> {
+  const entries = [...weights.parameters].map(([name, parameter]) => ({
+    name,
+    shape: weights.shapeOf(name),
+    dtype: parameter.dtype as WeightDType,
+    read: () => (parameter instanceof Weight ? numbersOf(name, parameter) : readTensor(parameter)),
+  }));
+  return new Map(named(entries, config).map(({ name, ...entry }) => [name, entry]));
+}
+
+async function numbersOf(name: string, weight: Weight): Promise<Float32Array> {
+  const { dtype, shape } = weight;
+  if (isQuantized(dtype)) {
+    throw new WeightError("QUANTIZED", `${name}: ${dtype} numbers are not read back`, {
+      hint: "load the model with dtype f32, f16, bf16 or auto to read it",
+    });
+  }
+  const numbers = new Float32Array(sizeOf(shape));
+  let at = 0;
+  for await (const bytes of weight.read()) {
+    const { buffer, byteOffset, byteLength } = convert(bytes, dtype, "f32");
+    numbers.set(new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength)), at);
+    at += byteLength / 4;
+  }
+  return numbers;
+}
+
+async function readTensor(tensor: Tensor): Promise<Float32Array> {
+  return tensor.device.scope(() => contiguous(tensor).read());
 }

@@ -29,6 +29,7 @@ import type {
   VisionLanguage,
   VisionLanguageOutput,
 } from "../model/vision_language.ts";
+import { GenerationConfig, withConfigs } from "../transformers/generation_config.ts";
 import {
   checkForward,
   decoderInputs,
@@ -68,6 +69,12 @@ export abstract class VisionLanguageModel<
 > extends PretrainedModel<C> {
   /** The model itself: tensors in, tensors out. */
   readonly model: VisionLanguage<T>;
+  /**
+   * What generate() takes for options that neither the call nor its `generation_config` has: at first the special token ids
+   * of text_config. It is Hugging Face's `model.language_model.generation_config`, the one that counts there, too: the
+   * checkpoint's generation_config.json is read by `GenerationConfig.from_pretrained`, and by pipeline().
+   */
+  generation_config: GenerationConfig;
   /** The names of `I`; other arguments of generate() must be options. */
   protected abstract readonly input_names: readonly string[];
   /** Names of the dimensions of pixel_values. */
@@ -78,6 +85,7 @@ export abstract class VisionLanguageModel<
     super(weights, config);
     this.model = model;
     this.#images = new ImageCache(weights.device, IMAGE_CACHE);
+    this.generation_config = GenerationConfig.from_model_config(config);
   }
 
   /** f32[1, Q, Dq], learned */
@@ -258,7 +266,9 @@ export abstract class VisionLanguageModel<
   }
 
   async #generate(given: unknown[]): Promise<number[][] | GenerateOutput> {
-    const { inputs, options } = readCall<I>("generate", given, this.input_names);
+    const { inputs, options: all } = readCall<I>("generate", given, this.input_names);
+    const first = GenerationConfig.from_model_config(this.config);
+    const options = withConfigs(all, { now: this.generation_config, first });
     const { streamer, on_token, signal } = options as GenerateOptions;
     const callbacks = new Callbacks();
     const owned = {

@@ -7,6 +7,7 @@
  * (_merge_kwargs).
  */
 import { optionsOf, refuseMore, refuseUnknown } from "../../tensor/arguments.ts";
+import { callable } from "../../tensor/callable.ts";
 import { InputError } from "../../tensor/errors.ts";
 import type { WritableFolder } from "../../tensor/files/file_set.ts";
 import { shown } from "../../tensor/shown.ts";
@@ -58,21 +59,7 @@ export interface ProcessorCall<Input, Feature> {
 }
 
 /** A class of callable objects: `processor(input)` is `processor.process(input)`. */
-const Callable = class Called {
-  static {
-    Object.setPrototypeOf(Called.prototype, Function.prototype); // callable objects have call() and bind(), as the type says
-  }
-
-  constructor() {
-    const processor = (...given: unknown[]): unknown => (processor as unknown as Processing).process(...given);
-    // biome-ignore lint/correctness/noConstructorReturn: what is called must be a function
-    return Object.setPrototypeOf(processor, new.target.prototype) as Processing;
-  }
-} as unknown as abstract new <Input, Feature>() => ProcessorCall<Input, Feature>;
-
-interface Processing {
-  process(...given: unknown[]): unknown;
-}
+const Callable = callable("process") as abstract new <Input, Feature>() => ProcessorCall<Input, Feature>;
 
 /** The interface of a processor class for from_pretrained(). */
 interface ProcessorClass<P, Parts> {

@@ -12,7 +12,14 @@ import { readImage } from "../pretrained/platform.ts";
 import { ENCODE_OPTIONS } from "../tokenizer/options.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { EncodeOptions, Encoding } from "../tokenizer/types.ts";
-import type { DecodeOptions, PixelTensor, PixelValues, RgbaImage, RgbImage } from "./image.ts";
+import {
+  type DecodeOptions,
+  type PixelTensor,
+  type PixelValues,
+  type RgbaImage,
+  type RgbImage,
+  withoutAlpha,
+} from "./image.ts";
 import { classOf, type Drawable, isDrawable, type Page, readDrawable } from "./image_drawable.ts";
 import { IMAGE_OPTIONS, type ImageOptions } from "./image_options.ts";
 import { type BlipImageProcessor, MAX_IMAGES, stack } from "./image_processor.ts";
@@ -215,6 +222,27 @@ export async function pixelsOf(
     values.push(typeof image === "function" ? preprocess(await image(), i) : image);
   }
   return stack(values);
+}
+
+/**
+ * An image of any kind as bytes, those of a file decoded. Pixels in memory are copied before the promise is returned.
+ *
+ * @returns u8[H, W, 3], RGB
+ * @throws InputError BAD_PIXELS, also for a tensor, and those of the platform's readImage
+ */
+export async function readImageInput(image: ImageInput, name: string, options: DecodeOptions): Promise<RgbImage> {
+  const taken = take(image, name, options);
+  if (typeof taken === "function") return taken();
+  if (!("width" in taken)) throw new InputError("BAD_PIXELS", `${name} is a tensor, not bytes with width and height`);
+  const { width, height, data } = taken;
+  const channels = data.length / (width * height);
+  if (!ArrayBuffer.isView(data) || data.BYTES_PER_ELEMENT !== 1 || (channels !== 3 && channels !== 4)) {
+    throw new InputError(
+      "BAD_PIXELS",
+      `${name} must have 3 or 4 bytes for each of ${shown(width)} x ${shown(height)} pixels`,
+    );
+  }
+  return { width, height, data: channels === 4 ? withoutAlpha(data) : Uint8Array.from(data) };
 }
 
 const isPixels = (value: unknown): value is RgbImage | RgbaImage | PixelTensor =>

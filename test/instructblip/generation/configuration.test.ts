@@ -274,7 +274,7 @@ describe("every name that Hugging Face's generate() and DecodingConfig have", ()
     watermarking_config: { bias: 1 },
   };
   /** Given to the model's generate() rather than to the search. */
-  const elsewhere = ["streamer"];
+  const elsewhere = ["generation_config", "streamer"];
   /** Taken, and without effect here or in HF. */
   const harmless: Readonly<Record<string, unknown>> = {
     _from_model_config: true,
@@ -297,7 +297,6 @@ describe("every name that Hugging Face's generate() and DecodingConfig have", ()
     diversity_penalty: [0.5, /num_beams/],
     dola_layers: ["low", /removed/],
     force_words_ids: [[[3]], /prefix_allowed_tokens_fn/],
-    generation_config: [{}, /\.\.\.generation_config/],
     inputs: [[[1]], /input_ids/],
     is_assistant: [true, /assistant_model/],
     low_memory: [true, /no longer/],

@@ -9,11 +9,11 @@ import {
   modelOption,
   needs,
   resumeOption,
-  shardOption,
   text,
   weightCacheOption,
   whole,
 } from "../options.ts";
+import { shardOption } from "../requests/shard_option.node.ts";
 import type { Run } from "../session.node.ts";
 
 const dataOption = () =>
