@@ -1,0 +1,40 @@
+/** Errors on their way from a worker to its page: they keep class, code, message and hint. */
+import {
+  ConfigError,
+  DeviceError,
+  DTypeError,
+  EngineError,
+  InputError,
+  KernelError,
+  NumericError,
+  ShapeError,
+  WeightError,
+} from "../tensor/errors.ts";
+import type { Failure } from "./messages.ts";
+
+/** @param signal of the call that has failed */
+export function failureOf(error: unknown, signal?: AbortSignal): Failure {
+  if (signal?.aborted && error === signal.reason) return { name: "AbortError", message: "aborted", aborted: true };
+  if (error instanceof EngineError) {
+    const { name, code, hint } = error;
+    const message = hint === undefined ? error.message : error.message.slice(0, -`\n    hint: ${hint}`.length);
+    const module = error instanceof NumericError ? error.module : undefined;
+    return { name, code, message, hint, module };
+  }
+  // Not by instanceof: a DOMException is an error by its name alone.
+  const { name, message } = Object(error) as Partial<Error>;
+  return {
+    name: typeof name === "string" ? name : "Error",
+    message: typeof message === "string" ? message : String(error),
+  };
+}
+
+const CLASSES = { ConfigError, DeviceError, EngineError, InputError, KernelError, WeightError } as const;
+
+export function errorOf({ name, code, message, hint, module }: Failure): Error {
+  if (name === "ShapeError") return new ShapeError(message, hint);
+  if (name === "DTypeError") return new DTypeError(message, hint);
+  if (name === "NumericError") return new NumericError(message, { hint, module });
+  if (code !== undefined) return new (CLASSES[name as keyof typeof CLASSES] ?? EngineError)(code, message, { hint });
+  return Object.assign(new Error(message), { name });
+}
