@@ -7,6 +7,7 @@ import { checkAttribution } from "./check_attribution.ts";
 import { checkCache } from "./check_cache.ts";
 import { checkExplorer, explorerImage } from "./check_explorer.ts";
 import { checkImages } from "./check_images.ts";
+import { checkKept } from "./check_kept.ts";
 import { checkLens } from "./check_lens.ts";
 import { checkReport } from "./check_report.ts";
 import { checkSweep } from "./check_sweep.ts";
@@ -46,6 +47,7 @@ export async function run({ screenshots, image }: { screenshots?: string; image?
       await writeFile(join(screenshots, `${name}.png`), await browser!.screenshot(width, height, scheme));
     };
     await checkAsk(browser, server.url, examples, expect, shoot);
+    await checkKept(browser, server.url, examples, expect, shoot);
     await checkExplorer(browser, server.url, examples, expect, shoot);
     await checkLens(browser, expect, shoot);
     await checkSweep(browser, expect, shoot);

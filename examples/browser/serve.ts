@@ -8,7 +8,7 @@
  *   npm run browser -- --help
  *
  * The page accepts ?checkpoint=0 to load the first of the list at once, ?dtype=int4, for a large checkpoint,
- * ?fix_vicuna_token_ids, for Vicuna's answers to end, and ?quick, for a short check of the adapter.
+ * ?fix_vicuna_token_ids, for Vicuna's answers to end, ?keep, to keep it in the browser, and ?quick, for a short check of the adapter.
  *
  * It listens on localhost only, and refuses requests with another Host: otherwise a foreign page could read the checkpoint
  * by DNS rebinding.

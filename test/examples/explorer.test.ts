@@ -16,9 +16,16 @@ import {
   visibleText,
 } from "../../examples/browser/page/explorer/exploration.ts";
 import { EMBEDDED } from "../../examples/browser/serve.ts";
-import { attentions, effects, type Loaded, look, prepareParts } from "../../examples/browser/worker/explore.ts";
+import { attentions, effects, look, prepareParts } from "../../examples/browser/worker/explore.ts";
 import type { Look, Weights } from "../../examples/browser/worker/protocol.ts";
-import { AutoModelForImageTextToText, AutoProcessor, logitLens, type ModelInputs } from "../../src/index.node.ts";
+import {
+  type AnyProcessor,
+  AutoModelForImageTextToText,
+  AutoProcessor,
+  logitLens,
+  type ModelInputs,
+  type VisionLanguageModel,
+} from "../../src/index.node.ts";
 import { answerPass } from "../../src/instructblip/instruments/answer_pass.ts";
 import type { Tensor } from "../../src/tensor/tensor.ts";
 import { expectClose } from "../compare.ts";
@@ -34,7 +41,7 @@ const image = new Blob([new Uint8Array(readFileSync(join(EMBEDDED, "../images/a.
 const asked = { image, text: QUESTION };
 
 describe("what the worker sees", () => {
-  let loaded: Loaded;
+  let loaded: { model: VisionLanguageModel; processor: AnyProcessor };
   let seen: Look;
   const told: number[] = [];
   beforeAll(async () => {
@@ -43,7 +50,7 @@ describe("what the worker sees", () => {
       await AutoProcessor.from_pretrained(EMBEDDED),
     ];
     loaded = { model, processor };
-    seen = await look(loaded, { ...asked, interventions: [] }, { signal, tell: ({ id }) => told.push(id) });
+    seen = await look({ ...loaded, ...asked, interventions: [] }, { signal, tell: ({ id }) => told.push(id) });
   });
   afterAll(() => loaded.model.dispose());
 
@@ -71,7 +78,7 @@ describe("what the worker sees", () => {
   });
 
   test("changes with what is taken out, as generate's answer", async () => {
-    const { units } = await prepareParts(loaded, asked);
+    const { units } = await prepareParts({ ...loaded, ...asked });
     const { queries, grids } = arrange(units);
     expect(queries).toHaveLength(12);
     expect(grids.map(({ group, rows }) => [group, rows.length])).toEqual([
@@ -83,7 +90,7 @@ describe("what the worker sees", () => {
     expect(interventions).toEqual([
       { module: "language_projection", at: "output", op: "zero", index: { token: queries.map((_, q) => q) } },
     ]);
-    const blind = await look(loaded, { ...asked, interventions }, { signal, tell: () => {} });
+    const blind = await look({ ...loaded, ...asked, interventions }, { signal, tell: () => {} });
     const inputs = (await loaded.processor({ images: [image], text: [QUESTION] })) as ModelInputs;
     const [ids] = await loaded.model.generate({
       ...inputs,
@@ -103,8 +110,8 @@ describe("what the worker sees", () => {
       found.push([part, effect]);
       if (found.length === 2) until.abort();
     };
-    await expect(effects(loaded, { ...asked, answer }, { signal: until.signal, tell })).rejects.toThrow(/abort/i);
-    const { logprobs, scores } = await prepareParts(loaded, asked, answer);
+    await expect(effects({ ...loaded, ...asked, answer }, { signal: until.signal, tell })).rejects.toThrow(/abort/i);
+    const { logprobs, scores } = await prepareParts({ ...loaded, ...asked }, answer);
     const whole = logprobs.reduce((sum, x) => sum + x, 0);
     const wanted: [number, number][] = [];
     for await (const { index, logprob } of scores([0, 1])) wanted.push([index, logprob - whole]);

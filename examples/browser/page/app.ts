@@ -1,32 +1,36 @@
 /** The page of `npm run browser`: opens the GPU, lets the user choose a checkpoint, and shows the views. */
+import { DeviceError } from "../../../src/index.ts";
+import { connect } from "../../../src/worker.ts";
 import type { PageFacts } from "../serve.ts";
+import type { PageCalls } from "../worker/protocol.ts";
 import { chooseCheckpoint, fail, loadCheckpoint, show } from "./checkpoints.ts";
 import { offerDoctor } from "./doctor.ts";
 import { element, fetched } from "./elements.ts";
 import { offerExplorer } from "./explorer/explorer.ts";
+import { showKept } from "./kept.ts";
+import { reloadWhenLost } from "./lost.ts";
 import { update } from "./state.ts";
 import { offerImages } from "./subject.ts";
 import { offerTabs } from "./tabs.ts";
 import { offerTalk } from "./talk.ts";
-import { WorkerClient, WorkerError } from "./worker_client.ts";
 
 async function start(): Promise<void> {
-  if (!navigator.gpu) {
-    throw new WorkerError({ code: "NO_WEBGPU", message: "there is no navigator.gpu", hint: "", aborted: false });
-  }
-  const client = new WorkerClient("worker.js");
-  const adapter = await client.call("open", null); // before anything is loaded
+  if (!navigator.gpu) throw new DeviceError("NO_WEBGPU", "there is no navigator.gpu");
+  const client = connect<PageCalls>(new Worker("worker.js", { type: "module" }));
+  const adapter = await client.openDevice(); // before anything is loaded
   const facts = (await (await fetched("page.json")).json()) as PageFacts;
   offerDoctor();
+  await showKept();
   const chosen = await chooseCheckpoint(facts);
   const explorer = offerExplorer(client);
   const tabs = offerTabs((view, asked) => (view === "inside" ? explorer.open(asked) : explorer.close()));
-  offerTalk(client, (question) => tabs.show("inside", question));
+  offerTalk((question) => tabs.show("inside", question));
   element("div", "#views").hidden = false;
   show("Loading the processor");
   await offerImages(facts, chosen.questions);
-  await loadCheckpoint(client, chosen, adapter);
-  update({ ready: true });
+  const load = () => loadCheckpoint(client, chosen, adapter);
+  reloadWhenLost(client, load);
+  update({ loaded: await load() });
   element("input", "#question").focus();
 }
 

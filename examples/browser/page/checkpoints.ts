@@ -1,9 +1,11 @@
 /** Choosing a checkpoint, before anything is loaded, and what is seen while it loads. */
 
+import type { Caps } from "../../../src/index.ts";
+import type { RemoteFrom, RemoteModelOptions, WorkerClient } from "../../../src/worker.ts";
 import type { OfferedCheckpoint, PageFacts } from "../serve.ts";
-import type { AdapterFacts, CheckpointPlace } from "../worker/protocol.ts";
-import { element, make, makeButton } from "./elements.ts";
-import { type WorkerClient, WorkerError } from "./worker_client.ts";
+import type { Loaded, PageCalls } from "../worker/protocol.ts";
+import { element, make, makeButton, saidOf } from "./elements.ts";
+import { askToPersist, showKept, wantsKept } from "./kept.ts";
 
 const page = {
   about: element("p", "#about"),
@@ -17,7 +19,7 @@ const page = {
 };
 
 /** A checkpoint that was chosen. */
-export type Chosen = Pick<OfferedCheckpoint, "name" | "note" | "questions"> & { readonly place: CheckpointPlace };
+export type Chosen = Pick<OfferedCheckpoint, "name" | "note" | "questions"> & { readonly place: RemoteFrom };
 
 export function show(status: string, share?: number): void {
   page.status.hidden = false;
@@ -31,8 +33,7 @@ const NO_GPU = ["NO_WEBGPU", "NO_ADAPTER", "NO_DEVICE"];
 
 /** Shows an error after which the page cannot go on. */
 export function fail(error: unknown): void {
-  const { code, hint } = error instanceof WorkerError ? error : { code: "", hint: "" };
-  const message = error instanceof Error ? error.message : String(error);
+  const { code, hint, message } = saidOf(error);
   const noGpu = NO_GPU.includes(code);
   const explained = isSecureContext
     ? "The model computes on the graphics card, through WebGPU. Chrome and Edge have it since version 113, Safari since 26, Firefox since 141 on Windows and 145 on a Mac; on Linux it may have to be switched on, in Chrome at chrome://flags/#enable-unsafe-webgpu."
@@ -51,19 +52,19 @@ export function sizeText(bytes: number): string {
 
 /** The files of a chosen folder as a checkpoint. @returns a message if it is none */
 export function checkpointOf(files: Iterable<File>): Chosen | string {
-  const chosen = [...files].map((file) => {
-    const path = file.webkitRelativePath || file.name;
-    return { path: path.slice(path.indexOf("/") + 1), file };
-  });
-  const name = [...files][0]?.webkitRelativePath.split("/")[0] || "The chosen folder";
-  if (!chosen.some(({ path }) => path === "config.json")) {
+  const chosen = [...files];
+  const paths = chosen.map(({ webkitRelativePath, name }) =>
+    (webkitRelativePath || `/${name}`).replace(/^[^/]*\//, ""),
+  );
+  const name = chosen[0]?.webkitRelativePath.split("/")[0] || "The chosen folder";
+  if (!paths.includes("config.json")) {
     return `${name} is not a checkpoint: there is no config.json in it`;
   }
-  if (!chosen.some(({ path }) => /\.(safetensors|bin|pth?|ckpt)$/.test(path))) {
+  if (!paths.some((path) => /\.(safetensors|bin|pth?|ckpt)$/.test(path))) {
     return `${name} has no weights: there is neither a .safetensors nor a .bin file in it`;
   }
   const questions = ["What is unusual about this image?", "Describe the image in detail.", "a photo of"];
-  return { name, note: "", questions, place: { chosen } };
+  return { name, note: "", questions, place: chosen };
 }
 
 /** Lets the user choose; `?checkpoint=N` chooses the Nth. */
@@ -102,23 +103,41 @@ export function chooseCheckpoint({ checkpoints }: PageFacts): Promise<Chosen> {
   });
 }
 
-/** Loads a checkpoint, and says how far it is. @throws WorkerError */
-export async function loadCheckpoint(client: WorkerClient, chosen: Chosen, adapter: AdapterFacts): Promise<void> {
+/** Loads a checkpoint in place of the one before, and says how far it is. @throws EngineError */
+export async function loadCheckpoint(client: WorkerClient<PageCalls>, chosen: Chosen, adapter: Caps): Promise<Loaded> {
   const started = performance.now();
   const asked = new URLSearchParams(location.search);
   const { description, isSoftware } = adapter;
   const names = [chosen.name, `on ${description}${isSoftware ? " (software, so slow)" : ""}`];
   page.about.textContent = names.join(" · ");
   show("Loading the processor");
-  const dtype = asked.get("dtype") ?? page.dtype.value;
-  const fix_vicuna_token_ids = asked.has("fix_vicuna_token_ids");
-  await client.call(
-    "load",
-    { place: chosen.place, dtype, fix_vicuna_token_ids },
-    { tell: ({ text, share }) => show(text, share) },
-  );
+  const isKept = "url" in Object(chosen.place) && wantsKept();
+  if (isKept) await askToPersist();
+  const keeping: Pick<RemoteModelOptions, "cache" | "on_download"> = isKept
+    ? {
+        cache: "opfs",
+        on_download: ({ file, loadedBytes, totalBytes }) =>
+          show(`Downloading ${file}: ${MB(loadedBytes)} of ${MB(totalBytes)} MB`, loadedBytes / totalBytes),
+      }
+    : {};
+  const processor = await client.AutoProcessor.from_pretrained(chosen.place, keeping);
+  const model = await client.AutoModelForImageTextToText.from_pretrained(chosen.place, {
+    ...keeping,
+    dtype: (asked.get("dtype") ?? page.dtype.value) as "auto", // an invalid one is refused
+    fix_vicuna_token_ids: asked.has("fix_vicuna_token_ids"),
+    on_progress: ({ loadedBytes, totalBytes }) => {
+      if (loadedBytes === totalBytes) return show("Compiling the kernels");
+      show(`Loading the weights: ${MB(loadedBytes)} of ${MB(totalBytes)} MB`, loadedBytes / totalBytes);
+    },
+    on_warning: null, // shown below
+  });
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
   page.about.textContent = [...names, `loaded in ${seconds} s`].join(" · ");
   page.about.append(document.createElement("br"), `Nothing leaves this machine. ${chosen.note}`);
+  for (const warning of model.warnings) page.about.append(document.createElement("br"), warning);
   page.status.hidden = true;
+  await showKept();
+  return { model, processor };
 }
+
+const MB = (bytes: number) => (bytes / 1e6).toFixed(1);

@@ -1,7 +1,9 @@
 /** Checks kernels and answers, as the command line's `doctor` does, in a worker of its own; a second click stops it. */
+
+import { connect } from "../../../src/worker.ts";
 import type { PageExam } from "../serve.ts";
-import { element, fetched } from "./elements.ts";
-import { WorkerClient } from "./worker_client.ts";
+import type { PageCalls } from "../worker/protocol.ts";
+import { element, fetched, saidOf } from "./elements.ts";
 
 const page = {
   button: element("button", "#doctor"),
@@ -16,14 +18,16 @@ export function offerDoctor(): void {
     const exam = images.map(async ({ image, ...asked }) => {
       return { ...asked, name: image, image: await (await fetched(image)).blob() };
     });
-    const client = new WorkerClient("worker.js");
+    const client = connect<PageCalls>(new Worker("worker.js", { type: "module" }));
     const write = (text: string) => {
       page.report.textContent += text;
       page.report.scrollTop = page.report.scrollHeight;
     };
     try {
       const quick = new URLSearchParams(location.search).has("quick");
-      const asked = { checkpoint, exam: await Promise.all(exam), quick };
+      const { url, files } = checkpoint;
+      const place = { url: new URL(url, location.href).href, files };
+      const asked = { checkpoint: place, exam: await Promise.all(exam), quick };
       const summary = await client.call("examine", asked, {
         signal,
         tell: (news) => {
@@ -33,7 +37,7 @@ export function offerDoctor(): void {
       });
       write(summary);
     } finally {
-      client.end();
+      client.terminate();
     }
   };
   page.report.tabIndex = 0; // it scrolls
@@ -49,7 +53,7 @@ export function offerDoctor(): void {
       await check(signal);
       page.checking.textContent = signal.aborted ? "stopped" : "";
     } catch (error) {
-      page.checking.textContent = signal.aborted ? "stopped" : (error as Error).message;
+      page.checking.textContent = signal.aborted ? "stopped" : saidOf(error).message;
     } finally {
       running = undefined;
       page.button.textContent = "Check this adapter";

@@ -1,4 +1,5 @@
 /** Finding and making elements. */
+import type { EngineError } from "../../../src/index.ts";
 
 /** The element of index.html. @throws Error if it has none */
 export function element<K extends keyof HTMLElementTagNameMap>(_kind: K, selector: string): HTMLElementTagNameMap[K] {
@@ -25,6 +26,12 @@ export function makeButton(className: string, text: string, onclick: () => void)
   button.type = "button";
   button.onclick = onclick;
   return button;
+}
+
+/** An error in people's words: without the hint in its message. */
+export function saidOf(error: unknown): { readonly code: string; readonly message: string; readonly hint: string } {
+  const { code = "", message = String(error), hint = "" } = Object(error) as Partial<EngineError>;
+  return { code, message: message.split("\n    hint: ")[0]!, hint };
 }
 
 export async function fetched(url: string): Promise<Response> {

@@ -1,8 +1,10 @@
 /** What the views share: the image, the model, and who is at work. Views hear of each change. */
 
+import type { Loaded } from "../worker/protocol.ts";
+
 export interface State {
-  /** Whether a model is loaded. */
-  readonly ready: boolean;
+  /** The model, once it is loaded. */
+  readonly loaded: Loaded | undefined;
   readonly image: Blob | undefined;
   /** Suggested questions about the image. */
   readonly questions: readonly string[];
@@ -12,7 +14,7 @@ export interface State {
 
 type Listener = (state: State, before: State) => void;
 
-let current: State = { ready: false, image: undefined, questions: [], writing: false };
+let current: State = { loaded: undefined, image: undefined, questions: [], writing: false };
 const listeners: Listener[] = [];
 
 export const state = (): State => current;

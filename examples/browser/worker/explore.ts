@@ -3,7 +3,7 @@
  *
  * H heads, Q queries, N patches, n tokens of the answer, T tokens of the language model.
  */
-import type { AnyProcessor, ModelInputs, Streamer, Tensor, VisionLanguageModel } from "../../../src/index.ts";
+import type { ModelInputs, Streamer, Tensor, VisionLanguageModel } from "../../../src/index.ts";
 import { attribute, logitLens, occludedWords } from "../../../src/index.ts";
 import { answerPass, imagePositions } from "../../../src/instructblip/instruments/answer_pass.ts";
 import { prepareAblation } from "../../../src/instructblip/instruments/sweep/ablate.ts";
@@ -11,13 +11,13 @@ import { tokenText } from "../../../src/instructblip/tokenizer/token_text.ts";
 import { keptCopy } from "../../../src/modules/observer.ts";
 import type { ObservedKind, Observer } from "../../../src/tensor/device/device.ts";
 import type { ActivationDType } from "../../../src/tensor/dtype.ts";
-import type { Context } from "./calls.ts";
-import type { Calls, Look, Occluded, SeenToken, SeenWord, Weights } from "./protocol.ts";
+import type { Context, Local } from "../../../src/worker.ts";
+import type { Look, Occluded, PageCalls, SeenToken, SeenWord, Weights } from "./protocol.ts";
 
-export interface Loaded {
-  readonly model: VisionLanguageModel;
-  readonly processor: AnyProcessor;
-}
+/** What a call is given, in the worker: the model and the processor themselves. */
+type Asked<N extends keyof PageCalls> = Local<PageCalls[N]["asked"]>;
+/** What it tells the page. */
+type News<N extends keyof PageCalls> = Pick<Context<PageCalls[N]["news"]>, "tell" | "signal">;
 
 /** Words of a token that are shown, at most. */
 const WORDS = 5;
@@ -25,9 +25,8 @@ const MAX_NEW_TOKENS = 64;
 
 /** The answer with what is seen inside. */
 export async function look(
-  { model, processor }: Loaded,
-  { image, text, interventions }: Calls["look"]["asked"],
-  { tell, signal }: Pick<Context<"look">, "tell" | "signal">,
+  { model, processor, image, text, interventions }: Asked<"look">,
+  { tell, signal }: News<"look">,
 ): Promise<Look> {
   const inputs = (await processor({ images: [image], text: [text] })) as ModelInputs;
   const { tokenizer } = processor;
@@ -81,7 +80,7 @@ export async function attentions(
   model: VisionLanguageModel,
   inputs: ModelInputs,
   answer: readonly number[],
-  interventions: Calls["look"]["asked"]["interventions"],
+  interventions: PageCalls["look"]["asked"]["interventions"],
   signal: AbortSignal,
 ): Promise<Pick<Look, "maps" | "map_layers" | "reads">> {
   const { config, device } = model;
@@ -154,22 +153,17 @@ async function weightsOf(layers: readonly Tensor[]): Promise<Weights> {
 const TARGETS = ["qformer.queries", "**.heads"];
 
 /** @param answer its effects are measured on; default: any one token, where the parts alone are of interest */
-export async function prepareParts(
-  { model, processor }: Loaded,
-  { image, text }: Calls["parts"]["asked"],
-  answer = [0],
-) {
+export async function prepareParts({ model, processor, image, text }: Asked<"parts">, answer = [0]) {
   const inputs = (await processor({ images: [image], text: [text] })) as ModelInputs;
   return prepareAblation(model, inputs, { answer, targets: TARGETS });
 }
 
 /** Takes each part out by itself. */
 export async function effects(
-  loaded: Loaded,
-  { answer, ...question }: Calls["effects"]["asked"],
-  { tell, signal }: Pick<Context<"effects">, "tell" | "signal">,
+  { answer, ...asked }: Asked<"effects">,
+  { tell, signal }: News<"effects">,
 ): Promise<void> {
-  const { units, logprobs, scores } = await prepareParts(loaded, question, [...answer]);
+  const { units, logprobs, scores } = await prepareParts(asked, [...answer]);
   const whole = logprobs.reduce((sum, x) => sum + x, 0);
   for await (const { index, logprob } of scores(units.map((_, i) => i))) {
     tell({ part: index, effect: logprob - whole });
@@ -179,9 +173,8 @@ export async function effects(
 
 /** What the answer rests on, in the image and in the question. */
 export async function occlude(
-  { model, processor }: Loaded,
-  { image, text, answer }: Calls["occlude"]["asked"],
-  { tell, signal }: Pick<Context<"occlude">, "tell" | "signal">,
+  { model, processor, image, text, answer }: Asked<"occlude">,
+  { tell, signal }: News<"occlude">,
 ): Promise<Occluded> {
   const inputs = (await processor({ images: [image], text: [text] })) as ModelInputs;
   const words = await occludedWords(processor, text, inputs);

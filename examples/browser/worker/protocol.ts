@@ -1,33 +1,19 @@
-/** What the page asks of its worker, and what the worker answers: all of it can be posted. No code. */
+/**
+ * What the page asks of its worker besides the library's own calls (src/worker.ts), and what the worker answers: all of it can be
+ * posted. No code.
+ */
 import type { InterventionData, SweepUnit } from "../../../src/index.ts";
+import type { RemoteModel, RemoteProcessor } from "../../../src/worker.ts";
 
-/** Where the files of a checkpoint are. */
-export type CheckpointPlace =
-  /** On the server; the files that are there, so that optional ones are not asked for in vain. */
-  | { readonly url: string; readonly files: readonly string[] }
-  /** On this computer; their paths in the folder. */
-  | { readonly chosen: readonly { readonly path: string; readonly file: File }[] };
-
-export interface AdapterFacts {
-  readonly description: string;
-  readonly isSoftware: boolean;
-}
-
-export interface LoadProgress {
-  readonly text: string;
-  /** Of the weights that are loaded; undefined while that is not known. */
-  readonly share?: number | undefined;
+/** A model that is loaded, in the worker, with its processor. */
+export interface Loaded {
+  readonly model: RemoteModel;
+  readonly processor: RemoteProcessor;
 }
 
 export interface Question {
   readonly image: Blob;
   readonly text: string;
-}
-
-export interface Timing {
-  readonly tokens: number;
-  readonly firstTokenMs: number;
-  readonly decodeMs: number;
 }
 
 /** One part of the checks of an adapter. */
@@ -90,65 +76,36 @@ export interface Occluded {
   readonly words: readonly { readonly text: string; readonly drops: readonly number[] }[];
 }
 
-/** Of each call what it is given, what it says on the way, and what it returns. */
-export interface Calls {
-  /** Opens the GPU. */
-  open: { asked: null; news: never; result: AdapterFacts };
-  /** Loads a checkpoint in place of the one before. */
-  load: {
-    asked: { readonly place: CheckpointPlace; readonly dtype: string; readonly fix_vicuna_token_ids: boolean };
-    news: LoadProgress;
-    result: null;
-  };
-  /** Answers a question; its text comes in pieces. */
-  answer: {
-    asked: Question & { readonly interventions: readonly InterventionData[] };
-    news: string;
-    result: Timing;
-  };
+/** Of each call what it is given, what it tells on the way, and what it returns. */
+export type PageCalls = {
   /** Answers a question, and tells its tokens on the way. */
   look: {
-    asked: Question & { readonly interventions: readonly InterventionData[] };
+    asked: Loaded & Question & { readonly interventions: readonly InterventionData[] };
     news: { readonly id: number; readonly text: string };
     result: Look;
   };
   /** The queries and heads that can be taken out. */
-  parts: { asked: Question; news: never; result: readonly SweepUnit[] };
+  parts: { asked: Loaded & Question; news: never; result: readonly SweepUnit[] };
   /** Takes each part out by itself, and tells how much less probable that makes the answer, in nats. */
   effects: {
-    asked: Question & { readonly answer: readonly number[] };
+    asked: Loaded & Question & { readonly answer: readonly number[] };
     news: { readonly part: number; readonly effect: number };
     result: null;
   };
   /** Occludes the image and the question part by part, and tells how many parts are done. */
   occlude: {
-    asked: Question & { readonly answer: readonly number[] };
+    asked: Loaded & Question & { readonly answer: readonly number[] };
     news: { readonly done: number; readonly total: number };
     result: Occluded;
   };
   /** Checks the adapter, on a device of its own. */
   examine: {
-    asked: { readonly checkpoint: CheckpointPlace; readonly exam: Exam; readonly quick: boolean };
+    asked: {
+      readonly checkpoint: { readonly url: string; readonly files: readonly string[] };
+      readonly exam: Exam;
+      readonly quick: boolean;
+    };
     news: DoctorNews;
     result: string;
   };
-}
-
-export type CallName = keyof Calls;
-
-/** An error, posted. */
-export interface Failure {
-  readonly code: string;
-  readonly message: string;
-  readonly hint: string;
-  readonly aborted: boolean;
-}
-
-export type ToWorker =
-  | { readonly id: number; readonly name: CallName; readonly asked: Calls[CallName]["asked"] }
-  | { readonly id: number; readonly abort: true };
-
-export type FromWorker =
-  | { readonly id: number; readonly news: Calls[CallName]["news"] }
-  | { readonly id: number; readonly result: Calls[CallName]["result"] }
-  | { readonly id: number; readonly failure: Failure };
+};

@@ -1,10 +1,10 @@
 /** The view that looks inside: it asks the worker, and keeps what is chosen. */
 import type { SweepUnit } from "../../../../src/index.ts";
-import type { Look } from "../../worker/protocol.ts";
+import type { WorkerClient } from "../../../../src/worker.ts";
+import type { Look, PageCalls } from "../../worker/protocol.ts";
 import { copyText } from "../clipboard.ts";
-import { element, makeButton } from "../elements.ts";
+import { element, makeButton, saidOf } from "../elements.ts";
 import { follow, state } from "../state.ts";
-import type { WorkerClient, WorkerError } from "../worker_client.ts";
 import { markToken, showAnswer, showWritten, type WrittenToken } from "./answer_view.ts";
 import { arrange, type Choice, interventionsOf, leastSure, mapOf, nats, visibleText } from "./exploration.ts";
 import { makeHeads, markHeads } from "./heads_view.ts";
@@ -35,7 +35,7 @@ const page = {
   effectHigh: element("span", "#effect-high"),
 };
 
-export function offerExplorer(client: WorkerClient): { open(asked?: string): void; close(): void } {
+export function offerExplorer(client: WorkerClient<PageCalls>): { open(asked?: string): void; close(): void } {
   let isOpen = false;
   let question = "";
   let parts: readonly SweepUnit[] = [];
@@ -80,11 +80,11 @@ export function offerExplorer(client: WorkerClient): { open(asked?: string): voi
 
   /** What the token rests on; measured on the whole model. */
   const drawRests = ({ grid }: Look, name: string) => {
-    const { image } = state();
-    if (!whole || !image || out.size > 0) {
+    const { image, loaded } = state();
+    if (!whole || !image || !loaded || out.size > 0) {
       return drawOverlay(undefined, "This is measured on the whole model: put everything back in.");
     }
-    rests.request({ image, text: question, answer: whole.tokens.map(({ id }) => id) });
+    rests.request({ ...loaded, image, text: question, answer: whole.tokens.map(({ id }) => id) });
     const { found } = rests;
     if (!found) return drawOverlay(undefined, rests.progress);
     showRestWords(found, token);
@@ -124,8 +124,8 @@ export function offerExplorer(client: WorkerClient): { open(asked?: string): voi
 
   /** Answers with what is out; a later call ends an earlier one. */
   const look = async () => {
-    const { image, ready } = state();
-    if (!image || !ready || question === "") return;
+    const { image, loaded } = state();
+    if (!image || !loaded || question === "") return;
     looking?.abort();
     const controller = new AbortController();
     looking = controller;
@@ -135,7 +135,7 @@ export function offerExplorer(client: WorkerClient): { open(asked?: string): voi
     const written: WrittenToken[] = [];
     try {
       if (parts.length === 0) {
-        parts = await client.call("parts", { image, text: question });
+        parts = await client.call("parts", { ...loaded, image, text: question });
         const { queries: numbers, grids } = arrange(parts);
         queries = numbers;
         makeQueries(queries, queryActions);
@@ -148,7 +148,7 @@ export function offerExplorer(client: WorkerClient): { open(asked?: string): voi
         written.push(token);
         showWritten(written, out.size > 0 ? whole : undefined);
       };
-      const asked = { image, text: question, interventions: interventionsOf(parts, out) };
+      const asked = { ...loaded, image, text: question, interventions: interventionsOf(parts, out) };
       const seen = await client.call("look", asked, { tell, signal });
       if (signal.aborted) return;
       if (out.size === 0) whole = seen;
@@ -160,7 +160,7 @@ export function offerExplorer(client: WorkerClient): { open(asked?: string): voi
       show();
     } catch (error) {
       if (signal.aborted) return;
-      const { message, hint } = error as WorkerError;
+      const { message, hint } = saidOf(error);
       page.status.textContent = [message, hint].filter(Boolean).join(" ");
     } finally {
       if (looking === controller) page.found.removeAttribute("aria-busy");
@@ -194,8 +194,8 @@ export function offerExplorer(client: WorkerClient): { open(asked?: string): voi
   /** Takes each part out by itself, and colours its switch. */
   const measure = async () => {
     if (measuring) return measuring.abort();
-    const { image } = state();
-    if (!image || !whole) return;
+    const { image, loaded } = state();
+    if (!image || !whole || !loaded) return;
     const controller = new AbortController();
     measuring = controller;
     const { signal } = controller;
@@ -215,9 +215,9 @@ export function offerExplorer(client: WorkerClient): { open(asked?: string): voi
       });
     };
     try {
-      await client.call("effects", { image, text: question, answer }, { tell, signal });
+      await client.call("effects", { ...loaded, image, text: question, answer }, { tell, signal });
     } catch (error) {
-      if (!signal.aborted) page.measured.textContent = (error as WorkerError).message;
+      if (!signal.aborted) page.measured.textContent = saidOf(error).message;
     } finally {
       measuring = undefined;
       page.measure.textContent = "Measure each";
@@ -261,17 +261,17 @@ export function offerExplorer(client: WorkerClient): { open(asked?: string): voi
   mark();
   /** Asks the last suggested question, if none has been asked. */
   const begin = () => {
-    const { ready, image, questions } = state();
-    if (isOpen && ready && image && question === "" && questions.length > 0) explore(questions.at(-1)!);
+    const { loaded, image, questions } = state();
+    if (isOpen && loaded && image && question === "" && questions.length > 0) explore(questions.at(-1)!);
   };
 
-  follow(({ ready, image, questions }, before) => {
+  follow(({ loaded, image, questions }, before) => {
     if (questions !== before.questions) {
       page.suggestions.replaceChildren(...questions.map((text) => makeButton("pill", text, () => explore(text))));
     }
-    page.button.disabled = !ready || !image;
-    page.question.disabled = !ready || !image;
-    for (const button of page.suggestions.querySelectorAll("button")) button.disabled = !ready;
+    page.button.disabled = !loaded || !image;
+    page.question.disabled = !loaded || !image;
+    for (const button of page.suggestions.querySelectorAll("button")) button.disabled = !loaded;
     if (image !== before.image) {
       looking?.abort();
       measuring?.abort();

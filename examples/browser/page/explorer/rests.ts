@@ -1,7 +1,7 @@
 /** What the whole model's answer rests on in the image and in the question: asked of the worker once, when it is first looked at. */
-import type { Calls, Occluded } from "../../worker/protocol.ts";
-import { element, make } from "../elements.ts";
-import type { WorkerClient, WorkerError } from "../worker_client.ts";
+import type { WorkerClient } from "../../../../src/worker.ts";
+import type { Occluded, PageCalls } from "../../worker/protocol.ts";
+import { element, make, saidOf } from "../elements.ts";
 import { nats, visibleText } from "./exploration.ts";
 
 export interface Rests {
@@ -9,18 +9,18 @@ export interface Rests {
   readonly found: Occluded | undefined;
   readonly progress: string;
   /** Asks for it, if that has not been done. */
-  request(asked: Calls["occlude"]["asked"]): void;
+  request(asked: PageCalls["occlude"]["asked"]): void;
   /** Forgets it: there is another answer. */
   reset(): void;
 }
 
 /** @param changed is called when there is something new to show */
-export function makeRests(client: WorkerClient, changed: () => void): Rests {
+export function makeRests(client: WorkerClient<PageCalls>, changed: () => void): Rests {
   let found: Occluded | undefined;
   let progress = "";
   let running: AbortController | undefined;
 
-  const ask = async (asked: Calls["occlude"]["asked"], { signal }: AbortController) => {
+  const ask = async (asked: PageCalls["occlude"]["asked"], { signal }: AbortController) => {
     try {
       const occluded = await client.call("occlude", asked, {
         signal,
@@ -33,7 +33,7 @@ export function makeRests(client: WorkerClient, changed: () => void): Rests {
       if (!signal.aborted) found = occluded;
     } catch (error) {
       if (signal.aborted) return;
-      progress = (error as WorkerError).message;
+      progress = saidOf(error).message;
     }
     changed();
   };
