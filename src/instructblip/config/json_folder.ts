@@ -30,6 +30,10 @@ export class JsonFolder implements Folder {
     return this.#folder.warnings ?? [];
   }
 
+  preview(): Folder | undefined {
+    return this.#folder.preview?.();
+  }
+
   /** Wraps a folder, unless that has been done. */
   static of(folder: Folder): JsonFolder {
     return folder instanceof JsonFolder ? folder : new JsonFolder(folder);

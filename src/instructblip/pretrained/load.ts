@@ -1,7 +1,7 @@
 /** from_pretrained() of a model: its config, its parameters bound to the checkpoint by name, the weights on the device. */
 
 import { setF16Scales } from "../../modules/f16_scales.ts";
-import { KV_CACHE_DTYPES, type KVCacheDType, readStorage } from "../../modules/storage_dtype.ts";
+import { KV_CACHE_DTYPES, type KVCacheDType, readStorage, type StorageDType } from "../../modules/storage_dtype.ts";
 import type { WeightCache } from "../../modules/weight_cache.ts";
 import { type LoadOptions, Weights } from "../../modules/weights.ts";
 import type { Call } from "../../tensor/device/call.ts";
@@ -17,9 +17,10 @@ import type { WarningListener } from "../generation/types.ts";
 import type { LanguageModel } from "../model/language_model.ts";
 import { isDequantized } from "./checkpoint/bitsandbytes.ts";
 import { weightsOf } from "./checkpoint/open_weights.ts";
+import { expectFits, withSizes } from "./fit.ts";
 import { type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
-import { type ConfigClass, openPretrained, type WeightParts, withParts } from "./model_folder.ts";
+import { type ConfigClass, type ModelFolder, openPretrained, type WeightParts, withParts } from "./model_folder.ts";
 import { type OtherCheckpoint, otherCheckpoint, otherScheme, prefixOf, quantizationOf } from "./other_checkpoints.ts";
 import { cacheFolder } from "./platform.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";
@@ -225,24 +226,29 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   let config = await folder.config(Model.config_class);
   const scheme = otherScheme(fileOf(config));
   if (scheme) refuseOther(scheme);
-  const checkpoint = await weightsOf(folder);
-  if (use_safetensors) await refusePickles(checkpoint);
+  let checkpoint: Checkpoint | undefined;
   let weights: Weights | undefined;
   let opened: Device | undefined = device;
   let call: Call | undefined;
   try {
+    opened ??= await openDevice();
+    const preview = folder.preview();
+    if (preview) await tryFit(Model, preview, config, opened, dtype);
+    checkpoint = await weightsOf(folder);
+    if (use_safetensors) refusePickles(checkpoint);
+    const { tensors } = checkpoint;
     if (fix_vicuna_token_ids) {
       const names = ["model.embed_tokens", "lm_head"].map((name) => `language_model.${name}.weight`);
-      const rows =
-        names.map((name) => checkpoint.tensors.get(name)?.shape[0]).find((count) => count !== undefined) ?? 0;
+      const rows = names.map((name) => tensors.get(name)?.shape[0]).find((count) => count !== undefined) ?? 0;
       config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
     }
-    opened ??= await openDevice();
+    expectFits(readOf(checkpoint, Model.unused), opened, dtype);
     call = opened.call(signal);
     const bound = Weights.open(checkpoint, opened, dtype, compute_dtype);
     weights = bound;
     const { memory } = opened;
-    const model = opened.within(call, () => memory.allOrNothing(() => bind(Model, bound, config, checkpoint)));
+    const headers = checkpoint;
+    const model = opened.within(call, () => memory.allOrNothing(() => bind(Model, bound, config, headers)));
     const warnings = [
       ...[folder, folder.base_model, ...folder.adapters].flatMap((part) => part?.warnings ?? []),
       ...checkpoint.warnings,
@@ -260,18 +266,54 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   } catch (error) {
     weights?.dispose();
     if (!device) opened?.destroy();
-    throw error;
+    throw checkpoint ? withSizes(error, readOf(checkpoint, Model.unused), dtype) : error;
   } finally {
     call?.end();
-    await checkpoint.close();
+    await checkpoint?.close();
+  }
+}
+
+/** The tensors that a model reads. */
+function readOf({ name, tensors }: Checkpoint, unused: readonly RegExp[] = []): Pick<Checkpoint, "name" | "tensors"> {
+  const ignored = [...IGNORED, ...unused];
+  return { name, tensors: new Map([...tensors].filter(([key]) => !ignored.some((pattern) => pattern.test(key)))) };
+}
+
+/**
+ * Allocates a model by the headers of its files, and frees it again, before the files are downloaded.
+ *
+ * @throws DeviceError BUDGET, GPU_OOM, with the dtype that would fit; as bind
+ */
+async function tryFit<C extends VisionLanguageConfig, M>(
+  Model: ModelClass<C, M>,
+  folder: ModelFolder,
+  config: C,
+  device: Device,
+  dtype: StorageDType,
+): Promise<void> {
+  const headers = await weightsOf(folder);
+  try {
+    expectFits(readOf(headers, Model.unused), device, dtype);
+    const call = device.call();
+    const weights = Weights.open(headers, device, dtype);
+    try {
+      device.within(call, () => device.memory.allOrNothing(() => bind(Model, weights, config, headers)));
+      await device.within(call, () => device.sync());
+    } finally {
+      weights.dispose();
+      call.end();
+    }
+  } catch (error) {
+    throw withSizes(error, readOf(headers, Model.unused), dtype);
+  } finally {
+    await headers.close();
   }
 }
 
 /** @throws WeightError MISSING_MODEL for a checkpoint that is, or has in part, a PyTorch file */
-async function refusePickles(checkpoint: Checkpoint): Promise<void> {
+function refusePickles(checkpoint: Checkpoint): void {
   const other = checkpoint.files.find(({ name }) => !name.endsWith(".safetensors"));
   if (!other) return;
-  await checkpoint.close();
   throw new WeightError(
     "MISSING_MODEL",
     `${checkpoint.name}: use_safetensors is true, and ${quote(other.name)} is none`,

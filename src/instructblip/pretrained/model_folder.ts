@@ -51,6 +51,13 @@ export class ModelFolder extends JsonFolder {
     return withParts(await openPretrained(from, open), { base_model, adapter }, open);
   }
 
+  /** This folder for its headers, if opening files downloads them. */
+  override preview(): ModelFolder | undefined {
+    const [own, base] = [super.preview(), this.base_model?.preview()];
+    if (!own && !base) return undefined;
+    return new ModelFolder(own ?? this, base ? new JsonFolder(base) : this.base_model, this.adapters);
+  }
+
   /**
    * The model's config, of the class for its model_type or of the given one.
    *

@@ -163,6 +163,11 @@ export class Memory {
     return { live, pooled, peak, created, buffers: this.#count };
   }
 
+  /** Bytes of the budget that are not in use; infinite without a budget. */
+  get left(): number {
+    return Math.max(0, this.#budget - this.#live);
+  }
+
   /** A buffer of at least `bytes` bytes, with undefined contents. @throws DeviceError LIMIT, BUDGET */
   allocate(bytes: number, what: string, persistent = false): Storage {
     const needed = Math.max(16, Math.ceil(bytes / 16) * 16);

@@ -26,6 +26,8 @@ export interface Folder {
   /** The file as strict UTF-8. @throws WeightError FILE_TOO_LARGE over `maxBytes`, BAD_UTF8 */
   text(file: string, maxBytes?: number): Promise<string>;
   open(file: string): Promise<ByteSource>;
+  /** The same files, without downloading whole what is not here: for their headers. Absent if opening does not download. */
+  preview?(): Folder | undefined;
   /** For the user, such as that files could not be cached. */
   readonly warnings?: readonly string[];
 }

@@ -143,6 +143,17 @@ export class CachedFolder implements Folder {
     return locks ? locks.request(`${this.#url} ${file}`, signal ? { signal } : {}, work) : work();
   }
 
+  /** Reads what is not kept by ranges, and keeps nothing. */
+  preview(): Folder | undefined {
+    if (this.#options.local_files_only) return undefined;
+    return {
+      name: this.name,
+      has: (file) => this.has(file),
+      text: (file, maxBytes) => this.text(file, maxBytes), // small, and needed anyway
+      open: async (file) => ((await this.#isKept(file)) ? this.open(file) : this.#server.open(file)),
+    };
+  }
+
   async #fetch(file: string): Promise<ByteSource> {
     const { immutable, local_files_only } = this.#options;
     const folder = await this.#folderOf(file, false);
