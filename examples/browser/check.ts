@@ -4,6 +4,7 @@
  *
  *   npm run browser:check                                  an installed Chromium, else the one that came with npm ci
  *   CHROME_PATH=FILE npm run browser:check                 this one
+ *   FIREFOX_PATH=FILE npm run browser:check                and this Firefox, else one on the PATH, if there is any
  *   npm run browser:check -- --screenshots FOLDER          and what the page looked like
  *   npm run browser:check -- --image FILE.png              no check, but the README's image of the page
  */

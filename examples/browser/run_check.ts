@@ -6,6 +6,7 @@ import { checkAsk, type Example } from "./check_ask.ts";
 import { checkAttribution } from "./check_attribution.ts";
 import { checkCache } from "./check_cache.ts";
 import { checkExplorer, explorerImage } from "./check_explorer.ts";
+import { checkFirefox } from "./check_firefox.ts";
 import { checkImages } from "./check_images.ts";
 import { checkKept } from "./check_kept.ts";
 import { checkLens } from "./check_lens.ts";
@@ -55,6 +56,7 @@ export async function run({ screenshots, image }: { screenshots?: string; image?
     await checkReport(browser, expect, shoot);
     const { complaints } = browser;
     expect(complaints.length === 0, `the browser's console is empty, not: ${complaints.join("; ")}`);
+    await checkFirefox(examples, expect);
     await checkCache(browser, expect); // last: failed requests are logged
     await checkImages(browser, expect);
   } finally {

@@ -341,7 +341,7 @@ export class GpuDevice implements Device {
     const call = this.#driver.call;
     this.flush();
     if (this.#driver.behind) await this.#driver.behind;
-    const promise = this.#driver.asked(() => this.handle.queue.onSubmittedWorkDone());
+    const promise = this.#driver.awaited(() => this.handle.queue.onSubmittedWorkDone());
     await this.#driver.wait(call, { what: "waiting for the GPU", promise });
     await this.#driver.throwFailure(call);
   }

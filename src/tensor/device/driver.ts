@@ -5,6 +5,7 @@
 import { DeviceError, EngineError, KernelError } from "../errors.ts";
 import { Call } from "./call.ts";
 import { MAP_READ } from "./gpu.ts";
+import { Nudge } from "./nudge.ts";
 
 /** A promise of the driver, and what it is for, in words. */
 interface Wait<T> {
@@ -41,6 +42,7 @@ export class Driver {
   readonly #waiting = new Set<(error: unknown) => void>();
   /** What is to go to the queue, while launches are timed one by one. */
   #behind: Promise<void> | undefined;
+  readonly #nudge: Nudge;
   readonly #timeoutMs: number;
   readonly #onFailure: () => void;
   readonly #unlisten: () => void;
@@ -49,6 +51,7 @@ export class Driver {
   /** @param timeout of one wait, in seconds; `onFailure` drops cached objects that may be invalid */
   constructor(handle: GPUDevice, timeout: number, onFailure: () => void) {
     this.handle = handle;
+    this.#nudge = new Nudge(handle.queue);
     this.#timeoutMs = Math.min(1000 * timeout, 2 ** 31 - 1); // a timer's limit
     this.#onFailure = onFailure;
     // The driver keeps its listeners alive as long as itself: they must not hold the device.
@@ -86,7 +89,7 @@ export class Driver {
 
   /** Maps the first `bytes` of a buffer for reading. */
   map(buffer: GPUBuffer, bytes: number): Promise<undefined> {
-    const promise = this.asked(() => buffer.mapAsync(MAP_READ, 0, bytes));
+    const promise = this.awaited(() => buffer.mapAsync(MAP_READ, 0, bytes));
     promise.catch(() => this.#holdUntilCallbacks({ buffer, promise }));
     return promise;
   }
@@ -196,6 +199,11 @@ export class Driver {
     } catch (cause) {
       return Promise.reject(cause);
     }
+  }
+
+  /** As {@link asked}, for a promise of work that the GPU does. */
+  awaited<T>(ask: () => Promise<T>): Promise<T> {
+    return this.#nudge.during(this.asked(ask));
   }
 
   async throwFailure(call: Call): Promise<void> {

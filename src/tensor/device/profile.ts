@@ -112,7 +112,7 @@ export class Profile {
       const start = performance.now();
       driver.as(call, () => submit(launch));
       if (isOver) continue;
-      const promise = driver.asked(() => driver.handle.queue.onSubmittedWorkDone());
+      const promise = driver.awaited(() => driver.handle.queue.onSubmittedWorkDone());
       await driver.wait(call, { what: "timing a launch", promise }).catch(() => {
         isOver = true; // the call itself throws the reason
       });
