@@ -35,6 +35,7 @@ export const ABOUT = {
   images: "PNG, JPEG, WebP, GIF, TIFF and others, through the processor",
   requests: "lines of --requests, and generate()'s checks of them; task files and data of evaluate",
   tasks: "task files and data lines of evaluate",
+  datasets: "data sets: Parquet, Arrow, tar, JSON arrays, and the images in them",
   options: "options of processors, image processors, tokenizers and rank_answers",
 } as const;
 

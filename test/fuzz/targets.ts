@@ -17,6 +17,11 @@ import {
   ModelFolder,
 } from "../../src/index.node.ts";
 import { parseLine, splitLines } from "../../src/instructblip/cli/requests/requests.ts";
+import { openArrow } from "../../src/instructblip/data/arrow.ts";
+import { openJsonArray } from "../../src/instructblip/data/json_array.ts";
+import { openParquet } from "../../src/instructblip/data/parquet.ts";
+import { EmbeddedImage } from "../../src/instructblip/data/row.ts";
+import { openTar } from "../../src/instructblip/data/tar.ts";
 import { parseQuestion, parseTask } from "../../src/instructblip/evaluation/task.ts";
 import { decodingConfig } from "../../src/instructblip/generation/configuration.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../../src/instructblip/generation/options.ts";
@@ -32,6 +37,7 @@ import { Checkpoint } from "../../src/tensor/files/checkpoint.ts";
 import { SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
 import { checkFileName, type Folder, MemorySource, readText } from "../../src/tensor/files/source.ts";
 import { COMPOSITES, committedFolder, goldenFolder, SIBLINGS } from "../golden_folder.ts";
+import { dataFiles } from "../instructblip/data/data_sets.ts";
 import { tokenizerFiles } from "../instructblip/processing/processor_golden.ts";
 import { openLedgerDevice } from "../official/ledger_device.ts";
 import type { Random } from "../random.ts";
@@ -884,6 +890,54 @@ const tasks: Target = {
   },
 };
 
+// --- data sets -------------------------------------------------------------------------------------------------------------
+
+/** Readers by the ends of names; every tar header has a checksum, which damage must not always break. */
+const READERS = { parquet: openParquet, arrow: openArrow, tar: openTar, json: openJsonArray };
+
+const datasets: Target = {
+  prepare: async () => {
+    const files = Object.entries(dataFiles()).filter(([name]) => /(\.parquet|\.arrow|\.tar|paths\.json)$/.test(name));
+    return {
+      make(random) {
+        const [name, bytes] = pick(random, files);
+        const kind = name.split(".").at(-1) as keyof typeof READERS;
+        const damaged = mutateBytes(random, bytes);
+        if (kind === "tar" && chance(random, 0.8)) correctChecksums(damaged);
+        return { files: { file: damaged }, input: kind };
+      },
+      async run({ files, input }) {
+        const file = await READERS[input as keyof typeof READERS](new MemorySource("file", files.file));
+        const messages: string[] = [];
+        for await (const row of file.rows()) {
+          if ("error" in row) {
+            if (!isTyped(row.error)) throw row.error;
+            messages.push(row.error.message);
+          } else {
+            const images = Object.values(row.value)
+              .flat()
+              .filter((cell) => cell instanceof EmbeddedImage);
+            for (const image of images) await image.read().catch(ignoreTyped);
+            JSON.stringify(row.value);
+          }
+        }
+        return messages;
+      },
+    };
+  },
+};
+
+/** Every block that could be a header gets the sum of its bytes. */
+function correctChecksums(tar: Uint8Array): void {
+  for (let at = 0; at + 512 <= tar.length; at += 512) {
+    const header = tar.subarray(at, at + 512);
+    if (header[0] === 0 || new TextDecoder("latin1").decode(header.subarray(257, 262)) !== "ustar") continue;
+    header.fill(32, 148, 156);
+    const sum = header.reduce((all, byte) => all + byte, 0);
+    header.set(utf8.encode(`${sum.toString(8).padStart(6, "0")}\0 `), 148);
+  }
+}
+
 export const TARGETS: Readonly<Record<TargetName, Target>> = {
   headers,
   pickles,
@@ -898,5 +952,6 @@ export const TARGETS: Readonly<Record<TargetName, Target>> = {
   images,
   requests,
   tasks,
+  datasets,
   options,
 };

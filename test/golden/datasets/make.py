@@ -1,0 +1,172 @@
+"""Makes the data sets that test/instructblip/data reads.
+
+    pip install pyarrow datasets pillow && python test/golden/datasets/make.py
+
+data/files.json.gz has every file in base64: six questions of examples/shapes/eval in every format that `evaluate` and
+`generate --requests` read, written by pyarrow, Hugging Face's datasets and tarfile; and a table of every type, with what pyarrow
+reads back.
+"""
+
+import base64
+import gzip
+import io
+import json
+import tarfile
+import tempfile
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+
+HERE = Path(__file__).parent
+OUT = Path(tempfile.mkdtemp())
+EVAL = HERE.parents[2] / "examples" / "shapes" / "eval"
+datasets.disable_progress_bars()
+
+FROM, N = 54, 6
+
+
+def lines(name):
+    return [json.loads(line) for line in (EVAL / name).read_text().splitlines()][FROM : FROM + N]
+
+
+QUESTIONS = [
+    {
+        "id": request["id"],
+        "image": request["images"][0].removeprefix("images/"),
+        "question": request["prompts"][0],
+        "answers": [expected["answer"], f"a {expected['answer']}"],
+        "kind": expected["kind"],
+    }
+    for request, expected in zip(lines("requests.jsonl"), lines("expected.jsonl"))
+]
+
+
+def bytes_of(name):
+    return (EVAL / "images" / name).read_bytes()
+
+
+def embedded(question):
+    return {**question, "image": {"bytes": bytes_of(question["image"]), "path": question["image"]}}
+
+
+def write_tar(name, questions, format, folder=""):
+    with tarfile.open(OUT / name, "w", format=format) as tar:
+        def add(member, content):
+            info = tarfile.TarInfo(member)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+        for question in questions:
+            stem = folder + question["id"]
+            rest = {key: value for key, value in question.items() if key not in ("image", "question")}
+            add(f"{stem}.png", bytes_of(question["image"]))
+            add(f"{stem}.json", json.dumps(rest).encode())
+            add(f"{stem}.txt", question["question"].encode())
+
+
+TYPES = pa.table(
+    {
+        "int8": pa.array([1, None, -128], pa.int8()),
+        "uint32": pa.array([1, None, 2**32 - 1], pa.uint32()),
+        "int64": pa.array([1, None, -(2**53) + 1], pa.int64()),
+        "large": pa.array([2**62, None, -(2**63)], pa.int64()),
+        "float": pa.array([0.5, None, -2.0], pa.float32()),
+        "double": pa.array([0.1, None, 1e300], pa.float64()),
+        "bool": pa.array([True, None, False]),
+        "text": pa.array(["é😀", None, ""]),
+        "large_text": pa.array(["a", None, "b" * 300], pa.large_string()),
+        "word": pa.array(["a", None, "a"]).dictionary_encode(),
+        "list": pa.array([["a", "b"], None, []]),
+        "numbers": pa.array([[1, 2], None, [3, None]], pa.list_(pa.int32())),
+        "nested": pa.array([[["a"], []], None, [None, ["b", None]]]),
+        "struct": pa.array([{"a": 1, "b": ["x"]}, None, {"a": None, "b": None}]),
+        "structs": pa.array([[{"a": 1}, {"a": 2}], [], [None]]),
+        "null": pa.array([None, None, None], pa.null()),
+    }
+)
+
+
+def types_read_back():
+    rows = TYPES.to_pylist()
+    for row in rows:
+        if row["large"] is not None:
+            row["large"] = str(row["large"])  # a double cannot hold it
+    return rows
+
+
+def main():
+    (OUT / "paths.jsonl").write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
+    (OUT / "paths.json").write_text(json.dumps(QUESTIONS, indent=1))
+    table = pa.Table.from_pylist(QUESTIONS)
+    for codec in ["none", "snappy", "gzip", "brotli", "zstd", "lz4"]:
+        pq.write_table(table, OUT / f"{codec}.parquet", compression=codec)
+    pq.write_table(
+        table,
+        OUT / "pages.parquet",
+        data_page_version="2.0",
+        use_dictionary=False,
+        column_encoding={"id": "DELTA_BYTE_ARRAY", "question": "DELTA_LENGTH_BYTE_ARRAY"},
+        row_group_size=4,
+        data_page_size=64,
+        write_page_index=True,
+    )
+    # Columns by other names, whole numbers as ids, images as bytes, answers as in VQAv2.
+    other = [
+        {
+            "question_id": int(question["id"]),
+            "picture": bytes_of(question["image"]),
+            "asked": question["question"],
+            "answers": [{"answer": answer, "answer_id": i + 1} for i, answer in enumerate(question["answers"])],
+            "kind": question["kind"],
+        }
+        for question in QUESTIONS
+    ]
+    pq.write_table(pa.Table.from_pylist(other), OUT / "other_names.parquet", row_group_size=2)
+
+    features = datasets.Features(
+        {
+            "id": datasets.Value("string"),
+            "image": datasets.Image(decode=False),
+            "question": datasets.Value("string"),
+            "answers": datasets.Sequence(datasets.Value("string")),
+            "kind": datasets.Value("string"),
+        }
+    )
+    whole = datasets.Dataset.from_list([embedded(question) for question in QUESTIONS], features=features)
+    hub = OUT / "hub" / "data"
+    hub.mkdir(parents=True)
+    for i in range(2):
+        whole.shard(2, i, contiguous=True).to_parquet(hub / f"train-{i:05}-of-00002.parquet")
+    whole.select([0]).to_parquet(hub / "test-00000-of-00001.parquet")
+    whole.save_to_disk(OUT / "saved", num_shards=2)
+    small = whole.select([1, 0, 2]).flatten_indices()
+    datasets.DatasetDict({"train": small, "test": whole.select([0])}).save_to_disk(OUT / "saved_dict")
+    for info in OUT.rglob("dataset_info.json"):
+        info.unlink()  # it has the paths of the machine that wrote it
+    feather.write_feather(whole.data.table, str(OUT / "file.arrow"), compression="uncompressed", chunksize=4)
+
+    shards = OUT / "shards"
+    shards.mkdir()
+    write_tar("shards/000000.tar", QUESTIONS[:3], tarfile.USTAR_FORMAT)
+    write_tar("shards/000001.tar", QUESTIONS[3:], tarfile.PAX_FORMAT)
+    write_tar("long_names_pax.tar", QUESTIONS[:1], tarfile.PAX_FORMAT, "é" * 80 + "/")
+    write_tar("long_names_gnu.tar", QUESTIONS[:1], tarfile.GNU_FORMAT, "e" * 160 + "/")
+
+    pq.write_table(TYPES, OUT / "types.parquet")
+    with pa.OSFile(str(OUT / "types.arrow"), "wb") as sink, pa.ipc.new_stream(sink, TYPES.schema) as writer:
+        writer.write_table(TYPES, max_chunksize=2)
+    (OUT / "types.json").write_text(json.dumps(types_read_back(), ensure_ascii=False))
+    files = {
+        str(file.relative_to(OUT)): base64.b64encode(file.read_bytes()).decode()
+        for file in sorted(OUT.rglob("*"))
+        if file.is_file()
+    }
+    (HERE / "data").mkdir(exist_ok=True)
+    (HERE / "data" / "files.json.gz").write_bytes(gzip.compress(json.dumps(files).encode(), mtime=0))
+
+
+if __name__ == "__main__":
+    main()

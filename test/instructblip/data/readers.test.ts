@@ -1,0 +1,150 @@
+/** Readers of data sets against what pyarrow, datasets and tarfile wrote, and what they say of damaged files. */
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { openDataSet } from "../../../src/instructblip/data/data_set.node.ts";
+import type { EmbeddedImage, Row } from "../../../src/instructblip/data/row.ts";
+import { EngineError } from "../../../src/tensor/errors.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { SAME, writeDataSets } from "./data_sets.ts";
+
+let folder: string;
+let questions: Record<string, unknown>[];
+beforeAll(() => {
+  folder = temporaryFolder();
+  writeDataSets(folder);
+  questions = JSON.parse(readFileSync(join(folder, "paths.json"), "utf8"));
+});
+
+const checked = (row: Row) => {
+  if ("error" in row) throw row.error;
+  return row.value;
+};
+
+async function rowsOf(name: string, split?: string): Promise<Record<string, unknown>[]> {
+  const set = (await openDataSet(join(folder, name), split))!;
+  try {
+    const rows: Record<string, unknown>[] = [];
+    for await (const row of set.rows()) rows.push(checked(row));
+    if (set.count !== undefined) expect(rows.length).toBe(set.count);
+    return rows;
+  } finally {
+    await set.close();
+  }
+}
+
+const refusal = async (name: string, split?: string): Promise<EngineError> => {
+  try {
+    await rowsOf(name, split);
+  } catch (error) {
+    expect(error).toBeInstanceOf(EngineError);
+    return error as EngineError;
+  }
+  throw new Error(`${name} was read`);
+};
+
+const sha256 = (bytes: Uint8Array | string) => createHash("sha256").update(bytes).digest("hex");
+
+describe("the same questions in", () => {
+  test.each(SAME)("%s", async (which) => {
+    const [name, , split] = which.split(" ");
+    const set = (await openDataSet(join(folder, name!), split))!;
+    const rows: Record<string, unknown>[] = [];
+    for await (const row of set.rows()) rows.push(checked(row));
+    expect(rows.length).toBe(questions.length);
+    // Backwards, so that the images of an earlier file and row group are read again.
+    for (const [i, { id, image, png, question, txt, answers, kind }] of [...rows.entries()].reverse()) {
+      const one = questions[i]!;
+      expect({ id, question: question ?? txt, answers, kind }).toEqual({ ...one, image: undefined });
+      const source = image ?? png;
+      if (typeof source === "string") expect(source).toBe(one.image);
+      else {
+        expect((source as EmbeddedImage).name).toBe(one.image);
+        const bytes = await (source as EmbeddedImage).read();
+        expect(sha256(bytes)).toBe(sha256(readFileSync(join(folder, one.image as string))));
+      }
+    }
+    await set.close();
+  });
+
+  test("a folder of more shards than are open at a time", async () => {
+    mkdirSync(join(folder, "many/data"), { recursive: true });
+    for (let i = 0; i < 40; i++)
+      symlinkSync(
+        join(folder, "hub/data/test-00000-of-00001.parquet"),
+        join(folder, `many/data/train-${i}-of-40.parquet`),
+      );
+    const set = (await openDataSet(join(folder, "many")))!;
+    const images: EmbeddedImage[] = [];
+    for await (const row of set.rows()) images.push(checked(row).image as EmbeddedImage);
+    expect(images.length).toBe(40);
+    const read = await Promise.all(images.map(async (image) => sha256(await image.read())));
+    expect(new Set(read)).toEqual(new Set([sha256(readFileSync(join(folder, "054.png")))]));
+    await set.close();
+  });
+});
+
+test.each(["types.parquet", "types.arrow"])("every type of %s is what pyarrow reads", async (name) => {
+  expect(await rowsOf(name)).toEqual(JSON.parse(readFileSync(join(folder, "types.json"), "utf8")));
+});
+
+test("long names of tar, by POSIX and by GNU", async () => {
+  expect((await rowsOf("long_names_pax.tar"))[0]!.__key__).toBe(`${"é".repeat(80)}/054`);
+  expect((await rowsOf("long_names_gnu.tar"))[0]!.__key__).toBe(`${"e".repeat(160)}/054`);
+});
+
+describe("what is refused", () => {
+  test("a split that is not named, or that there is not", async () => {
+    expect(await refusal("hub")).toMatchObject({ code: "UNKNOWN_SPLIT", message: /"test", "train"/ });
+    expect(await refusal("saved_dict")).toMatchObject({ code: "UNKNOWN_SPLIT", message: /"train", "test"/ });
+    expect(await refusal("hub", "dev")).toMatchObject({ code: "UNKNOWN_SPLIT", message: /dev/ });
+    expect(await rowsOf("saved_dict", "train")).toHaveLength(3);
+    expect((await rowsOf("saved_dict", "train"))[0]!.id).toBe(questions[1]!.id);
+  });
+
+  test("files cut short, and others than their names say", async () => {
+    for (const name of [
+      "snappy.parquet",
+      "hub/data/train-00000-of-00002.parquet",
+      "saved/data-00000-of-00002.arrow",
+      "shards/000000.tar",
+      "paths.json",
+    ]) {
+      const whole = readFileSync(join(folder, name));
+      for (const size of [13, 300, Math.floor(whole.length / 2), whole.length - 9]) {
+        if (name.endsWith("tar") && size === whole.length - 9) continue; // only padding is gone
+        const cut = `cut.${name.split(".").at(-1)}`;
+        writeFileSync(join(folder, cut), whole.subarray(0, size));
+        expect((await refusal(cut)).code, `${name} ${size}`).toBe("BAD_DATA_FILE");
+      }
+    }
+    writeFileSync(join(folder, "shards.tar.gz"), Buffer.from([0x1f, 0x8b, 8, 0]));
+    expect(await refusal("shards.tar.gz")).toMatchObject({ code: "BAD_DATA_FILE", message: /decompress/ });
+    expect(await refusal("none.tar")).toMatchObject({ code: "NOT_FOUND" });
+    mkdirSync(join(folder, "empty"));
+    expect(await refusal("empty")).toMatchObject({ code: "NOT_FOUND", message: /no \.parquet/ });
+  });
+
+  test.each([
+    ["[", "ends within"],
+    ['[{"id": 1}', "ends within"],
+    ['[{"id": 1}] x', "more after"],
+    ['[{"id": 1},,{"id": 2}]', "missing"],
+    ['[{"id": 1},]', "missing"],
+    ["[1]", "not a JSON object"],
+    ['[{"id": }]', "not valid JSON"],
+    [`[{"id": "${"x".repeat(2 ** 20)}"}]`, "more than"],
+  ])("the JSON array %j", async (text, message) => {
+    writeFileSync(join(folder, "bad.json"), text);
+    expect((await refusal("bad.json")).message).toContain(message);
+  });
+
+  test("a JSON array is read across chunks, with brackets and quotes in texts", async () => {
+    const rows = [{ id: '[]{}",\\' }, { id: "x".repeat(70_000), b: [[1], { c: "]" }] }, {}];
+    writeFileSync(join(folder, "good.json"), `\ufeff \n${JSON.stringify(rows, null, 2)}\n`);
+    expect(await rowsOf("good.json")).toEqual(rows);
+    writeFileSync(join(folder, "good.json"), "[ ]");
+    expect(await rowsOf("good.json")).toEqual([]);
+  });
+});
