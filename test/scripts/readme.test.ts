@@ -10,7 +10,14 @@ import { cli } from "../instructblip/cli/cli.ts";
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const read = (path: string) => readFileSync(join(root, path), "utf8");
 const PAGES = [
-  ...["README.md", "CONTRIBUTING.md", "SECURITY.md", "kernels/README.md", "examples/shapes/README.md"],
+  ...[
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "kernels/README.md",
+    "examples/shapes/README.md",
+    "examples/cluster/README.md",
+  ],
   ...readdirSync(join(root, "docs")).map((name) => `docs/${name}`),
 ].filter((path) => path.endsWith(".md") && existsSync(join(root, path)));
 

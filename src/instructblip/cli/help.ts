@@ -30,7 +30,7 @@ const SHARDS = `  --shard i/n is the i-th of n interleaved shards, i from 0 to n
   array or job step, a queue of HTCondor, or Ray Train; auto/8 says that there are 8, where the engine does not: in a
   Kubernetes Indexed Job, and for a part of a Slurm array that is submitted again. By GNU parallel:
     $ seq 0 7 | parallel instructblip … --shard {}/8 --out part-{}.jsonl --resume
-  examples/cluster has scripts for each.`;
+  The repository's examples/cluster has scripts for each, and what they print.`;
 
 const COLUMN = "\n              ";
 const METRICS_HELP = Object.entries(METRICS)
@@ -103,10 +103,10 @@ Examples:
     $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --interventions without.json
 
   In shards on several machines, resumed after an interruption:
-    $ instructblip generate --model vicuna-7b --requests questions.jsonl --json --shard 2/8 --out answers-2.jsonl --resume
+    $ instructblip generate --model vicuna-7b --requests questions.jsonl --json --shard 2/8 --out out-2.jsonl --resume
 ${SHARDS}
   Merged, in the order of the requests:
-    $ instructblip merge --requests questions.jsonl answers-*.jsonl > answers.jsonl
+    $ instructblip merge --requests questions.jsonl out-*.jsonl > answers.jsonl
   When the GPU is lost, the model is loaded again and the run goes on, up to 3 times in a row without an answer.
   --out never overwrites a file; with --resume the requests whose ids are not in it are appended. An incomplete last
   line is redone, a failed request is not: remove its line to repeat it.
@@ -150,7 +150,7 @@ they give its lines, in the order of --requests, with a check that each request 
 Examples:
   $ instructblip merge part-0.jsonl part-1.jsonl part-2.jsonl
   $ instructblip merge part-*.jsonl --json
-  $ instructblip merge --requests questions.jsonl answers-*.jsonl > answers.jsonl
+  $ instructblip merge --requests questions.jsonl out-*.jsonl > answers.jsonl
 ${EXIT_CODES}`,
   features: `
 Examples:

@@ -65,7 +65,7 @@ describe.each(COMMANDS)("%s --help", (command) => {
           .map((line) => JSON.parse(line).id);
         const own = ids.filter((_, i) => i % 3 === part);
         await writeFile(
-          at(`answers-${part}.jsonl`),
+          at(`out-${part}.jsonl`),
           own.map((id) => `${JSON.stringify({ id, text: [], sequences: [] })}\n`).join(""),
         );
       }
