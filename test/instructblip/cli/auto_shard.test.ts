@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { autoShard as autoShardOf, ENGINES } from "../../../src/instructblip/cli/requests/auto_shard.ts";
+import { ALL } from "../../rounds.ts";
 import { temporaryFolder } from "../../temporary.ts";
 import { cli } from "./cli.ts";
 
@@ -98,7 +99,7 @@ describe("--shard auto", () => {
       vi.stubEnv("JOB_COMPLETION_INDEX", "1");
       expect((await cli([command, "--shard", "auto/2"])).stderr).toMatch(/required option/);
       expect((await cli([command, "--shard", "auto/1"])).stderr).toMatch(/number 1 from 0, of 1/);
-      for (const odd of ["auto/0", "auto/", "auto/x", "Auto", "2/2"]) {
+      for (const odd of ALL ? ["auto/0", "auto/", "auto/x", "Auto", "2/2"] : ["auto/0"]) {
         expect((await cli([command, "--shard", odd])).stderr).toMatch(/must be i\/n .*, auto, or auto\/n/);
       }
     },

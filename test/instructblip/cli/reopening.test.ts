@@ -96,7 +96,7 @@ describe("a lost device", () => {
   }
 
   it("costs requests and questions nothing", async () => {
-    const ids = ["a", "b", "c"];
+    const ids = ["a", "b"];
     const requests = join(folder, "requests.jsonl");
     const lines = ids.map((id) => ({ id, images: [IMAGE], prompts: ["What?"], generation: { max_new_tokens: 2 } }));
     writeFileSync(requests, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
@@ -124,7 +124,7 @@ describe("a lost device", () => {
     const ablate = ["ablate", ...asked, "--targets", "qformer.layers", "--batch-size", "1", "--top", "0"];
     const plain = await cli(ablate);
     expect(plain).toMatchObject({ code: EXIT.ok, stderr: "" });
-    for (const k of ALL ? [0, 1, 2, 3] : [0, 2]) {
+    for (const k of ALL ? [0, 1, 2, 3] : [2]) {
       const restore = loseAt("forward", k);
       const { code, stdout, stderr } = await cli(ablate);
       expect(restore()).toBe(2);
