@@ -89,7 +89,7 @@ describe("autoShard", () => {
 describe("--shard auto", () => {
   afterEach(() => vi.unstubAllEnvs());
 
-  it.each(["generate", "evaluate", "ablate", "patch"])(
+  it.each(["generate", "evaluate", "features", "ablate", "patch"])(
     "is of %s, and a mistake in the command line where it fails",
     async (command) => {
       for (const { variable } of ENGINES) vi.stubEnv(variable, "");
