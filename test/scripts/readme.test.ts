@@ -49,6 +49,19 @@ test.each(rows.map((cells) => [cells[0], cells[5]]))("%s: is held by a test", (_
   expect(read(file)).toMatch(/^(\s*|for .*)(test|it|describe)(\.each)?\(/m);
 });
 
+/** Rows of the tables of layouts, as title and file of a test. */
+const layouts = [...read("docs/checkpoints.md").matchAll(/^\| (.+) \|$/gm)]
+  .map(([, row]) => row)
+  .filter((row) => !/^(layout|---) /.test(row));
+
+test.each(layouts)("the layout %s is held by the test it names", (row) => {
+  const [, title, file] = / \| \[(.+)\]\(\.\.\/(test\/.+\.test\.ts)\)$/.exec(row) ?? [];
+  expect(row.split(" | ")).toHaveLength(3);
+  expect(read(file)).toContain(`"${title}"`);
+});
+
+test("all layouts are in the tables", () => expect(layouts.length).toBeGreaterThan(30));
+
 /** Where the relative links and images of a page lead, from the repository's root. */
 function linksOf(page: string): string[] {
   const text = read(page).replace(/^```.*?^```$/gms, "");
