@@ -368,14 +368,14 @@ describe("a page", () => {
     InstructBlipVideoProcessor: 150_000,
     // Every kernel.
     openDevice: 250_000,
-    AutoModel: 520_000,
-    AutoModelForImageTextToText: 520_000,
-    Blip2ForConditionalGeneration: 520_000,
-    Blip2ForImageTextRetrieval: 520_000,
-    Blip2TextModelWithProjection: 520_000,
-    Blip2VisionModelWithProjection: 520_000,
-    InstructBlipForConditionalGeneration: 520_000,
-    InstructBlipVideoForConditionalGeneration: 520_000,
+    AutoModel: 540_000,
+    AutoModelForImageTextToText: 540_000,
+    Blip2ForConditionalGeneration: 540_000,
+    Blip2ForImageTextRetrieval: 540_000,
+    Blip2TextModelWithProjection: 540_000,
+    Blip2VisionModelWithProjection: 540_000,
+    InstructBlipForConditionalGeneration: 540_000,
+    InstructBlipVideoForConditionalGeneration: 540_000,
     // A model and a processor.
     pipeline: 650_000,
   };

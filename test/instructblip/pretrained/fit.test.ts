@@ -2,7 +2,7 @@
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText } from "../../../src/index.node.ts";
-import { expectFits, weightBytes, withSizes } from "../../../src/instructblip/pretrained/fit.ts";
+import { expectFits, weightBytes, withSizes } from "../../../src/instructblip/pretrained/checkpoint/fit.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import type { Device } from "../../../src/tensor/tensor.ts";

@@ -1,11 +1,11 @@
 /** Whether a model's weights fit on the device, known from the headers of its files; and the dtype that would. */
-import { checkStorage, type StorageDType, storageOf } from "../../modules/storage_dtype.ts";
-import type { Device } from "../../tensor/device/device.ts";
-import { formatBytes } from "../../tensor/device/memory.ts";
-import type { FloatDType } from "../../tensor/dtype.ts";
-import { DeviceError } from "../../tensor/errors.ts";
-import type { Checkpoint } from "../../tensor/files/checkpoint.ts";
-import { rowBytes } from "../../tensor/quantize.ts";
+import { checkStorage, type StorageDType, storageOf } from "../../../modules/storage_dtype.ts";
+import type { Device } from "../../../tensor/device/device.ts";
+import { formatBytes } from "../../../tensor/device/memory.ts";
+import type { FloatDType } from "../../../tensor/dtype.ts";
+import { DeviceError } from "../../../tensor/errors.ts";
+import type { Checkpoint } from "../../../tensor/files/checkpoint.ts";
+import { rowBytes } from "../../../tensor/quantize.ts";
 
 /** Dtypes that a refusal proposes, the most precise first. */
 const PROPOSED = ["f32", "f16", "int8", "int4"] as const;
