@@ -368,14 +368,14 @@ describe("a page", () => {
     InstructBlipVideoProcessor: 150_000,
     // Every kernel.
     openDevice: 250_000,
-    AutoModel: 540_000,
-    AutoModelForImageTextToText: 540_000,
-    Blip2ForConditionalGeneration: 540_000,
-    Blip2ForImageTextRetrieval: 540_000,
-    Blip2TextModelWithProjection: 540_000,
-    Blip2VisionModelWithProjection: 540_000,
-    InstructBlipForConditionalGeneration: 540_000,
-    InstructBlipVideoForConditionalGeneration: 540_000,
+    AutoModel: 550_000,
+    AutoModelForImageTextToText: 550_000,
+    Blip2ForConditionalGeneration: 550_000,
+    Blip2ForImageTextRetrieval: 550_000,
+    Blip2TextModelWithProjection: 550_000,
+    Blip2VisionModelWithProjection: 550_000,
+    InstructBlipForConditionalGeneration: 550_000,
+    InstructBlipVideoForConditionalGeneration: 550_000,
     // A model and a processor.
     pipeline: 650_000,
   };
