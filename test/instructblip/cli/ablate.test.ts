@@ -7,19 +7,9 @@ import { expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { type SweepReport, signed } from "../../../src/instructblip/instruments/sweep/report.ts";
 import { temporaryFolder } from "../../temporary.ts";
-import { cli, ROOT } from "./cli.ts";
+import { askShapes, cli, ROOT, SHAPES } from "./cli.ts";
 
-const SHAPES = join(ROOT, "examples/shapes");
-const image = join(SHAPES, "images/a.png");
-const ASK = [
-  "ablate",
-  "--model",
-  join(SHAPES, "checkpoint"),
-  "--image",
-  image,
-  "--prompt",
-  "What color is the square?",
-];
+const ASK = askShapes("ablate");
 const FEW = ["--targets", "qformer.layers,language_model.tokens", "--max-new-tokens", "2"];
 
 /** RGB of a cell in the PNG, by its place in the SVG. */

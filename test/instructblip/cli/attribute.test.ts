@@ -6,11 +6,9 @@ import { expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { AttributionReport } from "../../../src/instructblip/instruments/attribute/report.ts";
 import { temporaryFolder } from "../../temporary.ts";
-import { cli, ROOT } from "./cli.ts";
+import { askShapes, cli } from "./cli.ts";
 
-const SHAPES = join(ROOT, "examples/shapes");
-const ASK = ["attribute", "--model", join(SHAPES, "checkpoint"), "--image", join(SHAPES, "images/a.png")];
-const WHERE = [...ASK, "--prompt", "Where is the square?"];
+const WHERE = askShapes("attribute", "Where is the square?");
 const FEW = ["--window", "3", "--stride", "3"];
 
 it("finds the shape that is asked about, and writes JSON, sheets and a page", async () => {

@@ -16,6 +16,16 @@ import { temporaryFolder } from "../../temporary.ts";
 
 export const ROOT = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
 
+/** The embedded checkpoint's folder, and one of its images. */
+export const SHAPES = join(ROOT, "examples/shapes");
+export const SHAPES_IMAGE = join(SHAPES, "images/a.png");
+
+/** A command that asks the embedded checkpoint about the image. */
+export const askShapes = (command: string, prompt = "What color is the square?"): readonly string[] => [
+  ...[command, "--model", join(SHAPES, "checkpoint")],
+  ...["--image", SHAPES_IMAGE, "--prompt", prompt],
+];
+
 export interface Outcome {
   readonly code: number;
   readonly stdout: string;

@@ -7,11 +7,9 @@ import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { type LensReport, lensTables, strongest } from "../../../src/instructblip/instruments/lens_report.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { temporaryFolder } from "../../temporary.ts";
-import { cli, ROOT } from "./cli.ts";
+import { askShapes, cli, ROOT } from "./cli.ts";
 
-const SHAPES = join(ROOT, "examples/shapes");
-const image = join(SHAPES, "images/a.png");
-const ASK = ["lens", "--model", join(SHAPES, "checkpoint"), "--image", image, "--prompt", "What color is the square?"];
+const ASK = askShapes("lens");
 
 it("prints a column for each token of the answer, a row for each layer, and the image tokens' words", async () => {
   const folder = temporaryFolder();

@@ -5,11 +5,10 @@ import { expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import type { SweepReport } from "../../../src/instructblip/instruments/sweep/report.ts";
 import { temporaryFolder } from "../../temporary.ts";
-import { cli, ROOT } from "./cli.ts";
+import { askShapes, cli, SHAPES } from "./cli.ts";
 
-const SHAPES = join(ROOT, "examples/shapes");
 const [image, other] = ["a.png", "b.png"].map((name) => join(SHAPES, "images", name));
-const ASK = ["patch", "--model", join(SHAPES, "checkpoint"), "--image", image, "--prompt", "What color is the square?"];
+const ASK = askShapes("patch");
 
 it("shows which queries carry the color that the other image has not", async () => {
   const folder = temporaryFolder();

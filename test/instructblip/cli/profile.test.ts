@@ -8,19 +8,9 @@ import type { ProfileReport } from "../../../src/instructblip/instruments/profil
 import type { TraceEvent } from "../../../src/instructblip/instruments/profile/trace.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { temporaryFolder } from "../../temporary.ts";
-import { cli, ROOT } from "./cli.ts";
+import { askShapes, cli, ROOT } from "./cli.ts";
 
-const SHAPES = join(ROOT, "examples/shapes");
-const image = join(SHAPES, "images/a.png");
-const ASK = [
-  "profile",
-  "--model",
-  join(SHAPES, "checkpoint"),
-  "--image",
-  image,
-  "--prompt",
-  "What color is the square?",
-];
+const ASK = askShapes("profile");
 
 // Less memory to measure the limits with.
 beforeEach(() => vi.stubEnv("INSTRUCTBLIP_MAX_BINDING", "4MiB"));
