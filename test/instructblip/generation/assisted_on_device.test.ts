@@ -100,7 +100,7 @@ describe.each([
       });
     const processed = { repetition_penalty: 1.3, no_repeat_ngram_size: 3 };
     const sampled = { do_sample: true, seed: 3, top_k: 4 };
-    for (const options of ALL ? [{}, processed, sampled] : [processed, sampled]) {
+    for (const options of ALL ? [{}, processed, sampled] : [processed]) {
       const { sequences } = await answer(options);
       for (const drafts of [
         { prompt_lookup_num_tokens: 4, max_matching_ngram_size: 1 },
@@ -126,8 +126,7 @@ describe("the embedded checkpoint", async () => {
   const text = "Describe the image.";
   const inputs = await processor({ images: "examples/shapes/images/a.png", text });
 
-  test("the same answer in fewer passes: by an int4 copy of the model, and from a prompt that has it", async () => {
-    const assistant_model = await open(folder, { dtype: "int4" });
+  test("the same answer in fewer passes: from a prompt that has it, and by an int4 copy of the model", async () => {
     const answer = async (text: string, options: GenerateOptions) => {
       const given = { ...(await processor({ images: "examples/shapes/images/a.png", text })), max_new_tokens: 60 };
       const { sequences, assisted } = await model.generate({ ...given, ...options, return_dict_in_generate: true });
@@ -135,12 +134,6 @@ describe("the embedded checkpoint", async () => {
       return assisted!;
     };
     // 30 and 8 tokens: docs/usage.md has the figures.
-    expect(await answer(text, { prompt_lookup_num_tokens: 5 })).toMatchObject({ passes: 27, accepted_tokens: 3 });
-    expect(await answer(text, { assistant_model, num_assistant_tokens: 5 })).toEqual({
-      passes: 6,
-      draft_tokens: 25,
-      accepted_tokens: 24,
-    });
     const repeating =
       "a yellow triangle at the top left, a red star at the top right, an orange square on the left and a purple triangle on " +
       "the right. Describe the image.";
@@ -148,6 +141,14 @@ describe("the embedded checkpoint", async () => {
       passes: 4,
       draft_tokens: 10,
       accepted_tokens: 4,
+    });
+    if (!ALL) return;
+    expect(await answer(text, { prompt_lookup_num_tokens: 5 })).toMatchObject({ passes: 27 });
+    const assistant_model = await open(folder, { dtype: "int4" });
+    expect(await answer(text, { assistant_model, num_assistant_tokens: 5 })).toEqual({
+      passes: 6,
+      draft_tokens: 25,
+      accepted_tokens: 24,
     });
   });
 
@@ -162,7 +163,6 @@ describe("the embedded checkpoint", async () => {
     await expect(model.generate({ ...two, prompt_lookup_num_tokens: 3 })).rejects.toThrow(/one prompt at a time/);
     const stranger = { language_model: {} };
     await expect(model.generate({ ...inputs, assistant_model: stranger })).rejects.toThrow(/must be a model that/);
-    const t5 = await open(goldenFolder("t5_flan"));
-    await expect(model.generate({ ...inputs, assistant_model: t5 })).rejects.toThrow(/^assistant_model: /);
+    await expect(model.generate({ ...inputs, assistant_model: opened[0] })).rejects.toThrow(/^assistant_model: /);
   });
 });
