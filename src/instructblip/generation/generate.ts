@@ -29,7 +29,7 @@ import { type NegativePrompt, negativePrompt, type Unconditional } from "./guida
 import { numericError, ScoresError } from "./numerics.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "./options.ts";
 import type { GenerateOutput } from "./output.ts";
-import { type Prompt, startOfRows } from "./prompt.ts";
+import { expectEvenImages, type Prompt, startOfRows } from "./prompt.ts";
 import { padLeft, type RankedAnswers, type RankOptions, rankAnswers, readRankOptions } from "./ranking.ts";
 import { search } from "./search.ts";
 import type { TokenTexts } from "./stopping.ts";
@@ -114,6 +114,7 @@ export async function generate(
   });
   const negative = negativePrompt(config, start, language_model);
   const changes = checkInterventions(interventions ?? []);
+  if (changes.length > 0) expectEvenImages(prompt, question.image_token);
   if (changes.length > 0 && negative) {
     throw new InputError("UNSUPPORTED_OPTION", "interventions: not with guidance_scale, which has a pass of its own");
   }

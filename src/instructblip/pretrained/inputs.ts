@@ -181,6 +181,18 @@ export function refusePlaceholders(rows: Ids, mask: Ids, count: number): void {
   });
 }
 
+/**
+ * The images of a batch: one for each row, or as many as the placeholders of every row are for, in order.
+ *
+ * @param given images
+ * @param count placeholders of an image
+ */
+export function imagesOf(rows: Ids, placeholder: number, count: number, given: number): number {
+  const counts = rows.map((row) => row.reduce((sum, id) => sum + Number(id === placeholder), 0));
+  const fit = counts.every((n) => n > 0 && n % count === 0);
+  return fit && counts.reduce((sum, n) => sum + n, 0) === given * count ? given : rows.length;
+}
+
 /** `count` placeholders in every row. @throws InputError IMAGE_TOKENS */
 export function expectPlaceholders(rows: Ids, placeholder: number, count: number, modality: "image" | "video"): void {
   rows.forEach((row, b) => {

@@ -14,7 +14,7 @@ import { compileAnswer, type GenerateOptions, generate, type Question, rank } fr
 import { computeTransitionScores } from "../generation/logprobs.ts";
 import { numericError } from "../generation/numerics.ts";
 import type { GenerateOutput, StepScores } from "../generation/output.ts";
-import { NO_ID, type Prompt } from "../generation/prompt.ts";
+import { expectEvenImages, NO_ID, type Prompt } from "../generation/prompt.ts";
 import { RANK_OPTIONS, type RankedAnswers, type RankOptions } from "../generation/ranking.ts";
 import { Callbacks, streamerOf } from "../generation/streamer.ts";
 import { checkInterventions } from "../interventions/intervention.ts";
@@ -49,6 +49,7 @@ import {
   expectRectangle,
   framesOf,
   type HostTensor,
+  imagesOf,
   type ModelInputs,
   maskOf,
   refusePlaceholders,
@@ -134,6 +135,7 @@ export abstract class VisionLanguageModel<
       options as ForwardInputs & ForwardOptions;
     const changes = checkInterventions(interventions ?? []);
     const prompt = this.readPrompt(inputs);
+    if (changes.length > 0) expectEvenImages(prompt, this.config.image_token);
     checkForward(this.language_model, { labels, logits_to_keep, decoder_input_ids }, prompt.B);
     const answer = { decoder_input_ids: decoder_input_ids ?? decoderInputs(this, labels), logits_to_keep };
     const run = () => this.model.forward({ ...this.#uploadImages(inputs), ...this.#uploadPrompt(prompt) }, answer);
@@ -392,8 +394,15 @@ export abstract class VisionLanguageModel<
   /** Checks all inputs of a pass. @throws InputError */
   protected readPrompt(inputs: I): Prompt {
     const prompt = this.#readIds(inputs);
-    this.#checkImages(inputs, prompt.B);
+    this.#checkImages(inputs, this.#imagesOf(inputs, prompt.ids));
     return prompt;
+  }
+
+  /** Images or videos of a prompt: one for each row, or several images where its placeholders say so. */
+  #imagesOf({ pixel_values }: I, ids: Ids): number {
+    const { image_token, modality } = this.config;
+    if (image_token === null || modality !== "image") return ids.length;
+    return imagesOf(ids, image_token, this.featuresOf(pixel_values), pixel_values.shape[0]!);
   }
 
   /** Checks the prompt's ids and mask, and of the pixels their shape alone. @throws InputError */
@@ -406,7 +415,8 @@ export abstract class VisionLanguageModel<
     const mask = maskOf("attention_mask", attention_mask, ids);
     if (image_token === null) refusePlaceholders(ids, mask, features);
     expectIds("input_ids", ids, this.language_model.num_embeddings);
-    if (image_token !== null) expectPlaceholders(ids, image_token, features, modality);
+    const several = this.#imagesOf({ pixel_values } as I, ids) !== ids.length;
+    if (image_token !== null && !several) expectPlaceholders(ids, image_token, features, modality);
     if (image_token !== null) return { B: ids.length, L: length, ids, mask };
     const inFront = (x: number, rows: Ids) => rows.map((row) => [...new Array<number>(features).fill(x), ...row]);
     return { B: ids.length, L: features + length, ids: inFront(NO_ID, ids), mask: inFront(1, mask) };

@@ -14,8 +14,11 @@ import type { ImageInput, ProcessorOptions } from "./processor_input.ts";
 
 /** Images and text, and options by Hugging Face's names. */
 export interface ProcessorInput extends ProcessorOptions {
-  /** One image or several: see {@link ImageInput}. In a browser also the `files` of an `<input>`. */
-  images?: ImageInput | readonly ImageInput[] | Page<"FileList">;
+  /**
+   * One image, or one for each text: see {@link ImageInput}. In a browser also the `files` of an `<input>`. Of several images
+   * for a text a list for each text, which has `<image>` where each stands, or nowhere: they are then in front.
+   */
+  images?: ImageInput | readonly ImageInput[] | readonly (readonly ImageInput[])[] | Page<"FileList">;
 }
 
 /** In Hugging Face's order; text or pixels are absent where none were given. Rows of one kind have one length. */

@@ -16,7 +16,7 @@ import type { Family } from "../config/families.ts";
 import type { JsonRecord } from "../config/json_file.ts";
 import type { PretrainedFrom } from "../pretrained/from_pretrained.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { DecodeOptions, EncodeOptions } from "../tokenizer/types.ts";
+import type { DecodeOptions, EncodeOptions, Encoding } from "../tokenizer/types.ts";
 import { BlipImageProcessor } from "./image_processor.ts";
 import {
   openProcessor,
@@ -37,6 +37,7 @@ import {
   requestOf,
   rowsOfImages,
 } from "./processor_input.ts";
+import { encodeInstructions, encodeInterleaved, interleaved } from "./several_images.ts";
 
 /** The differences between processors, besides their family's names. */
 export interface ProcessorTraits {
@@ -173,15 +174,24 @@ export abstract class ProcessorBase<Input, Feature, Parts = never> extends Calla
     const perRow = rows?.[0]?.length ?? 0;
     const feature: Partial<AnyFeature> = {};
     if (prompts) {
-      if (!request.allow_image_token) refusePlaceholder(prompts, token);
       // So padding_side applies to the Q-Former, too: left-padded text has other positions there.
       const options: EncodeOptions = { ...(has_tokenizer_defaults && tokenizer.processor_defaults), ...request.text };
-      const words = qformer?.encode_batch(prompts, options);
-      // The queries count towards the language model's max_length, not the Q-Former's; for a video those of one frame, as in
-      // Hugging Face.
-      const queries = num_query_tokens ?? 0;
-      const count = perRow && perRow * (requires_query_count ? requireQueryCount(num_query_tokens) : queries);
-      const prompt = encodePrompts(tokenizer, prompts, options, { queries, token, count });
+      let words: Encoding | undefined;
+      let prompt: Encoding;
+      if (rows && request.several && modality === "image") {
+        const queries = requireQueryCount(num_query_tokens);
+        const all = prompts.map((text, b) => interleaved(text, token, rows[b]!.length, b));
+        words = qformer && encodeInstructions(qformer, all, request.text);
+        prompt = encodeInterleaved(tokenizer, all, options, { queries, token });
+      } else {
+        if (!request.allow_image_token) refusePlaceholder(prompts, token);
+        words = qformer?.encode_batch(prompts, options);
+        // The queries count towards the language model's max_length, not the Q-Former's; for a video those of one frame, as in
+        // Hugging Face.
+        const queries = num_query_tokens ?? 0;
+        const count = perRow && perRow * (requires_query_count ? requireQueryCount(num_query_tokens) : queries);
+        prompt = encodePrompts(tokenizer, prompts, options, { queries, token, count });
+      }
       refuseRagged(...(words ? [words.input_ids] : []), prompt.input_ids);
       if (words) {
         feature.qformer_input_ids = words.input_ids;

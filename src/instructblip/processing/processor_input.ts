@@ -99,6 +99,8 @@ const OTHER_OPTIONS = ["images", "text", "text_kwargs", "images_kwargs", ...Obje
 export interface Request {
   /** The images that each row of the batch is about: one, or the frames of a video. */
   readonly rows: readonly (readonly ImageInput[])[] | undefined;
+  /** Whether `images` has a list for each text. */
+  readonly several: boolean;
   readonly prompts: readonly string[] | undefined;
   readonly text: EncodeOptions;
   readonly image: ImageOptions;
@@ -129,10 +131,11 @@ export function requestOf(
   if (rows?.length === 0) throw new InputError("BAD_PIXELS", "the list of images is empty");
   if (rows && prompts && rows.length !== prompts.length) {
     throw new InputError("BATCH_MISMATCH", `${rows.length} images but ${prompts.length} texts`, {
-      hint: "the model takes one text for each image",
+      hint: "the model takes one text for each image; of several images for a text give a list: images: [[image, image]]",
     });
   }
-  return { rows, prompts, text: textOptions, image: imageOptions, exif_transpose, allow_image_token };
+  const several = Array.isArray(images) && images.some(Array.isArray);
+  return { rows, several, prompts, text: textOptions, image: imageOptions, exif_transpose, allow_image_token };
 }
 
 /** As `optionsOf`, except for images, which {@link pixelsOf} copies. */
@@ -252,9 +255,14 @@ function listOf<T>(value: unknown): readonly T[] {
   return Array.isArray(value) ? value : [value as T];
 }
 
-/** A row for each image. */
+/** A row for each image, or for each list of images. @throws InputError BAD_PIXELS */
 export function rowsOfImages(images: unknown): readonly (readonly ImageInput[])[] {
-  return Array.from(listOf<ImageInput>(images), (image) => [image]); // no holes
+  const all = listOf<ImageInput | readonly ImageInput[]>(images);
+  if (!all.some(Array.isArray)) return Array.from(all, (image) => [image as ImageInput]); // no holes
+  if (!all.every((row) => Array.isArray(row) && row.length > 0)) {
+    throw new InputError("BAD_PIXELS", "images must be one for each text, or a list with at least one for each text");
+  }
+  return all.map((row) => Array.from(row as readonly ImageInput[]));
 }
 
 /** Pixels, or a function that decodes them; what the caller may change later is copied. @throws InputError BAD_PIXELS */
