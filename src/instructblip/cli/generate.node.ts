@@ -17,6 +17,7 @@ import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.t
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
+import type { RgbImage } from "../processing/image.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "./format.ts";
 import { readInterventions } from "./interventions.node.ts";
@@ -42,7 +43,8 @@ interface Common {
 }
 
 export interface Question extends Common {
-  readonly image: string;
+  /** Files or URLs: several are all for the one prompt. */
+  readonly image: readonly string[];
   readonly prompt: string;
   readonly negativePrompt?: string;
   readonly generation: GenerationOptions;
@@ -112,12 +114,9 @@ export async function runGenerate(question: Question, run: Run): Promise<void> {
   let load_ms = performance.now() - start;
   // Errors of image and prompt are thrown before the weights are loaded.
   const watch = new Stopwatch(1);
-  const inputs = await prepareInputs(
-    processor,
-    config,
-    [await readNamedImage(question.image, { signal })],
-    [question.prompt],
-  );
+  const images = [];
+  for (const image of question.image) images.push(await readNamedImage(image, { signal }));
+  const inputs = await prepareInputs(processor, config, images.length > 1 ? [images] : images, [question.prompt]);
   const asked = { ...question.generation, ...negativePrompt(processor, question) };
   watch.preprocessed();
   start = performance.now();
@@ -393,9 +392,14 @@ async function* answerAll(
       if (!loaded) throw error;
       const { images, prompts, generation, candidates, interventions } = request;
       const watch = new Stopwatch(prompts.length);
-      const read = [];
-      for (const image of images) read.push(await readNamedImage(image, { base, signal }));
-      const inputs = await prepareInputs(loaded.processor, loaded.model.config, read, prompts);
+      const read: RgbImage[][] = [];
+      for (const names of images) {
+        const row: RgbImage[] = [];
+        for (const image of [names].flat()) row.push(await readNamedImage(image, { base, signal }));
+        read.push(row);
+      }
+      const given = images.some(Array.isArray) ? read : read.flat();
+      const inputs = await prepareInputs(loaded.processor, loaded.model.config, given, prompts);
       watch.preprocessed();
       const { assistant: assistant_model } = loaded;
       const options = assistant_model ? { ...generation, assistant_model } : generation;

@@ -73,6 +73,9 @@ Examples:
   assisted    with drafts: "passes" of the model, "draft_tokens" and how many were accepted, "accepted_tokens"
   batch_rows  with --requests: rows of the batch that it was answered in, if above the request's
 
+  About several images: each is read where the prompt has <image>, before what is said of it; without, in front
+    $ instructblip generate --model vicuna-7b --image cat.jpg --image cat.jpg --prompt "<image> A cat. <image> Another?"
+
   The same answer in fewer passes of the model, which verifies drafts: here what followed the last tokens before, for
   answers that repeat what they read; with --assistant a smaller model's, or with --assistant-dtype int4 a copy's own
     $ instructblip generate --model vicuna-7b --image cat.jpg --prompt "What is this?" --prompt-lookup-num-tokens 5
@@ -86,6 +89,7 @@ Examples:
     $ instructblip generate --model vicuna-7b --requests questions.jsonl --json > answers.jsonl
   A request: {"id": "q1", "images": ["cat.jpg"], "prompts": ["What is this?"], "generation": {"max_new_tokens": 64}}
   Images are files, or URLs.
+  Several images of one prompt: {"images": [["a.jpg", "b.jpg"]], "prompts": ["<image> a cat. <image> what is this?"]}.
   Several images and prompts make one batch: the first prompt is asked about the first image, and so on. "generation"
   takes generate()'s options by Hugging Face's names. Requests with equal options are answered in batches of up to
   --batch-size rows, with the same tokens as alone; an image is encoded once for all its questions. File names are

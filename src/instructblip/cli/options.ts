@@ -140,10 +140,19 @@ export const baseModelOption = () =>
     "another checkpoint, or a language model alone, for the weights that the model lacks",
   ).argParser(fileName);
 
+/** File names, one each time that the option is given. */
+const fileNames = (value: string, previous: readonly string[] = []) => [...previous, fileName(value, undefined)];
+
 export const adapterOption = () =>
   new Option("--adapter <folder>", "a LoRA adapter of PEFT to merge into the weights; may be given again").argParser(
-    (value, previous: readonly string[] = []) => [...previous, fileName(value, undefined)],
+    fileNames,
   );
+
+export const imagesOption = () =>
+  new Option(
+    "--image <file>",
+    "an image, or the URL of one; again for several, which are where --prompt has <image>, or in front",
+  ).argParser(fileNames);
 
 export const vicunaOption = () =>
   new Option(

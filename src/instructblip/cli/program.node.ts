@@ -26,6 +26,7 @@ import {
   headChoice,
   ids,
   imageOption,
+  imagesOption,
   interventionsOption,
   jsonOption,
   kvCacheDtypeOption,
@@ -82,7 +83,7 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .description("answer a question about an image, or many")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
-    .addOption(imageOption())
+    .addOption(imagesOption())
     .addOption(promptOption())
     .addOption(
       new Option("--requests <file.jsonl>", "many requests, one a line; - for stdin; with --json")

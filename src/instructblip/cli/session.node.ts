@@ -30,7 +30,7 @@ export interface Run {
 }
 
 /**
- * The model inputs for images and prompts, the i-th prompt about the i-th image.
+ * The model inputs for images and prompts, the i-th prompt about the i-th image, or the i-th list of images.
  *
  * @param config of the model. A legacy model prepends the features itself, so images and prompts are processed separately: a
  *   newer processor would add placeholders.
@@ -39,10 +39,10 @@ export interface Run {
 export async function prepareInputs(
   processor: AnyProcessor,
   { image_token }: VisionLanguageConfig,
-  images: readonly RgbImage[],
+  images: readonly RgbImage[] | readonly (readonly RgbImage[])[],
   prompts: readonly string[],
 ): Promise<InstructBlipInputs> {
-  const [seen, texts] = [{ images: [...images] }, { text: [...prompts], padding: prompts.length > 1 }];
+  const [seen, texts] = [{ images }, { text: [...prompts], padding: prompts.length > 1 }];
   const inputs =
     image_token === null
       ? { ...(await processor(seen)), ...(await processor(texts)) }

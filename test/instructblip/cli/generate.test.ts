@@ -57,6 +57,20 @@ describe.each(ALL ? COMPOSITES : SAMPLE)("golden %s", (name) => {
 });
 
 describe("one question", () => {
+  it("reads several images where the prompt has <image>, also of requests and in their batches", async () => {
+    const [prompt, generation] = ["<image> A photo. <image> What is this?", { max_new_tokens: 4 }];
+    const other = join(goldenFolder("t5_flan"), "image_1.png");
+    const file = await requestsFile([
+      { images: [[IMAGE, other]], prompts: [prompt], generation },
+      { images: [IMAGE], prompts: [PROMPT], generation },
+    ]);
+    const many = await json<Result>(["generate", "--model", PLAIN, "--requests", file, "--json"]);
+    expect(many.map((result) => result.batch_rows)).toEqual([2, 2]);
+    const { num_query_tokens: Q } = (await openGolden(PLAIN)).json.spec;
+    const [row] = many[0].sequences;
+    expect(row.filter((id) => id === row[0])).toHaveLength(2 * Q);
+  });
+
   it("drafts by --assistant, which may be a copy of the model, also for requests", async () => {
     const drafting = ["--assistant", PLAIN, "--num-assistant-tokens", "2", "--assistant-confidence-threshold", "0"];
     const generation = {
@@ -65,14 +79,12 @@ describe("one question", () => {
       num_assistant_tokens: 2,
       assistant_confidence_threshold: 0,
     };
-    const [plain] = await json<Result>([...ONE, "--json", "--max-new-tokens", "4", "--eos-token-id", "2"]);
     const asked = [...ONE, "--json", "--max-new-tokens", "4", "--eos-token-id", "2", ...drafting];
     const file = await requestsFile([{ images: [IMAGE], prompts: [PROMPT], generation }]);
     const many = ["generate", "--model", PLAIN, "--assistant", PLAIN, "--requests", file, "--json"];
-    for (const [{ sequences, assisted }] of [await json<Result>(asked), await json<Result>(many)]) {
-      expect(sequences).toEqual(plain.sequences);
-      expect(assisted).toEqual({ passes: 2, draft_tokens: 2, accepted_tokens: 2 });
-    }
+    const [[one], [same]] = [await json<Result>(asked), await json<Result>(many)];
+    expect(one.assisted).toEqual({ passes: 2, draft_tokens: 2, accepted_tokens: 2 });
+    expect(same).toMatchObject({ sequences: one.sequences, assisted: one.assisted });
   });
 
   it("prints the best of the beams, or as many as are asked for", async () => {

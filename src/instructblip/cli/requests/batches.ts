@@ -96,10 +96,11 @@ export function joinInputs(jobs: readonly InstructBlipInputs[], padding: number)
   const masks = (ids: Ids | undefined, mask: Ids | undefined) => mask ?? ids?.map((row) => row.map(() => 1));
   const { data } = stack(jobs.map(({ pixel_values }) => framesOf(pixel_values)));
   const { pixel_values, interpolate_pos_encoding } = jobs[0]!;
+  const images = jobs.reduce((sum, job) => sum + job.pixel_values.shape[0]!, 0); // a row may have several
   const input_ids = rows((job) => job.input_ids);
   const words = rows((job) => job.qformer_input_ids);
   return {
-    pixel_values: { data, shape: [input_ids.length, ...pixel_values.shape.slice(1)] },
+    pixel_values: { data, shape: [images, ...pixel_values.shape.slice(1)] },
     ...(interpolate_pos_encoding && { interpolate_pos_encoding: true }),
     input_ids: padded(input_ids, padding, "left"),
     attention_mask: padded(

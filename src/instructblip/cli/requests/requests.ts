@@ -12,9 +12,9 @@ import { checkInterventions, type Intervention } from "../../interventions/inter
 /** The request's id, which its answer repeats; null if it has none. */
 export type RequestId = string | number | null;
 
-/** One batch: the i-th prompt is asked about the i-th image. */
+/** One batch: the i-th prompt is asked about the i-th image, or about all of the i-th list. */
 export interface Request {
-  readonly images: readonly string[];
+  readonly images: readonly string[] | readonly (readonly string[])[];
   readonly prompts: readonly string[];
   readonly generation: GenerationOptions;
   /** Texts to rank instead of generating, for each prompt. */
@@ -75,13 +75,14 @@ function check(value: Record<string, unknown>): Request {
     const hint = Object.hasOwn(FIELD_HINTS, unknown) ? FIELD_HINTS[unknown] : undefined;
     throw unknownName("a request", unknown, FIELDS, { kind: "field", hint });
   }
-  const images = strings("BAD_REQUEST", "images", value.images, "of file names");
+  const images = imagesOf(value.images);
   const prompts = strings("BAD_PROMPT", "prompts", value.prompts, "of texts");
   if (images.length !== prompts.length) {
     const message = `${images.length} images for ${prompts.length} prompts; each prompt is asked about one image`;
-    throw new InputError("BATCH_MISMATCH", message);
+    const hint = 'of several images for a prompt write a list: "images": [["a.png", "b.png"]]';
+    throw new InputError("BATCH_MISMATCH", message, { hint });
   }
-  if (images.includes("")) throw new InputError("BAD_REQUEST", "images: a file name is empty");
+  if (images.flat().includes("")) throw new InputError("BAD_REQUEST", "images: a file name is empty");
   const generation = Object.hasOwn(value, "generation") ? value.generation : {};
   if (!isObject(generation)) {
     throw new InputError(
@@ -104,6 +105,13 @@ function check(value: Record<string, unknown>): Request {
     throw new InputError("BAD_REQUEST", `candidates are ranked, not generated: leave ${name} out`);
   }
   return { images, prompts, generation, candidates: candidatesOf(value.candidates, prompts.length) };
+}
+
+/** File names, or a list of them for each prompt. */
+function imagesOf(value: unknown): Request["images"] {
+  const what = "of file names";
+  if (!Array.isArray(value) || !value.some(Array.isArray)) return strings("BAD_REQUEST", "images", value, what);
+  return value.map((row, i) => strings("BAD_REQUEST", `images: list ${i}`, row, what));
 }
 
 /** Texts for all prompts, or a list for each. */
