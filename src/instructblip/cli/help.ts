@@ -176,6 +176,9 @@ beside the data. All lines are checked before the model is loaded.
 Beside each NAME.index i64[n], places in the data; in the metadata "ids", [place, id] of each item, and "features", the settings.
 Lines are kept in OUT.part until all are done; --resume continues that. An item that fails is left out, and the exit code is
 ${EXIT.someFailed}.
+Beside each NAME.index i64[n], places in the data; in the metadata "ids", [place, id] of each item, and "features", the
+settings. Lines are kept in OUT.part until all are done; --resume continues that. An item that fails is left out, and
+the exit code is ${EXIT.someFailed}. When the GPU is lost, the model is loaded again and the run goes on.
 ${EXIT_CODES}`,
   retrieve: `
 Examples:
@@ -183,11 +186,11 @@ Examples:
     $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data photos --text "a dog on a beach"
   The texts that are about an image, as JSON:
     $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data captions.jsonl --image dog.jpg --json
-A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}, with one of both or both; --text ranks images, --image texts.
+A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}, one of both or both; --text ranks images, --image texts.
   ITC    cosine of the embeds of image and text, which are computed apart
-  ITM    the probability that they belong together, by the matching head, which looks at both: of the --rerank best by ITC
-  score  what they are ordered by: the cosine, and of those that the head has judged, which come first, its logit added, as in
-         LAVIS
+  ITM    the probability that they belong together, by the matching head, which looks at both: of the --rerank best
+  score  what they are ordered by: the cosine, and of those that the head has judged, which come first, its logit
+         added, as in LAVIS
 JSON: {"query": {"text" or "image"}, "ranked": [{"id", "image", "text", "itc", "itm", "score"}]}
 ${EXIT_CODES}`,
   trace: `
