@@ -4,6 +4,7 @@ import { performance } from "node:perf_hooks";
 import { formatStorage, type KVCacheDType, type StorageDType } from "../../modules/storage_dtype.ts";
 import type { ComputeDType } from "../../tensor/dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
+import { lavisOptions, withEndInFront } from "../evaluation/lavis.ts";
 import { METRICS, type Metric } from "../evaluation/metrics.ts";
 import {
   difference,
@@ -201,9 +202,10 @@ async function* answerAll(
       try {
         const images = [];
         for (const file of [item.image].flat()) images.push(await readNamedImage(file, { base, signal }));
-        const inputs = await prepareInputs(processor, model.config, images, [item.prompt]);
+        const given = await prepareInputs(processor, model.config, images, [item.prompt]);
+        const inputs = task.lavis ? lavisInputs(given, processor, model) : given;
         if (task.ranking) yield { position, found: await rank(model, processor, task, item, inputs, signal) };
-        else jobs.push({ position, inputs, options: task.generation });
+        else jobs.push({ position, inputs, options: task.lavis ? lavisOptions(task.generation) : task.generation });
       } catch (error) {
         signal.throwIfAborted();
         yield { position, error };
@@ -216,6 +218,11 @@ async function* answerAll(
     }
   }
 }
+
+const lavisInputs = (inputs: InstructBlipInputs, { tokenizer }: AnyProcessor, { config }: VisionLanguageModel) => ({
+  ...inputs,
+  input_ids: withEndInFront(inputs.input_ids, tokenizer, config.image_token),
+});
 
 /** The text of the first row, without the prompt. */
 function predictionOf(

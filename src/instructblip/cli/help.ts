@@ -127,7 +127,7 @@ ${SHARDS}
 A task is a file such as
   {"prompt": "Question: {question} Short answer:", "generation": {"max_new_tokens": 10}, "metric": "exact_match_vqa"}
   prompt      {field} is a question's field; of an array {field} is all items joined by commas, {field:30} the first 30,
-              {field:letters} (a) one (b) two; {{ and }} are braces
+              {field:letters} (a) one (b) two; {field:blip_question} as LAVIS's processor; {{ and }} are braces
   generation  generate()'s options by Hugging Face's names
   candidates  to rank instead of generating: ["yes", "no"]; [["yes", "true"], ["no", "false"]] for synonyms;
               {"field": "choices"} of each question; {"file": "answers.txt"} beside the task, one on each line

@@ -6,6 +6,7 @@ import { parseJson } from "../config/json_file.ts";
 import { flag, oneOf, option, readOptions, type ValuesOf, whole } from "../config/options.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/options.ts";
 import { MAX_CHARACTERS } from "../tokenizer/tokenizer.ts";
+import { TEXT_PROCESSORS } from "./lavis.ts";
 import { METRICS, type Metric, type MetricName } from "./metrics.ts";
 import { type Candidates, PRESETS } from "./presets.ts";
 
@@ -16,6 +17,11 @@ export interface Task {
   readonly prompt: string;
   readonly generation: GenerationOptions;
   readonly metric: MetricName;
+  /**
+   * As LAVIS to the token: Vicuna's prompts begin with its end token, which LAVIS makes the beginning-of-sequence token too, and
+   * repetition_penalty counts the answer's tokens alone, as generate() there is given embeddings and no ids.
+   */
+  readonly lavis?: true;
   /** Candidates and ranking options, instead of generation. */
   readonly ranking?: TaskRanking;
 }
@@ -49,7 +55,7 @@ export interface Question {
   readonly right?: readonly number[];
 }
 
-const TASK_FIELDS = ["name", "preset", "mode", "prompt", "generation", "metric", "candidates", "ranking"];
+const TASK_FIELDS = ["name", "preset", "mode", "prompt", "generation", "metric", "candidates", "ranking", "lavis"];
 const MODES = ["generate", "rank_answers"];
 /** Options that would make generate() return something else than one answer. */
 const NOT_IN_A_TASK = [
@@ -98,6 +104,8 @@ export function parseTask(text: string, fileName: string, readText?: (name: stri
     );
   }
   parseTemplate(prompt, fileName);
+  const lavis = value.lavis ?? preset?.lavis ?? false;
+  if (typeof lavis !== "boolean") bad(`${fileName}: lavis must be true or false, got ${shown(lavis)}`);
   const candidates = candidatesOf(value.candidates ?? preset?.candidates, fileName, readText);
   const ranks = candidates !== undefined || (preset?.candidates !== undefined && value.mode !== "generate");
   const mode = value.mode ?? (ranks ? "rank_answers" : "generate");
@@ -119,6 +127,7 @@ export function parseTask(text: string, fileName: string, readText?: (name: stri
     prompt,
     generation: { ...preset?.generation, ...own },
     metric: metric as MetricName,
+    ...(lavis && { lavis }),
     ...(ranking ? { ranking } : {}),
   };
 }
@@ -245,17 +254,22 @@ function rankedOf(
 
 interface Slot {
   readonly field: string;
-  /** `30`: that many of an array; `letters`: (a) … (b) … */
+  /** `30`: that many of an array; `letters`: (a) … (b) …; a text processor of LAVIS. */
   readonly form: string | undefined;
 }
 
-/** Text and slots: `{field}`, `{field:30}`, `{field:letters}`; `{{` and `}}` are braces. @throws InputError BAD_TASK */
+/** Text and slots: `{field}`, `{field:30}`, `{field:letters}`, `{field:blip_question}`; `{{` and `}}` are braces. @throws InputError BAD_TASK */
 function parseTemplate(template: string, where: string): (string | Slot)[] {
   const parts: (string | Slot)[] = [];
-  for (const [match, field, form] of template.matchAll(/\{\{|\}\}|\{(\w+)(?::([1-9][0-9]*|letters))?\}|[{}]|[^{}]+/g)) {
+  for (const [match, field, form] of template.matchAll(
+    /\{\{|\}\}|\{(\w+)(?::([1-9][0-9]*|letters|blip_question|blip_caption))?\}|[{}]|[^{}]+/g,
+  )) {
     if (field !== undefined) parts.push({ field, form });
     else if (match === "{" || match === "}") {
-      bad(`${where}: a brace that belongs to no {field}`, "{field}, {field:30}, {field:letters}; {{ and }} are braces");
+      bad(
+        `${where}: a brace that belongs to no {field}`,
+        "{field}, {field:30}, {field:letters}, {field:blip_question}; {{ and }} are braces",
+      );
     } else parts.push(match === "{{" || match === "}}" ? match.charAt(0) : match);
   }
   return parts;
@@ -263,7 +277,12 @@ function parseTemplate(template: string, where: string): (string | Slot)[] {
 
 function fill({ field, form }: Slot, item: Record<string, unknown>): string {
   const value = Object.hasOwn(item, field) ? item[field] : undefined;
-  if (form === undefined && (typeof value === "string" || typeof value === "number")) return String(value);
+  const isText = typeof value === "string" || typeof value === "number";
+  if (form === undefined && isText) return String(value);
+  if (form !== undefined && Object.hasOwn(TEXT_PROCESSORS, form)) {
+    if (isText) return TEXT_PROCESSORS[form as keyof typeof TEXT_PROCESSORS](String(value));
+    throw new InputError("BAD_DATA", `the prompt needs the field ${quote(field)}, a text`);
+  }
   if (!Array.isArray(value) || !value.every((one) => typeof one === "string")) {
     const what = form === undefined ? "a text or an array of texts" : "an array of texts";
     throw new InputError("BAD_DATA", `the prompt needs the field ${quote(field)}, ${what}`);

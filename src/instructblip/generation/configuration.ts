@@ -17,13 +17,15 @@ import {
 import type { StoppingCriterion } from "./types.ts";
 
 /** Options that are replaced by others (max_length, min_length) or have no effect. */
-type Unkept = "max_new_tokens" | "min_new_tokens" | "bos_token_id" | "use_cache";
+type Unkept = "max_new_tokens" | "min_new_tokens" | "bos_token_id" | "use_cache" | "penalize_prompt";
 
 /** Options after defaults and checks; lengths count whole rows. */
 export interface DecodingConfig extends Omit<ValuesOf<typeof GENERATION>, Unkept> {
   /** Generated ids are below it; prompts may have others. */
   readonly vocabulary: number;
   readonly prompt_length: number;
+  /** The first id of a row that repetition_penalty counts. */
+  readonly penalized_from: number;
   /** max_new_tokens and min_new_tokens are converted to these. */
   readonly max_length: number;
   readonly min_length: number;
@@ -84,6 +86,8 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
     ...values,
     vocabulary,
     prompt_length: promptLength,
+    // A decoder's start token is no prompt.
+    penalized_from: values.penalize_prompt || setting.decoder_start_token_id !== undefined ? 0 : promptLength,
     ...ownLength(values.stopping_criteria, promptLength, lengths(options, setting, warnings)),
     eos_token_id,
     pad_token_id: pad_token_id ?? eos_token_id[0] ?? null,

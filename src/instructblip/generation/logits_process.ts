@@ -47,8 +47,8 @@ export function scoreEdits(
 ): ScoreEdits | undefined {
   // logitsProcessors() has a fixed order: it never gives several penalties, or a ban before one.
   if (!processors.every(({ penalty, bans }) => penalty !== undefined || bans !== undefined)) return undefined;
-  const penalty = processors.find((processor) => processor.penalty !== undefined)?.penalty ?? 1;
-  const penalised = rows.map((ids) => (penalty === 1 ? [] : distinct(ids, vocabulary)));
+  const { penalty = 1, from = 0 } = processors.find((processor) => processor.penalty !== undefined) ?? {};
+  const penalised = rows.map((ids) => (penalty === 1 ? [] : distinct(ids.slice(from), vocabulary)));
   const banned = rows.map((ids) =>
     distinct(
       processors.flatMap(({ bans }) => (bans ? [...bans(ids)] : [])),
@@ -102,17 +102,21 @@ export function sequenceBias(biases: NonNullable<DecodingConfig["sequence_bias"]
   });
 }
 
-/** Divides positive and multiplies negative scores of every id in the row: prompt and image ids count too. */
-export function repetitionPenalty(value: number): LogitsProcessor {
+/**
+ * Divides positive and multiplies negative scores of every id in the row: prompt and image ids count too.
+ *
+ * @param from the first id that counts
+ */
+export function repetitionPenalty(value: number, from = 0): LogitsProcessor {
   const penalty = f(value);
   return Object.assign(
     each((ids, scores) => {
-      for (const id of distinct(ids, scores.length)) {
+      for (const id of distinct(ids.slice(from), scores.length)) {
         const score = scores[id]!;
         scores[id] = score < 0 ? score * penalty : score / penalty;
       }
     }),
-    { penalty },
+    { penalty, from },
   );
 }
 
@@ -358,7 +362,7 @@ export function logitsProcessors(config: DecodingConfig): LogitsProcessor[] {
   const words = config.bad_words_ids.filter((word) => !(word.length === 1 && eos.includes(word[0]!)));
 
   if (config.sequence_bias.length) list.push(sequenceBias(config.sequence_bias));
-  if (config.repetition_penalty !== 1) list.push(repetitionPenalty(config.repetition_penalty));
+  if (config.repetition_penalty !== 1) list.push(repetitionPenalty(config.repetition_penalty, config.penalized_from));
   if (config.no_repeat_ngram_size > 0) list.push(noRepeatNgram(config.no_repeat_ngram_size));
   if (words.length) list.push(badWords(words));
   if (config.min_length > prompt_length && eos.length) list.push(minLength(config.min_length, eos));

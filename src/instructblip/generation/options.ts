@@ -190,6 +190,8 @@ export const GENERATION = {
 
   /** Above 1 makes every token that is already in the row, image and prompt ids included, less likely. */
   repetition_penalty: above(0).default(1).readsPrompt().flag("above 1: tokens of the row so far become less likely"),
+  /** Whether repetition_penalty counts the prompt's and image's ids. Default true, as in HF; LAVIS counts the answer's alone. */
+  penalize_prompt: flag().default(true).needs("repetition_penalty"),
   /** No run of this many tokens occurs twice in a row, prompt included. */
   no_repeat_ngram_size: whole(0).default(0).readsPrompt().flag("no run of n tokens occurs twice; 0: off"),
 

@@ -33,7 +33,8 @@ describe("a task", () => {
     expect(made).toEqual({
       name: "lavis-vqa-t5",
       preset: "lavis-vqa-t5",
-      prompt: "Question: {question} Short answer:",
+      lavis: true,
+      prompt: "Question: {question:blip_question} Short answer:",
       generation: { num_beams: 1, max_new_tokens: 10, repetition_penalty: 1.5, length_penalty: -1 },
       metric: "vqa_accuracy_lavis",
     });
@@ -45,7 +46,7 @@ describe("a task", () => {
     expect(Object.hasOwn(METRICS, made.metric)).toBe(true);
     const texts = { question: "Q", statement: "S", context: "", text: "T", history: "H" };
     const fields = { ...texts, ocr_tokens: ["x"], choices: ["a", "b"], options: ["a", "b"] };
-    const answers = Array.from({ length: 10 }, () => (preset === "paper-hatefulmemes" ? "true" : "a"));
+    const answers = Array.from({ length: 10 }, () => (preset.endsWith("hatefulmemes") ? "yes" : "a"));
     expect(parseQuestion(JSON.stringify({ ...ITEM, ...fields, answers }), made).prompt).not.toMatch(/[{}]/);
   });
 
@@ -60,6 +61,7 @@ describe("a task", () => {
     [{ ...TASK, generation: { beams: 2 } }, /^UNKNOWN_OPTION: generate has no option "beams"/],
     [{ ...TASK, generation: { num_return_sequences: 2 } }, /^UNSUPPORTED_OPTION: .*one answer/],
     [{ ...TASK, mode: "rank_answers" }, /^BAD_TASK: .*no candidates to rank\n.*"file"/],
+    [{ ...TASK, lavis: 1 }, /^BAD_TASK: .*lavis must be true or false/],
     [{ ...TASK, mode: "rank" }, /^BAD_TASK: .*mode must be "generate" or "rank_answers"/],
     [{ preset: "paper-msvd-qa" }, /^BAD_TASK: .*no candidates to rank/],
     [{ ...TASK, candidates: [] }, /^BAD_TASK: .*candidates must be texts/],
