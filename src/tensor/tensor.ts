@@ -2,6 +2,7 @@
  * The Tensor: a shape over a buffer on a device, and views of it that move no data. No arithmetic here; see ops/. Also the
  * interface of Device, with the types it takes, as the two refer to each other; see device/.
  */
+import type { BusyTime } from "./device/busy_time.ts";
 import type { Call } from "./device/call.ts";
 import type { Caps } from "./device/caps.ts";
 import type { Memory, Storage } from "./device/memory.ts";
@@ -234,6 +235,8 @@ export interface Device {
    * @throws DeviceError FEATURE without timestamps; KernelError PROFILE within another `profile`
    */
   profile(fn: () => unknown, options?: { readonly clock?: ProfileClock | undefined }): Promise<Profiled>;
+  /** Measures from now on how long the device has work, as seen by the host. */
+  measureBusy(): BusyTime;
   /** For a profile: the path of the module that records launches and uploads, "" outside of any; see `atSite`. */
   site: string;
   /** Frees everything at once. Later calls throw DISPOSED. Harmless when repeated. */

@@ -1,5 +1,5 @@
 /** `evaluate` and `merge`: answers and scores the questions of a task, whole or in shards that are merged. */
-import { basename, dirname } from "node:path";
+import { basename } from "node:path";
 import { performance } from "node:perf_hooks";
 import { formatStorage, type KVCacheDType, type StorageDType } from "../../modules/storage_dtype.ts";
 import type { ComputeDType } from "../../tensor/dtype.ts";
@@ -20,21 +20,24 @@ import type { Question, Task } from "../evaluation/task.ts";
 import { candidateIds } from "../generation/ranking.ts";
 import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.ts";
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
-import { readNamedImage } from "../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, Pace, progressText } from "./format.ts";
 import { reportJson, reportText } from "./report.ts";
-import { type Answer, answerTogether, BATCH_SIZE, beginOf, inOrder, type Job } from "./requests/batches.ts";
+import { ahead, windows } from "./requests/ahead.ts";
+import { AHEAD, type Answer, answerTogether, BATCH_SIZE, beginOf, inOrder, type Job } from "./requests/batches.ts";
+import type { DataOptions } from "./requests/data_rows.ts";
+import { ImageReader, workersFor } from "./requests/image_workers.node.ts";
 import { mergeAnswers } from "./requests/merge_answers.node.ts";
-import { identityOf, readData, readPredictionFile, readTask } from "./requests/predictions.node.ts";
+import { type Data, identityOf, readData, readPredictionFile, readTask } from "./requests/predictions.node.ts";
 import { reopening } from "./requests/reopening.node.ts";
 import { openShard } from "./requests/shard_file.node.ts";
+import { Stats } from "./requests/stats.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch } from "./timing.ts";
 
-export interface Evaluation {
+export interface Evaluation extends DataOptions {
   readonly model: string;
   readonly dtype: StorageDType;
   readonly fixVicunaTokenIds?: boolean;
@@ -42,6 +45,7 @@ export interface Evaluation {
   readonly computeDtype?: ComputeDType;
   readonly kvCacheDtype?: KVCacheDType;
   readonly task: string;
+  /** A file, or a folder of a data set. */
   readonly data: string;
   /** The folder of images; default: that of the data. */
   readonly images?: string;
@@ -53,6 +57,10 @@ export interface Evaluation {
   /** Batch size, at most. */
   readonly batchSize?: number;
   readonly json?: boolean;
+  /** Threads that decode and resize images. */
+  readonly workers?: number;
+  /** Print how busy the device was. */
+  readonly stats?: boolean;
   /** The program's version. */
   readonly version: string;
 }
@@ -62,12 +70,21 @@ const OF_THE_TASK = new Set(["UNSUPPORTED_OPTION", "UNKNOWN_OPTION", "PARAM_RANG
 
 /** Answers a task's questions and prints the scores. @returns the exit code */
 export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<number> {
+  const task = await readTask(evaluation.task);
+  const data = await readData(evaluation.data, task, evaluation);
+  try {
+    return await evaluateOn(data, task, evaluation, run);
+  } finally {
+    await data.close();
+  }
+}
+
+async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: Run): Promise<number> {
   const { terminal } = run;
+  const { items, sha256 } = data;
   const { dtype, version, shard = { i: 0, n: 1 }, fixVicunaTokenIds: fix_vicuna_token_ids = false } = evaluation;
   const { weightCache: weight_cache = false, kvCacheDtype: kv_cache_dtype = "f32" } = evaluation;
   const { computeDtype: compute_dtype = "f32" } = evaluation;
-  const task = await readTask(evaluation.task);
-  const { items, sha256 } = await readData(evaluation.data, task);
   const folder = await openModelFolder(evaluation.model, run);
   const processor = await AutoProcessor.from_pretrained(folder);
   const settings: Settings = {
@@ -90,16 +107,22 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   const known = new Set(rows.map(({ index }) => index));
   // Questions about one image are adjacent, so that it is encoded once.
   const left = byImage([...items.entries()].filter(([index]) => index % shard.n === shard.i && !known.has(index)));
-  const base = evaluation.images ?? dirname(evaluation.data);
+  const base = evaluation.images ?? data.base;
   const progress = new Progress(terminal);
+  const size = evaluation.batchSize ?? BATCH_SIZE;
   let model: VisionLanguageModel | undefined;
+  let stats: Stats | undefined;
+  const workers = workersFor(left.length, evaluation.workers);
+  const images = new ImageReader(processor, base, workers, run.signal);
   const begun = performance.now();
   const pace = new Pace();
   const counts = { done: 0, failed: 0 };
-  const asked = { task, base, size: evaluation.batchSize ?? BATCH_SIZE };
+  const asked = { task, images, size, depth: workers === 0 ? 0 : AHEAD * size };
   const answerRest = async (progressed: () => void) => {
-    const loading = { fix_vicuna_token_ids, weight_cache, compute_dtype, kv_cache_dtype };
+    const image_cache = AHEAD * Math.max(size, BATCH_SIZE);
+    const loading = { fix_vicuna_token_ids, weight_cache, compute_dtype, kv_cache_dtype, image_cache };
     model ??= await loadModel(folder, dtype, run, loading);
+    if (evaluation.stats) stats ??= new Stats(model.device.measureBusy());
     const rest = left.slice(counts.done);
     for await (const { position, ...outcome } of inOrder(answerAll(model, processor, rest, asked, run))) {
       const [index, { id, kind, prompt, answers }] = rest[position]!;
@@ -130,8 +153,11 @@ export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<num
   };
   try {
     if (left.length > 0) await reopening(run, answerRest, release);
+    progress.clear();
+    if (stats) say(terminal, (stats as Stats).text(counts.done));
   } finally {
     progress.clear();
+    await images.close();
     model?.dispose();
     await out?.close();
   }
@@ -186,35 +212,59 @@ interface Found {
   readonly right?: readonly number[];
 }
 
+interface Asked {
+  readonly task: Task;
+  readonly images: ImageReader;
+  /** Batch size in rows. */
+  readonly size: number;
+  /** Questions that are prepared beyond those that are answered. */
+  readonly depth: number;
+}
+
+type EvaluationJob = Job & { readonly position: number; readonly item: Question };
+
 /** Answers questions in batches; yields them as they are done. */
 async function* answerAll(
   model: VisionLanguageModel,
   processor: AnyProcessor,
   left: readonly [number, Question][],
-  { task, base, size }: { readonly task: Task; readonly base: string; readonly size: number },
+  { task, images, size, depth }: Asked,
   { signal }: Run,
 ): AsyncGenerator<{ readonly position: number } & ({ readonly found: Found } | { readonly error: unknown })> {
-  for (let begin = 0; begin < left.length; begin += size) {
-    const jobs: (Job & { readonly position: number })[] = [];
-    for (let position = begin; position < Math.min(left.length, begin + size); position++) {
+  const prepare = async ([position, [, item]]: [number, [number, Question]]) => {
+    try {
+      const pixels = await Promise.all([item.image].flat().map((image) => images.read(image)));
+      const given = await prepareInputs(processor, model.config, pixels, [item.prompt]);
+      const inputs = task.lavis ? lavisInputs(given, processor, model) : given;
+      const options = task.lavis ? lavisOptions(task.generation) : task.generation;
+      return { job: { position, item, inputs, options } satisfies EvaluationJob };
+    } catch (error) {
+      return { position, error };
+    }
+  };
+  const prepared = ahead(left.entries(), depth, prepare);
+  for await (const window of windows(prepared, size === 1 ? 1 : AHEAD * size)) {
+    const jobs: EvaluationJob[] = [];
+    for (const one of window) {
       signal.throwIfAborted();
-      const [, item] = left[position]!;
-      try {
-        const images = [];
-        for (const file of [item.image].flat()) images.push(await readNamedImage(file, { base, signal }));
-        const given = await prepareInputs(processor, model.config, images, [item.prompt]);
-        const inputs = task.lavis ? lavisInputs(given, processor, model) : given;
-        if (task.ranking) yield { position, found: await rank(model, processor, task, item, inputs, signal) };
-        else jobs.push({ position, inputs, options: task.lavis ? lavisOptions(task.generation) : task.generation });
-      } catch (error) {
-        signal.throwIfAborted();
-        yield { position, error };
-      }
+      if (images.failure) throw images.failure.error;
+      if (!one.job) yield one;
+      else if (!task.ranking) jobs.push(one.job);
+      else yield await rankJob(one.job);
     }
     for await (const outcome of answerTogether(model, jobs, size, () => new Stopwatch(1), { signal, load_ms: 0 })) {
       const { position, inputs } = outcome.job;
       if ("error" in outcome) yield { position, error: outcome.error };
       else yield { position, found: { prediction: predictionOf(processor, model, inputs, outcome.answer) } };
+    }
+  }
+
+  async function rankJob({ position, item, inputs }: EvaluationJob) {
+    try {
+      return { position, found: await rank(model, processor, task, item, inputs, signal) };
+    } catch (error) {
+      signal.throwIfAborted();
+      return { position, error };
     }
   }
 }

@@ -7,6 +7,7 @@ import type { Readable } from "node:stream";
 import type { KVCacheDType, StorageDType } from "../../modules/storage_dtype.ts";
 import type { ComputeDType } from "../../tensor/dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
+import { type DataSet, openDataSet } from "../data/data_set.node.ts";
 import { type Shard, sizeOf } from "../evaluation/prediction_file.ts";
 import type { GenerationOptions } from "../generation/options.ts";
 import type { AssistedCounts } from "../generation/output.ts";
@@ -17,15 +18,18 @@ import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.t
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
-import type { RgbImage } from "../processing/image.ts";
 import { openModelFolder } from "./folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "./format.ts";
 import { readInterventions } from "./interventions.node.ts";
 import { logprobTable, type NamedLogprobs, namedLogprobs } from "./logprobs.ts";
-import { type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./requests/batches.ts";
+import { ahead, windows } from "./requests/ahead.ts";
+import { AHEAD, type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./requests/batches.ts";
+import { type DataOptions, namesColumns, requestsOf, rowsOfLines } from "./requests/data_rows.ts";
+import { ImageReader, workersFor } from "./requests/image_workers.node.ts";
 import { OutFile } from "./requests/out_file.node.ts";
 import { reopening } from "./requests/reopening.node.ts";
-import { PreviousRun, parseLine, type RequestId, splitLines } from "./requests/requests.ts";
+import { type Line, type ParsedLine, PreviousRun, parseLine, type RequestId, splitLines } from "./requests/requests.ts";
+import { Stats } from "./requests/stats.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch, type Timing } from "./timing.ts";
@@ -53,9 +57,12 @@ export interface Question extends Common {
   readonly json?: boolean;
 }
 
-export interface Questions extends Common {
-  /** A file of JSON lines, or `-`. */
+export interface Questions extends Common, DataOptions {
+  /** A file of requests, a data set, or `-`. */
   readonly requests: string;
+  /** Of rows that are no requests: the template of prompts, and options of generation. */
+  readonly prompt?: string;
+  readonly generation?: GenerationOptions;
   /** The shard of the requests to answer. */
   readonly shard?: Shard;
   /** The output file instead of stdout. */
@@ -64,6 +71,10 @@ export interface Questions extends Common {
   readonly resume?: boolean;
   /** Batch size in rows, at most. */
   readonly batchSize?: number;
+  /** Threads that decode and resize images. */
+  readonly workers?: number;
+  /** Print how busy the device was. */
+  readonly stats?: boolean;
 }
 
 /** A line of `--json`. */
@@ -240,12 +251,32 @@ function readable(sequences: readonly (readonly number[])[]): number[][] {
 
 // --- many requests -------------------------------------------------------------------------------------------------
 
+/** Whether requests are rows of a data set, by the path or an option, and not lines. @throws as {@link openDataSet} */
+export async function areRows(path: string, options: DataOptions): Promise<boolean> {
+  if (namesColumns(options) || options.split !== undefined) return true;
+  if (path === "-" || !(await stat(path).catch(() => undefined))) return false;
+  const set = await openDataSet(path, options.split);
+  await set?.close();
+  return set !== undefined;
+}
+
 /** Answers every request, one line for each. @returns the exit code */
 export async function runRequests(questions: Questions, run: Run): Promise<number> {
+  const path = questions.requests;
+  const isReadable = path === "-" || (await isReadableFile(path));
+  const set = isReadable && path !== "-" ? await openDataSet(path, questions.split) : undefined;
+  try {
+    return await answerRequests(questions, set, run);
+  } finally {
+    await set?.close();
+  }
+}
+
+async function answerRequests(questions: Questions, set: DataSet | undefined, run: Run): Promise<number> {
   const { requests: path, model: modelPath, dtype, shard = { i: 0, n: 1 }, resume = false } = questions;
   const { terminal, signal } = run;
-  const isFile = path !== "-" && (await isRegularFile(path));
-  const lines = isFile ? await countLines(path) : undefined;
+  const isFile = set !== undefined || (path !== "-" && (await isRegularFile(path)));
+  const lines = set ? set.count : isFile ? await countLines(path) : undefined;
   const start = performance.now();
   const folder = await openModelFolder(modelPath, run);
   const processor = await AutoProcessor.from_pretrained(folder);
@@ -254,7 +285,8 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   const total = lines === undefined ? undefined : Math.max(0, sizeOf(shard, lines) - previous.done);
   let model: VisionLanguageModel | undefined;
   let assistant: VisionLanguageModel | undefined;
-  let loaded: Loaded | undefined;
+  let loading: Promise<Loaded> | undefined;
+  let stats: Stats | undefined;
   const load = async () => {
     model = await loadModel(folder, dtype, run, {
       fix_vicuna_token_ids: questions.fixVicunaTokenIds ?? false,
@@ -264,29 +296,36 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
       image_cache: AHEAD * Math.max(size, BATCH_SIZE),
     });
     assistant = await loadAssistant(questions, model, run);
-    loaded = { model, assistant, processor, load_ms: performance.now() - start };
-    return loaded;
+    if (questions.stats) stats ??= new Stats(model.device.measureBusy());
+    return { model, assistant, processor, load_ms: performance.now() - start };
   };
-  /** Disposes the model, which `load` loads again. */
+  const loadOnce = () => {
+    loading ??= load();
+    return loading;
+  };
+  /** Disposes the model, which `loadOnce` loads again. */
   const release = () => {
     model?.dispose();
-    model = loaded = undefined;
+    model = loading = undefined;
   };
-  const base = isFile ? dirname(path) : process.cwd();
+  const base = set?.base ?? (isFile ? dirname(path) : process.cwd());
   // A program that writes requests to a pipe may wait for an answer before the next one.
   const size = questions.batchSize ?? (isFile ? BATCH_SIZE : 1);
   const progress = new Progress(terminal);
   const counts = { done: 0, failed: 0 };
   let exit: number = previous.failed ? EXIT.someFailed : EXIT.ok;
+  // Of a pipe, no request is read before the one before it is answered.
+  const workers = isFile ? workersFor(total, questions.workers) : 0;
+  const images = new ImageReader(processor, base, workers, signal);
   let input: Readable | undefined;
   const stop = () => input?.destroy();
   const pace = new Pace();
   let begun = performance.now();
   try {
     // A run with nothing left to do needs no model; otherwise its errors are thrown at the start.
-    if (!resume) await reopening(run, load, release);
+    if (!resume) await reopening(run, loadOnce, release);
     begun = performance.now();
-    input = path === "-" ? process.stdin : createReadStream(path);
+    input = set ? undefined : path === "-" ? process.stdin : createReadStream(path);
     signal.addEventListener("abort", stop);
     progress.show(total === undefined ? "waiting for requests …" : `0 of ${total}`);
     const write = async (line: Result | RankedResult | Failure) => {
@@ -295,56 +334,58 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
       if (terminal.outIsTerminal) progress.clear();
       await terminal.out(text);
     };
-    /** Writes the output lines, in the order of the requests. */
-    const drain = async (parsed: readonly Parsed[]) => {
-      let rest = parsed;
-      let ended: Failure | undefined;
-      const loadOnce = async () => loaded ?? (await load());
-      const answerRest = async (progressed: () => void) => {
-        ended = undefined;
-        for await (const { id, result, error } of inOrder(answerAll(rest, loadOnce, base, size, run))) {
-          let line = result;
-          if (error !== undefined) {
-            const { code, message, exitCode } = describeError(error);
-            line = { id, error: { code, message: (message ?? code).replace(/^error: /, "") } };
-            if (endsRun(error)) {
-              ended = line;
-              throw error;
-            }
-            sayStack(terminal, error);
-            counts.failed++;
-            if (exitCode === EXIT.internal) exit = EXIT.internal;
-            else if (exit === EXIT.ok) exit = EXIT.someFailed;
-          }
-          await write(line!);
-          rest = rest.slice(1);
-          counts.done++;
-          progressed();
-          const left = total === undefined ? undefined : pace.left(counts.done, total);
-          progress.show(progressText(counts, total, performance.now() - begun, left));
-        }
-      };
-      try {
-        await reopening(run, answerRest, release);
-      } catch (error) {
-        // In a file the request that the run ended with is left for a resumed run; a reader of a pipe is told.
-        if (ended && !out) await write(ended);
-        throw error;
+    /** The requests of this shard that an earlier run has not answered. */
+    const unanswered = async function* () {
+      let position = 0;
+      for await (const parsed of parsedRequests(questions, set, input && splitLines(input))) {
+        signal.throwIfAborted();
+        if (position++ % shard.n === shard.i && !previous.claim(parsed.id)) yield parsed;
       }
     };
-    let position = 0;
-    let waiting: Parsed[] = [];
-    for await (const line of splitLines(input)) {
-      signal.throwIfAborted();
-      const parsed = parseLine(line);
-      if (!parsed) continue;
-      if (position++ % shard.n !== shard.i || previous.claim(parsed.id)) continue;
-      waiting.push(parsed);
-      if (waiting.length < (size === 1 ? 1 : AHEAD * size)) continue;
-      await drain(waiting);
-      waiting = [];
+    const more = unanswered();
+    /** Requests that were read and have no line yet: a reopened device answers them again. */
+    const held: Parsed[] = [];
+    const rest = async function* () {
+      yield* [...held];
+      for (let next = await more.next(); !next.done; next = await more.next()) {
+        held.push(next.value);
+        yield next.value;
+      }
+    };
+    const asked = { images, size, depth: workers === 0 ? 0 : AHEAD * size, load: loadOnce };
+    let ended: Failure | undefined;
+    /** Writes the output lines, in the order of the requests. */
+    const answerRest = async (progressed: () => void) => {
+      ended = undefined;
+      for await (const { id, result, error } of inOrder(answerAll(rest(), asked, run))) {
+        let line = result;
+        if (error !== undefined) {
+          const { code, message, exitCode } = describeError(error);
+          line = { id, error: { code, message: (message ?? code).replace(/^error: /, "") } };
+          if (endsRun(error)) {
+            ended = line;
+            throw error;
+          }
+          sayStack(terminal, error);
+          counts.failed++;
+          if (exitCode === EXIT.internal) exit = EXIT.internal;
+          else if (exit === EXIT.ok) exit = EXIT.someFailed;
+        }
+        await write(line!);
+        held.shift();
+        counts.done++;
+        progressed();
+        const left = total === undefined ? undefined : pace.left(counts.done, total);
+        progress.show(progressText(counts, total, performance.now() - begun, left));
+      }
+    };
+    try {
+      await reopening(run, answerRest, release);
+    } catch (error) {
+      // In a file the request that the run ended with is left for a resumed run; a reader of a pipe is told.
+      if (ended && !out) await write(ended);
+      throw error;
     }
-    await drain(waiting);
     signal.throwIfAborted();
   } catch (error) {
     signal.throwIfAborted(); // the aborted stream's error is less specific
@@ -353,10 +394,13 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
     signal.removeEventListener("abort", stop);
     progress.clear();
     input?.destroy();
+    await images.close();
+    await loading?.catch(() => {});
     assistant?.dispose();
     model?.dispose();
     await out?.close();
   }
+  if (stats) say(terminal, stats.text(counts.done));
   const failed = counts.failed + previous.failed;
   const before = previous.done ? `, ${previous.done} before` : "";
   if (failed) say(terminal, `${failed} of ${counts.done + previous.done} requests failed; their lines say why`);
@@ -365,7 +409,24 @@ export async function runRequests(questions: Questions, run: Run): Promise<numbe
   return exit;
 }
 
-type Parsed = NonNullable<ReturnType<typeof parseLine>>;
+type Parsed = ParsedLine;
+
+/** The requests of a data set, or of lines. */
+async function* parsedRequests(
+  { requests, generation = {}, ...options }: Questions,
+  set: DataSet | undefined,
+  lines: AsyncIterable<Line> | undefined,
+): AsyncGenerator<Parsed> {
+  if (set || namesColumns(options)) {
+    yield* requestsOf(requests, set ? set.rows() : rowsOfLines(lines!), { ...options, generation }, set);
+    return;
+  }
+  for await (const line of lines!) {
+    const parsed = parseLine(line);
+    if (parsed) yield parsed;
+  }
+}
+
 interface Answered {
   readonly position: number;
   readonly id: RequestId;
@@ -373,50 +434,70 @@ interface Answered {
   readonly error?: unknown;
 }
 
-/** Requests that are read ahead, as a multiple of the batch size. */
-const AHEAD = 4;
+interface Asked {
+  readonly images: ImageReader;
+  /** Batch size in rows. */
+  readonly size: number;
+  /** Requests that are prepared beyond those that are answered. */
+  readonly depth: number;
+  readonly load: () => Promise<Loaded>;
+}
+
+type RequestJob = Job & Pick<Answered, "position" | "id"> & { readonly watch: Stopwatch };
 
 /** Answers requests in batches; yields them as they are done. */
 async function* answerAll(
-  parsed: readonly Parsed[],
-  load: () => Promise<Loaded>,
-  base: string,
-  size: number,
+  requests: AsyncIterable<Parsed>,
+  { images, size, depth, load }: Asked,
   { signal }: Run,
 ): AsyncGenerator<Answered> {
-  const jobs: (Job & Pick<Answered, "position" | "id"> & { readonly watch: Stopwatch })[] = [];
-  for (const [position, { id, request, error }] of parsed.entries()) {
-    signal.throwIfAborted();
-    const loaded = request && (await load());
+  let next = 0;
+  const prepare = async ({ id, request, error }: Parsed) => {
+    const position = next++;
     try {
-      if (!loaded) throw error;
-      const { images, prompts, generation, candidates, interventions } = request;
+      if (!request) throw error;
+      const { prompts, generation, candidates, interventions } = request;
+      const { processor, model, assistant } = await load();
       const watch = new Stopwatch(prompts.length);
-      const read: RgbImage[][] = [];
-      for (const names of images) {
-        const row: RgbImage[] = [];
-        for (const image of [names].flat()) row.push(await readNamedImage(image, { base, signal }));
-        read.push(row);
-      }
-      const given = images.some(Array.isArray) ? read : read.flat();
-      const inputs = await prepareInputs(loaded.processor, loaded.model.config, given, prompts);
+      const read = await Promise.all(
+        request.images.map((one) => Promise.all([one].flat().map((image) => images.read(image)))),
+      );
+      const given = request.images.some(Array.isArray) ? read : read.flat();
+      const inputs = await prepareInputs(processor, model.config, given, prompts);
       watch.preprocessed();
-      const { assistant: assistant_model } = loaded;
-      const options = assistant_model ? { ...generation, assistant_model } : generation;
-      if (!candidates) jobs.push({ inputs, options, interventions, position, id, watch });
-      else yield { position, id, result: await rankAnswers(loaded, id, inputs, candidates, watch, signal) };
+      const options = assistant ? { ...generation, assistant_model: assistant } : generation;
+      const job: RequestJob = { inputs, options, interventions, position, id, watch };
+      return { job, candidates };
     } catch (error) {
+      return { position, id, error };
+    }
+  };
+  for await (const window of windows(ahead(requests, depth, prepare), size === 1 ? 1 : AHEAD * size)) {
+    const jobs: RequestJob[] = [];
+    for (const one of window) {
       signal.throwIfAborted();
-      yield { position, id, error };
+      if (images.failure) throw images.failure.error;
+      if (!one.job) yield one;
+      else if (!one.candidates) jobs.push(one.job);
+      else yield await rankJob(one.job, one.candidates);
+    }
+    if (jobs.length === 0) continue;
+    const { model, processor, load_ms } = await load();
+    const hooks = { signal, tokenizer: processor.tokenizer, load_ms };
+    for await (const outcome of answerTogether(model, jobs, size, ({ watch }) => watch, hooks)) {
+      const { position, id } = outcome.job;
+      if ("error" in outcome) yield { position, id, error: outcome.error };
+      else yield { position, id, result: resultOf(processor, id, outcome.answer) };
     }
   }
-  if (jobs.length === 0) return;
-  const { model, processor, load_ms } = await load();
-  const hooks = { signal, tokenizer: processor.tokenizer, load_ms };
-  for await (const outcome of answerTogether(model, jobs, size, ({ watch }) => watch, hooks)) {
-    const { position, id } = outcome.job;
-    if ("error" in outcome) yield { position, id, error: outcome.error };
-    else yield { position, id, result: resultOf(processor, id, outcome.answer) };
+
+  async function rankJob({ position, id, inputs, watch }: RequestJob, candidates: readonly (readonly string[])[]) {
+    try {
+      return { position, id, result: await rankAnswers(await load(), id, inputs, candidates, watch, signal) };
+    } catch (error) {
+      signal.throwIfAborted();
+      return { position, id, error };
+    }
   }
 }
 
@@ -453,18 +534,18 @@ async function rankAnswers(
   return { id, ranked, text: ranked.map(([best]) => best!.text), timing };
 }
 
-/**
- * Whether a file is regular; false for a pipe, such as the shell's `<(…)`. @throws InputError for a missing file or a folder
- */
-async function isRegularFile(path: string): Promise<boolean> {
+/** Whether a path is a file or a folder, not a pipe. @throws InputError NOT_FOUND, IO */
+async function isReadableFile(path: string): Promise<boolean> {
   const found = await stat(path).catch(() => undefined);
   if (!found) throw new InputError("NOT_FOUND", `--requests ${path}: no such file`);
-  if (found.isDirectory()) throw new InputError("NOT_FOUND", `--requests ${path}: this is a folder`);
   await access(path, constants.R_OK).catch(() => {
     throw new InputError("IO", `--requests ${path}: no permission to read it`);
   });
-  return found.isFile();
+  return found.isFile() || found.isDirectory();
 }
+
+/** Whether a file is regular; false for a pipe, such as the shell's `<(…)`. */
+const isRegularFile = async (path: string) => (await stat(path)).isFile();
 
 /** Counts lines that are not blank, for the progress. */
 async function countLines(path: string): Promise<number> {

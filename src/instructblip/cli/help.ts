@@ -32,6 +32,11 @@ const SHARDS = `  --shard i/n is the i-th of n interleaved shards, i from 0 to n
     $ seq 0 7 | parallel instructblip … --shard {}/8 --out part-{}.jsonl --resume
   The repository's examples/cluster has scripts for each, and what they print.`;
 
+const DATA_SETS = `  A data set is a file, told by its first bytes: JSONL, a JSON array, Parquet, Arrow or tar (webdataset: 0001.jpg,
+  0001.json and 0001.txt are a row); or a folder: of .parquet, .arrow or .tar shards as on the Hugging Face Hub, or of
+  datasets' save_to_disk. Images are paths, URLs, or inside it as bytes or structs of bytes and path. Columns are found
+  by usual names (image, question, answers, id and others; of tar the JSON's fields and the extensions), or named.`;
+
 const COLUMN = "\n              ";
 const METRICS_HELP = Object.entries(METRICS)
   .map(([name, { meaning }]) => `${name}: ${meaning}`)
@@ -101,6 +106,10 @@ Examples:
   candidates, the most probable first, with the negative log-likelihood over tokens (sum and mean).
   With "interventions", as in a file of --interventions, a request is answered in a batch of its own.
 
+  A data set instead of requests: --requests vqav2/ --split validation --prompt "Question: {question} Short answer:"
+  Each row is a request. --prompt has its columns in braces (default: {question}); options of generation are for all.
+${DATA_SETS}
+
   Without the second head of a cross-attention of the Q-Former (docs/interpretability.md):
     $ echo '[{"module": "qformer.encoder.layer.0.crossattention.attention", "at": "heads", "op": "zero",
               "index": {"head": [1]}}]' > without.json
@@ -123,6 +132,9 @@ Examples:
     $ instructblip evaluate --model vicuna-7b --task gqa.json --data gqa.jsonl --shard 2/8 --out part-2.jsonl --resume
     $ instructblip merge part-*.jsonl
 ${SHARDS}
+
+  --data gqa/ --split testdev --question-column query reads a data set of another format:
+${DATA_SETS}
 
 A task is a file such as
   {"prompt": "Question: {question} Short answer:", "generation": {"max_new_tokens": 10}, "metric": "exact_match_vqa"}
@@ -173,9 +185,6 @@ beside the data. All lines are checked before the model is loaded.
   of models that generate (image, and but for BLIP-2 text, the instruction that the Q-Former reads)
     query_outputs   f32[n, Q, Dq]
     image_features  f32[n, Q, D], projected for the language model; of a video's frames one after the other
-Beside each NAME.index i64[n], places in the data; in the metadata "ids", [place, id] of each item, and "features", the settings.
-Lines are kept in OUT.part until all are done; --resume continues that. An item that fails is left out, and the exit code is
-${EXIT.someFailed}.
 Beside each NAME.index i64[n], places in the data; in the metadata "ids", [place, id] of each item, and "features", the
 settings. Lines are kept in OUT.part until all are done; --resume continues that. An item that fails is left out, and
 the exit code is ${EXIT.someFailed}. When the GPU is lost, the model is loaded again and the run goes on.

@@ -186,6 +186,28 @@ export const resumeOption = () => new Option("--resume", "resume --out where an 
 export const batchSizeOption = (otherwise: string) =>
   new Option("--batch-size <n>", `batch size in rows, at most (default: ${otherwise})`).argParser(whole(1));
 
+export const workersOption = () =>
+  new Option(
+    "--workers <n>",
+    "threads that decode images ahead; 0: none (default: one less than cores, at most 8; for less than 64 images 0)",
+  ).argParser(whole(0, 64));
+export const statsOption = () => new Option("--stats", "print how fast it was, and how busy the device");
+
+/** Which columns of a data set are what, and which part of it. */
+export const dataOptions = (answers: boolean) => [
+  new Option("--image-column <name>", "the column of images (default: image, or another usual name)").argParser(
+    fileName,
+  ),
+  new Option("--question-column <name>", "the column of questions (default: question, …)").argParser(fileName),
+  ...(answers
+    ? [new Option("--answer-column <name>", "the column of answers (default: answers, answer, …)").argParser(fileName)]
+    : []),
+  new Option("--id-column <name>", "the column of ids (default: id, question_id, …; else the row's number)").argParser(
+    fileName,
+  ),
+  new Option("--split <name>", "of a folder with several: train, validation, test, …").argParser(fileName),
+];
+
 export const interventionsOption = () =>
   new Option(
     "--interventions <file.json>",
@@ -210,4 +232,13 @@ export function needs(command: Command, ...names: readonly string[]): void {
       command.error(`error: required option '${option.flags}' not specified`, { exitCode: EXIT.usage });
     }
   }
+}
+
+/** Refuses options beside another, as commander's conflicts do, where that depends on the option's value. */
+export function conflicts(command: Command, name: string, others: readonly string[]): void {
+  const flagsOf = (of: string) => command.options.find((option) => option.attributeName() === of)!.flags;
+  const [other] = others;
+  if (other === undefined) return;
+  const message = `error: option '${flagsOf(name)}' cannot be used with option '${flagsOf(other)}'`;
+  command.error(message, { exitCode: EXIT.usage });
 }

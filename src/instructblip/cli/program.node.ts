@@ -19,6 +19,8 @@ import {
   baseModelOption,
   batchSizeOption,
   computeDtypeOption,
+  conflicts,
+  dataOptions,
   dtypeOption,
   fileName,
   generationFlags,
@@ -37,10 +39,12 @@ import {
   positive,
   promptOption,
   resumeOption,
+  statsOption,
   text,
   vicunaOption,
   weightCacheOption,
   whole,
+  workersOption,
 } from "./options.ts";
 import { addProfile } from "./profile/command.node.ts";
 import { shardOption } from "./requests/shard_option.node.ts";
@@ -48,6 +52,12 @@ import { addRetrieval } from "./retrieval/command.node.ts";
 import type { Run } from "./session.node.ts";
 import { addSweeps } from "./sweep/command.node.ts";
 import { say, sayStack } from "./terminal.node.ts";
+
+/** Options of generate that are about many requests. */
+const OF_REQUESTS = [
+  ...["shard", "out", "resume", "batchSize"],
+  ...["imageColumn", "questionColumn", "idColumn", "split", "workers", "stats"],
+];
 
 /** The results of a program besides thrown errors. */
 export interface Handlers {
@@ -86,21 +96,18 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .addOption(imagesOption())
     .addOption(promptOption())
     .addOption(
-      new Option("--requests <file.jsonl>", "many requests, one a line; - for stdin; with --json")
+      new Option("--requests <file.jsonl>", "many requests, or a data set; - for stdin; with --json")
         .argParser(fileName)
-        .conflicts([
-          "image",
-          "prompt",
-          "negativePrompt",
-          "interventions",
-          ...flags.map(({ option }) => option.attributeName()),
-        ]),
+        .conflicts(["image", "negativePrompt", "interventions"]),
     )
     .addOption(shardOption())
     .addOption(outOption())
     .addOption(resumeOption())
     .addOption(batchSizeOption("8; of a pipe 1"))
+    .addOption(workersOption())
+    .addOption(statsOption())
     .option("--json", "print JSON instead of text");
+  for (const option of dataOptions(false)) generate.addOption(option);
   for (const { option } of flags) generate.addOption(option);
   for (const option of assistantOptions()) generate.addOption(option);
   generate
@@ -118,39 +125,51 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
     .addOption(vicunaOption())
     .addHelpText("after", EXAMPLES.generate)
     .action(async (options, command) => {
-      if (["shard", "out", "resume", "batchSize"].some((name) => options[name] !== undefined))
-        needs(command, "requests");
+      if (OF_REQUESTS.some((name) => options[name] !== undefined)) needs(command, "requests");
       if (options.assistantDtype !== undefined) needs(command, "assistant");
-      if (options.requests !== undefined) {
-        needs(command, "model", "json");
-        if (options.resume) needs(command, "out");
-        const { runRequests } = await import("./generate.node.ts");
-        return done(await runRequests(options, run));
-      }
-      needs(command, "model", "image", "prompt");
-      if (options.negativePrompt !== undefined) needs(command, "guidanceScale");
       const given = flags.map(({ name, option, bare }) => {
         const value: unknown = options[option.attributeName()];
         return [name, value === true ? (bare ?? true) : value];
       });
       const generation: GenerationOptions = Object.fromEntries(given.filter(([, value]) => value !== undefined));
+      if (options.requests !== undefined) {
+        needs(command, "model", "json");
+        if (options.resume) needs(command, "out");
+        const { areRows, runRequests } = await import("./generate.node.ts");
+        // Lines have prompts and options of their own.
+        if (!(await areRows(options.requests, options))) {
+          const of = flags.filter(({ name }) => name in generation).map(({ option }) => option.attributeName());
+          conflicts(command, "requests", options.prompt === undefined ? of : ["prompt", ...of]);
+        }
+        return done(await runRequests({ ...options, generation }, run));
+      }
+      needs(command, "model", "image", "prompt");
+      if (options.negativePrompt !== undefined) needs(command, "guidanceScale");
       const { runGenerate } = await import("./generate.node.ts");
       await runGenerate({ ...options, generation }, run);
     });
 
-  program
+  const evaluate = program
     .command("evaluate")
     .description("score a model on a set of questions")
     .helpOption("-h, --help", "print this help")
     .addOption(modelOption())
     .addOption(new Option("--task <file.json>", "prompt, decoding and metric").argParser(fileName))
-    .addOption(new Option("--data <file.jsonl>", "questions with their answers, one a line").argParser(fileName))
+    .addOption(
+      new Option("--data <file.jsonl>", "questions with their answers: a file, or a data set's folder").argParser(
+        fileName,
+      ),
+    )
     .addOption(new Option("--images <folder>", "where the images are (default: beside the data)").argParser(fileName))
     .addOption(shardOption())
     .addOption(outOption())
     .addOption(resumeOption())
     .addOption(batchSizeOption("8"))
-    .option("--json", "print one JSON object")
+    .addOption(workersOption())
+    .addOption(statsOption())
+    .option("--json", "print one JSON object");
+  for (const option of dataOptions(true)) evaluate.addOption(option);
+  evaluate
     .addOption(dtypeOption())
     .addOption(computeDtypeOption())
     .addOption(kvCacheDtypeOption())

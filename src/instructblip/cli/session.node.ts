@@ -4,6 +4,8 @@ import type { Device } from "../../tensor/device/device.ts";
 import { formatBytes } from "../../tensor/device/memory.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
+import type { EmbeddedImage } from "../data/row.ts";
+import type { ImageSource } from "../evaluation/task.ts";
 import { AutoModelForImageTextToText } from "../pretrained/auto_model.ts";
 import type { AnyProcessor } from "../pretrained/auto_processor.ts";
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
@@ -11,8 +13,9 @@ import type { FromPretrainedOptions } from "../pretrained/load.ts";
 import type { WeightParts } from "../pretrained/model_folder.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 import type { RgbImage } from "../processing/image.ts";
+import { imageName } from "../processing/image_source.ts";
 import "../../tensor/device/adapter.node.ts";
-import { nodePlatform } from "../pretrained/platform.node.ts";
+import { nodePlatform, readNamedImage } from "../pretrained/platform.node.ts";
 import { setPlatform } from "../pretrained/platform.ts";
 import { formatDuration, Pace } from "./format.ts";
 import { Progress, say, type Terminal } from "./terminal.node.ts";
@@ -48,6 +51,16 @@ export async function prepareInputs(
       ? { ...(await processor(seen)), ...(await processor(texts)) }
       : await processor({ ...seen, ...texts });
   return inputs as InstructBlipInputs;
+}
+
+/** Reads and decodes an image: by its path or URL, or inside a data set. @throws as {@link readNamedImage} */
+export async function readSource(
+  image: ImageSource,
+  { base, signal }: { readonly base: string; readonly signal: AbortSignal },
+): Promise<RgbImage> {
+  const found = typeof image === "string" ? image : await image.read();
+  if (typeof found === "string") return readNamedImage(found, { base, signal });
+  return nodePlatform.readImage(found, imageName((image as EmbeddedImage).name));
 }
 
 /** Loads a model that generates; as {@link loadAs}. */

@@ -4,6 +4,7 @@ import { InputError, nearest } from "../../tensor/errors.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import { parseJson } from "../config/json_file.ts";
 import { flag, oneOf, option, readOptions, type ValuesOf, whole } from "../config/options.ts";
+import { EmbeddedImage } from "../data/row.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../generation/options.ts";
 import { MAX_CHARACTERS } from "../tokenizer/tokenizer.ts";
 import { TEXT_PROCESSORS } from "./lavis.ts";
@@ -40,11 +41,14 @@ export interface TaskRanking extends ValuesOf<typeof RANKING> {
   readonly candidates: Candidates | string;
 }
 
+/** An image's path or URL, or an image inside the data. */
+export type ImageSource = string | EmbeddedImage;
+
 /** One question about one image. */
 export interface Question {
   readonly id: string | number;
-  /** An image's file, or those of a video's frames. */
-  readonly image: string | readonly string[];
+  /** An image, or those of a video's frames. */
+  readonly image: ImageSource | readonly ImageSource[];
   /** The template, filled in. */
   readonly prompt: string;
   readonly answers: readonly string[];
@@ -194,13 +198,18 @@ function rankingOf(
 
 /** Parses a line of data; messages do not include the line. @throws InputError BAD_DATA */
 export function parseQuestion(text: string, task: Task): Question {
-  const value = parseObject(text, "BAD_DATA");
+  return questionOf(parseObject(text, "BAD_DATA"), task);
+}
+
+/** Checks a row of data. @throws InputError BAD_DATA */
+export function questionOf(value: Record<string, unknown>, task: Task): Question {
   const { id, answers } = value;
   if (typeof id !== "string" && (typeof id !== "number" || !Number.isFinite(id))) {
     throw new InputError("BAD_DATA", "id must be a string or a number");
   }
   const { image } = value;
-  const isName = (one: unknown): one is string => typeof one === "string" && one !== "";
+  const isName = (one: unknown): one is ImageSource =>
+    one instanceof EmbeddedImage || (typeof one === "string" && one !== "");
   if (!isName(image) && !(Array.isArray(image) && image.length > 0 && image.every(isName))) {
     throw new InputError("BAD_DATA", "image must be a file name, or an array of a video's frames");
   }
@@ -215,14 +224,7 @@ export function parseQuestion(text: string, task: Task): Question {
     throw new InputError("BAD_DATA", message, { hint });
   }
   const kind = textOf(value.kind, "BAD_DATA", "kind") ?? null;
-  let prompt = "";
-  for (const part of parseTemplate(task.prompt, "prompt")) {
-    prompt += typeof part === "string" ? part : fill(part, value);
-    // The prompt may contain a field many times.
-    if (prompt.length > MAX_CHARACTERS) {
-      throw new InputError("BAD_DATA", `the prompt has more than ${MAX_CHARACTERS} characters`);
-    }
-  }
+  const prompt = fillTemplate(task.prompt, value);
   const item = { id, image, prompt, answers, kind };
   return task.ranking ? { ...item, ...rankedOf(value, answers, task.ranking.candidates, task.metric) } : item;
 }
@@ -251,6 +253,24 @@ function rankedOf(
 }
 
 // --- prompts -----------------------------------------------------------------------------------------------------------
+
+/** The text of a template for a row. @throws InputError BAD_DATA, BAD_TASK */
+export function fillTemplate(template: string, value: Record<string, unknown>): string {
+  let prompt = "";
+  for (const part of parseTemplate(template, "prompt")) {
+    prompt += typeof part === "string" ? part : fill(part, value);
+    // The prompt may contain a field many times.
+    if (prompt.length > MAX_CHARACTERS) {
+      throw new InputError("BAD_DATA", `the prompt has more than ${MAX_CHARACTERS} characters`);
+    }
+  }
+  return prompt;
+}
+
+/** Whether a template takes a field. @throws InputError BAD_TASK */
+export function hasSlot(template: string, field: string): boolean {
+  return parseTemplate(template, "prompt").some((part) => typeof part !== "string" && part.field === field);
+}
 
 interface Slot {
   readonly field: string;

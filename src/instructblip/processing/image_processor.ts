@@ -93,6 +93,20 @@ export class BlipImageProcessor {
   }
 
   /**
+   * The first step of {@link preprocess} alone: u8[H, W, 3] of the size of `pixel_values`, which it changes no more. For
+   * threads: four times smaller than pixel_values.
+   *
+   * @throws InputError IMAGE_TOO_LARGE
+   */
+  resized(image: RgbImage): RgbImage {
+    const fail: Fail = (message, hint) => {
+      throw new InputError("IMAGE_OPTION", message, { hint });
+    };
+    const { do_resize, width, height, resample } = settingsOf(this.config, this.backend, fail);
+    return do_resize ? resize(image, width, height, resample, this.backend) : image;
+  }
+
+  /**
    * Resizes, rescales and normalises: `((pixel * rescale_factor) - mean) / std`.
    *
    * @param first name of the first image in messages: `image 0`

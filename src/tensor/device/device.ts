@@ -24,6 +24,7 @@ import {
 } from "../tensor.ts";
 import { fileOf } from "../wgsl.ts";
 import { BindGroups, type Dispatch, encode } from "./bind_groups.ts";
+import { BusyTime } from "./busy_time.ts";
 import { Call } from "./call.ts";
 import type { Caps } from "./caps.ts";
 import { Driver } from "./driver.ts";
@@ -78,6 +79,7 @@ export class GpuDevice implements Device {
   #capturing: { readonly launches: Dispatch[]; readonly storages: Set<Storage> } | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   #profile: Profile | undefined;
+  #busy: BusyTime | undefined;
   /** Launches and submits since the device was opened. */
   readonly counts = { launches: 0, submits: 0, bindGroups: 0 };
 
@@ -102,6 +104,11 @@ export class GpuDevice implements Device {
     this.memory = new Memory(createBuffer, { ...caps, budget }, settle, onDestroy, (buffer) =>
       this.#driver.inOrder(() => buffer.destroy()),
     );
+  }
+
+  measureBusy(): BusyTime {
+    this.#busy = new BusyTime(this.handle.queue);
+    return this.#busy;
   }
 
   /** Throws an error of the construction. */
@@ -493,6 +500,7 @@ export class GpuDevice implements Device {
         fill(encoder);
         handle.queue.submit([encoder.finish()]);
       });
+      this.#busy?.submitted();
     } catch (error) {
       this.#driver.fail(call, error as EngineError); // thrown by the next await, as any GPU error
     }

@@ -21,6 +21,9 @@ import type { Stopwatch, Timing } from "../timing.ts";
 /** Default batch size in rows. */
 export const BATCH_SIZE = 8;
 
+/** Requests that are read before they are answered, as a multiple of the batch size: batches are made of these. */
+export const AHEAD = 4;
+
 /** One row or several, and their generation options. */
 export interface Job {
   readonly inputs: InstructBlipInputs;

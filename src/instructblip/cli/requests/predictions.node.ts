@@ -6,11 +6,14 @@ import { dirname, resolve } from "node:path";
 import { DTYPES } from "../../../tensor/dtype.ts";
 import { InputError } from "../../../tensor/errors.ts";
 import { sizeOf } from "../../../tensor/shape.ts";
+import type { Field } from "../../data/columns.ts";
+import { openDataSet } from "../../data/data_set.node.ts";
 import { type PredictionFile, PredictionFileReader } from "../../evaluation/prediction_file.ts";
-import { parseQuestion, parseTask, type Question, type Task } from "../../evaluation/task.ts";
+import { hasSlot, parseTask, type Question, questionOf, type Task } from "../../evaluation/task.ts";
 import { weightsOf } from "../../pretrained/checkpoint/open_weights.ts";
 import type { ModelFolder } from "../../pretrained/model_folder.ts";
-import { lineText, splitLines } from "./requests.ts";
+import { ColumnsOf, type DataOptions, rowsOfLines } from "./data_rows.ts";
+import { splitLines } from "./requests.ts";
 
 /** Largest task file. */
 const MAX_TASK_BYTES = 2 ** 20;
@@ -35,31 +38,59 @@ function readBeside(path: string, name: string): string {
 
 export interface Data {
   readonly items: readonly Question[];
+  /** Of a JSONL file's bytes; of other formats of all rows, images by their names. */
   readonly sha256: string;
+  /** What relative names of images are relative to. */
+  readonly base: string;
+  /** Images inside the data can be read until then. */
+  close(): Promise<void>;
 }
 
-/** All questions, checked. @throws InputError NOT_FOUND, BAD_DATA, LINE_TOO_LONG, BAD_UTF8, naming file and line */
-export async function readData(path: string, task: Task): Promise<Data> {
+/**
+ * All questions, checked.
+ *
+ * @throws InputError NOT_FOUND, BAD_DATA, BAD_DATA_FILE, UNKNOWN_COLUMN, UNKNOWN_SPLIT, LINE_TOO_LONG, BAD_UTF8, naming file
+ *   and line or row
+ */
+export async function readData(path: string, task: Task, options: DataOptions = {}): Promise<Data> {
   const hash = createHash("sha256");
   const items: Question[] = [];
-  const lineOf = new Map<string, number>();
-  for await (const line of splitLines(chunksOf(path, (chunk) => hash.update(chunk)))) {
-    try {
-      const text = lineText(line);
-      if (text === undefined) continue;
-      const item = parseQuestion(text, task);
-      const key = JSON.stringify(item.id);
-      const twin = lineOf.get(key);
-      if (twin !== undefined) throw new InputError("BAD_DATA", `the id ${key} is on line ${twin} already`);
-      lineOf.set(key, line.number);
-      items.push(item);
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      throw new InputError(error.code, `${path}: line ${line.number}: ${error.message}`);
+  const whereOf = new Map<string, string>();
+  const set = await openDataSet(path, options.split);
+  try {
+    const rows = set ? set.rows() : rowsOfLines(splitLines(chunksOf(path, (chunk) => hash.update(chunk))));
+    const needed: Field[] = ["image", "answers"];
+    if (hasSlot(task.prompt, "question")) needed.push("question");
+    const columns = new ColumnsOf(path, options, needed, set);
+    for await (const row of rows) {
+      try {
+        if ("error" in row) throw row.error;
+        if (set) hash.update(`${JSON.stringify(row.value)}\n`);
+        const item = questionOf(columns.fields(row.value), task);
+        const key = JSON.stringify(item.id);
+        const twin = whereOf.get(key);
+        if (twin !== undefined) {
+          const place = twin.startsWith("line") ? `on ${twin}` : `of ${twin}`;
+          throw new InputError("BAD_DATA", `the id ${key} is ${place} already`);
+        }
+        whereOf.set(key, row.where);
+        items.push(item);
+      } catch (error) {
+        if (!(error instanceof InputError) || error.code === "UNKNOWN_COLUMN") throw error;
+        throw new InputError(error.code, `${path}: ${row.where}: ${error.message}`);
+      }
     }
+    if (items.length === 0) throw new InputError("BAD_DATA", `${path}: there are no questions in it`);
+  } catch (error) {
+    await set?.close();
+    throw error;
   }
-  if (items.length === 0) throw new InputError("BAD_DATA", `${path}: there are no questions in it`);
-  return { items, sha256: hash.digest("hex") };
+  return {
+    items,
+    sha256: hash.digest("hex"),
+    base: set?.base ?? dirname(path),
+    close: async () => await set?.close(),
+  };
 }
 
 /** @throws InputError NOT_FOUND, BAD_PART */

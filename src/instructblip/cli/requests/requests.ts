@@ -6,6 +6,8 @@ import { unknownName } from "../../../tensor/arguments.ts";
 import { InputError } from "../../../tensor/errors.ts";
 import { parseJson } from "../../config/json_file.ts";
 import { jsonMistake } from "../../config/json_text.ts";
+import { EmbeddedImage } from "../../data/row.ts";
+import type { ImageSource } from "../../evaluation/task.ts";
 import { type GenerationOptions, refuseUnknownOptions } from "../../generation/options.ts";
 import { checkInterventions, type Intervention } from "../../interventions/intervention.ts";
 
@@ -14,7 +16,7 @@ export type RequestId = string | number | null;
 
 /** One batch: the i-th prompt is asked about the i-th image, or about all of the i-th list. */
 export interface Request {
-  readonly images: readonly string[] | readonly (readonly string[])[];
+  readonly images: readonly ImageSource[] | readonly (readonly ImageSource[])[];
   readonly prompts: readonly string[];
   readonly generation: GenerationOptions;
   /** Texts to rank instead of generating, for each prompt. */
@@ -56,6 +58,11 @@ export function parseRequest(text: string): ParsedLine {
     const message = `the line is not valid JSON: ${jsonMistake(text, error as Error)}`;
     return { id: null, error: new InputError("BAD_JSON", message) };
   }
+  return requestOf(value);
+}
+
+/** Checks a request. Codes: those of {@link parseRequest} but BAD_JSON. */
+export function requestOf(value: unknown): ParsedLine {
   if (!isObject(value)) {
     return { id: null, error: new InputError("BAD_REQUEST", `a request must be an object, got ${kindOf(value)}`) };
   }
@@ -107,11 +114,16 @@ function check(value: Record<string, unknown>): Request {
   return { images, prompts, generation, candidates: candidatesOf(value.candidates, prompts.length) };
 }
 
-/** File names, or a list of them for each prompt. */
+/** Images, or a list of them for each prompt. */
 function imagesOf(value: unknown): Request["images"] {
-  const what = "of file names";
-  if (!Array.isArray(value) || !value.some(Array.isArray)) return strings("BAD_REQUEST", "images", value, what);
-  return value.map((row, i) => strings("BAD_REQUEST", `images: list ${i}`, row, what));
+  if (!Array.isArray(value) || !value.some(Array.isArray)) return sources("images", value);
+  return value.map((row, i) => sources(`images: list ${i}`, row));
+}
+
+function sources(name: string, value: unknown): readonly ImageSource[] {
+  const isImage = (item: unknown) => typeof item === "string" || item instanceof EmbeddedImage;
+  if (Array.isArray(value) && value.length > 0 && value.every(isImage)) return value as ImageSource[];
+  return strings("BAD_REQUEST", name, value, "of file names");
 }
 
 /** Texts for all prompts, or a list for each. */

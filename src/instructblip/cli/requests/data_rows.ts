@@ -1,0 +1,138 @@
+/** The rows of data sets with fields by our names, and as requests. */
+import { InputError } from "../../../tensor/errors.ts";
+import { type ColumnOptions, type Columns, columnsOf, type Field, withFields } from "../../data/columns.ts";
+import { EmbeddedImage, type Row } from "../../data/row.ts";
+import { fillTemplate, hasSlot, parseObject } from "../../evaluation/task.ts";
+import type { GenerationOptions } from "../../generation/options.ts";
+import { type Line, lineText, type ParsedLine, type RequestId, requestOf } from "./requests.ts";
+
+/** How a data set is read, by options of the command line. */
+export interface DataOptions extends ColumnOptions {
+  /** Of a folder that has several. */
+  readonly split?: string;
+}
+
+/** Whether an option names a column. */
+export const namesColumns = ({ idColumn, imageColumn, questionColumn, answerColumn }: ColumnOptions) =>
+  [idColumn, imageColumn, questionColumn, answerColumn].some((name) => name !== undefined);
+
+/** Fields of rows by our names. Their columns are found in the schema, or in the first row. */
+export class ColumnsOf {
+  readonly #path: string;
+  readonly #options: ColumnOptions;
+  readonly #needed: readonly Field[];
+  readonly #schema: readonly string[] | undefined;
+  readonly #isJsonl: boolean;
+  #columns: Columns | undefined;
+  #row = 0;
+
+  /** @param set undefined for JSONL, whose lines have our names unless an option says otherwise */
+  constructor(
+    path: string,
+    options: ColumnOptions,
+    needed: readonly Field[],
+    set: { readonly columns: readonly string[] | undefined } | undefined,
+  ) {
+    this.#path = path;
+    this.#options = options;
+    this.#needed = needed;
+    this.#schema = set?.columns;
+    this.#isJsonl = set === undefined;
+  }
+
+  /** @throws InputError UNKNOWN_COLUMN */
+  fields(value: Record<string, unknown>): Record<string, unknown> {
+    if (this.#isJsonl && !namesColumns(this.#options)) return value;
+    this.#columns ??= columnsOf(this.#schema ?? Object.keys(value), this.#options, this.#needed, this.#path);
+    return withFields(value, this.#columns, this.#row++);
+  }
+}
+
+/** The rows of JSONL, blank lines left out. */
+export async function* rowsOfLines(lines: AsyncIterable<Line>): AsyncGenerator<Row> {
+  for await (const line of lines) {
+    const where = `line ${line.number}`;
+    try {
+      const text = lineText(line);
+      if (text !== undefined) yield { where, value: parseObject(text, "BAD_DATA") };
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      yield { where, error };
+    }
+  }
+}
+
+/** What rows are asked, where they are no requests of their own. */
+export interface Asked extends DataOptions {
+  /** A template. Default: the question. */
+  readonly prompt?: string;
+  readonly generation: GenerationOptions;
+}
+
+const REQUEST = ["images", "prompts"];
+
+/**
+ * Requests of rows: of rows that are requests, with images and prompts; else each row's image and question.
+ *
+ * @throws InputError UNKNOWN_COLUMN, UNSUPPORTED_OPTION, BAD_TASK (the template)
+ */
+export async function* requestsOf(
+  path: string,
+  rows: AsyncIterable<Row>,
+  asked: Asked,
+  set: { readonly columns: readonly string[] | undefined } | undefined,
+): AsyncGenerator<ParsedLine> {
+  const { prompt = "{question}", generation } = asked;
+  const needed: Field[] = ["image", ...(hasSlot(prompt, "question") ? (["question"] as const) : [])];
+  const columns = new ColumnsOf(path, asked, needed, set);
+  let areRequests: boolean | undefined;
+  for await (const row of rows) {
+    const at = (error: InputError) => new InputError(error.code, `${row.where}: ${error.message}`, { cause: error });
+    if ("error" in row) {
+      yield { id: null, error: at(row.error) };
+      continue;
+    }
+    areRequests ??=
+      REQUEST.every((name) => (set?.columns ?? Object.keys(row.value)).includes(name)) && !namesColumns(asked);
+    if (areRequests) {
+      if (asked.prompt !== undefined || Object.keys(generation).length > 0) {
+        throw new InputError(
+          "UNSUPPORTED_OPTION",
+          `${path}: its rows are requests, with prompts and options of their own`,
+          {
+            hint: "leave --prompt and options of generation out",
+          },
+        );
+      }
+      const parsed = requestOf(withoutNulls(row.value));
+      yield parsed.error ? { id: parsed.id, error: at(parsed.error) } : parsed;
+      continue;
+    }
+    const value = columns.fields(row.value);
+    const id = idOf(value.id);
+    try {
+      if (id === undefined) throw new InputError("BAD_DATA", "id must be a text or a number");
+      const images = [value.image].flat();
+      if (
+        images.length === 0 ||
+        !images.every((image) => (typeof image === "string" && image !== "") || image instanceof EmbeddedImage)
+      ) {
+        throw new InputError("BAD_DATA", "there is no image in this row");
+      }
+      yield { id, request: { images: images as EmbeddedImage[], prompts: [fillTemplate(prompt, value)], generation } };
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      yield { id: id ?? null, error: at(error) };
+    }
+  }
+}
+
+function idOf(value: unknown): RequestId | undefined {
+  if (typeof value === "string" || (typeof value === "number" && Number.isFinite(value))) return value;
+  return undefined;
+}
+
+/** Formats with columns have a null for a field that a row lacks. */
+function withoutNulls(value: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(value).filter(([, cell]) => cell !== null));
+}

@@ -1,0 +1,180 @@
+/** `evaluate` and `generate --requests` on one data set in every format: byte for byte what they write of JSONL. */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
+import { readData, readTask } from "../../../src/instructblip/cli/requests/predictions.node.ts";
+import type { EmbeddedImage } from "../../../src/instructblip/data/row.ts";
+import { ALL } from "../../rounds.ts";
+import { temporaryFolder } from "../../temporary.ts";
+import { SAME, writeDataSets } from "../data/data_sets.ts";
+import { cli, json, ROOT } from "./cli.ts";
+
+const MODEL = join(ROOT, "examples/shapes/checkpoint");
+/** One of each reader; of the others the rows are compared (test/instructblip/data), and everything with test:all. */
+const FORMATS = ALL ? [...SAME] : ["hub --split train"];
+
+let folder: string;
+let task: string;
+beforeAll(async () => {
+  folder = temporaryFolder();
+  writeDataSets(folder);
+  task = join(folder, "task.json");
+  await writeFile(task, '{"prompt": "{question}", "generation": {"max_new_tokens": 40}, "metric": "exact_match"}');
+});
+
+const argumentsOf = (format: string) => {
+  const [name, ...options] = format.split(" ");
+  return [join(folder, name!), ...options];
+};
+
+describe("evaluate", () => {
+  const evaluate = async (format: string, ...options: string[]) => {
+    const out = join(folder, `${format.replaceAll(/\W/g, "_")}${options.join("").replaceAll(/\W/g, "_")}.out`);
+    const [data, ...more] = argumentsOf(format);
+    const run = await cli([
+      "evaluate",
+      "--model",
+      MODEL,
+      "--task",
+      task,
+      "--data",
+      data!,
+      ...more,
+      ...options,
+      "--out",
+      out,
+      "--json",
+    ]);
+    expect(run.stderr).toBe("");
+    const [header, ...lines] = (await readFile(out, "utf8")).split("\n");
+    const { settings, ...figures } = JSON.parse(run.stdout);
+    expect(JSON.parse(header!).evaluation).toEqual(settings);
+    return { lines, figures };
+  };
+  let jsonl: Awaited<ReturnType<typeof evaluate>>;
+  beforeAll(async () => {
+    jsonl = await evaluate("paths.jsonl");
+    expect(jsonl.lines).toHaveLength(7); // the last of them is empty
+  });
+
+  test.each(FORMATS)("%s", async (format) => {
+    expect(await evaluate(format)).toEqual(jsonl);
+  });
+
+  test.runIf(ALL)("columns by other names, images as bytes, answers in structs", async () => {
+    const columns = ["--image-column", "picture", "--question-column", "asked"];
+    const { lines, figures } = await evaluate("other_names.parquet", ...columns);
+    expect(lines.map((line) => line.replace(/"id":(\d+)/, '"id":"0$1"'))).toEqual(jsonl.lines);
+    expect(figures).toEqual(jsonl.figures);
+  });
+
+  test.runIf(ALL)("by threads", async () => {
+    expect(await evaluate("paths.jsonl", "--workers", "2")).toEqual(jsonl);
+    expect(await evaluate("hub --split train", "--workers", "1")).toEqual(jsonl);
+  });
+
+  test.runIf(ALL)("in shards, the second resumed", async () => {
+    const parts = await Promise.all([
+      evaluate("hub --split train", "--shard", "0/2"),
+      evaluate("hub --split train", "--shard", "1/2"),
+    ]);
+    expect(parts.flatMap(({ lines }) => lines).sort()).toEqual([...jsonl.lines, ""].sort());
+    const again = await evaluate("hub --split train", "--shard", "1/2", "--resume");
+    expect(again).toEqual(parts[1]);
+  });
+});
+
+describe.runIf(ALL)("generate --requests", () => {
+  const options = ["--prompt", "{question}", "--max-new-tokens", "40"];
+  const sequences = async (...args: string[]) =>
+    (await json<Result>(["generate", "--model", MODEL, "--json", "--requests", ...args])).map(
+      ({ timing: _, ...line }) => line,
+    );
+  let lines: Awaited<ReturnType<typeof sequences>>;
+  beforeAll(async () => {
+    const questions = JSON.parse(readFileSync(join(folder, "paths.json"), "utf8")) as {
+      id: string;
+      image: string;
+      question: string;
+    }[];
+    const requests = questions.map(({ id, image, question }) => ({
+      id,
+      images: [image],
+      prompts: [question],
+      generation: { max_new_tokens: 40 },
+    }));
+    await writeFile(join(folder, "requests.jsonl"), requests.map((request) => JSON.stringify(request)).join("\n"));
+    await writeFile(join(folder, "requests.json"), JSON.stringify(requests));
+    lines = await sequences(join(folder, "requests.jsonl"));
+    expect(lines).toHaveLength(6);
+  });
+
+  test.each(FORMATS)("%s", async (format) => {
+    expect(await sequences(...argumentsOf(format), ...options)).toEqual(lines);
+  });
+
+  test("JSONL with columns named, a JSON array of requests, and shards", async () => {
+    expect(await sequences(join(folder, "paths.jsonl"), "--image-column", "image", ...options)).toEqual(lines);
+    expect(await sequences(join(folder, "requests.json"))).toEqual(lines);
+    const odd = await sequences(...argumentsOf("hub --split train"), ...options, "--shard", "1/2");
+    expect(odd.map(({ id }) => id)).toEqual(lines.filter((_, i) => i % 2).map(({ id }) => id));
+  });
+});
+
+test.each([...SAME, "paths.jsonl"])("the questions of %s, with the bytes of their images", async (format) => {
+  const [path, , split] = argumentsOf(format);
+  const data = await readData(path!, await readTask(task), split === undefined ? {} : { split });
+  const items = await Promise.all(
+    data.items.map(async ({ image, ...item }) => {
+      const found = typeof image === "string" ? image : await (image as EmbeddedImage).read();
+      const bytes = typeof found === "string" ? await readFile(join(data.base, found)) : found;
+      return { ...item, image: createHash("sha256").update(bytes).digest("hex") };
+    }),
+  );
+  await data.close();
+  const questions = JSON.parse(readFileSync(join(folder, "paths.json"), "utf8")) as {
+    image: string;
+    question: string;
+  }[];
+  expect(items).toEqual(
+    questions.map(({ image, question, ...item }) => {
+      const bytes = readFileSync(join(ROOT, "examples/shapes/eval/images", image));
+      return { ...item, prompt: question, image: createHash("sha256").update(bytes).digest("hex") };
+    }),
+  );
+  expect(data.sha256).toMatch(/^[0-9a-f]{64}$/);
+});
+
+describe("what is refused, before the model is loaded", () => {
+  const refused = async (...args: string[]) => {
+    const { code, stderr, stdout } = await cli(args);
+    expect(stdout).toBe("");
+    return `${code} ${stderr}`;
+  };
+  const evaluate = (...data: string[]) => refused("evaluate", "--model", "none", "--task", task, "--data", ...data);
+
+  test("columns that there are not, with those that there are", async () => {
+    expect(await evaluate(join(folder, "other_names.parquet"))).toMatch(
+      /1 error: .*other_names\.parquet: there is no column "image"; the columns are question_id, picture, asked, answers, kind\n.*--image-column/,
+    );
+    expect(await evaluate(join(folder, "other_names.parquet"), "--image-column", "pictures")).toMatch(
+      /--image-column: there is no column "pictures"; the columns are .*\n.*did you mean "picture"/,
+    );
+    expect(await evaluate(join(folder, "paths.jsonl"), "--answer-column", "x")).toMatch(
+      /no column "x"; the columns are id, /,
+    );
+  });
+
+  test("a split that is missing, and options beside requests that have their own", async () => {
+    expect(await evaluate(join(folder, "hub"))).toMatch(/1 error: .*it has the splits "test", "train"\n.*--split/);
+    expect(await evaluate(join(folder, "paths.jsonl"), "--split", "train")).toMatch(/is one file/);
+    const requests = ["generate", "--model", "none", "--json", "--requests", join(folder, "paths.jsonl")];
+    expect(await refused(...requests, "--max-new-tokens", "3")).toMatch(
+      /^2 error: .*cannot be used with .*--max-new-tokens/,
+    );
+    expect(await refused(...requests, "--prompt", "x")).toMatch(/^2 error: .*cannot be used with .*--prompt/);
+  });
+});
