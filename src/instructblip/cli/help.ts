@@ -176,8 +176,8 @@ Examples:
     $ instructblip features --model vicuna-7b --data items.jsonl --shard 2/8 --out part-2.safetensors --resume
 ${SHARDS.replaceAll("jsonl", "safetensors")}
 
-A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}; the id is the line's place without one. Images are URLs, or files
-beside the data. All lines are checked before the model is loaded.
+A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}; without an id the line's place is it. Images are URLs, or
+files beside the data. All lines are checked before the model is loaded.
   of Blip2ForImageTextRetrieval (image, text or both)
     image_embeds    f32[n, Q, P], each of length 1: an image is as near to a text as the nearest of its Q queries
     text_embeds     f32[n, P], each of length 1

@@ -20,6 +20,7 @@ import { openModelFolder } from "../folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "../format.ts";
 import { BATCH_SIZE } from "../requests/batches.ts";
 import { identityOf } from "../requests/predictions.node.ts";
+import { reopening } from "../requests/reopening.node.ts";
 import { splitLines } from "../requests/requests.ts";
 import { openShard } from "../requests/shard_file.node.ts";
 import { loadAs, type Run } from "../session.node.ts";
@@ -155,44 +156,37 @@ export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> 
   const counts = { done: 0, failed: 0 };
   const begun = performance.now();
   let model: LoadedModel | undefined;
-  try {
-    if (left.length > 0) {
-      const options = { weight_cache: asked.weightCache ?? false, compute_dtype: computeDtype };
-      model = await loadAs((from, all) => AutoModel.from_pretrained(from, all), folder, dtype, run, options);
-    }
-    const pace = new Pace();
-    for (let start = 0; start < left.length; start += batchSize) {
+  const pace = new Pace();
+  const embedRest = async (progressed: () => void) => {
+    const options = { weight_cache: asked.weightCache ?? false, compute_dtype: computeDtype };
+    model ??= await loadAs((from, all) => AutoModel.from_pretrained(from, all), folder, dtype, run, options);
+    while (counts.done < left.length) {
       signal.throwIfAborted();
-      const batch = left.slice(start, start + batchSize);
-      const found = await embedEach(
-        model!,
-        processor,
-        batch.map(([, item]) => item),
-        base,
-        signal,
-      );
+      const batch = left.slice(counts.done, counts.done + batchSize);
+      const items = batch.map(([, item]) => item);
+      const found = await embedEach(model, processor, items, base, signal);
       for (const [k, [index, { id }]] of batch.entries()) {
-        const one = found[k]!;
-        if ("error" in one) {
-          const { code, message, exitCode } = describeError(one.error);
-          sayStack(terminal, one.error);
+        const line = { index, id, ...lineOf(found[k]!, terminal) };
+        if (line.error) {
           counts.failed++;
-          exit = exitCode === EXIT.internal || exit === EXIT.internal ? EXIT.internal : EXIT.someFailed;
-          const line = { index, id, error: { code, message: (message ?? code).replace(/^error: /, "") } };
-          rows.push(rowOf(line));
-          await out!.write(`${JSON.stringify(line)}\n`);
-        } else {
-          const features = Object.fromEntries(
-            Object.entries(one.features).map(([key, { shape, data }]) => [key, { shape, f32: base64(data) }]),
-          );
-          rows.push(rowOf({ index, id, features }));
-          await out!.write(`${JSON.stringify({ index, id, features })}\n`);
+          if (line.error.code === "INTERNAL") exit = EXIT.internal;
+          else if (exit === EXIT.ok) exit = EXIT.someFailed;
         }
+        rows.push(rowOf(line));
+        await out!.write(`${JSON.stringify(line)}\n`);
         counts.done++;
+        progressed();
       }
       const rest = pace.left(counts.done, left.length);
       progress.show(progressText(counts, left.length, performance.now() - begun, rest));
     }
+  };
+  const release = () => {
+    model?.dispose();
+    model = undefined;
+  };
+  try {
+    if (left.length > 0) await reopening(run, embedRest, release);
   } finally {
     progress.clear();
     model?.dispose();
@@ -251,6 +245,19 @@ async function embedEach(
   };
   await embedAll(read);
   return found as Found[];
+}
+
+/** What is written of an item. */
+function lineOf(found: Found, terminal: Run["terminal"]): Pick<Line, "features" | "error"> {
+  if ("error" in found) {
+    const { code, message } = describeError(found.error);
+    sayStack(terminal, found.error);
+    return { error: { code, message: (message ?? code).replace(/^error: /, "") } };
+  }
+  const entries = Object.entries(found.features);
+  return {
+    features: Object.fromEntries(entries.map(([name, { shape, data }]) => [name, { shape, f32: base64(data) }])),
+  };
 }
 
 function base64({ buffer, byteOffset, byteLength }: Float32Array): string {
