@@ -2,17 +2,15 @@
  * Outputs besides logits, against PyTorch's (test/golden/outputs): states, attention maps and losses of forward(), states
  * and maps of every step of generate(); and that requesting them does not change results.
  */
-import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, type InstructBlipForConditionalGeneration } from "../../src/index.node.ts";
-import { SafetensorsFile } from "../../src/tensor/files/safetensors.ts";
-import { FileSource } from "../../src/tensor/files/source.node.ts";
 import { expectClose } from "../compare.ts";
 import { testDevice } from "../device.ts";
-import { COMMITTED, goldenFolder } from "../golden_folder.ts";
+import { goldenFolder } from "../golden_folder.ts";
 import { TOLERANCES } from "../tolerances.ts";
 import { Golden } from "./golden.ts";
 import { type Numbers, numbersIn } from "./numbers_in.ts";
+import { openOutputs } from "./outputs.ts";
 
 const device = await testDevice();
 const ASKED = { output_hidden_states: true, output_attentions: true } as const;
@@ -26,8 +24,7 @@ const GOLDENS = ["grouped_heads_bf16", "t5_flan", "opt_plain", "opt_post_norm_f1
 
 describe.each(GOLDENS)("%s", async (name) => {
   const golden = await Golden.open(goldenFolder(name));
-  const path = join(COMMITTED, `outputs/${name}.safetensors`);
-  const file = await SafetensorsFile.open(await FileSource.open(path));
+  const file = await openOutputs(name);
   const inputs = await golden.inputs();
   // BLIP-2 has the same methods, and takes no text for its Q-Former.
   const Model = AutoModelForImageTextToText;

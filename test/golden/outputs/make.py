@@ -2,16 +2,17 @@
 
     python make.py [NAME …]      (default: all; test/golden/requirements.txt says with what)
 
-The models and inputs are those of ../data and ../siblings, as committed. Each NAME.safetensors has what ../states.py
+The models and inputs are those of ../data and ../siblings, as committed. Each NAME.safetensors.gz has what ../states.py
 records of one of them, in f32.
 """
 
+import gzip
 import json
 import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from transformers import AutoModelForImageTextToText
 
 HERE = Path(__file__).parent
@@ -71,8 +72,9 @@ def make(name):
     tensors = states.record_forward(model, inputs, {}, labels_of(model, inputs, stored))
     for call in NAMES[name]:
         tensors |= states.record_generate(model, inputs, {}, call, CALLS[call])
-    save_file(states.contiguous(tensors), HERE / f"{name}.safetensors")
-    size = (HERE / f"{name}.safetensors").stat().st_size
+    packed = gzip.compress(save(states.contiguous(tensors)), mtime=0)
+    (HERE / f"{name}.safetensors.gz").write_bytes(packed)
+    size = len(packed)
     print(f"{name}: {len(tensors)} tensors, {size / 1000:.0f} kB", file=sys.stderr)
 
 

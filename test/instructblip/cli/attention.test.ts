@@ -14,10 +14,9 @@ import {
 } from "../../../src/instructblip/cli/attention/attention_sheet.ts";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { Weights } from "../../../src/modules/weights.ts";
-import { SafetensorsFile } from "../../../src/tensor/files/safetensors.ts";
-import { FileSource } from "../../../src/tensor/files/source.node.ts";
 import { expectClose } from "../../compare.ts";
-import { COMMITTED, goldenFolder } from "../../golden_folder.ts";
+import { goldenFolder } from "../../golden_folder.ts";
+import { openOutputs } from "../../parity/outputs.ts";
 import { temporaryFolder } from "../../temporary.ts";
 import { TOLERANCES } from "../../tolerances.ts";
 import { cli, json } from "./cli.ts";
@@ -86,7 +85,7 @@ describe("a sibling", () => {
     const args = ["attention", "--model", folder, "--image", join(folder, "image_0.png"), "--json", "--head", "all"];
     const [{ prompt, layers }] = await json<Printed>(args);
     expect(prompt).toBe(null);
-    const file = await SafetensorsFile.open(await FileSource.open(join(COMMITTED, "outputs/blip2_opt.safetensors")));
+    const file = await openOutputs("blip2_opt");
     for (const [i, layer] of [0, 2].entries()) {
       const bytes = await file.read(`qformer_outputs.cross_attentions.${i}`); // of two images
       const expected = new Float32Array(bytes.slice().buffer).subarray(0, bytes.length / 8);
