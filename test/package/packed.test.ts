@@ -12,6 +12,7 @@ import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { PATIENT } from "../compiled.ts";
 import { withoutDawn } from "../dawn.ts";
+import { goldenFolder } from "../golden_folder.ts";
 import { ALL } from "../rounds.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -199,6 +200,9 @@ describe("README and docs", () => {
       .join('console.log("\\n==");\n')
       .replaceAll("from_pretrained(dir", `from_pretrained(${JSON.stringify(join(shapes, "checkpoint"))}`)
       .replaceAll('"photo.jpg"', JSON.stringify(join(shapes, "images/a.png")))
+      .replaceAll('"cat.jpg"', JSON.stringify(join(shapes, "images/a.png")))
+      .replaceAll('"dog.jpg"', JSON.stringify(join(shapes, "images/b.png")))
+      .replaceAll('"Salesforce/blip2-itm-vit-g"', JSON.stringify(goldenFolder("itm")))
       .replaceAll("10_000", "600_000") // a slow machine's
       .replaceAll('"qformer.**"', ALL ? '"qformer.**"' : '"qformer.layers"');
     return `${importsFrom("")}${importsFrom("/tensor")}${SERVER}\n${text}\nprocess.exit();`;
@@ -244,8 +248,11 @@ describe("README and docs", () => {
     "docs/profiling.md": [/^\d+ launches\n([\w.()]+ [\d.]+ (launch|arithmetic|memory|cache)\n){3}true\n$/],
     "docs/usage.md": [
       /^$/,
+      /^\[ .* \]\n$/, // of two images
       /^[\w ]+$/, // streamed
+      /^\{ passes: \d+, draft_tokens: \d+, accepted_tokens: \d+ \}\n$/,
       /^the likelier of both: (yes|no), negative log-likelihoods [\d.]+,[\d.]+\n$/,
+      /^Float32Array\(2\) .*Float32Array\(1\)/s,
       /Tensor/,
       /shape: \[ .*data: Float32Array/s,
       /^12\n$/,
@@ -352,6 +359,9 @@ describe("a page", () => {
     ModelFolder: 54_000,
     OpfsCache: 21_000,
     GenerationConfig: 70_000,
+    // With what retrieval models add.
+    Blip2Config: 16_000,
+    Blip2QFormerConfig: 16_000,
     // Decoders of images.
     load_image: 40_000,
     // A sweep over the model's parts: interventions, loss, scores.
