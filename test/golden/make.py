@@ -280,6 +280,8 @@ def draw_questions(rng, composite, setting):
         ordinary = composites.placeholder_of(model) or setting.vocabulary  # the placeholder is the tokenizer's last id
         candidates = likelihood.draw_candidates(len(spec["prompts"]), ordinary, rng, count=4, longest=5)
     beams, tokens = int(rng.integers(2, 5)), [int(n) for n in rng.integers(2, 5, 2)]
+    # Read with the prompt, where another placeholder would want an image feature.
+    said = [id for id in setting.path[-1] if id != composites.placeholder_of(model)]
     return {
         "calls": calls,
         "labels": draw_labels(rng, composite, setting, inputs),
@@ -289,7 +291,7 @@ def draw_questions(rng, composite, setting):
         "candidates": candidates,
         "processor": [processor_calls.draw_call(rng, spec) for _ in range(asked["processor"])],
         "interventions": interventions.draw_cases(rng, composite, setting),
-        "lens": {"row": len(setting.path) - 1, "answer": setting.path[-1][:4]},
+        "lens": {"row": len(setting.path) - 1, "answer": said[:4]},
     }
 
 

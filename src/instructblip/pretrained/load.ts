@@ -120,7 +120,7 @@ export function readModelOptions(options: FromPretrainedOptions) {
       hint: "leave it out: PyTorch's files are read where there are no safetensors",
     });
   }
-  if (device && !(device instanceof GpuDevice)) {
+  if ((device ?? undefined) !== undefined && !(device instanceof GpuDevice)) {
     throw new InputError(
       "UNSUPPORTED_OPTION",
       `from_pretrained: device is one that openDevice() gave, got ${shown(device)}`,
@@ -231,9 +231,11 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   let opened: Device | undefined = device;
   let call: Call | undefined;
   try {
-    opened ??= await openDevice();
     const preview = folder.preview();
-    if (preview) await tryFit(Model, preview, config, opened, dtype);
+    if (preview) {
+      opened ??= await openDevice();
+      await tryFit(Model, preview, config, opened, dtype);
+    }
     checkpoint = await weightsOf(folder);
     if (use_safetensors) refusePickles(checkpoint);
     const { tensors } = checkpoint;
@@ -242,6 +244,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
       const rows = names.map((name) => tensors.get(name)?.shape[0]).find((count) => count !== undefined) ?? 0;
       config = new Model.config_class({ ...config, text_config: fixVicunaTokenIds(config.text_config, rows) });
     }
+    opened ??= await openDevice();
     expectFits(readOf(checkpoint, Model.unused), opened, dtype);
     call = opened.call(signal);
     const bound = Weights.open(checkpoint, opened, dtype, compute_dtype);
