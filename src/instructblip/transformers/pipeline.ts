@@ -74,6 +74,7 @@ export interface GeneratedText {
   readonly generated_token_ids?: readonly number[];
 }
 
+/** Gives the answers of each text one after the other: one, or num_return_sequences. */
 export interface ImageTextToTextPipeline {
   (images: OneOrMany<ImageInput>, options: ImageTextToTextOptions, ...more: never[]): Promise<GeneratedText[]>;
   (options: ImageTextToTextOptions, ...more: never[]): Promise<GeneratedText[]>;
@@ -232,14 +233,20 @@ class ImageTextToText extends Pipeline {
     const stop = (stop_sequence ?? null) === null ? {} : { stop_strings: stop_sequence, tokenizer };
     const generate_kwargs = { ...options.generate_kwargs, ...stop } as GenerateOptions;
     const rows = await this.generate(inputs, { ...options, generate_kwargs });
+    const answers = rows.length / texts.length; // of one text they follow each other: num_return_sequences
+    const rowOf = (row: number) => Math.floor(row / answers);
     if (return_tensors) {
-      return texts.map((input_text, i) => ({ input_text, generated_token_ids: rows[i]! }) as unknown as GeneratedText);
+      return rows.map(
+        (ids, i) => ({ input_text: texts[rowOf(i)]!, generated_token_ids: ids }) as unknown as GeneratedText,
+      );
     }
     const { skip_special_tokens = true, clean_up_tokenization_spaces } = options;
     const decode = (ids: readonly number[]) =>
       tokenizer.decode(ids, { skip_special_tokens, clean_up_tokenization_spaces });
-    return texts.map((input_text, i) => {
-      const answer = withoutPrompt(decode(rows[i]!), decode(inputs.input_ids[i]!));
+    const prompts = texts.map((_, i) => decode(inputs.input_ids[i]!));
+    return rows.map((ids, i) => {
+      const input_text = texts[rowOf(i)]!;
+      const answer = withoutPrompt(decode(ids), prompts[rowOf(i)]!);
       return { input_text, generated_text: return_full_text === false ? answer : input_text + answer };
     });
   }
@@ -294,6 +301,15 @@ class ImageToText extends Pipeline {
       names,
     );
     if (images === undefined) throw new InputError("NO_INPUT", "image-to-text needs an image");
+    if ((prompt ?? null) === null && "qformer_tokenizer" in this.processor) {
+      throw new InputError(
+        "NO_INPUT",
+        "image-to-text needs a prompt: the Q-Former of InstructBLIP reads an instruction",
+        {
+          hint: 'captioner(image, { prompt: "A short image description:" })',
+        },
+      );
+    }
     const captions: Caption[][] = [];
     for (const one of [images].flat() as ImageInput[]) {
       const inputs = await this.processor({

@@ -247,6 +247,7 @@ describe("pipeline", () => {
     const caption = [{ generated_text: `${prompt} a yellow triangle` }];
     expect(await captioner(IMAGE, options)).toEqual(caption);
     expect(await captioner([IMAGE], options)).toEqual([caption]);
+    await expect(captioner(IMAGE)).rejects.toThrow(/needs a prompt: the Q-Former of InstructBLIP reads an instruction/);
   });
 
   test("takes batches, token ids and stop sequences", async () => {
@@ -257,6 +258,21 @@ describe("pipeline", () => {
     const [{ generated_token_ids }] = await pipe(IMAGE, { text: text[1], return_tensors: true, max_new_tokens: 1 });
     expect(processor.decode(generated_token_ids!, { skip_special_tokens: true })).toBe(`${text[1]} orange`);
     await expect(pipe({ images: IMAGE } as never)).rejects.toThrow(code("NO_INPUT"));
+  });
+
+  test("gives every answer of each text", async () => {
+    const pipe = await pipeline("image-text-to-text", { model, processor });
+    const text = ["Describe the image.", "What color is the square?"];
+    const generate_kwargs = { num_beams: 2, num_return_sequences: 2, max_new_tokens: 2 };
+    const several = { images: [IMAGE, IMAGE], text, generate_kwargs };
+    const alone = await pipe(IMAGE, { text: text[1]!, generate_kwargs });
+    const all = await pipe(several);
+    expect(all.map(({ input_text }) => input_text)).toEqual([text[0], text[0], text[1], text[1]]);
+    expect(all.slice(2)).toEqual(alone);
+    expect(new Set(alone.map(({ generated_text }) => generated_text)).size).toBe(2);
+    const rows = await pipe({ ...several, return_tensors: true });
+    const answers = rows.map(({ generated_token_ids: ids }) => processor.decode(ids!, { skip_special_tokens: true }));
+    expect(answers).toEqual(all.map(({ generated_text }) => generated_text));
   });
 
   test("does not free a model that it was given", async () => {
