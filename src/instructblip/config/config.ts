@@ -269,5 +269,7 @@ export function expectModelType(given: JsonRecord, name: string, types: readonly
   const type = given.model_type;
   if (types.includes(type as string)) return given;
   const known = types.map(shown).join(" or ");
-  throw new ConfigError("UNSUPPORTED_MODEL", `${name}: model_type must be ${known}, got ${shown(type)}`);
+  throw new ConfigError("UNSUPPORTED_MODEL", `${name}: model_type must be ${known}, got ${shown(type)}`, {
+    hint: types.length === 1 ? "AutoModelForImageTextToText takes the class of the checkpoint's model_type" : undefined,
+  });
 }

@@ -165,6 +165,7 @@ describe("a model folder", () => {
     await expect(folder.config(InstructBlipConfig)).rejects.toMatchObject({
       code: "UNSUPPORTED_MODEL",
       message: expect.stringContaining('model_type must be "instructblip", got "blip-2"'),
+      hint: expect.stringContaining("AutoModelForImageTextToText"),
     });
     expect(await folder.config()).toBe(one);
   });
