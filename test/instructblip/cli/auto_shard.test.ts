@@ -55,7 +55,21 @@ describe("autoShard", () => {
     for (const list of [array(3, 3, [1, 7, 1]), array(1, 3, [0, 3, 1])]) {
       expect(() => autoShard(list)).toThrow(/the array has 3 tasks from [01] to [37], so it may be a part/);
     }
-    expect(() => autoShard(array(8, 8, [1, 8, 1]), 8)).toThrow(/by SLURM_ARRAY_TASK_ID.* number 8 from 0, of 8/);
+  });
+
+  it("refuses, in every task, a total that is not the engine's", () => {
+    for (const id of [1, 7, 8]) {
+      expect(() => autoShard(array(id, 8, [1, 8, 1]), 8)).toThrow(/the array goes to 8, of 8 shards from 0 to 7/);
+    }
+    expect(() => autoShard({ SLURM_ARRAY_TASK_ID: "8" }, 8)).toThrow(/the array goes to 8/);
+    for (const i of [0, 1]) {
+      const rank = { RANK: String(i), WORLD_SIZE: "2" };
+      expect(() => autoShard(rank, 4)).toThrow(/by RANK \(Ray Train or torchrun\) this is one of 2, not of 4/);
+      expect(autoShard(rank, 2)).toEqual({ i, n: 2 });
+      expect(() => autoShard(step(i, 4), 2)).toThrow(/this is one of 4, not of 2/);
+    }
+    expect(() => autoShard(step(0, 1), 4)).toThrow(/this is one of 1, not of 4/);
+    expect(() => autoShard(jobAd("ProcId = 0\nTotalSubmitProcs = 3\n"), 4)).toThrow(/this is one of 3, not of 4/);
   });
 
   it("refuses none, several, and what is incomplete or no number", () => {
@@ -81,6 +95,8 @@ describe("autoShard", () => {
 
   it("takes engines within engines where one alone divides, or they agree", () => {
     expect(autoShard({ ...array(5, 8, [0, 7, 1]), ...step(0, 1) })).toEqual({ i: 5, n: 8 });
+    expect(autoShard({ ...array(5, 1, [5, 5, 1]), ...step(0, 1) }, 8)).toEqual({ i: 5, n: 8 });
+    expect(autoShard({ JOB_COMPLETION_INDEX: "1", RANK: "0", WORLD_SIZE: "1" }, 2)).toEqual({ i: 1, n: 2 });
     expect(autoShard({ ...step(1, 4), RANK: "1", WORLD_SIZE: "4" })).toEqual({ i: 1, n: 4 });
     expect(autoShard({ ...step(0, 1), RANK: "0", WORLD_SIZE: "1" })).toEqual({ i: 0, n: 1 });
   });

@@ -29,7 +29,11 @@ export const ENGINES: readonly Engine[] = [
     place: (env, _, total) => {
       const id = numberOf(env, "SLURM_ARRAY_TASK_ID");
       // Of a part of an array that is submitted again, the variables describe the part: the user's total is of the whole.
-      if (total !== undefined) return { i: id, n: total };
+      if (total !== undefined) {
+        const max = env.SLURM_ARRAY_TASK_MAX ? numberOf(env, "SLURM_ARRAY_TASK_MAX") : id;
+        if (max < total) return { i: id, n: total };
+        throw new Error(`auto: the array goes to ${max}, of ${total} shards from 0 to ${total - 1}; write i/n.`);
+      }
       const [low, high, step, n] = ["MIN", "MAX", "STEP", "COUNT"].map((end) =>
         numberOf(env, `SLURM_ARRAY_TASK_${end}`),
       );
@@ -65,7 +69,7 @@ export const ENGINES: readonly Engine[] = [
  *
  * @param readText reads the file that a variable names
  * @param total how many shards there are; undefined: as the engine tells
- * @throws Error none or several engines, a variable that is missing or no whole number
+ * @throws Error none or several engines, a total that is not the engine's, a variable that is missing or no whole number
  */
 export function autoShard(env: Environment, readText: ReadText, total?: number): Shard {
   const isSet = (name: string) => (env[name] ?? "") !== "";
@@ -74,9 +78,12 @@ export function autoShard(env: Environment, readText: ReadText, total?: number):
     const names = ENGINES.map(({ variable }) => variable).join(", ");
     throw new Error(`auto: none of ${names} is set; outside of Slurm, Kubernetes, HTCondor and Ray write i/n.`);
   }
-  const shards = found.map((engine) => ({ engine, shard: shardOf(engine, env, readText, total) }));
-  const divided = shards.filter(({ shard }) => shard.n > 1);
-  const [first, ...others] = divided.length > 0 ? divided : shards;
+  const places = found.map((engine) => ({ engine, place: engine.place(env, readText, total) }));
+  const divided = places.filter(({ place }) => place.n !== 1);
+  const [first, ...others] = (divided.length > 0 ? divided : places).map(({ engine, place }) => ({
+    engine,
+    shard: shardOf(engine, place, total),
+  }));
   const { i, n } = first!.shard;
   const other = others.find(({ shard }) => shard.i !== i || shard.n !== n);
   if (!other) return { i, n };
@@ -86,15 +93,12 @@ export function autoShard(env: Environment, readText: ReadText, total?: number):
   throw new Error(`auto: this process is ${texts.join(", and ")}; write i/n.`);
 }
 
-function shardOf(
-  { name, variable, place }: Engine,
-  env: Environment,
-  readText: ReadText,
-  total: number | undefined,
-): Shard {
-  const { i, n: told } = place(env, readText, total);
+function shardOf({ name, variable }: Engine, { i, n: told }: Place, total: number | undefined): Shard {
   const n = total ?? told;
   if (n === undefined) throw new Error(`auto: ${variable} is set, but a ${name} does not tell how many; write auto/n.`);
+  if (told !== undefined && told !== n) {
+    throw new Error(`auto: by ${variable} (${name}) this is one of ${told}, not of ${n}; write auto or i/n.`);
+  }
   if (i < n) return { i, n };
   throw new Error(`auto: by ${variable} (${name}) this is number ${i} from 0, of ${n}.`);
 }
