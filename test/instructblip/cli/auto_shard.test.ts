@@ -74,7 +74,13 @@ describe("autoShard", () => {
 
   it("refuses none, several, and what is incomplete or no number", () => {
     expect(() => autoShard({})).toThrow(/none of SLURM_ARRAY_TASK_ID, SLURM_STEP_NUM_TASKS, JOB_COMPLETION_INDEX/);
-    expect(() => autoShard({ JOB_COMPLETION_INDEX: "", RANK: "1", SLURM_PROCID: "0" })).toThrow(/none of/);
+    expect(() => autoShard({ JOB_COMPLETION_INDEX: "", SLURM_PROCID: "0", WORLD_SIZE: "2" })).toThrow(/none of/);
+    for (const total of [undefined, 2]) {
+      expect(() => autoShard({ RANK: "1" }, total)).toThrow(
+        "auto: RANK is set (Ray Train or torchrun), but WORLD_SIZE is",
+      );
+    }
+    expect(autoShard({ JOB_COMPLETION_INDEX: "1", RANK: "0" }, 2)).toEqual({ i: 1, n: 2 });
     expect(() => autoShard({ JOB_COMPLETION_INDEX: "1" })).toThrow(
       /Kubernetes Indexed Job does not tell how many.*auto\/n/,
     );

@@ -75,6 +75,12 @@ export function autoShard(env: Environment, readText: ReadText, total?: number):
   const isSet = (name: string) => (env[name] ?? "") !== "";
   const found = ENGINES.filter(({ variable, also = [] }) => [variable, ...also].every(isSet));
   if (found.length === 0) {
+    for (const { name, variable, also = [] } of ENGINES) {
+      const missing = also.find((other) => !isSet(other));
+      if (isSet(variable) && missing !== undefined) {
+        throw new Error(`auto: ${variable} is set (${name}), but ${missing} is not set; write i/n.`);
+      }
+    }
     const names = ENGINES.map(({ variable }) => variable).join(", ");
     throw new Error(`auto: none of ${names} is set; outside of Slurm, Kubernetes, HTCondor and Ray write i/n.`);
   }
