@@ -164,12 +164,14 @@ test("its doctor finds kernels, references and the embedded checkpoint", () => {
   expect(stdout).toMatch(/^verdict +this adapter computes right$/m);
 });
 
+/** The listings of a page. */
+const listingsOf = (page: string) =>
+  [...readFileSync(join(ROOT, page), "utf8").matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code);
+
 describe("README and docs", () => {
   const PAGES = ["README.md", ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`)].filter((path) =>
     path.endsWith(".md"),
   );
-  const listingsOf = (page: string) =>
-    [...readFileSync(join(ROOT, page), "utf8").matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code);
 
   const IMPORT = /^import \{ (.*?) \} from "instructblip-webgpu(\/tensor)?";\n/gm;
   const opensDevice = (page: string) => listingsOf(page).some((code) => code.includes("openDevice()"));
@@ -316,7 +318,13 @@ describe("TypeScript, strict, with the libraries' types checked", () => {
       ...["--target", "es2022", ...options, ...files],
     );
 
+  const LISTINGS = listingsOf("docs/from_transformers.md");
+  const listings = LISTINGS.map((_, i) => `listing_${i}.mts`);
+
   beforeAll(() => {
+    LISTINGS.forEach((code, i) => {
+      writeFileSync(join(project, listings[i]), code);
+    });
     writeFileSync(join(project, "use.mts"), MODULE);
     writeFileSync(join(project, "use.cts"), COMMON_JS);
   });
@@ -328,7 +336,7 @@ describe("TypeScript, strict, with the libraries' types checked", () => {
   test.runIf(ALL)("as a bundler finds it for a browser", () => expect(tsc(5, ["use.mts"], ...BROWSER)).toEqual(right));
   test.each<[string, string[], string[]]>([
     ["node16", ["use.mts"], ["--module", "node16"]],
-    ["nodenext", ["use.mts", "use.cts"], ["--module", "nodenext"]],
+    ["nodenext", ["use.mts", "use.cts", ...listings], ["--module", "nodenext"]],
     ["a bundler for Node", ["use.mts"], ["--module", "esnext", "--moduleResolution", "bundler"]],
     ["a bundler for a browser", ["use.mts"], BROWSER],
   ])("as %s finds it, by TypeScript 7", (_, files, options) => expect(tsc(7, files, ...options)).toEqual(right));

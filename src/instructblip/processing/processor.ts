@@ -56,6 +56,11 @@ export interface ProcessorCall<Input, Feature> {
     options?: ProcessorOptions,
     ...more: never[]
   ): Promise<Feature>;
+  (
+    input: Input & { images: object | string },
+    options?: Input,
+    ...more: never[]
+  ): Promise<Partial<Feature> & Pick<Feature, "pixel_values" & keyof Feature>>;
   (input: Input, options?: Input, ...more: never[]): Promise<Partial<Feature>>;
 }
 

@@ -18,7 +18,7 @@ const Stopping = callable("stops") as abstract new () => StoppingCriterion;
  *
  * ```ts
  * class AfterFullStop extends StoppingCriteria {
- *   stops(ids) { return ids.at(-1) === 29889; }
+ *   stops(ids: readonly number[]) { return ids.at(-1) === 29889; }
  * }
  * ```
  */
@@ -146,7 +146,7 @@ const Processing = callable("process") as abstract new () => CustomLogitsProcess
  *
  * ```ts
  * class Ban extends LogitsProcessor {
- *   process(rows, scores) { for (const row of scores) row[7] = -Infinity; }
+ *   process(rows: readonly (readonly number[])[], scores: readonly Float32Array[]) { for (const row of scores) row[7] = -Infinity; }
  * }
  * ```
  */

@@ -3,6 +3,7 @@
  * and two small ones (test/golden/transformers/make.py).
  */
 import { readFileSync } from "node:fs";
+import { transformSync } from "esbuild";
 import { afterAll, expect, test, vi } from "vitest";
 import * as library from "../../../src/index.node.ts";
 import { testDevice } from "../../device.ts";
@@ -55,7 +56,7 @@ async function run(code: string): Promise<string> {
   let text = code.replaceAll(hub[kind], name ? goldenFolder(name) : place);
   for (const [from, to] of Object.entries<string>({ ...replace.all, ...replace.here }))
     text = text.replaceAll(from, to);
-  text = text.replace(/^import .*\n/gm, "");
+  ({ code: text } = transformSync(text.replace(/^import .*\n/gm, ""), { loader: "ts" }));
   let printed = "";
   const print = (...values: unknown[]) => {
     printed += `${values.map(String).join(" ")}\n`;
