@@ -60,7 +60,7 @@ async function open(source: ByteSource): Promise<RowFile> {
   chunks = checkedChunks(metadata, source.size);
   const images = imageColumns(metadata.schema);
   const options = { file: { ...file }, compressors, utf8: false, useOffsetIndex: false, geoparquet: false } as const;
-  const small = withoutBytes(metadata);
+  const small = withoutBytes(metadata, images);
   // A scan keeps the last values of each column.
   let scans: { readonly texts: Promise<ParquetScan>; readonly whole: Promise<ParquetScan> } | undefined;
   const scan = () => {
@@ -167,8 +167,11 @@ function imageColumns(schema: readonly SchemaElement[]): Map<string, ImageKind> 
   return found;
 }
 
-/** The same file without its columns of bytes, as if it had never had them. */
-function withoutBytes(metadata: FileMetaData): FileMetaData {
+/**
+ * The same file without its columns of bytes, as if it had never had them. Lists of bytes alone stay: nothing else says how
+ * long they are.
+ */
+function withoutBytes(metadata: FileMetaData, images: ReadonlyMap<string, ImageKind>): FileMetaData {
   const gone = new Set<string>();
   const keep = (leaf: Leaf, path: readonly string[]): SchemaElement[] => {
     const own = [...path, leaf.element.name];
@@ -181,7 +184,14 @@ function withoutBytes(metadata: FileMetaData): FileMetaData {
     const left = kept.filter((elements) => elements.length > 0);
     return left.length === 0 ? [] : [{ ...leaf.element, num_children: left.length }, ...left.flat()];
   };
-  const kept = topLevel(metadata.schema).map((column) => keep(column, []));
+  const whole = (leaf: Leaf): SchemaElement[] => [leaf.element, ...leaf.children.flatMap(whole)];
+  const kept = topLevel(metadata.schema).map((column) => {
+    const before = new Set(gone);
+    const elements = keep(column, []);
+    if (elements.length > 0 || !images.get(column.element.name)?.isList) return elements;
+    for (const path of gone) if (!before.has(path)) gone.delete(path);
+    return whole(column);
+  });
   const left = kept.filter((elements) => elements.length > 0);
   return {
     ...metadata,

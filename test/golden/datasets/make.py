@@ -155,6 +155,11 @@ def main():
     write_tar("long_names_pax.tar", QUESTIONS[:1], tarfile.PAX_FORMAT, "é" * 80 + "/")
     write_tar("long_names_gnu.tar", QUESTIONS[:1], tarfile.GNU_FORMAT, "e" * 160 + "/")
 
+    # Images in lists, of bytes alone: two, none, one.
+    images = [[b"a", b"bc"], [], [b"d"]]
+    lists = {"bytes": images, "structs": [[{"bytes": one} for one in row] for row in images]}
+    pq.write_table(pa.table(lists), OUT / "lists.parquet", compression="none", write_statistics=False, store_schema=False)
+
     pq.write_table(TYPES, OUT / "types.parquet")
     with pa.OSFile(str(OUT / "types.arrow"), "wb") as sink, pa.ipc.new_stream(sink, TYPES.schema) as writer:
         writer.write_table(TYPES, max_chunksize=2)

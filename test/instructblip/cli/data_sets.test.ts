@@ -5,7 +5,9 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
+import { requestsOf } from "../../../src/instructblip/cli/requests/data_rows.ts";
 import { readData, readTask } from "../../../src/instructblip/cli/requests/predictions.node.ts";
+import type { ParsedLine } from "../../../src/instructblip/cli/requests/requests.ts";
 import type { EmbeddedImage } from "../../../src/instructblip/data/row.ts";
 import { ALL } from "../../rounds.ts";
 import { temporaryFolder } from "../../temporary.ts";
@@ -84,6 +86,23 @@ describe("evaluate", () => {
     expect(parts.flatMap(({ lines }) => lines).sort()).toEqual([...jsonl.lines, ""].sort());
     const again = await evaluate("hub --split train", "--shard", "1/2", "--resume");
     expect(again).toEqual(parts[1]);
+  });
+});
+
+describe("requestsOf", () => {
+  async function* rows() {
+    yield { where: "row 0", value: { id: 7, images: ["a.png", "b.png"], question: "Which?" } };
+    yield { where: "row 1", value: { id: 8, images: ["a.png"], question: "What?" } };
+    yield { where: "row 2", value: { id: 9, images: [], question: "What?" } };
+  }
+
+  test("asks one question about all images of a row", async () => {
+    const found: ParsedLine[] = [];
+    for await (const one of requestsOf("x", rows(), { generation: {} }, { columns: undefined })) found.push(one);
+    expect(found.map(({ id }) => id)).toEqual([7, 8, 9]);
+    expect(found.map(({ request }) => request?.images)).toEqual([[["a.png", "b.png"]], ["a.png"], undefined]);
+    expect(found.map(({ request }) => request?.prompts)).toEqual([["Which?"], ["What?"], undefined]);
+    expect(found[2]!.error!.message).toBe("row 2: there is no image in this row");
   });
 });
 

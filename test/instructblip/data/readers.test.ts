@@ -89,6 +89,18 @@ test.each(["types.parquet", "types.arrow"])("every type of %s is what pyarrow re
   expect(await rowsOf(name)).toEqual(JSON.parse(readFileSync(join(folder, "types.json"), "utf8")));
 });
 
+test("images in lists of Parquet, of bytes alone", async () => {
+  const set = (await openDataSet(join(folder, "lists.parquet")))!;
+  const bytes: string[][][] = [];
+  for await (const row of set.rows()) {
+    const lists = Object.values(checked(row)) as EmbeddedImage[][];
+    const read = (image: EmbeddedImage) => image.read().then((found) => Buffer.from(found).toString());
+    bytes.push(await Promise.all(lists.map((images) => Promise.all(images.map(read)))));
+  }
+  await set.close();
+  expect(bytes).toEqual([["a", "bc"], [], ["d"]].map((images) => [images, images]));
+});
+
 test("long names of tar, by POSIX and by GNU", async () => {
   expect((await rowsOf("long_names_pax.tar"))[0]!.__key__).toBe(`${"é".repeat(80)}/054`);
   expect((await rowsOf("long_names_gnu.tar"))[0]!.__key__).toBe(`${"e".repeat(160)}/054`);

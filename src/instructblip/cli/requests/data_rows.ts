@@ -119,7 +119,9 @@ export async function* requestsOf(
       ) {
         throw new InputError("BAD_DATA", "there is no image in this row");
       }
-      yield { id, request: { images: images as EmbeddedImage[], prompts: [fillTemplate(prompt, value)], generation } };
+      const shown = images as EmbeddedImage[];
+      const prompts = [fillTemplate(prompt, value)];
+      yield { id, request: { images: shown.length > 1 ? [shown] : shown, prompts, generation } }; // all of one prompt
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
       yield { id: id ?? null, error: at(error) };
