@@ -6,7 +6,11 @@ import { bounded } from "../../tensor/shown.ts";
 export type Row = {
   /** For messages: `line 3`, `row 2`, `a.tar: dog/0001`. */
   readonly where: string;
-} & ({ readonly value: Record<string, unknown> } | { readonly error: InputError });
+} & (
+  | { readonly value: Record<string, unknown> }
+  /** With the row's `__key__`, if it has one. */
+  | { readonly error: InputError; readonly key?: string }
+);
 
 /** The rows of one file, in order. They can be read more than once. */
 export interface RowFile {

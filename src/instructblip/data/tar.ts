@@ -74,7 +74,7 @@ async function rowOf(
     }
     return { where, value };
   } catch (error) {
-    return { where, error: badFile(source.name, FORMAT, error) as InputError };
+    return { where, key, error: badFile(source.name, FORMAT, error) as InputError };
   }
 }
 

@@ -9,6 +9,7 @@ import { requestsOf } from "../../../src/instructblip/cli/requests/data_rows.ts"
 import { readData, readTask } from "../../../src/instructblip/cli/requests/predictions.node.ts";
 import type { ParsedLine } from "../../../src/instructblip/cli/requests/requests.ts";
 import type { EmbeddedImage } from "../../../src/instructblip/data/row.ts";
+import { InputError } from "../../../src/tensor/errors.ts";
 import { ALL } from "../../rounds.ts";
 import { temporaryFolder } from "../../temporary.ts";
 import { SAME, writeDataSets } from "../data/data_sets.ts";
@@ -103,6 +104,23 @@ describe("requestsOf", () => {
     expect(found.map(({ request }) => request?.images)).toEqual([[["a.png", "b.png"]], ["a.png"], undefined]);
     expect(found.map(({ request }) => request?.prompts)).toEqual([["Which?"], ["What?"], undefined]);
     expect(found[2]!.error!.message).toBe("row 2: there is no image in this row");
+  });
+
+  test.each([
+    ["__key__", "a"],
+    ["id", null],
+  ])("names a row that cannot be read by its key, if %s has the ids", async (column, id) => {
+    async function* rows() {
+      const error = new InputError("BAD_DATA", "a.json: not valid JSON");
+      yield { where: "a.tar", key: "a", error };
+      yield { where: "a.tar", value: { [column]: "b", jpg: "b.jpg", txt: "What?" } };
+      yield { where: "a.tar", key: "a", error };
+    }
+    const options = column === "id" ? { idColumn: "id" } : {};
+    const found: ParsedLine[] = [];
+    for await (const one of requestsOf("x", rows(), { ...options, generation: {} }, { columns: undefined }))
+      found.push(one);
+    expect(found.map((one) => one.id)).toEqual([id, "b", id]);
   });
 });
 

@@ -106,6 +106,16 @@ test("long names of tar, by POSIX and by GNU", async () => {
   expect((await rowsOf("long_names_gnu.tar"))[0]!.__key__).toBe(`${"e".repeat(160)}/054`);
 });
 
+test("a row of tar whose JSON is damaged has its key", async () => {
+  const bytes = readFileSync(join(folder, "shards/000000.tar"));
+  bytes[bytes.indexOf('{"id"')] = "x".charCodeAt(0);
+  writeFileSync(join(folder, "damaged.tar"), bytes);
+  const set = (await openDataSet(join(folder, "damaged.tar")))!;
+  const { value: first } = await set.rows().next();
+  await set.close();
+  expect(first).toMatchObject({ key: questions[0]!.id, error: { code: "BAD_DATA" } });
+});
+
 describe("what is refused", () => {
   test("a split that is not named, or that there is not", async () => {
     expect(await refusal("hub")).toMatchObject({ code: "UNKNOWN_SPLIT", message: /"test", "train"/ });

@@ -46,6 +46,12 @@ export class ColumnsOf {
     this.#columns ??= columnsOf(this.#schema ?? Object.keys(value), this.#options, this.#needed, this.#path);
     return withFields(value, this.#columns, this.#row++);
   }
+
+  /** The id of a row of which only the key could be read: the key, unless another column has ids. */
+  idOfKey(key: string | undefined): string | null {
+    const column = this.#columns ? this.#columns.id : (this.#options.idColumn ?? "__key__");
+    return key !== undefined && column === "__key__" ? key : null;
+  }
 }
 
 /** The rows of JSONL, blank lines left out. */
@@ -89,7 +95,7 @@ export async function* requestsOf(
   for await (const row of rows) {
     const at = (error: InputError) => new InputError(error.code, `${row.where}: ${error.message}`, { cause: error });
     if ("error" in row) {
-      yield { id: null, error: at(row.error) };
+      yield { id: columns.idOfKey(row.key), error: at(row.error) };
       continue;
     }
     areRequests ??=
