@@ -24,6 +24,7 @@ Builds the package, packs it and checks what is in it; prints the tarball's path
 
 /** Builds and packs into `folder`. Returns the tarball's path. @throws Error */
 export function pack(folder, say = (_step) => {}) {
+  if (!fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw new Error(`there is no folder ${folder}`);
   say("building …");
   build();
   say("packing …");

@@ -458,8 +458,12 @@ describe("the command line", () => {
 
 test("a build that fails, or lacks a file, makes no tarball", async () => {
   // @ts-expect-error: plain JavaScript.
-  const { problemsOf } = await import("../../scripts/pack.mjs");
+  const { pack, problemsOf } = await import("../../scripts/pack.mjs");
   expect(problemsOf(tarball)).toEqual([]);
+  const say = (step: string) => {
+    throw new Error(`began ${step}`);
+  };
+  expect(() => pack(join(project, "none"), say)).toThrow(/^there is no folder .*none$/);
   const folder = mkdtempSync(join(tmpdir(), "instructblip-packed-"));
   try {
     mkdirSync(join(folder, "package"));
