@@ -1,5 +1,5 @@
 /** `features` and `retrieve`, against transformers' numbers, and against themselves in shards and resumed. */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
@@ -11,9 +11,10 @@ import { Golden } from "../../parity/golden.ts";
 import { ALL } from "../../rounds.ts";
 import { temporaryFolder } from "../../temporary.ts";
 import { TOLERANCES } from "../../tolerances.ts";
-import { cli, json } from "./cli.ts";
+import { cli, json, SHAPES, SHAPES_IMAGE } from "./cli.ts";
 
 const model = goldenFolder("itm");
+const SHAPES_MODEL = join(SHAPES, "checkpoint");
 const golden = await Golden.open(model);
 afterAll(() => golden.close());
 const { texts } = golden.json as unknown as { readonly texts: readonly string[] };
@@ -100,6 +101,28 @@ describe("features", () => {
     const { floats: whole } = await read("whole.safetensors");
     expect([...floats.text_embeds.slice(0, 20)]).toEqual(new Array<number>(20).fill(0));
     expectClose(floats.text_embeds.slice(20), whole.text_embeds.slice(10), TOLERANCES.free_running, "the rest");
+  });
+
+  it.each(
+    ALL
+      ? [SHAPES_MODEL, model, goldenFolder("blip2_opt"), goldenFolder("video_1_frame"), goldenFolder("legacy_llama")]
+      : [SHAPES_MODEL],
+  )("of an item of %s are the same bits in every batch", async (of) => {
+    const texts = ["a red circle", "What is the yellow shape?", "red", "Is the small triangle above the blue square?"];
+    const lines = texts.map((text) => `${JSON.stringify({ image: SHAPES_IMAGE, text })}\n`).join("");
+    writeFileSync(join(folder, "texts.jsonl"), lines);
+    const [alone, together] = await Promise.all(
+      ["1", "4"].map(async (size) => {
+        const name = `batch_${size}.safetensors`;
+        const asked = ["features", "--model", of, "--data", join(folder, "texts.jsonl"), "--out", join(folder, name)];
+        expect((await cli([...asked, "--batch-size", size])).code).toBe(EXIT.ok);
+        const { floats } = await read(name);
+        rmSync(join(folder, name));
+        return floats;
+      }),
+    );
+    expect(together).toEqual(alone);
+    expect(alone.query_outputs.every(Number.isFinite)).toBe(true);
   });
 
   it.each([

@@ -7,9 +7,11 @@ import type { AutoModel } from "../../pretrained/auto_model.ts";
 import type { AnyProcessor } from "../../pretrained/auto_processor.ts";
 import type { Blip2ForConditionalGeneration } from "../../pretrained/blip_2.ts";
 import { Blip2ForImageTextRetrieval } from "../../pretrained/blip_2_retrieval.ts";
+import type { InstructBlipInputs } from "../../pretrained/instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "../../pretrained/instructblip_video.ts";
 import { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
 import type { RgbImage } from "../../processing/image.ts";
+import { joinInputs } from "../requests/batches.ts";
 import { prepareInputs } from "../session.node.ts";
 import type { Item } from "./items.node.ts";
 
@@ -38,7 +40,7 @@ export function missingIn(item: Item, model: LoadedModel): string | undefined {
 }
 
 /**
- * The features of items, together.
+ * The features of items, together; those of each are the same bits as alone.
  *
  * @throws InputError UNSUPPORTED_OPTION for half of a retrieval model; those of processor and model
  */
@@ -72,13 +74,9 @@ export async function embed(
   }
   const { device, config } = model;
   return device.scope(async () => {
-    const images = items.map(({ pixels }) => pixels!);
-    const inputs = await prepareInputs(
-      processor,
-      config,
-      images,
-      items.map(({ text }) => text ?? ""),
-    );
+    const each: InstructBlipInputs[] = []; // the processor would pad the Q-Former's text on the left, which moves its positions
+    for (const { pixels, text = "" } of items) each.push(await prepareInputs(processor, config, [pixels!], [text]));
+    const inputs = each.length === 1 ? each[0]! : joinInputs(each, 0);
     const isVideo = model instanceof InstructBlipVideoForConditionalGeneration;
     const { image_features, qformer_outputs } = isVideo
       ? await model.get_video_features(inputs)
