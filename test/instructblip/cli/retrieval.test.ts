@@ -81,7 +81,14 @@ describe("features", () => {
     expect(part.index).toEqual({ "image_embeds.index": [1], "query_outputs.index": [1] });
     expectClose(part.floats.image_embeds, floats.image_embeds.slice(50, 100), TOLERANCES.free_running, "shard 1");
     expect((await features("part.safetensors", "--shard", "1/2")).stderr).toContain("the file exists");
-    expect((await features("part.safetensors", "--resume")).code).toBe(EXIT.ok);
+    const otherShard = await features("part.safetensors", "--resume");
+    expect(otherShard).toMatchObject({ code: EXIT.refused, stderr: expect.stringContaining("they differ in shard") });
+    expect((await features("part.safetensors", "--shard", "1/2", "--resume")).code).toBe(EXIT.someFailed);
+    const again = await features("whole.safetensors", "--resume");
+    expect(again.code).toBe(EXIT.someFailed);
+    expect(again.stderr).toContain("is complete; 1 of 5 items failed");
+    const otherDType = await features("whole.safetensors", "--resume", "--dtype", "f16");
+    expect(otherDType).toMatchObject({ code: EXIT.refused, stderr: expect.stringContaining("they differ in dtype") });
   });
 
   it("go on where they were stopped", async () => {

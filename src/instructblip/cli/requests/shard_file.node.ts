@@ -28,18 +28,25 @@ export async function openShard<S extends { readonly shard: Shard }, R>(
   try {
     const part = reader.file();
     if (!part) await out.write(headerLine(settings));
-    else {
-      const { i, n } = part.settings.shard;
-      const sameShard = i === settings.shard.i && n === settings.shard.n;
-      const other = sameShard ? difference(part.settings, settings) : "shard";
-      if (other) {
-        const hint = "--resume continues the same run only; give another --out";
-        throw new InputError("RESUME_MISMATCH", `--out ${name} is of another run: they differ in ${other}`, { hint });
-      }
-    }
+    else expectSameRun(name, part.settings, settings, difference);
     return { out, rows: [...(part?.rows ?? [])] };
   } catch (error) {
     await out.close();
     throw error;
   }
+}
+
+/** Compares the settings of a file with those of a run. @throws InputError RESUME_MISMATCH */
+export function expectSameRun<S extends { readonly shard: Shard }>(
+  name: string,
+  there: S,
+  settings: S,
+  difference: SettingsFormat<S>["difference"],
+): void {
+  const { i, n } = there.shard;
+  const sameShard = i === settings.shard.i && n === settings.shard.n;
+  const other = sameShard ? difference(there, settings) : "shard";
+  if (!other) return;
+  const hint = "--resume continues the same run only; give another --out";
+  throw new InputError("RESUME_MISMATCH", `--out ${name} is of another run: they differ in ${other}`, { hint });
 }

@@ -8,8 +8,9 @@ import { basename } from "node:path";
 import { formatStorage, type StorageDType } from "../../../modules/storage_dtype.ts";
 import type { ComputeDType } from "../../../tensor/dtype.ts";
 import { InputError } from "../../../tensor/errors.ts";
+import { SafetensorsFile } from "../../../tensor/files/safetensors.ts";
 import type { TensorEntry } from "../../../tensor/files/safetensors_writer.ts";
-import { saveSafetensors } from "../../../tensor/files/source.node.ts";
+import { FileSource, saveSafetensors } from "../../../tensor/files/source.node.ts";
 import { parseJson } from "../../config/json_file.ts";
 import { type Shard, sizeOf } from "../../evaluation/prediction_file.ts";
 import { isObject, parseObject } from "../../evaluation/task.ts";
@@ -22,7 +23,7 @@ import { BATCH_SIZE } from "../requests/batches.ts";
 import { identityOf } from "../requests/predictions.node.ts";
 import { reopening } from "../requests/reopening.node.ts";
 import { splitLines } from "../requests/requests.ts";
-import { openShard } from "../requests/shard_file.node.ts";
+import { expectSameRun, openShard } from "../requests/shard_file.node.ts";
 import { loadAs, type Run } from "../session.node.ts";
 import { Progress, say, sayStack } from "../terminal.node.ts";
 import { embed, type Features, type LoadedModel, missingIn, type ReadItem } from "./embed.node.ts";
@@ -126,14 +127,10 @@ export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> 
   const { out: name, resume = false, shard = { i: 0, n: 1 }, dtype, computeDtype, batchSize = BATCH_SIZE } = asked;
   const { items, base, sha256 } = await readItems(asked.data);
   const part = `${name}.part`;
-  if (await stat(name).catch(() => undefined)) {
-    if (!resume) {
-      throw new InputError("OUT_EXISTS", `--out ${name}: the file exists`, { hint: "remove it to start again" });
-    }
-    if (!(await stat(part).catch(() => undefined))) {
-      if (terminal.errIsTerminal) say(terminal, `${name} is complete`);
-      return EXIT.ok;
-    }
+  const isThere = async (file: string) => (await stat(file).catch(() => undefined)) !== undefined;
+  const isWritten = await isThere(name);
+  if (isWritten && !resume) {
+    throw new InputError("OUT_EXISTS", `--out ${name}: the file exists`, { hint: "remove it to start again" });
   }
   const folder = await openModelFolder(asked.model, run);
   const processor = await AutoProcessor.from_pretrained(folder);
@@ -148,6 +145,16 @@ export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> 
     items: items.length,
     shard,
   };
+  if (isWritten && !(await isThere(part))) {
+    const written = await readWritten(name);
+    expectSameRun(name, written.settings, settings, FORMAT.difference);
+    const { failed } = written;
+    if (failed > 0) {
+      const total = sizeOf(shard, items.length);
+      say(terminal, `${name} is complete; ${failed} of ${total} items failed and are not in it`);
+    } else if (terminal.errIsTerminal) say(terminal, `${name} is complete`);
+    return failed > 0 ? EXIT.someFailed : EXIT.ok;
+  }
   const { out, rows } = await openShard({ out: part, resume }, new PartFileReader(part), settings, FORMAT);
   let exit: number = rows.some(({ failed }) => failed) ? EXIT.someFailed : EXIT.ok;
   const next = (rows.at(-1)?.index ?? -1) + 1; // lines are in the order of the items
@@ -299,4 +306,24 @@ async function writeFeatures(name: string, part: string, settings: Settings, row
     features: JSON.stringify(settings),
     ids: JSON.stringify(rows.map(({ index, id }) => [index, id])),
   });
+}
+
+/** The settings in a file of {@link writeFeatures}, and how many of its items failed. @throws InputError BAD_PART; WeightError */
+async function readWritten(name: string): Promise<{ readonly settings: Settings; readonly failed: number }> {
+  const file = await SafetensorsFile.open(await FileSource.open(name));
+  try {
+    const [features, ids] = ["features", "ids"].map((key) => parseJson(file.metadata.get(key) ?? "null"));
+    if (!isObject(features) || !isObject(features.shard) || !Array.isArray(ids)) {
+      throw new InputError("BAD_PART", `--out ${name}: not a file written by features`);
+    }
+    const embedded = new Set<bigint>();
+    for (const [key, { dtype }] of file.tensors) {
+      if (dtype !== "i64") continue;
+      const { buffer } = (await file.read(key)).slice();
+      for (const index of new BigInt64Array(buffer)) embedded.add(index);
+    }
+    return { settings: features as unknown as Settings, failed: ids.length - embedded.size };
+  } finally {
+    await file.close();
+  }
 }
