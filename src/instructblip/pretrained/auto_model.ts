@@ -32,7 +32,7 @@ const RETRIEVAL = {
 } as const;
 
 /** A retrieval class that config.json names in `architectures`, if it does. */
-async function retrievalClass(folder: ModelFolder): Promise<keyof typeof RETRIEVAL | undefined> {
+export async function retrievalClass(folder: ModelFolder): Promise<keyof typeof RETRIEVAL | undefined> {
   const { architectures } = (await folder.json("config.json")) ?? {};
   const name: unknown = Array.isArray(architectures) ? architectures[0] : undefined;
   return typeof name === "string" && Object.hasOwn(RETRIEVAL, name) ? (name as keyof typeof RETRIEVAL) : undefined;

@@ -144,6 +144,15 @@ describe("features", () => {
     expect(code).toBe(EXIT.refused);
     expect(stderr).toContain(message);
   });
+
+  it("refuse a folder of images before loading if the Q-Former reads an instruction", async () => {
+    const out = join(folder, "none.safetensors");
+    const asked = ["features", "--model", SHAPES_MODEL, "--data", join(SHAPES, "images"), "--out", out];
+    const { code, stderr } = await cli(asked);
+    expect(code).toBe(EXIT.refused);
+    expect(stderr).toContain("no item can be embedded; the first needs a text: the Q-Former reads an instruction");
+    expect([out, `${out}.part`].some(existsSync)).toBe(false);
+  });
 });
 
 describe("retrieve", () => {

@@ -2,13 +2,13 @@
 import { InputError } from "../../../tensor/errors.ts";
 import { contiguous } from "../../../tensor/ops/copy.ts";
 import type { Tensor } from "../../../tensor/tensor.ts";
-import type { VisionLanguageConfig } from "../../config/config.ts";
-import type { AutoModel } from "../../pretrained/auto_model.ts";
+import { type AutoModel, retrievalClass } from "../../pretrained/auto_model.ts";
 import type { AnyProcessor } from "../../pretrained/auto_processor.ts";
 import type { Blip2ForConditionalGeneration } from "../../pretrained/blip_2.ts";
 import { Blip2ForImageTextRetrieval } from "../../pretrained/blip_2_retrieval.ts";
 import type { InstructBlipInputs } from "../../pretrained/instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "../../pretrained/instructblip_video.ts";
+import type { ModelFolder } from "../../pretrained/model_folder.ts";
 import { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
 import type { RgbImage } from "../../processing/image.ts";
 import { joinInputs } from "../requests/batches.ts";
@@ -31,12 +31,22 @@ export interface ReadItem extends Item {
   readonly pixels: RgbImage | undefined;
 }
 
-/** The item's parts that a model needs and that are not there, in words. */
-export function missingIn(item: Item, model: LoadedModel): string | undefined {
-  if (model instanceof Blip2ForImageTextRetrieval) return undefined;
-  if (item.image === undefined) return "an image: this model has no features of texts alone";
-  const readsText = (model.config as VisionLanguageConfig).family.model_type !== "blip-2";
-  return readsText && item.text === undefined ? "a text: the Q-Former reads an instruction" : undefined;
+/** What a model needs of an item; a retrieval model has features of either. */
+export interface Needed {
+  readonly image: boolean;
+  readonly text: boolean;
+}
+
+export async function neededBy(folder: ModelFolder): Promise<Needed> {
+  if (await retrievalClass(folder)) return { image: false, text: false };
+  const { family } = await folder.config();
+  return { image: true, text: family.model_type !== "blip-2" };
+}
+
+/** The item's part that is needed and not there, in words. */
+export function missingIn(item: Item, needed: Needed): string | undefined {
+  if (needed.image && item.image === undefined) return "an image: this model has no features of texts alone";
+  return needed.text && item.text === undefined ? "a text: the Q-Former reads an instruction" : undefined;
 }
 
 /**

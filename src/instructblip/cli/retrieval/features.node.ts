@@ -26,7 +26,15 @@ import { splitLines } from "../requests/requests.ts";
 import { expectSameRun, openShard } from "../requests/shard_file.node.ts";
 import { loadAs, type Run } from "../session.node.ts";
 import { Progress, say, sayStack } from "../terminal.node.ts";
-import { embed, type Features, type LoadedModel, missingIn, type ReadItem } from "./embed.node.ts";
+import {
+  embed,
+  type Features,
+  type LoadedModel,
+  missingIn,
+  type Needed,
+  neededBy,
+  type ReadItem,
+} from "./embed.node.ts";
 import { type Item, readItems } from "./items.node.ts";
 
 export interface FeatureRun {
@@ -133,6 +141,13 @@ export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> 
     throw new InputError("OUT_EXISTS", `--out ${name}: the file exists`, { hint: "remove it to start again" });
   }
   const folder = await openModelFolder(asked.model, run);
+  const needed = await neededBy(folder);
+  const missing = items.map((item) => missingIn(item, needed));
+  if (missing.every((part) => part !== undefined)) {
+    throw new InputError("BAD_DATA", `${asked.data}: no item can be embedded; the first needs ${missing[0]}`, {
+      hint: 'give a file of JSON lines such as {"image": "a.png", "text": "What is in the image?"}',
+    });
+  }
   const processor = await AutoProcessor.from_pretrained(folder);
   const settings: Settings = {
     version: asked.version,
@@ -171,7 +186,7 @@ export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> 
       signal.throwIfAborted();
       const batch = left.slice(counts.done, counts.done + batchSize);
       const items = batch.map(([, item]) => item);
-      const found = await embedEach(model, processor, items, base, signal);
+      const found = await embedEach(model, processor, items, { needed, base, signal });
       for (const [k, [index, { id }]] of batch.entries()) {
         const line = { index, id, ...lineOf(found[k]!, terminal) };
         if (line.error) {
@@ -221,14 +236,13 @@ async function embedEach(
   model: LoadedModel,
   processor: AnyProcessor,
   items: readonly Item[],
-  base: string,
-  signal: AbortSignal,
+  { needed, base, signal }: { readonly needed: Needed; readonly base: string; readonly signal: AbortSignal },
 ): Promise<Found[]> {
   const found: (Found | undefined)[] = items.map(() => undefined);
   const read: (ReadItem & { readonly i: number })[] = [];
   for (const [i, item] of items.entries()) {
     try {
-      const missing = missingIn(item, model);
+      const missing = missingIn(item, needed);
       if (missing) throw new InputError("BAD_DATA", `the line needs ${missing}`);
       const pixels = item.image === undefined ? undefined : await readNamedImage(item.image, { base, signal });
       read.push({ ...item, pixels, i });
