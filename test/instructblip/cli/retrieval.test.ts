@@ -210,12 +210,32 @@ describe("retrieve", () => {
     expect(rows[2]).toBe("1 more; --top 0 prints all");
   });
 
+  it("leaves out what fails, and ends with 3", async () => {
+    const [good, bad] = [join(folder, "good.jsonl"), join(folder, "some.jsonl")];
+    const lines = [0, 1].map((i) => `${JSON.stringify({ id: i, image: image(i) })}\n`);
+    writeFileSync(good, lines.join(""));
+    writeFileSync(bad, `${lines[0]}{"id": "gone", "image": "gone.png"}\n${lines[1]}`);
+    const ask = (file: string) => cli(["retrieve", "--model", model, "--data", file, "--text", texts[1], "--json"]);
+    const [all, some] = [await ask(good), await ask(bad)];
+    expect(all).toMatchObject({ code: EXIT.ok, stderr: "" });
+    expect(some).toEqual({
+      code: EXIT.someFailed,
+      stdout: all.stdout,
+      stderr: '1 of 3 items failed and are not ranked; the first: "gone": gone.png: no such file\n',
+    });
+  });
+
   it("needs a query, data of its kind, and a model that compares", async () => {
     expect(await cli(asked)).toMatchObject({ code: EXIT.usage, stderr: expect.stringContaining("'--text <text>'") });
     const both = await cli([...asked, "--text", "a", "--image", image(0)]);
     expect(both).toMatchObject({ code: EXIT.usage, stderr: expect.stringContaining("cannot be used with") });
     const folderAlone = await cli(["retrieve", "--model", model, "--data", model, "--image", image(0)]);
     expect(folderAlone.stderr).toContain("there are no texts in it to rank");
+    const other = await cli(["retrieve", "--model", SHAPES_MODEL, "--data", data, "--text", "a"]);
+    expect(other).toMatchObject({
+      code: EXIT.refused,
+      stderr: expect.stringContaining("needs a retrieval checkpoint"),
+    });
     const generating = await cli(["generate", "--model", model, "--image", image(0), "--prompt", "a"]);
     expect(generating.stderr).toContain("the model is a Blip2ForImageTextRetrieval, which generates no text");
   });

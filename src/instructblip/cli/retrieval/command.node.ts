@@ -69,6 +69,6 @@ export function addRetrieval(
     .action(async (options, command) => {
       needs(command, "model", "data", ...(options.image === undefined ? ["text"] : []));
       const { runRetrieve } = await import("./retrieve.node.ts");
-      await runRetrieve(options, run);
+      done(await runRetrieve(options, run));
     });
 }

@@ -6,15 +6,16 @@
  */
 
 import type { StorageDType } from "../../../modules/storage_dtype.ts";
-import { InputError } from "../../../tensor/errors.ts";
+import { ConfigError, InputError } from "../../../tensor/errors.ts";
+import { Blip2Config } from "../../config/blip_2.ts";
 import { AutoProcessor } from "../../pretrained/auto_processor.ts";
 import { Blip2ForImageTextRetrieval } from "../../pretrained/blip_2_retrieval.ts";
 import { readNamedImage } from "../../pretrained/platform.node.ts";
 import { openModelFolder } from "../folder.node.ts";
-import { formatTable, Pace, progressText } from "../format.ts";
+import { describeError, EXIT, endsRun, formatTable, Pace, progressText } from "../format.ts";
 import { BATCH_SIZE } from "../requests/batches.ts";
 import { loadAs, type Run } from "../session.node.ts";
-import { Progress } from "../terminal.node.ts";
+import { Progress, say, sayStack } from "../terminal.node.ts";
 import { cosine, embedImages, embedTexts, type Feature, matchPairs } from "./embed.node.ts";
 import { type Item, readItems } from "./items.node.ts";
 
@@ -46,8 +47,8 @@ interface Ranked {
   readonly score: number;
 }
 
-/** Ranks the data for a text, or for an image, and prints it. */
-export async function runRetrieve(asked: Retrieval, run: Run): Promise<void> {
+/** Ranks the data for a text, or for an image, and prints it, without what failed. @returns the exit code */
+export async function runRetrieve(asked: Retrieval, run: Run): Promise<number> {
   const { terminal, signal } = run;
   const { text, image, rerank = 128, top = 20, batchSize: size = BATCH_SIZE } = asked;
   const kind = text === undefined ? "text" : "image";
@@ -55,6 +56,12 @@ export async function runRetrieve(asked: Retrieval, run: Run): Promise<void> {
   const items = data.items.filter((item) => item[kind] !== undefined);
   if (items.length === 0) throw new InputError("BAD_DATA", `${asked.data}: there are no ${kind}s in it to rank`);
   const folder = await openModelFolder(asked.model, run);
+  const config = await folder.config();
+  if (!(config instanceof Blip2Config && config.qformer_config.use_qformer_text_input)) {
+    throw new ConfigError("UNSUPPORTED_MODEL", `retrieve compares images and texts, which ${folder.name} cannot`, {
+      hint: "it needs a retrieval checkpoint of BLIP-2, such as Salesforce/blip2-itm-vit-g",
+    });
+  }
   const processor = await AutoProcessor.from_pretrained(folder);
   const shown = image === undefined ? undefined : await readNamedImage(image, { signal });
   const model = await loadAs(
@@ -69,26 +76,40 @@ export async function runRetrieve(asked: Retrieval, run: Run): Promise<void> {
     const query: Feature = shown
       ? (await embedImages(model, processor, [shown]))[0]!.image_embeds
       : (await embedTexts(model, processor, [text!]))[0]!;
-    const similarities: number[] = [];
-    const compare = async (batch: readonly Item[]) => {
+    const failed = new Map<number, unknown>();
+    const withoutFailed = (work: Work): Work => {
+      const attempt: Work = async (batch) => {
+        try {
+          await work(batch);
+        } catch (error) {
+          if (endsRun(error) || signal.aborted) throw error;
+          if (batch.length > 1) for (const i of batch) await attempt([i]);
+          else failed.set(batch[0]!, error);
+        }
+      };
+      return attempt;
+    };
+    const similarities = new Map<number, number>();
+    const compare = withoutFailed(async (batch) => {
+      const those = batch.map((i) => items[i]!);
       if (kind === "text") {
         const texts = await embedTexts(
           model,
           processor,
-          batch.map((item) => item.text!),
+          those.map((item) => item.text!),
         );
-        similarities.push(...texts.map((embeds) => cosine(query, embeds)));
+        for (const [k, i] of batch.entries()) similarities.set(i, cosine(query, texts[k]!));
         return;
       }
       const pixels = [];
-      for (const item of batch) pixels.push(await read(item));
+      for (const item of those) pixels.push(await read(item));
       const images = await embedImages(model, processor, pixels);
-      similarities.push(...images.map(({ image_embeds }) => cosine(image_embeds, query)));
-    };
-    await inBatches(items, size, compare, "compared", progress, signal);
-    const order = [...items.keys()].sort((a, b) => similarities[b]! - similarities[a]! || a - b);
+      for (const [k, i] of batch.entries()) similarities.set(i, cosine(images[k]!.image_embeds, query));
+    });
+    await inBatches([...items.keys()], size, compare, "compared", progress, signal);
+    const order = [...similarities.keys()].sort((a, b) => similarities.get(b)! - similarities.get(a)! || a - b);
     const judged = new Map<number, { logit: number; probability: number }>();
-    const judge = async (batch: readonly number[]) => {
+    const judge = withoutFailed(async (batch) => {
       const pairs = [];
       for (const i of batch) {
         const item = items[i]!;
@@ -96,29 +117,44 @@ export async function runRetrieve(asked: Retrieval, run: Run): Promise<void> {
       }
       const found = await matchPairs(model, processor, pairs);
       for (const [k, i] of batch.entries()) judged.set(i, found[k]!);
-    };
+    });
     await inBatches(order.slice(0, rerank), size, judge, "judged", progress, signal);
     progress.clear();
-    const scoreOf = (i: number) => similarities[i]! + (judged.get(i)?.logit ?? 0);
-    const best = order.slice(0, rerank).sort((a, b) => scoreOf(b) - scoreOf(a) || a - b);
+    const scoreOf = (i: number) => similarities.get(i)! + (judged.get(i)?.logit ?? 0);
+    const isThere = (i: number) => !failed.has(i);
+    const best = order
+      .slice(0, rerank)
+      .filter(isThere)
+      .sort((a, b) => scoreOf(b) - scoreOf(a) || a - b);
     const ranked = [...best, ...order.slice(rerank)].map((i): Ranked => {
       const itm = judged.get(i)?.probability;
-      return { ...items[i]!, itc: similarities[i]!, ...(itm !== undefined && { itm }), score: scoreOf(i) };
+      return { ...items[i]!, itc: similarities.get(i)!, ...(itm !== undefined && { itm }), score: scoreOf(i) };
     });
     const rows = top === 0 ? ranked : ranked.slice(0, top);
     await terminal.out(
-      asked.json ? `${JSON.stringify({ query: { text, image }, ranked: rows })}\n` : table(rows, kind, items.length),
+      asked.json ? `${JSON.stringify({ query: { text, image }, ranked: rows })}\n` : table(rows, kind, ranked.length),
     );
+    const [first] = failed;
+    if (!first) return EXIT.ok;
+    for (const error of failed.values()) sayStack(terminal, error);
+    const [i, error] = first;
+    const { code, message = code } = describeError(error);
+    const why = `${JSON.stringify(items[i]!.id)}: ${message.replace(/^error: /, "")}`;
+    say(terminal, `${failed.size} of ${items.length} items failed and are not ranked; the first: ${why}`);
+    return [...failed.values()].some((one) => describeError(one).code === "INTERNAL") ? EXIT.internal : EXIT.someFailed;
   } finally {
     progress.clear();
     model.dispose();
   }
 }
 
-async function inBatches<T>(
-  all: readonly T[],
+/** Embeds or judges items, by their places; all or, if it throws, none. */
+type Work = (batch: readonly number[]) => Promise<void>;
+
+async function inBatches(
+  all: readonly number[],
   size: number,
-  run: (batch: readonly T[]) => Promise<void>,
+  run: Work,
   what: string,
   progress: Progress,
   signal: AbortSignal,
