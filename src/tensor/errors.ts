@@ -21,7 +21,8 @@ export class EngineError extends Error {
   constructor(code: string, message: string, options: { hint?: string | undefined; cause?: unknown } = {}) {
     const hint = options.hint && bounded(options.hint, MOST_HINT);
     const text = bounded(message, MOST_MESSAGE);
-    super(hint ? `${text}\n    hint: ${hint}` : text, options.cause ? { cause: options.cause } : {});
+    const line = `\n    hint: ${hint}`; // there already if the message is that of an error this one is made of
+    super(hint && !text.endsWith(line) ? `${text}${line}` : text, options.cause ? { cause: options.cause } : {});
     this.code = code;
     this.hint = hint;
   }

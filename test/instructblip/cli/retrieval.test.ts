@@ -143,6 +143,7 @@ describe("features", () => {
     const { code, stderr } = await cli(["features", "--model", model, "--data", bad, "--out", join(folder, "bad.st")]);
     expect(code).toBe(EXIT.refused);
     expect(stderr).toContain(message);
+    expect(stderr.split("hint:").length).toBeLessThanOrEqual(2);
   });
 
   it("refuse a folder of images before loading if the Q-Former reads an instruction", async () => {
