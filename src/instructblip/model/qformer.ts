@@ -330,7 +330,7 @@ export class Blip2QFormerModel extends Module {
 function checkLength(what: string, T: number, most: number): void {
   if (T <= most) return;
   throw new InputError("PROMPT_TOO_LONG", `the ${what} has ${T} Q-Former tokens; it reads ${most} at most`, {
-    hint: "shorten it, or pass truncation: true",
+    hint: "shorten it; in code, truncation: true of the processor does",
   });
 }
 

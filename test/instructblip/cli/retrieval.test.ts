@@ -237,6 +237,8 @@ describe("retrieve", () => {
       code: EXIT.refused,
       stderr: expect.stringContaining("needs a retrieval checkpoint"),
     });
+    const long = await cli(["retrieve", "--model", model, "--data", model, "--text", "red ".repeat(600)]);
+    expect(long).toMatchObject({ code: EXIT.refused, stderr: expect.stringContaining("hint: shorten it; in code") });
     const generating = await cli(["generate", "--model", model, "--image", image(0), "--prompt", "a"]);
     expect(generating.stderr).toContain("the model is a Blip2ForImageTextRetrieval, which generates no text");
   });
