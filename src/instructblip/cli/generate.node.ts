@@ -24,7 +24,7 @@ import { readInterventions } from "./interventions.node.ts";
 import { logprobTable, type NamedLogprobs, namedLogprobs } from "./logprobs.ts";
 import { ahead, windows } from "./requests/ahead.ts";
 import { AHEAD, type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./requests/batches.ts";
-import { type DataOptions, namesColumns, requestsOf, rowsOfLines } from "./requests/data_rows.ts";
+import { type DataOptions, isDataRow, namesColumns, requestsOf, rowsOfLines } from "./requests/data_rows.ts";
 import { ImageReader, workersFor } from "./requests/image_workers.node.ts";
 import { OutFile } from "./requests/out_file.node.ts";
 import { reopening } from "./requests/reopening.node.ts";
@@ -254,10 +254,19 @@ function readable(sequences: readonly (readonly number[])[]): number[][] {
 /** Whether requests are rows of a data set, by the path or an option, and not lines. @throws as {@link openDataSet} */
 export async function areRows(path: string, options: DataOptions): Promise<boolean> {
   if (namesColumns(options) || options.split !== undefined) return true;
-  if (path === "-" || !(await stat(path).catch(() => undefined))) return false;
+  const found = path === "-" ? undefined : await stat(path).catch(() => undefined);
+  if (!found) return false;
   const set = await openDataSet(path, options.split);
   await set?.close();
-  return set !== undefined;
+  return set !== undefined || (found.isFile() && (await isJsonlOfRows(path)));
+}
+
+/** Whether the first object of a JSONL file is a row of a data set, with a column of images, and no request. */
+async function isJsonlOfRows(path: string): Promise<boolean> {
+  for await (const row of rowsOfLines(splitLines(createReadStream(path)))) {
+    if (!("error" in row)) return isDataRow(row.value);
+  }
+  return false;
 }
 
 /** Answers every request, one line for each. @returns the exit code */
@@ -277,6 +286,7 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
   const { terminal, signal } = run;
   const isFile = set !== undefined || (path !== "-" && (await isRegularFile(path)));
   const lines = set ? set.count : isFile ? await countLines(path) : undefined;
+  const hasRows = namesColumns(questions) || (set === undefined && isFile && (await isJsonlOfRows(path)));
   const start = performance.now();
   const folder = await openModelFolder(modelPath, run);
   const processor = await AutoProcessor.from_pretrained(folder);
@@ -337,7 +347,7 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
     /** The requests of this shard that an earlier run has not answered. */
     const unanswered = async function* () {
       let position = 0;
-      for await (const parsed of parsedRequests(questions, set, input && splitLines(input))) {
+      for await (const parsed of parsedRequests(questions, set, hasRows, input && splitLines(input))) {
         signal.throwIfAborted();
         if (position++ % shard.n === shard.i && !previous.claim(parsed.id)) yield parsed;
       }
@@ -415,9 +425,10 @@ type Parsed = ParsedLine;
 async function* parsedRequests(
   { requests, generation = {}, ...options }: Questions,
   set: DataSet | undefined,
+  hasRows: boolean,
   lines: AsyncIterable<Line> | undefined,
 ): AsyncGenerator<Parsed> {
-  if (set || namesColumns(options)) {
+  if (set || hasRows) {
     yield* requestsOf(requests, set ? set.rows() : rowsOfLines(lines!), { ...options, generation }, set);
     return;
   }

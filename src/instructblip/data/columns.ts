@@ -71,6 +71,10 @@ export function columnsOf(
   return found;
 }
 
+/** Whether one of the columns has a usual name of a field. */
+export const hasColumn = (names: readonly string[], field: Field) =>
+  FIELDS[field].names.some((name) => names.includes(name));
+
 function list(names: readonly string[]): string {
   const most = 20;
   const shown = names.slice(0, most).map((name) => bounded(name, 60));

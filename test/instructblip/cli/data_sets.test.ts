@@ -149,7 +149,7 @@ describe.runIf(ALL)("generate --requests", () => {
     expect(lines).toHaveLength(6);
   });
 
-  test.each(FORMATS)("%s", async (format) => {
+  test.each([...FORMATS, "paths.jsonl"])("%s", async (format) => {
     expect(await sequences(...argumentsOf(format), ...options)).toEqual(lines);
   });
 
@@ -159,6 +159,22 @@ describe.runIf(ALL)("generate --requests", () => {
     const odd = await sequences(...argumentsOf("hub --split train"), ...options, "--shard", "1/2");
     expect(odd.map(({ id }) => id)).toEqual(lines.filter((_, i) => i % 2).map(({ id }) => id));
   });
+});
+
+test("generate --requests reads the rows of JSONL as those of the JSON array", async () => {
+  const rows = JSON.parse(readFileSync(join(folder, "paths.json"), "utf8")).slice(0, 2) as Record<string, unknown>[];
+  // An id by another usual name, a blank line in front.
+  const named = rows.map(({ id, ...row }) => ({ question_id: id, ...row }));
+  await writeFile(join(folder, "two.json"), JSON.stringify(named));
+  await writeFile(join(folder, "two.jsonl"), `\n${named.map((row) => JSON.stringify(row)).join("\n")}\n`);
+  const ask = async (name: string, ...more: string[]) =>
+    (await json<Result>(["generate", "--model", MODEL, "--json", "--requests", join(folder, name), ...more])).map(
+      ({ timing: _, ...line }) => line,
+    );
+  const options = ["--prompt", "{question}", "--max-new-tokens", "2"];
+  const lines = await ask("two.jsonl", ...options);
+  expect(lines.map(({ id }) => id)).toEqual(rows.map(({ id }) => id));
+  expect(lines).toEqual(await ask("two.json", ...options));
 });
 
 test.each([...SAME, "paths.jsonl"])("the questions of %s, with the bytes of their images", async (format) => {
@@ -208,7 +224,9 @@ describe("what is refused, before the model is loaded", () => {
   test("a split that is missing, and options beside requests that have their own", async () => {
     expect(await evaluate(join(folder, "hub"))).toMatch(/1 error: .*it has the splits "test", "train"\n.*--split/);
     expect(await evaluate(join(folder, "paths.jsonl"), "--split", "train")).toMatch(/is one file/);
-    const requests = ["generate", "--model", "none", "--json", "--requests", join(folder, "paths.jsonl")];
+    const own = join(folder, "own.jsonl");
+    await writeFile(own, '{"images": ["054.png"], "prompts": ["x"]}\n');
+    const requests = ["generate", "--model", "none", "--json", "--requests", own];
     expect(await refused(...requests, "--max-new-tokens", "3")).toMatch(
       /^2 error: .*cannot be used with .*--max-new-tokens/,
     );

@@ -1,6 +1,6 @@
 /** The rows of data sets with fields by our names, and as requests. */
 import { InputError } from "../../../tensor/errors.ts";
-import { type ColumnOptions, type Columns, columnsOf, type Field, withFields } from "../../data/columns.ts";
+import { type ColumnOptions, type Columns, columnsOf, type Field, hasColumn, withFields } from "../../data/columns.ts";
 import { EmbeddedImage, type Row } from "../../data/row.ts";
 import { fillTemplate, hasSlot, parseObject } from "../../evaluation/task.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
@@ -77,6 +77,13 @@ export interface Asked extends DataOptions {
 
 const REQUEST = ["images", "prompts"];
 
+/** Whether an object of JSONL is a row with an image, without a field that only a request has. */
+export function isDataRow(value: Readonly<Record<string, unknown>>): boolean {
+  const names = Object.keys(value);
+  const ofRequest = [...REQUEST, "generation", "candidates", "interventions"];
+  return !names.some((name) => ofRequest.includes(name)) && hasColumn(names, "image");
+}
+
 /**
  * Requests of rows: of rows that are requests, with images and prompts; else each row's image and question.
  *
@@ -90,7 +97,8 @@ export async function* requestsOf(
 ): AsyncGenerator<ParsedLine> {
   const { prompt = "{question}", generation } = asked;
   const needed: Field[] = ["image", ...(hasSlot(prompt, "question") ? (["question"] as const) : [])];
-  const columns = new ColumnsOf(path, asked, needed, set);
+  // Columns of JSONL are found by usual names too: its rows are those of the same JSON array.
+  const columns = new ColumnsOf(path, asked, needed, set ?? { columns: undefined });
   let areRequests: boolean | undefined;
   for await (const row of rows) {
     const at = (error: InputError) => new InputError(error.code, `${row.where}: ${error.message}`, { cause: error });
