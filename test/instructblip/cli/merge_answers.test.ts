@@ -74,7 +74,9 @@ describe("merge --requests", () => {
     const whole = text([answer("a"), answer("b")]);
     for (const [content, message] of [
       [whole.slice(0, -1), /the last line is not complete/],
-      [whole.slice(0, -9), /line 2 is not an answer/],
+      [whole.slice(0, -9), /the last line is not complete\n.*resume the run/],
+      ["not JSON", /the last line is not complete/],
+      ["not JSON\n", /line 1 is not an answer/],
       ['{"evaluation": {}}\n', /line 1 is not an answer\n.*evaluate --out are merged without --requests/],
       [`${whole}\n`, /line 3 is not an answer/],
     ] as const) {

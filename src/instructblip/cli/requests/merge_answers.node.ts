@@ -25,8 +25,13 @@ export async function mergeAnswers(requests: string, files: readonly string[], {
   let failed = 0;
   for (const [file, name] of files.entries()) {
     let begin = 0;
+    const end = await sizeOf(name);
     for await (const { number, bytes } of linesOf(name)) {
       const { length } = bytes!;
+      if (begin + length === end) {
+        const hint = "resume the run: it redoes the line";
+        throw new InputError("BAD_PART", `${name}: the last line is not complete`, { hint });
+      }
       const line = parsed(bytes!);
       if (!isAnswer(line)) {
         const hint = "the files of evaluate --out are merged without --requests";
@@ -41,11 +46,6 @@ export async function mergeAnswers(requests: string, files: readonly string[], {
       answers.set(key, { file, begin, bytes: length });
       if (isFailure(line)) failed++;
       begin += length + 1;
-    }
-    const { size } = await stat(name);
-    if (begin > size) {
-      const hint = "resume the run: it redoes the line";
-      throw new InputError("BAD_PART", `${name}: the last line is not complete`, { hint });
     }
   }
   const order = await orderOf(requests, answers);
@@ -96,9 +96,15 @@ async function orderOf(requests: string, answers: ReadonlyMap<string, Place>): P
   return order;
 }
 
-async function* linesOf(path: string) {
+/** A file's bytes. @throws InputError NOT_FOUND */
+async function sizeOf(path: string): Promise<number> {
   const found = await stat(path).catch(() => undefined);
   if (!found?.isFile()) throw new InputError("NOT_FOUND", `${path}: ${found ? "not a file" : "no such file"}`);
+  return found.size;
+}
+
+async function* linesOf(path: string) {
+  await sizeOf(path);
   yield* splitLines(createReadStream(path), Number.POSITIVE_INFINITY);
 }
 
