@@ -1,10 +1,10 @@
 /** `generate`: one answer as text or JSON, or many from a file of requests, with the model loaded once. */
 import { constants, createReadStream } from "node:fs";
 import { access, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import { performance } from "node:perf_hooks";
 import type { Readable } from "node:stream";
-import type { KVCacheDType, StorageDType } from "../../modules/storage_dtype.ts";
+import { formatStorage, type KVCacheDType, type StorageDType } from "../../modules/storage_dtype.ts";
 import type { ComputeDType } from "../../tensor/dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type DataSet, openDataSet } from "../data/data_set.node.ts";
@@ -16,6 +16,7 @@ import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
 import type { AnswerLogprobs } from "../generation/types.ts";
 import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.ts";
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
+import type { ModelFolder } from "../pretrained/model_folder.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
@@ -27,8 +28,10 @@ import { AHEAD, type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } fro
 import { type DataOptions, isDataRow, namesColumns, requestsOf, rowsOfLines } from "./requests/data_rows.ts";
 import { ImageReader, workersFor } from "./requests/image_workers.node.ts";
 import { OutFile } from "./requests/out_file.node.ts";
+import { identityOf } from "./requests/predictions.node.ts";
 import { reopening } from "./requests/reopening.node.ts";
 import { type Line, type ParsedLine, PreviousRun, parseLine, type RequestId, splitLines } from "./requests/requests.ts";
+import { checkSameRun, type RunSettings } from "./requests/run_settings.ts";
 import { Stats } from "./requests/stats.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
@@ -75,6 +78,8 @@ export interface Questions extends Common, DataOptions {
   readonly workers?: number;
   /** Print how busy the device was. */
   readonly stats?: boolean;
+  /** The program's version. */
+  readonly version: string;
 }
 
 /** A line of `--json`. */
@@ -291,7 +296,17 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
   const folder = await openModelFolder(modelPath, run);
   const processor = await AutoProcessor.from_pretrained(folder);
   const previous = new PreviousRun(`--out ${questions.out}`);
+  const settings = questions.out === undefined ? undefined : await settingsOf(questions, shard, isFile, folder);
   const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, previous.add);
+  try {
+    if (settings) checkSameRun(`--out ${questions.out}`, previous.runs, settings);
+  } catch (error) {
+    await out?.close();
+    throw error;
+  }
+  if (previous.done > 0 && previous.runs.length === 0) {
+    say(terminal, `warning: --out ${questions.out} does not say of which run it is: its settings are not compared`);
+  }
   const total = lines === undefined ? undefined : Math.max(0, sizeOf(shard, lines) - previous.done);
   let model: VisionLanguageModel | undefined;
   let assistant: VisionLanguageModel | undefined;
@@ -338,9 +353,15 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
     input = set ? undefined : path === "-" ? process.stdin : createReadStream(path);
     signal.addEventListener("abort", stop);
     progress.show(total === undefined ? "waiting for requests …" : `0 of ${total}`);
+    let wrote = false;
     const write = async (line: Result | RankedResult | Failure) => {
+      if (out) {
+        // The first line that a run writes has its settings.
+        await out.write(`${JSON.stringify(wrote ? line : { ...line, run: settings })}\n`);
+        wrote = true;
+        return;
+      }
       const text = `${JSON.stringify(line)}\n`;
-      if (out) return out.write(text);
       if (terminal.outIsTerminal) progress.clear();
       await terminal.out(text);
     };
@@ -417,6 +438,29 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
   else if (terminal.errIsTerminal)
     say(terminal, `${counts.done} answered in ${formatDuration(performance.now() - begun)}${before}`);
   return exit;
+}
+
+async function settingsOf(
+  { split, idColumn, imageColumn, questionColumn, answerColumn, ...questions }: Questions,
+  shard: Shard,
+  isFile: boolean,
+  folder: ModelFolder,
+): Promise<RunSettings> {
+  const { requests, assistant, prompt, generation = {}, version } = questions;
+  return {
+    version,
+    model_sha256: await identityOf(folder),
+    dtype: formatStorage(questions.dtype),
+    fix_vicuna_token_ids: questions.fixVicunaTokenIds ?? false,
+    compute_dtype: questions.computeDtype ?? "f32",
+    kv_cache_dtype: questions.kvCacheDtype ?? "f32",
+    assistant: assistant === undefined ? undefined : basename(assistant),
+    requests: isFile ? basename(requests) : undefined,
+    prompt,
+    generation,
+    shard,
+    ...{ split, idColumn, imageColumn, questionColumn, answerColumn },
+  };
 }
 
 type Parsed = ParsedLine;

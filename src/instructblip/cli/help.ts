@@ -122,7 +122,8 @@ ${SHARDS}
     $ instructblip merge --requests questions.jsonl out-*.jsonl > answers.jsonl
   When the GPU is lost, the model is loaded again and the run goes on, up to 3 times in a row without an answer.
   --out never overwrites a file; with --resume the requests whose ids are not in it are appended. An incomplete last
-  line is redone, a failed request is not: remove its line to repeat it.
+  line is redone, a failed request is not: remove its line to repeat it. The first line that a run appends has its
+  settings under "run" (model, dtype, shard, options, the name of the requests' file): a file of others is refused.
 ${EXIT_CODES}`,
   evaluate: `
 Examples:

@@ -141,7 +141,7 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
           const of = flags.filter(({ name }) => name in generation).map(({ option }) => option.attributeName());
           conflicts(command, "requests", options.prompt === undefined ? of : ["prompt", ...of]);
         }
-        return done(await runRequests({ ...options, generation }, run));
+        return done(await runRequests({ ...options, generation, version: version() }, run));
       }
       needs(command, "model", "image", "prompt");
       if (options.negativePrompt !== undefined) needs(command, "guidanceScale");

@@ -8,7 +8,7 @@ import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { temporaryFolder } from "../../temporary.ts";
-import { cli } from "./cli.ts";
+import { cli, SHAPES } from "./cli.ts";
 
 const PLAIN = goldenFolder("plain_f32");
 const IMAGE = join(PLAIN, "image_0.png");
@@ -120,6 +120,31 @@ describe("--out and --resume", () => {
     expect(await readFile(out, "utf8")).toBe("");
     await cli([...generate, "--out", out]); // an empty file is no work to be lost
     expect((await linesOf(out)).map(({ id }) => id)).toEqual(IDS);
+  });
+
+  it("refuse the file of another run, by what they differ in", async () => {
+    await cli([...generate, "--shard", "1/2", "--out", out]);
+    const before = await readFile(out, "utf8");
+    const [first, ...others] = await linesOf(out);
+    expect(first).toMatchObject({ run: { shard: { i: 1, n: 2 }, requests: "requests.jsonl", dtype: "auto" } });
+    expect(others.filter((line) => "run" in line)).toEqual([]);
+    for (const [more, other, model = PLAIN] of [
+      [["--shard", "0/2"], "shard"],
+      [[], "shard"],
+      [["--shard", "1/2", "--dtype", "int8"], "dtype"],
+      [["--shard", "1/2"], "model_sha256", join(SHAPES, "checkpoint")],
+    ] as const) {
+      const args = generate.map((arg) => (arg === PLAIN ? model : arg));
+      const { code, stderr } = await cli([...args, ...more, "--out", out, "--resume"]);
+      expect(code, stderr).toBe(EXIT.refused);
+      expect(stderr).toContain(`is of another run: they differ in ${other}\n`);
+    }
+    expect(await readFile(out, "utf8")).toBe(before);
+    // A line may be removed to repeat its request; of a file that no line tells anything of, that is said.
+    await writeFile(out, before.slice(before.indexOf("\n") + 1));
+    const { stderr } = await cli([...generate, "--shard", "1/2", "--out", out, "--resume"]);
+    expect(stderr).toMatch(/^warning: --out .* does not say of which run it is/);
+    expect((await linesOf(out)).at(-1)).toMatchObject({ id: 7, run: { shard: { i: 1, n: 2 } } });
   });
 
   it("leave alone what is not theirs", async () => {

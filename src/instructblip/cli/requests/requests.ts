@@ -241,6 +241,8 @@ export class PreviousRun {
   readonly #left = new Map<string, number>();
   done = 0;
   failed = 0;
+  /** The settings of each run that wrote lines. */
+  readonly runs: unknown[] = [];
 
   constructor(name: string) {
     this.#name = name;
@@ -258,6 +260,7 @@ export class PreviousRun {
       throw new InputError("BAD_PART", `${this.#name}: line ${this.done} is not an answer`, { hint });
     }
     if (isFailure(line)) this.failed++;
+    if ("run" in line) this.runs.push(line.run);
     const key = JSON.stringify(line.id);
     this.#left.set(key, (this.#left.get(key) ?? 0) + 1);
   };
