@@ -168,10 +168,10 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
 /** Merges prediction files, or with `requests` the answers of all shards. @returns the exit code */
 export async function runMerge(
   files: readonly string[],
-  { json, requests }: { readonly json?: boolean; readonly requests?: string },
+  { json, requests, ...data }: { readonly json?: boolean; readonly requests?: string } & DataOptions,
   run: Run,
 ): Promise<number> {
-  if (requests !== undefined) return mergeAnswers(requests, files, run);
+  if (requests !== undefined) return mergeAnswers(requests, files, data, run);
   const parts = new Map<string, PredictionFile>();
   for (const file of files) {
     if (parts.has(file)) throw new InputError("PARTS_DIFFER", `${file} is given twice`);

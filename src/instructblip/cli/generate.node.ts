@@ -25,12 +25,13 @@ import { readInterventions } from "./interventions.node.ts";
 import { logprobTable, type NamedLogprobs, namedLogprobs } from "./logprobs.ts";
 import { ahead, windows } from "./requests/ahead.ts";
 import { AHEAD, type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./requests/batches.ts";
-import { type DataOptions, isDataRow, namesColumns, requestsOf, rowsOfLines } from "./requests/data_rows.ts";
+import { type DataOptions, namesColumns, requestsOf, rowsOfLines } from "./requests/data_rows.ts";
 import { ImageReader, workersFor } from "./requests/image_workers.node.ts";
 import { OutFile } from "./requests/out_file.node.ts";
 import { identityOf } from "./requests/predictions.node.ts";
 import { reopening } from "./requests/reopening.node.ts";
 import { type Line, type ParsedLine, PreviousRun, parseLine, type RequestId, splitLines } from "./requests/requests.ts";
+import { isJsonlOfRows } from "./requests/row_files.node.ts";
 import { checkSameRun, type RunSettings } from "./requests/run_settings.ts";
 import { Stats } from "./requests/stats.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
@@ -255,24 +256,6 @@ function readable(sequences: readonly (readonly number[])[]): number[][] {
 }
 
 // --- many requests -------------------------------------------------------------------------------------------------
-
-/** Whether requests are rows of a data set, by the path or an option, and not lines. @throws as {@link openDataSet} */
-export async function areRows(path: string, options: DataOptions): Promise<boolean> {
-  if (namesColumns(options) || options.split !== undefined) return true;
-  const found = path === "-" ? undefined : await stat(path).catch(() => undefined);
-  if (!found) return false;
-  const set = await openDataSet(path, options.split);
-  await set?.close();
-  return set !== undefined || (found.isFile() && (await isJsonlOfRows(path)));
-}
-
-/** Whether the first object of a JSONL file is a row of a data set, with a column of images, and no request. */
-async function isJsonlOfRows(path: string): Promise<boolean> {
-  for await (const row of rowsOfLines(splitLines(createReadStream(path)))) {
-    if (!("error" in row)) return isDataRow(row.value);
-  }
-  return false;
-}
 
 /** Answers every request, one line for each. @returns the exit code */
 export async function runRequests(questions: Questions, run: Run): Promise<number> {

@@ -163,6 +163,7 @@ ${EXIT_CODES}`,
   merge: `
 The complete files of all shards, written by evaluate --out, give the same scores as a single run. Of generate --out
 they give its lines, in the order of --requests, with a check that each request is answered once; ids must differ.
+Requests are a file or a data set, as of generate.
 
 Examples:
   $ instructblip merge part-0.jsonl part-1.jsonl part-2.jsonl

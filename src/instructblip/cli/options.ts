@@ -202,11 +202,16 @@ export const dataOptions = (answers: boolean) => [
   ...(answers
     ? [new Option("--answer-column <name>", "the column of answers (default: answers, answer, …)").argParser(fileName)]
     : []),
+  idColumnOption(),
+  splitOption(),
+];
+
+export const idColumnOption = () =>
   new Option("--id-column <name>", "the column of ids (default: id, question_id, …; else the row's number)").argParser(
     fileName,
-  ),
-  new Option("--split <name>", "of a folder with several: train, validation, test, …").argParser(fileName),
-];
+  );
+export const splitOption = () =>
+  new Option("--split <name>", "of a folder with several: train, validation, test, …").argParser(fileName);
 
 export const interventionsOption = () =>
   new Option(

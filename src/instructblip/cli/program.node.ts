@@ -26,6 +26,7 @@ import {
   generationFlags,
   generationOf,
   headChoice,
+  idColumnOption,
   ids,
   imageOption,
   imagesOption,
@@ -39,6 +40,7 @@ import {
   positive,
   promptOption,
   resumeOption,
+  splitOption,
   statsOption,
   text,
   vicunaOption,
@@ -135,7 +137,8 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
       if (options.requests !== undefined) {
         needs(command, "model", "json");
         if (options.resume) needs(command, "out");
-        const { areRows, runRequests } = await import("./generate.node.ts");
+        const { runRequests } = await import("./generate.node.ts");
+        const { areRows } = await import("./requests/row_files.node.ts");
         // Lines have prompts and options of their own.
         if (!(await areRows(options.requests, options))) {
           const of = flags.filter(({ name }) => name in generation).map(({ option }) => option.attributeName());
@@ -193,9 +196,12 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
         .argParser(fileName)
         .conflicts("json"),
     )
+    .addOption(idColumnOption())
+    .addOption(splitOption())
     .option("--json", "print one JSON object")
     .addHelpText("after", EXAMPLES.merge)
-    .action(async (files: string[], options) => {
+    .action(async (files: string[], options, command) => {
+      if (options.idColumn !== undefined || options.split !== undefined) needs(command, "requests");
       const { runMerge } = await import("./evaluate.node.ts");
       done(await runMerge(files, options, run));
     });

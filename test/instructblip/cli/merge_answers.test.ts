@@ -1,9 +1,10 @@
 /** `merge --requests`: the answers of all shards as a single run writes them. */
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
 import { temporaryFolder } from "../../temporary.ts";
+import { writeDataSets } from "../data/data_sets.ts";
 import { cli } from "./cli.ts";
 
 /** What `generate` writes for a request, of text that is not ASCII. */
@@ -50,6 +51,40 @@ describe("merge --requests", () => {
     expect(await merge(asked, parts)).toEqual({ code: EXIT.someFailed, stdout, stderr });
   });
 
+  it.each(["paths.json", "paths.jsonl", "none.parquet", "hub --split train", "shards"])(
+    "reads the ids of %s, as generate --requests does",
+    async (format) => {
+      writeDataSets(folder);
+      const [name, ...options] = format.split(" ");
+      const rows = JSON.parse(readFileSync(join(folder, "paths.json"), "utf8")) as { id: string }[];
+      const ids = rows.map(({ id }) => id);
+      const parts = [0, 1].map((i) => file(`part-${i}`, text(ids.filter((_, k) => k % 2 === i).map(answer))));
+      const merged = await cli(["merge", "--requests", join(folder, name!), ...options, ...parts]);
+      expect(merged).toEqual({ code: EXIT.ok, stdout: text(ids.map(answer)), stderr: "" });
+    },
+  );
+
+  it("numbers rows without an id, or takes the column that is named", async () => {
+    const rows = [
+      { image: "a.png", key: "x" },
+      { image: "b.png", key: "y" },
+    ];
+    for (const asked of [file("rows.json", JSON.stringify(rows)), file("rows.jsonl", text(rows))]) {
+      expect((await merge(asked, [file("numbers", text([answer(1), answer(0)]))])).stdout).toBe(
+        text([answer(0), answer(1)]),
+      );
+      const named = await cli([
+        "merge",
+        "--requests",
+        asked,
+        "--id-column",
+        "key",
+        file("keys", text([answer("y"), answer("x")])),
+      ]);
+      expect(named.stdout).toBe(text([answer("x"), answer("y")]));
+    }
+  });
+
   it("refuses what is not every request once", async () => {
     const refused = async (asked: string, parts: readonly string[]) => {
       const { code, stdout, stderr } = await merge(asked, parts);
@@ -59,14 +94,16 @@ describe("merge --requests", () => {
     const asked = requests(["a", "b", "c"]);
     const [a, b, c] = ["a", "b", "c"].map((id) => file(id, text([answer(id)])));
     expect(await refused(asked, [a, c])).toMatch(
-      /1 of 3 requests have no answer, the first on line 2, id "b"\n.*--resume/,
+      /1 of 3 requests have no answer, the first is line 2, id "b"\n.*--resume/,
     );
     expect(await refused(asked, [a, b, c, a])).toMatch(/id "a" is answered in \S+a and in \S+a/);
     expect(await refused(requests(["a", "b"]), [a, b, c])).toMatch(/no request of .* has the id "c"/);
     const twice = file("part", text([answer("a"), answer("a")]));
     expect(await refused(requests(["a", "a"]), [twice])).toMatch(/is answered in/);
-    expect(await refused(requests(["a", "b", "a"]), [a, b])).toMatch(/lines 1 and 3 have the id "a"/);
-    expect(await refused(file("requests.jsonl", "{}\n{}\n"), [a])).toMatch(/lines 1 and 2 have no id\n.*concatenated/);
+    expect(await refused(requests(["a", "b", "a"]), [a, b])).toMatch(/line 1 and line 3 have the id "a"/);
+    expect(await refused(file("requests.jsonl", "{}\n{}\n"), [a])).toMatch(
+      /line 1 and line 2 have no id\n.*concatenated/,
+    );
   });
 
   it("refuses files of something else, cut off, or not there", async () => {

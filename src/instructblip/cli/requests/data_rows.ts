@@ -106,8 +106,7 @@ export async function* requestsOf(
       yield { id: columns.idOfKey(row.key), error: at(row.error) };
       continue;
     }
-    areRequests ??=
-      REQUEST.every((name) => (set?.columns ?? Object.keys(row.value)).includes(name)) && !namesColumns(asked);
+    areRequests ??= areOwnRequests(row.value, asked, set);
     if (areRequests) {
       if (asked.prompt !== undefined || Object.keys(generation).length > 0) {
         throw new InputError(
@@ -140,6 +139,34 @@ export async function* requestsOf(
       if (!(error instanceof InputError)) throw error;
       yield { id: id ?? null, error: at(error) };
     }
+  }
+}
+
+/** Whether rows are requests, by the columns of the first: with images and prompts, unless an option names a column. */
+const areOwnRequests = (
+  first: Readonly<Record<string, unknown>>,
+  options: DataOptions,
+  set: { readonly columns: readonly string[] | undefined } | undefined,
+) => REQUEST.every((name) => (set?.columns ?? Object.keys(first)).includes(name)) && !namesColumns(options);
+
+/** The ids that requestsOf gives the same rows. @throws InputError UNKNOWN_COLUMN */
+export async function* idsOf(
+  path: string,
+  rows: AsyncIterable<Row>,
+  options: DataOptions,
+  set: { readonly columns: readonly string[] | undefined } | undefined,
+): AsyncGenerator<{ readonly where: string; readonly id: RequestId }> {
+  const columns = new ColumnsOf(path, options, [], set ?? { columns: undefined });
+  let areRequests: boolean | undefined;
+  for await (const row of rows) {
+    const { where } = row;
+    if ("error" in row) {
+      yield { where, id: null };
+      continue;
+    }
+    areRequests ??= areOwnRequests(row.value, options, set);
+    if (areRequests) yield { where, id: requestOf(withoutNulls(row.value)).id };
+    else yield { where, id: idOf(columns.fields(row.value).id) ?? null };
   }
 }
 

@@ -3,10 +3,13 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { InputError } from "../../../tensor/errors.ts";
 import { bounded } from "../../../tensor/shown.ts";
+import { openDataSet } from "../../data/data_set.node.ts";
 import { EXIT } from "../format.ts";
 import type { Run } from "../session.node.ts";
 import { say } from "../terminal.node.ts";
-import { isAnswer, isFailure, parseLine, splitLines } from "./requests.ts";
+import { type DataOptions, idsOf, namesColumns, rowsOfLines } from "./data_rows.ts";
+import { isAnswer, isFailure, parseLine, type RequestId, splitLines } from "./requests.ts";
+import { isJsonlOfRows } from "./row_files.node.ts";
 
 /** A line of a file: lines stay there until they are written, as there may be millions. */
 interface Place {
@@ -18,9 +21,14 @@ interface Place {
 /**
  * Writes the answer of every request to stdout, once. @returns the exit code
  * @throws InputError NOT_FOUND, BAD_PART, BAD_REQUEST (two requests of one id), PARTS_DIFFER (an id is answered twice, or
- *   was not asked for), PARTS_MISSING
+ *   was not asked for), PARTS_MISSING; as openDataSet, of `requests`
  */
-export async function mergeAnswers(requests: string, files: readonly string[], { terminal }: Run): Promise<number> {
+export async function mergeAnswers(
+  requests: string,
+  files: readonly string[],
+  data: DataOptions,
+  { terminal }: Run,
+): Promise<number> {
   const answers = new Map<string, Place>();
   let failed = 0;
   for (const [file, name] of files.entries()) {
@@ -48,7 +56,7 @@ export async function mergeAnswers(requests: string, files: readonly string[], {
       begin += length + 1;
     }
   }
-  const order = await orderOf(requests, answers);
+  const order = await orderOf(requests, data, answers);
   const handles: FileHandle[] = [];
   try {
     for (const name of files) handles.push(await open(name));
@@ -65,35 +73,53 @@ export async function mergeAnswers(requests: string, files: readonly string[], {
 }
 
 /** The answers in the order of the requests. */
-async function orderOf(requests: string, answers: ReadonlyMap<string, Place>): Promise<Place[]> {
-  const lines = new Map<string, number>();
+async function orderOf(requests: string, data: DataOptions, answers: ReadonlyMap<string, Place>): Promise<Place[]> {
+  const places = new Map<string, string>();
   const order: Place[] = [];
   let missing: string | undefined;
-  for await (const line of linesOf(requests)) {
-    const request = parseLine(line);
-    if (!request) continue;
-    const key = JSON.stringify(request.id);
-    const twin = lines.get(key);
+  for await (const { where, id } of idsIn(requests, data)) {
+    const key = JSON.stringify(id);
+    const twin = places.get(key);
     if (twin !== undefined) {
-      const which = request.id === null ? "have no id" : `have the id ${bounded(key, 100)}`;
+      const which = id === null ? "have no id" : `have the id ${bounded(key, 100)}`;
       const hint = "merging tells requests by their ids; the files can be concatenated";
-      throw new InputError("BAD_REQUEST", `${requests}: lines ${twin} and ${line.number} ${which}`, { hint });
+      throw new InputError("BAD_REQUEST", `${requests}: ${twin} and ${where} ${which}`, { hint });
     }
-    lines.set(key, line.number);
+    places.set(key, where);
     const place = answers.get(key);
     if (place) order.push(place);
-    else missing ??= `the first on line ${line.number}, id ${bounded(key, 100)}`;
+    else missing ??= `the first is ${where}, id ${bounded(key, 100)}`;
   }
   if (missing !== undefined) {
     const hint = "is a shard missing, or not complete? --resume completes it";
-    const text = `${lines.size - order.length} of ${lines.size} requests have no answer, ${missing}`;
+    const text = `${places.size - order.length} of ${places.size} requests have no answer, ${missing}`;
     throw new InputError("PARTS_MISSING", text, { hint });
   }
   if (order.length < answers.size) {
-    const [other] = [...answers.keys()].filter((key) => !lines.has(key));
+    const [other] = [...answers.keys()].filter((key) => !places.has(key));
     throw new InputError("PARTS_DIFFER", `no request of ${requests} has the id ${bounded(other!, 100)} of an answer`);
   }
   return order;
+}
+
+/** The id of each request: of lines, or of a data set's rows. @throws as openDataSet and idsOf */
+async function* idsIn(
+  path: string,
+  data: DataOptions,
+): AsyncGenerator<{ readonly where: string; readonly id: RequestId }> {
+  const set = await openDataSet(path, data.split);
+  try {
+    const hasRows = set !== undefined || namesColumns(data) || (await isJsonlOfRows(path));
+    if (hasRows) yield* idsOf(path, set ? set.rows() : rowsOfLines(linesOf(path)), data, set);
+    else {
+      for await (const line of linesOf(path)) {
+        const request = parseLine(line);
+        if (request) yield { where: `line ${line.number}`, id: request.id };
+      }
+    }
+  } finally {
+    await set?.close();
+  }
 }
 
 /** A file's bytes. @throws InputError NOT_FOUND */
