@@ -8,6 +8,7 @@ import { formatStorage, type KVCacheDType, type StorageDType } from "../../modul
 import type { ComputeDType } from "../../tensor/dtype.ts";
 import { InputError } from "../../tensor/errors.ts";
 import { type DataSet, openDataSet } from "../data/data_set.node.ts";
+import { onlyJsonl } from "../data/format.ts";
 import { type Shard, sizeOf } from "../evaluation/prediction_file.ts";
 import type { GenerationOptions } from "../generation/options.ts";
 import type { AssistedCounts } from "../generation/output.ts";
@@ -351,7 +352,7 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
     /** The requests of this shard that an earlier run has not answered. */
     const unanswered = async function* () {
       let position = 0;
-      for await (const parsed of parsedRequests(questions, set, hasRows, input && splitLines(input))) {
+      for await (const parsed of parsedRequests(questions, set, hasRows, input && linesOf(path, input))) {
         signal.throwIfAborted();
         if (position++ % shard.n === shard.i && !previous.claim(parsed.id)) yield parsed;
       }
@@ -584,6 +585,11 @@ async function isReadableFile(path: string): Promise<boolean> {
 
 /** Whether a file is regular; false for a pipe, such as the shell's `<(…)`. */
 const isRegularFile = async (path: string) => (await stat(path)).isFile();
+
+function linesOf(path: string, input: Readable): AsyncGenerator<Line> {
+  const hint = "such data is read from files: give the file's name";
+  return splitLines(onlyJsonl(`--requests ${path}`, input, hint));
+}
 
 /** Counts lines that are not blank, for the progress. */
 async function countLines(path: string): Promise<number> {

@@ -10,6 +10,7 @@ import { FileSource } from "../../tensor/files/source.node.ts";
 import type { ByteSource } from "../../tensor/files/source.ts";
 import { quote } from "../../tensor/shown.ts";
 import { openArrow } from "./arrow.ts";
+import { formatOfHead, HEAD_BYTES } from "./format.ts";
 import { openJsonArray } from "./json_array.ts";
 import { openParquet } from "./parquet.ts";
 import type { Row, RowFile } from "./row.ts";
@@ -192,17 +193,15 @@ function chosen(path: string, splits: readonly string[], split: string | undefin
 async function formatOf(path: string): Promise<DataFormat> {
   const source = await FileSource.open(path, basename(path));
   try {
-    const bytes = new Uint8Array(Math.min(512, source.size));
+    const bytes = new Uint8Array(Math.min(HEAD_BYTES, source.size));
     await source.read(0, bytes);
-    const text = new TextDecoder("latin1").decode(bytes);
-    if (text.startsWith("PAR1")) return "parquet";
-    if (text.startsWith("ARROW1") || text.startsWith("\xff\xff\xff\xff")) return "arrow";
-    if (text.slice(257, 262) === "ustar") return "tar";
-    if (text.startsWith("\x1f\x8b") || text.startsWith("BZh") || text.startsWith("\x28\xb5\x2f\xfd")) {
+    const found = formatOfHead(bytes);
+    if (found === "compressed") {
       throw new InputError("BAD_DATA_FILE", `${path}: the file is compressed as a whole`, {
         hint: "decompress it first",
       });
     }
+    if (found && found !== "json") return found;
     for (const [ending, format] of [
       [".parquet", "parquet"],
       [".arrow", "arrow"],
@@ -210,7 +209,7 @@ async function formatOf(path: string): Promise<DataFormat> {
     ] as const) {
       if (path.toLowerCase().endsWith(ending)) return format; // its reader says what is wrong
     }
-    return /^(\xef\xbb\xbf)?\s*\[/.test(text) ? "json" : "jsonl";
+    return found ?? "jsonl";
   } finally {
     await source.close();
   }

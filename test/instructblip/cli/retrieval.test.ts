@@ -137,6 +137,7 @@ describe("features", () => {
     ['{"text": "a"}\n{"id": 0, "text": "b"}', "line 2: the id 0 is on line 1 already"],
     ['{"id": 1}', "line 1: there is no image and no text"],
     ["", "there are no images and no texts in it"],
+    ["PAR1\u0015\u0004", "bad.jsonl: this is Parquet, not JSON lines"],
   ])("refuses %s", async (lines, message) => {
     const bad = join(folder, "bad.jsonl");
     writeFileSync(bad, lines);

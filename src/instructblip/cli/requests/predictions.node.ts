@@ -8,6 +8,7 @@ import { InputError } from "../../../tensor/errors.ts";
 import { sizeOf } from "../../../tensor/shape.ts";
 import type { Field } from "../../data/columns.ts";
 import { openDataSet } from "../../data/data_set.node.ts";
+import { onlyJsonl } from "../../data/format.ts";
 import { type PredictionFile, PredictionFileReader } from "../../evaluation/prediction_file.ts";
 import { hasSlot, parseTask, type Question, questionOf, type Task } from "../../evaluation/task.ts";
 import { weightsOf } from "../../pretrained/checkpoint/open_weights.ts";
@@ -58,7 +59,12 @@ export async function readData(path: string, task: Task, options: DataOptions = 
   const whereOf = new Map<string, string>();
   const set = await openDataSet(path, options.split);
   try {
-    const rows = set ? set.rows() : rowsOfLines(splitLines(chunksOf(path, (chunk) => hash.update(chunk))));
+    const chunks = onlyJsonl(
+      path,
+      chunksOf(path, (chunk) => hash.update(chunk)),
+      "such data is read from files: give the file's name",
+    );
+    const rows = set ? set.rows() : rowsOfLines(splitLines(chunks));
     const needed: Field[] = ["image", "answers"];
     if (hasSlot(task.prompt, "question")) needed.push("question");
     const columns = new ColumnsOf(path, options, needed, set);

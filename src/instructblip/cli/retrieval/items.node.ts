@@ -4,6 +4,7 @@ import { readdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { unknownName } from "../../../tensor/arguments.ts";
 import { InputError } from "../../../tensor/errors.ts";
+import { onlyJsonl } from "../../data/format.ts";
 import { parseObject } from "../../evaluation/task.ts";
 import { chunksOf } from "../requests/predictions.node.ts";
 import { lineText, splitLines } from "../requests/requests.ts";
@@ -29,7 +30,7 @@ const IMAGE_FILE = /\.(avif|bmp|gif|jpe?g|png|tiff?|webp)$/i;
 /**
  * Reads all items, checked. A folder's are its image files, by name, which is their id.
  *
- * @throws InputError NOT_FOUND, BAD_DATA, UNKNOWN_FIELD, LINE_TOO_LONG, BAD_UTF8, naming file and line
+ * @throws InputError NOT_FOUND, BAD_DATA, BAD_DATA_FILE, UNKNOWN_FIELD, LINE_TOO_LONG, BAD_UTF8, naming file and line
  */
 export async function readItems(path: string): Promise<Items> {
   const found = await stat(path).catch(() => undefined);
@@ -50,7 +51,9 @@ async function itemsOfFile(path: string): Promise<Omit<Items, "base">> {
   const hash = createHash("sha256");
   const items: Item[] = [];
   const lineOf = new Map<string, number>();
-  for await (const line of splitLines(chunksOf(path, (chunk) => hash.update(chunk)))) {
+  const chunks = chunksOf(path, (chunk) => hash.update(chunk));
+  const hint = 'give a folder of images, or lines such as {"id": 7, "image": "7.jpg", "text": "a cat"}';
+  for await (const line of splitLines(onlyJsonl(path, chunks, hint))) {
     try {
       const text = lineText(line);
       if (text === undefined) continue;
