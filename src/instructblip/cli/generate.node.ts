@@ -504,7 +504,7 @@ async function* answerAll(
       const given = request.images.some(Array.isArray) ? read : read.flat();
       const inputs = await prepareInputs(processor, model.config, given, prompts);
       watch.preprocessed();
-      const options = assistant ? { ...generation, assistant_model: assistant } : generation;
+      const options = assistant ? { assistant_model: assistant, ...generation } : generation;
       const job: RequestJob = { inputs, options, interventions, position, id, watch };
       return { job, candidates };
     } catch (error) {

@@ -80,10 +80,15 @@ describe("one question", () => {
       assistant_confidence_threshold: 0,
     };
     const asked = [...ONE, "--json", "--max-new-tokens", "4", "--eos-token-id", "2", ...drafting];
-    const file = await requestsFile([{ images: [IMAGE], prompts: [PROMPT], generation }]);
+    const alone = { max_new_tokens: 4, eos_token_id: 2, assistant_model: null };
+    const file = await requestsFile(
+      [generation, alone].map((of) => ({ images: [IMAGE], prompts: [PROMPT], generation: of })),
+    );
     const many = ["generate", "--model", PLAIN, "--assistant", PLAIN, "--requests", file, "--json"];
-    const [[one], [same]] = [await json<Result>(asked), await json<Result>(many)];
+    const [[one], [same, without]] = [await json<Result>(asked), await json<Result>(many)];
     expect(one.assisted).toEqual({ passes: 2, draft_tokens: 2, accepted_tokens: 2 });
+    expect(without.sequences).toEqual(one.sequences);
+    expect(without.assisted).toBeUndefined();
     expect(same).toMatchObject({ sequences: one.sequences, assisted: one.assisted });
   });
 

@@ -115,6 +115,15 @@ describe("parseRequest", () => {
     expect(parseRequest(line(true)).error).toMatchObject({ code: "UNSUPPORTED_OPTION" });
   });
 
+  it("refuses a model that a request names, which only --assistant can", () => {
+    const line = (assistant_model: unknown) => JSON.stringify({ ...good, generation: { assistant_model } });
+    expect(parseRequest(line("x")).error).toMatchObject({
+      code: "UNSUPPORTED_OPTION",
+      hint: expect.stringContaining("--assistant"),
+    });
+    expect(parseRequest(line(null)).error).toBeUndefined();
+  });
+
   it("knows the id of a request that it refuses", () => {
     expect(parseRequest('{"id": "q9", "images": 1}')).toMatchObject({ id: "q9", error: { code: "BAD_REQUEST" } });
   });

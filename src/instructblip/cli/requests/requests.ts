@@ -102,6 +102,10 @@ function check(value: Record<string, unknown>): Request {
       throw new InputError("UNSUPPORTED_OPTION", `${name}: a line of --json has sequences and text, nothing else`);
     }
   }
+  if ((generation.assistant_model ?? null) !== null) {
+    const hint = "--assistant names one for all requests; null is none for this one";
+    throw new InputError("UNSUPPORTED_OPTION", "assistant_model: a request cannot name a model", { hint });
+  }
   refuseUnknownOptions(generation);
   const changed = Object.hasOwn(value, "interventions");
   if (changed) checkInterventions(value.interventions, true);
