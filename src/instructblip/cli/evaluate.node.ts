@@ -22,7 +22,7 @@ import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.t
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
-import { describeError, EXIT, endsRun, Pace, progressText } from "./format.ts";
+import { describeError, EXIT, endsRun, OF_SHARED_OPTIONS, Pace, progressText } from "./format.ts";
 import { reportJson, reportText } from "./report.ts";
 import { ahead, windows } from "./requests/ahead.ts";
 import { AHEAD, type Answer, answerTogether, BATCH_SIZE, beginOf, inOrder, type Job } from "./requests/batches.ts";
@@ -64,9 +64,6 @@ export interface Evaluation extends DataOptions {
   /** The program's version. */
   readonly version: string;
 }
-
-/** Codes of errors that every question would have. */
-const OF_THE_TASK = new Set(["UNSUPPORTED_OPTION", "UNKNOWN_OPTION", "PARAM_RANGE", "BEAM_LIMIT"]);
 
 /** Answers a task's questions and prints the scores. @returns the exit code */
 export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<number> {
@@ -132,7 +129,7 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
         const { error } = outcome;
         const { code, message, exitCode } = describeError(error);
         // An error that every question would have is not written: a resumed run asks the question again.
-        if (endsRun(error) || (OF_THE_TASK.has(code) && rows.every((row) => row.error))) throw error;
+        if (endsRun(error) || (OF_SHARED_OPTIONS.has(code) && rows.every((row) => row.error))) throw error;
         sayStack(terminal, error);
         row = { index, id, kind, prompt, answers, error: { code, message: (message ?? code).replace(/^error: /, "") } };
         counts.failed++;

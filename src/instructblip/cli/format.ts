@@ -77,6 +77,9 @@ export function endsRun(error: unknown): boolean {
   return error instanceof DeviceError && ["DEVICE_LOST", "DISPOSED", "GPU_OOM"].includes(error.code);
 }
 
+/** Codes of errors of options that all questions or rows share: every one would have them. */
+export const OF_SHARED_OPTIONS = new Set(["UNSUPPORTED_OPTION", "UNKNOWN_OPTION", "PARAM_RANGE", "BEAM_LIMIT"]);
+
 /** `850 ms`, `12.3 s`, `4 min 05 s`, `1 h 02 min`. */
 export function formatDuration(ms: number): string {
   if (ms < 999.5) return `${Math.round(ms)} ms`;

@@ -21,12 +21,12 @@ import type { ModelFolder } from "../pretrained/model_folder.ts";
 import { readNamedImage } from "../pretrained/platform.node.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
 import { openModelFolder } from "./folder.node.ts";
-import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "./format.ts";
+import { describeError, EXIT, endsRun, formatDuration, OF_SHARED_OPTIONS, Pace, progressText } from "./format.ts";
 import { readInterventions } from "./interventions.node.ts";
 import { logprobTable, type NamedLogprobs, namedLogprobs } from "./logprobs.ts";
 import { ahead, windows } from "./requests/ahead.ts";
 import { AHEAD, type Answer, answerTogether, BATCH_SIZE, inOrder, type Job } from "./requests/batches.ts";
-import { type DataOptions, namesColumns, requestsOf, rowsOfLines } from "./requests/data_rows.ts";
+import { checkPrompt, type DataOptions, namesColumns, requestsOf, rowsOfLines } from "./requests/data_rows.ts";
 import { ImageReader, workersFor } from "./requests/image_workers.node.ts";
 import { OutFile } from "./requests/out_file.node.ts";
 import { identityOf } from "./requests/predictions.node.ts";
@@ -276,6 +276,9 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
   const isFile = set !== undefined || (path !== "-" && (await isRegularFile(path)));
   const lines = set ? set.count : isFile ? await countLines(path) : undefined;
   const hasRows = namesColumns(questions) || (set === undefined && isFile && (await isJsonlOfRows(path)));
+  if (set && questions.prompt !== undefined) checkPrompt(path, questions.prompt, questions, set);
+  // Options of the command line are those of every row; lines have their own.
+  const sharesOptions = Object.keys(questions.generation ?? {}).length > 0;
   const start = performance.now();
   const folder = await openModelFolder(modelPath, run);
   const processor = await AutoProcessor.from_pretrained(folder);
@@ -381,6 +384,7 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
             ended = line;
             throw error;
           }
+          if (sharesOptions && OF_SHARED_OPTIONS.has(code) && counts.failed === counts.done) throw error;
           sayStack(terminal, error);
           counts.failed++;
           if (exitCode === EXIT.internal) exit = EXIT.internal;

@@ -54,7 +54,7 @@ export function columnsOf(
       const close = nearest(asked, names);
       throw new InputError(
         "UNKNOWN_COLUMN",
-        `${where}: ${flagOf(option)}: there is no column ${quote(asked)}; ${list(names)}`,
+        `${where}: ${flagOf(option)}: there is no column ${quote(asked)}; ${listOfColumns(names)}`,
         {
           hint: close === undefined ? undefined : `did you mean ${quote(close)}?`,
         },
@@ -63,7 +63,7 @@ export function columnsOf(
     const column = asked ?? usual.find((name) => names.includes(name));
     if (column !== undefined) found[field] = column;
     else if (needed.includes(field)) {
-      throw new InputError("UNKNOWN_COLUMN", `${where}: there is no column ${quote(field)}; ${list(names)}`, {
+      throw new InputError("UNKNOWN_COLUMN", `${where}: there is no column ${quote(field)}; ${listOfColumns(names)}`, {
         hint: `${flagOf(option)} names it`,
       });
     }
@@ -75,7 +75,7 @@ export function columnsOf(
 export const hasColumn = (names: readonly string[], field: Field) =>
   FIELDS[field].names.some((name) => names.includes(name));
 
-function list(names: readonly string[]): string {
+export function listOfColumns(names: readonly string[]): string {
   const most = 20;
   const shown = names.slice(0, most).map((name) => bounded(name, 60));
   return `the columns are ${shown.join(", ")}${names.length > most ? `, … (${names.length} in all)` : ""}`;

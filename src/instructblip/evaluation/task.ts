@@ -272,6 +272,11 @@ export function hasSlot(template: string, field: string): boolean {
   return parseTemplate(template, "prompt").some((part) => typeof part !== "string" && part.field === field);
 }
 
+/** The fields that a template takes. @throws InputError BAD_TASK */
+export function slotsOf(template: string): string[] {
+  return parseTemplate(template, "prompt").flatMap((part) => (typeof part === "string" ? [] : [part.field]));
+}
+
 interface Slot {
   readonly field: string;
   /** `30`: that many of an array; `letters`: (a) … (b) …; a text processor of LAVIS. */

@@ -221,6 +221,22 @@ describe("what is refused, before the model is loaded", () => {
     );
   });
 
+  test("a prompt of a column that there is not", async () => {
+    const asked = ["generate", "--model", "none", "--json", "--requests", join(folder, "none.parquet")];
+    expect(await refused(...asked, "--prompt", "{nope}")).toMatch(
+      /^1 error: .*--prompt: there is no column "nope"; the columns are /,
+    );
+    // These there are, so that the model is asked for.
+    expect(await refused(...asked, "--prompt", "{question} {id} {image}")).not.toMatch(/column/);
+  });
+
+  test("options that no row can have, at the first row", async () => {
+    const asked = ["generate", "--model", MODEL, "--json", "--requests", join(folder, "none.parquet")];
+    expect(await refused(...asked, "--num-beams", "2", "--prompt-lookup-num-tokens", "3")).toMatch(
+      /^1 error: [^\n]*prompt_lookup_num_tokens/,
+    );
+  });
+
   test("a split that is missing, and options beside requests that have their own", async () => {
     expect(await evaluate(join(folder, "hub"))).toMatch(/1 error: .*it has the splits "test", "train"\n.*--split/);
     expect(await evaluate(join(folder, "paths.jsonl"), "--split", "train")).toMatch(/is one file/);

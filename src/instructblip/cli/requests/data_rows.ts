@@ -1,8 +1,17 @@
 /** The rows of data sets with fields by our names, and as requests. */
 import { InputError } from "../../../tensor/errors.ts";
-import { type ColumnOptions, type Columns, columnsOf, type Field, hasColumn, withFields } from "../../data/columns.ts";
+import { quote } from "../../../tensor/shown.ts";
+import {
+  type ColumnOptions,
+  type Columns,
+  columnsOf,
+  type Field,
+  hasColumn,
+  listOfColumns,
+  withFields,
+} from "../../data/columns.ts";
 import { EmbeddedImage, type Row } from "../../data/row.ts";
-import { fillTemplate, hasSlot, parseObject } from "../../evaluation/task.ts";
+import { fillTemplate, hasSlot, parseObject, slotsOf } from "../../evaluation/task.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
 import { type Line, lineText, type ParsedLine, type RequestId, requestOf } from "./requests.ts";
 
@@ -82,6 +91,25 @@ export function isDataRow(value: Readonly<Record<string, unknown>>): boolean {
   const names = Object.keys(value);
   const ofRequest = [...REQUEST, "generation", "candidates", "interventions"];
   return !names.some((name) => ofRequest.includes(name)) && hasColumn(names, "image");
+}
+
+/**
+ * Checks before the model is loaded that a schema has what a template takes.
+ *
+ * @throws InputError UNKNOWN_COLUMN, BAD_TASK
+ */
+export function checkPrompt(
+  path: string,
+  prompt: string,
+  options: DataOptions,
+  { columns }: { readonly columns: readonly string[] | undefined },
+): void {
+  if (columns === undefined) return;
+  const found = columnsOf(columns, options, [], path);
+  const unknown = slotsOf(prompt).find((field) => !columns.includes(field) && field !== "id" && !(field in found));
+  if (unknown === undefined) return;
+  const text = `${path}: --prompt: there is no column ${quote(unknown)}; ${listOfColumns(columns)}`;
+  throw new InputError("UNKNOWN_COLUMN", text, { hint: "{{ and }} are braces" });
 }
 
 /**
