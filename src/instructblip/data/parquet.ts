@@ -42,20 +42,19 @@ async function open(source: ByteSource): Promise<RowFile> {
   }
   /** In the order of the file. */
   let chunks: readonly Chunk[] = [];
-  const file = {
-    byteLength: source.size,
-    slice: async (start: number, end = source.size) => {
-      const from = start < 0 ? source.size + start : start;
-      const found = await bytes(from, end < 0 ? source.size + end : end);
-      // Near columns are read at once.
-      for (let i = firstFrom(chunks, from); i < chunks.length; i++) {
-        const { start, size, values } = chunks[i]!;
-        if (start + size > from + found.length) break;
-        checkPages(found.subarray(start - from, start - from + size), values);
-      }
-      return found.buffer;
-    },
+  const slice = async (start: number, end = source.size) => {
+    const from = start < 0 ? source.size + start : start;
+    const found = await bytes(from, end < 0 ? source.size + end : end);
+    // Near columns are read at once.
+    for (let i = firstFrom(chunks, from); i < chunks.length; i++) {
+      const { start, size, values } = chunks[i]!;
+      if (start + size > from + found.length) break;
+      checkPages(found.subarray(start - from, start - from + size), values);
+    }
+    return found.buffer;
   };
+  // Several columns are read ahead, and awaited one by one: after a failure the others are not.
+  const file = { byteLength: source.size, slice: (start: number, end?: number) => handled(slice(start, end)) };
   const metadata = await parquetMetadataAsync(file, { initialFetchSize: footer + 8 });
   chunks = checkedChunks(metadata, source.size);
   const images = imageColumns(metadata.schema);
@@ -64,7 +63,10 @@ async function open(source: ByteSource): Promise<RowFile> {
   // A scan keeps the last values of each column.
   let scans: { readonly texts: Promise<ParquetScan>; readonly whole: Promise<ParquetScan> } | undefined;
   const scan = () => {
-    scans ??= { texts: parquetScan({ ...options, metadata: small }), whole: parquetScan({ ...options, metadata }) };
+    scans ??= {
+      texts: handled(parquetScan({ ...options, metadata: small })),
+      whole: handled(parquetScan({ ...options, metadata })),
+    };
     return scans;
   };
   const columns = topLevel(metadata.schema).map(({ element }) => element.name);
@@ -264,4 +266,10 @@ function checkPages(chunk: Uint8Array, most: number): void {
     const v2 = header.data_page_header_v2;
     if (v2 && !(v2.num_rows >= 0 && v2.num_rows <= most)) throw new Error("a page has more rows than its column");
   }
+}
+
+/** A promise that is no unhandled rejection, which would end the process, if nobody awaits it. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }
