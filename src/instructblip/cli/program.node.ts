@@ -137,7 +137,7 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
       if (options.requests !== undefined) {
         needs(command, "model", "json");
         if (options.resume) needs(command, "out");
-        const { runRequests } = await import("./generate.node.ts");
+        const { runRequests } = await import("./requests/answer_requests.node.ts");
         const { areRows } = await import("./requests/row_files.node.ts");
         // Lines have prompts and options of their own.
         if (!(await areRows(options.requests, options))) {

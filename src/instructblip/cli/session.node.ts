@@ -1,7 +1,9 @@
 /** Shared by commands: reading images, the processor, and loading the model. */
+import type { KVCacheDType } from "../../modules/storage_dtype.ts";
 import type { LoadProgress, StorageDType } from "../../modules/weights.ts";
 import type { Device } from "../../tensor/device/device.ts";
 import { formatBytes } from "../../tensor/device/memory.ts";
+import type { ComputeDType } from "../../tensor/dtype.ts";
 import type { Folder } from "../../tensor/files/source.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import type { EmbeddedImage } from "../data/row.ts";
@@ -77,6 +79,21 @@ type CommonOptions = Pick<
   FromPretrainedOptions,
   "device" | "compute_dtype" | "kv_cache_dtype" | "fix_vicuna_token_ids" | "weight_cache" | "image_cache"
 >;
+
+/** Options of from_pretrained() by the flags of the command line. */
+export function loadOptions(flags: {
+  readonly fixVicunaTokenIds?: boolean;
+  readonly weightCache?: true | string;
+  readonly computeDtype?: ComputeDType;
+  readonly kvCacheDtype?: KVCacheDType;
+}) {
+  return {
+    fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
+    weight_cache: flags.weightCache ?? false,
+    compute_dtype: flags.computeDtype ?? "f32",
+    kv_cache_dtype: flags.kvCacheDtype ?? "f32",
+  } satisfies CommonOptions;
+}
 
 /** Loads a model by its class's from_pretrained, with progress; prints warnings about the checkpoint and options. */
 export async function loadAs<M extends { readonly device: Device }>(

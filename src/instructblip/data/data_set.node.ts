@@ -9,10 +9,8 @@ import { InputError, WeightError } from "../../tensor/errors.ts";
 import { FileSource } from "../../tensor/files/source.node.ts";
 import type { ByteSource } from "../../tensor/files/source.ts";
 import { quote } from "../../tensor/shown.ts";
-import { openArrow } from "./arrow.ts";
 import { formatOfHead, HEAD_BYTES } from "./format.ts";
 import { openJsonArray } from "./json_array.ts";
-import { openParquet } from "./parquet.ts";
 import type { Row, RowFile } from "./row.ts";
 import { openTar } from "./tar.ts";
 
@@ -215,10 +213,11 @@ async function formatOf(path: string): Promise<DataFormat> {
   }
 }
 
+/** Parquet's and Arrow's packages take 60 ms to load: only with such a file. */
 const OPEN: Readonly<Record<Exclude<DataFormat, "jsonl">, (source: ByteSource) => RowFile | Promise<RowFile>>> = {
   json: openJsonArray,
-  parquet: openParquet,
-  arrow: openArrow,
+  parquet: async (source) => (await import("./parquet.ts")).openParquet(source),
+  arrow: async (source) => (await import("./arrow.ts")).openArrow(source),
   tar: openTar,
 };
 

@@ -2,8 +2,8 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
 import { batchesOf, batchKey, type Job, joinInputs, ownRows } from "../../../src/instructblip/cli/requests/batches.ts";
+import type { Result } from "../../../src/instructblip/cli/requests/result.ts";
 import { InstructBlipVisionModel } from "../../../src/instructblip/model/vision_model.ts";
 import { VisionLanguageModel } from "../../../src/instructblip/pretrained/vision_language_model.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";

@@ -5,7 +5,7 @@ import { pathToFileURL } from "node:url";
 import { describe, expect, it, vi } from "vitest";
 import { InstructBlipProcessor } from "../../../src/index.node.ts";
 import { EXIT, Interrupted } from "../../../src/instructblip/cli/format.ts";
-import type { Failure, RankedResult, Result } from "../../../src/instructblip/cli/generate.node.ts";
+import type { Failure, RankedResult, Result } from "../../../src/instructblip/cli/requests/result.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { COMPOSITES, goldenFolder } from "../../golden_folder.ts";

@@ -3,7 +3,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
-import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
+import type { Result } from "../../../src/instructblip/cli/requests/result.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { ALL } from "../../rounds.ts";
 import { ROOT, startCli, startShell } from "./cli.ts";

@@ -3,7 +3,7 @@ import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { EXIT, Interrupted } from "../../../src/instructblip/cli/format.ts";
-import type { Failure, Result } from "../../../src/instructblip/cli/generate.node.ts";
+import type { Failure, Result } from "../../../src/instructblip/cli/requests/result.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { DeviceError } from "../../../src/tensor/errors.ts";
 import { goldenFolder } from "../../golden_folder.ts";

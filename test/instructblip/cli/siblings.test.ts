@@ -4,7 +4,7 @@ import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
-import type { Result } from "../../../src/instructblip/cli/generate.node.ts";
+import type { Result } from "../../../src/instructblip/cli/requests/result.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { committedFolder, goldenFolder } from "../../golden_folder.ts";
 import { temporaryFolder } from "../../temporary.ts";

@@ -26,7 +26,7 @@ import { formatTable, Pace, progressText } from "../format.ts";
 import { dataUrl } from "../page_image.node.ts";
 import { openQuestion } from "../question.node.ts";
 import { checkOuts, writeOut } from "../requests/out_file.node.ts";
-import { loadModel, type Run } from "../session.node.ts";
+import { loadModel, loadOptions, type Run } from "../session.node.ts";
 import { Progress } from "../terminal.node.ts";
 
 export interface AttributeFlags {
@@ -66,10 +66,7 @@ export async function runAttribute(flags: AttributeFlags, run: Run): Promise<voi
   const { patch_size: P } = config.vision_config;
   windowSize(patchGrid(inputs.pixel_values, P), flags); // refuses before the weights are loaded
   const words = await occludedWords(processor, prompt, inputs, { word });
-  const model = await loadModel(folder, flags.dtype, run, {
-    weight_cache: flags.weightCache ?? false,
-    fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
-  });
+  const model = await loadModel(folder, flags.dtype, run, loadOptions(flags));
   const progress = new Progress(terminal);
   try {
     const { generation, methods, window, stride, fill, batchSize: batch_size } = flags;

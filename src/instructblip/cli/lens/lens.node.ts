@@ -11,7 +11,7 @@ import { readInterventions } from "../interventions.node.ts";
 import { dataUrl } from "../page_image.node.ts";
 import { openQuestion } from "../question.node.ts";
 import { checkOuts, writeOut } from "../requests/out_file.node.ts";
-import { loadModel, type Run } from "../session.node.ts";
+import { loadModel, loadOptions, type Run } from "../session.node.ts";
 
 export interface LensFlags {
   readonly model: string;
@@ -39,10 +39,7 @@ export async function runLens(flags: LensFlags, run: Run): Promise<void> {
   await checkOuts({ "--json": json, "--html": html });
   const interventions = await readInterventions(flags.interventions);
   const { folder, processor, image, inputs, answer } = await openQuestion(flags, run);
-  const model = await loadModel(folder, flags.dtype, run, {
-    weight_cache: flags.weightCache ?? false,
-    fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
-  });
+  const model = await loadModel(folder, flags.dtype, run, loadOptions(flags));
   try {
     const { generation, topK: top_k = 5 } = flags;
     const lens = await logitLens(model, inputs, {

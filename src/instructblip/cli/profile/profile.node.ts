@@ -12,7 +12,7 @@ import type { FromPretrainedOptions } from "../../pretrained/load.ts";
 import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
 import { openQuestion } from "../question.node.ts";
 import { checkOuts, writeOut } from "../requests/out_file.node.ts";
-import { loadModel, type Run } from "../session.node.ts";
+import { loadModel, loadOptions, type Run } from "../session.node.ts";
 import { Progress } from "../terminal.node.ts";
 import { profileText } from "./table.ts";
 
@@ -54,10 +54,7 @@ export async function runProfile(flags: ProfileFlags, run: Run): Promise<void> {
     progress.clear();
     const options: FromPretrainedOptions = {
       device,
-      compute_dtype: flags.computeDtype,
-      kv_cache_dtype: flags.kvCacheDtype,
-      weight_cache: flags.weightCache ?? false,
-      fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
+      ...loadOptions(flags),
       image_cache: 0, // the answer that is timed encodes its image
     };
     const loaded = await device.profile(

@@ -46,7 +46,7 @@ import { identityOf } from "../requests/predictions.node.ts";
 import { reopening } from "../requests/reopening.node.ts";
 import { splitLines } from "../requests/requests.ts";
 import { openShard } from "../requests/shard_file.node.ts";
-import { loadModel, prepareInputs, type Run } from "../session.node.ts";
+import { loadModel, loadOptions, prepareInputs, type Run } from "../session.node.ts";
 import { Progress, say } from "../terminal.node.ts";
 
 interface Written {
@@ -101,10 +101,7 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
     model = undefined;
   };
   const prepare = async (): Promise<PreparedSweep> => {
-    model = await loadModel(folder, flags.dtype, run, {
-      weight_cache: flags.weightCache ?? false,
-      fix_vicuna_token_ids: flags.fixVicunaTokenIds ?? false,
-    });
+    model = await loadModel(folder, flags.dtype, run, loadOptions(flags));
     const { generation, targets, batchSize: batch_size } = flags;
     const options = { answer, generation, targets, batch_size, signal };
     if (kind === "ablate") {
