@@ -11,10 +11,10 @@ import {
   headerLine,
   joinParts,
   type PredictionFile,
-  PredictionFileReader,
+  predictionReader,
   type Settings,
-  type Shard,
 } from "../evaluation/prediction_file.ts";
+import type { Shard } from "../evaluation/shards.ts";
 import { type Prediction, summarize } from "../evaluation/summary.ts";
 import type { Question, Task } from "../evaluation/task.ts";
 import { candidateIds } from "../generation/ranking.ts";
@@ -98,7 +98,7 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
     questions: items.length,
     shard,
   };
-  const reader = new PredictionFileReader(`--out ${evaluation.out}`);
+  const reader = predictionReader(`--out ${evaluation.out}`);
   const { out, rows } = await openShard(evaluation, reader, settings, { headerLine, difference });
   let exit: number = rows.some((row) => row.error) ? EXIT.someFailed : EXIT.ok;
   const known = new Set(rows.map(({ index }) => index));

@@ -4,10 +4,10 @@ import {
   headerLine,
   joinParts,
   type PredictionFile,
-  PredictionFileReader,
+  predictionReader,
   type Settings,
-  sizeOf,
 } from "../../../src/instructblip/evaluation/prediction_file.ts";
+import { sizeOf } from "../../../src/instructblip/evaluation/shards.ts";
 import { type Prediction, summarize } from "../../../src/instructblip/evaluation/summary.ts";
 import type { EngineError } from "../../../src/tensor/errors.ts";
 
@@ -65,12 +65,12 @@ describe("figures of candidates", () => {
   it("are the same whatever the order of the rows, through a part's lines", () => {
     const rows = Array.from({ length: 7 }, (_, i) => scored(i, [Math.sin(i), Math.cos(i) / 3], i % 2));
     const settings: Settings = { ...SETTINGS, task: { ...SETTINGS.task, metric: "auc" } };
-    const reader = new PredictionFileReader("p");
+    const reader = predictionReader("p");
     reader.add(headerLine(settings).trim());
     for (const one of [...rows].reverse()) reader.add(JSON.stringify(one));
     expect(summarize("auc", reader.file()!.rows)).toEqual(summarize("auc", rows));
     const without = { ...rows[0], scores: undefined };
-    const other = new PredictionFileReader("p");
+    const other = predictionReader("p");
     other.add(headerLine(settings).trim());
     expect(() => other.add(JSON.stringify(without))).toThrow(/not a prediction written by evaluate/);
   });
@@ -141,7 +141,7 @@ function part(
   rows: readonly Prediction[],
   more: Partial<Settings> = {},
 ): PredictionFile {
-  const reader = new PredictionFileReader("p");
+  const reader = predictionReader("p");
   reader.add(headerLine({ ...SETTINGS, ...more, shard }));
   for (const one of rows) reader.add(JSON.stringify(one));
   return reader.file()!;
@@ -199,7 +199,7 @@ describe("parts", () => {
     [JSON.stringify(row(1, "x")), /question 1 is not in shard 0\/3/],
     [JSON.stringify(row(0, "x")), /question 0 is there twice/],
   ])("refuse the line %s", (line, message) => {
-    const reader = new PredictionFileReader("p");
+    const reader = predictionReader("p");
     reader.add(headerLine({ ...SETTINGS, shard: { i: 0, n: 3 } }));
     reader.add(JSON.stringify(row(0, "x")));
     const text = refusal(() => reader.add(line));
@@ -217,10 +217,8 @@ describe("parts", () => {
       header({ task: { ...SETTINGS.task, metric: "bleu" } }),
     ];
     for (const line of refused) {
-      expect(refusal(() => new PredictionFileReader("p").add(line))).toMatch(
-        /^BAD_PART: p: line 1: not the first line/,
-      );
+      expect(refusal(() => predictionReader("p").add(line))).toMatch(/^BAD_PART: p: line 1: not the first line/);
     }
-    expect(refusal(() => new PredictionFileReader("p").add(header({})))).toBe("not refused");
+    expect(refusal(() => predictionReader("p").add(header({})))).toBe("not refused");
   });
 });

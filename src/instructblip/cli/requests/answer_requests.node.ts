@@ -8,7 +8,7 @@ import { formatStorage } from "../../../modules/storage_dtype.ts";
 import { InputError } from "../../../tensor/errors.ts";
 import { type DataSet, openDataSet } from "../../data/data_set.node.ts";
 import { onlyJsonl } from "../../data/format.ts";
-import { type Shard, sizeOf } from "../../evaluation/prediction_file.ts";
+import { type Shard, sizeOf } from "../../evaluation/shards.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
 import { candidateIds } from "../../generation/ranking.ts";
 import { type AnyProcessor, AutoProcessor } from "../../pretrained/auto_processor.ts";

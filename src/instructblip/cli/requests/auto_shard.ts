@@ -1,6 +1,6 @@
 /** `--shard auto`: the shard of this process by the variables of the engine that started it. */
 import { quote } from "../../../tensor/shown.ts";
-import type { Shard } from "../../evaluation/prediction_file.ts";
+import type { Shard } from "../../evaluation/shards.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 type ReadText = (path: string) => string;

@@ -9,7 +9,7 @@ import { sizeOf } from "../../../tensor/shape.ts";
 import type { Field } from "../../data/columns.ts";
 import { openDataSet } from "../../data/data_set.node.ts";
 import { onlyJsonl } from "../../data/format.ts";
-import { type PredictionFile, PredictionFileReader } from "../../evaluation/prediction_file.ts";
+import { type PredictionFile, predictionReader } from "../../evaluation/prediction_file.ts";
 import { hasSlot, parseTask, type Question, questionOf, type Task } from "../../evaluation/task.ts";
 import { weightsOf } from "../../pretrained/checkpoint/open_weights.ts";
 import type { ModelFolder } from "../../pretrained/model_folder.ts";
@@ -101,7 +101,7 @@ export async function readData(path: string, task: Task, options: DataOptions = 
 
 /** @throws InputError NOT_FOUND, BAD_PART */
 export async function readPredictionFile(path: string): Promise<PredictionFile> {
-  const reader = new PredictionFileReader(path);
+  const reader = predictionReader(path);
   let last: number | undefined;
   const chunks = chunksOf(path, (chunk) => {
     last = chunk.at(-1) ?? last;

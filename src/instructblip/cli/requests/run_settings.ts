@@ -3,7 +3,7 @@
  * depend on besides requests and hardware, so that a resumed run is known to be the same one.
  */
 import { InputError } from "../../../tensor/errors.ts";
-import type { Shard } from "../../evaluation/prediction_file.ts";
+import type { Shard } from "../../evaluation/shards.ts";
 import { isObject } from "../../evaluation/task.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
 import type { DataOptions } from "./data_rows.ts";

@@ -1,6 +1,6 @@
 /** `--out`, `--resume` and `--shard` of commands whose file begins with the settings of their run. */
 import { InputError } from "../../../tensor/errors.ts";
-import type { Shard, ShardPart } from "../../evaluation/prediction_file.ts";
+import type { Shard, ShardPart } from "../../evaluation/shards.ts";
 import { OutFile } from "./out_file.node.ts";
 
 /** Reads a file line by line. */

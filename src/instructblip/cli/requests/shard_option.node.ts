@@ -1,7 +1,7 @@
 /** `--shard`, of every long command. */
 import { readFileSync } from "node:fs";
 import { InvalidArgumentError, Option } from "commander";
-import type { Shard } from "../../evaluation/prediction_file.ts";
+import type { Shard } from "../../evaluation/shards.ts";
 import { once } from "../options.ts";
 import { autoShard } from "./auto_shard.ts";
 

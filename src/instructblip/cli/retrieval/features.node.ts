@@ -12,8 +12,8 @@ import { SafetensorsFile } from "../../../tensor/files/safetensors.ts";
 import type { TensorEntry } from "../../../tensor/files/safetensors_writer.ts";
 import { FileSource, saveSafetensors } from "../../../tensor/files/source.node.ts";
 import { parseJson } from "../../config/json_file.ts";
-import { type Shard, sizeOf } from "../../evaluation/prediction_file.ts";
-import { isObject, parseObject } from "../../evaluation/task.ts";
+import { hasShard, isIndex, PartReader, type Shard, sizeOf } from "../../evaluation/shards.ts";
+import { isObject } from "../../evaluation/task.ts";
 import { AutoModel } from "../../pretrained/auto_model.ts";
 import { type AnyProcessor, AutoProcessor } from "../../pretrained/auto_processor.ts";
 import { readNamedImage } from "../../pretrained/platform.node.ts";
@@ -81,40 +81,18 @@ interface Row {
   readonly failed: boolean;
 }
 
-/** Reads OUT.part. */
-class PartFileReader {
-  readonly #name: string;
-  readonly #rows: Row[] = [];
-  #settings: Settings | undefined;
-  #line = 0;
-
-  constructor(name: string) {
-    this.#name = name;
-  }
-
-  add(text: string): void {
-    const where = `${this.#name}: line ${++this.#line}`;
-    const value = parseObject(text, "BAD_PART", where);
-    if (!this.#settings) {
-      const { features } = value;
-      if (!isObject(features) || !isObject(features.shard)) {
-        throw new InputError("BAD_PART", `${where}: not the first line of a file written by features`);
-      }
-      this.#settings = features as unknown as Settings;
-      return;
-    }
-    const last = this.#rows.at(-1)?.index ?? -1;
-    const { index, features, error } = value;
-    if (!Number.isSafeInteger(index) || (index as number) <= last || isObject(features) === isObject(error)) {
-      throw new InputError("BAD_PART", `${where}: this is not a line written by features`);
-    }
-    this.#rows.push(rowOf(value as unknown as Line));
-  }
-
-  file() {
-    return this.#settings && { settings: this.#settings, rows: this.#rows };
-  }
-}
+/** Reads OUT.part. @throws InputError BAD_PART */
+const partReader = (name: string) =>
+  new PartReader<Settings, Row>(name, {
+    ...{ command: "features", what: "item", line: "a line" },
+    settings: ({ features }) => (hasShard(features) ? (features as Settings) : undefined),
+    row: (value, { items }, last) => {
+      const { index, features, error } = value;
+      // In the order of the items.
+      const fits = isIndex(index, items) && index > (last?.index ?? -1) && isObject(features) !== isObject(error);
+      return fits ? rowOf(value as unknown as Line) : undefined;
+    },
+  });
 
 /** A line of OUT.part: little-endian f32 numbers in base64. */
 interface Line {
@@ -170,7 +148,7 @@ export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> 
     } else if (terminal.errIsTerminal) say(terminal, `${name} is complete`);
     return failed > 0 ? EXIT.someFailed : EXIT.ok;
   }
-  const { out, rows } = await openShard({ out: part, resume }, new PartFileReader(part), settings, FORMAT);
+  const { out, rows } = await openShard({ out: part, resume }, partReader(part), settings, FORMAT);
   let exit: number = rows.some(({ failed }) => failed) ? EXIT.someFailed : EXIT.ok;
   const next = (rows.at(-1)?.index ?? -1) + 1; // lines are in the order of the items
   const left = [...items.entries()].filter(([index]) => index >= next && index % shard.n === shard.i);
@@ -327,7 +305,7 @@ async function readWritten(name: string): Promise<{ readonly settings: Settings;
   const file = await SafetensorsFile.open(await FileSource.open(name));
   try {
     const [features, ids] = ["features", "ids"].map((key) => parseJson(file.metadata.get(key) ?? "null"));
-    if (!isObject(features) || !isObject(features.shard) || !Array.isArray(ids)) {
+    if (!hasShard(features) || !Array.isArray(ids)) {
       throw new InputError("BAD_PART", `--out ${name}: not a file written by features`);
     }
     const embedded = new Set<bigint>();

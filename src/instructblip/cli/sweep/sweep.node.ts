@@ -6,7 +6,7 @@ import { basename } from "node:path";
 import { performance } from "node:perf_hooks";
 import { formatStorage, type StorageDType } from "../../../modules/storage_dtype.ts";
 import { InputError } from "../../../tensor/errors.ts";
-import type { Shard } from "../../evaluation/prediction_file.ts";
+import type { Shard } from "../../evaluation/shards.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
 import { prepareAblation } from "../../instruments/sweep/ablate.ts";
 import { heatMapFile } from "../../instruments/sweep/heat_map.ts";
@@ -29,8 +29,8 @@ import {
   headerLine,
   joinSweeps,
   type SweepFile,
-  SweepFileReader,
   type SweepSettings,
+  sweepReader,
 } from "../../instruments/sweep/sweep_file.ts";
 import { groupsOf, type SweepKind } from "../../instruments/sweep/units.ts";
 import { readNamedImage } from "../../pretrained/platform.node.ts";
@@ -139,7 +139,7 @@ export async function runSweep(kind: SweepKind, flags: SweepFlags, run: Run): Pr
       groups: groupsOf(units),
       shard,
     };
-    const reader = new SweepFileReader(`--out ${flags.out}`, kind);
+    const reader = sweepReader(`--out ${flags.out}`, kind);
     const { out, rows } = await openShard(flags, reader, settings, { headerLine, difference });
     try {
       const known = new Set(rows.map(({ index }) => index));
@@ -192,7 +192,7 @@ export async function runSweepReport(
 async function readSweepFile(path: string, kind: SweepKind): Promise<SweepFile> {
   const found = await stat(path).catch(() => undefined);
   if (!found?.isFile()) throw new InputError("NOT_FOUND", `${path}: ${found ? "not a file" : "no such file"}`);
-  const reader = new SweepFileReader(path, kind);
+  const reader = sweepReader(path, kind);
   for await (const { bytes } of splitLines(createReadStream(path), Number.POSITIVE_INFINITY)) {
     reader.add(new TextDecoder().decode(bytes));
   }
