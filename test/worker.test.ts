@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, AutoProcessor, EngineError, openDevice, WeightError } from "../src/index.node.ts";
 import * as errors from "../src/tensor/errors.ts";
-import { errorOf, failureOf } from "../src/worker/failure.ts";
+import { errorOf, failureOf } from "../src/tensor/failure.ts";
 import {
   answerCalls,
   connect,

@@ -13,6 +13,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { HubServer } from "../../test/instructblip/pretrained/hub_server.ts";
 import type { Expect } from "./check_page.ts";
+import { type Served, serveCheck } from "./check_server.ts";
 import type { Chromium } from "./chromium.ts";
 import { EMBEDDED } from "./serve.ts";
 
@@ -154,7 +155,7 @@ function checkpointFiles(): Record<string, Buffer> {
 }
 
 /** Serves the page and the library. */
-async function servePage(): Promise<{ url: string; close(): Promise<void> }> {
+async function servePage(): Promise<Served> {
   const bundle = await build({
     entryPoints: [ENTRY],
     bundle: true,
@@ -164,21 +165,13 @@ async function servePage(): Promise<{ url: string; close(): Promise<void> }> {
     logLevel: "silent",
   });
   const script = bundle.outputFiles[0].contents;
-  const server = createServer(({ url }, response) => {
+  return serveCheck(({ url }, response) => {
     const path = url?.replace(/\?.*/, "");
     if (path === "/lib.js") response.writeHead(200, { "content-type": "text/javascript" }).end(script);
     else if (path === "/image.png") response.writeHead(200, { "content-type": "image/png" }).end(IMAGE);
     else if (path === "/") response.writeHead(200, { "content-type": "text/html" }).end(PAGE);
     else response.writeHead(404).end();
   });
-  await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
-  return {
-    url: `http://localhost:${(server.address() as AddressInfo).port}/`,
-    close: async () => {
-      server.closeAllConnections();
-      await new Promise((done) => server.close(done));
-    },
-  };
 }
 
 const MB = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;

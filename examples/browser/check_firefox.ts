@@ -3,14 +3,13 @@
  * what empty submits bring.
  */
 import { readFileSync } from "node:fs";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { checkFileName } from "../../src/tensor/files/source.ts";
 import type { Example } from "./check_ask.ts";
 import type { Expect } from "./check_page.ts";
+import { type Served, serveCheck } from "./check_server.ts";
 import { Firefox, findFirefox } from "./firefox.ts";
 import { EMBEDDED } from "./serve.ts";
 
@@ -71,7 +70,7 @@ const PAGE = `<!doctype html><body><script type="module">
   Object.assign(window, { lib, connect, ready: true });
 </script>`;
 
-async function serve(): Promise<{ url: string; close(): Promise<void> }> {
+async function serve(): Promise<Served> {
   const bundled = async (entry: string) =>
     (
       await build({
@@ -81,7 +80,7 @@ async function serve(): Promise<{ url: string; close(): Promise<void> }> {
   const [lib, worker] = [await bundled(ENTRY), await bundled(WORKER)];
   const start = Buffer.from('import { answerCalls } from "/worker_lib.js"; answerCalls();');
   const made: Readonly<Record<string, Uint8Array>> = { "/lib.js": lib, "/worker_lib.js": worker, "/worker.js": start };
-  const server = createServer((request, response) => {
+  return serveCheck((request, response) => {
     const path = decodeURIComponent(request.url ?? "");
     if (path === "/") return void response.writeHead(200, { "content-type": "text/html" }).end(PAGE);
     const script = made[path];
@@ -104,14 +103,6 @@ async function serve(): Promise<{ url: string; close(): Promise<void> }> {
       response.writeHead(404).end();
     }
   });
-  await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
-  return {
-    url: `http://localhost:${(server.address() as AddressInfo).port}/`,
-    close: async () => {
-      server.closeAllConnections();
-      await new Promise((done) => server.close(done));
-    },
-  };
 }
 
 interface Asked {

@@ -6,9 +6,9 @@ import { isDrawable, readDrawable } from "../instructblip/processing/image_drawa
 import type { Caps } from "../tensor/device/caps.ts";
 import type { DeviceOptions } from "../tensor/device/open_device.ts";
 import { DeviceError, InputError } from "../tensor/errors.ts";
+import { errorOf, type Failure } from "../tensor/failure.ts";
 import { shown } from "../tensor/shown.ts";
-import { errorOf } from "./failure.ts";
-import type { Calls, Failure, FromWorker, LibraryCalls, ListenerNews, Place, Remote, ToWorker } from "./messages.ts";
+import type { Calls, FromWorker, LibraryCalls, ListenerNews, Place, Remote, ToWorker } from "./messages.ts";
 import type {
   RemoteFrom,
   RemoteModel,

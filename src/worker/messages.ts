@@ -1,4 +1,5 @@
 /** What goes between a page and its worker, all of which can be posted, and what handlers are given. No code. */
+import type { Failure } from "../tensor/failure.ts";
 
 /** Of each call what it is given, what it tells on the way, and what it returns. */
 export type Calls = Readonly<
@@ -18,20 +19,6 @@ export interface Context<News = unknown> {
 /** An object of the worker, in a message. */
 export interface Remote {
   readonly remote: number;
-}
-
-/** An error, posted. */
-export interface Failure {
-  /** The class: `WeightError`, `InputError`, …, or one of the language's. */
-  readonly name: string;
-  /** Of an error of this library. */
-  readonly code?: string | undefined;
-  readonly message: string;
-  readonly hint?: string | undefined;
-  /** Of a NumericError. */
-  readonly module?: string | undefined;
-  /** It is the reason of the call's signal, which the page has. */
-  readonly aborted?: boolean | undefined;
 }
 
 export type ToWorker =

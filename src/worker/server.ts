@@ -1,6 +1,6 @@
 /** The worker's end: it holds the device and the models, and answers the page's calls. */
 import { InputError } from "../tensor/errors.ts";
-import { failureOf } from "./failure.ts";
+import { failureOf } from "../tensor/failure.ts";
 import { Library } from "./library.ts";
 import type { Calls, Context, FromWorker, LibraryCalls, ToWorker } from "./messages.ts";
 import type { Local } from "./remote_types.ts";

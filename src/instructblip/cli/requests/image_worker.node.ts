@@ -1,6 +1,6 @@
 /** A thread that decodes and resizes images, one after the other; image_workers.node.ts starts and ends it. */
 import { parentPort, workerData } from "node:worker_threads";
-import { EngineError } from "../../../tensor/errors.ts";
+import { type Failure, failureOf } from "../../../tensor/failure.ts";
 import type { JsonRecord } from "../../config/json_file.ts";
 import { nodePlatform, readNamedImage } from "../../pretrained/platform.node.ts";
 import { BlipImageProcessor } from "../../processing/image_processor.ts";
@@ -23,7 +23,7 @@ export interface WorkerTask {
 
 export type WorkerAnswer = { readonly id: number } & (
   | { readonly width: number; readonly height: number; readonly data: Uint8Array }
-  | { readonly error: { name: string; code?: string; message: string; hint?: string | undefined } }
+  | { readonly failure: Failure }
 );
 
 const { config, backend, base } = workerData as WorkerSettings;
@@ -37,8 +37,6 @@ parentPort!.on("message", async ({ id, image, name }: WorkerTask) => {
     const own = data.byteLength === data.buffer.byteLength ? data : data.slice();
     parentPort!.postMessage({ id, width, height, data: own } satisfies WorkerAnswer, [own.buffer as ArrayBuffer]);
   } catch (error) {
-    const { name, message } = error as Error;
-    const typed = error instanceof EngineError ? { code: error.code, hint: error.hint } : {};
-    parentPort!.postMessage({ id, error: { name, message, ...typed } } satisfies WorkerAnswer);
+    parentPort!.postMessage({ id, failure: failureOf(error) } satisfies WorkerAnswer);
   }
 });

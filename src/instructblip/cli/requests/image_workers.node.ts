@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
-import { ConfigError, EngineError, InputError, WeightError } from "../../../tensor/errors.ts";
+import { errorOf } from "../../../tensor/failure.ts";
 import type { EmbeddedImage } from "../../data/row.ts";
 import type { ImageSource } from "../../evaluation/task.ts";
 import type { AnyProcessor } from "../../pretrained/auto_processor.ts";
@@ -144,7 +144,7 @@ class Pool {
   #answered(asked: Map<number, Waiting>, answer: WorkerAnswer): void {
     const waiting = asked.get(answer.id);
     asked.delete(answer.id);
-    if ("error" in answer) waiting?.reject(rebuilt(answer.error));
+    if ("failure" in answer) waiting?.reject(errorOf(answer.failure));
     else waiting?.resolve({ width: answer.width, height: answer.height, data: answer.data });
     this.#ask();
   }
@@ -156,14 +156,4 @@ class Pool {
     for (const { asked } of this.#workers) asked.clear();
     for (const { reject } of all) reject(this.failure.error);
   }
-}
-
-/** An error of another thread, of its class. */
-function rebuilt({ name, code, message, hint }: Extract<WorkerAnswer, { error: unknown }>["error"]): Error {
-  if (code === undefined) return Object.assign(new Error(message), { name });
-  const Class = { InputError, WeightError, ConfigError }[name] ?? EngineError;
-  const end = `\n    hint: ${hint}`;
-  return new Class(code, hint !== undefined && message.endsWith(end) ? message.slice(0, -end.length) : message, {
-    hint,
-  });
 }

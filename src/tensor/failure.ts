@@ -1,4 +1,4 @@
-/** Errors on their way from a worker to its page: they keep class, code, message and hint. */
+/** Errors on their way from one thread to another: they keep class, code, message and hint. */
 import {
   ConfigError,
   DeviceError,
@@ -9,8 +9,21 @@ import {
   NumericError,
   ShapeError,
   WeightError,
-} from "../tensor/errors.ts";
-import type { Failure } from "./messages.ts";
+} from "./errors.ts";
+
+/** An error, posted. */
+export interface Failure {
+  /** The class: `WeightError`, `InputError`, …, or one of the language's. */
+  readonly name: string;
+  /** Of an error of this library. */
+  readonly code?: string | undefined;
+  readonly message: string;
+  readonly hint?: string | undefined;
+  /** Of a NumericError. */
+  readonly module?: string | undefined;
+  /** It is the reason of the call's signal, which the page has. */
+  readonly aborted?: boolean | undefined;
+}
 
 /** @param signal of the call that has failed */
 export function failureOf(error: unknown, signal?: AbortSignal): Failure {
