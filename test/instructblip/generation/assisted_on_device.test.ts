@@ -2,17 +2,16 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, AutoProcessor } from "../../../src/index.node.ts";
 import type { GenerateOptions } from "../../../src/instructblip/generation/generate.ts";
-import { type Decoding, type Ids, upload } from "../../../src/instructblip/model/language_model.ts";
+import { type Decoding, upload } from "../../../src/instructblip/model/language_model.ts";
 import type { FromPretrainedOptions } from "../../../src/instructblip/pretrained/load.ts";
 import type { VisionLanguageModel } from "../../../src/instructblip/pretrained/vision_language_model.ts";
-import { sizes } from "../../../src/tensor/shape.ts";
 import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";
 import { goldenFolder } from "../../golden_folder.ts";
 import { goldenRow } from "../../parity/golden.ts";
-import { Random } from "../../random.ts";
 import { ALL } from "../../rounds.ts";
 import { TOLERANCES } from "../../tolerances.ts";
+import { twoRows } from "./two_rows.ts";
 
 const device = await testDevice();
 const TOKENS = ALL ? 16 : 8;
@@ -32,20 +31,12 @@ async function passes(
   widths: readonly number[],
   wrong: number,
 ): Promise<number[]> {
-  const [, , D] = sizes(language_model.embed(upload(device, [[1]])).shape, 3);
-  const inputs_embeds = device.tensor(
-    new Random(1).normal(2 * 7 * D).map((number) => number / 4),
-    [2, 7, D],
-  );
-  const attention_mask: Ids = [
-    [1, 1, 1, 1, 1, 1, 1],
-    [0, 0, 1, 1, 1, 1, 1],
-  ];
+  const prompt = twoRows(device, language_model);
   const decoding: Decoding = language_model.begin(2, 24);
   const [V, found] = [language_model.vocabulary, [[], []] as number[][]];
   const rows = (from: number, T: number) => [0, 1].map((b) => Array.from({ length: T }, (_, t) => 3 + from + t + b));
   try {
-    decoding.prefill({ inputs_embeds, attention_mask });
+    decoding.prefill(prompt);
     let at = 0;
     for (const T of widths) {
       if (wrong > 0) {

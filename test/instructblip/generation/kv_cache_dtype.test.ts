@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
 import { AutoModelForImageTextToText, AutoProcessor } from "../../../src/index.node.ts";
 import { candidateIds } from "../../../src/instructblip/generation/ranking.ts";
-import type { Decoding, Ids } from "../../../src/instructblip/model/language_model.ts";
+import type { Decoding } from "../../../src/instructblip/model/language_model.ts";
 import { upload } from "../../../src/instructblip/model/language_model.ts";
 import type { InstructBlipInputs } from "../../../src/instructblip/pretrained/instructblip.ts";
 import type { VisionLanguageModel } from "../../../src/instructblip/pretrained/vision_language_model.ts";
@@ -15,9 +15,9 @@ import type { KVCacheDType } from "../../../src/modules/storage_dtype.ts";
 import { expectClose } from "../../compare.ts";
 import { testDevice } from "../../device.ts";
 import { goldenFolder } from "../../golden_folder.ts";
-import { Random } from "../../random.ts";
 import { ALL } from "../../rounds.ts";
 import { TOLERANCES } from "../../tolerances.ts";
+import { twoRows } from "./two_rows.ts";
 
 const device = await testDevice();
 const folderOf = (path: string) => new URL(`../../../${path}`, import.meta.url).pathname;
@@ -39,18 +39,10 @@ async function openBoth(folder: string) {
  * of what two continuations of one row would have.
  */
 async function decode({ language_model }: VisionLanguageModel): Promise<Float32Array[]> {
-  const D = language_model.embed(upload(device, [[1]])).shape[2];
-  const inputs_embeds = device.tensor(
-    new Random(1).normal(2 * 7 * D).map((number) => number / 4),
-    [2, 7, D],
-  );
-  const attention_mask: Ids = [
-    [1, 1, 1, 1, 1, 1, 1],
-    [0, 0, 1, 1, 1, 1, 1],
-  ];
+  const prompt = twoRows(device, language_model);
   const decoding: Decoding = language_model.begin(2, 16);
   const ids = (...rows: number[]) => upload(device, [rows]).reshape([rows.length]);
-  const logits = [await decoding.prefill({ inputs_embeds, attention_mask }).read()];
+  const logits = [await decoding.prefill(prompt).read()];
   for (let i = 0; i < 3; i++) logits.push(await decoding.step(ids(3 + i, 4 + i)).read());
   decoding.reorder([1, 0, 0]);
   for (let i = 0; i < 2; i++) logits.push(await decoding.step(ids(5, 6 + i, 7)).read());
