@@ -240,10 +240,10 @@ export function needs(command: Command, ...names: readonly string[]): void {
 }
 
 /** Refuses options beside another, as commander's conflicts do, where that depends on the option's value. */
-export function conflicts(command: Command, name: string, others: readonly string[]): void {
+export function conflicts(command: Command, name: string, others: readonly string[], why = ""): void {
   const flagsOf = (of: string) => command.options.find((option) => option.attributeName() === of)!.flags;
   const [other] = others;
   if (other === undefined) return;
-  const message = `error: option '${flagsOf(name)}' cannot be used with option '${flagsOf(other)}'`;
+  const message = `error: option '${flagsOf(name)}' cannot be used with option '${flagsOf(other)}'${why}`;
   command.error(message, { exitCode: EXIT.usage });
 }

@@ -142,7 +142,8 @@ export function createProgram(given: Run, { print, done }: Handlers): Command {
         // Lines have prompts and options of their own.
         if (!(await areRows(options.requests, options))) {
           const of = flags.filter(({ name }) => name in generation).map(({ option }) => option.attributeName());
-          conflicts(command, "requests", options.prompt === undefined ? of : ["prompt", ...of]);
+          const others = options.prompt === undefined ? of : ["prompt", ...of];
+          conflicts(command, "requests", others, ': lines have "prompts" and "generation" of their own');
         }
         return done(await runRequests({ ...options, generation, version: version() }, run));
       }

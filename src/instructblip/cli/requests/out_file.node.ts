@@ -101,7 +101,9 @@ async function readLines(handle: FileHandle, end: number, name: string, onLine: 
 function ioError(cause: unknown, name: string): Error {
   if (cause instanceof EngineError || !(cause instanceof Error)) return cause as Error;
   const { code } = cause as NodeJS.ErrnoException;
-  return code === undefined ? cause : new InputError("IO", `--out ${name}: the system reports ${code}`, { cause });
+  if (code === undefined) return cause;
+  const hint = code === "ENOENT" ? "there is no such folder; make it first" : undefined;
+  return new InputError("IO", `--out ${name}: the system reports ${code}`, { cause, hint });
 }
 
 /**
