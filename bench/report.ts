@@ -1,9 +1,6 @@
 /** Formats rows: a table for the terminal, one in Markdown, and the generated part of docs/benchmarks.md. Pure. */
 import { basisSamples, groupedBy, isWrong, type Row, spreadOf } from "./rows.ts";
 
-const BEGIN = "<!-- bench:begin -->";
-const END = "<!-- bench:end -->";
-
 /** A column of a table of any rows. */
 export interface Column<R> {
   readonly title: string;
@@ -104,21 +101,27 @@ export function renderReport(rows: readonly Row[], markdown = false): string {
 }
 
 /**
- * `page` with the text between its markers replaced by the report on the planned variants.
+ * `page` with the report on the planned variants between its markers.
+ *
+ * @throws Error as {@link replacePart}
+ */
+export function replaceInDocs(page: string, rows: readonly Row[]): string {
+  const planned = rows.filter(({ planned }) => planned);
+  return replacePart(page, "bench", renderReport(planned, true));
+}
+
+/**
+ * `page` with `text` between the markers of a part, `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
  *
  * @throws Error if the markers are missing
  */
-export function replaceInDocs(page: string, rows: readonly Row[]): string {
-  const begin = page.indexOf(BEGIN);
-  const end = page.indexOf(END);
-  if (begin < 0 || end < begin || page.indexOf(BEGIN, begin + 1) >= 0 || page.indexOf(END, end + 1) >= 0) {
-    throw new Error(`the file must have one line ${BEGIN} and, behind it, one line ${END}`);
+export function replacePart(page: string, name: string, text: string): string {
+  const [first, last] = [`<!-- ${name}:begin -->`, `<!-- ${name}:end -->`];
+  const [begin, end] = [page.indexOf(first), page.indexOf(last)];
+  if (begin < 0 || end < begin || page.indexOf(first, begin + 1) >= 0 || page.indexOf(last, end + 1) >= 0) {
+    throw new Error(`the file must have one line ${first} and, behind it, one line ${last}`);
   }
-  const report = renderReport(
-    rows.filter(({ planned }) => planned),
-    true,
-  );
-  return `${page.slice(0, begin + BEGIN.length)}\n\n${report}\n\n${page.slice(end)}`;
+  return `${page.slice(0, begin + first.length)}\n\n${text}\n\n${page.slice(end)}`;
 }
 
 /** `870 ns`, `34.5 µs`, `1.25 ms`, `2.34 s`: three digits. */

@@ -1,10 +1,7 @@
 /** Formats a comparison: a table and its summary, for the terminal and, between markers, for docs/benchmarks.md. Pure. */
-import { byMachine, formatTime } from "../report.ts";
+import { byMachine, formatTime, replacePart } from "../report.ts";
 import { ENGINE_NAMES, ENGINES, type EngineName } from "./engine.ts";
 import { basisOf, type Comparison, compareRows, GEMM_MEAN_BAR, meanOf, type PeerRow } from "./results.ts";
-
-const BEGIN = "<!-- peers:begin -->";
-const END = "<!-- peers:end -->";
 
 /** Machine, table, summary and errors, for each machine. */
 export function renderPeers(rows: readonly PeerRow[], markdown = false): string {
@@ -111,15 +108,10 @@ function renderTable([head, ...body]: readonly (readonly string[])[], markdown: 
 }
 
 /**
- * `page` with the text between the peers' markers replaced by the comparison.
+ * `page` with the comparison between the peers' markers.
  *
  * @throws Error if the markers are missing
  */
 export function replacePeersInDocs(page: string, rows: readonly PeerRow[]): string {
-  const begin = page.indexOf(BEGIN);
-  const end = page.indexOf(END);
-  if (begin < 0 || end < begin || page.indexOf(BEGIN, begin + 1) >= 0 || page.indexOf(END, end + 1) >= 0) {
-    throw new Error(`the file must have one line ${BEGIN} and, behind it, one line ${END}`);
-  }
-  return `${page.slice(0, begin + BEGIN.length)}\n\n${renderPeers(rows, true)}\n\n${page.slice(end)}`;
+  return replacePart(page, "peers", renderPeers(rows, true));
 }

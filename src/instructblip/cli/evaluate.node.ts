@@ -32,7 +32,7 @@ import { mergeAnswers } from "./requests/merge_answers.node.ts";
 import { type Data, identityOf, readData, readPredictionFile, readTask } from "./requests/predictions.node.ts";
 import { reopening } from "./requests/reopening.node.ts";
 import { openShard } from "./requests/shard_file.node.ts";
-import { Stats } from "./requests/stats.ts";
+import { type Stats, statsOn } from "./requests/stats.ts";
 import { loadModel, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say, sayStack } from "./terminal.node.ts";
 import { Stopwatch } from "./timing.ts";
@@ -119,7 +119,7 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
     const image_cache = AHEAD * Math.max(size, BATCH_SIZE);
     const loading = { fix_vicuna_token_ids, weight_cache, compute_dtype, kv_cache_dtype, image_cache };
     model ??= await loadModel(folder, dtype, run, loading);
-    if (evaluation.stats) stats ??= new Stats(model.device.measureBusy());
+    if (evaluation.stats) stats = statsOn(model.device, stats);
     const rest = left.slice(counts.done);
     for await (const { position, ...outcome } of inOrder(answerAll(model, processor, rest, asked, run))) {
       const [index, { id, kind, prompt, answers }] = rest[position]!;

@@ -6,7 +6,7 @@ import sharp from "sharp";
 import { expect, test } from "vitest";
 import { ahead, windows } from "../../../src/instructblip/cli/requests/ahead.ts";
 import type * as Readers from "../../../src/instructblip/cli/requests/image_workers.node.ts";
-import { Stats } from "../../../src/instructblip/cli/requests/stats.ts";
+import { parseStats, Stats } from "../../../src/instructblip/cli/requests/stats.ts";
 import { EmbeddedImage } from "../../../src/instructblip/data/row.ts";
 import type { ImageSource } from "../../../src/instructblip/evaluation/task.ts";
 import type { AnyProcessor } from "../../../src/instructblip/pretrained/auto_processor.ts";
@@ -127,4 +127,16 @@ test("busy is from a submit to the end of the last", async () => {
   now = 300;
   expect(busy.read()).toBe(150);
   expect(stats.text(4)).toBe("4 answered in 200 ms, 20.0 a second; the device was busy for 75.0 % of it");
+  expect(parseStats(`a warning\n${stats.text(4)}\n`)).toEqual({ answered: 4, perSecond: 20, busy: 0.75 });
+  expect(parseStats("a warning")).toBeUndefined();
+  // The device is lost: its time stays, and another's is added.
+  const others: (() => void)[] = [];
+  const other = new BusyTime(
+    { onSubmittedWorkDone: () => new Promise((resolve) => others.push(() => resolve(undefined))) },
+    () => now,
+  );
+  stats.watch(other);
+  await at(400, () => other.submitted());
+  now = 500;
+  expect(stats.text(8)).toBe("8 answered in 400 ms, 20.0 a second; the device was busy for 62.5 % of it");
 });

@@ -32,7 +32,7 @@ import { type Line, type ParsedLine, PreviousRun, parseLine, type RequestId, spl
 import { type Failure, type RankedResult, type Result, resultOf } from "./result.ts";
 import { isJsonlOfRows } from "./row_files.node.ts";
 import { checkSameRun, type RunSettings } from "./run_settings.ts";
-import { Stats } from "./stats.ts";
+import { type Stats, statsOn } from "./stats.ts";
 export interface Questions extends ModelOptions, DataOptions {
   /** A file of requests, a data set, or `-`. */
   readonly requests: string;
@@ -109,7 +109,7 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
       image_cache: AHEAD * Math.max(size, BATCH_SIZE),
     });
     assistant = await loadAssistant(questions, model, run);
-    if (questions.stats) stats ??= new Stats(model.device.measureBusy());
+    if (questions.stats) stats = statsOn(model.device, stats);
     return { model, assistant, processor, load_ms: performance.now() - start };
   };
   const loadOnce = () => {
