@@ -2,7 +2,8 @@
  * Fuzz targets: each generates cases (files and calls) from a seed, and runs them through the public API. A case is plain
  * data, so that it can be saved and run again.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
@@ -18,6 +19,7 @@ import {
 } from "../../src/index.node.ts";
 import { parseLine, splitLines } from "../../src/instructblip/cli/requests/requests.ts";
 import { openArrow } from "../../src/instructblip/data/arrow.ts";
+import { openDataSet } from "../../src/instructblip/data/data_set.node.ts";
 import { openJsonArray } from "../../src/instructblip/data/json_array.ts";
 import { openParquet } from "../../src/instructblip/data/parquet.ts";
 import { EmbeddedImage } from "../../src/instructblip/data/row.ts";
@@ -897,19 +899,32 @@ const READERS = { parquet: openParquet, arrow: openArrow, tar: openTar, json: op
 
 const datasets: Target = {
   prepare: async () => {
-    const files = Object.entries(dataFiles()).filter(([name]) => /(\.parquet|\.arrow|\.tar|paths\.json)$/.test(name));
+    const all = Object.entries(dataFiles());
+    const files = all.filter(([name]) => /(\.parquet|\.arrow|\.tar|\.tar\.gz|paths\.json)$/.test(name));
+    const chosen = all.filter(([name]) => name.startsWith("chosen/"));
+    const state = JSON.parse(dataFiles()["chosen/state.json"].toString()) as Json;
     return {
       make(random) {
+        if (chance(random, 0.05)) {
+          const saved = Object.fromEntries(
+            chosen.map(([name, bytes]) => [name.slice("chosen/".length), bytes]),
+          ) as Files;
+          if (chance(random, 0.7)) saved["state.json"] = damagedJson(random, state);
+          else saved["indices.arrow"] = mutateBytes(random, saved["indices.arrow"]);
+          return { files: saved, input: "saved" };
+        }
         const [name, bytes] = pick(random, files);
-        const kind = name.split(".").at(-1) as keyof typeof READERS;
+        const kind = name.split(".").at(-1) as keyof typeof READERS | "gz";
         const damaged = mutateBytes(random, bytes);
         if (kind === "tar" && chance(random, 0.8)) correctChecksums(damaged);
         return { files: { file: damaged }, input: kind };
       },
       async run({ files, input }) {
-        const file = await READERS[input as keyof typeof READERS](new MemorySource("file", files.file));
         const messages: string[] = [];
-        for await (const row of file.rows()) {
+        const kind = input as keyof typeof READERS | "gz" | "saved";
+        const rows =
+          kind in READERS ? readRows(kind as keyof typeof READERS, files.file) : savedRows(files, kind === "gz");
+        for await (const row of rows) {
           if ("error" in row) {
             if (!isTyped(row.error)) throw row.error;
             messages.push(row.error.message);
@@ -926,6 +941,26 @@ const datasets: Target = {
     };
   },
 };
+
+async function* readRows(kind: keyof typeof READERS, bytes: Uint8Array) {
+  yield* (await READERS[kind](new MemorySource("file", bytes))).rows();
+}
+
+/** Of files that only the disk's reader takes: a folder, or one of gzip. */
+async function* savedRows(files: Readonly<Files>, isFile: boolean) {
+  const folder = mkdtempSync(join(tmpdir(), "instructblip-fuzz-"));
+  try {
+    for (const [name, bytes] of Object.entries(files)) writeFileSync(join(folder, name), bytes);
+    const set = await openDataSet(isFile ? join(folder, "file") : folder);
+    try {
+      if (set) yield* set.rows();
+    } finally {
+      await set?.close();
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
 
 /** Every block that could be a header gets the sum of its bytes. */
 function correctChecksums(tar: Uint8Array): void {

@@ -1,16 +1,18 @@
 /**
- * Rows of an Arrow file in the streaming format, which Hugging Face's `save_to_disk` writes, or in the file format, which is
- * the same between two magic words; by flechette. One record batch is in memory at a time.
+ * Rows of an Arrow file in the streaming format, which Hugging Face's `save_to_disk` writes, or in the file format (Feather),
+ * which is the same between two magic words; by flechette. Some record batches are in memory at a time.
  */
-import { type Column, type DataType, type Table, Type, tableFromIPC } from "@uwdata/flechette";
+import { type Column, type DataType, type Table, Type } from "@uwdata/flechette";
 import type { InputError } from "../../tensor/errors.ts";
 import type { ByteSource } from "../../tensor/files/source.ts";
+import { decodeTable, MOST_BODY, MOST_RATIO } from "./arrow_table.ts";
 import { badFile, type ImageKind, imagesOf, plain, type Row, type RowFile } from "./row.ts";
 
 const FORMAT = "an Arrow file";
-/** Longest description of a batch, and longest batch. */
+/** Longest description of a batch. */
 const MOST_HEAD = 2 ** 24;
-const MOST_BODY = 2 ** 31 - 1;
+/** Bytes of decoded batches that are kept, besides the last: rows may be read in any order. */
+const MOST_KEPT = 2 ** 28;
 /** Message types of Arrow's Message.fbs. */
 const [SCHEMA, DICTIONARY, BATCH] = [1, 2, 3];
 const MAGIC = "ARROW1";
@@ -50,41 +52,66 @@ async function open(source: ByteSource): Promise<RowFile> {
     messages.filter(({ type }) => type === SCHEMA || type === DICTIONARY).map(({ begin, end }) => bytes(begin, end)),
   );
   const batches = messages.filter(({ type }) => type === BATCH);
-  const empty = tableFromIPC(shared);
+  const { table: empty } = decodeTable(shared);
   const columns = empty.schema.fields.map(({ name }) => name);
   const images = new Map<string, ImageKind>();
   for (const { name, type } of empty.schema.fields) {
     const kind = imageKind(type);
     if (kind) images.set(name, kind);
   }
-  let last: { readonly batch: Message; readonly table: Promise<Table> } | undefined;
-  const tableOf = (batch: Message) => {
-    if (last?.batch !== batch) last = { batch, table: load(batch) };
-    return last.table;
+  /** Decoded batches, the most recently used last. */
+  const kept = new Map<Message, { readonly table: Promise<Table>; bytes: number }>();
+  const tableOf = (batch: Message): Promise<Table> => {
+    const known = kept.get(batch) ?? { table: load(batch), bytes: 0 };
+    kept.delete(batch);
+    kept.set(batch, known);
+    return known.table;
   };
+  /** Frees the oldest batches, when one more has been decoded. */
+  const keep = (batch: Message, bytes: number) => {
+    const one = kept.get(batch);
+    if (one) one.bytes = bytes;
+    let sum = [...kept.values()].reduce((total, { bytes }) => total + bytes, 0);
+    for (const [old, { bytes }] of kept) {
+      if (sum <= MOST_KEPT || old === batch) break;
+      kept.delete(old);
+      sum -= bytes;
+    }
+  };
+  const starts: number[] = [];
+  let count = 0;
+  for (const { rows } of batches) {
+    starts.push(count);
+    count += rows;
+  }
   return {
     columns,
-    count: batches.reduce((sum, { rows }) => sum + rows, 0),
+    count,
     async *rows() {
-      let row = 0;
-      for (const batch of batches) {
+      for (const [b, batch] of batches.entries()) {
         const table = await tableOf(batch);
-        for (let i = 0; i < batch.rows; i++, row++) yield rowOf(table, batch, i, `row ${row}`);
+        for (let i = 0; i < batch.rows; i++) yield rowOf(table, batch, i, `row ${starts[b]! + i}`);
       }
     },
-    trim: () => {
-      last = undefined;
+    async row(index) {
+      const b = starts.findLastIndex((start) => start <= index);
+      const batch = batches[b]!;
+      return rowOf(await tableOf(batch), batch, index - starts[b]!, `row ${index}`);
     },
+    trim: () => kept.clear(),
   };
 
   async function load(batch: Message): Promise<Table> {
     try {
-      const table = tableFromIPC([...shared, await bytes(batch.begin, batch.end)], { useBigInt: true });
+      const messages = [...shared, await bytes(batch.begin, batch.end)];
+      const { table, bytes: decompressed } = decodeTable(messages, { useBigInt: true });
+      const most = batch.end - batch.begin + decompressed;
       for (let i = 0; i < table.numCols; i++) {
         const column = table.getChildAt(i) as Column<unknown>;
-        for (const part of column.data) checkBatch(part as unknown as AnyBatch, batch.end - batch.begin);
+        for (const part of column.data) checkBatch(part as unknown as AnyBatch, most);
         if (column.length !== batch.rows) throw new Error("its columns have different lengths");
       }
+      keep(batch, most);
       return table;
     } catch (cause) {
       throw badFile(source.name, FORMAT, cause);
@@ -137,9 +164,9 @@ async function messagesOf(
     const { type, body, rows, isCompressed } = readMessage(await bytes(head, head + length));
     if (!(body >= 0 && body <= MOST_BODY) || head + length + body > size)
       throw new Error("a batch is longer than the file");
-    if (isCompressed) throw new Error("its batches are compressed; datasets' save_to_disk writes them as they are");
     // A row takes a bit of some buffer; without any, as of columns that are all null, there is nothing to ask about.
-    if (rows < 0 || rows > 8 * body) throw new Error("a batch has more rows than its bytes can hold");
+    if (rows < 0 || rows > 8 * body * (isCompressed ? MOST_RATIO : 1))
+      throw new Error("a batch has more rows than its bytes can hold");
     found.push({ type, begin: at, end: head + length + body, rows });
     at = head + length + body;
   }

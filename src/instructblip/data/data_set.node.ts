@@ -1,15 +1,16 @@
 /**
- * Data sets by their paths: a JSONL file, a JSON array, Parquet, Arrow or tar, told by their first bytes; a folder of such
+ * Data sets by their paths: a JSONL file, a JSON array, Parquet, Arrow, tar or tar.gz, told by their first bytes; a folder of such
  * files as the Hugging Face Hub has them; or a folder of `datasets.save_to_disk`.
  */
 import { createReadStream } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
-import { basename, dirname, join, relative, sep } from "node:path";
+import { basename, dirname, extname, join, relative, sep } from "node:path";
 import { InputError, WeightError } from "../../tensor/errors.ts";
 import { FileSource } from "../../tensor/files/source.node.ts";
 import type { ByteSource } from "../../tensor/files/source.ts";
-import { quote } from "../../tensor/shown.ts";
+import { quote, shown } from "../../tensor/shown.ts";
 import { formatOfHead, HEAD_BYTES } from "./format.ts";
+import { GunzippedSource, headOfGzip, isGzip } from "./gunzipped.node.ts";
 import { openJsonArray } from "./json_array.ts";
 import type { Row, RowFile } from "./row.ts";
 import { openTar } from "./tar.ts";
@@ -22,6 +23,7 @@ const MOST_OPEN = 32;
 const MOST_DECODED = 2;
 /** Largest description of a saved data set. */
 const MOST_STATE = 2 ** 24;
+const [DICT, STATE] = ["dataset_dict.json", "state.json"] as const;
 
 /** A data set that is not JSONL, whose lines their readers split themselves. */
 export interface DataSet {
@@ -52,16 +54,48 @@ export async function openDataSet(path: string, split?: string): Promise<DataSet
     if (split === undefined) return undefined;
     throw new InputError("UNKNOWN_SPLIT", `--split ${split}: ${path} is one file; a folder has splits`);
   }
-  const { files, base } = (await savedFiles(path, split)) ?? (await hubFiles(path, split));
-  return Files.open(files, base, await formatOf(files[0]!));
+  const { files, base, indices = [] }: FilesOf = (await savedFiles(path, split)) ?? (await hubFiles(path, split));
+  const set = await Files.open(files, base, await formatOf(files[0]!));
+  return indices.length === 0 ? set : chosenRows(set, indices);
+}
+
+/** The files of a data set in a folder. */
+interface FilesOf {
+  readonly files: readonly string[];
+  readonly base: string;
+  /** Files with the numbers of rows, if not all are of it. */
+  readonly indices?: readonly string[];
+}
+
+/** The rows of a data set that files of indices list. @throws InputError BAD_DATA_FILE */
+async function chosenRows(set: Files, files: readonly string[]): Promise<DataSet> {
+  let list: Files | undefined;
+  try {
+    list = await Files.open(files, set.base, await formatOf(files[0]!));
+    const chosen: number[] = [];
+    for await (const row of list.rows()) {
+      if ("error" in row) throw row.error;
+      chosen.push(row.value.indices as number);
+    }
+    await set.choose(chosen);
+    return set;
+  } catch (error) {
+    await set.close();
+    throw error;
+  } finally {
+    await list?.close();
+  }
+}
+
+/** Whether a folder is of `save_to_disk`. */
+export async function isSavedDataSet(path: string): Promise<boolean> {
+  const files = await Promise.all([DICT, STATE].map((name) => stat(join(path, name)).catch(() => undefined)));
+  return files.some((file) => file?.isFile());
 }
 
 /** A folder of `save_to_disk`: of a Dataset, or of a DatasetDict with a folder for each split. */
-async function savedFiles(
-  path: string,
-  split: string | undefined,
-): Promise<{ files: string[]; base: string } | undefined> {
-  const dict = await jsonIn(path, "dataset_dict.json");
+async function savedFiles(path: string, split: string | undefined): Promise<FilesOf | undefined> {
+  const dict = await jsonIn(path, DICT);
   if (dict) {
     const { splits } = dict;
     if (!Array.isArray(splits) || !splits.every((name) => typeof name === "string" && /^\w[\w.-]*$/.test(name))) {
@@ -69,22 +103,33 @@ async function savedFiles(
     }
     return savedFiles(join(path, chosen(path, splits as string[], split)), undefined);
   }
-  const state = await jsonIn(path, "state.json");
+  const state = await jsonIn(path, STATE);
   if (!state) return undefined;
   if (split !== undefined && state._split !== split) {
     throw new InputError("UNKNOWN_SPLIT", `--split ${split}: ${path} is the split ${quote(String(state._split))}`);
   }
-  const names = (Array.isArray(state._data_files) ? state._data_files : []).map(
-    (file: { filename?: unknown } | null) => file?.filename,
-  );
-  if (names.length === 0 || !names.every((name) => typeof name === "string" && basename(name) === name)) {
-    throw new InputError("BAD_DATA_FILE", `${path}: state.json names no data files`);
-  }
-  if (state._indices_files)
-    throw new InputError("BAD_DATA_FILE", `${path}: its rows are chosen by indices`, {
-      hint: "save it after flatten_indices()",
-    });
-  return { files: names.map((name) => join(path, name as string)), base: path };
+  const named = (key: string) => {
+    const given = state[key] ?? [];
+    const entries = (Array.isArray(given) ? given : [given]) as ({
+      filename?: unknown;
+      skip?: unknown;
+      take?: unknown;
+    } | null)[];
+    if (entries.some((file) => file?.skip || file?.take)) {
+      throw new InputError("BAD_DATA_FILE", `${path}: state.json: ${key} has skip or take, of datasets before 1.6`, {
+        hint: "load it with datasets, and save it again",
+      });
+    }
+    const names = entries.map((file) => file?.filename);
+    if (!names.every((name) => typeof name === "string" && basename(name) === name)) {
+      throw new InputError("BAD_DATA_FILE", `${path}: state.json: ${key} must be names of files in this folder`);
+    }
+    return names.map((name) => join(path, name as string));
+  };
+  const files = named("_data_files");
+  if (files.length === 0) throw new InputError("BAD_DATA_FILE", `${path}: state.json names no data files`);
+  // Written by datasets 1: rows that select, shuffle or filter left, in their order.
+  return { files, base: path, indices: named("_indices_data_files") };
 }
 
 async function jsonIn(folder: string, name: string): Promise<Record<string, unknown> | undefined> {
@@ -100,15 +145,14 @@ async function jsonIn(folder: string, name: string): Promise<Record<string, unkn
 }
 
 /** The shards of a folder as on the Hub, of one format and one split, sorted. */
-async function hubFiles(path: string, split: string | undefined): Promise<{ files: string[]; base: string }> {
+async function hubFiles(path: string, split: string | undefined): Promise<FilesOf> {
   const entries = await readdir(path, { recursive: true, withFileTypes: true });
   const names = entries
-    .filter((entry) => !entry.isDirectory() && /\.(parquet|arrow|tar|jsonl|json)$/i.test(entry.name))
+    .filter((entry) => !entry.isDirectory() && /\.(parquet|arrow|tar|tar\.gz|tgz|jsonl|json)$/i.test(entry.name))
     .map((entry) => relative(path, join(entry.parentPath, entry.name)))
     .filter((name) => !name.split(sep).some((part) => part.startsWith(".")));
-  const extensions = [".parquet", ".arrow", ".tar"].filter((ext) =>
-    names.some((name) => name.toLowerCase().endsWith(ext)),
-  );
+  const formats = new Set(names.map(extensionOf));
+  const extensions = [".parquet", ".arrow", ".tar"].filter((ext) => formats.has(ext));
   const [extension] = extensions;
   if (extension === undefined) {
     const [json] = names;
@@ -121,7 +165,7 @@ async function hubFiles(path: string, split: string | undefined): Promise<{ file
       `${path}: files of several formats: ${extensions.join(", ")}; give one, or its folder`,
     );
   }
-  const files = names.filter((name) => name.toLowerCase().endsWith(extension));
+  const files = names.filter((name) => extensionOf(name) === extension);
   if (files.length > MOST_FILES) throw new InputError("BAD_DATA_FILE", `${path}: more than ${MOST_FILES} files`);
   const folders = new Set(files.map((name) => configOf(name)));
   if (folders.size > 1) {
@@ -142,6 +186,11 @@ async function hubFiles(path: string, split: string | undefined): Promise<{ file
   return { files: splits.get(chosen(path, [...splits.keys()], split))!, base: path };
 }
 
+/** `.tar` of a.tar, a.tar.gz and a.tgz. */
+function extensionOf(file: string): string {
+  return extname(file.toLowerCase().replace(/(\.tar)\.gz$|\.tgz$/, ".tar"));
+}
+
 /** Shard 2 before shard 10, where numbers have no leading zeros. */
 const collator = new Intl.Collator("en", { numeric: true });
 const byNumbers = (a: string, b: string) => collator.compare(a, b);
@@ -151,7 +200,7 @@ const SPLITS = /(^|[^a-z])(train|training|validation|valid|dev|val|test|testing|
 
 /** `train` of data/train-00000-of-00005.parquet, of train/0000.parquet and of train.parquet; else `train`, as in Hugging Face. */
 function splitOf(file: string): string {
-  const [, sharded] = /^(.+?)[-_.]\d+-of-\d+\b[^.]*\.\w+$/.exec(basename(file)) ?? [];
+  const [, sharded] = /^(.+?)[-_.]\d+-of-\d+\b[^.]*\.\w+(\.gz)?$/.exec(basename(file)) ?? [];
   if (sharded !== undefined) return sharded;
   const named = SPLITS.exec(basename(file)) ?? SPLITS.exec(basename(dirname(file)));
   const name = named?.[2]?.toLowerCase() ?? "train";
@@ -187,16 +236,17 @@ function chosen(path: string, splits: readonly string[], split: string | undefin
   });
 }
 
-/** A file's format by its first bytes. @throws InputError BAD_DATA_FILE for one that is compressed as a whole */
+/** A file's format by its first bytes, a tar's also in gzip. @throws InputError BAD_DATA_FILE for one that is compressed as a whole */
 async function formatOf(path: string): Promise<DataFormat> {
   const source = await FileSource.open(path, basename(path));
   try {
-    const bytes = new Uint8Array(Math.min(HEAD_BYTES, source.size));
+    const bytes = new Uint8Array(Math.min(16 * HEAD_BYTES, source.size));
     await source.read(0, bytes);
     const found = formatOfHead(bytes);
     if (found === "compressed") {
+      if (formatOfHead(headOfGzip(bytes)) === "tar") return "tar";
       throw new InputError("BAD_DATA_FILE", `${path}: the file is compressed as a whole`, {
-        hint: "decompress it first",
+        hint: "decompress it first; of compressed files those of tar and gzip are read",
       });
     }
     if (found && found !== "json") return found;
@@ -228,6 +278,8 @@ class Files implements DataSet {
   columns: readonly string[] | undefined;
   readonly #paths: readonly string[];
   readonly #format: Exclude<DataFormat, "jsonl">;
+  /** Rows by their numbers in the whole, if not all; and the number of each file's first. */
+  #chosen: { readonly rows: readonly number[]; readonly starts: readonly number[] } | undefined;
   /** Files that have been read, the most recently read last. */
   readonly #files = new Map<string, PooledSource>();
 
@@ -253,11 +305,44 @@ class Files implements DataSet {
   }
 
   async *rows(): AsyncGenerator<Row> {
+    const place = (path: string, row: Row): Row => {
+      const prefix = this.#paths.length > 1 && this.#format !== "tar" ? `${basename(path)}: ` : "";
+      return { ...row, where: `${prefix}${row.where}` };
+    };
+    if (this.#chosen) {
+      const { rows, starts } = this.#chosen;
+      for (const row of rows) {
+        const i = starts.findLastIndex((start) => start <= row);
+        const file = await this.#rowsOf(this.#paths[i]!);
+        yield place(this.#paths[i]!, await file.row!(row - starts[i]!));
+      }
+      return;
+    }
     for (const path of this.#paths) {
       const file = await this.#rowsOf(path);
-      const prefix = this.#paths.length > 1 && this.#format !== "tar" ? `${basename(path)}: ` : "";
-      for await (const row of file.rows()) yield { ...row, where: `${prefix}${row.where}` };
+      for await (const row of file.rows()) yield place(path, row);
     }
+  }
+
+  /** Leaves these rows, in this order. @throws InputError BAD_DATA_FILE for what is no number of a row */
+  async choose(rows: readonly number[]): Promise<void> {
+    const starts: number[] = [];
+    let count = 0;
+    for (const path of this.#paths) {
+      const file = await this.#rowsOf(path);
+      if (file.count === undefined || !file.row) {
+        throw new InputError("BAD_DATA_FILE", `${path}: its rows are chosen by indices, which Arrow has alone`);
+      }
+      starts.push(count);
+      count += file.count;
+    }
+    const odd = rows.findIndex((row) => !(Number.isSafeInteger(row) && row >= 0 && row < count));
+    if (odd >= 0) {
+      const text = `${this.base}: indices: there are ${count} rows, and none is ${shown(rows[odd])}`;
+      throw new InputError("BAD_DATA_FILE", text);
+    }
+    this.count = rows.length;
+    this.#chosen = { rows, starts };
   }
 
   async close(): Promise<void> {
@@ -281,8 +366,26 @@ class Files implements DataSet {
     this.#files.delete(path);
     this.#files.set(path, source);
     const before = [...this.#files.values()].reverse();
-    for (const other of before.slice(MOST_DECODED)) other.file?.trim?.();
-    for (const other of before.slice(MOST_OPEN)) await other.rest();
+    for (const [i, other] of before.entries()) {
+      if (i >= MOST_DECODED) other.file?.trim?.();
+      if (i >= (other.isGzip ? MOST_DECODED : MOST_OPEN)) await other.rest();
+    }
+  }
+}
+
+/** An open file, or what is in one of gzip. */
+type Handle = FileSource | GunzippedSource;
+
+async function openHandle(path: string): Promise<Handle> {
+  const source = await FileSource.open(path, basename(path));
+  let isOpen = false;
+  try {
+    const head = new Uint8Array(Math.min(2, source.size));
+    await source.read(0, head);
+    isOpen = !isGzip(head);
+    return isOpen ? source : await GunzippedSource.open(source);
+  } finally {
+    if (!isOpen) await source.close();
   }
 }
 
@@ -294,11 +397,13 @@ class PooledSource implements ByteSource {
   readonly #path: string;
   readonly #version: string;
   readonly #onRead: () => Promise<void>;
-  #handle: Promise<FileSource> | undefined;
+  readonly isGzip: boolean;
+  #handle: Promise<Handle> | undefined;
   #reads = 0;
 
-  private constructor(path: string, handle: FileSource, onRead: () => Promise<void>) {
+  private constructor(path: string, handle: Handle, onRead: () => Promise<void>) {
     [this.name, this.size, this.#version] = [handle.name, handle.size, handle.version];
+    this.isGzip = handle instanceof GunzippedSource;
     this.#path = path;
     this.#handle = Promise.resolve(handle);
     this.#onRead = onRead;
@@ -306,7 +411,7 @@ class PooledSource implements ByteSource {
 
   /** @param onRead called before every read */
   static async open(path: string, onRead: () => Promise<void>): Promise<PooledSource> {
-    return new PooledSource(path, await FileSource.open(path, basename(path)), onRead);
+    return new PooledSource(path, await openHandle(path), onRead);
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {
@@ -331,8 +436,8 @@ class PooledSource implements ByteSource {
     await (await handle)?.close();
   }
 
-  async #reopen(): Promise<FileSource> {
-    const source = await FileSource.open(this.#path, this.name);
+  async #reopen(): Promise<Handle> {
+    const source = await openHandle(this.#path);
     if (source.version === this.#version) return source;
     await source.close();
     throw new WeightError("FILE_CHANGED", `${this.name}: the file was changed while it was being read`);

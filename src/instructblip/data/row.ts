@@ -19,6 +19,8 @@ export interface RowFile {
   /** How many rows there are, if the file says so. */
   readonly count?: number;
   rows(): AsyncGenerator<Row>;
+  /** One of them, where that is cheaper than all before it. */
+  row?(index: number): Promise<Row>;
   /** Frees what was decoded; it is decoded again when it is needed. */
   trim?(): void;
 }

@@ -4,13 +4,18 @@
 
 data/files.json.gz has every file in base64: six questions of examples/shapes/eval in every format that `evaluate` and
 `generate --requests` read, written by pyarrow, Hugging Face's datasets and tarfile; and a table of every type, with what pyarrow
-reads back.
+reads back. data/compressed.json.gz has those that are compressed, or whose rows are chosen by indices; `make.py compressed` makes
+it alone.
 """
 
 import base64
 import gzip
+import hashlib
 import io
 import json
+import random
+import shutil
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -52,8 +57,8 @@ def embedded(question):
     return {**question, "image": {"bytes": bytes_of(question["image"]), "path": question["image"]}}
 
 
-def write_tar(name, questions, format, folder=""):
-    with tarfile.open(OUT / name, "w", format=format) as tar:
+def write_tar(name, questions, format, folder="", mode="w"):
+    with tarfile.open(OUT / name, mode, format=format) as tar:
         def add(member, content):
             info = tarfile.TarInfo(member)
             info.size = len(content)
@@ -66,6 +71,16 @@ def write_tar(name, questions, format, folder=""):
             add(f"{stem}.json", json.dumps(rest).encode())
             add(f"{stem}.txt", question["question"].encode())
 
+
+FEATURES = datasets.Features(
+    {
+        "id": datasets.Value("string"),
+        "image": datasets.Image(decode=False),
+        "question": datasets.Value("string"),
+        "answers": datasets.Sequence(datasets.Value("string")),
+        "kind": datasets.Value("string"),
+    }
+)
 
 TYPES = pa.table(
     {
@@ -97,6 +112,50 @@ def types_read_back():
     return rows
 
 
+def write_arrow(name, table, codec, chunk=None):
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.OSFile(str(OUT / name), "wb") as sink, pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=chunk)
+
+
+def long_texts():
+    """Texts of more than one block of LZ4, which go on from each other, and one that cannot be compressed."""
+    drawn = random.Random(7)
+    letters = "".join(drawn.choices("abcdefghijklmnopqrstuvwxyz", k=997))
+    noise = "".join(chr(drawn.randrange(33, 127)) for _ in range(300))
+    return pa.table({"text": ["".join(f"{letters}{i}" for i in range(150)), noise, "a" * 70_000]})
+
+
+def write_chosen(folder):
+    """As `save_to_disk` of datasets 1 after select or shuffle: `_indices_data_files` in state.json, which datasets 2 flattens."""
+    rows = [embedded(question) for question in QUESTIONS]
+    backwards = datasets.Dataset.from_list([*reversed(rows), rows[0]], features=FEATURES)
+    backwards.save_to_disk(OUT / folder, num_shards=2)
+    chosen = backwards.select(list(reversed(range(N))))
+    assert [row["id"] for row in chosen] == [question["id"] for question in QUESTIONS]
+    indices = chosen._indices.table
+    assert indices.column_names == ["indices"] and indices.schema.field("indices").type == pa.uint64()
+    with pa.OSFile(str(OUT / folder / "indices.arrow"), "wb") as sink, pa.ipc.new_stream(sink, indices.schema) as writer:
+        writer.write_table(indices)
+    state = json.loads((OUT / folder / "state.json").read_text())
+    state["_indices_data_files"] = [{"filename": "indices.arrow"}]
+    (OUT / folder / "state.json").write_text(json.dumps(state))
+
+
+def compressed():
+    questions = pa.Table.from_pylist([embedded(question) for question in QUESTIONS])
+    feather.write_feather(questions, str(OUT / "feather.arrow"), chunksize=4)  # LZ4, as by default
+    for codec in ["lz4", "zstd"]:
+        write_arrow(f"types_{codec}.arrow", TYPES, codec, chunk=2)
+        write_arrow(f"long_{codec}.arrow", long_texts(), codec)
+    texts = long_texts()["text"].to_pylist()
+    (OUT / "long.json").write_text(json.dumps([hashlib.sha256(text.encode()).hexdigest() for text in texts]))
+    (OUT / "shards_gz").mkdir()
+    write_tar("shards_gz/000000.tar.gz", QUESTIONS[:3], tarfile.USTAR_FORMAT, mode="w:gz")
+    write_tar("shards_gz/000001.tgz", QUESTIONS[3:], tarfile.PAX_FORMAT, mode="w:gz")
+    write_chosen("chosen")
+
+
 def main():
     (OUT / "paths.jsonl").write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
     (OUT / "paths.json").write_text(json.dumps(QUESTIONS, indent=1))
@@ -126,16 +185,7 @@ def main():
     ]
     pq.write_table(pa.Table.from_pylist(other), OUT / "other_names.parquet", row_group_size=2)
 
-    features = datasets.Features(
-        {
-            "id": datasets.Value("string"),
-            "image": datasets.Image(decode=False),
-            "question": datasets.Value("string"),
-            "answers": datasets.Sequence(datasets.Value("string")),
-            "kind": datasets.Value("string"),
-        }
-    )
-    whole = datasets.Dataset.from_list([embedded(question) for question in QUESTIONS], features=features)
+    whole = datasets.Dataset.from_list([embedded(question) for question in QUESTIONS], features=FEATURES)
     hub = OUT / "hub" / "data"
     hub.mkdir(parents=True)
     for i in range(2):
@@ -144,8 +194,6 @@ def main():
     whole.save_to_disk(OUT / "saved", num_shards=2)
     small = whole.select([1, 0, 2]).flatten_indices()
     datasets.DatasetDict({"train": small, "test": whole.select([0])}).save_to_disk(OUT / "saved_dict")
-    for info in OUT.rglob("dataset_info.json"):
-        info.unlink()  # it has the paths of the machine that wrote it
     feather.write_feather(whole.data.table, str(OUT / "file.arrow"), compression="uncompressed", chunksize=4)
 
     shards = OUT / "shards"
@@ -164,14 +212,26 @@ def main():
     with pa.OSFile(str(OUT / "types.arrow"), "wb") as sink, pa.ipc.new_stream(sink, TYPES.schema) as writer:
         writer.write_table(TYPES, max_chunksize=2)
     (OUT / "types.json").write_text(json.dumps(types_read_back(), ensure_ascii=False))
+
+
+def pack(name):
+    """All that is in OUT, which is empty then."""
+    for info in OUT.rglob("dataset_info.json"):
+        info.unlink()  # it has the paths of the machine that wrote it
     files = {
         str(file.relative_to(OUT)): base64.b64encode(file.read_bytes()).decode()
         for file in sorted(OUT.rglob("*"))
         if file.is_file()
     }
     (HERE / "data").mkdir(exist_ok=True)
-    (HERE / "data" / "files.json.gz").write_bytes(gzip.compress(json.dumps(files).encode(), mtime=0))
+    (HERE / "data" / name).write_bytes(gzip.compress(json.dumps(files).encode(), mtime=0))
+    for file in OUT.iterdir():
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] != ["compressed"]:
+        main()
+        pack("files.json.gz")
+    compressed()
+    pack("compressed.json.gz")

@@ -7,9 +7,11 @@ const ROOT = new URL("../../../", import.meta.url).pathname;
 
 /** Files by their paths. */
 export function dataFiles(): Record<string, Buffer> {
-  const packed = readFileSync(join(ROOT, "test/golden/datasets/data/files.json.gz"));
-  const files = JSON.parse(gunzipSync(packed).toString()) as Record<string, string>;
-  return Object.fromEntries(Object.entries(files).map(([name, base64]) => [name, Buffer.from(base64, "base64")]));
+  const files = ["files", "compressed"].flatMap((name) => {
+    const packed = readFileSync(join(ROOT, `test/golden/datasets/data/${name}.json.gz`));
+    return Object.entries(JSON.parse(gunzipSync(packed).toString()) as Record<string, string>);
+  });
+  return Object.fromEntries(files.map(([name, base64]) => [name, Buffer.from(base64, "base64")]));
 }
 
 /** Writes them to a folder, with the six images beside the files that name them. */
@@ -29,6 +31,8 @@ export const SAME: readonly string[] = [
   ...["none", "snappy", "gzip", "brotli", "zstd", "lz4", "pages"].map((name) => `${name}.parquet`),
   "hub --split train",
   "saved",
-  "file.arrow",
+  "chosen",
+  ...["file", "feather"].map((name) => `${name}.arrow`),
   "shards",
+  "shards_gz",
 ];

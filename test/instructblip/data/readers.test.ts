@@ -1,7 +1,8 @@
 /** Readers of data sets against what pyarrow, datasets and tarfile wrote, and what they say of damaged files. */
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { CompressionType, getCompressionCodec } from "@uwdata/flechette";
 import { beforeAll, describe, expect, test } from "vitest";
 import { openDataSet } from "../../../src/instructblip/data/data_set.node.ts";
 import type { EmbeddedImage, Row } from "../../../src/instructblip/data/row.ts";
@@ -85,8 +86,66 @@ describe("the same questions in", () => {
   });
 });
 
-test.each(["types.parquet", "types.arrow"])("every type of %s is what pyarrow reads", async (name) => {
+const TYPES = ["types.parquet", "types.arrow", "types_lz4.arrow", "types_zstd.arrow"];
+test.each(TYPES)("every type of %s is what pyarrow reads", async (name) => {
   expect(await rowsOf(name)).toEqual(JSON.parse(readFileSync(join(folder, "types.json"), "utf8")));
+});
+
+describe("compressed Arrow", () => {
+  test.each(["lz4", "zstd"])("%s of long texts, of some that cannot be compressed", async (codec) => {
+    const rows = await rowsOf(`long_${codec}.arrow`);
+    const expected = JSON.parse(readFileSync(join(folder, "long.json"), "utf8"));
+    expect(rows.map(({ text }) => sha256(text as string))).toEqual(expected);
+    // What other users of flechette registered in this process stays.
+    expect([CompressionType.LZ4_FRAME, CompressionType.ZSTD].map((type) => getCompressionCodec(type))).toEqual([
+      null,
+      null,
+    ]);
+  });
+
+  test.each(["lz4", "zstd"])("%s with a size that is not so is refused", async (codec) => {
+    const whole = readFileSync(join(folder, `long_${codec}.arrow`));
+    const magic = Buffer.from(codec === "lz4" ? [0x04, 0x22, 0x4d, 0x18] : [0x28, 0xb5, 0x2f, 0xfd]);
+    const size = whole.lastIndexOf(magic) - 8; // of the texts
+    const original = whole.readBigInt64LE(size);
+    for (const other of [original - 1n, original + 1n, 2n ** 40n, -2n]) {
+      whole.writeBigInt64LE(other, size);
+      writeFileSync(join(folder, "size.arrow"), whole);
+      if (codec === "zstd" && other === original + 1n) continue; // fzstd fills what is missing with zeros
+      expect((await refusal("size.arrow")).code, String(other)).toBe("BAD_DATA_FILE");
+    }
+  });
+});
+
+describe("rows that datasets 1 chose by indices", () => {
+  const withState = (change: (state: Record<string, unknown>) => object) => {
+    cpSync(join(folder, "chosen"), join(folder, "other"), { recursive: true });
+    const file = join(folder, "other/state.json");
+    const state = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;
+    writeFileSync(file, JSON.stringify({ ...state, ...change(state) }));
+  };
+
+  test("are counted, and in their order", async () => {
+    const set = (await openDataSet(join(folder, "chosen")))!;
+    expect(set.count).toBe(questions.length);
+    await set.close();
+    withState(() => ({ _indices_data_files: null }));
+    expect((await rowsOf("other")).map(({ id }) => id)).toEqual(
+      [...questions.map(({ id }) => id).reverse(), questions[0]!.id], // all that are there
+    );
+  });
+
+  test.each([
+    [{ _indices_data_files: [{ filename: "data-00000-of-00002.arrow" }] }, "none is undefined"],
+    [{ _indices_data_files: [{ filename: "../chosen/indices.arrow" }] }, "names of files in this folder"],
+    [{ _indices_data_files: "indices.arrow" }, "names of files in this folder"],
+    [{ _indices_data_files: [{ filename: "indices.arrow", skip: 1, take: 2 }] }, "skip or take"],
+    [{ _data_files: [{ filename: "data-00000-of-00002.arrow" }] }, "there are 4 rows, and none is 5"],
+    [{ _data_files: [] }, "names no data files"],
+  ])("%j is refused", async (change, message) => {
+    withState(() => change);
+    expect(await refusal("other")).toMatchObject({ code: "BAD_DATA_FILE", message: expect.stringContaining(message) });
+  });
 });
 
 test("images in lists of Parquet, of bytes alone", async () => {
@@ -131,6 +190,7 @@ describe("what is refused", () => {
       "hub/data/train-00000-of-00002.parquet",
       "saved/data-00000-of-00002.arrow",
       "shards/000000.tar",
+      "shards_gz/000000.tar.gz",
       "paths.json",
     ]) {
       const whole = readFileSync(join(folder, name));
