@@ -32,10 +32,11 @@ const SHARDS = `  --shard i/n is the i-th of n interleaved shards, i from 0 to n
     $ seq 0 7 | parallel instructblip … --shard {}/8 --out part-{}.jsonl --resume
   The repository's examples/cluster has scripts for each, and what they print.`;
 
-const DATA_SETS = `  A data set is a file, told by its first bytes: JSONL, a JSON array, Parquet, Arrow or tar (webdataset: 0001.jpg,
-  0001.json and 0001.txt are a row); or a folder: of .parquet, .arrow or .tar shards as on the Hugging Face Hub, or of
-  datasets' save_to_disk. Images are paths, URLs, or inside it as bytes or structs of bytes and path. Columns are found
-  by usual names (image, question, answers, id and others; of tar the JSON's fields and the extensions), or named.`;
+const DATA_SETS = `  A data set is a file, told by its first bytes: JSONL, a JSON array, Parquet, Arrow, tar or tar.gz (webdataset:
+  0001.jpg, 0001.json and 0001.txt are a row); or a folder: of .parquet, .arrow or .tar shards as on the Hugging Face
+  Hub, or of datasets' save_to_disk. Images are paths, URLs, or inside it as bytes or structs of bytes and path. Columns
+  are found by usual names (image, question, answers, id and others; of tar the JSON's fields and the extensions), or
+  named.`;
 
 const COLUMN = "\n              ";
 const METRICS_HELP = Object.entries(METRICS)
@@ -176,10 +177,13 @@ Examples:
     $ instructblip features --model Salesforce/blip2-itm-vit-g --data photos --out photos.safetensors
   Of images and texts, in shards, resumed after an interruption:
     $ instructblip features --model vicuna-7b --data items.jsonl --shard 2/8 --out part-2.safetensors --resume
+  Of a data set, in any format that evaluate reads, with images inside or beside it:
+    $ instructblip features --model vicuna-7b --data vqa/ --split val --prompt "{question}" --out vqa.safetensors
 ${SHARDS.replaceAll("jsonl", "safetensors")}
 
 A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}; without an id the line's place is it. Images are URLs, or
-files beside the data. All lines are checked before the model is loaded.
+files beside the data. Of a data set, and of lines where an option names a column, they are columns by usual names, and the
+text is the question, or the caption. All are checked before the model is loaded.
   of Blip2ForImageTextRetrieval (image, text or both)
     image_embeds    f32[n, Q, P], each of length 1: an image is as near to a text as the nearest of its Q queries
     text_embeds     f32[n, P], each of length 1
@@ -197,6 +201,8 @@ Examples:
     $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data photos --text "a dog on a beach"
   The texts that are about an image, as JSON:
     $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data captions.jsonl --image dog.jpg --json
+  The same of a data set:
+    $ instructblip retrieve --model Salesforce/blip2-itm-vit-g --data flickr.parquet --prompt "{caption}" --image dog.jpg
 A line of data: {"id": 7, "image": "7.jpg", "text": "a cat"}, one of both or both; --text ranks images, --image texts.
   ITC    cosine of the embeds of image and text, which are computed apart
   ITM    the probability that they belong together, by the matching head, which looks at both: of the --rerank best

@@ -1,8 +1,10 @@
 /** `features` and `retrieve`, against transformers' numbers, and against themselves in shards and resumed. */
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { EXIT } from "../../../src/instructblip/cli/format.ts";
+import { readItems } from "../../../src/instructblip/cli/retrieval/items.node.ts";
+import type { EmbeddedImage } from "../../../src/instructblip/data/row.ts";
 import { SafetensorsFile } from "../../../src/tensor/files/safetensors.ts";
 import { FileSource } from "../../../src/tensor/files/source.node.ts";
 import { expectClose } from "../../compare.ts";
@@ -11,6 +13,7 @@ import { Golden } from "../../parity/golden.ts";
 import { ALL } from "../../rounds.ts";
 import { temporaryFolder } from "../../temporary.ts";
 import { TOLERANCES } from "../../tolerances.ts";
+import { SAME, writeDataSets } from "../data/data_sets.ts";
 import { cli, json, SHAPES, SHAPES_IMAGE } from "./cli.ts";
 
 const model = goldenFolder("itm");
@@ -39,7 +42,7 @@ interface Written {
 }
 
 async function read(name: string): Promise<Written> {
-  const file = await SafetensorsFile.open(await FileSource.open(join(folder, name)));
+  const file = await SafetensorsFile.open(await FileSource.open(resolve(folder, name)));
   const [floats, index] = [{} as Written["floats"], {} as Written["index"]];
   for (const [key, { dtype }] of file.tensors) {
     const { buffer } = (await file.read(key)).slice();
@@ -137,7 +140,7 @@ describe("features", () => {
     ['{"text": "a"}\n{"id": 0, "text": "b"}', "line 2: the id 0 is on line 1 already"],
     ['{"id": 1}', "line 1: there is no image and no text"],
     ["", "there are no images and no texts in it"],
-    ["PAR1\u0015\u0004", "bad.jsonl: this is Parquet, not JSON lines"],
+    ["PAR1\u0015\u0004", "bad.jsonl: not a Parquet file that can be read"],
   ])("refuses %s", async (lines, message) => {
     const bad = join(folder, "bad.jsonl");
     writeFileSync(bad, lines);
@@ -242,6 +245,89 @@ describe("retrieve", () => {
     expect(long).toMatchObject({ code: EXIT.refused, stderr: expect.stringContaining("hint: shorten it; in code") });
     const generating = await cli(["generate", "--model", model, "--image", image(0), "--prompt", "a"]);
     expect(generating.stderr).toContain("the model is a Blip2ForImageTextRetrieval, which generates no text");
+  });
+});
+
+describe("a data set", () => {
+  const sets = temporaryFolder();
+  writeDataSets(sets);
+  const questions = JSON.parse(readFileSync(join(sets, "paths.json"), "utf8")) as {
+    id: string;
+    image: string;
+    question: string;
+  }[];
+  const argumentsOf = (format: string) => {
+    const [name, ...more] = format.split(" ");
+    return { path: join(sets, name), more };
+  };
+
+  it.each([...SAME, "paths.jsonl"])("of %s has the items of JSON lines", async (format) => {
+    const { path, more } = argumentsOf(format);
+    const options = { split: more[1], ...(format === "paths.jsonl" && { imageColumn: "image" }) };
+    const { items, base, close } = await readItems(path, options);
+    const read = await Promise.all(
+      items.map(async ({ image, ...item }) => {
+        const found = typeof image === "string" ? image : await (image as EmbeddedImage).read();
+        return { ...item, image: typeof found === "string" ? readFileSync(join(base, found)) : Buffer.from(found) };
+      }),
+    );
+    await close();
+    expect(read).toEqual(
+      questions.map(({ id, image, question }) => ({ id, text: question, image: readFileSync(join(sets, image)) })),
+    );
+  });
+
+  const lines = join(sets, "items.jsonl");
+  writeFileSync(
+    lines,
+    questions.map(({ id, image, question }) => `${JSON.stringify({ id, image, text: question })}\n`).join(""),
+  );
+
+  it.each(ALL ? SAME : ["hub --split train"])("of %s has the features and the ranks of JSON lines", async (format) => {
+    const { path, more } = argumentsOf(format);
+    const write = async (data: readonly string[], out: string) => {
+      const asked = ["features", "--model", model, "--data", ...data, "--out", join(sets, out)];
+      expect(await cli(asked)).toMatchObject({ code: EXIT.ok, stderr: "" });
+      const { floats, index, metadata } = await read(join(sets, out));
+      rmSync(join(sets, out));
+      return { floats, index, ids: metadata.ids };
+    };
+    expect(await write([path, ...more], "a.safetensors")).toEqual(await write([lines], "b.safetensors"));
+    if (!ALL) return;
+    const threads = await write([path, ...more, "--workers", "2"], "c.safetensors");
+    expect(threads).toEqual(await write([lines], "b.safetensors"));
+    const ranks = async (...data: string[]) => {
+      const ranked = await json<{ ranked: object[] }>(["retrieve", "--model", model, "--data", ...data, "--json"]);
+      return ranked[0].ranked;
+    };
+    for (const query of [
+      ["--text", "red"],
+      ["--image", image(1)],
+    ]) {
+      expect(await ranks(path, ...more, ...query)).toEqual(await ranks(lines, ...query));
+    }
+  });
+
+  it("has a text by --prompt, or a caption; of several none is chosen", async () => {
+    const file = join(sets, "captions.json");
+    const write = (...rows: object[]) => writeFileSync(file, JSON.stringify(rows));
+    write({ image: "a.png", caption: "a cat" }, { image: null, caption: ["a dog"] });
+    expect((await readItems(file)).items).toEqual([
+      { id: 0, image: "a.png", text: "a cat" },
+      { id: 1, text: "a dog" },
+    ]);
+    expect((await readItems(file, { prompt: "a photo of {caption}" })).items[0].text).toBe("a photo of a cat");
+    await expect(readItems(file, { prompt: "{nope}" })).rejects.toThrow(/nope/);
+    await expect(readItems(file, { idColumn: "nope" })).rejects.toMatchObject({ code: "UNKNOWN_COLUMN" });
+    write({ image: "a.png", captions: ["a", "b"] });
+    await expect(readItems(file)).rejects.toThrow(/captions\.json: element 0: there are 2 texts in this row, not one/);
+    write({ image: ["a.png", "b.png"] });
+    await expect(readItems(file)).rejects.toThrow(/element 0: there are 2 images in this row/);
+    write({ question_id: 1, answers: ["a"] });
+    await expect(readItems(file)).rejects.toThrow(/element 0: there is no image and no text/);
+    const empty = temporaryFolder();
+    await expect(readItems(empty)).rejects.toThrow(/no images in this folder, and no \.parquet/);
+    await expect(readItems(join(sets, "hub"))).rejects.toMatchObject({ code: "UNKNOWN_SPLIT" });
   });
 });
 

@@ -16,38 +16,37 @@ import { hasShard, isIndex, PartReader, type Shard, sizeOf } from "../../evaluat
 import { isObject } from "../../evaluation/task.ts";
 import { AutoModel } from "../../pretrained/auto_model.ts";
 import { type AnyProcessor, AutoProcessor } from "../../pretrained/auto_processor.ts";
-import { readNamedImage } from "../../pretrained/platform.node.ts";
 import { openModelFolder } from "../folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "../format.ts";
-import { BATCH_SIZE } from "../requests/batches.ts";
+import { ahead, windows } from "../requests/ahead.ts";
+import { AHEAD, BATCH_SIZE } from "../requests/batches.ts";
+import { ImageReader, workersFor } from "../requests/image_workers.node.ts";
 import { identityOf } from "../requests/predictions.node.ts";
 import { reopening } from "../requests/reopening.node.ts";
 import { splitLines } from "../requests/requests.ts";
 import { expectSameRun, openShard } from "../requests/shard_file.node.ts";
+import { type Stats, statsOn } from "../requests/stats.ts";
 import { loadAs, type Run } from "../session.node.ts";
 import { Progress, say, sayStack } from "../terminal.node.ts";
-import {
-  embed,
-  type Features,
-  type LoadedModel,
-  missingIn,
-  type Needed,
-  neededBy,
-  type ReadItem,
-} from "./embed.node.ts";
-import { type Item, readItems } from "./items.node.ts";
+import { embed, type Features, type LoadedModel, missingIn, neededBy, type ReadItem } from "./embed.node.ts";
+import { type Item, type ItemOptions, type Items, readItems } from "./items.node.ts";
 
-export interface FeatureRun {
+export interface FeatureRun extends ItemOptions {
   readonly model: string;
   readonly dtype: StorageDType;
   readonly weightCache?: true | string;
   readonly computeDtype: ComputeDType;
+  /** A file, or a folder of images or of a data set. */
   readonly data: string;
   /** The safetensors file. */
   readonly out: string;
   readonly shard?: Shard;
   readonly resume?: boolean;
   readonly batchSize?: number;
+  /** Threads that decode and resize images. */
+  readonly workers?: number;
+  /** Print how busy the device was. */
+  readonly stats?: boolean;
   /** The program's version. */
   readonly version: string;
 }
@@ -109,9 +108,17 @@ function rowOf({ index, id, features = {}, error }: Line): Row {
 
 /** Computes and writes the features. @returns the exit code */
 export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> {
+  const data = await readItems(asked.data, asked);
+  try {
+    return await featuresOf(data, asked, run);
+  } finally {
+    await data.close();
+  }
+}
+
+async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run: Run): Promise<number> {
   const { terminal, signal } = run;
   const { out: name, resume = false, shard = { i: 0, n: 1 }, dtype, computeDtype, batchSize = BATCH_SIZE } = asked;
-  const { items, base, sha256 } = await readItems(asked.data);
   const part = `${name}.part`;
   const isThere = async (file: string) => (await stat(file).catch(() => undefined)) !== undefined;
   const isWritten = await isThere(name);
@@ -156,16 +163,30 @@ export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> 
   const counts = { done: 0, failed: 0 };
   const begun = performance.now();
   let model: LoadedModel | undefined;
+  let stats: Stats | undefined;
   const pace = new Pace();
+  const workers = workersFor(left.filter(([, { image }]) => image !== undefined).length, asked.workers);
+  const images = new ImageReader(processor, base, workers, signal);
+  const read = async ([index, item]: [number, Item]): Promise<Read> => {
+    try {
+      const missing = missingIn(item, needed);
+      if (missing) throw new InputError("BAD_DATA", `the item needs ${missing}`);
+      return { index, item: { ...item, pixels: item.image === undefined ? undefined : await images.read(item.image) } };
+    } catch (error) {
+      return { index, item, error };
+    }
+  };
   const embedRest = async (progressed: () => void) => {
     const options = { weight_cache: asked.weightCache ?? false, compute_dtype: computeDtype };
     model ??= await loadAs((from, all) => AutoModel.from_pretrained(from, all), folder, dtype, run, options);
-    while (counts.done < left.length) {
+    if (asked.stats) stats = statsOn(model.device, stats);
+    const prepared = ahead(left.slice(counts.done), workers === 0 ? 0 : AHEAD * batchSize, read);
+    for await (const batch of windows(prepared, batchSize)) {
       signal.throwIfAborted();
-      const batch = left.slice(counts.done, counts.done + batchSize);
-      const items = batch.map(([, item]) => item);
-      const found = await embedEach(model, processor, items, { needed, base, signal });
-      for (const [k, [index, { id }]] of batch.entries()) {
+      if (images.failure) throw images.failure.error;
+      const found = await embedEach(model, processor, batch, signal);
+      for (const [k, { index, item }] of batch.entries()) {
+        const { id } = item;
         const line = { index, id, ...lineOf(found[k]!, terminal) };
         if (line.error) {
           counts.failed++;
@@ -187,8 +208,11 @@ export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> 
   };
   try {
     if (left.length > 0) await reopening(run, embedRest, release);
+    progress.clear();
+    if (stats) say(terminal, (stats as Stats).text(counts.done));
   } finally {
     progress.clear();
+    await images.close();
     model?.dispose();
     await out?.close();
   }
@@ -207,28 +231,24 @@ export async function runFeatures(asked: FeatureRun, run: Run): Promise<number> 
   return exit;
 }
 
+/** An item of which the image is read, or why it is not. */
+interface Read {
+  readonly index: number;
+  readonly item: Item & Partial<ReadItem>;
+  readonly error?: unknown;
+}
+
 type Found = { readonly features: Features } | { readonly error: unknown };
 
 /** Features of items, together; if that fails, one by one, so that the error is that of its item. */
 async function embedEach(
   model: LoadedModel,
   processor: AnyProcessor,
-  items: readonly Item[],
-  { needed, base, signal }: { readonly needed: Needed; readonly base: string; readonly signal: AbortSignal },
+  items: readonly Read[],
+  signal: AbortSignal,
 ): Promise<Found[]> {
-  const found: (Found | undefined)[] = items.map(() => undefined);
-  const read: (ReadItem & { readonly i: number })[] = [];
-  for (const [i, item] of items.entries()) {
-    try {
-      const missing = missingIn(item, needed);
-      if (missing) throw new InputError("BAD_DATA", `the line needs ${missing}`);
-      const pixels = item.image === undefined ? undefined : await readNamedImage(item.image, { base, signal });
-      read.push({ ...item, pixels, i });
-    } catch (error) {
-      signal.throwIfAborted();
-      found[i] = { error };
-    }
-  }
+  const found: (Found | undefined)[] = items.map((one) => ("error" in one ? { error: one.error } : undefined));
+  const read = items.flatMap(({ item }, i) => (found[i] ? [] : [{ ...(item as ReadItem), i }]));
   const embedAll = async (some: typeof read): Promise<void> => {
     if (some.length === 0) return;
     try {

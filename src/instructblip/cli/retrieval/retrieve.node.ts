@@ -14,12 +14,12 @@ import { readNamedImage } from "../../pretrained/platform.node.ts";
 import { openModelFolder } from "../folder.node.ts";
 import { describeError, EXIT, endsRun, formatTable, Pace, progressText } from "../format.ts";
 import { BATCH_SIZE } from "../requests/batches.ts";
-import { loadAs, type Run } from "../session.node.ts";
+import { loadAs, type Run, readSource } from "../session.node.ts";
 import { Progress, say, sayStack } from "../terminal.node.ts";
 import { cosine, embedImages, embedTexts, type Feature, matchPairs } from "./embed.node.ts";
-import { type Item, readItems } from "./items.node.ts";
+import { type Item, type ItemOptions, type Items, readItems } from "./items.node.ts";
 
-export interface Retrieval {
+export interface Retrieval extends ItemOptions {
   readonly model: string;
   readonly dtype: StorageDType;
   readonly data: string;
@@ -49,10 +49,18 @@ interface Ranked {
 
 /** Ranks the data for a text, or for an image, and prints it, without what failed. @returns the exit code */
 export async function runRetrieve(asked: Retrieval, run: Run): Promise<number> {
+  const data = await readItems(asked.data, asked);
+  try {
+    return await rank(data, asked, run);
+  } finally {
+    await data.close();
+  }
+}
+
+async function rank(data: Items, asked: Retrieval, run: Run): Promise<number> {
   const { terminal, signal } = run;
   const { text, image, rerank = 128, top = 20, batchSize: size = BATCH_SIZE } = asked;
   const kind = text === undefined ? "text" : "image";
-  const data = await readItems(asked.data);
   const items = data.items.filter((item) => item[kind] !== undefined);
   if (items.length === 0) throw new InputError("BAD_DATA", `${asked.data}: there are no ${kind}s in it to rank`);
   const folder = await openModelFolder(asked.model, run);
@@ -70,7 +78,7 @@ export async function runRetrieve(asked: Retrieval, run: Run): Promise<number> {
     asked.dtype,
     run,
   );
-  const read = (item: Item) => readNamedImage(item.image!, { base: data.base, signal });
+  const read = (item: Item) => readSource(item.image!, { base: data.base, signal });
   const progress = new Progress(terminal);
   try {
     const query: Feature = shown
@@ -128,7 +136,10 @@ export async function runRetrieve(asked: Retrieval, run: Run): Promise<number> {
       .sort((a, b) => scoreOf(b) - scoreOf(a) || a - b);
     const ranked = [...best, ...order.slice(rerank)].map((i): Ranked => {
       const itm = judged.get(i)?.probability;
-      return { ...items[i]!, itc: similarities.get(i)!, ...(itm !== undefined && { itm }), score: scoreOf(i) };
+      const { id, image, text } = items[i]!;
+      const name = typeof image === "string" ? image : image?.name;
+      const item = { id, ...(name !== undefined && { image: name }), ...(text !== undefined && { text }) };
+      return { ...item, itc: similarities.get(i)!, ...(itm !== undefined && { itm }), score: scoreOf(i) };
     });
     const rows = top === 0 ? ranked : ranked.slice(0, top);
     await terminal.out(
