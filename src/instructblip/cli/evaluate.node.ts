@@ -18,6 +18,7 @@ import type { Shard } from "../evaluation/shards.ts";
 import { type Prediction, summarize } from "../evaluation/summary.ts";
 import type { Question, Task } from "../evaluation/task.ts";
 import { candidateIds } from "../generation/ranking.ts";
+import { checkModelDownload } from "../pretrained/auto_model.ts";
 import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.ts";
 import type { InstructBlipInputs } from "../pretrained/instructblip.ts";
 import type { VisionLanguageModel } from "../pretrained/vision_language_model.ts";
@@ -84,6 +85,7 @@ async function evaluateOn(data: Data, task: Task, evaluation: Evaluation, run: R
   const { computeDtype: compute_dtype = "f32" } = evaluation;
   const folder = await openModelFolder(evaluation.model, run);
   const processor = await AutoProcessor.from_pretrained(folder);
+  await checkModelDownload(folder, dtype);
   const settings: Settings = {
     version,
     task,

@@ -34,6 +34,10 @@ export class JsonFolder implements Folder {
     return this.#folder.preview?.();
   }
 
+  get isRemote(): boolean {
+    return this.#folder.isRemote ?? false;
+  }
+
   /** Wraps a folder, unless that has been done. */
   static of(folder: Folder): JsonFolder {
     return folder instanceof JsonFolder ? folder : new JsonFolder(folder);

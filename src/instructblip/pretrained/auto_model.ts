@@ -1,4 +1,5 @@
 /** The classes of a checkpoint's model and config, by model_type of config.json. Source: transformers, models/auto. */
+import type { StorageDType } from "../../modules/storage_dtype.ts";
 import { ConfigError } from "../../tensor/errors.ts";
 import { configClassOf } from "../config/auto.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
@@ -14,7 +15,7 @@ import { opened, type PretrainedFrom } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
 import { InstructBlipForConditionalGeneration } from "./instructblip.ts";
 import { InstructBlipVideoForConditionalGeneration } from "./instructblip_video.ts";
-import { type FromPretrainedOptions, readModelOptions } from "./load.ts";
+import { checkDownload, type FromPretrainedOptions, readModelOptions } from "./load.ts";
 import { ModelFolder, openPretrained } from "./model_folder.ts";
 import type { VisionLanguageModel } from "./vision_language_model.ts";
 
@@ -96,3 +97,16 @@ export const AutoModel = {
     return (Model as typeof Blip2ForImageTextRetrieval).from_pretrained(folder, opened(options));
   },
 };
+
+/**
+ * Refuses a model that does not fit on the device before its weights are downloaded, if they would be.
+ *
+ * @throws as {@link checkDownload}
+ */
+export async function checkModelDownload(folder: ModelFolder, dtype: StorageDType): Promise<void> {
+  if (!folder.preview()) return;
+  const { family } = await folder.config();
+  const name = await retrievalClass(folder);
+  const Model = name ? RETRIEVAL[name] : MODELS[family.architecture];
+  await checkDownload(Model as typeof Blip2ForImageTextRetrieval, folder, dtype);
+}

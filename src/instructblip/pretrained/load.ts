@@ -222,10 +222,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   } = readModelOptions(options);
   const { on_progress, signal } = open;
   const folder = await withParts(await openPretrained(from, open), { base_model, adapter }, open);
-  await refuseUnheeded(folder);
-  let config = await folder.config(Model.config_class);
-  const scheme = otherScheme(fileOf(config));
-  if (scheme) refuseOther(scheme);
+  let config = await readConfig(Model, folder);
   let checkpoint: Checkpoint | undefined;
   let weights: Weights | undefined;
   let opened: Device | undefined = device;
@@ -276,6 +273,15 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
   }
 }
 
+/** The config of a model whose weights can be read. @throws as refuseUnheeded and ModelFolder.config; WeightError of other schemes */
+async function readConfig<C extends VisionLanguageConfig, M>(Model: ModelClass<C, M>, folder: ModelFolder): Promise<C> {
+  await refuseUnheeded(folder);
+  const config = await folder.config(Model.config_class);
+  const scheme = otherScheme(fileOf(config));
+  if (scheme) refuseOther(scheme);
+  return config;
+}
+
 /** The tensors that a model reads. */
 function readOf({ name, tensors }: Checkpoint, unused: readonly RegExp[] = []): Pick<Checkpoint, "name" | "tensors"> {
   const ignored = [...IGNORED, ...unused];
@@ -283,7 +289,29 @@ function readOf({ name, tensors }: Checkpoint, unused: readonly RegExp[] = []): 
 }
 
 /**
- * Allocates a model by the headers of its files, and frees it again, before the files are downloaded.
+ * Refuses weights that do not fit on a new device before they are downloaded, if they would be.
+ *
+ * @throws DeviceError BUDGET, GPU_OOM, with the dtype that would fit; as bind and openDevice
+ */
+export async function checkDownload<C extends VisionLanguageConfig, M>(
+  Model: ModelClass<C, M>,
+  folder: ModelFolder,
+  dtype: StorageDType,
+): Promise<void> {
+  const preview = folder.preview();
+  if (!preview) return;
+  const config = await readConfig(Model, folder);
+  const device = await openDevice();
+  try {
+    await tryFit(Model, preview, config, device, dtype);
+  } finally {
+    device.destroy();
+  }
+}
+
+/**
+ * Allocates a model by the headers of its files, and frees it again, before the files are downloaded; if none would be, later is
+ * early enough.
  *
  * @throws DeviceError BUDGET, GPU_OOM, with the dtype that would fit; as bind
  */
@@ -296,6 +324,7 @@ async function tryFit<C extends VisionLanguageConfig, M>(
 ): Promise<void> {
   const headers = await weightsOf(folder);
   try {
+    if (!folder.isRemote) return;
     expectFits(readOf(headers, Model.unused), device, dtype);
     const call = device.call();
     const weights = Weights.open(headers, device, dtype);

@@ -54,8 +54,17 @@ export class ModelFolder extends JsonFolder {
   /** This folder for its headers, if opening files downloads them. */
   override preview(): ModelFolder | undefined {
     const [own, base] = [super.preview(), this.base_model?.preview()];
-    if (!own && !base) return undefined;
-    return new ModelFolder(own ?? this, base ? new JsonFolder(base) : this.base_model, this.adapters);
+    const adapters = this.adapters.map((adapter) => adapter.preview());
+    if (![own, base, ...adapters].some((preview) => preview)) return undefined;
+    return new ModelFolder(
+      own ?? this,
+      base ? JsonFolder.of(base) : this.base_model,
+      this.adapters.map((adapter, i) => (adapters[i] ? JsonFolder.of(adapters[i]) : adapter)),
+    );
+  }
+
+  override get isRemote(): boolean {
+    return super.isRemote || [this.base_model, ...this.adapters].some((part) => part?.isRemote);
   }
 
   /**

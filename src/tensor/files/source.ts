@@ -28,6 +28,8 @@ export interface Folder {
   open(file: string): Promise<ByteSource>;
   /** The same files, without downloading whole what is not here: for their headers. Absent if opening does not download. */
   preview?(): Folder | undefined;
+  /** Of a preview: whether a file that was opened is not here. */
+  readonly isRemote?: boolean;
   /** For the user, such as that files could not be cached. */
   readonly warnings?: readonly string[];
 }

@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { InstructBlipConfig } from "../../../src/instructblip/config/instructblip.ts";
 import { AutoConfig, AutoModelForImageTextToText } from "../../../src/instructblip/pretrained/auto_model.ts";
 import { AutoProcessor } from "../../../src/instructblip/pretrained/auto_processor.ts";
+import { weightBytes } from "../../../src/instructblip/pretrained/checkpoint/fit.ts";
 import { parseHubUrl } from "../../../src/instructblip/pretrained/hub/hub.ts";
 import { InstructBlipForConditionalGeneration } from "../../../src/instructblip/pretrained/instructblip.ts";
 import { type FromPretrainedOptions, readModelOptions } from "../../../src/instructblip/pretrained/load.ts";
@@ -20,10 +21,11 @@ import { InstructBlipProcessor } from "../../../src/instructblip/processing/inst
 import { InstructBlipVideoProcessor } from "../../../src/instructblip/processing/instructblip_video_processor.ts";
 import { readStorage } from "../../../src/modules/storage_dtype.ts";
 import { openDevice } from "../../../src/tensor/device/open_device.ts";
-import { NodeFolder } from "../../../src/tensor/files/source.node.ts";
+import { NodeFolder, openCheckpoint } from "../../../src/tensor/files/source.node.ts";
 import { HttpFolder } from "../../../src/tensor/files/source.ts";
 import { testDevice } from "../../device.ts";
 import { goldenFolder } from "../../golden_folder.ts";
+import { ALL } from "../../rounds.ts";
 import { cli } from "../cli/cli.ts";
 import { type HubModel, HubServer } from "./hub_server.ts";
 
@@ -216,6 +218,58 @@ describe("a model of the Hub", () => {
     ]) {
       await expect(AutoConfig.from_pretrained(id, { revision })).rejects.toMatchObject({ code: "HUB_ID" });
     }
+  });
+
+  test("one that does not fit on the device is refused by the headers, with the dtype that would, before its download", async () => {
+    const checkpoint = await openCheckpoint(GOLDEN);
+    await checkpoint.close();
+    const budget = Math.ceil(1.1 * weightBytes(checkpoint, "int8"));
+    vi.stubEnv("INSTRUCTBLIP_MEMORY_BUDGET", String(budget));
+    const weights = join(folder, "home/hub/models--owner--name/snapshots", COMMIT, "model.safetensors");
+    const bytesSent = () =>
+      server.seen
+        .filter(({ host }) => host === "cdn")
+        .map(({ range }) =>
+          /^bytes=(\d+)-(\d+)$/
+            .exec(range ?? "")!
+            .slice(1)
+            .map(Number),
+        )
+        .reduce((sum, [begin, end]) => sum + end! - begin! + 1, 0);
+    const refused = { code: "BUDGET", hint: expect.stringMatching(/^dtype: "int8" takes /) };
+    await expect(AutoModelForImageTextToText.from_pretrained("owner/name")).rejects.toMatchObject(refused);
+    const data = join(folder, "data.jsonl");
+    writeFileSync(data, '{"id": 1, "image": "a.png", "question": "a", "answers": ["b"]}\n');
+    writeFileSync(join(folder, "task.json"), '{"prompt": "{question}", "metric": "exact_match"}');
+    const commands = [
+      ["evaluate", "--task", join(folder, "task.json"), "--data", data],
+      ["generate", "--json", "--requests", data, "--prompt", "a", "--out", join(folder, "out.jsonl")],
+    ];
+    for (const args of commands.slice(0, ALL ? 2 : 1)) {
+      const { code, stderr } = await cli([...args, "--model", "owner/name"]);
+      expect(`${code} ${stderr}`).toMatch(/^1 error: .*its weights take .*\n +hint: dtype: "int8" takes /);
+    }
+    const { code, stdout } = await cli(["inspect", "owner/name"]);
+    expect(`${code} ${stdout}`).toMatch(/^0 .*owner\/name/);
+    expect(existsSync(weights)).toBe(false);
+    expect(bytesSent()).toBeLessThan(model.files["model.safetensors"].length / 2);
+
+    if (!ALL) return;
+    const fitting = await AutoModelForImageTextToText.from_pretrained("owner/name", { dtype: "int8", compile: false });
+    fitting.dispose();
+    expect(existsSync(weights)).toBe(true);
+    // What is kept is read from the disk.
+    server.seen.length = 0;
+    const again = await AutoModelForImageTextToText.from_pretrained("owner/name", { dtype: "int8", compile: false });
+    again.dispose();
+    expect(asked()).toEqual(["/api/models/owner/name/revision/main"]);
+  });
+
+  test("a server without ranges is asked for the whole file", async () => {
+    model.ignoreRange = true;
+    const device = await testDevice();
+    const loaded = await AutoModelForImageTextToText.from_pretrained("owner/name", { device, compile: false });
+    loaded.dispose();
   });
 
   test("token: the one that is given, none, or the stored one", async () => {

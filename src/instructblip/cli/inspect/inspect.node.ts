@@ -1,6 +1,6 @@
 /**
  * `inspect`: reads a checkpoint's config and headers, requests an adapter, and prints the result of inspection.ts. No
- * weights are read.
+ * weights are read, and of a model of the Hub none are downloaded.
  */
 
 import type { Caps } from "../../../tensor/device/caps.ts";
@@ -22,7 +22,7 @@ export async function runInspect(path: string, { json, tensors }: InspectOptions
   const { terminal } = run;
   const folder = await openModelFolder(path, run);
   const config = await folder.config();
-  const checkpoint = await weightsOf(folder);
+  const checkpoint = await weightsOf(folder.preview() ?? folder);
   const files = checkpoint.files.map(({ name, size }) => ({ name, bytes: size }));
   await checkpoint.close();
   const caps = await adapterCaps();

@@ -11,6 +11,7 @@ import { onlyJsonl } from "../../data/format.ts";
 import { type Shard, sizeOf } from "../../evaluation/shards.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
 import { candidateIds } from "../../generation/ranking.ts";
+import { checkModelDownload } from "../../pretrained/auto_model.ts";
 import { type AnyProcessor, AutoProcessor } from "../../pretrained/auto_processor.ts";
 import type { InstructBlipInputs } from "../../pretrained/instructblip.ts";
 import type { ModelFolder } from "../../pretrained/model_folder.ts";
@@ -86,6 +87,7 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
   const start = performance.now();
   const folder = await openModelFolder(modelPath, run);
   const processor = await AutoProcessor.from_pretrained(folder);
+  if (questions.out !== undefined) await checkModelDownload(folder, dtype);
   const previous = new PreviousRun(`--out ${questions.out}`);
   const settings = questions.out === undefined ? undefined : await settingsOf(questions, shard, isFile, folder);
   const out = questions.out === undefined ? undefined : await OutFile.open(questions.out, resume, previous.add);

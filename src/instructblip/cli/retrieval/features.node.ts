@@ -14,7 +14,7 @@ import { FileSource, saveSafetensors } from "../../../tensor/files/source.node.t
 import { parseJson } from "../../config/json_file.ts";
 import { hasShard, isIndex, PartReader, type Shard, sizeOf } from "../../evaluation/shards.ts";
 import { isObject } from "../../evaluation/task.ts";
-import { AutoModel } from "../../pretrained/auto_model.ts";
+import { AutoModel, checkModelDownload } from "../../pretrained/auto_model.ts";
 import { type AnyProcessor, AutoProcessor } from "../../pretrained/auto_processor.ts";
 import { openModelFolder } from "../folder.node.ts";
 import { describeError, EXIT, endsRun, formatDuration, Pace, progressText } from "../format.ts";
@@ -134,6 +134,7 @@ async function featuresOf({ items, base, sha256 }: Items, asked: FeatureRun, run
     });
   }
   const processor = await AutoProcessor.from_pretrained(folder);
+  await checkModelDownload(folder, dtype);
   const settings: Settings = {
     version: asked.version,
     model: folder.name,

@@ -4,6 +4,7 @@ import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { EngineError, InputError, WeightError } from "../../../tensor/errors.ts";
 import { type FetchLimits, fetchLimited, type LimitedResponse } from "../../../tensor/files/fetch_limited.ts";
+import { type ByteSource, HttpSource } from "../../../tensor/files/source.ts";
 import type { OpenFolderOptions } from "./hub.ts";
 import { COMMIT, cleanToken, type HubId, type HubSettings, hubRefusal, hubSettings } from "./hub.ts";
 
@@ -26,6 +27,8 @@ const QUESTION_MS = 60_000;
 /** Largest response: about 60,000 files; a model has a hundred. */
 const MAX_ANSWER_BYTES = 16 * 2 ** 20;
 const MAX_ANSWER_PAGES = 100;
+/** Ranges count transferred bytes: a compressed response could not be resumed. */
+const UNCOMPRESSED = { "Accept-Encoding": "identity" } as const;
 
 /** Requests for one repository: token, endpoint and error messages. */
 export class Hub {
@@ -110,11 +113,26 @@ export class Hub {
 
   /** The bytes of a file from `begin`. For large files the Hub redirects to another host. */
   async bytes(commit: string, file: string, begin: number): Promise<LimitedResponse> {
-    const path = file.split("/").map(encodeURIComponent).join("/");
-    // Ranges count transferred bytes: a compressed response could not be resumed.
-    const headers: Record<string, string> = { "Accept-Encoding": "identity" };
+    const headers: Record<string, string> = { ...UNCOMPRESSED };
     if (begin > 0) headers.Range = `bytes=${begin}-`;
-    return this.#send(`${this.settings.endpoint}/${this.id.repository}/resolve/${commit}/${path}`, { headers }, file);
+    return this.#send(this.#urlOf(commit, file), { headers }, file);
+  }
+
+  /** A file that is read by ranges, without downloading it whole. @throws WeightError as HttpSource.open */
+  async ranges(commit: string, file: string): Promise<ByteSource> {
+    const { signal, silenceMs, minRate } = this.options;
+    const headers = { ...UNCOMPRESSED, ...(this.#token && { Authorization: `Bearer ${this.#token}` }) };
+    const options = { headers, signal, from: this.settings.endpoint };
+    return HttpSource.open(this.#urlOf(commit, file), {
+      ...options,
+      ...(silenceMs !== undefined && { silenceMs }),
+      ...(minRate !== undefined && { minRate }),
+    });
+  }
+
+  #urlOf(commit: string, file: string): string {
+    const path = file.split("/").map(encodeURIComponent).join("/");
+    return `${this.settings.endpoint}/${this.id.repository}/resolve/${commit}/${path}`;
   }
 
   /** Runs a request of the library; its errors become typed ones. */

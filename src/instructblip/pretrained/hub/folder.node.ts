@@ -102,6 +102,29 @@ export class HubFolder implements Folder {
     return new NodeFolder(this.path).open(file);
   }
 
+  /** Reads by ranges what is not in the cache, and keeps nothing. */
+  preview(): Folder | undefined {
+    if (this.#apart) return undefined;
+    let isRemote = false;
+    return {
+      name: this.name,
+      has: (file) => this.has(file),
+      text: (file, maxBytes) => this.text(file, maxBytes), // small, and needed anyway
+      open: async (file) => {
+        checkFileName(file);
+        if (await isFile(join(this.path, file))) return this.open(file);
+        // A server that gives no ranges, or refuses, is asked for the whole file.
+        const source = await this.#hub.ranges(this.commit, file).catch(() => undefined);
+        if (!source) return this.open(file);
+        isRemote = true;
+        return source;
+      },
+      get isRemote() {
+        return isRemote;
+      },
+    };
+  }
+
   async #fetch(file: string, maxBytes: number): Promise<void> {
     checkFileName(file);
     const pointer = join(this.path, file);

@@ -146,11 +146,19 @@ export class CachedFolder implements Folder {
   /** Reads what is not kept by ranges, and keeps nothing. */
   preview(): Folder | undefined {
     if (this.#options.local_files_only) return undefined;
+    let isRemote = false;
     return {
       name: this.name,
       has: (file) => this.has(file),
       text: (file, maxBytes) => this.text(file, maxBytes), // small, and needed anyway
-      open: async (file) => ((await this.#isKept(file)) ? this.open(file) : this.#server.open(file)),
+      open: async (file) => {
+        if (await this.#isKept(file)) return this.open(file);
+        isRemote = true;
+        return this.#server.open(file);
+      },
+      get isRemote() {
+        return isRemote;
+      },
     };
   }
 
