@@ -75,8 +75,7 @@ async function measure(options: Options, folder: string, signal: AbortSignal): P
   const workers = options.workers ?? Math.max(1, Math.min(8, availableParallelism() - 1));
   const env = { ...process.env };
   const machine = await machineOf();
-  say("building the package …");
-  const program = builtProgram();
+  const program = builtProgram(say);
   say(`making ${questions} images …`);
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, "task.json"), JSON.stringify(TASK));
@@ -142,8 +141,9 @@ async function machineOf(): Promise<Machine> {
 }
 
 /** The command line, compiled: threads of sources would compile them each time. */
-function builtProgram(): string {
+function builtProgram(say: (text: string) => void): string {
   if (!import.meta.url.endsWith(".ts")) return join(root, programFile("src/instructblip/cli/main"));
+  say("building the package …");
   const { status } = spawnSync(process.execPath, [join(root, "scripts/build.mjs")], { stdio: ["ignore", 2, 2] });
   if (status !== 0) throw new Error("npm run build failed");
   return join(root, "dist/instructblip/cli/main.js");

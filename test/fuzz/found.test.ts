@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { AutoConfig, AutoProcessor, InstructBlipVideoProcessor } from "../../src/index.node.ts";
 import { parseRequest } from "../../src/instructblip/cli/requests/requests.ts";
 import { JsonFolder } from "../../src/instructblip/config/json_folder.ts";
+import { openParquet } from "../../src/instructblip/data/parquet.ts";
 import { parseQuestion, parseTask } from "../../src/instructblip/evaluation/task.ts";
 import { decodingConfig } from "../../src/instructblip/generation/configuration.ts";
 import { readRankOptions } from "../../src/instructblip/generation/ranking.ts";
@@ -170,4 +171,19 @@ test("every target has cases that are read, not only cases that are refused", as
     }
     expect(accepted, name).toBeGreaterThan(0);
   }
+});
+
+test("a Parquet schema with a negative number of children is refused, not read for ever", async () => {
+  const file = [
+    "UEFSMRUEFSAVIEwVBhUAEgAAAQAAAGECAAAAYmMBAAAAZBUAFSIVIiwVCBUQFQYVBhwAAAACAAAAAwIDAAAAA98AAgMkABUEFSAV",
+    "IEwVBhUAEgAAAQAAAGECAAAAYmMBAAAAZBUAFSQVJCwVCBUQFQYVBhwAAAACAAAAAwIEAAAAA2QIAAIDJAAVBBmMNQAYBnNjaGVt",
+    "YRUEADUCGAVieXRlcxUCFQZMPAAAADUEGARsaXN0FQIAFQwlAhgHZWxlbWVudAA1AhgHc3RydWN0cxUDFQZMPAAAADUEGARsaXN0",
+    "FQIANQIYB2VsZW1lbnQVAgAVDCUCGAVieXRlcwAWBhkcGSwmABwVDBk1AAYQGTgFYnl0ZXMEbGlzdAdlbGVtZW50FQAWCBaEARaE",
+    "ASZEJggpLBUEFQAVAgAVABUQFQIAPBYIGSYGAhlGAAIABgAAACYAHBUMGTUABhAZSAdzdHJ1Y3RzBGxpc3QHZWxlbWVudAVieXRl",
+    "cxUAFggWhgEWhgEmyAEmjAEpLBUEFQAVAgAVABUQFQIAPBYIGSYGAhlWAAIAAAYAAAAWigIWBiYIFooCACggcGFycXVldC1jcHAt",
+    "YXJyb3cgdmVyc2lvbiAyNS4wLjEZLBwAABwAAABWAQAAUEFSMQ==",
+  ].join("");
+  expect(await code(() => openParquet(new MemorySource("a.parquet", Buffer.from(file, "base64"))))).toBe(
+    "BAD_DATA_FILE",
+  );
 });

@@ -55,7 +55,7 @@ async function open(source: ByteSource): Promise<RowFile> {
   };
   // Several columns are read ahead, and awaited one by one: after a failure the others are not.
   const file = { byteLength: source.size, slice: (start: number, end?: number) => handled(slice(start, end)) };
-  const metadata = await parquetMetadataAsync(file, { initialFetchSize: footer + 8 });
+  const metadata = await parquetMetadataAsync(file, { initialFetchSize: footer + 8, geoparquet: false });
   chunks = checkedChunks(metadata, source.size);
   const images = imageColumns(metadata.schema);
   const options = { file: { ...file }, compressors, utf8: false, useOffsetIndex: false, geoparquet: false } as const;
