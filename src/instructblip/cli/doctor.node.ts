@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { openDevice } from "../../tensor/device/open_device.ts";
 import { webgpuVersion } from "../../tensor/device/tuned_plan.node.ts";
 import { InputError } from "../../tensor/errors.ts";
+import { systemReason } from "../../tensor/files/system_error.ts";
 import { type Exam, examine, formatCheck, formatSummary } from "../doctor/doctor.ts";
 import { EXIT } from "./format.ts";
 import { checkOuts } from "./requests/out_file.node.ts";
@@ -82,7 +83,7 @@ async function embeddedExam(): Promise<Exam> {
 
 /** @throws InputError IO */
 function writeReport(name: string, text: string): Promise<void> {
-  return writeFile(name, text).catch((cause: NodeJS.ErrnoException) => {
-    throw new InputError("IO", `--json ${name}: the system reports ${cause.code}`, { cause });
+  return writeFile(name, text).catch((cause: unknown) => {
+    throw new InputError("IO", `--json ${name}: ${systemReason(cause)}`, { cause });
   });
 }

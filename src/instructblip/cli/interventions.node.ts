@@ -1,6 +1,7 @@
 /** `--interventions FILE`: a JSON array of interventions. */
 import { readFile } from "node:fs/promises";
 import { type EngineError, InputError } from "../../tensor/errors.ts";
+import { systemReason } from "../../tensor/files/system_error.ts";
 import { parseJson } from "../config/json_file.ts";
 import { jsonMistake } from "../config/json_text.ts";
 import { checkInterventions, type Intervention } from "../interventions/intervention.ts";
@@ -19,7 +20,7 @@ export async function readInterventions(file: string | undefined): Promise<reado
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") throw new InputError("NOT_FOUND", `${name}: no such file`);
-    throw new InputError("IO", `${name}: ${code ?? (error as Error).message}`);
+    throw new InputError("IO", `${name}: ${systemReason(error)}`);
   }
   let given: unknown;
   try {

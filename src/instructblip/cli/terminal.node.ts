@@ -4,6 +4,7 @@
  * without an error.
  */
 import { InputError } from "../../tensor/errors.ts";
+import { systemReason } from "../../tensor/files/system_error.ts";
 import { escaped } from "../../tensor/shown.ts";
 import { EXIT, Interrupted } from "./format.ts";
 
@@ -28,7 +29,7 @@ export function processTerminal(onClosed: (reason: Interrupted) => void): Termin
   const fail = (error: NodeJS.ErrnoException): Error => {
     if (failed) return failed;
     const interrupted = error.code === "EPIPE" ? new Interrupted(EXIT.sigpipe) : undefined;
-    failed = interrupted ?? new InputError("IO", `stdout cannot be written: the system reports ${error.code}`);
+    failed = interrupted ?? new InputError("IO", `stdout cannot be written: ${systemReason(error)}`);
     if (interrupted) onClosed(interrupted);
     return failed;
   };
@@ -59,9 +60,9 @@ export function processTerminal(onClosed: (reason: Interrupted) => void): Termin
 export function exitWithReader(): void {
   const { stdout, stderr } = process;
   stderr.on("error", () => {}); // nobody is left to be told
-  stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
-    if (code === "EPIPE") process.exit(EXIT.sigpipe);
-    stderr.write(`error: stdout cannot be written: the system reports ${code}\n`);
+  stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(EXIT.sigpipe);
+    stderr.write(`error: stdout cannot be written: ${systemReason(error)}\n`);
     process.exit(EXIT.refused);
   });
 }

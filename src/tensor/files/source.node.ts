@@ -18,6 +18,7 @@ import {
   MAX_TEXT_BYTES,
   readText,
 } from "./source.ts";
+import { systemReason } from "./system_error.ts";
 
 /** One read(2) takes an int32 length. */
 const MAX_READ = 2 ** 30;
@@ -255,14 +256,5 @@ export function ioError(cause: unknown, name: string): Error {
   if (code === "ERR_INVALID_ARG_VALUE") return new WeightError("NOT_FOUND", `${name}: no such file`, { cause });
   if (!("syscall" in cause)) return cause;
   if (code === "ENOENT" || code === "ENOTDIR") return new WeightError("NOT_FOUND", `${name}: no such file`, { cause });
-  const reasons = new Map<unknown, string>([
-    ["EACCES", "no permission"],
-    ["EPERM", "no permission"],
-    ["ENOSPC", "the disk is full"],
-    ["EROFS", "the disk is read-only"],
-    ["EMFILE", "too many open files"],
-    ["ENFILE", "too many open files"],
-    ["ELOOP", "a loop of symbolic links"],
-  ]);
-  return new WeightError("IO", `${name}: ${reasons.get(code) ?? `the system reports ${String(code)}`}`, { cause });
+  return new WeightError("IO", `${name}: ${systemReason(cause)}`, { cause });
 }

@@ -5,6 +5,7 @@ import { WeightError } from "../errors.ts";
 import type { WritableFolder } from "./file_set.ts";
 import { ioError, writeFileAtomic } from "./source.node.ts";
 import { type ByteSink, checkFileName } from "./source.ts";
+import { systemReason } from "./system_error.ts";
 
 export class NodeWritableFolder implements WritableFolder {
   readonly name: string;
@@ -62,7 +63,7 @@ function throwIoError(name: string): (cause: unknown) => never {
 }
 
 async function makeFolder(path: string): Promise<void> {
-  await mkdir(path, { recursive: true }).catch((cause: NodeJS.ErrnoException) => {
-    throw new WeightError("IO", `${path}: the folder cannot be made (${cause.code ?? cause.message})`, { cause });
+  await mkdir(path, { recursive: true }).catch((cause: unknown) => {
+    throw new WeightError("IO", `${path}: the folder cannot be made: ${systemReason(cause)}`, { cause });
   });
 }

@@ -87,7 +87,7 @@ describe("pipes", () => {
   it("may be full", async () => {
     const { stderr, stdout } = await startShell(`instructblip --version > /dev/full; echo $?`).ended;
     expect(stdout).toBe(`${EXIT.refused}\n`);
-    expect(stderr).toBe("error: stdout cannot be written: the system reports ENOSPC\n");
+    expect(stderr).toBe("error: stdout cannot be written: the disk is full\n");
   });
 
   it("say one thing about a mistake", async () => {

@@ -160,8 +160,8 @@ describe("--out and --resume", () => {
     expect(await refused([...generate, "--out", out, "--resume"])).toMatch(/line 1 is not an answer/);
     expect(await readFile(out, "utf8")).toBe("my notes\ntorn");
     await mkdir(join(folder, "sub"));
-    expect(await refused([...generate, "--out", join(folder, "sub")])).toMatch(/the system reports EISDIR/);
-    expect(await refused([...generate, "--out", join(folder, "none/x")])).toMatch(/the system reports ENOENT/);
+    expect(await refused([...generate, "--out", join(folder, "sub")])).toMatch(/sub: this is a folder/);
+    expect(await refused([...generate, "--out", join(folder, "none/x")])).toMatch(/none\/x: there is no such folder/);
     expect(await refused([...generate, "--out", "/dev/null"])).toMatch(/not a regular file/);
   });
 });

@@ -7,6 +7,7 @@ import { access, type FileHandle, open, stat } from "node:fs/promises";
 import { dirname, extname, resolve } from "node:path";
 import { EngineError, InputError } from "../../../tensor/errors.ts";
 import { writeFileAtomic } from "../../../tensor/files/source.node.ts";
+import { systemReason } from "../../../tensor/files/system_error.ts";
 import { splitLines } from "./requests.ts";
 
 /** Bytes that are read at a time in search of the end of the last whole line. */
@@ -102,8 +103,9 @@ function ioError(cause: unknown, name: string): Error {
   if (cause instanceof EngineError || !(cause instanceof Error)) return cause as Error;
   const { code } = cause as NodeJS.ErrnoException;
   if (code === undefined) return cause;
-  const hint = code === "ENOENT" ? "there is no such folder; make it first" : undefined;
-  return new InputError("IO", `--out ${name}: the system reports ${code}`, { cause, hint });
+  const isMissing = code === "ENOENT";
+  const reason = isMissing ? "there is no such folder" : systemReason(cause);
+  return new InputError("IO", `--out ${name}: ${reason}`, { cause, hint: isMissing ? "make it first" : undefined });
 }
 
 /**

@@ -4,6 +4,7 @@ import { copyFile, link, mkdir, rename, rm, stat, symlink, writeFile } from "nod
 import { dirname, join, relative } from "node:path";
 import { EngineError, WeightError } from "../../../tensor/errors.ts";
 import { WEIGHT_FILES } from "../../../tensor/files/checkpoint.ts";
+import { systemReason } from "../../../tensor/files/system_error.ts";
 
 /** Moves a finished file to its place, unless another process was faster: that file may already be in use. */
 export async function publish(from: string, to: string): Promise<void> {
@@ -76,10 +77,9 @@ export async function inCache<T>(cache: string, work: () => Promise<T>): Promise
   try {
     return await work();
   } catch (error) {
-    const code = systemCode(error);
-    if (code === undefined || error instanceof EngineError) throw error;
-    throw new WeightError("IO", `the Hub's cache at ${cache} cannot be written: the system reports ${code}`, {
-      hint: code === "ENOSPC" ? "the disk is full; HF_HOME names another place" : "HF_HOME names another place",
+    if (systemCode(error) === undefined || error instanceof EngineError) throw error;
+    throw new WeightError("IO", `the Hub's cache at ${cache} cannot be written: ${systemReason(error)}`, {
+      hint: "HF_HOME names another place",
       cause: error,
     });
   }
