@@ -198,16 +198,47 @@ function isOptions(value: unknown, names: readonly string[]): boolean {
 /** @throws InputError ARGUMENTS, UNKNOWN_OPTION, UNSUPPORTED_OPTION */
 function read<O>(task: string, given: readonly unknown[], images: string, known: readonly string[]): O {
   const [first] = given;
+  if (isChat(first)) throw chatGiven(task);
   const named = first === undefined || isOptions(first, known) ? given : [{ [images]: first }, ...given.slice(1)];
   // Images are copied by the processor; a copy here would be of a whole file.
   const kept = named.map((one) => (isOptions(one, [images]) ? { ...(one as object), [images]: undefined } : one));
   const options = optionsOf(task, kept, 3);
   const image = named.find((one) => isOptions(one, [images])) as Record<string, unknown> | undefined;
+  for (const name of ["generate_kwargs", "processor_kwargs"]) {
+    const value = options[name] ?? {};
+    if (typeof value === "object" && !Array.isArray(value)) continue;
+    throw new InputError("ARGUMENTS", `${task}: ${name} must be an object of options, got ${shown(value)}`);
+  }
   const generating = Object.fromEntries(
     ["num_beams", "do_sample", "padding", "max_length"].map((name) => [name, toKwargs]),
   );
   refuseUnknown(task, options, [images, ...known], generating);
   return { ...options, ...(image && { [images]: image[images] }) } as O;
+}
+
+/** Hugging Face's messages, or a list of such lists. */
+const isChat = (value: unknown): boolean =>
+  Array.isArray(value) && value.some((one) => isChat(one) || isOptions(one, ["role", "content"]));
+
+const chatGiven = (task: string) =>
+  new InputError("BAD_PROMPT", `${task}: messages were given, and these models have no chat template`, {
+    hint: "give images and text",
+  });
+
+/** The items of what is one or a list. @throws InputError NO_INPUT if there is none */
+function itemsOf<T>(task: string, name: string, value: OneOrMany<T> | null | undefined, hint: string): readonly T[] {
+  const items = [value ?? []].flat() as T[];
+  if (items.length > 0) return items;
+  const got = Array.isArray(value) ? "an empty list" : value === undefined ? "nothing" : shown(value);
+  throw new InputError("NO_INPUT", `${task} needs ${name}, got ${got}`, { hint });
+}
+
+/** The texts of what is one or a list. @throws InputError NO_INPUT, BAD_PROMPT */
+function textsOf(task: string, name: string, value: OneOrMany<string> | undefined, hint: string): readonly string[] {
+  if (isChat(value)) throw chatGiven(task);
+  const texts = itemsOf(task, name, value, hint);
+  if (texts.every((one) => typeof one === "string")) return texts;
+  throw new InputError("BAD_PROMPT", `${task}: ${name} must be a string or a list of strings, got ${shown(value)}`);
 }
 
 class ImageTextToText extends Pipeline {
@@ -216,13 +247,9 @@ class ImageTextToText extends Pipeline {
       ...["images", "text", "return_full_text", "return_tensors", "stop_sequence", "processor_kwargs"],
       ...["skip_special_tokens", "clean_up_tokenization_spaces", ...CALL],
     ]);
-    if (text === undefined) throw new InputError("NO_INPUT", "image-text-to-text needs text");
-    const texts = [text].flat() as string[];
-    if (texts.some((one) => typeof one !== "string")) {
-      throw new InputError("BAD_PROMPT", `text must be a string or a list of strings, got ${shown(text)}`, {
-        hint: "these models have no chat template: give images and text",
-      });
-    }
+    const usage = 'pipe(image, { text: "What is this?" })';
+    itemsOf(this.task, "images", images, usage);
+    const texts = textsOf(this.task, "text", text, usage);
     const { return_full_text, return_tensors, stop_sequence } = options;
     if (return_tensors && (return_full_text ?? null) !== null) {
       throw new InputError("ARGUMENTS", "return_full_text has no meaning with return_tensors");
@@ -270,17 +297,17 @@ class VisualQuestionAnswering extends Pipeline {
       "image",
       names,
     );
-    if (image === undefined || question === undefined) {
-      throw new InputError("NO_INPUT", "visual-question-answering needs image and question");
-    }
+    const usage = 'pipe(image, "What is this?")';
+    const images = itemsOf(this.task, "image", image, usage);
+    const questions = textsOf(this.task, "question", question, usage);
     if ((top_k ?? 1) !== 1) {
       throw new InputError("UNSUPPORTED_OPTION", `top_k is ${shown(top_k)}: these models write one answer`, {
         hint: "generate() has num_beams and num_return_sequences; rank_answers() ranks answers of yours",
       });
     }
     const answers: Answer[][] = [];
-    for (const one of [image].flat() as ImageInput[]) {
-      for (const text of [question].flat() as string[]) {
+    for (const one of images) {
+      for (const text of questions) {
         const inputs = await this.processor({ images: [one], text: [text], ...UPRIGHT });
         const kwargs = { return_full_text: false, ...options.generate_kwargs };
         const rows = await this.generate(inputs, { ...options, generate_kwargs: kwargs });
@@ -300,7 +327,7 @@ class ImageToText extends Pipeline {
       "images",
       names,
     );
-    if (images === undefined) throw new InputError("NO_INPUT", "image-to-text needs an image");
+    const all = itemsOf(this.task, "images", images, "captioner(image)");
     if ((prompt ?? null) === null && "qformer_tokenizer" in this.processor) {
       throw new InputError(
         "NO_INPUT",
@@ -311,7 +338,7 @@ class ImageToText extends Pipeline {
       );
     }
     const captions: Caption[][] = [];
-    for (const one of [images].flat() as ImageInput[]) {
+    for (const one of all) {
       const inputs = await this.processor({
         images: [one],
         ...((prompt ?? null) !== null && { text: [prompt] }),
@@ -364,9 +391,19 @@ export async function pipeline(task: keyof typeof TASKS, ...given: unknown[]): P
       hint: `tasks: ${Object.keys(TASKS).join(", ")}`,
     });
   }
+  if (typeof given[0] === "string" || given[0] instanceof URL || given[0] instanceof VisionLanguageModel) {
+    throw new InputError("ARGUMENTS", "pipeline: the model is given by its name", {
+      hint: `pipeline(${shown(task)}, { model: … })`,
+    });
+  }
   const all = optionsOf("pipeline", given, 1, 1) as unknown as PipelineOptions;
   const { model: from, processor, generation_config, backend, ...options } = all;
   const Task = TASKS[task];
+  if ((processor ?? null) !== null && !(typeof processor === "function" && "tokenizer" in processor)) {
+    throw new InputError("BAD_INPUT", `pipeline: processor must be one with a tokenizer, got ${shown(processor)}`, {
+      hint: "give what AutoProcessor.from_pretrained() gives",
+    });
+  }
   if (from instanceof VisionLanguageModel) {
     if (!processor) {
       throw new InputError("BAD_INPUT", "pipeline: a model that is loaded needs its processor", {
@@ -377,7 +414,11 @@ export async function pipeline(task: keyof typeof TASKS, ...given: unknown[]): P
     const config = defaults(generation_config ?? from.generation_config, processor);
     return new Task({ task, model: from, processor, generation_config: config, owns: false });
   }
-  if (from === undefined) throw new InputError("BAD_INPUT", "pipeline: model is needed, a checkpoint or a model");
+  if ((from ?? null) === null) {
+    throw new InputError("BAD_INPUT", "pipeline: model is needed, a checkpoint or a model", {
+      hint: `pipeline(${shown(task)}, { model: "Salesforce/instructblip-vicuna-7b" })`,
+    });
+  }
   const { revision, token, cache_dir, local_files_only, on_download, signal, base_model, adapter } = options;
   const opening = { revision, token, cache_dir, local_files_only, on_download, signal };
   const isOpen = typeof from === "object" && !(from instanceof URL);

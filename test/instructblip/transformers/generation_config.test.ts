@@ -260,6 +260,48 @@ describe("pipeline", () => {
     await expect(pipe({ images: IMAGE } as never)).rejects.toThrow(code("NO_INPUT"));
   });
 
+  test("refuses what is no input, with what to give", async () => {
+    const of = { model, processor };
+    const given = { text: "What?" };
+    const [pipe, vqa, captioner] = [
+      (await pipeline("image-text-to-text", of)) as unknown as (...args: unknown[]) => Promise<unknown>,
+      (await pipeline("visual-question-answering", of)) as (...args: unknown[]) => Promise<unknown>,
+      (await pipeline("image-to-text", of)) as (...args: unknown[]) => Promise<unknown>,
+    ];
+    const messages = [{ role: "user", content: "What?" }];
+    for (const [call, name, message] of [
+      [() => pipe(null), "NO_INPUT", /image-text-to-text needs images, got null\n.*pipe\(image, \{ text/],
+      [() => pipe(undefined), "NO_INPUT", /needs images/],
+      [() => pipe(null, given), "NO_INPUT", /needs images, got null/],
+      [() => pipe([], given), "NO_INPUT", /needs images, got an empty list/],
+      [() => pipe(IMAGE, { text: [] }), "NO_INPUT", /needs text, got an empty list/],
+      [() => pipe(IMAGE, { text: null }), "NO_INPUT", /needs text, got null/],
+      [() => pipe(IMAGE, { text: ["What?", 7] }), "BAD_PROMPT", /text must be a string or a list of strings/],
+      [() => pipe(IMAGE, "What?"), "ARGUMENTS", /must be an object, got "What\?"/],
+      [() => pipe(7, given), "BAD_PIXELS", /image 0 cannot be Number/],
+      [() => pipe([null], given), "BAD_PIXELS", /image 0 cannot be Null/],
+      [() => pipe(messages), "BAD_PROMPT", /no chat template\n.*give images and text/],
+      [() => pipe({ images: IMAGE, text: messages }), "BAD_PROMPT", /no chat template/],
+      [() => pipe(IMAGE, { ...given, generate_kwargs: "fast" }), "ARGUMENTS", /generate_kwargs must be an object/],
+      [() => pipe(IMAGE, { ...given, processor_kwargs: [1] }), "ARGUMENTS", /processor_kwargs must be an object/],
+      [() => vqa(null), "NO_INPUT", /visual-question-answering needs image, got null/],
+      [() => vqa(IMAGE), "NO_INPUT", /needs question, got nothing/],
+      [() => vqa(IMAGE, []), "NO_INPUT", /needs question, got an empty list/],
+      [() => vqa({ image: IMAGE, question: 7 }), "BAD_PROMPT", /question must be a string/],
+      [() => captioner(null), "NO_INPUT", /image-to-text needs images, got null\n.*captioner\(image\)/],
+      [() => captioner(), "NO_INPUT", /needs images/],
+      [() => captioner(messages), "BAD_PROMPT", /no chat template/],
+      [() => pipeline(null as never, of), "UNKNOWN_OPTION", /no pipeline for the task null/],
+      [() => pipeline("image-to-text", null as never), "ARGUMENTS", /must be an object, got null/],
+      [() => pipeline("image-to-text", "a" as never), "ARGUMENTS", /by its name\n.*\{ model: … \}/],
+      [() => pipeline("image-to-text", { model: null as never }), "BAD_INPUT", /model is needed/],
+      [() => pipeline("image-to-text", { model: 7 as never }), "BAD_INPUT", /got number/],
+      [() => pipeline("image-to-text", { model, processor: 7 as never }), "BAD_INPUT", /processor/],
+    ] as const) {
+      await expect(call()).rejects.toMatchObject({ code: name, message: expect.stringMatching(message) });
+    }
+  });
+
   test("gives every answer of each text", async () => {
     const pipe = await pipeline("image-text-to-text", { model, processor });
     const text = ["Describe the image.", "What color is the square?"];
