@@ -17,6 +17,7 @@ import {
 import type { Shard } from "../evaluation/shards.ts";
 import { type Prediction, summarize } from "../evaluation/summary.ts";
 import type { Question, Task } from "../evaluation/task.ts";
+import { checkDecoding } from "../generation/configuration.ts";
 import { candidateIds } from "../generation/ranking.ts";
 import { checkModelDownload } from "../pretrained/auto_model.ts";
 import { type AnyProcessor, AutoProcessor } from "../pretrained/auto_processor.ts";
@@ -69,6 +70,7 @@ export interface Evaluation extends DataOptions {
 /** Answers a task's questions and prints the scores. @returns the exit code */
 export async function runEvaluate(evaluation: Evaluation, run: Run): Promise<number> {
   const task = await readTask(evaluation.task);
+  checkDecoding(task.generation);
   const data = await readData(evaluation.data, task, evaluation);
   try {
     return await evaluateOn(data, task, evaluation, run);

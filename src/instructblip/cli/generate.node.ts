@@ -1,5 +1,6 @@
 /** `generate`: one answer as text or JSON. Many: requests/answer_requests.node.ts. */
 import { performance } from "node:perf_hooks";
+import { checkDecoding } from "../generation/configuration.ts";
 import type { GenerationOptions } from "../generation/options.ts";
 import type { AssistedCounts } from "../generation/output.ts";
 import { type Streamer, TextIteratorStreamer } from "../generation/streamer.ts";
@@ -11,7 +12,7 @@ import { openModelFolder } from "./folder.node.ts";
 import { readInterventions } from "./interventions.node.ts";
 import { logprobTable } from "./logprobs.ts";
 import { answerTogether } from "./requests/batches.ts";
-import { loadAssistant, type ModelOptions } from "./requests/models.node.ts";
+import { checkAssistant, loadAssistant, type ModelOptions } from "./requests/models.node.ts";
 import { readable, resultOf } from "./requests/result.ts";
 import { loadModel, loadOptions, prepareInputs, type Run } from "./session.node.ts";
 import { Progress, say } from "./terminal.node.ts";
@@ -31,10 +32,12 @@ export interface Question extends ModelOptions {
 /** Answers one question, as streamed text or one line of JSON. */
 export async function runGenerate(question: Question, run: Run): Promise<void> {
   const { terminal, signal } = run;
+  checkDecoding(question.generation, question.assistant !== undefined);
   const interventions = await readInterventions(question.interventions);
   let start = performance.now();
   const folder = await openModelFolder(question.model, run);
   const config = await folder.config();
+  await checkAssistant(question, config, run);
   const processor = await AutoProcessor.from_pretrained(folder);
   let load_ms = performance.now() - start;
   // Errors of image and prompt are thrown before the weights are loaded.

@@ -254,6 +254,9 @@ export const above = (low: number, hint?: string): Option<number> =>
 export const flag = (): Option<boolean, boolean> =>
   option<boolean>(is("true or false", (value) => typeof value === "boolean")).default(false);
 
+/** Choices that make the help's first column no wider are shown in it. */
+const MOST_SHOWN = 24;
+
 export function oneOf<const C extends readonly unknown[]>(...choices: C): Option<C[number]> {
   const must = choices
     .map(shown)
@@ -262,7 +265,7 @@ export function oneOf<const C extends readonly unknown[]>(...choices: C): Option
   return option(
     is(must, (value) => choices.includes(value)),
     {
-      argument: `<${choices.join("|")}>`,
+      argument: choices.join("|").length <= MOST_SHOWN ? `<${choices.join("|")}>` : "<s>", // then its help has them
       read: (text) => choices.find((choice) => String(choice) === text) ?? text,
     },
   );

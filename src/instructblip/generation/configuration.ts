@@ -100,6 +100,17 @@ export function decodingConfig(options: GenerationOptions, setting: GenerationSe
   return config;
 }
 
+/**
+ * Checks options as far as neither a model nor a prompt is needed, so that none is loaded for options that cannot be had.
+ *
+ * @param hasAssistant whether there will be an assistant_model
+ * @throws as {@link decodingConfig}
+ */
+export function checkDecoding(options: GenerationOptions, hasAssistant = false): void {
+  const setting = { promptLength: 0, vocabulary: Number.POSITIVE_INFINITY, eos_token_id: 0, pad_token_id: null };
+  decodingConfig(hasAssistant ? { ...options, assistant_model: { language_model: {} } } : options, setting);
+}
+
 /** A MaxLengthCriteria counts instead of the options; HF, too, stops at the first new token if the prompt is longer. */
 function ownLength(
   criteria: readonly StoppingCriterion[],

@@ -121,8 +121,7 @@ export async function generate(
   if (isAssisted(config)) {
     expectAlone(config.assistant_model ? "assistant_model" : "prompt_lookup_num_tokens", prompt.B, changes.length);
   }
-  if (question.assistant) expectKin(question, question.assistant);
-  else if (config.assistant_model) {
+  if (config.assistant_model && !question.assistant) {
     refuse("assistant_model", "a model that from_pretrained() has loaded", config.assistant_model);
   }
   const warnings = [...config.warnings, ...paddedRight(question)];
@@ -183,28 +182,6 @@ function expectAlone(drafts: string, rows: number, interventions: number): void 
   };
   if (rows > 1) unsupported(`one prompt at a time, as in transformers, got ${rows}`, "call generate() for each prompt");
   if (interventions > 0) unsupported("not with interventions, whose steps are of one token", `leave out ${drafts}`);
-}
-
-/** @throws InputError BAD_INPUT for an assistant whose tokens or device are others */
-function expectKin(question: Question, assistant: Question): void {
-  const differs = (what: string, hint?: string) => {
-    throw new InputError("BAD_INPUT", `assistant_model: ${what}`, { hint });
-  };
-  const [own, other] = [question.language_model, assistant.language_model];
-  if (assistant.device !== question.device) {
-    differs("it is on another device", "load it with from_pretrained(…, { device: model.device })");
-  }
-  if (own.is_encoder_decoder !== other.is_encoder_decoder) {
-    differs("of the two language models one has an encoder, the other has none");
-  }
-  if (own.vocabulary !== other.vocabulary) {
-    differs(
-      `its language model has ${other.vocabulary} tokens, the model's has ${own.vocabulary}; they need one tokenizer`,
-    );
-  }
-  if (question.image_token !== assistant.image_token || question.prompt.L !== assistant.prompt.L) {
-    differs("it has other image tokens than the model");
-  }
 }
 
 /** @throws as VisionLanguageModel.rank_answers */

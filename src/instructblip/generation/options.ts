@@ -175,6 +175,9 @@ export const GENERATION = {
     .needs("assistant_model")
     .odd((value) =>
       value === "heuristic" ? "every call begins at num_assistant_tokens, as heuristic_transient" : undefined,
+    )
+    .flag(
+      "assistant: constant; or heuristic_transient: a draft after one that was all accepted has 2 tokens more, else 1 less",
     ),
   /**
    * Assistant: a draft ends with a token less probable than this; 0: never. Default 0.4. It stays as it is, as in transformers

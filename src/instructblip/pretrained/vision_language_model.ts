@@ -10,6 +10,7 @@ import { contiguous } from "../../tensor/ops/copy.ts";
 import { sizes } from "../../tensor/shape.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
+import { expectKin } from "../generation/assisted/kin.ts";
 import { compileAnswer, type GenerateOptions, generate, type Question, rank } from "../generation/generate.ts";
 import { computeTransitionScores } from "../generation/logprobs.ts";
 import { numericError } from "../generation/numerics.ts";
@@ -298,8 +299,18 @@ export abstract class VisionLanguageModel<
     }
   }
 
-  /** The question for an assistant, whose checks name it. */
+  /** The question for an assistant, whose checks name it. @throws InputError BAD_INPUT for one of other tokens or device */
   #assistant(model: VisionLanguageModel, inputs: I): Question {
+    if (model.device !== this.device) {
+      throw new InputError("BAD_INPUT", "assistant_model: it is on another device", {
+        hint: "load it with from_pretrained(…, { device: model.device })",
+      });
+    }
+    const kinOf = ({ language_model: { is_encoder_decoder, vocabulary }, config }: VisionLanguageModel) => {
+      const { image_token, num_query_tokens } = config;
+      return { is_encoder_decoder, vocabulary, image_token, num_query_tokens };
+    };
+    expectKin(kinOf(this as unknown as VisionLanguageModel), kinOf(model));
     try {
       return model.#question(inputs, model.#images.lookup());
     } catch (error) {

@@ -230,10 +230,17 @@ describe("what is refused, before the model is loaded", () => {
     expect(await refused(...asked, "--prompt", "{question} {id} {image}")).not.toMatch(/column/);
   });
 
-  test("options that no row can have, at the first row", async () => {
-    const asked = ["generate", "--model", MODEL, "--json", "--requests", join(folder, "none.parquet")];
-    expect(await refused(...asked, "--num-beams", "2", "--prompt-lookup-num-tokens", "3")).toMatch(
-      /^1 error: [^\n]*prompt_lookup_num_tokens/,
+  test("options that cannot be had together, before anything is loaded", async () => {
+    const both = ["--num-beams", "2", "--prompt-lookup-num-tokens", "3"];
+    const generate = (...more: string[]) => refused("generate", "--model", "none", ...more, ...both);
+    const why = /^1 error: prompt_lookup_num_tokens: not with num_beams/;
+    expect(await generate("--json", "--requests", join(folder, "none.parquet"))).toMatch(why);
+    expect(await generate("--image", "none.png", "--prompt", "What?")).toMatch(why);
+    const odd = join(folder, "odd_task.json");
+    const generation = { num_beams: 2, guidance_scale: 2 };
+    await writeFile(odd, JSON.stringify({ prompt: "{question}", generation, metric: "exact_match" }));
+    expect(await refused("evaluate", "--model", "none", "--task", odd, "--data", join(folder, "paths.json"))).toMatch(
+      /^1 error: guidance_scale: not with beams/,
     );
   });
 

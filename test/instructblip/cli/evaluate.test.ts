@@ -196,11 +196,11 @@ describe("evaluate", () => {
     await rm(out);
     await writeFile(
       join(folder, "task.json"),
-      '{"prompt": "{question}", "metric": "cider", "generation": {"max_new_tokens": 0}}',
+      '{"prompt": "{question}", "metric": "cider", "generation": {"max_length": 2}}',
     );
     const wrong = await cli([...evaluate, "--out", out]);
     expect(wrong).toMatchObject({ code: EXIT.refused, stdout: "" });
-    expect(wrong.stderr).toMatch(/max_new_tokens/);
+    expect(wrong.stderr).toMatch(/max_length must be more than/);
     expect(await lines(out)).toHaveLength(1);
   });
 

@@ -43,9 +43,10 @@ describe.each(ALL ? COMPOSITES : SAMPLE)("golden %s", (name) => {
     const images = names.map((file) => join(folder, file));
     const requests = generations.map(({ name, kwargs }) => ({ id: name, images, prompts, generation: kwargs }));
     const isPaddedRight = (await golden.rows("attention_mask")).some((row) => row.at(-1) === 0);
+    const warning = `request ${JSON.stringify(generations[0]!.name)}: ${PADDED_RIGHT}`;
     const results = await json<Result>(
       ["generate", "--model", folder, "--requests", await requestsFile(requests), "--json"],
-      isPaddedRight && golden.json.spec.backbone !== "t5" ? [PADDED_RIGHT] : [],
+      isPaddedRight && golden.json.spec.backbone !== "t5" ? [warning] : [],
     );
     expect(results.map(({ id }) => id)).toEqual(generations.map(({ name }) => name));
     for (const [i, { name, answers }] of generations.entries()) {
@@ -79,13 +80,15 @@ describe("one question", () => {
       num_assistant_tokens: 2,
       assistant_confidence_threshold: 0,
     };
-    const asked = [...ONE, "--json", "--max-new-tokens", "4", "--eos-token-id", "2", ...drafting];
+    const schedule = ["--num-assistant-tokens-schedule", "constant"];
+    const asked = [...ONE, "--json", "--max-new-tokens", "4", "--eos-token-id", "2", ...drafting, ...schedule];
     const alone = { max_new_tokens: 4, eos_token_id: 2, assistant_model: null };
-    const file = await requestsFile(
-      [generation, alone].map((of) => ({ images: [IMAGE], prompts: [PROMPT], generation: of })),
-    );
+    const idle = { ...alone, num_assistant_tokens: 2 };
+    const ask = (of: object, id: string) => ({ id, images: [IMAGE], prompts: [PROMPT], generation: of });
+    const file = await requestsFile([ask(generation, "a"), ask(alone, "b"), ask(idle, "c"), ask(idle, "d")]);
     const many = ["generate", "--model", PLAIN, "--assistant", PLAIN, "--requests", file, "--json"];
-    const [[one], [same, without]] = [await json<Result>(asked), await json<Result>(many)];
+    const warning = 'request "c": num_assistant_tokens has no effect: assistant_model is null';
+    const [[one], [same, without]] = [await json<Result>(asked), await json<Result>(many, [warning])];
     expect(one.assisted).toEqual({ passes: 2, draft_tokens: 2, accepted_tokens: 2 });
     expect(without.sequences).toEqual(one.sequences);
     expect(without.assisted).toBeUndefined();
@@ -378,7 +381,7 @@ describe("many requests", () => {
     ]);
     expect(code).toBe(EXIT.someFailed);
     expect(stderr).toBe(
-      "warning: eos_token_id: no token has the id 1000000\n13 of 19 requests failed; their lines say why\n",
+      'warning: request "vocabulary": eos_token_id: no token has the id 1000000\n13 of 19 requests failed; their lines say why\n',
     );
     for (const { error } of results) {
       if (!error) continue;

@@ -68,7 +68,7 @@ describe.each(["legacy_llama", "legacy_blip2_opt", "blip2_opt"])("%s, whose proc
     writeFileSync(requests, JSON.stringify({ id: 1, images, prompts, generation: { max_new_tokens: 12 } }));
     const [both] = await json<Result>(
       ["generate", "--model", folder, "--requests", requests, "--json"],
-      isPaddedRight(name) ? [PADDED_RIGHT] : [],
+      isPaddedRight(name) ? [`request 1: ${PADDED_RIGHT}`] : [],
     );
     // The other row is padded for the Q-Former on the side that tokenizer_config.json says, which the golden's maker did not.
     expect(both.text).toEqual([expected, expect.any(String)]);

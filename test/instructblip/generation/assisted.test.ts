@@ -1,5 +1,6 @@
 /** Assisted decoding: Hugging Face's drafts, and the answers of searches without them. */
 import { describe, expect, test } from "vitest";
+import { expectKin, type Kin } from "../../../src/instructblip/generation/assisted/kin.ts";
 import { decodingConfig } from "../../../src/instructblip/generation/configuration.ts";
 import type { GenerationOptions } from "../../../src/instructblip/generation/options.ts";
 import type { GenerateOutput } from "../../../src/instructblip/generation/output.ts";
@@ -199,6 +200,26 @@ test("scores that are NaN are an error where the answer gets to them, not in a r
   const all = { logits_processor: spoilt(length) };
   expect((await assisted(one, all)).sequences).toEqual(one.sequences);
   await expect(assisted(one, { logits_processor: spoilt(length - 1) })).rejects.toThrow("no valid score");
+});
+
+describe("an assistant with", () => {
+  const own: Kin = { is_encoder_decoder: false, vocabulary: 32001, image_token: 32000, num_query_tokens: 32 };
+  test.each<[string, Partial<Kin>, RegExp]>([
+    ["another kind of language model", { is_encoder_decoder: true }, /has an encoder, the model's has no encoder/],
+    [
+      "another vocabulary",
+      { vocabulary: 500 },
+      /its vocabulary differs: it has 500 tokens, the model has 32001\n.*ids/,
+    ],
+    ["another image token", { image_token: 7 }, /its image token differs: it has id 7, the model has id 32000/],
+    ["no image token", { image_token: null }, /its image token differs: it has none, the model has id 32000/],
+    ["other tokens an image", { num_query_tokens: 5 }, /image tokens differs: it has 5 for an image, the model has 32/],
+  ])("%s is refused", (_, other, message) => {
+    expect(() => expectKin(own, own)).not.toThrow();
+    expect(() => expectKin(own, { ...own, ...other })).toThrow(
+      expect.objectContaining({ code: "BAD_INPUT", message: expect.stringMatching(message) }),
+    );
+  });
 });
 
 describe("what cannot be combined", () => {

@@ -9,6 +9,7 @@ import { InputError } from "../../../tensor/errors.ts";
 import { type DataSet, openDataSet } from "../../data/data_set.node.ts";
 import { onlyJsonl } from "../../data/format.ts";
 import { type Shard, sizeOf } from "../../evaluation/shards.ts";
+import { checkDecoding } from "../../generation/configuration.ts";
 import type { GenerationOptions } from "../../generation/options.ts";
 import { candidateIds } from "../../generation/ranking.ts";
 import { checkModelDownload } from "../../pretrained/auto_model.ts";
@@ -25,7 +26,7 @@ import { ahead, windows } from "./ahead.ts";
 import { AHEAD, answerTogether, BATCH_SIZE, inOrder, type Job } from "./batches.ts";
 import { checkPrompt, type DataOptions, namesColumns, requestsOf, rowsOfLines } from "./data_rows.ts";
 import { ImageReader, workersFor } from "./image_workers.node.ts";
-import { loadAssistant, type ModelOptions } from "./models.node.ts";
+import { checkAssistant, loadAssistant, type ModelOptions } from "./models.node.ts";
 import { OutFile } from "./out_file.node.ts";
 import { identityOf } from "./predictions.node.ts";
 import { reopening } from "./reopening.node.ts";
@@ -84,8 +85,10 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
   if (set && questions.prompt !== undefined) checkPrompt(path, questions.prompt, questions, set);
   // Options of the command line are those of every row; lines have their own.
   const sharesOptions = Object.keys(questions.generation ?? {}).length > 0;
+  checkDecoding(questions.generation ?? {}, questions.assistant !== undefined);
   const start = performance.now();
   const folder = await openModelFolder(modelPath, run);
+  await checkAssistant(questions, await folder.config(), run);
   const processor = await AutoProcessor.from_pretrained(folder);
   if (questions.out !== undefined) await checkModelDownload(folder, dtype);
   const previous = new PreviousRun(`--out ${questions.out}`);
@@ -173,7 +176,15 @@ async function answerRequests(questions: Questions, set: DataSet | undefined, ru
         yield next.value;
       }
     };
-    const asked = { images, size, depth: workers === 0 ? 0 : AHEAD * size, load: loadOnce };
+    const told = new Set<string>();
+    const warn = ({ id }: RequestJob, warning: string) => {
+      if (told.has(warning)) return;
+      told.add(warning);
+      progress.clear();
+      const whose = sharesOptions || id === null ? "" : `request ${JSON.stringify(id)}: `;
+      say(terminal, `warning: ${whose}${warning}`);
+    };
+    const asked = { images, size, depth: workers === 0 ? 0 : AHEAD * size, load: loadOnce, warn };
     let ended: Failure | undefined;
     /** Writes the output lines, in the order of the requests. */
     const answerRest = async (progressed: () => void) => {
@@ -287,6 +298,8 @@ interface Asked {
   /** Requests that are prepared beyond those that are answered. */
   readonly depth: number;
   readonly load: () => Promise<Loaded>;
+  /** Told each warning once, with the first request that has it. */
+  readonly warn: (job: RequestJob, warning: string) => void;
 }
 
 type RequestJob = Job & Pick<Answered, "position" | "id"> & { readonly watch: Stopwatch };
@@ -294,7 +307,7 @@ type RequestJob = Job & Pick<Answered, "position" | "id"> & { readonly watch: St
 /** Answers requests in batches; yields them as they are done. */
 async function* answerAll(
   requests: AsyncIterable<Parsed>,
-  { images, size, depth, load }: Asked,
+  { images, size, depth, load, warn }: Asked,
   { signal }: Run,
 ): AsyncGenerator<Answered> {
   let next = 0;
@@ -329,7 +342,7 @@ async function* answerAll(
     }
     if (jobs.length === 0) continue;
     const { model, processor, load_ms } = await load();
-    const hooks = { signal, tokenizer: processor.tokenizer, load_ms };
+    const hooks = { signal, tokenizer: processor.tokenizer, load_ms, warn };
     for await (const outcome of answerTogether(model, jobs, size, ({ watch }) => watch, hooks)) {
       const { position, id } = outcome.job;
       if ("error" in outcome) yield { position, id, error: outcome.error };

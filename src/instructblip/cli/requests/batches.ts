@@ -44,7 +44,11 @@ export interface Answer {
   readonly rows: number;
 }
 
-type Hooks = Pick<GenerateOptions, "tokenizer"> & { readonly signal: AbortSignal };
+type Hooks<J = Job> = Pick<GenerateOptions, "tokenizer"> & {
+  readonly signal: AbortSignal;
+  /** Told warnings about the options of a job. Default: the model's on_warning. */
+  readonly warn?: (job: J, warning: string) => void;
+};
 
 type Batch<J> = [J, ...J[]];
 
@@ -160,7 +164,7 @@ export async function* answerTogether<J extends Job>(
   jobs: readonly J[],
   size: number,
   watchOf: (job: J) => Stopwatch,
-  { load_ms, ...hooks }: Hooks & { readonly load_ms: number },
+  { load_ms, ...hooks }: Hooks<J> & { readonly load_ms: number },
 ): AsyncGenerator<Outcome<J>> {
   const queue = batchesOf(jobs, size);
   let most = size;
@@ -217,11 +221,11 @@ export function batchesOf<J extends Job>(jobs: readonly J[], size: number): Batc
   return batches;
 }
 
-async function answerBatch(
+async function answerBatch<J extends Job>(
   model: VisionLanguageModel,
-  jobs: Batch<Job>,
+  jobs: Batch<J>,
   watches: readonly Stopwatch[],
-  hooks: Hooks,
+  { warn, ...hooks }: Hooks<J>,
   load_ms: number,
 ): Promise<Answer[]> {
   const { text_config } = model.config;
@@ -239,6 +243,7 @@ async function answerBatch(
     ...inputs,
     ...options,
     ...hooks,
+    ...(warn && { on_warning: (warning: string) => warn(jobs[0], warning) }), // of options, which all jobs share
     interventions,
     on_token: () => {
       for (const watch of watches) watch.token();

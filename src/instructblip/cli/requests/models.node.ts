@@ -1,6 +1,8 @@
 /** The models of `generate`: that of `--model`, and that of `--assistant`, which drafts tokens for it. */
 import type { KVCacheDType, StorageDType } from "../../../modules/storage_dtype.ts";
 import type { ComputeDType } from "../../../tensor/dtype.ts";
+import type { VisionLanguageConfig } from "../../config/config.ts";
+import { expectKin } from "../../generation/assisted/kin.ts";
 import type { VisionLanguageModel } from "../../pretrained/vision_language_model.ts";
 import { openModelFolder } from "../folder.node.ts";
 import { loadModel, loadOptions, type Run } from "../session.node.ts";
@@ -15,6 +17,21 @@ export interface ModelOptions {
   /** The folder of a model that drafts tokens, and its `--dtype`. */
   readonly assistant?: string;
   readonly assistantDtype?: StorageDType;
+}
+
+/** Refuses, by its config, an `--assistant` that cannot assist, before weights are loaded. @throws as openModelFolder and expectKin */
+export async function checkAssistant(
+  { assistant }: ModelOptions,
+  config: VisionLanguageConfig,
+  run: Run,
+): Promise<void> {
+  if (assistant === undefined) return;
+  const kinOf = ({ text_config, image_token, num_query_tokens }: VisionLanguageConfig) => {
+    const { model_type, vocab_size: vocabulary } = text_config;
+    return { is_encoder_decoder: model_type === "t5", vocabulary, image_token, num_query_tokens };
+  };
+  const { parts: _, ...own } = run; // they complete the model
+  expectKin(kinOf(config), kinOf(await (await openModelFolder(assistant, own)).config()));
 }
 
 /** Loads `--assistant` to the model's device. @throws as openModelFolder and loadModel */
