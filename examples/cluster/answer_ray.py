@@ -9,7 +9,7 @@ import subprocess
 import ray
 
 SOME_FAILED = 3  # The file is complete; some of its lines have errors.
-WORTH_A_RETRY = 75
+WORTH_A_RETRY = (75, 130, 143)
 
 
 class Retry(Exception):
@@ -20,7 +20,7 @@ def answer(shard: int, shards: int, out: str, args: list[str]) -> int:
     command = ["instructblip", "generate", *args, "--json", "--resume"]
     command += ["--shard", f"{shard}/{shards}", "--out", f"{out}-{shard}.jsonl"]
     code = subprocess.run(command).returncode
-    if code == WORTH_A_RETRY or code < 0:  # below 0: killed by a signal
+    if code in WORTH_A_RETRY or code < 0:  # below 0: killed by a signal
         raise Retry(f"shard {shard}: exit code {code}")
     if code not in (0, SOME_FAILED):
         raise RuntimeError(f"shard {shard}: exit code {code}")
