@@ -2,20 +2,15 @@
  * The part of `npm run browser:check` about Firefox, where one is installed: the demo's questions, in the page and by a worker, and
  * what empty submits bring.
  */
-import { readFileSync } from "node:fs";
-import { extname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
-import { checkFileName } from "../../src/tensor/files/source.ts";
 import type { Example } from "./check_ask.ts";
 import type { Expect } from "./check_page.ts";
-import { type Served, serveCheck } from "./check_server.ts";
+import { serveLibrary } from "./check_server.ts";
 import { Firefox, findFirefox } from "./firefox.ts";
 import { EMBEDDED } from "./serve.ts";
 
 const SHAPES = fileURLToPath(new URL("../shapes/", import.meta.url));
-const ENTRY = fileURLToPath(new URL("../../src/index.ts", import.meta.url));
-const WORKER = fileURLToPath(new URL("../../src/worker.ts", import.meta.url));
 
 const PAGE = `<!doctype html><body><script type="module">
   import * as lib from "/lib.js";
@@ -70,41 +65,6 @@ const PAGE = `<!doctype html><body><script type="module">
   Object.assign(window, { lib, connect, ready: true });
 </script>`;
 
-async function serve(): Promise<Served> {
-  const bundled = async (entry: string) =>
-    (
-      await build({
-        ...{ entryPoints: [entry], bundle: true, platform: "browser", format: "esm", write: false, logLevel: "silent" },
-      })
-    ).outputFiles![0].contents;
-  const [lib, worker] = [await bundled(ENTRY), await bundled(WORKER)];
-  const start = Buffer.from('import { answerCalls } from "/worker_lib.js"; answerCalls();');
-  const made: Readonly<Record<string, Uint8Array>> = { "/lib.js": lib, "/worker_lib.js": worker, "/worker.js": start };
-  return serveCheck((request, response) => {
-    const path = decodeURIComponent(request.url ?? "");
-    if (path === "/") return void response.writeHead(200, { "content-type": "text/html" }).end(PAGE);
-    const script = made[path];
-    if (script) return void response.writeHead(200, { "content-type": "text/javascript" }).end(script);
-    try {
-      checkFileName(path.slice(1));
-      const [, name] = /^\/checkpoint\/(.*)$/.exec(path) ?? [];
-      const file = readFileSync(name === undefined ? join(SHAPES, path) : join(EMBEDDED, name));
-      const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
-      const begin = Number(from ?? 0);
-      const part = file.subarray(begin, to ? Number(to) + 1 : undefined);
-      response.writeHead(from === undefined ? 200 : 206, {
-        "content-type": extname(path) === ".png" ? "image/png" : "application/octet-stream",
-        "content-length": part.length,
-        etag: `"${path.length}-${file.length}"`,
-        ...(from !== undefined && { "content-range": `bytes ${begin}-${begin + part.length - 1}/${file.length}` }),
-      });
-      response.end(request.method === "HEAD" ? undefined : part);
-    } catch {
-      response.writeHead(404).end();
-    }
-  });
-}
-
 interface Asked {
   readonly answers: readonly string[];
   readonly ms: number;
@@ -114,7 +74,7 @@ interface Asked {
 export async function checkFirefox(examples: readonly Example[], expect: Expect): Promise<void> {
   const program = findFirefox();
   if (!program) return console.log("Firefox         skipped: none was found on the PATH; FIREFOX_PATH=FILE names one");
-  const server = await serve();
+  const server = await serveLibrary(PAGE, { "checkpoint/": EMBEDDED, "images/": join(SHAPES, "images") });
   let firefox: Firefox | undefined;
   try {
     firefox = await Firefox.start(program);
