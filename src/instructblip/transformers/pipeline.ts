@@ -75,9 +75,12 @@ export interface GeneratedText {
 }
 
 /** Gives the answers of each text one after the other: one, or num_return_sequences. */
-export interface ImageTextToTextPipeline {
+export interface ImageTextToTextCall {
   (images: OneOrMany<ImageInput>, options: ImageTextToTextOptions, ...more: never[]): Promise<GeneratedText[]>;
   (options: ImageTextToTextOptions, ...more: never[]): Promise<GeneratedText[]>;
+}
+
+export interface ImageTextToTextPipeline extends ImageTextToTextCall {
   readonly task: "image-text-to-text";
   readonly model: VisionLanguageModel;
   readonly generation_config: GenerationConfig;
@@ -97,7 +100,7 @@ export interface Answer {
   readonly answer: string;
 }
 
-export interface VisualQuestionAnsweringPipeline {
+export interface VisualQuestionAnsweringCall {
   (image: ImageInput, question: string, options?: VisualQuestionAnsweringOptions): Promise<Answer[]>;
   (
     options: VisualQuestionAnsweringOptions & { image: ImageInput; question: string },
@@ -109,6 +112,9 @@ export interface VisualQuestionAnsweringPipeline {
     question: OneOrMany<string>,
     options?: VisualQuestionAnsweringOptions,
   ): Promise<Answer[][]>;
+}
+
+export interface VisualQuestionAnsweringPipeline extends VisualQuestionAnsweringCall {
   readonly task: "visual-question-answering";
   readonly model: VisionLanguageModel;
   readonly generation_config: GenerationConfig;
@@ -125,9 +131,12 @@ export interface Caption {
   readonly generated_text: string;
 }
 
-export interface ImageToTextPipeline {
+export interface ImageToTextCall {
   (image: ImageInput, options?: ImageToTextOptions): Promise<Caption[]>;
   (images: readonly ImageInput[], options?: ImageToTextOptions): Promise<Caption[][]>;
+}
+
+export interface ImageToTextPipeline extends ImageToTextCall {
   readonly task: "image-to-text";
   readonly model: VisionLanguageModel;
   readonly generation_config: GenerationConfig;
@@ -419,8 +428,9 @@ export async function pipeline(task: keyof typeof TASKS, ...given: unknown[]): P
       hint: `pipeline(${shown(task)}, { model: "Salesforce/instructblip-vicuna-7b" })`,
     });
   }
-  const { revision, token, cache_dir, local_files_only, on_download, signal, base_model, adapter } = options;
-  const opening = { revision, token, cache_dir, local_files_only, on_download, signal };
+  const { revision, token, cache_dir, local_files_only, cache, endpoint, on_download, signal, base_model, adapter } =
+    options;
+  const opening = { revision, token, cache_dir, local_files_only, cache, endpoint, on_download, signal };
   const isOpen = typeof from === "object" && !(from instanceof URL);
   const folder = await ModelFolder.open(
     from,
