@@ -1,24 +1,34 @@
 /**
  * The package's entry point `instructblip-webgpu/worker`: models in a worker, so that a page stays free. The worker's script calls
- * answerCalls(), the page connect(), whose AutoProcessor and AutoModelForImageTextToText are the library's by messages.
+ * answerCalls(), the page connect(), which has the library's names by messages.
  */
-export {
-  type CallOptions,
-  connect,
-  TextIteratorStreamer,
-  WorkerClient,
-  type WorkerLike,
-} from "./worker/client.ts";
+export { connect, WorkerClient } from "./worker/client.ts";
+export type { CallOptions, WorkerLike } from "./worker/connection.ts";
 export type { Calls, Context, ModelFacts, ProcessorFacts } from "./worker/messages.ts";
 export type {
   Local,
   RemoteFrom,
+  RemoteFunctions,
   RemoteGenerateOptions,
+  RemoteImageModel,
+  RemoteImageTextToText,
+  RemoteImageToText,
   RemoteInputs,
+  Remotely,
   RemoteModel,
+  RemoteModelClass,
   RemoteModelOptions,
+  RemotePipelineOptions,
+  RemotePretrained,
   RemoteProcessor,
   RemoteProcessorOptions,
+  RemoteRetrievalModel,
+  RemoteTensor,
+  RemoteTextModel,
   RemoteTokenizer,
+  RemoteVideoModel,
+  RemoteVisionModel,
+  RemoteVisualQuestionAnswering,
 } from "./worker/remote_types.ts";
 export { answerCalls, type Handlers, type WorkerScope } from "./worker/server.ts";
+export { TextIteratorStreamer } from "./worker/text_streamer.ts";

@@ -1,12 +1,31 @@
 /** `instructblip-webgpu/worker`, with both ends in this process. `npm run browser:check` tests it in a browser's worker. */
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AutoModelForImageTextToText, AutoProcessor, EngineError, openDevice, WeightError } from "../src/index.node.ts";
+import {
+  AutoModelForImageTextToText,
+  AutoProcessor,
+  candidateIds,
+  EngineError,
+  type InstructBlipForConditionalGeneration,
+  type InstructBlipInputs,
+  MaxLengthCriteria,
+  ModelFolder,
+  occludedWords,
+  openDevice,
+  pipeline,
+  StoppingCriteriaList,
+  WeightError,
+} from "../src/index.node.ts";
+import * as browser from "../src/index.ts";
 import * as errors from "../src/tensor/errors.ts";
 import { errorOf, failureOf } from "../src/tensor/failure.ts";
+import { FileListFolder } from "../src/tensor/files/source.ts";
+import { placed } from "../src/worker/places.ts";
+import { REFUSED_NAMES } from "../src/worker/refused.ts";
 import {
   answerCalls,
   connect,
+  type RemoteImageModel,
   type RemoteModel,
   type RemoteProcessor,
   TextIteratorStreamer,
@@ -14,6 +33,7 @@ import {
   type WorkerLike,
 } from "../src/worker.ts";
 import { onOneGpu } from "./one_gpu.ts";
+import { ALL } from "./rounds.ts";
 
 const EMBEDDED = fileURLToPath(new URL("../examples/shapes/checkpoint", import.meta.url));
 const IMAGE = fileURLToPath(new URL("../examples/shapes/images/a.png", import.meta.url));
@@ -52,7 +72,41 @@ let close: () => void;
 let model: RemoteModel;
 let processor: RemoteProcessor;
 /** What the library says without a worker. */
-let expected: { sequences: number[][]; texts: string[]; pixels: Float32Array };
+let expected: {
+  sequences: number[][];
+  texts: string[];
+  pixels: Float32Array;
+  logits: Float32Array;
+  features: Float32Array;
+  candidates: number[][];
+  piped: unknown;
+};
+/** What the library's objects have. */
+let members: { model: string[]; processor: string[] };
+
+const STATES = { logits_to_keep: 1 };
+const CANDIDATES = ["red", "orange"];
+
+/** Names of an object's public properties and methods. */
+function membersOf(object: object, kind: keyof typeof NOT_PUBLIC): string[] {
+  const names = new Set<string>();
+  for (let level = object; !NATIVE.includes(level); level = Object.getPrototypeOf(level)) {
+    for (const name of Object.getOwnPropertyNames(level)) names.add(name);
+  }
+  return [...names].filter((name) => !NOT_PUBLIC[kind].includes(name)).sort();
+}
+const NATIVE: readonly object[] = [Object.prototype, Function.prototype];
+/** Of functions and classes, and what TypeScript knows as protected. */
+const NOT_PUBLIC = {
+  model: [
+    ...["constructor", "told", "wasLoaded", "rowsOf", "checkWords", "uploadWords", "exampleInputs", "featuresOf"],
+    ...["readPrompt", "look", "input_names", "pixel_layout"],
+  ],
+  processor: [
+    ...["constructor", "length", "name", "arguments", "caller", "prototype"],
+    ...["rowsOf", "process", "pixels", "qformer", "placeholder", "savedPixels"],
+  ],
+};
 
 const answerOptions = { max_new_tokens: 12, return_full_text: false };
 
@@ -64,7 +118,19 @@ beforeAll(() =>
     const inputs = await words(QUESTION);
     const sequences = await here.generate({ ...inputs, ...answerOptions });
     const texts = words.batch_decode(sequences, { skip_special_tokens: true });
-    expected = { sequences, texts, pixels: inputs.pixel_values.data };
+    const { logits } = await here.forward({ ...inputs, ...STATES });
+    const { image_features } = await (here as unknown as InstructBlipForConditionalGeneration).get_image_features(
+      inputs as InstructBlipInputs,
+    );
+    const ask = await pipeline("visual-question-answering", { model: here, processor: words });
+    expected = {
+      ...{ sequences, texts, pixels: inputs.pixel_values.data },
+      logits: await logits.read(),
+      features: await image_features.read(),
+      candidates: candidateIds(words.tokenizer, CANDIDATES),
+      piped: await ask(IMAGE, "What is this?", { max_new_tokens: 3 }),
+    };
+    members = { model: membersOf(here, "model"), processor: membersOf(words, "processor") };
     device.destroy();
     ({ client, close } = pair());
     processor = await client.AutoProcessor.from_pretrained(EMBEDDED);
@@ -91,8 +157,207 @@ test("answers as without a worker", async () => {
   expect(ranked.ranks).toEqual([1, 0]);
 });
 
+describe("has every name of the library, or says why not", () => {
+  /** What needs no model works in the page itself. */
+  const IN_PAGE = [
+    ...Object.keys(browser).filter((name) =>
+      /(Config|Error|Folder|File|Criteria|CriteriaList|LogitsProcessor.*)$/.test(name),
+    ),
+    ...["AutoTokenizer", "Checkpoint", "OpfsCache", "Tensor", "TextIteratorStreamer", "TextStreamer"],
+    ...["WatermarkDetector", "chromeTrace", "load_image", "profileReport"],
+    // AutoProcessor makes them.
+    ...["Blip2Processor", "InstructBlipProcessor", "InstructBlipVideoProcessor"],
+    // They call what they are given: a worker's processor is a function, too.
+    "occludedWords",
+  ];
+
+  test("of functions and classes", () => {
+    const missing = Object.keys(browser).filter((name) => !IN_PAGE.includes(name) && !has(client, name));
+    expect(missing.filter((name) => !REFUSED_NAMES.client.includes(name))).toEqual([]);
+    expect(REFUSED_NAMES.client.filter((name) => !(name in browser))).toEqual([]);
+  });
+
+  test("of a model and a processor", () => {
+    for (const [kind, object] of [
+      ["model", model],
+      ["processor", processor],
+    ] as const) {
+      const missing = members[kind].filter((name) => !has(object, name));
+      expect(missing.filter((name) => !REFUSED_NAMES[kind].includes(name))).toEqual([]);
+    }
+    const refused = REFUSED_NAMES.model.filter((name) => !members.model.includes(name));
+    expect(refused).toEqual([]);
+  });
+
+  test.each<[string, () => unknown]>([
+    ["language_model", () => (model as unknown as Record<string, unknown>).language_model],
+    ["state_dict", () => (model as unknown as { state_dict(): unknown }).state_dict()],
+    ["profile", () => (client as unknown as { profile(): unknown }).profile()],
+    ["image_processor", () => (processor as unknown as Record<string, unknown>).image_processor],
+  ])("%s", (name, use) => {
+    expect(use).toThrow(
+      expect.objectContaining({
+        code: "WORKER_CLONE",
+        message: expect.stringMatching(new RegExp(`^${name} .*answerCalls`, "s")),
+      }),
+    );
+  });
+
+  function has(object: object, name: string): boolean {
+    try {
+      return name in object && (object as Record<string, unknown>)[name] !== undefined;
+    } catch {
+      return false;
+    }
+  }
+});
+
+describe("a pass", () => {
+  test("gives tensors, which are read and disposed as the library's", async () => {
+    const inputs = await processor(QUESTION);
+    const output = await model.forward(inputs, STATES);
+    const { logits } = output;
+    expect([logits.dtype, logits.shape.length]).toEqual(["f32", 3]);
+    expect(await logits.read()).toEqual(expected.logits);
+    await logits.dispose();
+    await expect(logits.read()).rejects.toMatchObject({ code: "DISPOSED" });
+    expect(output.qformer_outputs.last_hidden_state.shape).toHaveLength(3);
+    const { image_features } = await (model as RemoteImageModel).get_image_features(inputs);
+    expect(await image_features.read()).toEqual(expected.features);
+  });
+
+  test("refuses what the library's refuses, and what has methods by its name", async () => {
+    const inputs = await processor(QUESTION);
+    class Seen {
+      wants() {}
+      see() {}
+    }
+    const observer = { observer: new Seen() } as object;
+    const stopping_criteria = new StoppingCriteriaList([new MaxLengthCriteria(3)]);
+    for (const [call, error] of [
+      [() => model.forward({ ...inputs, top_k: 3 } as never), { code: "UNKNOWN_OPTION" }],
+      [
+        () => model.forward(inputs, observer),
+        { code: "WORKER_CLONE", message: expect.stringMatching(/^forward: observer .*an object with methods/) },
+      ],
+      [
+        () => model.generate({ ...inputs, stopping_criteria } as never),
+        { code: "WORKER_CLONE", message: expect.stringMatching(/^generate: stopping_criteria\.0 /) },
+      ],
+      [() => client.attribute(model, inputs, { methods: ["eyes" as "image"] }), { code: "PARAM_RANGE" }],
+      [() => client.logitLens(model, inputs, { top_k: 0 }), { code: "PARAM_RANGE" }],
+      [() => client.ablate(model, inputs, { batch_size: 0 }), { code: "PARAM_RANGE" }],
+      [() => client.patchActivations(model, inputs, inputs, { batch_size: 0 }), { code: "PARAM_RANGE" }],
+    ] as const) {
+      await expect(call()).rejects.toMatchObject(error);
+    }
+  });
+});
+
+describe("a pipeline", () => {
+  const kwargs = { max_new_tokens: 3 };
+
+  test("answers as the library's", async () => {
+    const ask = await client.pipeline("visual-question-answering", { model, processor });
+    expect(await ask(IMAGE, "What is this?", kwargs)).toEqual(expected.piped);
+    expect(await ask({ image: IMAGE, question: "What is this?", ...kwargs })).toEqual(expected.piped);
+    expect(ask.model).toBe(model);
+    ask.generation_config.max_new_tokens = 1;
+    const [{ answer }] = await ask(IMAGE, "Describe the image.");
+    expect(answer.split(" ")).toHaveLength(1);
+    await ask.dispose();
+    await expect(ask(IMAGE, "What is this?")).rejects.toMatchObject({ code: "DISPOSED" });
+  });
+
+  test("streams, and stops at its signal", async () => {
+    const pipe = await client.pipeline("image-text-to-text", { model, processor });
+    const streamer = new TextIteratorStreamer(processor.tokenizer, { skip_prompt: true, skip_special_tokens: true });
+    const done = pipe(IMAGE, { text: "Describe the image.", ...kwargs, generate_kwargs: { streamer } as object });
+    let text = "";
+    for await (const piece of streamer) text += piece;
+    const [{ generated_text }] = await done;
+    expect(generated_text.endsWith(text.trim())).toBe(true);
+    const reason = new Error("enough");
+    const signal = AbortSignal.abort(reason);
+    await expect(pipe(IMAGE, { text: "a", generate_kwargs: { signal } })).rejects.toBe(reason);
+  });
+
+  test("refuses as the library's", async () => {
+    const from = EMBEDDED as never;
+    const task = "text-to-video" as "image-to-text";
+    await expect(client.pipeline(task, { model: from })).rejects.toMatchObject({ code: "UNKNOWN_OPTION" });
+    const device = {} as never;
+    await expect(client.pipeline("image-to-text", { model: from, device } as never)).rejects.toMatchObject({
+      code: "UNSUPPORTED_OPTION",
+    });
+    await expect(
+      pipeline("image-to-text", { model: await ModelFolder.open(EMBEDDED), revision: "main" }),
+    ).rejects.toMatchObject({ code: "UNSUPPORTED_OPTION", message: expect.stringContaining("revision") });
+  });
+});
+
+test("tokenizers and instruments take the worker's objects", async () => {
+  const { tokenizer } = processor;
+  expect(await client.candidateIds(tokenizer, CANDIDATES)).toEqual(expected.candidates);
+  const ids = await tokenizer.encode("red");
+  expect((await tokenizer.decode(ids, { skip_special_tokens: true })).trim()).toBe("red");
+  expect(await tokenizer.convert_ids_to_tokens(tokenizer.eos_token_id!)).toBeTypeOf("string");
+  expect(await tokenizer.convert_ids_to_tokens(10 ** 6)).toBeUndefined();
+  const inputs = await processor({ ...QUESTION, text: ["What is this?"] });
+  const words = await occludedWords(processor, "What is this?", inputs);
+  expect(words.map(({ text }) => text)).toEqual(["What", "is", "this", "?"]);
+});
+
+test.runIf(ALL)("instruments and an assistant answer as without a worker", async () => {
+  const inputs = await processor(QUESTION);
+  const here = await AutoModelForImageTextToText.from_pretrained(EMBEDDED);
+  const local = (await (
+    await AutoProcessor.from_pretrained(EMBEDDED)
+  )(QUESTION)) as Parameters<typeof here.generate>[0];
+  const answer = expected.sequences[0].slice(0, 2);
+  const [lens, attributed, ablated] = [
+    await client.logitLens(model, inputs, { answer, top_k: 1 }),
+    await client.attribute(model, inputs, { answer, methods: ["image"] }),
+    await client.ablate(model, inputs, { answer, targets: ["qformer.queries"] }),
+  ];
+  expect(lens).toEqual(await browser.logitLens(here, local, { answer, top_k: 1 }));
+  expect(attributed).toEqual(await browser.attribute(here, local, { answer, methods: ["image"] }));
+  expect(ablated).toEqual(await browser.ablate(here, local, { answer, targets: ["qformer.queries"] }));
+  const assisted = await model.generate({ ...inputs, ...answerOptions, assistant_model: model });
+  expect(assisted).toEqual(expected.sequences);
+  here.dispose();
+});
+
+describe("places of a checkpoint's parts", () => {
+  const file = new File(["{}"], "adapter_config.json");
+  const chosen = { chosen: [{ path: "adapter_config.json", file }] };
+
+  test("stay as they are beside an id, or are opened", async () => {
+    const options = { token: "t", adapter: ["a/b", chosen], base_model: "c/d" };
+    const [from, given] = await placed("owner/name", options);
+    expect([from, given]).toEqual(["owner/name", { ...options, adapter: ["a/b", expect.any(FileListFolder)] }]);
+  });
+
+  test("are opened beside a folder", async () => {
+    const url = new URL("data:,").href;
+    const [folder, given] = await placed({ url }, { dtype: "int8", cache: null, adapter: [EMBEDDED] });
+    expect((folder as { name: string }).name).toBeTypeOf("string");
+    expect(given).toEqual({ dtype: "int8", adapter: [expect.any(ModelFolder)] });
+    await expect(placed(chosen, { adapter: ["/nowhere"] })).rejects.toMatchObject({ code: "NOT_FOUND" });
+  });
+});
+
+test("a model's generation_config counts, as the page has it", async () => {
+  const inputs = await processor(QUESTION);
+  model.generation_config.max_new_tokens = 2;
+  const [row] = await model.generate(inputs, { return_full_text: false });
+  delete model.generation_config.max_new_tokens;
+  expect(row).toEqual(expected.sequences[0].slice(0, 2));
+});
+
 test("tells what the library says of itself", async () => {
   expect([processor.processor_class, processor.num_query_tokens]).toEqual(["InstructBlipProcessor", 12]);
+  expect(model.architecture).toBe("InstructBlipForConditionalGeneration");
   expect([model.config.model_type, model.warnings]).toEqual(["instructblip", []]);
   expect(await client.openDevice()).toMatchObject({ maxBindingBytes: expect.any(Number) });
 });

@@ -12,6 +12,7 @@ import { checkKept } from "./check_kept.ts";
 import { checkLens } from "./check_lens.ts";
 import { checkReport } from "./check_report.ts";
 import { checkSweep } from "./check_sweep.ts";
+import { checkWorker } from "./check_worker.ts";
 import { Chromium, findChromium } from "./chromium.ts";
 import { servePage } from "./serve.ts";
 
@@ -57,7 +58,9 @@ export async function run({ screenshots, image }: { screenshots?: string; image?
     const { complaints } = browser;
     expect(complaints.length === 0, `the browser's console is empty, not: ${complaints.join("; ")}`);
     await checkFirefox(examples, expect);
-    await checkCache(browser, expect); // last: failed requests are logged
+    // Last: failed requests are logged.
+    await checkWorker(browser, expect);
+    await checkCache(browser, expect);
     await checkImages(browser, expect);
   } finally {
     await browser?.close();

@@ -1,24 +1,63 @@
-/** The library's calls in a worker: one device, and the models and processors that its page holds. */
-import type { GenerateOptions } from "../instructblip/generation/generate.ts";
-import type { RankOptions } from "../instructblip/generation/ranking.ts";
+/** The library's calls in a worker: one device, and the models, processors and tensors that its page holds. */
+import { candidateIds } from "../instructblip/generation/ranking.ts";
 import { type Streamer, TextIteratorStreamer } from "../instructblip/generation/streamer.ts";
-import { AutoModelForImageTextToText } from "../instructblip/pretrained/auto_model.ts";
+import { attribute } from "../instructblip/instruments/attribute/attribute.ts";
+import { logitLens } from "../instructblip/instruments/lens.ts";
+import { ablate } from "../instructblip/instruments/sweep/ablate.ts";
+import { patchActivations } from "../instructblip/instruments/sweep/patch.ts";
+import { AutoModel, AutoModelForImageTextToText } from "../instructblip/pretrained/auto_model.ts";
 import { type AnyProcessor, AutoProcessor } from "../instructblip/pretrained/auto_processor.ts";
+import { Blip2ForConditionalGeneration } from "../instructblip/pretrained/blip_2.ts";
+import {
+  Blip2ForImageTextRetrieval,
+  Blip2TextModelWithProjection,
+  Blip2VisionModelWithProjection,
+} from "../instructblip/pretrained/blip_2_retrieval.ts";
 import type { PretrainedFrom } from "../instructblip/pretrained/from_pretrained.ts";
-import type { ModelInputs } from "../instructblip/pretrained/inputs.ts";
-import { OpfsCache } from "../instructblip/pretrained/opfs/opfs_cache.ts";
+import { InstructBlipForConditionalGeneration } from "../instructblip/pretrained/instructblip.ts";
+import { InstructBlipVideoForConditionalGeneration } from "../instructblip/pretrained/instructblip_video.ts";
+import { PretrainedModel } from "../instructblip/pretrained/pretrained_model.ts";
 import { VisionLanguageModel } from "../instructblip/pretrained/vision_language_model.ts";
-import type { DecodeOptions } from "../instructblip/tokenizer/types.ts";
+import type { Tokenizer } from "../instructblip/tokenizer/tokenizer.ts";
+import type { ImageTextToTextPipeline } from "../instructblip/transformers/pipeline.ts";
+import { pipeline } from "../instructblip/transformers/pipeline.ts";
 import type { Device } from "../tensor/device/device.ts";
 import { type DeviceOptions, openDevice } from "../tensor/device/open_device.ts";
 import { DeviceError, InputError } from "../tensor/errors.ts";
 import { HandleFolder } from "../tensor/files/handle_folder.ts";
-import { FileListFolder, HttpFolder } from "../tensor/files/source.ts";
-import type { Context, GenerateAsked, LibraryCalls, ListenerNews, LoadAsked, Place, Remote } from "./messages.ts";
+import { quote } from "../tensor/shown.ts";
+import { storagesIn, Tensor } from "../tensor/tensor.ts";
+import type {
+  Context,
+  FunctionName,
+  LibraryCalls,
+  ListenerNews,
+  ModelClassName,
+  Place,
+  PostedModel,
+  PostedTensor,
+  ProcessorFacts,
+  Remote,
+  RunAsked,
+  SpecialId,
+} from "./messages.ts";
+import { placed } from "./places.ts";
+
+/** What a page holds. */
+type Held = PretrainedModel | AnyProcessor | LoadedPipeline | Tensor;
+type LoadedPipeline = ImageTextToTextPipeline;
 
 /** What a page has asked with, after {@link Library.resolve}. */
 type Resolved<T> = {
-  readonly [K in keyof T]: K extends "model" ? VisionLanguageModel : K extends "processor" ? AnyProcessor : T[K];
+  readonly [K in keyof T]: K extends "on"
+    ? Held | Tokenizer
+    : K extends "processor"
+      ? AnyProcessor
+      : K extends "tensor"
+        ? Tensor
+        : K extends "model"
+          ? PretrainedModel | Place
+          : T[K];
 };
 
 type LibraryHandlers = {
@@ -28,8 +67,44 @@ type LibraryHandlers = {
   ) => Promise<LibraryCalls[N]["result"]>;
 };
 
+type Loads = { from_pretrained(from: PretrainedFrom, options: object): Promise<PretrainedModel> };
+
+const MODELS: Readonly<Record<ModelClassName, Loads>> = {
+  AutoModel,
+  AutoModelForImageTextToText,
+  Blip2ForConditionalGeneration,
+  Blip2ForImageTextRetrieval,
+  Blip2TextModelWithProjection,
+  Blip2VisionModelWithProjection,
+  InstructBlipForConditionalGeneration,
+  InstructBlipVideoForConditionalGeneration,
+};
+
+const FUNCTIONS = { ablate, attribute, candidateIds, logitLens, patchActivations } as const satisfies Record<
+  FunctionName,
+  unknown
+>;
+
+/** Methods of models that a page can call, where the class has them. */
+const METHODS = [
+  "forward",
+  "generate",
+  "rank_answers",
+  "get_image_features",
+  "get_video_features",
+  "get_text_features",
+  "get_qformer_features",
+  "compute_transition_scores",
+  "clear_image_cache",
+  "save_pretrained",
+];
+/** Those that take a signal; of others it is seen when they have ended. */
+const SIGNALLED = ["generate", "rank_answers", "save_pretrained", "process"];
+
+const SPECIAL = ["bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"] as const satisfies SpecialId[];
+
 export class Library {
-  readonly #held = new Map<number, VisionLanguageModel | AnyProcessor>();
+  readonly #held = new Map<number, Held>();
   /** Models that were lost with their device, and why. */
   readonly #lost = new Map<number, DeviceError>();
   readonly #onLost: (error: DeviceError) => void;
@@ -42,10 +117,15 @@ export class Library {
 
   /** What a page has asked with, its objects in the worker in place of their numbers. @throws DeviceError DISPOSED, DEVICE_LOST */
   resolve(asked: unknown): unknown {
-    if (asked === null || typeof asked !== "object" || Object.getPrototypeOf(asked) !== Object.prototype) return asked;
+    if (!isData(asked)) return asked;
     return Object.fromEntries(
       Object.entries(asked).map(([name, value]) => [name, isRemote(value) ? this.#get(value) : value]),
     );
+  }
+
+  /** Arguments, of which some are the worker's objects, and some have them as properties. */
+  #arguments(given: readonly unknown[]): unknown[] {
+    return given.map((one) => (isRemote(one) ? this.#get(one) : this.resolve(one)));
   }
 
   readonly handlers: LibraryHandlers = {
@@ -54,61 +134,97 @@ export class Library {
     load_processor: async ({ from, options, listeners }, context) => {
       const given = { ...options, ...listening(listeners, context), signal: context.signal };
       const processor = await AutoProcessor.from_pretrained(...(await placed(from, given)));
-      const { processor_class, num_query_tokens } = processor;
-      return { ...this.#hold(processor), facts: { processor_class, num_query_tokens } };
+      return { ...this.#hold(processor), facts: factsOf(processor) };
     },
 
-    load_model: async ({ from, options, listeners }, context) => {
+    load_model: async ({ name, from, options, listeners }, context) => {
       const device = await this.#open();
       const given = { ...options, ...listening(listeners, context), device, signal: context.signal };
-      const model = await AutoModelForImageTextToText.from_pretrained(...(await placed(from, given)));
-      const config = JSON.parse(JSON.stringify(model.config)) as Record<string, unknown>;
-      return { ...this.#hold(model), facts: { config, warnings: [...model.warnings] } };
+      return this.#modelOf(await MODELS[name].from_pretrained(...(await placed(from, given))));
+    },
+
+    load_pipeline: async ({ task, model, processor, options, listeners }, context) => {
+      const own = { ...options, ...listening(listeners, context), ...(processor && { processor }) };
+      const load = pipeline as (task: string, options: object) => Promise<LoadedPipeline>;
+      let made: LoadedPipeline;
+      if (model instanceof PretrainedModel) made = await load(task, { model, ...own });
+      else {
+        const given = { ...own, device: await this.#open(), signal: context.signal };
+        const [from, rest] = await placed(model, given);
+        made = await load(task, { model: from, ...rest });
+      }
+      return {
+        ...this.#hold(made),
+        model: this.#modelOf(made.model),
+        generation_config: { ...made.generation_config },
+      };
     },
 
     process: async ({ processor, given }) => {
-      const [input = {}] = given as [object?];
-      return { ...(await processor(input)) };
+      const process = processor as unknown as (...given: readonly unknown[]) => Promise<object>;
+      return { ...(await process(...given)) };
     },
 
-    decode: async ({ processor, given: [rows, options] }) =>
-      processor.batch_decode(rows as number[][], options as DecodeOptions),
-
-    generate: async (asked, context) => {
-      const { streamer, told } = this.#stream(asked, context);
-      const given = { ...this.#options(asked, context), ...(streamer && { streamer }) };
-      const answer = asked.model.generate(given as unknown as ModelInputs & GenerateOptions);
-      await Promise.all([answer, told]); // every piece is told before the result
-      return answer;
+    run: async (asked, context) => {
+      const { on, method } = asked;
+      if (on instanceof PretrainedModel && !METHODS.includes(method)) {
+        throw new InputError("BAD_INPUT", `a worker's model has no method ${quote(method)}`);
+      }
+      // A processor takes none.
+      const isSignalled = SIGNALLED.includes(method) && !(method === "save_pretrained" && isProcessor(on));
+      const { hooks, told } = this.#hooks(asked, context, isSignalled);
+      const given = this.#arguments(asked.given);
+      if (method === "save_pretrained") given[0] = new HandleFolder(given[0] as FileSystemDirectoryHandle);
+      // What the page may have changed of its own counts.
+      if (asked.generation_config) Object.assign(on, { generation_config: asked.generation_config });
+      const methods = on as unknown as Record<string, (...given: unknown[]) => unknown>;
+      const result = methods[method]!(...hooked(method, given, hooks));
+      // Every piece is told before the result.
+      const [output] = await Promise.all([result, told]);
+      if (SIGNALLED.includes(method)) return output;
+      if (context.signal.aborted && on instanceof PretrainedModel) {
+        for (const storage of storagesIn(output)) on.device.memory.release(storage);
+      }
+      context.signal.throwIfAborted();
+      return this.#posted(output);
     },
 
-    rank_answers: async (asked, context) => {
-      return asked.model.rank_answers(this.#options(asked, context) as unknown as ModelInputs & RankOptions);
+    apply: async ({ name, given, listeners }, context) => {
+      const run = FUNCTIONS[name] as (...given: unknown[]) => unknown;
+      const all = this.#arguments(given);
+      if (name === "candidateIds") return run(...all);
+      return run(...hooked(name, all, { ...listening(listeners, context), signal: context.signal }));
     },
+
+    read: async ({ tensor }) => tensor.read(),
 
     dispose: async ({ remote }) => {
       const held = this.#held.get(remote);
       this.#held.delete(remote);
-      if (held instanceof VisionLanguageModel) held.dispose();
+      if (held && "dispose" in held) held.dispose();
       return null;
     },
   };
 
-  #options({ given, listeners }: Omit<GenerateAsked, "model">, context: Context<ListenerNews>): object {
-    const { tokenizer, ...options } = given;
-    return {
-      ...options,
+  /** Functions of a call's options, and when everything has been told. */
+  #hooks(
+    { listeners, stream }: Pick<RunAsked, "listeners" | "stream">,
+    context: Context<ListenerNews>,
+    isSignalled: boolean,
+  ): { readonly hooks: object; readonly told?: Promise<void> | undefined } {
+    const { streamer, told } = this.#stream(stream, context);
+    const hooks = {
       ...listening(listeners, context),
-      ...(isRemote(tokenizer) && { tokenizer: (this.#get(tokenizer) as AnyProcessor).tokenizer }),
-      signal: context.signal,
+      ...(streamer && { streamer }),
+      ...(isSignalled && { signal: context.signal }),
     };
+    return { hooks, told };
   }
 
-  /** The streamer of a call, and when everything has been told. */
   #stream(
-    { stream }: Omit<GenerateAsked, "model">,
+    stream: RunAsked["stream"],
     context: Context<ListenerNews>,
-  ): { streamer?: Streamer; told?: Promise<void> } {
+  ): { readonly streamer?: Streamer; readonly told?: Promise<void> } {
     if (stream === undefined) return {};
     if (stream === "ids") {
       const streamer: Streamer = {
@@ -121,8 +237,7 @@ export class Library {
       };
       return { streamer };
     }
-    const { tokenizer } = this.#get(stream.processor) as AnyProcessor;
-    const streamer = new TextIteratorStreamer(tokenizer, stream.options);
+    const streamer = new TextIteratorStreamer(this.#get(stream.tokenizer) as Tokenizer, stream.options);
     const tell = async () => {
       for await (const piece of streamer) {
         if (context.cancelled) break; // generate() then stops
@@ -130,6 +245,17 @@ export class Library {
       }
     };
     return { streamer, told: tell() };
+  }
+
+  /** An output, with the tensors that the page then holds by their numbers. */
+  #posted(value: unknown): unknown {
+    if (value instanceof Tensor) {
+      const { dtype, shape } = value;
+      return { ...this.#hold(value), dtype, shape } satisfies PostedTensor;
+    }
+    if (Array.isArray(value)) return value.map((one) => this.#posted(one));
+    if (!isData(value)) return value;
+    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, this.#posted(one)]));
   }
 
   /** The worker's device, opened at its first use, and again after a loss. */
@@ -147,7 +273,7 @@ export class Library {
     return this.#device;
   }
 
-  /** Forgets the models: none of them can be used any more. */
+  /** Forgets models and tensors: none of them can be used any more. */
   #lose(device: Device, why: string): void {
     this.#device = undefined;
     const reason = why.replace(/\.+$/, "") || "unknown";
@@ -155,23 +281,34 @@ export class Library {
       hint: "load the model again",
     });
     for (const [remote, held] of this.#held) {
-      if (!(held instanceof VisionLanguageModel) || held.device !== device) continue;
+      if (deviceOf(held) !== device) continue;
       this.#held.delete(remote);
       this.#lost.set(remote, error);
-      held.dispose();
+      if ("dispose" in held) held.dispose();
     }
     this.#onLost(error);
   }
 
-  #hold(held: VisionLanguageModel | AnyProcessor): Remote {
+  #modelOf(model: PretrainedModel): PostedModel {
+    const { architecture, dtype, warnings } = model;
+    const config = JSON.parse(JSON.stringify(model.config)) as Record<string, unknown>;
+    return {
+      ...this.#hold(model),
+      facts: { architecture, dtype, config, warnings: [...warnings] },
+      methods: METHODS.filter((name) => name in model),
+      ...(model instanceof VisionLanguageModel && { generation_config: { ...model.generation_config } }),
+    };
+  }
+
+  #hold(held: Held): Remote {
     const remote = this.#next++;
     this.#held.set(remote, held);
     return { remote };
   }
 
-  #get({ remote }: Remote): VisionLanguageModel | AnyProcessor {
+  #get({ remote, part }: Remote): Held | Tokenizer {
     const held = this.#held.get(remote);
-    if (held) return held;
+    if (held) return part === undefined ? held : (held as AnyProcessor)[part];
     throw this.#lost.get(remote) ?? new DeviceError("DISPOSED", "the worker's object has been disposed");
   }
 }
@@ -180,36 +317,46 @@ function isRemote(value: unknown): value is Remote {
   return typeof (value as Remote | null | undefined)?.remote === "number";
 }
 
+function isData(value: unknown): value is object {
+  return typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+}
+
+function factsOf(processor: AnyProcessor): ProcessorFacts {
+  const { processor_class, num_query_tokens, model_input_names, tokenizer } = processor;
+  const known = SPECIAL.filter((name) => tokenizer[name] !== undefined);
+  const { image_token, video_token } = processor as { readonly image_token?: string; readonly video_token?: string };
+  return {
+    ...{ processor_class, num_query_tokens, model_input_names: [...model_input_names] },
+    ...(image_token !== undefined && { image_token }),
+    ...(video_token !== undefined && { video_token }),
+    special_ids: Object.fromEntries(known.map((name) => [name, tokenizer[name]!])),
+  };
+}
+
+function isProcessor(held: Held | Tokenizer): held is AnyProcessor {
+  return "processor_class" in held;
+}
+
+/** The device that an object is on. */
+function deviceOf(held: Held): Device | undefined {
+  if (held instanceof PretrainedModel || held instanceof Tensor) return held.device as Device;
+  return "model" in held ? held.model.device : undefined;
+}
+
+/** The arguments of a call with functions among its options: those of the last object, and of a pipeline its generate_kwargs. */
+function hooked(method: string, given: readonly unknown[], hooks: object): readonly unknown[] {
+  if (method === "process") {
+    const at = given.findLastIndex((one) => isData(one) && "generate_kwargs" in one);
+    if (at < 0) return given;
+    const options = given[at] as { readonly generate_kwargs: object };
+    return given.with(at, { ...options, generate_kwargs: { ...options.generate_kwargs, ...hooks } });
+  }
+  if (Object.keys(hooks).length === 0) return given;
+  const last = given.at(-1);
+  return isData(last) ? [...given.slice(0, -1), { ...last, ...hooks }] : [...given, hooks];
+}
+
 /** Listeners that tell the page their arguments. */
 function listening(names: readonly string[], { tell }: Context<ListenerNews>): object {
   return Object.fromEntries(names.map((name) => [name, (...given: unknown[]) => tell([name, ...given])]));
-}
-
-/** The arguments of from_pretrained() for a place. Options of where files come from are of a URL with its files, too. */
-async function placed<O extends object>(from: Place, options: O): Promise<[PretrainedFrom, O]> {
-  if (typeof from === "string") return [from, options];
-  if (!("url" in from || "chosen" in from)) return [new HandleFolder(from), options];
-  if ("chosen" in from) {
-    const files = from.chosen.map(({ path, file }) => {
-      // Not every browser posts it with the file.
-      return Object.defineProperty(file, "webkitRelativePath", { value: `folder/${path}` });
-    });
-    return [new FileListFolder(files), options];
-  }
-  const { cache, on_download, local_files_only, ...rest } = options as Partial<Record<string, unknown>>;
-  const { signal } = options as LoadAsked["options"];
-  const http = {
-    ...(from.files && { files: from.files }),
-    ...(from.headers && { headers: from.headers }),
-    ...(signal instanceof AbortSignal && { signal }),
-  };
-  if (cache === undefined || cache === null) return [new HttpFolder(from.url, http), rest as O];
-  if (cache !== "opfs") throw new InputError("BAD_INPUT", 'from_pretrained: cache must be "opfs"');
-  try {
-    const opfs = await OpfsCache.open();
-    const kept = { ...http, on_download, local_files_only } as Parameters<OpfsCache["folder"]>[1];
-    return [await opfs.folder(from.url, kept), rest as O];
-  } catch (error) {
-    return [new HttpFolder(from.url, http, [`files are not kept: ${(error as Error).message}`]), rest as O];
-  }
 }
