@@ -82,17 +82,16 @@ export class Pieces {
     await stream.close();
   }
 
-  /** Deletes all. */
+  /** Deletes all, the last first: what an interrupted deletion leaves are the first pieces, and no later ones behind a gap. */
   async clear(): Promise<void> {
     await this.#stream?.abort().catch(() => undefined);
     this.#stream = undefined;
     this.#buffered = 0;
     this.size = 0;
-    for (let i = 0; await this.#remove(`${i}`); i++);
-  }
-
-  async #remove(name: string): Promise<boolean> {
-    const removed = this.#folder.removeEntry(name).then(() => true);
-    return (await removed.catch(ignoreMissing)) ?? false;
+    const names: string[] = [];
+    for await (const { name } of this.#folder.values()) if (/^\d+$/.test(name)) names.push(name);
+    for (const name of names.sort((a, b) => Number(b) - Number(a))) {
+      await this.#folder.removeEntry(name).catch(ignoreMissing);
+    }
   }
 }
