@@ -39,7 +39,7 @@ const PAGE = `<!doctype html><body><script type="module">
       if (file === "model.safetensors" && loadedBytes >= stopAt) controller.abort("stopped");
     };
     const opening = { cache: "opfs", on_download, signal: controller.signal };
-    const { dtype, weight_cache, ...more } = options;
+    const { dtype, weight_cache, keep_originals, ...more } = options;
     try {
       const processor = await lib.AutoProcessor.from_pretrained(from, { ...opening, ...more });
       const model = await lib.AutoModelForImageTextToText.from_pretrained(from, {
@@ -262,38 +262,70 @@ export async function checkCache(browser: Chromium, expect: Expect): Promise<voi
     const changed = await visit(server.url);
     right(changed, "a changed file");
     expect(server.bytes > size, `a file with another ETag is fetched again, not ${server.bytes} bytes`);
-    type Listed = { url: string; keptBytes: number; files: { name: string; size: number; keptBytes: number }[] }[];
-    const list = () => browser.evaluate<Listed>("lib.OpfsCache.open().then((cache) => cache.list())");
-    const [kept] = await list();
-    const weights = kept?.files.find(({ name }) => name === "model.safetensors");
+    interface Listed {
+      readonly url: string;
+      readonly keptBytes: number;
+      readonly files: readonly { name: string; size: number; keptBytes: number; isReduced: boolean }[];
+      readonly quantized: readonly { name: string; size: number }[];
+    }
+    const list = () => browser.evaluate<Listed[]>("lib.OpfsCache.open().then((cache) => cache.list())");
+    const weightsOf = async () => {
+      const [kept] = await list();
+      return { kept, weights: kept?.files.find(({ name }) => name === "model.safetensors") };
+    };
+    const { kept, weights } = await weightsOf();
     expect(
-      kept?.url === server.url && weights?.keptBytes === size,
+      kept?.url === server.url && weights?.keptBytes === size && !weights.isReduced,
       `the cache is listed, not: ${JSON.stringify(kept)}`,
     );
-    for (const [visitor, quantizes] of [
-      ["int8 at first", true],
-      ["int8 from the cache", false],
+    for (const [visitor, quantizes, keep_originals] of [
+      ["int8 at first", true, true],
+      ["int8 from the cache", false, true],
+      ["int8 in place of the originals", false, undefined],
     ] as const) {
       const before = await browser.evaluate<string | undefined>(QUANTIZED);
-      right(await visit(server.url, { dtype: "int8", weight_cache: true }), visitor);
+      right(await visit(server.url, { dtype: "int8", weight_cache: true, keep_originals }), visitor);
       const after = await browser.evaluate<string | undefined>(QUANTIZED);
       const isWritten = before !== after;
       expect(isWritten === quantizes, `${visitor}: quantized weights are ${quantizes ? "" : "not "}written`);
       expect(/instructblip-webgpu quantized weights 2/.test(after ?? ""), `${visitor}: in Node's format, not ${after}`);
+      const { weights } = await weightsOf();
+      const isReduced = keep_originals === undefined;
+      expect(weights?.isReduced === isReduced, `${visitor}: the originals are ${isReduced ? "gone" : "kept"}`);
     }
+    const reduced = await weightsOf();
+    const rest = reduced.weights?.keptBytes ?? Number.NaN;
+    const quantized = reduced.kept?.quantized[0]?.size ?? Number.NaN;
+    expect(
+      rest < size / 10 && quantized > size / 5 && quantized < size,
+      `of the originals a tenth is kept at most beside quantized weights, not ${rest} and ${quantized} of ${size}`,
+    );
+    await server.stop();
+    right(await visit(server.url, { dtype: "int8", weight_cache: true }), "quantized weights without the server");
+    await server.restart();
+    const refused = await visit(server.url, { local_files_only: true });
+    expect(refused.failure === "NOT_FOUND", `another dtype needs the originals, not ${JSON.stringify(refused)}`);
+    const again = await visit(server.url);
+    right(again, "another dtype after the originals were dropped");
+    expect(server.bytes > size, `which downloads them again, not ${server.bytes} bytes`);
+    right(await visit(server.url, { dtype: "int8", weight_cache: true }), "int8 once more");
     const space = await browser.evaluate<{ usedBytes: number; quotaBytes: number; persisted: boolean }>(
       "lib.OpfsCache.open().then((cache) => cache.space())",
     );
     expect(
-      space.usedBytes >= size && space.quotaBytes > size,
+      space.usedBytes >= rest + quantized && space.quotaBytes > size,
       `the browser says what is used: ${JSON.stringify(space)}`,
     );
     const persisted = await browser.evaluate<boolean>("lib.OpfsCache.open().then((cache) => cache.persist())");
     await browser.evaluate(`lib.OpfsCache.open().then((cache) => cache.delete(${JSON.stringify(server.url)}))`);
     expect((await list()).length === 0, "a deleted folder is gone");
-    expect(/quantized/.test((await browser.evaluate<string>(QUANTIZED)) ?? ""), "quantized weights stay");
+    expect((await browser.evaluate<string | undefined>(QUANTIZED)) === undefined, "its quantized weights go with it");
+    right(await visit(server.url, { dtype: "int8", weight_cache: true }), "int8 after all was deleted");
     await browser.evaluate("lib.OpfsCache.open().then((cache) => cache.clear())");
     expect((await browser.evaluate<string | undefined>(QUANTIZED)) === undefined, "clear takes all");
+    console.log(
+      `                int8 in place of the originals: ${MB(quantized)} and ${MB(rest)} of ${MB(size)} kept, without network too`,
+    );
     console.log(
       `                a new ETag is fetched again; quantized weights kept in Node's format; ${MB(space.usedBytes)} used of ${MB(space.quotaBytes)}; persistence ${persisted ? "granted" : "refused"}; listed, deleted, cleared`,
     );

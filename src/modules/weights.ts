@@ -58,8 +58,7 @@ interface LoadState {
 }
 
 /** Size of the read buffer, and number of concurrent reads into it: Node has four threads for file I/O. */
-const READ_BYTES = 16 * 2 ** 20;
-const READS = 4;
+const READING = { chunkBytes: 16 * 2 ** 20, reads: 4 } as const;
 /** Below this the host is faster: a software adapter takes longer to compile the kernel. */
 const QUANTIZE_ON_DEVICE = 64 * 2 ** 20;
 
@@ -292,7 +291,7 @@ export class Weights {
     const { checkpoint, writers, device, parameters } = this.#state;
     const call = given ?? device.call();
     const restored = cache !== undefined && (await cache.read(device, signal, call));
-    const names = [...writers.keys()].filter((name) => !(restored && cache.weights.has(name)));
+    const names = restored ? this.#besides(cache) : [...writers.keys()];
     const bytesOf = (names: readonly string[]) =>
       names.reduce((sum, name) => {
         const info = checkpoint.tensors.get(name)!;
@@ -304,7 +303,7 @@ export class Weights {
     const stage = bytesOf(quantized) >= quantize_on_device ? uploads.stage : undefined;
     let loadedBytes = 0;
     try {
-      const reading = { chunkBytes: READ_BYTES, reads: READS, ...(signal && { signal }) };
+      const reading = { ...READING, ...(signal && { signal }) };
       for await (const { name, byteOffset, bytes } of checkpoint.stream(names, reading)) {
         const write = () => writers.get(name)!(byteOffset, bytes, stage);
         device.within(call, () => atSite(device, moduleOf(name), write));
@@ -317,6 +316,17 @@ export class Weights {
       uploads.dispose();
     }
     return restored;
+  }
+
+  /** Names of what is read where a valid cache has the quantized matrices. */
+  #besides(cache: WeightCache): string[] {
+    return [...this.#state.writers.keys()].filter((name) => !cache.weights.has(name));
+  }
+
+  /** Reads from the same checkpoint, opened once more, what load() reads where `cache` is valid. @throws as load */
+  async readBesides(cache: WeightCache, checkpoint: Checkpoint, signal?: AbortSignal): Promise<void> {
+    const reading = { ...READING, ...(signal && { signal }) };
+    for await (const _ of checkpoint.stream(this.#besides(cache), reading));
   }
 
   /** Opens the cache of the quantized matrices in `folder`. @throws WeightError as WeightCache.open */

@@ -38,6 +38,15 @@ export class JsonFolder implements Folder {
     return this.#folder.isRemote ?? false;
   }
 
+  /** Whether the folder keeps its files; see Folder.quantizedAs. */
+  get keepsFiles(): boolean {
+    return this.#folder instanceof JsonFolder ? this.#folder.keepsFiles : this.#folder.quantizedAs !== undefined;
+  }
+
+  async quantizedAs(file: string, read?: (folder: Folder) => Promise<void>): Promise<void> {
+    await this.#folder.quantizedAs?.(file, read);
+  }
+
   /** Wraps a folder, unless that has been done. */
   static of(folder: Folder): JsonFolder {
     return folder instanceof JsonFolder ? folder : new JsonFolder(folder);

@@ -10,6 +10,7 @@ import { openDevice } from "../../tensor/device/open_device.ts";
 import { COMPUTE_DTYPES, type ComputeDType } from "../../tensor/dtype.ts";
 import { InputError, WeightError } from "../../tensor/errors.ts";
 import type { Checkpoint } from "../../tensor/files/checkpoint.ts";
+import type { Folder } from "../../tensor/files/source.ts";
 import { quote, shown } from "../../tensor/shown.ts";
 import type { VisionLanguageConfig } from "../config/config.ts";
 import { fixVicunaTokenIds } from "../config/vicuna.ts";
@@ -20,7 +21,7 @@ import { expectFits, withSizes } from "./checkpoint/fit.ts";
 import { weightsOf } from "./checkpoint/open_weights.ts";
 import { type PretrainedFrom, readPretrainedOptions } from "./from_pretrained.ts";
 import type { OpenFolderOptions } from "./hub/hub.ts";
-import { type ConfigClass, type ModelFolder, openPretrained, type WeightParts, withParts } from "./model_folder.ts";
+import { type ConfigClass, ModelFolder, openPretrained, type WeightParts, withParts } from "./model_folder.ts";
 import { type OtherCheckpoint, otherCheckpoint, otherScheme, prefixOf, quantizationOf } from "./other_checkpoints.ts";
 import { cacheFolder } from "./platform.ts";
 import { refuseUnheeded } from "./unheeded_files.ts";
@@ -51,6 +52,11 @@ export interface FromPretrainedOptions extends LoadOptions, OpenFolderOptions, W
    * or for true in `instructblip-webgpu` in the user's cache folder; in a browser true alone, see OpfsCache. Default false.
    */
   weight_cache?: boolean | string;
+  /**
+   * With `cache: "opfs"` and `weight_cache` (browsers): whether the files stay whole when their matrices are kept quantized. Default
+   * false: what is not needed besides them is deleted, and downloaded again if the model is loaded with another dtype.
+   */
+  keep_originals?: boolean;
   /**
    * Gives Vicuna the special token ids of its tokenizer, eos and bos 2, pad 32000, instead of those in published configs,
    * with which answers do not end. Default false: the config's, as in Hugging Face.
@@ -83,6 +89,7 @@ const MODEL_OPTIONS = Object.keys({
   compute_dtype: 0,
   kv_cache_dtype: 0,
   weight_cache: 0,
+  keep_originals: 0,
   fix_vicuna_token_ids: 0,
   image_cache: 0,
   use_safetensors: 0,
@@ -106,6 +113,7 @@ export function readModelOptions(options: FromPretrainedOptions) {
     compute_dtype,
     kv_cache_dtype,
     weight_cache,
+    keep_originals,
     fix_vicuna_token_ids,
     base_model,
     adapter,
@@ -140,6 +148,7 @@ export function readModelOptions(options: FromPretrainedOptions) {
     compute_dtype: readComputeDType(compute_dtype ?? "f32"),
     kv_cache_dtype: readStorage(kv_cache_dtype ?? "f32") as KVCacheDType,
     weight_cache: weight_cache ?? false,
+    keep_originals: keep_originals ?? undefined,
     fix_vicuna_token_ids: fix_vicuna_token_ids ?? false,
     image_cache: image_cache ?? IMAGE_CACHE,
     use_safetensors: use_safetensors ?? false,
@@ -211,6 +220,7 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
     compute_dtype,
     kv_cache_dtype,
     weight_cache,
+    keep_originals,
     fix_vicuna_token_ids,
     base_model,
     adapter,
@@ -260,7 +270,14 @@ export async function load<C extends VisionLanguageConfig, M extends Loadable>(
       bound.load({ on_progress, signal, cache: kept, call }),
       compile ? opened.within(call, () => model.compile()) : undefined,
     ]);
-    if (kept && !restored) await warnOnFailure(warnings, () => kept.write());
+    const isKept = kept && (restored || (await warnOnFailure(warnings, () => kept.write().then(() => true))));
+    if (isKept) {
+      const drop = () => dropOriginals(folder, bound, kept, keep_originals, signal);
+      await warnOnFailure(warnings, drop, "the files stay beside their quantized weights");
+    }
+    if (keep_originals !== undefined && !(kept && folder.keepsFiles)) {
+      warnings.push('keep_originals has no effect without cache: "opfs", weight_cache and quantized weights');
+    }
     await setF16Scales(bound.parameters.values(), signal);
     return { model, ownsDevice: device === undefined, warnings, on_warning, image_cache };
   } catch (error) {
@@ -378,13 +395,37 @@ async function openWeightCache(weights: Weights, where: boolean | string): Promi
   return kept.weights.size > 0 ? kept : undefined;
 }
 
+/** Lets a folder that keeps its files forget what the weight cache has of them. @throws WeightError IO; the signal's reason */
+async function dropOriginals(
+  folder: ModelFolder,
+  weights: Weights,
+  cache: WeightCache,
+  keep_originals = false,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { base_model, adapters } = folder;
+  const readRest = async (kept: Folder) => {
+    const checkpoint = await weightsOf(new ModelFolder(kept, base_model, adapters));
+    try {
+      await weights.readBesides(cache, checkpoint, signal);
+    } finally {
+      await checkpoint.close();
+    }
+  };
+  await folder.quantizedAs(cache.file, keep_originals ? undefined : readRest);
+}
+
 /** A failure of the weight cache becomes a warning. */
-async function warnOnFailure<T>(warnings: string[], use: () => Promise<T>): Promise<T | undefined> {
+async function warnOnFailure<T>(
+  warnings: string[],
+  use: () => Promise<T>,
+  what = "quantized weights are not cached",
+): Promise<T | undefined> {
   try {
     return await use();
   } catch (error) {
     if (!(error instanceof WeightError)) throw error;
-    warnings.push(`quantized weights are not cached: ${error.message}`);
+    warnings.push(`${what}: ${error.message}`);
     return undefined;
   }
 }

@@ -30,6 +30,14 @@ export interface Folder {
   preview?(): Folder | undefined;
   /** Of a preview: whether a file that was opened is not here. */
   readonly isRemote?: boolean;
+  /**
+   * Tells a folder that keeps its files that their quantized matrices are now kept too, so that the files need not stay whole.
+   *
+   * @param file the name of that cache's file
+   * @param read opens the weights of the folder it is given, and reads what is needed besides the quantized matrices; all else may
+   *   go. Default: nothing goes
+   */
+  quantizedAs?(file: string, read?: (folder: Folder) => Promise<void>): Promise<void>;
   /** For the user, such as that files could not be cached. */
   readonly warnings?: readonly string[];
 }

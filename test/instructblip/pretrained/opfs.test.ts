@@ -96,7 +96,12 @@ describe("a download", () => {
     server.cuts = [300, 0, 0, 0, 0, 0];
     await expect(read(await open())).rejects.toMatchObject({ code: "IO", hint: expect.stringMatching(/300 of 1000/) });
     expect(await (await OpfsCache.open()).list()).toEqual([
-      { url: URL, keptBytes: 300, files: [{ name: FILE, size: 1000, keptBytes: 300 }] },
+      {
+        url: URL,
+        keptBytes: 300,
+        files: [{ name: FILE, size: 1000, keptBytes: 300, isReduced: false }],
+        quantized: [],
+      },
     ]);
     expect(await read(await open())).toEqual(bytesOf(1000));
     expect(server.seen[1]).toBe(`GET ${FILE} bytes=300-`);
@@ -218,6 +223,129 @@ describe("what cannot be kept is a warning, and read from the server", () => {
     const folder = await browserPlatform.openFolder(URL, { cache: "opfs" });
     expect(folder.warnings).toEqual([expect.stringMatching(/^files are not kept: /)]);
     expect(await read(folder)).toEqual(bytesOf(1000));
+  });
+});
+
+describe("quantized weights that are kept too", () => {
+  const NEEDED: [number, number][] = [
+    [0, 10],
+    [500, 530],
+    [530, 540],
+    [990, 1000],
+  ];
+  const part = async (folder: Folder, [begin, end]: [number, number]) => {
+    const bytes = new Uint8Array(end - begin);
+    await (await folder.open(FILE)).read(begin, bytes);
+    return bytes;
+  };
+  const readParts = (ranges: [number, number][]) => async (folder: Folder) => {
+    await folder.text("config.json");
+    for (const range of ranges) await part(folder, range);
+  };
+  const paths = () => [...store.files().keys()].map((path) => path.slice(path.lastIndexOf("/") + 1));
+  const filesOf = async () => (await (await OpfsCache.open()).list())[0]!.files;
+
+  /** A visit that ends with quantized weights. */
+  async function reduce(ranges = NEEDED, name = "q.safetensors"): Promise<void> {
+    const folder = await open();
+    await read(folder, "config.json");
+    await read(folder);
+    await folder.quantizedAs!(name, readParts(ranges));
+  }
+
+  test("take the place of the file, but for the parts that are needed besides", async () => {
+    await reduce();
+    expect(await filesOf()).toEqual([
+      { name: "config.json", size: 2, keptBytes: 2, isReduced: false },
+      { name: FILE, size: 1000, keptBytes: 60, isReduced: true },
+    ]);
+    expect(paths().filter((name) => /^\d+$/.test(name))).toEqual(["0"]); // of config.json
+    server.seen.length = 0;
+    server.isGone = true;
+    const folder = await open();
+    expect(await folder.has(FILE)).toBe(true);
+    const source = await folder.preview!()!.open(FILE);
+    expect([source.size, source.version]).toEqual([1000, '"1"']);
+    for (const [begin, end] of [...NEEDED, [500, 540], [501, 539]] as [number, number][]) {
+      expect(await part(folder, [begin, end])).toEqual(bytesOf(1000).slice(begin, end));
+    }
+    expect(server.seen).toEqual([]);
+    await expect(part(folder, [9, 11])).rejects.toMatchObject({ code: "IO" });
+  });
+
+  test("with the rest downloaded again where it is needed, resumed after a break", async () => {
+    await reduce();
+    const local = await open({ local_files_only: true });
+    expect(await part(local, [0, 10])).toEqual(bytesOf(10));
+    await expect(part(local, [0, 11])).rejects.toMatchObject({
+      code: "NOT_FOUND",
+      message: expect.stringContaining("as quantized weights alone"),
+    });
+    server.cuts = [300, 0, 0, 0, 0, 0];
+    await expect(part(await open(), [0, 1000])).rejects.toMatchObject({ code: "IO" });
+    expect((await filesOf())[1]).toEqual({ name: FILE, size: 1000, keptBytes: 360, isReduced: true });
+    const progress: number[] = [];
+    const folder = await open({ on_download: ({ loadedBytes }) => void progress.push(loadedBytes) });
+    server.seen.length = 0;
+    expect(await part(folder, [5, 1000])).toEqual(bytesOf(1000).slice(5));
+    expect(server.seen).toEqual([`GET ${FILE} bytes=0-0`, `GET ${FILE} bytes=300-`]);
+    expect([progress[0], progress.at(-1)]).toEqual([300, 1000]);
+    expect((await filesOf())[1]).toMatchObject({ isReduced: false });
+  });
+
+  test("of another dtype need other parts: both are kept", async () => {
+    await reduce();
+    await part(await open(), [0, 1000]);
+    await reduce([[100, 200]], "q2.safetensors");
+    expect((await filesOf())[1]).toMatchObject({ keptBytes: 160, isReduced: true });
+    server.isGone = true;
+    const folder = await open();
+    for (const range of [...NEEDED, [100, 200]] as [number, number][]) {
+      expect(await part(folder, range)).toEqual(bytesOf(1000).slice(...range));
+    }
+    expect(paths().filter((name) => /^parts-/.test(name))).toHaveLength(1);
+  });
+
+  test("of a file that has changed count no more", async () => {
+    await reduce();
+    server.files.set(FILE, bytesOf(1000, 3));
+    server.etag = '"2"';
+    expect(await read(await open())).toEqual(bytesOf(1000, 3));
+    expect((await filesOf())[1]).toMatchObject({ keptBytes: 1000, isReduced: false });
+    expect(paths().some((name) => /^parts-/.test(name))).toBe(false);
+  });
+
+  test("leave the file as it is where the parts cannot be written, or all of it is needed", async () => {
+    await read(await open());
+    const folder = await open();
+    await folder.open(FILE);
+    await folder.quantizedAs!("q", readParts([[0, 1000]]));
+    await folder.quantizedAs!("q");
+    store.left = 0;
+    await expect(folder.quantizedAs!("q", readParts(NEEDED))).rejects.toMatchObject({ name: "WeightError" });
+    server.isGone = true;
+    expect(await read(await open())).toEqual(bytesOf(1000));
+  });
+
+  test("are read from the server by ranges where there is no more room for the file", async () => {
+    await reduce();
+    store.left = 500;
+    const folder = await open();
+    expect(await part(folder, [0, 1000])).toEqual(bytesOf(1000));
+    expect(folder.warnings).toEqual([expect.stringMatching(/no more space/)]);
+    expect(await part(folder, [500, 540])).toEqual(bytesOf(1000).slice(500, 540));
+  });
+
+  test("are listed and deleted with their folder", async () => {
+    await reduce();
+    const cache = await OpfsCache.open();
+    const { write } = await cache.quantized();
+    for (const name of ["q.safetensors", "other"]) await write.writeText(name, "12345");
+    const [kept] = await cache.list();
+    expect(kept).toMatchObject({ quantized: [{ name: "q.safetensors", size: 5 }], keptBytes: 67 });
+    await cache.delete(URL);
+    expect(await cache.list()).toEqual([]);
+    expect(paths()).toEqual(["other"]);
   });
 });
 

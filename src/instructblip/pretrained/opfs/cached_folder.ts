@@ -22,6 +22,16 @@ import {
 import { bounded } from "../../../tensor/shown.ts";
 import type { DownloadProgress } from "../hub/hub.ts";
 import { PIECE_BYTES, Pieces } from "./pieces.ts";
+import {
+  bytesOf,
+  NotingFolder,
+  partsOf,
+  type Reduced,
+  ReducedSource,
+  removeParts,
+  union,
+  writeParts,
+} from "./reduced_file.ts";
 
 /** What tells a version of a file from another. */
 interface Validators {
@@ -35,6 +45,8 @@ interface FileState extends Validators {
   readonly format: 1;
   readonly file: string;
   readonly pieceBytes: number;
+  /** The parts that are kept where the file is not. */
+  readonly reduced?: Reduced | undefined;
 }
 
 /** folder.json of a folder. */
@@ -43,14 +55,18 @@ interface FolderState {
   readonly url: string;
   /** Files that were asked for, and that the server does not have. */
   readonly absent: readonly string[];
+  /** Files of the weight cache that its matrices are quantized in. */
+  readonly quantized?: readonly string[] | undefined;
 }
 
 /** A file of the cache. */
 export interface KeptFile {
   readonly name: string;
   readonly size: number;
-  /** Bytes that are kept; fewer than `size` if the download has not ended. */
+  /** Bytes that are kept; fewer than `size` if the download has not ended, or if the file is reduced. */
   readonly keptBytes: number;
+  /** Its quantized matrices are kept instead of it, and of the file only what is needed besides. */
+  readonly isReduced: boolean;
 }
 
 export interface CachedFolderOptions extends HttpOptions {
@@ -80,6 +96,8 @@ export class CachedFolder implements Folder {
   readonly #options: CachedFolderOptions;
   readonly #server: HttpFolder;
   #absent: Set<string>;
+  /** Files that are kept whole, as far as they were opened. */
+  readonly #whole = new Set<string>();
 
   private constructor(url: string, store: FileSystemDirectoryHandle, options: CachedFolderOptions, absent: string[]) {
     this.#url = url;
@@ -137,10 +155,40 @@ export class CachedFolder implements Folder {
         return this.#server.open(file);
       }
     };
-    // Another page of this origin may be downloading the same file.
+    return this.#alone(file, work);
+  }
+
+  /** Another page of this origin may be downloading the same file. */
+  #alone<T>(file: string, work: () => Promise<T>): Promise<T> {
     const { locks } = navigator;
     const { signal } = this.#options;
     return locks ? locks.request(`${this.#url} ${file}`, signal ? { signal } : {}, work) : work();
+  }
+
+  async quantizedAs(cacheFile: string, read?: (folder: Folder) => Promise<void>): Promise<void> {
+    await this.#update(({ quantized = [] }) => ({ quantized: [...new Set([...quantized, cacheFile])].sort() }));
+    if (!read || this.#whole.size === 0) return;
+    const folder = new NotingFolder(this);
+    await read(folder);
+    for (const [file, ranges] of folder.noted) {
+      if (this.#whole.has(file)) await this.#alone(file, () => this.#reduce(file, ranges));
+    }
+  }
+
+  /** Keeps parts of a file that is kept whole, besides those that were kept before. */
+  async #reduce(file: string, needed: Reduced["ranges"]): Promise<void> {
+    const folder = await this.#folderOf(file, false);
+    const state = folder && (await readState<FileState>(folder, STATE));
+    if (!folder || !state) return;
+    const pieces = await Pieces.open(folder, state.pieceBytes);
+    const ranges = union([...needed, ...(state.reduced?.ranges ?? [])]);
+    if (pieces.size !== state.size || bytesOf(ranges) === state.size) return;
+    const source = new BlobSource(file, await pieces.blob());
+    const reduced = await writeParts(folder, ranges, source, state.reduced);
+    await writeState(folder, STATE, { ...state, reduced } satisfies FileState);
+    await pieces.clear();
+    await removeParts(folder, reduced);
+    this.#whole.delete(file);
   }
 
   /** Reads what is not kept by ranges, and keeps nothing. */
@@ -166,11 +214,7 @@ export class CachedFolder implements Folder {
     const { immutable, local_files_only } = this.#options;
     const folder = await this.#folderOf(file, false);
     const state = folder && (await readState<FileState>(folder, STATE));
-    let kept: BlobSource | undefined;
-    if (folder && state) {
-      const blob = await (await Pieces.open(folder, state.pieceBytes)).blob();
-      if (blob.size === state.size) kept = new BlobSource(file, blob, state.etag ?? state.last_modified ?? undefined);
-    }
+    const kept = folder && state && (await this.#kept(folder, state));
     if (kept && (immutable || local_files_only)) return kept;
     if (local_files_only) {
       throw new WeightError("NOT_FOUND", `${this.name}: ${file} is not in the browser's cache`, {
@@ -190,10 +234,41 @@ export class CachedFolder implements Folder {
     } catch (error) {
       if (!isOverQuota(error)) throw error;
       await this.#store.removeEntry(folderName(file), { recursive: true }).catch(() => undefined);
-      throw new NotKept(
-        `${file} is not kept in this browser, which gives this page no more space for its ${sizeText(now.size)}`,
-      );
+      throw new NotKept(noRoomFor(file, now.size));
     }
+  }
+
+  /** What is kept of a file, if it is enough to read it all: the file, or parts with which the rest can be downloaded. */
+  async #kept(folder: FileSystemDirectoryHandle, state: FileState): Promise<ByteSource | undefined> {
+    const { file, size } = state;
+    const blob = await (await Pieces.open(folder, state.pieceBytes)).blob();
+    const version = state.etag ?? state.last_modified!;
+    if (blob.size === size) {
+      this.#whole.add(file);
+      return new BlobSource(file, blob, version);
+    }
+    const parts = state.reduced && (await partsOf(folder, state.reduced));
+    if (!parts) return undefined;
+    return new ReducedSource({ name: file, size, version }, parts, state.reduced!.ranges, () => this.#complete(state));
+  }
+
+  /** Downloads a file of which parts are kept: it is needed whole again. */
+  async #complete(state: FileState): Promise<ByteSource> {
+    const { file } = state;
+    if (this.#options.local_files_only) {
+      throw new WeightError("NOT_FOUND", `${this.name}: ${file} is in the browser's cache as quantized weights alone`, {
+        hint: "load the model with the dtype that it is kept in, or leave local_files_only out",
+      });
+    }
+    return this.#alone(file, async () => {
+      try {
+        return await this.#download(file, state, state);
+      } catch (error) {
+        if (!isOverQuota(error) && !(error instanceof NotKept)) throw error;
+        this.warnings.push(error instanceof NotKept ? error.message : noRoomFor(file, state.size));
+        return this.#server.open(file);
+      }
+    });
   }
 
   /** The validators of the file on the server, by a request for its first byte. @throws NotKept if it has none */
@@ -225,6 +300,7 @@ export class CachedFolder implements Folder {
     const pieces = await Pieces.open(folder, state.pieceBytes);
     if (!begun) {
       await pieces.clear();
+      await removeParts(folder);
       await writeState(folder, STATE, state);
       await this.#note(file, false);
     } else if (pieces.size > state.size) await pieces.clear();
@@ -254,6 +330,7 @@ export class CachedFolder implements Folder {
     }
     const blob = await pieces.blob();
     if (blob.size !== state.size) throw new WeightError("IO", `${file}: ${blob.size} of ${state.size} bytes were kept`);
+    this.#whole.add(file);
     return new BlobSource(file, blob, state.etag ?? state.last_modified!);
   }
 
@@ -298,7 +375,9 @@ export class CachedFolder implements Folder {
   async #isKept(file: string): Promise<boolean> {
     const folder = await this.#folderOf(file, false);
     const state = folder && (await readState<FileState>(folder, STATE));
-    return state !== undefined && (await Pieces.open(folder!, state.pieceBytes)).size === state.size;
+    if (state === undefined) return false;
+    const isWhole = (await Pieces.open(folder!, state.pieceBytes)).size === state.size;
+    return isWhole || (state.reduced !== undefined && (await partsOf(folder!, state.reduced)) !== undefined);
   }
 
   #folderOf(file: string, create: boolean): Promise<FileSystemDirectoryHandle | undefined> {
@@ -306,13 +385,21 @@ export class CachedFolder implements Folder {
   }
 
   /** Remembers whether the server lacks a file, for visits without it. */
-  async #note(file: string, absent: boolean): Promise<void> {
-    const state = await readState<FolderState>(this.#store, FOLDER);
-    this.#absent = new Set([...(state?.absent ?? []), ...this.#absent]);
-    if (state && this.#absent.has(file) === absent) return;
-    if (absent) this.#absent.add(file);
-    else this.#absent.delete(file);
-    await writeState(this.#store, FOLDER, { format: 1, url: this.#url, absent: [...this.#absent].sort() });
+  async #note(file: string, isAbsent: boolean): Promise<void> {
+    await this.#update(({ absent }) => {
+      this.#absent = new Set([...absent, ...this.#absent]);
+      if (isAbsent) this.#absent.add(file);
+      else this.#absent.delete(file);
+      return { absent: [...this.#absent].sort() };
+    });
+  }
+
+  /** Changes folder.json, if there is a change. */
+  async #update(change: (state: FolderState) => Partial<FolderState>): Promise<void> {
+    const before = await readState<FolderState>(this.#store, FOLDER);
+    const state: FolderState = { format: 1, url: this.#url, absent: [], ...before };
+    const after = { ...state, ...change(state) };
+    if (!before || JSON.stringify(after) !== JSON.stringify(before)) await writeState(this.#store, FOLDER, after);
   }
 }
 
@@ -324,7 +411,9 @@ export function isFolder(entry: FileSystemHandle): entry is FileSystemDirectoryH
 /** The URL and the files of a folder of the cache; undefined if it is none. */
 export async function keptFiles(
   store: FileSystemDirectoryHandle,
-): Promise<{ readonly url: string; readonly files: readonly KeptFile[] } | undefined> {
+): Promise<
+  { readonly url: string; readonly files: readonly KeptFile[]; readonly quantized: readonly string[] } | undefined
+> {
   const folder = await readState<FolderState>(store, FOLDER);
   if (!folder) return undefined;
   const files: KeptFile[] = [];
@@ -332,10 +421,13 @@ export async function keptFiles(
     if (!isFolder(entry)) continue;
     const state = await readState<FileState>(entry, STATE);
     if (!state) continue;
-    const { size: keptBytes } = await Pieces.open(entry, state.pieceBytes);
-    files.push({ name: state.file, size: state.size, keptBytes });
+    const { size: whole } = await Pieces.open(entry, state.pieceBytes);
+    const parts = state.reduced && (await partsOf(entry, state.reduced));
+    const isReduced = parts !== undefined && whole < state.size;
+    files.push({ name: state.file, size: state.size, keptBytes: whole + (parts?.size ?? 0), isReduced });
   }
-  return { url: folder.url, files: files.sort((a, b) => (a.name < b.name ? -1 : 1)) };
+  const { url, quantized = [] } = folder;
+  return { url, files: files.sort((a, b) => (a.name < b.name ? -1 : 1)), quantized };
 }
 
 function validatorsOf(response: Response): Validators | undefined {
@@ -400,6 +492,10 @@ export async function readState<T extends { readonly format: 1 }>(
 
 export async function writeState(folder: FileSystemDirectoryHandle, name: string, state: object): Promise<void> {
   await new HandleFolder(folder).writeText(name, JSON.stringify(state));
+}
+
+function noRoomFor(file: string, bytes: number): string {
+  return `${file} is not kept in this browser, which gives this page no more space for its ${sizeText(bytes)}`;
 }
 
 /** `1.5 GB` */

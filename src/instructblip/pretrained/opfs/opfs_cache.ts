@@ -19,8 +19,15 @@ import {
 export interface KeptFolder {
   readonly url: string;
   readonly files: readonly KeptFile[];
-  /** Of all files. */
+  /** Its quantized weights (`weight_cache`), one file for each choice of dtypes. */
+  readonly quantized: readonly QuantizedFile[];
+  /** Of all of them. */
   readonly keptBytes: number;
+}
+
+export interface QuantizedFile {
+  readonly name: string;
+  readonly size: number;
 }
 
 /** How much a page may keep. */
@@ -73,17 +80,31 @@ export class OpfsCache {
   /** The folders, by URL. */
   async list(): Promise<KeptFolder[]> {
     const all = await folderIn(this.#root, CHECKPOINTS, false);
+    const quantizedFolder = await folderIn(this.#root, QUANTIZED, false);
     const found: KeptFolder[] = [];
     for await (const entry of all?.values() ?? []) {
       const kept = isFolder(entry) ? await keptFiles(entry) : undefined;
-      if (kept) found.push({ ...kept, keptBytes: kept.files.reduce((sum, { keptBytes }) => sum + keptBytes, 0) });
+      if (!kept) continue;
+      const quantized: QuantizedFile[] = [];
+      for (const name of kept.quantized) {
+        const file = await quantizedFolder?.getFileHandle(name).catch(ignoreMissing);
+        if (file) quantized.push({ name, size: (await file.getFile()).size });
+      }
+      const bytes = [...kept.files.map(({ keptBytes }) => keptBytes), ...quantized.map(({ size }) => size)];
+      found.push({ ...kept, quantized, keptBytes: bytes.reduce((sum, one) => sum + one, 0) });
     }
     return found.sort((a, b) => (a.url < b.url ? -1 : 1));
   }
 
-  /** Deletes what is kept of a folder; quantized weights stay. */
+  /** Deletes what is kept of a folder, its quantized weights too. */
   async delete(url: string | URL): Promise<void> {
     const where = new URL(url, globalThis.location?.href).href.replace(/\/+$/, "");
+    const kept = await this.list();
+    const others = kept.filter((folder) => folder.url !== where).flatMap(({ quantized }) => quantized);
+    const quantized = await folderIn(this.#root, QUANTIZED, false);
+    for (const { name } of kept.find((folder) => folder.url === where)?.quantized ?? []) {
+      if (!others.some((other) => other.name === name)) await quantized?.removeEntry(name).catch(ignoreMissing);
+    }
     const all = await folderIn(this.#root, CHECKPOINTS, false);
     await all?.removeEntry(await hashOf(where), { recursive: true }).catch(ignoreMissing);
   }
