@@ -25,6 +25,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { build } from "esbuild";
 import { exitWithReader } from "../../src/instructblip/cli/terminal.node.ts";
+import { COLOUR_STYLES } from "../../src/instructblip/instruments/colours.ts";
 import { InputError } from "../../src/tensor/errors.ts";
 import { checkFileName } from "../../src/tensor/files/source.ts";
 
@@ -152,6 +153,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, folder
   if (path === "/styles.css" || path === "/explorer.css") {
     return sendText(response, 200, "text/css", await readFile(join(HERE, path), "utf8"));
   }
+  if (path === "/colours.css") return sendText(response, 200, "text/css", COLOUR_STYLES);
   const module = path && MODULES[path];
   if (module) {
     response.setHeader("content-security-policy", POLICY); // a worker has its own

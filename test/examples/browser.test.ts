@@ -64,7 +64,12 @@ describe("the page", () => {
       expect(headers["content-type"]).toBe("text/javascript; charset=utf-8");
       expect(headers["content-security-policy"]).toMatch(/^default-src 'self';/);
     }
-    expect((await get("/styles.css")).headers["content-type"]).toBe("text/css; charset=utf-8");
+    for (const path of ["/colours.css", "/styles.css", "/explorer.css"]) {
+      const { headers, body } = await get(path);
+      expect(headers["content-type"]).toBe("text/css; charset=utf-8");
+      // Of the pages of commands, too: in one place.
+      if (path !== "/colours.css") expect(body.toString()).not.toMatch(/light-dark\(|--[\w-]+: #/);
+    }
   });
 
   test("has every element that its module looks for", async () => {

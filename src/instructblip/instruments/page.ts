@@ -3,6 +3,8 @@
  * 390 pixels and for paper. Pure.
  */
 
+import { COLOUR_STYLES } from "./colours.ts";
+
 /** Text as HTML: in an element, or in an attribute's quotes. Control characters become U+FFFD. */
 export function escapeHtml(text: string): string {
   const ENTITIES: Readonly<Record<string, string>> = {
@@ -39,21 +41,11 @@ export interface PageParts {
 }
 
 /**
- * Colours and forms that pages have in common. `.heat` with `style="--heat: 0.4"` is a cell of a heat map, from 0 to 1; the
+ * Colours (colours.ts) and forms that pages have in common. `.heat` with `style="--heat: 0.4"` is a cell of a heat map, from 0 to 1; the
  * text on it keeps its contrast. `.scroll` is for what may be wider than a screen, such as tables.
  */
 const STYLES = `
-:root {
-  color-scheme: light dark;
-  --ink: light-dark(#17212b, #e6ecf2);
-  --soft: light-dark(#5c6b7a, #93a3b3);
-  --page: light-dark(#f4f6f8, #12181f);
-  --card: light-dark(#ffffff, #1b232c);
-  --line: light-dark(#dce3ea, #2d3843);
-  --accent: light-dark(#0f766e, #2dd4bf);
-  --wrong: light-dark(#b42318, #ff8a7a);
-}
-* { box-sizing: border-box; }
+${COLOUR_STYLES}* { box-sizing: border-box; }
 body {
   margin: 0 auto;
   max-width: 76rem;

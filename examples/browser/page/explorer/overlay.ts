@@ -3,6 +3,7 @@
  * everybody sees, and the image keeps its colours. What an answer rests on is orange, what spoke against it blue, a pair that
  * the colour-blind tell apart.
  */
+import { COLOURS, rgbOf } from "../../../../src/instructblip/instruments/colours.ts";
 import { element } from "../elements.ts";
 import { nats, percent } from "./exploration.ts";
 
@@ -25,8 +26,7 @@ export interface Overlay {
 
 /** How dark it is where nothing looked. */
 const DARKEST = 0.75;
-const FOR = [217, 95, 2] as const;
-const AGAINST = [33, 113, 181] as const;
+const [FOR, AGAINST] = [rgbOf(COLOURS.for[0]), rgbOf(COLOURS.against[0])];
 const STRONGEST = 0.85;
 
 let shown: Overlay | undefined;
