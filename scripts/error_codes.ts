@@ -212,7 +212,7 @@ export const ERROR_CODES: Readonly<Record<string, string>> = {
   UNSUPPORTED_ROPE: "a kind of rotary scaling that is not supported",
   UNSUPPORTED_TIFF: "a kind of TIFF that is not supported",
   VOCAB_MISMATCH: "the image token's id is beyond the embedding's rows",
-  WORKER_CLONE: "an argument cannot be posted to a worker",
+  WORKER_CLONE: "an argument, or a part of a model, cannot be posted to a worker or its page",
   WORKER_GONE: "the worker has ended",
   ZIP_PACKED: "a zip archive's entry is compressed or encrypted",
 };
