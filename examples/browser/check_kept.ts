@@ -42,14 +42,24 @@ async function checkKeep(
   );
   const answer = await ask(browser, questions[0]);
   expect(answer === answers[0], `a kept model answers ${answers[0]}, not ${answer}`);
+  const whole = await browser.evaluate<string>(text("#kept-folders"));
+  expect(/^The embedded checkpoint\s+6\.\d MB\s+Forget$/.test(whole), `each model has its size, not: ${whole}`);
   await checkAxe(browser, "a kept model", expect);
   await shoot("kept");
   await browser.send("Page.navigate", { url: `${url}?checkpoint=0&keep` });
   const again = await ask(browser, questions[0]);
   expect(again === answers[0], `a second visit answers ${answers[0]}, not ${again}`);
-  await browser.click("#forget");
+  await browser.send("Page.navigate", { url: `${url}?checkpoint=0&keep&dtype=int8` });
+  const int8 = await ask(browser, questions[0]);
+  expect(int8 === answers[0], `kept as int8 it answers ${answers[0]}, not ${int8}`);
+  const quantized = await browser.evaluate<string>(text("#kept-folders"));
+  const [, kept = ""] = /\s([\d.]+) MB, quantized, in place of 6\.\d MB\s+Forget$/.exec(quantized) ?? [];
+  expect(Number(kept) > 1 && Number(kept) < 5, `quantized weights take the originals' place, not: ${quantized}`);
+  await checkAxe(browser, "a model that is kept quantized", expect);
+  await shoot("kept-int8", 1100, 720, "dark");
+  await browser.click("#kept-folders button");
   await browser.until(`!${visible("#kept")}`);
-  console.log(`kept            “${said}”; forgotten on request`);
+  console.log(`kept            “${said}”; ${kept} MB as int8, in place of the originals; forgotten on request`);
 }
 
 /** Run in front of the page's script: its worker's devices can be destroyed by a message. */

@@ -20,7 +20,7 @@ async function start(): Promise<void> {
   const adapter = await client.openDevice(); // before anything is loaded
   const facts = (await (await fetched("page.json")).json()) as PageFacts;
   offerDoctor();
-  await showKept();
+  await showKept(facts.checkpoints);
   const chosen = await chooseCheckpoint(facts);
   const explorer = offerExplorer(client);
   const tabs = offerTabs((view, asked) => (view === "inside" ? explorer.open(asked) : explorer.close()));

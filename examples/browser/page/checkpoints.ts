@@ -124,6 +124,7 @@ export async function loadCheckpoint(client: WorkerClient<PageCalls>, chosen: Ch
   const model = await client.AutoModelForImageTextToText.from_pretrained(chosen.place, {
     ...keeping,
     dtype: (asked.get("dtype") ?? page.dtype.value) as "auto", // an invalid one is refused
+    weight_cache: isKept,
     fix_vicuna_token_ids: asked.has("fix_vicuna_token_ids"),
     on_progress: ({ loadedBytes, totalBytes }) => {
       if (loadedBytes === totalBytes) return show("Compiling the kernels");
